@@ -1,0 +1,335 @@
+"""What operator and trainer exchange: request in, plan and results out, exit codes. One definition for both.
+
+Files, as a trainer process sees them below ``$TUNEGATE_ROOT`` (``/tunegate`` in a pod)::
+
+    request/request.json          Request, from an immutable ConfigMap
+    plan/plan.json                Plan, from an immutable ConfigMap (not for the data role, which makes it)
+    inputs/<configmap>/<key>      ConfigMaps that spec or gates refer to
+    volumes/<claim>/…             PersistentVolumeClaims that URIs refer to
+    workspace/                    the storage volume, see :class:`Workspace`
+    termination.json              Termination, written last
+"""
+
+import hashlib
+import json
+from enum import IntEnum, StrEnum
+from pathlib import PurePosixPath
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from tunegate_api.meta import Sha256, StatusModel, Time
+from tunegate_api.v1alpha1.evalgate import EvalGateSpec
+from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec, Goal
+from tunegate_api.v1alpha1.finetunejob_status import Failure, Progress
+from tunegate_api.verdict import CaseSet
+
+ROOT_VARIABLE = "TUNEGATE_ROOT"
+DEFAULT_ROOT = "/tunegate"
+
+MINIMUM_ROWS: dict[Goal, int] = {
+    "StyleOrFormat": 200,
+    "DomainVocabulary": 500,
+    "TaskSpecialization": 1000,
+    "InstructionFollowing": 2000,
+}
+"""Training rows below which a goal is out of reach (mission D5)."""
+
+
+class Role(StrEnum):
+    """What a child Job does: the first argument of the trainer."""
+
+    DATA = "data"
+    TRAIN = "train"
+    GATE = "gate"
+    PUBLISH = "publish"
+
+
+class ExitCode(IntEnum):
+    """How a trainer process ended. The permanent ones never succeed on a retry."""
+
+    OK = 0
+    INTERNAL_ERROR = 1
+    BAD_DATA = 10
+    NOT_FOUND = 11
+    CREDENTIALS = 12
+    USER_ERROR = 13
+    NO_ACCELERATOR = 14
+    CUDA_OUT_OF_MEMORY = 15
+    STORAGE = 16
+    INTERRUPTED = 75
+    """Asked to stop by SIGTERM, everything saved: another attempt goes on from there."""
+
+    @property
+    def is_permanent(self) -> bool:
+        return ExitCode.BAD_DATA <= self <= ExitCode.CUDA_OUT_OF_MEMORY
+
+
+PERMANENT_EXIT_CODES = [int(code) for code in ExitCode if code.is_permanent]
+
+
+class Outcome(StrEnum):
+    """What a role achieved. A verdict is not an outcome: a gate that measured a bad model is Completed."""
+
+    COMPLETED = "Completed"
+    STOPPED = "Stopped"
+    """The stop rule ended training; its last checkpoint is complete."""
+    INTERRUPTED = "Interrupted"
+    FAILED = "Failed"
+
+
+class GateRequest(StatusModel):
+    """An EvalGate as it was read."""
+
+    name: str
+    spec: EvalGateSpec
+    golden_sha256: Sha256
+
+
+class Request(StatusModel):
+    """What a job asks for. Later edits of an EvalGate don't change it."""
+
+    name: str
+    namespace: str
+    uid: str
+    spec: FineTuneJobSpec
+    gates: list[GateRequest]
+
+    def gate(self, name: str) -> GateRequest:
+        return next(g for g in self.gates if g.name == name)
+
+    def gates_of(self, stage: str) -> list[GateRequest]:
+        """The gates of a stage: its own, or the job's."""
+        own = next(s for s in self.spec.stages if s.name == stage).gates
+        return [self.gate(g.name) for g in (own or self.spec.gates)]
+
+    @property
+    def final_gates(self) -> list[GateRequest]:
+        """The gates that the published artifact must pass."""
+        return [self.gate(g.name) for g in self.spec.gates]
+
+
+class TrainingParameters(StatusModel):
+    """A stage's parameters, every one resolved."""
+
+    method: str
+    adapter: Literal["LoRA", "None"]
+    lora_r: int
+    lora_alpha: int
+    lora_dropout: float
+    target_modules: list[str]
+    epochs: float
+    learning_rate: float
+    scheduler: str
+    warmup_steps: int
+    weight_decay: float
+    max_grad_norm: float
+    batch_size: int
+    """Examples per optimizer step."""
+    micro_batch_size: int
+    """Examples per forward pass."""
+    max_length: int
+    """Tokens."""
+    seed: int
+    dtype: str
+    """Of the base weights; adapters and optimizer are float32."""
+
+
+class StagePlan(StatusModel):
+    name: str
+    parameters: TrainingParameters
+    total_steps: int
+    """Optimizer steps."""
+    checkpoint_steps: list[int]
+    """Steps after which a checkpoint is saved and evaluated; the last is ``total_steps``."""
+    tokens: int
+    """Tokens of one epoch, prompts included."""
+    gates: list[str]
+
+
+class SplitPlan(StatusModel):
+    """One file of rows on the workspace."""
+
+    rows: int
+    sha256: Sha256
+
+
+class DataPlan(StatusModel):
+    source_sha256: Sha256
+    train: SplitPlan
+    dev: SplitPlan
+    test: SplitPlan
+    dropped: int
+    """Rows left out, each with its reason in data/report.json."""
+    warnings: list[str] = []
+
+
+class ModelPlan(StatusModel):
+    uri: str
+    revision: str | None = None
+    digest: Sha256
+    """Of the weights as stored; the model lies in ``models/<digest>`` of the workspace."""
+    parameters: int
+
+
+class Plan(StatusModel):
+    """Everything that was resolved before training. The same plan is the same run."""
+
+    job_uid: str
+    model: ModelPlan
+    data: DataPlan
+    stages: list[StagePlan]
+    versions: dict[str, str]
+    """Versions of the libraries that the results depend on."""
+
+    def stage(self, name: str) -> StagePlan:
+        return next(s for s in self.stages if s.name == name)
+
+
+class Subject(StrEnum):
+    """Which weights an evaluation is about."""
+
+    BASE = "Base"
+    """The model the job started from, as the gate's baseline."""
+    START = "Start"
+    """The model a stage started from; step 0."""
+    CHECKPOINT = "Checkpoint"
+    FINAL = "Final"
+    """The exact artifact that would be published, loaded fresh."""
+
+
+def golden_set(gate: str) -> str:
+    """The name of a gate's golden set in :class:`Results`."""
+    return f"golden/{gate}"
+
+
+def task_set(split: Literal["dev", "test"], metric: str) -> str:
+    """The name of a task metric measured on a held-out split, in :class:`Results`."""
+    return f"{split}/{metric}"
+
+
+class Evaluation(StatusModel):
+    """The outcomes of all sets on one set of weights."""
+
+    subject: Subject
+    stage: str
+    """The stage the weights come from; of Base and Final, the last stage."""
+    step: int
+    loss: float | None = None
+    """Training loss at that step."""
+    digest: Sha256 | None = None
+    """Of the weights."""
+    outcomes: dict[str, str]
+    """Set name to one letter a case, see :mod:`tunegate_api.verdict`."""
+    seconds: float = 0.0
+    """Time the evaluation took."""
+
+    @property
+    def key(self) -> tuple[str, str, int]:
+        return (self.stage, self.subject, self.step)
+
+
+class Results(StatusModel):
+    """Measured outcomes, cumulative and idempotent: merging a report twice changes nothing."""
+
+    sets: dict[str, CaseSet] = {}
+    evaluations: list[Evaluation] = []
+
+    def merged(self, newer: "Results") -> "Results":
+        """These results and ``newer`` ones; where both measured the same weights, the newer measurement."""
+        by_key = {e.key: e for e in self.evaluations} | {e.key: e for e in newer.evaluations}
+        return Results(sets=self.sets | newer.sets, evaluations=list(by_key.values()))
+
+    def find(self, subject: Subject, stage: str | None = None) -> list[Evaluation]:
+        """Evaluations of ``subject``, in the order of their steps."""
+        found = [e for e in self.evaluations if e.subject is subject and stage in (None, e.stage)]
+        return sorted(found, key=lambda e: e.step)
+
+
+class PublishedArtifact(StatusModel):
+    uri: str
+    digest: Sha256
+
+
+class Report(StatusModel):
+    """What a running pod tells the operator: all of its stage each time, so that any one may be lost."""
+
+    job_uid: str
+    role: Role
+    stage: str | None = None
+    """For the train role."""
+    attempt: int
+    sequence: int
+    """Rises with every report of a job's role and stage, also across attempts."""
+    time: Time
+    progress: Progress | None = None
+    plan: Plan | None = None
+    """From the data role."""
+    results: Results = Results()
+    artifact_digest: Sha256 | None = None
+    """From the gate role: the digest of the judged artifact."""
+    published: list[PublishedArtifact] = []
+    outcome: Outcome | None = None
+    """Set in the last report of a pod."""
+    failure: Failure | None = None
+
+    @property
+    def file_name(self) -> str:
+        """Its name in the outbox. A later attempt of the same role and stage goes on in the same file."""
+        return f"{self.role}-{self.stage}.json" if self.stage else f"{self.role}.json"
+
+
+class Termination(StatusModel):
+    """The termination message of a pod, at most 4 KiB."""
+
+    exit_code: int
+    outcome: Outcome
+    failure: Failure | None = None
+    report_sha256: Sha256 | None = None
+    """Digest of the last report's file."""
+
+
+class FileManifest(StatusModel):
+    """manifest.json of a checkpoint or an artifact: what belongs to it, and the digest of each file."""
+
+    files: dict[str, Sha256]
+    digest: Annotated[Sha256, Field(description="Of the weights' files alone.")]
+
+
+class Workspace:
+    """Paths on the storage volume, relative to its root; one folder a job uid."""
+
+    def __init__(self, uid: str) -> None:
+        self.job = PurePosixPath(uid)
+        self.data = self.job / "data"
+        self.gate = self.job / "gate"
+        self.model = self.job / "model"
+        self.report = self.job / "report.html"
+        self.outbox = self.job / "outbox"
+
+    @staticmethod
+    def base_model(digest: str) -> PurePosixPath:
+        """A resolved model, shared by the jobs on this volume."""
+        return PurePosixPath("models") / digest
+
+    def stage(self, stage: str) -> PurePosixPath:
+        return self.job / "stages" / stage
+
+    def checkpoint(self, stage: str, step: int) -> PurePosixPath:
+        """A checkpoint's folder: complete and hashed, or absent."""
+        return self.stage(stage) / f"step-{step:06d}"
+
+    def evaluation(self, stage: str, step: int) -> PurePosixPath:
+        """Outputs and outcomes of one checkpoint, one line a case; step 0 is the starting model."""
+        return self.job / "evals" / stage / f"step-{step:06d}"
+
+
+def canonical_json(model: StatusModel) -> str:
+    """One text for equal content: sorted keys, no spaces. What digests of plans are taken of."""
+    return json.dumps(
+        model.model_dump(mode="json", by_alias=True, exclude_none=True), sort_keys=True, separators=(",", ":")
+    )
+
+
+def sha256_text(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

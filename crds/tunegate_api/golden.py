@@ -1,0 +1,119 @@
+"""The format of golden sets: JSON Lines of cases with known expected behaviour, pass or fail, never ratings."""
+
+import json
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError, model_validator
+
+from tunegate_api.meta import ApiModel
+from tunegate_api.v1alpha1.evalgate import CaseId
+from tunegate_api.verdict import MAX_CASES, CaseSet
+
+
+class Message(ApiModel):
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+class TextExpectation(ApiModel):
+    """The output, white space at its ends apart, against a text."""
+
+    type: Literal["equals", "contains", "not_contains", "regex"]
+    value: Annotated[str, Field(min_length=1)]
+    """The text; for regex a Python pattern that must be found somewhere in the output."""
+
+
+class SchemaExpectation(ApiModel):
+    """The output is JSON and follows a JSON schema."""
+
+    type: Literal["json_schema"]
+    schema_: Annotated[dict[str, Any], Field(alias="schema")]
+
+
+class JsonExpectation(ApiModel):
+    """The output is JSON and equal to a value, whatever its spacing and order of keys."""
+
+    type: Literal["json_equals"]
+    value: Any
+
+
+Expectation = Annotated[TextExpectation | SchemaExpectation | JsonExpectation, Field(discriminator="type")]
+
+
+class GoldenCase(ApiModel):
+    """One prompt and what its output must be. All expectations must hold."""
+
+    id: CaseId
+    tags: list[CaseId] = []
+    prompt: str | None = None
+    """One user turn."""
+    messages: list[Message] | None = None
+    """A chat that the model answers."""
+    expect: Annotated[list[Expectation], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _one_input(self) -> "GoldenCase":
+        if (self.prompt is None) == (self.messages is None):
+            raise ValueError("give either prompt or messages")
+        return self
+
+    @property
+    def turns(self) -> list[Message]:
+        """The chat to answer, whichever way it was written."""
+        return self.messages or [Message(role="user", content=self.prompt or "")]
+
+
+class GoldenError(ValueError):
+    """A golden set that cannot be judged by. ``problems`` has one line for each fault, all of them."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        self.problems = list(problems)
+        super().__init__(
+            "; ".join(problems[:5]) + (f" and {len(problems) - 5} more" if len(problems) > 5 else "")
+        )
+
+
+def parse_golden(text: str) -> list[GoldenCase]:
+    """The cases of a golden set. Blank lines are skipped.
+
+    Raises :class:`GoldenError` naming each bad line, each id used twice, an empty or an oversized set.
+    """
+    cases: list[GoldenCase] = []
+    problems: list[str] = []
+    lines_by_id: dict[str, int] = {}
+    for number, line in enumerate(text.splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            case = GoldenCase.model_validate(json.loads(line))
+        except json.JSONDecodeError as error:
+            problems.append(f"line {number}: not JSON ({error.msg} at column {error.colno})")
+            continue
+        except ValidationError as error:
+            problems += [
+                f"line {number}: {'.'.join(str(p) for p in e['loc']) or 'case'}: {e['msg']}"
+                for e in error.errors()
+            ]
+            continue
+        if case.id in lines_by_id:
+            problems.append(f"line {number}: id {case.id} is already used in line {lines_by_id[case.id]}")
+        lines_by_id.setdefault(case.id, number)
+        cases.append(case)
+    if not cases and not problems:
+        problems.append("no cases")
+    if len(cases) > MAX_CASES:
+        problems.append(f"{len(cases)} cases, at most {MAX_CASES} are supported")
+    if problems:
+        raise GoldenError(problems)
+    return cases
+
+
+def inline_golden(cases: Sequence[dict[str, Any]]) -> str:
+    """The text form of cases that stand in a spec, one for equal content, so that it has one digest."""
+    return "".join(json.dumps(case, sort_keys=True, ensure_ascii=False) + "\n" for case in cases)
+
+
+def case_set(cases: Sequence[GoldenCase], sha256: str) -> CaseSet:
+    """The ids and tags that outcomes refer to."""
+    return CaseSet(sha256=sha256, ids=[c.id for c in cases], tags=[list(c.tags) for c in cases])

@@ -1,0 +1,145 @@
+"""What every resource shares: metadata, conditions, and the base models of the API."""
+
+from datetime import UTC, datetime
+from fractions import Fraction
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
+from pydantic.alias_generators import to_camel
+from pydantic_core import PydanticCustomError
+
+
+class ApiModel(BaseModel):
+    """A part of a spec: camelCase on the wire, unknown fields refused, immutable once parsed."""
+
+    model_config = ConfigDict(
+        alias_generator=to_camel,
+        populate_by_name=True,
+        extra="forbid",
+        frozen=True,
+        use_attribute_docstrings=True,
+    )
+
+    def to_wire(self) -> dict[str, Any]:
+        """The JSON form that Kubernetes and files carry: camelCase, nothing that was not set."""
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+class StatusModel(ApiModel):
+    """A part of a status. Unknown fields are dropped, so an older reader survives a newer writer."""
+
+    model_config = ConfigDict(extra="ignore")
+
+
+def _decimal_text(value: object) -> object:
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        raise PydanticCustomError(
+            "decimal_string",
+            'must be a quoted string, so that no digit is lost: write "{value}"',
+            {"value": value},
+        )
+    return value
+
+
+DECIMAL_PATTERN = r"^[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,2})?$"
+
+Decimal = Annotated[str, BeforeValidator(_decimal_text), Field(pattern=DECIMAL_PATTERN, max_length=32)]
+"""A number written as a string ("0.94", "2e-4"), so that it survives every serializer unchanged."""
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", min_length=1, max_length=63)]
+"""The name of an object in the same namespace."""
+
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$", max_length=64)]
+
+
+def exact(number: str) -> Fraction:
+    """The exact value of a :data:`Decimal`. No binary rounding: ``exact("0.1") * 10 == 1``."""
+    return Fraction(number)
+
+
+def _utc(value: datetime) -> str:
+    return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+Time = Annotated[datetime, PlainSerializer(_utc, return_type=str, when_used="json")]
+"""A moment in UTC, written as RFC 3339 with whole seconds as Kubernetes does."""
+
+
+class OwnerReference(StatusModel):
+    api_version: str
+    kind: str
+    name: str
+    uid: str
+    controller: bool | None = None
+    block_owner_deletion: bool | None = None
+
+
+class ObjectMeta(StatusModel):
+    """The part of Kubernetes' ObjectMeta that Tunegate reads."""
+
+    name: str
+    namespace: str = "default"
+    uid: str = ""
+    generation: int = 1
+    resource_version: str = ""
+    creation_timestamp: Time | None = None
+    deletion_timestamp: Time | None = None
+    labels: dict[str, str] = {}
+    annotations: dict[str, str] = {}
+    owner_references: list[OwnerReference] = []
+
+
+ConditionStatus = Literal["True", "False", "Unknown"]
+
+
+class Condition(StatusModel):
+    """One observed fact about the resource, for machines."""
+
+    type: Annotated[str, Field(max_length=64)]
+    """Which fact."""
+    status: ConditionStatus
+    """Whether it holds."""
+    reason: Annotated[str, Field(max_length=64)]
+    """Why, as a documented constant."""
+    message: Annotated[str, Field(max_length=1024)] = ""
+    """Why, for people."""
+    observed_generation: int | None = None
+    """The generation of the spec that this was observed for."""
+    last_transition_time: Time
+    """When `status` last changed."""
+
+
+def with_condition(
+    conditions: list[Condition],
+    type: str,
+    status: ConditionStatus,
+    reason: str,
+    message: str = "",
+    *,
+    generation: int,
+    now: datetime,
+) -> list[Condition]:
+    """A new list in which the condition ``type`` says this; its time moves only when ``status`` does."""
+    new = Condition(
+        type=type,
+        status=status,
+        reason=reason,
+        message=message[:1024],
+        observed_generation=generation,
+        last_transition_time=now,
+    )
+    for i, old in enumerate(conditions):
+        if old.type == type:
+            if old.status == status:
+                new = new.model_copy(update={"last_transition_time": old.last_transition_time})
+            return [*conditions[:i], new, *conditions[i + 1 :]]
+    return [*conditions, new]
+
+
+def without_condition(conditions: list[Condition], type: str) -> list[Condition]:
+    """The list without the condition ``type``."""
+    return [c for c in conditions if c.type != type]
+
+
+def find_condition(conditions: list[Condition], type: str) -> Condition | None:
+    return next((c for c in conditions if c.type == type), None)

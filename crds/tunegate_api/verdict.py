@@ -1,0 +1,349 @@
+"""Pure judgement: the outcomes of fixed cases against thresholds, with the arithmetic shown.
+
+The operator and the trainer call the same functions on the same outcomes, so neither has to believe the
+other. All rates are exact fractions. The rules:
+
+* Only a measured pass counts. A failed or truncated output does not pass; a missing or erroneous outcome is
+  *Error*, unless the rule would fail even if all of those had passed.
+* *Failed* is measured and bad, *Error* could not be measured, *Inconclusive* was measured but says too
+  little. The worst finding is the verdict.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from fractions import Fraction
+from typing import Annotated
+
+from pydantic import Field
+
+from tunegate_api.meta import StatusModel
+
+PASS, FAIL, TRUNCATED, ERROR = "p", "f", "t", "e"
+"""The letters of an outcome string, one a case in the order of its set."""
+
+MAX_CASES = 1000
+"""Cases a set may have, so that all outcomes of a job fit one ConfigMap."""
+
+
+class VerdictState(StrEnum):
+    PASSED = "Passed"
+    INCONCLUSIVE = "Inconclusive"
+    ERROR = "Error"
+    FAILED = "Failed"
+
+    @property
+    def severity(self) -> int:
+        """0 for Passed, rising with how bad it is."""
+        return list(VerdictState).index(self)
+
+
+def worst(states: Sequence[VerdictState]) -> VerdictState:
+    """The most severe of ``states``; Error when there is none, since nothing was measured."""
+    return max(states, key=lambda s: s.severity, default=VerdictState.ERROR)
+
+
+class CaseSet(StatusModel):
+    """The cases that outcomes refer to, in order."""
+
+    sha256: str
+    """The digest of the set. Outcomes compare only within one digest."""
+    ids: Annotated[list[str], Field(max_length=MAX_CASES)]
+    tags: Annotated[list[list[str]], Field(max_length=MAX_CASES)] = []
+    """Tags of each case; empty when the set has none."""
+
+    def matching(self, name: str) -> list[int]:
+        """Positions of the cases whose id or tag is ``name``."""
+        tags = self.tags or [[]] * len(self.ids)
+        return [i for i, case_id in enumerate(self.ids) if case_id == name or name in tags[i]]
+
+
+@dataclass(frozen=True)
+class Rules:
+    """The thresholds of a gate, as exact numbers. Rates from 0 to 1, drops in percentage points."""
+
+    min_pass_rate: Fraction | None = None
+    max_drop_points: Fraction = Fraction(5)
+    max_drop_between_checkpoints: Fraction = Fraction(5)
+    confirm: bool = True
+    must_pass: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """What a model is compared with. ``outcomes`` is None when it should exist but was not measured."""
+
+    golden_sha256: str
+    outcomes: str | None
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one rule says."""
+
+    rule: str
+    state: VerdictState
+    message: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """All findings on one set of weights, and the measured numbers behind them."""
+
+    findings: tuple[Finding, ...]
+    passed: int = 0
+    total: int = 0
+    delta_points: Mapping[str, Fraction] | None = None
+
+    @property
+    def state(self) -> VerdictState:
+        return worst([f.state for f in self.findings])
+
+    @property
+    def message(self) -> str:
+        """The findings that decided, or all of them when everything passed."""
+        return "; ".join(f.message for f in self.findings if f.state == self.state)
+
+
+def passed_count(outcomes: str) -> int:
+    return outcomes.count(PASS)
+
+
+def rate(passed: int, total: int) -> Fraction:
+    """The exact share; 0 of an empty set."""
+    return Fraction(passed, total) if total else Fraction(0)
+
+
+def rate_text(value: Fraction) -> str:
+    """``0.94``: two digits, cut and not rounded, so that no rate looks like a threshold it missed."""
+    return f"{int(value * 100) / 100:.2f}"
+
+
+def points_text(value: Fraction) -> str:
+    """``-4.9``: signed percentage points, cut after one digit so that no drop looks like a limit it kept."""
+    tenths = int(abs(value) * 10)
+    sign = "-" if value < 0 else "+"
+    return f"{sign}{tenths // 10}.{tenths % 10}"
+
+
+def judge_golden(
+    cases: CaseSet,
+    outcomes: str,
+    rules: Rules,
+    baselines: Mapping[str, Baseline],
+) -> Verdict:
+    """Judge one set of weights by a golden set.
+
+    ``outcomes`` has one letter a case. ``baselines`` holds those that must be compared with; one that does
+    not exist yet is left out by the caller, one that should exist but could not be measured has no outcomes.
+    """
+    total, passed, errors = len(cases.ids), passed_count(outcomes), _errors(cases, outcomes)
+    findings = [*_measured(cases, outcomes), _min_rate("golden", passed, errors, total, rules.min_pass_rate)]
+    deltas: dict[str, Fraction] = {}
+    for name, baseline in baselines.items():
+        finding, delta = _against(name, baseline, cases, passed, errors, rules.max_drop_points)
+        findings.append(finding)
+        if delta is not None:
+            deltas[name] = delta
+    findings += [_must_pass(name, cases, outcomes) for name in rules.must_pass]
+    return Verdict(tuple(findings), passed, total, deltas)
+
+
+def judge_task(name: str, outcomes: str, minimum: Fraction) -> Finding:
+    """Judge one task metric, a pass rate over held-out rows. No rows at all is Inconclusive."""
+    total = len(outcomes)
+    if total == 0:
+        return Finding(name, VerdictState.INCONCLUSIVE, f"{name}: no held-out rows to measure on")
+    return _min_rate(name, passed_count(outcomes), total - _known(outcomes), total, minimum)
+
+
+def _known(outcomes: str) -> int:
+    return sum(outcomes.count(letter) for letter in (PASS, FAIL, TRUNCATED))
+
+
+def _errors(cases: CaseSet, outcomes: str) -> int:
+    """Cases without a measured outcome: erroneous, missing, or not a letter we know."""
+    return max(0, len(cases.ids) - _known(outcomes))
+
+
+def _measured(cases: CaseSet, outcomes: str) -> list[Finding]:
+    total = len(cases.ids)
+    if total == 0:
+        return [Finding("measured", VerdictState.ERROR, "the golden set has no cases")]
+    if len(outcomes) > total:
+        return [Finding("measured", VerdictState.ERROR, f"{len(outcomes)} outcomes for {total} golden cases")]
+    errors = _errors(cases, outcomes)
+    if errors:
+        return [
+            Finding("measured", VerdictState.ERROR, f"{errors} of {total} golden cases could not be measured")
+        ]
+    return []
+
+
+def _min_rate(name: str, passed: int, errors: int, total: int, minimum: Fraction | None) -> Finding:
+    measured = f"{name} {passed}/{total} = {rate_text(rate(passed, total))}"
+    if minimum is None:
+        return Finding("minPassRate", VerdictState.PASSED, measured)
+    message = f"{measured}, required {rate_text(minimum) if minimum * 100 % 1 == 0 else float(minimum)}"
+    if rate(passed + errors, total) < minimum:
+        return Finding("minPassRate", VerdictState.FAILED, message)
+    if errors:
+        return Finding("minPassRate", VerdictState.ERROR, f"{message}, {errors} not measured")
+    return Finding("minPassRate", VerdictState.PASSED, message)
+
+
+def _against(
+    name: str, baseline: Baseline, cases: CaseSet, passed: int, errors: int, limit: Fraction
+) -> tuple[Finding, Fraction | None]:
+    """Compare with one baseline: a drop of ``limit`` points or more fails."""
+    total = len(cases.ids)
+    if baseline.golden_sha256 != cases.sha256:
+        return Finding(name, VerdictState.ERROR, f"{name} was measured on another golden set"), None
+    if baseline.outcomes is None:
+        return Finding(name, VerdictState.ERROR, f"{name} was not measured"), None
+    base_passed, base_errors = passed_count(baseline.outcomes), _errors(cases, baseline.outcomes)
+    delta = 100 * (rate(passed, total) - rate(base_passed, total))
+    message = (
+        f"golden {passed}/{total}, {name} {base_passed}/{total}: "
+        f"{points_text(delta)} points, limit {points_text(-limit)}"
+    )
+    if 100 * (rate(base_passed, total) - rate(passed + errors, total)) >= limit:
+        return Finding(name, VerdictState.FAILED, message), delta
+    if errors or base_errors:
+        return Finding(name, VerdictState.ERROR, f"{message}, {errors + base_errors} not measured"), delta
+    if total * limit < 100:
+        needed = -int(-100 // limit)
+        message = (
+            f"{total} golden cases cannot show a drop of {float(limit):g} points: have at least {needed}"
+        )
+        return Finding(name, VerdictState.INCONCLUSIVE, message), delta
+    return Finding(name, VerdictState.PASSED, message), delta
+
+
+def _must_pass(name: str, cases: CaseSet, outcomes: str) -> Finding:
+    positions = cases.matching(name)
+    if not positions:
+        return Finding("mustPass", VerdictState.ERROR, f"mustPass {name}: no golden case has this id or tag")
+    letters = [outcomes[i] if i < len(outcomes) else ERROR for i in positions]
+    failed = [
+        cases.ids[i] for i, letter in zip(positions, letters, strict=True) if letter in (FAIL, TRUNCATED)
+    ]
+    if failed:
+        return Finding("mustPass", VerdictState.FAILED, f"mustPass {name}: {_some(failed)} failed")
+    if any(letter != PASS for letter in letters):
+        return Finding("mustPass", VerdictState.ERROR, f"mustPass {name}: not measured")
+    return Finding("mustPass", VerdictState.PASSED, f"mustPass {name}: {len(positions)} passed")
+
+
+def _some(names: Sequence[str], most: int = 5) -> str:
+    rest = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + rest
+
+
+class StopAction(StrEnum):
+    CONTINUE = "Continue"
+    CHECK_EARLY = "CheckEarly"
+    STOP = "Stop"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The outcomes of a golden set at one step of a stage; step 0 is the stage's starting model."""
+
+    step: int
+    outcomes: str
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """What the stop rule says after a checkpoint."""
+
+    action: StopAction
+    message: str
+    must_pass: bool = False
+    """Whether a mustPass case decided."""
+    best_step: int = 0
+    best_passed: int = 0
+    regressed: tuple[str, ...] = ()
+    """Ids of the cases that passed at the best step and do not now."""
+
+    @property
+    def regressing(self) -> bool:
+        return self.action is not StopAction.CONTINUE
+
+
+def assess_checkpoint(cases: CaseSet, rules: Rules, history: Sequence[Measured]) -> Assessment:
+    """Whether the last of ``history`` lets training go on.
+
+    ``history`` begins with the starting model (or the checkpoint at which a person said to continue) and is
+    in the order of steps. A golden rate ``max_drop_between_checkpoints`` points or more below the best so
+    far is a regression: the next checkpoint comes early, and training stops if it regresses too (Confirm),
+    or at once (Immediate). A mustPass case that passed before and fails now stops at once. An outcome that
+    could not be measured stops nothing here: its checkpoint cannot pass.
+    """
+    if not history:
+        raise ValueError("history is empty: it begins with the starting model")
+    current, before, total = history[-1], history[:-1], len(cases.ids)
+    passed = passed_count(current.outcomes)
+    if not before:
+        return Assessment(StopAction.CONTINUE, f"golden {passed}/{total}", False, current.step, passed)
+    best = max(before, key=lambda m: (passed_count(m.outcomes), -m.step))
+    best_passed = passed_count(best.outcomes)
+    regressed = tuple(
+        case_id
+        for case_id, was, now in zip(cases.ids, best.outcomes, current.outcomes, strict=False)
+        if was == PASS and now in (FAIL, TRUNCATED)
+    )
+    drop = 100 * (rate(best_passed, total) - rate(passed + _errors(cases, current.outcomes), total))
+    where = (
+        f"best {best_passed}/{total} at step {best.step}"
+        if best.step
+        else f"starting model {best_passed}/{total}"
+    )
+    message = (
+        f"golden {passed}/{total} at step {current.step}, {where}: "
+        f"{points_text(100 * (rate(passed, total) - rate(best_passed, total)))} points, "
+        f"limit {points_text(-rules.max_drop_between_checkpoints)}"
+    )
+
+    lost = _lost_must_pass(cases, rules, before, current)
+    if lost:
+        text = f"mustPass {_some(lost)} passed before and fails at step {current.step}"
+        return Assessment(StopAction.STOP, text, True, best.step, best_passed, lost)
+    if drop < rules.max_drop_between_checkpoints:
+        return Assessment(StopAction.CONTINUE, message, False, best.step, best_passed, regressed)
+    if not rules.confirm:
+        return Assessment(StopAction.STOP, message, False, best.step, best_passed, regressed)
+    if len(before) > 1 and assess_checkpoint(cases, rules, before).regressing:
+        return Assessment(StopAction.STOP, f"{message}, confirmed", False, best.step, best_passed, regressed)
+    return Assessment(StopAction.CHECK_EARLY, message, False, best.step, best_passed, regressed)
+
+
+def _lost_must_pass(
+    cases: CaseSet, rules: Rules, before: Sequence[Measured], current: Measured
+) -> tuple[str, ...]:
+    positions = sorted({i for name in rules.must_pass for i in cases.matching(name)})
+    return tuple(
+        cases.ids[i]
+        for i in positions
+        if current.outcomes[i : i + 1] in (FAIL, TRUNCATED)
+        and any(m.outcomes[i : i + 1] == PASS for m in before)
+    )
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A checkpoint that could go on."""
+
+    step: int
+    verdict: VerdictState
+    golden: Fraction
+    """Golden rate; with several gates, their sum."""
+    dev: Fraction
+    """Task metric on dev; with several metrics, their sum."""
+
+
+def select_best(candidates: Sequence[Candidate]) -> Candidate | None:
+    """The passing checkpoint that goes on: golden rate, then dev metric, then the earliest. None if none passed."""
+    passing = [c for c in candidates if c.verdict is VerdictState.PASSED]
+    return max(passing, key=lambda c: (c.golden, c.dev, -c.step), default=None)

@@ -1,0 +1,86 @@
+"""What a kind gives the engine: a pure decision, and which of its objects a change elsewhere concerns."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal, Protocol
+
+from tunegate_operator.engine.cluster import Key, Object
+
+
+@dataclass(frozen=True)
+class Create:
+    """Create this child. One that exists and is ours is fine."""
+
+    obj: Object
+
+
+@dataclass(frozen=True)
+class Put:
+    """Create this object, or replace it where its content differs."""
+
+    obj: Object
+
+
+@dataclass(frozen=True)
+class Delete:
+    """Delete this object, and what it owns."""
+
+    key: Key
+    uid: str
+
+
+Action = Create | Put | Delete
+
+
+@dataclass(frozen=True)
+class Event:
+    """What people are told once, after the status says it."""
+
+    type: Literal["Normal", "Warning"]
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What should be true now: children by actions, then the status, then events."""
+
+    status: Object
+    """The whole status as it goes on the wire."""
+    actions: tuple[Action, ...] = ()
+    events: tuple[Event, ...] = ()
+    requeue_after: float | None = field(default=None)
+    """Seconds after which to decide again though nothing changed."""
+
+
+class View(Protocol):
+    """The cache, as controllers read it. Objects must not be changed."""
+
+    def get(self, key: Key) -> Object | None: ...
+
+    def children(self, owner_uid: str, kind: str) -> list[Object]:
+        """Objects of ``kind`` whose controlling owner has this uid."""
+        ...
+
+    def of_kind(self, kind: str, namespace: str) -> list[Object]: ...
+
+    def reports(self, job_uid: str) -> list[Object]:
+        """The latest report of each role and stage of a job."""
+        ...
+
+
+class Controller(Protocol):
+    """One kind's behaviour. Neither method does I/O."""
+
+    kind: str
+
+    def decide(self, obj: Object, view: View, now: datetime) -> Decision | None:
+        """What to do about ``obj``; None when it is none of our business (being deleted)."""
+        ...
+
+    def concerns(self, changed: Object, view: View) -> Iterable[Key]:
+        """Objects of this kind to look at again because ``changed``, of another kind, did.
+
+        Children need not be named here: their owner is always looked at again."""
+        ...

@@ -1,0 +1,74 @@
+"""What every role knows: its request and plan, its folders, and how to report."""
+
+import os
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+
+from tunegate_api.contract import DEFAULT_ROOT, ROOT_VARIABLE, Plan, Report, Request, Role, Workspace
+
+from tunegate_trainer.files import sha256_file, write_model
+
+
+@dataclass
+class Context:
+    """One process of one role. Paths are below ``root``, see :mod:`tunegate_api.contract`."""
+
+    role: Role
+    attempt: int = 1
+    stage: str | None = None
+    root: Path = field(default_factory=lambda: Path(os.environ.get(ROOT_VARIABLE, DEFAULT_ROOT)))
+
+    @cached_property
+    def request(self) -> Request:
+        return Request.model_validate_json((self.root / "request" / "request.json").read_bytes())
+
+    @cached_property
+    def plan(self) -> Plan:
+        return Plan.model_validate_json((self.root / "plan" / "plan.json").read_bytes())
+
+    @property
+    def workspace(self) -> Path:
+        """The storage volume."""
+        return self.root / "workspace"
+
+    @cached_property
+    def paths(self) -> Workspace:
+        """This job's folders, relative to ``workspace``."""
+        return Workspace(self.request.uid)
+
+    @cached_property
+    def report(self) -> Report:
+        """The last report of this role and stage, or an empty first one. Changed only by :meth:`tell`."""
+        empty = Report(
+            job_uid=self.request.uid,
+            role=self.role,
+            stage=self.stage,
+            attempt=self.attempt,
+            sequence=0,
+            time=datetime.now(UTC),
+        )
+        try:
+            last = Report.model_validate_json(
+                (self.workspace / self.paths.outbox / empty.file_name).read_bytes()
+            )
+        except FileNotFoundError:
+            return empty
+        return last.model_copy(update={"attempt": self.attempt, "outcome": None, "failure": None})
+
+    def tell(self, **changes: object) -> None:
+        """Report to the operator: what changed, on top of all that was reported before."""
+        report = self.report.model_copy(
+            update={**changes, "sequence": self.report.sequence + 1, "time": datetime.now(UTC)}
+        )
+        self.__dict__["report"] = report
+        write_model(self.report_file, report)
+
+    @property
+    def report_file(self) -> Path:
+        return self.workspace / self.paths.outbox / self.report.file_name
+
+    @property
+    def report_sha256(self) -> str | None:
+        return sha256_file(self.report_file) if self.report_file.exists() else None

@@ -1,0 +1,53 @@
+"""Errors that a user can act on. Each knows the exit code that it ends the process with."""
+
+from tunegate_api.contract import ExitCode
+from tunegate_api.v1alpha1.finetunejob_status import Failure, Reason
+
+
+class TrainerError(Exception):
+    """What went wrong, with the field, file or row, and what to do about it. Shown without a traceback."""
+
+    exit_code = ExitCode.USER_ERROR
+    reason = Reason.USER_ERROR
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+    @property
+    def failure(self) -> Failure:
+        return Failure(reason=self.reason, message=str(self)[:1024], hint=self.hint[:1024])
+
+
+class BadDataError(TrainerError):
+    """Rows that cannot be trained on or judged by."""
+
+    exit_code, reason = ExitCode.BAD_DATA, Reason.BAD_DATA
+
+
+class TooFewRowsError(BadDataError):
+    """Fewer rows than the goal needs."""
+
+    reason = Reason.TOO_FEW_ROWS
+
+
+class SourceNotFoundError(TrainerError):
+    """A model or a file that is not there."""
+
+    exit_code, reason = ExitCode.NOT_FOUND, Reason.NOT_FOUND
+
+
+class UserError(TrainerError):
+    """A specification that cannot work with this model or data."""
+
+
+class NoAcceleratorError(TrainerError):
+    """A GPU was asked for and there is none."""
+
+    exit_code, reason = ExitCode.NO_ACCELERATOR, Reason.NO_ACCELERATOR
+
+
+class StorageError(TrainerError):
+    """The volume is full or read-only. Worth another attempt, since volumes are grown."""
+
+    exit_code, reason = ExitCode.STORAGE, Reason.STORAGE
