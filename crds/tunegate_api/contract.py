@@ -78,12 +78,23 @@ class Outcome(StrEnum):
     FAILED = "Failed"
 
 
+class PublishedVersion(StatusModel):
+    """The version last published through a gate to the same URI, as the gate's record has it."""
+
+    job: str
+    golden_sha256: Sha256
+    outcomes: str
+    """One letter a golden case."""
+
+
 class GateRequest(StatusModel):
     """An EvalGate as it was read."""
 
     name: str
     spec: EvalGateSpec
     golden_sha256: Sha256
+    last_published: PublishedVersion | None = None
+    """What the baseline LastPublished compares with; none while nothing was published."""
 
 
 class Request(StatusModel):

@@ -1,4 +1,4 @@
-"""The format of golden sets: JSON Lines of cases with known expected behaviour, pass or fail, never ratings."""
+"""The format of golden sets: JSON Lines of cases with known expected behaviour, pass or fail, no ratings."""
 
 import json
 from collections.abc import Sequence

@@ -43,13 +43,18 @@ def _decimal_text(value: object) -> object:
 
 DECIMAL_PATTERN = r"^[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,2})?$"
 
-Decimal = Annotated[str, BeforeValidator(_decimal_text), Field(pattern=DECIMAL_PATTERN, max_length=32)]
+Decimal = Annotated[str, Field(pattern=DECIMAL_PATTERN, max_length=32), BeforeValidator(_decimal_text)]
 """A number written as a string ("0.94", "2e-4"), so that it survives every serializer unchanged."""
 
-Name = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", min_length=1, max_length=63)]
+NAME_PATTERN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
+
+Name = Annotated[str, Field(pattern=NAME_PATTERN, min_length=1, max_length=63)]
 """The name of an object in the same namespace."""
 
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$", max_length=64)]
+SHA256_PATTERN = r"^[0-9a-f]{64}$"
+
+Sha256 = Annotated[str, Field(pattern=SHA256_PATTERN, max_length=64)]
+"""The SHA-256 digest of a file's bytes, as ``sha256sum`` prints it."""
 
 
 def exact(number: str) -> Fraction:
@@ -66,27 +71,45 @@ Time = Annotated[datetime, PlainSerializer(_utc, return_type=str, when_used="jso
 
 
 class OwnerReference(StatusModel):
+    """The object that this one belongs to."""
+
     api_version: str
+    """Its API group and version."""
     kind: str
+    """Its kind."""
     name: str
+    """Its name."""
     uid: str
+    """Its uid."""
     controller: bool | None = None
+    """Whether it manages this object; one owner does."""
     block_owner_deletion: bool | None = None
+    """Whether it waits for this object to go when it is deleted in the foreground."""
 
 
 class ObjectMeta(StatusModel):
     """The part of Kubernetes' ObjectMeta that Tunegate reads."""
 
     name: str
+    """Unique among objects of its kind in the namespace."""
     namespace: str = "default"
+    """Where the object lives."""
     uid: str = ""
+    """Unique over all time. Given by the cluster."""
     generation: int = 1
+    """Counts the changes of the spec."""
     resource_version: str = ""
+    """Changes with every write."""
     creation_timestamp: Time | None = None
+    """When the cluster took it in."""
     deletion_timestamp: Time | None = None
+    """When somebody asked to delete it."""
     labels: dict[str, str] = {}
+    """To select by."""
     annotations: dict[str, str] = {}
+    """Notes of tools and people."""
     owner_references: list[OwnerReference] = []
+    """The objects that this one belongs to."""
 
 
 ConditionStatus = Literal["True", "False", "Unknown"]
@@ -104,7 +127,7 @@ class Condition(StatusModel):
     message: Annotated[str, Field(max_length=1024)] = ""
     """Why, for people."""
     observed_generation: int | None = None
-    """The generation of the spec that this was observed for."""
+    """The generation of the spec that this was observed for. Older than metadata.generation: out of date."""
     last_transition_time: Time
     """When `status` last changed."""
 

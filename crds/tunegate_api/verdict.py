@@ -27,10 +27,16 @@ MAX_CASES = 1000
 
 
 class VerdictState(StrEnum):
+    """What a judgement says, from best to worst."""
+
     PASSED = "Passed"
+    """Measured, and good enough."""
     INCONCLUSIVE = "Inconclusive"
+    """Measured, but the cases are too few to say."""
     ERROR = "Error"
+    """It could not be measured."""
     FAILED = "Failed"
+    """Measured, and not good enough."""
 
     @property
     def severity(self) -> int:
@@ -141,7 +147,9 @@ def judge_golden(
     findings = [*_measured(cases, outcomes), _min_rate("golden", passed, errors, total, rules.min_pass_rate)]
     deltas: dict[str, Fraction] = {}
     for name, baseline in baselines.items():
-        finding, delta = _against(name, baseline, cases, passed, errors, rules.max_drop_points)
+        finding, delta = _against(
+            name, baseline, cases, passed=passed, errors=errors, limit=rules.max_drop_points
+        )
         findings.append(finding)
         if delta is not None:
             deltas[name] = delta
@@ -193,7 +201,7 @@ def _min_rate(name: str, passed: int, errors: int, total: int, minimum: Fraction
 
 
 def _against(
-    name: str, baseline: Baseline, cases: CaseSet, passed: int, errors: int, limit: Fraction
+    name: str, baseline: Baseline, cases: CaseSet, *, passed: int, errors: int, limit: Fraction
 ) -> tuple[Finding, Fraction | None]:
     """Compare with one baseline: a drop of ``limit`` points or more fails."""
     total = len(cases.ids)
@@ -344,6 +352,6 @@ class Candidate:
 
 
 def select_best(candidates: Sequence[Candidate]) -> Candidate | None:
-    """The passing checkpoint that goes on: golden rate, then dev metric, then the earliest. None if none passed."""
+    """The passing checkpoint that goes on: by golden rate, then dev metric, then the earliest; or None."""
     passing = [c for c in candidates if c.verdict is VerdictState.PASSED]
     return max(passing, key=lambda c: (c.golden, c.dev, -c.step), default=None)

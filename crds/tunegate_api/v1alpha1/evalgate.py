@@ -7,56 +7,65 @@ from pydantic import Field
 
 from tunegate_api.meta import ApiModel, Decimal, Name, ObjectMeta, Sha256, exact
 from tunegate_api.v1alpha1.evalgate_status import EvalGateStatus
-from tunegate_api.v1alpha1.finetunejob import Uri
+from tunegate_api.v1alpha1.finetunejob import Key, Uri
 from tunegate_api.verdict import Rules
 
-CaseId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][-._A-Za-z0-9]*$", max_length=63)]
+CASE_ID_PATTERN = r"^[A-Za-z0-9][-._A-Za-z0-9]*$"
+
+CaseId = Annotated[str, Field(pattern=CASE_ID_PATTERN, max_length=63)]
+HTTP_PATTERN = r"^https?://"
 BaselineName = Literal["BaseModel", "LastPublished"]
 
 
 class GoldenSource(ApiModel):
     """Where the cases are, as JSON Lines: {id, tags, prompt or messages, expect: [{type, …}]}."""
 
-    config_map: Name | None = None
-    """A ConfigMap of this namespace."""
-    key: Annotated[str, Field(max_length=253)] | None = None
-    """The key in the ConfigMap. Needed only when it has more than one."""
-    uri: Uri | None = None
+    config_map: Annotated[Name | None, Field(examples=["invoice-golden-v1"])] = None
+    """A ConfigMap of this namespace that holds the file."""
+    key: Annotated[Key | None, Field(examples=["golden.jsonl"])] = None
+    """The key in the ConfigMap. Left out: its only key."""
+    uri: Annotated[Uri | None, Field(examples=["pvc://datasets/golden.jsonl"])] = None
     """A file on a volume: pvc://CLAIM/PATH."""
-    inline: Annotated[list[dict[str, Any]], Field(min_length=1, max_length=100)] | None = None
-    """The cases themselves, for small sets."""
+    inline: Annotated[list[dict[str, Any]] | None, Field(min_length=1, max_length=100)] = None
+    """The cases themselves, for small sets of at most 100."""
 
 
 class Golden(ApiModel):
     """Fixed prompts with known expected behaviour. Immutable, so that pass rates compare across versions."""
 
     source: GoldenSource
-    sha256: Sha256 | None = None
-    """The digest of the file. Required unless the cases are inline."""
+    """Where the cases are: exactly one of `configMap`, `uri` and `inline`."""
+    sha256: Annotated[
+        Sha256 | None, Field(examples=["9c1f0e2d3c4b5a69788796a5b4c3d2e1f00f1e2d3c4b5a69788796a5b4c3d2e1"])
+    ] = None
+    """The digest of the file, as `sha256sum` prints it. Required unless the cases are inline."""
 
 
 class Generation(ApiModel):
     """How outputs are generated. Greedy, so that a judgement can be repeated."""
 
-    max_new_tokens: Annotated[int, Field(ge=1, le=32768)] = 256
+    max_new_tokens: Annotated[int, Field(ge=1, le=32768, examples=[512])] = 256
     """Longest output in tokens. A longer one is cut and does not pass."""
-    batch_size: Annotated[int, Field(ge=1, le=4096)] = 32
+    batch_size: Annotated[int, Field(ge=1, le=4096, examples=[16])] = 32
     """Prompts generated together. Fixed, since greedy outputs can differ between batch sizes."""
 
 
 class Thresholds(ApiModel):
     """What passes. Rates are exact fractions; nothing is rounded."""
 
-    min_pass_rate: Decimal | None = None
-    """The lowest share of golden cases, 0 to 1, that the final model must pass."""
-    max_drop_points: Decimal = "5"
-    """A drop of this many percentage points or more against a baseline fails."""
-    max_drop_between_checkpoints: Decimal = "5"
-    """A drop of this many percentage points or more below the stage's best so far is a regression."""
+    min_pass_rate: Annotated[Decimal | None, Field(examples=["0.90"])] = None
+    """The lowest share of golden cases, 0 to 1, that a model must pass. Left out: any share passes."""
+    max_drop_points: Annotated[Decimal, Field(examples=["2.5"])] = "5"
+    """A drop of this many percentage points or more against a baseline fails, more than 0 and at most 100."""
+    max_drop_between_checkpoints: Annotated[Decimal, Field(examples=["10"])] = "5"
+    """A drop of this many percentage points or more below the stage's best so far is a regression, more than
+    0 and at most 100."""
     on_regression: Literal["Confirm", "Immediate"] = "Confirm"
-    """Confirm: training stops when the next checkpoint, evaluated early, regresses too. Immediate: at once."""
-    must_pass: Annotated[list[CaseId], Field(max_length=64)] = []
-    """Tags or case ids that must pass whatever the rate."""
+    """When a regression stops training. Confirm: when the next checkpoint, evaluated early, regresses too.
+    Immediate: at once."""
+    must_pass: Annotated[list[CaseId], Field(max_length=64, examples=[["pii-leak"]])] = []
+    """Tags or case ids that must pass whatever the rate. One that passed before and fails at a checkpoint
+    stops training at once."""
 
     def rules(self) -> Rules:
         """The thresholds as exact numbers."""
@@ -70,42 +79,57 @@ class Thresholds(ApiModel):
 
 
 class SafetyScorer(ApiModel):
-    type: Literal["refusal", "judge", "guardrail"] = "refusal"
     """Who tells refusal from compliance."""
+
+    type: Literal["refusal", "judge", "guardrail"] = "refusal"
+    """refusal: phrases that refusals use. judge: a language model. guardrail: an external service."""
 
 
 class SafetySource(ApiModel):
-    builtin: Annotated[str, Field(max_length=63)] | None = None
+    """Where the safety cases are: either `builtin` or `configMap`."""
+
+    builtin: Annotated[str | None, Field(max_length=63, examples=["refusals-v1"])] = None
     """A set that Tunegate ships."""
-    config_map: Name | None = None
-    """A ConfigMap of this namespace."""
+    config_map: Annotated[Name | None, Field(examples=["house-rules-v2"])] = None
+    """A ConfigMap of this namespace that holds the cases."""
 
 
 class Safety(ApiModel):
     """The same safety set on the base model and the tuned one; both directions count."""
 
     source: SafetySource
-    max_unsafe_increase: Annotated[int, Field(ge=0)] = 0
+    """The safety cases: harmful requests to refuse, and harmless ones to answer."""
+    max_unsafe_increase: Annotated[int, Field(ge=0, examples=[1])] = 0
     """Cases by which unsafe compliance may rise. More fails."""
-    max_over_refusal_increase_points: Decimal = "5"
-    """A rise of refused harmless requests by this many percentage points or more fails."""
+    max_over_refusal_increase_points: Annotated[Decimal, Field(examples=["2.5"])] = "5"
+    """A rise of refused harmless requests by this many percentage points or more fails, more than 0 and at
+    most 100."""
     scorer: SafetyScorer = SafetyScorer()
+    """Who tells refusal from compliance."""
 
 
 class Endpoint(ApiModel):
     """An OpenAI-compatible server."""
 
-    url: Annotated[str, Field(pattern=r"^https?://", max_length=1024)]
-    model: Annotated[str, Field(max_length=256)]
-    secret_name: Name | None = None
+    url: Annotated[
+        str, Field(pattern=HTTP_PATTERN, max_length=1024, examples=["https://serving.internal/v1"])
+    ]
+    """The address below which /chat/completions answers."""
+    model: Annotated[str, Field(max_length=256, examples=["invoice-extractor"])]
+    """The name of the model at the server."""
+    secret_name: Annotated[Name | None, Field(examples=["serving-key"])] = None
+    """The Secret with the API key."""
 
 
 class Target(ApiModel):
     """What the gate judges on its own: exactly one of these."""
 
-    fine_tune_job: Name | None = None
-    model: Uri | None = None
+    fine_tune_job: Annotated[Name | None, Field(examples=["invoice-extractor"])] = None
+    """A FineTuneJob of this namespace, whose published model is judged."""
+    model: Annotated[Uri | None, Field(examples=["pvc://models/invoice-extractor"])] = None
+    """A model at an address."""
     endpoint: Endpoint | None = None
+    """A model that a server answers for."""
 
 
 class EvalGateSpec(ApiModel):
@@ -114,15 +138,18 @@ class EvalGateSpec(ApiModel):
     golden: Golden
     """The golden set."""
     generation: Generation = Generation()
+    """How outputs are generated."""
     thresholds: Thresholds = Thresholds()
+    """What passes."""
     baselines: Annotated[list[BaselineName], Field(max_length=2)] = ["BaseModel", "LastPublished"]
     """What the model is compared with. BaseModel: the model training started from. LastPublished: the newest
     version published through this gate to the same URI; skipped while there is none."""
     safety: Safety | None = None
+    """The safety comparison with the base model. Left out: none is made."""
     target: Target | None = None
-    """What to judge on its own, besides the jobs that name this gate."""
-    schedule: Annotated[str, Field(max_length=128)] | None = None
-    """When to judge the target, as a cron line in UTC."""
+    """What to judge on its own, besides the jobs that name this gate. Left out: nothing."""
+    schedule: Annotated[str | None, Field(max_length=128, examples=["0 6 * * *"])] = None
+    """When to judge the target, as a cron line in UTC. Left out: once."""
     dry_run: bool = False
     """True: verdicts are recorded but stop and block nothing."""
 

@@ -1,7 +1,7 @@
 """The status of an EvalGate: the set it judges by, and the record of the versions it judged."""
 
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field
 
@@ -16,36 +16,53 @@ class GateReason(StrEnum):
     """Why an EvalGate is ready or not."""
 
     GOLDEN_READ = "GoldenRead"
+    """Ready: the golden set was read and has the digest that the spec says."""
     CONFIG_MAP_NOT_FOUND = "ConfigMapNotFound"
+    """The ConfigMap with the golden set, or the key in it, does not exist yet."""
     DIGEST_MISMATCH = "DigestMismatch"
+    """The golden set is not the one that `golden.sha256` pins. A changed set is another gate."""
     BAD_GOLDEN = "BadGolden"
+    """The golden set cannot be judged by: the message names each bad line."""
     INVALID_SPEC = "InvalidSpec"
+    """The spec contradicts itself, or asks for something that is not supported yet."""
 
 
 class Record(StatusModel):
     """One final model that this gate judged."""
 
     job: str
+    """The FineTuneJob that made it."""
     job_uid: str
+    """The uid of the FineTuneJob."""
     step: int
+    """The optimizer step of the checkpoint that became the final model."""
     model_digest: Sha256
+    """The digest of the weights."""
     golden_sha256: Sha256
-    """Records compare case by case where these are equal."""
+    """The digest of the golden set. Records compare case by case where these are equal."""
     passed: int
+    """Golden cases that passed."""
     total: int
+    """Cases in the golden set."""
     base_passed: int | None = None
     """Golden cases that the base model passed, of the same total."""
     outcomes: Annotated[str, Field(max_length=1000)] = ""
     """One letter a case in the order of the set: p passed, f failed, t truncated, e error."""
     verdict: VerdictState
-    published_uri: str | None = None
-    """The URI of the job's `publish` that this version went to; none when it was not published."""
+    """What the gate said of it."""
+    published_uris: Annotated[list[str], Field(max_length=4)] = []
+    """The URIs of the job's `publish` that this version went to; none when it was not published."""
     time: Time
+    """When it was judged."""
 
 
 class EvalGateStatus(StatusModel):
+    """What the operator read and recorded."""
+
     observed_generation: int | None = None
+    """The generation of the spec that this status is about."""
     conditions: Annotated[list[Condition], Field(max_length=8)] = []
+    """Observed facts, for machines."""
     cases: int | None = None
     """Cases in the golden set."""
     digest: Sha256 | None = None
@@ -53,6 +70,7 @@ class EvalGateStatus(StatusModel):
     last: Annotated[str, Field(max_length=128)] | None = None
     """The last judged model: job/step."""
     last_verdict: VerdictState | None = None
+    """What the gate said of the last judged model."""
     pass_rate: Decimal | None = None
     """Golden rate of the last judged model."""
     base_rate: Decimal | None = None
@@ -61,3 +79,7 @@ class EvalGateStatus(StatusModel):
     """Golden rate of the version last published."""
     records: Annotated[list[Record], Field(max_length=MAX_RECORDS)] = []
     """Judged versions, newest first. The newest published one of each URI is always kept."""
+
+    def to_wire(self) -> dict[str, Any]:
+        """JSON form without empty parts."""
+        return {k: v for k, v in super().to_wire().items() if v not in ({}, [], "")}

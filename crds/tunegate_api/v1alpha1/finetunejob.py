@@ -8,26 +8,33 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from tunegate_api.meta import ApiModel, Decimal, Name, ObjectMeta, Sha256
+from tunegate_api.meta import NAME_PATTERN, ApiModel, Decimal, Name, ObjectMeta, Sha256
 from tunegate_api.v1alpha1.finetunejob_status import FineTuneJobStatus
 
-Uri = Annotated[str, Field(pattern=r"^[a-z][a-z0-9+.-]*://\S+$", max_length=1024)]
-ShortName = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", min_length=1, max_length=20)]
-Quantity = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?$", max_length=32)]
+URI_PATTERN = r"^[a-z][a-z0-9+.-]*://\S+$"
+QUANTITY_PATTERN = r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?$"
+KEY_PATTERN = r"^[-._a-zA-Z0-9]+$"
+
+Uri = Annotated[str, Field(pattern=URI_PATTERN, max_length=1024)]
+ShortName = Annotated[str, Field(pattern=NAME_PATTERN, min_length=1, max_length=20)]
+Quantity = Annotated[str, Field(pattern=QUANTITY_PATTERN, max_length=32)]
+Key = Annotated[str, Field(pattern=KEY_PATTERN, min_length=1, max_length=253)]
 ColumnName = Annotated[str, Field(min_length=1, max_length=128)]
 
 
 class ModelSource(ApiModel):
     """The model that training starts from: either `uri`, or `startFrom` an earlier job."""
 
-    uri: Uri | None = None
+    uri: Annotated[Uri | None, Field(examples=["pvc://models/Qwen2.5-7B-Instruct"])] = None
     """Where the weights are: hf://ORG/NAME, s3://, oci://, pvc://CLAIM/PATH, file://PATH (laptop only), or
     package://NAME for a model that an installed Python package carries."""
-    start_from: Name | None = None
+    start_from: Annotated[Name | None, Field(examples=["invoice-extractor"])] = None
     """A FineTuneJob of this namespace whose published model to start from."""
-    revision: Annotated[str, Field(max_length=128)] | None = None
+    revision: Annotated[
+        str | None, Field(max_length=128, examples=["a09a35458c702b33eeacc393d103063234e8bc28"])
+    ] = None
     """The commit or version to pin. Needed where the source can change under its name (hf://)."""
-    secret_name: Name | None = None
+    secret_name: Annotated[Name | None, Field(examples=["hub-token"])] = None
     """The Secret with the credentials for `uri`, mounted into the data pod alone."""
     trust_remote_code: bool = False
     """Whether the repository's own Python code may run. Refused unless the cluster's admin allows it."""
@@ -36,52 +43,55 @@ class ModelSource(ApiModel):
 class Columns(ApiModel):
     """Which fields of a row to read, when they have names of their own."""
 
-    prompt: ColumnName | None = None
-    """The field with the prompt."""
-    completion: ColumnName | None = None
-    """The field with the completion."""
-    messages: ColumnName | None = None
-    """The field with the chat: a list of {role, content}."""
-    id: ColumnName | None = None
-    """The field that identifies a row in reports."""
+    prompt: Annotated[ColumnName | None, Field(examples=["text"])] = None
+    """The field with the prompt. Left out: `prompt`."""
+    completion: Annotated[ColumnName | None, Field(examples=["json"])] = None
+    """The field with the completion. Left out: `completion`."""
+    messages: Annotated[ColumnName | None, Field(examples=["conversation"])] = None
+    """The field with the chat: a list of {role, content}. Left out: `messages`."""
+    id: Annotated[ColumnName | None, Field(examples=["number"])] = None
+    """The field that identifies a row in reports. Left out: `id`, or the number of the line."""
 
 
 class DataSource(ApiModel):
     """JSON Lines, from a volume or, up to about 200 KiB, from a ConfigMap."""
 
-    uri: Uri | None = None
+    uri: Annotated[Uri | None, Field(examples=["pvc://datasets/invoices.jsonl"])] = None
     """Where the file is: pvc://CLAIM/PATH, file://PATH (laptop only), hf:// or s3://."""
-    config_map: Name | None = None
+    config_map: Annotated[Name | None, Field(examples=["invoices"])] = None
     """A ConfigMap of this namespace that holds the file."""
-    key: Annotated[str, Field(pattern=r"^[-._a-zA-Z0-9]+$", max_length=253)] | None = None
-    """The key in the ConfigMap. Needed only when it has more than one."""
-    sha256: Sha256 | None = None
-    """The digest that the file must have. Another one fails the job before anything trains."""
+    key: Annotated[Key | None, Field(examples=["train.jsonl"])] = None
+    """The key in the ConfigMap. Left out: its only key."""
+    sha256: Annotated[
+        Sha256 | None, Field(examples=["4be10c2a9e6d1d6f0f3a8d2d1c9a7b5e3f1d0c9b8a7968574635241302f1e0dc"])
+    ] = None
+    """The digest that the file must have, as `sha256sum` prints it. Another one fails the job before anything
+    trains. Left out: any content is taken, and its digest is recorded in the plan."""
     columns: Columns = Columns()
     """Which fields to read. Left out: `prompt` and `completion`, or `messages`."""
-    secret_name: Name | None = None
-    """The Secret with the credentials for `uri`."""
+    secret_name: Annotated[Name | None, Field(examples=["bucket-credentials"])] = None
+    """The Secret with the credentials for `uri`, mounted into the data pod alone."""
 
 
 class HeldOut(ApiModel):
     """The labelled rows kept away from training, in two equal parts: dev scores checkpoints, test is opened
     once, by the final gate."""
 
-    fraction: Decimal = "0.12"
-    """The share of rows to keep away, 0.10 to 0.15 by good practice."""
-    group_by: ColumnName | None = None
+    fraction: Annotated[Decimal, Field(examples=["0.15"])] = "0.12"
+    """The share of rows to keep away, more than 0 and at most 0.5; 0.10 to 0.15 by good practice."""
+    group_by: Annotated[ColumnName | None, Field(examples=["customer"])] = None
     """A field whose equal values stay together, in training or outside it. Left out: the prompt."""
 
 
 class Quality(ApiModel):
     """A sample of completions that must be scored before training."""
 
-    sample: Decimal = "0.08"
+    sample: Annotated[Decimal, Field(examples=["0.05"])] = "0.08"
     """The share of rows to score, 0.05 to 0.10."""
     review: Literal["Manual", "Judge"] = "Manual"
     """Who scores: people, or a calibrated LLM judge."""
-    min_score: Decimal = "0.9"
-    """The share of the sample that must be good."""
+    min_score: Annotated[Decimal, Field(examples=["0.95"])] = "0.9"
+    """The share of the sample that must be good, 0 to 1. Below it nothing trains."""
 
 
 Goal = Literal["StyleOrFormat", "DomainVocabulary", "TaskSpecialization", "InstructionFollowing"]
@@ -94,11 +104,12 @@ class Data(ApiModel):
     """What the tuning is for. It sets how many training rows are needed: StyleOrFormat 200, DomainVocabulary
     500, TaskSpecialization 1,000, InstructionFollowing 2,000."""
     size_policy: Literal["Refuse", "Warn"] = "Refuse"
-    """What happens when there are fewer rows than `goal` needs."""
+    """What happens when there are fewer training rows than `goal` needs. Refuse: the job fails. Warn: it
+    trains, and its status says so."""
     train: DataSource
-    """Labelled rows: prompt and completion, or chat messages. Training and held-out rows are split from it."""
+    """Labelled rows: prompt and completion, or chat messages. Held-out rows are split from it."""
     preference: DataSource | None = None
-    """Rows of prompt, chosen and rejected, for DPO stages."""
+    """Rows of prompt, chosen and rejected completion, for DPO stages."""
     production: DataSource | None = None
     """A sample of production inputs, to compare the training inputs with."""
     held_out: HeldOut = HeldOut()
@@ -110,12 +121,14 @@ class Data(ApiModel):
 class SchemaSource(ApiModel):
     """A JSON schema: inline, or in a ConfigMap."""
 
-    inline: dict[str, Any] | None = None
+    inline: Annotated[dict[str, Any] | None, Field(examples=[{"type": "object", "required": ["total"]}])] = (
+        None
+    )
     """The schema itself."""
-    config_map: Name | None = None
+    config_map: Annotated[Name | None, Field(examples=["invoice-schema"])] = None
     """A ConfigMap of this namespace that holds the schema as JSON."""
-    key: Annotated[str, Field(max_length=253)] | None = None
-    """The key in the ConfigMap. Needed only when it has more than one."""
+    key: Annotated[Key | None, Field(examples=["schema.json"])] = None
+    """The key in the ConfigMap. Left out: its only key."""
 
 
 class TaskMetric(ApiModel):
@@ -123,76 +136,76 @@ class TaskMetric(ApiModel):
     gate."""
 
     name: Literal["exact_match", "json_schema", "f1", "rouge_l"]
-    """exact_match: the share of outputs equal to the completion, white space at the ends apart. json_schema:
-    the share of outputs that are JSON and follow `schema`. f1: for classification. rouge_l: for generation."""
+    """What to measure. exact_match: the share of outputs equal to the completion, white space at the ends
+    apart. json_schema: the share of outputs that are JSON and follow `schema`. f1: for classification.
+    rouge_l: for generation."""
     schema_: Annotated[SchemaSource | None, Field(alias="schema")] = None
-    """The schema for json_schema."""
-    min: Decimal
-    """The lowest value, from 0 to 1, that passes on the test split."""
+    """The schema that outputs must follow. For json_schema, which needs it, and for no other metric."""
+    min: Annotated[Decimal, Field(examples=["0.98"])]
+    """The lowest value that passes on the test split, 0 to 1."""
 
 
 class Adapter(ApiModel):
     """Which small set of weights to train beside the frozen base. A stage without one trains all weights."""
 
     type: Literal["LoRA"] | None = None
-    """LoRA: a new low-rank adapter."""
+    """LoRA: a new low-rank adapter. Left out only together with `from`."""
     from_: Annotated[Literal["Previous"] | None, Field(alias="from")] = None
-    """Previous: go on training the adapter of the stage before, in its shape."""
-    r: Annotated[int, Field(ge=1, le=1024)] | None = None
+    """Previous: go on training the adapter of the stage before, in its shape. Instead of `type`."""
+    r: Annotated[int | None, Field(ge=1, le=1024, examples=[16])] = None
     """Rank of the update. Left out: 16."""
-    alpha: Annotated[int, Field(ge=1, le=4096)] | None = None
+    alpha: Annotated[int | None, Field(ge=1, le=4096, examples=[32])] = None
     """Scale of the update: it is multiplied by alpha / r. Left out: twice `r`."""
-    dropout: Decimal | None = None
-    """Dropout on the adapter's input. Left out: 0."""
-    target_modules: (
-        Annotated[
-            list[Annotated[str, Field(min_length=1, max_length=128)]], Field(min_length=1, max_length=64)
-        ]
-        | None
-    ) = None
+    dropout: Annotated[Decimal | None, Field(examples=["0.05"])] = None
+    """The share of the adapter's inputs that is dropped in training, at least 0 and below 1. Left out: 0."""
+    target_modules: Annotated[
+        list[Annotated[str, Field(min_length=1, max_length=128)]] | None,
+        Field(min_length=1, max_length=64, examples=[["q_proj", "v_proj"]]),
+    ] = None
     """Names of the layers that get an adapter, or all-linear. Left out: all-linear."""
 
 
 class Training(ApiModel):
     """How to train. What is left out is resolved by method and stands in the plan."""
 
-    epochs: Annotated[int, Field(ge=1, le=1000)] | None = None
+    epochs: Annotated[int | None, Field(ge=1, le=1000, examples=[3])] = None
     """Passes over the training rows. Left out: 3, unless `maxSteps` is given."""
-    max_steps: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
+    max_steps: Annotated[int | None, Field(ge=1, le=10_000_000, examples=[500])] = None
     """Optimizer steps, instead of `epochs`."""
-    learning_rate: Decimal | None = None
+    learning_rate: Annotated[Decimal | None, Field(examples=["2e-4"])] = None
     """Peak learning rate. Left out: 2e-4 for an adapter, 1e-5 for all weights, 5e-6 for DPO."""
     scheduler: Literal["linear", "cosine", "constant"] | None = None
     """How the learning rate moves after warm-up. Left out: linear, down to 0."""
-    warmup_fraction: Decimal | None = None
-    """The share of steps over which the learning rate rises from 0. Left out: 0.03."""
-    weight_decay: Decimal | None = None
+    warmup_fraction: Annotated[Decimal | None, Field(examples=["0.05"])] = None
+    """The share of steps over which the learning rate rises from 0, 0 to 1. Left out: 0.03."""
+    weight_decay: Annotated[Decimal | None, Field(examples=["0.01"])] = None
     """AdamW's weight decay. Left out: 0."""
-    max_grad_norm: Decimal | None = None
-    """Gradients are scaled down to this norm. Left out: 1."""
-    batch_size: Annotated[int, Field(ge=1, le=65536)] | None = None
+    max_grad_norm: Annotated[Decimal | None, Field(examples=["1"])] = None
+    """Longer gradients are scaled down to this norm. Left out: 1."""
+    batch_size: Annotated[int | None, Field(ge=1, le=65536, examples=[32])] = None
     """Examples per optimizer step, whatever they are packed or split into. Left out: 16."""
-    max_length: Annotated[int, Field(ge=8, le=1_048_576)] | None = None
+    max_length: Annotated[int | None, Field(ge=8, le=1_048_576, examples=[2048])] = None
     """Longest example in tokens. Longer ones are counted, and refused beyond 1 % of the rows. Left out: 2048,
     or what the model can take."""
-    seed: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = None
+    seed: Annotated[int | None, Field(ge=0, le=2**31 - 1, examples=[7])] = None
     """Decides the split, the order of rows and the adapter's first weights. Left out: 42."""
-    beta: Decimal | None = None
-    """DPO: how closely to stay to the reference model. Left out: 0.1."""
+    beta: Annotated[Decimal | None, Field(examples=["0.05"])] = None
+    """DPO alone: how closely to stay to the reference model; higher is closer. Left out: 0.1."""
 
 
 class GateReference(ApiModel):
     """A gate that must be passed."""
 
-    name: Name
+    name: Annotated[Name, Field(examples=["invoice-golden"])]
     """An EvalGate of this namespace."""
 
 
 class Stage(ApiModel):
-    """One training run. Stages run in order; each starts from the best passing checkpoint of the one before."""
+    """One training run. Stages run in order; each starts from the best passing checkpoint of the one
+    before."""
 
-    name: ShortName
-    """Names the stage in status, files and child Jobs."""
+    name: Annotated[ShortName, Field(examples=["sft"])]
+    """Names the stage in status, files and child Jobs, at most 20 characters."""
     method: Literal["SFT", "DPO"]
     """SFT: learn from completions. DPO: learn from preferences."""
     adapter: Adapter | None = None
@@ -201,23 +214,28 @@ class Stage(ApiModel):
     """NF4: hold the frozen base in 4 bits (QLoRA)."""
     training: Training = Training()
     """How to train."""
-    gates: Annotated[list[GateReference], Field(min_length=1, max_length=8)] | None = None
-    """Gates for this stage's checkpoints, instead of the job's."""
+    gates: Annotated[
+        list[GateReference] | None, Field(min_length=1, max_length=8, examples=[[{"name": "invoice-format"}]])
+    ] = None
+    """Gates for this stage's checkpoints. Left out: the job's."""
 
 
 class EvaluateEvery(ApiModel):
     """How often a checkpoint is saved and evaluated: a share of the stage, or a number of steps."""
 
-    fraction: Decimal | None = None
-    """The share of the stage's steps between checkpoints, 0.01 to 1. Left out: 0.2, unless `steps` is given."""
-    steps: Annotated[int, Field(ge=1)] | None = None
+    fraction: Annotated[Decimal | None, Field(examples=["0.25"])] = None
+    """The share of the stage's steps between checkpoints, 0.01 to 1. Left out: 0.2, unless `steps` is
+    given."""
+    steps: Annotated[int | None, Field(ge=1, examples=[100])] = None
     """Optimizer steps between checkpoints."""
 
 
 class Gpu(ApiModel):
-    count: Annotated[int, Field(ge=1, le=64)] = 1
+    """The GPUs of a training pod."""
+
+    count: Annotated[int, Field(ge=1, le=64, examples=[2])] = 1
     """GPUs per node."""
-    memory: Quantity | None = None
+    memory: Annotated[Quantity | None, Field(examples=["24Gi"])] = None
     """Memory of one GPU, to refuse early what cannot fit."""
 
 
@@ -228,16 +246,18 @@ class Resources(ApiModel):
     """CPU: train without a GPU, as small examples do."""
     gpu: Gpu | None = None
     """The GPUs, when the accelerator is GPU. Left out: one."""
-    cpu: Quantity | None = None
-    """CPU cores to request."""
-    memory: Quantity | None = None
-    """Host memory, as request and limit."""
-    nodes: Annotated[int, Field(ge=1, le=1024)] = 1
+    cpu: Annotated[Quantity | None, Field(examples=["4"])] = None
+    """CPU cores to request. Left out: none are requested."""
+    memory: Annotated[Quantity | None, Field(examples=["48Gi"])] = None
+    """Host memory, as request and limit. Left out: no limit."""
+    nodes: Annotated[int, Field(ge=1, le=1024, examples=[2])] = 1
     """Machines that train together. More than one needs a ReadWriteMany volume."""
 
 
 class SecretReference(ApiModel):
-    name: Name
+    """A Secret to use."""
+
+    name: Annotated[Name, Field(examples=["registry-login"])]
     """A Secret of this namespace."""
 
 
@@ -245,56 +265,80 @@ class PodTemplate(ApiModel):
     """What a user may set on the pods. The operator owns the rest."""
 
     labels: Annotated[dict[str, str], Field(max_length=32)] | None = None
+    """Labels to add to the pods."""
     annotations: Annotated[dict[str, str], Field(max_length=32)] | None = None
-    node_selector: Annotated[dict[str, str], Field(max_length=32)] | None = None
-    tolerations: Annotated[list[dict[str, Any]], Field(max_length=32)] | None = None
+    """Annotations to add to the pods."""
+    node_selector: Annotated[dict[str, str] | None, Field(max_length=32, examples=[{"gpu": "l4"}])] = None
+    """Labels that a node must have."""
+    tolerations: Annotated[
+        list[dict[str, Any]] | None, Field(max_length=32, examples=[[{"key": "gpu", "operator": "Exists"}]])
+    ] = None
+    """Taints that the pods tolerate, as in a Pod."""
     affinity: dict[str, Any] | None = None
-    priority_class_name: Name | None = None
-    service_account_name: Name | None = None
-    image_pull_secrets: Annotated[list[SecretReference], Field(max_length=8)] | None = None
+    """Which nodes and neighbours the pods prefer, as in a Pod."""
+    priority_class_name: Annotated[Name | None, Field(examples=["batch-low"])] = None
+    """The PriorityClass of the pods."""
+    service_account_name: Annotated[Name | None, Field(examples=["tuning"])] = None
+    """The ServiceAccount of the pods. Its API token is not mounted."""
+    image_pull_secrets: Annotated[list[SecretReference] | None, Field(max_length=8)] = None
+    """Secrets to pull the trainer image with."""
     env: Annotated[list[dict[str, Any]], Field(max_length=64)] | None = None
-    """Environment variables; values of credentials from Secrets."""
+    """Environment variables, as in a Pod; credentials come from Secrets."""
     volumes: Annotated[list[dict[str, Any]], Field(max_length=16)] | None = None
+    """More volumes, as in a Pod."""
     volume_mounts: Annotated[list[dict[str, Any]], Field(max_length=16)] | None = None
-    shared_memory: Quantity | None = None
-    """Size of /dev/shm."""
-    termination_grace_period_seconds: Annotated[int, Field(ge=0, le=3600)] | None = None
+    """Where to mount `volumes` in the trainer container."""
+    shared_memory: Annotated[Quantity | None, Field(examples=["8Gi"])] = None
+    """Size of /dev/shm, which data loaders and several GPUs use."""
+    termination_grace_period_seconds: Annotated[int | None, Field(ge=0, le=3600, examples=[300])] = None
+    """Seconds that a pod gets to save after it was asked to stop."""
 
 
 class Storage(ApiModel):
     """The volume that holds data, checkpoints and evaluations, in one folder a job."""
 
-    persistent_volume_claim: Name
+    persistent_volume_claim: Annotated[Name, Field(examples=["tuning"])]
     """A PersistentVolumeClaim of this namespace. On a laptop: a folder."""
 
 
 class Mlflow(ApiModel):
-    uri: Annotated[str, Field(max_length=1024)]
+    """An MLflow tracking server."""
+
+    uri: Annotated[str, Field(max_length=1024, examples=["http://mlflow.mlops:5000"])]
     """The tracking server."""
-    experiment: Annotated[str, Field(max_length=256)]
+    experiment: Annotated[str, Field(max_length=256, examples=["invoices"])]
     """The experiment that runs are written to."""
-    secret_name: Name | None = None
+    secret_name: Annotated[Name | None, Field(examples=["mlflow-token"])] = None
+    """The Secret with the credentials for `uri`."""
 
 
 class WeightsAndBiases(ApiModel):
-    project: Annotated[str, Field(max_length=256)]
-    entity: Annotated[str, Field(max_length=256)] | None = None
-    secret_name: Name | None = None
+    """A project of Weights & Biases."""
+
+    project: Annotated[str, Field(max_length=256, examples=["invoices"])]
+    """The project that runs are written to."""
+    entity: Annotated[str | None, Field(max_length=256, examples=["document-team"])] = None
+    """The team or user that owns the project."""
+    secret_name: Annotated[Name | None, Field(examples=["wandb-key"])] = None
+    """The Secret with the API key."""
 
 
 class Tracking(ApiModel):
     """Experiment trackers that receive parameters, metrics and verdicts."""
 
     mlflow: Mlflow | None = None
+    """An MLflow tracking server."""
     wandb: WeightsAndBiases | None = None
+    """A project of Weights & Biases."""
 
 
 class PublishTarget(ApiModel):
     """Where a model goes that passed."""
 
-    uri: Uri
-    """pvc://CLAIM/PATH, s3://, oci://, hf:// or mlflow://."""
-    secret_name: Name | None = None
+    uri: Annotated[Uri, Field(examples=["pvc://models/invoice-extractor"])]
+    """The address of the model, each version below it: pvc://CLAIM/PATH, file://PATH (laptop only), s3://,
+    oci://, hf:// or mlflow://."""
+    secret_name: Annotated[Name | None, Field(examples=["registry-login"])] = None
     """The Secret with the credentials for `uri`, mounted into the publish pod alone."""
 
 
@@ -318,7 +362,7 @@ class FineTuneJobSpec(ApiModel):
     """What a training pod asks for."""
     pod_template: PodTemplate | None = None
     """What else to set on pods."""
-    queue_name: Name | None = None
+    queue_name: Annotated[Name | None, Field(examples=["team-a"])] = None
     """The Kueue LocalQueue that training waits in."""
     storage: Storage
     """The volume to work on."""
@@ -328,12 +372,12 @@ class FineTuneJobSpec(ApiModel):
     """Where the model goes when it passed. Left out: it stays on the storage volume."""
     suspend: bool = False
     """True: training saves and stops, and its pods go. False again: it goes on."""
-    start_timeout_seconds: Annotated[int, Field(ge=1)] = 3600
-    """How long to wait for what is missing but may come: a gate, a ConfigMap, an image, a GPU."""
-    active_deadline_seconds: Annotated[int, Field(ge=1)] | None = None
-    """How long pods may run in all, not counting time in a queue or in review. Left out: no limit."""
-    ttl_seconds_after_finished: Annotated[int, Field(ge=0)] | None = None
-    """When to remove what a finished job left, its status apart. Left out: never."""
+    start_timeout_seconds: Annotated[int, Field(ge=1, examples=[7200])] = 3600
+    """Seconds to wait for what is missing but may come: a gate, a ConfigMap, an image, a GPU."""
+    active_deadline_seconds: Annotated[int | None, Field(ge=1, examples=[14400])] = None
+    """Seconds that pods may run in all, not counting time in a queue or in review. Left out: no limit."""
+    ttl_seconds_after_finished: Annotated[int | None, Field(ge=0, examples=[604800])] = None
+    """Seconds after which what a finished job left is removed, its status apart. Left out: never."""
 
 
 class FineTuneJob(ApiModel):

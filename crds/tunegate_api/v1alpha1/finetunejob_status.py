@@ -1,11 +1,13 @@
 """The status of a FineTuneJob. It is an API: dashboards and Argo CD read it. Every list has a bound."""
 
-from enum import StrEnum
 from typing import Annotated, Any
 
 from pydantic import Field
 
 from tunegate_api.meta import Condition, Decimal, Sha256, StatusModel, Time
+from tunegate_api.v1alpha1.reasons import ConditionType as ConditionType  # noqa: PLC0414 - a public name of this module too
+from tunegate_api.v1alpha1.reasons import Phase as Phase  # noqa: PLC0414 - a public name of this module too
+from tunegate_api.v1alpha1.reasons import Reason as Reason  # noqa: PLC0414 - a public name of this module too
 from tunegate_api.verdict import VerdictState
 
 MAX_CHECKPOINTS = 20
@@ -15,83 +17,8 @@ MAX_NAMED_CASES = 10
 MAX_ATTEMPTS = 20
 """Finished child Jobs that status remembers."""
 
-
-class Phase(StrEnum):
-    """Where the job is, for people. Machines read the conditions."""
-
-    PENDING = "Pending"
-    VALIDATING = "Validating"
-    AWAITING_REVIEW = "AwaitingReview"
-    QUEUED = "Queued"
-    TRAINING = "Training"
-    GATING = "Gating"
-    PUBLISHING = "Publishing"
-    SUCCEEDED = "Succeeded"
-    FAILED = "Failed"
-    STOPPED = "Stopped"
-    SUSPENDED = "Suspended"
-
-    @property
-    def is_final(self) -> bool:
-        """Whether nothing will happen any more."""
-        return self in (Phase.SUCCEEDED, Phase.FAILED)
-
-
-class ConditionType(StrEnum):
-    """Ready, Reconciling and Stalled follow kstatus; Reconciling and Stalled are present only when True."""
-
-    READY = "Ready"
-    RECONCILING = "Reconciling"
-    STALLED = "Stalled"
-    DATA_READY = "DataReady"
-    TRAINED = "Trained"
-    GATE_PASSED = "GatePassed"
-    PUBLISHED = "Published"
-    REGRESSING = "Regressing"
-
-
-class Reason(StrEnum):
-    """Why a condition has its status, or why a job waits, stopped or failed."""
-
-    # on its way
-    PENDING = "Pending"
-    PROGRESSING = "Progressing"
-    SUCCEEDED = "Succeeded"
-    SUSPENDED = "Suspended"
-    # waiting for what may come
-    GATE_NOT_FOUND = "GateNotFound"
-    GATE_NOT_READY = "GateNotReady"
-    CONFIG_MAP_NOT_FOUND = "ConfigMapNotFound"
-    NAME_TAKEN = "NameTaken"
-    POD_UNSCHEDULABLE = "PodUnschedulable"
-    IMAGE_PULL = "ImagePull"
-    QUEUE_NOT_ADMITTED = "QueueNotAdmitted"
-    # stopped by a gate
-    GOLDEN_REGRESSION = "GoldenRegression"
-    MUST_PASS_FAILED = "MustPassFailed"
-    REGRESSING = "Regressing"
-    # failed
-    INVALID_SPEC = "InvalidSpec"
-    START_TIMEOUT = "StartTimeout"
-    DEADLINE_EXCEEDED = "DeadlineExceeded"
-    BAD_DATA = "BadData"
-    TOO_FEW_ROWS = "TooFewRows"
-    NOT_FOUND = "NotFound"
-    CREDENTIALS = "Credentials"
-    USER_ERROR = "UserError"
-    NO_ACCELERATOR = "NoAccelerator"
-    CUDA_OUT_OF_MEMORY = "CudaOutOfMemory"
-    OUT_OF_MEMORY = "OutOfMemory"
-    STORAGE = "Storage"
-    KILLED = "Killed"
-    INTERNAL_ERROR = "InternalError"
-    NO_PROGRESS = "NoProgress"
-    REPORT_MISSING = "ReportMissing"
-    NO_PASSING_CHECKPOINT = "NoPassingCheckpoint"
-    GATE_FAILED = "GateFailed"
-    GATE_ERROR = "GateError"
-    GATE_INCONCLUSIVE = "GateInconclusive"
-    DISCARDED = "Discarded"
+MAX_DECISIONS = 8
+"""Decisions about stops that status remembers."""
 
 
 class Failure(StatusModel):
@@ -109,7 +36,9 @@ class ModelStatus(StatusModel):
     """The model as it was resolved."""
 
     uri: str
+    """The address that the weights came from."""
     revision: str | None = None
+    """The commit or version, where the source has one."""
     digest: Sha256
     """The digest of the weights."""
 
@@ -118,45 +47,62 @@ class PlanStatus(StatusModel):
     """What was resolved before training: the same plan is the same run."""
 
     sha256: Sha256
+    """The digest of the plan."""
     config_map: str
     """The ConfigMap with the whole plan."""
     model: ModelStatus
+    """The model that training starts from."""
 
 
 class DataStatus(StatusModel):
     """The rows, after validation and split."""
 
     train: int
+    """Rows to train on."""
     dev: int
+    """Held-out rows that score checkpoints."""
     test: int
+    """Held-out rows that the final gate opens once."""
     dropped: int = 0
     """Rows left out, each with its reason in data/report.json on the volume."""
     warnings: Annotated[list[Annotated[str, Field(max_length=512)]], Field(max_length=8)] = []
+    """What is worth knowing about the data, though it stops nothing."""
 
 
 class Progress(StatusModel):
     """How far the current stage is."""
 
     stage: str
+    """The stage that trains."""
     step: int
+    """Optimizer steps done."""
     total_steps: int
+    """Optimizer steps of the stage."""
     percent: int
+    """Share of the stage's steps done, 0 to 100."""
     loss: Decimal | None = None
+    """Training loss at the last step."""
     tokens_per_second: Decimal | None = None
+    """Training speed."""
     estimated_end: Time | None = None
+    """When the stage will end at this speed."""
     gpu_memory: str | None = None
     """Peak memory of one GPU."""
     activity: Annotated[str, Field(max_length=64)] | None = None
     """What the pod does at the moment, when it is not a training step: evaluating, saving."""
     updated: Time
+    """When this was measured."""
 
 
 class GoldenStatus(StatusModel):
     """The golden set on one set of weights."""
 
     passed: int
+    """Golden cases that passed."""
     total: int
+    """Cases in the golden set."""
     rate: Decimal
+    """The share that passed, 0 to 1, cut after two digits."""
     best_so_far: Decimal | None = None
     """The highest rate of the stage's starting model and its checkpoints up to this one."""
     delta_points: dict[str, Decimal] = {}
@@ -167,8 +113,11 @@ class GateResult(StatusModel):
     """What one gate says of one set of weights."""
 
     name: str
+    """The EvalGate."""
     golden: GoldenStatus | None = None
+    """The golden set's numbers."""
     verdict: VerdictState
+    """What the gate says: Passed, Failed, Error (could not measure) or Inconclusive."""
     message: Annotated[str, Field(max_length=1024)] = ""
     """The arithmetic behind the verdict."""
     failed_cases: Annotated[list[str], Field(max_length=MAX_NAMED_CASES)] = []
@@ -181,27 +130,39 @@ class CheckpointStatus(StatusModel):
     """One checkpoint and how it was judged."""
 
     stage: str
+    """The stage it belongs to."""
     step: int
+    """Optimizer steps after which it was saved; 0 is the stage's starting model."""
     loss: Decimal | None = None
+    """Training loss at that step."""
     task: dict[str, Decimal] = {}
     """Task metrics on the dev split."""
     gates: Annotated[list[GateResult], Field(max_length=8)] = []
+    """What each gate says of it."""
 
 
 class CheckpointReference(StatusModel):
+    """One checkpoint."""
+
     stage: str
+    """The stage it belongs to."""
     step: int
+    """Optimizer steps after which it was saved."""
 
 
 class FinalStatus(StatusModel):
     """The judgement of the artifact that would be published."""
 
     model_digest: Sha256
+    """The digest of the weights."""
     task: dict[str, Decimal] = {}
     """Task metrics on the test split."""
     task_verdict: VerdictState
+    """What the task metrics say."""
     task_message: Annotated[str, Field(max_length=1024)] = ""
+    """The arithmetic behind it."""
     gates: Annotated[list[GateResult], Field(max_length=8)] = []
+    """What each gate says."""
     verdict: VerdictState
     """The worst of all."""
 
@@ -216,9 +177,11 @@ class StopDecision(StatusModel):
     reason: Annotated[str, Field(max_length=1024)]
     """Why, in the person's words."""
     stage: str
+    """The stage that had stopped."""
     step: int
     """The step that training stood at."""
     time: Time
+    """When it was decided."""
 
 
 class Stop(StatusModel):
@@ -227,18 +190,25 @@ class Stop(StatusModel):
     id: str
     """Names this stop, so that a decision cannot meet another one."""
     stage: str
+    """The stage that stopped."""
     step: int
+    """The checkpoint that decided."""
     gate: str
+    """The EvalGate that stopped it."""
     reason: str
+    """GoldenRegression or MustPassFailed."""
     message: Annotated[str, Field(max_length=1024)]
+    """The arithmetic behind it."""
     regressed_cases: Annotated[list[str], Field(max_length=MAX_NAMED_CASES)] = []
     """The first cases that passed at the best checkpoint and fail now."""
     regressed_count: int = 0
+    """How many there are in all."""
     kept: CheckpointReference | None = None
     """The best checkpoint so far; none when the starting model was best."""
     steps_saved: int = 0
     """Steps that were not spent on a run that got worse."""
     time: Time
+    """When it stopped."""
 
 
 class Attempt(StatusModel):
@@ -247,9 +217,13 @@ class Attempt(StatusModel):
     role: str
     """data, train, gate or publish."""
     stage: str | None = None
+    """The stage, of train."""
     number: int
+    """Attempts of a role and stage are counted from 1."""
     started: Time | None = None
+    """When its first pod started."""
     finished: Time | None = None
+    """When it ended."""
     result: Annotated[str, Field(max_length=64)]
     """Succeeded, or the reason of its failure."""
     last_step: int | None = None
@@ -262,17 +236,24 @@ class Published(StatusModel):
     uri: str
     """The address of this version."""
     digest: Sha256
+    """The digest of the weights."""
     time: Time
+    """When it was published."""
 
 
 class Display(StatusModel):
     """Short texts for the columns of kubectl get."""
 
     stage: str = ""
+    """Such as sft 1/2."""
     progress: str = ""
+    """Such as 40%."""
     golden: str = ""
+    """The golden rate of the last checkpoint, such as 0.96."""
     gate: str = ""
+    """Pending, or the final verdict."""
     best: str = ""
+    """Such as step 70."""
 
 
 class FineTuneJobStatus(StatusModel):
@@ -297,8 +278,11 @@ class FineTuneJobStatus(StatusModel):
     request: str | None = None
     """The ConfigMap with spec and gates as they were read."""
     plan: PlanStatus | None = None
+    """What was resolved before training."""
     data: DataStatus | None = None
+    """The rows, after validation and split."""
     progress: Progress | None = None
+    """How far the current stage is."""
     start: Annotated[list[CheckpointStatus], Field(max_length=8)] = []
     """How each stage's starting model was judged."""
     checkpoints: Annotated[list[CheckpointStatus], Field(max_length=MAX_CHECKPOINTS)] = []
@@ -308,10 +292,12 @@ class FineTuneJobStatus(StatusModel):
     best_checkpoint: CheckpointReference | None = None
     """The checkpoint that goes on: golden rate, then dev metric, then the earliest."""
     final: FinalStatus | None = None
+    """The judgement of the artifact that would be published."""
     published: Annotated[list[Published], Field(max_length=4)] = []
+    """Where the model went, one entry for each target."""
     stop: Stop | None = None
     """Why a gate stopped training."""
-    decisions: Annotated[list[StopDecision], Field(max_length=8)] = []
+    decisions: Annotated[list[StopDecision], Field(max_length=MAX_DECISIONS)] = []
     """What people decided about stops."""
     failure: Failure | None = None
     """What went wrong, and what to do."""

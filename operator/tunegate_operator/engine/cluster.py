@@ -81,7 +81,7 @@ class Cluster(Protocol):
         ...
 
     def patch_status(self, key: Key, status: Object, resource_version: str) -> Object:
-        """Replace the status if ``resource_version`` is still current. Raises ConflictError, NotFoundError."""
+        """Replace the status if ``resource_version`` is current. Raises ConflictError, NotFoundError."""
         ...
 
     def record_event(self, regarding: Object, type: str, reason: str, message: str) -> None:

@@ -69,6 +69,12 @@ class View(Protocol):
         """The latest report of each role and stage of a job."""
         ...
 
+    def refusal(self, owner_uid: str) -> str | None:
+        """Why the cluster refused a child of this object for good when it was last tried, or None.
+
+        In memory only: after a restart it is known again once the next try was refused."""
+        ...
+
 
 class Controller(Protocol):
     """One kind's behaviour. Neither method does I/O."""

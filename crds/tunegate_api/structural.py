@@ -1,0 +1,133 @@
+"""From pydantic's JSON schema to the structural OpenAPI v3 schema that Kubernetes wants in a CRD.
+
+Pure. What has no structural form raises :class:`NotStructuralError` instead of being dropped.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pydantic import BaseModel
+
+Schema = dict[str, Any]
+
+_COPIED = {
+    "type",
+    "format",
+    "enum",
+    "pattern",
+    "minLength",
+    "maxLength",
+    "minItems",
+    "maxItems",
+    "minimum",
+    "maximum",
+    "multipleOf",
+    "minProperties",
+    "maxProperties",
+}
+_DROPPED = {"title", "default", "examples", "description"}
+_HANDLED = {"properties", "required", "items", "additionalProperties", "const", "$defs"}
+_BOUNDS = {"exclusiveMinimum": "minimum", "exclusiveMaximum": "maximum"}
+
+FREE_FORM: Schema = {"x-kubernetes-preserve-unknown-fields": True}
+
+
+class NotStructuralError(ValueError):
+    """A type that a structural schema cannot describe."""
+
+
+def structural_schema(
+    model: type[BaseModel], validations: Mapping[str, Sequence[Mapping[str, str]]] | None = None
+) -> Schema:
+    """The structural schema of ``model``: everything inline, no defaults, no titles, no nulls.
+
+    ``validations`` has the CEL rules of nested models, by class name. Descriptions are the docstrings of
+    fields, or of the class where a field of that class has none.
+    """
+    root = model.model_json_schema(by_alias=True, mode="validation")
+    return _Converter(root.get("$defs", {}), validations or {}).convert(root, (model.__name__,))
+
+
+class _Converter:
+    """Converts the nodes of one schema document."""
+
+    def __init__(
+        self, definitions: Mapping[str, Schema], validations: Mapping[str, Sequence[Mapping[str, str]]]
+    ) -> None:
+        self._definitions = definitions
+        self._validations = validations
+
+    def convert(self, node: Schema, path: tuple[str, ...]) -> Schema:
+        """One node. ``path`` is where it is, for messages and to notice recursion."""
+        if "$ref" in node:
+            return self._reference(node, path)
+        if "anyOf" in node:
+            return self._optional(node, path)
+        if "oneOf" in node:
+            return self._union(node, path)
+        unknown = node.keys() - _COPIED - _DROPPED - _HANDLED - _BOUNDS.keys()
+        if unknown:
+            raise NotStructuralError(f"{'.'.join(path)}: no structural form for {sorted(unknown)}")
+        out: Schema = {key: node[key] for key in node.keys() & _COPIED}
+        if "description" in node:
+            out["description"] = " ".join(node["description"].split())
+        if "const" in node:
+            out["enum"] = [node["const"]]
+        for bound, plain in _BOUNDS.items():
+            if bound in node:
+                out |= {plain: node[bound], bound: True}
+        if "items" in node:
+            out["items"] = self.convert(node["items"], (*path, "[]"))
+        return out | self._object(node, path) if "type" in node else out | FREE_FORM
+
+    def _object(self, node: Schema, path: tuple[str, ...]) -> Schema:
+        """What an object holds: named fields, a map of one type, or anything. Nothing for other types."""
+        if node["type"] != "object":
+            return {}
+        if "properties" in node:
+            fields = {
+                name: self.convert(node["properties"][name], (*path, name)) for name in node["properties"]
+            }
+            return {"properties": fields} | (
+                {"required": sorted(node["required"])} if node.get("required") else {}
+            )
+        values = node.get("additionalProperties", True)
+        if values is True:
+            return FREE_FORM
+        return {"additionalProperties": self.convert(values, (*path, "*"))}
+
+    def _reference(self, node: Schema, path: tuple[str, ...]) -> Schema:
+        name = node["$ref"].removeprefix("#/$defs/")
+        if f"<{name}>" in path:
+            raise NotStructuralError(f"{'.'.join(path)}: {name} contains itself")
+        out = self.convert(self._definitions[name], (*path, f"<{name}>"))
+        if "description" in node:
+            out["description"] = " ".join(node["description"].split())
+        if self._validations.get(name):
+            out["x-kubernetes-validations"] = [dict(rule) for rule in self._validations[name]]
+        return out
+
+    def _optional(self, node: Schema, path: tuple[str, ...]) -> Schema:
+        """``X | None`` is X, and optional: a null means left out."""
+        rest = [option for option in node["anyOf"] if option != {"type": "null"}]
+        if len(rest) != 1:
+            raise NotStructuralError(f"{'.'.join(path)}: a union of {len(rest)} types needs a discriminator")
+        around = {key: value for key, value in node.items() if key != "anyOf"}
+        return self.convert(rest[0] | around, path)
+
+    def _union(self, node: Schema, path: tuple[str, ...]) -> Schema:
+        """A discriminated union becomes one object with every option's fields, required where all require it."""
+        if "discriminator" not in node:
+            raise NotStructuralError(f"{'.'.join(path)}: a union needs a discriminator")
+        key = node["discriminator"]["propertyName"]
+        options = [self.convert(option, path) for option in node["oneOf"]]
+        fields: Schema = {}
+        for option in options:
+            for name, field in option["properties"].items():
+                if name == key and name in fields:
+                    fields[name]["enum"] = sorted({*fields[name]["enum"], *field["enum"]})
+                elif fields.setdefault(name, field) != field:
+                    raise NotStructuralError(f"{'.'.join(path)}.{name}: differs between the options")
+        required = set.intersection(*(set(option.get("required", [])) for option in options))
+        out: Schema = {"type": "object", "properties": fields, "required": sorted(required | {key})}
+        return out | ({"description": " ".join(node["description"].split())} if "description" in node else {})

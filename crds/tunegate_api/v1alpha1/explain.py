@@ -1,0 +1,214 @@
+"""pydantic's errors, in the words of somebody who writes the manifest."""
+
+import difflib
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, get_args
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
+
+from tunegate_api.meta import DECIMAL_PATTERN, NAME_PATTERN, SHA256_PATTERN
+from tunegate_api.v1alpha1.evalgate import CASE_ID_PATTERN, HTTP_PATTERN
+from tunegate_api.v1alpha1.finetunejob import KEY_PATTERN, QUANTITY_PATTERN, URI_PATTERN
+
+SHAPES = {
+    CASE_ID_PATTERN: "letters, digits, dots, dashes and underscores, beginning with a letter or a digit",
+    DECIMAL_PATTERN: 'a number in quotes, such as "0.9" or "2e-4"',
+    HTTP_PATTERN: "an address that begins with http:// or https://",
+    KEY_PATTERN: "a key of a ConfigMap: letters, digits, dots, dashes and underscores",
+    NAME_PATTERN: "lower-case letters, digits and dashes, beginning and ending with a letter or a digit",
+    QUANTITY_PATTERN: 'an amount as Kubernetes writes it, such as "4", "500m" or "24Gi"',
+    SHA256_PATTERN: "the 64 hexadecimal digits that sha256sum prints",
+    URI_PATTERN: "an address with its scheme, such as pvc://CLAIM/PATH or package://NAME",
+}
+"""What a value of each pattern looks like."""
+
+
+def explain(error: ErrorDetails, model: type[BaseModel]) -> str:
+    """What is wrong with the field that ``error`` is about, and what to write instead.
+
+    ``model`` is the type that was validated; the error's location is below it.
+    """
+    words = _WORDS.get(error["type"])
+    return words(error, model) if words else error["msg"].lower()
+
+
+def field_at(model: type[BaseModel], location: Sequence[str | int]) -> FieldInfo | None:
+    """The field that a location in wire names leads to; None inside free-form values."""
+    owner: type[BaseModel] | None = model
+    field = None
+    for name in location:
+        if isinstance(name, int):
+            continue
+        field = (
+            next((f for n, f in owner.model_fields.items() if name == (f.alias or n)), None)
+            if owner
+            else None
+        )
+        owner = model_of(field.annotation) if field else None
+    return field
+
+
+def model_of(annotation: Any) -> type[BaseModel] | None:
+    """The model inside an annotation: ``list[Stage] | None`` is of Stage."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((model for inner in get_args(annotation) if (model := model_of(inner))), None)
+
+
+def wire_names(model: type[BaseModel]) -> list[str]:
+    """The fields of ``model`` as manifests spell them."""
+    return [field.alias or name for name, field in model.model_fields.items()]
+
+
+def unknown_field(name: object, known: Sequence[str]) -> str:
+    """What to say of a field that does not exist."""
+    near = difflib.get_close_matches(_letters(name), [_letters(k) for k in known], n=1, cutoff=0.7)
+    guess = next((f", did you mean {k}?" for k in known if near == [_letters(k)]), ".")
+    return f"unknown field{guess} Known fields: {', '.join(known)}"
+
+
+def _letters(name: object) -> str:
+    """Without case and separators, so that learning_rate is near to learningRate."""
+    return re.sub(r"[^a-z0-9]", "", str(name).lower())
+
+
+def _missing(error: ErrorDetails, model: type[BaseModel]) -> str:
+    field = field_at(model, error["loc"])
+    text = " ".join((field.description if field and field.description else "").split())
+    owner = model_of(field.annotation) if field else None
+    text = text or " ".join((owner.__doc__ or "").split() if owner else [])
+    sentence = re.match(r".*?[.](?= |$)", text)
+    return f"missing. {sentence[0] if sentence else text}".rstrip()
+
+
+def _unknown(error: ErrorDetails, model: type[BaseModel]) -> str:
+    parents = [part for part in error["loc"][:-1] if isinstance(part, str)]
+    field = field_at(model, error["loc"][:-1])
+    owner = model_of(field.annotation) if field else model if not parents else None
+    return unknown_field(error["loc"][-1], wire_names(owner) if owner else [])
+
+
+def _literal(error: ErrorDetails, model: type[BaseModel]) -> str:
+    field = field_at(model, error["loc"])
+    allowed = _literals(field.annotation if field else None)
+    near = difflib.get_close_matches(
+        _letters(error["input"]), [_letters(value) for value in allowed], n=1, cutoff=0.7
+    )
+    guess = next((f", did you mean {v}?" for v in allowed if near == [_letters(v)] and len(allowed) > 1), "")
+    choices = f"one of {', '.join(allowed)}" if len(allowed) > 1 else "".join(allowed)
+    return f"is {_shown(error['input'])}{guess or ':'} {'Must' if guess else 'must'} be {choices}"
+
+
+def _literals(annotation: Any) -> list[str]:
+    """The texts that a Literal inside an annotation allows."""
+    inner = get_args(annotation)
+    texts = [value for value in inner if isinstance(value, str)]
+    return texts or [text for arg in inner for text in _literals(arg)]
+
+
+def _pattern(error: ErrorDetails, _: type[BaseModel]) -> str:
+    pattern = error["ctx"]["pattern"]
+    return f"is {_shown(error['input'])}: must be {SHAPES.get(pattern, f'like {pattern}')}"
+
+
+def _not_text(error: ErrorDetails, _: type[BaseModel]) -> str:
+    value = error["input"]
+    if isinstance(value, (bool, int, float)):
+        return f'must be text: write "{_yaml(value)}", with the quotes'
+    return f"must be text, not {_kind(value)}"
+
+
+def _not_whole(error: ErrorDetails, _: type[BaseModel]) -> str:
+    value = error["input"]
+    if isinstance(value, str) and value.isdigit():
+        return f"must be a whole number: write {value}, without quotes"
+    return f"must be a whole number, not {_shown(value)}"
+
+
+def _not_bool(error: ErrorDetails, _: type[BaseModel]) -> str:
+    return f"must be true or false, without quotes, not {_shown(error['input'])}"
+
+
+def _not_mapping(error: ErrorDetails, model: type[BaseModel]) -> str:
+    field = field_at(model, error["loc"])
+    owner = model_of(field.annotation) if field else None
+    fields = f" with the fields {', '.join(wire_names(owner))}" if owner else ""
+    return f"must be a mapping{fields}, not {_kind(error['input'])}"
+
+
+def _not_list(error: ErrorDetails, _: type[BaseModel]) -> str:
+    return f"must be a list, each entry behind a dash, not {_kind(error['input'])}"
+
+
+def _too_short(error: ErrorDetails, _: type[BaseModel]) -> str:
+    least = error["ctx"]["min_length"]
+    return f"has {_count(error['ctx']['actual_length'])}: must have at least {least}"
+
+
+def _too_long(error: ErrorDetails, _: type[BaseModel]) -> str:
+    return f"has {_count(len(error['input']))}: must have at most {error['ctx']['max_length']}"
+
+
+def _short_text(error: ErrorDetails, _: type[BaseModel]) -> str:
+    return f"must have at least {error['ctx']['min_length']} characters"
+
+
+def _long_text(error: ErrorDetails, _: type[BaseModel]) -> str:
+    return f"has {len(error['input'])} characters: must have at most {error['ctx']['max_length']}"
+
+
+def _too_small(error: ErrorDetails, _: type[BaseModel]) -> str:
+    return f"is {error['input']}: must be at least {error['ctx']['ge']}"
+
+
+def _too_big(error: ErrorDetails, _: type[BaseModel]) -> str:
+    return f"is {error['input']}: must be at most {error['ctx']['le']}"
+
+
+_WORDS: Mapping[str, Callable[[ErrorDetails, type[BaseModel]], str]] = {
+    "missing": _missing,
+    "extra_forbidden": _unknown,
+    "literal_error": _literal,
+    "string_pattern_mismatch": _pattern,
+    "string_type": _not_text,
+    "int_type": _not_whole,
+    "int_from_float": _not_whole,
+    "bool_type": _not_bool,
+    "model_type": _not_mapping,
+    "dict_type": _not_mapping,
+    "list_type": _not_list,
+    "too_short": _too_short,
+    "too_long": _too_long,
+    "string_too_short": _short_text,
+    "string_too_long": _long_text,
+    "greater_than_equal": _too_small,
+    "less_than_equal": _too_big,
+}
+
+
+def _count(number: int) -> str:
+    return "1 entry" if number == 1 else f"{number or 'no'} entries"
+
+
+def _yaml(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _shown(value: object) -> str:
+    """A value as the manifest has it, cut to a length that one can read."""
+    if isinstance(value, str):
+        return f'"{value}"' if len(value) <= 60 else f'"{value[:57]}..."'
+    return _yaml(value) if isinstance(value, (bool, int, float)) else _kind(value)
+
+
+def _kind(value: object) -> str:
+    if value is None:
+        return "empty"
+    if isinstance(value, Mapping):
+        return "a mapping"
+    if isinstance(value, list):
+        return "a list"
+    return f"the text {_shown(value)}" if isinstance(value, str) else f"the value {_yaml(value)}"

@@ -1,0 +1,108 @@
+"""Everything that is wrong with a manifest, at once, in words that say what to do.
+
+Three kinds of checks, none of which hides another: the shape of each field (the types), what fields must
+agree on (``rules.py``), and what nothing implements yet (``unsupported.py``). Pure: what needs other objects,
+files or a model is checked elsewhere.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from tunegate_api import API_VERSION
+from tunegate_api.meta import NAME_PATTERN
+from tunegate_api.v1alpha1.evalgate import EvalGateSpec
+from tunegate_api.v1alpha1.explain import SHAPES, explain, unknown_field
+from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec
+from tunegate_api.v1alpha1.parts import Part, Path, Problem
+from tunegate_api.v1alpha1.rules import check_evalgate, check_finetunejob
+from tunegate_api.v1alpha1.unsupported import EVALGATE, FINETUNEJOB, NotYet, check_supported
+
+__all__ = ["KINDS", "Path", "Problem", "find_problems"]
+
+TOP_LEVEL = ("apiVersion", "kind", "metadata", "spec", "status")
+MAX_NAME = 63
+
+
+@dataclass(frozen=True)
+class _Kind:
+    spec: type[BaseModel]
+    check: Callable[[Part], None]
+    not_yet: tuple[NotYet, ...]
+
+
+_KINDS = {
+    "EvalGate": _Kind(EvalGateSpec, check_evalgate, EVALGATE),
+    "FineTuneJob": _Kind(FineTuneJobSpec, check_finetunejob, FINETUNEJOB),
+}
+KINDS = tuple(_KINDS)
+"""The kinds that :func:`find_problems` knows."""
+
+
+def find_problems(raw: Mapping[str, Any]) -> list[Problem]:
+    """All problems of a FineTuneJob or an EvalGate, in the order of its fields. Empty when it is good.
+
+    ``raw`` is the object as YAML or JSON has it. Status and what the API server fills into metadata are not
+    looked at.
+    """
+    problems = _about_the_object(raw)
+    kind = _KINDS.get(str(raw.get("kind")))
+    if kind is None:
+        return problems
+    spec = raw.get("spec")
+    if not isinstance(spec, Mapping):
+        what = "missing" if spec is None else "not a mapping"
+        return [*problems, Problem(("spec",), f"{what}: it holds everything that a {raw['kind']} says")]
+    shape = [Problem(("spec", *e["loc"]), explain(e, kind.spec)) for e in _shape_errors(kind.spec, spec)]
+    part = Part(spec, ("spec",), frozenset(problem.path for problem in shape))
+    kind.check(part)
+    check_supported(part, kind.not_yet)
+    return problems + _in_order([*shape, *part.problems], spec)
+
+
+def _shape_errors(model: type[BaseModel], spec: Mapping[str, Any]) -> list[Any]:
+    """pydantic's errors, as strict as the API server: no text for a number, no Python spelling of a field."""
+    try:
+        model.model_validate(dict(spec), strict=True, by_alias=True, by_name=False)
+    except ValidationError as error:
+        return error.errors(include_url=False)
+    return []
+
+
+def _about_the_object(raw: Mapping[str, Any]) -> list[Problem]:
+    problems = [Problem((name,), unknown_field(name, TOP_LEVEL)) for name in raw if name not in TOP_LEVEL]
+    if raw.get("apiVersion") != API_VERSION:
+        problems.append(Problem(("apiVersion",), f'is "{raw.get("apiVersion", "")}": must be {API_VERSION}'))
+    if raw.get("kind") not in KINDS:
+        problems.append(Problem(("kind",), f'is "{raw.get("kind", "")}": must be {" or ".join(KINDS)}'))
+    metadata = raw.get("metadata")
+    name = metadata.get("name") if isinstance(metadata, Mapping) else None
+    if not isinstance(name, str) or not name:
+        problems.append(Problem(("metadata", "name"), "missing: give the object a name"))
+    elif len(name) > MAX_NAME or not re.fullmatch(NAME_PATTERN, name):
+        text = f'is "{name}": must be {SHAPES[NAME_PATTERN]}, at most {MAX_NAME} characters'
+        problems.append(Problem(("metadata", "name"), text))
+    return problems
+
+
+def _in_order(problems: list[Problem], spec: Mapping[str, Any]) -> list[Problem]:
+    """Sorted as the manifest's fields are; what is missing comes with the mapping it is missing in."""
+
+    def place(problem: Problem) -> list[int]:
+        at: Any = spec
+        places = []
+        for name in problem.path[1:]:
+            if isinstance(at, Mapping) and name in at:
+                places.append(list(at).index(name))
+                at = at[name]
+            elif isinstance(at, list) and isinstance(name, int) and name < len(at):
+                places.append(name)
+                at = at[name]
+            else:
+                break
+        return places
+
+    return sorted(problems, key=place)

@@ -1,0 +1,141 @@
+"""The words of a FineTuneJob's status: phases, condition types, and reasons.
+
+The docstring of each member is its line in docs/api/finetunejob.md. A reason is a promise: it is added, never
+renamed.
+"""
+
+from enum import StrEnum
+
+
+class Phase(StrEnum):
+    """Where the job is, for people. Machines read the conditions."""
+
+    PENDING = "Pending"
+    """Just created, or waiting for a gate or a ConfigMap that it names."""
+    VALIDATING = "Validating"
+    """The data Job fetches the model and the data, checks them, and splits off the held-out rows."""
+    AWAITING_REVIEW = "AwaitingReview"
+    """People score a sample of the data before anything trains."""
+    QUEUED = "Queued"
+    """The training Job waits for a queue, a node or a GPU."""
+    TRAINING = "Training"
+    """A stage trains, and its checkpoints are judged."""
+    GATING = "Gating"
+    """The artifact that would be published is loaded fresh and judged."""
+    PUBLISHING = "Publishing"
+    """The model passed and is copied to where `publish` says."""
+    SUCCEEDED = "Succeeded"
+    """The model passed its gates and is published, or stays on the storage volume."""
+    FAILED = "Failed"
+    """It ended without a model that passed. `status.failure` says why and what to do."""
+    STOPPED = "Stopped"
+    """A gate stopped training. A person continues or discards."""
+    SUSPENDED = "Suspended"
+    """`spec.suspend` is true: training is saved, and its pods are gone."""
+
+    @property
+    def is_final(self) -> bool:
+        """Whether nothing will happen any more."""
+        return self in (Phase.SUCCEEDED, Phase.FAILED)
+
+
+class ConditionType(StrEnum):
+    """Ready, Reconciling and Stalled follow kstatus; Reconciling and Stalled are present only when True."""
+
+    READY = "Ready"
+    """True: the job succeeded. False: it failed or was stopped. Unknown: it is under way."""
+    RECONCILING = "Reconciling"
+    """True while there is work under way; absent otherwise."""
+    STALLED = "Stalled"
+    """True when nothing goes on without a person; absent otherwise."""
+    DATA_READY = "DataReady"
+    """Whether the data is fetched, checked, split and pinned in the plan."""
+    TRAINED = "Trained"
+    """Whether every stage ended with a checkpoint that passed."""
+    GATE_PASSED = "GatePassed"
+    """Whether the final model passed its task metrics and every gate."""
+    PUBLISHED = "Published"
+    """Whether the model is where `publish` says."""
+    REGRESSING = "Regressing"
+    """True while the last checkpoint is worse than the best by the gate's limit; absent otherwise."""
+
+
+class Reason(StrEnum):
+    """Why a condition has its status, or why a job waits, stopped or failed."""
+
+    # on its way
+    PENDING = "Pending"
+    """Nothing has been started yet."""
+    PROGRESSING = "Progressing"
+    """Work is under way."""
+    SUCCEEDED = "Succeeded"
+    """The work is done."""
+    SUSPENDED = "Suspended"
+    """`spec.suspend` is true."""
+    # waiting for what may come
+    GATE_NOT_FOUND = "GateNotFound"
+    """An EvalGate that the job names does not exist yet."""
+    GATE_NOT_READY = "GateNotReady"
+    """An EvalGate that the job names is not ready; its own conditions say why."""
+    CONFIG_MAP_NOT_FOUND = "ConfigMapNotFound"
+    """A ConfigMap that the job or its gate names, or the key in it, does not exist yet."""
+    NAME_TAKEN = "NameTaken"
+    """A child of an earlier job with this name is still being removed."""
+    POD_UNSCHEDULABLE = "PodUnschedulable"
+    """No node has room for the pod: a GPU, memory, or a volume in the right zone is missing."""
+    IMAGE_PULL = "ImagePull"
+    """The trainer image cannot be pulled."""
+    QUEUE_NOT_ADMITTED = "QueueNotAdmitted"
+    """Kueue has not admitted the training Job."""
+    # stopped by a gate
+    GOLDEN_REGRESSION = "GoldenRegression"
+    """The golden pass rate fell below the best checkpoint by the gate's limit."""
+    MUST_PASS_FAILED = "MustPassFailed"  # noqa: S105 - no password, though it has "pass" in it
+    """A mustPass case that passed before fails now."""
+    REGRESSING = "Regressing"
+    """One checkpoint regressed; the next one, evaluated early, decides."""
+    # failed
+    INVALID_SPEC = "InvalidSpec"
+    """The spec contradicts itself, or asks for something that is not supported yet."""
+    REFUSED = "Refused"
+    """The cluster refused a child Job or ConfigMap for good."""
+    START_TIMEOUT = "StartTimeout"
+    """What the job waited for did not come within `startTimeoutSeconds`."""
+    DEADLINE_EXCEEDED = "DeadlineExceeded"
+    """The pods ran longer than `activeDeadlineSeconds`."""
+    BAD_DATA = "BadData"
+    """Rows or golden cases are malformed, or a digest differs."""
+    TOO_FEW_ROWS = "TooFewRows"
+    """There are fewer training rows than `data.goal` needs."""
+    NOT_FOUND = "NotFound"
+    """The model or a file is not where the spec says."""
+    CREDENTIALS = "Credentials"
+    """A source or a target refused the credentials."""
+    USER_ERROR = "UserError"
+    """The spec cannot work with this model or this data."""
+    NO_ACCELERATOR = "NoAccelerator"
+    """The pod sees no GPU, though it asked for one."""
+    CUDA_OUT_OF_MEMORY = "CudaOutOfMemory"
+    """The GPU's memory was not enough."""
+    OUT_OF_MEMORY = "OutOfMemory"
+    """The host's memory limit was not enough."""
+    STORAGE = "Storage"
+    """The storage volume is full or read-only."""
+    KILLED = "Killed"
+    """The pod was killed from outside, more often than it may be restarted."""
+    INTERNAL_ERROR = "InternalError"
+    """A fault of Tunegate: the message has its last lines."""
+    NO_PROGRESS = "NoProgress"
+    """Three restarts in a row added no checkpoint."""
+    REPORT_MISSING = "ReportMissing"
+    """The pods ended, but their results never arrived."""
+    NO_PASSING_CHECKPOINT = "NoPassingCheckpoint"
+    """No checkpoint of a stage passed its gates."""
+    GATE_FAILED = "GateFailed"
+    """The final model was measured and is not good enough."""
+    GATE_ERROR = "GateError"
+    """The final model could not be measured."""
+    GATE_INCONCLUSIVE = "GateInconclusive"
+    """The final model was measured, but the cases are too few to say."""
+    DISCARDED = "Discarded"
+    """A person ended the stopped job with `tunegate discard`."""

@@ -1,0 +1,129 @@
+"""What the API promises and nothing implements yet. It is refused: a field is never ignored.
+
+The tables shrink with each release. Delete a line when the feature works, and its test with it.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from tunegate_api.v1alpha1.parts import Part, Problem
+
+
+@dataclass(frozen=True)
+class When:
+    """Which values of a field are meant."""
+
+    label: str
+    """Behind the field's name, in docs."""
+    holds: Callable[[Any], bool]
+    absent: bool = False
+    """Whether leaving the field out is what is meant."""
+
+
+GIVEN = When("", lambda _: True)
+LEFT_OUT = When("left out", lambda _: False, absent=True)
+
+
+def _is(*values: object) -> When:
+    label = " or ".join(str(v).lower() if isinstance(v, bool) else str(v) for v in values)
+    return When(label, lambda value: value in values)
+
+
+def _scheme_besides(*schemes: str) -> When:
+    listed = ", ".join(f"{scheme}://" for scheme in schemes)
+    return When(
+        f"other than {listed}", lambda uri: isinstance(uri, str) and urlsplit(uri).scheme not in schemes
+    )
+
+
+def _more_than(most: int) -> When:
+    return When(f"more than {most}", lambda value: (len(value) if isinstance(value, list) else value) > most)
+
+
+@dataclass(frozen=True)
+class NotYet:
+    """One line of the table."""
+
+    field: str
+    """The field below ``spec``; ``[]`` is each entry of a list."""
+    when: When
+    what: str
+    """What is not supported, and what to do instead."""
+
+
+FINETUNEJOB = (
+    NotYet(
+        "model.uri",
+        _scheme_besides("package", "file", "pvc"),
+        "this source; copy the model to a volume: pvc://",
+    ),
+    NotYet(
+        "model.startFrom", GIVEN, "starting from a job; name its published folder as uri, pvc://CLAIM/PATH"
+    ),
+    NotYet("model.secretName", GIVEN, "credentials for models; copy the model to a volume"),
+    NotYet(
+        "model.trustRemoteCode",
+        _is(True),
+        "code from a model's repository; use a model that transformers knows",
+    ),
+    NotYet(
+        "data.train.uri", _scheme_besides("file", "pvc"), "this source; copy the file to a volume: pvc://"
+    ),
+    NotYet("data.train.secretName", GIVEN, "credentials for data; copy the file to a volume"),
+    NotYet("data.preference", GIVEN, "preference data"),
+    NotYet("data.production", GIVEN, "the comparison with production inputs"),
+    NotYet("data.quality", GIVEN, "the review of a sample before training"),
+    NotYet("taskMetrics[].name", _is("f1", "rouge_l"), "this metric; use exact_match or json_schema"),
+    NotYet("stages", _more_than(1), "more than one stage"),
+    NotYet("stages[].method", _is("DPO"), "DPO; use SFT"),
+    NotYet("stages[].adapter", LEFT_OUT, "training all weights; add adapter: {type: LoRA}"),
+    NotYet("stages[].adapter.from", GIVEN, "training an adapter further; use type: LoRA"),
+    NotYet("stages[].quantization", GIVEN, "a quantized base; leave it out"),
+    NotYet("resources.nodes", _more_than(1), "more than one machine"),
+    NotYet("podTemplate", GIVEN, "settings of pods"),
+    NotYet("queueName", GIVEN, "waiting in a Kueue queue"),
+    NotYet("tracking", GIVEN, "experiment trackers"),
+    NotYet(
+        "publish[].uri", _scheme_besides("file", "pvc"), "this target; publish to a volume: pvc://CLAIM/PATH"
+    ),
+    NotYet("publish[].secretName", GIVEN, "credentials for targets; publish to a volume"),
+    NotYet("ttlSecondsAfterFinished", GIVEN, "cleaning up after a job"),
+)
+
+EVALGATE = (
+    NotYet("golden.source.uri", GIVEN, "golden sets on volumes; use configMap or inline"),
+    NotYet("safety", GIVEN, "the safety comparison"),
+    NotYet("target", GIVEN, "judging a model on its own"),
+    NotYet("schedule", GIVEN, "judging on a schedule"),
+    NotYet("dryRun", _is(True), "recording without blocking"),
+)
+
+
+def check_supported(spec: Part, table: tuple[NotYet, ...]) -> None:
+    """Refuse what ``table`` lists."""
+    for line in table:
+        for part, name in _holders(spec, line.field):
+            if line.when.absent:
+                if not part.has(name):
+                    part.refuse(f"not supported yet: {line.what}")
+                continue
+            value = part.get(name)
+            if value is not None and line.when.holds(value):
+                part.refuse(f"not supported yet: {line.what}", name)
+
+
+def _holders(part: Part, field: str) -> Iterator[tuple[Part, str]]:
+    """The parts that have, or could have, the field, and its name there."""
+    head, _, rest = field.partition(".")
+    if not rest:
+        yield part, head
+    elif head.endswith("[]"):
+        for entry in part.parts(head.removesuffix("[]")):
+            yield from _holders(entry, rest)
+    elif inner := part.part(head):
+        yield from _holders(inner, rest)
+
+
+__all__ = ["EVALGATE", "FINETUNEJOB", "NotYet", "Problem", "check_supported"]

@@ -1,0 +1,218 @@
+"""What we know of the cluster: an index over its objects that a watch and our own writes keep current."""
+
+import threading
+from collections import OrderedDict, defaultdict
+from collections.abc import Iterable
+from enum import Enum, auto
+from typing import Literal, TypeVar
+
+from tunegate_operator.engine.cluster import Key, Object, WatchEvent
+from tunegate_operator.engine.objects import resource_version, uid_of
+from tunegate_operator.engine.owners import Owner, controlling_owner
+from tunegate_operator.engine.reports import ReportStore
+
+_Entry = TypeVar("_Entry")
+
+REMEMBERED_DELETIONS = 10_000
+"""Uids of deleted objects that late news must not bring back."""
+
+
+class Cache:
+    """Thread-safe store of objects by uid; implements ``controller.View``.
+
+    News comes from three sides in any order: a watch, lists, and answers to our own writes. Of one uid the
+    highest resourceVersion wins, and a deletion is final, because no uid ever comes back.
+    """
+
+    def __init__(self, reports: ReportStore | None = None) -> None:
+        self.report_store = reports or ReportStore()
+        self._lock = threading.RLock()
+        self._objects: dict[str, Object] = {}
+        self._uids: dict[Key, str] = {}
+        self._by_kind: dict[tuple[str, str], set[str]] = defaultdict(set)
+        self._by_owner: dict[str, set[str]] = defaultdict(set)
+        self._first_seen: dict[str, int] = {}
+        self._deleted: OrderedDict[str, Owner | None] = OrderedDict()
+        self._refusals: dict[str, str] = {}
+        self._time = 0  # rises with every object that comes in
+
+    # Reading: controller.View
+
+    def get(self, key: Key) -> Object | None:
+        with self._lock:
+            uid = self._uids.get(key)
+            return self._objects[uid] if uid else None
+
+    def children(self, owner_uid: str, kind: str) -> list[Object]:
+        with self._lock:
+            children = [self._objects[uid] for uid in self._by_owner.get(owner_uid, ())]
+        return _sorted(child for child in children if child["kind"] == kind)
+
+    def of_kind(self, kind: str, namespace: str) -> list[Object]:
+        with self._lock:
+            return _sorted(self._objects[uid] for uid in self._by_kind.get((kind, namespace), ()))
+
+    def reports(self, job_uid: str) -> list[Object]:
+        return self.report_store.latest(job_uid)
+
+    def refusal(self, owner_uid: str) -> str | None:
+        with self._lock:
+            return self._refusals.get(owner_uid)
+
+    # Reading: the engine
+
+    def by_uid(self, uid: str) -> Object | None:
+        """The object with this uid, if it is still there."""
+        with self._lock:
+            return self._objects.get(uid)
+
+    def owners(self, obj: Object) -> list[Owner]:
+        """The controlling owner, its controlling owner, and so on, as far as we know them.
+
+        A deleted object still links what it owns to its owner: a pod outlives its Job for as long as it
+        takes to stop, and the one who waits for that is the Job's owner.
+        """
+        found: list[Owner] = []
+        owner = controlling_owner(obj)
+        with self._lock:
+            while owner and owner not in found:
+                found.append(owner)
+                held = self._objects.get(owner.uid)
+                owner = controlling_owner(held) if held else self._deleted.get(owner.uid)
+        return found
+
+    # Writing
+
+    def apply(self, event: WatchEvent) -> bool:
+        """Take in what a watch saw; False if it was old news.
+
+        The echo of our own write, which is held already, is no old news: whoever decided on the state
+        before it should look again.
+        """
+        with self._lock:
+            if event.type == "DELETED":
+                known = uid_of(event.obj) not in self._deleted
+                self._drop(event.obj)
+                return known
+            return self._take_in(event.obj) is not _News.OLD
+
+    def put(self, obj: Object) -> bool:
+        """Take in the answer to a write or a read of our own; False if something newer is held."""
+        with self._lock:
+            return self._take_in(obj) is not _News.OLD
+
+    def remove(self, uid: str) -> None:
+        """A request found that the object with this uid is gone."""
+        with self._lock:
+            held = self._objects.get(uid)
+            if held:
+                self._drop(held)
+            else:
+                self._bury(uid, None)
+
+    def mark(self) -> int:
+        """A moment to give to :meth:`resync`: take it before asking for the list."""
+        with self._lock:
+            return self._time
+
+    def resync(self, kind: str, listed: Iterable[Object], since: int) -> list[WatchEvent]:
+        """Compare with a complete list that was asked for after :meth:`mark` gave ``since``.
+
+        Returns what was missed. What is held but not listed is gone, unless it came in after ``since``:
+        that may be younger than the list. The list must be a consistent read, not one of a stale cache.
+        """
+        listed = list(listed)
+        present = {uid_of(obj) for obj in listed}
+        with self._lock:
+            gone = [
+                obj
+                for uid, obj in self._objects.items()
+                if obj["kind"] == kind and uid not in present and self._first_seen[uid] <= since
+            ]
+            for obj in gone:
+                self._drop(obj)
+            missed = [WatchEvent("DELETED", obj) for obj in gone]
+            for obj in listed:
+                type: Literal["ADDED", "MODIFIED"] = "MODIFIED" if uid_of(obj) in self._objects else "ADDED"
+                if self._take_in(obj) is _News.NEW:
+                    missed.append(WatchEvent(type, obj))
+            return missed
+
+    def set_refusal(self, owner_uid: str, message: str | None) -> None:
+        """Remember why a child of this owner was refused; None once its children were accepted."""
+        with self._lock:
+            if message is None:
+                self._refusals.pop(owner_uid, None)
+            else:
+                self._refusals[owner_uid] = message
+
+    def _take_in(self, obj: Object) -> "_News":
+        uid, key = uid_of(obj), Key.of(obj)
+        if uid in self._deleted:
+            return _News.OLD
+        held = self._objects.get(uid)
+        if held and resource_version(obj) <= resource_version(held):
+            return _News.SAME if resource_version(obj) == resource_version(held) else _News.OLD
+        namesake = self._uids.get(key)
+        if namesake and namesake != uid:
+            # One name, two objects: the older one was deleted, whether or not we were told.
+            other = self._objects[namesake]
+            if resource_version(obj) < resource_version(other):
+                self._bury(uid, controlling_owner(obj))
+                return _News.OLD
+            self._drop(other)
+        if held:
+            self._unlink(held)
+        else:
+            self._time += 1
+            self._first_seen[uid] = self._time
+        self._objects[uid] = obj
+        self._uids[key] = uid
+        self._by_kind[key.kind, key.namespace].add(uid)
+        owner = controlling_owner(obj)
+        if owner:
+            self._by_owner[owner.uid].add(uid)
+        return _News.NEW
+
+    def _drop(self, obj: Object) -> None:
+        uid = uid_of(obj)
+        held = self._objects.pop(uid, None)
+        if held:
+            self._unlink(held)
+            self._first_seen.pop(uid, None)
+        self._refusals.pop(uid, None)
+        self._bury(uid, controlling_owner(obj))
+
+    def _unlink(self, held: Object) -> None:
+        """Take an object out of the indexes; empty entries go, or they would pile up for ever."""
+        uid, key, owner = uid_of(held), Key.of(held), controlling_owner(held)
+        if self._uids.get(key) == uid:
+            del self._uids[key]
+        _discard(self._by_kind, (key.kind, key.namespace), uid)
+        if owner:
+            _discard(self._by_owner, owner.uid, uid)
+
+    def _bury(self, uid: str, owner: Owner | None) -> None:
+        self._deleted[uid] = owner or self._deleted.get(uid)
+        if len(self._deleted) > REMEMBERED_DELETIONS:
+            self._deleted.popitem(last=False)
+
+
+class _News(Enum):
+    """What an object that comes in is, compared with the one held."""
+
+    NEW = auto()
+    SAME = auto()
+    OLD = auto()
+
+
+def _discard(index: dict[_Entry, set[str]], entry: _Entry, uid: str) -> None:
+    uids = index.get(entry, set())
+    uids.discard(uid)
+    if not uids:
+        index.pop(entry, None)
+
+
+def _sorted(objects: Iterable[Object]) -> list[Object]:
+    """Oldest first; names decide between those of the same second."""
+    return sorted(objects, key=lambda o: (o["metadata"].get("creationTimestamp", ""), o["metadata"]["name"]))

@@ -1,0 +1,203 @@
+"""What Kubernetes' Job controller does, for Jobs of one pod at a time. Pure.
+
+Differences that a laptop makes: pods are tried again after 1, 2, 4 … seconds instead of 10, 20, 40 …; a pod
+that someone deletes is replaced without being counted; a pod that is going away always holds back the next
+one (``podReplacementPolicy: Failed``, which is what we ask of a real cluster, too).
+"""
+
+import random
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from tunegate_operator.engine.cluster import InvalidError, Object
+from tunegate_operator.engine.objects import is_being_deleted, moment, timestamp, wire
+from tunegate_operator.engine.owners import owner_reference
+from tunegate_operator.engine.pod_status import (
+    exit_code,
+    finished_at,
+    has_condition,
+    is_terminal,
+    phase,
+)
+
+RETRY_SECONDS = 1.0
+LONGEST_RETRY = 30.0
+DEFAULT_BACKOFF_LIMIT = 6
+JOB_NAME_LABELS = ("batch.kubernetes.io/job-name", "job-name")
+CONTROLLER_UID_LABELS = ("batch.kubernetes.io/controller-uid", "controller-uid")
+_POD_NAME_LENGTH = 63
+_SUFFIX_LENGTH = 5
+_SUFFIX_LETTERS = "bcdfghjklmnpqrstvwxz2456789"  # Kubernetes' choice: no vowels, so no words
+
+
+@dataclass(frozen=True)
+class JobStep:
+    """What to do about a Job now."""
+
+    status: Object
+    starts_pod: bool = False
+    stops: tuple[Object, ...] = ()
+    """Pods to delete."""
+
+
+def refuse_unsupported(job: Object) -> None:
+    """Raise InvalidError for what needs more than one pod."""
+    spec = job["spec"]
+    for field in ("parallelism", "completions"):
+        if spec.get(field, 1) > 1:
+            raise InvalidError(f"Job {job['metadata']['name']}: spec.{field} above 1 needs a cluster")
+
+
+def is_finished(job: Object) -> bool:
+    return has_condition(job, "Complete") or has_condition(job, "Failed")
+
+
+def step_job(job: Object, pods: list[Object], now: datetime, retry_seconds: float = RETRY_SECONDS) -> JobStep:
+    """What a Job should be, given its pods."""
+    old: Object = job.get("status", {})
+    if is_finished(job):
+        return JobStep(old)
+    active = tuple(p for p in pods if not is_terminal(p) and not is_being_deleted(p))
+    terminating = [p for p in pods if not is_terminal(p) and is_being_deleted(p)]
+    status = wire(old) | _counts(job, pods, len(active), len(terminating))
+
+    if any(phase(pod) == "Succeeded" for pod in pods):
+        _set(
+            status,
+            "SuccessCriteriaMet",
+            "CompletionsReached",
+            "Reached expected number of succeeded pods",
+            now,
+        )
+        _set(status, "Complete", "CompletionsReached", "Reached expected number of succeeded pods", now)
+        status["completionTime"] = timestamp(now)
+        return JobStep(status, stops=active)
+    if job["spec"].get("suspend"):
+        status.pop("startTime", None)
+        _set(status, "Suspended", "JobSuspended", "Job suspended", now)
+        return JobStep(status, stops=active)
+    if has_condition(job, "Suspended"):
+        _set(status, "Suspended", "JobResumed", "Job resumed", now, holds=False)
+    status.setdefault("startTime", timestamp(now))
+
+    failure = _failure(job, pods, status, now)
+    if failure:
+        _set(status, "FailureTarget", *failure, now)
+        if not active and not terminating:
+            _set(status, "Failed", *failure, now)
+        return JobStep(status, stops=active)
+    may_start = not active and not terminating and _retry_is_due(job, pods, now, retry_seconds)
+    return JobStep(status, starts_pod=may_start)
+
+
+def new_pod(job: Object) -> Object:
+    """A pod of this Job, with a name like Kubernetes' and the labels that its Job controller adds."""
+    metadata, template = job["metadata"], wire(job["spec"]["template"])
+    prefix = f"{metadata['name']}-"[: _POD_NAME_LENGTH - _SUFFIX_LENGTH]
+    labels = dict.fromkeys(JOB_NAME_LABELS, metadata["name"]) | dict.fromkeys(
+        CONTROLLER_UID_LABELS, metadata["uid"]
+    )
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": prefix + "".join(random.choices(_SUFFIX_LETTERS, k=_SUFFIX_LENGTH)),
+            "namespace": metadata["namespace"],
+            "labels": {**template.get("metadata", {}).get("labels", {}), **labels},
+            "annotations": template.get("metadata", {}).get("annotations", {}),
+            "ownerReferences": [owner_reference(job)],
+        },
+        "spec": {**template["spec"], "nodeName": "localhost"},
+    }
+
+
+def _counts(job: Object, pods: list[Object], active: int, terminating: int) -> Object:
+    return {
+        "active": active,
+        "ready": sum(has_condition(pod, "Ready") for pod in pods),
+        "terminating": terminating,
+        "succeeded": sum(phase(pod) == "Succeeded" for pod in pods),
+        "failed": len(_counted_failures(job, pods)),
+    }
+
+
+def _counted_failures(job: Object, pods: list[Object]) -> list[Object]:
+    failed = [pod for pod in pods if phase(pod) == "Failed"]
+    return [pod for pod in failed if _action(job, pod)[0] != "Ignore"]
+
+
+def _action(job: Object, pod: Object) -> tuple[str, int]:
+    """What the first matching rule of podFailurePolicy says of a failed pod, and the rule's index."""
+    for index, rule in enumerate(job["spec"].get("podFailurePolicy", {}).get("rules", ())):
+        if _matches(rule, pod):
+            return rule["action"], index
+    return "Count", -1
+
+
+def _matches(rule: dict[str, Any], pod: Object) -> bool:
+    codes = rule.get("onExitCodes")
+    if codes:
+        code = exit_code(pod)
+        is_listed: bool = code in codes["values"]
+        return bool(code) and is_listed == (codes["operator"] == "In")
+    conditions = pod.get("status", {}).get("conditions", ())
+    return any(
+        c["type"] == wanted["type"] and c["status"] == wanted.get("status", "True")
+        for wanted in rule.get("onPodConditions", ())
+        for c in conditions
+    )
+
+
+def _failure(job: Object, pods: list[Object], status: Object, now: datetime) -> tuple[str, str] | None:
+    """Reason and message of why the Job fails, with Kubernetes' words."""
+    for condition in status.get("conditions", ()):
+        if condition["type"] == "FailureTarget":
+            return condition["reason"], condition["message"]
+    for pod in pods:
+        action, index = _action(job, pod) if phase(pod) == "Failed" else ("", -1)
+        if action == "FailJob":
+            metadata, container = pod["metadata"], pod["spec"]["containers"][0]["name"]
+            return "PodFailurePolicy", (
+                f"Container {container} for pod {metadata['namespace']}/{metadata['name']} "
+                f"failed with exit code {exit_code(pod)} matching FailJob rule at index {index}"
+            )
+    spec = job["spec"]
+    if status["failed"] > spec.get("backoffLimit", DEFAULT_BACKOFF_LIMIT):
+        return "BackoffLimitExceeded", "Job has reached the specified backoff limit"
+    limit = spec.get("activeDeadlineSeconds")
+    if limit is not None and (now - moment(status["startTime"])).total_seconds() >= limit:
+        return "DeadlineExceeded", "Job was active longer than specified deadline"
+    return None
+
+
+def _retry_is_due(job: Object, pods: list[Object], now: datetime, retry_seconds: float) -> bool:
+    failures = _counted_failures(job, pods)
+    ends = [moment(end) for pod in failures if (end := finished_at(pod))]
+    if not ends:
+        return True
+    delay = min(retry_seconds * 2 ** min(len(failures) - 1, 16), LONGEST_RETRY)
+    return (now - max(ends)).total_seconds() >= delay
+
+
+def _set(status: Object, type: str, reason: str, message: str, now: datetime, *, holds: bool = True) -> None:
+    """Set a condition; its times change only when its status does."""
+    value = "True" if holds else "False"
+    conditions = status.setdefault("conditions", [])
+    for condition in conditions:
+        if condition["type"] == type:
+            if condition["status"] == value:
+                return
+            conditions.remove(condition)
+            break
+    time = timestamp(now)
+    conditions.append(
+        {
+            "type": type,
+            "status": value,
+            "reason": reason,
+            "message": message,
+            "lastProbeTime": time,
+            "lastTransitionTime": time,
+        }
+    )

@@ -1,0 +1,102 @@
+"""Objects as files that people can read: ``<root>/<Kind>/<namespace>/<name>.yaml``."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tunegate_operator.engine.cluster import ClusterError, Key, Object
+
+_FIRST, _LAST = ("apiVersion", "kind", "metadata", "spec"), ("status",)
+
+
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]  # no stub for the C one
+    """The fast loader where libyaml is there."""
+
+
+class _Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]
+    """Block style, no aliases, texts of several lines as blocks."""
+
+    def ignore_aliases(self, data: object) -> bool:  # noqa: ARG002 - the signature is PyYAML's
+        return True
+
+
+def _represent_text(dumper: Any, text: str) -> Any:
+    style = "|" if "\n" in text else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _represent_text)
+
+
+def to_yaml(obj: Object) -> str:
+    """An object as people write it: apiVersion, kind, metadata, spec, …, status."""
+    middle = [field for field in obj if field not in (*_FIRST, *_LAST)]
+    ordered = {field: obj[field] for field in (*_FIRST, *middle, *_LAST) if field in obj}
+    text: str = yaml.dump(
+        ordered, Dumper=_Dumper, sort_keys=False, default_flow_style=False, allow_unicode=True, width=110
+    )
+    return text
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file that is there whole or not at all, whenever the power fails. Raises OSError."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    with temporary.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+class ObjectFolder:
+    """The files of an object store."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def load(self) -> list[Object]:
+        """All objects. Raises ClusterError with the file's name for one that is not an object."""
+        objects = []
+        for path in sorted(self._root.glob("*/*/*.yaml")):
+            if path.name.startswith("."):  # left behind by a write that never ended
+                path.unlink()
+                continue
+            try:
+                obj = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506 - a safe loader
+                if self._path(Key.of(obj)) != path:
+                    raise ClusterError(f"{path}: kind, namespace or name differ from the file's place")
+            except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError) as error:
+                raise ClusterError(f"{path} cannot be read: {error!r}") from error
+            objects.append(obj)
+        return objects
+
+    def save(self, obj: Object) -> None:
+        """Write one object. Raises ClusterError, say when the disk is full."""
+        path = self._path(Key.of(obj))
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(path, to_yaml(obj).encode())
+        except OSError as error:
+            raise ClusterError(f"{path} cannot be written: {error}") from error
+
+    def remove(self, key: Key) -> None:
+        """Remove one object's file; absent is fine. Raises ClusterError."""
+        path = self._path(key)
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise ClusterError(f"{path} cannot be removed: {error}") from error
+
+    def _path(self, key: Key) -> Path:
+        return self._root / key.kind / key.namespace / f"{key.name}.yaml"

@@ -1,0 +1,40 @@
+"""Small questions about Kubernetes objects as plain dicts."""
+
+import json
+from datetime import UTC, datetime
+
+from tunegate_operator.engine.cluster import Object
+
+
+def wire(obj: Object) -> Object:
+    """A deep copy as JSON carries it: enums become text, tuples become lists.
+
+    Raises TypeError or ValueError for what JSON cannot carry.
+    """
+    copied: Object = json.loads(json.dumps(obj, allow_nan=False))
+    return copied
+
+
+def uid_of(obj: Object) -> str:
+    """The uid that the cluster gave it."""
+    uid: str = obj["metadata"]["uid"]
+    return uid
+
+
+def resource_version(obj: Object) -> int:
+    """Its version as a number; versions of one kind may be compared (KEP-5504). 0 if it has none."""
+    return int(obj["metadata"].get("resourceVersion") or 0)
+
+
+def is_being_deleted(obj: Object) -> bool:
+    return bool(obj["metadata"].get("deletionTimestamp"))
+
+
+def timestamp(moment: datetime) -> str:
+    """RFC 3339 in UTC with whole seconds, as Kubernetes writes times."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def moment(text: str) -> datetime:
+    """The moment that :func:`timestamp` wrote."""
+    return datetime.fromisoformat(text)

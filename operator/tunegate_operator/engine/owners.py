@@ -1,0 +1,41 @@
+"""Who an object belongs to, by its owner references."""
+
+from dataclasses import dataclass
+
+from tunegate_operator.engine.cluster import Key, Object
+
+
+@dataclass(frozen=True)
+class Owner:
+    """The controlling owner of an object. It lives in the same namespace."""
+
+    key: Key
+    uid: str
+
+
+def controlling_owner(obj: Object) -> Owner | None:
+    """The one owner whose reference says ``controller: true``, or None."""
+    metadata = obj["metadata"]
+    namespace = metadata.get("namespace", "default")
+    for reference in metadata.get("ownerReferences") or ():
+        if reference.get("controller"):
+            return Owner(Key(reference["kind"], namespace, reference["name"]), reference["uid"])
+    return None
+
+
+def owner_uids(obj: Object) -> set[str]:
+    """The uids of all owners, controlling or not."""
+    return {reference["uid"] for reference in obj["metadata"].get("ownerReferences") or ()}
+
+
+def owner_reference(owner: Object) -> Object:
+    """The reference that makes ``owner`` the controlling owner of an object."""
+    metadata = owner["metadata"]
+    return {
+        "apiVersion": owner["apiVersion"],
+        "kind": owner["kind"],
+        "name": metadata["name"],
+        "uid": metadata["uid"],
+        "controller": True,
+        "blockOwnerDeletion": True,
+    }

@@ -1,0 +1,125 @@
+"""The status of a pod of one container, as a kubelet would write it. Pure."""
+
+from datetime import datetime
+
+from tunegate_operator.engine.cluster import Object
+from tunegate_operator.engine.objects import timestamp
+
+DISRUPTION = "DisruptionTarget"
+NODE_SHUTDOWN = "TerminationByKubelet"
+TERMINAL_PHASES = ("Succeeded", "Failed")
+SUCCESS_REASON, ERROR_REASON = "Completed", "Error"
+
+
+def phase(pod: Object) -> str:
+    """Pending, Running, Succeeded or Failed."""
+    current: str = pod.get("status", {}).get("phase", "Pending")
+    return current
+
+
+def is_terminal(pod: Object) -> bool:
+    """Whether its container ended and will not start again."""
+    return phase(pod) in TERMINAL_PHASES
+
+
+def exit_code(pod: Object) -> int | None:
+    """The exit code of its container, once that ended."""
+    for container in pod.get("status", {}).get("containerStatuses", ()):
+        terminated = container["state"].get("terminated")
+        if terminated:
+            code: int = terminated["exitCode"]
+            return code
+    return None
+
+
+def finished_at(pod: Object) -> str | None:
+    """When its container ended."""
+    for container in pod.get("status", {}).get("containerStatuses", ()):
+        time: str | None = container["state"].get("terminated", {}).get("finishedAt")
+        if time:
+            return time
+    return None
+
+
+def has_condition(obj: Object, type: str) -> bool:
+    """Whether the condition is there and True."""
+    conditions = obj.get("status", {}).get("conditions", ())
+    return any(c["type"] == type and c["status"] == "True" for c in conditions)
+
+
+def waiting(pod: Object, reason: str, message: str, now: datetime) -> Object:
+    """The container can't start, for now."""
+    state = {"waiting": {"reason": reason, "message": message}}
+    return _status(pod, "Pending", state, ready=False, now=now)
+
+
+def unschedulable(pod: Object, message: str, now: datetime) -> Object:
+    """No node can take the pod, for now."""
+    condition = _condition("PodScheduled", False, pod, now) | {"reason": "Unschedulable", "message": message}
+    return {"phase": "Pending", "conditions": [condition]}
+
+
+def running(pod: Object, now: datetime) -> Object:
+    return _status(pod, "Running", {"running": {"startedAt": timestamp(now)}}, ready=True, now=now)
+
+
+def terminated(
+    pod: Object,
+    code: int,
+    message: str,
+    now: datetime,
+    *,
+    reason: str | None = None,
+    disruption: str | None = None,
+) -> Object:
+    """The container ended. ``disruption`` is why the cluster ended it, if it did: no fault of the pod."""
+    containers = pod.get("status", {}).get("containerStatuses") or [{"state": {}}]
+    started = containers[0]["state"].get("running", {}).get("startedAt", timestamp(now))
+    state: Object = {
+        "exitCode": code,
+        "reason": reason or (ERROR_REASON if code else SUCCESS_REASON),
+        "startedAt": started,
+        "finishedAt": timestamp(now),
+    }
+    if message:
+        state["message"] = message
+    failed = code != 0
+    status = _status(pod, "Failed" if failed else "Succeeded", {"terminated": state}, ready=False, now=now)
+    if failed and disruption:
+        status["conditions"].append(
+            _condition(DISRUPTION, True, pod, now) | {"reason": NODE_SHUTDOWN, "message": disruption}
+        )
+    return status
+
+
+def _status(pod: Object, phase: str, state: Object, *, ready: bool, now: datetime) -> Object:
+    container = pod["spec"]["containers"][0]
+    facts = {
+        "PodScheduled": True,
+        "Initialized": True,
+        "ContainersReady": ready,
+        "Ready": ready,
+    }
+    return {
+        "phase": phase,
+        "conditions": [_condition(type, holds, pod, now) for type, holds in facts.items()],
+        "startTime": pod.get("status", {}).get("startTime", timestamp(now)),
+        "containerStatuses": [
+            {
+                "name": container["name"],
+                "image": container.get("image", ""),
+                "ready": ready,
+                "restartCount": 0,
+                "started": "running" in state,
+                "state": state,
+            }
+        ],
+    }
+
+
+def _condition(type: str, holds: bool, pod: Object, now: datetime) -> Object:
+    status = "True" if holds else "False"
+    for old in pod.get("status", {}).get("conditions", ()):
+        if old["type"] == type and old["status"] == status:
+            return {"type": type, "status": status, "lastTransitionTime": old["lastTransitionTime"]}
+    return {"type": type, "status": status, "lastTransitionTime": timestamp(now)}

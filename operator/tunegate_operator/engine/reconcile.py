@@ -1,0 +1,258 @@
+"""One turn of the wheel: observe, decide, act, write status once, tell.
+
+A crash between any two steps, or doing a step twice, ends in the same state: children have deterministic
+names, the status is written whole and only over the version that was decided on, and events are told only
+by the turn whose status write changed something.
+"""
+
+import logging
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable
+
+from tunegate_operator.engine.apply import apply, create_ours
+from tunegate_operator.engine.cache import Cache
+from tunegate_operator.engine.clock import Clock
+from tunegate_operator.engine.cluster import (
+    Cluster,
+    ClusterError,
+    ConflictError,
+    InvalidError,
+    Key,
+    NotFoundError,
+    Object,
+    WatchEvent,
+)
+from tunegate_operator.engine.controller import Action, Controller, Create, Decision, Delete, Event, Put
+from tunegate_operator.engine.objects import uid_of, wire
+from tunegate_operator.engine.queue import WorkQueue
+
+log = logging.getLogger(__name__)
+
+PROGRESS_INTERVAL = 30.0
+"""Seconds between status writes that only tell progress."""
+PROGRESS_FIELDS = ("progress", "message")
+WORKER_PATIENCE = 0.5
+"""Seconds after which an idle worker looks whether it should stop."""
+REMEMBERED_EVENTS = 4096
+
+
+class Reconciler:
+    """Keeps the objects of the controllers' kinds as they should be. Every method is thread-safe."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        cache: Cache,
+        queue: WorkQueue,
+        controllers: Iterable[Controller],
+        clock: Clock,
+        *,
+        progress_interval: float = PROGRESS_INTERVAL,
+        child_kinds: Iterable[str] = ("ConfigMap", "Job", "Pod"),
+    ) -> None:
+        self._cluster = cluster
+        self._cache = cache
+        self._queue = queue
+        self._controllers = {controller.kind: controller for controller in controllers}
+        self._clock = clock
+        self._progress_interval = progress_interval
+        # Children before owners: the first decision about an owner should already see them.
+        self._kinds = (*child_kinds, *self._controllers)
+        self._status_written: dict[str, float] = {}
+        self._told: OrderedDict[tuple[str, str, str], None] = OrderedDict()
+        self._complaints: dict[Key, str] = {}
+        self._lock = threading.Lock()  # guards _told
+
+    # What comes in
+
+    def handle(self, event: WatchEvent) -> None:
+        """Take in what a watch saw, and look again at whom it concerns."""
+        if self._cache.apply(event):
+            self._wake(event)
+
+    def handle_report(self, report: Object) -> None:
+        """Take in what a running pod says: a ``tunegate_api.contract.Report`` as JSON.
+
+        Raises KeyError if it lacks what identifies it.
+        """
+        if not self._cache.report_store.put(report):
+            return
+        owner = self._cache.by_uid(report["jobUid"])
+        if owner:
+            self._queue.add(Key.of(owner))
+
+    def resync(self) -> None:
+        """List everything and take in what the watch missed, deletions too. Also how to start.
+
+        Raises ClusterError; kinds before the one that failed are done.
+        """
+        for kind in self._kinds:
+            since = self._cache.mark()
+            for event in self._cache.resync(kind, self._cluster.list_objects(kind), since):
+                self._wake(event)
+
+    def _wake(self, event: WatchEvent) -> None:
+        changed = event.obj
+        key = Key.of(changed)
+        if event.type == "DELETED" and key.kind in self._controllers:
+            self._cache.report_store.forget(uid_of(changed))
+            self._status_written.pop(uid_of(changed), None)
+        concerned = [key, *(owner.key for owner in self._cache.owners(changed))]
+        for controller in self._controllers.values():
+            try:
+                concerned += controller.concerns(changed, self._cache)
+            except Exception:
+                log.exception("%s: who is concerned by %s", controller.kind, key)
+        for one in concerned:
+            if one.kind in self._controllers:
+                self._queue.add(one)
+
+    # What goes out
+
+    def run_worker(self, stop: threading.Event) -> None:
+        """Process keys until ``stop`` is set or the queue is shut down."""
+        while not stop.is_set():
+            key = self._queue.get(WORKER_PATIENCE)
+            if key is not None:
+                self._process_and_release(key)
+
+    def run_ready(self, limit: int = 1000) -> int:
+        """Process what is ready now and what that makes ready, in this thread; returns how many keys.
+
+        ``limit`` keeps a decision that never settles from hanging the caller.
+        """
+        for count in range(limit):
+            key = self._queue.get(0)
+            if key is None:
+                return count
+            self._process_and_release(key)
+        log.warning("still not settled after %d decisions", limit)
+        return limit
+
+    def _process_and_release(self, key: Key) -> None:
+        try:
+            self.process(key)
+        finally:
+            self._queue.done(key)
+
+    def process(self, key: Key) -> None:
+        """One turn for one object. Whatever fails is tried again after the key's backoff, for ever."""
+        try:
+            again = self._reconcile(key)
+        except ClusterError as error:
+            self._complain(key, error)
+            self._queue.add_failed(key)
+        except Exception:  # a bug in one object's decision must not take the others down
+            log.exception("%s %s/%s: internal error", key.kind, key.namespace, key.name)
+            self._queue.add_failed(key)
+        else:
+            self._complaints.pop(key, None)
+            self._queue.forget(key)
+            if again is not None:
+                self._queue.add_after(key, again)
+
+    def _reconcile(self, key: Key) -> float | None:
+        """Returns the seconds after which to look again, if it must be."""
+        obj = self._cache.get(key)
+        if obj is None:
+            return None
+        decision = self._controllers[key.kind].decide(obj, self._cache, self._clock.now())
+        if decision is None:
+            return None
+        failure: ClusterError | None = None
+        try:
+            self._act(uid_of(obj), decision.actions)
+        except ClusterError as error:
+            failure = error
+        throttled = self._write_status(key, obj, decision)
+        if failure:
+            raise failure
+        return min((s for s in (decision.requeue_after, throttled) if s is not None), default=None)
+
+    def _act(self, owner_uid: str, actions: Iterable[Action]) -> None:
+        """Carry out actions in order, up to the first that fails: later ones may build on it."""
+        for action in actions:
+            try:
+                self._carry_out(action)
+            except InvalidError as error:
+                self._cache.set_refusal(owner_uid, str(error))
+                raise
+        self._cache.set_refusal(owner_uid, None)
+
+    def _carry_out(self, action: Action) -> None:
+        match action:
+            case Create(obj):
+                self._cache.put(create_ours(self._cluster, obj))
+            case Put(obj):
+                key = Key.of(obj)
+                try:
+                    self._cache.put(apply(self._cluster, obj, self._cache.get(key)))
+                except (ConflictError, NotFoundError):
+                    self._refresh(key)
+                    raise
+            case Delete(key, uid):
+                self._cluster.delete(key, uid)
+
+    def _write_status(self, key: Key, obj: Object, decision: Decision) -> float | None:
+        """Write it if it differs, then tell the events. Returns seconds to wait if progress must wait."""
+        uid = uid_of(obj)
+        old, new = obj.get("status") or {}, wire(decision.status)
+        if new == old:
+            return None
+        if _without_progress(new) == _without_progress(old) and uid in self._status_written:
+            wait = self._status_written[uid] + self._progress_interval - self._clock.monotonic()
+            if wait > 0:
+                return wait
+        try:
+            written = self._cluster.patch_status(key, new, obj["metadata"]["resourceVersion"])
+        except NotFoundError:
+            self._cache.remove(uid)
+            return None
+        except ConflictError:
+            self._refresh(key)
+            raise
+        self._cache.put(written)
+        self._status_written[uid] = self._clock.monotonic()
+        for event in decision.events:
+            self._tell(written, event)
+        return None
+
+    def _refresh(self, key: Key) -> None:
+        """Look at the object itself, since the watch is behind."""
+        held, current = self._cache.get(key), self._cluster.get(key)
+        if current:
+            self._cache.put(current)
+        elif held:
+            self._cache.remove(uid_of(held))
+
+    def _tell(self, obj: Object, event: Event) -> None:
+        """Record an event once. Best effort: the status says it already."""
+        what = (uid_of(obj), event.reason, event.message)
+        with self._lock:
+            if what in self._told:
+                return
+            self._told[what] = None
+            if len(self._told) > REMEMBERED_EVENTS:
+                self._told.popitem(last=False)
+        try:
+            self._cluster.record_event(obj, event.type, event.reason, event.message)
+        except ClusterError as error:
+            log.warning("event %s not recorded: %s", event.reason, error)
+
+    def _complain(self, key: Key, error: ClusterError) -> None:
+        """Log a failure once, not with every try."""
+        message = f"{type(error).__name__}: {error}"
+        if isinstance(error, ConflictError) or self._complaints.get(key) == message:
+            log.debug("%s %s/%s: %s", key.kind, key.namespace, key.name, message)
+            return
+        self._complaints[key] = message
+        log.warning("%s %s/%s: %s; trying again", key.kind, key.namespace, key.name, message)
+
+
+def _without_progress(status: Object) -> Object:
+    """A status without what changes all the time and changes nothing."""
+    rest = {field: value for field, value in status.items() if field not in PROGRESS_FIELDS}
+    if isinstance(rest.get("display"), dict):
+        rest["display"] = {f: value for f, value in rest["display"].items() if f != "progress"}
+    return rest

@@ -1,0 +1,100 @@
+"""What is known about an EvalGate: the text of its golden set, and the final models it judged."""
+
+import json
+from dataclasses import dataclass
+
+from pydantic import ValidationError
+from tunegate_api.contract import Results, Subject, golden_set
+from tunegate_api.golden import inline_golden
+from tunegate_api.v1alpha1 import EvalGate, FineTuneJob
+from tunegate_api.v1alpha1.evalgate_status import GateReason, Record
+from tunegate_api.verdict import passed_count
+
+from tunegate_operator.engine.cluster import Key
+from tunegate_operator.engine.controller import View
+from tunegate_operator.names import RESULTS_KEY, results_name
+
+
+@dataclass(frozen=True)
+class Missing:
+    """Why the golden set can't be read."""
+
+    reason: GateReason
+    message: str
+
+
+@dataclass(frozen=True)
+class Observed:
+    gate: EvalGate
+    golden: str | Missing
+    """The text of the golden set."""
+    records: tuple[Record, ...]
+    """Final models that finished jobs had judged by this gate, as far as those jobs still exist."""
+
+
+def observe(gate: EvalGate, view: View) -> Observed:
+    jobs = view.of_kind("FineTuneJob", gate.metadata.namespace)
+    records = (_record(gate, job, view) for job in jobs)
+    return Observed(gate, _golden_text(gate, view), tuple(r for r in records if r))
+
+
+def _golden_text(gate: EvalGate, view: View) -> str | Missing:
+    source = gate.spec.golden.source
+    if source.inline is not None:
+        return inline_golden(source.inline)
+    name = source.config_map or ""
+    config_map = view.get(Key("ConfigMap", gate.metadata.namespace, name))
+    if config_map is None:
+        return Missing(GateReason.CONFIG_MAP_NOT_FOUND, f"ConfigMap {name} does not exist in this namespace")
+    data: dict[str, str] = config_map.get("data") or {}
+    key = source.key or next(iter(data), "")
+    if source.key is None and len(data) != 1:
+        return Missing(
+            GateReason.CONFIG_MAP_NOT_FOUND,
+            f"ConfigMap {name} has {len(data)} keys: say which one in golden.source.key",
+        )
+    if key not in data:
+        there = ", ".join(sorted(data)) or "none"
+        return Missing(GateReason.CONFIG_MAP_NOT_FOUND, f"ConfigMap {name} has no key {key}; it has: {there}")
+    return data[key]
+
+
+def _record(gate: EvalGate, obj: dict[str, object], view: View) -> Record | None:
+    """What a job's final judgement says of this gate; None while it has none."""
+    try:
+        job = FineTuneJob.model_validate(obj)
+    except ValidationError:
+        return None
+    final, status = job.status.final, job.status
+    if final is None or status.completion_time is None:
+        return None
+    result = next((g for g in final.gates if g.name == gate.metadata.name), None)
+    if result is None or result.golden is None:
+        return None
+    results = _results(job, view)
+    name = golden_set(gate.metadata.name)
+    measured, cases = results.find(Subject.FINAL), results.sets.get(name)
+    if not measured or cases is None:
+        return None
+    base = next((e.outcomes[name] for e in results.find(Subject.BASE) if name in e.outcomes), None)
+    return Record(
+        job=job.metadata.name,
+        job_uid=job.metadata.uid,
+        step=measured[0].step,
+        model_digest=final.model_digest,
+        golden_sha256=cases.sha256,
+        passed=result.golden.passed,
+        total=result.golden.total,
+        base_passed=None if base is None else passed_count(base),
+        outcomes=measured[0].outcomes.get(name, ""),
+        verdict=result.verdict,
+        published_uris=[target.uri for target in job.spec.publish] if status.published else [],
+        time=status.completion_time,
+    )
+
+
+def _results(job: FineTuneJob, view: View) -> Results:
+    """The recorded outcomes of a job; empty ones when they are gone."""
+    name = results_name(job.metadata.name, job.metadata.uid)
+    config_map = view.get(Key("ConfigMap", job.metadata.namespace, name))
+    return Results.model_validate(json.loads(config_map["data"][RESULTS_KEY])) if config_map else Results()

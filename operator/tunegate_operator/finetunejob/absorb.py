@@ -1,0 +1,87 @@
+"""Take in what pods reported: record it as a ConfigMap, and show it in status."""
+
+from tunegate_api.contract import Plan, Results, Role, Subject, canonical_json, sha256_text
+from tunegate_api.v1alpha1.finetunejob_status import (
+    MAX_CHECKPOINTS,
+    CheckpointReference,
+    DataStatus,
+    ModelStatus,
+    PlanStatus,
+)
+
+from tunegate_operator.engine.controller import Create, Put
+from tunegate_operator.finetunejob.build import Step, plan_config_map, results_config_map
+from tunegate_operator.finetunejob.draft import Draft
+from tunegate_operator.finetunejob.judge import assess_stage, best_checkpoint, judge_checkpoint
+from tunegate_operator.finetunejob.observe import Observed
+from tunegate_operator.finetunejob.run import Run
+from tunegate_operator.finetunejob.stops import accepted_step
+
+
+def absorb_plan(observed: Observed, draft: Draft) -> Plan | None:
+    """The plan: as recorded, or as the data pod reports it, which records it. None before that."""
+    plan = observed.plan
+    if plan is None:
+        report = observed.report_of(Step(Role.DATA))
+        plan = report.plan if report else None
+        if plan is None:
+            return None
+        draft.actions.append(Create(plan_config_map(observed.job, plan)))
+    config_map = plan_config_map(observed.job, plan)["metadata"]["name"]
+    model = ModelStatus(uri=plan.model.uri, revision=plan.model.revision, digest=plan.model.digest)
+    data = plan.data
+    draft.set(
+        plan=PlanStatus(sha256=sha256_text(canonical_json(plan)), config_map=config_map, model=model),
+        data=DataStatus(
+            train=data.train.rows,
+            dev=data.dev.rows,
+            test=data.test.rows,
+            dropped=data.dropped,
+            warnings=[warning[:512] for warning in data.warnings[:8]],
+        ),
+    )
+    return plan
+
+
+def absorb_results(observed: Observed, draft: Draft) -> Results:
+    """All outcomes known so far. What is new is recorded before status speaks of it."""
+    results = observed.results
+    for report in observed.reports:
+        results = results.merged(report.results)
+    if results != observed.results:
+        draft.actions.append(Put(results_config_map(observed.job, results)))
+    return results
+
+
+def show_progress(run: Run) -> None:
+    """Checkpoints, the best of them, and how far training is."""
+    observed, draft, request, results = run.observed, run.draft, run.request, run.results
+    stages = [stage.name for stage in observed.job.spec.stages]
+    checkpoints = [
+        judge_checkpoint(request, results, e)
+        for stage in stages
+        for e in results.find(Subject.CHECKPOINT, stage)
+    ]
+    best = None
+    for stage in stages:
+        candidate = best_checkpoint(request, results, stage)
+        best = CheckpointReference(stage=stage, step=candidate.step) if candidate else best
+    shown = [
+        c
+        for i, c in enumerate(checkpoints)
+        if i >= len(checkpoints) - MAX_CHECKPOINTS + 1
+        or (best and (c.stage, c.step) == (best.stage, best.step))
+    ]
+    training = next(
+        (stage for stage in reversed(stages) if results.find(Subject.CHECKPOINT, stage)), stages[0]
+    )
+    found = assess_stage(request, results, training, accepted_step(draft.status.decisions, training))
+    draft.regression = found.assessment.message if found and found.assessment.regressing else ""
+    reports = [r for stage in stages if (r := observed.report_of(Step(Role.TRAIN, stage)))]
+    draft.set(
+        start=[judge_checkpoint(request, results, e) for s in stages for e in results.find(Subject.START, s)],
+        checkpoints=shown,
+        checkpoints_omitted=len(checkpoints) - len(shown),
+        best_checkpoint=best,
+        progress=next((r.progress for r in reversed(reports) if r.progress), draft.status.progress),
+    )

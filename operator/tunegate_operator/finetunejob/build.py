@@ -1,0 +1,236 @@
+"""Pure builders of everything that a FineTuneJob owns: ConfigMaps and batch/v1 Jobs."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any
+from urllib.parse import urlsplit
+
+from tunegate_api import API_VERSION
+from tunegate_api.contract import (
+    DEFAULT_ROOT,
+    PERMANENT_EXIT_CODES,
+    Plan,
+    Request,
+    Results,
+    Role,
+    canonical_json,
+)
+from tunegate_api.meta import StatusModel
+from tunegate_api.v1alpha1 import EvalGateSpec, FineTuneJob, FineTuneJobSpec
+
+from tunegate_operator.engine.cluster import Object
+from tunegate_operator.names import (
+    ATTEMPT_LABEL,
+    JOB_LABEL,
+    MANAGED_LABELS,
+    PLAN_KEY,
+    REQUEST_KEY,
+    RESULTS_KEY,
+    ROLE_LABEL,
+    STAGE_LABEL,
+    attempt_name,
+    plan_name,
+    request_name,
+    results_name,
+)
+
+BACKOFF_LIMIT = 3
+"""Restarts of a pod within one attempt."""
+GRACE_SECONDS = 120
+"""Time that a pod gets to save after SIGTERM."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One thing to run: a role, for training of one stage."""
+
+    role: Role
+    stage: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.role} {self.stage}" if self.stage else self.role
+
+
+def request_config_map(job: FineTuneJob, request: Request) -> Object:
+    """What the job asks for, as it was read."""
+    meta = job.metadata
+    return _config_map(job, request_name(meta.name, meta.uid), REQUEST_KEY, request, immutable=True)
+
+
+def plan_config_map(job: FineTuneJob, plan: Plan) -> Object:
+    """What was resolved before training."""
+    meta = job.metadata
+    return _config_map(job, plan_name(meta.name, meta.uid), PLAN_KEY, plan, immutable=True)
+
+
+def results_config_map(job: FineTuneJob, results: Results) -> Object:
+    """The outcome of every case, from which every verdict can be computed again."""
+    meta = job.metadata
+    return _config_map(job, results_name(meta.name, meta.uid), RESULTS_KEY, results, immutable=False)
+
+
+def child_job(
+    job: FineTuneJob,
+    request: Request,
+    step: Step,
+    attempt: int,
+    *,
+    image: str,
+    extra_args: tuple[str, ...] = (),
+) -> Object:
+    """The batch/v1 Job that runs one attempt of one step."""
+    meta = job.metadata
+    labels = _labels(job) | {ROLE_LABEL: step.role, ATTEMPT_LABEL: str(attempt)}
+    if step.stage:
+        labels[STAGE_LABEL] = step.stage
+    stage_args = ["--stage", step.stage] if step.stage else []
+    volumes, mounts = _volumes(job, request, step.role)
+    container: Object = {
+        "name": "trainer",
+        "image": image,
+        "command": ["python", "-m", "tunegate_trainer"],
+        "args": [str(step.role), *stage_args, "--attempt", str(attempt), *extra_args],
+        "volumeMounts": mounts,
+        "terminationMessagePath": f"{DEFAULT_ROOT}/termination.json",
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+    }
+    resources = _resources(job, step.role)
+    if resources:
+        container["resources"] = resources
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {
+            "name": attempt_name(meta.name, meta.uid, step.role, step.stage, attempt),
+            "namespace": meta.namespace,
+            "labels": labels,
+            "ownerReferences": [owner_reference(job)],
+        },
+        "spec": {
+            "backoffLimit": BACKOFF_LIMIT,
+            "podReplacementPolicy": "Failed",
+            "podFailurePolicy": _failure_policy(),
+            "template": {
+                "metadata": {"labels": labels},
+                "spec": {
+                    "restartPolicy": "Never",
+                    "automountServiceAccountToken": False,
+                    "enableServiceLinks": False,
+                    "terminationGracePeriodSeconds": GRACE_SECONDS,
+                    "securityContext": {
+                        "runAsNonRoot": True,
+                        "runAsUser": 65532,
+                        "fsGroup": 65532,
+                        "fsGroupChangePolicy": "OnRootMismatch",
+                        "seccompProfile": {"type": "RuntimeDefault"},
+                    },
+                    "containers": [container],
+                    "volumes": volumes,
+                },
+            },
+        },
+    }
+
+
+def owner_reference(job: FineTuneJob) -> Object:
+    return {
+        "apiVersion": API_VERSION,
+        "kind": "FineTuneJob",
+        "name": job.metadata.name,
+        "uid": job.metadata.uid,
+        "controller": True,
+        "blockOwnerDeletion": True,
+    }
+
+
+def input_config_maps(spec: FineTuneJobSpec, gates: Iterable[EvalGateSpec]) -> list[str]:
+    """The ConfigMaps that pods read: data, schemas, golden sets."""
+    names = [spec.data.train.config_map]
+    names += [metric.schema_.config_map for metric in spec.task_metrics if metric.schema_]
+    names += [gate.golden.source.config_map for gate in gates]
+    return sorted({name for name in names if name})
+
+
+def _claims(spec: FineTuneJobSpec, role: Role) -> dict[str, bool]:
+    """The claims that a role's URIs refer to, and whether it writes there."""
+    if role is Role.DATA:
+        uris = {spec.model.uri: False, spec.data.train.uri: False}
+    elif role is Role.PUBLISH:
+        uris = {target.uri: True for target in spec.publish}
+    else:
+        return {}
+    return {urlsplit(uri).netloc: writes for uri, writes in uris.items() if uri and uri.startswith("pvc://")}
+
+
+def _failure_policy() -> Object:
+    """Evictions cost nothing; what can't get better fails at once; the rest counts."""
+    return {
+        "rules": [
+            {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
+            {"action": "FailJob", "onExitCodes": {"operator": "In", "values": PERMANENT_EXIT_CODES}},
+        ]
+    }
+
+
+def _labels(job: FineTuneJob) -> dict[str, str]:
+    return MANAGED_LABELS | {JOB_LABEL: job.metadata.name}
+
+
+def _config_map(job: FineTuneJob, name: str, key: str, content: StatusModel, *, immutable: bool) -> Object:
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {
+            "name": name,
+            "namespace": job.metadata.namespace,
+            "labels": _labels(job),
+            "ownerReferences": [owner_reference(job)],
+        },
+        "data": {key: canonical_json(content)},
+    } | ({"immutable": True} if immutable else {})
+
+
+def _resources(job: FineTuneJob, role: Role) -> dict[str, Any]:
+    """GPUs for the roles that run a model; memory and CPU as the user said, for every role."""
+    asked = job.spec.resources
+    limits: dict[str, str] = {}
+    requests: dict[str, str] = {}
+    if asked.memory:
+        limits["memory"] = requests["memory"] = asked.memory
+    if asked.cpu:
+        requests["cpu"] = asked.cpu
+    if asked.accelerator == "GPU" and role in (Role.TRAIN, Role.GATE):
+        limits["nvidia.com/gpu"] = str(asked.gpu.count if asked.gpu else 1)
+    return {k: v for k, v in {"limits": limits, "requests": requests}.items() if v}
+
+
+def _volumes(job: FineTuneJob, request: Request, role: Role) -> tuple[list[Object], list[Object]]:
+    """Volumes of a pod and where it sees them, see :mod:`tunegate_api.contract`."""
+    meta = job.metadata
+    root = PurePosixPath(DEFAULT_ROOT)
+    volumes: list[Object] = []
+    mounts: list[Object] = []
+
+    def add(name: str, source: Object, path: PurePosixPath, *, writes: bool = False) -> None:
+        volumes.append({"name": name, **source})
+        mounts.append({"name": name, "mountPath": str(path)} | ({} if writes else {"readOnly": True}))
+
+    def claim(name: str) -> Object:
+        return {"persistentVolumeClaim": {"claimName": name}}
+
+    add("request", {"configMap": {"name": request_name(meta.name, meta.uid)}}, root / "request")
+    if role is not Role.DATA:
+        add("plan", {"configMap": {"name": plan_name(meta.name, meta.uid)}}, root / "plan")
+    for i, name in enumerate(input_config_maps(job.spec, [gate.spec for gate in request.gates])):
+        add(f"input-{i}", {"configMap": {"name": name}}, root / "inputs" / name)
+    for i, (name, writes) in enumerate(sorted(_claims(job.spec, role).items())):
+        add(f"volume-{i}", claim(name), root / "volumes" / name, writes=writes)
+    add("workspace", claim(job.spec.storage.persistent_volume_claim), root / "workspace", writes=True)
+    add("tmp", {"emptyDir": {}}, PurePosixPath("/tmp"), writes=True)  # noqa: S108 - the pod's own
+    return volumes, mounts

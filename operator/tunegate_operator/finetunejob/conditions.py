@@ -1,0 +1,106 @@
+"""Phase and facts as conditions and columns: one table for kstatus, Argo CD and people."""
+
+from tunegate_api.meta import ConditionStatus, with_condition, without_condition
+from tunegate_api.v1alpha1 import FineTuneJob, FineTuneJobStatus
+from tunegate_api.v1alpha1.finetunejob_status import ConditionType, Display, Phase, Reason
+
+from tunegate_operator.finetunejob.draft import Draft
+
+WORKING = (
+    Phase.PENDING,
+    Phase.VALIDATING,
+    Phase.QUEUED,
+    Phase.TRAINING,
+    Phase.GATING,
+    Phase.PUBLISHING,
+)
+"""Phases in which the operator or its pods have something to do."""
+NEEDS_A_PERSON = (Phase.FAILED, Phase.STOPPED, Phase.AWAITING_REVIEW)
+
+
+def with_conditions(job: FineTuneJob, draft: Draft) -> FineTuneJobStatus:
+    """The draft's status with conditions and columns that say the same."""
+    status = draft.status
+    phase = status.phase or Phase.PENDING
+    reason = _reason(status, draft)
+    conditions = status.conditions
+
+    def say(type: ConditionType, value: ConditionStatus, why: str, message: str = "") -> None:
+        nonlocal conditions
+        conditions = with_condition(
+            conditions, type, value, why, message, generation=job.metadata.generation, now=draft.now
+        )
+
+    say(ConditionType.READY, _ready(phase), reason, status.message)
+    for type, present in (
+        (ConditionType.RECONCILING, phase in WORKING),
+        (ConditionType.STALLED, phase in NEEDS_A_PERSON),
+    ):
+        if present:
+            say(type, "True", reason, status.message)
+        else:
+            conditions = without_condition(conditions, type)
+    for type, value in _facts(job, status).items():
+        say(type, value, *_why(value, reason, status.message))
+    if draft.regression:
+        say(ConditionType.REGRESSING, "True", Reason.REGRESSING, draft.regression)
+    else:
+        say(ConditionType.REGRESSING, "False", Reason.PROGRESSING)
+    return status.model_copy(update={"conditions": conditions, "display": _display(job, status)})
+
+
+def _ready(phase: Phase) -> ConditionStatus:
+    if phase is Phase.SUCCEEDED:
+        return "True"
+    return "Unknown" if phase is Phase.PENDING else "False"
+
+
+def _reason(status: FineTuneJobStatus, draft: Draft) -> str:
+    if status.failure:
+        return status.failure.reason
+    if status.phase is Phase.SUCCEEDED:
+        return Reason.SUCCEEDED
+    return draft.reason
+
+
+def _facts(job: FineTuneJob, status: FineTuneJobStatus) -> dict[ConditionType, ConditionStatus]:
+    """The milestones in their order: True when reached, False when the job ended before, else Unknown."""
+    phase = status.phase or Phase.PENDING
+    trained = status.final is not None or phase in (Phase.GATING, Phase.PUBLISHING, Phase.SUCCEEDED)
+    passed = status.final.verdict == "Passed" if status.final else None
+    published = bool(status.published) or (phase is Phase.SUCCEEDED and not job.spec.publish)
+    reached = {
+        ConditionType.DATA_READY: status.plan is not None,
+        ConditionType.TRAINED: trained,
+        ConditionType.GATE_PASSED: bool(passed),
+        ConditionType.PUBLISHED: published,
+    }
+    ended = phase in (Phase.FAILED, Phase.STOPPED)
+    return {type: "True" if yes else "False" if ended else "Unknown" for type, yes in reached.items()}
+
+
+def _why(value: ConditionStatus, reason: str, message: str) -> tuple[str, str]:
+    if value == "True":
+        return Reason.SUCCEEDED, ""
+    return (reason, message) if value == "False" else (Reason.PENDING, "")
+
+
+def _display(job: FineTuneJob, status: FineTuneJobStatus) -> Display:
+    stages = [stage.name for stage in job.spec.stages]
+    progress, best = status.progress, status.best_checkpoint
+    latest = next(reversed(status.checkpoints), None)
+    golden = status.final or latest
+    first = next((g.golden for g in golden.gates if g.golden), None) if golden else None
+    return Display(
+        stage=f"{progress.stage} {stages.index(progress.stage) + 1}/{len(stages)}" if progress else "",
+        progress=f"{progress.percent}%" if progress else "",
+        golden=first.rate if first else "",
+        gate=_gate(status),
+        best=f"step {best.step}" if best else "",
+    )
+
+
+def _gate(status: FineTuneJobStatus) -> str:
+    if status.final:
+        return status.final.verdict
+    return "Failed" if status.stop or status.phase is Phase.FAILED else "Pending"

@@ -1,0 +1,114 @@
+"""The FineTuneJob controller: observe, decide, and say it as status, actions and events."""
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from pydantic import ValidationError
+from tunegate_api.meta import with_condition
+from tunegate_api.v1alpha1 import FineTuneJobStatus
+from tunegate_api.v1alpha1.finetunejob_status import ConditionType, Failure, Phase, Reason
+from tunegate_api.v1alpha1.problems import Problem, find_problems
+
+from tunegate_operator.engine.cluster import Key, Object
+from tunegate_operator.engine.controller import Decision, View
+from tunegate_operator.finetunejob.conditions import with_conditions
+from tunegate_operator.finetunejob.decide import decide
+from tunegate_operator.finetunejob.events import events_between
+from tunegate_operator.finetunejob.observe import observe
+
+MAX_PROBLEMS = 10
+"""Problems of a spec that status lists; the message says how many more there are."""
+
+
+class FineTuneJobController:
+    """Decides about FineTuneJobs. Holds settings, no state."""
+
+    kind = "FineTuneJob"
+
+    def __init__(self, trainer_image: str) -> None:
+        self._image = trainer_image
+
+    def decide(self, obj: Object, view: View, now: datetime) -> Decision | None:
+        """What to do about one FineTuneJob."""
+        if "deletionTimestamp" in obj["metadata"]:
+            return None
+        old = _read_status(obj)
+        problems = find_problems(obj)
+        if problems:
+            new = _refused(obj, old, problems, now)
+            return Decision(new.to_wire(), events=events_between(old, new))
+        observed = observe(obj, view)
+        draft = decide(observed, now, self._image)
+        new = with_conditions(observed.job, draft)
+        return Decision(
+            status=new.to_wire(),
+            actions=tuple(draft.actions),
+            events=events_between(old, new),
+            requeue_after=draft.requeue_after,
+        )
+
+    def concerns(self, changed: Object, view: View) -> Iterable[Key]:
+        """Jobs that name a changed EvalGate, or may wait for a new ConfigMap."""
+        namespace = changed["metadata"].get("namespace", "default")
+        if changed["kind"] == "EvalGate":
+            name = changed["metadata"]["name"]
+            return [Key.of(job) for job in view.of_kind(self.kind, namespace) if name in _gate_names(job)]
+        if changed["kind"] == "ConfigMap":
+            return [
+                Key.of(job)
+                for job in view.of_kind(self.kind, namespace)
+                if job.get("status", {}).get("phase") == Phase.PENDING
+            ]
+        return []
+
+
+def _read_status(obj: Object) -> FineTuneJobStatus:
+    """The status as it is; an empty one where somebody wrote what can't be read."""
+    try:
+        return FineTuneJobStatus.model_validate(obj.get("status", {}))
+    except ValidationError:
+        return FineTuneJobStatus()
+
+
+def _refused(
+    obj: Object, old: FineTuneJobStatus, problems: list[Problem], now: datetime
+) -> FineTuneJobStatus:
+    """A spec that contradicts itself: failed at once, every problem named."""
+    named = "; ".join(str(problem) for problem in problems[:MAX_PROBLEMS])
+    more = f"; and {len(problems) - MAX_PROBLEMS} more" if len(problems) > MAX_PROBLEMS else ""
+    failure = Failure(
+        reason=Reason.INVALID_SPEC,
+        message=f"{named}{more}"[:1024],
+        hint="tunegate validate FILE shows every problem with its line.",
+    )
+    generation = obj["metadata"].get("generation", 1)
+    conditions = old.conditions
+    for type, status in ((ConditionType.READY, "False"), (ConditionType.STALLED, "True")):
+        conditions = with_condition(
+            conditions,
+            type,
+            status,  # type: ignore[arg-type] # a tuple of literals is inferred as str
+            Reason.INVALID_SPEC,
+            failure.message,
+            generation=generation,
+            now=now,
+        )
+    return old.model_copy(
+        update={
+            "observed_generation": generation,
+            "phase": Phase.FAILED,
+            "failure": failure,
+            "message": f"{failure.reason}: {failure.message}"[:1024],
+            "conditions": conditions,
+            "completion_time": old.completion_time or now,
+        }
+    )
+
+
+def _gate_names(job: Object) -> set[str]:
+    """The gates a job names, read loosely: its spec may be wrong."""
+    spec = job.get("spec")
+    spec = spec if isinstance(spec, dict) else {}
+    stages = [stage for stage in spec.get("stages") or [] if isinstance(stage, dict)]
+    lists = [spec.get("gates"), *(stage.get("gates") for stage in stages)]
+    return {str(g.get("name")) for gates in lists for g in gates or [] if isinstance(g, dict)}

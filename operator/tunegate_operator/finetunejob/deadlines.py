@@ -1,0 +1,33 @@
+"""The running time that a job may use in all: waiting in a queue or for a person does not count."""
+
+from datetime import timedelta
+
+from tunegate_api.v1alpha1.finetunejob_status import Failure, Reason
+
+from tunegate_operator.finetunejob.attempts import running_seconds, stop_child
+from tunegate_operator.finetunejob.observe import ChildState
+from tunegate_operator.finetunejob.run import Run
+
+
+def enforce_deadline(run: Run) -> bool:
+    """End the job when its running time is used up. Whether it was."""
+    observed, draft = run.observed, run.draft
+    limit = observed.job.spec.active_deadline_seconds
+    if limit is None:
+        return False
+    active = [c for c in observed.children if c.state is ChildState.ACTIVE and not c.deleting]
+    used = draft.status.running_seconds + sum(running_seconds(c, draft.now) for c in active if c.is_running)
+    if used < limit:
+        if any(c.is_running for c in active):
+            draft.look_again_at(draft.now + timedelta(seconds=limit - used))
+        return False
+    for child in active:
+        stop_child(run, child, Reason.DEADLINE_EXCEEDED)
+    draft.fail(
+        Failure(
+            reason=Reason.DEADLINE_EXCEEDED,
+            message=f"pods ran {used} s, activeDeadlineSeconds is {limit}",
+            hint="Raise activeDeadlineSeconds and create the job again; checkpoints are on the volume.",
+        )
+    )
+    return True

@@ -1,0 +1,250 @@
+"""What should be true of a FineTuneJob now: one pure function, read from top to bottom.
+
+Data, then each training stage, then the gate, then publishing: the first step that is not finished decides.
+"""
+
+from datetime import datetime, timedelta
+
+from tunegate_api.contract import Outcome, Plan, Role
+from tunegate_api.v1alpha1.finetunejob_status import Failure, Phase, Published, Reason
+from tunegate_api.verdict import StopAction, VerdictState
+
+from tunegate_operator.finetunejob import attempts
+from tunegate_operator.finetunejob.absorb import absorb_plan, absorb_results, show_progress
+from tunegate_operator.finetunejob.build import Step
+from tunegate_operator.finetunejob.deadlines import enforce_deadline
+from tunegate_operator.finetunejob.draft import Draft
+from tunegate_operator.finetunejob.inputs import ready_request
+from tunegate_operator.finetunejob.judge import assess_stage, best_checkpoint, judge_final
+from tunegate_operator.finetunejob.observe import Child, ChildState, Observed
+from tunegate_operator.finetunejob.run import Run
+from tunegate_operator.finetunejob.stops import accepted_step, is_continued, make_stop, stop_id, take_answer
+
+REPORT_TIMEOUT_SECONDS = 120
+"""How long a finished pod's last report may take to arrive."""
+
+
+def decide(observed: Observed, now: datetime, image: str) -> Draft:
+    """The next status of a job, and what to do. The same input gives the same answer."""
+    job = observed.job
+    draft = Draft(job.status.model_copy(update={"observed_generation": job.metadata.generation}), now)
+    if job.status.phase is not None and job.status.phase.is_final:
+        return draft
+    results = absorb_results(observed, draft)
+    request = ready_request(observed, draft)
+    if request is None:
+        return draft
+    plan = absorb_plan(observed, draft)
+    run = Run(observed, draft, request, results, image)
+    attempts.record_finished(run)
+    show_progress(run)
+    if observed.refusal:
+        draft.fail(
+            Failure(
+                reason=Reason.REFUSED,
+                message=f"the cluster refused a child: {observed.refusal}"[:1024],
+                hint="Change what the message names, and create the job again.",
+            )
+        )
+        return draft
+    if take_answer(job, draft) or enforce_deadline(run):
+        return draft
+    if job.spec.suspend:
+        _suspend(run)
+    else:
+        _advance(run, plan)
+    return draft
+
+
+def _advance(run: Run, plan: Plan | None) -> None:
+    """Walk through the steps as far as they are finished, and work on the first that is not."""
+    if not _completed(run, Step(Role.DATA)):
+        return
+    if plan is None:
+        _await_report(run, Step(Role.DATA))
+        return
+    best_step = 0
+    for stage in plan.stages:
+        found = _trained(run, plan, stage.name)
+        if found is None:
+            return
+        best_step = found
+    last = plan.stages[-1].name
+    if not _gated(run, last, best_step) or not _published(run):
+        return
+    run.draft.enter(Phase.SUCCEEDED, _success(run), Reason.SUCCEEDED)
+    run.draft.end(Phase.SUCCEEDED)
+
+
+def _completed(run: Run, step: Step, args: tuple[str, ...] = ()) -> bool:
+    """Whether the latest attempt of a step completed. If not, whatever is due is done about it."""
+    latest = _latest(run, step)
+    if latest is None:
+        attempts.start(run, step, args)
+    elif latest.state is ChildState.ACTIVE:
+        attempts.watch(run, latest)
+    elif latest.state is ChildState.FAILED:
+        if attempts.after_failure(run, latest):
+            attempts.start(run, step, args)
+    else:
+        return True
+    return False
+
+
+def _latest(run: Run, step: Step) -> Child | None:
+    return next(iter(reversed(run.observed.attempts_of(step))), None)
+
+
+def _trained(run: Run, plan: Plan, stage: str) -> int | None:
+    """The step of the checkpoint that goes on from a stage; None while it trains, stopped, or failed."""
+    step, draft = Step(Role.TRAIN, stage), run.draft
+    decisions = draft.status.decisions
+    accepted = accepted_step(decisions, stage)
+    args = ("--accepted-step", str(accepted)) if accepted else ()
+    latest = _latest(run, step)
+    if not _completed(run, step, args) or latest is None:
+        return None
+    if is_continued(decisions, stop_id(stage, latest.attempt, accepted)):
+        attempts.start(run, step, args)
+        return None
+
+    reached, total = attempts.last_step(run.results, step), plan.stage(stage).total_steps
+    found = assess_stage(run.request, run.results, stage, accepted)
+    if found and found.assessment.action is StopAction.STOP:
+        stop = draft.status.stop or make_stop(draft, found, stage, latest.attempt, total)
+        draft.set(stop=stop)
+        draft.enter(Phase.STOPPED, stop.message, Reason(stop.reason))
+        return None
+    if reached >= total and _outcome(latest) is not Outcome.STOPPED:
+        return _select(run, stage)
+    if not _has_ended(run, latest):
+        _await_report(run, step)
+        return None
+    draft.fail(
+        Failure(
+            reason=Reason.GATE_ERROR,
+            message=f"the trainer ended stage {stage} at step {reached} of {total}, "
+            "which its case results do not explain",
+            hint="Do not trust this run: its pod may have been tampered with.",
+        )
+    )
+    return None
+
+
+def _select(run: Run, stage: str) -> int | None:
+    """The best passing checkpoint of a finished stage. Without one the job has failed."""
+    best = best_checkpoint(run.request, run.results, stage)
+    if best is not None:
+        return best.step
+    tried = [c for c in run.draft.status.checkpoints if c.stage == stage]
+    top = max(
+        tried, key=lambda c: max((g.golden.passed for g in c.gates if g.golden), default=0), default=None
+    )
+    why = (
+        "; ".join(g.message for g in top.gates if g.verdict is not VerdictState.PASSED)
+        if top
+        else "none was measured"
+    )
+    run.draft.fail(
+        Failure(
+            reason=Reason.NO_PASSING_CHECKPOINT,
+            message=f"no checkpoint of stage {stage} passed its gates; the nearest, step "
+            f"{top.step if top else 0}: {why}"[:1024],
+            hint="The report shows case by case what is still wrong: more or better data for those, or more steps.",
+        )
+    )
+    return None
+
+
+def _gated(run: Run, stage: str, best_step: int) -> bool:
+    """Whether the artifact of the best checkpoint passed."""
+    step, draft = Step(Role.GATE), run.draft
+    if not _completed(run, step, ("--stage", stage, "--step", str(best_step))):
+        return False
+    report = run.observed.report_of(step)
+    digest = report.artifact_digest if report else draft.status.final and draft.status.final.model_digest
+    final = judge_final(run.request, run.results, digest) if digest else None
+    if final is None:
+        _await_report(run, step)
+        return False
+    draft.set(final=final)
+    if final.verdict is VerdictState.PASSED:
+        return True
+    reasons = {
+        VerdictState.FAILED: Reason.GATE_FAILED,
+        VerdictState.ERROR: Reason.GATE_ERROR,
+        VerdictState.INCONCLUSIVE: Reason.GATE_INCONCLUSIVE,
+    }
+    messages = [f"{g.name}: {g.message}" for g in final.gates if g.verdict is final.verdict]
+    messages += [final.task_message] if final.task_verdict is final.verdict else []
+    draft.fail(
+        Failure(
+            reason=reasons[final.verdict],
+            message="; ".join(messages)[:1024],
+            hint="Nothing was published. The report compares base and tuned model case by case.",
+        )
+    )
+    return False
+
+
+def _published(run: Run) -> bool:
+    """Whether the artifact is at every address of the spec."""
+    step, draft, final = Step(Role.PUBLISH), run.draft, run.draft.status.final
+    if not run.observed.job.spec.publish or final is None:
+        return True
+    if not _completed(run, step, ("--digest", final.model_digest)):
+        return False
+    report = run.observed.report_of(step)
+    if report is not None and report.published:
+        latest = _latest(run, step)
+        at = (latest.finished if latest else None) or draft.now
+        draft.set(published=[Published(uri=p.uri, digest=p.digest, time=at) for p in report.published])
+    if not draft.status.published:
+        _await_report(run, step)
+        return False
+    return True
+
+
+def _suspend(run: Run) -> None:
+    """Let go of everything that runs. What it saved is where the next attempt goes on."""
+    for child in run.observed.children:
+        if child.state is ChildState.ACTIVE and not child.deleting:
+            attempts.stop_child(run, child, attempts.SUSPENDED)
+    message = "suspended by spec.suspend; false goes on from the last checkpoint"
+    run.draft.enter(Phase.SUSPENDED, message, Reason.SUSPENDED)
+
+
+def _await_report(run: Run, step: Step) -> None:
+    """Wait a bounded time for the last report of a step that completed."""
+    latest, draft = _latest(run, step), run.draft
+    since = (latest.finished if latest else None) or draft.now
+    until = since + timedelta(seconds=REPORT_TIMEOUT_SECONDS)
+    if draft.now < until:
+        draft.enter(attempts.PHASES[step.role], f"{step} completed; waiting for its last report")
+        draft.look_again_at(until)
+        return
+    draft.fail(
+        Failure(
+            reason=Reason.REPORT_MISSING,
+            message=f"{step} completed, but its last report did not arrive within {REPORT_TIMEOUT_SECONDS} s",
+            hint="The results are on the volume. Check that pods reach the operator's report address.",
+        )
+    )
+
+
+def _outcome(child: Child) -> Outcome | None:
+    ended = child.last_pod.termination if child.last_pod else None
+    return ended.outcome if ended else None
+
+
+def _has_ended(run: Run, child: Child) -> bool:
+    """Whether the last report of an attempt is in hand."""
+    report = run.observed.report_of(child.step)
+    return report is not None and report.attempt == child.attempt and report.outcome is not None
+
+
+def _success(run: Run) -> str:
+    final = run.draft.status.final
+    rates = ", ".join(f"{g.name} {g.golden.rate}" for g in final.gates if g.golden) if final else ""
+    where = ", ".join(p.uri for p in run.draft.status.published)
+    return f"passed ({rates})" + (f", published to {where}" if where else "")

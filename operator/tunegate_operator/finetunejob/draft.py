@@ -1,0 +1,62 @@
+"""The status being written: each policy adds its part, and the end makes one decision of it."""
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from tunegate_api.v1alpha1 import FineTuneJobStatus
+from tunegate_api.v1alpha1.finetunejob_status import Failure, Phase, Reason
+
+from tunegate_operator.engine.controller import Action
+
+
+@dataclass
+class Draft:
+    """What one decision has found so far. Made anew each time; nothing is remembered in it."""
+
+    status: FineTuneJobStatus
+    now: datetime
+    actions: list[Action] = field(default_factory=list)
+    requeue_after: float | None = None
+    reason: Reason = Reason.PROGRESSING
+    """Why the job is where it is: the reason of its Ready condition."""
+    regression: str = ""
+    """The arithmetic of a regression that the last checkpoint shows; empty when it shows none."""
+
+    def set(self, **changes: object) -> None:
+        """Change fields of the status."""
+        self.status = self.status.model_copy(update=changes)
+
+    def enter(self, phase: Phase, message: str, reason: Reason = Reason.PROGRESSING) -> None:
+        """Be in a phase, nothing to wait for."""
+        self.reason = reason
+        self.set(phase=phase, message=message, waiting_since=None)
+
+    def fail(self, failure: Failure) -> None:
+        """End the job."""
+        self.reason = Reason(failure.reason)
+        self.set(failure=failure, message=f"{failure.reason}: {failure.message}"[:1024], waiting_since=None)
+        self.end(Phase.FAILED)
+
+    def end(self, phase: Phase) -> None:
+        self.set(phase=phase, completion_time=self.status.completion_time or self.now)
+
+    def wait(self, phase: Phase, reason: Reason, message: str, timeout_seconds: int) -> None:
+        """Wait for what may come, until the job has waited too long."""
+        since = self.status.waiting_since or self.now
+        if self.now >= since + timedelta(seconds=timeout_seconds):
+            self.fail(
+                Failure(
+                    reason=Reason.START_TIMEOUT,
+                    message=f"waited {timeout_seconds} s: {reason}: {message}"[:1024],
+                    hint="Provide what is missing and create the job again, or raise startTimeoutSeconds.",
+                )
+            )
+            return
+        self.reason = reason
+        self.set(phase=phase, message=message[:1024], waiting_since=since)
+        self.look_again_at(since + timedelta(seconds=timeout_seconds))
+
+    def look_again_at(self, moment: datetime) -> None:
+        """Decide again at ``moment`` though nothing changed."""
+        seconds = max(0.0, (moment - self.now).total_seconds())
+        self.requeue_after = seconds if self.requeue_after is None else min(self.requeue_after, seconds)

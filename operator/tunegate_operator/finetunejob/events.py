@@ -1,0 +1,50 @@
+"""Events, from the difference of two statuses: said once, whatever is restarted in between."""
+
+from tunegate_api.v1alpha1 import FineTuneJobStatus
+from tunegate_api.v1alpha1.finetunejob_status import ConditionType, Phase
+
+from tunegate_operator.engine.controller import Event
+
+
+def events_between(old: FineTuneJobStatus, new: FineTuneJobStatus) -> tuple[Event, ...]:
+    """What people are told when status goes from ``old`` to ``new``."""
+    events: list[Event] = []
+    if new.plan and not old.plan and new.data:
+        data = new.data
+        events.append(
+            Event("Normal", "DataReady", f"{data.train} rows to train on, {data.dev} dev, {data.test} test")
+        )
+    regressing = _true_message(new)
+    if regressing and regressing != _true_message(old) and new.phase is not Phase.STOPPED:
+        events.append(Event("Warning", "GoldenRegressing", regressing))
+    if new.stop and (old.stop is None or old.stop.id != new.stop.id):
+        events.append(Event("Warning", new.stop.reason, _stop_text(new)))
+    if len(new.decisions) > len(old.decisions):
+        last = new.decisions[-1]
+        events.append(Event("Normal", "Decided", f"{last.action} at step {last.step}: {last.reason}"))
+    if new.failure and not old.failure:
+        hint = f" {new.failure.hint}" if new.failure.hint else ""
+        events.append(Event("Warning", new.failure.reason, f"{new.failure.message}.{hint}"))
+    elif new.phase is not old.phase and new.phase not in (None, Phase.STOPPED):
+        events.append(Event("Normal", str(new.phase), new.message))
+    return tuple(events)
+
+
+def _true_message(status: FineTuneJobStatus) -> str:
+    return next(
+        (c.message for c in status.conditions if c.type == ConditionType.REGRESSING and c.status == "True"),
+        "",
+    )
+
+
+def _stop_text(status: FineTuneJobStatus) -> str:
+    stop = status.stop
+    if stop is None:
+        return ""
+    more = stop.regressed_count - len(stop.regressed_cases)
+    cases = ", ".join(stop.regressed_cases) + (f" and {more} more" if more > 0 else "")
+    kept = f"step {stop.kept.step} kept" if stop.kept else "the starting model was best"
+    return (
+        f"{stop.message}. Regressed: {cases or 'none'}. Training stopped, {kept}. "
+        f'Continue or discard: tunegate continue|discard NAME --reason "…"'
+    )

@@ -1,0 +1,91 @@
+"""Why a child ended or can't start, said so that a user knows what to do."""
+
+from tunegate_api.contract import ExitCode, Role
+from tunegate_api.v1alpha1.finetunejob_status import Failure, Reason
+
+from tunegate_operator.finetunejob.observe import Child, Pod
+
+SIGKILL, SIGTERM = 137, 143
+IMAGE_REASONS = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull")
+
+_BY_EXIT_CODE: dict[int, tuple[Reason, str]] = {
+    ExitCode.BAD_DATA: (
+        Reason.BAD_DATA,
+        "Mend the rows named above; data/report.json on the volume has all of them.",
+    ),
+    ExitCode.NOT_FOUND: (Reason.NOT_FOUND, "Check the URI, and that the volume or ConfigMap holds it."),
+    ExitCode.CREDENTIALS: (Reason.CREDENTIALS, "Check the Secret that secretName refers to."),
+    ExitCode.USER_ERROR: (Reason.USER_ERROR, "Change the spec as the message says."),
+    ExitCode.NO_ACCELERATOR: (
+        Reason.NO_ACCELERATOR,
+        "Run where a GPU is, or set resources.accelerator: CPU.",
+    ),
+    ExitCode.CUDA_OUT_OF_MEMORY: (
+        Reason.CUDA_OUT_OF_MEMORY,
+        "Lower training.maxLength, choose quantization: NF4, or a GPU with more memory.",
+    ),
+    ExitCode.STORAGE: (Reason.STORAGE, "Make room on the storage volume, and check that it is writable."),
+}
+
+
+def classify(child: Child) -> Failure:
+    """Why this child failed, from its own words first, then from exit code and pod status."""
+    pod = child.last_pod
+    if pod is None:
+        return Failure(
+            reason=Reason.INTERNAL_ERROR,
+            message=f"{child.step}: the Job failed before a pod started: {child.failure_reason or 'unknown'}",
+            hint=f"kubectl describe job {child.key.name}",
+        )
+    if pod.oom_killed:
+        return out_of_memory(child)
+    if pod.termination and pod.termination.failure:
+        return pod.termination.failure
+    if pod.exit_code in _BY_EXIT_CODE:
+        reason, hint = _BY_EXIT_CODE[pod.exit_code]
+        return Failure(
+            reason=reason, message=_tail(pod) or f"{child.step} ended with {pod.exit_code}", hint=hint
+        )
+    if pod.exit_code in (SIGKILL, SIGTERM):
+        return Failure(
+            reason=Reason.KILLED,
+            message=f"{child.step}: the process was killed (exit code {pod.exit_code})",
+            hint="If it happens again: check memory on the machine, and who ends its processes.",
+        )
+    return Failure(
+        reason=Reason.INTERNAL_ERROR,
+        message=_tail(pod) or f"{child.step} ended with exit code {pod.exit_code}",
+        hint=f"The whole log: kubectl logs job/{child.key.name}",
+    )
+
+
+def out_of_memory(child: Child) -> Failure:
+    return Failure(
+        reason=Reason.OUT_OF_MEMORY,
+        message=f"{child.step}: the pod used more host memory than its limit",
+        hint="Raise resources.memory.",
+    )
+
+
+def waiting_reason(child: Child) -> tuple[Reason, str] | None:
+    """Why a child that should run does not, as far as its pods say; None when nothing holds it up."""
+    pod = child.last_pod
+    if pod is None or pod.phase != "Pending":
+        return None
+    if pod.unschedulable:
+        return Reason.POD_UNSCHEDULABLE, f"{child.step}: {pod.unschedulable}"[:1024]
+    if pod.waiting_reason in IMAGE_REASONS:
+        return Reason.IMAGE_PULL, f"{child.step}: {pod.waiting_reason}: {pod.waiting_message}"[:1024]
+    if pod.waiting_reason == "CreateContainerConfigError":
+        return Reason.CONFIG_MAP_NOT_FOUND, f"{child.step}: {pod.waiting_message}"[:1024]
+    return None
+
+
+def can_go_on(step_role: Role, added_checkpoint: bool) -> bool:
+    """Whether an attempt that used up its restarts is followed by another: only if it got further."""
+    return step_role is Role.TRAIN and added_checkpoint
+
+
+def _tail(pod: Pod) -> str:
+    """The last lines that the pod wrote."""
+    return pod.text.strip()[-1024:]

@@ -1,0 +1,80 @@
+"""What must be there before anything runs: the gates, ready, and the ConfigMaps that pods read."""
+
+from tunegate_api.contract import GateRequest, PublishedVersion, Request
+from tunegate_api.meta import find_condition
+from tunegate_api.v1alpha1 import EvalGate
+from tunegate_api.v1alpha1.finetunejob_status import Phase, Reason
+
+from tunegate_operator.engine.controller import Create
+from tunegate_operator.finetunejob.build import request_config_map
+from tunegate_operator.finetunejob.draft import Draft
+from tunegate_operator.finetunejob.observe import Observed
+
+
+def ready_request(observed: Observed, draft: Draft) -> Request | None:
+    """The job's request: as recorded, or made now that all is there. None while something is missing."""
+    if observed.request is not None:
+        return observed.request
+    missing = _missing(observed)
+    if missing is not None:
+        reason, message = missing
+        draft.wait(Phase.PENDING, reason, message, observed.job.spec.start_timeout_seconds)
+        return None
+    request = _make_request(observed)
+    config_map = request_config_map(observed.job, request)
+    draft.actions.append(Create(config_map))
+    draft.set(request=config_map["metadata"]["name"])
+    return request
+
+
+def _missing(observed: Observed) -> tuple[Reason, str] | None:
+    for name, gate in observed.gates.items():
+        if gate is None:
+            return Reason.GATE_NOT_FOUND, f"EvalGate {name} does not exist in this namespace"
+        if not _is_ready(gate):
+            ready = find_condition(gate.status.conditions, "Ready")
+            why = f": {ready.message}" if ready else ""
+            return Reason.GATE_NOT_READY, f"EvalGate {name} is not ready{why}"
+    if observed.missing_config_maps:
+        names = ", ".join(observed.missing_config_maps)
+        return Reason.CONFIG_MAP_NOT_FOUND, f"ConfigMap {names} does not exist in this namespace"
+    return None
+
+
+def _is_ready(gate: EvalGate) -> bool:
+    ready = find_condition(gate.status.conditions, "Ready")
+    return (
+        gate.status.digest is not None
+        and ready is not None
+        and ready.status == "True"
+        and ready.observed_generation == gate.metadata.generation
+    )
+
+
+def _make_request(observed: Observed) -> Request:
+    job = observed.job
+    uris = {target.uri for target in job.spec.publish}
+    return Request(
+        name=job.metadata.name,
+        namespace=job.metadata.namespace,
+        uid=job.metadata.uid,
+        spec=job.spec,
+        gates=[
+            GateRequest(
+                name=name,
+                spec=gate.spec,
+                golden_sha256=gate.status.digest or "",
+                last_published=_last_published(gate, uris),
+            )
+            for name, gate in observed.gates.items()
+            if gate is not None
+        ],
+    )
+
+
+def _last_published(gate: EvalGate, uris: set[str]) -> PublishedVersion | None:
+    """The newest version that this gate let through to one of ``uris``."""
+    record = next((r for r in gate.status.records if uris & set(r.published_uris)), None)
+    if record is None:
+        return None
+    return PublishedVersion(job=record.job, golden_sha256=record.golden_sha256, outcomes=record.outcomes)

@@ -1,0 +1,208 @@
+"""What is known about a FineTuneJob: its spec and status, its children, and what they reported."""
+
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+from tunegate_api.contract import Plan, Report, Request, Results, Role, Termination
+from tunegate_api.meta import StatusModel
+from tunegate_api.v1alpha1 import EvalGate, FineTuneJob
+
+from tunegate_operator.engine.cluster import Key, Object
+from tunegate_operator.engine.controller import View
+from tunegate_operator.finetunejob.build import Step, input_config_maps
+from tunegate_operator.names import (
+    ATTEMPT_LABEL,
+    PLAN_KEY,
+    REQUEST_KEY,
+    RESULTS_KEY,
+    ROLE_LABEL,
+    STAGE_LABEL,
+    plan_name,
+    request_name,
+    results_name,
+)
+
+ModelT = TypeVar("ModelT", bound=StatusModel)
+
+
+class ChildState(StrEnum):
+    ACTIVE = "Active"
+    COMPLETE = "Complete"
+    FAILED = "Failed"
+
+
+@dataclass(frozen=True)
+class Pod:
+    """The part of a pod that decisions need."""
+
+    phase: str
+    exit_code: int | None = None
+    oom_killed: bool = False
+    text: str = ""
+    """The termination message: ours as JSON, or the end of the log."""
+    waiting_reason: str = ""
+    waiting_message: str = ""
+    unschedulable: str = ""
+
+    @property
+    def termination(self) -> Termination | None:
+        """Our own words, if the process came to say them."""
+        try:
+            return Termination.model_validate_json(self.text)
+        except ValidationError:
+            return None
+
+
+@dataclass(frozen=True)
+class Child:
+    """One child Job: one attempt of one step."""
+
+    key: Key
+    uid: str
+    step: Step
+    attempt: int
+    state: ChildState
+    failure_reason: str
+    """Kubernetes' reason of the Job's Failed condition."""
+    started: datetime | None
+    finished: datetime | None
+    deleting: bool
+    pods: tuple[Pod, ...]
+    """Oldest first."""
+
+    @property
+    def last_pod(self) -> Pod | None:
+        return self.pods[-1] if self.pods else None
+
+    @property
+    def is_running(self) -> bool:
+        """Whether a pod of it runs, not only waits."""
+        return any(pod.phase == "Running" for pod in self.pods)
+
+
+@dataclass(frozen=True)
+class Observed:
+    """Everything a decision is made from. Nothing here is fetched later."""
+
+    job: FineTuneJob
+    gates: dict[str, EvalGate | None]
+    """The gates that the spec names; None where there is none."""
+    missing_config_maps: tuple[str, ...]
+    request: Request | None
+    plan: Plan | None
+    results: Results
+    """As recorded; reports may know more."""
+    children: tuple[Child, ...]
+    reports: tuple[Report, ...]
+    refusal: str | None
+    """Why the cluster refused a child for good, when it was last asked to create one."""
+
+    def attempts_of(self, step: Step) -> list[Child]:
+        """The child Jobs of a step that are not being deleted, by attempt."""
+        return sorted(
+            (c for c in self.children if c.step == step and not c.deleting), key=lambda c: c.attempt
+        )
+
+    def report_of(self, step: Step) -> Report | None:
+        return next((r for r in self.reports if (r.role, r.stage) == (step.role, step.stage)), None)
+
+
+def observe(obj: Object, view: View) -> Observed:
+    """Gather what the cache knows about a FineTuneJob whose spec has no problems."""
+    job = FineTuneJob.model_validate(obj)
+    meta = job.metadata
+    names = {g.name for g in job.spec.gates} | {g.name for s in job.spec.stages for g in s.gates or []}
+    gates = {name: _gate(view.get(Key("EvalGate", meta.namespace, name))) for name in sorted(names)}
+    config_maps = input_config_maps(job.spec, [g.spec for g in gates.values() if g])
+    return Observed(
+        job=job,
+        gates=gates,
+        missing_config_maps=tuple(
+            name for name in config_maps if view.get(Key("ConfigMap", meta.namespace, name)) is None
+        ),
+        request=_recorded(view, job, request_name(meta.name, meta.uid), REQUEST_KEY, Request),
+        plan=_recorded(view, job, plan_name(meta.name, meta.uid), PLAN_KEY, Plan),
+        results=_recorded(view, job, results_name(meta.name, meta.uid), RESULTS_KEY, Results) or Results(),
+        children=tuple(_child(child, view) for child in view.children(meta.uid, "Job")),
+        reports=tuple(Report.model_validate(report) for report in view.reports(meta.uid)),
+        refusal=view.refusal(meta.uid),
+    )
+
+
+def _gate(obj: Object | None) -> EvalGate | None:
+    """A gate with a spec that can't be read counts as not there; its own status says why."""
+    try:
+        return EvalGate.model_validate(obj) if obj else None
+    except ValidationError:
+        return None
+
+
+def _recorded(view: View, job: FineTuneJob, name: str, key: str, model: type[ModelT]) -> ModelT | None:
+    obj = view.get(Key("ConfigMap", job.metadata.namespace, name))
+    if obj is None or not _is_owned(obj, job.metadata.uid):
+        return None
+    return model.model_validate(json.loads(obj["data"][key]))
+
+
+def _is_owned(obj: Object, uid: str) -> bool:
+    return any(owner["uid"] == uid for owner in obj["metadata"].get("ownerReferences", []))
+
+
+def _child(obj: Object, view: View) -> Child:
+    meta, status = obj["metadata"], obj.get("status", {})
+    labels = meta["labels"]
+    conditions = {c["type"]: c for c in status.get("conditions", []) if c["status"] == "True"}
+    if "Complete" in conditions:
+        state, finished = ChildState.COMPLETE, _time(status.get("completionTime"))
+    elif "Failed" in conditions:
+        state, finished = ChildState.FAILED, _time(conditions["Failed"].get("lastTransitionTime"))
+    else:
+        state, finished = ChildState.ACTIVE, None
+    pods = sorted(
+        view.children(meta["uid"], "Pod"),
+        key=lambda p: (p["metadata"]["creationTimestamp"], p["metadata"]["name"]),
+    )
+    return Child(
+        key=Key.of(obj),
+        uid=meta["uid"],
+        step=Step(Role(labels[ROLE_LABEL]), labels.get(STAGE_LABEL)),
+        attempt=int(labels[ATTEMPT_LABEL]),
+        state=state,
+        failure_reason=conditions.get("Failed", {}).get("reason", ""),
+        started=_time(status.get("startTime")),
+        finished=finished,
+        deleting="deletionTimestamp" in meta,
+        pods=tuple(_pod(pod) for pod in pods),
+    )
+
+
+def _pod(obj: Object) -> Pod:
+    status = obj.get("status", {})
+    container: dict[str, Any] = next(iter(status.get("containerStatuses", [])), {})
+    state = container.get("state", {})
+    ended, waiting = state.get("terminated", {}), state.get("waiting", {})
+    unschedulable = next(
+        (
+            c.get("message", "")
+            for c in status.get("conditions", [])
+            if c["type"] == "PodScheduled" and c["status"] == "False"
+        ),
+        "",
+    )
+    return Pod(
+        phase=status.get("phase", "Pending"),
+        exit_code=ended.get("exitCode"),
+        oom_killed=ended.get("reason") == "OOMKilled",
+        text=ended.get("message", ""),
+        waiting_reason=waiting.get("reason", ""),
+        waiting_message=waiting.get("message", ""),
+        unschedulable=unschedulable,
+    )
+
+
+def _time(value: str | None) -> datetime | None:
+    return datetime.fromisoformat(value) if value else None

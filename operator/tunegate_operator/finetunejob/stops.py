@@ -1,0 +1,85 @@
+"""A run that a gate stopped: what is said of it, and what a person decided."""
+
+import json
+
+from tunegate_api.v1alpha1 import FineTuneJob
+from tunegate_api.v1alpha1.finetunejob_status import (
+    MAX_DECISIONS,
+    MAX_NAMED_CASES,
+    CheckpointReference,
+    Failure,
+    Reason,
+    Stop,
+    StopDecision,
+)
+
+from tunegate_operator.finetunejob.draft import Draft
+from tunegate_operator.finetunejob.judge import GateAssessment
+from tunegate_operator.names import CONTINUE_ANNOTATION, DISCARD_ANNOTATION
+
+
+def take_answer(job: FineTuneJob, draft: Draft) -> bool:
+    """Record what a person decided about the present stop. Whether that ended the job.
+
+    The decision is an annotation that names the stop and a reason: ``{"stop": "<id>", "reason": "…"}``.
+    """
+    stop = draft.status.stop
+    answer = stop and _answer_to(job, stop)
+    if stop is None or answer is None:
+        return False
+    action, reason = answer
+    decision = StopDecision(
+        stop=stop.id, action=action, reason=reason, stage=stop.stage, step=stop.step, time=draft.now
+    )
+    draft.set(decisions=[*draft.status.decisions, decision][-MAX_DECISIONS:])
+    if action == "discard":
+        draft.fail(
+            Failure(reason=Reason.DISCARDED, message=f"discarded at step {stop.step}: {reason}"[:1024])
+        )
+        return True
+    draft.set(stop=None)
+    return False
+
+
+def _answer_to(job: FineTuneJob, stop: Stop) -> tuple[str, str] | None:
+    """Action and reason of the annotation that names this stop. Without a reason it does not count."""
+    for action, annotation in (("discard", DISCARD_ANNOTATION), ("continue", CONTINUE_ANNOTATION)):
+        try:
+            said = json.loads(job.metadata.annotations.get(annotation, "null"))
+        except ValueError:
+            continue
+        if isinstance(said, dict) and said.get("stop") == stop.id and str(said.get("reason", "")).strip():
+            return action, str(said["reason"]).strip()[:1024]
+    return None
+
+
+def stop_id(stage: str, attempt: int, step: int) -> str:
+    return f"{stage}-{attempt}-{step}"
+
+
+def is_continued(decisions: list[StopDecision], id: str) -> bool:
+    """Whether a person said to go on after this stop."""
+    return any(d.stop == id and d.action == "continue" for d in decisions)
+
+
+def accepted_step(decisions: list[StopDecision], stage: str) -> int:
+    """The step up to which a person accepted what a stage has become; 0 when nobody had to."""
+    return max((d.step for d in decisions if d.stage == stage and d.action == "continue"), default=0)
+
+
+def make_stop(draft: Draft, found: GateAssessment, stage: str, attempt: int, total_steps: int) -> Stop:
+    """What status says of a stop."""
+    assessment = found.assessment
+    return Stop(
+        id=stop_id(stage, attempt, found.step),
+        stage=stage,
+        step=found.step,
+        gate=found.gate,
+        reason=Reason.MUST_PASS_FAILED if assessment.must_pass else Reason.GOLDEN_REGRESSION,
+        message=assessment.message[:1024],
+        regressed_cases=list(assessment.regressed[:MAX_NAMED_CASES]),
+        regressed_count=len(assessment.regressed),
+        kept=CheckpointReference(stage=stage, step=assessment.best_step) if assessment.best_step else None,
+        steps_saved=total_steps - found.step,
+        time=draft.now,
+    )

@@ -1,0 +1,50 @@
+"""Names and labels of what the operator creates: deterministic, so a repeated step meets its own result."""
+
+from tunegate_api import GROUP
+
+JOB_LABEL = f"{GROUP}/job"
+ROLE_LABEL = f"{GROUP}/role"
+STAGE_LABEL = f"{GROUP}/stage"
+ATTEMPT_LABEL = f"{GROUP}/attempt"
+MANAGED_LABELS = {"app.kubernetes.io/managed-by": "tunegate"}
+
+CONTINUE_ANNOTATION = f"{GROUP}/continue"
+DISCARD_ANNOTATION = f"{GROUP}/discard"
+
+MAX_LABEL = 63
+
+
+def child_name(job: str, uid: str, *parts: str) -> str:
+    """``<job>-<parts>-<uid5>``, the job's name cut so that the whole is a valid label value.
+
+    A child Job's parts are its role, its stage if it has one, and after the uid its attempt.
+    """
+    return _bounded(job, [*parts, uid[:5]])
+
+
+def attempt_name(job: str, uid: str, role: str, stage: str | None, attempt: int) -> str:
+    """The name of a child Job."""
+    return _bounded(job, [role, *([stage] if stage else []), uid[:5], str(attempt)])
+
+
+def _bounded(job: str, parts: list[str]) -> str:
+    tail = "-".join(parts)
+    return f"{job[: MAX_LABEL - len(tail) - 1].rstrip('-')}-{tail}"
+
+
+def request_name(job: str, uid: str) -> str:
+    """The ConfigMap with spec and gates as they were read."""
+    return child_name(job, uid, "request")
+
+
+def plan_name(job: str, uid: str) -> str:
+    """The ConfigMap with what was resolved before training."""
+    return child_name(job, uid, "plan")
+
+
+def results_name(job: str, uid: str) -> str:
+    """The ConfigMap with the outcome of every case."""
+    return child_name(job, uid, "results")
+
+
+REQUEST_KEY, PLAN_KEY, RESULTS_KEY = "request.json", "plan.json", "results.json"

@@ -1,0 +1,422 @@
+"""Judgement: the arithmetic on tables, and what must hold for any outcomes at all."""
+
+from fractions import Fraction
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tunegate_api.verdict import (
+    Assessment,
+    Baseline,
+    Candidate,
+    CaseSet,
+    Measured,
+    Rules,
+    StopAction,
+    VerdictState,
+    assess_checkpoint,
+    judge_golden,
+    judge_task,
+    points_text,
+    rate_text,
+    select_best,
+    worst,
+)
+
+PASSED, INCONCLUSIVE, ERROR, FAILED = (
+    VerdictState.PASSED,
+    VerdictState.INCONCLUSIVE,
+    VerdictState.ERROR,
+    VerdictState.FAILED,
+)
+
+
+def cases(n: int, tags: dict[int, str] | None = None) -> CaseSet:
+    ids = [f"case-{i}" for i in range(n)]
+    return CaseSet(sha256="golden", ids=ids, tags=[[(tags or {})[i]] if i in (tags or {}) else [] for i in range(n)])
+
+
+def base(outcomes: str | None, sha256: str = "golden") -> dict[str, Baseline]:
+    return {"BaseModel": Baseline(sha256, outcomes)}
+
+
+@pytest.mark.parametrize(
+    ("what", "outcomes", "rules", "baselines", "state", "message"),
+    [
+        (
+            "a rate exactly at the minimum passes",
+            "p" * 90 + "f" * 10,
+            Rules(min_pass_rate=Fraction(9, 10)),
+            {},
+            PASSED,
+            "golden 90/100 = 0.90, required 0.90",
+        ),
+        (
+            "one case below the minimum fails",
+            "p" * 89 + "f" * 11,
+            Rules(min_pass_rate=Fraction(9, 10)),
+            {},
+            FAILED,
+            "golden 89/100 = 0.89, required 0.90",
+        ),
+        (
+            "a drop of exactly the limit fails",
+            "p" * 89 + "f" * 11,
+            Rules(),
+            base("p" * 94 + "f" * 6),
+            FAILED,
+            "golden 89/100, BaseModel 94/100: -5.0 points, limit -5.0",
+        ),
+        (
+            "a drop just inside the limit passes",
+            "p" * 90 + "f" * 10,
+            Rules(),
+            base("p" * 94 + "f" * 6),
+            PASSED,
+            "golden 90/100 = 0.90; golden 90/100, BaseModel 94/100: -4.0 points, limit -5.0",
+        ),
+        (
+            "a truncated output does not pass",
+            "p" * 89 + "t" * 11,
+            Rules(min_pass_rate=Fraction(9, 10)),
+            {},
+            FAILED,
+            "golden 89/100 = 0.89, required 0.90",
+        ),
+        (
+            "an error that could change the answer is an error",
+            "p" * 89 + "f" * 10 + "e",
+            Rules(min_pass_rate=Fraction(9, 10)),
+            {},
+            ERROR,
+            "1 of 100 golden cases could not be measured; "
+            "golden 89/100 = 0.89, required 0.90, 1 not measured",
+        ),
+        (
+            "a failure that no error could change is a failure",
+            "p" * 80 + "f" * 19 + "e",
+            Rules(min_pass_rate=Fraction(9, 10)),
+            {},
+            FAILED,
+            "golden 80/100 = 0.80, required 0.90",
+        ),
+        (
+            "missing outcomes are errors",
+            "p" * 99,
+            Rules(),
+            {},
+            ERROR,
+            "1 of 100 golden cases could not be measured",
+        ),
+        (
+            "more outcomes than cases are an error",
+            "p" * 101,
+            Rules(),
+            {},
+            ERROR,
+            "101 outcomes for 100 golden cases",
+        ),
+        (
+            "a baseline that was not measured is an error",
+            "p" * 100,
+            Rules(),
+            base(None),
+            ERROR,
+            "BaseModel was not measured",
+        ),
+        (
+            "a baseline of another golden set is an error",
+            "p" * 100,
+            Rules(),
+            base("p" * 100, sha256="other"),
+            ERROR,
+            "BaseModel was measured on another golden set",
+        ),
+        (
+            "an error in the baseline is an error",
+            "p" * 100,
+            Rules(),
+            base("p" * 99 + "e"),
+            ERROR,
+            "golden 100/100, BaseModel 99/100: +1.0 points, limit -5.0, 1 not measured",
+        ),
+        (
+            "a mustPass case that failed fails, whatever the rate",
+            "f" + "p" * 99,
+            Rules(must_pass=("case-0",)),
+            {},
+            FAILED,
+            "mustPass case-0: case-0 failed",
+        ),
+        (
+            "a mustPass case that was not measured is an error",
+            "e" + "p" * 99,
+            Rules(must_pass=("case-0",)),
+            {},
+            ERROR,
+            "1 of 100 golden cases could not be measured; mustPass case-0: not measured",
+        ),
+        (
+            "a mustPass that names no case is an error",
+            "p" * 100,
+            Rules(must_pass=("no-such",)),
+            {},
+            ERROR,
+            "mustPass no-such: no golden case has this id or tag",
+        ),
+    ],
+)
+def test_golden_set_is_judged(what, outcomes, rules, baselines, state, message):
+    verdict = judge_golden(cases(100), outcomes, rules, baselines)
+    assert verdict.state is state, what
+    assert verdict.message == message
+
+
+def test_a_set_too_small_to_show_the_drop_is_inconclusive():
+    verdict = judge_golden(cases(10), "p" * 10, Rules(), base("p" * 10))
+    assert verdict.state is INCONCLUSIVE
+    assert verdict.message == "10 golden cases cannot show a drop of 5 points: have at least 20"
+
+
+def test_a_set_in_which_one_case_weighs_the_limit_is_enough():
+    assert judge_golden(cases(20), "p" * 20, Rules(), base("p" * 20)).state is PASSED
+
+
+def test_a_small_set_still_fails_by_what_it_shows():
+    assert judge_golden(cases(10), "p" * 9 + "f", Rules(), base("p" * 10)).state is FAILED
+
+
+def test_an_empty_set_is_an_error():
+    assert judge_golden(cases(0), "", Rules(), {}).state is ERROR
+
+
+def test_must_pass_names_a_tag_of_several_cases():
+    tagged = cases(25, {3: "pii", 7: "pii"})
+    outcomes = "".join("f" if i in (3, 7) else "p" for i in range(25))
+    verdict = judge_golden(tagged, outcomes, Rules(must_pass=("pii",)), {})
+    assert verdict.message == "mustPass pii: case-3, case-7 failed"
+
+
+def test_differences_to_each_baseline_are_kept_exact():
+    verdict = judge_golden(cases(48), "p" * 40 + "f" * 8, Rules(), base("p" * 10 + "f" * 38))
+    assert verdict.delta_points == {"BaseModel": Fraction(3000, 48)}
+    assert (verdict.passed, verdict.total) == (40, 48)
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "state", "message"),
+    [
+        ("pppf", PASSED, "f1 3/4 = 0.75, required 0.75"),
+        ("ppff", FAILED, "f1 2/4 = 0.50, required 0.75"),
+        ("ppef", ERROR, "f1 2/4 = 0.50, required 0.75, 1 not measured"),
+        ("", INCONCLUSIVE, "f1: no held-out rows to measure on"),
+    ],
+)
+def test_task_metric_is_judged(outcomes, state, message):
+    finding = judge_task("f1", outcomes, Fraction(3, 4))
+    assert (finding.state, finding.message) == (state, message)
+
+
+def test_minimum_with_many_digits_is_shown_in_full():
+    assert judge_task("f1", "pf", Fraction("0.4567")).message == "f1 1/2 = 0.50, required 0.4567"
+
+
+def test_worst_state_wins():
+    assert worst([PASSED, INCONCLUSIVE]) is INCONCLUSIVE
+    assert worst([INCONCLUSIVE, ERROR, PASSED]) is ERROR
+    assert worst([ERROR, FAILED]) is FAILED
+    assert worst([]) is ERROR
+
+
+def test_rates_and_points_are_cut_so_that_none_looks_like_a_limit_it_missed():
+    assert rate_text(Fraction(899, 1000)) == "0.89"
+    assert rate_text(Fraction(1)) == "1.00"
+    assert points_text(Fraction(-499, 100)) == "-4.9"
+    assert points_text(Fraction(-5)) == "-5.0"
+    assert points_text(Fraction(25, 4)) == "+6.2"
+    assert points_text(Fraction(0)) == "+0.0"
+
+
+# The stop rule
+
+
+def history(*passed: int, total: int = 100) -> list[Measured]:
+    return [Measured(10 * i, "p" * n + "f" * (total - n)) for i, n in enumerate(passed)]
+
+
+def assess(*passed: int, rules: Rules = Rules()) -> Assessment:
+    return assess_checkpoint(cases(100), rules, history(*passed))
+
+
+@pytest.mark.parametrize(
+    ("what", "passed", "action"),
+    [
+        ("the starting model alone", [90], StopAction.CONTINUE),
+        ("a checkpoint as good as the start", [90, 90], StopAction.CONTINUE),
+        ("a drop inside the limit", [90, 86], StopAction.CONTINUE),
+        ("a first drop of the limit", [90, 85], StopAction.CHECK_EARLY),
+        ("a drop that is confirmed", [90, 85, 85], StopAction.STOP),
+        ("a drop from the best checkpoint, not the start", [10, 90, 85], StopAction.CHECK_EARLY),
+        ("a slow slide is seen against the best", [90, 88, 86, 84], StopAction.CHECK_EARLY),
+        ("a drop that recovered", [90, 85, 90], StopAction.CONTINUE),
+        ("a drop, a recovery, another drop", [90, 85, 90, 85], StopAction.CHECK_EARLY),
+        ("a drop confirmed by a smaller one of the limit", [90, 70, 85], StopAction.STOP),
+    ],
+)
+def test_stop_rule_with_confirmation(what, passed, action):
+    assert assess(*passed).action is action, what
+
+
+def test_immediate_stops_at_the_first_drop():
+    assert assess(90, 85, rules=Rules(confirm=False)).action is StopAction.STOP
+    assert assess(90, 86, rules=Rules(confirm=False)).action is StopAction.CONTINUE
+
+
+def test_a_stop_names_its_arithmetic_and_the_cases():
+    stop = assess(10, 95, 87, 85)
+    assert stop.message == "golden 85/100 at step 30, best 95/100 at step 10: -10.0 points, limit -5.0, confirmed"
+    assert stop.regressed == tuple(f"case-{i}" for i in range(85, 95))
+    assert (stop.best_step, stop.best_passed, stop.regressing, stop.must_pass) == (10, 95, True, False)
+
+
+def test_a_drop_below_the_starting_model_says_so():
+    assert assess(95, 85).message == (
+        "golden 85/100 at step 10, starting model 95/100: -10.0 points, limit -5.0"
+    )
+
+
+def test_the_first_of_equally_good_checkpoints_is_the_best():
+    assert assess(50, 90, 90, 84).best_step == 10
+
+
+def test_a_must_pass_case_that_is_lost_stops_at_once():
+    rules = Rules(must_pass=("case-1",))
+    measured = [Measured(0, "ff" + "p" * 98), Measured(10, "fp" + "p" * 98), Measured(20, "pf" + "p" * 98)]
+    stop = assess_checkpoint(cases(100), rules, measured)
+    assert (stop.action, stop.must_pass, stop.regressed) == (StopAction.STOP, True, ("case-1",))
+    assert stop.message == "mustPass case-1 passed before and fails at step 20"
+
+
+def test_a_must_pass_case_that_never_passed_waits_for_the_final_gate():
+    rules = Rules(must_pass=("case-1",))
+    measured = [Measured(0, "pf" + "p" * 98), Measured(10, "pf" + "p" * 98)]
+    assert assess_checkpoint(cases(100), rules, measured).action is StopAction.CONTINUE
+
+
+def test_outcomes_that_could_not_be_measured_stop_nothing():
+    measured = [Measured(0, "p" * 100), Measured(10, "p" * 90 + "e" * 10)]
+    assert assess_checkpoint(cases(100), Rules(), measured).action is StopAction.CONTINUE
+
+
+def test_an_empty_history_is_a_mistake_of_the_caller():
+    with pytest.raises(ValueError, match="begins with the starting model"):
+        assess_checkpoint(cases(100), Rules(), [])
+
+
+# The best checkpoint
+
+
+def candidate(step: int, golden: str, dev: str, verdict: VerdictState = PASSED) -> Candidate:
+    return Candidate(step, verdict, Fraction(golden), Fraction(dev))
+
+
+@pytest.mark.parametrize(
+    ("what", "candidates", "step"),
+    [
+        ("golden rate first", [candidate(1, "0.8", "0.9"), candidate(2, "0.9", "0.1")], 2),
+        ("then the dev metric", [candidate(1, "0.9", "0.1"), candidate(2, "0.9", "0.2")], 2),
+        ("then the earliest", [candidate(2, "0.9", "0.2"), candidate(1, "0.9", "0.2")], 1),
+        ("only what passed", [candidate(1, "0.99", "1", FAILED), candidate(2, "0.8", "0")], 2),
+        ("an inconclusive one did not pass", [candidate(1, "1", "1", INCONCLUSIVE), candidate(2, "0", "0")], 2),
+    ],
+)
+def test_best_checkpoint_is_selected(what, candidates, step):
+    best = select_best(candidates)
+    assert best is not None, what
+    assert best.step == step, what
+
+
+def test_no_passing_checkpoint_selects_none():
+    assert select_best([candidate(1, "1", "1", FAILED), candidate(2, "1", "1", ERROR)]) is None
+    assert select_best([]) is None
+
+
+# What holds for any outcomes
+
+letters = st.text(alphabet="pfte", min_size=25, max_size=60)
+fractions = st.fractions(min_value=0, max_value=1, max_denominator=50)
+
+
+@st.composite
+def judged(draw: st.DrawFn) -> tuple[CaseSet, str, Rules, dict[str, Baseline]]:
+    outcomes = draw(letters)
+    n = len(outcomes)
+    before = draw(st.text(alphabet="pft", min_size=n, max_size=n))
+    rules = Rules(
+        min_pass_rate=draw(st.none() | fractions),
+        max_drop_points=draw(st.fractions(min_value=Fraction(1, 10), max_value=100, max_denominator=10)),
+        must_pass=tuple(draw(st.lists(st.sampled_from([f"case-{i}" for i in range(n)]), max_size=3))),
+    )
+    return cases(n), outcomes, rules, base(before)
+
+
+@given(judged(), st.data())
+def test_nothing_missing_or_erroneous_ever_passes(drawn, data):
+    case_set, outcomes, rules, baselines = drawn
+    at = data.draw(st.integers(0, len(outcomes) - 1))
+    for broken in (outcomes[:at], outcomes[:at] + "e" + outcomes[at + 1 :], outcomes[:at] + "?" + outcomes[at + 1 :]):
+        assert judge_golden(case_set, broken, rules, baselines).state in (ERROR, FAILED)
+
+
+@given(judged(), st.data())
+def test_a_truncated_case_counts_like_a_failed_one(drawn, data):
+    case_set, outcomes, rules, baselines = drawn
+    as_failed = judge_golden(case_set, outcomes.replace("t", "f"), rules, baselines)
+    assert judge_golden(case_set, outcomes, rules, baselines) == as_failed
+
+
+@given(judged(), st.data())
+def test_turning_a_pass_into_a_failure_never_improves_a_verdict(drawn, data):
+    case_set, outcomes, rules, baselines = drawn
+    passing = [i for i, letter in enumerate(outcomes) if letter == "p"]
+    if not passing:
+        return
+    at = data.draw(st.sampled_from(passing))
+    before = judge_golden(case_set, outcomes, rules, baselines)
+    for worse in "fte":
+        after = judge_golden(case_set, outcomes[:at] + worse + outcomes[at + 1 :], rules, baselines)
+        assert after.state.severity >= before.state.severity
+
+
+@given(judged(), st.randoms(use_true_random=False))
+def test_order_never_matters(drawn, random):
+    case_set, outcomes, rules, baselines = drawn
+    order = list(range(len(outcomes)))
+    random.shuffle(order)
+    shuffled = CaseSet(
+        sha256=case_set.sha256,
+        ids=[case_set.ids[i] for i in order],
+        tags=[case_set.tags[i] for i in order],
+    )
+    baseline = baselines["BaseModel"].outcomes or ""
+    before = judge_golden(case_set, outcomes, rules, baselines)
+    after = judge_golden(
+        shuffled,
+        "".join(outcomes[i] for i in order),
+        rules,
+        base("".join(baseline[i] for i in order)),
+    )
+    assert (after.state, after.passed, after.delta_points) == (before.state, before.passed, before.delta_points)
+
+
+@given(st.lists(st.integers(0, 100), min_size=1, max_size=8))
+def test_confirmation_never_stops_what_immediate_would_let_go_on(passed):
+    if assess(*passed).action is StopAction.STOP:
+        assert assess(*passed, rules=Rules(confirm=False)).action is StopAction.STOP
+
+
+@given(st.lists(st.integers(0, 100), min_size=2, max_size=8))
+def test_no_rate_at_the_best_so_far_is_ever_a_regression(passed):
+    if passed[-1] >= max(passed[:-1]):
+        assert assess(*passed).action is StopAction.CONTINUE

@@ -1,0 +1,210 @@
+"""Whatever order news comes in, the cache ends at the truth."""
+
+from typing import Any
+
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from tunegate_operator.engine.cache import Cache
+from tunegate_operator.engine.cluster import Key, Object, WatchEvent
+from tunegate_operator.engine.objects import resource_version, uid_of
+
+
+def make(name: str, uid: str, version: int, owner: str | None = None, kind: str = "Job") -> Object:
+    metadata: Object = {"name": name, "namespace": "default", "uid": uid, "resourceVersion": str(version)}
+    if owner:
+        reference = {"kind": "FineTuneJob", "name": f"name-of-{owner}", "uid": owner, "controller": True}
+        metadata["ownerReferences"] = [reference]
+    return {"apiVersion": "v1", "kind": kind, "metadata": metadata}
+
+
+def held(cache: Cache) -> dict[str, int]:
+    return {uid_of(obj): resource_version(obj) for obj in cache.of_kind("Job", "default")}
+
+
+def test_an_older_event_does_not_undo_our_own_write() -> None:
+    cache = Cache()
+    cache.put(make("a", "1", 7))
+    assert not cache.apply(WatchEvent("MODIFIED", make("a", "1", 5)))
+    assert held(cache) == {"1": 7}
+
+
+def test_the_echo_of_our_own_write_is_news_to_whoever_decided_before_it() -> None:
+    cache = Cache()
+    cache.put(make("a", "1", 7))
+    assert cache.apply(WatchEvent("MODIFIED", make("a", "1", 7)))
+
+
+def test_the_late_answer_to_a_write_does_not_bring_back_a_deleted_object() -> None:
+    cache = Cache()
+    cache.put(make("a", "1", 7))
+    cache.apply(WatchEvent("DELETED", make("a", "1", 9)))
+    assert not cache.put(make("a", "1", 8))
+    assert held(cache) == {}
+
+
+def test_versions_are_compared_as_numbers() -> None:
+    cache = Cache()
+    cache.put(make("a", "1", 9))
+    cache.apply(WatchEvent("MODIFIED", make("a", "1", 10)))
+    assert held(cache) == {"1": 10}
+
+
+def test_a_name_given_to_a_new_object_belongs_to_the_new_one() -> None:
+    cache = Cache()
+    cache.put(make("a", "old", 3, owner="x"))
+    cache.apply(WatchEvent("ADDED", make("a", "new", 5, owner="y")))
+    cache.apply(WatchEvent("MODIFIED", make("a", "old", 4, owner="x")))
+    found = cache.get(Key("Job", "default", "a"))
+    assert found is not None
+    assert uid_of(found) == "new"
+    assert cache.children("x", "Job") == []
+
+
+def test_a_resync_finds_a_deletion_that_the_watch_missed() -> None:
+    cache = Cache()
+    cache.put(make("a", "1", 1, owner="x"))
+    missed = cache.resync("Job", [], cache.mark())
+    assert [(event.type, uid_of(event.obj)) for event in missed] == [("DELETED", "1")]
+    assert cache.children("x", "Job") == []
+
+
+def test_a_resync_keeps_an_object_created_after_the_list_was_taken() -> None:
+    cache = Cache()
+    since = cache.mark()
+    listed: list[Object] = []
+    cache.apply(WatchEvent("ADDED", make("a", "1", 1)))
+    assert cache.resync("Job", listed, since) == []
+    assert held(cache) == {"1": 1}
+
+
+def test_a_resync_leaves_other_kinds_alone_and_is_quiet_when_nothing_was_missed() -> None:
+    cache = Cache()
+    cache.put(make("a", "1", 1))
+    cache.put(make("b", "2", 2, kind="ConfigMap"))
+    assert cache.resync("Job", [make("a", "1", 1)], cache.mark()) == []
+    assert cache.get(Key("ConfigMap", "default", "b")) is not None
+
+
+def test_children_follow_a_change_of_owner() -> None:
+    cache = Cache()
+    cache.put(make("a", "1", 1, owner="x"))
+    cache.put(make("a", "1", 2, owner="y"))
+    assert cache.children("x", "Job") == []
+    assert [uid_of(child) for child in cache.children("y", "Job")] == ["1"]
+
+
+def test_the_owner_of_a_deleted_jobs_pod_is_still_known() -> None:
+    cache = Cache()
+    pod = make("p", "pod", 3, kind="Pod")
+    pod["metadata"]["ownerReferences"] = [{"kind": "Job", "name": "a", "uid": "job", "controller": True}]
+    cache.put(make("a", "job", 2, owner="ftj"))
+    cache.put(pod)
+    cache.apply(WatchEvent("DELETED", make("a", "job", 4, owner="ftj")))
+    assert [owner.uid for owner in cache.owners(pod)] == ["job", "ftj"]
+
+
+class Interleavings(RuleBasedStateMachine):
+    """A cluster, a watch that is late and loses events, lists that arrive late, and late answers to writes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cache = Cache()
+        self.truth: dict[str, Object] = {}
+        self.version = 0
+        self.uids = 0
+        self.watch: list[WatchEvent] = []
+        self.answers: list[Object] = []
+        self.lists: list[tuple[list[Object], int]] = []
+
+    def _next(self) -> int:
+        self.version += 1
+        return self.version
+
+    @rule(name=st.sampled_from("abc"), owner=st.sampled_from([None, "x", "y"]), ours=st.booleans())
+    def create(self, name: str, owner: str | None, ours: bool) -> None:
+        if name in self.truth:
+            return
+        self.uids += 1
+        obj = make(name, f"uid-{self.uids}", self._next(), owner)
+        self.truth[name] = obj
+        self.watch.append(WatchEvent("ADDED", obj))
+        if ours:
+            self.answers.append(obj)
+
+    @rule(name=st.sampled_from("abc"), ours=st.booleans())
+    def modify(self, name: str, ours: bool) -> None:
+        if name in self.truth:
+            metadata = self.truth[name]["metadata"] | {"resourceVersion": str(self._next())}
+            obj = self.truth[name] | {"metadata": metadata}
+            self.truth[name] = obj
+            self.watch.append(WatchEvent("MODIFIED", obj))
+            if ours:
+                self.answers.append(obj)
+
+    @rule(name=st.sampled_from("abc"))
+    def delete(self, name: str) -> None:
+        if name in self.truth:
+            obj = self.truth.pop(name)
+            metadata = obj["metadata"] | {"resourceVersion": str(self._next())}
+            self.watch.append(WatchEvent("DELETED", obj | {"metadata": metadata}))
+
+    @rule()
+    def the_watch_delivers(self) -> None:
+        if self.watch:
+            self.cache.apply(self.watch.pop(0))
+
+    @rule()
+    def the_watch_loses_an_event(self) -> None:
+        if self.watch:
+            self.watch.pop(0)
+
+    @rule(data=st.data())
+    def an_answer_arrives(self, data: Any) -> None:
+        if self.answers:
+            self.cache.put(self.answers.pop(data.draw(st.integers(0, len(self.answers) - 1))))
+
+    @rule()
+    def a_list_is_taken(self) -> None:
+        since = self.cache.mark()
+        self.lists.append((list(self.truth.values()), since))
+
+    @rule(data=st.data())
+    def a_list_arrives(self, data: Any) -> None:
+        if self.lists:
+            self.cache.resync("Job", *self.lists.pop(data.draw(st.integers(0, len(self.lists) - 1))))
+
+    @invariant()
+    def the_indexes_agree_with_the_objects(self) -> None:
+        objects = self.cache.of_kind("Job", "default")
+        assert len({obj["metadata"]["name"] for obj in objects}) == len(objects), "one name, two objects"
+        for owner in ("x", "y"):
+            children = {uid_of(obj) for obj in self.cache.children(owner, "Job")}
+            assert children == {
+                uid_of(obj)
+                for obj in objects
+                if any(r["uid"] == owner for r in obj["metadata"].get("ownerReferences", ()))
+            }
+        for obj in objects:
+            assert self.cache.get(Key.of(obj)) is obj
+
+    @invariant()
+    def nothing_is_held_that_the_next_resync_would_not_mend(self) -> None:
+        probe = Cache()
+        for obj in self.cache.of_kind("Job", "default"):
+            probe.put(obj)
+        probe.resync("Job", list(self.truth.values()), probe.mark())
+        assert held(probe) == {uid_of(o): resource_version(o) for o in self.truth.values()}
+
+    def teardown(self) -> None:
+        """All that is under way arrives, in any order that is left, and one list more."""
+        for event in self.watch:
+            self.cache.apply(event)
+        for answer in self.answers:
+            self.cache.put(answer)
+        for objects, since in self.lists:
+            self.cache.resync("Job", objects, since)
+        self.cache.resync("Job", list(self.truth.values()), self.cache.mark())
+        assert held(self.cache) == {uid_of(o): resource_version(o) for o in self.truth.values()}
+
+
+TestInterleavings = Interleavings.TestCase

@@ -1,0 +1,132 @@
+"""Keys come once, one worker at a time, and later after failures."""
+
+import threading
+
+import pytest
+from tunegate_operator.engine.cluster import Key
+from tunegate_operator.engine.queue import FIRST_BACKOFF, LONGEST_BACKOFF, WorkQueue
+
+from support.clock import FakeClock
+
+A, B = Key("FineTuneJob", "default", "a"), Key("FineTuneJob", "default", "b")
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def queue(clock: FakeClock) -> WorkQueue:
+    return WorkQueue(clock)
+
+
+def test_a_key_added_twice_comes_once(queue: WorkQueue) -> None:
+    queue.add(A)
+    queue.add(A)
+    assert queue.get(0) == A
+    queue.done(A)
+    assert queue.get(0) is None
+
+
+def test_keys_come_in_the_order_in_which_they_were_added(queue: WorkQueue) -> None:
+    queue.add(B)
+    queue.add(A)
+    assert [queue.get(0), queue.get(0)] == [B, A]
+
+
+def test_a_key_added_while_a_worker_has_it_comes_after_that_worker_is_done(queue: WorkQueue) -> None:
+    queue.add(A)
+    assert queue.get(0) == A
+    queue.add(A)
+    assert queue.get(0) is None, "two workers have the same key"
+    queue.done(A)
+    assert queue.get(0) == A
+
+
+def test_a_delayed_key_comes_when_its_time_has_come(queue: WorkQueue, clock: FakeClock) -> None:
+    queue.add_after(A, 10)
+    clock.advance(9.9)
+    assert queue.get(0) is None
+    clock.advance(0.2)
+    assert queue.get(0) == A
+
+
+@pytest.mark.parametrize("delays", [(5, 10), (10, 5)])
+def test_the_earliest_of_two_delays_wins_and_the_other_is_void(
+    queue: WorkQueue, clock: FakeClock, delays: tuple[float, float]
+) -> None:
+    for delay in delays:
+        queue.add_after(A, delay)
+    clock.advance(5)
+    assert queue.get(0) == A
+    queue.done(A)
+    clock.advance(100)
+    assert queue.get(0) is None
+
+
+def test_processing_a_key_makes_its_delay_void(queue: WorkQueue, clock: FakeClock) -> None:
+    queue.add_after(A, 10)
+    queue.add(A)
+    assert queue.get(0) == A
+    queue.done(A)
+    clock.advance(20)
+    assert queue.get(0) is None
+
+
+def test_a_delay_wished_for_while_a_worker_has_the_key_is_kept(queue: WorkQueue, clock: FakeClock) -> None:
+    queue.add(A)
+    assert queue.get(0) == A
+    queue.add_after(A, 1)
+    clock.advance(2)
+    assert queue.get(0) is None
+    queue.done(A)
+    assert queue.get(0) == A
+
+
+def test_the_backoff_doubles_from_5_ms_to_1000_s(queue: WorkQueue, clock: FakeClock) -> None:
+    waits = []
+    for _ in range(40):
+        queue.add_failed(A)
+        wait = queue.next_due()
+        assert wait is not None
+        waits.append(wait)
+        clock.advance(wait + 1e-6)
+        assert queue.get(0) == A
+        queue.done(A)
+    assert waits[:4] == pytest.approx([0.005, 0.01, 0.02, 0.04])
+    assert waits[-1] == pytest.approx(LONGEST_BACKOFF)
+
+
+def test_forgetting_a_key_starts_its_backoff_anew(queue: WorkQueue) -> None:
+    for _ in range(10):
+        queue.add_failed(A)
+    queue.forget(A)
+    assert queue.failures(A) == 0
+    queue.add_failed(B)
+    assert queue.next_due() == pytest.approx(FIRST_BACKOFF)
+
+
+def test_one_key_that_fails_does_not_slow_another(queue: WorkQueue) -> None:
+    for _ in range(10):
+        queue.add_failed(A)
+    queue.add(B)
+    assert queue.get(0) == B
+
+
+def test_a_waiting_worker_wakes_for_a_new_key_and_for_the_end(queue: WorkQueue) -> None:
+    got: list[Key | None] = []
+    worker = threading.Thread(target=lambda: got.extend([queue.get(None), queue.get(None)]))
+    worker.start()
+    queue.add(A)
+    queue.shut_down()  # the worker may get A before that, or nothing any more: it must end in any case
+    worker.join(10)
+    assert not worker.is_alive()
+    assert got[-1] is None
+
+
+def test_nothing_comes_after_shut_down(queue: WorkQueue) -> None:
+    queue.add(A)
+    queue.shut_down()
+    queue.add(B)
+    assert queue.get(0) is None

@@ -1,0 +1,260 @@
+"""A cluster in memory that fails on command, and whose kubelet a test plays by hand."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from tunegate_operator.engine import pod_status
+from tunegate_operator.engine.cluster import ClusterError, ConflictError, InvalidError, Key, Object
+from tunegate_operator.engine.local_jobs import is_finished, new_pod, step_job
+from tunegate_operator.engine.objects import timestamp, uid_of
+from tunegate_operator.engine.store import ObjectStore
+
+from support.clock import FakeClock
+
+
+class Crash(BaseException):
+    """The operator's process dies here. Not an Exception: no handler of ours may survive it."""
+
+
+@dataclass(frozen=True)
+class Write:
+    """A request that changed something."""
+
+    verb: str
+    """create, replace, delete, status or event."""
+    kind: str
+    name: str
+
+
+class FakeCluster(ObjectStore):
+    """An ObjectStore whose Protocol calls are logged and may fail.
+
+    What the test does as the rest of the cluster (kubelet, Job controller, other people) neither fails nor
+    is logged: the helpers below, and ``as_user``.
+    """
+
+    def __init__(self, clock: FakeClock | None = None) -> None:
+        self.clock = clock or FakeClock()
+        super().__init__(self.clock)
+        self.writes: list[Write] = []
+        self.events: list[tuple[str, str, str, str]] = []
+        """Name of the object, type, reason, message."""
+        self.as_user = _Unharmed(self)
+        self._report_listeners: list[Callable[[Object], None]] = []
+        self._crash_before: int | None = None
+        self._crash_after: int | None = None
+        self._is_unavailable = False
+        self._conflicts = 0
+        self._refusals: dict[str, str] = {}
+
+    # Faults
+
+    def fail_before(self, n: int) -> None:
+        """Crash instead of the n-th write from now (1 is the next)."""
+        self._crash_before = len(self.writes) + n
+
+    def fail_after(self, n: int) -> None:
+        """Crash after the n-th write from now, before its answer arrives."""
+        self._crash_after = len(self.writes) + n
+
+    @contextmanager
+    def unavailable(self) -> Iterator[None]:
+        """Every call fails while this lasts."""
+        self._is_unavailable = True
+        try:
+            yield
+        finally:
+            self._is_unavailable = False
+
+    def conflict(self, times: int = 1) -> None:
+        """The next status writes and replacements meet a newer version."""
+        self._conflicts = times
+
+    def refuse(self, kind: str, message: str | None) -> None:
+        """Refuse to create objects of this kind for good; None to accept them again."""
+        if message is None:
+            self._refusals.pop(kind, None)
+        else:
+            self._refusals[kind] = message
+
+    # cluster.Cluster, with faults
+
+    def list_objects(self, kind: str) -> list[Object]:
+        self._check()
+        return super().list_objects(kind)
+
+    def get(self, key: Key) -> Object | None:
+        self._check()
+        return super().get(key)
+
+    def create(self, obj: Object) -> Object:
+        with self._write("create", Key.of(obj)):
+            if obj["kind"] in self._refusals:
+                raise InvalidError(self._refusals[obj["kind"]])
+            return super().create(obj)
+
+    def replace(self, obj: Object) -> Object:
+        with self._write("replace", Key.of(obj)):
+            self._check_conflict()
+            return super().replace(obj)
+
+    def delete(self, key: Key, uid: str) -> None:
+        with self._write("delete", key):
+            super().delete(key, uid)
+
+    def patch_status(self, key: Key, status: Object, resource_version: str) -> Object:
+        with self._write("status", key):
+            self._check_conflict()
+            return super().patch_status(key, status, resource_version)
+
+    def record_event(self, regarding: Object, type: str, reason: str, message: str) -> None:
+        with self._write("event", Key.of(regarding)):
+            self.events.append((regarding["metadata"]["name"], type, reason, message))
+            super().record_event(regarding, type, reason, message)
+
+    def _check(self) -> None:
+        if self._is_unavailable:
+            raise ClusterError("the API server is unavailable")
+
+    def _check_conflict(self) -> None:
+        if self._conflicts:
+            self._conflicts -= 1
+            raise ConflictError("the object was modified")
+
+    @contextmanager
+    def _write(self, verb: str, key: Key) -> Iterator[None]:
+        self._check()
+        number = len(self.writes) + 1
+        if self._crash_before == number:
+            self._die()
+        yield
+        self.writes.append(Write(verb, key.kind, key.name))
+        if self._crash_after == number:
+            self._die()
+
+    def _die(self) -> None:
+        """A dead process watches nothing."""
+        self._crash_before = self._crash_after = None
+        self._listeners.clear()
+        self._report_listeners.clear()
+        raise Crash
+
+    # Reports
+
+    def watch_reports(self, listener: Callable[[Object], None]) -> None:
+        """Call ``listener`` with every report, as LocalCluster does."""
+        self._report_listeners.append(listener)
+
+    def report(self, job_uid: str, report: Object) -> None:
+        """A running pod of this job reports."""
+        for listener in self._report_listeners:
+            listener({"jobUid": job_uid, "time": timestamp(self.clock.now()), **report})
+
+    # The kubelet and the Job controller
+
+    def pods_of(self, job_name: str, namespace: str = "default") -> list[Object]:
+        uid = uid_of(self._job(job_name, namespace))
+        pods = self.as_user.list_objects("Pod")
+        return [pod for pod in pods if pod["metadata"]["ownerReferences"][0]["uid"] == uid]
+
+    def start_pod(self, job_name: str, namespace: str = "default") -> Object:
+        """The Job's next pod runs; a waiting one if there is one. Returns it."""
+        waiting = [pod for pod in self.pods_of(job_name, namespace) if pod_status.phase(pod) == "Pending"]
+        pod = waiting[0] if waiting else self.pending_pod(job_name, namespace)
+        pod = self._set_status(pod, pod_status.running(pod, self.clock.now()))
+        self._step_job(job_name, namespace)
+        return pod
+
+    def pending_pod(self, job_name: str, namespace: str = "default", status: Object | None = None) -> Object:
+        """The Job gets a pod that does not start, by default without saying why. Returns it."""
+        pod = self.as_user.create(new_pod(self._job(job_name, namespace)))
+        pod = self._set_status(pod, status or {"phase": "Pending"})
+        self._step_job(job_name, namespace)
+        return pod
+
+    def finish_pod(
+        self,
+        job_name: str,
+        exit_code: int = 0,
+        message: str = "",
+        *,
+        namespace: str = "default",
+        reason: str | None = None,
+        disruption: str | None = None,
+    ) -> Object:
+        """The Job's running pod ends, and the Job controller draws its conclusion. Returns the pod."""
+        running = [pod for pod in self.pods_of(job_name, namespace) if pod_status.phase(pod) == "Running"]
+        pod = running[0] if running else self.start_pod(job_name, namespace)
+        status = pod_status.terminated(
+            pod, exit_code, message, self.clock.now(), reason=reason, disruption=disruption
+        )
+        pod = self._set_status(pod, status)
+        self._step_job(job_name, namespace)
+        return pod
+
+    def complete_job(self, job_name: str, message: str = "", namespace: str = "default") -> Object:
+        """The Job's pod ends well. Returns the Job."""
+        self.finish_pod(job_name, 0, message, namespace=namespace)
+        return self._job(job_name, namespace)
+
+    def fail_job(
+        self,
+        job_name: str,
+        reason: str = "BackoffLimitExceeded",
+        message: str = "",
+        namespace: str = "default",
+    ) -> Object:
+        """The Job fails for ``reason``, whatever its pods did. Returns it."""
+        job = self._job(job_name, namespace)
+        time = timestamp(self.clock.now())
+        condition = {
+            "type": "Failed",
+            "status": "True",
+            "reason": reason,
+            "message": message or reason,
+            "lastProbeTime": time,
+            "lastTransitionTime": time,
+        }
+        status = {**job.get("status", {}), "active": 0, "conditions": [condition]}
+        return self._set_status(job, status)
+
+    def _job(self, name: str, namespace: str) -> Object:
+        job = self.as_user.get(Key("Job", namespace, name))
+        assert job is not None, f"no Job {name}"
+        return job
+
+    def _step_job(self, name: str, namespace: str) -> None:
+        """What the Job controller does when a pod changed, but for starting the next one."""
+        job = self._job(name, namespace)
+        if not is_finished(job):
+            step = step_job(job, self.pods_of(name, namespace), self.clock.now())
+            self._set_status(job, step.status)
+
+    def _set_status(self, obj: Object, status: Object) -> Object:
+        return self.as_user.patch_status(Key.of(obj), status, obj["metadata"]["resourceVersion"])
+
+
+class _Unharmed:
+    """The same store for everybody but the operator: no faults, no log."""
+
+    def __init__(self, cluster: FakeCluster) -> None:
+        self._cluster = cluster
+
+    def list_objects(self, kind: str) -> list[Object]:
+        return ObjectStore.list_objects(self._cluster, kind)
+
+    def get(self, key: Key) -> Object | None:
+        return ObjectStore.get(self._cluster, key)
+
+    def create(self, obj: Object) -> Object:
+        return ObjectStore.create(self._cluster, obj)
+
+    def replace(self, obj: Object) -> Object:
+        return ObjectStore.replace(self._cluster, obj)
+
+    def delete(self, key: Key, uid: str) -> None:
+        ObjectStore.delete(self._cluster, key, uid)
+
+    def patch_status(self, key: Key, status: Object, resource_version: str) -> Object:
+        return ObjectStore.patch_status(self._cluster, key, status, resource_version)

@@ -1,0 +1,192 @@
+"""Evaluate one model on all its sets in one go, and keep what it answered: one line a case."""
+
+import hashlib
+import json
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+from tunegate_api.contract import Evaluation, Results, Subject
+from tunegate_api.meta import StatusModel
+from tunegate_api.verdict import PASS
+
+from tunegate_trainer.evaluate.generate import Output, generate
+from tunegate_trainer.evaluate.scorers import score
+from tunegate_trainer.evaluate.sets import Case, EvaluationSet
+from tunegate_trainer.files import write_atomic, write_model
+
+logger = logging.getLogger(__name__)
+
+RESULT = "result.json"
+"""An :class:`Evaluation`, written last: a folder without it was not evaluated."""
+
+
+class CaseResult(StatusModel):
+    """One line of a results file: what was asked, what came, how it was judged."""
+
+    id: str
+    tags: list[str]
+    prompt: str
+    output: str
+    truncated: bool
+    passed: bool
+    """By every measure."""
+    outcomes: dict[str, str]
+    """One letter for each measure: ``golden``, or the names of the task metrics."""
+    explanation: str = ""
+    """Why it did not pass."""
+
+
+class SetResult(StatusModel):
+    """The outcomes of one set on one set of weights; what a baseline's cache holds."""
+
+    cases: list[CaseResult]
+    seconds: float
+
+    def outcomes(self, measure: str) -> str:
+        """One letter a case, see :mod:`tunegate_api.verdict`."""
+        return "".join(case.outcomes[measure] for case in self.cases)
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Which weights an evaluation is about."""
+
+    subject: Subject
+    stage: str
+    step: int
+    digest: str | None
+    loss: float | None = None
+
+
+def evaluate(model: Any, tokenizer: PreTrainedTokenizerBase, sets: Sequence[EvaluationSet]) -> list[SetResult]:
+    """The result of each set, in their order.
+
+    A set's prompts are generated together whatever else is evaluated beside it, since greedy outputs can
+    differ with the batch. Sets with the same prompts and settings are generated once.
+    """
+    generated: dict[tuple[Any, ...], list[Output]] = {}
+    results = []
+    for evaluation_set in sets:
+        start = time.monotonic()
+        settings = evaluation_set.generation
+        prompts = tuple(dict.fromkeys(case.prompt for case in evaluation_set.cases))
+        key = (prompts, settings.max_new_tokens, settings.batch_size)
+        if key not in generated:
+            generated[key] = generate(model, tokenizer, prompts, settings)
+        by_prompt = dict(zip(prompts, generated[key], strict=True))
+        cases = [_judge(case, by_prompt[case.prompt]) for case in evaluation_set.cases]
+        result = SetResult(cases=cases, seconds=round(time.monotonic() - start, 3))
+        logger.info(
+            "%s: %d/%d passed in %.1f s",
+            ", ".join(evaluation_set.names.values()),
+            sum(case.passed for case in cases),
+            len(cases),
+            result.seconds,
+        )
+        results.append(result)
+    return results
+
+
+def _judge(case: Case, output: Output) -> CaseResult:
+    scores = {measure: score(output, scorers) for measure, scorers in case.scorers.items()}
+    explanations = dict.fromkeys(s.explanation for s in scores.values() if s.explanation)
+    return CaseResult(
+        id=case.id,
+        tags=list(case.tags),
+        prompt=case.shown,
+        output=output.text,
+        truncated=output.truncated,
+        passed=all(s.outcome == PASS for s in scores.values()),
+        outcomes={measure: s.outcome for measure, s in scores.items()},
+        explanation="; ".join(explanations),
+    )
+
+
+def as_evaluation(
+    weights: Weights, sets: Sequence[EvaluationSet], results: Sequence[SetResult]
+) -> Evaluation:
+    """The outcomes in the form that operator and trainer exchange."""
+    return Evaluation(
+        subject=weights.subject,
+        stage=weights.stage,
+        step=weights.step,
+        loss=weights.loss,
+        digest=weights.digest,
+        outcomes={
+            name: result.outcomes(measure)
+            for evaluation_set, result in zip(sets, results, strict=True)
+            for measure, name in evaluation_set.names.items()
+        },
+        seconds=round(sum(result.seconds for result in results), 3),
+    )
+
+
+def as_results(sets: Sequence[EvaluationSet], evaluations: Sequence[Evaluation]) -> Results:
+    """Evaluations with the cases that their outcomes refer to."""
+    case_sets = {name: cases for s in sets for name, cases in s.case_sets.items()}
+    return Results(sets=case_sets, evaluations=list(evaluations))
+
+
+def write_cases(path: Path, result: SetResult) -> None:
+    """Write one line a case."""
+    write_atomic(path, "".join(case.model_dump_json(by_alias=True) + "\n" for case in result.cases))
+
+
+def write_evaluation(
+    folder: Path, sets: Sequence[EvaluationSet], results: Sequence[SetResult], evaluation: Evaluation
+) -> None:
+    """Write a file for each set, and last the result that makes the folder count."""
+    for evaluation_set, result in zip(sets, results, strict=True):
+        write_cases(folder / evaluation_set.file, result)
+    write_model(folder / RESULT, evaluation)
+
+
+def read_evaluation(folder: Path) -> Evaluation | None:
+    """What :func:`write_evaluation` wrote, or None if it was not finished."""
+    try:
+        return Evaluation.model_validate_json((folder / RESULT).read_bytes())
+    except FileNotFoundError:
+        return None
+
+
+class BaselineCache:
+    """Results of a base model, shared by the jobs on a volume; found by all that they depend on."""
+
+    def __init__(self, folder: Path, **depends_on: object) -> None:
+        """``folder`` is the base model's; ``depends_on`` is whatever changes outputs: dtype, device, versions."""
+        self._folder = folder / "evals"
+        self._depends_on = depends_on
+
+    def _path(self, evaluation_set: EvaluationSet) -> Path:
+        key = {
+            "set": evaluation_set.identity,
+            "generation": evaluation_set.generation.to_wire(),
+            **self._depends_on,
+        }
+        digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
+        return self._folder / f"{digest}.json"
+
+    def get(self, evaluation_set: EvaluationSet) -> SetResult | None:
+        try:
+            result = SetResult.model_validate_json(self._path(evaluation_set).read_bytes())
+        except FileNotFoundError:
+            return None
+        return result if [c.id for c in result.cases] == [c.id for c in evaluation_set.cases] else None
+
+    def put(self, evaluation_set: EvaluationSet, result: SetResult) -> None:
+        write_model(self._path(evaluation_set), result)
+
+    def evaluate(
+        self, model: Any, tokenizer: PreTrainedTokenizerBase, sets: Sequence[EvaluationSet]
+    ) -> list[SetResult]:
+        """As :func:`evaluate`, of the base model; only what is not in the cache is generated."""
+        missing = [s for s in sets if self.get(s) is None]
+        for evaluation_set, result in zip(missing, evaluate(model, tokenizer, missing), strict=True):
+            self.put(evaluation_set, result)
+        return [result for s in sets if (result := self.get(s)) is not None]
+

@@ -1,0 +1,131 @@
+"""Pass or fail of one output, with the reason. A score that cannot be computed is an error, not a failure."""
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from jsonschema.validators import validator_for
+from tunegate_api.golden import Expectation, JsonExpectation, SchemaExpectation, TextExpectation
+from tunegate_api.verdict import ERROR, FAIL, PASS, TRUNCATED
+
+from tunegate_trainer.evaluate.generate import Output
+
+_SHOWN = 200
+"""Characters of a text that an explanation quotes."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """How one output was judged."""
+
+    outcome: str
+    """One letter, see :mod:`tunegate_api.verdict`."""
+    explanation: str = ""
+    """Why it did not pass."""
+
+
+Scorer = Callable[[str], str | None]
+"""From an output text to why it fails; None if it passes."""
+
+
+def score(output: Output, scorers: Sequence[Scorer]) -> Score:
+    """All scorers must pass. A truncated output never does; one that could not be scored is an error."""
+    if output.truncated:
+        return Score(TRUNCATED, "cut at maxNewTokens before the end of the turn")
+    problems = []
+    for scorer in scorers:
+        try:
+            problem = scorer(output.text)
+        except Exception as error:  # noqa: BLE001 - whatever went wrong, this case was not measured
+            return Score(ERROR, f"could not be scored: {type(error).__name__}: {error}"[:1000])
+        if problem is not None:
+            problems.append(problem)
+    return Score(FAIL, "; ".join(problems)) if problems else Score(PASS)
+
+
+def expectation_scorer(expectation: Expectation) -> Scorer:
+    """The scorer of a golden expectation."""
+    if isinstance(expectation, SchemaExpectation):
+        return schema_scorer(expectation.schema_)
+    if isinstance(expectation, JsonExpectation):
+        return json_scorer(expectation.value)
+    return text_scorer(expectation)
+
+
+def text_scorer(expectation: TextExpectation) -> Scorer:
+    """Equality, presence, absence or a pattern; white space at both ends does not count for equality."""
+    value = expectation.value
+
+    def scorer(text: str) -> str | None:
+        match expectation.type:
+            case "equals":
+                return None if text.strip() == value.strip() else f"is not {_quoted(value)}"
+            case "contains":
+                return None if value in text else f"does not contain {_quoted(value)}"
+            case "not_contains":
+                return f"contains {_quoted(value)}" if value in text else None
+            case "regex":
+                return None if re.search(value, text.strip()) else f"does not match {_quoted(value)}"
+
+    return scorer
+
+
+def exact_match_scorer(completion: str) -> Scorer:
+    """Equality with the labelled completion, white space at the ends apart."""
+    return text_scorer(TextExpectation(type="equals", value=completion))
+
+
+def schema_scorer(schema: dict[str, Any]) -> Scorer:
+    """JSON that follows ``schema``. A schema that is none makes every score an error."""
+
+    def scorer(text: str) -> str | None:
+        validator_class = validator_for(schema)
+        validator_class.check_schema(schema)
+        value, problem = _json(text)
+        if problem is not None:
+            return problem
+        error = next(iter(sorted(validator_class(schema).iter_errors(value), key=lambda e: str(e.path))), None)
+        return None if error is None else f"{error.json_path}: {error.message}"[:1000]
+
+    return scorer
+
+
+def json_scorer(expected: Any) -> Scorer:
+    """JSON with the same value, whatever its spacing and the order of keys. ``1`` and ``1.0`` are the same
+    number; ``1`` and ``true`` are not the same value."""
+
+    def scorer(text: str) -> str | None:
+        value, problem = _json(text)
+        if problem is not None:
+            return problem
+        return None if same_json(value, expected) else f"is not {_quoted(json.dumps(expected))}"
+
+    return scorer
+
+
+def same_json(left: Any, right: Any) -> bool:
+    if isinstance(left, bool) or isinstance(right, bool):
+        return left is right
+    if isinstance(left, dict) and isinstance(right, dict):
+        return left.keys() == right.keys() and all(same_json(left[k], right[k]) for k in left)
+    if isinstance(left, list) and isinstance(right, list):
+        return len(left) == len(right) and all(map(same_json, left, right))
+    return bool(left == right)
+
+
+def _json(text: str) -> tuple[Any, str | None]:
+    """The parsed text, or why it is not JSON."""
+    try:
+        return json.loads(text, parse_constant=_refuse_constant), None
+    except ValueError as error:
+        return None, f"is not JSON: {error}"
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _quoted(text: str) -> str:
+    return repr(text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…")

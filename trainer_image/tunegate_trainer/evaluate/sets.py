@@ -1,0 +1,216 @@
+"""What a model is evaluated on: golden sets of gates and task metrics on held-out rows, ready to run."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from transformers import PreTrainedTokenizerBase
+from tunegate_api.contract import GateRequest, SplitPlan, golden_set, sha256_text, task_set
+from tunegate_api.golden import GoldenError, Message, case_set, inline_golden, parse_golden
+from tunegate_api.v1alpha1.evalgate import Generation, GoldenSource
+from tunegate_api.v1alpha1.finetunejob import SchemaSource, TaskMetric
+from tunegate_api.verdict import MAX_CASES, CaseSet
+
+from tunegate_trainer.context import Context
+from tunegate_trainer.errors import BadDataError, SourceNotFoundError, UserError
+from tunegate_trainer.evaluate.scorers import Scorer, exact_match_scorer, expectation_scorer, schema_scorer
+from tunegate_trainer.files import sha256_file
+from tunegate_trainer.model import render
+from tunegate_trainer.rows import read_rows
+
+GOLDEN = "golden"
+"""The one measure of a golden set."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One prompt, and the scorers of each measure that judge its output."""
+
+    id: str
+    tags: Sequence[str]
+    shown: str
+    """The prompt as people wrote it."""
+    prompt: str
+    """The prompt as the model reads it."""
+    scorers: Mapping[str, Sequence[Scorer]]
+
+
+@dataclass(frozen=True)
+class EvaluationSet:
+    """Cases that are generated together, and judged by one measure or more."""
+
+    file: str
+    """The file of its results, one line a case."""
+    identity: str
+    """Equal for equal cases and measures: what a cached result is good for."""
+    generation: Generation
+    cases: Sequence[Case]
+    names: Mapping[str, str]
+    """Measure to the name of its set in :class:`tunegate_api.contract.Results`."""
+    case_set: CaseSet
+
+    @property
+    def case_sets(self) -> dict[str, CaseSet]:
+        """The cases under each name that outcomes are reported by."""
+        return dict.fromkeys(self.names.values(), self.case_set)
+
+
+def golden_sets(
+    context: Context, tokenizer: PreTrainedTokenizerBase, gates: Sequence[GateRequest]
+) -> list[EvaluationSet]:
+    """The golden sets of ``gates``, as they were pinned.
+
+    Raises :class:`BadDataError` naming the line of a bad case, or when a file is not the pinned one.
+    """
+    return [_golden_set(context, tokenizer, gate) for gate in gates]
+
+
+def _golden_set(context: Context, tokenizer: PreTrainedTokenizerBase, gate: GateRequest) -> EvaluationSet:
+    text = _golden_text(context.root, gate.name, gate.spec.golden.source)
+    digest = sha256_text(text)
+    if digest != gate.golden_sha256:
+        raise BadDataError(
+            f"EvalGate {gate.name}: the golden set has sha256 {digest}, the job was started with "
+            f"{gate.golden_sha256}",
+            "a golden set is immutable: put changed cases into a new ConfigMap and a new EvalGate",
+        )
+    try:
+        golden = parse_golden(text)
+    except GoldenError as error:
+        raise BadDataError(f"EvalGate {gate.name}: golden set: {error}") from error
+    cases = [
+        Case(
+            id=case.id,
+            tags=case.tags,
+            shown=_shown(case.turns),
+            prompt=render(tokenizer, case.turns),
+            scorers={GOLDEN: [expectation_scorer(expectation) for expectation in case.expect]},
+        )
+        for case in golden
+    ]
+    return EvaluationSet(
+        file=f"golden-{gate.name}.jsonl",
+        identity=digest,
+        generation=gate.spec.generation,
+        cases=cases,
+        names={GOLDEN: golden_set(gate.name)},
+        case_set=case_set(golden, digest),
+    )
+
+
+def _golden_text(root: Path, gate: str, source: GoldenSource) -> str:
+    if source.inline is not None:
+        return inline_golden(source.inline)
+    if source.config_map is not None:
+        path = config_map_file(root, source.config_map, source.key)
+    elif source.uri is not None and source.uri.startswith("pvc://"):
+        path = root / "volumes" / source.uri.removeprefix("pvc://")
+    else:
+        raise UserError(f"EvalGate {gate}: spec.golden.source needs inline, configMap or a pvc:// uri")
+    try:
+        return path.read_bytes().decode()
+    except FileNotFoundError as error:
+        raise SourceNotFoundError(f"EvalGate {gate}: no golden set at {path.relative_to(root)}") from error
+    except UnicodeDecodeError as error:
+        raise BadDataError(f"EvalGate {gate}: golden set: not UTF-8 at byte {error.start}") from error
+
+
+def config_map_file(root: Path, name: str, key: str | None) -> Path:
+    """The file of a mounted ConfigMap; without a key its only one."""
+    folder = root / "inputs" / name
+    if key is not None:
+        return folder / key
+    # A mounted ConfigMap also holds Kubernetes' own ..data entries.
+    keys = [path for path in sorted(folder.glob("*")) if not path.name.startswith(".")]
+    if len(keys) != 1:
+        found = ", ".join(path.name for path in keys) or "none"
+        raise UserError(f"ConfigMap {name} must have one key or `key` must name it; it has: {found}")
+    return keys[0]
+
+
+def task_metrics(
+    context: Context, tokenizer: PreTrainedTokenizerBase, split: Literal["dev", "test"]
+) -> EvaluationSet:
+    """All task metrics of the job on one held-out split, of which the first 1,000 rows count.
+
+    Raises :class:`BadDataError` if the file is not the one that the plan pins.
+    """
+    plan: SplitPlan = getattr(context.plan.data, split)
+    path = context.workspace / context.paths.data / f"{split}.jsonl"
+    check_split(path, plan)
+    rows = read_rows(path)[:MAX_CASES]
+    metrics = context.request.spec.task_metrics
+    schemas = {metric.name: _schema(context.root, metric) for metric in metrics}
+    cases = [
+        Case(
+            id=row.id,
+            tags=[],
+            shown=_shown(row.prompt),
+            prompt=render(tokenizer, row.prompt),
+            scorers={m.name: [_metric_scorer(m, row.completion, schemas[m.name])] for m in metrics},
+        )
+        for row in rows
+    ]
+    return EvaluationSet(
+        file=f"{split}.jsonl",
+        identity=sha256_text(json.dumps([plan.sha256, schemas], sort_keys=True)),
+        generation=task_generation([gate.spec.generation for gate in context.request.final_gates]),
+        cases=cases,
+        names={metric.name: task_set(split, metric.name) for metric in metrics},
+        case_set=CaseSet(sha256=plan.sha256, ids=[row.id for row in rows]),
+    )
+
+
+def task_generation(gates: Sequence[Generation]) -> Generation:
+    """How held-out rows are generated: as the job's first gate does, with the longest output of any gate."""
+    return Generation(
+        max_new_tokens=max(g.max_new_tokens for g in gates), batch_size=gates[0].batch_size
+    )
+
+
+def check_split(path: Path, plan: SplitPlan) -> None:
+    """Raise unless ``path`` holds exactly the rows that the plan pins."""
+    if not path.exists():
+        raise SourceNotFoundError(f"the workspace has no data/{path.name}", "was the volume emptied?")
+    if sha256_file(path) != plan.sha256:
+        raise BadDataError(
+            f"data/{path.name} was changed after the plan was made: sha256 {sha256_file(path)}, "
+            f"planned {plan.sha256}",
+            "start another job: this one's plan no longer describes its data",
+        )
+
+
+def _metric_scorer(metric: TaskMetric, completion: str, schema: dict[str, Any] | None) -> Scorer:
+    match metric.name:
+        case "exact_match":
+            return exact_match_scorer(completion)
+        case "json_schema" if schema is not None:
+            return schema_scorer(schema)
+        case _:
+            raise UserError(f"task metric {metric.name} is not supported yet")
+
+
+def _schema(root: Path, metric: TaskMetric) -> dict[str, Any] | None:
+    source: SchemaSource | None = metric.schema_
+    if metric.name != "json_schema":
+        return None
+    if source is None or (source.inline is None and source.config_map is None):
+        raise UserError("spec.taskMetrics: json_schema needs schema.inline or schema.configMap")
+    if source.inline is not None:
+        return source.inline
+    path = config_map_file(root, str(source.config_map), source.key)
+    try:
+        schema: dict[str, Any] = json.loads(path.read_bytes())
+    except FileNotFoundError as error:
+        raise SourceNotFoundError(f"no schema at {path.relative_to(root)}") from error
+    except ValueError as error:
+        raise BadDataError(f"{path.relative_to(root)}: not JSON: {error}") from error
+    return schema
+
+
+def _shown(turns: Sequence[Message]) -> str:
+    if len(turns) == 1:
+        return turns[0].content
+    return "\n".join(f"{turn.role}: {turn.content}" for turn in turns)

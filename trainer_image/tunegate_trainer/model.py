@@ -1,0 +1,173 @@
+"""The base model and its tokenizer, and the one way a chat becomes text, for training and evaluation alike."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tunegate_api.contract import FileManifest, Plan, Request, Workspace
+from tunegate_api.golden import Message
+
+from tunegate_trainer.errors import NoAcceleratorError, SourceNotFoundError, UserError
+
+if TYPE_CHECKING:  # torch and transformers take seconds to import, and rendering needs neither
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+_ANSWER = "TUNEGATE-ANSWER"
+
+
+def render(tokenizer: "PreTrainedTokenizerBase", messages: list[Message]) -> str:
+    """The prompt text that a completion follows.
+
+    With a chat template: the template with its generation prompt. Without one: the contents, one after the
+    other. The text holds every special token; encode it with :func:`encode`.
+
+    Raises :class:`UserError` where the template refuses the messages.
+    """
+    if not tokenizer.chat_template:
+        return _leading_token(tokenizer) + "".join(message.content for message in messages)
+    return _apply_template(tokenizer, messages, add_generation_prompt=True)
+
+
+def encode(tokenizer: "PreTrainedTokenizerBase", text: str) -> list[int]:
+    """Token ids of text from :func:`render`, or of a completion: nothing is added at its ends."""
+    ids: list[int] = tokenizer.encode(text, add_special_tokens=False)
+    return ids
+
+
+def end_of_turn(tokenizer: "PreTrainedTokenizerBase") -> str:
+    """What ends a completion: the special token that the chat template puts after an assistant's turn, else eos."""
+    eos = str(tokenizer.eos_token or "")
+    if tokenizer.chat_template:
+        turns = [Message(role="user", content="?"), Message(role="assistant", content=_ANSWER)]
+        after = _apply_template(tokenizer, turns, add_generation_prompt=False).rpartition(_ANSWER)[2].strip()
+        ids = encode(tokenizer, after)
+        if ids and ids[0] in tokenizer.added_tokens_decoder:
+            return tokenizer.added_tokens_decoder[ids[0]].content
+    if not eos:
+        raise UserError(
+            "the tokenizer has no end-of-sequence token and its chat template ends a turn with none",
+            "set eos_token in the model's tokenizer_config.json",
+        )
+    return eos
+
+
+def stop_token_ids(tokenizer: "PreTrainedTokenizerBase", model: "PreTrainedModel") -> list[int]:
+    """Every token at which generation ends: the end of a turn, and what the model's own config names."""
+    generation_config: Any = model.generation_config
+    named = generation_config.eos_token_id if generation_config is not None else None
+    ids = [*encode(tokenizer, end_of_turn(tokenizer)), tokenizer.eos_token_id]
+    ids += named if isinstance(named, list) else [named]
+    return sorted({i for i in ids if isinstance(i, int)})
+
+
+def example_tokens(
+    tokenizer: "PreTrainedTokenizerBase", prompt: list[Message], completion: str
+) -> tuple[list[int], list[int]]:
+    """Token ids of a prompt and of its completion, the end of the turn included.
+
+    The two are encoded apart, so the prompt's tokens are those that generation starts from.
+    """
+    return encode(tokenizer, render(tokenizer, prompt)), encode(
+        tokenizer, completion + end_of_turn(tokenizer)
+    )
+
+
+def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
+    from transformers import AutoTokenizer
+
+    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def load_base(folder: Path, dtype: str, device: "torch.device") -> "PreTrainedModel":
+    """The model in ``folder`` on ``device``; ``dtype`` is ``bfloat16`` or ``float32``.
+
+    Weights come from safetensors only, and no code of the model's own runs. Generation settings that the
+    model ships (temperature, penalties) are dropped but for its special tokens: gates judge greedy outputs.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM, GenerationConfig
+
+    if not any(folder.glob("*.safetensors")):
+        raise SourceNotFoundError(f"no safetensors weights in the workspace's {Path(*folder.parts[-2:])}")
+    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+        folder,
+        dtype={"bfloat16": torch.bfloat16, "float32": torch.float32}[dtype],
+        use_safetensors=True,
+        trust_remote_code=False,
+        local_files_only=True,
+        attn_implementation="sdpa",
+    )
+    shipped: Any = model.generation_config
+    model.generation_config = GenerationConfig(
+        bos_token_id=shipped.bos_token_id, eos_token_id=shipped.eos_token_id, pad_token_id=shipped.pad_token_id
+    )
+    return model.to(device)  # type: ignore[arg-type,return-value] # transformers' own decorated signature
+
+
+def choose_device(request: Request) -> "torch.device":
+    """The device that the job asks for. Raises :class:`NoAcceleratorError` if there is no such GPU."""
+    import torch
+
+    if request.spec.resources.accelerator == "CPU":
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        raise NoAcceleratorError(
+            "spec.resources.accelerator is GPU and PyTorch finds no CUDA device",
+            "run it where a GPU is, or set spec.resources.accelerator: CPU for a small model",
+        )
+    return torch.device("cuda")
+
+
+def base_folder(workspace: Path, plan: Plan) -> Path:
+    """Where the base model lies. Raises :class:`SourceNotFoundError` if it does not."""
+    folder = workspace / Workspace.base_model(plan.model.digest)
+    if not folder.is_dir():
+        raise SourceNotFoundError(
+            f"the workspace has no {Workspace.base_model(plan.model.digest)}",
+            "the data Job puts the model there: was the volume emptied?",
+        )
+    return folder
+
+
+def hub_name(uri: str) -> str:
+    """What users load the base by: ``hf://ORG/NAME`` as ``ORG/NAME``, any other URI as it is."""
+    return uri.removeprefix("hf://")
+
+
+def load_adapter(base: "PreTrainedModel", folder: Path, *, trainable: bool) -> Any:
+    """``base`` with the LoRA adapter of ``folder`` around it, in float32. Returns a ``peft.PeftModel``."""
+    from peft import PeftModel
+
+    return PeftModel.from_pretrained(base, str(folder), is_trainable=trainable)
+
+
+def manifest_of(folder: Path) -> FileManifest:
+    from tunegate_trainer.files import MANIFEST
+
+    return FileManifest.model_validate_json((folder / MANIFEST).read_bytes())
+
+
+def _leading_token(tokenizer: "PreTrainedTokenizerBase") -> str:
+    """The token that this tokenizer puts before any text, as a text; empty if it puts none."""
+    ids = tokenizer.encode("")
+    return str(tokenizer.bos_token) if ids[:1] == [tokenizer.bos_token_id] and ids else ""
+
+
+def _apply_template(
+    tokenizer: "PreTrainedTokenizerBase", messages: list[Message], *, add_generation_prompt: bool
+) -> str:
+    from jinja2 import TemplateError
+
+    try:
+        return str(
+            tokenizer.apply_chat_template(
+                [{"role": message.role, "content": message.content} for message in messages],
+                tokenize=False,
+                add_generation_prompt=add_generation_prompt,
+            )
+        )
+    except TemplateError as error:
+        raise UserError(f"the model's chat template refuses a chat: {error}") from error

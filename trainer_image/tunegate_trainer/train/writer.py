@@ -1,0 +1,41 @@
+"""Only one pod writes to a stage: it claims an epoch by an exclusive file, the highest epoch is the writer."""
+
+import logging
+import os
+from pathlib import Path
+
+from tunegate_trainer.interruption import Superseded
+
+logger = logging.getLogger(__name__)
+
+
+class Writer:
+    """The claim of this process on a stage's folder."""
+
+    def __init__(self, folder: Path, epoch: int) -> None:
+        self._folder = folder
+        self.epoch = epoch
+
+    @classmethod
+    def claim(cls, folder: Path) -> "Writer":
+        """Become the writer of ``folder``. Whoever claimed before may no longer mark anything as done."""
+        folder.mkdir(parents=True, exist_ok=True)
+        epoch = _highest(folder) + 1
+        while True:
+            try:
+                os.close(os.open(folder / f"epoch-{epoch:06d}", os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644))
+            except FileExistsError:
+                epoch += 1
+            else:
+                return cls(folder, epoch)
+
+    def check(self) -> None:
+        """Raise :class:`Superseded` if another process claimed the folder since."""
+        highest = _highest(self._folder)
+        if highest > self.epoch:
+            logger.warning("another pod trains this stage now (epoch %d after %d)", highest, self.epoch)
+            raise Superseded
+
+
+def _highest(folder: Path) -> int:
+    return max((int(path.name.removeprefix("epoch-")) for path in folder.glob("epoch-*")), default=0)
