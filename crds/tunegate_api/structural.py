@@ -116,7 +116,7 @@ class _Converter:
         return self.convert(rest[0] | around, path)
 
     def _union(self, node: Schema, path: tuple[str, ...]) -> Schema:
-        """A discriminated union becomes one object with every option's fields, required where all require it."""
+        """A discriminated union is one object with all options' fields, required where every option does."""
         if "discriminator" not in node:
             raise NotStructuralError(f"{'.'.join(path)}: a union needs a discriminator")
         key = node["discriminator"]["propertyName"]

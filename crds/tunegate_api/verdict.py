@@ -144,7 +144,10 @@ def judge_golden(
     not exist yet is left out by the caller, one that should exist but could not be measured has no outcomes.
     """
     total, passed, errors = len(cases.ids), passed_count(outcomes), _errors(cases, outcomes)
-    findings = [*_measured(cases, outcomes), _min_rate("golden", passed, errors, total, rules.min_pass_rate)]
+    if total == 0 or len(outcomes) > total:
+        message = f"{len(outcomes)} outcomes for the {total} cases of the golden set"
+        return Verdict((Finding("measured", VerdictState.ERROR, message),))
+    findings = [*_measured(errors, total), _min_rate("golden", passed, errors, total, rules.min_pass_rate)]
     deltas: dict[str, Fraction] = {}
     for name, baseline in baselines.items():
         finding, delta = _against(
@@ -174,18 +177,12 @@ def _errors(cases: CaseSet, outcomes: str) -> int:
     return max(0, len(cases.ids) - _known(outcomes))
 
 
-def _measured(cases: CaseSet, outcomes: str) -> list[Finding]:
-    total = len(cases.ids)
-    if total == 0:
-        return [Finding("measured", VerdictState.ERROR, "the golden set has no cases")]
-    if len(outcomes) > total:
-        return [Finding("measured", VerdictState.ERROR, f"{len(outcomes)} outcomes for {total} golden cases")]
-    errors = _errors(cases, outcomes)
-    if errors:
-        return [
-            Finding("measured", VerdictState.ERROR, f"{errors} of {total} golden cases could not be measured")
-        ]
-    return []
+def _measured(errors: int, total: int) -> list[Finding]:
+    if not errors:
+        return []
+    return [
+        Finding("measured", VerdictState.ERROR, f"{errors} of {total} golden cases could not be measured")
+    ]
 
 
 def _min_rate(name: str, passed: int, errors: int, total: int, minimum: Fraction | None) -> Finding:

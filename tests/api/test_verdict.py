@@ -34,7 +34,9 @@ PASSED, INCONCLUSIVE, ERROR, FAILED = (
 
 def cases(n: int, tags: dict[int, str] | None = None) -> CaseSet:
     ids = [f"case-{i}" for i in range(n)]
-    return CaseSet(sha256="golden", ids=ids, tags=[[(tags or {})[i]] if i in (tags or {}) else [] for i in range(n)])
+    return CaseSet(
+        sha256="golden", ids=ids, tags=[[(tags or {})[i]] if i in (tags or {}) else [] for i in range(n)]
+    )
 
 
 def base(outcomes: str | None, sha256: str = "golden") -> dict[str, Baseline]:
@@ -115,7 +117,7 @@ def base(outcomes: str | None, sha256: str = "golden") -> dict[str, Baseline]:
             Rules(),
             {},
             ERROR,
-            "101 outcomes for 100 golden cases",
+            "101 outcomes for the 100 cases of the golden set",
         ),
         (
             "a baseline that was not measured is an error",
@@ -275,7 +277,10 @@ def test_immediate_stops_at_the_first_drop():
 
 def test_a_stop_names_its_arithmetic_and_the_cases():
     stop = assess(10, 95, 87, 85)
-    assert stop.message == "golden 85/100 at step 30, best 95/100 at step 10: -10.0 points, limit -5.0, confirmed"
+    assert (
+        stop.message
+        == "golden 85/100 at step 30, best 95/100 at step 10: -10.0 points, limit -5.0, confirmed"
+    )
     assert stop.regressed == tuple(f"case-{i}" for i in range(85, 95))
     assert (stop.best_step, stop.best_passed, stop.regressing, stop.must_pass) == (10, 95, True, False)
 
@@ -328,7 +333,11 @@ def candidate(step: int, golden: str, dev: str, verdict: VerdictState = PASSED) 
         ("then the dev metric", [candidate(1, "0.9", "0.1"), candidate(2, "0.9", "0.2")], 2),
         ("then the earliest", [candidate(2, "0.9", "0.2"), candidate(1, "0.9", "0.2")], 1),
         ("only what passed", [candidate(1, "0.99", "1", FAILED), candidate(2, "0.8", "0")], 2),
-        ("an inconclusive one did not pass", [candidate(1, "1", "1", INCONCLUSIVE), candidate(2, "0", "0")], 2),
+        (
+            "an inconclusive one did not pass",
+            [candidate(1, "1", "1", INCONCLUSIVE), candidate(2, "0", "0")],
+            2,
+        ),
     ],
 )
 def test_best_checkpoint_is_selected(what, candidates, step):
@@ -365,7 +374,11 @@ def judged(draw: st.DrawFn) -> tuple[CaseSet, str, Rules, dict[str, Baseline]]:
 def test_nothing_missing_or_erroneous_ever_passes(drawn, data):
     case_set, outcomes, rules, baselines = drawn
     at = data.draw(st.integers(0, len(outcomes) - 1))
-    for broken in (outcomes[:at], outcomes[:at] + "e" + outcomes[at + 1 :], outcomes[:at] + "?" + outcomes[at + 1 :]):
+    for broken in (
+        outcomes[:at],
+        outcomes[:at] + "e" + outcomes[at + 1 :],
+        outcomes[:at] + "?" + outcomes[at + 1 :],
+    ):
         assert judge_golden(case_set, broken, rules, baselines).state in (ERROR, FAILED)
 
 
@@ -407,7 +420,11 @@ def test_order_never_matters(drawn, random):
         rules,
         base("".join(baseline[i] for i in order)),
     )
-    assert (after.state, after.passed, after.delta_points) == (before.state, before.passed, before.delta_points)
+    assert (after.state, after.passed, after.delta_points) == (
+        before.state,
+        before.passed,
+        before.delta_points,
+    )
 
 
 @given(st.lists(st.integers(0, 100), min_size=1, max_size=8))

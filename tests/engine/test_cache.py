@@ -104,7 +104,7 @@ def test_the_owner_of_a_deleted_jobs_pod_is_still_known() -> None:
 
 
 class Interleavings(RuleBasedStateMachine):
-    """A cluster, a watch that is late and loses events, lists that arrive late, and late answers to writes."""
+    """A cluster, a late watch that loses events, lists that arrive late, and late answers to writes."""
 
     def __init__(self) -> None:
         super().__init__()

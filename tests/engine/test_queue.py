@@ -3,10 +3,9 @@
 import threading
 
 import pytest
+from support.clock import FakeClock
 from tunegate_operator.engine.cluster import Key
 from tunegate_operator.engine.queue import FIRST_BACKOFF, LONGEST_BACKOFF, WorkQueue
-
-from support.clock import FakeClock
 
 A, B = Key("FineTuneJob", "default", "a"), Key("FineTuneJob", "default", "b")
 

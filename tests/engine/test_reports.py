@@ -14,7 +14,7 @@ def report(
     return {"jobUid": uid, "role": role, **stages, "attempt": attempt, "sequence": sequence}
 
 
-@pytest.mark.parametrize("order", itertools.permutations([1, 2, 3]))
+@pytest.mark.parametrize("order", list(itertools.permutations([1, 2, 3])))
 def test_the_highest_sequence_wins(order: tuple[int, ...]) -> None:
     store = ReportStore()
     for sequence in order:

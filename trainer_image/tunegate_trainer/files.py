@@ -56,3 +56,21 @@ def seal(folder: Path) -> FileManifest:
 
 def is_complete(folder: Path) -> bool:
     return (folder / DONE).is_file()
+
+
+def verify(folder: Path) -> list[str]:
+    """What of a sealed folder differs from its manifest: missing, changed and additional files, one line each."""
+    manifest = FileManifest.model_validate_json((folder / MANIFEST).read_bytes())
+    found = {
+        str(path.relative_to(folder))
+        for path in folder.rglob("*")
+        if path.is_file() and path.name not in (MANIFEST, DONE)
+    }
+    problems = [f"{name} is missing" for name in sorted(manifest.files.keys() - found)]
+    problems += [f"{name} is not in the manifest" for name in sorted(found - manifest.files.keys())]
+    problems += [
+        f"{name} does not have its digest"
+        for name in sorted(found & manifest.files.keys())
+        if sha256_file(folder / name) != manifest.files[name]
+    ]
+    return problems

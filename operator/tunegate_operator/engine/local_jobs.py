@@ -138,9 +138,8 @@ def _action(job: Object, pod: Object) -> tuple[str, int]:
 def _matches(rule: dict[str, Any], pod: Object) -> bool:
     codes = rule.get("onExitCodes")
     if codes:
-        code = exit_code(pod)
-        is_listed: bool = code in codes["values"]
-        return bool(code) and is_listed == (codes["operator"] == "In")
+        code = exit_code(pod) or 0
+        return code != 0 and bool((code in codes["values"]) == (codes["operator"] == "In"))
     conditions = pod.get("status", {}).get("conditions", ())
     return any(
         c["type"] == wanted["type"] and c["status"] == wanted.get("status", "True")
@@ -153,7 +152,7 @@ def _failure(job: Object, pods: list[Object], status: Object, now: datetime) -> 
     """Reason and message of why the Job fails, with Kubernetes' words."""
     for condition in status.get("conditions", ()):
         if condition["type"] == "FailureTarget":
-            return condition["reason"], condition["message"]
+            return str(condition["reason"]), str(condition["message"])
     for pod in pods:
         action, index = _action(job, pod) if phase(pod) == "Failed" else ("", -1)
         if action == "FailJob":
@@ -176,7 +175,7 @@ def _retry_is_due(job: Object, pods: list[Object], now: datetime, retry_seconds:
     ends = [moment(end) for pod in failures if (end := finished_at(pod))]
     if not ends:
         return True
-    delay = min(retry_seconds * 2 ** min(len(failures) - 1, 16), LONGEST_RETRY)
+    delay: float = min(retry_seconds * 2 ** min(len(failures) - 1, 16), LONGEST_RETRY)
     return (now - max(ends)).total_seconds() >= delay
 
 

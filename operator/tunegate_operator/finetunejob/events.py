@@ -15,7 +15,7 @@ def events_between(old: FineTuneJobStatus, new: FineTuneJobStatus) -> tuple[Even
             Event("Normal", "DataReady", f"{data.train} rows to train on, {data.dev} dev, {data.test} test")
         )
     regressing = _true_message(new)
-    if regressing and regressing != _true_message(old) and new.phase is not Phase.STOPPED:
+    if regressing and not _true_message(old) and new.phase is not Phase.STOPPED:
         events.append(Event("Warning", "GoldenRegressing", regressing))
     if new.stop and (old.stop is None or old.stop.id != new.stop.id):
         events.append(Event("Warning", new.stop.reason, _stop_text(new)))

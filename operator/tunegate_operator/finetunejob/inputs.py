@@ -9,11 +9,14 @@ from tunegate_operator.engine.controller import Create
 from tunegate_operator.finetunejob.build import request_config_map
 from tunegate_operator.finetunejob.draft import Draft
 from tunegate_operator.finetunejob.observe import Observed
+from tunegate_operator.names import request_name
 
 
 def ready_request(observed: Observed, draft: Draft) -> Request | None:
     """The job's request: as recorded, or made now that all is there. None while something is missing."""
+    meta = observed.job.metadata
     if observed.request is not None:
+        draft.set(request=request_name(meta.name, meta.uid))
         return observed.request
     missing = _missing(observed)
     if missing is not None:
@@ -21,9 +24,8 @@ def ready_request(observed: Observed, draft: Draft) -> Request | None:
         draft.wait(Phase.PENDING, reason, message, observed.job.spec.start_timeout_seconds)
         return None
     request = _make_request(observed)
-    config_map = request_config_map(observed.job, request)
-    draft.actions.append(Create(config_map))
-    draft.set(request=config_map["metadata"]["name"])
+    draft.actions.append(Create(request_config_map(observed.job, request)))
+    draft.set(request=request_name(meta.name, meta.uid))
     return request
 
 

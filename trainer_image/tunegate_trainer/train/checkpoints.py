@@ -47,7 +47,7 @@ class CheckpointFolder:
         )
 
     def newest(self) -> int | None:
-        """The newest checkpoint whose files are what was written; others are reported and removed."""
+        """The newest checkpoint whose files are what was written; a damaged one is reported and passed over."""
         for step in reversed(self.complete_steps()):
             problems = verify(self.path(step))
             if not problems:
@@ -55,8 +55,6 @@ class CheckpointFolder:
             logger.warning(
                 "checkpoint %s is damaged and not resumed from: %s", self.path(step).name, "; ".join(problems)
             )
-            self._writer.check()
-            shutil.rmtree(self.path(step))
         return None
 
     def publish(self, saved: Path, step: int) -> None:

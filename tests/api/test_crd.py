@@ -1,0 +1,238 @@
+"""The CRDs: what the API server takes, what `kubectl explain` says, and that nothing changes by chance."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import jsonschema
+import pytest
+import yaml
+from pydantic import BaseModel, Field
+from support.manifests import changed, evalgate, finetunejob
+from support.structural_rules import fields, unbounded, violations
+from tunegate_api.crd import MUTABLE, crds, main, to_yaml
+from tunegate_api.structural import NotStructuralError, structural_schema
+from tunegate_api.v1alpha1 import FineTuneJobSpec
+
+ROOT = Path(__file__).parents[2]
+DATA = Path(__file__).parent / "data"
+FILES = {"FineTuneJob": "tunegate.dev_finetunejobs.yaml", "EvalGate": "tunegate.dev_evalgates.yaml"}
+EXAMPLES = sorted((ROOT / "examples").rglob("*.yaml"))
+
+
+def schema_of(kind: str) -> dict[str, Any]:
+    schema: dict[str, Any] = crds()[FILES[kind]]["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    return schema
+
+
+def field_of(kind: str, path: str) -> dict[str, Any]:
+    return dict(fields(schema_of(kind)))[path]
+
+
+def names(kind: str) -> dict[str, Any]:
+    found: dict[str, Any] = crds()[FILES[kind]]["spec"]["names"]
+    return found
+
+
+kinds = pytest.mark.parametrize("kind", FILES)
+
+
+@kinds
+def test_schemas_follow_every_rule_of_structural_schemas(kind: str) -> None:
+    assert list(violations(schema_of(kind))) == []
+
+
+@kinds
+def test_explain_has_a_text_for_every_field(kind: str) -> None:
+    given_by_kubernetes = {".metadata", ".metadata.name"}
+    bare = [path for path, field in fields(schema_of(kind)) if not field.get("description")]
+    assert set(bare) <= given_by_kubernetes
+
+
+@kinds
+def test_explanations_are_sentences_on_one_line(kind: str) -> None:
+    for path, field in fields(schema_of(kind)):
+        text = field.get("description", "Fine.")
+        assert text == " ".join(text.split()), path
+        assert text.endswith("."), path
+
+
+@kinds
+def test_everything_in_a_spec_is_bounded(kind: str) -> None:
+    in_maps = ("spec.podTemplate.",)
+    found = unbounded(schema_of(kind)["properties"]["spec"], "spec")
+    assert [path for path in found if not path.startswith(in_maps)] == []
+
+
+def test_the_committed_files_are_what_the_types_say(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--check"]) == 0, capsys.readouterr().out
+
+
+def test_check_fails_and_shows_the_difference(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([], folder=tmp_path) == 0
+    file = tmp_path / FILES["EvalGate"]
+    file.write_text(file.read_text(encoding="utf-8").replace("shortNames", "nicknames"), encoding="utf-8")
+
+    assert main(["--check"], folder=tmp_path) == 1
+    captured = capsys.readouterr()
+    assert "-    nicknames:" in captured.out
+    assert "+    shortNames:" in captured.out
+    assert "python -m tunegate_api.crd" in captured.err
+
+
+def test_the_output_does_not_depend_on_the_hash_seed() -> None:
+    script = "from tunegate_api.crd import *; print(*map(to_yaml, crds().values()))"
+    outputs = {
+        subprocess.run(
+            [sys.executable, "-c", script],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "2")
+    }
+    assert len(outputs) == 1
+
+
+def test_yaml_repeats_instead_of_referring() -> None:
+    assert "*id" not in "".join(to_yaml(crd) for crd in crds().values())
+
+
+@pytest.mark.parametrize("manifest", [finetunejob(), evalgate()], ids=["FineTuneJob", "EvalGate"])
+def test_good_manifests_validate(manifest: dict[str, Any]) -> None:
+    jsonschema.validate(manifest, schema_of(manifest["kind"]))
+
+
+@pytest.mark.parametrize("file", [DATA / "finetunejob.yaml", DATA / "evalgate.yaml"], ids=lambda p: p.stem)
+def test_what_the_project_promises_can_be_expressed(file: Path) -> None:
+    manifest = yaml.safe_load(file.read_text(encoding="utf-8"))
+    jsonschema.validate(manifest, schema_of(manifest["kind"]))
+
+
+@pytest.mark.parametrize("file", EXAMPLES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_examples_validate(file: Path) -> None:
+    for manifest in yaml.safe_load_all(file.read_text(encoding="utf-8")):
+        if manifest and manifest.get("kind") in FILES:
+            jsonschema.validate(manifest, schema_of(manifest["kind"]))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"spec.stages.0.adapter.r": "16"},
+        {"spec.stages.0.adapter.r": 0},
+        {"spec.stages.0.method": "PPO"},
+        {"spec.stages.0.training.learningRate": 0.0002},
+        {"spec.stages.0.training.learningRate": "fast"},
+        {"spec.gates": []},
+        {"spec.model.uri": "Qwen/Qwen2.5"},
+        {"metadata.name": "Orders"},
+    ],
+    ids=str,
+)
+def test_the_api_server_refuses_what_is_wrong_on_its_own(changes: dict[str, Any]) -> None:
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(changed(finetunejob(), changes), schema_of("FineTuneJob"))
+
+
+def test_free_form_values_keep_their_fields() -> None:
+    for path in (".spec.taskMetrics[].schema.inline", ".spec.podTemplate.affinity"):
+        assert field_of("FineTuneJob", path)["x-kubernetes-preserve-unknown-fields"] is True
+    assert field_of("EvalGate", ".spec.golden.source.inline")["items"] == {
+        "type": "object",
+        "x-kubernetes-preserve-unknown-fields": True,
+    }
+
+
+def test_short_names_and_category() -> None:
+    assert names("FineTuneJob") == {
+        "kind": "FineTuneJob",
+        "listKind": "FineTuneJobList",
+        "plural": "finetunejobs",
+        "singular": "finetunejob",
+        "shortNames": ["ftj"],
+        "categories": ["tunegate"],
+    }
+    assert names("EvalGate")["shortNames"] == ["eg"]
+
+
+@kinds
+def test_status_has_its_own_endpoint(kind: str) -> None:
+    version = crds()[FILES[kind]]["spec"]["versions"][0]
+    assert version["subresources"] == {"status": {}}
+    assert version["served"] is version["storage"] is True
+
+
+@pytest.mark.parametrize(
+    ("kind", "columns"),
+    [
+        ("FineTuneJob", ["PHASE", "STAGE", "PROGRESS", "GOLDEN", "GATE", "BEST", "AGE"]),
+        ("EvalGate", ["CASES", "LAST", "VERDICT", "PASSRATE", "BASE", "PUBLISHED", "AGE"]),
+    ],
+)
+def test_kubectl_get_shows_these_columns(kind: str, columns: list[str]) -> None:
+    found = crds()[FILES[kind]]["spec"]["versions"][0]["additionalPrinterColumns"]
+    assert [c["name"].upper() for c in found if not c.get("priority")] == columns
+    paths = {path for path, _ in fields(schema_of(kind))} | {".metadata.creationTimestamp"}
+    assert {c["jsonPath"] for c in found} <= paths
+
+
+def test_each_field_of_a_spec_is_immutable_or_on_the_list_that_says_why() -> None:
+    rules = schema_of("FineTuneJob")["properties"]["spec"]["x-kubernetes-validations"]
+    immutable = {rule["fieldPath"].removeprefix(".") for rule in rules}
+    wire = {field.alias or name for name, field in FineTuneJobSpec.model_fields.items()}
+    assert immutable | set(MUTABLE) == wire
+    assert not immutable & set(MUTABLE)
+    assert all(rule["message"].startswith(rule["fieldPath"][1:]) for rule in rules)
+
+
+def test_the_order_of_stages_is_immutable_too() -> None:
+    """CEL compares lists with keys as sets."""
+    assert "x-kubernetes-list-map-keys" not in field_of("FineTuneJob", ".spec.stages")
+
+
+class Cat(BaseModel):
+    type: Literal["cat"]
+    lives: int
+
+
+class Dog(BaseModel):
+    type: Literal["dog"]
+    tricks: list[str] = []
+
+
+class Owner(BaseModel):
+    pet: Annotated[Cat | Dog, Field(discriminator="type")]
+
+
+class Confused(BaseModel):
+    pet: int | str
+
+
+class Nested(BaseModel):
+    inner: "Nested | None" = None
+
+
+class Measured(BaseModel):
+    size: Annotated[int, Field(gt=0)]
+
+
+def test_a_discriminated_union_becomes_one_object() -> None:
+    pet = structural_schema(Owner)["properties"]["pet"]
+    assert list(violations(pet)) == []
+    assert pet["properties"]["type"]["enum"] == ["cat", "dog"]
+    assert pet["properties"].keys() == {"type", "lives", "tricks"}
+    assert pet["required"] == ["type"]
+
+
+def test_exclusive_bounds_take_the_form_of_openapi_3_0() -> None:
+    size = structural_schema(Measured)["properties"]["size"]
+    assert size == {"type": "integer", "minimum": 0, "exclusiveMinimum": True}
+
+
+@pytest.mark.parametrize("model", [Confused, Nested])
+def test_what_has_no_structural_form_is_refused_and_not_dropped(model: type[BaseModel]) -> None:
+    with pytest.raises(NotStructuralError, match=f"{model.__name__}.*(pet|inner)"):
+        structural_schema(model)

@@ -1,0 +1,426 @@
+"""A turn of the wheel survives crashes, conflicts and an API server that is away, and repeats nothing."""
+
+import logging
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from typing import Any
+
+import pytest
+from support.clock import FakeClock
+from support.fake_cluster import Crash, FakeCluster, Write
+from tunegate_operator.engine.cache import Cache
+from tunegate_operator.engine.cluster import Key, Object
+from tunegate_operator.engine.controller import Create, Decision, Delete, Event, Put, View
+from tunegate_operator.engine.objects import uid_of
+from tunegate_operator.engine.owners import owner_reference
+from tunegate_operator.engine.queue import WorkQueue
+from tunegate_operator.engine.reconcile import Reconciler
+
+KEY = Key("FineTuneJob", "default", "demo")
+Decide = Callable[[Object, View, datetime], Decision | None]
+
+
+def ftj(name: str = "demo") -> Object:
+    return {
+        "apiVersion": "tunegate.dev/v1alpha1",
+        "kind": "FineTuneJob",
+        "metadata": {"name": name},
+        "spec": {},
+    }
+
+
+def config_map(owner: Object, name: str = "request", data: str = "1") -> Object:
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": name, "namespace": "default", "ownerReferences": [owner_reference(owner)]},
+        "data": {"x": data},
+    }
+
+
+def job(owner: Object, name: str = "train") -> Object:
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"name": name, "namespace": "default", "ownerReferences": [owner_reference(owner)]},
+        "spec": {"template": {"spec": {"containers": [{"name": "trainer"}], "restartPolicy": "Never"}}},
+    }
+
+
+class Scripted:
+    """A controller whose decision is the test's."""
+
+    kind = "FineTuneJob"
+
+    def __init__(self, decide: Decide) -> None:
+        self._decide = decide
+        self.decisions = 0
+        self.concerned: list[Key] = []
+
+    def decide(self, obj: Object, view: View, now: datetime) -> Decision | None:
+        self.decisions += 1
+        return self._decide(obj, view, now)
+
+    def concerns(self, changed: Object, view: View) -> Iterable[Key]:  # noqa: ARG002 - a Protocol's
+        return self.concerned if changed["kind"] == "EvalGate" else []
+
+
+class Operator:
+    """One life of the operator's process on a cluster."""
+
+    def __init__(self, cluster: FakeCluster, decide: Decide, **options: Any) -> None:
+        self.cluster = cluster
+        self.clock = cluster.clock
+        self.queue = WorkQueue(self.clock)
+        self.cache = Cache()
+        self.controller = Scripted(decide)
+        self.reconciler = Reconciler(
+            cluster, self.cache, self.queue, [self.controller], self.clock, **options
+        )
+        cluster.watch(self.reconciler.handle)
+        cluster.watch_reports(self.reconciler.handle_report)
+        self.reconciler.resync()
+
+    def settle(self) -> None:
+        """Process all that is ready."""
+        self.reconciler.run_ready(limit=50)
+
+    def settle_through_backoff(self, seconds: float = 3000) -> None:
+        """Process all that becomes ready within a while."""
+        end = self.clock.monotonic() + seconds
+        self.settle()
+        while (wait := self.queue.next_due()) is not None and self.clock.monotonic() + wait <= end:
+            self.clock.advance(wait + 1e-6)
+            self.settle()
+
+    def status(self, key: Key = KEY) -> Object:
+        obj = self.cluster.as_user.get(key)
+        assert obj is not None
+        status: Object = obj.get("status", {})
+        return status
+
+
+@pytest.fixture
+def cluster() -> FakeCluster:
+    cluster = FakeCluster(FakeClock())
+    cluster.as_user.create(ftj())
+    return cluster
+
+
+def three_steps(obj: Object, view: View, now: datetime) -> Decision:  # noqa: ARG001 - a Protocol's
+    """Create two children and say so; the phase follows what is seen of them."""
+    children = len(view.children(uid_of(obj), "ConfigMap")) + len(view.children(uid_of(obj), "Job"))
+    phase = "Running" if children == 2 else "Pending"
+    return Decision(
+        status={"phase": phase},
+        actions=(Put(config_map(obj)), Create(job(obj))),
+        events=(Event("Normal", phase, f"is {phase}"),),
+    )
+
+
+def test_children_come_before_the_status_and_events_after_it(cluster: FakeCluster) -> None:
+    operator = Operator(cluster, three_steps)
+    operator.settle()
+    assert cluster.writes == [
+        Write("create", "ConfigMap", "request"),
+        Write("create", "Job", "train"),
+        Write("status", "FineTuneJob", "demo"),
+        Write("event", "FineTuneJob", "demo"),
+        Write("status", "FineTuneJob", "demo"),
+        Write("event", "FineTuneJob", "demo"),
+    ]
+    assert operator.status() == {"phase": "Running"}
+
+
+def test_what_is_settled_is_not_written_again(cluster: FakeCluster) -> None:
+    operator = Operator(cluster, three_steps)
+    operator.settle()
+    cluster.writes.clear()
+    operator.queue.add(KEY)
+    operator.settle()
+    Operator(cluster, three_steps).settle()
+    assert [write for write in cluster.writes if write.verb != "create"] == []
+    assert cluster.writes == [], "an existing child of ours costs a refused request only"
+
+
+@pytest.mark.parametrize("n", range(1, 7))
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_crash_at_any_write_ends_in_the_same_state(cluster: FakeCluster, when: str, n: int) -> None:
+    getattr(cluster, f"fail_{when}")(n)
+    with pytest.raises(Crash):
+        Operator(cluster, three_steps).settle()
+    operator = Operator(cluster, three_steps)
+    operator.settle()
+    assert operator.status() == {"phase": "Running"}
+    kinds = ("ConfigMap", "Job")
+    assert [len(cluster.as_user.list_objects(kind)) for kind in kinds] == [1, 1]
+    told = [reason for _, _, reason, _ in cluster.events]
+    assert len(told) == len(set(told)), "an event was repeated"
+
+
+def test_a_conflict_is_decided_anew_on_what_is_there_now(cluster: FakeCluster) -> None:
+    seen = []
+
+    def decide(obj: Object, view: View, now: datetime) -> Decision:  # noqa: ARG001
+        seen.append(obj["spec"].get("suspend", False))
+        return Decision({"suspended": seen[-1]})
+
+    operator = Operator(cluster, decide)
+    cluster._listeners.clear()  # the watch is behind
+    obj = cluster.as_user.get(KEY)
+    assert obj is not None
+    cluster.as_user.replace(obj | {"spec": {"suspend": True}})
+    operator.settle_through_backoff()
+    assert seen == [False, True]
+    assert operator.status() == {"suspended": True}
+
+
+def test_an_object_deleted_meanwhile_is_dropped_without_complaint(
+    cluster: FakeCluster, caplog: pytest.LogCaptureFixture
+) -> None:
+    operator = Operator(cluster, three_steps)
+    cluster._listeners.clear()
+    obj = cluster.as_user.get(KEY)
+    assert obj is not None
+    cluster.as_user.delete(KEY, uid_of(obj))
+    with caplog.at_level(logging.WARNING):
+        operator.settle_through_backoff()
+    assert operator.cache.get(KEY) is None
+    assert operator.queue.next_due() is None
+    assert caplog.messages == []
+
+
+def test_an_unavailable_api_server_is_tried_again_until_it_is_back(
+    cluster: FakeCluster, caplog: pytest.LogCaptureFixture
+) -> None:
+    operator = Operator(cluster, three_steps)
+    with cluster.unavailable(), caplog.at_level(logging.WARNING):
+        operator.settle_through_backoff(seconds=3600)
+    assert len(caplog.messages) == 1, "each try was logged"
+    operator.settle_through_backoff()
+    assert operator.status() == {"phase": "Running"}
+
+
+def test_the_status_is_written_although_an_action_failed(cluster: FakeCluster) -> None:
+    cluster.refuse("Job", "exceeded quota")
+    operator = Operator(cluster, three_steps)
+    operator.settle()
+    assert operator.status() == {"phase": "Pending"}
+    cluster.refuse("Job", None)
+    operator.settle_through_backoff()
+    assert operator.status() == {"phase": "Running"}
+
+
+def test_a_controller_learns_why_its_child_was_refused(cluster: FakeCluster) -> None:
+    def decide(obj: Object, view: View, now: datetime) -> Decision:  # noqa: ARG001
+        return Decision({"refusal": view.refusal(uid_of(obj))}, actions=(Create(job(obj)),))
+
+    cluster.refuse("Job", "exceeded quota")
+    operator = Operator(cluster, decide)
+    operator.settle_through_backoff(1)
+    assert operator.status() == {"refusal": "exceeded quota"}
+    cluster.refuse("Job", None)
+    operator.settle_through_backoff()
+    assert operator.status() == {"refusal": None}
+
+
+def test_actions_after_one_that_failed_wait_for_it(cluster: FakeCluster) -> None:
+    cluster.refuse("ConfigMap", "no")
+    Operator(cluster, three_steps).settle()
+    assert cluster.as_user.list_objects("Job") == []
+
+
+def test_a_name_that_belongs_to_someone_else_is_waited_for(cluster: FakeCluster) -> None:
+    other = cluster.as_user.create(ftj("other"))
+    taken = cluster.as_user.create(job(other))
+
+    def decide(obj: Object, view: View, now: datetime) -> Decision | None:  # noqa: ARG001
+        return Decision({}, actions=(Create(job(obj)),)) if obj["metadata"]["name"] == "demo" else None
+
+    operator = Operator(cluster, decide)
+    operator.settle_through_backoff(1)
+    assert [uid_of(o) for o in cluster.as_user.list_objects("Job")] == [uid_of(taken)]
+    cluster.as_user.delete(Key.of(taken), uid_of(taken))
+    operator.settle_through_backoff()
+    owner = cluster.as_user.get(KEY)
+    assert owner is not None
+    (created,) = cluster.as_user.list_objects("Job")
+    assert created["metadata"]["ownerReferences"][0]["uid"] == uid_of(owner)
+
+
+def test_put_replaces_changed_content_and_keeps_labels_of_others(cluster: FakeCluster) -> None:
+    content = "1"
+    operator = Operator(
+        cluster,
+        lambda obj, view, now: Decision({"content": content}, (Put(config_map(obj, data=content)),)),  # noqa: ARG005
+    )
+    operator.settle()
+    (held,) = cluster.as_user.list_objects("ConfigMap")
+    held["metadata"]["labels"] = {"team": "a"}
+    cluster.as_user.replace(held)
+    operator.settle()
+    content = "2"
+    operator.queue.add(KEY)
+    operator.settle()
+    (held,) = cluster.as_user.list_objects("ConfigMap")
+    assert held["data"] == {"x": "2"}
+    assert held["metadata"]["labels"] == {"team": "a"}
+    assert [write.verb for write in cluster.writes if write.kind == "ConfigMap"] == ["create", "replace"]
+
+
+def test_put_over_an_outdated_view_looks_again(cluster: FakeCluster) -> None:
+    content = "1"
+    operator = Operator(cluster, lambda obj, view, now: Decision({}, (Put(config_map(obj, data=content)),)))  # noqa: ARG005
+    operator.settle()
+    cluster.conflict()
+    content = "2"
+    operator.queue.add(KEY)
+    operator.settle_through_backoff()
+    (held,) = cluster.as_user.list_objects("ConfigMap")
+    assert held["data"] == {"x": "2"}
+
+
+def test_delete_takes_the_children_along(cluster: FakeCluster) -> None:
+    owner = cluster.as_user.get(KEY)
+    assert owner is not None
+    child = cluster.as_user.create(job(owner))
+    cluster.start_pod("train")
+    operator = Operator(
+        cluster,
+        lambda obj, view, now: Decision({}, (Delete(Key.of(child), uid_of(child)),)),  # noqa: ARG005
+    )
+    operator.settle()
+    assert cluster.as_user.list_objects("Job") == cluster.as_user.list_objects("Pod") == []
+
+
+def test_progress_alone_is_written_at_most_every_interval(cluster: FakeCluster) -> None:
+    step = 0
+
+    def decide(obj: Object, view: View, now: datetime) -> Decision:  # noqa: ARG001
+        return Decision(
+            {
+                "phase": "Training",
+                "progress": {"step": step},
+                "message": f"step {step}",
+                "display": {"progress": f"{step} %", "gates": "0/1"},
+            }
+        )
+
+    operator = Operator(cluster, decide, progress_interval=30)
+    operator.settle()
+    for step in range(1, 60):  # noqa: B007 - decide reads it
+        operator.clock.advance(1)
+        operator.queue.add(KEY)
+        operator.settle()
+    assert [w.verb for w in cluster.writes] == ["status", "status"]
+    assert operator.status()["progress"] == {"step": 30}
+    operator.settle_through_backoff(30)
+    assert operator.status()["progress"] == {"step": 59}, "the last progress was never written"
+
+
+def test_more_than_progress_is_written_at_once(cluster: FakeCluster) -> None:
+    status: Object = {"phase": "Training", "display": {"progress": "1 %", "gates": "0/1"}}
+    operator = Operator(cluster, lambda obj, view, now: Decision(status), progress_interval=30)  # noqa: ARG005
+    operator.settle()
+    status = {"phase": "Training", "display": {"progress": "2 %", "gates": "1/1"}}
+    operator.queue.add(KEY)
+    operator.settle()
+    assert operator.status() == status
+
+
+def test_a_decision_comes_again_when_it_asked_to(cluster: FakeCluster) -> None:
+    operator = Operator(cluster, lambda obj, view, now: Decision({"at": str(now)}, requeue_after=60))  # noqa: ARG005
+    operator.settle()
+    first = operator.status()
+    operator.clock.advance(59)
+    operator.settle()
+    assert operator.status() == first
+    operator.clock.advance(1)
+    operator.settle()
+    assert operator.status() != first
+
+
+def test_a_bug_in_one_objects_decision_leaves_the_others_working(
+    cluster: FakeCluster, caplog: pytest.LogCaptureFixture
+) -> None:
+    def decide(obj: Object, view: View, now: datetime) -> Decision:  # noqa: ARG001
+        if obj["metadata"]["name"] == "demo":
+            raise ZeroDivisionError
+        return Decision({"phase": "Running"})
+
+    cluster.as_user.create(ftj("other"))
+    operator = Operator(cluster, decide)
+    operator.settle()
+    assert operator.status(Key("FineTuneJob", "default", "other")) == {"phase": "Running"}
+    assert "ZeroDivisionError" in caplog.text
+    assert operator.queue.failures(KEY) == 1
+
+
+def test_an_object_being_deleted_is_left_alone(cluster: FakeCluster) -> None:
+    operator = Operator(cluster, lambda obj, view, now: None)  # noqa: ARG005
+    operator.settle()
+    assert cluster.writes == []
+
+
+def test_an_event_is_told_once_though_the_status_changes_again(cluster: FakeCluster) -> None:
+    count = 0
+
+    def decide(obj: Object, view: View, now: datetime) -> Decision:  # noqa: ARG001
+        return Decision({"count": count}, events=(Event("Warning", "Regressing", "golden -6.0 points"),))
+
+    operator = Operator(cluster, decide)
+    for count in range(3):  # noqa: B007 - decide reads it
+        operator.queue.add(KEY)
+        operator.settle()
+    assert cluster.events == [("demo", "Warning", "Regressing", "golden -6.0 points")]
+
+
+def test_a_pod_wakes_the_owner_of_its_job_also_after_the_job_is_gone(cluster: FakeCluster) -> None:
+    operator = Operator(cluster, three_steps)
+    operator.settle()
+    pod = cluster.start_pod("train")
+    assert operator.queue.get(0) == KEY
+    operator.queue.done(KEY)
+    operator.settle()
+    (child,) = cluster.as_user.list_objects("Job")
+    operator.cache.remove(uid_of(child))
+    cluster.as_user.delete(Key.of(pod), uid_of(pod))
+    assert operator.queue.get(0) == KEY
+
+
+def test_a_change_elsewhere_wakes_whom_it_concerns(cluster: FakeCluster) -> None:
+    operator = Operator(cluster, lambda obj, view, now: Decision({}))  # noqa: ARG005
+    operator.settle()
+    operator.controller.concerned = [KEY]
+    cluster.as_user.create(
+        {"apiVersion": "tunegate.dev/v1alpha1", "kind": "EvalGate", "metadata": {"name": "g"}}
+    )
+    before = operator.controller.decisions
+    operator.settle()
+    assert operator.controller.decisions == before + 1
+
+
+def test_a_report_wakes_its_job_and_is_seen(cluster: FakeCluster) -> None:
+    operator = Operator(
+        cluster,
+        lambda obj, view, now: Decision({"steps": [r["sequence"] for r in view.reports(uid_of(obj))]}),  # noqa: ARG005
+    )
+    operator.settle()
+    obj = cluster.as_user.get(KEY)
+    assert obj is not None
+    cluster.report(uid_of(obj), {"role": "train", "stage": "sft", "attempt": 1, "sequence": 4})
+    operator.settle()
+    assert operator.status() == {"steps": [4]}
+
+
+def test_a_deletion_that_the_watch_missed_is_found_by_resync(cluster: FakeCluster) -> None:
+    operator = Operator(cluster, three_steps)
+    operator.settle()
+    listeners = list(cluster._listeners)
+    cluster._listeners.clear()
+    (child,) = cluster.as_user.list_objects("Job")
+    cluster.as_user.delete(Key.of(child), uid_of(child))
+    cluster._listeners.extend(listeners)
+    operator.reconciler.resync()
+    operator.settle()
+    assert len(cluster.as_user.list_objects("Job")) == 1, "the child was not created again"

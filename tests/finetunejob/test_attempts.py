@@ -1,0 +1,165 @@
+"""What a failed, killed, disrupted or suspended pod means for the job."""
+
+import pytest
+
+from support.builders import make_job
+from support.world import Script, World, failed
+from tunegate_api.contract import ExitCode
+from tunegate_api.v1alpha1.finetunejob_status import Phase, Reason
+
+KILLED = (137, "")
+
+
+def test_a_killed_pod_is_restarted_within_its_attempt():
+    world = World(Script(exits={"train": [KILLED, KILLED]}))
+    world.apply_all()
+    assert world.run().phase is Phase.SUCCEEDED
+    assert [name.rsplit("-", 1)[1] for name in world.jobs() if "train" in name] == ["1"]
+
+
+def test_restarts_without_a_new_checkpoint_fail_the_job():
+    world = World(Script(exits={"train": [KILLED] * 4}))
+    world.apply_all()
+    status = world.run()
+    assert status.failure is not None
+    assert status.failure.reason == Reason.KILLED
+    assert "no restart got further" in status.failure.message
+
+
+def test_an_attempt_that_got_further_is_followed_by_the_next():
+    world = World()
+    world.apply_all()
+    while not world.status().checkpoints:
+        world.settle()
+        world.tick()
+    world.script.exits["train"] = [KILLED] * 4
+    status = world.run()
+    assert status.phase is Phase.SUCCEEDED
+    trains = [a for a in status.attempts if a.role == "train"]
+    assert [(a.number, a.result, a.last_step) for a in trains] == [(1, "Killed", 20), (2, "Succeeded", 50)]
+
+
+def test_an_attempt_that_repeats_without_getting_further_fails():
+    world = World()
+    world.apply_all()
+    while not world.status().checkpoints:
+        world.settle()
+        world.tick()
+    world.script.exits["train"] = [KILLED] * 8
+    status = world.run()
+    assert status.phase is Phase.FAILED
+    assert [a.number for a in status.attempts if a.role == "train"] == [1, 2]
+
+
+def test_out_of_memory_ends_the_attempt_at_once():
+    world = World()
+    world.apply_all()
+    world.settle()
+    (name,) = world.jobs()
+    world.cluster.finish_pod(name, 137, reason="OOMKilled")
+    world.settle()
+    status = world.status()
+    assert status.failure is not None
+    assert (status.failure.reason, status.failure.hint) == (Reason.OUT_OF_MEMORY, "Raise resources.memory.")
+    assert world.active_jobs() == []
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        (ExitCode.NOT_FOUND, Reason.NOT_FOUND),
+        (ExitCode.NO_ACCELERATOR, Reason.NO_ACCELERATOR),
+        (ExitCode.CUDA_OUT_OF_MEMORY, Reason.CUDA_OUT_OF_MEMORY),
+        (ExitCode.CREDENTIALS, Reason.CREDENTIALS),
+    ],
+)
+def test_a_permanent_exit_code_is_classified_though_the_pod_said_nothing(code, reason):
+    world = World(Script(exits={"data": [(int(code), "last line of the log")]}))
+    world.apply_all()
+    status = world.run()
+    assert status.failure is not None
+    assert (status.failure.reason, status.failure.message) == (reason, "last line of the log")
+    assert status.failure.hint
+
+
+def test_the_end_of_the_log_is_the_message_of_an_unknown_failure():
+    world = World(Script(exits={"data": [(1, "Traceback\nValueError: odd")] * 4}))
+    world.apply_all()
+    status = world.run()
+    assert status.failure is not None
+    assert status.failure.reason == Reason.INTERNAL_ERROR
+    assert "ValueError: odd" in status.failure.message
+
+
+def test_a_pod_says_why_itself_where_it_can():
+    world = World(Script(exits={"gate": [failed(ExitCode.NOT_FOUND, "NotFound", "no such file")]}))
+    world.apply_all()
+    status = world.run()
+    assert status.failure is not None
+    assert status.failure.message == "no such file"
+
+
+def test_suspend_lets_go_of_the_pods_and_resume_goes_on():
+    world = World()
+    world.apply_all()
+    while not world.status().checkpoints:
+        world.settle()
+        world.tick()
+    world.edit(suspend=True)
+    world.settle()
+    assert world.status().phase is Phase.SUSPENDED
+    assert world.active_jobs() == []
+    assert world.condition("Reconciling") is None
+    world.edit(suspend=False)
+    status = world.run()
+    assert status.phase is Phase.SUCCEEDED
+    assert [(a.number, a.result) for a in status.attempts if a.role == "train"] == [
+        (1, "Suspended"),
+        (2, "Succeeded"),
+    ]
+
+
+def test_running_time_has_a_deadline_and_waiting_does_not_count():
+    world = World()
+    world.apply_all(make_job().with_spec(activeDeadlineSeconds=100).obj())
+    world.settle()
+    world.advance(1000)
+    (name,) = world.jobs()
+    world.cluster.start_pod(name)
+    world.settle()
+    assert world.status().phase is Phase.VALIDATING
+    world.advance(99)
+    assert world.status().phase is Phase.VALIDATING
+    world.advance(1)
+    status = world.status()
+    assert status.failure is not None
+    assert status.failure.reason == Reason.DEADLINE_EXCEEDED
+    assert world.active_jobs() == []
+
+
+def test_a_last_report_that_never_comes_is_a_failure_after_a_while():
+    world = World()
+    world.apply_all()
+    world.settle()
+    (name,) = world.jobs()
+    world.cluster.complete_job(name)
+    world.settle()
+    assert "waiting for its last report" in world.status().message
+    world.advance(119)
+    assert world.status().phase is Phase.VALIDATING
+    world.advance(1)
+    status = world.status()
+    assert status.failure is not None
+    assert status.failure.reason == Reason.REPORT_MISSING
+
+
+def test_a_child_that_the_cluster_refuses_fails_the_job_with_its_words():
+    world = World()
+    world.cluster.refuse("Job", "spec.template: invalid image name")
+    world.apply_all()
+    world.settle()
+    world.advance(1)
+    status = world.status()
+    assert status.failure is not None
+    assert status.failure.reason == Reason.REFUSED
+    assert "invalid image name" in status.failure.message

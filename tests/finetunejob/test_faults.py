@@ -1,0 +1,94 @@
+"""The operator dies before and after every single write of a job's life; a new process goes on."""
+
+from typing import Any
+
+import pytest
+
+from support.builders import make_job
+from support.fake_cluster import Crash
+from support.world import Script, World
+from tunegate_operator.names import CONTINUE_ANNOTATION
+
+REGRESSING = {10: 60, 20: 95, 30: 87, 35: 85, 40: 99, 50: 99}
+
+
+def live(world: World) -> None:
+    """A whole life; where training is stopped, a person continues it."""
+    world.run()
+    stop = world.status().stop
+    if stop is not None:
+        world.edit(annotations={CONTINUE_ANNOTATION: f'{{"stop": "{stop.id}", "reason": "accepted"}}'})
+        world.run()
+
+
+def new_world(checkpoints: dict[int, int]) -> World:
+    world = World(Script(checkpoints=dict(checkpoints)))
+    world.apply_all(make_job().with_publish().obj())
+    return world
+
+
+def end_state(world: World) -> dict[str, Any]:
+    """What must be the same however often the operator died: all but times and random names."""
+    uid = world.job()["metadata"]["uid"]
+
+    def masked(value: Any) -> Any:
+        if isinstance(value, dict):
+            times = ("time", "started", "finished", "startTime", "completionTime", "lastTransitionTime", "updated")
+            return {k: masked(v) for k, v in value.items() if k not in times}
+        if isinstance(value, list):
+            return [masked(v) for v in value]
+        return value.replace(uid, "UID").replace(uid[:5], "UID5") if isinstance(value, str) else value
+
+    status = masked(world.job()["status"])
+    for field in ("runningSeconds", "gpuSeconds"):
+        status.pop(field, None)
+    status["plan"].pop("sha256")  # the plan names the job's uid
+    children = {
+        kind: sorted(
+            o["metadata"]["name"].replace(uid[:5], "UID5")
+            for o in world.cluster.as_user.list_objects(kind)
+            if o["metadata"].get("ownerReferences")
+        )
+        for kind in ("Job", "ConfigMap")
+    }
+    return {"status": status, "children": children, "gate": masked(world.gate()["status"]["lastVerdict"])}
+
+
+@pytest.mark.parametrize("checkpoints", [Script().checkpoints, REGRESSING], ids=["passes", "stopped, continued"])
+@pytest.mark.parametrize("moment", ["fail_before", "fail_after"])
+def test_every_single_write_may_be_the_last(checkpoints, moment):
+    undisturbed = new_world(checkpoints)
+    live(undisturbed)
+    expected = end_state(undisturbed)
+    writes = len(undisturbed.cluster.writes)
+    assert writes > 20
+
+    for n in range(1, writes + 1):
+        world = new_world(checkpoints)
+        getattr(world.cluster, moment)(n)
+        died = False
+        try:
+            live(world)
+        except Crash:
+            died = True
+            world.boot()
+            live(world)
+        assert end_state(world) == expected, f"{moment} write {n}: {undisturbed.cluster.writes[n - 1]}"
+        assert died, f"write {n} never came"
+
+
+def test_an_unavailable_api_server_is_waited_for():
+    world = new_world(Script().checkpoints)
+    with world.cluster.unavailable():
+        world.settle()
+        world.advance(5)
+    world.advance(10)
+    assert world.run().phase == "Succeeded"
+
+
+def test_a_conflict_on_the_status_is_decided_again():
+    world = new_world(Script().checkpoints)
+    world.cluster.conflict(times=3)
+    for _ in range(5):
+        world.advance(1)
+    assert world.run().phase == "Succeeded"

@@ -1,0 +1,279 @@
+"""A job's whole life on the fake cluster, its pods played by a script."""
+
+import json
+
+import pytest
+
+from support.builders import make_gate, make_job
+from support.world import DIGEST, Script, World, failed
+from tunegate_api.contract import ExitCode, Request
+from tunegate_api.v1alpha1.finetunejob_status import Phase, Reason
+from tunegate_operator.engine.cluster import Key
+
+
+def test_a_good_run_is_judged_and_published():
+    world = World()
+    world.apply_all(make_job().with_publish().obj())
+    status = world.run()
+    assert status.phase is Phase.SUCCEEDED
+    assert [c.step for c in status.checkpoints] == [10, 20, 30, 40, 50]
+    assert status.best_checkpoint is not None
+    assert status.best_checkpoint.step == 40
+    assert status.final is not None
+    assert status.final.verdict == "Passed"
+    assert [p.uri for p in status.published] == [f"pvc://models/orders/{world.job()['metadata']['uid']}"]
+    assert {c.type: c.status for c in status.conditions} == {
+        "Ready": "True",
+        "DataReady": "True",
+        "Trained": "True",
+        "GatePassed": "True",
+        "Published": "True",
+        "Regressing": "False",
+    }
+    assert status.display.model_dump() == {
+        "stage": "sft 1/1",
+        "progress": "100%",
+        "golden": "0.94",
+        "gate": "Passed",
+        "best": "step 40",
+    }
+
+
+def test_without_publish_the_model_stays_on_the_volume():
+    world = World()
+    world.apply_all()
+    status = world.run()
+    assert status.phase is Phase.SUCCEEDED
+    assert not any("publish" in name for name in world.jobs())
+
+
+def test_phases_come_in_order_and_are_told_once():
+    world = World()
+    world.apply_all(make_job().with_publish().obj())
+    world.run()
+    assert world.events() == [
+        "Pending",
+        "Validating",
+        "DataReady",
+        "Queued",
+        "Training",
+        "Gating",
+        "Publishing",
+        "Succeeded",
+    ]
+
+
+def test_the_gate_judges_the_best_checkpoint_and_publish_names_what_was_judged():
+    world = World()
+    world.apply_all(make_job().with_publish().obj())
+    world.run()
+    jobs = {j["metadata"]["labels"]["tunegate.dev/role"]: j for j in world.cluster.as_user.list_objects("Job")}
+    args = {role: job["spec"]["template"]["spec"]["containers"][0]["args"] for role, job in jobs.items()}
+    assert args["gate"] == ["gate", "--attempt", "1", "--stage", "sft", "--step", "40"]
+    assert args["publish"] == ["publish", "--attempt", "1", "--digest", DIGEST]
+
+
+@pytest.mark.parametrize(
+    ("what", "script", "reason", "message"),
+    [
+        (
+            "a final model below its minimum",
+            Script(final=79),
+            Reason.GATE_FAILED,
+            "golden: golden 79/100 = 0.79, required 0.80",
+        ),
+        (
+            "a final model worse than the base",
+            Script(base=94, checkpoints={10: 93, 50: 93}, final=88),
+            Reason.GATE_FAILED,
+            "golden: golden 88/100, BaseModel 94/100: -6.0 points, limit -5.0",
+        ),
+        (
+            "a final model with an unmeasured case",
+            Script(final="p" * 99 + "e"),
+            Reason.GATE_ERROR,
+            "golden: 1 of 100 golden cases could not be measured",
+        ),
+        (
+            "a final model with missing outcomes",
+            Script(final="p" * 50),
+            Reason.GATE_ERROR,
+            "golden: 50 of 100 golden cases could not be measured",
+        ),
+        (
+            "a task metric below its minimum",
+            Script(test="p" * 4 + "f" * 6),
+            Reason.GATE_FAILED,
+            "exact_match 4/10 = 0.40, required 0.50",
+        ),
+        (
+            "a task metric without rows",
+            Script(test=""),
+            Reason.GATE_INCONCLUSIVE,
+            "exact_match: no held-out rows to measure on",
+        ),
+    ],
+)
+def test_what_did_not_pass_is_not_published(what, script, reason, message):
+    world = World(script)
+    world.apply_all(make_job().with_publish().obj())
+    status = world.run()
+    assert status.phase is Phase.FAILED, what
+    assert status.failure is not None
+    assert status.failure.reason == reason
+    assert status.failure.message.startswith(message)
+    assert not status.published
+    assert not any("publish" in name for name in world.jobs())
+
+
+def test_no_passing_checkpoint_fails_before_the_gate():
+    world = World(Script(checkpoints={10: 20, 30: 45, 50: 60}))
+    world.apply_all()
+    status = world.run()
+    assert status.failure is not None
+    assert status.failure.reason == Reason.NO_PASSING_CHECKPOINT
+    assert "the nearest, step 50: golden 60/100 = 0.60, required 0.80" in status.failure.message
+    assert not any("gate" in name for name in world.jobs())
+
+
+def test_outcomes_of_another_golden_set_never_pass():
+    world = World(Script(golden_sha256="another"))
+    world.apply_all()
+    status = world.run()
+    assert status.failure is not None
+    assert status.failure.reason == Reason.NO_PASSING_CHECKPOINT
+    assert "100 outcomes for the 0 cases of the golden set" in status.failure.message
+
+
+def test_the_request_keeps_the_gate_as_it_was_read():
+    world = World()
+    world.apply_all()
+    world.settle()
+    gate = world.gate()
+    gate["spec"]["thresholds"]["minPassRate"] = "0.99"
+    world.cluster.as_user.replace(gate)
+    assert world.run().phase is Phase.SUCCEEDED
+
+
+def test_children_are_hardened_and_owned():
+    world = World()
+    world.apply_all()
+    world.settle()
+    job = world.cluster.as_user.list_objects("Job")[0]
+    pod, container = job["spec"]["template"]["spec"], job["spec"]["template"]["spec"]["containers"][0]
+    assert pod["automountServiceAccountToken"] is False
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    assert job["metadata"]["ownerReferences"][0]["uid"] == world.job()["metadata"]["uid"]
+    assert job["spec"]["podFailurePolicy"]["rules"] == [
+        {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
+        {"action": "FailJob", "onExitCodes": {"operator": "In", "values": [10, 11, 12, 13, 14, 15]}},
+    ]
+
+
+def test_only_training_and_the_gate_ask_for_gpus():
+    world = World()
+    world.apply_all(make_job().with_spec(resources={"gpu": {"count": 2}, "memory": "8Gi"}).obj())
+    status = world.run()
+    jobs = {j["metadata"]["labels"]["tunegate.dev/role"]: j for j in world.cluster.as_user.list_objects("Job")}
+    asked = {
+        role: job["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"] for role, job in jobs.items()
+    }
+    assert asked == {
+        "data": {"memory": "8Gi"},
+        "train": {"memory": "8Gi", "nvidia.com/gpu": "2"},
+        "gate": {"memory": "8Gi", "nvidia.com/gpu": "2"},
+    }
+    # train ran 7 s and the gate 1 s, on two GPUs
+    assert (status.running_seconds, status.gpu_seconds) == (9, 16)
+
+
+def test_names_of_children_fit_a_label_however_long_the_name():
+    world = World()
+    world.apply_all(make_job("n" * 63).obj())
+    world.settle()
+    (name,) = world.jobs()
+    assert len(name) <= 63
+    assert name.endswith("-1")
+
+
+def test_a_wrong_spec_fails_at_once_and_names_every_problem():
+    world = World()
+    world.apply_all(make_job().with_spec(model={}, evaluateEvery={"fraction": "0.2", "steps": 3}).obj())
+    status = world.run()
+    assert status.phase is Phase.FAILED
+    assert status.failure is not None
+    assert status.failure.reason == Reason.INVALID_SPEC
+    assert "spec.model" in status.failure.message
+    assert "spec.evaluateEvery" in status.failure.message
+    assert world.condition("Stalled").status == "True"
+    assert world.jobs() == []
+
+
+def test_a_finished_job_is_left_alone():
+    world = World()
+    world.apply_all()
+    world.run()
+    before = len(world.cluster.writes)
+    world.reconciler.resync()
+    world.advance(3600)
+    assert len(world.cluster.writes) == before
+
+
+def test_an_earlier_version_published_to_the_same_uri_is_a_baseline():
+    world = World()
+    world.apply_all(make_job("first").with_publish().obj())
+    world.run("first")
+    world.outbox.clear()
+    world.script.final = 89
+    world.apply(make_job("second").with_publish().obj())
+    status = world.run("second")
+    assert status.failure is not None
+    assert "golden 89/100, LastPublished 94/100: -5.0 points, limit -5.0" in status.failure.message
+
+
+def test_while_nothing_was_published_that_baseline_is_skipped_and_said():
+    world = World()
+    world.apply_all(make_job().with_publish().obj())
+    status = world.run()
+    assert status.final is not None
+    assert status.final.gates[0].skipped == ["LastPublished"]
+
+
+def test_results_are_recorded_before_status_speaks_of_them():
+    world = World()
+    world.apply_all()
+    world.run()
+    writes = [(w.verb, w.kind) for w in world.cluster.writes]
+    first_results = writes.index(("replace", "ConfigMap"))
+    assert writes[first_results + 1] == ("status", "FineTuneJob")
+
+
+def test_permanent_exit_code_fails_with_the_pods_own_words():
+    world = World(Script(exits={"data": [failed(ExitCode.BAD_DATA, "BadData", "line 17: not JSON")]}))
+    world.apply_all()
+    status = world.run()
+    assert status.failure is not None
+    assert (status.failure.reason, status.failure.message, status.failure.hint) == (
+        "BadData",
+        "line 17: not JSON",
+        "mend it",
+    )
+    assert world.condition("DataReady").status == "False"
+
+
+def test_the_request_is_immutable_and_whole():
+    world = World()
+    world.apply_all()
+    world.settle()
+    name = world.status().request
+    assert name is not None
+    config_map = world.cluster.as_user.get(Key("ConfigMap", "default", name))
+    assert config_map is not None
+    assert config_map["immutable"] is True
+    request = Request.model_validate(json.loads(config_map["data"]["request.json"]))
+    assert request.final_gates[0].golden_sha256 == make_gate().spec["golden"]["sha256"]

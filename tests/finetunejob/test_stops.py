@@ -1,0 +1,153 @@
+"""A run that gets worse: the stop, and what a person does about it."""
+
+import json
+
+from support.builders import make_gate, make_job
+from support.world import Script, World
+from tunegate_api.contract import Subject
+from tunegate_api.v1alpha1.finetunejob_status import Phase, Reason
+from tunegate_operator.names import CONTINUE_ANNOTATION, DISCARD_ANNOTATION
+
+REGRESSING = {10: 60, 20: 95, 30: 87, 35: 85, 40: 99, 50: 99}
+
+
+def stopped() -> World:
+    world = World(Script(checkpoints=REGRESSING))
+    world.apply_all(make_job().with_publish().obj())
+    world.run()
+    return world
+
+
+def answer(world: World, annotation: str, reason: str = "label noise, accepted", stop: str | None = None) -> None:
+    found = world.status().stop
+    assert found is not None
+    text = json.dumps({"stop": stop or found.id, "reason": reason})
+    world.edit(annotations={annotation: text})
+    world.settle()
+
+
+def test_a_confirmed_regression_stops_the_run_and_names_the_cases():
+    world = stopped()
+    status = world.status()
+    assert status.phase is Phase.STOPPED
+    assert status.stop is not None
+    assert status.stop.message == (
+        "golden 85/100 at step 35, best 95/100 at step 20: -10.0 points, limit -5.0, confirmed"
+    )
+    assert (status.stop.step, status.stop.steps_saved, status.stop.regressed_count) == (35, 15, 10)
+    assert status.stop.regressed_cases == [f"case-{i}" for i in range(85, 95)]
+    assert status.stop.kept is not None
+    assert status.stop.kept.step == 20
+    assert status.display.gate == "Failed"
+    assert world.condition("Stalled").reason == "GoldenRegression"
+    assert world.condition("Regressing").status == "True"
+
+
+def test_the_first_drop_is_a_warning_the_confirmed_one_a_stop():
+    world = stopped()
+    told = [(reason, message) for _, type, reason, message in world.cluster.events if type == "Warning"]
+    assert [reason for reason, _ in told] == ["GoldenRegressing", "GoldenRegression"]
+    assert told[0][1] == "golden 87/100 at step 30, best 95/100 at step 20: -8.0 points, limit -5.0"
+    assert "Training stopped, step 20 kept" in told[1][1]
+
+
+def test_nothing_follows_a_stop_until_a_person_decides():
+    world = stopped()
+    before = world.jobs()
+    world.advance(24 * 3600)
+    world.reconciler.resync()
+    world.settle()
+    assert world.jobs() == before
+    assert world.status().phase is Phase.STOPPED
+
+
+def test_continue_goes_on_from_the_stop_and_keeps_the_reason():
+    world = stopped()
+    answer(world, CONTINUE_ANNOTATION)
+    status = world.status()
+    assert status.stop is None
+    assert [(d.action, d.reason, d.step) for d in status.decisions] == [
+        ("continue", "label noise, accepted", 35)
+    ]
+    train = next(j for j in world.active_jobs())
+    assert train["spec"]["template"]["spec"]["containers"][0]["args"][-2:] == ["--accepted-step", "35"]
+    status = world.run()
+    assert status.phase is Phase.SUCCEEDED
+    assert status.best_checkpoint is not None
+    assert status.best_checkpoint.step == 40
+
+
+def test_discard_ends_the_job():
+    world = stopped()
+    answer(world, DISCARD_ANNOTATION, reason="the data was wrong")
+    status = world.status()
+    assert status.phase is Phase.FAILED
+    assert status.failure is not None
+    assert status.failure.reason == Reason.DISCARDED
+    assert status.failure.message == "discarded at step 35: the data was wrong"
+
+
+def test_an_answer_to_another_stop_does_not_count():
+    world = stopped()
+    answer(world, CONTINUE_ANNOTATION, stop="sft-1-20")
+    assert world.status().phase is Phase.STOPPED
+
+
+def test_an_answer_without_a_reason_does_not_count():
+    world = stopped()
+    answer(world, CONTINUE_ANNOTATION, reason="  ")
+    assert world.status().phase is Phase.STOPPED
+
+
+def test_a_broken_annotation_does_not_count():
+    world = stopped()
+    world.edit(annotations={CONTINUE_ANNOTATION: "{"})
+    world.settle()
+    assert world.status().phase is Phase.STOPPED
+
+
+def test_a_regression_after_continue_stops_again():
+    world = World(Script(checkpoints={10: 95, 20: 80, 25: 80, 30: 70, 35: 70, 50: 99}))
+    world.apply_all()
+    world.run()
+    answer(world, CONTINUE_ANNOTATION)
+    status = world.run()
+    assert status.phase is Phase.STOPPED
+    assert status.stop is not None
+    assert status.stop.message == (
+        "golden 70/100 at step 35, best 80/100 at step 25: -10.0 points, limit -5.0, confirmed"
+    )
+
+
+def test_immediate_stops_at_the_first_drop():
+    world = World(Script(checkpoints=REGRESSING))
+    world.apply_all(gate=make_gate().with_thresholds(onRegression="Immediate").obj())
+    status = world.run()
+    assert status.stop is not None
+    assert status.stop.step == 30
+
+
+def test_a_lost_must_pass_case_stops_at_once():
+    world = World(Script(base=95, checkpoints={10: 93, 20: 99, 50: 99}))
+    world.apply_all(gate=make_gate().with_thresholds(mustPass=["case-94"]).obj())
+    status = world.run()
+    assert status.stop is not None
+    assert (status.stop.reason, status.stop.step) == (Reason.MUST_PASS_FAILED, 10)
+    assert status.stop.kept is None
+
+
+def test_a_stop_that_case_results_do_not_explain_is_an_error(monkeypatch):
+    world = World()
+    monkeypatch.setattr(world, "_is_stopped", lambda results, accepted: bool(results.find(Subject.CHECKPOINT)))
+    world.apply_all()
+    status = world.run()
+    assert status.failure is not None
+    assert status.failure.reason == Reason.GATE_ERROR
+    assert "which its case results do not explain" in status.failure.message
+
+
+def test_a_trainer_that_hides_a_regression_is_stopped_all_the_same(monkeypatch):
+    world = World(Script(checkpoints={10: 95, 40: 85, 50: 84}))
+    monkeypatch.setattr(world, "_is_stopped", lambda results, accepted: False)
+    world.apply_all()
+    assert world.run().phase is Phase.STOPPED

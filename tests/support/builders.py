@@ -1,0 +1,112 @@
+"""Manifests for tests, good ones by default: ``make_job().with_publish().obj()``."""
+
+import copy
+import json
+from typing import Any
+
+from tunegate_api.contract import sha256_text
+
+Object = dict[str, Any]
+
+GOLDEN_CASES = 100
+
+
+def golden_text(cases: int = GOLDEN_CASES) -> str:
+    """A golden set whose cases are named case-0, case-1, …"""
+    expect = [{"type": "contains", "value": "yes"}]
+    rows = [{"id": f"case-{i}", "tags": [], "prompt": f"question {i}", "expect": expect} for i in range(cases)]
+    return "".join(json.dumps(row) + "\n" for row in rows)
+
+
+class _Builder:
+    def __init__(self, obj: Object) -> None:
+        self._obj = obj
+
+    @property
+    def spec(self) -> Object:
+        return self._obj["spec"]
+
+    def obj(self) -> Object:
+        return copy.deepcopy(self._obj)
+
+    def named(self, name: str) -> "Any":
+        self._obj["metadata"]["name"] = name
+        return self
+
+    def with_spec(self, **fields: Any) -> "Any":
+        """Set fields of the spec, named as in YAML."""
+        self.spec.update(fields)
+        return self
+
+    def without(self, field: str) -> "Any":
+        self.spec.pop(field, None)
+        return self
+
+
+class JobBuilder(_Builder):
+    def with_training(self, **fields: Any) -> "JobBuilder":
+        self.spec["stages"][0]["training"].update(fields)
+        return self
+
+    def with_gates(self, *names: str) -> "JobBuilder":
+        self.spec["gates"] = [{"name": name} for name in names]
+        return self
+
+    def with_publish(self, uri: str = "pvc://models/orders") -> "JobBuilder":
+        self.spec["publish"] = [{"uri": uri}]
+        return self
+
+
+class GateBuilder(_Builder):
+    def with_thresholds(self, **fields: Any) -> "GateBuilder":
+        self.spec["thresholds"].update(fields)
+        return self
+
+
+def make_job(name: str = "orders") -> JobBuilder:
+    return JobBuilder(
+        {
+            "apiVersion": "tunegate.dev/v1alpha1",
+            "kind": "FineTuneJob",
+            "metadata": {"name": name, "namespace": "default"},
+            "spec": {
+                "model": {"uri": "package://tiny"},
+                "data": {"goal": "StyleOrFormat", "train": {"configMap": "rows"}},
+                "taskMetrics": [{"name": "exact_match", "min": "0.5"}],
+                "stages": [
+                    {
+                        "name": "sft",
+                        "method": "SFT",
+                        "adapter": {"type": "LoRA"},
+                        "training": {"maxSteps": 50},
+                    }
+                ],
+                "gates": [{"name": "golden"}],
+                "resources": {"accelerator": "CPU"},
+                "storage": {"persistentVolumeClaim": "tuning"},
+            },
+        }
+    )
+
+
+def make_gate(name: str = "golden", config_map: str = "cases") -> GateBuilder:
+    return GateBuilder(
+        {
+            "apiVersion": "tunegate.dev/v1alpha1",
+            "kind": "EvalGate",
+            "metadata": {"name": name, "namespace": "default"},
+            "spec": {
+                "golden": {"source": {"configMap": config_map}, "sha256": sha256_text(golden_text())},
+                "thresholds": {"minPassRate": "0.8"},
+            },
+        }
+    )
+
+
+def make_config_map(name: str, **data: str) -> Object:
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": name, "namespace": "default"},
+        "data": {key.replace("__", "."): value for key, value in data.items()},
+    }

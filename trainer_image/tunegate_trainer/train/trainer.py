@@ -1,0 +1,63 @@
+"""TRL's SFTTrainer with the loss of completions alone, computed at no other position."""
+
+import math
+from typing import Any
+
+import torch
+from torch.nn.functional import cross_entropy
+from transformers import Trainer
+from trl import SFTTrainer
+
+from tunegate_trainer.errors import UserError
+from tunegate_trainer.train.examples import IGNORED
+
+
+class CompletionTrainer(SFTTrainer):  # type: ignore[misc] # TRL is untyped
+    """Trains on flattened micro-batches (``padding_free``), and applies the LM head where a label is.
+
+    SFTTrainer computes logits, entropy and accuracy for every token: on short completions that is most of a
+    CPU step, and on a GPU the memory of tokens x vocabulary.
+    """
+
+    loss_is_scaled_for_ga = True
+    """The loss is divided by the completion tokens of the whole optimizer step."""
+    tokens = 0
+    """Tokens trained on by this process, prompts included."""
+
+    def compute_loss(
+        self,
+        model: Any,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> Any:
+        """Cross-entropy summed over the completion tokens of one micro-batch, over those of the whole step.
+
+        ``inputs`` holds one row of concatenated examples, with ``position_ids`` that start again at each.
+        """
+        labels = inputs.pop("labels")[0, 1:]
+        predictors = (labels != IGNORED).nonzero().flatten()
+        outputs = model(**inputs, logits_to_keep=predictors, use_cache=False)
+        targets = labels[predictors]
+        loss = cross_entropy(outputs.logits[0].float(), targets, reduction="sum")
+        loss = loss / (targets.numel() if num_items_in_batch is None else num_items_in_batch)
+        self.tokens += inputs["input_ids"].numel()
+        return (loss, outputs) if return_outputs else loss
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:  # noqa: ARG002 - overridden
+        """Hand a step's numbers to the callbacks. They are not kept in the state, which every checkpoint holds."""
+        if "loss" not in logs:
+            return
+        if not math.isfinite(logs["loss"]):
+            raise UserError(
+                f"training diverged: the loss is {logs['loss']} at step {self.state.global_step}",
+                "lower training.learningRate, or raise training.warmupFraction",
+            )
+        self.control = self.callback_handler.on_log(self.args, self.state, self.control, logs)
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        Trainer._save_checkpoint(self, model, trial)  # without SFTTrainer's model card
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:  # noqa: ARG002 - overridden
+        # Only the adapter: "auto" would ask the hub for the base model's vocabulary.
+        self.model.save_pretrained(output_dir, save_embedding_layers=False)
