@@ -12,14 +12,19 @@ from tunegate_api.verdict import MAX_CASES, CaseSet
 
 
 class Message(ApiModel):
+    """One turn of a chat."""
+
     role: Literal["system", "user", "assistant"]
+    """Who speaks."""
     content: str
+    """What is said."""
 
 
 class TextExpectation(ApiModel):
     """The output, white space at its ends apart, against a text."""
 
     type: Literal["equals", "contains", "not_contains", "regex"]
+    """How to compare."""
     value: Annotated[str, Field(min_length=1)]
     """The text; for regex a Python pattern that must be found somewhere in the output."""
 
@@ -28,14 +33,18 @@ class SchemaExpectation(ApiModel):
     """The output is JSON and follows a JSON schema."""
 
     type: Literal["json_schema"]
+    """How to compare."""
     schema_: Annotated[dict[str, Any], Field(alias="schema")]
+    """The JSON schema."""
 
 
 class JsonExpectation(ApiModel):
     """The output is JSON and equal to a value, whatever its spacing and order of keys."""
 
     type: Literal["json_equals"]
+    """How to compare."""
     value: Any
+    """The value. 1 and 1.0 are the same number; 1 and true are not the same value."""
 
 
 Expectation = Annotated[TextExpectation | SchemaExpectation | JsonExpectation, Field(discriminator="type")]
@@ -45,12 +54,15 @@ class GoldenCase(ApiModel):
     """One prompt and what its output must be. All expectations must hold."""
 
     id: CaseId
+    """Names the case in status and reports. Unique in its set."""
     tags: list[CaseId] = []
+    """Groups of cases that thresholds can speak of."""
     prompt: str | None = None
     """One user turn."""
     messages: list[Message] | None = None
     """A chat that the model answers."""
     expect: Annotated[list[Expectation], Field(min_length=1)]
+    """What must hold of the output."""
 
     @model_validator(mode="after")
     def _one_input(self) -> "GoldenCase":

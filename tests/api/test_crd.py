@@ -96,6 +96,11 @@ def test_the_output_does_not_depend_on_the_hash_seed() -> None:
     assert len(outputs) == 1
 
 
+def test_the_schemas_need_no_yaml_library() -> None:
+    script = "import sys; sys.modules['yaml'] = None; from tunegate_api.crd import crds; crds()"
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
 def test_yaml_repeats_instead_of_referring() -> None:
     assert "*id" not in "".join(to_yaml(crd) for crd in crds().values())
 

@@ -4,6 +4,8 @@ import threading
 
 import pytest
 from support.clock import FakeClock
+from support.waiting import eventually
+from tunegate_operator.engine.clock import SystemClock
 from tunegate_operator.engine.cluster import Key
 from tunegate_operator.engine.queue import FIRST_BACKOFF, LONGEST_BACKOFF, WorkQueue
 
@@ -122,6 +124,20 @@ def test_a_waiting_worker_wakes_for_a_new_key_and_for_the_end(queue: WorkQueue) 
     worker.join(10)
     assert not worker.is_alive()
     assert got[-1] is None
+
+
+def test_a_worker_that_waits_for_long_wakes_for_what_is_due_sooner() -> None:
+    queue = WorkQueue(SystemClock())
+    queue.add_after(B, 1000)
+    got: list[Key | None] = []
+    worker = threading.Thread(target=lambda: got.append(queue.get(None)))
+    worker.start()
+    eventually(lambda: len(queue._changed._waiters) == 1, what="the worker waits")  # type: ignore[attr-defined]
+    queue.add_after(A, 0.01)
+    worker.join(10)
+    queue.shut_down()
+    worker.join()
+    assert got == [A]
 
 
 def test_nothing_comes_after_shut_down(queue: WorkQueue) -> None:

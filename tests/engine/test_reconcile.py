@@ -199,6 +199,7 @@ def test_an_unavailable_api_server_is_tried_again_until_it_is_back(
     assert len(caplog.messages) == 1, "each try was logged"
     operator.settle_through_backoff()
     assert operator.status() == {"phase": "Running"}
+    assert operator.queue.failures(KEY) == 0, "the next failure would wait as long as the last"
 
 
 def test_the_status_is_written_although_an_action_failed(cluster: FakeCluster) -> None:
@@ -268,11 +269,28 @@ def test_put_replaces_changed_content_and_keeps_labels_of_others(cluster: FakeCl
     assert [write.verb for write in cluster.writes if write.kind == "ConfigMap"] == ["create", "replace"]
 
 
+def test_a_status_just_written_is_known_before_the_watch_tells(cluster: FakeCluster) -> None:
+    seen = []
+
+    def decide(obj: Object, view: View, now: datetime) -> Decision:  # noqa: ARG001
+        seen.append(obj.get("status", {}))
+        return Decision({"count": len(seen)}, requeue_after=1)
+
+    operator = Operator(cluster, decide)
+    cluster._listeners.clear()
+    operator.settle()
+    operator.clock.advance(1)
+    operator.settle()
+    assert seen == [{}, {"count": 1}]
+
+
 def test_put_over_an_outdated_view_looks_again(cluster: FakeCluster) -> None:
     content = "1"
     operator = Operator(cluster, lambda obj, view, now: Decision({}, (Put(config_map(obj, data=content)),)))  # noqa: ARG005
     operator.settle()
-    cluster.conflict()
+    cluster._listeners.clear()  # the watch is behind
+    (held,) = cluster.as_user.list_objects("ConfigMap")
+    cluster.as_user.replace(held | {"data": {"x": "changed by hand"}})
     content = "2"
     operator.queue.add(KEY)
     operator.settle_through_backoff()

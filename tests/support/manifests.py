@@ -3,7 +3,11 @@
 import copy
 from typing import Any
 
+import pytest
 from tunegate_api.contract import sha256_text
+from tunegate_api.v1alpha1.problems import find_problems
+
+Changes = dict[str, Any]
 
 GOLDEN_TEXT = (
     '{"id": "one", "tags": ["edge"], "prompt": "hi", "expect": [{"type": "equals", "value": "ho"}]}\n'
@@ -81,7 +85,7 @@ def config_map(name: str, data: dict[str, str]) -> dict[str, Any]:
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": data}
 
 
-def changed(manifest: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+def changed(manifest: dict[str, Any], changes: Changes) -> dict[str, Any]:
     """A copy with the fields of ``changes`` set: ``{"spec.stages.0.adapter.r": 8}``."""
     out = copy.deepcopy(manifest)
     for path, value in changes.items():
@@ -96,3 +100,14 @@ def changed(manifest: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]
         else:
             holder[last] = value
     return out
+
+
+def told(manifest: dict[str, Any]) -> list[str]:
+    """What :func:`find_problems` says, as users read it."""
+    return [str(problem) for problem in find_problems(manifest)]
+
+
+def table(rows: list[tuple[str, Changes, str]]) -> pytest.MarkDecorator:
+    """Rows of: a sentence, what to change in a good manifest, how what must be said of it begins."""
+    names = [row[0] for row in rows]
+    return pytest.mark.parametrize(("changes", "said"), [row[1:] for row in rows], ids=names)

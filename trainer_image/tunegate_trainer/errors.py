@@ -51,3 +51,9 @@ class StorageError(TrainerError):
     """The volume is full or read-only. Worth another attempt, since volumes are grown."""
 
     exit_code, reason = ExitCode.STORAGE, Reason.STORAGE
+
+
+class CudaOutOfMemoryError(TrainerError):
+    """The GPU's memory does not hold what was asked for. It will not on another try either."""
+
+    exit_code, reason = ExitCode.CUDA_OUT_OF_MEMORY, Reason.CUDA_OUT_OF_MEMORY

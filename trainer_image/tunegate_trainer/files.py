@@ -58,9 +58,14 @@ def is_complete(folder: Path) -> bool:
     return (folder / DONE).is_file()
 
 
+def read_manifest(folder: Path) -> FileManifest:
+    """The manifest of a sealed folder."""
+    return FileManifest.model_validate_json((folder / MANIFEST).read_bytes())
+
+
 def verify(folder: Path) -> list[str]:
-    """What of a sealed folder differs from its manifest: missing, changed and additional files, one line each."""
-    manifest = FileManifest.model_validate_json((folder / MANIFEST).read_bytes())
+    """How a sealed folder differs from its manifest: missing, changed or additional files, one line each."""
+    manifest = read_manifest(folder)
     found = {
         str(path.relative_to(folder))
         for path in folder.rglob("*")

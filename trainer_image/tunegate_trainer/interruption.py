@@ -6,8 +6,11 @@ from contextlib import contextmanager
 from types import FrameType
 
 
-class Interrupted(BaseException):  # noqa: N818 - like KeyboardInterrupt no error, and no `except Exception` may eat it
-    """The process was asked to stop. What it did so far is saved; another attempt goes on from there."""
+class Interrupted(BaseException):
+    """The process was asked to stop. What it did so far is saved; another attempt goes on from there.
+
+    Like KeyboardInterrupt it is no ``Exception``: no handler of errors may swallow it.
+    """
 
 
 class Superseded(Interrupted):
@@ -34,6 +37,10 @@ class Interruption:
         """Raise :class:`Interrupted` if SIGTERM came and nothing has to be saved first."""
         if self.requested and not self._deferred:
             raise Interrupted
+
+    def ignore(self) -> None:
+        """From now on SIGTERM changes nothing: the process is about to end."""
+        self._deferred = True
 
     @contextmanager
     def deferred(self) -> Iterator[None]:

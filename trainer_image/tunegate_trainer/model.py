@@ -1,21 +1,27 @@
-"""The base model and its tokenizer, and the one way a chat becomes text, for training and evaluation alike."""
+"""The base model and its tokenizer, and the one way a chat becomes text, in training and evaluation alike."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from tunegate_api.contract import FileManifest, Plan, Request, Workspace
+import torch
+from jinja2 import TemplateError
+from peft import PeftModel
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GenerationConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from tunegate_api.contract import Plan, Request, Workspace
 from tunegate_api.golden import Message
 
 from tunegate_trainer.errors import NoAcceleratorError, SourceNotFoundError, UserError
 
-if TYPE_CHECKING:  # torch and transformers take seconds to import, and rendering needs neither
-    import torch
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
 _ANSWER = "TUNEGATE-ANSWER"
 
 
-def render(tokenizer: "PreTrainedTokenizerBase", messages: list[Message]) -> str:
+def render(tokenizer: PreTrainedTokenizerBase, messages: list[Message]) -> str:
     """The prompt text that a completion follows.
 
     With a chat template: the template with its generation prompt. Without one: the contents, one after the
@@ -28,14 +34,14 @@ def render(tokenizer: "PreTrainedTokenizerBase", messages: list[Message]) -> str
     return _apply_template(tokenizer, messages, add_generation_prompt=True)
 
 
-def encode(tokenizer: "PreTrainedTokenizerBase", text: str) -> list[int]:
+def encode(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     """Token ids of text from :func:`render`, or of a completion: nothing is added at its ends."""
     ids: list[int] = tokenizer.encode(text, add_special_tokens=False)
     return ids
 
 
-def end_of_turn(tokenizer: "PreTrainedTokenizerBase") -> str:
-    """What ends a completion: the special token that the chat template puts after an assistant's turn, else eos."""
+def end_of_turn(tokenizer: PreTrainedTokenizerBase) -> str:
+    """What ends a completion: the special token that the chat template puts after an answer, else eos."""
     eos = str(tokenizer.eos_token or "")
     if tokenizer.chat_template:
         turns = [Message(role="user", content="?"), Message(role="assistant", content=_ANSWER)]
@@ -51,7 +57,7 @@ def end_of_turn(tokenizer: "PreTrainedTokenizerBase") -> str:
     return eos
 
 
-def stop_token_ids(tokenizer: "PreTrainedTokenizerBase", model: "PreTrainedModel") -> list[int]:
+def stop_token_ids(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> list[int]:
     """Every token at which generation ends: the end of a turn, and what the model's own config names."""
     generation_config: Any = model.generation_config
     named = generation_config.eos_token_id if generation_config is not None else None
@@ -61,7 +67,7 @@ def stop_token_ids(tokenizer: "PreTrainedTokenizerBase", model: "PreTrainedModel
 
 
 def example_tokens(
-    tokenizer: "PreTrainedTokenizerBase", prompt: list[Message], completion: str
+    tokenizer: PreTrainedTokenizerBase, prompt: list[Message], completion: str
 ) -> tuple[list[int], list[int]]:
     """Token ids of a prompt and of its completion, the end of the turn included.
 
@@ -72,24 +78,19 @@ def example_tokens(
     )
 
 
-def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
-    from transformers import AutoTokenizer
-
+def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
 
 
-def load_base(folder: Path, dtype: str, device: "torch.device") -> "PreTrainedModel":
+def load_base(folder: Path, dtype: str, device: torch.device) -> PreTrainedModel:
     """The model in ``folder`` on ``device``; ``dtype`` is ``bfloat16`` or ``float32``.
 
     Weights come from safetensors only, and no code of the model's own runs. Generation settings that the
     model ships (temperature, penalties) are dropped but for its special tokens: gates judge greedy outputs.
     """
-    import torch
-    from transformers import AutoModelForCausalLM, GenerationConfig
-
     if not any(folder.glob("*.safetensors")):
         raise SourceNotFoundError(f"no safetensors weights in the workspace's {Path(*folder.parts[-2:])}")
     model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
@@ -101,16 +102,17 @@ def load_base(folder: Path, dtype: str, device: "torch.device") -> "PreTrainedMo
         attn_implementation="sdpa",
     )
     shipped: Any = model.generation_config
-    model.generation_config = GenerationConfig(
-        bos_token_id=shipped.bos_token_id, eos_token_id=shipped.eos_token_id, pad_token_id=shipped.pad_token_id
+    model.generation_config = GenerationConfig(  # type: ignore[no-untyped-call]
+        bos_token_id=shipped.bos_token_id,
+        eos_token_id=shipped.eos_token_id,
+        pad_token_id=shipped.pad_token_id,
     )
-    return model.to(device)  # type: ignore[arg-type,return-value] # transformers' own decorated signature
+    model.to(device)  # type: ignore[arg-type] # its decorator hides the signature
+    return model
 
 
-def choose_device(request: Request) -> "torch.device":
+def choose_device(request: Request) -> torch.device:
     """The device that the job asks for. Raises :class:`NoAcceleratorError` if there is no such GPU."""
-    import torch
-
     if request.spec.resources.accelerator == "CPU":
         return torch.device("cpu")
     if not torch.cuda.is_available():
@@ -137,30 +139,20 @@ def hub_name(uri: str) -> str:
     return uri.removeprefix("hf://")
 
 
-def load_adapter(base: "PreTrainedModel", folder: Path, *, trainable: bool) -> Any:
+def load_adapter(base: PreTrainedModel, folder: Path, *, trainable: bool) -> Any:
     """``base`` with the LoRA adapter of ``folder`` around it, in float32. Returns a ``peft.PeftModel``."""
-    from peft import PeftModel
-
     return PeftModel.from_pretrained(base, str(folder), is_trainable=trainable)
 
 
-def manifest_of(folder: Path) -> FileManifest:
-    from tunegate_trainer.files import MANIFEST
-
-    return FileManifest.model_validate_json((folder / MANIFEST).read_bytes())
-
-
-def _leading_token(tokenizer: "PreTrainedTokenizerBase") -> str:
+def _leading_token(tokenizer: PreTrainedTokenizerBase) -> str:
     """The token that this tokenizer puts before any text, as a text; empty if it puts none."""
     ids = tokenizer.encode("")
     return str(tokenizer.bos_token) if ids[:1] == [tokenizer.bos_token_id] and ids else ""
 
 
 def _apply_template(
-    tokenizer: "PreTrainedTokenizerBase", messages: list[Message], *, add_generation_prompt: bool
+    tokenizer: PreTrainedTokenizerBase, messages: list[Message], *, add_generation_prompt: bool
 ) -> str:
-    from jinja2 import TemplateError
-
     try:
         return str(
             tokenizer.apply_chat_template(

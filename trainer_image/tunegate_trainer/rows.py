@@ -5,6 +5,8 @@ from pathlib import Path
 from tunegate_api.golden import Message
 from tunegate_api.meta import ApiModel
 
+from tunegate_trainer.files import sha256_file, write_atomic
+
 
 class Row(ApiModel):
     """One labelled example: a chat up to the turn to answer, and the answer."""
@@ -15,10 +17,10 @@ class Row(ApiModel):
     completion: str
 
 
-def write_rows(path: Path, rows: list[Row]) -> None:
-    """Write JSON Lines."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(row.model_dump_json() + "\n" for row in rows), encoding="utf-8")
+def write_rows(path: Path, rows: list[Row]) -> str:
+    """Write JSON Lines atomically. Returns the file's sha256."""
+    write_atomic(path, "".join(row.model_dump_json() + "\n" for row in rows))
+    return sha256_file(path)
 
 
 def read_rows(path: Path) -> list[Row]:

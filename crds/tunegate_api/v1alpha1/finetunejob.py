@@ -149,7 +149,7 @@ class Adapter(ApiModel):
     """Which small set of weights to train beside the frozen base. A stage without one trains all weights."""
 
     type: Literal["LoRA"] | None = None
-    """LoRA: a new low-rank adapter. Left out only together with `from`."""
+    """LoRA: a new low-rank adapter. Either this or `from` is given."""
     from_: Annotated[Literal["Previous"] | None, Field(alias="from")] = None
     """Previous: go on training the adapter of the stage before, in its shape. Instead of `type`."""
     r: Annotated[int | None, Field(ge=1, le=1024, examples=[16])] = None

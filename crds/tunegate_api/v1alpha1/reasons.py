@@ -43,21 +43,21 @@ class ConditionType(StrEnum):
     """Ready, Reconciling and Stalled follow kstatus; Reconciling and Stalled are present only when True."""
 
     READY = "Ready"
-    """True: the job succeeded. False: it failed or was stopped. Unknown: it is under way."""
+    """True when the job succeeded, False before that and when it failed or stopped, Unknown while Pending."""
     RECONCILING = "Reconciling"
     """True while there is work under way; absent otherwise."""
     STALLED = "Stalled"
     """True when nothing goes on without a person; absent otherwise."""
     DATA_READY = "DataReady"
-    """Whether the data is fetched, checked, split and pinned in the plan."""
+    """Whether the data is fetched, checked, split and pinned in the plan. Unknown until decided."""
     TRAINED = "Trained"
-    """Whether every stage ended with a checkpoint that passed."""
+    """Whether every stage ended with a checkpoint that passed. Unknown until decided."""
     GATE_PASSED = "GatePassed"
-    """Whether the final model passed its task metrics and every gate."""
+    """Whether the final model passed its task metrics and every gate. Unknown until decided."""
     PUBLISHED = "Published"
-    """Whether the model is where `publish` says."""
+    """Whether the model is where `publish` says. Unknown until decided."""
     REGRESSING = "Regressing"
-    """True while the last checkpoint is worse than the best by the gate's limit; absent otherwise."""
+    """Whether the last checkpoint is worse than the best by the gate's limit."""
 
 
 class Reason(StrEnum):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from tunegate_api.v1alpha1.parts import Part, Problem
+from tunegate_api.v1alpha1.parts import Part
 
 
 @dataclass(frozen=True)
@@ -124,6 +124,3 @@ def _holders(part: Part, field: str) -> Iterator[tuple[Part, str]]:
             yield from _holders(entry, rest)
     elif inner := part.part(head):
         yield from _holders(inner, rest)
-
-
-__all__ = ["EVALGATE", "FINETUNEJOB", "NotYet", "Problem", "check_supported"]

@@ -12,7 +12,7 @@ from typing import Any
 
 from tunegate_operator.engine.cluster import InvalidError, Object
 from tunegate_operator.engine.objects import is_being_deleted, moment, timestamp, wire
-from tunegate_operator.engine.owners import owner_reference
+from tunegate_operator.engine.owners import controlling_owner, owner_reference
 from tunegate_operator.engine.pod_status import (
     exit_code,
     finished_at,
@@ -26,6 +26,8 @@ LONGEST_RETRY = 30.0
 DEFAULT_BACKOFF_LIMIT = 6
 JOB_NAME_LABELS = ("batch.kubernetes.io/job-name", "job-name")
 CONTROLLER_UID_LABELS = ("batch.kubernetes.io/controller-uid", "controller-uid")
+OWNER_ANNOTATION = "local.tunegate.dev/owner-uid"
+"""On a pod: the uid of its Job's controlling owner, whose outbox it fills; the Job may be gone before it."""
 _POD_NAME_LENGTH = 63
 _SUFFIX_LENGTH = 5
 _SUFFIX_LETTERS = "bcdfghjklmnpqrstvwxz2456789"  # Kubernetes' choice: no vowels, so no words
@@ -93,7 +95,7 @@ def step_job(job: Object, pods: list[Object], now: datetime, retry_seconds: floa
 
 def new_pod(job: Object) -> Object:
     """A pod of this Job, with a name like Kubernetes' and the labels that its Job controller adds."""
-    metadata, template = job["metadata"], wire(job["spec"]["template"])
+    metadata, template, owner = job["metadata"], wire(job["spec"]["template"]), controlling_owner(job)
     prefix = f"{metadata['name']}-"[: _POD_NAME_LENGTH - _SUFFIX_LENGTH]
     labels = dict.fromkeys(JOB_NAME_LABELS, metadata["name"]) | dict.fromkeys(
         CONTROLLER_UID_LABELS, metadata["uid"]
@@ -105,7 +107,10 @@ def new_pod(job: Object) -> Object:
             "name": prefix + "".join(random.choices(_SUFFIX_LETTERS, k=_SUFFIX_LENGTH)),
             "namespace": metadata["namespace"],
             "labels": {**template.get("metadata", {}).get("labels", {}), **labels},
-            "annotations": template.get("metadata", {}).get("annotations", {}),
+            "annotations": {
+                **template.get("metadata", {}).get("annotations", {}),
+                **({OWNER_ANNOTATION: owner.uid} if owner else {}),
+            },
             "ownerReferences": [owner_reference(job)],
         },
         "spec": {**template["spec"], "nodeName": "localhost"},

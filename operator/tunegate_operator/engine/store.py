@@ -215,7 +215,8 @@ class ObjectStore:
         if is_being_deleted(obj):
             return
         grace = obj.get("spec", {}).get("terminationGracePeriodSeconds", DEFAULT_GRACE_SECONDS)
-        end = self._clock.now() + timedelta(seconds=grace)
+        # Written in whole seconds: rounded up, so that nobody gets less than its grace.
+        end = self._clock.now() + timedelta(seconds=grace, milliseconds=999)
         going = {"deletionTimestamp": timestamp(end), "deletionGracePeriodSeconds": grace}
         self._save(obj | {"metadata": obj["metadata"] | going}, "MODIFIED")
 

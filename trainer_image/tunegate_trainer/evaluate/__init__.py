@@ -1,0 +1,1 @@
+"""Greedy outputs of a model on fixed cases, judged case by case."""

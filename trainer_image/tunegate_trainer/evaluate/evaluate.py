@@ -1,7 +1,5 @@
 """Evaluate one model on all its sets in one go, and keep what it answered: one line a case."""
 
-import hashlib
-import json
 import logging
 import time
 from collections.abc import Sequence
@@ -63,7 +61,9 @@ class Weights:
     loss: float | None = None
 
 
-def evaluate(model: Any, tokenizer: PreTrainedTokenizerBase, sets: Sequence[EvaluationSet]) -> list[SetResult]:
+def evaluate(
+    model: Any, tokenizer: PreTrainedTokenizerBase, sets: Sequence[EvaluationSet]
+) -> list[SetResult]:
     """The result of each set, in their order.
 
     A set's prompts are generated together whatever else is evaluated beside it, since greedy outputs can
@@ -152,41 +152,3 @@ def read_evaluation(folder: Path) -> Evaluation | None:
         return Evaluation.model_validate_json((folder / RESULT).read_bytes())
     except FileNotFoundError:
         return None
-
-
-class BaselineCache:
-    """Results of a base model, shared by the jobs on a volume; found by all that they depend on."""
-
-    def __init__(self, folder: Path, **depends_on: object) -> None:
-        """``folder`` is the base model's; ``depends_on`` is whatever changes outputs: dtype, device, versions."""
-        self._folder = folder / "evals"
-        self._depends_on = depends_on
-
-    def _path(self, evaluation_set: EvaluationSet) -> Path:
-        key = {
-            "set": evaluation_set.identity,
-            "generation": evaluation_set.generation.to_wire(),
-            **self._depends_on,
-        }
-        digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
-        return self._folder / f"{digest}.json"
-
-    def get(self, evaluation_set: EvaluationSet) -> SetResult | None:
-        try:
-            result = SetResult.model_validate_json(self._path(evaluation_set).read_bytes())
-        except FileNotFoundError:
-            return None
-        return result if [c.id for c in result.cases] == [c.id for c in evaluation_set.cases] else None
-
-    def put(self, evaluation_set: EvaluationSet, result: SetResult) -> None:
-        write_model(self._path(evaluation_set), result)
-
-    def evaluate(
-        self, model: Any, tokenizer: PreTrainedTokenizerBase, sets: Sequence[EvaluationSet]
-    ) -> list[SetResult]:
-        """As :func:`evaluate`, of the base model; only what is not in the cache is generated."""
-        missing = [s for s in sets if self.get(s) is None]
-        for evaluation_set, result in zip(missing, evaluate(model, tokenizer, missing), strict=True):
-            self.put(evaluation_set, result)
-        return [result for s in sets if (result := self.get(s)) is not None]
-

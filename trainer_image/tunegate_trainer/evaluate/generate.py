@@ -100,7 +100,7 @@ def _greedy(model: Any, prompts: list[list[int]], max_new_tokens: int, stops: li
 
 @contextmanager
 def undisturbed(model: Any) -> Iterator[None]:
-    """Put back the model's mode and every random state, so that training goes on as if nothing had been done."""
+    """Put back the model's mode and every random state: training goes on as if nothing had been done."""
     training, python_state, numpy_state = model.training, random.getstate(), np.random.get_state()
     devices = [torch.cuda.current_device()] if model.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):

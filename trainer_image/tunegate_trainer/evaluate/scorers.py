@@ -86,7 +86,9 @@ def schema_scorer(schema: dict[str, Any]) -> Scorer:
         value, problem = _json(text)
         if problem is not None:
             return problem
-        error = next(iter(sorted(validator_class(schema).iter_errors(value), key=lambda e: str(e.path))), None)
+        error = next(
+            iter(sorted(validator_class(schema).iter_errors(value), key=lambda e: str(e.path))), None
+        )
         return None if error is None else f"{error.json_path}: {error.message}"[:1000]
 
     return scorer

@@ -142,7 +142,7 @@ def task_metrics(
     check_split(path, plan)
     rows = read_rows(path)[:MAX_CASES]
     metrics = context.request.spec.task_metrics
-    schemas = {metric.name: _schema(context.root, metric) for metric in metrics}
+    schemas = {metric.name: metric_schema(context.root, metric) for metric in metrics}
     cases = [
         Case(
             id=row.id,
@@ -165,9 +165,7 @@ def task_metrics(
 
 def task_generation(gates: Sequence[Generation]) -> Generation:
     """How held-out rows are generated: as the job's first gate does, with the longest output of any gate."""
-    return Generation(
-        max_new_tokens=max(g.max_new_tokens for g in gates), batch_size=gates[0].batch_size
-    )
+    return Generation(max_new_tokens=max(g.max_new_tokens for g in gates), batch_size=gates[0].batch_size)
 
 
 def check_split(path: Path, plan: SplitPlan) -> None:
@@ -192,7 +190,7 @@ def _metric_scorer(metric: TaskMetric, completion: str, schema: dict[str, Any] |
             raise UserError(f"task metric {metric.name} is not supported yet")
 
 
-def _schema(root: Path, metric: TaskMetric) -> dict[str, Any] | None:
+def metric_schema(root: Path, metric: TaskMetric) -> dict[str, Any] | None:
     source: SchemaSource | None = metric.schema_
     if metric.name != "json_schema":
         return None

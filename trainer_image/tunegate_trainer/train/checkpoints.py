@@ -47,7 +47,7 @@ class CheckpointFolder:
         )
 
     def newest(self) -> int | None:
-        """The newest checkpoint whose files are what was written; a damaged one is reported and passed over."""
+        """The newest checkpoint whose files are as they were written; damaged ones are logged and skipped."""
         for step in reversed(self.complete_steps()):
             problems = verify(self.path(step))
             if not problems:

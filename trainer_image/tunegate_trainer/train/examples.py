@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from datasets import Dataset
+from datasets import Dataset  # type: ignore[import-untyped]
 from transformers import PreTrainedTokenizerBase
 
 from tunegate_trainer.errors import BadDataError
@@ -28,12 +28,10 @@ def tokenize_rows(
         prompt, completion = example_tokens(tokenizer, row.prompt, row.completion)
         if len(prompt) + len(completion) > max_length:
             too_long.append(row.id)
-        examples.append(
-            {"input_ids": prompt + completion, "labels": [IGNORED] * len(prompt) + completion}
-        )
+        examples.append({"input_ids": prompt + completion, "labels": [IGNORED] * len(prompt) + completion})
     if too_long:
         raise BadDataError(
-            f"{len(too_long)} training rows are longer than maxLength {max_length}: {', '.join(too_long[:5])}",
+            f"{len(too_long)} rows are longer than maxLength {max_length}: {', '.join(too_long[:5])}",
             "raise training.maxLength, or shorten the rows",
         )
     return examples
@@ -61,7 +59,7 @@ def training_dataset(
     batch_size: int,
     seed: int,
 ) -> Dataset:
-    """The examples of all steps in order: step ``n`` (from 0) has ``batch_size`` of them from ``n * batch_size`` on."""
+    """The examples of all steps in order, ``batch_size`` for each."""
     examples = tokenize_rows(tokenizer, rows, max_length)
     order = training_order(len(examples), steps * batch_size, seed)
     return Dataset.from_list(examples).select(order)

@@ -10,7 +10,8 @@ FILE = "losses.jsonl"
 
 
 class LossFile:
-    """The steps of a stage: step, loss (mean over completion tokens), learning_rate, grad_norm, seconds, tokens."""
+    """The steps of a stage: step, loss (mean over completion tokens), learning_rate, grad_norm, seconds, and
+    tokens (prompts included)."""
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / FILE

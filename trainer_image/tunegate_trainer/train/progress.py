@@ -47,7 +47,9 @@ class ProgressReporter:
 
     def _progress(self, activity: str | None) -> Progress:
         now, total = datetime.now(UTC), self._stage.total_steps
-        tokens, seconds = (sum(column) for column in zip(*self._steps, strict=True)) if self._steps else (0, 0)
+        tokens, seconds = (
+            (sum(column) for column in zip(*self._steps, strict=True)) if self._steps else (0, 0)
+        )
         estimated_end = None
         if self._steps and seconds:
             evaluations = sum(step >= self.step for step in self._stage.checkpoint_steps)

@@ -88,4 +88,6 @@ class StageRecord:
         decision = self.decision
         if decision.action is StopAction.STOP:
             return None
-        return next_checkpoint(self._planned, self.evaluations[-1].step if self.evaluations else 0, decision.action)
+        return next_checkpoint(
+            self._planned, self.evaluations[-1].step if self.evaluations else 0, decision.action
+        )

@@ -1,5 +1,7 @@
-"""Which checkpoint comes next, and whether training goes on: derived from evaluations alone, so that a resumed
-run decides as one that was never interrupted."""
+"""Which checkpoint comes next, and whether training goes on.
+
+Derived from evaluations alone, so that a resumed run decides as one that was never interrupted.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -38,7 +40,10 @@ def decide(
     """
     counted = [(step, outcomes) for step, outcomes in history if step >= (accepted_step or 0)]
     assessments: list[tuple[StopRule, Assessment]] = [
-        (rule, assess_checkpoint(rule.cases, rule.rules, [Measured(step, o[rule.gate]) for step, o in counted]))
+        (
+            rule,
+            assess_checkpoint(rule.cases, rule.rules, [Measured(step, o[rule.gate]) for step, o in counted]),
+        )
         for rule in stop_rules
         if counted
     ]

@@ -6,20 +6,20 @@ from typing import Any
 import torch
 from torch.nn.functional import cross_entropy
 from transformers import Trainer
-from trl import SFTTrainer
+from trl.trainer.sft_trainer import SFTTrainer
 
 from tunegate_trainer.errors import UserError
 from tunegate_trainer.train.examples import IGNORED
 
 
-class CompletionTrainer(SFTTrainer):  # type: ignore[misc] # TRL is untyped
+class CompletionTrainer(SFTTrainer):
     """Trains on flattened micro-batches (``padding_free``), and applies the LM head where a label is.
 
     SFTTrainer computes logits, entropy and accuracy for every token: on short completions that is most of a
     CPU step, and on a GPU the memory of tokens x vocabulary.
     """
 
-    loss_is_scaled_for_ga = True
+    loss_is_scaled_for_ga = True  # type: ignore[assignment]
     """The loss is divided by the completion tokens of the whole optimizer step."""
     tokens = 0
     """Tokens trained on by this process, prompts included."""
@@ -45,7 +45,7 @@ class CompletionTrainer(SFTTrainer):  # type: ignore[misc] # TRL is untyped
         return (loss, outputs) if return_outputs else loss
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:  # noqa: ARG002 - overridden
-        """Hand a step's numbers to the callbacks. They are not kept in the state, which every checkpoint holds."""
+        """Hand a step's numbers to the callbacks; the state, which every checkpoint holds, keeps none."""
         if "loss" not in logs:
             return
         if not math.isfinite(logs["loss"]):
@@ -60,4 +60,5 @@ class CompletionTrainer(SFTTrainer):  # type: ignore[misc] # TRL is untyped
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:  # noqa: ARG002 - overridden
         # Only the adapter: "auto" would ask the hub for the base model's vocabulary.
-        self.model.save_pretrained(output_dir, save_embedding_layers=False)
+        model: Any = self.model
+        model.save_pretrained(output_dir, save_embedding_layers=False)

@@ -1,4 +1,4 @@
-"""Only one pod writes to a stage: it claims an epoch by an exclusive file, the highest epoch is the writer."""
+"""Only one pod writes to a stage: it claims an epoch by an exclusive file, and the highest epoch counts."""
 
 import logging
 import os

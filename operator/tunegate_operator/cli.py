@@ -1,0 +1,251 @@
+"""The ``tunegate`` command."""
+
+import signal
+import sys
+import time
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console, Group
+from rich.live import Live
+from tunegate_api import __version__
+from tunegate_api.v1alpha1.finetunejob_status import Phase
+
+from tunegate_operator.display import PlainLog, job_view, jobs_table, utc_now
+from tunegate_operator.engine.local import RootInUseError
+from tunegate_operator.laptop import ImmutableError, Laptop, read_jobs, read_status
+from tunegate_operator.manifest_checks import validate as validate_manifests
+from tunegate_operator.manifests import Diagnostic, ManifestError, load_manifests
+from tunegate_operator.names import CONTINUE_ANNOTATION, DISCARD_ANNOTATION
+
+EXIT_FAILED, EXIT_USAGE, EXIT_STOPPED, EXIT_INTERRUPTED = 1, 2, 3, 130
+EXIT_CODES = {Phase.SUCCEEDED: 0, Phase.STOPPED: EXIT_STOPPED, Phase.SUSPENDED: 0}
+STEP_SECONDS = 0.25
+"""How long the display may be behind."""
+
+PATHS = click.argument(
+    "paths", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path), metavar="FILE_OR_FOLDER…"
+)
+RUNS = click.option(
+    "--runs",
+    default="runs",
+    show_default=True,
+    envvar="TUNEGATE_RUNS",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="The folder that holds runs, volumes and reports.",
+)
+REASON = click.option("--reason", required=True, help="Why. It is kept in the job's status.")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="tunegate")
+def main() -> None:
+    """Fine-tune a model, judge every checkpoint, publish only what passed.
+
+    \b
+    The same manifests run here and on a cluster:
+      tunegate validate examples/quickstart    every mistake at once, with its line
+      tunegate run examples/quickstart         data, training, gate, report
+      tunegate status                          what ran, and how it ended
+
+    A run that a gate stopped waits for you: `tunegate continue` or `tunegate discard`.
+    """
+
+
+@main.command()
+@PATHS
+def validate(paths: tuple[Path, ...]) -> None:
+    """Check manifests: every mistake at once, each with its line.
+
+    Nothing is run. Exit code 0: no mistakes, 2: there are some.
+    """
+    count = _print_diagnostics(paths)
+    if count:
+        raise SystemExit(EXIT_USAGE)
+    click.echo("no mistakes found")
+
+
+@main.command()
+@PATHS
+@RUNS
+@click.option("--again", is_flag=True, help="Forget earlier runs of these jobs and start over.")
+def run(paths: tuple[Path, ...], runs: Path, again: bool) -> None:
+    """Run manifests on this machine, with no cluster.
+
+    \b
+    A folder stands for all manifests in it. What is created, in the folder RUNS:
+      RUNS/NAME/status.yaml    the FineTuneJob with its status
+      RUNS/NAME/report.html    the report
+      RUNS/volumes/CLAIM/      what pvc://CLAIM/… refers to
+
+    Ctrl-C saves and stops; the same command goes on from there.
+
+    \b
+    Exit codes: 0 passed, 1 failed, 2 wrong manifests, 3 stopped by a gate, 130 interrupted
+    """
+    if _print_diagnostics(paths):
+        raise SystemExit(EXIT_USAGE)
+    names = []
+    with _open(runs) as laptop:
+        for path in paths:
+            objects = [manifest.obj for manifest in load_manifests([path])]
+            jobs = [obj["metadata"]["name"] for obj in objects if obj["kind"] == "FineTuneJob"]
+            for name in jobs if again else []:
+                laptop.delete(name)
+            try:
+                laptop.apply(objects, path if path.is_dir() else path.parent)
+            except ImmutableError as error:
+                raise click.ClickException(str(error)) from error
+            names += jobs
+        if not names:
+            raise click.UsageError("no FineTuneJob in these manifests")
+        _live(laptop, names)
+
+
+@main.command()
+@click.argument("name", required=False)
+@RUNS
+def status(name: str | None, runs: Path) -> None:
+    """Show what ran here, or one job in full.
+
+    It may be used while `tunegate run` works in another terminal.
+    """
+    console = Console()
+    jobs = {job["metadata"]["name"]: read_status(job) for job in read_jobs(runs)}
+    if name is not None:
+        if name not in jobs:
+            raise click.ClickException(_no_such_job(name, runs, list(jobs)))
+        console.print(job_view(name, jobs[name], utc_now()))
+    elif jobs:
+        console.print(jobs_table(list(jobs.items())))
+    else:
+        click.echo(f"no runs in {runs}: start one with `tunegate run FOLDER`")
+
+
+@main.command("continue")
+@click.argument("name")
+@REASON
+@RUNS
+def continue_(name: str, reason: str, runs: Path) -> None:
+    """Go on with a run that a gate stopped.
+
+    Training resumes from its last checkpoint. What it is worse than from now on is that checkpoint.
+    """
+    with _open(runs) as laptop:
+        _answer(laptop, name, CONTINUE_ANNOTATION, reason)
+        _live(laptop, [name])
+
+
+@main.command()
+@click.argument("name")
+@REASON
+@RUNS
+def discard(name: str, reason: str, runs: Path) -> None:
+    """End a run that a gate stopped. Its checkpoints stay on the volume."""
+    with _open(runs) as laptop:
+        _answer(laptop, name, DISCARD_ANNOTATION, reason)
+        while not read_status(laptop.job(name)).phase == Phase.FAILED:
+            laptop.step(STEP_SECONDS)
+    click.echo(f"{name} discarded: {reason}")
+
+
+def _print_diagnostics(paths: tuple[Path, ...]) -> int:
+    """Print what is wrong with manifests. Returns the number of mistakes."""
+    try:
+        found: list[Diagnostic] = validate_manifests(load_manifests(paths))
+    except ManifestError as error:
+        found = error.diagnostics
+    errors = [d for d in found if d.severity == "error"]
+    for diagnostic in found:
+        click.echo(str(diagnostic), err=True)
+    if errors:
+        click.echo(f"{len(errors)} mistake{'s' if len(errors) > 1 else ''}", err=True)
+    return len(errors)
+
+
+def _open(runs: Path) -> Laptop:
+    try:
+        return Laptop(runs)
+    except RootInUseError as error:
+        raise click.ClickException(f"{error}: wait for it, or choose another folder with --runs") from error
+
+
+def _answer(laptop: Laptop, name: str, annotation: str, reason: str) -> None:
+    """Record a decision on the present stop of a job."""
+    try:
+        stop = read_status(laptop.job(name)).stop
+    except KeyError:
+        names = [job["metadata"]["name"] for job in read_jobs(laptop.runs)]
+        raise click.ClickException(_no_such_job(name, laptop.runs, names)) from None
+    if stop is None:
+        raise click.ClickException(f"{name} is not stopped: there is nothing to decide")
+    if not reason.strip():
+        raise click.UsageError("--reason must say why")
+    laptop.annotate(name, annotation, {"stop": stop.id, "reason": reason})
+    laptop.step(0)
+
+
+def _live(laptop: Laptop, names: list[str]) -> None:
+    """Run until every named job is at rest, showing how it goes. Ends the command with its exit code."""
+    console = Console()
+    signal.signal(signal.SIGTERM, _as_ctrl_c)
+    plain = {name: PlainLog(console, name) for name in names}
+    live: Any = Live(console=console, auto_refresh=False) if console.is_terminal else nullcontext()
+    started = time.monotonic()
+    try:
+        with live:
+            while True:
+                laptop.step(STEP_SECONDS)
+                views = {name: read_status(laptop.job(name)) for name in names}
+                if console.is_terminal:
+                    now = utc_now()
+                    live.update(Group(*(job_view(n, s, now) for n, s in views.items())), refresh=True)
+                else:
+                    for name, job_status in views.items():
+                        plain[name].show(job_status)
+                if all(laptop.is_at_rest(name) for name in names):
+                    break
+    except KeyboardInterrupt:
+        click.echo("\nsaving… (once more Ctrl-C: don't wait)", err=True)
+        laptop.interrupt()
+        click.echo("interrupted; the same command goes on from the last checkpoint", err=True)
+        raise SystemExit(EXIT_INTERRUPTED) from None
+    _conclude(laptop, names, console, time.monotonic() - started)
+
+
+def _conclude(laptop: Laptop, names: list[str], console: Console, seconds: float) -> None:
+    """Say where everything is, and exit as the worst of the jobs did."""
+    worst = 0
+    for name in names:
+        job_status = read_status(laptop.job(name))
+        phase = job_status.phase or Phase.PENDING
+        if not console.is_terminal and (job_status.final or job_status.stop or job_status.failure):
+            console.print(job_view(name, job_status, utc_now()))
+        report, log = laptop.report_file(name), laptop.log_file(name)
+        if report.exists():
+            click.echo(f"report    {_short(report)}")
+        click.echo(f"status    {_short(report.with_name('status.yaml'))}")
+        if phase is Phase.FAILED and log:
+            click.echo(f"log       {_short(log)}")
+        worst = max(worst, EXIT_CODES.get(phase, EXIT_FAILED))
+    click.echo(f"took      {seconds:.0f} s")
+    raise SystemExit(worst)
+
+
+def _short(path: Path) -> Path:
+    """The path from here, where that is shorter."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
+def _no_such_job(name: str, runs: Path, names: list[str]) -> str:
+    return f"no job {name} in {runs}; there {'are: ' + ', '.join(names) if names else 'is none'}"
+
+
+def _as_ctrl_c(number: int, frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,179 @@
+"""A job's status on a terminal: live where there is one, a line for each news where there is not."""
+
+from datetime import UTC, datetime
+
+from rich.console import Console, Group, RenderableType
+from rich.panel import Panel
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+from tunegate_api.v1alpha1 import FineTuneJobStatus
+from tunegate_api.v1alpha1.finetunejob_status import CheckpointStatus, Phase
+
+COLOURS = {
+    Phase.SUCCEEDED: "green",
+    Phase.FAILED: "red",
+    Phase.STOPPED: "red",
+    Phase.SUSPENDED: "yellow",
+}
+VERDICT_COLOURS = {"Passed": "green", "Failed": "red", "Error": "magenta", "Inconclusive": "yellow"}
+
+
+def job_view(name: str, status: FineTuneJobStatus, now: datetime) -> RenderableType:
+    """Everything about a job that fits a terminal."""
+    phase = status.phase or Phase.PENDING
+    parts: list[RenderableType] = [_headline(phase, status)]
+    if status.data:
+        data = status.data
+        parts.append(Text(f"data      {data.train} train · {data.dev} dev · {data.test} test", style="dim"))
+    if status.progress and phase in (Phase.TRAINING, Phase.QUEUED):
+        parts.append(_progress(status, now))
+    if status.start or status.checkpoints:
+        parts.append(_checkpoints(status))
+    if status.final:
+        parts.append(_final(status))
+    if status.stop or status.failure:
+        parts.append(_trouble(name, status))
+    return Panel(
+        Group(*parts), title=f"[bold]{name}", border_style=COLOURS.get(phase, "blue"), padding=(0, 1)
+    )
+
+
+def jobs_table(jobs: list[tuple[str, FineTuneJobStatus]]) -> Table:
+    """One line a job, in the columns of kubectl get."""
+    table = Table(box=None, header_style="bold", padding=(0, 3, 0, 0))
+    for column in ("NAME", "PHASE", "STAGE", "PROGRESS", "GOLDEN", "GATE", "BEST"):
+        table.add_column(column)
+    for name, status in jobs:
+        phase, shown = status.phase or Phase.PENDING, status.display
+        colour = COLOURS.get(phase, "blue")
+        table.add_row(
+            name, Text(phase, style=colour), shown.stage, shown.progress, shown.golden, shown.gate, shown.best
+        )
+    return table
+
+
+class PlainLog:
+    """News as lines, for pipes and CI."""
+
+    def __init__(self, console: Console, name: str) -> None:
+        self._console = console
+        self._name = name
+        self._phase: Phase | None = None
+        self._seen: set[tuple[str, int]] = set()
+
+    def show(self, status: FineTuneJobStatus) -> None:
+        """Print what is new."""
+        for checkpoint in [*status.start, *status.checkpoints]:
+            key = (checkpoint.stage, checkpoint.step)
+            if key not in self._seen:
+                self._seen.add(key)
+                self._print(_line(checkpoint))
+        if status.phase is not None and status.phase is not self._phase:
+            self._phase = status.phase
+            self._print(f"{status.phase}: {status.message}")
+
+    def _print(self, text: str) -> None:
+        self._console.print(f"{self._name}  {text}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _headline(phase: Phase, status: FineTuneJobStatus) -> Text:
+    return Text.assemble((f"{phase}", f"bold {COLOURS.get(phase, 'blue')}"), "  ", status.message)
+
+
+def _progress(status: FineTuneJobStatus, now: datetime) -> RenderableType:
+    progress = status.progress
+    if progress is None:
+        return Text()
+    row = Table.grid(padding=(0, 2))
+    facts = [f"step {progress.step}/{progress.total_steps}"]
+    if progress.loss:
+        facts.append(f"loss {progress.loss}")
+    if progress.tokens_per_second:
+        facts.append(f"{progress.tokens_per_second} tokens/s")
+    if progress.estimated_end:
+        facts.append(f"ETA {_duration((progress.estimated_end - now).total_seconds())}")
+    row.add_row(
+        f"{progress.stage}",
+        ProgressBar(total=max(1, progress.total_steps), completed=progress.step, width=30),
+        " · ".join(facts),
+    )
+    return row
+
+
+def _checkpoints(status: FineTuneJobStatus) -> Table:
+    shown = [*status.start, *status.checkpoints]
+    metrics = list(dict.fromkeys(name for c in shown for name in c.task))
+    gates = list(dict.fromkeys(g.name for c in shown for g in c.gates))
+    table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
+    for column in ("STAGE", "STEP", "LOSS", *gates, *(f"dev {m}" for m in metrics), "VERDICT"):
+        table.add_column(column, justify="left" if column in ("STAGE", "VERDICT") else "right")
+    best = status.best_checkpoint
+    for checkpoint in shown:
+        by_name = {g.name: g.golden for g in checkpoint.gates}
+        rates = [f"{g.rate} ({g.passed}/{g.total})" if (g := by_name.get(name)) else "" for name in gates]
+        is_best = best is not None and (best.stage, best.step) == (checkpoint.stage, checkpoint.step)
+        verdict = _verdict(checkpoint)
+        table.add_row(
+            checkpoint.stage,
+            str(checkpoint.step) if checkpoint.step else "start",
+            checkpoint.loss or "",
+            *rates,
+            *(checkpoint.task.get(m, "") for m in metrics),
+            Text.assemble((verdict, VERDICT_COLOURS.get(verdict, "")), "  ★ best" if is_best else ""),
+        )
+    return table
+
+
+def _final(status: FineTuneJobStatus) -> RenderableType:
+    final = status.final
+    if final is None:
+        return Text()
+    lines = [f"{g.name}: {g.message}" for g in final.gates] + [f"test: {final.task_message}"]
+    title = Text.assemble("final gate  ", (final.verdict, f"bold {VERDICT_COLOURS[final.verdict]}"))
+    return Group(title, *(Text(f"  {line}") for line in lines))
+
+
+def _trouble(name: str, status: FineTuneJobStatus) -> RenderableType:
+    if status.stop:
+        stop = status.stop
+        more = stop.regressed_count - len(stop.regressed_cases)
+        cases = ", ".join(stop.regressed_cases) + (f" and {more} more" if more > 0 else "")
+        return Group(
+            Text(f"regressed: {cases or 'none'}"),
+            Text(f"{stop.steps_saved} steps were not spent on a run that got worse"),
+            Text(
+                f'tunegate continue {name} --reason "…"   or   tunegate discard {name} --reason "…"',
+                style="bold",
+            ),
+        )
+    return Text(status.failure.hint if status.failure else "", style="yellow")
+
+
+def _verdict(checkpoint: CheckpointStatus) -> str:
+    if checkpoint.step == 0:
+        return ""
+    return max((g.verdict for g in checkpoint.gates), key=lambda v: v.severity, default="")
+
+
+def _line(checkpoint: CheckpointStatus) -> str:
+    golden = ", ".join(
+        f"{g.name} {g.golden.passed}/{g.golden.total} = {g.golden.rate}" for g in checkpoint.gates if g.golden
+    )
+    task = ", ".join(f"{name} {value}" for name, value in checkpoint.task.items())
+    where = f"step {checkpoint.step}" if checkpoint.step else "starting model"
+    loss = f"  loss {checkpoint.loss}" if checkpoint.loss else ""
+    return f"{checkpoint.stage} {where}{loss}  golden: {golden}  dev: {task}  {_verdict(checkpoint)}".rstrip()
+
+
+def _duration(seconds: float) -> str:
+    seconds = max(0, round(seconds))
+    if seconds < 60:
+        return f"{seconds} s"
+    if seconds < 3600:
+        return f"{seconds // 60} min {seconds % 60:02d} s"
+    return f"{seconds // 3600} h {seconds % 3600 // 60:02d} min"
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)

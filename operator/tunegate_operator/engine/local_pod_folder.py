@@ -1,0 +1,195 @@
+"""What a pod sees as its file system and environment, as a folder of links: a laptop has no mounts.
+
+Each mount path is a link below the pod's folder. Whether a mount is read-only is not enforced.
+"""
+
+import base64
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
+
+from tunegate_operator.engine.cluster import Object
+
+MESSAGE_LIMIT = 4096
+LOG_TAIL_BYTES, LOG_TAIL_LINES = 2048, 80
+"""What Kubernetes keeps of a termination message, and of a log that stands in for one."""
+_DEFAULT_MESSAGE_PATH = "/dev/termination-log"
+_ROOT_VARIABLE, _ROOT_PATH = "TUNEGATE_ROOT", "/tunegate"
+_EMPTY_FOLDERS = ("emptyDir", "projected", "downwardAPI")
+"""Volumes that begin empty here. A laptop has no service accounts and so no tokens to project."""
+
+FindConfigMap = Callable[[str], Object | None]
+FindVolume = Callable[[str], Path]
+
+
+class CannotStartError(Exception):
+    """The container can't start for now; ``reason`` is what Kubernetes calls it."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class UnschedulableError(CannotStartError):
+    """No node can take the pod for now."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("Unschedulable", message)
+
+
+def below(folder: Path, path: str) -> Path:
+    """Where ``path`` of the pod is on this machine. Raises CannotStartError if it leads out of the pod."""
+    parts = PurePosixPath(path).parts
+    if ".." in parts:
+        raise CannotStartError("CreateContainerConfigError", f"path {path!r} must not contain '..'")
+    return folder.joinpath(*(part for part in parts if part != "/"))
+
+
+def build(pod: Object, folder: Path, find_config_map: FindConfigMap, find_volume: FindVolume) -> None:
+    """Make the pod's folder anew. Raises CannotStartError, UnschedulableError for what is missing.
+
+    ``find_volume`` raises KeyError or OSError for a claim that does not exist.
+    """
+    if folder.exists():
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True)
+    spec = pod["spec"]
+    sources = {
+        volume["name"]: _materialize(volume, folder / ".volumes", find_config_map, find_volume)
+        for volume in spec.get("volumes", ())
+    }
+    container = spec["containers"][0]
+    mounts = container.get("volumeMounts", ())
+    for mount in sorted(mounts, key=lambda m: PurePosixPath(m["mountPath"]).parts):
+        target = below(sources[mount["name"]], mount.get("subPath", ""))
+        if mount.get("subPath") and not target.exists():
+            target.mkdir(parents=True)
+        link = below(folder, mount["mountPath"])
+        if any(parent.is_symlink() for parent in link.parents if parent != folder):
+            raise CannotStartError("CreateContainerError", f"{mount['mountPath']} lies in another mount")
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(target.absolute())
+    message_path(pod, folder).parent.mkdir(parents=True, exist_ok=True)
+
+
+def _materialize(
+    volume: Object, folder: Path, find_config_map: FindConfigMap, find_volume: FindVolume
+) -> Path:
+    """The content of a volume, as a folder."""
+    name: str = volume["name"]
+    if "configMap" in volume:
+        return _config_map_folder(volume["configMap"], folder / name, find_config_map)
+    if "persistentVolumeClaim" in volume:
+        claim = volume["persistentVolumeClaim"]["claimName"]
+        try:
+            path = find_volume(claim)
+            path.mkdir(parents=True, exist_ok=True)
+        except KeyError as error:
+            raise UnschedulableError(f'persistentvolumeclaim "{claim}" not found') from error
+        except OSError as error:
+            raise UnschedulableError(f'persistentvolumeclaim "{claim}": {error}') from error
+        return path
+    if "hostPath" in volume:
+        return Path(volume["hostPath"]["path"])
+    if "secret" in volume and not volume["secret"].get("optional"):
+        secret = volume["secret"]["secretName"]
+        raise CannotStartError(
+            "CreateContainerConfigError", f'secret "{secret}" not found: a laptop keeps no Secrets'
+        )
+    if "secret" in volume or any(source in volume for source in _EMPTY_FOLDERS):
+        (folder / name).mkdir(parents=True)
+        return folder / name
+    raise CannotStartError("CreateContainerConfigError", f'volume "{name}" is of a type that needs a cluster')
+
+
+def _config_map_folder(source: Object, folder: Path, find: FindConfigMap) -> Path:
+    folder.mkdir(parents=True)
+    found = find(source["name"])
+    if found is None:
+        if source.get("optional"):
+            return folder
+        raise CannotStartError("CreateContainerConfigError", f'configmap "{source["name"]}" not found')
+    content = {key: text.encode() for key, text in (found.get("data") or {}).items()}
+    content |= {key: base64.b64decode(text) for key, text in (found.get("binaryData") or {}).items()}
+    items = source.get("items") or [{"key": key, "path": key} for key in content]
+    for item in items:
+        if item["key"] not in content:
+            raise CannotStartError(
+                "CreateContainerConfigError",
+                f'configmap "{source["name"]}" references non-existent config key: {item["key"]}',
+            )
+        path = below(folder, item["path"])
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content[item["key"]])
+    return folder
+
+
+def environment(pod: Object, folder: Path, find_config_map: FindConfigMap) -> dict[str, str]:
+    """The container's environment: the caller's own, then the pod's. Raises CannotStartError.
+
+    A variable from a Secret keeps the value that the caller's environment gives it: that is where a laptop
+    keeps its secrets.
+    """
+    values = dict(os.environ)
+    values["PYTHONUNBUFFERED"] = "1"  # a killed process should leave its last lines in the log
+    for variable in pod["spec"]["containers"][0].get("env", ()):
+        name = variable["name"]
+        source = variable.get("valueFrom")
+        value = _value_from(source, name, pod, find_config_map) if source else variable.get("value", "")
+        if value is not None:
+            values[name] = value
+    values[_ROOT_VARIABLE] = str(below(folder, _ROOT_PATH).absolute())
+    return values
+
+
+def _value_from(source: Object, name: str, pod: Object, find_config_map: FindConfigMap) -> str | None:
+    if "fieldRef" in source:
+        path: str = source["fieldRef"]["fieldPath"]
+        metadata = pod["metadata"]
+        known = {f"metadata.{field}": metadata[field] for field in ("name", "namespace", "uid")}
+        known |= {f"metadata.labels['{key}']": text for key, text in metadata.get("labels", {}).items()}
+        if path in known:
+            return str(known[path])
+        raise CannotStartError("CreateContainerConfigError", f"fieldPath {path} needs a cluster")
+    if "secretKeyRef" in source:
+        reference = source["secretKeyRef"]
+        if name in os.environ or reference.get("optional"):
+            return None
+        raise CannotStartError(
+            "CreateContainerConfigError",
+            f'secret "{reference["name"]}" not found: on a laptop, set {name} in your environment',
+        )
+    if "configMapKeyRef" in source:
+        reference = source["configMapKeyRef"]
+        found = find_config_map(reference["name"]) or {}
+        value: str | None = (found.get("data") or {}).get(reference["key"])
+        if value is not None or reference.get("optional"):
+            return value
+        missing = f'configmap "{reference["name"]}" or its key {reference["key"]} not found'
+        raise CannotStartError("CreateContainerConfigError", missing)
+    raise CannotStartError("CreateContainerConfigError", f"env {name}: {', '.join(source)} needs a cluster")
+
+
+def message_path(pod: Object, folder: Path) -> Path:
+    """Where the container writes its termination message."""
+    return below(folder, pod["spec"]["containers"][0].get("terminationMessagePath", _DEFAULT_MESSAGE_PATH))
+
+
+def termination_message(pod: Object, folder: Path, log: Path, exit_code: int) -> str:
+    """What the container said at its end; if it failed without a word, the end of its log."""
+    message = _tail_or_head(message_path(pod, folder), head=MESSAGE_LIMIT)
+    policy = pod["spec"]["containers"][0].get("terminationMessagePolicy", "File")
+    if message or exit_code == 0 or policy != "FallbackToLogsOnError":
+        return message
+    return "".join(_tail_or_head(log, tail=LOG_TAIL_BYTES).splitlines(keepends=True)[-LOG_TAIL_LINES:])
+
+
+def _tail_or_head(path: Path, *, head: int | None = None, tail: int = 0) -> str:
+    try:
+        with path.open("rb") as file:
+            if tail:
+                file.seek(max(0, path.stat().st_size - tail))
+            return file.read(head or tail).decode(errors="replace")
+    except OSError:
+        return ""

@@ -1,0 +1,222 @@
+"""What manifests that belong together must agree on: names, keys, digests, and cases to judge by."""
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+from tunegate_api.contract import sha256_text
+from tunegate_api.golden import GoldenCase, GoldenError, inline_golden, parse_golden
+from tunegate_api.v1alpha1.evalgate import Thresholds
+from tunegate_api.v1alpha1.problems import KINDS, find_problems
+
+from tunegate_operator.manifests import Diagnostic, Manifest, ObjectPath
+
+CONFIG_MAP = "ConfigMap"
+_Id = tuple[str, str, str]
+
+
+def validate(manifests: Iterable[Manifest]) -> list[Diagnostic]:
+    """Everything that is wrong with the manifests, alone and together, by file and line.
+
+    The manifests are taken as complete: a gate or a ConfigMap that one names must be among them. Kinds that
+    are not ours are noted and otherwise ignored.
+    """
+    return sorted(_Checks(list(manifests)).run(), key=lambda d: (d.file, d.line, d.message))
+
+
+@dataclass(frozen=True)
+class _Text:
+    """A file's content, and where it stands."""
+
+    text: str
+    holder: Manifest
+    path: ObjectPath
+
+
+class _Checks:
+    """The manifests by identity, and the checks that need more than one of them."""
+
+    def __init__(self, manifests: list[Manifest]) -> None:
+        self._manifests = manifests
+        self._by_id: dict[_Id, Manifest] = {}
+        for manifest in manifests:
+            self._by_id.setdefault(_id(manifest), manifest)
+
+    def run(self) -> Iterator[Diagnostic]:
+        for manifest in self._manifests:
+            first = self._by_id[_id(manifest)]
+            if first is not manifest:
+                where = f"{first.file}:{first.line_of(('metadata', 'name'))}"
+                yield manifest.at(
+                    ("metadata", "name"), f"{manifest.kind} {manifest.name} is already defined at {where}"
+                )
+            if manifest.kind in KINDS:
+                for problem in find_problems(manifest.obj):
+                    yield manifest.at(problem.path, str(problem))
+            if manifest.kind == "FineTuneJob":
+                yield from self._job(manifest)
+            elif manifest.kind == "EvalGate":
+                yield from self._gate(manifest)
+            elif manifest.kind == CONFIG_MAP:
+                yield from _texts_only(manifest)
+            else:
+                yield manifest.at(("kind",), f"{manifest.kind} {manifest.name} is ignored", "note")
+
+    def _job(self, job: Manifest) -> Iterator[Diagnostic]:
+        for path in (("spec", "gates"), *(("spec", "stages", i, "gates") for i in _positions(job, "stages"))):
+            for i, reference in enumerate(_list(job.obj, path)):
+                yield from self._gate_exists(job, (*path, i, "name"), reference)
+        for name in ("train", "preference", "production"):
+            yield from self._pinned(job, ("spec", "data", name), ("spec", "data", name, "sha256"))
+        for i in _positions(job, "taskMetrics"):
+            yield from self._schema(job, ("spec", "taskMetrics", i, "schema"))
+
+    def _gate_exists(self, job: Manifest, path: ObjectPath, reference: object) -> Iterator[Diagnostic]:
+        name = reference.get("name") if isinstance(reference, Mapping) else None
+        if isinstance(name, str) and ("EvalGate", job.namespace, name) not in self._by_id:
+            yield job.at(path, self._not_there("EvalGate", job, name))
+
+    def _not_there(self, kind: str, user: Manifest, name: str) -> str:
+        others = [m for m in self._manifests if m.kind == kind and m.name == name]
+        if others:
+            return f"{kind} {name} is in namespace {others[0].namespace}, and this is {user.namespace}"
+        given = sorted({m.name for m in self._manifests if m.kind == kind and m.namespace == user.namespace})
+        return f"there is no {kind} {name} in these files; there is: {', '.join(given) or 'none'}"
+
+    def _pinned(self, user: Manifest, source: ObjectPath, pin: ObjectPath) -> Iterator[Diagnostic]:
+        """The text that a source names exists and has the digest that pins it."""
+        text = self._text(user, source)
+        if isinstance(text, Diagnostic):
+            yield text
+        elif text is not None:
+            yield from _digest(user, pin, text.text)
+
+    def _schema(self, job: Manifest, source: ObjectPath) -> Iterator[Diagnostic]:
+        text = self._text(job, source)
+        if isinstance(text, Diagnostic):
+            yield text
+        elif text is not None:
+            try:
+                json.loads(text.text)
+            except json.JSONDecodeError as error:
+                line = text.holder.line_in(text.path, error.lineno)
+                yield Diagnostic(text.holder.file, line, f"the schema is not JSON: {error.msg}")
+
+    def _gate(self, gate: Manifest) -> Iterator[Diagnostic]:
+        golden: ObjectPath = ("spec", "golden")
+        inline: ObjectPath = (*golden, "source", "inline")
+        written = _list(gate.obj, inline)
+        text: _Text | Diagnostic | None = (
+            _Text(inline_golden(written), gate, inline)
+            if written and all(isinstance(case, dict) for case in written)
+            else self._text(gate, (*golden, "source"))
+        )
+        if isinstance(text, Diagnostic):
+            yield text
+            return
+        if text is None:
+            return
+        yield from _digest(gate, (*golden, "sha256"), text.text)
+        try:
+            cases = parse_golden(text.text)
+        except GoldenError as error:
+            yield from (_golden_fault(text, problem) for problem in error.problems)
+            return
+        yield from _judgeable(gate, cases)
+
+    def _text(self, user: Manifest, source: ObjectPath) -> _Text | Diagnostic | None:
+        """The content of the ConfigMap that a source names; what is wrong; or None when it names none."""
+        spec = _find(user.obj, source)
+        name = spec.get("configMap") if isinstance(spec, Mapping) else None
+        if not isinstance(spec, Mapping) or not isinstance(name, str):
+            return None
+        holder = self._by_id.get((CONFIG_MAP, user.namespace, name))
+        if holder is None:
+            return user.at((*source, "configMap"), self._not_there(CONFIG_MAP, user, name))
+        data = holder.obj.get("data")
+        keys = sorted(data) if isinstance(data, Mapping) else []
+        key = spec.get("key")
+        if key is None and len(keys) != 1:
+            listed = f"keys: {', '.join(keys)}; say which one as key" if keys else "no data"
+            return user.at((*source, "configMap"), f"ConfigMap {name} has {listed}")
+        key = keys[0] if key is None else key
+        if not isinstance(data, Mapping) or key not in data:
+            return user.at(
+                (*source, "key"), f"ConfigMap {name} has no key {key}; it has: {', '.join(keys) or 'none'}"
+            )
+        value = data[key]
+        return _Text(value, holder, ("data", key)) if isinstance(value, str) else None
+
+
+def _id(manifest: Manifest) -> _Id:
+    return (manifest.kind, manifest.namespace, manifest.name)
+
+
+def _find(obj: Any, path: ObjectPath) -> Any:
+    for name in path:
+        if isinstance(name, int):
+            obj = obj[name] if isinstance(obj, list) and name < len(obj) else None
+        else:
+            obj = obj.get(name) if isinstance(obj, Mapping) else None
+    return obj
+
+
+def _list(obj: Any, path: ObjectPath) -> list[Any]:
+    found = _find(obj, path)
+    return found if isinstance(found, list) else []
+
+
+def _positions(manifest: Manifest, name: str) -> range:
+    return range(len(_list(manifest.obj, ("spec", name))))
+
+
+def _texts_only(config_map: Manifest) -> Iterator[Diagnostic]:
+    data = config_map.obj.get("data")
+    for key, value in data.items() if isinstance(data, Mapping) else ():
+        if not isinstance(value, str):
+            yield config_map.at(("data", key), f"data.{key} must be text: write it below `{key}: |`")
+
+
+def _digest(user: Manifest, pin: ObjectPath, text: str) -> Iterator[Diagnostic]:
+    pinned, found = _find(user.obj, pin), sha256_text(text)
+    if isinstance(pinned, str) and pinned != found:
+        field = ".".join(str(name) for name in pin)
+        yield user.at(pin, f"{field} is not the digest of the content, which is {found}")
+
+
+def _golden_fault(text: _Text, problem: str) -> Diagnostic:
+    """A fault of a golden set, in the line of its case."""
+    match = re.match(r"line (\d+): (.*)", problem, re.DOTALL)
+    if match is None:
+        return text.holder.at(text.path, f"golden set: {problem}")
+    line = int(match[1])
+    if text.path[-1] == "inline":
+        return text.holder.at((*text.path, line - 1), f"golden case {line}: {match[2]}")
+    return Diagnostic(
+        text.holder.file, text.holder.line_in(text.path, line), f"golden case in line {line}: {match[2]}"
+    )
+
+
+def _judgeable(gate: Manifest, cases: list[GoldenCase]) -> Iterator[Diagnostic]:
+    """The thresholds speak of cases that exist, and the cases are enough for them."""
+    path: ObjectPath = ("spec", "thresholds")
+    try:
+        thresholds = Thresholds.model_validate(_find(gate.obj, path) or {})
+    except ValidationError:
+        return
+    names = {case.id for case in cases} | {tag for case in cases for tag in case.tags}
+    for i, name in enumerate(thresholds.must_pass):
+        if name not in names:
+            yield gate.at((*path, "mustPass", i), f"no golden case has the id or the tag {name}")
+    limit = thresholds.rules().max_drop_points
+    if _find(gate.obj, ("spec", "baselines")) != [] and limit > 0 and len(cases) * limit < 100:
+        needed = -int(-100 // limit)
+        drop = thresholds.max_drop_points
+        yield gate.at(
+            (*path, "maxDropPoints"),
+            f"{len(cases)} golden cases cannot show a drop of {drop} points, so no model can pass: "
+            f"have at least {needed} cases, or raise maxDropPoints",
+        )

@@ -1,0 +1,278 @@
+"""Manifests from YAML files, each value with the line it stands in.
+
+Read the way ``kubectl`` reads them, where PyYAML alone would differ: ``2e-4`` is a number, a date is text,
+``1:30`` is text. What YAML allows and nobody means is refused: a key twice, a key that is no text.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+ObjectPath = tuple[str | int, ...]
+"""Keys and list positions from the top of an object."""
+
+SUFFIXES = (".yaml", ".yml")
+MAX_NODES = 200_000
+"""Values in one file. A few aliases of aliases would grow without end."""
+
+
+@dataclass(frozen=True)
+class Diagnostic:
+    """Something to say about one line of a file."""
+
+    file: Path
+    line: int
+    """From 1."""
+    message: str
+    severity: Literal["error", "note"] = "error"
+
+    def __str__(self) -> str:
+        note = "" if self.severity == "error" else "note: "
+        return f"{self.file}:{self.line}: {note}{self.message}"
+
+
+class ManifestError(Exception):
+    """Files that cannot be read as manifests. ``diagnostics`` has all that is wrong with all of them."""
+
+    def __init__(self, diagnostics: Iterable[Diagnostic]) -> None:
+        self.diagnostics = sorted(diagnostics, key=lambda d: (d.file, d.line))
+        super().__init__("\n".join(str(d) for d in self.diagnostics))
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """One object of one file."""
+
+    obj: dict[str, Any]
+    file: Path
+    lines: Mapping[ObjectPath, int]
+    """The line of each key and each list entry, from 1."""
+    blocks: frozenset[ObjectPath] = field(default=frozenset())
+    """Texts in literal style (``|``), whose lines are lines of the file."""
+
+    @property
+    def kind(self) -> str:
+        return str(self.obj.get("kind"))
+
+    @property
+    def name(self) -> str:
+        return str(self._metadata.get("name", ""))
+
+    @property
+    def namespace(self) -> str:
+        return str(self._metadata.get("namespace") or "default")
+
+    def line_of(self, path: ObjectPath) -> int:
+        """The line of a value, or of the nearest one that holds it."""
+        return next(self.lines[path[:n]] for n in range(len(path), -1, -1) if path[:n] in self.lines)
+
+    def line_in(self, path: ObjectPath, line: int) -> int:
+        """The file's line of the ``line``-th line of a text; the text's own where that can't be told."""
+        return self.line_of(path) + (line if path in self.blocks else 0)
+
+    def at(self, path: ObjectPath, message: str, severity: Literal["error", "note"] = "error") -> Diagnostic:
+        """Something to say about a value."""
+        return Diagnostic(self.file, self.line_of(path), message, severity)
+
+    @property
+    def _metadata(self) -> Mapping[str, Any]:
+        metadata = self.obj.get("metadata")
+        return metadata if isinstance(metadata, Mapping) else {}
+
+
+def load_manifests(paths: Iterable[Path]) -> list[Manifest]:
+    """The manifests of files, and of all YAML files of folders, in order.
+
+    A file that is named must hold manifests. Of a folder's files, those that hold others are skipped. Raises
+    :class:`ManifestError` with all faults of all files.
+    """
+    manifests: list[Manifest] = []
+    faults: list[Diagnostic] = []
+    for path in paths:
+        try:
+            manifests += _load_folder(path) if path.is_dir() else _load_file(path)
+        except ManifestError as error:
+            faults += error.diagnostics
+    if faults:
+        raise ManifestError(faults)
+    return manifests
+
+
+def _load_folder(folder: Path) -> list[Manifest]:
+    manifests: list[Manifest] = []
+    faults: list[Diagnostic] = []
+    for file in sorted(p for p in folder.iterdir() if p.suffix in SUFFIXES and p.is_file()):
+        try:
+            manifests += [m for m in read_documents(file) if _is_manifest(m)]
+        except ManifestError as error:
+            faults += error.diagnostics
+    if not manifests and not faults:
+        faults.append(
+            Diagnostic(
+                folder, 1, "no manifests in this folder: it needs .yaml files with apiVersion and kind"
+            )
+        )
+    if faults:
+        raise ManifestError(faults)
+    return manifests
+
+
+def _load_file(file: Path) -> list[Manifest]:
+    manifests = read_documents(file)
+    if not manifests:
+        raise ManifestError([Diagnostic(file, 1, "the file is empty")])
+    faults = [
+        m.at((), "not a manifest: apiVersion and kind are missing") for m in manifests if not _is_manifest(m)
+    ]
+    if faults:
+        raise ManifestError(faults)
+    return manifests
+
+
+def _is_manifest(manifest: Manifest) -> bool:
+    return {"apiVersion", "kind"} <= manifest.obj.keys()
+
+
+def read_documents(file: Path) -> list[Manifest]:
+    """The mappings of a YAML file, one a document; empty documents are skipped."""
+    try:
+        text = file.read_text(encoding="utf-8")
+    except OSError as error:
+        reason = "there is no such file" if isinstance(error, FileNotFoundError) else error.strerror
+        raise ManifestError([Diagnostic(file, 1, f"cannot be read: {reason}")]) from error
+    except UnicodeDecodeError as error:
+        raise ManifestError([Diagnostic(file, 1, "cannot be read: it is not UTF-8 text")]) from error
+    try:
+        return list(_documents(file, text))
+    except yaml.MarkedYAMLError as error:
+        raise ManifestError([Diagnostic(file, _error_line(error), _error_text(error))]) from error
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        message = f"not YAML: the character U+{ord(text[error.position]):04X} is not allowed"
+        raise ManifestError([Diagnostic(file, line, message)]) from error
+
+
+def _documents(file: Path, text: str) -> Iterator[Manifest]:
+    loader = _Loader(text)
+    faults: list[Diagnostic] = []
+    try:
+        while loader.check_node() and (node := loader.get_node()):
+            walk = _Walk(file)
+            walk.visit(node, (), node.start_mark.line + 1)
+            faults += walk.faults
+            if faults:
+                continue
+            obj = loader.construct_document(node)
+            if obj is None:
+                continue
+            if not isinstance(obj, dict):
+                faults.append(
+                    Diagnostic(file, node.start_mark.line + 1, "not a manifest: it must be a mapping")
+                )
+                continue
+            yield Manifest(obj, file, walk.lines, frozenset(walk.blocks))
+    finally:
+        loader.dispose()
+    if faults:
+        raise ManifestError(faults)
+
+
+def _error_line(error: yaml.MarkedYAMLError) -> int:
+    mark = error.problem_mark or error.context_mark
+    return mark.line + 1 if mark else 1
+
+
+def _error_text(error: yaml.MarkedYAMLError) -> str:
+    problem = error.problem or "cannot be parsed"
+    if "'\\t'" in problem:
+        return "not YAML: a tab cannot indent, use spaces"
+    if "mapping values are not allowed" in problem:
+        return (
+            "not YAML: a colon where none is expected; put quotes around the text, or check the indentation"
+        )
+    context = (
+        f" ({error.context}, line {error.context_mark.line + 1})"
+        if error.context and error.context_mark
+        else ""
+    )
+    return f"not YAML: {problem}{context}"
+
+
+class _Loader(yaml.SafeLoader):
+    """Takes plain scalars for what ``kubectl`` takes them for."""
+
+    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}
+
+
+for _tag, _pattern, _first in (
+    (
+        "bool",
+        r"^(?:yes|Yes|YES|no|No|NO|true|True|TRUE|false|False|FALSE|on|On|ON|off|Off|OFF)$",
+        "yYnNtTfFoO",
+    ),
+    ("int", r"^[-+]?(?:0b[01_]+|0x[0-9a-fA-F_]+|0[0-7_]*|[1-9][0-9_]*)$", "-+0123456789"),
+    ("float", r"^[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?$", "-+.0123456789"),
+    ("null", r"^(?:~|null|Null|NULL|)$", "~nN\0"),
+    ("merge", r"^(?:<<)$", "<"),
+):
+    _Loader.add_implicit_resolver(
+        f"tag:yaml.org,2002:{_tag}", re.compile(_pattern), ["" if c == "\0" else c for c in _first]
+    )
+
+
+class _Walk:
+    """Visits the nodes of one document: notes lines, and finds what nobody means."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._nodes = 0
+        self._above: set[int] = set()
+        self.lines: dict[ObjectPath, int] = {}
+        self.blocks: set[ObjectPath] = set()
+        self.faults: list[Diagnostic] = []
+
+    def visit(self, node: yaml.Node, path: ObjectPath, line: int) -> None:
+        """``line`` is that of the key or the dash, where people look first."""
+        self.lines.setdefault(path, line)
+        self._nodes += 1
+        if id(node) in self._above or self._nodes > MAX_NODES:
+            what = "an alias that contains itself" if id(node) in self._above else "too many values"
+            raise ManifestError([Diagnostic(self._file, node.start_mark.line + 1, f"not a manifest: {what}")])
+        self._above.add(id(node))
+        if isinstance(node, yaml.MappingNode):
+            self._mapping(node, path)
+        elif isinstance(node, yaml.SequenceNode):
+            for i, entry in enumerate(node.value):
+                self.visit(entry, (*path, i), entry.start_mark.line + 1)
+        elif isinstance(node, yaml.ScalarNode) and node.style == "|":
+            self.blocks.add(path)
+            self.lines[path] = node.start_mark.line + 1
+        self._above.discard(id(node))
+
+    def _mapping(self, node: yaml.MappingNode, path: ObjectPath) -> None:
+        first_lines: dict[str, int] = {}
+        merged: list[yaml.Node] = []
+        for key, value in node.value:
+            line = key.start_mark.line + 1
+            if key.tag == "tag:yaml.org,2002:merge":
+                merged += value.value if isinstance(value, yaml.SequenceNode) else [value]
+                continue
+            if key.tag != "tag:yaml.org,2002:str":
+                shown = key.value if isinstance(key, yaml.ScalarNode) else "a mapping or a list"
+                self._fault(line, f"the key {shown} is no text: put quotes around it")
+                continue
+            if key.value in first_lines:
+                self._fault(
+                    line, f"the key {key.value} is already in line {first_lines[key.value]}: keep one of them"
+                )
+            first_lines.setdefault(key.value, line)
+            self.visit(value, (*path, key.value), line)
+        for other in merged:  # last: what stands here wins over what is merged in
+            self.visit(other, path, other.start_mark.line + 1)
+
+    def _fault(self, line: int, message: str) -> None:
+        self.faults.append(Diagnostic(self._file, line, message))

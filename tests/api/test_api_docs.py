@@ -1,0 +1,109 @@
+"""The pages in docs/api: generated parts are current, examples work, and nothing in the API is missing."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from support.structural_rules import fields
+from tunegate_api.crd import crds
+from tunegate_api.golden import parse_golden
+from tunegate_api.v1alpha1.evalgate_status import GateReason
+from tunegate_api.v1alpha1.finetunejob_status import ConditionType, Phase, Reason
+from tunegate_api.v1alpha1.problems import find_problems
+
+ROOT = Path(__file__).parents[2]
+SCRIPT = ROOT / "tools" / "api_docs.py"
+PAGES = {"FineTuneJob": ROOT / "docs/api/finetunejob.md", "EvalGate": ROOT / "docs/api/evalgate.md"}
+
+
+def run(script: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, script, *arguments], capture_output=True, text=True, check=False, encoding="utf-8"
+    )
+
+
+def page(kind: str) -> str:
+    return PAGES[kind].read_text(encoding="utf-8")
+
+
+def blocks(kind: str, language: str) -> list[str]:
+    """The fenced examples of a page in a language."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", page(kind), re.MULTILINE | re.DOTALL)
+
+
+def test_the_committed_pages_are_current() -> None:
+    done = run(SCRIPT, "--check")
+    assert done.returncode == 0, done.stdout
+
+
+def test_a_stale_page_fails_the_check_and_is_mended(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "docs" / "api", tmp_path / "docs" / "api")
+    (tmp_path / "tools").mkdir()
+    script = Path(shutil.copy(SCRIPT, tmp_path / "tools"))
+    stale = tmp_path / "docs" / "api" / "evalgate.md"
+    stale.write_text(page("EvalGate").replace("| `golden` |", "| `silver` |"), encoding="utf-8")
+
+    checked = run(script, "--check")
+    assert checked.returncode == 1
+    assert "-| `silver` |" in checked.stdout
+    assert "+| `golden` |" in checked.stdout
+    assert "python tools/api_docs.py" in checked.stderr
+
+    assert run(script).returncode == 0
+    assert stale.read_text(encoding="utf-8") == page("EvalGate")
+
+
+@pytest.mark.parametrize("kind", PAGES)
+def test_every_field_stands_in_its_page(kind: str) -> None:
+    crd = next(crd for crd in crds().values() if crd["spec"]["names"]["kind"] == kind)
+    schema: dict[str, Any] = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]
+    names = {path.rsplit(".", 1)[-1] for part in ("spec", "status") for path, _ in fields(schema[part])}
+    text = page(kind)
+    assert [name for name in sorted(names) if f"| `{name}` |" not in text] == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "enum"),
+    [
+        ("FineTuneJob", Reason),
+        ("FineTuneJob", Phase),
+        ("FineTuneJob", ConditionType),
+        ("EvalGate", GateReason),
+    ],
+)
+def test_every_word_of_a_status_has_its_line(kind: str, enum: type[StrEnum]) -> None:
+    text = page(kind)
+    for member in enum:
+        assert re.search(rf"^\| `{member.value}` \| \S.*\. \|$", text, re.MULTILINE), member
+
+
+def test_every_phase_has_its_health() -> None:
+    table = page("FineTuneJob").split("Argo CD health |")[1].split("\n\n")[0]
+    assert [phase for phase in Phase if f"`{phase.value}`" not in table] == []
+
+
+@pytest.mark.parametrize("kind", PAGES)
+def test_the_example_manifests_have_no_problems(kind: str) -> None:
+    manifests = [yaml.safe_load(text) for text in blocks(kind, "yaml")]
+    assert manifests
+    assert [str(problem) for manifest in manifests for problem in find_problems(manifest)] == []
+
+
+def test_the_example_cases_are_a_golden_set() -> None:
+    (text,) = blocks("EvalGate", "json")
+    assert [case.id for case in parse_golden(text)] == ["total-eur", "no-prompt-leak"]
+
+
+def test_every_kind_of_expectation_is_explained() -> None:
+    explained = re.findall(r"^\| `(\w+)` \| `(value|schema)`", page("EvalGate"), re.MULTILINE)
+    assert len(explained) == 6
+    for type, operand in explained:
+        expectation = {"type": type, operand: {} if operand == "schema" else "c"}
+        parse_golden(json.dumps({"id": "a", "prompt": "b", "expect": [expectation]}))

@@ -1,0 +1,243 @@
+"""Reading manifests: every value with its line, every fault with file, line and advice."""
+
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from tunegate_operator.manifests import Manifest, ManifestError, load_manifests
+
+Write = Callable[..., Path]
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    def write(text: str, name: str = "a.yaml") -> Path:
+        path = tmp_path / name
+        path.write_text(textwrap.dedent(text), encoding="utf-8")
+        return path
+
+    return write
+
+
+def load_one(path: Path) -> Manifest:
+    (manifest,) = load_manifests([path])
+    return manifest
+
+
+def faults(*paths: Path) -> list[str]:
+    with pytest.raises(ManifestError) as caught:
+        load_manifests(paths)
+    return [f"{d.file.name}:{d.line}: {d.message}" for d in caught.value.diagnostics]
+
+
+JOB = """\
+    # a comment
+    apiVersion: tunegate.dev/v1alpha1
+    kind: FineTuneJob
+    metadata: {name: orders, namespace: team-a}
+    spec:
+      stages:
+      - name: sft
+        training:
+          epochs: 3
+      -
+        name: dpo
+    """
+
+
+def test_every_value_has_its_line(write: Write) -> None:
+    manifest = load_one(write(JOB))
+    assert manifest.line_of(("spec",)) == 5
+    assert manifest.line_of(("spec", "stages", 0)) == 7
+    assert manifest.line_of(("spec", "stages", 0, "training", "epochs")) == 9
+    assert manifest.line_of(("spec", "stages", 1, "name")) == 11
+    assert manifest.line_of(("metadata", "namespace")) == 4
+
+
+def test_a_value_that_is_missing_has_the_line_of_what_it_is_missing_in(write: Write) -> None:
+    manifest = load_one(write(JOB))
+    assert manifest.line_of(("spec", "stages", 0, "training", "seed")) == 8
+    assert manifest.line_of(("spec", "storage", "persistentVolumeClaim")) == 5
+    assert manifest.line_of(("status",)) == 2
+
+
+def test_a_manifest_knows_its_kind_name_and_namespace(write: Write) -> None:
+    manifest = load_one(write(JOB))
+    assert (manifest.kind, manifest.namespace, manifest.name) == ("FineTuneJob", "team-a", "orders")
+    assert load_one(write("{apiVersion: v1, kind: Pod, metadata: {name: a}}")).namespace == "default"
+
+
+def test_several_documents_keep_their_lines(write: Write) -> None:
+    first, second = load_manifests(
+        [write("---\napiVersion: v1\nkind: A\n---\n---\napiVersion: v1\nkind: B\n---\n")]
+    )
+    assert (first.line_of(("kind",)), second.line_of(("kind",))) == (3, 7)
+
+
+def test_the_lines_of_a_literal_text_are_lines_of_the_file(write: Write) -> None:
+    manifest = load_one(
+        write(
+            """\
+            apiVersion: v1
+            kind: ConfigMap
+            data:
+              a.jsonl: |
+                {"id": "one"}
+                {"id": "two"}
+              folded: >
+                one
+                two
+            """
+        )
+    )
+    assert manifest.obj["data"]["a.jsonl"].splitlines()[1] == '{"id": "two"}'
+    assert manifest.line_in(("data", "a.jsonl"), 2) == 6
+    assert manifest.line_in(("data", "folded"), 2) == 7
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("2e-4", 2e-4),
+        ("1.5", 1.5),
+        (".5", 0.5),
+        ("3", 3),
+        ("0x10", 16),
+        ("010", 8),
+        ("1_000", 1000),
+        ("yes", True),
+        ("off", False),
+        ("~", None),
+        ("", None),
+        ("1:30", "1:30"),
+        ("2026-01-31", "2026-01-31"),
+        ("'2e-4'", "2e-4"),
+        ("24Gi", "24Gi"),
+        ("1.2.3", "1.2.3"),
+        ("y", "y"),
+    ],
+)
+def test_plain_values_are_what_kubectl_takes_them_for(write: Write, written: str, read: object) -> None:
+    value = load_one(write(f"apiVersion: v1\nkind: A\nvalue: {written}\n")).obj["value"]
+    assert value == read
+    assert type(value) is type(read)
+
+
+def test_anchors_and_merges_work(write: Write) -> None:
+    manifest = load_one(
+        write("apiVersion: v1\nkind: A\nbase: &base {r: 8, alpha: 16}\nadapter:\n  <<: *base\n  r: 4\n")
+    )
+    assert manifest.obj["adapter"] == {"r": 4, "alpha": 16}
+    assert manifest.line_of(("adapter", "r")) in (5, 6)
+
+
+def test_a_folder_gives_its_manifests_in_order_and_skips_the_rest(write: Write, tmp_path: Path) -> None:
+    write("{apiVersion: v1, kind: B}", "b.yml")
+    write("{apiVersion: v1, kind: A}", "a.yaml")
+    write("{some: values}", "values.yaml")
+    write("", "empty.yaml")
+    write("not yaml at all: [", "notes.txt")
+    assert [m.kind for m in load_manifests([tmp_path])] == ["A", "B"]
+
+
+def test_a_folder_without_manifests_is_a_fault(write: Write, tmp_path: Path) -> None:
+    write("{some: values}", "values.yaml")
+    assert faults(tmp_path) == [
+        f"{tmp_path.name}:1: no manifests in this folder: it needs .yaml files with apiVersion and kind"
+    ]
+
+
+FAULTS = [
+    ("an empty file", "", ["a.yaml:1: the file is empty"]),
+    ("nothing but comments", "# nothing\n", ["a.yaml:1: the file is empty"]),
+    (
+        "a file that is no manifest",
+        "# values\nlearningRate: 1\n",
+        ["a.yaml:2: not a manifest: apiVersion and kind are missing"],
+    ),
+    ("a list", "- a\n- b\n", ["a.yaml:1: not a manifest: it must be a mapping"]),
+    (
+        "a tab",
+        "apiVersion: v1\nkind: A\nspec:\n\ta: 1\n",
+        ["a.yaml:4: not YAML: a tab cannot indent, use spaces"],
+    ),
+    (
+        "a colon too many",
+        "apiVersion: v1\nkind: A\nspec: a: b\n",
+        [
+            "a.yaml:3: not YAML: a colon where none is expected; "
+            "put quotes around the text, or check the indentation"
+        ],
+    ),
+    (
+        "an open bracket",
+        "apiVersion: v1\nspec: [1, 2\nkind: A\n",
+        ["a.yaml:3: not YAML: expected ',' or ']', but got ':' (while parsing a flow sequence, line 2)"],
+    ),
+    (
+        "a control character",
+        "apiVersion: v1\nkind: \x07\n",
+        ["a.yaml:2: not YAML: the character U+0007 is not allowed"],
+    ),
+    (
+        "every key that is there twice",
+        "apiVersion: v1\nkind: A\nspec:\n  r: 1\n  r: 2\nkind: B\n---\nkind: C\nkind: D\n",
+        [
+            "a.yaml:5: the key r is already in line 4: keep one of them",
+            "a.yaml:6: the key kind is already in line 2: keep one of them",
+            "a.yaml:9: the key kind is already in line 8: keep one of them",
+        ],
+    ),
+    (
+        "keys that are no text",
+        "apiVersion: v1\nkind: A\nspec:\n  on: 1\n  2: b\n",
+        [
+            "a.yaml:4: the key on is no text: put quotes around it",
+            "a.yaml:5: the key 2 is no text: put quotes around it",
+        ],
+    ),
+    (
+        "an alias of itself",
+        "apiVersion: v1\nkind: A\nspec: &a [*a]\n",
+        ["a.yaml:3: not a manifest: an alias that contains itself"],
+    ),
+    (
+        "a tag that runs code",
+        "apiVersion: v1\nkind: !!python/object/apply:os.getcwd []\n",
+        [
+            "a.yaml:2: not YAML: could not determine a constructor for the tag "
+            "'tag:yaml.org,2002:python/object/apply:os.getcwd'"
+        ],
+    ),
+]
+
+
+@pytest.mark.parametrize(("text", "said"), [row[1:] for row in FAULTS], ids=[row[0] for row in FAULTS])
+def test_a_file_is_refused_with_the_line(write: Write, text: str, said: list[str]) -> None:
+    assert faults(write(text)) == said
+
+
+def test_aliases_cannot_grow_without_end(write: Write) -> None:
+    lines = ["apiVersion: v1", "kind: A", "a0: &a0 [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]"]
+    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 9)]
+    assert faults(write("\n".join(lines))) == ["a.yaml:3: not a manifest: too many values"]
+
+
+def test_all_faults_of_all_files_are_told(write: Write, tmp_path: Path) -> None:
+    (tmp_path / "latin.yaml").write_bytes(b"kind: caf\xe9\n")
+    assert faults(
+        write("a: 1\na: 2\n", "b.yaml"), write("", "a.yaml"), tmp_path / "none.yaml", tmp_path / "latin.yaml"
+    ) == [
+        "a.yaml:1: the file is empty",
+        "b.yaml:2: the key a is already in line 1: keep one of them",
+        "latin.yaml:1: cannot be read: it is not UTF-8 text",
+        "none.yaml:1: cannot be read: there is no such file",
+    ]
+
+
+def test_an_error_reads_as_file_line_and_message(write: Write) -> None:
+    path = write("")
+    with pytest.raises(ManifestError) as caught:
+        load_manifests([path])
+    assert str(caught.value) == f"{path}:1: the file is empty"

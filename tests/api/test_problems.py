@@ -1,0 +1,145 @@
+"""What a wrong manifest is told: every problem at once, in place, with what to do."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from support.manifests import LEAVE_OUT, Changes, changed, evalgate, finetunejob, table, told
+from tunegate_api.golden import parse_golden
+from tunegate_api.v1alpha1 import EvalGate, FineTuneJob
+from tunegate_api.v1alpha1.problems import Problem, find_problems
+
+DATA = Path(__file__).parent / "data"
+STAGE = "spec.stages.0"
+
+
+@pytest.mark.parametrize("manifest", [finetunejob(), evalgate()], ids=["FineTuneJob", "EvalGate"])
+def test_a_good_manifest_has_no_problems(manifest: dict[str, Any]) -> None:
+    assert told(manifest) == []
+
+
+@pytest.mark.parametrize(("manifest", "model"), [(finetunejob(), FineTuneJob), (evalgate(), EvalGate)])
+def test_what_has_no_problems_parses(manifest: dict[str, Any], model: type[FineTuneJob | EvalGate]) -> None:
+    model.model_validate(manifest)
+
+
+@pytest.mark.parametrize("name", ["finetunejob.yaml", "evalgate.yaml"])
+def test_what_the_project_promises_is_at_most_not_supported_yet(name: str) -> None:
+    manifest = yaml.safe_load((DATA / name).read_text(encoding="utf-8"))
+    assert [problem for problem in told(manifest) if "not supported yet" not in problem] == []
+
+
+def test_the_golden_set_that_the_project_promises_can_be_judged_by() -> None:
+    cases = parse_golden((DATA / "golden.jsonl").read_text(encoding="utf-8"))
+    assert [case.id for case in cases] == ["total-eur", "not-an-invoice"]
+
+
+GOOD: list[tuple[str, Changes]] = [
+    ("the least that a job can say", {"spec.evaluateEvery": LEAVE_OUT, "spec.resources": LEAVE_OUT}),
+    ("steps instead of epochs", {f"{STAGE}.training": {"maxSteps": 100}}),
+    ("steps between checkpoints", {"spec.evaluateEvery": {"steps": 10}}),
+    ("a GPU with memory", {"spec.resources": {"gpu": {"count": 2, "memory": "24Gi"}, "memory": "48Gi"}}),
+    ("a job that is suspended", {"spec.suspend": True}),
+    ("data on a volume", {"spec.data.train": {"uri": "pvc://datasets/a/b.jsonl", "sha256": "0" * 64}}),
+    ("data in a file", {"spec.data.train": {"uri": "file://orders.jsonl"}}),
+    ("a schema in a ConfigMap", {"spec.taskMetrics.0.schema": {"configMap": "schemas", "key": "a.json"}}),
+    ("half of the rows held out", {"spec.data.heldOut.fraction": "0.5"}),
+    ("an explicit null is left out", {"spec.queueName": None}),
+    ("status and metadata of the server", {"status": {"phase": "Odd"}, "metadata.managedFields": [{}]}),
+    ("a namespace", {"metadata.namespace": "team-a"}),
+]
+
+
+@pytest.mark.parametrize("changes", [row[1] for row in GOOD], ids=[row[0] for row in GOOD])
+def test_nothing_is_said_against(changes: Changes) -> None:
+    assert told(changed(finetunejob(), changes)) == []
+
+
+OBJECTS: list[tuple[str, Changes, str]] = [
+    ("no name", {"metadata": {}}, "metadata.name: missing: give the object a name"),
+    ("no metadata", {"metadata": LEAVE_OUT}, "metadata.name: missing: give the object a name"),
+    (
+        "a name that no label takes",
+        {"metadata.name": "orders.v2"},
+        'metadata.name: is "orders.v2": must be lower-case letters, digits and dashes, beginning and',
+    ),
+    ("too long a name", {"metadata.name": "a" * 64}, f'metadata.name: is "{"a" * 64}": must be lower-case'),
+    (
+        "another version",
+        {"apiVersion": "tunegate.dev/v2"},
+        'apiVersion: is "tunegate.dev/v2": must be',
+    ),
+    ("another kind", {"kind": "Job"}, 'kind: is "Job": must be EvalGate or FineTuneJob'),
+    (
+        "a misspelt part",
+        {"sepc": {}},
+        "sepc: unknown field, did you mean spec? Known",
+    ),
+    ("no spec", {"spec": LEAVE_OUT}, "spec: missing: it holds everything"),
+    (
+        "a spec that is text",
+        {"spec": "all"},
+        "spec: not a mapping: it holds everything",
+    ),
+]
+
+
+@table(OBJECTS)
+def test_the_object_itself(changes: Changes, said: str) -> None:
+    problems = told(changed(finetunejob(), changes))
+    assert [problem for problem in problems if problem.startswith(said)], problems
+
+
+def test_every_mistake_is_told_at_once_whatever_kind_it_is() -> None:
+    wrong = changed(
+        finetunejob(),
+        {
+            "spec.data.goal": "Fun",
+            "spec.stages.0.training": {"epochs": 1, "maxSteps": 2, "learningRate": 0.1, "beta": "1"},
+            "spec.stages.0.colour": "red",
+            "spec.queueName": "team-a",
+            "spec.storage": LEAVE_OUT,
+        },
+    )
+    assert [problem.where for problem in find_problems(wrong)] == [
+        "spec.storage",
+        "spec.data.goal",
+        "spec.stages[0].training.maxSteps",
+        "spec.stages[0].training.learningRate",
+        "spec.stages[0].training.beta",
+        "spec.stages[0].colour",
+        "spec.queueName",
+    ]
+
+
+@pytest.mark.parametrize("value", ["LoRA", ["a"], 7, True])
+def test_a_part_of_the_wrong_shape_is_told_once(value: object) -> None:
+    problems = told(changed(finetunejob(), {f"{STAGE}.adapter": value}))
+    assert len(problems) == 1, problems
+    assert problems[0].startswith("spec.stages[0].adapter: must be a mapping")
+
+
+def test_a_field_of_the_wrong_shape_is_not_called_missing() -> None:
+    assert told(changed(finetunejob(), {"spec.model.uri": 7})) == [
+        'spec.model.uri: must be text: write "7", with the quotes'
+    ]
+
+
+def test_every_field_may_be_anything_without_a_crash() -> None:
+    def paths(value: Any, path: str) -> list[str]:
+        keys: list[Any] = list(value) if isinstance(value, dict) else []
+        keys = list(range(len(value))) if isinstance(value, list) else keys
+        return [path, *(inner for key in keys for inner in paths(value[key], f"{path}.{key}"))]
+
+    anything: list[Any] = [None, 3, "", "x", [], {}, [None], [[]], [{}], {"a": {}}, True, 1.5]
+    for manifest in (finetunejob(), evalgate()):
+        for path in paths(manifest["spec"], "spec"):
+            for value in anything:
+                find_problems(changed(manifest, {path: value}))
+
+
+def test_a_problem_reads_as_place_and_message() -> None:
+    problem = Problem(("spec", "stages", 0, "adapter"), "is odd")
+    assert problem.where == "spec.stages[0].adapter"
+    assert str(problem) == "spec.stages[0].adapter: is odd"

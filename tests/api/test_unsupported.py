@@ -1,0 +1,55 @@
+"""What nothing implements yet is refused. A line here goes with its line in unsupported.py."""
+
+import pytest
+from support.manifests import LEAVE_OUT, Changes, changed, evalgate, finetunejob, told
+from tunegate_api.v1alpha1.unsupported import EVALGATE, FINETUNEJOB
+
+STAGE = "spec.stages.0"
+
+NOT_YET: dict[str, Changes] = {
+    "model.uri": {"spec.model.uri": "hf://Qwen/Qwen2.5-7B"},
+    "model.startFrom": {"spec.model": {"startFrom": "earlier"}},
+    "model.secretName": {"spec.model.secretName": "hub-token"},
+    "model.trustRemoteCode": {"spec.model.trustRemoteCode": True},
+    "data.train.uri": {"spec.data.train": {"uri": "s3://bucket/a.jsonl"}},
+    "data.train.secretName": {"spec.data.train": {"uri": "pvc://a/b", "secretName": "s"}},
+    "data.preference": {"spec.data.preference": {"uri": "pvc://a/b"}},
+    "data.production": {"spec.data.production": {"uri": "pvc://a/b"}},
+    "data.quality": {"spec.data.quality": {"sample": "0.1"}},
+    "taskMetrics[].name": {"spec.taskMetrics": [{"name": "f1", "min": "0.5"}]},
+    "stages": {"spec.stages.1": {"name": "two", "method": "SFT", "adapter": {"type": "LoRA"}}},
+    "stages[].method": {f"{STAGE}.method": "DPO"},
+    "stages[].adapter": {f"{STAGE}.adapter": LEAVE_OUT},
+    "stages[].adapter.from": {f"{STAGE}.adapter": {"from": "Previous"}},
+    "stages[].quantization": {f"{STAGE}.quantization": "NF4"},
+    "resources.nodes": {"spec.resources": {"nodes": 2}},
+    "podTemplate": {"spec.podTemplate": {"nodeSelector": {"gpu": "l4"}}},
+    "queueName": {"spec.queueName": "team-a"},
+    "tracking": {"spec.tracking": {"mlflow": {"uri": "http://mlflow:5000", "experiment": "a"}}},
+    "publish[].uri": {"spec.publish.0.uri": "oci://registry/model"},
+    "publish[].secretName": {"spec.publish.0.secretName": "s"},
+    "ttlSecondsAfterFinished": {"spec.ttlSecondsAfterFinished": 60},
+}
+
+GATE_NOT_YET: dict[str, Changes] = {
+    "golden.source.uri": {"spec.golden.source": {"uri": "pvc://a/golden.jsonl"}},
+    "safety": {"spec.safety": {"source": {"builtin": "refusals-v1"}}},
+    "target": {"spec.target": {"fineTuneJob": "orders"}},
+    "schedule": {"spec.target": {"fineTuneJob": "orders"}, "spec.schedule": "0 6 * * *"},
+    "dryRun": {"spec.dryRun": True},
+}
+
+
+@pytest.mark.parametrize("field", [line.field for line in FINETUNEJOB])
+def test_what_nothing_implements_is_refused_and_not_ignored(field: str) -> None:
+    problems = told(changed(finetunejob(), NOT_YET[field]))
+    place = f"spec.{field.replace('[]', '[0]')}"
+    if field == "stages[].adapter":
+        place = "spec.stages[0]"
+    assert any(problem.startswith(f"{place}: not supported yet: ") for problem in problems), problems
+
+
+@pytest.mark.parametrize("field", [line.field for line in EVALGATE])
+def test_what_nothing_implements_in_a_gate_is_refused_and_not_ignored(field: str) -> None:
+    problems = told(changed(evalgate(), GATE_NOT_YET[field]))
+    assert any(problem.startswith(f"spec.{field}: not supported yet: ") for problem in problems), problems

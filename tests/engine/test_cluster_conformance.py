@@ -1,0 +1,275 @@
+"""What the engine may expect of any cluster: only calls of ``cluster.Cluster``, so the API server can join.
+
+A real cluster shows deletions in the background and events on another thread: both are waited for.
+"""
+
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from support import manifests
+from support.fake_cluster import FakeCluster
+from support.waiting import eventually
+from tunegate_operator.engine.apply import apply, create_ours
+from tunegate_operator.engine.cluster import (
+    AlreadyExistsError,
+    Cluster,
+    ConflictError,
+    InvalidError,
+    Key,
+    NotFoundError,
+    Object,
+    WatchEvent,
+)
+from tunegate_operator.engine.local import LocalCluster
+from tunegate_operator.engine.objects import resource_version, uid_of
+from tunegate_operator.engine.owners import owner_reference
+
+Names = Callable[[str], str]
+
+
+@pytest.fixture(params=["fake", "local"])
+def cluster(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Cluster]:
+    if request.param == "fake":
+        yield FakeCluster()
+    else:
+        with LocalCluster(tmp_path, lambda claim: tmp_path / claim) as local:
+            yield local
+
+
+@pytest.fixture
+def named() -> Names:
+    """Names that no other test uses, for a cluster that several tests share."""
+    suffix = uuid.uuid4().hex[:6]
+    return lambda name: f"{name}-{suffix}"
+
+
+def config_map(name: str, owner: Object | None = None, **data: str) -> Object:
+    made = manifests.config_map(name, data)
+    made["metadata"]["namespace"] = "default"
+    made["metadata"]["labels"] = {"app.kubernetes.io/managed-by": "tunegate"}
+    if owner:
+        made["metadata"]["ownerReferences"] = [owner_reference(owner)]
+    return made
+
+
+def finetunejob(name: str) -> Object:
+    made = manifests.finetunejob()
+    made["metadata"] = {"name": name, "namespace": "default"}
+    return made
+
+
+def job(name: str, owner: Object) -> Object:
+    """A Job that never runs, on any cluster."""
+    container = {"name": "trainer", "image": "example.invalid/none", "command": ["true"]}
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {
+            "name": name,
+            "namespace": "default",
+            "labels": {"app.kubernetes.io/managed-by": "tunegate"},
+            "ownerReferences": [owner_reference(owner)],
+        },
+        "spec": {
+            "suspend": True,
+            "template": {"spec": {"restartPolicy": "Never", "containers": [container]}},
+        },
+    }
+
+
+def version(obj: Object) -> str:
+    text: str = obj["metadata"]["resourceVersion"]
+    return text
+
+
+def get(cluster: Cluster, obj: Object) -> Object:
+    found = cluster.get(Key.of(obj))
+    assert found is not None
+    return found
+
+
+def test_what_is_created_can_be_read_and_listed(cluster: Cluster, named: Names) -> None:
+    made = cluster.create(config_map(named("a"), x="1"))
+    assert uid_of(made)
+    assert resource_version(made) > 0
+    assert made["metadata"]["creationTimestamp"].endswith("Z")
+    assert get(cluster, made) == made
+    assert made in cluster.list_objects("ConfigMap")
+
+
+def test_objects_say_their_api_version_and_kind_also_in_lists(cluster: Cluster, named: Names) -> None:
+    made = cluster.create(config_map(named("a")))
+    (listed,) = [o for o in cluster.list_objects("ConfigMap") if uid_of(o) == uid_of(made)]
+    assert (listed["apiVersion"], listed["kind"]) == ("v1", "ConfigMap")
+
+
+def test_an_absent_object_is_none(cluster: Cluster, named: Names) -> None:
+    assert cluster.get(Key("ConfigMap", "default", named("absent"))) is None
+
+
+def test_a_name_is_given_once(cluster: Cluster, named: Names) -> None:
+    cluster.create(config_map(named("a")))
+    with pytest.raises(AlreadyExistsError):
+        cluster.create(config_map(named("a")))
+
+
+def test_a_name_is_free_again_after_a_deletion_under_another_uid(cluster: Cluster, named: Names) -> None:
+    first = cluster.create(config_map(named("a")))
+    cluster.delete(Key.of(first), uid_of(first))
+    eventually(lambda: cluster.get(Key.of(first)) is None)
+    assert uid_of(cluster.create(config_map(named("a")))) != uid_of(first)
+
+
+def test_an_invalid_name_is_refused(cluster: Cluster) -> None:
+    with pytest.raises(InvalidError):
+        cluster.create(config_map("Not_A_Name"))
+
+
+def test_a_replacement_needs_the_current_version(cluster: Cluster, named: Names) -> None:
+    made = cluster.create(config_map(named("a"), x="1"))
+    newer = cluster.replace(made | {"data": {"x": "2"}})
+    assert resource_version(newer) > resource_version(made)
+    with pytest.raises(ConflictError):
+        cluster.replace(made | {"data": {"x": "3"}})
+    assert get(cluster, made)["data"] == {"x": "2"}
+
+
+def test_an_absent_object_cannot_be_replaced(cluster: Cluster, named: Names) -> None:
+    made = cluster.create(config_map(named("a")))
+    cluster.delete(Key.of(made), uid_of(made))
+    eventually(lambda: cluster.get(Key.of(made)) is None)
+    with pytest.raises(NotFoundError):
+        cluster.replace(made | {"data": {"x": "1"}})
+
+
+def test_an_immutable_config_map_keeps_its_data(cluster: Cluster, named: Names) -> None:
+    made = cluster.create(config_map(named("a"), x="1") | {"immutable": True})
+    with pytest.raises(InvalidError):
+        cluster.replace(made | {"data": {"x": "2"}})
+    with pytest.raises(InvalidError):
+        cluster.replace({field: value for field, value in made.items() if field != "immutable"})
+    labelled = made | {"metadata": made["metadata"] | {"labels": {"team": "a"}}}
+    assert cluster.replace(labelled)["metadata"]["labels"] == {"team": "a"}
+
+
+def test_a_status_is_written_apart_from_the_spec(cluster: Cluster, named: Names) -> None:
+    made = cluster.create(finetunejob(named("a")) | {"status": {"phase": "Forged"}})
+    assert "status" not in made
+    told = cluster.patch_status(Key.of(made), {"phase": "Pending"}, version(made))
+    assert told["status"] == {"phase": "Pending"}
+    assert told["metadata"]["generation"] == 1
+    suspended = told | {"spec": told["spec"] | {"suspend": True}, "status": {"phase": "Forged"}}
+    changed = cluster.replace(suspended)
+    assert changed["status"] == {"phase": "Pending"}
+    assert changed["metadata"]["generation"] == 2
+
+
+def test_a_status_is_replaced_as_a_whole(cluster: Cluster, named: Names) -> None:
+    made = cluster.create(finetunejob(named("a")))
+    first: Object = {"phase": "Training", "message": "m", "progress": {"stage": "sft", "step": 1}}
+    told = cluster.patch_status(Key.of(made), first, version(made))
+    told = cluster.patch_status(
+        Key.of(made), {"phase": "Training", "progress": {"stage": "dpo"}}, version(told)
+    )
+    assert told["status"] == {"phase": "Training", "progress": {"stage": "dpo"}}
+    assert get(cluster, made)["status"] == told["status"]
+
+
+def test_a_status_needs_the_current_version(cluster: Cluster, named: Names) -> None:
+    made = cluster.create(finetunejob(named("a")))
+    cluster.patch_status(Key.of(made), {"phase": "Pending"}, version(made))
+    with pytest.raises(ConflictError):
+        cluster.patch_status(Key.of(made), {"phase": "Validating"}, version(made))
+
+
+def test_an_absent_objects_status_is_not_found(cluster: Cluster, named: Names) -> None:
+    with pytest.raises(NotFoundError):
+        cluster.patch_status(Key("FineTuneJob", "default", named("absent")), {"phase": "Pending"}, "1")
+
+
+def test_the_same_status_again_is_no_change(cluster: Cluster, named: Names) -> None:
+    made = cluster.create(finetunejob(named("a")))
+    told = cluster.patch_status(Key.of(made), {"phase": "Pending"}, version(made))
+    assert version(cluster.patch_status(Key.of(made), {"phase": "Pending"}, version(told))) == version(told)
+
+
+def test_deleting_takes_along_what_is_owned(cluster: Cluster, named: Names) -> None:
+    owner = cluster.create(finetunejob(named("a")))
+    child = cluster.create(job(named("child"), owner))
+    grandchild = cluster.create(config_map(named("grandchild"), child))
+    stranger = cluster.create(config_map(named("stranger")))
+    cluster.delete(Key.of(owner), uid_of(owner))
+    eventually(
+        lambda: all(cluster.get(Key.of(o)) is None for o in (owner, child, grandchild)), what="all are gone"
+    )
+    assert cluster.get(Key.of(stranger)) is not None
+
+
+def test_a_child_of_an_owner_that_is_gone_goes_too(cluster: Cluster, named: Names) -> None:
+    owner = cluster.create(finetunejob(named("a")))
+    cluster.delete(Key.of(owner), uid_of(owner))
+    eventually(lambda: cluster.get(Key.of(owner)) is None)
+    child = cluster.create(config_map(named("child"), owner))
+    eventually(lambda: cluster.get(Key.of(child)) is None, seconds=60)
+
+
+def test_deleting_spares_a_namesake_with_another_uid(cluster: Cluster, named: Names) -> None:
+    made = cluster.create(config_map(named("a")))
+    cluster.delete(Key.of(made), str(uuid.uuid4()))
+    assert get(cluster, made) == made
+
+
+def test_deleting_what_is_absent_is_fine(cluster: Cluster, named: Names) -> None:
+    cluster.delete(Key("ConfigMap", "default", named("absent")), str(uuid.uuid4()))
+
+
+def test_a_watch_sees_every_change_of_an_object_in_order(cluster: Cluster, named: Names) -> None:
+    seen: list[WatchEvent] = []
+    cluster.watch(seen.append)
+    made = cluster.create(finetunejob(named("a")))
+    told = cluster.patch_status(Key.of(made), {"phase": "Pending"}, version(made))
+    cluster.delete(Key.of(made), uid_of(made))
+
+    def of_this() -> list[WatchEvent]:
+        return [event for event in seen if uid_of(event.obj) == uid_of(made)]
+
+    eventually(lambda: len(of_this()) == 3)
+    assert [event.type for event in of_this()] == ["ADDED", "MODIFIED", "DELETED"]
+    versions = [resource_version(event.obj) for event in of_this()]
+    assert versions[:2] == [resource_version(made), resource_version(told)]
+    assert versions == sorted(set(versions))
+    assert all(event.obj["kind"] == "FineTuneJob" for event in of_this())
+
+
+def test_changing_a_returned_object_changes_nothing_in_the_cluster(cluster: Cluster, named: Names) -> None:
+    made = cluster.create(config_map(named("a"), x="1"))
+    made["data"]["x"] = "2"
+    cluster.list_objects("ConfigMap")[0].setdefault("data", {})["x"] = "3"
+    assert get(cluster, made)["data"] == {"x": "1"}
+
+
+def test_an_event_can_be_recorded_about_an_object(cluster: Cluster, named: Names) -> None:
+    made = cluster.create(finetunejob(named("a")))
+    cluster.record_event(made, "Warning", "Regressing", "golden 88/100, best 94/100: -6.0 points")
+    cluster.record_event(made, "Warning", "Regressing", "golden 88/100, best 94/100: -6.0 points")
+
+
+def test_creating_again_what_is_ours_is_fine(cluster: Cluster, named: Names) -> None:
+    owner = cluster.create(finetunejob(named("a")))
+    made = create_ours(cluster, job(named("child"), owner))
+    assert uid_of(create_ours(cluster, job(named("child"), owner))) == uid_of(made)
+    other = cluster.create(finetunejob(named("b")))
+    with pytest.raises(AlreadyExistsError, match="belongs to FineTuneJob"):
+        create_ours(cluster, job(named("child"), other))
+
+
+def test_applying_writes_only_what_differs(cluster: Cluster, named: Names) -> None:
+    owner = cluster.create(finetunejob(named("a")))
+    first = apply(cluster, config_map(named("results"), owner, x="1"))
+    assert version(apply(cluster, config_map(named("results"), owner, x="1"))) == version(first)
+    second = apply(cluster, config_map(named("results"), owner, x="2"), first)
+    assert second["data"] == {"x": "2"}
+    with pytest.raises(ConflictError):
+        apply(cluster, config_map(named("results"), owner, x="3"), first)

@@ -1,0 +1,118 @@
+"""What a Job should be, given its pods: a table."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from support.laptop import FAIL_ON_10, IGNORE_DISRUPTION, final_condition
+from tunegate_operator.engine import pod_status
+from tunegate_operator.engine.cluster import Object
+from tunegate_operator.engine.local_jobs import new_pod, step_job
+
+NOW = datetime(2026, 1, 1, 12, 0, 0, tzinfo=UTC)
+
+
+def make_job(**spec: Any) -> Object:
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"name": "train", "namespace": "default", "uid": "job-uid"},
+        "spec": {
+            "backoffLimit": 3,
+            "podFailurePolicy": {"rules": [IGNORE_DISRUPTION, FAIL_ON_10]},
+            "template": {"metadata": {}, "spec": {"containers": [{"name": "trainer"}]}},
+            **spec,
+        },
+    }
+
+
+def pod(code: int | None = None, *, disruption: str | None = None, ended: datetime = NOW) -> Object:
+    """A pod that runs, or ended with this exit code."""
+    made = new_pod(make_job())
+    made["status"] = pod_status.running(made, NOW - timedelta(minutes=1))
+    if code is not None:
+        made["status"] = pod_status.terminated(made, code, "", ended, disruption=disruption)
+    return made
+
+
+def going(one: Object) -> Object:
+    one["metadata"]["deletionTimestamp"] = "2026-01-01T12:00:30Z"
+    return one
+
+
+LONG_AGO = NOW - timedelta(hours=1)
+
+TABLE: list[tuple[str, dict[str, Any], list[Object], bool, str | None]] = [
+    ("a new Job starts a pod", {}, [], True, None),
+    ("a running pod is enough", {}, [pod()], False, None),
+    ("a pod that ended well completes the Job", {}, [pod(1), pod(0)], False, "CompletionsReached"),
+    ("a failure within the limit is tried again", {}, [pod(1, ended=LONG_AGO)], True, None),
+    ("but not at once", {}, [pod(1, ended=NOW)], False, None),
+    (
+        "one failure more than the limit fails it",
+        {"backoffLimit": 0},
+        [pod(1)],
+        False,
+        "BackoffLimitExceeded",
+    ),
+    (
+        "without a limit it is Kubernetes' six",
+        {"backoffLimit": 6},
+        [pod(1)] * 7,
+        False,
+        "BackoffLimitExceeded",
+    ),
+    ("a disrupted pod is replaced at once", {"backoffLimit": 0}, [pod(75, disruption="x")], True, None),
+    ("disruption goes before the exit code", {}, [pod(10, disruption="x")], True, None),
+    ("a permanent exit code fails it", {}, [pod(10, ended=LONG_AGO)], False, "PodFailurePolicy"),
+    ("a pod that is going away holds back the next", {}, [going(pod())], False, None),
+    ("a suspended Job starts nothing", {"suspend": True}, [], False, None),
+]
+
+
+@pytest.mark.parametrize(
+    ("spec", "pods", "starts", "reason"), [row[1:] for row in TABLE], ids=[row[0] for row in TABLE]
+)
+def test_step(spec: dict[str, Any], pods: list[Object], starts: bool, reason: str | None) -> None:
+    step = step_job(make_job(**spec), pods, NOW)
+    assert step.starts_pod is starts
+    condition = final_condition({"status": step.status})
+    assert (condition["reason"] if condition else None) == reason
+
+
+@pytest.mark.parametrize(("failures", "seconds"), [(1, 1), (2, 2), (3, 4)])
+def test_the_wait_before_the_next_pod_doubles(failures: int, seconds: int) -> None:
+    def starts(waited: float) -> bool:
+        ended = NOW - timedelta(seconds=waited)
+        return step_job(make_job(backoffLimit=9), [pod(1, ended=ended)] * failures, NOW).starts_pod
+
+    assert not starts(seconds - 1)
+    assert starts(seconds)
+
+
+def test_a_failing_job_ends_only_when_its_pods_have() -> None:
+    job = make_job(activeDeadlineSeconds=10)
+    job["status"] = {"startTime": "2026-01-01T11:59:00Z"}
+    running = pod()
+    step = step_job(job, [running], NOW)
+    assert step.stops == (running,)
+    assert final_condition({"status": step.status}) is None
+    job["status"] = step.status
+    assert final_condition({"status": step_job(job, [going(running)], NOW).status}) is None
+    condition = final_condition({"status": step_job(job, [], NOW).status})
+    assert condition is not None
+    assert condition["reason"] == "DeadlineExceeded"
+
+
+def test_a_finished_job_is_left_alone() -> None:
+    job = make_job()
+    job["status"] = step_job(job, [pod(0)], NOW).status
+    assert step_job(job, [], NOW + timedelta(days=1)).status == job["status"]
+
+
+def test_a_long_job_name_still_gives_a_valid_pod_name() -> None:
+    job = make_job()
+    job["metadata"]["name"] = "n" * 63
+    name = new_pod(job)["metadata"]["name"]
+    assert len(name) == 63
+    assert name != new_pod(job)["metadata"]["name"]

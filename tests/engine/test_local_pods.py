@@ -1,0 +1,271 @@
+"""Jobs on a laptop: real processes, with the visible shapes of Kubernetes."""
+
+import json
+import os
+import signal
+import time
+from typing import Any
+
+import psutil
+import pytest
+from support.laptop import TINY_TRAINER, Laptop, terminated
+from support.waiting import eventually
+from tunegate_operator.engine import pod_status
+from tunegate_operator.engine.cluster import InvalidError, Key, Object
+from tunegate_operator.engine.local_process import is_alive
+from tunegate_operator.engine.objects import uid_of
+
+
+def runs(pid: int) -> bool:
+    return psutil.pid_exists(pid) and is_alive(psutil.Process(pid))
+
+
+def test_a_job_runs_to_completion(laptop: Laptop) -> None:
+    laptop.create_job("exit", "0", "Completed")
+    assert laptop.until_finished()["type"] == "Complete"
+    status = laptop.job()["status"]
+    assert (status["succeeded"], status["failed"], status["active"]) == (1, 0, 0)
+    assert status["completionTime"] >= status["startTime"]
+    pod = laptop.pod()
+    assert pod["status"]["phase"] == "Succeeded"
+    assert terminated(pod)["reason"] == "Completed"
+    assert json.loads(terminated(pod)["message"]) == {"exitCode": 0, "outcome": "Completed"}
+
+
+def test_a_running_pod_looks_like_one(laptop: Laptop) -> None:
+    laptop.create_job("train")
+    laptop.until_training()
+    pod = laptop.pod()
+    assert pod["metadata"]["name"].startswith("train-")
+    assert pod["metadata"]["labels"]["role"] == "train"
+    assert pod["metadata"]["labels"]["batch.kubernetes.io/job-name"] == "train"
+    assert pod["metadata"]["ownerReferences"][0]["uid"] == uid_of(laptop.job())
+    assert pod["status"]["phase"] == "Running"
+    assert pod["status"]["containerStatuses"][0]["state"]["running"]["startedAt"]
+    laptop.until(lambda: laptop.job()["status"]["ready"] == 1)
+    assert laptop.job()["status"]["active"] == 1
+
+
+def test_the_log_stands_in_for_a_missing_termination_message(laptop: Laptop) -> None:
+    laptop.create_job("exit", "3")
+    laptop.until_finished()
+    assert terminated(laptop.pod())["message"] == "last words\n"
+    name = laptop.pod()["metadata"]["name"]
+    assert laptop.cluster.log_file(name).read_text() == "last words\n"
+
+
+def test_a_pod_that_fails_is_tried_again_up_to_the_backoff_limit(laptop: Laptop) -> None:
+    laptop.create_job("exit", "1", backoffLimit=2)
+    condition = laptop.until_finished()
+    assert (condition["type"], condition["reason"]) == ("Failed", "BackoffLimitExceeded")
+    assert laptop.job()["status"]["failed"] == 3
+    assert len(laptop.pods()) == 3
+
+
+def test_a_permanent_exit_code_fails_the_job_at_once(laptop: Laptop) -> None:
+    laptop.create_job("exit", "10", backoffLimit=5)
+    condition = laptop.until_finished()
+    assert (condition["type"], condition["reason"]) == ("Failed", "PodFailurePolicy")
+    assert "failed with exit code 10 matching FailJob rule at index 1" in condition["message"]
+    assert len(laptop.pods()) == 1
+
+
+def test_a_killed_pod_is_tried_again(laptop: Laptop) -> None:
+    laptop.create_job("train", backoffLimit=1)
+    first = laptop.until_training()
+    os.kill(first, signal.SIGKILL)
+    laptop.until(lambda: len(laptop.starts()) == 2)
+    assert laptop.job()["status"]["failed"] == 1
+    (failed,) = [pod for pod in laptop.pods() if pod_status.is_terminal(pod)]
+    assert terminated(failed)["exitCode"] == 137
+
+
+def test_deleting_a_job_lets_its_pod_save_and_report(laptop: Laptop) -> None:
+    laptop.create_job("train")
+    pid = laptop.until_training()
+    laptop.cluster.delete(Key.of(laptop.job()), uid_of(laptop.job()))
+    going = laptop.pod()
+    assert going["metadata"]["deletionTimestamp"]
+    laptop.until(lambda: not laptop.pods())
+    assert not runs(pid)
+    assert laptop.reports[-1]["outcome"] == "Interrupted", "what it reported at its end got lost"
+    assert not (laptop.root / "state" / "pods" / going["metadata"]["name"]).exists()
+
+
+def test_deleting_the_owner_ends_everything_below_it(laptop: Laptop) -> None:
+    laptop.create_job("train")
+    pid = laptop.until_training()
+    laptop.cluster.delete(Key.of(laptop.owner), uid_of(laptop.owner))
+    laptop.until(lambda: not laptop.pods())
+    assert laptop.cluster.list_objects("Job") == []
+    assert not runs(pid)
+
+
+def test_a_pod_that_ignores_sigterm_is_killed_after_its_grace(laptop: Laptop) -> None:
+    laptop.create_job("deaf", pod={"terminationGracePeriodSeconds": 1})
+    pid = laptop.until_training()
+    began = time.monotonic()
+    laptop.cluster.delete(Key.of(laptop.job()), uid_of(laptop.job()))
+    laptop.until(lambda: not laptop.pods())
+    assert not runs(pid)
+    assert time.monotonic() - began >= 1, "it was not given its grace"
+
+
+def test_what_a_trainer_started_ends_with_it(laptop: Laptop) -> None:
+    laptop.create_job("child")
+    laptop.until_finished()
+    child = int((laptop.volume / "child").read_text())
+    eventually(lambda: not runs(child), what="the trainer's own child ended")
+
+
+def test_a_job_that_runs_too_long_is_ended(laptop: Laptop) -> None:
+    laptop.create_job("train", activeDeadlineSeconds=1)
+    pid = laptop.until_training()
+    condition = laptop.until_finished()
+    assert (condition["type"], condition["reason"]) == ("Failed", "DeadlineExceeded")
+    assert not runs(pid), "the Job was Failed while its pod still ran"
+
+
+def test_a_suspended_job_has_no_pods(laptop: Laptop) -> None:
+    laptop.create_job("train", suspend=True)
+    laptop.until(lambda: laptop.job().get("status", {}).get("conditions"))
+    assert laptop.pods() == []
+    job = laptop.job()
+    laptop.cluster.replace(job | {"spec": job["spec"] | {"suspend": False}})
+    laptop.until_training()
+    job = laptop.job()
+    laptop.cluster.replace(job | {"spec": job["spec"] | {"suspend": True}})
+    laptop.until(lambda: not laptop.pods())
+    assert pod_status.has_condition(laptop.job(), "Suspended")
+
+
+def test_a_job_of_several_pods_is_refused(laptop: Laptop) -> None:
+    with pytest.raises(InvalidError, match="parallelism"):
+        laptop.create_job("train", parallelism=2)
+
+
+def test_a_command_that_does_not_exist_fails_the_pod(laptop: Laptop) -> None:
+    laptop.create_job(pod={"containers": [{"name": "trainer", "command": ["/no/such/command"]}]})
+    laptop.until_finished()
+    assert terminated(laptop.pod())["reason"] == "StartError"
+    assert "/no/such/command" in terminated(laptop.pod())["message"]
+
+
+def config_map(name: str, **data: str) -> Object:
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": data}
+
+
+def pod_that_looks(*paths: str, mounts: list[Object], volumes: list[Object]) -> dict[str, Any]:
+    env = [
+        {"name": "TUNEGATE_TEST_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
+        {"name": "TUNEGATE_TEST_CREDENTIAL", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}},
+    ]
+    container = {
+        "name": "trainer",
+        "command": [*TINY_TRAINER, "look", *paths],
+        "env": env,
+        "volumeMounts": mounts,
+    }
+    return {"containers": [container], "volumes": volumes}
+
+
+def test_a_pod_sees_its_volumes_and_environment(laptop: Laptop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TUNEGATE_TEST_CREDENTIAL", "from the shell")
+    laptop.cluster.create(config_map("request", **{"request.json": "{1}"}))
+    laptop.cluster.create(config_map("inputs", **{"train.jsonl": "{2}"}))
+    (laptop.volume / "nested").mkdir(parents=True)
+    (laptop.volume / "nested" / "file").write_text("{3}")
+    pod = pod_that_looks(
+        "request/request.json",
+        "inputs/data/train.jsonl",
+        "part/file",
+        mounts=[
+            {"name": "request", "mountPath": "/tunegate/request"},
+            {"name": "inputs", "mountPath": "/tunegate/inputs/data"},
+            {"name": "runs", "mountPath": "/tunegate/part", "subPath": "nested"},
+            {"name": "tmp", "mountPath": "/tmp"},
+        ],
+        volumes=[
+            {"name": "request", "configMap": {"name": "request"}},
+            {"name": "inputs", "configMap": {"name": "inputs"}},
+            {"name": "runs", "persistentVolumeClaim": {"claimName": "runs"}},
+            {"name": "tmp", "emptyDir": {}},
+        ],
+    )
+    laptop.create_job(pod=pod)
+    assert laptop.until_finished()["type"] == "Complete"
+    name = laptop.pod()["metadata"]["name"]
+    *files, environment = laptop.cluster.log_file(name).read_text().splitlines()
+    assert files == ["request/request.json = {1}", "inputs/data/train.jsonl = {2}", "part/file = {3}"]
+    seen = json.loads(environment)
+    assert seen["TUNEGATE_TEST_NAME"] == name
+    assert seen["TUNEGATE_TEST_CREDENTIAL"] == "from the shell"
+    assert seen["PATH"] == os.environ["PATH"]
+
+
+def test_a_pod_waits_for_its_config_map_and_says_so(laptop: Laptop) -> None:
+    container = {"name": "trainer", "command": ["/bin/true"]}
+    laptop.create_job(
+        pod={"containers": [container], "volumes": [{"name": "request", "configMap": {"name": "late"}}]}
+    )
+    waiting = laptop.until(lambda: laptop.pods() and laptop.pod()["status"]["containerStatuses"][0]["state"])
+    assert waiting["waiting"] == {
+        "reason": "CreateContainerConfigError",
+        "message": 'configmap "late" not found',
+    }
+    version = laptop.pod()["metadata"]["resourceVersion"]
+    laptop.cluster.step()
+    assert laptop.pod()["metadata"]["resourceVersion"] == version, "waiting is written again and again"
+    laptop.cluster.create(config_map("late", x="1"))
+    assert laptop.until_finished()["type"] == "Complete"
+
+
+def test_a_pod_waits_for_a_secret_that_the_shell_does_not_give(laptop: Laptop) -> None:
+    laptop.create_job(pod=pod_that_looks(mounts=[], volumes=[]))
+    state = laptop.until(lambda: laptop.pods() and laptop.pod()["status"]["containerStatuses"][0]["state"])
+    assert "set TUNEGATE_TEST_CREDENTIAL in your environment" in state["waiting"]["message"]
+
+
+def test_a_mount_that_leads_out_of_the_pod_is_refused(laptop: Laptop) -> None:
+    container = {
+        "name": "trainer",
+        "command": ["/bin/true"],
+        "volumeMounts": [{"name": "runs", "mountPath": "/tunegate/../../../etc"}],
+    }
+    volumes = [{"name": "runs", "persistentVolumeClaim": {"claimName": "runs"}}]
+    laptop.create_job(pod={"containers": [container], "volumes": volumes})
+    state = laptop.until(lambda: laptop.pods() and laptop.pod()["status"]["containerStatuses"][0]["state"])
+    assert "must not contain '..'" in state["waiting"]["message"]
+
+
+def test_the_last_report_comes_before_the_end_of_its_pod(laptop: Laptop) -> None:
+    order: list[str] = []
+    laptop.cluster.watch_reports(lambda report: order.append(report.get("outcome", "progress")))
+    laptop.cluster.watch(
+        lambda event: (
+            order.append("ended")
+            if event.obj["kind"] == "Pod" and pod_status.is_terminal(event.obj)
+            else None
+        )
+    )
+    laptop.create_job("train")
+    os.kill(laptop.until_training(), signal.SIGTERM)
+    laptop.until_finished()
+    assert order.index("Interrupted") < order.index("ended")
+
+
+def test_an_unchanged_report_is_not_handed_on_again(laptop: Laptop) -> None:
+    laptop.create_job("train")
+    laptop.until_training()
+    laptop.cluster.step()
+    assert [report["sequence"] for report in laptop.reports] == [1]
+
+
+def test_a_broken_report_is_passed_over(laptop: Laptop) -> None:
+    laptop.create_job("train")
+    laptop.until_training()
+    outbox = laptop.volume / uid_of(laptop.owner) / "outbox"
+    (outbox / "broken.json").write_text("{")
+    (outbox / "train.json").write_text(json.dumps({"sequence": 9}))
+    laptop.cluster.step()
+    assert laptop.reports[-1]["sequence"] == 9

@@ -1,0 +1,182 @@
+"""Whatever happens to the process that runs a laptop's folder, the next one goes on where it was."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from support.laptop import Laptop, terminated
+from support.waiting import eventually
+from tunegate_operator.engine import pod_status
+from tunegate_operator.engine.cluster import Key
+from tunegate_operator.engine.local import LocalCluster, RootInUseError
+from tunegate_operator.engine.local_process import Record, is_alive
+from tunegate_operator.engine.objects import uid_of
+
+
+def test_a_running_trainer_is_taken_up_instead_of_started_again(laptop: Laptop) -> None:
+    laptop.create_job("train")
+    pid = laptop.until_training()
+    laptop.reopen()
+    laptop.cluster.step()
+    assert laptop.starts() == [pid]
+    assert laptop.pod()["status"]["phase"] == "Running"
+
+
+def test_a_trainer_that_was_started_but_not_recorded_is_found(laptop: Laptop) -> None:
+    laptop.create_job("train")
+    pid = laptop.until_training()
+    pod = laptop.pod()
+    # As if the process had died right after starting the trainer.
+    (laptop.root / "state" / "pods" / pod["metadata"]["name"] / "process.json").unlink()
+    laptop.cluster.patch_status(Key.of(pod), {"phase": "Pending"}, pod["metadata"]["resourceVersion"])
+    laptop.reopen()
+    laptop.cluster.step()
+    assert laptop.starts() == [pid]
+    assert laptop.pod()["status"]["phase"] == "Running"
+    record = Record.read(laptop.root / "state" / "pods" / pod["metadata"]["name"] / "process.json")
+    assert record is not None
+    assert record.pid == pid
+
+
+def test_another_process_with_the_recorded_pid_is_not_taken_for_the_trainer(laptop: Laptop) -> None:
+    laptop.create_job("train")
+    os.kill(laptop.until_training(), signal.SIGKILL)
+    record = laptop.root / "state" / "pods" / laptop.pod()["metadata"]["name"] / "process.json"
+    Record(os.getpid(), psutil.Process().create_time()).write(record)
+    laptop.reopen()
+    laptop.until_finished()
+    assert terminated(laptop.pod())["exitCode"] == 137
+
+
+def test_the_end_of_an_adopted_trainer_is_told_by_its_termination_message(laptop: Laptop) -> None:
+    laptop.create_job("train")
+    pid = laptop.until_training()
+    laptop.reopen()
+    os.kill(pid, signal.SIGTERM)
+    laptop.until_finished()
+    assert terminated(laptop.pod())["exitCode"] == 75
+    assert laptop.reports[-1]["outcome"] == "Interrupted"
+
+
+def test_a_trainer_that_ended_while_nobody_looked_counts_by_what_it_left(laptop: Laptop) -> None:
+    laptop.create_job("train")
+    pid = laptop.until_training()
+    laptop.cluster.close()
+    os.kill(pid, signal.SIGTERM)
+    eventually(lambda: not psutil.pid_exists(pid) or not is_alive(psutil.Process(pid)))
+    laptop.reports.clear()
+    laptop.reopen()
+    laptop.until_finished()
+    assert terminated(laptop.pod())["exitCode"] == 75
+    assert laptop.reports[-1]["outcome"] == "Interrupted", "its last report was not read at the start"
+
+
+def test_a_trainer_that_a_restart_of_the_machine_ended_is_not_at_fault(
+    laptop: Laptop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    laptop.create_job("train", backoffLimit=0)
+    os.kill(laptop.until_training(), signal.SIGKILL)
+    laptop.cluster.close()
+    monkeypatch.setattr(psutil, "boot_time", lambda: time.time() + 60)
+    laptop.reopen()
+    laptop.until(lambda: len(laptop.starts()) == 2)
+    assert laptop.job()["status"]["failed"] == 0
+
+
+def test_what_is_left_of_a_pod_that_is_gone_is_cleared_away(laptop: Laptop) -> None:
+    laptop.create_job("exit", "0")
+    laptop.until_finished()
+    pods = laptop.root / "state" / "pods"
+    (pods / "gone").mkdir()
+    (pods / "gone" / "link").symlink_to(laptop.volume)
+    laptop.reopen()
+    assert [folder.name for folder in pods.iterdir()] == [laptop.pod()["metadata"]["name"]]
+    assert laptop.volume.exists()
+
+
+def test_a_deletion_goes_on_after_a_restart(laptop: Laptop) -> None:
+    laptop.create_job("train")
+    pid = laptop.until_training()
+    laptop.cluster.delete(Key.of(laptop.job()), uid_of(laptop.job()))
+    laptop.reopen()
+    laptop.until(lambda: not laptop.pods())
+    assert not psutil.pid_exists(pid) or not is_alive(psutil.Process(pid))
+
+
+def test_an_interruption_is_not_counted_as_a_failure(laptop: Laptop) -> None:
+    laptop.create_job("train", backoffLimit=0)
+    laptop.until_training()
+    laptop.cluster.interrupt()
+    (interrupted,) = laptop.pods()
+    assert terminated(interrupted)["exitCode"] == 75
+    assert pod_status.has_condition(interrupted, "DisruptionTarget")
+    assert laptop.reports[-1]["outcome"] == "Interrupted"
+    laptop.reopen()
+    laptop.until(lambda: len(laptop.starts()) == 2)
+    laptop.until(lambda: laptop.job()["status"]["active"] == 1)
+    assert laptop.job()["status"]["failed"] == 0
+
+
+def test_an_interruption_ends_a_trainer_that_does_not_listen(laptop: Laptop) -> None:
+    laptop.create_job("deaf")
+    pid = laptop.until_training()
+    laptop.cluster.interrupt(limit=0.2)
+    assert not psutil.pid_exists(pid) or not is_alive(psutil.Process(pid))
+    assert terminated(laptop.pod())["exitCode"] == 137
+
+
+def test_a_pod_that_ended_before_the_interruption_keeps_its_own_fault(laptop: Laptop) -> None:
+    laptop.create_job("train")
+    pid = laptop.until_training()
+    os.kill(pid, signal.SIGKILL)
+    eventually(lambda: f"wait-{pid}" not in {thread.name for thread in threading.enumerate()})
+    laptop.cluster.interrupt()
+    assert not pod_status.has_condition(laptop.pod(), "DisruptionTarget")
+
+
+def test_a_folder_is_run_by_one_process_only(laptop: Laptop) -> None:
+    code = (
+        "import sys; from pathlib import Path\n"
+        "from tunegate_operator.engine.local import LocalCluster\n"
+        "LocalCluster(Path(sys.argv[1]), lambda claim: Path('/nowhere'))\n"
+    )
+    state = laptop.root / "state"
+    second = subprocess.run(
+        [sys.executable, "-c", code, str(state)], capture_output=True, text=True, check=False
+    )
+    assert f"RootInUseError: {state} is in use by process {os.getpid()}" in second.stderr
+    with pytest.raises(RootInUseError):
+        LocalCluster(state, lambda claim: Path("/nowhere"))  # noqa: ARG005
+    laptop.cluster.close()
+    third = subprocess.run([sys.executable, "-c", code, str(state)], capture_output=True, check=False)
+    assert third.returncode == 0
+    laptop.reopen()
+
+
+def test_a_trainer_survives_the_sudden_death_of_its_parent(tmp_path: Path) -> None:
+    code = (
+        "import sys, os, signal; sys.path.insert(0, sys.argv[1]); from pathlib import Path\n"
+        "from support.laptop import Laptop\n"
+        "laptop = Laptop(Path(sys.argv[2])); laptop.create_job('train'); laptop.until_training()\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    tests = Path(__file__).parents[1]
+    dead = subprocess.run([sys.executable, "-c", code, str(tests), str(tmp_path)], check=False)
+    assert dead.returncode == -signal.SIGKILL
+    laptop = Laptop(tmp_path)
+    try:
+        laptop.cluster.step()
+        (pid,) = laptop.starts()
+        assert laptop.pod()["status"]["phase"] == "Running"
+        laptop.cluster.delete(Key.of(laptop.job()), uid_of(laptop.job()))
+        laptop.until(lambda: not laptop.pods())
+        assert not psutil.pid_exists(pid) or not is_alive(psutil.Process(pid))
+    finally:
+        laptop.cluster.interrupt(limit=0)
+        laptop.cluster.close()

@@ -1,0 +1,323 @@
+"""A job's root as its roles leave it, written in milliseconds: what publish and report read."""
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from tunegate_api.contract import (
+    DataPlan,
+    Evaluation,
+    GateRequest,
+    ModelPlan,
+    Outcome,
+    Plan,
+    Report,
+    Request,
+    Results,
+    Role,
+    SplitPlan,
+    StagePlan,
+    Subject,
+    TrainingParameters,
+    Workspace,
+    golden_set,
+    sha256_text,
+    task_set,
+)
+from tunegate_api.golden import inline_golden
+from tunegate_api.v1alpha1.evalgate import EvalGateSpec
+from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec
+from tunegate_api.v1alpha1.finetunejob_status import Failure
+from tunegate_api.verdict import CaseSet
+from tunegate_trainer.context import Context
+from tunegate_trainer.files import seal, write_model
+
+UID = "3f2b9c1e-5d60-4000-8000-00000000abcd"
+GATE = "invoice-golden"
+NOW = datetime(2026, 11, 24, 15, 21, 8, tzinfo=UTC)
+BASE_DIGEST = "b" * 64
+
+Texts = Mapping[str, tuple[str, str]]
+"""Case id to prompt and output."""
+
+
+def golden_cases(ids: Sequence[str]) -> list[dict[str, Any]]:
+    return [
+        {"id": i, "tags": ["edge"], "prompt": f"prompt {i}", "expect": [{"type": "contains", "value": "x"}]}
+        for i in ids
+    ]
+
+
+@dataclass
+class JobFolder:
+    """Root folder of one job with one gate. Outcomes are one letter a case."""
+
+    root: Path
+    golden_ids: Sequence[str] = tuple(f"case-{i}" for i in range(20))
+    rows: int = 10
+    """Of dev and of test."""
+    stages: Sequence[str] = ("sft",)
+    spec: dict[str, Any] = field(default_factory=dict)
+    gate_spec: dict[str, Any] = field(default_factory=dict)
+    last_published: dict[str, Any] | None = None
+    checkpoint_steps: Sequence[int] = (20, 40, 60, 80, 100)
+    warnings: Sequence[str] = ()
+    weights: bytes = b"weights"
+
+    @property
+    def workspace(self) -> Path:
+        return self.root / "workspace"
+
+    @property
+    def paths(self) -> Workspace:
+        return Workspace(UID)
+
+    @property
+    def folder(self) -> Path:
+        """Everything of this job on the volume."""
+        return self.workspace / UID
+
+    @property
+    def artifact(self) -> Path:
+        return self.workspace / self.paths.model
+
+    def context(self, role: Role = Role.PUBLISH) -> Context:
+        return Context(role=role, root=self.root)
+
+    @property
+    def request(self) -> Request:
+        cases = golden_cases(self.golden_ids)
+        spec = {
+            "model": {"uri": "hf://org/small-instruct", "revision": "a09a354"},
+            "data": {"goal": "TaskSpecialization", "train": {"configMap": "invoices"}},
+            "taskMetrics": [{"name": "exact_match", "min": "0.8"}],
+            "stages": [{"name": s, "method": "SFT", "adapter": {"type": "LoRA"}} for s in self.stages],
+            "gates": [{"name": GATE}],
+            "storage": {"persistentVolumeClaim": "tuning"},
+            "publish": [{"uri": "pvc://models/invoice-extractor"}],
+            **self.spec,
+        }
+        gate = {
+            "golden": {"source": {"inline": cases}},
+            "thresholds": {"minPassRate": "0.9"},
+            **self.gate_spec,
+        }
+        gate_request = {
+            "name": GATE,
+            "spec": EvalGateSpec.model_validate(gate),
+            "golden_sha256": self.golden_sha256,
+            "last_published": self.last_published,
+        }
+        return Request(
+            name="invoice-extractor",
+            namespace="default",
+            uid=UID,
+            spec=FineTuneJobSpec.model_validate(spec),
+            gates=[GateRequest.model_validate(gate_request)],
+        )
+
+    @property
+    def golden_sha256(self) -> str:
+        return sha256_text(inline_golden(golden_cases(self.golden_ids)))
+
+    @property
+    def plan(self) -> Plan:
+        parameters = TrainingParameters(
+            method="SFT",
+            adapter="LoRA",
+            lora_r=16,
+            lora_alpha=32,
+            lora_dropout=0.05,
+            target_modules=["all-linear"],
+            epochs=3,
+            learning_rate=2e-4,
+            scheduler="linear",
+            warmup_steps=3,
+            weight_decay=0.0,
+            max_grad_norm=1.0,
+            batch_size=32,
+            micro_batch_size=8,
+            max_length=2048,
+            seed=7,
+            dtype="bfloat16",
+        )
+        return Plan(
+            job_uid=UID,
+            model=ModelPlan(
+                uri="hf://org/small-instruct", revision="a09a354", digest=BASE_DIGEST, parameters=134_515_008
+            ),
+            data=DataPlan(
+                source_sha256="5" * 64,
+                train=SplitPlan(rows=1840, sha256="1" * 64),
+                dev=SplitPlan(rows=self.rows, sha256="2" * 64),
+                test=SplitPlan(rows=self.rows, sha256="3" * 64),
+                dropped=12,
+                warnings=list(self.warnings),
+            ),
+            stages=[
+                StagePlan(
+                    name=stage,
+                    parameters=parameters,
+                    total_steps=self.checkpoint_steps[-1],
+                    checkpoint_steps=list(self.checkpoint_steps),
+                    tokens=412_000,
+                    gates=[GATE],
+                )
+                for stage in self.stages
+            ],
+            versions={"torch": "2.13.0", "transformers": "5.24.0", "peft": "0.21.0"},
+        )
+
+    # What each role leaves
+
+    def write_request(self) -> "JobFolder":
+        write_model(self.root / "request" / "request.json", self.request)
+        return self
+
+    def write_data(self, report: object = None) -> "JobFolder":
+        data = self.workspace / self.paths.data
+        write_model(self.root / "plan" / "plan.json", self.plan)
+        write_model(data / "plan.json", self.plan)
+        (data / "report.json").write_text(json.dumps(report if report is not None else {"rows": 1852}))
+        self.write_report(Role.DATA, plan=self.plan, outcome=Outcome.COMPLETED)
+        return self
+
+    def write_losses(self, stage: str, losses: Sequence[float], seconds: float = 2.0) -> None:
+        folder = self.workspace / self.paths.stage(stage)
+        folder.mkdir(parents=True, exist_ok=True)
+        lines = [
+            {"step": i + 1, "loss": loss, "learning_rate": 2e-4, "grad_norm": 1.0, "seconds": seconds}
+            for i, loss in enumerate(losses)
+        ]
+        (folder / "losses.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+    def write_checkpoint(
+        self, stage: str, step: int, golden: str, dev: str, texts: Texts | None = None
+    ) -> Evaluation:
+        """Evaluate a checkpoint, or the starting model at step 0."""
+        evaluation = Evaluation(
+            subject=Subject.CHECKPOINT if step else Subject.START,
+            stage=stage,
+            step=step,
+            loss=1.0 if step else None,
+            digest=BASE_DIGEST,
+            outcomes={golden_set(GATE): golden, task_set("dev", "exact_match"): dev},
+        )
+        folder = self.workspace / self.paths.evaluation(stage, step)
+        self.write_cases(folder / f"golden-{GATE}.jsonl", golden, texts)
+        self.write_cases(folder / "dev.jsonl", dev, texts, ids=self._row_ids("dev"), measure="exact_match")
+        write_model(folder / "result.json", evaluation)
+        return evaluation
+
+    def write_training(self, stage: str, evaluations: Sequence[Evaluation], **report: Any) -> None:
+        """The report of a train pod."""
+        sets = {
+            golden_set(GATE): self.golden_set,
+            task_set("dev", "exact_match"): CaseSet(sha256="2" * 64, ids=self._row_ids("dev")),
+        }
+        results = Results(sets=sets, evaluations=list(evaluations))
+        self.write_report(Role.TRAIN, stage=stage, results=results, **report)
+
+    def write_artifact(self) -> str:
+        """The folder that would be published, in place of an earlier one. Returns its digest."""
+        shutil.rmtree(self.artifact, ignore_errors=True)
+        self.artifact.mkdir(parents=True)
+        (self.artifact / "adapter_model.safetensors").write_bytes(self.weights)
+        (self.artifact / "adapter_config.json").write_text("{}\n")
+        (self.artifact / "tokenizer_config.json").write_text('{"chat_template": "x"}\n')
+        return seal(self.artifact).digest
+
+    def write_gate(
+        self,
+        *,
+        base: tuple[str, str],
+        final: tuple[str, str],
+        base_texts: Texts | None = None,
+        texts: Texts | None = None,
+        step: int = 100,
+    ) -> str:
+        """Judge an artifact: outcomes of the golden set and of test. Returns the artifact's digest."""
+        digest = self.write_artifact()
+        folder = self.workspace / self.paths.gate
+        evaluations = []
+        for subject, prefix, (golden, test), shown in (
+            (Subject.BASE, "base-", base, base_texts),
+            (Subject.FINAL, "", final, texts),
+        ):
+            evaluations.append(
+                Evaluation(
+                    subject=subject,
+                    stage=self.stages[-1],
+                    step=step if subject is Subject.FINAL else 0,
+                    digest=digest if subject is Subject.FINAL else BASE_DIGEST,
+                    outcomes={golden_set(GATE): golden, task_set("test", "exact_match"): test},
+                )
+            )
+            self.write_cases(folder / f"{prefix}golden-{GATE}.jsonl", golden, shown)
+            self.write_cases(
+                folder / f"{prefix}test.jsonl",
+                test,
+                shown,
+                ids=self._row_ids("test"),
+                measure="exact_match",
+            )
+        result = {
+            "stage": self.stages[-1],
+            "step": step,
+            "artifact": digest,
+            "evaluations": [e.model_dump(mode="json", by_alias=True) for e in evaluations],
+            "verdicts": [],
+            "verdict": "Passed",
+        }
+        (folder / "result.json").write_text(json.dumps(result))
+        sets = {
+            golden_set(GATE): self.golden_set,
+            task_set("test", "exact_match"): CaseSet(sha256="3" * 64, ids=self._row_ids("test")),
+        }
+        self.write_report(
+            Role.GATE, results=Results(sets=sets, evaluations=evaluations), artifact_digest=digest
+        )
+        return digest
+
+    def write_report(self, role: Role, *, failure: Failure | None = None, **changes: Any) -> None:
+        report = Report(job_uid=UID, role=role, attempt=1, sequence=1, time=NOW, failure=failure, **changes)
+        write_model(self.workspace / self.paths.outbox / report.file_name, report)
+
+    @property
+    def golden_set(self) -> CaseSet:
+        return CaseSet(sha256=self.golden_sha256, ids=list(self.golden_ids))
+
+    def write_cases(
+        self,
+        path: Path,
+        outcomes: str,
+        texts: Texts | None = None,
+        *,
+        ids: Sequence[str] | None = None,
+        measure: str = "golden",
+    ) -> None:
+        """One line a case, as the trainer writes them."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lines = []
+        for case_id, outcome in zip(ids or self.golden_ids, outcomes, strict=True):
+            prompt, output = (texts or {}).get(case_id, (f"prompt {case_id}", f"output {case_id} {outcome}"))
+            lines.append(
+                {
+                    "id": case_id,
+                    "tags": ["edge"],
+                    "prompt": prompt,
+                    "output": output,
+                    "truncated": outcome == "t",
+                    "passed": outcome == "p",
+                    "outcomes": {measure: outcome},
+                    "explanation": "" if outcome == "p" else "does not contain 'x'",
+                }
+            )
+        path.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+
+    def _row_ids(self, split: str) -> list[str]:
+        return [f"{split}-{i}" for i in range(self.rows)]

@@ -1,0 +1,206 @@
+"""What a trainer process finds below its root: request, plan, data and model, to be changed by a test."""
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tunegate_api.contract import (
+    DataPlan,
+    Evaluation,
+    GateRequest,
+    ModelPlan,
+    Plan,
+    Report,
+    Request,
+    Role,
+    SplitPlan,
+    StagePlan,
+    TrainingParameters,
+    Workspace,
+    sha256_text,
+)
+from tunegate_api.golden import Message, inline_golden
+from tunegate_api.v1alpha1.evalgate import EvalGateSpec
+from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec
+from tunegate_trainer.context import Context
+from tunegate_trainer.files import sha256_file, weights_digest, write_model
+from tunegate_trainer.rows import Row, write_rows
+
+UID = "0f7c9c1e-0000-4000-8000-000000000001"
+STAGE = "sft"
+ITEMS = ("mug", "lamp", "chair", "desk", "pen", "cup")
+
+Cases = list[dict[str, Any]]
+
+
+def rows(split: str, count: int, *, completion: str = "yes") -> list[Row]:
+    """Prompts of ragged length with one answer, so that a tiny model learns it in a few steps."""
+    return [
+        Row(
+            id=f"{split}-{i}",
+            prompt=[Message(role="user", content=f"{split} order {i}: " + " ".join(ITEMS[: 1 + i % 6]))],
+            completion=completion,
+        )
+        for i in range(count)
+    ]
+
+
+def golden_cases(count: int = 20, *, expect: str = "yes") -> Cases:
+    """Cases that a model passes once it learned the answer."""
+    return [
+        {
+            "id": f"case-{i}",
+            "tags": ["even" if i % 2 == 0 else "odd"],
+            "prompt": f"golden order {i} {ITEMS[i % 6]}",
+            "expect": [{"type": "equals", "value": expect}],
+        }
+        for i in range(count)
+    ]
+
+
+@dataclass
+class TrainerRoot:
+    """The root folder of one job, ready for :func:`tunegate_trainer.main.main`."""
+
+    path: Path
+    parameters: dict[str, Any] = field(default_factory=dict)
+    checkpoint_steps: Sequence[int] = (3, 6)
+    gates: Mapping[str, dict[str, Any]] = field(default_factory=dict)
+    """Name to an EvalGateSpec in wire form."""
+    spec: dict[str, Any] = field(default_factory=dict)
+    """What to change in the FineTuneJobSpec."""
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    """Mounted ConfigMaps: NAME/KEY to text."""
+
+    @property
+    def workspace(self) -> Path:
+        return self.path / "workspace"
+
+    @property
+    def paths(self) -> Workspace:
+        return Workspace(UID)
+
+    @property
+    def stage_folder(self) -> Path:
+        return self.workspace / self.paths.stage(STAGE)
+
+    @property
+    def data(self) -> Path:
+        return self.workspace / self.paths.data
+
+    def checkpoint(self, step: int) -> Path:
+        return self.workspace / self.paths.checkpoint(STAGE, step)
+
+    def context(self, role: Role = Role.TRAIN, attempt: int = 1) -> Context:
+        stage = STAGE if role is Role.TRAIN else None
+        return Context(role=role, attempt=attempt, stage=stage, root=self.path)
+
+    def losses(self) -> list[float]:
+        lines = (self.stage_folder / "losses.jsonl").read_text().splitlines()
+        return [json.loads(line)["loss"] for line in lines]
+
+    def evaluation(self, step: int) -> Evaluation:
+        folder = self.workspace / self.paths.evaluation(STAGE, step)
+        return Evaluation.model_validate_json((folder / "result.json").read_bytes())
+
+    def evaluated_steps(self) -> list[int]:
+        folder = self.workspace / self.paths.evaluation(STAGE, 0).parent
+        return sorted(int(p.parent.name.removeprefix("step-")) for p in folder.glob("step-*/result.json"))
+
+    def report(self, role: Role = Role.TRAIN) -> Report:
+        return Report.model_validate_json(self.context(role).report_file.read_bytes())
+
+    def write(self, model: Path) -> "TrainerRoot":
+        """Write everything below ``path``; ``model`` is copied in."""
+        for name, text in self.inputs.items():
+            (self.path / "inputs" / name).parent.mkdir(parents=True, exist_ok=True)
+            (self.path / "inputs" / name).write_text(text)
+        digest = weights_digest(model)
+        shutil.copytree(model, self.workspace / Workspace.base_model(digest), dirs_exist_ok=True)
+        for split, count in (("train", 24), ("dev", 6), ("test", 6)):
+            write_rows(self.data / f"{split}.jsonl", rows(split, count))
+        write_model(self.path / "request" / "request.json", self._request())
+        write_model(self.path / "plan" / "plan.json", self._plan(digest))
+        return self
+
+    def _request(self) -> Request:
+        gates = self.gates or {"orders": gate_spec()}
+        spec = {
+            "model": {"uri": "package://tiny"},
+            "data": {"goal": "StyleOrFormat", "train": {"configMap": "orders", "key": "train.jsonl"}},
+            "taskMetrics": [{"name": "exact_match", "min": "0.5"}],
+            "stages": [{"name": STAGE, "method": "SFT", "adapter": {"type": "LoRA"}}],
+            "gates": [{"name": name} for name in gates],
+            "resources": {"accelerator": "CPU"},
+            "storage": {"persistentVolumeClaim": "tuning"},
+            **self.spec,
+        }
+        return Request(
+            name="orders",
+            namespace="default",
+            uid=UID,
+            spec=FineTuneJobSpec.model_validate(spec),
+            gates=[self._gate_request(name, EvalGateSpec.model_validate(g)) for name, g in gates.items()],
+        )
+
+    def _gate_request(self, name: str, spec: EvalGateSpec) -> GateRequest:
+        source = spec.golden.source
+        if source.inline is not None:
+            digest = sha256_text(inline_golden(source.inline))
+        else:
+            digest = sha256_file(self.path / "inputs" / str(source.config_map) / str(source.key))
+        return GateRequest(name=name, spec=spec, golden_sha256=digest)
+
+    def _plan(self, digest: str) -> Plan:
+        parameters = {
+            "method": "SFT",
+            "adapter": "LoRA",
+            "lora_r": 8,
+            "lora_alpha": 16,
+            "lora_dropout": 0.1,
+            "target_modules": ["all-linear"],
+            "epochs": 1,
+            "learning_rate": 1e-2,
+            "scheduler": "linear",
+            "warmup_steps": 1,
+            "weight_decay": 0.0,
+            "max_grad_norm": 1.0,
+            "batch_size": 4,
+            "micro_batch_size": 4,
+            "max_length": 128,
+            "seed": 42,
+            "dtype": "float32",
+            **self.parameters,
+        }
+        stage = StagePlan(
+            name=STAGE,
+            parameters=TrainingParameters.model_validate(parameters),
+            total_steps=self.checkpoint_steps[-1],
+            checkpoint_steps=list(self.checkpoint_steps),
+            tokens=1000,
+            gates=list(self.gates) or ["orders"],
+        )
+        splits = {name: self._split(name) for name in ("train", "dev", "test")}
+        return Plan(
+            job_uid=UID,
+            model=ModelPlan(uri="package://tiny", digest=digest, parameters=100_000),
+            data=DataPlan(source_sha256="0" * 64, dropped=0, **splits),
+            stages=[stage],
+            versions={"torch": "tiny"},
+        )
+
+    def _split(self, name: str) -> SplitPlan:
+        path = self.data / f"{name}.jsonl"
+        return SplitPlan(rows=len(path.read_text().splitlines()), sha256=sha256_file(path))
+
+
+def gate_spec(cases: Cases | None = None, **changes: Any) -> dict[str, Any]:
+    """An EvalGateSpec with an inline golden set and short outputs."""
+    return {
+        "golden": {"source": {"inline": cases or golden_cases()}},
+        "generation": {"maxNewTokens": 6, "batchSize": 32},
+        **changes,
+    }

@@ -1,0 +1,48 @@
+"""Traps of the layout: a folder named operator must never shadow the standard library's module."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Python, started in the repository's root as people do."""
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, check=False, timeout=120
+    )
+
+
+def test_the_operator_folder_is_no_package() -> None:
+    assert not (ROOT / "operator" / "__init__.py").exists()
+
+
+def test_no_test_folder_is_named_like_the_standard_librarys_module() -> None:
+    assert [path for path in (ROOT / "tests").rglob("operator") if path.is_dir()] == []
+
+
+def test_only_the_support_folder_of_the_tests_is_a_package() -> None:
+    found = {
+        path.parent.relative_to(ROOT / "tests").parts[0] for path in (ROOT / "tests").rglob("__init__.py")
+    }
+    assert found == {"support"}
+
+
+@pytest.mark.parametrize("isolation", ["-S", "-sE"])
+def test_python_starts_in_the_repository_root(isolation: str) -> None:
+    """``-S`` shows what a site-packages full of earlier imports may hide."""
+    done = run(isolation, "-c", "import collections, operator; print(operator.add(1, 2))")
+    assert (done.returncode, done.stdout) == (0, "3\n"), done.stderr
+
+
+def test_pytest_starts_in_the_repository_root() -> None:
+    done = run("-m", "pytest", "--version")
+    assert done.returncode == 0, done.stderr
+
+
+def test_kopf_starts_in_the_repository_root() -> None:
+    done = run("-m", "kopf", "--version")
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,101 @@
+"""Greedy generation: what transformers would answer, whatever the batch, without leaving a trace."""
+
+import random
+
+import numpy as np
+import pytest
+import torch
+from support.tiny_model import END_OF_TURN, PAD
+from support.trainer_root import golden_cases
+from tunegate_api.golden import Message
+from tunegate_api.v1alpha1.evalgate import Generation
+from tunegate_trainer.evaluate.generate import generate, undisturbed
+from tunegate_trainer.model import encode, end_of_turn, load_base, load_tokenizer, render, stop_token_ids
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tiny_model):
+    return load_tokenizer(tiny_model)
+
+
+@pytest.fixture(scope="module")
+def model(tiny_model, tokenizer):
+    """A random model that ends its turns after answers of different length."""
+    model = load_base(tiny_model, "float32", torch.device("cpu"))
+    with torch.no_grad():
+        end = tokenizer.convert_tokens_to_ids(END_OF_TURN)
+        torch.manual_seed(3)
+        model.lm_head.weight = torch.nn.Parameter(torch.randn_like(model.lm_head.weight))
+        model.lm_head.weight[end] *= 1.6
+    return model
+
+
+@pytest.fixture(scope="module")
+def prompts(tokenizer):
+    shorter = [case["prompt"][: 6 + 3 * i] for i, case in enumerate(golden_cases(12))]
+    return [render(tokenizer, [Message(role="user", content=text)]) for text in shorter]
+
+
+def test_outputs_are_those_of_transformers_own_greedy_generation(model, tokenizer, prompts):
+    outputs = generate(model, tokenizer, prompts, Generation(max_new_tokens=20, batch_size=12))
+    assert len({o.truncated for o in outputs}) == 2, "both kinds of output, or little is proven"
+    for prompt, output in zip(prompts, outputs, strict=True):
+        ids = torch.tensor([encode(tokenizer, prompt)])
+        generated = model.generate(
+            ids, attention_mask=torch.ones_like(ids), max_new_tokens=20, do_sample=False, pad_token_id=0
+        )[0, ids.shape[1] :]
+        assert output.text == tokenizer.decode(generated, skip_special_tokens=True)
+        assert output.truncated == (generated[-1].item() not in stop_token_ids(tokenizer, model))
+
+
+@pytest.mark.parametrize("batch_size", [1, 5])
+def test_outputs_do_not_depend_on_the_batch_in_float32(model, tokenizer, prompts, batch_size):
+    together = generate(model, tokenizer, prompts, Generation(max_new_tokens=20, batch_size=12))
+    assert (
+        generate(model, tokenizer, prompts, Generation(max_new_tokens=20, batch_size=batch_size)) == together
+    )
+
+
+def test_no_prompts_need_no_generation(model, tokenizer):
+    assert generate(model, tokenizer, [], Generation()) == []
+
+
+def test_random_states_and_the_model_mode_are_put_back(model):
+    random.seed(1), np.random.seed(1), torch.manual_seed(1)
+    expected = (random.random(), np.random.rand(), torch.rand(1).item())
+    random.seed(1), np.random.seed(1), torch.manual_seed(1)
+    model.train()
+    with undisturbed(model):
+        model.eval()
+        random.random(), np.random.rand(), torch.rand(1)
+    assert model.training
+    assert (random.random(), np.random.rand(), torch.rand(1).item()) == expected
+
+
+def test_sampling_settings_that_a_model_ships_are_dropped(tiny_model, tmp_path):
+    import json
+    import shutil
+
+    folder = shutil.copytree(tiny_model, tmp_path / "model")
+    (folder / "generation_config.json").write_text(
+        json.dumps({"do_sample": True, "temperature": 0.6, "repetition_penalty": 1.3, "eos_token_id": [2, 5]})
+    )
+    config = load_base(folder, "float32", torch.device("cpu")).generation_config
+    assert (config.do_sample, config.temperature, config.repetition_penalty) == (None, None, None)
+    assert config.eos_token_id == [2, 5]
+
+
+def test_a_turn_ends_as_the_chat_template_ends_it(tiny_model):
+    tokenizer = load_tokenizer(tiny_model)
+    assert end_of_turn(tokenizer) == END_OF_TURN
+    tokenizer.eos_token = PAD
+    assert end_of_turn(tokenizer) == END_OF_TURN
+    tokenizer.chat_template = None
+    assert end_of_turn(tokenizer) == PAD
+
+
+def test_without_a_chat_template_a_prompt_is_its_text(tiny_model):
+    tokenizer = load_tokenizer(tiny_model)
+    tokenizer.chat_template = None
+    chat = [Message(role="system", content="Answer. "), Message(role="user", content="2 mugs?")]
+    assert render(tokenizer, chat) == "Answer. 2 mugs?"

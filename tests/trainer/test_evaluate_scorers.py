@@ -1,0 +1,95 @@
+"""Pass or fail of one output."""
+
+import json
+
+import pytest
+from pydantic import TypeAdapter
+from tunegate_api.golden import Expectation
+from tunegate_trainer.evaluate.generate import Output
+from tunegate_trainer.evaluate.scorers import (
+    Score,
+    exact_match_scorer,
+    expectation_scorer,
+    same_json,
+    schema_scorer,
+    score,
+)
+
+SCHEMA = {
+    "type": "object",
+    "properties": {"item": {"type": "string"}, "quantity": {"type": "integer"}},
+    "required": ["item", "quantity"],
+    "additionalProperties": False,
+}
+
+
+def judge(text: str, **expectation) -> Score:
+    parsed = TypeAdapter(Expectation).validate_python(expectation)
+    return score(Output(text, truncated=False), [expectation_scorer(parsed)])
+
+
+@pytest.mark.parametrize(
+    ("expectation", "text", "outcome"),
+    [
+        ({"type": "equals", "value": "yes"}, " yes\n", "p"),
+        ({"type": "equals", "value": "yes"}, "yes.", "f"),
+        ({"type": "equals", "value": "yes"}, "Yes", "f"),
+        ({"type": "contains", "value": "cannot"}, "I cannot do that", "p"),
+        ({"type": "contains", "value": "cannot"}, "I can", "f"),
+        ({"type": "not_contains", "value": "Sure"}, "No.", "p"),
+        ({"type": "not_contains", "value": "Sure"}, "Sure!", "f"),
+        ({"type": "not_contains", "value": "Sure"}, "", "p"),
+        ({"type": "regex", "value": r"^\d+$"}, "42\n", "p"),
+        ({"type": "regex", "value": r"^\d+$"}, "42 mugs", "f"),
+        ({"type": "regex", "value": "("}, "42", "e"),
+        ({"type": "json_schema", "schema": SCHEMA}, '{"item": "mug", "quantity": 2}', "p"),
+        ({"type": "json_schema", "schema": SCHEMA}, '{"item": "mug", "quantity": "2"}', "f"),
+        ({"type": "json_schema", "schema": SCHEMA}, 'Here: {"item": "mug", "quantity": 2}', "f"),
+        ({"type": "json_schema", "schema": {"type": "no-such-type"}}, "{}", "e"),
+        ({"type": "json_schema", "schema": {"$ref": "https://example.invalid/s.json"}}, "{}", "e"),
+        ({"type": "json_equals", "value": {"a": 1, "b": [1, 2]}}, '{"b":[1,2],\n"a":1}', "p"),
+        ({"type": "json_equals", "value": {"a": 1}}, '{"a": 2}', "f"),
+        ({"type": "json_equals", "value": {"a": 1}}, '{"a": 1', "f"),
+        ({"type": "json_equals", "value": 1}, "NaN", "f"),
+    ],
+)
+def test_an_expectation_passes_or_fails(expectation, text, outcome):
+    assert judge(text, **expectation).outcome == outcome
+
+
+def test_a_failure_is_explained():
+    assert judge("no", type="equals", value="yes").explanation == "is not 'yes'"
+    explanation = judge('{"item": 3, "quantity": 2}', type="json_schema", schema=SCHEMA).explanation
+    assert explanation == "$.item: 3 is not of type 'string'"
+    assert judge("{", type="json_equals", value=1).explanation.startswith("is not JSON: ")
+
+
+def test_a_truncated_output_never_passes():
+    assert score(Output("yes", truncated=True), [exact_match_scorer("yes")]).outcome == "t"
+
+
+def test_all_expectations_must_hold():
+    scorers = [exact_match_scorer("yes"), schema_scorer({"type": "string"})]
+    assert score(Output('"yes"', truncated=False), scorers).outcome == "f"
+
+
+def test_a_scorer_that_raises_is_an_error_and_no_failure():
+    def broken(text: str) -> str | None:
+        raise RuntimeError(f"no judge for {text}")
+
+    result = score(Output("x", truncated=False), [broken])
+    assert result == Score("e", "could not be scored: RuntimeError: no judge for x")
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "same"),
+    [
+        ("1", "1.0", True),
+        ("1", "true", False),
+        ("[1, 2]", "[2, 1]", False),
+        ("null", "0", False),
+        ("0", "false", False),
+    ],
+)
+def test_json_values_are_compared_as_json_does(left, right, same):
+    assert same_json(json.loads(left), json.loads(right)) is same

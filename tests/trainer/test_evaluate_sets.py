@@ -1,0 +1,123 @@
+"""What is evaluated: pinned golden sets, held-out rows, generated once."""
+
+import json
+import shutil
+
+import pytest
+from support.trainer_root import gate_spec, golden_cases
+from tunegate_api.contract import Role
+from tunegate_api.golden import Message
+from tunegate_api.v1alpha1.evalgate import Generation
+from tunegate_trainer.errors import BadDataError, SourceNotFoundError, UserError
+from tunegate_trainer.evaluate import evaluate as module
+from tunegate_trainer.evaluate.evaluate import evaluate
+from tunegate_trainer.evaluate.generate import Output
+from tunegate_trainer.evaluate.sets import config_map_file, golden_sets, task_generation, task_metrics
+from tunegate_trainer.model import load_tokenizer
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tiny_model):
+    return load_tokenizer(tiny_model)
+
+
+def test_a_golden_set_has_its_cases_in_order_and_its_own_settings(make_root, tokenizer):
+    context = make_root(gates={"orders": gate_spec(golden_cases(3))}).context()
+    (golden,) = golden_sets(context, tokenizer, context.request.final_gates)
+    assert golden.case_set.ids == ["case-0", "case-1", "case-2"]
+    assert golden.case_set.tags == [["even"], ["odd"], ["even"]]
+    assert golden.case_set.sha256 == context.request.gates[0].golden_sha256
+    assert golden.generation == Generation(max_new_tokens=6, batch_size=32)
+    assert golden.cases[0].prompt.startswith("<|im_start|>user\ngolden order 0 mug<|im_end|>")
+
+
+def test_a_chat_is_shown_turn_by_turn(make_root, tokenizer):
+    chat = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}]
+    cases = [{"id": "chat", "messages": chat, "expect": [{"type": "contains", "value": "x"}]}]
+    context = make_root(gates={"orders": gate_spec(cases)}).context()
+    (golden,) = golden_sets(context, tokenizer, context.request.final_gates)
+    assert golden.cases[0].shown == "system: Be brief.\nuser: Hi"
+
+
+def test_a_golden_file_that_is_not_there_is_named(make_root, tokenizer):
+    spec = gate_spec() | {"golden": {"source": {"configMap": "golden", "key": "a.jsonl"}}}
+    root = make_root(gates={"orders": spec}, inputs={"golden/a.jsonl": "x"})
+    shutil.rmtree(root.path / "inputs")
+    context = root.context()
+    with pytest.raises(
+        SourceNotFoundError, match=r"EvalGate orders: no golden set at inputs/golden/a\.jsonl"
+    ):
+        golden_sets(context, tokenizer, context.request.final_gates)
+
+
+def test_the_only_key_of_a_config_map_need_not_be_named(tmp_path):
+    folder = tmp_path / "inputs" / "golden"
+    (folder / "..2026_data").mkdir(parents=True)
+    (folder / "cases.jsonl").write_text("x")
+    assert config_map_file(tmp_path, "golden", None) == folder / "cases.jsonl"
+    (folder / "more.jsonl").write_text("y")
+    with pytest.raises(UserError, match=r"it has: cases\.jsonl, more\.jsonl"):
+        config_map_file(tmp_path, "golden", None)
+
+
+def test_all_task_metrics_are_measured_on_one_pass_over_the_rows(make_root, tokenizer, monkeypatch):
+    schema = {"type": "object"}
+    metrics = [
+        {"name": "exact_match", "min": "0.5"},
+        {"name": "json_schema", "min": "0.5", "schema": {"configMap": "schema"}},
+    ]
+    root = make_root(spec={"taskMetrics": metrics}, inputs={"schema/order.json": json.dumps(schema)})
+    rows = task_metrics(root.context(), tokenizer, "dev")
+    asked = []
+
+    def answer(model, tokenizer, prompts, settings):
+        del model, tokenizer, settings
+        asked.extend(prompts)
+        return [Output("yes", truncated=False), *[Output("{}", truncated=False)] * (len(prompts) - 1)]
+
+    monkeypatch.setattr(module, "generate", answer)  # outputs that tell the metrics apart
+    (result,) = evaluate(None, tokenizer, [rows])
+    assert len(asked) == len(rows.cases) == 6
+    assert result.outcomes("exact_match") == "pfffff"
+    assert result.outcomes("json_schema") == "fppppp"
+    assert rows.names == {"exact_match": "dev/exact_match", "json_schema": "dev/json_schema"}
+    assert "is not JSON" in result.cases[0].explanation
+
+
+def test_gates_with_the_same_prompts_are_generated_once(make_root, tokenizer, monkeypatch):
+    strict = [case | {"expect": [{"type": "equals", "value": "no"}]} for case in golden_cases(3)]
+    root = make_root(gates={"lenient": gate_spec(golden_cases(3)), "strict": gate_spec(strict)})
+    context = root.context()
+    asked = []
+
+    def answer(model, tokenizer, prompts, settings):
+        del model, tokenizer, settings
+        asked.append(len(prompts))
+        return [Output("yes", truncated=False)] * len(prompts)
+
+    monkeypatch.setattr(module, "generate", answer)  # to count
+    sets = golden_sets(context, tokenizer, context.request.final_gates)
+    results = evaluate(None, tokenizer, sets)
+    assert asked == [3]
+    assert [result.outcomes("golden") for result in results] == ["ppp", "fff"]
+
+
+def test_held_out_rows_that_were_changed_are_refused(make_root, tokenizer):
+    root = make_root()
+    (root.data / "test.jsonl").write_text("")
+    with pytest.raises(BadDataError, match=r"data/test\.jsonl was changed after the plan was made"):
+        task_metrics(root.context(Role.GATE), tokenizer, "test")
+
+
+def test_held_out_rows_are_generated_as_the_first_gate_with_the_longest_output():
+    gates = [Generation(max_new_tokens=8, batch_size=4), Generation(max_new_tokens=64, batch_size=32)]
+    assert task_generation(gates) == Generation(max_new_tokens=64, batch_size=4)
+
+
+def test_a_chat_that_the_template_refuses_is_a_user_error(tiny_model):
+    from tunegate_trainer.model import render
+
+    tokenizer = load_tokenizer(tiny_model)
+    tokenizer.chat_template = "{{ raise_exception('roles must alternate') }}"
+    with pytest.raises(UserError, match="roles must alternate"):
+        render(tokenizer, [Message(role="user", content="hi")])

@@ -1,0 +1,171 @@
+"""The final gate: the bytes on disk are judged, once, on the test split, against the base."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from support.trainer_root import STAGE, TrainerRoot, gate_spec, golden_cases
+from tunegate_api.contract import ROOT_VARIABLE, ExitCode, Outcome, Role, Subject
+from tunegate_api.v1alpha1.finetunejob_status import Reason
+from tunegate_api.verdict import PASS, VerdictState
+from tunegate_trainer.evaluate.evaluate import SetResult
+from tunegate_trainer.files import seal, verify, write_model
+from tunegate_trainer.gate import GateResult
+from tunegate_trainer.interruption import Interruption
+from tunegate_trainer.main import main
+from tunegate_trainer.train import recipe
+
+STEP = 20
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, tiny_model) -> TrainerRoot:
+    """A root with a stage that learned its answer. Not to be written to."""
+    gates = {"orders": gate_spec(golden_cases()), "dry": gate_spec(golden_cases(5, expect="no"), dryRun=True)}
+    root = TrainerRoot(tmp_path_factory.mktemp("trained") / "root", checkpoint_steps=(STEP,), gates=gates)
+    root.write(tiny_model)
+    recipe.run(root.context(), Interruption())
+    return root
+
+
+@pytest.fixture
+def root(trained, tmp_path, monkeypatch) -> TrainerRoot:
+    """A copy of the trained root, and the environment of a process in it."""
+    shutil.copytree(trained.path, tmp_path / "root")
+    monkeypatch.setenv(ROOT_VARIABLE, str(tmp_path / "root"))
+    return TrainerRoot(tmp_path / "root", checkpoint_steps=(STEP,), gates=trained.gates)
+
+
+def gate() -> int:
+    return main(["gate", "--stage", STAGE, "--step", str(STEP)])
+
+
+def result(root: TrainerRoot) -> GateResult:
+    return GateResult.model_validate_json((root.workspace / root.paths.gate / "result.json").read_bytes())
+
+
+def artifact(root: TrainerRoot) -> Path:
+    return root.workspace / root.paths.model
+
+
+def test_the_artifact_is_judged_on_golden_and_test_rows_against_the_base(root):
+    assert gate() == ExitCode.OK
+    judged = result(root)
+    base, final = judged.evaluations
+    assert (base.subject, base.digest) == (Subject.BASE, root.context().plan.model.digest)
+    assert base.outcomes["golden/orders"].count(PASS) == 0
+    assert (final.subject, final.step, final.digest) == (Subject.FINAL, STEP, judged.artifact)
+    assert final.outcomes["golden/orders"] == PASS * 20
+    assert final.outcomes["test/exact_match"] == PASS * 6
+    assert judged.verdict is VerdictState.PASSED
+    report = root.report(Role.GATE)
+    assert report.artifact_digest == judged.artifact
+    assert report.results.evaluations == judged.evaluations
+    assert report.outcome is Outcome.COMPLETED
+
+
+def test_a_dry_run_gate_is_recorded_and_blocks_nothing(root):
+    gate()
+    verdicts = {v.name: v for v in result(root).verdicts}
+    assert verdicts["dry"].dry_run
+    assert verdicts["dry"].state is not VerdictState.PASSED
+    assert result(root).verdict is VerdictState.PASSED
+
+
+def test_a_bad_model_is_a_verdict_and_not_a_failure(root):
+    adapter = load_file(root.checkpoint(STEP) / "adapter_model.safetensors")
+    replace_adapter(root, {name: torch.zeros_like(tensor) for name, tensor in adapter.items()})
+    assert gate() == ExitCode.OK
+    assert result(root).verdict is VerdictState.FAILED
+    assert root.report(Role.GATE).outcome is Outcome.COMPLETED
+
+
+def test_the_bytes_on_disk_are_judged_and_not_what_training_remembers(root):
+    gate()
+    before = result(root)
+    adapter = load_file(root.checkpoint(STEP) / "adapter_model.safetensors")
+    replace_adapter(root, {name: -t if "lora_B" in name else t for name, t in adapter.items()})
+    gate()
+    after = result(root)
+    assert after.artifact != before.artifact
+    assert after.evaluations[1].outcomes != before.evaluations[1].outcomes
+
+
+def replace_adapter(root: TrainerRoot, adapter: dict[str, torch.Tensor]) -> None:
+    """Other weights, in a checkpoint that is sound in itself."""
+    checkpoint = root.checkpoint(STEP)
+    save_file(adapter, checkpoint / "adapter_model.safetensors")
+    (checkpoint / "DONE").unlink()
+    seal(checkpoint)
+
+
+def test_a_checkpoint_that_was_tampered_with_is_refused(root):
+    path = root.checkpoint(STEP) / "adapter_model.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    assert gate() == ExitCode.STORAGE
+    failure = root.report(Role.GATE).failure
+    assert failure is not None
+    assert failure.reason == Reason.STORAGE
+    assert "adapter_model.safetensors does not have its digest" in failure.message
+    assert not artifact(root).exists()
+
+
+def test_the_artifact_holds_what_is_published_and_nothing_else(root):
+    gate()
+    assert sorted(p.name for p in artifact(root).iterdir()) == [
+        "DONE",
+        "adapter_config.json",
+        "adapter_model.safetensors",
+        "chat_template.jinja",
+        "manifest.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    ]
+    assert not verify(artifact(root))
+
+
+def test_a_second_gate_judges_the_same_artifact_again(root):
+    gate()
+    first = result(root)
+    (artifact(root) / "adapter_config.json").write_text("{}")  # damaged in between: it is built again
+    gate()
+    second = result(root)
+    assert second.artifact == first.artifact
+    assert [e.outcomes for e in second.evaluations] == [e.outcomes for e in first.evaluations]
+    assert not verify(artifact(root))
+
+
+def test_the_test_split_is_opened_by_the_gate(root):
+    (root.data / "test.jsonl").unlink()
+    assert gate() == ExitCode.NOT_FOUND
+
+
+def test_what_training_measured_of_the_base_is_not_measured_again(root):
+    cache = root.workspace / root.paths.base_model(root.context().plan.model.digest) / "evals"
+    for path in cache.iterdir():  # a mark that only a reader of the cache can carry on
+        cached = SetResult.model_validate_json(path.read_bytes())
+        marked = [case.model_copy(update={"output": "from the cache"}) for case in cached.cases]
+        write_model(path, cached.model_copy(update={"cases": marked}))
+    gate()
+    lines = (root.workspace / root.paths.gate / "base-golden-orders.jsonl").read_text().splitlines()
+    assert len(lines) == 20
+    assert json.loads(lines[0])["output"] == "from the cache"
+
+
+def test_outputs_of_both_models_are_kept(root):
+    gate()
+    folder = root.workspace / root.paths.gate
+    assert sorted(p.name for p in folder.iterdir()) == [
+        "base-golden-dry.jsonl",
+        "base-golden-orders.jsonl",
+        "base-test.jsonl",
+        "golden-dry.jsonl",
+        "golden-orders.jsonl",
+        "result.json",
+        "test.jsonl",
+    ]

@@ -1,0 +1,190 @@
+"""How a trainer process ends: exit code, message and hint, last report, termination message."""
+
+import errno
+import json
+import os
+import signal
+
+import pytest
+import torch
+from support.trainer_root import STAGE, gate_spec
+from tunegate_api.contract import ROOT_VARIABLE, ExitCode, Outcome, Role, Termination
+from tunegate_api.golden import inline_golden
+from tunegate_api.v1alpha1.finetunejob_status import Failure, Reason
+from tunegate_trainer.errors import BadDataError
+from tunegate_trainer.interruption import Interrupted, Interruption
+from tunegate_trainer.main import End, end_of, main, termination_text
+
+
+@pytest.fixture
+def start(make_root, monkeypatch):
+    """Makes a root and lets the next process run in it."""
+
+    def make(**changes):
+        root = make_root(**changes)
+        monkeypatch.setenv(ROOT_VARIABLE, str(root.path))
+        return root
+
+    return make
+
+
+def termination(root) -> Termination:
+    return Termination.model_validate_json((root.path / "termination.json").read_bytes())
+
+
+def test_a_role_that_succeeds_leaves_a_report_and_a_termination_message(start):
+    root = start(checkpoint_steps=(1,))
+    assert main(["train", "--stage", STAGE]) == ExitCode.OK
+    context = root.context()
+    assert root.report().outcome is Outcome.COMPLETED
+    assert termination(root) == Termination(
+        exit_code=0, outcome=Outcome.COMPLETED, report_sha256=context.report_sha256
+    )
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+def test_a_gpu_that_is_not_there_is_said_clearly(start, caplog, capsys):
+    root = start(spec={"resources": {"accelerator": "GPU"}})
+    assert main(["train", "--stage", STAGE]) == ExitCode.NO_ACCELERATOR
+    assert "spec.resources.accelerator is GPU and PyTorch finds no CUDA device" in caplog.text
+    assert "set spec.resources.accelerator: CPU" in caplog.text
+    assert "Traceback" not in capsys.readouterr().err
+    failure = termination(root).failure
+    assert failure is not None
+    assert failure.reason == Reason.NO_ACCELERATOR
+    assert "CPU" in failure.hint
+    assert root.report().failure == failure
+
+
+def test_a_broken_golden_file_is_named_by_its_line(start):
+    text = inline_golden([{"id": "a", "prompt": "hi", "expect": [{"type": "equals", "value": "ho"}]}])
+    spec = gate_spec() | {
+        "golden": {"source": {"configMap": "golden", "key": "cases.jsonl"}, "sha256": "0" * 64}
+    }
+    root = start(gates={"orders": spec}, inputs={"golden/cases.jsonl": text + '{"id": "b", "prompt": 3}\n'})
+    assert main(["train", "--stage", STAGE]) == ExitCode.BAD_DATA
+    failure = termination(root).failure
+    assert failure is not None
+    assert failure.message.startswith("EvalGate orders: golden set: line 2: ")
+
+
+def test_a_golden_file_that_was_changed_is_refused(start):
+    text = inline_golden([{"id": "a", "prompt": "hi", "expect": [{"type": "equals", "value": "ho"}]}])
+    spec = gate_spec() | {
+        "golden": {"source": {"configMap": "golden", "key": "cases.jsonl"}, "sha256": "0" * 64}
+    }
+    root = start(gates={"orders": spec}, inputs={"golden/cases.jsonl": text})
+    (root.path / "inputs" / "golden" / "cases.jsonl").write_text(text.replace("ho", "ha"))
+    assert main(["train", "--stage", STAGE]) == ExitCode.BAD_DATA
+    assert "a golden set is immutable" in root.report().failure.hint
+
+
+def test_training_rows_that_were_changed_after_the_plan_are_refused(start):
+    root = start()
+    with (root.data / "train.jsonl").open("a") as file:
+        file.write("\n")
+    assert main(["train", "--stage", STAGE]) == ExitCode.BAD_DATA
+    assert "data/train.jsonl was changed after the plan was made" in root.report().failure.message
+
+
+def test_target_modules_that_are_not_in_the_model_are_named(start):
+    root = start(parameters={"target_modules": ["no_such_layer"]})
+    assert main(["train", "--stage", STAGE]) == ExitCode.USER_ERROR
+    assert "no_such_layer" in root.report().failure.message
+
+
+def test_a_diverged_run_is_said_to_have_diverged(start):
+    root = start(parameters={"learning_rate": 1e30, "max_grad_norm": 0.0})
+    assert main(["train", "--stage", STAGE]) == ExitCode.USER_ERROR
+    assert "training diverged" in root.report().failure.message
+    assert "lower training.learningRate" in root.report().failure.hint
+
+
+def test_a_model_that_is_gone_from_the_volume_is_not_found(start):
+    root = start()
+    (root.workspace / "models").rename(root.workspace / "elsewhere")
+    assert main(["train", "--stage", STAGE]) == ExitCode.NOT_FOUND
+    assert root.report().failure.reason == Reason.NOT_FOUND
+
+
+def test_a_bug_shows_its_traceback(start, capsys):
+    root = start()
+    (root.path / "plan" / "plan.json").write_text("{")
+    assert main(["train", "--stage", STAGE]) == ExitCode.INTERNAL_ERROR
+    assert "Traceback" in capsys.readouterr().err
+    assert termination(root).failure.reason == Reason.INTERNAL_ERROR
+
+
+def test_a_process_without_a_request_still_leaves_a_termination_message(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv(ROOT_VARIABLE, str(tmp_path))
+    assert main(["gate", "--stage", STAGE, "--step", "3"]) == ExitCode.INTERNAL_ERROR
+    assert "request.json" in capsys.readouterr().err
+    assert json.loads((tmp_path / "termination.json").read_text())["outcome"] == "Failed"
+
+
+def test_a_report_that_cannot_be_rendered_changes_no_outcome(start, caplog):
+    root = start(checkpoint_steps=(1,))
+    (root.workspace / root.paths.report).mkdir(parents=True)  # where the file belongs
+    assert main(["train", "--stage", STAGE]) == ExitCode.OK
+    assert "report.html could not be rendered" in caplog.text
+
+
+def raising(error: BaseException):
+    def work() -> Outcome:
+        raise error
+
+    return work
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS])
+def test_a_volume_that_cannot_be_written_is_a_storage_failure(number):
+    end = end_of(raising(OSError(number, os.strerror(number), "workspace/x")))
+    assert (end.exit_code, end.failure.reason) == (ExitCode.STORAGE, Reason.STORAGE)
+    assert not end.exit_code.is_permanent, "volumes are grown"
+
+
+def test_a_full_volume_is_known_by_the_words_of_a_library_too():
+    end = end_of(raising(RuntimeError("I/O error: No space left on device (os error 28)")))
+    assert end.exit_code is ExitCode.STORAGE
+
+
+def test_cuda_out_of_memory_is_permanent_and_says_what_to_change():
+    end = end_of(raising(torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")))
+    assert end.exit_code is ExitCode.CUDA_OUT_OF_MEMORY
+    assert end.failure.reason == Reason.CUDA_OUT_OF_MEMORY
+    assert "training.maxLength" in end.failure.hint
+
+
+def test_a_user_error_shows_message_and_hint_without_a_traceback(caplog, capsys):
+    end = end_of(raising(BadDataError("row 7 has no completion", "fix the row")))
+    assert end.exit_code is ExitCode.BAD_DATA
+    assert caplog.messages == ["row 7 has no completion", "hint: fix the row"]
+    assert capsys.readouterr().err.count("Traceback") == 0
+
+
+def test_sigterm_ends_a_role_that_has_nothing_to_save():
+    interruption = Interruption()
+    interruption.install()
+    end = end_of(lambda: os.kill(os.getpid(), signal.SIGTERM))
+    assert (end.outcome, end.exit_code) == (Outcome.INTERRUPTED, ExitCode.INTERRUPTED)
+
+
+def test_sigterm_waits_for_what_must_be_saved_and_not_for_what_is_saved():
+    interruption = Interruption()
+    with interruption.deferred():
+        interruption.request()
+        with pytest.raises(Interrupted), interruption.immediate():
+            pytest.fail("the block was entered although a stop was asked for")
+    interruption.ignore()
+    interruption.request()
+
+
+def test_the_termination_message_fits_what_kubernetes_keeps():
+    failure = Failure(reason=Reason.BAD_DATA, message="ﷺ" * 1024, hint="ﷺ" * 1024)
+    text = termination_text(End(Outcome.FAILED, ExitCode.BAD_DATA, failure), "0" * 64)
+    assert len(text.encode()) <= 4096
+    assert json.loads(text)["failure"]["reason"] == "BadData"
+
+
+def test_reports_of_the_gate_have_no_stage(make_root):
+    assert make_root().context(Role.GATE).report.file_name == "gate.json"

@@ -1,0 +1,259 @@
+"""The publish role lets out what passed, byte for byte, and nothing else."""
+
+import json
+from pathlib import Path
+
+import pytest
+from support.job_folder import GATE, UID, JobFolder
+from tunegate_api.contract import Role
+from tunegate_trainer.errors import SourceNotFoundError, StorageError, UserError
+from tunegate_trainer.files import read_manifest, verify
+from tunegate_trainer.publish import run
+
+VERSION = f"invoice-extractor-{UID[:5]}"
+PASSING = {"base": ("p" * 10 + "f" * 10, "pp" + "f" * 8), "final": ("p" * 19 + "f", "p" * 9 + "f")}
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> JobFolder:
+    (tmp_path / "volumes" / "models").mkdir(parents=True)
+    return JobFolder(tmp_path).write_request().write_data()
+
+
+def published(job: JobFolder) -> Path:
+    return job.root / "volumes" / "models" / "invoice-extractor" / VERSION
+
+
+def nothing_is_published(job: JobFolder) -> bool:
+    return not any((job.root / "volumes" / "models").iterdir())
+
+
+def test_a_model_that_passed_is_published_byte_for_byte(job: JobFolder) -> None:
+    digest = job.write_gate(**PASSING)
+    run(job.context(), digest)
+
+    judged = read_manifest(job.artifact)
+    for name in judged.files:
+        assert (published(job) / name).read_bytes() == (job.artifact / name).read_bytes()
+    assert verify(published(job)) == []
+    assert read_manifest(published(job)).digest == digest
+
+
+def test_the_report_names_the_version_and_its_digest(job: JobFolder) -> None:
+    digest = job.write_gate(**PASSING)
+    run(job.context(), digest)
+
+    (artifact,) = job.context().report.published
+    assert artifact.uri == f"pvc://models/invoice-extractor/{VERSION}"
+    assert artifact.digest == digest
+
+
+def test_latest_points_to_the_version_published_last(job: JobFolder) -> None:
+    folder = published(job).parent
+    folder.mkdir()
+    (folder / "latest").symlink_to("an-older-version")
+    run(job.context(), job.write_gate(**PASSING))
+
+    assert (folder / "latest").readlink() == Path(VERSION)
+    assert sorted(path.name for path in folder.iterdir()) == [VERSION, "latest"]
+
+
+def test_publishing_again_changes_nothing(job: JobFolder) -> None:
+    digest = job.write_gate(**PASSING)
+    run(job.context(), digest)
+    before = {path: path.stat().st_mtime_ns for path in published(job).rglob("*")}
+    run(job.context(), digest)
+
+    assert {path: path.stat().st_mtime_ns for path in published(job).rglob("*")} == before
+    assert len(job.context().report.published) == 1
+
+
+def test_a_version_that_a_crash_left_damaged_is_replaced(job: JobFolder) -> None:
+    digest = job.write_gate(**PASSING)
+    run(job.context(), digest)
+    (published(job) / "adapter_model.safetensors").write_bytes(b"half")
+    run(job.context(), digest)
+
+    assert verify(published(job)) == []
+
+
+def test_a_published_version_is_never_replaced_by_other_weights(job: JobFolder) -> None:
+    run(job.context(), job.write_gate(**PASSING))
+    job.weights = b"other weights"
+    with pytest.raises(UserError, match="already published with digest"):
+        run(job.context(), job.write_gate(**PASSING))
+    assert (published(job) / "adapter_model.safetensors").read_bytes() == b"weights"
+
+
+def test_a_model_below_the_golden_threshold_is_not_published_and_the_arithmetic_says_why(
+    job: JobFolder,
+) -> None:
+    digest = job.write_gate(base=PASSING["base"], final=("p" * 17 + "fff", "p" * 10))
+    with pytest.raises(UserError, match=r"verdict is Failed: .*golden 17/20 = 0.85, required 0.90"):
+        run(job.context(), digest)
+    assert nothing_is_published(job)
+
+
+def test_a_model_below_a_task_metric_on_test_is_not_published(job: JobFolder) -> None:
+    digest = job.write_gate(base=PASSING["base"], final=("p" * 20, "p" * 7 + "fff"))
+    with pytest.raises(UserError, match=r"exact_match 7/10 = 0.70, required 0.80"):
+        run(job.context(), digest)
+    assert nothing_is_published(job)
+
+
+def test_a_drop_below_the_version_last_published_is_not_published(job: JobFolder) -> None:
+    job.last_published = {"job": "v1", "golden_sha256": job.golden_sha256, "outcomes": "p" * 20}
+    job.write_request()
+    digest = job.write_gate(**PASSING)
+    with pytest.raises(UserError, match=r"golden 19/20, LastPublished 20/20: -5.0 points, limit -5.0"):
+        run(job.context(), digest)
+    assert nothing_is_published(job)
+
+
+def test_a_case_that_could_not_be_scored_is_not_published(job: JobFolder) -> None:
+    digest = job.write_gate(base=PASSING["base"], final=("p" * 19 + "e", "p" * 10))
+    with pytest.raises(UserError, match="verdict is Error"):
+        run(job.context(), digest)
+    assert nothing_is_published(job)
+
+
+def test_a_dry_run_gate_blocks_nothing(job: JobFolder) -> None:
+    job.gate_spec = {"dryRun": True}
+    job.write_request()
+    run(job.context(), job.write_gate(base=PASSING["base"], final=("f" * 20, "p" * 10)))
+    assert published(job).is_dir()
+
+
+def test_a_verdict_of_passed_in_the_results_file_is_not_believed(job: JobFolder) -> None:
+    digest = job.write_gate(base=PASSING["base"], final=("f" * 20, "p" * 10))
+    result = json.loads((job.folder / "gate" / "result.json").read_text())
+    assert result["verdict"] == "Passed"
+    with pytest.raises(UserError, match="verdict is Failed"):
+        run(job.context(), digest)
+
+
+def test_results_that_differ_from_what_was_reported_are_refused(job: JobFolder) -> None:
+    digest = job.write_gate(base=PASSING["base"], final=("f" * 20, "p" * 10))
+    path = job.folder / "gate" / "result.json"
+    path.write_text(path.read_text().replace("f" * 20, "p" * 20))
+    with pytest.raises(UserError, match="differ: one was changed"):
+        run(job.context(), digest)
+
+
+def test_an_artifact_that_changed_after_it_was_judged_is_refused(job: JobFolder) -> None:
+    digest = job.write_gate(**PASSING)
+    (job.artifact / "adapter_config.json").write_text('{"r": 999}')
+    with pytest.raises(UserError, match=r"adapter_config.json does not have its digest"):
+        run(job.context(), digest)
+    assert nothing_is_published(job)
+
+
+def test_an_artifact_with_a_file_that_was_not_judged_is_refused(job: JobFolder) -> None:
+    digest = job.write_gate(**PASSING)
+    (job.artifact / "modeling_evil.py").write_text("")
+    with pytest.raises(UserError, match=r"modeling_evil.py is not in the manifest"):
+        run(job.context(), digest)
+
+
+def test_another_digest_than_the_one_that_passed_is_refused(job: JobFolder) -> None:
+    job.write_gate(**PASSING)
+    with pytest.raises(UserError, match="the one that passed has 0000"):
+        run(job.context(), "0" * 64)
+    assert nothing_is_published(job)
+
+
+def test_without_gate_results_nothing_is_published(job: JobFolder) -> None:
+    digest = job.write_artifact()
+    with pytest.raises(UserError, match=r"without the gate's results"):
+        run(job.context(), digest)
+    assert nothing_is_published(job)
+
+
+def test_weights_that_change_while_they_are_copied_are_not_published(
+    job: JobFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import shutil
+
+    digest = job.write_gate(**PASSING)
+    copy = shutil.copyfile
+
+    def swap_first(source: Path, target: Path) -> None:
+        if source.name == "adapter_model.safetensors":
+            source.write_bytes(b"swapped")
+        copy(source, target)
+
+    monkeypatch.setattr(shutil, "copyfile", swap_first)
+    with pytest.raises(StorageError, match=r"adapter_model.safetensors differs from what was judged"):
+        run(job.context(), digest)
+    assert list(published(job).parent.iterdir()) == []
+
+
+@pytest.mark.parametrize("uri", ["s3://bucket/model", "oci://registry.internal/model", "hf://org/model"])
+def test_an_address_that_is_not_supported_yet_fails_before_anything_is_copied(
+    job: JobFolder, uri: str
+) -> None:
+    job.spec = {"publish": [{"uri": "pvc://models/invoice-extractor"}, {"uri": uri}]}
+    job.write_request()
+    with pytest.raises(UserError, match="is not supported yet"):
+        run(job.context(), job.write_gate(**PASSING))
+    assert nothing_is_published(job)
+
+
+def test_a_path_cannot_leave_its_volume(job: JobFolder) -> None:
+    job.spec = {"publish": [{"uri": "pvc://models/../elsewhere"}]}
+    job.write_request()
+    with pytest.raises(UserError, match=r"must not contain \.\."):
+        run(job.context(), job.write_gate(**PASSING))
+
+
+def test_a_claim_that_is_not_mounted_is_named(job: JobFolder) -> None:
+    job.spec = {"publish": [{"uri": "pvc://archive/invoice-extractor"}]}
+    job.write_request()
+    with pytest.raises(SourceNotFoundError, match="there is no PersistentVolumeClaim archive"):
+        run(job.context(), job.write_gate(**PASSING))
+
+
+def test_several_addresses_each_get_the_model(job: JobFolder, tmp_path: Path) -> None:
+    target = tmp_path / "out" / "model"
+    job.spec = {"publish": [{"uri": "pvc://models/invoice-extractor"}, {"uri": f"file://{target}/"}]}
+    job.write_request()
+    run(job.context(), job.write_gate(**PASSING))
+
+    assert verify(published(job)) == []
+    assert verify(target / VERSION) == []
+    assert [a.uri for a in job.context().report.published][1] == f"file://{target}/{VERSION}"
+
+
+def test_a_folder_named_latest_is_left_alone(job: JobFolder) -> None:
+    (published(job).parent / "latest").mkdir(parents=True)
+    with pytest.raises(UserError, match="latest is a folder"):
+        run(job.context(), job.write_gate(**PASSING))
+
+
+def test_the_evidence_has_counts_digests_and_arithmetic_but_no_prompts(job: JobFolder) -> None:
+    digest = job.write_gate(**PASSING)
+    run(job.context(), digest)
+    evidence = published(job) / "evidence"
+    verdict = json.loads((evidence / "verdict.json").read_text())
+
+    assert verdict["artifactDigest"] == digest
+    assert verdict["dataSha256"]["test"] == "3" * 64
+    (gate,) = verdict["gates"]
+    assert (gate["name"], gate["passed"], gate["total"]) == (GATE, 19, 20)
+    assert gate["goldenSha256"] == job.golden_sha256
+    assert gate["baselines"] == {"BaseModel": {"passed": 10, "deltaPoints": "+45.0"}}
+    assert gate["skipped"] == ["LastPublished"]
+    assert "golden 19/20, BaseModel 10/20: +45.0 points, limit -5.0" in [
+        f["message"] for f in gate["findings"]
+    ]
+    (task,) = verdict["taskMetrics"]
+    assert (task["passed"], task["total"], task["basePassed"]) == (9, 10, 2)
+    assert (evidence / "plan.json").read_text() == (job.root / "plan" / "plan.json").read_text()
+    everything = "".join(path.read_text() for path in published(job).rglob("*.json"))
+    assert "prompt case-" not in everything
+    assert "output case-" not in everything
+
+
+def test_publishing_runs_under_its_role(job: JobFolder) -> None:
+    run(job.context(Role.PUBLISH), job.write_gate(**PASSING))
+    assert (job.workspace / job.paths.outbox / "publish.json").exists()

@@ -1,0 +1,76 @@
+"""The model card: true, readable by model hubs, and its snippet loads the model."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from support.job_folder import UID, JobFolder
+from tunegate_trainer.publish import run
+
+VERSION = f"invoice-extractor-{UID[:5]}"
+PASSING = {"base": ("p" * 10 + "f" * 10, "pp" + "f" * 8), "final": ("p" * 19 + "f", "p" * 9 + "f")}
+
+
+def card_of(job: JobFolder) -> str:
+    (job.root / "volumes" / "models").mkdir(parents=True)
+    run(job.write_request().write_data().context(), job.write_gate(**PASSING))
+    return (job.root / "volumes" / "models" / "invoice-extractor" / VERSION / "README.md").read_text()
+
+
+def test_the_front_matter_names_base_model_library_and_tags(tmp_path: Path) -> None:
+    _, front_matter, _ = card_of(JobFolder(tmp_path)).split("---\n", 2)
+    assert yaml.safe_load(front_matter) == {
+        "base_model": "org/small-instruct",
+        "library_name": "peft",
+        "pipeline_tag": "text-generation",
+        "tags": ["lora", "peft", "sft", "tunegate"],
+    }
+
+
+def test_the_card_has_goal_counts_parameters_and_both_models_scores(tmp_path: Path) -> None:
+    card = card_of(JobFolder(tmp_path, warnings=["900 training rows, goal X | needs at least 1000"]))
+    assert "Goal: **TaskSpecialization**" in card
+    assert "| train | 1840 |" in card
+    assert "900 training rows, goal X \\| needs at least 1000" in card
+    assert "| lora_r | 16 |" in card
+    assert "| learning_rate | 0.0002 |" in card
+    assert "| golden set invoice-golden | 20 | 10 | 19 | golden 19/20 = 0.95, required 0.90;" in card
+    assert "| exact_match, test | 10 | 2 | 9 | exact_match 9/10 = 0.90, required 0.80 |" in card
+    assert "## Limits" in card
+
+
+def test_every_table_of_the_card_has_as_many_cells_in_each_row(tmp_path: Path) -> None:
+    card = card_of(JobFolder(tmp_path, stages=("sft", "polish")))
+    tables = re.findall(r"(?:^\|.*\n)+", card, re.MULTILINE)
+    assert len(tables) == 4
+    for table in tables:
+        cells = {len(re.findall(r"(?<!\\)\|", line)) for line in table.splitlines()}
+        assert len(cells) == 1, table
+        assert re.fullmatch(r"[|:-]+", table.splitlines()[1])
+
+
+@pytest.mark.model
+def test_the_snippet_of_the_card_loads_the_published_adapter(
+    tmp_path: Path, tiny_model: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    job = JobFolder(tmp_path, spec={"model": {"uri": "package://tiny"}})
+    card = card_of(job)
+    published = job.root / "volumes" / "models" / "invoice-extractor" / VERSION
+    model = get_peft_model(
+        AutoModelForCausalLM.from_pretrained(tiny_model),
+        LoraConfig(target_modules=["q_proj"], task_type="CAUSAL_LM"),
+    )
+    model.save_pretrained(published)
+    AutoTokenizer.from_pretrained(tiny_model).save_pretrained(published)
+
+    (snippet,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+    snippet = snippet.replace('"org/small-instruct"', json.dumps(str(tiny_model)))
+    snippet = snippet.replace(', revision="a09a354"', "").replace("max_new_tokens=256", "max_new_tokens=4")
+    monkeypatch.chdir(published)
+    exec(compile(snippet, "README.md", "exec"), {})  # noqa: S102 - what a reader of the card does
+    assert capsys.readouterr().out.endswith("\n")

@@ -1,0 +1,61 @@
+"""A stage from start to end: it learns, and says so."""
+
+import json
+
+from support.trainer_root import STAGE, gate_spec, golden_cases
+from tunegate_api.contract import Outcome, Subject
+from tunegate_api.verdict import PASS
+from tunegate_trainer.evaluate.evaluate import CaseResult
+from tunegate_trainer.interruption import Interruption
+from tunegate_trainer.train import recipe
+
+
+def test_a_stage_learns_and_every_checkpoint_is_evaluated(make_root):
+    root = make_root(checkpoint_steps=(10, 20))
+    assert recipe.run(root.context(), Interruption()) is Outcome.COMPLETED
+    assert root.evaluated_steps() == [0, 10, 20]
+    assert root.evaluation(0).outcomes["golden/orders"].count(PASS) == 0
+    assert root.evaluation(20).outcomes == {"golden/orders": PASS * 20, "dev/exact_match": PASS * 6}
+    assert root.losses()[-1] < root.losses()[0]
+
+
+def test_the_last_report_has_all_that_was_measured(make_root):
+    root = make_root(checkpoint_steps=(3, 6))
+    recipe.run(root.context(), Interruption())
+    report = root.report()
+    assert [(e.subject, e.step) for e in report.results.evaluations] == [
+        (Subject.START, 0),
+        (Subject.CHECKPOINT, 3),
+        (Subject.CHECKPOINT, 6),
+    ]
+    assert report.results.sets.keys() == {"golden/orders", "dev/exact_match"}
+    assert report.results.evaluations[2].loss == root.losses()[5]
+    assert report.progress is not None
+    assert (report.progress.stage, report.progress.step, report.progress.percent) == (STAGE, 6, 100)
+
+
+def test_every_case_is_kept_with_its_output_and_why_it_failed(make_root):
+    root = make_root(checkpoint_steps=(20,), gates={"orders": gate_spec(golden_cases(3, expect="no"))})
+    recipe.run(root.context(), Interruption())
+    folder = root.workspace / root.paths.evaluation(STAGE, 20)
+    lines = (folder / "golden-orders.jsonl").read_text().splitlines()
+    case = CaseResult.model_validate_json(lines[0])
+    assert (case.id, case.tags, case.prompt) == ("case-0", ["even"], "golden order 0 mug")
+    assert (case.output, case.passed, case.truncated) == ("yes", False, False)
+    assert case.explanation == "is not 'no'"
+    assert len((folder / "dev.jsonl").read_text().splitlines()) == 6
+
+
+def test_losses_are_written_for_every_step_in_full_precision(make_root):
+    root = make_root()
+    recipe.run(root.context(), Interruption())
+    lines = [json.loads(line) for line in (root.stage_folder / "losses.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [1, 2, 3, 4, 5, 6]
+    assert lines[0].keys() == {"step", "loss", "learning_rate", "grad_norm", "seconds", "tokens"}
+    assert lines[1]["learning_rate"] == 1e-2, "the peak, after one step of warm-up"
+
+
+def test_training_never_needs_the_test_split(make_root):
+    root = make_root()
+    (root.data / "test.jsonl").unlink()
+    assert recipe.run(root.context(), Interruption()) is Outcome.COMPLETED

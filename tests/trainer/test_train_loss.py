@@ -1,0 +1,135 @@
+"""The loss: of completions alone, of whole batches of examples, the same packed or padded."""
+
+import json
+from typing import Any
+
+import pytest
+import torch
+from support.trainer_root import ITEMS, TrainerRoot, rows
+from torch.nn.functional import cross_entropy
+from trl.trainer.sft_trainer import DataCollatorForLanguageModeling, SFTTrainer
+from tunegate_api.golden import Message
+from tunegate_trainer.errors import BadDataError
+from tunegate_trainer.interruption import Interruption
+from tunegate_trainer.model import load_base, load_tokenizer
+from tunegate_trainer.rows import Row
+from tunegate_trainer.train import recipe
+from tunegate_trainer.train.examples import tokenize_rows, training_dataset, training_order
+from tunegate_trainer.train.trainer import CompletionTrainer
+
+
+@pytest.fixture
+def trainer(make_root, tiny_model) -> CompletionTrainer:
+    """A trainer whose adapter already changes something, without dropout."""
+    root: TrainerRoot = make_root(parameters={"lora_dropout": 0.0})
+    stage, plan, cpu = root.context().plan.stages[0], root.context().plan, torch.device("cpu")
+    tokenizer = load_tokenizer(tiny_model)
+    model = recipe.starting_weights(load_base(tiny_model, "float32", cpu), plan, stage.parameters)
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.02)
+    return CompletionTrainer(
+        model=model,
+        args=recipe.trainer_arguments(stage, plan, cpu, root.path / "scratch"),
+        train_dataset=training_dataset(
+            tokenizer, rows("train", 8), max_length=128, steps=6, batch_size=4, seed=1
+        ),
+        processing_class=tokenizer,
+    )
+
+
+def micro_batch(trainer: CompletionTrainer) -> dict[str, Any]:
+    batch: dict[str, Any] = next(iter(trainer.get_train_dataloader()))
+    return batch
+
+
+def loss_and_gradients(model: Any, loss: torch.Tensor) -> tuple[float, dict[str, torch.Tensor]]:
+    model.zero_grad()
+    loss.backward()
+    return loss.item(), {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
+
+
+def assert_same(
+    left: tuple[float, dict[str, torch.Tensor]], right: tuple[float, dict[str, torch.Tensor]]
+) -> None:
+    assert left[0] == pytest.approx(right[0], rel=1e-5)
+    assert left[1].keys() == right[1].keys()
+    for name, gradient in left[1].items():
+        torch.testing.assert_close(gradient, right[1][name], rtol=1e-4, atol=1e-7)
+
+
+def test_only_the_completion_and_its_end_of_turn_carry_loss(tiny_model):
+    tokenizer = load_tokenizer(tiny_model)
+    row = Row(id="r", prompt=[Message(role="user", content="mug to Oslo")], completion="yes 2")
+    (example,) = tokenize_rows(tokenizer, [row], 128)
+    carried = [token for token, label in zip(*example.values(), strict=True) if label != -100]
+    assert tokenizer.decode(carried) == "yes 2<|im_end|>"
+    assert tokenizer.decode(example["input_ids"]) == (
+        "<|im_start|>user\nmug to Oslo<|im_end|>\n<|im_start|>assistant\nyes 2<|im_end|>"
+    )
+
+
+def test_the_loss_equals_the_one_of_trl_on_the_same_rows(trainer):
+    ours = trainer.compute_loss(trainer.model, micro_batch(trainer), num_items_in_batch=40)
+    theirs = SFTTrainer.compute_loss(trainer, trainer.model, micro_batch(trainer), num_items_in_batch=40)
+    assert_same(
+        loss_and_gradients(trainer.model, ours),
+        loss_and_gradients(trainer.model, theirs),
+    )
+
+
+def test_packed_examples_have_the_loss_and_gradients_of_padded_ones(trainer):
+    examples = [dict(trainer.train_dataset[i]) for i in range(4)]
+    assert len({len(e["input_ids"]) for e in examples}) > 1, "examples of one length prove nothing"
+    padded = DataCollatorForLanguageModeling(pad_token_id=0)(examples)
+    labels = padded.pop("labels")[:, 1:]
+    logits = trainer.model(**padded).logits[:, :-1]
+    loss = cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=-100)
+    packed = trainer.compute_loss(trainer.model, micro_batch(trainer))
+    assert_same(loss_and_gradients(trainer.model, packed), loss_and_gradients(trainer.model, loss))
+
+
+def test_an_example_does_not_see_the_ones_packed_before_it(trainer):
+    examples = [dict(trainer.train_dataset[i]) for i in range(2)]
+    collate = DataCollatorForLanguageModeling(pad_token_id=0, padding_free=True)
+    length = len(examples[1]["input_ids"])
+    with torch.no_grad():
+        alone = trainer.model(**without_labels(collate(examples[1:]))).logits[0]
+        packed = trainer.model(**without_labels(collate(examples))).logits[0, -length:]
+    torch.testing.assert_close(alone, packed, rtol=1e-5, atol=1e-5)
+
+
+def without_labels(batch: dict[str, Any]) -> dict[str, Any]:
+    return {k: v for k, v in batch.items() if k != "labels"} | {"use_cache": False}
+
+
+def test_a_batch_is_so_many_examples_whatever_the_micro_batch(make_root):
+    steps = []
+    for micro_batch_size in (4, 2, 1):
+        root: TrainerRoot = make_root(
+            checkpoint_steps=(3,), parameters={"micro_batch_size": micro_batch_size, "lora_dropout": 0.0}
+        )
+        recipe.run(root.context(), Interruption())
+        lines = (root.stage_folder / "losses.jsonl").read_text().splitlines()
+        steps.append([json.loads(line) for line in lines])
+    for line, *others in zip(*steps, strict=True):
+        for other in others:
+            assert other["tokens"] == line["tokens"], "the same rows"
+            assert other["loss"] == pytest.approx(line["loss"], rel=1e-4)
+            assert other["grad_norm"] == pytest.approx(line["grad_norm"], rel=1e-4)
+
+
+def test_every_row_is_seen_once_a_pass_in_another_order_each_time():
+    order = training_order(rows=5, count=13, seed=3)
+    first, second, rest = order[:5], order[5:10], order[10:]
+    assert sorted(first) == sorted(second) == list(range(5))
+    assert first != second
+    assert len(set(rest)) == 3
+    assert order == training_order(rows=5, count=13, seed=3)
+    assert order != training_order(rows=5, count=13, seed=4)
+
+
+def test_a_row_that_is_too_long_is_named_and_not_cut(tiny_model):
+    long = Row(id="long-one", prompt=[Message(role="user", content=" ".join(ITEMS * 9))], completion="yes")
+    with pytest.raises(BadDataError, match="1 rows are longer than maxLength 40: long-one"):
+        tokenize_rows(load_tokenizer(tiny_model), [*rows("train", 2), long], 40)

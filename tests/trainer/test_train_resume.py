@@ -1,0 +1,212 @@
+"""Stopping and going on: SIGTERM, SIGKILL, damaged and unfinished checkpoints, two pods at once."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from support.trainer_root import STAGE, TrainerRoot
+from support.waiting import eventually
+from tunegate_api.contract import ROOT_VARIABLE, ExitCode, Outcome, Termination
+from tunegate_trainer.files import is_complete, sha256_file
+from tunegate_trainer.interruption import Interrupted, Interruption, Superseded
+from tunegate_trainer.main import main
+from tunegate_trainer.train import recipe
+from tunegate_trainer.train.losses import LossFile
+from tunegate_trainer.train.writer import Writer
+
+
+@pytest.fixture
+def at_step(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, Callable[[], object]], None]:
+    """Do something when the loss of a step has just been written: once."""
+
+    def set_up(step: int, do: Callable[[], object]) -> None:
+        append = LossFile.append
+
+        def append_and_do(self: LossFile, line: dict[str, float]) -> None:
+            append(self, line)
+            if line["step"] == step:
+                monkeypatch.setattr(LossFile, "append", append)
+                do()
+
+        monkeypatch.setattr(LossFile, "append", append_and_do)
+
+    return set_up
+
+
+def run(root: TrainerRoot, interruption: Interruption | None = None) -> Outcome:
+    return recipe.run(root.context(), interruption or Interruption())
+
+
+def assert_same_run(left: TrainerRoot, right: TrainerRoot) -> None:
+    """Bit by bit: every loss, every checkpoint's weights, every outcome."""
+    assert left.losses() == right.losses()
+    assert left.evaluated_steps() == right.evaluated_steps()
+    for step in left.evaluated_steps():
+        assert left.evaluation(step).outcomes == right.evaluation(step).outcomes
+        assert left.evaluation(step).digest == right.evaluation(step).digest
+        assert left.evaluation(step).loss == right.evaluation(step).loss
+
+
+def test_a_run_with_evaluations_has_the_losses_of_one_without(make_root):
+    often, once = make_root(checkpoint_steps=(1, 2, 4, 6)), make_root(checkpoint_steps=(6,))
+    run(often)
+    run(once)
+    assert often.losses() == once.losses()
+    assert often.evaluation(6).digest == once.evaluation(6).digest
+
+
+def test_sigterm_saves_and_the_next_attempt_continues_the_same_run(make_root, at_step, monkeypatch):
+    whole, root = make_root(), make_root()
+    run(whole)
+    at_step(4, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    monkeypatch.setenv(ROOT_VARIABLE, str(root.path))
+
+    assert main(["train", "--stage", STAGE]) == ExitCode.INTERRUPTED
+    assert is_complete(root.checkpoint(5)), "the step after the signal is finished and saved"
+    assert root.report().outcome is Outcome.INTERRUPTED
+    assert root.evaluated_steps() == [0, 3], "what is saved between checkpoints is not judged"
+
+    assert main(["train", "--stage", STAGE, "--attempt", "2"]) == ExitCode.OK
+    assert_same_run(whole, root)
+    assert [p.name for p in sorted(root.stage_folder.glob("step-*"))] == ["step-000003", "step-000006"]
+    assert not list(root.stage_folder.glob("scratch-*"))
+    assert root.report().attempt == 2
+    assert len(root.report().results.evaluations) == 3
+
+
+def test_a_killed_run_continues_the_same_run(make_root):
+    steps = (20, 40, 60)
+    whole, root = make_root(checkpoint_steps=steps), make_root(checkpoint_steps=steps)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tunegate_trainer", "train", "--stage", STAGE],
+        env=os.environ | {ROOT_VARIABLE: str(root.path)},
+        stderr=subprocess.PIPE,
+    )
+    try:
+        eventually(lambda: process.poll() is not None or steps_on_disk(root) > 25, seconds=120)
+    finally:
+        process.kill()
+        _, log = process.communicate()
+    assert process.returncode == -signal.SIGKILL, log.decode()
+    assert is_complete(root.checkpoint(20))
+    assert not is_complete(root.checkpoint(60))
+
+    run(root)
+    run(whole)
+    assert_same_run(whole, root)
+
+
+def steps_on_disk(root: TrainerRoot) -> int:
+    path = root.stage_folder / "losses.jsonl"
+    return len(path.read_text().splitlines()) if path.exists() else 0
+
+
+def test_what_a_kill_inside_a_save_left_is_ignored_and_removed(make_root, at_step):
+    whole, root = make_root(), make_root()
+    run(whole)
+    interrupt_at(root, at_step, 4)
+    unfinished = root.stage_folder / "scratch-000001" / "checkpoint-6"
+    unfinished.mkdir(parents=True)
+    (unfinished / "adapter_model.safetensors").write_bytes(b"half of it")
+    without_done = root.checkpoint(6)
+    shutil.copytree(root.checkpoint(3), without_done)
+    (without_done / "DONE").unlink()
+
+    run(root)
+    assert not unfinished.exists()
+    assert_same_run(whole, root)
+
+
+def interrupt_at(root: TrainerRoot, at_step: Callable[[int, Callable[[], object]], None], step: int) -> None:
+    interruption = Interruption()
+    at_step(step, interruption.request)
+    with pytest.raises(Interrupted):
+        run(root, interruption)
+
+
+def test_a_checkpoint_that_was_not_evaluated_is_evaluated_before_training_goes_on(make_root, at_step):
+    whole, root = make_root(), make_root()
+    run(whole)
+    # Asked to stop in the step of a checkpoint: it is saved, and its evaluation is left to the next attempt.
+    interrupt_at(root, at_step, 2)
+    assert (root.evaluated_steps(), is_complete(root.checkpoint(3))) == ([0], True)
+    run(root)
+    assert_same_run(whole, root)
+
+
+def test_a_damaged_checkpoint_is_not_resumed_from(make_root, at_step, caplog):
+    whole, root = make_root(checkpoint_steps=(2, 4, 6)), make_root(checkpoint_steps=(2, 4, 6))
+    run(whole)
+    interrupt_at(root, at_step, 5)
+    for step in (6, 4):
+        flip_a_bit(root.checkpoint(step) / "adapter_model.safetensors")
+
+    run(root)
+    assert "checkpoint step-000004 is damaged" in caplog.text
+    assert "adapter_model.safetensors does not have its digest" in caplog.text
+    assert_same_run(whole, root)
+
+
+def flip_a_bit(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+
+
+def test_a_finished_stage_is_not_trained_again(make_root):
+    root = make_root()
+    run(root)
+    before = {p: sha256_file(p) for p in root.stage_folder.rglob("*") if p.is_file()}
+    assert run(root) is Outcome.COMPLETED
+    after = {p: sha256_file(p) for p in root.stage_folder.rglob("*") if p.is_file()}
+    assert {p.name for p in after.keys() - before.keys()} == {"epoch-000002"}
+    assert {p: after[p] for p in before} == before
+
+
+def test_a_superseded_writer_marks_and_reports_nothing(make_root, at_step, monkeypatch):
+    root = make_root()
+    told: list[bytes] = []
+
+    def take_over() -> None:
+        Writer.claim(root.stage_folder)
+        told.append(root.context().report_file.read_bytes())
+
+    at_step(4, take_over)
+    monkeypatch.setenv(ROOT_VARIABLE, str(root.path))
+    assert main(["train", "--stage", STAGE]) == ExitCode.INTERRUPTED
+    assert not root.checkpoint(6).exists()
+    assert root.evaluated_steps() == [0, 3]
+    assert root.context().report_file.read_bytes() == told[0]
+    termination = Termination.model_validate_json((root.path / "termination.json").read_bytes())
+    assert termination.outcome is Outcome.INTERRUPTED
+
+
+def test_two_pods_never_claim_one_epoch(tmp_path):
+    first, second = Writer.claim(tmp_path), Writer.claim(tmp_path)
+    assert second.epoch > first.epoch
+    second.check()
+    with pytest.raises(Superseded):
+        first.check()
+
+
+def test_a_checkpoint_holds_what_resuming_needs_and_nothing_that_runs_code(make_root):
+    root = make_root()
+    run(root)
+    assert sorted(p.name for p in root.checkpoint(6).iterdir()) == [
+        "DONE",
+        "adapter_config.json",
+        "adapter_model.safetensors",
+        "manifest.json",
+        "optimizer.pt",
+        "rng_state.pth",
+        "scheduler.pt",
+        "trainer_state.json",
+    ]
+    config = json.loads((root.checkpoint(6) / "adapter_config.json").read_text())
+    assert config["base_model_name_or_path"] == "package://tiny", "no path of this machine"

@@ -1,0 +1,157 @@
+"""A run that gets worse is checked early and stopped, also by a process that was restarted in between."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pytest
+from support.trainer_root import STAGE, TrainerRoot, gate_spec, golden_cases
+from tunegate_api.contract import ROOT_VARIABLE, ExitCode, Outcome, sha256_text
+from tunegate_api.golden import case_set, inline_golden, parse_golden
+from tunegate_api.verdict import Rules, StopAction
+from tunegate_trainer.evaluate import evaluate
+from tunegate_trainer.evaluate.generate import Output
+from tunegate_trainer.interruption import Interrupted, Interruption
+from tunegate_trainer.main import main
+from tunegate_trainer.train import recipe
+from tunegate_trainer.train.losses import LossFile
+from tunegate_trainer.train.schedule import StopRule, decide, next_checkpoint
+
+CASES = 20
+
+
+class Script:
+    """Golden cases passed at each step, in place of what a tiny model would answer."""
+
+    def __init__(self, root: TrainerRoot, passed: Mapping[int, int]) -> None:
+        self.root, self.passed = root, passed
+
+    def __call__(self, model: Any, tokenizer: Any, prompts: Sequence[str], settings: Any) -> list[Output]:
+        del model, tokenizer, settings
+        checkpoints = [int(p.name.removeprefix("step-")) for p in self.root.stage_folder.glob("step-*")]
+        passed = self.passed[max(checkpoints, default=0)]
+        return [Output("yes" if i < passed else "no", truncated=False) for i in range(len(prompts))]
+
+
+@pytest.fixture
+def scripted(make_root, monkeypatch):
+    """A root with checkpoints planned at 4, 8 and 12, whose golden set passes as a script says."""
+
+    def make(passed: Mapping[int, int], gate: dict[str, Any] | None = None) -> TrainerRoot:
+        root: TrainerRoot = make_root(
+            checkpoint_steps=(4, 8, 12), gates={"orders": gate or gate_spec(golden_cases(CASES))}
+        )
+        # The outcome of a real model's golden set can't be had to order.
+        monkeypatch.setattr(evaluate, "generate", Script(root, passed))
+        return root
+
+    return make
+
+
+def run(root: TrainerRoot, accepted_step: int | None = None) -> Outcome:
+    return recipe.run(root.context(), Interruption(), accepted_step)
+
+
+def test_a_regression_is_checked_early_and_then_stops_training(scripted, monkeypatch):
+    root = scripted({0: 10, 4: 20, 8: 15, 10: 15})
+    monkeypatch.setenv(ROOT_VARIABLE, str(root.path))
+    assert main(["train", "--stage", STAGE]) == ExitCode.OK
+    assert root.report().outcome is Outcome.STOPPED
+    assert root.evaluated_steps() == [0, 4, 8, 10], "halfway from 8 to 12"
+    assert len(root.losses()) == 10, "the GPU is freed"
+    assert root.checkpoint(10).is_dir(), "the state is kept"
+
+
+def test_a_regression_that_is_not_confirmed_goes_on_as_planned(scripted):
+    root = scripted({0: 10, 4: 20, 8: 15, 10: 20, 12: 20})
+    assert run(root) is Outcome.COMPLETED
+    assert root.evaluated_steps() == [0, 4, 8, 10, 12]
+
+
+def test_an_immediate_gate_stops_at_the_first_regression(scripted):
+    gate = gate_spec(golden_cases(CASES), thresholds={"onRegression": "Immediate"})
+    root = scripted({0: 10, 4: 20, 8: 15}, gate)
+    assert run(root) is Outcome.STOPPED
+    assert root.evaluated_steps() == [0, 4, 8]
+
+
+def test_a_lost_must_pass_case_stops_at_once(scripted):
+    gate = gate_spec(golden_cases(CASES), thresholds={"mustPass": ["case-19"]})
+    root = scripted({0: 20, 4: 19}, gate)
+    assert run(root) is Outcome.STOPPED
+    assert root.evaluated_steps() == [0, 4]
+
+
+def test_a_dry_run_gate_stops_nothing(scripted):
+    root = scripted({0: 20, 4: 10, 8: 5, 12: 0}, gate_spec(golden_cases(CASES), dryRun=True))
+    assert run(root) is Outcome.COMPLETED
+    assert root.evaluated_steps() == [0, 4, 8, 12]
+
+
+def test_a_resumed_run_takes_the_same_decisions(scripted, monkeypatch):
+    root = scripted({0: 10, 4: 20, 8: 15, 10: 15})
+    interruption = Interruption()
+    append = LossFile.append
+
+    def interrupt_in_step_8(self: LossFile, line: dict[str, Any]) -> None:
+        append(self, line)
+        if line["step"] == 8:
+            interruption.request()
+
+    monkeypatch.setattr(LossFile, "append", interrupt_in_step_8)
+    with pytest.raises(Interrupted):
+        recipe.run(root.context(), interruption)
+    monkeypatch.setattr(LossFile, "append", append)
+    assert run(root) is Outcome.STOPPED
+    assert root.evaluated_steps() == [0, 4, 8, 10]
+
+
+def test_a_stopped_run_that_is_started_again_stays_stopped(scripted):
+    root = scripted({0: 10, 4: 20, 8: 15, 10: 15})
+    run(root)
+    losses = root.losses()
+    assert run(root) is Outcome.STOPPED
+    assert root.losses() == losses
+
+
+def test_a_person_who_continues_sets_a_new_beginning(scripted):
+    root = scripted({0: 10, 4: 20, 8: 15, 10: 15, 12: 15})
+    run(root)
+    assert run(root, accepted_step=10) is Outcome.COMPLETED
+    assert root.evaluated_steps() == [0, 4, 8, 10, 12]
+    lines = (root.stage_folder / "losses.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == list(range(1, 13))
+
+
+@pytest.mark.parametrize(
+    ("last", "action", "expected"),
+    [
+        (0, StopAction.CONTINUE, 10),
+        (10, StopAction.CONTINUE, 20),
+        (10, StopAction.CHECK_EARLY, 15),
+        (15, StopAction.CHECK_EARLY, 18),
+        (19, StopAction.CHECK_EARLY, 20),
+        (20, StopAction.CHECK_EARLY, None),
+        (13, StopAction.CONTINUE, 20),
+    ],
+)
+def test_the_next_checkpoint_comes_halfway_after_a_regression(last, action, expected):
+    assert next_checkpoint([10, 20], last, action) == expected
+
+
+def test_the_strictest_of_several_gates_decides():
+    text = inline_golden(golden_cases(CASES))
+    cases = case_set(parse_golden(text), sha256_text(text))
+    stop_rules = [
+        StopRule("lenient", cases, Rules(max_drop_between_checkpoints=50)),
+        StopRule("strict", cases, Rules()),
+    ]
+    history = [
+        (0, {"lenient": "p" * 20, "strict": "p" * 20}),
+        (4, {"lenient": "p" * 18 + "ff", "strict": "p" * 18 + "ff"}),
+    ]
+    decision = decide(stop_rules, history)
+    assert decision.action is StopAction.CHECK_EARLY
+    assert decision.message == (
+        "strict: golden 18/20 at step 4, starting model 20/20: -10.0 points, limit -5.0"
+    )

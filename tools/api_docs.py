@@ -1,0 +1,256 @@
+"""Write the generated parts of docs/api: fields from the types, reasons and phases from the enums.
+
+A page says what stands where::
+
+    <!-- generated: fields EvalGateSpec -->
+    <!-- end -->
+
+and everything between the two is written by this script. ``--check`` writes nothing, and fails if something
+would change.
+What a page may ask for: ``fields`` with a type, ``members`` with an enum, ``unsupported`` with a kind.
+"""
+
+import ast
+import difflib
+import inspect
+import json
+import re
+import sys
+from collections.abc import Callable, Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+from tunegate_api import golden, verdict
+from tunegate_api.meta import DECIMAL_PATTERN, NAME_PATTERN, SHA256_PATTERN, StatusModel
+from tunegate_api.v1alpha1 import (
+    evalgate,
+    evalgate_status,
+    finetunejob,
+    finetunejob_status,
+    reasons,
+    unsupported,
+)
+from tunegate_api.v1alpha1.evalgate import CASE_ID_PATTERN
+from tunegate_api.v1alpha1.finetunejob import QUANTITY_PATTERN, URI_PATTERN
+
+PAGES = Path(__file__).parents[1] / "docs" / "api"
+MODULES = (evalgate, evalgate_status, finetunejob, finetunejob_status, reasons, golden, verdict)
+BLOCK = re.compile(r"(<!-- generated: (?P<what>[^>]+?) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+FORMS = {
+    CASE_ID_PATTERN: "id",
+    DECIMAL_PATTERN: "number in quotes",
+    NAME_PATTERN: "name",
+    QUANTITY_PATTERN: "quantity",
+    SHA256_PATTERN: "SHA-256",
+    URI_PATTERN: "address",
+}
+"""What a text of each pattern is called in the tables."""
+
+Schema = dict[str, Any]
+
+
+def rewrite(page: str) -> str:
+    """The page with its generated parts made anew."""
+    return BLOCK.sub(lambda match: f"{match[1]}\n{_generate(match['what'])}\n\n{match[3]}", page)
+
+
+def _generate(what: str) -> str:
+    kind, _, name = what.partition(" ")
+    makers: dict[str, Callable[[str], str]] = {
+        "fields": lambda name: fields_tables(_named(name)),
+        "members": lambda name: members_table(_named(name)),
+        "unsupported": lambda name: unsupported_table(getattr(unsupported, name.upper())),
+    }
+    return makers[kind](name)
+
+
+def _named(name: str) -> Any:
+    return next(vars(module)[name] for module in MODULES if name in vars(module))
+
+
+def fields_tables(model: type[BaseModel]) -> str:
+    """A table of the fields of ``model``, and one below a heading for each type that it leads to.
+
+    What the operator writes (a status) has no defaults to speak of.
+    """
+    schema = model.model_json_schema(by_alias=True, mode="validation")
+    definitions: dict[str, Schema] = schema.pop("$defs", {})
+    tables = _Tables(definitions, with_defaults=not issubclass(model, StatusModel))
+    objects = {name for name, node in definitions.items() if "properties" in node}
+    parts = [tables.table(schema)]
+    queue, done = _references(schema, objects), set[str]()
+    while queue:
+        name = queue.pop(0)
+        if name in done:
+            continue
+        done.add(name)
+        node = definitions[name]
+        parts += [f"### {name}", _text(node.get("description", "")), tables.table(node)]
+        queue = [*_references(node, objects), *queue]
+    return "\n\n".join(part for part in parts if part)
+
+
+def _references(node: Any, objects: set[str]) -> list[str]:
+    """The object types that a node refers to, in order, without going into them."""
+    if isinstance(node, dict):
+        own = [node["$ref"].removeprefix("#/$defs/")] if "$ref" in node else []
+        own += [n for key, value in node.items() if key != "$ref" for n in _references(value, objects)]
+    else:
+        own = [n for value in node for n in _references(value, objects)] if isinstance(node, list) else []
+    return [name for name in own if name in objects]
+
+
+class _Tables:
+    """Makes the tables of one page's part."""
+
+    def __init__(self, definitions: dict[str, Schema], *, with_defaults: bool) -> None:
+        self._definitions = definitions
+        self._with_defaults = with_defaults
+
+    def table(self, node: Schema) -> str:
+        """The fields of one type."""
+        columns = ["Field", "Type", *(["Default"] if self._with_defaults else []), "What it says"]
+        rows = [
+            self._row(name, field, name in node.get("required", []))
+            for name, field in node.get("properties", {}).items()
+        ]
+        return "\n".join(_line(cells) for cells in (columns, ["---"] * len(columns), *rows))
+
+    def _row(self, name: str, field: Schema, is_required: bool) -> list[str]:
+        referred = self._definitions.get(field.get("$ref", "").removeprefix("#/$defs/"), {})
+        text, left_out = _split_left_out(_text(field.get("description") or referred.get("description", "")))
+        default = "**required**" if is_required else left_out or _default(field)
+        examples = [f" Example: `{_flow(value)}`." for value in field.get("examples", [])[:1]]
+        type = _type(field, self._definitions)
+        return [f"`{name}`", type, *([default] if self._with_defaults else []), text + "".join(examples)]
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _split_left_out(text: str) -> tuple[str, str]:
+    """The description without its `Left out: …` sentence, and what that sentence says."""
+    match = re.search(r" ?Left out: (?P<then>.*?)[.](?= [A-Z]|$)", text)
+    if match is None:
+        return text, ""
+    return (text[: match.start()] + text[match.end() :]).strip(), match["then"]
+
+
+def _default(field: Schema) -> str:
+    value = field.get("default")
+    if value in (None, [], {}, ""):
+        return "none"
+    if isinstance(value, dict):
+        return "its fields' defaults"
+    return f"`{_flow(value)}`"
+
+
+def _flow(value: Any) -> str:
+    """A value as one writes it in YAML."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {_flow(inner)}" for key, inner in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(_flow(inner) for inner in value) + "]"
+    if isinstance(value, str):
+        return json.dumps(value) if re.fullmatch(r"[-+.\deE]*\d[-+.\deE]*|", value) else value
+    return json.dumps(value)
+
+
+def _type(field: Schema, definitions: dict[str, Schema]) -> str:
+    """What a value is, linked to its table where it has one."""
+    either: list[Schema] = field.get("anyOf") or field.get("oneOf") or []
+    options = [option for option in either if option != {"type": "null"}]
+    if options:
+        around = {key: field[key] for key in ("pattern", "minimum", "maximum") if key in field}
+        return " or ".join(_type(option | around, definitions) for option in options)
+    if "$ref" in field:
+        name = field["$ref"].removeprefix("#/$defs/")
+        node = definitions[name]
+        return f"[{name}](#{name.lower()})" if "properties" in node else _type(node, definitions)
+    if "const" in field or "enum" in field:
+        return " or ".join(f"`{value}`" for value in field.get("enum", [field.get("const")]))
+    return _plain_type(field, definitions)
+
+
+def _plain_type(field: Schema, definitions: dict[str, Schema]) -> str:
+    kind = field.get("type")
+    if kind == "array":
+        return f"list of {_type(field['items'], definitions)}"
+    if kind == "object":
+        values = field.get("additionalProperties", True)
+        return f"map to {_type(values, definitions)}" if isinstance(values, dict) else "free form"
+    if kind == "integer" and "minimum" in field:
+        return (
+            f"integer, {field['minimum']} to {field['maximum']}"
+            if "maximum" in field
+            else f"integer from {field['minimum']}"
+        )
+    if kind == "string":
+        return "time" if field.get("format") == "date-time" else FORMS.get(field.get("pattern", ""), "text")
+    return {"integer": "integer", "boolean": "`true` or `false`", "number": "number"}.get(
+        str(kind), "any value"
+    )
+
+
+def members_table(enum: type[StrEnum]) -> str:
+    """A table of an enum's values with the docstring below each."""
+    docs = member_docs(enum)
+    rows = [[f"`{member.value}`", docs[member.name]] for member in enum]
+    return "\n".join(_line(cells) for cells in (["Value", "What it says"], ["---", "---"], *rows))
+
+
+def member_docs(enum: type[StrEnum]) -> dict[str, str]:
+    """The docstring below each member. Raises KeyError in :func:`members_table` where one is missing."""
+    body = ast.parse(inspect.getsource(enum)).body[0]
+    assert isinstance(body, ast.ClassDef)  # noqa: S101 - what getsource of a class is
+    docs = {}
+    for statement, after in zip(body.body, body.body[1:], strict=False):
+        if (
+            isinstance(statement, ast.Assign)
+            and isinstance(statement.targets[0], ast.Name)
+            and isinstance(after, ast.Expr)
+            and isinstance(after.value, ast.Constant)
+        ):
+            docs[statement.targets[0].id] = _text(str(after.value.value))
+    return docs
+
+
+def unsupported_table(lines: Sequence[unsupported.NotYet]) -> str:
+    """A table of what is refused for now."""
+    rows = [[f"`spec.{line.field}` {line.when.label}".strip(), line.what] for line in lines]
+    head = ["Field", "What is not supported yet"]
+    return "\n".join(_line(cells) for cells in (head, ["---", "---"], *rows))
+
+
+def _text(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+def main(arguments: Sequence[str], folder: Path = PAGES) -> int:
+    """Rewrite the pages of ``folder``; with ``--check`` print how they differ and return 1 if they do."""
+    stale = False
+    for path in sorted(folder.glob("*.md")):
+        old = path.read_text(encoding="utf-8")
+        new = rewrite(old)
+        if "--check" not in arguments:
+            path.write_text(new, encoding="utf-8")
+        elif new != old:
+            stale = True
+            lines = difflib.unified_diff(
+                old.splitlines(keepends=True),
+                new.splitlines(keepends=True),
+                f"{path.name} (committed)",
+                path.name,
+            )
+            print("".join(lines), end="")
+    if stale:
+        print("The types changed: run `python tools/api_docs.py`.", file=sys.stderr)
+    return int(stale)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,121 @@
+"""Every parameter resolved: what a spec leaves open is decided here, once, and stands in the plan."""
+
+import math
+import platform
+from collections.abc import Sequence
+from fractions import Fraction
+from importlib.metadata import version
+
+from tunegate_api import __version__
+from tunegate_api.contract import Request, StagePlan, TrainingParameters
+from tunegate_api.meta import exact
+from tunegate_api.v1alpha1.finetunejob import EvaluateEvery, Stage
+
+from tunegate_trainer.errors import UserError
+
+DEFAULT_MAX_LENGTH = 2048
+TOKENS_PER_PASS = 1024
+"""Tokens of one forward pass that a micro-batch aims at."""
+MAX_CHECKPOINTS = 200
+"""Checkpoints of a stage, so that all outcomes of a job fit one ConfigMap."""
+LIBRARIES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "tokenizers")
+
+
+def plan_stage(request: Request, stage: Stage, lengths: Sequence[int], model_length: int) -> StagePlan:
+    """The plan of a stage. ``lengths`` are tokens per training row, ``model_length`` is the model's longest.
+
+    Raises :class:`UserError` for parameters that cannot work together.
+    """
+    training, rows = stage.training, len(lengths)
+    batch_size = training.batch_size or 16
+    epochs = training.epochs or 3
+    total_steps = training.max_steps or math.ceil(rows * epochs / batch_size)
+    adapter = stage.adapter
+    r = (adapter.r if adapter else None) or 16
+    parameters = TrainingParameters(
+        method=stage.method,
+        adapter="LoRA" if adapter else "None",
+        lora_r=r,
+        lora_alpha=(adapter.alpha if adapter else None) or 2 * r,
+        lora_dropout=float((adapter.dropout if adapter else None) or 0),
+        target_modules=(adapter.target_modules if adapter else None) or ["all-linear"],
+        epochs=round(total_steps * batch_size / rows, 4),
+        learning_rate=float(training.learning_rate or default_learning_rate(stage)),
+        scheduler=training.scheduler or "linear",
+        warmup_steps=math.ceil(exact(training.warmup_fraction or "0.03") * total_steps),
+        weight_decay=float(training.weight_decay or 0),
+        max_grad_norm=float(training.max_grad_norm or 1),
+        batch_size=batch_size,
+        micro_batch_size=micro_batch_size(batch_size, sum(lengths) / rows),
+        max_length=stage_max_length(stage, model_length),
+        seed=stage_seed(stage),
+        dtype="bfloat16" if adapter else "float32",
+    )
+    return StagePlan(
+        name=stage.name,
+        parameters=parameters,
+        total_steps=total_steps,
+        checkpoint_steps=checkpoint_steps(request.spec.evaluate_every, total_steps),
+        tokens=sum(lengths),
+        gates=[gate.name for gate in request.gates_of(stage.name)],
+    )
+
+
+def stage_seed(stage: Stage) -> int:
+    return 42 if stage.training.seed is None else stage.training.seed
+
+
+def stage_max_length(stage: Stage, model_length: int) -> int:
+    """Longest example in tokens. Raises :class:`UserError` beyond what the model can take."""
+    asked = stage.training.max_length
+    if asked is not None and asked > model_length:
+        raise UserError(
+            f"stage {stage.name}: training.maxLength is {asked}, the model takes {model_length} tokens",
+            f"set it to {model_length} or less",
+        )
+    return asked or min(DEFAULT_MAX_LENGTH, model_length)
+
+
+def default_learning_rate(stage: Stage) -> str:
+    """What practitioners start from: adapters bear ten times the rate of full weights, DPO little."""
+    if stage.method == "DPO":
+        return "5e-6"
+    return "2e-4" if stage.adapter else "1e-5"
+
+
+def micro_batch_size(batch_size: int, mean_tokens: float) -> int:
+    """Examples per forward pass: the largest divisor of the batch with about ``TOKENS_PER_PASS`` tokens."""
+    fitting = [
+        n for n in range(1, batch_size + 1) if batch_size % n == 0 and n * mean_tokens <= TOKENS_PER_PASS
+    ]
+    return max(fitting, default=1)
+
+
+def checkpoint_steps(every: EvaluateEvery, total_steps: int) -> list[int]:
+    """Steps after which a checkpoint is saved and evaluated; the last step always is one.
+
+    Raises :class:`UserError` when there are too many to record.
+    """
+    if every.steps is not None:
+        steps = list(range(every.steps, total_steps + 1, every.steps))
+    else:
+        fraction = exact(every.fraction or "0.2")
+        count = math.floor(Fraction(1) / fraction)
+        steps = [math.ceil(total_steps * fraction * k) for k in range(1, count + 1)]
+    steps = sorted({*steps, total_steps} - {0})
+    if len(steps) > MAX_CHECKPOINTS:
+        raise UserError(
+            f"evaluateEvery makes {len(steps)} checkpoints of {total_steps} steps, at most {MAX_CHECKPOINTS} "
+            "can be recorded",
+            "evaluate less often",
+        )
+    return steps
+
+
+def library_versions() -> dict[str, str]:
+    """Versions of everything that the numbers of a run depend on."""
+    return {
+        "python": platform.python_version(),
+        "tunegate": __version__,
+        **{name: version(name) for name in LIBRARIES},
+    }

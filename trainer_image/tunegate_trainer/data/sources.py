@@ -1,0 +1,82 @@
+"""Where training rows come from: the bytes behind a DataSource, pinned by their digest."""
+
+import difflib
+import hashlib
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from tunegate_api.v1alpha1.finetunejob import DataSource
+
+from tunegate_trainer.errors import BadDataError, SourceNotFoundError, UserError
+
+
+def locate(root: Path, uri: str) -> Path:
+    """The path behind a pvc:// or file:// URI. Raises :class:`UserError` for other schemes."""
+    parts = urlsplit(uri)
+    if parts.scheme == "pvc":
+        return root / "volumes" / parts.netloc / parts.path.lstrip("/")
+    if parts.scheme == "file":
+        return Path(parts.netloc + parts.path)
+    raise UserError(f"{uri}: {parts.scheme}:// is not supported yet", "use pvc:// or a ConfigMap")
+
+
+def read_source(root: Path, source: DataSource, field: str) -> tuple[str, str]:
+    """The text of a source and its sha256. ``field`` names it in errors, as in ``data.train``.
+
+    Raises :class:`SourceNotFoundError` saying what is there instead, and :class:`BadDataError` when the
+    digest is not the pinned one or the file is not UTF-8.
+    """
+    content = _read_bytes(root, source, field)
+    digest = hashlib.sha256(content).hexdigest()
+    if source.sha256 is not None and digest != source.sha256:
+        raise BadDataError(
+            f"{field}: the file has sha256 {digest}, the spec pins {source.sha256}",
+            "the data changed since it was pinned: check it, then pin the new digest in a new job",
+        )
+    try:
+        return content.decode("utf-8"), digest
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise BadDataError(f"{field}: line {line} is not UTF-8", "save the file as UTF-8") from error
+
+
+def _read_bytes(root: Path, source: DataSource, field: str) -> bytes:
+    if source.config_map is not None:
+        return _config_map_file(root / "inputs" / source.config_map, source, field).read_bytes()
+    path = locate(root, source.uri or "")
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise SourceNotFoundError(f"{field}: there is no {source.uri}", _what_is_there(path)) from None
+    except IsADirectoryError:
+        raise SourceNotFoundError(
+            f"{field}: {source.uri} is a folder", "name a JSON Lines file in it"
+        ) from None
+
+
+def _config_map_file(folder: Path, source: DataSource, field: str) -> Path:
+    keys = (
+        sorted(path.name for path in folder.iterdir() if not path.name.startswith(".."))
+        if folder.is_dir()
+        else []
+    )
+    if source.key is None and len(keys) == 1:
+        return folder / keys[0]
+    there = f"ConfigMap {source.config_map} has: {', '.join(keys) or 'no keys'}"
+    if source.key is None:
+        raise SourceNotFoundError(f"{field}: say which key of the ConfigMap to read", there)
+    if source.key not in keys:
+        raise SourceNotFoundError(f"{field}: ConfigMap {source.config_map} has no key {source.key}", there)
+    return folder / source.key
+
+
+def _what_is_there(path: Path) -> str:
+    """What a user may have meant."""
+    folder = path.parent
+    if not folder.is_dir():
+        return f"the folder {folder.name}/ is not there either"
+    names = sorted(entry.name for entry in folder.iterdir())
+    close = difflib.get_close_matches(path.name, names, n=3) or names[:5]
+    return (
+        f"in {folder.name}/ there are: {', '.join(close)}" if close else f"the folder {folder.name}/ is empty"
+    )

@@ -1,0 +1,68 @@
+"""Rows held away from training, and the proof that they are."""
+
+import hashlib
+import unicodedata
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Generic, Protocol, TypeVar
+
+from tunegate_api.verdict import MAX_CASES
+
+
+class Grouped(Protocol):
+    """A row that knows its group: rows of one group stay on one side."""
+
+    @property
+    def group(self) -> str: ...
+
+
+RowT = TypeVar("RowT", bound=Grouped)
+
+
+@dataclass(frozen=True)
+class Split(Generic[RowT]):
+    """Every row on exactly one side, in the order of the file."""
+
+    train: list[RowT]
+    dev: list[RowT]
+    test: list[RowT]
+
+
+def normalize(text: str) -> str:
+    """A prompt without what makes no difference: case, white space, and Unicode's ways to write the same."""
+    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+
+
+def split_rows(rows: Sequence[RowT], fraction: Fraction, seed: int) -> Split[RowT]:
+    """Hold ``fraction`` of ``rows`` away, whole groups at a time, half as dev and half as test.
+
+    Groups are taken in the order of a hash keyed by ``seed``: the same rows and seed give the same split, in
+    whatever order the rows come, and a row added to the data moves few others. At most ``MAX_CASES`` rows
+    go to each of dev and test; what is more trains.
+    """
+    sizes: dict[str, int] = defaultdict(int)
+    for row in rows:
+        sizes[row.group] += 1
+    wanted = min(round(fraction * len(rows)), 2 * MAX_CASES)
+    held: dict[str, str] = {}
+    counts = {"dev": 0, "test": 0}
+    for group in sorted(sizes, key=lambda g: hashlib.sha256(f"{seed}:{g}".encode()).digest()):
+        side = "dev" if counts["dev"] <= counts["test"] else "test"
+        if sum(counts.values()) + sizes[group] <= wanted and counts[side] + sizes[group] <= MAX_CASES:
+            held[group] = side
+            counts[side] += sizes[group]
+    sides: dict[str, list[RowT]] = {"train": [], "dev": [], "test": []}
+    for row in rows:
+        sides[held.get(row.group, "train")].append(row)
+    return Split(**sides)
+
+
+def find_overlaps(sides: dict[str, list[str]]) -> list[str]:
+    """Texts that stand on more than one side, as ``text (side, side)``. An empty list is the proof."""
+    where: dict[str, set[str]] = defaultdict(set)
+    for side, texts in sides.items():
+        for text in texts:
+            where[text].add(side)
+    return [f"{text!r} ({', '.join(sorted(at))})" for text, at in sorted(where.items()) if len(at) > 1]

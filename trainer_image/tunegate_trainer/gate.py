@@ -1,0 +1,176 @@
+"""The gate role: build the artifact that would be published, load exactly its bytes, judge them.
+
+The only role that opens the test split. A verdict is no outcome: it ends well when it could measure.
+"""
+
+import logging
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from tunegate_api.contract import (
+    Evaluation,
+    FileManifest,
+    GateRequest,
+    Results,
+    Subject,
+    golden_set,
+    task_set,
+)
+from tunegate_api.meta import Sha256, StatusModel, exact
+from tunegate_api.verdict import Baseline, VerdictState, judge_golden, judge_task, worst
+
+from tunegate_trainer.context import Context
+from tunegate_trainer.errors import SourceNotFoundError, StorageError, UserError
+from tunegate_trainer.evaluate.baselines import BaselineCache
+from tunegate_trainer.evaluate.evaluate import Weights, as_evaluation, as_results, evaluate, write_cases
+from tunegate_trainer.evaluate.sets import golden_sets, task_metrics
+from tunegate_trainer.files import is_complete, read_manifest, seal, verify, write_model
+from tunegate_trainer.model import base_folder, choose_device, load_adapter, load_base, load_tokenizer
+
+logger = logging.getLogger(__name__)
+
+_ADAPTER_FILES = ("adapter_model.safetensors", "adapter_config.json")
+"""What of a checkpoint is published. The optimizer's state is not."""
+_TOKENIZER_FILES = ("*token*.json", "vocab*", "merges.txt", "*.model", "chat_template*")
+"""What of the base model is published with an adapter: whoever loads it must render chats the same way."""
+
+
+class GateVerdict(StatusModel):
+    """What one gate, or the task metrics, say of the artifact."""
+
+    name: str
+    """The gate's name, or ``taskMetrics``."""
+    state: VerdictState
+    message: str
+    dry_run: bool = False
+    """Recorded, without a say in the verdict."""
+
+
+class GateResult(StatusModel):
+    """gate/result.json: what was judged, what was measured, what that says.
+
+    The operator computes the verdict again from the evaluations.
+    """
+
+    stage: str
+    step: int
+    artifact: Sha256
+    """The digest in the artifact's manifest."""
+    evaluations: list[Evaluation]
+    verdicts: list[GateVerdict]
+    verdict: VerdictState
+    """The worst of all but dry runs."""
+
+
+def run(context: Context, stage: str | None, step: int | None) -> None:
+    """Judge the checkpoint of ``stage`` at ``step``, the best of those that passed.
+
+    Leaves the artifact in ``model/``, outputs and result in ``gate/``, and reports both evaluations. Raises
+    :class:`TrainerError` where it cannot measure.
+    """
+    if stage is None or step is None:
+        raise UserError("the gate role needs --stage and --step")
+    request, plan, workspace = context.request, context.plan, context.workspace
+    dtype = plan.stage(stage).parameters.dtype
+    last_stage = plan.stages[-1].name
+    folder = workspace / context.paths.gate
+    device = choose_device(request)
+
+    artifact = workspace / context.paths.model
+    manifest = build_artifact(
+        workspace / context.paths.checkpoint(stage, step), base_folder(workspace, plan), artifact
+    )
+    tokenizer = load_tokenizer(artifact)
+    sets = [*golden_sets(context, tokenizer, request.final_gates), task_metrics(context, tokenizer, "test")]
+
+    base_model = load_base(base_folder(workspace, plan), dtype, device)
+    base_results = BaselineCache(context, dtype, device).evaluate(base_model, tokenizer, sets)
+    base_weights = Weights(Subject.BASE, last_stage, step=0, digest=plan.model.digest)
+    base = as_evaluation(base_weights, sets, base_results)
+
+    model = load_adapter(base_model, artifact, trainable=False)
+    problems = verify(artifact)
+    if problems:  # checked after loading, so that what was loaded is what the digest says
+        raise StorageError(f"the artifact changed while it was loaded: {'; '.join(problems)}")
+    final_results = evaluate(model, tokenizer, sets)
+    final_weights = Weights(Subject.FINAL, last_stage, step, manifest.digest)
+    final = as_evaluation(final_weights, sets, final_results)
+
+    for evaluation_set, base_result, result in zip(sets, base_results, final_results, strict=True):
+        write_cases(folder / f"base-{evaluation_set.file}", base_result)
+        write_cases(folder / evaluation_set.file, result)
+    results = as_results(sets, [base, final])
+    verdicts = [_judge_gate(gate, results, base, final) for gate in request.final_gates]
+    verdicts.append(_judge_tasks(context, final))
+    verdict = worst([v.state for v in verdicts if not v.dry_run])
+    for each in verdicts:
+        logger.info("%s: %s, %s%s", each.name, each.state, each.message, " (dry run)" if each.dry_run else "")
+    write_model(
+        folder / "result.json",
+        GateResult(
+            stage=stage,
+            step=step,
+            artifact=manifest.digest,
+            evaluations=[base, final],
+            verdicts=verdicts,
+            verdict=verdict,
+        ),
+    )
+    context.tell(results=results, artifact_digest=manifest.digest)
+
+
+def build_artifact(checkpoint: Path, base: Path, artifact: Path) -> FileManifest:
+    """Make ``artifact`` from a checkpoint and the base model's tokenizer: whole and hashed, or not there.
+
+    One that is already there, undamaged and of the same weights, stays. Raises :class:`StorageError` if the
+    checkpoint's files are not what its manifest says.
+    """
+    if not is_complete(checkpoint):
+        raise SourceNotFoundError(
+            f"there is no complete checkpoint {checkpoint.parent.name}/{checkpoint.name}"
+        )
+    problems = verify(checkpoint)
+    if problems:
+        raise StorageError(
+            f"checkpoint {checkpoint.parent.name}/{checkpoint.name} is damaged: {'; '.join(problems)}",
+            "something changed files on the volume, or it lost them",
+        )
+    if is_complete(artifact) and not verify(artifact):
+        manifest = read_manifest(artifact)
+        if manifest.digest == read_manifest(checkpoint).digest:
+            return manifest
+    scratch = artifact.with_name(f"{artifact.name}.scratch")
+    for path in (scratch, artifact):
+        shutil.rmtree(path, ignore_errors=True)
+    scratch.mkdir(parents=True)
+    tokenizer_files = {path for pattern in _TOKENIZER_FILES for path in base.glob(pattern)}
+    for path in [*(checkpoint / name for name in _ADAPTER_FILES), *sorted(tokenizer_files)]:
+        shutil.copyfile(path, scratch / path.name)
+    manifest = seal(scratch)
+    scratch.rename(artifact)
+    return manifest
+
+
+def _judge_gate(gate: GateRequest, results: Results, base: Evaluation, final: Evaluation) -> GateVerdict:
+    name = golden_set(gate.name)
+    baselines = {}
+    if "BaseModel" in gate.spec.baselines:
+        baselines["BaseModel"] = Baseline(gate.golden_sha256, base.outcomes[name])
+    if "LastPublished" in gate.spec.baselines and gate.last_published:
+        last = gate.last_published
+        baselines["LastPublished"] = Baseline(last.golden_sha256, last.outcomes)
+    verdict = judge_golden(results.sets[name], final.outcomes[name], gate.spec.thresholds.rules(), baselines)
+    return GateVerdict(
+        name=gate.name, state=verdict.state, message=verdict.message, dry_run=gate.spec.dry_run
+    )
+
+
+def _judge_tasks(context: Context, final: Evaluation) -> GateVerdict:
+    findings = [
+        judge_task(metric.name, final.outcomes[task_set("test", metric.name)], exact(metric.min))
+        for metric in context.request.spec.task_metrics
+    ]
+    state = worst([finding.state for finding in findings])
+    messages: Sequence[str] = [finding.message for finding in findings if finding.state == state]
+    return GateVerdict(name="taskMetrics", state=state, message="; ".join(messages))

@@ -1,0 +1,174 @@
+"""The trainer's command: one role of one job, plan in, results out, exit code.
+
+Every process ends the same way: a last report, the HTML report, the termination message.
+"""
+
+import argparse
+import errno
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+
+from tunegate_api.contract import ExitCode, Outcome, Role, Termination
+from tunegate_api.v1alpha1.finetunejob_status import Failure, Reason
+
+from tunegate_trainer.context import Context
+from tunegate_trainer.errors import CudaOutOfMemoryError, StorageError, TrainerError
+from tunegate_trainer.files import write_atomic
+from tunegate_trainer.interruption import Interrupted, Interruption, Superseded
+
+logger = logging.getLogger(__name__)
+
+_TERMINATION_BYTES = 4096
+"""What Kubernetes keeps of a termination message."""
+_STORAGE_ERRNOS = (errno.ENOSPC, errno.EROFS, errno.EDQUOT)
+_NO_SPACE = os.strerror(errno.ENOSPC)
+
+
+@dataclass(frozen=True)
+class End:
+    """How a role ended."""
+
+    outcome: Outcome
+    exit_code: ExitCode
+    failure: Failure | None = None
+    silent: bool = False
+    """Another pod writes this job's reports now."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one role. Returns the exit code, see :class:`tunegate_api.contract.ExitCode`."""
+    options = _parser().parse_args(arguments)
+    logging.basicConfig(
+        level=logging.INFO,
+        format="%(asctime)s %(levelname)s %(message)s",
+        datefmt="%H:%M:%S",
+        stream=sys.stderr,
+    )
+    context = Context(
+        role=Role(options.role),
+        attempt=options.attempt,
+        # Only training is done, and reported, a stage at a time.
+        stage=options.stage if options.role == Role.TRAIN else None,
+    )
+    interruption = Interruption()
+    interruption.install()
+    end = end_of(lambda: _role(context, options, interruption))
+    interruption.ignore()  # what follows is short, and belongs to every end
+    _finish(context, end)
+    return int(end.exit_code)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="tunegate_trainer", description=__doc__)
+    parser.add_argument("role", choices=[str(role) for role in Role], help="what to do")
+    parser.add_argument("--attempt", type=int, default=1, help="number of this try at the role, from 1")
+    parser.add_argument("--stage", help="train: the stage; gate: the stage of the checkpoint to judge")
+    parser.add_argument("--step", type=int, help="gate: the checkpoint to judge")
+    parser.add_argument("--accepted-step", type=int, help="train: where a person said to continue")
+    parser.add_argument("--digest", help="publish: the artifact that passed")
+    return parser
+
+
+def _role(context: Context, options: argparse.Namespace, interruption: Interruption) -> Outcome:
+    # Imported by role: nothing is loaded that it does not need, and the environment is set before.
+    match context.role:
+        case Role.DATA:
+            import_module("tunegate_trainer.data").run(context)
+        case Role.TRAIN:
+            _work_offline()
+            recipe = import_module("tunegate_trainer.train.recipe")
+            return Outcome(recipe.run(context, interruption, options.accepted_step))
+        case Role.GATE:
+            _work_offline()
+            import_module("tunegate_trainer.gate").run(context, stage=options.stage, step=options.step)
+        case Role.PUBLISH:
+            import_module("tunegate_trainer.publish").run(context, digest=options.digest)
+    return Outcome.COMPLETED
+
+
+def _work_offline() -> None:
+    """The data role fetched everything: training and judging ask the hub for nothing, not even telemetry."""
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+
+
+def end_of(work: Callable[[], Outcome]) -> End:
+    """Do the work, and say how it ended; whatever went wrong is on stderr."""
+    try:
+        return End(work(), ExitCode.OK)
+    except Superseded:
+        return End(Outcome.INTERRUPTED, ExitCode.INTERRUPTED, silent=True)
+    except Interrupted:
+        logger.info("interrupted: everything is saved, another attempt goes on from here")
+        return End(Outcome.INTERRUPTED, ExitCode.INTERRUPTED)
+    except TrainerError as error:
+        return _failed(error)
+    except Exception as error:  # noqa: BLE001 - the last handler of the process
+        known = _known_error(error)
+        if known is not None:
+            return _failed(known)
+        traceback.print_exc()
+        failure = Failure(reason=Reason.INTERNAL_ERROR, message=f"{type(error).__name__}: {error}"[:1024])
+        return End(Outcome.FAILED, ExitCode.INTERNAL_ERROR, failure)
+
+
+def _failed(error: TrainerError) -> End:
+    logger.error("%s", error)
+    if error.hint:
+        logger.error("hint: %s", error.hint)
+    return End(Outcome.FAILED, error.exit_code, error.failure)
+
+
+def _known_error(error: Exception) -> TrainerError | None:
+    """What a library's error means to a user; None for a bug."""
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(error, torch.cuda.OutOfMemoryError):
+        return CudaOutOfMemoryError(
+            f"the GPU is out of memory: {error}",
+            "lower training.maxLength or training.batchSize, or ask for a GPU with more memory",
+        )
+    # PyTorch and safetensors say it in words.
+    if (isinstance(error, OSError) and error.errno in _STORAGE_ERRNOS) or _NO_SPACE in str(error):
+        return StorageError(f"the volume cannot be written: {error}", "grow the volume, or free space on it")
+    return None
+
+
+def _finish(context: Context, end: End) -> None:
+    """Report the end, render the HTML report, leave the termination message; each even if another fails."""
+    report_sha256 = None
+    if not end.silent:
+        try:
+            context.tell(outcome=end.outcome, failure=end.failure)
+            report_sha256 = context.report_sha256
+        except Exception as error:  # noqa: BLE001 - the termination message still says how it ended
+            logger.warning("the last report could not be written: %s", error)
+        try:
+            import_module("tunegate_trainer.report").render(context.workspace, context.request)
+        except Exception:
+            # A report for people changes no outcome.
+            logger.warning("report.html could not be rendered", exc_info=True)
+    try:
+        write_atomic(context.root / "termination.json", termination_text(end, report_sha256))
+    except OSError as error:
+        logger.warning("termination.json could not be written: %s", error)
+
+
+def termination_text(end: End, report_sha256: str | None) -> str:
+    """The termination message in what Kubernetes keeps of one."""
+    failure = end.failure
+    for length in (1024, 256):
+        if failure is not None:
+            failure = failure.model_copy(
+                update={"message": failure.message[:length], "hint": failure.hint[:length]}
+            )
+        text = Termination(
+            exit_code=end.exit_code, outcome=end.outcome, failure=failure, report_sha256=report_sha256
+        ).model_dump_json(by_alias=True, exclude_none=True)
+        if len(text.encode()) <= _TERMINATION_BYTES:
+            break
+    return text

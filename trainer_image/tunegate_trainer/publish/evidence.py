@@ -1,0 +1,208 @@
+"""What is published beside the weights: the numbers that let them pass, and a model card."""
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version as library_version
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from tunegate_api.contract import Evaluation, FileManifest, Plan, Request, StagePlan
+from tunegate_api.meta import Sha256, StatusModel, Time
+from tunegate_api.verdict import VerdictState, points_text, rate, rate_text
+
+from tunegate_trainer.files import write_atomic, write_model
+from tunegate_trainer.publish.judgement import GateJudgement, Judgement, TaskJudgement
+
+EVIDENCE = "evidence"
+CARD = "README.md"
+_PARAMETERS = (
+    "method", "adapter", "lora_r", "lora_alpha", "lora_dropout", "target_modules", "epochs", "learning_rate",
+    "scheduler", "warmup_steps", "weight_decay", "max_grad_norm", "batch_size", "max_length", "seed", "dtype",
+)  # fmt: skip
+"""Rows of the card's table of parameters; the plan beside it has every one."""
+
+
+class FindingEvidence(StatusModel):
+    """What one rule said."""
+
+    rule: str
+    state: VerdictState
+    message: str
+
+
+class BaselineEvidence(StatusModel):
+    """A comparison on the same golden set."""
+
+    passed: int
+    delta_points: str
+
+
+class GateEvidence(StatusModel):
+    """What one gate said, with its counts."""
+
+    name: str
+    golden_sha256: Sha256
+    passed: int
+    total: int
+    rate: str
+    baselines: dict[str, BaselineEvidence]
+    skipped: list[str]
+    """Baselines that did not exist yet."""
+    dry_run: bool
+    verdict: VerdictState
+    findings: list[FindingEvidence]
+
+
+class TaskEvidence(StatusModel):
+    """One task metric on the test split, which nothing before had opened."""
+
+    name: str
+    passed: int
+    total: int
+    rate: str
+    min: str
+    base_passed: int | None
+    verdict: VerdictState
+    message: str
+
+
+class VerdictEvidence(StatusModel):
+    """evidence/verdict.json: why this model was let through. Counts and digests, no prompts or outputs."""
+
+    job: str
+    namespace: str
+    uid: str
+    time: Time
+    stage: str
+    step: int
+    """The checkpoint that was judged."""
+    artifact_digest: Sha256
+    base_model: str
+    base_model_digest: Sha256
+    data_sha256: dict[str, Sha256]
+    """Of the source and of each split."""
+    verdict: VerdictState
+    gates: list[GateEvidence]
+    task_metrics: list[TaskEvidence]
+
+
+def write_evidence(
+    folder: Path,
+    *,
+    request: Request,
+    plan: Plan,
+    judgement: Judgement,
+    final: Evaluation,
+    manifest: FileManifest,
+) -> None:
+    """Write ``evidence/`` and the model card into ``folder``, beside the weights."""
+    data = plan.data
+    splits = {"train": data.train, "dev": data.dev, "test": data.test}
+    verdict = VerdictEvidence(
+        job=request.name,
+        namespace=request.namespace,
+        uid=request.uid,
+        time=datetime.now(UTC),
+        stage=final.stage,
+        step=final.step,
+        artifact_digest=manifest.digest,
+        base_model=plan.model.uri,
+        base_model_digest=plan.model.digest,
+        data_sha256={"source": data.source_sha256, **{name: split.sha256 for name, split in splits.items()}},
+        verdict=judgement.state,
+        gates=[_gate_evidence(gate) for gate in judgement.gates],
+        task_metrics=[_task_evidence(task) for task in judgement.tasks],
+    )
+    write_model(folder / EVIDENCE / "plan.json", plan)
+    write_model(folder / EVIDENCE / "verdict.json", verdict)
+    write_atomic(
+        folder / CARD, model_card(request, plan, verdict, has_chat_template=_has_chat_template(folder))
+    )
+
+
+def model_card(request: Request, plan: Plan, verdict: VerdictEvidence, *, has_chat_template: bool) -> str:
+    """The card as Markdown with the front matter that model hubs read."""
+    uri = plan.model.uri
+    on_hub = uri.startswith("hf://")
+    environment = Environment(
+        loader=PackageLoader("tunegate_trainer.publish"),
+        autoescape=select_autoescape(("html",)),  # Markdown has no such escaping; cells are made by `cell`
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
+    )
+    environment.filters["quoted"] = lambda text: json.dumps(text, ensure_ascii=False)
+    environment.filters["cell"] = _cell
+    return environment.get_template("README.md.j2").render(
+        request=request,
+        plan=plan,
+        verdict=verdict,
+        base=uri.removeprefix("hf://"),
+        on_hub=on_hub,
+        has_chat_template=has_chat_template,
+        tags=sorted(
+            {"tunegate", "peft", "lora", *(stage.parameters.method.lower() for stage in plan.stages)}
+        ),
+        parameters=parameter_rows(plan.stages),
+        max_new_tokens=max(gate.spec.generation.max_new_tokens for gate in request.final_gates),
+        libraries={name: library_version(name) for name in ("peft", "transformers")},
+    )
+
+
+def parameter_rows(stages: Sequence[StagePlan]) -> list[tuple[str, list[str]]]:
+    """Name of a parameter, and its value in each stage."""
+    values = [stage.parameters.model_dump() | {"total_steps": stage.total_steps} for stage in stages]
+    return [(name, [_plain(v[name]) for v in values]) for name in (*_PARAMETERS, "total_steps")]
+
+
+def _gate_evidence(gate: GateJudgement) -> GateEvidence:
+    verdict = gate.verdict
+    deltas: Mapping[str, Any] = verdict.delta_points or {}
+    return GateEvidence(
+        name=gate.name,
+        golden_sha256=gate.golden_sha256,
+        passed=verdict.passed,
+        total=verdict.total,
+        rate=rate_text(rate(verdict.passed, verdict.total)),
+        baselines={
+            name: BaselineEvidence(passed=gate.baselines[name], delta_points=points_text(delta))
+            for name, delta in deltas.items()
+        },
+        skipped=list(gate.skipped),
+        dry_run=gate.dry_run,
+        verdict=verdict.state,
+        findings=[FindingEvidence(rule=f.rule, state=f.state, message=f.message) for f in verdict.findings],
+    )
+
+
+def _task_evidence(task: TaskJudgement) -> TaskEvidence:
+    return TaskEvidence(
+        name=task.name,
+        passed=task.passed,
+        total=task.total,
+        rate=rate_text(rate(task.passed, task.total)),
+        min=task.minimum,
+        base_passed=task.base_passed,
+        verdict=task.finding.state,
+        message=task.finding.message,
+    )
+
+
+def _has_chat_template(folder: Path) -> bool:
+    if (folder / "chat_template.jinja").exists():
+        return True
+    config = folder / "tokenizer_config.json"
+    return config.exists() and bool(json.loads(config.read_text(encoding="utf-8")).get("chat_template"))
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:g}"
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _cell(text: object) -> str:
+    """Text that cannot end a cell of a Markdown table."""
+    return " ".join(str(text).split()).replace("|", "\\|").replace("<", "&lt;")

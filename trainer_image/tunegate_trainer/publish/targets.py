@@ -1,0 +1,119 @@
+"""Where a model is published: a folder with one sub-folder a version, whole or absent, and ``latest``."""
+
+import logging
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
+
+from tunegate_api.contract import FileManifest
+
+from tunegate_trainer.errors import SourceNotFoundError, StorageError, UserError
+from tunegate_trainer.files import is_complete, read_manifest, seal, verify
+
+logger = logging.getLogger(__name__)
+
+LATEST = "latest"
+"""A symbolic link to the version that was published last."""
+
+
+def target_folder(root: Path, uri: str) -> Path:
+    """The folder that ``uri`` stands for, in which every version has its own.
+
+    Raises :class:`UserError` for a URI that cannot be published to, :class:`SourceNotFoundError` for a
+    claim that is not there.
+    """
+    scheme, _, rest = uri.partition("://")
+    if scheme not in ("pvc", "file"):
+        raise UserError(
+            f"spec.publish: {uri}: {scheme}:// is not supported yet", "publish to pvc://CLAIM/PATH"
+        )
+    if ".." in PurePosixPath(rest).parts:
+        raise UserError(f"spec.publish: {uri}: a path must not contain ..")
+    if scheme == "file":
+        if not rest.startswith("/"):
+            raise UserError(f"spec.publish: {uri}: the path must be absolute, as in file:///models/name")
+        return Path(rest)
+    claim, _, path = rest.partition("/")
+    if not claim:
+        raise UserError(f"spec.publish: {uri}: name the claim, as in pvc://CLAIM/PATH")
+    volume = root / "volumes" / claim
+    if not volume.is_dir():
+        raise SourceNotFoundError(f"spec.publish: {uri}: there is no PersistentVolumeClaim {claim} here")
+    return volume / path
+
+
+def publish_version(
+    folder: Path, version: str, artifact: Path, manifest: FileManifest, describe: Callable[[Path], None]
+) -> None:
+    """Copy ``artifact`` to ``folder/version``, with what ``describe`` adds, and let ``latest`` point there.
+
+    ``manifest`` says which bytes passed: exactly these are copied, or nothing appears. An undamaged version
+    of the same weights stays as it is. Raises :class:`UserError` if the version's name belongs to other
+    weights, :class:`StorageError` if it cannot be written.
+    """
+    target = folder / version
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if _is_published(target, manifest):
+            logger.info("%s is already published", version)
+        else:
+            _copy(artifact, manifest, target, describe)
+        _point_latest(folder, version)
+    except PermissionError as error:
+        raise StorageError(f"{folder} cannot be written: {error}", "who owns the volume's files?") from error
+
+
+def _is_published(target: Path, manifest: FileManifest) -> bool:
+    """Whether these weights already lie there, whole. A damaged or unfinished version does not count."""
+    if not is_complete(target) or verify(target):
+        return False
+    found = read_manifest(target).digest
+    if found != manifest.digest:
+        raise UserError(
+            f"{target.name} is already published with digest {found}, this artifact has {manifest.digest}",
+            "a published version is never replaced: remove it, or publish under another address",
+        )
+    return True
+
+
+def _copy(artifact: Path, manifest: FileManifest, target: Path, describe: Callable[[Path], None]) -> None:
+    scratch = target.with_name(f".{target.name}.scratch")
+    shutil.rmtree(scratch, ignore_errors=True)
+    for name in manifest.files:
+        copy = scratch / name
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(artifact / name, copy)
+        _flush(copy)
+    describe(scratch)
+    copied = seal(scratch)
+    changed = sorted(name for name, digest in manifest.files.items() if copied.files.get(name) != digest)
+    if changed or copied.digest != manifest.digest:
+        shutil.rmtree(scratch)
+        raise StorageError(f"the copy of {', '.join(changed) or 'the weights'} differs from what was judged")
+    if target.exists():
+        logger.warning("replacing %s, which is damaged or unfinished", target.name)
+        shutil.rmtree(target)
+    scratch.rename(target)
+
+
+def _flush(path: Path) -> None:
+    """Let the bytes reach the disk before the name that says they are there."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def _point_latest(folder: Path, version: str) -> None:
+    latest, scratch = folder / LATEST, folder / f".{LATEST}.scratch"
+    if latest.is_dir() and not latest.is_symlink():
+        raise UserError(
+            f"{folder.name}/{LATEST} is a folder: that name is kept for a link to the last version"
+        )
+    scratch.unlink(missing_ok=True)
+    try:
+        scratch.symlink_to(version)
+    except OSError as error:
+        # Volumes backed by an object store have no links. The version itself is published.
+        logger.warning("no link %s: %s", LATEST, error)
+        return
+    scratch.replace(latest)
