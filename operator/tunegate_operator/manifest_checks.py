@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from pydantic import ValidationError
+
 from tunegate_api.contract import sha256_text
 from tunegate_api.golden import GoldenCase, GoldenError, inline_golden, parse_golden
 from tunegate_api.v1alpha1.evalgate import Thresholds
 from tunegate_api.v1alpha1.problems import KINDS, find_problems
-
 from tunegate_operator.manifests import Diagnostic, Manifest, ObjectPath
 
 CONFIG_MAP = "ConfigMap"

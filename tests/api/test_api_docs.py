@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
+
 from support.structural_rules import fields
 from tunegate_api.crd import crds
 from tunegate_api.golden import parse_golden

@@ -10,6 +10,7 @@ import jsonschema
 import pytest
 import yaml
 from pydantic import BaseModel, Field
+
 from support.manifests import changed, evalgate, finetunejob
 from support.structural_rules import fields, unbounded, violations
 from tunegate_api.crd import MUTABLE, crds, main, to_yaml

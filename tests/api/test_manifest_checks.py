@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from support.manifests import (
     GOLDEN_TEXT,
     LEAVE_OUT,

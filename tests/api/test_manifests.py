@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from tunegate_operator.manifests import Manifest, ManifestError, load_manifests
 
 Write = Callable[..., Path]

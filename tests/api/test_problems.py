@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import yaml
+
 from support.manifests import LEAVE_OUT, Changes, changed, evalgate, finetunejob, table, told
 from tunegate_api.golden import parse_golden
 from tunegate_api.v1alpha1 import EvalGate, FineTuneJob

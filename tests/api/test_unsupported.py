@@ -1,6 +1,7 @@
 """What nothing implements yet is refused. A line here goes with its line in unsupported.py."""
 
 import pytest
+
 from support.manifests import LEAVE_OUT, Changes, changed, evalgate, finetunejob, told
 from tunegate_api.v1alpha1.unsupported import EVALGATE, FINETUNEJOB
 

@@ -4,6 +4,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
 from tunegate_operator.engine.cache import Cache
 from tunegate_operator.engine.cluster import Key, Object, WatchEvent
 from tunegate_operator.engine.objects import resource_version, uid_of

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
 from support import manifests
 from support.fake_cluster import FakeCluster
 from support.waiting import eventually

@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+
 from support.laptop import FAIL_ON_10, IGNORE_DISRUPTION, final_condition
 from tunegate_operator.engine import pod_status
 from tunegate_operator.engine.cluster import Object

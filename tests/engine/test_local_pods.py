@@ -8,6 +8,7 @@ from typing import Any
 
 import psutil
 import pytest
+
 from support.laptop import TINY_TRAINER, Laptop, terminated
 from support.waiting import eventually
 from tunegate_operator.engine import pod_status

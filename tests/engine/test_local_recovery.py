@@ -10,6 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+
 from support.laptop import Laptop, terminated
 from support.waiting import eventually
 from tunegate_operator.engine import pod_status
@@ -98,6 +99,16 @@ def test_what_is_left_of_a_pod_that_is_gone_is_cleared_away(laptop: Laptop) -> N
     laptop.reopen()
     assert [folder.name for folder in pods.iterdir()] == [laptop.pod()["metadata"]["name"]]
     assert laptop.volume.exists()
+
+
+def test_reports_of_finished_pods_are_read_again_at_the_start(laptop: Laptop) -> None:
+    laptop.create_job("train")
+    os.kill(laptop.until_training(), signal.SIGTERM)
+    laptop.until_finished()
+    laptop.reports.clear()
+    laptop.reopen()
+    laptop.cluster.step()
+    assert [report["outcome"] for report in laptop.reports] == ["Interrupted"]
 
 
 def test_a_deletion_goes_on_after_a_restart(laptop: Laptop) -> None:

@@ -3,6 +3,7 @@
 import threading
 
 import pytest
+
 from support.clock import FakeClock
 from support.waiting import eventually
 from tunegate_operator.engine.clock import SystemClock

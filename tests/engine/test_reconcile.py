@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 
 import pytest
+
 from support.clock import FakeClock
 from support.fake_cluster import Crash, FakeCluster, Write
 from tunegate_operator.engine.cache import Cache

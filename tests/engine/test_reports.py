@@ -3,6 +3,7 @@
 import itertools
 
 import pytest
+
 from tunegate_operator.engine.cluster import Object
 from tunegate_operator.engine.reports import ReportStore
 

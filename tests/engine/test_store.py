@@ -6,6 +6,7 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+
 from support.clock import FakeClock
 from tunegate_operator.engine.apply import create_ours
 from tunegate_operator.engine.cluster import AlreadyExistsError, ClusterError, InvalidError, Key, Object

@@ -33,7 +33,15 @@ def end_state(world: World) -> dict[str, Any]:
 
     def masked(value: Any) -> Any:
         if isinstance(value, dict):
-            times = ("time", "started", "finished", "startTime", "completionTime", "lastTransitionTime", "updated")
+            times = (
+                "time",
+                "started",
+                "finished",
+                "startTime",
+                "completionTime",
+                "lastTransitionTime",
+                "updated",
+            )
             return {k: masked(v) for k, v in value.items() if k not in times}
         if isinstance(value, list):
             return [masked(v) for v in value]
@@ -54,7 +62,9 @@ def end_state(world: World) -> dict[str, Any]:
     return {"status": status, "children": children, "gate": masked(world.gate()["status"]["lastVerdict"])}
 
 
-@pytest.mark.parametrize("checkpoints", [Script().checkpoints, REGRESSING], ids=["passes", "stopped, continued"])
+@pytest.mark.parametrize(
+    "checkpoints", [Script().checkpoints, REGRESSING], ids=["passes", "stopped, continued"]
+)
 @pytest.mark.parametrize("moment", ["fail_before", "fail_after"])
 def test_every_single_write_may_be_the_last(checkpoints, moment):
     undisturbed = new_world(checkpoints)

@@ -67,7 +67,9 @@ def test_the_gate_judges_the_best_checkpoint_and_publish_names_what_was_judged()
     world = World()
     world.apply_all(make_job().with_publish().obj())
     world.run()
-    jobs = {j["metadata"]["labels"]["tunegate.dev/role"]: j for j in world.cluster.as_user.list_objects("Job")}
+    jobs = {
+        j["metadata"]["labels"]["tunegate.dev/role"]: j for j in world.cluster.as_user.list_objects("Job")
+    }
     args = {role: job["spec"]["template"]["spec"]["containers"][0]["args"] for role, job in jobs.items()}
     assert args["gate"] == ["gate", "--attempt", "1", "--stage", "sft", "--step", "40"]
     assert args["publish"] == ["publish", "--attempt", "1", "--digest", DIGEST]
@@ -179,9 +181,12 @@ def test_only_training_and_the_gate_ask_for_gpus():
     world = World()
     world.apply_all(make_job().with_spec(resources={"gpu": {"count": 2}, "memory": "8Gi"}).obj())
     status = world.run()
-    jobs = {j["metadata"]["labels"]["tunegate.dev/role"]: j for j in world.cluster.as_user.list_objects("Job")}
+    jobs = {
+        j["metadata"]["labels"]["tunegate.dev/role"]: j for j in world.cluster.as_user.list_objects("Job")
+    }
     asked = {
-        role: job["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"] for role, job in jobs.items()
+        role: job["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"]
+        for role, job in jobs.items()
     }
     assert asked == {
         "data": {"memory": "8Gi"},

@@ -18,7 +18,9 @@ def stopped() -> World:
     return world
 
 
-def answer(world: World, annotation: str, reason: str = "label noise, accepted", stop: str | None = None) -> None:
+def answer(
+    world: World, annotation: str, reason: str = "label noise, accepted", stop: str | None = None
+) -> None:
     found = world.status().stop
     assert found is not None
     text = json.dumps({"stop": stop or found.id, "reason": reason})
@@ -138,7 +140,7 @@ def test_a_lost_must_pass_case_stops_at_once():
 
 def test_a_stop_that_case_results_do_not_explain_is_an_error(monkeypatch):
     world = World()
-    monkeypatch.setattr(world, "_is_stopped", lambda results, accepted: bool(results.find(Subject.CHECKPOINT)))
+    monkeypatch.setattr(world, "_is_stopped", lambda results, _: bool(results.find(Subject.CHECKPOINT)))
     world.apply_all()
     status = world.run()
     assert status.failure is not None
@@ -148,6 +150,6 @@ def test_a_stop_that_case_results_do_not_explain_is_an_error(monkeypatch):
 
 def test_a_trainer_that_hides_a_regression_is_stopped_all_the_same(monkeypatch):
     world = World(Script(checkpoints={10: 95, 40: 85, 50: 84}))
-    monkeypatch.setattr(world, "_is_stopped", lambda results, accepted: False)
+    monkeypatch.setattr(world, "_is_stopped", lambda *_: False)
     world.apply_all()
     assert world.run().phase is Phase.STOPPED

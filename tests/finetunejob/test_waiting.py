@@ -64,7 +64,11 @@ def test_waiting_ends_at_the_start_timeout_and_says_for_what():
             {
                 "phase": "Pending",
                 "conditions": [
-                    {"type": "PodScheduled", "status": "False", "message": "0/1 nodes: insufficient nvidia.com/gpu"}
+                    {
+                        "type": "PodScheduled",
+                        "status": "False",
+                        "message": "0/1 nodes: insufficient nvidia.com/gpu",
+                    }
                 ],
             },
             Reason.POD_UNSCHEDULABLE,

@@ -14,7 +14,9 @@ GOLDEN_CASES = 100
 def golden_text(cases: int = GOLDEN_CASES) -> str:
     """A golden set whose cases are named case-0, case-1, …"""
     expect = [{"type": "contains", "value": "yes"}]
-    rows = [{"id": f"case-{i}", "tags": [], "prompt": f"question {i}", "expect": expect} for i in range(cases)]
+    rows = [
+        {"id": f"case-{i}", "tags": [], "prompt": f"question {i}", "expect": expect} for i in range(cases)
+    ]
     return "".join(json.dumps(row) + "\n" for row in rows)
 
 

@@ -4,13 +4,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from support.clock import FakeClock
 from tunegate_operator.engine import pod_status
 from tunegate_operator.engine.cluster import ClusterError, ConflictError, InvalidError, Key, Object
 from tunegate_operator.engine.local_jobs import is_finished, new_pod, step_job
 from tunegate_operator.engine.objects import timestamp, uid_of
 from tunegate_operator.engine.store import ObjectStore
-
-from support.clock import FakeClock
 
 
 class Crash(BaseException):

@@ -5,13 +5,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+from support.waiting import eventually
 from tunegate_operator.engine import pod_status
 from tunegate_operator.engine.cluster import Key, Object
 from tunegate_operator.engine.local import LocalCluster
 from tunegate_operator.engine.objects import uid_of
 from tunegate_operator.engine.owners import owner_reference
-
-from support.waiting import eventually
 
 _Result = TypeVar("_Result")
 

@@ -4,6 +4,7 @@ import copy
 from typing import Any
 
 import pytest
+
 from tunegate_api.contract import sha256_text
 from tunegate_api.v1alpha1.problems import find_problems
 

@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from support.builders import GOLDEN_CASES, golden_text, make_config_map, make_gate, make_job
+from support.clock import FakeClock
+from support.fake_cluster import FakeCluster
 from tunegate_api.contract import (
     DataPlan,
     Evaluation,
@@ -36,10 +39,6 @@ from tunegate_operator.engine.queue import WorkQueue
 from tunegate_operator.engine.reconcile import Reconciler
 from tunegate_operator.evalgate.controller import EvalGateController
 from tunegate_operator.finetunejob.controller import FineTuneJobController
-
-from support.builders import GOLDEN_CASES, golden_text, make_config_map, make_gate, make_job
-from support.clock import FakeClock
-from support.fake_cluster import FakeCluster
 
 DIGEST = "d" * 64
 STAGE = "sft"
@@ -265,7 +264,12 @@ class World:
             new = self._evaluation(Subject.CHECKPOINT, due[0], self.script.checkpoints[due[0]], "dev")
         results = known.merged(Results(evaluations=[new]))
         progress = Progress(
-            stage=STAGE, step=new.step, total_steps=50, percent=2 * new.step, loss="0.5", updated=self.clock.now()
+            stage=STAGE,
+            step=new.step,
+            total_steps=50,
+            percent=2 * new.step,
+            loss="0.5",
+            updated=self.clock.now(),
         )
         self._tell(job, Role.TRAIN, uid, results=results, progress=progress)
 
@@ -325,7 +329,9 @@ def _argument(job: Object, name: str) -> int:
 def failed(code: ExitCode, reason: str, message: str) -> tuple[int, str]:
     """How a pod ends that knows why."""
     termination = Termination(
-        exit_code=code, outcome=Outcome.FAILED, failure=Failure(reason=reason, message=message, hint="mend it")
+        exit_code=code,
+        outcome=Outcome.FAILED,
+        failure=Failure(reason=reason, message=message, hint="mend it"),
     )
     return int(code), termination.model_dump_json(by_alias=True)
 

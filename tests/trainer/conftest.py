@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from support.tiny_model import save_tiny_model
 from support.trainer_root import TrainerRoot
 

@@ -5,6 +5,7 @@ import random
 import numpy as np
 import pytest
 import torch
+
 from support.tiny_model import END_OF_TURN, PAD
 from support.trainer_root import golden_cases
 from tunegate_api.golden import Message

@@ -4,6 +4,7 @@ import json
 
 import pytest
 from pydantic import TypeAdapter
+
 from tunegate_api.golden import Expectation
 from tunegate_trainer.evaluate.generate import Output
 from tunegate_trainer.evaluate.scorers import (

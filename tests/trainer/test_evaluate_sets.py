@@ -4,6 +4,7 @@ import json
 import shutil
 
 import pytest
+
 from support.trainer_root import gate_spec, golden_cases
 from tunegate_api.contract import Role
 from tunegate_api.golden import Message

@@ -7,6 +7,7 @@ import signal
 
 import pytest
 import torch
+
 from support.trainer_root import STAGE, gate_spec
 from tunegate_api.contract import ROOT_VARIABLE, ExitCode, Outcome, Role, Termination
 from tunegate_api.golden import inline_golden

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+
 from support.job_folder import GATE, UID, JobFolder
 from tunegate_api.contract import Role
 from tunegate_trainer.errors import SourceNotFoundError, StorageError, UserError

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+
 from support.job_folder import UID, JobFolder
 from tunegate_trainer.publish import run
 

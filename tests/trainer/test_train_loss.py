@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 import torch
-from support.trainer_root import ITEMS, TrainerRoot, rows
 from torch.nn.functional import cross_entropy
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling, SFTTrainer
+
+from support.trainer_root import ITEMS, TrainerRoot, rows
 from tunegate_api.golden import Message
 from tunegate_trainer.errors import BadDataError
 from tunegate_trainer.interruption import Interruption

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from support.trainer_root import STAGE, TrainerRoot
 from support.waiting import eventually
 from tunegate_api.contract import ROOT_VARIABLE, ExitCode, Outcome, Termination

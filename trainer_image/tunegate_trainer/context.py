@@ -7,7 +7,6 @@ from functools import cached_property
 from pathlib import Path
 
 from tunegate_api.contract import DEFAULT_ROOT, ROOT_VARIABLE, Plan, Report, Request, Role, Workspace
-
 from tunegate_trainer.files import sha256_file, write_model
 
 

@@ -19,7 +19,6 @@ from tunegate_api.contract import (
 )
 from tunegate_api.meta import Sha256, StatusModel, exact
 from tunegate_api.verdict import Baseline, VerdictState, judge_golden, judge_task, worst
-
 from tunegate_trainer.context import Context
 from tunegate_trainer.errors import SourceNotFoundError, StorageError, UserError
 from tunegate_trainer.evaluate.baselines import BaselineCache

@@ -15,7 +15,6 @@ from importlib import import_module
 
 from tunegate_api.contract import ExitCode, Outcome, Role, Termination
 from tunegate_api.v1alpha1.finetunejob_status import Failure, Reason
-
 from tunegate_trainer.context import Context
 from tunegate_trainer.errors import CudaOutOfMemoryError, StorageError, TrainerError
 from tunegate_trainer.files import write_atomic

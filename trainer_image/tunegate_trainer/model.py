@@ -13,9 +13,9 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+
 from tunegate_api.contract import Plan, Request, Workspace
 from tunegate_api.golden import Message
-
 from tunegate_trainer.errors import NoAcceleratorError, SourceNotFoundError, UserError
 
 _ANSWER = "TUNEGATE-ANSWER"

@@ -4,7 +4,6 @@ from pathlib import Path
 
 from tunegate_api.golden import Message
 from tunegate_api.meta import ApiModel
-
 from tunegate_trainer.files import sha256_file, write_atomic
 
 

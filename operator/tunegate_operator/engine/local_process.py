@@ -139,13 +139,17 @@ def find_all() -> dict[str, PodProcess]:
     """The main processes of all pods on this machine, by uid.
 
     For a process that was started but not recorded, because we died in between."""
-    leaders = {}
+    leaders: dict[str, PodProcess] = {}
     for process, uid in _marked_processes():
         try:
-            if os.getsid(process.pid) == process.pid and is_alive(process):
-                leaders[uid] = PodProcess(uid, process)
-        except (psutil.Error, OSError):
+            if os.getsid(process.pid) != process.pid or not is_alive(process):
+                continue
+            found = PodProcess(uid, process)
+        except (psutil.Error, OSError):  # gone meanwhile
             continue
+        # Something that the trainer started may lead a session, too; the trainer is older.
+        if uid not in leaders or found.record.create_time < leaders[uid].record.create_time:
+            leaders[uid] = found
     return leaders
 
 

@@ -4,9 +4,9 @@ from collections.abc import Iterable
 from datetime import datetime
 
 from pydantic import ValidationError
+
 from tunegate_api.v1alpha1 import EvalGate, EvalGateStatus
 from tunegate_api.v1alpha1.problems import find_problems
-
 from tunegate_operator.engine.cluster import Key, Object
 from tunegate_operator.engine.controller import Decision, View
 from tunegate_operator.evalgate.decide import decide, refuse

@@ -9,7 +9,6 @@ from tunegate_api.v1alpha1 import EvalGateStatus
 from tunegate_api.v1alpha1.evalgate_status import MAX_RECORDS, GateReason, Record
 from tunegate_api.v1alpha1.problems import Problem
 from tunegate_api.verdict import rate, rate_text
-
 from tunegate_operator.evalgate.observe import Missing, Observed
 
 

@@ -4,12 +4,12 @@ import json
 from dataclasses import dataclass
 
 from pydantic import ValidationError
+
 from tunegate_api.contract import Results, Subject, golden_set
 from tunegate_api.golden import inline_golden
 from tunegate_api.v1alpha1 import EvalGate, FineTuneJob
 from tunegate_api.v1alpha1.evalgate_status import GateReason, Record
 from tunegate_api.verdict import passed_count
-
 from tunegate_operator.engine.cluster import Key
 from tunegate_operator.engine.controller import View
 from tunegate_operator.names import RESULTS_KEY, results_name

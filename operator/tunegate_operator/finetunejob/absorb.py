@@ -8,7 +8,6 @@ from tunegate_api.v1alpha1.finetunejob_status import (
     ModelStatus,
     PlanStatus,
 )
-
 from tunegate_operator.engine.controller import Create, Put
 from tunegate_operator.finetunejob.build import Step, plan_config_map, results_config_map
 from tunegate_operator.finetunejob.draft import Draft

@@ -4,7 +4,6 @@ from datetime import datetime
 
 from tunegate_api.contract import Results, Role, Subject
 from tunegate_api.v1alpha1.finetunejob_status import MAX_ATTEMPTS, Attempt, Phase, Reason
-
 from tunegate_operator.engine.controller import Create, Delete
 from tunegate_operator.finetunejob.build import Step, child_job
 from tunegate_operator.finetunejob.failures import can_go_on, classify, out_of_memory, waiting_reason

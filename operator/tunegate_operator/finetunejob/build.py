@@ -18,7 +18,6 @@ from tunegate_api.contract import (
 )
 from tunegate_api.meta import StatusModel
 from tunegate_api.v1alpha1 import EvalGateSpec, FineTuneJob, FineTuneJobSpec
-
 from tunegate_operator.engine.cluster import Object
 from tunegate_operator.names import (
     ATTEMPT_LABEL,

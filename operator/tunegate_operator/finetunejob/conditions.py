@@ -3,7 +3,6 @@
 from tunegate_api.meta import ConditionStatus, with_condition, without_condition
 from tunegate_api.v1alpha1 import FineTuneJob, FineTuneJobStatus
 from tunegate_api.v1alpha1.finetunejob_status import ConditionType, Display, Phase, Reason
-
 from tunegate_operator.finetunejob.draft import Draft
 
 WORKING = (

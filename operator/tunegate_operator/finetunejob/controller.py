@@ -4,11 +4,11 @@ from collections.abc import Iterable
 from datetime import datetime
 
 from pydantic import ValidationError
+
 from tunegate_api.meta import with_condition
 from tunegate_api.v1alpha1 import FineTuneJobStatus
 from tunegate_api.v1alpha1.finetunejob_status import ConditionType, Failure, Phase, Reason
 from tunegate_api.v1alpha1.problems import Problem, find_problems
-
 from tunegate_operator.engine.cluster import Key, Object
 from tunegate_operator.engine.controller import Decision, View
 from tunegate_operator.finetunejob.conditions import with_conditions

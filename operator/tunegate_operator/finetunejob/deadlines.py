@@ -3,7 +3,6 @@
 from datetime import timedelta
 
 from tunegate_api.v1alpha1.finetunejob_status import Failure, Reason
-
 from tunegate_operator.finetunejob.attempts import running_seconds, stop_child
 from tunegate_operator.finetunejob.observe import ChildState
 from tunegate_operator.finetunejob.run import Run

@@ -8,7 +8,6 @@ from datetime import datetime, timedelta
 from tunegate_api.contract import Outcome, Plan, Role
 from tunegate_api.v1alpha1.finetunejob_status import Failure, Phase, Published, Reason
 from tunegate_api.verdict import StopAction, VerdictState
-
 from tunegate_operator.finetunejob import attempts
 from tunegate_operator.finetunejob.absorb import absorb_plan, absorb_results, show_progress
 from tunegate_operator.finetunejob.build import Step
@@ -150,7 +149,7 @@ def _select(run: Run, stage: str) -> int | None:
             reason=Reason.NO_PASSING_CHECKPOINT,
             message=f"no checkpoint of stage {stage} passed its gates; the nearest, step "
             f"{top.step if top else 0}: {why}"[:1024],
-            hint="The report shows case by case what is still wrong: more or better data for those, or more steps.",
+            hint="The report shows case by case what is still wrong: give more or better rows for those.",
         )
     )
     return None

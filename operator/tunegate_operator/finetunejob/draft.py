@@ -5,7 +5,6 @@ from datetime import datetime, timedelta
 
 from tunegate_api.v1alpha1 import FineTuneJobStatus
 from tunegate_api.v1alpha1.finetunejob_status import Failure, Phase, Reason
-
 from tunegate_operator.engine.controller import Action
 
 

@@ -2,7 +2,6 @@
 
 from tunegate_api.v1alpha1 import FineTuneJobStatus
 from tunegate_api.v1alpha1.finetunejob_status import ConditionType, Phase
-
 from tunegate_operator.engine.controller import Event
 
 

@@ -2,7 +2,6 @@
 
 from tunegate_api.contract import ExitCode, Role
 from tunegate_api.v1alpha1.finetunejob_status import Failure, Reason
-
 from tunegate_operator.finetunejob.observe import Child, Pod
 
 SIGKILL, SIGTERM = 137, 143

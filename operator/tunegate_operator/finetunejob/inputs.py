@@ -4,7 +4,6 @@ from tunegate_api.contract import GateRequest, PublishedVersion, Request
 from tunegate_api.meta import find_condition
 from tunegate_api.v1alpha1 import EvalGate
 from tunegate_api.v1alpha1.finetunejob_status import Phase, Reason
-
 from tunegate_operator.engine.controller import Create
 from tunegate_operator.finetunejob.build import request_config_map
 from tunegate_operator.finetunejob.draft import Draft

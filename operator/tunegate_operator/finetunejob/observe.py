@@ -7,10 +7,10 @@ from enum import StrEnum
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
+
 from tunegate_api.contract import Plan, Report, Request, Results, Role, Termination
 from tunegate_api.meta import StatusModel
 from tunegate_api.v1alpha1 import EvalGate, FineTuneJob
-
 from tunegate_operator.engine.cluster import Key, Object
 from tunegate_operator.engine.controller import View
 from tunegate_operator.finetunejob.build import Step, input_config_maps

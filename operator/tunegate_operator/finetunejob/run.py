@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 from tunegate_api.contract import Request, Results
-
 from tunegate_operator.finetunejob.draft import Draft
 from tunegate_operator.finetunejob.observe import Observed
 

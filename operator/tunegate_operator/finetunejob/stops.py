@@ -12,7 +12,6 @@ from tunegate_api.v1alpha1.finetunejob_status import (
     Stop,
     StopDecision,
 )
-
 from tunegate_operator.finetunejob.draft import Draft
 from tunegate_operator.finetunejob.judge import GateAssessment
 from tunegate_operator.names import CONTINUE_ANNOTATION, DISCARD_ANNOTATION

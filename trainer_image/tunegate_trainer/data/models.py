@@ -11,7 +11,6 @@ from urllib.parse import urlsplit
 
 from tunegate_api.contract import ModelPlan, Workspace
 from tunegate_api.v1alpha1.finetunejob import ModelSource
-
 from tunegate_trainer.data.sources import locate
 from tunegate_trainer.errors import BadDataError, SourceNotFoundError, UserError
 from tunegate_trainer.files import is_complete, seal, sha256_file

@@ -7,7 +7,6 @@ from typing import Any
 
 from tunegate_api.golden import Message
 from tunegate_api.v1alpha1.finetunejob import Columns
-
 from tunegate_trainer.data.split import normalize
 from tunegate_trainer.rows import Row
 

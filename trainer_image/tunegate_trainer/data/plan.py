@@ -10,7 +10,6 @@ from tunegate_api import __version__
 from tunegate_api.contract import Request, StagePlan, TrainingParameters
 from tunegate_api.meta import exact
 from tunegate_api.v1alpha1.finetunejob import EvaluateEvery, Stage
-
 from tunegate_trainer.errors import UserError
 
 DEFAULT_MAX_LENGTH = 2048

@@ -11,17 +11,18 @@ from pathlib import Path
 from typing import Any
 
 from transformers import AutoConfig, PreTrainedTokenizerBase
+
 from tunegate_api.contract import MINIMUM_ROWS, DataPlan, Plan, Request, SplitPlan, Workspace
 from tunegate_api.meta import exact
-
 from tunegate_trainer.context import Context
+from tunegate_trainer.data.measures import check_measures
 from tunegate_trainer.data.models import resolve_model
 from tunegate_trainer.data.parse import LabelledRow, Parsed, RowProblem, parse_rows, prompt_text
 from tunegate_trainer.data.plan import library_versions, plan_stage, stage_max_length, stage_seed
 from tunegate_trainer.data.sources import read_source
 from tunegate_trainer.data.split import Split, find_overlaps, normalize, split_rows
 from tunegate_trainer.errors import BadDataError, TooFewRowsError, TrainerError
-from tunegate_trainer.evaluate.sets import check_split, golden_sets, metric_schema
+from tunegate_trainer.evaluate.sets import check_split
 from tunegate_trainer.files import write_atomic, write_model
 from tunegate_trainer.model import example_tokens, load_tokenizer
 from tunegate_trainer.rows import write_rows
@@ -77,9 +78,7 @@ def _make(context: Context, request: Request, folder: Path) -> Plan:
     model = resolve_model(context.root, context.workspace, spec.model)
     model_folder = context.workspace / Workspace.base_model(model.digest)
     tokenizer = load_tokenizer(model_folder)
-    golden_sets(context, tokenizer, request.gates)
-    for metric in spec.task_metrics:
-        metric_schema(context.root, metric)
+    check_measures(context, tokenizer)
 
     text, digest = read_source(context.root, spec.data.train, "data.train")
     parsed = parse_rows(text, spec.data.train.columns, spec.data.held_out.group_by)
@@ -172,8 +171,8 @@ def _prove(split: Split[Measured], kept: Sequence[Measured], seed: int) -> dict[
     shared = find_overlaps(prompts)
     if shared:
         raise BadDataError(
-            f"data.train: {len(shared)} prompts stand in several groups, so held-out rows would be trained on: "
-            f"{shared[0]}",
+            f"data.train: {len(shared)} prompts stand in several groups, so held-out rows would train"
+            f": {shared[0]}",
             "repair the field that heldOut.groupBy names, or leave it out to group by prompt",
         )
     return {"seed": seed, "overlapping_prompts": 0, **{k: len(rows) for k, rows in sides.items()}}

@@ -6,7 +6,6 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from tunegate_api.v1alpha1.finetunejob import DataSource
-
 from tunegate_trainer.errors import BadDataError, SourceNotFoundError, UserError
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
+
 from tunegate_api.contract import Evaluation, Results, Subject
 from tunegate_api.meta import StatusModel
 from tunegate_api.verdict import PASS
-
 from tunegate_trainer.evaluate.generate import Output, generate
 from tunegate_trainer.evaluate.scorers import score
 from tunegate_trainer.evaluate.sets import Case, EvaluationSet

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 from transformers import DynamicCache, PreTrainedTokenizerBase
-from tunegate_api.v1alpha1.evalgate import Generation
 
+from tunegate_api.v1alpha1.evalgate import Generation
 from tunegate_trainer.model import encode, stop_token_ids
 
 _COMPACT = 8

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from jsonschema.validators import validator_for
+
 from tunegate_api.golden import Expectation, JsonExpectation, SchemaExpectation, TextExpectation
 from tunegate_api.verdict import ERROR, FAIL, PASS, TRUNCATED
-
 from tunegate_trainer.evaluate.generate import Output
 
 _SHOWN = 200

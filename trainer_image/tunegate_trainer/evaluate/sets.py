@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from transformers import PreTrainedTokenizerBase
+
 from tunegate_api.contract import GateRequest, SplitPlan, golden_set, sha256_text, task_set
 from tunegate_api.golden import GoldenError, Message, case_set, inline_golden, parse_golden
 from tunegate_api.v1alpha1.evalgate import Generation, GoldenSource
 from tunegate_api.v1alpha1.finetunejob import SchemaSource, TaskMetric
 from tunegate_api.verdict import MAX_CASES, CaseSet
-
 from tunegate_trainer.context import Context
 from tunegate_trainer.errors import BadDataError, SourceNotFoundError, UserError
 from tunegate_trainer.evaluate.scorers import Scorer, exact_match_scorer, expectation_scorer, schema_scorer
@@ -68,7 +68,7 @@ def golden_sets(
 
 
 def _golden_set(context: Context, tokenizer: PreTrainedTokenizerBase, gate: GateRequest) -> EvaluationSet:
-    text = _golden_text(context.root, gate.name, gate.spec.golden.source)
+    text = golden_text(context.root, gate.name, gate.spec.golden.source)
     digest = sha256_text(text)
     if digest != gate.golden_sha256:
         raise BadDataError(
@@ -100,7 +100,8 @@ def _golden_set(context: Context, tokenizer: PreTrainedTokenizerBase, gate: Gate
     )
 
 
-def _golden_text(root: Path, gate: str, source: GoldenSource) -> str:
+def golden_text(root: Path, gate: str, source: GoldenSource) -> str:
+    """The text of a gate's golden set. Raises :class:`SourceNotFoundError` or :class:`BadDataError`."""
     if source.inline is not None:
         return inline_golden(source.inline)
     if source.config_map is not None:
@@ -191,6 +192,7 @@ def _metric_scorer(metric: TaskMetric, completion: str, schema: dict[str, Any] |
 
 
 def metric_schema(root: Path, metric: TaskMetric) -> dict[str, Any] | None:
+    """The JSON schema of a json_schema metric; None for other metrics."""
     source: SchemaSource | None = metric.schema_
     if metric.name != "json_schema":
         return None

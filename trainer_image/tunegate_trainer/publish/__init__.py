@@ -9,6 +9,7 @@ import logging
 from pathlib import Path
 
 from pydantic import ValidationError
+
 from tunegate_api.contract import (
     Evaluation,
     FileManifest,
@@ -19,7 +20,6 @@ from tunegate_api.contract import (
     Subject,
 )
 from tunegate_api.verdict import VerdictState
-
 from tunegate_trainer.context import Context
 from tunegate_trainer.errors import UserError
 from tunegate_trainer.files import is_complete, read_manifest, verify, weights_digest

@@ -3,25 +3,19 @@
 import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from importlib.metadata import version as library_version
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+
 from tunegate_api.contract import Evaluation, FileManifest, Plan, Request, StagePlan
 from tunegate_api.meta import Sha256, StatusModel, Time
 from tunegate_api.verdict import VerdictState, points_text, rate, rate_text
-
 from tunegate_trainer.files import write_atomic, write_model
 from tunegate_trainer.publish.judgement import GateJudgement, Judgement, TaskJudgement
 
 EVIDENCE = "evidence"
 CARD = "README.md"
-_PARAMETERS = (
-    "method", "adapter", "lora_r", "lora_alpha", "lora_dropout", "target_modules", "epochs", "learning_rate",
-    "scheduler", "warmup_steps", "weight_decay", "max_grad_norm", "batch_size", "max_length", "seed", "dtype",
-)  # fmt: skip
-"""Rows of the card's table of parameters; the plan beside it has every one."""
 
 
 class FindingEvidence(StatusModel):
@@ -147,14 +141,13 @@ def model_card(request: Request, plan: Plan, verdict: VerdictEvidence, *, has_ch
         ),
         parameters=parameter_rows(plan.stages),
         max_new_tokens=max(gate.spec.generation.max_new_tokens for gate in request.final_gates),
-        libraries={name: library_version(name) for name in ("peft", "transformers")},
     )
 
 
 def parameter_rows(stages: Sequence[StagePlan]) -> list[tuple[str, list[str]]]:
-    """Name of a parameter, and its value in each stage."""
+    """Name of every resolved parameter, and its value in each stage."""
     values = [stage.parameters.model_dump() | {"total_steps": stage.total_steps} for stage in stages]
-    return [(name, [_plain(v[name]) for v in values]) for name in (*_PARAMETERS, "total_steps")]
+    return [(name, [_plain(v[name]) for v in values]) for name in (values[0] if values else ())]
 
 
 def _gate_evidence(gate: GateJudgement) -> GateEvidence:

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
 from tunegate_api.contract import FileManifest
-
 from tunegate_trainer.errors import SourceNotFoundError, StorageError, UserError
 from tunegate_trainer.files import is_complete, read_manifest, seal, verify
 

@@ -1,0 +1,85 @@
+"""The HTML report of a job: one file, no network, no JavaScript, rendered from whatever exists so far."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from tunegate_api.contract import Request
+from tunegate_trainer.files import write_atomic
+from tunegate_trainer.publish.evidence import parameter_rows
+from tunegate_trainer.publish.judgement import judge_final
+from tunegate_trainer.report.cases import comparisons
+from tunegate_trainer.report.charts import loss_chart, rate_chart
+from tunegate_trainer.report.collect import Collected, collect
+from tunegate_trainer.report.headline import headline
+from tunegate_trainer.report.scores import scores
+from tunegate_trainer.report.stages import stages_of
+
+_MINUTE, _HOUR = 60, 3600
+
+
+def render(workspace: Path, request: Request) -> Path:
+    """Write ``<uid>/report.html`` below ``workspace``, the storage volume. Returns its path.
+
+    What is missing is left out. Everything that a model or a user wrote is escaped.
+    """
+    job = collect(workspace, request)
+    path = workspace / job.paths.report
+    write_atomic(path, _page(job))
+    return path
+
+
+def _page(job: Collected) -> str:
+    stages = stages_of(job)
+    judgement = judge_final(job.request, job.results)
+    environment = Environment(
+        loader=PackageLoader("tunegate_trainer.report"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
+    )
+    environment.filters |= {"duration": duration, "utc": _utc}
+    times = [report.time for report in job.reports.values()]
+    return environment.get_template("report.html.j2").render(
+        job=job,
+        request=job.request,
+        plan=job.plan,
+        headline=headline(job, stages, judgement),
+        scores=scores(job, stages, judgement),
+        stages=[(stage, loss_chart(stage), rate_chart(stage)) for stage in stages],
+        comparisons=comparisons(job, stages),
+        parameters=parameter_rows(job.plan.stages) if job.plan else [],
+        digests=_digests(job),
+        as_of=max(times) if times else datetime.now(UTC),
+    )
+
+
+def _digests(job: Collected) -> list[tuple[str, str]]:
+    """Everything that pins the run: the same digests are the same run."""
+    plan, rows = job.plan, []
+    if plan:
+        rows = [
+            ("base model", plan.model.digest),
+            ("data, as given", plan.data.source_sha256),
+            ("train split", plan.data.train.sha256),
+            ("dev split", plan.data.dev.sha256),
+            ("test split", plan.data.test.sha256),
+        ]
+    rows += [(f"golden set {gate.name}", gate.golden_sha256) for gate in job.request.gates]
+    report = job.reports.get("gate")
+    return rows + ([("artifact", report.artifact_digest)] if report and report.artifact_digest else [])
+
+
+def duration(seconds: float) -> str:
+    """``2 h 05 min``, ``3 min 20 s`` or ``12 s``."""
+    whole = round(seconds)
+    if whole >= _HOUR:
+        return f"{whole // _HOUR} h {whole % _HOUR // _MINUTE:02d} min"
+    return f"{whole // _MINUTE} min {whole % _MINUTE:02d} s" if whole >= _MINUTE else f"{whole} s"
+
+
+def _utc(value: Any) -> str:
+    return f"{value.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"

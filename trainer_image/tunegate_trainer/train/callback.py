@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
-from tunegate_api.verdict import StopAction
 
+from tunegate_api.verdict import StopAction
 from tunegate_trainer.interruption import Interrupted, Interruption
 from tunegate_trainer.train.checkpoints import CheckpointFolder
 from tunegate_trainer.train.losses import LossFile

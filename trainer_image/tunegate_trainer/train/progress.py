@@ -5,9 +5,9 @@ from collections import deque
 from datetime import UTC, datetime, timedelta
 
 import torch
+
 from tunegate_api.contract import Results, StagePlan
 from tunegate_api.v1alpha1.finetunejob_status import Progress
-
 from tunegate_trainer.context import Context
 from tunegate_trainer.train.writer import Writer
 

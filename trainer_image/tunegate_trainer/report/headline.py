@@ -1,0 +1,117 @@
+"""What the report says first: how the job stands, in words, with the arithmetic."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from tunegate_api.contract import Outcome, PublishedArtifact, Role
+from tunegate_api.v1alpha1.finetunejob_status import Failure
+from tunegate_api.verdict import Finding, VerdictState
+from tunegate_trainer.publish.judgement import Judgement
+from tunegate_trainer.report.collect import Collected
+from tunegate_trainer.report.stages import Stage, Stop
+
+Tone = Literal["good", "bad", "unsure", "busy"]
+_ROLE_WORDS = {
+    Role.DATA: "Data preparation",
+    Role.TRAIN: "Training",
+    Role.GATE: "The final gate",
+    Role.PUBLISH: "Publishing",
+}
+
+
+@dataclass(frozen=True)
+class Headline:
+    """The top of the page."""
+
+    title: str
+    tone: Tone
+    sentence: str
+    findings: tuple[tuple[str, Finding], ...] = ()
+    """The arithmetic: who says it, and what."""
+    failure: Failure | None = None
+    stop: Stop | None = None
+    published: tuple[PublishedArtifact, ...] = ()
+
+
+def headline(job: Collected, stages: Sequence[Stage], judgement: Judgement | None) -> Headline:
+    """How the job stands, by what there is of it."""
+    failed = [r for r in job.reports.values() if r.failure is not None and r.outcome is Outcome.FAILED]
+    if failed:
+        report = max(failed, key=lambda r: r.time)
+        where = f" ({report.stage})" if report.stage else ""
+        return Headline(
+            title=f"{_ROLE_WORDS[report.role]}{where} failed",
+            tone="bad",
+            sentence="Nothing was published." if report.role is not Role.DATA else "Nothing was trained.",
+            findings=tuple(judgement.findings) if judgement else (),
+            failure=report.failure,
+        )
+    if judgement is not None:
+        return _judged(job, judgement)
+    return _under_way(job, stages)
+
+
+def _judged(job: Collected, judgement: Judgement) -> Headline:
+    report = job.report_of(Role.PUBLISH)
+    published = tuple(report.published) if report else ()
+    texts: dict[VerdictState, tuple[str, Tone, str]] = {
+        VerdictState.PASSED: (
+            "Passed",
+            "good",
+            "The exact artifact passed every gate and every task metric.",
+        ),
+        VerdictState.FAILED: ("Failed", "bad", "It was measured, and it is not good enough."),
+        VerdictState.ERROR: ("Error", "unsure", "It could not be measured, so it does not pass."),
+        VerdictState.INCONCLUSIVE: (
+            "Inconclusive",
+            "unsure",
+            "It was measured, but on too few cases to say. It does not pass.",
+        ),
+    }
+    title, tone, sentence = texts[judgement.state]
+    if published:
+        title += " and published"
+    elif judgement.state is not VerdictState.PASSED:
+        sentence += " Nothing was published."
+    return Headline(title, tone, sentence, findings=tuple(judgement.findings), published=published)
+
+
+def _under_way(job: Collected, stages: Sequence[Stage]) -> Headline:
+    if not stages:
+        return _before_training(job)
+    stage = stages[-1]
+    if stage.stop:
+        stop = stage.stop
+        kept = f"Step {stop.best_step} is kept" if stop.best_step else "The starting model was best"
+        return Headline(
+            f"Stopped at step {stop.step} of {stop.total_steps}",
+            "bad",
+            f"The model was getting worse. {kept}, the GPU is free, and a person decides how to go on.",
+            stop=stop,
+        )
+    if stage.outcome is Outcome.COMPLETED and stage.best_step is None:
+        last = stage.checkpoints[-1].gates if stage.checkpoints else ()
+        return Headline(
+            "Failed: no checkpoint passed",
+            "bad",
+            f"All of stage {stage.name} was trained, and none of its checkpoints passed its gates.",
+            findings=tuple((g.name, f) for g in last for f in g.verdict.findings if not g.dry_run),
+        )
+    where = f"step {stage.last_step} of {stage.total_steps}, stage {stage.name}"
+    if stage.outcome is Outcome.INTERRUPTED:
+        return Headline(
+            f"Interrupted at {where}", "busy", "Everything is saved; another attempt goes on from here."
+        )
+    if stage.outcome is Outcome.COMPLETED:
+        best = f"step {stage.best_step} is best"
+        return Headline(f"Trained: {stage.name}", "busy", f"{best}; it goes on to the next step.")
+    return Headline("Training", "busy", f"At {where}.")
+
+
+def _before_training(job: Collected) -> Headline:
+    if job.plan is None:
+        return Headline("Not begun", "busy", "Nothing is known of this job yet.")
+    data = job.plan.data
+    rows = f"{data.train.rows:,} rows to train on, {data.dev.rows:,} dev and {data.test.rows:,} test rows"
+    return Headline("Data is ready", "busy", f"{rows}. Training has not begun.")

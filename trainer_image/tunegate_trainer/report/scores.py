@@ -1,0 +1,105 @@
+"""Base against tuned in numbers: one row a golden set or task metric."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tunegate_api.contract import Request, Subject, task_set
+from tunegate_api.meta import exact
+from tunegate_api.verdict import VerdictState, passed_count, points_text, rate, rate_text
+from tunegate_trainer.publish.judgement import GateJudgement, Judgement, TaskJudgement
+from tunegate_trainer.report.collect import Collected
+from tunegate_trainer.report.stages import Stage
+
+
+@dataclass(frozen=True)
+class Score:
+    """One measure of two models."""
+
+    measure: str
+    passed: int
+    total: int
+    base_passed: int | None
+    last_published_passed: int | None
+    required: str | None
+    """The lowest rate that passes; None where there is none."""
+    state: VerdictState | None
+    """None where nothing depends on it."""
+
+    @property
+    def rate(self) -> str:
+        return rate_text(rate(self.passed, self.total))
+
+    @property
+    def base_rate(self) -> str:
+        return rate_text(rate(self.base_passed or 0, self.total))
+
+    @property
+    def change(self) -> str | None:
+        """Percentage points against the base model."""
+        if self.base_passed is None or not self.total:
+            return None
+        return points_text(100 * (rate(self.passed, self.total) - rate(self.base_passed, self.total)))
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The table, and whose numbers it has."""
+
+    tuned: str
+    rows: tuple[Score, ...]
+
+
+def scores(job: Collected, stages: Sequence[Stage], judgement: Judgement | None) -> Scores | None:
+    """Of the artifact once it is judged; before, of the best or else the newest checkpoint."""
+    evaluated = [stage for stage in stages if len(stage.checkpoints) > 1]
+    if judgement is not None:
+        final = job.results.find(Subject.FINAL)[0]
+        dev = [t for s in evaluated if s.name == final.stage for t in _dev_of(s, final.step)]
+        rows = [_of_gate(job.request, gate) for gate in judgement.gates]
+        rows += [_of_task(task, counts=True) for task in judgement.tasks]
+        return Scores(f"{final.stage}, step {final.step}", (*rows, *(_of_dev(job, task) for task in dev)))
+    if not evaluated:
+        return None
+    stage = evaluated[-1]
+    shown = stage.checkpoint(stage.best_step) or stage.checkpoints[-1]
+    rows = [_of_gate(job.request, gate) for gate in shown.gates]
+    rows += [_of_dev(job, task) for task in shown.tasks]
+    word = "best so far" if shown.step == stage.best_step else "newest, none passes yet"
+    return Scores(f"{stage.name}, step {shown.step} ({word})", tuple(rows))
+
+
+def _dev_of(stage: Stage, step: int) -> Sequence[TaskJudgement]:
+    checkpoint = stage.checkpoint(step)
+    return checkpoint.tasks if checkpoint else ()
+
+
+def _of_gate(request: Request, gate: GateJudgement) -> Score:
+    minimum = request.gate(gate.name).spec.thresholds.min_pass_rate
+    return Score(
+        measure=f"golden set {gate.name}" + (" (dry run)" if gate.dry_run else ""),
+        passed=gate.verdict.passed,
+        total=gate.verdict.total,
+        base_passed=gate.baselines.get("BaseModel"),
+        last_published_passed=gate.baselines.get("LastPublished"),
+        required=None if minimum is None else f"{float(exact(minimum)):g}",
+        state=None if gate.dry_run else gate.verdict.state,
+    )
+
+
+def _of_task(task: TaskJudgement, *, counts: bool, base_passed: int | None = None) -> Score:
+    return Score(
+        measure=f"{task.name}, {task.split}",
+        passed=task.passed,
+        total=task.total,
+        base_passed=task.base_passed if base_passed is None else base_passed,
+        last_published_passed=None,
+        required=f"{float(exact(task.minimum)):g}" if counts else None,
+        state=task.finding.state if counts else None,
+    )
+
+
+def _of_dev(job: Collected, task: TaskJudgement) -> Score:
+    """Dev scores checkpoints; nothing is required of it. The gate measured its baseline on test alone."""
+    start = next(iter(job.results.find(Subject.START)), None)
+    outcomes = start.outcomes.get(task_set("dev", task.name)) if start else None
+    return _of_task(task, counts=False, base_passed=None if outcomes is None else passed_count(outcomes))

@@ -1,0 +1,215 @@
+"""A stage as it went: its checkpoints, judged from their outcomes, the best one, and why it stopped."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from fractions import Fraction
+from statistics import median
+
+from tunegate_api.contract import Evaluation, Outcome, Role, Subject, golden_set
+from tunegate_api.v1alpha1.finetunejob_status import Progress
+from tunegate_api.verdict import (
+    Assessment,
+    Candidate,
+    Measured,
+    StopAction,
+    VerdictState,
+    assess_checkpoint,
+    rate,
+    select_best,
+    worst,
+)
+from tunegate_trainer.publish.judgement import GateJudgement, TaskJudgement, judge_gate, judge_tasks
+from tunegate_trainer.report.collect import Collected, LossPoint
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """One evaluated checkpoint; step 0 is the starting model."""
+
+    step: int
+    loss: float | None
+    gates: tuple[GateJudgement, ...]
+    tasks: tuple[TaskJudgement, ...]
+    """On dev."""
+
+    @property
+    def verdict(self) -> VerdictState:
+        """The worst of its gates; dry runs have no say."""
+        return worst([gate.verdict.state for gate in self.gates if not gate.dry_run])
+
+
+@dataclass(frozen=True)
+class Stop:
+    """Why a gate stopped a stage."""
+
+    stage: str
+    step: int
+    total_steps: int
+    gate: str
+    message: str
+    must_pass: bool
+    best_step: int
+    """0 when the starting model was best."""
+    regressed: tuple[str, ...]
+    time: datetime
+    seconds_per_step: float | None
+
+    @property
+    def steps_saved(self) -> int:
+        return self.total_steps - self.step
+
+    @property
+    def seconds_saved(self) -> float | None:
+        """At the speed of this run."""
+        return None if self.seconds_per_step is None else self.steps_saved * self.seconds_per_step
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage, as far as it came."""
+
+    name: str
+    method: str
+    total_steps: int
+    """As planned; the last trained step while there is no plan."""
+    outcome: Outcome | None
+    progress: Progress | None
+    losses: tuple[LossPoint, ...]
+    checkpoints: tuple[Checkpoint, ...]
+    best_step: int | None
+    """The passing checkpoint that goes on."""
+    accepted_steps: tuple[int, ...]
+    """Where a person said to continue after a stop."""
+    stop: Stop | None
+
+    @property
+    def last_step(self) -> int:
+        """The last step that was trained."""
+        return max(
+            [self.progress.step if self.progress else 0]
+            + [point.step for point in self.losses[-1:]]
+            + [c.step for c in self.checkpoints[-1:]]
+        )
+
+    def checkpoint(self, step: int | None) -> Checkpoint | None:
+        return next((c for c in self.checkpoints if c.step == step), None)
+
+
+def stages_of(job: Collected) -> list[Stage]:
+    """The stages that began, in order."""
+    return [stage for name in job.stage_names if (stage := _stage(job, name)) is not None]
+
+
+def _stage(job: Collected, name: str) -> Stage | None:
+    report = job.report_of(Role.TRAIN, name)
+    evaluations = job.results.find(Subject.START, name) + job.results.find(Subject.CHECKPOINT, name)
+    losses = job.losses[name]
+    if report is None and not evaluations and not losses:
+        return None
+    checkpoints = tuple(_checkpoint(job, evaluation) for evaluation in evaluations)
+    planned = {stage.name: stage.total_steps for stage in job.plan.stages} if job.plan else {}
+    progress = report.progress if report else None
+    trained = [p.step for p in losses[-1:]] + ([progress.total_steps] if progress else [])
+    total_steps = planned.get(name) or max(trained, default=0)
+    outcome = report.outcome if report else None
+    stopped = outcome is Outcome.STOPPED
+    accepted, assessments = _walk(job, name, evaluations, stopped=stopped)
+    stop = None
+    if stopped and report is not None and assessments:
+        gate, assessment = max(assessments, key=lambda pair: _severity(pair[1]))
+        stop = Stop(
+            stage=name,
+            step=evaluations[-1].step,
+            total_steps=total_steps,
+            gate=gate,
+            message=assessment.message,
+            must_pass=assessment.must_pass,
+            best_step=assessment.best_step,
+            regressed=assessment.regressed,
+            time=report.time,
+            seconds_per_step=_seconds_per_step(losses),
+        )
+    method = next(stage.method for stage in job.request.spec.stages if stage.name == name)
+    return Stage(
+        name=name,
+        method=method,
+        total_steps=total_steps,
+        outcome=outcome,
+        progress=progress,
+        losses=losses,
+        checkpoints=checkpoints,
+        best_step=_best_step(job, name, checkpoints),
+        accepted_steps=accepted,
+        stop=stop,
+    )
+
+
+def _checkpoint(job: Collected, evaluation: Evaluation) -> Checkpoint:
+    return Checkpoint(
+        step=evaluation.step,
+        loss=evaluation.loss,
+        gates=tuple(
+            judge_gate(gate, job.results, evaluation) for gate in job.request.gates_of(evaluation.stage)
+        ),
+        tasks=tuple(judge_tasks(job.request, job.results, evaluation, "dev")),
+    )
+
+
+def _best_step(job: Collected, stage: str, checkpoints: Sequence[Checkpoint]) -> int | None:
+    """The checkpoint that the final gate judged, or would, by the rule of the operator."""
+    final = job.results.find(Subject.FINAL, stage)
+    if final:
+        return final[0].step
+    candidates = [
+        Candidate(
+            step=checkpoint.step,
+            verdict=checkpoint.verdict,
+            golden=sum((rate(g.verdict.passed, g.verdict.total) for g in checkpoint.gates), Fraction(0)),
+            dev=sum((rate(t.passed, t.total) for t in checkpoint.tasks), Fraction(0)),
+        )
+        for checkpoint in checkpoints
+        if checkpoint.step
+    ]
+    best = select_best(candidates)
+    return best.step if best else None
+
+
+def _walk(
+    job: Collected, stage: str, evaluations: Sequence[Evaluation], *, stopped: bool
+) -> tuple[tuple[int, ...], list[tuple[str, Assessment]]]:
+    """Follow the stop rule from checkpoint to checkpoint: where a person let it go on, and its last word.
+
+    A checkpoint that stops and has another one after it was accepted by a person: history begins anew there.
+    """
+    accepted: list[int] = []
+    begin = 0
+    assessments: list[tuple[str, Assessment]] = []
+    for end in range(1, len(evaluations) + 1):
+        assessments = _assess(job, stage, evaluations[begin:end])
+        stops = any(assessment.action is StopAction.STOP for _, assessment in assessments)
+        if stops and not (stopped and end == len(evaluations)):
+            begin = end - 1
+            accepted.append(evaluations[begin].step)
+    return tuple(accepted), assessments
+
+
+def _assess(job: Collected, stage: str, history: Sequence[Evaluation]) -> list[tuple[str, Assessment]]:
+    assessments = []
+    for gate in job.request.gates_of(stage):
+        cases = job.results.sets.get(golden_set(gate.name))
+        if cases is None or gate.spec.dry_run:
+            continue
+        measured = [Measured(e.step, e.outcomes.get(golden_set(gate.name), "")) for e in history]
+        assessments.append((gate.name, assess_checkpoint(cases, gate.spec.thresholds.rules(), measured)))
+    return assessments
+
+
+def _severity(assessment: Assessment) -> int:
+    return list(StopAction).index(assessment.action)
+
+
+def _seconds_per_step(losses: Sequence[LossPoint]) -> float | None:
+    """The median, so that a slow first step counts as one."""
+    seconds = [point.seconds for point in losses if point.seconds > 0]
+    return median(seconds) if seconds else None
