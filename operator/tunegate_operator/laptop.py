@@ -9,6 +9,7 @@
 """
 
 import json
+import logging
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,7 +17,9 @@ from types import TracebackType
 from typing import Any, Self
 
 import yaml
+from pydantic import ValidationError
 
+from tunegate_api.contract import Report
 from tunegate_api.crd import MUTABLE
 from tunegate_api.v1alpha1 import FineTuneJobStatus
 from tunegate_api.v1alpha1.finetunejob_status import Phase
@@ -24,10 +27,13 @@ from tunegate_operator.engine.cache import Cache
 from tunegate_operator.engine.clock import SystemClock
 from tunegate_operator.engine.cluster import Key, Object
 from tunegate_operator.engine.local import LocalCluster
+from tunegate_operator.engine.object_folder import to_yaml
 from tunegate_operator.engine.queue import WorkQueue
 from tunegate_operator.engine.reconcile import Reconciler
 from tunegate_operator.evalgate.controller import EvalGateController
 from tunegate_operator.finetunejob.controller import FineTuneJobController
+
+log = logging.getLogger(__name__)
 
 NAMESPACE = "default"
 IMAGE = "laptop"
@@ -57,7 +63,7 @@ class Laptop:
             progress_interval=PROGRESS_SECONDS,
         )
         self._cluster.watch(self._reconciler.handle)
-        self._cluster.watch_reports(self._reconciler.handle_report)
+        self._cluster.watch_reports(self._take_report)
         self._reconciler.resync()
 
     def __enter__(self) -> Self:
@@ -140,6 +146,15 @@ class Laptop:
     def report_file(self, name: str) -> Path:
         return self.runs / name / "report.html"
 
+    def _take_report(self, report: Object) -> None:
+        """Hand on a report; one that can't be read would only be read in vain again and again."""
+        try:
+            Report.model_validate(report)
+        except ValidationError as error:
+            log.warning("a report of job %s cannot be read: %s", report.get("jobUid"), error)
+        else:
+            self._reconciler.handle_report(report)
+
     def _apply_one(self, obj: Object) -> None:
         obj["metadata"].setdefault("namespace", NAMESPACE)
         existing = self._cluster.get(Key.of(obj))
@@ -183,7 +198,7 @@ class Laptop:
     def _show(self, job: Object) -> None:
         """Keep the files that people read up to date."""
         folder = self.runs / job["metadata"]["name"]
-        write_if_changed(folder / "status.yaml", yaml.safe_dump(job, sort_keys=False, allow_unicode=True))
+        write_if_changed(folder / "status.yaml", to_yaml(job))
         claim = job["spec"].get("storage", {}).get("persistentVolumeClaim")
         if claim is None:
             return

@@ -1,6 +1,7 @@
 """Objects as files that people can read: ``<root>/<Kind>/<namespace>/<name>.yaml``."""
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,12 @@ class _Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[mi
         return True
 
 
+_NUMBER = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|0[ox][0-9a-fA-F]+")
+"""Texts that kubectl would read as numbers, though PyYAML, which speaks YAML 1.1, would not."""
+
+
 def _represent_text(dumper: Any, text: str) -> Any:
-    style = "|" if "\n" in text else None
+    style = "|" if "\n" in text else "'" if _NUMBER.fullmatch(text) else None
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
 

@@ -11,6 +11,10 @@ from tunegate_trainer.data.split import normalize
 from tunegate_trainer.rows import Row
 
 
+MAX_ID_LENGTH = 128
+"""Characters of a row's id: ids of held-out rows are reported, and what is reported is bounded."""
+
+
 class _BadRowError(ValueError):
     """Why a row can't be used."""
 
@@ -52,7 +56,7 @@ def parse_rows(text: str, columns: Columns, group_by: str | None) -> Parsed:
     seen: dict[str, int] = {}
     ids: dict[str, int] = {}
     read: Callable[[dict[str, Any], Columns], tuple[list[Message], str]] | None = None
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(text.split("\n"), start=1):  # not splitlines: U+2028 may stand in a text
         if not line.strip():
             continue
         try:
@@ -60,16 +64,17 @@ def parse_rows(text: str, columns: Columns, group_by: str | None) -> Parsed:
             read = read or _reader(fields, columns)
             prompt, completion = read(fields, columns)
             row = Row(id=_id(fields, columns, number), prompt=prompt, completion=completion)
-            if row.id in ids:
-                raise _BadRowError(f"id {row.id} is already used in line {ids[row.id]}")
             group = _group(fields, group_by, prompt)
+            content = json.dumps([[m.role, m.content] for m in prompt] + [completion])
+            repeated = seen.get(content)
+            if row.id in ids and ids[row.id] != repeated:
+                raise _BadRowError(f"id {row.id} is already used in line {ids[row.id]}")
         except _BadRowError as error:
             bad.append(RowProblem(number, str(error)))
             continue
-        ids[row.id] = number
-        content = json.dumps([[m.role, m.content] for m in prompt] + [completion])
-        if content in seen:
-            duplicates.append(RowProblem(number, f"repeats line {seen[content]}"))
+        ids.setdefault(row.id, number)
+        if repeated is not None:
+            duplicates.append(RowProblem(number, f"repeats line {repeated}"))
             continue
         seen[content] = number
         rows.append(LabelledRow(number, row, group))
@@ -86,6 +91,8 @@ def _fields(line: str) -> dict[str, Any]:
         fields = json.loads(line)
     except json.JSONDecodeError as error:
         raise _BadRowError(f"not JSON: {error.msg} at column {error.colno}") from None
+    except (ValueError, RecursionError) as error:  # JSON, but beyond what can be read
+        raise _BadRowError(f"cannot be read: {error}") from None
     if not isinstance(fields, dict):
         raise _BadRowError(f"a row is a JSON object, this is {_kind(fields)}")
     return fields
@@ -146,7 +153,14 @@ def _text(fields: dict[str, Any], field: str, name: str | None = None) -> str:
         raise _BadRowError(f"{name} must be a text, it is {_kind(value)}")
     if not value.strip():
         raise _BadRowError(f"{name} is empty")
-    return value
+    return _encodable(value, name)
+
+
+def _encodable(text: str, name: str) -> str:
+    """JSON can hold half of a surrogate pair, which no file and no tokenizer can."""
+    if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
+        raise _BadRowError(f"{name} has half of a surrogate pair, which is no character")
+    return text
 
 
 def _id(fields: dict[str, Any], columns: Columns, line: int) -> str:
@@ -156,7 +170,9 @@ def _id(fields: dict[str, Any], columns: Columns, line: int) -> str:
     value = fields.get(name)
     if not isinstance(value, (str, int)) or isinstance(value, bool) or not str(value).strip():
         raise _BadRowError(f"{name} must be a text or a number, it is {_kind(value)}")
-    return str(value)
+    if len(str(value)) > MAX_ID_LENGTH:
+        raise _BadRowError(f"{name} has {len(str(value))} characters, at most {MAX_ID_LENGTH}")
+    return _encodable(str(value), name)
 
 
 def _group(fields: dict[str, Any], group_by: str | None, prompt: list[Message]) -> str:

@@ -2,21 +2,27 @@
 
 import difflib
 import hashlib
-from pathlib import Path
-from urllib.parse import urlsplit
+from pathlib import Path, PurePosixPath
 
 from tunegate_api.v1alpha1.finetunejob import DataSource
 from tunegate_trainer.errors import BadDataError, SourceNotFoundError, UserError
 
 
 def locate(root: Path, uri: str) -> Path:
-    """The path behind a pvc:// or file:// URI. Raises :class:`UserError` for other schemes."""
-    parts = urlsplit(uri)
-    if parts.scheme == "pvc":
-        return root / "volumes" / parts.netloc / parts.path.lstrip("/")
-    if parts.scheme == "file":
-        return Path(parts.netloc + parts.path)
-    raise UserError(f"{uri}: {parts.scheme}:// is not supported yet", "use pvc:// or a ConfigMap")
+    """The path behind a pvc:// or file:// URI.
+
+    Raises :class:`UserError` for other schemes, a path that leaves its claim, and a relative one.
+    """
+    scheme, _, rest = uri.partition("://")
+    if scheme == "pvc":
+        if ".." in PurePosixPath(rest).parts:
+            raise UserError(f"{uri}: a path must not contain ..")
+        return root / "volumes" / rest
+    if scheme == "file":
+        if not rest.startswith("/"):
+            raise UserError(f"{uri}: the path must be absolute, as in file:///data/train.jsonl")
+        return Path(rest)
+    raise UserError(f"{uri}: {scheme}:// is not supported yet", "use pvc:// or a ConfigMap")
 
 
 def read_source(root: Path, source: DataSource, field: str) -> tuple[str, str]:
@@ -33,7 +39,7 @@ def read_source(root: Path, source: DataSource, field: str) -> tuple[str, str]:
             "the data changed since it was pinned: check it, then pin the new digest in a new job",
         )
     try:
-        return content.decode("utf-8"), digest
+        return content.decode("utf-8-sig"), digest  # Windows editors put a byte order mark first
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise BadDataError(f"{field}: line {line} is not UTF-8", "save the file as UTF-8") from error

@@ -67,6 +67,8 @@ class Group:
 class Comparison:
     """Two models on one set of cases."""
 
+    key: str
+    """The name of its files, without ending."""
     title: str
     before: str
     after: str
@@ -112,19 +114,24 @@ def _compare(files: Mapping[str, tuple[Path, Path]], before: str, after: str) ->
     for name, (first, second) in files.items():
         pairs = _pairs(read_lines(first), read_lines(second))
         if pairs:
+            key = name.removesuffix(".jsonl")
             found.append(
                 Comparison(
-                    title=_title(name), before=before, after=after, groups=_grouped(pairs), total=len(pairs)
+                    key=key,
+                    title=_title(key),
+                    before=before,
+                    after=after,
+                    groups=_grouped(pairs),
+                    total=len(pairs),
                 )
             )
     return found
 
 
-def _title(file_name: str) -> str:
-    name = file_name.removesuffix(".jsonl")
-    if name.startswith("golden-"):
-        return f"Golden set {name.removeprefix('golden-')}"
-    return f"Held-out rows, {name}"
+def _title(key: str) -> str:
+    if key.startswith("golden-"):
+        return f"Golden set {key.removeprefix('golden-')}"
+    return f"Held-out rows, {key}"
 
 
 def _pairs(before: Sequence[dict[str, Any]], after: Sequence[dict[str, Any]]) -> list[Pair]:

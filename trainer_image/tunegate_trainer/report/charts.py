@@ -17,6 +17,8 @@ _SIZE = (5.6, 3.6)
 """Inches at 72 points: wide enough for a column, and text is still readable on a phone."""
 _MAX_POINTS = 400
 """Points of a curve; more steps are averaged together."""
+_SHORT_LABEL = 30
+"""Characters of a label of which two fit side by side."""
 _SMOOTHED_FROM = 30
 """Steps from which a smoothed curve helps."""
 # Matplotlib draws these colours, the page replaces each by a variable that fits its colour scheme.
@@ -68,6 +70,7 @@ def rate_chart(stage: Stage) -> Markup | None:
     if len(stage.checkpoints) < 2:
         return None
     lines = _lines(stage)
+    columns = 2 if all(len(line.label) <= _SHORT_LABEL for line in lines) else 1
 
     def draw(axes: Any) -> None:
         for i, line in enumerate(lines):
@@ -85,7 +88,7 @@ def rate_chart(stage: Stage) -> Markup | None:
         axes.set_ylim(0, 1.04)
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
         axes.legend(
-            loc="lower left", bbox_to_anchor=(-0.02, 1.02), ncols=2, frameon=False, labelcolor=_INK,
+            loc="lower left", bbox_to_anchor=(-0.02, 1.02), ncols=columns, frameon=False, labelcolor=_INK,
             handlelength=2.4, borderpad=0, columnspacing=1.4,
         )  # fmt: skip
 
@@ -149,21 +152,23 @@ def _svg(name: str, title: str, words: str, draw: Callable[[Any], None], stage: 
 
 def _mark(axes: Any, stage: Stage) -> None:
     """Vertical lines with words: the best checkpoint, where a person let it go on, where it stopped."""
-    marks: list[tuple[int, str, str, Any]] = [
-        (step, "continued", _INK, (0, (1, 2))) for step in stage.accepted_steps
-    ]
     best = stage.stop.best_step if stage.stop else stage.best_step
+    words: dict[int, list[str]] = {}
     if best:
-        marks.append((best, "best", _INK, (0, (5, 3))))
+        words[best] = ["best"]
+    for step in stage.accepted_steps:
+        words.setdefault(step, []).append("continued")
     if stage.stop:
-        marks.append((stage.stop.step, "stopped", _CRITICAL, "-"))
+        words.setdefault(stage.stop.step, []).append("stopped")
     right = max(stage.last_step, 1)
-    for step, word, colour, style in marks:
+    for row, (step, said) in enumerate(sorted(words.items())):
+        colour, style = (_CRITICAL, "-") if "stopped" in said else (_INK, (0, (5, 3)))
         axes.axvline(step, color=colour, linewidth=1.4, linestyle=style, zorder=1)
-        inside = step > right * 0.8  # the word stays inside the axes
+        inside = step > right * 0.75  # words stay inside the axes, and neighbours are not over each other
         axes.annotate(
-            word, (step, 0), xycoords=("data", "axes fraction"), xytext=(-4 if inside else 4, 5),
-            textcoords="offset points", ha="right" if inside else "left", va="bottom", color=colour,
+            ", ".join(said), (step, 0), xycoords=("data", "axes fraction"), textcoords="offset points",
+            xytext=(-4 if inside else 4, 5 + 15 * (row % 4)), ha="right" if inside else "left", va="bottom",
+            color=colour,
         )  # fmt: skip
 
 

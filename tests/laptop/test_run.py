@@ -1,0 +1,199 @@
+"""`tunegate run` from manifests to a published model, with real processes and a tiny real model."""
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+import yaml
+
+from support.waiting import eventually
+from tunegate_api.v1alpha1.problems import find_problems
+
+pytestmark = pytest.mark.model
+
+
+def published(command) -> Path:
+    (version,) = [p for p in (command.runs / "volumes" / "models" / "orders").iterdir() if not p.is_symlink()]
+    return version
+
+
+def test_a_passing_model_is_published_with_its_evidence(finished):
+    status = finished.status()
+    assert status["phase"] == "Succeeded"
+    assert status["final"]["verdict"] == "Passed"
+    version = published(finished)
+    names = {str(path.relative_to(version)) for path in version.rglob("*") if path.is_file()}
+    assert {"adapter_model.safetensors", "adapter_config.json", "README.md"} <= names
+    assert {"evidence/plan.json", "evidence/verdict.json"} <= names
+    assert (version.parent / "latest").resolve() == version
+
+
+def test_the_status_file_is_the_resource(finished):
+    resource = yaml.safe_load((finished.runs / "orders" / "status.yaml").read_text())
+    assert (resource["apiVersion"], resource["kind"]) == ("tunegate.dev/v1alpha1", "FineTuneJob")
+    assert find_problems(resource) == []
+    assert {c["type"]: c["status"] for c in resource["status"]["conditions"]}["Ready"] == "True"
+
+
+def test_every_checkpoint_has_golden_and_dev_results(finished):
+    checkpoints = finished.status()["checkpoints"]
+    assert [c["step"] for c in checkpoints] == [3, 6, 9, 12, 15]
+    for checkpoint in checkpoints:
+        assert checkpoint["gates"][0]["golden"]["total"] == 20
+        assert "exact_match" in checkpoint["task"]
+
+
+def test_there_is_a_report(finished):
+    html = (finished.runs / "orders" / "report.html").read_text()
+    assert html.lstrip().lower().startswith("<!doctype html>")
+    assert "case-0" in html
+
+
+def test_a_finished_job_is_not_run_again(finished):
+    logs = sorted((finished.runs / ".cluster" / "logs").iterdir())
+    result = finished("run", "manifests")
+    assert result.returncode == 0, result.stdout
+    assert sorted((finished.runs / ".cluster" / "logs").iterdir()) == logs
+
+
+def test_status_lists_what_ran(finished):
+    result = finished("status")
+    assert "orders" in result.stdout
+    assert "Succeeded" in result.stdout
+    assert "final gate  Passed" in finished("status", "orders").stdout
+
+
+def test_the_evalgate_keeps_the_record(finished):
+    (path,) = (finished.runs / ".cluster" / "objects" / "EvalGate").rglob("*.yaml")
+    status = yaml.safe_load(path.read_text())["status"]
+    assert (status["cases"], status["lastVerdict"]) == (20, "Passed")
+    assert status["records"][0]["publishedUris"] == ["pvc://models/orders"]
+
+
+def test_a_changed_spec_is_refused(finished, tiny_model):
+    finished.write(
+        tiny_model, folder="changed", data={"goal": "StyleOrFormat", "train": {"configMap": "rows"}}
+    )
+    result = finished("run", "changed")
+    assert result.returncode == 1
+    assert "its spec is immutable; changed: data" in result.stdout
+
+
+def test_wrong_manifests_are_refused_with_file_and_line(tunegate, tiny_model):
+    tunegate.write(tiny_model, taskMetrics=[], epochs=3)
+    result = tunegate("run", "manifests")
+    assert result.returncode == 2
+    assert "manifests/all.yaml:" in result.stdout
+    assert "taskMetrics" in result.stdout
+    assert "epochs" in result.stdout
+    assert not tunegate.runs.exists()
+
+
+def test_bad_rows_fail_before_training(tunegate, tiny_model):
+    tunegate.write(tiny_model)
+    path = tunegate.folder / "manifests" / "all.yaml"
+    documents = list(yaml.safe_load_all(path.read_text()))
+    documents[0]["data"]["train.jsonl"] += "{broken\n"
+    path.write_text(yaml.safe_dump_all(documents))
+    result = tunegate("run", "manifests")
+    assert result.returncode == 1
+    failure = tunegate.status()["failure"]
+    assert failure["reason"] == "BadData"
+    assert "line 65: not JSON" in failure["message"]
+    assert "train" not in {a["role"] for a in tunegate.status()["attempts"]}
+
+
+def test_a_model_that_does_not_pass_is_not_published(tunegate, tiny_model):
+    tunegate.write(
+        tiny_model,
+        taskMetrics=[{"name": "json_schema", "schema": {"inline": {"type": "object"}}, "min": "1"}],
+    )
+    result = tunegate("run", "manifests")
+    assert result.returncode == 1, result.stdout
+    assert tunegate.status()["failure"]["reason"] == "GateFailed"
+    assert not (tunegate.runs / "volumes" / "models" / "orders").exists()
+
+
+def losses(command) -> dict[int, float]:
+    """Loss by step; a step that is there twice is an error."""
+    (path,) = (command.runs / "volumes" / "tuning").glob("*/stages/sft/losses.jsonl")
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    by_step = {row["step"]: row["loss"] for row in rows}
+    assert len(by_step) == len(rows)
+    return by_step
+
+
+def trainer(command) -> psutil.Process | None:
+    """The process that trains below this folder."""
+    root = str(command.runs)
+    for process in psutil.process_iter(["cmdline", "environ"]):
+        environment, cmdline = process.info["environ"] or {}, process.info["cmdline"] or []
+        if "train" in cmdline and environment.get("TUNEGATE_ROOT", "").startswith(root):
+            return process
+    return None
+
+
+def checkpoints(command) -> list[Path]:
+    return sorted((command.runs / "volumes" / "tuning").glob("*/stages/sft/step-*/DONE"))
+
+
+@pytest.fixture(scope="session")
+def undisturbed(finished) -> dict[int, float]:
+    return losses(finished)
+
+
+def test_ctrl_c_saves_and_the_same_command_goes_on(tunegate, tiny_model, undisturbed):
+    tunegate.write(tiny_model)
+    process = tunegate.start("run", "manifests")
+    eventually(lambda: len(checkpoints(tunegate)) >= 1, seconds=120)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 130, output
+    assert "the same command goes on" in output
+    assert trainer(tunegate) is None
+    result = tunegate("run", "manifests")
+    assert result.returncode == 0, result.stdout
+    assert losses(tunegate) == pytest.approx(undisturbed, abs=1e-4)
+
+
+def test_a_killed_command_finds_its_trainer_again(tunegate, tiny_model, undisturbed):
+    tunegate.write(tiny_model)
+    process = tunegate.start("run", "manifests")
+    found = eventually(lambda: trainer(tunegate), seconds=120)
+    eventually(lambda: len(checkpoints(tunegate)) >= 1, seconds=120)
+    process.kill()
+    process.communicate()
+    started = time.time()
+    result = tunegate("run", "manifests")
+    assert result.returncode == 0, result.stdout
+    epochs = list((tunegate.runs / "volumes" / "tuning").glob("*/stages/sft/epoch-*"))
+    assert len(epochs) == 1, f"a second writer started after {started}, beside {found}"
+    assert losses(tunegate) == pytest.approx(undisturbed, abs=1e-4)
+
+
+def test_a_killed_trainer_goes_on_from_its_checkpoint(tunegate, tiny_model, undisturbed):
+    tunegate.write(tiny_model)
+    process = tunegate.start("run", "manifests")
+    found = eventually(lambda: trainer(tunegate), seconds=120)
+    eventually(lambda: len(checkpoints(tunegate)) >= 1, seconds=120)
+    os.kill(found.pid, signal.SIGKILL)
+    output, _ = process.communicate(timeout=240)
+    assert process.returncode == 0, output
+    assert losses(tunegate) == pytest.approx(undisturbed, abs=1e-4)
+
+
+def test_killed_together_they_go_on_together(tunegate, tiny_model, undisturbed):
+    tunegate.write(tiny_model)
+    process = tunegate.start("run", "manifests")
+    found = eventually(lambda: trainer(tunegate), seconds=120)
+    eventually(lambda: len(checkpoints(tunegate)) >= 1, seconds=120)
+    process.kill()
+    os.kill(found.pid, signal.SIGKILL)
+    process.communicate()
+    result = tunegate("run", "manifests")
+    assert result.returncode == 0, result.stdout
+    assert losses(tunegate) == pytest.approx(undisturbed, abs=1e-4)
