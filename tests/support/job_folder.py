@@ -38,6 +38,8 @@ from tunegate_trainer.files import seal, write_model
 
 UID = "3f2b9c1e-5d60-4000-8000-00000000abcd"
 GATE = "invoice-golden"
+MAX_INLINE = 100
+"""Cases that may stand in a spec."""
 NOW = datetime(2026, 11, 24, 15, 21, 8, tzinfo=UTC)
 BASE_DIGEST = "b" * 64
 
@@ -101,8 +103,10 @@ class JobFolder:
             "publish": [{"uri": "pvc://models/invoice-extractor"}],
             **self.spec,
         }
+        inline = {"source": {"inline": cases}}
+        from_file = {"source": {"configMap": "golden"}, "sha256": self.golden_sha256}
         gate = {
-            "golden": {"source": {"inline": cases}},
+            "golden": inline if len(cases) <= MAX_INLINE else from_file,
             "thresholds": {"minPassRate": "0.9"},
             **self.gate_spec,
         }

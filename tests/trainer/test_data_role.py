@@ -9,8 +9,6 @@ import pytest
 
 from support.trainer_root import TrainerRoot, gate_spec
 from tunegate_api.contract import ExitCode, Role, Workspace
-from tunegate_api.v1alpha1.finetunejob import ModelSource
-from tunegate_trainer.data.models import resolve_model
 from tunegate_trainer.main import main
 
 
@@ -234,14 +232,71 @@ def test_weights_that_can_run_code_are_refused(make_job, tmp_path):
     assert "pytorch_model.bin, which can run code when it is loaded" in failure(root)
 
 
-def test_a_model_half_copied_by_a_dead_process_is_not_used(make_job, tiny_model):
+def test_a_model_that_is_gone_is_fetched_again(make_job):
     root = make_job(jsonl(100))
     run(root)
-    digest = root.report(Role.DATA).plan.model.digest
-    folder = root.workspace / Workspace.base_model(digest)
-    (folder / "DONE").unlink()
-    (folder / "config.json").unlink()
+    plan = root.report(Role.DATA).plan
+    folder = root.workspace / Workspace.base_model(plan.model.digest)
     shutil.rmtree(folder)
-    again = resolve_model(root.path, root.workspace, ModelSource(uri=f"file://{tiny_model}"))
-    assert again.digest == digest
+    assert run(root) == ExitCode.OK
+    assert root.report(Role.DATA).plan == plan
     assert (folder / "config.json").exists()
+
+
+def test_a_plan_that_a_crash_left_unreadable_is_made_again(make_job):
+    root = make_job(jsonl(100))
+    run(root)
+    plan = (root.data / "plan.json").read_bytes()
+    (root.data / "plan.json").write_bytes(plan[:100])
+    assert run(root) == ExitCode.OK
+    assert (root.data / "plan.json").read_bytes() == plan
+
+
+def test_groups_that_share_prompts_are_held_together_and_the_job_says_so(make_job):
+    rows = [{"prompt": f"order {i % 60}", "completion": f"{i}", "customer": i % 90} for i in range(180)]
+    root = make_job(
+        "".join(json.dumps(row) + "\n" for row in rows),
+        data={"heldOut": {"fraction": "0.2", "groupBy": "customer"}},
+    )
+    assert run(root) == ExitCode.OK
+    assert root.report(Role.DATA).plan.data.warnings[0] == (
+        "90 groups of heldOut.groupBy share prompts and were joined to 30, so that no held-out prompt is trained on"
+    )
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_row(make_job):
+    root = make_job("\ufeff" + jsonl(100))
+    assert run(root) == ExitCode.OK
+    content = (root.path / "inputs" / "orders" / "train.jsonl").read_bytes()
+    assert root.report(Role.DATA).plan.data.source_sha256 == hashlib.sha256(content).hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("uri", "message"),
+    [
+        ("pvc://datasets/../inputs/orders/train.jsonl", "a path must not contain .."),
+        ("file://orders.jsonl", "the path must be absolute, as in file:///data/train.jsonl"),
+        ("s3://bucket/orders.jsonl", "s3:// is not supported yet"),
+    ],
+)
+def test_an_address_that_cannot_be_read_is_refused(make_job, uri, message):
+    root = make_job(jsonl(100), data={"train": {"uri": uri}})
+    assert run(root) == ExitCode.USER_ERROR
+    assert failure(root) == f"{uri}: {message}"
+
+
+def test_a_chat_that_the_template_refuses_is_named_by_its_line(make_job, tiny_model, tmp_path):
+    folder = tmp_path / "strict"
+    shutil.copytree(tiny_model, folder)
+    strict = "{% if messages[0].role == 'system' %}{{ raise_exception('no system turn') }}{% endif %}"
+    template = folder / "chat_template.jinja"
+    template.write_text(strict + template.read_text())
+    chat = [{"role": r, "content": "text"} for r in ("system", "user", "assistant")]
+    root = make_job(
+        json.dumps({"messages": chat[1:]}) + "\n" + json.dumps({"messages": chat}) + "\n",
+        model={"uri": f"file://{folder}"},
+    )
+    assert run(root) == ExitCode.BAD_DATA
+    assert failure(root).startswith(
+        "data.train: line 2: the model's chat template refuses a chat: no system turn"
+    )

@@ -47,6 +47,25 @@ def test_exact_repetitions_are_left_out_and_counted():
     assert [(d.line, d.reason) for d in parsed.duplicates] == [(3, "repeats line 1")]
 
 
+def test_a_repeated_row_may_repeat_its_id_too():
+    row = {**PAIR, "id": "x"}
+    parsed = parse_rows(lines(row, row), Columns(), None)
+    assert (len(parsed.rows), parsed.bad, parsed.duplicates[0].line) == (1, [], 2)
+
+
+def test_a_line_separator_inside_a_text_ends_no_line():
+    text = json.dumps({"prompt": "a\u2028b\x85c", "completion": "d"}, ensure_ascii=False)
+    (row,) = parse_rows(text, Columns(), None).rows
+    assert row.row.prompt[0].content == "a\u2028b\x85c"
+
+
+def test_lines_may_end_as_windows_ends_them():
+    parsed = parse_rows(
+        f"{json.dumps(PAIR)}\r\n\r\n{json.dumps({**PAIR, 'prompt': 'a'})}\r\n", Columns(), None
+    )
+    assert [row.line for row in parsed.rows] == [1, 3]
+
+
 def test_rows_are_grouped_by_prompt_or_by_a_field():
     rows = lines({**PAIR, "customer": "a"}, {"prompt": "TWO  mugs", "completion": "x", "customer": "b"})
     by_prompt = parse_rows(rows, Columns(), None).rows
@@ -67,6 +86,11 @@ def test_rows_are_grouped_by_prompt_or_by_a_field():
         ({"prompt": "a", "completion": {"x": 1}}, "completion must be a text, it is an object"),
         ({**PAIR, "id": None}, "id must be a text or a number, it is missing"),
         ({"question": "a"}, "prompt is missing; the fields are: question"),
+        (
+            '{"prompt": "\\ud800", "completion": "b"}',
+            "prompt has half of a surrogate pair, which is no character",
+        ),
+        ({**PAIR, "id": "x" * 129}, "id has 129 characters, at most 128"),
     ],
 )
 def test_a_bad_pair_is_named(row, reason):
@@ -95,6 +119,12 @@ def test_a_bad_pair_is_named(row, reason):
 def test_a_bad_chat_is_named(row, reason):
     parsed = parse_rows(lines(chat("user", "assistant"), row), Columns(), None)
     assert [(p.line, p.reason) for p in parsed.bad] == [(2, reason)]
+
+
+@pytest.mark.parametrize("row", ["[" * 100_000, '{"prompt": ' + "1" * 5000 + "}"])
+def test_a_row_beyond_what_can_be_read_is_bad(row):
+    parsed = parse_rows(lines(PAIR, row), Columns(), None)
+    assert [(p.line, p.reason[:14]) for p in parsed.bad] == [(2, "cannot be read")]
 
 
 def test_a_file_of_neither_form_says_what_it_has():

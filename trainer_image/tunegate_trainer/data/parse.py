@@ -10,7 +10,6 @@ from tunegate_api.v1alpha1.finetunejob import Columns
 from tunegate_trainer.data.split import normalize
 from tunegate_trainer.rows import Row
 
-
 MAX_ID_LENGTH = 128
 """Characters of a row's id: ids of held-out rows are reported, and what is reported is bounded."""
 

@@ -6,24 +6,25 @@ It needs no GPU, and what it refuses never asks for one.
 import json
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoConfig, PreTrainedTokenizerBase
+from pydantic import ValidationError
+from transformers import PreTrainedTokenizerBase
 
 from tunegate_api.contract import MINIMUM_ROWS, DataPlan, Plan, Request, SplitPlan, Workspace
 from tunegate_api.meta import exact
 from tunegate_trainer.context import Context
 from tunegate_trainer.data.measures import check_measures
-from tunegate_trainer.data.models import resolve_model
+from tunegate_trainer.data.models import model_length, resolve_model
 from tunegate_trainer.data.parse import LabelledRow, Parsed, RowProblem, parse_rows, prompt_text
 from tunegate_trainer.data.plan import library_versions, plan_stage, stage_max_length, stage_seed
 from tunegate_trainer.data.sources import read_source
-from tunegate_trainer.data.split import Split, find_overlaps, normalize, split_rows
-from tunegate_trainer.errors import BadDataError, TooFewRowsError, TrainerError
+from tunegate_trainer.data.split import Split, find_overlaps, join_groups, normalize, split_rows
+from tunegate_trainer.errors import BadDataError, TooFewRowsError, TrainerError, UserError
 from tunegate_trainer.evaluate.sets import check_split
-from tunegate_trainer.files import write_atomic, write_model
+from tunegate_trainer.files import is_complete, write_atomic, write_model
 from tunegate_trainer.model import example_tokens, load_tokenizer
 from tunegate_trainer.rows import write_rows
 
@@ -37,14 +38,11 @@ MAX_TOO_LONG = 0.01
 
 @dataclass(frozen=True)
 class Measured:
-    """A usable row with its length in tokens, prompt and completion."""
+    """A usable row with its length in tokens, prompt and completion, and the group it stays with."""
 
     labelled: LabelledRow
     tokens: int
-
-    @property
-    def group(self) -> str:
-        return self.labelled.group
+    group: str
 
 
 def run(context: Context) -> None:
@@ -53,7 +51,7 @@ def run(context: Context) -> None:
     Raises :class:`TrainerError` for whatever keeps the job from training.
     """
     request, folder = context.request, context.workspace / context.paths.data
-    plan = _made_before(folder)
+    plan = _made_before(context.workspace, folder)
     if plan is None:
         plan = _make(context, request, folder)
     context.tell(plan=plan)
@@ -61,15 +59,15 @@ def run(context: Context) -> None:
     logger.info("data: %d train, %d dev, %d test rows", data.train.rows, data.dev.rows, data.test.rows)
 
 
-def _made_before(folder: Path) -> Plan | None:
-    """The plan of an earlier attempt, if everything that it pins is still there."""
+def _made_before(workspace: Path, folder: Path) -> Plan | None:
+    """The plan of an earlier attempt, if it and everything that it pins is still there."""
     try:
         plan = Plan.model_validate_json((folder / "plan.json").read_bytes())
         for split in ("train", "dev", "test"):
             check_split(folder / f"{split}.jsonl", getattr(plan.data, split))
-    except (FileNotFoundError, TrainerError):
+    except (FileNotFoundError, ValidationError, TrainerError):
         return None
-    return plan
+    return plan if is_complete(workspace / Workspace.base_model(plan.model.digest)) else None
 
 
 def _make(context: Context, request: Request, folder: Path) -> Plan:
@@ -77,7 +75,8 @@ def _make(context: Context, request: Request, folder: Path) -> Plan:
     logger.info("fetching the model %s", spec.model.uri)
     model = resolve_model(context.root, context.workspace, spec.model)
     model_folder = context.workspace / Workspace.base_model(model.digest)
-    tokenizer = load_tokenizer(model_folder)
+    longest_chat = model_length(model_folder)
+    tokenizer = _load_tokenizer(model_folder)
     check_measures(context, tokenizer)
 
     text, digest = read_source(context.root, spec.data.train, "data.train")
@@ -90,19 +89,19 @@ def _make(context: Context, request: Request, folder: Path) -> Plan:
     _write_report(folder, report)
     _refuse_bad_rows(parsed)
 
-    model_length = _model_length(model_folder)
-    longest = min(stage_max_length(stage, model_length) for stage in spec.stages)
+    longest = min(stage_max_length(stage, longest_chat) for stage in spec.stages)
     kept, too_long = _within(tokenizer, parsed.rows, longest)
     dropped = sorted([*parsed.duplicates, *too_long], key=lambda problem: problem.line)
     report |= {"dropped": [asdict(problem) for problem in dropped], "lengths": _histogram(kept)}
     _write_report(folder, report)
     _refuse_too_long(too_long, len(parsed.rows), longest)
 
+    kept, joined = _joined(kept)
     seed = stage_seed(spec.stages[0])
     split = split_rows(kept, exact(spec.data.held_out.fraction), seed)
     report["split"] = _prove(split, kept, seed)
     _write_report(folder, report)
-    warnings = _check_sizes(request, split, len(kept))
+    warnings = joined + _check_sizes(request, split, len(kept))
 
     lengths = [row.tokens for row in split.train]
     plan = Plan(
@@ -116,7 +115,7 @@ def _make(context: Context, request: Request, folder: Path) -> Plan:
             dropped=len(dropped),
             warnings=warnings,
         ),
-        stages=[plan_stage(request, stage, lengths, model_length) for stage in spec.stages],
+        stages=[plan_stage(request, stage, lengths, longest_chat) for stage in spec.stages],
         versions=library_versions(),
     )
     write_model(folder / "plan.json", plan)  # last: it says that all it pins is there
@@ -143,13 +142,30 @@ def _within(
     kept: list[Measured] = []
     too_long: list[RowProblem] = []
     for row in rows:
-        prompt, completion = example_tokens(tokenizer, row.row.prompt, row.row.completion)
+        try:
+            prompt, completion = example_tokens(tokenizer, row.row.prompt, row.row.completion)
+        except UserError as error:
+            raise BadDataError(f"data.train: line {row.line}: {error}", error.hint) from error
         tokens = len(prompt) + len(completion)
         if tokens <= longest:
-            kept.append(Measured(row, tokens))
+            kept.append(Measured(row, tokens, row.group))
         else:
             too_long.append(RowProblem(row.line, f"{tokens} tokens, at most {longest}"))
     return kept, too_long
+
+
+def _joined(rows: Sequence[Measured]) -> tuple[list[Measured], list[str]]:
+    """The rows with groups that share no prompt, and a warning where such groups had to be joined."""
+    prompts = [normalize(prompt_text(row.labelled.row.prompt)) for row in rows]
+    groups = join_groups([(row.group, prompt) for row, prompt in zip(rows, prompts, strict=True)])
+    before, after = len({row.group for row in rows}), len(set(groups))
+    joined = [replace(row, group=group) for row, group in zip(rows, groups, strict=True)]
+    if before == after:
+        return joined, []
+    return joined, [
+        f"{before} groups of heldOut.groupBy share prompts and were joined to {after}, so that no held-out "
+        "prompt is trained on"
+    ]
 
 
 def _refuse_too_long(too_long: list[RowProblem], rows: int, longest: int) -> None:
@@ -166,15 +182,9 @@ def _prove(split: Split[Measured], kept: Sequence[Measured], seed: int) -> dict[
     sides = {"train": split.train, "dev": split.dev, "test": split.test}
     prompts = {k: [normalize(prompt_text(r.labelled.row.prompt)) for r in rows] for k, rows in sides.items()}
     groups = {k: [r.group for r in rows] for k, rows in sides.items()}
-    if find_overlaps(groups) or sum(map(len, sides.values())) != len(kept):
-        raise AssertionError(f"the split is not disjoint: {find_overlaps(groups)[:3]}")
-    shared = find_overlaps(prompts)
-    if shared:
-        raise BadDataError(
-            f"data.train: {len(shared)} prompts stand in several groups, so held-out rows would train"
-            f": {shared[0]}",
-            "repair the field that heldOut.groupBy names, or leave it out to group by prompt",
-        )
+    overlaps = find_overlaps(groups) + find_overlaps(prompts)
+    if overlaps or sum(map(len, sides.values())) != len(kept):
+        raise AssertionError(f"the split is not disjoint: {overlaps[:3]}")
     return {"seed": seed, "overlapping_prompts": 0, **{k: len(rows) for k, rows in sides.items()}}
 
 
@@ -223,7 +233,13 @@ def _histogram(rows: Sequence[Measured], buckets: int = 10) -> dict[str, Any]:
     }
 
 
-def _model_length(folder: Path) -> int:
-    """Tokens that the model can take, by its configuration."""
-    config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-    return int(getattr(config, "max_position_embeddings", 0) or 1 << 20)
+def _load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    try:
+        return load_tokenizer(folder)
+    except (ValueError, OSError) as error:
+        if getattr(error, "errno", None):  # the disk's error, not transformers' own
+            raise
+        raise UserError(
+            f"model.uri: its tokenizer cannot be loaded: {str(error).splitlines()[0]}",
+            "the folder needs tokenizer.json, or all that this model's tokenizer consists of",
+        ) from error

@@ -35,6 +35,26 @@ def normalize(text: str) -> str:
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
+def join_groups(rows: Sequence[tuple[str, str]]) -> list[str]:
+    """The group of each row, given as group and prompt, so that equal prompts are in one group.
+
+    Groups that share a prompt become one: apart, a held-out prompt could be trained on.
+    """
+    joined: dict[str, str] = {}
+
+    def first(group: str) -> str:
+        while joined.setdefault(group, group) != group:
+            joined[group] = joined[joined[group]]
+            group = joined[group]
+        return group
+
+    group_of_prompt: dict[str, str] = {}
+    for group, prompt in rows:
+        one, other = sorted((first(group), first(group_of_prompt.setdefault(prompt, group))))
+        joined[other] = one
+    return [first(group) for group, _ in rows]
+
+
 def split_rows(rows: Sequence[RowT], fraction: Fraction, seed: int) -> Split[RowT]:
     """Hold ``fraction`` of ``rows`` away, whole groups at a time, half as dev and half as test.
 

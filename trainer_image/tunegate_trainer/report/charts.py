@@ -56,6 +56,7 @@ def loss_chart(stage: Stage) -> Markup | None:
         axes.set_ylabel("training loss")
         top = sorted(losses)[int(len(losses) * 0.99)]  # one spike must not flatten the rest
         axes.set_ylim(0, top * 1.15 or 1)
+        _mark(axes, stage, at_top=True)
 
     first, last = stage.losses[0], stage.losses[-1]
     words = (
@@ -86,6 +87,7 @@ def rate_chart(stage: Stage) -> Markup | None:
                 clip_on=False,
             )
         axes.set_ylim(0, 1.04)
+        _mark(axes, stage, at_top=False)
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
         axes.legend(
             loc="lower left", bbox_to_anchor=(-0.02, 1.02), ncols=columns, frameon=False, labelcolor=_INK,
@@ -125,7 +127,7 @@ def _svg(name: str, title: str, words: str, draw: Callable[[Any], None], stage: 
     settings: Any = {
         "svg.fonttype": "none",
         "svg.hashsalt": name,
-        "font.size": 11.5,
+        "font.size": 12.5,
         "text.parse_math": False,
     }
     with mpl.rc_context(settings):
@@ -133,7 +135,6 @@ def _svg(name: str, title: str, words: str, draw: Callable[[Any], None], stage: 
         FigureCanvasSVG(figure)
         axes = figure.subplots()
         draw(axes)
-        _mark(axes, stage)
         axes.set_xlim(left=0, right=max(stage.last_step, 1) * 1.02)
         axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
         axes.set_xlabel("step")
@@ -150,8 +151,8 @@ def _svg(name: str, title: str, words: str, draw: Callable[[Any], None], stage: 
     return _inline(drawn.getvalue(), name, title, words)
 
 
-def _mark(axes: Any, stage: Stage) -> None:
-    """Vertical lines with words: the best checkpoint, where a person let it go on, where it stopped."""
+def _mark(axes: Any, stage: Stage, *, at_top: bool) -> None:
+    """Vertical lines with words, where no curve is: the best checkpoint, continued by a person, stopped."""
     best = stage.stop.best_step if stage.stop else stage.best_step
     words: dict[int, list[str]] = {}
     if best:
@@ -165,10 +166,11 @@ def _mark(axes: Any, stage: Stage) -> None:
         colour, style = (_CRITICAL, "-") if "stopped" in said else (_INK, (0, (5, 3)))
         axes.axvline(step, color=colour, linewidth=1.4, linestyle=style, zorder=1)
         inside = step > right * 0.75  # words stay inside the axes, and neighbours are not over each other
+        away = 5 + 16 * (row % 4)
         axes.annotate(
-            ", ".join(said), (step, 0), xycoords=("data", "axes fraction"), textcoords="offset points",
-            xytext=(-4 if inside else 4, 5 + 15 * (row % 4)), ha="right" if inside else "left", va="bottom",
-            color=colour,
+            ", ".join(said), (step, int(at_top)), xycoords=("data", "axes fraction"),
+            xytext=(-4 if inside else 4, -away if at_top else away), textcoords="offset points",
+            ha="right" if inside else "left", va="top" if at_top else "bottom", color=colour,
         )  # fmt: skip
 
 

@@ -24,6 +24,7 @@ from tunegate_trainer.files import read_manifest
 from tunegate_trainer.interruption import Interruption
 from tunegate_trainer.model import base_folder, choose_device, hub_name, load_base, load_tokenizer
 from tunegate_trainer.rows import read_rows
+from tunegate_trainer.train.attention import BY_EXAMPLE
 from tunegate_trainer.train.callback import StageCallback
 from tunegate_trainer.train.checkpoints import CheckpointFolder
 from tunegate_trainer.train.examples import training_dataset
@@ -108,6 +109,8 @@ def _train(
         record.add(start, cache.evaluate(base, tokenizer, sets))
         progress.evaluation_seconds = record.evaluations[-1].seconds
         progress.report(results=record.results)
+    if device.type == "cpu":
+        base.set_attn_implementation(BY_EXAMPLE)
     model = starting_weights(base, plan, parameters)
 
     def evaluate_checkpoint(step: int) -> None:

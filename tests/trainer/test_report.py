@@ -1,0 +1,378 @@
+"""The HTML report says how a job stands, from whatever it left on the volume so far."""
+
+import json
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from support.job_folder import GATE, NOW, JobFolder
+from tunegate_api.contract import Outcome, PublishedArtifact, Role
+from tunegate_api.v1alpha1.finetunejob_status import Failure, Progress
+from tunegate_trainer.report import duration, render
+
+DASH = "\N{EN DASH}"
+BASE = "p" * 10 + "f" * 10
+GOOD = "p" * 19 + "f"
+LOSSES = [2.0 - i / 60 for i in range(80)]
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> JobFolder:
+    return JobFolder(tmp_path)
+
+
+def page(job: JobFolder) -> str:
+    path = render(job.workspace, job.request)
+    assert path == job.folder / "report.html"
+    return path.read_text(encoding="utf-8")
+
+
+class _Text(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.parts: list[str] = []
+        self.ids: list[str] = []
+        self.hidden = 0
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.hidden += tag == "style"
+        self.ids += [str(value) for name, value in attrs if name == "id"]
+
+    def handle_endtag(self, tag: str) -> None:
+        self.hidden -= tag == "style"
+
+    def handle_data(self, data: str) -> None:
+        if not self.hidden:
+            self.parts.append(data)
+
+
+def text_of(html: str) -> str:
+    """What a reader sees, with single spaces."""
+    parser = _Text()
+    parser.feed(html)
+    return " ".join(" ".join(parser.parts).split())
+
+
+def train(
+    job: JobFolder, steps: dict[int, str], *, outcome: Outcome | None = None, losses: list[float] = LOSSES
+) -> None:
+    """A stage with these golden outcomes by step."""
+    job.write_losses("sft", losses, seconds=3.0)
+    evaluations = [
+        job.write_checkpoint("sft", step, golden, "p" * 8 + "ff") for step, golden in steps.items()
+    ]
+    progress = Progress(stage="sft", step=len(losses), total_steps=100, percent=80, updated=NOW)
+    job.write_training("sft", evaluations, outcome=outcome, progress=progress)
+
+
+def test_a_job_that_left_nothing_yet_has_a_report(job: JobFolder) -> None:
+    text = text_of(page(job))
+    assert "Not begun" in text
+    assert "invoice-extractor" in text
+
+
+def test_only_data_shows_counts_warnings_and_what_was_left_out(job: JobFolder) -> None:
+    job.warnings = ["900 training rows, goal TaskSpecialization needs at least 1000"]
+    report = {
+        "rows": 1872,
+        "dropped": [{"line": 17, "reason": "duplicate of line 3"}],
+        "split": {"seed": 7, "overlapping_prompts": 0},
+        "lengths": {"mean": 31.5, "max": 80, "width": 8, "counts": [5, 9]},
+    }
+    text = text_of(page(job.write_data(report)))
+    assert "Data is ready" in text
+    assert "Train 1,840 Dev 10 scores checkpoints Test 10" in text
+    assert "Left out 12 of 1,872 rows" in text
+    assert "900 training rows, goal TaskSpecialization needs at least 1000" in text
+    assert "17 duplicate of line 3" in text
+    assert "31.5 on average, 80 in the longest" in text
+    assert "0 prompts stand in more than one split" in text
+
+
+def test_bad_data_shows_the_failure_what_to_do_and_the_rows(job: JobFolder) -> None:
+    (job.folder / "data").mkdir(parents=True)
+    bad = {"rows": 40, "bad": [{"line": 12, "reason": "prompt is missing"}]}
+    (job.folder / "data" / "report.json").write_text(json.dumps(bad))
+    failure = Failure(reason="BadData", message="data.train: 1 bad rows", hint="mend or remove these rows")
+    job.write_report(Role.DATA, failure=failure, outcome=Outcome.FAILED)
+
+    text = text_of(page(job))
+    assert "Data preparation failed Nothing was trained." in text
+    assert "data.train: 1 bad rows (BadData)" in text
+    assert "What to do: mend or remove these rows" in text
+    assert "12 prompt is missing" in text
+
+
+def test_a_failed_training_pod_says_why(job: JobFolder) -> None:
+    job.write_data()
+    train(job, {0: BASE, 20: GOOD})
+    failure = Failure(reason="CudaOutOfMemory", message="the GPU is out of memory", hint="lower batchSize")
+    job.write_report(Role.TRAIN, stage="sft", failure=failure, outcome=Outcome.FAILED)
+
+    text = text_of(page(job))
+    assert "Training (sft) failed" in text
+    assert "the GPU is out of memory (CudaOutOfMemory)" in text
+
+
+def test_unfinished_training_shows_its_progress_and_best_checkpoint(job: JobFolder) -> None:
+    job.write_data()
+    train(job, {0: BASE, 20: GOOD, 40: "p" * 20, 60: GOOD})
+    text = text_of(page(job))
+    assert "Training At step 80 of 100, stage sft." in text
+    assert "step 40 best ✓ Passed 1 20/20 8/10" in text
+    assert "Tuned: sft, step 40 (best so far)" in text
+
+
+def test_a_checkpoint_below_its_gate_shows_the_arithmetic(job: JobFolder) -> None:
+    job.write_data()
+    train(job, {0: BASE, 20: "p" * 17 + "fff"})
+    assert f"{GATE}: golden 17/20 = 0.85, required 0.90" in text_of(page(job))
+
+
+def test_a_stopped_run_says_when_why_which_cases_and_what_was_saved(job: JobFolder) -> None:
+    job.write_data()
+    train(job, {0: BASE, 40: GOOD, 60: "ff" + GOOD[2:], 70: "fft" + GOOD[3:]}, outcome=Outcome.STOPPED)
+
+    html = page(job)
+    text = text_of(html)
+    assert "Stopped at step 70 of 100" in text
+    assert f"{GATE}: golden 16/20 at step 70, best 19/20 at step 40: -15.0 points, limit -5.0" in text
+    assert "Kept step 40 the best so far" in text
+    assert "Steps saved 30 of 100" in text
+    assert "Time saved 1 min 30 s at 3 s a step" in text
+    assert "3 cases regressed: case-0 case-1 case-2" in text
+    assert "tunegate continue invoice-extractor" in text
+    assert "Step 40, the best so far against step 70, which stopped" in text
+    for case in ("case-0", "case-1", "case-2"):  # each name leads to its outputs
+        assert f'href="#golden-{GATE}.{case}"' in html
+        assert f'id="golden-{GATE}.{case}"' in html
+
+
+def test_a_lost_must_pass_case_is_said_to_have_stopped_it(job: JobFolder) -> None:
+    job.gate_spec = {"thresholds": {"mustPass": ["case-3"]}}
+    job.write_data()
+    train(job, {0: BASE, 40: GOOD[:3] + "f" + GOOD[4:]}, outcome=Outcome.STOPPED)
+    text = text_of(page(job))
+    assert "A case that must pass passed before and fails now. 1 case regressed: case-3" in text
+
+
+def test_a_run_that_a_person_continued_is_not_shown_as_stopped(job: JobFolder) -> None:
+    job.gate_spec = {"thresholds": {"onRegression": "Immediate"}}
+    job.write_data()
+    train(job, {0: BASE, 40: GOOD, 60: "fff" + GOOD[3:], 80: "ff" + GOOD[2:]})
+    text = text_of(page(job))
+    assert "Stopped at" not in text
+    assert "A person let it go on after the stop at step 60" in text
+
+
+def test_after_a_person_continued_the_next_stop_is_measured_from_there(job: JobFolder) -> None:
+    job.gate_spec = {"thresholds": {"onRegression": "Immediate"}}
+    job.write_data()
+    stop = "f" * 6 + GOOD[6:]
+    train(job, {0: BASE, 40: GOOD, 60: "fff" + GOOD[3:], 80: stop}, outcome=Outcome.STOPPED)
+    text = text_of(page(job))
+    assert "golden 13/20 at step 80, best 16/20 at step 60: -15.0 points" in text
+
+
+def test_a_stage_of_which_no_checkpoint_passed_is_failed(job: JobFolder) -> None:
+    job.write_data()
+    train(job, {0: BASE, 100: "p" * 17 + "fff"}, outcome=Outcome.COMPLETED)
+    text = text_of(page(job))
+    assert "Failed: no checkpoint passed" in text
+
+
+def test_an_interrupted_run_says_that_everything_is_saved(job: JobFolder) -> None:
+    job.write_data()
+    train(job, {0: BASE, 20: GOOD}, outcome=Outcome.INTERRUPTED)
+    assert "Interrupted at step 80 of 100, stage sft Everything is saved" in text_of(page(job))
+
+
+def test_a_failed_gate_shows_every_finding_and_both_models_numbers(job: JobFolder) -> None:
+    job.write_data()
+    train(job, {0: BASE, 100: GOOD}, outcome=Outcome.COMPLETED)
+    job.write_gate(base=(BASE, "pp" + "f" * 8), final=("p" * 17 + "fff", "p" * 7 + "fff"))
+    text = text_of(page(job))
+    assert "Failed It was measured, and it is not good enough. Nothing was published." in text
+    assert f"✗ {GATE}: golden 17/20 = 0.85, required 0.90 {DASH} Failed" in text
+    assert "golden 17/20, BaseModel 10/20: +35.0 points, limit -5.0" in text
+    assert f"exact_match 7/10 = 0.70, required 0.80 {DASH} Failed" in text
+    assert "exact_match, test ✗ Failed, required 0.8 0.20 2/10 0.70 7/10 +50.0" in text
+    assert "exact_match, dev not judged 0.80 8/10 0.80 8/10 +0.0" in text
+
+
+def test_a_published_model_says_where_it_is(job: JobFolder) -> None:
+    job.write_data()
+    digest = job.write_gate(base=(BASE, "pp" + "f" * 8), final=(GOOD, "p" * 9 + "f"))
+    uri = "pvc://models/invoice-extractor/invoice-extractor-3f2b9"
+    job.write_report(Role.PUBLISH, published=[PublishedArtifact(uri=uri, digest=digest)])
+    text = text_of(page(job))
+    assert "Passed and published" in text
+    assert f"Published to {uri}" in text
+
+
+@pytest.mark.parametrize(
+    ("golden", "title"),
+    [(GOOD[:-1] + "e", "Error It could not be measured"), ("p" * 20, "Passed The exact artifact")],
+)
+def test_the_title_is_the_verdict(job: JobFolder, golden: str, title: str) -> None:
+    job.write_data()
+    job.write_gate(base=(BASE, "p" * 10), final=(golden, "p" * 10))
+    assert title in text_of(page(job))
+
+
+def test_too_few_cases_are_inconclusive(tmp_path: Path) -> None:
+    job = JobFolder(tmp_path, golden_ids=("a", "b")).write_data()
+    job.write_gate(base=("pp", "p" * 10), final=("pp", "p" * 10))
+    text = text_of(page(job))
+    assert "Inconclusive It was measured, but on too few cases to say." in text
+
+
+def test_cases_are_grouped_with_the_regressed_first(job: JobFolder) -> None:
+    job.write_data()
+    job.write_gate(base=(BASE, "p" * 10), final=("f" + "p" * 18 + "f", "p" * 10))
+    html = page(job)
+    section = html[html.index('id="cases"') :]
+    groups = re.findall(r"<summary>([A-Z][a-z ]+) <span class=\"count\">(\d+)", section)
+    assert groups[:4] == [("Regressed", "1"), ("Still failing", "1"), ("Fixed", "9"), ("Still passing", "9")]
+    assert section.index("output case-0 p") < section.index("output case-0 f") < section.index("case-19")
+
+
+def test_what_a_model_writes_is_shown_and_never_run(job: JobFolder) -> None:
+    attack = '</pre><script>alert(1)</script><img src=x onerror="alert(2)">'
+    texts = {"case-0": (f"prompt {attack}", f"output {attack} \u202e\x00 LONE")}
+    job.write_data({"dropped": [{"line": 1, "reason": attack}]})
+    job.write_gate(base=(BASE, "p" * 10), final=(GOOD, "p" * 10), base_texts=texts, texts=texts)
+    cases = job.folder / "gate" / f"golden-{GATE}.jsonl"
+    cases.write_text(cases.read_text().replace("LONE", "\\ud800"))  # half of a character, as JSON can say it
+    html = page(job)
+    assert "<script" not in html
+    assert "<img" not in html
+    assert html.count("&lt;script&gt;alert(1)&lt;/script&gt;") == 4
+    assert "default-src 'none'" in html
+
+
+def test_long_outputs_and_large_groups_are_bounded(tmp_path: Path) -> None:
+    ids = tuple(f"case-{i}" for i in range(1000))
+    job = JobFolder(tmp_path, golden_ids=ids).write_data()
+    texts = dict.fromkeys(ids, ("prompt", "word " * 4000))
+    job.write_gate(base=("f" * 1000, "p" * 10), final=("p" * 1000, "p" * 10), base_texts=texts, texts=texts)
+    html = page(job)
+    assert len(html) < 2_000_000
+    assert "more characters on the volume" in html
+    assert "And 900 more; their outputs are on the volume" in html
+    assert "case-999" in html
+
+
+def test_every_resolved_parameter_digest_and_version_is_there(job: JobFolder) -> None:
+    job.write_data()
+    digest = job.write_gate(base=(BASE, "p" * 10), final=(GOOD, "p" * 10))
+    text = text_of(page(job))
+    for name in job.plan.stages[0].parameters.model_dump():
+        assert f" {name} " in text
+    assert "learning_rate 0.0002" in text
+    assert "seed 7" in text
+    data = job.plan.data
+    for sha256 in (digest, data.train.sha256, data.dev.sha256, data.test.sha256, job.golden_sha256):
+        assert sha256 in text
+    assert "transformers 5.24.0" in text
+    assert "revision a09a354" in text
+
+
+def test_the_page_is_one_file_that_refers_to_nothing_outside(job: JobFolder) -> None:
+    job.write_data()
+    train(job, {0: BASE, 20: GOOD, 40: GOOD}, outcome=Outcome.COMPLETED)
+    job.write_gate(base=(BASE, "p" * 10), final=(GOOD, "p" * 10))
+    html = page(job)
+    assert re.findall(r"https?:", html) == []
+    assert re.findall(r"(?:src|href)=\"(?!#)[^\"]*\"|@import|url\((?!#)", html) == []
+    assert [path.name for path in job.folder.iterdir() if path.name.startswith(".")] == []
+
+
+def test_charts_have_a_title_and_say_in_words_what_they_show(job: JobFolder) -> None:
+    job.write_data()
+    train(job, {0: BASE, 40: GOOD, 60: "ff" + GOOD[2:], 70: "fff" + GOOD[3:]}, outcome=Outcome.STOPPED)
+    html = page(job)
+    assert html.count('<svg role="img" aria-labelledby=') == 2
+    assert "Training loss from 2 at step 1 to 0.683 at step 80. Best checkpoint: step 40." in html
+    assert f"golden {GATE} from 50% at step 0 to 80% at step 70" in html
+    assert "Stopped at step 70.</desc>" in html
+    assert re.search(r"<text[^>]*>best</text>", html)
+    assert re.search(r"<text[^>]*>stopped</text>", html)
+
+
+def test_ids_are_unique_though_there_are_several_charts(tmp_path: Path) -> None:
+    job = JobFolder(tmp_path, stages=("sft", "dpo")).write_data()
+    for stage in job.stages:
+        job.write_losses(stage, LOSSES)
+        job.write_training(stage, [job.write_checkpoint(stage, step, GOOD, "p" * 10) for step in (0, 20, 40)])
+    parser = _Text()
+    parser.feed(page(job))
+    assert len(parser.ids) == len(set(parser.ids))
+
+
+def test_the_base_model_is_where_the_first_stage_started(tmp_path: Path) -> None:
+    job = JobFolder(tmp_path, stages=("sft", "dpo")).write_data()
+    first = [job.write_checkpoint("sft", 0, BASE, "f" * 10), job.write_checkpoint("sft", 20, GOOD, "p" * 10)]
+    job.write_training("sft", first, outcome=Outcome.COMPLETED)
+    second = [job.write_checkpoint("dpo", 0, GOOD, "p" * 10), job.write_checkpoint("dpo", 20, GOOD, "p" * 10)]
+    job.write_training("dpo", second)
+    text = text_of(page(job))
+    assert f"golden set {GATE} ✓ Passed, required 0.9 0.50 10/20 0.95 19/20 +45.0" in text
+
+
+def test_it_works_from_the_evaluations_alone_when_the_reports_were_taken_away(job: JobFolder) -> None:
+    job.write_data()
+    train(job, {0: BASE, 20: GOOD})
+    for path in (job.folder / "outbox").iterdir():
+        path.unlink()
+    assert "step 20 best ✓ Passed 1 19/20 8/10" in text_of(page(job))
+
+
+def test_files_that_a_crash_damaged_are_left_out(job: JobFolder) -> None:
+    job.write_data()
+    train(job, {0: BASE, 20: GOOD})
+    (job.folder / "data" / "report.json").write_text("{")
+    (job.folder / "data" / "plan.json").write_text("[]")
+    (job.folder / "outbox" / "publish.json").write_text("")
+    losses = job.folder / "stages" / "sft" / "losses.jsonl"
+    losses.write_text(losses.read_text() + '{"step": 81, "lo')
+    cases = job.folder / "evals" / "sft" / "step-000020" / f"golden-{GATE}.jsonl"
+    cases.write_text(cases.read_text()[:300])
+    text = text_of(page(job))
+    assert "Training At step 80 of 100" in text
+
+
+def test_rendering_again_replaces_the_page(job: JobFolder) -> None:
+    job.write_data()
+    assert "Data is ready" in page(job)
+    train(job, {0: BASE, 20: GOOD})
+    assert "Data is ready" not in page(job)
+
+
+def test_a_long_run_is_drawn_with_few_points(job: JobFolder) -> None:
+    job.write_data()
+    train(job, {0: BASE, 20: GOOD}, losses=[1.0 + (i % 7) / 10 for i in range(30_000)])
+    assert len(page(job)) < 150_000
+
+
+def test_a_report_costs_no_torch_and_without_curves_no_matplotlib(job: JobFolder) -> None:
+    job.write_data()
+    (job.root / "request.json").write_text(job.request.model_dump_json(by_alias=True, exclude_none=True))
+    code = (
+        "import sys; from pathlib import Path; from tunegate_api.contract import Request\n"
+        "from tunegate_trainer.report import render\n"
+        f"root = Path({str(job.root)!r})\n"
+        "render(root / 'workspace', Request.model_validate_json((root / 'request.json').read_text()))\n"
+        "print([m for m in ('torch', 'transformers', 'matplotlib') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(12.4, "12 s"), (200, "3 min 20 s"), (7500, "2 h 05 min")])
+def test_durations_are_said_as_people_say_them(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
