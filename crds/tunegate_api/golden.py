@@ -94,19 +94,30 @@ def parse_golden(text: str) -> list[GoldenCase]:
     cases: list[GoldenCase] = []
     problems: list[str] = []
     lines_by_id: dict[str, int] = {}
-    for number, line in enumerate(text.splitlines(), start=1):
+    # Not splitlines(), which would also cut at U+2028 and the like inside a JSON text.
+    for number, line in enumerate(text.removeprefix("\ufeff").split("\n"), start=1):
         if not line.strip():
             continue
         try:
             case = GoldenCase.model_validate(json.loads(line))
+            json.dumps(case.to_wire(), ensure_ascii=False).encode()
         except json.JSONDecodeError as error:
             problems.append(f"line {number}: not JSON ({error.msg} at column {error.colno})")
+            continue
+        except UnicodeEncodeError:
+            problems.append(f"line {number}: half of a surrogate pair, which is no character")
+            continue
+        except RecursionError:
+            problems.append(f"line {number}: nested too deeply to be read")
             continue
         except ValidationError as error:
             problems += [
                 f"line {number}: {'.'.join(str(p) for p in e['loc']) or 'case'}: {e['msg']}"
                 for e in error.errors()
             ]
+            continue
+        except ValueError as error:  # JSON, but with a number beyond what can be read
+            problems.append(f"line {number}: cannot be read: {error}")
             continue
         if case.id in lines_by_id:
             problems.append(f"line {number}: id {case.id} is already used in line {lines_by_id[case.id]}")

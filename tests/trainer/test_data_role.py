@@ -260,7 +260,8 @@ def test_groups_that_share_prompts_are_held_together_and_the_job_says_so(make_jo
     )
     assert run(root) == ExitCode.OK
     assert root.report(Role.DATA).plan.data.warnings[0] == (
-        "90 groups of heldOut.groupBy share prompts and were joined to 30, so that no held-out prompt is trained on"
+        "90 groups of heldOut.groupBy share prompts and were joined to 30, so that no held-out prompt is "
+        "trained on"
     )
 
 

@@ -60,7 +60,9 @@ FINETUNEJOB = (
         "this source; copy the model to a volume: pvc://",
     ),
     NotYet(
-        "model.startFrom", GIVEN, "starting from a job; name its published folder as uri, pvc://CLAIM/PATH"
+        "model.startFrom",
+        GIVEN,
+        "starting from a job; merge its adapter into the base and name that folder as uri, pvc://CLAIM/PATH",
     ),
     NotYet("model.secretName", GIVEN, "credentials for models; copy the model to a volume"),
     NotYet(

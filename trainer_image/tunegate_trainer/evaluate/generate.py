@@ -16,6 +16,8 @@ from tunegate_trainer.model import encode, stop_token_ids
 _COMPACT = 8
 """Finished answers leave the batch once they are one in this many: one that runs on costs the others nothing,
 and the cache is not copied for each of them."""
+_WORTH_SHARING = 64
+"""Tokens that computing a common beginning once must save to be worth a forward pass of its own."""
 
 
 @dataclass(frozen=True)
@@ -59,13 +61,27 @@ def _greedy(model: Any, prompts: list[list[int]], max_new_tokens: int, stops: li
     answer of 32 runs on to 256 tokens.
     """
     causal_lm = model.get_base_model() if hasattr(model, "get_base_model") else model
-    width = max(len(ids) for ids in prompts)
     device = model.device
-    # Padded at the left, so that the last column is every prompt's last token. What stands there is masked.
-    tokens = torch.tensor([[0] * (width - len(ids)) + ids for ids in prompts], device=device)
-    mask = torch.tensor([[0] * (width - len(ids)) + [1] * len(ids) for ids in prompts], device=device)
-    positions = (mask.cumsum(-1) - 1).clamp(min=0)
     cache = DynamicCache(config=causal_lm.config)
+    shared = _shared_tokens(prompts)
+    if any(cache.is_sliding) or shared * (len(prompts) - 1) < _WORTH_SHARING:
+        shared = 0  # a sliding window counts columns, and padding would stand between the prompt's two parts
+    if shared:
+        causal_lm(
+            input_ids=torch.tensor([prompts[0][:shared]], device=device),
+            cache=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        cache.batch_repeat_interleave(len(prompts))
+    # Padded at the left, so that the last column is every prompt's last token. What stands there is masked.
+    rest = [ids[shared:] for ids in prompts]
+    width = max(len(ids) for ids in rest)
+    tokens = torch.tensor([[0] * (width - len(ids)) + ids for ids in rest], device=device)
+    mask = torch.tensor(
+        [[1] * shared + [0] * (width - len(ids)) + [1] * len(ids) for ids in rest], device=device
+    )
+    positions = (mask.cumsum(-1) - 1).clamp(min=0)[:, shared:]
     answers: list[list[int]] = [[] for _ in prompts]
     rows = list(range(len(prompts)))  # which answer each row of the batch is
     done: set[int] = set()
@@ -96,6 +112,13 @@ def _greedy(model: Any, prompts: list[list[int]], max_new_tokens: int, stops: li
         positions = positions[:, -1:] + 1
         mask = torch.cat([mask, mask.new_ones(len(rows), 1)], dim=-1)
     return answers
+
+
+def _shared_tokens(prompts: list[list[int]]) -> int:
+    """How many tokens all prompts begin with, such as a system message; at least one of each is left."""
+    first, last = min(prompts), max(prompts)  # in the order of lists these two differ earliest
+    most = min(len(ids) for ids in prompts) - 1
+    return next((i for i in range(most) if first[i] != last[i]), most)
 
 
 @contextmanager

@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from datasets import disable_progress_bars  # type: ignore[import-untyped]
+from datasets import Dataset, disable_progress_bars  # type: ignore[import-untyped]
 from peft import LoraConfig, get_peft_model, set_peft_model_state_dict
 from safetensors.torch import load_file
-from transformers import PreTrainedModel, set_seed
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 from transformers.trainer_callback import PrinterCallback
 from transformers.utils.logging import disable_progress_bar
 from trl.trainer.sft_config import SFTConfig
@@ -109,8 +109,6 @@ def _train(
         record.add(start, cache.evaluate(base, tokenizer, sets))
         progress.evaluation_seconds = record.evaluations[-1].seconds
         progress.report(results=record.results)
-    if device.type == "cpu":
-        base.set_attn_implementation(BY_EXAMPLE)
     model = starting_weights(base, plan, parameters)
 
     def evaluate_checkpoint(step: int) -> None:
@@ -129,16 +127,6 @@ def _train(
         return _outcome(record)
 
     # The rest of the steps.
-    rows_path = workspace / paths.data / "train.jsonl"
-    check_split(rows_path, plan.data.train)
-    dataset = training_dataset(
-        tokenizer,
-        read_rows(rows_path),
-        max_length=parameters.max_length,
-        steps=stage.total_steps,
-        batch_size=parameters.batch_size,
-        seed=parameters.seed,
-    )
     callback = StageCallback(
         checkpoints=checkpoints,
         record=record,
@@ -150,12 +138,14 @@ def _train(
     trainer = CompletionTrainer(
         model=model,
         args=trainer_arguments(stage, plan, device, checkpoints.scratch),
-        train_dataset=dataset,
+        train_dataset=read_examples(context, stage, tokenizer),
         processing_class=tokenizer,
         callbacks=[callback],
     )
     trainer.remove_callback(PrinterCallback)
     callback.trainer = trainer
+    if device.type == "cpu":
+        base.set_attn_implementation(BY_EXAMPLE)
     with interruption.deferred():
         trainer.train(str(checkpoints.path(resumed_step)) if resumed_step else None)
     checkpoints.close()
@@ -168,6 +158,20 @@ def _outcome(record: StageRecord) -> Outcome:
         logger.warning("stopped: %s", decision.message)
         return Outcome.STOPPED
     return Outcome.COMPLETED
+
+
+def read_examples(context: Context, stage: StagePlan, tokenizer: PreTrainedTokenizerBase) -> Dataset:
+    """The examples of the whole stage in training order, of the rows that the plan pins."""
+    path = context.workspace / context.paths.data / "train.jsonl"
+    check_split(path, context.plan.data.train)
+    return training_dataset(
+        tokenizer,
+        read_rows(path),
+        max_length=stage.parameters.max_length,
+        steps=stage.total_steps,
+        batch_size=stage.parameters.batch_size,
+        seed=stage.parameters.seed,
+    )
 
 
 def check_parameters(parameters: TrainingParameters) -> None:

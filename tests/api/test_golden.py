@@ -1,0 +1,74 @@
+"""The golden format: every fault is named by its line, and no input takes the reader down."""
+
+import json
+
+import pytest
+
+from support.builders import golden_text
+from tunegate_api.golden import GoldenError, case_set, inline_golden, parse_golden
+from tunegate_api.verdict import MAX_CASES
+
+CASE = {"id": "a", "prompt": "hi", "expect": [{"type": "contains", "value": "yes"}]}
+
+
+def line(**changes: object) -> str:
+    return json.dumps({k: v for k, v in {**CASE, **changes}.items() if v is not None}) + "\n"
+
+
+def test_cases_keep_their_order_and_tags():
+    cases = parse_golden(line(tags=["edge"]) + "\n" + line(id="b"))
+    assert [(c.id, c.tags) for c in cases] == [("a", ["edge"]), ("b", [])]
+    assert case_set(cases, "digest").matching("edge") == [0]
+
+
+def test_a_prompt_is_one_user_turn():
+    (case,) = parse_golden(line())
+    assert [(m.role, m.content) for m in case.turns] == [("user", "hi")]
+
+
+def test_a_chat_is_kept_as_it_is():
+    chat = [{"role": "system", "content": "s"}, {"role": "user", "content": "u"}]
+    (case,) = parse_golden(line(prompt=None, messages=chat))
+    assert [m.role for m in case.turns] == ["system", "user"]
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("{broken\n", "line 1: not JSON"),
+        (line() + line(), "line 2: id a is already used in line 1"),
+        (line(prompt=None), "line 1: case: Value error, give either prompt or messages"),
+        (line(messages=[{"role": "user", "content": "x"}]), "give either prompt or messages"),
+        (line(expect=[]), "line 1: expect:"),
+        (line(expect=[{"type": "rating", "value": 3}]), "line 1: expect.0:"),
+        (line(id="has spaces"), "line 1: id:"),
+        (line(unknown=1), "line 1: unknown:"),
+        ("[" * 100_000 + "\n", "line 1:"),
+        ('{"id": ' + "9" * 5000 + "}\n", "line 1:"),
+        (line(prompt="\\").replace("\\\\", "\\ud800"), "line 1: half of a surrogate pair"),
+        ("\n\n", "no cases"),
+        (golden_text(MAX_CASES + 1), f"{MAX_CASES + 1} cases, at most {MAX_CASES} are supported"),
+    ],
+)
+def test_a_fault_is_named(text, problem):
+    with pytest.raises(GoldenError) as caught:
+        parse_golden(text)
+    assert any(problem in each for each in caught.value.problems), caught.value.problems
+
+
+def test_every_fault_is_listed_and_the_message_stays_short():
+    with pytest.raises(GoldenError, match="and 2 more") as caught:
+        parse_golden("{\n" * 7)
+    assert len(caught.value.problems) == 7
+
+
+def test_line_separators_inside_a_text_cut_nothing():
+    text = json.dumps({**CASE, "prompt": "a\u2028b\u0085c"}, ensure_ascii=False) + "\n"
+    (case,) = parse_golden("\ufeff" + text)
+    assert case.prompt == "a\u2028b\u0085c"
+
+
+def test_inline_cases_have_one_text():
+    shuffled = dict(reversed(list(CASE.items())))
+    assert inline_golden([CASE]) == inline_golden([shuffled])
+    assert parse_golden(inline_golden([CASE]))[0].id == "a"
