@@ -179,7 +179,7 @@ class ModelPlan(StatusModel):
     uri: str
     revision: str | None = None
     digest: Sha256
-    """Of the source: its files and, where it is converted, how. ``models/<digest>`` of the workspace has it."""
+    """Of the source: its files and, where it is converted, how. It names the folder in ``models/``."""
     parameters: int
 
 
