@@ -62,3 +62,7 @@ generate: $(STAMP) ## Write generated files anew: CRDs, API pages, example data
 format: $(STAMP) ## Format and mend what can be mended
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+.PHONY: mutants
+mutants: $(STAMP) ## Mutation tests of the verdict and the decisions (long)
+	$(BIN)/python tools/mutants.py
