@@ -32,7 +32,7 @@ class Command:
         return subprocess.Popen(
             [sys.executable, "-m", "tunegate_operator.cli", *args],
             cwd=self.folder,
-            env={**os.environ, "COLUMNS": "200"},
+            env={"OMP_NUM_THREADS": "1", **os.environ, "COLUMNS": "200"},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

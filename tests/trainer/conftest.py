@@ -5,17 +5,27 @@ import os
 # Before anything imports the hub's client, as `main` does for the roles that train and judge.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+# Tiny matrices: a second thread would only wait.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+# A tiny model's steps are shorter than waking a second thread: three times the time where both cores are busy.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from support.tiny_model import save_tiny_model
 from support.trainer_root import TrainerRoot
 
 MakeRoot = Callable[..., TrainerRoot]
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread() -> None:
+    torch.set_num_threads(1)  # for when a test module imported PyTorch before this one
 
 
 @pytest.fixture(scope="session")

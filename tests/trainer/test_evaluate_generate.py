@@ -91,6 +91,8 @@ def test_a_turn_ends_as_the_chat_template_ends_it(tiny_model):
     assert end_of_turn(tokenizer) == END_OF_TURN
     tokenizer.eos_token = PAD
     assert end_of_turn(tokenizer) == END_OF_TURN
+    tokenizer.chat_template = "{{ '<|im_start|>' }} a template that shows no answer"
+    assert end_of_turn(tokenizer) == PAD
     tokenizer.chat_template = None
     assert end_of_turn(tokenizer) == PAD
 

@@ -3,11 +3,13 @@
 import json
 
 from support.trainer_root import STAGE, gate_spec, golden_cases
-from tunegate_api.contract import Outcome, Subject
+from tunegate_api.contract import Outcome, Results, Subject
 from tunegate_api.verdict import PASS
 from tunegate_trainer.evaluate.evaluate import CaseResult
 from tunegate_trainer.interruption import Interruption
 from tunegate_trainer.train import recipe
+from tunegate_trainer.train.progress import ProgressReporter
+from tunegate_trainer.train.writer import Writer
 
 
 def test_a_stage_learns_and_every_checkpoint_is_evaluated(make_root):
@@ -53,6 +55,24 @@ def test_losses_are_written_for_every_step_in_full_precision(make_root):
     assert [line["step"] for line in lines] == [1, 2, 3, 4, 5, 6]
     assert lines[0].keys() == {"step", "loss", "learning_rate", "grad_norm", "seconds", "tokens"}
     assert lines[1]["learning_rate"] == 1e-2, "the peak, after one step of warm-up"
+
+
+def test_the_estimated_end_counts_the_steps_and_evaluations_to_come(make_root):
+    root = make_root(checkpoint_steps=(3, 6))
+    context = root.context()
+    progress = ProgressReporter(context, Writer.claim(root.stage_folder), context.plan.stages[0])
+    progress.evaluated(0, 30.0, Results())
+    progress.trained(1, loss=2.5, tokens=500, seconds=10.0)
+    progress.report()
+    reported = root.report().progress
+    assert (reported.loss, reported.tokens_per_second, reported.percent) == ("2.5000", "50", 16)
+    left = reported.estimated_end - reported.updated
+    assert left.total_seconds() == 5 * 10 + 2 * 30
+
+    progress.step = 6
+    progress.evaluated(6, 30.0, Results())
+    reported = root.report().progress
+    assert reported.estimated_end == reported.updated
 
 
 def test_training_never_needs_the_test_split(make_root):

@@ -15,17 +15,20 @@ from tunegate_trainer.interruption import Interruption
 from tunegate_trainer.model import load_base, load_tokenizer
 from tunegate_trainer.rows import Row
 from tunegate_trainer.train import recipe
+from tunegate_trainer.train.attention import BY_EXAMPLE
 from tunegate_trainer.train.examples import tokenize_rows, training_dataset, training_order
 from tunegate_trainer.train.trainer import CompletionTrainer
 
 
-@pytest.fixture
-def trainer(make_root, tiny_model) -> CompletionTrainer:
-    """A trainer whose adapter already changes something, without dropout."""
+@pytest.fixture(params=["sdpa", BY_EXAMPLE])
+def trainer(request, make_root, tiny_model) -> CompletionTrainer:
+    """A trainer whose adapter already changes something, without dropout; as on a GPU and as on a CPU."""
     root: TrainerRoot = make_root(parameters={"lora_dropout": 0.0})
     stage, plan, cpu = root.context().plan.stages[0], root.context().plan, torch.device("cpu")
     tokenizer = load_tokenizer(tiny_model)
-    model = recipe.starting_weights(load_base(tiny_model, "float32", cpu), plan, stage.parameters)
+    base = load_base(tiny_model, "float32", cpu)
+    base.set_attn_implementation(request.param)
+    model = recipe.starting_weights(base, plan, stage.parameters)
     for name, parameter in model.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, std=0.02)

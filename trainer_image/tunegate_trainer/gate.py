@@ -6,6 +6,7 @@ The only role that opens the test split. A verdict is no outcome: it ends well w
 import logging
 import shutil
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 from tunegate_api.contract import (
@@ -18,6 +19,7 @@ from tunegate_api.contract import (
     task_set,
 )
 from tunegate_api.meta import Sha256, StatusModel, exact
+from tunegate_api.v1alpha1.finetunejob_status import Progress
 from tunegate_api.verdict import Baseline, VerdictState, judge_golden, judge_task, worst
 from tunegate_trainer.context import Context
 from tunegate_trainer.errors import SourceNotFoundError, StorageError, UserError
@@ -83,11 +85,13 @@ def run(context: Context, stage: str | None, step: int | None) -> None:
     tokenizer = load_tokenizer(artifact)
     sets = [*golden_sets(context, tokenizer, request.final_gates), task_metrics(context, tokenizer, "test")]
 
+    _report_activity(context, stage, step, "judging the base model")
     base_model = load_base(base_folder(workspace, plan), dtype, device)
     base_results = BaselineCache(context, dtype, device).evaluate(base_model, tokenizer, sets)
     base_weights = Weights(Subject.BASE, last_stage, step=0, digest=plan.model.digest)
     base = as_evaluation(base_weights, sets, base_results)
 
+    _report_activity(context, stage, step, "judging the final model")
     model = load_adapter(base_model, artifact, trainable=False)
     problems = verify(artifact)
     if problems:  # checked after loading, so that what was loaded is what the digest says
@@ -117,6 +121,19 @@ def run(context: Context, stage: str | None, step: int | None) -> None:
         ),
     )
     context.tell(results=results, artifact_digest=manifest.digest)
+
+
+def _report_activity(context: Context, stage: str, step: int, activity: str) -> None:
+    context.tell(
+        progress=Progress(
+            stage=stage,
+            step=step,
+            total_steps=context.plan.stage(stage).total_steps,
+            percent=100,
+            activity=activity,
+            updated=datetime.now(UTC),
+        )
+    )
 
 
 def build_artifact(checkpoint: Path, base: Path, artifact: Path) -> FileManifest:

@@ -9,6 +9,7 @@ import logging
 import os
 import sys
 import traceback
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -56,8 +57,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     interruption = Interruption()
     interruption.install()
-    end = end_of(lambda: _role(context, options, interruption))
-    interruption.ignore()  # what follows is short, and belongs to every end
+
+    def work() -> Outcome:
+        outcome = _role(context, options, interruption)
+        interruption.ignore()  # what follows is short, and belongs to every end
+        return outcome
+
+    end = end_of(work)
+    interruption.ignore()
     _finish(context, end)
     return int(end.exit_code)
 
@@ -79,21 +86,27 @@ def _role(context: Context, options: argparse.Namespace, interruption: Interrupt
         case Role.DATA:
             import_module("tunegate_trainer.data").run(context)
         case Role.TRAIN:
-            _work_offline()
+            _set_up_libraries()
             recipe = import_module("tunegate_trainer.train.recipe")
             return Outcome(recipe.run(context, interruption, options.accepted_step))
         case Role.GATE:
-            _work_offline()
+            _set_up_libraries()
             import_module("tunegate_trainer.gate").run(context, stage=options.stage, step=options.step)
         case Role.PUBLISH:
             import_module("tunegate_trainer.publish").run(context, digest=options.digest)
     return Outcome.COMPLETED
 
 
-def _work_offline() -> None:
-    """The data role fetched everything: training and judging ask the hub for nothing, not even telemetry."""
+def _set_up_libraries() -> None:
+    """What must be said before PyTorch and the hub's client are imported."""
+    # The data role fetched everything: training and judging ask the hub for nothing, not even telemetry.
     os.environ["HF_HUB_OFFLINE"] = "1"
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+    # One process uses one GPU. Where several are visible, as on a workstation, the Trainer would take all.
+    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")
+    # Nothing that a user could act on: a kernel that bitsandbytes lacks, and an old name that peft 0.21 uses.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
 
 
 def end_of(work: Callable[[], Outcome]) -> End:

@@ -13,6 +13,7 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.utils.logging import disable_progress_bar
 
 from tunegate_api.contract import Plan, Request, Workspace
 from tunegate_api.golden import Message
@@ -45,8 +46,8 @@ def end_of_turn(tokenizer: PreTrainedTokenizerBase) -> str:
     eos = str(tokenizer.eos_token or "")
     if tokenizer.chat_template:
         turns = [Message(role="user", content="?"), Message(role="assistant", content=_ANSWER)]
-        after = _apply_template(tokenizer, turns, add_generation_prompt=False).rpartition(_ANSWER)[2].strip()
-        ids = encode(tokenizer, after)
+        _, found, after = _apply_template(tokenizer, turns, add_generation_prompt=False).rpartition(_ANSWER)
+        ids = encode(tokenizer, after.strip()) if found else []
         if ids and ids[0] in tokenizer.added_tokens_decoder:
             return tokenizer.added_tokens_decoder[ids[0]].content
     if not eos:
@@ -93,6 +94,7 @@ def load_base(folder: Path, dtype: str, device: torch.device) -> PreTrainedModel
     """
     if not any(folder.glob("*.safetensors")):
         raise SourceNotFoundError(f"no safetensors weights in the workspace's {Path(*folder.parts[-2:])}")
+    disable_progress_bar()  # type: ignore[no-untyped-call]
     model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
         folder,
         dtype={"bfloat16": torch.bfloat16, "float32": torch.float32}[dtype],

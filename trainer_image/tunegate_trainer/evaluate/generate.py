@@ -49,7 +49,11 @@ def generate(
             answers = _greedy(model, [token_ids[i] for i in batch], settings.max_new_tokens, stops)
             for i, answer in zip(batch, answers, strict=True):
                 ended = answer[-1:] != [] and answer[-1] in stops
-                text = tokenizer.decode(answer[:-1] if ended else answer, skip_special_tokens=True)
+                text = tokenizer.decode(
+                    answer[:-1] if ended else answer,
+                    skip_special_tokens=True,
+                    clean_up_tokenization_spaces=False,
+                )
                 outputs[i] = Output(str(text), truncated=not ended)
     return [outputs[i] for i in range(len(prompts))]
 

@@ -102,7 +102,8 @@ def json_scorer(expected: Any) -> Scorer:
         value, problem = _json(text)
         if problem is not None:
             return problem
-        return None if same_json(value, expected) else f"is not {_quoted(json.dumps(expected))}"
+        shown = json.dumps(expected, ensure_ascii=False)
+        return None if same_json(value, expected) else f"is not {_quoted(shown)}"
 
     return scorer
 

@@ -38,7 +38,7 @@ class StageCallback(TrainerCallback):
         self._progress = progress
         self._interruption = interruption
         self._evaluate_checkpoint = evaluate_checkpoint
-        self._next_step = record.next_step
+        self._next_step = record.next_step()
         self._tokens = 0
         self._time = 0.0
         self.trainer: CompletionTrainer | None = None
@@ -96,8 +96,8 @@ class StageCallback(TrainerCallback):
                 self._evaluate_checkpoint(step)
         if self._interruption.requested:
             raise Interrupted
-        self._next_step = self._record.next_step
-        decision = self._record.decision
+        self._next_step = self._record.next_step()
+        decision = self._record.decision()
         if decision.action is not StopAction.CONTINUE:
             logger.warning("%s: %s", decision.action, decision.message)
         control.should_training_stop |= decision.action is StopAction.STOP

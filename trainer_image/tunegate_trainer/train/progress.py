@@ -28,8 +28,7 @@ class ProgressReporter:
         self._last_report = 0.0
         self.step = 0
         self.loss: float | None = None
-        self.evaluation_seconds = 0.0
-        """How long the last evaluation took."""
+        self._evaluation = (-1, 0.0)  # step and seconds of the last one
 
     def trained(self, step: int, loss: float, tokens: int, seconds: float) -> None:
         """An optimizer step is done."""
@@ -37,6 +36,11 @@ class ProgressReporter:
         self._steps.append((tokens, seconds))
         if time.monotonic() - self._last_report >= _INTERVAL:
             self.report()
+
+    def evaluated(self, step: int, seconds: float, results: Results) -> None:
+        """An evaluation is done; ``results`` are all of the stage so far."""
+        self._evaluation = (step, seconds)
+        self.report(results=results)
 
     def report(self, activity: str | None = None, results: Results | None = None) -> None:
         """Report now. ``activity`` is what goes on instead of a training step."""
@@ -52,8 +56,9 @@ class ProgressReporter:
         )
         estimated_end = None
         if self._steps and seconds:
-            evaluations = sum(step >= self.step for step in self._stage.checkpoint_steps)
-            left = (total - self.step) * seconds / len(self._steps) + evaluations * self.evaluation_seconds
+            last, evaluation_seconds = self._evaluation
+            evaluations = sum(step > max(last, self.step - 1) for step in self._stage.checkpoint_steps)
+            left = (total - self.step) * seconds / len(self._steps) + evaluations * evaluation_seconds
             estimated_end = now + timedelta(seconds=left)
         return Progress(
             stage=self._stage.name,

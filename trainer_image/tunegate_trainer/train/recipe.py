@@ -5,12 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from datasets import Dataset, disable_progress_bars  # type: ignore[import-untyped]
+from datasets import Dataset  # type: ignore[import-untyped]
 from peft import LoraConfig, get_peft_model, set_peft_model_state_dict
 from safetensors.torch import load_file
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 from transformers.trainer_callback import PrinterCallback
-from transformers.utils.logging import disable_progress_bar
 from trl.trainer.sft_config import SFTConfig
 
 from tunegate_api.contract import Outcome, Plan, StagePlan, Subject, TrainingParameters
@@ -68,8 +67,6 @@ def _train(
     interruption: Interruption,
     accepted_step: int | None,
 ) -> Outcome:
-    disable_progress_bar()  # type: ignore[no-untyped-call]
-    disable_progress_bars()
     workspace, paths, plan = context.workspace, context.paths, context.plan
     folder = workspace / paths.stage(stage.name)
     parameters = stage.parameters
@@ -97,8 +94,10 @@ def _train(
     record.cut_back(resumed_step)
     progress.step, progress.loss = resumed_step, losses.at(resumed_step)
     progress.report(activity="loading model", results=record.results)
-    if record.evaluations and record.next_step is None and resumed_step >= record.steps[-1]:
-        return _outcome(record)  # a process that was killed after its last evaluation left nothing to do
+    if record.next_step() is None:
+        return _outcome(record)  # an earlier attempt ended, or was stopped, and could not say so
+
+    examples = read_examples(context, stage, tokenizer)
 
     # The starting weights, and what they score: the first point of the stop rule's history.
     base = load_base(base_folder(workspace, plan), parameters.dtype, device)
@@ -106,24 +105,22 @@ def _train(
         progress.report(activity="evaluating")
         cache = BaselineCache(context, parameters.dtype, device)
         start = Weights(Subject.START, stage.name, step=0, digest=plan.model.digest)
-        record.add(start, cache.evaluate(base, tokenizer, sets))
-        progress.evaluation_seconds = record.evaluations[-1].seconds
-        progress.report(results=record.results)
+        evaluation = record.add(start, cache.evaluate(base, tokenizer, sets))
+        progress.evaluated(0, evaluation.seconds, record.results)
     model = starting_weights(base, plan, parameters)
 
     def evaluate_checkpoint(step: int) -> None:
         progress.report(activity="evaluating")
         digest = read_manifest(checkpoints.path(step)).digest
         weights = Weights(Subject.CHECKPOINT, stage.name, step, digest, losses.at(step))
-        record.add(weights, evaluate(model, tokenizer, sets))
-        progress.evaluation_seconds = record.evaluations[-1].seconds
-        progress.report(results=record.results)
+        evaluation = record.add(weights, evaluate(model, tokenizer, sets))
+        progress.evaluated(step, evaluation.seconds, record.results)
 
     # A checkpoint that was saved but not evaluated is evaluated before training goes on.
-    if resumed_step and record.next_step == resumed_step:
+    if resumed_step and record.next_step() == resumed_step:
         load_weights(model, checkpoints.path(resumed_step))
         evaluate_checkpoint(resumed_step)
-    if record.next_step is None:
+    if record.next_step() is None:
         return _outcome(record)
 
     # The rest of the steps.
@@ -138,7 +135,7 @@ def _train(
     trainer = CompletionTrainer(
         model=model,
         args=trainer_arguments(stage, plan, device, checkpoints.scratch),
-        train_dataset=read_examples(context, stage, tokenizer),
+        train_dataset=examples,
         processing_class=tokenizer,
         callbacks=[callback],
     )
@@ -153,7 +150,7 @@ def _train(
 
 
 def _outcome(record: StageRecord) -> Outcome:
-    decision = record.decision
+    decision = record.decision()
     if decision.action is StopAction.STOP:
         logger.warning("stopped: %s", decision.message)
         return Outcome.STOPPED

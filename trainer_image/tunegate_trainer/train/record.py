@@ -54,11 +54,12 @@ class StageRecord:
                 shutil.rmtree(entry)
         self.evaluations = [e for e in self.evaluations if e.step <= step]
 
-    def add(self, weights: Weights, results: Sequence[SetResult]) -> None:
+    def add(self, weights: Weights, results: Sequence[SetResult]) -> Evaluation:
         """Write an evaluation, and count it from now on."""
         evaluation = as_evaluation(weights, self._sets, results)
         write_evaluation(self._path(weights.step), self._sets, results, evaluation)
         self.evaluations.append(evaluation)
+        return evaluation
 
     def has(self, step: int) -> bool:
         return any(e.step == step for e in self.evaluations)
@@ -72,7 +73,6 @@ class StageRecord:
         """Everything measured so far, in the form that is reported."""
         return as_results(self._sets, self.evaluations)
 
-    @property
     def decision(self) -> Decision:
         """What the gates say after the last evaluation."""
         history = [
@@ -81,10 +81,9 @@ class StageRecord:
         ]
         return decide(self._stop_rules, history, self._accepted_step)
 
-    @property
     def next_step(self) -> int | None:
         """The step of the next checkpoint that is evaluated; None when all are, or training was stopped."""
-        decision = self.decision
+        decision = self.decision()
         if decision.action is StopAction.STOP:
             return None
         return next_checkpoint(
