@@ -7,7 +7,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 # Tiny matrices: a second thread would only wait.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-# A tiny model's steps are shorter than waking a second thread: three times the time where both cores are busy.
+# A tiny model's step is shorter than waking a second thread: with two, the tests take three times as long.
 os.environ["OMP_NUM_THREADS"] = "1"
 
 from collections.abc import Callable

@@ -16,7 +16,7 @@ def decide(observed: Observed, now: datetime) -> EvalGateStatus:
     """The next status. The same input gives the same answer."""
     gate = observed.gate
     generation, golden = gate.metadata.generation, observed.golden
-    status = _with_records(gate.status, observed.records)
+    status = with_records(gate.status, observed.records)
     if isinstance(golden, Missing):
         return _not_ready(
             status, golden.reason, golden.message, generation=generation, now=now, stalled=False
@@ -83,7 +83,7 @@ def _ready(
     return status.model_copy(update={"conditions": conditions, "observed_generation": generation})
 
 
-def _with_records(status: EvalGateStatus, found: tuple[Record, ...]) -> EvalGateStatus:
+def with_records(status: EvalGateStatus, found: tuple[Record, ...]) -> EvalGateStatus:
     """Add newly judged models to the record, newest first. Jobs may be deleted; their records stay."""
     known = {r.job_uid for r in found}
     records = sorted([*found, *(r for r in status.records if r.job_uid not in known)], key=lambda r: r.time)

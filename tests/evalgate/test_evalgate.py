@@ -1,0 +1,138 @@
+"""An EvalGate: is its golden set the pinned one, and what did it judge."""
+
+import pytest
+
+from support.builders import golden_text, make_config_map, make_gate, make_job
+from support.world import World
+from tunegate_api.contract import sha256_text
+from tunegate_api.meta import find_condition
+from tunegate_api.v1alpha1 import EvalGateStatus
+from tunegate_api.v1alpha1.evalgate_status import MAX_RECORDS, GateReason, Record
+from tunegate_operator.engine.cluster import Key
+from tunegate_operator.evalgate.decide import with_records
+
+
+def status(world: World) -> EvalGateStatus:
+    return EvalGateStatus.model_validate(world.gate()["status"])
+
+
+def ready(world: World) -> tuple[str, str, str]:
+    condition = find_condition(status(world).conditions, "Ready")
+    assert condition is not None
+    return condition.status, condition.reason, condition.message
+
+
+def test_a_gate_is_ready_once_its_golden_set_is_the_pinned_one():
+    world = World()
+    world.apply(make_config_map("cases", golden__jsonl=golden_text()), make_gate().obj())
+    world.settle()
+    assert ready(world) == ("True", GateReason.GOLDEN_READ, "100 cases")
+    assert (status(world).cases, status(world).digest) == (100, make_gate().spec["golden"]["sha256"])
+
+
+def test_a_missing_golden_set_is_waited_for():
+    world = World()
+    world.apply(make_gate().obj())
+    world.settle()
+    assert ready(world)[:2] == ("False", GateReason.CONFIG_MAP_NOT_FOUND)
+    assert find_condition(status(world).conditions, "Stalled") is None
+    world.apply(make_config_map("cases", golden__jsonl=golden_text()))
+    world.settle()
+    assert ready(world)[0] == "True"
+
+
+def test_a_changed_golden_set_makes_the_gate_stall():
+    world = World()
+    world.apply(make_config_map("cases", golden__jsonl=golden_text()), make_gate().obj())
+    world.settle()
+    config_map = world.cluster.as_user.get(Key("ConfigMap", "default", "cases"))
+    config_map["data"]["golden.jsonl"] += "\n"
+    world.cluster.as_user.replace(config_map)
+    world.settle()
+    assert ready(world)[:2] == ("False", GateReason.DIGEST_MISMATCH)
+    stalled = find_condition(status(world).conditions, "Stalled")
+    assert stalled is not None
+    assert status(world).digest is None
+
+
+def test_a_broken_golden_set_names_its_lines():
+    text = golden_text() + "{broken\n"
+    gate = make_gate().obj()
+    gate["spec"]["golden"]["sha256"] = sha256_text(text)
+    world = World()
+    world.apply(make_config_map("cases", golden__jsonl=text), gate)
+    world.settle()
+    assert ready(world)[1] == GateReason.BAD_GOLDEN
+    assert "line 101: not JSON" in ready(world)[2]
+
+
+def test_a_config_map_of_several_keys_needs_one_named():
+    world = World()
+    world.apply(make_config_map("cases", a="", b=""), make_gate().obj())
+    world.settle()
+    assert ready(world)[2] == "ConfigMap cases has 2 keys: say which one in golden.source.key"
+
+
+def test_cases_may_stand_in_the_spec():
+    case = {"id": "a", "prompt": "hi", "expect": [{"type": "contains", "value": "yes"}]}
+    gate = make_gate().obj()
+    gate["spec"]["golden"] = {"source": {"inline": [case]}}
+    world = World()
+    world.apply(gate)
+    world.settle()
+    assert ready(world) == ("True", GateReason.GOLDEN_READ, "1 cases")
+
+
+def test_a_spec_that_contradicts_itself_stalls():
+    gate = make_gate().obj()
+    gate["spec"]["golden"]["source"] = {}
+    world = World()
+    world.apply(gate)
+    world.settle()
+    assert ready(world)[:2] == ("False", GateReason.INVALID_SPEC)
+
+
+def test_final_models_are_recorded_and_the_record_outlives_the_job():
+    world = World()
+    world.apply_all(make_job().with_publish().obj())
+    world.run()
+    uid = world.job()["metadata"]["uid"]
+    world.cluster.as_user.delete(Key("FineTuneJob", "default", "orders"), uid)
+    world.settle()
+    gate = status(world)
+    (record,) = gate.records
+    assert (record.job, record.passed, record.total, record.base_passed) == ("orders", 94, 100, 10)
+    assert record.published_uris == ["pvc://models/orders"]
+    assert (gate.last, gate.last_verdict, gate.pass_rate, gate.base_rate, gate.published_rate) == (
+        "orders/step-40",
+        "Passed",
+        "0.94",
+        "0.10",
+        "0.94",
+    )
+
+
+def record(number: int, uris: list[str]) -> Record:
+    return Record.model_validate(
+        {
+            "job": f"job-{number}",
+            "jobUid": str(number),
+            "step": 1,
+            "modelDigest": "d" * 64,
+            "goldenSha256": "e" * 64,
+            "passed": 9,
+            "total": 10,
+            "verdict": "Passed",
+            "publishedUris": uris,
+            "time": f"2026-01-01T00:{number:02}:00Z",
+        }
+    )
+
+
+@pytest.mark.parametrize("published", [0, 3])
+def test_of_many_records_the_newest_stay_and_the_baseline_of_each_uri(published):
+    records = tuple(record(n, ["pvc://models/a"] if n == published else []) for n in range(40))
+    kept = with_records(EvalGateStatus(), records).records
+    assert len(kept) == MAX_RECORDS
+    assert kept[0].job == "job-39"
+    assert f"job-{published}" in {r.job for r in kept}
