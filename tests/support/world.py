@@ -102,6 +102,8 @@ class Script:
     """Outcomes of the task metric on the test split."""
     golden_sha256: str = field(default_factory=lambda: sha256_text(golden_text()))
     """The digest of the set that the pods say they measured."""
+    id_suffix: str = ""
+    """Makes the ids of cases long."""
     exits: dict[str, list[tuple[int, str]]] = field(default_factory=dict)
     """Role to (exit code, message) of pods that end badly, in order; what follows them ends well."""
 
@@ -284,7 +286,7 @@ class World:
         return assess_checkpoint(cases, rules, measured).action is StopAction.STOP
 
     def _sets(self) -> dict[str, CaseSet]:
-        ids = [f"case-{i}" for i in range(GOLDEN_CASES)]
+        ids = [f"case-{i}{self.script.id_suffix}" for i in range(GOLDEN_CASES)]
         return {golden_set("golden"): CaseSet(sha256=self.script.golden_sha256, ids=ids)}
 
     def _evaluation(self, subject: Subject, step: int, passed: int | str, split: str) -> Evaluation:

@@ -4,10 +4,12 @@ from tunegate_api.contract import Plan, Results, Role, Subject, canonical_json, 
 from tunegate_api.v1alpha1.finetunejob_status import (
     MAX_CHECKPOINTS,
     CheckpointReference,
+    CheckpointStatus,
     DataStatus,
     ModelStatus,
     PlanStatus,
 )
+from tunegate_api.verdict import VerdictState
 from tunegate_operator.engine.controller import Create, Put
 from tunegate_operator.finetunejob.build import Step, plan_config_map, results_config_map
 from tunegate_operator.finetunejob.draft import Draft
@@ -65,12 +67,7 @@ def show_progress(run: Run) -> None:
     for stage in stages:
         candidate = best_checkpoint(request, results, stage)
         best = CheckpointReference(stage=stage, step=candidate.step) if candidate else best
-    shown = [
-        c
-        for i, c in enumerate(checkpoints)
-        if i >= len(checkpoints) - MAX_CHECKPOINTS + 1
-        or (best and (c.stage, c.step) == (best.stage, best.step))
-    ]
+    shown = _bounded(checkpoints, best)
     training = next(
         (stage for stage in reversed(stages) if results.find(Subject.CHECKPOINT, stage)), stages[0]
     )
@@ -84,3 +81,26 @@ def show_progress(run: Run) -> None:
         best_checkpoint=best,
         progress=next((r.progress for r in reversed(reports) if r.progress), draft.status.progress),
     )
+
+
+def _bounded(checkpoints: list[CheckpointStatus], best: CheckpointReference | None) -> list[CheckpointStatus]:
+    """The last checkpoints and the best one, so that status stays small with any number of gates.
+
+    Only the last one names its failed cases; the others' are in the results ConfigMap and the report.
+    """
+    gates = max((len(c.gates) for c in checkpoints), default=1)
+    room = max(2, MAX_CHECKPOINTS // max(1, gates))
+    kept = checkpoints[-room:]
+    older = [c for c in checkpoints[:-room] if best and (c.stage, c.step) == (best.stage, best.step)]
+    if older:
+        kept = [*older, *kept[1:]]
+    return [*(_without_cases(c) for c in kept[:-1]), *kept[-1:]]
+
+
+def _without_cases(checkpoint: CheckpointStatus) -> CheckpointStatus:
+    short = {"failed_cases": [], "message": ""}
+    gates = [
+        gate.model_copy(update=short if gate.verdict is VerdictState.PASSED else {"failed_cases": []})
+        for gate in checkpoint.gates
+    ]
+    return checkpoint.model_copy(update={"gates": gates})

@@ -1,0 +1,32 @@
+"""Status is read by every dashboard and rewritten with every change: it stays small."""
+
+import json
+
+from support.builders import make_job
+from support.world import Script, World
+
+LIMIT = 32 * 1024
+
+
+def test_status_stays_below_32_kib_at_its_fullest():
+    checkpoints = {step: 60 + step % 3 for step in range(1, 61)}
+    script = Script(checkpoints=checkpoints | {61: 95}, final=95, id_suffix="-" + "x" * 50)
+    world = World(script)
+    world.apply_all(make_job("n" * 60).with_publish("pvc://models/" + "p" * 900).obj())
+    status = world.run("n" * 60, turns=200)
+    wire = json.dumps(world.job("n" * 60)["status"])
+    assert status.phase == "Succeeded"
+    assert len(status.checkpoints) == 20
+    assert status.checkpoints_omitted == 41
+    assert len(wire.encode()) < LIMIT
+
+
+def test_the_best_checkpoint_is_listed_however_old_it_is():
+    checkpoints = {1: 95} | dict.fromkeys(range(2, 61), 92)
+    world = World(Script(checkpoints=checkpoints))
+    world.apply_all()
+    status = world.run(turns=200)
+    assert status.best_checkpoint is not None
+    assert status.best_checkpoint.step == 1
+    assert status.checkpoints[0].step == 1
+    assert [bool(c.gates[0].failed_cases) for c in status.checkpoints] == [False] * 19 + [True]
