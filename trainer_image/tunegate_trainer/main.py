@@ -82,25 +82,24 @@ def _parser() -> argparse.ArgumentParser:
 
 def _role(context: Context, options: argparse.Namespace, interruption: Interruption) -> Outcome:
     # Imported by role: nothing is loaded that it does not need, and the environment is set before.
+    _set_up_libraries(context.role)
     match context.role:
         case Role.DATA:
             import_module("tunegate_trainer.data").run(context)
         case Role.TRAIN:
-            _set_up_libraries()
             recipe = import_module("tunegate_trainer.train.recipe")
             return Outcome(recipe.run(context, interruption, options.accepted_step))
         case Role.GATE:
-            _set_up_libraries()
             import_module("tunegate_trainer.gate").run(context, stage=options.stage, step=options.step)
         case Role.PUBLISH:
             import_module("tunegate_trainer.publish").run(context, digest=options.digest)
     return Outcome.COMPLETED
 
 
-def _set_up_libraries() -> None:
+def _set_up_libraries(role: Role) -> None:
     """What must be said before PyTorch and the hub's client are imported."""
-    # The data role fetched everything: training and judging ask the hub for nothing, not even telemetry.
-    os.environ["HF_HUB_OFFLINE"] = "1"
+    if role is not Role.DATA:  # which fetches everything that the others need
+        os.environ["HF_HUB_OFFLINE"] = "1"
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
     # One process uses one GPU. Where several are visible, as on a workstation, the Trainer would take all.
     os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")

@@ -114,7 +114,9 @@ def _convert_gguf(file: Path, into: Path) -> None:
     """Weights dequantized to float32, configuration, tokenizer and chat template of a GGUF file."""
     import torch  # noqa: PLC0415 - needed for a conversion alone, and slow to import
     from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: PLC0415
+    from transformers.utils.logging import disable_progress_bar  # noqa: PLC0415
 
+    disable_progress_bar()  # type: ignore[no-untyped-call]
     model = AutoModelForCausalLM.from_pretrained(
         file.parent, gguf_file=file.name, dtype=torch.float32, trust_remote_code=False
     )
