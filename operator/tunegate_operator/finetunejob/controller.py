@@ -5,7 +5,7 @@ from datetime import datetime
 
 from pydantic import ValidationError
 
-from tunegate_api.meta import with_condition
+from tunegate_api.meta import ConditionStatus, with_condition
 from tunegate_api.v1alpha1 import FineTuneJobStatus
 from tunegate_api.v1alpha1.finetunejob_status import ConditionType, Failure, Phase, Reason
 from tunegate_api.v1alpha1.problems import Problem, find_problems
@@ -83,11 +83,15 @@ def _refused(
     )
     generation = obj["metadata"].get("generation", 1)
     conditions = old.conditions
-    for type, status in ((ConditionType.READY, "False"), (ConditionType.STALLED, "True")):
+    refused: dict[ConditionType, ConditionStatus] = {
+        ConditionType.READY: "False",
+        ConditionType.STALLED: "True",
+    }
+    for type, status in refused.items():
         conditions = with_condition(
             conditions,
             type,
-            status,  # type: ignore[arg-type] # a tuple of literals is inferred as str
+            status,
             Reason.INVALID_SPEC,
             failure.message,
             generation=generation,
