@@ -209,12 +209,16 @@ class Subject(StrEnum):
     """The exact artifact that would be published, loaded fresh."""
 
 
+Split = Literal["dev", "test"]
+"""Held-out rows: dev scores checkpoints, test is opened once, by the final gate."""
+
+
 def golden_set(gate: str) -> str:
     """The name of a gate's golden set in :class:`Results`."""
     return f"golden/{gate}"
 
 
-def task_set(split: Literal["dev", "test"], metric: str) -> str:
+def task_set(split: Split, metric: str) -> str:
     """The name of a task metric measured on a held-out split, in :class:`Results`."""
     return f"{split}/{metric}"
 

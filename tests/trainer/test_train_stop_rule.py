@@ -7,16 +7,15 @@ from typing import Any
 import pytest
 
 from support.trainer_root import STAGE, TrainerRoot, gate_spec, golden_cases
-from tunegate_api.contract import ROOT_VARIABLE, ExitCode, Outcome, sha256_text
-from tunegate_api.golden import case_set, inline_golden, parse_golden
-from tunegate_api.verdict import Rules, StopAction
+from tunegate_api.contract import ROOT_VARIABLE, ExitCode, Outcome
+from tunegate_api.verdict import StopAction
 from tunegate_trainer.evaluate import evaluate
 from tunegate_trainer.evaluate.generate import Output
 from tunegate_trainer.interruption import Interrupted, Interruption
 from tunegate_trainer.main import main
 from tunegate_trainer.train import recipe
 from tunegate_trainer.train.losses import LossFile
-from tunegate_trainer.train.schedule import StopRule, decide, next_checkpoint
+from tunegate_trainer.train.schedule import next_checkpoint
 
 CASES = 20
 
@@ -138,21 +137,3 @@ def test_a_person_who_continues_sets_a_new_beginning(scripted):
 )
 def test_the_next_checkpoint_comes_halfway_after_a_regression(last, action, expected):
     assert next_checkpoint([10, 20], last, action) == expected
-
-
-def test_the_strictest_of_several_gates_decides():
-    text = inline_golden(golden_cases(CASES))
-    cases = case_set(parse_golden(text), sha256_text(text))
-    stop_rules = [
-        StopRule("lenient", cases, Rules(max_drop_between_checkpoints=50)),
-        StopRule("strict", cases, Rules()),
-    ]
-    history = [
-        (0, {"lenient": "p" * 20, "strict": "p" * 20}),
-        (4, {"lenient": "p" * 18 + "ff", "strict": "p" * 18 + "ff"}),
-    ]
-    decision = decide(stop_rules, history)
-    assert decision.action is StopAction.CHECK_EARLY
-    assert decision.message == (
-        "strict: golden 18/20 at step 4, starting model 20/20: -10.0 points, limit -5.0"
-    )

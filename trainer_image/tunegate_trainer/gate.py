@@ -5,22 +5,14 @@ The only role that opens the test split. A verdict is no outcome: it ends well w
 
 import logging
 import shutil
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tunegate_api.contract import (
-    Evaluation,
-    FileManifest,
-    GateRequest,
-    Results,
-    Subject,
-    golden_set,
-    task_set,
-)
-from tunegate_api.meta import Sha256, StatusModel, exact
+from tunegate_api.contract import Evaluation, FileManifest, Subject
+from tunegate_api.judgement import Judgement, judge_artifact
+from tunegate_api.meta import Sha256, StatusModel
 from tunegate_api.v1alpha1.finetunejob_status import Progress
-from tunegate_api.verdict import Baseline, VerdictState, judge_golden, judge_task, worst
+from tunegate_api.verdict import VerdictState
 from tunegate_trainer.context import Context
 from tunegate_trainer.errors import SourceNotFoundError, StorageError, UserError
 from tunegate_trainer.evaluate.baselines import BaselineCache
@@ -104,9 +96,8 @@ def run(context: Context, stage: str | None, step: int | None) -> None:
         write_cases(folder / f"base-{evaluation_set.file}", base_result)
         write_cases(folder / evaluation_set.file, result)
     results = as_results(sets, [base, final])
-    verdicts = [_judge_gate(gate, results, base, final) for gate in request.final_gates]
-    verdicts.append(_judge_tasks(context, final))
-    verdict = worst([v.state for v in verdicts if not v.dry_run])
+    judgement = judge_artifact(request, results, final)
+    verdicts = _verdicts(judgement)
     for each in verdicts:
         logger.info("%s: %s, %s%s", each.name, each.state, each.message, " (dry run)" if each.dry_run else "")
     write_model(
@@ -117,7 +108,7 @@ def run(context: Context, stage: str | None, step: int | None) -> None:
             artifact=manifest.digest,
             evaluations=[base, final],
             verdicts=verdicts,
-            verdict=verdict,
+            verdict=judgement.state,
         ),
     )
     context.tell(results=results, artifact_digest=manifest.digest)
@@ -168,25 +159,11 @@ def build_artifact(checkpoint: Path, base: Path, artifact: Path) -> FileManifest
     return manifest
 
 
-def _judge_gate(gate: GateRequest, results: Results, base: Evaluation, final: Evaluation) -> GateVerdict:
-    name = golden_set(gate.name)
-    baselines = {}
-    if "BaseModel" in gate.spec.baselines:
-        baselines["BaseModel"] = Baseline(gate.golden_sha256, base.outcomes[name])
-    if "LastPublished" in gate.spec.baselines and gate.last_published:
-        last = gate.last_published
-        baselines["LastPublished"] = Baseline(last.golden_sha256, last.outcomes)
-    verdict = judge_golden(results.sets[name], final.outcomes[name], gate.spec.thresholds.rules(), baselines)
-    return GateVerdict(
-        name=gate.name, state=verdict.state, message=verdict.message, dry_run=gate.spec.dry_run
-    )
-
-
-def _judge_tasks(context: Context, final: Evaluation) -> GateVerdict:
-    findings = [
-        judge_task(metric.name, final.outcomes[task_set("test", metric.name)], exact(metric.min))
-        for metric in context.request.spec.task_metrics
+def _verdicts(judgement: Judgement) -> list[GateVerdict]:
+    """One for each gate, and one for all task metrics."""
+    gates = [
+        GateVerdict(name=g.name, state=g.verdict.state, message=g.verdict.message, dry_run=g.dry_run)
+        for g in judgement.gates
     ]
-    state = worst([finding.state for finding in findings])
-    messages: Sequence[str] = [finding.message for finding in findings if finding.state == state]
-    return GateVerdict(name="taskMetrics", state=state, message="; ".join(messages))
+    tasks = GateVerdict(name="taskMetrics", state=judgement.task_state, message=judgement.task_message)
+    return [*gates, tasks]

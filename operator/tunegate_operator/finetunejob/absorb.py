@@ -1,6 +1,7 @@
 """Take in what pods reported: record it as a ConfigMap, and show it in status."""
 
 from tunegate_api.contract import Plan, Results, Role, Subject, canonical_json, sha256_text
+from tunegate_api.judgement import assess_stage, best_checkpoint
 from tunegate_api.v1alpha1.finetunejob_status import (
     MAX_CHECKPOINTS,
     CheckpointReference,
@@ -13,7 +14,7 @@ from tunegate_api.verdict import VerdictState
 from tunegate_operator.engine.controller import Create, Put
 from tunegate_operator.finetunejob.build import Step, plan_config_map, results_config_map
 from tunegate_operator.finetunejob.draft import Draft
-from tunegate_operator.finetunejob.judge import assess_stage, best_checkpoint, judge_checkpoint
+from tunegate_operator.finetunejob.judge import judge_checkpoint
 from tunegate_operator.finetunejob.observe import Observed
 from tunegate_operator.finetunejob.run import Run
 from tunegate_operator.finetunejob.stops import accepted_step
@@ -71,7 +72,9 @@ def show_progress(run: Run) -> None:
     training = next(
         (stage for stage in reversed(stages) if results.find(Subject.CHECKPOINT, stage)), stages[0]
     )
-    found = assess_stage(request, results, training, accepted_step(draft.status.decisions, training))
+    found = assess_stage(
+        request.gates_of(training), results, training, accepted_step(draft.status.decisions, training)
+    )
     draft.regression = found.assessment.message if found and found.assessment.regressing else ""
     reports = [r for stage in stages if (r := observed.report_of(Step(Role.TRAIN, stage)))]
     draft.set(

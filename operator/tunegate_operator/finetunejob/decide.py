@@ -6,6 +6,7 @@ Data, then each training stage, then the gate, then publishing: the first step t
 from datetime import datetime, timedelta
 
 from tunegate_api.contract import Outcome, Plan, Role
+from tunegate_api.judgement import assess_stage, best_checkpoint
 from tunegate_api.v1alpha1.finetunejob_status import Failure, Phase, Published, Reason
 from tunegate_api.verdict import StopAction, VerdictState
 from tunegate_operator.finetunejob import attempts
@@ -14,7 +15,7 @@ from tunegate_operator.finetunejob.build import Step
 from tunegate_operator.finetunejob.deadlines import enforce_deadline
 from tunegate_operator.finetunejob.draft import Draft
 from tunegate_operator.finetunejob.inputs import ready_request
-from tunegate_operator.finetunejob.judge import assess_stage, best_checkpoint, judge_final
+from tunegate_operator.finetunejob.judge import judge_final
 from tunegate_operator.finetunejob.observe import Child, ChildState, Observed
 from tunegate_operator.finetunejob.run import Run
 from tunegate_operator.finetunejob.stops import accepted_step, is_continued, make_stop, stop_id, take_answer
@@ -108,7 +109,7 @@ def _trained(run: Run, plan: Plan, stage: str) -> int | None:
         return None
 
     reached, total = attempts.last_step(run.results, step), plan.stage(stage).total_steps
-    found = assess_stage(run.request, run.results, stage, accepted)
+    found = assess_stage(run.request.gates_of(stage), run.results, stage, accepted)
     if found and found.assessment.action is StopAction.STOP:
         stop = draft.status.stop or make_stop(draft, found, stage, latest.attempt, total)
         draft.set(stop=stop)

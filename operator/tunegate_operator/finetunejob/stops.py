@@ -2,6 +2,7 @@
 
 import json
 
+from tunegate_api.judgement import GateAssessment
 from tunegate_api.v1alpha1 import FineTuneJob
 from tunegate_api.v1alpha1.finetunejob_status import (
     MAX_DECISIONS,
@@ -13,7 +14,6 @@ from tunegate_api.v1alpha1.finetunejob_status import (
     StopDecision,
 )
 from tunegate_operator.finetunejob.draft import Draft
-from tunegate_operator.finetunejob.judge import GateAssessment
 from tunegate_operator.names import CONTINUE_ANNOTATION, DISCARD_ANNOTATION
 
 

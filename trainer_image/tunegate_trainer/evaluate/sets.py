@@ -4,11 +4,11 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from tunegate_api.contract import GateRequest, SplitPlan, golden_set, sha256_text, task_set
+from tunegate_api.contract import GateRequest, Split, SplitPlan, golden_set, sha256_text, task_set
 from tunegate_api.golden import GoldenError, Message, case_set, inline_golden, parse_golden
 from tunegate_api.v1alpha1.evalgate import Generation, GoldenSource
 from tunegate_api.v1alpha1.finetunejob import SchemaSource, TaskMetric
@@ -131,9 +131,7 @@ def config_map_file(root: Path, name: str, key: str | None) -> Path:
     return keys[0]
 
 
-def task_metrics(
-    context: Context, tokenizer: PreTrainedTokenizerBase, split: Literal["dev", "test"]
-) -> EvaluationSet:
+def task_metrics(context: Context, tokenizer: PreTrainedTokenizerBase, split: Split) -> EvaluationSet:
     """All task metrics of the job on one held-out split, of which the first 1,000 rows count.
 
     Raises :class:`BadDataError` if the file is not the one that the plan pins.

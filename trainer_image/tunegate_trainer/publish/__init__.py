@@ -19,12 +19,12 @@ from tunegate_api.contract import (
     Role,
     Subject,
 )
+from tunegate_api.judgement import Judgement, judge_final
 from tunegate_api.verdict import VerdictState
 from tunegate_trainer.context import Context
 from tunegate_trainer.errors import UserError
 from tunegate_trainer.files import is_complete, read_manifest, verify, weights_digest
 from tunegate_trainer.publish.evidence import write_evidence
-from tunegate_trainer.publish.judgement import Judgement, judge_final
 from tunegate_trainer.publish.targets import publish_version, target_folder
 
 logger = logging.getLogger(__name__)

@@ -9,10 +9,10 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from tunegate_api.contract import Evaluation, FileManifest, Plan, Request, StagePlan
+from tunegate_api.judgement import GateJudgement, Judgement, TaskJudgement
 from tunegate_api.meta import Sha256, StatusModel, Time
 from tunegate_api.verdict import VerdictState, points_text, rate, rate_text
 from tunegate_trainer.files import write_atomic, write_model
-from tunegate_trainer.publish.judgement import GateJudgement, Judgement, TaskJudgement
 
 EVIDENCE = "evidence"
 CARD = "README.md"
@@ -155,7 +155,7 @@ def _gate_evidence(gate: GateJudgement) -> GateEvidence:
     deltas: Mapping[str, Any] = verdict.delta_points or {}
     return GateEvidence(
         name=gate.name,
-        golden_sha256=gate.golden_sha256,
+        golden_sha256=gate.cases.sha256,
         passed=verdict.passed,
         total=verdict.total,
         rate=rate_text(rate(verdict.passed, verdict.total)),

@@ -7,9 +7,9 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from tunegate_api.contract import Request
+from tunegate_api.judgement import judge_final
 from tunegate_trainer.files import write_atomic
 from tunegate_trainer.publish.evidence import parameter_rows
-from tunegate_trainer.publish.judgement import judge_final
 from tunegate_trainer.report.cases import comparisons
 from tunegate_trainer.report.charts import loss_chart, rate_chart
 from tunegate_trainer.report.collect import Collected, collect

@@ -3,23 +3,19 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from fractions import Fraction
 from statistics import median
 
-from tunegate_api.contract import Evaluation, Outcome, Role, Subject, golden_set
-from tunegate_api.v1alpha1.finetunejob_status import Progress
-from tunegate_api.verdict import (
-    Assessment,
-    Candidate,
-    Measured,
-    StopAction,
-    VerdictState,
-    assess_checkpoint,
-    rate,
-    select_best,
-    worst,
+from tunegate_api.contract import Evaluation, Outcome, Results, Role, Subject
+from tunegate_api.judgement import (
+    GateAssessment,
+    GateJudgement,
+    TaskJudgement,
+    assess_stage,
+    best_checkpoint,
+    judge_checkpoint,
 )
-from tunegate_trainer.publish.judgement import GateJudgement, TaskJudgement, judge_gate, judge_tasks
+from tunegate_api.v1alpha1.finetunejob_status import Progress
+from tunegate_api.verdict import StopAction, VerdictState
 from tunegate_trainer.report.collect import Collected, LossPoint
 
 
@@ -32,11 +28,8 @@ class Checkpoint:
     gates: tuple[GateJudgement, ...]
     tasks: tuple[TaskJudgement, ...]
     """On dev."""
-
-    @property
-    def verdict(self) -> VerdictState:
-        """The worst of its gates; dry runs have no say."""
-        return worst([gate.verdict.state for gate in self.gates if not gate.dry_run])
+    verdict: VerdictState
+    """The worst of its gates; dry runs have no say."""
 
 
 @dataclass(frozen=True)
@@ -114,15 +107,15 @@ def _stage(job: Collected, name: str) -> Stage | None:
     total_steps = planned.get(name) or max(trained, default=0)
     outcome = report.outcome if report else None
     stopped = outcome is Outcome.STOPPED
-    accepted, assessments = _walk(job, name, evaluations, stopped=stopped)
+    accepted, found = _walk(job, name, evaluations, stopped=stopped)
     stop = None
-    if stopped and report is not None and assessments:
-        gate, assessment = max(assessments, key=lambda pair: _severity(pair[1]))
+    if stopped and report is not None and found is not None:
+        assessment = found.assessment
         stop = Stop(
             stage=name,
-            step=evaluations[-1].step,
+            step=found.step,
             total_steps=total_steps,
-            gate=gate,
+            gate=found.gate,
             message=assessment.message,
             must_pass=assessment.must_pass,
             best_step=assessment.best_step,
@@ -139,74 +132,42 @@ def _stage(job: Collected, name: str) -> Stage | None:
         progress=progress,
         losses=losses,
         checkpoints=checkpoints,
-        best_step=_best_step(job, name, checkpoints),
+        best_step=_best_step(job, name),
         accepted_steps=accepted,
         stop=stop,
     )
 
 
 def _checkpoint(job: Collected, evaluation: Evaluation) -> Checkpoint:
-    return Checkpoint(
-        step=evaluation.step,
-        loss=evaluation.loss,
-        gates=tuple(
-            judge_gate(gate, job.results, evaluation) for gate in job.request.gates_of(evaluation.stage)
-        ),
-        tasks=tuple(judge_tasks(job.request, job.results, evaluation, "dev")),
-    )
+    judged = judge_checkpoint(job.request, job.results, evaluation)
+    return Checkpoint(evaluation.step, evaluation.loss, judged.gates, judged.tasks, judged.gate_state)
 
 
-def _best_step(job: Collected, stage: str, checkpoints: Sequence[Checkpoint]) -> int | None:
-    """The checkpoint that the final gate judged, or would, by the rule of the operator."""
+def _best_step(job: Collected, stage: str) -> int | None:
+    """The checkpoint that the final gate judged, or would."""
     final = job.results.find(Subject.FINAL, stage)
-    if final:
-        return final[0].step
-    candidates = [
-        Candidate(
-            step=checkpoint.step,
-            verdict=checkpoint.verdict,
-            golden=sum((rate(g.verdict.passed, g.verdict.total) for g in checkpoint.gates), Fraction(0)),
-            dev=sum((rate(t.passed, t.total) for t in checkpoint.tasks), Fraction(0)),
-        )
-        for checkpoint in checkpoints
-        if checkpoint.step
-    ]
-    best = select_best(candidates)
-    return best.step if best else None
+    best = best_checkpoint(job.request, job.results, stage)
+    return final[0].step if final else best.step if best else None
 
 
 def _walk(
     job: Collected, stage: str, evaluations: Sequence[Evaluation], *, stopped: bool
-) -> tuple[tuple[int, ...], list[tuple[str, Assessment]]]:
+) -> tuple[tuple[int, ...], GateAssessment | None]:
     """Follow the stop rule from checkpoint to checkpoint: where a person let it go on, and its last word.
 
     A checkpoint that stops and has another one after it was accepted by a person: history begins anew there.
     """
     accepted: list[int] = []
     begin = 0
-    assessments: list[tuple[str, Assessment]] = []
+    found = None
     for end in range(1, len(evaluations) + 1):
-        assessments = _assess(job, stage, evaluations[begin:end])
-        stops = any(assessment.action is StopAction.STOP for _, assessment in assessments)
+        history = Results(sets=job.results.sets, evaluations=list(evaluations[begin:end]))
+        found = assess_stage(job.request.gates_of(stage), history, stage, 0)
+        stops = found is not None and found.assessment.action is StopAction.STOP
         if stops and not (stopped and end == len(evaluations)):
             begin = end - 1
             accepted.append(evaluations[begin].step)
-    return tuple(accepted), assessments
-
-
-def _assess(job: Collected, stage: str, history: Sequence[Evaluation]) -> list[tuple[str, Assessment]]:
-    assessments = []
-    for gate in job.request.gates_of(stage):
-        cases = job.results.sets.get(golden_set(gate.name))
-        if cases is None or gate.spec.dry_run:
-            continue
-        measured = [Measured(e.step, e.outcomes.get(golden_set(gate.name), "")) for e in history]
-        assessments.append((gate.name, assess_checkpoint(cases, gate.spec.thresholds.rules(), measured)))
-    return assessments
-
-
-def _severity(assessment: Assessment) -> int:
-    return list(StopAction).index(assessment.action)
+    return tuple(accepted), found
 
 
 def _seconds_per_step(losses: Sequence[LossPoint]) -> float | None:

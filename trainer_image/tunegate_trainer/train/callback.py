@@ -97,8 +97,8 @@ class StageCallback(TrainerCallback):
         if self._interruption.requested:
             raise Interrupted
         self._next_step = self._record.next_step()
-        decision = self._record.decision()
-        if decision.action is not StopAction.CONTINUE:
-            logger.warning("%s: %s", decision.action, decision.message)
-        control.should_training_stop |= decision.action is StopAction.STOP
+        found = self._record.assessment()
+        if found and found.assessment.regressing:
+            logger.warning("%s: %s: %s", found.assessment.action, found.gate, found.assessment.message)
+            control.should_training_stop |= found.assessment.action is StopAction.STOP
         self._time = time.monotonic()

@@ -150,9 +150,9 @@ def _train(
 
 
 def _outcome(record: StageRecord) -> Outcome:
-    decision = record.decision()
-    if decision.action is StopAction.STOP:
-        logger.warning("stopped: %s", decision.message)
+    found = record.assessment()
+    if found and found.assessment.action is StopAction.STOP:
+        logger.warning("stopped by %s: %s", found.gate, found.assessment.message)
         return Outcome.STOPPED
     return Outcome.COMPLETED
 

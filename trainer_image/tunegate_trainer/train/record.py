@@ -4,7 +4,8 @@ import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tunegate_api.contract import Evaluation, GateRequest, Results, StagePlan, golden_set
+from tunegate_api.contract import Evaluation, GateRequest, Results, StagePlan
+from tunegate_api.judgement import GateAssessment, assess_stage
 from tunegate_api.verdict import StopAction
 from tunegate_trainer.evaluate.evaluate import (
     SetResult,
@@ -15,7 +16,7 @@ from tunegate_trainer.evaluate.evaluate import (
     write_evaluation,
 )
 from tunegate_trainer.evaluate.sets import EvaluationSet
-from tunegate_trainer.train.schedule import Decision, StopRule, decide, next_checkpoint
+from tunegate_trainer.train.schedule import next_checkpoint
 
 
 class StageRecord:
@@ -34,16 +35,11 @@ class StageRecord:
         """``folder`` is the stage's, ``path`` gives the folder of one step in it."""
         self._folder = folder
         self._path = path
+        self._stage = plan.name
         self._planned = plan.checkpoint_steps
         self._sets = sets
         self._accepted_step = accepted_step
-        cases = {name: case_set for s in sets for name, case_set in s.case_sets.items()}
-        self._gates = [gate.name for gate in gates]
-        self._stop_rules = [
-            StopRule(gate.name, cases[golden_set(gate.name)], gate.spec.thresholds.rules())
-            for gate in gates
-            if not gate.spec.dry_run
-        ]
+        self._gates = gates
         found = (read_evaluation(entry) for entry in sorted(folder.glob("step-*")))
         self.evaluations: list[Evaluation] = [evaluation for evaluation in found if evaluation is not None]
 
@@ -73,19 +69,17 @@ class StageRecord:
         """Everything measured so far, in the form that is reported."""
         return as_results(self._sets, self.evaluations)
 
-    def decision(self) -> Decision:
-        """What the gates say after the last evaluation."""
-        history = [
-            (e.step, {gate: e.outcomes.get(golden_set(gate), "") for gate in self._gates})
-            for e in self.evaluations
-        ]
-        return decide(self._stop_rules, history, self._accepted_step)
+    def assessment(self) -> GateAssessment | None:
+        """What the strictest gate says after the last evaluation; None before the first checkpoint's.
+
+        Derived from evaluations alone, so that a resumed run decides as one that was never interrupted.
+        """
+        return assess_stage(self._gates, self.results, self._stage, self._accepted_step or 0)
 
     def next_step(self) -> int | None:
         """The step of the next checkpoint that is evaluated; None when all are, or training was stopped."""
-        decision = self.decision()
-        if decision.action is StopAction.STOP:
+        found = self.assessment()
+        action = found.assessment.action if found else StopAction.CONTINUE
+        if action is StopAction.STOP:
             return None
-        return next_checkpoint(
-            self._planned, self.evaluations[-1].step if self.evaluations else 0, decision.action
-        )
+        return next_checkpoint(self._planned, self.evaluations[-1].step if self.evaluations else 0, action)

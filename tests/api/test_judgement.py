@@ -1,0 +1,237 @@
+"""Which cases and baselines a judgement takes, and whose word counts."""
+
+from typing import Any
+
+import pytest
+
+from support.builders import make_gate, make_job
+from tunegate_api.contract import Evaluation, GateRequest, PublishedVersion, Request, Results, Subject
+from tunegate_api.judgement import assess_stage, best_checkpoint, judge_checkpoint, judge_final
+from tunegate_api.v1alpha1.evalgate import EvalGateSpec
+from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec
+from tunegate_api.verdict import CaseSet, StopAction, VerdictState
+
+SHA = "a" * 64
+CASES = CaseSet(sha256=SHA, ids=[f"case-{i}" for i in range(20)])
+GOLDEN = "golden/golden"
+DEV, TEST = "dev/exact_match", "test/exact_match"
+
+
+def gate_request(
+    name: str = "golden",
+    last_published: PublishedVersion | None = None,
+    *,
+    dry_run: bool = False,
+    baselines: list[str] | None = None,
+    **thresholds: Any,
+) -> GateRequest:
+    spec = make_gate(name).spec | {"dryRun": dry_run, "baselines": baselines or ["BaseModel"]}
+    spec["thresholds"] = thresholds
+    return GateRequest(
+        name=name,
+        spec=EvalGateSpec.model_validate(spec),
+        golden_sha256=SHA,
+        last_published=last_published,
+    )
+
+
+def request(*gates: GateRequest, stage_gates: tuple[str, ...] = ()) -> Request:
+    gates = gates or (gate_request(),)
+    spec = make_job().with_gates(*[g.name for g in gates if g.name not in stage_gates]).spec
+    if stage_gates:
+        spec["stages"][0]["gates"] = [{"name": name} for name in stage_gates]
+    return Request(
+        name="orders", namespace="default", uid="u", spec=FineTuneJobSpec.model_validate(spec), gates=[*gates]
+    )
+
+
+def evaluation(subject: Subject, step: int, passed: int, **outcomes: str) -> Evaluation:
+    golden = "p" * passed + "f" * (20 - passed)
+    measured = {GOLDEN: golden, DEV: "pppp", TEST: "pppp"} | outcomes
+    return Evaluation(subject=subject, stage="sft", step=step, outcomes=measured)
+
+
+def results(*evaluations: Evaluation, cases: CaseSet = CASES, **sets: CaseSet) -> Results:
+    return Results(sets={GOLDEN: cases} | sets, evaluations=[*evaluations])
+
+
+BASE = evaluation(Subject.BASE, 0, 10)
+FINAL = evaluation(Subject.FINAL, 40, 19)
+
+
+def test_nothing_is_judged_before_the_artifact_is_measured():
+    assert judge_final(request(), results(BASE)) is None
+
+
+def test_the_artifact_is_compared_with_the_base_model():
+    judged = judge_final(request(), results(BASE, FINAL))
+    assert judged is not None
+    assert judged.state is VerdictState.PASSED
+    (gate,) = judged.gates
+    assert gate.baselines == {"BaseModel": 10}
+    assert gate.failed_cases == ["case-19"]
+
+
+def test_the_first_starting_model_stands_in_for_a_base_that_the_gate_did_not_measure():
+    start = evaluation(Subject.START, 0, 20)
+    judged = judge_final(request(), results(start, evaluation(Subject.FINAL, 40, 10)))
+    assert judged is not None
+    assert judged.gates[0].baselines == {"BaseModel": 20}
+    assert judged.state is VerdictState.FAILED
+
+
+def test_a_base_model_that_nobody_measured_is_an_error():
+    judged = judge_final(request(), results(FINAL))
+    assert judged is not None
+    assert judged.gate_state is VerdictState.ERROR
+    assert judged.gates[0].baselines == {}
+
+
+@pytest.mark.parametrize("cases", [CASES.model_copy(update={"sha256": "b" * 64}), None])
+def test_outcomes_of_another_golden_set_are_an_error(cases):
+    measured = results(BASE, FINAL, cases=cases) if cases else Results(evaluations=[BASE, FINAL])
+    judged = judge_final(request(), measured)
+    assert judged is not None
+    assert judged.state is VerdictState.ERROR
+    assert judged.gates[0].cases == CaseSet(sha256=SHA, ids=[])
+
+
+def test_a_version_never_published_is_skipped_and_one_that_was_is_compared():
+    baselines = ["LastPublished"]
+    first = judge_final(request(gate_request(baselines=baselines)), results(BASE, FINAL))
+    assert first is not None
+    assert first.gates[0].skipped == ("LastPublished",)
+    assert first.state is VerdictState.PASSED
+    last = PublishedVersion(job="v1", golden_sha256=SHA, outcomes="p" * 20)
+    second = judge_final(
+        request(gate_request(baselines=baselines, last_published=last)), results(BASE, FINAL)
+    )
+    assert second is not None
+    assert second.gates[0].skipped == ()
+    assert second.gates[0].baselines == {"LastPublished": 20}
+    assert second.state is VerdictState.FAILED
+    assert second.message.startswith("golden: golden 19/20, LastPublished 20/20: -5.0 points")
+
+
+def test_a_last_version_of_another_golden_set_is_an_error():
+    last = PublishedVersion(job="v1", golden_sha256="b" * 64, outcomes="p" * 20)
+    gate = gate_request(baselines=["LastPublished"], last_published=last)
+    judged = judge_final(request(gate), results(BASE, FINAL))
+    assert judged is not None
+    assert judged.state is VerdictState.ERROR
+
+
+def test_task_metrics_are_of_test_for_the_artifact_and_of_dev_for_a_checkpoint():
+    final = evaluation(Subject.FINAL, 40, 19, **{DEV: "ffff", TEST: "pppf"})
+    judged = judge_final(request(), results(BASE, final))
+    assert judged is not None
+    (task,) = judged.tasks
+    assert (task.split, task.passed, task.total, task.base_passed) == ("test", 3, 4, 4)
+    assert judged.task_message == task.finding.message
+    checkpoint = evaluation(Subject.CHECKPOINT, 20, 19, **{DEV: "ppff", TEST: "ffff"})
+    judged = judge_checkpoint(request(), results(BASE, checkpoint), checkpoint)
+    assert [(t.split, t.passed) for t in judged.tasks] == [("dev", 2)]
+
+
+def test_a_task_metric_below_its_minimum_fails_the_artifact_and_says_so():
+    judged = judge_final(request(), results(BASE, evaluation(Subject.FINAL, 40, 19, **{TEST: "ffff"})))
+    assert judged is not None
+    assert (judged.gate_state, judged.task_state) == (VerdictState.PASSED, VerdictState.FAILED)
+    assert judged.state is VerdictState.FAILED
+    assert judged.message.startswith("taskMetrics: exact_match 0/4")
+
+
+def test_a_dry_run_has_no_say():
+    dry = gate_request("dry", dry_run=True, minPassRate="1")
+    measured = results(
+        evaluation(Subject.BASE, 0, 10, **{"golden/dry": "p" * 20}),
+        evaluation(Subject.FINAL, 40, 19, **{"golden/dry": "f" * 20}),
+        **{"golden/dry": CASES},
+    )
+    judged = judge_final(request(gate_request(), dry), measured)
+    assert judged is not None
+    assert judged.gates[1].verdict.state is VerdictState.FAILED
+    assert judged.gates[1].dry_run
+    assert judged.state is judged.gate_state is VerdictState.PASSED
+
+
+def test_a_stage_is_judged_by_its_own_gates():
+    own = gate_request("own")
+    checkpoint = evaluation(Subject.CHECKPOINT, 20, 19, **{"golden/own": "p" * 20})
+    judged = judge_checkpoint(
+        request(gate_request(), own, stage_gates=("own",)), results(BASE, checkpoint), checkpoint
+    )
+    assert [gate.name for gate in judged.gates] == ["own"]
+
+
+def test_the_best_checkpoint_passes_and_has_the_highest_rates():
+    measured = results(
+        evaluation(Subject.START, 0, 10),
+        evaluation(Subject.CHECKPOINT, 10, 18, **{DEV: "ppff"}),
+        evaluation(Subject.CHECKPOINT, 20, 18, **{DEV: "pppf"}),
+        evaluation(Subject.CHECKPOINT, 30, 18, **{DEV: "pppf"}),
+        evaluation(Subject.CHECKPOINT, 40, 4),
+    )
+    best = best_checkpoint(request(), measured, "sft")
+    assert best is not None
+    assert best.step == 20
+    only_bad = results(evaluation(Subject.START, 0, 10), evaluation(Subject.CHECKPOINT, 40, 4))
+    assert best_checkpoint(request(), only_bad, "sft") is None
+
+
+def history(*passed: int) -> list[Evaluation]:
+    """A starting model, then a checkpoint every ten steps."""
+    start, *checkpoints = passed
+    return [
+        evaluation(Subject.START, 0, start),
+        *(evaluation(Subject.CHECKPOINT, 10 * (i + 1), p) for i, p in enumerate(checkpoints)),
+    ]
+
+
+def test_nothing_is_assessed_before_the_first_checkpoint():
+    gates = request().final_gates
+    assert assess_stage(gates, results(*history(20)), "sft", 0) is None
+    assert assess_stage(gates, Results(), "sft", 0) is None
+
+
+def test_a_confirmed_regression_stops_and_an_accepted_one_begins_a_new_history():
+    gates, measured = request().final_gates, results(*history(10, 20, 15, 15))
+    found = assess_stage(gates, measured, "sft", 0)
+    assert found is not None
+    assert (found.gate, found.step, found.assessment.action) == ("golden", 30, StopAction.STOP)
+    accepted = assess_stage(gates, measured, "sft", 20)
+    assert accepted is not None
+    assert accepted.assessment.action is StopAction.CONTINUE
+    assert assess_stage(gates, measured, "sft", 30) is None
+    assert assess_stage(gates, measured, "another", 0) is None
+
+
+def test_the_strictest_of_several_gates_decides_and_a_dry_run_does_not():
+    gates = [
+        gate_request("lenient", maxDropBetweenCheckpoints="50"),
+        gate_request("strict"),
+        gate_request("dry", dry_run=True, mustPass=["case-19"]),
+    ]
+    sets = {f"golden/{g.name}": CASES for g in gates}
+    measured = Results(
+        sets=sets,
+        evaluations=[
+            Evaluation(subject=subject, stage="sft", step=step, outcomes=dict.fromkeys(sets, outcomes))
+            for subject, step, outcomes in (
+                (Subject.START, 0, "p" * 20),
+                (Subject.CHECKPOINT, 4, "p" * 18 + "ff"),
+            )
+        ],
+    )
+    found = assess_stage(gates, measured, "sft", 0)
+    assert found is not None
+    assert found.gate == "strict"
+    assert found.assessment.action is StopAction.CHECK_EARLY
+    assert found.assessment.message == (
+        "golden 18/20 at step 4, starting model 20/20: -10.0 points, limit -5.0"
+    )
+
+
+def test_a_gate_whose_cases_were_not_measured_stops_nothing():
+    measured = results(*history(20, 0), cases=CASES.model_copy(update={"sha256": "b" * 64}))
+    assert assess_stage(request().final_gates, measured, "sft", 0) is None
