@@ -66,3 +66,7 @@ format: $(STAMP) ## Format and mend what can be mended
 .PHONY: mutants
 mutants: $(STAMP) ## Mutation tests of the verdict and the decisions (long)
 	$(BIN)/python tools/mutants.py
+
+.PHONY: examples
+examples: $(STAMP) ## Run the examples with three seeds, and print what their pages report (40 minutes)
+	$(BIN)/python tools/examples.py

@@ -251,7 +251,7 @@ class Display(StatusModel):
     golden: str = ""
     """The golden rate of the last checkpoint, such as 0.96."""
     gate: str = ""
-    """Pending, or the final verdict."""
+    """Pending, the final verdict, or NotReached when the job ended before there was one."""
     best: str = ""
     """Such as step 70."""
 

@@ -72,6 +72,8 @@ class Reason(StrEnum):
     """The work is done."""
     SUSPENDED = "Suspended"
     """`spec.suspend` is true."""
+    NOT_REQUESTED = "NotRequested"
+    """The spec does not ask for it: a model that passed is not published where `publish` names no target."""
     # waiting for what may come
     GATE_NOT_FOUND = "GateNotFound"
     """An EvalGate that the job names does not exist yet."""

@@ -15,6 +15,8 @@ WORKING = (
 )
 """Phases in which the operator or its pods have something to do."""
 NEEDS_A_PERSON = (Phase.FAILED, Phase.STOPPED, Phase.AWAITING_REVIEW)
+_JUDGED = (Reason.NO_PASSING_CHECKPOINT, Reason.DISCARDED)
+"""Reasons with which a gate ends a job before its final verdict."""
 
 
 def with_conditions(job: FineTuneJob, draft: Draft) -> FineTuneJobStatus:
@@ -39,8 +41,8 @@ def with_conditions(job: FineTuneJob, draft: Draft) -> FineTuneJobStatus:
             say(type, "True", reason, status.message)
         else:
             conditions = without_condition(conditions, type)
-    for type, value in _facts(job, status).items():
-        say(type, value, *_why(value, reason, status.message))
+    for type, value in _facts(status).items():
+        say(type, value, *_why(value, phase, reason, status.message))
     if draft.regression:
         say(ConditionType.REGRESSING, "True", Reason.REGRESSING, draft.regression)
     else:
@@ -62,26 +64,29 @@ def _reason(status: FineTuneJobStatus, draft: Draft) -> str:
     return draft.reason
 
 
-def _facts(job: FineTuneJob, status: FineTuneJobStatus) -> dict[ConditionType, ConditionStatus]:
+def _facts(status: FineTuneJobStatus) -> dict[ConditionType, ConditionStatus]:
     """The milestones in their order: True when reached, False when the job ended before, else Unknown."""
     phase = status.phase or Phase.PENDING
     trained = status.final is not None or phase in (Phase.GATING, Phase.PUBLISHING, Phase.SUCCEEDED)
     passed = status.final.verdict == "Passed" if status.final else None
-    published = bool(status.published) or (phase is Phase.SUCCEEDED and not job.spec.publish)
     reached = {
         ConditionType.DATA_READY: status.plan is not None,
         ConditionType.TRAINED: trained,
         ConditionType.GATE_PASSED: bool(passed),
-        ConditionType.PUBLISHED: published,
+        ConditionType.PUBLISHED: bool(status.published),
     }
-    ended = phase in (Phase.FAILED, Phase.STOPPED)
+    ended = phase in (Phase.SUCCEEDED, Phase.FAILED, Phase.STOPPED)
     return {type: "True" if yes else "False" if ended else "Unknown" for type, yes in reached.items()}
 
 
-def _why(value: ConditionStatus, reason: str, message: str) -> tuple[str, str]:
+def _why(value: ConditionStatus, phase: Phase, reason: str, message: str) -> tuple[str, str]:
     if value == "True":
         return Reason.SUCCEEDED, ""
-    return (reason, message) if value == "False" else (Reason.PENDING, "")
+    if value == "Unknown":
+        return Reason.PENDING, ""
+    if phase is Phase.SUCCEEDED:
+        return Reason.NOT_REQUESTED, "spec.publish names no target"
+    return reason, message
 
 
 def _display(job: FineTuneJob, status: FineTuneJobStatus) -> Display:
@@ -100,6 +105,9 @@ def _display(job: FineTuneJob, status: FineTuneJobStatus) -> Display:
 
 
 def _gate(status: FineTuneJobStatus) -> str:
+    """What the gates say. A job that ended before they said anything is not one that they failed."""
     if status.final:
         return status.final.verdict
-    return "Failed" if status.stop or status.phase is Phase.FAILED else "Pending"
+    if status.stop or (status.failure and status.failure.reason in _JUDGED):
+        return "Failed"
+    return "NotReached" if status.phase is Phase.FAILED else "Pending"

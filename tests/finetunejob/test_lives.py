@@ -1,0 +1,219 @@
+"""Whole lives of jobs, word for word: every change of status, every child, every event.
+
+The texts are in ``__snapshots__/test_lives``, one file a life. After a wanted change ``pytest
+--snapshot-update`` writes them anew, and their difference is what to review: users will see it.
+"""
+
+import json
+from collections.abc import Callable
+
+import pytest
+from syrupy.assertion import SnapshotAssertion
+from syrupy.extensions.single_file import SingleFileSnapshotExtension, WriteMode
+
+from support.builders import golden_text, make_config_map, make_gate, make_job
+from support.transcript import Transcript
+from support.world import Script, World, failed
+from tunegate_api.contract import ExitCode, Outcome, Termination
+from tunegate_api.v1alpha1.finetunejob_status import Phase
+from tunegate_operator.names import CONTINUE_ANNOTATION, DISCARD_ANNOTATION
+
+REGRESSING = {10: 60, 20: 95, 30: 87, 35: 85, 40: 99, 50: 99}
+KILLED = (137, "")
+Life = Callable[[World], None]
+
+
+def passes(world: World) -> None:
+    world.apply_all(make_job().with_publish().obj())
+    world.run()
+
+
+def passes_unpublished(world: World) -> None:
+    world.apply_all()
+    world.run()
+
+
+def answers(annotation: str) -> Life:
+    def live(world: World) -> None:
+        passes(world)
+        stop = world.status().stop
+        assert stop is not None
+        world.advance(3600)
+        said = {"stop": stop.id, "reason": " reviewed by the data team "}
+        world.edit(annotations={annotation: json.dumps(said)})
+        world.run()
+
+    return live
+
+
+def waits_for_everything(world: World) -> None:
+    world.apply(make_job().with_spec(startTimeoutSeconds=100).obj())
+    world.settle()
+    for needed in (
+        make_gate().obj(),
+        make_config_map("cases", golden__jsonl=golden_text()),
+        make_config_map("rows", train__jsonl="{}"),
+    ):
+        world.advance(30)
+        world.apply(needed)
+        world.settle()
+
+
+def waits_too_long(world: World) -> None:
+    waits_for_everything(world)
+    (name,) = world.jobs()
+    status = {
+        "phase": "Pending",
+        "conditions": [{"type": "PodScheduled", "status": "False", "message": "0/1 nodes are available"}],
+    }
+    world.cluster.pending_pod(name, status=status)
+    world.settle()
+    world.advance(99)
+    world.advance(1)
+
+
+def suspended_in_training(world: World) -> None:
+    gpu = make_job().with_spec(resources={"accelerator": "GPU", "gpu": {"count": 4}})
+    world.apply_all(gpu.obj())
+    until_checkpoint(world)
+    world.edit(suspend=True)
+    world.settle()
+    world.advance(3600)
+    world.edit(suspend=False)
+    world.run()
+
+
+def until_checkpoint(world: World) -> None:
+    for _ in range(20):
+        world.settle()
+        if world.status().checkpoints:
+            return
+        world.tick()
+    raise AssertionError(f"no checkpoint; {world.status().message}")
+
+
+def killed_again_and_again(world: World) -> None:
+    world.apply_all()
+    until_checkpoint(world)
+    world.script.exits["train"] = [KILLED] * 8
+    world.run()
+
+
+def runs_out_of_time(world: World) -> None:
+    world.apply_all(make_job().with_spec(activeDeadlineSeconds=100).obj())
+    until_checkpoint(world)
+    world.advance(60)
+    world.advance(100)
+
+
+def out_of_memory(world: World) -> None:
+    world.apply_all()
+    until_checkpoint(world)
+    (name,) = [job["metadata"]["name"] for job in world.active_jobs()]
+    world.cluster.finish_pod(name, 137, reason="OOMKilled")
+    world.settle()
+
+
+def last_report_lost(world: World) -> None:
+    world.apply_all()
+    world.settle()
+    world.cluster.complete_job(
+        world.jobs()[0], Termination(exit_code=0, outcome=Outcome.COMPLETED).model_dump_json()
+    )
+    world.settle()
+    world.advance(119)
+    world.advance(1)
+
+
+def refused_by_the_cluster(world: World) -> None:
+    world.cluster.refuse("Job", "spec.template: invalid image name")
+    world.apply_all()
+    world.settle()
+    world.advance(1)
+
+
+def contradicts_itself(world: World) -> None:
+    world.apply_all(make_job().with_spec(gates=[]).without("model").with_training(batchSize=0).obj())
+    world.settle()
+
+
+def ends_without_a_pod(world: World) -> None:
+    world.apply_all()
+    world.settle()
+    world.cluster.fail_job(world.jobs()[0], "DeadlineExceeded")
+    world.settle()
+
+
+def bad(role: str, code: int, message: str = "") -> Script:
+    return Script(exits={role: [(code, message)] * 4})
+
+
+MUST_PASS = make_gate().with_thresholds(mustPass=["case-94"]).obj()
+
+
+def loses_a_must_pass_case(world: World) -> None:
+    world.apply_all(gate=MUST_PASS)
+    world.run()
+
+
+def compares_with_the_last_published(world: World) -> None:
+    gate = make_gate().with_spec(baselines=["BaseModel", "LastPublished"]).obj()
+    world.apply_all(make_job("first").with_publish().obj(), gate)
+    world.run("first")
+    world.outbox.clear()
+    world.apply(make_job("second").with_publish().obj())
+    world.run("second")
+
+
+LIVES: dict[str, tuple[Life, Script]] = {
+    "passes": (passes, Script()),
+    "passes-unpublished": (passes_unpublished, Script()),
+    "stopped-then-continued": (answers(CONTINUE_ANNOTATION), Script(checkpoints=REGRESSING)),
+    "stopped-then-discarded": (answers(DISCARD_ANNOTATION), Script(checkpoints=REGRESSING)),
+    "must-pass-lost": (loses_a_must_pass_case, Script(base=95, checkpoints={10: 93, 20: 99, 50: 99})),
+    "regression-not-confirmed": (passes, Script(checkpoints={10: 95, 20: 88, 30: 94, 50: 96})),
+    "compared-with-last-published": (compares_with_the_last_published, Script()),
+    "no-checkpoint-passes": (passes, Script(checkpoints={10: 60, 20: 70, 50: 75})),
+    "gate-failed": (passes, Script(final=79, test="p" * 4 + "f" * 6)),
+    "gate-error": (passes, Script(final="p" * 50)),
+    "gate-inconclusive": (passes, Script(test="")),
+    "waits-for-everything": (waits_for_everything, Script()),
+    "waits-too-long": (waits_too_long, Script()),
+    "suspended": (suspended_in_training, Script()),
+    "killed-again-and-again": (killed_again_and_again, Script()),
+    "out-of-time": (runs_out_of_time, Script()),
+    "out-of-memory": (out_of_memory, Script()),
+    "last-report-lost": (last_report_lost, Script()),
+    "refused": (refused_by_the_cluster, Script()),
+    "invalid": (contradicts_itself, Script()),
+    "no-pod": (ends_without_a_pod, Script()),
+    "bad-data": (passes, Script(exits={"data": [failed(ExitCode.BAD_DATA, "BadData", "line 3: no prompt")]})),
+    "unknown-end": (passes, bad("data", 1, "Traceback\nValueError: odd")),
+    "killed-before-training": (passes, bad("train", *KILLED)),
+    **{f"exit-{int(code)}": (passes, bad("data", int(code))) for code in ExitCode if code.is_permanent},
+}
+
+
+class LifeFile(SingleFileSnapshotExtension):
+    _write_mode = WriteMode.TEXT
+    file_extension = "txt"
+
+
+@pytest.mark.parametrize("name", LIVES)
+def test_a_life_goes_as_written(name: str, snapshot: SnapshotAssertion) -> None:
+    live, script = LIVES[name]
+    world = World(script)
+    transcript = Transcript(world)
+    live(world)
+    assert str(transcript) == snapshot(extension_class=LifeFile)
+
+
+def test_every_phase_is_lived_through() -> None:
+    """So that no phase is without a text."""
+    seen = set()
+    for name in ("passes", "stopped-then-discarded", "suspended"):
+        live, script = LIVES[name]
+        world = World(script)
+        world.cluster.watch(lambda change: seen.add(change.obj.get("status", {}).get("phase")))
+        live(world)
+    assert {str(phase) for phase in Phase} - seen == {"AwaitingReview"}
