@@ -40,6 +40,10 @@ quickstart: $(STAMP) ## Tune, judge and publish a small real model on this machi
 test: $(STAMP) ## Run the tests
 	$(BIN)/python -m pytest
 
+.PHONY: stories
+stories: $(STAMP) ## Run the tests that train SmolLM2 for many minutes
+	$(BIN)/python -m pytest -m story
+
 .PHONY: verify
 verify: $(STAMP) ## Check generated files, style, types, layers and links
 	$(BIN)/python -m tunegate_api.crd --check

@@ -1,4 +1,4 @@
-"""Mutation tests of what decides: verdict.py and the policies of a FineTuneJob.
+"""Mutation tests of what decides: verdict.py, judgement.py and the policies of a FineTuneJob.
 
 mutmut wants one source folder, so a copy is laid out under build/mutants and tested there. Prints the
 survivors, writes build/mutants.json, and fails below the share of killed mutants that is promised.
@@ -20,10 +20,14 @@ POLICIES = (
 )
 MUTATED = [
     "src/tunegate_api/verdict.py",
+    "src/tunegate_api/judgement.py",
     *(f"src/tunegate_operator/finetunejob/{name}.py" for name in POLICIES),
 ]
 # The fault test lives every life a hundred times over: it would take most of the time and kill few.
-TESTS = ["tests/api/test_verdict.py", "tests/finetunejob", "--ignore=tests/finetunejob/test_faults.py"]
+TESTS = [
+    *("tests/api/test_verdict.py", "tests/api/test_judgement.py"),
+    *("tests/finetunejob", "--ignore=tests/finetunejob/test_faults.py"),
+]
 CONFIG = f"""
 [tool.mutmut]
 source_paths = ["src"]
@@ -35,7 +39,7 @@ pytest_add_cli_args = ["-p", "no:cacheprovider", "-p", "no:randomly"]
 [tool.pytest.ini_options]
 addopts = ["--import-mode=importlib"]
 pythonpath = ["tests"]
-timeout = 60
+timeout = 30
 """
 
 

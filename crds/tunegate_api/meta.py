@@ -66,6 +66,18 @@ def _utc(value: datetime) -> str:
     return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+MAX_MESSAGE = 1024
+"""Characters of a message in status."""
+
+
+def cut(text: str) -> str:
+    """The beginning of a message, as much as status holds."""
+    return text[:MAX_MESSAGE]
+
+
+Message = Annotated[str, Field(max_length=MAX_MESSAGE), BeforeValidator(cut)]
+"""A message in status; a longer one is cut."""
+
 Time = Annotated[datetime, PlainSerializer(_utc, return_type=str, when_used="json")]
 """A moment in UTC, written as RFC 3339 with whole seconds as Kubernetes does."""
 
@@ -124,7 +136,7 @@ class Condition(StatusModel):
     """Whether it holds."""
     reason: Annotated[str, Field(max_length=64)]
     """Why, as a documented constant."""
-    message: Annotated[str, Field(max_length=1024)] = ""
+    message: Message = ""
     """Why, for people."""
     observed_generation: int | None = None
     """The generation of the spec that this was observed for. Older than metadata.generation: out of date."""
@@ -147,7 +159,7 @@ def with_condition(
         type=type,
         status=status,
         reason=reason,
-        message=message[:1024],
+        message=message,
         observed_generation=generation,
         last_transition_time=now,
     )

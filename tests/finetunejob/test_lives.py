@@ -6,6 +6,7 @@ The texts are in ``__snapshots__/test_lives``, one file a life. After a wanted c
 
 import json
 from collections.abc import Callable
+from copy import deepcopy
 
 import pytest
 from syrupy.assertion import SnapshotAssertion
@@ -72,15 +73,20 @@ def waits_too_long(world: World) -> None:
     world.advance(1)
 
 
-def suspended_in_training(world: World) -> None:
+def suspended_in_training(world: World, run: bool = True) -> None:
     gpu = make_job().with_spec(resources={"accelerator": "GPU", "gpu": {"count": 4}})
     world.apply_all(gpu.obj())
     until_checkpoint(world)
+    (training,) = world.active_jobs()
     world.edit(suspend=True)
+    world.settle()
+    world.interrupt(training)
     world.settle()
     world.advance(3600)
     world.edit(suspend=False)
-    world.run()
+    world.settle()
+    if run:
+        world.run()
 
 
 def until_checkpoint(world: World) -> None:
@@ -117,12 +123,56 @@ def out_of_memory(world: World) -> None:
 def last_report_lost(world: World) -> None:
     world.apply_all()
     world.settle()
-    world.cluster.complete_job(
-        world.jobs()[0], Termination(exit_code=0, outcome=Outcome.COMPLETED).model_dump_json()
-    )
-    world.settle()
-    world.advance(119)
+    complete_without_report(world)
+
+
+def report_of_a_second_attempt_lost(world: World) -> None:
+    suspended_in_training(world, run=False)
+    complete_without_report(world)
+
+
+def publish_report_lost(world: World) -> None:
+    world.apply_all(make_job().with_publish().obj())
+    until_job(world, "orders-publish")
+    complete_without_report(world)
+
+
+def complete_without_report(world: World) -> None:
+    """The operator is away for a minute: what it waits for counts from when the pod ended."""
+    (job,) = world.active_jobs()
+    said = Termination(exit_code=0, outcome=Outcome.COMPLETED).model_dump_json()
+    world.cluster.complete_job(job["metadata"]["name"], said)
+    world.advance(60)
+    world.advance(59)
     world.advance(1)
+
+
+def until_job(world: World, prefix: str) -> None:
+    for _ in range(40):
+        world.settle()
+        if any(job["metadata"]["name"].startswith(prefix) for job in world.active_jobs()):
+            return
+        world.tick()
+    raise AssertionError(f"no Job {prefix}; {world.status().message}")
+
+
+def operator_is_slow(world: World) -> None:
+    """It looks ten seconds after each step of a pod: times are those of the pods."""
+    world.apply_all(make_job().with_publish().obj())
+    for _ in range(40):
+        world.settle()
+        if not world.tick():
+            return
+        world.clock.advance(10)
+
+
+def out_of_memory_while_the_operator_was_away(world: World) -> None:
+    world.apply_all()
+    until_checkpoint(world)
+    (name,) = [job["metadata"]["name"] for job in world.active_jobs()]
+    world.cluster.finish_pod(name, 137, reason="OOMKilled")
+    world.cluster.fail_job(name, "PodFailurePolicy")
+    world.settle()
 
 
 def refused_by_the_cluster(world: World) -> None:
@@ -170,6 +220,7 @@ LIVES: dict[str, tuple[Life, Script]] = {
     "passes-unpublished": (passes_unpublished, Script()),
     "stopped-then-continued": (answers(CONTINUE_ANNOTATION), Script(checkpoints=REGRESSING)),
     "stopped-then-discarded": (answers(DISCARD_ANNOTATION), Script(checkpoints=REGRESSING)),
+    "stopped-with-many-regressed": (passes, Script(checkpoints={10: 95, 20: 84, 25: 84, 50: 99})),
     "must-pass-lost": (loses_a_must_pass_case, Script(base=95, checkpoints={10: 93, 20: 99, 50: 99})),
     "regression-not-confirmed": (passes, Script(checkpoints={10: 95, 20: 88, 30: 94, 50: 96})),
     "compared-with-last-published": (compares_with_the_last_published, Script()),
@@ -183,7 +234,11 @@ LIVES: dict[str, tuple[Life, Script]] = {
     "killed-again-and-again": (killed_again_and_again, Script()),
     "out-of-time": (runs_out_of_time, Script()),
     "out-of-memory": (out_of_memory, Script()),
+    "out-of-memory-seen-late": (out_of_memory_while_the_operator_was_away, Script()),
     "last-report-lost": (last_report_lost, Script()),
+    "last-report-of-second-attempt-lost": (report_of_a_second_attempt_lost, Script()),
+    "publish-report-lost": (publish_report_lost, Script()),
+    "operator-slow": (operator_is_slow, Script()),
     "refused": (refused_by_the_cluster, Script()),
     "invalid": (contradicts_itself, Script()),
     "no-pod": (ends_without_a_pod, Script()),
@@ -202,7 +257,7 @@ class LifeFile(SingleFileSnapshotExtension):
 @pytest.mark.parametrize("name", LIVES)
 def test_a_life_goes_as_written(name: str, snapshot: SnapshotAssertion) -> None:
     live, script = LIVES[name]
-    world = World(script)
+    world = World(deepcopy(script))
     transcript = Transcript(world)
     live(world)
     assert str(transcript) == snapshot(extension_class=LifeFile)
@@ -213,7 +268,7 @@ def test_every_phase_is_lived_through() -> None:
     seen = set()
     for name in ("passes", "stopped-then-discarded", "suspended"):
         live, script = LIVES[name]
-        world = World(script)
+        world = World(deepcopy(script))
         world.cluster.watch(lambda change: seen.add(change.obj.get("status", {}).get("phase")))
         live(world)
     assert {str(phase) for phase in Phase} - seen == {"AwaitingReview"}

@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+
 from support.builders import make_gate, make_job
 from support.world import Script, World
 from tunegate_api.contract import Subject
@@ -101,11 +103,28 @@ def test_an_answer_without_a_reason_does_not_count():
     assert world.status().phase is Phase.STOPPED
 
 
-def test_a_broken_annotation_does_not_count():
+@pytest.mark.parametrize("written", ["{", "null", "[]", '"go on"'])
+def test_a_broken_annotation_does_not_count(written):
     world = stopped()
-    world.edit(annotations={CONTINUE_ANNOTATION: "{"})
+    world.edit(annotations={CONTINUE_ANNOTATION: written})
     world.settle()
     assert world.status().phase is Phase.STOPPED
+
+
+def test_an_answer_with_no_reason_at_all_does_not_count():
+    world = stopped()
+    stop = world.status().stop
+    assert stop is not None
+    world.edit(annotations={CONTINUE_ANNOTATION: json.dumps({"stop": stop.id})})
+    world.settle()
+    assert world.status().phase is Phase.STOPPED
+
+
+def test_a_broken_discard_does_not_hide_an_answer():
+    world = stopped()
+    world.edit(annotations={DISCARD_ANNOTATION: "{"})
+    answer(world, CONTINUE_ANNOTATION)
+    assert world.status().phase is not Phase.STOPPED
 
 
 def test_a_regression_after_continue_stops_again():

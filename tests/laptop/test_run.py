@@ -1,12 +1,9 @@
 """`tunegate run` from manifests to a published model, with real processes and a tiny real model."""
 
-import json
 import os
 import signal
-import time
 from pathlib import Path
 
-import psutil
 import pytest
 import yaml
 
@@ -118,82 +115,57 @@ def test_a_model_that_does_not_pass_is_not_published(tunegate, tiny_model):
     assert not (tunegate.runs / "volumes" / "models" / "orders").exists()
 
 
-def losses(command) -> dict[int, float]:
-    """Loss by step; a step that is there twice is an error."""
-    (path,) = (command.runs / "volumes" / "tuning").glob("*/stages/sft/losses.jsonl")
-    rows = [json.loads(line) for line in path.read_text().splitlines()]
-    by_step = {row["step"]: row["loss"] for row in rows}
-    assert len(by_step) == len(rows)
-    return by_step
-
-
-def trainer(command) -> psutil.Process | None:
-    """The process that trains below this folder."""
-    root = str(command.runs)
-    for process in psutil.process_iter(["cmdline", "environ"]):
-        environment, cmdline = process.info["environ"] or {}, process.info["cmdline"] or []
-        if "train" in cmdline and environment.get("TUNEGATE_ROOT", "").startswith(root):
-            return process
-    return None
-
-
-def checkpoints(command) -> list[Path]:
-    return sorted((command.runs / "volumes" / "tuning").glob("*/stages/sft/step-*/DONE"))
-
-
 @pytest.fixture(scope="session")
 def undisturbed(finished) -> dict[int, float]:
-    return losses(finished)
+    return finished.losses()
 
 
 def test_ctrl_c_saves_and_the_same_command_goes_on(tunegate, tiny_model, undisturbed):
     tunegate.write(tiny_model)
     process = tunegate.start("run", "manifests")
-    eventually(lambda: len(checkpoints(tunegate)) >= 1, seconds=120)
+    eventually(tunegate.checkpoints, seconds=120)
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 130, output
     assert "the same command goes on" in output
-    assert trainer(tunegate) is None
+    assert tunegate.trainer is None
     result = tunegate("run", "manifests")
     assert result.returncode == 0, result.stdout
-    assert losses(tunegate) == pytest.approx(undisturbed, abs=1e-4)
+    assert tunegate.losses() == pytest.approx(undisturbed, abs=1e-4)
 
 
 def test_a_killed_command_finds_its_trainer_again(tunegate, tiny_model, undisturbed):
     tunegate.write(tiny_model)
     process = tunegate.start("run", "manifests")
-    found = eventually(lambda: trainer(tunegate), seconds=120)
-    eventually(lambda: len(checkpoints(tunegate)) >= 1, seconds=120)
+    found = eventually(lambda: tunegate.trainer, seconds=120)
+    eventually(tunegate.checkpoints, seconds=120)
     process.kill()
     process.communicate()
-    started = time.time()
     result = tunegate("run", "manifests")
     assert result.returncode == 0, result.stdout
-    epochs = list((tunegate.runs / "volumes" / "tuning").glob("*/stages/sft/epoch-*"))
-    assert len(epochs) == 1, f"a second writer started after {started}, beside {found}"
-    assert losses(tunegate) == pytest.approx(undisturbed, abs=1e-4)
+    assert tunegate.writers() == 1, f"a second writer started, beside {found}"
+    assert tunegate.losses() == pytest.approx(undisturbed, abs=1e-4)
 
 
 def test_a_killed_trainer_goes_on_from_its_checkpoint(tunegate, tiny_model, undisturbed):
     tunegate.write(tiny_model)
     process = tunegate.start("run", "manifests")
-    found = eventually(lambda: trainer(tunegate), seconds=120)
-    eventually(lambda: len(checkpoints(tunegate)) >= 1, seconds=120)
+    found = eventually(lambda: tunegate.trainer, seconds=120)
+    eventually(tunegate.checkpoints, seconds=120)
     os.kill(found.pid, signal.SIGKILL)
     output, _ = process.communicate(timeout=240)
     assert process.returncode == 0, output
-    assert losses(tunegate) == pytest.approx(undisturbed, abs=1e-4)
+    assert tunegate.losses() == pytest.approx(undisturbed, abs=1e-4)
 
 
 def test_killed_together_they_go_on_together(tunegate, tiny_model, undisturbed):
     tunegate.write(tiny_model)
     process = tunegate.start("run", "manifests")
-    found = eventually(lambda: trainer(tunegate), seconds=120)
-    eventually(lambda: len(checkpoints(tunegate)) >= 1, seconds=120)
+    found = eventually(lambda: tunegate.trainer, seconds=120)
+    eventually(tunegate.checkpoints, seconds=120)
     process.kill()
     os.kill(found.pid, signal.SIGKILL)
     process.communicate()
     result = tunegate("run", "manifests")
     assert result.returncode == 0, result.stdout
-    assert losses(tunegate) == pytest.approx(undisturbed, abs=1e-4)
+    assert tunegate.losses() == pytest.approx(undisturbed, abs=1e-4)

@@ -7,10 +7,12 @@ from typing import TypeVar
 _Result = TypeVar("_Result")
 
 
-def eventually(look: Callable[[], _Result | None], *, seconds: float = 20.0, what: str = "") -> _Result:
-    """Call ``look`` until it returns something true, and return that; fails after ``seconds``.
+def eventually(
+    look: Callable[[], _Result | None], *, seconds: float = 20.0, what: str = "", pause: float = 0.02
+) -> _Result:
+    """Call ``look`` every ``pause`` seconds until it returns something true, and return that.
 
-    An AssertionError in ``look`` counts as not yet; the last one is shown on failure.
+    Fails after ``seconds``. An AssertionError in ``look`` is a "not yet"; the last one is shown then.
     """
     deadline = time.monotonic() + seconds
     while True:
@@ -23,4 +25,4 @@ def eventually(look: Callable[[], _Result | None], *, seconds: float = 20.0, wha
             problem = error
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {seconds} s: {what or problem or look}") from problem
-        time.sleep(0.02)
+        time.sleep(pause)

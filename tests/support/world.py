@@ -275,6 +275,12 @@ class World:
         )
         self._tell(job, Role.TRAIN, uid, results=results, progress=progress)
 
+    def interrupt(self, job: Object) -> None:
+        """What a training pod does at SIGTERM: it saves, and says that it was interrupted."""
+        uid = job["metadata"]["ownerReferences"][0]["uid"]
+        known = self.outbox[f"train-{STAGE}.json"].results
+        self._tell(job, Role.TRAIN, uid, outcome=Outcome.INTERRUPTED, results=known)
+
     def _is_stopped(self, results: Results, accepted: int) -> bool:
         measured = [
             Measured(e.step, e.outcomes[golden_set("golden")])

@@ -16,7 +16,7 @@ class TrainerError(Exception):
 
     @property
     def failure(self) -> Failure:
-        return Failure(reason=self.reason, message=str(self)[:1024], hint=self.hint[:1024])
+        return Failure(reason=self.reason, message=str(self), hint=self.hint)
 
 
 class BadDataError(TrainerError):

@@ -124,7 +124,7 @@ def end_of(work: Callable[[], Outcome]) -> End:
         if known is not None:
             return _failed(known)
         traceback.print_exc()
-        failure = Failure(reason=Reason.INTERNAL_ERROR, message=f"{type(error).__name__}: {error}"[:1024])
+        failure = Failure(reason=Reason.INTERNAL_ERROR, message=f"{type(error).__name__}: {error}")
         return End(Outcome.FAILED, ExitCode.INTERNAL_ERROR, failure)
 
 

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from tunegate_api.meta import Condition, Decimal, Sha256, StatusModel, Time
+from tunegate_api.meta import Condition, Decimal, Message, Sha256, StatusModel, Time
 from tunegate_api.v1alpha1.reasons import ConditionType as ConditionType  # noqa: PLC0414 - a public name of this module too
 from tunegate_api.v1alpha1.reasons import Phase as Phase  # noqa: PLC0414 - a public name of this module too
 from tunegate_api.v1alpha1.reasons import Reason as Reason  # noqa: PLC0414 - a public name of this module too
@@ -26,9 +26,9 @@ class Failure(StatusModel):
 
     reason: Annotated[str, Field(max_length=64)]
     """A documented constant."""
-    message: Annotated[str, Field(max_length=1024)]
+    message: Message
     """What happened, with the field, the row or the number."""
-    hint: Annotated[str, Field(max_length=1024)] = ""
+    hint: Message = ""
     """What to do about it."""
 
 
@@ -118,7 +118,7 @@ class GateResult(StatusModel):
     """The golden set's numbers."""
     verdict: VerdictState
     """What the gate says: Passed, Failed, Error (could not measure) or Inconclusive."""
-    message: Annotated[str, Field(max_length=1024)] = ""
+    message: Message = ""
     """The arithmetic behind the verdict."""
     failed_cases: Annotated[list[str], Field(max_length=MAX_NAMED_CASES)] = []
     """The first failed cases."""
@@ -159,7 +159,7 @@ class FinalStatus(StatusModel):
     """Task metrics on the test split."""
     task_verdict: VerdictState
     """What the task metrics say."""
-    task_message: Annotated[str, Field(max_length=1024)] = ""
+    task_message: Message = ""
     """The arithmetic behind it."""
     gates: Annotated[list[GateResult], Field(max_length=8)] = []
     """What each gate says."""
@@ -174,7 +174,7 @@ class StopDecision(StatusModel):
     """The id of the stop that was decided on."""
     action: Annotated[str, Field(max_length=16)]
     """continue or discard."""
-    reason: Annotated[str, Field(max_length=1024)]
+    reason: Message
     """Why, in the person's words."""
     stage: str
     """The stage that had stopped."""
@@ -197,7 +197,7 @@ class Stop(StatusModel):
     """The EvalGate that stopped it."""
     reason: str
     """GoldenRegression or MustPassFailed."""
-    message: Annotated[str, Field(max_length=1024)]
+    message: Message
     """The arithmetic behind it."""
     regressed_cases: Annotated[list[str], Field(max_length=MAX_NAMED_CASES)] = []
     """The first cases that passed at the best checkpoint and fail now."""
@@ -265,7 +265,7 @@ class FineTuneJobStatus(StatusModel):
     """Where the job is, for people."""
     conditions: Annotated[list[Condition], Field(max_length=16)] = []
     """Observed facts, for machines."""
-    message: Annotated[str, Field(max_length=1024)] = ""
+    message: Message = ""
     """What the job is doing or waiting for."""
     display: Display = Display()
     """Short texts for the columns of kubectl get."""

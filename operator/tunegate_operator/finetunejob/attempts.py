@@ -3,6 +3,7 @@
 from datetime import datetime
 
 from tunegate_api.contract import Results, Role, Subject
+from tunegate_api.meta import MAX_MESSAGE
 from tunegate_api.v1alpha1.finetunejob_status import MAX_ATTEMPTS, Attempt, Phase, Reason
 from tunegate_operator.engine.controller import Create, Delete
 from tunegate_operator.finetunejob.build import Step, child_job
@@ -56,7 +57,7 @@ def watch(run: Run, child: Child) -> None:
         draft.set(start_time=draft.status.start_time or child.started or draft.now)
         draft.enter(PHASES[role], _doing(run, child.step))
     elif last and last.phase == "Failed":
-        draft.enter(PHASES[role], f"restarting after: {classify(child).message}"[:1024])
+        draft.enter(PHASES[role], f"restarting after: {classify(child).message}")
     else:
         draft.enter(WAITING_PHASES[role], f"waiting for a pod: {_SAYS[role]}")
 
@@ -74,7 +75,8 @@ def after_failure(run: Run, child: Child) -> bool:
     added = last_step(run.results, child.step) > reached_before
     if can_go_on(child.step.role, added):
         return True
-    message = f"{failure.message} (no restart got further)"[:1024]
+    why = " (no restart got further)"
+    message = failure.message[: MAX_MESSAGE - len(why)] + why
     run.draft.fail(failure.model_copy(update={"message": message}))
     return False
 

@@ -5,7 +5,7 @@ from datetime import datetime
 
 from pydantic import ValidationError
 
-from tunegate_api.meta import ConditionStatus, with_condition
+from tunegate_api.meta import ConditionStatus, cut, with_condition
 from tunegate_api.v1alpha1 import FineTuneJobStatus
 from tunegate_api.v1alpha1.finetunejob_status import ConditionType, Failure, Phase, Reason
 from tunegate_api.v1alpha1.problems import Problem, find_problems
@@ -36,14 +36,14 @@ class FineTuneJobController:
         problems = find_problems(obj)
         if problems:
             new = _refused(obj, old, problems, now)
-            return Decision(new.to_wire(), events=events_between(old, new))
+            return Decision(new.to_wire(), events=events_between(obj["metadata"]["name"], old, new))
         observed = observe(obj, view)
         draft = decide(observed, now, self._image)
         new = with_conditions(observed.job, draft)
         return Decision(
             status=new.to_wire(),
             actions=tuple(draft.actions),
-            events=events_between(old, new),
+            events=events_between(observed.job.metadata.name, old, new),
             requeue_after=draft.requeue_after,
         )
 
@@ -78,7 +78,7 @@ def _refused(
     more = f"; and {len(problems) - MAX_PROBLEMS} more" if len(problems) > MAX_PROBLEMS else ""
     failure = Failure(
         reason=Reason.INVALID_SPEC,
-        message=f"{named}{more}"[:1024],
+        message=f"{named}{more}",
         hint="tunegate validate FILE shows every problem with its line.",
     )
     generation = obj["metadata"].get("generation", 1)
@@ -102,7 +102,7 @@ def _refused(
             "observed_generation": generation,
             "phase": Phase.FAILED,
             "failure": failure,
-            "message": f"{failure.reason}: {failure.message}"[:1024],
+            "message": cut(f"{failure.reason}: {failure.message}"),
             "conditions": conditions,
             "completion_time": old.completion_time or now,
         }

@@ -42,7 +42,7 @@ def decide(observed: Observed, now: datetime, image: str) -> Draft:
         draft.fail(
             Failure(
                 reason=Reason.REFUSED,
-                message=f"the cluster refused a child: {observed.refusal}"[:1024],
+                message=f"the cluster refused a child: {observed.refusal}",
                 hint="Change what the message names, and create the job again.",
             )
         )
@@ -149,7 +149,7 @@ def _select(run: Run, stage: str) -> int | None:
         Failure(
             reason=Reason.NO_PASSING_CHECKPOINT,
             message=f"no checkpoint of stage {stage} passed its gates; the nearest, step "
-            f"{top.step if top else 0}: {why}"[:1024],
+            f"{top.step if top else 0}: {why}",
             hint="The report shows case by case what is still wrong: give more or better rows for those.",
         )
     )
@@ -180,7 +180,7 @@ def _gated(run: Run, stage: str, best_step: int) -> bool:
     draft.fail(
         Failure(
             reason=reasons[final.verdict],
-            message="; ".join(messages)[:1024],
+            message="; ".join(messages),
             hint="Nothing was published. The report compares base and tuned model case by case.",
         )
     )

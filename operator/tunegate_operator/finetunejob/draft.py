@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from tunegate_api.meta import cut
 from tunegate_api.v1alpha1 import FineTuneJobStatus
 from tunegate_api.v1alpha1.finetunejob_status import Failure, Phase, Reason
 from tunegate_operator.engine.controller import Action
@@ -17,7 +18,7 @@ class Draft:
     actions: list[Action] = field(default_factory=list)
     requeue_after: float | None = None
     reason: Reason = Reason.PROGRESSING
-    """Why the job is where it is: the reason of its Ready condition."""
+    """Why the job is where it is: the reason of its Ready condition, unless it failed."""
     regression: str = ""
     """The arithmetic of a regression that the last checkpoint shows; empty when it shows none."""
 
@@ -28,12 +29,11 @@ class Draft:
     def enter(self, phase: Phase, message: str, reason: Reason = Reason.PROGRESSING) -> None:
         """Be in a phase, nothing to wait for."""
         self.reason = reason
-        self.set(phase=phase, message=message, waiting_since=None)
+        self.set(phase=phase, message=cut(message), waiting_since=None)
 
     def fail(self, failure: Failure) -> None:
         """End the job."""
-        self.reason = Reason(failure.reason)
-        self.set(failure=failure, message=f"{failure.reason}: {failure.message}"[:1024], waiting_since=None)
+        self.set(failure=failure, message=cut(f"{failure.reason}: {failure.message}"), waiting_since=None)
         self.end(Phase.FAILED)
 
     def end(self, phase: Phase) -> None:
@@ -46,13 +46,13 @@ class Draft:
             self.fail(
                 Failure(
                     reason=Reason.START_TIMEOUT,
-                    message=f"waited {timeout_seconds} s: {reason}: {message}"[:1024],
+                    message=f"waited {timeout_seconds} s: {reason}: {message}",
                     hint="Provide what is missing and create the job again, or raise startTimeoutSeconds.",
                 )
             )
             return
         self.reason = reason
-        self.set(phase=phase, message=message[:1024], waiting_since=since)
+        self.set(phase=phase, message=cut(message), waiting_since=since)
         self.look_again_at(since + timedelta(seconds=timeout_seconds))
 
     def look_again_at(self, moment: datetime) -> None:

@@ -1,12 +1,12 @@
 """Events, from the difference of two statuses: said once, whatever is restarted in between."""
 
 from tunegate_api.v1alpha1 import FineTuneJobStatus
-from tunegate_api.v1alpha1.finetunejob_status import ConditionType, Phase
+from tunegate_api.v1alpha1.finetunejob_status import ConditionType, Phase, Stop
 from tunegate_operator.engine.controller import Event
 
 
-def events_between(old: FineTuneJobStatus, new: FineTuneJobStatus) -> tuple[Event, ...]:
-    """What people are told when status goes from ``old`` to ``new``."""
+def events_between(name: str, old: FineTuneJobStatus, new: FineTuneJobStatus) -> tuple[Event, ...]:
+    """What people are told when the status of the job ``name`` goes from ``old`` to ``new``."""
     events: list[Event] = []
     if new.plan and not old.plan and new.data:
         data = new.data
@@ -17,7 +17,7 @@ def events_between(old: FineTuneJobStatus, new: FineTuneJobStatus) -> tuple[Even
     if regressing and not _true_message(old) and new.phase is not Phase.STOPPED:
         events.append(Event("Warning", "GoldenRegressing", regressing))
     if new.stop and (old.stop is None or old.stop.id != new.stop.id):
-        events.append(Event("Warning", new.stop.reason, _stop_text(new)))
+        events.append(Event("Warning", new.stop.reason, _stop_text(name, new.stop)))
     if len(new.decisions) > len(old.decisions):
         last = new.decisions[-1]
         events.append(Event("Normal", "Decided", f"{last.action} at step {last.step}: {last.reason}"))
@@ -36,14 +36,11 @@ def _true_message(status: FineTuneJobStatus) -> str:
     )
 
 
-def _stop_text(status: FineTuneJobStatus) -> str:
-    stop = status.stop
-    if stop is None:
-        return ""
+def _stop_text(name: str, stop: Stop) -> str:
     more = stop.regressed_count - len(stop.regressed_cases)
     cases = ", ".join(stop.regressed_cases) + (f" and {more} more" if more > 0 else "")
     kept = f"step {stop.kept.step} kept" if stop.kept else "the starting model was best"
     return (
-        f"{stop.message}. Regressed: {cases or 'none'}. Training stopped, {kept}. "
-        f'Continue or discard: tunegate continue|discard NAME --reason "…"'
+        f"{stop.message}. Regressed: {cases}. Training stopped, {kept}. "
+        f'Continue or discard: tunegate continue|discard {name} --reason "…"'
     )

@@ -1,6 +1,7 @@
 """Why a child ended or can't start, said so that a user knows what to do."""
 
 from tunegate_api.contract import ExitCode, Role
+from tunegate_api.meta import MAX_MESSAGE
 from tunegate_api.v1alpha1.finetunejob_status import Failure, Reason
 from tunegate_operator.finetunejob.observe import Child, Pod
 
@@ -72,11 +73,11 @@ def waiting_reason(child: Child) -> tuple[Reason, str] | None:
     if pod is None or pod.phase != "Pending":
         return None
     if pod.unschedulable:
-        return Reason.POD_UNSCHEDULABLE, f"{child.step}: {pod.unschedulable}"[:1024]
+        return Reason.POD_UNSCHEDULABLE, f"{child.step}: {pod.unschedulable}"
     if pod.waiting_reason in IMAGE_REASONS:
-        return Reason.IMAGE_PULL, f"{child.step}: {pod.waiting_reason}: {pod.waiting_message}"[:1024]
+        return Reason.IMAGE_PULL, f"{child.step}: {pod.waiting_reason}: {pod.waiting_message}"
     if pod.waiting_reason == "CreateContainerConfigError":
-        return Reason.CONFIG_MAP_NOT_FOUND, f"{child.step}: {pod.waiting_message}"[:1024]
+        return Reason.CONFIG_MAP_NOT_FOUND, f"{child.step}: {pod.waiting_message}"
     return None
 
 
@@ -87,4 +88,4 @@ def can_go_on(step_role: Role, added_checkpoint: bool) -> bool:
 
 def _tail(pod: Pod) -> str:
     """The last lines that the pod wrote."""
-    return pod.text.strip()[-1024:]
+    return pod.text.strip()[-MAX_MESSAGE:]

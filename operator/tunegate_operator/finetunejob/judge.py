@@ -34,7 +34,7 @@ def judge_final(request: Request, results: Results, artifact_digest: str) -> Fin
         model_digest=artifact_digest,
         task=_task_rates(request, judged.evaluation, "test"),
         task_verdict=judged.task_state,
-        task_message=judged.task_message[:1024],
+        task_message=judged.task_message,
         gates=[_gate_result(gate, results, judged.evaluation) for gate in judged.gates],
         verdict=judged.state,
     )
@@ -52,7 +52,7 @@ def _gate_result(judged: GateJudgement, results: Results, evaluation: Evaluation
             delta_points={k: points_text(v) for k, v in (verdict.delta_points or {}).items()},
         ),
         verdict=verdict.state,
-        message=verdict.message[:1024],
+        message=verdict.message,
         failed_cases=judged.failed_cases[:MAX_NAMED_CASES],
         skipped=list(judged.skipped),
     )

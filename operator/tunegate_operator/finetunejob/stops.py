@@ -32,9 +32,7 @@ def take_answer(job: FineTuneJob, draft: Draft) -> bool:
     )
     draft.set(decisions=[*draft.status.decisions, decision][-MAX_DECISIONS:])
     if action == "discard":
-        draft.fail(
-            Failure(reason=Reason.DISCARDED, message=f"discarded at step {stop.step}: {reason}"[:1024])
-        )
+        draft.fail(Failure(reason=Reason.DISCARDED, message=f"discarded at step {stop.step}: {reason}"))
         return True
     draft.set(stop=None)
     return False
@@ -47,8 +45,10 @@ def _answer_to(job: FineTuneJob, stop: Stop) -> tuple[str, str] | None:
             said = json.loads(job.metadata.annotations.get(annotation, "null"))
         except ValueError:
             continue
-        if isinstance(said, dict) and said.get("stop") == stop.id and str(said.get("reason", "")).strip():
-            return action, str(said["reason"]).strip()[:1024]
+        if isinstance(said, dict) and said.get("stop") == stop.id:
+            reason = str(said.get("reason") or "").strip()
+            if reason:
+                return action, reason
     return None
 
 
@@ -75,7 +75,7 @@ def make_stop(draft: Draft, found: GateAssessment, stage: str, attempt: int, tot
         step=found.step,
         gate=found.gate,
         reason=Reason.MUST_PASS_FAILED if assessment.must_pass else Reason.GOLDEN_REGRESSION,
-        message=assessment.message[:1024],
+        message=assessment.message,
         regressed_cases=list(assessment.regressed[:MAX_NAMED_CASES]),
         regressed_count=len(assessment.regressed),
         kept=CheckpointReference(stage=stage, step=assessment.best_step) if assessment.best_step else None,

@@ -1,0 +1,78 @@
+"""The quickstart killed by SIGKILL wherever it hurts, and run again: it is the run it would have been."""
+
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from support.command import Command
+from support.waiting import eventually
+
+pytestmark = [pytest.mark.story, pytest.mark.timeout(3000)]
+QUICKSTART = Path(__file__).parents[2] / "examples" / "quickstart"
+INTERVAL = 13
+"""Steps between two checkpoints, at most."""
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[int, float]:
+    command = Command(tmp_path_factory.mktemp("undisturbed"))
+    result = command("run", str(QUICKSTART), seconds=1200)
+    assert result.returncode == 0, result.stdout
+    return command.losses()
+
+
+def kill(command: Command, *processes: int) -> None:
+    """SIGKILL, and see that no more is lost than one interval between checkpoints."""
+    for pid in processes:
+        os.kill(pid, signal.SIGKILL)
+    eventually(lambda: not any(p.pid in processes for p in command.trainers()))
+    assert max(command.losses()) - max(command.checkpoints()) <= INTERVAL
+
+
+def trainer_after(command: Command, checkpoints: int) -> int:
+    """The process that trains, once there are so many complete checkpoints."""
+    eventually(lambda: len(command.checkpoints()) >= checkpoints, seconds=600)
+    return eventually(lambda: command.trainer, seconds=120).pid
+
+
+def is_inside_a_write(command: Command) -> bool:
+    """Whether a checkpoint has files and is not complete."""
+    return any(path.is_file() for path in command.stage_folder().glob("scratch-*/*/*"))
+
+
+def test_killed_wherever_it_hurts_it_is_the_same_run(tmp_path: Path, undisturbed: dict[int, float]) -> None:
+    command = Command(tmp_path)
+    arguments = ("run", str(QUICKSTART))
+
+    first = command.start(*arguments)
+    trainer = trainer_after(command, checkpoints=1)
+    kill(command, first.pid)
+    first.communicate()
+    second = command.start(*arguments)
+    assert trainer_after(command, checkpoints=2) == trainer, "the command found its trainer again"
+    assert command.writers() == 1
+
+    kill(command, trainer)
+    trainer = eventually(lambda: command.trainer, seconds=120).pid
+    eventually(lambda: is_inside_a_write(command), seconds=600, pause=0.001)
+    complete = command.checkpoints()
+    kill(command, trainer)
+    assert command.checkpoints() == complete, "a checkpoint that was being written is not one"
+
+    trainer = trainer_after(command, checkpoints=3)
+    kill(command, second.pid, trainer)
+    second.communicate()
+    third = command.start(*arguments)
+    output = _end_of(third)
+    assert third.returncode == 0, output
+    assert command.writers() == 4
+    assert command.losses() == pytest.approx(undisturbed, abs=1e-4)
+    assert command.status("order-extractor")["final"]["verdict"] == "Passed"
+
+
+def _end_of(process: subprocess.Popen[str]) -> str:
+    output, _ = process.communicate(timeout=1200)
+    return output

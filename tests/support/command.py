@@ -1,0 +1,160 @@
+"""The ``tunegate`` command as a user calls it, and manifests that it runs with a tiny model."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import yaml
+
+from support.builders import make_config_map
+from tunegate_api.contract import sha256_text
+
+ITEMS = ("mug", "lamp", "chair", "desk", "pen", "cup")
+
+
+@dataclass
+class Command:
+    """The ``tunegate`` command in a working folder of its own."""
+
+    folder: Path
+
+    @property
+    def runs(self) -> Path:
+        return self.folder / "runs"
+
+    def start(self, *args: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "tunegate_operator.cli", *args],
+            cwd=self.folder,
+            env={"OMP_NUM_THREADS": "1", **os.environ, "COLUMNS": "200"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            # As in a terminal: a background job, as CI may be, inherits that SIGINT is ignored.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - one thread here
+        )
+
+    def __call__(self, *args: str, seconds: float = 240) -> subprocess.CompletedProcess[str]:
+        process = self.start(*args)
+        output, _ = process.communicate(timeout=seconds)
+        return subprocess.CompletedProcess(args, process.returncode, output, "")
+
+    def status(self, name: str = "orders") -> dict[str, Any]:
+        loaded = yaml.safe_load((self.runs / name / "status.yaml").read_text())
+        status: dict[str, Any] = loaded["status"]
+        return status
+
+    def trainers(self) -> list[psutil.Process]:
+        """The processes that train below this folder."""
+        root, found = str(self.runs), []
+        for process in psutil.process_iter(["cmdline", "environ"]):
+            environment, cmdline = process.info["environ"] or {}, process.info["cmdline"] or []
+            if "train" in cmdline and environment.get("TUNEGATE_ROOT", "").startswith(root):
+                found.append(process)
+        return found
+
+    @property
+    def trainer(self) -> psutil.Process | None:
+        """The one that trains. Two at once are an error."""
+        found = self.trainers()
+        assert len(found) < 2, f"a second writer: {found}"
+        return found[0] if found else None
+
+    def stage_folder(self) -> Path:
+        """Where the stage's checkpoints are. Raises AssertionError before there is one."""
+        found = list((self.runs / "volumes" / "tuning").glob("*/stages/sft"))
+        assert len(found) == 1, f"{len(found)} folders of a stage"
+        return found[0]
+
+    def checkpoints(self) -> list[int]:
+        """Steps of the complete checkpoints."""
+        return sorted(int(done.parent.name[5:]) for done in self.stage_folder().glob("step-*/DONE"))
+
+    def losses(self) -> dict[int, float]:
+        """Loss by step; a step that is there twice is an error."""
+        lines = (self.stage_folder() / "losses.jsonl").read_text().splitlines()
+        rows = [json.loads(line) for line in lines]
+        by_step = {row["step"]: row["loss"] for row in rows}
+        assert len(by_step) == len(rows)
+        return by_step
+
+    def writers(self) -> int:
+        """How many processes have claimed to write, one after the other."""
+        return len(list(self.stage_folder().glob("epoch-*")))
+
+    def write(self, model: Path, folder: str = "manifests", **changes: Any) -> str:
+        """Write the four manifests; ``changes`` are merged into the job's spec. Returns the folder's name."""
+        target = self.folder / folder
+        target.mkdir(exist_ok=True)
+        (target / "all.yaml").write_text(yaml.safe_dump_all(manifests(model, **changes), sort_keys=False))
+        return folder
+
+
+def manifests(model: Path, name: str = "orders", **changes: Any) -> list[dict[str, Any]]:
+    rows = [{"prompt": f"order {i}: " + " ".join(ITEMS[: 1 + i % 6]), "completion": "yes"} for i in range(64)]
+    cases = [
+        {
+            "id": f"case-{i}",
+            "prompt": f"golden order {i} {ITEMS[i % 6]}",
+            "expect": [{"type": "equals", "value": "yes"}],
+        }
+        for i in range(20)
+    ]
+    golden = "".join(json.dumps(case) + "\n" for case in cases)
+    train = "".join(json.dumps(row) + "\n" for row in rows)
+    gate = {
+        "apiVersion": "tunegate.dev/v1alpha1",
+        "kind": "EvalGate",
+        "metadata": {"name": "golden"},
+        "spec": {
+            "golden": {"source": {"configMap": "cases"}, "sha256": sha256_text(golden)},
+            "generation": {"maxNewTokens": 6},
+            "thresholds": {"minPassRate": "0.8"},
+        },
+    }
+    job = {
+        "apiVersion": "tunegate.dev/v1alpha1",
+        "kind": "FineTuneJob",
+        "metadata": {"name": name},
+        "spec": {
+            "model": {"uri": f"file://{model}"},
+            "data": {
+                "goal": "StyleOrFormat",
+                "sizePolicy": "Warn",
+                "train": {"configMap": "rows"},
+                "heldOut": {"fraction": "0.25"},
+            },
+            "taskMetrics": [{"name": "exact_match", "min": "0.8"}],
+            "stages": [
+                {
+                    "name": "sft",
+                    "method": "SFT",
+                    "adapter": {"type": "LoRA", "r": 8},
+                    "training": {
+                        "maxSteps": 15,
+                        "learningRate": "0.01",
+                        "batchSize": 4,
+                        "maxLength": 128,
+                        "seed": 1,
+                    },
+                }
+            ],
+            "gates": [{"name": "golden"}],
+            "resources": {"accelerator": "CPU"},
+            "storage": {"persistentVolumeClaim": "tuning"},
+            "publish": [{"uri": "pvc://models/orders"}],
+            **changes,
+        },
+    }
+    return [
+        make_config_map("rows", train__jsonl=train),
+        make_config_map("cases", golden__jsonl=golden),
+        gate,
+        job,
+    ]
