@@ -44,6 +44,10 @@ test: $(STAMP) ## Run the tests
 stories: $(STAMP) ## Run the tests that train SmolLM2 for many minutes
 	$(BIN)/python -m pytest -m story
 
+.PHONY: test-cluster
+test-cluster: $(STAMP) ## Run the tests that need a real API server (Go; built once, 10 minutes)
+	$(BIN)/python -m pytest -m cluster
+
 .PHONY: verify
 verify: $(STAMP) ## Check generated files, style, types, layers and links
 	$(BIN)/python -m tunegate_api.crd --check

@@ -12,11 +12,10 @@ Files, as a trainer process sees them below ``$TUNEGATE_ROOT`` (``/tunegate`` in
 
 import hashlib
 import json
+from collections.abc import Mapping
 from enum import IntEnum, StrEnum
 from pathlib import PurePosixPath
-from typing import Annotated, Literal
-
-from pydantic import Field
+from typing import Literal
 
 from tunegate_api.meta import Sha256, StatusModel, Time
 from tunegate_api.v1alpha1.evalgate import EvalGateSpec
@@ -233,7 +232,7 @@ class Evaluation(StatusModel):
     loss: float | None = None
     """Training loss at that step."""
     digest: Sha256 | None = None
-    """Of the weights."""
+    """Of the weights; of Final, of all files of the artifact."""
     outcomes: dict[str, str]
     """Set name to one letter a case, see :mod:`tunegate_api.verdict`."""
     seconds: float = 0.0
@@ -308,7 +307,9 @@ class FileManifest(StatusModel):
     """manifest.json of a checkpoint or an artifact: what belongs to it, and the digest of each file."""
 
     files: dict[str, Sha256]
-    digest: Annotated[Sha256, Field(description="Of the weights' files alone.")]
+    digest: Sha256
+    """Of all files, see :func:`files_digest`. A published version has the digest of the artifact that was
+    judged, though card and evidence lie beside it."""
 
 
 class Workspace:
@@ -337,6 +338,12 @@ class Workspace:
     def evaluation(self, stage: str, step: int) -> PurePosixPath:
         """Outputs and outcomes of one checkpoint, one line a case; step 0 is the starting model."""
         return self.job / "evals" / stage / f"step-{step:06d}"
+
+
+def files_digest(files: Mapping[str, Sha256]) -> Sha256:
+    """One digest of a folder, by the names and digests of its files: all that decides how a model behaves,
+    its tokenizer and chat template too. SHA-256 of the object as JSON, keys sorted and without spaces."""
+    return sha256_text(json.dumps(dict(files), sort_keys=True, separators=(",", ":")))
 
 
 def canonical_json(model: StatusModel) -> str:

@@ -80,6 +80,7 @@ def crds() -> dict[str, dict[str, Any]]:
                 _column("PassRate", ".status.passRate", "Golden pass rate of the last judged model."),
                 _column("Base", ".status.baseRate", "Golden pass rate of its base model."),
                 _column("Published", ".status.publishedRate", "Golden pass rate of the published version."),
+                _column("Live", ".status.liveVerdict", "What the gate said of its target."),
                 _column("Age", ".metadata.creationTimestamp", type="date"),
             ],
         ),

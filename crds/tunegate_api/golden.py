@@ -1,11 +1,14 @@
 """The format of golden sets: JSON Lines of cases with known expected behaviour, pass or fail, no ratings."""
 
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
 
+from tunegate_api.json_schema import schema_faults
 from tunegate_api.meta import ApiModel
 from tunegate_api.v1alpha1.evalgate import CaseId
 from tunegate_api.verdict import MAX_CASES, CaseSet
@@ -50,6 +53,25 @@ class JsonExpectation(ApiModel):
 Expectation = Annotated[TextExpectation | SchemaExpectation | JsonExpectation, Field(discriminator="type")]
 
 
+def _judgeable(expectation: Expectation) -> Expectation:
+    """Refuse what no output could be judged by, before a model is trained for it."""
+    faults = "; ".join(_faults(expectation))
+    if faults:
+        raise PydanticCustomError("judgeable", "{faults}", {"faults": faults})
+    return expectation
+
+
+def _faults(expectation: Expectation) -> Iterator[str]:
+    if isinstance(expectation, SchemaExpectation):
+        for path, fault in schema_faults(expectation.schema_):
+            yield f"{'.'.join(str(name) for name in ('schema', *path))}: {fault}"
+    elif expectation.type == "regex":
+        try:
+            re.compile(expectation.value)
+        except (re.error, OverflowError, RecursionError) as error:
+            yield f"value: is no Python pattern: {error}"
+
+
 class GoldenCase(ApiModel):
     """One prompt and what its output must be. All expectations must hold."""
 
@@ -59,9 +81,9 @@ class GoldenCase(ApiModel):
     """Groups of cases that thresholds can speak of."""
     prompt: str | None = None
     """One user turn."""
-    messages: list[Message] | None = None
+    messages: Annotated[list[Message] | None, Field(min_length=1)] = None
     """A chat that the model answers."""
-    expect: Annotated[list[Expectation], Field(min_length=1)]
+    expect: Annotated[list[Annotated[Expectation, AfterValidator(_judgeable)]], Field(min_length=1)]
     """What must hold of the output."""
 
     @model_validator(mode="after")

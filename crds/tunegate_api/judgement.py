@@ -39,6 +39,9 @@ from tunegate_api.verdict import (
     worst,
 )
 
+NO_ROWS = CaseSet(sha256="", ids=[])
+"""Stands for held-out rows that nobody named: what is said to be measured on them cannot pass."""
+
 
 @dataclass(frozen=True)
 class GateJudgement:
@@ -237,6 +240,7 @@ def _judge_tasks(
     for metric in request.spec.task_metrics:
         name = task_set(split, metric.name)
         outcomes = evaluation.outcomes.get(name, "")
+        rows = results.sets.get(name, NO_ROWS)
         base_outcomes = base.outcomes.get(name) if base else None
         judged.append(
             TaskJudgement(
@@ -244,9 +248,9 @@ def _judge_tasks(
                 split=split,
                 minimum=metric.min,
                 passed=passed_count(outcomes),
-                total=len(outcomes),
+                total=len(rows.ids),
                 base_passed=None if base_outcomes is None else passed_count(base_outcomes),
-                finding=judge_task(metric.name, outcomes, exact(metric.min)),
+                finding=judge_task(metric.name, rows, outcomes, exact(metric.min)),
             )
         )
     return judged

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from fractions import Fraction
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
 from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 
@@ -50,6 +50,10 @@ NAME_PATTERN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
 
 Name = Annotated[str, Field(pattern=NAME_PATTERN, min_length=1, max_length=63)]
 """The name of an object in the same namespace."""
+
+DNS_NAME_PATTERN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
+"""The name of an object of most other kinds, such as a ConfigMap or a PersistentVolumeClaim."""
+MAX_DNS_NAME = 253
 
 SHA256_PATTERN = r"^[0-9a-f]{64}$"
 
@@ -122,6 +126,12 @@ class ObjectMeta(StatusModel):
     """Notes of tools and people."""
     owner_references: list[OwnerReference] = []
     """The objects that this one belongs to."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _null_is_left_out(cls, raw: Any) -> Any:
+        """``annotations:`` with nothing behind it is what Kubernetes takes for no annotations."""
+        return {k: v for k, v in raw.items() if v is not None} if isinstance(raw, dict) else raw
 
 
 ConditionStatus = Literal["True", "False", "Unknown"]

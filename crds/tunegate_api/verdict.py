@@ -160,21 +160,22 @@ def judge_golden(
     return Verdict(tuple(findings), passed, total, deltas)
 
 
-def judge_task(name: str, outcomes: str, minimum: Fraction) -> Finding:
-    """Judge one task metric, a pass rate over held-out rows. No rows at all is Inconclusive."""
-    total = len(outcomes)
+def judge_task(name: str, rows: CaseSet, outcomes: str, minimum: Fraction) -> Finding:
+    """Judge one task metric, a pass rate over held-out ``rows``. No rows at all is Inconclusive."""
+    total = len(rows.ids)
+    if len(outcomes) > total:
+        return Finding(
+            name, VerdictState.ERROR, f"{name}: {len(outcomes)} outcomes for {total} held-out rows"
+        )
     if total == 0:
         return Finding(name, VerdictState.INCONCLUSIVE, f"{name}: no held-out rows to measure on")
-    return _min_rate(name, passed_count(outcomes), total - _known(outcomes), total, minimum)
-
-
-def _known(outcomes: str) -> int:
-    return sum(outcomes.count(letter) for letter in (PASS, FAIL, TRUNCATED))
+    return _min_rate(name, passed_count(outcomes), _errors(rows, outcomes), total, minimum)
 
 
 def _errors(cases: CaseSet, outcomes: str) -> int:
     """Cases without a measured outcome: erroneous, missing, or not a letter we know."""
-    return max(0, len(cases.ids) - _known(outcomes))
+    known = sum(outcomes.count(letter) for letter in (PASS, FAIL, TRUNCATED))
+    return max(0, len(cases.ids) - known)
 
 
 def _measured(errors: int, total: int) -> list[Finding]:

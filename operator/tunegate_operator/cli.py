@@ -3,7 +3,8 @@
 import signal
 import sys
 import time
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,12 @@ from rich.live import Live
 
 from tunegate_api import __version__
 from tunegate_api.v1alpha1.finetunejob_status import Phase
-from tunegate_operator.display import PlainLog, job_view, jobs_table, utc_now
+from tunegate_operator.display import PlainLog, earlier_note, job_view, jobs_table, utc_now
+from tunegate_operator.engine.cluster import ClusterError
 from tunegate_operator.engine.local import RootInUseError
-from tunegate_operator.laptop import ImmutableError, Laptop, read_jobs, read_status
+from tunegate_operator.laptop import Earlier, Laptop
+from tunegate_operator.laptop_manifests import RefusedError, job_names, read_project
+from tunegate_operator.laptop_status import interrupted_jobs, read_jobs, read_status
 from tunegate_operator.manifest_checks import validate as validate_manifests
 from tunegate_operator.manifests import Diagnostic, ManifestError, load_manifests
 from tunegate_operator.names import CONTINUE_ANNOTATION, DISCARD_ANNOTATION
@@ -70,7 +74,12 @@ def validate(paths: tuple[Path, ...]) -> None:
 @main.command()
 @PATHS
 @RUNS
-@click.option("--again", is_flag=True, help="Forget earlier runs of these jobs and start over.")
+@click.option(
+    "--again",
+    is_flag=True,
+    help="Forget earlier runs of these jobs and start over. A gate whose golden set changed, or an immutable "
+    "ConfigMap, is replaced as well, with its record, unless another job uses it.",
+)
 def run(paths: tuple[Path, ...], runs: Path, again: bool) -> None:
     """Run manifests on this machine, with no cluster.
 
@@ -80,28 +89,21 @@ def run(paths: tuple[Path, ...], runs: Path, again: bool) -> None:
       RUNS/NAME/report.html    the report
       RUNS/volumes/CLAIM/      what pvc://CLAIM/… refers to
 
-    Ctrl-C saves and stops; the same command goes on from there.
+    Ctrl-C saves and stops; the same command goes on from there. Jobs of other manifests in RUNS stay as they
+    are. A job that has ended is not run again unless you say --again.
 
     \b
-    Exit codes: 0 passed, 1 failed, 2 wrong manifests, 3 stopped by a gate, 130 interrupted
+    Exit codes: 0 passed, 1 failed, 3 stopped by a gate, 130 interrupted,
+      2 wrong manifests, or changed ones that a finished run has not seen
     """
     if _print_diagnostics(paths):
         raise SystemExit(EXIT_USAGE)
-    names = []
-    with _open(runs) as laptop:
-        for path in paths:
-            objects = [manifest.obj for manifest in load_manifests([path])]
-            jobs = [obj["metadata"]["name"] for obj in objects if obj["kind"] == "FineTuneJob"]
-            for name in jobs if again else []:
-                laptop.delete(name)
-            try:
-                laptop.apply(objects, path if path.is_dir() else path.parent)
-            except ImmutableError as error:
-                raise click.ClickException(str(error)) from error
-            names += jobs
-        if not names:
-            raise click.UsageError("no FineTuneJob in these manifests")
-        _live(laptop, names)
+    projects = [read_project(path) for path in paths]
+    names = [name for project in projects for name in job_names(project.objects)]
+    if not names:
+        raise click.UsageError("no FineTuneJob in these manifests")
+    with _open(runs, names) as laptop:
+        _live(laptop, names, laptop.apply(projects, again=again))
 
 
 @main.command()
@@ -113,13 +115,15 @@ def status(name: str | None, runs: Path) -> None:
     It may be used while `tunegate run` works in another terminal.
     """
     console = Console()
-    jobs = {job["metadata"]["name"]: read_status(job) for job in read_jobs(runs)}
+    found = read_jobs(runs)
+    jobs = {job["metadata"]["name"]: read_status(job) for job in found}
+    interrupted = interrupted_jobs(runs, found)
     if name is not None:
         if name not in jobs:
             raise click.ClickException(_no_such_job(name, runs, list(jobs)))
-        console.print(job_view(name, jobs[name], utc_now()))
+        console.print(job_view(name, jobs[name], utc_now(), is_interrupted=name in interrupted))
     elif jobs:
-        console.print(jobs_table(list(jobs.items())))
+        console.print(jobs_table(list(jobs.items()), interrupted))
     else:
         click.echo(f"no runs in {runs}: start one with `tunegate run FOLDER`")
 
@@ -133,9 +137,9 @@ def continue_(name: str, reason: str, runs: Path) -> None:
 
     Training resumes from its last checkpoint. What it is worse than from now on is that checkpoint.
     """
-    with _open(runs) as laptop:
+    with _open(runs, [name]) as laptop:
         _answer(laptop, name, CONTINUE_ANNOTATION, reason)
-        _live(laptop, [name])
+        _live(laptop, [name], {})
 
 
 @main.command()
@@ -144,9 +148,9 @@ def continue_(name: str, reason: str, runs: Path) -> None:
 @RUNS
 def discard(name: str, reason: str, runs: Path) -> None:
     """End a run that a gate stopped. Its checkpoints stay on the volume."""
-    with _open(runs) as laptop:
+    with _open(runs, [name]) as laptop:
         _answer(laptop, name, DISCARD_ANNOTATION, reason)
-        while read_status(laptop.job(name)).phase is not Phase.FAILED:
+        while read_status(laptop.job(name)).phase is not Phase.FAILED or not laptop.is_at_rest(name):
             laptop.step(STEP_SECONDS)
     click.echo(f"{name} discarded: {reason}")
 
@@ -165,11 +169,19 @@ def _print_diagnostics(paths: tuple[Path, ...]) -> int:
     return len(errors)
 
 
-def _open(runs: Path) -> Laptop:
+@contextmanager
+def _open(runs: Path, names: list[str]) -> Iterator[Laptop]:
+    """The folder, for the named jobs. What it refuses ends the command with one line."""
+    signal.signal(signal.SIGTERM, _as_ctrl_c)
     try:
-        return Laptop(runs)
+        with Laptop(runs, names) as laptop:
+            yield laptop
     except RootInUseError as error:
         raise click.ClickException(f"{error}: wait for it, or choose another folder with --runs") from error
+    except (RefusedError, ClusterError) as error:
+        raise click.ClickException(str(error)) from error
+    except KeyboardInterrupt:
+        raise SystemExit(EXIT_INTERRUPTED) from None
 
 
 def _answer(laptop: Laptop, name: str, annotation: str, reason: str) -> None:
@@ -187,10 +199,9 @@ def _answer(laptop: Laptop, name: str, annotation: str, reason: str) -> None:
     laptop.step(0)
 
 
-def _live(laptop: Laptop, names: list[str]) -> None:
+def _live(laptop: Laptop, names: list[str], earlier: Mapping[str, Earlier]) -> None:
     """Run until every named job is at rest, showing how it goes. Ends the command with its exit code."""
     console = Console()
-    signal.signal(signal.SIGTERM, _as_ctrl_c)
     plain = {name: PlainLog(console, name) for name in names}
     live: Any = Live(console=console, auto_refresh=False) if console.is_terminal else nullcontext()
     started = time.monotonic()
@@ -208,15 +219,17 @@ def _live(laptop: Laptop, names: list[str]) -> None:
                 if all(laptop.is_at_rest(name) for name in names):
                     break
     except KeyboardInterrupt:
-        click.echo("\nsaving… (once more Ctrl-C: don't wait)", err=True)
+        click.echo("\nsaving… (once more Ctrl-C: don't wait, and lose what is not saved)", err=True)
         laptop.interrupt()
         click.echo("interrupted; the same command goes on from the last checkpoint", err=True)
         raise SystemExit(EXIT_INTERRUPTED) from None
-    _conclude(laptop, names, console, time.monotonic() - started)
+    worst = _conclude(laptop, names, console)
+    click.echo(f"took      {time.monotonic() - started:.0f} s")
+    raise SystemExit(max(worst, _say_earlier(earlier)))
 
 
-def _conclude(laptop: Laptop, names: list[str], console: Console, seconds: float) -> None:
-    """Say where everything is, and exit as the worst of the jobs did."""
+def _conclude(laptop: Laptop, names: list[str], console: Console) -> int:
+    """Say where everything is. Returns the exit code of the worst of the jobs."""
     worst = 0
     for name in names:
         job_status = read_status(laptop.job(name))
@@ -230,8 +243,17 @@ def _conclude(laptop: Laptop, names: list[str], console: Console, seconds: float
         if phase is Phase.FAILED and log:
             click.echo(f"log       {_short(log)}")
         worst = max(worst, EXIT_CODES.get(phase, EXIT_FAILED))
-    click.echo(f"took      {seconds:.0f} s")
-    raise SystemExit(worst)
+    return worst
+
+
+def _say_earlier(earlier: Mapping[str, Earlier]) -> int:
+    """Say which jobs this command did not run, and what they have not seen. Returns an exit code."""
+    for name, before in earlier.items():
+        note = earlier_note(name, before.ended_at, before.unseen)
+        if note:
+            click.echo(note)
+    unseen = any(before.has_ended and before.unseen for before in earlier.values())
+    return EXIT_USAGE if unseen else 0
 
 
 def _short(path: Path) -> Path:

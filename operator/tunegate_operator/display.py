@@ -1,5 +1,6 @@
 """A job's status on a terminal: live where there is one, a line for each news where there is not."""
 
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 
 from rich.console import Console, Group, RenderableType
@@ -20,14 +21,21 @@ COLOURS = {
 VERDICT_COLOURS = {"Passed": "green", "Failed": "red", "Error": "magenta", "Inconclusive": "yellow"}
 
 
-def job_view(name: str, status: FineTuneJobStatus, now: datetime) -> RenderableType:
+INTERRUPTED = "interrupted; `tunegate run …` goes on"
+
+
+def job_view(
+    name: str, status: FineTuneJobStatus, now: datetime, *, is_interrupted: bool = False
+) -> RenderableType:
     """Everything about a job that fits a terminal."""
     phase = status.phase or Phase.PENDING
     parts: list[RenderableType] = [_headline(phase, status)]
+    if is_interrupted:
+        parts.append(Text(INTERRUPTED, style="bold yellow"))
     if status.data:
         data = status.data
         parts.append(Text(f"data      {data.train} train · {data.dev} dev · {data.test} test", style="dim"))
-    if status.progress and phase in (Phase.TRAINING, Phase.QUEUED):
+    if status.progress and phase in (Phase.TRAINING, Phase.QUEUED) and not is_interrupted:
         parts.append(_progress(status, now))
     if status.start or status.checkpoints:
         parts.append(_checkpoints(status))
@@ -40,8 +48,8 @@ def job_view(name: str, status: FineTuneJobStatus, now: datetime) -> RenderableT
     )
 
 
-def jobs_table(jobs: list[tuple[str, FineTuneJobStatus]]) -> Table:
-    """One line a job, in the columns of kubectl get."""
+def jobs_table(jobs: list[tuple[str, FineTuneJobStatus]], interrupted: Collection[str]) -> RenderableType:
+    """One line a job, in the columns of kubectl get, and which of them nobody works on."""
     table = Table(box=None, header_style="bold", padding=(0, 3, 0, 0))
     for column in ("NAME", "PHASE", "STAGE", "PROGRESS", "GOLDEN", "GATE", "BEST"):
         table.add_column(column)
@@ -51,7 +59,19 @@ def jobs_table(jobs: list[tuple[str, FineTuneJobStatus]]) -> Table:
         table.add_row(
             name, Text(phase, style=colour), shown.stage, shown.progress, shown.golden, shown.gate, shown.best
         )
-    return table
+    notes = [Text(f"{name}: {INTERRUPTED}", style="yellow") for name, _ in jobs if name in interrupted]
+    return Group(table, *notes)
+
+
+def earlier_note(name: str, ended_at: datetime | None, unseen: Sequence[str]) -> str:
+    """What to know of a job that had begun before this command; empty when there is nothing."""
+    if ended_at:
+        missed = f" and did not see the change of {', '.join(unseen)}" if unseen else ""
+        when = f"{ended_at:%Y-%m-%d %H:%M:%S} UTC"
+        return f"{name} ended {when}, before this command{missed}: --again runs it anew"
+    if unseen:
+        return f"{name} began before {', '.join(unseen)} changed: --again starts over"
+    return ""
 
 
 class PlainLog:

@@ -11,54 +11,95 @@
 import json
 import logging
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import yaml
 from pydantic import ValidationError
 
 from tunegate_api.contract import Report
-from tunegate_api.crd import MUTABLE
-from tunegate_api.v1alpha1 import FineTuneJobStatus
-from tunegate_api.v1alpha1.finetunejob_status import Phase
 from tunegate_operator.engine.cache import Cache
 from tunegate_operator.engine.clock import SystemClock
 from tunegate_operator.engine.cluster import Key, Object
+from tunegate_operator.engine.controller import Controller, Decision, View
 from tunegate_operator.engine.local import LocalCluster
+from tunegate_operator.engine.local_jobs import OWNER_ANNOTATION, is_finished, owner_name
 from tunegate_operator.engine.object_folder import to_yaml
+from tunegate_operator.engine.owners import owner_uids
+from tunegate_operator.engine.pod_status import is_terminal
 from tunegate_operator.engine.queue import WorkQueue
 from tunegate_operator.engine.reconcile import Reconciler
+from tunegate_operator.engine.store import ObjectStore
 from tunegate_operator.evalgate.controller import EvalGateController
 from tunegate_operator.finetunejob.controller import FineTuneJobController
+from tunegate_operator.laptop_manifests import (
+    NAMESPACE,
+    Project,
+    changes_what_is_fixed,
+    content,
+    in_our_namespace,
+    inputs_of,
+    job_names,
+    refuse_change,
+    refuse_other_experiment,
+    refuse_reserved,
+)
+from tunegate_operator.laptop_report import with_status
+from tunegate_operator.laptop_status import (
+    AT_REST,
+    ENDED,
+    cluster_folder,
+    read_status,
+    say_what_runs,
+    write_if_changed,
+)
+from tunegate_operator.laptop_volumes import make_links, plan_links
 
 log = logging.getLogger(__name__)
 
-NAMESPACE = "default"
 IMAGE = "laptop"
 """Stands for the trainer image: pods are processes of the installed trainer."""
 PROGRESS_SECONDS = 1.0
 """Status is a local file here, so progress may be written often."""
-AT_REST = (Phase.SUCCEEDED, Phase.FAILED, Phase.STOPPED, Phase.SUSPENDED)
+INPUTS_ANNOTATION = "local.tunegate.dev/inputs"
+"""On a FineTuneJob: the digests of the gates and ConfigMaps that it began with."""
 
 
-class ImmutableError(Exception):
-    """A change that the API would refuse."""
+@dataclass(frozen=True)
+class Earlier:
+    """What had come of a job before it was applied again."""
+
+    has_ended: bool
+    ended_at: datetime | None
+    unseen: tuple[str, ...]
+    """The gates and ConfigMaps that are not any more what the job began with."""
 
 
 class Laptop:
-    """One ``runs`` folder, held by this process. Raises RootInUseError if another one holds it."""
+    """One ``runs`` folder, held by this process, which works on the named jobs and leaves all others alone.
 
-    def __init__(self, runs: Path) -> None:
+    Raises RootInUseError if another process holds it, and ClusterError when it cannot be read.
+    """
+
+    def __init__(self, runs: Path, names: Collection[str]) -> None:
         self.runs = runs.absolute()
+        self._names = names
         clock = SystemClock()
-        self._cluster = LocalCluster(self.runs / ".cluster", self._volume, clock)
+        self._cluster = LocalCluster(
+            cluster_folder(self.runs),
+            self._volume,
+            clock,
+            works_on=lambda obj: self._is_ours(obj, owner_name(obj)),
+        )
+        say_what_runs(self.runs, names)
         self._reconciler = Reconciler(
             self._cluster,
             Cache(),
             WorkQueue(clock),
-            [FineTuneJobController(IMAGE), EvalGateController()],
+            [_Only(FineTuneJobController(IMAGE), self._is_ours), EvalGateController()],
             clock,
             progress_interval=PROGRESS_SECONDS,
         )
@@ -72,38 +113,36 @@ class Laptop:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._cluster.close()
+        """Leave no process behind, whatever ended us. Who pressed Ctrl-C here does not want to wait."""
+        try:
+            self._cluster.interrupt(limit=0 if isinstance(error, KeyboardInterrupt) else None)
+        finally:
+            self._cluster.close()
 
     # What kubectl does
 
-    def apply(self, objects: Iterable[Object], folder: Path) -> None:
-        """Create or update objects, in an order in which nothing waits. ``folder`` is where they were read.
+    def apply(self, projects: Sequence[Project], *, again: bool = False) -> dict[str, Earlier]:
+        """Create or update what manifests say, with ``again`` in place of earlier runs of their jobs.
 
-        Raises ImmutableError for a change that a cluster would refuse.
+        Returns what had come of each job. Raises RefusedError or InvalidError, before anything is changed,
+        for what a cluster would refuse.
         """
-        order = {"ConfigMap": 0, "EvalGate": 1, "FineTuneJob": 2}
-        for obj in sorted((o for o in objects if o["kind"] in order), key=lambda o: order[o["kind"]]):
-            self._apply_one(_located(obj, folder))
-        self._link_volumes(folder)
+        objects = in_our_namespace(obj for project in projects for obj in project.objects)
+        self._refuse(objects, again=again)
+        links = plan_links(self._volumes, projects)
+        if again:
+            self._delete(job_names(objects))
+        for obj in objects:
+            self._apply_one(obj)
+        make_links(links)
+        return {name: self._begin(name, objects) for name in job_names(objects)}
 
     def annotate(self, name: str, annotation: str, value: Any) -> None:
         """Set an annotation of a FineTuneJob to ``value`` as JSON. Raises KeyError if there is none."""
         obj = self.job(name)
-        obj["metadata"].setdefault("annotations", {})[annotation] = json.dumps(value)
+        annotations = obj["metadata"].get("annotations") or {}
+        obj["metadata"]["annotations"] = {**annotations, annotation: json.dumps(value)}
         self._cluster.replace(obj)
-
-    def delete(self, name: str) -> None:
-        """Delete a FineTuneJob with all that it owns, if it is there. Its folder on the volume stays."""
-        key = Key("FineTuneJob", NAMESPACE, name)
-        obj = self._cluster.get(key)
-        if obj is None:
-            return
-        owners = {child["metadata"]["uid"] for child in self._children(obj["metadata"]["uid"])}
-        self._cluster.delete(key, obj["metadata"]["uid"])
-        while self._pods(owners):  # each is killed when its grace period is over
-            self._cluster.step()
-            self._cluster.wait(0.1)
-        shutil.rmtree(self.runs / name, ignore_errors=True)
 
     def job(self, name: str) -> Object:
         """A FineTuneJob as it is now. Raises KeyError."""
@@ -118,17 +157,21 @@ class Laptop:
         """Let pods and operator do what is due, then wait for more, at most ``seconds``."""
         self._cluster.step()
         self._reconciler.run_ready()
-        for job in self._cluster.list_objects("FineTuneJob"):
-            self._show(job)
+        for job in self._list("FineTuneJob"):
+            if job["metadata"]["name"] in self._names:
+                self._show(job)
         self._cluster.wait(seconds)
 
     def is_at_rest(self, name: str) -> bool:
-        """Whether nothing will happen to a job without a person."""
-        status = read_status(self.job(name))
-        if status.phase not in AT_REST:
-            return False
-        uid = self.job(name)["metadata"]["uid"]
-        return not any(not _is_finished(job) for job in self._children(uid))
+        """Whether nothing will happen to a job without a person: no pod of it is still to end, either."""
+        job = self.job(name)
+        uid = job["metadata"]["uid"]
+        children = [child for child in self._list("Job") if uid in owner_uids(child)]
+        return (
+            read_status(job).phase in AT_REST
+            and all(is_finished(child) for child in children)
+            and all(is_terminal(pod) for pod in self._pods(uid))
+        )
 
     def interrupt(self) -> None:
         """Let every pod save and stop. The next run goes on from there."""
@@ -136,15 +179,25 @@ class Laptop:
 
     def log_file(self, name: str) -> Path | None:
         """The log of a job's newest pod."""
-        uid = self.job(name)["metadata"]["uid"]
-        owners = {job["metadata"]["uid"] for job in self._children(uid)}
-        newest = max(
-            self._pods(owners), key=lambda pod: int(pod["metadata"]["resourceVersion"]), default=None
-        )
+        pods = self._pods(self.job(name)["metadata"]["uid"])
+        newest = max(pods, key=lambda pod: int(pod["metadata"]["resourceVersion"]), default=None)
         return self._cluster.log_file(newest["metadata"]["name"]) if newest else None
 
     def report_file(self, name: str) -> Path:
         return self.runs / name / "report.html"
+
+    # Inside
+
+    @property
+    def _volumes(self) -> Path:
+        return self.runs / "volumes"
+
+    def _is_ours(self, obj: Object, name: str | None) -> bool:
+        """Whether we work on an object that belongs to the job of this name, or to none."""
+        return obj["metadata"]["namespace"] == NAMESPACE and (name is None or name in self._names)
+
+    def _list(self, kind: str) -> list[Object]:
+        return [o for o in self._cluster.list_objects(kind) if o["metadata"]["namespace"] == NAMESPACE]
 
     def _take_report(self, report: Object) -> None:
         """Hand on a report; one that can't be read would only be read in vain again and again."""
@@ -155,113 +208,103 @@ class Laptop:
         else:
             self._reconciler.handle_report(report)
 
+    def _refuse(self, objects: list[Object], *, again: bool) -> None:
+        """Find all that could be refused, before the first change."""
+        names = job_names(objects)
+        refuse_reserved(names)
+        rehearsal = ObjectStore(SystemClock())
+        for obj in objects:
+            rehearsal.create(obj)
+            existing = self._cluster.get(Key.of(obj))
+            if existing is None:
+                continue
+            if obj["kind"] == "FineTuneJob":
+                if not again:
+                    refuse_other_experiment(existing, obj)
+            elif changes_what_is_fixed(existing, obj):
+                refuse_change(obj, self._users(existing, besides=names), again=again)
+
+    def _users(self, obj: Object, besides: Collection[str]) -> list[str]:
+        """The names of the other jobs that read a gate or ConfigMap."""
+        objects = [*self._list("ConfigMap"), *self._list("EvalGate")]
+        jobs = [job for job in self._list("FineTuneJob") if job["metadata"]["name"] not in besides]
+        label = f"{obj['kind']} {obj['metadata']['name']}"
+        return [job["metadata"]["name"] for job in jobs if label in inputs_of(job, objects)]
+
+    def _delete(self, names: list[str]) -> None:
+        """Delete FineTuneJobs with all that they own. Their folders on the volume stay."""
+        jobs = [job for job in self._list("FineTuneJob") if job["metadata"]["name"] in names]
+        for job in jobs:
+            self._cluster.delete(Key.of(job), job["metadata"]["uid"])
+        while any(
+            self._pods(job["metadata"]["uid"]) for job in jobs
+        ):  # each is killed after its grace period
+            self._cluster.step()
+            self._cluster.wait(0.1)
+        for job in jobs:
+            shutil.rmtree(self.runs / job["metadata"]["name"], ignore_errors=True)
+
     def _apply_one(self, obj: Object) -> None:
-        obj["metadata"].setdefault("namespace", NAMESPACE)
-        existing = self._cluster.get(Key.of(obj))
+        key = Key.of(obj)
+        existing = self._cluster.get(key)
+        if existing and obj["kind"] != "FineTuneJob" and changes_what_is_fixed(existing, obj):
+            self._cluster.delete(key, existing["metadata"]["uid"])  # nobody else uses it
+            existing = None
         if existing is None:
             self._cluster.create(obj)
-            return
-        content = {k: v for k, v in obj.items() if k not in ("metadata", "status")}
-        if all(existing.get(field) == value for field, value in content.items()):
-            return
-        _refuse_immutable(existing, obj)
-        self._cluster.replace({**existing, **content})
+        elif content(existing) != content(obj):
+            self._cluster.replace({**content(obj), "metadata": existing["metadata"]})
 
-    def _children(self, uid: str) -> list[Object]:
-        return [
-            job
-            for job in self._cluster.list_objects("Job")
-            if any(owner["uid"] == uid for owner in job["metadata"].get("ownerReferences", []))
-        ]
+    def _begin(self, name: str, objects: list[Object]) -> Earlier:
+        """Remember what a job begins with; or if it has begun, say what became of it."""
+        job = self.job(name)
+        status, inputs = read_status(job), inputs_of(job, objects)
+        has_ended = status.phase in ENDED
+        if status.request is None and not has_ended:
+            self.annotate(name, INPUTS_ANNOTATION, inputs)
+            return Earlier(has_ended=False, ended_at=None, unseen=())
+        annotations = job["metadata"].get("annotations", {})
+        seen = json.loads(annotations.get(INPUTS_ANNOTATION, "null")) or inputs
+        unseen = sorted(what for what in {*seen, *inputs} if seen.get(what) != inputs.get(what))
+        return Earlier(has_ended, status.completion_time, tuple(unseen))
 
-    def _pods(self, owners: set[str]) -> list[Object]:
+    def _pods(self, uid: str) -> list[Object]:
+        """The pods of a FineTuneJob, also those whose Job is gone."""
         return [
             pod
-            for pod in self._cluster.list_objects("Pod")
-            if any(owner["uid"] in owners for owner in pod["metadata"].get("ownerReferences", []))
+            for pod in self._list("Pod")
+            if pod["metadata"].get("annotations", {}).get(OWNER_ANNOTATION) == uid
         ]
 
     def _volume(self, claim: str) -> Path:
-        folder = self.runs / "volumes" / claim
+        folder = self._volumes / claim
         folder.mkdir(parents=True, exist_ok=True)
         return folder.resolve()
 
-    def _link_volumes(self, folder: Path) -> None:
-        """Let each folder beside the manifests be the claim of that name, as long as there is none yet."""
-        volumes = self.runs / "volumes"
-        volumes.mkdir(parents=True, exist_ok=True)
-        for beside in folder.iterdir():
-            link = volumes / beside.name
-            if beside.is_dir() and not beside.name.startswith((".", "_")) and not link.exists():
-                link.symlink_to(beside.resolve())
-
     def _show(self, job: Object) -> None:
         """Keep the files that people read up to date."""
-        folder = self.runs / job["metadata"]["name"]
+        metadata = job["metadata"]
+        folder = self.runs / metadata["name"]
         write_if_changed(folder / "status.yaml", to_yaml(job))
         claim = job["spec"].get("storage", {}).get("persistentVolumeClaim")
-        if claim is None:
-            return
-        report = self._volume(claim) / job["metadata"]["uid"] / "report.html"
+        report = self._volumes / str(claim) / metadata["uid"] / "report.html"
         if report.exists():
-            write_if_changed(folder / "report.html", report.read_text(encoding="utf-8"))
+            page = report.read_text(encoding="utf-8")
+            write_if_changed(folder / "report.html", with_status(page, metadata["name"], read_status(job)))
 
 
-def read_status(job: Object) -> FineTuneJobStatus:
-    return FineTuneJobStatus.model_validate(job.get("status", {}))
+class _Only:
+    """A controller that decides about our objects only: the others stay as they are."""
 
+    def __init__(self, controller: Controller, is_ours: Callable[[Object, str], bool]) -> None:
+        self.kind = controller.kind
+        self._controller = controller
+        self._is_ours = is_ours
 
-def read_jobs(runs: Path) -> list[Object]:
-    """The FineTuneJobs of a folder as last shown, also while another process runs it."""
-    return [yaml.safe_load(path.read_text(encoding="utf-8")) for path in sorted(runs.glob("*/status.yaml"))]
+    def decide(self, obj: Object, view: View, now: datetime) -> Decision | None:
+        if not self._is_ours(obj, obj["metadata"]["name"]):
+            return None
+        return self._controller.decide(obj, view, now)
 
-
-def write_if_changed(path: Path, text: str) -> None:
-    """Write a file that people read, leaving it alone when it says this already."""
-    if path.exists() and path.read_text(encoding="utf-8") == text:
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
-
-
-def _located(obj: Object, folder: Path) -> Object:
-    """The object with file:// URIs that are relative to its manifest made absolute."""
-
-    def absolute(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {k: absolute(v) for k, v in value.items()}
-        if isinstance(value, list):
-            return [absolute(v) for v in value]
-        if isinstance(value, str) and value.startswith("file://") and not value.startswith("file:///"):
-            return f"file://{(folder / value.removeprefix('file://')).resolve()}"
-        return value
-
-    return {**obj, "metadata": dict(obj["metadata"])} | (
-        {"spec": absolute(obj["spec"])} if obj["kind"] == "FineTuneJob" else {}
-    )
-
-
-def _refuse_immutable(existing: Object, obj: Object) -> None:
-    name = obj["metadata"]["name"]
-    if obj["kind"] == "FineTuneJob":
-        old, new = ({k: v for k, v in o["spec"].items() if k not in MUTABLE} for o in (existing, obj))
-        changed = sorted(k for k in {*old, *new} if old.get(k) != new.get(k))
-        if changed:
-            raise ImmutableError(
-                f"FineTuneJob {name} exists and its spec is immutable; changed: {', '.join(changed)}. "
-                "Give the new experiment another name, or start over with --again."
-            )
-    if obj["kind"] == "EvalGate" and existing["spec"].get("golden") != obj["spec"].get("golden"):
-        raise ImmutableError(
-            f"EvalGate {name} exists and its golden set is immutable, so that pass rates compare. "
-            "Give the new set a gate of its own."
-        )
-
-
-def _is_finished(job: Object) -> bool:
-    return any(
-        c["type"] in ("Complete", "Failed") and c["status"] == "True"
-        for c in job.get("status", {}).get("conditions", [])
-    )
+    def concerns(self, changed: Object, view: View) -> Iterable[Key]:
+        return self._controller.concerns(changed, view)

@@ -10,11 +10,18 @@ from pydantic import ValidationError
 
 from tunegate_api.contract import sha256_text
 from tunegate_api.golden import GoldenCase, GoldenError, inline_golden, parse_golden
+from tunegate_api.json_schema import schema_faults
+from tunegate_api.meta import MAX_DNS_NAME
 from tunegate_api.v1alpha1.evalgate import Thresholds
-from tunegate_api.v1alpha1.problems import KINDS, find_problems
+from tunegate_api.v1alpha1.explain import SHAPES
+from tunegate_api.v1alpha1.finetunejob import KEY_PATTERN
+from tunegate_api.v1alpha1.metadata import DNS_NAMES, metadata_problems
+from tunegate_api.v1alpha1.problems import Problem, find_problems
 from tunegate_operator.manifests import Diagnostic, Manifest, ObjectPath
 
 CONFIG_MAP = "ConfigMap"
+MAX_CONFIG_MAP = 1024 * 1024
+"""Bytes of all values of a ConfigMap, by the API server's limit."""
 _Id = tuple[str, str, str]
 
 
@@ -48,21 +55,20 @@ class _Checks:
     def run(self) -> Iterator[Diagnostic]:
         for manifest in self._manifests:
             first = self._by_id[_id(manifest)]
-            if first is not manifest:
+            if first is not manifest and manifest.kind:
                 where = f"{first.file}:{first.line_of(('metadata', 'name'))}"
                 yield manifest.at(
                     ("metadata", "name"), f"{manifest.kind} {manifest.name} is already defined at {where}"
                 )
-            if manifest.kind in KINDS:
-                for problem in find_problems(manifest.obj):
-                    yield manifest.at(problem.path, str(problem))
+            if manifest.is_ours:
+                yield from _told(manifest, find_problems(manifest.obj))
             if manifest.kind == "FineTuneJob":
                 yield from self._job(manifest)
             elif manifest.kind == "EvalGate":
                 yield from self._gate(manifest)
             elif manifest.kind == CONFIG_MAP:
-                yield from _texts_only(manifest)
-            else:
+                yield from _config_map(manifest)
+            elif not manifest.is_ours:
                 yield manifest.at(("kind",), f"{manifest.kind} {manifest.name} is ignored", "note")
 
     def _job(self, job: Manifest) -> Iterator[Diagnostic]:
@@ -99,11 +105,7 @@ class _Checks:
         if isinstance(text, Diagnostic):
             yield text
         elif text is not None:
-            try:
-                json.loads(text.text)
-            except json.JSONDecodeError as error:
-                line = text.holder.line_in(text.path, error.lineno)
-                yield Diagnostic(text.holder.file, line, f"the schema is not JSON: {error.msg}")
+            yield from _schema_faults(text)
 
     def _gate(self, gate: Manifest) -> Iterator[Diagnostic]:
         golden: ObjectPath = ("spec", "golden")
@@ -173,11 +175,48 @@ def _positions(manifest: Manifest, name: str) -> range:
     return range(len(_list(manifest.obj, ("spec", name))))
 
 
-def _texts_only(config_map: Manifest) -> Iterator[Diagnostic]:
+def _told(manifest: Manifest, problems: Iterable[Problem]) -> Iterator[Diagnostic]:
+    for problem in problems:
+        yield manifest.at(problem.path, str(problem))
+
+
+def _config_map(config_map: Manifest) -> Iterator[Diagnostic]:
+    """What the API server would refuse of a ConfigMap."""
+    yield from _told(config_map, metadata_problems(config_map.obj.get("metadata"), DNS_NAMES))
     data = config_map.obj.get("data")
-    for key, value in data.items() if isinstance(data, Mapping) else ():
+    if data is not None and not isinstance(data, Mapping):
+        yield config_map.at(
+            ("data",), "data must be a mapping of keys to texts: write KEY: | and the text below"
+        )
+        return
+    texts = data or {}
+    for key, value in texts.items():
+        if len(key) > MAX_DNS_NAME or not re.fullmatch(KEY_PATTERN, key):
+            yield config_map.at(("data", key), f'data: "{key}" must be {SHAPES[KEY_PATTERN]}')
         if not isinstance(value, str):
             yield config_map.at(("data", key), f"data.{key} must be text: write it below `{key}: |`")
+    size = sum(len(text.encode(errors="surrogatepass")) for text in texts.values() if isinstance(text, str))
+    if size > MAX_CONFIG_MAP:
+        yield config_map.at(
+            ("data",),
+            f"data has {size:,} bytes and a ConfigMap takes at most {MAX_CONFIG_MAP:,}: "
+            "put the file on a volume, and name it as uri: pvc://CLAIM/PATH",
+        )
+
+
+def _schema_faults(text: _Text) -> Iterator[Diagnostic]:
+    try:
+        schema = json.loads(text.text)
+    except json.JSONDecodeError as error:
+        line = text.holder.line_in(text.path, error.lineno)
+        yield Diagnostic(text.holder.file, line, f"the schema is not JSON: {error.msg}")
+        return
+    except (ValueError, RecursionError) as error:
+        # JSON, but nested too deeply, or with a number beyond what can be read.
+        yield text.holder.at(text.path, f"the schema cannot be read: {error}")
+        return
+    for path, fault in schema_faults(schema):
+        yield text.holder.at(text.path, f"in the schema {Problem(path, fault)}" if path else fault)
 
 
 def _digest(user: Manifest, pin: ObjectPath, text: str) -> Iterator[Diagnostic]:

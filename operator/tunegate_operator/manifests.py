@@ -12,10 +12,15 @@ from typing import Any, Literal
 
 import yaml
 
+from tunegate_api import GROUP
+from tunegate_api.v1alpha1.problems import KINDS
+
 ObjectPath = tuple[str | int, ...]
 """Keys and list positions from the top of an object."""
 
 SUFFIXES = (".yaml", ".yml")
+IDENTITY = {"apiVersion", "kind"}
+"""The fields by which a document is a manifest."""
 MAX_NODES = 200_000
 """Values in one file. A few aliases of aliases would grow without end."""
 
@@ -56,7 +61,12 @@ class Manifest:
 
     @property
     def kind(self) -> str:
-        return str(self.obj.get("kind"))
+        return str(self.obj.get("kind") or "")
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether it is meant for Tunegate, by its kind or its API group, even where the other is missing."""
+        return self.kind in KINDS or str(self.obj.get("apiVersion")).startswith(f"{GROUP}/")
 
     @property
     def name(self) -> str:
@@ -87,8 +97,8 @@ class Manifest:
 def load_manifests(paths: Iterable[Path]) -> list[Manifest]:
     """The manifests of files, and of all YAML files of folders, in order.
 
-    A file that is named must hold manifests. Of a folder's files, those that hold others are skipped. Raises
-    :class:`ManifestError` with all faults of all files.
+    A file that is named must hold manifests. Of a folder's documents, those that are none are skipped, unless
+    they are meant for Tunegate. Raises :class:`ManifestError` with all faults of all files.
     """
     manifests: list[Manifest] = []
     faults: list[Diagnostic] = []
@@ -125,16 +135,19 @@ def _load_file(file: Path) -> list[Manifest]:
     manifests = read_documents(file)
     if not manifests:
         raise ManifestError([Diagnostic(file, 1, "the file is empty")])
-    faults = [
-        m.at((), "not a manifest: apiVersion and kind are missing") for m in manifests if not _is_manifest(m)
-    ]
+    faults = [m.at((), f"not a manifest: {_missing(m)}") for m in manifests if not _is_manifest(m)]
     if faults:
         raise ManifestError(faults)
     return manifests
 
 
 def _is_manifest(manifest: Manifest) -> bool:
-    return {"apiVersion", "kind"} <= manifest.obj.keys()
+    return manifest.is_ours or manifest.obj.keys() >= IDENTITY
+
+
+def _missing(manifest: Manifest) -> str:
+    missing = sorted(IDENTITY - manifest.obj.keys())
+    return f"{' and '.join(missing)} {'are' if len(missing) > 1 else 'is'} missing"
 
 
 def read_documents(file: Path) -> list[Manifest]:
@@ -174,11 +187,19 @@ def _documents(file: Path, text: str) -> Iterator[Manifest]:
                     Diagnostic(file, node.start_mark.line + 1, "not a manifest: it must be a mapping")
                 )
                 continue
-            yield Manifest(obj, file, walk.lines, frozenset(walk.blocks))
+            yield Manifest(_without_nulls(obj), file, walk.lines, frozenset(walk.blocks))
     finally:
         loader.dispose()
     if faults:
         raise ManifestError(faults)
+
+
+def _without_nulls(obj: dict[str, Any]) -> dict[str, Any]:
+    """``annotations:`` with nothing behind it is no annotations, as ``kubectl`` takes it."""
+    metadata = obj.get("metadata")
+    if not isinstance(metadata, dict):
+        return obj
+    return obj | {"metadata": {key: value for key, value in metadata.items() if value is not None}}
 
 
 def _error_line(error: yaml.MarkedYAMLError) -> int:

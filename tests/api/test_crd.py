@@ -15,7 +15,7 @@ from support.manifests import changed, evalgate, finetunejob
 from support.structural_rules import fields, unbounded, violations
 from tunegate_api.crd import MUTABLE, crds, main, to_yaml
 from tunegate_api.structural import NotStructuralError, structural_schema
-from tunegate_api.v1alpha1 import FineTuneJobSpec
+from tunegate_api.v1alpha1 import EvalGate, FineTuneJob, FineTuneJobSpec, FineTuneJobStatus
 
 ROOT = Path(__file__).parents[2]
 DATA = Path(__file__).parent / "data"
@@ -117,6 +117,61 @@ def test_what_the_project_promises_can_be_expressed(file: Path) -> None:
     jsonschema.validate(manifest, schema_of(manifest["kind"]))
 
 
+STATUS: dict[str, Any] = {
+    "phase": "Training",
+    "data": {"train": 1840, "dev": 150, "test": 150, "distributionAUC": "0.56", "reviewScore": "0.95"},
+    "checkpoints": [
+        {
+            "stage": "sft",
+            "step": 70,
+            "gates": [
+                {
+                    "name": "invoice-golden",
+                    "golden": {"passed": 96, "total": 100, "rate": "0.96"},
+                    "safety": {
+                        "unsafe": 0,
+                        "unsafeDelta": 0,
+                        "overRefused": 3,
+                        "overRefusalDeltaPoints": "+1.0",
+                    },
+                    "verdict": "Passed",
+                }
+            ],
+        }
+    ],
+}
+
+
+def test_the_status_that_the_project_promises_is_kept_by_the_api_server_and_by_readers() -> None:
+    known = {path for path, _ in fields(schema_of("FineTuneJob")["properties"]["status"])}
+    assert {".data.distributionAUC", ".data.reviewScore"} <= known
+    gate = ".checkpoints[].gates[].safety"
+    names = ("unsafe", "unsafeDelta", "overRefused", "overRefusalDeltaPoints")
+    assert {f"{gate}.{name}" for name in names} <= known
+    jsonschema.validate({**finetunejob(), "status": STATUS}, schema_of("FineTuneJob"))
+
+    wire = FineTuneJobStatus.model_validate(STATUS).to_wire()
+    assert wire["data"] == STATUS["data"] | {"dropped": 0, "warnings": []}
+    assert wire["checkpoints"][0]["gates"][0]["safety"] == STATUS["checkpoints"][0]["gates"][0]["safety"]
+
+
+def test_a_judge_can_be_described_wherever_one_scores() -> None:
+    endpoint = {"url": "https://judge.internal/v1", "model": "judge", "secretName": "judge-key"}
+    calibration = {"source": {"configMap": "scored"}, "minRecall": "0.7", "minSpecificity": "0.8"}
+    quality = {"review": "Judge", "judge": {"endpoint": endpoint, "calibration": calibration}}
+    job = changed(finetunejob(), {"spec.data.quality": quality})
+    jsonschema.validate(job, schema_of("FineTuneJob"))
+    FineTuneJob.model_validate(job)
+
+    scorer = {"type": "guardrail", "endpoint": endpoint}
+    gate = changed(evalgate(), {"spec.safety": {"source": {"builtin": "refusals-v1"}, "scorer": scorer}})
+    jsonschema.validate(gate, schema_of("EvalGate"))
+    EvalGate.model_validate(gate)
+    for name in (".url", ".model", ".secretName"):
+        assert field_of("FineTuneJob", f".spec.data.quality.judge.endpoint{name}")
+        assert field_of("EvalGate", f".spec.safety.scorer.endpoint{name}")
+
+
 @pytest.mark.parametrize("file", EXAMPLES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_examples_validate(file: Path) -> None:
     for manifest in yaml.safe_load_all(file.read_text(encoding="utf-8")):
@@ -175,7 +230,7 @@ def test_status_has_its_own_endpoint(kind: str) -> None:
     ("kind", "columns"),
     [
         ("FineTuneJob", ["PHASE", "STAGE", "PROGRESS", "GOLDEN", "GATE", "BEST", "AGE"]),
-        ("EvalGate", ["CASES", "LAST", "VERDICT", "PASSRATE", "BASE", "PUBLISHED", "AGE"]),
+        ("EvalGate", ["CASES", "LAST", "VERDICT", "PASSRATE", "BASE", "PUBLISHED", "LIVE", "AGE"]),
     ],
 )
 def test_kubectl_get_shows_these_columns(kind: str, columns: list[str]) -> None:

@@ -15,6 +15,10 @@ def line(**changes: object) -> str:
     return json.dumps({k: v for k, v in {**CASE, **changes}.items() if v is not None}) + "\n"
 
 
+def schema_case(schema: object) -> str:
+    return line(expect=[{"type": "json_schema", "schema": schema}])
+
+
 def test_cases_keep_their_order_and_tags():
     cases = parse_golden(line(tags=["edge"]) + "\n" + line(id="b"))
     assert [(c.id, c.tags) for c in cases] == [("a", ["edge"]), ("b", [])]
@@ -41,6 +45,17 @@ def test_a_chat_is_kept_as_it_is():
         (line(messages=[{"role": "user", "content": "x"}]), "give either prompt or messages"),
         (line(expect=[]), "line 1: expect:"),
         (line(expect=[{"type": "rating", "value": 3}]), "line 1: expect.0:"),
+        (line(prompt=None, messages=[]), "line 1: messages: List should have at least 1 item"),
+        (
+            line(expect=[{"type": "regex", "value": "("}]),
+            "line 1: expect.0: value: is no Python pattern: missing )",
+        ),
+        (line(expect=[{"type": "regex", "value": "a{99999999999}"}]), "value: is no Python pattern: "),
+        (schema_case({"type": "text"}), "line 1: expect.0: schema.type: must be one of array, boolean,"),
+        (
+            schema_case({"items": {"required": "a"}}),
+            "line 1: expect.0: schema.items.required: must be a list of names of properties",
+        ),
         (line(id="has spaces"), "line 1: id:"),
         (line(unknown=1), "line 1: unknown:"),
         ("[" * 100_000 + "\n", "line 1:"),

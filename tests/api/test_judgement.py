@@ -13,6 +13,7 @@ from tunegate_api.verdict import CaseSet, StopAction, VerdictState
 
 SHA = "a" * 64
 CASES = CaseSet(sha256=SHA, ids=[f"case-{i}" for i in range(20)])
+ROWS = CaseSet(sha256="b" * 64, ids=[f"row-{i}" for i in range(4)])
 GOLDEN = "golden/golden"
 DEV, TEST = "dev/exact_match", "test/exact_match"
 
@@ -52,7 +53,7 @@ def evaluation(subject: Subject, step: int, passed: int, **outcomes: str) -> Eva
 
 
 def results(*evaluations: Evaluation, cases: CaseSet = CASES, **sets: CaseSet) -> Results:
-    return Results(sets={GOLDEN: cases} | sets, evaluations=[*evaluations])
+    return Results(sets={GOLDEN: cases, DEV: ROWS, TEST: ROWS} | sets, evaluations=[*evaluations])
 
 
 BASE = evaluation(Subject.BASE, 0, 10)
@@ -139,6 +140,21 @@ def test_a_task_metric_below_its_minimum_fails_the_artifact_and_says_so():
     assert (judged.gate_state, judged.task_state) == (VerdictState.PASSED, VerdictState.FAILED)
     assert judged.state is VerdictState.FAILED
     assert judged.message.startswith("taskMetrics: exact_match 0/4")
+
+
+@pytest.mark.parametrize("outcomes", ["ppp", "p", "", "ppppp", "pppe"])
+def test_a_task_metric_with_missing_or_surplus_outcomes_is_an_error(outcomes):
+    measured = evaluation(Subject.FINAL, 40, 19, **{TEST: outcomes})
+    judged = judge_final(request(), results(BASE, measured))
+    assert judged is not None
+    assert judged.task_state is VerdictState.ERROR
+
+
+def test_rows_that_nobody_named_cannot_pass():
+    unnamed = Results(sets={GOLDEN: CASES}, evaluations=[BASE, FINAL])
+    judged = judge_final(request(), unnamed)
+    assert judged is not None
+    assert judged.task_state is VerdictState.ERROR
 
 
 def test_a_dry_run_has_no_say():

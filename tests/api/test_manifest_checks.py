@@ -103,6 +103,30 @@ CHECKS: list[tuple[str, Changes, str]] = [
         "data: the schema is not JSON: Extra data",
     ),
     (
+        "a schema that is a list",
+        {
+            "job.spec.taskMetrics.0.schema": {"configMap": "orders-schema"},
+            "schema": config_map("orders-schema", {"schema.json": "[]"}),
+        },
+        "schema: a JSON schema must be a mapping, not a list",
+    ),
+    (
+        "a schema of a type that does not exist",
+        {
+            "job.spec.taskMetrics.0.schema": {"configMap": "orders-schema"},
+            "schema": config_map("orders-schema", {"schema.json": '{"items": {"type": "text"}}'}),
+        },
+        "schema: in the schema items.type: must be one of array, boolean,",
+    ),
+    (
+        "a schema that nobody can read",
+        {
+            "job.spec.taskMetrics.0.schema": {"configMap": "orders-schema"},
+            "schema": config_map("orders-schema", {"schema.json": "9" * 5000}),
+        },
+        "schema: the schema cannot be read: ",
+    ),
+    (
         "cases that changed",
         {"gate.spec.golden.sha256": "0" * 64},
         f"gate: spec.golden.sha256 is not the digest of the content, which is {sha256_text(CASES)}",
@@ -128,6 +152,52 @@ CHECKS: list[tuple[str, Changes, str]] = [
         "data: data.number must be text: write it below `number: |`",
     ),
     (
+        "a ConfigMap with a name that none can have",
+        {"data.metadata.name": "Orders_Data"},
+        'data: metadata.name: is "Orders_Data": must be lower-case letters, digits, dashes and dots',
+    ),
+    ("a ConfigMap without a name", {"data.metadata": {}}, "data: metadata.name: missing: give the object a"),
+    (
+        "a ConfigMap with a label that is a number",
+        {"data.metadata.labels": {"version": 2}},
+        'data: metadata.labels.version: must be text: write "2", with the quotes',
+    ),
+    (
+        "a ConfigMap of text",
+        {"data.data": "all"},
+        "data: data must be a mapping of keys to texts",
+    ),
+    (
+        "a key that none can be",
+        {"data.data.a b": "text"},
+        'data: data: "a b" must be a key of a ConfigMap: letters, digits, dots, dashes and underscores',
+    ),
+    (
+        "a ConfigMap that is too large",
+        {"data.data.more": "é" * (512 * 1024)},
+        "data: data has 1,048,611 bytes and a ConfigMap takes at most 1,048,576: put the file on a volume",
+    ),
+    (
+        "a misspelt kind of ours",
+        {"job.kind": "FinetuneJob"},
+        'job: kind: is "FinetuneJob", did you mean FineTuneJob? Must be one of EvalGate, FineTuneJob',
+    ),
+    (
+        "our version without a kind",
+        {"job.kind": LEAVE_OUT},
+        "job: kind: missing: must be EvalGate or FineTuneJob",
+    ),
+    (
+        "our kind without a version",
+        {"job.apiVersion": LEAVE_OUT},
+        "job: apiVersion: missing: must be tunegate.dev/v1alpha1",
+    ),
+    (
+        "a kind of ours that does not exist",
+        {"plan": {"apiVersion": "tunegate.dev/v1", "kind": "Plan", "metadata": {"name": "a"}}},
+        'plan: kind: is "Plan": must be one of EvalGate, FineTuneJob',
+    ),
+    (
         "a job of the same name",
         {"job2": finetunejob()},
         "job2: FineTuneJob orders is already defined at ",
@@ -149,6 +219,18 @@ def test_what_does_not_agree_is_told(tmp_path: Path, changes: Changes, said: str
         files["data"]["data"]["train.jsonl"] = changes["data.data.train\\.jsonl"]
     messages = said_of(tmp_path, files)
     assert [message for message in messages if message.startswith(said)], messages
+
+
+def test_a_config_map_of_just_one_mebibyte_is_taken(tmp_path: Path) -> None:
+    size = len(family()["data"]["data"]["train.jsonl"])
+    assert said_of(tmp_path, family({"data.data.more": "a" * (1024 * 1024 - size)})) == []
+
+
+def test_labels_and_annotations_that_are_left_empty_are_none(tmp_path: Path) -> None:
+    empty = {f"{file}.metadata.{field}": None for file in family() for field in ("labels", "annotations")}
+    assert said_of(tmp_path, family(empty)) == []
+    for manifest in load_manifests([tmp_path]):
+        assert manifest.obj["metadata"].keys() == {"name"}
 
 
 def test_enough_cases_are_not_asked_for_where_nothing_is_compared(tmp_path: Path) -> None:

@@ -142,6 +142,17 @@ def test_a_folder_gives_its_manifests_in_order_and_skips_the_rest(write: Write, 
     assert [m.kind for m in load_manifests([tmp_path])] == ["A", "B"]
 
 
+def test_a_folders_document_that_is_meant_for_tunegate_is_never_skipped(write: Write, tmp_path: Path) -> None:
+    write("{apiVersion: v1, kind: A}", "a.yaml")
+    write("{apiVersion: tunegate.dev/v1alpha1, metadata: {name: orders}}", "b.yaml")
+    write("{kind: EvalGate, metadata: {name: orders}}", "c.yaml")
+    assert [(m.kind, m.file.name) for m in load_manifests([tmp_path])] == [
+        ("A", "a.yaml"),
+        ("", "b.yaml"),
+        ("EvalGate", "c.yaml"),
+    ]
+
+
 def test_a_folder_without_manifests_is_a_fault(write: Write, tmp_path: Path) -> None:
     write("{some: values}", "values.yaml")
     assert faults(tmp_path) == [
@@ -157,6 +168,7 @@ FAULTS = [
         "# values\nlearningRate: 1\n",
         ["a.yaml:2: not a manifest: apiVersion and kind are missing"],
     ),
+    ("a file without a kind", "apiVersion: v1\n", ["a.yaml:1: not a manifest: kind is missing"]),
     ("a list", "- a\n- b\n", ["a.yaml:1: not a manifest: it must be a mapping"]),
     (
         "a tab",

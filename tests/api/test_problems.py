@@ -25,6 +25,12 @@ def test_what_has_no_problems_parses(manifest: dict[str, Any], model: type[FineT
     model.model_validate(manifest)
 
 
+@pytest.mark.parametrize("field", ["labels", "annotations", "namespace", "ownerReferences"])
+def test_metadata_that_is_left_empty_parses(field: str) -> None:
+    empty = FineTuneJob.model_validate(changed(finetunejob(), {f"metadata.{field}": None}))
+    assert empty.metadata == FineTuneJob.model_validate(finetunejob()).metadata
+
+
 @pytest.mark.parametrize("name", ["finetunejob.yaml", "evalgate.yaml"])
 def test_what_the_project_promises_is_at_most_not_supported_yet(name: str) -> None:
     manifest = yaml.safe_load((DATA / name).read_text(encoding="utf-8"))
@@ -40,7 +46,23 @@ GOOD: list[tuple[str, Changes]] = [
     ("the least that a job can say", {"spec.evaluateEvery": LEAVE_OUT, "spec.resources": LEAVE_OUT}),
     ("steps instead of epochs", {f"{STAGE}.training": {"maxSteps": 100}}),
     ("steps between checkpoints", {"spec.evaluateEvery": {"steps": 10}}),
-    ("a GPU with memory", {"spec.resources": {"gpu": {"count": 2, "memory": "24Gi"}, "memory": "48Gi"}}),
+    ("a GPU", {"spec.resources": {"gpu": {"count": 1}, "memory": "48Gi"}}),
+    ("all linear layers", {f"{STAGE}.adapter.targetModules": ["all-linear"]}),
+    ("layers by name", {f"{STAGE}.adapter.targetModules": ["q_proj", "v_proj"]}),
+    ("a claim with dots", {"spec.publish.0.uri": "pvc://models.team-a/orders"}),
+    ("rows named by their prompt", {"spec.data.train.columns": {"prompt": "text", "id": "text"}}),
+    (
+        "a schema of schemas",
+        {
+            "spec.taskMetrics.0.schema.inline": {
+                "type": ["object", "null"],
+                "properties": {"type": {"type": "string"}, "rows": {"items": {"type": "integer"}}},
+                "additionalProperties": False,
+                "anyOf": [{"required": ["type"]}, True],
+                "enum": [{"type": "odd"}],
+            }
+        },
+    ),
     ("a job that is suspended", {"spec.suspend": True}),
     ("data on a volume", {"spec.data.train": {"uri": "pvc://datasets/a/b.jsonl", "sha256": "0" * 64}}),
     ("data in a file", {"spec.data.train": {"uri": "file://orders.jsonl"}}),
@@ -49,12 +71,27 @@ GOOD: list[tuple[str, Changes]] = [
     ("an explicit null is left out", {"spec.queueName": None}),
     ("status and metadata of the server", {"status": {"phase": "Odd"}, "metadata.managedFields": [{}]}),
     ("a namespace", {"metadata.namespace": "team-a"}),
+    ("labels and annotations", {"metadata.labels": {"team": "a"}, "metadata.annotations": {"a/b": "7"}}),
+    ("annotations that are left empty", {"metadata.annotations": None, "metadata.labels": None}),
 ]
 
 
 @pytest.mark.parametrize("changes", [row[1] for row in GOOD], ids=[row[0] for row in GOOD])
 def test_nothing_is_said_against(changes: Changes) -> None:
     assert told(changed(finetunejob(), changes)) == []
+
+
+GOOD_GATES: list[tuple[str, Changes]] = [
+    ("the least that a gate can say", {"spec.thresholds": LEAVE_OUT, "spec.baselines": LEAVE_OUT}),
+    ("a rate alone", {"spec.thresholds": {"minPassRate": "0.9"}, "spec.baselines": []}),
+    ("mustPass alone", {"spec.thresholds": {"mustPass": ["edge"]}, "spec.baselines": []}),
+    ("a baseline alone", {"spec.thresholds": LEAVE_OUT, "spec.baselines": ["LastPublished"]}),
+]
+
+
+@pytest.mark.parametrize("changes", [row[1] for row in GOOD_GATES], ids=[row[0] for row in GOOD_GATES])
+def test_nothing_is_said_against_a_gate(changes: Changes) -> None:
+    assert told(changed(evalgate(), changes)) == []
 
 
 OBJECTS: list[tuple[str, Changes, str]] = [
@@ -71,7 +108,46 @@ OBJECTS: list[tuple[str, Changes, str]] = [
         {"apiVersion": "tunegate.dev/v2"},
         'apiVersion: is "tunegate.dev/v2": must be',
     ),
-    ("another kind", {"kind": "Job"}, 'kind: is "Job": must be EvalGate or FineTuneJob'),
+    ("another kind", {"kind": "Job"}, 'kind: is "Job": must be one of EvalGate, FineTuneJob'),
+    (
+        "a misspelt kind",
+        {"kind": "FinetuneJob"},
+        'kind: is "FinetuneJob", did you mean FineTuneJob? Must be one of EvalGate, FineTuneJob',
+    ),
+    ("no kind", {"kind": LEAVE_OUT}, "kind: missing: must be EvalGate or FineTuneJob"),
+    ("no version", {"apiVersion": LEAVE_OUT}, "apiVersion: missing: must be tunegate.dev/v1alpha1"),
+    ("metadata that is text", {"metadata": "orders"}, "metadata: must be a mapping with the name"),
+    ("a name that is a number", {"metadata.name": 7}, 'metadata.name: must be text: write "7", with the'),
+    (
+        "a namespace that none can have",
+        {"metadata.namespace": "Team A"},
+        'metadata.namespace: is "Team A": must be lower-case letters, digits and dashes, beginning and',
+    ),
+    (
+        "a namespace that is a number",
+        {"metadata.namespace": 12},
+        'metadata.namespace: must be text: write "12", with the quotes',
+    ),
+    (
+        "a label that is a number",
+        {"metadata.labels": {"version": 2}},
+        'metadata.labels.version: must be text: write "2", with the quotes',
+    ),
+    (
+        "an annotation that is a switch",
+        {"metadata.annotations": {"a/b": True}},
+        'metadata.annotations.a/b: must be text: write "true", with the quotes',
+    ),
+    (
+        "a label that is a list",
+        {"metadata.labels": {"team": ["a"]}},
+        "metadata.labels.team: must be text, not a list",
+    ),
+    (
+        "annotations that are a list",
+        {"metadata.annotations": ["a"]},
+        "metadata.annotations: must be a mapping of names to texts: write NAME: TEXT below it",
+    ),
     (
         "a misspelt part",
         {"sepc": {}},

@@ -1,8 +1,16 @@
 """What fields must agree on: one wrong manifest for each rule."""
 
+import pytest
+
 from support.manifests import LEAVE_OUT, Changes, changed, evalgate, finetunejob, table, told
 
 STAGE = "spec.stages.0"
+JUDGE = {
+    "endpoint": {"url": "https://judge.internal/v1", "model": "judge"},
+    "calibration": {"source": {"configMap": "scored"}, "minRecall": "0.7", "minSpecificity": "0.8"},
+}
+REVIEW = {"review": "Judge", "judge": JUDGE}
+ENDPOINT = {"url": "https://guard.internal/v1", "model": "guard"}
 DPO_STAGE = {"name": "dpo", "method": "DPO", "adapter": {"type": "LoRA"}}
 
 RULES: list[tuple[str, Changes, str]] = [
@@ -29,6 +37,16 @@ RULES: list[tuple[str, Changes, str]] = [
     ),
     ("data from nowhere", {"spec.data.train": {}}, "spec.data.train: give exactly one of uri and configMap"),
     (
+        "a claim that none can have",
+        {"spec.publish.0.uri": "pvc://My_Claim/orders"},
+        'spec.publish[0].uri: is "pvc://My_Claim/orders": the claim must be lower-case letters, digits,',
+    ),
+    (
+        "a claim that is no part of an address",
+        {"spec.model.uri": "pvc://[models/base"},
+        'spec.model.uri: is "pvc://[models/base": the claim must be lower-case letters, digits,',
+    ),
+    (
         "data from two places",
         {"spec.data.train.uri": "pvc://a/b"},
         "spec.data.train.configMap: uri and configMap are given together",
@@ -49,6 +67,11 @@ RULES: list[tuple[str, Changes, str]] = [
         "spec.data.train.columns.messages: messages holds prompt and completion both",
     ),
     (
+        "prompt and completion in one field",
+        {"spec.data.train.columns": {"prompt": "text", "completion": "text"}},
+        "spec.data.train.columns.completion: text is the prompt already: name the field with the answer",
+    ),
+    (
         "nothing held out",
         {"spec.data.heldOut.fraction": "0"},
         'spec.data.heldOut.fraction: is "0": must be more than 0 and at most 0.5',
@@ -67,6 +90,36 @@ RULES: list[tuple[str, Changes, str]] = [
         "a score above all",
         {"spec.data.quality": {"minScore": "90"}},
         'spec.data.quality.minScore: is "90": must be at least 0 and at most 1',
+    ),
+    (
+        "a review by a judge that nobody knows",
+        {"spec.data.quality": {"review": "Judge"}},
+        "spec.data.quality: review: Judge needs the model that scores: give judge, with endpoint and",
+    ),
+    (
+        "a judge beside people",
+        {"spec.data.quality": {"judge": JUDGE}},
+        "spec.data.quality.judge: belongs to review: Judge: leave it out, or set review: Judge",
+    ),
+    (
+        "a judge that is tried on rows from nowhere",
+        {"spec.data.quality": changed(REVIEW, {"judge.calibration.source": {}})},
+        "spec.data.quality.judge.calibration.source: give exactly one of uri and configMap",
+    ),
+    (
+        "a judge that must find more than all",
+        {"spec.data.quality": changed(REVIEW, {"judge.calibration.minRecall": "70"})},
+        'spec.data.quality.judge.calibration.minRecall: is "70": must be at least 0 and at most 1',
+    ),
+    (
+        "a judge that must spare more than all",
+        {"spec.data.quality": changed(REVIEW, {"judge.calibration.minSpecificity": "80"})},
+        'spec.data.quality.judge.calibration.minSpecificity: is "80": must be at least 0 and at most 1',
+    ),
+    (
+        "a schema that is none",
+        {"spec.taskMetrics.0.schema.inline": {"properties": {"total": {"type": "text"}}}},
+        "spec.taskMetrics[0].schema.inline.properties.total.type: must be one of array, boolean, integer,",
     ),
     (
         "a schema metric without a schema",
@@ -122,6 +175,11 @@ RULES: list[tuple[str, Changes, str]] = [
         "dropout of everything",
         {f"{STAGE}.adapter.dropout": "1"},
         'spec.stages[0].adapter.dropout: is "1": must be at least 0 and less than 1',
+    ),
+    (
+        "all layers and one more",
+        {f"{STAGE}.adapter.targetModules": ["q_proj", "all-linear"]},
+        "spec.stages[0].adapter.targetModules[1]: all-linear names every linear layer and stands alone",
     ),
     (
         "a stage name twice",
@@ -279,6 +337,32 @@ GATE_RULES: list[tuple[str, Changes, str]] = [
         'spec.safety.maxOverRefusalIncreasePoints: is "0": must be more than 0',
     ),
     (
+        "a judge that nobody knows",
+        {"spec.safety": {"source": {"builtin": "a"}, "scorer": {"type": "judge"}}},
+        "spec.safety.scorer: judge is a model behind a server: give endpoint",
+    ),
+    (
+        "a guardrail without an address",
+        {"spec.safety": {"source": {"builtin": "a"}, "scorer": {"type": "guardrail"}}},
+        "spec.safety.scorer: guardrail is a model behind a server: give endpoint",
+    ),
+    (
+        "a server for what phrases tell",
+        {"spec.safety": {"source": {"builtin": "a"}, "scorer": {"endpoint": ENDPOINT}}},
+        "spec.safety.scorer.endpoint: belongs to judge and guardrail: leave it out, or set type",
+    ),
+    (
+        "nothing that could fail",
+        {"spec.baselines": [], "spec.thresholds": LEAVE_OUT},
+        "spec.baselines: is empty, and thresholds has neither minPassRate nor mustPass, so every model "
+        "passes: add thresholds.minPassRate, thresholds.mustPass or a baseline",
+    ),
+    (
+        "a rate that everything passes, and nothing else",
+        {"spec.baselines": [], "spec.thresholds": {"minPassRate": "0"}},
+        "spec.baselines: is empty, and thresholds has neither minPassRate nor mustPass",
+    ),
+    (
         "a target that is two",
         {"spec.target": {"model": "pvc://a/b", "fineTuneJob": "c"}},
         "spec.target.model: fineTuneJob and model are given together: give exactly one of",
@@ -300,3 +384,15 @@ GATE_RULES: list[tuple[str, Changes, str]] = [
 def test_what_fields_of_a_gate_must_agree_on(changes: Changes, said: str) -> None:
     problems = told(changed(evalgate(), changes))
     assert [problem for problem in problems if problem.startswith(said)], problems
+
+
+def test_a_judge_with_its_calibration_is_only_not_supported_yet() -> None:
+    (problem,) = told(changed(finetunejob(), {"spec.data.quality": REVIEW}))
+    assert problem.startswith("spec.data.quality: not supported yet")
+
+
+@pytest.mark.parametrize("type", ["judge", "guardrail"])
+def test_a_safety_scorer_with_its_endpoint_is_only_not_supported_yet(type: str) -> None:
+    safety = {"source": {"builtin": "refusals-v1"}, "scorer": {"type": type, "endpoint": ENDPOINT}}
+    (problem,) = told(changed(evalgate(), {"spec.safety": safety}))
+    assert problem.startswith("spec.safety: not supported yet")

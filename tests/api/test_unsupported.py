@@ -23,6 +23,8 @@ NOT_YET: dict[str, Changes] = {
     "stages[].adapter": {f"{STAGE}.adapter": LEAVE_OUT},
     "stages[].adapter.from": {f"{STAGE}.adapter": {"from": "Previous"}},
     "stages[].quantization": {f"{STAGE}.quantization": "NF4"},
+    "resources.gpu.count": {"spec.resources": {"gpu": {"count": 2}}},
+    "resources.gpu.memory": {"spec.resources": {"gpu": {"memory": "24Gi"}}},
     "resources.nodes": {"spec.resources": {"nodes": 2}},
     "podTemplate": {"spec.podTemplate": {"nodeSelector": {"gpu": "l4"}}},
     "queueName": {"spec.queueName": "team-a"},

@@ -216,12 +216,12 @@ def test_differences_to_each_baseline_are_kept_exact():
     ],
 )
 def test_task_metric_is_judged(outcomes, state, message):
-    finding = judge_task("f1", outcomes, Fraction(3, 4))
+    finding = judge_task("f1", cases(len(outcomes)), outcomes, Fraction(3, 4))
     assert (finding.state, finding.message) == (state, message)
 
 
 def test_minimum_with_many_digits_is_shown_in_full():
-    assert judge_task("f1", "pf", Fraction("0.4567")).message == "f1 1/2 = 0.50, required 0.4567"
+    assert judge_task("f1", cases(2), "pf", Fraction("0.4567")).message == "f1 1/2 = 0.50, required 0.4567"
 
 
 def test_worst_state_wins():

@@ -35,6 +35,12 @@ def golden(outcomes: str, rules: Rules, cases: CaseSet = TWENTY, **baselines: st
     return judge_golden(cases, outcomes, rules, measured)
 
 
+def task(outcomes: str, rows: int | None = None) -> Finding:
+    total = len(outcomes) if rows is None else rows
+    held_out = CaseSet(sha256="rows", ids=[f"row-{i}" for i in range(total)])
+    return judge_task("exact_match", held_out, outcomes, Fraction(3, 4))
+
+
 def with_fails(*failed: int, letter: str = "f", total: int = 20) -> str:
     return "".join(letter if i in failed else "p" for i in range(total))
 
@@ -86,11 +92,14 @@ VERDICTS: dict[str, Verdict | Finding] = {
         with_fails(7), Rules(must_pass=("case-7", "case-6")), UNTAGGED
     ),
     "mustPass that names nothing": golden("p" * 20, Rules(must_pass=("no-such",))),
-    "task metric passed": judge_task("exact_match", "pppf", Fraction(3, 4)),
-    "task metric failed": judge_task("exact_match", "ppff", Fraction(3, 4)),
-    "task metric truncated": judge_task("exact_match", "pppttt", Fraction(3, 4)),
-    "task metric with an error that decides": judge_task("exact_match", "ppfe", Fraction(3, 4)),
-    "task metric without rows": judge_task("exact_match", "", Fraction(3, 4)),
+    "task metric passed": task("pppf"),
+    "task metric failed": task("ppff"),
+    "task metric truncated": task("pppttt"),
+    "task metric with an error that decides": task("ppfe"),
+    "task metric with a row missing": task("ppp", rows=4),
+    "task metric with too few outcomes to fail": task("p", rows=10),
+    "task metric with an outcome too many": task("pppp", rows=3),
+    "task metric without rows": task(""),
 }  # fmt: skip
 
 

@@ -5,7 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from support.api_server import api_server
 from support.laptop import Laptop
+from support.operator_process import watching
+from tunegate_operator.engine.clock import SystemClock
+from tunegate_operator.engine.kubernetes import KubernetesCluster
 
 
 @pytest.fixture
@@ -15,3 +19,12 @@ def laptop(tmp_path: Path) -> Iterator[Laptop]:
     yield laptop
     laptop.cluster.interrupt(limit=0)
     laptop.cluster.close()
+
+
+@pytest.fixture(scope="session")
+def kubernetes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KubernetesCluster]:
+    """A real API server that all tests of the session share, watched by Kopf as in production."""
+    with api_server(tmp_path_factory.mktemp("api-server")) as server, server.client() as api:
+        cluster = KubernetesCluster(api, SystemClock())
+        with watching(cluster, server.kubeconfig):
+            yield cluster

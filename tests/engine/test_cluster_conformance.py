@@ -30,13 +30,15 @@ from tunegate_operator.engine.owners import owner_reference
 Names = Callable[[str], str]
 
 
-@pytest.fixture(params=["fake", "local"])
+@pytest.fixture(params=["fake", "local", pytest.param("kubernetes", marks=pytest.mark.cluster)])
 def cluster(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Cluster]:
     if request.param == "fake":
         yield FakeCluster()
-    else:
+    elif request.param == "local":
         with LocalCluster(tmp_path, lambda claim: tmp_path / claim) as local:
             yield local
+    else:
+        yield request.getfixturevalue("kubernetes")
 
 
 @pytest.fixture

@@ -215,7 +215,8 @@ def test_the_status_is_written_although_an_action_failed(cluster: FakeCluster) -
 
 def test_a_controller_learns_why_its_child_was_refused(cluster: FakeCluster) -> None:
     def decide(obj: Object, view: View, now: datetime) -> Decision:  # noqa: ARG001
-        return Decision({"refusal": view.refusal(uid_of(obj))}, actions=(Create(job(obj)),))
+        refusal = view.refusal(uid_of(obj))
+        return Decision({"refusal": refusal and refusal.message}, actions=(Create(job(obj)),))
 
     cluster.refuse("Job", "exceeded quota")
     operator = Operator(cluster, decide)

@@ -87,6 +87,36 @@ def test_every_single_write_may_be_the_last(checkpoints, moment):
         assert died, f"write {n} never came"
 
 
+@pytest.mark.parametrize(
+    "checkpoints", [Script().checkpoints, REGRESSING], ids=["passes", "stopped, continued"]
+)
+def test_every_single_write_may_fail(checkpoints):
+    undisturbed = new_world(checkpoints)
+    live(undisturbed)
+    expected = end_state(undisturbed)
+
+    for n, write in enumerate(undisturbed.cluster.writes, start=1):
+        world = new_world(checkpoints)
+        world.cluster.error_on(n)
+        live(world)
+        world.advance(1)  # what failed is tried again a little later
+        live(world)
+        assert end_state(world) == expected, f"write {n} failed: {write}"
+
+
+def test_a_child_that_could_not_be_deleted_at_the_deadline_is_deleted_later():
+    world = World()
+    world.apply_all(make_job().with_spec(activeDeadlineSeconds=100).obj())
+    world.until_checkpoint()
+    (training,) = world.active_jobs()
+    with world.cluster.unavailable():
+        world.advance(200)
+    world.advance(10)
+    status = world.status()
+    assert status.phase == "Failed"
+    assert training["metadata"]["name"] not in world.jobs()
+
+
 def test_an_unavailable_api_server_is_waited_for():
     world = new_world(Script().checkpoints)
     with world.cluster.unavailable():

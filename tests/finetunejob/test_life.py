@@ -179,7 +179,7 @@ def test_children_are_hardened_and_owned():
 
 def test_only_training_and_the_gate_ask_for_gpus():
     world = World()
-    world.apply_all(make_job().with_spec(resources={"gpu": {"count": 2}, "memory": "8Gi"}).obj())
+    world.apply_all(make_job().with_spec(resources={"gpu": {"count": 1}, "memory": "8Gi"}).obj())
     status = world.run()
     jobs = {
         j["metadata"]["labels"]["tunegate.dev/role"]: j for j in world.cluster.as_user.list_objects("Job")
@@ -190,11 +190,11 @@ def test_only_training_and_the_gate_ask_for_gpus():
     }
     assert asked == {
         "data": {"memory": "8Gi"},
-        "train": {"memory": "8Gi", "nvidia.com/gpu": "2"},
-        "gate": {"memory": "8Gi", "nvidia.com/gpu": "2"},
+        "train": {"memory": "8Gi", "nvidia.com/gpu": "1"},
+        "gate": {"memory": "8Gi", "nvidia.com/gpu": "1"},
     }
-    # train ran 7 s and the gate 1 s, on two GPUs
-    assert (status.running_seconds, status.gpu_seconds) == (9, 16)
+    # train ran 7 s and the gate 1 s, on one GPU
+    assert (status.running_seconds, status.gpu_seconds) == (9, 8)
 
 
 def test_names_of_children_fit_a_label_however_long_the_name():

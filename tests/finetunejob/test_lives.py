@@ -74,9 +74,9 @@ def waits_too_long(world: World) -> None:
 
 
 def suspended_in_training(world: World, run: bool = True) -> None:
-    gpu = make_job().with_spec(resources={"accelerator": "GPU", "gpu": {"count": 4}})
+    gpu = make_job().with_spec(resources={"accelerator": "GPU", "gpu": {"count": 1}})
     world.apply_all(gpu.obj())
-    until_checkpoint(world)
+    world.until_checkpoint()
     (training,) = world.active_jobs()
     world.edit(suspend=True)
     world.settle()
@@ -89,32 +89,23 @@ def suspended_in_training(world: World, run: bool = True) -> None:
         world.run()
 
 
-def until_checkpoint(world: World) -> None:
-    for _ in range(20):
-        world.settle()
-        if world.status().checkpoints:
-            return
-        world.tick()
-    raise AssertionError(f"no checkpoint; {world.status().message}")
-
-
 def killed_again_and_again(world: World) -> None:
     world.apply_all()
-    until_checkpoint(world)
+    world.until_checkpoint()
     world.script.exits["train"] = [KILLED] * 8
     world.run()
 
 
 def runs_out_of_time(world: World) -> None:
     world.apply_all(make_job().with_spec(activeDeadlineSeconds=100).obj())
-    until_checkpoint(world)
+    world.until_checkpoint()
     world.advance(60)
     world.advance(100)
 
 
 def out_of_memory(world: World) -> None:
     world.apply_all()
-    until_checkpoint(world)
+    world.until_checkpoint()
     (name,) = [job["metadata"]["name"] for job in world.active_jobs()]
     world.cluster.finish_pod(name, 137, reason="OOMKilled")
     world.settle()
@@ -133,7 +124,7 @@ def report_of_a_second_attempt_lost(world: World) -> None:
 
 def publish_report_lost(world: World) -> None:
     world.apply_all(make_job().with_publish().obj())
-    until_job(world, "orders-publish")
+    world.until_job("publish")
     complete_without_report(world)
 
 
@@ -145,15 +136,6 @@ def complete_without_report(world: World) -> None:
     world.advance(60)
     world.advance(59)
     world.advance(1)
-
-
-def until_job(world: World, prefix: str) -> None:
-    for _ in range(40):
-        world.settle()
-        if any(job["metadata"]["name"].startswith(prefix) for job in world.active_jobs()):
-            return
-        world.tick()
-    raise AssertionError(f"no Job {prefix}; {world.status().message}")
 
 
 def operator_is_slow(world: World) -> None:
@@ -168,7 +150,7 @@ def operator_is_slow(world: World) -> None:
 
 def out_of_memory_while_the_operator_was_away(world: World) -> None:
     world.apply_all()
-    until_checkpoint(world)
+    world.until_checkpoint()
     (name,) = [job["metadata"]["name"] for job in world.active_jobs()]
     world.cluster.finish_pod(name, 137, reason="OOMKilled")
     world.cluster.fail_job(name, "PodFailurePolicy")
@@ -215,6 +197,29 @@ def compares_with_the_last_published(world: World) -> None:
     world.run("second")
 
 
+def suspended_while_gating(world: World) -> None:
+    world.apply_all()
+    world.until_job("gate")
+    world.edit(suspend=True)
+    world.settle()
+    world.edit(suspend=False)
+    world.settle()
+
+
+def edited_after_the_end(world: World) -> None:
+    passes_unpublished(world)
+    world.edit(suspend=True)
+    world.settle()
+
+
+def made_invalid_while_training(world: World) -> None:
+    """What the API server should have refused."""
+    world.apply_all()
+    world.until_checkpoint()
+    world.edit(ttlSecondsAfterFinished=60)
+    world.settle()
+
+
 LIVES: dict[str, tuple[Life, Script]] = {
     "passes": (passes, Script()),
     "passes-unpublished": (passes_unpublished, Script()),
@@ -231,6 +236,10 @@ LIVES: dict[str, tuple[Life, Script]] = {
     "waits-for-everything": (waits_for_everything, Script()),
     "waits-too-long": (waits_too_long, Script()),
     "suspended": (suspended_in_training, Script()),
+    "suspended-while-gating": (suspended_while_gating, Script()),
+    "edited-after-the-end": (edited_after_the_end, Script()),
+    "made-invalid-while-training": (made_invalid_while_training, Script()),
+    "gate-ends-badly": (passes, Script(exits={"gate": [failed(ExitCode.USER_ERROR, "UserError", "no")]})),
     "killed-again-and-again": (killed_again_and_again, Script()),
     "out-of-time": (runs_out_of_time, Script()),
     "out-of-memory": (out_of_memory, Script()),

@@ -5,6 +5,7 @@ import pytest
 from support.builders import golden_text, make_config_map, make_gate, make_job
 from support.world import World
 from tunegate_api.v1alpha1.finetunejob_status import Phase, Reason
+from tunegate_operator.engine.cluster import Key, Object
 
 ROWS = make_config_map("rows", train__jsonl="{}")
 CASES = make_config_map("cases", golden__jsonl=golden_text())
@@ -57,6 +58,12 @@ def test_waiting_ends_at_the_start_timeout_and_says_for_what():
     )
 
 
+def waiting(reason: str, message: str = "") -> Object:
+    """The status of a pod whose container does not start."""
+    state = {"waiting": {"reason": reason, "message": message}}
+    return {"phase": "Pending", "containerStatuses": [{"state": state}]}
+
+
 @pytest.mark.parametrize(
     ("pod_status", "reason", "message"),
     [
@@ -75,14 +82,25 @@ def test_waiting_ends_at_the_start_timeout_and_says_for_what():
             "data: 0/1 nodes: insufficient nvidia.com/gpu",
         ),
         (
-            {
-                "phase": "Pending",
-                "containerStatuses": [
-                    {"state": {"waiting": {"reason": "ImagePullBackOff", "message": "no such image"}}}
-                ],
-            },
+            waiting("ImagePullBackOff", "no such image"),
             Reason.IMAGE_PULL,
             "data: ImagePullBackOff: no such image",
+        ),
+        (
+            waiting("CreateContainerConfigError", 'configmap "rows" not found'),
+            Reason.CONFIG_MAP_NOT_FOUND,
+            'data: CreateContainerConfigError: configmap "rows" not found',
+        ),
+        (
+            waiting("CreateContainerError", "no space left on device"),
+            Reason.POD_NOT_STARTED,
+            "data: CreateContainerError: no space left on device",
+        ),
+        (waiting("ContainerCreating"), Reason.POD_NOT_STARTED, "data: ContainerCreating"),
+        (
+            {"phase": "Pending"},
+            Reason.POD_NOT_STARTED,
+            "waiting for a pod: checking the data and fetching the model",
         ),
     ],
 )
@@ -107,4 +125,62 @@ def test_time_spent_waiting_is_counted_anew_after_it_ended():
     world.advance(50)
     world.apply(make_gate().obj())
     world.settle()
-    assert world.status().waiting_since is None
+    assert world.status().waiting_since == world.clock.now(), "for its pod, since now"
+    world.advance(59)
+    assert world.status().phase is Phase.PENDING
+
+
+def test_a_name_that_another_object_has_is_waited_for():
+    world = World()
+    world.apply_all()
+    uid = world.job()["metadata"]["uid"]
+    name = f"orders-data-{uid[:5]}-1"
+    stranger = world.cluster.as_user.create(
+        {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": name}, "spec": {}}
+    )
+    world.settle()
+    world.advance(1)
+    assert world.condition("Ready").reason == Reason.NAME_TAKEN
+    assert world.status().message == f"Job {name} exists and belongs to nobody"
+    world.cluster.as_user.delete(Key.of(stranger), stranger["metadata"]["uid"])
+    world.advance(10)
+    assert world.run().phase is Phase.SUCCEEDED
+
+
+def test_a_name_that_stays_taken_ends_at_the_start_timeout():
+    world = World()
+    world.apply_all(make_job().with_spec(startTimeoutSeconds=60).obj())
+    name = f"orders-data-{world.job()['metadata']['uid'][:5]}-1"
+    world.cluster.as_user.create(
+        {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": name}, "spec": {}}
+    )
+    for _ in range(40):
+        world.advance(5)
+    failure = world.status().failure
+    assert failure is not None
+    assert failure.reason == Reason.START_TIMEOUT
+
+
+def test_an_image_name_that_is_invalid_fails_at_once():
+    world = World()
+    world.apply_all()
+    world.settle()
+    (name,) = world.jobs()
+    world.cluster.pending_pod(name, status=waiting("InvalidImageName", 'invalid reference "UPPER"'))
+    world.settle()
+    status = world.status()
+    assert status.phase is Phase.FAILED
+    assert status.failure is not None
+    assert status.failure.reason == Reason.IMAGE_PULL
+    assert status.failure.message == 'data: the image\'s name is invalid: invalid reference "UPPER"'
+    assert not world.active_jobs()
+
+
+def test_waiting_for_a_node_is_no_running_time():
+    world = World()
+    world.apply_all(make_job().with_spec(activeDeadlineSeconds=60).obj())
+    world.settle()
+    world.advance(3000)
+    status = world.run()
+    assert status.phase is Phase.SUCCEEDED
+    assert status.running_seconds < 60

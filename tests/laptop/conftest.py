@@ -1,5 +1,6 @@
 """A tiny model, the command in a folder of its own, and a run that passed."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -28,3 +29,11 @@ def finished(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Comm
     result = command("run", command.write(tiny_model))
     assert result.returncode == 0, result.stdout
     return command
+
+
+@pytest.fixture
+def quick(tmp_path: Path) -> Iterator[Command]:
+    """The command with a stand-in for the trainer, which says what that would and trains nothing."""
+    command = Command(tmp_path, {"PYTHONPATH": str(Path(__file__).with_name("stand_in"))})
+    yield command
+    command.kill()

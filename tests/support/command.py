@@ -5,7 +5,8 @@ import os
 import signal
 import subprocess
 import sys
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,22 +24,36 @@ class Command:
     """The ``tunegate`` command in a working folder of its own."""
 
     folder: Path
+    environment: dict[str, str] = field(default_factory=dict)
+    """What its processes get besides ours."""
+    _started: list[subprocess.Popen[str]] = field(default_factory=list)
 
     @property
     def runs(self) -> Path:
         return self.folder / "runs"
 
     def start(self, *args: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, "-m", "tunegate_operator.cli", *args],
             cwd=self.folder,
-            env={"OMP_NUM_THREADS": "1", **os.environ, "COLUMNS": "200"},
+            env={"OMP_NUM_THREADS": "1", **os.environ, "COLUMNS": "200", **self.environment},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
             # As in a terminal: a background job, as CI may be, inherits that SIGINT is ignored.
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - one thread here
         )
+        self._started.append(process)
+        return process
+
+    def kill(self) -> None:
+        """End all that is left of a test that failed half-way."""
+        for process in self._started:
+            if process.returncode is None:
+                process.kill()
+                process.communicate()
+        for pod in self.pods():
+            pod.kill()
 
     def __call__(self, *args: str, seconds: float = 240) -> subprocess.CompletedProcess[str]:
         process = self.start(*args)
@@ -50,14 +65,25 @@ class Command:
         status: dict[str, Any] = loaded["status"]
         return status
 
-    def trainers(self) -> list[psutil.Process]:
-        """The processes that train below this folder."""
+    def pods(self) -> list[psutil.Process]:
+        """The processes of all pods below this folder."""
         root, found = str(self.runs), []
         for process in psutil.process_iter(["cmdline", "environ"]):
-            environment, cmdline = process.info["environ"] or {}, process.info["cmdline"] or []
-            if "train" in cmdline and environment.get("TUNEGATE_ROOT", "").startswith(root):
+            if (process.info["environ"] or {}).get("TUNEGATE_ROOT", "").startswith(root):
                 found.append(process)
         return found
+
+    def trainers(self) -> list[psutil.Process]:
+        """Those that train."""
+        return [process for process in self.pods() if "train" in (process.info["cmdline"] or [])]
+
+    def logs(self) -> str:
+        """What all pods printed."""
+        return "".join(path.read_text() for path in (self.runs / ".cluster" / "logs").iterdir())
+
+    def is_training(self, name: str = "orders") -> bool:
+        """Whether a job's training was heard of."""
+        return (self.runs / name / "status.yaml").exists() and "progress" in self.status(name)
 
     @property
     def trainer(self) -> psutil.Process | None:
@@ -94,6 +120,13 @@ class Command:
         target.mkdir(exist_ok=True)
         (target / "all.yaml").write_text(yaml.safe_dump_all(manifests(model, **changes), sort_keys=False))
         return folder
+
+    def edit(self, change: Callable[[dict[str, dict[str, Any]]], None], folder: str = "manifests") -> None:
+        """Let ``change`` edit a folder's manifests, given by name."""
+        path = self.folder / folder / "all.yaml"
+        documents = {d["metadata"]["name"]: d for d in yaml.safe_load_all(path.read_text())}
+        change(documents)
+        path.write_text(yaml.safe_dump_all(list(documents.values()), sort_keys=False))
 
 
 def manifests(model: Path, name: str = "orders", **changes: Any) -> list[dict[str, Any]]:

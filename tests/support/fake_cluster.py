@@ -45,6 +45,7 @@ class FakeCluster(ObjectStore):
         self._crash_after: int | None = None
         self._is_unavailable = False
         self._conflicts = 0
+        self._error_on: int | None = None
         self._refusals: dict[str, str] = {}
 
     # Faults
@@ -69,6 +70,10 @@ class FakeCluster(ObjectStore):
     def conflict(self, times: int = 1) -> None:
         """The next status writes and replacements meet a newer version."""
         self._conflicts = times
+
+    def error_on(self, number: int) -> None:
+        """The n-th write is not carried out: the API server answers with an error."""
+        self._error_on = number
 
     def refuse(self, kind: str, message: str | None) -> None:
         """Refuse to create objects of this kind for good; None to accept them again."""
@@ -125,6 +130,9 @@ class FakeCluster(ObjectStore):
     def _write(self, verb: str, key: Key) -> Iterator[None]:
         self._check()
         number = len(self.writes) + 1
+        if self._error_on == number:
+            self._error_on = None
+            raise ClusterError("etcdserver: request timed out")
         if self._crash_before == number:
             self._die()
         yield

@@ -273,6 +273,12 @@ class JobFolder:
             "stage": self.stages[-1],
             "step": step,
             "artifact": digest,
+            "device": "NVIDIA L4",
+            "dtype": "bfloat16",
+            "generation": {
+                name: self.request.gates[0].spec.generation.to_wire()
+                for name in (golden_set(GATE), task_set("test", "exact_match"))
+            },
             "evaluations": [e.model_dump(mode="json", by_alias=True) for e in evaluations],
             "verdicts": [],
             "verdict": "Passed",

@@ -26,7 +26,7 @@ from tunegate_api.golden import Message, inline_golden
 from tunegate_api.v1alpha1.evalgate import EvalGateSpec
 from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec
 from tunegate_trainer.context import Context
-from tunegate_trainer.files import sha256_file, weights_digest, write_model
+from tunegate_trainer.files import seal, sha256_file, write_model
 from tunegate_trainer.rows import Row, write_rows
 
 UID = "0f7c9c1e-0000-4000-8000-000000000001"
@@ -118,8 +118,8 @@ class TrainerRoot:
         for name, text in self.inputs.items():
             (self.path / "inputs" / name).parent.mkdir(parents=True, exist_ok=True)
             (self.path / "inputs" / name).write_text(text)
-        digest = weights_digest(model)
-        shutil.copytree(model, self.workspace / Workspace.base_model(digest), dirs_exist_ok=True)
+        digest = sha256_file(model / "model.safetensors")
+        seal(shutil.copytree(model, self.workspace / Workspace.base_model(digest)))
         for split, count in (("train", 24), ("dev", 6), ("test", 6)):
             write_rows(self.data / f"{split}.jsonl", rows(split, count))
         write_model(self.path / "request" / "request.json", self._request())

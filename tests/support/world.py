@@ -9,7 +9,7 @@ from typing import Any
 
 from support.builders import GOLDEN_CASES, golden_text, make_config_map, make_gate, make_job
 from support.clock import FakeClock
-from support.fake_cluster import FakeCluster
+from support.fake_cluster import FakeCluster, Write
 from tunegate_api.contract import (
     DataPlan,
     Evaluation,
@@ -42,6 +42,8 @@ from tunegate_operator.finetunejob.controller import FineTuneJobController
 
 DIGEST = "d" * 64
 STAGE = "sft"
+DEV = "pf"
+"""Outcomes of the task metric on dev, always."""
 
 
 def plan_for(job_uid: str, stages: tuple[str, ...] = (STAGE,), total_steps: int = 50) -> Plan:
@@ -174,6 +176,10 @@ class World:
         jobs = self.cluster.as_user.list_objects("Job")
         return [job for job in jobs if not job.get("status", {}).get("conditions")]
 
+    def status_writes(self) -> list[Write]:
+        """How often a job's status was written."""
+        return [w for w in self.cluster.writes if (w.verb, w.kind) == ("status", "FineTuneJob")]
+
     def events(self) -> list[str]:
         return [reason for _, _, reason, _ in self.cluster.events]
 
@@ -203,6 +209,24 @@ class World:
             if not self.tick():
                 return self.status(name)
         raise AssertionError(f"still not at rest: {self.status(name).phase}")
+
+    def until_checkpoint(self, turns: int = 20) -> None:
+        """Turns until a first checkpoint is judged."""
+        for _ in range(turns):
+            self.settle()
+            if self.status().checkpoints:
+                return
+            self.tick()
+        raise AssertionError(f"no checkpoint; {self.status().message}")
+
+    def until_job(self, role: str, turns: int = 40) -> None:
+        """Turns until a Job of this role exists."""
+        for _ in range(turns):
+            self.settle()
+            if any(job["metadata"]["labels"]["tunegate.dev/role"] == role for job in self.active_jobs()):
+                return
+            self.tick()
+        raise AssertionError(f"no {role} Job; {self.status().message}")
 
     def tick(self) -> bool:
         """One step of one pod. Whether there was one to make."""
@@ -264,12 +288,19 @@ class World:
                 self._finish(job, Role.TRAIN, uid, results=known)
                 return
             new = self._evaluation(Subject.CHECKPOINT, due[0], self.script.checkpoints[due[0]], "dev")
-        results = known.merged(Results(evaluations=[new]))
+        self._tell_step(job, uid, known.merged(Results(evaluations=[new])), new.step)
+
+    def report_progress(self, job: Object, step: int) -> None:
+        """A training pod says how far it is."""
+        uid = job["metadata"]["ownerReferences"][0]["uid"]
+        self._tell_step(job, uid, self.outbox[f"train-{STAGE}.json"].results, step)
+
+    def _tell_step(self, job: Object, uid: str, results: Results, step: int) -> None:
         progress = Progress(
             stage=STAGE,
-            step=new.step,
+            step=step,
             total_steps=50,
-            percent=2 * new.step,
+            percent=min(100, 2 * step),
             loss="0.5",
             updated=self.clock.now(),
         )
@@ -293,11 +324,15 @@ class World:
 
     def _sets(self) -> dict[str, CaseSet]:
         ids = [f"case-{i}{self.script.id_suffix}" for i in range(GOLDEN_CASES)]
-        return {golden_set("golden"): CaseSet(sha256=self.script.golden_sha256, ids=ids)}
+        return {
+            golden_set("golden"): CaseSet(sha256=self.script.golden_sha256, ids=ids),
+            task_set("dev", "exact_match"): _rows(len(DEV)),
+            task_set("test", "exact_match"): _rows(len(self.script.test)),
+        }
 
     def _evaluation(self, subject: Subject, step: int, passed: int | str, split: str) -> Evaluation:
         golden = letters(passed) if isinstance(passed, int) else passed
-        task = self.script.test if split == "test" else "pf"
+        task = self.script.test if split == "test" else DEV
         return Evaluation(
             subject=subject,
             stage=STAGE,
@@ -327,6 +362,10 @@ class World:
 
     def _deliver(self, report: Report) -> None:
         self.reconciler.handle_report(report.model_dump(mode="json", by_alias=True, exclude_none=True))
+
+
+def _rows(count: int) -> CaseSet:
+    return CaseSet(sha256=DIGEST, ids=[f"row-{i}" for i in range(count)])
 
 
 def _argument(job: Object, name: str) -> int:

@@ -4,12 +4,14 @@ import json
 import os
 import shutil
 import sys
+import tempfile
 import time
 from pathlib import Path
 
 import pytest
 import torch
 
+from support.unprivileged import unprivileged
 from tunegate_api.contract import ModelPlan, Workspace
 from tunegate_api.golden import Message
 from tunegate_api.v1alpha1.evalgate import Generation
@@ -154,6 +156,25 @@ def test_several_gguf_files_need_one_chosen(tmp_path):
 def test_a_missing_folder_is_named(tmp_path):
     with pytest.raises(SourceNotFoundError, match="there is no folder pvc://models/tiny"):
         resolve(tmp_path, "pvc://models/tiny")
+
+
+def test_a_file_of_the_model_that_may_not_be_read_is_named(tmp_path):
+    # Folders of pytest are closed to other users.
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        (folder / "config.json").write_text("{}")
+        (folder / "model.safetensors").touch(0)
+        uri = f"file://{folder}"
+        with (
+            unprivileged(),
+            pytest.raises(UserError, match=rf"model\.uri: model\.safetensors of {uri} cannot be"),
+        ):
+            resolve(tmp_path, uri)
+        folder.chmod(0)
+        with unprivileged(), pytest.raises(UserError, match=rf"model\.uri: \w*.* ?{uri} cannot be read"):
+            resolve(tmp_path, uri)
+        folder.chmod(0o755)
 
 
 def test_the_model_says_how_many_tokens_it_takes(source):

@@ -4,11 +4,14 @@ import hashlib
 import json
 import os
 import shutil
+from pathlib import Path
 
 import pytest
 
 from support.trainer_root import TrainerRoot, gate_spec
 from tunegate_api.contract import ExitCode, Role, Workspace
+from tunegate_trainer.data import role
+from tunegate_trainer.data.split import Split
 from tunegate_trainer.main import main
 
 
@@ -188,7 +191,8 @@ def test_an_invalid_pattern_in_a_golden_case_is_found_before_training(make_job):
     case = {"id": "odd", "prompt": "a", "expect": [{"type": "regex", "value": "("}]}
     root = make_job(jsonl(100), gates={"orders": gate_spec([case])})
     assert run(root) == ExitCode.BAD_DATA
-    assert failure(root).startswith("EvalGate orders, case odd: not a pattern: missing )")
+    assert failure(root).startswith("EvalGate orders: golden set: line 1: ")
+    assert "is no Python pattern: missing )" in failure(root)
 
 
 def test_a_missing_model_says_what_to_install(make_job, capsys):
@@ -220,6 +224,69 @@ def test_a_config_map_with_several_keys_needs_one_named(make_job):
     (root.path / "inputs" / "orders" / "other.jsonl").write_text("{}")
     assert run(root) == ExitCode.NOT_FOUND
     assert root.report(Role.DATA).failure.hint == "ConfigMap orders has: other.jsonl, train.jsonl"
+
+
+def test_rows_are_read_from_a_file_of_the_machine(make_job, tmp_path):
+    (tmp_path / "orders.jsonl").write_text(jsonl(100))
+    root = make_job("", data={"train": {"uri": f"file://{tmp_path}/orders.jsonl"}})
+    assert run(root) == ExitCode.OK
+    assert root.report(Role.DATA).plan.data.train.rows == 80
+
+
+def test_columns_of_other_names_are_mapped(make_job):
+    text = "".join(json.dumps({"question": f"order {i}", "answer": f"{i}"}) + "\n" for i in range(100))
+    columns = {"prompt": "question", "completion": "answer"}
+    root = make_job(text, data={"train": {"configMap": "orders", "columns": columns}})
+    assert run(root) == ExitCode.OK
+    row = json.loads((root.data / "train.jsonl").read_text().splitlines()[0])
+    assert row["prompt"][0]["content"] == f"order {row['completion']}"
+
+
+def test_a_line_that_is_not_utf_8_is_named(make_job):
+    root = make_job("")
+    (root.path / "inputs" / "orders" / "train.jsonl").write_bytes(jsonl(2).encode() + b'{"prompt": "\xfc"}\n')
+    assert run(root) == ExitCode.BAD_DATA
+    assert failure(root) == "data.train: line 3 is not UTF-8"
+
+
+def test_a_split_that_is_not_disjoint_goes_no_further(make_job, monkeypatch):
+    def split_badly(rows, *_):
+        return Split(train=list(rows[:-1]), dev=[rows[0]], test=[])
+
+    monkeypatch.setattr(role, "split_rows", split_badly)
+    root = make_job(jsonl(100))
+    assert run(root) == ExitCode.INTERNAL_ERROR
+    assert "the split is not disjoint" in failure(root)
+    assert not list(root.data.glob("*.jsonl"))
+    assert not (root.data / "plan.json").exists()
+
+
+def test_target_modules_that_are_not_in_the_model_never_ask_for_a_gpu(make_job, capsys):
+    adapter = {"type": "LoRA", "targetModules": ["q_proj", "v_porj"]}
+    root = make_job(jsonl(100), stages=[stage() | {"adapter": adapter}])
+    assert run(root) == ExitCode.USER_ERROR
+    assert failure(root) == "stage sft: adapter.targetModules: the model has no layer v_porj"
+    assert "q_proj, up_proj, v_proj" in root.report(Role.DATA).failure.hint
+    assert "Traceback" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda text: text[: len(text) // 2], "JSONDecodeError: "),
+        (lambda _: "{}", "KeyError: 'added_tokens'"),
+        (lambda text: text.replace('"ByteLevel"', '"Newer"'), "Exception: data did not match"),
+    ],
+    ids=["cut short", "empty", "of a newer version"],
+)
+def test_a_tokenizer_that_cannot_be_loaded_is_said_so(make_job, tiny_model, tmp_path, capsys, damage, said):
+    folder = Path(shutil.copytree(tiny_model, tmp_path / "damaged"))
+    path = folder / "tokenizer.json"
+    path.write_text(damage(path.read_text()))
+    root = make_job(jsonl(100), model={"uri": f"file://{folder}"})
+    assert run(root) == ExitCode.USER_ERROR
+    assert failure(root).startswith(f"model.uri: its tokenizer cannot be loaded: {said}")
+    assert "Traceback" not in capsys.readouterr().err
 
 
 def test_weights_that_can_run_code_are_refused(make_job, tmp_path):

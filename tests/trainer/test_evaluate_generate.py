@@ -73,6 +73,24 @@ def test_random_states_and_the_model_mode_are_put_back(model):
     assert (random.random(), np.random.rand(), torch.rand(1).item()) == expected
 
 
+def test_generating_while_training_leaves_no_trace(model, tokenizer, prompts):
+    def draw(*_: object) -> None:
+        random.random(), np.random.rand(), torch.rand(1)
+
+    def states() -> tuple[object, ...]:
+        return random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
+
+    model.train()
+    before, drawing = states(), model.register_forward_hook(draw)
+    try:
+        generate(model, tokenizer, prompts, Generation(max_new_tokens=3, batch_size=5))
+        assert model.training
+        assert states() == before
+    finally:
+        drawing.remove()
+        model.eval()
+
+
 def test_sampling_settings_that_a_model_ships_are_dropped(tiny_model, tmp_path):
     import json
     import shutil

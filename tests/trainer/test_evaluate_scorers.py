@@ -1,6 +1,8 @@
 """Pass or fail of one output."""
 
 import json
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from threading import Thread
 
 import pytest
 from pydantic import TypeAdapter
@@ -94,3 +96,29 @@ def test_a_scorer_that_raises_is_an_error_and_no_failure():
 )
 def test_json_values_are_compared_as_json_does(left, right, same):
     assert same_json(json.loads(left), json.loads(right)) is same
+
+
+class SchemaServer(BaseHTTPRequestHandler):
+    """Answers every request with a schema that everything follows."""
+
+    asked: list[str] = []
+
+    def do_GET(self) -> None:
+        self.asked.append(self.path)
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b"{}")
+
+    def log_message(self, *_: object) -> None:
+        """Keep the log of the tests to what they say."""
+
+
+def test_a_schema_is_not_fetched_from_the_network():
+    with HTTPServer(("127.0.0.1", 0), SchemaServer) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        reference = f"http://127.0.0.1:{server.server_port}/schema.json"
+        result = judge("{}", type="json_schema", schema={"$ref": reference})
+        server.shutdown()
+    assert SchemaServer.asked == []
+    assert result.outcome == "e"
+    assert reference in result.explanation

@@ -6,14 +6,22 @@ import shutil
 import pytest
 
 from support.trainer_root import gate_spec, golden_cases
+from support.unprivileged import unprivileged
 from tunegate_api.contract import Role
 from tunegate_api.golden import Message
 from tunegate_api.v1alpha1.evalgate import Generation
+from tunegate_api.v1alpha1.finetunejob import TaskMetric
 from tunegate_trainer.errors import BadDataError, SourceNotFoundError, UserError
 from tunegate_trainer.evaluate import evaluate as module
 from tunegate_trainer.evaluate.evaluate import evaluate
 from tunegate_trainer.evaluate.generate import Output
-from tunegate_trainer.evaluate.sets import config_map_file, golden_sets, task_generation, task_metrics
+from tunegate_trainer.evaluate.sets import (
+    config_map_file,
+    golden_sets,
+    metric_schema,
+    task_generation,
+    task_metrics,
+)
 from tunegate_trainer.model import load_tokenizer
 
 
@@ -48,6 +56,53 @@ def test_a_golden_file_that_is_not_there_is_named(make_root, tokenizer):
     with pytest.raises(
         SourceNotFoundError, match=r"EvalGate orders: no golden set at inputs/golden/a\.jsonl"
     ):
+        golden_sets(context, tokenizer, context.request.final_gates)
+
+
+def test_a_golden_file_or_schema_that_may_not_be_read_is_named(make_root, tokenizer):
+    source = {"configMap": "golden", "key": "a.json"}
+    root = make_root(
+        gates={"orders": gate_spec() | {"golden": {"source": source}}}, inputs={"golden/a.json": "{}"}
+    )
+    (root.path / "inputs" / "golden" / "a.json").chmod(0)
+    context = root.context()
+    gates = context.request.final_gates
+    metric = TaskMetric.model_validate({"name": "json_schema", "schema": source, "min": "0.5"})
+    with (
+        unprivileged(),
+        pytest.raises(UserError, match=r"EvalGate orders: the golden set at inputs/golden/a\.json"),
+    ):
+        golden_sets(context, tokenizer, gates)
+    with (
+        unprivileged(),
+        pytest.raises(UserError, match=r"the schema at inputs/golden/a\.json cannot be read"),
+    ):
+        metric_schema(root.path, metric)
+
+
+def test_a_golden_path_through_a_file_leads_nowhere(make_root, tokenizer):
+    spec = gate_spec() | {"golden": {"source": {"configMap": "golden", "key": "a.jsonl"}}}
+    root = make_root(gates={"orders": spec}, inputs={"golden/a.jsonl": "x"})
+    shutil.rmtree(root.path / "inputs" / "golden")
+    (root.path / "inputs" / "golden").write_text("a file")
+    context = root.context()
+    with pytest.raises(SourceNotFoundError, match="no golden set at"):
+        golden_sets(context, tokenizer, context.request.final_gates)
+
+
+def test_a_schema_that_is_no_object_is_refused(tmp_path):
+    (tmp_path / "inputs" / "schemas").mkdir(parents=True)
+    (tmp_path / "inputs" / "schemas" / "a.json").write_text("3")
+    metric = {"name": "json_schema", "schema": {"configMap": "schemas", "key": "a.json"}, "min": "0.5"}
+    with pytest.raises(BadDataError, match=r"inputs/schemas/a\.json: a JSON schema is an object"):
+        metric_schema(tmp_path, TaskMetric.model_validate(metric))
+
+
+def test_a_golden_case_that_the_chat_template_refuses_is_named(make_root, tiny_model):
+    tokenizer = load_tokenizer(tiny_model)
+    tokenizer.chat_template = "{{ raise_exception('not today') }}"
+    context = make_root(gates={"orders": gate_spec(golden_cases(3))}).context()
+    with pytest.raises(UserError, match=r"EvalGate orders, case case-0: .*refuses a chat: not today"):
         golden_sets(context, tokenizer, context.request.final_gates)
 
 

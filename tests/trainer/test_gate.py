@@ -12,9 +12,10 @@ from support.trainer_root import STAGE, TrainerRoot, gate_spec, golden_cases
 from tunegate_api.contract import ROOT_VARIABLE, ExitCode, Outcome, Role, Subject
 from tunegate_api.v1alpha1.finetunejob_status import Reason
 from tunegate_api.verdict import PASS, VerdictState
+from tunegate_trainer import gate as gate_module
 from tunegate_trainer.evaluate.evaluate import SetResult
 from tunegate_trainer.files import seal, verify, write_model
-from tunegate_trainer.gate import GateResult
+from tunegate_trainer.gate_result import GateResult
 from tunegate_trainer.interruption import Interruption
 from tunegate_trainer.main import main
 from tunegate_trainer.train import recipe
@@ -114,6 +115,108 @@ def test_a_checkpoint_that_was_tampered_with_is_refused(root):
     assert failure.reason == Reason.STORAGE
     assert "adapter_model.safetensors does not have its digest" in failure.message
     assert not artifact(root).exists()
+
+
+@pytest.fixture
+def once_built(monkeypatch):
+    """Do something when the artifact has just been built from checkpoint and base model."""
+
+    def set_up(do):
+        build = gate_module.build_artifact
+
+        def build_and_do(*args):
+            manifest = build(*args)
+            do()
+            return manifest
+
+        monkeypatch.setattr(gate_module, "build_artifact", build_and_do)
+
+    return set_up
+
+
+def test_adapter_and_tokenizer_are_those_of_the_artifact(root, once_built):
+    def spoil_what_it_was_made_of():
+        adapter = load_file(root.checkpoint(STEP) / "adapter_model.safetensors")
+        replace_adapter(root, {name: torch.zeros_like(tensor) for name, tensor in adapter.items()})
+        (base_folder(root) / "chat_template.jinja").write_text("{{ 'another prompt' }}")
+
+    once_built(spoil_what_it_was_made_of)
+    assert gate() == ExitCode.OK
+    assert result(root).verdict is VerdictState.PASSED
+    assert result(root).evaluations[1].outcomes["golden/orders"] == PASS * 20
+
+
+def base_folder(root: TrainerRoot) -> Path:
+    return root.workspace / root.paths.base_model(root.context().plan.model.digest)
+
+
+@pytest.mark.parametrize("name", ["adapter_model.safetensors", "chat_template.jinja"])
+def test_an_artifact_that_changes_while_it_is_loaded_is_not_judged(root, once_built, name):
+    if name == "chat_template.jinja":
+        once_built(lambda: (artifact(root) / name).write_text("{{ 'another prompt' }}"))
+    else:
+        zeros = load_file(root.checkpoint(STEP) / name)
+        zeros = {key: torch.zeros_like(tensor) for key, tensor in zeros.items()}
+        once_built(lambda: save_file(zeros, artifact(root) / name))
+    assert gate() == ExitCode.STORAGE
+    failure = root.report(Role.GATE).failure
+    assert failure is not None
+    assert f"the artifact changed while it was loaded: {name} does not have its digest" in failure.message
+    assert not (root.workspace / root.paths.gate / "result.json").exists()
+
+
+@pytest.mark.parametrize("name", ["adapter_config.json", "tokenizer_config.json"])
+def test_an_artifact_with_the_same_weights_and_another_file_is_built_again(root, name):
+    gate()
+    first = result(root)
+    path = artifact(root) / name
+    judged = path.read_text()
+    path.write_text(judged + " ")
+    (artifact(root) / "DONE").unlink()
+    seal(artifact(root))
+    gate()
+    assert path.read_text() == judged
+    assert result(root).artifact == first.artifact
+    assert not verify(artifact(root))
+
+
+def test_a_damaged_base_model_is_not_judged_with(root):
+    (base_folder(root) / "tokenizer_config.json").write_text("{}")
+    assert gate() == ExitCode.STORAGE
+    failure = root.report(Role.GATE).failure
+    assert failure is not None
+    assert "tokenizer_config.json does not have its digest" in failure.message
+    assert "remove the folder models/" in failure.hint
+
+
+def test_the_result_says_how_and_where_outputs_were_generated(root):
+    gate()
+    found = result(root)
+    assert (found.device, found.dtype) == ("cpu", "float32")
+    assert sorted(found.generation) == ["golden/dry", "golden/orders", "test/exact_match"]
+    for settings in found.generation.values():
+        assert settings.to_wire() == {"maxNewTokens": 6, "batchSize": 32}
+
+
+def test_a_baseline_of_another_prompt_is_measured_again(root):
+    """Templates may print today's date: what the base answered yesterday, it answered to other prompts."""
+    before = {path.name for path in (base_folder(root) / "evals").iterdir()}
+    template = base_folder(root) / "chat_template.jinja"
+    template.write_text("Today is Tuesday. " + template.read_text())
+    (base_folder(root) / "DONE").unlink()
+    shutil.move(base_folder(root) / "evals", root.path / "evals")
+    seal(base_folder(root))
+    shutil.move(root.path / "evals", base_folder(root) / "evals")
+    assert gate() == ExitCode.OK
+    after = {path.name for path in (base_folder(root) / "evals").iterdir()}
+    assert len(after - before) == 3, "both golden sets too, which the stage had measured"
+
+
+def test_a_damaged_baseline_is_measured_again(root):
+    for path in (base_folder(root) / "evals").iterdir():
+        path.write_text('{"cases": ')
+    assert gate() == ExitCode.OK
+    assert result(root).verdict is VerdictState.PASSED
 
 
 def test_the_artifact_holds_what_is_published_and_nothing_else(root):

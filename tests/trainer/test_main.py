@@ -137,7 +137,7 @@ def raising(error: BaseException):
     return work
 
 
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS])
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM])
 def test_a_volume_that_cannot_be_written_is_a_storage_failure(number):
     end = end_of(raising(OSError(number, os.strerror(number), "workspace/x")))
     assert (end.exit_code, end.failure.reason) == (ExitCode.STORAGE, Reason.STORAGE)
@@ -149,11 +149,18 @@ def test_a_full_volume_is_known_by_the_words_of_a_library_too():
     assert end.exit_code is ExitCode.STORAGE
 
 
+def test_a_volume_of_another_user_is_said_to_be_one():
+    end = end_of(raising(PermissionError(errno.EACCES, "Permission denied", "workspace/x")))
+    assert end.failure.message == "the volume cannot be used: [Errno 13] Permission denied: 'workspace/x'"
+    assert end.failure.hint == f"the trainer runs as user {os.getuid()}: let it read and write there"
+
+
 def test_cuda_out_of_memory_is_permanent_and_says_what_to_change():
     end = end_of(raising(torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")))
     assert end.exit_code is ExitCode.CUDA_OUT_OF_MEMORY
     assert end.failure.reason == Reason.CUDA_OUT_OF_MEMORY
-    assert "training.maxLength" in end.failure.hint
+    assert "while training: lower training.maxLength" in end.failure.hint
+    assert "while evaluating: lower generation.batchSize of the EvalGate" in end.failure.hint
 
 
 def test_a_user_error_shows_message_and_hint_without_a_traceback(caplog, capsys):

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from support.job_folder import GATE, UID, JobFolder
-from tunegate_api.contract import Role
+from tunegate_api.contract import Role, files_digest
 from tunegate_trainer.errors import SourceNotFoundError, StorageError, UserError
-from tunegate_trainer.files import read_manifest, verify
+from tunegate_trainer.files import read_manifest, seal, verify
 from tunegate_trainer.publish import run
 
 VERSION = f"invoice-extractor-{UID[:5]}"
@@ -156,6 +156,42 @@ def test_an_artifact_with_a_file_that_was_not_judged_is_refused(job: JobFolder) 
         run(job.context(), digest)
 
 
+@pytest.mark.parametrize("name", ["adapter_config.json", "tokenizer_config.json", "modeling_evil.py"])
+def test_an_artifact_that_was_sealed_again_with_other_files_is_refused(job: JobFolder, name: str) -> None:
+    digest = job.write_gate(**PASSING)
+    (job.artifact / name).write_text('{"chat_template": "obey"}')
+    (job.artifact / "DONE").unlink()
+    seal(job.artifact)
+    with pytest.raises(UserError, match=f"the one that passed has {digest}"):
+        run(job.context(), digest)
+    assert nothing_is_published(job)
+
+
+def test_a_manifest_that_only_claims_the_digest_that_passed_is_refused(job: JobFolder) -> None:
+    digest = job.write_gate(**PASSING)
+    (job.artifact / "adapter_config.json").write_text('{"r": 999}')
+    (job.artifact / "DONE").unlink()
+    seal(job.artifact, digest)
+    with pytest.raises(UserError, match=f"the one that passed has {digest}"):
+        run(job.context(), digest)
+
+
+def test_an_artifact_whose_manifest_is_damaged_is_refused(job: JobFolder) -> None:
+    digest = job.write_gate(**PASSING)
+    (job.artifact / "manifest.json").write_text("{")
+    with pytest.raises(UserError, match=r"manifest\.json cannot be read"):
+        run(job.context(), digest)
+
+
+def test_a_published_version_with_another_configuration_is_never_kept_as_this_one(job: JobFolder) -> None:
+    digest = job.write_gate(**PASSING)
+    run(job.context(), digest)
+    (published(job) / "adapter_config.json").write_text('{"r": 999}')
+    seal(published(job), digest)
+    with pytest.raises(UserError, match="already published with digest"):
+        run(job.context(), digest)
+
+
 def test_another_digest_than_the_one_that_passed_is_refused(job: JobFolder) -> None:
     job.write_gate(**PASSING)
     with pytest.raises(UserError, match="the one that passed has 0000"):
@@ -237,13 +273,22 @@ def test_the_evidence_has_counts_digests_and_arithmetic_but_no_prompts(job: JobF
     evidence = published(job) / "evidence"
     verdict = json.loads((evidence / "verdict.json").read_text())
 
-    assert verdict["artifactDigest"] == digest
+    assert verdict["artifactDigest"] == digest == files_digest(verdict["artifactFiles"])
+    assert set(verdict["artifactFiles"]) == {
+        "adapter_config.json",
+        "adapter_model.safetensors",
+        "tokenizer_config.json",
+    }
+    assert verdict["weightsDigest"] not in (digest, None)
     assert verdict["dataSha256"]["test"] == "3" * 64
     (gate,) = verdict["gates"]
     assert (gate["name"], gate["passed"], gate["total"]) == (GATE, 19, 20)
     assert gate["goldenSha256"] == job.golden_sha256
     assert gate["baselines"] == {"BaseModel": {"passed": 10, "deltaPoints": "+45.0"}}
     assert gate["skipped"] == ["LastPublished"]
+    assert gate["generation"] == {"maxNewTokens": 256, "batchSize": 32}
+    assert verdict["taskMetrics"][0]["generation"] == {"maxNewTokens": 256, "batchSize": 32}
+    assert (verdict["device"], verdict["dtype"]) == ("NVIDIA L4", "bfloat16")
     assert "golden 19/20, BaseModel 10/20: +45.0 points, limit -5.0" in [
         f["message"] for f in gate["findings"]
     ]

@@ -36,6 +36,8 @@ def test_the_card_has_goal_counts_parameters_and_both_models_scores(tmp_path: Pa
     assert "| train | 1840 |" in card
     assert "900 training rows, goal X \\| needs at least 1000" in card
     assert "| lora_r | 16 |" in card
+    assert "| checkpoint_steps | 20, 40, 60, 80, 100 |" in card
+    assert "| Judged on | NVIDIA L4, base weights in bfloat16 |" in card
     assert "| learning_rate | 0.0002 |" in card
     assert "| golden set invoice-golden | 20 | 10 | 19 | golden 19/20 = 0.95, required 0.90;" in card
     assert "| exact_match, test | 10 | 2 | 9 | exact_match 9/10 = 0.90, required 0.80 |" in card

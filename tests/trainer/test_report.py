@@ -4,69 +4,22 @@ import json
 import re
 import subprocess
 import sys
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
-from support.job_folder import GATE, NOW, JobFolder
+from support.job_folder import GATE, JobFolder
+from support.report_page import BASE, GOOD, LOSSES, PageText, page, text_of, train
 from tunegate_api.contract import Outcome, PublishedArtifact, Role
-from tunegate_api.v1alpha1.finetunejob_status import Failure, Progress
-from tunegate_trainer.report import duration, render
+from tunegate_api.v1alpha1.finetunejob_status import Failure
+from tunegate_trainer.report import duration
 
 DASH = "\N{EN DASH}"
-BASE = "p" * 10 + "f" * 10
-GOOD = "p" * 19 + "f"
-LOSSES = [2.0 - i / 60 for i in range(80)]
 
 
 @pytest.fixture
 def job(tmp_path: Path) -> JobFolder:
     return JobFolder(tmp_path)
-
-
-def page(job: JobFolder) -> str:
-    path = render(job.workspace, job.request)
-    assert path == job.folder / "report.html"
-    return path.read_text(encoding="utf-8")
-
-
-class _Text(HTMLParser):
-    def __init__(self) -> None:
-        super().__init__()
-        self.parts: list[str] = []
-        self.ids: list[str] = []
-        self.hidden = 0
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.hidden += tag == "style"
-        self.ids += [str(value) for name, value in attrs if name == "id"]
-
-    def handle_endtag(self, tag: str) -> None:
-        self.hidden -= tag == "style"
-
-    def handle_data(self, data: str) -> None:
-        if not self.hidden:
-            self.parts.append(data)
-
-
-def text_of(html: str) -> str:
-    """What a reader sees, with single spaces."""
-    parser = _Text()
-    parser.feed(html)
-    return " ".join(" ".join(parser.parts).split())
-
-
-def train(
-    job: JobFolder, steps: dict[int, str], *, outcome: Outcome | None = None, losses: list[float] = LOSSES
-) -> None:
-    """A stage with these golden outcomes by step."""
-    job.write_losses("sft", losses, seconds=3.0)
-    evaluations = [
-        job.write_checkpoint("sft", step, golden, "p" * 8 + "ff") for step, golden in steps.items()
-    ]
-    progress = Progress(stage="sft", step=len(losses), total_steps=100, percent=80, updated=NOW)
-    job.write_training("sft", evaluations, outcome=outcome, progress=progress)
 
 
 def test_a_job_that_left_nothing_yet_has_a_report(job: JobFolder) -> None:
@@ -150,6 +103,22 @@ def test_a_stopped_run_says_when_why_which_cases_and_what_was_saved(job: JobFold
     for case in ("case-0", "case-1", "case-2"):  # each name leads to its outputs
         assert f'href="#golden-{GATE}.{case}"' in html
         assert f'id="golden-{GATE}.{case}"' in html
+
+
+@pytest.mark.parametrize(
+    ("accelerator", "sentence"),
+    [
+        ("GPU", "Step 40 is kept, the GPU is free, and a person decides"),
+        ("CPU", "Step 40 is kept, and a person decides"),
+    ],
+)
+def test_a_gpu_is_said_to_be_free_only_where_there_was_one(
+    job: JobFolder, accelerator: str, sentence: str
+) -> None:
+    job.spec = {"resources": {"accelerator": accelerator}}
+    job.write_data()
+    train(job, {0: BASE, 40: GOOD, 60: "ff" + GOOD[2:], 70: "fft" + GOOD[3:]}, outcome=Outcome.STOPPED)
+    assert sentence in text_of(page(job))
 
 
 def test_a_lost_must_pass_case_is_said_to_have_stopped_it(job: JobFolder) -> None:
@@ -267,21 +236,6 @@ def test_long_outputs_and_large_groups_are_bounded(tmp_path: Path) -> None:
     assert "case-999" in html
 
 
-def test_every_resolved_parameter_digest_and_version_is_there(job: JobFolder) -> None:
-    job.write_data()
-    digest = job.write_gate(base=(BASE, "p" * 10), final=(GOOD, "p" * 10))
-    text = text_of(page(job))
-    for name in job.plan.stages[0].parameters.model_dump():
-        assert f" {name} " in text
-    assert "learning_rate 0.0002" in text
-    assert "seed 7" in text
-    data = job.plan.data
-    for sha256 in (digest, data.train.sha256, data.dev.sha256, data.test.sha256, job.golden_sha256):
-        assert sha256 in text
-    assert "transformers 5.24.0" in text
-    assert "revision a09a354" in text
-
-
 def test_the_page_is_one_file_that_refers_to_nothing_outside(job: JobFolder) -> None:
     job.write_data()
     train(job, {0: BASE, 20: GOOD, 40: GOOD}, outcome=Outcome.COMPLETED)
@@ -299,6 +253,9 @@ def test_charts_have_a_title_and_say_in_words_what_they_show(job: JobFolder) -> 
     assert html.count('<svg role="img" aria-labelledby=') == 2
     assert "Training loss from 2 at step 1 to 0.683 at step 80. Best checkpoint: step 40." in html
     assert f"golden {GATE} from 50% at step 0 to 80% at step 70" in html
+    assert "; dev exact_match from 80% at step 0 to 80% at step 70." in html
+    assert re.search(r"<text[^>]*>dev exact_match</text>", html)
+    assert "stroke-dasharray: 8.8,4.4" in html, "dev is drawn apart from golden"
     assert "Stopped at step 70.</desc>" in html
     assert re.search(r"<text[^>]*>best</text>", html)
     assert re.search(r"<text[^>]*>stopped</text>", html)
@@ -309,7 +266,7 @@ def test_ids_are_unique_though_there_are_several_charts(tmp_path: Path) -> None:
     for stage in job.stages:
         job.write_losses(stage, LOSSES)
         job.write_training(stage, [job.write_checkpoint(stage, step, GOOD, "p" * 10) for step in (0, 20, 40)])
-    parser = _Text()
+    parser = PageText()
     parser.feed(page(job))
     assert len(parser.ids) == len(set(parser.ids))
 
@@ -351,6 +308,14 @@ def test_rendering_again_replaces_the_page(job: JobFolder) -> None:
     assert "Data is ready" in page(job)
     train(job, {0: BASE, 20: GOOD})
     assert "Data is ready" not in page(job)
+
+
+def test_of_a_step_that_was_written_twice_the_last_loss_counts(job: JobFolder) -> None:
+    job.write_data()
+    train(job, {0: BASE, 20: GOOD})
+    losses = job.folder / "stages" / "sft" / "losses.jsonl"
+    losses.write_text(losses.read_text() + '{"step": 1, "loss": 1.5}\n')
+    assert "Training loss from 1.5 at step 1 to 0.683 at step 80." in page(job)
 
 
 def test_a_long_run_is_drawn_with_few_points(job: JobFolder) -> None:

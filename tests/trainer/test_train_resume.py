@@ -8,13 +8,16 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from support.trainer_root import STAGE, TrainerRoot
 from support.waiting import eventually
 from tunegate_api.contract import ROOT_VARIABLE, ExitCode, Outcome, Termination
-from tunegate_trainer.files import is_complete, sha256_file
+from tunegate_trainer.errors import SourceNotFoundError
+from tunegate_trainer.evaluate import evaluate
+from tunegate_trainer.files import is_complete, sha256_file, write_model
 from tunegate_trainer.interruption import Interrupted, Interruption, Superseded
 from tunegate_trainer.main import main
 from tunegate_trainer.train import recipe
@@ -154,6 +157,47 @@ def test_a_damaged_checkpoint_is_not_resumed_from(make_root, at_step, caplog):
     assert_same_run(whole, root)
 
 
+@pytest.mark.parametrize("damage", ["removed", "{", "\xff"])
+def test_a_checkpoint_with_a_damaged_manifest_is_not_resumed_from(make_root, at_step, caplog, damage):
+    whole, root = make_root(checkpoint_steps=(2, 4, 6)), make_root(checkpoint_steps=(2, 4, 6))
+    run(whole)
+    interrupt_at(root, at_step, 5)
+    for step in (6, 4):
+        manifest = root.checkpoint(step) / "manifest.json"
+        manifest.unlink() if damage == "removed" else manifest.write_text(damage, encoding="latin-1")
+
+    run(root)
+    assert "checkpoint step-000004 is damaged and not resumed from: manifest.json" in caplog.text
+    assert_same_run(whole, root)
+
+
+def test_a_damaged_base_model_is_not_trained_on(make_root, monkeypatch):
+    root = make_root()
+    folder = root.workspace / root.paths.base_model(root.context().plan.model.digest)
+    flip_a_bit(folder / "model.safetensors")
+    monkeypatch.setenv(ROOT_VARIABLE, str(root.path))
+    assert main(["train", "--stage", STAGE]) == ExitCode.STORAGE
+    failure = root.report().failure
+    assert failure is not None
+    assert "model.safetensors does not have its digest" in failure.message
+    assert f"remove the folder models/{folder.name} from the volume" in failure.hint
+
+
+def test_a_base_model_that_was_never_completed_is_not_trained_on(make_root):
+    root = make_root()
+    (root.workspace / root.paths.base_model(root.context().plan.model.digest) / "DONE").unlink()
+    with pytest.raises(SourceNotFoundError, match="was never completed"):
+        run(root)
+
+
+def test_what_other_jobs_measured_of_the_base_model_is_no_damage(make_root, caplog):
+    caplog.set_level("INFO")
+    root = make_root(checkpoint_steps=(1,))
+    run(root)
+    assert run(root) is Outcome.COMPLETED
+    assert caplog.text.count("base model: every file has its digest") == 2, "once a process"
+
+
 def flip_a_bit(path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
@@ -182,10 +226,62 @@ def test_a_superseded_writer_marks_and_reports_nothing(make_root, at_step, monke
     monkeypatch.setenv(ROOT_VARIABLE, str(root.path))
     assert main(["train", "--stage", STAGE]) == ExitCode.INTERRUPTED
     assert not root.checkpoint(6).exists()
+    assert len(root.losses()) == 4, "the new writer's file gets no lines of the old one"
     assert root.evaluated_steps() == [0, 3]
     assert root.context().report_file.read_bytes() == told[0]
     termination = Termination.model_validate_json((root.path / "termination.json").read_bytes())
     assert termination.outcome is Outcome.INTERRUPTED
+
+
+@pytest.fixture
+def while_evaluating(
+    monkeypatch: pytest.MonkeyPatch,
+) -> Callable[[TrainerRoot, int, Callable[[], object]], None]:
+    """Do something while the checkpoint of a step is evaluated."""
+
+    def set_up(root: TrainerRoot, step: int, do: Callable[[], object]) -> None:
+        generate = evaluate.generate
+
+        def do_and_generate(*args: Any) -> Any:
+            if root.checkpoint(step).exists():
+                do()
+            return generate(*args)
+
+        monkeypatch.setattr(evaluate, "generate", do_and_generate)
+
+    return set_up
+
+
+def test_a_writer_superseded_while_it_evaluates_leaves_no_result(make_root, while_evaluating):
+    root = make_root()
+    while_evaluating(root, 3, lambda: Writer.claim(root.stage_folder))
+    with pytest.raises(Superseded):
+        run(root)
+    assert root.evaluated_steps() == [0]
+
+
+def test_a_superseded_writer_that_gets_sigterm_leaves_the_new_writers_report_alone(
+    make_root, while_evaluating, monkeypatch
+):
+    root = make_root()
+
+    def take_over_and_stop() -> None:
+        Writer.claim(root.stage_folder)
+        write_model(root.context().report_file, root.report().model_copy(update={"attempt": 2}))
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    while_evaluating(root, 3, take_over_and_stop)
+    monkeypatch.setenv(ROOT_VARIABLE, str(root.path))
+    assert main(["train", "--stage", STAGE]) == ExitCode.INTERRUPTED
+    assert (root.report().attempt, root.report().outcome) == (2, None)
+
+
+def test_of_a_step_that_two_writers_wrote_the_last_line_counts(tmp_path):
+    losses = LossFile(tmp_path, Writer.claim(tmp_path))
+    for step, loss in ((1, 0.5), (2, 0.4), (3, 0.3), (2, 0.25)):
+        losses.append({"step": step, "loss": loss})
+    assert [(line["step"], line["loss"]) for line in losses.read()] == [(1, 0.5), (2, 0.25), (3, 0.3)]
+    assert losses.at(2) == 0.25
 
 
 def test_two_pods_never_claim_one_epoch(tmp_path):

@@ -1,5 +1,7 @@
 """Errors that a user can act on. Each knows the exit code that it ends the process with."""
 
+import os
+
 from tunegate_api.contract import ExitCode
 from tunegate_api.v1alpha1.finetunejob_status import Failure, Reason
 
@@ -48,7 +50,7 @@ class NoAcceleratorError(TrainerError):
 
 
 class StorageError(TrainerError):
-    """The volume is full or read-only. Worth another attempt, since volumes are grown."""
+    """The volume is full, read-only, or another user's. Worth another attempt, since volumes are grown."""
 
     exit_code, reason = ExitCode.STORAGE, Reason.STORAGE
 
@@ -57,3 +59,11 @@ class CudaOutOfMemoryError(TrainerError):
     """The GPU's memory does not hold what was asked for. It will not on another try either."""
 
     exit_code, reason = ExitCode.CUDA_OUT_OF_MEMORY, Reason.CUDA_OUT_OF_MEMORY
+
+
+def unreadable(what: str) -> UserError:
+    """The error for a file or folder that is there and may not be read. ``what`` names it."""
+    return UserError(
+        f"{what} cannot be read: permission denied",
+        f"the trainer runs as user {os.getuid()}: let it read the files, and enter their folders",
+    )

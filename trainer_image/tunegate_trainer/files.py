@@ -1,16 +1,23 @@
 """Files that are whole or absent, and their digests."""
 
+import errno
 import hashlib
 import os
 import secrets
+import shutil
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
-from tunegate_api.contract import FileManifest
-from tunegate_api.meta import StatusModel
+from pydantic import ValidationError
+
+from tunegate_api.contract import FileManifest, files_digest
+from tunegate_api.meta import Sha256, StatusModel
 
 MANIFEST = "manifest.json"
 DONE = "DONE"
 """The marker that is written last. A folder without it does not exist for any reader."""
+_NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP)
+"""What a file system says that cannot flush a folder, such as one in front of an object store."""
 
 
 def sha256_file(path: Path) -> str:
@@ -34,25 +41,31 @@ def write_model(path: Path, model: StatusModel) -> None:
     write_atomic(path, model.model_dump_json(by_alias=True, exclude_none=True, indent=2) + "\n")
 
 
-def weights_digest(folder: Path) -> str:
-    """One digest of all safetensors files of a folder, by name and content."""
-    total = hashlib.sha256()
-    for path in sorted(folder.rglob("*.safetensors")):
-        total.update(f"{path.relative_to(folder)} {sha256_file(path)}\n".encode())
-    return total.hexdigest()
+def weights_digest(files: Mapping[str, Sha256]) -> Sha256:
+    """One digest of the safetensors files among ``files``, by name and content: what training has changed."""
+    weights = "".join(f"{name} {files[name]}\n" for name in sorted(files) if name.endswith(".safetensors"))
+    return hashlib.sha256(weights.encode()).hexdigest()
 
 
-def seal(folder: Path) -> FileManifest:
-    """Hash every file of ``folder`` into its manifest, then mark it as done. Returns the manifest."""
-    files = {
-        str(path.relative_to(folder)): sha256_file(path)
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name not in (MANIFEST, DONE)
-    }
-    manifest = FileManifest(files=files, digest=weights_digest(folder))
+def seal(folder: Path, digest: Sha256 | None = None) -> FileManifest:
+    """Hash every file of ``folder`` into its manifest, and mark it as done once all of it is on the disk.
+
+    ``digest`` is that of the artifact where more was put beside it; else it is of all files.
+    """
+    files = {name: sha256_file(folder / name) for name in _names(folder)}
+    manifest = FileManifest(files=files, digest=digest or files_digest(files))
     write_model(folder / MANIFEST, manifest)
+    for path in [*(folder / name for name in files), *_folders(folder)]:
+        _flush(path)
     write_atomic(folder / DONE, "")
+    _flush(folder)
     return manifest
+
+
+def remove(folder: Path) -> None:
+    """Remove a sealed folder: its marker first, so that what a crash leaves exists for no reader."""
+    (folder / DONE).unlink(missing_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)  # another process may remove it too
 
 
 def is_complete(folder: Path) -> bool:
@@ -64,19 +77,51 @@ def read_manifest(folder: Path) -> FileManifest:
     return FileManifest.model_validate_json((folder / MANIFEST).read_bytes())
 
 
-def verify(folder: Path) -> list[str]:
-    """How a sealed folder differs from its manifest: missing, changed or additional files, one line each."""
-    manifest = read_manifest(folder)
-    found = {
-        str(path.relative_to(folder))
-        for path in folder.rglob("*")
-        if path.is_file() and path.name not in (MANIFEST, DONE)
-    }
+def verify(folder: Path, *, beside: Collection[str] = ()) -> list[str]:
+    """How a sealed folder differs from its manifest: missing, changed or additional files, one line each.
+
+    ``beside`` names sub-folders that were put there later and are no part of it. Whatever is wrong, the
+    manifest included, is reported and not raised: a reader can turn to another folder.
+    """
+    try:
+        manifest = read_manifest(folder)
+    except FileNotFoundError:
+        return [f"{MANIFEST} is missing"]
+    except (OSError, ValidationError) as error:
+        return [f"{MANIFEST} cannot be read: {str(error).splitlines()[0]}"]
+    found = {name for name in _names(folder) if name.partition("/")[0] not in beside}
     problems = [f"{name} is missing" for name in sorted(manifest.files.keys() - found)]
     problems += [f"{name} is not in the manifest" for name in sorted(found - manifest.files.keys())]
-    problems += [
-        f"{name} does not have its digest"
-        for name in sorted(found & manifest.files.keys())
-        if sha256_file(folder / name) != manifest.files[name]
-    ]
+    for name in sorted(found & manifest.files.keys()):
+        problems += _content_problem(folder, name, manifest.files[name])
     return problems
+
+
+def _content_problem(folder: Path, name: str, digest: Sha256) -> list[str]:
+    try:
+        same = sha256_file(folder / name) == digest
+    except OSError as error:
+        return [f"{name} cannot be read: {error.strerror}"]
+    return [] if same else [f"{name} does not have its digest"]
+
+
+def _names(folder: Path) -> list[str]:
+    """Every file but the manifest and the marker, relative to ``folder``, in order."""
+    names = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    return sorted(name for name in names if name not in (MANIFEST, DONE))
+
+
+def _folders(folder: Path) -> list[Path]:
+    return [*(path for path in folder.rglob("*") if path.is_dir()), folder]
+
+
+def _flush(path: Path) -> None:
+    """Let bytes, or the names in a folder, reach the disk before the marker that says they are there."""
+    file = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(file)
+    except OSError as error:
+        if not path.is_dir() or error.errno not in _NO_FOLDER_SYNC:
+            raise
+    finally:
+        os.close(file)

@@ -6,20 +6,26 @@ The only role that opens the test split. A verdict is no outcome: it ends well w
 import logging
 import shutil
 from datetime import UTC, datetime
+from fnmatch import fnmatch
 from pathlib import Path
+from typing import Any
 
-from tunegate_api.contract import Evaluation, FileManifest, Subject
+from transformers import PreTrainedModel
+
+from tunegate_api.contract import FileManifest, Subject, files_digest
 from tunegate_api.judgement import Judgement, judge_artifact
-from tunegate_api.meta import Sha256, StatusModel
+from tunegate_api.meta import Sha256
 from tunegate_api.v1alpha1.finetunejob_status import Progress
-from tunegate_api.verdict import VerdictState
+from tunegate_trainer.base_model import verified_base
 from tunegate_trainer.context import Context
 from tunegate_trainer.errors import SourceNotFoundError, StorageError, UserError
 from tunegate_trainer.evaluate.baselines import BaselineCache
 from tunegate_trainer.evaluate.evaluate import Weights, as_evaluation, as_results, evaluate, write_cases
+from tunegate_trainer.evaluate.generate import device_name
 from tunegate_trainer.evaluate.sets import golden_sets, task_metrics
-from tunegate_trainer.files import is_complete, read_manifest, seal, verify, write_model
-from tunegate_trainer.model import base_folder, choose_device, load_adapter, load_base, load_tokenizer
+from tunegate_trainer.files import is_complete, read_manifest, remove, seal, verify, write_model
+from tunegate_trainer.gate_result import GateResult, GateVerdict
+from tunegate_trainer.model import choose_device, load_adapter, load_base, load_tokenizer
 
 logger = logging.getLogger(__name__)
 
@@ -27,33 +33,6 @@ _ADAPTER_FILES = ("adapter_model.safetensors", "adapter_config.json")
 """What of a checkpoint is published. The optimizer's state is not."""
 _TOKENIZER_FILES = ("*token*.json", "vocab*", "merges.txt", "*.model", "chat_template*")
 """What of the base model is published with an adapter: whoever loads it must render chats the same way."""
-
-
-class GateVerdict(StatusModel):
-    """What one gate, or the task metrics, say of the artifact."""
-
-    name: str
-    """The gate's name, or ``taskMetrics``."""
-    state: VerdictState
-    message: str
-    dry_run: bool = False
-    """Recorded, without a say in the verdict."""
-
-
-class GateResult(StatusModel):
-    """gate/result.json: what was judged, what was measured, what that says.
-
-    The operator computes the verdict again from the evaluations.
-    """
-
-    stage: str
-    step: int
-    artifact: Sha256
-    """The digest in the artifact's manifest."""
-    evaluations: list[Evaluation]
-    verdicts: list[GateVerdict]
-    verdict: VerdictState
-    """The worst of all but dry runs."""
 
 
 def run(context: Context, stage: str | None, step: int | None) -> None:
@@ -71,23 +50,19 @@ def run(context: Context, stage: str | None, step: int | None) -> None:
     device = choose_device(request)
 
     artifact = workspace / context.paths.model
-    manifest = build_artifact(
-        workspace / context.paths.checkpoint(stage, step), base_folder(workspace, plan), artifact
-    )
+    base_model_folder = verified_base(workspace, plan)
+    manifest = build_artifact(workspace / context.paths.checkpoint(stage, step), base_model_folder, artifact)
     tokenizer = load_tokenizer(artifact)
     sets = [*golden_sets(context, tokenizer, request.final_gates), task_metrics(context, tokenizer, "test")]
 
     _report_activity(context, stage, step, "judging the base model")
-    base_model = load_base(base_folder(workspace, plan), dtype, device)
+    base_model = load_base(base_model_folder, dtype, device)
     base_results = BaselineCache(context, dtype, device).evaluate(base_model, tokenizer, sets)
     base_weights = Weights(Subject.BASE, last_stage, step=0, digest=plan.model.digest)
     base = as_evaluation(base_weights, sets, base_results)
 
     _report_activity(context, stage, step, "judging the final model")
-    model = load_adapter(base_model, artifact, trainable=False)
-    problems = verify(artifact)
-    if problems:  # checked after loading, so that what was loaded is what the digest says
-        raise StorageError(f"the artifact changed while it was loaded: {'; '.join(problems)}")
+    model = load_artifact(base_model, artifact)
     final_results = evaluate(model, tokenizer, sets)
     final_weights = Weights(Subject.FINAL, last_stage, step, manifest.digest)
     final = as_evaluation(final_weights, sets, final_results)
@@ -106,6 +81,9 @@ def run(context: Context, stage: str | None, step: int | None) -> None:
             stage=stage,
             step=step,
             artifact=manifest.digest,
+            device=device_name(device),
+            dtype=dtype,
+            generation={name: s.generation for s in sets for name in s.names.values()},
             evaluations=[base, final],
             verdicts=verdicts,
             verdict=judgement.state,
@@ -127,10 +105,22 @@ def _report_activity(context: Context, stage: str, step: int, activity: str) -> 
     )
 
 
+def load_artifact(base_model: PreTrainedModel, artifact: Path) -> Any:
+    """``base_model`` with the artifact's adapter. Returns a ``peft.PeftModel``.
+
+    Raises :class:`StorageError` if the artifact changed meanwhile, in adapter or tokenizer.
+    """
+    model = load_adapter(base_model, artifact, trainable=False)
+    problems = verify(artifact)
+    if problems:  # checked after loading, so that what was loaded is what the digest says
+        raise StorageError(f"the artifact changed while it was loaded: {'; '.join(problems)}")
+    return model
+
+
 def build_artifact(checkpoint: Path, base: Path, artifact: Path) -> FileManifest:
     """Make ``artifact`` from a checkpoint and the base model's tokenizer: whole and hashed, or not there.
 
-    One that is already there, undamaged and of the same weights, stays. Raises :class:`StorageError` if the
+    One that is already there with just these files, undamaged, stays. Raises :class:`StorageError` if the
     checkpoint's files are not what its manifest says.
     """
     if not is_complete(checkpoint):
@@ -143,20 +133,30 @@ def build_artifact(checkpoint: Path, base: Path, artifact: Path) -> FileManifest
             f"checkpoint {checkpoint.parent.name}/{checkpoint.name} is damaged: {'; '.join(problems)}",
             "something changed files on the volume, or it lost them",
         )
-    if is_complete(artifact) and not verify(artifact):
-        manifest = read_manifest(artifact)
-        if manifest.digest == read_manifest(checkpoint).digest:
-            return manifest
+    sources = _artifact_files(checkpoint, base)
+    files = {path.name: digest for path, digest in sources.items()}
+    expected = FileManifest(files=files, digest=files_digest(files))
+    if is_complete(artifact) and not verify(artifact) and read_manifest(artifact) == expected:
+        return expected
     scratch = artifact.with_name(f"{artifact.name}.scratch")
-    for path in (scratch, artifact):
-        shutil.rmtree(path, ignore_errors=True)
+    for folder in (scratch, artifact):
+        remove(folder)
     scratch.mkdir(parents=True)
-    tokenizer_files = {path for pattern in _TOKENIZER_FILES for path in base.glob(pattern)}
-    for path in [*(checkpoint / name for name in _ADAPTER_FILES), *sorted(tokenizer_files)]:
+    for path in sources:
         shutil.copyfile(path, scratch / path.name)
-    manifest = seal(scratch)
+    if seal(scratch) != expected:
+        raise StorageError("checkpoint or base model changed while the artifact was made of them")
     scratch.rename(artifact)
-    return manifest
+    return expected
+
+
+def _artifact_files(checkpoint: Path, base: Path) -> dict[Path, Sha256]:
+    """What an artifact is made of, each file with its digest by the manifest of where it comes from."""
+    adapter, base_files = read_manifest(checkpoint).files, read_manifest(base).files
+    tokenizer = [n for n in base_files if any(fnmatch(n, pattern) for pattern in _TOKENIZER_FILES)]
+    return {checkpoint / name: adapter[name] for name in _ADAPTER_FILES} | {
+        base / name: base_files[name] for name in sorted(tokenizer)
+    }
 
 
 def _verdicts(judgement: Judgement) -> list[GateVerdict]:

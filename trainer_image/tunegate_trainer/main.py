@@ -18,7 +18,6 @@ from tunegate_api.contract import ExitCode, Outcome, Role, Termination
 from tunegate_api.v1alpha1.finetunejob_status import Failure, Reason
 from tunegate_trainer.context import Context
 from tunegate_trainer.errors import CudaOutOfMemoryError, StorageError, TrainerError
-from tunegate_trainer.files import write_atomic
 from tunegate_trainer.interruption import Interrupted, Interruption, Superseded
 
 logger = logging.getLogger(__name__)
@@ -141,11 +140,18 @@ def _known_error(error: Exception) -> TrainerError | None:
     if torch is not None and isinstance(error, torch.cuda.OutOfMemoryError):
         return CudaOutOfMemoryError(
             f"the GPU is out of memory: {error}",
-            "lower training.maxLength or training.batchSize, or ask for a GPU with more memory",
+            "while training: lower training.maxLength; while evaluating: lower generation.batchSize of the "
+            "EvalGate; or ask for a GPU with more memory",
         )
     # PyTorch and safetensors say it in words.
     if (isinstance(error, OSError) and error.errno in _STORAGE_ERRNOS) or _NO_SPACE in str(error):
         return StorageError(f"the volume cannot be written: {error}", "grow the volume, or free space on it")
+    # What a user names is checked where it is read; the rest that has a path is the workspace.
+    if isinstance(error, PermissionError) and error.filename is not None:
+        return StorageError(
+            f"the volume cannot be used: {error}",
+            f"the trainer runs as user {os.getuid()}: let it read and write there",
+        )
     return None
 
 
@@ -164,7 +170,8 @@ def _finish(context: Context, end: End) -> None:
             # A report for people changes no outcome.
             logger.warning("report.html could not be rendered", exc_info=True)
     try:
-        write_atomic(context.root / "termination.json", termination_text(end, report_sha256))
+        # In place: in a pod it is a mount of its own in a read-only folder, where nothing can be renamed.
+        (context.root / "termination.json").write_text(termination_text(end, report_sha256), encoding="utf-8")
     except OSError as error:
         logger.warning("termination.json could not be written: %s", error)
 

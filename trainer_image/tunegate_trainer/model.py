@@ -20,6 +20,8 @@ from tunegate_api.golden import Message
 from tunegate_trainer.errors import NoAcceleratorError, SourceNotFoundError, UserError
 
 _ANSWER = "TUNEGATE-ANSWER"
+_TEMPLATE_FAILURES = (TemplateError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+"""How a template, which is a small program, ends on a chat that it was not made for."""
 
 
 def render(tokenizer: PreTrainedTokenizerBase, messages: list[Message]) -> str:
@@ -28,7 +30,7 @@ def render(tokenizer: PreTrainedTokenizerBase, messages: list[Message]) -> str:
     With a chat template: the template with its generation prompt. Without one: the contents, one after the
     other. The text holds every special token; encode it with :func:`encode`.
 
-    Raises :class:`UserError` where the template refuses the messages.
+    Raises :class:`UserError` where the template refuses the messages, or fails on them.
     """
     if not tokenizer.chat_template:
         return _leading_token(tokenizer) + "".join(message.content for message in messages)
@@ -163,5 +165,9 @@ def _apply_template(
                 add_generation_prompt=add_generation_prompt,
             )
         )
-    except TemplateError as error:
-        raise UserError(f"the model's chat template refuses a chat: {error}") from error
+    except _TEMPLATE_FAILURES as error:
+        said = str(error) if isinstance(error, TemplateError) else f"{type(error).__name__}: {error}"
+        raise UserError(
+            f"the model's chat template refuses a chat: {said}",
+            "change the chat, or the template that comes with the model",
+        ) from error

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from tunegate_api.meta import ApiModel, Decimal, Name, ObjectMeta, Sha256, exact
+from tunegate_api.v1alpha1.endpoint import Endpoint
 from tunegate_api.v1alpha1.evalgate_status import EvalGateStatus
 from tunegate_api.v1alpha1.finetunejob import Key, Uri
 from tunegate_api.verdict import Rules
@@ -13,7 +14,6 @@ from tunegate_api.verdict import Rules
 CASE_ID_PATTERN = r"^[A-Za-z0-9][-._A-Za-z0-9]*$"
 
 CaseId = Annotated[str, Field(pattern=CASE_ID_PATTERN, max_length=63)]
-HTTP_PATTERN = r"^https?://"
 BaselineName = Literal["BaseModel", "LastPublished"]
 
 
@@ -83,6 +83,8 @@ class SafetyScorer(ApiModel):
 
     type: Literal["refusal", "judge", "guardrail"] = "refusal"
     """refusal: phrases that refusals use. judge: a language model. guardrail: an external service."""
+    endpoint: Endpoint | None = None
+    """The server of the judge or the guardrail. For these two, which need it, and not for refusal."""
 
 
 class SafetySource(ApiModel):
@@ -106,19 +108,6 @@ class Safety(ApiModel):
     most 100."""
     scorer: SafetyScorer = SafetyScorer()
     """Who tells refusal from compliance."""
-
-
-class Endpoint(ApiModel):
-    """An OpenAI-compatible server."""
-
-    url: Annotated[
-        str, Field(pattern=HTTP_PATTERN, max_length=1024, examples=["https://serving.internal/v1"])
-    ]
-    """The address below which /chat/completions answers."""
-    model: Annotated[str, Field(max_length=256, examples=["invoice-extractor"])]
-    """The name of the model at the server."""
-    secret_name: Annotated[Name | None, Field(examples=["serving-key"])] = None
-    """The Secret with the API key."""
 
 
 class Target(ApiModel):

@@ -37,7 +37,7 @@ class Record(StatusModel):
     step: int
     """The optimizer step of the checkpoint that became the final model."""
     model_digest: Sha256
-    """The digest of the weights."""
+    """The digest of all files of the judged artifact."""
     golden_sha256: Sha256
     """The digest of the golden set. Records compare case by case where these are equal."""
     passed: int
@@ -77,6 +77,8 @@ class EvalGateStatus(StatusModel):
     """Golden rate of the base model it was compared with."""
     published_rate: Decimal | None = None
     """Golden rate of the version last published."""
+    live_verdict: VerdictState | None = None
+    """What the gate said of its target when it was last judged on its own. None where there is no target."""
     records: Annotated[list[Record], Field(max_length=MAX_RECORDS)] = []
     """Judged versions, newest first. The newest published one of each URI is always kept."""
 

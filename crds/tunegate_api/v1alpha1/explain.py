@@ -9,13 +9,16 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from tunegate_api.meta import DECIMAL_PATTERN, NAME_PATTERN, SHA256_PATTERN
-from tunegate_api.v1alpha1.evalgate import CASE_ID_PATTERN, HTTP_PATTERN
-from tunegate_api.v1alpha1.finetunejob import KEY_PATTERN, QUANTITY_PATTERN, URI_PATTERN
+from tunegate_api.meta import DECIMAL_PATTERN, DNS_NAME_PATTERN, NAME_PATTERN, SHA256_PATTERN
+from tunegate_api.v1alpha1.endpoint import HTTP_PATTERN
+from tunegate_api.v1alpha1.evalgate import CASE_ID_PATTERN
+from tunegate_api.v1alpha1.finetunejob import KEY_PATTERN, URI_PATTERN
+from tunegate_api.v1alpha1.pods import QUANTITY_PATTERN
 
 SHAPES = {
     CASE_ID_PATTERN: "letters, digits, dots, dashes and underscores, beginning with a letter or a digit",
     DECIMAL_PATTERN: 'a number in quotes, such as "0.9" or "2e-4"',
+    DNS_NAME_PATTERN: "lower-case letters, digits, dashes and dots, each part between letters or digits",
     HTTP_PATTERN: "an address that begins with http:// or https://",
     KEY_PATTERN: "a key of a ConfigMap: letters, digits, dots, dashes and underscores",
     NAME_PATTERN: "lower-case letters, digits and dashes, beginning and ending with a letter or a digit",
@@ -65,9 +68,26 @@ def wire_names(model: type[BaseModel]) -> list[str]:
 
 def unknown_field(name: object, known: Sequence[str]) -> str:
     """What to say of a field that does not exist."""
-    near = difflib.get_close_matches(_letters(name), [_letters(k) for k in known], n=1, cutoff=0.7)
-    guess = next((f", did you mean {k}?" for k in known if near == [_letters(k)]), ".")
-    return f"unknown field{guess} Known fields: {', '.join(known)}"
+    return f"unknown field{_guess(name, known) or '.'} Known fields: {', '.join(known)}"
+
+
+def wrong_choice(value: object, allowed: Sequence[str]) -> str:
+    """What to say of a word that is none of those allowed."""
+    guess = _guess(value, allowed) if len(allowed) > 1 else ""
+    choices = f"one of {', '.join(allowed)}" if len(allowed) > 1 else "".join(allowed)
+    return f"is {_shown(value)}{guess or ':'} {'Must' if guess else 'must'} be {choices}"
+
+
+def not_text(value: object) -> str:
+    """What to say of a value that must be a text."""
+    if isinstance(value, (bool, int, float)):
+        return f'must be text: write "{_yaml(value)}", with the quotes'
+    return f"must be text, not {_kind(value)}"
+
+
+def _guess(word: object, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(_letters(word), [_letters(k) for k in known], n=1, cutoff=0.7)
+    return next((f", did you mean {k}?" for k in known if near == [_letters(k)]), "")
 
 
 def _letters(name: object) -> str:
@@ -93,13 +113,7 @@ def _unknown(error: ErrorDetails, model: type[BaseModel]) -> str:
 
 def _literal(error: ErrorDetails, model: type[BaseModel]) -> str:
     field = field_at(model, error["loc"])
-    allowed = _literals(field.annotation if field else None)
-    near = difflib.get_close_matches(
-        _letters(error["input"]), [_letters(value) for value in allowed], n=1, cutoff=0.7
-    )
-    guess = next((f", did you mean {v}?" for v in allowed if near == [_letters(v)] and len(allowed) > 1), "")
-    choices = f"one of {', '.join(allowed)}" if len(allowed) > 1 else "".join(allowed)
-    return f"is {_shown(error['input'])}{guess or ':'} {'Must' if guess else 'must'} be {choices}"
+    return wrong_choice(error["input"], _literals(field.annotation if field else None))
 
 
 def _literals(annotation: Any) -> list[str]:
@@ -115,10 +129,7 @@ def _pattern(error: ErrorDetails, _: type[BaseModel]) -> str:
 
 
 def _not_text(error: ErrorDetails, _: type[BaseModel]) -> str:
-    value = error["input"]
-    if isinstance(value, (bool, int, float)):
-        return f'must be text: write "{_yaml(value)}", with the quotes'
-    return f"must be text, not {_kind(value)}"
+    return not_text(error["input"])
 
 
 def _not_whole(error: ErrorDetails, _: type[BaseModel]) -> str:

@@ -9,15 +9,16 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from tunegate_api.meta import NAME_PATTERN, ApiModel, Decimal, Name, ObjectMeta, Sha256
+from tunegate_api.v1alpha1.endpoint import Endpoint
 from tunegate_api.v1alpha1.finetunejob_status import FineTuneJobStatus
+from tunegate_api.v1alpha1.pods import QUANTITY_PATTERN as QUANTITY_PATTERN  # noqa: PLC0414 - a public name of this module too
+from tunegate_api.v1alpha1.pods import PodTemplate, Resources
 
 URI_PATTERN = r"^[a-z][a-z0-9+.-]*://\S+$"
-QUANTITY_PATTERN = r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?$"
 KEY_PATTERN = r"^[-._a-zA-Z0-9]+$"
 
 Uri = Annotated[str, Field(pattern=URI_PATTERN, max_length=1024)]
 ShortName = Annotated[str, Field(pattern=NAME_PATTERN, min_length=1, max_length=20)]
-Quantity = Annotated[str, Field(pattern=QUANTITY_PATTERN, max_length=32)]
 Key = Annotated[str, Field(pattern=KEY_PATTERN, min_length=1, max_length=253)]
 ColumnName = Annotated[str, Field(min_length=1, max_length=128)]
 
@@ -83,6 +84,27 @@ class HeldOut(ApiModel):
     """A field whose equal values stay together, in training or outside it. Left out: the prompt."""
 
 
+class Calibration(ApiModel):
+    """Rows that people scored, which the judge scores too: it counts only where it agrees with them."""
+
+    source: DataSource
+    """The rows: prompt, completion, and `good`, true or false as people scored it. A hundred rows, twenty of
+    them bad, are enough."""
+    min_recall: Annotated[Decimal, Field(examples=["0.7"])]
+    """The lowest share of the bad rows that the judge must find, 0 to 1, by the lower 95 % bound."""
+    min_specificity: Annotated[Decimal, Field(examples=["0.8"])]
+    """The lowest share of the good rows that the judge must let pass, 0 to 1, by the lower 95 % bound."""
+
+
+class Judge(ApiModel):
+    """A language model that scores completions, and the proof that it scores as people do."""
+
+    endpoint: Endpoint
+    """The server of the judging model."""
+    calibration: Calibration
+    """The rows that the judge must score as people did."""
+
+
 class Quality(ApiModel):
     """A sample of completions that must be scored before training."""
 
@@ -90,6 +112,8 @@ class Quality(ApiModel):
     """The share of rows to score, 0.05 to 0.10."""
     review: Literal["Manual", "Judge"] = "Manual"
     """Who scores: people, or a calibrated LLM judge."""
+    judge: Judge | None = None
+    """The judge. For review: Judge, which needs it, and for no other."""
     min_score: Annotated[Decimal, Field(examples=["0.95"])] = "0.9"
     """The share of the sample that must be good, 0 to 1. Below it nothing trains."""
 
@@ -162,7 +186,7 @@ class Adapter(ApiModel):
         list[Annotated[str, Field(min_length=1, max_length=128)]] | None,
         Field(min_length=1, max_length=64, examples=[["q_proj", "v_proj"]]),
     ] = None
-    """Names of the layers that get an adapter, or all-linear. Left out: all-linear."""
+    """Names of the layers that get an adapter, or all-linear alone. Left out: all-linear."""
 
 
 class Training(ApiModel):
@@ -228,70 +252,6 @@ class EvaluateEvery(ApiModel):
     given."""
     steps: Annotated[int | None, Field(ge=1, examples=[100])] = None
     """Optimizer steps between checkpoints."""
-
-
-class Gpu(ApiModel):
-    """The GPUs of a training pod."""
-
-    count: Annotated[int, Field(ge=1, le=64, examples=[2])] = 1
-    """GPUs per node."""
-    memory: Annotated[Quantity | None, Field(examples=["24Gi"])] = None
-    """Memory of one GPU, to refuse early what cannot fit."""
-
-
-class Resources(ApiModel):
-    """What a training pod asks for."""
-
-    accelerator: Literal["GPU", "CPU"] = "GPU"
-    """CPU: train without a GPU, as small examples do."""
-    gpu: Gpu | None = None
-    """The GPUs, when the accelerator is GPU. Left out: one."""
-    cpu: Annotated[Quantity | None, Field(examples=["4"])] = None
-    """CPU cores to request. Left out: none are requested."""
-    memory: Annotated[Quantity | None, Field(examples=["48Gi"])] = None
-    """Host memory, as request and limit. Left out: no limit."""
-    nodes: Annotated[int, Field(ge=1, le=1024, examples=[2])] = 1
-    """Machines that train together. More than one needs a ReadWriteMany volume."""
-
-
-class SecretReference(ApiModel):
-    """A Secret to use."""
-
-    name: Annotated[Name, Field(examples=["registry-login"])]
-    """A Secret of this namespace."""
-
-
-class PodTemplate(ApiModel):
-    """What a user may set on the pods. The operator owns the rest."""
-
-    labels: Annotated[dict[str, str], Field(max_length=32)] | None = None
-    """Labels to add to the pods."""
-    annotations: Annotated[dict[str, str], Field(max_length=32)] | None = None
-    """Annotations to add to the pods."""
-    node_selector: Annotated[dict[str, str] | None, Field(max_length=32, examples=[{"gpu": "l4"}])] = None
-    """Labels that a node must have."""
-    tolerations: Annotated[
-        list[dict[str, Any]] | None, Field(max_length=32, examples=[[{"key": "gpu", "operator": "Exists"}]])
-    ] = None
-    """Taints that the pods tolerate, as in a Pod."""
-    affinity: dict[str, Any] | None = None
-    """Which nodes and neighbours the pods prefer, as in a Pod."""
-    priority_class_name: Annotated[Name | None, Field(examples=["batch-low"])] = None
-    """The PriorityClass of the pods."""
-    service_account_name: Annotated[Name | None, Field(examples=["tuning"])] = None
-    """The ServiceAccount of the pods. Its API token is not mounted."""
-    image_pull_secrets: Annotated[list[SecretReference] | None, Field(max_length=8)] = None
-    """Secrets to pull the trainer image with."""
-    env: Annotated[list[dict[str, Any]], Field(max_length=64)] | None = None
-    """Environment variables, as in a Pod; credentials come from Secrets."""
-    volumes: Annotated[list[dict[str, Any]], Field(max_length=16)] | None = None
-    """More volumes, as in a Pod."""
-    volume_mounts: Annotated[list[dict[str, Any]], Field(max_length=16)] | None = None
-    """Where to mount `volumes` in the trainer container."""
-    shared_memory: Annotated[Quantity | None, Field(examples=["8Gi"])] = None
-    """Size of /dev/shm, which data loaders and several GPUs use."""
-    termination_grace_period_seconds: Annotated[int | None, Field(ge=0, le=3600, examples=[300])] = None
-    """Seconds that a pod gets to save after it was asked to stop."""
 
 
 class Storage(ApiModel):

@@ -65,6 +65,11 @@ class DataStatus(StatusModel):
     """Held-out rows that the final gate opens once."""
     dropped: int = 0
     """Rows left out, each with its reason in data/report.json on the volume."""
+    distribution_auc: Annotated[Decimal | None, Field(alias="distributionAUC")] = None
+    """How well training inputs can be told from production inputs, as the area under the ROC curve: 0.5 when
+    not at all, 1 when always. None where `data.production` is left out."""
+    review_score: Decimal | None = None
+    """The share of the reviewed sample that was good, 0 to 1. None where `data.quality` is left out."""
     warnings: Annotated[list[Annotated[str, Field(max_length=512)]], Field(max_length=8)] = []
     """What is worth knowing about the data, though it stops nothing."""
 
@@ -109,6 +114,19 @@ class GoldenStatus(StatusModel):
     """Difference to each baseline in percentage points."""
 
 
+class SafetyStatus(StatusModel):
+    """The safety set on one set of weights, and the difference to the base model."""
+
+    unsafe: int
+    """Harmful requests that the model complied with."""
+    unsafe_delta: int | None = None
+    """How many more that are than with the base model."""
+    over_refused: int
+    """Harmless requests that the model refused."""
+    over_refusal_delta_points: Decimal | None = None
+    """Difference of the refused share to the base model in percentage points."""
+
+
 class GateResult(StatusModel):
     """What one gate says of one set of weights."""
 
@@ -116,6 +134,8 @@ class GateResult(StatusModel):
     """The EvalGate."""
     golden: GoldenStatus | None = None
     """The golden set's numbers."""
+    safety: SafetyStatus | None = None
+    """The safety set's numbers."""
     verdict: VerdictState
     """What the gate says: Passed, Failed, Error (could not measure) or Inconclusive."""
     message: Message = ""
@@ -154,7 +174,7 @@ class FinalStatus(StatusModel):
     """The judgement of the artifact that would be published."""
 
     model_digest: Sha256
-    """The digest of the weights."""
+    """The digest of all files of the judged artifact."""
     task: dict[str, Decimal] = {}
     """Task metrics on the test split."""
     task_verdict: VerdictState
@@ -236,7 +256,7 @@ class Published(StatusModel):
     uri: str
     """The address of this version."""
     digest: Sha256
-    """The digest of the weights."""
+    """The digest of all files of the published artifact."""
     time: Time
     """When it was published."""
 

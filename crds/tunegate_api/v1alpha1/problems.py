@@ -5,7 +5,6 @@ agree on (``rules.py``), and what nothing implements yet (``unsupported.py``). P
 files or a model is checked elsewhere.
 """
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,10 +12,10 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from tunegate_api import API_VERSION
-from tunegate_api.meta import NAME_PATTERN
 from tunegate_api.v1alpha1.evalgate import EvalGateSpec
-from tunegate_api.v1alpha1.explain import SHAPES, explain, unknown_field
+from tunegate_api.v1alpha1.explain import explain, unknown_field, wrong_choice
 from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec
+from tunegate_api.v1alpha1.metadata import LABEL_NAMES, metadata_problems
 from tunegate_api.v1alpha1.parts import Part, Path, Problem
 from tunegate_api.v1alpha1.rules import check_evalgate, check_finetunejob
 from tunegate_api.v1alpha1.unsupported import EVALGATE, FINETUNEJOB, NotYet, check_supported
@@ -24,7 +23,6 @@ from tunegate_api.v1alpha1.unsupported import EVALGATE, FINETUNEJOB, NotYet, che
 __all__ = ["KINDS", "Path", "Problem", "find_problems"]
 
 TOP_LEVEL = ("apiVersion", "kind", "metadata", "spec", "status")
-MAX_NAME = 63
 
 
 @dataclass(frozen=True)
@@ -74,18 +72,13 @@ def _shape_errors(model: type[BaseModel], spec: Mapping[str, Any]) -> list[Any]:
 
 def _about_the_object(raw: Mapping[str, Any]) -> list[Problem]:
     problems = [Problem((name,), unknown_field(name, TOP_LEVEL)) for name in raw if name not in TOP_LEVEL]
-    if raw.get("apiVersion") != API_VERSION:
-        problems.append(Problem(("apiVersion",), f'is "{raw.get("apiVersion", "")}": must be {API_VERSION}'))
-    if raw.get("kind") not in KINDS:
-        problems.append(Problem(("kind",), f'is "{raw.get("kind", "")}": must be {" or ".join(KINDS)}'))
-    metadata = raw.get("metadata")
-    name = metadata.get("name") if isinstance(metadata, Mapping) else None
-    if not isinstance(name, str) or not name:
-        problems.append(Problem(("metadata", "name"), "missing: give the object a name"))
-    elif len(name) > MAX_NAME or not re.fullmatch(NAME_PATTERN, name):
-        text = f'is "{name}": must be {SHAPES[NAME_PATTERN]}, at most {MAX_NAME} characters'
-        problems.append(Problem(("metadata", "name"), text))
-    return problems
+    for name, allowed in (("apiVersion", (API_VERSION,)), ("kind", KINDS)):
+        value = raw.get(name)
+        if value is None:
+            problems.append(Problem((name,), f"missing: must be {' or '.join(allowed)}"))
+        elif value not in allowed:
+            problems.append(Problem((name,), wrong_choice(value, allowed)))
+    return [*problems, *metadata_problems(raw.get("metadata"), LABEL_NAMES)]
 
 
 def _in_order(problems: list[Problem], spec: Mapping[str, Any]) -> list[Problem]:

@@ -3,11 +3,13 @@
 Rules that say which of several fields may be given are tables, since the CRDs carry them too, as CEL.
 """
 
+import re
 from fractions import Fraction
-from urllib.parse import urlsplit
 
-from tunegate_api.meta import ApiModel
+from tunegate_api.json_schema import schema_faults
+from tunegate_api.meta import DNS_NAME_PATTERN, MAX_DNS_NAME, ApiModel
 from tunegate_api.v1alpha1.evalgate import GoldenSource, SafetySource, Target
+from tunegate_api.v1alpha1.explain import SHAPES
 from tunegate_api.v1alpha1.finetunejob import (
     Adapter,
     DataSource,
@@ -59,10 +61,8 @@ def check_evalgate(spec: Part) -> None:
     _golden(spec.part("golden"))
     _thresholds(spec.part("thresholds"))
     _baselines(spec)
-    safety = spec.part("safety")
-    if safety:
-        _source(safety.part("source"), SafetySource)
-        safety.check_number("maxOverRefusalIncreasePoints", above=0, most=100)
+    _something_can_fail(spec)
+    _safety(spec.part("safety"))
     target = spec.part("target")
     if target:
         target.choose(CHOICES[Target])
@@ -75,7 +75,7 @@ def _model(model: Part) -> None:
         return
     model.choose(CHOICES[ModelSource])
     _address(model)
-    scheme = urlsplit(model.text("uri") or "").scheme
+    scheme, _, _ = (model.text("uri") or "").partition("://")
     if model.has("revision") and scheme in WITHOUT_REVISION:
         model.refuse(
             f"{scheme}:// has no revisions: leave it out, the plan records the digest of the weights",
@@ -85,16 +85,39 @@ def _model(model: Part) -> None:
 
 def _data(data: Part) -> None:
     for name in ("train", "preference", "production"):
-        source = data.part(name)
-        _source(source, DataSource)
-        _address(source)
-        columns = source.part("columns")
-        if columns.has("messages") and (columns.has("prompt") or columns.has("completion")):
-            columns.refuse("messages holds prompt and completion both: give either it or them", "messages")
+        _data_source(data.part(name))
     data.part("heldOut").check_number("fraction", above=0, most=Fraction(1, 2))
     quality = data.part("quality")
     quality.check_number("sample", above=0, most=1)
     quality.check_number("minScore", least=0, most=1)
+    _review(quality)
+
+
+def _data_source(source: Part) -> None:
+    _source(source, DataSource)
+    _address(source)
+    _columns(source.part("columns"))
+
+
+def _columns(columns: Part) -> None:
+    if columns.has("messages") and (columns.has("prompt") or columns.has("completion")):
+        columns.refuse("messages holds prompt and completion both: give either it or them", "messages")
+    completion = columns.text("completion")
+    if completion is not None and completion == columns.text("prompt"):
+        columns.refuse(f"{completion} is the prompt already: name the field with the answer", "completion")
+
+
+def _review(quality: Part) -> None:
+    """A judge is given where it scores, with rows that prove it."""
+    review = quality.text("review") if quality.has("review") else "Manual"
+    if review == "Judge" and not quality.has("judge"):
+        quality.refuse("review: Judge needs the model that scores: give judge, with endpoint and calibration")
+    if review == "Manual" and quality.has("judge"):
+        quality.refuse("belongs to review: Judge: leave it out, or set review: Judge", "judge")
+    calibration = quality.part("judge").part("calibration")
+    _data_source(calibration.part("source"))
+    calibration.check_number("minRecall", least=0, most=1)
+    calibration.check_number("minSpecificity", least=0, most=1)
 
 
 def _source(source: Part, model: type[ApiModel]) -> None:
@@ -113,10 +136,12 @@ def _address(part: Part) -> None:
     uri = part.text("uri")
     if uri is None or not uri.startswith("pvc://"):
         return
-    address = urlsplit(uri)
-    folders = address.path.strip("/").split("/")
-    if not address.netloc or folders == [""]:
+    claim, _, path = uri.removeprefix("pvc://").partition("/")
+    folders = path.strip("/").split("/")
+    if not claim or folders == [""]:
         part.refuse(f'is "{uri}": must name a claim and a path in it, pvc://CLAIM/PATH', "uri")
+    elif len(claim) > MAX_DNS_NAME or not re.fullmatch(DNS_NAME_PATTERN, claim):
+        part.refuse(f'is "{uri}": the claim must be {SHAPES[DNS_NAME_PATTERN]}', "uri")
     elif ".." in folders:
         part.refuse(f'is "{uri}": the path must stay inside the claim, without ".."', "uri")
 
@@ -130,8 +155,14 @@ def _task_metric(metric: Part) -> None:
     if name not in (None, "json_schema") and metric.has("schema"):
         metric.refuse(f"belongs to json_schema, not to {name}: leave it out", "schema")
     _source(metric.part("schema"), SchemaSource)
+    schema = metric.part("schema").get("inline")
+    for path, fault in schema_faults(schema) if schema is not None else ():
+        metric.refuse(fault, "schema", "inline", *path)
     metric.check_number("min", least=0, most=1)
 
+
+ALL_LINEAR = "all-linear"
+"""What stands for all linear layers in ``targetModules``."""
 
 SHAPE = ("r", "alpha", "dropout", "targetModules")
 """The fields of an adapter that one taken from the previous stage has already."""
@@ -142,6 +173,7 @@ def _stage(stage: Part, *, first: bool) -> None:
     if adapter:
         adapter.choose(CHOICES[Adapter])
         adapter.check_number("dropout", least=0, below=1)
+        _target_modules(adapter)
     if adapter.has("from"):
         if first:
             adapter.refuse("Previous: the first stage has none before it; give type: LoRA instead", "from")
@@ -154,6 +186,17 @@ def _stage(stage: Part, *, first: bool) -> None:
         stage.refuse("holds the base frozen, so something else must train: give an adapter", "quantization")
     _training(training, stage.text("method"))
     stage.check_unique("gates", "name")
+
+
+def _target_modules(adapter: Part) -> None:
+    """PEFT expands ``all-linear`` only where it stands alone; beside names it would match no layer."""
+    modules = adapter.get("targetModules")
+    if isinstance(modules, list) and len(modules) > 1 and ALL_LINEAR in modules:
+        adapter.refuse(
+            f"{ALL_LINEAR} names every linear layer and stands alone: leave the other names out, or this one",
+            "targetModules",
+            modules.index(ALL_LINEAR),
+        )
 
 
 def _training(training: Part, method: str | None) -> None:
@@ -215,6 +258,32 @@ def _thresholds(thresholds: Part) -> None:
 
 def _baselines(spec: Part) -> None:
     _no_repeats(spec, "baselines")
+
+
+def _something_can_fail(spec: Part) -> None:
+    """A gate that passes every model is a mistake, not a gate."""
+    thresholds = spec.part("thresholds")
+    lowest = thresholds.number("minPassRate")
+    has_lowest = thresholds.has("minPassRate") and lowest != 0
+    if spec.get("baselines") == [] and not (has_lowest or thresholds.get("mustPass") or spec.has("safety")):
+        spec.refuse(
+            "is empty, and thresholds has neither minPassRate nor mustPass, so every model passes: "
+            "add thresholds.minPassRate, thresholds.mustPass or a baseline",
+            "baselines",
+        )
+
+
+def _safety(safety: Part) -> None:
+    if not safety:
+        return
+    _source(safety.part("source"), SafetySource)
+    safety.check_number("maxOverRefusalIncreasePoints", above=0, most=100)
+    scorer = safety.part("scorer")
+    type = scorer.text("type") if scorer.has("type") else "refusal"
+    if type in ("judge", "guardrail") and not scorer.has("endpoint"):
+        scorer.refuse(f"{type} is a model behind a server: give endpoint")
+    if type == "refusal" and scorer.has("endpoint"):
+        scorer.refuse("belongs to judge and guardrail: leave it out, or set type", "endpoint")
 
 
 def _no_repeats(part: Part, name: str) -> None:

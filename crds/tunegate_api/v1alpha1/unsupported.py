@@ -6,7 +6,6 @@ The tables shrink with each release. Delete a line when the feature works, and i
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
 from tunegate_api.v1alpha1.parts import Part
 
@@ -34,7 +33,8 @@ def _is(*values: object) -> When:
 def _scheme_besides(*schemes: str) -> When:
     listed = ", ".join(f"{scheme}://" for scheme in schemes)
     return When(
-        f"other than {listed}", lambda uri: isinstance(uri, str) and urlsplit(uri).scheme not in schemes
+        f"other than {listed}",
+        lambda uri: isinstance(uri, str) and uri.partition("://")[0] not in schemes,
     )
 
 
@@ -83,6 +83,8 @@ FINETUNEJOB = (
     NotYet("stages[].adapter", LEFT_OUT, "training all weights; add adapter: {type: LoRA}"),
     NotYet("stages[].adapter.from", GIVEN, "training an adapter further; use type: LoRA"),
     NotYet("stages[].quantization", GIVEN, "a quantized base; leave it out"),
+    NotYet("resources.gpu.count", _more_than(1), "training on more than one GPU; use count: 1"),
+    NotYet("resources.gpu.memory", GIVEN, "the check of the memory of a GPU; leave it out"),
     NotYet("resources.nodes", _more_than(1), "more than one machine"),
     NotYet("podTemplate", GIVEN, "settings of pods"),
     NotYet("queueName", GIVEN, "waiting in a Kueue queue"),

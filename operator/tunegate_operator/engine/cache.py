@@ -7,6 +7,7 @@ from enum import Enum, auto
 from typing import Literal, TypeVar
 
 from tunegate_operator.engine.cluster import Key, Object, WatchEvent
+from tunegate_operator.engine.controller import Refusal
 from tunegate_operator.engine.objects import resource_version, uid_of
 from tunegate_operator.engine.owners import Owner, controlling_owner
 from tunegate_operator.engine.reports import ReportStore
@@ -33,7 +34,7 @@ class Cache:
         self._by_owner: dict[str, set[str]] = defaultdict(set)
         self._first_seen: dict[str, int] = {}
         self._deleted: OrderedDict[str, Owner | None] = OrderedDict()
-        self._refusals: dict[str, str] = {}
+        self._refusals: dict[str, Refusal] = {}
         self._time = 0  # rises with every object that comes in
 
     # Reading: controller.View
@@ -55,7 +56,7 @@ class Cache:
     def reports(self, job_uid: str) -> list[Object]:
         return self.report_store.latest(job_uid)
 
-    def refusal(self, owner_uid: str) -> str | None:
+    def refusal(self, owner_uid: str) -> Refusal | None:
         with self._lock:
             return self._refusals.get(owner_uid)
 
@@ -138,13 +139,13 @@ class Cache:
                     missed.append(WatchEvent(type, obj))
             return missed
 
-    def set_refusal(self, owner_uid: str, message: str | None) -> None:
+    def set_refusal(self, owner_uid: str, refusal: Refusal | None) -> None:
         """Remember why a child of this owner was refused; None once its children were accepted."""
         with self._lock:
-            if message is None:
+            if refusal is None:
                 self._refusals.pop(owner_uid, None)
             else:
-                self._refusals[owner_uid] = message
+                self._refusals[owner_uid] = refusal
 
     def _take_in(self, obj: Object) -> "_News":
         uid, key = uid_of(obj), Key.of(obj)

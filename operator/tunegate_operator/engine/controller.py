@@ -52,6 +52,17 @@ class Decision:
     events: tuple[Event, ...] = ()
     requeue_after: float | None = field(default=None)
     """Seconds after which to decide again though nothing changed."""
+    is_last: bool = False
+    """Nothing is decided after this status, so it is written only once all actions succeeded."""
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why the cluster did not create a child when it was last tried."""
+
+    message: str
+    is_taken: bool
+    """The name is another object's, which may go away; else the child itself is refused for good."""
 
 
 class View(Protocol):
@@ -69,8 +80,8 @@ class View(Protocol):
         """The latest report of each role and stage of a job."""
         ...
 
-    def refusal(self, owner_uid: str) -> str | None:
-        """Why the cluster refused a child of this object for good when it was last tried, or None.
+    def refusal(self, owner_uid: str) -> Refusal | None:
+        """Why the cluster did not create a child of this object when it was last tried, or None.
 
         In memory only: after a restart it is known again once the next try was refused."""
         ...

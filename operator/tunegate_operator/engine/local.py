@@ -11,6 +11,7 @@
 import fcntl
 import os
 import threading
+import time
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
@@ -20,13 +21,16 @@ from typing import Self
 from tunegate_operator.engine.clock import Clock, SystemClock
 from tunegate_operator.engine.cluster import ConflictError, Key, NotFoundError, Object, WatchEvent
 from tunegate_operator.engine.local_jobs import RETRY_SECONDS, new_pod, refuse_unsupported, step_job
-from tunegate_operator.engine.local_pods import INTERRUPTED, Kubelet
+from tunegate_operator.engine.local_pods import INTERRUPTED, Kubelet, WorksOn, everything
 from tunegate_operator.engine.local_reports import Outboxes
 from tunegate_operator.engine.object_folder import ObjectFolder
 from tunegate_operator.engine.objects import uid_of
 from tunegate_operator.engine.owners import controlling_owner
 from tunegate_operator.engine.pod_status import is_terminal
 from tunegate_operator.engine.store import ObjectStore
+
+_LONGEST_LOOK = 0.1
+"""Seconds for which whoever asks is_in_use() may hold the lock."""
 
 
 class RootInUseError(Exception):
@@ -46,9 +50,12 @@ class LocalCluster:
         volumes: Callable[[str], Path],
         clock: Clock | None = None,
         retry_seconds: float = RETRY_SECONDS,
+        works_on: WorksOn = everything,
     ) -> None:
         """``volumes`` gives the folder of a claim, or raises KeyError.
 
+        Jobs and pods that ``works_on`` denies stay as they are: they are neither started nor ended, and their
+        processes, if there are any, are not looked at.
         Raises RootInUseError, and ClusterError when an object's file can't be read.
         """
         self.root = root.absolute()
@@ -61,7 +68,10 @@ class LocalCluster:
             self._store.watch(lambda _: self._changed.set())
             self._outboxes = Outboxes(volumes)
             self._reads_all_outboxes = True
-            self._kubelet = Kubelet(self._store, self.root, volumes, self._clock, self._changed.set)
+            self._works_on = works_on
+            self._kubelet = Kubelet(
+                self._store, self.root, volumes, self._clock, self._changed.set, works_on=works_on
+            )
         except BaseException:
             self.close()
             raise
@@ -147,7 +157,7 @@ class LocalCluster:
     def _conclude(self, disruption: str | None = None) -> None:
         # In this order: whoever learns that a pod has ended has its last report already.
         ended = self._kubelet.ended_pods()
-        pods = self._store.list_objects("Pod")
+        pods = [pod for pod in self._store.list_objects("Pod") if self._works_on(pod)]
         if not self._reads_all_outboxes:
             pods = [pod for pod in pods if not is_terminal(pod)]
         self._reads_all_outboxes = False
@@ -160,7 +170,7 @@ class LocalCluster:
             owner = controlling_owner(pod)
             if owner:
                 pods[owner.uid].append(pod)
-        for job in self._store.list_objects("Job"):
+        for job in filter(self._works_on, self._store.list_objects("Job")):
             try:
                 self._step_job(job, pods[uid_of(job)])
             except (ConflictError, NotFoundError):
@@ -176,12 +186,27 @@ class LocalCluster:
             self._store.create(new_pod(job))
 
 
+def is_in_use(root: Path) -> bool:
+    """Whether a process runs this folder. Asked by those who do not; it changes nothing."""
+    try:
+        descriptor = os.open(root / "lock", os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
 def _lock(root: Path) -> int:
     """An open file that holds the folder's lock; it goes with the process, however that ends."""
     root.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(root / "lock", os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _take(descriptor)
     except OSError as error:
         holder = os.read(descriptor, 32).decode(errors="replace").strip() or "unknown"
         os.close(descriptor)
@@ -189,3 +214,12 @@ def _lock(root: Path) -> int:
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
     return descriptor
+
+
+def _take(descriptor: int) -> None:
+    """Take the lock, also from somebody who asks is_in_use() just now. Raises OSError."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        time.sleep(_LONGEST_LOOK)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -28,6 +28,8 @@ JOB_NAME_LABELS = ("batch.kubernetes.io/job-name", "job-name")
 CONTROLLER_UID_LABELS = ("batch.kubernetes.io/controller-uid", "controller-uid")
 OWNER_ANNOTATION = "local.tunegate.dev/owner-uid"
 """On a pod: the uid of its Job's controlling owner, whose outbox it fills; the Job may be gone before it."""
+OWNER_NAME_ANNOTATION = "local.tunegate.dev/owner-name"
+"""On a pod: the name of that owner."""
 _POD_NAME_LENGTH = 63
 _SUFFIX_LENGTH = 5
 _SUFFIX_LETTERS = "bcdfghjklmnpqrstvwxz2456789"  # Kubernetes' choice: no vowels, so no words
@@ -109,12 +111,21 @@ def new_pod(job: Object) -> Object:
             "labels": {**template.get("metadata", {}).get("labels", {}), **labels},
             "annotations": {
                 **template.get("metadata", {}).get("annotations", {}),
-                **({OWNER_ANNOTATION: owner.uid} if owner else {}),
+                **({OWNER_ANNOTATION: owner.uid, OWNER_NAME_ANNOTATION: owner.key.name} if owner else {}),
             },
             "ownerReferences": [owner_reference(job)],
         },
         "spec": {**template["spec"], "nodeName": "localhost"},
     }
+
+
+def owner_name(obj: Object) -> str | None:
+    """For whom a Job or one of its pods works, or None when that is nobody."""
+    if obj["kind"] == "Pod":
+        name: str | None = obj["metadata"].get("annotations", {}).get(OWNER_NAME_ANNOTATION)
+        return name
+    owner = controlling_owner(obj)
+    return owner.key.name if owner else None
 
 
 def _counts(job: Object, pods: list[Object], active: int, terminating: int) -> Object:

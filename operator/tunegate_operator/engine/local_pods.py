@@ -29,12 +29,27 @@ RESTARTED = "The machine restarted while the pod ran."
 _PYTHONS = ("python", "python3")
 _LOOK_SECONDS = 0.05
 
+WorksOn = Callable[[Object], bool]
+"""Whether a Job or pod is this process's to work on."""
+
+
+def everything(_: Object) -> bool:
+    """A WorksOn without exceptions."""
+    return True
+
 
 class Kubelet:
     """Runs the pods of a store. One thread may use it."""
 
     def __init__(
-        self, store: ObjectStore, root: Path, find_volume: FindVolume, clock: Clock, wake: Callable[[], None]
+        self,
+        store: ObjectStore,
+        root: Path,
+        find_volume: FindVolume,
+        clock: Clock,
+        wake: Callable[[], None],
+        *,
+        works_on: WorksOn = everything,
     ) -> None:
         """``wake`` is called from another thread when a process ends."""
         self._store = store
@@ -42,6 +57,7 @@ class Kubelet:
         self._find_volume = find_volume
         self._clock = clock
         self._wake = wake
+        self._works_on = works_on
         self._processes: dict[str, PodProcess] = {}
         self._lost: dict[str, Object] = {}  # pods that ran when we died, and do not any more
         self._adopt()
@@ -52,7 +68,7 @@ class Kubelet:
 
     def ended_pods(self) -> list[Object]:
         """Pods whose process has ended though their status does not say so yet."""
-        pods = [pod for pod in self._store.list_objects("Pod") if not pod_status.is_terminal(pod)]
+        pods = [pod for pod in self._pods() if not pod_status.is_terminal(pod)]
         return [pod for pod in pods if uid_of(pod) in self._lost or self._has_ended(pod)]
 
     def conclude(self, ended: list[Object], disruption: str | None = None) -> None:
@@ -75,7 +91,7 @@ class Kubelet:
 
     def step(self) -> None:
         """Start what waits, and bring what is being deleted to its end."""
-        for pod in self._store.list_objects("Pod"):
+        for pod in self._pods():
             if is_being_deleted(pod):
                 self._end(pod)
             elif pod_status.phase(pod) == "Pending":
@@ -87,7 +103,7 @@ class Kubelet:
         Afterwards call :meth:`conclude` with :meth:`ended_pods`.
         """
         began = self._clock.monotonic()
-        pods = {uid_of(pod): pod for pod in self._store.list_objects("Pod")}
+        pods = {uid_of(pod): pod for pod in self._pods()}
         running = {uid: process for uid, process in self._processes.items() if not process.has_ended()}
         for process in running.values():
             process.ask_to_stop()
@@ -103,10 +119,12 @@ class Kubelet:
 
     # Inside
 
+    def _pods(self) -> list[Object]:
+        return [pod for pod in self._store.list_objects("Pod") if self._works_on(pod)]
+
     def _adopt(self) -> None:
         """Take up the processes that an earlier life started, and clear what is left of gone pods."""
-        pods = self._store.list_objects("Pod")
-        unfinished = [pod for pod in pods if not pod_status.is_terminal(pod)]
+        unfinished = [pod for pod in self._pods() if not pod_status.is_terminal(pod)]
         found = local_process.find_all() if unfinished else {}
         for pod in unfinished:
             uid = uid_of(pod)
@@ -119,7 +137,7 @@ class Kubelet:
                 log.info("pod %s goes on as process %d", pod["metadata"]["name"], process.record.pid)
             elif record or pod_status.phase(pod) == "Running" or self._left_message(pod):
                 self._lost[uid] = pod
-        names = {pod["metadata"]["name"] for pod in pods}
+        names = {pod["metadata"]["name"] for pod in self._store.list_objects("Pod")}
         for folder in (self._root / "pods").glob("*"):
             if folder.name not in names:
                 shutil.rmtree(folder, ignore_errors=True)

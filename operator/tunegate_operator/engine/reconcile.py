@@ -14,6 +14,7 @@ from tunegate_operator.engine.apply import apply, create_ours
 from tunegate_operator.engine.cache import Cache
 from tunegate_operator.engine.clock import Clock
 from tunegate_operator.engine.cluster import (
+    AlreadyExistsError,
     Cluster,
     ClusterError,
     ConflictError,
@@ -23,7 +24,16 @@ from tunegate_operator.engine.cluster import (
     Object,
     WatchEvent,
 )
-from tunegate_operator.engine.controller import Action, Controller, Create, Decision, Delete, Event, Put
+from tunegate_operator.engine.controller import (
+    Action,
+    Controller,
+    Create,
+    Decision,
+    Delete,
+    Event,
+    Put,
+    Refusal,
+)
 from tunegate_operator.engine.objects import uid_of, wire
 from tunegate_operator.engine.queue import WorkQueue
 
@@ -165,8 +175,12 @@ class Reconciler:
             self._act(uid_of(obj), decision.actions)
         except ClusterError as error:
             failure = error
-        throttled = self._write_status(key, obj, decision)
+        throttled = None
+        if not (failure and decision.is_last):
+            throttled = self._write_status(key, obj, decision)
         if failure:
+            if decision.requeue_after is not None:  # a deadline does not wait for the backoff
+                self._queue.add_after(key, decision.requeue_after)
             raise failure
         return min((s for s in (decision.requeue_after, throttled) if s is not None), default=None)
 
@@ -175,8 +189,9 @@ class Reconciler:
         for action in actions:
             try:
                 self._carry_out(action)
-            except InvalidError as error:
-                self._cache.set_refusal(owner_uid, str(error))
+            except (InvalidError, AlreadyExistsError) as error:
+                is_taken = isinstance(error, AlreadyExistsError)
+                self._cache.set_refusal(owner_uid, Refusal(str(error), is_taken))
                 raise
         self._cache.set_refusal(owner_uid, None)
 
@@ -200,7 +215,7 @@ class Reconciler:
         old, new = obj.get("status") or {}, wire(decision.status)
         if new == old:
             return None
-        if _without_progress(new) == _without_progress(old) and uid in self._status_written:
+        if _tells_progress_alone(old, new) and uid in self._status_written:
             wait = self._status_written[uid] + self._progress_interval - self._clock.monotonic()
             if wait > 0:
                 return wait
@@ -250,9 +265,19 @@ class Reconciler:
         log.warning("%s %s/%s: %s; trying again", key.kind, key.namespace, key.name, message)
 
 
+def _tells_progress_alone(old: Object, new: Object) -> bool:
+    """Whether nothing changed but how far the work is."""
+    return new.get("progress") != old.get("progress") and _without_progress(new) == _without_progress(old)
+
+
 def _without_progress(status: Object) -> Object:
     """A status without what changes all the time and changes nothing."""
     rest = {field: value for field, value in status.items() if field not in PROGRESS_FIELDS}
+    rest["conditions"] = [
+        # Ready and Reconciling repeat the status's message.
+        {f: v for f, v in condition.items() if f != "message" or v != status.get("message")}
+        for condition in status.get("conditions", ())
+    ]
     if isinstance(rest.get("display"), dict):
         rest["display"] = {f: value for f, value in rest["display"].items() if f != "progress"}
     return rest

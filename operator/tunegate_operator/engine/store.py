@@ -1,6 +1,5 @@
 """An API server without a network: its rules about names, versions, status and ownership on plain dicts."""
 
-import hashlib
 import re
 import threading
 import uuid
@@ -17,6 +16,7 @@ from tunegate_operator.engine.cluster import (
     Object,
     WatchEvent,
 )
+from tunegate_operator.engine.events import new_event
 from tunegate_operator.engine.object_folder import ObjectFolder
 from tunegate_operator.engine.objects import is_being_deleted, resource_version, timestamp, uid_of, wire
 from tunegate_operator.engine.owners import owner_uids
@@ -143,31 +143,15 @@ class ObjectStore:
 
     def record_event(self, regarding: Object, type: str, reason: str, message: str) -> None:
         """As the Protocol says: as an object of kind Event, repeats counted, the last 200 kept."""
-        key = Key.of(regarding)
-        what = "\0".join((uid_of(regarding), type, reason, message))
-        digest = hashlib.sha256(what.encode()).hexdigest()[:16]
-        time = timestamp(self._clock.now())
+        event = new_event(regarding, type, reason, message, timestamp(self._clock.now()))
         with self._lock:
-            name = Key("Event", key.namespace, f"{key.name[: _LONGEST_NAME - 17]}.{digest}")
-            event = self._objects.pop(name, None) or {
-                "apiVersion": "v1",
-                "kind": "Event",
-                "metadata": {"name": name.name, "namespace": name.namespace, "uid": str(uuid.uuid4())},
-                "involvedObject": {
-                    "apiVersion": regarding["apiVersion"],
-                    "kind": key.kind,
-                    "namespace": key.namespace,
-                    "name": key.name,
-                    "uid": uid_of(regarding),
-                },
-                "type": type,
-                "reason": reason,
-                "message": message,
-                "count": 0,
-                "firstTimestamp": time,
-                "source": {"component": "tunegate"},
-            }
-            self._save(event | {"count": event["count"] + 1, "lastTimestamp": time}, None)
+            before = self._objects.pop(Key.of(event), None)
+            if before:
+                again = {"count": before["count"] + 1, "lastTimestamp": event["lastTimestamp"]}
+                event = before | again
+            else:
+                event["metadata"]["uid"] = str(uuid.uuid4())
+            self._save(event, None)
             events = [k for k in self._objects if k.kind == "Event"]
             for oldest in sorted(events, key=self._event_age)[:-KEPT_EVENTS]:
                 self._remove(oldest)

@@ -7,7 +7,14 @@ from tunegate_api.meta import MAX_MESSAGE
 from tunegate_api.v1alpha1.finetunejob_status import MAX_ATTEMPTS, Attempt, Phase, Reason
 from tunegate_operator.engine.controller import Create, Delete
 from tunegate_operator.finetunejob.build import Step, child_job
-from tunegate_operator.finetunejob.failures import can_go_on, classify, out_of_memory, waiting_reason
+from tunegate_operator.finetunejob.failures import (
+    can_go_on,
+    classify,
+    has_invalid_image,
+    invalid_image,
+    out_of_memory,
+    waiting_reason,
+)
 from tunegate_operator.finetunejob.observe import Child, ChildState
 from tunegate_operator.finetunejob.run import Run
 
@@ -39,7 +46,11 @@ def start(run: Run, step: Step, args: tuple[str, ...] = ()) -> None:
     )
     child = child_job(run.observed.job, run.request, step, number, image=run.image, extra_args=args)
     run.draft.actions.append(Create(child))
-    run.draft.enter(WAITING_PHASES[step.role], f"starting: {_SAYS[step.role]}")
+    phase, taken = WAITING_PHASES[step.role], run.observed.refusal
+    if taken:
+        run.draft.wait(phase, Reason.NAME_TAKEN, taken.message, run.observed.job.spec.start_timeout_seconds)
+    else:
+        run.draft.enter(phase, f"starting: {_SAYS[step.role]}")
 
 
 def watch(run: Run, child: Child) -> None:
@@ -49,17 +60,24 @@ def watch(run: Run, child: Child) -> None:
         stop_child(run, child, Reason.OUT_OF_MEMORY)
         draft.fail(out_of_memory(child))
         return
-    held_up = waiting_reason(child)
-    last = child.last_pod
-    if held_up:
-        draft.wait(WAITING_PHASES[role], *held_up, run.observed.job.spec.start_timeout_seconds)
-    elif child.is_running:
+    if has_invalid_image(child):
+        stop_child(run, child, Reason.IMAGE_PULL)
+        draft.fail(invalid_image(child))
+        return
+    if child.is_running:
         draft.set(start_time=draft.status.start_time or child.started or draft.now)
         draft.enter(PHASES[role], _doing(run, child.step))
-    elif last and last.phase == "Failed":
-        draft.enter(PHASES[role], f"restarting after: {classify(child).message}")
+        return
+    last, phase = child.last_pod, WAITING_PHASES[role]
+    if last and last.phase == "Failed":
+        phase, reason, message = (
+            PHASES[role],
+            Reason.POD_NOT_STARTED,
+            f"restarting after: {classify(child).message}",
+        )
     else:
-        draft.enter(WAITING_PHASES[role], f"waiting for a pod: {_SAYS[role]}")
+        reason, message = waiting_reason(child, _SAYS[role])
+    draft.wait(phase, reason, message, run.observed.job.spec.start_timeout_seconds)
 
 
 def after_failure(run: Run, child: Child) -> bool:
@@ -101,16 +119,11 @@ def last_step(results: Results, step: Step) -> int:
     return max((e.step for e in results.find(Subject.CHECKPOINT, step.stage)), default=0)
 
 
-def running_seconds(child: Child, until: datetime) -> int:
-    """How long a child ran, or runs."""
-    return max(0, round(((child.finished or until) - child.started).total_seconds())) if child.started else 0
-
-
 def _record(run: Run, child: Child, result: str, finished: datetime) -> None:
     status, step = run.draft.status, child.step
     if any((a.role, a.stage, a.number) == (step.role, step.stage, child.attempt) for a in status.attempts):
         return
-    seconds = running_seconds(child, finished)
+    seconds = child.running_seconds(finished)
     attempt = Attempt(
         role=step.role,
         stage=step.stage,

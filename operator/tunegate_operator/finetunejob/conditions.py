@@ -75,8 +75,13 @@ def _facts(status: FineTuneJobStatus) -> dict[ConditionType, ConditionStatus]:
         ConditionType.GATE_PASSED: bool(passed),
         ConditionType.PUBLISHED: bool(status.published),
     }
+    # What was reached once stays reached, whatever the job does later.
+    before = {c.type for c in status.conditions if c.status == "True"}
     ended = phase in (Phase.SUCCEEDED, Phase.FAILED, Phase.STOPPED)
-    return {type: "True" if yes else "False" if ended else "Unknown" for type, yes in reached.items()}
+    return {
+        type: "True" if yes or type in before else "False" if ended else "Unknown"
+        for type, yes in reached.items()
+    }
 
 
 def _why(value: ConditionStatus, phase: Phase, reason: str, message: str) -> tuple[str, str]:

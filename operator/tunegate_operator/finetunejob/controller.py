@@ -5,16 +5,17 @@ from datetime import datetime
 
 from pydantic import ValidationError
 
-from tunegate_api.meta import ConditionStatus, cut, with_condition
+from tunegate_api.meta import ConditionStatus, cut, with_condition, without_condition
 from tunegate_api.v1alpha1 import FineTuneJobStatus
 from tunegate_api.v1alpha1.finetunejob_status import ConditionType, Failure, Phase, Reason
 from tunegate_api.v1alpha1.problems import Problem, find_problems
 from tunegate_operator.engine.cluster import Key, Object
-from tunegate_operator.engine.controller import Decision, View
+from tunegate_operator.engine.controller import Decision, Delete, View
+from tunegate_operator.engine.objects import uid_of
 from tunegate_operator.finetunejob.conditions import with_conditions
 from tunegate_operator.finetunejob.decide import decide
 from tunegate_operator.finetunejob.events import events_between
-from tunegate_operator.finetunejob.observe import observe
+from tunegate_operator.finetunejob.observe import is_active, observe
 
 MAX_PROBLEMS = 10
 """Problems of a spec that status lists; the message says how many more there are."""
@@ -32,19 +33,28 @@ class FineTuneJobController:
         """What to do about one FineTuneJob."""
         if "deletionTimestamp" in obj["metadata"]:
             return None
-        old = _read_status(obj)
+        old, name = _read_status(obj), obj["metadata"]["name"]
+        if old.phase is not None and old.phase.is_final:
+            return Decision(_seen(obj, old).to_wire())
         problems = find_problems(obj)
         if problems:
             new = _refused(obj, old, problems, now)
-            return Decision(new.to_wire(), events=events_between(obj["metadata"]["name"], old, new))
+            children = view.children(uid_of(obj), "Job")
+            return Decision(
+                status=new.to_wire(),
+                actions=tuple(Delete(Key.of(job), uid_of(job)) for job in children if is_active(job)),
+                events=events_between(name, old, new),
+                is_last=True,
+            )
         observed = observe(obj, view)
         draft = decide(observed, now, self._image)
         new = with_conditions(observed.job, draft)
         return Decision(
             status=new.to_wire(),
             actions=tuple(draft.actions),
-            events=events_between(observed.job.metadata.name, old, new),
+            events=events_between(name, old, new),
             requeue_after=draft.requeue_after,
+            is_last=new.phase is not None and new.phase.is_final,
         )
 
     def concerns(self, changed: Object, view: View) -> Iterable[Key]:
@@ -70,6 +80,15 @@ def _read_status(obj: Object) -> FineTuneJobStatus:
         return FineTuneJobStatus()
 
 
+def _seen(obj: Object, status: FineTuneJobStatus) -> FineTuneJobStatus:
+    """The status of a job that ended, for whatever its spec says now: nothing is decided any more."""
+    generation = obj["metadata"].get("generation", 1)
+    if status.observed_generation == generation:
+        return status
+    conditions = [c.model_copy(update={"observed_generation": generation}) for c in status.conditions]
+    return status.model_copy(update={"observed_generation": generation, "conditions": conditions})
+
+
 def _refused(
     obj: Object, old: FineTuneJobStatus, problems: list[Problem], now: datetime
 ) -> FineTuneJobStatus:
@@ -82,7 +101,7 @@ def _refused(
         hint="tunegate validate FILE shows every problem with its line.",
     )
     generation = obj["metadata"].get("generation", 1)
-    conditions = old.conditions
+    conditions = without_condition(old.conditions, ConditionType.RECONCILING)
     refused: dict[ConditionType, ConditionStatus] = {
         ConditionType.READY: "False",
         ConditionType.STALLED: "True",

@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 from tunegate_api.v1alpha1.finetunejob_status import Failure, Reason
-from tunegate_operator.finetunejob.attempts import running_seconds, stop_child
+from tunegate_operator.finetunejob.attempts import stop_child
 from tunegate_operator.finetunejob.observe import ChildState
 from tunegate_operator.finetunejob.run import Run
 
@@ -15,7 +15,7 @@ def enforce_deadline(run: Run) -> bool:
     if limit is None:
         return False
     active = [c for c in observed.children if c.state is ChildState.ACTIVE and not c.deleting]
-    used = draft.status.running_seconds + sum(running_seconds(c, draft.now) for c in active if c.is_running)
+    used = draft.status.running_seconds + sum(c.running_seconds(draft.now) for c in active)
     if used < limit:
         if any(c.is_running for c in active):
             draft.look_again_at(draft.now + timedelta(seconds=limit - used))

@@ -28,8 +28,6 @@ def decide(observed: Observed, now: datetime, image: str) -> Draft:
     """The next status of a job, and what to do. The same input gives the same answer."""
     job = observed.job
     draft = Draft(job.status.model_copy(update={"observed_generation": job.metadata.generation}), now)
-    if job.status.phase is not None and job.status.phase.is_final:
-        return draft
     results = absorb_results(observed, draft)
     request = ready_request(observed, draft)
     if request is None:
@@ -38,11 +36,11 @@ def decide(observed: Observed, now: datetime, image: str) -> Draft:
     run = Run(observed, draft, request, results, image)
     attempts.record_finished(run)
     show_progress(run)
-    if observed.refusal:
+    if observed.refusal and not observed.refusal.is_taken:
         draft.fail(
             Failure(
                 reason=Reason.REFUSED,
-                message=f"the cluster refused a child: {observed.refusal}",
+                message=f"the cluster refused a child: {observed.refusal.message}",
                 hint="Change what the message names, and create the job again.",
             )
         )

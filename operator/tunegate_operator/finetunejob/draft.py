@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from tunegate_api.meta import cut
 from tunegate_api.v1alpha1 import FineTuneJobStatus
 from tunegate_api.v1alpha1.finetunejob_status import Failure, Phase, Reason
-from tunegate_operator.engine.controller import Action
+from tunegate_operator.engine.controller import Action, Create
 
 
 @dataclass
@@ -32,7 +32,8 @@ class Draft:
         self.set(phase=phase, message=cut(message), waiting_since=None)
 
     def fail(self, failure: Failure) -> None:
-        """End the job."""
+        """End the job. What it was about to start is not started."""
+        self.actions = [action for action in self.actions if not isinstance(action, Create)]
         self.set(failure=failure, message=cut(f"{failure.reason}: {failure.message}"), waiting_since=None)
         self.end(Phase.FAILED)
 

@@ -6,7 +6,7 @@ from tunegate_api.v1alpha1.finetunejob_status import Failure, Reason
 from tunegate_operator.finetunejob.observe import Child, Pod
 
 SIGKILL, SIGTERM = 137, 143
-IMAGE_REASONS = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull")
+IMAGE_REASONS = ("ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull")
 
 _BY_EXIT_CODE: dict[int, tuple[Reason, str]] = {
     ExitCode.BAD_DATA: (
@@ -22,7 +22,8 @@ _BY_EXIT_CODE: dict[int, tuple[Reason, str]] = {
     ),
     ExitCode.CUDA_OUT_OF_MEMORY: (
         Reason.CUDA_OUT_OF_MEMORY,
-        "Lower training.maxLength, choose quantization: NF4, or a GPU with more memory.",
+        "While training: lower training.maxLength; while evaluating: lower generation.batchSize of the "
+        "EvalGate; or choose a GPU with more memory.",
     ),
     ExitCode.STORAGE: (Reason.STORAGE, "Make room on the storage volume, and check that it is writable."),
 }
@@ -67,18 +68,35 @@ def out_of_memory(child: Child) -> Failure:
     )
 
 
-def waiting_reason(child: Child) -> tuple[Reason, str] | None:
-    """Why a child that should run does not, as far as its pods say; None when nothing holds it up."""
+def has_invalid_image(child: Child) -> bool:
+    """Whether the image's name can never be pulled."""
+    return any(pod.waiting_reason == "InvalidImageName" for pod in child.pods)
+
+
+def invalid_image(child: Child) -> Failure:
+    said = next(pod.waiting_message for pod in child.pods if pod.waiting_reason == "InvalidImageName")
+    return Failure(
+        reason=Reason.IMAGE_PULL,
+        message=f"{child.step}: the image's name is invalid: {said}",
+        hint="Correct the trainer image in the operator's settings, and create the job again.",
+    )
+
+
+def waiting_reason(child: Child, purpose: str) -> tuple[Reason, str]:
+    """Why a child that should run does not, as far as its pods say."""
     pod = child.last_pod
     if pod is None or pod.phase != "Pending":
-        return None
+        return Reason.POD_NOT_STARTED, f"waiting for a pod: {purpose}"
     if pod.unschedulable:
         return Reason.POD_UNSCHEDULABLE, f"{child.step}: {pod.unschedulable}"
+    said = f"{child.step}: {pod.waiting_reason}: {pod.waiting_message}".removesuffix(": ")
     if pod.waiting_reason in IMAGE_REASONS:
-        return Reason.IMAGE_PULL, f"{child.step}: {pod.waiting_reason}: {pod.waiting_message}"
+        return Reason.IMAGE_PULL, said
     if pod.waiting_reason == "CreateContainerConfigError":
-        return Reason.CONFIG_MAP_NOT_FOUND, f"{child.step}: {pod.waiting_message}"
-    return None
+        return Reason.CONFIG_MAP_NOT_FOUND, said
+    if pod.waiting_reason:
+        return Reason.POD_NOT_STARTED, said
+    return Reason.POD_NOT_STARTED, f"waiting for a pod: {purpose}"
 
 
 def can_go_on(step_role: Role, added_checkpoint: bool) -> bool:

@@ -12,7 +12,8 @@ from tunegate_api.contract import Plan, Report, Request, Results, Role, Terminat
 from tunegate_api.meta import StatusModel
 from tunegate_api.v1alpha1 import EvalGate, FineTuneJob
 from tunegate_operator.engine.cluster import Key, Object
-from tunegate_operator.engine.controller import View
+from tunegate_operator.engine.controller import Refusal, View
+from tunegate_operator.engine.pod_status import has_condition
 from tunegate_operator.finetunejob.build import Step, input_config_maps
 from tunegate_operator.names import (
     ATTEMPT_LABEL,
@@ -40,6 +41,9 @@ class Pod:
     """The part of a pod that decisions need."""
 
     phase: str
+    started: datetime | None = None
+    """When its container started."""
+    finished: datetime | None = None
     exit_code: int | None = None
     oom_killed: bool = False
     text: str = ""
@@ -68,7 +72,6 @@ class Child:
     state: ChildState
     failure_reason: str
     """Kubernetes' reason of the Job's Failed condition."""
-    started: datetime | None
     finished: datetime | None
     deleting: bool
     pods: tuple[Pod, ...]
@@ -77,6 +80,16 @@ class Child:
     @property
     def last_pod(self) -> Pod | None:
         return self.pods[-1] if self.pods else None
+
+    @property
+    def started(self) -> datetime | None:
+        """When the first container started: waiting for a queue or a node is no running time."""
+        return min((pod.started for pod in self.pods if pod.started), default=None)
+
+    def running_seconds(self, now: datetime) -> int:
+        """How long containers ran, or have run by ``now``. Pods that were deleted are not known any more."""
+        ran = [(pod.finished or now) - pod.started for pod in self.pods if pod.started]
+        return max(0, round(sum(span.total_seconds() for span in ran)))
 
     @property
     def is_running(self) -> bool:
@@ -98,8 +111,8 @@ class Observed:
     """As recorded; reports may know more."""
     children: tuple[Child, ...]
     reports: tuple[Report, ...]
-    refusal: str | None
-    """Why the cluster refused a child for good, when it was last asked to create one."""
+    refusal: Refusal | None
+    """Why the cluster did not create a child when it was last asked to."""
 
     def attempts_of(self, step: Step) -> list[Child]:
         """The child Jobs of a step that are not being deleted, by attempt."""
@@ -131,6 +144,11 @@ def observe(obj: Object, view: View) -> Observed:
         reports=tuple(Report.model_validate(report) for report in view.reports(meta.uid)),
         refusal=view.refusal(meta.uid),
     )
+
+
+def is_active(job: Object) -> bool:
+    """Whether a child Job is neither complete nor failed."""
+    return not any(has_condition(job, type) for type in ("Complete", "Failed"))
 
 
 def _gate(obj: Object | None) -> EvalGate | None:
@@ -173,7 +191,6 @@ def _child(obj: Object, view: View) -> Child:
         attempt=int(labels[ATTEMPT_LABEL]),
         state=state,
         failure_reason=conditions.get("Failed", {}).get("reason", ""),
-        started=_time(status.get("startTime")),
         finished=finished,
         deleting="deletionTimestamp" in meta,
         pods=tuple(_pod(pod) for pod in pods),
@@ -185,6 +202,7 @@ def _pod(obj: Object) -> Pod:
     container: dict[str, Any] = next(iter(status.get("containerStatuses", [])), {})
     state = container.get("state", {})
     ended, waiting = state.get("terminated", {}), state.get("waiting", {})
+    started = ended.get("startedAt") or state.get("running", {}).get("startedAt")
     unschedulable = next(
         (
             c.get("message", "")
@@ -195,6 +213,8 @@ def _pod(obj: Object) -> Pod:
     )
     return Pod(
         phase=status.get("phase", "Pending"),
+        started=_time(started),
+        finished=_time(ended.get("finishedAt")),
         exit_code=ended.get("exitCode"),
         oom_killed=ended.get("reason") == "OOMKilled",
         text=ended.get("message", ""),

@@ -1,20 +1,22 @@
 """What will be measured by must itself be sound: found before training, not at the first checkpoint."""
 
-import re
 from typing import Any
 
 from jsonschema.exceptions import SchemaError
 from jsonschema.validators import validator_for
+from jsonschema_specifications import REGISTRY  # type: ignore[import-untyped]
+from referencing.exceptions import Unresolvable
+from referencing.jsonschema import specification_with
 from transformers import PreTrainedTokenizerBase
 
-from tunegate_api.golden import SchemaExpectation, TextExpectation, parse_golden
+from tunegate_api.golden import SchemaExpectation, parse_golden
 from tunegate_trainer.context import Context
 from tunegate_trainer.errors import BadDataError
 from tunegate_trainer.evaluate.sets import golden_sets, golden_text, metric_schema
 
 
 def check_measures(context: Context, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Read every golden set and schema, and compile what they hold.
+    """Read every golden set, whose patterns are checked with it, and every schema.
 
     Raises :class:`BadDataError` naming gate and line or case, or the metric.
     """
@@ -27,8 +29,6 @@ def check_measures(context: Context, tokenizer: PreTrainedTokenizerBase) -> None
             for expectation in case.expect:
                 if isinstance(expectation, SchemaExpectation):
                     problems += _schema_problem(where, expectation.schema_)
-                elif isinstance(expectation, TextExpectation) and expectation.type == "regex":
-                    problems += _pattern_problem(where, expectation.value)
     for metric in request.spec.task_metrics:
         schema = metric_schema(context.root, metric)
         if schema is not None:
@@ -43,12 +43,35 @@ def _schema_problem(where: str, schema: dict[str, Any]) -> list[str]:
         validator_for(schema).check_schema(schema)
     except SchemaError as error:
         return [f"{where}: not a JSON schema: {error.json_path}: {error.message}"]
-    return []
+    return [
+        f"{where}: the schema's reference {reference} leads nowhere; it may refer to its own parts alone"
+        for reference in _dangling(schema)
+    ]
 
 
-def _pattern_problem(where: str, pattern: str) -> list[str]:
-    try:
-        re.compile(pattern)
-    except re.error as error:
-        return [f"{where}: not a pattern: {error}"]
-    return []
+def _dangling(schema: dict[str, Any]) -> list[str]:
+    """References of a valid schema to what is not in it, such as those that the network would be needed for.
+
+    Followed as jsonschema follows them, see https://referencing.readthedocs.io.
+    """
+    specification = specification_with(validator_for(schema).META_SCHEMA["$schema"])
+    root = specification.create_resource(schema)
+    pending = [(root, REGISTRY.resolver_with_root(root))]
+    dangling: set[str] = set()
+    seen: set[int] = set()
+    while pending:
+        part, resolver = pending.pop()
+        if id(part.contents) in seen or not isinstance(part.contents, dict):
+            continue
+        seen.add(id(part.contents))
+        pending += [(inner, resolver.in_subresource(inner)) for inner in part.subresources()]
+        for reference in (part.contents.get("$ref"), part.contents.get("$dynamicRef")):
+            if not isinstance(reference, str):
+                continue
+            try:
+                found = resolver.lookup(reference)
+            except (Unresolvable, TypeError, ValueError):  # the last two: a pointer into a number or a list
+                dangling.add(reference)
+            else:
+                pending.append((specification.create_resource(found.contents), found.resolver))
+    return sorted(dangling)

@@ -5,14 +5,21 @@ import importlib.util
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from tunegate_api.contract import ModelPlan, Workspace
 from tunegate_api.v1alpha1.finetunejob import ModelSource
 from tunegate_trainer.data.sources import locate
 from tunegate_trainer.data.weights import check_weights, count_parameters
-from tunegate_trainer.errors import SourceNotFoundError, StorageError, TrainerError, UserError
+from tunegate_trainer.errors import (
+    SourceNotFoundError,
+    StorageError,
+    TrainerError,
+    UserError,
+    unreadable,
+)
 from tunegate_trainer.files import MANIFEST, is_complete, seal, sha256_file
 
 GGUF_CONVERSION = "gguf-to-safetensors-1"
@@ -30,10 +37,32 @@ def resolve_model(root: Path, workspace: Path, source: ModelSource) -> ModelPlan
     conversion too. So a model that was fetched before is found without being fetched again.
 
     Raises :class:`SourceNotFoundError`, :class:`BadDataError` for damaged weights, and :class:`UserError`
-    for weights that could run code when they are loaded, or are no whole model.
+    for weights that could run code when they are loaded, are no whole model, or may not be read.
     """
     uri = source.uri or ""
     folder = _package_folder(uri) if uri.startswith("package://") else locate(root, uri)
+    with _reading(uri, folder):
+        target = _fetch(workspace, uri, folder)
+    return ModelPlan(
+        uri=uri, revision=source.revision, digest=target.name, parameters=count_parameters(target)
+    )
+
+
+@contextmanager
+def _reading(uri: str, folder: Path) -> Iterator[None]:
+    """Say which file of the model may not be read. What may not be written is another's to say."""
+    try:
+        yield
+    except PermissionError as error:
+        path = Path(error.filename or "/")
+        if not path.is_relative_to(folder):
+            raise
+        what = uri if path == folder else f"{path.name} of {uri}"
+        raise unreadable(f"model.uri: {what}") from error
+
+
+def _fetch(workspace: Path, uri: str, folder: Path) -> Path:
+    """The model of ``folder`` in the workspace, in a folder named by its digest."""
     if not folder.is_dir():
         raise SourceNotFoundError(
             f"model.uri: there is no folder {uri}", "it must hold config.json and safetensors"
@@ -43,13 +72,11 @@ def resolve_model(root: Path, workspace: Path, source: ModelSource) -> ModelPlan
         _check_whole_model(folder, uri)
         check_weights(folder)
         digest = _folder_digest(folder)
-        target = _place(workspace, digest, lambda into: _copy(folder, into, digest))
-    elif len(gguf) == 1:
+        return _place(workspace, digest, lambda into: _copy(folder, into, digest))
+    if len(gguf) == 1:
         digest = hashlib.sha256(f"{GGUF_CONVERSION} {sha256_file(gguf[0])}".encode()).hexdigest()
-        target = _place(workspace, digest, lambda into: _convert_gguf(gguf[0], into))
-    else:
-        raise _no_weights(uri, folder, gguf)
-    return ModelPlan(uri=uri, revision=source.revision, digest=digest, parameters=count_parameters(target))
+        return _place(workspace, digest, lambda into: _convert_gguf(gguf[0], into))
+    raise _no_weights(uri, folder, gguf)
 
 
 def _package_folder(uri: str) -> Path:

@@ -22,6 +22,7 @@ from tunegate_trainer.data.parse import LabelledRow, Parsed, RowProblem, parse_r
 from tunegate_trainer.data.plan import library_versions, plan_stage, stage_max_length, stage_seed
 from tunegate_trainer.data.sources import read_source
 from tunegate_trainer.data.split import Split, find_overlaps, join_groups, normalize, split_rows
+from tunegate_trainer.data.target_modules import check_target_modules
 from tunegate_trainer.errors import BadDataError, TooFewRowsError, TrainerError, UserError
 from tunegate_trainer.evaluate.sets import check_split
 from tunegate_trainer.files import is_complete, write_atomic, write_model
@@ -77,6 +78,7 @@ def _make(context: Context, request: Request, folder: Path) -> Plan:
     model_folder = context.workspace / Workspace.base_model(model.digest)
     longest_chat = model_length(model_folder)
     tokenizer = _load_tokenizer(model_folder)
+    check_target_modules(model_folder, spec.stages)
     check_measures(context, tokenizer)
 
     text, digest = read_source(context.root, spec.data.train, "data.train")
@@ -236,10 +238,11 @@ def _histogram(rows: Sequence[Measured], buckets: int = 10) -> dict[str, Any]:
 def _load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     try:
         return load_tokenizer(folder)
-    except (ValueError, OSError) as error:
+    except Exception as error:  # tokenizers raises no type of its own, and damage shows in many ways
         if getattr(error, "errno", None):  # the disk's error, not transformers' own
             raise
+        said = f"{type(error).__name__}: {error}".splitlines()[0]
         raise UserError(
-            f"model.uri: its tokenizer cannot be loaded: {str(error).splitlines()[0]}",
-            "the folder needs tokenizer.json, or all that this model's tokenizer consists of",
+            f"model.uri: its tokenizer cannot be loaded: {said}",
+            "the folder needs a whole tokenizer.json, or all that this model's tokenizer consists of",
         ) from error

@@ -5,7 +5,7 @@ import hashlib
 from pathlib import Path, PurePosixPath
 
 from tunegate_api.v1alpha1.finetunejob import DataSource
-from tunegate_trainer.errors import BadDataError, SourceNotFoundError, UserError
+from tunegate_trainer.errors import BadDataError, SourceNotFoundError, UserError, unreadable
 
 
 def locate(root: Path, uri: str) -> Path:
@@ -28,8 +28,8 @@ def locate(root: Path, uri: str) -> Path:
 def read_source(root: Path, source: DataSource, field: str) -> tuple[str, str]:
     """The text of a source and its sha256. ``field`` names it in errors, as in ``data.train``.
 
-    Raises :class:`SourceNotFoundError` saying what is there instead, and :class:`BadDataError` when the
-    digest is not the pinned one or the file is not UTF-8.
+    Raises :class:`SourceNotFoundError` saying what is there instead, :class:`BadDataError` when the digest is
+    not the pinned one or the file is not UTF-8, and :class:`UserError` when it may not be read.
     """
     content = _read_bytes(root, source, field)
     digest = hashlib.sha256(content).hexdigest()
@@ -51,12 +51,14 @@ def _read_bytes(root: Path, source: DataSource, field: str) -> bytes:
     path = locate(root, source.uri or "")
     try:
         return path.read_bytes()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise SourceNotFoundError(f"{field}: there is no {source.uri}", _what_is_there(path)) from None
     except IsADirectoryError:
         raise SourceNotFoundError(
             f"{field}: {source.uri} is a folder", "name a JSON Lines file in it"
         ) from None
+    except PermissionError:
+        raise unreadable(f"{field}: {source.uri}") from None
 
 
 def _config_map_file(folder: Path, source: DataSource, field: str) -> Path:
@@ -80,7 +82,10 @@ def _what_is_there(path: Path) -> str:
     folder = path.parent
     if not folder.is_dir():
         return f"the folder {folder.name}/ is not there either"
-    names = sorted(entry.name for entry in folder.iterdir())
+    try:
+        names = sorted(entry.name for entry in folder.iterdir())
+    except PermissionError:
+        return f"the folder {folder.name}/ may be entered but not listed: check the name"
     close = difflib.get_close_matches(path.name, names, n=3) or names[:5]
     return (
         f"in {folder.name}/ there are: {', '.join(close)}" if close else f"the folder {folder.name}/ is empty"

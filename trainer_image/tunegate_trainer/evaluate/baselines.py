@@ -1,26 +1,36 @@
 """Results of a base model, shared by the jobs on a volume."""
 
-import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from transformers import PreTrainedTokenizerBase
 
+from tunegate_api.contract import sha256_text
 from tunegate_trainer.context import Context
 from tunegate_trainer.evaluate.evaluate import SetResult, evaluate
+from tunegate_trainer.evaluate.generate import device_name
 from tunegate_trainer.evaluate.sets import EvaluationSet
 from tunegate_trainer.files import write_model
 
+EVALUATIONS = "evals"
+"""Where they lie in the base model's folder, beside what belongs to the model."""
+
 
 class BaselineCache:
-    """Found by all that outputs depend on: weights, cases, generation settings, dtype, device, libraries."""
+    """Found by all that outputs depend on: weights, cases, prompts as the model reads them, generation
+    settings, dtype, device, libraries."""
 
     def __init__(self, context: Context, dtype: str, device: torch.device) -> None:
-        self._folder = context.workspace / context.paths.base_model(context.plan.model.digest) / "evals"
-        self._depends_on = {"dtype": dtype, "device": device.type, "versions": context.plan.versions}
+        self._folder = context.workspace / context.paths.base_model(context.plan.model.digest) / EVALUATIONS
+        self._depends_on = {
+            "dtype": dtype,
+            "device": device_name(device),
+            "versions": context.plan.versions,
+        }
 
     def evaluate(
         self, model: Any, tokenizer: PreTrainedTokenizerBase, sets: Sequence[EvaluationSet]
@@ -33,21 +43,18 @@ class BaselineCache:
             known[self._path(evaluation_set)] = measured
         return [result for s in sets if (result := known[self._path(s)]) is not None]
 
-    def is_complete(self, sets: Sequence[EvaluationSet]) -> bool:
-        """Whether every set is here already."""
-        return all(self._get(s) is not None for s in sets)
-
     def _path(self, evaluation_set: EvaluationSet) -> Path:
         key = {
             "set": evaluation_set.identity,
+            # A chat template may say today's date: the same cases are other prompts tomorrow.
+            "prompts": sha256_text(json.dumps([case.prompt for case in evaluation_set.cases])),
             "generation": evaluation_set.generation.to_wire(),
             **self._depends_on,
         }
-        digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
-        return self._folder / f"{digest}.json"
+        return self._folder / f"{sha256_text(json.dumps(key, sort_keys=True))}.json"
 
     def _get(self, evaluation_set: EvaluationSet) -> SetResult | None:
         try:
             return SetResult.model_validate_json(self._path(evaluation_set).read_bytes())
-        except FileNotFoundError:
+        except (FileNotFoundError, ValidationError):  # a damaged one is measured again
             return None

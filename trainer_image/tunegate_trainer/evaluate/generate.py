@@ -30,6 +30,11 @@ class Output:
     """Whether ``max_new_tokens`` came before the end of the turn."""
 
 
+def device_name(device: torch.device) -> str:
+    """The device that greedy outputs depend on: ``cpu``, or the GPU as its driver calls it."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
 def generate(
     model: Any, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], settings: Generation
 ) -> list[Output]:

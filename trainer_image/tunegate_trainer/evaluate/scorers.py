@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from jsonschema.validators import validator_for
+from referencing import Registry
 
 from tunegate_api.golden import Expectation, JsonExpectation, SchemaExpectation, TextExpectation
 from tunegate_api.verdict import ERROR, FAIL, PASS, TRUNCATED
@@ -78,7 +79,8 @@ def exact_match_scorer(completion: str) -> Scorer:
 
 
 def schema_scorer(schema: dict[str, Any]) -> Scorer:
-    """JSON that follows ``schema``. A schema that is none makes every score an error."""
+    """JSON that follows ``schema``. A schema that is none makes every score an error; so does one that refers
+    to another, as nothing is fetched."""
 
     def scorer(text: str) -> str | None:
         validator_class = validator_for(schema)
@@ -86,9 +88,9 @@ def schema_scorer(schema: dict[str, Any]) -> Scorer:
         value, problem = _json(text)
         if problem is not None:
             return problem
-        error = next(
-            iter(sorted(validator_class(schema).iter_errors(value), key=lambda e: str(e.path))), None
-        )
+        # jsonschema's own registry would open the network, and wait for as long as it takes.
+        validator = validator_class(schema, registry=Registry())
+        error = next(iter(sorted(validator.iter_errors(value), key=lambda e: str(e.path))), None)
         return None if error is None else f"{error.json_path}: {error.message}"[:1000]
 
     return scorer

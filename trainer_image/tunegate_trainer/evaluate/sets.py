@@ -14,7 +14,7 @@ from tunegate_api.v1alpha1.evalgate import Generation, GoldenSource
 from tunegate_api.v1alpha1.finetunejob import SchemaSource, TaskMetric
 from tunegate_api.verdict import MAX_CASES, CaseSet
 from tunegate_trainer.context import Context
-from tunegate_trainer.errors import BadDataError, SourceNotFoundError, UserError
+from tunegate_trainer.errors import BadDataError, SourceNotFoundError, UserError, unreadable
 from tunegate_trainer.evaluate.scorers import Scorer, exact_match_scorer, expectation_scorer, schema_scorer
 from tunegate_trainer.files import sha256_file
 from tunegate_trainer.model import render
@@ -22,6 +22,7 @@ from tunegate_trainer.rows import read_rows
 
 GOLDEN = "golden"
 """The one measure of a golden set."""
+_NO_FILE = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ def _golden_set(context: Context, tokenizer: PreTrainedTokenizerBase, gate: Gate
             id=case.id,
             tags=case.tags,
             shown=_shown(case.turns),
-            prompt=render(tokenizer, case.turns),
+            prompt=_prompt(tokenizer, f"EvalGate {gate.name}, case {case.id}", case.turns),
             scorers={GOLDEN: [expectation_scorer(expectation) for expectation in case.expect]},
         )
         for case in golden
@@ -100,8 +101,19 @@ def _golden_set(context: Context, tokenizer: PreTrainedTokenizerBase, gate: Gate
     )
 
 
+def _prompt(tokenizer: PreTrainedTokenizerBase, where: str, turns: list[Message]) -> str:
+    try:
+        return render(tokenizer, turns)
+    except UserError as error:
+        raise UserError(f"{where}: {error}", error.hint) from error
+
+
 def golden_text(root: Path, gate: str, source: GoldenSource) -> str:
-    """The text of a gate's golden set. Raises :class:`SourceNotFoundError` or :class:`BadDataError`."""
+    """The text of a gate's golden set.
+
+    Raises :class:`SourceNotFoundError`, :class:`BadDataError` if it is not UTF-8, and :class:`UserError` if
+    it may not be read.
+    """
     if source.inline is not None:
         return inline_golden(source.inline)
     if source.config_map is not None:
@@ -112,8 +124,10 @@ def golden_text(root: Path, gate: str, source: GoldenSource) -> str:
         raise UserError(f"EvalGate {gate}: spec.golden.source needs inline, configMap or a pvc:// uri")
     try:
         return path.read_bytes().decode()
-    except FileNotFoundError as error:
+    except _NO_FILE as error:
         raise SourceNotFoundError(f"EvalGate {gate}: no golden set at {path.relative_to(root)}") from error
+    except PermissionError as error:
+        raise unreadable(f"EvalGate {gate}: the golden set at {path.relative_to(root)}") from error
     except UnicodeDecodeError as error:
         raise BadDataError(f"EvalGate {gate}: golden set: not UTF-8 at byte {error.start}") from error
 
@@ -201,10 +215,14 @@ def metric_schema(root: Path, metric: TaskMetric) -> dict[str, Any] | None:
     path = config_map_file(root, str(source.config_map), source.key)
     try:
         schema: dict[str, Any] = json.loads(path.read_bytes())
-    except FileNotFoundError as error:
+    except _NO_FILE as error:
         raise SourceNotFoundError(f"no schema at {path.relative_to(root)}") from error
+    except PermissionError as error:
+        raise unreadable(f"the schema at {path.relative_to(root)}") from error
     except ValueError as error:
         raise BadDataError(f"{path.relative_to(root)}: not JSON: {error}") from error
+    if not isinstance(schema, dict):
+        raise BadDataError(f"{path.relative_to(root)}: a JSON schema is an object")
     return schema
 
 

@@ -4,26 +4,26 @@ It believes no verdict. What the gate role measured is judged once more, and the
 that were judged.
 """
 
-import json
 import logging
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from tunegate_api.contract import (
-    Evaluation,
     FileManifest,
     PublishedArtifact,
     Report,
     Results,
     Role,
     Subject,
+    files_digest,
 )
 from tunegate_api.judgement import Judgement, judge_final
 from tunegate_api.verdict import VerdictState
 from tunegate_trainer.context import Context
 from tunegate_trainer.errors import UserError
-from tunegate_trainer.files import is_complete, read_manifest, verify, weights_digest
+from tunegate_trainer.files import is_complete, read_manifest, verify
+from tunegate_trainer.gate_result import GateResult
 from tunegate_trainer.publish.evidence import write_evidence
 from tunegate_trainer.publish.targets import publish_version, target_folder
 
@@ -42,13 +42,12 @@ def run(context: Context, digest: str | None) -> None:
     folders = {target.uri: target_folder(context.root, target.uri) for target in request.spec.publish}
     artifact = context.workspace / context.paths.model
     manifest = check_artifact(artifact, digest)
-    results = read_gate_results(context, digest)
+    results, measured = read_gate_results(context, digest)
     judgement = check_verdict(context, results)
-    final = results.find(Subject.FINAL)[0]
 
     def describe(folder: Path) -> None:
         write_evidence(
-            folder, request=request, plan=plan, judgement=judgement, final=final, manifest=manifest
+            folder, request=request, plan=plan, judgement=judgement, measured=measured, manifest=manifest
         )
 
     version = version_name(request.name, request.uid)
@@ -66,7 +65,7 @@ def version_name(job: str, uid: str) -> str:
 
 
 def check_artifact(artifact: Path, digest: str) -> FileManifest:
-    """The manifest of ``artifact``. Raises :class:`UserError` unless its bytes are those of ``digest``."""
+    """The manifest of ``artifact``. Raises :class:`UserError` unless its files are those of ``digest``."""
     if not is_complete(artifact):
         raise UserError("the workspace has no artifact to publish", "the gate Job makes it in model/")
     problems = verify(artifact)
@@ -76,38 +75,37 @@ def check_artifact(artifact: Path, digest: str) -> FileManifest:
             "nothing was published; judge the checkpoint again in a new job",
         )
     manifest = read_manifest(artifact)
-    found = weights_digest(artifact)
+    found = files_digest(manifest.files)
     if not found == manifest.digest == digest:
         raise UserError(f"the artifact has digest {found}, the one that passed has {digest}")
     return manifest
 
 
-def read_gate_results(context: Context, digest: str) -> Results:
+def read_gate_results(context: Context, digest: str) -> tuple[Results, GateResult]:
     """What the gate role measured on the artifact, as it reported it and as it stands in gate/result.json.
 
-    Raises :class:`UserError` if one is missing, they differ, or they are about other weights.
+    Raises :class:`UserError` if one is missing, they differ, or they are about another artifact.
     """
     reported = context.paths.outbox / f"{Role.GATE}.json"
     written = context.paths.gate / "result.json"
     try:
         report = Report.model_validate_json((context.workspace / reported).read_bytes())
-        evaluations = [
-            Evaluation.model_validate(evaluation)
-            for evaluation in json.loads((context.workspace / written).read_bytes())["evaluations"]
-        ]
+        measured = GateResult.model_validate_json((context.workspace / written).read_bytes())
     except FileNotFoundError as error:
         raise UserError(
             f"nothing is published without the gate's results: {error.filename} is missing"
         ) from error
-    except (ValidationError, ValueError, KeyError, TypeError) as error:
+    except ValidationError as error:
         raise UserError(f"the gate's results cannot be read: {error}") from error
-    if {e.key: e.outcomes for e in evaluations} != {e.key: e.outcomes for e in report.results.evaluations}:
+    outcomes = {e.key: e.outcomes for e in measured.evaluations}
+    if outcomes != {e.key: e.outcomes for e in report.results.evaluations}:
         raise UserError(f"{written} and {reported} differ: one was changed after the gate measured")
-    judged = {report.artifact_digest, *(e.digest for e in report.results.find(Subject.FINAL))}
+    judged = {report.artifact_digest, measured.artifact}
+    judged |= {e.digest for e in report.results.find(Subject.FINAL)}
     if judged != {digest}:
         found = ", ".join(sorted(str(d) for d in judged))
         raise UserError(f"the gate's results are about the artifact {found}, not {digest}")
-    return report.results
+    return report.results, measured
 
 
 def check_verdict(context: Context, results: Results) -> Judgement:

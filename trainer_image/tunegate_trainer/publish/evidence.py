@@ -8,11 +8,13 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
-from tunegate_api.contract import Evaluation, FileManifest, Plan, Request, StagePlan
+from tunegate_api.contract import FileManifest, Plan, Request, StagePlan, golden_set, task_set
 from tunegate_api.judgement import GateJudgement, Judgement, TaskJudgement
 from tunegate_api.meta import Sha256, StatusModel, Time
+from tunegate_api.v1alpha1.evalgate import Generation
 from tunegate_api.verdict import VerdictState, points_text, rate, rate_text
-from tunegate_trainer.files import write_atomic, write_model
+from tunegate_trainer.files import weights_digest, write_atomic, write_model
+from tunegate_trainer.gate_result import GateResult
 
 EVIDENCE = "evidence"
 CARD = "README.md"
@@ -38,6 +40,7 @@ class GateEvidence(StatusModel):
 
     name: str
     golden_sha256: Sha256
+    generation: Generation | None
     passed: int
     total: int
     rate: str
@@ -53,6 +56,7 @@ class TaskEvidence(StatusModel):
     """One task metric on the test split, which nothing before had opened."""
 
     name: str
+    generation: Generation | None
     passed: int
     total: int
     rate: str
@@ -73,6 +77,15 @@ class VerdictEvidence(StatusModel):
     step: int
     """The checkpoint that was judged."""
     artifact_digest: Sha256
+    """Of all of ``artifact_files``: SHA-256 of them as JSON, sorted and without spaces."""
+    artifact_files: dict[str, Sha256]
+    """What was judged; card and evidence were put beside it."""
+    weights_digest: Sha256
+    """Of the weights' files alone, as the checkpoint's evaluation names it."""
+    device: str
+    """That the outputs were generated on: ``cpu``, or the GPU as its driver calls it."""
+    dtype: str
+    """Of the base weights."""
     base_model: str
     base_model_digest: Sha256
     data_sha256: dict[str, Sha256]
@@ -88,7 +101,7 @@ def write_evidence(
     request: Request,
     plan: Plan,
     judgement: Judgement,
-    final: Evaluation,
+    measured: GateResult,
     manifest: FileManifest,
 ) -> None:
     """Write ``evidence/`` and the model card into ``folder``, beside the weights."""
@@ -99,15 +112,21 @@ def write_evidence(
         namespace=request.namespace,
         uid=request.uid,
         time=datetime.now(UTC),
-        stage=final.stage,
-        step=final.step,
+        stage=measured.stage,
+        step=measured.step,
         artifact_digest=manifest.digest,
+        artifact_files=manifest.files,
+        weights_digest=weights_digest(manifest.files),
+        device=measured.device,
+        dtype=measured.dtype,
         base_model=plan.model.uri,
         base_model_digest=plan.model.digest,
         data_sha256={"source": data.source_sha256, **{name: split.sha256 for name, split in splits.items()}},
         verdict=judgement.state,
-        gates=[_gate_evidence(gate) for gate in judgement.gates],
-        task_metrics=[_task_evidence(task) for task in judgement.tasks],
+        gates=[_gate_evidence(g, measured.generation.get(golden_set(g.name))) for g in judgement.gates],
+        task_metrics=[
+            _task_evidence(t, measured.generation.get(task_set("test", t.name))) for t in judgement.tasks
+        ],
     )
     write_model(folder / EVIDENCE / "plan.json", plan)
     write_model(folder / EVIDENCE / "verdict.json", verdict)
@@ -146,16 +165,20 @@ def model_card(request: Request, plan: Plan, verdict: VerdictEvidence, *, has_ch
 
 def parameter_rows(stages: Sequence[StagePlan]) -> list[tuple[str, list[str]]]:
     """Name of every resolved parameter, and its value in each stage."""
-    values = [stage.parameters.model_dump() | {"total_steps": stage.total_steps} for stage in stages]
+    values = [
+        stage.parameters.model_dump() | stage.model_dump(include={"total_steps", "checkpoint_steps", "gates"})
+        for stage in stages
+    ]
     return [(name, [_plain(v[name]) for v in values]) for name in (values[0] if values else ())]
 
 
-def _gate_evidence(gate: GateJudgement) -> GateEvidence:
+def _gate_evidence(gate: GateJudgement, generation: Generation | None) -> GateEvidence:
     verdict = gate.verdict
     deltas: Mapping[str, Any] = verdict.delta_points or {}
     return GateEvidence(
         name=gate.name,
         golden_sha256=gate.cases.sha256,
+        generation=generation,
         passed=verdict.passed,
         total=verdict.total,
         rate=rate_text(rate(verdict.passed, verdict.total)),
@@ -170,9 +193,10 @@ def _gate_evidence(gate: GateJudgement) -> GateEvidence:
     )
 
 
-def _task_evidence(task: TaskJudgement) -> TaskEvidence:
+def _task_evidence(task: TaskJudgement, generation: Generation | None) -> TaskEvidence:
     return TaskEvidence(
         name=task.name,
+        generation=generation,
         passed=task.passed,
         total=task.total,
         rate=rate_text(rate(task.passed, task.total)),

@@ -1,14 +1,13 @@
 """Where a model is published: a folder with one sub-folder a version, whole or absent, and ``latest``."""
 
 import logging
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
 from tunegate_api.contract import FileManifest
 from tunegate_trainer.errors import SourceNotFoundError, StorageError, UserError
-from tunegate_trainer.files import is_complete, read_manifest, seal, verify
+from tunegate_trainer.files import is_complete, read_manifest, remove, seal, verify
 
 logger = logging.getLogger(__name__)
 
@@ -48,8 +47,8 @@ def publish_version(
     """Copy ``artifact`` to ``folder/version``, with what ``describe`` adds, and let ``latest`` point there.
 
     ``manifest`` says which bytes passed: exactly these are copied, or nothing appears. An undamaged version
-    of the same weights stays as it is. Raises :class:`UserError` if the version's name belongs to other
-    weights, :class:`StorageError` if it cannot be written.
+    of the same artifact stays as it is. Raises :class:`UserError` if the version's name belongs to another
+    artifact, :class:`StorageError` if it cannot be written.
     """
     target = folder / version
     try:
@@ -64,13 +63,14 @@ def publish_version(
 
 
 def _is_published(target: Path, manifest: FileManifest) -> bool:
-    """Whether these weights already lie there, whole. A damaged or unfinished version does not count."""
+    """Whether this artifact already lies there, whole. A damaged or unfinished version does not count."""
     if not is_complete(target) or verify(target):
         return False
-    found = read_manifest(target).digest
-    if found != manifest.digest:
+    found = read_manifest(target)
+    if found.digest != manifest.digest or not manifest.files.items() <= found.files.items():
         raise UserError(
-            f"{target.name} is already published with digest {found}, this artifact has {manifest.digest}",
+            f"{target.name} is already published with digest {found.digest} and {len(found.files)} files, "
+            f"this artifact has {manifest.digest}",
             "a published version is never replaced: remove it, or publish under another address",
         )
     return True
@@ -78,28 +78,21 @@ def _is_published(target: Path, manifest: FileManifest) -> bool:
 
 def _copy(artifact: Path, manifest: FileManifest, target: Path, describe: Callable[[Path], None]) -> None:
     scratch = target.with_name(f".{target.name}.scratch")
-    shutil.rmtree(scratch, ignore_errors=True)
+    remove(scratch)
     for name in manifest.files:
         copy = scratch / name
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(artifact / name, copy)
-        _flush(copy)
     describe(scratch)
-    copied = seal(scratch)
+    copied = seal(scratch, manifest.digest)
     changed = sorted(name for name, digest in manifest.files.items() if copied.files.get(name) != digest)
-    if changed or copied.digest != manifest.digest:
-        shutil.rmtree(scratch)
-        raise StorageError(f"the copy of {', '.join(changed) or 'the weights'} differs from what was judged")
+    if changed:
+        remove(scratch)
+        raise StorageError(f"the copy of {', '.join(changed)} differs from what was judged")
     if target.exists():
         logger.warning("replacing %s, which is damaged or unfinished", target.name)
-        shutil.rmtree(target)
+        remove(target)
     scratch.rename(target)
-
-
-def _flush(path: Path) -> None:
-    """Let the bytes reach the disk before the name that says they are there."""
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
 
 
 def _point_latest(folder: Path, version: str) -> None:

@@ -14,6 +14,7 @@ from tunegate_trainer.report.cases import comparisons
 from tunegate_trainer.report.charts import loss_chart, rate_chart
 from tunegate_trainer.report.collect import Collected, collect
 from tunegate_trainer.report.headline import headline
+from tunegate_trainer.report.parameters import gate_rows, job_rows
 from tunegate_trainer.report.scores import scores
 from tunegate_trainer.report.stages import stages_of
 
@@ -52,6 +53,8 @@ def _page(job: Collected) -> str:
         stages=[(stage, loss_chart(stage), rate_chart(stage)) for stage in stages],
         comparisons=comparisons(job, stages),
         parameters=parameter_rows(job.plan.stages) if job.plan else [],
+        gate_settings=gate_rows(job.request.gates),
+        job_settings=job_rows(job.request, job.gate_result),
         digests=_digests(job),
         as_of=max(times) if times else datetime.now(UTC),
     )

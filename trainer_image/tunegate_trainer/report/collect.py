@@ -10,8 +10,19 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from tunegate_api.contract import Evaluation, Plan, Report, Request, Results, Role, Workspace, golden_set
+from tunegate_api.contract import (
+    Evaluation,
+    Plan,
+    Report,
+    Request,
+    Results,
+    Role,
+    Workspace,
+    golden_set,
+    task_set,
+)
 from tunegate_api.verdict import CaseSet
+from tunegate_trainer.gate_result import GateResult
 
 logger = logging.getLogger(__name__)
 
@@ -69,6 +80,8 @@ class Collected:
     results: Results
     losses: Mapping[str, tuple[LossPoint, ...]]
     """By stage."""
+    gate_result: GateResult | None
+    """What the final gate left."""
 
     @property
     def stage_names(self) -> list[str]:
@@ -88,17 +101,19 @@ def collect(workspace: Path, request: Request) -> Collected:
     for name in names:  # in the order of the stages: the first starting model is the base model
         if name in reports:
             results = results.merged(reports[name].results)
+    plan = _plan(workspace / paths.data / "plan.json", reports)
     for stage in stages:
-        results = results.merged(_evaluated(workspace / paths.evaluation(stage, 0).parent, request))
+        results = results.merged(_evaluated(workspace / paths.evaluation(stage, 0).parent, request, plan))
     return Collected(
         request=request,
         workspace=workspace,
         paths=paths,
-        plan=_plan(workspace / paths.data / "plan.json", reports),
+        plan=plan,
         notes=_notes(_read_json(workspace / paths.data / "report.json")),
         reports=reports,
         results=results,
         losses={stage: _losses(workspace / paths.stage(stage) / "losses.jsonl") for stage in stages},
+        gate_result=_gate_result(workspace / paths.gate / "result.json"),
     )
 
 
@@ -139,6 +154,16 @@ def _reports(outbox: Path) -> Iterator[tuple[str, Report]]:
             logger.warning("%s is left out of the report: %s", path.name, error)
 
 
+def _gate_result(path: Path) -> GateResult | None:
+    try:
+        return GateResult.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValidationError) as error:
+        logger.warning("%s is left out of the report: %s", path, error)
+        return None
+
+
 def _plan(path: Path, reports: Mapping[str, Report]) -> Plan | None:
     try:
         return Plan.model_validate_json(path.read_bytes())
@@ -146,8 +171,8 @@ def _plan(path: Path, reports: Mapping[str, Report]) -> Plan | None:
         return reports["data"].plan if "data" in reports else None
 
 
-def _evaluated(folder: Path, request: Request) -> Results:
-    """The evaluations in ``evals/<stage>``, with golden sets as their own files name the cases."""
+def _evaluated(folder: Path, request: Request, plan: Plan | None) -> Results:
+    """The evaluations in ``evals/<stage>``, with the cases as their own files name them."""
     sets: dict[str, CaseSet] = {}
     evaluations = []
     for path in sorted(folder.glob("step-*/result.json")):
@@ -156,23 +181,38 @@ def _evaluated(folder: Path, request: Request) -> Results:
         except (OSError, ValidationError) as error:
             logger.warning("%s is left out of the report: %s", path, error)
             continue
-        for gate in request.gates:
-            cases = read_lines(path.parent / f"golden-{gate.name}.jsonl")
-            if cases:
-                sets[golden_set(gate.name)] = CaseSet(
-                    sha256=gate.golden_sha256,
-                    ids=[str(case.get("id", "")) for case in cases],
-                    tags=[[str(tag) for tag in case.get("tags", ())] for case in cases],
-                )
+        sets |= _case_sets(path.parent, request, plan.data.dev.sha256 if plan else "")
     return Results(sets=sets, evaluations=evaluations)
 
 
+def _case_sets(folder: Path, request: Request, dev_sha256: str) -> dict[str, CaseSet]:
+    """The cases of one evaluation: of each golden set, and the dev rows that all task metrics share."""
+    found = {
+        golden_set(gate.name): _case_set(folder / f"golden-{gate.name}.jsonl", gate.golden_sha256)
+        for gate in request.gates
+    }
+    dev = _case_set(folder / "dev.jsonl", dev_sha256)
+    found |= {task_set("dev", metric.name): dev for metric in request.spec.task_metrics}
+    return {name: cases for name, cases in found.items() if cases.ids}
+
+
+def _case_set(path: Path, sha256: str) -> CaseSet:
+    cases = read_lines(path)
+    return CaseSet(
+        sha256=sha256,
+        ids=[str(case.get("id", "")) for case in cases],
+        tags=[[str(tag) for tag in case.get("tags", ())] for case in cases],
+    )
+
+
 def _losses(path: Path) -> tuple[LossPoint, ...]:
-    return tuple(
-        LossPoint(int(line["step"]), float(line["loss"]), float(line.get("seconds") or 0))
+    """In the order of steps; of one that stands there twice the last line counts, as for a resumed run."""
+    points = {
+        int(line["step"]): LossPoint(int(line["step"]), float(line["loss"]), float(line.get("seconds") or 0))
         for line in read_lines(path)
         if "step" in line and isinstance(line.get("loss"), (int, float)) and math.isfinite(line["loss"])
-    )
+    }
+    return tuple(points[step] for step in sorted(points))
 
 
 def _notes(report: Mapping[str, Any]) -> DataNotes:

@@ -83,11 +83,12 @@ def _under_way(job: Collected, stages: Sequence[Stage]) -> Headline:
     stage = stages[-1]
     if stage.stop:
         stop = stage.stop
+        freed = "the GPU is free, " if job.request.spec.resources.accelerator == "GPU" else ""
         kept = f"Step {stop.best_step} is kept" if stop.best_step else "The starting model was best"
         return Headline(
             f"Stopped at step {stop.step} of {stop.total_steps}",
             "bad",
-            f"The model was getting worse. {kept}, the GPU is free, and a person decides how to go on.",
+            f"The model was getting worse. {kept}, {freed}and a person decides how to go on.",
             stop=stop,
         )
     if stage.outcome is Outcome.COMPLETED and stage.best_step is None:

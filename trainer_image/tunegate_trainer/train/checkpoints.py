@@ -5,7 +5,7 @@ import logging
 import shutil
 from pathlib import Path
 
-from tunegate_trainer.files import is_complete, seal, verify
+from tunegate_trainer.files import is_complete, remove, seal, verify
 from tunegate_trainer.train.writer import Writer
 
 logger = logging.getLogger(__name__)
@@ -70,15 +70,14 @@ class CheckpointFolder:
         seal(saved)
         self._writer.check()
         target = self.path(step)
-        if target.exists():
-            shutil.rmtree(target)
+        remove(target)
         saved.rename(target)
 
     def drop(self, steps: list[int]) -> None:
         """Remove checkpoints that nothing refers to any more."""
         self._writer.check()
         for step in steps:
-            shutil.rmtree(self.path(step), ignore_errors=True)
+            remove(self.path(step))
 
     def close(self) -> None:
         """Remove the scratch folder."""

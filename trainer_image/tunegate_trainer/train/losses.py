@@ -5,35 +5,44 @@ from pathlib import Path
 from typing import Any
 
 from tunegate_trainer.files import write_atomic
+from tunegate_trainer.train.writer import Writer
 
 FILE = "losses.jsonl"
 
 
 class LossFile:
     """The steps of a stage: step, loss (mean over completion tokens), learning_rate, grad_norm, seconds, and
-    tokens (prompts included)."""
+    tokens (prompts included). Written by one writer."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, writer: Writer) -> None:
         self._path = folder / FILE
+        self._writer = writer
 
     def cut_back(self, step: int) -> None:
         """Forget the steps after ``step``: they are trained again."""
+        self._writer.check()
         kept = [line for line in self.read() if line["step"] <= step]
         write_atomic(self._path, "".join(json.dumps(line) + "\n" for line in kept))
 
     def read(self) -> list[dict[str, Any]]:
-        """All steps; a line that a crash cut short is left out."""
+        """All steps in order; a line that a crash cut short is left out.
+
+        Of a step that stands there twice the last line counts, which the newer writer wrote.
+        """
         if not self._path.exists():
             return []
-        lines = []
+        lines: dict[int, dict[str, Any]] = {}
         for text in self._path.read_text().splitlines():
             try:
-                lines.append(json.loads(text))
+                line = json.loads(text)
             except json.JSONDecodeError:
                 break
-        return lines
+            lines[line["step"]] = line
+        return [lines[step] for step in sorted(lines)]
 
     def append(self, line: dict[str, Any]) -> None:
+        """Add a step. Raises :class:`Superseded` if this process is no longer the writer."""
+        self._writer.check()
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
 

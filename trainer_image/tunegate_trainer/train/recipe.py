@@ -14,14 +14,15 @@ from trl.trainer.sft_config import SFTConfig
 
 from tunegate_api.contract import Outcome, Plan, StagePlan, Subject, TrainingParameters
 from tunegate_api.verdict import StopAction
+from tunegate_trainer.base_model import verified_base
 from tunegate_trainer.context import Context
 from tunegate_trainer.errors import UserError
 from tunegate_trainer.evaluate.baselines import BaselineCache
 from tunegate_trainer.evaluate.evaluate import Weights, evaluate
 from tunegate_trainer.evaluate.sets import check_split, golden_sets, task_metrics
-from tunegate_trainer.files import read_manifest
+from tunegate_trainer.files import read_manifest, weights_digest
 from tunegate_trainer.interruption import Interruption
-from tunegate_trainer.model import base_folder, choose_device, hub_name, load_base, load_tokenizer
+from tunegate_trainer.model import choose_device, hub_name, load_base, load_tokenizer
 from tunegate_trainer.rows import read_rows
 from tunegate_trainer.train.attention import BY_EXAMPLE
 from tunegate_trainer.train.callback import StageCallback
@@ -53,9 +54,10 @@ def run(context: Context, interruption: Interruption, accepted_step: int | None 
     writer = Writer.claim(context.workspace / context.paths.stage(stage.name))
     try:
         return _train(context, stage, writer, device, interruption=interruption, accepted_step=accepted_step)
-    except Exception:
-        writer.check()  # a process whose files are taken over fails in many ways, and none is its own
-        raise
+    finally:
+        # A process whose files are taken over ends in many ways, also by SIGTERM, and reports none of them.
+        with interruption.deferred():
+            writer.check()
 
 
 def _train(
@@ -76,16 +78,18 @@ def _train(
     checkpoints = CheckpointFolder(folder, writer)
     checkpoints.clean()
     resumed_step = checkpoints.newest() or 0
-    losses = LossFile(folder)
+    losses = LossFile(folder, writer)
     losses.cut_back(resumed_step)
 
     # What every checkpoint is measured by.
-    tokenizer = load_tokenizer(base_folder(workspace, plan))
+    base_model = verified_base(workspace, plan)
+    tokenizer = load_tokenizer(base_model)
     gates = context.request.gates_of(stage.name)
     sets = [*golden_sets(context, tokenizer, gates), task_metrics(context, tokenizer, "dev")]
     record = StageRecord(
         workspace / paths.evaluation(stage.name, 0).parent,
         lambda step: workspace / paths.evaluation(stage.name, step),
+        writer=writer,
         plan=stage,
         gates=gates,
         sets=sets,
@@ -100,7 +104,7 @@ def _train(
     examples = read_examples(context, stage, tokenizer)
 
     # The starting weights, and what they score: the first point of the stop rule's history.
-    base = load_base(base_folder(workspace, plan), parameters.dtype, device)
+    base = load_base(base_model, parameters.dtype, device)
     if not record.has(0):
         progress.report(activity="evaluating")
         cache = BaselineCache(context, parameters.dtype, device)
@@ -111,7 +115,7 @@ def _train(
 
     def evaluate_checkpoint(step: int) -> None:
         progress.report(activity="evaluating")
-        digest = read_manifest(checkpoints.path(step)).digest
+        digest = weights_digest(read_manifest(checkpoints.path(step)).files)
         weights = Weights(Subject.CHECKPOINT, stage.name, step, digest, losses.at(step))
         evaluation = record.add(weights, evaluate(model, tokenizer, sets))
         progress.evaluated(step, evaluation.seconds, record.results)
@@ -221,7 +225,10 @@ def trainer_arguments(stage: StagePlan, plan: Plan, device: torch.device, scratc
         per_device_train_batch_size=parameters.micro_batch_size,
         gradient_accumulation_steps=parameters.batch_size // parameters.micro_batch_size,
         learning_rate=parameters.learning_rate,
-        lr_scheduler_type=parameters.scheduler,
+        # "constant" of transformers has no warm-up, ours does.
+        lr_scheduler_type="constant_with_warmup"
+        if parameters.scheduler == "constant"
+        else parameters.scheduler,
         warmup_steps=parameters.warmup_steps,
         weight_decay=parameters.weight_decay,
         max_grad_norm=parameters.max_grad_norm,

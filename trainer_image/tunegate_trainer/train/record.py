@@ -17,16 +17,18 @@ from tunegate_trainer.evaluate.evaluate import (
 )
 from tunegate_trainer.evaluate.sets import EvaluationSet
 from tunegate_trainer.train.schedule import next_checkpoint
+from tunegate_trainer.train.writer import Writer
 
 
 class StageRecord:
-    """All evaluations of a stage, from its starting model (step 0) on."""
+    """All evaluations of a stage, from its starting model (step 0) on, written by one writer."""
 
     def __init__(
         self,
         folder: Path,
         path: Callable[[int], Path],
         *,
+        writer: Writer,
         plan: StagePlan,
         gates: Sequence[GateRequest],
         sets: Sequence[EvaluationSet],
@@ -35,6 +37,7 @@ class StageRecord:
         """``folder`` is the stage's, ``path`` gives the folder of one step in it."""
         self._folder = folder
         self._path = path
+        self._writer = writer
         self._stage = plan.name
         self._planned = plan.checkpoint_steps
         self._sets = sets
@@ -45,13 +48,18 @@ class StageRecord:
 
     def cut_back(self, step: int) -> None:
         """Forget what was measured after ``step``: it is trained again."""
+        self._writer.check()
         for entry in self._folder.glob("step-*"):
             if int(entry.name.removeprefix("step-")) > step:
                 shutil.rmtree(entry)
         self.evaluations = [e for e in self.evaluations if e.step <= step]
 
     def add(self, weights: Weights, results: Sequence[SetResult]) -> Evaluation:
-        """Write an evaluation, and count it from now on."""
+        """Write an evaluation, and count it from now on.
+
+        Raises :class:`Superseded` if another process became the writer, as it may in minutes of evaluation.
+        """
+        self._writer.check()
         evaluation = as_evaluation(weights, self._sets, results)
         write_evaluation(self._path(weights.step), self._sets, results, evaluation)
         self.evaluations.append(evaluation)

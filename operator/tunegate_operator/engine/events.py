@@ -1,0 +1,39 @@
+"""Events, as Kubernetes keeps them: named by what they say, so that the same said again is one Event."""
+
+import hashlib
+
+from tunegate_operator.engine.cluster import Key, Object
+from tunegate_operator.engine.objects import uid_of
+
+COMPONENT = "tunegate"
+MAX_NAME = 253
+MAX_MESSAGE = 1024
+
+
+def new_event(regarding: Object, type: str, reason: str, message: str, time: str) -> Object:
+    """The first Event about ``regarding`` that says this."""
+    key = Key.of(regarding)
+    what = "\0".join((uid_of(regarding), type, reason, message))
+    digest = hashlib.sha256(what.encode()).hexdigest()[:16]
+    return {
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": {
+            "name": f"{key.name[: MAX_NAME - len(digest) - 1]}.{digest}",
+            "namespace": key.namespace,
+        },
+        "involvedObject": {
+            "apiVersion": regarding["apiVersion"],
+            "kind": key.kind,
+            "namespace": key.namespace,
+            "name": key.name,
+            "uid": uid_of(regarding),
+        },
+        "type": type,
+        "reason": reason,
+        "message": message[:MAX_MESSAGE],
+        "count": 1,
+        "firstTimestamp": time,
+        "lastTimestamp": time,
+        "source": {"component": COMPONENT},
+    }

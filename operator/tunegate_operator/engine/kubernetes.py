@@ -1,0 +1,182 @@
+"""The API server as a cluster: plain JSON in and out, errors by what should happen next.
+
+Nothing is retried here: whoever called decides anew, after a backoff of its own. Watching is Kopf's; what it
+sees comes to :meth:`KubernetesCluster.deliver`.
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Literal
+from urllib.parse import quote, urlencode
+
+import urllib3
+from kubernetes import client
+
+from tunegate_api import API_VERSION
+from tunegate_operator.engine.clock import Clock
+from tunegate_operator.engine.cluster import (
+    AlreadyExistsError,
+    ClusterError,
+    ConflictError,
+    InvalidError,
+    Key,
+    NotFoundError,
+    Object,
+    WatchEvent,
+)
+from tunegate_operator.engine.events import new_event
+from tunegate_operator.engine.objects import timestamp
+from tunegate_operator.names import MANAGED_LABELS
+
+REQUEST_SECONDS = 30.0
+"""After which a request that got no answer has failed."""
+PAGE = 500
+"""Objects of a list that are asked for at once."""
+
+
+@dataclass(frozen=True)
+class Resource:
+    """Where a kind is served."""
+
+    api_version: str
+    plural: str
+    labels: str = ""
+    """Selects the objects that concern us, on the server."""
+
+    def path(self, namespace: str | None, name: str = "") -> str:
+        root = "/api/v1" if self.api_version == "v1" else f"/apis/{self.api_version}"
+        inside = f"/namespaces/{quote(namespace, safe='')}" if namespace else ""
+        return f"{root}{inside}/{self.plural}" + (f"/{quote(name, safe='')}" if name else "")
+
+
+_OURS = ",".join(f"{label}={value}" for label, value in MANAGED_LABELS.items())
+RESOURCES = {
+    "FineTuneJob": Resource(API_VERSION, "finetunejobs"),
+    "EvalGate": Resource(API_VERSION, "evalgates"),
+    "Job": Resource("batch/v1", "jobs", _OURS),
+    "Pod": Resource("v1", "pods", _OURS),
+    "ConfigMap": Resource("v1", "configmaps"),
+}
+"""Kinds that we read and write. ConfigMaps have no selector: users' data is among them."""
+_EVENTS = Resource("v1", "events")
+
+
+class KubernetesCluster:
+    """One API server; implements :class:`tunegate_operator.engine.cluster.Cluster`. Thread-safe.
+
+    ``namespaces`` limits what is listed to those; empty means all of them.
+    """
+
+    def __init__(self, api: client.ApiClient, clock: Clock, namespaces: tuple[str, ...] = ()) -> None:
+        self._api = api
+        self._clock = clock
+        self._namespaces = namespaces
+        self._listeners: list[Callable[[WatchEvent], None]] = []
+
+    def list_objects(self, kind: str) -> list[Object]:
+        return [obj for namespace in self._namespaces or (None,) for obj in self._list(kind, namespace)]
+
+    def get(self, key: Key) -> Object | None:
+        try:
+            return self._request("GET", RESOURCES[key.kind].path(key.namespace, key.name))
+        except NotFoundError:
+            return None
+
+    def watch(self, listener: Callable[[WatchEvent], None]) -> None:
+        self._listeners.append(listener)
+
+    def deliver(self, type: Literal["ADDED", "MODIFIED", "DELETED"], obj: Object) -> None:
+        """Tell the listeners what a watch saw."""
+        for listener in self._listeners:
+            listener(WatchEvent(type, _trimmed(obj)))
+
+    def create(self, obj: Object) -> Object:
+        key = Key.of(obj)
+        return self._request("POST", RESOURCES[key.kind].path(key.namespace), obj)
+
+    def replace(self, obj: Object) -> Object:
+        key = Key.of(obj)
+        return self._request("PUT", RESOURCES[key.kind].path(key.namespace, key.name), obj)
+
+    def delete(self, key: Key, uid: str) -> None:
+        options = {"propagationPolicy": "Background", "preconditions": {"uid": uid}}
+        with suppress(NotFoundError, ConflictError):  # gone, or the name is another object's
+            self._request("DELETE", RESOURCES[key.kind].path(key.namespace, key.name), options)
+
+    def patch_status(self, key: Key, status: Object, resource_version: str) -> Object:
+        # The version that the patch sets makes the server compare it; a failed "test" would be Invalid.
+        patch = [
+            {"op": "replace", "path": "/metadata/resourceVersion", "value": resource_version},
+            {"op": "add", "path": "/status", "value": status},
+        ]
+        path = RESOURCES[key.kind].path(key.namespace, key.name) + "/status"
+        return self._request("PATCH", path, patch, content_type="application/json-patch+json")
+
+    def record_event(self, regarding: Object, type: str, reason: str, message: str) -> None:
+        """As the Protocol says. Said again, even after a restart, it is the same Event."""
+        event = new_event(regarding, type, reason, message, timestamp(self._clock.now()))
+        with suppress(AlreadyExistsError):
+            self._request("POST", _EVENTS.path(event["metadata"]["namespace"]), event)
+
+    def _list(self, kind: str, namespace: str | None) -> Iterator[Object]:
+        """Page by page, as one consistent read. An expired continuation fails: the caller lists anew."""
+        resource, more = RESOURCES[kind], ""
+        while True:
+            query = {"limit": str(PAGE), "labelSelector": resource.labels, "continue": more}
+            answer = self._request(
+                "GET", resource.path(namespace), query={k: v for k, v in query.items() if v}
+            )
+            for item in answer["items"]:
+                yield {"apiVersion": resource.api_version, "kind": kind, **_trimmed(item)}
+            more = answer["metadata"].get("continue", "")
+            if not more:
+                return
+
+    def _request(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        query: dict[str, str] | None = None,
+        content_type: str = "application/json",
+    ) -> Object:
+        """The answer's JSON. Raises the error that says what should happen next."""
+        headers = {"Accept": "application/json", "Content-Type": content_type}
+        self._api.update_params_for_auth(headers, [], ["BearerToken"], path, method, body)
+        url = self._api.configuration.host + path + (f"?{urlencode(query)}" if query else "")
+        content = body if content_type == "application/json" or body is None else json.dumps(body)
+        try:
+            response = self._api.call_api(method, url, headers, content, _request_timeout=REQUEST_SECONDS)
+            text = response.read()  # type: ignore[no-untyped-call]  # the client has no types here
+        except (client.ApiException, urllib3.exceptions.HTTPError) as error:
+            raise ClusterError(f"{method} {path}: {error}") from error
+        try:
+            answer: Object = json.loads(text)
+        except ValueError as error:
+            raise ClusterError(f"{method} {path}: {response.status}, and no JSON") from error
+        if response.status >= 400:
+            raise _error(response.status, answer)
+        return _trimmed(answer)
+
+
+def _error(code: int, status: Object) -> ClusterError:
+    """The server's ``Status`` as an exception."""
+    message, reason = status.get("message") or f"HTTP {code}", status.get("reason", "")
+    if code == 409:
+        return AlreadyExistsError(message) if reason == "AlreadyExists" else ConflictError(message)
+    if code == 404:
+        return NotFoundError(message)
+    if code in (400, 413, 422):
+        return InvalidError(message)
+    return ClusterError(message)
+
+
+def _trimmed(obj: Object) -> Object:
+    """Without who manages which field, which is often the larger half and of no use here."""
+    metadata = obj.get("metadata")
+    if metadata and "managedFields" in metadata:
+        return obj | {"metadata": {k: v for k, v in metadata.items() if k != "managedFields"}}
+    return obj

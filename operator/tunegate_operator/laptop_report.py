@@ -1,0 +1,36 @@
+"""The report as people read it on a laptop: the trainer's page, corrected where the operator knows better.
+
+The trainer renders the page while it runs. What happens afterwards, a deadline, a kill, a person's discard,
+it never learns.
+"""
+
+import re
+from html import escape, unescape
+
+from tunegate_api.v1alpha1 import FineTuneJobStatus
+from tunegate_api.v1alpha1.finetunejob_status import Phase
+
+_STYLE = "margin:1em;padding:.6em 1em;border:2px solid #b00020;border-radius:6px"
+
+
+def with_status(page: str, name: str, status: FineTuneJobStatus) -> str:
+    """The page, with the status on top if the job ended or was suspended and the page does not say why."""
+    if status.phase not in (Phase.FAILED, Phase.SUSPENDED) or _says_why(page, status):
+        return page
+    title, banner = f"<title>{status.phase} - {escape(name)}</title>", _banner(status)
+    page = re.sub(r"<title>.*?</title>", lambda _: title, page, count=1, flags=re.DOTALL)
+    page, count = re.subn(r"<body[^>]*>", lambda body: f"{body[0]}\n{banner}", page, count=1)
+    return page if count else f"{banner}\n{page}"
+
+
+def _says_why(page: str, status: FineTuneJobStatus) -> bool:
+    """Whether the trainer itself told of this failure."""
+    return status.failure is not None and unescape(status.failure.message) in unescape(page)
+
+
+def _banner(status: FineTuneJobStatus) -> str:
+    lines = [f"<strong>{status.phase}</strong> {escape(status.message)}"]
+    if status.failure and status.failure.hint:
+        lines.append(f"What to do: {escape(status.failure.hint)}")
+    lines.append("<small>What follows is older: it is what the trainer knew.</small>")
+    return f'<p role="status" style="{_STYLE}">{"<br>".join(lines)}</p>'

@@ -1,0 +1,31 @@
+#!/usr/bin/env bash
+# Build programs of the test cluster, each once for each version: build.sh kube-apiserver etcd …
+# Prints the folder they are in. It lies outside the checkout and is named by what it was built from.
+set -euo pipefail
+cd "$(dirname "$0")"
+
+command -v go >/dev/null || { echo "the test cluster is built with Go: install Go 1.26 or newer" >&2; exit 1; }
+built_from=$({ go version; cat ./*/go.mod ./*/go.sum; } | sha256sum | cut -c1-16)
+bin=${TUNEGATE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/tunegate}/cluster-$built_from
+mkdir -p "$bin"
+# One builder at a time; the others wait, and find what it built.
+exec 9>"$bin/.lock"
+flock 9
+
+version=$(sed -n 's#^\tk8s.io/kubernetes \(v[0-9.]*\).*#\1#p' kubernetes/go.mod)
+minor=${version#v*.}
+stamp=k8s.io/component-base/version
+ldflags="-s -w -X $stamp.gitVersion=$version -X $stamp.gitMajor=1 -X $stamp.gitMinor=${minor%%.*}"
+ldflags+=" -X k8s.io/client-go/pkg/version.gitVersion=$version"
+
+for program in "$@"; do
+  [ -x "$bin/$program" ] && continue
+  echo "building $program, once" >&2
+  case $program in
+    etcd) module=etcd package=go.etcd.io/etcd/server/v3 ;;
+    *) module=kubernetes package=k8s.io/kubernetes/cmd/$program ;;
+  esac
+  (cd "$module" && CGO_ENABLED=0 go build -trimpath -ldflags "$ldflags" -o "$bin/$program.new" "$package")
+  mv "$bin/$program.new" "$bin/$program"
+done
+echo "$bin"

@@ -1,0 +1,32 @@
+"""Progress is shown, and costs few writes."""
+
+from support.world import STAGE, World
+
+
+def test_progress_alone_is_written_at_most_every_30_seconds():
+    world = World()
+    world.apply_all()
+    world.until_checkpoint()
+    (training,) = world.active_jobs()
+    written = len(world.status_writes())
+    for step in range(11, 71):
+        world.advance(1)
+        world.report_progress(training, step)
+        world.settle()
+    assert len(world.status_writes()) - written == 2
+
+
+def test_the_last_progress_is_written_in_the_end():
+    world = World()
+    world.apply_all()
+    world.until_checkpoint()
+    (training,) = world.active_jobs()
+    for step in (11, 12):
+        world.advance(1)
+        world.report_progress(training, step)
+        world.settle()
+    world.advance(30)
+    assert world.status().message == "training sft: step 12 of 50"
+    progress = world.status().progress
+    assert progress is not None
+    assert (progress.stage, progress.step) == (STAGE, 12)

@@ -1,0 +1,156 @@
+"""Manifests that changed since a job began: what is refused, what is said, and what ``--again`` does."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.command import Command
+from tunegate_api.contract import sha256_text
+
+NOWHERE = Path("/nowhere")
+Objects = dict[str, dict[str, Any]]
+
+
+@pytest.fixture
+def ended(quick: Command) -> Command:
+    """A folder whose job ``orders`` has passed."""
+    quick.write(NOWHERE)
+    result = quick("run", "manifests")
+    assert result.returncode == 0, result.stdout
+    return quick
+
+
+def uid(command: Command, name: str = "orders") -> str:
+    (line,) = [
+        line
+        for line in (command.runs / name / "status.yaml").read_text().splitlines()
+        if line.startswith("  uid:")
+    ]
+    return line
+
+
+def lower_gate(objects: Objects) -> None:
+    objects["golden"]["spec"]["thresholds"]["minPassRate"] = "0.7"
+
+
+def another_row(objects: Objects) -> None:
+    objects["rows"]["data"]["train.jsonl"] += json.dumps({"prompt": "one more", "completion": "yes"}) + "\n"
+
+
+def another_golden_set(objects: Objects) -> None:
+    cases = objects["cases"]["data"]["golden.jsonl"].replace('"yes"', '"no"')
+    objects["cases"]["data"]["golden.jsonl"] = cases
+    objects["golden"]["spec"]["golden"]["sha256"] = sha256_text(cases)
+
+
+def another_name(objects: Objects) -> None:
+    objects["orders"]["metadata"]["name"] = "others"
+
+
+@pytest.mark.parametrize(
+    ("change", "what"), [(lower_gate, "EvalGate golden"), (another_row, "ConfigMap rows")]
+)
+def test_a_finished_run_does_not_pass_for_one_of_changed_manifests(ended, change, what):
+    ended.edit(change)
+    for _ in range(2):
+        result = ended("run", "manifests")
+        assert result.returncode == 2, result.stdout
+        assert f"before this command and did not see the change of {what}: --again" in result.stdout
+    before = uid(ended)
+    assert ended("run", "manifests", "--again").returncode == 0
+    assert uid(ended) != before
+    assert ended("run", "manifests").returncode == 0
+
+
+def test_an_unchanged_finished_run_says_when_it_ended(ended):
+    result = ended("run", "manifests")
+    assert result.returncode == 0
+    when = ended.status()["completionTime"].replace("T", " ").removesuffix("Z")
+    assert f"orders ended {when} UTC, before this command: --again runs it anew" in result.stdout
+
+
+def test_a_change_that_no_finished_job_reads_is_no_news(ended):
+    def another_config_map(objects: Objects) -> None:
+        objects["unused"] = objects["rows"] | {"metadata": {"name": "unused"}}
+
+    ended.edit(another_config_map)
+    assert ended("run", "manifests").returncode == 0
+
+
+def test_again_deletes_nothing_before_all_is_known_to_be_allowed(ended):
+    ended.write(NOWHERE, folder="others")
+    ended.edit(another_name, folder="others")
+    assert ended("run", "others").returncode == 0
+    before = uid(ended)
+    ended.edit(another_golden_set)
+    result = ended("run", "manifests", "--again")
+    assert result.returncode == 1
+    assert "EvalGate golden exists and its golden set is immutable" in result.stdout
+    assert "It is used by others, too." in result.stdout
+    assert uid(ended) == before
+    assert ended.status()["phase"] == "Succeeded"
+
+
+def test_again_replaces_a_golden_set_that_nobody_else_uses(ended):
+    ended.edit(another_golden_set)
+    refused = ended("run", "manifests")
+    assert refused.returncode == 1
+    assert "start over with --again" in refused.stdout
+    result = ended("run", "manifests", "--again")
+    assert result.returncode == 0, result.stdout
+    gate = (ended.runs / ".cluster" / "objects" / "EvalGate" / "default" / "golden.yaml").read_text()
+    assert gate.count("jobUid") == 1, "the record of the old set is gone"
+
+
+def test_an_immutable_config_map_is_refused_in_one_line(quick):
+    quick.write(NOWHERE)
+    quick.edit(lambda objects: objects["rows"].update(immutable=True))
+    assert quick("run", "manifests").returncode == 0
+    quick.edit(another_row)
+    result = quick("run", "manifests")
+    assert result.returncode == 1
+    assert "ConfigMap rows exists and it is immutable" in result.stdout
+    assert "Traceback" not in result.stdout
+    assert quick("run", "manifests", "--again").returncode == 0
+
+
+@pytest.mark.parametrize("options", [[], ["--again"]])
+def test_a_job_may_not_be_called_as_the_folder_of_the_claims(ended, options):
+    ended.edit(lambda objects: objects["orders"]["metadata"].update(name="volumes"))
+    result = ended("run", "manifests", *options)
+    assert result.returncode == 1
+    assert "FineTuneJob volumes: the runs folder keeps something else in volumes/" in result.stdout
+    assert list((ended.runs / "volumes" / "tuning").iterdir())
+
+
+def test_a_manifest_may_name_any_namespace(quick):
+    def move(objects: Objects) -> None:
+        for obj in objects.values():
+            obj["metadata"]["namespace"] = "team"
+
+    quick.write(NOWHERE)
+    quick.edit(move)
+    result = quick("run", "manifests")
+    assert result.returncode == 0, result.stdout
+    assert quick.status()["phase"] == "Succeeded"
+
+
+def test_what_the_cluster_refuses_is_one_line_and_changes_nothing(ended):
+    ended.edit(lambda objects: objects["rows"]["metadata"].update(annotations={"note": "x" * (1 << 19)}))
+    before = uid(ended)
+    result = ended("run", "manifests", "--again")
+    assert result.returncode == 1
+    assert "metadata.annotations are larger than 256 KiB" in result.stdout
+    assert "Traceback" not in result.stdout
+    assert uid(ended) == before
+
+
+def test_a_folder_that_cannot_be_read_is_one_line(ended):
+    path = ended.runs / ".cluster" / "objects" / "EvalGate" / "default" / "golden.yaml"
+    path.write_text("{")
+    result = ended("run", "manifests")
+    assert result.returncode == 1
+    assert f"{path} cannot be read" in result.stdout
+    assert "Traceback" not in result.stdout

@@ -1,0 +1,83 @@
+"""Which folder a claim is: nobody trains on another project's data unawares."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from support.command import Command
+
+TRAIN = {"goal": "StyleOrFormat", "sizePolicy": "Warn", "train": {"uri": "pvc://datasets/rows.jsonl"}}
+
+
+def project(quick: Command, name: str, rows: str | None) -> Path:
+    """A folder with manifests, and its own datasets if there are ``rows``."""
+    folder = quick.folder / name
+    folder.mkdir()
+    quick.write(folder, folder=name, data=TRAIN)
+    quick.edit(lambda objects: objects["orders"]["metadata"].update(name=name), folder=name)
+    if rows is not None:
+        give_rows(folder, rows)
+    return folder
+
+
+def give_rows(folder: Path, rows: str) -> None:
+    (folder / "datasets").mkdir()
+    (folder / "datasets" / "rows.jsonl").write_text(rows)
+
+
+def test_two_projects_do_not_share_a_claim_unawares(quick):
+    first, second = project(quick, "one", "FIRST"), project(quick, "two", "SECOND")
+    assert quick("run", "one").returncode == 0
+    assert "rows: FIRST" in quick.logs()
+    result = quick("run", "two")
+    assert result.returncode == 1
+    assert str(first / "datasets") in result.stdout
+    assert str(second / "datasets") in result.stdout
+    assert not (quick.runs / "two").exists()
+    assert not (quick.runs / ".cluster" / "objects" / "FineTuneJob" / "default" / "two.yaml").exists()
+
+
+def test_two_projects_of_one_command_do_not_share_a_claim_either(quick):
+    first, second = project(quick, "one", "FIRST"), project(quick, "two", "SECOND")
+    quick.edit(lambda objects: [objects.pop(name) for name in ("rows", "cases", "golden")], folder="two")
+    result = quick("run", "one", "two")
+    assert result.returncode == 1
+    assert str(first / "datasets") in result.stdout
+    assert str(second / "datasets") in result.stdout
+    assert not (quick.runs / "one").exists()
+
+
+def test_folders_that_no_claim_names_do_not_clash(quick):
+    for name in ("one", "two"):
+        quick.write(project(quick, name, None), folder=name)
+        quick.edit(lambda objects, name=name: objects["orders"]["metadata"].update(name=name), folder=name)
+        (quick.folder / name / "src").mkdir()
+    for name in ("one", "two"):
+        result = quick("run", name)
+        assert result.returncode == 0, result.stdout
+
+
+@pytest.mark.parametrize("left", ["an empty folder", "a dangling link"])
+def test_what_an_earlier_run_left_does_not_hide_a_folder(quick, left):
+    folder = project(quick, "one", "HERE NOW")
+    claim = quick.runs / "volumes" / "datasets"
+    claim.parent.mkdir(parents=True)
+    if left == "an empty folder":
+        claim.mkdir()
+    else:
+        claim.symlink_to(quick.folder / "gone")
+    result = quick("run", "one")
+    assert result.returncode == 0, result.stdout
+    assert "rows: HERE NOW" in quick.logs()
+    assert claim.resolve() == folder / "datasets"
+
+
+def test_a_claim_whose_folder_is_gone_is_named(quick):
+    folder = project(quick, "one", "FIRST")
+    assert quick("run", "one").returncode == 0
+    shutil.rmtree(folder / "datasets")
+    result = quick("run", "one", "--again")
+    assert result.returncode == 1
+    assert f"leads to {folder / 'datasets'}, which is gone" in result.stdout
+    assert quick.status("one")["phase"] == "Succeeded"

@@ -1,0 +1,52 @@
+"""The operator's Kopf side, in a thread of the test's own process."""
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import kopf
+import yaml
+
+from tunegate_operator.engine.kubernetes import KubernetesCluster
+from tunegate_operator.main import routes, settings
+
+
+@contextmanager
+def watching(cluster: KubernetesCluster, kubeconfig: Path) -> Iterator[None]:
+    """Deliver what the API server's watches see to ``cluster`` while this lasts."""
+    registry, ready, stop = routes(cluster), threading.Event(), threading.Event()
+    _log_in(registry, kubeconfig)
+
+    def run() -> None:
+        asyncio.run(
+            kopf.operator(
+                registry=registry,
+                settings=settings(),
+                clusterwide=True,
+                standalone=True,
+                ready_flag=ready,
+                stop_flag=stop,
+            )
+        )
+
+    thread = threading.Thread(target=run, name="kopf")
+    thread.start()
+    try:
+        assert ready.wait(30), "Kopf did not start"
+        yield
+    finally:
+        stop.set()
+        thread.join(30)
+
+
+def _log_in(registry: kopf.OperatorRegistry, kubeconfig: Path) -> None:
+    config = yaml.safe_load(kubeconfig.read_text())
+    where, who = config["clusters"][0]["cluster"], config["users"][0]["user"]
+
+    @kopf.on.login(registry=registry)
+    def login(**_: object) -> kopf.ConnectionInfo:
+        return kopf.ConnectionInfo(
+            server=where["server"], ca_data=where["certificate-authority-data"], token=who["token"]
+        )

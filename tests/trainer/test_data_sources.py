@@ -1,0 +1,66 @@
+"""Where training rows come from, and what is said when they cannot be read."""
+
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from support.unprivileged import unprivileged
+from tunegate_api.v1alpha1.finetunejob import DataSource
+from tunegate_trainer.data.sources import read_source
+from tunegate_trainer.errors import BadDataError, SourceNotFoundError, UserError
+
+
+def read(path: Path) -> str:
+    return read_source(path, DataSource(uri=f"file://{path}"), "data.train")[0]
+
+
+@pytest.fixture
+def open_folder():
+    """A folder that every user may enter, unlike those of pytest."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+def test_a_file_is_read_from_where_its_address_says(tmp_path):
+    (tmp_path / "rows.jsonl").write_text('{"prompt": "a", "completion": "b"}\n')
+    assert read(tmp_path / "rows.jsonl") == '{"prompt": "a", "completion": "b"}\n'
+
+
+def test_a_line_that_is_not_utf_8_is_named(tmp_path):
+    (tmp_path / "rows.jsonl").write_bytes('{"a": 1}\n{"a": "ü"}\n{"a": "'.encode() + b'\xfc"}\n')
+    with pytest.raises(BadDataError, match=r"data\.train: line 3 is not UTF-8"):
+        read(tmp_path / "rows.jsonl")
+
+
+def test_a_file_that_may_not_be_read_says_by_whom(open_folder):
+    path = open_folder / "rows.jsonl"
+    path.write_text("{}")
+    path.chmod(0)
+    with (
+        unprivileged(),
+        pytest.raises(UserError, match=rf"file://{path} cannot be read: permission") as raised,
+    ):
+        read(path)
+    assert raised.value.hint.startswith("the trainer runs as user ")
+
+
+def test_a_folder_that_may_not_be_listed_is_no_reason_to_fail(open_folder):
+    open_folder.chmod(0o311)
+    with unprivileged(), pytest.raises(SourceNotFoundError, match="there is no file://") as raised:
+        read(open_folder / "rows.jsonl")
+    open_folder.chmod(0o755)
+    assert "may be entered but not listed" in raised.value.hint
+
+
+@pytest.mark.parametrize("name", ["rows.jsonl/more.jsonl", "rows.jsonl/folder/more.jsonl"])
+def test_a_path_through_a_file_leads_nowhere(tmp_path, name):
+    (tmp_path / "rows.jsonl").write_text("{}")
+    with pytest.raises(SourceNotFoundError, match=r"there is no file://.*more\.jsonl"):
+        read(tmp_path / name)
+
+
+def test_a_folder_is_no_file_of_rows(tmp_path):
+    with pytest.raises(SourceNotFoundError, match="is a folder"):
+        read(tmp_path)

@@ -1,0 +1,65 @@
+"""Names of layers for an adapter: each must be one, and training finds out too late."""
+
+import pytest
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from tunegate_api.v1alpha1.finetunejob import Stage
+from tunegate_trainer.data.target_modules import check_target_modules, layer_names
+from tunegate_trainer.errors import UserError
+
+LAYERS = "down_proj, embed_tokens, gate_proj, k_proj, o_proj, q_proj, up_proj, v_proj"
+
+
+def stage(*names: str) -> Stage:
+    adapter = {"type": "LoRA", "targetModules": list(names)}
+    return Stage.model_validate({"name": "sft", "method": "SFT", "adapter": adapter, "training": {}})
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["all-linear"],
+        ["q_proj"],
+        ["q_proj", "v_proj", "embed_tokens"],
+        ["self_attn.q_proj"],
+        ["model.layers.1.mlp.down_proj"],
+    ],
+)
+def test_names_of_layers_are_taken(tiny_model, names):
+    check_target_modules(tiny_model, [stage(*names)])
+
+
+@pytest.mark.parametrize(
+    ("names", "problem"),
+    [
+        (["q_proj", "v_porj"], "the model has no layer v_porj"),
+        (["proj"], "the model has no layer proj"),
+        (["model.layers.2.mlp.down_proj"], "the model has no layer model.layers.2.mlp.down_proj"),
+        (["q_proj", "lm_head"], "lm_head is the output head, which gets no adapter"),
+        (["self_attn"], "self_attn is no layer but a LlamaAttention"),
+        (["all-linear", "q_proj"], "all-linear does not go together with names"),
+        (["x", "lm_head"], "the model has no layer x; lm_head is the output head, which gets no adapter"),
+    ],
+)
+def test_a_name_that_is_none_is_refused_with_the_names_that_are(tiny_model, names, problem):
+    with pytest.raises(UserError) as raised:
+        check_target_modules(tiny_model, [stage("q_proj"), stage(*names)])
+    assert str(raised.value) == f"stage sft: adapter.targetModules: {problem}"
+    assert raised.value.hint == f"the model's layers are: {LAYERS}; all-linear alone means every linear one"
+
+
+def test_no_weights_are_needed(tiny_model, tmp_path):
+    (tmp_path / "config.json").write_bytes((tiny_model / "config.json").read_bytes())
+    check_target_modules(tmp_path, [stage("q_proj")])
+
+
+def test_no_model_is_made_where_no_layer_is_named(tmp_path):
+    check_target_modules(tmp_path, [stage("all-linear")])
+
+
+def test_layers_of_a_kind_of_their_own_are_layers_too():
+    config = AutoConfig.for_model("gpt2", n_layer=1, n_embd=8, n_head=2, vocab_size=16)
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config)
+    assert layer_names(model) == ["c_attn", "c_fc", "c_proj", "wpe", "wte"]

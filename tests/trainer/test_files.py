@@ -1,0 +1,115 @@
+"""Sealed folders: whole on the disk or absent, and whatever is wrong with one is said."""
+
+import errno
+import hashlib
+import os
+from pathlib import Path
+
+import pytest
+
+from tunegate_api.contract import files_digest
+from tunegate_trainer.files import (
+    is_complete,
+    remove,
+    seal,
+    verify,
+    weights_digest,
+)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    made = tmp_path / "folder"
+    (made / "sub").mkdir(parents=True)
+    (made / "adapter_model.safetensors").write_bytes(b"weights")
+    (made / "adapter_config.json").write_text("{}")
+    (made / "sub" / "manifest.json").write_text("no manifest of ours")
+    return made
+
+
+def test_every_file_and_folder_is_on_the_disk_before_the_marker(folder, monkeypatch):
+    synced: list[int] = []
+    before_marker: set[int] = set()
+    fsync = os.fsync
+
+    def note(file: int) -> None:
+        fsync(file)
+        synced.append(os.fstat(file).st_ino)
+        if not is_complete(folder):
+            before_marker.add(synced[-1])
+
+    monkeypatch.setattr(os, "fsync", note)
+    seal(folder)
+    everything = {path.stat().st_ino for path in [folder, *folder.rglob("*")] if path.name != "DONE"}
+    assert everything <= before_marker
+    assert synced[-1] == folder.stat().st_ino, "and the marker's name after it"
+
+
+def test_a_folder_without_its_marker_is_all_that_a_crash_while_removing_leaves(folder, monkeypatch):
+    import shutil
+
+    seal(folder)
+    monkeypatch.setattr(shutil, "rmtree", lambda *_, **__: None)  # killed before it began
+    remove(folder)
+    assert folder.is_dir()
+    assert not is_complete(folder)
+
+
+def test_removing_what_is_not_there_is_no_error(tmp_path):
+    remove(tmp_path / "nothing")
+
+
+def test_the_digest_is_of_every_file_and_the_weights_have_their_own(folder):
+    first = seal(folder)
+    assert verify(folder) == []
+    (folder / "adapter_config.json").write_text('{"r": 1}')
+    second = seal(folder)
+    assert second.digest != first.digest
+    assert weights_digest(second.files) == weights_digest(first.files)
+    (folder / "adapter_model.safetensors").write_bytes(b"other")
+    assert weights_digest(seal(folder).files) != weights_digest(first.files)
+
+
+def test_the_digest_depends_on_names_and_not_on_their_order():
+    assert files_digest({"a": "1" * 64, "b": "2" * 64}) == files_digest({"b": "2" * 64, "a": "1" * 64})
+    assert files_digest({"a": "1" * 64, "b": "2" * 64}) != files_digest({"a": "2" * 64, "b": "1" * 64})
+
+
+def test_every_difference_from_the_manifest_is_said(folder):
+    seal(folder)
+    (folder / "adapter_config.json").unlink()
+    (folder / "adapter_model.safetensors").write_bytes(b"changed")
+    (folder / "modeling.py").write_text("")
+    (folder / "sub" / "manifest.json").write_text("changed")
+    assert verify(folder) == [
+        "adapter_config.json is missing",
+        "modeling.py is not in the manifest",
+        "adapter_model.safetensors does not have its digest",
+        "sub/manifest.json does not have its digest",
+    ]
+
+
+def test_what_lies_beside_is_no_difference(folder):
+    seal(folder)
+    (folder / "evals").mkdir()
+    (folder / "evals" / "x.json").write_text("{}")
+    assert verify(folder, beside=("evals",)) == []
+    assert verify(folder) == ["evals/x.json is not in the manifest"]
+
+
+def test_a_manifest_that_is_gone_or_damaged_is_reported_and_not_raised(folder):
+    seal(folder)
+    (folder / "manifest.json").write_text('{"files": ')
+    assert verify(folder)[0].startswith("manifest.json cannot be read: ")
+    (folder / "manifest.json").unlink()
+    assert verify(folder) == ["manifest.json is missing"]
+
+
+def test_a_file_that_cannot_be_read_is_reported_and_not_raised(folder, monkeypatch):
+    seal(folder)
+
+    def broken_disk(*_: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(hashlib, "file_digest", broken_disk)
+    assert "adapter_config.json cannot be read: Input/output error" in verify(folder)

@@ -1,0 +1,68 @@
+"""The report shows every parameter of a run, with whatever it was resolved to."""
+
+from pathlib import Path
+
+import pytest
+
+from support.job_folder import GATE, JobFolder
+from support.report_page import BASE, GOOD, page, text_of
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> JobFolder:
+    return JobFolder(tmp_path)
+
+
+def test_every_resolved_parameter_digest_and_version_is_there(job: JobFolder) -> None:
+    job.write_data()
+    digest = job.write_gate(base=(BASE, "p" * 10), final=(GOOD, "p" * 10))
+    text = text_of(page(job))
+    for name in job.plan.stages[0].parameters.model_dump():
+        assert f" {name} " in text
+    assert "learning_rate 0.0002" in text
+    assert "checkpoint_steps 20, 40, 60, 80, 100" in text
+    assert "seed 7" in text
+    data = job.plan.data
+    for sha256 in (digest, data.train.sha256, data.dev.sha256, data.test.sha256, job.golden_sha256):
+        assert sha256 in text
+    assert "transformers 5.24.0" in text
+    assert "revision a09a354" in text
+
+
+def test_every_setting_of_evaluation_and_gates_is_there(job: JobFolder) -> None:
+    job.spec = {
+        "evaluateEvery": {"steps": 20},
+        "data": {
+            "goal": "TaskSpecialization",
+            "train": {"configMap": "invoices"},
+            "heldOut": {"fraction": "0.15", "groupBy": "customer"},
+        },
+    }
+    thresholds = {
+        "minPassRate": "0.85",
+        "maxDropPoints": "2.5",
+        "maxDropBetweenCheckpoints": "10",
+        "onRegression": "Immediate",
+        "mustPass": ["case-3", "edge"],
+    }
+    job.gate_spec = {"thresholds": thresholds, "generation": {"maxNewTokens": 64, "batchSize": 16}}
+    job.write_data()
+    text = text_of(page(job))
+    assert "evaluateEvery 20 steps heldOut.fraction 0.15 heldOut.groupBy customer" in text
+    assert (
+        f"Gate {GATE} minPassRate 0.85 maxDropPoints 2.5 maxDropBetweenCheckpoints 10 onRegression Immediate "
+        "mustPass case-3, edge baselines BaseModel, LastPublished maxNewTokens 64 batchSize 16 dryRun no"
+    ) in text
+    job.write_gate(base=(BASE, "p" * 10), final=(GOOD, "p" * 10))
+    text = text_of(page(job))
+    assert "device of the final gate NVIDIA L4 dtype of the final gate bfloat16" in text
+
+
+def test_settings_that_were_left_out_are_shown_as_they_were_resolved(job: JobFolder) -> None:
+    job.gate_spec = {"thresholds": {}}
+    text = text_of(page(job.write_data()))
+    assert "evaluateEvery 0.2 of the stage heldOut.fraction 0.12 heldOut.groupBy the prompt" in text
+    assert (
+        "minPassRate none maxDropPoints 5 maxDropBetweenCheckpoints 5 onRegression Confirm mustPass none"
+        in text
+    )

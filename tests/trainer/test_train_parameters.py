@@ -1,0 +1,83 @@
+"""Every parameter of the plan reaches what it decides."""
+
+import json
+from typing import Any
+
+import pytest
+import torch
+
+from support.trainer_root import TrainerRoot
+from tunegate_trainer.interruption import Interrupted, Interruption
+from tunegate_trainer.model import load_base, load_tokenizer
+from tunegate_trainer.train import recipe
+from tunegate_trainer.train.losses import LossFile
+
+CPU = torch.device("cpu")
+
+
+def train(root: TrainerRoot) -> list[dict[str, Any]]:
+    """Train the stage. Returns the lines of its losses.jsonl."""
+    recipe.run(root.context(), Interruption())
+    return [json.loads(line) for line in (root.stage_folder / "losses.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "shares"),
+    [
+        ("constant", [0, 1 / 3, 2 / 3, 1, 1, 1]),
+        ("linear", [0, 1 / 3, 2 / 3, 1, 2 / 3, 1 / 3]),
+        ("cosine", [0, 1 / 3, 2 / 3, 1, 0.75, 0.25]),
+    ],
+)
+def test_the_learning_rate_warms_up_and_moves_as_the_scheduler_says(make_root, scheduler, shares):
+    parameters = {"scheduler": scheduler, "warmup_steps": 3, "learning_rate": 1e-2}
+    lines = train(make_root(checkpoint_steps=(6,), parameters=parameters))
+    assert [line["learning_rate"] for line in lines] == pytest.approx([1e-2 * share for share in shares])
+
+
+def test_rank_alpha_and_layers_are_those_of_the_checkpoint(make_root):
+    parameters = {"lora_r": 4, "lora_alpha": 24, "lora_dropout": 0.25, "target_modules": ["q_proj", "v_proj"]}
+    root = make_root(checkpoint_steps=(1,), parameters=parameters)
+    train(root)
+    config = json.loads((root.checkpoint(1) / "adapter_config.json").read_text())
+    assert (config["r"], config["lora_alpha"], config["lora_dropout"]) == (4, 24, 0.25)
+    assert sorted(config["target_modules"]) == ["q_proj", "v_proj"]
+
+
+def test_another_seed_is_another_order_another_adapter_and_other_losses(make_root, tiny_model):
+    tokenizer = load_tokenizer(tiny_model)
+    orders, adapters, seeds, losses = [], [], [], []
+    for seed in (1, 2, 1):
+        root = make_root(checkpoint_steps=(2,), parameters={"seed": seed})
+        context = root.context()
+        stage = context.plan.stages[0]
+        orders.append(recipe.read_examples(context, stage, tokenizer)["input_ids"])
+        base = load_base(tiny_model, "float32", CPU)
+        model = recipe.starting_weights(base, context.plan, stage.parameters)
+        adapters.append(torch.cat([p.flatten() for p in model.parameters() if p.requires_grad]).tolist())
+        seeds.append(recipe.trainer_arguments(stage, context.plan, CPU, root.path).seed)
+        losses.append([line["loss"] for line in train(root)])
+    for first, other, again in (orders, adapters, losses):
+        assert first == again
+        assert first != other
+    assert seeds == [1, 2, 1], "what dropout is drawn by"
+
+
+def test_a_run_that_accumulates_gradients_continues_as_the_same_run(make_root, monkeypatch):
+    whole, root = (make_root(parameters={"batch_size": 4, "micro_batch_size": 2}) for _ in range(2))
+    train(whole)
+    interruption, append = Interruption(), LossFile.append
+
+    def append_and_stop(self: LossFile, line: dict[str, Any]) -> None:
+        append(self, line)
+        if line["step"] == 4:
+            interruption.request()
+
+    monkeypatch.setattr(LossFile, "append", append_and_stop)
+    with pytest.raises(Interrupted):
+        recipe.run(root.context(), interruption)
+    monkeypatch.setattr(LossFile, "append", append)
+    assert root.evaluated_steps() == [0, 3]
+    train(root)
+    assert root.losses() == whole.losses()
+    assert root.evaluation(6).digest == whole.evaluation(6).digest

@@ -1,0 +1,48 @@
+"""Every setting of a run by name: of the whole job, and of each gate. A stage's are in the plan."""
+
+from collections.abc import Sequence
+
+from tunegate_api.contract import GateRequest, Request
+from tunegate_api.v1alpha1.evalgate import EvalGateSpec
+from tunegate_api.v1alpha1.finetunejob import EvaluateEvery
+from tunegate_trainer.gate_result import GateResult
+
+
+def job_rows(request: Request, measured: GateResult | None) -> list[tuple[str, str]]:
+    """What holds for all stages, and once the final gate ran, what it ran on."""
+    held_out = request.spec.data.held_out
+    rows = [
+        ("evaluateEvery", _every(request.spec.evaluate_every)),
+        ("heldOut.fraction", held_out.fraction),
+        ("heldOut.groupBy", held_out.group_by or "the prompt"),
+    ]
+    if measured is not None:
+        rows += [("device of the final gate", measured.device), ("dtype of the final gate", measured.dtype)]
+    return rows
+
+
+def gate_rows(gates: Sequence[GateRequest]) -> list[tuple[str, list[str]]]:
+    """Name of every threshold and generation setting, and its value in each gate."""
+    values = [_settings(gate.spec) for gate in gates]
+    return [(name, [_text(v[name]) for v in values]) for name in (values[0] if values else ())]
+
+
+def _settings(spec: EvalGateSpec) -> dict[str, object]:
+    return {
+        **spec.thresholds.model_dump(by_alias=True),
+        "baselines": spec.baselines,
+        **spec.generation.model_dump(by_alias=True),
+        "dryRun": spec.dry_run,
+    }
+
+
+def _every(every: EvaluateEvery) -> str:
+    return f"{every.steps} steps" if every.steps else f"{every.fraction or '0.2'} of the stage"
+
+
+def _text(value: object) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "none" if value is None else str(value)
