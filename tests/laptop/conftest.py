@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from support.command import Command
+from support.command import STAND_IN, Command
 from support.tiny_model import save_tiny_model
 
 
@@ -34,6 +34,6 @@ def finished(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Comm
 @pytest.fixture
 def quick(tmp_path: Path) -> Iterator[Command]:
     """The command with a stand-in for the trainer, which says what that would and trains nothing."""
-    command = Command(tmp_path, {"PYTHONPATH": str(Path(__file__).with_name("stand_in"))})
+    command = Command(tmp_path, {"PYTHONPATH": str(STAND_IN)})
     yield command
     command.kill()

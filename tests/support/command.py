@@ -16,6 +16,9 @@ import yaml
 from support.builders import make_config_map
 from tunegate_api.contract import sha256_text
 
+STAND_IN = Path(__file__).with_name("stand_in")
+"""A package that stands in for the trainer, where it comes first on the path."""
+
 ITEMS = ("mug", "lamp", "chair", "desk", "pen", "cup")
 
 
