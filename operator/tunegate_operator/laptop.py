@@ -26,8 +26,9 @@ from tunegate_operator.engine.clock import SystemClock
 from tunegate_operator.engine.cluster import Key, Object
 from tunegate_operator.engine.controller import Controller, Decision, View
 from tunegate_operator.engine.local import LocalCluster
-from tunegate_operator.engine.local_jobs import OWNER_ANNOTATION, is_finished, owner_name
+from tunegate_operator.engine.local_jobs import OWNER_ANNOTATION, owner_name
 from tunegate_operator.engine.object_folder import to_yaml
+from tunegate_operator.engine.objects import is_finished
 from tunegate_operator.engine.owners import owner_uids
 from tunegate_operator.engine.pod_status import is_terminal
 from tunegate_operator.engine.queue import WorkQueue

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from support.clock import FakeClock
 from tunegate_operator.engine import pod_status
 from tunegate_operator.engine.cluster import ClusterError, ConflictError, InvalidError, Key, Object
-from tunegate_operator.engine.local_jobs import is_finished, new_pod, step_job
-from tunegate_operator.engine.objects import timestamp, uid_of
+from tunegate_operator.engine.local_jobs import new_pod, step_job
+from tunegate_operator.engine.objects import is_finished, timestamp, uid_of
 from tunegate_operator.engine.store import ObjectStore
 
 

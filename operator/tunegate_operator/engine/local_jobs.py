@@ -11,12 +11,18 @@ from datetime import datetime
 from typing import Any
 
 from tunegate_operator.engine.cluster import InvalidError, Object
-from tunegate_operator.engine.objects import is_being_deleted, moment, timestamp, wire
+from tunegate_operator.engine.objects import (
+    has_condition,
+    is_being_deleted,
+    is_finished,
+    moment,
+    timestamp,
+    wire,
+)
 from tunegate_operator.engine.owners import controlling_owner, owner_reference
 from tunegate_operator.engine.pod_status import (
     exit_code,
     finished_at,
-    has_condition,
     is_terminal,
     phase,
 )
@@ -51,10 +57,6 @@ def refuse_unsupported(job: Object) -> None:
     for field in ("parallelism", "completions"):
         if spec.get(field, 1) > 1:
             raise InvalidError(f"Job {job['metadata']['name']}: spec.{field} above 1 needs a cluster")
-
-
-def is_finished(job: Object) -> bool:
-    return has_condition(job, "Complete") or has_condition(job, "Failed")
 
 
 def step_job(job: Object, pods: list[Object], now: datetime, retry_seconds: float = RETRY_SECONDS) -> JobStep:

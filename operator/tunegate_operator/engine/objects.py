@@ -30,6 +30,17 @@ def is_being_deleted(obj: Object) -> bool:
     return bool(obj["metadata"].get("deletionTimestamp"))
 
 
+def has_condition(obj: Object, type: str) -> bool:
+    """Whether the condition is there and True."""
+    conditions = obj.get("status", {}).get("conditions", ())
+    return any(c["type"] == type and c["status"] == "True" for c in conditions)
+
+
+def is_finished(job: Object) -> bool:
+    """Whether a Job ended, well or not."""
+    return has_condition(job, "Complete") or has_condition(job, "Failed")
+
+
 def timestamp(moment: datetime) -> str:
     """RFC 3339 in UTC with whole seconds, as Kubernetes writes times."""
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -41,12 +41,6 @@ def finished_at(pod: Object) -> str | None:
     return None
 
 
-def has_condition(obj: Object, type: str) -> bool:
-    """Whether the condition is there and True."""
-    conditions = obj.get("status", {}).get("conditions", ())
-    return any(c["type"] == type and c["status"] == "True" for c in conditions)
-
-
 def waiting(pod: Object, reason: str, message: str, now: datetime) -> Object:
     """The container can't start, for now."""
     state = {"waiting": {"reason": reason, "message": message}}

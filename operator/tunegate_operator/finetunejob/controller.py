@@ -11,11 +11,11 @@ from tunegate_api.v1alpha1.finetunejob_status import ConditionType, Failure, Pha
 from tunegate_api.v1alpha1.problems import Problem, find_problems
 from tunegate_operator.engine.cluster import Key, Object
 from tunegate_operator.engine.controller import Decision, Delete, View
-from tunegate_operator.engine.objects import uid_of
+from tunegate_operator.engine.objects import is_finished, uid_of
 from tunegate_operator.finetunejob.conditions import with_conditions
 from tunegate_operator.finetunejob.decide import decide
 from tunegate_operator.finetunejob.events import events_between
-from tunegate_operator.finetunejob.observe import is_active, observe
+from tunegate_operator.finetunejob.observe import observe
 
 MAX_PROBLEMS = 10
 """Problems of a spec that status lists; the message says how many more there are."""
@@ -42,7 +42,7 @@ class FineTuneJobController:
             children = view.children(uid_of(obj), "Job")
             return Decision(
                 status=new.to_wire(),
-                actions=tuple(Delete(Key.of(job), uid_of(job)) for job in children if is_active(job)),
+                actions=tuple(Delete(Key.of(job), uid_of(job)) for job in children if not is_finished(job)),
                 events=events_between(name, old, new),
                 is_last=True,
             )

@@ -13,7 +13,6 @@ from tunegate_api.meta import StatusModel
 from tunegate_api.v1alpha1 import EvalGate, FineTuneJob
 from tunegate_operator.engine.cluster import Key, Object
 from tunegate_operator.engine.controller import Refusal, View
-from tunegate_operator.engine.pod_status import has_condition
 from tunegate_operator.finetunejob.build import Step, input_config_maps
 from tunegate_operator.names import (
     ATTEMPT_LABEL,
@@ -144,11 +143,6 @@ def observe(obj: Object, view: View) -> Observed:
         reports=tuple(Report.model_validate(report) for report in view.reports(meta.uid)),
         refusal=view.refusal(meta.uid),
     )
-
-
-def is_active(job: Object) -> bool:
-    """Whether a child Job is neither complete nor failed."""
-    return not any(has_condition(job, type) for type in ("Complete", "Failed"))
 
 
 def _gate(obj: Object | None) -> EvalGate | None:
