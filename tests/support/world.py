@@ -41,6 +41,8 @@ from tunegate_operator.evalgate.controller import EvalGateController
 from tunegate_operator.finetunejob.controller import FineTuneJobController
 
 DIGEST = "d" * 64
+MOST_DECISIONS = 60
+"""Decisions that one change may cause, at the very most."""
 STAGE = "sft"
 DEV = "pf"
 """Outcomes of the task metric on dev, always."""
@@ -195,8 +197,8 @@ class World:
     # Living
 
     def settle(self) -> None:
-        """Let the operator do all it can without time passing."""
-        self.reconciler.run_ready()
+        """Let the operator do all it can without time passing. It must come to rest."""
+        assert self.reconciler.run_ready(MOST_DECISIONS) < MOST_DECISIONS, "decisions never settle"
 
     def advance(self, seconds: float) -> None:
         self.clock.advance(seconds)
