@@ -25,7 +25,7 @@ MUTATED = [
 ]
 # The fault test lives every life a hundred times over: it would take most of the time and kill few.
 TESTS = [
-    *("tests/api/test_verdict.py", "tests/api/test_judgement.py"),
+    *(f"tests/api/test_{name}.py" for name in ("verdict", "verdict_texts", "judgement")),
     *("tests/finetunejob", "--ignore=tests/finetunejob/test_faults.py"),
 ]
 CONFIG = f"""

@@ -91,6 +91,15 @@ def test_the_end_of_the_log_is_the_message_of_an_unknown_failure():
     assert "ValueError: odd" in status.failure.message
 
 
+def test_a_long_log_leaves_room_to_say_that_restarts_did_not_help():
+    world = World(Script(exits={"data": [(1, "first" + "x" * 3000 + "last")] * 4}))
+    world.apply_all()
+    failure = world.run().failure
+    assert failure is not None
+    assert len(failure.message) == 1024
+    assert failure.message.endswith("xxx (no restart got further)")
+
+
 def test_a_pod_says_why_itself_where_it_can():
     world = World(Script(exits={"gate": [failed(ExitCode.NOT_FOUND, "NotFound", "no such file")]}))
     world.apply_all()

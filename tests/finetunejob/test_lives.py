@@ -25,7 +25,8 @@ Life = Callable[[World], None]
 
 
 def passes(world: World) -> None:
-    world.apply_all(make_job().with_publish().obj())
+    targets = [{"uri": "pvc://models/orders"}, {"uri": "pvc://backup/orders"}]
+    world.apply_all(make_job().with_spec(publish=targets).obj())
     world.run()
 
 
@@ -80,7 +81,7 @@ def suspended_in_training(world: World, run: bool = True) -> None:
     (training,) = world.active_jobs()
     world.edit(suspend=True)
     world.settle()
-    world.interrupt(training)
+    world.report_outcome(training, Outcome.INTERRUPTED)
     world.settle()
     world.advance(3600)
     world.edit(suspend=False)
@@ -120,6 +121,25 @@ def last_report_lost(world: World) -> None:
 def report_of_a_second_attempt_lost(world: World) -> None:
     suspended_in_training(world, run=False)
     complete_without_report(world)
+
+
+def gate_report_lost(world: World) -> None:
+    world.apply_all()
+    world.until_job("gate")
+    complete_without_report(world)
+
+
+def stopped_for_no_reason(world: World) -> None:
+    """The trainer says at its last step that a gate stopped it; its outcomes say nothing of the kind."""
+    world.apply_all()
+    while world.status().progress is None or world.status().progress.step < 50:
+        world.tick()
+        world.settle()
+    (training,) = world.active_jobs()
+    world.report_outcome(training, Outcome.STOPPED)
+    said = Termination(exit_code=0, outcome=Outcome.STOPPED).model_dump_json()
+    world.cluster.complete_job(training["metadata"]["name"], said)
+    world.settle()
 
 
 def publish_report_lost(world: World) -> None:
@@ -246,6 +266,8 @@ LIVES: dict[str, tuple[Life, Script]] = {
     "out-of-memory-seen-late": (out_of_memory_while_the_operator_was_away, Script()),
     "last-report-lost": (last_report_lost, Script()),
     "last-report-of-second-attempt-lost": (report_of_a_second_attempt_lost, Script()),
+    "gate-report-lost": (gate_report_lost, Script()),
+    "stopped-for-no-reason": (stopped_for_no_reason, Script()),
     "publish-report-lost": (publish_report_lost, Script()),
     "operator-slow": (operator_is_slow, Script()),
     "refused": (refused_by_the_cluster, Script()),

@@ -173,6 +173,9 @@ def test_an_image_name_that_is_invalid_fails_at_once():
     assert status.failure is not None
     assert status.failure.reason == Reason.IMAGE_PULL
     assert status.failure.message == 'data: the image\'s name is invalid: invalid reference "UPPER"'
+    assert status.failure.hint == (
+        "Correct the trainer image in the operator's settings, and create the job again."
+    )
     assert not world.active_jobs()
 
 

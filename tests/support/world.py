@@ -308,11 +308,11 @@ class World:
         )
         self._tell(job, Role.TRAIN, uid, results=results, progress=progress)
 
-    def interrupt(self, job: Object) -> None:
-        """What a training pod does at SIGTERM: it saves, and says that it was interrupted."""
+    def report_outcome(self, job: Object, outcome: Outcome) -> None:
+        """A training pod says how it ended, and nothing new besides."""
         uid = job["metadata"]["ownerReferences"][0]["uid"]
         known = self.outbox[f"train-{STAGE}.json"].results
-        self._tell(job, Role.TRAIN, uid, outcome=Outcome.INTERRUPTED, results=known)
+        self._tell(job, Role.TRAIN, uid, outcome=outcome, results=known)
 
     def _is_stopped(self, results: Results, accepted: int) -> bool:
         measured = [

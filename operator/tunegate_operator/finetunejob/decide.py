@@ -134,20 +134,14 @@ def _select(run: Run, stage: str) -> int | None:
     best = best_checkpoint(run.request, run.results, stage)
     if best is not None:
         return best.step
-    tried = [c for c in run.draft.status.checkpoints if c.stage == stage]
-    top = max(
-        tried, key=lambda c: max((g.golden.passed for g in c.gates if g.golden), default=0), default=None
-    )
-    why = (
-        "; ".join(g.message for g in top.gates if g.verdict is not VerdictState.PASSED)
-        if top
-        else "none was measured"
-    )
+    tried = [c for c in run.draft.status.checkpoints if c.stage == stage]  # a finished stage has one
+    nearest = max(tried, key=lambda c: sum(g.golden.passed for g in c.gates if g.golden))
+    why = "; ".join(g.message for g in nearest.gates if g.verdict is not VerdictState.PASSED)
     run.draft.fail(
         Failure(
             reason=Reason.NO_PASSING_CHECKPOINT,
-            message=f"no checkpoint of stage {stage} passed its gates; the nearest, step "
-            f"{top.step if top else 0}: {why}",
+            message=f"no checkpoint of stage {stage} passed its gates; "
+            f"the nearest, step {nearest.step}: {why}",
             hint="The report shows case by case what is still wrong: give more or better rows for those.",
         )
     )

@@ -35,7 +35,7 @@ def classify(child: Child) -> Failure:
     if pod is None:
         return Failure(
             reason=Reason.INTERNAL_ERROR,
-            message=f"{child.step}: the Job failed before a pod started: {child.failure_reason or 'unknown'}",
+            message=f"{child.step}: the Job failed before a pod started: {child.failure_reason}",
             hint=f"kubectl describe job {child.key.name}",
         )
     if pod.oom_killed:
