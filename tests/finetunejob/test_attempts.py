@@ -97,7 +97,7 @@ def test_a_long_log_leaves_room_to_say_that_restarts_did_not_help():
     failure = world.run().failure
     assert failure is not None
     assert len(failure.message) == 1024
-    assert failure.message.endswith("xxx (no restart got further)")
+    assert failure.message.endswith("xxlast (no restart got further)")
 
 
 def test_a_pod_says_why_itself_where_it_can():

@@ -94,7 +94,7 @@ def after_failure(run: Run, child: Child) -> bool:
     if can_go_on(child.step.role, added):
         return True
     why = " (no restart got further)"
-    message = failure.message[: MAX_MESSAGE - len(why)] + why
+    message = failure.message[-(MAX_MESSAGE - len(why)) :] + why  # of a log, the end says most
     run.draft.fail(failure.model_copy(update={"message": message}))
     return False
 
