@@ -14,7 +14,7 @@ from support.waiting import eventually
 from tunegate_operator.engine import pod_status
 from tunegate_operator.engine.cluster import InvalidError, Key, Object
 from tunegate_operator.engine.local_process import is_alive
-from tunegate_operator.engine.objects import uid_of
+from tunegate_operator.engine.objects import has_condition, uid_of
 
 
 def runs(pid: int) -> bool:
@@ -137,7 +137,7 @@ def test_a_suspended_job_has_no_pods(laptop: Laptop) -> None:
     job = laptop.job()
     laptop.cluster.replace(job | {"spec": job["spec"] | {"suspend": True}})
     laptop.until(lambda: not laptop.pods())
-    assert pod_status.has_condition(laptop.job(), "Suspended")
+    assert has_condition(laptop.job(), "Suspended")
 
 
 def test_a_job_of_several_pods_is_refused(laptop: Laptop) -> None:

@@ -13,11 +13,10 @@ import pytest
 
 from support.laptop import Laptop, terminated
 from support.waiting import eventually
-from tunegate_operator.engine import pod_status
 from tunegate_operator.engine.cluster import Key
 from tunegate_operator.engine.local import LocalCluster, RootInUseError
 from tunegate_operator.engine.local_process import Record, is_alive
-from tunegate_operator.engine.objects import uid_of
+from tunegate_operator.engine.objects import has_condition, uid_of
 
 
 def test_a_running_trainer_is_taken_up_instead_of_started_again(laptop: Laptop) -> None:
@@ -126,7 +125,7 @@ def test_an_interruption_is_not_counted_as_a_failure(laptop: Laptop) -> None:
     laptop.cluster.interrupt()
     (interrupted,) = laptop.pods()
     assert terminated(interrupted)["exitCode"] == 75
-    assert pod_status.has_condition(interrupted, "DisruptionTarget")
+    assert has_condition(interrupted, "DisruptionTarget")
     assert laptop.reports[-1]["outcome"] == "Interrupted"
     laptop.reopen()
     laptop.until(lambda: len(laptop.starts()) == 2)
@@ -148,7 +147,7 @@ def test_a_pod_that_ended_before_the_interruption_keeps_its_own_fault(laptop: La
     os.kill(pid, signal.SIGKILL)
     eventually(lambda: f"wait-{pid}" not in {thread.name for thread in threading.enumerate()})
     laptop.cluster.interrupt()
-    assert not pod_status.has_condition(laptop.pod(), "DisruptionTarget")
+    assert not has_condition(laptop.pod(), "DisruptionTarget")
 
 
 def test_a_folder_is_run_by_one_process_only(laptop: Laptop) -> None:
