@@ -11,7 +11,6 @@ from pydantic import Field
 from tunegate_api.meta import NAME_PATTERN, ApiModel, Decimal, Name, ObjectMeta, Sha256
 from tunegate_api.v1alpha1.endpoint import Endpoint
 from tunegate_api.v1alpha1.finetunejob_status import FineTuneJobStatus
-from tunegate_api.v1alpha1.pods import QUANTITY_PATTERN as QUANTITY_PATTERN  # noqa: PLC0414 - a public name of this module too
 from tunegate_api.v1alpha1.pods import PodTemplate, Resources
 
 URI_PATTERN = r"^[a-z][a-z0-9+.-]*://\S+$"
