@@ -21,8 +21,8 @@ def live(world: World) -> None:
         world.run()
 
 
-def new_world(checkpoints: dict[int, int]) -> World:
-    world = World(Script(checkpoints=dict(checkpoints)))
+def new_world(checkpoints: dict[int, int], *, forgets_acknowledged: bool = False) -> World:
+    world = World(Script(checkpoints=dict(checkpoints)), forgets_acknowledged=forgets_acknowledged)
     world.apply_all(make_job().with_publish().obj())
     return world
 
@@ -66,7 +66,8 @@ def end_state(world: World) -> dict[str, Any]:
     "checkpoints", [Script().checkpoints, REGRESSING], ids=["passes", "stopped, continued"]
 )
 @pytest.mark.parametrize("moment", ["fail_before", "fail_after"])
-def test_every_single_write_may_be_the_last(checkpoints, moment):
+@pytest.mark.parametrize("forgets_acknowledged", [False, True], ids=["laptop", "cluster"])
+def test_every_single_write_may_be_the_last(checkpoints, moment, forgets_acknowledged):
     undisturbed = new_world(checkpoints)
     live(undisturbed)
     expected = end_state(undisturbed)
@@ -74,7 +75,7 @@ def test_every_single_write_may_be_the_last(checkpoints, moment):
     assert writes > 20
 
     for n in range(1, writes + 1):
-        world = new_world(checkpoints)
+        world = new_world(checkpoints, forgets_acknowledged=forgets_acknowledged)
         getattr(world.cluster, moment)(n)
         died = False
         try:

@@ -10,11 +10,16 @@ from tunegate_api import API_VERSION
 from tunegate_api.contract import (
     DEFAULT_ROOT,
     PERMANENT_EXIT_CODES,
+    REPORT_CA_VARIABLE,
+    REPORT_TOKEN_SECONDS,
+    REPORT_URL_VARIABLE,
     Plan,
     Request,
     Results,
     Role,
     canonical_json,
+    report_audience,
+    report_path,
 )
 from tunegate_api.meta import StatusModel
 from tunegate_api.v1alpha1 import EvalGateSpec, FineTuneJob, FineTuneJobSpec
@@ -38,6 +43,24 @@ BACKOFF_LIMIT = 3
 """Restarts of a pod within one attempt."""
 GRACE_SECONDS = 120
 """Time that a pod gets to save after SIGTERM."""
+
+
+@dataclass(frozen=True)
+class ReportTo:
+    """Where pods report to: the operator's HTTPS address, and the authority that it is certified by."""
+
+    url: str
+    authority: str
+    """In PEM."""
+
+
+@dataclass(frozen=True)
+class PodSettings:
+    """What the operator's settings say about every pod."""
+
+    image: str
+    report_to: ReportTo | None = None
+    """None where reports are files only, as on a laptop."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +98,7 @@ def child_job(
     step: Step,
     attempt: int,
     *,
-    image: str,
+    pods: PodSettings,
     extra_args: tuple[str, ...] = (),
 ) -> Object:
     """The batch/v1 Job that runs one attempt of one step."""
@@ -84,10 +107,10 @@ def child_job(
     if step.stage:
         labels[STAGE_LABEL] = step.stage
     stage_args = ["--stage", step.stage] if step.stage else []
-    volumes, mounts = _volumes(job, request, step.role)
+    volumes, mounts = _volumes(job, request, step.role, reports=pods.report_to is not None)
     container: Object = {
         "name": "trainer",
-        "image": image,
+        "image": pods.image,
         "command": ["python", "-m", "tunegate_trainer"],
         "args": [str(step.role), *stage_args, "--attempt", str(attempt), *extra_args],
         "volumeMounts": mounts,
@@ -99,6 +122,11 @@ def child_job(
             "capabilities": {"drop": ["ALL"]},
         },
     }
+    if pods.report_to:
+        container["env"] = [
+            {"name": REPORT_URL_VARIABLE, "value": pods.report_to.url + report_path(meta.uid)},
+            {"name": REPORT_CA_VARIABLE, "value": pods.report_to.authority},
+        ]
     resources = _resources(job, step.role)
     if resources:
         container["resources"] = resources
@@ -167,6 +195,15 @@ def _claims(spec: FineTuneJobSpec, role: Role) -> dict[str, bool]:
     return {urlsplit(uri).netloc: writes for uri, writes in uris.items() if uri and uri.startswith("pvc://")}
 
 
+def _report_token(job_uid: str) -> Object:
+    """A token that is good for reporting on this job, and for nothing else."""
+    return {
+        "audience": report_audience(job_uid),
+        "expirationSeconds": REPORT_TOKEN_SECONDS,
+        "path": "token",
+    }
+
+
 def _failure_policy() -> Object:
     """Evictions cost nothing; what can't get better fails at once; the rest counts."""
     return {
@@ -209,7 +246,9 @@ def _resources(job: FineTuneJob, role: Role) -> dict[str, Any]:
     return {k: v for k, v in {"limits": limits, "requests": requests}.items() if v}
 
 
-def _volumes(job: FineTuneJob, request: Request, role: Role) -> tuple[list[Object], list[Object]]:
+def _volumes(
+    job: FineTuneJob, request: Request, role: Role, *, reports: bool
+) -> tuple[list[Object], list[Object]]:
     """Volumes of a pod and where it sees them, see :mod:`tunegate_api.contract`."""
     meta = job.metadata
     root = PurePosixPath(DEFAULT_ROOT)
@@ -230,6 +269,9 @@ def _volumes(job: FineTuneJob, request: Request, role: Role) -> tuple[list[Objec
         add(f"input-{i}", {"configMap": {"name": name}}, root / "inputs" / name)
     for i, (name, writes) in enumerate(sorted(_claims(job.spec, role).items())):
         add(f"volume-{i}", claim(name), root / "volumes" / name, writes=writes)
+    if reports:
+        token = {"projected": {"sources": [{"serviceAccountToken": _report_token(meta.uid)}]}}
+        add("report", token, root / "report")
     add("workspace", claim(job.spec.storage.persistent_volume_claim), root / "workspace", writes=True)
     add("tmp", {"emptyDir": {}}, PurePosixPath("/tmp"), writes=True)  # noqa: S108 - the pod's own
     return volumes, mounts

@@ -12,6 +12,7 @@ from tunegate_api.v1alpha1.problems import Problem, find_problems
 from tunegate_operator.engine.cluster import Key, Object
 from tunegate_operator.engine.controller import Decision, Delete, View
 from tunegate_operator.engine.objects import is_finished, uid_of
+from tunegate_operator.finetunejob.build import PodSettings
 from tunegate_operator.finetunejob.conditions import with_conditions
 from tunegate_operator.finetunejob.decide import decide
 from tunegate_operator.finetunejob.events import events_between
@@ -26,8 +27,8 @@ class FineTuneJobController:
 
     kind = "FineTuneJob"
 
-    def __init__(self, trainer_image: str) -> None:
-        self._image = trainer_image
+    def __init__(self, pods: PodSettings) -> None:
+        self._pods = pods
 
     def decide(self, obj: Object, view: View, now: datetime) -> Decision | None:
         """What to do about one FineTuneJob."""
@@ -47,7 +48,7 @@ class FineTuneJobController:
                 is_last=True,
             )
         observed = observe(obj, view)
-        draft = decide(observed, now, self._image)
+        draft = decide(observed, now, self._pods)
         new = with_conditions(observed.job, draft)
         return Decision(
             status=new.to_wire(),
