@@ -31,8 +31,6 @@ _Result = TypeVar("_Result")
 
 LEASE = "tunegate-operator"
 AUTHORITY = "tunegate-report-ca"
-RESYNC_SECONDS = 300.0
-"""Time between complete lists, which find what a watch missed."""
 FIRST_RETRY, LONGEST_RETRY = 1.0, 30.0
 """Seconds between tries of what a process cannot do without: doubling from the first to the longest."""
 STOP_SECONDS = 10.0
@@ -119,7 +117,7 @@ class Manager:
         log.info("deciding since %.1f s after the Lease was taken", time.monotonic() - began)
 
     def _resync_again(self, reconciler: Reconciler) -> None:
-        while not self._stop.wait(RESYNC_SECONDS):
+        while not self._stop.wait(self._settings.resync_seconds):
             try:
                 reconciler.resync()
             except ClusterError as error:  # the watch goes on, and the next resync is never far
@@ -128,7 +126,7 @@ class Manager:
     def _open_for_reports(self, server: ReportServer) -> None:
         """Only the leader's status writes acknowledge reports, so only its address is known."""
         settings = self._settings
-        starting = server.start(settings.pod_ip, settings.report_port)
+        starting = server.start(settings.report_port)
         port = asyncio.run_coroutine_threadsafe(starting, self._loop).result(STOP_SECONDS)
 
         def publish() -> None:

@@ -31,6 +31,8 @@ class Settings(BaseModel):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     workers: int = Field(default=4, ge=1, le=64)
     """Objects that are decided about at once."""
+    resync_seconds: int = Field(default=300, ge=10)
+    """Time between complete lists, which find what a watch missed."""
     report_service: str = "tunegate-reports"
     """The Service without selector, in the operator's namespace, that pods report to."""
     report_port: int = Field(default=8443, ge=1, le=65535)

@@ -19,7 +19,7 @@ from support.waiting import eventually
 BUILD = Path(__file__).parents[1] / "cluster" / "build.sh"
 CRDS = Path(__file__).parents[2] / "crds"
 PROGRAMS = ("etcd", "kube-apiserver", "kube-controller-manager")
-CONTROLLERS = "garbage-collector-controller,namespace-controller,serviceaccount-controller"
+CONTROLLERS = "garbage-collector-controller,namespace-controller,serviceaccount-controller,job-controller"
 
 
 class ApiServer:
@@ -33,7 +33,7 @@ class ApiServer:
 
     def write_kubeconfig(self) -> None:
         """For kubectl, Kopf and the controllers. The server makes its certificate when it starts."""
-        certificate = base64.b64encode((self.folder / "certs" / "apiserver.crt").read_bytes()).decode()
+        certificate = base64.b64encode(self._certificate.read_bytes()).decode()
         self.kubeconfig.write_text(yaml.safe_dump(self._config(certificate)))
 
     def client(self, **settings: Any) -> client.ApiClient:
@@ -46,7 +46,9 @@ class ApiServer:
         )
 
     def is_ready(self) -> bool:
-        pool = urllib3.PoolManager(cert_reqs="CERT_NONE", retries=False)
+        if not self._certificate.exists():
+            return False
+        pool = urllib3.PoolManager(ca_certs=str(self._certificate), retries=False)
         try:
             headers = {"Authorization": f"Bearer {self._token}"}
             return pool.request("GET", f"{self.url}/readyz", headers=headers, timeout=2).status == 200
@@ -54,6 +56,10 @@ class ApiServer:
             return False
         finally:
             pool.clear()
+
+    @property
+    def _certificate(self) -> Path:
+        return self.folder / "certs" / "apiserver.crt"
 
     def install_crds(self) -> None:
         """Create our CustomResourceDefinitions and wait until they are served."""
@@ -82,8 +88,8 @@ def api_server(folder: Path) -> Iterator[ApiServer]:
     """Start one below ``folder``, which must be empty; everything ends with the context."""
     built = subprocess.run([BUILD, *PROGRAMS], check=True, stdout=subprocess.PIPE, text=True)
     bin = Path(built.stdout.strip())
-    server = ApiServer(folder, _free_port(), secrets.token_urlsafe())
-    etcd, peer, manager = _free_port(), _free_port(), _free_port()
+    server = ApiServer(folder, free_port(), secrets.token_urlsafe())
+    etcd, peer, manager = free_port(), free_port(), free_port()
     keys = folder / "service-accounts.key"
     subprocess.run(["openssl", "genrsa", "-out", keys, "2048"], check=True, capture_output=True)
     (folder / "tokens.csv").write_text(f"{server._token},admin,admin,system:masters\n")
@@ -149,7 +155,7 @@ def _is_established(extensions: client.ApiextensionsV1Api, name: str) -> bool:
     return any(c.type == "Established" and c.status == "True" for c in conditions)
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port: int = listener.getsockname()[1]

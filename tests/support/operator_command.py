@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -33,7 +34,7 @@ class OperatorCommand:
             "TUNEGATE_HEALTH_PORT": str(self.health_port),
             "POD_NAME": "operator-0",
             "POD_NAMESPACE": NAMESPACE,
-            "POD_IP": "127.0.0.1",
+            "POD_IP": own_address(),
             **settings,
         }
         with log.open("a") as output:
@@ -60,6 +61,14 @@ class OperatorCommand:
         """Ask it to stop. Returns its exit code."""
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(seconds)
+
+
+def own_address() -> str:
+    """An address of this machine that is no loopback one: an EndpointSlice takes no other."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect(("192.0.2.1", 9))  # sends nothing
+        address: str = probe.getsockname()[0]
+    return address
 
 
 @contextmanager

@@ -65,7 +65,7 @@ def serving(engine: Engine, port: int = 0) -> Iterator[None]:
         now=lambda: datetime.now(UTC),
     )
     try:
-        starting = asyncio.run_coroutine_threadsafe(server.start("127.0.0.1", port), loop)
+        starting = asyncio.run_coroutine_threadsafe(server.start(port), loop)
         engine.port = starting.result(10)
         yield
     finally:

@@ -183,9 +183,8 @@ class KubernetesCluster:
         headers = {"Accept": "application/json", "Content-Type": content_type}
         self._api.update_params_for_auth(headers, [], ["BearerToken"], path, method, body)
         url = self._api.configuration.host + path + (f"?{urlencode(query)}" if query else "")
-        content = body if content_type == "application/json" or body is None else json.dumps(body)
         try:
-            response = self._api.call_api(method, url, headers, content, _request_timeout=REQUEST_SECONDS)
+            response = self._api.call_api(method, url, headers, body, _request_timeout=REQUEST_SECONDS)
             text = response.read()  # type: ignore[no-untyped-call]  # the client has no types here
         except (client.ApiException, urllib3.exceptions.HTTPError) as error:
             raise ClusterError(f"{method} {path}: {error}") from error

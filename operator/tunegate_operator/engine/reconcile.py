@@ -276,7 +276,9 @@ def _log(key: Key, decision: Decision) -> None:
     """One line for each decision that changed the status, with what it did besides."""
     done = [_said(action) for action in decision.actions]
     status = decision.status
-    what = " ".join(str(status[field]) for field in ("phase", "message") if status.get(field))
+    conditions = [f"{c['type']}={c['status']}" for c in status.get("conditions", ())]
+    said = [str(status[field]) for field in ("phase", "message") if status.get(field)] or conditions
+    what = " ".join(said)
     log.info(
         "%s %s/%s: %s",
         key.kind,
