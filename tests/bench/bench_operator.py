@@ -25,12 +25,12 @@ from kubernetes import client, watch
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "tests"))
 
-from support.api_server import ApiServer, api_server  # noqa: E402
-from support.builders import golden_text, make_config_map, make_gate, make_job  # noqa: E402
-from support.operator_command import NAMESPACE, SERVICE, operator  # noqa: E402
-from support.played_kubelet import Address, PlayedKubelet, PlayedPod  # noqa: E402
-from support.waiting import eventually  # noqa: E402
-from tunegate_api.contract import Role  # noqa: E402
+from support.api_server import ApiServer, api_server
+from support.builders import golden_text, make_config_map, make_gate, make_job
+from support.operator_command import NAMESPACE, SERVICE, operator
+from support.played_kubelet import Address, PlayedKubelet, PlayedPod
+from support.waiting import eventually
+from tunegate_api.contract import Role
 
 OPERATOR_USER = "tunegate-operator"
 GROUP = ("tunegate.dev", "v1alpha1")

@@ -19,6 +19,7 @@ from tunegate_api.v1alpha1.finetunejob import (
     Training,
 )
 from tunegate_api.v1alpha1.parts import Choice, Part
+from tunegate_api.v1alpha1.pod_rules import check_pod_template
 
 CHOICES: dict[type[ApiModel], Choice] = {
     Adapter: Choice(("type", "from")),
@@ -51,6 +52,7 @@ def check_finetunejob(spec: Part) -> None:
     _evaluate_every(spec.part("evaluateEvery"))
     spec.check_unique("gates", "name")
     _resources(spec.part("resources"))
+    check_pod_template(spec.part("podTemplate"))
     spec.check_unique("publish", "uri")
     for target in spec.parts("publish"):
         _address(target)
