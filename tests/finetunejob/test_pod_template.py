@@ -10,7 +10,7 @@ from support.world import World
 from tunegate_api.contract import Request, Role
 from tunegate_api.v1alpha1 import FineTuneJob
 from tunegate_operator.engine.cluster import Object
-from tunegate_operator.finetunejob.build import Step, child_job
+from tunegate_operator.finetunejob.build import PodSettings, Step, child_job
 
 UID = "0f7c9c1e-0000-4000-8000-000000000001"
 
@@ -21,7 +21,8 @@ def template_of(role: Role, **spec: Any) -> Object:
     obj["metadata"]["uid"] = UID
     job = FineTuneJob.model_validate(obj)
     request = Request(name="orders", namespace="default", uid=UID, spec=job.spec, gates=[])
-    template: Object = child_job(job, request, Step(role), 1, image="trainer:test")["spec"]["template"]
+    child = child_job(job, request, Step(role), 1, pods=PodSettings("trainer:test"))
+    template: Object = child["spec"]["template"]
     return template
 
 
