@@ -80,4 +80,7 @@ def operator(server: ApiServer, log: Path, **settings: str) -> Iterator[Operator
         yield command
     finally:
         if command.process.poll() is None:
-            command.kill()
+            try:
+                command.stop()
+            except subprocess.TimeoutExpired:
+                command.kill()
