@@ -254,6 +254,11 @@ class World:
         self._play_role(role, job)
 
     def _play_role(self, role: Role, job: Object) -> None:
+        if role is Role.CLEANUP:
+            self.outbox.clear()
+            said = Termination(exit_code=0, outcome=Outcome.COMPLETED).model_dump_json(by_alias=True)
+            self.cluster.finish_pod(job["metadata"]["name"], 0, said)
+            return
         owner = job["metadata"]["ownerReferences"][0]
         uid, job_name = owner["uid"], owner["name"]
         if role is Role.DATA:

@@ -250,6 +250,17 @@ class Attempt(StatusModel):
     """The last checkpoint that existed when it ended."""
 
 
+class Cleanup(StatusModel):
+    """What became of what a finished job left, once `ttlSecondsAfterFinished` was over."""
+
+    time: Time
+    """When it ended. Jobs and pods are removed then, whatever came of the files."""
+    result: Annotated[str, Field(max_length=64)]
+    """Succeeded, or the reason why files are left on the volume."""
+    message: Message
+    """What was removed and what was kept, or where files are left."""
+
+
 class Published(StatusModel):
     """Where the model went."""
 
@@ -327,6 +338,8 @@ class FineTuneJobStatus(StatusModel):
     """How long pods of finished child Jobs ran."""
     gpu_seconds: int = 0
     """GPU time of finished child Jobs."""
+    cleanup: Cleanup | None = None
+    """What became of what the finished job left. None before that, and without `ttlSecondsAfterFinished`."""
 
     def to_wire(self) -> dict[str, Any]:
         """JSON form without empty parts."""
