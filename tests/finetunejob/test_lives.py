@@ -134,7 +134,12 @@ def evicted(world: World) -> None:
     world.apply_all()
     world.until_checkpoint()
     (job,) = world.active_jobs()
-    world.cluster.finish_pod(job["metadata"]["name"], 75, disruption="preempted to accommodate a pod")
+    pod = world.cluster.finish_pod(job["metadata"]["name"], 75, disruption="preempted to accommodate a pod")
+    conditions = [
+        c | {"reason": "PreemptionByScheduler"} if c["type"] == "DisruptionTarget" else c
+        for c in pod["status"]["conditions"]
+    ]
+    world.cluster.set_pod_status(job["metadata"]["name"], pod["status"] | {"conditions": conditions})
     world.settle()
     world.advance(60)
     world.cluster.start_pod(job["metadata"]["name"])

@@ -119,6 +119,12 @@ def unschedulable(message: str) -> Object:
             "data: 0/1 nodes are available: pod has unbound immediate PersistentVolumeClaims.",
         ),
         (
+            unschedulable("0/2 nodes: 1 Insufficient nvidia.com/gpu, 1 volume node affinity conflict."),
+            Reason.POD_UNSCHEDULABLE,
+            "data: 0/2 nodes: 1 Insufficient nvidia.com/gpu, 1 volume node affinity conflict. "
+            "(the storage volume binds pods to nodes, or a zone, where none fits)",
+        ),
+        (
             unschedulable("0/1 nodes are available: 1 node(s) had untolerated taint {gpu: l4}."),
             Reason.POD_UNSCHEDULABLE,
             "data: 0/1 nodes are available: 1 node(s) had untolerated taint {gpu: l4}.",

@@ -212,14 +212,14 @@ class World:
                 return self.status(name)
         raise AssertionError(f"still not at rest: {self.status(name).phase}")
 
-    def until_checkpoint(self, turns: int = 20) -> None:
-        """Turns until a first checkpoint is judged."""
+    def until_checkpoint(self, name: str = "orders", turns: int = 20) -> None:
+        """Turns until a first checkpoint of the job ``name`` is judged."""
         for _ in range(turns):
             self.settle()
-            if self.status().checkpoints:
+            if self.status(name).checkpoints:
                 return
             self.tick()
-        raise AssertionError(f"no checkpoint; {self.status().message}")
+        raise AssertionError(f"no checkpoint; {self.status(name).message}")
 
     def until_job(self, role: str, turns: int = 40) -> None:
         """Turns until a Job of this role exists."""

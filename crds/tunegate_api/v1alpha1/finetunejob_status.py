@@ -17,6 +17,8 @@ MAX_NAMED_CASES = 10
 MAX_ATTEMPTS = 20
 """Finished child Jobs that status remembers."""
 
+MAX_EVICTIONS = 10
+"""Evicted pods that status remembers. As many without a new checkpoint end the job."""
 MAX_DECISIONS = 8
 """Decisions about stops that status remembers."""
 
@@ -250,6 +252,17 @@ class Attempt(StatusModel):
     """The last checkpoint that existed when it ended."""
 
 
+class Eviction(StatusModel):
+    """A pod that the cluster ended, for a lack of room or for a pod of higher priority."""
+
+    pod: str
+    """Its name."""
+    step: int
+    """The last checkpoint at that time; 0 when there was none."""
+    time: Time
+    """When it ended."""
+
+
 class Cleanup(StatusModel):
     """What became of what a finished job left, once `ttlSecondsAfterFinished` was over."""
 
@@ -334,6 +347,8 @@ class FineTuneJobStatus(StatusModel):
     """What went wrong, and what to do."""
     attempts: Annotated[list[Attempt], Field(max_length=MAX_ATTEMPTS)] = []
     """The last finished child Jobs."""
+    evictions: Annotated[list[Eviction], Field(max_length=MAX_EVICTIONS)] = []
+    """The last evicted pods."""
     running_seconds: int = 0
     """How long pods of finished child Jobs ran."""
     gpu_seconds: int = 0

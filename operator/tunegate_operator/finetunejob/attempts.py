@@ -4,9 +4,10 @@ from datetime import datetime
 
 from tunegate_api.contract import Results, Role, Subject
 from tunegate_api.meta import MAX_MESSAGE
-from tunegate_api.v1alpha1.finetunejob_status import MAX_ATTEMPTS, Attempt, Phase, Reason
+from tunegate_api.v1alpha1.finetunejob_status import MAX_ATTEMPTS, Attempt, Failure, Phase, Reason
 from tunegate_operator.engine.controller import Create, Delete
 from tunegate_operator.finetunejob.build import Step, child_job
+from tunegate_operator.finetunejob.evictions import evicted_too_often
 from tunegate_operator.finetunejob.failures import (
     can_go_on,
     classify,
@@ -47,13 +48,10 @@ def start(run: Run, step: Step, args: tuple[str, ...] = ()) -> None:
 def watch(run: Run, child: Child) -> None:
     """Say where a running child is, and end it where it can only fail again."""
     role, draft = child.step.role, run.draft
-    if any(pod.oom_killed for pod in child.pods):
-        stop_child(run, child, Reason.OUT_OF_MEMORY)
-        draft.fail(out_of_memory(child))
-        return
-    if has_invalid_image(child):
-        stop_child(run, child, Reason.IMAGE_PULL)
-        draft.fail(invalid_image(child))
+    failure = _dead_end(run, child)
+    if failure:
+        stop_child(run, child, failure.reason)
+        draft.fail(failure)
         return
     last = child.last_pod
     lost = not_ending(child, draft)
@@ -70,6 +68,15 @@ def watch(run: Run, child: Child) -> None:
     else:
         reason, message = why_waiting(child, draft)
     draft.wait(phase, reason, message, run.observed.job.spec.start_timeout_seconds)
+
+
+def _dead_end(run: Run, child: Child) -> Failure | None:
+    """Why a running child cannot get anywhere."""
+    if any(pod.oom_killed for pod in child.pods):
+        return out_of_memory(child)
+    if has_invalid_image(child):
+        return invalid_image(child)
+    return evicted_too_often(child, last_step(run.results, child.step), run.draft)
 
 
 def after_failure(run: Run, child: Child) -> bool:

@@ -77,7 +77,8 @@ def not_ending(child: Child, draft: Draft) -> tuple[Reason, str] | None:
 
 def _pod_says(step: Step, pod: Pod) -> tuple[Reason, str] | None:
     if pod.unschedulable:
-        return _reason_in(pod.unschedulable, Reason.POD_UNSCHEDULABLE), f"{step}: {pod.unschedulable}"
+        reason = _reason_in(pod.unschedulable, Reason.POD_UNSCHEDULABLE)
+        return reason, f"{step}: {pod.unschedulable}{_about_the_zone(pod.unschedulable)}"
     if pod.waiting_reason in _NO_REASONS:
         return None
     said = f"{step}: {pod.waiting_reason}: {pod.waiting_message}".removesuffix(": ")
@@ -105,6 +106,13 @@ def _events_say(child: Child, draft: Draft) -> tuple[Reason, str]:
     if told and told.reason == "Pulling":
         return Reason.POD_NOT_STARTED, f"{child.step}: {told.message}"
     return not_started(child.step.role)
+
+
+def _about_the_zone(words: str) -> str:
+    """What the scheduler's words mean here: the data pod chose the zone, and GPUs are in another one."""
+    if "volume node affinity conflict" not in words:
+        return ""
+    return " (the storage volume binds pods to nodes, or a zone, where none fits)"
 
 
 def _reason_in(words: str, otherwise: Reason) -> Reason:
