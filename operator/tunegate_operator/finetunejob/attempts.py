@@ -17,7 +17,7 @@ from tunegate_operator.finetunejob.failures import (
 )
 from tunegate_operator.finetunejob.observe import Child, ChildState
 from tunegate_operator.finetunejob.run import Run
-from tunegate_operator.finetunejob.waiting import PURPOSES, not_ending, not_started, refused, why_waiting
+from tunegate_operator.finetunejob.waiting import PURPOSES, not_ending, refused, why_waiting
 
 PHASES = {
     Role.DATA: Phase.VALIDATING,
@@ -40,9 +40,8 @@ def start(run: Run, step: Step, args: tuple[str, ...] = ()) -> None:
     )
     child = child_job(run.observed.job, run.request, step, number, image=run.image, extra_args=args)
     run.draft.actions.append(Create(child))
-    refusal, role = run.observed.refusal, step.role
-    reason, message = refused(refusal, role) if refusal else not_started(role)
-    run.draft.wait(WAITING_PHASES[role], reason, message, run.observed.job.spec.start_timeout_seconds)
+    held_back = refused(run.observed.refusal, step.role) if run.observed.refusal else None
+    _await_pod(run, step.role, run.draft.now, held_back)
 
 
 def watch(run: Run, child: Child) -> None:
@@ -59,15 +58,24 @@ def watch(run: Run, child: Child) -> None:
         draft.set(start_time=draft.status.start_time or child.started or draft.now)
         draft.enter(PHASES[role], _doing(run, child.step))
         return
-    phase = WAITING_PHASES[role]
+    if lost is None and last and last.phase == "Failed":
+        lost = Reason.POD_NOT_STARTED, f"restarting after: {classify(child).message}"
     if lost:
-        phase, (reason, message) = PHASES[role], lost
-    elif last and last.phase == "Failed":
-        phase, reason = PHASES[role], Reason.POD_NOT_STARTED
-        message = f"restarting after: {classify(child).message}"
+        draft.wait(PHASES[role], *lost, run.observed.job.spec.start_timeout_seconds)
     else:
-        reason, message = why_waiting(child, draft)
-    draft.wait(phase, reason, message, run.observed.job.spec.start_timeout_seconds)
+        _await_pod(run, role, (last or child).created, why_waiting(child, draft))
+
+
+def _await_pod(run: Run, role: Role, since: datetime, held_back: tuple[Reason, str] | None) -> None:
+    """Wait for a child's pod to run, and say so where that is news: each change costs a write."""
+    draft, timeout = run.draft, run.observed.job.spec.start_timeout_seconds
+    phase = WAITING_PHASES[role]
+    if held_back:
+        draft.wait(phase, *held_back, timeout)
+    elif phase is PHASES[role]:
+        draft.expect(phase, PURPOSES[role], since, timeout)
+    else:
+        draft.wait(phase, Reason.POD_NOT_STARTED, f"waiting for a pod: {PURPOSES[role]}", timeout)
 
 
 def _dead_end(run: Run, child: Child) -> Failure | None:
