@@ -149,4 +149,4 @@ def test_every_volume_of_the_operator_has_a_name_that_nobody_else_may_use(role: 
     assert len(problems) == len(ours)
     variables = [v["name"] for v in template["containers"][0]["env"] if v["name"] != "HTTPS_PROXY"]
     env = [{"name": name, "value": "x"} for name in variables]
-    assert len(told(changed(manifest, {f"{POD}.env": env}))) == len(variables) > 0
+    assert len(told(changed(manifest, {f"{POD}.env": env}))) == len(variables)

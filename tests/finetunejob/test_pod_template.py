@@ -54,7 +54,7 @@ def test_every_pod_is_hardened_whatever_a_user_sets(role: Role):
         assert template["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "tunegate"
 
 
-@pytest.mark.parametrize("role", Role)
+@pytest.mark.parametrize("role", [role for role in Role if role is not Role.CLEANUP])
 def test_what_a_user_sets_is_on_every_pod(role: Role):
     wanted = finetunejob()["spec"]["podTemplate"]
     template = template_of(role, podTemplate=wanted)
@@ -78,6 +78,14 @@ def test_what_a_user_sets_is_on_every_pod(role: Role):
     memory = {"name": "shared-memory", "emptyDir": {"medium": "Memory", "sizeLimit": "1Gi"}}
     assert memory in spec["volumes"]
     assert {"name": "shared-memory", "mountPath": "/dev/shm"} in container(template)["volumeMounts"]
+
+
+def test_a_pod_that_cleans_up_runs_where_the_others_ran_and_needs_nothing_that_may_be_gone():
+    wanted = finetunejob()["spec"]["podTemplate"]
+    spec = template_of(Role.CLEANUP, podTemplate=wanted)["spec"]
+    assert spec["nodeSelector"] == wanted["nodeSelector"]
+    assert {volume["name"] for volume in spec["volumes"]} == {"request", "workspace", "tmp"}
+    assert spec["containers"][0]["env"] == []
 
 
 def test_a_job_that_sets_nothing_has_none_of_it():

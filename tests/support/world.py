@@ -249,14 +249,14 @@ class World:
                 return self.status(name)
         raise AssertionError(f"still not at rest: {self.status(name).phase}")
 
-    def until_checkpoint(self, turns: int = 20) -> None:
-        """Turns until a first checkpoint is judged."""
+    def until_checkpoint(self, name: str = "orders", turns: int = 20) -> None:
+        """Turns until a first checkpoint of the job ``name`` is judged."""
         for _ in range(turns):
             self.settle()
-            if self.status().checkpoints:
+            if self.status(name).checkpoints:
                 return
             self.tick()
-        raise AssertionError(f"no checkpoint; {self.status().message}")
+        raise AssertionError(f"no checkpoint; {self.status(name).message}")
 
     def until_job(self, role: str, turns: int = 40) -> None:
         """Turns until a Job of this role exists."""
@@ -291,6 +291,11 @@ class World:
         self._play_role(role, job)
 
     def _play_role(self, role: Role, job: Object) -> None:
+        if role is Role.CLEANUP:
+            self.outbox.clear()
+            said = Termination(exit_code=0, outcome=Outcome.COMPLETED).model_dump_json(by_alias=True)
+            self.cluster.finish_pod(job["metadata"]["name"], 0, said)
+            return
         owner = job["metadata"]["ownerReferences"][0]
         uid, job_name = owner["uid"], owner["name"]
         if role is Role.DATA:

@@ -79,7 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--stage", help="train: the stage; gate: the stage of the checkpoint to judge")
     parser.add_argument("--step", type=int, help="gate: the checkpoint to judge")
     parser.add_argument("--accepted-step", type=int, help="train: where a person said to continue")
-    parser.add_argument("--digest", help="publish: the artifact that passed")
+    parser.add_argument("--digest", help="publish, cleanup: the artifact that passed")
     return parser
 
 
@@ -96,6 +96,8 @@ def _role(context: Context, options: argparse.Namespace, interruption: Interrupt
             import_module("tunegate_trainer.gate").run(context, stage=options.stage, step=options.step)
         case Role.PUBLISH:
             import_module("tunegate_trainer.publish").run(context, digest=options.digest)
+        case Role.CLEANUP:
+            import_module("tunegate_trainer.cleanup").run(context, digest=options.digest)
     return Outcome.COMPLETED
 
 
@@ -168,7 +170,7 @@ def _known_error(error: Exception) -> TrainerError | None:
 def _finish(context: Context, end: End) -> None:
     """Report the end, render the HTML report, leave the termination message; each even if another fails."""
     report_sha256 = None
-    if not end.silent:
+    if not end.silent and context.role is not Role.CLEANUP:  # which removed what there is to report from
         try:
             context.tell(outcome=end.outcome, failure=end.failure)
             report_sha256 = context.report_sha256

@@ -24,7 +24,7 @@ from tunegate_api.contract import (
 from tunegate_api.meta import StatusModel
 from tunegate_api.v1alpha1 import EvalGateSpec, FineTuneJob, FineTuneJobSpec
 from tunegate_operator.engine.cluster import Object
-from tunegate_operator.finetunejob.pod_template import with_user_settings
+from tunegate_operator.finetunejob.pod_template import with_user_settings, without_environment
 from tunegate_operator.names import (
     ATTEMPT_LABEL,
     JOB_LABEL,
@@ -45,6 +45,12 @@ BACKOFF_LIMIT = 3
 """Restarts of a pod within one attempt."""
 GRACE_SECONDS = 120
 """Time that a pod gets to save after SIGTERM."""
+CLEANUP_SECONDS = 3600
+"""For how long a cleanup Job may wait for its pod and remove files."""
+_CLEANUP_RESOURCES = {
+    "limits": {"memory": "512Mi"},
+    "requests": {"cpu": "100m", "memory": "256Mi"},
+}
 TMP_SIZE = "10Gi"
 """What a pod may write into /tmp, where libraries keep caches. With more it is evicted."""
 
@@ -111,13 +117,14 @@ def child_job(
     if step.stage:
         labels[STAGE_LABEL] = step.stage
     stage_args = ["--stage", step.stage] if step.stage else []
-    volumes, mounts = _volumes(job, request, step.role, reports=pods.report_to is not None)
+    report_to = None if step.role is Role.CLEANUP else pods.report_to  # it removes what there is to report
+    volumes, mounts = _volumes(job, request, step.role, reports=report_to is not None)
     container: Object = {
         "name": CONTAINER,
         "image": pods.image,
         "command": ["python", "-m", "tunegate_trainer"],
         "args": [str(step.role), *stage_args, "--attempt", str(attempt), *extra_args],
-        "env": _environment(job, pods),
+        "env": _environment(job, report_to),
         "volumeMounts": mounts,
         "terminationMessagePath": f"{DEFAULT_ROOT}/termination.json",
         "terminationMessagePolicy": "FallbackToLogsOnError",
@@ -149,6 +156,8 @@ def child_job(
         },
     }
     wanted = job.spec.pod_template
+    if wanted and step.role is Role.CLEANUP:
+        wanted = without_environment(wanted)
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
@@ -162,6 +171,7 @@ def child_job(
             "backoffLimit": BACKOFF_LIMIT,
             "podReplacementPolicy": "Failed",
             "podFailurePolicy": _failure_policy(),
+            **({"activeDeadlineSeconds": CLEANUP_SECONDS} if step.role is Role.CLEANUP else {}),
             "template": with_user_settings(template, wanted) if wanted else template,
         },
     }
@@ -234,13 +244,13 @@ def _config_map(job: FineTuneJob, name: str, key: str, content: StatusModel, *, 
     } | ({"immutable": True} if immutable else {})
 
 
-def _environment(job: FineTuneJob, pods: PodSettings) -> list[Object]:
+def _environment(job: FineTuneJob, report_to: ReportTo | None) -> list[Object]:
     """Where to report, and how many threads to start."""
     environment: list[Object] = []
-    if pods.report_to:
-        url = pods.report_to.url + report_path(job.metadata.uid)
+    if report_to:
+        url = report_to.url + report_path(job.metadata.uid)
         environment.append({"name": REPORT_URL_VARIABLE, "value": url})
-        environment.append({"name": REPORT_CA_VARIABLE, "value": pods.report_to.authority})
+        environment.append({"name": REPORT_CA_VARIABLE, "value": report_to.authority})
     asked = job.spec.resources
     if asked.accelerator == "CPU" and asked.cpu:
         # As many as the cores it may use: by itself PyTorch starts one for each core of the node.
@@ -254,6 +264,8 @@ def _resources(job: FineTuneJob, role: Role) -> dict[str, Any]:
 
     Without a GPU the CPU is what trains: limited, so that neighbours keep theirs and threads can follow it.
     """
+    if role is Role.CLEANUP:
+        return _CLEANUP_RESOURCES
     asked = job.spec.resources
     limits: dict[str, str] = {}
     requests: dict[str, str] = {}
@@ -285,9 +297,10 @@ def _volumes(
         return {"persistentVolumeClaim": {"claimName": name}}
 
     add("request", {"configMap": {"name": request_name(meta.name, meta.uid)}}, root / "request")
-    if role is not Role.DATA:
+    if role not in (Role.DATA, Role.CLEANUP):
         add("plan", {"configMap": {"name": plan_name(meta.name, meta.uid)}}, root / "plan")
-    for i, name in enumerate(input_config_maps(job.spec, [gate.spec for gate in request.gates])):
+    inputs = input_config_maps(job.spec, [gate.spec for gate in request.gates])
+    for i, name in enumerate(inputs if role is not Role.CLEANUP else ()):
         add(f"input-{i}", {"configMap": {"name": name}}, root / "inputs" / name)
     for i, (name, writes) in enumerate(sorted(_claims(job.spec, role).items())):
         add(f"volume-{i}", claim(name), root / "volumes" / name, writes=writes)
