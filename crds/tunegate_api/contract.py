@@ -8,6 +8,7 @@ Files, as a trainer process sees them below ``$TUNEGATE_ROOT`` (``/tunegate`` in
     volumes/<claim>/…             PersistentVolumeClaims that URIs refer to
     workspace/                    the storage volume, see :class:`Workspace`
     termination.json              Termination, written last
+    report/token                  the pod's token for reporting to the operator, where that is to be done
 """
 
 import hashlib
@@ -17,6 +18,7 @@ from enum import IntEnum, StrEnum
 from pathlib import PurePosixPath
 from typing import Literal
 
+from tunegate_api import GROUP
 from tunegate_api.meta import Sha256, StatusModel, Time
 from tunegate_api.v1alpha1.evalgate import EvalGateSpec
 from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec, Goal
@@ -25,6 +27,28 @@ from tunegate_api.verdict import CaseSet
 
 ROOT_VARIABLE = "TUNEGATE_ROOT"
 DEFAULT_ROOT = "/tunegate"
+
+REPORT_URL_VARIABLE = "TUNEGATE_REPORT_URL"
+"""Where a pod posts its reports; without it, the files in the outbox are all of the reporting."""
+REPORT_CA_VARIABLE = "TUNEGATE_REPORT_CA"
+"""The certificate authority of that address, in PEM."""
+REPORT_TOKEN_SECONDS = 3600
+"""How long a reporting token lives; kubelet renews it in time."""
+
+
+def report_path(job_uid: str) -> str:
+    """The path at the operator that takes a :class:`Report` by POST.
+
+    200: status says it, or it told only progress. 401 and 403: the token is refused. 404: no such job.
+    422: no report. 503: try again later.
+    """
+    return f"/v1/jobs/{job_uid}/report"
+
+
+def report_audience(job_uid: str) -> str:
+    """The audience of the tokens that may report on a job: no other job's token will do."""
+    return f"{GROUP}/{job_uid}"
+
 
 MINIMUM_ROWS: dict[Goal, int] = {
     "StyleOrFormat": 200,
@@ -281,8 +305,6 @@ class Report(StatusModel):
     plan: Plan | None = None
     """From the data role."""
     results: Results = Results()
-    artifact_digest: Sha256 | None = None
-    """From the gate role: the digest of the judged artifact."""
     published: list[PublishedArtifact] = []
     outcome: Outcome | None = None
     """Set in the last report of a pod."""

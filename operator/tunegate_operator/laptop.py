@@ -35,6 +35,7 @@ from tunegate_operator.engine.queue import WorkQueue
 from tunegate_operator.engine.reconcile import Reconciler
 from tunegate_operator.engine.store import ObjectStore
 from tunegate_operator.evalgate.controller import EvalGateController
+from tunegate_operator.finetunejob.build import PodSettings
 from tunegate_operator.finetunejob.controller import FineTuneJobController
 from tunegate_operator.laptop_manifests import (
     NAMESPACE,
@@ -100,7 +101,7 @@ class Laptop:
             self._cluster,
             Cache(),
             WorkQueue(clock),
-            [_Only(FineTuneJobController(IMAGE), self._is_ours), EvalGateController()],
+            [_Only(FineTuneJobController(PodSettings(IMAGE)), self._is_ours), EvalGateController()],
             clock,
             progress_interval=PROGRESS_SECONDS,
         )

@@ -1,13 +1,59 @@
 """Kopf's side: a routing table, no logic. What Kopf sees goes to the engine."""
 
+import threading
 from typing import Any
 
 import kopf
 
-from tunegate_operator.engine.kubernetes import PAGE, REQUEST_SECONDS, RESOURCES, KubernetesCluster, Resource
+from tunegate_operator.engine.clock import SystemClock
+from tunegate_operator.engine.kubernetes import (
+    PAGE,
+    REQUEST_SECONDS,
+    RESOURCES,
+    KubernetesCluster,
+    Resource,
+    connect,
+)
+from tunegate_operator.logs import set_up_logs
+from tunegate_operator.manager import Manager
+from tunegate_operator.settings import SettingsError, read_settings
 
 SILENT_SECONDS = 60
 """A watch that is silent for so long is opened anew: a dead connection says nothing either."""
+SPARE_CONNECTIONS = 8
+"""Of the client, besides one for each worker: Lease, resync, token reviews."""
+
+
+def main() -> int:
+    """Run the operator until it is asked to stop. Returns the exit code."""
+    try:
+        settings = read_settings()
+    except SettingsError as error:
+        raise SystemExit(f"tunegate_operator: {error}") from error
+    set_up_logs(settings.log_format, settings.log_level)
+    clock, stop, lost = SystemClock(), threading.Event(), threading.Event()
+
+    def give_up() -> None:
+        lost.set()
+        stop.set()
+
+    cluster = KubernetesCluster(
+        connect(settings.workers + SPARE_CONNECTIONS), clock, settings.watch_namespaces
+    )
+    manager = Manager(settings, cluster, clock, give_up)
+    registry = routes(cluster)
+    kopf.on.login(registry=registry)(kopf.login_via_client)
+    kopf.on.startup(registry=registry, errors=kopf.ErrorsMode.PERMANENT)(_calling(manager.start))
+    kopf.on.cleanup(registry=registry)(_calling(manager.stop))
+    kopf.run(
+        registry=registry,
+        settings=kopf_settings(),
+        standalone=True,
+        clusterwide=not settings.watch_namespaces,
+        namespaces=settings.watch_namespaces,
+        stop_flag=stop,
+    )
+    return 1 if lost.is_set() else 0
 
 
 def routes(cluster: KubernetesCluster) -> kopf.OperatorRegistry:
@@ -24,7 +70,7 @@ def routes(cluster: KubernetesCluster) -> kopf.OperatorRegistry:
     return registry
 
 
-def settings() -> kopf.OperatorSettings:
+def kopf_settings() -> kopf.OperatorSettings:
     """No events of Kopf's own, no peering, bounded waits, and only the pods and Jobs that are ours."""
     made = kopf.OperatorSettings()
     made.posting.enabled = False
@@ -38,6 +84,15 @@ def settings() -> kopf.OperatorSettings:
         if resource.labels:
             made.watching.label_selectors[_selector(resource)] = resource.labels
     return made
+
+
+def _calling(method: Any) -> Any:
+    """A Kopf handler that needs none of Kopf's arguments."""
+
+    async def handler(**_: Any) -> None:
+        await method()
+
+    return handler
 
 
 def _selector(resource: Resource) -> tuple[str, str, str]:

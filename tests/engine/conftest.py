@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from support.api_server import api_server
+from support.api_server import ApiServer, api_server
 from support.laptop import Laptop
 from support.operator_process import watching
 from tunegate_operator.engine.clock import SystemClock
@@ -22,9 +22,16 @@ def laptop(tmp_path: Path) -> Iterator[Laptop]:
 
 
 @pytest.fixture(scope="session")
-def kubernetes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KubernetesCluster]:
-    """A real API server that all tests of the session share, watched by Kopf as in production."""
-    with api_server(tmp_path_factory.mktemp("api-server")) as server, server.client() as api:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
+    """A real API server that all tests of the session share."""
+    with api_server(tmp_path_factory.mktemp("api-server")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def kubernetes(server: ApiServer) -> Iterator[KubernetesCluster]:
+    """The real API server as a cluster, watched by Kopf as in production."""
+    with server.client() as api:
         cluster = KubernetesCluster(api, SystemClock())
         with watching(cluster, server.kubeconfig):
             yield cluster

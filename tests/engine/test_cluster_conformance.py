@@ -171,12 +171,11 @@ def test_a_status_is_written_apart_from_the_spec(cluster: Cluster, named: Names)
 
 def test_a_status_is_replaced_as_a_whole(cluster: Cluster, named: Names) -> None:
     made = cluster.create(finetunejob(named("a")))
-    first: Object = {"phase": "Training", "message": "m", "progress": {"stage": "sft", "step": 1}}
+    first: Object = {"phase": "Training", "message": "m", "display": {"stage": "sft 1/1", "golden": "0.94"}}
     told = cluster.patch_status(Key.of(made), first, version(made))
-    told = cluster.patch_status(
-        Key.of(made), {"phase": "Training", "progress": {"stage": "dpo"}}, version(told)
-    )
-    assert told["status"] == {"phase": "Training", "progress": {"stage": "dpo"}}
+    second: Object = {"phase": "Training", "display": {"stage": "sft 1/1"}}
+    told = cluster.patch_status(Key.of(made), second, version(told))
+    assert told["status"] == second
     assert get(cluster, made)["status"] == told["status"]
 
 

@@ -50,3 +50,64 @@ def test_roles_stages_and_jobs_are_apart() -> None:
     store.forget("1")
     assert store.latest("1") == []
     assert len(store.latest("2")) == 1
+
+
+def test_a_report_is_acknowledged_once_status_speaks_of_it() -> None:
+    store = ReportStore()
+    store.put(report(1) | {"results": {"sets": {}}})
+    promise = store.acknowledgement(report(1) | {"results": {"sets": {}}})
+    assert not promise.done()
+    store.acknowledge("1", store.latest("1"))
+    assert promise.done()
+
+
+def test_what_came_while_it_was_decided_is_not_acknowledged_with_the_rest() -> None:
+    store = ReportStore()
+    store.put(report(1) | {"outcome": None})
+    decided = store.latest("1")
+    store.put(report(2) | {"outcome": "Completed"})
+    promise = store.acknowledgement(report(2) | {"outcome": "Completed"})
+    store.acknowledge("1", decided)
+    assert not promise.done()
+    store.acknowledge("1", store.latest("1"))
+    assert promise.done()
+
+
+def test_progress_alone_is_acknowledged_on_receipt() -> None:
+    store = ReportStore()
+    store.put(report(1) | {"progress": {"step": 1}, "results": {"sets": {}}})
+    store.acknowledge("1", store.latest("1"))
+    further = report(2) | {"progress": {"step": 2}, "results": {"sets": {}}}
+    store.put(further)
+    assert store.acknowledgement(further).done()
+    measured = report(3) | {"progress": {"step": 3}, "results": {"sets": {"golden": {}}}}
+    store.put(measured)
+    assert not store.acknowledgement(measured).done()
+
+
+def test_a_late_copy_of_an_older_report_is_acknowledged_with_what_is_held() -> None:
+    store = ReportStore()
+    store.put(report(2) | {"outcome": "Completed"})
+    late = report(1)
+    store.put(late)
+    promise = store.acknowledgement(late)
+    assert not promise.done()
+    store.acknowledge("1", store.latest("1"))
+    assert promise.done()
+
+
+def test_nobody_waits_for_a_job_that_is_gone() -> None:
+    store = ReportStore()
+    store.put(report(1))
+    promise = store.acknowledgement(report(1))
+    store.forget("1")
+    assert promise.cancelled()
+
+
+def test_a_sender_that_gave_up_is_no_hindrance() -> None:
+    store = ReportStore()
+    store.put(report(1))
+    impatient, patient = store.acknowledgement(report(1)), store.acknowledgement(report(1))
+    impatient.cancel()
+    store.acknowledge("1", store.latest("1"))
+    assert patient.done()

@@ -5,7 +5,7 @@ import secrets
 import socket
 import subprocess
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,22 +19,40 @@ from support.waiting import eventually
 BUILD = Path(__file__).parents[1] / "cluster" / "build.sh"
 CRDS = Path(__file__).parents[2] / "crds"
 PROGRAMS = ("etcd", "kube-apiserver", "kube-controller-manager")
-CONTROLLERS = "garbage-collector-controller,namespace-controller,serviceaccount-controller"
+CONTROLLERS = "garbage-collector-controller,namespace-controller,serviceaccount-controller,job-controller"
+API_SERVER_FLAGS = ("--authorization-mode=RBAC", "--service-cluster-ip-range=10.96.0.0/16")
+
+
+OPERATOR = "tunegate-operator"
+"""The user that an operator is, so that the audit log tells its requests from others."""
+AUDIT_POLICY = {
+    "apiVersion": "audit.k8s.io/v1",
+    "kind": "Policy",
+    "omitStages": ["RequestReceived"],
+    "rules": [{"level": "Metadata"}],
+}
 
 
 class ApiServer:
-    """A running API server. ``folder`` has its logs and ``admin.kubeconfig``."""
+    """A running API server. ``folder`` has its logs, ``admin.kubeconfig`` and ``operator.kubeconfig``."""
 
-    def __init__(self, folder: Path, port: int, token: str) -> None:
+    def __init__(self, folder: Path, token: str) -> None:
         self.folder = folder
-        self.url = f"https://127.0.0.1:{port}"
+        self.port = free_port()
+        self.url = f"https://127.0.0.1:{self.port}"
         self._token = token
         self.kubeconfig = folder / "admin.kubeconfig"
+        self.operator_kubeconfig = folder / "operator.kubeconfig"
+        self.audit_log = folder / "audit.log"
+        self._programs: dict[str, _Program] = {}
 
     def write_kubeconfig(self) -> None:
         """For kubectl, Kopf and the controllers. The server makes its certificate when it starts."""
-        certificate = base64.b64encode((self.folder / "certs" / "apiserver.crt").read_bytes()).decode()
-        self.kubeconfig.write_text(yaml.safe_dump(self._config(certificate)))
+        certificate = base64.b64encode(self._certificate.read_bytes()).decode()
+        self.kubeconfig.write_text(yaml.safe_dump(self._config(certificate, self._token)))
+        self.operator_kubeconfig.write_text(
+            yaml.safe_dump(self._config(certificate, f"{self._token}-{OPERATOR}"))
+        )
 
     def client(self, **settings: Any) -> client.ApiClient:
         """A client of the administrator's."""
@@ -45,8 +63,37 @@ class ApiServer:
             yaml.safe_load(self.kubeconfig.read_text()), client_configuration=configuration
         )
 
+    def start(self, program: "_Program") -> None:
+        self._programs[program.name] = program
+        program.start()
+
+    def wait_until_ready(self) -> None:
+        eventually(self.is_ready, seconds=60, what=f"the API server is ready, see {self.folder}", pause=0.1)
+
+    @contextmanager
+    def outage(self) -> Iterator[None]:
+        """API server and controllers are down while this lasts, and ready again after it; etcd stays."""
+        _, server, controllers = (self._programs[name] for name in PROGRAMS)
+        controllers.stop()
+        server.stop()
+        try:
+            yield
+        finally:
+            server.start()
+            self.wait_until_ready()
+            controllers.start()
+
+    def stop(self) -> None:
+        """End every program, the last first."""
+        for program in reversed(self._programs.values()):
+            program.stop()
+
     def is_ready(self) -> bool:
-        pool = urllib3.PoolManager(cert_reqs="CERT_NONE", retries=False)
+        for program in self._programs.values():
+            program.check()
+        if not self._certificate.exists():
+            return False
+        pool = urllib3.PoolManager(ca_certs=str(self._certificate), retries=False)
         try:
             headers = {"Authorization": f"Bearer {self._token}"}
             return pool.request("GET", f"{self.url}/readyz", headers=headers, timeout=2).status == 200
@@ -54,6 +101,10 @@ class ApiServer:
             return False
         finally:
             pool.clear()
+
+    @property
+    def _certificate(self) -> Path:
+        return self.folder / "certs" / "apiserver.crt"
 
     def install_crds(self) -> None:
         """Create our CustomResourceDefinitions and wait until they are served."""
@@ -64,77 +115,105 @@ class ApiServer:
                 name = made.metadata.name
                 eventually(lambda name=name: _is_established(extensions, name), what=f"{name} is served")
 
-    def _config(self, certificate: str) -> dict[str, Any]:
+    def _config(self, certificate: str, token: str) -> dict[str, Any]:
         return {
             "apiVersion": "v1",
             "kind": "Config",
             "clusters": [
                 {"name": "test", "cluster": {"server": self.url, "certificate-authority-data": certificate}}
             ],
-            "users": [{"name": "admin", "user": {"token": self._token}}],
-            "contexts": [{"name": "test", "context": {"cluster": "test", "user": "admin"}}],
+            "users": [{"name": "user", "user": {"token": token}}],
+            "contexts": [{"name": "test", "context": {"cluster": "test", "user": "user"}}],
             "current-context": "test",
         }
 
 
 @contextmanager
-def api_server(folder: Path) -> Iterator[ApiServer]:
-    """Start one below ``folder``, which must be empty; everything ends with the context."""
+def api_server(folder: Path, *, controllers: str = CONTROLLERS, audit: bool = False) -> Iterator[ApiServer]:
+    """Start one below ``folder``, which must be empty; everything ends with the context.
+
+    ``audit`` writes every request to ``audit.log``.
+    """
     built = subprocess.run([BUILD, *PROGRAMS], check=True, stdout=subprocess.PIPE, text=True)
     bin = Path(built.stdout.strip())
-    server = ApiServer(folder, _free_port(), secrets.token_urlsafe())
-    etcd, peer, manager = _free_port(), _free_port(), _free_port()
+    token = secrets.token_urlsafe()
+    users = ((token, "admin"), (f"{token}-{OPERATOR}", OPERATOR))
+    lines = [f"{token},{name},{name},system:masters\n" for token, name in users]
+    (folder / "tokens.csv").write_text("".join(lines))
+    (folder / "audit.yaml").write_text(yaml.safe_dump(AUDIT_POLICY))
     keys = folder / "service-accounts.key"
     subprocess.run(["openssl", "genrsa", "-out", keys, "2048"], check=True, capture_output=True)
-    (folder / "tokens.csv").write_text(f"{server._token},admin,admin,system:masters\n")
-    port = server.url.rpartition(":")[2]
-    with ExitStack() as running:
-
-        def start(program: str, *flags: str) -> None:
-            running.enter_context(_running(bin / program, flags, folder / f"{program}.log"))
-
-        start(
-            "etcd",
-            f"--data-dir={folder / 'etcd'}",
-            "--unsafe-no-fsync",
-            f"--listen-client-urls=http://127.0.0.1:{etcd}",
-            f"--advertise-client-urls=http://127.0.0.1:{etcd}",
-            f"--listen-peer-urls=http://127.0.0.1:{peer}",
-        )
-        start(
-            "kube-apiserver",
-            f"--etcd-servers=http://127.0.0.1:{etcd}",
-            "--bind-address=127.0.0.1",
-            f"--secure-port={port}",
-            f"--cert-dir={folder / 'certs'}",
-            f"--token-auth-file={folder / 'tokens.csv'}",
-            "--authorization-mode=RBAC",
-            "--service-cluster-ip-range=10.96.0.0/16",
-            "--service-account-issuer=https://kubernetes.default.svc",
-            f"--service-account-key-file={keys}",
-            f"--service-account-signing-key-file={keys}",
-        )
-        eventually(server.is_ready, seconds=60, what="the API server is ready", pause=0.2)
-        server.write_kubeconfig()
-        start(
-            "kube-controller-manager",
-            f"--kubeconfig={server.kubeconfig}",
-            f"--controllers={CONTROLLERS}",
-            f"--secure-port={manager}",
-            f"--service-account-private-key-file={keys}",
-            "--leader-elect=false",
-        )
-        server.install_crds()
-        yield server
-
-
-@contextmanager
-def _running(program: Path, flags: tuple[str, ...], log: Path) -> Iterator[None]:
-    with log.open("w") as output:
-        process = subprocess.Popen([program, *flags], stdout=output, stderr=subprocess.STDOUT)
+    server, etcd, peer = ApiServer(folder, token), free_port(), free_port()
     try:
-        yield
+        server.start(
+            _Program(
+                bin / "etcd",
+                folder,
+                f"--data-dir={folder / 'etcd'}",
+                "--unsafe-no-fsync",
+                f"--listen-client-urls=http://127.0.0.1:{etcd}",
+                f"--advertise-client-urls=http://127.0.0.1:{etcd}",
+                f"--listen-peer-urls=http://127.0.0.1:{peer}",
+            )
+        )
+        server.start(
+            _Program(
+                bin / "kube-apiserver",
+                folder,
+                f"--etcd-servers=http://127.0.0.1:{etcd}",
+                "--bind-address=127.0.0.1",
+                f"--secure-port={server.port}",
+                f"--cert-dir={folder / 'certs'}",
+                f"--token-auth-file={folder / 'tokens.csv'}",
+                *API_SERVER_FLAGS,
+                *(_audit_flags(server) if audit else ()),
+                "--service-account-issuer=https://kubernetes.default.svc",
+                f"--service-account-key-file={keys}",
+                f"--service-account-signing-key-file={keys}",
+            )
+        )
+        server.wait_until_ready()
+        server.write_kubeconfig()
+        server.install_crds()  # first: the garbage collector looks for new kinds only every 30 s
+        server.start(
+            _Program(
+                bin / "kube-controller-manager",
+                folder,
+                f"--kubeconfig={server.kubeconfig}",
+                f"--controllers={controllers}",
+                f"--secure-port={free_port()}",
+                f"--service-account-private-key-file={keys}",
+                "--leader-elect=false",
+            )
+        )
+        yield server
     finally:
+        server.stop()
+
+
+class _Program:
+    """A program of the cluster, with its log in ``folder``. It dies with the process that started it."""
+
+    def __init__(self, path: Path, folder: Path, *flags: str) -> None:
+        self.name = path.name
+        self._log = folder / f"{path.name}.log"
+        self._command = ["setpriv", "--pdeathsig", "KILL", path, *flags]
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        with self._log.open("ab") as output:
+            self._process = subprocess.Popen(self._command, stdout=output, stderr=subprocess.STDOUT)
+
+    def check(self) -> None:
+        """Raise RuntimeError, with the end of the log, if it ended by itself."""
+        if self._process and self._process.poll() is not None:
+            end = "\n".join(self._log.read_text(errors="replace").splitlines()[-20:])
+            raise RuntimeError(f"{self.name} ended with exit code {self._process.returncode}:\n{end}")
+
+    def stop(self) -> None:
+        process, self._process = self._process, None
+        if process is None:
+            return
         process.terminate()
         try:
             process.wait(timeout=10)
@@ -143,14 +222,27 @@ def _running(program: Path, flags: tuple[str, ...], log: Path) -> Iterator[None]
             process.wait()
 
 
+def _audit_flags(server: ApiServer) -> tuple[str, ...]:
+    return f"--audit-policy-file={server.folder / 'audit.yaml'}", f"--audit-log-path={server.audit_log}"
+
+
 def _is_established(extensions: client.ApiextensionsV1Api, name: str) -> bool:
     found = extensions.read_custom_resource_definition(name)
     conditions = found.status.conditions or [] if found.status else []
     return any(c.type == "Established" and c.status == "True" for c in conditions)
 
 
-def _free_port() -> int:
-    with socket.socket() as listener:
+def free_port() -> int:
+    """A port that the kernel gives to nobody for a minute, while a server may still ask for it by number.
+
+    That is what an ended connection leaves behind; a closed listener leaves nothing.
+    """
+    with socket.socket() as listener, socket.socket() as caller:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(("127.0.0.1", 0))
+        listener.listen(1)
+        caller.connect(listener.getsockname())
+        called, _ = listener.accept()
+        called.close()  # the end that closes first is the one that waits
         port: int = listener.getsockname()[1]
         return port

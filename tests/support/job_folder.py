@@ -288,9 +288,7 @@ class JobFolder:
             golden_set(GATE): self.golden_set,
             task_set("test", "exact_match"): CaseSet(sha256="3" * 64, ids=self._row_ids("test")),
         }
-        self.write_report(
-            Role.GATE, results=Results(sets=sets, evaluations=evaluations), artifact_digest=digest
-        )
+        self.write_report(Role.GATE, results=Results(sets=sets, evaluations=evaluations))
         return digest
 
     def write_report(self, role: Role, *, failure: Failure | None = None, **changes: Any) -> None:

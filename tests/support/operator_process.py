@@ -10,7 +10,7 @@ import kopf
 import yaml
 
 from tunegate_operator.engine.kubernetes import KubernetesCluster
-from tunegate_operator.main import routes, settings
+from tunegate_operator.main import kopf_settings, routes
 
 
 @contextmanager
@@ -23,7 +23,7 @@ def watching(cluster: KubernetesCluster, kubeconfig: Path) -> Iterator[None]:
         asyncio.run(
             kopf.operator(
                 registry=registry,
-                settings=settings(),
+                settings=kopf_settings(),
                 clusterwide=True,
                 standalone=True,
                 ready_flag=ready,

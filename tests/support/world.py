@@ -1,8 +1,10 @@
 """A whole world on the fake cluster: the operator's process, which may die, and pods that a script plays.
 
-The volume (``outbox``) outlives the operator, as it does in a cluster.
+The volume (``outbox``) outlives the operator. On a laptop a new operator reads all of it again; in a cluster
+pods tell again only what was not acknowledged.
 """
 
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -38,6 +40,7 @@ from tunegate_operator.engine.cluster import Key, Object
 from tunegate_operator.engine.queue import WorkQueue
 from tunegate_operator.engine.reconcile import Reconciler
 from tunegate_operator.evalgate.controller import EvalGateController
+from tunegate_operator.finetunejob.build import PodSettings
 from tunegate_operator.finetunejob.controller import FineTuneJobController
 
 DIGEST = "d" * 64
@@ -111,14 +114,46 @@ class Script:
     exits: dict[str, list[tuple[int, str]]] = field(default_factory=dict)
     """Role to (exit code, message) of pods that end badly, in order; what follows them ends well."""
 
+    def sets(self) -> dict[str, CaseSet]:
+        ids = [f"case-{i}{self.id_suffix}" for i in range(GOLDEN_CASES)]
+        return {
+            golden_set("golden"): CaseSet(sha256=self.golden_sha256, ids=ids),
+            task_set("dev", "exact_match"): _rows(len(DEV)),
+            task_set("test", "exact_match"): _rows(len(self.test)),
+        }
+
+    def evaluation(self, subject: Subject, step: int) -> Evaluation:
+        """What is measured of these weights."""
+        passed = {Subject.CHECKPOINT: self.checkpoints.get(step, 0), Subject.FINAL: self.final}
+        golden = passed.get(subject, self.base)
+        split, task = ("test", self.test) if subject in (Subject.BASE, Subject.FINAL) else ("dev", DEV)
+        return Evaluation(
+            subject=subject,
+            stage=STAGE,
+            step=step,
+            loss=0.5,
+            digest=DIGEST,
+            outcomes={
+                golden_set("golden"): letters(golden) if isinstance(golden, int) else golden,
+                task_set(split, "exact_match"): task,  # type: ignore[arg-type]
+            },
+        )
+
+    def final_results(self, step: int) -> Results:
+        """What the gate measures of the artifact of this step."""
+        evaluations = [self.evaluation(Subject.BASE, 0), self.evaluation(Subject.FINAL, step)]
+        return Results(sets=self.sets(), evaluations=evaluations)
+
 
 class World:
     """Operator, cluster, pods and time. ``run`` lives a job's whole life."""
 
-    def __init__(self, script: Script | None = None) -> None:
+    def __init__(self, script: Script | None = None, *, forgets_acknowledged: bool = False) -> None:
         self.clock = FakeClock()
         self.cluster = FakeCluster(self.clock)
         self.script = script or Script()
+        self._forgets_acknowledged = forgets_acknowledged
+        self._delivered: dict[str, Future[None]] = {}
         self.outbox: dict[str, Report] = {}
         """File name to the last report on the volume."""
         self.boot()
@@ -131,13 +166,15 @@ class World:
             self.cluster,
             self.cache,
             self.queue,
-            [FineTuneJobController("trainer:test"), EvalGateController()],
+            [FineTuneJobController(PodSettings("trainer:test")), EvalGateController()],
             self.clock,
         )
         self.cluster.watch(self.reconciler.handle)
         self.reconciler.resync()
-        for report in self.outbox.values():
-            self._deliver(report)
+        for name, report in self.outbox.items():
+            told = self._delivered.get(name)
+            if not (self._forgets_acknowledged and told and told.done() and not told.cancelled()):
+                self._deliver(report)
 
     def apply(self, *objects: Object) -> None:
         """What a user creates."""
@@ -266,14 +303,7 @@ class World:
         elif role is Role.TRAIN:
             self._train(job, uid)
         elif role is Role.GATE:
-            results = Results(
-                sets=self._sets(),
-                evaluations=[
-                    self._evaluation(Subject.BASE, 0, self.script.base, "test"),
-                    self._evaluation(Subject.FINAL, _argument(job, "--step"), self.script.final, "test"),
-                ],
-            )
-            self._finish(job, role, uid, results=results, artifact_digest=DIGEST)
+            self._finish(job, role, uid, results=self.script.final_results(_argument(job, "--step")))
         else:
             spec = self.job(job_name)["spec"]
             published = [PublishedArtifact(uri=f"{t['uri']}/{uid}", digest=DIGEST) for t in spec["publish"]]
@@ -282,10 +312,10 @@ class World:
     def _train(self, job: Object, uid: str) -> None:
         """Measure the starting model or the next checkpoint, or end."""
         report = self.outbox.get(f"train-{STAGE}.json")
-        known = report.results if report else Results(sets=self._sets())
+        known = report.results if report else Results(sets=self.script.sets())
         done = [e.step for e in known.find(Subject.CHECKPOINT)]
         if not known.find(Subject.START):
-            new = self._evaluation(Subject.START, 0, self.script.base, "dev")
+            new = self.script.evaluation(Subject.START, 0)
         else:
             due = [s for s in sorted(self.script.checkpoints) if s > max(done, default=0)]
             if self._is_stopped(known, _argument(job, "--accepted-step")):
@@ -294,7 +324,7 @@ class World:
             if not due:
                 self._finish(job, Role.TRAIN, uid, results=known)
                 return
-            new = self._evaluation(Subject.CHECKPOINT, due[0], self.script.checkpoints[due[0]], "dev")
+            new = self.script.evaluation(Subject.CHECKPOINT, due[0])
         self._tell_step(job, uid, known.merged(Results(evaluations=[new])), new.step)
 
     def report_progress(self, job: Object, step: int) -> None:
@@ -336,25 +366,6 @@ class World:
         cases = results.sets[golden_set("golden")]
         return assess_checkpoint(cases, rules, measured).action is StopAction.STOP
 
-    def _sets(self) -> dict[str, CaseSet]:
-        ids = [f"case-{i}{self.script.id_suffix}" for i in range(GOLDEN_CASES)]
-        return {
-            golden_set("golden"): CaseSet(sha256=self.script.golden_sha256, ids=ids),
-            task_set("dev", "exact_match"): _rows(len(DEV)),
-            task_set("test", "exact_match"): _rows(len(self.script.test)),
-        }
-
-    def _evaluation(self, subject: Subject, step: int, passed: int | str, split: str) -> Evaluation:
-        golden = letters(passed) if isinstance(passed, int) else passed
-        task = self.script.test if split == "test" else DEV
-        return Evaluation(
-            subject=subject,
-            stage=STAGE,
-            step=step,
-            loss=0.5,
-            outcomes={golden_set("golden"): golden, task_set(split, "exact_match"): task},  # type: ignore[arg-type]
-        )
-
     def _finish(
         self, job: Object, role: Role, uid: str, outcome: Outcome = Outcome.COMPLETED, **report: object
     ) -> None:
@@ -375,7 +386,8 @@ class World:
         self._deliver(report)
 
     def _deliver(self, report: Report) -> None:
-        self.reconciler.handle_report(report.model_dump(mode="json", by_alias=True, exclude_none=True))
+        wire = report.model_dump(mode="json", by_alias=True, exclude_none=True)
+        self._delivered[report.file_name] = self.reconciler.handle_report(wire)
 
 
 def _rows(count: int) -> CaseSet:

@@ -64,7 +64,6 @@ def test_the_artifact_is_judged_on_golden_and_test_rows_against_the_base(root):
     assert final.outcomes["test/exact_match"] == PASS * 6
     assert judged.verdict is VerdictState.PASSED
     report = root.report(Role.GATE)
-    assert report.artifact_digest == judged.artifact
     assert report.results.evaluations == judged.evaluations
     assert report.outcome is Outcome.COMPLETED
 

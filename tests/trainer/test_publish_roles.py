@@ -5,7 +5,7 @@ import json
 import pytest
 
 from support.trainer_root import STAGE, gate_spec, golden_cases
-from tunegate_api.contract import ROOT_VARIABLE, ExitCode, Outcome, Role
+from tunegate_api.contract import ROOT_VARIABLE, ExitCode, Outcome, Role, Subject
 from tunegate_trainer.files import read_manifest, verify
 from tunegate_trainer.main import main
 
@@ -20,7 +20,8 @@ def run_roles(root, monkeypatch):
     (root.path / "volumes" / "models").mkdir(parents=True)
     assert main(["train", "--stage", STAGE]) == ExitCode.OK
     assert main(["gate", "--stage", STAGE, "--step", str(STEP)]) == ExitCode.OK
-    return main(["publish", "--digest", str(root.report(Role.GATE).artifact_digest)])
+    (final,) = root.report(Role.GATE).results.find(Subject.FINAL)
+    return main(["publish", "--digest", str(final.digest)])
 
 
 def test_what_was_trained_and_passed_is_published(make_root, monkeypatch):

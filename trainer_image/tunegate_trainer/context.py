@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 
 from tunegate_api.contract import DEFAULT_ROOT, ROOT_VARIABLE, Plan, Report, Request, Role, Workspace
+from tunegate_trainer.courier import Courier, ReportAddress
 from tunegate_trainer.files import sha256_file, write_model
 
 
@@ -18,6 +19,8 @@ class Context:
     attempt: int = 1
     stage: str | None = None
     root: Path = field(default_factory=lambda: Path(os.environ.get(ROOT_VARIABLE, DEFAULT_ROOT)))
+    courier: Courier | None = None
+    """Brings reports to the operator; None where files are all of the reporting."""
 
     @cached_property
     def request(self) -> Request:
@@ -56,6 +59,12 @@ class Context:
             return empty
         return last.model_copy(update={"attempt": self.attempt, "outcome": None, "failure": None})
 
+    def open_courier(self) -> None:
+        """Send reports to the operator from now on, if it has an address; also what earlier pods left."""
+        address = ReportAddress.from_environment(self.root)
+        if address:
+            self.courier = Courier(address, self.workspace / self.paths.outbox)
+
     def tell(self, **changes: object) -> None:
         """Report to the operator: what changed, on top of all that was reported before."""
         report = self.report.model_copy(
@@ -63,6 +72,8 @@ class Context:
         )
         self.__dict__["report"] = report
         write_model(self.report_file, report)
+        if self.courier:
+            self.courier.notify(urgent=changes.keys() != {"progress"})
 
     @property
     def report_file(self) -> Path:

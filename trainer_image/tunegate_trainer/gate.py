@@ -89,7 +89,7 @@ def run(context: Context, stage: str | None, step: int | None) -> None:
             verdict=judgement.state,
         ),
     )
-    context.tell(results=results, artifact_digest=manifest.digest)
+    context.tell(results=results)
 
 
 def _report_activity(context: Context, stage: str, step: int, activity: str) -> None:

@@ -59,6 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     interruption.install()
 
     def work() -> Outcome:
+        context.open_courier()
         outcome = _role(context, options, interruption)
         interruption.ignore()  # what follows is short, and belongs to every end
         return outcome
@@ -66,6 +67,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     end = end_of(work)
     interruption.ignore()
     _finish(context, end)
+    if context.courier:
+        context.courier.close()
     return int(end.exit_code)
 
 

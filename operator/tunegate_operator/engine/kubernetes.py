@@ -12,7 +12,7 @@ from typing import Any, Literal
 from urllib.parse import quote, urlencode
 
 import urllib3
-from kubernetes import client
+from kubernetes import client, config
 
 from tunegate_api import API_VERSION
 from tunegate_operator.engine.clock import Clock
@@ -61,7 +61,33 @@ RESOURCES = {
     "ConfigMap": Resource("v1", "configmaps"),
 }
 """Kinds that we read and write. ConfigMaps have no selector: users' data is among them."""
+_OWN = {
+    "Lease": Resource("coordination.k8s.io/v1", "leases"),
+    "Secret": Resource("v1", "secrets"),
+    "EndpointSlice": Resource("discovery.k8s.io/v1", "endpointslices"),
+}
+"""Kinds of the operator's own, in its own namespace: neither listed nor watched."""
 _EVENTS = Resource("v1", "events")
+_TOKEN_REVIEWS = Resource("authentication.k8s.io/v1", "tokenreviews")
+
+
+def _resource(kind: str) -> Resource:
+    return RESOURCES.get(kind) or _OWN[kind]
+
+
+def connect(threads: int) -> client.ApiClient:
+    """A client with the pod's service account, or outside a cluster with the kubeconfig of the user.
+
+    ``threads`` may use it at once. Raises ``kubernetes.config.ConfigException`` if there is neither.
+    """
+    configuration = client.Configuration()
+    try:
+        config.load_incluster_config(configuration)  # type: ignore[no-untyped-call]  # no types here
+    except config.ConfigException:
+        config.load_kube_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+    configuration.connection_pool_maxsize = threads
+    configuration.retries = False
+    return client.ApiClient(configuration)
 
 
 class KubernetesCluster:
@@ -81,7 +107,7 @@ class KubernetesCluster:
 
     def get(self, key: Key) -> Object | None:
         try:
-            return self._request("GET", RESOURCES[key.kind].path(key.namespace, key.name))
+            return self._request("GET", _resource(key.kind).path(key.namespace, key.name))
         except NotFoundError:
             return None
 
@@ -95,16 +121,16 @@ class KubernetesCluster:
 
     def create(self, obj: Object) -> Object:
         key = Key.of(obj)
-        return self._request("POST", RESOURCES[key.kind].path(key.namespace), obj)
+        return self._request("POST", _resource(key.kind).path(key.namespace), obj)
 
     def replace(self, obj: Object) -> Object:
         key = Key.of(obj)
-        return self._request("PUT", RESOURCES[key.kind].path(key.namespace, key.name), obj)
+        return self._request("PUT", _resource(key.kind).path(key.namespace, key.name), obj)
 
     def delete(self, key: Key, uid: str) -> None:
         options = {"propagationPolicy": "Background", "preconditions": {"uid": uid}}
         with suppress(NotFoundError, ConflictError):  # gone, or the name is another object's
-            self._request("DELETE", RESOURCES[key.kind].path(key.namespace, key.name), options)
+            self._request("DELETE", _resource(key.kind).path(key.namespace, key.name), options)
 
     def patch_status(self, key: Key, status: Object, resource_version: str) -> Object:
         # The version that the patch sets makes the server compare it; a failed "test" would be Invalid.
@@ -112,8 +138,18 @@ class KubernetesCluster:
             {"op": "replace", "path": "/metadata/resourceVersion", "value": resource_version},
             {"op": "add", "path": "/status", "value": status},
         ]
-        path = RESOURCES[key.kind].path(key.namespace, key.name) + "/status"
+        path = _resource(key.kind).path(key.namespace, key.name) + "/status"
         return self._request("PATCH", path, patch, content_type="application/json-patch+json")
+
+    def review_token(self, token: str, audience: str) -> Object:
+        """The status of a TokenReview: whose token it is, and whether it was made for ``audience``."""
+        review = {
+            "apiVersion": _TOKEN_REVIEWS.api_version,
+            "kind": "TokenReview",
+            "spec": {"token": token, "audiences": [audience]},
+        }
+        status: Object = self._request("POST", _TOKEN_REVIEWS.path(None), review).get("status", {})
+        return status
 
     def record_event(self, regarding: Object, type: str, reason: str, message: str) -> None:
         """As the Protocol says. Said again, even after a restart, it is the same Event."""
@@ -154,9 +190,8 @@ class KubernetesCluster:
         headers = {"Accept": "application/json", "Content-Type": content_type}
         self._api.update_params_for_auth(headers, [], ["BearerToken"], path, method, body)
         url = self._api.configuration.host + path + (f"?{urlencode(query)}" if query else "")
-        content = body if content_type == "application/json" or body is None else json.dumps(body)
         try:
-            response = self._api.call_api(method, url, headers, content, _request_timeout=REQUEST_SECONDS)
+            response = self._api.call_api(method, url, headers, body, _request_timeout=REQUEST_SECONDS)
             text = response.read()  # type: ignore[no-untyped-call]  # the client has no types here
         except (client.ApiException, urllib3.exceptions.HTTPError) as error:
             raise ClusterError(f"{method} {path}: {error}") from error

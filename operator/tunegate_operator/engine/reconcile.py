@@ -9,6 +9,7 @@ import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable
+from concurrent.futures import Future
 
 from tunegate_operator.engine.apply import apply, create_ours
 from tunegate_operator.engine.cache import Cache
@@ -84,16 +85,19 @@ class Reconciler:
         if self._cache.apply(event):
             self._wake(event)
 
-    def handle_report(self, report: Object) -> None:
+    def handle_report(self, report: Object) -> Future[None]:
         """Take in what a running pod says: a ``tunegate_api.contract.Report`` as JSON.
 
-        Raises KeyError if it lacks what identifies it.
+        What is returned is done once status says it: only then may the pod forget it. Raises KeyError if
+        the report lacks what identifies it.
         """
-        if not self._cache.report_store.put(report):
-            return
+        store = self._cache.report_store
+        is_new = store.put(report)
+        promise = store.acknowledgement(report)
         owner = self._cache.by_uid(report["jobUid"])
-        if owner:
+        if owner and (is_new or not promise.done()):
             self._queue.add(Key.of(owner))
+        return promise
 
     def resync(self) -> None:
         """List everything and take in what the watch missed, deletions too. Also how to start.
@@ -170,6 +174,7 @@ class Reconciler:
         obj = self._cache.get(key)
         if obj is None:
             return None
+        reports = self._cache.reports(uid_of(obj))
         decision = self._controllers[key.kind].decide(obj, self._cache, self._clock.now())
         if decision is None:
             return None
@@ -185,6 +190,7 @@ class Reconciler:
             if decision.requeue_after is not None:  # a deadline does not wait for the backoff
                 self._queue.add_after(key, decision.requeue_after)
             raise failure
+        self._cache.report_store.acknowledge(uid_of(obj), reports)
         if any(isinstance(action, LookUpEvents) for action in decision.actions):
             return 0
         return min((s for s in (decision.requeue_after, throttled) if s is not None), default=None)
@@ -250,6 +256,7 @@ class Reconciler:
             raise
         self._cache.put(written)
         self._status_written[uid] = self._clock.monotonic()
+        _log(key, decision)
         for event in decision.events:
             self._tell(written, event)
         return None
@@ -284,6 +291,41 @@ class Reconciler:
             return
         self._complaints[key] = message
         log.warning("%s %s/%s: %s; trying again", key.kind, key.namespace, key.name, message)
+
+
+def _log(key: Key, decision: Decision) -> None:
+    """One line for each decision that changed the status, with what it did besides."""
+    done = [_said(action) for action in decision.actions]
+    status = decision.status
+    conditions = [f"{c['type']}={c['status']}" for c in status.get("conditions", ())]
+    said = [str(status[field]) for field in ("phase", "message") if status.get(field)] or conditions
+    what = " ".join(said)
+    log.info(
+        "%s %s/%s: %s",
+        key.kind,
+        key.namespace,
+        key.name,
+        "; ".join([what, *done]),
+        extra={
+            "kind": key.kind,
+            "namespace": key.namespace,
+            "object": key.name,
+            "phase": status.get("phase"),
+            "actions": done,
+        },
+    )
+
+
+def _said(action: Action) -> str:
+    match action:
+        case Create(obj):
+            return f"create {obj['kind']} {obj['metadata']['name']}"
+        case Put(obj):
+            return f"put {obj['kind']} {obj['metadata']['name']}"
+        case Delete(key):
+            return f"delete {key.kind} {key.name}"
+        case LookUpEvents(uid=uid):
+            return f"look up events about {uid}"
 
 
 def _tells_progress_alone(old: Object, new: Object) -> bool:

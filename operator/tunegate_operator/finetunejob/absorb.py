@@ -9,6 +9,7 @@ from tunegate_api.v1alpha1.finetunejob_status import (
     DataStatus,
     ModelStatus,
     PlanStatus,
+    Published,
 )
 from tunegate_api.verdict import VerdictState
 from tunegate_operator.engine.controller import Create, Put
@@ -53,6 +54,15 @@ def absorb_results(observed: Observed, draft: Draft) -> Results:
     if results != observed.results:
         draft.actions.append(Put(results_config_map(observed.job, results)))
     return results
+
+
+def absorb_published(observed: Observed, draft: Draft) -> None:
+    """Where the artifact is, as soon as the pod that put it there says so."""
+    report = observed.report_of(Step(Role.PUBLISH))
+    known = {(p.uri, p.digest): p for p in draft.status.published}
+    if report and report.published:
+        told = [Published(uri=p.uri, digest=p.digest, time=report.time) for p in report.published]
+        draft.set(published=[known.get((p.uri, p.digest), p) for p in told])
 
 
 def show_progress(run: Run) -> None:

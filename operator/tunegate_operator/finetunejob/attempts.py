@@ -38,7 +38,7 @@ def start(run: Run, step: Step, args: tuple[str, ...] = ()) -> None:
         + [a.number for a in run.draft.status.attempts if (a.role, a.stage) == (step.role, step.stage)],
         default=0,
     )
-    child = child_job(run.observed.job, run.request, step, number, image=run.image, extra_args=args)
+    child = child_job(run.observed.job, run.request, step, number, pods=run.pods, extra_args=args)
     run.draft.actions.append(Create(child))
     held_back = refused(run.observed.refusal, step.role) if run.observed.refusal else None
     _await_pod(run, step.role, run.draft.now, held_back)

@@ -1,7 +1,7 @@
 """Pure builders of everything that a FineTuneJob owns: ConfigMaps and batch/v1 Jobs."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
@@ -10,11 +10,16 @@ from tunegate_api import API_VERSION
 from tunegate_api.contract import (
     DEFAULT_ROOT,
     PERMANENT_EXIT_CODES,
+    REPORT_CA_VARIABLE,
+    REPORT_TOKEN_SECONDS,
+    REPORT_URL_VARIABLE,
     Plan,
     Request,
     Results,
     Role,
     canonical_json,
+    report_audience,
+    report_path,
 )
 from tunegate_api.meta import StatusModel
 from tunegate_api.v1alpha1 import EvalGateSpec, FineTuneJob, FineTuneJobSpec
@@ -48,6 +53,24 @@ _CLEANUP_RESOURCES = {
 }
 TMP_SIZE = "10Gi"
 """What a pod may write into /tmp, where libraries keep caches. With more it is evicted."""
+
+
+@dataclass(frozen=True)
+class ReportTo:
+    """Where pods report to: the operator's HTTPS address, and the authority that it is certified by."""
+
+    url: str
+    authority: str
+    """In PEM."""
+
+
+@dataclass(frozen=True)
+class PodSettings:
+    """What the operator's settings say about every pod."""
+
+    image: str
+    report_to: ReportTo | None = None
+    """None where reports are files only, as on a laptop."""
 
 
 @dataclass(frozen=True)
@@ -85,22 +108,24 @@ def child_job(
     step: Step,
     attempt: int,
     *,
-    image: str,
+    pods: PodSettings,
     extra_args: tuple[str, ...] = (),
 ) -> Object:
     """The batch/v1 Job that runs one attempt of one step."""
+    if step.role is Role.CLEANUP:
+        pods = replace(pods, report_to=None)  # it has nothing to say that its termination message does not
     meta = job.metadata
     labels = _labels(job) | {ROLE_LABEL: step.role, ATTEMPT_LABEL: str(attempt)}
     if step.stage:
         labels[STAGE_LABEL] = step.stage
     stage_args = ["--stage", step.stage] if step.stage else []
-    volumes, mounts = _volumes(job, request, step.role)
+    volumes, mounts = _volumes(job, request, step.role, reports=pods.report_to is not None)
     container: Object = {
         "name": CONTAINER,
-        "image": image,
+        "image": pods.image,
         "command": ["python", "-m", "tunegate_trainer"],
         "args": [str(step.role), *stage_args, "--attempt", str(attempt), *extra_args],
-        "env": _environment(job, step.role),
+        "env": _environment(job, step.role, pods),
         "volumeMounts": mounts,
         "terminationMessagePath": f"{DEFAULT_ROOT}/termination.json",
         "terminationMessagePolicy": "FallbackToLogsOnError",
@@ -183,6 +208,15 @@ def _claims(spec: FineTuneJobSpec, role: Role) -> dict[str, bool]:
     return {urlsplit(uri).netloc: writes for uri, writes in uris.items() if uri and uri.startswith("pvc://")}
 
 
+def _report_token(job_uid: str) -> Object:
+    """A token that is good for reporting on this job, and for nothing else."""
+    return {
+        "audience": report_audience(job_uid),
+        "expirationSeconds": REPORT_TOKEN_SECONDS,
+        "path": "token",
+    }
+
+
 def _failure_policy() -> Object:
     """Evictions cost nothing; what can't get better fails at once; the rest counts."""
     return {
@@ -211,13 +245,19 @@ def _config_map(job: FineTuneJob, name: str, key: str, content: StatusModel, *, 
     } | ({"immutable": True} if immutable else {})
 
 
-def _environment(job: FineTuneJob, role: Role) -> list[Object]:
-    """As many threads as the pod may use cores. Without it PyTorch starts one for each core of the node."""
+def _environment(job: FineTuneJob, role: Role, pods: PodSettings) -> list[Object]:
+    """Where to report, and how many threads to start."""
+    environment: list[Object] = []
+    if pods.report_to:
+        url = pods.report_to.url + report_path(job.metadata.uid)
+        environment.append({"name": REPORT_URL_VARIABLE, "value": url})
+        environment.append({"name": REPORT_CA_VARIABLE, "value": pods.report_to.authority})
     asked = job.spec.resources
-    if asked.accelerator != "CPU" or not asked.cpu or role is Role.CLEANUP:
-        return []
-    limit = {"containerName": CONTAINER, "resource": "limits.cpu", "divisor": "1"}
-    return [{"name": "OMP_NUM_THREADS", "valueFrom": {"resourceFieldRef": limit}}]
+    if asked.accelerator == "CPU" and asked.cpu and role is not Role.CLEANUP:
+        # As many as the cores it may use: by itself PyTorch starts one for each core of the node.
+        limit = {"containerName": CONTAINER, "resource": "limits.cpu", "divisor": "1"}
+        environment.append({"name": "OMP_NUM_THREADS", "valueFrom": {"resourceFieldRef": limit}})
+    return environment
 
 
 def _resources(job: FineTuneJob, role: Role) -> dict[str, Any]:
@@ -241,7 +281,9 @@ def _resources(job: FineTuneJob, role: Role) -> dict[str, Any]:
     return {k: v for k, v in {"limits": limits, "requests": requests}.items() if v}
 
 
-def _volumes(job: FineTuneJob, request: Request, role: Role) -> tuple[list[Object], list[Object]]:
+def _volumes(
+    job: FineTuneJob, request: Request, role: Role, *, reports: bool
+) -> tuple[list[Object], list[Object]]:
     """Volumes of a pod and where it sees them, see :mod:`tunegate_api.contract`."""
     meta = job.metadata
     root = PurePosixPath(DEFAULT_ROOT)
@@ -263,6 +305,9 @@ def _volumes(job: FineTuneJob, request: Request, role: Role) -> tuple[list[Objec
         add(f"input-{i}", {"configMap": {"name": name}}, root / "inputs" / name)
     for i, (name, writes) in enumerate(sorted(_claims(job.spec, role).items())):
         add(f"volume-{i}", claim(name), root / "volumes" / name, writes=writes)
+    if reports:
+        token = {"projected": {"sources": [{"serviceAccountToken": _report_token(meta.uid)}]}}
+        add("report", token, root / "report")
     add("workspace", claim(job.spec.storage.persistent_volume_claim), root / "workspace", writes=True)
     add("tmp", {"emptyDir": {"sizeLimit": TMP_SIZE}}, PurePosixPath("/tmp"), writes=True)  # noqa: S108 - the pod's own
     return volumes, mounts

@@ -12,6 +12,7 @@ from tunegate_api.v1alpha1.problems import Problem, find_problems
 from tunegate_operator.engine.cluster import Key, Object
 from tunegate_operator.engine.controller import Decision, Delete, View
 from tunegate_operator.engine.objects import is_finished, uid_of
+from tunegate_operator.finetunejob.build import PodSettings
 from tunegate_operator.finetunejob.conditions import with_conditions
 from tunegate_operator.finetunejob.decide import decide
 from tunegate_operator.finetunejob.events import events_between
@@ -27,8 +28,8 @@ class FineTuneJobController:
 
     kind = "FineTuneJob"
 
-    def __init__(self, trainer_image: str) -> None:
-        self._image = trainer_image
+    def __init__(self, pods: PodSettings) -> None:
+        self._pods = pods
 
     def decide(self, obj: Object, view: View, now: datetime) -> Decision | None:
         """What to do about one FineTuneJob."""
@@ -48,7 +49,7 @@ class FineTuneJobController:
                 is_last=True,
             )
         observed = observe(obj, view)
-        draft = decide(observed, now, self._image)
+        draft = decide(observed, now, self._pods)
         new = with_conditions(observed.job, draft)
         return Decision(
             status=new.to_wire(),
@@ -63,7 +64,7 @@ class FineTuneJobController:
         seen = _seen(obj, old)
         if not _has_ttl(obj) or find_problems(obj):
             return Decision(seen.to_wire())
-        draft = clean_up(observe(obj | {"status": seen.to_wire()}, view), now, self._image)
+        draft = clean_up(observe(obj | {"status": seen.to_wire()}, view), now, self._pods)
         return Decision(
             status=draft.status.to_wire(),
             actions=tuple(draft.actions),

@@ -7,11 +7,11 @@ from datetime import datetime, timedelta
 
 from tunegate_api.contract import Outcome, Plan, Role
 from tunegate_api.judgement import assess_stage, best_checkpoint
-from tunegate_api.v1alpha1.finetunejob_status import Failure, Phase, Published, Reason
+from tunegate_api.v1alpha1.finetunejob_status import Failure, Phase, Reason
 from tunegate_api.verdict import StopAction, VerdictState
 from tunegate_operator.finetunejob import attempts
-from tunegate_operator.finetunejob.absorb import absorb_plan, absorb_results, show_progress
-from tunegate_operator.finetunejob.build import Step
+from tunegate_operator.finetunejob.absorb import absorb_plan, absorb_published, absorb_results, show_progress
+from tunegate_operator.finetunejob.build import PodSettings, Step
 from tunegate_operator.finetunejob.deadlines import enforce_deadline
 from tunegate_operator.finetunejob.draft import Draft
 from tunegate_operator.finetunejob.inputs import ready_request
@@ -25,7 +25,7 @@ REPORT_TIMEOUT_SECONDS = 120
 """How long a finished pod's last report may take to arrive."""
 
 
-def decide(observed: Observed, now: datetime, image: str) -> Draft:
+def decide(observed: Observed, now: datetime, pods: PodSettings) -> Draft:
     """The next status of a job, and what to do. The same input gives the same answer."""
     job = observed.job
     draft = Draft(job.status.model_copy(update={"observed_generation": job.metadata.generation}), now)
@@ -37,7 +37,8 @@ def decide(observed: Observed, now: datetime, image: str) -> Draft:
     if request is None:
         return draft
     plan = absorb_plan(observed, draft)
-    run = Run(observed, draft, request, results, image)
+    absorb_published(observed, draft)
+    run = Run(observed, draft, request, results, pods)
     attempts.record_finished(run)
     show_progress(run)
     if observed.refusal and observed.refusal.cause == "Invalid":
@@ -157,9 +158,7 @@ def _gated(run: Run, stage: str, best_step: int) -> bool:
     step, draft = Step(Role.GATE), run.draft
     if not _completed(run, step, ("--stage", stage, "--step", str(best_step))):
         return False
-    report = run.observed.report_of(step)
-    digest = report.artifact_digest if report else draft.status.final and draft.status.final.model_digest
-    final = judge_final(run.request, run.results, digest) if digest else None
+    final = judge_final(run.request, run.results)
     if final is None:
         _await_report(run, step)
         return False
@@ -190,11 +189,6 @@ def _published(run: Run) -> bool:
         return True
     if not _completed(run, step, ("--digest", final.model_digest)):
         return False
-    report = run.observed.report_of(step)
-    if report is not None and report.published:
-        latest = _latest(run, step)
-        at = (latest.finished if latest else None) or draft.now
-        draft.set(published=[Published(uri=p.uri, digest=p.digest, time=at) for p in report.published])
     if not draft.status.published:
         _await_report(run, step)
         return False

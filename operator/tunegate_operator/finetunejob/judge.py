@@ -25,13 +25,13 @@ def judge_checkpoint(request: Request, results: Results, evaluation: Evaluation)
     )
 
 
-def judge_final(request: Request, results: Results, artifact_digest: str) -> FinalStatus | None:
-    """The verdict on the artifact that would be published; None until it is measured."""
+def judge_final(request: Request, results: Results) -> FinalStatus | None:
+    """The verdict on the artifact that would be published; None until it is measured, digest and all."""
     judged = judgement.judge_final(request, results)
-    if judged is None:
+    if judged is None or judged.evaluation.digest is None:
         return None
     return FinalStatus(
-        model_digest=artifact_digest,
+        model_digest=judged.evaluation.digest,
         task=_task_rates(request, judged.evaluation, "test"),
         task_verdict=judged.task_state,
         task_message=judged.task_message,

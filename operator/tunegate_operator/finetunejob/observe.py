@@ -113,8 +113,8 @@ class Child:
 
     @property
     def is_running(self) -> bool:
-        """Whether a pod of it runs, not only waits."""
-        return any(pod.phase == "Running" for pod in self.pods)
+        """Whether a pod of it runs, not only waits; or succeeded, which the Job will notice next."""
+        return any(pod.phase in ("Running", "Succeeded") for pod in self.pods)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from tunegate_api.contract import Request, Results
+from tunegate_operator.finetunejob.build import PodSettings
 from tunegate_operator.finetunejob.draft import Draft
 from tunegate_operator.finetunejob.observe import Observed
 
@@ -15,5 +16,4 @@ class Run:
     draft: Draft
     request: Request
     results: Results
-    image: str
-    """The image of the trainer."""
+    pods: PodSettings

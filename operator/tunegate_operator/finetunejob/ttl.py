@@ -10,7 +10,7 @@ from tunegate_api.contract import Role
 from tunegate_api.v1alpha1.finetunejob_status import Cleanup, Phase
 from tunegate_operator.engine.controller import Create, Delete
 from tunegate_operator.finetunejob.attempts import SUCCEEDED
-from tunegate_operator.finetunejob.build import CLEANUP_SECONDS, Step, child_job
+from tunegate_operator.finetunejob.build import CLEANUP_SECONDS, PodSettings, Step, child_job
 from tunegate_operator.finetunejob.draft import Draft
 from tunegate_operator.finetunejob.failures import classify
 from tunegate_operator.finetunejob.observe import Child, ChildState, Observed
@@ -20,18 +20,18 @@ _KEPT = "report.html, evals/, gate/, data/*.json"
 """What the cleanup role leaves in the job's folder, besides a model that passed."""
 
 
-def clean_up(observed: Observed, now: datetime, image: str) -> Draft:
+def clean_up(observed: Observed, now: datetime, pods: PodSettings) -> Draft:
     """The next status of a finished job that has a TTL, and what to do."""
     job = observed.job
     draft = Draft(job.status, now)
     if draft.status.cleanup is None:
-        _remove_files(observed, draft, image)
+        _remove_files(observed, draft, pods)
     else:  # once status says what came of the files, or a crash here would start over
         draft.actions += [Delete(child.key, child.uid) for child in observed.children if not child.deleting]
     return draft
 
 
-def _remove_files(observed: Observed, draft: Draft, image: str) -> None:
+def _remove_files(observed: Observed, draft: Draft, pods: PodSettings) -> None:
     """See to it that the cleanup Job runs, once, and note how it ended."""
     spec, ended = observed.job.spec, draft.status.completion_time or draft.now
     due = ended + timedelta(seconds=spec.ttl_seconds_after_finished or 0)
@@ -49,9 +49,7 @@ def _remove_files(observed: Observed, draft: Draft, image: str) -> None:
         final = draft.status.final
         passed = draft.status.phase is Phase.SUCCEEDED and final
         args = ("--digest", final.model_digest) if passed and final else ()
-        draft.actions.append(
-            Create(child_job(observed.job, request, CLEANUP, 1, image=image, extra_args=args))
-        )
+        draft.actions.append(Create(child_job(observed.job, request, CLEANUP, 1, pods=pods, extra_args=args)))
 
 
 def _note_end(observed: Observed, draft: Draft, child: Child) -> None:

@@ -100,8 +100,7 @@ def read_gate_results(context: Context, digest: str) -> tuple[Results, GateResul
     outcomes = {e.key: e.outcomes for e in measured.evaluations}
     if outcomes != {e.key: e.outcomes for e in report.results.evaluations}:
         raise UserError(f"{written} and {reported} differ: one was changed after the gate measured")
-    judged = {report.artifact_digest, measured.artifact}
-    judged |= {e.digest for e in report.results.find(Subject.FINAL)}
+    judged = {measured.artifact, *(e.digest for e in report.results.find(Subject.FINAL))}
     if judged != {digest}:
         found = ", ".join(sorted(str(d) for d in judged))
         raise UserError(f"the gate's results are about the artifact {found}, not {digest}")

@@ -6,7 +6,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from tunegate_api.contract import Request
+from tunegate_api.contract import Request, Subject
 from tunegate_api.judgement import judge_final
 from tunegate_trainer.files import write_atomic
 from tunegate_trainer.publish.evidence import parameter_rows
@@ -72,8 +72,7 @@ def _digests(job: Collected) -> list[tuple[str, str]]:
             ("test split", plan.data.test.sha256),
         ]
     rows += [(f"golden set {gate.name}", gate.golden_sha256) for gate in job.request.gates]
-    report = job.reports.get("gate")
-    return rows + ([("artifact", report.artifact_digest)] if report and report.artifact_digest else [])
+    return rows + [("artifact", final.digest) for final in job.results.find(Subject.FINAL) if final.digest]
 
 
 def duration(seconds: float) -> str:

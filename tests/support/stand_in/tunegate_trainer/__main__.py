@@ -87,7 +87,7 @@ def results(*evaluations):
 def evaluated(subject, step, passed, split="dev"):
     golden = "p" * passed + "f" * (CASES - passed)
     outcomes = {golden_set(REQUEST.gates[0].name): golden, task_set(split, "exact_match"): "p" * ROWS}
-    return Evaluation(subject=subject, stage="sft", step=step, loss=0.5, outcomes=outcomes)
+    return Evaluation(subject=subject, stage="sft", step=step, loss=0.5, digest=DIGEST, outcomes=outcomes)
 
 
 def prepare():
@@ -164,7 +164,7 @@ def main():
         shutil.rmtree(ROOT / "workspace" / REQUEST.uid / "outbox")
     elif ROLE is Role.GATE:
         judged = evaluated(Subject.BASE, 0, 2, "test"), evaluated(Subject.FINAL, STEPS, CASES, "test")
-        end(results=results(*judged), artifact_digest=DIGEST)
+        end(results=results(*judged))
     else:
         end(published=[PublishedArtifact(uri=f"{t.uri}/v1", digest=DIGEST) for t in REQUEST.spec.publish])
 

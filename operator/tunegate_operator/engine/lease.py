@@ -1,0 +1,122 @@
+"""Leader election by a Lease of coordination.k8s.io: at most one operator decides at any time.
+
+Kopf's peering has no compare-and-swap. The protocol is that of client-go: a Lease that did not change for its
+whole duration, by our own clock, may be taken over, so clocks of machines need not agree.
+"""
+
+import logging
+import threading
+from collections.abc import Callable
+from datetime import datetime
+
+from tunegate_operator.engine.clock import Clock
+from tunegate_operator.engine.cluster import Cluster, ClusterError, Key, Object
+
+log = logging.getLogger(__name__)
+
+DURATION = 15.0
+"""Seconds without renewal after which another may take the Lease."""
+RENEW_DEADLINE = 10.0
+"""Seconds without a successful renewal after which the holder gives up."""
+RETRY = 2.0
+"""Seconds between tries, to take it and to renew it."""
+
+
+class Lease:
+    """One candidate's view of the Lease. One thread may use it."""
+
+    def __init__(self, cluster: Cluster, clock: Clock, namespace: str, name: str, identity: str) -> None:
+        self._cluster = cluster
+        self._clock = clock
+        self._key = Key("Lease", namespace, name)
+        self._identity = identity
+        self._seen: Object | None = None
+        self._seen_at = 0.0
+
+    def lead(self, started: Callable[[], None], stop: threading.Event) -> bool:
+        """Wait for the Lease, call ``started`` once, and renew it until ``stop`` is set.
+
+        Returns whether it was still held, and is given back, when asked to stop. False means that it was
+        lost: whoever led must end at once, since another leads now.
+        """
+        while not self._try():
+            if stop.wait(RETRY):
+                return True
+        log.info("leading as %s", self._identity)
+        started()
+        renewed = self._clock.monotonic()
+        while not stop.wait(RETRY):
+            if self._try():
+                renewed = self._clock.monotonic()
+            elif self._is_anothers() or self._clock.monotonic() - renewed > RENEW_DEADLINE:
+                log.error("the Lease %s is lost", self._key.name)
+                return False
+        self._give_back()
+        return True
+
+    def _try(self) -> bool:
+        """Take or renew the Lease; False while another holds it or the cluster does not answer."""
+        try:
+            return self._hold()
+        except ClusterError as error:
+            log.warning("the Lease %s: %s", self._key.name, error)
+            return False
+
+    def _hold(self) -> bool:
+        now = self._clock.now()
+        current = self._cluster.get(self._key)
+        if current is None:
+            self._see(self._cluster.create(self._object(now, transitions=0)))
+            return True
+        spec = current.get("spec") or {}
+        if self._seen is None or spec != self._seen.get("spec"):
+            self._see(current)
+        holder = spec.get("holderIdentity")
+        if holder and holder != self._identity:
+            age = self._clock.monotonic() - self._seen_at
+            if age < spec.get("leaseDurationSeconds", DURATION):
+                return False
+        changed = self._object(
+            now, transitions=spec.get("leaseTransitions", 0) + (holder != self._identity), before=current
+        )
+        self._see(self._cluster.replace(changed))
+        return True
+
+    def _see(self, lease: Object) -> None:
+        self._seen, self._seen_at = lease, self._clock.monotonic()
+
+    def _is_anothers(self) -> bool:
+        return self._seen is not None and self._seen["spec"].get("holderIdentity") != self._identity
+
+    def _object(self, now: datetime, transitions: int, before: Object | None = None) -> Object:
+        taken = _micro(now)
+        if before and before.get("spec", {}).get("holderIdentity") == self._identity:
+            taken = before["spec"].get("acquireTime", taken)
+        metadata = {"name": self._key.name, "namespace": self._key.namespace}
+        return {
+            "apiVersion": "coordination.k8s.io/v1",
+            "kind": "Lease",
+            "metadata": before["metadata"] if before else metadata,
+            "spec": {
+                "holderIdentity": self._identity,
+                "leaseDurationSeconds": int(DURATION),
+                "acquireTime": taken,
+                "renewTime": _micro(now),
+                "leaseTransitions": transitions,
+            },
+        }
+
+    def _give_back(self) -> None:
+        """Let the next one take it without waiting. Best effort: it runs out by itself."""
+        try:
+            current = self._cluster.get(self._key)
+            if current and current["spec"].get("holderIdentity") == self._identity:
+                held_by_nobody = {k: v for k, v in current["spec"].items() if k != "holderIdentity"}
+                self._cluster.replace(current | {"spec": held_by_nobody | {"leaseDurationSeconds": 1}})
+        except ClusterError as error:
+            log.warning("the Lease %s was not given back: %s", self._key.name, error)
+
+
+def _micro(moment: datetime) -> str:
+    """RFC 3339 with microseconds, as a Lease has its times."""
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")

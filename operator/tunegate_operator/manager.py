@@ -1,0 +1,182 @@
+"""What an operator process runs beside Kopf's watches: leader election, workers, resyncs, reports, probes."""
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from aiohttp import web
+
+from tunegate_operator.engine.cache import Cache
+from tunegate_operator.engine.clock import Clock
+from tunegate_operator.engine.cluster import ClusterError
+from tunegate_operator.engine.kubernetes import KubernetesCluster
+from tunegate_operator.engine.lease import Lease
+from tunegate_operator.engine.queue import WorkQueue
+from tunegate_operator.engine.reconcile import Reconciler
+from tunegate_operator.evalgate.controller import EvalGateController
+from tunegate_operator.finetunejob.build import PodSettings, ReportTo
+from tunegate_operator.finetunejob.controller import FineTuneJobController
+from tunegate_operator.reporting.address import publish_address, report_host
+from tunegate_operator.reporting.certificates import KeyPair, kept_authority
+from tunegate_operator.reporting.senders import Senders
+from tunegate_operator.reporting.server import ReportServer
+from tunegate_operator.settings import Settings
+
+log = logging.getLogger(__name__)
+
+_Result = TypeVar("_Result")
+
+LEASE = "tunegate-operator"
+AUTHORITY = "tunegate-report-ca"
+FIRST_RETRY, LONGEST_RETRY = 1.0, 30.0
+"""Seconds between tries of what a process cannot do without: doubling from the first to the longest."""
+STOP_SECONDS = 10.0
+"""How long a stopping process waits for each of its threads."""
+
+
+class Manager:
+    """One operator process. Only the leader decides; the others keep their caches warm.
+
+    ``lost`` is called, from a thread, when another leads now: the process must end.
+    """
+
+    def __init__(
+        self, settings: Settings, cluster: KubernetesCluster, clock: Clock, lost: Callable[[], None]
+    ) -> None:
+        self._settings = settings
+        self._cluster = cluster
+        self._clock = clock
+        self._lost = lost
+        self._cache = Cache()
+        self._queue = WorkQueue(clock)
+        self._stop = threading.Event()
+        self._threads: list[threading.Thread] = []
+        self._probes: web.AppRunner | None = None
+        self._server: ReportServer | None = None
+
+    async def start(self) -> None:
+        """Answer probes, and stand for election."""
+        self._loop = asyncio.get_running_loop()
+        await self._answer_probes()
+        authority = await asyncio.to_thread(self._persist, "the certificate authority", self._authority)
+        if authority is None:  # stopped before it was there
+            return
+        host = report_host(self._settings.report_service, self._settings.pod_namespace)
+        report_to = ReportTo(f"https://{host}", authority.certificate.decode())
+        pods = PodSettings(self._settings.trainer_image, report_to)
+        reconciler = Reconciler(
+            self._cluster,
+            self._cache,
+            self._queue,
+            [FineTuneJobController(pods), EvalGateController()],
+            self._clock,
+        )
+        self._cluster.watch(reconciler.handle)
+        self._server = server = ReportServer(
+            authority,
+            host,
+            Senders(self._cluster.review_token, self._cache, self._clock),
+            reconciler.handle_report,
+            is_known=lambda uid: self._cache.by_uid(uid) is not None,
+            now=self._clock.now,
+        )
+        self._run("lease", lambda: self._stand(reconciler, server))
+
+    async def stop(self) -> None:
+        """Finish what is being decided, give the Lease back, and close."""
+        self._stop.set()
+        self._queue.shut_down()
+        if self._server:
+            await self._server.stop()
+        for thread in self._threads:
+            await asyncio.to_thread(thread.join, STOP_SECONDS)
+        if self._probes:
+            await self._probes.cleanup()
+
+    # Leading
+
+    def _stand(self, reconciler: Reconciler, server: ReportServer) -> None:
+        settings = self._settings
+        lease = Lease(self._cluster, self._clock, settings.pod_namespace, LEASE, settings.pod_name)
+        # In a thread of its own: the Lease must be renewed meanwhile.
+        if not lease.lead(lambda: self._run("start", lambda: self._lead(reconciler, server)), self._stop):
+            self._stop.set()
+            self._queue.shut_down()
+            self._lost()
+
+    def _lead(self, reconciler: Reconciler, server: ReportServer) -> None:
+        began = time.monotonic()
+        self._persist("the first list", reconciler.resync)
+        for n in range(self._settings.workers):
+            self._run(f"worker-{n}", lambda: reconciler.run_worker(self._stop))
+        self._run("resync", lambda: self._resync_again(reconciler))
+        self._open_for_reports(server)
+        log.info("deciding since %.1f s after the Lease was taken", time.monotonic() - began)
+
+    def _resync_again(self, reconciler: Reconciler) -> None:
+        while not self._stop.wait(self._settings.resync_seconds):
+            try:
+                reconciler.resync()
+            except ClusterError as error:  # the watch goes on, and the next resync is never far
+                log.warning("resync: %s", error)
+
+    def _open_for_reports(self, server: ReportServer) -> None:
+        """Only the leader's status writes acknowledge reports, so only its address is known."""
+        settings = self._settings
+        starting = server.start(settings.report_port)
+        asyncio.run_coroutine_threadsafe(starting, self._loop).result(STOP_SECONDS)
+
+        def publish() -> None:
+            publish_address(
+                self._cluster,
+                settings.report_service,
+                settings.pod_namespace,
+                settings.pod_ip,
+                settings.report_port,
+            )
+
+        self._persist("the report address", publish)
+
+    def _authority(self) -> KeyPair:
+        return kept_authority(self._cluster, self._settings.pod_namespace, AUTHORITY, self._clock.now())
+
+    def _persist(self, what: str, work: Callable[[], _Result]) -> _Result | None:
+        """Do it until it succeeds; None if the process is stopped before."""
+        pause = FIRST_RETRY
+        while not self._stop.is_set():
+            try:
+                return work()
+            except ClusterError as error:
+                log.warning("%s: %s; again in %.0f s", what, error, pause)
+            self._stop.wait(pause)
+            pause = min(2 * pause, LONGEST_RETRY)
+        return None
+
+    # Threads and probes
+
+    def _run(self, name: str, work: Callable[[], None]) -> None:
+        thread = threading.Thread(target=work, name=name, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    async def _answer_probes(self) -> None:
+        app = web.Application()
+        app.router.add_get("/healthz", self._healthz)
+        app.router.add_get("/readyz", self._readyz)
+        self._probes = web.AppRunner(app, access_log=None)
+        await self._probes.setup()
+        await web.TCPSite(self._probes, None, self._settings.health_port).start()
+
+    async def _healthz(self, _: web.Request) -> web.Response:
+        dead = [t.name for t in self._threads if t.name != "start" and not t.is_alive()]
+        if dead and not self._stop.is_set():
+            return web.Response(status=500, text=f"ended: {', '.join(dead)}\n")
+        return web.Response(text="ok\n")
+
+    async def _readyz(self, _: web.Request) -> web.Response:
+        if not self._threads:
+            return web.Response(status=503, text="starting\n")
+        return web.Response(text="ok\n")

@@ -1,0 +1,147 @@
+"""Certificates of the report address: an authority that lasts, and short-lived serving certificates under it.
+
+The authority is made at first start and kept in a Secret, so that pods which trust it outlive the operator.
+A serving certificate lives in memory only: each process makes its own, and a new one before it expires.
+"""
+
+import base64
+import logging
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from tunegate_operator.engine.cluster import AlreadyExistsError, Cluster, Key, Object
+
+log = logging.getLogger(__name__)
+
+AUTHORITY_DAYS = 3650
+SERVING_DAYS = 7
+CLOCK_SKEW = timedelta(minutes=5)
+"""How far behind a pod's clock may be."""
+
+
+@dataclass(frozen=True)
+class KeyPair:
+    """A private key and its certificate, in PEM."""
+
+    key: bytes
+    certificate: bytes
+
+
+def make_authority(now: datetime) -> KeyPair:
+    """A new certificate authority."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Tunegate reports")])
+    certificate = (
+        _builder(name, name, key, now, AUTHORITY_DAYS)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_usage(signs_certificates=True), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    return _key_pair(key, certificate)
+
+
+def make_serving(authority: KeyPair, host: str, now: datetime) -> KeyPair:
+    """A certificate for ``host``, signed by ``authority``."""
+    signer = serialization.load_pem_private_key(authority.key, password=None)
+    issuer = x509.load_pem_x509_certificate(authority.certificate)
+    if not isinstance(signer, ec.EllipticCurvePrivateKey):
+        raise ValueError("the authority's key is no elliptic-curve key")
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)])
+    certificate = (
+        _builder(subject, issuer.subject, key, now, SERVING_DAYS)
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(host)]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_usage(signs_certificates=False), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False
+        )
+        .sign(signer, hashes.SHA256())
+    )
+    return _key_pair(key, certificate)
+
+
+def is_due(serving: KeyPair, now: datetime) -> bool:
+    """Whether a serving certificate should be replaced: two thirds of its life are over."""
+    certificate = x509.load_pem_x509_certificate(serving.certificate)
+    life = certificate.not_valid_after_utc - certificate.not_valid_before_utc
+    return now >= certificate.not_valid_before_utc + life * 2 / 3
+
+
+def kept_authority(cluster: Cluster, namespace: str, name: str, now: datetime) -> KeyPair:
+    """The authority in the Secret, which is made if there is none.
+
+    Raises ClusterError, and ValueError for a Secret that holds no authority or an expired one: then nobody
+    could trust us, and a person has to delete it.
+    """
+    key = Key("Secret", namespace, name)
+    secret = cluster.get(key)
+    if secret is None:
+        made = make_authority(now)
+        try:
+            cluster.create(_secret(key, made))
+        except AlreadyExistsError:  # another operator was faster
+            return kept_authority(cluster, namespace, name, now)
+        log.info("made a certificate authority for reports: Secret %s/%s", namespace, name)
+        return made
+    data = secret.get("data") or {}
+    try:
+        found = KeyPair(base64.b64decode(data["tls.key"]), base64.b64decode(data["tls.crt"]))
+        expires = x509.load_pem_x509_certificate(found.certificate).not_valid_after_utc
+    except (KeyError, ValueError) as error:
+        raise ValueError(f"Secret {namespace}/{name} holds no certificate authority: delete it") from error
+    if expires <= now:
+        raise ValueError(f"the certificate authority in Secret {namespace}/{name} has expired: delete it")
+    return found
+
+
+def _builder(
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey, now: datetime, days: int
+) -> x509.CertificateBuilder:
+    since = now.astimezone(UTC) - CLOCK_SKEW
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(since)
+        .not_valid_after(since + timedelta(days=days))
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+    )
+
+
+def _usage(*, signs_certificates: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=not signs_certificates,
+        key_cert_sign=signs_certificates,
+        crl_sign=signs_certificates,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _key_pair(key: ec.EllipticCurvePrivateKey, certificate: x509.Certificate) -> KeyPair:
+    pem, pkcs8 = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
+    return KeyPair(key.private_bytes(pem, pkcs8, serialization.NoEncryption()), certificate.public_bytes(pem))
+
+
+def _secret(key: Key, pair: KeyPair) -> Object:
+    data = {"tls.key": pair.key, "tls.crt": pair.certificate}
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": key.name, "namespace": key.namespace},
+        "type": "kubernetes.io/tls",
+        "data": {name: base64.b64encode(pem).decode() for name, pem in data.items()},
+    }

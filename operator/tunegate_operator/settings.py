@@ -1,0 +1,62 @@
+"""The operator's settings, from environment variables. The chart sets them; docs/install.md explains them."""
+
+import os
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+PREFIX = "TUNEGATE_"
+_POD = ("POD_NAME", "POD_NAMESPACE", "POD_IP")
+
+
+class SettingsError(Exception):
+    """A setting is missing or wrong; the message names it."""
+
+
+def _comma_list(text: object) -> object:
+    return tuple(part.strip() for part in text.split(",") if part.strip()) if isinstance(text, str) else text
+
+
+class Settings(BaseModel):
+    """Each field is the environment variable of its name, with ``TUNEGATE_`` before it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    trainer_image: str = Field(min_length=1)
+    """Image of the pods that train and judge."""
+    watch_namespaces: Annotated[tuple[str, ...], BeforeValidator(_comma_list)] = ()
+    """Namespaces, separated by commas; empty means all of them."""
+    log_format: Literal["text", "json"] = "text"
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    workers: int = Field(default=4, ge=1, le=64)
+    """Objects that are decided about at once."""
+    resync_seconds: int = Field(default=300, ge=10)
+    """Time between complete lists, which find what a watch missed."""
+    report_service: str = "tunegate-reports"
+    """The Service without selector, in the operator's namespace, that pods report to."""
+    report_port: int = Field(default=8443, ge=1, le=65535)
+    health_port: int = Field(default=8080, ge=1, le=65535)
+    pod_name: str = Field(min_length=1)
+    """From the downward API, as the two below: who leads, where its Lease is, where reports go."""
+    pod_namespace: str = Field(min_length=1)
+    pod_ip: str = Field(min_length=1)
+
+
+def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
+    """Raises SettingsError, naming every variable that is missing, unknown or wrong."""
+    values = {
+        name.removeprefix(PREFIX).lower(): value
+        for name, value in environment.items()
+        if name.startswith(PREFIX) or name in _POD
+    }
+    try:
+        return Settings.model_validate(values)
+    except ValidationError as error:
+        problems = "; ".join(f"{_variable(e['loc'])}: {e['msg']}" for e in error.errors())
+        raise SettingsError(problems) from error
+
+
+def _variable(location: tuple[int | str, ...]) -> str:
+    name = str(location[0]).upper()
+    return name if name in _POD else f"{PREFIX}{name}"

@@ -1,0 +1,63 @@
+"""The test bed itself: what it starts ends with it, however the tests end."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from support import api_server as bed
+from support.api_server import api_server
+from support.waiting import eventually
+
+pytestmark = pytest.mark.cluster
+
+TESTS = Path(__file__).parents[1]
+HOLD = """
+import sys, time
+from pathlib import Path
+from support.api_server import api_server
+with api_server(Path(sys.argv[1])):
+    print("ready", flush=True)
+    time.sleep(120)
+"""
+
+
+def programs_below(folder: Path) -> list[psutil.Process]:
+    """Programs whose command names the folder; those that only wait to be reaped are gone."""
+    return [
+        process
+        for process in psutil.process_iter(["cmdline", "status"])
+        if any(f"{folder}/" in word for word in process.info["cmdline"] or [])
+        and process.info["status"] != psutil.STATUS_ZOMBIE
+    ]
+
+
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGKILL], ids=["interrupted", "killed"])
+def test_nothing_runs_on_when_the_tests_end(tmp_path: Path, end: signal.Signals) -> None:
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(TESTS), *filter(None, sys.path)])}
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLD, tmp_path], env=environment, stdout=subprocess.PIPE, text=True
+    )
+    assert holder.stdout
+    with holder, holder.stdout as output:
+        assert output.readline() == "ready\n"
+        assert len(programs_below(tmp_path)) == len(bed.PROGRAMS)
+        holder.send_signal(end)
+        holder.wait(30)
+    eventually(lambda: not programs_below(tmp_path), what="all programs ended")
+
+
+def test_a_start_that_fails_says_why_at_once_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bed, "API_SERVER_FLAGS", ("--no-such-flag",))
+    with (
+        pytest.raises(RuntimeError, match=r"(?s)kube-apiserver ended with exit code 1:.*no-such-flag"),
+        api_server(tmp_path),
+    ):
+        pass
+    assert programs_below(tmp_path) == []

@@ -1,0 +1,139 @@
+"""At most one candidate leads, whatever happens to the others and to the API server."""
+
+import threading
+from collections.abc import Callable
+
+import pytest
+
+from support.clock import FakeClock
+from support.fake_cluster import FakeCluster
+from tunegate_operator.engine.cluster import Key
+from tunegate_operator.engine.lease import DURATION, RENEW_DEADLINE, RETRY, Lease
+
+KEY = Key("Lease", "tunegate", "tunegate-operator")
+
+
+class Stop(threading.Event):
+    """Time passes only while the candidate waits; ``on_wait`` is what happens meanwhile."""
+
+    def __init__(self, clock: FakeClock, waits: int, on_wait: Callable[[int], None] = lambda _: None) -> None:
+        super().__init__()
+        self._clock, self._left, self._on_wait, self._count = clock, waits, on_wait, 0
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self._on_wait(self._count)
+        self._clock.advance(timeout or 0)
+        self._count += 1
+        self._left -= 1
+        return self.is_set() or self._left < 0
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def cluster(clock: FakeClock) -> FakeCluster:
+    return FakeCluster(clock)
+
+
+def candidate(cluster: FakeCluster, clock: FakeClock, name: str) -> Lease:
+    return Lease(cluster, clock, KEY.namespace, KEY.name, name)
+
+
+def holder(cluster: FakeCluster) -> str | None:
+    lease = cluster.as_user.get(KEY)
+    assert lease is not None
+    found: str | None = lease["spec"].get("holderIdentity")
+    return found
+
+
+def test_the_first_candidate_leads_and_gives_the_lease_back(cluster, clock):
+    started, seen = [], []
+    stop = Stop(clock, 3, lambda _: seen.append(holder(cluster)))
+    assert candidate(cluster, clock, "a").lead(lambda: started.append(1), stop)
+    assert started == [1]
+    assert seen == ["a"] * 4
+    assert holder(cluster) is None
+
+
+def test_a_second_candidate_waits_while_the_first_renews(cluster, clock):
+    first, started = candidate(cluster, clock, "a"), []
+    assert first._try()
+    stop = Stop(clock, 30, lambda _: first._try())
+    candidate(cluster, clock, "b").lead(lambda: started.append(1), stop)
+    assert started == []
+    assert holder(cluster) == "a"
+
+
+def test_a_dead_holder_is_followed_after_the_duration_and_not_before(cluster, clock):
+    candidate(cluster, clock, "a")._try()
+    began, started = clock.monotonic(), []
+    stop = Stop(clock, 20)
+    candidate(cluster, clock, "b").lead(lambda: started.append(clock.monotonic() - began), stop)
+    (after,) = started
+    assert DURATION <= after <= DURATION + RETRY
+    lease = cluster.as_user.get(KEY)
+    assert lease is not None
+    assert lease["spec"]["leaseTransitions"] == 1
+
+
+def test_a_lease_that_was_given_back_is_taken_at_once(cluster, clock):
+    candidate(cluster, clock, "a").lead(lambda: None, Stop(clock, 0))
+    started = []
+    candidate(cluster, clock, "b").lead(lambda: started.append(1), Stop(clock, 0))
+    assert started == [1]
+
+
+def test_the_holders_clock_does_not_matter(cluster, clock):
+    """What counts is how long we saw no change, not the times that the Lease names."""
+    candidate(cluster, clock, "a")._try()
+    lease = cluster.as_user.get(KEY)
+    assert lease is not None
+    lease["spec"]["renewTime"] = "2001-01-01T00:00:00.000000Z"
+    cluster.as_user.replace(lease)
+    second = candidate(cluster, clock, "b")
+    assert not second._try()
+    clock.advance(DURATION - 1)
+    assert not second._try()
+
+
+def test_a_leader_that_cannot_renew_gives_up_before_another_may_lead(cluster, clock):
+    began, stop = clock.monotonic(), Stop(clock, 50)
+
+    def started() -> None:
+        cluster._is_unavailable = True
+
+    assert not candidate(cluster, clock, "a").lead(started, stop)
+    assert RENEW_DEADLINE < clock.monotonic() - began < DURATION
+
+
+def test_a_leader_ends_as_soon_as_it_sees_another_holder(cluster, clock):
+    def take_over(_: int) -> None:
+        lease = cluster.as_user.get(KEY)
+        assert lease is not None
+        lease["spec"]["holderIdentity"] = "b"
+        cluster.as_user.replace(lease)
+
+    began = clock.monotonic()
+    assert not candidate(cluster, clock, "a").lead(lambda: None, Stop(clock, 50, take_over))
+    assert clock.monotonic() - began == RETRY
+    assert holder(cluster) == "b"
+
+
+def test_two_that_start_together_agree_on_one(cluster, clock):
+    """The one whose write comes second meets the other's version."""
+    a, b = candidate(cluster, clock, "a"), candidate(cluster, clock, "b")
+    lease = cluster.get
+    between = iter([None])
+
+    def get(key: Key) -> object:
+        found = lease(key)
+        if next(between, "over") is None:
+            assert b._try()
+        return found
+
+    cluster.get = get  # type: ignore[method-assign,assignment]
+    assert not a._try()
+    assert holder(cluster) == "b"

@@ -1,0 +1,72 @@
+"""Watching a real API server that goes away and comes back, and what a watch cannot tell."""
+
+import uuid
+from collections.abc import Iterator
+
+import pytest
+
+from support import manifests
+from support.api_server import ApiServer
+from support.operator_process import watching
+from support.waiting import eventually
+from tunegate_operator.engine.cache import Cache
+from tunegate_operator.engine.clock import SystemClock
+from tunegate_operator.engine.cluster import ClusterError, ConflictError, Key, Object, WatchEvent
+from tunegate_operator.engine.kubernetes import KubernetesCluster
+from tunegate_operator.engine.objects import uid_of
+
+pytestmark = pytest.mark.cluster
+
+
+@pytest.fixture
+def cluster(server: ApiServer) -> Iterator[KubernetesCluster]:
+    """A client of this test alone: nobody else listens, and nobody watches yet."""
+    with server.client(retries=False) as api:
+        yield KubernetesCluster(api, SystemClock())
+
+
+def new_gate() -> Object:
+    made = manifests.evalgate(f"golden-{uuid.uuid4().hex[:6]}")
+    made["metadata"]["namespace"] = "default"
+    return made
+
+
+def test_a_watch_goes_on_after_an_outage_of_the_api_server(
+    server: ApiServer, cluster: KubernetesCluster
+) -> None:
+    seen: list[WatchEvent] = []
+    cluster.watch(seen.append)
+    with watching(cluster, server.kubeconfig):
+        before = cluster.create(new_gate())
+        eventually(lambda: uid_of(before) in {uid_of(event.obj) for event in seen})
+        with server.outage(), pytest.raises(ClusterError) as refused:
+            cluster.list_objects("EvalGate")
+        assert not isinstance(refused.value, ConflictError)
+        after = cluster.create(new_gate())
+        eventually(lambda: uid_of(after) in {uid_of(event.obj) for event in seen}, seconds=60)
+        cluster.delete(Key.of(after), uid_of(after))
+        eventually(
+            lambda: ("DELETED", uid_of(after)) in {(event.type, uid_of(event.obj)) for event in seen},
+            seconds=60,
+        )
+
+
+def test_what_was_deleted_while_nobody_watched_is_found_by_comparing_lists(
+    server: ApiServer, cluster: KubernetesCluster
+) -> None:
+    seen: list[WatchEvent] = []
+    cache = Cache()
+    cluster.watch(lambda event: cache.apply(event) and seen.append(event))
+    with watching(cluster, server.kubeconfig):
+        gate = cluster.create(new_gate())
+        eventually(lambda: cache.by_uid(uid_of(gate)))
+    cluster.delete(Key.of(gate), uid_of(gate))
+    stays = cluster.create(new_gate())
+    with watching(cluster, server.kubeconfig):
+        eventually(lambda: cache.by_uid(uid_of(stays)))
+        assert "DELETED" not in {event.type for event in seen}, "then this test shows nothing"
+        since = cache.mark()
+        missed = cache.resync("EvalGate", cluster.list_objects("EvalGate"), since)
+    assert [(event.type, uid_of(event.obj)) for event in missed] == [("DELETED", uid_of(gate))]
+    assert cache.get(Key.of(gate)) is None
+    assert cache.get(Key.of(stays)) is not None

@@ -1,0 +1,77 @@
+"""The authority lasts; serving certificates under it rotate."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from cryptography import x509
+
+from support.fake_cluster import FakeCluster
+from tunegate_operator.engine.cluster import Key
+from tunegate_operator.reporting.certificates import (
+    AUTHORITY_DAYS,
+    SERVING_DAYS,
+    is_due,
+    kept_authority,
+    make_authority,
+    make_serving,
+)
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+SECRET = Key("Secret", "tunegate", "ca")
+
+
+def test_the_authority_is_made_once_and_then_kept():
+    cluster = FakeCluster()
+    made = kept_authority(cluster, "tunegate", "ca", NOW)
+    assert kept_authority(cluster, "tunegate", "ca", NOW + timedelta(days=400)) == made
+    assert [(w.verb, w.kind) for w in cluster.writes] == [("create", "Secret")]
+
+
+def test_two_operators_that_start_together_keep_one_authority():
+    cluster = FakeCluster()
+    other = make_authority(NOW)
+    real_get, answers = cluster.get, iter([True])
+
+    def get(key):
+        if next(answers, None):
+            kept = kept_authority(FakeCluster(), "tunegate", "ca", NOW)
+            assert kept != other
+            return None
+        return real_get(key)
+
+    cluster.get = get  # type: ignore[method-assign]
+    theirs = kept_authority(cluster, "tunegate", "ca", NOW)
+    cluster.get = real_get  # type: ignore[method-assign]
+    assert kept_authority(cluster, "tunegate", "ca", NOW) == theirs
+
+
+@pytest.mark.parametrize("data", [None, {"tls.crt": "", "tls.key": ""}, {"tls.crt": "bm9uZQ=="}])
+def test_a_secret_that_holds_no_authority_is_named(data):
+    cluster = FakeCluster()
+    metadata = {"name": SECRET.name, "namespace": SECRET.namespace}
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": metadata} | ({"data": data} if data else {})
+    cluster.as_user.create(secret)
+    with pytest.raises(ValueError, match="Secret tunegate/ca holds no certificate authority: delete it"):
+        kept_authority(cluster, "tunegate", "ca", NOW)
+
+
+def test_an_expired_authority_is_named():
+    cluster = FakeCluster()
+    kept_authority(cluster, "tunegate", "ca", NOW)
+    with pytest.raises(ValueError, match="has expired"):
+        kept_authority(cluster, "tunegate", "ca", NOW + timedelta(days=AUTHORITY_DAYS))
+
+
+def test_a_serving_certificate_is_due_well_before_it_expires():
+    serving = make_serving(make_authority(NOW), "reports.tunegate.svc", NOW)
+    assert not is_due(serving, NOW + timedelta(days=SERVING_DAYS / 2))
+    assert is_due(serving, NOW + timedelta(days=SERVING_DAYS * 0.7))
+
+
+def test_a_serving_certificate_is_signed_by_the_authority_for_the_host_alone():
+    authority = make_authority(NOW)
+    serving = x509.load_pem_x509_certificate(make_serving(authority, "reports.tunegate.svc", NOW).certificate)
+    serving.verify_directly_issued_by(x509.load_pem_x509_certificate(authority.certificate))
+    names = serving.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert names.get_values_for_type(x509.DNSName) == ["reports.tunegate.svc"]
+    assert not serving.extensions.get_extension_for_class(x509.BasicConstraints).value.ca

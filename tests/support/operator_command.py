@@ -1,0 +1,86 @@
+"""The operator as its image runs it: ``python -m tunegate_operator``, against a real API server."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import urllib3
+
+from support.api_server import ApiServer, free_port
+from support.waiting import eventually
+
+NAMESPACE = "tunegate-system"
+SERVICE = "tunegate-reports"
+
+
+class OperatorCommand:
+    """One operator process."""
+
+    def __init__(self, server: ApiServer, log: Path, **settings: str) -> None:
+        self.health_port = free_port()
+        self.log = log
+        environment = {
+            **os.environ,
+            "KUBECONFIG": str(server.operator_kubeconfig),
+            "TUNEGATE_TRAINER_IMAGE": "trainer:test",
+            "TUNEGATE_LOG_FORMAT": "json",
+            "TUNEGATE_REPORT_SERVICE": SERVICE,
+            "TUNEGATE_REPORT_PORT": str(free_port()),
+            "TUNEGATE_HEALTH_PORT": str(self.health_port),
+            "POD_NAME": "operator-0",
+            "POD_NAMESPACE": NAMESPACE,
+            "POD_IP": own_address(),
+            **settings,
+        }
+        with log.open("a") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "tunegate_operator"],
+                env=environment,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+
+    def probe(self, path: str) -> int:
+        """The status of a probe; 0 if nothing answers."""
+        try:
+            url = f"http://127.0.0.1:{self.health_port}{path}"
+            return urllib3.request("GET", url, timeout=2, retries=False).status
+        except urllib3.exceptions.HTTPError:
+            return 0
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self, seconds: float = 30) -> int:
+        """Ask it to stop. Returns its exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(seconds)
+
+
+def own_address() -> str:
+    """An address of this machine that is no loopback one: an EndpointSlice takes no other."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect(("192.0.2.1", 9))  # sends nothing
+        address: str = probe.getsockname()[0]
+    return address
+
+
+@contextmanager
+def operator(server: ApiServer, log: Path, **settings: str) -> Iterator[OperatorCommand]:
+    """An operator that answers its probes; it ends with the context."""
+    command = OperatorCommand(server, log, **settings)
+    try:
+        eventually(lambda: command.probe("/readyz") == 200, what=f"ready, see {log}")
+        yield command
+    finally:
+        if command.process.poll() is None:
+            try:
+                command.stop()
+            except subprocess.TimeoutExpired:
+                command.kill()

@@ -1,0 +1,241 @@
+"""A kubelet that a test plays: pods on a real API server that run at once, and report as the trainer does.
+
+Job controller, API server, tokens and the operator are real. Pods of the operator are found by its label;
+each one's role says what it reports and how it ends.
+"""
+
+import itertools
+import logging
+import ssl
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import urlsplit
+
+import urllib3
+from kubernetes import client
+from kubernetes.client import ApiException
+
+from support.world import STAGE, Script, plan_for
+from tunegate_api.contract import (
+    REPORT_CA_VARIABLE,
+    REPORT_URL_VARIABLE,
+    Outcome,
+    PublishedArtifact,
+    Report,
+    Results,
+    Role,
+    Subject,
+    Termination,
+    report_audience,
+)
+from tunegate_api.v1alpha1.finetunejob_status import Progress
+from tunegate_operator.names import ATTEMPT_LABEL, MANAGED_LABELS, ROLE_LABEL, STAGE_LABEL
+
+log = logging.getLogger(__name__)
+
+LOOK_SECONDS = 0.1
+REPORT_SECONDS = 60.0
+"""How long a pod tries to deliver a report."""
+_LABELS = ",".join(f"{key}={value}" for key, value in MANAGED_LABELS.items())
+
+
+class Address:
+    """The report address as a pod finds it: the Service's name, and behind it the EndpointSlice."""
+
+    def __init__(self, api: client.ApiClient, namespace: str, service: str) -> None:
+        self._slices = client.DiscoveryV1Api(api)
+        self._namespace, self._service = namespace, service
+
+    def find(self) -> tuple[str, int]:
+        """IP and port. Raises ApiException while there is none."""
+        found = self._slices.read_namespaced_endpoint_slice(self._service, self._namespace)
+        return found.endpoints[0].addresses[0], found.ports[0].port
+
+
+class PlayedPod:
+    """One pod: its token, its reports, its status."""
+
+    def __init__(self, api: client.ApiClient, address: Address, pod: Any) -> None:
+        self._core = client.CoreV1Api(api)
+        self._address = address
+        self._pod = pod
+        self.labels = pod.metadata.labels
+        self.role = Role(self.labels[ROLE_LABEL])
+        environment = {e.name: e.value for e in pod.spec.containers[0].env or []}
+        self._url = environment[REPORT_URL_VARIABLE]
+        self._authority = environment[REPORT_CA_VARIABLE]
+        self.job_uid = urlsplit(self._url).path.split("/")[3]
+        self.args: list[str] = pod.spec.containers[0].args
+        self._started = _now()
+        self._token = ""
+
+    def start(self) -> None:
+        state = {"running": {"startedAt": self._started}}
+        self._patch({"phase": "Running", "startTime": self._started, **_container(state)})
+
+    def finish(self, exit_code: int = 0, outcome: Outcome = Outcome.COMPLETED) -> None:
+        message = Termination(exit_code=exit_code, outcome=outcome).model_dump_json(by_alias=True)
+        ended = {
+            "exitCode": exit_code,
+            "startedAt": self._started,
+            "finishedAt": _now(),
+            "message": message,
+            "reason": "Completed" if exit_code == 0 else "Error",
+        }
+        phase = "Succeeded" if exit_code == 0 else "Failed"
+        self._patch({"phase": phase, **_container({"terminated": ended})})
+
+    def report(self, sequence: int, **content: Any) -> None:
+        """Deliver a report; fails if it is not acknowledged in time."""
+        made = Report(
+            job_uid=self.job_uid,
+            role=self.role,
+            stage=self.labels.get(STAGE_LABEL),
+            attempt=int(self.labels[ATTEMPT_LABEL]),
+            sequence=sequence,
+            time=datetime.now(UTC),
+            **content,
+        )
+        body = made.model_dump_json(by_alias=True, exclude_none=True).encode()
+        deadline = time.monotonic() + REPORT_SECONDS
+        while (code := self.post(body)) != 200:
+            assert time.monotonic() < deadline, f"report {made.file_name} not acknowledged: {code}"
+            time.sleep(0.2)
+
+    def post(self, body: bytes, token: str | None = None) -> int:
+        """Status of the answer; 0 if there was none."""
+        if not self._token:
+            self._token = self.token(report_audience(self.job_uid))
+        host = urlsplit(self._url).hostname
+        try:
+            ip, port = self._address.find()
+            pool = urllib3.HTTPSConnectionPool(
+                ip,
+                port,
+                server_hostname=host,
+                assert_hostname=host,
+                ssl_context=ssl.create_default_context(cadata=self._authority),
+                retries=False,
+                timeout=30,
+            )
+            headers = {"Authorization": f"Bearer {token or self._token}"}
+            return pool.request("POST", urlsplit(self._url).path, body=body, headers=headers).status
+        except (urllib3.exceptions.HTTPError, ApiException) as error:
+            log.info("report: %s", error)
+            return 0
+
+    def token(self, audience: str) -> str:
+        """What kubelet would put into the projected volume."""
+        meta = self._pod.metadata
+        bound = {"apiVersion": "v1", "kind": "Pod", "name": meta.name, "uid": meta.uid}
+        spec = {"audiences": [audience], "expirationSeconds": 3600, "boundObjectRef": bound}
+        made = self._core.create_namespaced_service_account_token("default", meta.namespace, {"spec": spec})
+        token: str = made.status.token
+        return token
+
+    def _patch(self, status: dict[str, Any]) -> None:
+        meta = self._pod.metadata
+        self._core.patch_namespaced_pod_status(meta.name, meta.namespace, {"status": status})
+
+
+class PlayedKubelet:
+    """Runs pods as they appear, each in a thread, as ``script`` says."""
+
+    def __init__(self, api: client.ApiClient, address: Address, script: Script | None = None) -> None:
+        self._api = api
+        self._core = client.CoreV1Api(api)
+        self._address = address
+        self._script = script or Script()
+        self.seen: dict[str, PlayedPod] = {}
+        self.failures: list[str] = []
+        self._stop = threading.Event()
+        self._pods = ThreadPoolExecutor(max_workers=32, thread_name_prefix="pod")
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        thread = threading.Thread(target=self._look, name="kubelet")
+        thread.start()
+        try:
+            yield
+        finally:
+            self._stop.set()
+            thread.join()
+            self._pods.shutdown(cancel_futures=True)
+
+    def play(self, pod: PlayedPod) -> None:
+        """A pod's whole life. Override for another one."""
+        pod.start()
+        outcome = self.run_role(pod)
+        pod.finish(outcome=outcome)
+
+    def run_role(self, pod: PlayedPod) -> Outcome:
+        sequence = itertools.count(1)
+        match pod.role:
+            case Role.DATA:
+                content: dict[str, Any] = {"plan": plan_for(pod.job_uid)}
+            case Role.TRAIN:
+                content = {"results": self._train(pod, sequence)}
+            case Role.GATE:
+                step = int(pod.args[pod.args.index("--step") + 1])
+                content = {"results": self._script.final_results(step)}
+            case Role.PUBLISH:
+                digest = pod.args[pod.args.index("--digest") + 1]
+                content = {"published": [PublishedArtifact(uri=f"pvc://models/{pod.job_uid}", digest=digest)]}
+        pod.report(next(sequence), outcome=Outcome.COMPLETED, **content)
+        return Outcome.COMPLETED
+
+    def _train(self, pod: PlayedPod, sequence: Iterator[int]) -> Results:
+        results = Results(sets=self._script.sets(), evaluations=[self._script.evaluation(Subject.START, 0)])
+        for step in (0, *sorted(self._script.checkpoints)):
+            if step:
+                done = self._script.evaluation(Subject.CHECKPOINT, step)
+                results = results.merged(Results(evaluations=[done]))
+            progress = Progress(
+                stage=STAGE, step=step, total_steps=50, percent=2 * step, updated=datetime.now(UTC)
+            )
+            pod.report(next(sequence), results=results, progress=progress)
+        return results
+
+    def _look(self) -> None:
+        while not self._stop.wait(LOOK_SECONDS):
+            try:
+                pods = self._core.list_pod_for_all_namespaces(label_selector=_LABELS).items
+            except (ApiException, urllib3.exceptions.HTTPError):
+                continue
+            for pod in pods:
+                uid = pod.metadata.uid
+                if (
+                    uid not in self.seen
+                    and pod.status.phase == "Pending"
+                    and not pod.metadata.deletion_timestamp
+                ):
+                    self.seen[uid] = PlayedPod(self._api, self._address, pod)
+                    self._pods.submit(self._guarded, self.seen[uid])
+
+    def _guarded(self, pod: PlayedPod) -> None:
+        try:
+            self.play(pod)
+        except Exception as error:  # noqa: BLE001 - shown by the test
+            self.failures.append(f"{pod.role}: {error!r}")
+
+
+def _container(state: dict[str, Any]) -> dict[str, Any]:
+    ready = "running" in state
+    container = {
+        "name": "trainer",
+        "image": "trainer",
+        "imageID": "",
+        "ready": ready,
+        "restartCount": 0,
+        "state": state,
+    }
+    return {"containerStatuses": [container]}
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,76 @@
+"""The operator's report address on localhost, in a thread, with an engine that a test plays."""
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from datetime import UTC, datetime
+
+from support.api_server import free_port
+from tunegate_operator.engine.cluster import Object
+from tunegate_operator.reporting.certificates import KeyPair, make_authority
+from tunegate_operator.reporting.senders import RefusedError
+from tunegate_operator.reporting.server import ReportServer
+
+TOKEN = "a-pods-token"
+
+
+class Senders:
+    """Knows one token."""
+
+    error: Exception | None = None
+
+    def check(self, token: str, _job_uid: str) -> None:
+        if self.error:
+            raise self.error
+        if token != TOKEN:
+            raise RefusedError("the token is of a pod of another job")
+
+
+class Engine:
+    """Takes reports. ``acknowledge`` is what status says of them; None is not yet."""
+
+    def __init__(self) -> None:
+        self.senders = Senders()
+        self.jobs: set[str] = set()
+        self.taken: list[Object] = []
+        self.acknowledge: Callable[[Future[None]], None] | None = lambda promise: promise.set_result(None)
+        self.port = 0
+        self.authority: KeyPair = make_authority(datetime.now(UTC))
+
+    def take(self, report: Object) -> Future[None]:
+        self.taken.append(report)
+        promise: Future[None] = Future()
+        if self.acknowledge:
+            self.acknowledge(promise)
+        return promise
+
+    @property
+    def url(self) -> str:
+        return f"https://localhost:{self.port}"
+
+
+@contextmanager
+def serving(engine: Engine, port: int = 0) -> Iterator[None]:
+    """Answer at ``engine.url`` while this lasts."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, name="report server")
+    thread.start()
+    server = ReportServer(
+        engine.authority,
+        "localhost",
+        engine.senders,  # type: ignore[arg-type]  # it is asked for nothing else
+        engine.take,
+        is_known=engine.jobs.__contains__,
+        now=lambda: datetime.now(UTC),
+    )
+    try:
+        engine.port = port or free_port()
+        asyncio.run_coroutine_threadsafe(server.start(engine.port), loop).result(10)
+        yield
+    finally:
+        asyncio.run_coroutine_threadsafe(server.stop(), loop).result(10)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(10)
+        loop.close()

@@ -1,0 +1,157 @@
+"""Reports reach the operator: none is lost while it is away, and the pod waits no longer than it must."""
+
+import json
+import time
+from concurrent.futures import Future
+from datetime import UTC, datetime
+
+import pytest
+
+from support.report_address import TOKEN, Engine, serving
+from support.waiting import eventually
+from tunegate_api.contract import Outcome, Report, Role, report_path
+from tunegate_trainer import courier as module
+from tunegate_trainer.courier import ACKNOWLEDGED, Courier, ReportAddress
+from tunegate_trainer.files import write_model
+
+JOB = "job-uid"
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    """Pauses that a test can wait for."""
+    monkeypatch.setattr(module, "FIRST_PAUSE", 0.05)
+    monkeypatch.setattr(module, "LONGEST_PAUSE", 0.2)
+    monkeypatch.setattr(module, "CLOSING_PAUSE", 0.1)
+    monkeypatch.setattr(module, "PROGRESS_SECONDS", 0.3)
+
+
+@pytest.fixture
+def engine():
+    engine = Engine()
+    engine.jobs.add(JOB)
+    return engine
+
+
+@pytest.fixture
+def outbox(tmp_path):
+    folder = tmp_path / "outbox"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def open_courier(engine, outbox, tmp_path):
+    token = tmp_path / "token"
+    token.write_text(f"{TOKEN}\n")
+
+    def open_() -> Courier:
+        url = engine.url + report_path(JOB)
+        return Courier(ReportAddress(url, engine.authority.certificate.decode(), token), outbox)
+
+    return open_
+
+
+def write(outbox, sequence: int, role: Role = Role.TRAIN, **changes) -> None:
+    report = Report(job_uid=JOB, role=role, attempt=1, sequence=sequence, time=NOW, **changes)
+    write_model(outbox / report.file_name, report)
+
+
+def sequences(engine: Engine, role: Role = Role.TRAIN) -> list[int]:
+    return [r["sequence"] for r in engine.taken if r["role"] == role]
+
+
+def test_a_report_is_posted_and_its_acknowledgement_remembered(engine, outbox, open_courier):
+    with serving(engine):
+        courier = open_courier()
+        write(outbox, 1)
+        courier.notify(urgent=True)
+        eventually((outbox / ACKNOWLEDGED).exists, what="acknowledged")
+        assert courier.close()
+        assert open_courier().close()
+    assert sequences(engine) == [1]
+
+
+def test_what_an_earlier_pod_left_is_delivered_by_the_next(engine, outbox, open_courier):
+    write(outbox, 7, Role.DATA, outcome=Outcome.COMPLETED)
+    write(outbox, 1)
+    with serving(engine):
+        assert open_courier().close()
+    assert (sequences(engine, Role.DATA), sequences(engine)) == ([7], [1])
+
+
+def test_nothing_is_lost_while_the_operator_is_away(engine, outbox, open_courier):
+    with serving(engine):
+        port = engine.port
+    courier = open_courier()
+    for sequence in (1, 2, 3):
+        write(outbox, sequence)
+        courier.notify(urgent=True)
+    time.sleep(0.3)
+    with serving(engine, port):
+        assert courier.close()
+    assert sequences(engine) == [3]
+
+
+def test_what_is_not_acknowledged_is_sent_again(engine, outbox, open_courier, monkeypatch):
+    monkeypatch.setattr("tunegate_operator.reporting.server.ACKNOWLEDGE_SECONDS", 0.1)
+    tries = iter([False, False, True])
+
+    def third_time(promise: Future[None]) -> None:
+        if next(tries):
+            promise.set_result(None)
+
+    engine.acknowledge = third_time
+    write(outbox, 1)
+    with serving(engine):
+        assert open_courier().close()
+    assert sequences(engine) == [1, 1, 1]
+
+
+def test_a_pod_that_ends_waits_a_bounded_time(engine, outbox, open_courier, monkeypatch):
+    monkeypatch.setattr(module, "CLOSING_SECONDS", 0.5)
+    with serving(engine):
+        pass  # nobody listens at this port any more
+    write(outbox, 1)
+    began = time.monotonic()
+    assert not open_courier().close()
+    assert 0.5 <= time.monotonic() - began < 5
+
+
+def test_progress_waits_for_more_of_its_kind_and_what_matters_does_not(engine, outbox, open_courier):
+    with serving(engine):
+        courier = open_courier()
+        for sequence in range(1, 6):
+            write(outbox, sequence)
+            courier.notify(urgent=False)
+            time.sleep(0.02)
+        eventually(lambda: sequences(engine) == [5], what="one post for all of it")
+        write(outbox, 6)
+        courier.notify(urgent=False)
+        write(outbox, 7, outcome=Outcome.COMPLETED)
+        began = time.monotonic()
+        courier.notify(urgent=True)
+        eventually(lambda: 7 in sequences(engine), what="the outcome")
+        assert time.monotonic() - began < 0.25
+        courier.close()
+
+
+def test_a_torn_record_of_acknowledgements_only_costs_a_repetition(engine, outbox, open_courier):
+    (outbox / ACKNOWLEDGED).write_text("{")
+    write(outbox, 1)
+    with serving(engine):
+        assert open_courier().close()
+    assert json.loads((outbox / ACKNOWLEDGED).read_text()) == {"train.json": 1}
+
+
+def test_a_renewed_token_is_used(engine, outbox, open_courier, tmp_path):
+    (tmp_path / "token").write_text("expired")
+    write(outbox, 1)
+    with serving(engine):
+        courier = open_courier()
+        time.sleep(0.2)
+        assert engine.taken == []
+        (tmp_path / "token").write_text(TOKEN)
+        assert courier.close()
+    assert sequences(engine) == [1]

@@ -1,0 +1,149 @@
+"""Brings reports to the operator: posts what lies in the outbox until each file is acknowledged.
+
+A thread of its own, so that neither training nor evaluation ever waits for the network. What is left when a
+pod ends, the job's next pod delivers.
+"""
+
+import json
+import logging
+import os
+import ssl
+import threading
+import time
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+
+from tunegate_api.contract import REPORT_CA_VARIABLE, REPORT_URL_VARIABLE
+from tunegate_trainer.files import write_atomic
+
+logger = logging.getLogger(__name__)
+
+ACKNOWLEDGED = "acknowledged.json"
+"""In the outbox: file name to the sequence number that the operator acknowledged."""
+REQUEST_SECONDS = 30.0
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 15.0
+"""Seconds between tries: doubling from the first to the longest. There is no last one but the pod's end."""
+PROGRESS_SECONDS = 10.0
+"""Time between two posts that tell progress alone."""
+CLOSING_PAUSE = 2.0
+"""The longest pause once the pod is about to end."""
+CLOSING_SECONDS = 60.0
+"""How long an ending pod waits for its reports to be acknowledged."""
+
+
+@dataclass(frozen=True)
+class ReportAddress:
+    """Where to post, and how to trust that address and be trusted by it."""
+
+    url: str
+    authority: str
+    token_file: Path
+
+    @classmethod
+    def from_environment(cls, root: Path) -> "ReportAddress | None":
+        """None on a laptop, where files are all of the reporting."""
+        url = os.environ.get(REPORT_URL_VARIABLE)
+        if not url:
+            return None
+        return cls(url, os.environ[REPORT_CA_VARIABLE], root / "report" / "token")
+
+
+class Courier:
+    """Posts the files of one outbox. Call :meth:`notify` after writing one, and :meth:`close` at the end."""
+
+    def __init__(self, address: ReportAddress, outbox: Path) -> None:
+        self._address = address
+        self._outbox = outbox
+        self._tls = ssl.create_default_context(cadata=address.authority)
+        self._acknowledged = self._read_acknowledged()
+        self._changed = threading.Event()
+        self._urgent = threading.Event()
+        self._closing_until: float | None = None
+        self._thread = threading.Thread(target=self._run, name="courier", daemon=True)
+        self._thread.start()
+
+    def notify(self, *, urgent: bool) -> None:
+        """There is something new in the outbox; what is not urgent may wait for more of its kind."""
+        if urgent:
+            self._urgent.set()
+        self._changed.set()
+
+    def close(self) -> bool:
+        """Wait a bounded time for the rest to be acknowledged; says whether all was."""
+        self._closing_until = time.monotonic() + CLOSING_SECONDS
+        self.notify(urgent=True)
+        self._thread.join(CLOSING_SECONDS + REQUEST_SECONDS)
+        left = self._pending()
+        if left:
+            names = ", ".join(path.name for path in left)
+            logger.warning("the operator did not acknowledge %s; the job's next pod will send it", names)
+        return not left
+
+    def _run(self) -> None:
+        pause = FIRST_PAUSE
+        while True:
+            self._changed.clear()
+            self._urgent.clear()
+            if not [path for path in self._pending() if not self._deliver(path)]:
+                pause = FIRST_PAUSE
+                if self._closing_until is not None:
+                    return
+                self._changed.wait()
+                self._urgent.wait(PROGRESS_SECONDS)
+                continue
+            if self._closing_until is None:
+                self._urgent.wait(pause)
+            elif time.monotonic() < self._closing_until:
+                time.sleep(min(pause, CLOSING_PAUSE))
+            else:
+                return
+            pause = min(2 * pause, LONGEST_PAUSE)
+
+    def _pending(self) -> list[Path]:
+        """The reports that the operator has not acknowledged as they are now."""
+        found = sorted(path for path in self._outbox.glob("*.json") if path.name != ACKNOWLEDGED)
+        return [path for path in found if _sequence(path.read_bytes()) > self._acknowledged.get(path.name, 0)]
+
+    def _deliver(self, path: Path) -> bool:
+        """Post a report; says whether it was acknowledged."""
+        body = path.read_bytes()
+        try:
+            self._post(body)
+        except (OSError, urllib.error.URLError) as error:
+            logger.warning("report %s: %s; it will be sent again", path.name, _said(error))
+            return False
+        self._acknowledged[path.name] = _sequence(body)
+        write_atomic(self._outbox / ACKNOWLEDGED, json.dumps(self._acknowledged))
+        return True
+
+    def _post(self, body: bytes) -> None:
+        # The token is read each time, because kubelet renews it.
+        token = self._address.token_file.read_text(encoding="utf-8").strip()
+        headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+        request = urllib.request.Request(self._address.url, body, headers, method="POST")  # noqa: S310 - ours
+        with urllib.request.urlopen(request, timeout=REQUEST_SECONDS, context=self._tls):  # noqa: S310
+            pass
+
+    def _read_acknowledged(self) -> dict[str, int]:
+        try:
+            found: dict[str, int] = json.loads((self._outbox / ACKNOWLEDGED).read_bytes())
+        except (FileNotFoundError, ValueError):
+            return {}
+        return found
+
+
+def _sequence(report: bytes) -> int:
+    sequence: int = json.loads(report)["sequence"]
+    return sequence
+
+
+def _said(error: Exception) -> str:
+    """What the operator answered, if it did."""
+    if isinstance(error, urllib.error.HTTPError):
+        try:
+            return f"{error.code}: {json.loads(error.read())['message']}"
+        except (ValueError, KeyError, OSError):
+            return f"HTTP {error.code}"
+    return str(error)
