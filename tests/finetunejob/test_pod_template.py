@@ -10,8 +10,9 @@ from support.world import World
 from tunegate_api.contract import Request, Role
 from tunegate_api.v1alpha1 import FineTuneJob
 from tunegate_operator.engine.cluster import Object
-from tunegate_operator.finetunejob.build import PodSettings, Step, child_job
+from tunegate_operator.finetunejob.build import PodSettings, ReportTo, Step, child_job
 
+PODS = PodSettings("trainer:test", ReportTo("https://tunegate.default:443", "PEM"))
 UID = "0f7c9c1e-0000-4000-8000-000000000001"
 
 
@@ -21,7 +22,7 @@ def template_of(role: Role, **spec: Any) -> Object:
     obj["metadata"]["uid"] = UID
     job = FineTuneJob.model_validate(obj)
     request = Request(name="orders", namespace="default", uid=UID, spec=job.spec, gates=[])
-    child = child_job(job, request, Step(role), 1, pods=PodSettings("trainer:test"))
+    child = child_job(job, request, Step(role), 1, pods=PODS)
     template: Object = child["spec"]["template"]
     return template
 
@@ -93,7 +94,8 @@ def test_a_job_that_sets_nothing_has_none_of_it():
     assert template["metadata"].keys() == {"labels"}
     assert "nodeSelector" not in template["spec"]
     assert template["spec"]["terminationGracePeriodSeconds"] == 120
-    assert container(template)["env"] == []
+    names = [variable["name"] for variable in container(template)["env"]]
+    assert names == ["TUNEGATE_REPORT_URL", "TUNEGATE_REPORT_CA"]
 
 
 def test_threads_follow_the_cores_of_a_pod_that_trains_on_its_cpu():
@@ -101,9 +103,8 @@ def test_threads_follow_the_cores_of_a_pod_that_trains_on_its_cpu():
     limits = {"cpu": "1500m", "memory": "2Gi"}
     assert container(template)["resources"] == {"limits": limits, "requests": limits}
     source = {"containerName": "trainer", "resource": "limits.cpu", "divisor": "1"}
-    assert container(template)["env"] == [
-        {"name": "OMP_NUM_THREADS", "valueFrom": {"resourceFieldRef": source}}
-    ]
+    variable = {"name": "OMP_NUM_THREADS", "valueFrom": {"resourceFieldRef": source}}
+    assert variable in container(template)["env"]
 
 
 def test_a_gpu_is_asked_for_where_a_model_runs_and_nowhere_else():
@@ -118,7 +119,8 @@ def test_a_gpu_is_asked_for_where_a_model_runs_and_nowhere_else():
         found = container(template_of(role, resources=asked))
         assert found["resources"]["limits"] == {"memory": "32Gi"} | gpus, role
         assert found["resources"]["requests"] == {"memory": "32Gi", "cpu": "8"}
-        assert found["env"] == [], "data loaders may use what is idle"
+        names = [variable["name"] for variable in found["env"]]
+        assert "OMP_NUM_THREADS" not in names, "data loaders may use what is idle"
 
 
 def test_a_job_with_everything_set_on_its_pods_lives_as_any_other():

@@ -343,6 +343,13 @@ class World:
         )
         self._tell(job, Role.TRAIN, uid, results=results, progress=progress)
 
+    def report_activity(self, job: Object, activity: str) -> None:
+        """A gate pod says what it does."""
+        progress = Progress(
+            stage=STAGE, step=50, total_steps=50, percent=100, activity=activity, updated=self.clock.now()
+        )
+        self._tell(job, Role.GATE, job["metadata"]["ownerReferences"][0]["uid"], progress=progress)
+
     def report_outcome(self, job: Object, outcome: Outcome) -> None:
         """A training pod says how it ended, and nothing new besides."""
         uid = job["metadata"]["ownerReferences"][0]["uid"]

@@ -17,7 +17,7 @@ OWNED_LABELS = rf"{OWNED_KEYS}|app\.kubernetes\.io/managed-by"
 OWNED_VARIABLES = r"TUNEGATE_.*|KUBEFLOW_TRAINER_.*|OMP_NUM_THREADS|HF_HUB_OFFLINE"
 CODE_VARIABLES = r"PYTHON.*|LD_.*|PATH"
 """Environment variables that decide which code a process runs."""
-OWNED_VOLUMES = r"request|plan|workspace|tmp|shared-memory|(input|volume)-[0-9]+|tunegate-.*"
+OWNED_VOLUMES = r"request|plan|report|workspace|tmp|shared-memory|(input|volume)-[0-9]+|tunegate-.*"
 VOLUME_TYPES = ("configMap", "secret", "persistentVolumeClaim", "emptyDir", "ephemeral", "csi")
 MOUNTS = PurePosixPath("/mnt")
 """Below it a user's volumes are mounted, where they hide nothing of the image."""

@@ -1,7 +1,7 @@
 """Pure builders of everything that a FineTuneJob owns: ConfigMaps and batch/v1 Jobs."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
@@ -112,19 +112,20 @@ def child_job(
     extra_args: tuple[str, ...] = (),
 ) -> Object:
     """The batch/v1 Job that runs one attempt of one step."""
+    if step.role is Role.CLEANUP:
+        pods = replace(pods, report_to=None)  # it has nothing to say that its termination message does not
     meta = job.metadata
     labels = _labels(job) | {ROLE_LABEL: step.role, ATTEMPT_LABEL: str(attempt)}
     if step.stage:
         labels[STAGE_LABEL] = step.stage
     stage_args = ["--stage", step.stage] if step.stage else []
-    report_to = None if step.role is Role.CLEANUP else pods.report_to  # it removes what there is to report
-    volumes, mounts = _volumes(job, request, step.role, reports=report_to is not None)
+    volumes, mounts = _volumes(job, request, step.role, reports=pods.report_to is not None)
     container: Object = {
         "name": CONTAINER,
         "image": pods.image,
         "command": ["python", "-m", "tunegate_trainer"],
         "args": [str(step.role), *stage_args, "--attempt", str(attempt), *extra_args],
-        "env": _environment(job, report_to),
+        "env": _environment(job, step.role, pods),
         "volumeMounts": mounts,
         "terminationMessagePath": f"{DEFAULT_ROOT}/termination.json",
         "terminationMessagePolicy": "FallbackToLogsOnError",
@@ -244,15 +245,15 @@ def _config_map(job: FineTuneJob, name: str, key: str, content: StatusModel, *, 
     } | ({"immutable": True} if immutable else {})
 
 
-def _environment(job: FineTuneJob, report_to: ReportTo | None) -> list[Object]:
+def _environment(job: FineTuneJob, role: Role, pods: PodSettings) -> list[Object]:
     """Where to report, and how many threads to start."""
     environment: list[Object] = []
-    if report_to:
-        url = report_to.url + report_path(job.metadata.uid)
+    if pods.report_to:
+        url = pods.report_to.url + report_path(job.metadata.uid)
         environment.append({"name": REPORT_URL_VARIABLE, "value": url})
-        environment.append({"name": REPORT_CA_VARIABLE, "value": report_to.authority})
+        environment.append({"name": REPORT_CA_VARIABLE, "value": pods.report_to.authority})
     asked = job.spec.resources
-    if asked.accelerator == "CPU" and asked.cpu:
+    if asked.accelerator == "CPU" and asked.cpu and role is not Role.CLEANUP:
         # As many as the cores it may use: by itself PyTorch starts one for each core of the node.
         limit = {"containerName": CONTAINER, "resource": "limits.cpu", "divisor": "1"}
         environment.append({"name": "OMP_NUM_THREADS", "valueFrom": {"resourceFieldRef": limit}})
