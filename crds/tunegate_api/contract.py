@@ -66,6 +66,8 @@ class Role(StrEnum):
     TRAIN = "train"
     GATE = "gate"
     PUBLISH = "publish"
+    REPORT = "report"
+    """Only sends what earlier pods could not: the reports that lie in the outbox."""
     CLEANUP = "cleanup"
 
 

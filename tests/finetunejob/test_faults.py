@@ -27,10 +27,8 @@ def live(world: World) -> None:
         world.run()
 
 
-def new_world(
-    checkpoints: dict[int, int], ttl: int | None = None, *, forgets_acknowledged: bool = False
-) -> World:
-    world = World(Script(checkpoints=dict(checkpoints)), forgets_acknowledged=forgets_acknowledged)
+def new_world(checkpoints: dict[int, int], ttl: int | None = None, *, posts: bool = False) -> World:
+    world = World(Script(checkpoints=dict(checkpoints)), posts=posts)
     job = make_job().with_publish()
     world.apply_all(job.with_spec(ttlSecondsAfterFinished=ttl).obj() if ttl else job.obj())
     return world
@@ -80,8 +78,8 @@ LIVES = pytest.mark.parametrize(
 
 @LIVES
 @pytest.mark.parametrize("moment", ["fail_before", "fail_after"])
-@pytest.mark.parametrize("forgets_acknowledged", [False, True], ids=["laptop", "cluster"])
-def test_every_single_write_may_be_the_last(checkpoints, ttl, moment, forgets_acknowledged):
+@pytest.mark.parametrize("posts", [False, True], ids=["laptop", "cluster"])
+def test_every_single_write_may_be_the_last(checkpoints, ttl, moment, posts):
     undisturbed = new_world(checkpoints, ttl)
     live(undisturbed)
     expected = end_state(undisturbed)
@@ -89,7 +87,7 @@ def test_every_single_write_may_be_the_last(checkpoints, ttl, moment, forgets_ac
     assert writes > 20
 
     for n in range(1, writes + 1):
-        world = new_world(checkpoints, ttl, forgets_acknowledged=forgets_acknowledged)
+        world = new_world(checkpoints, ttl, posts=posts)
         getattr(world.cluster, moment)(n)
         died = False
         try:

@@ -10,7 +10,7 @@ from support.world import World
 from tunegate_api.contract import Request, Role
 from tunegate_api.v1alpha1 import FineTuneJob
 from tunegate_operator.engine.cluster import Object
-from tunegate_operator.finetunejob.build import PodSettings, ReportTo, Step, child_job
+from tunegate_operator.finetunejob.build import CHORES, PodSettings, ReportTo, Step, child_job
 
 PODS = PodSettings("trainer:test", ReportTo("https://tunegate.default:443", "PEM"))
 UID = "0f7c9c1e-0000-4000-8000-000000000001"
@@ -55,7 +55,7 @@ def test_every_pod_is_hardened_whatever_a_user_sets(role: Role):
         assert template["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "tunegate"
 
 
-@pytest.mark.parametrize("role", [role for role in Role if role is not Role.CLEANUP])
+@pytest.mark.parametrize("role", [role for role in Role if role not in CHORES])
 def test_what_a_user_sets_is_on_every_pod(role: Role):
     wanted = finetunejob()["spec"]["podTemplate"]
     template = template_of(role, podTemplate=wanted)

@@ -25,7 +25,9 @@ PHASES = {
     Role.GATE: Phase.GATING,
     Role.PUBLISH: Phase.PUBLISHING,
 }
-WAITING_PHASES = PHASES | {Role.DATA: Phase.PENDING, Role.TRAIN: Phase.QUEUED}
+"""Where a job is while a role runs. Sending a report is part of the phase that the report is about."""
+WAITING_PHASES = {Role.DATA: Phase.PENDING, Role.TRAIN: Phase.QUEUED}
+"""Where it is while the role's pod does not run yet, if that is another phase."""
 
 SUCCEEDED, SUSPENDED = "Succeeded", "Suspended"
 """Results of attempts that are no failure."""
@@ -56,12 +58,12 @@ def watch(run: Run, child: Child) -> None:
     lost = not_ending(child, draft)
     if (child.is_running and not lost) or (last and last.phase == "Succeeded"):  # its Job will say so soon
         draft.set(start_time=draft.status.start_time or child.started or draft.now)
-        draft.enter(PHASES[role], _doing(run, child.step))
+        draft.enter(_phase(run, role), _doing(run, child.step))
         return
     if lost is None and last and last.phase == "Failed":
         lost = Reason.POD_NOT_STARTED, f"restarting after: {classify(child).message}"
     if lost:
-        draft.wait(PHASES[role], *lost, run.observed.job.spec.start_timeout_seconds)
+        draft.wait(_phase(run, role), *lost, run.observed.job.spec.start_timeout_seconds)
     else:
         _await_pod(run, role, (last or child).created, why_waiting(child, draft))
 
@@ -69,13 +71,17 @@ def watch(run: Run, child: Child) -> None:
 def _await_pod(run: Run, role: Role, since: datetime, held_back: tuple[Reason, str] | None) -> None:
     """Wait for a child's pod to run, and say so where that is news: each change costs a write."""
     draft, timeout = run.draft, run.observed.job.spec.start_timeout_seconds
-    phase = WAITING_PHASES[role]
+    phase = WAITING_PHASES.get(role) or _phase(run, role)
     if held_back:
         draft.wait(phase, *held_back, timeout)
-    elif phase is PHASES[role]:
+    elif role not in WAITING_PHASES:
         draft.expect(phase, PURPOSES[role], since, timeout)
     else:
         draft.wait(phase, Reason.POD_NOT_STARTED, f"waiting for a pod: {PURPOSES[role]}", timeout)
+
+
+def _phase(run: Run, role: Role) -> Phase:
+    return PHASES.get(role) or run.draft.status.phase or Phase.PENDING
 
 
 def _dead_end(run: Run, child: Child) -> Failure | None:

@@ -45,9 +45,11 @@ BACKOFF_LIMIT = 3
 """Restarts of a pod within one attempt."""
 GRACE_SECONDS = 120
 """Time that a pod gets to save after SIGTERM."""
-CLEANUP_SECONDS = 3600
-"""For how long a cleanup Job may wait for its pod and remove files."""
-_CLEANUP_RESOURCES = {
+CHORES = (Role.CLEANUP, Role.REPORT)
+"""Roles that load neither model nor data: small pods without the user's environment."""
+CHORE_SECONDS = {Role.CLEANUP: 3600, Role.REPORT: 600}
+"""For how long such a Job may wait for its pod and work."""
+_CHORE_RESOURCES = {
     "limits": {"memory": "512Mi"},
     "requests": {"cpu": "100m", "memory": "256Mi"},
 }
@@ -157,7 +159,7 @@ def child_job(
         },
     }
     wanted = job.spec.pod_template
-    if wanted and step.role is Role.CLEANUP:
+    if wanted and step.role in CHORES:
         wanted = without_environment(wanted)
     return {
         "apiVersion": "batch/v1",
@@ -172,7 +174,7 @@ def child_job(
             "backoffLimit": BACKOFF_LIMIT,
             "podReplacementPolicy": "Failed",
             "podFailurePolicy": _failure_policy(),
-            **({"activeDeadlineSeconds": CLEANUP_SECONDS} if step.role is Role.CLEANUP else {}),
+            **({"activeDeadlineSeconds": CHORE_SECONDS[step.role]} if step.role in CHORES else {}),
             "template": with_user_settings(template, wanted) if wanted else template,
         },
     }
@@ -253,7 +255,7 @@ def _environment(job: FineTuneJob, role: Role, pods: PodSettings) -> list[Object
         environment.append({"name": REPORT_URL_VARIABLE, "value": url})
         environment.append({"name": REPORT_CA_VARIABLE, "value": pods.report_to.authority})
     asked = job.spec.resources
-    if asked.accelerator == "CPU" and asked.cpu and role is not Role.CLEANUP:
+    if asked.accelerator == "CPU" and asked.cpu and role not in CHORES:
         # As many as the cores it may use: by itself PyTorch starts one for each core of the node.
         limit = {"containerName": CONTAINER, "resource": "limits.cpu", "divisor": "1"}
         environment.append({"name": "OMP_NUM_THREADS", "valueFrom": {"resourceFieldRef": limit}})
@@ -265,8 +267,8 @@ def _resources(job: FineTuneJob, role: Role) -> dict[str, Any]:
 
     Without a GPU the CPU is what trains: limited, so that neighbours keep theirs and threads can follow it.
     """
-    if role is Role.CLEANUP:
-        return _CLEANUP_RESOURCES
+    if role in CHORES:
+        return _CHORE_RESOURCES
     asked = job.spec.resources
     limits: dict[str, str] = {}
     requests: dict[str, str] = {}
@@ -298,10 +300,10 @@ def _volumes(
         return {"persistentVolumeClaim": {"claimName": name}}
 
     add("request", {"configMap": {"name": request_name(meta.name, meta.uid)}}, root / "request")
-    if role not in (Role.DATA, Role.CLEANUP):
+    if role is not Role.DATA and role not in CHORES:
         add("plan", {"configMap": {"name": plan_name(meta.name, meta.uid)}}, root / "plan")
     inputs = input_config_maps(job.spec, [gate.spec for gate in request.gates])
-    for i, name in enumerate(inputs if role is not Role.CLEANUP else ()):
+    for i, name in enumerate(inputs if role not in CHORES else ()):
         add(f"input-{i}", {"configMap": {"name": name}}, root / "inputs" / name)
     for i, (name, writes) in enumerate(sorted(_claims(job.spec, role).items())):
         add(f"volume-{i}", claim(name), root / "volumes" / name, writes=writes)

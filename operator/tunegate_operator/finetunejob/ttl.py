@@ -10,7 +10,7 @@ from tunegate_api.contract import Role
 from tunegate_api.v1alpha1.finetunejob_status import Cleanup, Phase
 from tunegate_operator.engine.controller import Create, Delete
 from tunegate_operator.finetunejob.attempts import SUCCEEDED
-from tunegate_operator.finetunejob.build import CLEANUP_SECONDS, PodSettings, Step, child_job
+from tunegate_operator.finetunejob.build import CHORE_SECONDS, PodSettings, Step, child_job
 from tunegate_operator.finetunejob.draft import Draft
 from tunegate_operator.finetunejob.failures import classify
 from tunegate_operator.finetunejob.observe import Child, ChildState, Observed
@@ -74,7 +74,7 @@ def _has_written(observed: Observed) -> bool:
 def _is_for_good(observed: Observed, tried: timedelta) -> bool:
     """Whether the cleanup Job is refused, or was not allowed for as long as it might have run."""
     is_invalid = observed.refusal is not None and observed.refusal.cause == "Invalid"
-    return is_invalid or tried >= timedelta(seconds=CLEANUP_SECONDS)
+    return is_invalid or tried >= timedelta(seconds=CHORE_SECONDS[Role.CLEANUP])
 
 
 def _by_hand(observed: Observed) -> str:

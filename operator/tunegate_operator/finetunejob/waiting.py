@@ -21,6 +21,7 @@ PURPOSES = {
     Role.TRAIN: "training",
     Role.GATE: "judging the artifact",
     Role.PUBLISH: "publishing",
+    Role.REPORT: "sending the last report",
 }
 """What a child of each role is for."""
 
