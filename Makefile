@@ -80,3 +80,7 @@ mutants: $(STAMP) ## Mutation tests of the verdict and the decisions (long)
 .PHONY: examples
 examples: $(STAMP) ## Run the examples with three seeds, and print what their pages report (40 minutes)
 	$(BIN)/python tools/examples.py
+
+.PHONY: bench-operator
+bench-operator: $(STAMP) ## Measure writes, latency, memory and restart of the operator on a real API server
+	$(BIN)/python tests/bench/bench_operator.py

@@ -17,8 +17,12 @@ import yaml
 ROOT = pathlib.Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 
-from support.manifests import Changes  # noqa: E402
-from support.wrong_manifests import EDITS, WRONG, edit, wrong_manifest  # noqa: E402
+from support.wrong_manifests import (  # type: ignore[import-not-found] # noqa: E402 - mypy knows no tests
+    EDITS,
+    WRONG,
+    edit,
+    wrong_manifest,
+)
 
 PAGE = ROOT / "docs" / "api" / "refused.md"
 ANSWERS = ROOT / "tests/api/__snapshots__/test_refused/test_the_words_are_those_of_the_page.json"
@@ -52,6 +56,7 @@ This page is written by `tools/refused_page.py`, from the table and the answers 
 
 """
 
+Changes = Mapping[str, Any]
 Path = tuple[str, ...]
 Answers = dict[str, dict[str, list[str]]]
 

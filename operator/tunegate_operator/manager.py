@@ -127,11 +127,15 @@ class Manager:
         """Only the leader's status writes acknowledge reports, so only its address is known."""
         settings = self._settings
         starting = server.start(settings.report_port)
-        port = asyncio.run_coroutine_threadsafe(starting, self._loop).result(STOP_SECONDS)
+        asyncio.run_coroutine_threadsafe(starting, self._loop).result(STOP_SECONDS)
 
         def publish() -> None:
             publish_address(
-                self._cluster, settings.report_service, settings.pod_namespace, settings.pod_ip, port
+                self._cluster,
+                settings.report_service,
+                settings.pod_namespace,
+                settings.pod_ip,
+                settings.report_port,
             )
 
         self._persist("the report address", publish)

@@ -26,7 +26,6 @@ NOT_YET: dict[str, Changes] = {
     "resources.gpu.count": {"spec.resources": {"gpu": {"count": 2}}},
     "resources.gpu.memory": {"spec.resources": {"gpu": {"memory": "24Gi"}}},
     "resources.nodes": {"spec.resources": {"nodes": 2}},
-    "podTemplate": {"spec.podTemplate": {"nodeSelector": {"gpu": "l4"}}},
     "queueName": {"spec.queueName": "team-a"},
     "tracking": {"spec.tracking": {"mlflow": {"uri": "http://mlflow:5000", "experiment": "a"}}},
     "publish[].uri": {"spec.publish.0.uri": "oci://registry/model"},

@@ -275,3 +275,22 @@ def test_applying_writes_only_what_differs(cluster: Cluster, named: Names) -> No
     assert second["data"] == {"x": "2"}
     with pytest.raises(ConflictError):
         apply(cluster, config_map(named("results"), owner, x="3"), first)
+
+
+def test_the_events_about_an_object_can_be_listed(cluster: Cluster, named: Names) -> None:
+    made, other = cluster.create(finetunejob(named("a"))), cluster.create(finetunejob(named("b")))
+    cluster.record_event(made, "Warning", "Regressing", "golden 88/100, best 94/100: -6.0 points")
+    cluster.record_event(made, "Normal", "Training", "training")
+    cluster.record_event(other, "Normal", "Pending", "waiting")
+
+    def told(obj: Object, namespace: str = "default") -> set[tuple[str, str, str]]:
+        found = cluster.list_events(namespace, uid_of(obj))
+        return {(event["type"], event["reason"], event["message"]) for event in found}
+
+    assert told(made) == {
+        ("Warning", "Regressing", "golden 88/100, best 94/100: -6.0 points"),
+        ("Normal", "Training", "training"),
+    }
+    assert told(other) == {("Normal", "Pending", "waiting")}
+    assert told(made, "kube-system") == set()
+    assert cluster.list_events("default", str(uuid.uuid4())) == []

@@ -204,6 +204,17 @@ def test_a_pod_sees_its_volumes_and_environment(laptop: Laptop, monkeypatch: pyt
     assert seen["PATH"] == os.environ["PATH"]
 
 
+@pytest.mark.parametrize(("limit", "threads"), [("2", "2"), ("1500m", "2"), ("0.5", "1")])
+def test_a_variable_may_be_the_cpu_limit_in_whole_cores(laptop: Laptop, limit: str, threads: str) -> None:
+    source = {"containerName": "trainer", "resource": "limits.cpu", "divisor": "1"}
+    variable = {"name": "TUNEGATE_TEST_THREADS", "valueFrom": {"resourceFieldRef": source}}
+    container = {"name": "trainer", "command": [*TINY_TRAINER, "look"], "env": [variable]}
+    laptop.create_job(pod={"containers": [container | {"resources": {"limits": {"cpu": limit}}}]})
+    assert laptop.until_finished()["type"] == "Complete"
+    seen = json.loads(laptop.cluster.log_file(laptop.pod()["metadata"]["name"]).read_text())
+    assert seen["TUNEGATE_TEST_THREADS"] == threads
+
+
 def test_a_pod_waits_for_its_config_map_and_says_so(laptop: Laptop) -> None:
     container = {"name": "trainer", "command": ["/bin/true"]}
     laptop.create_job(

@@ -6,6 +6,7 @@ from support.builders import make_job
 from support.world import Script, World, failed
 from tunegate_api.contract import ExitCode
 from tunegate_api.v1alpha1.finetunejob_status import Phase, Reason
+from tunegate_operator.engine.cluster import Object
 
 KILLED = (137, "")
 
@@ -106,6 +107,78 @@ def test_a_pod_says_why_itself_where_it_can():
     status = world.run()
     assert status.failure is not None
     assert status.failure.message == "no such file"
+
+
+def taken_away(reason: str, message: str, condition: str = "TerminationByKubelet") -> Object:
+    """The status of a pod that the cluster ended before its container said anything."""
+    disruption = {"type": "DisruptionTarget", "status": "True", "reason": condition, "message": message}
+    return {"phase": "Failed", "reason": reason, "message": message, "conditions": [disruption]}
+
+
+@pytest.mark.parametrize(
+    ("pod_status", "reason", "message"),
+    [
+        (
+            taken_away("Evicted", "The node was low on resource: memory."),
+            Reason.EVICTED,
+            "data: the cluster ended the pod: Evicted: The node was low on resource: memory.",
+        ),
+        (
+            taken_away("", "preempted by a pod of higher priority", "PreemptionByScheduler"),
+            Reason.EVICTED,
+            "data: the cluster ended the pod: PreemptionByScheduler: preempted by a pod of higher priority",
+        ),
+        (
+            taken_away("Terminated", "Pod was terminated in response to imminent node shutdown."),
+            Reason.NODE_LOST,
+            "data: the cluster ended the pod: Terminated: "
+            "Pod was terminated in response to imminent node shutdown.",
+        ),
+        (
+            taken_away("", "", "DeletionByTaintManager"),
+            Reason.NODE_LOST,
+            "data: the cluster ended the pod: DeletionByTaintManager",
+        ),
+    ],
+)
+def test_a_pod_that_the_cluster_ended_says_why(pod_status, reason, message):
+    world = World()
+    world.apply_all()
+    world.settle()
+    (name,) = world.jobs()
+    world.cluster.pending_pod(name)
+    world.cluster.set_pod_status(name, pod_status)
+    world.settle()
+    assert world.status().message == f"restarting after: {message}"
+    world.cluster.fail_job(name)
+    world.settle()
+    failure = world.status().failure
+    assert failure is not None
+    assert (failure.reason, failure.message) == (reason, f"{message} (no restart got further)")
+    assert failure.hint
+
+
+def test_an_evicted_pod_costs_no_restart():
+    world = World()
+    world.apply_all()
+    world.until_checkpoint()
+    (job,) = world.active_jobs()
+    for _ in range(6):
+        world.cluster.start_pod(job["metadata"]["name"])
+        world.settle()
+        world.cluster.finish_pod(job["metadata"]["name"], 75, disruption="preempted")
+        world.settle()
+    status = world.run()
+    assert status.phase is Phase.SUCCEEDED
+    assert [a.number for a in status.attempts if a.role == "train"] == [1]
+
+
+def test_a_process_that_was_asked_to_stop_by_nobody_we_know_was_killed():
+    world = World(Script(exits={"data": [(int(ExitCode.INTERRUPTED), "")] * 4}))
+    world.apply_all()
+    failure = world.run().failure
+    assert failure is not None
+    assert failure.reason == Reason.KILLED
 
 
 def test_suspend_lets_go_of_the_pods_and_resume_goes_on():

@@ -90,6 +90,66 @@ def suspended_in_training(world: World, run: bool = True) -> None:
         world.run()
 
 
+def suspended_from_the_start(world: World) -> None:
+    world.apply_all(make_job().with_spec(suspend=True).obj())
+    world.settle()
+    world.advance(3600)
+    world.edit(suspend=False)
+    world.run()
+
+
+def suspended_when_stopped(world: World) -> None:
+    """The decision is taken in; what it allows waits until the job is not suspended any more."""
+    passes(world)
+    world.edit(suspend=True)
+    world.settle()
+    stop = world.status().stop
+    assert stop is not None
+    said = {"stop": stop.id, "reason": "reviewed"}
+    world.edit(annotations={CONTINUE_ANNOTATION: json.dumps(said)})
+    world.settle()
+    world.edit(suspend=False)
+    world.settle()
+
+
+def waits_for_its_volume(world: World) -> None:
+    """First no pod is allowed, then its volume is attached elsewhere: only Events say so."""
+    world.apply_all()
+    world.settle()
+    (job,) = world.active_jobs()
+    quota = 'Error creating: pods "orders" is forbidden: exceeded quota: team, requested: pods=1'
+    world.cluster.as_user.record_event(job, "Warning", "FailedCreate", quota)
+    world.advance(10)
+    pod = world.cluster.pending_pod(job["metadata"]["name"])
+    world.settle()
+    attached = 'Multi-Attach error for volume "pvc-1" Volume is already used by pod(s) other'
+    world.cluster.as_user.record_event(pod, "Warning", "FailedAttachVolume", attached)
+    world.advance(10)
+    world.cluster.start_pod(job["metadata"]["name"])
+    world.settle()
+
+
+def evicted(world: World) -> None:
+    """A pod of higher priority takes the place; the next one goes on."""
+    world.apply_all()
+    world.until_checkpoint()
+    (job,) = world.active_jobs()
+    world.cluster.finish_pod(job["metadata"]["name"], 75, disruption="preempted to accommodate a pod")
+    world.settle()
+    world.advance(60)
+    world.cluster.start_pod(job["metadata"]["name"])
+    world.settle()
+
+
+def over_quota(world: World) -> None:
+    world.cluster.forbid("Job", 'jobs.batch "orders" is forbidden: exceeded quota: team')
+    world.apply_all()
+    world.settle()
+    world.advance(1)
+    world.cluster.forbid("Job", None)
+    world.advance(60)
+
+
 def killed_again_and_again(world: World) -> None:
     world.apply_all()
     world.until_checkpoint()
@@ -257,6 +317,11 @@ LIVES: dict[str, tuple[Life, Script]] = {
     "waits-too-long": (waits_too_long, Script()),
     "suspended": (suspended_in_training, Script()),
     "suspended-while-gating": (suspended_while_gating, Script()),
+    "suspended-from-the-start": (suspended_from_the_start, Script()),
+    "suspended-when-stopped": (suspended_when_stopped, Script(checkpoints=REGRESSING)),
+    "waits-for-its-volume": (waits_for_its_volume, Script()),
+    "over-quota": (over_quota, Script()),
+    "evicted": (evicted, Script()),
     "edited-after-the-end": (edited_after_the_end, Script()),
     "made-invalid-while-training": (made_invalid_while_training, Script()),
     "gate-ends-badly": (passes, Script(exits={"gate": [failed(ExitCode.USER_ERROR, "UserError", "no")]})),

@@ -64,20 +64,17 @@ def waiting(reason: str, message: str = "") -> Object:
     return {"phase": "Pending", "containerStatuses": [{"state": state}]}
 
 
+def unschedulable(message: str) -> Object:
+    """The status of a pod that no node takes."""
+    condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message}
+    return {"phase": "Pending", "conditions": [condition]}
+
+
 @pytest.mark.parametrize(
     ("pod_status", "reason", "message"),
     [
         (
-            {
-                "phase": "Pending",
-                "conditions": [
-                    {
-                        "type": "PodScheduled",
-                        "status": "False",
-                        "message": "0/1 nodes: insufficient nvidia.com/gpu",
-                    }
-                ],
-            },
+            unschedulable("0/1 nodes: insufficient nvidia.com/gpu"),
             Reason.POD_UNSCHEDULABLE,
             "data: 0/1 nodes: insufficient nvidia.com/gpu",
         ),
@@ -96,7 +93,36 @@ def waiting(reason: str, message: str = "") -> Object:
             Reason.POD_NOT_STARTED,
             "data: CreateContainerError: no space left on device",
         ),
-        (waiting("ContainerCreating"), Reason.POD_NOT_STARTED, "data: ContainerCreating"),
+        (
+            waiting("CreateContainerConfigError", 'secret "token" not found'),
+            Reason.SECRET_NOT_FOUND,
+            'data: CreateContainerConfigError: secret "token" not found',
+        ),
+        (
+            waiting("CreateContainerConfigError", "couldn't find key rows in ConfigMap default/data"),
+            Reason.CONFIG_MAP_NOT_FOUND,
+            "data: CreateContainerConfigError: couldn't find key rows in ConfigMap default/data",
+        ),
+        (
+            waiting("ContainerCreating"),
+            Reason.POD_NOT_STARTED,
+            "waiting for a pod: checking the data and fetching the model",
+        ),
+        (
+            unschedulable('persistentvolumeclaim "tuning" not found'),
+            Reason.VOLUME_NOT_READY,
+            'data: persistentvolumeclaim "tuning" not found',
+        ),
+        (
+            unschedulable("0/1 nodes are available: pod has unbound immediate PersistentVolumeClaims."),
+            Reason.VOLUME_NOT_READY,
+            "data: 0/1 nodes are available: pod has unbound immediate PersistentVolumeClaims.",
+        ),
+        (
+            unschedulable("0/1 nodes are available: 1 node(s) had untolerated taint {gpu: l4}."),
+            Reason.POD_UNSCHEDULABLE,
+            "data: 0/1 nodes are available: 1 node(s) had untolerated taint {gpu: l4}.",
+        ),
         (
             {"phase": "Pending"},
             Reason.POD_NOT_STARTED,
@@ -187,3 +213,168 @@ def test_waiting_for_a_node_is_no_running_time():
     status = world.run()
     assert status.phase is Phase.SUCCEEDED
     assert status.running_seconds < 60
+
+
+FAILED_MOUNT = 'MountVolume.SetUp failed for volume "request" : configmap "orders-request" not found'
+MULTI_ATTACH = 'Multi-Attach error for volume "pvc-1" Volume is already used by pod(s) other'
+EXCEEDED_QUOTA = 'Error creating: pods "orders" is forbidden: exceeded quota: team, requested: pods=1'
+VIOLATES = 'Error creating: pods "orders" is forbidden: violates PodSecurity "restricted:latest"'
+
+
+def silent_pod(world: World) -> Object:
+    """The data pod is created and says nothing."""
+    world.apply_all()
+    world.settle()
+    (name,) = world.jobs()
+    return world.cluster.pending_pod(name, status=waiting("ContainerCreating"))
+
+
+@pytest.mark.parametrize(
+    ("event_reason", "words", "reason"),
+    [
+        ("FailedMount", FAILED_MOUNT, Reason.CONFIG_MAP_NOT_FOUND),
+        ("FailedMount", 'secret "token" not found', Reason.SECRET_NOT_FOUND),
+        ("FailedMount", "Unable to attach or mount volumes: timed out", Reason.VOLUME_NOT_READY),
+        ("FailedAttachVolume", MULTI_ATTACH, Reason.VOLUME_NOT_READY),
+        ("FailedCreatePodSandBox", "network is not ready", Reason.POD_NOT_STARTED),
+    ],
+)
+def test_the_events_of_a_pod_say_why_it_is_silent(event_reason, words, reason):
+    world = World()
+    pod = silent_pod(world)
+    world.cluster.as_user.record_event(pod, "Warning", event_reason, words)
+    world.settle()
+    world.advance(9)
+    assert world.condition("Ready").reason == Reason.POD_NOT_STARTED
+    world.advance(1)
+    assert world.condition("Ready").reason == reason
+    assert world.status().message == f"data: {event_reason}: {words}"
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"), [(EXCEEDED_QUOTA, Reason.QUOTA_EXCEEDED), (VIOLATES, Reason.FORBIDDEN)]
+)
+def test_the_events_of_a_job_say_why_it_has_no_pod(words, reason):
+    world = World()
+    world.apply_all()
+    world.settle()
+    (job,) = world.active_jobs()
+    world.cluster.as_user.record_event(job, "Warning", "FailedCreate", words)
+    world.advance(10)
+    assert world.condition("Ready").reason == reason
+    assert world.status().message == f"data: FailedCreate: {words}"
+    world.run()
+    assert world.status().phase is Phase.SUCCEEDED
+
+
+def test_the_newest_event_is_what_counts_and_a_long_pull_is_said():
+    world = World()
+    pod = silent_pod(world)
+    world.cluster.as_user.record_event(pod, "Warning", "FailedMount", "timed out")
+    world.advance(10)
+    world.cluster.as_user.record_event(pod, "Normal", "Pulling", 'Pulling image "trainer"')
+    world.advance(60)
+    assert world.condition("Ready").reason == Reason.POD_NOT_STARTED
+    assert world.status().message == 'data: Pulling image "trainer"'
+
+
+def test_events_are_looked_up_at_most_once_a_minute_and_not_for_a_pod_that_says_why():
+    world = World()
+    pod = silent_pod(world)
+    for _ in range(65):
+        world.advance(1)
+    assert world.cluster.event_lists == [pod["metadata"]["uid"]]
+    for _ in range(60):
+        world.advance(1)
+    assert len(world.cluster.event_lists) == 2
+    world.cluster.pending_pod(world.jobs()[0], status=unschedulable("no room"))
+    for _ in range(120):
+        world.advance(1)
+    assert len(world.cluster.event_lists) == 2
+
+
+def test_a_life_without_trouble_looks_up_no_events():
+    world = World()
+    world.apply_all()
+    world.run()
+    assert world.cluster.event_lists == []
+
+
+def test_events_that_cannot_be_listed_change_nothing():
+    world = World()
+    silent_pod(world)
+    with world.cluster.unavailable():
+        world.advance(10)
+    world.advance(1)
+    assert world.condition("Ready").reason == Reason.POD_NOT_STARTED
+    assert world.run().phase is Phase.SUCCEEDED
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        ('jobs.batch "orders" is forbidden: exceeded quota: team', Reason.QUOTA_EXCEEDED),
+        ('jobs.batch "orders" is forbidden: User "tunegate" cannot create', Reason.FORBIDDEN),
+    ],
+)
+def test_a_job_that_the_cluster_does_not_allow_now_is_waited_for(words, reason):
+    world = World()
+    world.cluster.forbid("Job", words)
+    world.apply_all()
+    world.settle()
+    world.advance(1)
+    assert (world.status().phase, world.condition("Ready").reason) == (Phase.PENDING, reason)
+    assert world.status().message == f"data: {words}"
+    world.cluster.forbid("Job", None)
+    world.advance(60)
+    assert world.run().phase is Phase.SUCCEEDED
+
+
+def test_what_is_never_allowed_ends_at_the_start_timeout():
+    world = World()
+    world.cluster.forbid("Job", "exceeded quota: team")
+    world.apply_all(make_job().with_spec(startTimeoutSeconds=60).obj())
+    world.settle()
+    world.advance(59)
+    assert world.status().phase is Phase.PENDING
+    world.advance(1)
+    failure = world.status().failure
+    assert failure is not None
+    assert failure.message == "waited 60 s: QuotaExceeded: data: exceeded quota: team"
+
+
+def test_a_pod_that_ended_well_does_not_wait_for_anything():
+    """The kubelet is done, and the Job controller has not said so yet."""
+    world = World()
+    world.apply_all()
+    world.settle()
+    (name,) = world.jobs()
+    world.cluster.start_pod(name)
+    world.settle()
+    said, writes = world.status(), len(world.cluster.writes)
+    world.cluster.set_pod_status(name, {"phase": "Succeeded"})
+    world.settle()
+    assert world.status() == said
+    assert len(world.cluster.writes) == writes
+
+
+def test_a_node_that_does_not_end_its_pod_is_said():
+    world = World()
+    world.apply_all(make_job().with_spec(startTimeoutSeconds=600).obj())
+    world.settle()
+    (name,) = world.jobs()
+    pod = world.cluster.start_pod(name)
+    world.settle()
+    world.cluster.delete_pod(pod)
+    world.settle()
+    world.advance(149)
+    assert world.status().message == "checking the data and fetching the model"
+    world.advance(1)
+    name = pod["metadata"]["name"]
+    assert world.condition("Ready").reason == Reason.NODE_LOST
+    assert world.status().message == f"data: pod {name} was to end, and its node does not say it did"
+    assert world.status().phase is Phase.VALIDATING
+    world.advance(600)
+    failure = world.status().failure
+    assert failure is not None
+    assert failure.reason == Reason.START_TIMEOUT

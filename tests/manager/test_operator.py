@@ -151,7 +151,7 @@ def test_the_second_operator_leads_as_soon_as_the_first_stops(server, cluster, k
         operator(server, tmp_path / "b.log", POD_NAME="b") as b,
         kubelet.running(),
     ):
-        assert _leader(cluster.api) == "a"
+        eventually(lambda: _leader(cluster.api) == "a", what="a leads")
         assert a.stop() == 0
         eventually(lambda: _leader(cluster.api) == "b", seconds=10, what="b leads")
         assert b.probe("/healthz") == 200

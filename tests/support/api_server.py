@@ -23,8 +23,18 @@ CONTROLLERS = "garbage-collector-controller,namespace-controller,serviceaccount-
 API_SERVER_FLAGS = ("--authorization-mode=RBAC", "--service-cluster-ip-range=10.96.0.0/16")
 
 
+OPERATOR = "tunegate-operator"
+"""The user that an operator is, so that the audit log tells its requests from others."""
+AUDIT_POLICY = {
+    "apiVersion": "audit.k8s.io/v1",
+    "kind": "Policy",
+    "omitStages": ["RequestReceived"],
+    "rules": [{"level": "Metadata"}],
+}
+
+
 class ApiServer:
-    """A running API server. ``folder`` has its logs and ``admin.kubeconfig``."""
+    """A running API server. ``folder`` has its logs, ``admin.kubeconfig`` and ``operator.kubeconfig``."""
 
     def __init__(self, folder: Path, token: str) -> None:
         self.folder = folder
@@ -32,12 +42,17 @@ class ApiServer:
         self.url = f"https://127.0.0.1:{self.port}"
         self._token = token
         self.kubeconfig = folder / "admin.kubeconfig"
+        self.operator_kubeconfig = folder / "operator.kubeconfig"
+        self.audit_log = folder / "audit.log"
         self._programs: dict[str, _Program] = {}
 
     def write_kubeconfig(self) -> None:
         """For kubectl, Kopf and the controllers. The server makes its certificate when it starts."""
         certificate = base64.b64encode(self._certificate.read_bytes()).decode()
-        self.kubeconfig.write_text(yaml.safe_dump(self._config(certificate)))
+        self.kubeconfig.write_text(yaml.safe_dump(self._config(certificate, self._token)))
+        self.operator_kubeconfig.write_text(
+            yaml.safe_dump(self._config(certificate, f"{self._token}-{OPERATOR}"))
+        )
 
     def client(self, **settings: Any) -> client.ApiClient:
         """A client of the administrator's."""
@@ -100,26 +115,32 @@ class ApiServer:
                 name = made.metadata.name
                 eventually(lambda name=name: _is_established(extensions, name), what=f"{name} is served")
 
-    def _config(self, certificate: str) -> dict[str, Any]:
+    def _config(self, certificate: str, token: str) -> dict[str, Any]:
         return {
             "apiVersion": "v1",
             "kind": "Config",
             "clusters": [
                 {"name": "test", "cluster": {"server": self.url, "certificate-authority-data": certificate}}
             ],
-            "users": [{"name": "admin", "user": {"token": self._token}}],
-            "contexts": [{"name": "test", "context": {"cluster": "test", "user": "admin"}}],
+            "users": [{"name": "user", "user": {"token": token}}],
+            "contexts": [{"name": "test", "context": {"cluster": "test", "user": "user"}}],
             "current-context": "test",
         }
 
 
 @contextmanager
-def api_server(folder: Path) -> Iterator[ApiServer]:
-    """Start one below ``folder``, which must be empty; everything ends with the context."""
+def api_server(folder: Path, *, controllers: str = CONTROLLERS, audit: bool = False) -> Iterator[ApiServer]:
+    """Start one below ``folder``, which must be empty; everything ends with the context.
+
+    ``audit`` writes every request to ``audit.log``.
+    """
     built = subprocess.run([BUILD, *PROGRAMS], check=True, stdout=subprocess.PIPE, text=True)
     bin = Path(built.stdout.strip())
     token = secrets.token_urlsafe()
-    (folder / "tokens.csv").write_text(f"{token},admin,admin,system:masters\n")
+    users = ((token, "admin"), (f"{token}-{OPERATOR}", OPERATOR))
+    lines = [f"{token},{name},{name},system:masters\n" for token, name in users]
+    (folder / "tokens.csv").write_text("".join(lines))
+    (folder / "audit.yaml").write_text(yaml.safe_dump(AUDIT_POLICY))
     keys = folder / "service-accounts.key"
     subprocess.run(["openssl", "genrsa", "-out", keys, "2048"], check=True, capture_output=True)
     server, etcd, peer = ApiServer(folder, token), free_port(), free_port()
@@ -145,6 +166,7 @@ def api_server(folder: Path) -> Iterator[ApiServer]:
                 f"--cert-dir={folder / 'certs'}",
                 f"--token-auth-file={folder / 'tokens.csv'}",
                 *API_SERVER_FLAGS,
+                *(_audit_flags(server) if audit else ()),
                 "--service-account-issuer=https://kubernetes.default.svc",
                 f"--service-account-key-file={keys}",
                 f"--service-account-signing-key-file={keys}",
@@ -158,7 +180,7 @@ def api_server(folder: Path) -> Iterator[ApiServer]:
                 bin / "kube-controller-manager",
                 folder,
                 f"--kubeconfig={server.kubeconfig}",
-                f"--controllers={CONTROLLERS}",
+                f"--controllers={controllers}",
                 f"--secure-port={free_port()}",
                 f"--service-account-private-key-file={keys}",
                 "--leader-elect=false",
@@ -198,6 +220,10 @@ class _Program:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+def _audit_flags(server: ApiServer) -> tuple[str, ...]:
+    return f"--audit-policy-file={server.folder / 'audit.yaml'}", f"--audit-log-path={server.audit_log}"
 
 
 def _is_established(extensions: client.ApiextensionsV1Api, name: str) -> bool:

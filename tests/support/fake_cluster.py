@@ -6,9 +6,16 @@ from dataclasses import dataclass
 
 from support.clock import FakeClock
 from tunegate_operator.engine import pod_status
-from tunegate_operator.engine.cluster import ClusterError, ConflictError, InvalidError, Key, Object
+from tunegate_operator.engine.cluster import (
+    ClusterError,
+    ConflictError,
+    ForbiddenError,
+    InvalidError,
+    Key,
+    Object,
+)
 from tunegate_operator.engine.local_jobs import new_pod, step_job
-from tunegate_operator.engine.objects import is_finished, timestamp, uid_of
+from tunegate_operator.engine.objects import is_finished, resource_version, timestamp, uid_of
 from tunegate_operator.engine.store import ObjectStore
 
 
@@ -39,6 +46,8 @@ class FakeCluster(ObjectStore):
         self.writes: list[Write] = []
         self.events: list[tuple[str, str, str, str]] = []
         """Name of the object, type, reason, message."""
+        self.event_lists: list[str] = []
+        """The uids of objects whose Events were listed."""
         self.as_user = _Unharmed(self)
         self._report_listeners: list[Callable[[Object], None]] = []
         self._crash_before: int | None = None
@@ -46,7 +55,7 @@ class FakeCluster(ObjectStore):
         self._is_unavailable = False
         self._conflicts = 0
         self._error_on: int | None = None
-        self._refusals: dict[str, str] = {}
+        self._refusals: dict[str, ClusterError] = {}
 
     # Faults
 
@@ -77,10 +86,17 @@ class FakeCluster(ObjectStore):
 
     def refuse(self, kind: str, message: str | None) -> None:
         """Refuse to create objects of this kind for good; None to accept them again."""
-        if message is None:
+        self._refuse(kind, None if message is None else InvalidError(message))
+
+    def forbid(self, kind: str, message: str | None) -> None:
+        """Do not allow objects of this kind for now; None to accept them again."""
+        self._refuse(kind, None if message is None else ForbiddenError(message))
+
+    def _refuse(self, kind: str, error: ClusterError | None) -> None:
+        if error is None:
             self._refusals.pop(kind, None)
         else:
-            self._refusals[kind] = message
+            self._refusals[kind] = error
 
     # cluster.Cluster, with faults
 
@@ -95,7 +111,7 @@ class FakeCluster(ObjectStore):
     def create(self, obj: Object) -> Object:
         with self._write("create", Key.of(obj)):
             if obj["kind"] in self._refusals:
-                raise InvalidError(self._refusals[obj["kind"]])
+                raise self._refusals[obj["kind"]]
             return super().create(obj)
 
     def replace(self, obj: Object) -> Object:
@@ -116,6 +132,11 @@ class FakeCluster(ObjectStore):
         with self._write("event", Key.of(regarding)):
             self.events.append((regarding["metadata"]["name"], type, reason, message))
             super().record_event(regarding, type, reason, message)
+
+    def list_events(self, namespace: str, uid: str) -> list[Object]:
+        self._check()
+        self.event_lists.append(uid)
+        return super().list_events(namespace, uid)
 
     def _check(self) -> None:
         if self._is_unavailable:
@@ -238,6 +259,16 @@ class FakeCluster(ObjectStore):
             step = step_job(job, self.pods_of(name, namespace), self.clock.now())
             self._set_status(job, step.status)
 
+    def set_pod_status(self, job_name: str, status: Object, namespace: str = "default") -> Object:
+        """The kubelet says something new of the Job's newest pod. Returns it."""
+        newest = max(self.pods_of(job_name, namespace), key=resource_version)
+        return self._set_status(newest, status)
+
+    def delete_pod(self, pod: Object) -> None:
+        """Somebody deletes a pod, and its kubelet says nothing."""
+        with self._lock:
+            self._begin_deletion(self._objects[Key.of(pod)])
+
     def _set_status(self, obj: Object, status: Object) -> Object:
         return self.as_user.patch_status(Key.of(obj), status, obj["metadata"]["resourceVersion"])
 
@@ -265,3 +296,6 @@ class _Unharmed:
 
     def patch_status(self, key: Key, status: Object, resource_version: str) -> Object:
         return ObjectStore.patch_status(self._cluster, key, status, resource_version)
+
+    def record_event(self, regarding: Object, type: str, reason: str, message: str) -> None:
+        ObjectStore.record_event(self._cluster, regarding, type, reason, message)

@@ -49,6 +49,26 @@ def finetunejob() -> dict[str, Any]:
             "evaluateEvery": {"fraction": "0.25"},
             "gates": [{"name": "orders-golden"}],
             "resources": {"accelerator": "CPU", "cpu": "2", "memory": "4Gi"},
+            "podTemplate": {
+                "labels": {"team": "orders"},
+                "annotations": {"example.com/cost": "low"},
+                "nodeSelector": {"pool": "batch"},
+                "tolerations": [{"key": "batch", "operator": "Exists"}],
+                "affinity": {"nodeAffinity": {}},
+                "priorityClassName": "batch-low",
+                "serviceAccountName": "tuning",
+                "imagePullSecrets": [{"name": "registry-login"}],
+                "env": [
+                    {
+                        "name": "HTTPS_PROXY",
+                        "valueFrom": {"secretKeyRef": {"name": "proxy", "key": "url", "optional": True}},
+                    }
+                ],
+                "volumes": [{"name": "certificates", "configMap": {"name": "ca"}}],
+                "volumeMounts": [{"name": "certificates", "mountPath": "/mnt/ca", "readOnly": True}],
+                "sharedMemory": "1Gi",
+                "terminationGracePeriodSeconds": 300,
+            },
             "storage": {"persistentVolumeClaim": "tuning"},
             "publish": [{"uri": "pvc://models/orders"}],
             "suspend": False,

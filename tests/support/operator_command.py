@@ -26,7 +26,7 @@ class OperatorCommand:
         self.log = log
         environment = {
             **os.environ,
-            "KUBECONFIG": str(server.kubeconfig),
+            "KUBECONFIG": str(server.operator_kubeconfig),
             "TUNEGATE_TRAINER_IMAGE": "trainer:test",
             "TUNEGATE_LOG_FORMAT": "json",
             "TUNEGATE_REPORT_SERVICE": SERVICE,
@@ -80,4 +80,7 @@ def operator(server: ApiServer, log: Path, **settings: str) -> Iterator[Operator
         yield command
     finally:
         if command.process.poll() is None:
-            command.kill()
+            try:
+                command.stop()
+            except subprocess.TimeoutExpired:
+                command.kill()

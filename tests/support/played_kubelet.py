@@ -209,7 +209,11 @@ class PlayedKubelet:
                 continue
             for pod in pods:
                 uid = pod.metadata.uid
-                if uid not in self.seen and pod.metadata.deletion_timestamp is None:
+                if (
+                    uid not in self.seen
+                    and pod.status.phase == "Pending"
+                    and not pod.metadata.deletion_timestamp
+                ):
                     self.seen[uid] = PlayedPod(self._api, self._address, pod)
                     self._pods.submit(self._guarded, self.seen[uid])
 

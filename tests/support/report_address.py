@@ -7,6 +7,7 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
+from support.api_server import free_port
 from tunegate_operator.engine.cluster import Object
 from tunegate_operator.reporting.certificates import KeyPair, make_authority
 from tunegate_operator.reporting.senders import RefusedError
@@ -65,8 +66,8 @@ def serving(engine: Engine, port: int = 0) -> Iterator[None]:
         now=lambda: datetime.now(UTC),
     )
     try:
-        starting = asyncio.run_coroutine_threadsafe(server.start(port), loop)
-        engine.port = starting.result(10)
+        engine.port = port or free_port()
+        asyncio.run_coroutine_threadsafe(server.start(engine.port), loop).result(10)
         yield
     finally:
         asyncio.run_coroutine_threadsafe(server.stop(), loop).result(10)

@@ -57,6 +57,23 @@ def test_a_gpu_that_is_not_there_is_said_clearly(start, caplog, capsys):
     assert root.report().failure == failure
 
 
+def test_libraries_get_a_home_that_they_can_write_to(start, monkeypatch, tmp_path):
+    """A pod's user has none, and the root file system is read-only."""
+    monkeypatch.setenv("HOME", "/nonexistent")
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    start()
+    main(["publish"])
+    assert os.environ["HOME"] == str(tmp_path)
+
+
+def test_a_home_that_can_be_written_to_stays(start, monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    start()
+    main(["publish"])
+    assert os.environ["HOME"] == str(tmp_path)
+
+
 def test_a_broken_golden_file_is_named_by_its_line(start):
     text = inline_golden([{"id": "a", "prompt": "hi", "expect": [{"type": "equals", "value": "ho"}]}])
     spec = gate_spec() | {

@@ -8,6 +8,7 @@ import errno
 import logging
 import os
 import sys
+import tempfile
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
@@ -103,6 +104,9 @@ def _set_up_libraries(role: Role) -> None:
     if role is not Role.DATA:  # which fetches everything that the others need
         os.environ["HF_HUB_OFFLINE"] = "1"
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+    # Caches of libraries lie in the home folder, and a pod's user has none that it may write to.
+    if not os.access(os.path.expanduser("~"), os.W_OK):
+        os.environ["HOME"] = tempfile.gettempdir()
     # PyTorch's threads wait for each other by spinning, by default for milliseconds. Where other processes
     # want the cores too, that doubles a step's time: two busy neighbours on two cores, 12.0 s and not 6.5.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")

@@ -28,7 +28,8 @@ class Resources(ApiModel):
     gpu: Gpu | None = None
     """The GPUs, when the accelerator is GPU. Left out: one."""
     cpu: Annotated[Quantity | None, Field(examples=["4"])] = None
-    """CPU cores to request. Left out: none are requested."""
+    """CPU cores to request; with accelerator: CPU also the limit, and the number of threads. Left out: none
+    are requested, and PyTorch starts a thread for each core of the node."""
     memory: Annotated[Quantity | None, Field(examples=["48Gi"])] = None
     """Host memory, as request and limit. Left out: no limit."""
     nodes: Annotated[int, Field(ge=1, le=1024, examples=[2])] = 1
@@ -46,9 +47,9 @@ class PodTemplate(ApiModel):
     """What a user may set on the pods. The operator owns the rest."""
 
     labels: Annotated[dict[str, str], Field(max_length=32)] | None = None
-    """Labels to add to the pods."""
+    """Labels to add to the pods. Those of the operator, of Jobs and of Kueue are refused."""
     annotations: Annotated[dict[str, str], Field(max_length=32)] | None = None
-    """Annotations to add to the pods."""
+    """Annotations to add to the pods. Those of the operator, of Jobs and of Kueue are refused."""
     node_selector: Annotated[dict[str, str] | None, Field(max_length=32, examples=[{"gpu": "l4"}])] = None
     """Labels that a node must have."""
     tolerations: Annotated[
@@ -64,12 +65,14 @@ class PodTemplate(ApiModel):
     image_pull_secrets: Annotated[list[SecretReference] | None, Field(max_length=8)] = None
     """Secrets to pull the trainer image with."""
     env: Annotated[list[dict[str, Any]], Field(max_length=64)] | None = None
-    """Environment variables, as in a Pod; credentials come from Secrets."""
+    """Environment variables, as in a Pod; credentials come from Secrets. What the operator sets is refused,
+    and what decides which code runs: PYTHONPATH, LD_PRELOAD and their like."""
     volumes: Annotated[list[dict[str, Any]], Field(max_length=16)] | None = None
-    """More volumes, as in a Pod."""
+    """More volumes, as in a Pod: configMap, secret, persistentVolumeClaim, emptyDir, ephemeral or csi."""
     volume_mounts: Annotated[list[dict[str, Any]], Field(max_length=16)] | None = None
-    """Where to mount `volumes` in the trainer container."""
+    """Where to mount `volumes` in the trainer container, below /mnt."""
     shared_memory: Annotated[Quantity | None, Field(examples=["8Gi"])] = None
-    """Size of /dev/shm, which data loaders and several GPUs use."""
+    """Size of /dev/shm, which data loaders and several GPUs use. It counts as memory of the pod. Left out:
+    what the container runtime gives, often 64Mi."""
     termination_grace_period_seconds: Annotated[int | None, Field(ge=0, le=3600, examples=[300])] = None
-    """Seconds that a pod gets to save after it was asked to stop."""
+    """Seconds that a pod gets to save after it was asked to stop. Left out: 120."""

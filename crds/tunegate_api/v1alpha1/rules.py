@@ -4,7 +4,7 @@ The CRDs carry the same rules as CEL, so `kubectl apply` and `tunegate validate`
 words. Bounds of one text stand beside its type, as ``Between`` and ``Form``.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, get_args
 
 from pydantic.fields import FieldInfo
@@ -48,7 +48,8 @@ from tunegate_api.v1alpha1.finetunejob import (
     Training,
 )
 from tunegate_api.v1alpha1.parts import Part
-from tunegate_api.v1alpha1.pods import Resources
+from tunegate_api.v1alpha1.pod_rules import check_pod_template
+from tunegate_api.v1alpha1.pods import PodTemplate, Resources
 from tunegate_api.v1alpha1.values import ValueRule
 
 ALL_LINEAR = "all-linear"
@@ -226,14 +227,28 @@ RULES: dict[type[ApiModel], tuple[Rule, ...]] = {
 """The rules of each type, wherever in a manifest it stands."""
 
 
+def _json_schema(source: Part) -> None:
+    """What is no JSON schema."""
+    schema = source.get("inline")
+    for path, fault in schema_faults(schema) if schema is not None else ():
+        source.refuse(fault, "inline", *path)
+
+
+FREE_FORM: dict[type[ApiModel], Callable[[Part], None]] = {
+    PodTemplate: check_pod_template,
+    SchemaSource: _json_schema,
+}
+"""Rules about free-form values, which CEL does not see: the API server cannot know them."""
+
+
 def check(model: type[ApiModel], part: Part) -> None:
     """Complain about everything in ``part``, which is a ``model``, that breaks a rule."""
     if not part:
         return
     for rule in RULES.get(model, ()):
         rule.check(part)
-    if model is SchemaSource:
-        _json_schema(part)
+    if model in FREE_FORM:
+        FREE_FORM[model](part)
     for name, field in model.model_fields.items():
         _field(part, field.alias or name, field)
 
@@ -261,10 +276,3 @@ def _annotated(annotation: Any) -> Iterator[ValueRule]:
     yield from (rule for rule in getattr(annotation, "__metadata__", ()) if isinstance(rule, ValueRule))
     for inner in get_args(annotation):
         yield from _annotated(inner)
-
-
-def _json_schema(source: Part) -> None:
-    """What is no JSON schema. The API server cannot tell: CEL sees no free-form values."""
-    schema = source.get("inline")
-    for path, fault in schema_faults(schema) if schema is not None else ():
-        source.refuse(fault, "inline", *path)

@@ -86,7 +86,6 @@ FINETUNEJOB = (
     NotYet("resources.gpu.count", _more_than(1), "training on more than one GPU; use count: 1"),
     NotYet("resources.gpu.memory", GIVEN, "the check of the memory of a GPU; leave it out"),
     NotYet("resources.nodes", _more_than(1), "more than one machine"),
-    NotYet("podTemplate", GIVEN, "settings of pods"),
     NotYet("queueName", GIVEN, "waiting in a Kueue queue"),
     NotYet("tracking", GIVEN, "experiment trackers"),
     NotYet(

@@ -7,7 +7,7 @@ from enum import Enum, auto
 from typing import Literal, TypeVar
 
 from tunegate_operator.engine.cluster import Key, Object, WatchEvent
-from tunegate_operator.engine.controller import Refusal
+from tunegate_operator.engine.controller import EventsAbout, Refusal
 from tunegate_operator.engine.objects import resource_version, uid_of
 from tunegate_operator.engine.owners import Owner, controlling_owner
 from tunegate_operator.engine.reports import ReportStore
@@ -35,6 +35,7 @@ class Cache:
         self._first_seen: dict[str, int] = {}
         self._deleted: OrderedDict[str, Owner | None] = OrderedDict()
         self._refusals: dict[str, Refusal] = {}
+        self._events: dict[str, EventsAbout] = {}
         self._time = 0  # rises with every object that comes in
 
     # Reading: controller.View
@@ -59,6 +60,10 @@ class Cache:
     def refusal(self, owner_uid: str) -> Refusal | None:
         with self._lock:
             return self._refusals.get(owner_uid)
+
+    def events_about(self, uid: str) -> EventsAbout | None:
+        with self._lock:
+            return self._events.get(uid)
 
     # Reading: the engine
 
@@ -147,6 +152,12 @@ class Cache:
             else:
                 self._refusals[owner_uid] = refusal
 
+    def set_events(self, uid: str, found: EventsAbout) -> None:
+        """Remember what a look-up found, for as long as the object is there."""
+        with self._lock:
+            if uid in self._objects:
+                self._events[uid] = found
+
     def _take_in(self, obj: Object) -> "_News":
         uid, key = uid_of(obj), Key.of(obj)
         if uid in self._deleted:
@@ -182,6 +193,7 @@ class Cache:
             self._unlink(held)
             self._first_seen.pop(uid, None)
         self._refusals.pop(uid, None)
+        self._events.pop(uid, None)
         self._bury(uid, controlling_owner(obj))
 
     def _unlink(self, held: Object) -> None:

@@ -47,6 +47,10 @@ class NotFoundError(ClusterError):
     """There is no such object."""
 
 
+class ForbiddenError(ClusterError):
+    """The cluster does not allow it: a quota is used up, or a right is missing. Either may change."""
+
+
 class InvalidError(ClusterError):
     """The cluster refuses the object itself: trying again is of no use."""
 
@@ -67,7 +71,9 @@ class Cluster(Protocol):
         ...
 
     def create(self, obj: Object) -> Object:
-        """Create; returns it with uid and resourceVersion. Raises AlreadyExistsError, InvalidError."""
+        """Create; returns it with uid and resourceVersion.
+
+        Raises AlreadyExistsError, ForbiddenError, InvalidError."""
         ...
 
     def replace(self, obj: Object) -> Object:
@@ -86,4 +92,8 @@ class Cluster(Protocol):
 
     def record_event(self, regarding: Object, type: str, reason: str, message: str) -> None:
         """Record a Kubernetes Event about an object; ``type`` is Normal or Warning."""
+        ...
+
+    def list_events(self, namespace: str, uid: str) -> list[Object]:
+        """The Events about the object with this uid, whoever recorded them, in no order."""
         ...

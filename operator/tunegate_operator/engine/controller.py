@@ -30,7 +30,15 @@ class Delete:
     uid: str
 
 
-Action = Create | Put | Delete
+@dataclass(frozen=True)
+class LookUpEvents:
+    """List the Events about this object, then decide again: :meth:`View.events_about` has them."""
+
+    namespace: str
+    uid: str
+
+
+Action = Create | Put | Delete | LookUpEvents
 
 
 @dataclass(frozen=True)
@@ -61,8 +69,17 @@ class Refusal:
     """Why the cluster did not create a child when it was last tried."""
 
     message: str
-    is_taken: bool
-    """The name is another object's, which may go away; else the child itself is refused for good."""
+    cause: Literal["Taken", "Forbidden", "Invalid"]
+    """Taken: the name is another object's, which may go away. Forbidden: by a quota or a missing right, which
+    may change. Invalid: the child itself is refused for good."""
+
+
+@dataclass(frozen=True)
+class EventsAbout:
+    """What a look-up of an object's Events found."""
+
+    asked: datetime
+    events: tuple[Object, ...]
 
 
 class View(Protocol):
@@ -84,6 +101,10 @@ class View(Protocol):
         """Why the cluster did not create a child of this object when it was last tried, or None.
 
         In memory only: after a restart it is known again once the next try was refused."""
+        ...
+
+    def events_about(self, uid: str) -> EventsAbout | None:
+        """The last look-up of the Events about an object, or None. In memory only."""
         ...
 
 

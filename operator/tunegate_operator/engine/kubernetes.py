@@ -20,6 +20,7 @@ from tunegate_operator.engine.cluster import (
     AlreadyExistsError,
     ClusterError,
     ConflictError,
+    ForbiddenError,
     InvalidError,
     Key,
     NotFoundError,
@@ -156,6 +157,12 @@ class KubernetesCluster:
         with suppress(AlreadyExistsError):
             self._request("POST", _EVENTS.path(event["metadata"]["namespace"]), event)
 
+    def list_events(self, namespace: str, uid: str) -> list[Object]:
+        """As the Protocol says: one page, which is more than the kubelet and the scheduler say of a pod."""
+        query = {"fieldSelector": f"involvedObject.uid={uid}", "limit": str(PAGE)}
+        found: list[Object] = self._request("GET", _EVENTS.path(namespace), query=query)["items"]
+        return found
+
     def _list(self, kind: str, namespace: str | None) -> Iterator[Object]:
         """Page by page, as one consistent read. An expired continuation fails: the caller lists anew."""
         resource, more = RESOURCES[kind], ""
@@ -204,6 +211,8 @@ def _error(code: int, status: Object) -> ClusterError:
         return AlreadyExistsError(message) if reason == "AlreadyExists" else ConflictError(message)
     if code == 404:
         return NotFoundError(message)
+    if code == 403:
+        return ForbiddenError(message)
     if code in (400, 413, 422):
         return InvalidError(message)
     return ClusterError(message)

@@ -118,6 +118,9 @@ class LocalCluster:
     def record_event(self, regarding: Object, type: str, reason: str, message: str) -> None:
         self._store.record_event(regarding, type, reason, message)
 
+    def list_events(self, namespace: str, uid: str) -> list[Object]:
+        return self._store.list_events(namespace, uid)
+
     # The rest of the cluster
 
     def watch_reports(self, listener: Callable[[Object], None]) -> None:

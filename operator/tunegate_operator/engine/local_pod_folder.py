@@ -5,8 +5,11 @@ Each mount path is a link below the pod's folder. Whether a mount is read-only i
 
 import base64
 import os
+import re
 import shutil
 from collections.abc import Callable
+from decimal import Decimal
+from math import ceil
 from pathlib import Path, PurePosixPath
 
 from tunegate_operator.engine.cluster import Object
@@ -152,6 +155,8 @@ def _value_from(source: Object, name: str, pod: Object, find_config_map: FindCon
         if path in known:
             return str(known[path])
         raise CannotStartError("CreateContainerConfigError", f"fieldPath {path} needs a cluster")
+    if "resourceFieldRef" in source:
+        return _limit(source["resourceFieldRef"]["resource"], name, pod)
     if "secretKeyRef" in source:
         reference = source["secretKeyRef"]
         if name in os.environ or reference.get("optional"):
@@ -169,6 +174,16 @@ def _value_from(source: Object, name: str, pod: Object, find_config_map: FindCon
         missing = f'configmap "{reference["name"]}" or its key {reference["key"]} not found'
         raise CannotStartError("CreateContainerConfigError", missing)
     raise CannotStartError("CreateContainerConfigError", f"env {name}: {', '.join(source)} needs a cluster")
+
+
+def _limit(resource: str, name: str, pod: Object) -> str:
+    """A limit of the container in whole units, rounded up as Kubernetes does."""
+    kind, _, of = resource.partition(".")
+    quantity = pod["spec"]["containers"][0].get("resources", {}).get(kind, {}).get(of)
+    match = re.fullmatch(r"([0-9.]+)(m?)", quantity or "")
+    if of != "cpu" or match is None:
+        raise CannotStartError("CreateContainerConfigError", f"env {name}: {resource} needs a cluster")
+    return str(ceil(Decimal(match[1]) / (1000 if match[2] else 1)))
 
 
 def message_path(pod: Object, folder: Path) -> Path:

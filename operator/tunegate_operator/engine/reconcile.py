@@ -19,6 +19,7 @@ from tunegate_operator.engine.cluster import (
     Cluster,
     ClusterError,
     ConflictError,
+    ForbiddenError,
     InvalidError,
     Key,
     NotFoundError,
@@ -32,6 +33,8 @@ from tunegate_operator.engine.controller import (
     Decision,
     Delete,
     Event,
+    EventsAbout,
+    LookUpEvents,
     Put,
     Refusal,
 )
@@ -188,6 +191,8 @@ class Reconciler:
                 self._queue.add_after(key, decision.requeue_after)
             raise failure
         self._cache.report_store.acknowledge(uid_of(obj), reports)
+        if any(isinstance(action, LookUpEvents) for action in decision.actions):
+            return 0
         return min((s for s in (decision.requeue_after, throttled) if s is not None), default=None)
 
     def _act(self, owner_uid: str, actions: Iterable[Action]) -> None:
@@ -195,9 +200,14 @@ class Reconciler:
         for action in actions:
             try:
                 self._carry_out(action)
-            except (InvalidError, AlreadyExistsError) as error:
-                is_taken = isinstance(error, AlreadyExistsError)
-                self._cache.set_refusal(owner_uid, Refusal(str(error), is_taken))
+            except AlreadyExistsError as error:
+                self._cache.set_refusal(owner_uid, Refusal(str(error), "Taken"))
+                raise
+            except ForbiddenError as error:
+                self._cache.set_refusal(owner_uid, Refusal(str(error), "Forbidden"))
+                raise
+            except InvalidError as error:
+                self._cache.set_refusal(owner_uid, Refusal(str(error), "Invalid"))
                 raise
         self._cache.set_refusal(owner_uid, None)
 
@@ -214,6 +224,17 @@ class Reconciler:
                     raise
             case Delete(key, uid):
                 self._cluster.delete(key, uid)
+            case LookUpEvents(namespace, uid):
+                self._look_up_events(namespace, uid)
+
+    def _look_up_events(self, namespace: str, uid: str) -> None:
+        """Best effort: a look-up that fails has found nothing."""
+        found: list[Object] = []
+        try:
+            found = self._cluster.list_events(namespace, uid)
+        except ClusterError as error:
+            log.warning("the events about %s cannot be listed: %s", uid, error)
+        self._cache.set_events(uid, EventsAbout(self._clock.now(), tuple(found)))
 
     def _write_status(self, key: Key, obj: Object, decision: Decision) -> float | None:
         """Write it if it differs, then tell the events. Returns seconds to wait if progress must wait."""
@@ -303,6 +324,8 @@ def _said(action: Action) -> str:
             return f"put {obj['kind']} {obj['metadata']['name']}"
         case Delete(key):
             return f"delete {key.kind} {key.name}"
+        case LookUpEvents(uid=uid):
+            return f"look up events about {uid}"
 
 
 def _tells_progress_alone(old: Object, new: Object) -> bool:

@@ -156,6 +156,11 @@ class ObjectStore:
             for oldest in sorted(events, key=self._event_age)[:-KEPT_EVENTS]:
                 self._remove(oldest)
 
+    def list_events(self, namespace: str, uid: str) -> list[Object]:
+        with self._lock:
+            events = [o for key, o in self._objects.items() if key.kind == "Event"]
+            return [wire(e) for e in events if Key.of(e).namespace == namespace and _is_about(e, uid)]
+
     # What only the one who plays the rest of the cluster may do
 
     def finalize(self, key: Key, uid: str) -> None:
@@ -270,3 +275,7 @@ def _validated(obj: Object) -> Object:
         if size > _LARGEST_CONFIG_MAP:
             raise InvalidError(f"ConfigMap {name} is larger than 1 MiB: {size} bytes")
     return copied
+
+
+def _is_about(event: Object, uid: str) -> bool:
+    return bool(event["involvedObject"]["uid"] == uid)

@@ -13,10 +13,10 @@ from tunegate_operator.finetunejob.failures import (
     has_invalid_image,
     invalid_image,
     out_of_memory,
-    waiting_reason,
 )
 from tunegate_operator.finetunejob.observe import Child, ChildState
 from tunegate_operator.finetunejob.run import Run
+from tunegate_operator.finetunejob.waiting import PURPOSES, not_ending, not_started, refused, why_waiting
 
 PHASES = {
     Role.DATA: Phase.VALIDATING,
@@ -25,13 +25,6 @@ PHASES = {
     Role.PUBLISH: Phase.PUBLISHING,
 }
 WAITING_PHASES = PHASES | {Role.DATA: Phase.PENDING, Role.TRAIN: Phase.QUEUED}
-_SAYS = {
-    Role.DATA: "checking the data and fetching the model",
-    Role.TRAIN: "training",
-    Role.GATE: "judging the artifact",
-    Role.PUBLISH: "publishing",
-}
-
 
 SUCCEEDED, SUSPENDED = "Succeeded", "Suspended"
 """Results of attempts that are no failure."""
@@ -46,11 +39,9 @@ def start(run: Run, step: Step, args: tuple[str, ...] = ()) -> None:
     )
     child = child_job(run.observed.job, run.request, step, number, pods=run.pods, extra_args=args)
     run.draft.actions.append(Create(child))
-    phase, taken = WAITING_PHASES[step.role], run.observed.refusal
-    if taken:
-        run.draft.wait(phase, Reason.NAME_TAKEN, taken.message, run.observed.job.spec.start_timeout_seconds)
-    else:
-        run.draft.enter(phase, f"starting: {_SAYS[step.role]}")
+    refusal, role = run.observed.refusal, step.role
+    reason, message = refused(refusal, role) if refusal else not_started(role)
+    run.draft.wait(WAITING_PHASES[role], reason, message, run.observed.job.spec.start_timeout_seconds)
 
 
 def watch(run: Run, child: Child) -> None:
@@ -64,19 +55,20 @@ def watch(run: Run, child: Child) -> None:
         stop_child(run, child, Reason.IMAGE_PULL)
         draft.fail(invalid_image(child))
         return
-    if child.is_running:
+    last = child.last_pod
+    lost = not_ending(child, draft)
+    if (child.is_running and not lost) or (last and last.phase == "Succeeded"):  # its Job will say so soon
         draft.set(start_time=draft.status.start_time or child.started or draft.now)
         draft.enter(PHASES[role], _doing(run, child.step))
         return
-    last, phase = child.last_pod, WAITING_PHASES[role]
-    if last and last.phase == "Failed":
-        phase, reason, message = (
-            PHASES[role],
-            Reason.POD_NOT_STARTED,
-            f"restarting after: {classify(child).message}",
-        )
+    phase = WAITING_PHASES[role]
+    if lost:
+        phase, (reason, message) = PHASES[role], lost
+    elif last and last.phase == "Failed":
+        phase, reason = PHASES[role], Reason.POD_NOT_STARTED
+        message = f"restarting after: {classify(child).message}"
     else:
-        reason, message = waiting_reason(child, _SAYS[role])
+        reason, message = why_waiting(child, draft)
     draft.wait(phase, reason, message, run.observed.job.spec.start_timeout_seconds)
 
 
@@ -151,7 +143,7 @@ def _doing(run: Run, step: Step) -> str:
     report = run.observed.report_of(step)
     progress = report.progress if report else None
     if progress is None:
-        return _SAYS[step.role]
+        return PURPOSES[step.role]
     if progress.activity:
         return progress.activity
     return f"training {progress.stage}: step {progress.step} of {progress.total_steps}"

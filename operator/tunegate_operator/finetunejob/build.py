@@ -24,6 +24,7 @@ from tunegate_api.contract import (
 from tunegate_api.meta import StatusModel
 from tunegate_api.v1alpha1 import EvalGateSpec, FineTuneJob, FineTuneJobSpec
 from tunegate_operator.engine.cluster import Object
+from tunegate_operator.finetunejob.pod_template import with_user_settings
 from tunegate_operator.names import (
     ATTEMPT_LABEL,
     JOB_LABEL,
@@ -39,10 +40,13 @@ from tunegate_operator.names import (
     results_name,
 )
 
+CONTAINER = "trainer"
 BACKOFF_LIMIT = 3
 """Restarts of a pod within one attempt."""
 GRACE_SECONDS = 120
 """Time that a pod gets to save after SIGTERM."""
+TMP_SIZE = "10Gi"
+"""What a pod may write into /tmp, where libraries keep caches. With more it is evicted."""
 
 
 @dataclass(frozen=True)
@@ -109,10 +113,11 @@ def child_job(
     stage_args = ["--stage", step.stage] if step.stage else []
     volumes, mounts = _volumes(job, request, step.role, reports=pods.report_to is not None)
     container: Object = {
-        "name": "trainer",
+        "name": CONTAINER,
         "image": pods.image,
         "command": ["python", "-m", "tunegate_trainer"],
         "args": [str(step.role), *stage_args, "--attempt", str(attempt), *extra_args],
+        "env": _environment(job, pods),
         "volumeMounts": mounts,
         "terminationMessagePath": f"{DEFAULT_ROOT}/termination.json",
         "terminationMessagePolicy": "FallbackToLogsOnError",
@@ -122,14 +127,28 @@ def child_job(
             "capabilities": {"drop": ["ALL"]},
         },
     }
-    if pods.report_to:
-        container["env"] = [
-            {"name": REPORT_URL_VARIABLE, "value": pods.report_to.url + report_path(meta.uid)},
-            {"name": REPORT_CA_VARIABLE, "value": pods.report_to.authority},
-        ]
     resources = _resources(job, step.role)
     if resources:
         container["resources"] = resources
+    template: Object = {
+        "metadata": {"labels": labels},
+        "spec": {
+            "restartPolicy": "Never",
+            "automountServiceAccountToken": False,
+            "enableServiceLinks": False,
+            "terminationGracePeriodSeconds": GRACE_SECONDS,
+            "securityContext": {
+                "runAsNonRoot": True,
+                "runAsUser": 65532,
+                "fsGroup": 65532,
+                "fsGroupChangePolicy": "OnRootMismatch",
+                "seccompProfile": {"type": "RuntimeDefault"},
+            },
+            "containers": [container],
+            "volumes": volumes,
+        },
+    }
+    wanted = job.spec.pod_template
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
@@ -143,24 +162,7 @@ def child_job(
             "backoffLimit": BACKOFF_LIMIT,
             "podReplacementPolicy": "Failed",
             "podFailurePolicy": _failure_policy(),
-            "template": {
-                "metadata": {"labels": labels},
-                "spec": {
-                    "restartPolicy": "Never",
-                    "automountServiceAccountToken": False,
-                    "enableServiceLinks": False,
-                    "terminationGracePeriodSeconds": GRACE_SECONDS,
-                    "securityContext": {
-                        "runAsNonRoot": True,
-                        "runAsUser": 65532,
-                        "fsGroup": 65532,
-                        "fsGroupChangePolicy": "OnRootMismatch",
-                        "seccompProfile": {"type": "RuntimeDefault"},
-                    },
-                    "containers": [container],
-                    "volumes": volumes,
-                },
-            },
+            "template": with_user_settings(template, wanted) if wanted else template,
         },
     }
 
@@ -232,8 +234,26 @@ def _config_map(job: FineTuneJob, name: str, key: str, content: StatusModel, *, 
     } | ({"immutable": True} if immutable else {})
 
 
+def _environment(job: FineTuneJob, pods: PodSettings) -> list[Object]:
+    """Where to report, and how many threads to start."""
+    environment: list[Object] = []
+    if pods.report_to:
+        url = pods.report_to.url + report_path(job.metadata.uid)
+        environment.append({"name": REPORT_URL_VARIABLE, "value": url})
+        environment.append({"name": REPORT_CA_VARIABLE, "value": pods.report_to.authority})
+    asked = job.spec.resources
+    if asked.accelerator == "CPU" and asked.cpu:
+        # As many as the cores it may use: by itself PyTorch starts one for each core of the node.
+        limit = {"containerName": CONTAINER, "resource": "limits.cpu", "divisor": "1"}
+        environment.append({"name": "OMP_NUM_THREADS", "valueFrom": {"resourceFieldRef": limit}})
+    return environment
+
+
 def _resources(job: FineTuneJob, role: Role) -> dict[str, Any]:
-    """GPUs for the roles that run a model; memory and CPU as the user said, for every role."""
+    """GPUs for the roles that run a model; memory and CPU as the user said, for every role.
+
+    Without a GPU the CPU is what trains: limited, so that neighbours keep theirs and threads can follow it.
+    """
     asked = job.spec.resources
     limits: dict[str, str] = {}
     requests: dict[str, str] = {}
@@ -241,6 +261,8 @@ def _resources(job: FineTuneJob, role: Role) -> dict[str, Any]:
         limits["memory"] = requests["memory"] = asked.memory
     if asked.cpu:
         requests["cpu"] = asked.cpu
+        if asked.accelerator == "CPU":
+            limits["cpu"] = asked.cpu
     if asked.accelerator == "GPU" and role in (Role.TRAIN, Role.GATE):
         limits["nvidia.com/gpu"] = str(asked.gpu.count if asked.gpu else 1)
     return {k: v for k, v in {"limits": limits, "requests": requests}.items() if v}
@@ -273,5 +295,5 @@ def _volumes(
         token = {"projected": {"sources": [{"serviceAccountToken": _report_token(meta.uid)}]}}
         add("report", token, root / "report")
     add("workspace", claim(job.spec.storage.persistent_volume_claim), root / "workspace", writes=True)
-    add("tmp", {"emptyDir": {}}, PurePosixPath("/tmp"), writes=True)  # noqa: S108 - the pod's own
+    add("tmp", {"emptyDir": {"sizeLimit": TMP_SIZE}}, PurePosixPath("/tmp"), writes=True)  # noqa: S108 - the pod's own
     return volumes, mounts

@@ -19,6 +19,7 @@ from tunegate_operator.finetunejob.judge import judge_final
 from tunegate_operator.finetunejob.observe import Child, ChildState, Observed
 from tunegate_operator.finetunejob.run import Run
 from tunegate_operator.finetunejob.stops import accepted_step, is_continued, make_stop, stop_id, take_answer
+from tunegate_operator.finetunejob.suspend import be_suspended, suspend
 
 REPORT_TIMEOUT_SECONDS = 120
 """How long a finished pod's last report may take to arrive."""
@@ -29,6 +30,9 @@ def decide(observed: Observed, now: datetime, pods: PodSettings) -> Draft:
     job = observed.job
     draft = Draft(job.status.model_copy(update={"observed_generation": job.metadata.generation}), now)
     results = absorb_results(observed, draft)
+    if job.spec.suspend and observed.request is None and not observed.children:
+        be_suspended(draft)
+        return draft
     request = ready_request(observed, draft)
     if request is None:
         return draft
@@ -37,7 +41,7 @@ def decide(observed: Observed, now: datetime, pods: PodSettings) -> Draft:
     run = Run(observed, draft, request, results, pods)
     attempts.record_finished(run)
     show_progress(run)
-    if observed.refusal and not observed.refusal.is_taken:
+    if observed.refusal and observed.refusal.cause == "Invalid":
         draft.fail(
             Failure(
                 reason=Reason.REFUSED,
@@ -49,7 +53,7 @@ def decide(observed: Observed, now: datetime, pods: PodSettings) -> Draft:
     if take_answer(job, draft) or enforce_deadline(run):
         return draft
     if job.spec.suspend:
-        _suspend(run)
+        suspend(run)
     else:
         _advance(run, plan)
     return draft
@@ -189,15 +193,6 @@ def _published(run: Run) -> bool:
         _await_report(run, step)
         return False
     return True
-
-
-def _suspend(run: Run) -> None:
-    """Let go of everything that runs. What it saved is where the next attempt goes on."""
-    for child in run.observed.children:
-        if child.state is ChildState.ACTIVE and not child.deleting:
-            attempts.stop_child(run, child, attempts.SUSPENDED)
-    message = "suspended by spec.suspend; false goes on from the last checkpoint"
-    run.draft.enter(Phase.SUSPENDED, message, Reason.SUSPENDED)
 
 
 def _await_report(run: Run, step: Step) -> None:

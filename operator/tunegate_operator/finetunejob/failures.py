@@ -5,8 +5,16 @@ from tunegate_api.meta import MAX_MESSAGE
 from tunegate_api.v1alpha1.finetunejob_status import Failure, Reason
 from tunegate_operator.finetunejob.observe import Child, Pod
 
-SIGKILL, SIGTERM = 137, 143
-IMAGE_REASONS = ("ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull")
+_KILLED = (137, 143, ExitCode.INTERRUPTED)
+_LOST_NODE = (
+    "DeletionByPodGC",
+    "DeletionByTaintManager",
+    "NodeLost",
+    "NodeShutdown",
+    "Shutdown",
+    "Terminated",
+)
+"""Reasons with which Kubernetes ends a pod because of its node: it went away, or does not answer."""
 
 _BY_EXIT_CODE: dict[int, tuple[Reason, str]] = {
     ExitCode.BAD_DATA: (
@@ -47,7 +55,9 @@ def classify(child: Child) -> Failure:
         return Failure(
             reason=reason, message=_tail(pod) or f"{child.step} ended with {pod.exit_code}", hint=hint
         )
-    if pod.exit_code in (SIGKILL, SIGTERM):
+    if pod.ended_by:
+        return _taken_away(child, pod)
+    if pod.exit_code in _KILLED:
         return Failure(
             reason=Reason.KILLED,
             message=f"{child.step}: the process was killed (exit code {pod.exit_code})",
@@ -57,6 +67,22 @@ def classify(child: Child) -> Failure:
         reason=Reason.INTERNAL_ERROR,
         message=_tail(pod) or f"{child.step} ended with exit code {pod.exit_code}",
         hint=f"The whole log: kubectl logs job/{child.key.name}",
+    )
+
+
+def _taken_away(child: Child, pod: Pod) -> Failure:
+    message = f"{child.step}: the cluster ended the pod: {pod.ended_by}: {pod.ended_message}"
+    if pod.ended_by in _LOST_NODE:
+        return Failure(
+            reason=Reason.NODE_LOST,
+            message=message.removesuffix(": "),
+            hint="kubectl get nodes shows whether the node is back.",
+        )
+    return Failure(
+        reason=Reason.EVICTED,
+        message=message.removesuffix(": "),
+        hint="Ask for the memory that the pod uses (resources.memory), or for a higher "
+        "podTemplate.priorityClassName.",
     )
 
 
@@ -80,23 +106,6 @@ def invalid_image(child: Child) -> Failure:
         message=f"{child.step}: the image's name is invalid: {said}",
         hint="Correct the trainer image in the operator's settings, and create the job again.",
     )
-
-
-def waiting_reason(child: Child, purpose: str) -> tuple[Reason, str]:
-    """Why a child that should run does not, as far as its pods say."""
-    pod = child.last_pod
-    if pod is None or pod.phase != "Pending":
-        return Reason.POD_NOT_STARTED, f"waiting for a pod: {purpose}"
-    if pod.unschedulable:
-        return Reason.POD_UNSCHEDULABLE, f"{child.step}: {pod.unschedulable}"
-    said = f"{child.step}: {pod.waiting_reason}: {pod.waiting_message}".removesuffix(": ")
-    if pod.waiting_reason in IMAGE_REASONS:
-        return Reason.IMAGE_PULL, said
-    if pod.waiting_reason == "CreateContainerConfigError":
-        return Reason.CONFIG_MAP_NOT_FOUND, said
-    if pod.waiting_reason:
-        return Reason.POD_NOT_STARTED, said
-    return Reason.POD_NOT_STARTED, f"waiting for a pod: {purpose}"
 
 
 def can_go_on(step_role: Role, added_checkpoint: bool) -> bool:

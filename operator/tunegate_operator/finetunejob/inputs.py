@@ -15,7 +15,7 @@ def ready_request(observed: Observed, draft: Draft) -> Request | None:
     """The job's request: as recorded, or made now that all is there. None while something is missing."""
     meta = observed.job.metadata
     if observed.request is not None:
-        draft.set(request=request_name(meta.name, meta.uid))
+        _note(draft, request_name(meta.name, meta.uid))
         return observed.request
     missing = _missing(observed)
     if missing is not None:
@@ -24,8 +24,14 @@ def ready_request(observed: Observed, draft: Draft) -> Request | None:
         return None
     request = _make_request(observed)
     draft.actions.append(Create(request_config_map(observed.job, request)))
-    draft.set(request=request_name(meta.name, meta.uid))
+    _note(draft, request_name(meta.name, meta.uid))
     return request
+
+
+def _note(draft: Draft, name: str) -> None:
+    """Say where the request is. The wait for what it needs is over, and another one begins."""
+    if draft.status.request is None:
+        draft.set(request=name, waiting_since=None)
 
 
 def _missing(observed: Observed) -> tuple[Reason, str] | None:

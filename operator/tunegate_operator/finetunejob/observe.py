@@ -36,9 +36,22 @@ class ChildState(StrEnum):
 
 
 @dataclass(frozen=True)
+class Told:
+    """What a look-up of an object's Events found: the newest one."""
+
+    asked: datetime
+    is_warning: bool = False
+    reason: str = ""
+    message: str = ""
+
+
+@dataclass(frozen=True)
 class Pod:
     """The part of a pod that decisions need."""
 
+    key: Key
+    uid: str
+    created: datetime
     phase: str
     started: datetime | None = None
     """When its container started."""
@@ -50,6 +63,12 @@ class Pod:
     waiting_reason: str = ""
     waiting_message: str = ""
     unschedulable: str = ""
+    ended_by: str = ""
+    """Why the cluster ends it, if it does: the reason of the pod, or of its DisruptionTarget condition."""
+    ended_message: str = ""
+    due_to_end: datetime | None = None
+    """When it should have ended, if it is being deleted."""
+    told: Told | None = None
 
     @property
     def termination(self) -> Termination | None:
@@ -66,6 +85,7 @@ class Child:
 
     key: Key
     uid: str
+    created: datetime
     step: Step
     attempt: int
     state: ChildState
@@ -75,6 +95,7 @@ class Child:
     deleting: bool
     pods: tuple[Pod, ...]
     """Oldest first."""
+    told: Told | None = None
 
     @property
     def last_pod(self) -> Pod | None:
@@ -181,31 +202,30 @@ def _child(obj: Object, view: View) -> Child:
     return Child(
         key=Key.of(obj),
         uid=meta["uid"],
+        created=datetime.fromisoformat(meta["creationTimestamp"]),
         step=Step(Role(labels[ROLE_LABEL]), labels.get(STAGE_LABEL)),
         attempt=int(labels[ATTEMPT_LABEL]),
         state=state,
         failure_reason=conditions.get("Failed", {}).get("reason", ""),
         finished=finished,
         deleting="deletionTimestamp" in meta,
-        pods=tuple(_pod(pod) for pod in pods),
+        pods=tuple(_pod(pod, view) for pod in pods),
+        told=_told(view, meta["uid"]),
     )
 
 
-def _pod(obj: Object) -> Pod:
-    status = obj.get("status", {})
+def _pod(obj: Object, view: View) -> Pod:
+    meta, status = obj["metadata"], obj.get("status", {})
+    conditions = {c["type"]: c for c in status.get("conditions", [])}
     container: dict[str, Any] = next(iter(status.get("containerStatuses", [])), {})
     state = container.get("state", {})
     ended, waiting = state.get("terminated", {}), state.get("waiting", {})
     started = ended.get("startedAt") or state.get("running", {}).get("startedAt")
-    unschedulable = next(
-        (
-            c.get("message", "")
-            for c in status.get("conditions", [])
-            if c["type"] == "PodScheduled" and c["status"] == "False"
-        ),
-        "",
-    )
+    scheduled, disruption = conditions.get("PodScheduled", {}), conditions.get("DisruptionTarget", {})
     return Pod(
+        key=Key.of(obj),
+        uid=meta["uid"],
+        created=datetime.fromisoformat(meta["creationTimestamp"]),
         phase=status.get("phase", "Pending"),
         started=_time(started),
         finished=_time(ended.get("finishedAt")),
@@ -214,8 +234,35 @@ def _pod(obj: Object) -> Pod:
         text=ended.get("message", ""),
         waiting_reason=waiting.get("reason", ""),
         waiting_message=waiting.get("message", ""),
-        unschedulable=unschedulable,
+        unschedulable=scheduled.get("message", "") if scheduled.get("status") == "False" else "",
+        ended_by=status.get("reason", "") or disruption.get("reason", ""),
+        ended_message=status.get("message", "") or disruption.get("message", ""),
+        due_to_end=_time(meta.get("deletionTimestamp")),
+        told=_told(view, meta["uid"]),
     )
+
+
+def _told(view: View, uid: str) -> Told | None:
+    """The newest of the Events that were looked up about an object."""
+    found = view.events_about(uid)
+    if found is None:
+        return None
+    newest = max(found.events, key=_event_time, default=None)
+    if newest is None:
+        return Told(found.asked)
+    return Told(
+        asked=found.asked,
+        is_warning=newest.get("type") == "Warning",
+        reason=newest.get("reason", ""),
+        message=newest.get("message", ""),
+    )
+
+
+def _event_time(event: Object) -> str:
+    """When it was last seen. Clients write one of these fields or another."""
+    series = event.get("series") or {}
+    times = (series.get("lastObservedTime"), event.get("lastTimestamp"), event.get("eventTime"))
+    return next((time for time in times if time), "")
 
 
 def _time(value: str | None) -> datetime | None:

@@ -55,8 +55,8 @@ class ReportServer:
         self._runner: web.AppRunner | None = None
         self._rotation: asyncio.Task[None] | None = None
 
-    async def start(self, port: int) -> int:
-        """Listen, and rotate the certificate. Returns the port, for 0 the one that was free."""
+    async def start(self, port: int) -> None:
+        """Listen on every address, and rotate the certificate."""
         self._use(make_serving(self._authority, self._host, self._now()))
         app = web.Application(client_max_size=MAX_REPORT_BYTES)
         app.router.add_post(report_path("{uid}"), self._post)
@@ -65,8 +65,6 @@ class ReportServer:
         site = web.TCPSite(self._runner, port=port, ssl_context=self._tls)
         await site.start()
         self._rotation = asyncio.create_task(self._rotate())
-        listening: int = self._runner.addresses[0][1]
-        return listening
 
     async def stop(self) -> None:
         """Answer what is being asked, then close."""

@@ -1,0 +1,38 @@
+"""What a user set on pods, ``spec.podTemplate``, on top of what the operator sets."""
+
+from tunegate_api.v1alpha1.pods import PodTemplate
+from tunegate_operator.engine.cluster import Object
+
+
+def with_user_settings(template: Object, wanted: PodTemplate) -> Object:
+    """A pod template with the user's settings. What both set was refused before, see ``pod_rules.py``."""
+    metadata, spec = template["metadata"], template["spec"]
+    (container,) = spec["containers"]
+    asked = wanted.to_wire()
+    volumes, mounts = [*asked.get("volumes", [])], [*asked.get("volumeMounts", [])]
+    if wanted.shared_memory:
+        memory = {"medium": "Memory", "sizeLimit": wanted.shared_memory}
+        volumes.append({"name": "shared-memory", "emptyDir": memory})
+        mounts.append({"name": "shared-memory", "mountPath": "/dev/shm"})  # noqa: S108 - the pod's own
+    container = container | {
+        "env": [*container["env"], *asked.get("env", [])],
+        "volumeMounts": [*container["volumeMounts"], *mounts],
+    }
+    taken_as_they_are = (
+        "nodeSelector",
+        "tolerations",
+        "affinity",
+        "priorityClassName",
+        "serviceAccountName",
+        "imagePullSecrets",
+        "terminationGracePeriodSeconds",
+    )
+    return {
+        "metadata": {
+            "labels": asked.get("labels", {}) | metadata["labels"],
+            "annotations": asked.get("annotations", {}),
+        },
+        "spec": spec
+        | {field: asked[field] for field in taken_as_they_are if field in asked}
+        | {"containers": [container], "volumes": [*spec["volumes"], *volumes]},
+    }

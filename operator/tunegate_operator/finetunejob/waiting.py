@@ -1,0 +1,111 @@
+"""Why a child does not run yet, in the words of whoever holds it back."""
+
+import re
+from datetime import timedelta
+
+from tunegate_api.contract import Role
+from tunegate_api.v1alpha1.finetunejob_status import Reason
+from tunegate_operator.engine.controller import LookUpEvents, Refusal
+from tunegate_operator.finetunejob.build import Step
+from tunegate_operator.finetunejob.draft import Draft
+from tunegate_operator.finetunejob.observe import Child, Pod
+
+LOOK_UP_AFTER_SECONDS = 10
+"""How long a child may be silent about why it does not run before its Events are looked up."""
+LOOK_UP_AGAIN_SECONDS = 60
+NODE_PATIENCE_SECONDS = 30
+"""How much later than its grace period a pod may be said to have ended."""
+
+PURPOSES = {
+    Role.DATA: "checking the data and fetching the model",
+    Role.TRAIN: "training",
+    Role.GATE: "judging the artifact",
+    Role.PUBLISH: "publishing",
+}
+"""What a child of each role is for."""
+
+_IMAGE_REASONS = (
+    "ErrImagePull",
+    "ImagePullBackOff",
+    "ErrImageNeverPull",
+    "ImageInspectError",
+    "RegistryUnavailable",
+    "SignatureValidationFailed",
+)
+_NO_REASONS = ("", "ContainerCreating", "PodInitializing")
+"""What a kubelet calls a container that it will start, or would if it could."""
+
+_WORDS: tuple[tuple[str, Reason], ...] = (
+    (r"exceeded quota", Reason.QUOTA_EXCEEDED),
+    (r"is forbidden", Reason.FORBIDDEN),
+    (r"secret \S* ?not found|secret key|in Secret ", Reason.SECRET_NOT_FOUND),
+    (r"configmap \S* ?not found|config key|in ConfigMap ", Reason.CONFIG_MAP_NOT_FOUND),
+    (r"(?i:persistentvolumeclaim)|Multi-Attach|^FailedAttachVolume|^FailedMount", Reason.VOLUME_NOT_READY),
+)
+"""What the words of Kubernetes' components mean. They have no codes of their own; the first match counts."""
+
+
+def refused(refusal: Refusal, role: Role) -> tuple[Reason, str]:
+    """Why the cluster does not create a child now."""
+    if refusal.cause == "Taken":
+        return Reason.NAME_TAKEN, refusal.message
+    return _reason_in(refusal.message, Reason.FORBIDDEN), f"{role}: {refusal.message}"
+
+
+def not_started(role: Role) -> tuple[Reason, str]:
+    """A child that nothing is known to hold back."""
+    return Reason.POD_NOT_STARTED, f"waiting for a pod: {PURPOSES[role]}"
+
+
+def why_waiting(child: Child, draft: Draft) -> tuple[Reason, str]:
+    """What holds a child back, as its pod says; where that says nothing, as Events do, if need be."""
+    pod = child.last_pod
+    return (_pod_says(child.step, pod) if pod else None) or _events_say(child, draft)
+
+
+def not_ending(child: Child, draft: Draft) -> tuple[Reason, str] | None:
+    """What to wait for where a pod still runs that should have ended: only its node could say that it has."""
+    for pod in child.pods:
+        if pod.phase == "Running" and pod.due_to_end:
+            overdue = pod.due_to_end + timedelta(seconds=NODE_PATIENCE_SECONDS)
+            if draft.now >= overdue:
+                message = f"{child.step}: pod {pod.key.name} was to end, and its node does not say it did"
+                return Reason.NODE_LOST, message
+            draft.look_again_at(overdue)
+    return None
+
+
+def _pod_says(step: Step, pod: Pod) -> tuple[Reason, str] | None:
+    if pod.unschedulable:
+        return _reason_in(pod.unschedulable, Reason.POD_UNSCHEDULABLE), f"{step}: {pod.unschedulable}"
+    if pod.waiting_reason in _NO_REASONS:
+        return None
+    said = f"{step}: {pod.waiting_reason}: {pod.waiting_message}".removesuffix(": ")
+    if pod.waiting_reason in _IMAGE_REASONS:
+        return Reason.IMAGE_PULL, said
+    return _reason_in(pod.waiting_message, Reason.POD_NOT_STARTED), said
+
+
+def _events_say(child: Child, draft: Draft) -> tuple[Reason, str]:
+    """A pod that is not created has its reason in the Job's Events; a volume not mounted, in the pod's."""
+    silent = child.last_pod or child
+    told = silent.told
+    due = (
+        told.asked + timedelta(seconds=LOOK_UP_AGAIN_SECONDS)
+        if told
+        else silent.created + timedelta(seconds=LOOK_UP_AFTER_SECONDS)
+    )
+    if draft.now >= due:
+        draft.actions.append(LookUpEvents(silent.key.namespace, silent.uid))
+    else:
+        draft.look_again_at(due)
+    if told and told.is_warning:
+        reason = _reason_in(f"{told.reason}: {told.message}", Reason.POD_NOT_STARTED)
+        return reason, f"{child.step}: {told.reason}: {told.message}"
+    if told and told.reason == "Pulling":
+        return Reason.POD_NOT_STARTED, f"{child.step}: {told.message}"
+    return not_started(child.step.role)
+
+
+def _reason_in(words: str, otherwise: Reason) -> Reason:
+    return next((reason for pattern, reason in _WORDS if re.search(pattern, words)), otherwise)

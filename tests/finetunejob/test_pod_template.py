@@ -1,0 +1,119 @@
+"""What pods get: hardened by the operator, and what a user set on top."""
+
+from typing import Any
+
+import pytest
+
+from support.builders import make_job
+from support.manifests import finetunejob
+from support.world import World
+from tunegate_api.contract import Request, Role
+from tunegate_api.v1alpha1 import FineTuneJob
+from tunegate_operator.engine.cluster import Object
+from tunegate_operator.finetunejob.build import PodSettings, Step, child_job
+
+UID = "0f7c9c1e-0000-4000-8000-000000000001"
+
+
+def template_of(role: Role, **spec: Any) -> Object:
+    """The pod template of a job's child of this role."""
+    obj = make_job().with_spec(**spec).obj()
+    obj["metadata"]["uid"] = UID
+    job = FineTuneJob.model_validate(obj)
+    request = Request(name="orders", namespace="default", uid=UID, spec=job.spec, gates=[])
+    child = child_job(job, request, Step(role), 1, pods=PodSettings("trainer:test"))
+    template: Object = child["spec"]["template"]
+    return template
+
+
+def container(template: Object) -> Object:
+    (only,) = template["spec"]["containers"]
+    return dict(only)
+
+
+@pytest.mark.parametrize("role", Role)
+def test_every_pod_is_hardened_whatever_a_user_sets(role: Role):
+    for wanted in (None, finetunejob()["spec"]["podTemplate"]):
+        template = template_of(role, podTemplate=wanted)
+        spec = template["spec"]
+        assert spec["automountServiceAccountToken"] is False
+        assert spec["securityContext"] == {
+            "runAsNonRoot": True,
+            "runAsUser": 65532,
+            "fsGroup": 65532,
+            "fsGroupChangePolicy": "OnRootMismatch",
+            "seccompProfile": {"type": "RuntimeDefault"},
+        }
+        assert container(template)["securityContext"] == {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        }
+        assert not any("hostPath" in volume for volume in spec["volumes"])
+        assert {"name": "tmp", "emptyDir": {"sizeLimit": "10Gi"}} in spec["volumes"]
+        assert template["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "tunegate"
+
+
+@pytest.mark.parametrize("role", Role)
+def test_what_a_user_sets_is_on_every_pod(role: Role):
+    wanted = finetunejob()["spec"]["podTemplate"]
+    template = template_of(role, podTemplate=wanted)
+    metadata, spec = template["metadata"], template["spec"]
+    assert metadata["labels"]["team"] == "orders"
+    assert metadata["labels"]["tunegate.dev/job"] == "orders"
+    assert metadata["annotations"] == {"example.com/cost": "low"}
+    for field in (
+        "nodeSelector",
+        "tolerations",
+        "affinity",
+        "priorityClassName",
+        "serviceAccountName",
+        "imagePullSecrets",
+        "terminationGracePeriodSeconds",
+    ):
+        assert spec[field] == wanted[field], field
+    assert wanted["env"][0] in container(template)["env"]
+    assert wanted["volumes"][0] in spec["volumes"]
+    assert wanted["volumeMounts"][0] in container(template)["volumeMounts"]
+    memory = {"name": "shared-memory", "emptyDir": {"medium": "Memory", "sizeLimit": "1Gi"}}
+    assert memory in spec["volumes"]
+    assert {"name": "shared-memory", "mountPath": "/dev/shm"} in container(template)["volumeMounts"]
+
+
+def test_a_job_that_sets_nothing_has_none_of_it():
+    template = template_of(Role.TRAIN)
+    assert template["metadata"].keys() == {"labels"}
+    assert "nodeSelector" not in template["spec"]
+    assert template["spec"]["terminationGracePeriodSeconds"] == 120
+    assert container(template)["env"] == []
+
+
+def test_threads_follow_the_cores_of_a_pod_that_trains_on_its_cpu():
+    template = template_of(Role.TRAIN, resources={"accelerator": "CPU", "cpu": "1500m", "memory": "2Gi"})
+    limits = {"cpu": "1500m", "memory": "2Gi"}
+    assert container(template)["resources"] == {"limits": limits, "requests": limits}
+    source = {"containerName": "trainer", "resource": "limits.cpu", "divisor": "1"}
+    assert container(template)["env"] == [
+        {"name": "OMP_NUM_THREADS", "valueFrom": {"resourceFieldRef": source}}
+    ]
+
+
+def test_a_gpu_is_asked_for_where_a_model_runs_and_nowhere_else():
+    asked = {"accelerator": "GPU", "cpu": "8", "memory": "32Gi", "gpu": {"count": 1}}
+    expected = {
+        Role.DATA: {},
+        Role.TRAIN: {"nvidia.com/gpu": "1"},
+        Role.GATE: {"nvidia.com/gpu": "1"},
+        Role.PUBLISH: {},
+    }
+    for role, gpus in expected.items():
+        found = container(template_of(role, resources=asked))
+        assert found["resources"]["limits"] == {"memory": "32Gi"} | gpus, role
+        assert found["resources"]["requests"] == {"memory": "32Gi", "cpu": "8"}
+        assert found["env"] == [], "data loaders may use what is idle"
+
+
+def test_a_job_with_everything_set_on_its_pods_lives_as_any_other():
+    world = World()
+    world.apply_all(make_job().with_spec(podTemplate=finetunejob()["spec"]["podTemplate"]).obj())
+    assert world.run().phase == "Succeeded"

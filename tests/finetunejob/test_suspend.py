@@ -1,0 +1,129 @@
+"""A suspended job has no pods, waits without a deadline, and goes on where it was."""
+
+import pytest
+
+from support.builders import golden_text, make_config_map, make_gate, make_job
+from support.world import Script, World
+from tunegate_api.v1alpha1.finetunejob_status import Phase
+from tunegate_operator.names import CONTINUE_ANNOTATION
+
+REGRESSING = {10: 60, 20: 95, 30: 87, 35: 85, 40: 99, 50: 99}
+
+
+def suspend(world: World) -> None:
+    world.edit(suspend=True)
+    world.settle()
+
+
+def resume(world: World) -> None:
+    world.edit(suspend=False)
+    world.settle()
+
+
+def test_a_job_created_suspended_starts_nothing_and_needs_nothing():
+    world = World()
+    world.apply(make_job().with_spec(suspend=True, startTimeoutSeconds=60).obj())
+    world.settle()
+    world.advance(3600)
+    status = world.status()
+    assert (status.phase, status.message) == (Phase.SUSPENDED, "suspended by spec.suspend; false starts it")
+    assert {c.type: (c.status, c.reason) for c in status.conditions if c.type == "Ready"} == {
+        "Ready": ("False", "Suspended")
+    }
+    assert status.request is None
+    assert world.cluster.as_user.list_objects("ConfigMap") == []
+
+    resume(world)
+    assert world.status().phase is Phase.PENDING, "the gate is missing"
+    world.advance(30)
+    world.apply(
+        make_config_map("rows", train__jsonl="{}"),
+        make_config_map("cases", golden__jsonl=golden_text()),
+        make_gate().obj(),
+    )
+    assert world.run().phase is Phase.SUCCEEDED
+
+
+@pytest.mark.parametrize("starts", [False, True], ids=["waiting for its pod", "running"])
+@pytest.mark.parametrize("role", ["data", "train", "gate", "publish"])
+def test_suspended_in_any_phase_it_goes_on_with_the_next_attempt(role, starts):
+    world = World()
+    world.apply_all(make_job().with_publish().with_spec(activeDeadlineSeconds=300).obj())
+    world.until_job(role)
+    if starts:
+        world.cluster.start_pod(world.active_jobs()[0]["metadata"]["name"])
+        world.settle()
+    suspend(world)
+    assert world.status().phase is Phase.SUSPENDED
+    assert world.active_jobs() == []
+    writes = len(world.cluster.writes)
+    world.advance(3600)
+    assert len(world.cluster.writes) == writes, "nothing happens meanwhile"
+
+    resume(world)
+    status = world.run()
+    assert status.phase is Phase.SUCCEEDED
+    attempts = [(a.number, a.result) for a in status.attempts if a.role == role]
+    assert attempts == [(1, "Suspended"), (2, "Succeeded")]
+
+
+def test_no_deadline_runs_while_a_job_is_suspended():
+    world = World()
+    world.apply_all(make_job().with_spec(activeDeadlineSeconds=100, startTimeoutSeconds=100).obj())
+    world.until_checkpoint()
+    used = world.status().running_seconds
+    for _ in range(3):
+        suspend(world)
+        world.advance(1000)
+        resume(world)
+        assert world.status().phase is Phase.QUEUED
+    assert world.status().running_seconds < used + 10
+    assert world.run().phase is Phase.SUCCEEDED
+
+
+def test_the_seconds_before_it_was_suspended_count_for_the_deadline():
+    world = World()
+    world.apply_all(make_job().with_spec(activeDeadlineSeconds=100).obj())
+    world.until_checkpoint()
+    world.advance(80)
+    suspend(world)
+    world.advance(1000)
+    resume(world)
+    world.cluster.start_pod(world.active_jobs()[0]["metadata"]["name"])
+    world.settle()
+    world.advance(19)
+    failure = world.status().failure
+    assert failure is not None
+    assert failure.reason == "DeadlineExceeded"
+
+
+def test_a_stopped_job_stays_stopped_and_a_continued_one_is_suspended():
+    world = World(Script(checkpoints=REGRESSING))
+    world.apply_all()
+    stopped = world.run()
+    suspend(world)
+    assert world.status().phase is Phase.STOPPED
+    assert world.status().message == stopped.message
+    assert stopped.stop is not None
+    world.edit(annotations={CONTINUE_ANNOTATION: f'{{"stop": "{stopped.stop.id}", "reason": "accepted"}}'})
+    world.settle()
+    assert world.status().phase is Phase.SUSPENDED
+    assert world.active_jobs() == []
+    resume(world)
+    assert world.run().phase is Phase.SUCCEEDED
+
+
+def test_suspending_what_has_ended_changes_nothing():
+    world = World()
+    world.apply_all()
+    ended = world.run()
+    suspend(world)
+    seen = world.status()
+    assert (seen.phase, seen.message, seen.completion_time) == (
+        Phase.SUCCEEDED,
+        ended.message,
+        ended.completion_time,
+    )
+    resume(world)
+    assert world.status().phase is Phase.SUCCEEDED
+    assert world.active_jobs() == []

@@ -1,0 +1,42 @@
+"""What a job costs the API server."""
+
+from support.builders import make_job
+from support.world import World
+
+
+def test_a_passing_job_with_five_checkpoints_costs_at_most_30_writes_besides_events():
+    world = World()
+    world.apply_all(make_job().with_publish().obj())
+    assert len(world.run().checkpoints) == 5
+    writes = [w for w in world.cluster.writes if w.verb != "event"]
+    assert len(writes) <= 30, writes
+
+
+def test_a_pod_that_gets_ready_step_by_step_costs_one_write():
+    """The kubelet says Pending, then ContainerCreating, then Running: only the last is news."""
+    world = World()
+    world.apply_all()
+    world.settle()
+    (name,) = world.jobs()
+    before = len(world.status_writes())
+    state = {"waiting": {"reason": "ContainerCreating"}}
+    world.cluster.pending_pod(name)
+    world.settle()
+    world.cluster.set_pod_status(
+        name, {"phase": "Pending", "containerStatuses": [{"name": "trainer", "state": state}]}
+    )
+    world.settle()
+    world.cluster.start_pod(name)
+    world.settle()
+    assert len(world.status_writes()) - before == 1
+
+
+def test_nothing_is_written_while_nothing_changes():
+    world = World()
+    world.apply_all()
+    world.until_checkpoint()
+    before = len(world.cluster.writes)
+    for _ in range(20):
+        world.reconciler.resync()
+        world.advance(60)
+    assert len(world.cluster.writes) == before
