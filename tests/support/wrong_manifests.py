@@ -12,6 +12,7 @@ from typing import Any
 from support.manifests import LEAVE_OUT, Changes, changed, evalgate, finetunejob
 
 STAGE = "spec.stages.0"
+POD = "spec.podTemplate"
 JUDGE = {
     "endpoint": {"url": "https://judge.internal/v1", "model": "judge"},
     "calibration": {"source": {"configMap": "scored"}, "minRecall": "0.7", "minSpecificity": "0.8"},
@@ -535,10 +536,120 @@ FINETUNEJOB = [
     ),
     Wrong(
         "more labels than a pod gets",
-        {"spec.podTemplate.labels": {f"label-{i}": "x" for i in range(33)}},
-        "spec.podTemplate.labels",
+        {f"{POD}.labels": {f"label-{i}": "x" for i in range(33)}},
+        f"{POD}.labels",
         "must have at most 32 items",
         "must have at most 32",
+    ),
+    *(
+        Wrong(
+            f"{what} in {field}",
+            {f"{POD}.{field}": {key: "x"}},
+            f"{POD}.{field}",
+            "the operator or the cluster sets keys of tunegate.dev, of Jobs and of Kueue: leave them out",
+            below=f".{key}",
+        )
+        for field, what, key in (
+            ("labels", "a key of ours", "tunegate.dev/job"),
+            ("labels", "who manages", "app.kubernetes.io/managed-by"),
+            ("labels", "a key of Jobs", "job-name"),
+            ("annotations", "a key of Kueue", "kueue.x-k8s.io/queue-name"),
+        )
+    ),
+    Wrong(
+        "a variable of the trainer",
+        {f"{POD}.env": [{"name": "TUNEGATE_ROOT", "value": "/"}]},
+        f"{POD}.env[0].name",
+        "must be none that the operator or the trainer sets: leave it out",
+    ),
+    Wrong(
+        "the number of threads as a variable",
+        {f"{POD}.env": [{"name": "OMP_NUM_THREADS", "value": "64"}]},
+        f"{POD}.env[0].name",
+        "must be none that the operator sets: give resources.cpu instead",
+    ),
+    Wrong(
+        "a variable that loads code",
+        {f"{POD}.env": [{"name": "LD_PRELOAD", "value": "/mnt/x.so"}]},
+        f"{POD}.env[0].name",
+        "must be none that decides which code runs: leave it out, build it into the image",
+    ),
+    Wrong(
+        "a variable without a name",
+        {f"{POD}.env": [{"value": "x"}]},
+        f"{POD}.env[0].name",
+        "Required value",
+        "missing",
+    ),
+    Wrong(
+        "a variable twice",
+        {f"{POD}.env": [{"name": "A", "value": "1"}, {"name": "A", "value": "2"}]},
+        f"{POD}.env",
+        "each name once: change one, or leave it out",
+        below="[1].name",
+    ),
+    Wrong(
+        "a variable with two values",
+        {
+            f"{POD}.env": [
+                {"name": "A", "value": "1", "valueFrom": {"secretKeyRef": {"name": "a", "key": "b"}}}
+            ]
+        },
+        f"{POD}.env[0]",
+        "give at most one of value and valueFrom",
+        below=".valueFrom",
+    ),
+    Wrong(
+        "a volume of two types",
+        {f"{POD}.volumes.0.emptyDir": {}},
+        f"{POD}.volumes[0]",
+        "give exactly one of configMap, secret, persistentVolumeClaim, emptyDir, ephemeral and csi",
+        below=".emptyDir",
+    ),
+    Wrong(
+        "a volume of no type",
+        {f"{POD}.volumes.0.configMap": LEAVE_OUT},
+        f"{POD}.volumes[0]",
+        "give exactly one of configMap, secret, persistentVolumeClaim, emptyDir, ephemeral and csi",
+    ),
+    Wrong(
+        "a volume by the name of one of the operator's",
+        {f"{POD}.volumes.0.name": "workspace", f"{POD}.volumeMounts": []},
+        f"{POD}.volumes[0].name",
+        "must be none of the operator's volumes: choose another name",
+    ),
+    Wrong(
+        "a volume twice",
+        {f"{POD}.volumes.1": {"name": "certificates", "emptyDir": {}}},
+        f"{POD}.volumes",
+        "each name once: change one, or leave it out",
+        below="[1].name",
+    ),
+    Wrong(
+        "a mount of no volume",
+        {f"{POD}.volumeMounts.0.name": "workspace"},
+        f"{POD}.volumeMounts",
+        "each name must be one of volumes: add it there, or leave the entry out",
+        below="[0].name",
+    ),
+    Wrong(
+        "a mount over the trainer",
+        {f"{POD}.volumeMounts.0.mountPath": "/usr/lib/python3"},
+        f"{POD}.volumeMounts[0].mountPath",
+        "must be a folder below /mnt, where it hides nothing",
+    ),
+    Wrong(
+        "a mount that leaves its folder",
+        {f"{POD}.volumeMounts.0.mountPath": "/mnt/../tunegate"},
+        f"{POD}.volumeMounts[0].mountPath",
+        'must be a folder below /mnt, without ".."',
+    ),
+    Wrong(
+        "a folder mounted over another",
+        {f"{POD}.volumeMounts.1": {"name": "certificates", "mountPath": "/mnt/ca"}},
+        f"{POD}.volumeMounts",
+        "each mountPath once: change one, or leave it out",
+        below="[1].mountPath",
     ),
     # the rest
     Wrong("no volume", {"spec.storage": LEAVE_OUT}, "spec.storage", "Required value", "missing"),
@@ -755,13 +866,14 @@ FINETUNEJOB_EDITS = [
         "spec.resources",
         before={"spec.resources": LEAVE_OUT},
     ),
-    Edit("labels at last", {"spec.podTemplate": {"labels": {"team": "a"}}}, "spec.podTemplate"),
     Edit(
-        "other labels",
-        {"spec.podTemplate.labels.team": "b"},
+        "settings of pods at last",
+        {"spec.podTemplate": {"labels": {"team": "a"}}},
         "spec.podTemplate",
-        before={"spec.podTemplate": {"labels": {"team": "a"}}},
+        before={"spec.podTemplate": LEAVE_OUT},
     ),
+    Edit("no settings of pods any more", {"spec.podTemplate": LEAVE_OUT}, "spec.podTemplate"),
+    Edit("another node", {"spec.podTemplate.nodeSelector.pool": "gpu"}, "spec.podTemplate"),
     Edit("a queue at last", {"spec.queueName": "team-a"}, "spec.queueName"),
     Edit(
         "no queue any more",

@@ -3,11 +3,12 @@
 A rule refuses; the message says what to do instead, in the same words on both sides.
 """
 
+import re
 from dataclasses import dataclass
 from itertools import takewhile
 from typing import Protocol
 
-from tunegate_api.v1alpha1.facts import Fact
+from tunegate_api.v1alpha1.facts import Fact, cel_matches
 from tunegate_api.v1alpha1.parts import Part, Path, Problem
 
 CelRule = dict[str, str]
@@ -75,6 +76,58 @@ class Refuse:
         rule = {"rule": (~self.when).cel("self"), "message": self.message}
         field = "".join(f".{name}" for name in takewhile(lambda name: isinstance(name, str), self.at))
         return rule | ({"fieldPath": field} if field else {})
+
+
+@dataclass(frozen=True)
+class Keys:
+    """A map in which no key has the pattern in it."""
+
+    field: str
+    never: str
+    message: str
+
+    def check(self, part: Part) -> None:
+        for key in part.part(self.field).value or {}:
+            if isinstance(key, str) and re.search(self.never, key):
+                part.refuse(self.message, self.field, key)
+
+    @property
+    def cel(self) -> CelRule:
+        name = f"self.{self.field}"
+        return {
+            "rule": f"!has({name}) || {name}.all(key, !{cel_matches('key', self.never)})",
+            "message": self.message,
+            "fieldPath": f".{self.field}",
+        }
+
+
+@dataclass(frozen=True)
+class Refers:
+    """A list whose entries each have the ``name`` of an entry of another list."""
+
+    field: str
+    to: str
+
+    def check(self, part: Part) -> None:
+        known = {entry.text("name") for entry in part.parts(self.to)}
+        for entry in part.parts(self.field):
+            name = entry.text("name")
+            if name is not None and name not in known:
+                entry.refuse(f"{name} is none of them: {self._message}", "name")
+
+    @property
+    def cel(self) -> CelRule:
+        field, to = f"self.{self.field}", f"self.{self.to}"
+        known = f"has({to}) && {to}.exists(b, b.name == a.name)"
+        return {
+            "rule": f"!has({field}) || {field}.all(a, {known})",
+            "message": self._message,
+            "fieldPath": f".{self.field}",
+        }
+
+    @property
+    def _message(self) -> str:
+        return f"each name must be one of {self.to}: add it there, or leave the entry out"
 
 
 @dataclass(frozen=True)

@@ -31,12 +31,14 @@ KEY_PATTERN = r"^[-._a-zA-Z0-9]+$"
 Uri = Annotated[
     str,
     Field(pattern=URI_PATTERN, max_length=1024),
-    Form("pvc://", "^pvc://[^/]+/+[^/]", "must name a claim and a path in it, pvc://CLAIM/PATH"),
-    Form("pvc://", f"^pvc://{DNS_NAME_PATTERN[1:-1]}(/|$)", f"the claim must be {DNS_NAME_SHAPE}"),
+    Form("^pvc://[^/]+/+[^/]", "must name a claim and a path in it, pvc://CLAIM/PATH", start="pvc://"),
+    Form(f"^pvc://{DNS_NAME_PATTERN[1:-1]}(/|$)", f"the claim must be {DNS_NAME_SHAPE}", start="pvc://"),
     Form(
-        "pvc://", f"^pvc://[^/]{{1,{MAX_DNS_NAME}}}(/|$)", f"the claim has at most {MAX_DNS_NAME} characters"
+        f"^pvc://[^/]{{1,{MAX_DNS_NAME}}}(/|$)",
+        f"the claim has at most {MAX_DNS_NAME} characters",
+        start="pvc://",
     ),
-    Form("pvc://", r"/\.\.(/|$)", 'the path must stay inside the claim, without ".."', never=True),
+    Form(r"/\.\.(/|$)", 'the path must stay inside the claim, without ".."', never=True, start="pvc://"),
 ]
 ModelUri = Annotated[Uri, Scheme(("hf", "s3", "oci", "pvc", "file", "package"))]
 Share = Annotated[Decimal, Between(least=0, most=1)]

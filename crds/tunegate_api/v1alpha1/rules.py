@@ -4,14 +4,14 @@ The CRDs carry the same rules as CEL, so `kubectl apply` and `tunegate validate`
 words. Bounds of one text stand beside its type, as ``Between`` and ``Form``.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, get_args
 
 from pydantic.fields import FieldInfo
 
 from tunegate_api.json_schema import schema_faults
 from tunegate_api.meta import ApiModel
-from tunegate_api.v1alpha1.agreement import Choice, Refuse, Rule, Unique
+from tunegate_api.v1alpha1.agreement import Choice, Keys, Refers, Refuse, Rule, Unique
 from tunegate_api.v1alpha1.evalgate import (
     EvalGateSpec,
     Golden,
@@ -48,8 +48,7 @@ from tunegate_api.v1alpha1.finetunejob import (
     Training,
 )
 from tunegate_api.v1alpha1.parts import Part
-from tunegate_api.v1alpha1.pod_rules import check_pod_template
-from tunegate_api.v1alpha1.pods import PodTemplate, Resources
+from tunegate_api.v1alpha1.pods import OWNED_KEYS, OWNED_LABELS, EnvVar, PodTemplate, Resources, Volume
 from tunegate_api.v1alpha1.values import ValueRule
 
 ALL_LINEAR = "all-linear"
@@ -65,6 +64,7 @@ _SECRET = Refuse(
     "secretName holds the credentials for uri, and there is none: leave it out",
     at=("secretName",),
 )
+_OWNED = "the operator or the cluster sets keys of tunegate.dev, of Jobs and of Kueue: leave them out"
 _IS_JUDGED = equal("review", "Judge")
 _HAS_SERVER = equal("type", "judge", "guardrail")
 _IS_CPU = equal("accelerator", "CPU")
@@ -163,6 +163,16 @@ RULES: dict[type[ApiModel], tuple[Rule, ...]] = {
             at=("nodes",),
         ),
     ),
+    PodTemplate: (
+        Keys("labels", OWNED_LABELS, _OWNED),
+        Keys("annotations", OWNED_KEYS, _OWNED),
+        Unique("env", "name"),
+        Unique("volumes", "name"),
+        Unique("volumeMounts", "mountPath"),
+        Refers("volumeMounts", "volumes"),
+    ),
+    EnvVar: (Choice(("value", "valueFrom"), required=False),),
+    Volume: (Choice(("configMap", "secret", "persistentVolumeClaim", "emptyDir", "ephemeral", "csi")),),
     FineTuneJobSpec: (
         Unique("taskMetrics", "name"),
         Unique("stages", "name"),
@@ -228,17 +238,10 @@ RULES: dict[type[ApiModel], tuple[Rule, ...]] = {
 
 
 def _json_schema(source: Part) -> None:
-    """What is no JSON schema."""
+    """What is no JSON schema. The API server does not tell: CEL sees no free-form values."""
     schema = source.get("inline")
     for path, fault in schema_faults(schema) if schema is not None else ():
         source.refuse(fault, "inline", *path)
-
-
-FREE_FORM: dict[type[ApiModel], Callable[[Part], None]] = {
-    PodTemplate: check_pod_template,
-    SchemaSource: _json_schema,
-}
-"""Rules about free-form values, which CEL does not see: the API server cannot know them."""
 
 
 def check(model: type[ApiModel], part: Part) -> None:
@@ -247,8 +250,8 @@ def check(model: type[ApiModel], part: Part) -> None:
         return
     for rule in RULES.get(model, ()):
         rule.check(part)
-    if model in FREE_FORM:
-        FREE_FORM[model](part)
+    if model is SchemaSource:
+        _json_schema(part)
     for name, field in model.model_fields.items():
         _field(part, field.alias or name, field)
 

@@ -96,12 +96,12 @@ class Scheme(ValueRule):
 
 @dataclass(frozen=True)
 class Form(ValueRule):
-    """A text that, if it begins with ``start``, has a pattern in it; or, with ``never``, has it nowhere."""
+    """A text with a pattern in it; with ``never``: without it. Meant are texts that begin with ``start``."""
 
-    start: str
     pattern: str
     must: str
     never: bool = False
+    start: str = ""
 
     def allows(self, text: str) -> bool:
         return not text.startswith(self.start) or bool(re.search(self.pattern, text)) is not self.never
