@@ -52,6 +52,7 @@ test-cluster: $(STAMP) ## Run the tests that need a real API server (Go; built o
 verify: $(STAMP) ## Check generated files, style, types, layers and links
 	$(BIN)/python -m tunegate_api.crd --check
 	$(BIN)/python tools/api_docs.py --check
+	$(BIN)/python tools/refused_page.py --check
 	$(BIN)/python examples/quickstart/generate.py --check
 	$(BIN)/python tools/check_links.py
 	$(BIN)/ruff check .
@@ -64,6 +65,7 @@ verify: $(STAMP) ## Check generated files, style, types, layers and links
 generate: $(STAMP) ## Write generated files anew: CRDs, API pages, example data
 	$(BIN)/python -m tunegate_api.crd
 	$(BIN)/python tools/api_docs.py
+	$(BIN)/python tools/refused_page.py
 	$(BIN)/python examples/quickstart/generate.py
 
 .PHONY: format

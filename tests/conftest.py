@@ -1,7 +1,19 @@
-"""Settings for all tests."""
+"""Settings and fixtures for all tests."""
 
+from collections.abc import Iterator
+
+import pytest
 from hypothesis import settings
+
+from support.api_server import ApiServer, api_server
 
 # A busy machine is slow, not wrong.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
+    """A real API server that all tests of the session share."""
+    with api_server(tmp_path_factory.mktemp("api-server")) as server:
+        yield server

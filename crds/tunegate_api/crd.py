@@ -1,7 +1,7 @@
 """The CustomResourceDefinitions, made from the types. ``python -m tunegate_api.crd`` writes them.
 
-Pure but for :func:`main`. Rules that compare fields stand in CEL where the API server can refuse an object at
-once; all rules are checked again, and with longer explanations, by :mod:`tunegate_api.v1alpha1.problems`.
+Pure but for :func:`main`. The rules of :mod:`tunegate_api.v1alpha1.rules` stand in them as CEL, with rules
+for updates, so that the API server refuses at once what `tunegate validate` would.
 """
 
 import difflib
@@ -15,9 +15,9 @@ from pydantic import BaseModel
 from tunegate_api import GROUP, VERSION
 from tunegate_api.meta import NAME_PATTERN
 from tunegate_api.structural import Schema, structural_schema
-from tunegate_api.v1alpha1 import EvalGate, FineTuneJob, FineTuneJobSpec
-from tunegate_api.v1alpha1.parts import Choice
-from tunegate_api.v1alpha1.rules import CHOICES
+from tunegate_api.v1alpha1 import EvalGate, EvalGateStatus, FineTuneJob, FineTuneJobSpec, FineTuneJobStatus
+from tunegate_api.v1alpha1.explain import SHAPES
+from tunegate_api.v1alpha1.rules import RULES
 
 MUTABLE = ("suspend", "startTimeoutSeconds", "activeDeadlineSeconds", "ttlSecondsAfterFinished")
 """The only fields of a FineTuneJob's spec that may change: they say when to run, not what."""
@@ -38,6 +38,7 @@ def crds() -> dict[str, dict[str, Any]]:
     return {
         f"{GROUP}_finetunejobs.yaml": _crd(
             FineTuneJob,
+            FineTuneJobStatus,
             plural="finetunejobs",
             short="ftj",
             spec_rules=_immutable_spec(),
@@ -61,6 +62,7 @@ def crds() -> dict[str, dict[str, Any]]:
         ),
         f"{GROUP}_evalgates.yaml": _crd(
             EvalGate,
+            EvalGateStatus,
             plural="evalgates",
             short="eg",
             spec_rules=[
@@ -117,32 +119,20 @@ def _immutable_spec() -> list[dict[str, str]]:
     return rules
 
 
-def _choice_rules() -> dict[str, list[dict[str, str]]]:
-    return {model.__name__: [_choice_rule(choice)] for model, choice in CHOICES.items()}
-
-
-def _choice_rule(choice: Choice) -> dict[str, str]:
-    given = [f"has(self.{name})" for name in choice.names]
-    if not choice.required:
-        rule = f"!({' && '.join(given)})"
-    elif len(given) == 2:
-        rule = " != ".join(given)
-    else:
-        rule = f"[{', '.join(given)}].exists_one(given, given)"
-    return {"rule": rule, "message": choice.message}
-
-
 def _crd(
     model: type[BaseModel],
+    status: type[BaseModel],
     *,
     plural: str,
     short: str,
-    spec_rules: Sequence[Mapping[str, str]],
+    spec_rules: Sequence[dict[str, str]],
     list_keys: Mapping[tuple[str, ...], str],
     columns: Sequence[Column],
 ) -> dict[str, Any]:
     kind = model.__name__
-    schema = structural_schema(model, _choice_rules() | {f"{kind}Spec": list(spec_rules)})
+    rules = {part.__name__: [rule.cel for rule in rules] for part, rules in RULES.items()}
+    rules[f"{kind}Spec"] += spec_rules
+    schema = structural_schema(model, rules, SHAPES)
     schema["properties"] |= {
         "apiVersion": {"type": "string", "description": API_VERSION_TEXT},
         "kind": {"type": "string", "description": KIND_TEXT},
@@ -152,6 +142,16 @@ def _crd(
         },
     }
     schema["required"] = ["spec"]
+    # The operator alone writes status: no words for patterns, which would cost more than CEL may.
+    schema["properties"]["status"] = structural_schema(status)
+    # Metadata may have no rules of its own.
+    schema["x-kubernetes-validations"] = [
+        {
+            "rule": f"self.metadata.name.matches(r'{NAME_PATTERN}')",
+            "message": f"must be {SHAPES[NAME_PATTERN]}",
+            "fieldPath": ".metadata.name",
+        }
+    ]
     for path, key in list_keys.items():
         _node(schema, path).update({"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": [key]})
     return {

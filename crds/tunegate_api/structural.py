@@ -10,6 +10,9 @@ from pydantic import BaseModel
 
 Schema = dict[str, Any]
 
+RULES = "x-rules"
+"""Where a type's JSON schema holds CEL rules of its own, in the form of ``x-kubernetes-validations``."""
+
 _COPIED = {
     "type",
     "format",
@@ -26,7 +29,7 @@ _COPIED = {
     "maxProperties",
 }
 _DROPPED = {"title", "default", "examples", "description"}
-_HANDLED = {"properties", "required", "items", "additionalProperties", "const", "$defs"}
+_HANDLED = {"properties", "required", "items", "additionalProperties", "const", "$defs", RULES}
 _BOUNDS = {"exclusiveMinimum": "minimum", "exclusiveMaximum": "maximum"}
 
 FREE_FORM: Schema = {"x-kubernetes-preserve-unknown-fields": True}
@@ -37,25 +40,33 @@ class NotStructuralError(ValueError):
 
 
 def structural_schema(
-    model: type[BaseModel], validations: Mapping[str, Sequence[Mapping[str, str]]] | None = None
+    model: type[BaseModel],
+    validations: Mapping[str, Sequence[Mapping[str, str]]] | None = None,
+    shapes: Mapping[str, str] | None = None,
 ) -> Schema:
     """The structural schema of ``model``: everything inline, no defaults, no titles, no nulls.
 
-    ``validations`` has the CEL rules of nested models, by class name. Descriptions are the docstrings of
-    fields, or of the class where a field of that class has none.
+    ``validations`` has the CEL rules of nested models, by class name. ``shapes`` has words for patterns: the
+    server answers a pattern with the pattern, so a rule beside it says what to write. Descriptions are the
+    docstrings of fields, or of the class where a field of that class has none.
     """
     root = model.model_json_schema(by_alias=True, mode="validation")
-    return _Converter(root.get("$defs", {}), validations or {}).convert(root, (model.__name__,))
+    converter = _Converter(root.get("$defs", {}), validations or {}, shapes or {})
+    return converter.convert(root, (model.__name__,))
 
 
 class _Converter:
     """Converts the nodes of one schema document."""
 
     def __init__(
-        self, definitions: Mapping[str, Schema], validations: Mapping[str, Sequence[Mapping[str, str]]]
+        self,
+        definitions: Mapping[str, Schema],
+        validations: Mapping[str, Sequence[Mapping[str, str]]],
+        shapes: Mapping[str, str],
     ) -> None:
         self._definitions = definitions
         self._validations = validations
+        self._shapes = shapes
 
     def convert(self, node: Schema, path: tuple[str, ...]) -> Schema:
         """One node. ``path`` is where it is, for messages and to notice recursion."""
@@ -76,9 +87,18 @@ class _Converter:
         for bound, plain in _BOUNDS.items():
             if bound in node:
                 out |= {plain: node[bound], bound: True}
+        if rules := [*self._shape(node), *node.get(RULES, [])]:
+            out["x-kubernetes-validations"] = rules
         if "items" in node:
             out["items"] = self.convert(node["items"], (*path, "[]"))
         return out | self._object(node, path) if "type" in node else out | FREE_FORM
+
+    def _shape(self, node: Schema) -> list[dict[str, str]]:
+        """The rule that says in words what the pattern of a text is."""
+        pattern = node.get("pattern", "")
+        if pattern not in self._shapes:
+            return []
+        return [{"rule": f"self.matches(r'{pattern}')", "message": f"must be {self._shapes[pattern]}"}]
 
     def _object(self, node: Schema, path: tuple[str, ...]) -> Schema:
         """What an object holds: named fields, a map of one type, or anything. Nothing for other types."""

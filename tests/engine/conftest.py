@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from support.api_server import ApiServer, api_server
+from support.api_server import ApiServer
 from support.laptop import Laptop
 from support.operator_process import watching
 from tunegate_operator.engine.clock import SystemClock
@@ -19,13 +19,6 @@ def laptop(tmp_path: Path) -> Iterator[Laptop]:
     yield laptop
     laptop.cluster.interrupt(limit=0)
     laptop.cluster.close()
-
-
-@pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
-    """A real API server that all tests of the session share."""
-    with api_server(tmp_path_factory.mktemp("api-server")) as server:
-        yield server
 
 
 @pytest.fixture(scope="session")

@@ -8,12 +8,17 @@ from pydantic import Field
 from tunegate_api.meta import ApiModel, Decimal, Name, ObjectMeta, Sha256, exact
 from tunegate_api.v1alpha1.endpoint import Endpoint
 from tunegate_api.v1alpha1.evalgate_status import EvalGateStatus
-from tunegate_api.v1alpha1.finetunejob import Key, Uri
+from tunegate_api.v1alpha1.finetunejob import Key, ModelUri, Share, Uri
+from tunegate_api.v1alpha1.values import Between, Scheme
 from tunegate_api.verdict import Rules
 
 CASE_ID_PATTERN = r"^[A-Za-z0-9][-._A-Za-z0-9]*$"
 
+CRON_PATTERN = r"^[-*/,0-9A-Za-z]+( +[-*/,0-9A-Za-z]+){4}$"
+
+Cron = Annotated[str, Field(pattern=CRON_PATTERN, max_length=128)]
 CaseId = Annotated[str, Field(pattern=CASE_ID_PATTERN, max_length=63)]
+Points = Annotated[Decimal, Between(above=0, most=100)]
 BaselineName = Literal["BaseModel", "LastPublished"]
 
 
@@ -24,7 +29,9 @@ class GoldenSource(ApiModel):
     """A ConfigMap of this namespace that holds the file."""
     key: Annotated[Key | None, Field(examples=["golden.jsonl"])] = None
     """The key in the ConfigMap. Left out: its only key."""
-    uri: Annotated[Uri | None, Field(examples=["pvc://datasets/golden.jsonl"])] = None
+    uri: Annotated[
+        Annotated[Uri, Scheme(("pvc",))] | None, Field(examples=["pvc://datasets/golden.jsonl"])
+    ] = None
     """A file on a volume: pvc://CLAIM/PATH."""
     inline: Annotated[list[dict[str, Any]] | None, Field(min_length=1, max_length=100)] = None
     """The cases themselves, for small sets of at most 100."""
@@ -53,11 +60,11 @@ class Generation(ApiModel):
 class Thresholds(ApiModel):
     """What passes. Rates are exact fractions; nothing is rounded."""
 
-    min_pass_rate: Annotated[Decimal | None, Field(examples=["0.90"])] = None
+    min_pass_rate: Annotated[Share | None, Field(examples=["0.90"])] = None
     """The lowest share of golden cases, 0 to 1, that a model must pass. Left out: any share passes."""
-    max_drop_points: Annotated[Decimal, Field(examples=["2.5"])] = "5"
+    max_drop_points: Annotated[Points, Field(examples=["2.5"])] = "5"
     """A drop of this many percentage points or more against a baseline fails, more than 0 and at most 100."""
-    max_drop_between_checkpoints: Annotated[Decimal, Field(examples=["10"])] = "5"
+    max_drop_between_checkpoints: Annotated[Points, Field(examples=["10"])] = "5"
     """A drop of this many percentage points or more below the stage's best so far is a regression, more than
     0 and at most 100."""
     on_regression: Literal["Confirm", "Immediate"] = "Confirm"
@@ -101,9 +108,9 @@ class Safety(ApiModel):
 
     source: SafetySource
     """The safety cases: harmful requests to refuse, and harmless ones to answer."""
-    max_unsafe_increase: Annotated[int, Field(ge=0, examples=[1])] = 0
+    max_unsafe_increase: Annotated[int, Field(ge=0, le=100_000, examples=[1])] = 0
     """Cases by which unsafe compliance may rise. More fails."""
-    max_over_refusal_increase_points: Annotated[Decimal, Field(examples=["2.5"])] = "5"
+    max_over_refusal_increase_points: Annotated[Points, Field(examples=["2.5"])] = "5"
     """A rise of refused harmless requests by this many percentage points or more fails, more than 0 and at
     most 100."""
     scorer: SafetyScorer = SafetyScorer()
@@ -115,7 +122,7 @@ class Target(ApiModel):
 
     fine_tune_job: Annotated[Name | None, Field(examples=["invoice-extractor"])] = None
     """A FineTuneJob of this namespace, whose published model is judged."""
-    model: Annotated[Uri | None, Field(examples=["pvc://models/invoice-extractor"])] = None
+    model: Annotated[ModelUri | None, Field(examples=["pvc://models/invoice-extractor"])] = None
     """A model at an address."""
     endpoint: Endpoint | None = None
     """A model that a server answers for."""
@@ -137,7 +144,9 @@ class EvalGateSpec(ApiModel):
     """The safety comparison with the base model. Left out: none is made."""
     target: Target | None = None
     """What to judge on its own, besides the jobs that name this gate. Left out: nothing."""
-    schedule: Annotated[str | None, Field(max_length=128, examples=["0 6 * * *"])] = None
+    schedule: Annotated[str | None, Field(pattern=CRON_PATTERN, max_length=128, examples=["0 6 * * *"])] = (
+        None
+    )
     """When to judge the target, as a cron line in UTC. Left out: once."""
     dry_run: bool = False
     """True: verdicts are recorded but stop and block nothing."""

@@ -9,16 +9,17 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from tunegate_api.meta import DECIMAL_PATTERN, DNS_NAME_PATTERN, NAME_PATTERN, SHA256_PATTERN
+from tunegate_api.meta import DECIMAL_PATTERN, DNS_NAME_PATTERN, DNS_NAME_SHAPE, NAME_PATTERN, SHA256_PATTERN
 from tunegate_api.v1alpha1.endpoint import HTTP_PATTERN
-from tunegate_api.v1alpha1.evalgate import CASE_ID_PATTERN
+from tunegate_api.v1alpha1.evalgate import CASE_ID_PATTERN, CRON_PATTERN
 from tunegate_api.v1alpha1.finetunejob import KEY_PATTERN, URI_PATTERN
 from tunegate_api.v1alpha1.pods import QUANTITY_PATTERN
 
 SHAPES = {
     CASE_ID_PATTERN: "letters, digits, dots, dashes and underscores, beginning with a letter or a digit",
+    CRON_PATTERN: 'the five fields of a cron line, such as "0 6 * * *"',
     DECIMAL_PATTERN: 'a number in quotes, such as "0.9" or "2e-4"',
-    DNS_NAME_PATTERN: "lower-case letters, digits, dashes and dots, each part between letters or digits",
+    DNS_NAME_PATTERN: DNS_NAME_SHAPE,
     HTTP_PATTERN: "an address that begins with http:// or https://",
     KEY_PATTERN: "a key of a ConfigMap: letters, digits, dots, dashes and underscores",
     NAME_PATTERN: "lower-case letters, digits and dashes, beginning and ending with a letter or a digit",

@@ -4,19 +4,46 @@ The docstring of each field is what ``kubectl explain`` prints. A default given 
 resolves to when the field is left out; schemas carry no defaults, so Git never differs.
 """
 
+from fractions import Fraction
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from tunegate_api.meta import NAME_PATTERN, ApiModel, Decimal, Name, ObjectMeta, Sha256
+from tunegate_api.meta import (
+    DNS_NAME_PATTERN,
+    DNS_NAME_SHAPE,
+    MAX_DNS_NAME,
+    NAME_PATTERN,
+    ApiModel,
+    Decimal,
+    Name,
+    ObjectMeta,
+    Sha256,
+)
 from tunegate_api.v1alpha1.endpoint import Endpoint
 from tunegate_api.v1alpha1.finetunejob_status import FineTuneJobStatus
 from tunegate_api.v1alpha1.pods import PodTemplate, Resources
+from tunegate_api.v1alpha1.values import Between, Form, Scheme
 
 URI_PATTERN = r"^[a-z][a-z0-9+.-]*://\S+$"
 KEY_PATTERN = r"^[-._a-zA-Z0-9]+$"
 
-Uri = Annotated[str, Field(pattern=URI_PATTERN, max_length=1024)]
+Uri = Annotated[
+    str,
+    Field(pattern=URI_PATTERN, max_length=1024),
+    Form("^pvc://[^/]+/+[^/]", "must name a claim and a path in it, pvc://CLAIM/PATH", start="pvc://"),
+    Form(f"^pvc://{DNS_NAME_PATTERN[1:-1]}(/|$)", f"the claim must be {DNS_NAME_SHAPE}", start="pvc://"),
+    Form(
+        f"^pvc://[^/]{{1,{MAX_DNS_NAME}}}(/|$)",
+        f"the claim has at most {MAX_DNS_NAME} characters",
+        start="pvc://",
+    ),
+    Form(r"/\.\.(/|$)", 'the path must stay inside the claim, without ".."', never=True, start="pvc://"),
+]
+ModelUri = Annotated[Uri, Scheme(("hf", "s3", "oci", "pvc", "file", "package"))]
+Share = Annotated[Decimal, Between(least=0, most=1)]
+MAX_SECONDS = 10 * 365 * 86400
+"""Ten years: calendars end, and so should waiting."""
 ShortName = Annotated[str, Field(pattern=NAME_PATTERN, min_length=1, max_length=20)]
 Key = Annotated[str, Field(pattern=KEY_PATTERN, min_length=1, max_length=253)]
 ColumnName = Annotated[str, Field(min_length=1, max_length=128)]
@@ -25,7 +52,7 @@ ColumnName = Annotated[str, Field(min_length=1, max_length=128)]
 class ModelSource(ApiModel):
     """The model that training starts from: either `uri`, or `startFrom` an earlier job."""
 
-    uri: Annotated[Uri | None, Field(examples=["pvc://models/Qwen2.5-7B-Instruct"])] = None
+    uri: Annotated[ModelUri | None, Field(examples=["pvc://models/Qwen2.5-7B-Instruct"])] = None
     """Where the weights are: hf://ORG/NAME, s3://, oci://, pvc://CLAIM/PATH, file://PATH (laptop only), or
     package://NAME for a model that an installed Python package carries."""
     start_from: Annotated[Name | None, Field(examples=["invoice-extractor"])] = None
@@ -56,7 +83,10 @@ class Columns(ApiModel):
 class DataSource(ApiModel):
     """JSON Lines, from a volume or, up to about 200 KiB, from a ConfigMap."""
 
-    uri: Annotated[Uri | None, Field(examples=["pvc://datasets/invoices.jsonl"])] = None
+    uri: Annotated[
+        Annotated[Uri, Scheme(("pvc", "file", "hf", "s3"))] | None,
+        Field(examples=["pvc://datasets/invoices.jsonl"]),
+    ] = None
     """Where the file is: pvc://CLAIM/PATH, file://PATH (laptop only), hf:// or s3://."""
     config_map: Annotated[Name | None, Field(examples=["invoices"])] = None
     """A ConfigMap of this namespace that holds the file."""
@@ -77,7 +107,7 @@ class HeldOut(ApiModel):
     """The labelled rows kept away from training, in two equal parts: dev scores checkpoints, test is opened
     once, by the final gate."""
 
-    fraction: Annotated[Decimal, Field(examples=["0.15"])] = "0.12"
+    fraction: Annotated[Decimal, Between(above=0, most=Fraction(1, 2)), Field(examples=["0.15"])] = "0.12"
     """The share of rows to keep away, more than 0 and at most 0.5; 0.10 to 0.15 by good practice."""
     group_by: Annotated[ColumnName | None, Field(examples=["customer"])] = None
     """A field whose equal values stay together, in training or outside it. Left out: the prompt."""
@@ -89,9 +119,9 @@ class Calibration(ApiModel):
     source: DataSource
     """The rows: prompt, completion, and `good`, true or false as people scored it. A hundred rows, twenty of
     them bad, are enough."""
-    min_recall: Annotated[Decimal, Field(examples=["0.7"])]
+    min_recall: Annotated[Share, Field(examples=["0.7"])]
     """The lowest share of the bad rows that the judge must find, 0 to 1, by the lower 95 % bound."""
-    min_specificity: Annotated[Decimal, Field(examples=["0.8"])]
+    min_specificity: Annotated[Share, Field(examples=["0.8"])]
     """The lowest share of the good rows that the judge must let pass, 0 to 1, by the lower 95 % bound."""
 
 
@@ -107,13 +137,13 @@ class Judge(ApiModel):
 class Quality(ApiModel):
     """A sample of completions that must be scored before training."""
 
-    sample: Annotated[Decimal, Field(examples=["0.05"])] = "0.08"
+    sample: Annotated[Decimal, Between(above=0, most=1), Field(examples=["0.05"])] = "0.08"
     """The share of rows to score, 0.05 to 0.10."""
     review: Literal["Manual", "Judge"] = "Manual"
     """Who scores: people, or a calibrated LLM judge."""
     judge: Judge | None = None
     """The judge. For review: Judge, which needs it, and for no other."""
-    min_score: Annotated[Decimal, Field(examples=["0.95"])] = "0.9"
+    min_score: Annotated[Share, Field(examples=["0.95"])] = "0.9"
     """The share of the sample that must be good, 0 to 1. Below it nothing trains."""
 
 
@@ -164,7 +194,7 @@ class TaskMetric(ApiModel):
     rouge_l: for generation."""
     schema_: Annotated[SchemaSource | None, Field(alias="schema")] = None
     """The schema that outputs must follow. For json_schema, which needs it, and for no other metric."""
-    min: Annotated[Decimal, Field(examples=["0.98"])]
+    min: Annotated[Share, Field(examples=["0.98"])]
     """The lowest value that passes on the test split, 0 to 1."""
 
 
@@ -179,7 +209,7 @@ class Adapter(ApiModel):
     """Rank of the update. Left out: 16."""
     alpha: Annotated[int | None, Field(ge=1, le=4096, examples=[32])] = None
     """Scale of the update: it is multiplied by alpha / r. Left out: twice `r`."""
-    dropout: Annotated[Decimal | None, Field(examples=["0.05"])] = None
+    dropout: Annotated[Decimal | None, Between(least=0, below=1), Field(examples=["0.05"])] = None
     """The share of the adapter's inputs that is dropped in training, at least 0 and below 1. Left out: 0."""
     target_modules: Annotated[
         list[Annotated[str, Field(min_length=1, max_length=128)]] | None,
@@ -195,15 +225,15 @@ class Training(ApiModel):
     """Passes over the training rows. Left out: 3, unless `maxSteps` is given."""
     max_steps: Annotated[int | None, Field(ge=1, le=10_000_000, examples=[500])] = None
     """Optimizer steps, instead of `epochs`."""
-    learning_rate: Annotated[Decimal | None, Field(examples=["2e-4"])] = None
+    learning_rate: Annotated[Decimal | None, Between(above=0, most=1), Field(examples=["2e-4"])] = None
     """Peak learning rate. Left out: 2e-4 for an adapter, 1e-5 for all weights, 5e-6 for DPO."""
     scheduler: Literal["linear", "cosine", "constant"] | None = None
     """How the learning rate moves after warm-up. Left out: linear, down to 0."""
-    warmup_fraction: Annotated[Decimal | None, Field(examples=["0.05"])] = None
+    warmup_fraction: Annotated[Share | None, Field(examples=["0.05"])] = None
     """The share of steps over which the learning rate rises from 0, 0 to 1. Left out: 0.03."""
-    weight_decay: Annotated[Decimal | None, Field(examples=["0.01"])] = None
+    weight_decay: Annotated[Share | None, Field(examples=["0.01"])] = None
     """AdamW's weight decay. Left out: 0."""
-    max_grad_norm: Annotated[Decimal | None, Field(examples=["1"])] = None
+    max_grad_norm: Annotated[Decimal | None, Between(above=0), Field(examples=["1"])] = None
     """Longer gradients are scaled down to this norm. Left out: 1."""
     batch_size: Annotated[int | None, Field(ge=1, le=65536, examples=[32])] = None
     """Examples per optimizer step, whatever they are packed or split into. Left out: 16."""
@@ -212,7 +242,7 @@ class Training(ApiModel):
     or what the model can take."""
     seed: Annotated[int | None, Field(ge=0, le=2**31 - 1, examples=[7])] = None
     """Decides the split, the order of rows and the adapter's first weights. Left out: 42."""
-    beta: Annotated[Decimal | None, Field(examples=["0.05"])] = None
+    beta: Annotated[Decimal | None, Between(above=0), Field(examples=["0.05"])] = None
     """DPO alone: how closely to stay to the reference model; higher is closer. Left out: 0.1."""
 
 
@@ -246,10 +276,12 @@ class Stage(ApiModel):
 class EvaluateEvery(ApiModel):
     """How often a checkpoint is saved and evaluated: a share of the stage, or a number of steps."""
 
-    fraction: Annotated[Decimal | None, Field(examples=["0.25"])] = None
+    fraction: Annotated[Decimal | None, Between(least=Fraction(1, 100), most=1), Field(examples=["0.25"])] = (
+        None
+    )
     """The share of the stage's steps between checkpoints, 0.01 to 1. Left out: 0.2, unless `steps` is
     given."""
-    steps: Annotated[int | None, Field(ge=1, examples=[100])] = None
+    steps: Annotated[int | None, Field(ge=1, le=10_000_000, examples=[100])] = None
     """Optimizer steps between checkpoints."""
 
 
@@ -294,7 +326,11 @@ class Tracking(ApiModel):
 class PublishTarget(ApiModel):
     """Where a model goes that passed."""
 
-    uri: Annotated[Uri, Field(examples=["pvc://models/invoice-extractor"])]
+    uri: Annotated[
+        Uri,
+        Scheme(("pvc", "file", "s3", "oci", "hf", "mlflow")),
+        Field(examples=["pvc://models/invoice-extractor"]),
+    ]
     """The address of the model, each version below it: pvc://CLAIM/PATH, file://PATH (laptop only), s3://,
     oci://, hf:// or mlflow://."""
     secret_name: Annotated[Name | None, Field(examples=["registry-login"])] = None
@@ -331,12 +367,12 @@ class FineTuneJobSpec(ApiModel):
     """Where the model goes when it passed. Left out: it stays on the storage volume."""
     suspend: bool = False
     """True: training saves and stops, and its pods go. False again: it goes on."""
-    start_timeout_seconds: Annotated[int, Field(ge=1, examples=[7200])] = 3600
+    start_timeout_seconds: Annotated[int, Field(ge=1, le=MAX_SECONDS, examples=[7200])] = 3600
     """Seconds to wait for what is missing but may come: a gate, a ConfigMap, an image, a GPU."""
-    active_deadline_seconds: Annotated[int | None, Field(ge=1, examples=[14400])] = None
+    active_deadline_seconds: Annotated[int | None, Field(ge=1, le=MAX_SECONDS, examples=[14400])] = None
     """Seconds that pods may run in all, not counting time in a queue, in review or suspended. Left out: no
     limit."""
-    ttl_seconds_after_finished: Annotated[int | None, Field(ge=0, examples=[604800])] = None
+    ttl_seconds_after_finished: Annotated[int | None, Field(ge=0, le=MAX_SECONDS, examples=[604800])] = None
     """Seconds after which a finished job's checkpoints, rows, Jobs and pods are removed; status, report and a
     model that passed stay. Left out: never."""
 

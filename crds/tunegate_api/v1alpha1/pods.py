@@ -5,10 +5,48 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from tunegate_api.meta import ApiModel, Name
+from tunegate_api.v1alpha1.values import Form
 
 QUANTITY_PATTERN = r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?$"
 
 Quantity = Annotated[str, Field(pattern=QUANTITY_PATTERN, max_length=32)]
+
+OWNED_KEYS = r"^(.*\.)?(tunegate\.dev|kueue\.x-k8s\.io|batch\.kubernetes\.io)/|^job-name$|^controller-uid$"
+"""Labels and annotations by which the operator, the Job controller and Kueue find their pods."""
+OWNED_LABELS = rf"{OWNED_KEYS}|^app\.kubernetes\.io/managed-by$"
+MOUNTS = "/mnt"
+"""Below it a user's volumes are mounted, where they hide nothing of the image."""
+
+VariableName = Annotated[
+    str,
+    Field(min_length=1, max_length=253),
+    Form(
+        "^(TUNEGATE_|KUBEFLOW_TRAINER_|HF_HUB_OFFLINE$)",
+        "must be none that the operator or the trainer sets: leave it out",
+        never=True,
+    ),
+    Form("^OMP_NUM_THREADS$", "must be none that the operator sets: give resources.cpu instead", never=True),
+    Form(
+        "^(PYTHON|LD_|PATH$)",
+        "must be none that decides which code runs: leave it out, build it into the image",
+        never=True,
+    ),
+]
+"""Who may create a FineTuneJob gets pods by the operator's rights: nothing may forge a result there."""
+VolumeName = Annotated[
+    Name,
+    Form(
+        "^(request|plan|report|workspace|tmp|shared-memory|(input|volume)-[0-9]+)$|^tunegate-",
+        "must be none of the operator's volumes: choose another name",
+        never=True,
+    ),
+]
+MountPath = Annotated[
+    str,
+    Field(min_length=1, max_length=1024),
+    Form(f"^{MOUNTS}/+[^/]", f"must be a folder below {MOUNTS}, where it hides nothing"),
+    Form(r"/\.\.(/|$)", f'must be a folder below {MOUNTS}, without ".."', never=True),
+]
 
 
 class Gpu(ApiModel):
@@ -43,6 +81,49 @@ class SecretReference(ApiModel):
     """A Secret of this namespace."""
 
 
+class EnvVar(ApiModel):
+    """An environment variable, as in a Pod."""
+
+    name: Annotated[VariableName, Field(examples=["HTTPS_PROXY"])]
+    """Its name."""
+    value: Annotated[str | None, Field(max_length=4096, examples=["http://proxy.internal:3128"])] = None
+    """Its value."""
+    value_from: dict[str, Any] | None = None
+    """Where its value comes from, as in a Pod: a Secret, say."""
+
+
+class Volume(ApiModel):
+    """A volume, as in a Pod, of a type that Pod Security "restricted" takes. Exactly one type is given."""
+
+    name: Annotated[VolumeName, Field(examples=["certificates"])]
+    """Its name, to mount it by."""
+    config_map: Annotated[dict[str, Any] | None, Field(examples=[{"name": "ca"}])] = None
+    """A ConfigMap of this namespace."""
+    secret: dict[str, Any] | None = None
+    """A Secret of this namespace."""
+    persistent_volume_claim: dict[str, Any] | None = None
+    """A PersistentVolumeClaim of this namespace."""
+    empty_dir: dict[str, Any] | None = None
+    """A folder that goes with the pod."""
+    ephemeral: dict[str, Any] | None = None
+    """A volume that is claimed for the pod and goes with it."""
+    csi: dict[str, Any] | None = None
+    """A volume of a CSI driver."""
+
+
+class VolumeMount(ApiModel):
+    """Where a volume is mounted, as in a Pod."""
+
+    name: Annotated[Name, Field(examples=["certificates"])]
+    """One of `volumes`."""
+    mount_path: Annotated[MountPath, Field(examples=["/mnt/certificates"])]
+    """A folder below /mnt."""
+    sub_path: Annotated[str | None, Field(max_length=1024)] = None
+    """The folder of the volume to mount. Left out: its root."""
+    read_only: bool | None = None
+    """Whether nothing can be written there."""
+
+
 class PodTemplate(ApiModel):
     """What a user may set on the pods. The operator owns the rest."""
 
@@ -64,12 +145,12 @@ class PodTemplate(ApiModel):
     """The ServiceAccount of the pods. Its API token is not mounted."""
     image_pull_secrets: Annotated[list[SecretReference] | None, Field(max_length=8)] = None
     """Secrets to pull the trainer image with."""
-    env: Annotated[list[dict[str, Any]], Field(max_length=64)] | None = None
+    env: Annotated[list[EnvVar], Field(max_length=64)] | None = None
     """Environment variables, as in a Pod; credentials come from Secrets. What the operator sets is refused,
     and what decides which code runs: PYTHONPATH, LD_PRELOAD and their like."""
-    volumes: Annotated[list[dict[str, Any]], Field(max_length=16)] | None = None
-    """More volumes, as in a Pod: configMap, secret, persistentVolumeClaim, emptyDir, ephemeral or csi."""
-    volume_mounts: Annotated[list[dict[str, Any]], Field(max_length=16)] | None = None
+    volumes: Annotated[list[Volume], Field(max_length=16)] | None = None
+    """More volumes, as in a Pod."""
+    volume_mounts: Annotated[list[VolumeMount], Field(max_length=16)] | None = None
     """Where to mount `volumes` in the trainer container, below /mnt."""
     shared_memory: Annotated[Quantity | None, Field(examples=["8Gi"])] = None
     """Size of /dev/shm, which data loaders and several GPUs use. It counts as memory of the pod. Left out:

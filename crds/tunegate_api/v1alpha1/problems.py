@@ -5,19 +5,20 @@ agree on (``rules.py``), and what nothing implements yet (``unsupported.py``). P
 files or a model is checked elsewhere.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
 from tunegate_api import API_VERSION
+from tunegate_api.meta import ApiModel
 from tunegate_api.v1alpha1.evalgate import EvalGateSpec
 from tunegate_api.v1alpha1.explain import explain, unknown_field, wrong_choice
 from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec
 from tunegate_api.v1alpha1.metadata import LABEL_NAMES, metadata_problems
 from tunegate_api.v1alpha1.parts import Part, Path, Problem
-from tunegate_api.v1alpha1.rules import check_evalgate, check_finetunejob
+from tunegate_api.v1alpha1.rules import check
 from tunegate_api.v1alpha1.unsupported import EVALGATE, FINETUNEJOB, NotYet, check_supported
 
 __all__ = ["KINDS", "Path", "Problem", "find_problems"]
@@ -27,14 +28,13 @@ TOP_LEVEL = ("apiVersion", "kind", "metadata", "spec", "status")
 
 @dataclass(frozen=True)
 class _Kind:
-    spec: type[BaseModel]
-    check: Callable[[Part], None]
+    spec: type[ApiModel]
     not_yet: tuple[NotYet, ...]
 
 
 _KINDS = {
-    "EvalGate": _Kind(EvalGateSpec, check_evalgate, EVALGATE),
-    "FineTuneJob": _Kind(FineTuneJobSpec, check_finetunejob, FINETUNEJOB),
+    "EvalGate": _Kind(EvalGateSpec, EVALGATE),
+    "FineTuneJob": _Kind(FineTuneJobSpec, FINETUNEJOB),
 }
 KINDS = tuple(_KINDS)
 """The kinds that :func:`find_problems` knows."""
@@ -56,7 +56,7 @@ def find_problems(raw: Mapping[str, Any]) -> list[Problem]:
         return [*problems, Problem(("spec",), f"{what}: it holds everything that a {raw['kind']} says")]
     shape = [Problem(("spec", *e["loc"]), explain(e, kind.spec)) for e in _shape_errors(kind.spec, spec)]
     part = Part(spec, ("spec",), frozenset(problem.path for problem in shape))
-    kind.check(part)
+    check(kind.spec, part)
     check_supported(part, kind.not_yet)
     return problems + _in_order([*shape, *part.problems], spec)
 

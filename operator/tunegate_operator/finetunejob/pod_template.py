@@ -5,7 +5,7 @@ from tunegate_operator.engine.cluster import Object
 
 
 def with_user_settings(template: Object, wanted: PodTemplate) -> Object:
-    """A pod template with the user's settings. What both set was refused before, see ``pod_rules.py``."""
+    """A pod template with the user's settings. What both set was refused before, see ``pods.py``."""
     metadata, spec = template["metadata"], template["spec"]
     (container,) = spec["containers"]
     asked = wanted.to_wire()

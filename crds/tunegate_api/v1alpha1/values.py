@@ -1,0 +1,116 @@
+"""What a text must be beyond its pattern, beside the field's type: ``Annotated[Decimal, Between(least=0)]``.
+
+Checked by :mod:`tunegate_api.v1alpha1.rules`, and by the API server as CEL; parsing alone does not look.
+"""
+
+import re
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+from pydantic import GetJsonSchemaHandler
+from pydantic_core import CoreSchema
+
+from tunegate_api.meta import DECIMAL_PATTERN, exact
+from tunegate_api.structural import RULES
+
+Number = int | Fraction
+
+
+@dataclass(frozen=True)
+class ValueRule:
+    """A test of one text, in Python and in CEL, and what to write instead."""
+
+    def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        schema = handler(core)
+        schema[RULES] = [*schema.get(RULES, []), {"rule": self.cel, "message": self.words}]
+        return schema
+
+    def allows(self, text: str) -> bool:
+        raise NotImplementedError
+
+    @property
+    def cel(self) -> str:
+        """The test, of ``self``."""
+        raise NotImplementedError
+
+    @property
+    def words(self) -> str:
+        """What the text must be, as a sentence without a subject."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Between(ValueRule):
+    """A decimal inside bounds. CEL compares it as a double, Python exactly."""
+
+    above: Number | None = None
+    least: Number | None = None
+    below: Number | None = None
+    most: Number | None = None
+
+    def allows(self, text: str) -> bool:
+        value = exact(text)
+        return (
+            (self.above is None or value > self.above)
+            and (self.least is None or value >= self.least)
+            and (self.below is None or value < self.below)
+            and (self.most is None or value <= self.most)
+        )
+
+    @property
+    def cel(self) -> str:
+        bounds = ((">", self.above), (">=", self.least), ("<", self.below), ("<=", self.most))
+        tests = [f"double(self) {sign} {float(bound)}" for sign, bound in bounds if bound is not None]
+        return f"!self.matches(r'{DECIMAL_PATTERN}') || {' && '.join(tests)}"
+
+    @property
+    def words(self) -> str:
+        bounds = (
+            ("more than", self.above),
+            ("at least", self.least),
+            ("less than", self.below),
+            ("at most", self.most),
+        )
+        return f"must be {' and '.join(f'{w} {float(bound):g}' for w, bound in bounds if bound is not None)}"
+
+
+@dataclass(frozen=True)
+class Scheme(ValueRule):
+    """An address of one of these schemes."""
+
+    schemes: tuple[str, ...]
+
+    def allows(self, text: str) -> bool:
+        return text.partition("://")[0] in self.schemes
+
+    @property
+    def cel(self) -> str:
+        return f"!self.contains('://') || self.matches('^({'|'.join(self.schemes)})://')"
+
+    @property
+    def words(self) -> str:
+        *others, last = [f"{scheme}://" for scheme in self.schemes]
+        return f"must begin with {', '.join(others)} or {last}" if others else f"must begin with {last}"
+
+
+@dataclass(frozen=True)
+class Form(ValueRule):
+    """A text with a pattern in it; with ``never``: without it. Meant are texts that begin with ``start``."""
+
+    pattern: str
+    must: str
+    never: bool = False
+    start: str = ""
+
+    def allows(self, text: str) -> bool:
+        return not text.startswith(self.start) or bool(re.search(self.pattern, text)) is not self.never
+
+    @property
+    def cel(self) -> str:
+        test = f"{'!' if self.never else ''}self.matches(r'{self.pattern}')"
+        return f"!self.startsWith('{self.start}') || {test}" if self.start else test
+
+    @property
+    def words(self) -> str:
+        return self.must

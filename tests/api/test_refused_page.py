@@ -1,0 +1,72 @@
+"""docs/api/refused.md: current, and complete. What the API server says was recorded by test_refused.py."""
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from support.structural_rules import fields
+from support.wrong_manifests import EDITS, WRONG
+from tunegate_api.crd import crds
+
+ROOT = Path(__file__).parents[2]
+ANSWERS = Path(__file__).parent / "__snapshots__/test_refused/test_the_words_are_those_of_the_page.json"
+
+answers: dict[str, dict[str, list[str]]] = json.loads(ANSWERS.read_text(encoding="utf-8"))
+
+
+def check(root: Path) -> subprocess.CompletedProcess[str]:
+    script = root / "tools" / "refused_page.py"
+    return subprocess.run([sys.executable, script, "--check"], capture_output=True, text=True, check=False)
+
+
+def schemas() -> list[dict[str, Any]]:
+    return [crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"] for crd in crds().values()]
+
+
+def rules(schema: dict[str, Any]) -> Iterator[str]:
+    """The message of every CEL rule."""
+    nodes = [schema, *(node for _, node in fields(schema))]
+    for node in [*nodes, *(node["items"] for node in nodes if "items" in node)]:
+        yield from (rule["message"] for rule in node.get("x-kubernetes-validations", []))
+
+
+def test_the_committed_page_is_current() -> None:
+    done = check(ROOT)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_stale_page_fails_the_check(tmp_path: Path) -> None:
+    for folder in ("tools", "tests/support", "tests/api/__snapshots__/test_refused", "docs/api"):
+        shutil.copytree(ROOT / folder, tmp_path / folder)
+    page = tmp_path / "docs/api/refused.md"
+    text = page.read_text(encoding="utf-8").replace("startFrom: orders-v1", "startFrom: x", 1)
+    page.write_text(text, encoding="utf-8")
+    done = check(tmp_path)
+    assert done.returncode == 1
+    assert "-    startFrom: x" in done.stdout
+    assert "+    startFrom: orders-v1" in done.stdout
+
+
+def test_every_rule_is_broken_by_a_manifest_of_the_table() -> None:
+    said = "\n".join(line for cases in answers.values() for lines in cases.values() for line in lines)
+    messages = {message for schema in schemas() for message in rules(schema)}
+    assert sorted(message for message in messages if message not in said) == []
+
+
+def test_every_case_has_its_answer_and_no_answer_is_left_over() -> None:
+    cases = {kind: [case.name for case in table] for kind, table in WRONG.items()}
+    edits = {f"{kind} edits": [case.name for case in table] for kind, table in EDITS.items()}
+    assert {kind: sorted(found) for kind, found in answers.items()} == {
+        kind: sorted(names) for kind, names in (cases | edits).items()
+    }
+    assert sum(len(names) for names in answers.values()) >= 40
+
+
+def test_no_two_cases_have_the_same_name() -> None:
+    for table in (*WRONG.values(), *EDITS.values()):
+        names = [case.name for case in table]
+        assert len(names) == len(set(names))

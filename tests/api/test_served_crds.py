@@ -1,0 +1,79 @@
+"""The CRDs on a real API server: applied twice, explained, and small enough to be kept."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from kubernetes import client
+
+from support.api_server import ApiServer
+from support.structural_rules import fields
+from support.waiting import eventually
+from tunegate_api.crd import crds
+
+pytestmark = pytest.mark.cluster
+
+CRDS = Path(__file__).parents[2] / "crds"
+MAX_ANNOTATIONS = 256 * 1024
+"""What `kubectl apply` may keep of an object in its annotation; etcd takes six times as much."""
+
+GIVEN = (".apiVersion", ".kind", ".metadata")
+"""Fields that Kubernetes explains itself, in all kinds alike."""
+
+
+@pytest.fixture(scope="module")
+def api(server: ApiServer) -> Iterator[client.ApiClient]:
+    with server.client() as api:
+        yield api
+
+
+def call(api: client.ApiClient, method: str, path: str, body: Any = None) -> tuple[int, Any]:
+    headers = {"Accept": "application/json", "Content-Type": "application/apply-patch+yaml"}
+    api.update_params_for_auth(headers, [], ["BearerToken"], path, method, body)
+    answer = api.call_api(method, api.configuration.host + path, headers, body)
+    return answer.status, json.loads(answer.read())
+
+
+@pytest.mark.parametrize("file", sorted(CRDS.glob("*.yaml")), ids=lambda file: file.stem)
+def test_a_crd_is_applied_from_its_file_and_applying_it_again_changes_nothing(
+    api: client.ApiClient, file: Path
+) -> None:
+    crd = yaml.safe_load(file.read_text(encoding="utf-8"))
+    path = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{crd['metadata']['name']}"
+    apply = f"{path}?fieldManager=test&force=true&fieldValidation=Strict"
+    code, first = call(api, "PATCH", apply, crd)
+    assert code == 200, first
+    code, second = call(api, "PATCH", apply, crd)
+    assert second["metadata"]["resourceVersion"] == first["metadata"]["resourceVersion"]
+    assert second["spec"]["versions"][0]["schema"] == crd["spec"]["versions"][0]["schema"]
+    faults = [c for c in second["status"]["conditions"] if c["type"] == "NonStructuralSchema"]
+    assert faults == []
+
+
+@pytest.mark.parametrize("crd", crds().values(), ids=crds())
+def test_a_crd_fits_into_the_annotation_of_kubectl_apply(crd: dict[str, Any]) -> None:
+    size = len(json.dumps(crd, separators=(",", ":")))
+    assert size < MAX_ANNOTATIONS / 2, f"{size:,} bytes"
+
+
+def test_explain_is_served_for_every_field(api: client.ApiClient) -> None:
+    def served() -> dict[str, Any]:
+        code, answer = call(api, "GET", "/openapi/v3/apis/tunegate.dev/v1alpha1")
+        assert code == 200, answer
+        schemas: dict[str, Any] = answer["components"]["schemas"]
+        return schemas
+
+    for crd in crds().values():
+        name = f"dev.tunegate.v1alpha1.{crd['spec']['names']['kind']}"
+        ours = dict(fields(crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]))
+        theirs = dict(fields(eventually(lambda name=name: served().get(name), what=f"{name} is served")))
+        lost = [
+            path
+            for path, field in ours.items()
+            if field.get("description") != theirs.get(path, {}).get("description")
+            and not path.startswith(GIVEN)
+        ]
+        assert lost == []

@@ -1,0 +1,50 @@
+"""What a real API server says of manifests, without keeping them."""
+
+import json
+from typing import Any
+
+from kubernetes import client
+
+Object = dict[str, Any]
+
+
+class Asker:
+    """Asks one API server, as `kubectl apply` does: unknown fields are errors."""
+
+    def __init__(self, api: client.ApiClient) -> None:
+        self._api = api
+
+    def create(self, manifest: Object, *, unknown: str = "Strict") -> list[str]:
+        """Why the manifest is refused, words before patterns; nothing when it is taken. It is not kept."""
+        return self._send("POST", _path(manifest), manifest, unknown)
+
+    def replace(self, before: Object, after: Object) -> list[str]:
+        """Why an object that was made as ``before`` may not become ``after``."""
+        path = _path(before)
+        made = self._call("POST", path, before)
+        assert made["kind"] == before["kind"], made
+        path = f"{path}/{made['metadata']['name']}"
+        version = {"resourceVersion": made["metadata"]["resourceVersion"]}
+        try:
+            return self._send("PUT", path, after | {"metadata": after["metadata"] | version}, "Strict")
+        finally:
+            self._call("DELETE", path, None)
+
+    def _send(self, method: str, path: str, manifest: Object, unknown: str) -> list[str]:
+        answer = self._call(method, f"{path}?dryRun=All&fieldValidation={unknown}", manifest)
+        if answer["kind"] == manifest["kind"]:
+            return []
+        causes = answer.get("details", {}).get("causes", [])
+        lines = {f"{c['field']}: {c['message']}" for c in causes} or {answer["message"]}
+        return sorted(lines, key=lambda line: ("should match" in line, line))
+
+    def _call(self, method: str, path: str, body: Object | None) -> Object:
+        headers = {"Accept": "application/json", "Content-Type": "application/json"}
+        self._api.update_params_for_auth(headers, [], ["BearerToken"], path, method, body)
+        url = self._api.configuration.host + path
+        answer: Object = json.loads(self._api.call_api(method, url, headers, body).read())
+        return answer
+
+
+def _path(manifest: Object) -> str:
+    return f"/apis/{manifest['apiVersion']}/namespaces/default/{manifest['kind'].lower()}s"

@@ -1,0 +1,171 @@
+"""Write docs/api/refused.md: each wrong manifest of the tests, and what the API server says of it.
+
+What it says was recorded by the tests that ask a real one (``make test-cluster``), so this needs none.
+``--check`` writes nothing, and fails if the page would change.
+"""
+
+import difflib
+import json
+import pathlib
+import re
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import yaml
+
+ROOT = pathlib.Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "tests"))
+
+from support.wrong_manifests import (  # type: ignore[import-not-found] # noqa: E402 - mypy knows no tests
+    EDITS,
+    WRONG,
+    edit,
+    wrong_manifest,
+)
+
+PAGE = ROOT / "docs" / "api" / "refused.md"
+ANSWERS = ROOT / "tests/api/__snapshots__/test_refused/test_the_words_are_those_of_the_page.json"
+INCOMPLETE = "<nil>: Invalid value: null: some validation rules were not checked"
+IDENTITY = ("name", "method", "uri")
+"""What tells one entry of a list from the others."""
+SHOWN = 4
+"""Entries of a list that are shown before it is cut."""
+MUTABLE_FIELDS = {
+    "FineTuneJob": "`suspend`, the deadlines and the TTL may change, come and go. Nothing else may.",
+    "EvalGate": "Everything but the golden set may change; a running job keeps the gate as it read it.",
+}
+
+INTRODUCTION = """\
+# What is refused
+
+`kubectl apply` refuses a manifest that contradicts itself, before anything runs, and says for each fault
+where it is and what to do. `tunegate validate` says the same of a file, with the line and without a cluster,
+and finds more: what needs other objects, and what is not supported yet.
+
+Here is every rule, with a manifest that breaks it and the answer of a real API server. What does not matter
+is left out of the manifests. A fault in a name, an address or a number is answered in words, and again with
+the pattern that the schema has for tools. Two things hold for every field:
+
+- A field that does not exist is refused by its name: `unknown field "spec.resources.gpus"`. kubectl asks for
+  that; with `--validate=ignore` the API server drops the field without a word.
+- A missing field, one of the wrong type and one that is too long are answered first, with the line
+  `some validation rules were not checked`: mend these, and the rest is checked.
+
+This page is written by `tools/refused_page.py`, from the table and the answers in the tests.
+
+"""
+
+Changes = Mapping[str, Any]
+Path = tuple[str, ...]
+Answers = dict[str, dict[str, list[str]]]
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes numbers that are text: Kubernetes reads more of them as numbers than PyYAML thinks."""
+
+
+def _text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
+    looks_like_a_number = re.fullmatch(r"[-+.\d][-+.\deE]*", text)
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style='"' if looks_like_a_number else None)
+
+
+_Dumper.add_representer(str, _text)
+
+
+def page() -> str:
+    """The whole page."""
+    answers = json.loads(ANSWERS.read_text(encoding="utf-8"))
+    return INTRODUCTION + "\n\n".join(_sections(answers)) + "\n"
+
+
+def _sections(answers: Answers) -> Iterator[str]:
+    for kind, cases in WRONG.items():
+        yield f"## {kind}"
+        for case in cases:
+            snippet = _yaml(wrong_manifest(kind, case), case.changes)
+            yield _section(case.name, snippet, _answer(answers, kind, case.name))
+        yield f"## Changes of {kind}s"
+        yield MUTABLE_FIELDS[kind]
+        for change in EDITS[kind]:
+            before, after = (_yaml(manifest, change.changes) for manifest in edit(kind, change))
+            snippet = f"# before\n{before}# after\n{after}"
+            yield _section(change.name, snippet, _answer(answers, f"{kind} edits", change.name))
+
+
+def _answer(answers: Answers, kind: str, name: str) -> list[str]:
+    if name not in answers.get(kind, {}):
+        raise SystemExit(
+            f'no answer is recorded for "{name}": run `pytest -m cluster tests/api --snapshot-update`'
+        )
+    return answers[kind][name]
+
+
+def _section(name: str, snippet: str, said: Sequence[str]) -> str:
+    lines = [f"* {_cut(line)}" for line in said if not line.startswith(INCOMPLETE)]
+    return "\n".join(
+        [f"### {name[0].upper()}{name[1:]}", "", "```yaml", f"{snippet}```", "", "```text", *lines, "```"]
+    )
+
+
+def _yaml(manifest: dict[str, Any], changes: Changes) -> str:
+    """The changed fields, with what stands beside them if it is short."""
+    kept = _around(manifest, [tuple(path.split(".")) for path in changes])
+    return _cut(yaml.dump(kept, Dumper=_Dumper, sort_keys=False, width=100))
+
+
+def _around(node: Any, paths: Sequence[Path]) -> Any:
+    """The parts of ``node`` that the paths lead to. Neighbours of their ends are shown if they are plain."""
+    if () in paths:
+        return _beginning(node)
+    at_end = any(len(path) == 1 for path in paths)
+    if isinstance(node, list):
+        entries = {str(i): entry for i, entry in enumerate(node)}
+        return list(_kept(entries, paths, at_end).values())
+    return _kept(node, paths, at_end and "model" not in node)
+
+
+def _kept(entries: Mapping[str, Any], paths: Sequence[Path], at_end: bool) -> dict[str, Any]:
+    kept: dict[str, Any] = {}
+    for name, value in entries.items():
+        inside = [path[1:] for path in paths if path[0] == name]
+        if inside:
+            kept[name] = _around(value, inside)
+        elif isinstance(value, dict) and name.isdigit() and at_end:
+            kept[name] = {key: value[key] for key in IDENTITY if key in value}
+        elif name in IDENTITY or (at_end and not isinstance(value, (dict, list))):
+            kept[name] = value
+    return kept
+
+
+def _beginning(value: Any) -> Any:
+    """The first entries of what is long."""
+    if isinstance(value, list) and len(value) > SHOWN:
+        return [*value[:2], f"and {len(value) - 2} more"]
+    if isinstance(value, dict) and len(value) > 2 * SHOWN:
+        return dict(list(value.items())[:2]) | {"and": f"{len(value) - 2} more"}
+    return value
+
+
+def _cut(text: str) -> str:
+    """A long run of one letter says nothing."""
+    return re.sub(r"(.)\1{30,}", lambda run: f"{run[1] * 8}…", text)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Write the page; with ``--check`` print how it differs and return 1 if it does."""
+    new, old = page(), PAGE.read_text(encoding="utf-8") if PAGE.exists() else ""
+    if "--check" not in arguments:
+        PAGE.write_text(new, encoding="utf-8")
+    elif new != old:
+        lines = difflib.unified_diff(
+            old.splitlines(True), new.splitlines(True), "refused.md (committed)", "refused.md"
+        )
+        print("".join(lines), end="")
+        print("The table or the answers changed: run `python tools/refused_page.py`.", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
