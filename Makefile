@@ -56,6 +56,7 @@ verify: $(STAMP) ## Check generated files, style, types, layers and links
 	$(BIN)/python -m tunegate_api.crd --check
 	$(BIN)/python tools/api_docs.py --check
 	$(BIN)/python tools/refused_page.py --check
+	$(BIN)/python tools/chart.py --check
 	$(BIN)/python examples/quickstart/generate.py --check
 	$(BIN)/python tools/check_links.py
 	$(BIN)/ruff check .
@@ -65,10 +66,11 @@ verify: $(STAMP) ## Check generated files, style, types, layers and links
 	@untracked=$$(git ls-files --others --exclude-standard); test -z "$$untracked" || { echo "files that git neither tracks nor ignores:"; echo "$$untracked"; exit 1; }
 
 .PHONY: generate
-generate: $(STAMP) ## Write generated files anew: CRDs, API pages, example data
+generate: $(STAMP) ## Write generated files anew: CRDs, the chart's copy, API pages, example data
 	$(BIN)/python -m tunegate_api.crd
 	$(BIN)/python tools/api_docs.py
 	$(BIN)/python tools/refused_page.py
+	$(BIN)/python tools/chart.py
 	$(BIN)/python examples/quickstart/generate.py
 
 .PHONY: format
