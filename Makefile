@@ -51,6 +51,22 @@ stories: $(STAMP) ## Run the tests that train SmolLM2 for many minutes
 test-cluster: $(STAMP) ## Run the tests that need a real API server (Go; built once, 10 minutes)
 	$(BIN)/python -m pytest -m cluster
 
+.PHONY: cluster-up
+cluster-up: $(STAMP) ## Bring up a whole Kubernetes node on this machine (Debian 12, root, Go)
+	tests/cluster/up.sh
+
+.PHONY: cluster-down
+cluster-down: ## Take that node away
+	tests/cluster/down.sh
+
+.PHONY: images
+images: $(STAMP) ## Build both images and give them to that node
+	tests/cluster/images.sh operator trainer
+
+.PHONY: e2e
+e2e: cluster-up ## Run the tests on that node, which it brings up
+	$(BIN)/python -m pytest -m e2e
+
 .PHONY: verify
 verify: $(STAMP) ## Check generated files, style, types, layers and links
 	$(BIN)/python -m tunegate_api.crd --check
