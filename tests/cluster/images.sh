@@ -82,7 +82,10 @@ remove_older() {
   for old in $(ctr images list --quiet | grep "^$1:"); do
     [ "$old" = "$2" ] || grep -qF "$old" <<< "$in_use" || ctr images remove "$old" > /dev/null
   done
-  # And what has no name any more but the kubelet's.
+}
+
+# Remove what has no name any more but the kubelet's.
+remove_nameless() {
   ctr images list | awk '
     /^sha256:/ { kubelets[$1] = $3; next }
     { named[$3] }
@@ -112,6 +115,7 @@ for name in "$@"; do
     pause | coredns)
       file_image "localhost/$name:1" "$(cat "$node/bin")/$name" "/$name"
       load "localhost/$name:1"
+      buildah rmi "localhost/$name:1" > /dev/null
       echo "localhost/$name:1"
       ;;
     operator)
@@ -124,3 +128,4 @@ for name in "$@"; do
     *) say "no image is called $name: operator, trainer"; exit 1 ;;
   esac
 done
+remove_nameless
