@@ -61,6 +61,13 @@ def waiting_job(name: str) -> dict[str, Any]:
     }
 
 
+def wait_until_served(node: Node, namespace: str, name: str) -> None:
+    def is_served() -> bool:
+        return "not-there-yet" in node.get("ftj", name, namespace).get("status", {}).get("message", "")
+
+    eventually(is_served, seconds=60, what=f"{name} is served", pause=1)
+
+
 def test_uninstalling_keeps_jobs_and_installing_again_serves_them(node: Node, namespace: str) -> None:
     node.install()
     node.apply(namespace, waiting_job("before"))
@@ -72,9 +79,21 @@ def test_uninstalling_keeps_jobs_and_installing_again_serves_them(node: Node, na
     node.apply(namespace, waiting_job("meanwhile"))
 
     node.install()
-    for name in ("before", "meanwhile"):
+    wait_until_served(node, namespace, "before")
+    wait_until_served(node, namespace, "meanwhile")
 
-        def is_served(name: str = name) -> bool:
-            return "not-there-yet" in node.get("ftj", name, namespace).get("status", {}).get("message", "")
 
-        eventually(is_served, seconds=60, what=f"{name} is served", pause=1)
+def test_with_namespaces_only_those_are_served(node: Node, namespace: str) -> None:
+    elsewhere = f"not-{namespace}"[:63]
+    node.kubectl("create", "namespace", elsewhere)
+    try:
+        node.install(f"watchNamespaces={{{namespace}}}")
+        node.apply(elsewhere, waiting_job("elsewhere"))
+        node.apply(namespace, waiting_job("here"))
+        wait_until_served(node, namespace, "here")
+        assert "status" not in node.get("ftj", "elsewhere", elsewhere)
+
+        node.install()
+        wait_until_served(node, elsewhere, "elsewhere")
+    finally:
+        node.kubectl("delete", "namespace", elsewhere, "--timeout=120s")
