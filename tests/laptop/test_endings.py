@@ -4,7 +4,7 @@ from pathlib import Path
 
 
 def test_the_command_waits_for_a_trainer_that_the_operator_ended(quick):
-    quick.write(Path("/nowhere"), activeDeadlineSeconds=2)
+    quick.write(Path("/nowhere"), activeDeadlineSeconds=8)
     quick.environment["STAND_IN"] = "trains"
     result = quick("run", "manifests")
     assert result.returncode == 1, result.stdout
@@ -14,7 +14,7 @@ def test_the_command_waits_for_a_trainer_that_the_operator_ended(quick):
 
 
 def test_the_report_says_how_it_ended_when_the_trainer_could_not_know(quick):
-    quick.write(Path("/nowhere"), activeDeadlineSeconds=2)
+    quick.write(Path("/nowhere"), activeDeadlineSeconds=8)
     quick.environment["STAND_IN"] = "trains"
     quick("run", "manifests")
     page = (quick.runs / "orders" / "report.html").read_text()
