@@ -189,7 +189,7 @@ def test_the_report_role_delivers_what_lies_in_the_outbox(engine, tmp_path, monk
     if is_there:
         assert (code, sequences(engine, Role.GATE)) == (ExitCode.OK, [1])
         assert sorted(path.name for path in (job.folder / "outbox").iterdir()) == [
-            "acknowledged.json",
+            "acknowledged",
             "gate.json",
         ]
     else:

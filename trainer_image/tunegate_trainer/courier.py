@@ -20,8 +20,8 @@ from tunegate_trainer.files import write_atomic
 
 logger = logging.getLogger(__name__)
 
-ACKNOWLEDGED = "acknowledged.json"
-"""In the outbox: file name to the sequence number that the operator acknowledged."""
+ACKNOWLEDGED = "acknowledged"
+"""In the outbox, as JSON: the name of each report to the sequence number that the operator acknowledged."""
 REQUEST_SECONDS = 30.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 15.0
 """Seconds between tries: doubling from the first to the longest. There is no last one but the pod's end."""
@@ -103,7 +103,7 @@ class Courier:
 
     def _pending(self) -> list[Path]:
         """The reports that the operator has not acknowledged as they are now."""
-        found = sorted(path for path in self._outbox.glob("*.json") if path.name != ACKNOWLEDGED)
+        found = sorted(self._outbox.glob("*.json"))
         return [path for path in found if _sequence(path.read_bytes()) > self._acknowledged.get(path.name, 0)]
 
     def _deliver(self, path: Path) -> bool:
