@@ -66,6 +66,9 @@ class Role(StrEnum):
     TRAIN = "train"
     GATE = "gate"
     PUBLISH = "publish"
+    REPORT = "report"
+    """Only sends what earlier pods could not: the reports that lie in the outbox."""
+    CLEANUP = "cleanup"
 
 
 class ExitCode(IntEnum):
@@ -340,6 +343,7 @@ class Workspace:
     def __init__(self, uid: str) -> None:
         self.job = PurePosixPath(uid)
         self.data = self.job / "data"
+        self.evals = self.job / "evals"
         self.gate = self.job / "gate"
         self.model = self.job / "model"
         self.report = self.job / "report.html"
@@ -359,7 +363,7 @@ class Workspace:
 
     def evaluation(self, stage: str, step: int) -> PurePosixPath:
         """Outputs and outcomes of one checkpoint, one line a case; step 0 is the starting model."""
-        return self.job / "evals" / stage / f"step-{step:06d}"
+        return self.evals / stage / f"step-{step:06d}"
 
 
 def files_digest(files: Mapping[str, Sha256]) -> Sha256:

@@ -85,11 +85,6 @@ def test_every_word_of_a_status_has_its_line(kind: str, enum: type[StrEnum]) -> 
         assert re.search(rf"^\| `{member.value}` \| \S.*\. \|$", text, re.MULTILINE), member
 
 
-def test_every_phase_has_its_health() -> None:
-    table = page("FineTuneJob").split("Argo CD health |")[1].split("\n\n")[0]
-    assert [phase for phase in Phase if f"`{phase.value}`" not in table] == []
-
-
 @pytest.mark.parametrize("kind", PAGES)
 def test_the_example_manifests_have_no_problems(kind: str) -> None:
     manifests = [yaml.safe_load(text) for text in blocks(kind, "yaml")]

@@ -30,7 +30,6 @@ NOT_YET: dict[str, Changes] = {
     "tracking": {"spec.tracking": {"mlflow": {"uri": "http://mlflow:5000", "experiment": "a"}}},
     "publish[].uri": {"spec.publish.0.uri": "oci://registry/model"},
     "publish[].secretName": {"spec.publish.0.secretName": "s"},
-    "ttlSecondsAfterFinished": {"spec.ttlSecondsAfterFinished": 60},
 }
 
 GATE_NOT_YET: dict[str, Changes] = {

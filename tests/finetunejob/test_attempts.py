@@ -6,7 +6,7 @@ from support.builders import make_job
 from support.world import Script, World, failed
 from tunegate_api.contract import ExitCode
 from tunegate_api.v1alpha1.finetunejob_status import Phase, Reason
-from tunegate_operator.engine.cluster import Object
+from tunegate_operator.engine.cluster import Key, Object
 
 KILLED = (137, "")
 
@@ -158,19 +158,60 @@ def test_a_pod_that_the_cluster_ended_says_why(pod_status, reason, message):
     assert failure.hint
 
 
+def evict(world: World) -> None:
+    """A pod of higher priority takes the place of the running one, which is soon gone."""
+    (job,) = world.active_jobs()
+    name = job["metadata"]["name"]
+    pod = world.cluster.start_pod(name)
+    world.advance(1)
+    world.cluster.set_pod_status(name, taken_away("", "preempted", "PreemptionByScheduler"))
+    world.settle()
+    world.cluster.as_user.delete(Key.of(pod), pod["metadata"]["uid"])
+    world.settle()
+
+
 def test_an_evicted_pod_costs_no_restart():
     world = World()
     world.apply_all()
     world.until_checkpoint()
-    (job,) = world.active_jobs()
-    for _ in range(6):
-        world.cluster.start_pod(job["metadata"]["name"])
-        world.settle()
-        world.cluster.finish_pod(job["metadata"]["name"], 75, disruption="preempted")
-        world.settle()
+    for _ in range(9):
+        evict(world)
+    assert [e.step for e in world.status().evictions] == [10] * 9
     status = world.run()
     assert status.phase is Phase.SUCCEEDED
     assert [a.number for a in status.attempts if a.role == "train"] == [1]
+
+
+def test_ten_evictions_in_a_row_that_gained_nothing_end_the_job():
+    name = "a-name-as-long-as-a-label-may-be-and-so-cut-in-those-of-its-pods"[:63]
+    world = World()
+    world.apply_all(make_job(name).obj())
+    world.until_checkpoint(name)
+    for _ in range(10):
+        evict(world)
+    status = world.status(name)
+    assert status.failure is not None
+    assert status.failure.reason == Reason.EVICTED
+    assert status.failure.message == (
+        "train sft: 10 pods in a row were evicted, with no checkpoint after step 10"
+    )
+    assert world.active_jobs() == []
+    assert status.attempts[-1].result == "Evicted"
+
+
+def test_a_checkpoint_between_evictions_lets_the_job_go_on():
+    world = World()
+    world.apply_all()
+    world.until_checkpoint()
+    for _ in range(2):
+        for _ in range(9):
+            evict(world)
+        done = len(world.status().checkpoints)
+        while len(world.status().checkpoints) == done:
+            world.tick()
+            world.settle()
+    assert world.run().phase is Phase.SUCCEEDED
+    assert len(world.status().evictions) == 10
 
 
 def test_a_process_that_was_asked_to_stop_by_nobody_we_know_was_killed():

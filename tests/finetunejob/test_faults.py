@@ -12,18 +12,25 @@ from tunegate_operator.names import CONTINUE_ANNOTATION
 REGRESSING = {10: 60, 20: 95, 30: 87, 35: 85, 40: 99, 50: 99}
 
 
+TTL = 600
+
+
 def live(world: World) -> None:
-    """A whole life; where training is stopped, a person continues it."""
+    """A whole life, until what is left of it is removed; where training is stopped, a person continues it."""
     world.run()
     stop = world.status().stop
     if stop is not None:
         world.edit(annotations={CONTINUE_ANNOTATION: f'{{"stop": "{stop.id}", "reason": "accepted"}}'})
         world.run()
+    if "ttlSecondsAfterFinished" in world.job()["spec"]:
+        world.advance(TTL)
+        world.run()
 
 
-def new_world(checkpoints: dict[int, int], *, forgets_acknowledged: bool = False) -> World:
-    world = World(Script(checkpoints=dict(checkpoints)), forgets_acknowledged=forgets_acknowledged)
-    world.apply_all(make_job().with_publish().obj())
+def new_world(checkpoints: dict[int, int], ttl: int | None = None, *, posts: bool = False) -> World:
+    world = World(Script(checkpoints=dict(checkpoints)), posts=posts)
+    job = make_job().with_publish()
+    world.apply_all(job.with_spec(ttlSecondsAfterFinished=ttl).obj() if ttl else job.obj())
     return world
 
 
@@ -62,20 +69,25 @@ def end_state(world: World) -> dict[str, Any]:
     return {"status": status, "children": children, "gate": masked(world.gate()["status"]["lastVerdict"])}
 
 
-@pytest.mark.parametrize(
-    "checkpoints", [Script().checkpoints, REGRESSING], ids=["passes", "stopped, continued"]
+LIVES = pytest.mark.parametrize(
+    ("checkpoints", "ttl"),
+    [(Script().checkpoints, None), (Script().checkpoints, TTL), (REGRESSING, None)],
+    ids=["passes", "passes, cleaned up", "stopped, continued"],
 )
+
+
+@LIVES
 @pytest.mark.parametrize("moment", ["fail_before", "fail_after"])
-@pytest.mark.parametrize("forgets_acknowledged", [False, True], ids=["laptop", "cluster"])
-def test_every_single_write_may_be_the_last(checkpoints, moment, forgets_acknowledged):
-    undisturbed = new_world(checkpoints)
+@pytest.mark.parametrize("posts", [False, True], ids=["laptop", "cluster"])
+def test_every_single_write_may_be_the_last(checkpoints, ttl, moment, posts):
+    undisturbed = new_world(checkpoints, ttl)
     live(undisturbed)
     expected = end_state(undisturbed)
     writes = len(undisturbed.cluster.writes)
     assert writes > 20
 
     for n in range(1, writes + 1):
-        world = new_world(checkpoints, forgets_acknowledged=forgets_acknowledged)
+        world = new_world(checkpoints, ttl, posts=posts)
         getattr(world.cluster, moment)(n)
         died = False
         try:
@@ -88,16 +100,14 @@ def test_every_single_write_may_be_the_last(checkpoints, moment, forgets_acknowl
         assert died, f"write {n} never came"
 
 
-@pytest.mark.parametrize(
-    "checkpoints", [Script().checkpoints, REGRESSING], ids=["passes", "stopped, continued"]
-)
-def test_every_single_write_may_fail(checkpoints):
-    undisturbed = new_world(checkpoints)
+@LIVES
+def test_every_single_write_may_fail(checkpoints, ttl):
+    undisturbed = new_world(checkpoints, ttl)
     live(undisturbed)
     expected = end_state(undisturbed)
 
     for n, write in enumerate(undisturbed.cluster.writes, start=1):
-        world = new_world(checkpoints)
+        world = new_world(checkpoints, ttl)
         world.cluster.error_on(n)
         live(world)
         world.advance(1)  # what failed is tried again a little later

@@ -134,7 +134,12 @@ def evicted(world: World) -> None:
     world.apply_all()
     world.until_checkpoint()
     (job,) = world.active_jobs()
-    world.cluster.finish_pod(job["metadata"]["name"], 75, disruption="preempted to accommodate a pod")
+    pod = world.cluster.finish_pod(job["metadata"]["name"], 75, disruption="preempted to accommodate a pod")
+    conditions = [
+        c | {"reason": "PreemptionByScheduler"} if c["type"] == "DisruptionTarget" else c
+        for c in pod["status"]["conditions"]
+    ]
+    world.cluster.set_pod_status(job["metadata"]["name"], pod["status"] | {"conditions": conditions})
     world.settle()
     world.advance(60)
     world.cluster.start_pod(job["metadata"]["name"])
@@ -292,11 +297,18 @@ def edited_after_the_end(world: World) -> None:
     world.settle()
 
 
+def cleaned_up(world: World) -> None:
+    world.apply_all(make_job().with_publish().with_spec(ttlSecondsAfterFinished=3600).obj())
+    world.run()
+    world.advance(3600)
+    world.run()
+
+
 def made_invalid_while_training(world: World) -> None:
     """What the API server should have refused."""
     world.apply_all()
     world.until_checkpoint()
-    world.edit(ttlSecondsAfterFinished=60)
+    world.edit(queueName="team-a")
     world.settle()
 
 
@@ -324,6 +336,8 @@ LIVES: dict[str, tuple[Life, Script]] = {
     "evicted": (evicted, Script()),
     "edited-after-the-end": (edited_after_the_end, Script()),
     "made-invalid-while-training": (made_invalid_while_training, Script()),
+    "cleaned-up": (cleaned_up, Script()),
+    "cleanup-failed": (cleaned_up, bad("cleanup", *failed(ExitCode.STORAGE, "Storage", "full"))),
     "gate-ends-badly": (passes, Script(exits={"gate": [failed(ExitCode.USER_ERROR, "UserError", "no")]})),
     "killed-again-and-again": (killed_again_and_again, Script()),
     "out-of-time": (runs_out_of_time, Script()),

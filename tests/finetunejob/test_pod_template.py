@@ -10,8 +10,9 @@ from support.world import World
 from tunegate_api.contract import Request, Role
 from tunegate_api.v1alpha1 import FineTuneJob
 from tunegate_operator.engine.cluster import Object
-from tunegate_operator.finetunejob.build import PodSettings, Step, child_job
+from tunegate_operator.finetunejob.build import CHORES, PodSettings, ReportTo, Step, child_job
 
+PODS = PodSettings("trainer:test", ReportTo("https://tunegate.default:443", "PEM"))
 UID = "0f7c9c1e-0000-4000-8000-000000000001"
 
 
@@ -21,7 +22,7 @@ def template_of(role: Role, **spec: Any) -> Object:
     obj["metadata"]["uid"] = UID
     job = FineTuneJob.model_validate(obj)
     request = Request(name="orders", namespace="default", uid=UID, spec=job.spec, gates=[])
-    child = child_job(job, request, Step(role), 1, pods=PodSettings("trainer:test"))
+    child = child_job(job, request, Step(role), 1, pods=PODS)
     template: Object = child["spec"]["template"]
     return template
 
@@ -54,7 +55,7 @@ def test_every_pod_is_hardened_whatever_a_user_sets(role: Role):
         assert template["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "tunegate"
 
 
-@pytest.mark.parametrize("role", Role)
+@pytest.mark.parametrize("role", [role for role in Role if role not in CHORES])
 def test_what_a_user_sets_is_on_every_pod(role: Role):
     wanted = finetunejob()["spec"]["podTemplate"]
     template = template_of(role, podTemplate=wanted)
@@ -80,12 +81,21 @@ def test_what_a_user_sets_is_on_every_pod(role: Role):
     assert {"name": "shared-memory", "mountPath": "/dev/shm"} in container(template)["volumeMounts"]
 
 
+def test_a_pod_that_cleans_up_runs_where_the_others_ran_and_needs_nothing_that_may_be_gone():
+    wanted = finetunejob()["spec"]["podTemplate"]
+    spec = template_of(Role.CLEANUP, podTemplate=wanted)["spec"]
+    assert spec["nodeSelector"] == wanted["nodeSelector"]
+    assert {volume["name"] for volume in spec["volumes"]} == {"request", "workspace", "tmp"}
+    assert spec["containers"][0]["env"] == []
+
+
 def test_a_job_that_sets_nothing_has_none_of_it():
     template = template_of(Role.TRAIN)
     assert template["metadata"].keys() == {"labels"}
     assert "nodeSelector" not in template["spec"]
     assert template["spec"]["terminationGracePeriodSeconds"] == 120
-    assert container(template)["env"] == []
+    names = [variable["name"] for variable in container(template)["env"]]
+    assert names == ["TUNEGATE_REPORT_URL", "TUNEGATE_REPORT_CA"]
 
 
 def test_threads_follow_the_cores_of_a_pod_that_trains_on_its_cpu():
@@ -93,9 +103,8 @@ def test_threads_follow_the_cores_of_a_pod_that_trains_on_its_cpu():
     limits = {"cpu": "1500m", "memory": "2Gi"}
     assert container(template)["resources"] == {"limits": limits, "requests": limits}
     source = {"containerName": "trainer", "resource": "limits.cpu", "divisor": "1"}
-    assert container(template)["env"] == [
-        {"name": "OMP_NUM_THREADS", "valueFrom": {"resourceFieldRef": source}}
-    ]
+    variable = {"name": "OMP_NUM_THREADS", "valueFrom": {"resourceFieldRef": source}}
+    assert variable in container(template)["env"]
 
 
 def test_a_gpu_is_asked_for_where_a_model_runs_and_nowhere_else():
@@ -110,7 +119,8 @@ def test_a_gpu_is_asked_for_where_a_model_runs_and_nowhere_else():
         found = container(template_of(role, resources=asked))
         assert found["resources"]["limits"] == {"memory": "32Gi"} | gpus, role
         assert found["resources"]["requests"] == {"memory": "32Gi", "cpu": "8"}
-        assert found["env"] == [], "data loaders may use what is idle"
+        names = [variable["name"] for variable in found["env"]]
+        assert "OMP_NUM_THREADS" not in names, "data loaders may use what is idle"
 
 
 def test_a_job_with_everything_set_on_its_pods_lives_as_any_other():

@@ -30,3 +30,22 @@ def test_the_last_progress_is_written_in_the_end():
     progress = world.status().progress
     assert progress is not None
     assert (progress.stage, progress.step) == (STAGE, 12)
+
+
+def test_what_a_gate_does_is_shown_while_it_does_it_and_is_progress_alone():
+    world = World()
+    world.apply_all()
+    world.until_job("gate")
+    (gating,) = world.active_jobs()
+    world.cluster.start_pod(gating["metadata"]["name"])
+    world.advance(30)
+    written = len(world.status_writes())
+    for activity in ("judging the base model", "judging the final model"):
+        world.report_activity(gating, activity)
+        world.settle()
+    assert len(world.status_writes()) - written == 1
+    world.advance(30)
+    assert world.status().message == "judging the final model"
+    progress = world.run().progress
+    assert progress is not None
+    assert progress.activity is None

@@ -12,10 +12,24 @@ def test_status_stays_below_32_kib_at_its_fullest():
     checkpoints = {step: 60 + step % 3 for step in range(1, 61)}
     script = Script(checkpoints=checkpoints | {61: 95}, final=95, id_suffix="-" + "x" * 50)
     world = World(script)
-    world.apply_all(make_job("n" * 60).with_publish("pvc://models/" + "p" * 900).obj())
-    status = world.run("n" * 60, turns=200)
-    wire = json.dumps(world.job("n" * 60)["status"])
+    name = "n" * 60
+    world.apply_all(
+        make_job(name).with_publish("pvc://models/" + "p" * 900).with_spec(ttlSecondsAfterFinished=0).obj()
+    )
+    while not world.status(name).checkpoints_omitted:
+        world.settle()
+        world.tick()
+    for _ in range(9):
+        (job,) = world.active_jobs()
+        world.cluster.start_pod(job["metadata"]["name"])
+        taken = {"type": "DisruptionTarget", "status": "True", "reason": "PreemptionByScheduler"}
+        world.cluster.set_pod_status(job["metadata"]["name"], {"phase": "Failed", "conditions": [taken]})
+        world.settle()
+    status = world.run(name, turns=200)
+    wire = json.dumps(world.job(name)["status"])
     assert status.phase == "Succeeded"
+    assert status.cleanup is not None
+    assert len(status.evictions) == 9
     assert len(status.checkpoints) == 20
     assert status.checkpoints_omitted == 41
     assert len(wire.encode()) < LIMIT

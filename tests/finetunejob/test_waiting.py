@@ -119,6 +119,12 @@ def unschedulable(message: str) -> Object:
             "data: 0/1 nodes are available: pod has unbound immediate PersistentVolumeClaims.",
         ),
         (
+            unschedulable("0/2 nodes: 1 Insufficient nvidia.com/gpu, 1 volume node affinity conflict."),
+            Reason.POD_UNSCHEDULABLE,
+            "data: 0/2 nodes: 1 Insufficient nvidia.com/gpu, 1 volume node affinity conflict. "
+            "(the storage volume binds pods to nodes, or a zone, where none fits)",
+        ),
+        (
             unschedulable("0/1 nodes are available: 1 node(s) had untolerated taint {gpu: l4}."),
             Reason.POD_UNSCHEDULABLE,
             "data: 0/1 nodes are available: 1 node(s) had untolerated taint {gpu: l4}.",
@@ -328,6 +334,32 @@ def test_a_job_that_the_cluster_does_not_allow_now_is_waited_for(words, reason):
     world.cluster.forbid("Job", None)
     world.advance(60)
     assert world.run().phase is Phase.SUCCEEDED
+
+
+def test_a_gate_pod_that_does_not_start_is_only_said_when_something_holds_it_back():
+    """Gating is the phase before and after: that its pod is on its way is no news."""
+    world = World()
+    world.apply_all(make_job().with_spec(startTimeoutSeconds=600).obj())
+    world.until_job("gate")
+    assert (world.status().phase, world.status().message) == (Phase.GATING, "judging the artifact")
+    (job,) = world.active_jobs()
+    world.advance(300)
+    world.cluster.pending_pod(job["metadata"]["name"], status=unschedulable("no room"))
+    world.settle()
+    assert (world.condition("Ready").reason, world.status().message) == (
+        Reason.POD_UNSCHEDULABLE,
+        "gate: no room",
+    )
+    world.cluster.set_pod_status(job["metadata"]["name"], waiting("ContainerCreating"))
+    world.settle()
+    assert world.status().message == "judging the artifact"
+    world.advance(599)
+    assert world.status().phase is Phase.GATING
+    world.advance(1)
+    failure = world.status().failure
+    assert failure is not None
+    assert failure.reason == Reason.START_TIMEOUT
+    assert failure.message == "waited 600 s: PodNotStarted: no pod: judging the artifact"
 
 
 def test_what_is_never_allowed_ends_at_the_start_timeout():

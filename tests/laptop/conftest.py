@@ -1,5 +1,6 @@
 """A tiny model, the command in a folder of its own, and a run that passed."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -34,6 +35,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Comm
 @pytest.fixture
 def quick(tmp_path: Path) -> Iterator[Command]:
     """The command with a stand-in for the trainer, which says what that would and trains nothing."""
-    command = Command(tmp_path, {"PYTHONPATH": str(STAND_IN)})
+    path = os.pathsep.join([str(STAND_IN), os.environ.get("PYTHONPATH", "")])
+    command = Command(tmp_path, {"PYTHONPATH": path.removesuffix(os.pathsep)})
     yield command
     command.kill()

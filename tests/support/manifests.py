@@ -74,6 +74,7 @@ def finetunejob() -> dict[str, Any]:
             "suspend": False,
             "startTimeoutSeconds": 600,
             "activeDeadlineSeconds": 3600,
+            "ttlSecondsAfterFinished": 86400,
         },
     }
 

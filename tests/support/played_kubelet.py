@@ -179,7 +179,7 @@ class PlayedKubelet:
             case Role.DATA:
                 content: dict[str, Any] = {"plan": plan_for(pod.job_uid)}
             case Role.TRAIN:
-                content = {"results": self._train(pod, sequence)}
+                content = self._train(pod, sequence)
             case Role.GATE:
                 step = int(pod.args[pod.args.index("--step") + 1])
                 content = {"results": self._script.final_results(step)}
@@ -189,7 +189,9 @@ class PlayedKubelet:
         pod.report(next(sequence), outcome=Outcome.COMPLETED, **content)
         return Outcome.COMPLETED
 
-    def _train(self, pod: PlayedPod, sequence: Iterator[int]) -> Results:
+    def _train(self, pod: PlayedPod, sequence: Iterator[int]) -> dict[str, Any]:
+        """Report each checkpoint. Returns what was reported last."""
+        content: dict[str, Any] = {}
         results = Results(sets=self._script.sets(), evaluations=[self._script.evaluation(Subject.START, 0)])
         for step in (0, *sorted(self._script.checkpoints)):
             if step:
@@ -198,8 +200,9 @@ class PlayedKubelet:
             progress = Progress(
                 stage=STAGE, step=step, total_steps=50, percent=2 * step, updated=datetime.now(UTC)
             )
-            pod.report(next(sequence), results=results, progress=progress)
-        return results
+            content = {"results": results, "progress": progress}
+            pod.report(next(sequence), **content)
+        return content
 
     def _look(self) -> None:
         while not self._stop.wait(LOOK_SECONDS):

@@ -35,6 +35,7 @@ class Transcript:
         text = "\n".join(self._lines) + "\n"
         for uid, name in self._names.items():
             text = text.replace(uid, f"{name}-uid").replace(f"-{uid[:5]}", "-uid")
+        text = re.sub(r"(-uid-\d+)-[a-z0-9]{5}\b", r"\1-pod", text)
         text = re.sub(r"(plan: \{sha256:) [0-9a-f]{64}", r"\1 plan-digest", text)
         return text.replace(DIGEST, "digest").replace(self._world.script.golden_sha256, "golden-digest")
 

@@ -40,7 +40,7 @@ from tunegate_operator.engine.cluster import Key, Object
 from tunegate_operator.engine.queue import WorkQueue
 from tunegate_operator.engine.reconcile import Reconciler
 from tunegate_operator.evalgate.controller import EvalGateController
-from tunegate_operator.finetunejob.build import PodSettings
+from tunegate_operator.finetunejob.build import PodSettings, ReportTo
 from tunegate_operator.finetunejob.controller import FineTuneJobController
 
 DIGEST = "d" * 64
@@ -148,11 +148,13 @@ class Script:
 class World:
     """Operator, cluster, pods and time. ``run`` lives a job's whole life."""
 
-    def __init__(self, script: Script | None = None, *, forgets_acknowledged: bool = False) -> None:
+    def __init__(self, script: Script | None = None, *, posts: bool = False) -> None:
         self.clock = FakeClock()
         self.cluster = FakeCluster(self.clock)
         self.script = script or Script()
-        self._forgets_acknowledged = forgets_acknowledged
+        self._posts = posts
+        self.is_reachable = True
+        """Whether pods that post their reports reach the operator."""
         self._delivered: dict[str, Future[None]] = {}
         self.outbox: dict[str, Report] = {}
         """File name to the last report on the volume."""
@@ -166,14 +168,21 @@ class World:
             self.cluster,
             self.cache,
             self.queue,
-            [FineTuneJobController(PodSettings("trainer:test")), EvalGateController()],
+            [FineTuneJobController(PodSettings("trainer:test", self._report_to())), EvalGateController()],
             self.clock,
         )
         self.cluster.watch(self.reconciler.handle)
         self.reconciler.resync()
+        self._deliver_outbox()
+
+    def _report_to(self) -> ReportTo | None:
+        return ReportTo("https://tunegate-reports.tunegate.svc", "authority") if self._posts else None
+
+    def _deliver_outbox(self) -> None:
+        """All of it, or where reports are posted what was not acknowledged."""
         for name, report in self.outbox.items():
             told = self._delivered.get(name)
-            if not (self._forgets_acknowledged and told and told.done() and not told.cancelled()):
+            if not (self._posts and told and told.done() and not told.cancelled()):
                 self._deliver(report)
 
     def apply(self, *objects: Object) -> None:
@@ -249,14 +258,14 @@ class World:
                 return self.status(name)
         raise AssertionError(f"still not at rest: {self.status(name).phase}")
 
-    def until_checkpoint(self, turns: int = 20) -> None:
-        """Turns until a first checkpoint is judged."""
+    def until_checkpoint(self, name: str = "orders", turns: int = 20) -> None:
+        """Turns until a first checkpoint of the job ``name`` is judged."""
         for _ in range(turns):
             self.settle()
-            if self.status().checkpoints:
+            if self.status(name).checkpoints:
                 return
             self.tick()
-        raise AssertionError(f"no checkpoint; {self.status().message}")
+        raise AssertionError(f"no checkpoint; {self.status(name).message}")
 
     def until_job(self, role: str, turns: int = 40) -> None:
         """Turns until a Job of this role exists."""
@@ -291,6 +300,14 @@ class World:
         self._play_role(role, job)
 
     def _play_role(self, role: Role, job: Object) -> None:
+        if role in (Role.REPORT, Role.CLEANUP):
+            if role is Role.REPORT:
+                self._deliver_outbox()
+            else:
+                self.outbox.clear()
+            said = Termination(exit_code=0, outcome=Outcome.COMPLETED).model_dump_json(by_alias=True)
+            self.cluster.finish_pod(job["metadata"]["name"], 0, said)
+            return
         owner = job["metadata"]["ownerReferences"][0]
         uid, job_name = owner["uid"], owner["name"]
         if role is Role.DATA:
@@ -338,6 +355,13 @@ class World:
         )
         self._tell(job, Role.TRAIN, uid, results=results, progress=progress)
 
+    def report_activity(self, job: Object, activity: str) -> None:
+        """A gate pod says what it does."""
+        progress = Progress(
+            stage=STAGE, step=50, total_steps=50, percent=100, activity=activity, updated=self.clock.now()
+        )
+        self._tell(job, Role.GATE, job["metadata"]["ownerReferences"][0]["uid"], progress=progress)
+
     def report_outcome(self, job: Object, outcome: Outcome) -> None:
         """A training pod says how it ended, and nothing new besides."""
         uid = job["metadata"]["ownerReferences"][0]["uid"]
@@ -374,6 +398,9 @@ class World:
         self._deliver(report)
 
     def _deliver(self, report: Report) -> None:
+        if not self.is_reachable:
+            self._delivered.pop(report.file_name, None)
+            return
         wire = report.model_dump(mode="json", by_alias=True, exclude_none=True)
         self._delivered[report.file_name] = self.reconciler.handle_report(wire)
 

@@ -3,16 +3,30 @@
 import json
 import time
 from concurrent.futures import Future
+from contextlib import nullcontext
 from datetime import UTC, datetime
 
 import pytest
 
+from support.job_folder import UID, JobFolder
 from support.report_address import TOKEN, Engine, serving
 from support.waiting import eventually
-from tunegate_api.contract import Outcome, Report, Role, report_path
+from tunegate_api.contract import (
+    REPORT_CA_VARIABLE,
+    REPORT_URL_VARIABLE,
+    ROOT_VARIABLE,
+    ExitCode,
+    Outcome,
+    Report,
+    Role,
+    Termination,
+    report_path,
+)
+from tunegate_api.v1alpha1.finetunejob_status import Reason
 from tunegate_trainer import courier as module
 from tunegate_trainer.courier import ACKNOWLEDGED, Courier, ReportAddress
 from tunegate_trainer.files import write_model
+from tunegate_trainer.main import main
 
 JOB = "job-uid"
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -155,3 +169,31 @@ def test_a_renewed_token_is_used(engine, outbox, open_courier, tmp_path):
         (tmp_path / "token").write_text(TOKEN)
         assert courier.close()
     assert sequences(engine) == [1]
+
+
+@pytest.mark.parametrize("is_there", [True, False], ids=["delivers", "cannot deliver"])
+def test_the_report_role_delivers_what_lies_in_the_outbox(engine, tmp_path, monkeypatch, is_there):
+    job = JobFolder(tmp_path)
+    job.write_request()
+    job.write_report(Role.GATE)
+    engine.jobs.add(UID)
+    (tmp_path / "report").mkdir()
+    (tmp_path / "report" / "token").write_text(TOKEN)
+    monkeypatch.setenv(ROOT_VARIABLE, str(tmp_path))
+    monkeypatch.setenv(REPORT_CA_VARIABLE, engine.authority.certificate.decode())
+    monkeypatch.setattr(module, "CLOSING_SECONDS", 0.5 if not is_there else 30)
+    with serving(engine) if is_there else nullcontext():
+        monkeypatch.setenv(REPORT_URL_VARIABLE, engine.url + report_path(UID))
+        code = main(["report"])
+    said = Termination.model_validate_json((tmp_path / "termination.json").read_bytes())
+    if is_there:
+        assert (code, sequences(engine, Role.GATE)) == (ExitCode.OK, [1])
+        assert sorted(path.name for path in (job.folder / "outbox").iterdir()) == [
+            "acknowledged.json",
+            "gate.json",
+        ]
+    else:
+        assert not ExitCode(code).is_permanent
+        assert code != ExitCode.OK
+        assert said.failure is not None
+        assert said.failure.reason == Reason.REPORT_MISSING

@@ -55,6 +55,12 @@ class StorageError(TrainerError):
     exit_code, reason = ExitCode.STORAGE, Reason.STORAGE
 
 
+class UndeliveredError(TrainerError):
+    """Reports that the operator did not acknowledge. Worth another try."""
+
+    exit_code, reason = ExitCode.INTERNAL_ERROR, Reason.REPORT_MISSING
+
+
 class CudaOutOfMemoryError(TrainerError):
     """The GPU's memory does not hold what was asked for. It will not on another try either."""
 

@@ -18,11 +18,13 @@ from importlib import import_module
 from tunegate_api.contract import ExitCode, Outcome, Role, Termination
 from tunegate_api.v1alpha1.finetunejob_status import Failure, Reason
 from tunegate_trainer.context import Context
-from tunegate_trainer.errors import CudaOutOfMemoryError, StorageError, TrainerError
+from tunegate_trainer.errors import CudaOutOfMemoryError, StorageError, TrainerError, UndeliveredError
 from tunegate_trainer.interruption import Interrupted, Interruption, Superseded
 
 logger = logging.getLogger(__name__)
 
+_SAY_NOTHING = (Role.REPORT, Role.CLEANUP)
+"""Roles that say nothing of their own: one only delivers, the other removed what there is to report from."""
 _TERMINATION_BYTES = 4096
 """What Kubernetes keeps of a termination message."""
 _STORAGE_ERRNOS = (errno.ENOSPC, errno.EROFS, errno.EDQUOT)
@@ -79,7 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--stage", help="train: the stage; gate: the stage of the checkpoint to judge")
     parser.add_argument("--step", type=int, help="gate: the checkpoint to judge")
     parser.add_argument("--accepted-step", type=int, help="train: where a person said to continue")
-    parser.add_argument("--digest", help="publish: the artifact that passed")
+    parser.add_argument("--digest", help="publish, cleanup: the artifact that passed")
     return parser
 
 
@@ -96,6 +98,11 @@ def _role(context: Context, options: argparse.Namespace, interruption: Interrupt
             import_module("tunegate_trainer.gate").run(context, stage=options.stage, step=options.step)
         case Role.PUBLISH:
             import_module("tunegate_trainer.publish").run(context, digest=options.digest)
+        case Role.REPORT:
+            if context.courier is None or not context.courier.close():
+                raise UndeliveredError("the operator did not acknowledge the reports that lie in the outbox")
+        case Role.CLEANUP:
+            import_module("tunegate_trainer.cleanup").run(context, digest=options.digest)
     return Outcome.COMPLETED
 
 
@@ -168,7 +175,7 @@ def _known_error(error: Exception) -> TrainerError | None:
 def _finish(context: Context, end: End) -> None:
     """Report the end, render the HTML report, leave the termination message; each even if another fails."""
     report_sha256 = None
-    if not end.silent:
+    if not end.silent and context.role not in _SAY_NOTHING:
         try:
             context.tell(outcome=end.outcome, failure=end.failure)
             report_sha256 = context.report_sha256

@@ -370,9 +370,11 @@ class FineTuneJobSpec(ApiModel):
     start_timeout_seconds: Annotated[int, Field(ge=1, le=MAX_SECONDS, examples=[7200])] = 3600
     """Seconds to wait for what is missing but may come: a gate, a ConfigMap, an image, a GPU."""
     active_deadline_seconds: Annotated[int | None, Field(ge=1, le=MAX_SECONDS, examples=[14400])] = None
-    """Seconds that pods may run in all, not counting time in a queue or in review. Left out: no limit."""
+    """Seconds that pods may run in all, not counting time in a queue, in review or suspended. Left out: no
+    limit."""
     ttl_seconds_after_finished: Annotated[int | None, Field(ge=0, le=MAX_SECONDS, examples=[604800])] = None
-    """Seconds after which what a finished job left is removed, its status apart. Left out: never."""
+    """Seconds after which a finished job's checkpoints, rows, Jobs and pods are removed; status, report and a
+    model that passed stay. Left out: never."""
 
 
 class FineTuneJob(ApiModel):

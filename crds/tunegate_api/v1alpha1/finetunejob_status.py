@@ -17,6 +17,8 @@ MAX_NAMED_CASES = 10
 MAX_ATTEMPTS = 20
 """Finished child Jobs that status remembers."""
 
+MAX_EVICTIONS = 10
+"""Evicted pods that status remembers. As many without a new checkpoint end the job."""
 MAX_DECISIONS = 8
 """Decisions about stops that status remembers."""
 
@@ -250,6 +252,28 @@ class Attempt(StatusModel):
     """The last checkpoint that existed when it ended."""
 
 
+class Eviction(StatusModel):
+    """A pod that the cluster ended, for a lack of room or for a pod of higher priority."""
+
+    pod: str
+    """Its name."""
+    step: int
+    """The last checkpoint at that time; 0 when there was none."""
+    time: Time
+    """When it ended."""
+
+
+class Cleanup(StatusModel):
+    """What became of what a finished job left, once `ttlSecondsAfterFinished` was over."""
+
+    time: Time
+    """When it ended. Jobs and pods are removed then, whatever came of the files."""
+    result: Annotated[str, Field(max_length=64)]
+    """Succeeded, or the reason why files are left on the volume."""
+    message: Message
+    """What was removed and what was kept, or where files are left."""
+
+
 class Published(StatusModel):
     """Where the model went."""
 
@@ -323,10 +347,14 @@ class FineTuneJobStatus(StatusModel):
     """What went wrong, and what to do."""
     attempts: Annotated[list[Attempt], Field(max_length=MAX_ATTEMPTS)] = []
     """The last finished child Jobs."""
+    evictions: Annotated[list[Eviction], Field(max_length=MAX_EVICTIONS)] = []
+    """The last evicted pods."""
     running_seconds: int = 0
     """How long pods of finished child Jobs ran."""
     gpu_seconds: int = 0
     """GPU time of finished child Jobs."""
+    cleanup: Cleanup | None = None
+    """What became of what the finished job left. None before that, and without `ttlSecondsAfterFinished`."""
 
     def to_wire(self) -> dict[str, Any]:
         """JSON form without empty parts."""

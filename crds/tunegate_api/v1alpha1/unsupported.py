@@ -92,7 +92,6 @@ FINETUNEJOB = (
         "publish[].uri", _scheme_besides("file", "pvc"), "this target; publish to a volume: pvc://CLAIM/PATH"
     ),
     NotYet("publish[].secretName", GIVEN, "credentials for targets; publish to a volume"),
-    NotYet("ttlSecondsAfterFinished", GIVEN, "cleaning up after a job"),
 )
 
 EVALGATE = (

@@ -16,7 +16,7 @@ from tunegate_operator.engine.controller import Create, Put
 from tunegate_operator.finetunejob.build import Step, plan_config_map, results_config_map
 from tunegate_operator.finetunejob.draft import Draft
 from tunegate_operator.finetunejob.judge import judge_checkpoint
-from tunegate_operator.finetunejob.observe import Observed
+from tunegate_operator.finetunejob.observe import ChildState, Observed
 from tunegate_operator.finetunejob.run import Run
 from tunegate_operator.finetunejob.stops import accepted_step
 
@@ -86,13 +86,18 @@ def show_progress(run: Run) -> None:
         request.gates_of(training), results, training, accepted_step(draft.status.decisions, training)
     )
     draft.regression = found.assessment.message if found and found.assessment.regressing else ""
-    reports = [r for stage in stages if (r := observed.report_of(Step(Role.TRAIN, stage)))]
+    steps = [Step(Role.TRAIN, stage) for stage in stages]
+    if any(child.state is ChildState.ACTIVE for child in observed.attempts_of(Step(Role.GATE))):
+        steps.append(Step(Role.GATE))  # what it does at the moment, while it does it
+    reports = [report for step in steps if (report := observed.report_of(step))]
+    before = draft.status.progress
+    reached = before.model_copy(update={"activity": None}) if before else None
     draft.set(
         start=[judge_checkpoint(request, results, e) for s in stages for e in results.find(Subject.START, s)],
         checkpoints=shown,
         checkpoints_omitted=len(checkpoints) - len(shown),
         best_checkpoint=best,
-        progress=next((r.progress for r in reversed(reports) if r.progress), draft.status.progress),
+        progress=next((r.progress for r in reversed(reports) if r.progress), reached),
     )
 
 

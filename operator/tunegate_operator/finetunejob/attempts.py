@@ -4,9 +4,10 @@ from datetime import datetime
 
 from tunegate_api.contract import Results, Role, Subject
 from tunegate_api.meta import MAX_MESSAGE
-from tunegate_api.v1alpha1.finetunejob_status import MAX_ATTEMPTS, Attempt, Phase, Reason
+from tunegate_api.v1alpha1.finetunejob_status import MAX_ATTEMPTS, Attempt, Failure, Phase, Reason
 from tunegate_operator.engine.controller import Create, Delete
 from tunegate_operator.finetunejob.build import Step, child_job
+from tunegate_operator.finetunejob.evictions import evicted_too_often
 from tunegate_operator.finetunejob.failures import (
     can_go_on,
     classify,
@@ -16,7 +17,7 @@ from tunegate_operator.finetunejob.failures import (
 )
 from tunegate_operator.finetunejob.observe import Child, ChildState
 from tunegate_operator.finetunejob.run import Run
-from tunegate_operator.finetunejob.waiting import PURPOSES, not_ending, not_started, refused, why_waiting
+from tunegate_operator.finetunejob.waiting import PURPOSES, not_ending, refused, why_waiting
 
 PHASES = {
     Role.DATA: Phase.VALIDATING,
@@ -24,7 +25,9 @@ PHASES = {
     Role.GATE: Phase.GATING,
     Role.PUBLISH: Phase.PUBLISHING,
 }
-WAITING_PHASES = PHASES | {Role.DATA: Phase.PENDING, Role.TRAIN: Phase.QUEUED}
+"""Where a job is while a role runs. Sending a report is part of the phase that the report is about."""
+WAITING_PHASES = {Role.DATA: Phase.PENDING, Role.TRAIN: Phase.QUEUED}
+"""Where it is while the role's pod does not run yet, if that is another phase."""
 
 SUCCEEDED, SUSPENDED = "Succeeded", "Suspended"
 """Results of attempts that are no failure."""
@@ -39,37 +42,55 @@ def start(run: Run, step: Step, args: tuple[str, ...] = ()) -> None:
     )
     child = child_job(run.observed.job, run.request, step, number, pods=run.pods, extra_args=args)
     run.draft.actions.append(Create(child))
-    refusal, role = run.observed.refusal, step.role
-    reason, message = refused(refusal, role) if refusal else not_started(role)
-    run.draft.wait(WAITING_PHASES[role], reason, message, run.observed.job.spec.start_timeout_seconds)
+    held_back = refused(run.observed.refusal, step.role) if run.observed.refusal else None
+    _await_pod(run, step.role, run.draft.now, held_back)
 
 
 def watch(run: Run, child: Child) -> None:
     """Say where a running child is, and end it where it can only fail again."""
     role, draft = child.step.role, run.draft
-    if any(pod.oom_killed for pod in child.pods):
-        stop_child(run, child, Reason.OUT_OF_MEMORY)
-        draft.fail(out_of_memory(child))
-        return
-    if has_invalid_image(child):
-        stop_child(run, child, Reason.IMAGE_PULL)
-        draft.fail(invalid_image(child))
+    failure = _dead_end(run, child)
+    if failure:
+        stop_child(run, child, failure.reason)
+        draft.fail(failure)
         return
     last = child.last_pod
     lost = not_ending(child, draft)
     if (child.is_running and not lost) or (last and last.phase == "Succeeded"):  # its Job will say so soon
         draft.set(start_time=draft.status.start_time or child.started or draft.now)
-        draft.enter(PHASES[role], _doing(run, child.step))
+        draft.enter(_phase(run, role), _doing(run, child.step))
         return
-    phase = WAITING_PHASES[role]
+    if lost is None and last and last.phase == "Failed":
+        lost = Reason.POD_NOT_STARTED, f"restarting after: {classify(child).message}"
     if lost:
-        phase, (reason, message) = PHASES[role], lost
-    elif last and last.phase == "Failed":
-        phase, reason = PHASES[role], Reason.POD_NOT_STARTED
-        message = f"restarting after: {classify(child).message}"
+        draft.wait(_phase(run, role), *lost, run.observed.job.spec.start_timeout_seconds)
     else:
-        reason, message = why_waiting(child, draft)
-    draft.wait(phase, reason, message, run.observed.job.spec.start_timeout_seconds)
+        _await_pod(run, role, (last or child).created, why_waiting(child, draft))
+
+
+def _await_pod(run: Run, role: Role, since: datetime, held_back: tuple[Reason, str] | None) -> None:
+    """Wait for a child's pod to run, and say so where that is news: each change costs a write."""
+    draft, timeout = run.draft, run.observed.job.spec.start_timeout_seconds
+    phase = WAITING_PHASES.get(role) or _phase(run, role)
+    if held_back:
+        draft.wait(phase, *held_back, timeout)
+    elif role not in WAITING_PHASES:
+        draft.expect(phase, PURPOSES[role], since, timeout)
+    else:
+        draft.wait(phase, Reason.POD_NOT_STARTED, f"waiting for a pod: {PURPOSES[role]}", timeout)
+
+
+def _phase(run: Run, role: Role) -> Phase:
+    return PHASES.get(role) or run.draft.status.phase or Phase.PENDING
+
+
+def _dead_end(run: Run, child: Child) -> Failure | None:
+    """Why a running child cannot get anywhere."""
+    if any(pod.oom_killed for pod in child.pods):
+        return out_of_memory(child)
+    if has_invalid_image(child):
+        return invalid_image(child)
+    return evicted_too_often(child, last_step(run.results, child.step), run.draft)
 
 
 def after_failure(run: Run, child: Child) -> bool:

@@ -1,7 +1,7 @@
 """Pure builders of everything that a FineTuneJob owns: ConfigMaps and batch/v1 Jobs."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
@@ -24,7 +24,7 @@ from tunegate_api.contract import (
 from tunegate_api.meta import StatusModel
 from tunegate_api.v1alpha1 import EvalGateSpec, FineTuneJob, FineTuneJobSpec
 from tunegate_operator.engine.cluster import Object
-from tunegate_operator.finetunejob.pod_template import with_user_settings
+from tunegate_operator.finetunejob.pod_template import with_user_settings, without_environment
 from tunegate_operator.names import (
     ATTEMPT_LABEL,
     JOB_LABEL,
@@ -45,6 +45,14 @@ BACKOFF_LIMIT = 3
 """Restarts of a pod within one attempt."""
 GRACE_SECONDS = 120
 """Time that a pod gets to save after SIGTERM."""
+CHORES = (Role.CLEANUP, Role.REPORT)
+"""Roles that load neither model nor data: small pods without the user's environment."""
+CHORE_SECONDS = {Role.CLEANUP: 3600, Role.REPORT: 600}
+"""For how long such a Job may wait for its pod and work."""
+_CHORE_RESOURCES = {
+    "limits": {"memory": "512Mi"},
+    "requests": {"cpu": "100m", "memory": "256Mi"},
+}
 TMP_SIZE = "10Gi"
 """What a pod may write into /tmp, where libraries keep caches. With more it is evicted."""
 
@@ -106,6 +114,8 @@ def child_job(
     extra_args: tuple[str, ...] = (),
 ) -> Object:
     """The batch/v1 Job that runs one attempt of one step."""
+    if step.role is Role.CLEANUP:
+        pods = replace(pods, report_to=None)  # it has nothing to say that its termination message does not
     meta = job.metadata
     labels = _labels(job) | {ROLE_LABEL: step.role, ATTEMPT_LABEL: str(attempt)}
     if step.stage:
@@ -117,7 +127,7 @@ def child_job(
         "image": pods.image,
         "command": ["python", "-m", "tunegate_trainer"],
         "args": [str(step.role), *stage_args, "--attempt", str(attempt), *extra_args],
-        "env": _environment(job, pods),
+        "env": _environment(job, step.role, pods),
         "volumeMounts": mounts,
         "terminationMessagePath": f"{DEFAULT_ROOT}/termination.json",
         "terminationMessagePolicy": "FallbackToLogsOnError",
@@ -149,6 +159,8 @@ def child_job(
         },
     }
     wanted = job.spec.pod_template
+    if wanted and step.role in CHORES:
+        wanted = without_environment(wanted)
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
@@ -162,6 +174,7 @@ def child_job(
             "backoffLimit": BACKOFF_LIMIT,
             "podReplacementPolicy": "Failed",
             "podFailurePolicy": _failure_policy(),
+            **({"activeDeadlineSeconds": CHORE_SECONDS[step.role]} if step.role in CHORES else {}),
             "template": with_user_settings(template, wanted) if wanted else template,
         },
     }
@@ -234,7 +247,7 @@ def _config_map(job: FineTuneJob, name: str, key: str, content: StatusModel, *, 
     } | ({"immutable": True} if immutable else {})
 
 
-def _environment(job: FineTuneJob, pods: PodSettings) -> list[Object]:
+def _environment(job: FineTuneJob, role: Role, pods: PodSettings) -> list[Object]:
     """Where to report, and how many threads to start."""
     environment: list[Object] = []
     if pods.report_to:
@@ -242,7 +255,7 @@ def _environment(job: FineTuneJob, pods: PodSettings) -> list[Object]:
         environment.append({"name": REPORT_URL_VARIABLE, "value": url})
         environment.append({"name": REPORT_CA_VARIABLE, "value": pods.report_to.authority})
     asked = job.spec.resources
-    if asked.accelerator == "CPU" and asked.cpu:
+    if asked.accelerator == "CPU" and asked.cpu and role not in CHORES:
         # As many as the cores it may use: by itself PyTorch starts one for each core of the node.
         limit = {"containerName": CONTAINER, "resource": "limits.cpu", "divisor": "1"}
         environment.append({"name": "OMP_NUM_THREADS", "valueFrom": {"resourceFieldRef": limit}})
@@ -254,6 +267,8 @@ def _resources(job: FineTuneJob, role: Role) -> dict[str, Any]:
 
     Without a GPU the CPU is what trains: limited, so that neighbours keep theirs and threads can follow it.
     """
+    if role in CHORES:
+        return _CHORE_RESOURCES
     asked = job.spec.resources
     limits: dict[str, str] = {}
     requests: dict[str, str] = {}
@@ -285,9 +300,10 @@ def _volumes(
         return {"persistentVolumeClaim": {"claimName": name}}
 
     add("request", {"configMap": {"name": request_name(meta.name, meta.uid)}}, root / "request")
-    if role is not Role.DATA:
+    if role is not Role.DATA and role not in CHORES:
         add("plan", {"configMap": {"name": plan_name(meta.name, meta.uid)}}, root / "plan")
-    for i, name in enumerate(input_config_maps(job.spec, [gate.spec for gate in request.gates])):
+    inputs = input_config_maps(job.spec, [gate.spec for gate in request.gates])
+    for i, name in enumerate(inputs if role not in CHORES else ()):
         add(f"input-{i}", {"configMap": {"name": name}}, root / "inputs" / name)
     for i, (name, writes) in enumerate(sorted(_claims(job.spec, role).items())):
         add(f"volume-{i}", claim(name), root / "volumes" / name, writes=writes)

@@ -17,6 +17,7 @@ from tunegate_operator.finetunejob.conditions import with_conditions
 from tunegate_operator.finetunejob.decide import decide
 from tunegate_operator.finetunejob.events import events_between
 from tunegate_operator.finetunejob.observe import observe
+from tunegate_operator.finetunejob.ttl import clean_up
 
 MAX_PROBLEMS = 10
 """Problems of a spec that status lists; the message says how many more there are."""
@@ -36,7 +37,7 @@ class FineTuneJobController:
             return None
         old, name = _read_status(obj), obj["metadata"]["name"]
         if old.phase is not None and old.phase.is_final:
-            return Decision(_seen(obj, old).to_wire())
+            return self._after_the_end(obj, old, view, now)
         problems = find_problems(obj)
         if problems:
             new = _refused(obj, old, problems, now)
@@ -56,6 +57,19 @@ class FineTuneJobController:
             events=events_between(name, old, new),
             requeue_after=draft.requeue_after,
             is_last=new.phase is not None and new.phase.is_final,
+        )
+
+    def _after_the_end(self, obj: Object, old: FineTuneJobStatus, view: View, now: datetime) -> Decision:
+        """What to do about a job that ended: nothing, or clean up after it."""
+        seen = _seen(obj, old)
+        if not _has_ttl(obj) or find_problems(obj):
+            return Decision(seen.to_wire())
+        draft = clean_up(observe(obj | {"status": seen.to_wire()}, view), now, self._pods)
+        return Decision(
+            status=draft.status.to_wire(),
+            actions=tuple(draft.actions),
+            events=events_between(obj["metadata"]["name"], old, draft.status),
+            requeue_after=draft.requeue_after,
         )
 
     def concerns(self, changed: Object, view: View) -> Iterable[Key]:
@@ -79,6 +93,12 @@ def _read_status(obj: Object) -> FineTuneJobStatus:
         return FineTuneJobStatus.model_validate(obj.get("status", {}))
     except ValidationError:
         return FineTuneJobStatus()
+
+
+def _has_ttl(obj: Object) -> bool:
+    """Whether ``ttlSecondsAfterFinished`` is given, read loosely: the spec may be wrong."""
+    spec = obj.get("spec")
+    return isinstance(spec, dict) and spec.get("ttlSecondsAfterFinished") is not None
 
 
 def _seen(obj: Object, status: FineTuneJobStatus) -> FineTuneJobStatus:

@@ -3,7 +3,7 @@
 Data, then each training stage, then the gate, then publishing: the first step that is not finished decides.
 """
 
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from tunegate_api.contract import Outcome, Plan, Role
 from tunegate_api.judgement import assess_stage, best_checkpoint
@@ -16,13 +16,11 @@ from tunegate_operator.finetunejob.deadlines import enforce_deadline
 from tunegate_operator.finetunejob.draft import Draft
 from tunegate_operator.finetunejob.inputs import ready_request
 from tunegate_operator.finetunejob.judge import judge_final
+from tunegate_operator.finetunejob.last_report import await_report
 from tunegate_operator.finetunejob.observe import Child, ChildState, Observed
 from tunegate_operator.finetunejob.run import Run
 from tunegate_operator.finetunejob.stops import accepted_step, is_continued, make_stop, stop_id, take_answer
 from tunegate_operator.finetunejob.suspend import be_suspended, suspend
-
-REPORT_TIMEOUT_SECONDS = 120
-"""How long a finished pod's last report may take to arrive."""
 
 
 def decide(observed: Observed, now: datetime, pods: PodSettings) -> Draft:
@@ -64,7 +62,7 @@ def _advance(run: Run, plan: Plan | None) -> None:
     if not _completed(run, Step(Role.DATA)):
         return
     if plan is None:
-        _await_report(run, Step(Role.DATA))
+        await_report(run, Step(Role.DATA))
         return
     best_step = 0
     for stage in plan.stages:
@@ -121,7 +119,7 @@ def _trained(run: Run, plan: Plan, stage: str) -> int | None:
     if reached >= total and _outcome(latest) is not Outcome.STOPPED:
         return _select(run, stage)
     if not _has_ended(run, latest):
-        _await_report(run, step)
+        await_report(run, step)
         return None
     draft.fail(
         Failure(
@@ -160,7 +158,7 @@ def _gated(run: Run, stage: str, best_step: int) -> bool:
         return False
     final = judge_final(run.request, run.results)
     if final is None:
-        _await_report(run, step)
+        await_report(run, step)
         return False
     draft.set(final=final)
     if final.verdict is VerdictState.PASSED:
@@ -190,27 +188,9 @@ def _published(run: Run) -> bool:
     if not _completed(run, step, ("--digest", final.model_digest)):
         return False
     if not draft.status.published:
-        _await_report(run, step)
+        await_report(run, step)
         return False
     return True
-
-
-def _await_report(run: Run, step: Step) -> None:
-    """Wait a bounded time for the last report of a step that completed."""
-    latest, draft = _latest(run, step), run.draft
-    since = (latest.finished if latest else None) or draft.now
-    until = since + timedelta(seconds=REPORT_TIMEOUT_SECONDS)
-    if draft.now < until:
-        draft.enter(attempts.PHASES[step.role], f"{step} completed; waiting for its last report")
-        draft.look_again_at(until)
-        return
-    draft.fail(
-        Failure(
-            reason=Reason.REPORT_MISSING,
-            message=f"{step} completed, but its last report did not arrive within {REPORT_TIMEOUT_SECONDS} s",
-            hint="The results are on the volume. Check that pods reach the operator's report address.",
-        )
-    )
 
 
 def _outcome(child: Child) -> Outcome | None:

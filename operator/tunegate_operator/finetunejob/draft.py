@@ -43,18 +43,29 @@ class Draft:
     def wait(self, phase: Phase, reason: Reason, message: str, timeout_seconds: int) -> None:
         """Wait for what may come, until the job has waited too long."""
         since = self.status.waiting_since or self.now
-        if self.now >= since + timedelta(seconds=timeout_seconds):
-            self.fail(
-                Failure(
-                    reason=Reason.START_TIMEOUT,
-                    message=f"waited {timeout_seconds} s: {reason}: {message}",
-                    hint="Provide what is missing and create the job again, or raise startTimeoutSeconds.",
-                )
+        if self._may_wait(since, reason, message, timeout_seconds):
+            self.reason = reason
+            self.set(phase=phase, message=cut(message), waiting_since=since)
+
+    def expect(self, phase: Phase, message: str, since: datetime, timeout_seconds: int) -> None:
+        """Be in a phase whose pod should start soon. Nothing is said of it, but it has the same time."""
+        if self._may_wait(since, Reason.POD_NOT_STARTED, f"no pod: {message}", timeout_seconds):
+            self.enter(phase, message)
+
+    def _may_wait(self, since: datetime, reason: Reason, message: str, timeout_seconds: int) -> bool:
+        """Whether there is time left. If not, the job has failed."""
+        end = since + timedelta(seconds=timeout_seconds)
+        if self.now < end:
+            self.look_again_at(end)
+            return True
+        self.fail(
+            Failure(
+                reason=Reason.START_TIMEOUT,
+                message=f"waited {timeout_seconds} s: {reason}: {message}",
+                hint="Provide what is missing and create the job again, or raise startTimeoutSeconds.",
             )
-            return
-        self.reason = reason
-        self.set(phase=phase, message=cut(message), waiting_since=since)
-        self.look_again_at(since + timedelta(seconds=timeout_seconds))
+        )
+        return False
 
     def look_again_at(self, moment: datetime) -> None:
         """Decide again at ``moment`` though nothing changed."""

@@ -21,6 +21,13 @@ def events_between(name: str, old: FineTuneJobStatus, new: FineTuneJobStatus) ->
     if len(new.decisions) > len(old.decisions):
         last = new.decisions[-1]
         events.append(Event("Normal", "Decided", f"{last.action} at step {last.step}: {last.reason}"))
+    if new.cleanup and not old.cleanup:
+        left = new.cleanup.result != "Succeeded"
+        events.append(
+            Event("Warning", "CleanupFailed", new.cleanup.message)
+            if left
+            else Event("Normal", "CleanedUp", new.cleanup.message)
+        )
     if new.failure and not old.failure:
         hint = f" {new.failure.hint}" if new.failure.hint else ""
         events.append(Event("Warning", new.failure.reason, f"{new.failure.message}.{hint}"))

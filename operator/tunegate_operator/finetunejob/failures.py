@@ -13,8 +13,10 @@ _LOST_NODE = (
     "NodeShutdown",
     "Shutdown",
     "Terminated",
+    "TerminationByKubelet",
 )
-"""Reasons with which Kubernetes ends a pod because of its node: it went away, or does not answer."""
+"""Reasons with which Kubernetes ends a pod because of its node: it shut down, went away, or does not answer.
+A kubelet that evicts for a lack of room calls the pod Evicted; TerminationByKubelet alone is a shutdown."""
 
 _BY_EXIT_CODE: dict[int, tuple[Reason, str]] = {
     ExitCode.BAD_DATA: (
@@ -68,6 +70,11 @@ def classify(child: Child) -> Failure:
         message=_tail(pod) or f"{child.step} ended with exit code {pod.exit_code}",
         hint=f"The whole log: kubectl logs job/{child.key.name}",
     )
+
+
+def was_evicted(pod: Pod) -> bool:
+    """Whether the cluster ended it, though not for its node's sake."""
+    return pod.phase == "Failed" and pod.ended_by != "" and pod.ended_by not in _LOST_NODE
 
 
 def _taken_away(child: Child, pod: Pod) -> Failure:

@@ -36,3 +36,9 @@ def with_user_settings(template: Object, wanted: PodTemplate) -> Object:
         | {field: asked[field] for field in taken_as_they_are if field in asked}
         | {"containers": [container], "volumes": [*spec["volumes"], *volumes]},
     }
+
+
+def without_environment(wanted: PodTemplate) -> PodTemplate:
+    """What a pod that only removes files needs of it: where to run. The rest may be gone by then."""
+    environment = ("env", "volumes", "volume_mounts", "shared_memory")
+    return wanted.model_copy(update=dict.fromkeys(environment))

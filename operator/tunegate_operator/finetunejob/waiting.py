@@ -21,6 +21,7 @@ PURPOSES = {
     Role.TRAIN: "training",
     Role.GATE: "judging the artifact",
     Role.PUBLISH: "publishing",
+    Role.REPORT: "sending the last report",
 }
 """What a child of each role is for."""
 
@@ -52,13 +53,8 @@ def refused(refusal: Refusal, role: Role) -> tuple[Reason, str]:
     return _reason_in(refusal.message, Reason.FORBIDDEN), f"{role}: {refusal.message}"
 
 
-def not_started(role: Role) -> tuple[Reason, str]:
-    """A child that nothing is known to hold back."""
-    return Reason.POD_NOT_STARTED, f"waiting for a pod: {PURPOSES[role]}"
-
-
-def why_waiting(child: Child, draft: Draft) -> tuple[Reason, str]:
-    """What holds a child back, as its pod says; where that says nothing, as Events do, if need be."""
+def why_waiting(child: Child, draft: Draft) -> tuple[Reason, str] | None:
+    """What holds a child back, as its pod says, or else as Events do; None where nobody says anything."""
     pod = child.last_pod
     return (_pod_says(child.step, pod) if pod else None) or _events_say(child, draft)
 
@@ -77,7 +73,8 @@ def not_ending(child: Child, draft: Draft) -> tuple[Reason, str] | None:
 
 def _pod_says(step: Step, pod: Pod) -> tuple[Reason, str] | None:
     if pod.unschedulable:
-        return _reason_in(pod.unschedulable, Reason.POD_UNSCHEDULABLE), f"{step}: {pod.unschedulable}"
+        reason = _reason_in(pod.unschedulable, Reason.POD_UNSCHEDULABLE)
+        return reason, f"{step}: {pod.unschedulable}{_about_the_zone(pod.unschedulable)}"
     if pod.waiting_reason in _NO_REASONS:
         return None
     said = f"{step}: {pod.waiting_reason}: {pod.waiting_message}".removesuffix(": ")
@@ -86,7 +83,7 @@ def _pod_says(step: Step, pod: Pod) -> tuple[Reason, str] | None:
     return _reason_in(pod.waiting_message, Reason.POD_NOT_STARTED), said
 
 
-def _events_say(child: Child, draft: Draft) -> tuple[Reason, str]:
+def _events_say(child: Child, draft: Draft) -> tuple[Reason, str] | None:
     """A pod that is not created has its reason in the Job's Events; a volume not mounted, in the pod's."""
     silent = child.last_pod or child
     told = silent.told
@@ -104,7 +101,14 @@ def _events_say(child: Child, draft: Draft) -> tuple[Reason, str]:
         return reason, f"{child.step}: {told.reason}: {told.message}"
     if told and told.reason == "Pulling":
         return Reason.POD_NOT_STARTED, f"{child.step}: {told.message}"
-    return not_started(child.step.role)
+    return None
+
+
+def _about_the_zone(words: str) -> str:
+    """What the scheduler's words mean here: the data pod chose the zone, and GPUs are in another one."""
+    if "volume node affinity conflict" not in words:
+        return ""
+    return " (the storage volume binds pods to nodes, or a zone, where none fits)"
 
 
 def _reason_in(words: str, otherwise: Reason) -> Reason:

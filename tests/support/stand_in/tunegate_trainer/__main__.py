@@ -8,6 +8,7 @@ prints what its rows are.
 # ruff: noqa: T201 - printing is what it does
 
 import os
+import shutil
 import signal
 import sys
 import time
@@ -159,6 +160,8 @@ def main():
         prepare()
     elif ROLE is Role.TRAIN:
         train()
+    elif ROLE is Role.CLEANUP:
+        shutil.rmtree(ROOT / "workspace" / REQUEST.uid / "outbox")
     elif ROLE is Role.GATE:
         judged = evaluated(Subject.BASE, 0, 2, "test"), evaluated(Subject.FINAL, STEPS, CASES, "test")
         end(results=results(*judged))

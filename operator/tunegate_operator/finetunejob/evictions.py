@@ -1,0 +1,33 @@
+"""Pods that the cluster took away cost no restart. Too many in a row, with nothing gained, end the job."""
+
+from tunegate_api.v1alpha1.finetunejob_status import MAX_EVICTIONS, Eviction, Failure, Reason
+from tunegate_operator.finetunejob.draft import Draft
+from tunegate_operator.finetunejob.failures import was_evicted
+from tunegate_operator.finetunejob.observe import Child
+
+LONGEST_PREFIX = 58
+"""To so many characters a Job's name is cut before a pod's five are added."""
+
+
+def evicted_too_often(child: Child, last_step: int, draft: Draft) -> Failure | None:
+    """Note pods that were evicted, since they are soon gone; whether the last ones all got nowhere.
+
+    ``last_step`` is that of the last checkpoint.
+    """
+    noted = list(draft.status.evictions)
+    for pod in child.pods:
+        if was_evicted(pod) and pod.key.name not in {e.pod for e in noted}:
+            noted.append(Eviction(pod=pod.key.name, step=last_step, time=pod.finished or draft.now))
+    noted = noted[-MAX_EVICTIONS:]
+    draft.set(evictions=noted)
+    name = f"{child.key.name}-"[:LONGEST_PREFIX]
+    in_vain = [e for e in noted if e.step == last_step and e.pod.startswith(name)]
+    if len(in_vain) < MAX_EVICTIONS:
+        return None
+    return Failure(
+        reason=Reason.EVICTED,
+        message=f"{child.step}: {MAX_EVICTIONS} pods in a row were evicted, with no checkpoint after "
+        f"step {last_step}",
+        hint="Ask for what the pod uses (resources.memory), for a higher podTemplate.priorityClassName, or "
+        "for more checkpoints (evaluateEvery).",
+    )

@@ -1,0 +1,83 @@
+"""What a finished job left goes when its time has come: files by a cleanup Job, then Jobs and pods.
+
+The FineTuneJob stays, with the ConfigMaps that hold the evidence for its status: request, plan, results. A
+job that a gate stopped has not finished.
+"""
+
+from datetime import datetime, timedelta
+
+from tunegate_api.contract import Role
+from tunegate_api.v1alpha1.finetunejob_status import Cleanup, Phase
+from tunegate_operator.engine.controller import Create, Delete
+from tunegate_operator.finetunejob.attempts import SUCCEEDED
+from tunegate_operator.finetunejob.build import CHORE_SECONDS, PodSettings, Step, child_job
+from tunegate_operator.finetunejob.draft import Draft
+from tunegate_operator.finetunejob.failures import classify
+from tunegate_operator.finetunejob.observe import Child, ChildState, Observed
+
+CLEANUP = Step(Role.CLEANUP)
+_KEPT = "report.html, evals/, gate/, data/*.json"
+"""What the cleanup role leaves in the job's folder, besides a model that passed."""
+
+
+def clean_up(observed: Observed, now: datetime, pods: PodSettings) -> Draft:
+    """The next status of a finished job that has a TTL, and what to do."""
+    job = observed.job
+    draft = Draft(job.status, now)
+    if draft.status.cleanup is None:
+        _remove_files(observed, draft, pods)
+    else:  # once status says what came of the files, or a crash here would start over
+        draft.actions += [Delete(child.key, child.uid) for child in observed.children if not child.deleting]
+    return draft
+
+
+def _remove_files(observed: Observed, draft: Draft, pods: PodSettings) -> None:
+    """See to it that the cleanup Job runs, once, and note how it ended."""
+    spec, ended = observed.job.spec, draft.status.completion_time or draft.now
+    due = ended + timedelta(seconds=spec.ttl_seconds_after_finished or 0)
+    if draft.now < due:
+        draft.look_again_at(due)
+        return
+    request, children = observed.request, observed.attempts_of(CLEANUP)
+    if request is None or not _has_written(observed):
+        _note(draft, SUCCEEDED, "no pod of the job ran, so it left no files")
+    elif children:
+        _note_end(observed, draft, children[-1])
+    elif observed.refusal and _is_for_good(observed, draft.now - due):
+        _note(draft, "Refused", f"{observed.refusal.message}; {_by_hand(observed)}")
+    else:
+        final = draft.status.final
+        passed = draft.status.phase is Phase.SUCCEEDED and final
+        args = ("--digest", final.model_digest) if passed and final else ()
+        draft.actions.append(Create(child_job(observed.job, request, CLEANUP, 1, pods=pods, extra_args=args)))
+
+
+def _note_end(observed: Observed, draft: Draft, child: Child) -> None:
+    if child.state is ChildState.COMPLETE:
+        kept = f"{_KEPT}, model/" if draft.status.phase is Phase.SUCCEEDED else _KEPT
+        _note(draft, SUCCEEDED, f"kept {kept}; removed all other files, the Jobs and their pods")
+    elif child.state is ChildState.FAILED:
+        failure = classify(child)
+        _note(draft, failure.reason, f"{failure.message}; {_by_hand(observed)}")
+
+
+def _note(draft: Draft, result: str, message: str) -> None:
+    draft.set(cleanup=Cleanup(time=draft.now, result=result, message=message))
+
+
+def _has_written(observed: Observed) -> bool:
+    """Whether a pod of this job ever ran."""
+    status = observed.job.status
+    return status.start_time is not None or any(a.started for a in status.attempts)
+
+
+def _is_for_good(observed: Observed, tried: timedelta) -> bool:
+    """Whether the cleanup Job is refused, or was not allowed for as long as it might have run."""
+    is_invalid = observed.refusal is not None and observed.refusal.cause == "Invalid"
+    return is_invalid or tried >= timedelta(seconds=CHORE_SECONDS[Role.CLEANUP])
+
+
+def _by_hand(observed: Observed) -> str:
+    """What is left for a person to do."""
+    claim = observed.job.spec.storage.persistent_volume_claim
+    return f"files are left in the folder {observed.job.metadata.uid} of the claim {claim}"

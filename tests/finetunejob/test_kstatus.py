@@ -1,0 +1,150 @@
+"""The tables of docs/status.md: each phase's conditions, what kstatus computes, what Argo CD shows.
+
+Argo CD's part runs the Lua scripts of docs/gitops.md in the Lua that Argo CD has.
+"""
+
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from lupa import lua51
+
+from support.builders import golden_text, make_config_map, make_gate, make_job
+from support.world import World
+from tunegate_api.v1alpha1 import FineTuneJob
+from tunegate_api.v1alpha1.finetunejob_status import Failure, Phase, Reason
+from tunegate_operator.engine.cluster import Object
+from tunegate_operator.finetunejob.conditions import with_conditions
+from tunegate_operator.finetunejob.draft import Draft
+
+DOCS = Path(__file__).parents[2] / "docs"
+PAGE = (DOCS / "status.md").read_text()
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+RUN = """
+function(script, obj)
+  local check = assert(loadstring(script))
+  setfenv(check, {obj = obj, ipairs = ipairs})
+  return check()
+end
+"""
+"""As Argo CD runs a health check: with the object, and nothing of the machine."""
+STANDARD = ("Ready", "Reconciling", "Stalled")
+
+
+def rows_of(heading: str) -> dict[str, list[str]]:
+    """The table whose first column is called so: first cell to the others."""
+    table = PAGE.split(f"| {heading} |", 1)[1].split("\n\n", 1)[0]
+    rows = [[cell.strip().strip("`") for cell in line.split("|")[1:-1]] for line in table.splitlines()[2:]]
+    return {first: others for first, *others in rows}
+
+
+def kstatus(obj: Object) -> str:
+    """What kstatus makes of a custom resource: its published rules, in their order."""
+    metadata, status = obj["metadata"], obj.get("status", {})
+    if metadata.get("deletionTimestamp"):
+        return "Terminating"
+    if status.get("observedGeneration", metadata["generation"]) != metadata["generation"]:
+        return "InProgress"
+    conditions = {c["type"]: c["status"] for c in status.get("conditions", [])}
+    if conditions.get("Reconciling") == "True":
+        return "InProgress"
+    if conditions.get("Stalled") == "True":
+        return "Failed"
+    if "Ready" in conditions:
+        return "Current" if conditions["Ready"] == "True" else "InProgress"
+    return "Current"
+
+
+def argo_health(obj: Object) -> dict[str, str]:
+    """What the health check of docs/gitops.md says."""
+    (block,) = re.findall(r"```yaml\n(.*?)```", (DOCS / "gitops.md").read_text(), re.DOTALL)
+    scripts = yaml.safe_load(block)["data"]
+    lua = lua51.LuaRuntime()
+    run = lua.eval(RUN)
+    found = run(scripts[f"resource.customizations.health.tunegate.dev_{obj['kind']}"], to_lua(lua, obj))
+    return {"status": found["status"], "message": found["message"]}
+
+
+def to_lua(lua: Any, value: Any) -> Any:
+    if isinstance(value, dict):
+        return lua.table_from({key: to_lua(lua, inner) for key, inner in value.items()})
+    if isinstance(value, list):
+        return lua.table_from([to_lua(lua, inner) for inner in value])
+    return value
+
+
+def described(obj: Object) -> list[str]:
+    """A row of the table."""
+    conditions = {c["type"]: c["status"] for c in obj["status"]["conditions"]}
+    return [*(conditions.get(type, "") for type in STANDARD), kstatus(obj), argo_health(obj)["status"]]
+
+
+def job_in(phase: Phase) -> Object:
+    """A FineTuneJob whose status says that it is in this phase."""
+    obj = make_job().obj()
+    obj["metadata"] |= {"uid": "u", "generation": 3}
+    draft = Draft(FineTuneJob.model_validate(obj).status.model_copy(update={"observed_generation": 3}), NOW)
+    if phase is Phase.FAILED:
+        draft.fail(Failure(reason=Reason.NOT_FOUND, message="no such file"))
+    else:
+        draft.enter(phase, "as it says")
+    return obj | {"status": with_conditions(FineTuneJob.model_validate(obj), draft).to_wire()}
+
+
+@pytest.mark.parametrize("phase", Phase)
+def test_a_phase_looks_as_its_row_says(phase: Phase) -> None:
+    assert described(job_in(phase)) == rows_of("FineTuneJob")[phase]
+
+
+def test_every_phase_has_a_row_and_every_row_a_phase() -> None:
+    assert list(rows_of("FineTuneJob")) == [str(phase) for phase in Phase]
+
+
+def test_a_gate_looks_as_its_rows_say() -> None:
+    rows = rows_of("EvalGate")
+    world = World()
+    world.apply(make_gate().obj())
+    world.settle()
+    assert described(world.gate()) == rows["ConfigMap missing"]
+    world.apply(make_config_map("cases", golden__jsonl=golden_text()))
+    world.settle()
+    assert described(world.gate()) == rows["golden set read"]
+    changed = World()
+    changed.apply(make_gate().obj(), make_config_map("cases", golden__jsonl=golden_text(3)))
+    changed.settle()
+    assert described(changed.gate()) == rows["golden set changed or broken"]
+    assert "it was changed" in argo_health(changed.gate())["message"]
+
+
+@pytest.mark.parametrize("obj", [job_in(Phase.SUCCEEDED), job_in(Phase.FAILED)], ids=["succeeded", "failed"])
+def test_a_spec_that_the_operator_has_not_seen_is_in_progress(obj: Object) -> None:
+    obj["metadata"]["generation"] += 1
+    assert (kstatus(obj), argo_health(obj)["status"]) == ("InProgress", "Progressing")
+
+
+def test_a_job_that_was_just_created_is_in_progress() -> None:
+    """Before the first status Argo CD waits; the first status that is written has a Ready condition."""
+    obj = make_job().obj()
+    obj["metadata"]["generation"] = 1
+    assert argo_health(obj)["status"] == "Progressing"
+    world = World()
+    seen: list[Object] = []
+    world.cluster.watch(lambda change: seen.append(change.obj))
+    world.apply_all()
+    world.settle()
+    written = [o for o in seen if o["kind"] == "FineTuneJob" and "status" in o]
+    assert {c["type"]: c["status"] for c in written[0]["status"]["conditions"]}["Ready"] == "Unknown"
+
+
+def test_argo_cd_shows_the_message_of_the_status() -> None:
+    assert argo_health(job_in(Phase.FAILED))["message"] == "NotFound: no such file"
+
+
+def test_every_reason_is_on_the_page() -> None:
+    on_its_way = {"Pending", "Progressing", "Succeeded", "Suspended", "NotRequested", "Regressing"}
+    first_cells = re.findall(r"^\| (`.*?) \|", PAGE.split("## Waiting", 1)[1], re.MULTILINE)
+    named = {name for cell in first_cells for name in re.findall(r"`(\w+)`", cell)}
+    assert named | on_its_way == {str(reason) for reason in Reason}

@@ -1,0 +1,87 @@
+"""What a pod could not deliver reaches the operator all the same, or the job says that it did not."""
+
+from support.world import Script, World
+from tunegate_api.contract import ExitCode
+from tunegate_api.v1alpha1.finetunejob_status import Phase, Reason
+from tunegate_operator.finetunejob.last_report import POST_SECONDS
+
+
+def unreachable_at_the_end_of(role: str, script: Script | None = None) -> World:
+    """A cluster whose pod of this role ended while the operator could not be reached."""
+    world = World(script, posts=True)
+    world.apply_all()
+    world.until_job(role)
+    world.is_reachable = False
+    while not any(pod["status"].get("phase") == "Succeeded" for pod in pods(world, role)):
+        world.tick()
+        world.settle()
+    return world
+
+
+def pods(world: World, role: str):
+    names = [name for name in world.jobs() if f"-{role}-" in name]
+    return [pod for name in names for pod in world.cluster.pods_of(name)]
+
+
+def test_a_small_pod_is_sent_for_the_last_report():
+    world = unreachable_at_the_end_of("gate")
+    assert "waiting for its last report" in world.status().message
+    assert not pods(world, "report")
+    world.advance(POST_SECONDS)
+    (messenger,) = [
+        job for job in world.active_jobs() if job["metadata"]["labels"]["tunegate.dev/role"] == "report"
+    ]
+    container = messenger["spec"]["template"]["spec"]["containers"][0]
+    assert "nvidia.com/gpu" not in container["resources"]["limits"]
+    assert world.status().phase is Phase.GATING
+    world.is_reachable = True
+    assert world.run().phase is Phase.SUCCEEDED
+    assert [(a.role, a.result) for a in world.status().attempts][-1] == ("report", "Succeeded")
+
+
+def test_what_training_could_not_deliver_the_gate_would_not_get_either():
+    """Without the last checkpoint's outcomes there is nothing to go on with."""
+    world = unreachable_at_the_end_of("train")
+    world.advance(POST_SECONDS)
+    world.is_reachable = True
+    status = world.run()
+    assert status.phase is Phase.SUCCEEDED
+    assert [c.step for c in status.checkpoints] == [10, 20, 30, 40, 50]
+
+
+def test_a_second_step_gets_a_pod_of_its_own():
+    world = unreachable_at_the_end_of("data")
+    world.advance(POST_SECONDS)
+    world.is_reachable = True
+    world.until_job("gate")
+    world.is_reachable = False
+    while not any(pod["status"].get("phase") == "Succeeded" for pod in pods(world, "gate")):
+        world.tick()
+        world.settle()
+    world.advance(POST_SECONDS)
+    world.is_reachable = True
+    assert world.run().phase is Phase.SUCCEEDED
+    assert [a.number for a in world.status().attempts if a.role == "report"] == [1, 2]
+
+
+def test_a_report_that_the_pod_found_but_nobody_got_ends_the_job():
+    world = unreachable_at_the_end_of("gate")
+    world.advance(POST_SECONDS)
+    while world.active_jobs():
+        world.tick()
+        world.settle()
+    world.advance(POST_SECONDS)
+    failure = world.status().failure
+    assert failure is not None
+    assert failure.reason == Reason.REPORT_MISSING
+
+
+def test_a_pod_that_could_not_deliver_either_says_why():
+    script = Script(exits={"report": [(ExitCode.INTERNAL_ERROR, "no route to host")] * 10})
+    world = unreachable_at_the_end_of("gate", script)
+    world.advance(POST_SECONDS)
+    world.run()
+    failure = world.status().failure
+    assert failure is not None
+    assert failure.reason == Reason.REPORT_MISSING
+    assert "no route to host" in failure.message

@@ -1,0 +1,212 @@
+"""After ttlSecondsAfterFinished: a cleanup Job, then no Job and no pod is left, and the evidence stays."""
+
+import pytest
+
+from support.builders import make_job
+from support.world import DIGEST, Script, World
+from tunegate_api.v1alpha1.finetunejob_status import Phase, Reason
+from tunegate_operator.engine.cluster import Object
+from tunegate_operator.names import CONTINUE_ANNOTATION, DISCARD_ANNOTATION
+
+REGRESSING = {10: 60, 20: 95, 30: 87, 35: 85, 40: 99, 50: 99}
+TTL = 3600
+
+
+def finished(script: Script | None = None, **spec: object) -> World:
+    """A world whose job has ended just now."""
+    world = World(script)
+    world.apply_all(make_job().with_spec(**{"ttlSecondsAfterFinished": TTL, **spec}).obj())
+    world.run()
+    return world
+
+
+def owned(world: World) -> list[str]:
+    """Kind and first name of everything that the job owns."""
+    return sorted(
+        f"{obj['kind']} {obj['metadata']['name'].rsplit('-', 1)[0]}"
+        for kind in ("Job", "Pod", "ConfigMap")
+        for obj in world.cluster.as_user.list_objects(kind)
+        if obj["metadata"].get("ownerReferences")
+    )
+
+
+def cleanup_job(world: World) -> Object:
+    (job,) = world.active_jobs()
+    assert job["metadata"]["labels"]["tunegate.dev/role"] == "cleanup"
+    return job
+
+
+EVIDENCE = ["ConfigMap orders-plan", "ConfigMap orders-request", "ConfigMap orders-results"]
+
+
+def test_when_its_time_has_come_files_go_first_and_then_jobs_and_pods():
+    world = finished()
+    ended, everything = world.status(), owned(world)
+    world.advance(TTL - 1 - (world.clock.now() - ended.completion_time).total_seconds())
+    assert owned(world) == everything, "a second too early"
+    world.advance(1)
+    cleanup_job(world)
+    assert world.status() == ended, "nothing is said before it is done"
+    world.run()
+    assert owned(world) == EVIDENCE
+    status = world.status()
+    assert status.cleanup is not None
+    assert status.cleanup.result == "Succeeded"
+    assert status.cleanup.message == (
+        "kept report.html, evals/, gate/, data/*.json, model/; "
+        "removed all other files, the Jobs and their pods"
+    )
+    assert status.model_copy(update={"cleanup": None}) == ended
+    assert world.events()[-1] == "CleanedUp"
+
+
+def test_a_cleaned_up_job_stays_as_it_is():
+    world = finished()
+    world.advance(TTL)
+    world.run()
+    writes = len(world.cluster.writes)
+    world.boot()
+    world.advance(10 * TTL)
+    world.reconciler.resync()
+    world.settle()
+    assert len(world.cluster.writes) == writes
+    assert world.status().phase is Phase.SUCCEEDED
+
+
+def test_a_model_that_passed_is_kept_and_no_other():
+    world = finished()
+    world.advance(TTL)
+    args = cleanup_job(world)["spec"]["template"]["spec"]["containers"][0]["args"]
+    assert args == ["cleanup", "--attempt", "1", "--digest", DIGEST]
+    failed = finished(Script(final=79))
+    failed.advance(TTL)
+    args = cleanup_job(failed)["spec"]["template"]["spec"]["containers"][0]["args"]
+    assert args == ["cleanup", "--attempt", "1"]
+    failed.run()
+    cleanup = failed.status().cleanup
+    assert cleanup is not None
+    assert cleanup.message.startswith("kept report.html, evals/, gate/, data/*.json; removed")
+
+
+def test_a_cleanup_pod_needs_little_and_nothing_that_may_be_gone():
+    world = finished(resources={"accelerator": "GPU", "cpu": "8", "memory": "64Gi"})
+    world.advance(TTL)
+    job = cleanup_job(world)["spec"]
+    assert job["activeDeadlineSeconds"] == 3600
+    pod = job["template"]["spec"]
+    assert pod["containers"][0]["resources"]["limits"] == {"memory": "512Mi"}
+    assert {volume["name"] for volume in pod["volumes"]} == {"request", "workspace", "tmp"}
+
+
+def test_without_a_ttl_everything_stays():
+    world = finished(ttlSecondsAfterFinished=None)
+    everything = owned(world)
+    world.advance(100 * TTL)
+    assert owned(world) == everything
+
+
+def test_a_ttl_may_be_given_after_the_end():
+    world = finished(ttlSecondsAfterFinished=None)
+    world.advance(100 * TTL)
+    world.edit(ttlSecondsAfterFinished=0)
+    world.run()
+    assert owned(world) == EVIDENCE
+
+
+def test_a_stopped_job_is_never_cleaned_up_and_a_discarded_one_is():
+    world = finished(Script(checkpoints=REGRESSING))
+    everything = owned(world)
+    world.advance(100 * TTL)
+    stop = world.status().stop
+    assert stop is not None
+    assert owned(world) == everything
+    world.edit(annotations={DISCARD_ANNOTATION: f'{{"stop": "{stop.id}", "reason": "no"}}'})
+    world.settle()
+    assert owned(world) == everything, "its time begins when it ends"
+    world.advance(TTL)
+    world.run()
+    assert world.status().phase is Phase.FAILED
+    assert owned(world) == EVIDENCE
+
+
+def test_a_continued_job_is_cleaned_up_after_its_own_end():
+    world = finished(Script(checkpoints=REGRESSING))
+    world.advance(100 * TTL)
+    stop = world.status().stop
+    assert stop is not None
+    world.edit(annotations={CONTINUE_ANNOTATION: f'{{"stop": "{stop.id}", "reason": "go"}}'})
+    assert world.run().phase is Phase.SUCCEEDED
+    assert world.status().cleanup is None
+    world.advance(TTL)
+    world.run()
+    assert owned(world) == EVIDENCE
+
+
+def test_files_that_cannot_be_removed_are_said_and_hold_nothing_back():
+    world = finished(Script(exits={"cleanup": [(16, "the volume cannot be written")] * 4}))
+    world.advance(TTL)
+    world.run()
+    cleanup = world.status().cleanup
+    assert cleanup is not None
+    assert cleanup.result == Reason.STORAGE
+    uid = world.job()["metadata"]["uid"]
+    assert cleanup.message == (
+        f"the volume cannot be written; files are left in the folder {uid} of the claim tuning"
+    )
+    assert owned(world) == EVIDENCE
+    assert world.events()[-1] == "CleanupFailed"
+    assert world.status().phase is Phase.SUCCEEDED
+
+
+def test_a_cleanup_that_takes_too_long_is_given_up():
+    world = finished()
+    world.advance(TTL)
+    world.cluster.fail_job(cleanup_job(world)["metadata"]["name"], "DeadlineExceeded")
+    world.settle()
+    cleanup = world.status().cleanup
+    assert cleanup is not None
+    assert cleanup.message.startswith("cleanup: the Job failed before a pod started: DeadlineExceeded; files")
+    assert owned(world) == EVIDENCE
+
+
+@pytest.mark.parametrize("fault", ["refuse", "forbid"])
+def test_a_cleanup_job_that_the_cluster_does_not_take_is_given_up(fault):
+    world = finished()
+    getattr(world.cluster, fault)("Job", "exceeded quota: team")
+    world.advance(TTL)
+    for _ in range(10):
+        world.advance(1000)
+    cleanup = world.status().cleanup
+    assert cleanup is not None
+    assert cleanup.result == "Refused"
+    assert cleanup.message.startswith("exceeded quota: team; files are left in the folder")
+    assert owned(world) == EVIDENCE
+
+
+def test_a_job_that_never_ran_a_pod_has_no_files_to_remove():
+    world = World()
+    world.apply_all(make_job().with_spec(ttlSecondsAfterFinished=TTL, startTimeoutSeconds=60).obj())
+    world.settle()
+    world.advance(60)
+    assert world.status().phase is Phase.FAILED
+    world.advance(TTL)
+    cleanup = world.status().cleanup
+    assert cleanup is not None
+    assert cleanup.message == "no pod of the job ran, so it left no files"
+    assert not any(name.startswith(("Job", "Pod")) for name in owned(world))
+
+
+def test_a_ttl_of_nothing_begins_at_once():
+    world = finished(ttlSecondsAfterFinished=0)
+    assert world.status().phase is Phase.SUCCEEDED
+    assert owned(world) == EVIDENCE
+
+
+def test_a_job_whose_spec_is_wrong_is_left_alone():
+    world = World()
+    world.apply(make_job().with_spec(ttlSecondsAfterFinished=0, stages=[]).obj())
+    world.settle()
+    assert world.status().phase is Phase.FAILED
+    world.advance(TTL)
+    assert world.status().cleanup is None
+    assert world.jobs() == []

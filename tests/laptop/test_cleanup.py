@@ -1,0 +1,34 @@
+"""ttlSecondsAfterFinished on a laptop: a command removes what is due, and waits for nothing that is not."""
+
+from pathlib import Path
+
+
+def kept(command, kind: str) -> list[str]:
+    """The objects of a kind that are left."""
+    return sorted(path.stem for path in (command.runs / ".cluster" / "objects" / kind).rglob("*.yaml"))
+
+
+def test_a_run_does_not_wait_for_its_ttl(quick):
+    quick.write(Path("/nowhere"), ttlSecondsAfterFinished=86400)
+    result = quick("run", "manifests", seconds=60)
+    assert result.returncode == 0, result.stdout
+    assert "cleanup" not in quick.status()
+    assert len(kept(quick, "Job")) == 4
+
+    quick.write(Path("/nowhere"), ttlSecondsAfterFinished=0)
+    result = quick("run", "manifests", seconds=60)
+    assert result.returncode == 0, result.stdout
+    assert quick.status()["cleanup"]["result"] == "Succeeded"
+    assert kept(quick, "Job") == []
+
+
+def test_what_is_due_at_once_is_cleaned_up_by_the_run_itself(quick):
+    quick.write(Path("/nowhere"), ttlSecondsAfterFinished=0)
+    result = quick("run", "manifests", seconds=60)
+    assert result.returncode == 0, result.stdout
+    assert quick.status()["phase"] == "Succeeded"
+    assert quick.status()["cleanup"]["result"] == "Succeeded"
+    assert kept(quick, "Job") == []
+    assert len(kept(quick, "ConfigMap")) == 5, "two of the user, and request, plan and results"
+    assert quick.pods() == []
+    assert (quick.runs / "orders" / "report.html").exists()

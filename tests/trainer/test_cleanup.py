@@ -1,0 +1,102 @@
+"""The cleanup role on a real folder."""
+
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from support.job_folder import JobFolder
+from support.unprivileged import unprivileged
+from tunegate_api.contract import ROOT_VARIABLE, ExitCode, Outcome, Role, Termination
+from tunegate_trainer.cleanup import run
+from tunegate_trainer.main import end_of, main
+
+DIGEST = "d" * 64
+LEFT = {
+    "data/train.jsonl": False,
+    "data/dev.jsonl": False,
+    "data/test.jsonl": False,
+    "data/manifest.json": True,
+    "data/report.json": True,
+    "stages/sft/losses.jsonl": False,
+    "stages/sft/step-000010/adapter_model.safetensors": False,
+    "stages/sft/step-000010/DONE": False,
+    "evals/sft/step-000010/golden.jsonl": True,
+    "evals/sft/step-000010/result.json": True,
+    "gate/result.json": True,
+    "model.scratch/adapter_model.safetensors": False,
+    "outbox/gate.json": False,
+    "report.html": True,
+}
+"""Files of a finished job, and whether they stay."""
+MODEL = ("model/adapter_model.safetensors", "model/manifest.json", "model/DONE")
+
+
+@pytest.fixture
+def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> JobFolder:
+    """A finished job's folder, beside those of another job and of a base model."""
+    made = JobFolder(tmp_path)
+    made.write_request()
+    for name in (*LEFT, *MODEL, "../other-job/stages/sft/losses.jsonl", "../models/base/DONE"):
+        path = made.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(name)
+    monkeypatch.setenv(ROOT_VARIABLE, str(tmp_path))
+    return made
+
+
+def files(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_what_the_verdict_rests_on_stays_and_the_rest_goes(job: JobFolder) -> None:
+    assert main(["cleanup", "--digest", DIGEST]) == ExitCode.OK
+    assert files(job.folder) == {name for name, stays in LEFT.items() if stays} | set(MODEL)
+    assert (job.folder / "report.html").read_text() == "report.html", "it is not rendered anew"
+    assert files(job.workspace / "other-job") == {"stages/sft/losses.jsonl"}
+    assert files(job.workspace / "models") == {"base/DONE"}
+    said = Termination.model_validate_json((job.root / "termination.json").read_bytes())
+    assert said == Termination(exit_code=0, outcome=Outcome.COMPLETED)
+
+
+def test_a_model_that_did_not_pass_goes_too(job: JobFolder) -> None:
+    assert main(["cleanup"]) == ExitCode.OK
+    assert files(job.folder) == {name for name, stays in LEFT.items() if stays}
+
+
+def test_cleaning_up_again_or_where_nothing_is_changes_nothing(job: JobFolder) -> None:
+    main(["cleanup", "--digest", DIGEST])
+    before = files(job.workspace)
+    assert main(["cleanup", "--digest", DIGEST]) == ExitCode.OK
+    assert files(job.workspace) == before
+    for path in sorted(job.folder.rglob("*"), reverse=True):
+        path.rmdir() if path.is_dir() else path.unlink()
+    job.folder.rmdir()
+    assert main(["cleanup"]) == ExitCode.OK
+    assert not job.folder.exists()
+
+
+def test_a_link_is_removed_and_not_what_it_leads_to(job: JobFolder) -> None:
+    (job.folder / "elsewhere").symlink_to(job.workspace / "other-job")
+    main(["cleanup"])
+    assert not (job.folder / "elsewhere").exists()
+    assert files(job.workspace / "other-job") == {"stages/sft/losses.jsonl"}
+
+
+def test_what_cannot_be_removed_is_a_storage_failure() -> None:
+    # Folders of pytest are closed to other users.
+    with tempfile.TemporaryDirectory() as name:
+        job = JobFolder(Path(name)).write_request()
+        job.root.chmod(0o755)
+        rows = job.folder / "data" / "train.jsonl"
+        rows.parent.mkdir(parents=True)
+        rows.touch()
+        rows.parent.chmod(0o555)
+        context = job.context(Role.CLEANUP)
+        with unprivileged():
+            end = end_of(lambda: run(context, DIGEST) or Outcome.COMPLETED)  # type: ignore[func-returns-value]
+        assert end.exit_code is ExitCode.STORAGE
+        assert end.failure is not None
+        assert str(rows) in end.failure.message
+        assert rows.exists()
+        rows.parent.chmod(0o755)
