@@ -151,7 +151,7 @@ def test_files_that_cannot_be_removed_are_said_and_hold_nothing_back():
     assert cleanup.result == Reason.STORAGE
     uid = world.job()["metadata"]["uid"]
     assert cleanup.message == (
-        f"the volume cannot be written; files are left in the folder {uid} of the claim tuning"
+        f"files are left in the folder {uid} of the claim tuning: the volume cannot be written"
     )
     assert owned(world) == EVIDENCE
     assert world.events()[-1] == "CleanupFailed"
@@ -165,7 +165,7 @@ def test_a_cleanup_that_takes_too_long_is_given_up():
     world.settle()
     cleanup = world.status().cleanup
     assert cleanup is not None
-    assert cleanup.message.startswith("cleanup: the Job failed before a pod started: DeadlineExceeded; files")
+    assert cleanup.message.endswith("tuning: cleanup: the Job failed before a pod started: DeadlineExceeded")
     assert owned(world) == EVIDENCE
 
 
@@ -179,7 +179,7 @@ def test_a_cleanup_job_that_the_cluster_does_not_take_is_given_up(fault):
     cleanup = world.status().cleanup
     assert cleanup is not None
     assert cleanup.result == "Refused"
-    assert cleanup.message.startswith("exceeded quota: team; files are left in the folder")
+    assert cleanup.message.endswith("of the claim tuning: exceeded quota: team")
     assert owned(world) == EVIDENCE
 
 

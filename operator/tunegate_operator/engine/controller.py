@@ -61,7 +61,12 @@ class Decision:
     requeue_after: float | None = field(default=None)
     """Seconds after which to decide again though nothing changed."""
     is_last: bool = False
-    """Nothing is decided after this status, so it is written only once all actions succeeded."""
+    """Nothing repeats these actions after this status, so it is written only once all of them succeeded."""
+
+
+Cause = Literal["Taken", "Forbidden", "Invalid"]
+"""Taken: the name is another object's, which may go away. Forbidden: by a quota or a missing right, which may
+change. Invalid: the child itself is refused for good."""
 
 
 @dataclass(frozen=True)
@@ -69,9 +74,7 @@ class Refusal:
     """Why the cluster did not create a child when it was last tried."""
 
     message: str
-    cause: Literal["Taken", "Forbidden", "Invalid"]
-    """Taken: the name is another object's, which may go away. Forbidden: by a quota or a missing right, which
-    may change. Invalid: the child itself is refused for good."""
+    cause: Cause
 
 
 @dataclass(frozen=True)

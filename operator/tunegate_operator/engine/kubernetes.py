@@ -67,6 +67,10 @@ _OWN = {
     "EndpointSlice": Resource("discovery.k8s.io/v1", "endpointslices"),
 }
 """Kinds of the operator's own, in its own namespace: neither listed nor watched."""
+_STATUS_ALONE = ("Job", "Pod")
+"""Kinds that nothing is decided from but their metadata and status."""
+_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
+"""Where ``kubectl apply`` keeps a second copy of an object."""
 _EVENTS = Resource("v1", "events")
 _TOKEN_REVIEWS = Resource("authentication.k8s.io/v1", "tokenreviews")
 
@@ -172,7 +176,7 @@ class KubernetesCluster:
                 "GET", resource.path(namespace), query={k: v for k, v in query.items() if v}
             )
             for item in answer["items"]:
-                yield {"apiVersion": resource.api_version, "kind": kind, **_trimmed(item)}
+                yield _trimmed({"apiVersion": resource.api_version, "kind": kind, **item})
             more = answer["metadata"].get("continue", "")
             if not more:
                 return
@@ -219,8 +223,11 @@ def _error(code: int, status: Object) -> ClusterError:
 
 
 def _trimmed(obj: Object) -> Object:
-    """Without who manages which field, which is often the larger half and of no use here."""
-    metadata = obj.get("metadata")
-    if metadata and "managedFields" in metadata:
-        return obj | {"metadata": {k: v for k, v in metadata.items() if k != "managedFields"}}
-    return obj
+    """Only what decisions are made from: the rest is most of an object, and all that comes in is remembered."""
+    metadata = {k: v for k, v in obj.get("metadata", {}).items() if k != "managedFields"}
+    if _APPLIED in metadata.get("annotations", {}):
+        metadata["annotations"] = {k: v for k, v in metadata["annotations"].items() if k != _APPLIED}
+    trimmed = obj | {"metadata": metadata}
+    if obj.get("kind") in _STATUS_ALONE:
+        trimmed.pop("spec", None)
+    return trimmed

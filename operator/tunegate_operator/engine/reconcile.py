@@ -28,6 +28,7 @@ from tunegate_operator.engine.cluster import (
 )
 from tunegate_operator.engine.controller import (
     Action,
+    Cause,
     Controller,
     Create,
     Decision,
@@ -49,6 +50,12 @@ PROGRESS_FIELDS = ("progress", "message")
 WORKER_PATIENCE = 0.5
 """Seconds after which an idle worker looks whether it should stop."""
 REMEMBERED_EVENTS = 4096
+CAUSES: dict[type[ClusterError], Cause] = {
+    AlreadyExistsError: "Taken",
+    ForbiddenError: "Forbidden",
+    InvalidError: "Invalid",
+}
+"""Errors that decisions look at; all others are only tried again."""
 
 
 class Reconciler:
@@ -200,14 +207,8 @@ class Reconciler:
         for action in actions:
             try:
                 self._carry_out(action)
-            except AlreadyExistsError as error:
-                self._cache.set_refusal(owner_uid, Refusal(str(error), "Taken"))
-                raise
-            except ForbiddenError as error:
-                self._cache.set_refusal(owner_uid, Refusal(str(error), "Forbidden"))
-                raise
-            except InvalidError as error:
-                self._cache.set_refusal(owner_uid, Refusal(str(error), "Invalid"))
+            except (AlreadyExistsError, ForbiddenError, InvalidError) as error:
+                self._cache.set_refusal(owner_uid, Refusal(str(error), CAUSES[type(error)]))
                 raise
         self._cache.set_refusal(owner_uid, None)
 

@@ -26,7 +26,7 @@ def await_report(run: Run, step: Step) -> None:
     done = run.observed.attempts_of(step)
     since = (done[-1].finished if done else None) or run.draft.now
     if run.pods.report_to is None:
-        _wait_or_fail(run, step, since + timedelta(seconds=FILE_SECONDS))
+        _wait_or_fail(run, step, since + timedelta(seconds=FILE_SECONDS), f"within {FILE_SECONDS} s")
         return
     if run.draft.now < since + timedelta(seconds=POST_SECONDS):
         _wait_until(run, step, since + timedelta(seconds=POST_SECONDS))
@@ -37,10 +37,10 @@ def await_report(run: Run, step: Step) -> None:
     elif messenger.state is ChildState.ACTIVE:
         attempts.watch(run, messenger)
     elif messenger.state is ChildState.FAILED:
-        _fail(run, step, f": {classify(messenger).message}")
+        _fail(run, step, f"though a pod was sent for it: {classify(messenger).message}")
     else:
         sent = messenger.finished or run.draft.now
-        _wait_or_fail(run, step, sent + timedelta(seconds=POST_SECONDS))
+        _wait_or_fail(run, step, sent + timedelta(seconds=POST_SECONDS), "though a pod was sent for it")
 
 
 def _messenger(run: Run, since: datetime) -> Child | None:
@@ -49,11 +49,11 @@ def _messenger(run: Run, since: datetime) -> Child | None:
     return sent[-1] if sent else None
 
 
-def _wait_or_fail(run: Run, step: Step, until: datetime) -> None:
+def _wait_or_fail(run: Run, step: Step, until: datetime, why: str) -> None:
     if run.draft.now < until:
         _wait_until(run, step, until)
     else:
-        _fail(run, step, "")
+        _fail(run, step, why)
 
 
 def _wait_until(run: Run, step: Step, until: datetime) -> None:
@@ -65,7 +65,7 @@ def _fail(run: Run, step: Step, why: str) -> None:
     run.draft.fail(
         Failure(
             reason=Reason.REPORT_MISSING,
-            message=f"{step} completed, but its last report did not arrive{why}",
+            message=f"{step} completed, but its last report did not arrive {why}",
             hint="The results are on the volume. Check that pods reach the operator's report address.",
         )
     )

@@ -7,7 +7,7 @@ job that a gate stopped has not finished.
 from datetime import datetime, timedelta
 
 from tunegate_api.contract import Role
-from tunegate_api.v1alpha1.finetunejob_status import Cleanup, Phase
+from tunegate_api.v1alpha1.finetunejob_status import Cleanup, Phase, Reason
 from tunegate_operator.engine.controller import Create, Delete
 from tunegate_operator.finetunejob.attempts import SUCCEEDED
 from tunegate_operator.finetunejob.build import CHORE_SECONDS, PodSettings, Step, child_job
@@ -44,7 +44,7 @@ def _remove_files(observed: Observed, draft: Draft, pods: PodSettings) -> None:
     elif children:
         _note_end(observed, draft, children[-1])
     elif observed.refusal and _is_for_good(observed, draft.now - due):
-        _note(draft, "Refused", f"{observed.refusal.message}; {_by_hand(observed)}")
+        _note_failure(observed, draft, Reason.REFUSED, observed.refusal.message)
     else:
         final = draft.status.final
         passed = draft.status.phase is Phase.SUCCEEDED and final
@@ -58,11 +58,17 @@ def _note_end(observed: Observed, draft: Draft, child: Child) -> None:
         _note(draft, SUCCEEDED, f"kept {kept}; removed all other files, the Jobs and their pods")
     elif child.state is ChildState.FAILED:
         failure = classify(child)
-        _note(draft, failure.reason, f"{failure.message}; {_by_hand(observed)}")
+        _note_failure(observed, draft, failure.reason, failure.message)
 
 
 def _note(draft: Draft, result: str, message: str) -> None:
     draft.set(cleanup=Cleanup(time=draft.now, result=result, message=message))
+
+
+def _note_failure(observed: Observed, draft: Draft, reason: str, why: str) -> None:
+    """What is left for a person to do, and why."""
+    uid, claim = observed.job.metadata.uid, observed.job.spec.storage.persistent_volume_claim
+    _note(draft, reason, f"files are left in the folder {uid} of the claim {claim}: {why}")
 
 
 def _has_written(observed: Observed) -> bool:
@@ -75,9 +81,3 @@ def _is_for_good(observed: Observed, tried: timedelta) -> bool:
     """Whether the cleanup Job is refused, or was not allowed for as long as it might have run."""
     is_invalid = observed.refusal is not None and observed.refusal.cause == "Invalid"
     return is_invalid or tried >= timedelta(seconds=CHORE_SECONDS[Role.CLEANUP])
-
-
-def _by_hand(observed: Observed) -> str:
-    """What is left for a person to do."""
-    claim = observed.job.spec.storage.persistent_volume_claim
-    return f"files are left in the folder {observed.job.metadata.uid} of the claim {claim}"
