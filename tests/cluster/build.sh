@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")"
 
 command -v go >/dev/null || { echo "the test cluster is built with Go: install Go 1.26 or newer" >&2; exit 1; }
-built_from=$({ go version; cat ./*/go.mod ./*/go.sum; } | sha256sum | cut -c1-16)
+built_from=$({ go version; cat ./*/go.mod ./*/go.sum ./*/*.go; } | sha256sum | cut -c1-16)
 bin=${TUNEGATE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/tunegate}/cluster-$built_from
 mkdir -p "$bin"
 # One builder at a time; the others wait, and find what it built.
@@ -15,17 +15,21 @@ flock 9
 version=$(sed -n 's#^\tk8s.io/kubernetes \(v[0-9.]*\).*#\1#p' kubernetes/go.mod)
 minor=${version#v*.}
 stamp=k8s.io/component-base/version
-ldflags="-s -w -X $stamp.gitVersion=$version -X $stamp.gitMajor=1 -X $stamp.gitMinor=${minor%%.*}"
-ldflags+=" -X k8s.io/client-go/pkg/version.gitVersion=$version"
+kubernetes_flags="-X $stamp.gitVersion=$version -X $stamp.gitMajor=1 -X $stamp.gitMinor=${minor%%.*}"
+kubernetes_flags+=" -X k8s.io/client-go/pkg/version.gitVersion=$version"
 
 for program in "$@"; do
   [ -x "$bin/$program" ] && continue
   echo "building $program, once" >&2
+  flags="-s -w"
   case $program in
     etcd) module=etcd package=go.etcd.io/etcd/server/v3 ;;
-    *) module=kubernetes package=k8s.io/kubernetes/cmd/$program ;;
+    coredns) module=coredns package=github.com/coredns/coredns ;;
+    helm) module=helm package=helm.sh/helm/v4/cmd/helm ;;
+    pause) module=pause package=. ;;
+    *) module=kubernetes package=k8s.io/kubernetes/cmd/$program flags+=" $kubernetes_flags" ;;
   esac
-  (cd "$module" && CGO_ENABLED=0 go build -trimpath -ldflags "$ldflags" -o "$bin/$program.new" "$package")
+  (cd "$module" && CGO_ENABLED=0 go build -trimpath -ldflags "$flags" -o "$bin/$program.new" "$package")
   mv "$bin/$program.new" "$bin/$program"
 done
 echo "$bin"

@@ -63,9 +63,12 @@ class Command:
         output, _ = process.communicate(timeout=seconds)
         return subprocess.CompletedProcess(args, process.returncode, output, "")
 
+    def object(self, name: str = "orders") -> dict[str, Any]:
+        loaded: dict[str, Any] = yaml.safe_load((self.runs / name / "status.yaml").read_text())
+        return loaded
+
     def status(self, name: str = "orders") -> dict[str, Any]:
-        loaded = yaml.safe_load((self.runs / name / "status.yaml").read_text())
-        status: dict[str, Any] = loaded["status"]
+        status: dict[str, Any] = self.object(name)["status"]
         return status
 
     def pods(self) -> list[psutil.Process]:
@@ -117,7 +120,7 @@ class Command:
         """How many processes have claimed to write, one after the other."""
         return len(list(self.stage_folder().glob("epoch-*")))
 
-    def write(self, model: Path, folder: str = "manifests", **changes: Any) -> str:
+    def write(self, model: Path, /, folder: str = "manifests", **changes: Any) -> str:
         """Write the four manifests; ``changes`` are merged into the job's spec. Returns the folder's name."""
         target = self.folder / folder
         target.mkdir(exist_ok=True)
@@ -132,7 +135,7 @@ class Command:
         path.write_text(yaml.safe_dump_all(list(documents.values()), sort_keys=False))
 
 
-def manifests(model: Path, name: str = "orders", **changes: Any) -> list[dict[str, Any]]:
+def manifests(model: Path, /, name: str = "orders", **changes: Any) -> list[dict[str, Any]]:
     rows = [{"prompt": f"order {i}: " + " ".join(ITEMS[: 1 + i % 6]), "completion": "yes"} for i in range(64)]
     cases = [
         {

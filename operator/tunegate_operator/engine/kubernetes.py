@@ -223,7 +223,7 @@ def _error(code: int, status: Object) -> ClusterError:
 
 
 def _trimmed(obj: Object) -> Object:
-    """Only what decisions are made from: the rest is most of an object, and all that comes in is remembered."""
+    """Only what decisions are made from. The rest is most of an object, and what comes in is remembered."""
     metadata = {k: v for k, v in obj.get("metadata", {}).items() if k != "managedFields"}
     if _APPLIED in metadata.get("annotations", {}):
         metadata["annotations"] = {k: v for k, v in metadata["annotations"].items() if k != _APPLIED}

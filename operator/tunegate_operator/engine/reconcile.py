@@ -183,7 +183,8 @@ class Reconciler:
             return None
         reports = self._cache.reports(uid_of(obj))
         decision = self._controllers[key.kind].decide(obj, self._cache, self._clock.now())
-        if decision is None:
+        if decision is None:  # whatever its pods say, nobody wants to know any more
+            self._cache.report_store.acknowledge(uid_of(obj), reports)
             return None
         failure: ClusterError | None = None
         try:

@@ -8,10 +8,11 @@ from pydantic import ValidationError
 from tunegate_api.contract import Results, Subject, golden_set
 from tunegate_api.golden import inline_golden
 from tunegate_api.v1alpha1 import EvalGate, FineTuneJob
-from tunegate_api.v1alpha1.evalgate_status import GateReason, Record
+from tunegate_api.v1alpha1.evalgate_status import MAX_RECORDS, GateReason, Record
 from tunegate_api.verdict import passed_count
-from tunegate_operator.engine.cluster import Key
+from tunegate_operator.engine.cluster import Key, Object
 from tunegate_operator.engine.controller import View
+from tunegate_operator.engine.objects import moment
 from tunegate_operator.names import RESULTS_KEY, results_name
 
 
@@ -29,13 +30,26 @@ class Observed:
     golden: str | Missing
     """The text of the golden set."""
     records: tuple[Record, ...]
-    """Final models that finished jobs had judged by this gate, as far as those jobs still exist."""
+    """Final models that finished jobs had judged by this gate, and that its status does not speak of yet."""
 
 
 def observe(gate: EvalGate, view: View) -> Observed:
     jobs = view.of_kind("FineTuneJob", gate.metadata.namespace)
-    records = (_record(gate, job, view) for job in jobs)
+    records = (_record(gate, job, view) for job in jobs if _may_be_new(gate, job))
     return Observed(gate, _golden_text(gate, view), tuple(r for r in records if r))
+
+
+def _may_be_new(gate: EvalGate, job: Object) -> bool:
+    """Whether a job may have a record that is to be added, read loosely: there may be thousands of them."""
+    status = job.get("status") or {}
+    judged = {result.get("name") for result in (status.get("final") or {}).get("gates") or ()}
+    records = gate.status.records
+    if gate.metadata.name not in judged or not status.get("completionTime"):
+        return False
+    if job["metadata"]["uid"] in {record.job_uid for record in records}:
+        return False
+    # A full record has dropped what is older than all it kept.
+    return len(records) < MAX_RECORDS or moment(status["completionTime"]) > min(r.time for r in records)
 
 
 def _golden_text(gate: EvalGate, view: View) -> str | Missing:
@@ -59,7 +73,7 @@ def _golden_text(gate: EvalGate, view: View) -> str | Missing:
     return data[key]
 
 
-def _record(gate: EvalGate, obj: dict[str, object], view: View) -> Record | None:
+def _record(gate: EvalGate, obj: Object, view: View) -> Record | None:
     """What a job's final judgement says of this gate; None while it has none."""
     try:
         job = FineTuneJob.model_validate(obj)

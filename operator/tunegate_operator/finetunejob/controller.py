@@ -12,6 +12,7 @@ from tunegate_api.v1alpha1.problems import Problem, find_problems
 from tunegate_operator.engine.cluster import Key, Object
 from tunegate_operator.engine.controller import Decision, Delete, View
 from tunegate_operator.engine.objects import is_finished, uid_of
+from tunegate_operator.engine.owners import controlling_owner
 from tunegate_operator.finetunejob.build import PodSettings
 from tunegate_operator.finetunejob.conditions import with_conditions
 from tunegate_operator.finetunejob.decide import decide
@@ -19,6 +20,7 @@ from tunegate_operator.finetunejob.events import events_between
 from tunegate_operator.finetunejob.observe import observe
 from tunegate_operator.finetunejob.ttl import clean_up
 
+_FINAL = {phase.value for phase in Phase if phase.is_final}
 MAX_PROBLEMS = 10
 """Problems of a spec that status lists; the message says how many more there are."""
 
@@ -33,7 +35,7 @@ class FineTuneJobController:
 
     def decide(self, obj: Object, view: View, now: datetime) -> Decision | None:
         """What to do about one FineTuneJob."""
-        if "deletionTimestamp" in obj["metadata"]:
+        if "deletionTimestamp" in obj["metadata"] or _is_over(obj):
             return None
         old, name = _read_status(obj), obj["metadata"]["name"]
         if old.phase is not None and old.phase.is_final:
@@ -78,7 +80,7 @@ class FineTuneJobController:
         if changed["kind"] == "EvalGate":
             name = changed["metadata"]["name"]
             return [Key.of(job) for job in view.of_kind(self.kind, namespace) if name in _gate_names(job)]
-        if changed["kind"] == "ConfigMap":
+        if changed["kind"] == "ConfigMap" and controlling_owner(changed) is None:
             return [
                 Key.of(job)
                 for job in view.of_kind(self.kind, namespace)
@@ -93,6 +95,16 @@ def _read_status(obj: Object) -> FineTuneJobStatus:
         return FineTuneJobStatus.model_validate(obj.get("status", {}))
     except ValidationError:
         return FineTuneJobStatus()
+
+
+def _is_over(obj: Object) -> bool:
+    """Whether nothing is decided about a job any more, read loosely: of most jobs no more is asked."""
+    status = obj.get("status") or {}
+    return (
+        status.get("phase") in _FINAL
+        and status.get("observedGeneration") == obj["metadata"].get("generation", 1)
+        and not _has_ttl(obj)
+    )
 
 
 def _has_ttl(obj: Object) -> bool:

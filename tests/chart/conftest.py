@@ -1,0 +1,8 @@
+import pytest
+
+from support.helm import Helm
+
+
+@pytest.fixture(scope="session")
+def helm() -> Helm:
+    return Helm()

@@ -1,0 +1,91 @@
+"""What the chart installs, and what it refuses."""
+
+from typing import Any
+
+import pytest
+import yaml
+
+from support.helm import CHART, Helm, Objects
+from tunegate_operator.settings import read_settings
+
+pytestmark = pytest.mark.cluster
+
+NAME = "tunegate"
+
+
+def container(objects: Objects) -> dict[str, Any]:
+    (found,) = objects["Deployment", NAME]["spec"]["template"]["spec"]["containers"]
+    return dict(found)
+
+
+def environment(objects: Objects) -> dict[str, Any]:
+    return {entry["name"]: entry.get("value") for entry in container(objects)["env"]}
+
+
+def test_lint_finds_nothing(helm: Helm) -> None:
+    done = helm("lint", "--strict", CHART)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "[WARNING]" not in done.stdout
+
+
+def test_reports_go_to_a_service_without_a_selector(helm: Helm) -> None:
+    objects = helm.render()
+    told = environment(objects)
+    service = objects["Service", told["TUNEGATE_REPORT_SERVICE"]]["spec"]
+    assert "selector" not in service
+    assert [(port["port"], str(port["targetPort"])) for port in service["ports"]] == [
+        (443, told["TUNEGATE_REPORT_PORT"])
+    ]
+
+
+def test_an_image_without_a_tag_has_the_charts_version(helm: Helm) -> None:
+    version = yaml.safe_load((CHART / "Chart.yaml").read_text())["appVersion"]
+    objects = helm.render()
+    assert container(objects)["image"] == f"mine/operator:{version}"
+    assert environment(objects)["TUNEGATE_TRAINER_IMAGE"] == f"mine/trainer:{version}"
+
+
+def test_a_digest_wins_over_a_tag(helm: Helm) -> None:
+    digest = "sha256:" + "a" * 64
+    objects = helm.render("trainerImage.tag=v1", f"trainerImage.digest={digest}")
+    assert environment(objects)["TUNEGATE_TRAINER_IMAGE"] == f"mine/trainer@{digest}"
+
+
+def test_uninstalling_keeps_the_crds_and_with_them_every_job(helm: Helm) -> None:
+    crds = [obj for (kind, _), obj in helm.render().items() if kind == "CustomResourceDefinition"]
+    assert [crd["metadata"]["annotations"]["helm.sh/resource-policy"] for crd in crds] == ["keep", "keep"]
+
+
+def test_the_crds_can_be_left_to_others(helm: Helm) -> None:
+    objects = helm.render("crds.install=false")
+    assert not [name for kind, name in objects if kind == "CustomResourceDefinition"]
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("replica=2", "additional properties 'replica' not allowed"),
+        ("image.name=mine", "additional properties 'name' not allowed"),
+        (
+            "image.repository=mine",
+            "trainerImage.repository: name the repository that the image was pushed to",
+        ),
+        ("replicas=0", "at '/replicas': minimum: got 0, want 1"),
+        ("log.level=LOUD", "at '/log/level': value must be one of"),
+        ("trainerImage.digest=abc", "at '/trainerImage/digest': 'abc' does not match pattern"),
+        ("watchNamespaces={Team_A}", "at '/watchNamespaces/0': 'Team_A' does not match pattern"),
+    ],
+)
+def test_a_wrong_value_is_refused_by_its_name(helm: Helm, value: str, message: str) -> None:
+    done = helm("template", NAME, CHART, "--set", value)
+    assert done.returncode != 0
+    assert message in done.stderr
+
+
+def test_the_operator_accepts_what_the_chart_sets(helm: Helm) -> None:
+    objects = helm.render("replicas=2", "watchNamespaces={team-a,team-b}", "log.level=DEBUG", "workers=8")
+    given = {name: value if value is not None else "10.0.0.1" for name, value in environment(objects).items()}
+    settings = read_settings(given)
+    assert settings.watch_namespaces == ("team-a", "team-b")
+    assert (settings.log_format, settings.log_level, settings.workers) == ("json", "DEBUG", 8)
+    assert settings.report_service == "tunegate-reports"

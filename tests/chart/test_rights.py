@@ -1,0 +1,82 @@
+"""The operator's rights: as few as it needs, and each of them in the documentation."""
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+
+from support.helm import ROOT, Helm, Objects
+
+pytestmark = pytest.mark.cluster
+
+Grant = tuple[str, str]
+"""A resource and a verb."""
+
+
+def grants(rules: Iterable[dict[str, Any]]) -> set[Grant]:
+    return {(resource, verb) for rule in rules for resource in rule["resources"] for verb in rule["verbs"]}
+
+
+def bound(objects: Objects, kind: str) -> set[Grant]:
+    """What the operator may do by its bindings of one kind."""
+    given: set[Grant] = set()
+    for (found, _), binding in objects.items():
+        if found == kind:
+            assert [subject["name"] for subject in binding["subjects"]] == ["tunegate"]
+            given |= grants(objects[binding["roleRef"]["kind"], binding["roleRef"]["name"]]["rules"])
+    return given
+
+
+def documented(heading: str) -> set[Grant]:
+    """The table below a heading of docs/install.md."""
+    text = (ROOT / "docs" / "install.md").read_text().partition(f"### {heading}\n")[2].partition("\n#")[0]
+    rows = re.findall(r"^\| (`.+?) \| (.+?) \|", text, re.MULTILINE)
+    return {
+        (resource, verb)
+        for resources, verbs in rows
+        for resource in re.findall(r"`(.+?)`", resources)
+        for verb in verbs.split(", ")
+    }
+
+
+def test_every_right_is_documented(helm: Helm) -> None:
+    objects = helm.render()
+    assert documented("In the namespaces that it serves") | documented("In the whole cluster") == bound(
+        objects, "ClusterRoleBinding"
+    )
+    assert documented("In its own namespace") == bound(objects, "RoleBinding")
+
+
+def test_with_namespaces_it_has_rights_in_those_alone(helm: Helm) -> None:
+    objects = helm.render("watchNamespaces={team-a}")
+    assert bound(objects, "ClusterRoleBinding") == {("tokenreviews", "create")}
+    assert objects["RoleBinding", "tunegate"]["metadata"]["namespace"] == "team-a"
+    assert documented("In the namespaces that it serves") == grants(objects["Role", "tunegate"]["rules"])
+
+
+def test_users_secrets_logs_and_processes_are_out_of_reach(helm: Helm) -> None:
+    resources = {resource for resource, _ in bound(helm.render(), "ClusterRoleBinding")}
+    assert not resources & {"secrets", "pods/log", "pods/exec", "*"}
+
+
+def test_what_is_its_own_is_bound_to_a_name(helm: Helm) -> None:
+    rules = helm.render()["Role", "tunegate-own"]["rules"]
+    named = {
+        resource: rule["resourceNames"]
+        for rule in rules
+        for resource in rule["resources"]
+        if rule["verbs"] != ["create"]
+    }
+    assert named == {
+        "leases": ["tunegate-operator"],
+        "secrets": ["tunegate-report-ca"],
+        "endpointslices": ["tunegate-reports"],
+    }
+
+
+def test_users_roles_grant_no_status(helm: Helm) -> None:
+    objects = helm.render()
+    edit = grants(objects["ClusterRole", "tunegate-edit"]["rules"])
+    assert ("finetunejobs", "create") in edit
+    assert not [resource for resource, _ in edit if "/" in resource]

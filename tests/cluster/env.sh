@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# Print what a shell needs to use the test cluster: eval "$(tests/cluster/env.sh)"
+set -euo pipefail
+cd "$(dirname "$0")"
+source ./paths.sh
+is_up || { say "the test cluster is not up: make cluster-up"; exit 1; }
+cat <<EOF
+export KUBECONFIG='$node/admin.kubeconfig'
+export PATH='$(cat "$node/bin")':"\$PATH"
+export CONTAINERD_ADDRESS='$node/containerd.sock' CONTAINERD_NAMESPACE=k8s.io
+EOF

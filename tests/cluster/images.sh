@@ -1,0 +1,131 @@
+#!/usr/bin/env bash
+# Build images and give them to the node, each once for each content: images.sh operator trainer …
+# Prints a line for each: its name in the node.
+set -euo pipefail
+cd "$(dirname "$0")"
+source ./paths.sh
+# What buildah mounts, and notes about it, goes with this process.
+[ "${unshared:-}" = yes ] || unshared=yes exec unshare --mount "./$(basename "$0")" "$@"
+mount -t tmpfs tmpfs /mnt
+eval "$(./env.sh)"
+# One builder at a time; the others wait, and find what it built.
+exec 9>"$cache/images.lock"
+flock 9
+
+root=$(cd ../.. && pwd)
+base=localhost/tunegate-base:bookworm
+uv=localhost/tunegate-uv:$("$root/.venv/bin/uv" --version | cut -d' ' -f2)
+storage=$cache/buildah runroot=/mnt
+
+buildah() { command buildah --root "$storage" --runroot "$runroot" --storage-driver overlay "$@"; }
+
+has() { buildah inspect --type image "$1" > /dev/null 2>&1; }
+
+# An image of one file: file_image IMAGE FILE PATH
+file_image() {
+  local container
+  container=$(buildah from scratch)
+  buildah copy --quiet "$container" "$2" "$3" > /dev/null
+  buildah config --user 65532:65532 --entrypoint "[\"$3\"]" "$container"
+  buildah commit --quiet --rm "$container" "$1" > /dev/null
+}
+
+# Debian with Python, in place of the registry's image that the Dockerfiles name.
+base_image() {
+  has $base && return
+  local folder container
+  folder=$(mktemp --directory)
+  debootstrap --variant=minbase --include=python3,ca-certificates bookworm "$folder/root" > "$folder/log" 2>&1 \
+    || { tail -5 "$folder/log" >&2; exit 1; }
+  rm -rf "$folder"/root/var/{cache,lib}/apt/*
+  container=$(buildah from scratch)
+  buildah add --quiet "$container" "$folder/root" / > /dev/null
+  buildah commit --quiet --rm "$container" $base > /dev/null
+  rm -rf --one-file-system "$folder"
+}
+
+# An image of a Dockerfile, with the machine's certificates, a proxy's among them: dockerfile_image IMAGE FILE …
+dockerfile_image() {
+  local image=$1 dockerfile=$2
+  shift 2
+  base_image
+  has "$uv" || file_image "$uv" "$root/.venv/bin/uv" /uv
+  buildah bud --quiet --layers --isolation chroot --network host --volume /etc/ssl/certs:/etc/ssl/certs:ro \
+    --build-arg BASE_IMAGE=$base --build-arg UV_IMAGE="$uv" "$@" \
+    --file "$root/$dockerfile" --tag "$image" "$root" > /dev/null
+}
+
+# Give an image to the node, with links for the layers that the node has: they are not copied.
+load() {
+  local layout
+  layout=$(mktemp --directory --tmpdir="$cache")
+  mkdir -p "$layout/blobs/sha256"
+  find "$images/io.containerd.content.v1.content/blobs/sha256" -type f \
+    -exec ln --target-directory "$layout/blobs/sha256" {} + 2> /dev/null || true
+  skopeo --insecure-policy copy --quiet --dest-oci-accept-uncompressed-layers \
+    "containers-storage:[overlay@$storage+$runroot]$1" "oci:$layout:$1"
+  find "$layout/blobs" -type f -links +1 -delete
+  tar --directory "$layout" --create . | ctr images import - > /dev/null
+  rm -r "$layout"
+}
+
+# What an image is made from, as one short hash: files_hash FILE OR FOLDER …
+files_hash() {
+  (cd "$root" && find "$@" -type f ! -path '*/__pycache__/*' -print0 | sort -z | xargs -0 sha256sum) \
+    | sha256sum | cut -c1-12
+}
+
+# Remove what an image replaces, unless something in the cluster names it: remove_older NAME NEW
+remove_older() {
+  local in_use old
+  in_use=$(kubectl get deployments,jobs,pods --all-namespaces --output yaml)
+  for old in $(ctr images list --quiet | grep "^$1:"); do
+    [ "$old" = "$2" ] || grep -qF "$old" <<< "$in_use" || ctr images remove "$old" > /dev/null
+  done
+}
+
+# Remove what has no name any more but the kubelet's.
+remove_nameless() {
+  ctr images list | awk '
+    /^sha256:/ { kubelets[$1] = $3; next }
+    { named[$3] }
+    END { for (name in kubelets) if (!(kubelets[name] in named)) print name }
+  ' | xargs --no-run-if-empty ctr images remove > /dev/null
+}
+
+# Build and load one of our images, unless the node has it. Its tag says what is installed, and our code:
+# image NAME GIB DOCKERFILE FOLDER REQUIREMENTS [MORE REQUIREMENTS]
+image() {
+  local name=localhost/$1 space=$2 dockerfile=$3 code=$4 installed image
+  shift 4
+  installed=$(files_hash "$dockerfile" "$@")
+  image=$name:$installed-$(files_hash .dockerignore crds/tunegate_api "$code")
+  if ! ctr images list --quiet | grep -qxF "$image"; then
+    ctr images list --quiet | grep -q "^$name:$installed-" || ./space.sh "$space" "$name"
+    say "building $image"
+    dockerfile_image "$image" "$dockerfile" --build-arg EXTRA_REQUIREMENTS="${*:2}"
+    load "$image"
+    remove_older "$name" "$image"
+  fi
+  echo "$image"
+}
+
+for name in "$@"; do
+  case $name in
+    pause | coredns)
+      file_image "localhost/$name:1" "$(cat "$node/bin")/$name" "/$name"
+      load "localhost/$name:1"
+      buildah rmi "localhost/$name:1" > /dev/null
+      echo "localhost/$name:1"
+      ;;
+    operator)
+      image tunegate-operator 3 operator/Dockerfile operator/tunegate_operator requirements/operator.txt
+      ;;
+    trainer)
+      image tunegate-trainer 30 trainer_image/Dockerfile trainer_image/tunegate_trainer \
+        requirements/trainer.txt requirements/smollm2.txt
+      ;;
+    *) say "no image is called $name: operator, trainer"; exit 1 ;;
+  esac
+done
+remove_nameless

@@ -1,0 +1,6 @@
+#!/usr/bin/env bash
+# End a program of the node, which starts it again at once: kill.sh kube-apiserver [KILL]
+set -euo pipefail
+cd "$(dirname "$0")"
+source ./paths.sh
+inside kill "-${2:-TERM}" "$(cat "$node/run/$1.pid")"

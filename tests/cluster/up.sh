@@ -1,0 +1,57 @@
+#!/usr/bin/env bash
+# Bring up a whole Kubernetes node on this machine: Debian 12, root, Go. Nothing of it is outside the cache
+# folder and the namespaces of its first process; down.sh takes it away.
+set -euo pipefail
+cd "$(dirname "$0")"
+source ./paths.sh
+
+show() { say "the test cluster is up; for a shell that uses it: eval \"\$(tests/cluster/env.sh)\""; }
+
+if is_up; then
+  show
+  exit
+fi
+[ "$(id -u)" = 0 ] || { say "the test cluster needs root: a kubelet starts containers"; exit 1; }
+./packages.sh
+./space.sh 3 "the test cluster"
+bin=$(./build.sh etcd kube-apiserver kube-controller-manager kube-scheduler kubelet kube-proxy kubectl \
+  coredns pause helm)
+
+./down.sh 2>/dev/null  # what a machine that was switched off left behind
+mkdir -p "$node"
+echo "$bin" > "$node/bin"
+cp -r config "$node/config"
+./pki.sh "$node" $node_address
+
+setsid unshare --mount --net --pid --fork --kill-child "$PWD/node.sh" > "$node/node.log" 2>&1 < /dev/null &
+outer=$!
+until_true() { # SECONDS WHAT COMMAND…
+  local deadline=$((SECONDS + $1)) what=$2
+  shift 2
+  until "$@" > /dev/null 2>&1; do
+    [ $SECONDS -lt $deadline ] || { say "not in time: $what; see the logs in $node"; exit 1; }
+    sleep 0.3
+  done
+}
+until_true 10 "the node's first process starts" pgrep --parent $outer
+pgrep --parent $outer > "$node/init.pid"
+until_true 10 "the node's first process runs" is_up
+
+# A cable from this machine to the node. It goes when the node goes.
+ip link add tunegate type veth peer name host netns "$(cat "$node/init.pid")"
+ip address add $host_address/30 dev tunegate
+ip link set tunegate up
+inside ip address add $node_address/30 dev host
+inside ip link set host up
+ip route add $pods via $node_address
+ip route add $services via $node_address
+
+eval "$(./env.sh)"
+until_true 60 "the API server is ready" kubectl get --raw /readyz
+until_true 30 "containerd answers" ctr version
+./images.sh pause coredns > /dev/null
+kubectl apply --filename coredns.yaml > /dev/null
+until_true 60 "the node is ready" kubectl wait --for=condition=Ready node/node1 --timeout=1s
+until_true 60 "the cluster's DNS is ready" \
+  kubectl --namespace kube-system rollout status deployment/coredns --timeout=1s
+show

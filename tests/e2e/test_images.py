@@ -1,0 +1,65 @@
+"""The images run as jobs run them: no root, a read-only file system, nothing but /tmp to write to."""
+
+from typing import Any
+
+import pytest
+
+from support.node import Node
+from support.waiting import eventually
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
+
+
+def hardened_job(name: str, image: str, *command: str) -> dict[str, Any]:
+    """A Job that Pod Security's "restricted" accepts."""
+    container = {
+        "name": "main",
+        "image": image,
+        "command": list(command),
+        "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+    }
+    pod = {
+        "restartPolicy": "Never",
+        "automountServiceAccountToken": False,
+        "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
+        "containers": [container],
+        "volumes": [{"name": "tmp", "emptyDir": {}}],
+    }
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"name": name},
+        "spec": {"backoffLimit": 0, "template": {"spec": pod}},
+    }
+
+
+def output(node: Node, namespace: str, image: str, *command: str) -> str:
+    """Run a command in a hardened pod; what it printed, once it has succeeded."""
+    node.kubectl("label", "namespace", namespace, "pod-security.kubernetes.io/enforce=restricted")
+    node.apply(namespace, hardened_job("run", image, *command))
+
+    def ended() -> str | None:
+        conditions = node.get("job", "run", namespace).get("status", {}).get("conditions", [])
+        types = {condition["type"] for condition in conditions if condition["status"] == "True"}
+        return next(iter(types & {"Complete", "Failed"}), None)
+
+    result = eventually(ended, seconds=240, what=f"{command} ended", pause=1)
+    log = node.kubectl("logs", "job/run", "-n", namespace)
+    assert result == "Complete", log
+    return log
+
+
+def test_trainer_says_its_roles(node: Node, namespace: str) -> None:
+    log = output(node, namespace, node.image("trainer"), "python", "-m", "tunegate_trainer", "--help")
+    assert "{data,train,gate,publish" in log
+
+
+def test_trainer_imports_what_it_trains_with(node: Node, namespace: str) -> None:
+    program = "import torch, trl, peft, bitsandbytes; print(torch.ones(2).sum().item(), trl.__version__)"
+    log = output(node, namespace, node.image("trainer"), "python", "-c", program)
+    assert log.split()[-2:] == ["2.0", "1.16.0"]

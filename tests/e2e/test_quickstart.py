@@ -1,0 +1,37 @@
+"""``kubectl apply -f examples/quickstart/`` on a real cluster: published, and the same as on a laptop."""
+
+from pathlib import Path
+
+import pytest
+
+from support.command import Command
+from support.helm import ROOT
+from support.masking import masked_status
+from support.node import Node
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(3600)]
+QUICKSTART = ROOT / "examples" / "quickstart"
+NAME = "order-extractor"
+
+
+def test_quickstart(node: Node, namespace: str, tmp_path: Path) -> None:
+    node.install()
+    node.volume(namespace, "tuning")
+    models = node.volume(namespace, "models")
+    node.kubectl("apply", "-n", namespace, "-f", QUICKSTART)
+
+    job = node.ended_job(NAME, namespace, seconds=1500)
+    status = job["status"]
+    assert status["phase"] == "Succeeded", status["message"]
+    assert [gate["golden"]["total"] for point in status["checkpoints"] for gate in point["gates"]] == [64] * 5
+    published = models / status["published"][0]["uri"].removeprefix("pvc://models/")
+    assert (published / "adapter_model.safetensors").exists()
+    columns = node.kubectl("get", "ftj", NAME, "-n", namespace, "--no-headers").split()
+    assert columns[:2] == [NAME, "Succeeded"]
+    assert "Passed" in columns
+    assert node.get("evalgate", "order-golden", namespace)["status"]["lastVerdict"] == "Passed"
+
+    laptop = Command(tmp_path)
+    done = laptop("run", str(QUICKSTART), seconds=1500)
+    assert done.returncode == 0, done.stdout
+    assert masked_status(job) == masked_status(laptop.object(NAME))

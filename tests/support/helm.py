@@ -1,0 +1,41 @@
+"""The real helm, on the chart as it is here."""
+
+import os
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).parents[2]
+CHART = ROOT / "helm" / "tunegate"
+RELEASE = "tunegate"
+NAMESPACE = "tunegate-system"
+
+Objects = dict[tuple[str, str], dict[str, Any]]
+"""What the chart installs, by kind and name; where one name stands in several namespaces, the last."""
+
+
+class Helm:
+    """The program, built when it is first asked for."""
+
+    def __init__(self, environment: Mapping[str, str] | None = None) -> None:
+        built = subprocess.run(
+            [ROOT / "tests" / "cluster" / "build.sh", "helm"], check=True, stdout=subprocess.PIPE, text=True
+        )
+        self._program = Path(built.stdout.strip()) / "helm"
+        self._environment = {**os.environ, **(environment or {})}
+
+    def __call__(self, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [self._program, *arguments], env=self._environment, capture_output=True, text=True, check=False
+        )
+
+    def render(self, *values: str) -> Objects:
+        """What an installation with these ``--set`` arguments would create."""
+        images = ("image.repository=mine/operator", "trainerImage.repository=mine/trainer")
+        sets = [argument for value in (*images, *values) for argument in ("--set", value)]
+        done = self("template", RELEASE, CHART, "--namespace", NAMESPACE, *sets)
+        assert done.returncode == 0, done.stderr
+        return {(obj["kind"], obj["metadata"]["name"]): obj for obj in yaml.safe_load_all(done.stdout) if obj}

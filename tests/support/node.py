@@ -1,0 +1,95 @@
+"""The whole node of ``make cluster-up``, as people use it: kubectl, helm, images, volumes."""
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from support.helm import CHART, NAMESPACE, RELEASE, Helm
+from support.waiting import eventually
+
+ENDED = {"Succeeded", "Failed", "Stopped"}
+SCRIPTS = Path(__file__).parents[1] / "cluster"
+
+
+class Node:
+    """The node that runs on this machine."""
+
+    def __init__(self) -> None:
+        exported = _run(["bash", "-c", 'eval "$("$0")" && env --null', SCRIPTS / "env.sh"])
+        self._environment = dict(line.split("=", 1) for line in exported.split("\0") if line)
+        self.helm = Helm(self._environment)
+
+    def kubectl(self, *arguments: str | Path, text: str | None = None) -> str:
+        """What kubectl prints; fails if it does."""
+        return _run(["kubectl", *arguments], self._environment, text)
+
+    def get(self, kind: str, name: str, namespace: str) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.kubectl("get", kind, name, "-n", namespace, "-o", "json"))
+        return found
+
+    def apply(self, namespace: str, *objects: dict[str, Any]) -> None:
+        """Create or change objects, in this namespace whatever they say."""
+        placed = [{**obj, "metadata": {**obj["metadata"], "namespace": namespace}} for obj in objects]
+        self.kubectl("apply", "-f", "-", text=yaml.safe_dump_all(placed))
+
+    def image(self, name: str) -> str:
+        """Build and load one of our images unless it is there. Returns its name in the node."""
+        return _run([SCRIPTS / "images.sh", name], self._environment).strip()
+
+    def volume(self, namespace: str, claim: str) -> Path:
+        """A claim that pods can use. Returns its folder on this machine."""
+        return Path(_run([SCRIPTS / "volume.sh", namespace, claim], self._environment).strip())
+
+    def install(self, *values: str, replicas: int = 1) -> None:
+        """Install our operator from its image, or change how it is installed; then it works."""
+        arguments = ["--set", f"replicas={replicas}"]
+        for key, name in (("image", "operator"), ("trainerImage", "trainer")):
+            repository, _, tag = self.image(name).rpartition(":")
+            # A tag may look like a number.
+            arguments += ["--set-string", f"{key}.repository={repository},{key}.tag={tag}"]
+        for value in values:
+            arguments += ["--set", value]
+        options = ("--install", "--namespace", NAMESPACE, "--create-namespace")
+        done = self.helm("upgrade", RELEASE, CHART, *options, *arguments)
+        assert done.returncode == 0, done.stderr
+        self.kubectl("rollout", "status", "deployment/tunegate", "-n", NAMESPACE, "--timeout=180s")
+        eventually(lambda: self.leader() in self.operators(), seconds=60, what="a new pod leads", pause=0.5)
+
+    def operators(self) -> list[str]:
+        """The operator's pods that are to stay."""
+        selector = ("-l", "app.kubernetes.io/name=tunegate")
+        pods = json.loads(self.kubectl("get", "pods", "-n", NAMESPACE, *selector, "-o", "json"))["items"]
+        return [pod["metadata"]["name"] for pod in pods if "deletionTimestamp" not in pod["metadata"]]
+
+    def leader(self) -> str:
+        """The operator's pod that works; empty while there is none."""
+        found = self.kubectl(
+            "get", "lease", "tunegate-operator", "-n", NAMESPACE, "--ignore-not-found", "-o", "json"
+        )
+        holder: str = json.loads(found)["spec"].get("holderIdentity", "") if found else ""
+        return holder
+
+    def ended_job(self, name: str, namespace: str, *, seconds: float) -> dict[str, Any]:
+        """A FineTuneJob once it has ended, well or not."""
+
+        def ended() -> dict[str, Any] | None:
+            job = self.get("ftj", name, namespace)
+            return job if job.get("status", {}).get("phase") in ENDED else None
+
+        return eventually(ended, seconds=seconds, what=f"{name} ended", pause=2)
+
+    def story(self, namespace: str) -> str:
+        """How the jobs of a namespace stand, as people see it."""
+        listed = self.kubectl("get", "ftj,eg,jobs,pods", "-n", namespace, "-o", "wide")
+        return listed + self.kubectl("describe", "ftj", "-n", namespace)
+
+
+def _run(
+    command: list[str | Path], environment: dict[str, str] | None = None, text: str | None = None
+) -> str:
+    done = subprocess.run(command, env=environment, input=text, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{' '.join(map(str, command))}: {done.stdout[-2000:]}{done.stderr[-4000:]}"
+    return done.stdout

@@ -1,0 +1,29 @@
+"""What the images install is what the tests ran with."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PINNED = re.compile(r"^([a-z0-9._-]+)==(\S+)", re.MULTILINE)
+
+
+def pinned(name: str) -> dict[str, str]:
+    return dict(PINNED.findall((ROOT / "requirements" / name).read_text()))
+
+
+@pytest.mark.parametrize("side", ["operator", "trainer"])
+def test_an_image_has_what_its_side_asks_for_in_the_tested_versions(side: str) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    asked = project["dependencies"] + project["optional-dependencies"][side]
+    found = pinned(f"{side}.txt")
+    assert {re.split(r"[<>=;]", line)[0] for line in asked} <= found.keys()
+    assert found.items() <= pinned("dev.txt").items()
+
+
+@pytest.mark.parametrize("dockerfile", ["operator/Dockerfile", "trainer_image/Dockerfile"])
+def test_images_are_installed_by_the_uv_of_the_makefile(dockerfile: str) -> None:
+    (version,) = re.findall(r"^UV_VERSION := (.+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert re.findall(r"uv:([0-9.]+)$", (ROOT / dockerfile).read_text(), re.MULTILINE) == [version]
