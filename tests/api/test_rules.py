@@ -2,9 +2,11 @@
 
 import pytest
 
-from support.manifests import changed, evalgate, finetunejob, told
-from support.wrong_manifests import ENDPOINT, EVALGATE, FINETUNEJOB, REVIEW, Wrong, wrong_manifest
+from support.manifests import Changes, changed, evalgate, finetunejob, table, told
+from support.wrong_manifests import ENDPOINT, EVALGATE, FINETUNEJOB, REVIEW, STAGE, Wrong, wrong_manifest
 from tunegate_api.v1alpha1.problems import find_problems
+
+STAGE_TOLD = "spec.stages[0]"
 
 
 @pytest.mark.parametrize("case", FINETUNEJOB, ids=lambda case: case.name)
@@ -33,3 +35,48 @@ def test_a_safety_scorer_with_its_endpoint_is_only_not_supported_yet(type: str) 
     safety = {"source": {"builtin": "refusals-v1"}, "scorer": {"type": type, "endpoint": ENDPOINT}}
     (problem,) = told(changed(evalgate(), {"spec.safety": safety}))
     assert problem.startswith("spec.safety: not supported yet")
+
+
+@table(
+    [
+        (
+            "a method that cannot be read may be DPO",
+            {f"{STAGE}.method": "PPO", f"{STAGE}.training.beta": "0.1"},
+            f"{STAGE_TOLD}.method",
+        ),
+        (
+            "a metric that cannot be read may have a schema",
+            {"spec.taskMetrics.1": {"name": "bleu", "min": "0.5", "schema": {"inline": {}}}},
+            "spec.taskMetrics[1].name",
+        ),
+        (
+            "stages that cannot be read may be DPO",
+            {"spec.stages": {}, "spec.data.preference": {"configMap": "ranked"}},
+            "spec.stages",
+        ),
+        (
+            "a number that cannot be read is no second fault",
+            {f"{STAGE}.training.learningRate": "fast"},
+            f"{STAGE_TOLD}.training.learningRate",
+        ),
+        (
+            "an address that cannot be read may have revisions",
+            {"spec.model": {"uri": "package:/llm", "revision": "main"}},
+            "spec.model.uri",
+        ),
+        (
+            "a name that cannot be read may be the one that another list names",
+            {"spec.podTemplate.volumes.0.name": 5},
+            "spec.podTemplate.volumes[0].name",
+        ),
+    ]
+)
+def test_what_cannot_be_read_is_complained_about_once(changes: Changes, said: str) -> None:
+    (problem,) = [p for p in told(changed(finetunejob(), changes)) if "not supported yet" not in p]
+    assert problem.startswith(f"{said}: ")
+
+
+def test_a_rate_that_cannot_be_read_may_be_one_that_can_fail() -> None:
+    changes = {"spec.baselines": [], "spec.thresholds": {"minPassRate": "high"}}
+    (problem,) = told(changed(evalgate(), changes))
+    assert problem.startswith("spec.thresholds.minPassRate: ")

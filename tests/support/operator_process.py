@@ -19,19 +19,18 @@ def watching(cluster: KubernetesCluster, kubeconfig: Path) -> Iterator[None]:
     registry, ready, stop = routes(cluster), threading.Event(), threading.Event()
     _log_in(registry, kubeconfig)
 
-    def run() -> None:
-        asyncio.run(
-            kopf.operator(
-                registry=registry,
-                settings=kopf_settings(),
-                clusterwide=True,
-                standalone=True,
-                ready_flag=ready,
-                stop_flag=stop,
-            )
+    async def run() -> None:
+        await kopf.operator(
+            registry=registry,
+            settings=kopf_settings(),
+            clusterwide=True,
+            standalone=True,
+            ready_flag=ready,
+            stop_flag=stop,
         )
+        await asyncio.sleep(0.5)  # aiohttp closes connections with TLS after it said it has
 
-    thread = threading.Thread(target=run, name="kopf")
+    thread = threading.Thread(target=lambda: asyncio.run(run()), name="kopf")
     thread.start()
     try:
         assert ready.wait(30), "Kopf did not start"
@@ -39,6 +38,7 @@ def watching(cluster: KubernetesCluster, kubeconfig: Path) -> Iterator[None]:
     finally:
         stop.set()
         thread.join(30)
+        assert not thread.is_alive(), "Kopf did not stop"
 
 
 def _log_in(registry: kopf.OperatorRegistry, kubeconfig: Path) -> None:

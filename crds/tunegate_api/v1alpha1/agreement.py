@@ -110,6 +110,8 @@ class Refers:
 
     def check(self, part: Part) -> None:
         known = {entry.text("name") for entry in part.parts(self.to)}
+        if None in known or (part.has(self.to) and part.get(self.to) is None):
+            return  # one of them cannot be read, and may be the one
         for entry in part.parts(self.field):
             name = entry.text("name")
             if name is not None and name not in known:

@@ -48,7 +48,8 @@ def given(field: str) -> Fact:
 
 def equal(field: str, *values: str) -> Fact:
     """The field is there, and one of these texts."""
-    return _value(field, lambda value: value in values, lambda name: f"{name} in {list(values)}")
+    cel = f"== '{values[0]}'" if len(values) == 1 else f"in {list(values)}"
+    return _value(field, lambda value: value in values, lambda name: f"{name} {cel}")
 
 
 def matches(field: str, pattern: str) -> Fact:

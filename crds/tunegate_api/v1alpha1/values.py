@@ -4,6 +4,7 @@ Checked by :mod:`tunegate_api.v1alpha1.rules`, and by the API server as CEL; par
 """
 
 import re
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -18,7 +19,7 @@ Number = int | Fraction
 
 
 @dataclass(frozen=True)
-class ValueRule:
+class ValueRule(ABC):
     """A test of one text, in Python and in CEL, and what to write instead."""
 
     def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
@@ -26,18 +27,19 @@ class ValueRule:
         schema[RULES] = [*schema.get(RULES, []), {"rule": self.cel, "message": self.words}]
         return schema
 
+    @abstractmethod
     def allows(self, text: str) -> bool:
-        raise NotImplementedError
+        """Whether the text is right."""
 
     @property
+    @abstractmethod
     def cel(self) -> str:
-        """The test, of ``self``."""
-        raise NotImplementedError
+        """The same test, of ``self``."""
 
     @property
+    @abstractmethod
     def words(self) -> str:
         """What the text must be, as a sentence without a subject."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)
