@@ -38,6 +38,10 @@ def main() -> int:
         lost.set()
         stop.set()
 
+    async def end() -> None:
+        await manager.stop()
+        stop.set()  # a thread of Kopf's waits for it, and would keep the process alive
+
     cluster = KubernetesCluster(
         connect(settings.workers + SPARE_CONNECTIONS), clock, settings.watch_namespaces
     )
@@ -45,7 +49,7 @@ def main() -> int:
     registry = routes(cluster)
     kopf.on.login(registry=registry)(kopf.login_via_client)
     kopf.on.startup(registry=registry, errors=kopf.ErrorsMode.PERMANENT)(_calling(manager.start))
-    kopf.on.cleanup(registry=registry)(_calling(manager.stop))
+    kopf.on.cleanup(registry=registry)(_calling(end))
     kopf.run(
         registry=registry,
         settings=kopf_settings(),

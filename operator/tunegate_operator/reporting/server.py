@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 
 ACKNOWLEDGE_SECONDS = 20.0
 """How long a sender waits for its report to be in status before it is told to come again."""
+ENDING_SECONDS = 5.0
+"""How long a report that is being answered may hold up the end of the process."""
 MAX_REPORT_BYTES = 8 * 1024 * 1024
 ROTATION_SECONDS = 3600.0
 """Time between looks at the serving certificate."""
@@ -60,7 +62,7 @@ class ReportServer:
         self._use(make_serving(self._authority, self._host, self._now()))
         app = web.Application(client_max_size=MAX_REPORT_BYTES)
         app.router.add_post(report_path("{uid}"), self._post)
-        self._runner = web.AppRunner(app, access_log=None)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=ENDING_SECONDS)
         await self._runner.setup()
         site = web.TCPSite(self._runner, port=port, ssl_context=self._tls)
         await site.start()
