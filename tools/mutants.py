@@ -16,7 +16,8 @@ WORK = ROOT / "build" / "mutants"
 PROMISED = 0.90
 POLICIES = (
     *("absorb", "attempts", "conditions", "deadlines", "decide", "draft"),
-    *("events", "failures", "inputs", "judge", "stops"),
+    *("events", "evictions", "failures", "inputs", "judge", "last_report"),
+    *("stops", "suspend", "ttl", "waiting"),
 )
 MUTATED = [
     "src/tunegate_api/verdict.py",
@@ -32,7 +33,7 @@ CONFIG = f"""
 [tool.mutmut]
 source_paths = ["src"]
 only_mutate = {json.dumps(MUTATED)}
-also_copy = ["tests"]
+also_copy = ["tests", "docs"]
 pytest_add_cli_args_test_selection = {json.dumps(TESTS)}
 pytest_add_cli_args = ["-p", "no:cacheprovider", "-p", "no:randomly"]
 
@@ -70,6 +71,7 @@ def lay_out() -> None:
     )
     for name in ("finetunejob", "support", "api"):
         shutil.copytree(ROOT / "tests" / name, WORK / "tests" / name, ignore=ignore)
+    shutil.copytree(ROOT / "docs", WORK / "docs")  # test_kstatus.py compares with a page
     (WORK / "pyproject.toml").write_text(CONFIG)
 
 

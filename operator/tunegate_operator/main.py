@@ -7,9 +7,9 @@ import kopf
 
 from tunegate_operator.engine.clock import SystemClock
 from tunegate_operator.engine.kubernetes import (
+    OWN_RESOURCES,
     PAGE,
     REQUEST_SECONDS,
-    RESOURCES,
     KubernetesCluster,
     Resource,
     connect,
@@ -22,7 +22,7 @@ SILENT_SECONDS = 60
 """A watch that is silent for so long is opened anew: a dead connection says nothing either."""
 HANDED_ON_AT_ONCE = 16
 SPARE_CONNECTIONS = 8
-"""Of the client, besides one for each worker: Lease, resync, token reviews."""
+"""Of the client, besides one for each worker: Lease, resync, watches, token reviews."""
 
 
 def main() -> int:
@@ -62,7 +62,7 @@ def main() -> int:
 
 
 def routes(cluster: KubernetesCluster) -> kopf.OperatorRegistry:
-    """Every kind that the engine knows, each delivered to it as it comes."""
+    """The kinds that we define, each object delivered to the engine as it comes."""
     registry = kopf.OperatorRegistry()
 
     async def deliver(event: kopf.RawEvent, **_: Any) -> None:
@@ -70,13 +70,13 @@ def routes(cluster: KubernetesCluster) -> kopf.OperatorRegistry:
         if type != "BOOKMARK":
             cluster.deliver(type, dict(event["object"]))
 
-    for resource in RESOURCES.values():
+    for resource in OWN_RESOURCES.values():
         kopf.on.event(*_selector(resource), registry=registry)(deliver)
     return registry
 
 
 def kopf_settings() -> kopf.OperatorSettings:
-    """No events of Kopf's own, no peering, bounded waits, and only the pods and Jobs that are ours."""
+    """No events of Kopf's own, no peering, and bounded waits."""
     made = kopf.OperatorSettings()
     made.posting.enabled = False
     made.peering.standalone = True
@@ -88,9 +88,6 @@ def kopf_settings() -> kopf.OperatorSettings:
     # Handing on an object takes no time, so few are needed at once, and a task for each would cost memory.
     made.queueing.worker_limit = HANDED_ON_AT_ONCE
     made.queueing.idle_timeout = 0.1
-    for resource in RESOURCES.values():
-        if resource.labels:
-            made.watching.label_selectors[_selector(resource)] = resource.labels
     return made
 
 

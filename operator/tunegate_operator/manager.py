@@ -1,10 +1,11 @@
-"""What an operator process runs beside Kopf's watches: leader election, workers, resyncs, reports, probes."""
+"""What an operator process runs beside Kopf's watches: others, leader election, workers, reports, probes."""
 
 import asyncio
 import logging
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import TypeVar
 
 from aiohttp import web
@@ -12,10 +13,11 @@ from aiohttp import web
 from tunegate_operator.engine.cache import Cache
 from tunegate_operator.engine.clock import Clock
 from tunegate_operator.engine.cluster import ClusterError
-from tunegate_operator.engine.kubernetes import KubernetesCluster
+from tunegate_operator.engine.kubernetes import CHILD_RESOURCES, OWN_RESOURCES, KubernetesCluster
 from tunegate_operator.engine.lease import Lease
 from tunegate_operator.engine.queue import WorkQueue
 from tunegate_operator.engine.reconcile import Reconciler
+from tunegate_operator.engine.reflector import Reflector
 from tunegate_operator.evalgate.controller import EvalGateController
 from tunegate_operator.finetunejob.build import PodSettings, ReportTo
 from tunegate_operator.finetunejob.controller import FineTuneJobController
@@ -33,6 +35,8 @@ LEASE = "tunegate-operator"
 AUTHORITY = "tunegate-report-ca"
 FIRST_RETRY, LONGEST_RETRY = 1.0, 30.0
 """Seconds between tries of what a process cannot do without: doubling from the first to the longest."""
+SYNC_PATIENCE = 0.5
+"""Seconds after which whoever waits for the first lists looks whether it should stop."""
 STOP_SECONDS = 10.0
 """How long a stopping process waits for each of its threads."""
 
@@ -54,6 +58,7 @@ class Manager:
         self._queue = WorkQueue(clock)
         self._stop = threading.Event()
         self._threads: list[threading.Thread] = []
+        self._reflectors: list[Reflector] = []
         self._probes: web.AppRunner | None = None
         self._server: ReportServer | None = None
 
@@ -83,6 +88,13 @@ class Manager:
             is_known=lambda uid: self._cache.by_uid(uid) is not None,
             now=self._clock.now,
         )
+        self._reflectors = [
+            Reflector(self._cluster, kind, namespace, reconciler.resync)
+            for kind in CHILD_RESOURCES
+            for namespace in self._cluster.namespaces
+        ]
+        for reflector in self._reflectors:
+            self._run(f"watch-{reflector.kind}", partial(reflector.run, self._stop))
         self._run("lease", lambda: self._stand(reconciler, server))
 
     async def stop(self) -> None:
@@ -92,7 +104,8 @@ class Manager:
         if self._server:
             await self._server.stop()
         for thread in self._threads:
-            await asyncio.to_thread(thread.join, STOP_SECONDS)
+            if not thread.name.startswith("watch-"):  # these read until the server ends their watches
+                await asyncio.to_thread(thread.join, STOP_SECONDS)
         if self._probes:
             await self._probes.cleanup()
 
@@ -109,7 +122,11 @@ class Manager:
 
     def _lead(self, reconciler: Reconciler, server: ReportServer) -> None:
         began = time.monotonic()
-        self._persist("the first list", reconciler.resync)
+        # Children first: the first decision about an owner should already see them.
+        for reflector in self._reflectors:
+            while not (reflector.is_synced.wait(SYNC_PATIENCE) or self._stop.is_set()):
+                pass
+        self._persist("the first list", lambda: reconciler.resync(*OWN_RESOURCES))
         for n in range(self._settings.workers):
             self._run(f"worker-{n}", lambda: reconciler.run_worker(self._stop))
         self._run("resync", lambda: self._resync_again(reconciler))

@@ -1,12 +1,14 @@
 """Whatever order news comes in, the cache ends at the truth."""
 
+from collections.abc import Iterable, Iterator
 from typing import Any
 
+import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from tunegate_operator.engine.cache import Cache
-from tunegate_operator.engine.cluster import Key, Object, WatchEvent
+from tunegate_operator.engine.cluster import ClusterError, Key, Object, WatchEvent
 from tunegate_operator.engine.objects import resource_version, uid_of
 
 
@@ -20,6 +22,10 @@ def make(name: str, uid: str, version: int, owner: str | None = None, kind: str 
 
 def held(cache: Cache) -> dict[str, int]:
     return {uid_of(obj): resource_version(obj) for obj in cache.of_kind("Job", "default")}
+
+
+def resync(cache: Cache, listed: Iterable[Object], since: int) -> list[WatchEvent]:
+    return list(cache.resync("Job", listed, since))
 
 
 def test_an_older_event_does_not_undo_our_own_write() -> None:
@@ -64,7 +70,7 @@ def test_a_name_given_to_a_new_object_belongs_to_the_new_one() -> None:
 def test_a_resync_finds_a_deletion_that_the_watch_missed() -> None:
     cache = Cache()
     cache.put(make("a", "1", 1, owner="x"))
-    missed = cache.resync("Job", [], cache.mark())
+    missed = resync(cache, [], cache.mark())
     assert [(event.type, uid_of(event.obj)) for event in missed] == [("DELETED", "1")]
     assert cache.children("x", "Job") == []
 
@@ -74,7 +80,7 @@ def test_a_resync_keeps_an_object_created_after_the_list_was_taken() -> None:
     since = cache.mark()
     listed: list[Object] = []
     cache.apply(WatchEvent("ADDED", make("a", "1", 1)))
-    assert cache.resync("Job", listed, since) == []
+    assert resync(cache, listed, since) == []
     assert held(cache) == {"1": 1}
 
 
@@ -82,8 +88,40 @@ def test_a_resync_leaves_other_kinds_alone_and_is_quiet_when_nothing_was_missed(
     cache = Cache()
     cache.put(make("a", "1", 1))
     cache.put(make("b", "2", 2, kind="ConfigMap"))
-    assert cache.resync("Job", [make("a", "1", 1)], cache.mark()) == []
+    assert resync(cache, [make("a", "1", 1)], cache.mark()) == []
     assert cache.get(Key("ConfigMap", "default", "b")) is not None
+
+
+def test_a_resync_tells_that_a_name_changed_hands() -> None:
+    cache = Cache()
+    cache.put(make("a", "old", 1))
+    missed = resync(cache, [make("a", "new", 2)], cache.mark())
+    assert [(event.type, uid_of(event.obj)) for event in missed] == [("DELETED", "old"), ("ADDED", "new")]
+
+
+def test_a_list_that_breaks_off_tells_what_it_had_and_of_no_deletions() -> None:
+    cache = Cache()
+    cache.put(make("a", "1", 1))
+
+    def broken() -> Iterator[Object]:
+        yield make("b", "2", 2)
+        raise ClusterError("the continuation expired")
+
+    missed: list[WatchEvent] = []
+    with pytest.raises(ClusterError):
+        missed.extend(cache.resync("Job", broken(), cache.mark()))
+    assert [uid_of(event.obj) for event in missed] == ["2"]
+    assert held(cache) == {"1": 1, "2": 2}
+
+
+def test_what_is_read_is_the_readers_own() -> None:
+    cache = Cache()
+    made = make("a", "1", 1) | {"data": {"text": "größer \ud800 🙂"}}
+    cache.put(made)
+    read = cache.get(Key.of(made))
+    assert read == made
+    read.clear()
+    assert cache.get(Key.of(made)) == made
 
 
 def test_children_follow_a_change_of_owner() -> None:
@@ -172,7 +210,7 @@ class Interleavings(RuleBasedStateMachine):
     @rule(data=st.data())
     def a_list_arrives(self, data: Any) -> None:
         if self.lists:
-            self.cache.resync("Job", *self.lists.pop(data.draw(st.integers(0, len(self.lists) - 1))))
+            resync(self.cache, *self.lists.pop(data.draw(st.integers(0, len(self.lists) - 1))))
 
     @invariant()
     def the_indexes_agree_with_the_objects(self) -> None:
@@ -186,14 +224,14 @@ class Interleavings(RuleBasedStateMachine):
                 if any(r["uid"] == owner for r in obj["metadata"].get("ownerReferences", ()))
             }
         for obj in objects:
-            assert self.cache.get(Key.of(obj)) is obj
+            assert self.cache.get(Key.of(obj)) == obj
 
     @invariant()
     def nothing_is_held_that_the_next_resync_would_not_mend(self) -> None:
         probe = Cache()
         for obj in self.cache.of_kind("Job", "default"):
             probe.put(obj)
-        probe.resync("Job", list(self.truth.values()), probe.mark())
+        resync(probe, list(self.truth.values()), probe.mark())
         assert held(probe) == {uid_of(o): resource_version(o) for o in self.truth.values()}
 
     def teardown(self) -> None:
@@ -203,8 +241,8 @@ class Interleavings(RuleBasedStateMachine):
         for answer in self.answers:
             self.cache.put(answer)
         for objects, since in self.lists:
-            self.cache.resync("Job", objects, since)
-        self.cache.resync("Job", list(self.truth.values()), self.cache.mark())
+            resync(self.cache, objects, since)
+        resync(self.cache, list(self.truth.values()), self.cache.mark())
         assert held(self.cache) == {uid_of(o): resource_version(o) for o in self.truth.values()}
 
 

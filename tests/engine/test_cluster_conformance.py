@@ -248,7 +248,7 @@ def test_a_watch_sees_every_change_of_an_object_in_order(cluster: Cluster, named
 def test_changing_a_returned_object_changes_nothing_in_the_cluster(cluster: Cluster, named: Names) -> None:
     made = cluster.create(config_map(named("a"), x="1"))
     made["data"]["x"] = "2"
-    cluster.list_objects("ConfigMap")[0].setdefault("data", {})["x"] = "3"
+    next(iter(cluster.list_objects("ConfigMap"))).setdefault("data", {})["x"] = "3"
     assert get(cluster, made)["data"] == {"x": "1"}
 
 

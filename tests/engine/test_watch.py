@@ -1,7 +1,9 @@
 """Watching a real API server that goes away and comes back, and what a watch cannot tell."""
 
+import threading
 import uuid
 from collections.abc import Iterator
+from typing import Any, cast
 
 import pytest
 
@@ -14,6 +16,7 @@ from tunegate_operator.engine.clock import SystemClock
 from tunegate_operator.engine.cluster import ClusterError, ConflictError, Key, Object, WatchEvent
 from tunegate_operator.engine.kubernetes import KubernetesCluster
 from tunegate_operator.engine.objects import uid_of
+from tunegate_operator.engine.reflector import Reflector
 
 pytestmark = pytest.mark.cluster
 
@@ -40,7 +43,7 @@ def test_a_watch_goes_on_after_an_outage_of_the_api_server(
         before = cluster.create(new_gate())
         eventually(lambda: uid_of(before) in {uid_of(event.obj) for event in seen})
         with server.outage(), pytest.raises(ClusterError) as refused:
-            cluster.list_objects("EvalGate")
+            list(cluster.list_objects("EvalGate"))
         assert not isinstance(refused.value, ConflictError)
         after = cluster.create(new_gate())
         eventually(lambda: uid_of(after) in {uid_of(event.obj) for event in seen}, seconds=60)
@@ -66,7 +69,71 @@ def test_what_was_deleted_while_nobody_watched_is_found_by_comparing_lists(
         eventually(lambda: cache.by_uid(uid_of(stays)))
         assert "DELETED" not in {event.type for event in seen}, "then this test shows nothing"
         since = cache.mark()
-        missed = cache.resync("EvalGate", cluster.list_objects("EvalGate"), since)
+        missed = list(cache.resync("EvalGate", cluster.list_objects("EvalGate"), since))
     assert [(event.type, uid_of(event.obj)) for event in missed] == [("DELETED", uid_of(gate))]
     assert cache.get(Key.of(gate)) is None
     assert cache.get(Key.of(stays)) is not None
+
+
+class Behind:
+    """A cluster whose first watch begins before anything that the server still knows."""
+
+    def __init__(self, cluster: KubernetesCluster) -> None:
+        self._cluster = cluster
+        self._versions = iter(["1"])
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._cluster, name)
+
+    def current_version(self, kind: str, namespace: str | None) -> str:
+        return next(self._versions, "") or self._cluster.current_version(kind, namespace)
+
+
+def new_config_map() -> Object:
+    made = manifests.config_map(f"rows-{uuid.uuid4().hex[:6]}", {"a": "1"})
+    made["metadata"]["namespace"] = "default"
+    return made
+
+
+def test_a_reflector_that_lost_its_place_lists_again(cluster: KubernetesCluster) -> None:
+    lists: list[str] = []
+    cache, stop = Cache(), threading.Event()
+    cluster.watch(cache.apply)
+    reflector = Reflector(cast("KubernetesCluster", Behind(cluster)), "ConfigMap", None, lists.append)
+    thread = threading.Thread(target=reflector.run, args=(stop,), daemon=True)
+    thread.start()
+    try:
+        eventually(lambda: len(lists) == 2, what="a second list")
+        made = cluster.create(new_config_map())
+        eventually(lambda: cache.by_uid(uid_of(made)), what="the watch goes on")
+    finally:
+        stop.set()
+    cluster.delete(Key.of(made), uid_of(made))
+    thread.join(90)
+    assert not thread.is_alive()
+
+
+def test_a_reflector_goes_on_where_it_was_after_an_outage(
+    server: ApiServer, cluster: KubernetesCluster
+) -> None:
+    lists: list[str] = []
+    seen: list[WatchEvent] = []
+    stop = threading.Event()
+    cluster.watch(seen.append)
+    reflector = Reflector(cluster, "ConfigMap", None, lists.append)
+    threading.Thread(target=reflector.run, args=(stop,), daemon=True).start()
+    try:
+        assert reflector.is_synced.wait(30)
+        with server.outage():
+            pass
+        made = cluster.create(new_config_map())
+        cluster.delete(Key.of(made), uid_of(made))
+        eventually(
+            lambda: (
+                [event.type for event in seen if uid_of(event.obj) == uid_of(made)] == ["ADDED", "DELETED"]
+            ),
+            seconds=60,
+        )
+        assert lists == ["ConfigMap"], "nothing was lost, so nothing is listed again"
+    finally:
+        stop.set()

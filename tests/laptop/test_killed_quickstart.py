@@ -21,7 +21,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[int, float]:
     command = Command(tmp_path_factory.mktemp("undisturbed"))
     result = command("run", str(QUICKSTART), seconds=1200)
     assert result.returncode == 0, result.stdout
-    return command.losses()
+    return command.stage.losses()
 
 
 def kill(command: Command, *processes: int) -> None:
@@ -29,18 +29,18 @@ def kill(command: Command, *processes: int) -> None:
     for pid in processes:
         os.kill(pid, signal.SIGKILL)
     eventually(lambda: not any(p.pid in processes for p in command.trainers()))
-    assert max(command.losses()) - max(command.checkpoints()) <= INTERVAL
+    assert max(command.stage.losses()) - max(command.stage.checkpoints()) <= INTERVAL
 
 
 def trainer_after(command: Command, checkpoints: int) -> int:
     """The process that trains, once there are so many complete checkpoints."""
-    eventually(lambda: len(command.checkpoints()) >= checkpoints, seconds=600)
+    eventually(lambda: len(command.stage.checkpoints()) >= checkpoints, seconds=600)
     return eventually(lambda: command.trainer, seconds=120).pid
 
 
 def is_inside_a_write(command: Command) -> bool:
     """Whether a checkpoint has files and is not complete."""
-    return any(path.is_file() for path in command.stage_folder().glob("scratch-*/*/*"))
+    return any(path.is_file() for path in command.stage.path.glob("scratch-*/*/*"))
 
 
 def test_killed_wherever_it_hurts_it_is_the_same_run(tmp_path: Path, undisturbed: dict[int, float]) -> None:
@@ -53,14 +53,14 @@ def test_killed_wherever_it_hurts_it_is_the_same_run(tmp_path: Path, undisturbed
     first.communicate()
     second = command.start(*arguments)
     assert trainer_after(command, checkpoints=2) == trainer, "the command found its trainer again"
-    assert command.writers() == 1
+    assert command.stage.writers() == 1
 
     kill(command, trainer)
     trainer = eventually(lambda: command.trainer, seconds=120).pid
     eventually(lambda: is_inside_a_write(command), seconds=600, pause=0.001)
-    complete = command.checkpoints()
+    complete = command.stage.checkpoints()
     kill(command, trainer)
-    assert command.checkpoints() == complete, "a checkpoint that was being written is not one"
+    assert command.stage.checkpoints() == complete, "a checkpoint that was being written is not one"
 
     trainer = trainer_after(command, checkpoints=3)
     kill(command, second.pid, trainer)
@@ -68,8 +68,8 @@ def test_killed_wherever_it_hurts_it_is_the_same_run(tmp_path: Path, undisturbed
     third = command.start(*arguments)
     output = _end_of(third)
     assert third.returncode == 0, output
-    assert command.writers() == 4
-    assert command.losses() == pytest.approx(undisturbed, abs=1e-4)
+    assert command.stage.writers() == 4
+    assert command.stage.losses() == pytest.approx(undisturbed, abs=1e-4)
     assert command.status("order-extractor")["final"]["verdict"] == "Passed"
 
 

@@ -117,13 +117,13 @@ def test_a_model_that_does_not_pass_is_not_published(tunegate, tiny_model):
 
 @pytest.fixture(scope="session")
 def undisturbed(finished) -> dict[int, float]:
-    return finished.losses()
+    return finished.stage.losses()
 
 
 def test_ctrl_c_saves_and_the_same_command_goes_on(tunegate, tiny_model, undisturbed):
     tunegate.write(tiny_model)
     process = tunegate.start("run", "manifests")
-    eventually(tunegate.checkpoints, seconds=120)
+    eventually(lambda: tunegate.stage.checkpoints() != [], seconds=120)
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 130, output
@@ -131,41 +131,41 @@ def test_ctrl_c_saves_and_the_same_command_goes_on(tunegate, tiny_model, undistu
     assert tunegate.trainer is None
     result = tunegate("run", "manifests")
     assert result.returncode == 0, result.stdout
-    assert tunegate.losses() == pytest.approx(undisturbed, abs=1e-4)
+    assert tunegate.stage.losses() == pytest.approx(undisturbed, abs=1e-4)
 
 
 def test_a_killed_command_finds_its_trainer_again(tunegate, tiny_model, undisturbed):
     tunegate.write(tiny_model)
     process = tunegate.start("run", "manifests")
     found = eventually(lambda: tunegate.trainer, seconds=120)
-    eventually(tunegate.checkpoints, seconds=120)
+    eventually(lambda: tunegate.stage.checkpoints() != [], seconds=120)
     process.kill()
     process.communicate()
     result = tunegate("run", "manifests")
     assert result.returncode == 0, result.stdout
-    assert tunegate.writers() == 1, f"a second writer started, beside {found}"
-    assert tunegate.losses() == pytest.approx(undisturbed, abs=1e-4)
+    assert tunegate.stage.writers() == 1, f"a second writer started, beside {found}"
+    assert tunegate.stage.losses() == pytest.approx(undisturbed, abs=1e-4)
 
 
 def test_a_killed_trainer_goes_on_from_its_checkpoint(tunegate, tiny_model, undisturbed):
     tunegate.write(tiny_model)
     process = tunegate.start("run", "manifests")
     found = eventually(lambda: tunegate.trainer, seconds=120)
-    eventually(tunegate.checkpoints, seconds=120)
+    eventually(lambda: tunegate.stage.checkpoints() != [], seconds=120)
     os.kill(found.pid, signal.SIGKILL)
     output, _ = process.communicate(timeout=240)
     assert process.returncode == 0, output
-    assert tunegate.losses() == pytest.approx(undisturbed, abs=1e-4)
+    assert tunegate.stage.losses() == pytest.approx(undisturbed, abs=1e-4)
 
 
 def test_killed_together_they_go_on_together(tunegate, tiny_model, undisturbed):
     tunegate.write(tiny_model)
     process = tunegate.start("run", "manifests")
     found = eventually(lambda: tunegate.trainer, seconds=120)
-    eventually(tunegate.checkpoints, seconds=120)
+    eventually(lambda: tunegate.stage.checkpoints() != [], seconds=120)
     process.kill()
     os.kill(found.pid, signal.SIGKILL)
     process.communicate()
     result = tunegate("run", "manifests")
     assert result.returncode == 0, result.stdout
-    assert tunegate.losses() == pytest.approx(undisturbed, abs=1e-4)
+    assert tunegate.stage.losses() == pytest.approx(undisturbed, abs=1e-4)

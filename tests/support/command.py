@@ -14,6 +14,7 @@ import psutil
 import yaml
 
 from support.builders import make_config_map
+from support.stage_folder import StageFolder
 from tunegate_api.contract import sha256_text
 
 STAND_IN = Path(__file__).with_name("stand_in")
@@ -98,33 +99,22 @@ class Command:
         assert len(found) < 2, f"a second writer: {found}"
         return found[0] if found else None
 
-    def stage_folder(self) -> Path:
-        """Where the stage's checkpoints are. Raises AssertionError before there is one."""
+    @property
+    def stage(self) -> StageFolder:
+        """What its only job's stage left. Raises AssertionError before there is one."""
         found = list((self.runs / "volumes" / "tuning").glob("*/stages/sft"))
         assert len(found) == 1, f"{len(found)} folders of a stage"
-        return found[0]
-
-    def checkpoints(self) -> list[int]:
-        """Steps of the complete checkpoints."""
-        return sorted(int(done.parent.name[5:]) for done in self.stage_folder().glob("step-*/DONE"))
-
-    def losses(self) -> dict[int, float]:
-        """Loss by step; a step that is there twice is an error."""
-        lines = (self.stage_folder() / "losses.jsonl").read_text().splitlines()
-        rows = [json.loads(line) for line in lines]
-        by_step = {row["step"]: row["loss"] for row in rows}
-        assert len(by_step) == len(rows)
-        return by_step
-
-    def writers(self) -> int:
-        """How many processes have claimed to write, one after the other."""
-        return len(list(self.stage_folder().glob("epoch-*")))
+        return StageFolder(found[0])
 
     def write(self, model: Path, /, folder: str = "manifests", **changes: Any) -> str:
         """Write the four manifests; ``changes`` are merged into the job's spec. Returns the folder's name."""
+        return self.write_all(manifests(model, **changes), folder)
+
+    def write_all(self, objects: list[dict[str, Any]], folder: str = "manifests") -> str:
+        """Write manifests into a folder. Returns its name."""
         target = self.folder / folder
         target.mkdir(exist_ok=True)
-        (target / "all.yaml").write_text(yaml.safe_dump_all(manifests(model, **changes), sort_keys=False))
+        (target / "all.yaml").write_text(yaml.safe_dump_all(objects, sort_keys=False))
         return folder
 
     def edit(self, change: Callable[[dict[str, dict[str, Any]]], None], folder: str = "manifests") -> None:

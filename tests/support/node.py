@@ -5,7 +5,9 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import psutil
 import yaml
+from kubernetes import client, config
 
 from support.helm import CHART, NAMESPACE, RELEASE, Helm
 from support.waiting import eventually
@@ -21,6 +23,7 @@ class Node:
         exported = _run(["bash", "-c", 'eval "$("$0")" && env --null', SCRIPTS / "env.sh"])
         self._environment = dict(line.split("=", 1) for line in exported.split("\0") if line)
         self.helm = Helm(self._environment)
+        self.client: client.ApiClient = config.new_client_from_config(self._environment["KUBECONFIG"])
 
     def kubectl(self, *arguments: str | Path, text: str | None = None) -> str:
         """What kubectl prints; fails if it does."""
@@ -29,6 +32,27 @@ class Node:
     def get(self, kind: str, name: str, namespace: str) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(self.kubectl("get", kind, name, "-n", namespace, "-o", "json"))
         return found
+
+    def items(self, kind: str, namespace: str, selector: str) -> list[dict[str, Any]]:
+        """The objects that a label selector matches."""
+        listed = json.loads(self.kubectl("get", kind, "-n", namespace, "-l", selector, "-o", "json"))
+        found: list[dict[str, Any]] = listed["items"]
+        return found
+
+    def process(self, pod: str) -> psutil.Process:
+        """The Python process of a pod of ours, which the kernel shows on this machine too."""
+        found = [
+            process
+            for process in psutil.process_iter(["environ", "cmdline"])
+            if (process.info["environ"] or {}).get("HOSTNAME") == pod[:63]
+            and "-m" in (process.info["cmdline"] or ())
+        ]
+        assert len(found) == 1, f"{len(found)} processes of {pod}"
+        return found[0]
+
+    def restart(self, program: str) -> None:
+        """Kill one of the node's programs; it is started again at once."""
+        _run([SCRIPTS / "kill.sh", program, "KILL"], self._environment)
 
     def apply(self, namespace: str, *objects: dict[str, Any]) -> None:
         """Create or change objects, in this namespace whatever they say."""
@@ -43,11 +67,12 @@ class Node:
         """A claim that pods can use. Returns its folder on this machine."""
         return Path(_run([SCRIPTS / "volume.sh", namespace, claim], self._environment).strip())
 
-    def install(self, *values: str, replicas: int = 1) -> None:
+    def install(self, *values: str, replicas: int = 1, trainer_image: str = "") -> None:
         """Install our operator from its image, or change how it is installed; then it works."""
         arguments = ["--set", f"replicas={replicas}"]
-        for key, name in (("image", "operator"), ("trainerImage", "trainer")):
-            repository, _, tag = self.image(name).rpartition(":")
+        images = {"image": self.image("operator"), "trainerImage": trainer_image or self.image("trainer")}
+        for key, image in images.items():
+            repository, _, tag = image.rpartition(":")
             # A tag may look like a number.
             arguments += ["--set-string", f"{key}.repository={repository},{key}.tag={tag}"]
         for value in values:
@@ -60,8 +85,7 @@ class Node:
 
     def operators(self) -> list[str]:
         """The operator's pods that are to stay."""
-        selector = ("-l", "app.kubernetes.io/name=tunegate")
-        pods = json.loads(self.kubectl("get", "pods", "-n", NAMESPACE, *selector, "-o", "json"))["items"]
+        pods = self.items("pods", NAMESPACE, "app.kubernetes.io/name=tunegate")
         return [pod["metadata"]["name"] for pod in pods if "deletionTimestamp" not in pod["metadata"]]
 
     def leader(self) -> str:

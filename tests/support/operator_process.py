@@ -1,4 +1,4 @@
-"""The operator's Kopf side, in a thread of the test's own process."""
+"""What watches for the operator, Kopf and reflectors, in threads of the test's own process."""
 
 import asyncio
 import threading
@@ -9,7 +9,8 @@ from pathlib import Path
 import kopf
 import yaml
 
-from tunegate_operator.engine.kubernetes import KubernetesCluster
+from tunegate_operator.engine.kubernetes import CHILD_RESOURCES, KubernetesCluster
+from tunegate_operator.engine.reflector import Reflector
 from tunegate_operator.main import kopf_settings, routes
 
 
@@ -32,8 +33,12 @@ def watching(cluster: KubernetesCluster, kubeconfig: Path) -> Iterator[None]:
 
     thread = threading.Thread(target=lambda: asyncio.run(run()), name="kopf")
     thread.start()
+    reflectors = [Reflector(cluster, kind, None, lambda _: None) for kind in CHILD_RESOURCES]
+    for reflector in reflectors:
+        threading.Thread(target=reflector.run, args=(stop,), daemon=True).start()
     try:
         assert ready.wait(30), "Kopf did not start"
+        assert all(reflector.is_synced.wait(30) for reflector in reflectors), "not listed in time"
         yield
     finally:
         stop.set()

@@ -4,6 +4,7 @@ import pytest
 
 from support.trainer_root import TrainerRoot
 from tunegate_api.v1alpha1.finetunejob import EvaluateEvery, Stage
+from tunegate_trainer.data import plan
 from tunegate_trainer.data.plan import checkpoint_steps, micro_batch_size, plan_stage
 from tunegate_trainer.errors import UserError
 
@@ -19,7 +20,28 @@ def planned(tmp_path, tiny_model, lengths, **training):
     return plan_stage(request, stage(**training), lengths, model_length=4096)
 
 
-def test_defaults_are_those_of_the_api_page(tmp_path, tiny_model):
+@pytest.mark.parametrize(
+    ("accelerator", "has_instructions", "adapter", "dtype"),
+    [
+        ("GPU", False, "LoRA", "bfloat16"),
+        ("CPU", True, "LoRA", "bfloat16"),
+        ("CPU", False, "LoRA", "float32"),
+        ("GPU", True, None, "float32"),
+    ],
+)
+def test_base_weights_are_bfloat16_where_the_hardware_computes_it(
+    tmp_path, tiny_model, monkeypatch, accelerator, has_instructions, adapter, dtype
+):
+    monkeypatch.setattr(plan, "_cpu_computes_bfloat16", lambda: has_instructions)
+    request = TrainerRoot(tmp_path).write(tiny_model).context().request
+    resources = request.spec.resources.model_copy(update={"accelerator": accelerator})
+    request = request.model_copy(update={"spec": request.spec.model_copy(update={"resources": resources})})
+    made = stage() if adapter else stage().model_copy(update={"adapter": None})
+    assert plan.base_dtype(request, made) == dtype
+
+
+def test_defaults_are_those_of_the_api_page(tmp_path, tiny_model, monkeypatch):
+    monkeypatch.setattr(plan, "_cpu_computes_bfloat16", lambda: True)
     parameters = planned(tmp_path, tiny_model, [50] * 160).parameters
     assert parameters.model_dump() == {
         "method": "SFT",
@@ -47,8 +69,8 @@ def test_an_epoch_that_does_not_divide_is_rounded_up_once(tmp_path, tiny_model):
 
 
 def test_steps_may_be_given_instead_of_epochs(tmp_path, tiny_model):
-    plan = planned(tmp_path, tiny_model, [50] * 100, maxSteps=7, batchSize=10)
-    assert (plan.total_steps, plan.parameters.epochs) == (7, 0.7)
+    made = planned(tmp_path, tiny_model, [50] * 100, maxSteps=7, batchSize=10)
+    assert (made.total_steps, made.parameters.epochs) == (7, 0.7)
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,12 @@
 """What we know of the cluster: an index over its objects that a watch and our own writes keep current."""
 
+import json
 import threading
 from collections import OrderedDict, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from enum import Enum, auto
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 from tunegate_operator.engine.cluster import Key, Object, WatchEvent
 from tunegate_operator.engine.controller import EventsAbout, Refusal
@@ -23,16 +25,18 @@ class Cache:
 
     News comes from three sides in any order: a watch, lists, and answers to our own writes. Of one uid the
     highest resourceVersion wins, and a deletion is final, because no uid ever comes back.
+
+    Objects are held as JSON text, which takes a fifth of the memory: a cluster has thousands, and a decision
+    reads a dozen. What is read is the reader's own.
     """
 
     def __init__(self, reports: ReportStore | None = None) -> None:
         self.report_store = reports or ReportStore()
         self._lock = threading.RLock()
-        self._objects: dict[str, Object] = {}
+        self._objects: dict[str, _Held] = {}
         self._uids: dict[Key, str] = {}
         self._by_kind: dict[tuple[str, str], set[str]] = defaultdict(set)
         self._by_owner: dict[str, set[str]] = defaultdict(set)
-        self._first_seen: dict[str, int] = {}
         self._deleted: OrderedDict[str, Owner | None] = OrderedDict()
         self._refusals: dict[str, Refusal] = {}
         self._events: dict[str, EventsAbout] = {}
@@ -43,16 +47,18 @@ class Cache:
     def get(self, key: Key) -> Object | None:
         with self._lock:
             uid = self._uids.get(key)
-            return self._objects[uid] if uid else None
+            held = self._objects[uid] if uid else None
+        return held.read() if held else None
 
     def children(self, owner_uid: str, kind: str) -> list[Object]:
         with self._lock:
             children = [self._objects[uid] for uid in self._by_owner.get(owner_uid, ())]
-        return _sorted(child for child in children if child["kind"] == kind)
+        return _sorted(child.read() for child in children if child.key.kind == kind)
 
     def of_kind(self, kind: str, namespace: str) -> list[Object]:
         with self._lock:
-            return _sorted(self._objects[uid] for uid in self._by_kind.get((kind, namespace), ()))
+            found = [self._objects[uid] for uid in self._by_kind.get((kind, namespace), ())]
+        return _sorted(held.read() for held in found)
 
     def reports(self, job_uid: str) -> list[Object]:
         return self.report_store.latest(job_uid)
@@ -70,7 +76,8 @@ class Cache:
     def by_uid(self, uid: str) -> Object | None:
         """The object with this uid, if it is still there."""
         with self._lock:
-            return self._objects.get(uid)
+            held = self._objects.get(uid)
+        return held.read() if held else None
 
     def owners(self, obj: Object) -> list[Owner]:
         """The controlling owner, its controlling owner, and so on, as far as we know them.
@@ -84,7 +91,7 @@ class Cache:
             while owner and owner not in found:
                 found.append(owner)
                 held = self._objects.get(owner.uid)
-                owner = controlling_owner(held) if held else self._deleted.get(owner.uid)
+                owner = held.owner if held else self._deleted.get(owner.uid)
         return found
 
     # Writing
@@ -98,7 +105,7 @@ class Cache:
         with self._lock:
             if event.type == "DELETED":
                 known = uid_of(event.obj) not in self._deleted
-                self._drop(event.obj)
+                self._drop(uid_of(event.obj), controlling_owner(event.obj))
                 return known
             return self._take_in(event.obj) is not _News.OLD
 
@@ -110,39 +117,40 @@ class Cache:
     def remove(self, uid: str) -> None:
         """A request found that the object with this uid is gone."""
         with self._lock:
-            held = self._objects.get(uid)
-            if held:
-                self._drop(held)
-            else:
-                self._bury(uid, None)
+            self._drop(uid, None)
 
     def mark(self) -> int:
         """A moment to give to :meth:`resync`: take it before asking for the list."""
         with self._lock:
             return self._time
 
-    def resync(self, kind: str, listed: Iterable[Object], since: int) -> list[WatchEvent]:
+    def resync(self, kind: str, listed: Iterable[Object], since: int) -> Iterator[WatchEvent]:
         """Compare with a complete list that was asked for after :meth:`mark` gave ``since``.
 
-        Returns what was missed. What is held but not listed is gone, unless it came in after ``since``:
-        that may be younger than the list. The list must be a consistent read, not one of a stale cache.
+        Yields what was missed, as the list is read. What is held but not listed is gone, unless it came in
+        after ``since``: that may be younger than the list. The list must be a consistent read, not one of a
+        stale cache; one that ends with an exception tells of no deletions.
         """
-        listed = list(listed)
-        present = {uid_of(obj) for obj in listed}
+        present: set[str] = set()
+        for obj in listed:
+            present.add(uid_of(obj))
+            with self._lock:
+                is_known, replaced = uid_of(obj) in self._objects, self._namesake(obj)
+                is_new = self._take_in(obj) is _News.NEW
+            if is_new and replaced:
+                yield WatchEvent("DELETED", replaced.read())
+            if is_new:
+                yield WatchEvent("MODIFIED" if is_known else "ADDED", obj)
         with self._lock:
             gone = [
-                obj
-                for uid, obj in self._objects.items()
-                if obj["kind"] == kind and uid not in present and self._first_seen[uid] <= since
+                held
+                for uid, held in self._objects.items()
+                if held.key.kind == kind and uid not in present and held.first_seen <= since
             ]
-            for obj in gone:
-                self._drop(obj)
-            missed = [WatchEvent("DELETED", obj) for obj in gone]
-            for obj in listed:
-                type: Literal["ADDED", "MODIFIED"] = "MODIFIED" if uid_of(obj) in self._objects else "ADDED"
-                if self._take_in(obj) is _News.NEW:
-                    missed.append(WatchEvent(type, obj))
-            return missed
+            for held in gone:
+                self._drop(held.uid, held.owner)
+        for held in gone:
+            yield WatchEvent("DELETED", held.read())
 
     def set_refusal(self, owner_uid: str, refusal: Refusal | None) -> None:
         """Remember why a child of this owner was refused; None once its children were accepted."""
@@ -159,56 +167,76 @@ class Cache:
                 self._events[uid] = found
 
     def _take_in(self, obj: Object) -> "_News":
-        uid, key = uid_of(obj), Key.of(obj)
+        uid, key, version, owner = uid_of(obj), Key.of(obj), resource_version(obj), controlling_owner(obj)
         if uid in self._deleted:
             return _News.OLD
         held = self._objects.get(uid)
-        if held and resource_version(obj) <= resource_version(held):
-            return _News.SAME if resource_version(obj) == resource_version(held) else _News.OLD
-        namesake = self._uids.get(key)
-        if namesake and namesake != uid:
+        if held and version <= held.version:
+            return _News.SAME if version == held.version else _News.OLD
+        namesake = self._namesake(obj)
+        if namesake:
             # One name, two objects: the older one was deleted, whether or not we were told.
-            other = self._objects[namesake]
-            if resource_version(obj) < resource_version(other):
-                self._bury(uid, controlling_owner(obj))
+            if version < namesake.version:
+                self._bury(uid, owner)
                 return _News.OLD
-            self._drop(other)
+            self._drop(namesake.uid, namesake.owner)
         if held:
             self._unlink(held)
         else:
             self._time += 1
-            self._first_seen[uid] = self._time
-        self._objects[uid] = obj
+        first_seen = held.first_seen if held else self._time
+        self._objects[uid] = _Held(uid, key, version, owner, first_seen, _text(obj))
         self._uids[key] = uid
         self._by_kind[key.kind, key.namespace].add(uid)
-        owner = controlling_owner(obj)
         if owner:
             self._by_owner[owner.uid].add(uid)
         return _News.NEW
 
-    def _drop(self, obj: Object) -> None:
-        uid = uid_of(obj)
+    def _namesake(self, obj: Object) -> "_Held | None":
+        """Another object, with another uid, that has its name."""
+        uid = self._uids.get(Key.of(obj), uid_of(obj))
+        return self._objects[uid] if uid != uid_of(obj) else None
+
+    def _drop(self, uid: str, owner: Owner | None) -> None:
         held = self._objects.pop(uid, None)
         if held:
             self._unlink(held)
-            self._first_seen.pop(uid, None)
         self._refusals.pop(uid, None)
         self._events.pop(uid, None)
-        self._bury(uid, controlling_owner(obj))
+        self._bury(uid, owner or (held.owner if held else None))
 
-    def _unlink(self, held: Object) -> None:
+    def _unlink(self, held: "_Held") -> None:
         """Take an object out of the indexes; empty entries go, or they would pile up for ever."""
-        uid, key, owner = uid_of(held), Key.of(held), controlling_owner(held)
-        if self._uids.get(key) == uid:
-            del self._uids[key]
-        _discard(self._by_kind, (key.kind, key.namespace), uid)
-        if owner:
-            _discard(self._by_owner, owner.uid, uid)
+        if self._uids.get(held.key) == held.uid:
+            del self._uids[held.key]
+        _discard(self._by_kind, (held.key.kind, held.key.namespace), held.uid)
+        if held.owner:
+            _discard(self._by_owner, held.owner.uid, held.uid)
 
     def _bury(self, uid: str, owner: Owner | None) -> None:
         self._deleted[uid] = owner or self._deleted.get(uid)
         if len(self._deleted) > REMEMBERED_DELETIONS:
             self._deleted.popitem(last=False)
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """An object, and what the indexes need of it."""
+
+    uid: str
+    key: Key
+    version: int
+    owner: Owner | None
+    first_seen: int
+    text: bytes
+
+    def read(self) -> Object:
+        obj: Object = json.loads(self.text)
+        return obj
+
+
+def _text(obj: Object) -> bytes:
+    return json.dumps(obj, separators=(",", ":"), ensure_ascii=False).encode(errors="surrogatepass")
 
 
 class _News(Enum):

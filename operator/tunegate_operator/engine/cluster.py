@@ -4,14 +4,14 @@ Objects are plain dicts of the shape that Kubernetes serves. Three implementatio
 suite: the API server, a folder on a laptop, and a fake that fails on command.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 Object = dict[str, Any]
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True, order=True, slots=True)
 class Key:
     """Where an object is."""
 
@@ -58,8 +58,10 @@ class InvalidError(ClusterError):
 class Cluster(Protocol):
     """The requests that the engine makes. Every call may raise :class:`ClusterError`."""
 
-    def list_objects(self, kind: str) -> list[Object]:
-        """All objects of a kind that concern us, in all watched namespaces."""
+    def list_objects(self, kind: str) -> Iterable[Object]:
+        """All objects of a kind that concern us, in all watched namespaces.
+
+        What is iterated over may be read meanwhile, and so raise in the middle."""
         ...
 
     def get(self, key: Key) -> Object | None:

@@ -1,7 +1,7 @@
 """The API server as a cluster: plain JSON in and out, errors by what should happen next.
 
-Nothing is retried here: whoever called decides anew, after a backoff of its own. Watching is Kopf's; what it
-sees comes to :meth:`KubernetesCluster.deliver`.
+Nothing is retried here: whoever called decides anew, after a backoff of its own. Watching is Kopf's and the
+reflectors'; what they see comes to :meth:`KubernetesCluster.deliver`.
 """
 
 import json
@@ -33,8 +33,12 @@ from tunegate_operator.names import MANAGED_LABELS
 
 REQUEST_SECONDS = 30.0
 """After which a request that got no answer has failed."""
-PAGE = 500
-"""Objects of a list that are asked for at once."""
+PAGE = 200
+"""Objects of a list that are asked for, and in memory, at once."""
+
+
+class ExpiredError(ClusterError):
+    """The server no longer knows the version from which to go on."""
 
 
 @dataclass(frozen=True)
@@ -53,20 +57,24 @@ class Resource:
 
 
 _OURS = ",".join(f"{label}={value}" for label, value in MANAGED_LABELS.items())
-RESOURCES = {
+OWN_RESOURCES = {
     "FineTuneJob": Resource(API_VERSION, "finetunejobs"),
     "EvalGate": Resource(API_VERSION, "evalgates"),
+}
+"""The kinds that we define."""
+CHILD_RESOURCES = {
     "Job": Resource("batch/v1", "jobs", _OURS),
     "Pod": Resource("v1", "pods", _OURS),
     "ConfigMap": Resource("v1", "configmaps"),
 }
-"""Kinds that we read and write. ConfigMaps have no selector: users' data is among them."""
-_OWN = {
+"""Kinds that we create, and users' ConfigMaps: these have no selector."""
+_UNWATCHED = {
     "Lease": Resource("coordination.k8s.io/v1", "leases"),
     "Secret": Resource("v1", "secrets"),
     "EndpointSlice": Resource("discovery.k8s.io/v1", "endpointslices"),
 }
 """Kinds of the operator's own, in its own namespace: neither listed nor watched."""
+_RESOURCES = OWN_RESOURCES | CHILD_RESOURCES | _UNWATCHED
 _STATUS_ALONE = ("Job", "Pod")
 """Kinds that nothing is decided from but their metadata and status."""
 _APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
@@ -76,7 +84,7 @@ _TOKEN_REVIEWS = Resource("authentication.k8s.io/v1", "tokenreviews")
 
 
 def _resource(kind: str) -> Resource:
-    return RESOURCES.get(kind) or _OWN[kind]
+    return _RESOURCES[kind]
 
 
 def connect(threads: int) -> client.ApiClient:
@@ -103,11 +111,12 @@ class KubernetesCluster:
     def __init__(self, api: client.ApiClient, clock: Clock, namespaces: tuple[str, ...] = ()) -> None:
         self._api = api
         self._clock = clock
-        self._namespaces = namespaces
+        self.namespaces: tuple[str | None, ...] = namespaces or (None,)
         self._listeners: list[Callable[[WatchEvent], None]] = []
 
-    def list_objects(self, kind: str) -> list[Object]:
-        return [obj for namespace in self._namespaces or (None,) for obj in self._list(kind, namespace)]
+    def list_objects(self, kind: str) -> Iterator[Object]:
+        for namespace in self.namespaces:
+            yield from self._list(kind, namespace)
 
     def get(self, key: Key) -> Object | None:
         try:
@@ -117,6 +126,41 @@ class KubernetesCluster:
 
     def watch(self, listener: Callable[[WatchEvent], None]) -> None:
         self._listeners.append(listener)
+
+    def current_version(self, kind: str, namespace: str | None) -> str:
+        """The resourceVersion from which a watch sees whatever a list that is begun now may lack."""
+        resource = _resource(kind)
+        query = {"limit": "1", "labelSelector": resource.labels}
+        version: str = self._request("GET", resource.path(namespace), query=query)["metadata"][
+            "resourceVersion"
+        ]
+        return version
+
+    def follow(self, kind: str, namespace: str | None, since: str, seconds: int) -> Iterator[Object]:
+        """What a watch says from a resourceVersion on, bookmarks too, until the server ends it.
+
+        Raises ExpiredError if the server no longer knows that version, and ClusterError.
+        """
+        resource = _resource(kind)
+        query = {
+            "watch": "true",
+            "allowWatchBookmarks": "true",
+            "labelSelector": resource.labels,
+            "resourceVersion": since,
+            "timeoutSeconds": str(seconds),
+        }
+        path = resource.path(namespace)
+        try:
+            response = self._send("GET", path, query=query, seconds=seconds + REQUEST_SECONDS)
+            if response.status >= 400:
+                raise _error(response.status, json.loads(response.read()))
+            for line in response.response:
+                event: Object = json.loads(line)
+                if event["type"] == "ERROR":
+                    raise _error(event["object"].get("code", 500), event["object"])
+                yield event
+        except (client.ApiException, urllib3.exceptions.HTTPError, ValueError) as error:
+            raise ClusterError(f"GET {path}: {error}") from error
 
     def deliver(self, type: Literal["ADDED", "MODIFIED", "DELETED"], obj: Object) -> None:
         """Tell the listeners what a watch saw."""
@@ -169,12 +213,10 @@ class KubernetesCluster:
 
     def _list(self, kind: str, namespace: str | None) -> Iterator[Object]:
         """Page by page, as one consistent read. An expired continuation fails: the caller lists anew."""
-        resource, more = RESOURCES[kind], ""
+        resource, more = _resource(kind), ""
         while True:
             query = {"limit": str(PAGE), "labelSelector": resource.labels, "continue": more}
-            answer = self._request(
-                "GET", resource.path(namespace), query={k: v for k, v in query.items() if v}
-            )
+            answer = self._request("GET", resource.path(namespace), query=query)
             for item in answer["items"]:
                 yield _trimmed({"apiVersion": resource.api_version, "kind": kind, **item})
             more = answer["metadata"].get("continue", "")
@@ -191,12 +233,9 @@ class KubernetesCluster:
         content_type: str = "application/json",
     ) -> Object:
         """The answer's JSON. Raises the error that says what should happen next."""
-        headers = {"Accept": "application/json", "Content-Type": content_type}
-        self._api.update_params_for_auth(headers, [], ["BearerToken"], path, method, body)
-        url = self._api.configuration.host + path + (f"?{urlencode(query)}" if query else "")
         try:
-            response = self._api.call_api(method, url, headers, body, _request_timeout=REQUEST_SECONDS)
-            text = response.read()  # type: ignore[no-untyped-call]  # the client has no types here
+            response = self._send(method, path, body, query=query, content_type=content_type)
+            text = response.read()
         except (client.ApiException, urllib3.exceptions.HTTPError) as error:
             raise ClusterError(f"{method} {path}: {error}") from error
         try:
@@ -207,6 +246,24 @@ class KubernetesCluster:
             raise _error(response.status, answer)
         return _trimmed(answer)
 
+    def _send(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        query: dict[str, str] | None = None,
+        content_type: str = "application/json",
+        seconds: float = REQUEST_SECONDS,
+    ) -> Any:
+        """The open response, whatever its status. Raises ApiException and urllib3's errors."""
+        headers = {"Accept": "application/json", "Content-Type": content_type}
+        self._api.update_params_for_auth(headers, [], ["BearerToken"], path, method, body)
+        url = self._api.configuration.host + path
+        if query:
+            url += "?" + urlencode({key: value for key, value in query.items() if value})
+        return self._api.call_api(method, url, headers, body, _request_timeout=seconds)
+
 
 def _error(code: int, status: Object) -> ClusterError:
     """The server's ``Status`` as an exception."""
@@ -215,6 +272,8 @@ def _error(code: int, status: Object) -> ClusterError:
         return AlreadyExistsError(message) if reason == "AlreadyExists" else ConflictError(message)
     if code == 404:
         return NotFoundError(message)
+    if code == 410:
+        return ExpiredError(message)
     if code == 403:
         return ForbiddenError(message)
     if code in (400, 413, 422):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from tunegate_operator.engine.cluster import Key, Object
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Owner:
     """The controlling owner of an object. It lives in the same namespace."""
 

@@ -106,12 +106,12 @@ class Reconciler:
             self._queue.add(Key.of(owner))
         return promise
 
-    def resync(self) -> None:
-        """List everything and take in what the watch missed, deletions too. Also how to start.
+    def resync(self, *kinds: str) -> None:
+        """List everything, or these kinds, and take in what a watch missed, deletions too. Also how to start.
 
-        Raises ClusterError; kinds before the one that failed are done.
+        Raises ClusterError; what was listed before is taken in.
         """
-        for kind in self._kinds:
+        for kind in kinds or self._kinds:
             since = self._cache.mark()
             for event in self._cache.resync(kind, self._cluster.list_objects(kind), since):
                 self._wake(event)

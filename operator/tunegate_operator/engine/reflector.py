@@ -1,0 +1,69 @@
+"""Keeping up with one kind of a real API server, as reflectors of client-go do: a list, then a watch.
+
+Kopf does this for the kinds that we define. It holds a whole list in memory, as it comes; of the children
+there may be thousands, and of each little is needed.
+"""
+
+import logging
+import threading
+from collections.abc import Callable
+
+from tunegate_operator.engine.cluster import ClusterError, Object
+from tunegate_operator.engine.kubernetes import ExpiredError, KubernetesCluster
+
+log = logging.getLogger(__name__)
+
+WATCH_SECONDS = 60
+"""After which the server ends a watch, and it is opened anew: a dead connection says nothing either."""
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
+"""Seconds between tries: doubling from the first to the longest."""
+
+
+class Reflector:
+    """Delivers every change of a kind, in one namespace or (None) in all, to the cluster's listeners.
+
+    ``relist`` is called with the kind, and must find what changed unseen: at the start, and whenever the
+    server no longer knows where the watch was.
+    """
+
+    def __init__(
+        self, cluster: KubernetesCluster, kind: str, namespace: str | None, relist: Callable[[str], None]
+    ) -> None:
+        self.is_synced = threading.Event()
+        """Set once the first list was taken in."""
+        self._cluster = cluster
+        self.kind = kind
+        self._namespace = namespace
+        self._relist = relist
+        self._version = ""
+
+    def run(self, stop: threading.Event) -> None:
+        """Until ``stop`` is set, which is noticed between events. No failure ends it: it tries again."""
+        pause = FIRST_PAUSE
+        while not stop.is_set():
+            try:
+                if not self._version:
+                    self._list()
+                for event in self._cluster.follow(self.kind, self._namespace, self._version, WATCH_SECONDS):
+                    if stop.is_set():
+                        return
+                    self._take_in(event)
+                    pause = FIRST_PAUSE
+            except ClusterError as error:
+                if isinstance(error, ExpiredError):
+                    self._version = ""
+                log.warning("watching %ss: %s; again in %.0f s", self.kind, error, pause)
+                stop.wait(pause)
+                pause = min(2 * pause, LONGEST_PAUSE)
+
+    def _list(self) -> None:
+        """Take the version from which to watch first: what comes twice does no harm."""
+        version = self._cluster.current_version(self.kind, self._namespace)
+        self._relist(self.kind)
+        self._version = version
+        self.is_synced.set()
+
+    def _take_in(self, event: Object) -> None:
+        if event["type"] != "BOOKMARK":
+            self._cluster.deliver(event["type"], event["object"])
+        self._version = event["object"]["metadata"]["resourceVersion"]

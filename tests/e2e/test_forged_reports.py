@@ -1,0 +1,55 @@
+"""Only a job's own pod may report about it."""
+
+from datetime import UTC, datetime
+
+import pytest
+from kubernetes import client
+
+from support.helm import NAMESPACE
+from support.node import Node
+from support.played_kubelet import Address, PlayedPod
+from support.tiny_job import LONG, TinyJob
+from support.waiting import eventually
+from tunegate_api.contract import Outcome, Report, Role, report_audience
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
+
+
+def played(node: Node, job: TinyJob) -> PlayedPod:
+    """The job's training pod, to post in its name."""
+
+    def running() -> str:
+        pods = job.pods("train")
+        return pods[0]["metadata"]["name"] if pods and pods[0]["status"]["phase"] == "Running" else ""
+
+    name = eventually(running, seconds=240, what=f"{job.name} trains", pause=0.5)
+    core = client.CoreV1Api(node.client)
+    pod = core.read_namespaced_pod(name, job.namespace)
+    return PlayedPod(node.client, Address(node.client, NAMESPACE, "tunegate-reports"), pod)
+
+
+def test_forged_reports_are_refused(node: Node, namespace: str) -> None:
+    node.install()
+    ours, theirs = TinyJob(node, namespace, "ours"), TinyJob(node, namespace, "theirs")
+    ours.apply(LONG)
+    theirs.apply(LONG)
+    pod, other = played(node, ours), played(node, theirs)
+    forged = Report(
+        job_uid=pod.job_uid,
+        role=Role.TRAIN,
+        stage="sft",
+        attempt=1,
+        sequence=10**9,
+        time=datetime.now(UTC),
+        outcome=Outcome.STOPPED,
+    )
+    body = forged.model_dump_json(by_alias=True, exclude_none=True).encode()
+    tokens = {
+        "another job's token": other.token(report_audience(other.job_uid)),
+        "another job's pod": other.token(report_audience(pod.job_uid)),
+        "another audience": pod.token("https://kubernetes.default.svc"),
+        "no token": "nonsense",
+    }
+    answers = {name: pod.post(body, token) for name, token in tokens.items()}
+    assert answers == dict.fromkeys(tokens, 403)
+    assert ours.ended()["phase"] == "Succeeded", "nobody believed them"

@@ -1,0 +1,58 @@
+"""What a job waits for is said in its status, and it goes on once it is there."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from support.node import Node
+from support.tiny_job import TinyJob
+from support.waiting import eventually
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
+
+
+def wait_for_reason(job: TinyJob, reason: str, *, seconds: float = 90) -> str:
+    """The message of the condition that says what the job waits for."""
+
+    def said() -> str:
+        conditions = {c["type"]: c for c in job.status().get("conditions", [])}
+        ready = conditions.get("Ready", {})
+        assert ready.get("reason") == reason, f"{ready.get('reason')}: {ready.get('message')}"
+        return str(ready["message"])
+
+    return eventually(said, seconds=seconds, what=f"waiting for {reason}", pause=0.5)
+
+
+def test_missing_data_is_named_and_waited_for(node: Node, namespace: str) -> None:
+    node.install()
+    job = TinyJob(node, namespace)
+    objects = {obj["metadata"]["name"]: obj for obj in job.manifests()}
+    rows = objects.pop("rows")
+    node.apply(namespace, *objects.values())
+    assert "rows" in wait_for_reason(job, "ConfigMapNotFound")
+    node.apply(namespace, rows)
+    job.wait_for("Training")
+
+
+def test_a_gpu_that_no_node_has_is_waited_for(node: Node, namespace: str) -> None:
+    node.install()
+    job = TinyJob(node, namespace)
+    job.apply(resources={"accelerator": "NVIDIA", "gpusPerNode": 1})
+    assert "nvidia.com/gpu" in wait_for_reason(job, "PodUnschedulable")
+    assert job.status()["phase"] == "Queued"
+
+
+@pytest.fixture
+def wrong_trainer_image(node: Node) -> Iterator[str]:
+    image = "localhost/no-such-trainer:1"
+    node.install(trainer_image=image)
+    yield image
+    node.install()
+
+
+def test_an_image_that_cannot_be_pulled_is_named(
+    node: Node, namespace: str, wrong_trainer_image: str
+) -> None:
+    job = TinyJob(node, namespace)
+    job.apply()
+    assert wrong_trainer_image in wait_for_reason(job, "ImagePull")

@@ -1,0 +1,28 @@
+"""What a stage of training leaves on a volume."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class StageFolder:
+    """The folder of one stage of one job."""
+
+    path: Path
+
+    def checkpoints(self) -> list[int]:
+        """Steps of the complete checkpoints."""
+        return sorted(int(done.parent.name[5:]) for done in self.path.glob("step-*/DONE"))
+
+    def losses(self) -> dict[int, float]:
+        """Loss by step; a step that is there twice is an error."""
+        lines = (self.path / "losses.jsonl").read_text().splitlines()
+        rows = [json.loads(line) for line in lines]
+        by_step = {row["step"]: row["loss"] for row in rows}
+        assert len(by_step) == len(rows)
+        return by_step
+
+    def writers(self) -> int:
+        """How many processes have claimed to write, one after the other."""
+        return len(list(self.path.glob("epoch-*")))

@@ -1,0 +1,112 @@
+"""A job with a tiny model on the node: volumes, model and manifests as tests need them."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from support.command import manifests
+from support.node import ENDED, Node
+from support.stage_folder import StageFolder
+from support.tiny_model import save_tiny_model
+from support.waiting import eventually
+from tunegate_api.contract import Workspace
+
+POD_USER = 65532
+LONG = {"maxSteps": 200, "learningRate": "0.01", "batchSize": 4, "maxLength": 128, "seed": 1}
+"""Parameters of a training that takes long enough to meddle with it."""
+
+
+class TinyJob:
+    """The FineTuneJob ``name`` in a namespace, with what it needs there.
+
+    It reads the tiny model from the volume ``models``, and publishes there. Several share both volumes.
+    """
+
+    def __init__(self, node: Node, namespace: str, name: str = "orders") -> None:
+        self.node = node
+        self.namespace = namespace
+        self.name = name
+        self.storage = node.volume(namespace, "tuning")
+        self.models = node.volume(namespace, "models")
+        tiny = self.models / "tiny"
+        if not tiny.exists():
+            save_tiny_model(tiny)
+            for path in [tiny, *tiny.iterdir()]:
+                os.chown(path, POD_USER, POD_USER)
+
+    def manifests(self, training: dict[str, Any] | None = None, **changes: Any) -> list[dict[str, Any]]:
+        """Inputs, gate and job; ``training`` replaces the stage's, and ``changes`` fields of the spec."""
+        made = manifests(
+            Path("/unused"),
+            self.name,
+            **{
+                "model": {"uri": "pvc://models/tiny"},
+                # Threads decide how sums are rounded: one everywhere gives the same model everywhere.
+                "resources": {"accelerator": "CPU", "cpu": "1"},
+                "publish": [{"uri": f"pvc://models/{self.name}"}],
+                **changes,
+            },
+        )
+        if training:
+            made[-1]["spec"]["stages"][0]["training"] = training
+        return made
+
+    def apply(self, training: dict[str, Any] | None = None, **changes: Any) -> None:
+        self.node.apply(self.namespace, *self.manifests(training, **changes))
+
+    def get(self) -> dict[str, Any]:
+        return self.node.get("ftj", self.name, self.namespace)
+
+    def status(self) -> dict[str, Any]:
+        status: dict[str, Any] = self.get().get("status", {})
+        return status
+
+    def wait_for(self, *phases: str, seconds: float = 240) -> dict[str, Any]:
+        """The status once the job is in one of these phases; fails as soon as it ended in another."""
+
+        def reached() -> dict[str, Any] | None:
+            status = self.status()
+            if status.get("phase") in phases:
+                return status
+            if status.get("phase") in ENDED:
+                raise RuntimeError(f"{status['phase']}: {status.get('message')}")
+            return None
+
+        return eventually(reached, seconds=seconds, what=f"{self.name} is {' or '.join(phases)}", pause=0.3)
+
+    def ended(self, seconds: float = 600) -> dict[str, Any]:
+        """The status once it has ended, well or not."""
+        return self.wait_for(*ENDED, seconds=seconds)
+
+    def stage(self) -> StageFolder:
+        """Its stage on the volume. Raises AssertionError before there is one."""
+        folder = self.storage / Workspace(self.get()["metadata"]["uid"]).stage("sft")
+        assert folder.exists(), f"{folder} is not there yet"
+        return StageFolder(folder)
+
+    def wait_for_checkpoints(self, count: int) -> None:
+        def there() -> bool:
+            return len(self.stage().checkpoints()) >= count
+
+        eventually(there, seconds=240, what=f"{count} checkpoints", pause=0.1)
+
+    def pods(self, role: str) -> list[dict[str, Any]]:
+        """Its pods of a role that are not finished."""
+        selector = f"tunegate.dev/job={self.name},tunegate.dev/role={role}"
+        items: list[dict[str, Any]] = self.node.items("pods", self.namespace, selector)
+        return [pod for pod in items if pod["status"]["phase"] in ("Pending", "Running")]
+
+    def process(self, role: str) -> psutil.Process:
+        """The process of its only running pod of a role."""
+        (pod,) = self.pods(role)
+        return self.node.process(pod["metadata"]["name"])
+
+    def child_jobs(self) -> list[str]:
+        """Roles and attempts of its Jobs, sorted."""
+        labels = [
+            job["metadata"]["labels"]
+            for job in self.node.items("jobs", self.namespace, f"tunegate.dev/job={self.name}")
+        ]
+        return sorted(f"{one['tunegate.dev/role']} {one['tunegate.dev/attempt']}" for one in labels)
