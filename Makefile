@@ -64,8 +64,12 @@ images: $(STAMP) ## Build both images and give them to that node
 	tests/cluster/images.sh operator trainer
 
 .PHONY: e2e
-e2e: cluster-up ## Run the tests on that node, which it brings up
+e2e: cluster-up ## Run the stories on that node, which it brings up
 	$(BIN)/python -m pytest -m e2e
+
+.PHONY: e2e-full
+e2e-full: cluster-up ## Run those that take many minutes too
+	$(BIN)/python -m pytest -m "e2e or e2e_full"
 
 .PHONY: verify
 verify: $(STAMP) ## Check generated files, style, types, layers and links

@@ -9,7 +9,7 @@ from support.helm import NAMESPACE
 from support.node import Node
 from support.tiny_job import LONG, TinyJob
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
+pytestmark = pytest.mark.timeout(1800)
 ONE_OF_EACH = ["data 1", "gate 1", "publish 1", "train 1"]
 AWAY_SECONDS = 120
 SERVICE = ("endpointslice", "tunegate-reports", "-n", NAMESPACE)
@@ -28,6 +28,7 @@ def assert_nothing_was_lost(job: TinyJob) -> None:
     assert set(stage.checkpoints()) <= set(steps)
 
 
+@pytest.mark.e2e
 def test_an_operator_that_is_killed_in_each_phase_loses_nothing(node: Node, namespace: str) -> None:
     node.install(replicas=2)
     job = TinyJob(node, namespace)
@@ -41,6 +42,7 @@ def test_an_operator_that_is_killed_in_each_phase_loses_nothing(node: Node, name
         node.install()
 
 
+@pytest.mark.e2e
 def test_an_api_server_that_is_killed_in_training_loses_nothing(node: Node, namespace: str) -> None:
     node.install()
     job = TinyJob(node, namespace)
@@ -50,6 +52,7 @@ def test_an_api_server_that_is_killed_in_training_loses_nothing(node: Node, name
     assert_nothing_was_lost(job)
 
 
+@pytest.mark.e2e_full
 def test_reports_wait_while_nobody_can_be_reached(node: Node, namespace: str) -> None:
     node.install()
     job = TinyJob(node, namespace)

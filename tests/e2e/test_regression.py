@@ -4,10 +4,12 @@ import json
 
 import pytest
 
+from support.helm import ROOT
 from support.node import Node
 from support.tiny_job import TinyJob
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
+pytestmark = pytest.mark.timeout(1800)
+EXAMPLE = ROOT / "examples" / "regression"
 RUINOUS = {
     "maxSteps": 60,
     "learningRate": "1",
@@ -24,16 +26,37 @@ def say(job: TinyJob, decision: str, reason: str) -> None:
     job.node.kubectl("annotate", "ftj", job.name, "-n", job.namespace, f"tunegate.dev/{decision}={said}")
 
 
+@pytest.mark.e2e
 def test_a_regression_stops_it_and_a_person_decides(node: Node, namespace: str) -> None:
     node.install()
-    job = TinyJob(node, namespace)
-    job.apply(RUINOUS, evaluateEvery={"fraction": "0.1"})
-    status = job.wait_for("Stopped")
-    assert status["stop"]["reason"] == "GoldenRegression", status["stop"]
-    assert status["stop"]["regressedCases"]
-    assert job.pods("train") == [], "the GPU is free"
-    stopped_at = max(job.stage().checkpoints())
-    assert stopped_at < RUINOUS["maxSteps"]
+    one, other = TinyJob(node, namespace, "one"), TinyJob(node, namespace, "other")
+    for job in (one, other):
+        job.apply(RUINOUS, evaluateEvery={"fraction": "0.1"})
+    for job in (one, other):
+        stop = job.wait_for("Stopped")["stop"]
+        assert stop["reason"] == "GoldenRegression"
+        assert stop["regressedCases"]
+        assert job.pods("train") == [], "the GPU is free"
+        assert max(job.stage().checkpoints()) < RUINOUS["maxSteps"]
 
-    say(job, "continue", "to see how far it falls")
-    job.wait_for("Training")
+    say(one, "continue", "to see how far it falls")
+    say(other, "discard", "the rate is too high")
+    assert other.wait_for("Failed")["failure"]["reason"] == "Discarded"
+    assert one.ended()["phase"] == "Failed"
+    assert one.stage().writers() == 2, "a second attempt trained"
+    assert max(one.stage().losses()) == RUINOUS["maxSteps"]
+    assert not (one.models / "one").exists(), "what got worse is not published"
+
+
+@pytest.mark.e2e_full
+def test_the_regression_example_stops(node: Node, namespace: str) -> None:
+    node.install()
+    for claim in ("tuning", "models"):
+        node.volume(namespace, claim)
+    node.kubectl("apply", "-n", namespace, "-f", EXAMPLE)
+    job = node.ended_job("order-extractor-regressing", namespace, seconds=1500)
+    status = job["status"]
+    assert status["phase"] == "Stopped", status["message"]
+    assert status["stop"]["reason"] == "GoldenRegression"
+    assert status["stop"]["regressedCases"]
+    assert status["stop"]["stepsSaved"] > 0

@@ -84,6 +84,11 @@ def unschedulable(message: str) -> Object:
             "data: ImagePullBackOff: no such image",
         ),
         (
+            waiting("ImagePullBackOff", 'Back-off pulling image "r/t:1": ErrImagePull: r/t:1: not found'),
+            Reason.IMAGE_PULL,
+            "data: ErrImagePull: r/t:1: not found",
+        ),
+        (
             waiting("CreateContainerConfigError", 'configmap "rows" not found'),
             Reason.CONFIG_MAP_NOT_FOUND,
             'data: CreateContainerConfigError: configmap "rows" not found',

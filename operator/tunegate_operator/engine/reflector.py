@@ -1,7 +1,7 @@
 """Keeping up with one kind of a real API server, as reflectors of client-go do: a list, then a watch.
 
-Kopf does this for the kinds that we define. It holds a whole list in memory, as it comes; of the children
-there may be thousands, and of each little is needed.
+Kopf does this for the kinds that we define. Of their children there may be thousands, and of each little is
+needed: docs/adr/0008-children-by-reflectors.md.
 """
 
 import logging

@@ -33,6 +33,8 @@ _IMAGE_REASONS = (
     "RegistryUnavailable",
     "SignatureValidationFailed",
 )
+_PAUSE = re.compile(r'Back-off pulling image "[^"]*": (?P<code>\w+): (?P<message>.*)', re.DOTALL)
+"""How a kubelet says that it waits before it tries to pull an image again."""
 _NO_REASONS = ("", "ContainerCreating", "PodInitializing")
 """What a kubelet calls a container that it will start, or would if it could."""
 
@@ -77,10 +79,15 @@ def _pod_says(step: Step, pod: Pod) -> tuple[Reason, str] | None:
         return reason, f"{step}: {pod.unschedulable}{_about_the_zone(pod.unschedulable)}"
     if pod.waiting_reason in _NO_REASONS:
         return None
-    said = f"{step}: {pod.waiting_reason}: {pod.waiting_message}".removesuffix(": ")
-    if pod.waiting_reason in _IMAGE_REASONS:
+    code, message = pod.waiting_reason, pod.waiting_message
+    # Tries and pauses alternate; a pause repeats what the try said, and is no news.
+    pause = _PAUSE.fullmatch(message)
+    if pause:
+        code, message = pause["code"], pause["message"]
+    said = f"{step}: {code}: {message}".removesuffix(": ")
+    if code in _IMAGE_REASONS:
         return Reason.IMAGE_PULL, said
-    return _reason_in(pod.waiting_message, Reason.POD_NOT_STARTED), said
+    return _reason_in(message, Reason.POD_NOT_STARTED), said
 
 
 def _events_say(child: Child, draft: Draft) -> tuple[Reason, str] | None:
