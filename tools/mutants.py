@@ -24,10 +24,11 @@ MUTATED = [
     "src/tunegate_api/judgement.py",
     *(f"src/tunegate_operator/finetunejob/{name}.py" for name in POLICIES),
 ]
-# The fault test lives every life a hundred times over: it would take most of the time and kill few.
+# These live lives with hundreds of turns: they would take most of the time and kill few.
+LONG_TESTS = ("test_faults", "test_status_size")
 TESTS = [
     *(f"tests/api/test_{name}.py" for name in ("verdict", "verdict_texts", "judgement")),
-    *("tests/finetunejob", "--ignore=tests/finetunejob/test_faults.py"),
+    *("tests/finetunejob", *(f"--ignore=tests/finetunejob/{name}.py" for name in LONG_TESTS)),
 ]
 CONFIG = f"""
 [tool.mutmut]

@@ -3,6 +3,7 @@
 import difflib
 import re
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import Any, get_args
 
 from pydantic import BaseModel
@@ -55,6 +56,7 @@ def field_at(model: type[BaseModel], location: Sequence[str | int]) -> FieldInfo
     return field
 
 
+@cache
 def model_of(annotation: Any) -> type[BaseModel] | None:
     """The model inside an annotation: ``list[Stage] | None`` is of Stage."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
