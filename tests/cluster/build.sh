@@ -8,6 +8,11 @@ command -v go >/dev/null || { echo "the test cluster is built with Go: install G
 built_from=$({ go version; cat ./*/go.mod ./*/go.sum ./*/*.go; } | sha256sum | cut -c1-16)
 bin=${TUNEGATE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/tunegate}/cluster-$built_from
 mkdir -p "$bin"
+is_built() { for program in "$@"; do [ -x "$bin/$program" ] || return 1; done; }
+if is_built "$@"; then
+  echo "$bin"
+  exit
+fi
 # One builder at a time; the others wait, and find what it built.
 exec 9>"$bin/.lock"
 flock 9

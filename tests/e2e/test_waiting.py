@@ -37,7 +37,7 @@ def test_missing_data_is_named_and_waited_for(node: Node, namespace: str) -> Non
 def test_a_gpu_that_no_node_has_is_waited_for(node: Node, namespace: str) -> None:
     node.install()
     job = TinyJob(node, namespace)
-    job.apply(resources={"accelerator": "NVIDIA", "gpusPerNode": 1})
+    job.apply(resources={"accelerator": "GPU"})
     assert "nvidia.com/gpu" in wait_for_reason(job, "PodUnschedulable")
     assert job.status()["phase"] == "Queued"
 

@@ -49,9 +49,11 @@ class Reflector:
                         return
                     self._take_in(event)
                     pause = FIRST_PAUSE
+            except ExpiredError as error:
+                log.info("watching %ss: %s; listing them", self.kind, error)
+                self._version = ""
+                stop.wait(FIRST_PAUSE)
             except ClusterError as error:
-                if isinstance(error, ExpiredError):
-                    self._version = ""
                 log.warning("watching %ss: %s; again in %.0f s", self.kind, error, pause)
                 stop.wait(pause)
                 pause = min(2 * pause, LONGEST_PAUSE)
