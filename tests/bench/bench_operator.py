@@ -38,6 +38,7 @@ GROUP = ("tunegate.dev", "v1alpha1")
 APART = {"leases", "events", "tokenreviews"}
 """Writes that are counted apart: they come with time, with what people are told, and with each pod."""
 WRITES = {"create", "update", "patch", "delete"}
+RESULTS = ROOT / "build" / "bench"
 RESYNC_SECONDS = 10
 RUNNING_JOBS, STORED_JOBS = 100, 1000
 PODS_PER_SECOND = 20
@@ -59,13 +60,12 @@ def main() -> int:
     """Run everything, in the order of the table. Returns 0: a missed target is a result, not an error."""
     parts = {"writes": writes_of_a_life, "latency": latency_at_running_jobs, "stored": cost_of_stored_jobs}
     measures: list[Measure] = []
+    RESULTS.mkdir(parents=True, exist_ok=True)
     for part in sys.argv[1:] or parts:
         for m in parts[part]():
             print(f"{m.measure:<52}  {m.value:>8g} {m.unit:<8} {m.target:<8} {m.peer}", flush=True)
             measures.append(m)
-    path = ROOT / "build" / "bench" / "operator.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps([asdict(m) for m in measures], indent=1) + "\n")
+    (RESULTS / "operator.json").write_text(json.dumps([asdict(m) for m in measures], indent=1) + "\n")
     return 0
 
 
@@ -262,7 +262,7 @@ def cost_of_stored_jobs() -> list[Measure]:
             decided = time.monotonic() - began
             time.sleep(30)
             memory = psutil.Process(second.process.pid).memory_info().rss / 2**20
-        (ROOT / "build" / "bench-operator.log").write_bytes(log.read_bytes())
+        (RESULTS / "operator.log").write_bytes(log.read_bytes())
     name = f"{STORED_JOBS} stored jobs"
     return [
         Measure(f"restart to first decision, {name}", round(decided, 1), "s", "<= 10"),
