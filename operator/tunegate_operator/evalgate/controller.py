@@ -32,11 +32,12 @@ class EvalGateController:
     def concerns(self, changed: Object, view: View) -> Iterable[Key]:
         """Gates whose golden set a ConfigMap holds, and gates that a FineTuneJob names."""
         namespace, name = changed["metadata"].get("namespace", "default"), changed["metadata"]["name"]
-        gates = view.of_kind(self.kind, namespace)
         if changed["kind"] == "ConfigMap":
+            gates = view.of_kind(self.kind, namespace)
             return [Key.of(gate) for gate in gates if _source(gate).get("configMap") == name]
         if changed["kind"] == "FineTuneJob" and (changed.get("status") or {}).get("final"):
             judged = {result["name"] for result in changed["status"]["final"].get("gates", [])}
+            gates = view.of_kind(self.kind, namespace)
             return [Key.of(gate) for gate in gates if gate["metadata"]["name"] in judged]
         return []
 
