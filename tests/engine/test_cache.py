@@ -124,6 +124,17 @@ def test_what_is_read_is_the_readers_own() -> None:
     assert cache.get(Key.of(made)) == made
 
 
+def test_objects_are_found_by_their_phase() -> None:
+    cache = Cache()
+    cache.put(make("a", "1", 1) | {"status": {"phase": "Pending"}})
+    cache.put(make("b", "2", 2) | {"status": {"phase": "Failed"}})
+    cache.put(make("c", "3", 3))
+    assert [uid_of(obj) for obj in cache.of_kind("Job", "default", "Pending")] == ["1"]
+    cache.put(make("a", "1", 4) | {"status": {"phase": "Failed"}})
+    assert [uid_of(obj) for obj in cache.of_kind("Job", "default", "Failed")] == ["1", "2"]
+    assert len(cache.of_kind("Job", "default")) == 3
+
+
 def test_children_follow_a_change_of_owner() -> None:
     cache = Cache()
     cache.put(make("a", "1", 1, owner="x"))

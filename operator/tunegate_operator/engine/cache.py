@@ -55,10 +55,10 @@ class Cache:
             children = [self._objects[uid] for uid in self._by_owner.get(owner_uid, ())]
         return _sorted(child.read() for child in children if child.key.kind == kind)
 
-    def of_kind(self, kind: str, namespace: str) -> list[Object]:
+    def of_kind(self, kind: str, namespace: str, phase: str | None = None) -> list[Object]:
         with self._lock:
             found = [self._objects[uid] for uid in self._by_kind.get((kind, namespace), ())]
-        return _sorted(held.read() for held in found)
+        return _sorted(held.read() for held in found if phase in (None, held.phase))
 
     def reports(self, job_uid: str) -> list[Object]:
         return self.report_store.latest(job_uid)
@@ -185,7 +185,8 @@ class Cache:
         else:
             self._time += 1
         first_seen = held.first_seen if held else self._time
-        self._objects[uid] = _Held(uid, key, version, owner, first_seen, _text(obj))
+        phase = (obj.get("status") or {}).get("phase")
+        self._objects[uid] = _Held(uid, key, version, owner, phase, first_seen, _text(obj))
         self._uids[key] = uid
         self._by_kind[key.kind, key.namespace].add(uid)
         if owner:
@@ -227,6 +228,7 @@ class _Held:
     key: Key
     version: int
     owner: Owner | None
+    phase: str | None
     first_seen: int
     text: bytes
 

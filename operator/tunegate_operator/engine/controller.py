@@ -94,7 +94,9 @@ class View(Protocol):
         """Objects of ``kind`` whose controlling owner has this uid."""
         ...
 
-    def of_kind(self, kind: str, namespace: str) -> list[Object]: ...
+    def of_kind(self, kind: str, namespace: str, phase: str | None = None) -> list[Object]:
+        """Objects of ``kind``; with ``phase``, those whose status has it: thousands may have ended."""
+        ...
 
     def reports(self, job_uid: str) -> list[Object]:
         """The latest report of each role and stage of a job."""

@@ -81,11 +81,7 @@ class FineTuneJobController:
             name = changed["metadata"]["name"]
             return [Key.of(job) for job in view.of_kind(self.kind, namespace) if name in _gate_names(job)]
         if changed["kind"] == "ConfigMap" and controlling_owner(changed) is None:
-            return [
-                Key.of(job)
-                for job in view.of_kind(self.kind, namespace)
-                if job.get("status", {}).get("phase") == Phase.PENDING
-            ]
+            return [Key.of(job) for job in view.of_kind(self.kind, namespace, Phase.PENDING)]
         return []
 
 
