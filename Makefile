@@ -64,8 +64,8 @@ images: $(STAMP) ## Build both images and give them to that node
 	tests/cluster/images.sh operator trainer
 
 .PHONY: e2e
-e2e: cluster-up ## Run the stories on that node, which it brings up
-	$(BIN)/python -m pytest -m e2e
+e2e: cluster-up ## Run the stories on that node, which it brings up; STORIES=... for some of them
+	$(BIN)/python -m pytest -m e2e $(STORIES)
 
 .PHONY: e2e-full
 e2e-full: cluster-up ## Run those that take many minutes too

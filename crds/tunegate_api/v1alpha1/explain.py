@@ -56,12 +56,16 @@ def field_at(model: type[BaseModel], location: Sequence[str | int]) -> FieldInfo
     return field
 
 
-@cache
 def model_of(annotation: Any) -> type[BaseModel] | None:
     """The model inside an annotation: ``list[Stage] | None`` is of Stage."""
+    return _model_of(annotation)
+
+
+@cache
+def _model_of(annotation: Any) -> type[BaseModel] | None:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
-    return next((model for inner in get_args(annotation) if (model := model_of(inner))), None)
+    return next((model for inner in get_args(annotation) if (model := _model_of(inner))), None)
 
 
 def wire_names(model: type[BaseModel]) -> list[str]:
