@@ -37,7 +37,7 @@ base_image() {
   folder=$(mktemp --directory)
   debootstrap --variant=minbase --include=python3,ca-certificates bookworm "$folder/root" > "$folder/log" 2>&1 \
     || { tail -5 "$folder/log" >&2; exit 1; }
-  rm -rf "$folder"/root/var/{cache,lib}/apt/*
+  (cd "$folder/root" && rm -rf var/cache/apt/* var/lib/apt/*)
   container=$(buildah from scratch)
   buildah add --quiet "$container" "$folder/root" / > /dev/null
   buildah commit --quiet --rm "$container" $base > /dev/null

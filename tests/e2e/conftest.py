@@ -17,6 +17,7 @@ def namespace(node: Node, request: pytest.FixtureRequest) -> Iterator[str]:
     node.kubectl("create", "namespace", name)
     yield name
     if node.kubectl("get", "ftj", "-n", name, "-o", "name", "--ignore-not-found"):
-        with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
-            print(f"\n{node.story(name)}")  # noqa: T201 - for whoever reads the log
+        plugins = request.config.pluginmanager
+        with plugins.getplugin("capturemanager").global_and_fixture_disabled():
+            plugins.getplugin("terminalreporter").write_line(f"\n{node.story(name)}")
     node.kubectl("delete", "namespace", name, "--timeout=120s")

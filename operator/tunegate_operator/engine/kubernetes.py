@@ -223,18 +223,10 @@ class KubernetesCluster:
             if not more:
                 return
 
-    def _request(
-        self,
-        method: str,
-        path: str,
-        body: Any = None,
-        *,
-        query: dict[str, str] | None = None,
-        content_type: str = "application/json",
-    ) -> Object:
-        """The answer's JSON. Raises the error that says what should happen next."""
+    def _request(self, method: str, path: str, body: Any = None, **options: Any) -> Object:
+        """The answer's JSON. ``options`` as of :meth:`_send`. Raises the error that says what to do."""
         try:
-            response = self._send(method, path, body, query=query, content_type=content_type)
+            response = self._send(method, path, body, **options)
             text = response.read()
         except (client.ApiException, urllib3.exceptions.HTTPError) as error:
             raise ClusterError(f"{method} {path}: {error}") from error
