@@ -1,6 +1,7 @@
 """What a spec leaves open is resolved, once."""
 
 import pytest
+import torch
 
 from support.trainer_root import TrainerRoot
 from tunegate_api.v1alpha1.finetunejob import EvaluateEvery, Stage
@@ -20,19 +21,26 @@ def planned(tmp_path, tiny_model, lengths, **training):
     return plan_stage(request, stage(**training), lengths, model_length=4096)
 
 
+def has_instructions(monkeypatch, *names):
+    known = ("avx512_f", "avx512_vnni", "avx512_bf16", "neon", "bf16")
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {name: name in names for name in known})
+
+
 @pytest.mark.parametrize(
-    ("accelerator", "has_instructions", "adapter", "dtype"),
+    ("accelerator", "instructions", "adapter", "dtype"),
     [
-        ("GPU", False, "LoRA", "bfloat16"),
-        ("CPU", True, "LoRA", "bfloat16"),
-        ("CPU", False, "LoRA", "float32"),
-        ("GPU", True, None, "float32"),
+        ("GPU", (), "LoRA", "bfloat16"),
+        ("CPU", ("avx512_f", "avx512_bf16"), "LoRA", "bfloat16"),
+        ("CPU", ("neon", "bf16"), "LoRA", "bfloat16"),
+        ("CPU", ("avx512_f", "avx512_vnni"), "LoRA", "float32"),
+        ("CPU", ("neon",), "LoRA", "float32"),
+        ("GPU", ("avx512_bf16",), None, "float32"),
     ],
 )
 def test_base_weights_are_bfloat16_where_the_hardware_computes_it(
-    tmp_path, tiny_model, monkeypatch, accelerator, has_instructions, adapter, dtype
+    tmp_path, tiny_model, monkeypatch, accelerator, instructions, adapter, dtype
 ):
-    monkeypatch.setattr(plan, "_cpu_computes_bfloat16", lambda: has_instructions)
+    has_instructions(monkeypatch, *instructions)
     request = TrainerRoot(tmp_path).write(tiny_model).context().request
     resources = request.spec.resources.model_copy(update={"accelerator": accelerator})
     request = request.model_copy(update={"spec": request.spec.model_copy(update={"resources": resources})})
@@ -41,7 +49,7 @@ def test_base_weights_are_bfloat16_where_the_hardware_computes_it(
 
 
 def test_defaults_are_those_of_the_api_page(tmp_path, tiny_model, monkeypatch):
-    monkeypatch.setattr(plan, "_cpu_computes_bfloat16", lambda: True)
+    has_instructions(monkeypatch, "avx512_bf16")
     parameters = planned(tmp_path, tiny_model, [50] * 160).parameters
     assert parameters.model_dump() == {
         "method": "SFT",
