@@ -21,6 +21,8 @@ ObjectPath = tuple[str | int, ...]
 SUFFIXES = (".yaml", ".yml")
 IDENTITY = {"apiVersion", "kind"}
 """The fields by which a document is a manifest."""
+SURROGATE = re.compile("[\ud800-\udfff]")
+"""What JSON writes in pairs, and YAML lets through one by one."""
 MAX_NODES = 200_000
 """Values in one file. A few aliases of aliases would grow without end."""
 
@@ -269,10 +271,19 @@ class _Walk:
         elif isinstance(node, yaml.SequenceNode):
             for i, entry in enumerate(node.value):
                 self.visit(entry, (*path, i), entry.start_mark.line + 1)
-        elif isinstance(node, yaml.ScalarNode) and node.style == "|":
+        elif isinstance(node, yaml.ScalarNode):
+            self._scalar(node, path, line)
+        self._above.discard(id(node))
+
+    def _scalar(self, node: yaml.ScalarNode, path: ObjectPath, line: int) -> None:
+        if node.style == "|":
             self.blocks.add(path)
             self.lines[path] = node.start_mark.line + 1
-        self._above.discard(id(node))
+        self._characters(node, line)
+
+    def _characters(self, node: yaml.ScalarNode, line: int) -> None:
+        if SURROGATE.search(node.value):
+            self._fault(line, "\\uD800 to \\uDFFF are no characters: write the character itself")
 
     def _mapping(self, node: yaml.MappingNode, path: ObjectPath) -> None:
         first_lines: dict[str, int] = {}
@@ -286,6 +297,7 @@ class _Walk:
                 shown = key.value if isinstance(key, yaml.ScalarNode) else "a mapping or a list"
                 self._fault(line, f"the key {shown} is no text: put quotes around it")
                 continue
+            self._characters(key, line)
             if key.value in first_lines:
                 self._fault(
                     line, f"the key {key.value} is already in line {first_lines[key.value]}: keep one of them"

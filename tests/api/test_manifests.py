@@ -194,6 +194,14 @@ FAULTS = [
         ["a.yaml:2: not YAML: the character U+0007 is not allowed"],
     ),
     (
+        "halves of characters",
+        'apiVersion: v1\nkind: A\nspec:\n  text: "\\ud83d\\ude00"\n  "\\ud83d": 1\n',
+        [
+            "a.yaml:4: \\uD800 to \\uDFFF are no characters: write the character itself",
+            "a.yaml:5: \\uD800 to \\uDFFF are no characters: write the character itself",
+        ],
+    ),
+    (
         "every key that is there twice",
         "apiVersion: v1\nkind: A\nspec:\n  r: 1\n  r: 2\nkind: B\n---\nkind: C\nkind: D\n",
         [

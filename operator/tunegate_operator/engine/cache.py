@@ -1,12 +1,13 @@
 """What we know of the cluster: an index over its objects that a watch and our own writes keep current."""
 
-import json
 import threading
 from collections import OrderedDict, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import TypeVar
+
+from pydantic_core import from_json, to_json
 
 from tunegate_operator.engine.cluster import Key, Object, WatchEvent
 from tunegate_operator.engine.controller import EventsAbout, Refusal
@@ -186,7 +187,7 @@ class Cache:
             self._time += 1
         first_seen = held.first_seen if held else self._time
         phase = (obj.get("status") or {}).get("phase")
-        self._objects[uid] = _Held(uid, key, version, owner, phase, first_seen, _text(obj))
+        self._objects[uid] = _Held(uid, key, version, owner, phase, first_seen, to_json(obj))
         self._uids[key] = uid
         self._by_kind[key.kind, key.namespace].add(uid)
         if owner:
@@ -233,12 +234,8 @@ class _Held:
     text: bytes
 
     def read(self) -> Object:
-        obj: Object = json.loads(self.text)
+        obj: Object = from_json(self.text)
         return obj
-
-
-def _text(obj: Object) -> bytes:
-    return json.dumps(obj, separators=(",", ":"), ensure_ascii=False).encode(errors="surrogatepass")
 
 
 class _News(Enum):

@@ -4,7 +4,6 @@ Nothing is retried here: whoever called decides anew, after a backoff of its own
 reflectors'; what they see comes to :meth:`KubernetesCluster.deliver`.
 """
 
-import json
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from urllib.parse import quote, urlencode
 
 import urllib3
 from kubernetes import client, config
+from pydantic_core import from_json
 
 from tunegate_api import API_VERSION
 from tunegate_operator.engine.clock import Clock
@@ -153,9 +153,9 @@ class KubernetesCluster:
         try:
             response = self._send("GET", path, query=query, seconds=seconds + REQUEST_SECONDS)
             if response.status >= 400:
-                raise _error(response.status, json.loads(response.read()))
+                raise _error(response.status, from_json(response.read()))
             for line in response.response:
-                event: Object = json.loads(line)
+                event: Object = from_json(line)
                 if event["type"] == "ERROR":
                     raise _error(event["object"].get("code", 500), event["object"])
                 yield event
@@ -231,7 +231,7 @@ class KubernetesCluster:
         except (client.ApiException, urllib3.exceptions.HTTPError) as error:
             raise ClusterError(f"{method} {path}: {error}") from error
         try:
-            answer: Object = json.loads(text)
+            answer: Object = from_json(text)
         except ValueError as error:
             raise ClusterError(f"{method} {path}: {response.status}, and no JSON") from error
         if response.status >= 400:
