@@ -151,10 +151,11 @@ class TrainingParameters(StatusModel):
 
     method: str
     adapter: Literal["LoRA", "None"]
-    lora_r: int
-    lora_alpha: int
-    lora_dropout: float
-    target_modules: list[str]
+    lora_r: int | None = None
+    lora_alpha: int | None = None
+    lora_dropout: float | None = None
+    target_modules: list[str] | None = None
+    """Of an adapter; without one, all weights are trained."""
     epochs: float
     learning_rate: float
     scheduler: str
@@ -169,7 +170,7 @@ class TrainingParameters(StatusModel):
     """Tokens."""
     seed: int
     dtype: str
-    """Of the base weights; adapters and optimizer are float32."""
+    """Of the base weights; what is trained, and the optimizer, is float32."""
 
 
 class StagePlan(StatusModel):

@@ -29,6 +29,17 @@ def test_a_passing_model_is_published_with_its_evidence(finished):
     assert (version.parent / "latest").resolve() == version
 
 
+def test_a_job_without_an_adapter_publishes_a_whole_model(tunegate, tiny_model):
+    training = {"maxSteps": 15, "learningRate": "0.003", "batchSize": 4, "maxLength": 128, "seed": 1}
+    tunegate.write(tiny_model, stages=[{"name": "sft", "method": "SFT", "training": training}])
+    result = tunegate("run", "manifests")
+    assert result.returncode == 0, result.stdout
+    assert tunegate.status()["final"]["verdict"] == "Passed"
+    names = {path.name for path in published(tunegate).iterdir()}
+    assert {"model.safetensors", "config.json", "tokenizer.json", "README.md"} <= names
+    assert not [name for name in names if name.startswith("adapter")]
+
+
 def test_the_status_file_is_the_resource(finished):
     resource = yaml.safe_load((finished.runs / "orders" / "status.yaml").read_text())
     assert (resource["apiVersion"], resource["kind"]) == ("tunegate.dev/v1alpha1", "FineTuneJob")

@@ -69,6 +69,7 @@ class JobFolder:
     checkpoint_steps: Sequence[int] = (20, 40, 60, 80, 100)
     warnings: Sequence[str] = ()
     weights: bytes = b"weights"
+    has_adapter: bool = True
 
     @property
     def workspace(self) -> Path:
@@ -132,11 +133,11 @@ class JobFolder:
     def plan(self) -> Plan:
         parameters = TrainingParameters(
             method="SFT",
-            adapter="LoRA",
-            lora_r=16,
-            lora_alpha=32,
-            lora_dropout=0.05,
-            target_modules=["all-linear"],
+            adapter="LoRA" if self.has_adapter else "None",
+            lora_r=16 if self.has_adapter else None,
+            lora_alpha=32 if self.has_adapter else None,
+            lora_dropout=0.05 if self.has_adapter else None,
+            target_modules=["all-linear"] if self.has_adapter else None,
             epochs=3,
             learning_rate=2e-4,
             scheduler="linear",
@@ -230,8 +231,9 @@ class JobFolder:
         """The folder that would be published, in place of an earlier one. Returns its digest."""
         shutil.rmtree(self.artifact, ignore_errors=True)
         self.artifact.mkdir(parents=True)
-        (self.artifact / "adapter_model.safetensors").write_bytes(self.weights)
-        (self.artifact / "adapter_config.json").write_text("{}\n")
+        weights, config = ("adapter_model", "adapter_config") if self.has_adapter else ("model", "config")
+        (self.artifact / f"{weights}.safetensors").write_bytes(self.weights)
+        (self.artifact / f"{config}.json").write_text("{}\n")
         (self.artifact / "tokenizer_config.json").write_text('{"chat_template": "x"}\n')
         return seal(self.artifact).digest
 

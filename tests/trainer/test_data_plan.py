@@ -72,6 +72,14 @@ def test_defaults_are_those_of_the_api_page(tmp_path, tiny_model, monkeypatch):
     }
 
 
+def test_without_an_adapter_all_weights_are_trained_more_carefully(tmp_path, tiny_model):
+    request = TrainerRoot(tmp_path).write(tiny_model).context().request
+    whole = Stage.model_validate({"name": "sft", "method": "SFT"})
+    parameters = plan_stage(request, whole, [50] * 160, model_length=4096).parameters
+    assert (parameters.adapter, parameters.learning_rate, parameters.dtype) == ("None", 1e-5, "float32")
+    assert parameters.lora_r is parameters.lora_alpha is parameters.target_modules is None
+
+
 def test_an_epoch_that_does_not_divide_is_rounded_up_once(tmp_path, tiny_model):
     assert planned(tmp_path, tiny_model, [50] * 101, epochs=3, batchSize=8).total_steps == 38
 

@@ -54,20 +54,34 @@ def test_every_table_of_the_card_has_as_many_cells_in_each_row(tmp_path: Path) -
         assert re.fullmatch(r"[|:-]+", table.splitlines()[1])
 
 
+def test_the_card_of_a_whole_model_speaks_of_no_adapter(tmp_path: Path) -> None:
+    card = card_of(JobFolder(tmp_path, has_adapter=False))
+    front_matter = yaml.safe_load(card.split("---\n", 2)[1])
+    assert front_matter["library_name"] == "transformers"
+    assert front_matter["tags"] == ["sft", "tunegate"]
+    assert "| Judged on | NVIDIA L4, weights in bfloat16 |" in card
+    assert "lora" not in card
+    assert "It is an adapter" not in card
+
+
 @pytest.mark.model
-def test_the_snippet_of_the_card_loads_the_published_adapter(
-    tmp_path: Path, tiny_model: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("has_adapter", [True, False])
+def test_the_snippet_of_the_card_loads_what_is_published(
+    tmp_path: Path,
+    tiny_model: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    has_adapter: bool,
 ) -> None:
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    job = JobFolder(tmp_path, spec={"model": {"uri": "package://tiny"}})
+    job = JobFolder(tmp_path, spec={"model": {"uri": "package://tiny"}}, has_adapter=has_adapter)
     card = card_of(job)
     published = job.root / "volumes" / "models" / "invoice-extractor" / VERSION
-    model = get_peft_model(
-        AutoModelForCausalLM.from_pretrained(tiny_model),
-        LoraConfig(target_modules=["q_proj"], task_type="CAUSAL_LM"),
-    )
+    model = AutoModelForCausalLM.from_pretrained(tiny_model)
+    if has_adapter:
+        model = get_peft_model(model, LoraConfig(target_modules=["q_proj"], task_type="CAUSAL_LM"))
     model.save_pretrained(published)
     AutoTokenizer.from_pretrained(tiny_model).save_pretrained(published)
 

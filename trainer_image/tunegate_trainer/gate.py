@@ -4,35 +4,24 @@ The only role that opens the test split. A verdict is no outcome: it ends well w
 """
 
 import logging
-import shutil
 from datetime import UTC, datetime
-from fnmatch import fnmatch
-from pathlib import Path
-from typing import Any
 
-from transformers import PreTrainedModel
-
-from tunegate_api.contract import FileManifest, Subject, files_digest
+from tunegate_api.contract import Subject
 from tunegate_api.judgement import Judgement, judge_artifact
-from tunegate_api.meta import Sha256
 from tunegate_api.v1alpha1.finetunejob_status import Progress
+from tunegate_trainer.artifact import build_artifact, load_artifact
 from tunegate_trainer.base_model import verified_base
 from tunegate_trainer.context import Context
-from tunegate_trainer.errors import SourceNotFoundError, StorageError, UserError
+from tunegate_trainer.errors import UserError
 from tunegate_trainer.evaluate.baselines import BaselineCache
 from tunegate_trainer.evaluate.evaluate import Weights, as_evaluation, as_results, evaluate, write_cases
 from tunegate_trainer.evaluate.generate import device_name
 from tunegate_trainer.evaluate.sets import golden_sets, task_metrics
-from tunegate_trainer.files import is_complete, read_manifest, remove, seal, verify, write_model
+from tunegate_trainer.files import write_model
 from tunegate_trainer.gate_result import GateResult, GateVerdict
-from tunegate_trainer.model import choose_device, load_adapter, load_base, load_tokenizer
+from tunegate_trainer.model import choose_device, load_base, load_tokenizer
 
 logger = logging.getLogger(__name__)
-
-_ADAPTER_FILES = ("adapter_model.safetensors", "adapter_config.json")
-"""What of a checkpoint is published. The optimizer's state is not."""
-_TOKENIZER_FILES = ("*token*.json", "vocab*", "merges.txt", "*.model", "chat_template*")
-"""What of the base model is published with an adapter: whoever loads it must render chats the same way."""
 
 
 def run(context: Context, stage: str | None, step: int | None) -> None:
@@ -62,7 +51,7 @@ def run(context: Context, stage: str | None, step: int | None) -> None:
     base = as_evaluation(base_weights, sets, base_results)
 
     _report_activity(context, stage, step, "judging the final model")
-    model = load_artifact(base_model, artifact)
+    model = load_artifact(base_model, artifact, dtype, device)
     final_results = evaluate(model, tokenizer, sets)
     final_weights = Weights(Subject.FINAL, last_stage, step, manifest.digest)
     final = as_evaluation(final_weights, sets, final_results)
@@ -103,60 +92,6 @@ def _report_activity(context: Context, stage: str, step: int, activity: str) -> 
             updated=datetime.now(UTC),
         )
     )
-
-
-def load_artifact(base_model: PreTrainedModel, artifact: Path) -> Any:
-    """``base_model`` with the artifact's adapter. Returns a ``peft.PeftModel``.
-
-    Raises :class:`StorageError` if the artifact changed meanwhile, in adapter or tokenizer.
-    """
-    model = load_adapter(base_model, artifact, trainable=False)
-    problems = verify(artifact)
-    if problems:  # checked after loading, so that what was loaded is what the digest says
-        raise StorageError(f"the artifact changed while it was loaded: {'; '.join(problems)}")
-    return model
-
-
-def build_artifact(checkpoint: Path, base: Path, artifact: Path) -> FileManifest:
-    """Make ``artifact`` from a checkpoint and the base model's tokenizer: whole and hashed, or not there.
-
-    One that is already there with just these files, undamaged, stays. Raises :class:`StorageError` if the
-    checkpoint's files are not what its manifest says.
-    """
-    if not is_complete(checkpoint):
-        raise SourceNotFoundError(
-            f"there is no complete checkpoint {checkpoint.parent.name}/{checkpoint.name}"
-        )
-    problems = verify(checkpoint)
-    if problems:
-        raise StorageError(
-            f"checkpoint {checkpoint.parent.name}/{checkpoint.name} is damaged: {'; '.join(problems)}",
-            "something changed files on the volume, or it lost them",
-        )
-    sources = _artifact_files(checkpoint, base)
-    files = {path.name: digest for path, digest in sources.items()}
-    expected = FileManifest(files=files, digest=files_digest(files))
-    if is_complete(artifact) and not verify(artifact) and read_manifest(artifact) == expected:
-        return expected
-    scratch = artifact.with_name(f"{artifact.name}.scratch")
-    for folder in (scratch, artifact):
-        remove(folder)
-    scratch.mkdir(parents=True)
-    for path in sources:
-        shutil.copyfile(path, scratch / path.name)
-    if seal(scratch) != expected:
-        raise StorageError("checkpoint or base model changed while the artifact was made of them")
-    scratch.rename(artifact)
-    return expected
-
-
-def _artifact_files(checkpoint: Path, base: Path) -> dict[Path, Sha256]:
-    """What an artifact is made of, each file with its digest by the manifest of where it comes from."""
-    adapter, base_files = read_manifest(checkpoint).files, read_manifest(base).files
-    tokenizer = [n for n in base_files if any(fnmatch(n, pattern) for pattern in _TOKENIZER_FILES)]
-    return {checkpoint / name: adapter[name] for name in _ADAPTER_FILES} | {
-        base / name: base_files[name] for name in sorted(tokenizer)
-    }
 
 
 def _verdicts(judgement: Judgement) -> list[GateVerdict]:

@@ -7,6 +7,7 @@ import torch
 from jinja2 import TemplateError
 from peft import PeftModel
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
     GenerationConfig,
@@ -19,6 +20,7 @@ from tunegate_api.contract import Plan, Request, Workspace
 from tunegate_api.golden import Message
 from tunegate_trainer.errors import NoAcceleratorError, SourceNotFoundError, UserError
 
+_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 _ANSWER = "TUNEGATE-ANSWER"
 _TEMPLATE_FAILURES = (TemplateError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 """How a template, which is a small program, ends on a chat that it was not made for."""
@@ -89,7 +91,7 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
 
 
 def load_base(folder: Path, dtype: str, device: torch.device) -> PreTrainedModel:
-    """The model in ``folder`` on ``device``; ``dtype`` is ``bfloat16`` or ``float32``.
+    """The model in ``folder`` on ``device``; ``dtype`` is ``bfloat16``, ``float16`` or ``float32``.
 
     Weights come from safetensors only, and no code of the model's own runs. Generation settings that the
     model ships (temperature, penalties) are dropped but for its special tokens: gates judge greedy outputs.
@@ -99,7 +101,7 @@ def load_base(folder: Path, dtype: str, device: torch.device) -> PreTrainedModel
     disable_progress_bar()  # type: ignore[no-untyped-call]
     model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
         folder,
-        dtype={"bfloat16": torch.bfloat16, "float32": torch.float32}[dtype],
+        dtype=_DTYPES[dtype],
         use_safetensors=True,
         trust_remote_code=False,
         local_files_only=True,
@@ -113,6 +115,12 @@ def load_base(folder: Path, dtype: str, device: torch.device) -> PreTrainedModel
     )
     model.to(device)  # type: ignore[arg-type] # its decorator hides the signature
     return model
+
+
+def stored_dtype(folder: Path) -> str:
+    """The type of a model's weights on disk, by its configuration; float32 where that names none of ours."""
+    stored = AutoConfig.from_pretrained(folder, trust_remote_code=False).dtype
+    return next((name for name, dtype in _DTYPES.items() if dtype == stored), "float32")
 
 
 def choose_device(request: Request) -> torch.device:

@@ -17,12 +17,9 @@ class When:
     label: str
     """Behind the field's name, in docs."""
     holds: Callable[[Any], bool]
-    absent: bool = False
-    """Whether leaving the field out is what is meant."""
 
 
 GIVEN = When("", lambda _: True)
-LEFT_OUT = When("left out", lambda _: False, absent=True)
 
 
 def _is(*values: object) -> When:
@@ -80,7 +77,6 @@ FINETUNEJOB = (
     NotYet("taskMetrics[].name", _is("f1", "rouge_l"), "this metric; use exact_match or json_schema"),
     NotYet("stages", _more_than(1), "more than one stage"),
     NotYet("stages[].method", _is("DPO"), "DPO; use SFT"),
-    NotYet("stages[].adapter", LEFT_OUT, "training all weights; add adapter: {type: LoRA}"),
     NotYet("stages[].adapter.from", GIVEN, "training an adapter further; use type: LoRA"),
     NotYet("stages[].quantization", GIVEN, "a quantized base; leave it out"),
     NotYet("resources.gpu.count", _more_than(1), "training on more than one GPU; use count: 1"),
@@ -107,10 +103,6 @@ def check_supported(spec: Part, table: tuple[NotYet, ...]) -> None:
     """Refuse what ``table`` lists."""
     for line in table:
         for part, name in _holders(spec, line.field):
-            if line.when.absent:
-                if not part.has(name):
-                    part.refuse(f"not supported yet: {line.what}")
-                continue
             value = part.get(name)
             if value is not None and line.when.holds(value):
                 part.refuse(f"not supported yet: {line.what}", name)

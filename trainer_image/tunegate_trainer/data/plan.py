@@ -5,13 +5,14 @@ import platform
 from collections.abc import Sequence
 from fractions import Fraction
 from importlib.metadata import version
+from typing import Any
 
 import torch
 
 from tunegate_api import __version__
 from tunegate_api.contract import Request, StagePlan, TrainingParameters
 from tunegate_api.meta import exact
-from tunegate_api.v1alpha1.finetunejob import EvaluateEvery, Stage
+from tunegate_api.v1alpha1.finetunejob import Adapter, EvaluateEvery, Stage
 from tunegate_trainer.errors import UserError
 
 DEFAULT_MAX_LENGTH = 2048
@@ -33,15 +34,10 @@ def plan_stage(request: Request, stage: Stage, lengths: Sequence[int], model_len
     batch_size = training.batch_size or 16
     epochs = training.epochs or 3
     total_steps = training.max_steps or math.ceil(rows * epochs / batch_size)
-    adapter = stage.adapter
-    r = (adapter.r if adapter else None) or 16
     parameters = TrainingParameters(
         method=stage.method,
-        adapter="LoRA" if adapter else "None",
-        lora_r=r,
-        lora_alpha=(adapter.alpha if adapter else None) or 2 * r,
-        lora_dropout=float((adapter.dropout if adapter else None) or 0),
-        target_modules=(adapter.target_modules if adapter else None) or ["all-linear"],
+        adapter="LoRA" if stage.adapter else "None",
+        **(_adapter_parameters(stage.adapter) if stage.adapter else {}),
         epochs=round(total_steps * batch_size / rows, 4),
         learning_rate=float(training.learning_rate or default_learning_rate(stage)),
         scheduler=training.scheduler or "linear",
@@ -62,6 +58,16 @@ def plan_stage(request: Request, stage: Stage, lengths: Sequence[int], model_len
         tokens=sum(lengths),
         gates=[gate.name for gate in request.gates_of(stage.name)],
     )
+
+
+def _adapter_parameters(adapter: Adapter) -> dict[str, Any]:
+    r = adapter.r or 16
+    return {
+        "lora_r": r,
+        "lora_alpha": adapter.alpha or 2 * r,
+        "lora_dropout": float(adapter.dropout or 0),
+        "target_modules": adapter.target_modules or ["all-linear"],
+    }
 
 
 def base_dtype(request: Request, stage: Stage) -> str:

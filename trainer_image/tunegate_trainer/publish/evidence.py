@@ -139,6 +139,8 @@ def model_card(request: Request, plan: Plan, verdict: VerdictEvidence, *, has_ch
     """The card as Markdown with the front matter that model hubs read."""
     uri = plan.model.uri
     on_hub = uri.startswith("hf://")
+    is_adapter = plan.stages[-1].parameters.adapter != "None"
+    methods = [stage.parameters.method.lower() for stage in plan.stages]
     environment = Environment(
         loader=PackageLoader("tunegate_trainer.publish"),
         autoescape=select_autoescape(("html",)),  # Markdown has no such escaping; cells are made by `cell`
@@ -155,21 +157,21 @@ def model_card(request: Request, plan: Plan, verdict: VerdictEvidence, *, has_ch
         base=uri.removeprefix("hf://"),
         on_hub=on_hub,
         has_chat_template=has_chat_template,
-        tags=sorted(
-            {"tunegate", "peft", "lora", *(stage.parameters.method.lower() for stage in plan.stages)}
-        ),
+        is_adapter=is_adapter,
+        tags=sorted({"tunegate", *methods, *(("peft", "lora") if is_adapter else ())}),
         parameters=parameter_rows(plan.stages),
         max_new_tokens=max(gate.spec.generation.max_new_tokens for gate in request.final_gates),
     )
 
 
 def parameter_rows(stages: Sequence[StagePlan]) -> list[tuple[str, list[str]]]:
-    """Name of every resolved parameter, and its value in each stage."""
+    """Name of every resolved parameter that a stage has, and its value in each."""
     values = [
         stage.parameters.model_dump() | stage.model_dump(include={"total_steps", "checkpoint_steps", "gates"})
         for stage in stages
     ]
-    return [(name, [_plain(v[name]) for v in values]) for name in (values[0] if values else ())]
+    names = [name for name in (values[0] if values else ()) if any(v[name] is not None for v in values)]
+    return [(name, [_plain(v[name]) for v in values]) for name in names]
 
 
 def _gate_evidence(gate: GateJudgement, generation: Generation | None) -> GateEvidence:
@@ -215,6 +217,8 @@ def _has_chat_template(folder: Path) -> bool:
 
 
 def _plain(value: object) -> str:
+    if value is None:
+        return "none"
     if isinstance(value, float):
         return f"{value:g}"
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -3,6 +3,7 @@
 import json
 import logging
 import shutil
+from fnmatch import fnmatch
 from pathlib import Path
 
 from tunegate_trainer.files import is_complete, remove, seal, verify
@@ -10,14 +11,17 @@ from tunegate_trainer.train.writer import Writer
 
 logger = logging.getLogger(__name__)
 
-_KEPT = {
+_KEPT = (
     "adapter_model.safetensors",
     "adapter_config.json",
+    "model*.safetensors",
+    "model.safetensors.index.json",
+    "config.json",
     "optimizer.pt",
     "scheduler.pt",
     "rng_state.pth",
     "trainer_state.json",
-}
+)
 """What resuming and publishing need of what the Trainer saves."""
 
 
@@ -63,7 +67,7 @@ class CheckpointFolder:
         Raises :class:`Superseded` if this process is no longer the writer.
         """
         for path in saved.iterdir():
-            if path.name not in _KEPT:
+            if not any(fnmatch(path.name, pattern) for pattern in _KEPT):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
         sort_adapter_config(saved)
         self._writer.check()
@@ -85,8 +89,11 @@ class CheckpointFolder:
 
 
 def sort_adapter_config(folder: Path) -> None:
-    """Order the adapter's configuration, which PEFT writes in the order of a set: equal runs, equal bytes."""
+    """Order the adapter's configuration, if it has one: PEFT writes lists in the order of a set, and equal
+    runs should have equal bytes."""
     path = folder / "adapter_config.json"
+    if not path.exists():
+        return
     config = json.loads(path.read_text())
     for key, value in config.items():
         if isinstance(value, list) and all(isinstance(item, str) for item in value):

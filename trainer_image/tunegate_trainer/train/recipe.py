@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from datasets import Dataset  # type: ignore[import-untyped]
-from peft import LoraConfig, get_peft_model, set_peft_model_state_dict
+from peft import LoraConfig, PeftModel, get_peft_model, set_peft_model_state_dict
 from safetensors.torch import load_file
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 from transformers.trainer_callback import PrinterCallback
@@ -179,8 +179,6 @@ def check_parameters(parameters: TrainingParameters) -> None:
     """Raise :class:`UserError` for what the trainer cannot do."""
     if parameters.method != "SFT":
         raise UserError(f"method {parameters.method} is not supported yet")
-    if parameters.adapter != "LoRA":
-        raise UserError("training all weights is not supported yet", "give the stage an adapter of type LoRA")
     if parameters.batch_size % parameters.micro_batch_size:
         raise UserError(
             f"batchSize {parameters.batch_size} is not a multiple of the "
@@ -189,20 +187,20 @@ def check_parameters(parameters: TrainingParameters) -> None:
 
 
 def starting_weights(base: PreTrainedModel, plan: Plan, parameters: TrainingParameters) -> Any:
-    """The weights that a stage starts from: the frozen base with a new float32 adapter, which changes nothing
-    yet. Returns a ``peft.PeftModel``."""
+    """The weights that a stage starts from: the base itself, or the frozen base with a new float32 adapter,
+    which changes nothing yet. Returns a model of transformers or a ``peft.PeftModel``."""
     set_seed(parameters.seed)
-    config = LoraConfig(
-        task_type="CAUSAL_LM",
-        r=parameters.lora_r,
-        lora_alpha=parameters.lora_alpha,
-        lora_dropout=parameters.lora_dropout,
-        target_modules="all-linear"
-        if parameters.target_modules == ["all-linear"]
-        else list(parameters.target_modules),
-    )
+    if parameters.adapter == "None":
+        return base
+    modules = parameters.target_modules
+    settings: dict[str, Any] = {
+        "r": parameters.lora_r,
+        "lora_alpha": parameters.lora_alpha,
+        "lora_dropout": parameters.lora_dropout,
+        "target_modules": "all-linear" if modules == ["all-linear"] else modules,
+    }
     try:
-        model = get_peft_model(base, config)
+        model = get_peft_model(base, LoraConfig(task_type="CAUSAL_LM", **settings))
     except ValueError as error:  # target modules that are not in the model
         raise UserError(f"adapter.targetModules: {error}") from error
     model.peft_config["default"].base_model_name_or_path = hub_name(plan.model.uri)
@@ -211,8 +209,12 @@ def starting_weights(base: PreTrainedModel, plan: Plan, parameters: TrainingPara
 
 
 def load_weights(model: Any, checkpoint: Path) -> None:
-    """Put a checkpoint's adapter into ``model``."""
-    set_peft_model_state_dict(model, load_file(checkpoint / "adapter_model.safetensors"))
+    """Put a checkpoint's weights into ``model``."""
+    if isinstance(model, PeftModel):
+        set_peft_model_state_dict(model, load_file(checkpoint / "adapter_model.safetensors"))
+        return
+    for shard in sorted(checkpoint.glob("model*.safetensors")):
+        model.load_state_dict(load_file(shard), strict=False)  # of tied weights only one is stored
 
 
 def trainer_arguments(stage: StagePlan, plan: Plan, device: torch.device, scratch: Path) -> SFTConfig:
@@ -238,8 +240,9 @@ def trainer_arguments(stage: StagePlan, plan: Plan, device: torch.device, scratc
         dataset_kwargs={"skip_prepare_dataset": True},  # and tokenized
         padding_free=True,
         max_length=None,
-        # The base has its own type, the adapter is float32: autocast would only cast back and forth.
-        bf16=False,
+        # Below an adapter the base has its own type, and autocast would only cast back and forth. All weights
+        # are float32, and a GPU computes faster in bfloat16.
+        bf16=parameters.adapter == "None" and not on_cpu,
         activation_checkpointing=not on_cpu and plan.model.parameters >= _LARGE_MODEL,
         use_cpu=on_cpu,
         dataloader_pin_memory=not on_cpu,

@@ -4,6 +4,7 @@ import math
 from typing import Any
 
 import torch
+from peft import PeftModel
 from torch.nn.functional import cross_entropy
 from transformers import Trainer
 from trl.trainer.sft_trainer import SFTTrainer
@@ -59,6 +60,9 @@ class CompletionTrainer(SFTTrainer):
         Trainer._save_checkpoint(self, model, trial)  # without SFTTrainer's model card
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:  # noqa: ARG002 - overridden
-        # Only the adapter: "auto" would ask the hub for the base model's vocabulary.
         model: Any = self.model
-        model.save_pretrained(output_dir, save_embedding_layers=False)
+        if isinstance(model, PeftModel):
+            # Only the adapter: "auto" would ask the hub for the base model's vocabulary.
+            model.save_pretrained(str(output_dir), save_embedding_layers=False)
+        else:
+            model.save_pretrained(output_dir)
