@@ -89,7 +89,7 @@ class Manager:
             now=self._clock.now,
         )
         self._reflectors = [
-            Reflector(self._cluster, kind, namespace, reconciler.resync)
+            Reflector(self._cluster, kind, namespace, partial(reconciler.resync, kind, namespace=namespace))
             for kind in CHILD_RESOURCES
             for namespace in self._cluster.namespaces
         ]

@@ -114,6 +114,17 @@ def test_a_list_that_breaks_off_tells_what_it_had_and_of_no_deletions() -> None:
     assert held(cache) == {"1": 1, "2": 2}
 
 
+def test_a_list_of_one_namespace_tells_nothing_of_another() -> None:
+    cache = Cache()
+    here, there = make("a", "1", 1), make("a", "2", 2)
+    there["metadata"]["namespace"] = "elsewhere"
+    cache.put(here)
+    cache.put(there)
+    (gone,) = cache.resync("Job", [], cache.mark(), "elsewhere")
+    assert (gone.type, uid_of(gone.obj)) == ("DELETED", "2")
+    assert held(cache) == {"1": 1}
+
+
 def test_what_is_read_is_the_readers_own() -> None:
     cache = Cache()
     made = make("a", "1", 1) | {"data": {"text": "größer 🙂"}}

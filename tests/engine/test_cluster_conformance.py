@@ -108,6 +108,14 @@ def test_objects_say_their_api_version_and_kind_also_in_lists(cluster: Cluster, 
     assert (listed["apiVersion"], listed["kind"]) == ("v1", "ConfigMap")
 
 
+def test_one_namespace_is_listed_alone(cluster: Cluster, named: Names) -> None:
+    made = cluster.create(config_map(named("a")))
+    listed = list(cluster.list_objects("ConfigMap", "default"))
+    assert made in listed
+    assert {o["metadata"]["namespace"] for o in listed} == {"default"}
+    assert list(cluster.list_objects("ConfigMap", "elsewhere")) == []
+
+
 def test_an_absent_object_is_none(cluster: Cluster, named: Names) -> None:
     assert cluster.get(Key("ConfigMap", "default", named("absent"))) is None
 

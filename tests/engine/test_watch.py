@@ -1,6 +1,7 @@
 """Watching a real API server that goes away and comes back, and what a watch cannot tell."""
 
 import threading
+import time
 import uuid
 from collections.abc import Iterator
 from typing import Any, cast
@@ -96,10 +97,11 @@ def new_config_map() -> Object:
 
 
 def test_a_reflector_that_lost_its_place_lists_again(cluster: KubernetesCluster) -> None:
-    lists: list[str] = []
+    lists: list[float] = []
     cache, stop = Cache(), threading.Event()
     cluster.watch(cache.apply)
-    reflector = Reflector(cast("KubernetesCluster", Behind(cluster)), "ConfigMap", None, lists.append)
+    behind = cast("KubernetesCluster", Behind(cluster))
+    reflector = Reflector(behind, "ConfigMap", None, lambda: lists.append(time.monotonic()))
     thread = threading.Thread(target=reflector.run, args=(stop,), daemon=True)
     thread.start()
     try:
@@ -117,8 +119,8 @@ def test_a_reflector_misses_nothing_of_an_outage(server: ApiServer, cluster: Kub
     cache, stop = Cache(), threading.Event()
     cluster.watch(cache.apply)
 
-    def relist(kind: str) -> None:
-        list(cache.resync(kind, cluster.list_objects(kind), cache.mark()))
+    def relist() -> None:
+        list(cache.resync("ConfigMap", cluster.list_objects("ConfigMap"), cache.mark()))
 
     reflector = Reflector(cluster, "ConfigMap", None, relist)
     threading.Thread(target=reflector.run, args=(stop,), daemon=True).start()

@@ -100,9 +100,9 @@ class FakeCluster(ObjectStore):
 
     # cluster.Cluster, with faults
 
-    def list_objects(self, kind: str) -> list[Object]:
+    def list_objects(self, kind: str, namespace: str | None = None) -> list[Object]:
         self._check()
-        return super().list_objects(kind)
+        return super().list_objects(kind, namespace)
 
     def get(self, key: Key) -> Object | None:
         self._check()
@@ -279,8 +279,8 @@ class _Unharmed:
     def __init__(self, cluster: FakeCluster) -> None:
         self._cluster = cluster
 
-    def list_objects(self, kind: str) -> list[Object]:
-        return ObjectStore.list_objects(self._cluster, kind)
+    def list_objects(self, kind: str, namespace: str | None = None) -> list[Object]:
+        return ObjectStore.list_objects(self._cluster, kind, namespace)
 
     def get(self, key: Key) -> Object | None:
         return ObjectStore.get(self._cluster, key)

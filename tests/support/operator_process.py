@@ -33,7 +33,7 @@ def watching(cluster: KubernetesCluster, kubeconfig: Path) -> Iterator[None]:
 
     thread = threading.Thread(target=lambda: asyncio.run(run()), name="kopf")
     thread.start()
-    reflectors = [Reflector(cluster, kind, None, lambda _: None) for kind in CHILD_RESOURCES]
+    reflectors = [Reflector(cluster, kind, None, lambda: None) for kind in CHILD_RESOURCES]
     for reflector in reflectors:
         threading.Thread(target=reflector.run, args=(stop,), daemon=True).start()
     try:

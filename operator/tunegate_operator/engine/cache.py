@@ -125,8 +125,11 @@ class Cache:
         with self._lock:
             return self._time
 
-    def resync(self, kind: str, listed: Iterable[Object], since: int) -> Iterator[WatchEvent]:
-        """Compare with a complete list that was asked for after :meth:`mark` gave ``since``.
+    def resync(
+        self, kind: str, listed: Iterable[Object], since: int, namespace: str | None = None
+    ) -> Iterator[WatchEvent]:
+        """Compare with a complete list, of all namespaces or one, that was asked for after :meth:`mark` gave
+        ``since``.
 
         Yields what was missed, as the list is read. What is held but not listed is gone, unless it came in
         after ``since``: that may be younger than the list. The list must be a consistent read, not one of a
@@ -146,7 +149,10 @@ class Cache:
             gone = [
                 held
                 for uid, held in self._objects.items()
-                if held.key.kind == kind and uid not in present and held.first_seen <= since
+                if held.key.kind == kind
+                and namespace in (None, held.key.namespace)
+                and uid not in present
+                and held.first_seen <= since
             ]
             for held in gone:
                 self._drop(held.uid, held.owner)

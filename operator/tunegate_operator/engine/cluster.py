@@ -58,8 +58,8 @@ class InvalidError(ClusterError):
 class Cluster(Protocol):
     """The requests that the engine makes. Every call may raise :class:`ClusterError`."""
 
-    def list_objects(self, kind: str) -> Iterable[Object]:
-        """All objects of a kind that concern us, in all watched namespaces.
+    def list_objects(self, kind: str, namespace: str | None = None) -> Iterable[Object]:
+        """All objects of a kind that concern us, in all watched namespaces or in one.
 
         What is iterated over may be read meanwhile, and so raise in the middle."""
         ...

@@ -114,9 +114,9 @@ class KubernetesCluster:
         self.namespaces: tuple[str | None, ...] = namespaces or (None,)
         self._listeners: list[Callable[[WatchEvent], None]] = []
 
-    def list_objects(self, kind: str) -> Iterator[Object]:
-        for namespace in self.namespaces:
-            yield from self._list(kind, namespace)
+    def list_objects(self, kind: str, namespace: str | None = None) -> Iterator[Object]:
+        for each in (namespace,) if namespace else self.namespaces:
+            yield from self._list(kind, each)
 
     def get(self, key: Key) -> Object | None:
         try:

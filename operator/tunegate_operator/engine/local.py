@@ -92,8 +92,8 @@ class LocalCluster:
 
     # cluster.Cluster
 
-    def list_objects(self, kind: str) -> list[Object]:
-        return self._store.list_objects(kind)
+    def list_objects(self, kind: str, namespace: str | None = None) -> list[Object]:
+        return self._store.list_objects(kind, namespace)
 
     def get(self, key: Key) -> Object | None:
         return self._store.get(key)

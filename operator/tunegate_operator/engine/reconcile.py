@@ -106,14 +106,16 @@ class Reconciler:
             self._queue.add(Key.of(owner))
         return promise
 
-    def resync(self, *kinds: str) -> None:
-        """List everything, or these kinds, and take in what a watch missed, deletions too. Also how to start.
+    def resync(self, *kinds: str, namespace: str | None = None) -> None:
+        """List everything, or these kinds, or one namespace, and take in what a watch missed, deletions too.
+        Also how to start.
 
         Raises ClusterError; what was listed before is taken in.
         """
         for kind in kinds or self._kinds:
             since = self._cache.mark()
-            for event in self._cache.resync(kind, self._cluster.list_objects(kind), since):
+            listed = self._cluster.list_objects(kind, namespace)
+            for event in self._cache.resync(kind, listed, since, namespace):
                 self._wake(event)
 
     def _wake(self, event: WatchEvent) -> None:

@@ -22,12 +22,12 @@ FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
 class Reflector:
     """Delivers every change of a kind, in one namespace or (None) in all, to the cluster's listeners.
 
-    ``relist`` is called with the kind, and must find what changed unseen: at the start, and whenever the
-    server no longer knows where the watch was.
+    ``relist`` is called, at the start and whenever the server no longer knows where the watch was, and must
+    find what changed unseen.
     """
 
     def __init__(
-        self, cluster: KubernetesCluster, kind: str, namespace: str | None, relist: Callable[[str], None]
+        self, cluster: KubernetesCluster, kind: str, namespace: str | None, relist: Callable[[], None]
     ) -> None:
         self.is_synced = threading.Event()
         """Set once the first list was taken in."""
@@ -61,7 +61,7 @@ class Reflector:
     def _list(self) -> None:
         """Take the version from which to watch first: what comes twice does no harm."""
         version = self._cluster.current_version(self.kind, self._namespace)
-        self._relist(self.kind)
+        self._relist()
         self._version = version
         self.is_synced.set()
 

@@ -70,9 +70,13 @@ class ObjectStore:
 
     # cluster.Cluster
 
-    def list_objects(self, kind: str) -> list[Object]:
+    def list_objects(self, kind: str, namespace: str | None = None) -> list[Object]:
         with self._lock:
-            return [wire(obj) for key, obj in sorted(self._objects.items()) if key.kind == kind]
+            return [
+                wire(obj)
+                for key, obj in sorted(self._objects.items())
+                if key.kind == kind and namespace in (None, key.namespace)
+            ]
 
     def get(self, key: Key) -> Object | None:
         with self._lock:

@@ -1,6 +1,5 @@
 """What is known about an EvalGate: the text of its golden set, and the final models it judged."""
 
-import json
 from dataclasses import dataclass
 
 from pydantic import ValidationError
@@ -111,4 +110,4 @@ def _results(job: FineTuneJob, view: View) -> Results:
     """The recorded outcomes of a job; empty ones when they are gone."""
     name = results_name(job.metadata.name, job.metadata.uid)
     config_map = view.get(Key("ConfigMap", job.metadata.namespace, name))
-    return Results.model_validate(json.loads(config_map["data"][RESULTS_KEY])) if config_map else Results()
+    return Results.model_validate_json(config_map["data"][RESULTS_KEY]) if config_map else Results()

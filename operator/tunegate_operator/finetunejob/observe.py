@@ -1,6 +1,5 @@
 """What is known about a FineTuneJob: its spec and status, its children, and what they reported."""
 
-import json
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -178,7 +177,7 @@ def _recorded(view: View, job: FineTuneJob, name: str, key: str, model: type[Mod
     obj = view.get(Key("ConfigMap", job.metadata.namespace, name))
     if obj is None or not _is_owned(obj, job.metadata.uid):
         return None
-    return model.model_validate(json.loads(obj["data"][key]))
+    return model.model_validate_json(obj["data"][key])
 
 
 def _is_owned(obj: Object, uid: str) -> bool:
