@@ -135,6 +135,15 @@ def test_what_is_read_is_the_readers_own() -> None:
     assert cache.get(Key.of(made)) == made
 
 
+def test_a_deeply_nested_object_is_held_too() -> None:
+    cache, deep = Cache(), {}
+    for _ in range(500):
+        deep = {"deeper": deep}
+    made = make("a", "1", 1) | {"spec": deep}
+    cache.put(made)
+    assert cache.get(Key.of(made)) == made
+
+
 def test_objects_are_found_by_their_phase() -> None:
     cache = Cache()
     cache.put(make("a", "1", 1) | {"status": {"phase": "Pending"}})

@@ -275,6 +275,7 @@ class JobFolder:
             "stage": self.stages[-1],
             "step": step,
             "artifact": digest,
+            "weights": "6" * 64,
             "device": "NVIDIA L4",
             "dtype": "bfloat16",
             "generation": {

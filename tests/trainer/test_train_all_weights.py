@@ -1,6 +1,5 @@
 """A stage without an adapter trains all weights: resumed, judged and published as whole models."""
 
-import json
 import os
 import shutil
 import signal
@@ -8,7 +7,7 @@ import signal
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, OlmoeConfig, OlmoeForCausalLM
 
 from support.trainer_root import STAGE, TrainerRoot, gate_spec, golden_cases
 from tunegate_api.contract import ROOT_VARIABLE, ExitCode, Outcome
@@ -17,6 +16,7 @@ from tunegate_trainer.files import seal, verify
 from tunegate_trainer.gate_result import GateResult
 from tunegate_trainer.interruption import Interruption
 from tunegate_trainer.main import main
+from tunegate_trainer.model import load_base, load_weights
 from tunegate_trainer.train import recipe
 from tunegate_trainer.train.losses import LossFile
 
@@ -30,6 +30,7 @@ ALL_WEIGHTS = {
 }
 SPEC = {"stages": [{"name": STAGE, "method": "SFT"}]}
 STEP = 20
+CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
@@ -149,8 +150,8 @@ def test_other_weights_are_another_artifact(root):
 
 def test_it_is_published_in_the_type_that_the_base_is_stored_in(root):
     base = root.workspace / root.paths.base_model(root.context().plan.model.digest)
-    config = json.loads((base / "config.json").read_text())
-    (base / "config.json").write_text(json.dumps(config | {"dtype": "bfloat16"}))
+    stored = {name: t.to(torch.bfloat16) for name, t in load_file(base / "model.safetensors").items()}
+    save_file(stored, base / "model.safetensors", metadata={"format": "pt"})
     shutil.move(base / "evals", root.path / "evals")
     (base / "DONE").unlink()
     seal(base)
@@ -160,3 +161,35 @@ def test_it_is_published_in_the_type_that_the_base_is_stored_in(root):
     assert {tensor.dtype for tensor in weights.values()} == {torch.bfloat16}
     assert AutoModelForCausalLM.from_pretrained(artifact(root)).dtype == torch.bfloat16
     assert result(root).evaluations[1].outcomes["golden/orders"] == PASS * 20
+    assert result(root).weights == root.evaluation(STEP).digest, "not the digest of what was cast"
+
+
+def test_weights_are_loaded_where_files_name_them_otherwise_than_the_model(tmp_path):
+    """Of mixtures of experts the hub's files have each expert, and transformers one tensor of all."""
+    config = OlmoeConfig(
+        vocab_size=32,
+        hidden_size=16,
+        intermediate_size=8,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        num_experts=4,
+        num_experts_per_tok=2,
+    )
+    OlmoeForCausalLM(config).save_pretrained(tmp_path / "base")
+    trained, resumed = (load_base(tmp_path / "base", "float32", CPU) for _ in range(2))
+    with torch.no_grad():
+        for parameter in trained.parameters():
+            parameter.add_(torch.randn_like(parameter))
+    trained.save_pretrained(tmp_path / "checkpoint")
+    load_weights(resumed, tmp_path / "checkpoint")
+    for name, parameter in trained.named_parameters():
+        assert torch.equal(parameter, resumed.get_parameter(name)), name
+
+
+def test_what_is_published_has_the_settings_of_the_base_and_not_of_training(root):
+    assert gate() == ExitCode.OK
+    base = root.workspace / root.paths.base_model(root.context().plan.model.digest)
+    before, after = (AutoConfig.from_pretrained(folder) for folder in (base, artifact(root)))
+    assert after.use_cache is before.use_cache is True
+    assert after.eos_token_id == before.eos_token_id

@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import PreTrainedModel
+from transformers import AutoConfig, GenerationConfig, PreTrainedModel
 
-from tunegate_api.contract import FileManifest
+from tunegate_api.contract import FileManifest, TrainingParameters
 from tunegate_api.meta import Sha256
+from tunegate_trainer.data.weights import stored_dtype
 from tunegate_trainer.errors import SourceNotFoundError, StorageError
 from tunegate_trainer.files import is_complete, read_manifest, remove, seal, sha256_file, verify
-from tunegate_trainer.model import load_adapter, load_base, stored_dtype
+from tunegate_trainer.model import load_adapter, load_base
 
 _ADAPTER_CONFIG = "adapter_config.json"
 _ADAPTER_FILES = ("adapter_model.safetensors", _ADAPTER_CONFIG)
@@ -21,6 +22,8 @@ _TOKENIZER_FILES = ("*token*.json", "vocab*", "merges.txt", "*.model", "chat_tem
 """What of the base model is published too: whoever loads the artifact must render chats the same way."""
 _GENERATION_FILES = ("generation_config.json",)
 """What of the base model is published with all weights: nobody loads these from the base any more."""
+_SET_FOR_TRAINING = ("use_cache", "bos_token_id", "eos_token_id", "pad_token_id")
+"""Settings of a model that the Trainer changes, and that are those of the base again in what is published."""
 _CPU = torch.device("cpu")
 
 
@@ -46,7 +49,7 @@ def build_artifact(checkpoint: Path, base: Path, artifact: Path) -> FileManifest
     if (checkpoint / _ADAPTER_CONFIG).exists():
         copies = _files_of(checkpoint, _ADAPTER_FILES) | _files_of(base, _TOKENIZER_FILES)
     else:
-        _write_all_weights(checkpoint, stored_dtype(base), scratch)
+        _write_all_weights(checkpoint, base, scratch)
         copies = _files_of(base, _TOKENIZER_FILES + _GENERATION_FILES)
     for path in copies:
         shutil.copyfile(path, scratch / path.name)
@@ -59,6 +62,14 @@ def build_artifact(checkpoint: Path, base: Path, artifact: Path) -> FileManifest
     remove(artifact)
     scratch.rename(artifact)
     return manifest
+
+
+def judged_dtype(parameters: TrainingParameters, artifact: Path, device: torch.device) -> str:
+    """The type in which an artifact is judged: the planned one of the base below an adapter; of a whole model
+    the stored one, in which it is served, but float32 on a CPU."""
+    if parameters.adapter == "None" and device.type != "cpu":
+        return stored_dtype(artifact)
+    return parameters.dtype
 
 
 def load_artifact(base_model: PreTrainedModel, artifact: Path, dtype: str, device: torch.device) -> Any:
@@ -84,8 +95,13 @@ def _files_of(folder: Path, patterns: tuple[str, ...]) -> dict[Path, Sha256]:
     return {folder / n: files[n] for n in sorted(files) if any(fnmatch(n, pattern) for pattern in patterns)}
 
 
-def _write_all_weights(checkpoint: Path, dtype: str, folder: Path) -> None:
-    load_base(checkpoint, dtype, _CPU).save_pretrained(folder)
+def _write_all_weights(checkpoint: Path, base: Path, folder: Path) -> None:
+    model = load_base(checkpoint, stored_dtype(base), _CPU)
+    before = AutoConfig.from_pretrained(base, trust_remote_code=False)
+    for setting in _SET_FOR_TRAINING:
+        setattr(model.config, setting, getattr(before, setting, None))
+    model.generation_config = GenerationConfig.from_model_config(model.config)
+    model.save_pretrained(folder)
     for path, digest in _files_of(checkpoint, ("model*.safetensors", "config.json")).items():
         if sha256_file(path) != digest:  # checked after loading, as above
             raise StorageError("the checkpoint changed while the artifact was made of it")

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from tunegate_api.contract import Subject
 from tunegate_api.judgement import Judgement, judge_artifact
 from tunegate_api.v1alpha1.finetunejob_status import Progress
-from tunegate_trainer.artifact import build_artifact, load_artifact
+from tunegate_trainer.artifact import build_artifact, judged_dtype, load_artifact
 from tunegate_trainer.base_model import verified_base
 from tunegate_trainer.context import Context
 from tunegate_trainer.errors import UserError
@@ -17,7 +17,7 @@ from tunegate_trainer.evaluate.baselines import BaselineCache
 from tunegate_trainer.evaluate.evaluate import Weights, as_evaluation, as_results, evaluate, write_cases
 from tunegate_trainer.evaluate.generate import device_name
 from tunegate_trainer.evaluate.sets import golden_sets, task_metrics
-from tunegate_trainer.files import write_model
+from tunegate_trainer.files import read_manifest, weights_digest, write_model
 from tunegate_trainer.gate_result import GateResult, GateVerdict
 from tunegate_trainer.model import choose_device, load_base, load_tokenizer
 
@@ -33,14 +33,14 @@ def run(context: Context, stage: str | None, step: int | None) -> None:
     if stage is None or step is None:
         raise UserError("the gate role needs --stage and --step")
     request, plan, workspace = context.request, context.plan, context.workspace
-    dtype = plan.stage(stage).parameters.dtype
     last_stage = plan.stages[-1].name
     folder = workspace / context.paths.gate
     device = choose_device(request)
 
-    artifact = workspace / context.paths.model
+    artifact, checkpoint = workspace / context.paths.model, workspace / context.paths.checkpoint(stage, step)
     base_model_folder = verified_base(workspace, plan)
-    manifest = build_artifact(workspace / context.paths.checkpoint(stage, step), base_model_folder, artifact)
+    manifest = build_artifact(checkpoint, base_model_folder, artifact)
+    dtype = judged_dtype(plan.stage(stage).parameters, artifact, device)
     tokenizer = load_tokenizer(artifact)
     sets = [*golden_sets(context, tokenizer, request.final_gates), task_metrics(context, tokenizer, "test")]
 
@@ -70,6 +70,7 @@ def run(context: Context, stage: str | None, step: int | None) -> None:
             stage=stage,
             step=step,
             artifact=manifest.digest,
+            weights=weights_digest(read_manifest(checkpoint).files),
             device=device_name(device),
             dtype=dtype,
             generation={name: s.generation for s in sets for name in s.names.values()},

@@ -27,10 +27,12 @@ class GateResult(StatusModel):
     step: int
     artifact: Sha256
     """The digest in the artifact's manifest."""
+    weights: Sha256
+    """The digest of the checkpoint's weights, as its evaluation names it."""
     device: str
     """``cpu``, or the GPU as its driver calls it."""
     dtype: str
-    """Of the base weights."""
+    """The type that the base model's weights were loaded in, or all weights of a whole model."""
     generation: dict[str, Generation]
     """How the outputs of each set were generated, by its name in the evaluations."""
     evaluations: list[Evaluation]

@@ -5,9 +5,9 @@ from typing import Any
 
 import torch
 from jinja2 import TemplateError
-from peft import PeftModel
+from peft import PeftModel, set_peft_model_state_dict
+from safetensors.torch import load_file
 from transformers import (
-    AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
     GenerationConfig,
@@ -117,12 +117,6 @@ def load_base(folder: Path, dtype: str, device: torch.device) -> PreTrainedModel
     return model
 
 
-def stored_dtype(folder: Path) -> str:
-    """The type of a model's weights on disk, by its configuration; float32 where that names none of ours."""
-    stored = AutoConfig.from_pretrained(folder, trust_remote_code=False).dtype
-    return next((name for name, dtype in _DTYPES.items() if dtype == stored), "float32")
-
-
 def choose_device(request: Request) -> torch.device:
     """The device that the job asks for. Raises :class:`NoAcceleratorError` if there is no such GPU."""
     if request.spec.resources.accelerator == "CPU":
@@ -154,6 +148,15 @@ def hub_name(uri: str) -> str:
 def load_adapter(base: PreTrainedModel, folder: Path, *, trainable: bool) -> Any:
     """``base`` with the LoRA adapter of ``folder`` around it, in float32. Returns a ``peft.PeftModel``."""
     return PeftModel.from_pretrained(base, str(folder), is_trainable=trainable)
+
+
+def load_weights(model: Any, checkpoint: Path) -> None:
+    """Put a checkpoint's weights into ``model``, a ``peft.PeftModel`` or a whole model in float32."""
+    if isinstance(model, PeftModel):
+        set_peft_model_state_dict(model, load_file(checkpoint / "adapter_model.safetensors"))
+        return
+    # Not straight from the files: of many architectures they name tensors as the hub does, not as the model.
+    model.load_state_dict(load_base(checkpoint, "float32", torch.device("cpu")).state_dict())
 
 
 def _leading_token(tokenizer: PreTrainedTokenizerBase) -> str:

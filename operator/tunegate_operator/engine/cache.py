@@ -7,11 +7,9 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import TypeVar
 
-from pydantic_core import from_json, to_json
-
 from tunegate_operator.engine.cluster import Key, Object, WatchEvent
 from tunegate_operator.engine.controller import EventsAbout, Refusal
-from tunegate_operator.engine.objects import resource_version, uid_of
+from tunegate_operator.engine.objects import read_json, resource_version, uid_of, write_json
 from tunegate_operator.engine.owners import Owner, controlling_owner
 from tunegate_operator.engine.reports import ReportStore
 
@@ -193,7 +191,7 @@ class Cache:
             self._time += 1
         first_seen = held.first_seen if held else self._time
         phase = (obj.get("status") or {}).get("phase")
-        self._objects[uid] = _Held(uid, key, version, owner, phase, first_seen, to_json(obj))
+        self._objects[uid] = _Held(uid, key, version, owner, phase, first_seen, write_json(obj))
         self._uids[key] = uid
         self._by_kind[key.kind, key.namespace].add(uid)
         if owner:
@@ -240,7 +238,7 @@ class _Held:
     text: bytes
 
     def read(self) -> Object:
-        obj: Object = from_json(self.text)
+        obj: Object = read_json(self.text)
         return obj
 
 

@@ -12,7 +12,6 @@ from urllib.parse import quote, urlencode
 
 import urllib3
 from kubernetes import client, config
-from pydantic_core import from_json
 
 from tunegate_api import API_VERSION
 from tunegate_operator.engine.clock import Clock
@@ -28,7 +27,7 @@ from tunegate_operator.engine.cluster import (
     WatchEvent,
 )
 from tunegate_operator.engine.events import new_event
-from tunegate_operator.engine.objects import timestamp
+from tunegate_operator.engine.objects import read_json, timestamp
 from tunegate_operator.names import MANAGED_LABELS
 
 REQUEST_SECONDS = 30.0
@@ -153,9 +152,9 @@ class KubernetesCluster:
         try:
             response = self._send("GET", path, query=query, seconds=seconds + REQUEST_SECONDS)
             if response.status >= 400:
-                raise _error(response.status, from_json(response.read()))
+                raise _error(response.status, read_json(response.read()))
             for line in response.response:
-                event: Object = from_json(line)
+                event: Object = read_json(line)
                 if event["type"] == "ERROR":
                     raise _error(event["object"].get("code", 500), event["object"])
                 yield event
@@ -231,7 +230,7 @@ class KubernetesCluster:
         except (client.ApiException, urllib3.exceptions.HTTPError) as error:
             raise ClusterError(f"{method} {path}: {error}") from error
         try:
-            answer: Object = from_json(text)
+            answer: Object = read_json(text)
         except ValueError as error:
             raise ClusterError(f"{method} {path}: {response.status}, and no JSON") from error
         if response.status >= 400:

@@ -5,6 +5,7 @@ end (https://huggingface.co/docs/safetensors, "Format").
 """
 
 import json
+from collections import Counter
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,15 @@ def check_weights(folder: Path) -> None:
 def count_parameters(folder: Path) -> int:
     """Numbers in all weights of ``folder``; tied ones are stored, and count, once."""
     return sum(prod(tensor["shape"]) for path in _files(folder) for tensor in _header(path).values())
+
+
+def stored_dtype(folder: Path) -> str:
+    """The type of most numbers in ``folder``: ``bfloat16``, ``float16``, else ``float32``."""
+    numbers: Counter[str] = Counter()
+    for path in _files(folder):
+        for tensor in _header(path).values():
+            numbers[tensor["dtype"]] += prod(tensor["shape"])
+    return {"BF16": "bfloat16", "F16": "float16"}.get(max(numbers, key=lambda name: numbers[name]), "float32")
 
 
 def _files(folder: Path) -> list[Path]:

@@ -13,7 +13,7 @@ from tunegate_api.judgement import GateJudgement, Judgement, TaskJudgement
 from tunegate_api.meta import Sha256, StatusModel, Time
 from tunegate_api.v1alpha1.evalgate import Generation
 from tunegate_api.verdict import VerdictState, points_text, rate, rate_text
-from tunegate_trainer.files import weights_digest, write_atomic, write_model
+from tunegate_trainer.files import write_atomic, write_model
 from tunegate_trainer.gate_result import GateResult
 
 EVIDENCE = "evidence"
@@ -81,7 +81,7 @@ class VerdictEvidence(StatusModel):
     artifact_files: dict[str, Sha256]
     """What was judged; card and evidence were put beside it."""
     weights_digest: Sha256
-    """Of the weights' files alone, as the checkpoint's evaluation names it."""
+    """Of the checkpoint's weights, as its evaluation names it."""
     device: str
     """That the outputs were generated on: ``cpu``, or the GPU as its driver calls it."""
     dtype: str
@@ -116,7 +116,7 @@ def write_evidence(
         step=measured.step,
         artifact_digest=manifest.digest,
         artifact_files=manifest.files,
-        weights_digest=weights_digest(manifest.files),
+        weights_digest=measured.weights,
         device=measured.device,
         dtype=measured.dtype,
         base_model=plan.model.uri,

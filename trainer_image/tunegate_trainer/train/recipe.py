@@ -6,8 +6,7 @@ from typing import Any
 
 import torch
 from datasets import Dataset  # type: ignore[import-untyped]
-from peft import LoraConfig, PeftModel, get_peft_model, set_peft_model_state_dict
-from safetensors.torch import load_file
+from peft import LoraConfig, get_peft_model
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 from transformers.trainer_callback import PrinterCallback
 from trl.trainer.sft_config import SFTConfig
@@ -22,7 +21,7 @@ from tunegate_trainer.evaluate.evaluate import Weights, evaluate
 from tunegate_trainer.evaluate.sets import check_split, golden_sets, task_metrics
 from tunegate_trainer.files import read_manifest, weights_digest
 from tunegate_trainer.interruption import Interruption
-from tunegate_trainer.model import choose_device, hub_name, load_base, load_tokenizer
+from tunegate_trainer.model import choose_device, hub_name, load_base, load_tokenizer, load_weights
 from tunegate_trainer.rows import read_rows
 from tunegate_trainer.train.attention import BY_EXAMPLE
 from tunegate_trainer.train.callback import StageCallback
@@ -208,15 +207,6 @@ def starting_weights(base: PreTrainedModel, plan: Plan, parameters: TrainingPara
     return model
 
 
-def load_weights(model: Any, checkpoint: Path) -> None:
-    """Put a checkpoint's weights into ``model``."""
-    if isinstance(model, PeftModel):
-        set_peft_model_state_dict(model, load_file(checkpoint / "adapter_model.safetensors"))
-        return
-    for shard in sorted(checkpoint.glob("model*.safetensors")):
-        model.load_state_dict(load_file(shard), strict=False)  # of tied weights only one is stored
-
-
 def trainer_arguments(stage: StagePlan, plan: Plan, device: torch.device, scratch: Path) -> SFTConfig:
     """The stage's parameters in the words of transformers and TRL."""
     parameters = stage.parameters
@@ -240,9 +230,8 @@ def trainer_arguments(stage: StagePlan, plan: Plan, device: torch.device, scratc
         dataset_kwargs={"skip_prepare_dataset": True},  # and tokenized
         padding_free=True,
         max_length=None,
-        # Below an adapter the base has its own type, and autocast would only cast back and forth. All weights
-        # are float32, and a GPU computes faster in bfloat16.
-        bf16=parameters.adapter == "None" and not on_cpu,
+        # It would change the model's forward, in evaluations too; the loss does what is needed.
+        bf16=False,
         activation_checkpointing=not on_cpu and plan.model.parameters >= _LARGE_MODEL,
         use_cpu=on_cpu,
         dataloader_pin_memory=not on_cpu,

@@ -1,6 +1,7 @@
 """TRL's SFTTrainer with the loss of completions alone, computed at no other position."""
 
 import math
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from transformers import Trainer
 from trl.trainer.sft_trainer import SFTTrainer
 
 from tunegate_trainer.errors import UserError
+from tunegate_trainer.model import load_weights
 from tunegate_trainer.train.examples import IGNORED
 
 
@@ -38,7 +40,10 @@ class CompletionTrainer(SFTTrainer):
         """
         labels = inputs.pop("labels")[0, 1:]
         predictors = (labels != IGNORED).nonzero().flatten()
-        outputs = model(**inputs, logits_to_keep=predictors, use_cache=False)
+        # Below an adapter the base has its own type, and autocast would only cast back and forth.
+        autocast = self.args.device.type == "cuda" and not isinstance(self.model, PeftModel)
+        with torch.autocast("cuda", torch.bfloat16, enabled=autocast):
+            outputs = model(**inputs, logits_to_keep=predictors, use_cache=False)
         targets = labels[predictors]
         loss = cross_entropy(outputs.logits[0].float(), targets, reduction="sum")
         loss = loss / (targets.numel() if num_items_in_batch is None else num_items_in_batch)
@@ -55,6 +60,12 @@ class CompletionTrainer(SFTTrainer):
                 "lower training.learningRate, or raise training.warmupFraction",
             )
         self.control = self.callback_handler.on_log(self.args, self.state, self.control, logs)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        if isinstance(self.model, PeftModel):
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+        else:
+            load_weights(self.model, Path(resume_from_checkpoint))
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         Trainer._save_checkpoint(self, model, trial)  # without SFTTrainer's model card
