@@ -131,6 +131,8 @@ class Request(StatusModel):
     uid: str
     spec: FineTuneJobSpec
     gates: list[GateRequest]
+    trainer_image: str | None = None
+    """The image of all pods of the job, as the operator had it when the job began."""
 
     def gate(self, name: str) -> GateRequest:
         return next(g for g in self.gates if g.name == name)

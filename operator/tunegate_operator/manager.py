@@ -69,6 +69,8 @@ class Manager:
         authority = await asyncio.to_thread(self._persist, "the certificate authority", self._authority)
         if authority is None:  # stopped before it was there
             return
+        # Kopf looks once for what is served, after this: without the definitions it would never watch them.
+        await asyncio.to_thread(self._persist, "the definitions", self._find_definitions)
         host = report_host(self._settings.report_service, self._settings.pod_namespace)
         report_to = ReportTo(f"https://{host}", authority.certificate.decode())
         pods = PodSettings(self._settings.trainer_image, report_to)
@@ -121,6 +123,15 @@ class Manager:
             self._lost()
 
     def _lead(self, reconciler: Reconciler, server: ReportServer) -> None:
+        try:
+            self._start_leading(reconciler, server)
+        except Exception:
+            log.exception("leading failed; this process ends, so that another can lead")
+            self._stop.set()
+            self._queue.shut_down()
+            self._lost()
+
+    def _start_leading(self, reconciler: Reconciler, server: ReportServer) -> None:
         began = time.monotonic()
         # Children first: the first decision about an owner should already see them.
         for reflector in self._reflectors:
@@ -156,6 +167,11 @@ class Manager:
             )
 
         self._persist("the report address", publish)
+
+    def _find_definitions(self) -> None:
+        for kind in OWN_RESOURCES:
+            for namespace in self._cluster.namespaces:
+                self._cluster.current_version(kind, namespace)
 
     def _authority(self) -> KeyPair:
         return kept_authority(self._cluster, self._settings.pod_namespace, AUTHORITY, self._clock.now())

@@ -7,6 +7,7 @@ from support.world import Script, World, failed
 from tunegate_api.contract import ExitCode
 from tunegate_api.v1alpha1.finetunejob_status import Phase, Reason
 from tunegate_operator.engine.cluster import Key, Object
+from tunegate_operator.engine.objects import uid_of
 
 KILLED = (137, "")
 
@@ -274,6 +275,61 @@ def test_a_last_report_that_never_comes_is_a_failure_after_a_while():
     status = world.status()
     assert status.failure is not None
     assert status.failure.reason == Reason.REPORT_MISSING
+
+
+def test_a_job_that_waited_too_long_holds_nothing():
+    world = World()
+    world.apply_all(make_job().with_spec(startTimeoutSeconds=60).obj())
+    world.until_job("train")
+    world.advance(61)
+    status = world.status()
+    assert status.failure is not None
+    assert status.failure.reason == Reason.START_TIMEOUT
+    assert world.active_jobs() == [], "no pod of it starts when a GPU comes free"
+    assert status.attempts[-1].result == Reason.START_TIMEOUT
+
+
+def test_results_that_the_cluster_refuses_fail_the_job_and_end_its_pods():
+    world = World()
+    world.apply_all()
+    world.until_job("train")
+    world.cluster.refuse("ConfigMap", "Too long: must have at most 1048576 bytes")
+    status = world.run()
+    assert status.failure is not None
+    assert status.failure.reason == Reason.REFUSED
+    assert "Too long" in status.failure.message
+    assert world.active_jobs() == []
+
+
+@pytest.mark.parametrize("role", ["data", "train", "gate"])
+def test_a_step_is_not_repeated_because_somebody_removed_its_job(role):
+    world = World()
+    world.apply_all(make_job().with_publish().obj())
+    following = {"data": "train", "train": "gate", "gate": "publish"}[role]
+    world.until_job(following)
+    (done,) = [
+        job
+        for job in world.cluster.as_user.list_objects("Job")
+        if job["metadata"]["labels"]["tunegate.dev/role"] == role
+    ]
+    world.cluster.as_user.delete(Key.of(done), uid_of(done))
+    status = world.run()
+    assert status.phase is Phase.SUCCEEDED
+    assert [a.number for a in status.attempts if a.role == role] == [1]
+
+
+def test_a_job_keeps_the_trainer_image_that_it_began_with():
+    world = World()
+    world.apply_all()
+    world.until_job("train")
+    world.trainer_image = "trainer:newer"
+    world.boot()
+    assert world.run().phase is Phase.SUCCEEDED
+    images = {
+        job["spec"]["template"]["spec"]["containers"][0]["image"]
+        for job in world.cluster.as_user.list_objects("Job")
+    }
+    assert images == {"trainer:test"}
 
 
 def test_a_child_that_the_cluster_refuses_fails_the_job_with_its_words():

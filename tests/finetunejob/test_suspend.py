@@ -67,6 +67,24 @@ def test_suspended_in_any_phase_it_goes_on_with_the_next_attempt(role, starts):
     assert attempts == [(1, "Suspended"), (2, "Succeeded")]
 
 
+def test_what_is_heard_late_is_not_counted_twice():
+    world = World()
+    world.apply_all(make_job().with_spec(activeDeadlineSeconds=3600).obj())
+    world.until_checkpoint()
+    world.advance(2000)
+    with world.late_children():
+        suspend(world)
+        used = world.status().running_seconds
+        assert used > 2000
+        world.edit(annotations={"note": "whatever wakes it"})
+        world.settle()
+        assert world.status().phase is Phase.SUSPENDED
+    world.settle()
+    assert world.status().running_seconds == used
+    resume(world)
+    assert world.run().phase is Phase.SUCCEEDED
+
+
 def test_no_deadline_runs_while_a_job_is_suspended():
     world = World()
     world.apply_all(make_job().with_spec(activeDeadlineSeconds=100, startTimeoutSeconds=100).obj())

@@ -101,6 +101,18 @@ def test_a_pod_that_is_gone_may_not_report(senders, cache):
         senders.check("good", JOB)
 
 
+def test_a_pod_that_still_saves_may_report_though_its_job_was_deleted(senders, cache):
+    cache.apply(WatchEvent("DELETED", owned("Job", "child-uid", "FineTuneJob", JOB)))
+    senders.check("good", JOB)
+
+
+def test_a_pod_whose_job_is_not_heard_of_yet_should_try_again(senders, cache, reviews):
+    cache.apply(WatchEvent("ADDED", owned("Pod", "early-pod", "Job", "early-child")))
+    reviews.pods = ["early-pod"]
+    with pytest.raises(UnknownPodError, match="the Job of pod early-pod"):
+        senders.check("good", JOB)
+
+
 def test_a_review_that_fails_is_not_remembered(senders, reviews):
     reviews.error = ClusterError("unavailable")
     with pytest.raises(ClusterError):

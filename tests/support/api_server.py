@@ -129,10 +129,12 @@ class ApiServer:
 
 
 @contextmanager
-def api_server(folder: Path, *, controllers: str = CONTROLLERS, audit: bool = False) -> Iterator[ApiServer]:
+def api_server(
+    folder: Path, *, controllers: str = CONTROLLERS, audit: bool = False, definitions: bool = True
+) -> Iterator[ApiServer]:
     """Start one below ``folder``, which must be empty; everything ends with the context.
 
-    ``audit`` writes every request to ``audit.log``.
+    ``audit`` writes every request to ``audit.log``; without ``definitions`` it does not know our kinds yet.
     """
     built = subprocess.run([BUILD, *PROGRAMS], check=True, stdout=subprocess.PIPE, text=True)
     bin = Path(built.stdout.strip())
@@ -174,7 +176,8 @@ def api_server(folder: Path, *, controllers: str = CONTROLLERS, audit: bool = Fa
         )
         server.wait_until_ready()
         server.write_kubeconfig()
-        server.install_crds()  # first: the garbage collector looks for new kinds only every 30 s
+        if definitions:
+            server.install_crds()  # first: the garbage collector looks for new kinds only every 30 s
         server.start(
             _Program(
                 bin / "kube-controller-manager",

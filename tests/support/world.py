@@ -4,7 +4,9 @@ The volume (``outbox``) outlives the operator. On a laptop a new operator reads 
 pods tell again only what was not acknowledged.
 """
 
+from collections.abc import Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -36,7 +38,7 @@ from tunegate_api.v1alpha1 import EvalGateSpec, FineTuneJobStatus
 from tunegate_api.v1alpha1.finetunejob_status import Failure, Progress
 from tunegate_api.verdict import CaseSet, Measured, StopAction, assess_checkpoint
 from tunegate_operator.engine.cache import Cache
-from tunegate_operator.engine.cluster import Key, Object
+from tunegate_operator.engine.cluster import Key, Object, WatchEvent
 from tunegate_operator.engine.queue import WorkQueue
 from tunegate_operator.engine.reconcile import Reconciler
 from tunegate_operator.evalgate.controller import EvalGateController
@@ -156,6 +158,9 @@ class World:
         self.is_reachable = True
         """Whether pods that post their reports reach the operator."""
         self._delivered: dict[str, Future[None]] = {}
+        self.trainer_image = "trainer:test"
+        """The operator's setting."""
+        self._late: list[WatchEvent] | None = None
         self.outbox: dict[str, Report] = {}
         """File name to the last report on the volume."""
         self.boot()
@@ -168,12 +173,30 @@ class World:
             self.cluster,
             self.cache,
             self.queue,
-            [FineTuneJobController(PodSettings("trainer:test", self._report_to())), EvalGateController()],
+            [
+                FineTuneJobController(PodSettings(self.trainer_image, self._report_to())),
+                EvalGateController(),
+            ],
             self.clock,
         )
-        self.cluster.watch(self.reconciler.handle)
+        self.cluster.watch(self._hear)
         self.reconciler.resync()
         self._deliver_outbox()
+
+    def _hear(self, event: WatchEvent) -> None:
+        if self._late is not None and event.obj["kind"] in ("Job", "Pod"):
+            self._late.append(event)
+        else:
+            self.reconciler.handle(event)
+
+    @contextmanager
+    def late_children(self) -> Iterator[None]:
+        """What happens to Jobs and pods is heard of when this is over."""
+        self._late = []
+        yield
+        late, self._late = self._late, None
+        for event in late:
+            self.reconciler.handle(event)
 
     def _report_to(self) -> ReportTo | None:
         return ReportTo("https://tunegate-reports.tunegate.svc", "authority") if self._posts else None

@@ -133,6 +133,25 @@ def test_a_pod_that_ends_waits_a_bounded_time(engine, outbox, open_courier, monk
     assert 0.5 <= time.monotonic() - began < 5
 
 
+def test_a_pod_that_ends_does_not_wait_for_an_answer_that_will_not_change(engine, outbox, open_courier):
+    engine.jobs.clear()  # deleted meanwhile
+    write(outbox, 1)
+    began = time.monotonic()
+    with serving(engine):
+        assert not open_courier().close()
+    assert time.monotonic() - began < module.CLOSING_SECONDS / 4
+
+
+def test_no_proxy_of_the_pod_stands_between_it_and_the_operator(engine, outbox, open_courier, monkeypatch):
+    for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")  # nobody listens at the discard port
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    write(outbox, 1)
+    with serving(engine):
+        assert open_courier().close()
+    assert sequences(engine) == [1]
+
+
 def test_progress_waits_for_more_of_its_kind_and_what_matters_does_not(engine, outbox, open_courier):
     with serving(engine):
         courier = open_courier()

@@ -22,6 +22,8 @@ logger = logging.getLogger(__name__)
 
 ACKNOWLEDGED = "acknowledged"
 """In the outbox, as JSON: the name of each report to the sequence number that the operator acknowledged."""
+FINAL = (404, 422)
+"""Answers that will not change: no such job, no report."""
 REQUEST_SECONDS = 30.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 15.0
 """Seconds between tries: doubling from the first to the longest. There is no last one but the pod's end."""
@@ -56,11 +58,14 @@ class Courier:
     def __init__(self, address: ReportAddress, outbox: Path) -> None:
         self._address = address
         self._outbox = outbox
-        self._tls = ssl.create_default_context(cadata=address.authority)
+        tls = urllib.request.HTTPSHandler(context=ssl.create_default_context(cadata=address.authority))
+        # The operator is in the cluster: a proxy that the pod's environment names for the world is not asked.
+        self._opener = urllib.request.build_opener(tls, urllib.request.ProxyHandler({}))
         self._acknowledged = self._read_acknowledged()
         self._changed = threading.Event()
         self._urgent = threading.Event()
         self._closing_until: float | None = None
+        self._refused: set[str] = set()
         self._thread = threading.Thread(target=self._run, name="courier", daemon=True)
         self._thread.start()
 
@@ -86,7 +91,7 @@ class Courier:
         while True:
             self._changed.clear()
             self._urgent.clear()
-            if not [path for path in self._pending() if not self._deliver(path)]:
+            if not [path for path in self._undecided() if not self._deliver(path)]:
                 pause = FIRST_PAUSE
                 if self._closing_until is not None:
                     return
@@ -106,6 +111,11 @@ class Courier:
         found = sorted(self._outbox.glob("*.json"))
         return [path for path in found if _sequence(path.read_bytes()) > self._acknowledged.get(path.name, 0)]
 
+    def _undecided(self) -> list[Path]:
+        """Those of them that are worth sending: at the end, what was refused for good is not."""
+        refused = self._refused if self._closing_until is not None else ()
+        return [path for path in self._pending() if path.name not in refused]
+
     def _deliver(self, path: Path) -> bool:
         """Post a report; says whether it was acknowledged."""
         body = path.read_bytes()
@@ -113,7 +123,10 @@ class Courier:
             self._post(body)
         except (OSError, urllib.error.URLError) as error:
             logger.warning("report %s: %s; it will be sent again", path.name, _said(error))
+            if isinstance(error, urllib.error.HTTPError) and error.code in FINAL:
+                self._refused.add(path.name)
             return False
+        self._refused.discard(path.name)
         self._acknowledged[path.name] = _sequence(body)
         write_atomic(self._outbox / ACKNOWLEDGED, json.dumps(self._acknowledged))
         return True
@@ -123,7 +136,7 @@ class Courier:
         token = self._address.token_file.read_text(encoding="utf-8").strip()
         headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
         request = urllib.request.Request(self._address.url, body, headers, method="POST")  # noqa: S310 - ours
-        with urllib.request.urlopen(request, timeout=REQUEST_SECONDS, context=self._tls):  # noqa: S310
+        with self._opener.open(request, timeout=REQUEST_SECONDS):
             pass
 
     def _read_acknowledged(self) -> dict[str, int]:

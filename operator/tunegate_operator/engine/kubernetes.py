@@ -32,6 +32,8 @@ from tunegate_operator.names import MANAGED_LABELS
 
 REQUEST_SECONDS = 30.0
 """After which a request that got no answer has failed."""
+LEASE_SECONDS = 4.0
+"""The same for a Lease: a read and a write must both have failed before another may take it over."""
 PAGE = 200
 """Objects of a list that are asked for, and in memory, at once."""
 
@@ -48,6 +50,8 @@ class Resource:
     plural: str
     labels: str = ""
     """Selects the objects that concern us, on the server."""
+    seconds: float = REQUEST_SECONDS
+    """After which a request for one has failed."""
 
     def path(self, namespace: str | None, name: str = "") -> str:
         root = "/api/v1" if self.api_version == "v1" else f"/apis/{self.api_version}"
@@ -68,7 +72,7 @@ CHILD_RESOURCES = {
 }
 """Kinds that we create, and users' ConfigMaps: these have no selector."""
 _UNWATCHED = {
-    "Lease": Resource("coordination.k8s.io/v1", "leases"),
+    "Lease": Resource("coordination.k8s.io/v1", "leases", seconds=LEASE_SECONDS),
     "Secret": Resource("v1", "secrets"),
     "EndpointSlice": Resource("discovery.k8s.io/v1", "endpointslices"),
 }
@@ -118,8 +122,9 @@ class KubernetesCluster:
             yield from self._list(kind, each)
 
     def get(self, key: Key) -> Object | None:
+        resource = _resource(key.kind)
         try:
-            return self._request("GET", _resource(key.kind).path(key.namespace, key.name))
+            return self._request("GET", resource.path(key.namespace, key.name), seconds=resource.seconds)
         except NotFoundError:
             return None
 
@@ -171,8 +176,9 @@ class KubernetesCluster:
         return self._request("POST", _resource(key.kind).path(key.namespace), obj)
 
     def replace(self, obj: Object) -> Object:
-        key = Key.of(obj)
-        return self._request("PUT", _resource(key.kind).path(key.namespace, key.name), obj)
+        key, resource = Key.of(obj), _resource(obj["kind"])
+        path = resource.path(key.namespace, key.name)
+        return self._request("PUT", path, obj, seconds=resource.seconds)
 
     def delete(self, key: Key, uid: str) -> None:
         options = {"propagationPolicy": "Background", "preconditions": {"uid": uid}}
@@ -256,6 +262,10 @@ class KubernetesCluster:
         return self._api.call_api(method, url, headers, body, _request_timeout=seconds)
 
 
+_SAID_BY_ADMISSION = ("ValidatingAdmissionPolicy", "denied the request")
+"""In refusals of policies and webhooks, which may let the same object pass another day."""
+
+
 def _error(code: int, status: Object) -> ClusterError:
     """The server's ``Status`` as an exception."""
     message, reason = status.get("message") or f"HTTP {code}", status.get("reason", "")
@@ -265,7 +275,7 @@ def _error(code: int, status: Object) -> ClusterError:
         return NotFoundError(message)
     if code == 410:
         return ExpiredError(message)
-    if code == 403:
+    if code == 403 or (code in (400, 422) and any(word in message for word in _SAID_BY_ADMISSION)):
         return ForbiddenError(message)
     if code in (400, 413, 422):
         return InvalidError(message)

@@ -187,6 +187,7 @@ class Reconciler:
         decision = self._controllers[key.kind].decide(obj, self._cache, self._clock.now())
         if decision is None:  # whatever its pods say, nobody wants to know any more
             self._cache.report_store.acknowledge(uid_of(obj), reports)
+            self._cache.report_store.forget(uid_of(obj))
             return None
         failure: ClusterError | None = None
         try:

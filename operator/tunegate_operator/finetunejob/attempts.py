@@ -35,15 +35,27 @@ SUCCEEDED, SUSPENDED = "Succeeded", "Suspended"
 
 def start(run: Run, step: Step, args: tuple[str, ...] = ()) -> None:
     """Start the next attempt of a step."""
-    number = 1 + max(
-        [c.attempt for c in run.observed.children if c.step == step]
-        + [a.number for a in run.draft.status.attempts if (a.role, a.stage) == (step.role, step.stage)],
-        default=0,
-    )
+    number = 1 + latest_number(run, step)
     child = child_job(run.observed.job, run.request, step, number, pods=run.pods, extra_args=args)
     run.draft.actions.append(Create(child))
     held_back = refused(run.observed.refusal, step.role) if run.observed.refusal else None
     _await_pod(run, step.role, run.draft.now, held_back)
+
+
+def latest_number(run: Run, step: Step) -> int:
+    """The number of the latest attempt of a step, its Job removed or not; 0 before the first."""
+    seen = [c.attempt for c in run.observed.children if c.step == step]
+    return max([*seen, *(a.number for a in _recorded(run, step))], default=0)
+
+
+def has_succeeded(run: Run, step: Step) -> bool:
+    """Whether the status says that the latest attempt of a step completed."""
+    latest = max(_recorded(run, step), key=lambda attempt: attempt.number, default=None)
+    return latest is not None and latest.result == SUCCEEDED
+
+
+def _recorded(run: Run, step: Step) -> list[Attempt]:
+    return [a for a in run.draft.status.attempts if (a.role, a.stage) == (step.role, step.stage)]
 
 
 def watch(run: Run, child: Child) -> None:
@@ -51,7 +63,6 @@ def watch(run: Run, child: Child) -> None:
     role, draft = child.step.role, run.draft
     failure = _dead_end(run, child)
     if failure:
-        stop_child(run, child, failure.reason)
         draft.fail(failure)
         return
     last = child.last_pod
@@ -118,6 +129,13 @@ def stop_child(run: Run, child: Child, result: str) -> None:
     _record(run, child, result, run.draft.now)
 
 
+def stop_all(run: Run, result: str) -> None:
+    """End whatever still runs or waits: a job that ended holds nothing."""
+    for child in run.observed.children:
+        if child.state is ChildState.ACTIVE and not child.deleting:
+            stop_child(run, child, result)
+
+
 def record_finished(run: Run) -> None:
     """Note each child that ended, once, with the time it ran."""
     for child in sorted(run.observed.children, key=lambda c: c.finished or run.draft.now):
@@ -132,10 +150,15 @@ def last_step(results: Results, step: Step) -> int:
     return max((e.step for e in results.find(Subject.CHECKPOINT, step.stage)), default=0)
 
 
+def is_recorded(run: Run, child: Child) -> bool:
+    """Whether the status has this attempt: it ended, or was ended."""
+    return any(attempt.number == child.attempt for attempt in _recorded(run, child.step))
+
+
 def _record(run: Run, child: Child, result: str, finished: datetime) -> None:
-    status, step = run.draft.status, child.step
-    if any((a.role, a.stage, a.number) == (step.role, step.stage, child.attempt) for a in status.attempts):
+    if is_recorded(run, child):
         return
+    status, step = run.draft.status, child.step
     seconds = child.running_seconds(finished)
     attempt = Attempt(
         role=step.role,

@@ -124,7 +124,7 @@ def child_job(
     volumes, mounts = _volumes(job, request, step.role, reports=pods.report_to is not None)
     container: Object = {
         "name": CONTAINER,
-        "image": pods.image,
+        "image": request.trainer_image or pods.image,
         "command": ["python", "-m", "tunegate_trainer"],
         "args": [str(step.role), *stage_args, "--attempt", str(attempt), *extra_args],
         "env": _environment(job, step.role, pods),

@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 from tunegate_api.v1alpha1.finetunejob_status import Failure, Reason
-from tunegate_operator.finetunejob.attempts import stop_child
+from tunegate_operator.finetunejob.attempts import is_recorded
 from tunegate_operator.finetunejob.observe import ChildState
 from tunegate_operator.finetunejob.run import Run
 
@@ -14,14 +14,13 @@ def enforce_deadline(run: Run) -> bool:
     limit = observed.job.spec.active_deadline_seconds
     if limit is None:
         return False
-    active = [c for c in observed.children if c.state is ChildState.ACTIVE and not c.deleting]
+    # One that was ended is recorded at once, and may be seen a while longer.
+    active = [c for c in observed.children if c.state is ChildState.ACTIVE and not is_recorded(run, c)]
     used = draft.status.running_seconds + sum(c.running_seconds(draft.now) for c in active)
     if used < limit:
         if any(c.is_running for c in active):
             draft.look_again_at(draft.now + timedelta(seconds=limit - used))
         return False
-    for child in active:
-        stop_child(run, child, Reason.DEADLINE_EXCEEDED)
     draft.fail(
         Failure(
             reason=Reason.DEADLINE_EXCEEDED,

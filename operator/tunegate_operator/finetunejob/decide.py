@@ -31,7 +31,7 @@ def decide(observed: Observed, now: datetime, pods: PodSettings) -> Draft:
     if job.spec.suspend and observed.request is None and not observed.children:
         be_suspended(draft)
         return draft
-    request = ready_request(observed, draft)
+    request = ready_request(observed, draft, pods.image)
     if request is None:
         return draft
     plan = absorb_plan(observed, draft)
@@ -39,27 +39,35 @@ def decide(observed: Observed, now: datetime, pods: PodSettings) -> Draft:
     run = Run(observed, draft, request, results, pods)
     attempts.record_finished(run)
     show_progress(run)
-    if observed.refusal and observed.refusal.cause == "Invalid":
+    _decide_on(run, plan)
+    if draft.status.failure:
+        attempts.stop_all(run, draft.status.failure.reason)
+    return draft
+
+
+def _decide_on(run: Run, plan: Plan | None) -> None:
+    """Fail, suspend or go on with a job whose request is made."""
+    draft, refusal = run.draft, run.observed.refusal
+    if refusal and refusal.cause == "Invalid":
+        draft.actions.clear()  # one of them was refused, and would be again
         draft.fail(
             Failure(
                 reason=Reason.REFUSED,
-                message=f"the cluster refused a child: {observed.refusal.message}",
+                message=f"the cluster refused a child: {refusal.message}",
                 hint="Change what the message names, and create the job again.",
             )
         )
-        return draft
-    if take_answer(job, draft) or enforce_deadline(run):
-        return draft
-    if job.spec.suspend:
+    elif take_answer(run.observed.job, draft) or enforce_deadline(run):
+        return
+    elif run.observed.job.spec.suspend:
         suspend(run)
     else:
         _advance(run, plan)
-    return draft
 
 
 def _advance(run: Run, plan: Plan | None) -> None:
     """Walk through the steps as far as they are finished, and work on the first that is not."""
-    if not _completed(run, Step(Role.DATA)):
+    if not _completed(run, Step(Role.DATA), is_known=plan is not None):
         return
     if plan is None:
         await_report(run, Step(Role.DATA))
@@ -77,9 +85,14 @@ def _advance(run: Run, plan: Plan | None) -> None:
     run.draft.end(Phase.SUCCEEDED)
 
 
-def _completed(run: Run, step: Step, args: tuple[str, ...] = ()) -> bool:
-    """Whether the latest attempt of a step completed. If not, whatever is due is done about it."""
+def _completed(run: Run, step: Step, args: tuple[str, ...] = (), *, is_known: bool) -> bool:
+    """Whether the latest attempt of a step completed. If not, whatever is due is done about it.
+
+    ``is_known`` says that what the step found is in hand: then it is done though its Job was removed.
+    """
     latest = _latest(run, step)
+    if latest is None and is_known and attempts.has_succeeded(run, step):
+        return True
     if latest is None:
         attempts.start(run, step, args)
     elif latest.state is ChildState.ACTIVE:
@@ -102,23 +115,23 @@ def _trained(run: Run, plan: Plan, stage: str) -> int | None:
     decisions = draft.status.decisions
     accepted = accepted_step(decisions, stage)
     args = ("--accepted-step", str(accepted)) if accepted else ()
-    latest = _latest(run, step)
-    if not _completed(run, step, args) or latest is None:
+    if not _completed(run, step, args, is_known=True):
         return None
-    if is_continued(decisions, stop_id(stage, latest.attempt, accepted)):
+    latest, number = _latest(run, step), attempts.latest_number(run, step)
+    if is_continued(decisions, stop_id(stage, number, accepted)):
         attempts.start(run, step, args)
         return None
 
     reached, total = attempts.last_step(run.results, step), plan.stage(stage).total_steps
     found = assess_stage(run.request.gates_of(stage), run.results, stage, accepted)
     if found and found.assessment.action is StopAction.STOP:
-        stop = draft.status.stop or make_stop(draft, found, stage, latest.attempt, total)
+        stop = draft.status.stop or make_stop(draft, found, stage, number, total)
         draft.set(stop=stop)
         draft.enter(Phase.STOPPED, stop.message, Reason(stop.reason))
         return None
-    if reached >= total and _outcome(latest) is not Outcome.STOPPED:
+    if reached >= total and (latest is None or _outcome(latest) is not Outcome.STOPPED):
         return _select(run, stage)
-    if not _has_ended(run, latest):
+    if not _has_ended(run, step, number):
         await_report(run, step)
         return None
     draft.fail(
@@ -154,9 +167,10 @@ def _select(run: Run, stage: str) -> int | None:
 def _gated(run: Run, stage: str, best_step: int) -> bool:
     """Whether the artifact of the best checkpoint passed."""
     step, draft = Step(Role.GATE), run.draft
-    if not _completed(run, step, ("--stage", stage, "--step", str(best_step))):
-        return False
     final = judge_final(run.request, run.results)
+    args = ("--stage", stage, "--step", str(best_step))
+    if not _completed(run, step, args, is_known=final is not None):
+        return False
     if final is None:
         await_report(run, step)
         return False
@@ -185,7 +199,7 @@ def _published(run: Run) -> bool:
     step, draft, final = Step(Role.PUBLISH), run.draft, run.draft.status.final
     if not run.observed.job.spec.publish or final is None:
         return True
-    if not _completed(run, step, ("--digest", final.model_digest)):
+    if not _completed(run, step, ("--digest", final.model_digest), is_known=bool(draft.status.published)):
         return False
     if not draft.status.published:
         await_report(run, step)
@@ -198,10 +212,10 @@ def _outcome(child: Child) -> Outcome | None:
     return ended.outcome if ended else None
 
 
-def _has_ended(run: Run, child: Child) -> bool:
+def _has_ended(run: Run, step: Step, attempt: int) -> bool:
     """Whether the last report of an attempt is in hand."""
-    report = run.observed.report_of(child.step)
-    return report is not None and report.attempt == child.attempt and report.outcome is not None
+    report = run.observed.report_of(step)
+    return report is not None and report.attempt == attempt and report.outcome is not None
 
 
 def _success(run: Run) -> str:

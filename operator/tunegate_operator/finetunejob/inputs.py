@@ -11,8 +11,11 @@ from tunegate_operator.finetunejob.observe import Observed
 from tunegate_operator.names import request_name
 
 
-def ready_request(observed: Observed, draft: Draft) -> Request | None:
-    """The job's request: as recorded, or made now that all is there. None while something is missing."""
+def ready_request(observed: Observed, draft: Draft, trainer_image: str) -> Request | None:
+    """The job's request: as recorded, or made now that all is there. None while something is missing.
+
+    ``trainer_image`` is what a new request's pods run, whatever the operator's settings say later.
+    """
     meta = observed.job.metadata
     if observed.request is not None:
         _note(draft, request_name(meta.name, meta.uid))
@@ -22,7 +25,7 @@ def ready_request(observed: Observed, draft: Draft) -> Request | None:
         reason, message = missing
         draft.wait(Phase.PENDING, reason, message, observed.job.spec.start_timeout_seconds)
         return None
-    request = _make_request(observed)
+    request = _make_request(observed, trainer_image)
     draft.actions.append(Create(request_config_map(observed.job, request)))
     _note(draft, request_name(meta.name, meta.uid))
     return request
@@ -58,7 +61,7 @@ def _is_ready(gate: EvalGate) -> bool:
     )
 
 
-def _make_request(observed: Observed) -> Request:
+def _make_request(observed: Observed, trainer_image: str) -> Request:
     job = observed.job
     uris = {target.uri for target in job.spec.publish}
     return Request(
@@ -66,6 +69,7 @@ def _make_request(observed: Observed) -> Request:
         namespace=job.metadata.namespace,
         uid=job.metadata.uid,
         spec=job.spec,
+        trainer_image=trainer_image,
         gates=[
             GateRequest(
                 name=name,

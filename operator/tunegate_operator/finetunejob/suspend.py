@@ -1,17 +1,14 @@
 """A suspended job has no pods: they save and go, and the next attempts go on from there."""
 
 from tunegate_api.v1alpha1.finetunejob_status import Phase, Reason
-from tunegate_operator.finetunejob.attempts import SUSPENDED, stop_child
+from tunegate_operator.finetunejob.attempts import SUSPENDED, stop_all
 from tunegate_operator.finetunejob.draft import Draft
-from tunegate_operator.finetunejob.observe import ChildState
 from tunegate_operator.finetunejob.run import Run
 
 
 def suspend(run: Run) -> None:
     """Let go of everything that runs. A job that a gate stopped stays Stopped: it waits for a person."""
-    for child in run.observed.children:
-        if child.state is ChildState.ACTIVE and not child.deleting:
-            stop_child(run, child, SUSPENDED)
+    stop_all(run, SUSPENDED)
     stop = run.draft.status.stop
     if stop:
         run.draft.enter(Phase.STOPPED, stop.message, Reason(stop.reason))

@@ -9,7 +9,6 @@ from tunegate_api.contract import report_audience
 from tunegate_operator.engine.cache import Cache
 from tunegate_operator.engine.clock import Clock
 from tunegate_operator.engine.cluster import Object
-from tunegate_operator.engine.owners import controlling_owner
 
 REMEMBERED_SECONDS = 300.0
 """How long a token that was reviewed is believed without asking again."""
@@ -47,12 +46,10 @@ class Senders:
         pod = self._cache.by_uid(pod_uid)
         if pod is None or pod["kind"] != "Pod":
             raise UnknownPodError(f"pod {pod_uid} is not known yet")
-        owner = controlling_owner(pod)
-        child = self._cache.by_uid(owner.uid) if owner else None
-        if child is None:
+        owners = self._cache.owners(pod)  # of a deleted Job too, whose pod is still saving
+        if len(owners) == 1:
             raise UnknownPodError(f"the Job of pod {pod_uid} is not known yet")
-        job = controlling_owner(child)
-        if job is None or job.uid != job_uid:
+        if job_uid not in {owner.uid for owner in owners[1:]}:
             raise RefusedError("the token is of a pod of another job")
 
     def _pod_uid(self, token: str, audience: str) -> str:
