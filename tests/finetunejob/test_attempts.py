@@ -6,6 +6,7 @@ from support.builders import make_job
 from support.world import Script, World, failed
 from tunegate_api.contract import ExitCode
 from tunegate_api.v1alpha1.finetunejob_status import Phase, Reason
+from tunegate_operator.engine import pod_status
 from tunegate_operator.engine.cluster import Key, Object
 from tunegate_operator.engine.objects import uid_of
 
@@ -159,16 +160,18 @@ def test_a_pod_that_the_cluster_ended_says_why(pod_status, reason, message):
     assert failure.hint
 
 
-def evict(world: World) -> None:
-    """A pod of higher priority takes the place of the running one, which is soon gone."""
+def evict(world: World, after: float = 1, *, stays: bool = False) -> None:
+    """A pod of higher priority takes the place of the running one, which is soon gone, or stays as failed."""
     (job,) = world.active_jobs()
     name = job["metadata"]["name"]
     pod = world.cluster.start_pod(name)
-    world.advance(1)
-    world.cluster.set_pod_status(name, taken_away("", "preempted", "PreemptionByScheduler"))
+    world.advance(after)
+    ended = pod_status.terminated(pod, 137, "", world.clock.now())
+    world.cluster.set_pod_status(name, ended | taken_away("", "preempted", "PreemptionByScheduler"))
     world.settle()
-    world.cluster.as_user.delete(Key.of(pod), pod["metadata"]["uid"])
-    world.settle()
+    if not stays:
+        world.cluster.as_user.delete(Key.of(pod), pod["metadata"]["uid"])
+        world.settle()
 
 
 def test_an_evicted_pod_costs_no_restart():
@@ -198,6 +201,46 @@ def test_ten_evictions_in_a_row_that_gained_nothing_end_the_job():
     )
     assert world.active_jobs() == []
     assert status.attempts[-1].result == "Evicted"
+
+
+def test_the_time_of_evicted_pods_counts_though_they_are_gone():
+    world = World()
+    spec = {"activeDeadlineSeconds": 9000, "resources": {"gpu": {"count": 1}, "memory": "8Gi"}}
+    world.apply_all(make_job().with_spec(**spec).obj())
+    world.until_checkpoint()
+    before = world.status()
+    for n in range(1, 5):
+        evict(world, after=1800)
+        status = world.status()
+        assert 1800 * n <= status.running_seconds - before.running_seconds < 1800 * n + 60
+        assert status.gpu_seconds - before.gpu_seconds == (status.running_seconds - before.running_seconds)
+    writes = len(world.status_writes())
+    world.settle()
+    assert len(world.status_writes()) == writes
+    world.cluster.start_pod(world.active_jobs()[0]["metadata"]["name"])
+    world.advance(1900)
+    failure = world.status().failure
+    assert failure is not None
+    assert failure.reason == Reason.DEADLINE_EXCEEDED
+    assert world.active_jobs() == []
+
+
+def test_evicted_pods_that_stay_are_noted_once():
+    world = World()
+    world.apply_all()
+    world.until_checkpoint()
+    for n in range(14):
+        evict(world, stays=True)
+        if n == 8:
+            done = len(world.status().checkpoints)
+            while len(world.status().checkpoints) == done:
+                world.tick()
+                world.settle()
+    writes = len(world.status_writes())
+    world.edit(annotations={"note": "whatever wakes it"})
+    world.settle()
+    assert len(world.status_writes()) == writes
+    assert world.run().phase is Phase.SUCCEEDED
 
 
 def test_a_checkpoint_between_evictions_lets_the_job_go_on():

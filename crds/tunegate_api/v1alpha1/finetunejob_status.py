@@ -350,9 +350,11 @@ class FineTuneJobStatus(StatusModel):
     evictions: Annotated[list[Eviction], Field(max_length=MAX_EVICTIONS)] = []
     """The last evicted pods."""
     running_seconds: int = 0
-    """How long pods of finished child Jobs ran."""
+    """How long the pods ran that have ended."""
     gpu_seconds: int = 0
-    """GPU time of finished child Jobs."""
+    """GPU time of the pods that have ended."""
+    counted_until: Time | None = None
+    """When the last pod was created that is counted in both although its child Job goes on."""
     cleanup: Cleanup | None = None
     """What became of what the finished job left. None before that, and without `ttlSecondsAfterFinished`."""
 

@@ -145,6 +145,21 @@ def record_finished(run: Run) -> None:
         _record(run, child, result, child.finished)
 
 
+def count_ended_pods(run: Run) -> None:
+    """Add the time of pods that ended while their child goes on: who was evicted is soon gone.
+
+    Pods of a job run one after the other, so those that are counted were created up to some moment.
+    """
+    for child in run.observed.children:
+        if child.state is not ChildState.ACTIVE or is_recorded(run, child):
+            continue
+        for pod in child.pods:
+            until = run.draft.status.counted_until
+            if pod.phase == "Failed" and (until is None or pod.created > until):
+                _add_time(run, child.step.role, pod.running_seconds(run.draft.now))
+                run.draft.set(counted_until=pod.created)
+
+
 def last_step(results: Results, step: Step) -> int:
     """The step of a stage's last evaluated checkpoint; 0 when there is none."""
     return max((e.step for e in results.find(Subject.CHECKPOINT, step.stage)), default=0)
@@ -159,7 +174,7 @@ def _record(run: Run, child: Child, result: str, finished: datetime) -> None:
     if is_recorded(run, child):
         return
     status, step = run.draft.status, child.step
-    seconds = child.running_seconds(finished)
+    _add_time(run, step.role, child.running_seconds(finished, status.counted_until))
     attempt = Attempt(
         role=step.role,
         stage=step.stage,
@@ -169,10 +184,14 @@ def _record(run: Run, child: Child, result: str, finished: datetime) -> None:
         result=result,
         last_step=last_step(run.results, step) if step.role is Role.TRAIN else None,
     )
+    run.draft.set(attempts=[*status.attempts, attempt][-MAX_ATTEMPTS:], counted_until=None)
+
+
+def _add_time(run: Run, role: Role, seconds: int) -> None:
+    status = run.draft.status
     run.draft.set(
-        attempts=[*status.attempts, attempt][-MAX_ATTEMPTS:],
         running_seconds=status.running_seconds + seconds,
-        gpu_seconds=status.gpu_seconds + seconds * _gpus(run, step.role),
+        gpu_seconds=status.gpu_seconds + seconds * _gpus(run, role),
     )
 
 

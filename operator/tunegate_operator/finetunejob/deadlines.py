@@ -16,7 +16,8 @@ def enforce_deadline(run: Run) -> bool:
         return False
     # One that was ended is recorded at once, and may be seen a while longer.
     active = [c for c in observed.children if c.state is ChildState.ACTIVE and not is_recorded(run, c)]
-    used = draft.status.running_seconds + sum(c.running_seconds(draft.now) for c in active)
+    status = draft.status
+    used = status.running_seconds + sum(c.running_seconds(draft.now, status.counted_until) for c in active)
     if used < limit:
         if any(c.is_running for c in active):
             draft.look_again_at(draft.now + timedelta(seconds=limit - used))

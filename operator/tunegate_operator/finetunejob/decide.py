@@ -37,6 +37,7 @@ def decide(observed: Observed, now: datetime, pods: PodSettings) -> Draft:
     plan = absorb_plan(observed, draft)
     absorb_published(observed, draft)
     run = Run(observed, draft, request, results, pods)
+    attempts.count_ended_pods(run)
     attempts.record_finished(run)
     show_progress(run)
     _decide_on(run, plan)

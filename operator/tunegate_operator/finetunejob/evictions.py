@@ -15,8 +15,9 @@ def evicted_too_often(child: Child, last_step: int, draft: Draft) -> Failure | N
     ``last_step`` is that of the last checkpoint.
     """
     noted = list(draft.status.evictions)
-    for pod in child.pods:
-        if was_evicted(pod) and pod.key.name not in {e.pod for e in noted}:
+    evicted = [pod for pod in child.pods if was_evicted(pod)]
+    for pod in evicted[-MAX_EVICTIONS:]:
+        if pod.key.name not in {e.pod for e in noted}:
             noted.append(Eviction(pod=pod.key.name, step=last_step, time=pod.finished or draft.now))
     noted = noted[-MAX_EVICTIONS:]
     draft.set(evictions=noted)

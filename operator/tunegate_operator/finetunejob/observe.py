@@ -69,6 +69,10 @@ class Pod:
     """When it should have ended, if it is being deleted."""
     told: Told | None = None
 
+    def running_seconds(self, now: datetime) -> int:
+        """How long its container ran, or has run by ``now``."""
+        return max(0, round(((self.finished or now) - self.started).total_seconds())) if self.started else 0
+
     @property
     def termination(self) -> Termination | None:
         """Our own words, if the process came to say them."""
@@ -105,10 +109,13 @@ class Child:
         """When the first container started: waiting for a queue or a node is no running time."""
         return min((pod.started for pod in self.pods if pod.started), default=None)
 
-    def running_seconds(self, now: datetime) -> int:
-        """How long containers ran, or have run by ``now``. Pods that were deleted are not known any more."""
-        ran = [(pod.finished or now) - pod.started for pod in self.pods if pod.started]
-        return max(0, round(sum(span.total_seconds() for span in ran)))
+    def running_seconds(self, now: datetime, counted_until: datetime | None) -> int:
+        """How long containers ran, or have run by ``now``, of pods created after ``counted_until``."""
+        return sum(
+            pod.running_seconds(now)
+            for pod in self.pods
+            if counted_until is None or pod.created > counted_until
+        )
 
     @property
     def is_running(self) -> bool:
