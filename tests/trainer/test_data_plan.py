@@ -6,7 +6,7 @@ import torch
 from support.trainer_root import TrainerRoot
 from tunegate_api.v1alpha1.finetunejob import EvaluateEvery, Stage
 from tunegate_trainer.data import plan
-from tunegate_trainer.data.plan import checkpoint_steps, micro_batch_size, plan_stage
+from tunegate_trainer.data.plan import check_outcomes, checkpoint_steps, micro_batch_size, plan_stage
 from tunegate_trainer.errors import UserError
 
 
@@ -121,3 +121,12 @@ def test_more_checkpoints_than_can_be_recorded_are_refused():
 def test_examples_longer_than_the_model_takes_are_refused(tmp_path, tiny_model):
     with pytest.raises(UserError, match="maxLength is 5000, the model takes 4096 tokens"):
         planned(tmp_path, tiny_model, [50] * 100, maxLength=5000)
+
+
+def test_more_outcomes_than_can_be_recorded_are_refused_before_training(tmp_path, tiny_model):
+    often = planned(tmp_path, tiny_model, [50] * 100, maxSteps=1000)
+    often = often.model_copy(update={"checkpoint_steps": list(range(5, 1001, 5)), "gates": ["a", "b"]})
+    check_outcomes([often], {"a": 1000, "b": 1000, "of another stage": 10**6}, dev_outcomes=1400)
+    with pytest.raises(UserError, match=r"makes 703,500 outcomes of cases, at most 700,000") as raised:
+        check_outcomes([often], {"a": 1000, "b": 1000}, dev_outcomes=1500)
+    assert raised.value.hint == "evaluate less often, or on fewer cases"

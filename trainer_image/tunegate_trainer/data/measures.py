@@ -15,13 +15,14 @@ from tunegate_trainer.errors import BadDataError
 from tunegate_trainer.evaluate.sets import golden_sets, golden_text, metric_schema
 
 
-def check_measures(context: Context, tokenizer: PreTrainedTokenizerBase) -> None:
+def check_measures(context: Context, tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
     """Read every golden set, whose patterns are checked with it, and every schema.
 
-    Raises :class:`BadDataError` naming gate and line or case, or the metric.
+    Returns the number of cases of each gate. Raises :class:`BadDataError` naming gate and line or case, or the
+    metric.
     """
     request = context.request
-    golden_sets(context, tokenizer, request.gates)
+    sets = golden_sets(context, tokenizer, request.gates)
     problems: list[str] = []
     for gate in request.gates:
         for case in parse_golden(golden_text(context.root, gate.name, gate.spec.golden.source)):
@@ -36,6 +37,7 @@ def check_measures(context: Context, tokenizer: PreTrainedTokenizerBase) -> None
     if problems:
         more = f"; and {len(problems) - 10} more" if len(problems) > 10 else ""
         raise BadDataError("; ".join(problems[:10]) + more, "nothing could be judged by these: mend them")
+    return {gate.name: len(found.cases) for gate, found in zip(request.gates, sets, strict=True)}
 
 
 def _schema_problem(where: str, schema: dict[str, Any]) -> list[str]:

@@ -2,7 +2,7 @@
 
 import math
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from importlib.metadata import version
 from typing import Any
@@ -19,7 +19,9 @@ DEFAULT_MAX_LENGTH = 2048
 TOKENS_PER_PASS = 1024
 """Tokens of one forward pass that a micro-batch aims at."""
 MAX_CHECKPOINTS = 200
-"""Checkpoints of a stage, so that all outcomes of a job fit one ConfigMap."""
+"""Checkpoints of a stage."""
+MAX_OUTCOMES = 700_000
+"""Outcomes of a job, a letter each: with the ids of the cases they must fit one ConfigMap, of 1 MiB."""
 BFLOAT16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16")
 """As ``torch.cpu.get_capabilities`` names them, on x86-64 and on Arm."""
 LIBRARIES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "tokenizers")
@@ -136,6 +138,22 @@ def checkpoint_steps(every: EvaluateEvery, total_steps: int) -> list[int]:
             "evaluate less often",
         )
     return steps
+
+
+def check_outcomes(stages: Sequence[StagePlan], golden_cases: Mapping[str, int], dev_outcomes: int) -> None:
+    """Raise :class:`UserError` when all evaluations make more outcomes than can be recorded.
+
+    ``golden_cases`` are the cases of each gate, ``dev_outcomes`` what the dev split adds to an evaluation.
+    """
+    outcomes = sum(
+        (1 + len(stage.checkpoint_steps)) * (dev_outcomes + sum(golden_cases[gate] for gate in stage.gates))
+        for stage in stages
+    )
+    if outcomes > MAX_OUTCOMES:
+        raise UserError(
+            f"evaluateEvery makes {outcomes:,} outcomes of cases, at most {MAX_OUTCOMES:,} can be recorded",
+            "evaluate less often, or on fewer cases",
+        )
 
 
 def library_versions() -> dict[str, str]:

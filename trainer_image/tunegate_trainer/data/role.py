@@ -19,7 +19,13 @@ from tunegate_trainer.context import Context
 from tunegate_trainer.data.measures import check_measures
 from tunegate_trainer.data.models import model_length, resolve_model
 from tunegate_trainer.data.parse import LabelledRow, Parsed, RowProblem, parse_rows, prompt_text
-from tunegate_trainer.data.plan import library_versions, plan_stage, stage_max_length, stage_seed
+from tunegate_trainer.data.plan import (
+    check_outcomes,
+    library_versions,
+    plan_stage,
+    stage_max_length,
+    stage_seed,
+)
 from tunegate_trainer.data.sources import read_source
 from tunegate_trainer.data.split import Split, find_overlaps, join_groups, normalize, split_rows
 from tunegate_trainer.data.target_modules import check_target_modules
@@ -79,7 +85,7 @@ def _make(context: Context, request: Request, folder: Path) -> Plan:
     longest_chat = model_length(model_folder)
     tokenizer = _load_tokenizer(model_folder)
     check_target_modules(model_folder, spec.stages)
-    check_measures(context, tokenizer)
+    golden_cases = check_measures(context, tokenizer)
 
     text, digest = read_source(context.root, spec.data.train, "data.train")
     parsed = parse_rows(text, spec.data.train.columns, spec.data.held_out.group_by)
@@ -106,6 +112,8 @@ def _make(context: Context, request: Request, folder: Path) -> Plan:
     warnings = joined + _check_sizes(request, split, len(kept))
 
     lengths = [row.tokens for row in split.train]
+    stages = [plan_stage(request, stage, lengths, longest_chat) for stage in spec.stages]
+    check_outcomes(stages, golden_cases, len(split.dev) * len(spec.task_metrics))
     plan = Plan(
         job_uid=request.uid,
         model=model,
@@ -117,7 +125,7 @@ def _make(context: Context, request: Request, folder: Path) -> Plan:
             dropped=len(dropped),
             warnings=warnings,
         ),
-        stages=[plan_stage(request, stage, lengths, longest_chat) for stage in spec.stages],
+        stages=stages,
         versions=library_versions(),
     )
     write_model(folder / "plan.json", plan)  # last: it says that all it pins is there
