@@ -18,8 +18,8 @@ from tunegate_trainer.evaluate.sets import golden_sets, golden_text, metric_sche
 def check_measures(context: Context, tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
     """Read every golden set, whose patterns are checked with it, and every schema.
 
-    Returns the number of cases of each gate. Raises :class:`BadDataError` naming gate and line or case, or the
-    metric.
+    Returns the number of cases of each gate. Raises :class:`BadDataError` naming gate and line or case, or
+    the metric.
     """
     request = context.request
     sets = golden_sets(context, tokenizer, request.gates)
