@@ -292,13 +292,17 @@ def test_two_pods_never_claim_one_epoch(tmp_path):
         first.check()
 
 
-def test_a_checkpoint_holds_what_resuming_needs_and_nothing_that_runs_code(make_root):
+def test_a_checkpoint_and_its_state_hold_what_is_needed_and_nothing_that_runs_code(make_root):
     root = make_root()
     run(root)
     assert sorted(p.name for p in root.checkpoint(6).iterdir()) == [
         "DONE",
         "adapter_config.json",
         "adapter_model.safetensors",
+        "manifest.json",
+    ]
+    assert sorted(p.name for p in (root.stage_folder / "state-000006").iterdir()) == [
+        "DONE",
         "manifest.json",
         "optimizer.pt",
         "rng_state.pth",
@@ -307,3 +311,22 @@ def test_a_checkpoint_holds_what_resuming_needs_and_nothing_that_runs_code(make_
     ]
     config = json.loads((root.checkpoint(6) / "adapter_config.json").read_text())
     assert config["base_model_name_or_path"] == "package://tiny", "no path of this machine"
+
+
+def test_only_the_newest_checkpoints_keep_their_state(make_root):
+    root = make_root(checkpoint_steps=(1, 2, 3, 4))
+    run(root)
+    assert sorted(p.name for p in root.stage_folder.glob("step-*")) == [
+        f"step-00000{n}" for n in (1, 2, 3, 4)
+    ]
+    assert sorted(p.name for p in root.stage_folder.glob("state-*")) == ["state-000003", "state-000004"]
+
+
+def test_a_damaged_state_is_not_resumed_from(make_root, at_step, caplog):
+    whole, root = make_root(), make_root()
+    run(whole)
+    interrupt_at(root, at_step, 4)
+    flip_a_bit(root.stage_folder / "state-000005" / "optimizer.pt")
+    run(root)
+    assert "checkpoint step-000005 is damaged and not resumed from: optimizer.pt" in caplog.text
+    assert_same_run(whole, root)

@@ -11,22 +11,22 @@ from tunegate_trainer.train.writer import Writer
 
 logger = logging.getLogger(__name__)
 
-_KEPT = (
+_WEIGHTS = (
     "adapter_model.safetensors",
     "adapter_config.json",
     "model*.safetensors",
     "model.safetensors.index.json",
     "config.json",
-    "optimizer.pt",
-    "scheduler.pt",
-    "rng_state.pth",
-    "trainer_state.json",
 )
-"""What resuming and publishing need of what the Trainer saves."""
+_STATE = ("optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json")
+"""What publishing and resuming need of what the Trainer saves."""
+KEPT_STATES = 2
+"""Newest checkpoints that training can go on from: where the last is damaged, there is another."""
 
 
 class CheckpointFolder:
-    """The checkpoints of one stage, written by one writer."""
+    """The checkpoints of one stage, written by one writer: weights in ``step-N``, and in ``state-N`` what
+    resuming needs besides. Of all weights that is twice as much again: it is kept of the newest alone."""
 
     def __init__(self, folder: Path, writer: Writer) -> None:
         self._folder = folder
@@ -37,12 +37,16 @@ class CheckpointFolder:
     def path(self, step: int) -> Path:
         return self._folder / f"step-{step:06d}"
 
+    def state(self, step: int) -> Path:
+        return self._folder / f"state-{step:06d}"
+
     def clean(self) -> None:
         """Remove what earlier processes left half done."""
-        for path in [*self._folder.glob("scratch-*"), *self._folder.glob("step-*")]:
-            if path != self.scratch and not is_complete(path):
-                logger.info("removing %s, which was never completed", path.name)
-                shutil.rmtree(path, ignore_errors=True)
+        for pattern in ("scratch-*", "step-*", "state-*"):
+            for path in self._folder.glob(pattern):
+                if path != self.scratch and not is_complete(path):
+                    logger.info("removing %s, which was never completed", path.name)
+                    shutil.rmtree(path, ignore_errors=True)
 
     def complete_steps(self) -> list[int]:
         """Steps of the complete checkpoints, whether or not their bytes are still sound, in order."""
@@ -53,7 +57,7 @@ class CheckpointFolder:
     def newest(self) -> int | None:
         """The newest checkpoint whose files are as they were written; damaged ones are logged and skipped."""
         for step in reversed(self.complete_steps()):
-            problems = verify(self.path(step))
+            problems = [*verify(self.path(step)), *verify(self.state(step))]
             if not problems:
                 return step
             logger.warning(
@@ -62,26 +66,38 @@ class CheckpointFolder:
         return None
 
     def publish(self, saved: Path, step: int) -> None:
-        """Make what the Trainer saved in ``saved`` the checkpoint of ``step``: trim, hash, rename.
+        """Make what the Trainer saved in ``saved`` the checkpoint of ``step``: sort out, hash, rename.
 
         Raises :class:`Superseded` if this process is no longer the writer.
         """
-        for path in saved.iterdir():
-            if not any(fnmatch(path.name, pattern) for pattern in _KEPT):
+        state = saved.with_name(f"{saved.name}-state")
+        state.mkdir()
+        for path in list(saved.iterdir()):
+            if path.name in _STATE:
+                path.rename(state / path.name)
+            elif not any(fnmatch(path.name, pattern) for pattern in _WEIGHTS):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
         sort_adapter_config(saved)
         self._writer.check()
+        seal(state)
         seal(saved)
         self._writer.check()
-        target = self.path(step)
-        remove(target)
-        saved.rename(target)
+        for made, target in (
+            (state, self.state(step)),
+            (saved, self.path(step)),
+        ):  # the weights make it complete
+            remove(target)
+            made.rename(target)
 
     def drop(self, steps: list[int]) -> None:
-        """Remove checkpoints that nothing refers to any more."""
+        """Remove checkpoints that nothing refers to any more, and all states but the newest."""
         self._writer.check()
         for step in steps:
             remove(self.path(step))
+        kept = {self.state(step) for step in self.complete_steps()[-KEPT_STATES:]}
+        for path in self._folder.glob("state-*"):
+            if path not in kept:
+                remove(path)
 
     def close(self) -> None:
         """Remove the scratch folder."""

@@ -147,7 +147,8 @@ def _train(
     if device.type == "cpu":
         base.set_attn_implementation(BY_EXAMPLE)
     with interruption.deferred():
-        trainer.train(str(checkpoints.path(resumed_step)) if resumed_step else None)
+        trainer.weights = checkpoints.path(resumed_step)
+        trainer.train(str(checkpoints.state(resumed_step)) if resumed_step else None)
     checkpoints.close()
     return _outcome(record)
 

@@ -26,6 +26,8 @@ class CompletionTrainer(SFTTrainer):
     """The loss is divided by the completion tokens of the whole optimizer step."""
     tokens = 0
     """Tokens trained on by this process, prompts included."""
+    weights = Path()
+    """The checkpoint that a resumed run goes on from; its state is what ``train`` is given."""
 
     def compute_loss(
         self,
@@ -61,11 +63,8 @@ class CompletionTrainer(SFTTrainer):
             )
         self.control = self.callback_handler.on_log(self.args, self.state, self.control, logs)
 
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        if isinstance(self.model, PeftModel):
-            super()._load_from_checkpoint(resume_from_checkpoint, model)
-        else:
-            load_weights(self.model, Path(resume_from_checkpoint))
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:  # noqa: ARG002 - overridden
+        load_weights(self.model, self.weights)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         Trainer._save_checkpoint(self, model, trial)  # without SFTTrainer's model card
