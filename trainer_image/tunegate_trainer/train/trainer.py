@@ -63,7 +63,8 @@ class CompletionTrainer(SFTTrainer):
             )
         self.control = self.callback_handler.on_log(self.args, self.state, self.control, logs)
 
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:  # noqa: ARG002 - overridden
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        del resume_from_checkpoint, model  # that folder has the state alone
         load_weights(self.model, self.weights)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
