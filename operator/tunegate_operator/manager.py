@@ -118,18 +118,20 @@ class Manager:
         lease = Lease(self._cluster, self._clock, settings.pod_namespace, LEASE, settings.pod_name)
         # In a thread of its own: the Lease must be renewed meanwhile.
         if not lease.lead(lambda: self._run("start", lambda: self._lead(reconciler, server)), self._stop):
-            self._stop.set()
-            self._queue.shut_down()
-            self._lost()
+            self._give_up()
+
+    def _give_up(self) -> None:
+        """End this process, so that another can lead."""
+        self._stop.set()
+        self._queue.shut_down()
+        self._lost()
 
     def _lead(self, reconciler: Reconciler, server: ReportServer) -> None:
         try:
             self._start_leading(reconciler, server)
         except Exception:
             log.exception("leading failed; this process ends, so that another can lead")
-            self._stop.set()
-            self._queue.shut_down()
-            self._lost()
+            self._give_up()
 
     def _start_leading(self, reconciler: Reconciler, server: ReportServer) -> None:
         began = time.monotonic()

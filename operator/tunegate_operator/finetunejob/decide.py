@@ -58,9 +58,10 @@ def _decide_on(run: Run, plan: Plan | None) -> None:
                 hint="Change what the message names, and create the job again.",
             )
         )
-    elif take_answer(run.observed.job, draft) or enforce_deadline(run):
         return
-    elif run.observed.job.spec.suspend:
+    if take_answer(run.observed.job, draft) or enforce_deadline(run):
+        return
+    if run.observed.job.spec.suspend:
         suspend(run)
     else:
         _advance(run, plan)
