@@ -77,7 +77,8 @@ verify: $(STAMP) ## Check generated files, style, types, layers and links
 	$(BIN)/python tools/api_docs.py --check
 	$(BIN)/python tools/refused_page.py --check
 	$(BIN)/python tools/chart.py --check
-	$(BIN)/python examples/quickstart/generate.py --check
+	$(BIN)/python -m examples.quickstart.generate --check
+	$(BIN)/python -m examples.dpo-after-sft.replies --check
 	$(BIN)/python tools/check_links.py
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -91,7 +92,8 @@ generate: $(STAMP) ## Write generated files anew: CRDs, the chart's copy, API pa
 	$(BIN)/python tools/api_docs.py
 	$(BIN)/python tools/refused_page.py
 	$(BIN)/python tools/chart.py
-	$(BIN)/python examples/quickstart/generate.py
+	$(BIN)/python -m examples.quickstart.generate
+	$(BIN)/python -m examples.dpo-after-sft.replies
 
 .PHONY: format
 format: $(STAMP) ## Format and mend what can be mended

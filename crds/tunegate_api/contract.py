@@ -173,11 +173,19 @@ class TrainingParameters(StatusModel):
     seed: int
     dtype: str
     """Of the base weights; what is trained, and the optimizer, is float32."""
+    beta: float | None = None
+    """Of DPO: how closely to stay to the reference, which is the model that the stage started from."""
+    loss: str | None = None
+    """Of DPO: ``sigmoid`` or ``ipo``."""
 
 
 class StagePlan(StatusModel):
     name: str
     parameters: TrainingParameters
+    starts_from: Literal["Adapter", "Merged"] | None = None
+    """What the stage takes from the one before, of its best passing checkpoint. Adapter: it is trained
+    further. Merged: all weights, an adapter merged into its base. None, for a first stage: it starts from the
+    job's model."""
     total_steps: int
     """Optimizer steps."""
     checkpoint_steps: list[int]
@@ -188,10 +196,19 @@ class StagePlan(StatusModel):
 
 
 class SplitPlan(StatusModel):
-    """One file of rows on the workspace."""
+    """One file of rows, or of pairs, on the workspace."""
 
     rows: int
     sha256: Sha256
+
+
+class PreferencePlan(StatusModel):
+    """Pairs of a chosen and a rejected completion of one prompt."""
+
+    source_sha256: Sha256
+    train: SplitPlan
+    dev: SplitPlan
+    test: SplitPlan
 
 
 class DataPlan(StatusModel):
@@ -200,7 +217,9 @@ class DataPlan(StatusModel):
     dev: SplitPlan
     test: SplitPlan
     dropped: int
-    """Rows left out, each with its reason in data/report.json."""
+    """Rows and pairs left out, each with its reason in data/report.json."""
+    preference: PreferencePlan | None = None
+    """Where a stage learns from preferences."""
     warnings: list[str] = []
 
 
@@ -224,6 +243,16 @@ class Plan(StatusModel):
 
     def stage(self, name: str) -> StagePlan:
         return next(s for s in self.stages if s.name == name)
+
+    def before(self, name: str) -> StagePlan:
+        """The stage before one that ``starts_from`` it."""
+        return self.stages[self.stages.index(self.stage(name)) - 1]
+
+    def based_on(self, name: str) -> StagePlan:
+        """The stage at whose start the base of a stage's weights was made: itself, or an earlier one whose
+        adapter it trains further."""
+        stage = self.stage(name)
+        return self.based_on(self.before(name).name) if stage.starts_from == "Adapter" else stage
 
 
 class Subject(StrEnum):
@@ -363,6 +392,10 @@ class Workspace:
     def checkpoint(self, stage: str, step: int) -> PurePosixPath:
         """A checkpoint's folder: complete and hashed, or absent."""
         return self.stage(stage) / f"step-{step:06d}"
+
+    def merged(self, stage: str) -> PurePosixPath:
+        """The merged model that a stage started from, see :attr:`StagePlan.starts_from`."""
+        return self.stage(stage) / "base"
 
     def evaluation(self, stage: str, step: int) -> PurePosixPath:
         """Outputs and outcomes of one checkpoint, one line a case; step 0 is the starting model."""

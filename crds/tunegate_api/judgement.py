@@ -191,9 +191,10 @@ def case_set(gate: GateRequest, results: Results) -> CaseSet:
     return cases
 
 
-def base_evaluation(results: Results) -> Evaluation | None:
+def base_evaluation(request: Request, results: Results) -> Evaluation | None:
     """The base model's: as the gate measured it, or as the first stage's starting model."""
-    return next(iter(results.find(Subject.BASE) + results.find(Subject.START)), None)
+    first = request.spec.stages[0].name
+    return next(iter(results.find(Subject.BASE) + results.find(Subject.START, first)), None)
 
 
 def _judge(
@@ -201,19 +202,21 @@ def _judge(
 ) -> Judgement:
     return Judgement(
         evaluation,
-        gates=tuple(_judge_gate(gate, results, evaluation) for gate in gates),
+        gates=tuple(_judge_gate(gate, request, results, evaluation) for gate in gates),
         tasks=tuple(_judge_tasks(request, results, evaluation, split)),
     )
 
 
-def _judge_gate(gate: GateRequest, results: Results, evaluation: Evaluation) -> GateJudgement:
+def _judge_gate(
+    gate: GateRequest, request: Request, results: Results, evaluation: Evaluation
+) -> GateJudgement:
     """Against every baseline that exists. The base model must exist; an earlier version may not."""
     name = golden_set(gate.name)
     cases, outcomes = case_set(gate, results), evaluation.outcomes.get(name, "")
     baselines: dict[str, Baseline] = {}
     skipped: tuple[str, ...] = ()
     if "BaseModel" in gate.spec.baselines:
-        base = base_evaluation(results)
+        base = base_evaluation(request, results)
         baselines["BaseModel"] = Baseline(gate.golden_sha256, base.outcomes.get(name) if base else None)
     if "LastPublished" in gate.spec.baselines:
         last = gate.last_published
@@ -235,7 +238,7 @@ def _judge_gate(gate: GateRequest, results: Results, evaluation: Evaluation) -> 
 def _judge_tasks(
     request: Request, results: Results, evaluation: Evaluation, split: Split
 ) -> Sequence[TaskJudgement]:
-    base = base_evaluation(results)
+    base = base_evaluation(request, results)
     judged = []
     for metric in request.spec.task_metrics:
         name = task_set(split, metric.name)

@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from tunegate_api.contract import (
     DataPlan,
@@ -13,6 +13,7 @@ from tunegate_api.contract import (
     GateRequest,
     ModelPlan,
     Plan,
+    PreferencePlan,
     Report,
     Request,
     Role,
@@ -27,7 +28,7 @@ from tunegate_api.v1alpha1.evalgate import EvalGateSpec
 from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec
 from tunegate_trainer.context import Context
 from tunegate_trainer.files import seal, sha256_file, write_model
-from tunegate_trainer.rows import Row, write_rows
+from tunegate_trainer.rows import PAIRS_PREFIX, Pair, Row, write_rows
 
 UID = "0f7c9c1e-0000-4000-8000-000000000001"
 STAGE = "sft"
@@ -45,6 +46,14 @@ def rows(split: str, count: int, *, completion: str = "yes") -> list[Row]:
             completion=completion,
         )
         for i in range(count)
+    ]
+
+
+def pairs(split: str, count: int) -> list[Pair]:
+    """Prompts of ragged length with one answer that is better."""
+    return [
+        Pair(id=row.id, prompt=row.prompt, chosen=row.completion, rejected="no thanks")
+        for row in rows(f"pair-{split}", count)
     ]
 
 
@@ -74,6 +83,8 @@ class TrainerRoot:
     """What to change in the FineTuneJobSpec."""
     inputs: Mapping[str, str] = field(default_factory=dict)
     """Mounted ConfigMaps: NAME/KEY to text."""
+    later: Sequence[StagePlan] = ()
+    """Stages after the first."""
 
     @property
     def workspace(self) -> Path:
@@ -91,19 +102,19 @@ class TrainerRoot:
     def data(self) -> Path:
         return self.workspace / self.paths.data
 
-    def checkpoint(self, step: int) -> Path:
-        return self.workspace / self.paths.checkpoint(STAGE, step)
+    def checkpoint(self, step: int, stage: str = STAGE) -> Path:
+        return self.workspace / self.paths.checkpoint(stage, step)
 
-    def context(self, role: Role = Role.TRAIN, attempt: int = 1) -> Context:
-        stage = STAGE if role is Role.TRAIN else None
-        return Context(role=role, attempt=attempt, stage=stage, root=self.path)
+    def context(self, role: Role = Role.TRAIN, attempt: int = 1, stage: str = STAGE) -> Context:
+        of_training = stage if role is Role.TRAIN else None
+        return Context(role=role, attempt=attempt, stage=of_training, root=self.path)
 
-    def losses(self) -> list[float]:
-        lines = (self.stage_folder / "losses.jsonl").read_text().splitlines()
+    def losses(self, stage: str = STAGE) -> list[float]:
+        lines = (self.workspace / self.paths.stage(stage) / "losses.jsonl").read_text().splitlines()
         return [json.loads(line)["loss"] for line in lines]
 
-    def evaluation(self, step: int) -> Evaluation:
-        folder = self.workspace / self.paths.evaluation(STAGE, step)
+    def evaluation(self, step: int, stage: str = STAGE) -> Evaluation:
+        folder = self.workspace / self.paths.evaluation(stage, step)
         return Evaluation.model_validate_json((folder / "result.json").read_bytes())
 
     def evaluated_steps(self) -> list[int]:
@@ -122,6 +133,7 @@ class TrainerRoot:
         seal(shutil.copytree(model, self.workspace / Workspace.base_model(digest)))
         for split, count in (("train", 24), ("dev", 6), ("test", 6)):
             write_rows(self.data / f"{split}.jsonl", rows(split, count))
+            write_rows(self.data / f"{PAIRS_PREFIX}{split}.jsonl", pairs(split, count))
         write_model(self.path / "request" / "request.json", self._request())
         write_model(self.path / "plan" / "plan.json", self._plan(digest))
         return self
@@ -130,9 +142,16 @@ class TrainerRoot:
         gates = self.gates or {"orders": gate_spec()}
         spec = {
             "model": {"uri": "package://tiny"},
-            "data": {"goal": "StyleOrFormat", "train": {"configMap": "orders", "key": "train.jsonl"}},
+            "data": {
+                "goal": "StyleOrFormat",
+                "train": {"configMap": "orders", "key": "train.jsonl"},
+                "preference": {"configMap": "orders", "key": "preference.jsonl"},
+            },
             "taskMetrics": [{"name": "exact_match", "min": "0.5"}],
-            "stages": [{"name": STAGE, "method": "SFT", "adapter": {"type": "LoRA"}}],
+            "stages": [
+                {"name": STAGE, "method": "SFT", "adapter": {"type": "LoRA"}},
+                *({"name": stage.name, "method": stage.parameters.method} for stage in self.later),
+            ],
             "gates": [{"name": name} for name in gates],
             "resources": {"accelerator": "CPU"},
             "storage": {"persistentVolumeClaim": "tuning"},
@@ -155,46 +174,76 @@ class TrainerRoot:
         return GateRequest(name=name, spec=spec, golden_sha256=digest)
 
     def _plan(self, digest: str) -> Plan:
-        parameters = {
-            "method": "SFT",
-            "adapter": "LoRA",
-            "lora_r": 8,
-            "lora_alpha": 16,
-            "lora_dropout": 0.1,
-            "target_modules": ["all-linear"],
-            "epochs": 1,
-            "learning_rate": 1e-2,
-            "scheduler": "linear",
-            "warmup_steps": 1,
-            "weight_decay": 0.0,
-            "max_grad_norm": 1.0,
-            "batch_size": 4,
-            "micro_batch_size": 4,
-            "max_length": 128,
-            "seed": 42,
-            "dtype": "float32",
-            **self.parameters,
-        }
-        stage = StagePlan(
-            name=STAGE,
-            parameters=TrainingParameters.model_validate(parameters),
-            total_steps=self.checkpoint_steps[-1],
-            checkpoint_steps=list(self.checkpoint_steps),
-            tokens=1000,
-            gates=list(self.gates) or ["orders"],
-        )
         splits = {name: self._split(name) for name in ("train", "dev", "test")}
+        pairs = {name: self._split(f"{PAIRS_PREFIX}{name}") for name in splits}
+        preference = PreferencePlan(source_sha256="1" * 64, **pairs)
+        first = stage_plan(
+            STAGE, self.checkpoint_steps, gates=list(self.gates) or ["orders"], **self.parameters
+        )
         return Plan(
             job_uid=UID,
             model=ModelPlan(uri="package://tiny", digest=digest, parameters=100_000),
-            data=DataPlan(source_sha256="0" * 64, dropped=0, **splits),
-            stages=[stage],
+            data=DataPlan(source_sha256="0" * 64, dropped=0, preference=preference, **splits),
+            stages=[first, *self.later],
             versions={"torch": "tiny"},
         )
 
     def _split(self, name: str) -> SplitPlan:
         path = self.data / f"{name}.jsonl"
         return SplitPlan(rows=len(path.read_text().splitlines()), sha256=sha256_file(path))
+
+
+def stage_plan(
+    name: str,
+    checkpoint_steps: Sequence[int] = (3, 6),
+    *,
+    starts_from: Literal["Adapter", "Merged"] | None = None,
+    gates: Sequence[str] = ("orders",),
+    **parameters: Any,
+) -> StagePlan:
+    """The plan of a stage, small but quick to learn."""
+    resolved = {
+        "method": "SFT",
+        "adapter": "LoRA",
+        "lora_r": 8,
+        "lora_alpha": 16,
+        "lora_dropout": 0.1,
+        "target_modules": ["all-linear"],
+        "epochs": 1,
+        "learning_rate": 1e-2,
+        "scheduler": "linear",
+        "warmup_steps": 1,
+        "weight_decay": 0.0,
+        "max_grad_norm": 1.0,
+        "batch_size": 4,
+        "micro_batch_size": 4,
+        "max_length": 128,
+        "seed": 42,
+        "dtype": "float32",
+        **parameters,
+    }
+    return StagePlan(
+        name=name,
+        starts_from=starts_from,
+        parameters=TrainingParameters.model_validate(resolved),
+        total_steps=checkpoint_steps[-1],
+        checkpoint_steps=list(checkpoint_steps),
+        tokens=1000,
+        gates=list(gates),
+    )
+
+
+def dpo_plan(name: str = "dpo", checkpoint_steps: Sequence[int] = (3, 6), **changes: Any) -> StagePlan:
+    """The plan of a DPO stage that trains the adapter of the stage before further."""
+    settings = {
+        "starts_from": "Adapter",
+        "method": "DPO",
+        "beta": 0.1,
+        "loss": "sigmoid",
+        "lora_dropout": 0.0,
+        "learning_rate": 5e-3,
+    }
+    return stage_plan(name, checkpoint_steps, **(settings | changes))
 
 
 def gate_spec(cases: Cases | None = None, **changes: Any) -> dict[str, Any]:

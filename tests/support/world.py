@@ -83,6 +83,7 @@ def plan_for(job_uid: str, stages: tuple[str, ...] = (STAGE,), total_steps: int 
             StagePlan(
                 name=name,
                 parameters=parameters,
+                starts_from=None if name == stages[0] else "Merged",
                 total_steps=total_steps,
                 checkpoint_steps=steps,
                 tokens=1000,
@@ -106,6 +107,8 @@ class Script:
     """Golden cases, of 100, that the base model passes."""
     checkpoints: dict[int, int] = field(default_factory=lambda: {10: 60, 20: 80, 30: 90, 40: 94, 50: 92})
     """Golden cases passed at each step."""
+    later: dict[str, dict[int, int]] = field(default_factory=dict)
+    """The same of the stages after the first."""
     final: int | str = 94
     test: str = "p" * 8 + "f" * 2
     """Outcomes of the task metric on the test split."""
@@ -124,14 +127,22 @@ class Script:
             task_set("test", "exact_match"): _rows(len(self.test)),
         }
 
-    def evaluation(self, subject: Subject, step: int) -> Evaluation:
+    def checkpoints_of(self, stage: str) -> dict[int, int]:
+        """Golden cases passed at each step of a stage."""
+        return self.checkpoints if stage == STAGE else self.later[stage]
+
+    def evaluation(self, subject: Subject, step: int, stage: str = STAGE) -> Evaluation:
         """What is measured of these weights."""
-        passed = {Subject.CHECKPOINT: self.checkpoints.get(step, 0), Subject.FINAL: self.final}
+        passed = {
+            Subject.START: self.base if stage == STAGE else 90,
+            Subject.CHECKPOINT: self.checkpoints_of(stage).get(step, 0),
+            Subject.FINAL: self.final,
+        }
         golden = passed.get(subject, self.base)
         split, task = ("test", self.test) if subject in (Subject.BASE, Subject.FINAL) else ("dev", DEV)
         return Evaluation(
             subject=subject,
-            stage=STAGE,
+            stage=stage,
             step=step,
             loss=0.5,
             digest=DIGEST,
@@ -141,9 +152,9 @@ class Script:
             },
         )
 
-    def final_results(self, step: int) -> Results:
+    def final_results(self, step: int, stage: str = STAGE) -> Results:
         """What the gate measures of the artifact of this step."""
-        evaluations = [self.evaluation(Subject.BASE, 0), self.evaluation(Subject.FINAL, step)]
+        evaluations = [self.evaluation(Subject.BASE, 0, stage), self.evaluation(Subject.FINAL, step, stage)]
         return Results(sets=self.sets(), evaluations=evaluations)
 
 
@@ -334,11 +345,14 @@ class World:
         owner = job["metadata"]["ownerReferences"][0]
         uid, job_name = owner["uid"], owner["name"]
         if role is Role.DATA:
-            self._finish(job, role, uid, plan=plan_for(uid))
+            stages = tuple(stage["name"] for stage in self.job(job_name)["spec"]["stages"])
+            self._finish(job, role, uid, plan=plan_for(uid, stages))
         elif role is Role.TRAIN:
             self._train(job, uid)
         elif role is Role.GATE:
-            self._finish(job, role, uid, results=self.script.final_results(_argument(job, "--step")))
+            args = job["spec"]["template"]["spec"]["containers"][0]["args"]
+            stage = args[args.index("--stage") + 1]
+            self._finish(job, role, uid, results=self.script.final_results(_argument(job, "--step"), stage))
         else:
             spec = self.job(job_name)["spec"]
             published = [PublishedArtifact(uri=f"{t['uri']}/{uid}", digest=DIGEST) for t in spec["publish"]]
@@ -346,30 +360,31 @@ class World:
 
     def _train(self, job: Object, uid: str) -> None:
         """Measure the starting model or the next checkpoint, or end."""
-        report = self.outbox.get(f"train-{STAGE}.json")
+        stage = _stage(job)
+        report = self.outbox.get(f"train-{stage}.json")
         known = report.results if report else Results(sets=self.script.sets())
         done = [e.step for e in known.find(Subject.CHECKPOINT)]
         if not known.find(Subject.START):
-            new = self.script.evaluation(Subject.START, 0)
+            new = self.script.evaluation(Subject.START, 0, stage)
         else:
-            due = [s for s in sorted(self.script.checkpoints) if s > max(done, default=0)]
+            due = [s for s in sorted(self.script.checkpoints_of(stage)) if s > max(done, default=0)]
             if self._is_stopped(known, _argument(job, "--accepted-step")):
                 self._finish(job, Role.TRAIN, uid, outcome=Outcome.STOPPED, results=known)
                 return
             if not due:
                 self._finish(job, Role.TRAIN, uid, results=known)
                 return
-            new = self.script.evaluation(Subject.CHECKPOINT, due[0])
+            new = self.script.evaluation(Subject.CHECKPOINT, due[0], stage)
         self._tell_step(job, uid, known.merged(Results(evaluations=[new])), new.step)
 
     def report_progress(self, job: Object, step: int) -> None:
         """A training pod says how far it is."""
         uid = job["metadata"]["ownerReferences"][0]["uid"]
-        self._tell_step(job, uid, self.outbox[f"train-{STAGE}.json"].results, step)
+        self._tell_step(job, uid, self.outbox[f"train-{_stage(job)}.json"].results, step)
 
     def _tell_step(self, job: Object, uid: str, results: Results, step: int) -> None:
         progress = Progress(
-            stage=STAGE,
+            stage=_stage(job),
             step=step,
             total_steps=50,
             percent=min(100, 2 * step),
@@ -388,7 +403,7 @@ class World:
     def report_outcome(self, job: Object, outcome: Outcome) -> None:
         """A training pod says how it ended, and nothing new besides."""
         uid = job["metadata"]["ownerReferences"][0]["uid"]
-        known = self.outbox[f"train-{STAGE}.json"].results
+        known = self.outbox[f"train-{_stage(job)}.json"].results
         self._tell(job, Role.TRAIN, uid, outcome=outcome, results=known)
 
     def _is_stopped(self, results: Results, accepted: int) -> bool:
@@ -410,7 +425,7 @@ class World:
 
     def _tell(self, job: Object, role: Role, uid: str, **content: Any) -> None:
         """Write a report to the volume and deliver it."""
-        stage = job["metadata"]["labels"].get("tunegate.dev/stage")
+        stage = _stage(job) if role is Role.TRAIN else None
         attempt = int(job["metadata"]["labels"]["tunegate.dev/attempt"])
         report = Report(
             job_uid=uid, role=role, stage=stage, attempt=attempt, sequence=1, time=self.clock.now(), **content
@@ -430,6 +445,11 @@ class World:
 
 def _rows(count: int) -> CaseSet:
     return CaseSet(sha256=DIGEST, ids=[f"row-{i}" for i in range(count)])
+
+
+def _stage(job: Object) -> str:
+    stage: str = job["metadata"]["labels"]["tunegate.dev/stage"]
+    return stage
 
 
 def _argument(job: Object, name: str) -> int:

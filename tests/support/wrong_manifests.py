@@ -195,6 +195,54 @@ FINETUNEJOB = [
         "messages holds prompt and completion both: leave it out, or completion",
     ),
     Wrong(
+        "preferences in labelled rows",
+        {"spec.data.train.columns": {"chosen": "better"}},
+        "spec.data.train.columns.chosen",
+        "is a field of preference data: leave it out, or move it to preference.columns",
+    ),
+    Wrong(
+        "rejected answers in labelled rows",
+        {"spec.data.train.columns": {"rejected": "worse"}},
+        "spec.data.train.columns.rejected",
+        "is a field of preference data: leave it out, or move it to preference.columns",
+    ),
+    Wrong(
+        "a completion in preferences",
+        {
+            "spec.data.preference": {"configMap": "ranked", "columns": {"completion": "json"}},
+            "spec.stages.1": DPO_STAGE,
+        },
+        "spec.data.preference.columns.completion",
+        "preference data has the fields prompt, chosen and rejected: leave this out",
+    ),
+    Wrong(
+        "whole chats in preferences",
+        {
+            "spec.data.preference": {"configMap": "ranked", "columns": {"messages": "chat"}},
+            "spec.stages.1": DPO_STAGE,
+        },
+        "spec.data.preference.columns.messages",
+        "preference data has the fields prompt, chosen and rejected: leave this out",
+    ),
+    Wrong(
+        "chosen and rejected in one field",
+        {
+            "spec.data.preference": {
+                "configMap": "ranked",
+                "columns": {"chosen": "answer", "rejected": "answer"},
+            },
+            "spec.stages.1": DPO_STAGE,
+        },
+        "spec.data.preference.columns.rejected",
+        "are one field: name the field of each",
+    ),
+    Wrong(
+        "a preference metric without preferences",
+        {"spec.taskMetrics": [{"name": "preference_accuracy", "min": "0.7"}]},
+        "spec.taskMetrics",
+        "is measured on held-out pairs: give data.preference, or leave it out",
+    ),
+    Wrong(
         "prompt and completion in one field",
         {"spec.data.train.columns": {"prompt": "text", "completion": "text"}},
         "spec.data.train.columns.completion",
@@ -465,6 +513,22 @@ FINETUNEJOB = [
         {f"{STAGE}.training.beta": "0.1"},
         "spec.stages[0].training.beta",
         "belongs to DPO, and this stage is SFT: leave it out",
+    ),
+    Wrong(
+        "a loss of DPO without DPO",
+        {f"{STAGE}.training.loss": "ipo"},
+        "spec.stages[0].training.loss",
+        "belongs to DPO, and this stage is SFT: leave it out",
+    ),
+    Wrong(
+        "a loss that nobody computes",
+        {
+            "spec.data.preference": {"configMap": "ranked"},
+            "spec.stages.1": {**DPO_STAGE, "training": {"loss": "hinge"}},
+        },
+        "spec.stages[1].training.loss",
+        'supported values: "sigmoid", "ipo"',
+        "must be one of sigmoid, ipo",
     ),
     Wrong(
         "a beta of nothing",

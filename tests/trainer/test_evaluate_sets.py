@@ -16,11 +16,12 @@ from tunegate_trainer.evaluate import evaluate as module
 from tunegate_trainer.evaluate.evaluate import evaluate
 from tunegate_trainer.evaluate.generate import Output
 from tunegate_trainer.evaluate.sets import (
+    GeneratedSet,
     config_map_file,
     golden_sets,
+    held_out_sets,
     metric_schema,
     task_generation,
-    task_metrics,
 )
 from tunegate_trainer.model import load_tokenizer
 
@@ -123,7 +124,8 @@ def test_all_task_metrics_are_measured_on_one_pass_over_the_rows(make_root, toke
         {"name": "json_schema", "min": "0.5", "schema": {"configMap": "schema"}},
     ]
     root = make_root(spec={"taskMetrics": metrics}, inputs={"schema/order.json": json.dumps(schema)})
-    rows = task_metrics(root.context(), tokenizer, "dev")
+    (rows,) = held_out_sets(root.context(), tokenizer, "dev")
+    assert isinstance(rows, GeneratedSet)
     asked = []
 
     def answer(model, tokenizer, prompts, settings):
@@ -162,7 +164,7 @@ def test_held_out_rows_that_were_changed_are_refused(make_root, tokenizer):
     root = make_root()
     (root.data / "test.jsonl").write_text("")
     with pytest.raises(BadDataError, match=r"data/test\.jsonl was changed after the plan was made"):
-        task_metrics(root.context(Role.GATE), tokenizer, "test")
+        held_out_sets(root.context(Role.GATE), tokenizer, "test")
 
 
 def test_held_out_rows_are_generated_as_the_first_gate_with_the_longest_output():

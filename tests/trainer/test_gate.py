@@ -123,8 +123,8 @@ def once_built(monkeypatch):
     def set_up(do):
         build = gate_module.build_artifact
 
-        def build_and_do(*args):
-            manifest = build(*args)
+        def build_and_do(*args, **options):
+            manifest = build(*args, **options)
             do()
             return manifest
 

@@ -17,6 +17,7 @@ from tunegate_trainer.rows import Row
 from tunegate_trainer.train import recipe
 from tunegate_trainer.train.attention import BY_EXAMPLE
 from tunegate_trainer.train.examples import tokenize_rows, training_dataset, training_order
+from tunegate_trainer.train.start import trainable
 from tunegate_trainer.train.trainer import CompletionTrainer
 
 
@@ -28,7 +29,7 @@ def trainer(request, make_root, tiny_model) -> CompletionTrainer:
     tokenizer = load_tokenizer(tiny_model)
     base = load_base(tiny_model, "float32", cpu)
     base.set_attn_implementation(request.param)
-    model = recipe.starting_weights(base, plan, stage.parameters)
+    model = trainable(base, plan.model, stage.parameters)
     for name, parameter in model.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, std=0.02)
@@ -36,7 +37,7 @@ def trainer(request, make_root, tiny_model) -> CompletionTrainer:
         model=model,
         args=recipe.trainer_arguments(stage, plan, cpu, root.path / "scratch"),
         train_dataset=training_dataset(
-            tokenizer, rows("train", 8), max_length=128, steps=6, batch_size=4, seed=1
+            tokenize_rows(tokenizer, rows("train", 8), 128), steps=6, batch_size=4, seed=1
         ),
         processing_class=tokenizer,
     )

@@ -8,9 +8,10 @@ import torch
 
 from support.trainer_root import TrainerRoot
 from tunegate_trainer.interruption import Interrupted, Interruption
-from tunegate_trainer.model import load_base, load_tokenizer
+from tunegate_trainer.model import load_base
 from tunegate_trainer.train import recipe
 from tunegate_trainer.train.losses import LossFile
+from tunegate_trainer.train.start import trainable
 
 CPU = torch.device("cpu")
 
@@ -44,16 +45,22 @@ def test_rank_alpha_and_layers_are_those_of_the_checkpoint(make_root):
     assert sorted(config["target_modules"]) == ["q_proj", "v_proj"]
 
 
-def test_another_seed_is_another_order_another_adapter_and_other_losses(make_root, tiny_model):
-    tokenizer = load_tokenizer(tiny_model)
+def test_another_seed_is_another_order_another_adapter_and_other_losses(make_root, tiny_model, monkeypatch):
     orders, adapters, seeds, losses = [], [], [], []
+    make_dataset = recipe.training_dataset
+
+    def make_and_remember(*args: Any, **options: Any) -> Any:
+        made = make_dataset(*args, **options)
+        orders.append(made["input_ids"])
+        return made
+
+    monkeypatch.setattr(recipe, "training_dataset", make_and_remember)
     for seed in (1, 2, 1):
         root = make_root(checkpoint_steps=(2,), parameters={"seed": seed})
         context = root.context()
         stage = context.plan.stages[0]
-        orders.append(recipe.read_examples(context, stage, tokenizer)["input_ids"])
         base = load_base(tiny_model, "float32", CPU)
-        model = recipe.starting_weights(base, context.plan, stage.parameters)
+        model = trainable(base, context.plan.model, stage.parameters)
         adapters.append(torch.cat([p.flatten() for p in model.parameters() if p.requires_grad]).tolist())
         seeds.append(recipe.trainer_arguments(stage, context.plan, CPU, root.path).seed)
         losses.append([line["loss"] for line in train(root)])

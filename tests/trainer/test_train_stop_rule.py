@@ -49,7 +49,7 @@ def scripted(make_root, monkeypatch):
 
 
 def run(root: TrainerRoot, accepted_step: int | None = None) -> Outcome:
-    return recipe.run(root.context(), Interruption(), accepted_step)
+    return recipe.run(root.context(), Interruption(), accepted_step=accepted_step)
 
 
 def test_a_regression_is_checked_early_and_then_stops_training(scripted, monkeypatch):

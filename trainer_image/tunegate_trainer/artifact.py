@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from peft.tuners.lora import LoraLayer
 from transformers import AutoConfig, GenerationConfig, PreTrainedModel
 
 from tunegate_api.contract import FileManifest, TrainingParameters
@@ -27,13 +28,44 @@ _SET_FOR_TRAINING = ("use_cache", "bos_token_id", "eos_token_id", "pad_token_id"
 _CPU = torch.device("cpu")
 
 
-def build_artifact(checkpoint: Path, base: Path, artifact: Path) -> FileManifest:
-    """Make ``artifact`` from a checkpoint and files of the base model: whole and hashed, or not there.
+def build_artifact(checkpoint: Path, base: Path, artifact: Path, *, whole: bool) -> FileManifest:
+    """Make ``artifact`` from a checkpoint and files of its base model: whole and hashed, or not there.
 
-    Of an adapter it is the adapter; where all weights were trained, it is all of them, in the type that the
-    base model is stored in. One that is already there with just these files, undamaged, stays. Raises
-    :class:`StorageError` if the checkpoint's files are not what its manifest says.
+    Of an adapter it is the adapter, unless ``whole`` asks for it merged into its base; where all weights were
+    trained, it is all of them. Whole models are in the type that the base is stored in. One that is already
+    there with just these files, undamaged, stays. Raises :class:`StorageError` if the checkpoint's files are
+    not what its manifest says.
     """
+    scratch = artifact.with_name(f"{artifact.name}.scratch")
+    manifest = write_artifact(checkpoint, base, scratch, whole=whole)
+    if is_complete(artifact) and not verify(artifact) and read_manifest(artifact) == manifest:
+        remove(scratch)
+        return manifest
+    remove(artifact)
+    scratch.rename(artifact)
+    return manifest
+
+
+def write_artifact(checkpoint: Path, base: Path, folder: Path, *, whole: bool) -> FileManifest:
+    """Write an artifact, as of :func:`build_artifact`, to a ``folder`` that nobody reads yet."""
+    check_checkpoint(checkpoint)
+    remove(folder)
+    folder.mkdir(parents=True)
+    if is_adapter(checkpoint) and not whole:
+        copies = _files_of(checkpoint, _ADAPTER_FILES) | _files_of(base, _TOKENIZER_FILES)
+    else:
+        _write_all_weights(checkpoint, base, folder)
+        copies = _files_of(base, _TOKENIZER_FILES + _GENERATION_FILES)
+    for path in copies:
+        shutil.copyfile(path, folder / path.name)
+    manifest = seal(folder)
+    if any(manifest.files[path.name] != digest for path, digest in copies.items()):
+        raise StorageError("checkpoint or base model changed while the artifact was made of them")
+    return manifest
+
+
+def check_checkpoint(checkpoint: Path) -> None:
+    """Raise unless every file of a checkpoint is as it was written."""
     name = f"{checkpoint.parent.name}/{checkpoint.name}"
     if not is_complete(checkpoint):
         raise SourceNotFoundError(f"there is no complete checkpoint {name}")
@@ -43,31 +75,17 @@ def build_artifact(checkpoint: Path, base: Path, artifact: Path) -> FileManifest
             f"checkpoint {name} is damaged: {'; '.join(problems)}",
             "something changed files on the volume, or it lost them",
         )
-    scratch = artifact.with_name(f"{artifact.name}.scratch")
-    remove(scratch)
-    scratch.mkdir(parents=True)
-    if (checkpoint / _ADAPTER_CONFIG).exists():
-        copies = _files_of(checkpoint, _ADAPTER_FILES) | _files_of(base, _TOKENIZER_FILES)
-    else:
-        _write_all_weights(checkpoint, base, scratch)
-        copies = _files_of(base, _TOKENIZER_FILES + _GENERATION_FILES)
-    for path in copies:
-        shutil.copyfile(path, scratch / path.name)
-    manifest = seal(scratch)
-    if any(manifest.files[path.name] != digest for path, digest in copies.items()):
-        raise StorageError("checkpoint or base model changed while the artifact was made of them")
-    if is_complete(artifact) and not verify(artifact) and read_manifest(artifact) == manifest:
-        remove(scratch)
-        return manifest
-    remove(artifact)
-    scratch.rename(artifact)
-    return manifest
+
+
+def is_adapter(folder: Path) -> bool:
+    """Whether a checkpoint or an artifact is an adapter alone."""
+    return (folder / _ADAPTER_CONFIG).exists()
 
 
 def judged_dtype(parameters: TrainingParameters, artifact: Path, device: torch.device) -> str:
     """The type in which an artifact is judged: the planned one of the base below an adapter; of a whole model
     the stored one, in which it is served, but float32 on a CPU."""
-    if parameters.adapter == "None" and device.type != "cpu":
+    if device.type != "cpu" and not is_adapter(artifact):
         return stored_dtype(artifact)
     return parameters.dtype
 
@@ -78,7 +96,7 @@ def load_artifact(base_model: PreTrainedModel, artifact: Path, dtype: str, devic
     ``base_model`` is used up. Raises :class:`StorageError` if the artifact changed meanwhile, in weights or
     tokenizer.
     """
-    if (artifact / _ADAPTER_CONFIG).exists():
+    if is_adapter(artifact):
         model = load_adapter(base_model, artifact, trainable=False)
     else:
         torch.nn.Module.to(base_model, "meta")  # frees its memory, which the other weights need
@@ -96,12 +114,33 @@ def _files_of(folder: Path, patterns: tuple[str, ...]) -> dict[Path, Sha256]:
 
 
 def _write_all_weights(checkpoint: Path, base: Path, folder: Path) -> None:
-    model = load_base(checkpoint, stored_dtype(base), _CPU)
+    dtype = stored_dtype(base)
+    if is_adapter(checkpoint):
+        model, read = merged(load_base(base, dtype, _CPU), checkpoint), _ADAPTER_FILES
+    else:
+        model, read = load_base(checkpoint, dtype, _CPU), ("model*.safetensors", "config.json")
     before = AutoConfig.from_pretrained(base, trust_remote_code=False)
     for setting in _SET_FOR_TRAINING:
         setattr(model.config, setting, getattr(before, setting, None))
     model.generation_config = GenerationConfig.from_model_config(model.config)
     model.save_pretrained(folder)
-    for path, digest in _files_of(checkpoint, ("model*.safetensors", "config.json")).items():
+    for path, digest in _files_of(checkpoint, read).items():
         if sha256_file(path) != digest:  # checked after loading, as above
             raise StorageError("the checkpoint changed while the artifact was made of it")
+
+
+def merged(base: PreTrainedModel, adapter: Path) -> PreTrainedModel:
+    """``base`` with an adapter merged into its weights, which is used up.
+
+    Added in float32 and rounded once to the base's type; PEFT would round the update before it adds it.
+    """
+    tuned = load_adapter(base, adapter, trainable=False)
+    for module in tuned.modules():
+        if isinstance(module, LoraLayer):
+            weight = module.get_base_layer().get_parameter("weight")
+            stored = weight.dtype
+            weight.data = weight.data.float()
+            module.merge()
+            weight.data = weight.data.to(stored)
+    model: PreTrainedModel = tuned.unload()
+    return model

@@ -1,10 +1,12 @@
-"""The base model's folder, shared by all jobs on a volume: checked before it is loaded."""
+"""The models below a stage's weights, checked before they are loaded: the job's, which all jobs on a volume
+share, or the merged model that an earlier stage left."""
 
 import logging
 import time
 from pathlib import Path
 
 from tunegate_api.contract import Plan, Workspace
+from tunegate_trainer.context import Context
 from tunegate_trainer.errors import SourceNotFoundError, StorageError
 from tunegate_trainer.evaluate.baselines import EVALUATIONS
 from tunegate_trainer.files import is_complete, verify
@@ -31,4 +33,23 @@ def verified_base(workspace: Path, plan: Plan) -> Path:
     if problems:
         raise StorageError(f"the base model in {name} is damaged: {'; '.join(problems)}", hint)
     logger.info("base model: every file has its digest, checked in %.1f s", time.monotonic() - start)
+    return folder
+
+
+def merged_base(context: Context, stage: str) -> Path | None:
+    """The merged model below a stage's weights, with every file as it was made; None where that is the job's
+    model.
+
+    Raises :class:`StorageError` if it is not there or is damaged.
+    """
+    based_on = context.plan.based_on(stage)
+    if based_on.starts_from is None:
+        return None
+    folder = context.workspace / context.paths.merged(based_on.name)
+    problems = verify(folder) if is_complete(folder) else ["it was never completed"]
+    if problems:
+        raise StorageError(
+            f"the model that stage {based_on.name} started from is damaged: {'; '.join(problems)}",
+            "something changed files on the volume, or it lost them: create the job again",
+        )
     return folder

@@ -10,13 +10,13 @@ from tunegate_api.contract import Subject
 from tunegate_api.judgement import Judgement, judge_artifact
 from tunegate_api.v1alpha1.finetunejob_status import Progress
 from tunegate_trainer.artifact import build_artifact, judged_dtype, load_artifact
-from tunegate_trainer.base_model import verified_base
+from tunegate_trainer.base_model import merged_base, verified_base
 from tunegate_trainer.context import Context
 from tunegate_trainer.errors import UserError
 from tunegate_trainer.evaluate.baselines import BaselineCache
 from tunegate_trainer.evaluate.evaluate import Weights, as_evaluation, as_results, evaluate, write_cases
 from tunegate_trainer.evaluate.generate import device_name
-from tunegate_trainer.evaluate.sets import golden_sets, task_metrics
+from tunegate_trainer.evaluate.sets import GeneratedSet, golden_sets, held_out_sets
 from tunegate_trainer.files import read_manifest, weights_digest, write_model
 from tunegate_trainer.gate_result import GateResult, GateVerdict
 from tunegate_trainer.model import choose_device, load_base, load_tokenizer
@@ -39,10 +39,14 @@ def run(context: Context, stage: str | None, step: int | None) -> None:
 
     artifact, checkpoint = workspace / context.paths.model, workspace / context.paths.checkpoint(stage, step)
     base_model_folder = verified_base(workspace, plan)
-    manifest = build_artifact(checkpoint, base_model_folder, artifact)
+    below = merged_base(context, stage)
+    manifest = build_artifact(checkpoint, below or base_model_folder, artifact, whole=below is not None)
     dtype = judged_dtype(plan.stage(stage).parameters, artifact, device)
     tokenizer = load_tokenizer(artifact)
-    sets = [*golden_sets(context, tokenizer, request.final_gates), task_metrics(context, tokenizer, "test")]
+    sets = [
+        *golden_sets(context, tokenizer, request.final_gates),
+        *held_out_sets(context, tokenizer, "test"),
+    ]
 
     _report_activity(context, stage, step, "judging the base model")
     base_model = load_base(base_model_folder, dtype, device)
@@ -73,7 +77,9 @@ def run(context: Context, stage: str | None, step: int | None) -> None:
             weights=weights_digest(read_manifest(checkpoint).files),
             device=device_name(device),
             dtype=dtype,
-            generation={name: s.generation for s in sets for name in s.names.values()},
+            generation={
+                name: s.generation for s in sets if isinstance(s, GeneratedSet) for name in s.names.values()
+            },
             evaluations=[base, final],
             verdicts=verdicts,
             verdict=judgement.state,

@@ -80,6 +80,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--attempt", type=int, default=1, help="number of this try at the role, from 1")
     parser.add_argument("--stage", help="train: the stage; gate: the stage of the checkpoint to judge")
     parser.add_argument("--step", type=int, help="gate: the checkpoint to judge")
+    parser.add_argument(
+        "--start-step", type=int, help="train: the checkpoint of the stage before to go on from"
+    )
     parser.add_argument("--accepted-step", type=int, help="train: where a person said to continue")
     parser.add_argument("--digest", help="publish, cleanup: the artifact that passed")
     return parser
@@ -93,7 +96,14 @@ def _role(context: Context, options: argparse.Namespace, interruption: Interrupt
             import_module("tunegate_trainer.data").run(context)
         case Role.TRAIN:
             recipe = import_module("tunegate_trainer.train.recipe")
-            return Outcome(recipe.run(context, interruption, options.accepted_step))
+            return Outcome(
+                recipe.run(
+                    context,
+                    interruption,
+                    start_step=options.start_step,
+                    accepted_step=options.accepted_step,
+                )
+            )
         case Role.GATE:
             import_module("tunegate_trainer.gate").run(context, stage=options.stage, step=options.step)
         case Role.PUBLISH:

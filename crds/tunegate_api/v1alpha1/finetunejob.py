@@ -76,6 +76,10 @@ class Columns(ApiModel):
     """The field with the completion. Left out: `completion`."""
     messages: Annotated[ColumnName | None, Field(examples=["conversation"])] = None
     """The field with the chat: a list of {role, content}. Left out: `messages`."""
+    chosen: Annotated[ColumnName | None, Field(examples=["better"])] = None
+    """Of preference data: the field with the better completion. Left out: `chosen`."""
+    rejected: Annotated[ColumnName | None, Field(examples=["worse"])] = None
+    """Of preference data: the field with the worse completion. Left out: `rejected`."""
     id: Annotated[ColumnName | None, Field(examples=["number"])] = None
     """The field that identifies a row in reports. Left out: `id`, or the number of the line."""
 
@@ -162,7 +166,8 @@ class Data(ApiModel):
     train: DataSource
     """Labelled rows: prompt and completion, or chat messages. Held-out rows are split from it."""
     preference: DataSource | None = None
-    """Rows of prompt, chosen and rejected completion, for DPO stages."""
+    """Rows of prompt, chosen and rejected completion, for DPO stages. A pair whose prompt is held out, or
+    that is held out itself, is never trained on."""
     production: DataSource | None = None
     """A sample of production inputs, to compare the training inputs with."""
     held_out: HeldOut = HeldOut()
@@ -188,10 +193,11 @@ class TaskMetric(ApiModel):
     """One measure of the task, computed on held-out rows: on dev at each checkpoint, on test at the final
     gate."""
 
-    name: Literal["exact_match", "json_schema", "f1", "rouge_l"]
+    name: Literal["exact_match", "json_schema", "preference_accuracy", "f1", "rouge_l"]
     """What to measure. exact_match: the share of outputs equal to the completion, white space at the ends
-    apart. json_schema: the share of outputs that are JSON and follow `schema`. f1: for classification.
-    rouge_l: for generation."""
+    apart. json_schema: the share of outputs that are JSON and follow `schema`. preference_accuracy: the share
+    of held-out pairs of `data.preference` whose chosen completion is likelier than the rejected one, by the
+    mean log-probability of a token. f1: for classification. rouge_l: for generation."""
     schema_: Annotated[SchemaSource | None, Field(alias="schema")] = None
     """The schema that outputs must follow. For json_schema, which needs it, and for no other metric."""
     min: Annotated[Share, Field(examples=["0.98"])]
@@ -222,7 +228,7 @@ class Training(ApiModel):
     """How to train. What is left out is resolved by method and stands in the plan."""
 
     epochs: Annotated[int | None, Field(ge=1, le=1000, examples=[3])] = None
-    """Passes over the training rows. Left out: 3, unless `maxSteps` is given."""
+    """Passes over the training rows. Left out: 3, or 1 for DPO, unless `maxSteps` is given."""
     max_steps: Annotated[int | None, Field(ge=1, le=10_000_000, examples=[500])] = None
     """Optimizer steps, instead of `epochs`."""
     learning_rate: Annotated[Decimal | None, Between(above=0, most=1), Field(examples=["2e-4"])] = None
@@ -236,7 +242,7 @@ class Training(ApiModel):
     max_grad_norm: Annotated[Decimal | None, Between(above=0), Field(examples=["1"])] = None
     """Longer gradients are scaled down to this norm. Left out: 1."""
     batch_size: Annotated[int | None, Field(ge=1, le=65536, examples=[32])] = None
-    """Examples per optimizer step, whatever they are packed or split into. Left out: 16."""
+    """Examples per optimizer step, of DPO pairs, whatever they are packed or split into. Left out: 16."""
     max_length: Annotated[int | None, Field(ge=8, le=1_048_576, examples=[2048])] = None
     """Longest example in tokens. Longer ones are counted, and refused beyond 1 % of the rows. Left out: 2048,
     or what the model can take."""
@@ -244,6 +250,9 @@ class Training(ApiModel):
     """Decides the split, the order of rows and the adapter's first weights. Left out: 42."""
     beta: Annotated[Decimal | None, Between(above=0), Field(examples=["0.05"])] = None
     """DPO alone: how closely to stay to the reference model; higher is closer. Left out: 0.1."""
+    loss: Literal["sigmoid", "ipo"] | None = None
+    """DPO alone: sigmoid is the loss of the paper, ipo one that stops pushing pairs apart. Left out:
+    sigmoid."""
 
 
 class GateReference(ApiModel):

@@ -37,6 +37,7 @@ from tunegate_api.v1alpha1.facts import (
 from tunegate_api.v1alpha1.finetunejob import (
     Adapter,
     Columns,
+    Data,
     DataSource,
     EvaluateEvery,
     FineTuneJobSpec,
@@ -96,6 +97,29 @@ RULES: dict[type[ApiModel], tuple[Rule, ...]] = {
             "completion is the field of the prompt already: name the field with the answer",
             at=("completion",),
         ),
+        Refuse(
+            same("chosen", "rejected"),
+            "chosen and rejected are one field: name the field of each",
+            at=("rejected",),
+        ),
+    ),
+    Data: (
+        *(
+            Refuse(
+                given(f"train.columns.{name}"),
+                f"{name} is a field of preference data: leave it out, or move it to preference.columns",
+                at=("train", "columns", name),
+            )
+            for name in ("chosen", "rejected")
+        ),
+        *(
+            Refuse(
+                given(f"preference.columns.{name}"),
+                "preference data has the fields prompt, chosen and rejected: leave this out",
+                at=("preference", "columns", name),
+            )
+            for name in ("completion", "messages")
+        ),
     ),
     Quality: (
         Refuse(
@@ -143,10 +167,13 @@ RULES: dict[type[ApiModel], tuple[Rule, ...]] = {
             "quantization holds the base frozen, so something else must train: give an adapter",
             at=("quantization",),
         ),
-        Refuse(
-            equal("method", "SFT") & given("training.beta"),
-            "beta belongs to DPO, and this stage is SFT: leave it out",
-            at=("training", "beta"),
+        *(
+            Refuse(
+                equal("method", "SFT") & given(f"training.{name}"),
+                f"{name} belongs to DPO, and this stage is SFT: leave it out",
+                at=("training", name),
+            )
+            for name in ("beta", "loss")
         ),
         Unique("gates", "name"),
     ),
@@ -192,6 +219,11 @@ RULES: dict[type[ApiModel], tuple[Rule, ...]] = {
             given("data.preference") & given("stages") & ~some("stages", _IS_DPO),
             "preference is read by DPO stages, and there is none: leave it out, or add one",
             at=("data", "preference"),
+        ),
+        Refuse(
+            some("taskMetrics", equal("name", "preference_accuracy")) & ~given("data.preference"),
+            "preference_accuracy is measured on held-out pairs: give data.preference, or leave it out",
+            at=("taskMetrics",),
         ),
     ),
     GoldenSource: (Choice(("configMap", "uri", "inline")), _KEY),

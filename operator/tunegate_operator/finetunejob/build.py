@@ -23,6 +23,7 @@ from tunegate_api.contract import (
 )
 from tunegate_api.meta import StatusModel
 from tunegate_api.v1alpha1 import EvalGateSpec, FineTuneJob, FineTuneJobSpec
+from tunegate_api.v1alpha1.finetunejob import DataSource
 from tunegate_operator.engine.cluster import Object
 from tunegate_operator.finetunejob.pod_template import with_user_settings, without_environment
 from tunegate_operator.names import (
@@ -193,16 +194,21 @@ def owner_reference(job: FineTuneJob) -> Object:
 
 def input_config_maps(spec: FineTuneJobSpec, gates: Iterable[EvalGateSpec]) -> list[str]:
     """The ConfigMaps that pods read: data, schemas, golden sets."""
-    names = [spec.data.train.config_map]
+    names = [source.config_map for source in _sources(spec)]
     names += [metric.schema_.config_map for metric in spec.task_metrics if metric.schema_]
     names += [gate.golden.source.config_map for gate in gates]
     return sorted({name for name in names if name})
 
 
+def _sources(spec: FineTuneJobSpec) -> list[DataSource]:
+    """The data that the data role reads."""
+    return [source for source in (spec.data.train, spec.data.preference) if source]
+
+
 def _claims(spec: FineTuneJobSpec, role: Role) -> dict[str, bool]:
     """The claims that a role's URIs refer to, and whether it writes there."""
     if role is Role.DATA:
-        uris = {spec.model.uri: False, spec.data.train.uri: False}
+        uris = {spec.model.uri: False} | {source.uri: False for source in _sources(spec)}
     elif role is Role.PUBLISH:
         uris = {target.uri: True for target in spec.publish}
     else:

@@ -76,7 +76,7 @@ def _advance(run: Run, plan: Plan | None) -> None:
         return
     best_step = 0
     for stage in plan.stages:
-        found = _trained(run, plan, stage.name)
+        found = _trained(run, plan, stage.name, best_step)
         if found is None:
             return
         best_step = found
@@ -111,12 +111,16 @@ def _latest(run: Run, step: Step) -> Child | None:
     return next(iter(reversed(run.observed.attempts_of(step))), None)
 
 
-def _trained(run: Run, plan: Plan, stage: str) -> int | None:
-    """The step of the checkpoint that goes on from a stage; None while it trains, stopped, or failed."""
+def _trained(run: Run, plan: Plan, stage: str, start_step: int) -> int | None:
+    """The step of the checkpoint that goes on from a stage; None while it trains, stopped, or failed.
+
+    ``start_step`` is the checkpoint of the stage before that this one starts from, 0 for the first.
+    """
     step, draft = Step(Role.TRAIN, stage), run.draft
     decisions = draft.status.decisions
     accepted = accepted_step(decisions, stage)
-    args = ("--accepted-step", str(accepted)) if accepted else ()
+    args: tuple[str, ...] = ("--start-step", str(start_step)) if start_step else ()
+    args += ("--accepted-step", str(accepted)) if accepted else ()
     if not _completed(run, step, args, is_known=True):
         return None
     latest, number = _latest(run, step), attempts.latest_number(run, step)

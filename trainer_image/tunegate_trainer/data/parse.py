@@ -2,13 +2,13 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Generic, TypeVar
 
 from tunegate_api.golden import Message
 from tunegate_api.v1alpha1.finetunejob import Columns
 from tunegate_trainer.data.split import normalize
-from tunegate_trainer.rows import Row
+from tunegate_trainer.rows import Pair, Row
 
 MAX_ID_LENGTH = 128
 """Characters of a row's id: ids of held-out rows are reported, and what is reported is bounded."""
@@ -26,57 +26,91 @@ class RowProblem:
     reason: str
 
 
+RowT = TypeVar("RowT", Row, Pair)
+
+
 @dataclass(frozen=True)
-class LabelledRow:
+class Labelled(Generic[RowT]):
     """A usable row, and the group that must stay on one side of the split."""
 
     line: int
-    row: Row
+    row: RowT
     group: str
 
 
 @dataclass(frozen=True)
-class Parsed:
-    rows: list[LabelledRow]
+class Parsed(Generic[RowT]):
+    rows: list[Labelled[RowT]]
     bad: list[RowProblem]
     """Rows that nobody should train on until they are mended."""
     duplicates: list[RowProblem]
     """Exact repetitions, left out."""
 
 
-def parse_rows(text: str, columns: Columns, group_by: str | None) -> Parsed:
+def parse_rows(text: str, columns: Columns, group_by: str | None) -> Parsed[Row]:
     """Parse JSON Lines of {prompt, completion} or {messages}; blank lines are skipped.
 
     The first row decides which of the two forms the file has.
     """
-    rows: list[LabelledRow] = []
+    read: Callable[[dict[str, Any], Columns], tuple[list[Message], str]] | None = None
+
+    def make(fields: dict[str, Any], id: str) -> Labelled[Row]:
+        nonlocal read
+        read = read or _reader(fields, columns)
+        prompt, completion = read(fields, columns)
+        row = Row(id=id, prompt=prompt, completion=completion)
+        return Labelled(0, row, _group(fields, group_by, prompt))
+
+    return _parse(text, columns, make)
+
+
+def parse_pairs(text: str, columns: Columns) -> Parsed[Pair]:
+    """Parse JSON Lines of {prompt, chosen, rejected}; blank lines are skipped.
+
+    The prompt is a text, or a chat that ends with the user's turn; chosen and rejected are texts, or a list
+    of the one turn that answers.
+    """
+
+    def make(fields: dict[str, Any], id: str) -> Labelled[Pair]:
+        prompt = _prompt(fields, columns.prompt or "prompt")
+        chosen = _answer(fields, columns.chosen or "chosen")
+        rejected = _answer(fields, columns.rejected or "rejected")
+        if chosen.split() == rejected.split():
+            raise _BadRowError("chosen and rejected are the same: nothing is preferred")
+        pair = Pair(id=id, prompt=prompt, chosen=chosen, rejected=rejected)
+        return Labelled(0, pair, normalize(prompt_text(prompt)))
+
+    return _parse(text, columns, make)
+
+
+def _parse(
+    text: str, columns: Columns, make: Callable[[dict[str, Any], str], Labelled[RowT]]
+) -> Parsed[RowT]:
+    """The rows that ``make`` makes of a line's fields and id, those it refuses, and those that were there."""
+    rows: list[Labelled[RowT]] = []
     bad: list[RowProblem] = []
     duplicates: list[RowProblem] = []
     seen: dict[str, int] = {}
     ids: dict[str, int] = {}
-    read: Callable[[dict[str, Any], Columns], tuple[list[Message], str]] | None = None
     for number, line in enumerate(text.split("\n"), start=1):  # not splitlines: U+2028 may stand in a text
         if not line.strip():
             continue
         try:
             fields = _fields(line)
-            read = read or _reader(fields, columns)
-            prompt, completion = read(fields, columns)
-            row = Row(id=_id(fields, columns, number), prompt=prompt, completion=completion)
-            group = _group(fields, group_by, prompt)
-            content = json.dumps([[m.role, m.content] for m in prompt] + [completion])
+            found = replace(make(fields, _id(fields, columns, number)), line=number)
+            content = found.row.model_dump_json(exclude={"id"})
             repeated = seen.get(content)
-            if row.id in ids and ids[row.id] != repeated:
-                raise _BadRowError(f"id {row.id} is already used in line {ids[row.id]}")
+            if found.row.id in ids and ids[found.row.id] != repeated:
+                raise _BadRowError(f"id {found.row.id} is already used in line {ids[found.row.id]}")
         except _BadRowError as error:
             bad.append(RowProblem(number, str(error)))
             continue
-        ids.setdefault(row.id, number)
+        ids.setdefault(found.row.id, number)
         if repeated is not None:
             duplicates.append(RowProblem(number, f"repeats line {repeated}"))
             continue
         seen[content] = number
-        rows.append(LabelledRow(number, row, group))
+        rows.append(found)
     return Parsed(rows, bad, duplicates)
 
 
@@ -119,6 +153,34 @@ def _read_pair(fields: dict[str, Any], columns: Columns) -> tuple[list[Message],
 
 def _read_chat(fields: dict[str, Any], columns: Columns) -> tuple[list[Message], str]:
     name = columns.messages or "messages"
+    messages = _messages(fields, name)
+    if messages[-1].role != "assistant":
+        raise _BadRowError(f"{name} must end with the assistant's turn, which is what is learned")
+    return messages[:-1], messages[-1].content
+
+
+def _prompt(fields: dict[str, Any], name: str) -> list[Message]:
+    """The prompt of a pair: a text, or a chat."""
+    if not isinstance(fields.get(name), list):
+        return [Message(role="user", content=_text(fields, name))]
+    messages = _messages(fields, name)
+    if messages[-1].role != "user":
+        raise _BadRowError(f"{name} must end with the user's turn, which chosen and rejected answer")
+    return messages
+
+
+def _answer(fields: dict[str, Any], name: str) -> str:
+    """An answer of a pair: a text, or the one turn of the assistant."""
+    turns = fields.get(name)
+    if not isinstance(turns, list):
+        return _text(fields, name)
+    if len(turns) != 1 or (answer := _message(turns[0], name, 0)).role != "assistant":
+        raise _BadRowError(f"{name} must be one turn of the assistant; what is before it belongs to prompt")
+    return answer.content
+
+
+def _messages(fields: dict[str, Any], name: str) -> list[Message]:
+    """A chat of user and assistant in turns, perhaps after the system's; not empty."""
     turns = fields.get(name)
     if not isinstance(turns, list) or not turns:
         raise _BadRowError(f"{name} must be a list of {{role, content}}, it is {_kind(turns)}")
@@ -128,9 +190,7 @@ def _read_chat(fields: dict[str, Any], columns: Columns) -> tuple[list[Message],
         expected = "user" if i % 2 == 0 else "assistant"
         if message.role != expected:
             raise _BadRowError(f"{name}: turn {i + 1} is {message.role}, {expected} must follow")
-    if not talk or talk[-1].role != "assistant":
-        raise _BadRowError(f"{name} must end with the assistant's turn, which is what is learned")
-    return messages[:-1], messages[-1].content
+    return messages
 
 
 def _message(turn: Any, name: str, i: int) -> Message:

@@ -12,7 +12,8 @@ import torch
 from tunegate_api import __version__
 from tunegate_api.contract import Request, StagePlan, TrainingParameters
 from tunegate_api.meta import exact
-from tunegate_api.v1alpha1.finetunejob import Adapter, EvaluateEvery, Stage
+from tunegate_api.v1alpha1.finetunejob import EvaluateEvery, Stage
+from tunegate_trainer.data.target_modules import ALL_LINEAR
 from tunegate_trainer.errors import UserError
 
 DEFAULT_MAX_LENGTH = 2048
@@ -27,19 +28,35 @@ BFLOAT16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16")
 LIBRARIES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "tokenizers")
 
 
-def plan_stage(request: Request, stage: Stage, lengths: Sequence[int], model_length: int) -> StagePlan:
-    """The plan of a stage. ``lengths`` are tokens per training row, ``model_length`` is the model's longest.
+def plan_stages(request: Request, lengths: Mapping[str, Sequence[int]], model_length: int) -> list[StagePlan]:
+    """The plan of each stage. ``lengths`` are tokens of each example to train on, by method, and
+    ``model_length`` is the model's longest.
 
     Raises :class:`UserError` for parameters that cannot work together.
     """
+    stages: list[StagePlan] = []
+    for stage in request.spec.stages:
+        before = stages[-1] if stages else None
+        stages.append(plan_stage(request, stage, lengths[stage.method], model_length, before))
+    return stages
+
+
+def plan_stage(
+    request: Request,
+    stage: Stage,
+    lengths: Sequence[int],
+    model_length: int,
+    before: StagePlan | None = None,
+) -> StagePlan:
+    """The plan of a stage, which follows the one ``before``."""
     training, rows = stage.training, len(lengths)
     batch_size = training.batch_size or 16
-    epochs = training.epochs or 3
+    epochs = training.epochs or (1 if stage.method == "DPO" else 3)
     total_steps = training.max_steps or math.ceil(rows * epochs / batch_size)
     parameters = TrainingParameters(
         method=stage.method,
         adapter="LoRA" if stage.adapter else "None",
-        **(_adapter_parameters(stage.adapter) if stage.adapter else {}),
+        **_adapter_parameters(stage, before),
         epochs=round(total_steps * batch_size / rows, 4),
         learning_rate=float(training.learning_rate or default_learning_rate(stage)),
         scheduler=training.scheduler or "linear",
@@ -51,10 +68,13 @@ def plan_stage(request: Request, stage: Stage, lengths: Sequence[int], model_len
         max_length=stage_max_length(stage, model_length),
         seed=stage_seed(stage),
         dtype=base_dtype(request, stage),
+        **_preference_parameters(stage),
     )
+    continues = stage.adapter is not None and stage.adapter.from_ is not None
     return StagePlan(
         name=stage.name,
         parameters=parameters,
+        starts_from=None if before is None else "Adapter" if continues else "Merged",
         total_steps=total_steps,
         checkpoint_steps=checkpoint_steps(request.spec.evaluate_every, total_steps),
         tokens=sum(lengths),
@@ -62,14 +82,33 @@ def plan_stage(request: Request, stage: Stage, lengths: Sequence[int], model_len
     )
 
 
-def _adapter_parameters(adapter: Adapter) -> dict[str, Any]:
+def _adapter_parameters(stage: Stage, before: StagePlan | None) -> dict[str, Any]:
+    adapter = stage.adapter
+    if adapter is None:
+        return {}
+    if adapter.from_ is not None:
+        if before is None or before.parameters.adapter == "None":
+            raise UserError(
+                f"stage {stage.name}: adapter.from is Previous, and the stage before has no adapter",
+                "give type: LoRA for a new one, or leave the adapter out to train all weights",
+            )
+        shape = before.parameters.model_dump(include={"lora_r", "lora_alpha", "target_modules"})
+        # Dropout would count as a difference from the reference, so DPO goes without, as in TRL.
+        dropout = 0.0 if stage.method == "DPO" else before.parameters.lora_dropout
+        return {**shape, "lora_dropout": dropout}
     r = adapter.r or 16
     return {
         "lora_r": r,
         "lora_alpha": adapter.alpha or 2 * r,
         "lora_dropout": float(adapter.dropout or 0),
-        "target_modules": adapter.target_modules or ["all-linear"],
+        "target_modules": adapter.target_modules or [ALL_LINEAR],
     }
+
+
+def _preference_parameters(stage: Stage) -> dict[str, Any]:
+    if stage.method != "DPO":
+        return {}
+    return {"beta": float(stage.training.beta or "0.1"), "loss": stage.training.loss or "sigmoid"}
 
 
 def base_dtype(request: Request, stage: Stage) -> str:
@@ -148,7 +187,7 @@ def check_outcomes(stages: Sequence[StagePlan], golden_cases: Mapping[str, int],
     outcomes = sum(
         (1 + len(stage.checkpoint_steps)) * (dev_outcomes + sum(golden_cases[gate] for gate in stage.gates))
         for stage in stages
-    )
+    ) + sum(golden_cases.values())  # the base model is measured by all gates
     if outcomes > MAX_OUTCOMES:
         raise UserError(
             f"evaluateEvery makes {outcomes:,} outcomes of cases, at most {MAX_OUTCOMES:,} can be recorded",

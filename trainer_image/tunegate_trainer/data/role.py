@@ -3,53 +3,42 @@
 It needs no GPU, and what it refuses never asks for one.
 """
 
-import json
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 from transformers import PreTrainedTokenizerBase
 
-from tunegate_api.contract import MINIMUM_ROWS, DataPlan, Plan, Request, SplitPlan, Workspace
+from tunegate_api.contract import MINIMUM_ROWS, DataPlan, Plan, Request, Workspace
 from tunegate_api.meta import exact
+from tunegate_api.v1alpha1.finetunejob import Stage
 from tunegate_trainer.context import Context
+from tunegate_trainer.data.folder import DataFolder
 from tunegate_trainer.data.measures import check_measures
 from tunegate_trainer.data.models import model_length, resolve_model
-from tunegate_trainer.data.parse import LabelledRow, Parsed, RowProblem, parse_rows, prompt_text
+from tunegate_trainer.data.parse import parse_rows, prompt_text
 from tunegate_trainer.data.plan import (
     check_outcomes,
     library_versions,
-    plan_stage,
+    plan_stages,
     stage_max_length,
     stage_seed,
 )
+from tunegate_trainer.data.preference import read_preference
 from tunegate_trainer.data.sources import read_source
-from tunegate_trainer.data.split import Split, find_overlaps, join_groups, normalize, split_rows
+from tunegate_trainer.data.split import SIDES, Split, find_overlaps, join_groups, normalize, split_rows
 from tunegate_trainer.data.target_modules import check_target_modules
+from tunegate_trainer.data.usable import Measured, usable_rows
 from tunegate_trainer.errors import BadDataError, TooFewRowsError, TrainerError, UserError
 from tunegate_trainer.evaluate.sets import check_split
-from tunegate_trainer.files import is_complete, write_atomic, write_model
-from tunegate_trainer.model import example_tokens, load_tokenizer
-from tunegate_trainer.rows import write_rows
+from tunegate_trainer.files import is_complete, write_model
+from tunegate_trainer.model import load_tokenizer
+from tunegate_trainer.rows import PAIRS_PREFIX, Row
 
 logger = logging.getLogger(__name__)
-
-SHOWN_PROBLEMS = 10
-"""Bad rows that an error names; the report on the volume has all of them."""
-MAX_TOO_LONG = 0.01
-"""Share of rows that may be left out for their length."""
-
-
-@dataclass(frozen=True)
-class Measured:
-    """A usable row with its length in tokens, prompt and completion, and the group it stays with."""
-
-    labelled: LabelledRow
-    tokens: int
-    group: str
 
 
 def run(context: Context) -> None:
@@ -57,27 +46,31 @@ def run(context: Context) -> None:
 
     Raises :class:`TrainerError` for whatever keeps the job from training.
     """
-    request, folder = context.request, context.workspace / context.paths.data
-    plan = _made_before(context.workspace, folder)
-    if plan is None:
-        plan = _make(context, request, folder)
+    folder = context.workspace / context.paths.data
+    plan = _made_before(context.workspace, folder) or _make(context, DataFolder(folder))
     context.tell(plan=plan)
     data = plan.data
     logger.info("data: %d train, %d dev, %d test rows", data.train.rows, data.dev.rows, data.test.rows)
+    if data.preference:
+        pairs = data.preference
+        logger.info("pairs: %d train, %d dev, %d test", pairs.train.rows, pairs.dev.rows, pairs.test.rows)
 
 
 def _made_before(workspace: Path, folder: Path) -> Plan | None:
     """The plan of an earlier attempt, if it and everything that it pins is still there."""
     try:
         plan = Plan.model_validate_json((folder / "plan.json").read_bytes())
-        for split in ("train", "dev", "test"):
-            check_split(folder / f"{split}.jsonl", getattr(plan.data, split))
+        for side in SIDES:
+            check_split(folder / f"{side}.jsonl", getattr(plan.data, side))
+            if plan.data.preference:
+                check_split(folder / f"{PAIRS_PREFIX}{side}.jsonl", getattr(plan.data.preference, side))
     except (FileNotFoundError, ValidationError, TrainerError):
         return None
     return plan if is_complete(workspace / Workspace.base_model(plan.model.digest)) else None
 
 
-def _make(context: Context, request: Request, folder: Path) -> Plan:
+def _make(context: Context, folder: DataFolder) -> Plan:
+    request = context.request
     spec = request.spec
     logger.info("fetching the model %s", spec.model.uri)
     model = resolve_model(context.root, context.workspace, spec.model)
@@ -89,82 +82,43 @@ def _make(context: Context, request: Request, folder: Path) -> Plan:
 
     text, digest = read_source(context.root, spec.data.train, "data.train")
     parsed = parse_rows(text, spec.data.train.columns, spec.data.held_out.group_by)
-    report: dict[str, Any] = {
-        "rows": len(parsed.rows) + len(parsed.bad) + len(parsed.duplicates),
-        "bad": [asdict(problem) for problem in parsed.bad],
-        "dropped": [asdict(problem) for problem in parsed.duplicates],
-    }
-    _write_report(folder, report)
-    _refuse_bad_rows(parsed)
-
-    longest = min(stage_max_length(stage, longest_chat) for stage in spec.stages)
-    kept, too_long = _within(tokenizer, parsed.rows, longest)
-    dropped = sorted([*parsed.duplicates, *too_long], key=lambda problem: problem.line)
-    report |= {"dropped": [asdict(problem) for problem in dropped], "lengths": _histogram(kept)}
-    _write_report(folder, report)
-    _refuse_too_long(too_long, len(parsed.rows), longest)
-
+    longest = _longest(spec.stages, "SFT", longest_chat)
+    kept, dropped = usable_rows("data.train", parsed, tokenizer, longest, folder.note)
     kept, joined = _joined(kept)
     seed = stage_seed(spec.stages[0])
     split = split_rows(kept, exact(spec.data.held_out.fraction), seed)
-    report["split"] = _prove(split, kept, seed)
-    _write_report(folder, report)
+    folder.note({"split": _prove(split, kept, seed)})
     warnings = joined + _check_sizes(request, split, len(kept))
+    longest = _longest(spec.stages, "DPO", longest_chat)
+    pairs = read_preference(context, tokenizer, folder, rows=split, longest=longest, seed=seed)
 
-    lengths = [row.tokens for row in split.train]
-    stages = [plan_stage(request, stage, lengths, longest_chat) for stage in spec.stages]
+    lengths = {"SFT": [row.tokens for row in split.train], "DPO": pairs.lengths if pairs else []}
+    stages = plan_stages(request, lengths, longest_chat)
     check_outcomes(stages, golden_cases, len(split.dev) * len(spec.task_metrics))
     plan = Plan(
         job_uid=request.uid,
         model=model,
         data=DataPlan(
             source_sha256=digest,
-            train=_write_split(folder, "train", split.train),
-            dev=_write_split(folder, "dev", split.dev),
-            test=_write_split(folder, "test", split.test),
-            dropped=len(dropped),
+            **folder.write_split(split),
+            dropped=dropped + (pairs.dropped if pairs else 0),
+            preference=pairs.plan if pairs else None,
             warnings=warnings,
         ),
         stages=stages,
         versions=library_versions(),
     )
-    write_model(folder / "plan.json", plan)  # last: it says that all it pins is there
+    write_model(folder.path / "plan.json", plan)  # last: it says that all it pins is there
     return plan
 
 
-def _refuse_bad_rows(parsed: Parsed) -> None:
-    if not parsed.bad and not parsed.rows:
-        raise BadDataError("data.train has no rows", "write one JSON object a line")
-    if parsed.bad:
-        shown = "; ".join(f"line {p.line}: {p.reason}" for p in parsed.bad[:SHOWN_PROBLEMS])
-        more = len(parsed.bad) - SHOWN_PROBLEMS
-        rest = f"; and {more} more" if more > 0 else ""
-        raise BadDataError(
-            f"data.train: {len(parsed.bad)} bad rows: {shown}{rest}",
-            "mend or remove these rows; data/report.json on the volume lists all of them",
-        )
+def _longest(stages: Sequence[Stage], method: str, model_length: int) -> int:
+    """Tokens of an example that every stage of a method can take, or any stage where none has it."""
+    of_method = [stage for stage in stages if stage.method == method]
+    return min(stage_max_length(stage, model_length) for stage in of_method or stages)
 
 
-def _within(
-    tokenizer: PreTrainedTokenizerBase, rows: Sequence[LabelledRow], longest: int
-) -> tuple[list[Measured], list[RowProblem]]:
-    """Rows of at most ``longest`` tokens, and the others."""
-    kept: list[Measured] = []
-    too_long: list[RowProblem] = []
-    for row in rows:
-        try:
-            prompt, completion = example_tokens(tokenizer, row.row.prompt, row.row.completion)
-        except UserError as error:
-            raise BadDataError(f"data.train: line {row.line}: {error}", error.hint) from error
-        tokens = len(prompt) + len(completion)
-        if tokens <= longest:
-            kept.append(Measured(row, tokens, row.group))
-        else:
-            too_long.append(RowProblem(row.line, f"{tokens} tokens, at most {longest}"))
-    return kept, too_long
-
-
-def _joined(rows: Sequence[Measured]) -> tuple[list[Measured], list[str]]:
+def _joined(rows: Sequence[Measured[Row]]) -> tuple[list[Measured[Row]], list[str]]:
     """The rows with groups that share no prompt, and a warning where such groups had to be joined."""
     prompts = [normalize(prompt_text(row.labelled.row.prompt)) for row in rows]
     groups = join_groups([(row.group, prompt) for row, prompt in zip(rows, prompts, strict=True)])
@@ -178,16 +132,7 @@ def _joined(rows: Sequence[Measured]) -> tuple[list[Measured], list[str]]:
     ]
 
 
-def _refuse_too_long(too_long: list[RowProblem], rows: int, longest: int) -> None:
-    if len(too_long) > MAX_TOO_LONG * rows:
-        raise BadDataError(
-            f"data.train: {len(too_long)} of {rows} rows are longer than {longest} tokens, the first in line "
-            f"{too_long[0].line}; at most {MAX_TOO_LONG:.0%} may be left out",
-            "raise training.maxLength, or shorten the rows",
-        )
-
-
-def _prove(split: Split[Measured], kept: Sequence[Measured], seed: int) -> dict[str, Any]:
+def _prove(split: Split[Measured[Row]], kept: Sequence[Measured[Row]], seed: int) -> dict[str, Any]:
     """Show that no prompt and no group is on two sides and no row got lost. An overlap is a bug of ours."""
     sides = {"train": split.train, "dev": split.dev, "test": split.test}
     prompts = {k: [normalize(prompt_text(r.labelled.row.prompt)) for r in rows] for k, rows in sides.items()}
@@ -198,7 +143,7 @@ def _prove(split: Split[Measured], kept: Sequence[Measured], seed: int) -> dict[
     return {"seed": seed, "overlapping_prompts": 0, **{k: len(rows) for k, rows in sides.items()}}
 
 
-def _check_sizes(request: Request, split: Split[Measured], rows: int) -> list[str]:
+def _check_sizes(request: Request, split: Split[Measured[Row]], rows: int) -> list[str]:
     """Raise when there is too little to evaluate on, or to learn from. Returns warnings."""
     data = request.spec.data
     for side in ("dev", "test"):
@@ -217,30 +162,6 @@ def _check_sizes(request: Request, split: Split[Measured], rows: int) -> list[st
             "give more rows, or set data.sizePolicy: Warn to train all the same, as for an experiment",
         )
     return [message]
-
-
-def _write_split(folder: Path, name: str, rows: Sequence[Measured]) -> SplitPlan:
-    path = folder / f"{name}.jsonl"
-    return SplitPlan(rows=len(rows), sha256=write_rows(path, [row.labelled.row for row in rows]))
-
-
-def _write_report(folder: Path, report: dict[str, Any]) -> None:
-    write_atomic(folder / "report.json", json.dumps(report, indent=1, ensure_ascii=False) + "\n")
-
-
-def _histogram(rows: Sequence[Measured], buckets: int = 10) -> dict[str, Any]:
-    """Token lengths of rows in ``buckets`` equal steps."""
-    lengths = sorted(row.tokens for row in rows)
-    if not lengths:
-        return {}
-    width = max(1, -(-lengths[-1] // buckets))
-    counts = [sum(1 for n in lengths if low < n <= low + width) for low in range(0, lengths[-1], width)]
-    return {
-        "mean": round(sum(lengths) / len(lengths), 1),
-        "max": lengths[-1],
-        "width": width,
-        "counts": counts,
-    }
 
 
 def _load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:

@@ -3,7 +3,7 @@
 import hashlib
 import unicodedata
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Generic, Protocol, TypeVar
@@ -19,6 +19,7 @@ class Grouped(Protocol):
 
 
 RowT = TypeVar("RowT", bound=Grouped)
+SIDES = ("train", "dev", "test")
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,10 @@ class Split(Generic[RowT]):
     train: list[RowT]
     dev: list[RowT]
     test: list[RowT]
+
+    def side(self, name: str) -> list[RowT]:
+        """One of ``SIDES``."""
+        return {"train": self.train, "dev": self.dev, "test": self.test}[name]
 
 
 def normalize(text: str) -> str:
@@ -76,6 +81,25 @@ def split_rows(rows: Sequence[RowT], fraction: Fraction, seed: int) -> Split[Row
     sides: dict[str, list[RowT]] = {"train": [], "dev": [], "test": []}
     for row in rows:
         sides[held.get(row.group, "train")].append(row)
+    return Split(**sides)
+
+
+def split_pairs(pairs: Sequence[RowT], held: Mapping[str, str], fraction: Fraction, seed: int) -> Split[RowT]:
+    """Hold pairs away by their prompts, which are their groups.
+
+    ``held`` tells where a prompt already is, ``train``, ``dev`` or ``test``, and a pair goes where its prompt
+    is. Of the others as many are held away as ``fraction`` still lacks, as in :func:`split_rows`.
+    """
+    free = [pair for pair in pairs if pair.group not in held]
+    lacking = round(fraction * len(pairs)) - sum(held.get(pair.group) in ("dev", "test") for pair in pairs)
+    share = Fraction(max(0, lacking), len(free)) if free else Fraction(0)
+    chosen = split_rows(free, share, seed)
+    placed = dict(held)
+    for side in SIDES:
+        placed |= {pair.group: side for pair in chosen.side(side)}
+    sides: dict[str, list[RowT]] = {"train": [], "dev": [], "test": []}
+    for pair in pairs:
+        sides[placed[pair.group]].append(pair)
     return Split(**sides)
 
 

@@ -44,13 +44,7 @@ class BaselineCache:
         return [result for s in sets if (result := known[self._path(s)]) is not None]
 
     def _path(self, evaluation_set: EvaluationSet) -> Path:
-        key = {
-            "set": evaluation_set.identity,
-            # A chat template may say today's date: the same cases are other prompts tomorrow.
-            "prompts": sha256_text(json.dumps([case.prompt for case in evaluation_set.cases])),
-            "generation": evaluation_set.generation.to_wire(),
-            **self._depends_on,
-        }
+        key = evaluation_set.depends_on | self._depends_on
         return self._folder / f"{sha256_text(json.dumps(key, sort_keys=True))}.json"
 
     def _get(self, evaluation_set: EvaluationSet) -> SetResult | None:

@@ -1,6 +1,7 @@
 """Evaluate one model on all its sets in one go, and keep what it answered: one line a case."""
 
 import logging
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,11 +12,19 @@ from transformers import PreTrainedTokenizerBase
 
 from tunegate_api.contract import Evaluation, Results, Subject
 from tunegate_api.meta import StatusModel
-from tunegate_api.verdict import PASS
-from tunegate_trainer.evaluate.generate import Output, generate
+from tunegate_api.verdict import ERROR, FAIL, PASS
+from tunegate_trainer.evaluate.generate import Output, generate, undisturbed
 from tunegate_trainer.evaluate.scorers import score
-from tunegate_trainer.evaluate.sets import Case, EvaluationSet
+from tunegate_trainer.evaluate.sets import (
+    PREFERENCE,
+    Case,
+    EvaluationSet,
+    GeneratedSet,
+    PairSet,
+    TokenPair,
+)
 from tunegate_trainer.files import write_atomic, write_model
+from tunegate_trainer.likelihood import completion_tokens, log_probs
 
 logger = logging.getLogger(__name__)
 
@@ -73,13 +82,18 @@ def evaluate(
     results = []
     for evaluation_set in sets:
         start = time.monotonic()
-        settings = evaluation_set.generation
-        prompts = tuple(dict.fromkeys(case.prompt for case in evaluation_set.cases))
-        key = (prompts, settings.max_new_tokens, settings.batch_size)
-        if key not in generated:
-            generated[key] = generate(model, tokenizer, prompts, settings)
-        by_prompt = dict(zip(prompts, generated[key], strict=True))
-        cases = [_judge(case, by_prompt[case.prompt]) for case in evaluation_set.cases]
+        if isinstance(evaluation_set, PairSet):
+            cases = _compare(model, evaluation_set.pairs)
+        elif isinstance(evaluation_set, GeneratedSet):
+            settings = evaluation_set.generation
+            prompts = tuple(dict.fromkeys(case.prompt for case in evaluation_set.cases))
+            key = (prompts, settings.max_new_tokens, settings.batch_size)
+            if key not in generated:
+                generated[key] = generate(model, tokenizer, prompts, settings)
+            by_prompt = dict(zip(prompts, generated[key], strict=True))
+            cases = [_judge(case, by_prompt[case.prompt]) for case in evaluation_set.cases]
+        else:
+            raise TypeError(f"nobody measures a {type(evaluation_set).__name__}")
         result = SetResult(cases=cases, seconds=round(time.monotonic() - start, 3))
         logger.info(
             "%s: %d/%d passed in %.1f s",
@@ -90,6 +104,41 @@ def evaluate(
         )
         results.append(result)
     return results
+
+
+def _compare(model: Any, pairs: Sequence[TokenPair]) -> list[CaseResult]:
+    """A pair passes where the chosen answer is likelier, by the mean over its tokens: a sum would prefer the
+    shorter one."""
+    examples = [example for pair in pairs for example in (pair.chosen, pair.rejected)]
+    with undisturbed(model):
+        model.eval()
+        means = [
+            total / completion_tokens(example)
+            for example, total in zip(examples, log_probs(model, examples), strict=True)
+        ]
+    return [
+        _preferred(pair, chosen, rejected)
+        for pair, chosen, rejected in zip(pairs, means[::2], means[1::2], strict=True)
+    ]
+
+
+def _preferred(pair: TokenPair, chosen: float, rejected: float) -> CaseResult:
+    if math.isnan(chosen) or math.isnan(rejected):
+        outcome, explanation = ERROR, "the model gives no probability"
+    elif chosen > rejected:
+        outcome, explanation = PASS, ""
+    else:
+        outcome, explanation = FAIL, "the rejected answer is at least as likely"
+    return CaseResult(
+        id=pair.id,
+        tags=[],
+        prompt=pair.shown,
+        output=f"log-probability a token: chosen {chosen:.3f}, rejected {rejected:.3f}",
+        truncated=False,
+        passed=outcome == PASS,
+        outcomes={PREFERENCE: outcome},
+        explanation=explanation,
+    )
 
 
 def _judge(case: Case, output: Output) -> CaseResult:
@@ -144,6 +193,15 @@ def write_evaluation(
     for evaluation_set, result in zip(sets, results, strict=True):
         write_cases(folder / evaluation_set.file, result)
     write_model(folder / RESULT, evaluation)
+
+
+def read_cases(path: Path) -> SetResult | None:
+    """What :func:`write_cases` wrote, as measured now; None where there is none."""
+    try:
+        with path.open(encoding="utf-8", newline="\n") as file:
+            return SetResult(cases=[CaseResult.model_validate_json(line) for line in file], seconds=0)
+    except FileNotFoundError:
+        return None
 
 
 def read_evaluation(folder: Path) -> Evaluation | None:

@@ -17,11 +17,14 @@ from tunegate_trainer.context import Context
 from tunegate_trainer.errors import BadDataError, SourceNotFoundError, UserError, unreadable
 from tunegate_trainer.evaluate.scorers import Scorer, exact_match_scorer, expectation_scorer, schema_scorer
 from tunegate_trainer.files import sha256_file
-from tunegate_trainer.model import render
-from tunegate_trainer.rows import read_rows
+from tunegate_trainer.likelihood import Example, example
+from tunegate_trainer.model import example_tokens, render
+from tunegate_trainer.rows import PAIRS_PREFIX, read_pairs, read_rows
 
 GOLDEN = "golden"
 """The one measure of a golden set."""
+PREFERENCE = "preference_accuracy"
+"""The task metric that is measured on pairs."""
 _NO_FILE = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 
 
@@ -39,15 +42,24 @@ class Case:
 
 
 @dataclass(frozen=True)
+class TokenPair:
+    """A preference, ready to be compared."""
+
+    id: str
+    shown: str
+    """The prompt as people wrote it."""
+    chosen: Example
+    rejected: Example
+
+
+@dataclass(frozen=True, kw_only=True)
 class EvaluationSet:
-    """Cases that are generated together, and judged by one measure or more."""
+    """Cases that are measured together, by one measure or more."""
 
     file: str
     """The file of its results, one line a case."""
     identity: str
     """Equal for equal cases and measures: what a cached result is good for."""
-    generation: Generation
-    cases: Sequence[Case]
     names: Mapping[str, str]
     """Measure to the name of its set in :class:`tunegate_api.contract.Results`."""
     case_set: CaseSet
@@ -57,10 +69,44 @@ class EvaluationSet:
         """The cases under each name that outcomes are reported by."""
         return dict.fromkeys(self.names.values(), self.case_set)
 
+    @property
+    def depends_on(self) -> dict[str, Any]:
+        """What else than the model decides its results."""
+        return {"set": self.identity}
+
+
+@dataclass(frozen=True, kw_only=True)
+class GeneratedSet(EvaluationSet):
+    """Prompts that the model answers."""
+
+    generation: Generation
+    cases: Sequence[Case]
+
+    @property
+    def depends_on(self) -> dict[str, Any]:
+        return {
+            **super().depends_on,
+            # A chat template may say today's date: the same cases are other prompts tomorrow.
+            "prompts": sha256_text(json.dumps([case.prompt for case in self.cases])),
+            "generation": self.generation.to_wire(),
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairSet(EvaluationSet):
+    """Preferences: the model generates nothing, and is asked how likely it finds each answer."""
+
+    pairs: Sequence[TokenPair]
+
+    @property
+    def depends_on(self) -> dict[str, Any]:
+        tokens = [[pair.chosen["input_ids"], pair.rejected["input_ids"]] for pair in self.pairs]
+        return {**super().depends_on, "tokens": sha256_text(json.dumps(tokens))}
+
 
 def golden_sets(
     context: Context, tokenizer: PreTrainedTokenizerBase, gates: Sequence[GateRequest]
-) -> list[EvaluationSet]:
+) -> list[GeneratedSet]:
     """The golden sets of ``gates``, as they were pinned.
 
     Raises :class:`BadDataError` naming the line of a bad case, or when a file is not the pinned one.
@@ -68,7 +114,7 @@ def golden_sets(
     return [_golden_set(context, tokenizer, gate) for gate in gates]
 
 
-def _golden_set(context: Context, tokenizer: PreTrainedTokenizerBase, gate: GateRequest) -> EvaluationSet:
+def _golden_set(context: Context, tokenizer: PreTrainedTokenizerBase, gate: GateRequest) -> GeneratedSet:
     text = golden_text(context.root, gate.name, gate.spec.golden.source)
     digest = sha256_text(text)
     if digest != gate.golden_sha256:
@@ -91,7 +137,7 @@ def _golden_set(context: Context, tokenizer: PreTrainedTokenizerBase, gate: Gate
         )
         for case in golden
     ]
-    return EvaluationSet(
+    return GeneratedSet(
         file=f"golden-{gate.name}.jsonl",
         identity=digest,
         generation=gate.spec.generation,
@@ -145,16 +191,26 @@ def config_map_file(root: Path, name: str, key: str | None) -> Path:
     return keys[0]
 
 
-def task_metrics(context: Context, tokenizer: PreTrainedTokenizerBase, split: Split) -> EvaluationSet:
-    """All task metrics of the job on one held-out split, of which the first 1,000 rows count.
+def held_out_sets(context: Context, tokenizer: PreTrainedTokenizerBase, split: Split) -> list[EvaluationSet]:
+    """All task metrics of the job on one held-out split, of which the first 1,000 rows and pairs count.
 
-    Raises :class:`BadDataError` if the file is not the one that the plan pins.
+    Raises :class:`BadDataError` if a file is not the one that the plan pins.
     """
+    metrics = context.request.spec.task_metrics
+    of_rows = [metric for metric in metrics if metric.name != PREFERENCE]
+    sets: list[EvaluationSet] = [_rows(context, tokenizer, split, of_rows)] if of_rows else []
+    if len(of_rows) < len(metrics):
+        sets.append(_pairs(context, tokenizer, split))
+    return sets
+
+
+def _rows(
+    context: Context, tokenizer: PreTrainedTokenizerBase, split: Split, metrics: Sequence[TaskMetric]
+) -> GeneratedSet:
     plan: SplitPlan = getattr(context.plan.data, split)
     path = context.workspace / context.paths.data / f"{split}.jsonl"
     check_split(path, plan)
     rows = read_rows(path)[:MAX_CASES]
-    metrics = context.request.spec.task_metrics
     schemas = {metric.name: metric_schema(context.root, metric) for metric in metrics}
     cases = [
         Case(
@@ -166,13 +222,38 @@ def task_metrics(context: Context, tokenizer: PreTrainedTokenizerBase, split: Sp
         )
         for row in rows
     ]
-    return EvaluationSet(
+    return GeneratedSet(
         file=f"{split}.jsonl",
         identity=sha256_text(json.dumps([plan.sha256, schemas], sort_keys=True)),
         generation=task_generation([gate.spec.generation for gate in context.request.final_gates]),
         cases=cases,
         names={metric.name: task_set(split, metric.name) for metric in metrics},
         case_set=CaseSet(sha256=plan.sha256, ids=[row.id for row in rows]),
+    )
+
+
+def _pairs(context: Context, tokenizer: PreTrainedTokenizerBase, split: Split) -> PairSet:
+    preference = context.plan.data.preference
+    if preference is None:
+        raise UserError(f"spec.taskMetrics: {PREFERENCE} needs data.preference")
+    plan: SplitPlan = getattr(preference, split)
+    path = context.workspace / context.paths.data / f"{PAIRS_PREFIX}{split}.jsonl"
+    check_split(path, plan)
+    pairs = read_pairs(path)[:MAX_CASES]
+    return PairSet(
+        file=path.name,
+        identity=plan.sha256,
+        names={PREFERENCE: task_set(split, PREFERENCE)},
+        case_set=CaseSet(sha256=plan.sha256, ids=[pair.id for pair in pairs]),
+        pairs=[
+            TokenPair(
+                id=pair.id,
+                shown=_shown(pair.prompt),
+                chosen=example(*example_tokens(tokenizer, pair.prompt, pair.chosen)),
+                rejected=example(*example_tokens(tokenizer, pair.prompt, pair.rejected)),
+            )
+            for pair in pairs
+        ],
     )
 
 

@@ -139,7 +139,7 @@ def model_card(request: Request, plan: Plan, verdict: VerdictEvidence, *, has_ch
     """The card as Markdown with the front matter that model hubs read."""
     uri = plan.model.uri
     on_hub = uri.startswith("hf://")
-    is_adapter = plan.stages[-1].parameters.adapter != "None"
+    is_adapter = "adapter_config.json" in verdict.artifact_files
     methods = [stage.parameters.method.lower() for stage in plan.stages]
     environment = Environment(
         loader=PackageLoader("tunegate_trainer.publish"),

@@ -100,6 +100,6 @@ def _of_task(task: TaskJudgement, *, counts: bool, base_passed: int | None = Non
 
 def _of_dev(job: Collected, task: TaskJudgement) -> Score:
     """Dev scores checkpoints; nothing is required of it. The gate measured its baseline on test alone."""
-    start = next(iter(job.results.find(Subject.START)), None)
+    start = next(iter(job.results.find(Subject.START, job.stage_names[0])), None)
     outcomes = start.outcomes.get(task_set("dev", task.name)) if start else None
     return _of_task(task, counts=False, base_passed=None if outcomes is None else passed_count(outcomes))

@@ -14,7 +14,7 @@ from tunegate_trainer.train.checkpoints import CheckpointFolder
 from tunegate_trainer.train.losses import LossFile
 from tunegate_trainer.train.progress import ProgressReporter
 from tunegate_trainer.train.record import StageRecord
-from tunegate_trainer.train.trainer import CompletionTrainer
+from tunegate_trainer.train.trainer import StageTrainer
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ class StageCallback(TrainerCallback):
         self._next_step = record.next_step()
         self._tokens = 0
         self._time = 0.0
-        self.trainer: CompletionTrainer | None = None
+        self.trainer: StageTrainer | None = None
         """Set once the trainer exists, which takes its callbacks first."""
 
     def on_train_begin(

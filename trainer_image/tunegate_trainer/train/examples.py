@@ -1,6 +1,6 @@
-"""Training rows as tokens, in the order in which they are trained on."""
+"""Rows and pairs as tokens, in the order in which they are trained on."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -8,33 +8,58 @@ from datasets import Dataset  # type: ignore[import-untyped]
 from transformers import PreTrainedTokenizerBase
 
 from tunegate_trainer.errors import BadDataError
+from tunegate_trainer.likelihood import Example, example
 from tunegate_trainer.model import example_tokens
-from tunegate_trainer.rows import Row
-
-IGNORED = -100
-"""The label of a token that carries no loss."""
+from tunegate_trainer.rows import Pair, Row
 
 
-def tokenize_rows(
-    tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row], max_length: int
-) -> list[dict[str, Any]]:
-    """``input_ids`` and ``labels`` of each row; only the completion and the end of its turn carry loss.
+def tokenize_rows(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row], max_length: int) -> list[Example]:
+    """The example of each row; only the completion and the end of its turn carry loss.
 
     Raises :class:`BadDataError` naming the rows longer than ``max_length`` tokens: nothing is cut silently.
     """
-    examples = []
-    too_long = []
-    for row in rows:
-        prompt, completion = example_tokens(tokenizer, row.prompt, row.completion)
-        if len(prompt) + len(completion) > max_length:
-            too_long.append(row.id)
-        examples.append({"input_ids": prompt + completion, "labels": [IGNORED] * len(prompt) + completion})
+    examples = [example(*example_tokens(tokenizer, row.prompt, row.completion)) for row in rows]
+    _refuse_longer([(row.id, one) for row, one in zip(rows, examples, strict=True)], max_length)
+    return examples
+
+
+def tokenize_pairs(
+    tokenizer: PreTrainedTokenizerBase, pairs: Sequence[Pair], max_length: int
+) -> list[tuple[Example, Example]]:
+    """The examples of the chosen and the rejected answer of each pair.
+
+    Raises :class:`BadDataError` naming the pairs with more than ``max_length`` tokens in one of them.
+    """
+    examples = [
+        (
+            example(*example_tokens(tokenizer, pair.prompt, pair.chosen)),
+            example(*example_tokens(tokenizer, pair.prompt, pair.rejected)),
+        )
+        for pair in pairs
+    ]
+    _refuse_longer(
+        [(pair.id, one) for pair, both in zip(pairs, examples, strict=True) for one in both], max_length
+    )
+    return examples
+
+
+def _refuse_longer(examples: Sequence[tuple[str, Example]], max_length: int) -> None:
+    too_long = list(dict.fromkeys(id for id, one in examples if len(one["input_ids"]) > max_length))
     if too_long:
         raise BadDataError(
             f"{len(too_long)} rows are longer than maxLength {max_length}: {', '.join(too_long[:5])}",
             "raise training.maxLength, or shorten the rows",
         )
-    return examples
+
+
+def preference_example(chosen: Example, rejected: Example, reference: tuple[float, float]) -> dict[str, Any]:
+    """A pair as one packed example of two, with the reference's log-probability of each answer."""
+    return {
+        "input_ids": chosen["input_ids"] + rejected["input_ids"],
+        "labels": chosen["labels"] + rejected["labels"],
+        "seq_lengths": [len(chosen["input_ids"]), len(rejected["input_ids"])],
+        "reference": list(reference),
+    }
 
 
 def training_order(rows: int, count: int, seed: int) -> list[int]:
@@ -51,15 +76,8 @@ def training_order(rows: int, count: int, seed: int) -> list[int]:
 
 
 def training_dataset(
-    tokenizer: PreTrainedTokenizerBase,
-    rows: Sequence[Row],
-    *,
-    max_length: int,
-    steps: int,
-    batch_size: int,
-    seed: int,
+    examples: Sequence[Mapping[str, Any]], *, steps: int, batch_size: int, seed: int
 ) -> Dataset:
     """The examples of all steps in order, ``batch_size`` for each."""
-    examples = tokenize_rows(tokenizer, rows, max_length)
     order = training_order(len(examples), steps * batch_size, seed)
-    return Dataset.from_list(examples).select(order)
+    return Dataset.from_list(list(examples)).select(order)

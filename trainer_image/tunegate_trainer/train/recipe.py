@@ -5,9 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from datasets import Dataset  # type: ignore[import-untyped]
-from peft import LoraConfig, get_peft_model
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
+from transformers import PreTrainedTokenizerBase
 from transformers.trainer_callback import PrinterCallback
 from trl.trainer.sft_config import SFTConfig
 
@@ -16,21 +14,27 @@ from tunegate_api.verdict import StopAction
 from tunegate_trainer.base_model import verified_base
 from tunegate_trainer.context import Context
 from tunegate_trainer.errors import UserError
-from tunegate_trainer.evaluate.baselines import BaselineCache
 from tunegate_trainer.evaluate.evaluate import Weights, evaluate
-from tunegate_trainer.evaluate.sets import check_split, golden_sets, task_metrics
+from tunegate_trainer.evaluate.sets import EvaluationSet, check_split, golden_sets, held_out_sets
 from tunegate_trainer.files import read_manifest, weights_digest
 from tunegate_trainer.interruption import Interruption
-from tunegate_trainer.model import choose_device, hub_name, load_base, load_tokenizer, load_weights
-from tunegate_trainer.rows import read_rows
-from tunegate_trainer.train.attention import BY_EXAMPLE
+from tunegate_trainer.likelihood import Example
+from tunegate_trainer.model import choose_device, load_tokenizer, load_weights
+from tunegate_trainer.rows import PAIRS_PREFIX, read_pairs, read_rows
 from tunegate_trainer.train.callback import StageCallback
 from tunegate_trainer.train.checkpoints import CheckpointFolder
-from tunegate_trainer.train.examples import training_dataset
+from tunegate_trainer.train.examples import (
+    preference_example,
+    tokenize_pairs,
+    tokenize_rows,
+    training_dataset,
+)
 from tunegate_trainer.train.losses import LossFile
+from tunegate_trainer.train.preference import reference_log_probs
 from tunegate_trainer.train.progress import ProgressReporter
 from tunegate_trainer.train.record import StageRecord
-from tunegate_trainer.train.trainer import CompletionTrainer
+from tunegate_trainer.train.start import find_start, load_start, score_start, trainable
+from tunegate_trainer.train.trainer import CompletionTrainer, PreferenceTrainer, StageTrainer
 from tunegate_trainer.train.writer import Writer
 
 logger = logging.getLogger(__name__)
@@ -39,8 +43,15 @@ _LARGE_MODEL = 1_000_000_000
 """Parameters from which activations are recomputed to fit a GPU, at about 20 % more time a step."""
 
 
-def run(context: Context, interruption: Interruption, accepted_step: int | None = None) -> Outcome:
-    """Train ``context.stage``. ``accepted_step`` is the checkpoint at which a person said to continue.
+def run(
+    context: Context,
+    interruption: Interruption,
+    *,
+    start_step: int | None = None,
+    accepted_step: int | None = None,
+) -> Outcome:
+    """Train ``context.stage``. ``start_step`` is the checkpoint of the stage before to start from, and
+    ``accepted_step`` the checkpoint at which a person said to continue.
 
     Returns Completed, or Stopped by the stop rule. Raises a :class:`TrainerError` that names what is wrong,
     or ``Interrupted`` once everything is saved.
@@ -52,7 +63,15 @@ def run(context: Context, interruption: Interruption, accepted_step: int | None 
     device = choose_device(context.request)
     writer = Writer.claim(context.workspace / context.paths.stage(stage.name))
     try:
-        return _train(context, stage, writer, device, interruption=interruption, accepted_step=accepted_step)
+        return _train(
+            context,
+            stage,
+            writer,
+            device,
+            interruption=interruption,
+            start_step=start_step,
+            accepted_step=accepted_step,
+        )
     finally:
         # A process whose files are taken over ends in many ways, also by SIGTERM, and reports none of them.
         with interruption.deferred():
@@ -66,6 +85,7 @@ def _train(
     device: torch.device,
     *,
     interruption: Interruption,
+    start_step: int | None,
     accepted_step: int | None,
 ) -> Outcome:
     workspace, paths, plan = context.workspace, context.paths, context.plan
@@ -83,15 +103,14 @@ def _train(
     # What every checkpoint is measured by.
     base_model = verified_base(workspace, plan)
     tokenizer = load_tokenizer(base_model)
-    gates = context.request.gates_of(stage.name)
-    sets = [*golden_sets(context, tokenizer, gates), task_metrics(context, tokenizer, "dev")]
+    start_sets, sets = measures(context, stage, tokenizer)
     record = StageRecord(
         workspace / paths.evaluation(stage.name, 0).parent,
         lambda step: workspace / paths.evaluation(stage.name, step),
         writer=writer,
         plan=stage,
-        gates=gates,
-        sets=sets,
+        gates=context.request.gates_of(stage.name),
+        sets=start_sets,
         accepted_step=accepted_step,
     )
     record.cut_back(resumed_step)
@@ -103,20 +122,29 @@ def _train(
     examples = read_examples(context, stage, tokenizer)
 
     # The starting weights, and what they score: the first point of the stop rule's history.
-    base = load_base(base_model, parameters.dtype, device)
+    start = find_start(context, stage, writer, base_model, start_step)
+    model = load_start(start, parameters, device)
     if not record.has(0):
         progress.report(activity="evaluating")
-        cache = BaselineCache(context, parameters.dtype, device)
-        start = Weights(Subject.START, stage.name, step=0, digest=plan.model.digest)
-        evaluation = record.add(start, cache.evaluate(base, tokenizer, sets))
+        weights = Weights(Subject.START, stage.name, step=0, digest=start.digest)
+        scores = score_start(context, stage, start, model, tokenizer=tokenizer, sets=start_sets)
+        evaluation = record.add(weights, start_sets, scores)
         progress.evaluated(0, evaluation.seconds, record.results)
-    model = starting_weights(base, plan, parameters)
+    model = trainable(model, plan.model, parameters)
+    if parameters.method == "DPO":
+        progress.report(activity="computing the reference")
+    dataset = training_dataset(
+        trained_examples(examples, folder, model, start.digest),
+        steps=stage.total_steps,
+        batch_size=parameters.batch_size,
+        seed=parameters.seed,
+    )
 
     def evaluate_checkpoint(step: int) -> None:
         progress.report(activity="evaluating")
         digest = weights_digest(read_manifest(checkpoints.path(step)).files)
         weights = Weights(Subject.CHECKPOINT, stage.name, step, digest, losses.at(step))
-        evaluation = record.add(weights, evaluate(model, tokenizer, sets))
+        evaluation = record.add(weights, sets, evaluate(model, tokenizer, sets))
         progress.evaluated(step, evaluation.seconds, record.results)
 
     # A checkpoint that was saved but not evaluated is evaluated before training goes on.
@@ -135,17 +163,16 @@ def _train(
         interruption=interruption,
         evaluate_checkpoint=evaluate_checkpoint,
     )
-    trainer = CompletionTrainer(
+    trainer = make_trainer(
+        parameters,
         model=model,
         args=trainer_arguments(stage, plan, device, checkpoints.scratch),
-        train_dataset=examples,
+        train_dataset=dataset,
         processing_class=tokenizer,
         callbacks=[callback],
     )
     trainer.remove_callback(PrinterCallback)
     callback.trainer = trainer
-    if device.type == "cpu":
-        base.set_attn_implementation(BY_EXAMPLE)
     with interruption.deferred():
         trainer.weights = checkpoints.path(resumed_step)
         trainer.train(str(checkpoints.state(resumed_step)) if resumed_step else None)
@@ -161,51 +188,63 @@ def _outcome(record: StageRecord) -> Outcome:
     return Outcome.COMPLETED
 
 
-def read_examples(context: Context, stage: StagePlan, tokenizer: PreTrainedTokenizerBase) -> Dataset:
-    """The examples of the whole stage in training order, of the rows that the plan pins."""
-    path = context.workspace / context.paths.data / "train.jsonl"
-    check_split(path, context.plan.data.train)
-    return training_dataset(
-        tokenizer,
-        read_rows(path),
-        max_length=stage.parameters.max_length,
-        steps=stage.total_steps,
-        batch_size=stage.parameters.batch_size,
-        seed=stage.parameters.seed,
+def measures(
+    context: Context, stage: StagePlan, tokenizer: PreTrainedTokenizerBase
+) -> tuple[list[EvaluationSet], list[EvaluationSet]]:
+    """What the starting model is measured by, and what checkpoints are. The first stage starts from the model
+    that every gate of the job compares with."""
+    gates = context.request.gates_of(stage.name)
+    others = [g for g in context.request.gates if g not in gates] if stage.starts_from is None else []
+    sets = [*golden_sets(context, tokenizer, gates), *held_out_sets(context, tokenizer, "dev")]
+    return [*sets, *golden_sets(context, tokenizer, others)], sets
+
+
+Examples = list[Example] | list[tuple[Example, Example]]
+"""Of rows, or of the chosen and the rejected answer of pairs."""
+
+
+def read_examples(context: Context, stage: StagePlan, tokenizer: PreTrainedTokenizerBase) -> Examples:
+    """The examples that the stage learns from, of the rows or pairs that the plan pins."""
+    folder, data, longest = (
+        context.workspace / context.paths.data,
+        context.plan.data,
+        stage.parameters.max_length,
     )
+    if stage.parameters.method == "SFT":
+        path = folder / "train.jsonl"
+        check_split(path, data.train)
+        return tokenize_rows(tokenizer, read_rows(path), longest)
+    if data.preference is None:
+        raise UserError(f"stage {stage.name} learns from preferences, and the plan has none")
+    path = folder / f"{PAIRS_PREFIX}train.jsonl"
+    check_split(path, data.preference.train)
+    return tokenize_pairs(tokenizer, read_pairs(path), longest)
+
+
+def trained_examples(examples: Examples, folder: Path, model: Any, weights: str) -> list[dict[str, Any]]:
+    """The examples as they are trained on; pairs with the log-probabilities by ``model``, which still has the
+    starting ``weights``."""
+    pairs = [one for one in examples if isinstance(one, tuple)]
+    if not pairs:
+        return [dict(one) for one in examples if isinstance(one, dict)]
+    reference = reference_log_probs(folder, model, weights, pairs)
+    return [preference_example(*pair, given) for pair, given in zip(pairs, reference, strict=True)]
+
+
+def make_trainer(parameters: TrainingParameters, **arguments: Any) -> StageTrainer:
+    """The trainer of a method."""
+    if parameters.method == "SFT":
+        return CompletionTrainer(**arguments)
+    return PreferenceTrainer(loss=str(parameters.loss), beta=float(parameters.beta or 0), **arguments)
 
 
 def check_parameters(parameters: TrainingParameters) -> None:
     """Raise :class:`UserError` for what the trainer cannot do."""
-    if parameters.method != "SFT":
-        raise UserError(f"method {parameters.method} is not supported yet")
     if parameters.batch_size % parameters.micro_batch_size:
         raise UserError(
             f"batchSize {parameters.batch_size} is not a multiple of the "
             f"{parameters.micro_batch_size} examples of a forward pass"
         )
-
-
-def starting_weights(base: PreTrainedModel, plan: Plan, parameters: TrainingParameters) -> Any:
-    """The weights that a stage starts from: the base itself, or the frozen base with a new float32 adapter,
-    which changes nothing yet. Returns a model of transformers or a ``peft.PeftModel``."""
-    set_seed(parameters.seed)
-    if parameters.adapter == "None":
-        return base
-    modules = parameters.target_modules
-    settings: dict[str, Any] = {
-        "r": parameters.lora_r,
-        "lora_alpha": parameters.lora_alpha,
-        "lora_dropout": parameters.lora_dropout,
-        "target_modules": "all-linear" if modules == ["all-linear"] else modules,
-    }
-    try:
-        model = get_peft_model(base, LoraConfig(task_type="CAUSAL_LM", **settings))
-    except ValueError as error:  # target modules that are not in the model
-        raise UserError(f"adapter.targetModules: {error}") from error
-    model.peft_config["default"].base_model_name_or_path = hub_name(plan.model.uri)
-    model.peft_config["default"].revision = plan.model.revision
-    return model
 
 
 def trainer_arguments(stage: StagePlan, plan: Plan, device: torch.device, scratch: Path) -> SFTConfig:
@@ -229,6 +268,7 @@ def trainer_arguments(stage: StagePlan, plan: Plan, device: torch.device, scratc
         seed=parameters.seed,
         train_sampling_strategy="sequential",  # the data set is in training order
         dataset_kwargs={"skip_prepare_dataset": True},  # and tokenized
+        remove_unused_columns=False,
         padding_free=True,
         max_length=None,
         # It would change the model's forward, in evaluations too; the loss does what is needed.

@@ -34,7 +34,8 @@ class StageRecord:
         sets: Sequence[EvaluationSet],
         accepted_step: int | None,
     ) -> None:
-        """``folder`` is the stage's, ``path`` gives the folder of one step in it."""
+        """``folder`` is the stage's, ``path`` gives the folder of one step in it; ``sets`` are all that its
+        evaluations measure."""
         self._folder = folder
         self._path = path
         self._writer = writer
@@ -54,14 +55,16 @@ class StageRecord:
                 shutil.rmtree(entry)
         self.evaluations = [e for e in self.evaluations if e.step <= step]
 
-    def add(self, weights: Weights, results: Sequence[SetResult]) -> Evaluation:
-        """Write an evaluation, and count it from now on.
+    def add(
+        self, weights: Weights, sets: Sequence[EvaluationSet], results: Sequence[SetResult]
+    ) -> Evaluation:
+        """Write an evaluation on ``sets``, and count it from now on.
 
         Raises :class:`Superseded` if another process became the writer, as it may in minutes of evaluation.
         """
         self._writer.check()
-        evaluation = as_evaluation(weights, self._sets, results)
-        write_evaluation(self._path(weights.step), self._sets, results, evaluation)
+        evaluation = as_evaluation(weights, sets, results)
+        write_evaluation(self._path(weights.step), sets, results, evaluation)
         self.evaluations.append(evaluation)
         return evaluation
 

@@ -1,4 +1,4 @@
-"""TRL's SFTTrainer with the loss of completions alone, computed at no other position."""
+"""TRL's SFTTrainer with the losses of completions and of preferences, computed at no other position."""
 
 import math
 from pathlib import Path
@@ -6,51 +6,36 @@ from typing import Any
 
 import torch
 from peft import PeftModel
-from torch.nn.functional import cross_entropy
 from transformers import Trainer
-from trl.trainer.sft_trainer import SFTTrainer
+from trl.trainer.sft_trainer import DataCollatorForLanguageModeling, SFTTrainer
 
 from tunegate_trainer.errors import UserError
+from tunegate_trainer.likelihood import token_losses
 from tunegate_trainer.model import load_weights
-from tunegate_trainer.train.examples import IGNORED
+from tunegate_trainer.train.preference import preference_losses
 
 
-class CompletionTrainer(SFTTrainer):
-    """Trains on flattened micro-batches (``padding_free``), and applies the LM head where a label is.
+class StageTrainer(SFTTrainer):
+    """Trains on flattened micro-batches (``padding_free``), and keeps what our checkpoints hold.
 
-    SFTTrainer computes logits, entropy and accuracy for every token: on short completions that is most of a
-    CPU step, and on a GPU the memory of tokens x vocabulary.
+    SFTTrainer computes logits, entropy and accuracy for every token; see
+    :func:`tunegate_trainer.likelihood.token_losses`.
     """
 
     loss_is_scaled_for_ga = True  # type: ignore[assignment]
-    """The loss is divided by the completion tokens of the whole optimizer step."""
+    """Losses are divided by what the whole optimizer step has, whatever its micro-batches."""
     tokens = 0
     """Tokens trained on by this process, prompts included."""
     weights = Path()
     """The checkpoint that a resumed run goes on from; its state is what ``train`` is given."""
 
-    def compute_loss(
-        self,
-        model: Any,
-        inputs: dict[str, Any],
-        return_outputs: bool = False,
-        num_items_in_batch: torch.Tensor | int | None = None,
-    ) -> Any:
-        """Cross-entropy summed over the completion tokens of one micro-batch, over those of the whole step.
-
-        ``inputs`` holds one row of concatenated examples, with ``position_ids`` that start again at each.
-        """
-        labels = inputs.pop("labels")[0, 1:]
-        predictors = (labels != IGNORED).nonzero().flatten()
+    def token_losses(self, model: Any, inputs: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
+        """As the function of that name, counting tokens."""
+        self.tokens += inputs["input_ids"].numel()
         # Below an adapter the base has its own type, and autocast would only cast back and forth.
         autocast = self.args.device.type == "cuda" and not isinstance(self.model, PeftModel)
         with torch.autocast("cuda", torch.bfloat16, enabled=autocast):
-            outputs = model(**inputs, logits_to_keep=predictors, use_cache=False)
-        targets = labels[predictors]
-        loss = cross_entropy(outputs.logits[0].float(), targets, reduction="sum")
-        loss = loss / (targets.numel() if num_items_in_batch is None else num_items_in_batch)
-        self.tokens += inputs["input_ids"].numel()
-        return (loss, outputs) if return_outputs else loss
+            return token_losses(model, inputs)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:  # noqa: ARG002 - overridden
         """Hand a step's numbers to the callbacks; the state, which every checkpoint holds, keeps none."""
@@ -77,3 +62,65 @@ class CompletionTrainer(SFTTrainer):
             model.save_pretrained(str(output_dir), save_embedding_layers=False)
         else:
             model.save_pretrained(output_dir)
+
+
+class CompletionTrainer(StageTrainer):
+    """SFT: cross-entropy of the completions."""
+
+    def compute_loss(
+        self,
+        model: Any,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> Any:
+        """Summed over the completion tokens of one micro-batch, over those of the whole step.
+
+        ``inputs`` holds one row of concatenated examples, with ``position_ids`` that start again at each.
+        """
+        losses, _ = self.token_losses(model, inputs)
+        loss = losses.sum() / (losses.numel() if num_items_in_batch is None else num_items_in_batch)
+        return (loss, {}) if return_outputs else loss
+
+
+class PreferenceCollator(DataCollatorForLanguageModeling):
+    """Packed pairs, with what the reference gives each answer."""
+
+    def torch_call(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
+        """``reference`` has the shape (pairs, 2): chosen, rejected."""
+        return super().torch_call(examples) | {
+            "reference": torch.tensor([pair["reference"] for pair in examples])
+        }
+
+
+class PreferenceTrainer(StageTrainer):
+    """DPO, with TRL's losses on packed pairs.
+
+    TRL's DPOTrainer pads pairs, keeps the reference as a second adapter, which a resumed run moves, and
+    computes it in every epoch.
+    """
+
+    def __init__(self, *, loss: str, beta: float, **arguments: Any) -> None:
+        self._loss, self._beta = loss, beta
+        super().__init__(**arguments)
+        self.data_collator = PreferenceCollator(
+            pad_token_id=0, padding_free=True
+        )  # TRL takes none that packs
+
+    def compute_loss(
+        self,
+        model: Any,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> Any:
+        """Summed over the pairs of one micro-batch, over those of the whole step."""
+        reference = inputs.pop("reference")
+        losses, answers = self.token_losses(model, inputs)
+        empty = torch.zeros(reference.numel(), device=losses.device)
+        log_probs = empty.index_add(0, answers, -losses).view_as(reference)
+        lengths = empty.index_add(0, answers, torch.ones_like(losses)).view_as(reference)
+        pairs = preference_losses(log_probs - reference, lengths, loss=self._loss, beta=self._beta)
+        whole = self.args.per_device_train_batch_size * self.args.gradient_accumulation_steps
+        loss = pairs.sum() / (pairs.numel() if num_items_in_batch is None else whole)
+        return (loss, {}) if return_outputs else loss

@@ -1,0 +1,109 @@
+"""Stages in order: each goes on from the best passing checkpoint of the one before."""
+
+from typing import Any
+
+import pytest
+
+from support.builders import make_job
+from support.world import Script, World, failed
+from tunegate_api.contract import ExitCode
+from tunegate_api.v1alpha1.finetunejob_status import Phase, Reason
+from tunegate_operator.names import CONTINUE_ANNOTATION
+
+STAGES = [
+    {"name": "sft", "method": "SFT", "adapter": {"type": "LoRA"}},
+    {"name": "more", "method": "SFT", "adapter": {"from": "Previous"}},
+]
+RISING = {10: 91, 20: 92, 30: 93, 40: 95, 50: 96}
+FALLING = {10: 91, 20: 80, 22: 80}
+
+
+def two_stages(script: Script | None = None) -> World:
+    world = World(script or Script(later={"more": RISING}))
+    world.apply_all(make_job().with_spec(stages=STAGES).with_publish().obj())
+    return world
+
+
+def arguments(world: World, role: str, stage: str = "") -> list[list[str]]:
+    """Of each Job of a role and stage, by attempt."""
+    found: list[list[str]] = []
+    for job in world.cluster.as_user.list_objects("Job"):
+        labels: dict[str, Any] = job["metadata"]["labels"]
+        if labels["tunegate.dev/role"] == role and labels.get("tunegate.dev/stage", "") == stage:
+            found.append(job["spec"]["template"]["spec"]["containers"][0]["args"])
+    return sorted(found, key=lambda args: int(args[args.index("--attempt") + 1]))
+
+
+def test_the_second_stage_starts_from_the_best_checkpoint_of_the_first():
+    world = two_stages()
+    status = world.run()
+    assert status.phase is Phase.SUCCEEDED
+    assert arguments(world, "train", "sft") == [["train", "--stage", "sft", "--attempt", "1"]]
+    assert arguments(world, "train", "more") == [
+        ["train", "--stage", "more", "--attempt", "1", "--start-step", "40"]
+    ]
+    assert arguments(world, "gate") == [["gate", "--attempt", "1", "--stage", "more", "--step", "50"]]
+    assert [c.stage for c in status.checkpoints] == ["sft"] * 5 + ["more"] * 5
+    assert status.best_checkpoint is not None
+    assert (status.best_checkpoint.stage, status.best_checkpoint.step) == ("more", 50)
+    assert [(s.stage, s.step) for s in status.start] == [("sft", 0), ("more", 0)]
+    assert (status.display.stage, status.display.best) == ("more 2/2", "step 50")
+
+
+def test_the_base_of_a_later_stages_comparison_is_the_jobs_model():
+    world = two_stages()
+    world.run()
+    later = next(c for c in world.status().checkpoints if c.stage == "more")
+    assert later.gates[0].golden is not None
+    assert later.gates[0].golden.delta_points == {"BaseModel": "+81.0"}  # 91 against the base's 10
+
+
+def test_without_a_passing_checkpoint_no_further_stage_asks_for_a_gpu():
+    world = two_stages(Script(checkpoints={50: 20}, later={"more": RISING}))
+    status = world.run()
+    assert status.phase is Phase.FAILED
+    assert status.failure is not None
+    assert status.failure.reason == Reason.NO_PASSING_CHECKPOINT
+    assert arguments(world, "train", "more") == []
+
+
+def test_a_stage_that_regresses_stops_and_a_continued_one_keeps_its_start():
+    world = two_stages(Script(later={"more": {**FALLING, 50: 95}}))
+    status = world.run()
+    assert status.phase is Phase.STOPPED
+    assert status.stop is not None
+    assert (status.stop.stage, status.stop.step) == ("more", 22)
+    world.edit(annotations={CONTINUE_ANNOTATION: f'{{"stop": "{status.stop.id}", "reason": "known"}}'})
+    assert world.run().phase is Phase.SUCCEEDED
+    assert arguments(world, "train", "more") == [
+        ["train", "--stage", "more", "--attempt", "1", "--start-step", "40"],
+        ["train", "--stage", "more", "--attempt", "2", "--start-step", "40", "--accepted-step", "22"],
+    ]
+    assert len(arguments(world, "train", "sft")) == 1
+
+
+@pytest.mark.parametrize("turns", [8, 12, 15, 20])
+def test_a_new_operator_goes_on_where_the_stages_are(turns):
+    world = two_stages()
+    for _ in range(turns):
+        world.settle()
+        world.tick()
+    world.boot()
+    assert world.run().phase is Phase.SUCCEEDED
+    assert [len(arguments(world, "train", stage)) for stage in ("sft", "more")] == [1, 1]
+
+
+def test_a_failure_of_the_second_stage_restarts_that_one_alone():
+    world = two_stages()
+    world.until_job("train")
+    for _ in range(30):
+        world.settle()
+        if arguments(world, "train", "more"):
+            break
+        world.tick()
+    world.script.exits["train"] = [failed(ExitCode.INTERNAL_ERROR, "InternalError", "boom")] * 4
+    status = world.run()
+    assert status.phase is Phase.FAILED
+    assert [len(arguments(world, "train", stage)) for stage in ("sft", "more")] == [1, 1]
+    assert status.failure is not None
+    assert "boom" in status.failure.message

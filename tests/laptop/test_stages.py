@@ -1,0 +1,70 @@
+"""`tunegate run` with several stages: SFT, DPO on the same adapter, then all weights."""
+
+import json
+
+import pytest
+
+from support.builders import make_config_map
+from support.command import manifests
+
+pytestmark = pytest.mark.model
+
+SHORT = {"batchSize": 4, "maxLength": 128, "seed": 1}
+STAGES = [
+    {
+        "name": "sft",
+        "method": "SFT",
+        "adapter": {"type": "LoRA", "r": 8},
+        "training": {"maxSteps": 15, "learningRate": "0.01", **SHORT},
+    },
+    {
+        "name": "dpo",
+        "method": "DPO",
+        "adapter": {"from": "Previous"},
+        "training": {"maxSteps": 6, "learningRate": "0.002", **SHORT},
+    },
+    {"name": "whole", "method": "SFT", "training": {"maxSteps": 2, "learningRate": "0.00001", **SHORT}},
+]
+
+
+def test_each_stage_goes_on_from_the_one_before_and_a_whole_model_is_published(tunegate, tiny_model):
+    pairs = "".join(
+        json.dumps({"prompt": f"order {i}: mug", "chosen": "yes", "rejected": "no thanks"}) + "\n"
+        for i in range(40)
+    )
+    objects = manifests(
+        tiny_model,
+        stages=STAGES,
+        data={
+            "goal": "StyleOrFormat",
+            "sizePolicy": "Warn",
+            "train": {"configMap": "rows"},
+            "preference": {"configMap": "pairs"},
+            "heldOut": {"fraction": "0.25"},
+        },
+        taskMetrics=[{"name": "exact_match", "min": "0.8"}, {"name": "preference_accuracy", "min": "0.9"}],
+        evaluateEvery={"fraction": "0.5"},
+    )
+    tunegate.write_all([*objects, make_config_map("pairs", pairs__jsonl=pairs)])
+    result = tunegate("run", "manifests")
+    assert result.returncode == 0, result.stdout
+
+    status = tunegate.status()
+    assert [(s["stage"], s["step"]) for s in status["start"]] == [("sft", 0), ("dpo", 0), ("whole", 0)]
+    assert [(c["stage"], c["step"]) for c in status["checkpoints"]] == [
+        *(("sft", 8), ("sft", 15)),
+        *(("dpo", 3), ("dpo", 6)),
+        *(("whole", 1), ("whole", 2)),
+    ]
+    assert status["final"]["verdict"] == "Passed"
+    assert float(status["final"]["task"]["preference_accuracy"]) >= 0.9
+    assert status["display"]["stage"] == "whole 3/3"
+    (version,) = [p for p in (tunegate.runs / "volumes/models/orders").iterdir() if not p.is_symlink()]
+    names = {path.name for path in version.iterdir()}
+    assert "model.safetensors" in names
+    assert not [name for name in names if name.startswith("adapter")]
+    card = (version / "README.md").read_text()
+    assert "| beta | none | 0.1 | none |" in card
+    html = (tunegate.runs / "orders" / "report.html").read_text()
+    for stage in ("sft", "dpo", "whole"):
+        assert f"{stage} (" in html or f">{stage}<" in html

@@ -1,0 +1,279 @@
+"""Preference data: pairs are read, each bad one is named, and no held-out prompt is trained on."""
+
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from fractions import Fraction
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from support.trainer_root import TrainerRoot
+from tunegate_api.contract import ExitCode, Plan, Role
+from tunegate_api.v1alpha1.finetunejob import Columns
+from tunegate_trainer.data import preference
+from tunegate_trainer.data.parse import parse_pairs, prompt_text
+from tunegate_trainer.data.split import SIDES, Split, normalize, split_pairs
+from tunegate_trainer.main import main
+from tunegate_trainer.rows import PAIRS_PREFIX, read_pairs, read_rows
+
+PAIR = {"prompt": "two mugs", "chosen": "mugs: 2", "rejected": "Sure! Two mugs."}
+
+
+def lines(*rows: object) -> str:
+    return "".join(row + "\n" if isinstance(row, str) else json.dumps(row) + "\n" for row in rows)
+
+
+def turn(role: str, content: str = "text") -> dict[str, str]:
+    return {"role": role, "content": content}
+
+
+# Rows
+
+
+def test_a_pair_is_a_prompt_and_two_answers():
+    (found,) = parse_pairs(lines(PAIR), Columns()).rows
+    assert [(m.role, m.content) for m in found.row.prompt] == [("user", "two mugs")]
+    assert (found.row.chosen, found.row.rejected) == ("mugs: 2", "Sure! Two mugs.")
+    assert (found.row.id, found.line) == ("line-1", 1)
+
+
+def test_prompt_and_answers_may_be_turns_of_a_chat():
+    row = {
+        "prompt": [turn("system", "be brief"), turn("user", "two mugs")],
+        "chosen": [turn("assistant", "mugs: 2")],
+        "rejected": [turn("assistant", "Sure!")],
+    }
+    (found,) = parse_pairs(lines(row), Columns()).rows
+    assert [m.role for m in found.row.prompt] == ["system", "user"]
+    assert (found.row.chosen, found.row.rejected) == ("mugs: 2", "Sure!")
+
+
+def test_fields_of_other_names_are_mapped():
+    columns = Columns(prompt="q", chosen="better", rejected="worse", id="n")
+    (found,) = parse_pairs(lines({"q": "a", "better": "b", "worse": "c", "n": 7}), columns).rows
+    assert (found.row.chosen, found.row.rejected, found.row.id) == ("b", "c", "7")
+
+
+def test_repetitions_are_left_out_and_another_rejected_answer_is_none():
+    parsed = parse_pairs(lines(PAIR, PAIR, PAIR | {"rejected": "No."}), Columns())
+    assert [found.line for found in parsed.rows] == [1, 3]
+    assert [problem.reason for problem in parsed.duplicates] == ["repeats line 1"]
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ({"prompt": "a", "chosen": "b"}, "rejected is missing; the fields are: chosen, prompt"),
+        (PAIR | {"rejected": " mugs:  2\n"}, "chosen and rejected are the same: nothing is preferred"),
+        (PAIR | {"chosen": ""}, "chosen is empty"),
+        (PAIR | {"prompt": [turn("user"), turn("assistant")]}, "prompt must end with the user's turn"),
+        (PAIR | {"prompt": []}, "prompt must be a list of {role, content}"),
+        (PAIR | {"chosen": [turn("user")]}, "chosen must be one turn of the assistant"),
+        (PAIR | {"chosen": [turn("assistant"), turn("user")]}, "chosen must be one turn of the assistant"),
+        (PAIR | {"rejected": []}, "rejected must be one turn of the assistant"),
+        ("{", "not JSON"),
+    ],
+)
+def test_a_bad_pair_is_named_by_its_line(row, reason):
+    parsed = parse_pairs(lines(PAIR, row), Columns())
+    assert [(problem.line, reason in problem.reason) for problem in parsed.bad] == [(2, True)]
+
+
+# The split
+
+
+@dataclass(frozen=True)
+class Item:
+    name: int
+    group: str
+
+
+items = st.lists(st.integers(0, 40), min_size=1, max_size=120).map(
+    lambda groups: [Item(i, f"prompt-{g}") for i, g in enumerate(groups)]
+)
+places = st.dictionaries(st.integers(0, 40).map(lambda g: f"prompt-{g}"), st.sampled_from(SIDES))
+fractions = st.fractions(min_value=Fraction(1, 20), max_value=Fraction(1, 2))
+
+
+@given(items, places, fractions, st.integers(0, 100))
+def test_a_pair_is_where_its_prompt_is_and_every_prompt_on_one_side(pairs, held, fraction, seed):
+    split = split_pairs(pairs, held, fraction, seed)
+    assert sorted(pair.name for side in SIDES for pair in split.side(side)) == [p.name for p in pairs]
+    where = {pair.group: side for side in SIDES for pair in split.side(side)}
+    for side in SIDES:
+        assert all(where[pair.group] == side for pair in split.side(side))
+        assert all(held.get(pair.group, side) == side for pair in split.side(side))
+
+
+def test_of_free_prompts_as_many_are_held_away_as_are_lacking():
+    pairs = [Item(i, f"prompt-{i}") for i in range(100)]
+    held = {f"prompt-{i}": "dev" if i < 4 else "train" for i in range(10)}
+    split = split_pairs(pairs, held, Fraction(1, 5), seed=1)
+    assert len(split.dev) + len(split.test) == 20
+    assert {f"prompt-{i}" for i in range(4)} <= {pair.group for pair in split.dev}
+    enough = split_pairs(pairs[:10], held, Fraction(1, 5), seed=1)
+    assert (len(enough.dev), len(enough.test)) == (4, 0)
+
+
+# The role
+
+
+@pytest.fixture
+def make_job(tmp_path, tiny_model, monkeypatch):
+    """A root before its data role ran, with forty rows, whose pairs are ``text``."""
+
+    def make(text: str, **spec: object) -> TrainerRoot:
+        rows = lines(*({"prompt": f"order {i} mugs", "completion": f"mugs: {i}"} for i in range(40)))
+        root = TrainerRoot(
+            tmp_path / "root",
+            inputs={"orders/train.jsonl": rows, "orders/pairs.jsonl": text},
+            spec={
+                "model": {"uri": f"file://{tiny_model}"},
+                "data": {
+                    "goal": "StyleOrFormat",
+                    "train": {"configMap": "orders", "key": "train.jsonl"},
+                    "preference": {"configMap": "orders", "key": "pairs.jsonl"},
+                    "sizePolicy": "Warn",
+                    "heldOut": {"fraction": "0.2"},
+                },
+                "stages": [
+                    {"name": "sft", "method": "SFT", "adapter": {"type": "LoRA", "r": 4, "dropout": "0.05"}},
+                    {"name": "dpo", "method": "DPO", "adapter": {"from": "Previous"}},
+                ],
+                **spec,
+            },
+        ).write(tiny_model)
+        shutil.rmtree(root.workspace)
+        shutil.rmtree(root.path / "plan")
+        monkeypatch.setenv("TUNEGATE_ROOT", str(root.path))
+        return root
+
+    return make
+
+
+def pairs(count: int, first: int = 0) -> str:
+    return lines(
+        *(
+            {"prompt": f"order {i} mugs", "chosen": f"mugs: {i}", "rejected": "Sure, I can do that!"}
+            for i in range(first, first + count)
+        )
+    )
+
+
+def run(root: TrainerRoot) -> int:
+    assert os.environ["TUNEGATE_ROOT"] == str(root.path)
+    return main(["data"])
+
+
+def plan_of(root: TrainerRoot) -> Plan:
+    plan = root.report(Role.DATA).plan
+    assert plan is not None
+    return plan
+
+
+def failure(root: TrainerRoot) -> str:
+    found = root.report(Role.DATA).failure
+    assert found is not None
+    return f"{found.message} | {found.hint}"
+
+
+def test_pairs_are_split_pinned_and_planned(make_job):
+    root = make_job(pairs(60))
+    assert run(root) == ExitCode.OK
+    plan = plan_of(root)
+    found = plan.data.preference
+    assert found is not None
+    assert (found.train.rows, found.dev.rows, found.test.rows) == (48, 6, 6)
+    held_rows = {
+        normalize(prompt_text(row.prompt))
+        for side in ("dev", "test")
+        for row in read_rows(root.data / f"{side}.jsonl")
+    }
+    trained = {normalize(prompt_text(p.prompt)) for p in read_pairs(root.data / f"{PAIRS_PREFIX}train.jsonl")}
+    assert held_rows
+    assert not trained & held_rows
+    report = json.loads((root.data / "report.json").read_text())
+    assert report["rows"] == 40
+    assert report["preference"]["rows"] == 60
+    assert report["preference"]["split"] == {"train": 48, "dev": 6, "test": 6}
+
+    sft, dpo = plan.stages
+    assert (sft.starts_from, dpo.starts_from) == (None, "Adapter")
+    assert (dpo.parameters.lora_r, dpo.parameters.lora_alpha, dpo.parameters.lora_dropout) == (4, 8, 0.0)
+    assert sft.parameters.lora_dropout == 0.05
+    assert (dpo.parameters.beta, dpo.parameters.loss, dpo.parameters.learning_rate) == (0.1, "sigmoid", 5e-6)
+    assert dpo.total_steps == 3, "48 pairs once, in batches of 16"
+
+
+def test_a_second_run_finds_the_pairs_and_makes_changed_ones_again(make_job):
+    root = make_job(pairs(60))
+    assert run(root) == ExitCode.OK
+    path = root.data / f"{PAIRS_PREFIX}train.jsonl"
+    before, inode = path.read_bytes(), path.stat().st_ino
+    assert run(root) == ExitCode.OK
+    assert path.stat().st_ino == inode
+    path.write_bytes(before[:-10])
+    assert run(root) == ExitCode.OK
+    assert path.read_bytes() == before
+
+
+def test_bad_pairs_are_named_and_listed(make_job):
+    root = make_job(pairs(3) + lines({"prompt": "a", "chosen": "b"}))
+    assert run(root) == ExitCode.BAD_DATA
+    assert "data.preference: 1 bad rows: line 4: rejected is missing" in failure(root)
+    report = json.loads((root.data / "report.json").read_text())
+    assert report["preference"]["bad"][0]["line"] == 4
+
+
+def test_a_pair_is_as_long_as_its_longer_answer(make_job):
+    long = {"prompt": "a", "chosen": "b", "rejected": "very " * 200}
+    root = make_job(
+        pairs(120) + lines(long),
+        stages=[
+            {"name": "dpo", "method": "DPO", "adapter": {"type": "LoRA"}, "training": {"maxLength": 128}}
+        ],
+    )
+    assert run(root) == ExitCode.OK
+    assert plan_of(root).data.dropped == 1
+    report = json.loads((root.data / "report.json").read_text())
+    assert report["preference"]["dropped"][0]["line"] == 121
+    assert "tokens, at most 128" in report["preference"]["dropped"][0]["reason"]
+
+
+def test_pairs_that_are_all_held_out_are_refused(make_job, monkeypatch):
+    root = make_job(pairs(60))
+    monkeypatch.setattr(
+        preference, "split_pairs", lambda pairs, *_: Split(train=[], dev=pairs, test=[])
+    )  # by chance alone it takes a handful of pairs
+    monkeypatch.setattr(preference, "_prove", lambda *_: None)
+    assert run(root) == ExitCode.BAD_DATA
+    assert "none of 60 pairs is left to train on: each has a held-out prompt" in failure(root)
+
+
+def test_a_metric_on_pairs_needs_pairs_in_both_parts(make_job):
+    metrics = [{"name": "preference_accuracy", "min": "0.5"}]
+    root = make_job(pairs(4, first=100), taskMetrics=metrics)
+    assert run(root) == ExitCode.BAD_DATA
+    assert "1 of 4 pairs are held out as dev and 0 as test" in failure(root)
+
+
+def test_a_pair_on_two_sides_goes_no_further(make_job, monkeypatch):
+    root = make_job(pairs(60))
+    monkeypatch.setattr(
+        preference, "split_pairs", lambda pairs, *_: Split(train=pairs, dev=pairs[:1], test=[])
+    )  # what a bug of ours would do
+    assert run(root) == ExitCode.INTERNAL_ERROR
+    assert "the pairs are not held out" in failure(root)
+
+
+def test_there_is_no_adapter_to_go_on_with_after_all_weights(make_job):
+    stages = [
+        {"name": "sft", "method": "SFT"},
+        {"name": "dpo", "method": "DPO", "adapter": {"from": "Previous"}},
+    ]
+    root = make_job(pairs(60), stages=stages)
+    assert run(root) == ExitCode.USER_ERROR
+    assert "stage dpo: adapter.from is Previous, and the stage before has no adapter" in failure(root)

@@ -1,0 +1,273 @@
+"""DPO: TRL's losses on packed pairs, from a reference that nothing moves."""
+
+import json
+from typing import Any
+
+import pytest
+import torch
+from datasets import Dataset
+from peft import PeftModel
+from safetensors.torch import load_file
+from torch.nn.functional import log_softmax, logsigmoid
+from trl.trainer.dpo_config import DPOConfig
+from trl.trainer.dpo_trainer import DPOTrainer
+
+from support.trainer_root import STAGE, TrainerRoot, dpo_plan, pairs
+from tunegate_api.contract import Outcome
+from tunegate_trainer.files import sha256_file
+from tunegate_trainer.interruption import Interrupted, Interruption
+from tunegate_trainer.likelihood import Example, log_probs
+from tunegate_trainer.model import load_base, load_tokenizer
+from tunegate_trainer.train import preference, recipe
+from tunegate_trainer.train.attention import BY_EXAMPLE
+from tunegate_trainer.train.examples import preference_example, tokenize_pairs, training_dataset
+from tunegate_trainer.train.losses import LossFile
+from tunegate_trainer.train.preference import REFERENCE, preference_losses, reference_log_probs
+from tunegate_trainer.train.start import trainable
+from tunegate_trainer.train.trainer import PreferenceTrainer
+
+CPU = torch.device("cpu")
+BETA = 0.3
+
+
+def tuned_model(tiny_model, root: TrainerRoot, attention: str = BY_EXAMPLE) -> PeftModel:
+    """An adapter that already changes something."""
+    stage, plan = root.context().plan.stages[-1], root.context().plan
+    base = load_base(tiny_model, "float32", CPU)
+    base.set_attn_implementation(attention)
+    model = trainable(base, plan.model, stage.parameters)
+    torch.manual_seed(3)
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.02)
+    return model
+
+
+@pytest.fixture
+def dpo_root(make_root) -> TrainerRoot:
+    return make_root(later=[dpo_plan(checkpoint_steps=(3, 6))])
+
+
+@pytest.fixture
+def examples(tiny_model) -> list[tuple[Example, Example]]:
+    return tokenize_pairs(load_tokenizer(tiny_model), pairs("train", 8), 128)
+
+
+def make_trainer(
+    model: Any, root: TrainerRoot, tiny_model: Any, examples: list[tuple[Example, Example]], loss: str
+) -> PreferenceTrainer:
+    """A trainer whose reference is the model without its adapter."""
+    stage, plan = root.context().plan.stages[-1], root.context().plan
+    with model.disable_adapter():
+        given = log_probs(model, [one for pair in examples for one in pair])
+    packed = [
+        preference_example(*pair, reference)
+        for pair, reference in zip(examples, zip(given[::2], given[1::2], strict=True), strict=True)
+    ]
+    return PreferenceTrainer(
+        loss=loss,
+        beta=BETA,
+        model=model,
+        args=recipe.trainer_arguments(stage, plan, CPU, root.path / "scratch"),
+        train_dataset=training_dataset(packed, steps=6, batch_size=4, seed=1),
+        processing_class=load_tokenizer(tiny_model),
+    )
+
+
+def gradients(model: Any, loss: torch.Tensor) -> dict[str, torch.Tensor]:
+    model.zero_grad()
+    loss.backward()
+    return {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
+
+
+def by_hand(model: Any, chosen: Example, rejected: Example) -> torch.Tensor:
+    """Log-probabilities of both answers, each computed alone and without a shortcut."""
+    sums = []
+    for one in (chosen, rejected):
+        ids, labels = torch.tensor([one["input_ids"]]), torch.tensor(one["labels"])[1:]
+        by_token = log_softmax(model(input_ids=ids).logits[0, :-1].float(), dim=-1)
+        kept = labels != -100
+        sums.append(by_token[kept].gather(1, labels[kept][:, None]).sum())
+    return torch.stack(sums)
+
+
+@pytest.mark.parametrize("attention", ["sdpa", BY_EXAMPLE])
+@pytest.mark.parametrize("loss", ["sigmoid", "ipo"])
+def test_loss_and_gradients_are_those_of_trl_on_the_same_pairs(
+    dpo_root, tiny_model, examples, loss, attention
+):
+    model = tuned_model(tiny_model, dpo_root, attention)
+    ours = make_trainer(model, dpo_root, tiny_model, examples, loss)
+    batch = next(iter(ours.get_train_dataloader()))
+    found = ours.compute_loss(model, dict(batch), num_items_in_batch=0)
+    found_gradients = gradients(model, found)
+
+    rows = [
+        {
+            "prompt": [{"role": m.role, "content": m.content} for m in pair.prompt],
+            "chosen": [{"role": "assistant", "content": pair.chosen}],
+            "rejected": [{"role": "assistant", "content": pair.rejected}],
+        }
+        for pair in pairs("train", 8)
+    ]
+    order = recipe.training_dataset([{"row": i} for i in range(8)], steps=1, batch_size=4, seed=1)["row"]
+    theirs = DPOTrainer(
+        # An adapter that was given is copied as the reference there; this reference is the base.
+        model=model,
+        ref_model=load_base(tiny_model, "float32", CPU),
+        args=DPOConfig(
+            str(dpo_root.path / "trl"),
+            beta=BETA,
+            loss_type=[loss],
+            per_device_train_batch_size=4,
+            bf16=False,
+            use_cpu=True,
+            activation_checkpointing=False,
+            report_to="none",
+        ),
+        train_dataset=Dataset.from_list([rows[i] for i in order]),
+        processing_class=load_tokenizer(tiny_model),
+    )
+    padded = theirs.data_collator([theirs.train_dataset[i] for i in range(4)])
+    # The template ends an answer with a line end, which TRL learns too: leave it out.
+    for mask, completion in zip(padded["attention_mask"], padded["completion_mask"], strict=True):
+        end = mask.sum() - 1
+        mask[end] = completion[end] = 0
+    assert padded["attention_mask"].sum() == batch["input_ids"].numel()
+    expected = theirs.compute_loss(model, padded)
+    assert found.item() == pytest.approx(expected.item(), rel=1e-5)
+    for name, gradient in gradients(model, expected).items():
+        torch.testing.assert_close(gradient, found_gradients[name], rtol=1e-4, atol=1e-7)
+
+
+def test_the_loss_equals_the_formula_by_hand(dpo_root, tiny_model, examples):
+    model = tuned_model(tiny_model, dpo_root)
+    trainer = make_trainer(model, dpo_root, tiny_model, examples, "sigmoid")
+    pair = trainer.train_dataset[0]
+    batch = trainer.data_collator([pair])
+    cut = pair["seq_lengths"][0]
+    chosen, rejected = (
+        Example(input_ids=pair["input_ids"][part], labels=pair["labels"][part])
+        for part in (slice(cut), slice(cut, None))
+    )
+    with torch.no_grad():
+        found = trainer.compute_loss(model, batch)
+        policy = by_hand(model, chosen, rejected)
+        with model.disable_adapter():
+            reference = by_hand(model, chosen, rejected)
+    margin = BETA * ((policy - reference)[0] - (policy - reference)[1])
+    assert abs(margin.item()) > 1e-4, "a margin of nothing proves nothing"
+    assert found.item() == pytest.approx(-logsigmoid(margin).item(), rel=1e-5)
+    assert pair["reference"] == pytest.approx(reference.tolist(), rel=1e-5)
+
+
+def test_losses_of_known_numbers():
+    ratios, lengths = torch.tensor([[1.0, -1.0], [0.0, 0.0]]), torch.tensor([[2.0, 4.0], [1.0, 1.0]])
+    sigmoid = preference_losses(ratios, lengths, loss="sigmoid", beta=0.5)
+    torch.testing.assert_close(sigmoid, torch.tensor([0.31326169, 0.69314718]))  # ln(1 + 1/e), ln 2
+    ipo = preference_losses(ratios, lengths, loss="ipo", beta=0.5)
+    torch.testing.assert_close(ipo, torch.tensor([0.0625, 1.0]))  # (0.5 + 0.25 - 1)^2, (0 - 1)^2
+
+
+def test_a_step_is_so_many_pairs_whatever_the_micro_batch(make_root):
+    runs = []
+    for micro_batch_size in (4, 2, 1):
+        root = make_root(
+            checkpoint_steps=(2,),
+            later=[dpo_plan(checkpoint_steps=(3,), micro_batch_size=micro_batch_size)],
+            parameters={"lora_dropout": 0.0},
+        )
+        train_both(root, start_step=2)
+        path = root.workspace / root.paths.stage("dpo") / "losses.jsonl"
+        runs.append([json.loads(line) for line in path.read_text().splitlines()])
+    for line, *others in zip(*runs, strict=True):
+        for other in others:
+            assert other["tokens"] == line["tokens"], "the same pairs"
+            assert other["loss"] == pytest.approx(line["loss"], rel=1e-4)
+            assert other["grad_norm"] == pytest.approx(line["grad_norm"], rel=1e-4)
+
+
+def train_both(root: TrainerRoot, start_step: int) -> None:
+    assert recipe.run(root.context(), Interruption()) is Outcome.COMPLETED
+    outcome = recipe.run(root.context(stage="dpo"), Interruption(), start_step=start_step)
+    assert outcome is Outcome.COMPLETED
+
+
+def test_the_first_loss_is_that_of_no_difference_and_then_it_falls(make_root):
+    root = make_root(checkpoint_steps=(2,), later=[dpo_plan(checkpoint_steps=(8,))])
+    train_both(root, start_step=2)
+    losses = root.losses("dpo")
+    assert losses[0] == pytest.approx(0.693147, abs=1e-5), "the stage starts at its reference"
+    assert losses[-1] < 0.6
+
+
+def test_a_resumed_run_keeps_its_reference_and_ends_with_the_same_bits(make_root, monkeypatch):
+    whole, root = (make_root(later=[dpo_plan(checkpoint_steps=(3, 6))]) for _ in range(2))
+    train_both(whole, start_step=6)
+    assert recipe.run(root.context(), Interruption()) is Outcome.COMPLETED
+    interruption, append = Interruption(), LossFile.append
+
+    def append_and_stop(self: LossFile, line: dict[str, Any]) -> None:
+        append(self, line)
+        if line["step"] == 4:
+            interruption.request()
+
+    monkeypatch.setattr(LossFile, "append", append_and_stop)
+    with pytest.raises(Interrupted):
+        recipe.run(root.context(stage="dpo"), interruption, start_step=6)
+    monkeypatch.undo()
+    reference = root.workspace / root.paths.stage("dpo") / REFERENCE
+    before = reference.read_bytes()
+    assert recipe.run(root.context(stage="dpo"), Interruption(), start_step=6) is Outcome.COMPLETED
+    assert reference.read_bytes() == before
+    assert root.losses("dpo") == whole.losses("dpo")
+    left, right = (load_file(r.checkpoint(6, "dpo") / "adapter_model.safetensors") for r in (whole, root))
+    assert all(torch.equal(left[name], right[name]) for name in left)
+
+
+def test_the_reference_is_computed_once_and_again_where_it_does_not_fit(
+    dpo_root, tiny_model, examples, monkeypatch
+):
+    model, folder = tuned_model(tiny_model, dpo_root), dpo_root.stage_folder
+    passes = []
+    monkeypatch.setattr(
+        preference, "log_probs", lambda *args: passes.append(1) or log_probs(*args)
+    )  # to count
+    first = reference_log_probs(folder, model, "weights", examples)
+    assert reference_log_probs(folder, model, "weights", examples) == first
+    assert len(passes) == 1
+    assert len(reference_log_probs(folder, model, "weights", examples[:4])) == 4
+    reference_log_probs(folder, model, "other weights", examples[:4])
+    assert len(passes) == 3
+    (folder / REFERENCE).write_text('{"key": ')
+    assert reference_log_probs(folder, model, "weights", examples) == first
+    assert len(passes) == 4
+
+
+def test_computing_the_reference_disturbs_nothing(dpo_root, tiny_model, examples):
+    model = tuned_model(tiny_model, dpo_root)
+    model.train()
+    random_state = torch.get_rng_state()
+    reference_log_probs(dpo_root.stage_folder, model, "weights", examples)
+    assert model.training
+    assert torch.equal(torch.get_rng_state(), random_state)
+
+
+def test_log_probabilities_are_those_of_each_answer_alone(dpo_root, tiny_model, examples):
+    model = tuned_model(tiny_model, dpo_root)
+    model.eval()
+    found = log_probs(model, [one for pair in examples for one in pair])
+    with torch.no_grad():
+        alone = [value for pair in examples for value in by_hand(model, *pair).tolist()]
+    assert found == pytest.approx(alone, rel=1e-5)
+
+
+def test_the_base_on_the_volume_stays_as_it_is(make_root, tiny_model):
+    root = make_root(checkpoint_steps=(2,), later=[dpo_plan(checkpoint_steps=(2,))])
+    train_both(root, start_step=2)
+    digest = root.context().plan.model.digest
+    base = root.workspace / root.paths.base_model(digest) / "model.safetensors"
+    assert sha256_file(base) == sha256_file(tiny_model / "model.safetensors")
+    assert sorted(p.name for p in root.checkpoint(2, "dpo").iterdir()) == sorted(
+        p.name for p in root.checkpoint(2, STAGE).iterdir()
+    ), "no reference beside the adapter"

@@ -1,0 +1,118 @@
+"""Rows that can be trained on: sound, and short enough. What cannot is named, and counted."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Generic
+
+from transformers import PreTrainedTokenizerBase
+
+from tunegate_trainer.data.parse import Labelled, Parsed, RowProblem, RowT
+from tunegate_trainer.errors import BadDataError, UserError
+from tunegate_trainer.model import example_tokens
+from tunegate_trainer.rows import Pair, Row
+
+SHOWN_PROBLEMS = 10
+"""Bad rows that an error names; the report on the volume has all of them."""
+MAX_TOO_LONG = 0.01
+"""Share of rows that may be left out for their length."""
+
+
+@dataclass(frozen=True)
+class Measured(Generic[RowT]):
+    """A usable row with its length in tokens, prompt and completion, and the group it stays with."""
+
+    labelled: Labelled[RowT]
+    tokens: int
+    """Of a pair, those of its two examples."""
+    group: str
+
+
+def usable_rows(
+    field: str,
+    parsed: Parsed[RowT],
+    tokenizer: PreTrainedTokenizerBase,
+    longest: int,
+    note: Callable[[dict[str, Any]], None],
+) -> tuple[list[Measured[RowT]], int]:
+    """The rows of the source ``field`` whose examples have at most ``longest`` tokens, and how many were left
+    out. ``note`` is told of all of them.
+
+    Raises :class:`BadDataError` for bad rows, none at all, or too many that are too long.
+    """
+    note(
+        {
+            "rows": len(parsed.rows) + len(parsed.bad) + len(parsed.duplicates),
+            "bad": [asdict(problem) for problem in parsed.bad],
+            "dropped": [asdict(problem) for problem in parsed.duplicates],
+        }
+    )
+    _refuse_bad(field, parsed)
+    kept: list[Measured[RowT]]
+    too_long: list[RowProblem]
+    kept, too_long = _within(field, tokenizer, parsed.rows, longest)
+    dropped = sorted([*parsed.duplicates, *too_long], key=lambda problem: problem.line)
+    note({"dropped": [asdict(problem) for problem in dropped], "lengths": _histogram(kept)})
+    _refuse_too_long(field, too_long, len(parsed.rows), longest)
+    return kept, len(dropped)
+
+
+def _refuse_bad(field: str, parsed: Parsed[RowT]) -> None:
+    if not parsed.bad and not parsed.rows:
+        raise BadDataError(f"{field} has no rows", "write one JSON object a line")
+    if parsed.bad:
+        shown = "; ".join(f"line {p.line}: {p.reason}" for p in parsed.bad[:SHOWN_PROBLEMS])
+        more = len(parsed.bad) - SHOWN_PROBLEMS
+        rest = f"; and {more} more" if more > 0 else ""
+        raise BadDataError(
+            f"{field}: {len(parsed.bad)} bad rows: {shown}{rest}",
+            "mend or remove these rows; data/report.json on the volume lists all of them",
+        )
+
+
+def _within(
+    field: str, tokenizer: PreTrainedTokenizerBase, rows: Sequence[Labelled[RowT]], longest: int
+) -> tuple[list[Measured[RowT]], list[RowProblem]]:
+    """Rows of at most ``longest`` tokens, and the others."""
+    kept: list[Measured[RowT]] = []
+    too_long: list[RowProblem] = []
+    for row in rows:
+        try:
+            lengths = [
+                sum(map(len, example_tokens(tokenizer, row.row.prompt, answer)))
+                for answer in _answers(row.row)
+            ]
+        except UserError as error:
+            raise BadDataError(f"{field}: line {row.line}: {error}", error.hint) from error
+        if max(lengths) <= longest:
+            kept.append(Measured(row, sum(lengths), row.group))
+        else:
+            too_long.append(RowProblem(row.line, f"{max(lengths)} tokens, at most {longest}"))
+    return kept, too_long
+
+
+def _answers(row: Row | Pair) -> list[str]:
+    return [row.completion] if isinstance(row, Row) else [row.chosen, row.rejected]
+
+
+def _refuse_too_long(field: str, too_long: list[RowProblem], rows: int, longest: int) -> None:
+    if len(too_long) > MAX_TOO_LONG * rows:
+        raise BadDataError(
+            f"{field}: {len(too_long)} of {rows} rows are longer than {longest} tokens, the first in line "
+            f"{too_long[0].line}; at most {MAX_TOO_LONG:.0%} may be left out",
+            "raise training.maxLength, or shorten the rows",
+        )
+
+
+def _histogram(rows: Sequence[Measured[RowT]], buckets: int = 10) -> dict[str, Any]:
+    """Token lengths of rows in ``buckets`` equal steps."""
+    lengths = sorted(row.tokens for row in rows)
+    if not lengths:
+        return {}
+    width = max(1, -(-lengths[-1] // buckets))
+    counts = [sum(1 for n in lengths if low < n <= low + width) for low in range(0, lengths[-1], width)]
+    return {
+        "mean": round(sum(lengths) / len(lengths), 1),
+        "max": lengths[-1],
+        "width": width,
+        "counts": counts,
+    }

@@ -1,0 +1,95 @@
+"""How likely a model finds completions: what losses, references and preferences are computed from."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, TypedDict
+
+import torch
+from torch.nn.functional import cross_entropy
+
+IGNORED = -100
+"""The label of a token that carries no loss."""
+TOKENS_PER_PASS = 4096
+"""Tokens of one forward pass that trains nothing."""
+
+
+class Example(TypedDict):
+    """Tokens of a prompt and its completion."""
+
+    input_ids: list[int]
+    labels: list[int]
+    """The same, but ``IGNORED`` where a token carries no loss: in the prompt."""
+
+
+def example(prompt: list[int], completion: list[int]) -> Example:
+    """The example of a tokenized prompt and completion."""
+    return {"input_ids": prompt + completion, "labels": [IGNORED] * len(prompt) + completion}
+
+
+def flatten(examples: Sequence[Example]) -> dict[str, Any]:
+    """One row of concatenated examples, with ``position_ids`` that start again at each.
+
+    The same as TRL's collator makes for padding-free training.
+    """
+    lengths = torch.tensor([len(one["input_ids"]) for one in examples])
+    edges = torch.cat([torch.zeros(1, dtype=torch.long), lengths.cumsum(0)]).to(torch.int32)
+    longest = int(lengths.max())
+    return {
+        "input_ids": torch.tensor([[i for one in examples for i in one["input_ids"]]]),
+        "labels": torch.tensor([[i for one in examples for i in one["labels"]]]),
+        "position_ids": torch.cat([torch.arange(n) for n in lengths.tolist()])[None],
+        "cu_seq_lens_q": edges,
+        "cu_seq_lens_k": edges,
+        "max_length_q": longest,
+        "max_length_k": longest,
+        "seq_idx": torch.repeat_interleave(torch.arange(len(examples), dtype=torch.int32), lengths)[None],
+    }
+
+
+def token_losses(model: Any, inputs: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
+    """The negative log-probability of every token with a label, and the number of its example.
+
+    ``inputs`` is one row of concatenated examples, of which ``labels`` is taken out. The LM head is applied
+    where a label is, and nowhere else: logits of every token are most of a CPU step on short completions, and
+    on a GPU the memory of tokens x vocabulary. Both results have the shape (labelled tokens,).
+    """
+    labels = inputs.pop("labels")[0, 1:]
+    predictors = (labels != IGNORED).nonzero().flatten()
+    logits = model(**inputs, logits_to_keep=predictors, use_cache=False).logits[0]
+    losses = cross_entropy(logits.float(), labels[predictors], reduction="none")
+    return losses, inputs["seq_idx"][0, predictors]
+
+
+def log_probs(model: Any, examples: Sequence[Example]) -> list[float]:
+    """The log-probability of each example's completion, summed over its tokens. The model stays as it is."""
+    found = [0.0] * len(examples)
+    with torch.inference_mode():
+        for batch in _batches(examples):
+            inputs = {
+                name: value.to(model.device) if isinstance(value, torch.Tensor) else value
+                for name, value in flatten([examples[i] for i in batch]).items()
+            }
+            losses, numbers = token_losses(model, inputs)
+            sums = torch.zeros(len(batch), device=losses.device).index_add(0, numbers, -losses)
+            for i, value in zip(batch, sums.tolist(), strict=True):
+                found[i] = value
+    return found
+
+
+def completion_tokens(one: Example) -> int:
+    """How many tokens of an example carry loss."""
+    return sum(label != IGNORED for label in one["labels"])
+
+
+def _batches(examples: Sequence[Example]) -> Iterator[list[int]]:
+    """Numbers of examples, longest first, of about ``TOKENS_PER_PASS`` tokens together."""
+    batch: list[int] = []
+    tokens = 0
+    for i in sorted(range(len(examples)), key=lambda i: (-len(examples[i]["input_ids"]), i)):
+        length = len(examples[i]["input_ids"])
+        if batch and tokens + length > TOKENS_PER_PASS:
+            yield batch
+            batch, tokens = [], 0
+        batch.append(i)
+        tokens += length
+    if batch:
+        yield batch

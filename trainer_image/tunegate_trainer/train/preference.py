@@ -1,0 +1,64 @@
+"""DPO: the loss of a pair, and the reference that it is measured from."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.nn.functional import logsigmoid
+
+from tunegate_api.contract import sha256_text
+from tunegate_trainer.evaluate.generate import undisturbed
+from tunegate_trainer.files import write_atomic
+from tunegate_trainer.likelihood import Example, log_probs
+
+REFERENCE = "reference.json"
+"""Log-probabilities of the stage's pairs by the model that it started from, computed once."""
+
+
+def preference_losses(
+    log_ratios: torch.Tensor, lengths: torch.Tensor, *, loss: str, beta: float
+) -> torch.Tensor:
+    """The loss of each pair, of the shape (pairs,).
+
+    ``log_ratios`` are log-probabilities of the answers less those by the reference, and ``lengths`` their
+    tokens, both of the shape (pairs, 2): chosen, rejected. ``sigmoid`` is equation 7 of arXiv 2305.18290;
+    ``ipo`` is equation 17 of arXiv 2310.12036, by the mean over an answer's tokens, as in TRL.
+    """
+    if loss == "sigmoid":
+        return -logsigmoid(beta * (log_ratios[:, 0] - log_ratios[:, 1]))
+    if loss == "ipo":
+        means = log_ratios / lengths
+        return (means[:, 0] - means[:, 1] - 1 / (2 * beta)) ** 2
+    raise ValueError(f"no loss {loss}")
+
+
+def reference_log_probs(
+    folder: Path, model: Any, weights: str, pairs: Sequence[tuple[Example, Example]]
+) -> list[tuple[float, float]]:
+    """What ``model``, with the stage's starting weights, gives chosen and rejected answers: computed, or as
+    an earlier attempt left it in ``folder``.
+
+    ``weights`` is the digest of the starting weights. Computed once, it costs one pass without gradients,
+    where a reference model costs one in every epoch; and a resumed run has the same one.
+    """
+    path = folder / REFERENCE
+    key = sha256_text(json.dumps([weights, pairs]))
+    known = _read(path, key)
+    if known is not None:
+        return known
+    with undisturbed(model):
+        model.eval()
+        flat = log_probs(model, [one for pair in pairs for one in pair])
+    found = list(zip(flat[::2], flat[1::2], strict=True))
+    write_atomic(path, json.dumps({"key": key, "log_probs": found}) + "\n")
+    return found
+
+
+def _read(path: Path, key: str) -> list[tuple[float, float]] | None:
+    try:
+        held = json.loads(path.read_bytes())
+        return [(chosen, rejected) for chosen, rejected in held["log_probs"]] if held["key"] == key else None
+    except (FileNotFoundError, ValueError, KeyError, TypeError):  # a damaged one is computed again
+        return None

@@ -1,0 +1,129 @@
+"""What a stage starts from: the job's model, or what the stage before made of it."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from transformers import PreTrainedTokenizerBase, set_seed
+
+from tunegate_api.contract import ModelPlan, StagePlan, TrainingParameters
+from tunegate_trainer.artifact import check_checkpoint, write_artifact
+from tunegate_trainer.base_model import merged_base
+from tunegate_trainer.context import Context
+from tunegate_trainer.data.target_modules import ALL_LINEAR
+from tunegate_trainer.errors import UserError
+from tunegate_trainer.evaluate.baselines import BaselineCache
+from tunegate_trainer.evaluate.evaluate import SetResult, evaluate, read_cases
+from tunegate_trainer.evaluate.sets import EvaluationSet
+from tunegate_trainer.files import is_complete, read_manifest, remove, verify, weights_digest
+from tunegate_trainer.model import hub_name, load_base
+from tunegate_trainer.train.attention import BY_EXAMPLE
+from tunegate_trainer.train.writer import Writer
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where the weights lie that a stage starts from."""
+
+    base: Path
+    """The folder of the model that is trained whole, or that an adapter stands beside."""
+    digest: str
+    """Of the starting weights."""
+    adapter: Path | None = None
+    """The checkpoint of the stage before, whose adapter is trained further."""
+    measured: Path | None = None
+    """What that checkpoint scored."""
+
+
+def find_start(
+    context: Context, stage: StagePlan, writer: Writer, model: Path, start_step: int | None
+) -> Start:
+    """Where a stage starts, with every file as it was written; a merged model is made by its first attempt.
+
+    ``model`` is the job's model, ``start_step`` the checkpoint of the stage before, without which only a
+    first stage can start.
+    """
+    workspace, paths, plan = context.workspace, context.paths, context.plan
+    if stage.starts_from is None:
+        return Start(model, plan.model.digest)
+    if not start_step:
+        raise UserError(f"stage {stage.name} follows another one: the train role needs --start-step")
+    before = plan.before(stage.name)
+    checkpoint = workspace / paths.checkpoint(before.name, start_step)
+    base = merged_base(context, before.name) or model
+    if stage.starts_from == "Adapter":
+        check_checkpoint(checkpoint)
+        digest = weights_digest(read_manifest(checkpoint).files)
+        measured = workspace / paths.evaluation(before.name, start_step)
+        return Start(base, digest, adapter=checkpoint, measured=measured)
+    folder = workspace / paths.merged(stage.name)
+    if not is_complete(folder) or verify(folder):
+        logger.info("making one model of checkpoint %d of stage %s", start_step, before.name)
+        scratch = folder.with_name(f"scratch-base-{writer.epoch:06d}")
+        write_artifact(checkpoint, base, scratch, whole=True)
+        writer.check()
+        remove(folder)
+        scratch.rename(folder)
+    return Start(folder, read_manifest(folder).digest)
+
+
+def load_start(start: Start, parameters: TrainingParameters, device: torch.device) -> Any:
+    """The model that a stage starts from: with the adapter, to be trained further, that it goes on with.
+
+    Returns a model of transformers or a ``peft.PeftModel`` with a float32 adapter.
+    """
+    base = load_base(start.base, parameters.dtype, device)
+    if device.type == "cpu":
+        base.set_attn_implementation(BY_EXAMPLE)
+    if start.adapter is None:
+        return base
+    config = LoraConfig.from_pretrained(str(start.adapter))
+    config.lora_dropout = parameters.lora_dropout
+    return PeftModel.from_pretrained(base, str(start.adapter), is_trainable=True, config=config)
+
+
+def trainable(model: Any, base: ModelPlan, parameters: TrainingParameters) -> Any:
+    """``model`` as it is trained: all of it, or frozen beside a float32 adapter. A new adapter changes
+    nothing yet."""
+    set_seed(parameters.seed)
+    if parameters.adapter == "None" or isinstance(model, PeftModel):
+        return model
+    modules = parameters.target_modules
+    settings: dict[str, Any] = {
+        "r": parameters.lora_r,
+        "lora_alpha": parameters.lora_alpha,
+        "lora_dropout": parameters.lora_dropout,
+        "target_modules": ALL_LINEAR if modules == [ALL_LINEAR] else modules,
+    }
+    try:
+        tuned = get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", **settings))
+    except ValueError as error:  # target modules that are not in the model
+        raise UserError(f"adapter.targetModules: {error}") from error
+    tuned.peft_config["default"].base_model_name_or_path = hub_name(base.uri)
+    tuned.peft_config["default"].revision = base.revision
+    return tuned
+
+
+def score_start(
+    context: Context,
+    stage: StagePlan,
+    start: Start,
+    model: Any,
+    *,
+    tokenizer: PreTrainedTokenizerBase,
+    sets: Sequence[EvaluationSet],
+) -> list[SetResult]:
+    """What the starting model scores; nothing is generated where that was measured before."""
+    if stage.starts_from is None:
+        return BaselineCache(context, stage.parameters.dtype, model.device).evaluate(model, tokenizer, sets)
+    if start.measured is not None:
+        found = [read_cases(start.measured / evaluation_set.file) for evaluation_set in sets]
+        if all(found):
+            return [scores for scores in found if scores]
+    return evaluate(model, tokenizer, sets)
