@@ -173,6 +173,9 @@ class TrainingParameters(StatusModel):
     seed: int
     dtype: str
     """Of the base weights; what is trained, and the optimizer, is float32."""
+    quantization: Literal["NF4"] | None = None
+    """How a frozen base is held: its linear layers in 4 bits, with double quantization, and computed with in
+    ``dtype``."""
     beta: float | None = None
     """Of DPO: how closely to stay to the reference, which is the model that the stage started from."""
     loss: str | None = None

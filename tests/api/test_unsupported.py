@@ -19,7 +19,6 @@ NOT_YET: dict[str, Changes] = {
     "data.production": {"spec.data.production": {"uri": "pvc://a/b"}},
     "data.quality": {"spec.data.quality": {"sample": "0.1"}},
     "taskMetrics[].name": {"spec.taskMetrics": [{"name": "f1", "min": "0.5"}]},
-    "stages[].quantization": {f"{STAGE}.quantization": "NF4"},
     "resources.gpu.count": {"spec.resources": {"gpu": {"count": 2}}},
     "resources.gpu.memory": {"spec.resources": {"gpu": {"memory": "24Gi"}}},
     "resources.nodes": {"spec.resources": {"nodes": 2}},

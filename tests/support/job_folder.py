@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from tunegate_api.contract import (
     DataPlan,
@@ -70,6 +70,7 @@ class JobFolder:
     warnings: Sequence[str] = ()
     weights: bytes = b"weights"
     has_adapter: bool = True
+    quantization: Literal["NF4"] | None = None
 
     @property
     def workspace(self) -> Path:
@@ -149,6 +150,7 @@ class JobFolder:
             max_length=2048,
             seed=7,
             dtype="bfloat16",
+            quantization=self.quantization,
         )
         return Plan(
             job_uid=UID,
@@ -278,6 +280,7 @@ class JobFolder:
             "weights": "6" * 64,
             "device": "NVIDIA L4",
             "dtype": "bfloat16",
+            "quantization": self.quantization,
             "generation": {
                 name: self.request.gates[0].spec.generation.to_wire()
                 for name in (golden_set(GATE), task_set("test", "exact_match"))

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import AutoTokenizer
 
 from support.unprivileged import unprivileged
 from tunegate_api.contract import ModelPlan, Workspace
@@ -17,7 +18,7 @@ from tunegate_api.golden import Message
 from tunegate_api.v1alpha1.evalgate import Generation
 from tunegate_api.v1alpha1.finetunejob import ModelSource
 from tunegate_trainer.data import models
-from tunegate_trainer.data.models import model_length, resolve_model
+from tunegate_trainer.data.models import model_length, resolve_model, save_tokenizer
 from tunegate_trainer.errors import BadDataError, SourceNotFoundError, StorageError, UserError
 from tunegate_trainer.evaluate.generate import generate
 from tunegate_trainer.files import verify
@@ -144,6 +145,15 @@ def test_an_adapter_is_no_base_model(tmp_path, source):
     (source / "config.json").rename(source / "adapter_config.json")
     with pytest.raises(UserError, match="holds an adapter, not a whole model"):
         resolve(tmp_path, f"file://{source}")
+
+
+def test_how_a_tokenizer_was_loaded_is_not_published(tmp_path, tiny_model):
+    for name, offline in (("online", False), ("offline", True)):
+        save_tokenizer(AutoTokenizer.from_pretrained(tiny_model, local_files_only=offline), tmp_path / name)
+    online, offline = ((tmp_path / n / "tokenizer_config.json").read_text() for n in ("online", "offline"))
+    assert online == offline
+    assert "local" not in online
+    assert load_tokenizer(tmp_path / "online").chat_template == load_tokenizer(tiny_model).chat_template
 
 
 def test_several_gguf_files_need_one_chosen(tmp_path):

@@ -277,3 +277,24 @@ def test_there_is_no_adapter_to_go_on_with_after_all_weights(make_job):
     root = make_job(pairs(60), stages=stages)
     assert run(root) == ExitCode.USER_ERROR
     assert "stage dpo: adapter.from is Previous, and the stage before has no adapter" in failure(root)
+
+
+@pytest.mark.parametrize("again", [None, "NF4"])
+def test_an_adapter_is_trained_further_beside_a_base_held_as_before(make_job, again):
+    stages = [
+        {"name": "sft", "method": "SFT", "adapter": {"type": "LoRA"}, "quantization": "NF4"},
+        {"name": "dpo", "method": "DPO", "adapter": {"from": "Previous"}, "quantization": again},
+    ]
+    root = make_job(pairs(60), stages=stages)
+    assert run(root) == ExitCode.OK
+    assert [stage.parameters.quantization for stage in plan_of(root).stages] == ["NF4", "NF4"]
+
+
+def test_a_base_is_not_quantized_below_an_adapter_that_was_trained_without(make_job):
+    stages = [
+        {"name": "sft", "method": "SFT", "adapter": {"type": "LoRA"}},
+        {"name": "dpo", "method": "DPO", "adapter": {"from": "Previous"}, "quantization": "NF4"},
+    ]
+    root = make_job(pairs(60), stages=stages)
+    assert run(root) == ExitCode.USER_ERROR
+    assert "stage dpo: quantization is NF4, and stage sft before it" in failure(root)

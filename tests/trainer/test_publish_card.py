@@ -3,6 +3,7 @@
 import json
 import re
 from pathlib import Path
+from typing import Any, Literal
 
 import pytest
 import yaml
@@ -65,18 +66,20 @@ def test_the_card_of_a_whole_model_speaks_of_no_adapter(tmp_path: Path) -> None:
 
 
 @pytest.mark.model
-@pytest.mark.parametrize("has_adapter", [True, False])
+@pytest.mark.parametrize(("has_adapter", "quantization"), [(True, None), (True, "NF4"), (False, None)])
 def test_the_snippet_of_the_card_loads_what_is_published(
     tmp_path: Path,
     tiny_model: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
     has_adapter: bool,
+    quantization: Literal["NF4"] | None,
 ) -> None:
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    job = JobFolder(tmp_path, spec={"model": {"uri": "package://tiny"}}, has_adapter=has_adapter)
+    spec = {"model": {"uri": "package://tiny"}}
+    job = JobFolder(tmp_path, spec=spec, has_adapter=has_adapter, quantization=quantization)
     card = card_of(job)
     published = job.root / "volumes" / "models" / "invoice-extractor" / VERSION
     model = AutoModelForCausalLM.from_pretrained(tiny_model)
@@ -87,7 +90,13 @@ def test_the_snippet_of_the_card_loads_what_is_published(
 
     (snippet,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
     snippet = snippet.replace('"org/small-instruct"', json.dumps(str(tiny_model)))
-    snippet = snippet.replace(', revision="a09a354"', "").replace("max_new_tokens=256", "max_new_tokens=4")
+    assert ('revision="a09a354"' in snippet) == has_adapter
+    snippet = snippet.replace('    revision="a09a354",\n', "").replace(
+        "max_new_tokens=256", "max_new_tokens=4"
+    )
     monkeypatch.chdir(published)
-    exec(compile(snippet, "README.md", "exec"), {})  # noqa: S102 - what a reader of the card does
+    names: dict[str, Any] = {}
+    exec(compile(snippet, "README.md", "exec"), names)  # noqa: S102 - what a reader of the card does
+    layers = [m for m in names["model"].modules() if type(m).__name__ == "Linear4bit"]
+    assert bool(layers) == bool(quantization)
     assert capsys.readouterr().out.endswith("\n")

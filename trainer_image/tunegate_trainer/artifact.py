@@ -28,7 +28,9 @@ _SET_FOR_TRAINING = ("use_cache", "bos_token_id", "eos_token_id", "pad_token_id"
 _CPU = torch.device("cpu")
 
 
-def build_artifact(checkpoint: Path, base: Path, artifact: Path, *, whole: bool) -> FileManifest:
+def build_artifact(
+    checkpoint: Path, base: Path, artifact: Path, *, whole: bool, quantization: str | None
+) -> FileManifest:
     """Make ``artifact`` from a checkpoint and files of its base model: whole and hashed, or not there.
 
     Of an adapter it is the adapter, unless ``whole`` asks for it merged into its base; where all weights were
@@ -37,7 +39,7 @@ def build_artifact(checkpoint: Path, base: Path, artifact: Path, *, whole: bool)
     not what its manifest says.
     """
     scratch = artifact.with_name(f"{artifact.name}.scratch")
-    manifest = write_artifact(checkpoint, base, scratch, whole=whole)
+    manifest = write_artifact(checkpoint, base, scratch, whole=whole, quantization=quantization)
     if is_complete(artifact) and not verify(artifact) and read_manifest(artifact) == manifest:
         remove(scratch)
         return manifest
@@ -46,15 +48,21 @@ def build_artifact(checkpoint: Path, base: Path, artifact: Path, *, whole: bool)
     return manifest
 
 
-def write_artifact(checkpoint: Path, base: Path, folder: Path, *, whole: bool) -> FileManifest:
-    """Write an artifact, as of :func:`build_artifact`, to a ``folder`` that nobody reads yet."""
+def write_artifact(
+    checkpoint: Path, base: Path, folder: Path, *, whole: bool, quantization: str | None
+) -> FileManifest:
+    """Write an artifact, as of :func:`build_artifact`, to a ``folder`` that nobody reads yet.
+
+    ``quantization`` is how the base was held in training. Merged into that base, the adapter does what it did
+    there; beside the original weights it is a little off.
+    """
     check_checkpoint(checkpoint)
     remove(folder)
     folder.mkdir(parents=True)
     if is_adapter(checkpoint) and not whole:
         copies = _files_of(checkpoint, _ADAPTER_FILES) | _files_of(base, _TOKENIZER_FILES)
     else:
-        _write_all_weights(checkpoint, base, folder)
+        _write_all_weights(checkpoint, base, folder, quantization)
         copies = _files_of(base, _TOKENIZER_FILES + _GENERATION_FILES)
     for path in copies:
         shutil.copyfile(path, folder / path.name)
@@ -113,10 +121,13 @@ def _files_of(folder: Path, patterns: tuple[str, ...]) -> dict[Path, Sha256]:
     return {folder / n: files[n] for n in sorted(files) if any(fnmatch(n, pattern) for pattern in patterns)}
 
 
-def _write_all_weights(checkpoint: Path, base: Path, folder: Path) -> None:
+def _write_all_weights(checkpoint: Path, base: Path, folder: Path, quantization: str | None) -> None:
     dtype = stored_dtype(base)
     if is_adapter(checkpoint):
-        model, read = merged(load_base(base, dtype, _CPU), checkpoint), _ADAPTER_FILES
+        below = load_base(base, dtype, _CPU, quantization)
+        if quantization:
+            below.dequantize()  # type: ignore[no-untyped-call]
+        model, read = merged(below, checkpoint), _ADAPTER_FILES
     else:
         model, read = load_base(checkpoint, dtype, _CPU), ("model*.safetensors", "config.json")
     before = AutoConfig.from_pretrained(base, trust_remote_code=False)

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from tunegate_api.contract import Subject
 from tunegate_api.judgement import Judgement, judge_artifact
 from tunegate_api.v1alpha1.finetunejob_status import Progress
-from tunegate_trainer.artifact import build_artifact, judged_dtype, load_artifact
+from tunegate_trainer.artifact import build_artifact, is_adapter, judged_dtype, load_artifact
 from tunegate_trainer.base_model import merged_base, verified_base
 from tunegate_trainer.context import Context
 from tunegate_trainer.errors import UserError
@@ -40,8 +40,16 @@ def run(context: Context, stage: str | None, step: int | None) -> None:
     artifact, checkpoint = workspace / context.paths.model, workspace / context.paths.checkpoint(stage, step)
     base_model_folder = verified_base(workspace, plan)
     below = merged_base(context, stage)
-    manifest = build_artifact(checkpoint, below or base_model_folder, artifact, whole=below is not None)
-    dtype = judged_dtype(plan.stage(stage).parameters, artifact, device)
+    parameters = plan.stage(stage).parameters
+    manifest = build_artifact(
+        checkpoint,
+        below or base_model_folder,
+        artifact,
+        whole=below is not None or request.spec.merge_adapter,
+        quantization=parameters.quantization,
+    )
+    dtype = judged_dtype(parameters, artifact, device)
+    quantization = parameters.quantization if is_adapter(artifact) else None
     tokenizer = load_tokenizer(artifact)
     sets = [
         *golden_sets(context, tokenizer, request.final_gates),
@@ -49,8 +57,9 @@ def run(context: Context, stage: str | None, step: int | None) -> None:
     ]
 
     _report_activity(context, stage, step, "judging the base model")
-    base_model = load_base(base_model_folder, dtype, device)
-    base_results = BaselineCache(context, dtype, device).evaluate(base_model, tokenizer, sets)
+    base_model = load_base(base_model_folder, dtype, device, quantization)
+    cache = BaselineCache(context, dtype, device, quantization)
+    base_results = cache.evaluate(base_model, tokenizer, sets)
     base_weights = Weights(Subject.BASE, last_stage, step=0, digest=plan.model.digest)
     base = as_evaluation(base_weights, sets, base_results)
 
@@ -77,6 +86,7 @@ def run(context: Context, stage: str | None, step: int | None) -> None:
             weights=weights_digest(read_manifest(checkpoint).files),
             device=device_name(device),
             dtype=dtype,
+            quantization=quantization,
             generation={
                 name: s.generation for s in sets if isinstance(s, GeneratedSet) for name in s.names.values()
             },

@@ -33,6 +33,8 @@ class GateResult(StatusModel):
     """``cpu``, or the GPU as its driver calls it."""
     dtype: str
     """The type that the base model's weights were loaded in, or all weights of a whole model."""
+    quantization: str | None = None
+    """How the base model below an adapter was held."""
     generation: dict[str, Generation]
     """How the outputs of each set were generated, by its name in the evaluations."""
     evaluations: list[Evaluation]

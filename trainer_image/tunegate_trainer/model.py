@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
+    BitsAndBytesConfig,
     GenerationConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -90,8 +91,11 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def load_base(folder: Path, dtype: str, device: torch.device) -> PreTrainedModel:
-    """The model in ``folder`` on ``device``; ``dtype`` is ``bfloat16``, ``float16`` or ``float32``.
+def load_base(
+    folder: Path, dtype: str, device: torch.device, quantization: str | None = None
+) -> PreTrainedModel:
+    """The model in ``folder`` on ``device``; ``dtype`` is ``bfloat16``, ``float16`` or ``float32``, and
+    ``quantization`` ``NF4`` or none.
 
     Weights come from safetensors only, and no code of the model's own runs. Generation settings that the
     model ships (temperature, penalties) are dropped but for its special tokens: gates judge greedy outputs.
@@ -106,6 +110,7 @@ def load_base(folder: Path, dtype: str, device: torch.device) -> PreTrainedModel
         trust_remote_code=False,
         local_files_only=True,
         attn_implementation="sdpa",
+        **({"quantization_config": _nf4(dtype), "device_map": {"": device}} if quantization else {}),
     )
     shipped: Any = model.generation_config
     model.generation_config = GenerationConfig(  # type: ignore[no-untyped-call]
@@ -113,8 +118,19 @@ def load_base(folder: Path, dtype: str, device: torch.device) -> PreTrainedModel
         eos_token_id=shipped.eos_token_id,
         pad_token_id=shipped.pad_token_id,
     )
-    model.to(device)  # type: ignore[arg-type] # its decorator hides the signature
+    if quantization is None:  # bitsandbytes has put the others where they belong
+        model.to(device)  # type: ignore[arg-type] # its decorator hides the signature
     return model
+
+
+def _nf4(dtype: str) -> BitsAndBytesConfig:
+    """As in QLoRA (arXiv 2305.14314): normal floats of 4 bits, whose scales are quantized too."""
+    return BitsAndBytesConfig(  # type: ignore[no-untyped-call]
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=_DTYPES[dtype],
+    )
 
 
 def choose_device(request: Request) -> torch.device:

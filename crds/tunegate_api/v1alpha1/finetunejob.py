@@ -273,7 +273,8 @@ class Stage(ApiModel):
     adapter: Adapter | None = None
     """The adapter to train. Left out: all weights are trained."""
     quantization: Literal["NF4"] | None = None
-    """NF4: hold the frozen base in 4 bits (QLoRA)."""
+    """NF4: hold the frozen base in 4 bits (QLoRA). Left out: 16 or 32 bits, or with `from: Previous` as the
+    stage before."""
     training: Training = Training()
     """How to train."""
     gates: Annotated[
@@ -374,6 +375,9 @@ class FineTuneJobSpec(ApiModel):
     """Experiment trackers."""
     publish: Annotated[list[PublishTarget], Field(max_length=4)] = []
     """Where the model goes when it passed. Left out: it stays on the storage volume."""
+    merge_adapter: bool = False
+    """True: an adapter is merged into its base, and the whole model is judged and published. False: the
+    adapter is, unless its stage started from a merged model, which nobody else has."""
     suspend: bool = False
     """True: training saves and stops, and its pods go. False again: it goes on."""
     start_timeout_seconds: Annotated[int, Field(ge=1, le=MAX_SECONDS, examples=[7200])] = 3600

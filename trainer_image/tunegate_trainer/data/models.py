@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from tunegate_api.contract import ModelPlan, Workspace
 from tunegate_api.v1alpha1.finetunejob import ModelSource
@@ -22,7 +23,7 @@ from tunegate_trainer.errors import (
 )
 from tunegate_trainer.files import MANIFEST, is_complete, seal, sha256_file
 
-GGUF_CONVERSION = "gguf-to-safetensors-1"
+GGUF_CONVERSION = "gguf-to-safetensors-2"
 """Part of a converted model's digest: another way to convert makes another model."""
 MODEL_FILES = ("*.safetensors", "*.safetensors.index.json", "*.json", "*.jinja", "*.model", "*.txt")
 UNSAFE_WEIGHTS = ("*.bin", "*.pt", "*.pth", "*.ckpt")
@@ -152,8 +153,16 @@ def _convert_gguf(file: Path, into: Path) -> None:
         del model.config.quantization_config
     model.hf_quantizer = None  # type: ignore[assignment] # an attribute of its loader, not a weight
     model.save_pretrained(into)
-    AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name).save_pretrained(into)
+    save_tokenizer(AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name), into)
     seal(into)
+
+
+def save_tokenizer(tokenizer: Any, folder: Path) -> None:
+    """Write a tokenizer without how it was loaded, which HF_HUB_OFFLINE decides, so that equal runs publish
+    equal bytes."""
+    for circumstance in ("local_files_only", "is_local"):
+        tokenizer.init_kwargs.pop(circumstance, None)
+    tokenizer.save_pretrained(folder)
 
 
 def _check_whole_model(folder: Path, uri: str) -> None:

@@ -5,7 +5,7 @@ import platform
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from importlib.metadata import version
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -68,6 +68,7 @@ def plan_stage(
         max_length=stage_max_length(stage, model_length),
         seed=stage_seed(stage),
         dtype=base_dtype(request, stage),
+        quantization=_quantization(stage, before),
         **_preference_parameters(stage),
     )
     continues = stage.adapter is not None and stage.adapter.from_ is not None
@@ -103,6 +104,20 @@ def _adapter_parameters(stage: Stage, before: StagePlan | None) -> dict[str, Any
         "lora_dropout": float(adapter.dropout or 0),
         "target_modules": adapter.target_modules or [ALL_LINEAR],
     }
+
+
+def _quantization(stage: Stage, before: StagePlan | None) -> Literal["NF4"] | None:
+    """How the base is held: below an adapter of the stage before as it was there."""
+    if before is None or stage.adapter is None or stage.adapter.from_ is None:
+        return stage.quantization
+    held = before.parameters.quantization
+    if stage.quantization and stage.quantization != held:
+        raise UserError(
+            f"stage {stage.name}: quantization is {stage.quantization}, and stage {before.name} before it, "
+            "whose adapter it trains further, has none",
+            f"leave it out, or set it in stage {before.name} too",
+        )
+    return held
 
 
 def _preference_parameters(stage: Stage) -> dict[str, Any]:

@@ -24,10 +24,13 @@ class BaselineCache:
     """Found by all that outputs depend on: weights, cases, prompts as the model reads them, generation
     settings, dtype, device, libraries."""
 
-    def __init__(self, context: Context, dtype: str, device: torch.device) -> None:
+    def __init__(
+        self, context: Context, dtype: str, device: torch.device, quantization: str | None = None
+    ) -> None:
         self._folder = context.workspace / context.paths.base_model(context.plan.model.digest) / EVALUATIONS
         self._depends_on = {
             "dtype": dtype,
+            **({"quantization": quantization} if quantization else {}),
             "device": device_name(device),
             "versions": context.plan.versions,
         }

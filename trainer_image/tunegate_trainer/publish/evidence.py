@@ -86,6 +86,8 @@ class VerdictEvidence(StatusModel):
     """That the outputs were generated on: ``cpu``, or the GPU as its driver calls it."""
     dtype: str
     """Of the base weights."""
+    quantization: str | None
+    """How the base below an adapter was held."""
     base_model: str
     base_model_digest: Sha256
     data_sha256: dict[str, Sha256]
@@ -119,6 +121,7 @@ def write_evidence(
         weights_digest=measured.weights,
         device=measured.device,
         dtype=measured.dtype,
+        quantization=measured.quantization,
         base_model=plan.model.uri,
         base_model_digest=plan.model.digest,
         data_sha256={"source": data.source_sha256, **{name: split.sha256 for name, split in splits.items()}},

@@ -18,6 +18,9 @@ def job_rows(request: Request, measured: GateResult | None) -> list[tuple[str, s
     ]
     if measured is not None:
         rows += [("device of the final gate", measured.device), ("dtype of the final gate", measured.dtype)]
+        rows += (
+            [("base of the final gate", f"held in {measured.quantization}")] if measured.quantization else []
+        )
     return rows
 
 

@@ -66,7 +66,7 @@ def find_start(
     if not is_complete(folder) or verify(folder):
         logger.info("making one model of checkpoint %d of stage %s", start_step, before.name)
         scratch = folder.with_name(f"scratch-base-{writer.epoch:06d}")
-        write_artifact(checkpoint, base, scratch, whole=True)
+        write_artifact(checkpoint, base, scratch, whole=True, quantization=before.parameters.quantization)
         writer.check()
         remove(folder)
         scratch.rename(folder)
@@ -78,7 +78,7 @@ def load_start(start: Start, parameters: TrainingParameters, device: torch.devic
 
     Returns a model of transformers or a ``peft.PeftModel`` with a float32 adapter.
     """
-    base = load_base(start.base, parameters.dtype, device)
+    base = load_base(start.base, parameters.dtype, device, parameters.quantization)
     if device.type == "cpu":
         base.set_attn_implementation(BY_EXAMPLE)
     if start.adapter is None:
@@ -121,7 +121,9 @@ def score_start(
 ) -> list[SetResult]:
     """What the starting model scores; nothing is generated where that was measured before."""
     if stage.starts_from is None:
-        return BaselineCache(context, stage.parameters.dtype, model.device).evaluate(model, tokenizer, sets)
+        dtype, quantization = stage.parameters.dtype, stage.parameters.quantization
+        cache = BaselineCache(context, dtype, model.device, quantization)
+        return cache.evaluate(model, tokenizer, sets)
     if start.measured is not None:
         found = [read_cases(start.measured / evaluation_set.file) for evaluation_set in sets]
         if all(found):

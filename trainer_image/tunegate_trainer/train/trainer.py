@@ -29,6 +29,12 @@ class StageTrainer(SFTTrainer):
     weights = Path()
     """The checkpoint that a resumed run goes on from; its state is what ``train`` is given."""
 
+    def __init__(self, *, model: Any, **arguments: Any) -> None:
+        trained = {name: p.data for name, p in model.named_parameters() if p.requires_grad}
+        super().__init__(model=model, **arguments)
+        for name, data in trained.items():
+            model.get_parameter(name).data = data  # TRL rounds adapters beside a quantized base to bfloat16
+
     def token_losses(self, model: Any, inputs: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
         """As the function of that name, counting tokens."""
         self.tokens += inputs["input_ids"].numel()

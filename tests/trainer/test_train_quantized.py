@@ -1,0 +1,193 @@
+"""QLoRA: an adapter beside a base whose linear layers are held in 4 bits."""
+
+import json
+from typing import Any
+
+import pytest
+import torch
+from bitsandbytes.nn import Linear4bit
+from peft import PeftModel
+from safetensors.torch import load_file
+from torch import nn
+from transformers import AutoModelForCausalLM
+
+from support.trainer_root import STAGE, TrainerRoot, dpo_plan, stage_plan
+from tunegate_api.contract import ROOT_VARIABLE, ExitCode, Outcome
+from tunegate_trainer.files import sha256_file
+from tunegate_trainer.gate_result import GateResult
+from tunegate_trainer.interruption import Interrupted, Interruption
+from tunegate_trainer.main import main
+from tunegate_trainer.model import load_adapter, load_base
+from tunegate_trainer.train import recipe
+from tunegate_trainer.train.losses import LossFile
+from tunegate_trainer.train.start import Start, load_start, trainable
+
+CPU = torch.device("cpu")
+NF4 = {"quantization": "NF4", "lora_dropout": 0.0}
+
+
+def train(root: TrainerRoot, stage: str = STAGE, start_step: int | None = None) -> None:
+    outcome = recipe.run(root.context(stage=stage), Interruption(), start_step=start_step)
+    assert outcome is Outcome.COMPLETED
+
+
+def linear_layers(model: nn.Module) -> dict[str, Linear4bit]:
+    return {name: module for name, module in model.named_modules() if isinstance(module, Linear4bit)}
+
+
+def held_bytes(layer: Linear4bit) -> int:
+    """Of the codes and of all that is needed to read them."""
+    state = layer.weight.quant_state.as_dict(packed=True)
+    return layer.weight.nbytes + sum(tensor.nbytes for tensor in state.values())
+
+
+@pytest.fixture
+def judge(monkeypatch):
+    """Runs the gate role on a stage's checkpoint."""
+
+    def run(root: TrainerRoot, step: int, stage: str = STAGE) -> GateResult:
+        monkeypatch.setenv(ROOT_VARIABLE, str(root.path))
+        assert main(["gate", "--stage", stage, "--step", str(step)]) == ExitCode.OK
+        return GateResult.model_validate_json((root.workspace / root.paths.gate / "result.json").read_bytes())
+
+    return run
+
+
+def test_linear_layers_are_at_least_seventy_percent_smaller_than_in_sixteen_bits(tmp_path):
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    config = LlamaConfig(
+        vocab_size=64, hidden_size=512, intermediate_size=1024, num_hidden_layers=1, num_attention_heads=8
+    )
+    LlamaForCausalLM(config).save_pretrained(tmp_path)
+    layers = linear_layers(load_base(tmp_path, "bfloat16", CPU, "NF4"))
+    assert len(layers) == 7
+    assert "lm_head" not in layers
+    for name, layer in layers.items():
+        sixteen_bits = 2 * layer.in_features * layer.out_features
+        assert held_bytes(layer) <= 0.3 * sixteen_bits, name
+        assert layer.weight.quant_state.nested, "its scales are quantized too"
+
+
+def test_the_adapter_learns_in_float32_and_the_base_stays_as_it_is(make_root, tiny_model):
+    root = make_root(checkpoint_steps=(10, 20), parameters=NF4)
+    train(root)
+    losses = root.losses()
+    assert losses[-1] < losses[0] / 1.2
+    adapter = load_file(root.checkpoint(20) / "adapter_model.safetensors")
+    assert {tensor.dtype for tensor in adapter.values()} == {torch.float32}
+    rounded = {name: tensor.to(torch.bfloat16).float() for name, tensor in adapter.items()}
+    assert not any(torch.equal(adapter[name], rounded[name]) for name in adapter), "never rounded"
+    base = root.workspace / root.paths.base_model(root.context().plan.model.digest)
+    assert sha256_file(base / "model.safetensors") == sha256_file(tiny_model / "model.safetensors")
+
+
+def test_what_is_trained_is_what_was_given_to_the_trainer(make_root, tiny_model):
+    root = make_root(parameters=NF4)
+    plan = root.context().plan
+    stage = plan.stages[0]
+    model = load_start(Start(tiny_model, "d" * 64), stage.parameters, CPU)
+    model = trainable(model, plan.model, stage.parameters)
+    before = {name: p.clone() for name, p in model.named_parameters() if p.requires_grad}
+    codes = {name: layer.weight.data.clone() for name, layer in linear_layers(model).items()}
+    recipe.make_trainer(
+        stage.parameters,
+        model=model,
+        args=recipe.trainer_arguments(stage, plan, CPU, root.path / "scratch"),
+        train_dataset=recipe.training_dataset(
+            [{"input_ids": [1, 2], "labels": [-100, 2]}], steps=1, batch_size=4, seed=1
+        ),
+        processing_class=recipe.load_tokenizer(tiny_model),
+    )
+    after = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    assert before.keys() == after.keys()
+    for name, parameter in after.items():
+        assert parameter.dtype == torch.float32
+        assert torch.equal(parameter, before[name]), name
+    for name, layer in linear_layers(model).items():
+        assert torch.equal(layer.weight.data, codes[name])
+
+
+def test_a_resumed_run_ends_with_the_same_bits(make_root, monkeypatch):
+    whole, root = (make_root(parameters=NF4) for _ in range(2))
+    train(whole)
+    interruption, append = Interruption(), LossFile.append
+
+    def append_and_stop(self: LossFile, line: dict[str, Any]) -> None:
+        append(self, line)
+        if line["step"] == 4:
+            interruption.request()
+
+    monkeypatch.setattr(LossFile, "append", append_and_stop)
+    with pytest.raises(Interrupted):
+        recipe.run(root.context(), interruption)
+    monkeypatch.undo()
+    train(root)
+    assert root.losses() == whole.losses()
+    left, right = (load_file(r.checkpoint(6) / "adapter_model.safetensors") for r in (whole, root))
+    assert all(torch.equal(left[name], right[name]) for name in left)
+
+
+def test_adapter_and_base_are_judged_as_they_were_trained(make_root, judge):
+    root = make_root(checkpoint_steps=(10,), parameters=NF4)
+    train(root)
+    result = judge(root, 10)
+    assert (result.quantization, result.dtype) == ("NF4", "float32")
+    final = result.evaluations[1].outcomes
+    assert final["golden/orders"] == root.evaluation(10).outcomes["golden/orders"]
+    assert (root.workspace / root.paths.model / "adapter_model.safetensors").exists()
+
+
+def test_a_result_of_the_whole_base_is_not_taken_for_the_quantized_one(make_root):
+    root = make_root(checkpoint_steps=(1,), parameters=NF4)
+    train(root)
+    evaluations = root.workspace / root.paths.base_model(root.context().plan.model.digest) / "evals"
+    quantized = set(evaluations.iterdir())
+    plan = json.loads((root.path / "plan" / "plan.json").read_text())
+    del plan["stages"][0]["parameters"]["quantization"]
+    (root.path / "plan" / "plan.json").write_text(json.dumps(plan))
+    (root.stage_folder / "step-000001" / "DONE").unlink()
+    for result in (root.workspace / root.paths.evaluation(STAGE, 0)).glob("result.json"):
+        result.unlink()
+    train(root)
+    assert len(set(evaluations.iterdir()) - quantized) == len(quantized) == 2
+
+
+def test_merged_it_is_added_to_the_weights_that_it_was_trained_beside(make_root, judge):
+    root = make_root(checkpoint_steps=(10,), parameters=NF4, spec={"mergeAdapter": True})
+    train(root)
+    result = judge(root, 10)
+    assert result.quantization is None
+    artifact = root.workspace / root.paths.model
+    whole = AutoModelForCausalLM.from_pretrained(artifact)
+    assert not hasattr(whole.config, "quantization_config")
+    assert not linear_layers(whole)
+    base = root.workspace / root.paths.base_model(root.context().plan.model.digest)
+    beside = load_adapter(load_base(base, "float32", CPU, "NF4"), root.checkpoint(10), trainable=False)
+    original = load_adapter(load_base(base, "float32", CPU), root.checkpoint(10), trainable=False)
+    assert isinstance(beside, PeftModel)
+    ids = torch.tensor([[5, 6, 7, 8, 9, 10]])
+    with torch.no_grad():
+        found, trained, other = (model(ids).logits for model in (whole, beside, original))
+    torch.testing.assert_close(found, trained, rtol=1e-4, atol=1e-4)
+    assert (found - trained).abs().max() < (other - trained).abs().max() / 10
+    assert result.evaluations[1].outcomes["golden/orders"] == root.evaluation(10).outcomes["golden/orders"]
+
+
+def test_dpo_goes_on_beside_the_quantized_base_and_a_later_stage_merges_it(make_root, judge):
+    stages = [
+        dpo_plan(checkpoint_steps=(3,), quantization="NF4"),
+        stage_plan("more", (2,), starts_from="Merged", lora_dropout=0.0),
+    ]
+    root = make_root(checkpoint_steps=(4,), parameters=NF4, later=stages)
+    train(root)
+    train(root, "dpo", 4)
+    assert root.losses("dpo")[0] == pytest.approx(0.693147, abs=1e-5)
+    train(root, "more", 3)
+    base = root.workspace / root.paths.base_model(root.context().plan.model.digest)
+    beside = load_adapter(load_base(base, "float32", CPU, "NF4"), root.checkpoint(3, "dpo"), trainable=False)
+    merged = AutoModelForCausalLM.from_pretrained(root.workspace / root.paths.merged("more"))
+    ids = torch.tensor([[5, 6, 7, 8, 9, 10]])
+    with torch.no_grad():
+        torch.testing.assert_close(merged(ids).logits, beside(ids).logits, rtol=1e-4, atol=1e-4)
+    assert judge(root, 2, "more").quantization is None
