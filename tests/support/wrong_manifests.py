@@ -957,6 +957,7 @@ FINETUNEJOB_EDITS = [
         "spec.tracking",
         before={"spec.tracking": {"wandb": {"project": "orders"}}},
     ),
+    Edit("a merged model after all", {"spec.mergeAdapter": True}, "spec.mergeAdapter"),
     Edit("another target", {"spec.publish.0.uri": "pvc://models/elsewhere"}, "spec.publish"),
     Edit("no target any more", {"spec.publish": LEAVE_OUT}, "spec.publish"),
     Edit(
