@@ -6,6 +6,8 @@ from pydantic import Field
 
 from tunegate_api.meta import Condition, Decimal, Message, Sha256, StatusModel, Time
 from tunegate_api.v1alpha1.reasons import ConditionType as ConditionType  # noqa: PLC0414 - a public name of this module too
+from tunegate_api.v1alpha1.reasons import LifecycleStage as LifecycleStage  # noqa: PLC0414 - a public name of this module too
+from tunegate_api.v1alpha1.reasons import LifecycleState as LifecycleState  # noqa: PLC0414 - a public name of this module too
 from tunegate_api.v1alpha1.reasons import Phase as Phase  # noqa: PLC0414 - a public name of this module too
 from tunegate_api.v1alpha1.reasons import Reason as Reason  # noqa: PLC0414 - a public name of this module too
 from tunegate_api.verdict import VerdictState
@@ -285,6 +287,19 @@ class Published(StatusModel):
     """When it was published."""
 
 
+class LifecycleEntry(StatusModel):
+    """One stage of fine-tuning, and how far it is."""
+
+    stage: LifecycleStage
+    """Which one."""
+    state: LifecycleState
+    """How far it is."""
+    started: Time | None = None
+    """When it was first seen under way."""
+    finished: Time | None = None
+    """When it was over, well or not."""
+
+
 class Display(StatusModel):
     """Short texts for the columns of kubectl get."""
 
@@ -313,6 +328,8 @@ class FineTuneJobStatus(StatusModel):
     """What the job is doing or waiting for."""
     display: Display = Display()
     """Short texts for the columns of kubectl get."""
+    lifecycle: Annotated[list[LifecycleEntry], Field(max_length=7)] = []
+    """The seven stages from data preparation to monitoring, in order."""
     start_time: Time | None = None
     """When the first pod started."""
     completion_time: Time | None = None

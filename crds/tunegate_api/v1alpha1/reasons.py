@@ -39,6 +39,46 @@ class Phase(StrEnum):
         return self in (Phase.SUCCEEDED, Phase.FAILED)
 
 
+class LifecycleStage(StrEnum):
+    """The stages of fine-tuning as a survey names them (arXiv 2408.13296), in their order."""
+
+    DATA_PREPARATION = "DataPreparation"
+    """Data is fetched, checked, split and pinned."""
+    MODEL_INITIALIZATION = "ModelInitialization"
+    """The model is fetched and verified, before a GPU is asked for."""
+    TRAINING_SETUP = "TrainingSetup"
+    """Every parameter stands in the plan; a queue, a node or a GPU is waited for."""
+    FINE_TUNING = "FineTuning"
+    """The stages train, and each checkpoint is judged."""
+    EVALUATION = "EvaluationAndValidation"
+    """The artifact that would be published is loaded fresh and judged."""
+    DEPLOYMENT = "Deployment"
+    """The model is published with its evidence."""
+    MONITORING = "Monitoring"
+    """Gates judge the published model on a schedule."""
+
+
+class LifecycleState(StrEnum):
+    """How far a stage of the lifecycle is."""
+
+    PENDING = "Pending"
+    """Not begun."""
+    RUNNING = "Running"
+    """Under way, or waiting for what it needs."""
+    SUCCEEDED = "Succeeded"
+    """Over, well."""
+    FAILED = "Failed"
+    """The job ended here."""
+    STOPPED = "Stopped"
+    """A gate stopped the job here; a person decides."""
+    SUSPENDED = "Suspended"
+    """`spec.suspend` holds the job here."""
+    NOT_REACHED = "NotReached"
+    """The job ended before."""
+    NOT_REQUESTED = "NotRequested"
+    """The spec asks for none: no publish target, or no gate that watches the published model."""
+
+
 class ConditionType(StrEnum):
     """Ready, Reconciling and Stalled follow kstatus; Reconciling and Stalled are present only when True."""
 

@@ -17,6 +17,7 @@ from tunegate_operator.finetunejob.build import PodSettings
 from tunegate_operator.finetunejob.conditions import with_conditions
 from tunegate_operator.finetunejob.decide import decide
 from tunegate_operator.finetunejob.events import events_between
+from tunegate_operator.finetunejob.lifecycle import with_lifecycle
 from tunegate_operator.finetunejob.observe import observe
 from tunegate_operator.finetunejob.ttl import clean_up
 
@@ -52,7 +53,7 @@ class FineTuneJobController:
             )
         observed = observe(obj, view)
         draft = decide(observed, now, self._pods)
-        new = with_conditions(observed.job, draft)
+        new = with_lifecycle(observed.job, with_conditions(observed.job, draft), now)
         return Decision(
             status=new.to_wire(),
             actions=tuple(draft.actions),

@@ -1,0 +1,86 @@
+"""The seven stages of fine-tuning (arXiv 2408.13296), as far as a job has come through them."""
+
+from collections.abc import Iterator
+from datetime import datetime
+
+from tunegate_api.v1alpha1 import FineTuneJob, FineTuneJobStatus
+from tunegate_api.v1alpha1.finetunejob_status import (
+    LifecycleEntry,
+    LifecycleStage,
+    LifecycleState,
+    Phase,
+)
+from tunegate_api.verdict import VerdictState
+
+_HALTED = {
+    Phase.FAILED: LifecycleState.FAILED,
+    Phase.STOPPED: LifecycleState.STOPPED,
+    Phase.SUSPENDED: LifecycleState.SUSPENDED,
+    Phase.PENDING: LifecycleState.PENDING,
+}
+"""What the stage that a job stands in is called while nothing runs."""
+_OVER = (LifecycleState.SUCCEEDED, LifecycleState.FAILED)
+_FROM_TRAINING = (Phase.TRAINING, Phase.GATING, Phase.PUBLISHING, Phase.SUCCEEDED)
+
+
+def with_lifecycle(job: FineTuneJob, status: FineTuneJobStatus, now: datetime) -> FineTuneJobStatus:
+    """The status with an entry for each stage, in order. Times are those at which a state was first seen."""
+    before = {entry.stage: entry for entry in status.lifecycle}
+    entries = [_entry(before.get(stage), stage, state, now) for stage, state in _states(job, status)]
+    return status.model_copy(update={"lifecycle": entries})
+
+
+def _states(job: FineTuneJob, status: FineTuneJobStatus) -> Iterator[tuple[LifecycleStage, LifecycleState]]:
+    """Done up to the stage that the job stands in, and nothing behind it."""
+    phase = status.phase or Phase.PENDING
+    standing = _HALTED.get(phase, LifecycleState.RUNNING)
+    behind = LifecycleState.NOT_REACHED if phase is Phase.FAILED else LifecycleState.PENDING
+    planned = status.plan is not None
+    reached = planned  # whether everything before is done
+    for stage, done in (
+        (LifecycleStage.DATA_PREPARATION, planned),
+        (LifecycleStage.MODEL_INITIALIZATION, planned),  # one Job does both
+        (LifecycleStage.TRAINING_SETUP, phase in _FROM_TRAINING or _has_been_set_up(status)),
+        (LifecycleStage.FINE_TUNING, phase in _FROM_TRAINING[1:] or status.final is not None),
+        (LifecycleStage.EVALUATION, status.final is not None and status.final.verdict is VerdictState.PASSED),
+    ):
+        if done:
+            yield stage, LifecycleState.SUCCEEDED
+        elif reached or (not planned and stage in _OF_DATA):
+            yield stage, standing
+        else:
+            yield stage, behind
+        reached = done
+    yield LifecycleStage.DEPLOYMENT, _deployment(job, status, standing if reached else behind)
+    yield LifecycleStage.MONITORING, LifecycleState.NOT_REQUESTED
+
+
+_OF_DATA = (LifecycleStage.DATA_PREPARATION, LifecycleStage.MODEL_INITIALIZATION)
+
+
+def _has_been_set_up(status: FineTuneJobStatus) -> bool:
+    return any(
+        entry.stage == LifecycleStage.TRAINING_SETUP and entry.state == LifecycleState.SUCCEEDED
+        for entry in status.lifecycle
+    )
+
+
+def _deployment(job: FineTuneJob, status: FineTuneJobStatus, otherwise: LifecycleState) -> LifecycleState:
+    if not job.spec.publish:
+        return LifecycleState.NOT_REQUESTED
+    return LifecycleState.SUCCEEDED if status.published else otherwise
+
+
+def _entry(
+    before: LifecycleEntry | None, stage: LifecycleStage, state: LifecycleState, now: datetime
+) -> LifecycleEntry:
+    if before is not None and before.state == state:
+        return before
+    begins = state not in (LifecycleState.PENDING, LifecycleState.NOT_REACHED, LifecycleState.NOT_REQUESTED)
+    started = before.started if before else None
+    return LifecycleEntry(
+        stage=stage,
+        state=state,
+        started=started or (now if begins else None),
+        finished=now if state in _OVER else None,
+    )

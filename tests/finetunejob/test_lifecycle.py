@@ -1,0 +1,102 @@
+"""The seven stages of fine-tuning in status, in every way that a job can go."""
+
+from support.builders import make_job
+from support.world import Script, World, failed
+from tunegate_api.contract import ExitCode
+from tunegate_api.v1alpha1.finetunejob_status import LifecycleEntry, Phase
+from tunegate_operator.names import CONTINUE_ANNOTATION
+
+STAGES = [
+    *("DataPreparation", "ModelInitialization", "TrainingSetup", "FineTuning"),
+    *("EvaluationAndValidation", "Deployment", "Monitoring"),
+]
+DROPPING = {10: 60, 20: 80, 22: 60, 24: 60, 30: 90, 40: 94, 50: 92}
+
+
+def lifecycle(world: World) -> list[LifecycleEntry]:
+    entries = world.status().lifecycle
+    assert [entry.stage for entry in entries] == STAGES
+    return entries
+
+
+def states(world: World) -> list[str]:
+    return [entry.state for entry in lifecycle(world)]
+
+
+def run(script: Script | None = None, *, publish: bool = True) -> World:
+    world = World(script)
+    job = make_job().with_publish() if publish else make_job()
+    world.apply_all(job.obj())
+    world.run()
+    return world
+
+
+def test_a_published_model_has_come_through_all_that_was_asked_for():
+    world = run()
+    assert states(world) == ["Succeeded"] * 6 + ["NotRequested"]
+    times = [(entry.started, entry.finished) for entry in lifecycle(world)[:6]]
+    assert all(started and finished and started <= finished for started, finished in times)
+    assert [started for started, _ in times] == sorted(started for started, _ in times if started)
+    training = lifecycle(world)[3]
+    assert training.started
+    assert training.finished
+    assert (training.finished - training.started).total_seconds() >= 5, "a checkpoint a second"
+    assert lifecycle(world)[6].started is None
+
+
+def test_without_a_target_nothing_is_deployed():
+    assert states(run(publish=False))[5] == "NotRequested"
+
+
+def test_stages_begin_one_after_the_other():
+    world = World()
+    world.apply_all(make_job().with_publish().obj())
+    seen: list[list[str]] = []
+    for _ in range(40):
+        world.settle()
+        if world.status().lifecycle and (not seen or seen[-1] != states(world)[:6]):
+            seen.append(states(world)[:6])
+        if not world.tick():
+            break
+    assert seen == [
+        ["Pending"] * 6,
+        ["Running", "Running", *["Pending"] * 4],
+        ["Succeeded", "Succeeded", "Running", *["Pending"] * 3],
+        [*["Succeeded"] * 3, "Running", "Pending", "Pending"],
+        [*["Succeeded"] * 4, "Running", "Pending"],
+        [*["Succeeded"] * 5, "Running"],
+        ["Succeeded"] * 6,
+    ]
+
+
+def test_where_a_job_ends_is_failed_and_what_follows_not_reached():
+    world = run(Script(exits={"data": [failed(ExitCode.BAD_DATA, "BadData", "a row")]}))
+    assert states(world) == ["Failed", "Failed", *["NotReached"] * 4, "NotRequested"]
+    assert lifecycle(world)[0].finished is not None
+    world = run(Script(final=20))
+    assert states(world) == [*["Succeeded"] * 4, "Failed", "NotReached", "NotRequested"]
+
+
+def test_a_stopped_job_stands_in_training_and_goes_on_there():
+    world = run(Script(checkpoints=DROPPING))
+    assert world.status().phase is Phase.STOPPED
+    assert states(world)[2:5] == ["Succeeded", "Stopped", "Pending"]
+    began = lifecycle(world)[3].started
+    stop = world.status().stop
+    assert stop is not None
+    world.edit(annotations={CONTINUE_ANNOTATION: f'{{"stop": "{stop.id}", "reason": "known"}}'})
+    world.settle()
+    assert states(world)[2:5] == ["Succeeded", "Running", "Pending"], "it was set up before"
+    assert lifecycle(world)[3].started == began
+
+
+def test_a_suspended_job_says_where_it_is_held():
+    world = World()
+    world.apply_all()
+    world.until_checkpoint()
+    world.edit(suspend=True)
+    world.settle()
+    assert states(world)[2:5] == ["Succeeded", "Suspended", "Pending"]
+    world.edit(suspend=False)
+    world.settle()
+    assert states(world)[2:5] == ["Succeeded", "Running", "Pending"]
