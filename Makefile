@@ -47,6 +47,10 @@ test: $(STAMP) ## Run the tests
 stories: $(STAMP) ## Run the tests that train SmolLM2 for many minutes
 	$(BIN)/python -m pytest -m story
 
+.PHONY: test-resume
+test-resume: $(STAMP) ## Interrupt training twenty times at random moments, and compare with a run that was not
+	$(BIN)/python -m pytest -m resume
+
 .PHONY: test-cluster
 test-cluster: $(STAMP) ## Run the tests that need a real API server (Go; built once, 10 minutes)
 	$(BIN)/python -m pytest -m cluster
@@ -111,3 +115,7 @@ examples: $(STAMP) ## Run the examples with three seeds, and print what their pa
 .PHONY: bench-operator
 bench-operator: $(STAMP) ## Measure writes, latency, memory and restart of the operator on a real API server
 	$(BIN)/python tests/bench/bench_operator.py
+
+.PHONY: bench-train
+bench-train: $(STAMP) ## Measure training against TRL's own commands on the same rows
+	$(BIN)/python tests/bench/bench_train.py

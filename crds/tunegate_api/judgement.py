@@ -191,10 +191,11 @@ def case_set(gate: GateRequest, results: Results) -> CaseSet:
     return cases
 
 
-def base_evaluation(request: Request, results: Results) -> Evaluation | None:
-    """The base model's: as the gate measured it, or as the first stage's starting model."""
+def base_outcomes(request: Request, results: Results, name: str) -> str | None:
+    """The base model's outcomes on a set: as the gate measured it, or as the first stage's starting model."""
     first = request.spec.stages[0].name
-    return next(iter(results.find(Subject.BASE) + results.find(Subject.START, first)), None)
+    measured = results.find(Subject.BASE) + results.find(Subject.START, first)
+    return next((e.outcomes[name] for e in measured if name in e.outcomes), None)
 
 
 def _judge(
@@ -216,8 +217,8 @@ def _judge_gate(
     baselines: dict[str, Baseline] = {}
     skipped: tuple[str, ...] = ()
     if "BaseModel" in gate.spec.baselines:
-        base = base_evaluation(request, results)
-        baselines["BaseModel"] = Baseline(gate.golden_sha256, base.outcomes.get(name) if base else None)
+        base = base_outcomes(request, results, name)
+        baselines["BaseModel"] = Baseline(gate.golden_sha256, base)
     if "LastPublished" in gate.spec.baselines:
         last = gate.last_published
         if last is None:
@@ -238,13 +239,12 @@ def _judge_gate(
 def _judge_tasks(
     request: Request, results: Results, evaluation: Evaluation, split: Split
 ) -> Sequence[TaskJudgement]:
-    base = base_evaluation(request, results)
     judged = []
     for metric in request.spec.task_metrics:
         name = task_set(split, metric.name)
         outcomes = evaluation.outcomes.get(name, "")
         rows = results.sets.get(name, NO_ROWS)
-        base_outcomes = base.outcomes.get(name) if base else None
+        base = base_outcomes(request, results, name)
         judged.append(
             TaskJudgement(
                 name=metric.name,
@@ -252,7 +252,7 @@ def _judge_tasks(
                 minimum=metric.min,
                 passed=passed_count(outcomes),
                 total=len(rows.ids),
-                base_passed=None if base_outcomes is None else passed_count(base_outcomes),
+                base_passed=None if base is None else passed_count(base),
                 finding=judge_task(metric.name, rows, outcomes, exact(metric.min)),
             )
         )

@@ -17,7 +17,7 @@ from examples.manifests import config_map, pinned, to_jsonl, write
 HERE = Path(__file__).parent
 SEED = 20260202
 ROWS = 280
-PAIRS = 120
+PAIRS = 200
 INSTRUCTION = "Reply to the customer in two sentences, and name the case."
 
 ITEMS = (

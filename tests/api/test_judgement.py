@@ -81,6 +81,21 @@ def test_the_first_starting_model_stands_in_for_a_base_that_the_gate_did_not_mea
     assert judged.state is VerdictState.FAILED
 
 
+def test_the_base_is_compared_with_where_each_set_was_measured():
+    """The gate measures it on the final gates and on test, the first stage on all gates and on dev."""
+    asked = request(gate_request(), gate_request("form"), stage_gates=("form",))
+    base = Evaluation(subject=Subject.BASE, stage="dpo", step=0, outcomes={GOLDEN: "p" * 20, TEST: "pppp"})
+    start = evaluation(Subject.START, 0, 20, **{"golden/form": "p" * 4 + "f" * 16, DEV: "pppf"})
+    later = Evaluation(
+        subject=Subject.START, stage="dpo", step=0, outcomes={"golden/form": "p" * 20, DEV: "pppp"}
+    )
+    checkpoint = evaluation(Subject.CHECKPOINT, 4, 20, **{"golden/form": "p" * 20})
+    measured = results(later, base, start, checkpoint, **{"golden/form": CASES})
+    judged = judge_checkpoint(asked, measured, checkpoint)
+    assert [gate.baselines for gate in judged.gates] == [{"BaseModel": 4}]
+    assert [task.base_passed for task in judged.tasks] == [3]
+
+
 def test_a_base_model_that_nobody_measured_is_an_error():
     judged = judge_final(request(), results(FINAL))
     assert judged is not None

@@ -15,7 +15,6 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,8 @@ from kubernetes import client, watch
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "tests"))
+
+from measures import RESULTS, Measure, run
 
 from support.api_server import OPERATOR, ApiServer, api_server
 from support.builders import golden_text, make_config_map, make_gate, make_job
@@ -38,35 +39,17 @@ GROUP = ("tunegate.dev", "v1alpha1")
 APART = {"leases", "events", "tokenreviews"}
 """Writes that are counted apart: they come with time, with what people are told, and with each pod."""
 WRITES = {"create", "update", "patch", "delete"}
-RESULTS = ROOT / "build" / "bench"
 RESYNC_SECONDS = 10
 RUNNING_JOBS, STORED_JOBS = 100, 1000
 PODS_PER_SECOND = 20
 
 
-@dataclass(frozen=True)
-class Measure:
-    """One line of the result."""
-
-    measure: str
-    value: float
-    unit: str
-    target: str = ""
-    peer: str = ""
-    versions: str = f"kubernetes client {version('kubernetes')}, kopf {version('kopf')}"
-
-
 def main() -> int:
-    """Run everything, in the order of the table. Returns 0: a missed target is a result, not an error."""
-    parts = {"writes": writes_of_a_life, "latency": latency_at_running_jobs, "stored": cost_of_stored_jobs}
-    measures: list[Measure] = []
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    for part in sys.argv[1:] or parts:
-        for m in parts[part]():
-            print(f"{m.measure:<52}  {m.value:>8g} {m.unit:<8} {m.target:<8} {m.peer}", flush=True)
-            measures.append(m)
-    (RESULTS / "operator.json").write_text(json.dumps([asdict(m) for m in measures], indent=1) + "\n")
-    return 0
+    return run(
+        "operator",
+        {"writes": writes_of_a_life, "latency": latency_at_running_jobs, "stored": cost_of_stored_jobs},
+        versions=f"kubernetes client {version('kubernetes')}, kopf {version('kopf')}",
+    )
 
 
 @contextmanager

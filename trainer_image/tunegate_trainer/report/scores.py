@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tunegate_api.contract import Request, Subject, task_set
+from tunegate_api.contract import Request, Subject
 from tunegate_api.judgement import GateJudgement, Judgement, TaskJudgement
 from tunegate_api.meta import exact
-from tunegate_api.verdict import VerdictState, passed_count, points_text, rate, rate_text
+from tunegate_api.verdict import VerdictState, points_text, rate, rate_text
 from tunegate_trainer.report.collect import Collected
 from tunegate_trainer.report.stages import Stage
 
@@ -57,13 +57,15 @@ def scores(job: Collected, stages: Sequence[Stage], judgement: Judgement | None)
         dev = [t for s in evaluated if s.name == final.stage for t in _dev_of(s, final.step)]
         rows = [_of_gate(job.request, gate) for gate in judgement.gates]
         rows += [_of_task(task, counts=True) for task in judgement.tasks]
-        return Scores(f"{final.stage}, step {final.step}", (*rows, *(_of_dev(job, task) for task in dev)))
+        return Scores(
+            f"{final.stage}, step {final.step}", (*rows, *(_of_task(task, counts=False) for task in dev))
+        )
     if not evaluated:
         return None
     stage = evaluated[-1]
     shown = stage.checkpoint(stage.best_step) or stage.checkpoints[-1]
     rows = [_of_gate(job.request, gate) for gate in shown.gates]
-    rows += [_of_dev(job, task) for task in shown.tasks]
+    rows += [_of_task(task, counts=False) for task in shown.tasks]
     word = "best so far" if shown.step == stage.best_step else "newest, none passes yet"
     return Scores(f"{stage.name}, step {shown.step} ({word})", tuple(rows))
 
@@ -86,20 +88,14 @@ def _of_gate(request: Request, gate: GateJudgement) -> Score:
     )
 
 
-def _of_task(task: TaskJudgement, *, counts: bool, base_passed: int | None = None) -> Score:
+def _of_task(task: TaskJudgement, *, counts: bool) -> Score:
+    """Dev scores checkpoints: nothing is required of it, so it does not count."""
     return Score(
         measure=f"{task.name}, {task.split}",
         passed=task.passed,
         total=task.total,
-        base_passed=task.base_passed if base_passed is None else base_passed,
+        base_passed=task.base_passed,
         last_published_passed=None,
         required=f"{float(exact(task.minimum)):g}" if counts else None,
         state=task.finding.state if counts else None,
     )
-
-
-def _of_dev(job: Collected, task: TaskJudgement) -> Score:
-    """Dev scores checkpoints; nothing is required of it. The gate measured its baseline on test alone."""
-    start = next(iter(job.results.find(Subject.START, job.stage_names[0])), None)
-    outcomes = start.outcomes.get(task_set("dev", task.name)) if start else None
-    return _of_task(task, counts=False, base_passed=None if outcomes is None else passed_count(outcomes))

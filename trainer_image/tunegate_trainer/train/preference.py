@@ -1,6 +1,8 @@
 """DPO: the loss of a pair, and the reference that it is measured from."""
 
 import json
+import logging
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,8 @@ from tunegate_api.contract import sha256_text
 from tunegate_trainer.evaluate.generate import undisturbed
 from tunegate_trainer.files import write_atomic
 from tunegate_trainer.likelihood import Example, log_probs
+
+logger = logging.getLogger(__name__)
 
 REFERENCE = "reference.json"
 """Log-probabilities of the stage's pairs by the model that it started from, computed once."""
@@ -48,11 +52,13 @@ def reference_log_probs(
     known = _read(path, key)
     if known is not None:
         return known
+    start = time.monotonic()
     with undisturbed(model):
         model.eval()
         flat = log_probs(model, [one for pair in pairs for one in pair])
     found = list(zip(flat[::2], flat[1::2], strict=True))
     write_atomic(path, json.dumps({"key": key, "log_probs": found}) + "\n")
+    logger.info("reference of %d pairs computed in %.1f s", len(pairs), time.monotonic() - start)
     return found
 
 

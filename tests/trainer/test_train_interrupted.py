@@ -1,0 +1,137 @@
+"""Twenty interruptions at random moments, checkpoint writes among them: the same run as one without any."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from support.trainer_root import STAGE, TrainerRoot, dpo_plan
+from tunegate_api.contract import ROOT_VARIABLE, ExitCode
+from tunegate_trainer.files import is_complete, verify
+
+pytestmark = [pytest.mark.resume, pytest.mark.timeout(1800)]
+
+STEPS = 300
+EVERY = 10
+INTERRUPTIONS = 10
+"""Of each of the two stages."""
+SEED = 20260303
+
+
+class Attempts:
+    """Attempts at one stage, each a process of its own."""
+
+    def __init__(self, root: TrainerRoot, stage: str, start_step: int | None) -> None:
+        self._root, self._stage, self._start_step = root, stage, start_step
+        self.folder = root.workspace / root.paths.stage(stage)
+        self.number = 0
+
+    def start(self) -> subprocess.Popen[bytes]:
+        self.number += 1
+        start = ["--start-step", str(self._start_step)] if self._start_step else []
+        return subprocess.Popen(
+            [
+                *(sys.executable, "-m", "tunegate_trainer", "train", "--stage", self._stage),
+                *("--attempt", str(self.number), *start),
+            ],
+            env=os.environ | {ROOT_VARIABLE: str(self._root.path), "OMP_NUM_THREADS": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+
+    def interrupt(self, when: Callable[[], bool], delay: float, kind: signal.Signals) -> bool:
+        """One attempt that gets a signal ``delay`` seconds after ``when``. False if it ended before."""
+        process = self.start()
+        deadline = time.monotonic() + 120
+        while not when() and process.poll() is None:
+            assert time.monotonic() < deadline, "the moment never came"
+            time.sleep(0.0005)
+        time.sleep(delay)
+        if process.poll() is None:
+            process.send_signal(kind)
+        log, _ = process.communicate(timeout=120)
+        expected = -signal.SIGKILL if kind == signal.SIGKILL else ExitCode.INTERRUPTED
+        assert process.returncode in (expected, ExitCode.OK), log.decode()[-3000:]
+        return process.returncode != ExitCode.OK
+
+    def finish(self) -> None:
+        process = self.start()
+        log, _ = process.communicate(timeout=300)
+        assert process.returncode == ExitCode.OK, log.decode()[-3000:]
+
+    def lines(self) -> int:
+        path = self.folder / "losses.jsonl"
+        return path.read_bytes().count(b"\n") if path.exists() else 0
+
+    def is_saving(self) -> bool:
+        """Whether a checkpoint is being written, and is not complete."""
+        return any(True for _ in self.folder.glob("scratch-*/checkpoint-*"))
+
+
+def interrupt_often(attempts: Attempts, rng: random.Random) -> list[str]:
+    """What was done to the stage, one entry an interruption."""
+    done: list[str] = []
+    while len(done) < INTERRUPTIONS:
+        kind = rng.choice([signal.SIGKILL, signal.SIGTERM])
+        seen = attempts.lines()
+        if len(done) % 3 == 2:  # inside a write
+            kind, moment, delay = signal.SIGKILL, attempts.is_saving, rng.uniform(0, 0.004)
+        else:
+            moment, delay = (lambda seen=seen: attempts.lines() > seen), rng.uniform(0, 0.6)
+        if not attempts.interrupt(moment, delay, kind):
+            break
+        done.append(f"{kind.name} at step {attempts.lines()}")
+    return done
+
+
+@pytest.fixture
+def make_both(make_root) -> Callable[[], TrainerRoot]:
+    def make() -> TrainerRoot:
+        steps = tuple(range(EVERY, STEPS + 1, EVERY))
+        return make_root(checkpoint_steps=steps, later=[dpo_plan(checkpoint_steps=steps)])
+
+    return make
+
+
+def test_twenty_interruptions_change_nothing(make_both):
+    whole, root = make_both(), make_both()
+    rng = random.Random(SEED)
+    done = []
+    for stage, start_step in ((STAGE, None), ("dpo", STEPS)):
+        Attempts(whole, stage, start_step).finish()
+        attempts = Attempts(root, stage, start_step)
+        done += [f"{stage}: {what}" for what in interrupt_often(attempts, rng)]
+        attempts.finish()
+    assert len(done) == 2 * INTERRUPTIONS, done
+    for stage in (STAGE, "dpo"):
+        assert root.losses(stage) == pytest.approx(whole.losses(stage), rel=1e-4)
+        assert root.losses(stage) == whole.losses(stage), "to the last bit, with one thread"
+        left, right = (weights(r.checkpoint(STEPS, stage)) for r in (whole, root))
+        assert all(torch.equal(left[name], right[name]) for name in left)
+        for step in (0, EVERY, STEPS):
+            before, after = (r.evaluation(step, stage) for r in (whole, root))
+            assert (after.outcomes, after.digest) == (before.outcomes, before.digest)
+        folder = root.workspace / root.paths.stage(stage)
+        assert not list(folder.glob("scratch-*"))
+        for checkpoint in folder.glob("step-*"):
+            assert is_complete(checkpoint)
+            assert not verify(checkpoint)
+        assert [line["step"] for line in losses(folder)] == list(range(1, STEPS + 1))
+
+
+def weights(checkpoint: Path) -> dict[str, torch.Tensor]:
+    found: dict[str, torch.Tensor] = load_file(checkpoint / "adapter_model.safetensors")
+    return found
+
+
+def losses(folder: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (folder / "losses.jsonl").read_text().splitlines()]
