@@ -84,6 +84,46 @@ def example_tokens(
     )
 
 
+def answered_tokens(tokenizer: PreTrainedTokenizerBase, prompt: list[Message]) -> list[int]:
+    """Which tokens of a prompt are earlier answers, the end of each turn included.
+
+    An answer counts where the template still writes it as it follows what was asked: some drop a part of
+    earlier answers, and what stands there then was never to be said. Positions in the tokens that
+    :func:`example_tokens` gives; a token that is only partly of an answer is none of it.
+    """
+    spans = _answer_spans(tokenizer, prompt)
+    if not spans:
+        return []
+    offsets = tokenizer(render(tokenizer, prompt), add_special_tokens=False, return_offsets_mapping=True)[
+        "offset_mapping"
+    ]
+    return [
+        i
+        for i, (start, end) in enumerate(offsets)
+        if start < end and any(first <= start and end <= last for first, last in spans)
+    ]
+
+
+def is_rewritten(tokenizer: PreTrainedTokenizerBase, prompt: list[Message]) -> bool:
+    """Whether earlier answers of a prompt are not all there as they were given."""
+    given = sum(message.role == "assistant" for message in prompt)
+    return len(_answer_spans(tokenizer, prompt)) < given
+
+
+def _answer_spans(tokenizer: PreTrainedTokenizerBase, prompt: list[Message]) -> list[tuple[int, int]]:
+    """Where the answers stand in the text of a prompt, from the first character to behind the last."""
+    answers = [i for i, message in enumerate(prompt) if message.role == "assistant"]
+    if not answers or not tokenizer.is_fast:
+        return []
+    text, end = render(tokenizer, prompt), end_of_turn(tokenizer)
+    spans = []
+    for i in answers:
+        asked, said = render(tokenizer, prompt[:i]), prompt[i].content + end
+        if text.startswith(asked + said):
+            spans.append((len(asked), len(asked) + len(said)))
+    return spans
+
+
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     if tokenizer.pad_token is None:

@@ -164,7 +164,8 @@ class Data(ApiModel):
     """What happens when there are fewer training rows than `goal` needs. Refuse: the job fails. Warn: it
     trains, and its status says so."""
     train: DataSource
-    """Labelled rows: prompt and completion, or chat messages. Held-out rows are split from it."""
+    """Labelled rows: prompt and completion, or chat messages, of which every turn of the assistant is learned
+    and the last one scored. Held-out rows are split from it."""
     preference: DataSource | None = None
     """Rows of prompt, chosen and rejected completion, for DPO stages. A pair whose prompt is held out, or
     that is held out itself, is never trained on."""

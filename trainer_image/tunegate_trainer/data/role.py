@@ -35,7 +35,7 @@ from tunegate_trainer.data.usable import Measured, usable_rows
 from tunegate_trainer.errors import BadDataError, TooFewRowsError, TrainerError, UserError
 from tunegate_trainer.evaluate.sets import check_split
 from tunegate_trainer.files import is_complete, write_model
-from tunegate_trainer.model import load_tokenizer
+from tunegate_trainer.model import is_rewritten, load_tokenizer
 from tunegate_trainer.rows import PAIRS_PREFIX, Row
 
 logger = logging.getLogger(__name__)
@@ -88,7 +88,7 @@ def _make(context: Context, folder: DataFolder) -> Plan:
     seed = stage_seed(spec.stages[0])
     split = split_rows(kept, exact(spec.data.held_out.fraction), seed)
     folder.note({"split": _prove(split, kept, seed)})
-    warnings = joined + _check_sizes(request, split, len(kept))
+    warnings = joined + _check_sizes(request, split, len(kept)) + _rewritten(tokenizer, split.train)
     longest = _longest(spec.stages, "DPO", longest_chat)
     pairs = read_preference(context, tokenizer, folder, rows=split, longest=longest, seed=seed)
 
@@ -162,6 +162,17 @@ def _check_sizes(request: Request, split: Split[Measured[Row]], rows: int) -> li
             "give more rows, or set data.sizePolicy: Warn to train all the same, as for an experiment",
         )
     return [message]
+
+
+def _rewritten(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Measured[Row]]) -> list[str]:
+    """A warning where the template leaves earlier answers of a chat out, or changes them."""
+    count = sum(is_rewritten(tokenizer, row.labelled.row.prompt) for row in rows)
+    if not count:
+        return []
+    return [
+        f"the model's chat template changes earlier answers of {count} of {len(rows)} training rows: of these "
+        "rows only the other answers are learned, the last one always"
+    ]
 
 
 def _load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:

@@ -9,18 +9,25 @@ from transformers import PreTrainedTokenizerBase
 
 from tunegate_trainer.errors import BadDataError
 from tunegate_trainer.likelihood import Example, example
-from tunegate_trainer.model import example_tokens
+from tunegate_trainer.model import answered_tokens, example_tokens
 from tunegate_trainer.rows import Pair, Row
 
 
 def tokenize_rows(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row], max_length: int) -> list[Example]:
-    """The example of each row; only the completion and the end of its turn carry loss.
+    """The example of each row; answers and the ends of their turns carry loss, of a chat all of them.
 
     Raises :class:`BadDataError` naming the rows longer than ``max_length`` tokens: nothing is cut silently.
     """
-    examples = [example(*example_tokens(tokenizer, row.prompt, row.completion)) for row in rows]
+    examples = [_row_example(tokenizer, row) for row in rows]
     _refuse_longer([(row.id, one) for row, one in zip(rows, examples, strict=True)], max_length)
     return examples
+
+
+def _row_example(tokenizer: PreTrainedTokenizerBase, row: Row) -> Example:
+    made = example(*example_tokens(tokenizer, row.prompt, row.completion))
+    for i in answered_tokens(tokenizer, row.prompt):
+        made["labels"][i] = made["input_ids"][i]
+    return made
 
 
 def tokenize_pairs(

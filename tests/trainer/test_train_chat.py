@@ -1,0 +1,142 @@
+"""Chats: every turn of the assistant is learned, with the tokens that generation would have seen."""
+
+import json
+import shutil
+
+import pytest
+from transformers import PreTrainedTokenizerBase
+
+from support.trainer_root import TrainerRoot
+from tunegate_api.contract import ExitCode, Role
+from tunegate_api.golden import Message
+from tunegate_trainer.likelihood import IGNORED
+from tunegate_trainer.main import main
+from tunegate_trainer.model import answered_tokens, example_tokens, is_rewritten, load_tokenizer
+from tunegate_trainer.rows import Row
+from tunegate_trainer.train.examples import tokenize_rows
+
+MARKED = (
+    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' }}"
+    "{% if message['role'] == 'assistant' %}{% generation %}{{ message['content'] + '<|im_end|>' }}"
+    "{% endgeneration %}{{ '\n' }}{% else %}{{ message['content'] + '<|im_end|>\n' }}{% endif %}{% endfor %}"
+)
+"""The tiny model's template, with what transformers needs to mask the assistant's turns."""
+THOUGHTLESS = (
+    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + "
+    "message['content'].split('</think>')[-1] + '<|im_end|>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+"""A template that drops the thoughts of earlier answers."""
+
+
+@pytest.fixture
+def tokenizer(tiny_model) -> PreTrainedTokenizerBase:
+    return load_tokenizer(tiny_model)
+
+
+def chat(*contents: str, system: str = "") -> Row:
+    """Turns of user and assistant, the last of which is the completion."""
+    turns = [Message(role="system", content=system)] if system else []
+    turns += [
+        Message(role="user" if i % 2 == 0 else "assistant", content=content)
+        for i, content in enumerate(contents)
+    ]
+    return Row(id="r", prompt=turns[:-1], completion=turns[-1].content)
+
+
+def learned(tokenizer: PreTrainedTokenizerBase, row: Row) -> str:
+    (example,) = tokenize_rows(tokenizer, [row], 256)
+    carried = [
+        i for i, label in zip(example["input_ids"], example["labels"], strict=True) if label != IGNORED
+    ]
+    assert [label for label in example["labels"] if label != IGNORED] == carried
+    return str(tokenizer.decode(carried))
+
+
+def test_every_answer_and_its_end_of_turn_are_learned(tokenizer):
+    row = chat("mug to Oslo", "yes 2", "and a lamp", "no", "thanks", "please", system="be brief")
+    assert learned(tokenizer, row) == "yes 2<|im_end|>no<|im_end|>please<|im_end|>"
+
+
+def test_the_mask_is_that_of_a_marked_template(tokenizer):
+    row = chat("mug to Oslo", "yes 2", "and a lamp", "no", "thanks", "please", system="be brief")
+    (example,) = tokenize_rows(tokenizer, [row], 256)
+    turns = [*row.prompt, Message(role="assistant", content=row.completion)]
+    marked = tokenizer.apply_chat_template(
+        [{"role": turn.role, "content": turn.content} for turn in turns],
+        chat_template=MARKED,
+        return_dict=True,
+        return_assistant_tokens_mask=True,
+    )
+    ids, mask = marked["input_ids"], marked["assistant_masks"]
+    assert ids[:-1] == example["input_ids"], "but for the line end behind the last turn"
+    assert [label != IGNORED for label in example["labels"]] == [bool(m) for m in mask[:-1]]
+
+
+def test_the_tokens_of_the_prompt_are_those_that_generation_starts_from(tokenizer):
+    row = chat("mug to Oslo", "yes 2", "and a lamp", "no")
+    (example,) = tokenize_rows(tokenizer, [row], 256)
+    prompt, completion = example_tokens(tokenizer, row.prompt, row.completion)
+    assert example["input_ids"] == prompt + completion
+
+
+def test_a_question_alone_has_no_earlier_answer(tokenizer):
+    row = chat("mug to Oslo", "yes 2")
+    assert answered_tokens(tokenizer, row.prompt) == []
+    assert not is_rewritten(tokenizer, row.prompt)
+    assert learned(tokenizer, row) == "yes 2<|im_end|>"
+
+
+def test_an_answer_that_the_template_changes_later_is_not_learned_there(tokenizer):
+    tokenizer.chat_template = THOUGHTLESS
+    row = chat("mug", "2 </think>yes", "lamp", "no", "thanks", "3 </think>please")
+    assert is_rewritten(tokenizer, row.prompt)
+    assert learned(tokenizer, row) == "no<|im_end|>3 </think>please<|im_end|>"
+
+
+def test_a_model_without_a_template_learns_the_last_answer(tokenizer):
+    tokenizer.chat_template = None
+    assert learned(tokenizer, chat("mug", "yes", "lamp", "no")) == "no<|im_end|>"
+
+
+def test_the_job_says_how_many_rows_lose_an_answer(make_job_with_template):
+    plan = make_job_with_template(THOUGHTLESS)
+    (warning,) = [w for w in plan.data.warnings if "chat template" in w]
+    assert warning.startswith("the model's chat template changes earlier answers of 32 of 32 training rows")
+
+
+@pytest.fixture
+def make_job_with_template(tmp_path, tiny_model, monkeypatch):
+    """The plan of the data role for chats and a model with another template."""
+
+    def make(template: str):
+        model = tmp_path / "model"
+        shutil.copytree(tiny_model, model)
+        (model / "chat_template.jinja").write_text(template)
+        roles = ("user", "assistant", "user", "assistant")
+        rows = [
+            {"messages": [{"role": r, "content": f"{i} </think> {n}"} for n, r in enumerate(roles)]}
+            for i in range(40)
+        ]
+        root = TrainerRoot(
+            tmp_path / "root",
+            inputs={"orders/train.jsonl": "".join(json.dumps(row) + "\n" for row in rows)},
+            spec={
+                "model": {"uri": f"file://{model}"},
+                "data": {
+                    "goal": "StyleOrFormat",
+                    "sizePolicy": "Warn",
+                    "train": {"configMap": "orders"},
+                    "heldOut": {"fraction": "0.2"},
+                },
+            },
+        ).write(tiny_model)
+        shutil.rmtree(root.workspace)
+        shutil.rmtree(root.path / "plan")
+        monkeypatch.setenv("TUNEGATE_ROOT", str(root.path))
+        assert main(["data"]) == ExitCode.OK
+        plan = root.report(Role.DATA).plan
+        assert plan is not None
+        return plan
+
+    return make
