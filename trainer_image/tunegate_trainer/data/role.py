@@ -170,8 +170,8 @@ def _rewritten(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Measured[Row]]
     if not count:
         return []
     return [
-        f"the model's chat template changes earlier answers of {count} of {len(rows)} training rows: of these "
-        "rows only the other answers are learned, the last one always"
+        f"the model's chat template changes earlier answers of {count} of {len(rows)} training rows: they are "
+        "not learned, the last answer is"
     ]
 
 
