@@ -170,8 +170,8 @@ def _rewritten(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Measured[Row]]
     if not count:
         return []
     return [
-        f"the model's chat template changes earlier answers of {count} of {len(rows)} training rows: they are "
-        "not learned, the last answer is"
+        f"the model's chat template changes earlier answers of {count} of {len(rows)} training rows: "
+        "they are not learned, the last answer is"
     ]
 
 
