@@ -32,10 +32,8 @@ def test_a_regression_stops_it_and_a_person_decides(node: Node, namespace: str) 
     one, other = TinyJob(node, namespace, "one"), TinyJob(node, namespace, "other")
     for job in (one, other):
         job.apply(RUINOUS, evaluateEvery={"fraction": "0.1"})
-    stopped_at = {}
     for job in (one, other):
         stop = job.wait_for("Stopped")["stop"]
-        stopped_at[job.name] = stop["step"]
         assert stop["reason"] == "GoldenRegression"
         assert stop["regressedCases"]
         assert job.pods("train") == [], "the GPU is free"
@@ -47,11 +45,13 @@ def test_a_regression_stops_it_and_a_person_decides(node: Node, namespace: str) 
     status = one.ended()
     assert one.stage().writers() == 2, "a second attempt trained"
     assert max(one.stage().losses()) == RUINOUS["maxSteps"]
-    # Whether a checkpoint was good enough before it fell, the rounding of the machine decides.
+    # Whether it falls for good or learns again, the rounding of the machine decides.
     passing = [c["step"] for c in status["checkpoints"] if c["gates"][0]["verdict"] == "Passed"]
-    assert all(step < stopped_at["one"] for step in passing), "what got worse does not go on"
     assert status["phase"] == ("Succeeded" if passing else "Failed")
-    assert (one.models / "one").exists() == bool(passing)
+    assert status["decisions"][0]["reason"] == "to see how far it falls"
+    assert (one.models / "one").exists() == bool(passing), "what did not pass is not published"
+    if passing:
+        assert status["bestCheckpoint"]["step"] in passing
 
 
 @pytest.mark.e2e_full

@@ -176,8 +176,8 @@ def test_cuda_out_of_memory_is_permanent_and_says_what_to_change():
     end = end_of(raising(torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")))
     assert end.exit_code is ExitCode.CUDA_OUT_OF_MEMORY
     assert end.failure.reason == Reason.CUDA_OUT_OF_MEMORY
-    assert "while training: lower training.maxLength" in end.failure.hint
-    assert "while evaluating: lower generation.batchSize of the EvalGate" in end.failure.hint
+    assert "lower training.maxLength" in end.failure.hint
+    assert "quantization: NF4" in end.failure.hint
 
 
 def test_a_user_error_shows_message_and_hint_without_a_traceback(caplog, capsys):

@@ -97,6 +97,9 @@ class Progress(StatusModel):
     """When the stage will end at this speed."""
     gpu_memory: str | None = None
     """Peak memory of one GPU."""
+    micro_batch_size: int | None = None
+    """Examples of a forward pass, where it is fewer than planned for a lack of GPU memory. A step has as many
+    as before."""
     activity: Annotated[str, Field(max_length=64)] | None = None
     """What the pod does at the moment, when it is not a training step: evaluating, saving."""
     updated: Time

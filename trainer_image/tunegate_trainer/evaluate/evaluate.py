@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import PreTrainedTokenizerBase
 
 from tunegate_api.contract import Evaluation, Results, Subject
 from tunegate_api.meta import StatusModel
 from tunegate_api.verdict import ERROR, FAIL, PASS
+from tunegate_trainer.errors import CudaOutOfMemoryError
 from tunegate_trainer.evaluate.generate import Output, generate, undisturbed
 from tunegate_trainer.evaluate.scorers import score
 from tunegate_trainer.evaluate.sets import (
@@ -77,7 +79,21 @@ def evaluate(
 
     A set's prompts are generated together whatever else is evaluated beside it, since greedy outputs can
     differ with the batch. Sets with the same prompts and settings are generated once.
+
+    Raises :class:`CudaOutOfMemoryError` where a batch does not fit the GPU.
     """
+    try:
+        return _measure(model, tokenizer, sets)
+    except torch.OutOfMemoryError as error:
+        raise CudaOutOfMemoryError(
+            f"the GPU is out of memory while it evaluates: {error}",
+            "lower generation.batchSize of the EvalGate, or ask for a GPU with more memory",
+        ) from error
+
+
+def _measure(
+    model: Any, tokenizer: PreTrainedTokenizerBase, sets: Sequence[EvaluationSet]
+) -> list[SetResult]:
     generated: dict[tuple[Any, ...], list[Output]] = {}
     results = []
     for evaluation_set in sets:

@@ -70,8 +70,14 @@ class ProgressReporter:
             estimated_end=estimated_end,
             gpu_memory=_peak_gpu_memory(),
             activity=activity,
+            micro_batch_size=self._reduced_micro_batch(),
             updated=now,
         )
+
+    def _reduced_micro_batch(self) -> int | None:
+        planned = self._context.plan.stage(self._stage.name).parameters.micro_batch_size
+        used = self._stage.parameters.micro_batch_size
+        return used if used < planned else None
 
 
 def _peak_gpu_memory() -> str | None:

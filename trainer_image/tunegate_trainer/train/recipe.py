@@ -1,5 +1,6 @@
 """How one stage is trained, from top to bottom."""
 
+import gc
 import logging
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,11 @@ from tunegate_trainer.train.examples import (
     training_dataset,
 )
 from tunegate_trainer.train.losses import LossFile
+from tunegate_trainer.train.micro_batch import (
+    MicroBatchTooLargeError,
+    halve_micro_batch,
+    with_micro_batch,
+)
 from tunegate_trainer.train.preference import reference_log_probs
 from tunegate_trainer.train.progress import ProgressReporter
 from tunegate_trainer.train.record import StageRecord
@@ -61,17 +67,26 @@ def run(
     stage = context.plan.stage(context.stage)
     check_parameters(stage.parameters)
     device = choose_device(context.request)
-    writer = Writer.claim(context.workspace / context.paths.stage(stage.name))
+    folder = context.workspace / context.paths.stage(stage.name)
+    writer = Writer.claim(folder)
     try:
-        return _train(
-            context,
-            stage,
-            writer,
-            device,
-            interruption=interruption,
-            start_step=start_step,
-            accepted_step=accepted_step,
-        )
+        while True:
+            try:
+                return _train(
+                    context,
+                    with_micro_batch(stage, folder),
+                    writer,
+                    device,
+                    interruption=interruption,
+                    start_step=start_step,
+                    accepted_step=accepted_step,
+                )
+            except MicroBatchTooLargeError as error:
+                said = str(error)
+            # The error is gone, and with it all that its frames held. What is on disk is where it goes on.
+            halve_micro_batch(stage, folder, said)
+            gc.collect()
+            torch.cuda.empty_cache()
     finally:
         # A process whose files are taken over ends in many ways, also by SIGTERM, and reports none of them.
         with interruption.deferred():
@@ -174,8 +189,7 @@ def _train(
     trainer.remove_callback(PrinterCallback)
     callback.trainer = trainer
     with interruption.deferred():
-        trainer.weights = checkpoints.path(resumed_step)
-        trainer.train(str(checkpoints.state(resumed_step)) if resumed_step else None)
+        trainer.train_from(checkpoints, resumed_step)
     checkpoints.close()
     return _outcome(record)
 

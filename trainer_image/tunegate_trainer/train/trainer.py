@@ -12,6 +12,8 @@ from trl.trainer.sft_trainer import DataCollatorForLanguageModeling, SFTTrainer
 from tunegate_trainer.errors import UserError
 from tunegate_trainer.likelihood import token_losses
 from tunegate_trainer.model import load_weights
+from tunegate_trainer.train.checkpoints import CheckpointFolder
+from tunegate_trainer.train.micro_batch import MicroBatchTooLargeError
 from tunegate_trainer.train.preference import preference_losses
 
 
@@ -26,14 +28,25 @@ class StageTrainer(SFTTrainer):
     """Losses are divided by what the whole optimizer step has, whatever its micro-batches."""
     tokens = 0
     """Tokens trained on by this process, prompts included."""
-    weights = Path()
-    """The checkpoint that a resumed run goes on from; its state is what ``train`` is given."""
+    _weights = Path()
+    """The checkpoint that a resumed run goes on from."""
 
     def __init__(self, *, model: Any, **arguments: Any) -> None:
         trained = {name: p.data for name, p in model.named_parameters() if p.requires_grad}
         super().__init__(model=model, **arguments)
         for name, data in trained.items():
             model.get_parameter(name).data = data  # TRL rounds adapters beside a quantized base to bfloat16
+
+    def train_from(self, checkpoints: CheckpointFolder, step: int) -> None:
+        """Train the rest of the steps; 0 is the beginning.
+
+        Raises :class:`MicroBatchTooLargeError` where a pass does not fit the GPU.
+        """
+        self._weights = checkpoints.path(step)
+        try:
+            self.train(str(checkpoints.state(step)) if step else None)
+        except torch.OutOfMemoryError as error:
+            raise MicroBatchTooLargeError(str(error)) from error
 
     def token_losses(self, model: Any, inputs: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
         """As the function of that name, counting tokens."""
@@ -56,7 +69,7 @@ class StageTrainer(SFTTrainer):
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         del resume_from_checkpoint, model  # that folder has the state alone
-        load_weights(self.model, self.weights)
+        load_weights(self.model, self._weights)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         Trainer._save_checkpoint(self, model, trial)  # without SFTTrainer's model card

@@ -1,0 +1,113 @@
+"""A pass that does not fit the GPU: fewer examples a pass, as many a step, and the same run."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from support.trainer_root import TrainerRoot
+from tunegate_api.contract import ROOT_VARIABLE, ExitCode, Outcome
+from tunegate_api.v1alpha1.finetunejob_status import Reason
+from tunegate_trainer.evaluate import evaluate
+from tunegate_trainer.interruption import Interruption
+from tunegate_trainer.main import main
+from tunegate_trainer.train import recipe
+from tunegate_trainer.train.losses import LossFile
+from tunegate_trainer.train.trainer import CompletionTrainer
+
+
+def examples_of(inputs: dict[str, Any]) -> int:
+    return int((inputs["position_ids"] == 0).sum())
+
+
+@pytest.fixture
+def a_small_gpu(monkeypatch):
+    """Only so many examples fit a pass, from some step on. There is no GPU to run out of memory on."""
+
+    def limit(most: int, from_step: int = 1) -> list[int]:
+        tried: list[int] = []
+        whole = CompletionTrainer.token_losses
+
+        def fits(self: CompletionTrainer, model: Any, inputs: dict[str, Any]) -> Any:
+            tried.append(examples_of(inputs))
+            if self.state.global_step + 1 >= from_step and tried[-1] > most:
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+            return whole(self, model, inputs)
+
+        monkeypatch.setattr(CompletionTrainer, "token_losses", fits)
+        return tried
+
+    return limit
+
+
+def run(root: TrainerRoot) -> None:
+    assert recipe.run(root.context(), Interruption()) is Outcome.COMPLETED
+
+
+def test_half_as_many_examples_a_pass_are_the_same_steps(make_root, a_small_gpu):
+    exact = {"lora_dropout": 0.0}
+    whole, root = (make_root(parameters=exact) for _ in range(2))
+    run(whole)
+    tried = a_small_gpu(most=1)
+    run(root)
+    assert tried[:3] == [4, 2, 1]
+    assert set(tried[2:]) == {1}
+    assert len(tried) == 2 + 6 * 4, "six steps of four examples"
+    assert root.losses() == pytest.approx(whole.losses(), rel=1e-4)
+    assert root.report().progress.micro_batch_size == 1
+    assert whole.report().progress.micro_batch_size is None
+
+
+def test_training_goes_on_from_the_last_checkpoint(make_root, a_small_gpu, monkeypatch):
+    whole, root = (make_root(parameters={"lora_dropout": 0.0}) for _ in range(2))
+    run(whole)
+    trained, append = [], LossFile.append
+
+    def append_and_note(self: LossFile, line: dict[str, Any]) -> None:
+        trained.append(line["step"])
+        append(self, line)
+
+    monkeypatch.setattr(LossFile, "append", append_and_note)
+    a_small_gpu(most=2, from_step=5)
+    run(root)
+    assert trained == [1, 2, 3, 4, 4, 5, 6], "checkpoint 3 was there"
+    assert root.losses() == pytest.approx(whole.losses(), rel=1e-4)
+
+
+def test_a_later_attempt_begins_with_what_fits(make_root, a_small_gpu):
+    root = make_root()
+    tried = a_small_gpu(most=2)
+    run(root)
+    (root.stage_folder / "step-000006" / "DONE").unlink()
+    tried.clear()
+    run(root)
+    assert set(tried) == {2}
+
+
+def test_where_one_example_does_not_fit_the_job_fails_and_says_what_to_change(
+    make_root, a_small_gpu, monkeypatch
+):
+    root = make_root()
+    a_small_gpu(most=0)
+    monkeypatch.setenv(ROOT_VARIABLE, str(root.path))
+    assert main(["train", "--stage", "sft"]) == ExitCode.CUDA_OUT_OF_MEMORY
+    failure = root.report().failure
+    assert failure is not None
+    assert failure.reason == Reason.CUDA_OUT_OF_MEMORY
+    assert "with one example a pass: CUDA out of memory" in failure.message
+    assert "quantization: NF4" in failure.hint
+
+
+def test_an_evaluation_that_does_not_fit_is_no_reason_to_halve(make_root, monkeypatch):
+    root = make_root()
+
+    def too_large(*_: Any, **__: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(evaluate, "generate", too_large)
+    monkeypatch.setenv(ROOT_VARIABLE, str(root.path))
+    assert main(["train", "--stage", "sft"]) == ExitCode.CUDA_OUT_OF_MEMORY
+    assert not (root.stage_folder / "micro-batch").exists()
+    failure = root.report().failure
+    assert failure is not None
+    assert "generation.batchSize" in failure.hint

@@ -1,0 +1,44 @@
+"""Examples of one forward pass: fewer than planned, once as many did not fit the GPU."""
+
+import logging
+from pathlib import Path
+
+from tunegate_api.contract import StagePlan
+from tunegate_trainer.errors import CudaOutOfMemoryError
+from tunegate_trainer.files import write_atomic
+
+logger = logging.getLogger(__name__)
+
+FILE = "micro-batch"
+"""The number that a later attempt begins with."""
+
+
+class MicroBatchTooLargeError(Exception):
+    """A forward or a backward pass did not fit the memory of the GPU."""
+
+
+def with_micro_batch(stage: StagePlan, folder: Path) -> StagePlan:
+    """The plan with as many examples a pass as are known to fit, in place of those it began with."""
+    try:
+        size = int((folder / FILE).read_text())
+    except (FileNotFoundError, ValueError):
+        return stage
+    parameters = stage.parameters.model_copy(update={"micro_batch_size": size})
+    return stage.model_copy(update={"parameters": parameters})
+
+
+def halve_micro_batch(stage: StagePlan, folder: Path, said: str) -> None:
+    """Let half as many examples be a pass from now on; an optimizer step has as many as before.
+
+    ``said`` is what PyTorch said. Raises :class:`CudaOutOfMemoryError` where a single one did not fit.
+    """
+    parameters = with_micro_batch(stage, folder).parameters
+    smaller = [n for n in range(1, parameters.micro_batch_size // 2 + 1) if parameters.batch_size % n == 0]
+    if not smaller:
+        raise CudaOutOfMemoryError(
+            f"the GPU is out of memory with one example a pass: {said}",
+            "lower training.maxLength, set quantization: NF4 to hold the base in 4 bits, train an adapter "
+            "instead of all weights, or ask for a GPU with more memory",
+        )
+    logger.warning("out of GPU memory: a pass has %d examples from now on", smaller[-1])
+    write_atomic(folder / FILE, f"{smaller[-1]}\n")
