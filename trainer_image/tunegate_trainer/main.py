@@ -167,8 +167,8 @@ def _known_error(error: Exception) -> TrainerError | None:
     if torch is not None and isinstance(error, torch.cuda.OutOfMemoryError):
         return CudaOutOfMemoryError(
             f"the GPU is out of memory: {error}",
-            "lower training.maxLength, set quantization: NF4 to hold the base in 4 bits, or ask for a GPU with "
-            "more memory",
+            "lower training.maxLength, set quantization: NF4 to hold the base in 4 bits, or ask for a GPU "
+            "with more memory",
         )
     # PyTorch and safetensors say it in words.
     if (isinstance(error, OSError) and error.errno in _STORAGE_ERRNOS) or _NO_SPACE in str(error):
