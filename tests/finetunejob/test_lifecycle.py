@@ -100,3 +100,13 @@ def test_a_suspended_job_says_where_it_is_held():
     world.edit(suspend=False)
     world.settle()
     assert states(world)[2:5] == ["Succeeded", "Running", "Pending"]
+
+
+def test_a_spec_that_became_wrong_ends_where_the_job_was():
+    world = World()
+    world.apply_all(make_job().with_publish().obj())
+    world.until_checkpoint()
+    world.edit(taskMetrics=[])
+    world.settle()
+    assert world.status().phase is Phase.FAILED
+    assert states(world)[2:] == ["Succeeded", "Failed", "NotReached", "NotReached", "NotRequested"]

@@ -6,7 +6,7 @@ import pytest
 
 from support.builders import make_job
 from support.manifests import finetunejob
-from support.world import World
+from support.world import World, plan_for
 from tunegate_api.contract import Request, Role
 from tunegate_api.v1alpha1 import FineTuneJob
 from tunegate_operator.engine.cluster import Object
@@ -30,6 +30,34 @@ def template_of(role: Role, **spec: Any) -> Object:
 def container(template: Object) -> Object:
     (only,) = template["spec"]["containers"]
     return dict(only)
+
+
+@pytest.mark.parametrize(
+    ("role", "adapter", "parameters", "seconds"),
+    [
+        (Role.TRAIN, "LoRA", 7_000_000_000, 120),
+        (Role.TRAIN, "None", 1000, 120),
+        (Role.TRAIN, "None", 7_000_000_000, 120 + 840),  # 84 GB
+        (Role.GATE, "None", 7_000_000_000, 120),
+    ],
+)
+def test_who_saves_all_weights_gets_the_time_for_it(role, adapter, parameters, seconds):
+    obj = make_job().obj()
+    obj["metadata"]["uid"] = UID
+    job = FineTuneJob.model_validate(obj)
+    request = Request(name="orders", namespace="default", uid=UID, spec=job.spec, gates=[])
+    plan = plan_for(UID)
+    (stage,) = plan.stages
+    trained = stage.parameters.model_copy(update={"adapter": adapter})
+    plan = plan.model_copy(
+        update={
+            "stages": [stage.model_copy(update={"parameters": trained})],
+            "model": plan.model.model_copy(update={"parameters": parameters}),
+        }
+    )
+    step = Step(role, stage.name if role is Role.TRAIN else None)
+    child = child_job(job, request, step, 1, pods=PODS, plan=plan)
+    assert child["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] == seconds
 
 
 @pytest.mark.parametrize("role", Role)

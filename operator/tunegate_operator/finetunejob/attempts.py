@@ -36,7 +36,8 @@ SUCCEEDED, SUSPENDED = "Succeeded", "Suspended"
 def start(run: Run, step: Step, args: tuple[str, ...] = ()) -> None:
     """Start the next attempt of a step."""
     number = 1 + latest_number(run, step)
-    child = child_job(run.observed.job, run.request, step, number, pods=run.pods, extra_args=args)
+    job, plan = run.observed.job, run.plan
+    child = child_job(job, run.request, step, number, pods=run.pods, plan=plan, extra_args=args)
     run.draft.actions.append(Create(child))
     held_back = refused(run.observed.refusal, step.role) if run.observed.refusal else None
     _await_pod(run, step.role, run.draft.now, held_back)

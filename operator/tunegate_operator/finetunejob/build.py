@@ -45,7 +45,11 @@ CONTAINER = "trainer"
 BACKOFF_LIMIT = 3
 """Restarts of a pod within one attempt."""
 GRACE_SECONDS = 120
-"""Time that a pod gets to save after SIGTERM."""
+"""Time that a pod gets to save after SIGTERM, and to say so."""
+SAVED_BYTES = 12
+"""Of each parameter, where all weights are trained: itself and the two moments of AdamW, in float32."""
+SAVE_BYTES_PER_SECOND = 100_000_000
+"""What a slow network volume takes."""
 CHORES = (Role.CLEANUP, Role.REPORT)
 """Roles that load neither model nor data: small pods without the user's environment."""
 CHORE_SECONDS = {Role.CLEANUP: 3600, Role.REPORT: 600}
@@ -112,6 +116,7 @@ def child_job(
     attempt: int,
     *,
     pods: PodSettings,
+    plan: Plan | None = None,
     extra_args: tuple[str, ...] = (),
 ) -> Object:
     """The batch/v1 Job that runs one attempt of one step."""
@@ -147,7 +152,7 @@ def child_job(
             "restartPolicy": "Never",
             "automountServiceAccountToken": False,
             "enableServiceLinks": False,
-            "terminationGracePeriodSeconds": GRACE_SECONDS,
+            "terminationGracePeriodSeconds": _grace_seconds(step, plan),
             "securityContext": {
                 "runAsNonRoot": True,
                 "runAsUser": 65532,
@@ -179,6 +184,15 @@ def child_job(
             "template": with_user_settings(template, wanted) if wanted else template,
         },
     }
+
+
+def _grace_seconds(step: Step, plan: Plan | None) -> int:
+    """What a pod may take to save and leave: more where it saves all weights."""
+    if plan is None or step.role is not Role.TRAIN or step.stage is None:
+        return GRACE_SECONDS
+    if plan.stage(step.stage).parameters.adapter != "None":
+        return GRACE_SECONDS
+    return GRACE_SECONDS + plan.model.parameters * SAVED_BYTES // SAVE_BYTES_PER_SECOND
 
 
 def owner_reference(job: FineTuneJob) -> Object:

@@ -53,7 +53,8 @@ class FineTuneJobController:
             )
         observed = observe(obj, view)
         draft = decide(observed, now, self._pods)
-        new = with_lifecycle(observed.job, with_conditions(observed.job, draft), now)
+        new = with_conditions(observed.job, draft)
+        new = with_lifecycle(new, now, publishes=bool(observed.job.spec.publish))
         return Decision(
             status=new.to_wire(),
             actions=tuple(draft.actions),
@@ -146,7 +147,7 @@ def _refused(
             generation=generation,
             now=now,
         )
-    return old.model_copy(
+    ended = old.model_copy(
         update={
             "observed_generation": generation,
             "phase": Phase.FAILED,
@@ -156,6 +157,8 @@ def _refused(
             "completion_time": old.completion_time or now,
         }
     )
+    spec = obj.get("spec")
+    return with_lifecycle(ended, now, publishes=isinstance(spec, dict) and bool(spec.get("publish")))
 
 
 def _gate_names(job: Object) -> set[str]:

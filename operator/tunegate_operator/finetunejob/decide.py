@@ -36,17 +36,17 @@ def decide(observed: Observed, now: datetime, pods: PodSettings) -> Draft:
         return draft
     plan = absorb_plan(observed, draft)
     absorb_published(observed, draft)
-    run = Run(observed, draft, request, results, pods)
+    run = Run(observed, draft, request, plan, results, pods)
     attempts.count_ended_pods(run)
     attempts.record_finished(run)
     show_progress(run)
-    _decide_on(run, plan)
+    _decide_on(run)
     if draft.status.failure:
         attempts.stop_all(run, draft.status.failure.reason)
     return draft
 
 
-def _decide_on(run: Run, plan: Plan | None) -> None:
+def _decide_on(run: Run) -> None:
     """Fail, suspend or go on with a job whose request is made."""
     draft, refusal = run.draft, run.observed.refusal
     if refusal and refusal.cause == "Invalid":
@@ -64,11 +64,12 @@ def _decide_on(run: Run, plan: Plan | None) -> None:
     if run.observed.job.spec.suspend:
         suspend(run)
     else:
-        _advance(run, plan)
+        _advance(run)
 
 
-def _advance(run: Run, plan: Plan | None) -> None:
+def _advance(run: Run) -> None:
     """Walk through the steps as far as they are finished, and work on the first that is not."""
+    plan = run.plan
     if not _completed(run, Step(Role.DATA), is_known=plan is not None):
         return
     if plan is None:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from datetime import datetime
 
-from tunegate_api.v1alpha1 import FineTuneJob, FineTuneJobStatus
+from tunegate_api.v1alpha1 import FineTuneJobStatus
 from tunegate_api.v1alpha1.finetunejob_status import (
     LifecycleEntry,
     LifecycleStage,
@@ -23,14 +23,16 @@ _OVER = (LifecycleState.SUCCEEDED, LifecycleState.FAILED)
 _FROM_TRAINING = (Phase.TRAINING, Phase.GATING, Phase.PUBLISHING, Phase.SUCCEEDED)
 
 
-def with_lifecycle(job: FineTuneJob, status: FineTuneJobStatus, now: datetime) -> FineTuneJobStatus:
+def with_lifecycle(status: FineTuneJobStatus, now: datetime, *, publishes: bool) -> FineTuneJobStatus:
     """The status with an entry for each stage, in order. Times are those at which a state was first seen."""
     before = {entry.stage: entry for entry in status.lifecycle}
-    entries = [_entry(before.get(stage), stage, state, now) for stage, state in _states(job, status)]
+    entries = [
+        _entry(before.get(stage), stage, state, now) for stage, state in _states(status, publishes=publishes)
+    ]
     return status.model_copy(update={"lifecycle": entries})
 
 
-def _states(job: FineTuneJob, status: FineTuneJobStatus) -> Iterator[tuple[LifecycleStage, LifecycleState]]:
+def _states(status: FineTuneJobStatus, *, publishes: bool) -> Iterator[tuple[LifecycleStage, LifecycleState]]:
     """Done up to the stage that the job stands in, and nothing behind it."""
     phase = status.phase or Phase.PENDING
     standing = _HALTED.get(phase, LifecycleState.RUNNING)
@@ -51,7 +53,8 @@ def _states(job: FineTuneJob, status: FineTuneJobStatus) -> Iterator[tuple[Lifec
         else:
             yield stage, behind
         reached = done
-    yield LifecycleStage.DEPLOYMENT, _deployment(job, status, standing if reached else behind)
+    deployment = LifecycleState.SUCCEEDED if status.published else standing if reached else behind
+    yield LifecycleStage.DEPLOYMENT, deployment if publishes else LifecycleState.NOT_REQUESTED
     yield LifecycleStage.MONITORING, LifecycleState.NOT_REQUESTED
 
 
@@ -63,12 +66,6 @@ def _has_been_set_up(status: FineTuneJobStatus) -> bool:
         entry.stage == LifecycleStage.TRAINING_SETUP and entry.state == LifecycleState.SUCCEEDED
         for entry in status.lifecycle
     )
-
-
-def _deployment(job: FineTuneJob, status: FineTuneJobStatus, otherwise: LifecycleState) -> LifecycleState:
-    if not job.spec.publish:
-        return LifecycleState.NOT_REQUESTED
-    return LifecycleState.SUCCEEDED if status.published else otherwise
 
 
 def _entry(

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from tunegate_api.contract import Request, Results
+from tunegate_api.contract import Plan, Request, Results
 from tunegate_operator.finetunejob.build import PodSettings
 from tunegate_operator.finetunejob.draft import Draft
 from tunegate_operator.finetunejob.observe import Observed
@@ -15,5 +15,6 @@ class Run:
     observed: Observed
     draft: Draft
     request: Request
+    plan: Plan | None
     results: Results
     pods: PodSettings
