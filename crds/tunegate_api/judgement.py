@@ -191,10 +191,16 @@ def case_set(gate: GateRequest, results: Results) -> CaseSet:
     return cases
 
 
-def base_outcomes(request: Request, results: Results, name: str) -> str | None:
-    """The base model's outcomes on a set: as the gate measured it, or as the first stage's starting model."""
-    first = request.spec.stages[0].name
-    measured = results.find(Subject.BASE) + results.find(Subject.START, first)
+def base_outcomes(request: Request, results: Results, name: str, subject: Subject) -> str | None:
+    """The base model's outcomes on a set, measured as what it is compared with was.
+
+    That is by the gate for an artifact, and as the first stage's starting model for what trained since: a
+    checkpoint that passed must not fail because the gate holds the base in another type. Where one of the two
+    did not measure a set, the other did.
+    """
+    trained = results.find(Subject.START, request.spec.stages[0].name)
+    judged = results.find(Subject.BASE)
+    measured = judged + trained if subject is Subject.FINAL else trained + judged
     return next((e.outcomes[name] for e in measured if name in e.outcomes), None)
 
 
@@ -217,7 +223,7 @@ def _judge_gate(
     baselines: dict[str, Baseline] = {}
     skipped: tuple[str, ...] = ()
     if "BaseModel" in gate.spec.baselines:
-        base = base_outcomes(request, results, name)
+        base = base_outcomes(request, results, name, evaluation.subject)
         baselines["BaseModel"] = Baseline(gate.golden_sha256, base)
     if "LastPublished" in gate.spec.baselines:
         last = gate.last_published
@@ -244,7 +250,7 @@ def _judge_tasks(
         name = task_set(split, metric.name)
         outcomes = evaluation.outcomes.get(name, "")
         rows = results.sets.get(name, NO_ROWS)
-        base = base_outcomes(request, results, name)
+        base = base_outcomes(request, results, name, evaluation.subject)
         judged.append(
             TaskJudgement(
                 name=metric.name,

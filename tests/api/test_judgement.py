@@ -96,6 +96,20 @@ def test_the_base_is_compared_with_where_each_set_was_measured():
     assert [task.base_passed for task in judged.tasks] == [3]
 
 
+def test_a_checkpoint_that_passed_stays_passed_when_the_gate_measures_another_base():
+    """A gate may hold the base in another type than training did."""
+    start, checkpoint = evaluation(Subject.START, 0, 17), evaluation(Subject.CHECKPOINT, 40, 18)
+    before = results(start, checkpoint)
+    after = results(start, checkpoint, evaluation(Subject.BASE, 0, 20), FINAL)
+    for measured in (before, after):
+        judged = judge_checkpoint(request(), measured, checkpoint)
+        assert judged.gate_state is VerdictState.PASSED
+        assert judged.gates[0].baselines == {"BaseModel": 17}
+    final = judge_final(request(), after)
+    assert final is not None
+    assert final.gates[0].baselines == {"BaseModel": 20}
+
+
 def test_a_base_model_that_nobody_measured_is_an_error():
     judged = judge_final(request(), results(FINAL))
     assert judged is not None

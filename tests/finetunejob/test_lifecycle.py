@@ -71,8 +71,12 @@ def test_stages_begin_one_after_the_other():
 
 def test_where_a_job_ends_is_failed_and_what_follows_not_reached():
     world = run(Script(exits={"data": [failed(ExitCode.BAD_DATA, "BadData", "a row")]}))
-    assert states(world) == ["Failed", "Failed", *["NotReached"] * 4, "NotRequested"]
+    assert states(world) == ["Failed", "Succeeded", *["NotReached"] * 4, "NotRequested"]
     assert lifecycle(world)[0].finished is not None
+    world = run(Script(exits={"data": [failed(ExitCode.NOT_FOUND, "NotFound", "no such model")]}))
+    assert states(world) == ["Failed", "Failed", *["NotReached"] * 4, "NotRequested"]
+    world = run(Script(exits={"gate": [failed(ExitCode.CUDA_OUT_OF_MEMORY, "CudaOutOfMemory", "2 GiB")]}))
+    assert states(world) == [*["Succeeded"] * 4, "Failed", "NotReached", "NotRequested"]
     world = run(Script(final=20))
     assert states(world) == [*["Succeeded"] * 4, "Failed", "NotReached", "NotRequested"]
 
@@ -88,6 +92,15 @@ def test_a_stopped_job_stands_in_training_and_goes_on_there():
     world.settle()
     assert states(world)[2:5] == ["Succeeded", "Running", "Pending"], "it was set up before"
     assert lifecycle(world)[3].started == began
+
+
+def test_a_job_is_held_where_it_is():
+    world = World()
+    world.apply_all(make_job().with_publish().obj())
+    world.until_job("gate")
+    world.edit(suspend=True)
+    world.settle()
+    assert states(world) == [*["Succeeded"] * 4, "Suspended", "Pending", "NotRequested"]
 
 
 def test_a_suspended_job_says_where_it_is_held():

@@ -35,6 +35,18 @@ def test_status_stays_below_32_kib_at_its_fullest():
     assert len(wire.encode()) < LIMIT
 
 
+def test_status_stays_below_32_kib_with_as_many_stages_as_there_may_be():
+    names = ["sft", *(f"stage-{i}" + "x" * 12 for i in range(1, 8))]
+    later = {name: dict.fromkeys((10, 20, 30, 40, 50), 91) for name in names[1:]}
+    world = World(Script(later=later, id_suffix="-" + "x" * 50))
+    stages = [{"name": name, "method": "SFT", "adapter": {"type": "LoRA"}} for name in names]
+    world.apply_all(make_job().with_spec(stages=stages).with_publish().obj())
+    status = world.run(turns=200)
+    assert status.phase == "Succeeded"
+    assert [start.stage for start in status.start] == names
+    assert len(json.dumps(world.job()["status"]).encode()) < LIMIT
+
+
 def test_the_best_checkpoint_is_listed_however_old_it_is():
     checkpoints = {1: 95} | dict.fromkeys(range(2, 61), 92)
     world = World(Script(checkpoints=checkpoints))

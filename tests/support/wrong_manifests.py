@@ -225,6 +225,36 @@ FINETUNEJOB = [
         "preference data has the fields prompt, chosen and rejected: leave this out",
     ),
     Wrong(
+        "the better answer in the field of the prompt",
+        {
+            "spec.data.preference": {"configMap": "ranked", "columns": {"prompt": "a", "chosen": "a"}},
+            "spec.stages.1": DPO_STAGE,
+        },
+        "spec.data.preference.columns.chosen",
+        "is the field of the prompt already: name the field with the answer",
+    ),
+    Wrong(
+        "the worse answer in the field of the prompt",
+        {
+            "spec.data.preference": {
+                "configMap": "ranked",
+                "columns": {"prompt": "text", "rejected": "text"},
+            },
+            "spec.stages.1": DPO_STAGE,
+        },
+        "spec.data.preference.columns.rejected",
+        "is the field of the prompt already: name the field with the answer",
+    ),
+    Wrong(
+        "dropout in DPO",
+        {
+            "spec.data.preference": {"configMap": "ranked"},
+            "spec.stages.1": {**DPO_STAGE, "adapter": {"type": "LoRA", "dropout": "0.1"}},
+        },
+        "spec.stages[1].adapter.dropout",
+        "trains without: leave it out",
+    ),
+    Wrong(
         "chosen and rejected in one field",
         {
             "spec.data.preference": {

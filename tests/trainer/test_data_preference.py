@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from support.trainer_root import TrainerRoot
 from tunegate_api.contract import ExitCode, Plan, Role
 from tunegate_api.v1alpha1.finetunejob import Columns
-from tunegate_trainer.data import preference
+from tunegate_trainer.data.held_out import prove_apart
 from tunegate_trainer.data.parse import parse_pairs, prompt_text
-from tunegate_trainer.data.split import SIDES, Split, normalize, split_pairs
+from tunegate_trainer.data.split import SIDES, normalize, split_pairs
 from tunegate_trainer.main import main
 from tunegate_trainer.rows import PAIRS_PREFIX, read_pairs, read_rows
 
@@ -34,7 +34,7 @@ def turn(role: str, content: str = "text") -> dict[str, str]:
 
 
 def test_a_pair_is_a_prompt_and_two_answers():
-    (found,) = parse_pairs(lines(PAIR), Columns()).rows
+    (found,) = parse_pairs(lines(PAIR), Columns(), None).rows
     assert [(m.role, m.content) for m in found.row.prompt] == [("user", "two mugs")]
     assert (found.row.chosen, found.row.rejected) == ("mugs: 2", "Sure! Two mugs.")
     assert (found.row.id, found.line) == ("line-1", 1)
@@ -46,19 +46,19 @@ def test_prompt_and_answers_may_be_turns_of_a_chat():
         "chosen": [turn("assistant", "mugs: 2")],
         "rejected": [turn("assistant", "Sure!")],
     }
-    (found,) = parse_pairs(lines(row), Columns()).rows
+    (found,) = parse_pairs(lines(row), Columns(), None).rows
     assert [m.role for m in found.row.prompt] == ["system", "user"]
     assert (found.row.chosen, found.row.rejected) == ("mugs: 2", "Sure!")
 
 
 def test_fields_of_other_names_are_mapped():
     columns = Columns(prompt="q", chosen="better", rejected="worse", id="n")
-    (found,) = parse_pairs(lines({"q": "a", "better": "b", "worse": "c", "n": 7}), columns).rows
+    (found,) = parse_pairs(lines({"q": "a", "better": "b", "worse": "c", "n": 7}), columns, None).rows
     assert (found.row.chosen, found.row.rejected, found.row.id) == ("b", "c", "7")
 
 
 def test_repetitions_are_left_out_and_another_rejected_answer_is_none():
-    parsed = parse_pairs(lines(PAIR, PAIR, PAIR | {"rejected": "No."}), Columns())
+    parsed = parse_pairs(lines(PAIR, PAIR, PAIR | {"rejected": "No."}), Columns(), None)
     assert [found.line for found in parsed.rows] == [1, 3]
     assert [problem.reason for problem in parsed.duplicates] == ["repeats line 1"]
 
@@ -78,7 +78,7 @@ def test_repetitions_are_left_out_and_another_rejected_answer_is_none():
     ],
 )
 def test_a_bad_pair_is_named_by_its_line(row, reason):
-    parsed = parse_pairs(lines(PAIR, row), Columns())
+    parsed = parse_pairs(lines(PAIR, row), Columns(), None)
     assert [(problem.line, reason in problem.reason) for problem in parsed.bad] == [(2, True)]
 
 
@@ -125,8 +125,10 @@ def test_of_free_prompts_as_many_are_held_away_as_are_lacking():
 def make_job(tmp_path, tiny_model, monkeypatch):
     """A root before its data role ran, with forty rows, whose pairs are ``text``."""
 
-    def make(text: str, **spec: object) -> TrainerRoot:
-        rows = lines(*({"prompt": f"order {i} mugs", "completion": f"mugs: {i}"} for i in range(40)))
+    plain = lines(*({"prompt": f"order {i} mugs", "completion": f"mugs: {i}"} for i in range(40)))
+
+    def make(text: str, rows: str = plain, group_by: str | None = None, **spec: object) -> TrainerRoot:
+        shutil.rmtree(tmp_path / "root", ignore_errors=True)
         root = TrainerRoot(
             tmp_path / "root",
             inputs={"orders/train.jsonl": rows, "orders/pairs.jsonl": text},
@@ -137,7 +139,7 @@ def make_job(tmp_path, tiny_model, monkeypatch):
                     "train": {"configMap": "orders", "key": "train.jsonl"},
                     "preference": {"configMap": "orders", "key": "pairs.jsonl"},
                     "sizePolicy": "Warn",
-                    "heldOut": {"fraction": "0.2"},
+                    "heldOut": {"fraction": "0.2"} | ({"groupBy": group_by} if group_by else {}),
                 },
                 "stages": [
                     {"name": "sft", "method": "SFT", "adapter": {"type": "LoRA", "r": 4, "dropout": "0.05"}},
@@ -243,14 +245,18 @@ def test_a_pair_is_as_long_as_its_longer_answer(make_job):
     assert "tokens, at most 128" in report["preference"]["dropped"][0]["reason"]
 
 
-def test_pairs_that_are_all_held_out_are_refused(make_job, monkeypatch):
-    root = make_job(pairs(60))
-    monkeypatch.setattr(
-        preference, "split_pairs", lambda pairs, *_: Split(train=[], dev=pairs, test=[])
-    )  # by chance alone it takes a handful of pairs
-    monkeypatch.setattr(preference, "_prove", lambda *_: None)
+def test_pairs_that_are_all_held_out_are_refused(make_job):
+    held = [i for i in range(40) if f"order {i} mugs" in held_out_prompts(make_job(pairs(60)))]
+    root = make_job("".join(pairs(1, first=i) for i in held))
     assert run(root) == ExitCode.BAD_DATA
-    assert "none of 60 pairs is left to train on: each has a held-out prompt" in failure(root)
+    assert f"none of {len(held)} pairs is left to train on: each is held out" in failure(root)
+
+
+def held_out_prompts(root: TrainerRoot) -> set[str]:
+    assert run(root) == ExitCode.OK
+    return {
+        row.prompt[0].content for side in ("dev", "test") for row in read_rows(root.data / f"{side}.jsonl")
+    }
 
 
 def test_a_metric_on_pairs_needs_pairs_in_both_parts(make_job):
@@ -260,13 +266,54 @@ def test_a_metric_on_pairs_needs_pairs_in_both_parts(make_job):
     assert "1 of 4 pairs are held out as dev and 0 as test" in failure(root)
 
 
-def test_a_pair_on_two_sides_goes_no_further(make_job, monkeypatch):
-    root = make_job(pairs(60))
-    monkeypatch.setattr(
-        preference, "split_pairs", lambda pairs, *_: Split(train=pairs, dev=pairs[:1], test=[])
-    )  # what a bug of ours would do
-    assert run(root) == ExitCode.INTERNAL_ERROR
-    assert "the pairs are not held out" in failure(root)
+def test_something_on_two_sides_goes_no_further():
+    with pytest.raises(AssertionError, match=r"not disjoint: \[\"'a' \(dev, train\)\"\]"):
+        prove_apart({"train": ["a", "b"], "dev": ["a"]})
+
+
+def test_pairs_of_a_held_out_customer_are_held_out_too(make_job):
+    def customer(i: int) -> str:
+        return f"customer-{i % 10}"
+
+    rows = lines(
+        *(
+            {"prompt": f"order {i} mugs", "completion": f"mugs: {i}", "customer": customer(i)}
+            for i in range(40)
+        )
+    )
+    grouped = lines(
+        *({"prompt": f"pair {i}", "chosen": "a", "rejected": "b", "customer": customer(i)} for i in range(60))
+    )
+    root = make_job(grouped, rows=rows, group_by="customer")
+    assert run(root) == ExitCode.OK
+    of_rows = {
+        customer(int(row.prompt[0].content.split()[1])): side
+        for side in SIDES
+        for row in read_rows(root.data / f"{side}.jsonl")
+    }
+    assert set(of_rows.values()) == set(SIDES)
+    for side in SIDES:
+        for pair in read_pairs(root.data / f"{PAIRS_PREFIX}{side}.jsonl"):
+            assert of_rows[customer(int(pair.prompt[0].content.split()[1]))] == side
+
+
+def test_a_pair_without_its_group_is_bad(make_job):
+    root = make_job(pairs(3), group_by="customer")
+    assert run(root) == ExitCode.BAD_DATA
+    assert "customer, by which heldOut.groupBy groups, is missing" in failure(root)
+
+
+def test_a_job_of_pairs_alone_needs_enough_pairs(make_job):
+    stages = [{"name": "dpo", "method": "DPO", "adapter": {"type": "LoRA"}}]
+    root = make_job(pairs(60), stages=stages)
+    assert run(root) == ExitCode.OK
+    assert plan_of(root).data.warnings == ["48 training pairs, goal StyleOrFormat needs at least 200"]
+
+
+def test_there_is_nothing_to_merge_where_all_weights_are_trained(make_job):
+    root = make_job(pairs(60), stages=[{"name": "dpo", "method": "DPO"}], mergeAdapter=True)
+    assert run(root) == ExitCode.USER_ERROR
+    assert "mergeAdapter: the last stage trains all weights" in failure(root)
 
 
 def test_there_is_no_adapter_to_go_on_with_after_all_weights(make_job):

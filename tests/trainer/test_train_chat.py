@@ -12,7 +12,7 @@ from tunegate_api.golden import Message
 from tunegate_trainer.likelihood import IGNORED
 from tunegate_trainer.main import main
 from tunegate_trainer.model import answered_tokens, example_tokens, is_rewritten, load_tokenizer
-from tunegate_trainer.rows import Row
+from tunegate_trainer.rows import Row, read_rows
 from tunegate_trainer.train.examples import tokenize_rows
 
 MARKED = (
@@ -80,6 +80,32 @@ def test_the_tokens_of_the_prompt_are_those_that_generation_starts_from(tokenize
     assert example["input_ids"] == prompt + completion
 
 
+def test_a_turn_that_is_held_out_elsewhere_is_not_learned(tokenizer):
+    row = chat("mug to Oslo", "yes 2", "and a lamp", "no", "thanks", "please")
+    assert learned(tokenizer, row.model_copy(update={"unlearned": [1]})) == "no<|im_end|>please<|im_end|>"
+
+
+def test_a_chat_that_begins_as_a_held_out_one_does_not_teach_its_answer(make_job):
+    """Each conversation stands there twice: as a whole, and up to its first answer."""
+    rows = []
+    for i in range(40):
+        turns = [("user", f"q {i}"), ("assistant", f"a {i}"), ("user", f"more {i}"), ("assistant", f"b {i}")]
+        messages = [{"role": role, "content": content} for role, content in turns]
+        rows += [{"messages": messages}, {"messages": messages[:2]}]
+    root = make_job(rows)
+    data = root.workspace / root.paths.data
+    held = {
+        row.prompt[0].content
+        for side in ("dev", "test")
+        for row in read_rows(data / f"{side}.jsonl")
+        if len(row.prompt) == 1
+    }
+    longer = {row.prompt[0].content: row for row in read_rows(data / "train.jsonl") if len(row.prompt) == 3}
+    assert held & longer.keys(), "otherwise it shows nothing"
+    for question, row in longer.items():
+        assert row.unlearned == ([1] if question in held else []), question
+
+
 def test_a_question_alone_has_no_earlier_answer(tokenizer):
     row = chat("mug to Oslo", "yes 2")
     assert answered_tokens(tokenizer, row.prompt) == []
@@ -96,28 +122,31 @@ def test_an_answer_that_the_template_changes_later_is_not_learned_there(tokenize
 
 def test_a_model_without_a_template_learns_the_last_answer(tokenizer):
     tokenizer.chat_template = None
+    assert not is_rewritten(tokenizer, chat("mug", "yes", "lamp", "no").prompt), "nobody changed anything"
     assert learned(tokenizer, chat("mug", "yes", "lamp", "no")) == "no<|im_end|>"
 
 
-def test_the_job_says_how_many_rows_lose_an_answer(make_job_with_template):
-    plan = make_job_with_template(THOUGHTLESS)
+def test_the_job_says_how_many_rows_lose_an_answer(make_job):
+    roles = ("user", "assistant", "user", "assistant")
+    rows = [
+        {"messages": [{"role": r, "content": f"{i} </think> {n}"} for n, r in enumerate(roles)]}
+        for i in range(40)
+    ]
+    plan = make_job(rows, THOUGHTLESS).report(Role.DATA).plan
+    assert plan is not None
     (warning,) = [w for w in plan.data.warnings if "chat template" in w]
     assert warning.startswith("the model's chat template changes earlier answers of 32 of 32 training rows")
 
 
 @pytest.fixture
-def make_job_with_template(tmp_path, tiny_model, monkeypatch):
-    """The plan of the data role for chats and a model with another template."""
+def make_job(tmp_path, tiny_model, monkeypatch):
+    """A root whose data role has run, on chats, with a model that may have another template."""
 
-    def make(template: str):
+    def make(rows: list[dict[str, object]], template: str | None = None) -> TrainerRoot:
         model = tmp_path / "model"
         shutil.copytree(tiny_model, model)
-        (model / "chat_template.jinja").write_text(template)
-        roles = ("user", "assistant", "user", "assistant")
-        rows = [
-            {"messages": [{"role": r, "content": f"{i} </think> {n}"} for n, r in enumerate(roles)]}
-            for i in range(40)
-        ]
+        if template:
+            (model / "chat_template.jinja").write_text(template)
         root = TrainerRoot(
             tmp_path / "root",
             inputs={"orders/train.jsonl": "".join(json.dumps(row) + "\n" for row in rows)},
@@ -135,8 +164,6 @@ def make_job_with_template(tmp_path, tiny_model, monkeypatch):
         shutil.rmtree(root.path / "plan")
         monkeypatch.setenv("TUNEGATE_ROOT", str(root.path))
         assert main(["data"]) == ExitCode.OK
-        plan = root.report(Role.DATA).plan
-        assert plan is not None
-        return plan
+        return root
 
     return make

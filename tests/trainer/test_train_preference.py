@@ -1,6 +1,7 @@
 """DPO: TRL's losses on packed pairs, from a reference that nothing moves."""
 
 import json
+import shutil
 from typing import Any
 
 import pytest
@@ -199,6 +200,18 @@ def test_the_first_loss_is_that_of_no_difference_and_then_it_falls(make_root):
     losses = root.losses("dpo")
     assert losses[0] == pytest.approx(0.693147, abs=1e-5), "the stage starts at its reference"
     assert losses[-1] < 0.6
+
+
+def test_a_model_with_dropout_of_its_own_starts_at_its_reference_too(tmp_path, tiny_model):
+    folder = tmp_path / "with-dropout"
+    shutil.copytree(tiny_model, folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"attention_dropout": 0.5}))
+    root = TrainerRoot(
+        tmp_path / "root", checkpoint_steps=(2,), later=[dpo_plan(checkpoint_steps=(2,), lora_dropout=0.3)]
+    ).write(folder)
+    train_both(root, start_step=2)
+    assert root.losses("dpo")[0] == pytest.approx(0.693147, abs=1e-5)
 
 
 def test_a_resumed_run_keeps_its_reference_and_ends_with_the_same_bits(make_root, monkeypatch):

@@ -9,10 +9,11 @@ from bitsandbytes.nn import Linear4bit
 from peft import PeftModel
 from safetensors.torch import load_file
 from torch import nn
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from support.trainer_root import STAGE, TrainerRoot, dpo_plan, stage_plan
 from tunegate_api.contract import ROOT_VARIABLE, ExitCode, Outcome
+from tunegate_trainer.artifact import write_artifact
 from tunegate_trainer.files import sha256_file
 from tunegate_trainer.gate_result import GateResult
 from tunegate_trainer.interruption import Interrupted, Interruption
@@ -24,6 +25,9 @@ from tunegate_trainer.train.start import Start, load_start, trainable
 
 CPU = torch.device("cpu")
 NF4 = {"quantization": "NF4", "lora_dropout": 0.0}
+CONFIG = LlamaConfig(
+    vocab_size=64, hidden_size=512, intermediate_size=1024, num_hidden_layers=1, num_attention_heads=8
+)
 
 
 def train(root: TrainerRoot, stage: str = STAGE, start_step: int | None = None) -> None:
@@ -54,12 +58,7 @@ def judge(monkeypatch):
 
 
 def test_linear_layers_are_at_least_seventy_percent_smaller_than_in_sixteen_bits(tmp_path):
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    config = LlamaConfig(
-        vocab_size=64, hidden_size=512, intermediate_size=1024, num_hidden_layers=1, num_attention_heads=8
-    )
-    LlamaForCausalLM(config).save_pretrained(tmp_path)
+    LlamaForCausalLM(CONFIG).save_pretrained(tmp_path)
     layers = linear_layers(load_base(tmp_path, "bfloat16", CPU, "NF4"))
     assert len(layers) == 7
     assert "lm_head" not in layers
@@ -67,6 +66,22 @@ def test_linear_layers_are_at_least_seventy_percent_smaller_than_in_sixteen_bits
         sixteen_bits = 2 * layer.in_features * layer.out_features
         assert held_bytes(layer) <= 0.3 * sixteen_bits, name
         assert layer.weight.quant_state.nested, "its scales are quantized too"
+
+
+def test_gradients_pass_frozen_layers_after_an_evaluation_on_any_cpu(tmp_path, monkeypatch):
+    """In an evaluation bitsandbytes repacks weights where the CPU has AVX512-BF16, which few have."""
+    monkeypatch.setattr("bitsandbytes.nn.modules.has_avx512bf16", lambda: True)
+    LlamaForCausalLM(CONFIG).save_pretrained(tmp_path)
+    model = load_base(tmp_path, "bfloat16", CPU, "NF4")
+    assert linear_layers(model)
+    for layer in linear_layers(model).values():
+        assert layer.support_avx512bf16_for_cpu is False
+    layer = next(iter(linear_layers(model).values()))
+    codes = layer.weight.data.clone()
+    model.eval()
+    with torch.no_grad():
+        model(input_ids=torch.tensor([[1, 2, 3]]))
+    assert torch.equal(layer.weight.data, codes)
 
 
 def test_the_adapter_learns_in_float32_and_the_base_stays_as_it_is(make_root, tiny_model):
@@ -172,6 +187,24 @@ def test_merged_it_is_added_to_the_weights_that_it_was_trained_beside(make_root,
     torch.testing.assert_close(found, trained, rtol=1e-4, atol=1e-4)
     assert (found - trained).abs().max() < (other - trained).abs().max() / 10
     assert result.evaluations[1].outcomes["golden/orders"] == root.evaluation(10).outcomes["golden/orders"]
+
+
+def test_merged_it_is_added_to_the_very_codes_that_training_saw(make_root, tmp_path):
+    """A base that is stored in float32 and trained in bfloat16 has other codes than its float32 weights."""
+    root = make_root(checkpoint_steps=(1,), parameters=NF4)
+    train(root)
+    trained = root.context().plan.stages[0].parameters.model_copy(update={"dtype": "bfloat16"})
+    base = root.workspace / root.paths.base_model(root.context().plan.model.digest)
+    write_artifact(root.checkpoint(1), base, tmp_path / "artifact", whole=True, trained=trained)
+    found = load_file(tmp_path / "artifact" / "model.safetensors")
+    held = load_base(base, "bfloat16", CPU, "NF4")
+    held.dequantize()
+    adapter = load_file(root.checkpoint(1) / "adapter_model.safetensors")
+    name = "model.layers.0.mlp.down_proj"
+    low, high = (adapter[f"base_model.model.{name}.lora_{part}.weight"] for part in "AB")
+    assert found[f"{name}.weight"].dtype == torch.float32
+    below = held.get_parameter(f"{name}.weight").data.float()
+    torch.testing.assert_close(found[f"{name}.weight"], below + 2 * high @ low, rtol=0, atol=1e-6)
 
 
 def test_dpo_goes_on_beside_the_quantized_base_and_a_later_stage_merges_it(make_root, judge):

@@ -65,9 +65,7 @@ def test_dpo_trains_the_adapter_of_sft_further_and_what_it_measured_is_known(mak
     start, before = root.evaluation(0, "dpo"), root.evaluation(6)
     assert (start.subject, start.digest, start.outcomes) == (Subject.START, before.digest, before.outcomes)
     train(root, "dpo", start_step=6)
-    first, last = (root.evaluation(step, "dpo").outcomes["dev/preference_accuracy"] for step in (0, 8))
-    assert last.count("p") >= first.count("p")
-    assert last == "p" * 6
+    assert root.evaluation(8, "dpo").outcomes["dev/preference_accuracy"] == "p" * 6
     result = judge(root, "dpo", 8)
     assert result.evaluations[1].outcomes["test/preference_accuracy"] == "p" * 6
     assert "test/preference_accuracy" not in result.generation, "nothing was generated for it"

@@ -29,7 +29,7 @@ _CPU = torch.device("cpu")
 
 
 def build_artifact(
-    checkpoint: Path, base: Path, artifact: Path, *, whole: bool, quantization: str | None
+    checkpoint: Path, base: Path, artifact: Path, *, whole: bool, trained: TrainingParameters
 ) -> FileManifest:
     """Make ``artifact`` from a checkpoint and files of its base model: whole and hashed, or not there.
 
@@ -39,7 +39,7 @@ def build_artifact(
     not what its manifest says.
     """
     scratch = artifact.with_name(f"{artifact.name}.scratch")
-    manifest = write_artifact(checkpoint, base, scratch, whole=whole, quantization=quantization)
+    manifest = write_artifact(checkpoint, base, scratch, whole=whole, trained=trained)
     if is_complete(artifact) and not verify(artifact) and read_manifest(artifact) == manifest:
         remove(scratch)
         return manifest
@@ -49,12 +49,12 @@ def build_artifact(
 
 
 def write_artifact(
-    checkpoint: Path, base: Path, folder: Path, *, whole: bool, quantization: str | None
+    checkpoint: Path, base: Path, folder: Path, *, whole: bool, trained: TrainingParameters
 ) -> FileManifest:
     """Write an artifact, as of :func:`build_artifact`, to a ``folder`` that nobody reads yet.
 
-    ``quantization`` is how the base was held in training. Merged into that base, the adapter does what it did
-    there; beside the original weights it is a little off.
+    ``trained`` says how the base was held in training. A quantized one is quantized again just so, and the
+    adapter merged into what that makes of it: beside the original weights it is a little off.
     """
     check_checkpoint(checkpoint)
     remove(folder)
@@ -62,7 +62,7 @@ def write_artifact(
     if is_adapter(checkpoint) and not whole:
         copies = _files_of(checkpoint, _ADAPTER_FILES) | _files_of(base, _TOKENIZER_FILES)
     else:
-        _write_all_weights(checkpoint, base, folder, quantization)
+        _write_all_weights(checkpoint, base, folder, trained)
         copies = _files_of(base, _TOKENIZER_FILES + _GENERATION_FILES)
     for path in copies:
         shutil.copyfile(path, folder / path.name)
@@ -121,12 +121,13 @@ def _files_of(folder: Path, patterns: tuple[str, ...]) -> dict[Path, Sha256]:
     return {folder / n: files[n] for n in sorted(files) if any(fnmatch(n, pattern) for pattern in patterns)}
 
 
-def _write_all_weights(checkpoint: Path, base: Path, folder: Path, quantization: str | None) -> None:
+def _write_all_weights(checkpoint: Path, base: Path, folder: Path, trained: TrainingParameters) -> None:
     dtype = stored_dtype(base)
     if is_adapter(checkpoint):
-        below = load_base(base, dtype, _CPU, quantization)
-        if quantization:
-            below.dequantize()  # type: ignore[no-untyped-call]
+        if trained.quantization:
+            below = dequantized(load_base(base, trained.dtype, _CPU, trained.quantization), dtype)
+        else:
+            below = load_base(base, dtype, _CPU)
         model, read = merged(below, checkpoint), _ADAPTER_FILES
     else:
         model, read = load_base(checkpoint, dtype, _CPU), ("model*.safetensors", "config.json")
@@ -138,6 +139,12 @@ def _write_all_weights(checkpoint: Path, base: Path, folder: Path, quantization:
     for path, digest in _files_of(checkpoint, read).items():
         if sha256_file(path) != digest:  # checked after loading, as above
             raise StorageError("the checkpoint changed while the artifact was made of it")
+
+
+def dequantized(model: PreTrainedModel, dtype: str) -> PreTrainedModel:
+    """The model that a quantized one computes with, in ``dtype``."""
+    model.dequantize()  # type: ignore[no-untyped-call]
+    return torch.nn.Module.to(model, getattr(torch, dtype))
 
 
 def merged(base: PreTrainedModel, adapter: Path) -> PreTrainedModel:

@@ -46,7 +46,7 @@ def run(context: Context, stage: str | None, step: int | None) -> None:
         below or base_model_folder,
         artifact,
         whole=below is not None or request.spec.merge_adapter,
-        quantization=parameters.quantization,
+        trained=parameters,
     )
     dtype = judged_dtype(parameters, artifact, device)
     quantization = parameters.quantization if is_adapter(artifact) else None

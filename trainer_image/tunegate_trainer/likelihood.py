@@ -4,12 +4,13 @@ from collections.abc import Iterator, Sequence
 from typing import Any, TypedDict
 
 import torch
+from peft import PeftModel
 from torch.nn.functional import cross_entropy
 
 IGNORED = -100
 """The label of a token that carries no loss."""
-TOKENS_PER_PASS = 4096
-"""Tokens of one forward pass that trains nothing."""
+TOKENS_PER_PASS = 1024
+"""Tokens of one forward pass that trains nothing: as many as one that does, which fits."""
 
 
 class Example(TypedDict):
@@ -54,9 +55,17 @@ def token_losses(model: Any, inputs: dict[str, Any]) -> tuple[torch.Tensor, torc
     """
     labels = inputs.pop("labels")[0, 1:]
     predictors = (labels != IGNORED).nonzero().flatten()
-    logits = model(**inputs, logits_to_keep=predictors, use_cache=False).logits[0]
+    with _autocast(model, labels.device):
+        logits = model(**inputs, logits_to_keep=predictors, use_cache=False).logits[0]
     losses = cross_entropy(logits.float(), labels[predictors], reduction="none")
     return losses, inputs["seq_idx"][0, predictors]
+
+
+def _autocast(model: Any, device: torch.device) -> torch.autocast:
+    """bfloat16 for float32 weights on a GPU. Below an adapter the base has its own type, and autocast would
+    only cast back and forth."""
+    whole = not isinstance(getattr(model, "module", model), PeftModel)
+    return torch.autocast("cuda", torch.bfloat16, enabled=device.type == "cuda" and whole)
 
 
 def log_probs(model: Any, examples: Sequence[Example]) -> list[float]:

@@ -1,5 +1,6 @@
 """The base model and its tokenizer, and the one way a chat becomes text, in training and evaluation alike."""
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -84,14 +85,17 @@ def example_tokens(
     )
 
 
-def answered_tokens(tokenizer: PreTrainedTokenizerBase, prompt: list[Message]) -> list[int]:
-    """Which tokens of a prompt are earlier answers, the end of each turn included.
+def answered_tokens(
+    tokenizer: PreTrainedTokenizerBase, prompt: list[Message], unlearned: Collection[int] = ()
+) -> list[int]:
+    """Which tokens of a prompt are earlier answers but the ``unlearned`` turns, the ends of turns included.
 
     An answer counts where the template still writes it as it follows what was asked: some drop a part of
     earlier answers, and what stands there then was never to be said. Positions in the tokens that
     :func:`example_tokens` gives; a token that is only partly of an answer is none of it.
     """
-    spans = _answer_spans(tokenizer, prompt)
+    found = _answer_spans(tokenizer, prompt)
+    spans = [span for turn, span in found.items() if turn not in unlearned]
     if not spans:
         return []
     offsets = tokenizer(render(tokenizer, prompt), add_special_tokens=False, return_offsets_mapping=True)[
@@ -107,20 +111,26 @@ def answered_tokens(tokenizer: PreTrainedTokenizerBase, prompt: list[Message]) -
 def is_rewritten(tokenizer: PreTrainedTokenizerBase, prompt: list[Message]) -> bool:
     """Whether earlier answers of a prompt are not all there as they were given."""
     given = sum(message.role == "assistant" for message in prompt)
-    return len(_answer_spans(tokenizer, prompt)) < given
+    return _can_tell_answers(tokenizer) and len(_answer_spans(tokenizer, prompt)) < given
 
 
-def _answer_spans(tokenizer: PreTrainedTokenizerBase, prompt: list[Message]) -> list[tuple[int, int]]:
-    """Where the answers stand in the text of a prompt, from the first character to behind the last."""
+def _can_tell_answers(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether turns have an end, and tokens a place in the text."""
+    return bool(tokenizer.chat_template) and tokenizer.is_fast
+
+
+def _answer_spans(tokenizer: PreTrainedTokenizerBase, prompt: list[Message]) -> dict[int, tuple[int, int]]:
+    """Where the answers stand in the text of a prompt, by turn: from the first character to behind the
+    last."""
     answers = [i for i, message in enumerate(prompt) if message.role == "assistant"]
-    if not answers or not tokenizer.is_fast:
-        return []
+    if not answers or not _can_tell_answers(tokenizer):
+        return {}
     text, end = render(tokenizer, prompt), end_of_turn(tokenizer)
-    spans = []
+    spans = {}
     for i in answers:
         asked, said = render(tokenizer, prompt[:i]), prompt[i].content + end
         if text.startswith(asked + said):
-            spans.append((len(asked), len(asked) + len(said)))
+            spans[i] = (len(asked), len(asked) + len(said))
     return spans
 
 
@@ -160,6 +170,10 @@ def load_base(
     )
     if quantization is None:  # bitsandbytes has put the others where they belong
         model.to(device)  # type: ignore[arg-type] # its decorator hides the signature
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            # bitsandbytes would repack weights at the first evaluation, and then pass on no gradient.
+            vars(module)["support_avx512bf16_for_cpu"] = False
     return model
 
 

@@ -9,6 +9,8 @@ from tunegate_trainer.files import sha256_file, write_atomic
 
 PAIRS_PREFIX = "preference-"
 """Before the side, in the name of a file of pairs."""
+PREFERENCE = "preference_accuracy"
+"""The task metric that is measured on pairs."""
 
 
 class Row(ApiModel):
@@ -18,6 +20,8 @@ class Row(ApiModel):
     prompt: list[Message]
     """Ends with a user turn."""
     completion: str
+    unlearned: list[int] = []
+    """Turns of the prompt, counted from 0, whose answer is not learned: what they answer is held out."""
 
 
 class Pair(ApiModel):
@@ -32,7 +36,7 @@ class Pair(ApiModel):
 
 def write_rows(path: Path, rows: Sequence[Row | Pair]) -> str:
     """Write JSON Lines atomically. Returns the file's sha256."""
-    write_atomic(path, "".join(row.model_dump_json() + "\n" for row in rows))
+    write_atomic(path, "".join(row.model_dump_json(exclude_defaults=True) + "\n" for row in rows))
     return sha256_file(path)
 
 

@@ -114,7 +114,8 @@ class HeldOut(ApiModel):
     fraction: Annotated[Decimal, Between(above=0, most=Fraction(1, 2)), Field(examples=["0.15"])] = "0.12"
     """The share of rows to keep away, more than 0 and at most 0.5; 0.10 to 0.15 by good practice."""
     group_by: Annotated[ColumnName | None, Field(examples=["customer"])] = None
-    """A field whose equal values stay together, in training or outside it. Left out: the prompt."""
+    """A field of rows, and of pairs, whose equal values stay together, in training or outside it. Left out:
+    the prompt."""
 
 
 class Calibration(ApiModel):
@@ -164,8 +165,9 @@ class Data(ApiModel):
     """What happens when there are fewer training rows than `goal` needs. Refuse: the job fails. Warn: it
     trains, and its status says so."""
     train: DataSource
-    """Labelled rows: prompt and completion, or chat messages, of which every turn of the assistant is learned
-    and the last one scored. Held-out rows are split from it."""
+    """Labelled rows: prompt and completion, or chat messages. Of a chat every turn of the assistant is
+    learned (the last alone where the model has no chat template), and the last one scored. Held-out rows are
+    split from it, and no turn is learned whose question is held out."""
     preference: DataSource | None = None
     """Rows of prompt, chosen and rejected completion, for DPO stages. A pair whose prompt is held out, or
     that is held out itself, is never trained on."""
@@ -217,7 +219,8 @@ class Adapter(ApiModel):
     alpha: Annotated[int | None, Field(ge=1, le=4096, examples=[32])] = None
     """Scale of the update: it is multiplied by alpha / r. Left out: twice `r`."""
     dropout: Annotated[Decimal | None, Between(least=0, below=1), Field(examples=["0.05"])] = None
-    """The share of the adapter's inputs that is dropped in training, at least 0 and below 1. Left out: 0."""
+    """The share of the adapter's inputs that is dropped in training, at least 0 and below 1. DPO drops none.
+    Left out: 0."""
     target_modules: Annotated[
         list[Annotated[str, Field(min_length=1, max_length=128)]] | None,
         Field(min_length=1, max_length=64, examples=[["q_proj", "v_proj"]]),

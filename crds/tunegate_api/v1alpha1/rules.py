@@ -97,6 +97,14 @@ RULES: dict[type[ApiModel], tuple[Rule, ...]] = {
             "completion is the field of the prompt already: name the field with the answer",
             at=("completion",),
         ),
+        *(
+            Refuse(
+                same(name, "prompt"),
+                f"{name} is the field of the prompt already: name the field with the answer",
+                at=(name,),
+            )
+            for name in ("chosen", "rejected")
+        ),
         Refuse(
             same("chosen", "rejected"),
             "chosen and rejected are one field: name the field of each",
@@ -174,6 +182,11 @@ RULES: dict[type[ApiModel], tuple[Rule, ...]] = {
                 at=("training", name),
             )
             for name in ("beta", "loss")
+        ),
+        Refuse(
+            _IS_DPO & given("adapter.dropout"),
+            "DPO measures from a reference without dropout, and trains without: leave it out",
+            at=("adapter", "dropout"),
         ),
         Unique("gates", "name"),
     ),

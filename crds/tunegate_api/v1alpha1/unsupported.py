@@ -59,7 +59,7 @@ FINETUNEJOB = (
     NotYet(
         "model.startFrom",
         GIVEN,
-        "starting from a job; merge its adapter into the base and name that folder as uri, pvc://CLAIM/PATH",
+        "starting from a job; let it publish with mergeAdapter: true, and name that folder as uri, pvc://CLAIM/PATH",
     ),
     NotYet("model.secretName", GIVEN, "credentials for models; copy the model to a volume"),
     NotYet(

@@ -92,8 +92,9 @@ def show_progress(run: Run) -> None:
     reports = [report for step in steps if (report := observed.report_of(step))]
     before = draft.status.progress
     reached = before.model_copy(update={"activity": None}) if before else None
+    starts = [judge_checkpoint(request, results, e) for s in stages for e in results.find(Subject.START, s)]
     draft.set(
-        start=[judge_checkpoint(request, results, e) for s in stages for e in results.find(Subject.START, s)],
+        start=[*(_rates_alone(s) for s in starts[:-1]), *starts[-1:]],
         checkpoints=shown,
         checkpoints_omitted=len(checkpoints) - len(shown),
         best_checkpoint=best,
@@ -113,6 +114,15 @@ def _bounded(checkpoints: list[CheckpointStatus], best: CheckpointReference | No
     if older:
         kept = [*older, *kept[1:]]
     return [*(_without_cases(c) for c in kept[:-1]), *kept[-1:]]
+
+
+def _rates_alone(checkpoint: CheckpointStatus) -> CheckpointStatus:
+    """Of a stage that is over, what its start scored: which cases, and why, the report says."""
+    gates = [
+        gate.model_copy(update={"failed_cases": [], "message": "", "skipped": []})
+        for gate in checkpoint.gates
+    ]
+    return checkpoint.model_copy(update={"gates": gates})
 
 
 def _without_cases(checkpoint: CheckpointStatus) -> CheckpointStatus:

@@ -3,12 +3,16 @@
 from collections.abc import Iterator
 from datetime import datetime
 
+from tunegate_api.contract import Role
+from tunegate_api.meta import find_condition
 from tunegate_api.v1alpha1 import FineTuneJobStatus
 from tunegate_api.v1alpha1.finetunejob_status import (
+    ConditionType,
     LifecycleEntry,
     LifecycleStage,
     LifecycleState,
     Phase,
+    Reason,
 )
 from tunegate_api.verdict import VerdictState
 
@@ -41,9 +45,9 @@ def _states(status: FineTuneJobStatus, *, publishes: bool) -> Iterator[tuple[Lif
     reached = planned  # whether everything before is done
     for stage, done in (
         (LifecycleStage.DATA_PREPARATION, planned),
-        (LifecycleStage.MODEL_INITIALIZATION, planned),  # one Job does both
+        (LifecycleStage.MODEL_INITIALIZATION, planned or _has_bad_data(status)),  # one Job does both
         (LifecycleStage.TRAINING_SETUP, phase in _FROM_TRAINING or _has_been_set_up(status)),
-        (LifecycleStage.FINE_TUNING, phase in _FROM_TRAINING[1:] or status.final is not None),
+        (LifecycleStage.FINE_TUNING, _is_trained(status)),
         (LifecycleStage.EVALUATION, status.final is not None and status.final.verdict is VerdictState.PASSED),
     ):
         if done:
@@ -52,7 +56,7 @@ def _states(status: FineTuneJobStatus, *, publishes: bool) -> Iterator[tuple[Lif
             yield stage, standing
         else:
             yield stage, behind
-        reached = done
+        reached = planned and done
     deployment = LifecycleState.SUCCEEDED if status.published else standing if reached else behind
     yield LifecycleStage.DEPLOYMENT, deployment if publishes else LifecycleState.NOT_REQUESTED
     yield LifecycleStage.MONITORING, LifecycleState.NOT_REQUESTED
@@ -61,11 +65,19 @@ def _states(status: FineTuneJobStatus, *, publishes: bool) -> Iterator[tuple[Lif
 _OF_DATA = (LifecycleStage.DATA_PREPARATION, LifecycleStage.MODEL_INITIALIZATION)
 
 
+def _has_bad_data(status: FineTuneJobStatus) -> bool:
+    """Whether rows were refused, which are read once the model is there."""
+    return status.failure is not None and status.failure.reason in (Reason.BAD_DATA, Reason.TOO_FEW_ROWS)
+
+
 def _has_been_set_up(status: FineTuneJobStatus) -> bool:
-    return any(
-        entry.stage == LifecycleStage.TRAINING_SETUP and entry.state == LifecycleState.SUCCEEDED
-        for entry in status.lifecycle
-    )
+    """Whether a stage has trained."""
+    return bool(status.start) or any(attempt.role == Role.TRAIN for attempt in status.attempts)
+
+
+def _is_trained(status: FineTuneJobStatus) -> bool:
+    trained = find_condition(status.conditions, ConditionType.TRAINED)
+    return trained is not None and trained.status == "True"
 
 
 def _entry(

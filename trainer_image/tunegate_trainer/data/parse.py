@@ -64,7 +64,7 @@ def parse_rows(text: str, columns: Columns, group_by: str | None) -> Parsed[Row]
     return _parse(text, columns, make)
 
 
-def parse_pairs(text: str, columns: Columns) -> Parsed[Pair]:
+def parse_pairs(text: str, columns: Columns, group_by: str | None) -> Parsed[Pair]:
     """Parse JSON Lines of {prompt, chosen, rejected}; blank lines are skipped.
 
     The prompt is a text, or a chat that ends with the user's turn; chosen and rejected are texts, or a list
@@ -78,7 +78,7 @@ def parse_pairs(text: str, columns: Columns) -> Parsed[Pair]:
         if chosen.split() == rejected.split():
             raise _BadRowError("chosen and rejected are the same: nothing is preferred")
         pair = Pair(id=id, prompt=prompt, chosen=chosen, rejected=rejected)
-        return Labelled(0, pair, normalize(prompt_text(prompt)))
+        return Labelled(0, pair, _group(fields, group_by, prompt))
 
     return _parse(text, columns, make)
 

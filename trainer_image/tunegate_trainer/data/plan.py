@@ -4,7 +4,7 @@ import math
 import platform
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Literal
 
 import torch
@@ -25,7 +25,7 @@ MAX_OUTCOMES = 700_000
 """Outcomes of a job, a letter each: with the ids of the cases they must fit one ConfigMap, of 1 MiB."""
 BFLOAT16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16")
 """As ``torch.cpu.get_capabilities`` names them, on x86-64 and on Arm."""
-LIBRARIES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "tokenizers")
+LIBRARIES = ("bitsandbytes", "torch", "transformers", "trl", "peft", "accelerate", "datasets", "tokenizers")
 
 
 def plan_stages(request: Request, lengths: Mapping[str, Sequence[int]], model_length: int) -> list[StagePlan]:
@@ -94,7 +94,7 @@ def _adapter_parameters(stage: Stage, before: StagePlan | None) -> dict[str, Any
                 "give type: LoRA for a new one, or leave the adapter out to train all weights",
             )
         shape = before.parameters.model_dump(include={"lora_r", "lora_alpha", "target_modules"})
-        # Dropout would count as a difference from the reference, so DPO goes without, as in TRL.
+        # DPO goes without, as in TRL: dropout would count as a difference from the reference.
         dropout = 0.0 if stage.method == "DPO" else before.parameters.lora_dropout
         return {**shape, "lora_dropout": dropout}
     r = adapter.r or 16
@@ -210,10 +210,17 @@ def check_outcomes(stages: Sequence[StagePlan], golden_cases: Mapping[str, int],
         )
 
 
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:  # bitsandbytes is for Linux alone
+        return None
+
+
 def library_versions() -> dict[str, str]:
     """Versions of everything that the numbers of a run depend on."""
     return {
         "python": platform.python_version(),
         "tunegate": __version__,
-        **{name: version(name) for name in LIBRARIES},
+        **{name: found for name in LIBRARIES if (found := _version(name))},
     }

@@ -6,6 +6,7 @@ It needs no GPU, and what it refuses never asks for one.
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,19 @@ from transformers import PreTrainedTokenizerBase
 
 from tunegate_api.contract import MINIMUM_ROWS, DataPlan, Plan, Request, Workspace
 from tunegate_api.meta import exact
-from tunegate_api.v1alpha1.finetunejob import Stage
+from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec, Stage
 from tunegate_trainer.context import Context
 from tunegate_trainer.data.folder import DataFolder
+from tunegate_trainer.data.held_out import (
+    joined,
+    learned_prompts,
+    prompts_of,
+    prove_apart,
+    without_held_out_turns,
+)
 from tunegate_trainer.data.measures import check_measures
 from tunegate_trainer.data.models import model_length, resolve_model
-from tunegate_trainer.data.parse import parse_rows, prompt_text
+from tunegate_trainer.data.parse import parse_rows
 from tunegate_trainer.data.plan import (
     check_outcomes,
     library_versions,
@@ -27,16 +35,16 @@ from tunegate_trainer.data.plan import (
     stage_max_length,
     stage_seed,
 )
-from tunegate_trainer.data.preference import read_preference
+from tunegate_trainer.data.preference import preference_plan, read_preference, split_preference
 from tunegate_trainer.data.sources import read_source
-from tunegate_trainer.data.split import SIDES, Split, find_overlaps, join_groups, normalize, split_rows
+from tunegate_trainer.data.split import SIDES, Split, split_rows
 from tunegate_trainer.data.target_modules import check_target_modules
 from tunegate_trainer.data.usable import Measured, usable_rows
 from tunegate_trainer.errors import BadDataError, TooFewRowsError, TrainerError, UserError
 from tunegate_trainer.evaluate.sets import check_split
 from tunegate_trainer.files import is_complete, write_model
 from tunegate_trainer.model import is_rewritten, load_tokenizer
-from tunegate_trainer.rows import PAIRS_PREFIX, Row
+from tunegate_trainer.rows import PAIRS_PREFIX, PREFERENCE, Row
 
 logger = logging.getLogger(__name__)
 
@@ -77,32 +85,42 @@ def _make(context: Context, folder: DataFolder) -> Plan:
     model_folder = context.workspace / Workspace.base_model(model.digest)
     longest_chat = model_length(model_folder)
     tokenizer = _load_tokenizer(model_folder)
+    _check_stages(request.spec)
     check_target_modules(model_folder, spec.stages)
     golden_cases = check_measures(context, tokenizer)
 
     text, digest = read_source(context.root, spec.data.train, "data.train")
     parsed = parse_rows(text, spec.data.train.columns, spec.data.held_out.group_by)
     longest = _longest(spec.stages, "SFT", longest_chat)
-    kept, dropped = usable_rows("data.train", parsed, tokenizer, longest, folder.note)
-    kept, joined = _joined(kept)
-    seed = stage_seed(spec.stages[0])
-    split = split_rows(kept, exact(spec.data.held_out.fraction), seed)
-    folder.note({"split": _prove(split, kept, seed)})
-    warnings = joined + _check_sizes(request, split, len(kept)) + _rewritten(tokenizer, split.train)
-    longest = _longest(spec.stages, "DPO", longest_chat)
-    pairs = read_preference(context, tokenizer, folder, rows=split, longest=longest, seed=seed)
+    rows, dropped = usable_rows("data.train", parsed, tokenizer, longest, folder.note)
+    preference = read_preference(context, tokenizer, folder, _longest(spec.stages, "DPO", longest_chat))
+    rows, pairs, warnings = joined(rows, preference.pairs)
 
-    lengths = {"SFT": [row.tokens for row in split.train], "DPO": pairs.lengths if pairs else []}
+    seed = stage_seed(spec.stages[0])
+    split = split_rows(rows, exact(spec.data.held_out.fraction), seed)
+    of_pairs = split_preference(context, folder, pairs, rows=split, seed=seed)
+    held = prompts_of([*split.dev, *split.test]) + prompts_of([*of_pairs.dev, *of_pairs.test])
+    split = replace(split, train=without_held_out_turns(split.train, set(held)))
+    folder.note({"split": _prove(split, held, len(rows), seed)})
+    warnings += _check_sizes(request, split, len(rows), len(of_pairs.train))
+    warnings += _rewritten(tokenizer, split.train)
+
+    lengths = {
+        "SFT": [row.tokens for row in split.train],
+        "DPO": [pair.tokens for pair in of_pairs.train],
+    }
     stages = plan_stages(request, lengths, longest_chat)
-    check_outcomes(stages, golden_cases, len(split.dev) * len(spec.task_metrics))
+    names = [metric.name for metric in spec.task_metrics]
+    measured = sum(len(of_pairs.dev) if name == PREFERENCE else len(split.dev) for name in names)
+    check_outcomes(stages, golden_cases, measured)
     plan = Plan(
         job_uid=request.uid,
         model=model,
         data=DataPlan(
             source_sha256=digest,
             **folder.write_split(split),
-            dropped=dropped + (pairs.dropped if pairs else 0),
-            preference=pairs.plan if pairs else None,
+            dropped=dropped + preference.dropped,
+            preference=preference_plan(folder, preference, of_pairs),
             warnings=warnings,
         ),
         stages=stages,
@@ -112,54 +130,58 @@ def _make(context: Context, folder: DataFolder) -> Plan:
     return plan
 
 
+def _check_stages(spec: FineTuneJobSpec) -> None:
+    """Raise :class:`UserError` for what no stage could do with this machine's packages, or at all."""
+    if any(stage.quantization for stage in spec.stages) and find_spec("bitsandbytes") is None:
+        raise UserError(
+            "stages.quantization: NF4 needs bitsandbytes, which is not installed here",
+            "use the trainer image, or Linux, or leave quantization out",
+        )
+    if spec.merge_adapter and spec.stages[-1].adapter is None:
+        raise UserError(
+            "mergeAdapter: the last stage trains all weights, and has no adapter to merge",
+            "leave it out: the whole model is published anyway",
+        )
+
+
 def _longest(stages: Sequence[Stage], method: str, model_length: int) -> int:
     """Tokens of an example that every stage of a method can take, or any stage where none has it."""
     of_method = [stage for stage in stages if stage.method == method]
     return min(stage_max_length(stage, model_length) for stage in of_method or stages)
 
 
-def _joined(rows: Sequence[Measured[Row]]) -> tuple[list[Measured[Row]], list[str]]:
-    """The rows with groups that share no prompt, and a warning where such groups had to be joined."""
-    prompts = [normalize(prompt_text(row.labelled.row.prompt)) for row in rows]
-    groups = join_groups([(row.group, prompt) for row, prompt in zip(rows, prompts, strict=True)])
-    before, after = len({row.group for row in rows}), len(set(groups))
-    joined = [replace(row, group=group) for row, group in zip(rows, groups, strict=True)]
-    if before == after:
-        return joined, []
-    return joined, [
-        f"{before} groups of heldOut.groupBy share prompts and were joined to {after}, so that no held-out "
-        "prompt is trained on"
-    ]
-
-
-def _prove(split: Split[Measured[Row]], kept: Sequence[Measured[Row]], seed: int) -> dict[str, Any]:
-    """Show that no prompt and no group is on two sides and no row got lost. An overlap is a bug of ours."""
-    sides = {"train": split.train, "dev": split.dev, "test": split.test}
-    prompts = {k: [normalize(prompt_text(r.labelled.row.prompt)) for r in rows] for k, rows in sides.items()}
-    groups = {k: [r.group for r in rows] for k, rows in sides.items()}
-    overlaps = find_overlaps(groups) + find_overlaps(prompts)
-    if overlaps or sum(map(len, sides.values())) != len(kept):
-        raise AssertionError(f"the split is not disjoint: {overlaps[:3]}")
+def _prove(split: Split[Measured[Row]], held: Sequence[str], kept: int, seed: int) -> dict[str, Any]:
+    """Show that no prompt and no group is on two sides, nothing ``held`` out is learned, and no row got
+    lost."""
+    sides = {side: split.side(side) for side in SIDES}
+    prove_apart({side: [row.group for row in rows] for side, rows in sides.items()})
+    prove_apart({side: prompts_of(rows) for side, rows in sides.items()})
+    prove_apart({"learned": learned_prompts(split.train), "held out": list(held)})
+    if sum(map(len, sides.values())) != kept:
+        raise AssertionError("the split lost rows")
     return {"seed": seed, "overlapping_prompts": 0, **{k: len(rows) for k, rows in sides.items()}}
 
 
-def _check_sizes(request: Request, split: Split[Measured[Row]], rows: int) -> list[str]:
+def _check_sizes(request: Request, split: Split[Measured[Row]], rows: int, pairs: int) -> list[str]:
     """Raise when there is too little to evaluate on, or to learn from. Returns warnings."""
     data = request.spec.data
     for side in ("dev", "test"):
-        if not getattr(split, side):
+        if not split.side(side):
             raise BadDataError(
                 f"the {side} split is empty: heldOut.fraction {data.held_out.fraction} of {rows} rows",
                 "give more rows, a larger fraction, or a finer heldOut.groupBy",
             )
-    minimum, found = MINIMUM_ROWS[data.goal], len(split.train)
+    # What the stages learn from: rows, unless all of them learn from pairs.
+    learns_rows = any(stage.method == "SFT" for stage in request.spec.stages)
+    found, what = (len(split.train), "rows") if learns_rows else (pairs, "pairs")
+    minimum = MINIMUM_ROWS[data.goal]
     if found >= minimum:
         return []
-    message = f"{found} training rows, goal {data.goal} needs at least {minimum}"
+    message = f"{found} training {what}, goal {data.goal} needs at least {minimum}"
     if data.size_policy == "Refuse":
         raise TooFewRowsError(
             message,
-            "give more rows, or set data.sizePolicy: Warn to train all the same, as for an experiment",
+            f"give more {what}, or set data.sizePolicy: Warn to train all the same, as for an experiment",
         )
     return [message]
 

@@ -85,9 +85,9 @@ def split_rows(rows: Sequence[RowT], fraction: Fraction, seed: int) -> Split[Row
 
 
 def split_pairs(pairs: Sequence[RowT], held: Mapping[str, str], fraction: Fraction, seed: int) -> Split[RowT]:
-    """Hold pairs away by their prompts, which are their groups.
+    """Hold pairs away by their groups.
 
-    ``held`` tells where a prompt already is, ``train``, ``dev`` or ``test``, and a pair goes where its prompt
+    ``held`` tells where a group already is, ``train``, ``dev`` or ``test``, and a pair goes where its group
     is. Of the others as many are held away as ``fraction`` still lacks, as in :func:`split_rows`.
     """
     free = [pair for pair in pairs if pair.group not in held]

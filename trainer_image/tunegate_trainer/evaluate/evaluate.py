@@ -18,7 +18,6 @@ from tunegate_trainer.errors import CudaOutOfMemoryError
 from tunegate_trainer.evaluate.generate import Output, generate, undisturbed
 from tunegate_trainer.evaluate.scorers import score
 from tunegate_trainer.evaluate.sets import (
-    PREFERENCE,
     Case,
     EvaluationSet,
     GeneratedSet,
@@ -27,6 +26,7 @@ from tunegate_trainer.evaluate.sets import (
 )
 from tunegate_trainer.files import write_atomic, write_model
 from tunegate_trainer.likelihood import completion_tokens, log_probs
+from tunegate_trainer.rows import PREFERENCE
 
 logger = logging.getLogger(__name__)
 

@@ -19,12 +19,10 @@ from tunegate_trainer.evaluate.scorers import Scorer, exact_match_scorer, expect
 from tunegate_trainer.files import sha256_file
 from tunegate_trainer.likelihood import Example, example
 from tunegate_trainer.model import example_tokens, render
-from tunegate_trainer.rows import PAIRS_PREFIX, read_pairs, read_rows
+from tunegate_trainer.rows import PAIRS_PREFIX, PREFERENCE, read_pairs, read_rows
 
 GOLDEN = "golden"
 """The one measure of a golden set."""
-PREFERENCE = "preference_accuracy"
-"""The task metric that is measured on pairs."""
 _NO_FILE = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 
 

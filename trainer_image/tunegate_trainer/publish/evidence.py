@@ -92,6 +92,8 @@ class VerdictEvidence(StatusModel):
     base_model_digest: Sha256
     data_sha256: dict[str, Sha256]
     """Of the source and of each split."""
+    preference_sha256: dict[str, Sha256] = {}
+    """The same of pairs, where a stage learned from them."""
     verdict: VerdictState
     gates: list[GateEvidence]
     task_metrics: list[TaskEvidence]
@@ -109,6 +111,7 @@ def write_evidence(
     """Write ``evidence/`` and the model card into ``folder``, beside the weights."""
     data = plan.data
     splits = {"train": data.train, "dev": data.dev, "test": data.test}
+    pairs = data.preference
     verdict = VerdictEvidence(
         job=request.name,
         namespace=request.namespace,
@@ -125,6 +128,12 @@ def write_evidence(
         base_model=plan.model.uri,
         base_model_digest=plan.model.digest,
         data_sha256={"source": data.source_sha256, **{name: split.sha256 for name, split in splits.items()}},
+        preference_sha256={
+            "source": pairs.source_sha256,
+            **{name: getattr(pairs, name).sha256 for name in splits},
+        }
+        if pairs
+        else {},
         verdict=judgement.state,
         gates=[_gate_evidence(g, measured.generation.get(golden_set(g.name))) for g in judgement.gates],
         task_metrics=[

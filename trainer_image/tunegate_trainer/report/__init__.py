@@ -71,6 +71,14 @@ def _digests(job: Collected) -> list[tuple[str, str]]:
             ("dev split", plan.data.dev.sha256),
             ("test split", plan.data.test.sha256),
         ]
+        if plan.data.preference:
+            pairs = plan.data.preference
+            rows += [
+                ("pairs, as given", pairs.source_sha256),
+                ("train pairs", pairs.train.sha256),
+                ("dev pairs", pairs.dev.sha256),
+                ("test pairs", pairs.test.sha256),
+            ]
     rows += [(f"golden set {gate.name}", gate.golden_sha256) for gate in job.request.gates]
     return rows + [("artifact", final.digest) for final in job.results.find(Subject.FINAL) if final.digest]
 

@@ -9,6 +9,7 @@ from tunegate_api.contract import Subject
 from tunegate_api.verdict import ERROR, FAIL, PASS, TRUNCATED
 from tunegate_trainer.report.collect import Collected, read_lines
 from tunegate_trainer.report.stages import Stage
+from tunegate_trainer.rows import PAIRS_PREFIX
 
 SHOWN_CASES = 100
 """Cases of a group that are shown with their outputs; of the others the ids."""
@@ -106,7 +107,8 @@ def comparisons(job: Collected, stages: Sequence[Stage]) -> list[Comparison]:
 
 def _file_names(job: Collected, split: str, stage: str | None = None) -> list[str]:
     gates = job.request.gates_of(stage) if stage else job.request.final_gates
-    return [*(f"golden-{gate.name}.jsonl" for gate in gates), f"{split}.jsonl"]
+    golden = [f"golden-{gate.name}.jsonl" for gate in gates]
+    return [*golden, f"{split}.jsonl", f"{PAIRS_PREFIX}{split}.jsonl"]
 
 
 def _compare(files: Mapping[str, tuple[Path, Path]], before: str, after: str) -> list[Comparison]:

@@ -23,6 +23,7 @@ from tunegate_api.contract import (
 )
 from tunegate_api.verdict import CaseSet
 from tunegate_trainer.gate_result import GateResult
+from tunegate_trainer.rows import PAIRS_PREFIX, PREFERENCE
 
 logger = logging.getLogger(__name__)
 
@@ -181,18 +182,21 @@ def _evaluated(folder: Path, request: Request, plan: Plan | None) -> Results:
         except (OSError, ValidationError) as error:
             logger.warning("%s is left out of the report: %s", path, error)
             continue
-        sets |= _case_sets(path.parent, request, plan.data.dev.sha256 if plan else "")
+        sets |= _case_sets(path.parent, request, plan)
     return Results(sets=sets, evaluations=evaluations)
 
 
-def _case_sets(folder: Path, request: Request, dev_sha256: str) -> dict[str, CaseSet]:
-    """The cases of one evaluation: of each golden set, and the dev rows that all task metrics share."""
+def _case_sets(folder: Path, request: Request, plan: Plan | None) -> dict[str, CaseSet]:
+    """The cases of one evaluation: of each golden set, and the dev rows or pairs of each task metric."""
     found = {
         golden_set(gate.name): _case_set(folder / f"golden-{gate.name}.jsonl", gate.golden_sha256)
         for gate in request.gates
     }
-    dev = _case_set(folder / "dev.jsonl", dev_sha256)
-    found |= {task_set("dev", metric.name): dev for metric in request.spec.task_metrics}
+    preference = plan.data.preference if plan else None
+    rows = _case_set(folder / "dev.jsonl", plan.data.dev.sha256 if plan else "")
+    pairs = _case_set(folder / f"{PAIRS_PREFIX}dev.jsonl", preference.dev.sha256 if preference else "")
+    for metric in request.spec.task_metrics:
+        found[task_set("dev", metric.name)] = pairs if metric.name == PREFERENCE else rows
     return {name: cases for name, cases in found.items() if cases.ids}
 
 

@@ -44,7 +44,7 @@ class CheckpointFolder:
         """Remove what earlier processes left half done."""
         for pattern in ("scratch-*", "step-*", "state-*"):
             for path in self._folder.glob(pattern):
-                if path != self.scratch and not is_complete(path):
+                if path != self.scratch and (pattern == "scratch-*" or not is_complete(path)):
                     logger.info("removing %s, which was never completed", path.name)
                     shutil.rmtree(path, ignore_errors=True)
 

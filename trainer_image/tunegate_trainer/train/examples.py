@@ -25,7 +25,7 @@ def tokenize_rows(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row], max_l
 
 def _row_example(tokenizer: PreTrainedTokenizerBase, row: Row) -> Example:
     made = example(*example_tokens(tokenizer, row.prompt, row.completion))
-    for i in answered_tokens(tokenizer, row.prompt):
+    for i in answered_tokens(tokenizer, row.prompt, row.unlearned):
         made["labels"][i] = made["input_ids"][i]
     return made
 

@@ -11,8 +11,8 @@ FILE = "losses.jsonl"
 
 
 class LossFile:
-    """The steps of a stage: step, loss (mean over completion tokens), learning_rate, grad_norm, seconds, and
-    tokens (prompts included). Written by one writer."""
+    """The steps of a stage: step, loss (mean over learned tokens, of DPO over pairs), learning_rate,
+    grad_norm, seconds, and tokens (prompts included). Written by one writer."""
 
     def __init__(self, folder: Path, writer: Writer) -> None:
         self._path = folder / FILE

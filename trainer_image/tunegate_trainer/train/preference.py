@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch.nn.functional import logsigmoid
+from trl.trainer.utils import disable_dropout_in_model
 
 from tunegate_api.contract import sha256_text
 from tunegate_trainer.evaluate.generate import undisturbed
@@ -36,6 +37,14 @@ def preference_losses(
         means = log_ratios / lengths
         return (means[:, 0] - means[:, 1] - 1 / (2 * beta)) ** 2
     raise ValueError(f"no loss {loss}")
+
+
+def without_dropout(model: Any) -> None:
+    """Let ``model`` drop nothing in training: it would count as a difference from the reference."""
+    disable_dropout_in_model(model)
+    for module in model.modules():
+        if isinstance(getattr(module, "attention_dropout", None), float):
+            module.attention_dropout = 0.0  # attention reads it in place of a layer of its own
 
 
 def reference_log_probs(

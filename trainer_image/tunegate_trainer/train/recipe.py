@@ -36,7 +36,7 @@ from tunegate_trainer.train.micro_batch import (
     halve_micro_batch,
     with_micro_batch,
 )
-from tunegate_trainer.train.preference import reference_log_probs
+from tunegate_trainer.train.preference import reference_log_probs, without_dropout
 from tunegate_trainer.train.progress import ProgressReporter
 from tunegate_trainer.train.record import StageRecord
 from tunegate_trainer.train.start import find_start, load_start, score_start, trainable
@@ -147,6 +147,7 @@ def _train(
         progress.evaluated(0, evaluation.seconds, record.results)
     model = trainable(model, plan.model, parameters)
     if parameters.method == "DPO":
+        without_dropout(model)
         progress.report(activity="computing the reference")
     dataset = training_dataset(
         trained_examples(examples, folder, model, start.digest),

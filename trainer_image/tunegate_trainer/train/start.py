@@ -66,7 +66,7 @@ def find_start(
     if not is_complete(folder) or verify(folder):
         logger.info("making one model of checkpoint %d of stage %s", start_step, before.name)
         scratch = folder.with_name(f"scratch-base-{writer.epoch:06d}")
-        write_artifact(checkpoint, base, scratch, whole=True, quantization=before.parameters.quantization)
+        write_artifact(checkpoint, base, scratch, whole=True, trained=before.parameters)
         writer.check()
         remove(folder)
         scratch.rename(folder)

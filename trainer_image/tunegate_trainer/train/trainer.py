@@ -51,10 +51,7 @@ class StageTrainer(SFTTrainer):
     def token_losses(self, model: Any, inputs: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
         """As the function of that name, counting tokens."""
         self.tokens += inputs["input_ids"].numel()
-        # Below an adapter the base has its own type, and autocast would only cast back and forth.
-        autocast = self.args.device.type == "cuda" and not isinstance(self.model, PeftModel)
-        with torch.autocast("cuda", torch.bfloat16, enabled=autocast):
-            return token_losses(model, inputs)
+        return token_losses(model, inputs)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:  # noqa: ARG002 - overridden
         """Hand a step's numbers to the callbacks; the state, which every checkpoint holds, keeps none."""

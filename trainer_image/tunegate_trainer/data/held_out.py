@@ -1,0 +1,71 @@
+"""What is held out stays out of training: groups joined, chats masked, and the proof."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+
+from tunegate_trainer.data.parse import RowT, prompt_text
+from tunegate_trainer.data.split import find_overlaps, join_groups, normalize
+from tunegate_trainer.data.usable import Measured
+from tunegate_trainer.rows import Pair, Row
+
+
+def prompts_of(rows: Sequence[Measured[RowT]]) -> list[str]:
+    """The prompts of rows or pairs, to be compared."""
+    return [normalize(prompt_text(measured.labelled.row.prompt)) for measured in rows]
+
+
+def joined(
+    rows: Sequence[Measured[Row]], pairs: Sequence[Measured[Pair]]
+) -> tuple[list[Measured[Row]], list[Measured[Pair]], list[str]]:
+    """Rows and pairs with groups that share no prompt, and a warning where such groups had to be joined."""
+    before = [row.group for row in rows] + [pair.group for pair in pairs]
+    after = join_groups(list(zip(before, prompts_of(rows) + prompts_of(pairs), strict=True)))
+    of_rows = [replace(row, group=group) for row, group in zip(rows, after[: len(rows)], strict=True)]
+    of_pairs = [replace(pair, group=group) for pair, group in zip(pairs, after[len(rows) :], strict=True)]
+    groups, left = len(set(before)), len(set(after))
+    if groups == left:
+        return of_rows, of_pairs, []
+    warning = (
+        f"{groups} groups of heldOut.groupBy share prompts and were joined to {left}, so that no held-out "
+        "prompt is trained on"
+    )
+    return of_rows, of_pairs, [warning]
+
+
+def without_held_out_turns(rows: Sequence[Measured[Row]], held: Collection[str]) -> list[Measured[Row]]:
+    """The rows to train on, without the answers to what is ``held`` out that stand in their chats.
+
+    A chat may begin as another one that is held out: what it was asked there must not be learned.
+    """
+    return [_without_turns(measured, held) for measured in rows]
+
+
+def _without_turns(measured: Measured[Row], held: Collection[str]) -> Measured[Row]:
+    row = measured.labelled.row
+    turns = [i for i in _answers(row) if normalize(prompt_text(row.prompt[:i])) in held]
+    if not turns:
+        return measured
+    labelled = replace(measured.labelled, row=row.model_copy(update={"unlearned": turns}))
+    return replace(measured, labelled=labelled)
+
+
+def learned_prompts(rows: Sequence[Measured[Row]]) -> list[str]:
+    """All that the answers which rows teach were asked: their prompts, and what came before each turn."""
+    earlier = [
+        normalize(prompt_text(row.prompt[:i]))
+        for row in (measured.labelled.row for measured in rows)
+        for i in _answers(row)
+        if i not in row.unlearned
+    ]
+    return prompts_of(rows) + earlier
+
+
+def _answers(row: Row) -> list[int]:
+    return [i for i, message in enumerate(row.prompt) if message.role == "assistant"]
+
+
+def prove_apart(sides: Mapping[str, list[str]]) -> None:
+    """Show that nothing is on two sides. An overlap is a bug of ours."""
+    overlaps = find_overlaps(dict(sides))
+    if overlaps:
+        raise AssertionError(f"the split is not disjoint: {overlaps[:3]}")
