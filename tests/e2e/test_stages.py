@@ -1,48 +1,19 @@
 """SFT, then DPO on the same adapter, each in a pod of its own."""
 
-import json
-
 import pytest
 
-from support.builders import make_config_map
+from support.command import DPO_AFTER_SFT, preference_pairs
 from support.node import Node
 from support.tiny_job import TinyJob
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
-SHORT = {"batchSize": 4, "maxLength": 128, "seed": 1}
 
 
 def test_a_second_stage_goes_on_from_the_first(node: Node, namespace: str) -> None:
     node.install()
     job = TinyJob(node, namespace)
-    pairs = [{"prompt": f"order {i}: mug", "chosen": "yes", "rejected": "no thanks"} for i in range(40)]
-    objects = job.manifests(
-        stages=[
-            {
-                "name": "sft",
-                "method": "SFT",
-                "adapter": {"type": "LoRA", "r": 8},
-                "training": {"maxSteps": 15, "learningRate": "0.01", **SHORT},
-            },
-            {
-                "name": "dpo",
-                "method": "DPO",
-                "adapter": {"from": "Previous"},
-                "training": {"maxSteps": 6, "learningRate": "0.002", **SHORT},
-            },
-        ],
-        data={
-            "goal": "StyleOrFormat",
-            "sizePolicy": "Warn",
-            "train": {"configMap": "rows"},
-            "preference": {"configMap": "pairs"},
-            "heldOut": {"fraction": "0.25"},
-        },
-        taskMetrics=[{"name": "preference_accuracy", "min": "0.9"}],
-        evaluateEvery={"fraction": "0.5"},
-    )
-    lines = "".join(json.dumps(pair) + "\n" for pair in pairs)
-    node.apply(namespace, make_config_map("pairs", pairs__jsonl=lines), *objects)
+    metrics = [{"name": "preference_accuracy", "min": "0.9"}]
+    node.apply(namespace, preference_pairs(), *job.manifests(taskMetrics=metrics, **DPO_AFTER_SFT))
 
     status = job.ended()
     assert status["phase"] == "Succeeded", status["message"]

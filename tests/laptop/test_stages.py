@@ -1,52 +1,29 @@
 """`tunegate run` with several stages: SFT, DPO on the same adapter, then all weights."""
 
-import json
 import re
 
 import pytest
 
-from support.builders import make_config_map
-from support.command import manifests
+from support.command import DPO_AFTER_SFT, manifests, preference_pairs
 
 pytestmark = pytest.mark.model
 
-SHORT = {"batchSize": 4, "maxLength": 128, "seed": 1}
-STAGES = [
-    {
-        "name": "sft",
-        "method": "SFT",
-        "adapter": {"type": "LoRA", "r": 8},
-        "training": {"maxSteps": 15, "learningRate": "0.01", **SHORT},
-    },
-    {
-        "name": "dpo",
-        "method": "DPO",
-        "adapter": {"from": "Previous"},
-        "training": {"maxSteps": 6, "learningRate": "0.002", **SHORT},
-    },
-    {"name": "whole", "method": "SFT", "training": {"maxSteps": 2, "learningRate": "0.00001", **SHORT}},
-]
+WHOLE = {
+    "name": "whole",
+    "method": "SFT",
+    "training": {"maxSteps": 2, "learningRate": "0.00001", "batchSize": 4, "maxLength": 128, "seed": 1},
+}
 
 
 def test_each_stage_goes_on_from_the_one_before_and_a_whole_model_is_published(tunegate, tiny_model):
-    pairs = "".join(
-        json.dumps({"prompt": f"order {i}: mug", "chosen": "yes", "rejected": "no thanks"}) + "\n"
-        for i in range(40)
-    )
-    objects = manifests(
-        tiny_model,
-        stages=STAGES,
-        data={
-            "goal": "StyleOrFormat",
-            "sizePolicy": "Warn",
-            "train": {"configMap": "rows"},
-            "preference": {"configMap": "pairs"},
-            "heldOut": {"fraction": "0.25"},
-        },
-        taskMetrics=[{"name": "exact_match", "min": "0.8"}, {"name": "preference_accuracy", "min": "0.9"}],
-        evaluateEvery={"fraction": "0.5"},
-    )
-    tunegate.write_all([*objects, make_config_map("pairs", pairs__jsonl=pairs)])
+    changes = DPO_AFTER_SFT | {
+        "stages": [*DPO_AFTER_SFT["stages"], WHOLE],
+        "taskMetrics": [
+            {"name": "exact_match", "min": "0.8"},
+            {"name": "preference_accuracy", "min": "0.9"},
+        ],
+    }
+    tunegate.write_all([*manifests(tiny_model, **changes), preference_pairs()])
     result = tunegate("run", "manifests")
     assert result.returncode == 0, result.stdout
 

@@ -125,6 +125,51 @@ class Command:
         path.write_text(yaml.safe_dump_all(list(documents.values()), sort_keys=False))
 
 
+DPO_AFTER_SFT: dict[str, Any] = {
+    "stages": [
+        {
+            "name": "sft",
+            "method": "SFT",
+            "adapter": {"type": "LoRA", "r": 8},
+            "training": {
+                "maxSteps": 15,
+                "learningRate": "0.01",
+                "batchSize": 4,
+                "maxLength": 128,
+                "seed": 1,
+            },
+        },
+        {
+            "name": "dpo",
+            "method": "DPO",
+            "adapter": {"from": "Previous"},
+            "training": {
+                "maxSteps": 6,
+                "learningRate": "0.002",
+                "batchSize": 4,
+                "maxLength": 128,
+                "seed": 1,
+            },
+        },
+    ],
+    "data": {
+        "goal": "StyleOrFormat",
+        "sizePolicy": "Warn",
+        "train": {"configMap": "rows"},
+        "preference": {"configMap": "pairs"},
+        "heldOut": {"fraction": "0.25"},
+    },
+    "evaluateEvery": {"fraction": "0.5"},
+}
+"""Two stages for a job of :func:`manifests`, with the pairs of :func:`preference_pairs`."""
+
+
+def preference_pairs() -> dict[str, Any]:
+    """The ConfigMap with pairs that a tiny model tells apart."""
+    pairs = [{"prompt": f"order {i}: mug", "chosen": "yes", "rejected": "no thanks"} for i in range(40)]
+    return make_config_map("pairs", pairs__jsonl="".join(json.dumps(pair) + "\n" for pair in pairs))
+
+
 def manifests(model: Path, /, name: str = "orders", **changes: Any) -> list[dict[str, Any]]:
     rows = [{"prompt": f"order {i}: " + " ".join(ITEMS[: 1 + i % 6]), "completion": "yes"} for i in range(64)]
     cases = [

@@ -138,6 +138,13 @@ class TrainerRoot:
         write_model(self.path / "plan" / "plan.json", self._plan(digest))
         return self
 
+    def write_for_data(self, model: Path) -> "TrainerRoot":
+        """Write what the data role finds, which makes the rest."""
+        self.write(model)
+        shutil.rmtree(self.workspace)
+        shutil.rmtree(self.path / "plan")
+        return self
+
     def _request(self) -> Request:
         gates = self.gates or {"orders": gate_spec()}
         spec = {

@@ -18,9 +18,15 @@ import pytest
 import torch
 
 from support.tiny_model import save_tiny_model
-from support.trainer_root import TrainerRoot
+from support.trainer_root import STAGE, TrainerRoot
+from tunegate_api.contract import ROOT_VARIABLE, ExitCode
+from tunegate_trainer.gate_result import GateResult
+from tunegate_trainer.main import main
+from tunegate_trainer.train.losses import LossFile
 
 MakeRoot = Callable[..., TrainerRoot]
+AtStep = Callable[[int, Callable[[], object]], None]
+Judge = Callable[..., GateResult]
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -47,3 +53,33 @@ def make_root(tmp_path: Path, tiny_model: Path) -> MakeRoot:
         return TrainerRoot(tmp_path / f"root-{made}", **changes).write(tiny_model)
 
     return make
+
+
+@pytest.fixture
+def at_step(monkeypatch: pytest.MonkeyPatch) -> AtStep:
+    """Do something when the loss of a step has just been written: once."""
+
+    def set_up(step: int, do: Callable[[], object]) -> None:
+        append = LossFile.append
+
+        def append_and_do(self: LossFile, line: dict[str, float]) -> None:
+            append(self, line)
+            if line["step"] == step:
+                monkeypatch.setattr(LossFile, "append", append)
+                do()
+
+        monkeypatch.setattr(LossFile, "append", append_and_do)
+
+    return set_up
+
+
+@pytest.fixture
+def judge(monkeypatch: pytest.MonkeyPatch) -> Judge:
+    """Runs the gate role on a stage's checkpoint."""
+
+    def run(root: TrainerRoot, step: int, stage: str = STAGE) -> GateResult:
+        monkeypatch.setenv(ROOT_VARIABLE, str(root.path))
+        assert main(["gate", "--stage", stage, "--step", str(step)]) == ExitCode.OK
+        return GateResult.model_validate_json((root.workspace / root.paths.gate / "result.json").read_bytes())
+
+    return run

@@ -41,9 +41,7 @@ def make_job(tmp_path, tiny_model, monkeypatch):
                 },
                 **spec,
             },
-        ).write(tiny_model)
-        shutil.rmtree(root.workspace)
-        shutil.rmtree(root.path / "plan")
+        ).write_for_data(tiny_model)
         monkeypatch.setenv("TUNEGATE_ROOT", str(root.path))
         return root
 

@@ -159,9 +159,7 @@ def make_job(tmp_path, tiny_model, monkeypatch):
                     "heldOut": {"fraction": "0.2"},
                 },
             },
-        ).write(tiny_model)
-        shutil.rmtree(root.workspace)
-        shutil.rmtree(root.path / "plan")
+        ).write_for_data(tiny_model)
         monkeypatch.setenv("TUNEGATE_ROOT", str(root.path))
         assert main(["data"]) == ExitCode.OK
         return root

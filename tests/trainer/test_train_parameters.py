@@ -10,7 +10,6 @@ from support.trainer_root import TrainerRoot
 from tunegate_trainer.interruption import Interrupted, Interruption
 from tunegate_trainer.model import load_base
 from tunegate_trainer.train import recipe
-from tunegate_trainer.train.losses import LossFile
 from tunegate_trainer.train.start import trainable
 
 CPU = torch.device("cpu")
@@ -70,20 +69,13 @@ def test_another_seed_is_another_order_another_adapter_and_other_losses(make_roo
     assert seeds == [1, 2, 1], "what dropout is drawn by"
 
 
-def test_a_run_that_accumulates_gradients_continues_as_the_same_run(make_root, monkeypatch):
+def test_a_run_that_accumulates_gradients_continues_as_the_same_run(make_root, at_step):
     whole, root = (make_root(parameters={"batch_size": 4, "micro_batch_size": 2}) for _ in range(2))
     train(whole)
-    interruption, append = Interruption(), LossFile.append
-
-    def append_and_stop(self: LossFile, line: dict[str, Any]) -> None:
-        append(self, line)
-        if line["step"] == 4:
-            interruption.request()
-
-    monkeypatch.setattr(LossFile, "append", append_and_stop)
+    interruption = Interruption()
+    at_step(4, interruption.request)
     with pytest.raises(Interrupted):
         recipe.run(root.context(), interruption)
-    monkeypatch.setattr(LossFile, "append", append)
     assert root.evaluated_steps() == [0, 3]
     train(root)
     assert root.losses() == whole.losses()

@@ -22,7 +22,6 @@ from tunegate_trainer.model import load_base, load_tokenizer
 from tunegate_trainer.train import preference, recipe
 from tunegate_trainer.train.attention import BY_EXAMPLE
 from tunegate_trainer.train.examples import preference_example, tokenize_pairs, training_dataset
-from tunegate_trainer.train.losses import LossFile
 from tunegate_trainer.train.preference import REFERENCE, preference_losses, reference_log_probs
 from tunegate_trainer.train.start import trainable
 from tunegate_trainer.train.trainer import PreferenceTrainer
@@ -214,21 +213,14 @@ def test_a_model_with_dropout_of_its_own_starts_at_its_reference_too(tmp_path, t
     assert root.losses("dpo")[0] == pytest.approx(0.693147, abs=1e-5)
 
 
-def test_a_resumed_run_keeps_its_reference_and_ends_with_the_same_bits(make_root, monkeypatch):
+def test_a_resumed_run_keeps_its_reference_and_ends_with_the_same_bits(make_root, at_step):
     whole, root = (make_root(later=[dpo_plan(checkpoint_steps=(3, 6))]) for _ in range(2))
     train_both(whole, start_step=6)
     assert recipe.run(root.context(), Interruption()) is Outcome.COMPLETED
-    interruption, append = Interruption(), LossFile.append
-
-    def append_and_stop(self: LossFile, line: dict[str, Any]) -> None:
-        append(self, line)
-        if line["step"] == 4:
-            interruption.request()
-
-    monkeypatch.setattr(LossFile, "append", append_and_stop)
+    interruption = Interruption()
+    at_step(4, interruption.request)
     with pytest.raises(Interrupted):
         recipe.run(root.context(stage="dpo"), interruption, start_step=6)
-    monkeypatch.undo()
     reference = root.workspace / root.paths.stage("dpo") / REFERENCE
     before = reference.read_bytes()
     assert recipe.run(root.context(stage="dpo"), Interruption(), start_step=6) is Outcome.COMPLETED

@@ -1,7 +1,6 @@
 """QLoRA: an adapter beside a base whose linear layers are held in 4 bits."""
 
 import json
-from typing import Any
 
 import pytest
 import torch
@@ -12,15 +11,12 @@ from torch import nn
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from support.trainer_root import STAGE, TrainerRoot, dpo_plan, stage_plan
-from tunegate_api.contract import ROOT_VARIABLE, ExitCode, Outcome
+from tunegate_api.contract import Outcome
 from tunegate_trainer.artifact import write_artifact
 from tunegate_trainer.files import sha256_file
-from tunegate_trainer.gate_result import GateResult
 from tunegate_trainer.interruption import Interrupted, Interruption
-from tunegate_trainer.main import main
 from tunegate_trainer.model import load_adapter, load_base
 from tunegate_trainer.train import recipe
-from tunegate_trainer.train.losses import LossFile
 from tunegate_trainer.train.start import Start, load_start, trainable
 
 CPU = torch.device("cpu")
@@ -43,18 +39,6 @@ def held_bytes(layer: Linear4bit) -> int:
     """Of the codes and of all that is needed to read them."""
     state = layer.weight.quant_state.as_dict(packed=True)
     return layer.weight.nbytes + sum(tensor.nbytes for tensor in state.values())
-
-
-@pytest.fixture
-def judge(monkeypatch):
-    """Runs the gate role on a stage's checkpoint."""
-
-    def run(root: TrainerRoot, step: int, stage: str = STAGE) -> GateResult:
-        monkeypatch.setenv(ROOT_VARIABLE, str(root.path))
-        assert main(["gate", "--stage", stage, "--step", str(step)]) == ExitCode.OK
-        return GateResult.model_validate_json((root.workspace / root.paths.gate / "result.json").read_bytes())
-
-    return run
 
 
 def test_linear_layers_are_at_least_seventy_percent_smaller_than_in_sixteen_bits(tmp_path):
@@ -123,20 +107,13 @@ def test_what_is_trained_is_what_was_given_to_the_trainer(make_root, tiny_model)
         assert torch.equal(layer.weight.data, codes[name])
 
 
-def test_a_resumed_run_ends_with_the_same_bits(make_root, monkeypatch):
+def test_a_resumed_run_ends_with_the_same_bits(make_root, at_step):
     whole, root = (make_root(parameters=NF4) for _ in range(2))
     train(whole)
-    interruption, append = Interruption(), LossFile.append
-
-    def append_and_stop(self: LossFile, line: dict[str, Any]) -> None:
-        append(self, line)
-        if line["step"] == 4:
-            interruption.request()
-
-    monkeypatch.setattr(LossFile, "append", append_and_stop)
+    interruption = Interruption()
+    at_step(4, interruption.request)
     with pytest.raises(Interrupted):
         recipe.run(root.context(), interruption)
-    monkeypatch.undo()
     train(root)
     assert root.losses() == whole.losses()
     left, right = (load_file(r.checkpoint(6) / "adapter_model.safetensors") for r in (whole, root))

@@ -25,24 +25,6 @@ from tunegate_trainer.train.losses import LossFile
 from tunegate_trainer.train.writer import Writer
 
 
-@pytest.fixture
-def at_step(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, Callable[[], object]], None]:
-    """Do something when the loss of a step has just been written: once."""
-
-    def set_up(step: int, do: Callable[[], object]) -> None:
-        append = LossFile.append
-
-        def append_and_do(self: LossFile, line: dict[str, float]) -> None:
-            append(self, line)
-            if line["step"] == step:
-                monkeypatch.setattr(LossFile, "append", append)
-                do()
-
-        monkeypatch.setattr(LossFile, "append", append_and_do)
-
-    return set_up
-
-
 def run(root: TrainerRoot, interruption: Interruption | None = None) -> Outcome:
     return recipe.run(root.context(), interruption or Interruption())
 

@@ -15,7 +15,6 @@ from tunegate_api.judgement import judge_checkpoint
 from tunegate_trainer.errors import StorageError, UserError
 from tunegate_trainer.evaluate import evaluate as evaluate_module
 from tunegate_trainer.files import is_complete, read_manifest, seal, verify, weights_digest
-from tunegate_trainer.gate_result import GateResult
 from tunegate_trainer.interruption import Interruption
 from tunegate_trainer.main import main
 from tunegate_trainer.train import recipe
@@ -43,18 +42,6 @@ def weights(folder) -> dict[str, torch.Tensor]:
     return load_file(folder / "model.safetensors")
 
 
-@pytest.fixture
-def judge(monkeypatch):
-    """Runs the gate role on a stage's checkpoint."""
-
-    def run(root: TrainerRoot, stage: str, step: int) -> GateResult:
-        monkeypatch.setenv(ROOT_VARIABLE, str(root.path))
-        assert main(["gate", "--stage", stage, "--step", str(step)]) == ExitCode.OK
-        return GateResult.model_validate_json((root.workspace / root.paths.gate / "result.json").read_bytes())
-
-    return run
-
-
 def test_dpo_trains_the_adapter_of_sft_further_and_what_it_measured_is_known(make_root, monkeypatch, judge):
     root = make_root(checkpoint_steps=(6,), later=[dpo_plan(checkpoint_steps=(4, 8))], spec=PREFERENCE)
     train(root)
@@ -66,7 +53,7 @@ def test_dpo_trains_the_adapter_of_sft_further_and_what_it_measured_is_known(mak
     assert (start.subject, start.digest, start.outcomes) == (Subject.START, before.digest, before.outcomes)
     train(root, "dpo", start_step=6)
     assert root.evaluation(8, "dpo").outcomes["dev/preference_accuracy"] == "p" * 6
-    result = judge(root, "dpo", 8)
+    result = judge(root, 8, "dpo")
     assert result.evaluations[1].outcomes["test/preference_accuracy"] == "p" * 6
     assert "test/preference_accuracy" not in result.generation, "nothing was generated for it"
     artifact = root.workspace / root.paths.model
@@ -113,7 +100,7 @@ def test_before_a_new_adapter_the_one_before_is_merged_and_the_whole_model_publi
     torch.testing.assert_close(found[f"{name}.weight"], before[f"{name}.weight"] + 2 * update)  # alpha / r
     assert torch.equal(found["model.norm.weight"], before["model.norm.weight"])
 
-    result = judge(root, "more", 3)
+    result = judge(root, 3, "more")
     artifact = root.workspace / root.paths.model
     assert not (artifact / "adapter_config.json").exists()
     whole = AutoModelForCausalLM.from_pretrained(artifact)
@@ -142,7 +129,7 @@ def test_all_weights_after_an_adapter_and_an_adapter_after_all_weights(make_root
     trained = weights(root.checkpoint(3, "whole"))
     for name, tensor in weights(root.workspace / root.paths.merged("adapter")).items():
         assert torch.equal(tensor, trained[name]), name
-    result = judge(root, "dpo", 2)
+    result = judge(root, 2, "dpo")
     assert result.weights == weights_digest(read_manifest(root.checkpoint(2, "dpo")).files)
     artifact = weights(root.workspace / root.paths.model)
     assert artifact.keys() == trained.keys()
