@@ -292,12 +292,13 @@ def sft(name: str, make: Callable[[random.Random], dict[str, str]], target: str)
     with tempfile.TemporaryDirectory() as folder:
         job = Job(Path(folder), [make(rng) for _ in range(STEPS * BATCH + 16)], [], STEPS)
         data = job.for_trl(Path(folder, "trl"), STEPS)
-        best = ["--padding_free", "true", "--completion_only_loss", "true", "--max_length", "2048"]
+        best = Path(folder, "best.yaml")  # the command line cannot say None
+        best.write_text("padding_free: true\ncompletion_only_loss: true\nmax_length: null\n")
         job.train()  # after it, what the base model scores is known
         ours, theirs = [], []
         for _ in range(TURNS):
             ours.append(job.train())
-            theirs.append(trl("sft", job, data, STEPS, *best))
+            theirs.append(trl("sft", job, data, STEPS, "--config", str(best)))
     tokens = job.plan.stages[0].tokens / job.plan.data.train.rows * BATCH
     fast, slow = steady(ours, LEFT_OUT), steady(theirs, LEFT_OUT - 1)
     peer = f"trl sft, its best flags: {tokens / slow:.0f} tokens/s"
