@@ -6,7 +6,7 @@ Files, as a trainer process sees them below ``$TUNEGATE_ROOT`` (``/tunegate`` in
     plan/plan.json                Plan, from an immutable ConfigMap (not for the data role, which makes it)
     inputs/<configmap>/<key>      ConfigMaps that spec or gates refer to
     volumes/<claim>/…             PersistentVolumeClaims that URIs refer to
-    workspace/                    the storage volume, see :class:`Workspace`
+    workspace/                    the storage volume, see :class:`tunegate_api.workspace.Workspace`
     termination.json              Termination, written last
     report/token                  the pod's token for reporting to the operator, where that is to be done
 """
@@ -15,7 +15,6 @@ import hashlib
 import json
 from collections.abc import Mapping
 from enum import IntEnum, StrEnum
-from pathlib import PurePosixPath
 from typing import Literal
 
 from tunegate_api import GROUP
@@ -370,39 +369,6 @@ class FileManifest(StatusModel):
     digest: Sha256
     """Of all files, see :func:`files_digest`. A published version has the digest of the artifact that was
     judged, though card and evidence lie beside it."""
-
-
-class Workspace:
-    """Paths on the storage volume, relative to its root; one folder a job uid."""
-
-    def __init__(self, uid: str) -> None:
-        self.job = PurePosixPath(uid)
-        self.data = self.job / "data"
-        self.evals = self.job / "evals"
-        self.gate = self.job / "gate"
-        self.model = self.job / "model"
-        self.report = self.job / "report.html"
-        self.outbox = self.job / "outbox"
-
-    @staticmethod
-    def base_model(digest: str) -> PurePosixPath:
-        """A resolved model, shared by the jobs on this volume."""
-        return PurePosixPath("models") / digest
-
-    def stage(self, stage: str) -> PurePosixPath:
-        return self.job / "stages" / stage
-
-    def checkpoint(self, stage: str, step: int) -> PurePosixPath:
-        """A checkpoint's folder: complete and hashed, or absent."""
-        return self.stage(stage) / f"step-{step:06d}"
-
-    def merged(self, stage: str) -> PurePosixPath:
-        """The merged model that a stage started from, see :attr:`StagePlan.starts_from`."""
-        return self.stage(stage) / "base"
-
-    def evaluation(self, stage: str, step: int) -> PurePosixPath:
-        """Outputs and outcomes of one checkpoint, one line a case; step 0 is the starting model."""
-        return self.evals / stage / f"step-{step:06d}"
 
 
 def files_digest(files: Mapping[str, Sha256]) -> Sha256:

@@ -28,10 +28,17 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 from examples.quickstart.vocabulary import CITIES, ITEMS
 from measures import Measure, run
 
-from tunegate_api.contract import ROOT_VARIABLE, GateRequest, Plan, Request, Workspace, sha256_text
+from tunegate_api.contract import (
+    ROOT_VARIABLE,
+    GateRequest,
+    Plan,
+    Request,
+    sha256_text,
+)
 from tunegate_api.golden import inline_golden
 from tunegate_api.v1alpha1.evalgate import EvalGateSpec
 from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec
+from tunegate_api.workspace import Workspace
 from tunegate_trainer.model import example_tokens, load_tokenizer
 from tunegate_trainer.rows import PAIRS_PREFIX, read_pairs, read_rows
 from tunegate_trainer.train.examples import training_order

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -125,20 +126,17 @@ class Command:
         path.write_text(yaml.safe_dump_all(list(documents.values()), sort_keys=False))
 
 
+SFT: dict[str, Any] = {
+    "name": "sft",
+    "method": "SFT",
+    "adapter": {"type": "LoRA", "r": 8},
+    "training": {"maxSteps": 15, "learningRate": "0.01", "batchSize": 4, "maxLength": 128, "seed": 1},
+}
+"""A stage that a tiny model learns its answer in."""
+
 DPO_AFTER_SFT: dict[str, Any] = {
     "stages": [
-        {
-            "name": "sft",
-            "method": "SFT",
-            "adapter": {"type": "LoRA", "r": 8},
-            "training": {
-                "maxSteps": 15,
-                "learningRate": "0.01",
-                "batchSize": 4,
-                "maxLength": 128,
-                "seed": 1,
-            },
-        },
+        SFT,
         {
             "name": "dpo",
             "method": "DPO",
@@ -205,25 +203,12 @@ def manifests(model: Path, /, name: str = "orders", **changes: Any) -> list[dict
                 "heldOut": {"fraction": "0.25"},
             },
             "taskMetrics": [{"name": "exact_match", "min": "0.8"}],
-            "stages": [
-                {
-                    "name": "sft",
-                    "method": "SFT",
-                    "adapter": {"type": "LoRA", "r": 8},
-                    "training": {
-                        "maxSteps": 15,
-                        "learningRate": "0.01",
-                        "batchSize": 4,
-                        "maxLength": 128,
-                        "seed": 1,
-                    },
-                }
-            ],
+            "stages": [deepcopy(SFT)],  # tests change what they get
             "gates": [{"name": "golden"}],
             "resources": {"accelerator": "CPU"},
             "storage": {"persistentVolumeClaim": "tuning"},
             "publish": [{"uri": "pvc://models/orders"}],
-            **changes,
+            **deepcopy(changes),
         },
     }
     return [

@@ -23,7 +23,6 @@ from tunegate_api.contract import (
     StagePlan,
     Subject,
     TrainingParameters,
-    Workspace,
     golden_set,
     sha256_text,
     task_set,
@@ -33,6 +32,7 @@ from tunegate_api.v1alpha1.evalgate import EvalGateSpec
 from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec
 from tunegate_api.v1alpha1.finetunejob_status import Failure
 from tunegate_api.verdict import CaseSet
+from tunegate_api.workspace import Workspace
 from tunegate_trainer.context import Context
 from tunegate_trainer.files import seal, write_model
 

@@ -20,12 +20,12 @@ from tunegate_api.contract import (
     SplitPlan,
     StagePlan,
     TrainingParameters,
-    Workspace,
     sha256_text,
 )
 from tunegate_api.golden import Message, inline_golden
 from tunegate_api.v1alpha1.evalgate import EvalGateSpec
 from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec
+from tunegate_api.workspace import Workspace
 from tunegate_trainer.context import Context
 from tunegate_trainer.files import seal, sha256_file, write_model
 from tunegate_trainer.rows import PAIRS_PREFIX, Pair, Row, write_rows
@@ -33,6 +33,16 @@ from tunegate_trainer.rows import PAIRS_PREFIX, Pair, Row, write_rows
 UID = "0f7c9c1e-0000-4000-8000-000000000001"
 STAGE = "sft"
 ITEMS = ("mug", "lamp", "chair", "desk", "pen", "cup")
+
+ALL_WEIGHTS: dict[str, Any] = {
+    "adapter": "None",
+    "lora_r": None,
+    "lora_alpha": None,
+    "lora_dropout": None,
+    "target_modules": None,
+    "learning_rate": 3e-3,
+}
+"""Parameters of a stage without an adapter."""
 
 Cases = list[dict[str, Any]]
 

@@ -13,10 +13,11 @@ import torch
 from transformers import AutoTokenizer
 
 from support.unprivileged import unprivileged
-from tunegate_api.contract import ModelPlan, Workspace
+from tunegate_api.contract import ModelPlan
 from tunegate_api.golden import Message
 from tunegate_api.v1alpha1.evalgate import Generation
 from tunegate_api.v1alpha1.finetunejob import ModelSource
+from tunegate_api.workspace import Workspace
 from tunegate_trainer.data import models
 from tunegate_trainer.data.models import model_length, resolve_model, save_tokenizer
 from tunegate_trainer.errors import BadDataError, SourceNotFoundError, StorageError, UserError

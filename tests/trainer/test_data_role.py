@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from support.trainer_root import TrainerRoot, gate_spec
-from tunegate_api.contract import ExitCode, Role, Workspace
+from tunegate_api.contract import ExitCode, Role
+from tunegate_api.workspace import Workspace
 from tunegate_trainer.data import role
 from tunegate_trainer.data.split import Split
 from tunegate_trainer.main import main

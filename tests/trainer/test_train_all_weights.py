@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM, OlmoeConfig, OlmoeForCausalLM
 
-from support.trainer_root import STAGE, TrainerRoot, gate_spec, golden_cases
+from support.trainer_root import ALL_WEIGHTS, STAGE, TrainerRoot, gate_spec, golden_cases
 from tunegate_api.contract import ROOT_VARIABLE, ExitCode, Outcome
 from tunegate_api.verdict import PASS, VerdictState
 from tunegate_trainer.files import seal, verify
@@ -20,14 +20,6 @@ from tunegate_trainer.model import load_base, load_weights
 from tunegate_trainer.train import recipe
 from tunegate_trainer.train.losses import LossFile
 
-ALL_WEIGHTS = {
-    "adapter": "None",
-    "lora_r": None,
-    "lora_alpha": None,
-    "lora_dropout": None,
-    "target_modules": None,
-    "learning_rate": 3e-3,
-}
 SPEC = {"stages": [{"name": STAGE, "method": "SFT"}]}
 STEP = 20
 CPU = torch.device("cpu")

@@ -9,7 +9,15 @@ from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-from support.trainer_root import STAGE, TrainerRoot, dpo_plan, gate_spec, golden_cases, stage_plan
+from support.trainer_root import (
+    ALL_WEIGHTS,
+    STAGE,
+    TrainerRoot,
+    dpo_plan,
+    gate_spec,
+    golden_cases,
+    stage_plan,
+)
 from tunegate_api.contract import ROOT_VARIABLE, ExitCode, Outcome, Subject
 from tunegate_api.judgement import judge_checkpoint
 from tunegate_trainer.errors import StorageError, UserError
@@ -22,14 +30,6 @@ from tunegate_trainer.train import recipe
 CPU = torch.device("cpu")
 PREFERENCE = {
     "taskMetrics": [{"name": "exact_match", "min": "0"}, {"name": "preference_accuracy", "min": "0.9"}]
-}
-NO_ADAPTER = {
-    "adapter": "None",
-    "lora_r": None,
-    "lora_alpha": None,
-    "lora_dropout": None,
-    "target_modules": None,
-    "learning_rate": 3e-3,
 }
 
 
@@ -118,7 +118,7 @@ def test_before_a_new_adapter_the_one_before_is_merged_and_the_whole_model_publi
 
 def test_all_weights_after_an_adapter_and_an_adapter_after_all_weights(make_root, judge):
     stages = [
-        stage_plan("whole", (3,), starts_from="Merged", **NO_ADAPTER),
+        stage_plan("whole", (3,), starts_from="Merged", **ALL_WEIGHTS),
         stage_plan("adapter", (3,), starts_from="Merged"),
         dpo_plan(checkpoint_steps=(2,)),
     ]

@@ -141,10 +141,11 @@ def _write_all_weights(checkpoint: Path, base: Path, folder: Path, trained: Trai
             raise StorageError("the checkpoint changed while the artifact was made of it")
 
 
-def dequantized(model: PreTrainedModel, dtype: str) -> PreTrainedModel:
+def dequantized(model: Any, dtype: str) -> PreTrainedModel:
     """The model that a quantized one computes with, in ``dtype``."""
-    model.dequantize()  # type: ignore[no-untyped-call]
-    return torch.nn.Module.to(model, getattr(torch, dtype))
+    model.dequantize()
+    whole: PreTrainedModel = torch.nn.Module.to(model, getattr(torch, dtype))
+    return whole
 
 
 def merged(base: PreTrainedModel, adapter: Path) -> PreTrainedModel:

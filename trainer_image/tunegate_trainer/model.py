@@ -1,6 +1,6 @@
 """The base model and its tokenizer, and the one way a chat becomes text, in training and evaluation alike."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,9 @@ from transformers import (
 )
 from transformers.utils.logging import disable_progress_bar
 
-from tunegate_api.contract import Plan, Request, Workspace
+from tunegate_api.contract import Plan, Request
 from tunegate_api.golden import Message
+from tunegate_api.workspace import Workspace
 from tunegate_trainer.errors import NoAcceleratorError, SourceNotFoundError, UserError
 
 _DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
@@ -169,7 +170,7 @@ def load_base(
         pad_token_id=shipped.pad_token_id,
     )
     if quantization is None:  # bitsandbytes has put the others where they belong
-        model.to(device)  # type: ignore[arg-type] # its decorator hides the signature
+        torch.nn.Module.to(model, device)
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
             # bitsandbytes would repack weights at the first evaluation, and then pass on no gradient.
@@ -179,7 +180,8 @@ def load_base(
 
 def _nf4(dtype: str) -> BitsAndBytesConfig:
     """As in QLoRA (arXiv 2305.14314): normal floats of 4 bits, whose scales are quantized too."""
-    return BitsAndBytesConfig(  # type: ignore[no-untyped-call]
+    make: Callable[..., BitsAndBytesConfig] = BitsAndBytesConfig
+    return make(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,

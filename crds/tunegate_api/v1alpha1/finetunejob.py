@@ -23,6 +23,7 @@ from tunegate_api.meta import (
 from tunegate_api.v1alpha1.endpoint import Endpoint
 from tunegate_api.v1alpha1.finetunejob_status import FineTuneJobStatus
 from tunegate_api.v1alpha1.pods import PodTemplate, Resources
+from tunegate_api.v1alpha1.tracking import Tracking
 from tunegate_api.v1alpha1.values import Between, Form, Scheme
 
 URI_PATTERN = r"^[a-z][a-z0-9+.-]*://\S+$"
@@ -304,37 +305,6 @@ class Storage(ApiModel):
 
     persistent_volume_claim: Annotated[Name, Field(examples=["tuning"])]
     """A PersistentVolumeClaim of this namespace. On a laptop: a folder."""
-
-
-class Mlflow(ApiModel):
-    """An MLflow tracking server."""
-
-    uri: Annotated[str, Field(max_length=1024, examples=["http://mlflow.mlops:5000"])]
-    """The tracking server."""
-    experiment: Annotated[str, Field(max_length=256, examples=["invoices"])]
-    """The experiment that runs are written to."""
-    secret_name: Annotated[Name | None, Field(examples=["mlflow-token"])] = None
-    """The Secret with the credentials for `uri`."""
-
-
-class WeightsAndBiases(ApiModel):
-    """A project of Weights & Biases."""
-
-    project: Annotated[str, Field(max_length=256, examples=["invoices"])]
-    """The project that runs are written to."""
-    entity: Annotated[str | None, Field(max_length=256, examples=["document-team"])] = None
-    """The team or user that owns the project."""
-    secret_name: Annotated[Name | None, Field(examples=["wandb-key"])] = None
-    """The Secret with the API key."""
-
-
-class Tracking(ApiModel):
-    """Experiment trackers that receive parameters, metrics and verdicts."""
-
-    mlflow: Mlflow | None = None
-    """An MLflow tracking server."""
-    wandb: WeightsAndBiases | None = None
-    """A project of Weights & Biases."""
 
 
 class PublishTarget(ApiModel):

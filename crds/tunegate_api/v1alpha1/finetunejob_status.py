@@ -6,8 +6,7 @@ from pydantic import Field
 
 from tunegate_api.meta import Condition, Decimal, Message, Sha256, StatusModel, Time
 from tunegate_api.v1alpha1.reasons import ConditionType as ConditionType  # noqa: PLC0414 - a public name of this module too
-from tunegate_api.v1alpha1.reasons import LifecycleStage as LifecycleStage  # noqa: PLC0414 - a public name of this module too
-from tunegate_api.v1alpha1.reasons import LifecycleState as LifecycleState  # noqa: PLC0414 - a public name of this module too
+from tunegate_api.v1alpha1.reasons import LifecycleStage, LifecycleState
 from tunegate_api.v1alpha1.reasons import Phase as Phase  # noqa: PLC0414 - a public name of this module too
 from tunegate_api.v1alpha1.reasons import Reason as Reason  # noqa: PLC0414 - a public name of this module too
 from tunegate_api.verdict import VerdictState

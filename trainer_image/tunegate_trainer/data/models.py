@@ -10,8 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tunegate_api.contract import ModelPlan, Workspace
+from tunegate_api.contract import ModelPlan
 from tunegate_api.v1alpha1.finetunejob import ModelSource
+from tunegate_api.workspace import Workspace
 from tunegate_trainer.data.sources import locate
 from tunegate_trainer.data.weights import check_weights, count_parameters
 from tunegate_trainer.errors import (

@@ -17,11 +17,11 @@ from tunegate_api.contract import (
     Request,
     Results,
     Role,
-    Workspace,
     golden_set,
     task_set,
 )
 from tunegate_api.verdict import CaseSet
+from tunegate_api.workspace import Workspace
 from tunegate_trainer.gate_result import GateResult
 from tunegate_trainer.rows import PAIRS_PREFIX, PREFERENCE
 
