@@ -34,7 +34,7 @@ from tunegate_api.v1alpha1 import (
     unsupported,
 )
 from tunegate_api.v1alpha1.evalgate import CASE_ID_PATTERN
-from tunegate_api.v1alpha1.finetunejob import URI_PATTERN
+from tunegate_api.v1alpha1.fields import URI_PATTERN
 from tunegate_api.v1alpha1.pods import QUANTITY_PATTERN
 
 PAGES = Path(__file__).parents[1] / "docs" / "api"

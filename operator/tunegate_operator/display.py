@@ -10,7 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from tunegate_api.v1alpha1 import FineTuneJobStatus
-from tunegate_api.v1alpha1.finetunejob_status import CheckpointStatus, Phase
+from tunegate_api.v1alpha1.evaluation_status import CheckpointStatus
+from tunegate_api.v1alpha1.finetunejob_status import Phase
 
 COLOURS = {
     Phase.SUCCEEDED: "green",

@@ -194,8 +194,8 @@ class Manager:
 
     def _run(self, name: str, work: Callable[[], None]) -> None:
         thread = threading.Thread(target=work, name=name, daemon=True)
-        self._threads.append(thread)
         thread.start()
+        self._threads.append(thread)  # once it lives: a probe may look at any moment
 
     async def _answer_probes(self) -> None:
         app = web.Application()

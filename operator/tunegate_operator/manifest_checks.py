@@ -14,7 +14,7 @@ from tunegate_api.json_schema import schema_faults
 from tunegate_api.meta import MAX_DNS_NAME
 from tunegate_api.v1alpha1.evalgate import Thresholds
 from tunegate_api.v1alpha1.explain import SHAPES
-from tunegate_api.v1alpha1.finetunejob import KEY_PATTERN
+from tunegate_api.v1alpha1.fields import KEY_PATTERN
 from tunegate_api.v1alpha1.metadata import DNS_NAMES, metadata_problems
 from tunegate_api.v1alpha1.problems import Problem, find_problems
 from tunegate_operator.manifests import Diagnostic, Manifest, ObjectPath

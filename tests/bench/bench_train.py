@@ -28,14 +28,9 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 from examples.quickstart.vocabulary import CITIES, ITEMS
 from measures import Measure, run
 
-from tunegate_api.contract import (
-    ROOT_VARIABLE,
-    GateRequest,
-    Plan,
-    Request,
-    sha256_text,
-)
+from tunegate_api.contract import ROOT_VARIABLE, GateRequest, Request, sha256_text
 from tunegate_api.golden import inline_golden
+from tunegate_api.plan import Plan
 from tunegate_api.v1alpha1.evalgate import EvalGateSpec
 from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec
 from tunegate_api.workspace import Workspace

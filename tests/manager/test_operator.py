@@ -153,8 +153,14 @@ def test_the_second_operator_leads_as_soon_as_the_first_stops(server, cluster, k
     ):
         eventually(lambda: _leader(cluster.api) == "a", what="a leads")
         assert a.stop() == 0
-        eventually(lambda: _leader(cluster.api) == "b", seconds=10, what="b leads")
-        assert b.probe("/healthz") == 200
+        probes: list[int] = []
+
+        def leads() -> bool:  # probed all the while: its threads start as it takes the Lease
+            probes.extend(b.probe("/healthz") for _ in range(20))
+            return _leader(cluster.api) == "b"
+
+        eventually(leads, seconds=10, pause=0.001, what="b leads")
+        assert set(probes) == {200}
         cluster.apply_all()
         cluster.wait_for("Succeeded")
 

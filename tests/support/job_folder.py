@@ -9,25 +9,20 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tunegate_api.contract import (
-    DataPlan,
     Evaluation,
     GateRequest,
-    ModelPlan,
     Outcome,
-    Plan,
     Report,
     Request,
     Results,
     Role,
-    SplitPlan,
-    StagePlan,
     Subject,
-    TrainingParameters,
     golden_set,
     sha256_text,
     task_set,
 )
 from tunegate_api.golden import inline_golden
+from tunegate_api.plan import DataPlan, ModelPlan, Plan, SplitPlan, StagePlan, TrainingParameters
 from tunegate_api.v1alpha1.evalgate import EvalGateSpec
 from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec
 from tunegate_api.v1alpha1.finetunejob_status import Failure

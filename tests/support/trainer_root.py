@@ -7,22 +7,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from tunegate_api.contract import (
+from tunegate_api.contract import Evaluation, GateRequest, Report, Request, Role, sha256_text
+from tunegate_api.golden import Message, inline_golden
+from tunegate_api.plan import (
     DataPlan,
-    Evaluation,
-    GateRequest,
     ModelPlan,
     Plan,
     PreferencePlan,
-    Report,
-    Request,
-    Role,
     SplitPlan,
     StagePlan,
     TrainingParameters,
-    sha256_text,
 )
-from tunegate_api.golden import Message, inline_golden
 from tunegate_api.v1alpha1.evalgate import EvalGateSpec
 from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec
 from tunegate_api.workspace import Workspace

@@ -15,25 +15,20 @@ from support.builders import GOLDEN_CASES, golden_text, make_config_map, make_ga
 from support.clock import FakeClock
 from support.fake_cluster import FakeCluster, Write
 from tunegate_api.contract import (
-    DataPlan,
     Evaluation,
     ExitCode,
-    ModelPlan,
     Outcome,
-    Plan,
     PublishedArtifact,
     Report,
     Results,
     Role,
-    SplitPlan,
-    StagePlan,
     Subject,
     Termination,
-    TrainingParameters,
     golden_set,
     sha256_text,
     task_set,
 )
+from tunegate_api.plan import DataPlan, ModelPlan, Plan, SplitPlan, StagePlan, TrainingParameters
 from tunegate_api.v1alpha1 import EvalGateSpec, FineTuneJobStatus
 from tunegate_api.v1alpha1.finetunejob_status import Failure, Progress
 from tunegate_api.verdict import CaseSet, Measured, StopAction, assess_checkpoint

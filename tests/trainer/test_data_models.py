@@ -13,8 +13,8 @@ import torch
 from transformers import AutoTokenizer
 
 from support.unprivileged import unprivileged
-from tunegate_api.contract import ModelPlan
 from tunegate_api.golden import Message
+from tunegate_api.plan import ModelPlan
 from tunegate_api.v1alpha1.evalgate import Generation
 from tunegate_api.v1alpha1.finetunejob import ModelSource
 from tunegate_api.workspace import Workspace

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from support.trainer_root import TrainerRoot
-from tunegate_api.v1alpha1.finetunejob import EvaluateEvery, Stage
+from tunegate_api.v1alpha1.stages import EvaluateEvery, Stage
 from tunegate_trainer.data import plan
 from tunegate_trainer.data.plan import check_outcomes, checkpoint_steps, micro_batch_size, plan_stage
 from tunegate_trainer.errors import UserError

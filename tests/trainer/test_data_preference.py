@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from support.trainer_root import TrainerRoot
-from tunegate_api.contract import ExitCode, Plan, Role
-from tunegate_api.v1alpha1.finetunejob import Columns
+from tunegate_api.contract import ExitCode, Role
+from tunegate_api.plan import Plan
+from tunegate_api.v1alpha1.data import Columns
 from tunegate_trainer.data.held_out import prove_apart
 from tunegate_trainer.data.parse import parse_pairs, prompt_text
 from tunegate_trainer.data.split import SIDES, normalize, split_pairs

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tunegate_api.v1alpha1.finetunejob import Columns
+from tunegate_api.v1alpha1.data import Columns
 from tunegate_trainer.data.parse import parse_rows
 
 PAIR = {"prompt": "two mugs", "completion": "mugs: 2"}

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from support.unprivileged import unprivileged
-from tunegate_api.v1alpha1.finetunejob import DataSource
+from tunegate_api.v1alpha1.data import DataSource
 from tunegate_trainer.data.sources import read_source
 from tunegate_trainer.errors import BadDataError, SourceNotFoundError, UserError
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from tunegate_api.v1alpha1.finetunejob import Stage
+from tunegate_api.v1alpha1.stages import Stage
 from tunegate_trainer.data.target_modules import check_target_modules, layer_names
 from tunegate_trainer.errors import UserError
 

@@ -9,8 +9,9 @@ import torch
 from peft.tuners.lora import LoraLayer
 from transformers import AutoConfig, GenerationConfig, PreTrainedModel
 
-from tunegate_api.contract import FileManifest, TrainingParameters
+from tunegate_api.contract import FileManifest
 from tunegate_api.meta import Sha256
+from tunegate_api.plan import TrainingParameters
 from tunegate_trainer.data.weights import stored_dtype
 from tunegate_trainer.errors import SourceNotFoundError, StorageError
 from tunegate_trainer.files import is_complete, read_manifest, remove, seal, sha256_file, verify

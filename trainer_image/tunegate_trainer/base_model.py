@@ -5,7 +5,7 @@ import logging
 import time
 from pathlib import Path
 
-from tunegate_api.contract import Plan
+from tunegate_api.plan import Plan
 from tunegate_api.workspace import Workspace
 from tunegate_trainer.context import Context
 from tunegate_trainer.errors import SourceNotFoundError, StorageError

@@ -6,14 +6,8 @@ from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 
-from tunegate_api.contract import (
-    DEFAULT_ROOT,
-    ROOT_VARIABLE,
-    Plan,
-    Report,
-    Request,
-    Role,
-)
+from tunegate_api.contract import DEFAULT_ROOT, ROOT_VARIABLE, Report, Request, Role
+from tunegate_api.plan import Plan
 from tunegate_api.workspace import Workspace
 from tunegate_trainer.courier import Courier, ReportAddress
 from tunegate_trainer.files import sha256_file, write_model

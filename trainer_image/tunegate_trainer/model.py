@@ -18,8 +18,9 @@ from transformers import (
 )
 from transformers.utils.logging import disable_progress_bar
 
-from tunegate_api.contract import Plan, Request
+from tunegate_api.contract import Request
 from tunegate_api.golden import Message
+from tunegate_api.plan import Plan
 from tunegate_api.workspace import Workspace
 from tunegate_trainer.errors import NoAcceleratorError, SourceNotFoundError, UserError
 

@@ -8,7 +8,8 @@ from pydantic import Field
 from tunegate_api.meta import ApiModel, Decimal, Name, ObjectMeta, Sha256, exact
 from tunegate_api.v1alpha1.endpoint import Endpoint
 from tunegate_api.v1alpha1.evalgate_status import EvalGateStatus
-from tunegate_api.v1alpha1.finetunejob import Key, ModelUri, Share, Uri
+from tunegate_api.v1alpha1.fields import Key, Share, Uri
+from tunegate_api.v1alpha1.finetunejob import ModelUri
 from tunegate_api.v1alpha1.values import Between, Scheme
 from tunegate_api.verdict import Rules
 

@@ -13,7 +13,7 @@ from pydantic_core import ErrorDetails
 from tunegate_api.meta import DECIMAL_PATTERN, DNS_NAME_PATTERN, DNS_NAME_SHAPE, NAME_PATTERN, SHA256_PATTERN
 from tunegate_api.v1alpha1.endpoint import HTTP_PATTERN
 from tunegate_api.v1alpha1.evalgate import CASE_ID_PATTERN, CRON_PATTERN
-from tunegate_api.v1alpha1.finetunejob import KEY_PATTERN, URI_PATTERN
+from tunegate_api.v1alpha1.fields import KEY_PATTERN, URI_PATTERN
 from tunegate_api.v1alpha1.pods import QUANTITY_PATTERN
 
 SHAPES = {

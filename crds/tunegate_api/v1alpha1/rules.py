@@ -12,6 +12,7 @@ from pydantic.fields import FieldInfo
 from tunegate_api.json_schema import schema_faults
 from tunegate_api.meta import ApiModel
 from tunegate_api.v1alpha1.agreement import Choice, Keys, Refers, Refuse, Rule, Unique
+from tunegate_api.v1alpha1.data import Columns, Data, DataSource, Quality
 from tunegate_api.v1alpha1.evalgate import (
     EvalGateSpec,
     Golden,
@@ -34,22 +35,10 @@ from tunegate_api.v1alpha1.facts import (
     some,
     zero,
 )
-from tunegate_api.v1alpha1.finetunejob import (
-    Adapter,
-    Columns,
-    Data,
-    DataSource,
-    EvaluateEvery,
-    FineTuneJobSpec,
-    ModelSource,
-    Quality,
-    SchemaSource,
-    Stage,
-    TaskMetric,
-    Training,
-)
+from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec, ModelSource, SchemaSource, TaskMetric
 from tunegate_api.v1alpha1.parts import Part
 from tunegate_api.v1alpha1.pods import OWNED_KEYS, OWNED_LABELS, EnvVar, PodTemplate, Resources, Volume
+from tunegate_api.v1alpha1.stages import Adapter, EvaluateEvery, Stage, Training
 from tunegate_api.v1alpha1.values import ValueRule
 
 ALL_LINEAR = "all-linear"

@@ -1,11 +1,11 @@
 """Take in what pods reported: record it as a ConfigMap, and show it in status."""
 
-from tunegate_api.contract import Plan, Results, Role, Subject, canonical_json, sha256_text
+from tunegate_api.contract import Results, Role, Subject, canonical_json, sha256_text
 from tunegate_api.judgement import assess_stage, best_checkpoint
+from tunegate_api.plan import Plan
+from tunegate_api.v1alpha1.evaluation_status import CheckpointReference, CheckpointStatus
 from tunegate_api.v1alpha1.finetunejob_status import (
     MAX_CHECKPOINTS,
-    CheckpointReference,
-    CheckpointStatus,
     DataStatus,
     ModelStatus,
     PlanStatus,

@@ -1,31 +1,26 @@
 """Pure builders of everything that a FineTuneJob owns: ConfigMaps and batch/v1 Jobs."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from pathlib import PurePosixPath
 from typing import Any
-from urllib.parse import urlsplit
 
 from tunegate_api import API_VERSION
 from tunegate_api.contract import (
     DEFAULT_ROOT,
     PERMANENT_EXIT_CODES,
     REPORT_CA_VARIABLE,
-    REPORT_TOKEN_SECONDS,
     REPORT_URL_VARIABLE,
-    Plan,
     Request,
     Results,
     Role,
     canonical_json,
-    report_audience,
     report_path,
 )
 from tunegate_api.meta import StatusModel
-from tunegate_api.v1alpha1 import EvalGateSpec, FineTuneJob, FineTuneJobSpec
-from tunegate_api.v1alpha1.finetunejob import DataSource
+from tunegate_api.plan import Plan
+from tunegate_api.v1alpha1 import FineTuneJob
 from tunegate_operator.engine.cluster import Object
 from tunegate_operator.finetunejob.pod_template import with_user_settings, without_environment
+from tunegate_operator.finetunejob.volumes import CHORES, pod_volumes
 from tunegate_operator.names import (
     ATTEMPT_LABEL,
     JOB_LABEL,
@@ -50,16 +45,12 @@ SAVED_BYTES = 12
 """Of each parameter, where all weights are trained: itself and the two moments of AdamW, in float32."""
 SAVE_BYTES_PER_SECOND = 100_000_000
 """What a slow network volume takes."""
-CHORES = (Role.CLEANUP, Role.REPORT)
-"""Roles that load neither model nor data: small pods without the user's environment."""
 CHORE_SECONDS = {Role.CLEANUP: 3600, Role.REPORT: 600}
 """For how long such a Job may wait for its pod and work."""
 _CHORE_RESOURCES = {
     "limits": {"memory": "512Mi"},
     "requests": {"cpu": "100m", "memory": "256Mi"},
 }
-TMP_SIZE = "10Gi"
-"""What a pod may write into /tmp, where libraries keep caches. With more it is evicted."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +118,7 @@ def child_job(
     if step.stage:
         labels[STAGE_LABEL] = step.stage
     stage_args = ["--stage", step.stage] if step.stage else []
-    volumes, mounts = _volumes(job, request, step.role, reports=pods.report_to is not None)
+    volumes, mounts = pod_volumes(job, request, step.role, reports=pods.report_to is not None)
     container: Object = {
         "name": CONTAINER,
         "image": request.trainer_image or pods.image,
@@ -206,39 +197,6 @@ def owner_reference(job: FineTuneJob) -> Object:
     }
 
 
-def input_config_maps(spec: FineTuneJobSpec, gates: Iterable[EvalGateSpec]) -> list[str]:
-    """The ConfigMaps that pods read: data, schemas, golden sets."""
-    names = [source.config_map for source in _sources(spec)]
-    names += [metric.schema_.config_map for metric in spec.task_metrics if metric.schema_]
-    names += [gate.golden.source.config_map for gate in gates]
-    return sorted({name for name in names if name})
-
-
-def _sources(spec: FineTuneJobSpec) -> list[DataSource]:
-    """The data that the data role reads."""
-    return [source for source in (spec.data.train, spec.data.preference) if source]
-
-
-def _claims(spec: FineTuneJobSpec, role: Role) -> dict[str, bool]:
-    """The claims that a role's URIs refer to, and whether it writes there."""
-    if role is Role.DATA:
-        uris = {spec.model.uri: False} | {source.uri: False for source in _sources(spec)}
-    elif role is Role.PUBLISH:
-        uris = {target.uri: True for target in spec.publish}
-    else:
-        return {}
-    return {urlsplit(uri).netloc: writes for uri, writes in uris.items() if uri and uri.startswith("pvc://")}
-
-
-def _report_token(job_uid: str) -> Object:
-    """A token that is good for reporting on this job, and for nothing else."""
-    return {
-        "audience": report_audience(job_uid),
-        "expirationSeconds": REPORT_TOKEN_SECONDS,
-        "path": "token",
-    }
-
-
 def _failure_policy() -> Object:
     """Evictions cost nothing; what can't get better fails at once; the rest counts."""
     return {
@@ -301,35 +259,3 @@ def _resources(job: FineTuneJob, role: Role) -> dict[str, Any]:
     if asked.accelerator == "GPU" and role in (Role.TRAIN, Role.GATE):
         limits["nvidia.com/gpu"] = str(asked.gpu.count if asked.gpu else 1)
     return {k: v for k, v in {"limits": limits, "requests": requests}.items() if v}
-
-
-def _volumes(
-    job: FineTuneJob, request: Request, role: Role, *, reports: bool
-) -> tuple[list[Object], list[Object]]:
-    """Volumes of a pod and where it sees them, see :mod:`tunegate_api.contract`."""
-    meta = job.metadata
-    root = PurePosixPath(DEFAULT_ROOT)
-    volumes: list[Object] = []
-    mounts: list[Object] = []
-
-    def add(name: str, source: Object, path: PurePosixPath, *, writes: bool = False) -> None:
-        volumes.append({"name": name, **source})
-        mounts.append({"name": name, "mountPath": str(path)} | ({} if writes else {"readOnly": True}))
-
-    def claim(name: str) -> Object:
-        return {"persistentVolumeClaim": {"claimName": name}}
-
-    add("request", {"configMap": {"name": request_name(meta.name, meta.uid)}}, root / "request")
-    if role is not Role.DATA and role not in CHORES:
-        add("plan", {"configMap": {"name": plan_name(meta.name, meta.uid)}}, root / "plan")
-    inputs = input_config_maps(job.spec, [gate.spec for gate in request.gates])
-    for i, name in enumerate(inputs if role not in CHORES else ()):
-        add(f"input-{i}", {"configMap": {"name": name}}, root / "inputs" / name)
-    for i, (name, writes) in enumerate(sorted(_claims(job.spec, role).items())):
-        add(f"volume-{i}", claim(name), root / "volumes" / name, writes=writes)
-    if reports:
-        token = {"projected": {"sources": [{"serviceAccountToken": _report_token(meta.uid)}]}}
-        add("report", token, root / "report")
-    add("workspace", claim(job.spec.storage.persistent_volume_claim), root / "workspace", writes=True)
-    add("tmp", {"emptyDir": {"sizeLimit": TMP_SIZE}}, PurePosixPath("/tmp"), writes=True)  # noqa: S108 - the pod's own
-    return volumes, mounts

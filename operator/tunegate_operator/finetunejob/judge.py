@@ -3,7 +3,7 @@
 from tunegate_api import judgement
 from tunegate_api.contract import Evaluation, Request, Results, Subject, golden_set
 from tunegate_api.judgement import GateJudgement
-from tunegate_api.v1alpha1.finetunejob_status import (
+from tunegate_api.v1alpha1.evaluation_status import (
     MAX_NAMED_CASES,
     CheckpointStatus,
     FinalStatus,

@@ -7,12 +7,14 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from tunegate_api.contract import Plan, Report, Request, Results, Role, Termination
+from tunegate_api.contract import Report, Request, Results, Role, Termination
 from tunegate_api.meta import StatusModel
+from tunegate_api.plan import Plan
 from tunegate_api.v1alpha1 import EvalGate, FineTuneJob
 from tunegate_operator.engine.cluster import Key, Object
 from tunegate_operator.engine.controller import Refusal, View
-from tunegate_operator.finetunejob.build import Step, input_config_maps
+from tunegate_operator.finetunejob.build import Step
+from tunegate_operator.finetunejob.volumes import input_config_maps
 from tunegate_operator.names import (
     ATTEMPT_LABEL,
     PLAN_KEY,

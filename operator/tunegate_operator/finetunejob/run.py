@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from tunegate_api.contract import Plan, Request, Results
+from tunegate_api.contract import Request, Results
+from tunegate_api.plan import Plan
 from tunegate_operator.finetunejob.build import PodSettings
 from tunegate_operator.finetunejob.draft import Draft
 from tunegate_operator.finetunejob.observe import Observed

@@ -4,15 +4,8 @@ import json
 
 from tunegate_api.judgement import GateAssessment
 from tunegate_api.v1alpha1 import FineTuneJob
-from tunegate_api.v1alpha1.finetunejob_status import (
-    MAX_DECISIONS,
-    MAX_NAMED_CASES,
-    CheckpointReference,
-    Failure,
-    Reason,
-    Stop,
-    StopDecision,
-)
+from tunegate_api.v1alpha1.evaluation_status import MAX_NAMED_CASES, CheckpointReference
+from tunegate_api.v1alpha1.finetunejob_status import MAX_DECISIONS, Failure, Reason, Stop, StopDecision
 from tunegate_operator.finetunejob.draft import Draft
 from tunegate_operator.names import CONTINUE_ANNOTATION, DISCARD_ANNOTATION
 

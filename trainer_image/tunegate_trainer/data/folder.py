@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tunegate_api.contract import SplitPlan
+from tunegate_api.plan import SplitPlan
 from tunegate_trainer.data.parse import RowT
 from tunegate_trainer.data.split import SIDES, Split
 from tunegate_trainer.data.usable import Measured

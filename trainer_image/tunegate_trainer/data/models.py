@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tunegate_api.contract import ModelPlan
+from tunegate_api.plan import ModelPlan
 from tunegate_api.v1alpha1.finetunejob import ModelSource
 from tunegate_api.workspace import Workspace
 from tunegate_trainer.data.sources import locate

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
 from tunegate_api.golden import Message
-from tunegate_api.v1alpha1.finetunejob import Columns
+from tunegate_api.v1alpha1.data import Columns
 from tunegate_trainer.data.split import normalize
 from tunegate_trainer.rows import Pair, Row
 

@@ -10,9 +10,10 @@ from typing import Any, Literal
 import torch
 
 from tunegate_api import __version__
-from tunegate_api.contract import Request, StagePlan, TrainingParameters
+from tunegate_api.contract import Request
 from tunegate_api.meta import exact
-from tunegate_api.v1alpha1.finetunejob import EvaluateEvery, Stage
+from tunegate_api.plan import StagePlan, TrainingParameters
+from tunegate_api.v1alpha1.stages import EvaluateEvery, Stage
 from tunegate_trainer.data.target_modules import ALL_LINEAR
 from tunegate_trainer.errors import UserError
 

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase
 
-from tunegate_api.contract import PreferencePlan
 from tunegate_api.meta import Sha256, exact
+from tunegate_api.plan import PreferencePlan
 from tunegate_trainer.context import Context
 from tunegate_trainer.data.folder import DataFolder
 from tunegate_trainer.data.held_out import prompts_of, prove_apart

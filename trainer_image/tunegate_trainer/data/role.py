@@ -13,14 +13,11 @@ from typing import Any
 from pydantic import ValidationError
 from transformers import PreTrainedTokenizerBase
 
-from tunegate_api.contract import (
-    MINIMUM_ROWS,
-    DataPlan,
-    Plan,
-    Request,
-)
+from tunegate_api.contract import MINIMUM_ROWS, Request
 from tunegate_api.meta import exact
-from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec, Stage
+from tunegate_api.plan import DataPlan, Plan
+from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec
+from tunegate_api.v1alpha1.stages import Stage
 from tunegate_api.workspace import Workspace
 from tunegate_trainer.context import Context
 from tunegate_trainer.data.folder import DataFolder

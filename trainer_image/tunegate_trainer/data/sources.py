@@ -4,7 +4,7 @@ import difflib
 import hashlib
 from pathlib import Path, PurePosixPath
 
-from tunegate_api.v1alpha1.finetunejob import DataSource
+from tunegate_api.v1alpha1.data import DataSource
 from tunegate_trainer.errors import BadDataError, SourceNotFoundError, UserError, unreadable
 
 

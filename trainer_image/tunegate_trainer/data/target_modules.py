@@ -11,7 +11,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from tunegate_api.v1alpha1.finetunejob import Stage
+from tunegate_api.v1alpha1.stages import Stage
 from tunegate_trainer.errors import UserError
 
 ALL_LINEAR = "all-linear"

@@ -8,8 +8,9 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from tunegate_api.contract import GateRequest, Split, SplitPlan, golden_set, sha256_text, task_set
+from tunegate_api.contract import GateRequest, Split, golden_set, sha256_text, task_set
 from tunegate_api.golden import GoldenError, Message, case_set, inline_golden, parse_golden
+from tunegate_api.plan import SplitPlan
 from tunegate_api.v1alpha1.evalgate import Generation, GoldenSource
 from tunegate_api.v1alpha1.finetunejob import SchemaSource, TaskMetric
 from tunegate_api.verdict import MAX_CASES, CaseSet

@@ -8,9 +8,10 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
-from tunegate_api.contract import FileManifest, Plan, Request, StagePlan, golden_set, task_set
+from tunegate_api.contract import FileManifest, Request, golden_set, task_set
 from tunegate_api.judgement import GateJudgement, Judgement, TaskJudgement
 from tunegate_api.meta import Sha256, StatusModel, Time
+from tunegate_api.plan import Plan, StagePlan
 from tunegate_api.v1alpha1.evalgate import Generation
 from tunegate_api.verdict import VerdictState, points_text, rate, rate_text
 from tunegate_trainer.files import write_atomic, write_model

@@ -10,16 +10,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from tunegate_api.contract import (
-    Evaluation,
-    Plan,
-    Report,
-    Request,
-    Results,
-    Role,
-    golden_set,
-    task_set,
-)
+from tunegate_api.contract import Evaluation, Report, Request, Results, Role, golden_set, task_set
+from tunegate_api.plan import Plan
 from tunegate_api.verdict import CaseSet
 from tunegate_api.workspace import Workspace
 from tunegate_trainer.gate_result import GateResult

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from tunegate_api.contract import GateRequest, Request
 from tunegate_api.v1alpha1.evalgate import EvalGateSpec
-from tunegate_api.v1alpha1.finetunejob import EvaluateEvery
+from tunegate_api.v1alpha1.stages import EvaluateEvery
 from tunegate_trainer.gate_result import GateResult
 
 

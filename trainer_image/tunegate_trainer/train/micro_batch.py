@@ -3,7 +3,7 @@
 import logging
 from pathlib import Path
 
-from tunegate_api.contract import StagePlan
+from tunegate_api.plan import StagePlan
 from tunegate_trainer.errors import CudaOutOfMemoryError
 from tunegate_trainer.files import write_atomic
 

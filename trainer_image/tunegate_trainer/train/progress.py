@@ -6,7 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 import torch
 
-from tunegate_api.contract import Results, StagePlan
+from tunegate_api.contract import Results
+from tunegate_api.plan import StagePlan
 from tunegate_api.v1alpha1.finetunejob_status import Progress
 from tunegate_trainer.context import Context
 from tunegate_trainer.train.writer import Writer

@@ -10,7 +10,8 @@ from transformers import PreTrainedTokenizerBase
 from transformers.trainer_callback import PrinterCallback
 from trl.trainer.sft_config import SFTConfig
 
-from tunegate_api.contract import Outcome, Plan, StagePlan, Subject, TrainingParameters
+from tunegate_api.contract import Outcome, Subject
+from tunegate_api.plan import Plan, StagePlan, TrainingParameters
 from tunegate_api.verdict import StopAction
 from tunegate_trainer.base_model import verified_base
 from tunegate_trainer.context import Context

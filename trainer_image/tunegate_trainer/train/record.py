@@ -4,8 +4,9 @@ import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tunegate_api.contract import Evaluation, GateRequest, Results, StagePlan
+from tunegate_api.contract import Evaluation, GateRequest, Results
 from tunegate_api.judgement import GateAssessment, assess_stage
+from tunegate_api.plan import StagePlan
 from tunegate_api.verdict import StopAction
 from tunegate_trainer.evaluate.evaluate import (
     SetResult,

@@ -10,7 +10,7 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import PreTrainedTokenizerBase, set_seed
 
-from tunegate_api.contract import ModelPlan, StagePlan, TrainingParameters
+from tunegate_api.plan import ModelPlan, StagePlan, TrainingParameters
 from tunegate_trainer.artifact import check_checkpoint, write_artifact
 from tunegate_trainer.base_model import merged_base
 from tunegate_trainer.context import Context

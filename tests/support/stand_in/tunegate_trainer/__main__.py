@@ -16,24 +16,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from tunegate_api.contract import (
-    DataPlan,
     Evaluation,
-    ModelPlan,
     Outcome,
-    Plan,
     PublishedArtifact,
     Report,
     Request,
     Results,
     Role,
-    SplitPlan,
-    StagePlan,
     Subject,
     Termination,
-    TrainingParameters,
     golden_set,
     task_set,
 )
+from tunegate_api.plan import DataPlan, ModelPlan, Plan, SplitPlan, StagePlan, TrainingParameters
 from tunegate_api.v1alpha1.finetunejob_status import Progress
 from tunegate_api.verdict import CaseSet
 

@@ -1,0 +1,115 @@
+"""The plan of a run: everything that was resolved before training."""
+
+from typing import Literal
+
+from tunegate_api.meta import Sha256, StatusModel
+
+
+class TrainingParameters(StatusModel):
+    """A stage's parameters, every one resolved."""
+
+    method: str
+    adapter: Literal["LoRA", "None"]
+    lora_r: int | None = None
+    lora_alpha: int | None = None
+    lora_dropout: float | None = None
+    target_modules: list[str] | None = None
+    """Of an adapter; without one, all weights are trained."""
+    epochs: float
+    learning_rate: float
+    scheduler: str
+    warmup_steps: int
+    weight_decay: float
+    max_grad_norm: float
+    batch_size: int
+    """Examples per optimizer step."""
+    micro_batch_size: int
+    """Examples per forward pass."""
+    max_length: int
+    """Tokens."""
+    seed: int
+    dtype: str
+    """Of the base weights; what is trained, and the optimizer, is float32."""
+    quantization: Literal["NF4"] | None = None
+    """How a frozen base is held: its linear layers in 4 bits, with double quantization, and computed with in
+    ``dtype``."""
+    beta: float | None = None
+    """Of DPO: how closely to stay to the reference, which is the model that the stage started from."""
+    loss: str | None = None
+    """Of DPO: ``sigmoid`` or ``ipo``."""
+
+
+class StagePlan(StatusModel):
+    name: str
+    parameters: TrainingParameters
+    starts_from: Literal["Adapter", "Merged"] | None = None
+    """What the stage takes from the one before, of its best passing checkpoint. Adapter: it is trained
+    further. Merged: all weights, an adapter merged into its base. None, for a first stage: it starts from the
+    job's model."""
+    total_steps: int
+    """Optimizer steps."""
+    checkpoint_steps: list[int]
+    """Steps after which a checkpoint is saved and evaluated; the last is ``total_steps``."""
+    tokens: int
+    """Tokens of one epoch, prompts included."""
+    gates: list[str]
+
+
+class SplitPlan(StatusModel):
+    """One file of rows, or of pairs, on the workspace."""
+
+    rows: int
+    sha256: Sha256
+
+
+class PreferencePlan(StatusModel):
+    """Pairs of a chosen and a rejected completion of one prompt."""
+
+    source_sha256: Sha256
+    train: SplitPlan
+    dev: SplitPlan
+    test: SplitPlan
+
+
+class DataPlan(StatusModel):
+    source_sha256: Sha256
+    train: SplitPlan
+    dev: SplitPlan
+    test: SplitPlan
+    dropped: int
+    """Rows and pairs left out, each with its reason in data/report.json."""
+    preference: PreferencePlan | None = None
+    """Where a stage learns from preferences."""
+    warnings: list[str] = []
+
+
+class ModelPlan(StatusModel):
+    uri: str
+    revision: str | None = None
+    digest: Sha256
+    """Of the source: its files and, where it is converted, how. It names the folder in ``models/``."""
+    parameters: int
+
+
+class Plan(StatusModel):
+    """Everything that was resolved before training. The same plan is the same run."""
+
+    job_uid: str
+    model: ModelPlan
+    data: DataPlan
+    stages: list[StagePlan]
+    versions: dict[str, str]
+    """Versions of the libraries that the results depend on."""
+
+    def stage(self, name: str) -> StagePlan:
+        return next(s for s in self.stages if s.name == name)
+
+    def before(self, name: str) -> StagePlan:
+        """The stage before one that ``starts_from`` it."""
+        return self.stages[self.stages.index(self.stage(name)) - 1]
+
+    def based_on(self, name: str) -> StagePlan:
+        """The stage at whose start the base of a stage's weights was made: itself, or an earlier one whose
+        adapter it trains further."""
+        stage = self.stage(name)
+        return self.based_on(self.before(name).name) if stage.starts_from == "Adapter" else stage

@@ -1,0 +1,27 @@
+"""Types of fields that several parts of the API share."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from tunegate_api.meta import DNS_NAME_PATTERN, DNS_NAME_SHAPE, MAX_DNS_NAME, NAME_PATTERN, Decimal
+from tunegate_api.v1alpha1.values import Between, Form
+
+URI_PATTERN = r"^[a-z][a-z0-9+.-]*://\S+$"
+KEY_PATTERN = r"^[-._a-zA-Z0-9]+$"
+
+Uri = Annotated[
+    str,
+    Field(pattern=URI_PATTERN, max_length=1024),
+    Form("^pvc://[^/]+/+[^/]", "must name a claim and a path in it, pvc://CLAIM/PATH", start="pvc://"),
+    Form(f"^pvc://{DNS_NAME_PATTERN[1:-1]}(/|$)", f"the claim must be {DNS_NAME_SHAPE}", start="pvc://"),
+    Form(
+        f"^pvc://[^/]{{1,{MAX_DNS_NAME}}}(/|$)",
+        f"the claim has at most {MAX_DNS_NAME} characters",
+        start="pvc://",
+    ),
+    Form(r"/\.\.(/|$)", 'the path must stay inside the claim, without ".."', never=True, start="pvc://"),
+]
+Share = Annotated[Decimal, Between(least=0, most=1)]
+ShortName = Annotated[str, Field(pattern=NAME_PATTERN, min_length=1, max_length=20)]
+Key = Annotated[str, Field(pattern=KEY_PATTERN, min_length=1, max_length=253)]

@@ -1,0 +1,81 @@
+"""The volumes of a pod, and where it sees them."""
+
+from collections.abc import Iterable
+from pathlib import PurePosixPath
+from urllib.parse import urlsplit
+
+from tunegate_api.contract import DEFAULT_ROOT, REPORT_TOKEN_SECONDS, Request, Role, report_audience
+from tunegate_api.v1alpha1 import EvalGateSpec, FineTuneJob, FineTuneJobSpec
+from tunegate_api.v1alpha1.data import DataSource
+from tunegate_operator.engine.cluster import Object
+from tunegate_operator.names import plan_name, request_name
+
+CHORES = (Role.CLEANUP, Role.REPORT)
+"""Roles that load neither model nor data: small pods without the user's environment."""
+TMP_SIZE = "10Gi"
+"""What a pod may write into /tmp, where libraries keep caches. With more it is evicted."""
+
+
+def input_config_maps(spec: FineTuneJobSpec, gates: Iterable[EvalGateSpec]) -> list[str]:
+    """The ConfigMaps that pods read: data, schemas, golden sets."""
+    names = [source.config_map for source in _sources(spec)]
+    names += [metric.schema_.config_map for metric in spec.task_metrics if metric.schema_]
+    names += [gate.golden.source.config_map for gate in gates]
+    return sorted({name for name in names if name})
+
+
+def _sources(spec: FineTuneJobSpec) -> list[DataSource]:
+    """The data that the data role reads."""
+    return [source for source in (spec.data.train, spec.data.preference) if source]
+
+
+def _claims(spec: FineTuneJobSpec, role: Role) -> dict[str, bool]:
+    """The claims that a role's URIs refer to, and whether it writes there."""
+    if role is Role.DATA:
+        uris = {spec.model.uri: False} | {source.uri: False for source in _sources(spec)}
+    elif role is Role.PUBLISH:
+        uris = {target.uri: True for target in spec.publish}
+    else:
+        return {}
+    return {urlsplit(uri).netloc: writes for uri, writes in uris.items() if uri and uri.startswith("pvc://")}
+
+
+def _report_token(job_uid: str) -> Object:
+    """A token that is good for reporting on this job, and for nothing else."""
+    return {
+        "audience": report_audience(job_uid),
+        "expirationSeconds": REPORT_TOKEN_SECONDS,
+        "path": "token",
+    }
+
+
+def pod_volumes(
+    job: FineTuneJob, request: Request, role: Role, *, reports: bool
+) -> tuple[list[Object], list[Object]]:
+    """Volumes of a pod and where it sees them, see :mod:`tunegate_api.contract`."""
+    meta = job.metadata
+    root = PurePosixPath(DEFAULT_ROOT)
+    volumes: list[Object] = []
+    mounts: list[Object] = []
+
+    def add(name: str, source: Object, path: PurePosixPath, *, writes: bool = False) -> None:
+        volumes.append({"name": name, **source})
+        mounts.append({"name": name, "mountPath": str(path)} | ({} if writes else {"readOnly": True}))
+
+    def claim(name: str) -> Object:
+        return {"persistentVolumeClaim": {"claimName": name}}
+
+    add("request", {"configMap": {"name": request_name(meta.name, meta.uid)}}, root / "request")
+    if role is not Role.DATA and role not in CHORES:
+        add("plan", {"configMap": {"name": plan_name(meta.name, meta.uid)}}, root / "plan")
+    inputs = input_config_maps(job.spec, [gate.spec for gate in request.gates])
+    for i, name in enumerate(inputs if role not in CHORES else ()):
+        add(f"input-{i}", {"configMap": {"name": name}}, root / "inputs" / name)
+    for i, (name, writes) in enumerate(sorted(_claims(job.spec, role).items())):
+        add(f"volume-{i}", claim(name), root / "volumes" / name, writes=writes)
+    if reports:
+        token = {"projected": {"sources": [{"serviceAccountToken": _report_token(meta.uid)}]}}
+        add("report", token, root / "report")
+    add("workspace", claim(job.spec.storage.persistent_volume_claim), root / "workspace", writes=True)
+    add("tmp", {"emptyDir": {"sizeLimit": TMP_SIZE}}, PurePosixPath("/tmp"), writes=True)  # noqa: S108 - the pod's own
+    return volumes, mounts
