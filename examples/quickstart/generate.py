@@ -52,7 +52,8 @@ def main(check: bool) -> int:
         HERE / "data.yaml": config_map("order-messages", "generate.py", train__jsonl=train),
         HERE / "golden.yaml": config_map("order-golden-v1", "generate.py", golden__jsonl=golden),
     }
-    for manifest in (HERE / "finetunejob.yaml", HERE.parent / "regression" / "finetunejob.yaml"):
+    for example in ("quickstart", "regression", "qlora", "full", "two-pods"):
+        manifest = HERE.parent / example / "finetunejob.yaml"
         files[manifest] = pinned(manifest.read_text(encoding="utf-8"), train)
     files[HERE / "evalgate.yaml"] = pinned((HERE / "evalgate.yaml").read_text(encoding="utf-8"), golden)
     return write(files, check=check)

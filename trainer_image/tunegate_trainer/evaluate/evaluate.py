@@ -16,6 +16,7 @@ from tunegate_api.meta import StatusModel
 from tunegate_api.verdict import ERROR, FAIL, PASS
 from tunegate_trainer.errors import CudaOutOfMemoryError
 from tunegate_trainer.evaluate.generate import Output, generate, undisturbed
+from tunegate_trainer.evaluate.merged import merged_adapter
 from tunegate_trainer.evaluate.scorers import score
 from tunegate_trainer.evaluate.sets import (
     Case,
@@ -83,7 +84,8 @@ def evaluate(
     Raises :class:`CudaOutOfMemoryError` where a batch does not fit the GPU.
     """
     try:
-        return _measure(model, tokenizer, sets)
+        with merged_adapter(model):
+            return _measure(model, tokenizer, sets)
     except torch.OutOfMemoryError as error:
         raise CudaOutOfMemoryError(
             f"the GPU is out of memory while it evaluates: {error}",

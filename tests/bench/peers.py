@@ -1,0 +1,140 @@
+"""What others use: TRL's own commands, and the evaluation harness lm-eval."""
+
+import ast
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from tuning_job import ENVIRONMENT, Turn
+
+from support.helm import ROOT
+from tunegate_trainer.evaluate.sets import GeneratedSet
+
+LM_EVAL = ROOT / "build" / "lm-eval" / "bin" / "lm-eval"
+LORA = ["--use_peft", "true", "--lora_r", "16", "--lora_alpha", "32", "--lora_target_modules", "all-linear"]
+AS_OURS = [
+    *("--use_cpu", "true", "--bf16", "false", "--dtype", "float32", "--activation_checkpointing", "false"),
+    *("--train_sampling_strategy", "sequential", "--lora_dropout", "0", "--report_to", "none"),
+    *("--disable_tqdm", "true", "--logging_steps", "1"),
+]
+"""What is the same on both sides, in TRL's words."""
+DEFAULTS = ["--use_cpu", "true", "--report_to", "none", "--disable_tqdm", "true", "--logging_steps", "1"]
+"""No more than what a machine without a GPU, and we who watch, need."""
+
+
+def lm_eval_version() -> str:
+    asked = "from importlib.metadata import version; print(version('lm-eval'))"
+    said = subprocess.run(
+        [LM_EVAL.with_name("python"), "-c", asked], capture_output=True, text=True, check=True
+    )
+    return f"lm-eval {said.stdout.strip()}"
+
+
+def best_flags(folder: Path) -> list[str]:
+    """Those of ``trl sft`` at its best: the command line cannot say None."""
+    path = folder / "best.yaml"
+    path.write_text("padding_free: true\ncompletion_only_loss: true\nmax_length: null\n")
+    return ["--config", str(path)]
+
+
+def trl(command: str, model: Path, data: Path, out: Path, *flags: str) -> Turn:
+    """One turn of TRL's command on ``train.jsonl`` of ``data``."""
+    turn = Turn()
+    start = last = time.monotonic()
+    process = subprocess.Popen(
+        [
+            *(str(Path(sys.executable).with_name("trl")), command, "--model_name_or_path", str(model)),
+            *("--dataset_name", str(data), "--output_dir", str(out), *LORA, *flags),
+        ],
+        env=os.environ | ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    log = []
+    for line in process.stdout or ():
+        log.append(line)
+        if line.startswith("{'loss'"):
+            now = time.monotonic()
+            said = ast.literal_eval(line)
+            turn.losses.append(float(said["loss"]))
+            turn.norms.append(float(said["grad_norm"]))
+            if turn.first_step:
+                turn.seconds.append(now - last)
+            else:
+                turn.first_step = now - start
+            last = now
+    if process.wait():
+        raise SystemExit("".join(log)[-3000:])
+    return turn
+
+
+class Harness:
+    """lm-eval's tasks, of the cases and the settings that a checkpoint is judged by here."""
+
+    def __init__(self, folder: Path, sets: Sequence[GeneratedSet]) -> None:
+        self.folder = folder
+        folder.mkdir()
+        self.batch_size = max(one.generation.batch_size for one in sets)
+        self.prompts = {one.file.removesuffix(".jsonl"): [case.prompt for case in one.cases] for one in sets}
+        for one in sets:
+            self._write_task(one.file.removesuffix(".jsonl"), one.generation.max_new_tokens)
+
+    def _write_task(self, name: str, max_new_tokens: int) -> None:
+        docs = self.folder / f"{name}-docs.jsonl"
+        docs.write_text(
+            "".join(json.dumps({"prompt": text, "target": ""}) + "\n" for text in self.prompts[name])
+        )
+        task: dict[str, Any] = {
+            "task": name,
+            "dataset_path": "json",
+            "dataset_kwargs": {"data_files": {"test": str(docs)}},
+            "test_split": "test",
+            "output_type": "generate_until",
+            "doc_to_text": "{{prompt}}",
+            "doc_to_target": "{{target}}",
+            "target_delimiter": "",
+            "generation_kwargs": {
+                "until": ["<|im_end|>"],
+                "max_gen_toks": max_new_tokens,
+                "do_sample": False,
+            },
+            "metric_list": [{"metric": "exact_match", "aggregation": "mean", "higher_is_better": True}],
+        }
+        (self.folder / f"{name}.yaml").write_text(yaml.safe_dump(task))
+
+    def evaluate(self, model: Path, adapter: Path) -> tuple[dict[str, list[str]], float]:
+        """What the model answered to each set, and the seconds that generation alone took."""
+        out = self.folder / "out" / adapter.name
+        log = self.folder / "log.txt"
+        command = [
+            *(str(LM_EVAL), "run", "--model", "hf", "--device", "cpu", "--batch_size", str(self.batch_size)),
+            *("--model_args", f"pretrained={model},peft={adapter},dtype=float32"),
+            *("--tasks", *self.prompts, "--include_path", str(self.folder)),
+            *("--log_samples", "--output_path", str(out)),
+        ]
+        with log.open("w") as output:
+            done = subprocess.run(
+                command, env=os.environ | ENVIRONMENT, stdout=output, stderr=subprocess.STDOUT, check=False
+            )
+        if done.returncode:
+            raise SystemExit(log.read_text()[-3000:])
+        answers = {}
+        for name in self.prompts:
+            found = max(out.rglob(f"samples_{name}_*.jsonl"), key=lambda path: path.stat().st_mtime)
+            lines = sorted(map(json.loads, found.read_text().splitlines()), key=lambda line: line["doc_id"])
+            answers[name] = [line["resps"][0][0] for line in lines]
+        return answers, _generation_seconds(log.read_text())
+
+
+def _generation_seconds(log: str) -> float:
+    """What its progress bar said last: ``… 64/64 [00:24<00:00, …``."""
+    minutes, seconds = re.findall(r"generate_until requests: 100%.*?\[(\d+):(\d+)<", log)[-1]
+    return 60 * int(minutes) + int(seconds)

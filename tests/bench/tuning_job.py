@@ -1,0 +1,196 @@
+"""A job as the trainer's roles see it, without an operator: what the benchmarks time."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tunegate_api.contract import ROOT_VARIABLE, GateRequest, Request, Role, sha256_text
+from tunegate_api.golden import inline_golden
+from tunegate_api.plan import Plan
+from tunegate_api.v1alpha1.evalgate import EvalGateSpec
+from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec
+from tunegate_api.workspace import Workspace
+from tunegate_trainer.context import Context
+from tunegate_trainer.evaluate.sets import GeneratedSet, golden_sets, held_out_sets
+from tunegate_trainer.model import example_tokens, load_tokenizer
+from tunegate_trainer.rows import PAIRS_PREFIX, read_pairs, read_rows
+from tunegate_trainer.train.examples import training_order
+
+UID = "0f7c9c1e-0000-4000-8000-00000000be7c"
+ENVIRONMENT = {
+    "HF_HUB_OFFLINE": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "OMP_NUM_THREADS": str(os.cpu_count()),  # accelerate would make it 1
+    "TOKENIZERS_PARALLELISM": "false",
+}
+
+
+@dataclass
+class Turn:
+    """What one side did in one turn."""
+
+    losses: list[float] = field(default_factory=list)
+    norms: list[float] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+    """Of each step; of TRL's first, nothing is known."""
+    first_step: float = 0.0
+    """Seconds from the start of the process to the end of its first step."""
+    reference: float = 0.0
+    """Seconds that the reference took before the first step."""
+
+
+class TuningJob:
+    """A root for the trainer's roles, whose data role has run. It has one stage and one gate."""
+
+    def __init__(
+        self,
+        folder: Path,
+        spec: Mapping[str, Any],
+        gate: Mapping[str, Any],
+        config_maps: Mapping[str, Mapping[str, str]],
+    ) -> None:
+        self.folder = folder
+        golden = gate["golden"]
+        request = Request(
+            name="bench",
+            namespace="default",
+            uid=UID,
+            spec=FineTuneJobSpec.model_validate(spec),
+            gates=[
+                GateRequest(
+                    name=spec["gates"][0]["name"],
+                    spec=EvalGateSpec.model_validate(gate),
+                    golden_sha256=golden.get("sha256")
+                    or sha256_text(inline_golden(golden["source"]["inline"])),
+                )
+            ],
+        )
+        self._write("request/request.json", request.model_dump_json(by_alias=True))
+        for name, files in config_maps.items():
+            for key, text in files.items():
+                self._write(f"inputs/{name}/{key}", text)
+        self._wait(self._start("data"))
+        self.plan = Plan.model_validate_json((self.data / "plan.json").read_bytes())
+        self._write("plan/plan.json", (self.data / "plan.json").read_text())
+        self.model = folder / "workspace" / Workspace.base_model(self.plan.model.digest)
+
+    @classmethod
+    def of_example(cls, folder: Path, example: Path) -> "TuningJob":
+        """The job of an example's manifests."""
+        objects = [o for path in sorted(example.glob("*.yaml")) for o in yaml.safe_load_all(path.read_text())]
+        of_kind = {o["kind"]: o for o in objects}
+        config_maps = {o["metadata"]["name"]: o["data"] for o in objects if o["kind"] == "ConfigMap"}
+        return cls(folder, of_kind["FineTuneJob"]["spec"], of_kind["EvalGate"]["spec"], config_maps)
+
+    @property
+    def workspace(self) -> Path:
+        return self.folder / "workspace"
+
+    @property
+    def data(self) -> Path:
+        return self.workspace / Workspace(UID).data
+
+    @property
+    def stage(self) -> str:
+        return self.plan.stages[0].name
+
+    def checkpoint(self) -> Path:
+        """The last checkpoint."""
+        return self.workspace / Workspace(UID).checkpoint(self.stage, self.plan.stages[0].total_steps)
+
+    def evaluation(self) -> Path:
+        """What the last checkpoint answered."""
+        return self.workspace / Workspace(UID).evaluation(self.stage, self.plan.stages[0].total_steps)
+
+    @cached_property
+    def sets(self) -> list[GeneratedSet]:
+        """What a checkpoint answers: the golden set, and held-out rows."""
+        context = Context(Role.TRAIN, root=self.folder)
+        tokenizer = load_tokenizer(self.model)
+        sets = [
+            *golden_sets(context, tokenizer, context.request.gates),
+            *held_out_sets(context, tokenizer, "dev"),
+        ]
+        return [one for one in sets if isinstance(one, GeneratedSet)]
+
+    def _write(self, name: str, text: str) -> None:
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+    def _start(self, *arguments: str) -> subprocess.Popen[bytes]:
+        environment = os.environ | ENVIRONMENT | {ROOT_VARIABLE: str(self.folder)}
+        with (self.folder / "log.txt").open("ab") as log:
+            return subprocess.Popen(
+                [sys.executable, "-m", "tunegate_trainer", *arguments],
+                env=environment,
+                stdout=log,
+                stderr=log,
+            )
+
+    def _wait(self, process: subprocess.Popen[bytes]) -> None:
+        if process.wait():
+            raise SystemExit((self.folder / "log.txt").read_text()[-3000:])
+
+    def train(self) -> Turn:
+        """Train from the start again; what the base model scored is known after the first time."""
+        for kind in ("stages", "evals"):
+            shutil.rmtree(self.workspace / UID / kind, ignore_errors=True)
+        path = self.workspace / Workspace(UID).stage(self.stage) / "losses.jsonl"
+        turn = Turn()
+        start = time.monotonic()
+        process = self._start("train", "--stage", self.stage)
+        while process.poll() is None:
+            if not turn.first_step and path.exists() and path.stat().st_size:
+                turn.first_step = time.monotonic() - start
+            time.sleep(0.02)
+        self._wait(process)
+        for line in map(json.loads, path.read_text().splitlines()):
+            turn.losses.append(line["loss"])
+            turn.norms.append(line["grad_norm"])
+            turn.seconds.append(line["seconds"])
+        said = [line for line in (self.folder / "log.txt").read_text().splitlines() if "reference" in line]
+        turn.reference = float(said[-1].split(" in ")[1].split()[0]) if said else 0.0
+        return turn
+
+    def evaluate(self) -> float:
+        """Evaluate the last checkpoint again, as a pod does that finds it saved and not evaluated.
+
+        Returns the seconds of the whole process.
+        """
+        shutil.rmtree(self.evaluation())
+        start = time.monotonic()
+        self._wait(self._start("train", "--stage", self.stage))
+        return time.monotonic() - start
+
+    def for_trl(self, folder: Path, rows: int) -> Path:
+        """The examples of the first ``rows`` in training order, as the texts that the trainer's tokens are
+        made of."""
+        tokenizer = load_tokenizer(self.model)
+        seed = self.plan.stages[0].parameters.seed
+        lines: list[dict[str, str]] = []
+        if self.plan.data.preference:
+            pairs = read_pairs(self.data / f"{PAIRS_PREFIX}train.jsonl")
+            for i in training_order(len(pairs), rows, seed):
+                prompt, chosen = example_tokens(tokenizer, pairs[i].prompt, pairs[i].chosen)
+                _, rejected = example_tokens(tokenizer, pairs[i].prompt, pairs[i].rejected)
+                texts = {"prompt": prompt, "chosen": chosen, "rejected": rejected}
+                lines.append({name: tokenizer.decode(ids) for name, ids in texts.items()})
+        else:
+            learned = read_rows(self.data / "train.jsonl")
+            for i in training_order(len(learned), rows, seed):
+                prompt, completion = example_tokens(tokenizer, learned[i].prompt, learned[i].completion)
+                lines.append({"prompt": tokenizer.decode(prompt), "completion": tokenizer.decode(completion)})
+        folder.mkdir(exist_ok=True)
+        (folder / "train.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        return folder

@@ -1,0 +1,144 @@
+"""Evaluating a checkpoint against lm-eval, and what a user waits for until a verdict."""
+
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+from measures import Measure
+from peers import AS_OURS, Harness, best_flags, trl
+from tuning_job import ENVIRONMENT, TuningJob
+
+from support.helm import ROOT
+from tunegate_trainer.evaluate.evaluate import read_cases, read_evaluation
+
+EXAMPLES = ROOT / "examples"
+TURNS = 2
+CHECKPOINTS = 5
+
+
+def evaluation() -> Iterator[Measure]:
+    """The same cases from the same saved checkpoint, as whole processes."""
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        job = TuningJob.of_example(folder, EXAMPLES / "quickstart")
+        job.train()
+        harness = Harness(folder / "lm-eval", job.sets)
+        ours, theirs, generating, generated = [], [], [], []
+        for _ in range(TURNS):
+            ours.append(job.evaluate())
+            found = read_evaluation(job.evaluation())
+            generating.append(found.seconds if found else 0.0)
+            start = time.monotonic()
+            answers, seconds = harness.evaluate(job.model, job.checkpoint())
+            theirs.append(time.monotonic() - start)
+            generated.append(seconds)
+        equal, cases = _equal_answers(job, answers)
+    fast, slow = statistics.median(ours), statistics.median(theirs)
+    peer = f"lm-eval, hf: {slow:.1f} s"
+    yield Measure(f"evaluation of {cases} cases: the whole process", round(fast, 1), "s", "", peer)
+    yield Measure("evaluation: times as fast", round(slow / fast, 2), "x", ">= 1.2", peer)
+    fast, slow = statistics.median(generating), statistics.median(generated)
+    peer = f"lm-eval, hf: {slow:.0f} s"
+    yield Measure("  generation alone: times as fast", round(slow / fast, 2), "x", "", peer)
+    yield Measure("  equal outputs, of all", equal, "cases", f">= {cases}", "")
+
+
+def _equal_answers(job: TuningJob, answers: dict[str, list[str]]) -> tuple[int, int]:
+    """How many cases have the same output, white space at the ends apart, and how many there are."""
+    equal = cases = 0
+    for one in job.sets:
+        ours = read_cases(job.evaluation() / one.file)
+        theirs = answers[one.file.removesuffix(".jsonl")]
+        pairs = list(zip([case.output for case in ours.cases] if ours else [], theirs, strict=True))
+        equal += sum(mine.strip() == other.strip() for mine, other in pairs)
+        cases += len(pairs)
+    return equal, cases
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What a side took."""
+
+    wall: float
+    cpu: float
+    """Seconds of all its processes."""
+
+
+class Stopwatch:
+    """Wall time, and the CPU time of child processes that have ended."""
+
+    def __init__(self) -> None:
+        self._wall, self._cpu = time.monotonic(), self._children()
+
+    def read(self) -> Spent:
+        return Spent(time.monotonic() - self._wall, self._children() - self._cpu)
+
+    @staticmethod
+    def _children() -> float:
+        times = os.times()
+        return times.children_user + times.children_system
+
+
+def verdict(example: str, target: str) -> Iterator[Measure]:
+    """From the start to a verdict: ``tunegate run``, against training with ``trl sft`` at its best flags and
+    then lm-eval on each of five checkpoints."""
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        job = TuningJob.of_example(folder / "job", EXAMPLES / example)
+        (ours, ended), theirs = _tunegate(folder / "ours", example), _script(folder, job)
+    peer = f"trl sft, then lm-eval {CHECKPOINTS} times: {theirs.wall:.0f} s"
+    yield Measure(f"{example}, to {ended}: wall time", round(ours.wall), "s", "", peer)
+    yield Measure(f"{example}: share of wall time", round(ours.wall / theirs.wall, 2), "x", target, peer)
+    peer = f"trl sft, then lm-eval: {theirs.cpu:.0f} s of CPU"
+    yield Measure(f"{example}: share of CPU time", round(ours.cpu / theirs.cpu, 2), "x", target, peer)
+
+
+def _tunegate(folder: Path, example: str) -> tuple[Spent, str]:
+    """``tunegate run``: data, training with the stop rule, the final gate, publishing, the report."""
+    folder.mkdir()
+    shutil.copytree(EXAMPLES / example, folder / "manifests")
+    watch = Stopwatch()
+    with (folder / "log").open("w") as log:
+        command = [sys.executable, "-m", "tunegate_operator.cli", "run", "manifests"]
+        subprocess.run(command, cwd=folder, env=os.environ | ENVIRONMENT, stdout=log, stderr=log, check=False)
+    spent = watch.read()
+    (path,) = folder.glob("runs/*/status.yaml")
+    status = yaml.safe_load(path.read_text())["status"]
+    if status["phase"] == "Stopped":
+        return spent, f"Stopped at step {status['stop']['step']} of {status['progress']['totalSteps']}"
+    return spent, status["phase"]
+
+
+def _script(folder: Path, job: TuningJob) -> Spent:
+    """What people run today, with the same rows, steps, checkpoints and cases."""
+    stage = job.plan.stages[0]
+    parameters = stage.parameters
+    data = job.for_trl(folder / "trl", stage.total_steps * parameters.batch_size)
+    harness = Harness(folder / "lm-eval", job.sets)
+    out = folder / "out"
+    watch = Stopwatch()
+    trl(
+        "sft",
+        job.model,
+        data,
+        out,
+        *(*AS_OURS, *best_flags(folder), "--seed", str(parameters.seed)),
+        *("--max_steps", str(stage.total_steps), "--learning_rate", str(parameters.learning_rate)),
+        *("--per_device_train_batch_size", str(parameters.batch_size)),
+        *("--lr_scheduler_type", parameters.scheduler, "--warmup_steps", str(parameters.warmup_steps)),
+        *("--save_strategy", "steps", "--save_steps", str(stage.checkpoint_steps[0])),
+    )
+    checkpoints = sorted(out.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
+    if len(checkpoints) != CHECKPOINTS:
+        raise SystemExit(f"{len(checkpoints)} checkpoints: {[path.name for path in checkpoints]}")
+    for checkpoint in checkpoints:
+        harness.evaluate(job.model, checkpoint)
+    return watch.read()
