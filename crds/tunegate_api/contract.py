@@ -5,6 +5,7 @@ Files, as a trainer process sees them below ``$TUNEGATE_ROOT`` (``/tunegate`` in
     request/request.json          Request, from an immutable ConfigMap
     plan/plan.json                Plan, from an immutable ConfigMap (not for the data role, which makes it)
     inputs/<configmap>/<key>      ConfigMaps that spec or gates refer to
+    secrets/<secret>/<key>        Secrets with the credentials for URIs, for the role alone that needs them
     volumes/<claim>/…             PersistentVolumeClaims that URIs refer to
     workspace/                    the storage volume, see :class:`tunegate_api.workspace.Workspace`
     termination.json              Termination, written last

@@ -62,8 +62,8 @@ from tunegate_operator.laptop_volumes import make_links, plan_links
 
 log = logging.getLogger(__name__)
 
-IMAGE = "laptop"
-"""Stands for the trainer image: pods are processes of the installed trainer."""
+PODS = PodSettings(image="laptop", secrets_needed=False)
+"""No image: pods are processes of the installed trainer. Credentials may be in the user's environment."""
 PROGRESS_SECONDS = 1.0
 """Status is a local file here, so progress may be written often."""
 INPUTS_ANNOTATION = "local.tunegate.dev/inputs"
@@ -101,7 +101,7 @@ class Laptop:
             self._cluster,
             Cache(),
             WorkQueue(clock),
-            [_Only(FineTuneJobController(PodSettings(IMAGE)), self._is_ours), EvalGateController()],
+            [_Only(FineTuneJobController(PODS), self._is_ours), EvalGateController()],
             clock,
             progress_interval=PROGRESS_SECONDS,
         )

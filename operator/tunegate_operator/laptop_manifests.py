@@ -1,5 +1,6 @@
 """What manifests may change in a folder of runs. Pure, but for reading the files."""
 
+import base64
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from tunegate_operator.manifests import load_manifests
 
 NAMESPACE = "default"
 """A laptop has one namespace: manifests may name any, and what they create is found under this one."""
-ORDER = {"ConfigMap": 0, "EvalGate": 1, "FineTuneJob": 2}
+ORDER = {"ConfigMap": 0, "Secret": 0, "EvalGate": 1, "FineTuneJob": 2}
 """The kinds that are created, in an order in which nothing waits."""
 RESERVED = ("volumes",)
 """Entries of the runs folder that are no job's."""
@@ -36,7 +37,7 @@ def read_project(path: Path) -> Project:
     folder = path if path.is_dir() else path.parent
     objects = [manifest.obj for manifest in load_manifests([path])]
     ours = sorted((o for o in objects if o["kind"] in ORDER), key=lambda o: ORDER[o["kind"]])
-    return Project([_located(obj, folder) for obj in ours], folder)
+    return Project([_as_stored(_located(obj, folder)) for obj in ours], folder)
 
 
 def job_names(objects: Iterable[Object]) -> list[str]:
@@ -136,6 +137,16 @@ def _values(value: Any, field: str) -> set[str]:
     if isinstance(value, list):
         return set().union(*(_values(part, field) for part in value))
     return set()
+
+
+def _as_stored(obj: Object) -> Object:
+    """The object as an API server would keep it: the texts of a Secret's stringData are part of its data."""
+    if obj["kind"] != "Secret":
+        return obj
+    texts = (obj.get("stringData") or {}).items()
+    encoded = {key: base64.b64encode(text.encode()).decode() for key, text in texts}
+    kept = {field: value for field, value in obj.items() if field != "stringData"}
+    return kept | {"data": (obj.get("data") or {}) | encoded}
 
 
 def _located(obj: Object, folder: Path) -> Object:

@@ -1,5 +1,6 @@
 """What manifests that belong together must agree on: names, keys, digests, and cases to judge by."""
 
+import base64
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -68,6 +69,8 @@ class _Checks:
                 yield from self._gate(manifest)
             elif manifest.kind == CONFIG_MAP:
                 yield from _config_map(manifest)
+            elif manifest.kind == "Secret":
+                yield from _secret(manifest)
             elif not manifest.is_ours:
                 yield manifest.at(("kind",), f"{manifest.kind} {manifest.name} is ignored", "note")
 
@@ -183,18 +186,9 @@ def _told(manifest: Manifest, problems: Iterable[Problem]) -> Iterator[Diagnosti
 def _config_map(config_map: Manifest) -> Iterator[Diagnostic]:
     """What the API server would refuse of a ConfigMap."""
     yield from _told(config_map, metadata_problems(config_map.obj.get("metadata"), DNS_NAMES))
+    yield from _texts(config_map, "data")
     data = config_map.obj.get("data")
-    if data is not None and not isinstance(data, Mapping):
-        yield config_map.at(
-            ("data",), "data must be a mapping of keys to texts: write KEY: | and the text below"
-        )
-        return
-    texts = data or {}
-    for key, value in texts.items():
-        if len(key) > MAX_DNS_NAME or not re.fullmatch(KEY_PATTERN, key):
-            yield config_map.at(("data", key), f'data: "{key}" must be {SHAPES[KEY_PATTERN]}')
-        if not isinstance(value, str):
-            yield config_map.at(("data", key), f"data.{key} must be text: write it below `{key}: |`")
+    texts = data if isinstance(data, Mapping) else {}
     size = sum(len(text.encode(errors="surrogatepass")) for text in texts.values() if isinstance(text, str))
     if size > MAX_CONFIG_MAP:
         yield config_map.at(
@@ -202,6 +196,34 @@ def _config_map(config_map: Manifest) -> Iterator[Diagnostic]:
             f"data has {size:,} bytes and a ConfigMap takes at most {MAX_CONFIG_MAP:,}: "
             "put the file on a volume, and name it as uri: pvc://CLAIM/PATH",
         )
+
+
+def _secret(secret: Manifest) -> Iterator[Diagnostic]:
+    """What the API server would refuse of a Secret. No value is shown."""
+    yield from _told(secret, metadata_problems(secret.obj.get("metadata"), DNS_NAMES))
+    for field in ("data", "stringData"):
+        yield from _texts(secret, field)
+    data = secret.obj.get("data")
+    for key, value in (data if isinstance(data, Mapping) else {}).items():
+        try:
+            base64.b64decode(value, validate=True) if isinstance(value, str) else b""
+        except ValueError:
+            yield secret.at(("data", key), f"data.{key} must be base64: write it below stringData instead")
+
+
+def _texts(holder: Manifest, field: str) -> Iterator[Diagnostic]:
+    """Keys and values of a ConfigMap or a Secret."""
+    texts = holder.obj.get(field)
+    if texts is not None and not isinstance(texts, Mapping):
+        yield holder.at(
+            (field,), f"{field} must be a mapping of keys to texts: write KEY: | and the text below"
+        )
+        return
+    for key, value in (texts or {}).items():
+        if len(key) > MAX_DNS_NAME or not re.fullmatch(KEY_PATTERN, key):
+            yield holder.at((field, key), f'{field}: "{key}" must be {SHAPES[KEY_PATTERN]}')
+        if not isinstance(value, str):
+            yield holder.at((field, key), f"{field}.{key} must be text: write it below `{key}: |`")
 
 
 def _schema_faults(text: _Text) -> Iterator[Diagnostic]:

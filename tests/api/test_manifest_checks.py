@@ -226,6 +226,16 @@ def test_a_config_map_of_just_one_mebibyte_is_taken(tmp_path: Path) -> None:
     assert said_of(tmp_path, family({"data.data.more": "a" * (1024 * 1024 - size)})) == []
 
 
+def test_a_secret_is_checked_and_its_values_are_not_shown(tmp_path: Path) -> None:
+    secret: dict[str, Any] = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "hub"}}
+    assert said_of(tmp_path, family() | {"hub": secret | {"stringData": {"HF_TOKEN": "pa$$"}}}) == []
+    wrong = secret | {"data": {"HF_TOKEN": "pa$$"}, "stringData": {"PORT": 1}}
+    assert said_of(tmp_path, family() | {"hub": wrong}) == [
+        "hub: data.HF_TOKEN must be base64: write it below stringData instead",
+        "hub: stringData.PORT must be text: write it below `PORT: |`",
+    ]
+
+
 def test_labels_and_annotations_that_are_left_empty_are_none(tmp_path: Path) -> None:
     empty = {f"{file}.metadata.{field}": None for file in family() for field in ("labels", "annotations")}
     assert said_of(tmp_path, family(empty)) == []

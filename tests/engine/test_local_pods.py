@@ -1,5 +1,6 @@
 """Jobs on a laptop: real processes, with the visible shapes of Kubernetes."""
 
+import base64
 import json
 import os
 import signal
@@ -236,6 +237,53 @@ def test_a_pod_waits_for_a_secret_that_the_shell_does_not_give(laptop: Laptop) -
     laptop.create_job(pod=pod_that_looks(mounts=[], volumes=[]))
     state = laptop.until(lambda: laptop.pods() and laptop.pod()["status"]["containerStatuses"][0]["state"])
     assert "set TUNEGATE_TEST_CREDENTIAL in your environment" in state["waiting"]["message"]
+
+
+def secret(name: str, **data: str) -> Object:
+    encoded = {key: base64.b64encode(text.encode()).decode() for key, text in data.items()}
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "data": encoded}
+
+
+def pod_with_secret(command: str, **source: Any) -> Object:
+    """A pod that runs a shell command, where ``$TUNEGATE_ROOT/secrets/hub`` is the Secret ``hub``."""
+    container = {
+        "name": "trainer",
+        "command": ["/bin/sh", "-c", command],
+        "volumeMounts": [{"name": "hub", "mountPath": "/tunegate/secrets/hub"}],
+        "env": [{"name": "TUNEGATE_TEST_KEY", "valueFrom": {"secretKeyRef": {"name": "hub", "key": "KEY"}}}],
+    }
+    volumes = [{"name": "hub", "secret": {"secretName": "hub", **source}}]
+    return {"containers": [container], "volumes": volumes}
+
+
+def test_a_secret_is_the_users_alone_and_gone_when_its_pod_has_ended(laptop: Laptop) -> None:
+    laptop.cluster.create(secret("hub", TOKEN="t0ken", KEY="k3y"))
+    folder = "$TUNEGATE_ROOT/secrets/hub"
+    look = f'echo "$(cat {folder}/TOKEN) $TUNEGATE_TEST_KEY $(stat -Lc %a {folder})"'
+    laptop.create_job(pod=pod_with_secret(look))
+    assert laptop.until_finished()["type"] == "Complete"
+    assert laptop.cluster.log_file(laptop.pod()["metadata"]["name"]).read_text() == "t0ken k3y 700\n"
+    kept = [path for path in laptop.root.rglob("*") if path.is_file() and b"t0ken" in path.read_bytes()]
+    assert [path.name for path in kept if path.suffix != ".log"] == [], "it lies about in clear"
+    (stored,) = laptop.root.rglob("Secret/default/hub.yaml")
+    assert stored.stat().st_mode & 0o077 == 0
+
+
+def test_a_pod_waits_for_a_secret_that_is_not_among_the_manifests(laptop: Laptop) -> None:
+    laptop.create_job(pod=pod_with_secret("true"))
+    state = laptop.until(lambda: laptop.pods() and laptop.pod()["status"]["containerStatuses"][0]["state"])
+    assert state["waiting"]["message"] == 'secret "hub" not found: put it among the manifests'
+    laptop.cluster.create(secret("hub", KEY="k"))
+    assert laptop.until_finished()["type"] == "Complete"
+
+
+def test_a_secret_may_be_missing_where_the_pod_says_so(
+    laptop: Laptop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TUNEGATE_TEST_KEY", "from the shell")
+    laptop.create_job(pod=pod_with_secret("ls $TUNEGATE_ROOT/secrets/hub | wc -l", optional=True))
+    assert laptop.until_finished()["type"] == "Complete"
+    assert laptop.cluster.log_file(laptop.pod()["metadata"]["name"]).read_text() == "0\n"
 
 
 def test_a_mount_that_leads_out_of_the_pod_is_refused(laptop: Laptop) -> None:

@@ -5,10 +5,11 @@ from typing import Any
 import pytest
 
 from support.builders import make_job
-from support.manifests import finetunejob
+from support.manifests import changed, finetunejob
 from support.world import World, plan_for
 from tunegate_api.contract import Request, Role
 from tunegate_api.v1alpha1 import FineTuneJob
+from tunegate_api.v1alpha1.problems import find_problems
 from tunegate_operator.engine.cluster import Object
 from tunegate_operator.finetunejob.build import PodSettings, ReportTo, Step, child_job
 from tunegate_operator.finetunejob.volumes import CHORES
@@ -150,6 +151,38 @@ def test_a_gpu_is_asked_for_where_a_model_runs_and_nowhere_else():
         assert found["resources"]["requests"] == {"memory": "32Gi", "cpu": "8"}
         names = [variable["name"] for variable in found["env"]]
         assert "OMP_NUM_THREADS" not in names, "data loaders may use what is idle"
+
+
+CREDENTIALS = {
+    "model": {"uri": "hf://team/base", "secretName": "hub"},
+    "data": {
+        "goal": "StyleOrFormat",
+        "train": {"uri": "s3://rows/train.jsonl", "secretName": "bucket"},
+        "preference": {"uri": "s3://rows/pairs.jsonl", "secretName": "bucket"},
+    },
+    "publish": [{"uri": "oci://registry.internal/orders", "secretName": "registry"}],
+}
+
+
+@pytest.mark.parametrize(
+    ("role", "names"), [(Role.DATA, {"bucket", "hub"}), (Role.PUBLISH, {"registry"}), (Role.TRAIN, set())]
+)
+def test_a_pod_gets_the_secrets_of_its_role_and_no_others(role: Role, names: set[str]):
+    template = template_of(role, **CREDENTIALS)
+    secrets = {v["name"]: v["secret"] for v in template["spec"]["volumes"] if "secret" in v}
+    mounts = {m["name"]: m for m in container(template)["volumeMounts"]}
+    seen = {mounts[name]["mountPath"]: secret["secretName"] for name, secret in secrets.items()}
+    assert seen == {f"/tunegate/secrets/{name}": name for name in names}
+    assert all(mounts[name]["readOnly"] for name in secrets)
+    assert all(secret["defaultMode"] == 0o440 for secret in secrets.values())
+    assert not any(secret.get("optional") for secret in secrets.values()), "it would start without"
+
+
+@pytest.mark.parametrize("role", Role)
+def test_no_volume_of_a_user_may_take_the_name_of_the_operators(role: Role):
+    for volume in template_of(role, **CREDENTIALS)["spec"]["volumes"]:
+        problems = find_problems(changed(finetunejob(), {"spec.podTemplate.volumes": [volume]}))
+        assert any("must be none of the operator's volumes" in str(p) for p in problems), volume["name"]
 
 
 def test_a_job_with_everything_set_on_its_pods_lives_as_any_other():

@@ -10,6 +10,7 @@ from tunegate_api.contract import DEFAULT_ROOT, ROOT_VARIABLE, Report, Request, 
 from tunegate_api.plan import Plan
 from tunegate_api.workspace import Workspace
 from tunegate_trainer.courier import Courier, ReportAddress
+from tunegate_trainer.credentials import Secret, read_secret
 from tunegate_trainer.files import sha256_file, write_model
 
 
@@ -36,6 +37,13 @@ class Context:
     def workspace(self) -> Path:
         """The storage volume."""
         return self.root / "workspace"
+
+    def secret(self, name: str) -> Secret:
+        """The Secret that the spec names, where this role is one that needs it.
+
+        Raises :class:`CredentialsError` if it cannot be read, or later for a key that it does not have.
+        """
+        return read_secret(self.root / "secrets" / name)
 
     @cached_property
     def paths(self) -> Workspace:

@@ -39,6 +39,12 @@ class SourceNotFoundError(TrainerError):
     exit_code, reason = ExitCode.NOT_FOUND, Reason.NOT_FOUND
 
 
+class CredentialsError(TrainerError):
+    """Credentials that are missing or refused. Its words name the Secret and the key, never a value."""
+
+    exit_code, reason = ExitCode.CREDENTIALS, Reason.CREDENTIALS
+
+
 class UserError(TrainerError):
     """A specification that cannot work with this model or data."""
 

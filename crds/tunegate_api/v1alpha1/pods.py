@@ -36,7 +36,7 @@ VariableName = Annotated[
 VolumeName = Annotated[
     Name,
     Form(
-        "^(request|plan|report|workspace|tmp|shared-memory|(input|volume)-[0-9]+)$|^tunegate-",
+        "^(request|plan|report|workspace|tmp|shared-memory|(input|volume|secret)-[0-9]+)$|^tunegate-",
         "must be none of the operator's volumes: choose another name",
         never=True,
     ),

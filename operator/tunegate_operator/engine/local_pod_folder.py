@@ -19,10 +19,13 @@ LOG_TAIL_BYTES, LOG_TAIL_LINES = 2048, 80
 """What Kubernetes keeps of a termination message, and of a log that stands in for one."""
 _DEFAULT_MESSAGE_PATH = "/dev/termination-log"
 _ROOT_VARIABLE, _ROOT_PATH = "TUNEGATE_ROOT", "/tunegate"
+_VOLUMES = ".volumes"
+"""The folder, in the pod's, that holds the volumes which are the pod's alone."""
 _EMPTY_FOLDERS = ("emptyDir", "projected", "downwardAPI")
 """Volumes that begin empty here. A laptop has no service accounts and so no tokens to project."""
 
-FindConfigMap = Callable[[str], Object | None]
+FindObject = Callable[[str, str], Object | None]
+"""Finds the ConfigMap or the Secret of a name: ``find("Secret", name)``."""
 FindVolume = Callable[[str], Path]
 
 
@@ -49,7 +52,7 @@ def below(folder: Path, path: str) -> Path:
     return folder.joinpath(*(part for part in parts if part != "/"))
 
 
-def build(pod: Object, folder: Path, find_config_map: FindConfigMap, find_volume: FindVolume) -> None:
+def build(pod: Object, folder: Path, find: FindObject, find_volume: FindVolume) -> None:
     """Make the pod's folder anew. Raises CannotStartError, UnschedulableError for what is missing.
 
     ``find_volume`` raises KeyError or OSError for a claim that does not exist.
@@ -59,7 +62,7 @@ def build(pod: Object, folder: Path, find_config_map: FindConfigMap, find_volume
     folder.mkdir(parents=True)
     spec = pod["spec"]
     sources = {
-        volume["name"]: _materialize(volume, folder / ".volumes", find_config_map, find_volume)
+        volume["name"]: _materialize(volume, folder / _VOLUMES, find, find_volume)
         for volume in spec.get("volumes", ())
     }
     container = spec["containers"][0]
@@ -76,13 +79,22 @@ def build(pod: Object, folder: Path, find_config_map: FindConfigMap, find_volume
     message_path(pod, folder).parent.mkdir(parents=True, exist_ok=True)
 
 
-def _materialize(
-    volume: Object, folder: Path, find_config_map: FindConfigMap, find_volume: FindVolume
-) -> Path:
+def remove_secrets(pod: Object, folder: Path) -> None:
+    """Remove what was read from Secrets out of the folder of a pod that has ended."""
+    for volume in pod["spec"].get("volumes", ()):
+        if "secret" in volume:
+            shutil.rmtree(folder / _VOLUMES / volume["name"], ignore_errors=True)
+
+
+def _materialize(volume: Object, folder: Path, find: FindObject, find_volume: FindVolume) -> Path:
     """The content of a volume, as a folder."""
     name: str = volume["name"]
     if "configMap" in volume:
-        return _config_map_folder(volume["configMap"], folder / name, find_config_map)
+        source = volume["configMap"]
+        return _files("ConfigMap", source["name"], source, folder / name, find)
+    if "secret" in volume:
+        source = volume["secret"]
+        return _files("Secret", source["secretName"], source, folder / name, find)
     if "persistentVolumeClaim" in volume:
         claim = volume["persistentVolumeClaim"]["claimName"]
         try:
@@ -95,32 +107,30 @@ def _materialize(
         return path
     if "hostPath" in volume:
         return Path(volume["hostPath"]["path"])
-    if "secret" in volume and not volume["secret"].get("optional"):
-        secret = volume["secret"]["secretName"]
-        raise CannotStartError(
-            "CreateContainerConfigError", f'secret "{secret}" not found: a laptop keeps no Secrets'
-        )
-    if "secret" in volume or any(source in volume for source in _EMPTY_FOLDERS):
+    if any(source in volume for source in _EMPTY_FOLDERS):
         (folder / name).mkdir(parents=True)
         return folder / name
     raise CannotStartError("CreateContainerConfigError", f'volume "{name}" is of a type that needs a cluster')
 
 
-def _config_map_folder(source: Object, folder: Path, find: FindConfigMap) -> Path:
+def _files(kind: str, name: str, source: Object, folder: Path, find: FindObject) -> Path:
+    """A folder with the keys of a ConfigMap or a Secret; a Secret's is the user's alone to read."""
     folder.mkdir(parents=True)
-    found = find(source["name"])
+    found = find(kind, name)
     if found is None:
         if source.get("optional"):
             return folder
-        raise CannotStartError("CreateContainerConfigError", f'configmap "{source["name"]}" not found')
-    content = {key: text.encode() for key, text in (found.get("data") or {}).items()}
-    content |= {key: base64.b64decode(text) for key, text in (found.get("binaryData") or {}).items()}
+        hint = ": put it among the manifests" if kind == "Secret" else ""
+        raise CannotStartError("CreateContainerConfigError", f'{kind.lower()} "{name}" not found{hint}')
+    content = _content(found)
+    if kind == "Secret":
+        folder.chmod(0o700)  # while it is empty still
     items = source.get("items") or [{"key": key, "path": key} for key in content]
     for item in items:
         if item["key"] not in content:
             raise CannotStartError(
                 "CreateContainerConfigError",
-                f'configmap "{source["name"]}" references non-existent config key: {item["key"]}',
+                f'{kind.lower()} "{name}" references non-existent config key: {item["key"]}',
             )
         path = below(folder, item["path"])
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -128,25 +138,35 @@ def _config_map_folder(source: Object, folder: Path, find: FindConfigMap) -> Pat
     return folder
 
 
-def environment(pod: Object, folder: Path, find_config_map: FindConfigMap) -> dict[str, str]:
+def _content(found: Object) -> dict[str, bytes]:
+    """Key to value of a ConfigMap, whose data is text, or a Secret, whose data is base64."""
+    texts, encoded = found.get("data") or {}, found.get("binaryData") or {}
+    if found["kind"] == "Secret":
+        texts, encoded = {}, texts
+    return {key: text.encode() for key, text in texts.items()} | {
+        key: base64.b64decode(text) for key, text in encoded.items()
+    }
+
+
+def environment(pod: Object, folder: Path, find: FindObject) -> dict[str, str]:
     """The container's environment: the caller's own, then the pod's. Raises CannotStartError.
 
-    A variable from a Secret keeps the value that the caller's environment gives it: that is where a laptop
-    keeps its secrets.
+    A variable from a Secret that is not among the manifests keeps the value that the caller's environment
+    gives it.
     """
     values = dict(os.environ)
     values["PYTHONUNBUFFERED"] = "1"  # a killed process should leave its last lines in the log
     for variable in pod["spec"]["containers"][0].get("env", ()):
         name = variable["name"]
         source = variable.get("valueFrom")
-        value = _value_from(source, name, pod, find_config_map) if source else variable.get("value", "")
+        value = _value_from(source, name, pod, find) if source else variable.get("value", "")
         if value is not None:
             values[name] = value
     values[_ROOT_VARIABLE] = str(below(folder, _ROOT_PATH).absolute())
     return values
 
 
-def _value_from(source: Object, name: str, pod: Object, find_config_map: FindConfigMap) -> str | None:
+def _value_from(source: Object, name: str, pod: Object, find: FindObject) -> str | None:
     if "fieldRef" in source:
         path: str = source["fieldRef"]["fieldPath"]
         metadata = pod["metadata"]
@@ -158,22 +178,24 @@ def _value_from(source: Object, name: str, pod: Object, find_config_map: FindCon
     if "resourceFieldRef" in source:
         return _limit(source["resourceFieldRef"]["resource"], name, pod)
     if "secretKeyRef" in source:
-        reference = source["secretKeyRef"]
-        if name in os.environ or reference.get("optional"):
-            return None
-        raise CannotStartError(
-            "CreateContainerConfigError",
-            f'secret "{reference["name"]}" not found: on a laptop, set {name} in your environment',
-        )
+        hint = f": put it among the manifests, or set {name} in your environment"
+        reference = source["secretKeyRef"] | ({"optional": True} if name in os.environ else {})
+        return _value_of("Secret", reference, find, hint)
     if "configMapKeyRef" in source:
-        reference = source["configMapKeyRef"]
-        found = find_config_map(reference["name"]) or {}
-        value: str | None = (found.get("data") or {}).get(reference["key"])
-        if value is not None or reference.get("optional"):
-            return value
-        missing = f'configmap "{reference["name"]}" or its key {reference["key"]} not found'
-        raise CannotStartError("CreateContainerConfigError", missing)
+        return _value_of("ConfigMap", source["configMapKeyRef"], find)
     raise CannotStartError("CreateContainerConfigError", f"env {name}: {', '.join(source)} needs a cluster")
+
+
+def _value_of(kind: str, reference: Object, find: FindObject, hint: str = "") -> str | None:
+    """The value of a key of a ConfigMap or a Secret; None where it may be missing."""
+    found = find(kind, reference["name"])
+    value = _content(found).get(reference["key"]) if found else None
+    if value is not None:
+        return value.decode(errors="replace")
+    if reference.get("optional"):
+        return None
+    missing = f'{kind.lower()} "{reference["name"]}" or its key {reference["key"]} not found{hint}'
+    raise CannotStartError("CreateContainerConfigError", missing)
 
 
 def _limit(resource: str, name: str, pod: Object) -> str:

@@ -14,7 +14,12 @@ import psutil
 from tunegate_operator.engine import local_pod_folder, local_process, pod_status
 from tunegate_operator.engine.clock import Clock
 from tunegate_operator.engine.cluster import ConflictError, Key, NotFoundError, Object
-from tunegate_operator.engine.local_pod_folder import CannotStartError, FindVolume, UnschedulableError
+from tunegate_operator.engine.local_pod_folder import (
+    CannotStartError,
+    FindObject,
+    FindVolume,
+    UnschedulableError,
+)
 from tunegate_operator.engine.local_process import PodProcess, Record
 from tunegate_operator.engine.objects import is_being_deleted, moment, uid_of
 from tunegate_operator.engine.store import DEFAULT_GRACE_SECONDS, ObjectStore
@@ -83,8 +88,10 @@ class Kubelet:
             if code is None:
                 code = self._code_left_behind(pod)
             why = RESTARTED if process is None and self._has_restarted_since(pod) else disruption
+            folder = self._folder(pod)
+            local_pod_folder.remove_secrets(pod, folder)
             message = local_pod_folder.termination_message(
-                pod, self._folder(pod), self.log_file(pod["metadata"]["name"]), code
+                pod, folder, self.log_file(pod["metadata"]["name"]), code
             )
             status = pod_status.terminated(pod, code, message, self._now(), disruption=why)
             self._write_status(pod, status)
@@ -151,8 +158,8 @@ class Kubelet:
             return
         folder, now = self._folder(pod), self._now()
         try:
-            local_pod_folder.build(pod, folder, self._config_maps(pod), self._find_volume)
-            environment = local_pod_folder.environment(pod, folder, self._config_maps(pod))
+            local_pod_folder.build(pod, folder, self._finder(pod), self._find_volume)
+            environment = local_pod_folder.environment(pod, folder, self._finder(pod))
         except UnschedulableError as error:
             self._write_status(pod, pod_status.unschedulable(pod, str(error), now))
             return
@@ -227,9 +234,10 @@ class Kubelet:
         except (ConflictError, NotFoundError):
             log.debug("pod %s changed meanwhile; the next step sees it", key.name)
 
-    def _config_maps(self, pod: Object) -> Callable[[str], Object | None]:
+    def _finder(self, pod: Object) -> FindObject:
+        """Finds ConfigMaps and Secrets in the pod's namespace."""
         namespace = pod["metadata"]["namespace"]
-        return lambda name: self._store.get(Key("ConfigMap", namespace, name))
+        return lambda kind, name: self._store.get(Key(kind, namespace, name))
 
     def _folder(self, pod: Object) -> Path:
         return self._root / "pods" / str(pod["metadata"]["name"])

@@ -1,4 +1,7 @@
-"""Objects as files that people can read: ``<root>/<Kind>/<namespace>/<name>.yaml``."""
+"""Objects as files that people can read: ``<root>/<Kind>/<namespace>/<name>.yaml``.
+
+A Secret's file is its owner's alone to read.
+"""
 
 import os
 import re
@@ -45,10 +48,15 @@ def to_yaml(obj: Object) -> str:
     return text
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file that is there whole or not at all, whenever the power fails. Raises OSError."""
+def write_atomically(path: Path, content: bytes, *, private: bool = False) -> None:
+    """Write a file that is there whole or not at all, whenever the power fails. Raises OSError.
+
+    A ``private`` file is its owner's alone to read.
+    """
     temporary = path.with_name(f".{path.name}.tmp")
     with temporary.open("wb") as file:
+        if private:
+            os.fchmod(file.fileno(), 0o600)
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
@@ -91,7 +99,7 @@ class ObjectFolder:
         path = self._path(Key.of(obj))
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(path, to_yaml(obj).encode())
+            write_atomically(path, to_yaml(obj).encode(), private=obj["kind"] == "Secret")
         except OSError as error:
             raise ClusterError(f"{path} cannot be written: {error}") from error
 

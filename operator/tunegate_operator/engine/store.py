@@ -23,7 +23,7 @@ from tunegate_operator.engine.owners import owner_uids
 
 KEPT_EVENTS = 200
 DEFAULT_GRACE_SECONDS = 30
-WITHOUT_STATUS = ("ConfigMap", "Event")
+WITHOUT_STATUS = ("ConfigMap", "Secret", "Event")
 """Kinds whose content is one: no status that is written on its own, no generation."""
 SET_BY_SERVER = (
     "uid",

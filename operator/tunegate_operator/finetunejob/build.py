@@ -69,6 +69,9 @@ class PodSettings:
     image: str
     report_to: ReportTo | None = None
     """None where reports are files only, as on a laptop."""
+    secrets_needed: bool = True
+    """Whether a pod waits for a Secret that does not exist. On a laptop the user's environment may hold what
+    would be in it."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +121,13 @@ def child_job(
     if step.stage:
         labels[STAGE_LABEL] = step.stage
     stage_args = ["--stage", step.stage] if step.stage else []
-    volumes, mounts = pod_volumes(job, request, step.role, reports=pods.report_to is not None)
+    volumes, mounts = pod_volumes(
+        job,
+        request,
+        step.role,
+        reports=pods.report_to is not None,
+        secrets_needed=pods.secrets_needed,
+    )
     container: Object = {
         "name": CONTAINER,
         "image": request.trainer_image or pods.image,

@@ -15,6 +15,9 @@ CHORES = (Role.CLEANUP, Role.REPORT)
 TMP_SIZE = "10Gi"
 """What a pod may write into /tmp, where libraries keep caches. With more it is evicted."""
 
+SECRET_MODE = 0o440
+"""Of a Secret's files: they are root's, and a pod's user reads them by its fsGroup."""
+
 
 def input_config_maps(spec: FineTuneJobSpec, gates: Iterable[EvalGateSpec]) -> list[str]:
     """The ConfigMaps that pods read: data, schemas, golden sets."""
@@ -40,6 +43,16 @@ def _claims(spec: FineTuneJobSpec, role: Role) -> dict[str, bool]:
     return {urlsplit(uri).netloc: writes for uri, writes in uris.items() if uri and uri.startswith("pvc://")}
 
 
+def secrets(spec: FineTuneJobSpec, role: Role) -> list[str]:
+    """The Secrets with the credentials that a role's URIs need. No other role gets them."""
+    names: list[str | None] = []
+    if role is Role.DATA:
+        names = [spec.model.secret_name, *(source.secret_name for source in _sources(spec))]
+    elif role is Role.PUBLISH:
+        names = [target.secret_name for target in spec.publish]
+    return sorted({name for name in names if name})
+
+
 def _report_token(job_uid: str) -> Object:
     """A token that is good for reporting on this job, and for nothing else."""
     return {
@@ -50,11 +63,15 @@ def _report_token(job_uid: str) -> Object:
 
 
 def pod_volumes(
-    job: FineTuneJob, request: Request, role: Role, *, reports: bool
+    job: FineTuneJob, request: Request, role: Role, *, reports: bool, secrets_needed: bool
 ) -> tuple[list[Object], list[Object]]:
-    """Volumes of a pod and where it sees them, see :mod:`tunegate_api.contract`."""
+    """Volumes of a pod and where it sees them, see :mod:`tunegate_api.contract`.
+
+    ``secrets_needed`` says whether a pod waits for a Secret that does not exist.
+    """
     meta = job.metadata
     root = PurePosixPath(DEFAULT_ROOT)
+    optional = {} if secrets_needed else {"optional": True}
     volumes: list[Object] = []
     mounts: list[Object] = []
 
@@ -73,6 +90,9 @@ def pod_volumes(
         add(f"input-{i}", {"configMap": {"name": name}}, root / "inputs" / name)
     for i, (name, writes) in enumerate(sorted(_claims(job.spec, role).items())):
         add(f"volume-{i}", claim(name), root / "volumes" / name, writes=writes)
+    for i, name in enumerate(secrets(job.spec, role)):
+        source: Object = {"secretName": name, "defaultMode": SECRET_MODE}
+        add(f"secret-{i}", {"secret": source | optional}, root / "secrets" / name)
     if reports:
         token = {"projected": {"sources": [{"serviceAccountToken": _report_token(meta.uid)}]}}
         add("report", token, root / "report")
