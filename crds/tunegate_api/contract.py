@@ -20,12 +20,13 @@ from typing import Literal
 
 from tunegate_api import GROUP
 from tunegate_api.meta import Sha256, StatusModel, Time
-from tunegate_api.plan import Plan
+from tunegate_api.plan import Plan, TrainingParameters
 from tunegate_api.v1alpha1.data import Goal
 from tunegate_api.v1alpha1.evalgate import EvalGateSpec
 from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec
 from tunegate_api.v1alpha1.finetunejob_status import Failure, Progress
 from tunegate_api.verdict import CaseSet
+from tunegate_api.workspace import Workspace
 
 ROOT_VARIABLE = "TUNEGATE_ROOT"
 DEFAULT_ROOT = "/tunegate"
@@ -125,6 +126,26 @@ class GateRequest(StatusModel):
     """What the baseline LastPublished compares with; none while nothing was published."""
 
 
+class StartRequest(StatusModel):
+    """The model that another job ended with, as its status and its plan had it."""
+
+    job: str
+    uid: str
+    claim: str
+    """The PersistentVolumeClaim that its folder lies on."""
+    digest: Sha256
+    """Of the artifact that passed."""
+    base_digest: Sha256
+    """Of that job's own model, which an adapter stands beside, in ``models/`` of the claim."""
+    trained: TrainingParameters
+    """How the artifact's stage was trained."""
+
+    @property
+    def uri(self) -> str:
+        """Where the artifact lies."""
+        return f"pvc://{self.claim}/{Workspace(self.uid).model}"
+
+
 class Request(StatusModel):
     """What a job asks for. Later edits of an EvalGate don't change it."""
 
@@ -133,6 +154,8 @@ class Request(StatusModel):
     uid: str
     spec: FineTuneJobSpec
     gates: list[GateRequest]
+    start_from: StartRequest | None = None
+    """Where the spec names a job to start from."""
     trainer_image: str | None = None
     """The image of all pods of the job, as the operator had it when the job began."""
 

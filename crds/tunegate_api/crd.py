@@ -146,11 +146,12 @@ def _crd(
     schema["properties"]["status"] = structural_schema(status)
     # Metadata may have no rules of its own.
     schema["x-kubernetes-validations"] = [
+        *rules.get(kind, []),
         {
             "rule": f"self.metadata.name.matches(r'{NAME_PATTERN}')",
             "message": f"must be {SHAPES[NAME_PATTERN]}",
             "fieldPath": ".metadata.name",
-        }
+        },
     ]
     for path, key in list_keys.items():
         _node(schema, path).update({"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": [key]})

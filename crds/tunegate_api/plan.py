@@ -83,12 +83,31 @@ class DataPlan(StatusModel):
     warnings: list[str] = []
 
 
+class StartPlan(StatusModel):
+    """Another job's artifact that a model is, or was made of."""
+
+    job: str
+    uid: str
+    digest: Sha256
+    """Of the artifact."""
+    merged: bool
+    """Whether it was an adapter, merged into its base: a model that nobody else has."""
+
+
 class ModelPlan(StatusModel):
     uri: str
+    """Of a model that another job ended with, where that job's artifact lies."""
     revision: str | None = None
     digest: Sha256
     """Of the source: its files and, where it is converted, how. It names the folder in ``models/``."""
     parameters: int
+    start_from: StartPlan | None = None
+    """Where the job starts from another one."""
+
+    @property
+    def is_merged(self) -> bool:
+        """Whether it was merged for this job, so that nobody else could put an adapter beside it."""
+        return self.start_from is not None and self.start_from.merged
 
 
 class Plan(StatusModel):

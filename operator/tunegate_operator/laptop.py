@@ -36,7 +36,7 @@ from tunegate_operator.engine.reconcile import Reconciler
 from tunegate_operator.engine.store import ObjectStore
 from tunegate_operator.evalgate.controller import EvalGateController
 from tunegate_operator.finetunejob.build import PodSettings
-from tunegate_operator.finetunejob.controller import FineTuneJobController
+from tunegate_operator.finetunejob.controller import FineTuneJobController, start_from
 from tunegate_operator.laptop_manifests import (
     NAMESPACE,
     Project,
@@ -48,6 +48,7 @@ from tunegate_operator.laptop_manifests import (
     refuse_change,
     refuse_other_experiment,
     refuse_reserved,
+    refuse_start_from_nothing,
 )
 from tunegate_operator.laptop_report import with_status
 from tunegate_operator.laptop_status import (
@@ -218,6 +219,9 @@ class Laptop:
         for obj in objects:
             rehearsal.create(obj)
             existing = self._cluster.get(Key.of(obj))
+            source = start_from(obj)
+            if source and source not in names and (again or not _has_begun(existing)):
+                refuse_start_from_nothing(obj, self._cluster.get(Key("FineTuneJob", NAMESPACE, source)))
             if existing is None:
                 continue
             if obj["kind"] == "FineTuneJob":
@@ -293,6 +297,11 @@ class Laptop:
         if report.exists():
             page = report.read_text(encoding="utf-8")
             write_if_changed(folder / "report.html", with_status(page, metadata["name"], read_status(job)))
+
+
+def _has_begun(job: Object | None) -> bool:
+    """Whether a FineTuneJob has all that it waits for."""
+    return job is not None and read_status(job).request is not None
 
 
 class _Only:

@@ -9,6 +9,7 @@ from typing import Any
 
 from tunegate_api.contract import sha256_text
 from tunegate_api.crd import MUTABLE
+from tunegate_api.v1alpha1.finetunejob_status import Phase
 from tunegate_operator.engine.cluster import Key, Object
 from tunegate_operator.manifests import load_manifests
 
@@ -77,6 +78,20 @@ def refuse_other_experiment(existing: Object, obj: Object) -> None:
             f"FineTuneJob {obj['metadata']['name']} exists and its spec is immutable; "
             f"changed: {', '.join(changed)}. "
             "Give the new experiment another name, or start over with --again."
+        )
+
+
+def refuse_start_from_nothing(job: Object, earlier: Object | None) -> None:
+    """Raises RefusedError for a job that starts from one that is not here, or that nobody works on now."""
+    name = job["metadata"]["name"]
+    source = job["spec"]["model"]["startFrom"]
+    if earlier is None:
+        raise RefusedError(f"FineTuneJob {name} starts from {source}, which never ran here. Run it first.")
+    phase = earlier.get("status", {}).get("phase") or Phase.PENDING
+    if not Phase(phase).is_final:
+        raise RefusedError(
+            f"FineTuneJob {name} starts from {source}, which is {phase}. "
+            "Let it end first, or run both together."
         )
 
 

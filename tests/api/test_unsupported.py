@@ -9,7 +9,6 @@ STAGE = "spec.stages.0"
 
 NOT_YET: dict[str, Changes] = {
     "model.uri": {"spec.model.uri": "hf://Qwen/Qwen2.5-7B"},
-    "model.startFrom": {"spec.model": {"startFrom": "earlier"}},
     "model.secretName": {"spec.model.secretName": "hub-token"},
     "model.trustRemoteCode": {"spec.model.trustRemoteCode": True},
     "data.train.uri": {"spec.data.train": {"uri": "s3://bucket/a.jsonl"}},

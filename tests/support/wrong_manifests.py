@@ -124,6 +124,12 @@ FINETUNEJOB = [
         "spec.model.secretName",
         "holds the credentials for uri, and there is none: leave it out",
     ),
+    Wrong(
+        "a job that starts from itself",
+        {"spec.model": {"startFrom": "orders"}},
+        "spec.model.startFrom",
+        "a job cannot start from itself: name the job that made the model",
+    ),
     # data
     Wrong("no goal", {"spec.data.goal": LEAVE_OUT}, "spec.data.goal", "Required value", "missing"),
     Wrong(

@@ -45,7 +45,7 @@ def run(context: Context, stage: str | None, step: int | None) -> None:
         checkpoint,
         below or base_model_folder,
         artifact,
-        whole=below is not None or request.spec.merge_adapter,
+        whole=below is not None or request.spec.merge_adapter or plan.model.is_merged,
         trained=parameters,
     )
     dtype = judged_dtype(parameters, artifact, device)

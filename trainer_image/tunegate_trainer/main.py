@@ -93,7 +93,7 @@ def _role(context: Context, options: argparse.Namespace, interruption: Interrupt
     _set_up_libraries(context.role)
     match context.role:
         case Role.DATA:
-            import_module("tunegate_trainer.data").run(context)
+            import_module("tunegate_trainer.data.role").run(context)
         case Role.TRAIN:
             recipe = import_module("tunegate_trainer.train.recipe")
             return Outcome(

@@ -85,9 +85,12 @@ def lists(field: str, text: str) -> Fact:
 
 def same(field: str, other: str) -> Fact:
     """Both fields are there, and hold the same text."""
-    equal = Fact(
-        lambda part: part.get(field) == part.get(other), lambda name: f"{name}.{field} == {name}.{other}"
-    )
+
+    def holds(part: Part) -> bool | None:
+        values = [holder.get(name) for holder, name in (_holder(part, field), _holder(part, other))]
+        return None if None in values else values[0] == values[1]
+
+    equal = Fact(holds, lambda name: f"{name}.{field} == {name}.{other}")
     return given(field) & given(other) & equal
 
 

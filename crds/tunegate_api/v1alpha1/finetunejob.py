@@ -33,7 +33,9 @@ class ModelSource(ApiModel):
     """Where the weights are: hf://ORG/NAME, s3://, oci://, pvc://CLAIM/PATH, file://PATH (laptop only), or
     package://NAME for a model that an installed Python package carries."""
     start_from: Annotated[Name | None, Field(examples=["invoice-extractor"])] = None
-    """A FineTuneJob of this namespace whose published model to start from."""
+    """A FineTuneJob of this namespace whose model to start from: the artifact that passed its gates,
+    published or not. It is waited for until it succeeds. An adapter is merged into its base, and the whole
+    model is published in the end. Gates compare with this model, as their baseline BaseModel."""
     revision: Annotated[
         str | None, Field(max_length=128, examples=["a09a35458c702b33eeacc393d103063234e8bc28"])
     ] = None
@@ -123,7 +125,8 @@ class FineTuneJobSpec(ApiModel):
     """Where the model goes when it passed. Left out: it stays on the storage volume."""
     merge_adapter: bool = False
     """True: an adapter is merged into its base, and the whole model is judged and published. False: the
-    adapter is, unless its stage started from a merged model, which nobody else has."""
+    adapter is, unless its stage started from a merged model, which nobody else has, as after another stage or
+    where `startFrom` names a job that ended with an adapter."""
     suspend: bool = False
     """True: training saves and stops, and its pods go. False again: it goes on."""
     start_timeout_seconds: Annotated[int, Field(ge=1, le=MAX_SECONDS, examples=[7200])] = 3600

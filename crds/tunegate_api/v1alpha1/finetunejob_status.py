@@ -43,6 +43,8 @@ class ModelStatus(StatusModel):
 
     uri: str
     """The address that the weights came from."""
+    start_from: str | None = None
+    """The FineTuneJob that ended with them, where the job starts from another one."""
     revision: str | None = None
     """The commit or version, where the source has one."""
     digest: Sha256

@@ -13,12 +13,12 @@ from pydantic import BaseModel, ValidationError
 
 from tunegate_api import API_VERSION
 from tunegate_api.meta import ApiModel
-from tunegate_api.v1alpha1.evalgate import EvalGateSpec
+from tunegate_api.v1alpha1.evalgate import EvalGate, EvalGateSpec
 from tunegate_api.v1alpha1.explain import explain, unknown_field, wrong_choice
-from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec
+from tunegate_api.v1alpha1.finetunejob import FineTuneJob, FineTuneJobSpec
 from tunegate_api.v1alpha1.metadata import LABEL_NAMES, metadata_problems
 from tunegate_api.v1alpha1.parts import Part, Path, Problem
-from tunegate_api.v1alpha1.rules import check
+from tunegate_api.v1alpha1.rules import RULES, check
 from tunegate_api.v1alpha1.unsupported import EVALGATE, FINETUNEJOB, NotYet, check_supported
 
 __all__ = ["KINDS", "Path", "Problem", "find_problems"]
@@ -28,13 +28,14 @@ TOP_LEVEL = ("apiVersion", "kind", "metadata", "spec", "status")
 
 @dataclass(frozen=True)
 class _Kind:
+    model: type[ApiModel]
     spec: type[ApiModel]
     not_yet: tuple[NotYet, ...]
 
 
 _KINDS = {
-    "EvalGate": _Kind(EvalGateSpec, EVALGATE),
-    "FineTuneJob": _Kind(FineTuneJobSpec, FINETUNEJOB),
+    "EvalGate": _Kind(EvalGate, EvalGateSpec, EVALGATE),
+    "FineTuneJob": _Kind(FineTuneJob, FineTuneJobSpec, FINETUNEJOB),
 }
 KINDS = tuple(_KINDS)
 """The kinds that :func:`find_problems` knows."""
@@ -58,6 +59,8 @@ def find_problems(raw: Mapping[str, Any]) -> list[Problem]:
     part = Part(spec, ("spec",), frozenset(problem.path for problem in shape))
     check(kind.spec, part)
     check_supported(part, kind.not_yet)
+    for rule in RULES.get(kind.model, ()):
+        rule.check(Part(raw, (), part.invalid, part.problems))
     return problems + _in_order([*shape, *part.problems], spec)
 
 

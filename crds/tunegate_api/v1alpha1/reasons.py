@@ -119,6 +119,10 @@ class Reason(StrEnum):
     """An EvalGate that the job names does not exist yet."""
     GATE_NOT_READY = "GateNotReady"
     """An EvalGate that the job names is not ready; its own conditions say why."""
+    START_FROM_NOT_FOUND = "StartFromNotFound"
+    """The FineTuneJob that `model.startFrom` names does not exist yet."""
+    START_FROM_NOT_READY = "StartFromNotReady"
+    """The FineTuneJob that `model.startFrom` names has not succeeded yet."""
     CONFIG_MAP_NOT_FOUND = "ConfigMapNotFound"
     """A ConfigMap that the job or its gate names, or the key in it, does not exist yet."""
     SECRET_NOT_FOUND = "SecretNotFound"  # noqa: S105 - a reason, no secret
@@ -150,6 +154,8 @@ class Reason(StrEnum):
     # failed
     INVALID_SPEC = "InvalidSpec"
     """The spec contradicts itself, or asks for something that is not supported yet."""
+    START_FROM_FAILED = "StartFromFailed"
+    """The FineTuneJob that `model.startFrom` names failed, or was discarded: it has no model."""
     REFUSED = "Refused"
     """The cluster refused a child Job or ConfigMap for good."""
     START_TIMEOUT = "StartTimeout"

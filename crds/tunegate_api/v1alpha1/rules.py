@@ -35,7 +35,13 @@ from tunegate_api.v1alpha1.facts import (
     some,
     zero,
 )
-from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec, ModelSource, SchemaSource, TaskMetric
+from tunegate_api.v1alpha1.finetunejob import (
+    FineTuneJob,
+    FineTuneJobSpec,
+    ModelSource,
+    SchemaSource,
+    TaskMetric,
+)
 from tunegate_api.v1alpha1.parts import Part
 from tunegate_api.v1alpha1.pods import OWNED_KEYS, OWNED_LABELS, EnvVar, PodTemplate, Resources, Volume
 from tunegate_api.v1alpha1.stages import Adapter, EvaluateEvery, Stage, Training
@@ -226,6 +232,13 @@ RULES: dict[type[ApiModel], tuple[Rule, ...]] = {
             some("taskMetrics", equal("name", "preference_accuracy")) & ~given("data.preference"),
             "preference_accuracy is measured on held-out pairs: give data.preference, or leave it out",
             at=("taskMetrics",),
+        ),
+    ),
+    FineTuneJob: (
+        Refuse(
+            same("spec.model.startFrom", "metadata.name"),
+            "a job cannot start from itself: name the job that made the model",
+            at=("spec", "model", "startFrom"),
         ),
     ),
     GoldenSource: (Choice(("configMap", "uri", "inline")), _KEY),

@@ -56,11 +56,6 @@ FINETUNEJOB = (
         _scheme_besides("package", "file", "pvc"),
         "this source; copy the model to a volume: pvc://",
     ),
-    NotYet(
-        "model.startFrom",
-        GIVEN,
-        "starting from a job; let it publish with mergeAdapter: true, and name that folder as uri, pvc://CLAIM/PATH",
-    ),
     NotYet("model.secretName", GIVEN, "credentials for models; copy the model to a volume"),
     NotYet(
         "model.trustRemoteCode",

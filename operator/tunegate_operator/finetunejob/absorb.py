@@ -31,7 +31,12 @@ def absorb_plan(observed: Observed, draft: Draft) -> Plan | None:
             return None
         draft.actions.append(Create(plan_config_map(observed.job, plan)))
     config_map = plan_config_map(observed.job, plan)["metadata"]["name"]
-    model = ModelStatus(uri=plan.model.uri, revision=plan.model.revision, digest=plan.model.digest)
+    model = ModelStatus(
+        uri=plan.model.uri,
+        start_from=plan.model.start_from.job if plan.model.start_from else None,
+        revision=plan.model.revision,
+        digest=plan.model.digest,
+    )
     data = plan.data
     draft.set(
         plan=PlanStatus(sha256=sha256_text(canonical_json(plan)), config_map=config_map, model=model),

@@ -77,13 +77,17 @@ class FineTuneJobController:
         )
 
     def concerns(self, changed: Object, view: View) -> Iterable[Key]:
-        """Jobs that name a changed EvalGate, or may wait for a new ConfigMap."""
+        """Jobs that name a changed EvalGate, may wait for a new ConfigMap, or for the end of another job."""
         namespace = changed["metadata"].get("namespace", "default")
         if changed["kind"] == "EvalGate":
             name = changed["metadata"]["name"]
             return [Key.of(job) for job in view.of_kind(self.kind, namespace) if name in _gate_names(job)]
         if changed["kind"] == "ConfigMap" and controlling_owner(changed) is None:
             return [Key.of(job) for job in view.of_kind(self.kind, namespace, Phase.PENDING)]
+        if changed["kind"] == self.kind and (changed.get("status") or {}).get("phase") in _FINAL:
+            name = changed["metadata"]["name"]
+            pending = view.of_kind(self.kind, namespace, Phase.PENDING)
+            return [Key.of(job) for job in pending if start_from(job) == name]
         return []
 
 
@@ -159,6 +163,13 @@ def _refused(
     )
     spec = obj.get("spec")
     return with_lifecycle(ended, now, publishes=isinstance(spec, dict) and bool(spec.get("publish")))
+
+
+def start_from(job: Object) -> str | None:
+    """The job that a job starts from, read loosely."""
+    spec = job.get("spec")
+    model = spec.get("model") if isinstance(spec, dict) else None
+    return model.get("startFrom") if isinstance(model, dict) else None
 
 
 def _gate_names(job: Object) -> set[str]:

@@ -1,14 +1,20 @@
-"""What must be there before anything runs: the gates, ready, and the ConfigMaps that pods read."""
+"""What must be there before anything runs: the gates, ready, the ConfigMaps that pods read, and the job whose
+model to start from."""
 
-from tunegate_api.contract import GateRequest, PublishedVersion, Request
+from datetime import timedelta
+
+from tunegate_api.contract import GateRequest, PublishedVersion, Request, StartRequest
 from tunegate_api.meta import find_condition
 from tunegate_api.v1alpha1 import EvalGate
-from tunegate_api.v1alpha1.finetunejob_status import Phase, Reason
+from tunegate_api.v1alpha1.finetunejob_status import Failure, Phase, Reason
 from tunegate_operator.engine.controller import Create
 from tunegate_operator.finetunejob.build import request_config_map
 from tunegate_operator.finetunejob.draft import Draft
-from tunegate_operator.finetunejob.observe import Observed
-from tunegate_operator.names import request_name
+from tunegate_operator.finetunejob.observe import EarlierJob, Observed
+from tunegate_operator.names import plan_name, request_name
+
+LOOK_AGAIN_SECONDS = 60
+"""How old the phase may be that a waiting job's message says of the job it waits for."""
 
 
 def ready_request(observed: Observed, draft: Draft, trainer_image: str) -> Request | None:
@@ -20,10 +26,16 @@ def ready_request(observed: Observed, draft: Draft, trainer_image: str) -> Reque
     if observed.request is not None:
         _note(draft, request_name(meta.name, meta.uid))
         return observed.request
-    missing = _missing(observed)
+    lost = _lost_start(observed)
+    if lost is not None:
+        draft.fail(lost)
+        return None
+    missing = _missing(observed) or _missing_start(observed)
     if missing is not None:
         reason, message = missing
         draft.wait(Phase.PENDING, reason, message, observed.job.spec.start_timeout_seconds)
+        if reason is Reason.START_FROM_NOT_READY:
+            draft.look_again_at(draft.now + timedelta(seconds=LOOK_AGAIN_SECONDS))
         return None
     request = _make_request(observed, trainer_image)
     draft.actions.append(Create(request_config_map(observed.job, request)))
@@ -51,6 +63,52 @@ def _missing(observed: Observed) -> tuple[Reason, str] | None:
     return None
 
 
+def _lost_start(observed: Observed) -> Failure | None:
+    """Why the model to start from will never come."""
+    earlier = observed.start_from
+    if earlier is None or earlier.job.status.phase is not Phase.FAILED:
+        return None
+    name, failure = earlier.job.metadata.name, earlier.job.status.failure
+    why = f": {failure.reason}: {failure.message}" if failure else ""
+    return Failure(
+        reason=Reason.START_FROM_FAILED,
+        message=f"FineTuneJob {name}, whose model to start from, failed{why}",
+        hint="Name a job that succeeded as model.startFrom, and create the job again.",
+    )
+
+
+def _missing_start(observed: Observed) -> tuple[Reason, str] | None:
+    name, earlier = observed.job.spec.model.start_from, observed.start_from
+    if name is None:
+        return None
+    if earlier is None:
+        return Reason.START_FROM_NOT_FOUND, f"FineTuneJob {name} does not exist in this namespace"
+    if earlier.job.status.phase is not Phase.SUCCEEDED or earlier.job.status.final is None:
+        where = earlier.job.status.phase or Phase.PENDING
+        return Reason.START_FROM_NOT_READY, f"FineTuneJob {name} has not succeeded yet: it is {where}"
+    if earlier.plan is None:
+        plan = plan_name(name, earlier.job.metadata.uid)
+        return (
+            Reason.START_FROM_NOT_READY,
+            f"ConfigMap {plan}, the plan of FineTuneJob {name}, does not exist",
+        )
+    return None
+
+
+def _start_request(earlier: EarlierJob | None) -> StartRequest | None:
+    """Of a job that succeeded, where its artifact lies and what it is."""
+    if earlier is None or earlier.plan is None or earlier.job.status.final is None:
+        return None
+    return StartRequest(
+        job=earlier.job.metadata.name,
+        uid=earlier.job.metadata.uid,
+        claim=earlier.job.spec.storage.persistent_volume_claim,
+        digest=earlier.job.status.final.model_digest,
+        base_digest=earlier.plan.model.digest,
+        trained=earlier.plan.stages[-1].parameters,
+    )
+
+
 def _is_ready(gate: EvalGate) -> bool:
     ready = find_condition(gate.status.conditions, "Ready")
     return (
@@ -70,6 +128,7 @@ def _make_request(observed: Observed, trainer_image: str) -> Request:
         uid=job.metadata.uid,
         spec=job.spec,
         trainer_image=trainer_image,
+        start_from=_start_request(observed.start_from),
         gates=[
             GateRequest(
                 name=name,

@@ -126,6 +126,14 @@ class Child:
 
 
 @dataclass(frozen=True)
+class EarlierJob:
+    """The job whose model another one starts from."""
+
+    job: FineTuneJob
+    plan: Plan | None
+
+
+@dataclass(frozen=True)
 class Observed:
     """Everything a decision is made from. Nothing here is fetched later."""
 
@@ -133,6 +141,8 @@ class Observed:
     gates: dict[str, EvalGate | None]
     """The gates that the spec names; None where there is none."""
     missing_config_maps: tuple[str, ...]
+    start_from: EarlierJob | None
+    """The job that ``model.startFrom`` names; None where there is none."""
     request: Request | None
     plan: Plan | None
     results: Results
@@ -165,6 +175,7 @@ def observe(obj: Object, view: View) -> Observed:
         missing_config_maps=tuple(
             name for name in config_maps if view.get(Key("ConfigMap", meta.namespace, name)) is None
         ),
+        start_from=_earlier_job(view, job),
         request=_recorded(view, job, request_name(meta.name, meta.uid), REQUEST_KEY, Request),
         plan=_recorded(view, job, plan_name(meta.name, meta.uid), PLAN_KEY, Plan),
         results=_recorded(view, job, results_name(meta.name, meta.uid), RESULTS_KEY, Results) or Results(),
@@ -180,6 +191,20 @@ def _gate(obj: Object | None) -> EvalGate | None:
         return EvalGate.model_validate(obj) if obj else None
     except ValidationError:
         return None
+
+
+def _earlier_job(view: View, job: FineTuneJob) -> EarlierJob | None:
+    """One that can't be read counts as not there, as a gate does."""
+    name, namespace = job.spec.model.start_from, job.metadata.namespace
+    found = view.get(Key("FineTuneJob", namespace, name)) if name else None
+    try:
+        earlier = FineTuneJob.model_validate(found) if found else None
+    except ValidationError:
+        return None
+    if earlier is None:
+        return None
+    meta = earlier.metadata
+    return EarlierJob(earlier, _recorded(view, earlier, plan_name(meta.name, meta.uid), PLAN_KEY, Plan))
 
 
 def _recorded(view: View, job: FineTuneJob, name: str, key: str, model: type[ModelT]) -> ModelT | None:

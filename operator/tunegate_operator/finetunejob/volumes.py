@@ -32,10 +32,11 @@ def _sources(spec: FineTuneJobSpec) -> list[DataSource]:
     return [source for source in (spec.data.train, spec.data.preference) if source]
 
 
-def _claims(spec: FineTuneJobSpec, role: Role) -> dict[str, bool]:
-    """The claims that a role's URIs refer to, and whether it writes there."""
+def _claims(spec: FineTuneJobSpec, request: Request, role: Role) -> dict[str, bool]:
+    """The claims that a role reads or writes besides its workspace, and whether it writes there."""
     if role is Role.DATA:
-        uris = {spec.model.uri: False} | {source.uri: False for source in _sources(spec)}
+        start = request.start_from.uri if request.start_from else None
+        uris = dict.fromkeys([spec.model.uri, start, *(source.uri for source in _sources(spec))], False)
     elif role is Role.PUBLISH:
         uris = {target.uri: True for target in spec.publish}
     else:
@@ -75,9 +76,12 @@ def pod_volumes(
     volumes: list[Object] = []
     mounts: list[Object] = []
 
+    def mount(name: str, path: PurePosixPath, *, writes: bool = False) -> None:
+        mounts.append({"name": name, "mountPath": str(path)} | ({} if writes else {"readOnly": True}))
+
     def add(name: str, source: Object, path: PurePosixPath, *, writes: bool = False) -> None:
         volumes.append({"name": name, **source})
-        mounts.append({"name": name, "mountPath": str(path)} | ({} if writes else {"readOnly": True}))
+        mount(name, path, writes=writes)
 
     def claim(name: str) -> Object:
         return {"persistentVolumeClaim": {"claimName": name}}
@@ -88,14 +92,18 @@ def pod_volumes(
     inputs = input_config_maps(job.spec, [gate.spec for gate in request.gates])
     for i, name in enumerate(inputs if role not in CHORES else ()):
         add(f"input-{i}", {"configMap": {"name": name}}, root / "inputs" / name)
-    for i, (name, writes) in enumerate(sorted(_claims(job.spec, role).items())):
-        add(f"volume-{i}", claim(name), root / "volumes" / name, writes=writes)
+    storage = job.spec.storage.persistent_volume_claim
+    for i, (name, writes) in enumerate(sorted(_claims(job.spec, request, role).items())):
+        if name == storage:  # one claim is one volume of a pod
+            mount("workspace", root / "volumes" / name, writes=writes)
+        else:
+            add(f"volume-{i}", claim(name), root / "volumes" / name, writes=writes)
     for i, name in enumerate(secrets(job.spec, role)):
         source: Object = {"secretName": name, "defaultMode": SECRET_MODE}
         add(f"secret-{i}", {"secret": source | optional}, root / "secrets" / name)
     if reports:
         token = {"projected": {"sources": [{"serviceAccountToken": _report_token(meta.uid)}]}}
         add("report", token, root / "report")
-    add("workspace", claim(job.spec.storage.persistent_volume_claim), root / "workspace", writes=True)
+    add("workspace", claim(storage), root / "workspace", writes=True)
     add("tmp", {"emptyDir": {"sizeLimit": TMP_SIZE}}, PurePosixPath("/tmp"), writes=True)  # noqa: S108 - the pod's own
     return volumes, mounts

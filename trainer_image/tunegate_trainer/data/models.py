@@ -43,16 +43,17 @@ def resolve_model(root: Path, workspace: Path, source: ModelSource) -> ModelPlan
     """
     uri = source.uri or ""
     folder = _package_folder(uri) if uri.startswith("package://") else locate(root, uri)
-    with _reading(uri, folder):
-        target = _fetch(workspace, uri, folder)
+    with reading(uri, folder):
+        target = fetch(workspace, uri, folder)
     return ModelPlan(
         uri=uri, revision=source.revision, digest=target.name, parameters=count_parameters(target)
     )
 
 
 @contextmanager
-def _reading(uri: str, folder: Path) -> Iterator[None]:
-    """Say which file of the model may not be read. What may not be written is another's to say."""
+def reading(uri: str, folder: Path, field: str = "model.uri") -> Iterator[None]:
+    """Say which file of the model that ``field`` names may not be read. What may not be written is another's
+    to say."""
     try:
         yield
     except PermissionError as error:
@@ -60,10 +61,10 @@ def _reading(uri: str, folder: Path) -> Iterator[None]:
         if not path.is_relative_to(folder):
             raise
         what = uri if path == folder else f"{path.name} of {uri}"
-        raise unreadable(f"model.uri: {what}") from error
+        raise unreadable(f"{field}: {what}") from error
 
 
-def _fetch(workspace: Path, uri: str, folder: Path) -> Path:
+def fetch(workspace: Path, uri: str, folder: Path) -> Path:
     """The model of ``folder`` in the workspace, in a folder named by its digest."""
     if not folder.is_dir():
         raise SourceNotFoundError(
@@ -74,11 +75,20 @@ def _fetch(workspace: Path, uri: str, folder: Path) -> Path:
         _check_whole_model(folder, uri)
         check_weights(folder)
         digest = _folder_digest(folder)
-        return _place(workspace, digest, lambda into: _copy(folder, into, digest))
+        return place(workspace, digest, lambda into: _copy(folder, into, digest))
     if len(gguf) == 1:
         digest = hashlib.sha256(f"{GGUF_CONVERSION} {sha256_file(gguf[0])}".encode()).hexdigest()
-        return _place(workspace, digest, lambda into: _convert_gguf(gguf[0], into))
+        return place(workspace, digest, lambda into: _convert_gguf(gguf[0], into))
     raise _no_weights(uri, folder, gguf)
+
+
+def require_bitsandbytes(what: str) -> None:
+    """Raise :class:`UserError` where ``what`` needs the library and it is not installed."""
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise UserError(
+            f"{what}, which needs bitsandbytes, and it is not installed here",
+            "use the trainer image, or Linux",
+        )
 
 
 def _package_folder(uri: str) -> Path:
@@ -102,7 +112,7 @@ def _find_package(name: str) -> Path | None:
     return None
 
 
-def _place(workspace: Path, digest: str, fill: Callable[[Path], None]) -> Path:
+def place(workspace: Path, digest: str, fill: Callable[[Path], None]) -> Path:
     """Let ``fill`` fill and seal a fresh folder, then give it its name; done before, it is left as it is."""
     target = workspace / Workspace.base_model(digest)
     if is_complete(target):

@@ -6,7 +6,6 @@ It needs no GPU, and what it refuses never asks for one.
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from transformers import PreTrainedTokenizerBase
 
 from tunegate_api.contract import MINIMUM_ROWS, Request
 from tunegate_api.meta import exact
-from tunegate_api.plan import DataPlan, Plan
+from tunegate_api.plan import DataPlan, ModelPlan, Plan
 from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec
 from tunegate_api.v1alpha1.stages import Stage
 from tunegate_api.workspace import Workspace
@@ -29,7 +28,7 @@ from tunegate_trainer.data.held_out import (
     without_held_out_turns,
 )
 from tunegate_trainer.data.measures import check_measures
-from tunegate_trainer.data.models import model_length, resolve_model
+from tunegate_trainer.data.models import model_length, require_bitsandbytes, resolve_model
 from tunegate_trainer.data.parse import parse_rows
 from tunegate_trainer.data.plan import (
     check_outcomes,
@@ -41,6 +40,7 @@ from tunegate_trainer.data.plan import (
 from tunegate_trainer.data.preference import preference_plan, read_preference, split_preference
 from tunegate_trainer.data.sources import read_source
 from tunegate_trainer.data.split import SIDES, Split, split_rows
+from tunegate_trainer.data.start_from import resolve_start
 from tunegate_trainer.data.target_modules import check_target_modules
 from tunegate_trainer.data.usable import Measured, usable_rows
 from tunegate_trainer.errors import BadDataError, TooFewRowsError, TrainerError, UserError
@@ -83,8 +83,7 @@ def _made_before(workspace: Path, folder: Path) -> Plan | None:
 def _make(context: Context, folder: DataFolder) -> Plan:
     request = context.request
     spec = request.spec
-    logger.info("fetching the model %s", spec.model.uri)
-    model = resolve_model(context.root, context.workspace, spec.model)
+    model = _model(context)
     model_folder = context.workspace / Workspace.base_model(model.digest)
     longest_chat = model_length(model_folder)
     tokenizer = _load_tokenizer(model_folder)
@@ -133,13 +132,19 @@ def _make(context: Context, folder: DataFolder) -> Plan:
     return plan
 
 
+def _model(context: Context) -> ModelPlan:
+    """The model that training starts from, put on the workspace."""
+    start, source = context.request.start_from, context.request.spec.model
+    logger.info("fetching the model %s", start.uri if start else source.uri)
+    if start is not None:
+        return resolve_start(context.root, context.workspace, start)
+    return resolve_model(context.root, context.workspace, source)
+
+
 def _check_stages(spec: FineTuneJobSpec) -> None:
     """Raise :class:`UserError` for what no stage could do with this machine's packages, or at all."""
-    if any(stage.quantization for stage in spec.stages) and find_spec("bitsandbytes") is None:
-        raise UserError(
-            "stages.quantization: NF4 needs bitsandbytes, which is not installed here",
-            "use the trainer image, or Linux, or leave quantization out",
-        )
+    if any(stage.quantization for stage in spec.stages):
+        require_bitsandbytes("stages.quantization is NF4")
     if spec.merge_adapter and spec.stages[-1].adapter is None:
         raise UserError(
             "mergeAdapter: the last stage trains all weights, and has no adapter to merge",

@@ -1,0 +1,156 @@
+"""A job that starts from another one's model waits for it, and knows just which model that is."""
+
+from typing import Any
+
+import pytest
+
+from support.builders import make_job
+from support.world import DIGEST, World, failed, plan_for
+from tunegate_api.contract import ExitCode, Request
+from tunegate_api.v1alpha1.finetunejob_status import Phase, Reason
+from tunegate_operator.engine.cluster import Key, Object
+from tunegate_operator.names import REQUEST_KEY
+
+LATER = make_job("later").with_spec(
+    model={"startFrom": "orders"}, storage={"persistentVolumeClaim": "other"}, startTimeoutSeconds=600
+)
+
+
+@pytest.fixture
+def world() -> World:
+    """The job ``orders``, which ends well, and what jobs need."""
+    world = World()
+    world.apply_all()
+    return world
+
+
+def ready(world: World) -> tuple[str, str]:
+    condition = world.condition("Ready", "later")
+    return condition.reason, world.status("later").message
+
+
+def request(world: World) -> Request:
+    name = world.status("later").request
+    assert name is not None
+    config_map = world.cluster.as_user.get(Key("ConfigMap", "default", name))
+    assert config_map is not None
+    return Request.model_validate_json(config_map["data"][REQUEST_KEY])
+
+
+def data_pod(world: World) -> Object:
+    (job,) = [j for j in world.active_jobs() if j["metadata"]["labels"]["tunegate.dev/job"] == "later"]
+    pod: Object = job["spec"]["template"]["spec"]
+    return pod
+
+
+def mounted(pod: Object) -> dict[str, Any]:
+    """Mount path to the claim that is there and whether it is read-only."""
+    claims = {
+        v["name"]: v["persistentVolumeClaim"]["claimName"]
+        for v in pod["volumes"]
+        if "persistentVolumeClaim" in v
+    }
+    assert len(set(claims.values())) == len(claims), "a claim is one volume of a pod"
+    return {
+        m["mountPath"]: (claims[m["name"]], m.get("readOnly", False))
+        for m in pod["containers"][0]["volumeMounts"]
+        if m["name"] in claims
+    }
+
+
+def test_a_job_that_does_not_exist_is_waited_for(world):
+    world.run()
+    world.apply(make_job("later").with_spec(model={"startFrom": "unknown"}).obj())
+    world.settle()
+    assert ready(world) == (
+        Reason.START_FROM_NOT_FOUND,
+        "FineTuneJob unknown does not exist in this namespace",
+    )
+    assert world.status("later").phase is Phase.PENDING
+
+
+def test_a_job_that_has_not_succeeded_is_waited_for_and_then_started_from(world):
+    world.apply(LATER.obj())
+    world.settle()
+    assert ready(world) == (
+        Reason.START_FROM_NOT_READY,
+        "FineTuneJob orders has not succeeded yet: it is Pending",
+    )
+    world.until_checkpoint()
+    world.advance(60)
+    assert ready(world)[1] == "FineTuneJob orders has not succeeded yet: it is Training"
+    status = world.run("later")
+    assert status.phase is Phase.SUCCEEDED
+    uid = world.job("orders")["metadata"]["uid"]
+    start = request(world).start_from
+    assert start is not None
+    assert (start.job, start.uid, start.claim) == ("orders", uid, "tuning")
+    assert start.digest == world.status("orders").final.model_digest
+    assert (start.base_digest, start.trained) == (DIGEST, plan_for(uid).stages[0].parameters)
+    assert start.uri == f"pvc://tuning/{uid}/model"
+
+
+def test_its_end_is_noticed_at_once(world):
+    world.apply(LATER.obj())
+    world.run("orders")
+    assert world.status("later").phase is not Phase.PENDING, "without any time passing"
+
+
+def test_a_job_that_stays_away_ends_the_wait(world):
+    world.script.exits["data"] = [(int(ExitCode.INTERNAL_ERROR), "slow")]
+    world.apply(LATER.obj())
+    world.settle()
+    world.advance(600)
+    failure = world.status("later").failure
+    assert failure is not None
+    assert failure.reason == Reason.START_TIMEOUT
+    assert failure.message.startswith(
+        "waited 600 s: StartFromNotReady: FineTuneJob orders has not succeeded yet"
+    )
+
+
+def test_a_job_that_failed_has_no_model_and_is_not_waited_for(world):
+    world.script.exits["data"] = [failed(ExitCode.BAD_DATA, "BadData", "line 3: prompt is missing")]
+    world.apply(LATER.obj())
+    world.run()
+    status = world.status("later")
+    assert (status.phase, status.failure.reason) == (Phase.FAILED, Reason.START_FROM_FAILED)
+    assert status.failure.message == (
+        "FineTuneJob orders, whose model to start from, failed: BadData: line 3: prompt is missing"
+    )
+    assert status.failure.hint
+
+
+def test_the_data_pod_reads_the_claim_that_the_model_lies_on(world):
+    world.run()
+    world.apply(LATER.obj())
+    world.settle()
+    assert mounted(data_pod(world)) == {
+        "/tunegate/volumes/tuning": ("tuning", True),
+        "/tunegate/workspace": ("other", False),
+    }
+
+
+def test_on_one_claim_the_model_is_read_there(world):
+    world.run()
+    world.apply(make_job("later").with_spec(model={"startFrom": "orders"}).obj())
+    world.settle()
+    assert mounted(data_pod(world)) == {
+        "/tunegate/volumes/tuning": ("tuning", True),
+        "/tunegate/workspace": ("tuning", False),
+    }
+    (job,) = world.active_jobs()
+    world.play(job)
+    world.play(job)
+    world.settle()
+    assert "/tunegate/volumes/tuning" not in mounted(data_pod(world)), "training does not need it"
+
+
+def test_what_becomes_of_the_earlier_job_later_changes_nothing(world):
+    world.run()
+    world.apply(LATER.obj())
+    world.settle()
+    began = request(world)
+    world.cluster.as_user.delete(Key("FineTuneJob", "default", "orders"), world.job()["metadata"]["uid"])
+    assert world.run("later").phase is Phase.SUCCEEDED
+    assert request(world) == began

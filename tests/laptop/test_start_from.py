@@ -1,0 +1,66 @@
+"""`tunegate run` of a job that starts from the model of one that ran before."""
+
+from pathlib import Path
+
+import pytest
+
+from support.command import manifests
+
+
+def write_later(tunegate, model: Path, **changes) -> None:
+    tunegate.write_all(
+        manifests(model, "later", **{"model": {"startFrom": "orders"}, **changes}),
+        "second",
+    )
+
+
+@pytest.mark.model
+def test_the_second_job_starts_from_the_model_that_the_first_published(tunegate, tiny_model):
+    first = tunegate("run", tunegate.write(tiny_model))
+    assert first.returncode == 0, first.stdout
+    write_later(
+        tunegate,
+        tiny_model,
+        storage={"persistentVolumeClaim": "fresh"},
+        publish=[{"uri": "pvc://models/later"}],
+    )
+    second = tunegate("run", "second")
+    assert second.returncode == 0, second.stdout
+
+    orders, later = tunegate.status("orders"), tunegate.status("later")
+    uid = tunegate.object("orders")["metadata"]["uid"]
+    assert later["plan"]["model"]["startFrom"] == "orders"
+    assert later["plan"]["model"]["uri"] == f"pvc://tuning/{uid}/model"
+    assert later["start"][0]["gates"][0]["golden"]["rate"] == orders["final"]["gates"][0]["golden"]["rate"]
+    before, after = (float(s["final"]["gates"][0]["golden"]["rate"]) for s in (orders, later))
+    drop = later["final"]["gates"][0]["golden"]["deltaPoints"]["BaseModel"]
+    assert float(drop) == 100 * (after - before), "the gate compares with the model that it started from"
+    (version,) = [p for p in (tunegate.runs / "volumes/models/later").iterdir() if not p.is_symlink()]
+    names = {path.name for path in version.iterdir()}
+    assert "model.safetensors" in names, "an adapter would stand beside a model that nobody else has"
+    assert "the model of FineTuneJob orders" in (version / "README.md").read_text()
+
+
+def test_a_job_that_never_ran_here_is_not_waited_for(quick):
+    write_later(quick, Path("/nowhere"))
+    result = quick("run", "second", seconds=60)
+    assert result.returncode == 1, result.stdout
+    assert "FineTuneJob later starts from orders, which never ran here. Run it first." in result.stdout
+
+
+def test_a_job_that_nobody_works_on_is_not_waited_for(quick):
+    quick.environment["STAND_IN"] = "stops"
+    assert quick("run", quick.write(Path("/nowhere"))).returncode == 3
+    write_later(quick, Path("/nowhere"))
+    result = quick("run", "second", seconds=60)
+    assert result.returncode == 1, result.stdout
+    assert "FineTuneJob later starts from orders, which is Stopped." in result.stdout
+
+
+def test_two_jobs_run_together_in_their_order(quick):
+    quick.environment["STAND_IN"] = "passes"
+    later = manifests(Path("/nowhere"), "later", model={"startFrom": "orders"})[-1]
+    quick.write_all([*manifests(Path("/nowhere")), later])
+    result = quick("run", "manifests")
+    assert result.returncode == 0, result.stdout
+    assert quick.status("later")["startTime"] >= quick.status("orders")["completionTime"]

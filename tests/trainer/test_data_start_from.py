@@ -1,0 +1,136 @@
+"""The model of another job: whole ones are taken as they are, adapters become one model with their base."""
+
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from support.trainer_root import ALL_WEIGHTS, UID, TrainerRoot
+from tunegate_api.contract import Outcome, StartRequest
+from tunegate_api.plan import ModelPlan
+from tunegate_api.workspace import Workspace
+from tunegate_trainer.artifact import build_artifact
+from tunegate_trainer.data.start_from import resolve_start
+from tunegate_trainer.errors import BadDataError, SourceNotFoundError, StorageError
+from tunegate_trainer.files import read_manifest, seal, verify
+from tunegate_trainer.interruption import Interruption
+from tunegate_trainer.model import load_base
+from tunegate_trainer.train import recipe
+
+
+@pytest.fixture
+def earlier(make_root):
+    """Makes a job that trained and was judged: its root, and what the operator knows of its model."""
+
+    def make(*, whole: bool = False, **parameters) -> tuple[TrainerRoot, StartRequest]:
+        root = make_root(checkpoint_steps=(2,), parameters=parameters)
+        assert recipe.run(root.context(), Interruption()) is Outcome.COMPLETED
+        plan = root.context().plan
+        base = root.workspace / Workspace.base_model(plan.model.digest)
+        manifest = build_artifact(
+            root.checkpoint(2),
+            base,
+            root.workspace / root.paths.model,
+            whole=whole,
+            trained=plan.stages[0].parameters,
+        )
+        start = StartRequest(
+            job="orders",
+            uid=UID,
+            claim="tuning",
+            digest=manifest.digest,
+            base_digest=plan.model.digest,
+            trained=plan.stages[0].parameters,
+        )
+        return root, start
+
+    return make
+
+
+@pytest.fixture
+def resolve(tmp_path):
+    """Resolves in a root of its own, with the earlier job's workspace as the claim."""
+
+    def run(root: TrainerRoot, start: StartRequest) -> tuple[ModelPlan, dict[str, torch.Tensor]]:
+        later = tmp_path / "later"
+        claim = later / "volumes" / start.claim
+        if not claim.exists():
+            claim.parent.mkdir(parents=True, exist_ok=True)
+            claim.symlink_to(root.workspace)
+        plan = resolve_start(later, later / "workspace", start)
+        folder = later / "workspace" / Workspace.base_model(plan.digest)
+        assert verify(folder) == []
+        return plan, load_file(folder / "model.safetensors")
+
+    return run
+
+
+def test_a_whole_model_is_taken_as_it_is(earlier, resolve):
+    root, start = earlier(**ALL_WEIGHTS)
+    plan, found = resolve(root, start)
+    artifact = load_file(root.workspace / root.paths.model / "model.safetensors")
+    assert found.keys() == artifact.keys()
+    assert all(torch.equal(found[name], artifact[name]) for name in found)
+    assert plan.start_from is not None
+    assert (plan.uri, plan.start_from.job, plan.start_from.digest) == (start.uri, "orders", start.digest)
+    assert not plan.is_merged
+
+
+@pytest.mark.parametrize("quantization", [None, "NF4"])
+def test_an_adapter_is_merged_as_the_gate_would_have_judged_it(earlier, resolve, tmp_path, quantization):
+    root, start = earlier(quantization=quantization)
+    plan, found = resolve(root, start)
+    base = root.workspace / Workspace.base_model(start.base_digest)
+    merged = tmp_path / "merged"
+    build_artifact(root.checkpoint(2), base, merged, whole=True, trained=start.trained)
+    expected = load_file(merged / "model.safetensors")
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    assert not torch.equal(
+        found["model.layers.0.self_attn.q_proj.weight"],
+        load_file(base / "model.safetensors")["model.layers.0.self_attn.q_proj.weight"],
+    )
+    assert plan.is_merged, "nobody else has it, so an adapter beside it is of no use to anybody"
+    assert plan.parameters == sum(
+        p.numel() for p in load_base(merged, "float32", torch.device("cpu")).parameters()
+    )
+
+
+def test_the_same_start_is_not_merged_twice(earlier, resolve, tmp_path):
+    root, start = earlier()
+    first, _ = resolve(root, start)
+    done = tmp_path / "later" / "workspace" / Workspace.base_model(first.digest) / "DONE"
+    made = done.stat().st_ino
+    again, _ = resolve(root, start)
+    assert (again, done.stat().st_ino) == (first, made)
+
+
+def test_a_model_that_is_gone_is_said_with_its_place(earlier, resolve):
+    root, start = earlier()
+    shutil.rmtree(root.workspace / root.paths.model)
+    with pytest.raises(SourceNotFoundError, match=r"FineTuneJob orders is not at pvc://tuning/\S+/model"):
+        resolve(root, start)
+
+
+def test_a_damaged_model_is_not_started_from(earlier, resolve):
+    root, start = earlier()
+    (root.workspace / root.paths.model / "adapter_config.json").write_text("{}")
+    with pytest.raises(StorageError, match=r"damaged: adapter_config\.json does not have its digest"):
+        resolve(root, start)
+
+
+def test_another_model_than_the_one_that_passed_is_not_started_from(earlier, resolve):
+    root, start = earlier()
+    artifact = root.workspace / root.paths.model
+    (artifact / "adapter_config.json").write_text("{}")
+    seal(artifact, read_manifest(artifact).digest)  # whoever forges files can forge that, too
+    with pytest.raises(BadDataError, match=f"the one that passed its gates has {start.digest}"):
+        resolve(root, start)
+
+
+def test_an_adapter_without_its_base_says_what_brings_it_back(earlier, resolve):
+    root, start = earlier()
+    shutil.rmtree(root.workspace / Workspace.base_model(start.base_digest))
+    with pytest.raises(StorageError, match="cannot be used: it is not there") as failed:
+        resolve(root, start)
+    assert failed.value.hint == "a job with the same model.uri on that claim puts it there again"
