@@ -183,6 +183,20 @@ def assess_stage(
     return max(assessed, key=lambda a: order.index(a.assessment.action), default=None)
 
 
+def referenced_checkpoints(request: Request, results: Results, stage: str, accepted_step: int) -> set[int]:
+    """The steps of the checkpoints that a verdict refers to, or may once more is measured: the best of those
+    that passed, and for each gate the best that its stop rule compares with. ``accepted_step`` is as in
+    :func:`assess_stage`."""
+    passing = best_checkpoint(request, results, stage)
+    steps = {passing.step} if passing else set()
+    evaluations = results.find(Subject.START, stage) + results.find(Subject.CHECKPOINT, stage)
+    counted = [e for e in evaluations if e.step >= accepted_step]
+    for gate in request.gates_of(stage):
+        golden = [(passed_count(e.outcomes.get(golden_set(gate.name), "")), -e.step) for e in counted]
+        steps.add(-max(golden, default=(0, 0))[1])
+    return steps - {0}
+
+
 def case_set(gate: GateRequest, results: Results) -> CaseSet:
     """The cases that were measured for ``gate``; none, which cannot pass, where they are not its own."""
     cases = results.sets.get(golden_set(gate.name))

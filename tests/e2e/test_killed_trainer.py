@@ -34,7 +34,7 @@ def test_a_killed_and_an_evicted_trainer_are_followed_by_others(node: Node, name
 
     another_writes(2)
     resumed_from = max(job.stage().checkpoints())
-    job.wait_for_checkpoints(len(job.stage().checkpoints()) + 1)
+    job.wait_for_checkpoints(len(job.stage().evaluated()) + 1)
     evict(node, namespace, job.pods("train")[0]["metadata"]["name"])
     another_writes(3)
 

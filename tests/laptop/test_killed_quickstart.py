@@ -33,8 +33,8 @@ def kill(command: Command, *processes: int) -> None:
 
 
 def trainer_after(command: Command, checkpoints: int) -> int:
-    """The process that trains, once there are so many complete checkpoints."""
-    eventually(lambda: len(command.stage.checkpoints()) >= checkpoints, seconds=600)
+    """The process that trains, once so many checkpoints are evaluated."""
+    eventually(lambda: len(command.stage.evaluated()) >= checkpoints, seconds=600)
     return eventually(lambda: command.trainer, seconds=120).pid
 
 

@@ -15,6 +15,12 @@ class StageFolder:
         """Steps of the complete checkpoints."""
         return sorted(int(done.parent.name[5:]) for done in self.path.glob("step-*/DONE"))
 
+    def evaluated(self) -> list[int]:
+        """Steps of the checkpoints that were evaluated, also of those that are gone."""
+        folder = self.path.parents[1] / "evals" / self.path.name
+        steps = [int(result.parent.name[5:]) for result in folder.glob("step-*/result.json")]
+        return sorted(step for step in steps if step)
+
     def losses(self) -> dict[int, float]:
         """Loss by step; a step that is there twice is an error."""
         lines = (self.path / "losses.jsonl").read_text().splitlines()

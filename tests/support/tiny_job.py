@@ -88,7 +88,7 @@ class TinyJob:
 
     def wait_for_checkpoints(self, count: int) -> None:
         def there() -> bool:
-            return len(self.stage().checkpoints()) >= count
+            return len(self.stage().evaluated()) >= count
 
         eventually(there, seconds=240, what=f"{count} checkpoints", pause=0.1)
 

@@ -17,7 +17,7 @@ from tunegate_api.v1alpha1.reasons import Phase as Phase  # noqa: PLC0414 - a pu
 from tunegate_api.v1alpha1.reasons import Reason as Reason  # noqa: PLC0414 - a public name of this module too
 
 MAX_CHECKPOINTS = 20
-"""Checkpoints in status. The last ones are kept, and always the best; the rest are on the volume."""
+"""Checkpoints in status: the last ones, and always the best. What all of them scored is on the volume."""
 MAX_ATTEMPTS = 20
 """Finished child Jobs that status remembers."""
 

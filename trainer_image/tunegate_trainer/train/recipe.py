@@ -40,6 +40,7 @@ from tunegate_trainer.train.micro_batch import (
 from tunegate_trainer.train.preference import reference_log_probs, without_dropout
 from tunegate_trainer.train.progress import ProgressReporter
 from tunegate_trainer.train.record import StageRecord
+from tunegate_trainer.train.retention import drop_unneeded
 from tunegate_trainer.train.start import find_start, load_start, score_start, trainable
 from tunegate_trainer.train.trainer import CompletionTrainer, PreferenceTrainer, StageTrainer
 from tunegate_trainer.train.writer import Writer
@@ -130,6 +131,7 @@ def _train(
         accepted_step=accepted_step,
     )
     record.cut_back(resumed_step)
+    drop_unneeded(context, stage.name, checkpoints, record)
     progress.step, progress.loss = resumed_step, losses.at(resumed_step)
     progress.report(activity="loading model", results=record.results)
     if record.next_step() is None:
@@ -163,6 +165,7 @@ def _train(
         weights = Weights(Subject.CHECKPOINT, stage.name, step, digest, losses.at(step))
         evaluation = record.add(weights, sets, evaluate(model, tokenizer, sets))
         progress.evaluated(step, evaluation.seconds, record.results)
+        drop_unneeded(context, stage.name, checkpoints, record)
 
     # A checkpoint that was saved but not evaluated is evaluated before training goes on.
     if resumed_step and record.next_step() == resumed_step:

@@ -40,10 +40,10 @@ class StageRecord:
         self._folder = folder
         self._path = path
         self._writer = writer
-        self._stage = plan.name
+        self.stage = plan.name
         self._planned = plan.checkpoint_steps
         self._sets = sets
-        self._accepted_step = accepted_step
+        self.accepted_step = accepted_step or 0
         self._gates = gates
         found = (read_evaluation(entry) for entry in sorted(folder.glob("step-*")))
         self.evaluations: list[Evaluation] = [evaluation for evaluation in found if evaluation is not None]
@@ -86,7 +86,7 @@ class StageRecord:
 
         Derived from evaluations alone, so that a resumed run decides as one that was never interrupted.
         """
-        return assess_stage(self._gates, self.results, self._stage, self._accepted_step or 0)
+        return assess_stage(self._gates, self.results, self.stage, self.accepted_step)
 
     def next_step(self) -> int | None:
         """The step of the next checkpoint that is evaluated; None when all are, or training was stopped."""

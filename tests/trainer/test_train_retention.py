@@ -1,0 +1,185 @@
+"""Checkpoints that nothing needs any more go, and only those; what they scored stays."""
+
+import shutil
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from support.trainer_root import STAGE, TrainerRoot, dpo_plan, gate_spec, golden_cases
+from tunegate_api.contract import Evaluation, Outcome, Results, Subject, golden_set, task_set
+from tunegate_api.judgement import assess_stage, best_checkpoint
+from tunegate_api.verdict import CaseSet, StopAction
+from tunegate_trainer import files
+from tunegate_trainer.files import is_complete, verify
+from tunegate_trainer.interruption import Interruption
+from tunegate_trainer.train import recipe
+from tunegate_trainer.train.retention import needed_steps
+
+STEPS = (2, 4, 6, 8, 10)
+MINIMUM = {"thresholds": {"minPassRate": "0.5"}}
+
+
+def run(root: TrainerRoot, stage: str = STAGE, **arguments: Any) -> Outcome:
+    return recipe.run(root.context(stage=stage), Interruption(), **arguments)
+
+
+def on_disk(root: TrainerRoot, stage: str = STAGE) -> list[int]:
+    folder = root.workspace / root.paths.stage(stage)
+    return sorted(int(path.name.removeprefix("step-")) for path in folder.glob("step-*"))
+
+
+class Measured:
+    """What checkpoints of a stage scored, in place of a training that could not be had to order."""
+
+    def __init__(self, root: TrainerRoot, golden: Sequence[int | str], cases: int = 20) -> None:
+        self.request = root.context().request
+        (gate,) = self.request.gates
+        self._sets = {
+            golden_set(gate.name): CaseSet(
+                sha256=gate.golden_sha256, ids=[f"case-{i}" for i in range(cases)]
+            ),
+            task_set("dev", "exact_match"): CaseSet(sha256="0" * 64, ids=["row"]),
+        }
+        self._golden = [g if isinstance(g, str) else "p" * g + "f" * (cases - g) for g in golden]
+
+    def after(self, steps: int) -> Results:
+        """Once as many checkpoints are evaluated."""
+        return Results(
+            sets=self._sets,
+            evaluations=[
+                Evaluation(
+                    subject=Subject.CHECKPOINT if step else Subject.START,
+                    stage=STAGE,
+                    step=step,
+                    outcomes={
+                        golden_set("orders"): golden,
+                        task_set("dev", "exact_match"): "p",
+                    },
+                )
+                for step, golden in enumerate(self._golden[: steps + 1])
+            ],
+        )
+
+    def kept(self, steps: int, accepted: int = 0, complete: Sequence[int] | None = None) -> set[int]:
+        present = list(range(1, steps + 1)) if complete is None else list(complete)
+        return needed_steps(self.request, self.after(steps), STAGE, accepted, present)
+
+
+@pytest.mark.parametrize(
+    ("golden", "kept"),
+    [
+        ([0, 11, 12, 13, 14], {3, 4}),  # the last two, one of which is the best
+        ([0, 18, 12, 13, 14], {1, 3, 4}),  # the best of those that pass
+        ([0, 14, 14, 14, 14], {1, 3, 4}),  # of equal ones the earliest goes on
+        ([0, 2, 3, 1, 1], {2, 3, 4}),  # none passes: what the stop rule compares with
+        ([0, 12, 14, 13, 15], {2, 3, 4}),  # 2 is the best where the last is damaged
+    ],
+)
+def test_the_last_the_best_and_what_a_stop_compares_with_are_kept(make_root, golden, kept):
+    root = make_root(gates={"orders": gate_spec(golden_cases(), **MINIMUM)})
+    assert Measured(root, golden).kept(4) == kept
+
+
+def test_a_stop_by_must_pass_keeps_the_checkpoint_that_it_names(make_root):
+    """The last one passes more cases than the best before, but not the one that counts."""
+    thresholds = {"mustPass": ["case-4"], "minPassRate": "0.9"}
+    root = make_root(gates={"orders": gate_spec(golden_cases(), thresholds=thresholds)})
+    measured = Measured(root, [0, 10, 9, 9, "f" * 5 + "p" * 15])
+    found = assess_stage(measured.request.gates, measured.after(4), STAGE, 0)
+    assert found is not None
+    assert (found.assessment.action, found.assessment.best_step) == (StopAction.STOP, 1)
+    assert measured.kept(4) == {1, 3, 4}
+
+
+def test_a_person_who_continues_needs_nothing_from_before(make_root):
+    root = make_root(gates={"orders": gate_spec(golden_cases(), thresholds={"minPassRate": "0.9"})})
+    measured = Measured(root, [0, 17, 12, 11, 13, 12, 12])
+    assert measured.kept(6) == {1, 5, 6}
+    assert measured.kept(6, accepted=3) == {4, 5, 6}
+
+
+def test_whatever_a_stage_goes_on_from_is_on_disk_at_every_moment(make_root):
+    """The best passing checkpoint, by the same function that the operator chooses it with."""
+    root = make_root(gates={"orders": gate_spec(golden_cases(), **MINIMUM)})
+    measured = Measured(root, [3, 9, 12, 11, 15, 15, 10, 14, 13, 15, 19, 18])
+    present: list[int] = []
+    for step in range(1, 12):
+        present = sorted(measured.kept(step, complete=[*present, step]))
+        best = best_checkpoint(measured.request, measured.after(step), STAGE)
+        assert best is None or best.step in present
+        assert len(present) <= 5
+
+
+def test_training_leaves_the_checkpoints_that_are_needed_and_every_evaluation(make_root):
+    root = make_root(checkpoint_steps=STEPS)
+    assert run(root) is Outcome.COMPLETED
+    assert root.evaluated_steps() == [0, *STEPS]
+    best = best_checkpoint(root.context().request, root.report().results, STAGE)
+    assert best is not None
+    assert on_disk(root) == sorted({best.step, 8, 10})
+    assert all(not verify(root.checkpoint(step)) for step in on_disk(root))
+    for step in STEPS:
+        folder = root.workspace / root.paths.evaluation(STAGE, step)
+        assert (folder / "golden-orders.jsonl").read_text().count("\n") == 20
+
+
+def test_a_later_stage_keeps_what_goes_on_and_does_not_touch_the_one_before(make_root):
+    root = make_root(checkpoint_steps=(3,), later=[dpo_plan(checkpoint_steps=STEPS)])
+    run(root)
+    run(root, "dpo", start_step=3)
+    results = root.report().results.merged(root.context(stage="dpo").report.results)
+    best = best_checkpoint(root.context().request, results, "dpo")
+    assert best is not None
+    assert on_disk(root) == [3]
+    assert set(on_disk(root, "dpo")) >= {best.step, 8, 10}
+    assert len(on_disk(root, "dpo")) < len(STEPS)
+
+
+def test_where_the_base_is_not_known_nothing_is_removed(make_root):
+    root = make_root(checkpoint_steps=(3,), later=[dpo_plan(checkpoint_steps=STEPS)])
+    run(root)
+    shutil.rmtree(root.workspace / root.paths.evaluation(STAGE, 0))
+    run(root, "dpo", start_step=3)
+    assert on_disk(root, "dpo") == list(STEPS)
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing handles it."""
+
+
+@pytest.mark.parametrize("files_gone", [0, 1])
+def test_a_kill_in_the_middle_of_a_removal_leaves_no_half_of_a_checkpoint(make_root, monkeypatch, files_gone):
+    whole, root = make_root(checkpoint_steps=STEPS), make_root(checkpoint_steps=STEPS)
+    run(whole)
+    rmtree = files.shutil.rmtree
+
+    def die(path, **how):
+        if not (path.name.startswith("step-") and path.exists()):
+            rmtree(path, **how)
+            return
+        for file in sorted(path.iterdir())[:files_gone]:
+            file.unlink()
+        raise Killed
+
+    monkeypatch.setattr(files.shutil, "rmtree", die)
+    with pytest.raises(Killed):
+        run(root)
+    monkeypatch.setattr(files.shutil, "rmtree", rmtree)
+    half = [step for step in on_disk(root) if not is_complete(root.checkpoint(step))]
+    assert len(half) == 1, "it was killed inside a removal"
+
+    assert run(root) is Outcome.COMPLETED
+    assert on_disk(root) == on_disk(whole)
+    assert root.losses() == whole.losses()
+    assert root.evaluation(10).digest == whole.evaluation(10).digest
+
+
+def test_a_kill_before_a_removal_is_made_up_for(make_root, monkeypatch):
+    root = make_root(checkpoint_steps=STEPS)
+    monkeypatch.setattr(recipe, "drop_unneeded", lambda *_: None)
+    run(root)
+    assert on_disk(root) == list(STEPS)
+    monkeypatch.undo()
+    assert run(root) is Outcome.COMPLETED, "nothing is left to train"
+    assert len(on_disk(root)) < len(STEPS)

@@ -1,0 +1,53 @@
+"""Which checkpoints of a stage are kept: those that anything may still need."""
+
+import logging
+
+from tunegate_api.contract import Request, Results
+from tunegate_api.judgement import referenced_checkpoints
+from tunegate_trainer.context import Context
+from tunegate_trainer.evaluate.evaluate import read_evaluation
+from tunegate_trainer.train.checkpoints import KEPT_STATES, CheckpointFolder
+from tunegate_trainer.train.record import StageRecord
+
+logger = logging.getLogger(__name__)
+
+
+def drop_unneeded(context: Context, stage: str, checkpoints: CheckpointFolder, record: StageRecord) -> None:
+    """Remove the weights of checkpoints that nothing needs any more; what they scored stays.
+
+    Decided from evaluations on disk alone, so that an attempt that was killed in the middle is followed by
+    one that removes the rest.
+    """
+    results = _with_base(context, record)
+    if results is None:
+        logger.warning("what the job's model scored is gone: every checkpoint of stage %s is kept", stage)
+        return
+    complete = checkpoints.complete_steps()
+    needed = needed_steps(context.request, results, stage, record.accepted_step, complete)
+    unneeded = [step for step in complete if step not in needed]
+    checkpoints.drop(unneeded)
+    if unneeded:
+        logger.info("removed checkpoints that nothing needs any more: %s", ", ".join(map(str, unneeded)))
+
+
+def needed_steps(
+    request: Request, results: Results, stage: str, accepted_step: int, complete: list[int]
+) -> set[int]:
+    """The steps to keep of the ``complete`` checkpoints, in order: those that training can go on from, and
+    those that a verdict refers to, whichever of the former it goes on from."""
+    resumable = complete[-KEPT_STATES:]
+    needed = set(resumable)
+    for last in resumable:
+        known = [e for e in results.evaluations if e.stage != stage or e.step <= last]
+        until = results.model_copy(update={"evaluations": known})
+        needed |= referenced_checkpoints(request, until, stage, accepted_step)
+    return needed
+
+
+def _with_base(context: Context, record: StageRecord) -> Results | None:
+    """All that was measured of the stage, and of the job's model, which gates compare with."""
+    first = context.plan.stages[0].name
+    if first == record.stage:
+        return record.results
+    base = read_evaluation(context.workspace / context.paths.evaluation(first, 0))
+    return record.results.merged(Results(evaluations=[base])) if base else None
