@@ -37,6 +37,12 @@ class TrainingParameters(StatusModel):
     """Of DPO: how closely to stay to the reference, which is the model that the stage started from."""
     loss: str | None = None
     """Of DPO: ``sigmoid`` or ``ipo``."""
+    optim: str | None = None
+    """The optimizer, by its name in transformers. None, in plans of before it could be chosen: AdamW."""
+    adam_beta1: float | None = None
+    adam_beta2: float | None = None
+    adam_epsilon: float | None = None
+    """These three of AdamW. None, as above: 0.9, 0.999, 1e-8."""
 
 
 class StagePlan(StatusModel):

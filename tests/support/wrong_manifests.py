@@ -24,6 +24,50 @@ DPO_STAGE = {"name": "dpo", "method": "DPO", "adapter": {"type": "LoRA"}}
 SECOND_STAGE = {"name": "more", "method": "SFT", "adapter": {"from": "Previous"}}
 
 
+ALLOWED_ARGS = "may hold adam_beta1, adam_beta2, adam_epsilon, optim, and no other argument"
+TRAINER_ARGS: list[tuple[str, dict[str, Any], str, dict[str, str]]] = [
+    (
+        "an argument of TRL that has a field of its own",
+        {"learning_rate": "1e-4"},
+        ALLOWED_ARGS,
+        {
+            "told": "training.learningRate is the field for it: set that, or leave it out",
+            "below": ".learning_rate",
+        },
+    ),
+    (
+        "an argument of TRL that nothing here could bear",
+        {"packing": "true"},
+        ALLOWED_ARGS,
+        {"below": ".packing"},
+    ),
+    (
+        "a number as an optimizer",
+        {"optim": "0.1"},
+        "optim must be adamw_torch, adamw_torch_fused or adafactor",
+        {},
+    ),
+    *(
+        (
+            f"an optimizer as {name}",
+            {name: "adafactor"},
+            f"{name} must be a number, and this is an optimizer: give it as optim",
+            {},
+        )
+        for name in ("adam_beta1", "adam_beta2", "adam_epsilon")
+    ),
+    *(
+        (
+            f"{name} beside Adafactor",
+            {"optim": "adafactor", name: "0.5"},
+            f"{name} belongs to AdamW, and optim is adafactor: leave one of them out",
+            {},
+        )
+        for name in ("adam_beta1", "adam_beta2", "adam_epsilon")
+    ),
+]
+
+
 @dataclass(frozen=True)
 class Wrong:
     """One wrong manifest."""
@@ -129,6 +173,25 @@ FINETUNEJOB = [
         {"spec.model": {"startFrom": "orders"}},
         "spec.model.startFrom",
         "a job cannot start from itself: name the job that made the model",
+    ),
+    # trainerArgs
+    Wrong(
+        "an optimizer that nobody tested",
+        {f"{STAGE}.training.trainerArgs": {"optim": "sgd"}},
+        "spec.stages[0].training.trainerArgs",
+        "optim must be adamw_torch, adamw_torch_fused or adafactor",
+        told="must be the name of an optimizer, or a number in quotes of at least 0 and below 1",
+        below=".optim",
+    ),
+    *(
+        Wrong(
+            name,
+            {f"{STAGE}.training.trainerArgs": arguments},
+            "spec.stages[0].training.trainerArgs",
+            remedy,
+            **more,
+        )
+        for name, arguments, remedy, more in TRAINER_ARGS
     ),
     # data
     Wrong("no goal", {"spec.data.goal": LEAVE_OUT}, "spec.data.goal", "Required value", "missing"),

@@ -9,6 +9,8 @@ from tunegate_trainer.data import plan
 from tunegate_trainer.data.plan import check_outcomes, checkpoint_steps, micro_batch_size, plan_stage
 from tunegate_trainer.errors import UserError
 
+BILLION = 1_000_000_000
+
 
 def stage(**training: object) -> Stage:
     return Stage.model_validate(
@@ -18,7 +20,7 @@ def stage(**training: object) -> Stage:
 
 def planned(tmp_path, tiny_model, lengths, **training):
     request = TrainerRoot(tmp_path).write(tiny_model).context().request
-    return plan_stage(request, stage(**training), lengths, model_length=4096)
+    return plan_stage(request, stage(**training), lengths, model_length=4096, model_size=7 * BILLION)
 
 
 def has_instructions(monkeypatch, *names):
@@ -50,7 +52,7 @@ def test_base_weights_are_bfloat16_where_the_hardware_computes_it(
 
 def test_defaults_are_those_of_the_api_page(tmp_path, tiny_model, monkeypatch):
     has_instructions(monkeypatch, "avx512_bf16")
-    parameters = planned(tmp_path, tiny_model, [50] * 160).parameters
+    parameters = planned(tmp_path, tiny_model, [50] * 1600).parameters
     assert parameters.model_dump(exclude_none=True) == {
         "method": "SFT",
         "adapter": "LoRA",
@@ -61,7 +63,7 @@ def test_defaults_are_those_of_the_api_page(tmp_path, tiny_model, monkeypatch):
         "epochs": 3.0,
         "learning_rate": 2e-4,
         "scheduler": "linear",
-        "warmup_steps": 1,
+        "warmup_steps": 9,
         "weight_decay": 0.0,
         "max_grad_norm": 1.0,
         "batch_size": 16,
@@ -69,15 +71,71 @@ def test_defaults_are_those_of_the_api_page(tmp_path, tiny_model, monkeypatch):
         "max_length": 2048,
         "seed": 42,
         "dtype": "bfloat16",
+        "optim": "adamw_torch",
+        "adam_beta1": 0.9,
+        "adam_beta2": 0.999,
+        "adam_epsilon": 1e-8,
     }
+
+
+@pytest.mark.parametrize(
+    ("asked", "planned_as"),
+    [
+        ({"adam_beta2": "0.95", "optim": "adamw_torch_fused"}, ("adamw_torch_fused", 0.9, 0.95)),
+        ({"optim": "adafactor"}, ("adafactor", None, None)),
+    ],
+)
+def test_arguments_of_the_trainer_stand_in_the_plan(tmp_path, tiny_model, asked, planned_as):
+    parameters = planned(tmp_path, tiny_model, [50] * 160, trainerArgs=asked).parameters
+    assert (parameters.optim, parameters.adam_beta1, parameters.adam_beta2) == planned_as
 
 
 def test_without_an_adapter_all_weights_are_trained_more_carefully(tmp_path, tiny_model):
     request = TrainerRoot(tmp_path).write(tiny_model).context().request
     whole = Stage.model_validate({"name": "sft", "method": "SFT"})
-    parameters = plan_stage(request, whole, [50] * 160, model_length=4096).parameters
+    parameters = plan_stage(request, whole, [50] * 160, model_length=4096, model_size=7 * BILLION).parameters
     assert (parameters.adapter, parameters.learning_rate, parameters.dtype) == ("None", 1e-5, "float32")
     assert parameters.lora_r is parameters.lora_alpha is parameters.target_modules is None
+
+
+@pytest.mark.parametrize(
+    ("method", "adapter", "size", "rate"),
+    [
+        ("SFT", True, 135_000_000, 5e-4),
+        ("SFT", True, 7 * BILLION, 2e-4),
+        ("SFT", True, 70 * BILLION, 1e-4),
+        ("SFT", False, 135_000_000, 5e-5),
+        ("SFT", False, 3 * BILLION, 2e-5),
+        ("SFT", False, 7 * BILLION, 1e-5),
+        ("DPO", True, 7 * BILLION, 5e-6),
+        ("DPO", False, 7 * BILLION, 5e-7),
+    ],
+)
+def test_the_learning_rate_follows_from_method_and_size(tmp_path, tiny_model, method, adapter, size, rate):
+    request = TrainerRoot(tmp_path).write(tiny_model).context().request
+    with_adapter = {"adapter": {"type": "LoRA"}} if adapter else {}
+    open_stage = Stage.model_validate({"name": "sft", "method": method, **with_adapter})
+    made = plan_stage(request, open_stage, [50] * 1000, model_length=4096, model_size=size)
+    assert made.parameters.learning_rate == rate
+
+
+@pytest.mark.parametrize(
+    ("rows", "method", "epochs", "rank"),
+    [
+        (200, "SFT", 5, 16),
+        (500, "SFT", 3, 16),
+        (10_000, "SFT", 3, 16),
+        (10_001, "SFT", 2, 64),
+        (50_001, "SFT", 1, 64),
+        (200, "DPO", 1, 16),
+    ],
+)
+def test_epochs_and_rank_follow_from_the_rows(tmp_path, tiny_model, rows, method, epochs, rank):
+    request = TrainerRoot(tmp_path).write(tiny_model).context().request
+    open_stage = Stage.model_validate({"name": "sft", "method": method, "adapter": {"type": "LoRA"}})
+    made = plan_stage(request, open_stage, [50] * rows, model_length=4096, model_size=7 * BILLION)
+    assert made.total_steps == -(-rows * epochs // 16)
+    assert (made.parameters.lora_r, made.parameters.lora_alpha) == (rank, 2 * rank)
 
 
 def test_an_epoch_that_does_not_divide_is_rounded_up_once(tmp_path, tiny_model):

@@ -69,6 +69,45 @@ def test_another_seed_is_another_order_another_adapter_and_other_losses(make_roo
     assert seeds == [1, 2, 1], "what dropout is drawn by"
 
 
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"adam_beta1": 0.5},
+        {"adam_beta2": 0.5},
+        {"adam_epsilon": 0.01},
+        {"optim": "adafactor"},
+        {"optim": "adamw_torch_fused"},
+    ],
+    ids=str,
+)
+def test_each_argument_of_the_trainer_decides_and_a_resumed_run_has_it_too(make_root, at_step, changed):
+    plain = {"optim": "adamw_torch", "adam_beta1": 0.9, "adam_beta2": 0.999, "adam_epsilon": 1e-8}
+    usual, whole, root = (make_root(parameters=p) for p in (plain, plain | changed, plain | changed))
+    train(usual)
+    train(whole)
+    if changed == {"optim": "adamw_torch_fused"}:  # the same arithmetic in another order
+        args = recipe.trainer_arguments(whole.context().plan.stages[0], whole.context().plan, CPU, whole.path)
+        assert args.optim == "adamw_torch_fused"
+        assert whole.losses() == pytest.approx(usual.losses(), rel=1e-4)
+    else:
+        assert whole.losses()[2:] != pytest.approx(usual.losses()[2:], rel=1e-4)
+    interruption = Interruption()
+    at_step(4, interruption.request)
+    with pytest.raises(Interrupted):
+        recipe.run(root.context(), interruption)
+    train(root)
+    assert root.losses() == whole.losses()
+    assert root.evaluation(6).digest == whole.evaluation(6).digest
+
+
+def test_a_plan_of_before_the_optimizer_could_be_chosen_is_the_same_run(make_root):
+    named = {"optim": "adamw_torch", "adam_beta1": 0.9, "adam_beta2": 0.999, "adam_epsilon": 1e-8}
+    old, new = make_root(checkpoint_steps=(2,)), make_root(checkpoint_steps=(2,), parameters=named)
+    train(old)
+    train(new)
+    assert old.evaluation(2).digest == new.evaluation(2).digest
+
+
 def test_a_run_that_accumulates_gradients_continues_as_the_same_run(make_root, at_step):
     whole, root = (make_root(parameters={"batch_size": 4, "micro_batch_size": 2}) for _ in range(2))
     train(whole)

@@ -298,9 +298,6 @@ def test_a_checkpoint_and_its_state_hold_what_is_needed_and_nothing_that_runs_co
 def test_only_the_newest_checkpoints_keep_their_state(make_root):
     root = make_root(checkpoint_steps=(1, 2, 3, 4))
     run(root)
-    assert sorted(p.name for p in root.stage_folder.glob("step-*")) == [
-        f"step-00000{n}" for n in (1, 2, 3, 4)
-    ]
     assert sorted(p.name for p in root.stage_folder.glob("state-*")) == ["state-000003", "state-000004"]
 
 

@@ -4,6 +4,7 @@ A rule refuses; the message says what to do instead, in the same words on both s
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import takewhile
 from typing import Protocol
@@ -99,6 +100,40 @@ class Keys:
             "message": self.message,
             "fieldPath": f".{self.field}",
         }
+
+
+@dataclass(frozen=True)
+class Known:
+    """A map with no other keys than these; ``instead`` names the fields that some others are called by."""
+
+    field: str
+    keys: tuple[str, ...]
+    instead: Mapping[str, str]
+
+    def check(self, part: Part) -> None:
+        for key in part.part(self.field).value or {}:
+            if key in self.instead:
+                part.refuse(
+                    f"{self.instead[key]} is the field for it: set that, or leave it out", self.field, key
+                )
+            elif key not in self.keys:
+                part.refuse(self._message, self.field, str(key))
+
+    @property
+    def cel(self) -> CelRule:
+        name = f"self.{self.field}"
+        return {
+            "rule": f"!has({name}) || {name}.all(key, key in {list(self.keys)})",
+            "message": self._message,
+            "fieldPath": f".{self.field}",
+        }
+
+    @property
+    def _message(self) -> str:
+        return (
+            f"may hold {', '.join(self.keys)}, and no other argument: give what has a field of its own there "
+            f"(learning_rate is learningRate), and leave the rest out"
+        )
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,10 @@ from tunegate_api.v1alpha1.endpoint import HTTP_PATTERN
 from tunegate_api.v1alpha1.evalgate import CASE_ID_PATTERN, CRON_PATTERN
 from tunegate_api.v1alpha1.fields import KEY_PATTERN, URI_PATTERN
 from tunegate_api.v1alpha1.pods import QUANTITY_PATTERN
+from tunegate_api.v1alpha1.stages import ARG_PATTERN
 
 SHAPES = {
+    ARG_PATTERN: 'the name of an optimizer, or a number in quotes of at least 0 and below 1, such as "0.95"',
     CASE_ID_PATTERN: "letters, digits, dots, dashes and underscores, beginning with a letter or a digit",
     CRON_PATTERN: 'the five fields of a cron line, such as "0 6 * * *"',
     DECIMAL_PATTERN: 'a number in quotes, such as "0.9" or "2e-4"',

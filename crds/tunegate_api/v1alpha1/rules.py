@@ -11,7 +11,7 @@ from pydantic.fields import FieldInfo
 
 from tunegate_api.json_schema import schema_faults
 from tunegate_api.meta import ApiModel
-from tunegate_api.v1alpha1.agreement import Choice, Keys, Refers, Refuse, Rule, Unique
+from tunegate_api.v1alpha1.agreement import Choice, Keys, Known, Refers, Refuse, Rule, Unique
 from tunegate_api.v1alpha1.data import Columns, Data, DataSource, Quality
 from tunegate_api.v1alpha1.evalgate import (
     EvalGateSpec,
@@ -44,7 +44,15 @@ from tunegate_api.v1alpha1.finetunejob import (
 )
 from tunegate_api.v1alpha1.parts import Part
 from tunegate_api.v1alpha1.pods import OWNED_KEYS, OWNED_LABELS, EnvVar, PodTemplate, Resources, Volume
-from tunegate_api.v1alpha1.stages import Adapter, EvaluateEvery, Stage, Training
+from tunegate_api.v1alpha1.stages import (
+    FIELDS_FOR_ARGS,
+    OPTIMIZERS,
+    TRAINER_ARGS,
+    Adapter,
+    EvaluateEvery,
+    Stage,
+    Training,
+)
 from tunegate_api.v1alpha1.values import ValueRule
 
 ALL_LINEAR = "all-linear"
@@ -61,6 +69,7 @@ _SECRET = Refuse(
     at=("secretName",),
 )
 _OWNED = "the operator or the cluster sets keys of tunegate.dev, of Jobs and of Kueue: leave them out"
+_OF_ADAMW = ("adam_beta1", "adam_beta2", "adam_epsilon")
 _IS_JUDGED = equal("review", "Judge")
 _HAS_SERVER = equal("type", "judge", "guardrail")
 _IS_CPU = equal("accelerator", "CPU")
@@ -163,7 +172,31 @@ RULES: dict[type[ApiModel], tuple[Rule, ...]] = {
             at=("targetModules",),
         ),
     ),
-    Training: (Choice(("epochs", "maxSteps"), required=False),),
+    Training: (
+        Choice(("epochs", "maxSteps"), required=False),
+        Known("trainerArgs", TRAINER_ARGS, FIELDS_FOR_ARGS),
+        *(
+            Refuse(
+                equal(f"trainerArgs.{name}", *OPTIMIZERS),
+                f"{name} must be a number, and this is an optimizer: give it as optim",
+                at=("trainerArgs",),
+            )
+            for name in _OF_ADAMW
+        ),
+        Refuse(
+            given("trainerArgs.optim") & ~equal("trainerArgs.optim", *OPTIMIZERS),
+            f"optim must be {', '.join(OPTIMIZERS[:-1])} or {OPTIMIZERS[-1]}",
+            at=("trainerArgs",),
+        ),
+        *(
+            Refuse(
+                equal("trainerArgs.optim", "adafactor") & given(f"trainerArgs.{name}"),
+                f"{name} belongs to AdamW, and optim is adafactor: leave one of them out",
+                at=("trainerArgs",),
+            )
+            for name in _OF_ADAMW
+        ),
+    ),
     Stage: (
         Refuse(
             given("quantization") & ~given("adapter"),

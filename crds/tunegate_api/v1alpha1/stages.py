@@ -18,7 +18,7 @@ class Adapter(ApiModel):
     from_: Annotated[Literal["Previous"] | None, Field(alias="from")] = None
     """Previous: go on training the adapter of the stage before, in its shape. Instead of `type`."""
     r: Annotated[int | None, Field(ge=1, le=1024, examples=[16])] = None
-    """Rank of the update. Left out: 16."""
+    """Rank of the update. Left out: 16, or 64 to learn from more than 10,000 rows."""
     alpha: Annotated[int | None, Field(ge=1, le=4096, examples=[32])] = None
     """Scale of the update: it is multiplied by alpha / r. Left out: twice `r`."""
     dropout: Annotated[Decimal | None, Between(least=0, below=1), Field(examples=["0.05"])] = None
@@ -31,15 +31,43 @@ class Adapter(ApiModel):
     """Names of the layers that get an adapter, or all-linear alone. Left out: all-linear."""
 
 
+TRAINER_ARGS = ("adam_beta1", "adam_beta2", "adam_epsilon", "optim")
+"""Arguments of TRL's trainers that may be set as they are: those that our losses and resuming can bear."""
+OPTIMIZERS = ("adamw_torch", "adamw_torch_fused", "adafactor")
+ARG_PATTERN = rf"^({'|'.join(OPTIMIZERS)}|0(\.[0-9]+)?|[0-9](\.[0-9]+)?[eE]-[0-9]{{1,2}})$"
+"""An optimizer, or a number of at least 0 and below 1."""
+FIELDS_FOR_ARGS = {
+    "beta": "training.beta",
+    "gradient_accumulation_steps": "training.batchSize",
+    "learning_rate": "training.learningRate",
+    "loss_type": "training.loss",
+    "lr_scheduler_type": "training.scheduler",
+    "max_grad_norm": "training.maxGradNorm",
+    "max_length": "training.maxLength",
+    "max_seq_length": "training.maxLength",
+    "max_steps": "training.maxSteps",
+    "num_train_epochs": "training.epochs",
+    "per_device_train_batch_size": "training.batchSize",
+    "seed": "training.seed",
+    "warmup_ratio": "training.warmupFraction",
+    "warmup_steps": "training.warmupFraction",
+    "weight_decay": "training.weightDecay",
+}
+"""Arguments of TRL's trainers that have fields of their own."""
+
+
 class Training(ApiModel):
     """How to train. What is left out is resolved by method and stands in the plan."""
 
     epochs: Annotated[int | None, Field(ge=1, le=1000, examples=[3])] = None
-    """Passes over the training rows. Left out: 3, or 1 for DPO, unless `maxSteps` is given."""
+    """Passes over the training rows. Left out, unless `maxSteps` is given: 5 below 500 rows, 3 up to 10,000,
+    2 up to 50,000, else 1; of DPO 1."""
     max_steps: Annotated[int | None, Field(ge=1, le=10_000_000, examples=[500])] = None
     """Optimizer steps, instead of `epochs`."""
     learning_rate: Annotated[Decimal | None, Between(above=0, most=1), Field(examples=["2e-4"])] = None
-    """Peak learning rate. Left out: 2e-4 for an adapter, 1e-5 for all weights, 5e-6 for DPO."""
+    """Peak learning rate. Left out, for an adapter: 5e-4 below 1 billion parameters, 2e-4 below 20, else
+    1e-4; for all weights: 5e-5 below 1 billion, 2e-5 below 4, else 1e-5; for DPO: 5e-6 of an adapter, 5e-7
+    of all weights."""
     scheduler: Literal["linear", "cosine", "constant"] | None = None
     """How the learning rate moves after warm-up. Left out: linear, down to 0."""
     warmup_fraction: Annotated[Share | None, Field(examples=["0.05"])] = None
@@ -60,6 +88,13 @@ class Training(ApiModel):
     loss: Literal["sigmoid", "ipo"] | None = None
     """DPO alone: sigmoid is the loss of the paper, ipo one that stops pushing pairs apart. Left out:
     sigmoid."""
+    trainer_args: Annotated[
+        dict[str, Annotated[str, Field(pattern=ARG_PATTERN, max_length=32)]] | None,
+        Field(max_length=8, examples=[{"adam_beta2": "0.95"}]),
+    ] = None
+    """Arguments of TRL's trainer by their own names: optim (adamw_torch, adamw_torch_fused, or adafactor,
+    which needs less memory), adam_beta1, adam_beta2, adam_epsilon. Left out: adamw_torch, 0.9, 0.999 and
+    1e-8."""
 
 
 class GateReference(ApiModel):

@@ -13,11 +13,14 @@ from tunegate_api import __version__
 from tunegate_api.contract import Request
 from tunegate_api.meta import exact
 from tunegate_api.plan import StagePlan, TrainingParameters
-from tunegate_api.v1alpha1.stages import EvaluateEvery, Stage
+from tunegate_api.v1alpha1.stages import EvaluateEvery, Stage, Training
+from tunegate_trainer.data import defaults
 from tunegate_trainer.data.target_modules import ALL_LINEAR
 from tunegate_trainer.errors import UserError
 
 DEFAULT_MAX_LENGTH = 2048
+ADAMW = {"adam_beta1": "0.9", "adam_beta2": "0.999", "adam_epsilon": "1e-8"}
+"""AdamW's arguments as PyTorch and transformers have them."""
 TOKENS_PER_PASS = 1024
 """Tokens of one forward pass that a micro-batch aims at."""
 MAX_CHECKPOINTS = 200
@@ -29,16 +32,27 @@ BFLOAT16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16")
 LIBRARIES = ("bitsandbytes", "torch", "transformers", "trl", "peft", "accelerate", "datasets", "tokenizers")
 
 
-def plan_stages(request: Request, lengths: Mapping[str, Sequence[int]], model_length: int) -> list[StagePlan]:
-    """The plan of each stage. ``lengths`` are tokens of each example to train on, by method, and
-    ``model_length`` is the model's longest.
+def plan_stages(
+    request: Request, lengths: Mapping[str, Sequence[int]], model_length: int, model_size: int
+) -> list[StagePlan]:
+    """The plan of each stage. ``lengths`` are tokens of each example to train on, by method,
+    ``model_length`` is the model's longest, and ``model_size`` its parameters.
 
     Raises :class:`UserError` for parameters that cannot work together.
     """
     stages: list[StagePlan] = []
     for stage in request.spec.stages:
         before = stages[-1] if stages else None
-        stages.append(plan_stage(request, stage, lengths[stage.method], model_length, before))
+        stages.append(
+            plan_stage(
+                request,
+                stage,
+                lengths[stage.method],
+                model_length=model_length,
+                model_size=model_size,
+                before=before,
+            )
+        )
     return stages
 
 
@@ -46,20 +60,22 @@ def plan_stage(
     request: Request,
     stage: Stage,
     lengths: Sequence[int],
+    *,
     model_length: int,
+    model_size: int,
     before: StagePlan | None = None,
 ) -> StagePlan:
     """The plan of a stage, which follows the one ``before``."""
     training, rows = stage.training, len(lengths)
-    batch_size = training.batch_size or 16
-    epochs = training.epochs or (1 if stage.method == "DPO" else 3)
+    batch_size = training.batch_size or defaults.BATCH_SIZE
+    epochs = training.epochs or defaults.epochs(stage, rows)
     total_steps = training.max_steps or math.ceil(rows * epochs / batch_size)
     parameters = TrainingParameters(
         method=stage.method,
         adapter="LoRA" if stage.adapter else "None",
-        **_adapter_parameters(stage, before),
+        **_adapter_parameters(stage, rows, before),
         epochs=round(total_steps * batch_size / rows, 4),
-        learning_rate=float(training.learning_rate or default_learning_rate(stage)),
+        learning_rate=float(training.learning_rate or defaults.learning_rate(stage, model_size)),
         scheduler=training.scheduler or "linear",
         warmup_steps=math.ceil(exact(training.warmup_fraction or "0.03") * total_steps),
         weight_decay=float(training.weight_decay or 0),
@@ -71,6 +87,7 @@ def plan_stage(
         dtype=base_dtype(request, stage),
         quantization=_quantization(stage, before),
         **_preference_parameters(stage),
+        **_optimizer_parameters(training),
     )
     continues = stage.adapter is not None and stage.adapter.from_ is not None
     return StagePlan(
@@ -84,7 +101,7 @@ def plan_stage(
     )
 
 
-def _adapter_parameters(stage: Stage, before: StagePlan | None) -> dict[str, Any]:
+def _adapter_parameters(stage: Stage, rows: int, before: StagePlan | None) -> dict[str, Any]:
     adapter = stage.adapter
     if adapter is None:
         return {}
@@ -98,7 +115,7 @@ def _adapter_parameters(stage: Stage, before: StagePlan | None) -> dict[str, Any
         # DPO goes without, as in TRL: dropout would count as a difference from the reference.
         dropout = 0.0 if stage.method == "DPO" else before.parameters.lora_dropout
         return {**shape, "lora_dropout": dropout}
-    r = adapter.r or 16
+    r = adapter.r or defaults.lora_rank(rows)
     return {
         "lora_r": r,
         "lora_alpha": adapter.alpha or 2 * r,
@@ -125,6 +142,16 @@ def _preference_parameters(stage: Stage) -> dict[str, Any]:
     if stage.method != "DPO":
         return {}
     return {"beta": float(stage.training.beta or "0.1"), "loss": stage.training.loss or "sigmoid"}
+
+
+def _optimizer_parameters(training: Training) -> dict[str, Any]:
+    asked = training.trainer_args or {}
+    if asked.get("optim") == "adafactor":
+        return {"optim": "adafactor"}
+    return {
+        "optim": asked.get("optim", "adamw_torch"),
+        **{name: float(asked.get(name, value)) for name, value in ADAMW.items()},
+    }
 
 
 def base_dtype(request: Request, stage: Stage) -> str:
@@ -157,13 +184,6 @@ def stage_max_length(stage: Stage, model_length: int) -> int:
             f"set it to {model_length} or less",
         )
     return asked or min(DEFAULT_MAX_LENGTH, model_length)
-
-
-def default_learning_rate(stage: Stage) -> str:
-    """What practitioners start from: adapters bear ten times the rate of full weights, DPO little."""
-    if stage.method == "DPO":
-        return "5e-6"
-    return "2e-4" if stage.adapter else "1e-5"
 
 
 def micro_batch_size(batch_size: int, mean_tokens: float) -> int:

@@ -111,7 +111,7 @@ def _make(context: Context, folder: DataFolder) -> Plan:
         "SFT": [row.tokens for row in split.train],
         "DPO": [pair.tokens for pair in of_pairs.train],
     }
-    stages = plan_stages(request, lengths, longest_chat)
+    stages = plan_stages(request, lengths, longest_chat, model.parameters)
     names = [metric.name for metric in spec.task_metrics]
     measured = sum(len(of_pairs.dev) if name == PREFERENCE else len(split.dev) for name in names)
     check_outcomes(stages, golden_cases, measured)

@@ -15,6 +15,7 @@ from tunegate_api.plan import Plan, StagePlan, TrainingParameters
 from tunegate_api.verdict import StopAction
 from tunegate_trainer.base_model import verified_base
 from tunegate_trainer.context import Context
+from tunegate_trainer.data.plan import ADAMW
 from tunegate_trainer.errors import UserError
 from tunegate_trainer.evaluate.evaluate import Weights, evaluate
 from tunegate_trainer.evaluate.sets import EvaluationSet, check_split, golden_sets, held_out_sets
@@ -270,6 +271,7 @@ def trainer_arguments(stage: StagePlan, plan: Plan, device: torch.device, scratc
     """The stage's parameters in the words of transformers and TRL."""
     parameters = stage.parameters
     on_cpu = device.type == "cpu"
+    adamw = parameters.model_dump(include=set(ADAMW), exclude_none=True)
     return SFTConfig(
         output_dir=str(scratch),
         max_steps=stage.total_steps,
@@ -283,7 +285,8 @@ def trainer_arguments(stage: StagePlan, plan: Plan, device: torch.device, scratc
         warmup_steps=parameters.warmup_steps,
         weight_decay=parameters.weight_decay,
         max_grad_norm=parameters.max_grad_norm,
-        optim="adamw_torch",
+        optim=parameters.optim or "adamw_torch",
+        **adamw,
         seed=parameters.seed,
         train_sampling_strategy="sequential",  # the data set is in training order
         dataset_kwargs={"skip_prepare_dataset": True},  # and tokenized
