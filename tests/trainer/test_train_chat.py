@@ -9,6 +9,7 @@ from transformers import PreTrainedTokenizerBase
 from support.trainer_root import TrainerRoot
 from tunegate_api.contract import ExitCode, Role
 from tunegate_api.golden import Message
+from tunegate_trainer.errors import UserError
 from tunegate_trainer.likelihood import IGNORED
 from tunegate_trainer.main import main
 from tunegate_trainer.model import answered_tokens, example_tokens, is_rewritten, load_tokenizer
@@ -120,10 +121,12 @@ def test_an_answer_that_the_template_changes_later_is_not_learned_there(tokenize
     assert learned(tokenizer, row) == "no<|im_end|>3 </think>please<|im_end|>"
 
 
-def test_a_model_without_a_template_learns_the_last_answer(tokenizer):
+def test_a_model_without_a_template_learns_questions_and_answers_and_no_longer_chats(tokenizer):
     tokenizer.chat_template = None
-    assert not is_rewritten(tokenizer, chat("mug", "yes", "lamp", "no").prompt), "nobody changed anything"
-    assert learned(tokenizer, chat("mug", "yes", "lamp", "no")) == "no<|im_end|>"
+    assert learned(tokenizer, chat("mug", "yes")) == "yes<|im_end|>"
+    for row in (chat("mug", "yes", "lamp", "no"), chat("mug", "yes", system="be brief")):
+        with pytest.raises(UserError, match="turns to answer, and the model has no chat template"):
+            learned(tokenizer, row)
 
 
 def test_the_job_says_how_many_rows_lose_an_answer(make_job):

@@ -1,5 +1,6 @@
 """The base model and its tokenizer, and the one way a chat becomes text, in training and evaluation alike."""
 
+import re
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,8 @@ from tunegate_trainer.errors import NoAcceleratorError, SourceNotFoundError, Use
 
 _DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 _ANSWER = "TUNEGATE-ANSWER"
+_TOKEN = re.compile(r"<\|?[^<>|\s]+\|?>")
+"""What special tokens of chats look like."""
 _TEMPLATE_FAILURES = (TemplateError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 """How a template, which is a small program, ends on a chat that it was not made for."""
 
@@ -33,12 +36,19 @@ _TEMPLATE_FAILURES = (TemplateError, ArithmeticError, AttributeError, LookupErro
 def render(tokenizer: PreTrainedTokenizerBase, messages: list[Message]) -> str:
     """The prompt text that a completion follows.
 
-    With a chat template: the template with its generation prompt. Without one: the contents, one after the
-    other. The text holds every special token; encode it with :func:`encode`.
+    With a chat template: the template with its generation prompt. Without one: the one message as it is. The
+    text holds every special token; encode it with :func:`encode`.
 
-    Raises :class:`UserError` where the template refuses the messages, or fails on them.
+    Raises :class:`UserError` where the template refuses the messages, or fails on them, and for a chat of
+    several turns that no template tells apart.
     """
     if not tokenizer.chat_template:
+        if len(messages) > 1:
+            raise UserError(
+                f"a chat of {len(messages)} turns to answer, and the model has no chat template, so nothing "
+                "would tell the turns apart",
+                "use the model's instruct version, or put a chat_template.jinja beside it",
+            )
         return _leading_token(tokenizer) + "".join(message.content for message in messages)
     return _apply_template(tokenizer, messages, add_generation_prompt=True)
 
@@ -50,7 +60,11 @@ def encode(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
 
 
 def end_of_turn(tokenizer: PreTrainedTokenizerBase) -> str:
-    """What ends a completion: the special token that the chat template puts after an answer, else eos."""
+    """What ends a completion: the special token that the chat template puts after an answer, else eos.
+
+    Raises :class:`UserError` where there is neither, and for a template of another model: one that ends an
+    answer with what looks like a token, and is none of this tokenizer's.
+    """
     eos = str(tokenizer.eos_token or "")
     if tokenizer.chat_template:
         turns = [Message(role="user", content="?"), Message(role="assistant", content=_ANSWER)]
@@ -58,6 +72,13 @@ def end_of_turn(tokenizer: PreTrainedTokenizerBase) -> str:
         ids = encode(tokenizer, after.strip()) if found else []
         if ids and ids[0] in tokenizer.added_tokens_decoder:
             return tokenizer.added_tokens_decoder[ids[0]].content
+        looks_like_one = _TOKEN.match(after.strip()) if found else None
+        if looks_like_one and looks_like_one[0] != eos:
+            raise UserError(
+                f"the chat template ends an answer with {looks_like_one[0]}, which the tokenizer knows as no "
+                "token: it is another model's template",
+                "use the template that the model was made with, or add the token to tokenizer and model",
+            )
     if not eos:
         raise UserError(
             "the tokenizer has no end-of-sequence token and its chat template ends a turn with none",
@@ -130,14 +151,29 @@ def _answer_spans(tokenizer: PreTrainedTokenizerBase, prompt: list[Message]) -> 
     text, end = render(tokenizer, prompt), end_of_turn(tokenizer)
     spans = {}
     for i in answers:
-        asked, said = render(tokenizer, prompt[:i]), prompt[i].content + end
-        if text.startswith(asked + said):
-            spans[i] = (len(asked), len(asked) + len(said))
+        asked = render(tokenizer, prompt[:i])
+        # Templates put white space around what is said, or take it away.
+        said = re.compile(rf"\s*{re.escape(prompt[i].content.strip())}\s*{re.escape(end)}")
+        found = said.match(text, len(asked)) if text.startswith(asked) else None
+        if found:
+            spans[i] = found.span()
     return spans
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    """The tokenizer in ``folder``; of several chat templates with the one called default.
+
+    Raises :class:`UserError` where none of several is.
+    """
     tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    templates = tokenizer.chat_template
+    if isinstance(templates, dict):
+        if "default" not in templates:
+            raise UserError(
+                f"the model has the chat templates {', '.join(sorted(templates))}, and none called default",
+                "keep the one to train with, as chat_template.jinja",
+            )
+        tokenizer.chat_template = templates["default"]
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer

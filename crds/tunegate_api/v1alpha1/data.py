@@ -111,9 +111,9 @@ class Data(ApiModel):
     """What happens when there are fewer training rows than `goal` needs. Refuse: the job fails. Warn: it
     trains, and its status says so."""
     train: DataSource
-    """Labelled rows: prompt and completion, or chat messages. Of a chat every turn of the assistant is
-    learned (the last alone where the model has no chat template), and the last one scored. Held-out rows are
-    split from it, and no turn is learned whose question is held out."""
+    """Labelled rows: prompt and completion, or chat messages, which need a model with a chat template where
+    they are more than a question and its answer. Of a chat every turn of the assistant is learned, and the
+    last one scored. Held-out rows are split from it, and no turn is learned whose question is held out."""
     preference: DataSource | None = None
     """Rows of prompt, chosen and rejected completion, for DPO stages. A pair whose prompt is held out, or
     that is held out itself, is never trained on."""

@@ -42,11 +42,12 @@ from tunegate_trainer.data.sources import read_source
 from tunegate_trainer.data.split import SIDES, Split, split_rows
 from tunegate_trainer.data.start_from import resolve_start
 from tunegate_trainer.data.target_modules import check_target_modules
+from tunegate_trainer.data.templates import check_one_form, check_template, rewritten_answers
 from tunegate_trainer.data.usable import Measured, usable_rows
 from tunegate_trainer.errors import BadDataError, TooFewRowsError, TrainerError, UserError
 from tunegate_trainer.evaluate.sets import check_split
 from tunegate_trainer.files import is_complete, write_model
-from tunegate_trainer.model import is_rewritten, load_tokenizer
+from tunegate_trainer.model import load_tokenizer
 from tunegate_trainer.rows import PAIRS_PREFIX, PREFERENCE, Row
 
 logger = logging.getLogger(__name__)
@@ -87,6 +88,7 @@ def _make(context: Context, folder: DataFolder) -> Plan:
     model_folder = context.workspace / Workspace.base_model(model.digest)
     longest_chat = model_length(model_folder)
     tokenizer = _load_tokenizer(model_folder)
+    check_template(tokenizer)
     _check_stages(request.spec)
     check_target_modules(model_folder, spec.stages)
     golden_cases = check_measures(context, tokenizer)
@@ -105,7 +107,9 @@ def _make(context: Context, folder: DataFolder) -> Plan:
     split = replace(split, train=without_held_out_turns(split.train, set(held)))
     folder.note({"split": _prove(split, held, len(rows), seed)})
     warnings += _check_sizes(request, split, len(rows), len(of_pairs.train))
-    warnings += _rewritten(tokenizer, split.train)
+    learned = [row.labelled.row.prompt for row in split.train]
+    check_one_form(context, tokenizer, learned + [pair.labelled.row.prompt for pair in of_pairs.train])
+    warnings += rewritten_answers(tokenizer, learned)
 
     lengths = {
         "SFT": [row.tokens for row in split.train],
@@ -194,20 +198,11 @@ def _check_sizes(request: Request, split: Split[Measured[Row]], rows: int, pairs
     return [message]
 
 
-def _rewritten(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Measured[Row]]) -> list[str]:
-    """A warning where the template leaves earlier answers of a chat out, or changes them."""
-    count = sum(is_rewritten(tokenizer, row.labelled.row.prompt) for row in rows)
-    if not count:
-        return []
-    return [
-        f"the model's chat template changes earlier answers of {count} of {len(rows)} training rows: "
-        "they are not learned, the last answer is"
-    ]
-
-
 def _load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     try:
         return load_tokenizer(folder)
+    except UserError as error:
+        raise UserError(f"model.uri: {error}", error.hint) from error
     except Exception as error:  # tokenizers raises no type of its own, and damage shows in many ways
         if getattr(error, "errno", None):  # the disk's error, not transformers' own
             raise

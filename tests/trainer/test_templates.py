@@ -1,0 +1,268 @@
+"""Chat templates in the manner of the common families: each is learned turn by turn, or says why not."""
+
+import json
+import shutil
+from dataclasses import dataclass
+
+import pytest
+from transformers import PreTrainedTokenizerBase
+
+from support.tiny_model import make_tokenizer
+from support.trainer_root import TrainerRoot, gate_spec
+from tunegate_api.contract import ROOT_VARIABLE, ExitCode, Termination
+from tunegate_api.golden import Message
+from tunegate_trainer.errors import UserError
+from tunegate_trainer.likelihood import IGNORED
+from tunegate_trainer.main import main
+from tunegate_trainer.model import end_of_turn, is_rewritten, load_tokenizer
+from tunegate_trainer.rows import Row
+from tunegate_trainer.train.examples import tokenize_rows
+
+GENERATION = "{% if add_generation_prompt %}"
+
+
+@dataclass(frozen=True)
+class Family:
+    """How a family writes turns, in a template of our own that does what matters here."""
+
+    template: str
+    tokens: tuple[str, ...]
+    eos: str
+    end: str
+    """What ends an answer."""
+
+
+FAMILIES = {
+    "ChatML": Family(
+        "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+        f"{GENERATION}<|im_start|>assistant\n{{% endif %}}",
+        ("<|im_start|>", "<|im_end|>"),
+        "<|im_end|>",
+        "<|im_end|>",
+    ),
+    # Qwen2.5: a system turn of its own where none is given.
+    "default system turn": Family(
+        "{% if messages[0].role != 'system' %}<|im_start|>system\nbe helpful<|im_end|>\n{% endif %}"
+        "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+        f"{GENERATION}<|im_start|>assistant\n{{% endif %}}",
+        ("<|im_start|>", "<|im_end|>", "<|endoftext|>"),
+        "<|endoftext|>",
+        "<|im_end|>",
+    ),
+    # Qwen3: answers behind the last question get thoughts, if only empty ones; earlier ones lose theirs.
+    "thoughts": Family(
+        "{% set ns = namespace(last=-1) %}{% for m in messages %}"
+        "{% if m.role == 'user' %}{% set ns.last = loop.index0 %}{% endif %}{% endfor %}"
+        "{% for m in messages %}<|im_start|>{{ m.role }}\n"
+        "{% if m.role == 'assistant' %}{% if loop.index0 > ns.last %}<think>\n\n</think>\n\n{% endif %}"
+        "{{ m.content.split('</think>')[-1].lstrip('\n') }}{% else %}{{ m.content }}{% endif %}"
+        "<|im_end|>\n{% endfor %}"
+        f"{GENERATION}<|im_start|>assistant\n{{% endif %}}",
+        ("<|im_start|>", "<|im_end|>"),
+        "<|im_end|>",
+        "<|im_end|>",
+    ),
+    # Llama 3: a first token, headers, and contents without white space at their ends.
+    "headers": Family(
+        "{{ bos_token }}{% for m in messages %}<|start_header_id|>{{ m.role }}<|end_header_id|>\n\n"
+        "{{ m.content | trim }}<|eot_id|>{% endfor %}"
+        f"{GENERATION}<|start_header_id|>assistant<|end_header_id|>\n\n{{% endif %}}",
+        ("<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>", "<|end_of_text|>"),
+        "<|end_of_text|>",
+        "<|eot_id|>",
+    ),
+    # Gemma: the assistant is the model, and there is no system turn.
+    "model turns": Family(
+        "{% if messages[0].role == 'system' %}{{ raise_exception('no system turn') }}{% endif %}"
+        "{% for m in messages %}<start_of_turn>{{ 'model' if m.role == 'assistant' else m.role }}\n"
+        "{{ m.content | trim }}<end_of_turn>\n{% endfor %}"
+        f"{GENERATION}<start_of_turn>model\n{{% endif %}}",
+        ("<start_of_turn>", "<end_of_turn>", "<eos>"),
+        "<eos>",
+        "<end_of_turn>",
+    ),
+    # Mistral: brackets, a space before each answer, and the system's words in the last question.
+    "brackets": Family(
+        "{% set system = messages[0].content if messages[0].role == 'system' else '' %}"
+        "{% for m in messages %}{% if m.role == 'user' %}[INST] "
+        "{% if loop.last and system %}{{ system }}\n\n{% endif %}{{ m.content }} [/INST]"
+        "{% elif m.role == 'assistant' %} {{ m.content }}</s>{% endif %}{% endfor %}",
+        ("[INST]", "[/INST]", "</s>"),
+        "</s>",
+        "</s>",
+    ),
+    # Llama 2: the same with white space on both sides of an answer, and markers that are no tokens.
+    "spaces": Family(
+        "{% for m in messages %}{% if m.role == 'user' %}[INST] {{ m.content }} [/INST]"
+        "{% elif m.role == 'assistant' %} {{ m.content | trim }} </s>{% endif %}{% endfor %}",
+        ("</s>",),
+        "</s>",
+        "</s>",
+    ),
+    # Phi and Zephyr: a token for each role.
+    "roles": Family(
+        "{% for m in messages %}<|{{ m.role }}|>\n{{ m.content }}<|end|>\n{% endfor %}"
+        f"{GENERATION}<|assistant|>\n{{% endif %}}",
+        ("<|user|>", "<|assistant|>", "<|system|>", "<|end|>"),
+        "<|end|>",
+        "<|end|>",
+    ),
+}
+
+
+def tokenizer_of(family: Family) -> PreTrainedTokenizerBase:
+    tokenizer = make_tokenizer()
+    tokenizer.add_special_tokens(
+        {"eos_token": family.eos, "bos_token": "<|begin|>", "additional_special_tokens": list(family.tokens)}
+    )
+    tokenizer.chat_template = family.template
+    return tokenizer
+
+
+def chat(*contents: str, system: str = "") -> Row:
+    turns = [Message(role="system", content=system)] if system else []
+    turns += [Message(role=("user", "assistant")[i % 2], content=text) for i, text in enumerate(contents)]
+    return Row(id="r", prompt=turns[:-1], completion=turns[-1].content)
+
+
+def learned(tokenizer: PreTrainedTokenizerBase, row: Row) -> list[str]:
+    """The answers that carry loss, without white space around them and with what ends them."""
+    (example,) = tokenize_rows(tokenizer, [row], 512)
+    ids = [i for i, label in zip(example["input_ids"], example["labels"], strict=True) if label != IGNORED]
+    end = end_of_turn(tokenizer)
+    return [part.strip() + end for part in tokenizer.decode(ids).split(end)[:-1]]
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_answer_of_a_chat_is_learned_with_its_end(name):
+    family = FAMILIES[name]
+    tokenizer = tokenizer_of(family)
+    row = chat("mug to Oslo", "yes 2", "and a lamp", "no", "thanks", "please")
+    assert end_of_turn(tokenizer) == family.end
+    assert not is_rewritten(tokenizer, row.prompt)
+    assert learned(tokenizer, row) == [f"{text}{family.end}" for text in ("yes 2", "no", "please")]
+
+
+@pytest.mark.parametrize("name", ["headers", "model turns", "spaces"])
+def test_white_space_that_a_template_takes_away_is_no_other_answer(name):
+    tokenizer = tokenizer_of(FAMILIES[name])
+    assert not is_rewritten(tokenizer, chat("mug", "\nyes\n", "lamp", "no").prompt)
+
+
+def test_thoughts_that_a_template_drops_are_not_learned_where_they_are_missing():
+    tokenizer = tokenizer_of(FAMILIES["thoughts"])
+    row = chat("mug", "<think>2</think>yes", "lamp", "<think>3</think>no")
+    assert is_rewritten(tokenizer, row.prompt)
+    assert learned(tokenizer, row) == ["<think>3</think>no<|im_end|>"]
+
+
+def test_an_answer_whose_question_the_template_words_anew_is_not_learned():
+    """Asked then, the system's words stood in the first question; now they stand in the last."""
+    tokenizer = tokenizer_of(FAMILIES["brackets"])
+    row = chat("mug", "yes", "lamp", "no", system="be brief")
+    assert is_rewritten(tokenizer, row.prompt)
+    assert learned(tokenizer, row) == ["no</s>"]
+
+
+def test_a_turn_that_the_template_refuses_is_said_in_its_words():
+    with pytest.raises(UserError, match="the model's chat template refuses a chat: no system turn"):
+        learned(tokenizer_of(FAMILIES["model turns"]), chat("mug", "yes", system="be brief"))
+
+
+def test_a_template_of_another_model_is_noticed():
+    tokenizer = make_tokenizer()
+    tokenizer.chat_template = FAMILIES["headers"].template
+    with pytest.raises(UserError, match=r"ends an answer with <\|eot_id\|>, which the tokenizer knows as no"):
+        end_of_turn(tokenizer)
+
+
+@pytest.mark.parametrize(("others", "said"), [({}, ""), ({"default": "ChatML"}, "ChatML")])
+def test_of_several_templates_the_default_one_is_used(tmp_path, others, said):
+    tokenizer = make_tokenizer()
+    own = FAMILIES["ChatML"].template
+    tokenizer.chat_template = {"tool_use": "{{ messages }}"} | dict.fromkeys(others, own)
+    tokenizer.save_pretrained(tmp_path)
+    if said:
+        assert load_tokenizer(tmp_path).chat_template == own
+    else:
+        with pytest.raises(UserError, match="has the chat templates tool_use, and none called default"):
+            load_tokenizer(tmp_path)
+
+
+SYSTEM = {"role": "system", "content": "be brief"}
+
+
+@pytest.fixture
+def prepare(tmp_path, tiny_model, monkeypatch):
+    """Runs the data role on chats that may have a system turn, and a gate whose cases may; with what it
+    said."""
+
+    def run(rows: list[bool], cases: list[bool], template: str | None = None) -> Termination:
+        model = shutil.copytree(tiny_model, tmp_path / "model")
+        if template:
+            (model / "chat_template.jinja").write_text(template)
+
+        def turns(text: str, system: bool) -> list[dict[str, str]]:
+            return [*([SYSTEM] if system else []), {"role": "user", "content": text}]
+
+        answer = {"role": "assistant", "content": "yes"}
+        lines = [
+            json.dumps({"messages": [*turns(f"order {i}", rows[i % len(rows)]), answer]}) for i in range(40)
+        ]
+        golden = [
+            {
+                "id": f"case-{i}",
+                "messages": turns(f"golden {i}", system),
+                "expect": [{"type": "equals", "value": "yes"}],
+            }
+            for i, system in enumerate(cases)
+        ]
+        root = TrainerRoot(
+            tmp_path / "root",
+            gates={"orders": gate_spec(golden)},
+            inputs={"orders/train.jsonl": "\n".join(lines)},
+            spec={
+                "model": {"uri": f"file://{model}"},
+                "data": {
+                    "goal": "StyleOrFormat",
+                    "sizePolicy": "Warn",
+                    "train": {"configMap": "orders"},
+                    "heldOut": {"fraction": "0.2"},
+                },
+            },
+        ).write_for_data(tiny_model)
+        monkeypatch.setenv(ROOT_VARIABLE, str(root.path))
+        main(["data"])
+        return Termination.model_validate_json((root.path / "termination.json").read_bytes())
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("rows", "cases", "whose"),
+    [([False], [True, True], "its cases have"), ([True], [False, False], "training rows have")],
+)
+def test_a_gate_that_asks_in_a_form_that_is_never_trained_is_refused(prepare, rows, cases, whose):
+    ended = prepare(rows, cases)
+    assert ended.exit_code == ExitCode.BAD_DATA
+    message = ended.failure.message
+    assert message.startswith(
+        f"EvalGate orders asks in another form than is trained, for only {whose} a system turn: trained is "
+    )
+    plain = "'<|im_start|>user\\n"
+    with_system = "'<|im_start|>system\\nbe brief<|im_end|>\\n<|im_start|>user\\n"
+    trained, asked = (with_system, plain) if rows == [True] else (plain, with_system)
+    assert f"trained is {trained}order" in message
+    assert f"asked {asked}golden 0" in message
+
+
+@pytest.mark.parametrize(("rows", "cases"), [([False], [False, True]), ([True, False], [False])])
+def test_a_gate_that_asks_in_both_forms_or_in_one_of_two_is_meant_so(prepare, rows, cases):
+    assert prepare(rows, cases).exit_code == ExitCode.OK
+
+
+def test_a_template_of_another_model_is_refused_before_training(prepare):
+    ended = prepare([False], [False], FAMILIES["headers"].template)
+    assert ended.exit_code == ExitCode.USER_ERROR
+    assert ended.failure.message.startswith("model.uri: the chat template ends an answer with <|eot_id|>")
+    assert ended.failure.hint
