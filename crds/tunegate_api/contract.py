@@ -86,6 +86,7 @@ class ExitCode(IntEnum):
     NO_ACCELERATOR = 14
     CUDA_OUT_OF_MEMORY = 15
     STORAGE = 16
+    UNREACHABLE = 17
     INTERRUPTED = 75
     """Asked to stop by SIGTERM, everything saved: another attempt goes on from there."""
 

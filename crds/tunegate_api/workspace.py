@@ -9,6 +9,8 @@ class Workspace:
     def __init__(self, uid: str) -> None:
         self.job = PurePosixPath(uid)
         self.data = self.job / "data"
+        self.download = self.job / "download"
+        """What is being downloaded, until it is whole and has its place."""
         self.evals = self.job / "evals"
         self.gate = self.job / "gate"
         self.model = self.job / "model"
@@ -19,6 +21,11 @@ class Workspace:
     def base_model(digest: str) -> PurePosixPath:
         """A resolved model, shared by the jobs on this volume."""
         return PurePosixPath("models") / digest
+
+    @staticmethod
+    def source(key: str) -> PurePosixPath:
+        """Which model a source of this key was when it was downloaded."""
+        return PurePosixPath("models") / ".sources" / f"{key}.json"
 
     def stage(self, stage: str) -> PurePosixPath:
         return self.job / "stages" / stage

@@ -55,6 +55,12 @@ class NoAcceleratorError(TrainerError):
     exit_code, reason = ExitCode.NO_ACCELERATOR, Reason.NO_ACCELERATOR
 
 
+class UnreachableError(TrainerError):
+    """A server that does not answer, for several tries. Worth another attempt."""
+
+    exit_code, reason = ExitCode.UNREACHABLE, Reason.UNREACHABLE
+
+
 class StorageError(TrainerError):
     """The volume is full, read-only, or another user's. Worth another attempt, since volumes are grown."""
 

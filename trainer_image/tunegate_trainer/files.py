@@ -19,6 +19,9 @@ DONE = "DONE"
 _NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP)
 """What a file system says that cannot flush a folder, such as one in front of an object store."""
 
+_NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK)
+"""What a file system says that has no hard links."""
+
 
 def sha256_file(path: Path) -> str:
     with path.open("rb") as file:
@@ -39,6 +42,17 @@ def write_atomic(path: Path, text: str) -> None:
 def write_model(path: Path, model: StatusModel) -> None:
     """Write a contract model as readable JSON, atomically."""
     write_atomic(path, model.model_dump_json(by_alias=True, exclude_none=True, indent=2) + "\n")
+
+
+def take(path: Path, target: Path) -> None:
+    """Put a file, whose own folder will go, at ``target`` of the same volume without copying it: by a link,
+    so that a crash loses nothing, or where there are none by moving it."""
+    try:
+        target.hardlink_to(path)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        path.rename(target)
 
 
 def weights_digest(files: Mapping[str, Sha256]) -> Sha256:

@@ -170,6 +170,8 @@ class Reason(StrEnum):
     """The model or a file is not where the spec says."""
     CREDENTIALS = "Credentials"
     """A source or a target refused the credentials."""
+    UNREACHABLE = "Unreachable"
+    """A source or a target did not answer, several times in a row."""
     USER_ERROR = "UserError"
     """The spec cannot work with this model or this data."""
     NO_ACCELERATOR = "NoAccelerator"

@@ -35,6 +35,10 @@ _BY_EXIT_CODE: dict[int, tuple[Reason, str]] = {
         "While training: lower training.maxLength; while evaluating: lower generation.batchSize of the "
         "EvalGate; or choose a GPU with more memory.",
     ),
+    ExitCode.UNREACHABLE: (
+        Reason.UNREACHABLE,
+        "Check the network from the pod: a proxy, a policy, DNS; and whether the server is up.",
+    ),
     ExitCode.STORAGE: (Reason.STORAGE, "Make room on the storage volume, and check that it is writable."),
 }
 

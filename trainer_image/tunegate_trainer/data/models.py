@@ -5,49 +5,74 @@ import importlib.util
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from tunegate_api.plan import ModelPlan
 from tunegate_api.v1alpha1.finetunejob import ModelSource
 from tunegate_api.workspace import Workspace
-from tunegate_trainer.data.sources import locate
+from tunegate_trainer.context import Context
+from tunegate_trainer.data.fetch import MODEL_SCHEMES, fetch_model, find_model, pinned
+from tunegate_trainer.data.fetch.address import Address
+from tunegate_trainer.data.known_models import known_model, remember_model
+from tunegate_trainer.data.model_files import choose, choose_remote
+from tunegate_trainer.data.sources import credentials, locate
 from tunegate_trainer.data.weights import check_weights, count_parameters
-from tunegate_trainer.errors import (
-    SourceNotFoundError,
-    StorageError,
-    TrainerError,
-    UserError,
-    unreadable,
-)
-from tunegate_trainer.files import MANIFEST, is_complete, seal, sha256_file
+from tunegate_trainer.errors import SourceNotFoundError, StorageError, UserError, unreadable
+from tunegate_trainer.files import is_complete, seal, sha256_file, take
 
+Put = Callable[[Path, Path], object]
+"""Brings a file to another place, in another folder."""
 GGUF_CONVERSION = "gguf-to-safetensors-2"
 """Part of a converted model's digest: another way to convert makes another model."""
-MODEL_FILES = ("*.safetensors", "*.safetensors.index.json", "*.json", "*.jinja", "*.model", "*.txt")
-UNSAFE_WEIGHTS = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 _STALE_SECONDS = 24 * 3600
 """Age of a half-filled folder whose process must be dead."""
 
 
-def resolve_model(root: Path, workspace: Path, source: ModelSource) -> ModelPlan:
+def resolve_model(context: Context, source: ModelSource) -> ModelPlan:
     """Put the model at ``models/<digest>`` of the workspace, unless it is there.
 
     The digest is of the source: its weights, configuration and tokenizer files, and for a GGUF file of the
     conversion too. So a model that was fetched before is found without being fetched again.
 
-    Raises :class:`SourceNotFoundError`, :class:`BadDataError` for damaged weights, and :class:`UserError`
-    for weights that could run code when they are loaded, are no whole model, or may not be read.
+    Raises :class:`SourceNotFoundError`, :class:`BadDataError` for damaged weights, :class:`UserError` for
+    weights that could run code when they are loaded, are no whole model, or may not be read, and what
+    :mod:`tunegate_trainer.data.fetch` raises.
     """
     uri = source.uri or ""
-    folder = _package_folder(uri) if uri.startswith("package://") else locate(root, uri)
-    with reading(uri, folder):
-        target = fetch(workspace, uri, folder)
-    return ModelPlan(
-        uri=uri, revision=source.revision, digest=target.name, parameters=count_parameters(target)
-    )
+    address = Address("model.uri", uri, source.revision, credentials(context, source.secret_name))
+    if address.scheme in MODEL_SCHEMES:
+        target, revision = _from_afar(context, address)
+    else:
+        folder = _package_folder(uri) if uri.startswith("package://") else locate(context.root, uri)
+        with reading(uri, folder):
+            target, revision = place_model(context.workspace, uri, folder), None
+    return ModelPlan(uri=uri, revision=revision, digest=target.name, parameters=count_parameters(target))
+
+
+def _from_afar(context: Context, address: Address) -> tuple[Path, str | None]:
+    """The folder in the workspace of a model on another machine, and its revision there."""
+    workspace = context.workspace
+    pin = pinned(address)
+    known = known_model(workspace, address.uri, pin) if pin else None
+    if known is not None:
+        return known, pin
+    model = find_model(address, partial(choose_remote, address.uri))
+    known = known_model(workspace, address.uri, model.pin)
+    if known is not None:
+        return known, model.revision
+    downloads = workspace / context.paths.download / "model"
+    folder = downloads / model.pin.removeprefix("sha256:")
+    for other in downloads.glob("*"):  # of another revision that this was before
+        if other != folder:
+            shutil.rmtree(other, ignore_errors=True)
+    target = place_model(workspace, address.uri, fetch_model(address, model, folder), take)
+    remember_model(workspace, address.uri, model.pin, target.name)
+    shutil.rmtree(downloads, ignore_errors=True)
+    return target, model.revision
 
 
 @contextmanager
@@ -64,22 +89,20 @@ def reading(uri: str, folder: Path, field: str = "model.uri") -> Iterator[None]:
         raise unreadable(f"{field}: {what}") from error
 
 
-def fetch(workspace: Path, uri: str, folder: Path) -> Path:
-    """The model of ``folder`` in the workspace, in a folder named by its digest."""
+def place_model(workspace: Path, uri: str, folder: Path, put: Put = shutil.copyfile) -> Path:
+    """The model of ``folder`` in the workspace, in a folder named by its digest; ``put`` brings it there."""
     if not folder.is_dir():
         raise SourceNotFoundError(
             f"model.uri: there is no folder {uri}", "it must hold config.json and safetensors"
         )
-    gguf = sorted(folder.glob("*.gguf"))
-    if any(folder.glob("*.safetensors")):
-        _check_whole_model(folder, uri)
-        check_weights(folder)
-        digest = _folder_digest(folder)
-        return place(workspace, digest, lambda into: _copy(folder, into, digest))
-    if len(gguf) == 1:
-        digest = hashlib.sha256(f"{GGUF_CONVERSION} {sha256_file(gguf[0])}".encode()).hexdigest()
-        return place(workspace, digest, lambda into: _convert_gguf(gguf[0], into))
-    raise _no_weights(uri, folder, gguf)
+    files = choose(uri, [path.name for path in folder.iterdir() if path.is_file()])
+    if files[0].endswith(".gguf"):
+        gguf = folder / files[0]
+        digest = hashlib.sha256(f"{GGUF_CONVERSION} {sha256_file(gguf)}".encode()).hexdigest()
+        return place(workspace, digest, lambda into: _convert_gguf(gguf, into))
+    check_weights(folder)
+    digest = _digest({name: sha256_file(folder / name) for name in files})
+    return place(workspace, digest, lambda into: _fill(folder, files, into, digest, put))
 
 
 def require_bitsandbytes(what: str) -> None:
@@ -142,9 +165,9 @@ def _remove_stale(models: Path) -> None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _copy(folder: Path, into: Path, digest: str) -> None:
-    for path in _model_files(folder):
-        shutil.copyfile(path, into / path.name)
+def _fill(folder: Path, files: Sequence[str], into: Path, digest: str, put: Put) -> None:
+    for name in files:
+        put(folder / name, into / name)
     if _digest(seal(into).files) != digest:
         raise StorageError("model.uri: the model changed while it was copied", "leave its files alone")
 
@@ -174,49 +197,6 @@ def save_tokenizer(tokenizer: Any, folder: Path) -> None:
     for circumstance in ("local_files_only", "is_local"):
         tokenizer.init_kwargs.pop(circumstance, None)
     tokenizer.save_pretrained(folder)
-
-
-def _check_whole_model(folder: Path, uri: str) -> None:
-    if (folder / "config.json").is_file():
-        return
-    if (folder / "adapter_config.json").is_file():
-        raise UserError(
-            f"model.uri: {uri} holds an adapter, not a whole model",
-            "merge it into its base first: PeftModel.from_pretrained(base, folder).merge_and_unload()"
-            ".save_pretrained(...)",
-        )
-    raise SourceNotFoundError(f"model.uri: {uri} has no config.json", f"it has: {_names(folder)}")
-
-
-def _no_weights(uri: str, folder: Path, gguf: list[Path]) -> TrainerError:
-    if len(gguf) > 1:
-        return UserError(
-            f"model.uri: {uri} holds {len(gguf)} GGUF files: {', '.join(path.name for path in gguf)}",
-            "leave the one to train on",
-        )
-    unsafe = sorted(path.name for pattern in UNSAFE_WEIGHTS for path in folder.glob(pattern))
-    if unsafe:
-        return UserError(
-            f"model.uri: {uri} has weights only as {unsafe[0]}, which can run code when it is loaded",
-            "convert it: load it where you trust it, and save_pretrained(..., safe_serialization=True)",
-        )
-    return SourceNotFoundError(
-        f"model.uri: {uri} holds no *.safetensors and no *.gguf", f"it has: {_names(folder)}"
-    )
-
-
-def _names(folder: Path) -> str:
-    return ", ".join(sorted(path.name for path in folder.iterdir())[:8]) or "nothing"
-
-
-def _model_files(folder: Path) -> list[Path]:
-    """What of a model's folder is needed, by name."""
-    found = {path for pattern in MODEL_FILES for path in folder.glob(pattern) if path.is_file()}
-    return sorted(path for path in found if path.name != MANIFEST)
-
-
-def _folder_digest(folder: Path) -> str:
-    return _digest({path.name: sha256_file(path) for path in _model_files(folder)})
 
 
 def _digest(files: Mapping[str, str]) -> str:

@@ -33,7 +33,7 @@ def read_preference(
     data = context.request.spec.data
     if data.preference is None:
         return Preference([], 0)
-    text, digest = read_source(context.root, data.preference, "data.preference")
+    text, digest = read_source(context, data.preference, "data.preference")
     parsed = parse_pairs(text, data.preference.columns, data.held_out.group_by)
     pairs, dropped = usable_rows("data.preference", parsed, tokenizer, longest, folder.note_pairs)
     return Preference(pairs, dropped, digest)

@@ -93,7 +93,7 @@ def _make(context: Context, folder: DataFolder) -> Plan:
     check_target_modules(model_folder, spec.stages)
     golden_cases = check_measures(context, tokenizer)
 
-    text, digest = read_source(context.root, spec.data.train, "data.train")
+    text, digest = read_source(context, spec.data.train, "data.train")
     parsed = parse_rows(text, spec.data.train.columns, spec.data.held_out.group_by)
     longest = _longest(spec.stages, "SFT", longest_chat)
     rows, dropped = usable_rows("data.train", parsed, tokenizer, longest, folder.note)
@@ -142,7 +142,7 @@ def _model(context: Context) -> ModelPlan:
     logger.info("fetching the model %s", start.uri if start else source.uri)
     if start is not None:
         return resolve_start(context.root, context.workspace, start)
-    return resolve_model(context.root, context.workspace, source)
+    return resolve_model(context, source)
 
 
 def _check_stages(spec: FineTuneJobSpec) -> None:

@@ -2,9 +2,14 @@
 
 import difflib
 import hashlib
+import shutil
 from pathlib import Path, PurePosixPath
 
 from tunegate_api.v1alpha1.data import DataSource
+from tunegate_trainer.context import Context
+from tunegate_trainer.credentials import Environment, Secret
+from tunegate_trainer.data.fetch import FILE_SCHEMES, fetch_file
+from tunegate_trainer.data.fetch.address import Address
 from tunegate_trainer.errors import BadDataError, SourceNotFoundError, UserError, unreadable
 
 
@@ -22,16 +27,24 @@ def locate(root: Path, uri: str) -> Path:
         if not rest.startswith("/"):
             raise UserError(f"{uri}: the path must be absolute, as in file:///data/train.jsonl")
         return Path(rest)
-    raise UserError(f"{uri}: {scheme}:// is not supported yet", "use pvc:// or a ConfigMap")
+    raise UserError(f"{uri}: {scheme}:// is no place that this is read from", "use pvc:// or a ConfigMap")
 
 
-def read_source(root: Path, source: DataSource, field: str) -> tuple[str, str]:
+def credentials(context: Context, name: str | None) -> Secret | None:
+    """The Secret of a source; None where it names none, or a laptop has none of that name: then libraries
+    look for credentials in the environment, where they always do."""
+    secret = context.secret(name) if name else None
+    return None if isinstance(secret, Environment) else secret
+
+
+def read_source(context: Context, source: DataSource, field: str) -> tuple[str, str]:
     """The text of a source and its sha256. ``field`` names it in errors, as in ``data.train``.
 
     Raises :class:`SourceNotFoundError` saying what is there instead, :class:`BadDataError` when the digest is
-    not the pinned one or the file is not UTF-8, and :class:`UserError` when it may not be read.
+    not the pinned one or the file is not UTF-8, :class:`UserError` when it may not be read, and what
+    :mod:`tunegate_trainer.data.fetch` raises.
     """
-    content = _read_bytes(root, source, field)
+    content = _read_bytes(context, source, field)
     digest = hashlib.sha256(content).hexdigest()
     if source.sha256 is not None and digest != source.sha256:
         raise BadDataError(
@@ -45,10 +58,13 @@ def read_source(root: Path, source: DataSource, field: str) -> tuple[str, str]:
         raise BadDataError(f"{field}: line {line} is not UTF-8", "save the file as UTF-8") from error
 
 
-def _read_bytes(root: Path, source: DataSource, field: str) -> bytes:
+def _read_bytes(context: Context, source: DataSource, field: str) -> bytes:
     if source.config_map is not None:
-        return _config_map_file(root / "inputs" / source.config_map, source, field).read_bytes()
-    path = locate(root, source.uri or "")
+        return _config_map_file(context.root / "inputs" / source.config_map, source, field).read_bytes()
+    address = Address(f"{field}.uri", source.uri or "", secret=credentials(context, source.secret_name))
+    if address.scheme in FILE_SCHEMES:
+        return _download(context, address, field)
+    path = locate(context.root, address.uri)
     try:
         return path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
@@ -59,6 +75,14 @@ def _read_bytes(root: Path, source: DataSource, field: str) -> bytes:
         ) from None
     except PermissionError:
         raise unreadable(f"{field}: {source.uri}") from None
+
+
+def _download(context: Context, address: Address, field: str) -> bytes:
+    """The content of a file on another machine. What is learned from it is written down by the caller."""
+    folder = context.workspace / context.paths.download / field
+    content = fetch_file(address, folder).read_bytes()
+    shutil.rmtree(folder)
+    return content
 
 
 def _config_map_file(folder: Path, source: DataSource, field: str) -> Path:

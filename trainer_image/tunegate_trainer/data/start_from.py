@@ -8,7 +8,7 @@ from tunegate_api.contract import StartRequest, files_digest
 from tunegate_api.plan import ModelPlan, StartPlan
 from tunegate_api.workspace import Workspace
 from tunegate_trainer.artifact import is_adapter, write_artifact
-from tunegate_trainer.data.models import fetch, place, reading, require_bitsandbytes
+from tunegate_trainer.data.models import place, place_model, reading, require_bitsandbytes
 from tunegate_trainer.data.sources import locate
 from tunegate_trainer.data.weights import count_parameters
 from tunegate_trainer.errors import BadDataError, SourceNotFoundError, StorageError
@@ -33,7 +33,7 @@ def resolve_start(root: Path, workspace: Path, start: StartRequest) -> ModelPlan
     with reading(start.uri, artifact, _FIELD):
         _check_artifact(artifact, start)
         merges = is_adapter(artifact)
-        target = _merge(root, workspace, start) if merges else fetch(workspace, start.uri, artifact)
+        target = _merge(root, workspace, start) if merges else place_model(workspace, start.uri, artifact)
     return ModelPlan(
         uri=start.uri,
         digest=target.name,

@@ -1,0 +1,102 @@
+"""A model hub: its API of repositories at commits, and its files, the large ones on another host."""
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass, field
+
+from support.stores.web_server import Answer, Asked, WebServer, damaged
+
+COMMIT = "a09a35458c702b33eeacc393d103063234e8bc28"
+TOKEN = "hub-token-of-the-test"
+_LARGE = 10_000
+"""Bytes from which on a file is kept by its sha256, on another host."""
+_API = re.compile(r"/api/(?P<kind>models|datasets)/(?P<repo>[^/]+/[^/]+)(/revision/(?P<revision>.+))?")
+_FILE = re.compile(r"/(?P<kind>datasets/)?(?P<repo>[^/]+/[^/]+)/resolve/(?P<commit>[^/]+)/(?P<path>.+)")
+
+
+@dataclass
+class Repository:
+    files: dict[str, bytes]
+    is_private: bool = False
+    is_gated: bool = False
+    revisions: dict[str, str] = field(default_factory=lambda: {"main": COMMIT, "v1": COMMIT, COMMIT: COMMIT})
+
+
+class ModelHub:
+    """Models by their name, data sets by ``datasets/`` and theirs."""
+
+    def __init__(self, repositories: dict[str, Repository]) -> None:
+        self.repositories = repositories
+        self._damaged: set[str] = set()
+        self.cdn = WebServer(self._large_file)
+        self.server = WebServer(self._answer)
+
+    def damage(self, name: str) -> None:
+        self._damaged.add(name)
+
+    def mend(self, name: str) -> None:
+        self._damaged.discard(name)
+
+    def _answer(self, asked: Asked) -> Answer:
+        if match := _API.fullmatch(asked.path):
+            return self._repository(asked, match)
+        if match := _FILE.fullmatch(asked.path):
+            return self._file(asked, match)
+        return Answer(404)
+
+    def _repository(self, asked: Asked, match: re.Match[str]) -> Answer:
+        name = match["repo"] if match["kind"] == "models" else f"datasets/{match['repo']}"
+        refusal = self._refusal(asked, name)
+        if refusal:
+            return refusal
+        repository = self.repositories[name]
+        commit = repository.revisions.get(match["revision"] or "main")
+        if commit is None:
+            return Answer(404, headers={"X-Error-Code": "RevisionNotFound"})
+        siblings = [_sibling(path, content) for path, content in repository.files.items()]
+        info = {"id": match["repo"], "sha": commit, "siblings": siblings}
+        return Answer(body=json.dumps(info).encode(), headers={"Content-Type": "application/json"})
+
+    def _file(self, asked: Asked, match: re.Match[str]) -> Answer:
+        name = (match["kind"] or "") + match["repo"]
+        refusal = self._refusal(asked, name, file=True)
+        if refusal:
+            return refusal
+        content = self.repositories[name].files.get(match["path"])
+        if content is None:
+            return Answer(404, headers={"X-Error-Code": "EntryNotFound"})
+        headers = {"X-Repo-Commit": match["commit"], "ETag": '"any"'}
+        if len(content) >= _LARGE:
+            where = f"http://localhost:{self.cdn.port}/{name}/{match['path']}?signature=signed"
+            return Answer(302, headers={**headers, "Location": where})
+        return Answer(body=damaged(content) if match["path"] in self._damaged else content, headers=headers)
+
+    def _large_file(self, asked: Asked) -> Answer:
+        name, _, path = asked.path.removeprefix("/").rpartition("/")
+        content = self.repositories[name].files[path]
+        return Answer(body=damaged(content) if path in self._damaged else content)
+
+    def _refusal(self, asked: Asked, name: str, *, file: bool = False) -> Answer | None:
+        repository = self.repositories.get(name)
+        token = asked.headers.get("Authorization", "").removeprefix("Bearer ")
+        if token and token != TOKEN:
+            return Answer(401, headers={"X-Error-Message": "Invalid credentials in Authorization header"})
+        if repository is None or (repository.is_private and not token):
+            return Answer(404 if token else 401, headers={"X-Error-Code": "RepoNotFound"})
+        if repository.is_gated and file:
+            return Answer(403, headers={"X-Error-Code": "GatedRepo"})
+        return None
+
+
+def _sibling(path: str, content: bytes) -> dict[str, object]:
+    blob = b"blob %d\0" % len(content) + content
+    known: dict[str, object] = {
+        "rfilename": path,
+        "size": len(content),
+        "blobId": hashlib.sha1(blob, usedforsecurity=False).hexdigest(),
+    }
+    if len(content) >= _LARGE:
+        digest = hashlib.sha256(content).hexdigest()
+        known["lfs"] = {"sha256": digest, "size": len(content), "pointerSize": 130}
+    return known

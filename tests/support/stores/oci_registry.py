@@ -1,0 +1,141 @@
+"""An OCI registry that is read from: manifests, blobs with ranges, and both ways to log in."""
+
+import base64
+import hashlib
+import io
+import json
+import re
+import secrets
+import tarfile
+from collections.abc import Mapping
+from typing import Any
+
+from support.stores.web_server import Answer, Asked, WebServer, damaged
+
+USER, PASSWORD = "robot", "pass:word"
+MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+INDEX = "application/vnd.oci.image.index.v1+json"
+FILE = "application/vnd.oci.image.layer.v1.raw"
+TAR, TAR_GZIP = "application/vnd.oci.image.layer.v1.tar", "application/vnd.oci.image.layer.v1.tar+gzip"
+_PATH = re.compile(r"/v2/(?P<name>.+)/(?P<kind>manifests|blobs)/(?P<reference>[^/]+)")
+
+
+def digest_of(content: bytes) -> str:
+    return f"sha256:{hashlib.sha256(content).hexdigest()}"
+
+
+class OciRegistry:
+    """What is pushed by its methods is served over HTTP. ``login`` is None, ``Basic`` or ``Bearer``."""
+
+    def __init__(self, login: str | None = None) -> None:
+        self.login = login
+        self.public_port: int | None = None
+        """Where clients reach it, if that is not its own port."""
+        self._blobs: dict[str, bytes] = {}
+        self._manifests: dict[str, tuple[str, bytes]] = {}
+        self._names: dict[str, str] = {}
+        self._damaged: set[str] = set()
+        self._tokens: set[str] = set()
+        self.server = WebServer(self._answer)
+
+    def damage(self, name: str) -> None:
+        self._damaged.add(self._names[name])
+
+    def mend(self, name: str) -> None:
+        self._damaged.discard(self._names[name])
+
+    def forget_tokens(self) -> None:
+        """From now on every token is too old."""
+        self._tokens.clear()
+
+    def push_blob(self, content: bytes) -> dict[str, Any]:
+        digest = digest_of(content)
+        self._blobs[digest] = content
+        return {"digest": digest, "size": len(content)}
+
+    def push_file(self, name: str, content: bytes) -> dict[str, Any]:
+        """A layer that is a file, as ORAS pushes it."""
+        blob = self.push_blob(content)
+        self._names[name] = blob["digest"]
+        return {**blob, "mediaType": FILE, "annotations": {"org.opencontainers.image.title": name}}
+
+    def push_archive(self, files: Mapping[str, bytes], *, gzip: bool = False) -> dict[str, Any]:
+        """A layer that is a tar archive."""
+        archive = io.BytesIO()
+        with tarfile.open(fileobj=archive, mode="w:gz" if gzip else "w") as tar:
+            for name, content in files.items():
+                member = tarfile.TarInfo(name)
+                member.size = len(content)
+                tar.addfile(member, io.BytesIO(content))
+        return {**self.push_blob(archive.getvalue()), "mediaType": TAR_GZIP if gzip else TAR}
+
+    def push(self, tag: str, *layers: dict[str, Any]) -> str:
+        """An artifact; returns its digest."""
+        config = {**self.push_blob(b"{}"), "mediaType": "application/vnd.oci.empty.v1+json"}
+        return self.push_manifest(
+            tag, {"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": list(layers)}
+        )
+
+    def push_manifest(self, tag: str, manifest: dict[str, Any]) -> str:
+        content = json.dumps(manifest).encode()
+        digest = digest_of(content)
+        self._manifests[tag] = self._manifests[digest] = (manifest["mediaType"], content)
+        return digest
+
+    def swap(self, digest: str, other: str) -> None:
+        """Serve another manifest under a digest, as a registry that lies would."""
+        self._manifests[digest] = self._manifests[other]
+
+    def _answer(self, asked: Asked) -> Answer:
+        if asked.path == "/token":
+            return self._token(asked)
+        if not self._may(asked):
+            port = self.public_port or self.server.port
+            bearer = (
+                f'Bearer realm="http://127.0.0.1:{port}/token",service="registry",scope="repository:*:pull"'
+            )
+            challenge = 'Basic realm="registry"' if self.login == "Basic" else bearer
+            return Answer(401, headers={"WWW-Authenticate": challenge})
+        match = _PATH.fullmatch(asked.path)
+        if match is None or match["name"] != "models/tiny":
+            return Answer(404)
+        if match["kind"] == "blobs":
+            return self._blob(match["reference"])
+        found = self._manifests.get(match["reference"])
+        if found is None or found[0] not in asked.headers.get("Accept", ""):
+            return Answer(404)
+        return Answer(body=found[1], headers={"Content-Type": found[0]})
+
+    def _blob(self, digest: str) -> Answer:
+        content = self._blobs.get(digest)
+        if content is None:
+            return Answer(404)
+        return Answer(body=damaged(content) if digest in self._damaged else content)
+
+    def _token(self, asked: Asked) -> Answer:
+        if asked.headers.get("Authorization") != _basic() or not asked.query["scope"].startswith(
+            "repository:models/"
+        ):
+            return Answer(401)
+        token = secrets.token_hex(8)
+        self._tokens.add(token)
+        return Answer(body=json.dumps({"token": token}).encode())
+
+    def _may(self, asked: Asked) -> bool:
+        said = asked.headers.get("Authorization", "")
+        match self.login:
+            case "Basic":
+                return said == _basic()
+            case "Bearer":
+                return said.removeprefix("Bearer ") in self._tokens
+        return True
+
+
+def _basic() -> str:
+    return f"Basic {base64.b64encode(f'{USER}:{PASSWORD}'.encode()).decode()}"
+
+
+def docker_config(registry: str, password: str = PASSWORD) -> str:
+    """The value of a Secret's ``.dockerconfigjson``."""
+    auth = base64.b64encode(f"{USER}:{password}".encode()).decode()
+    return json.dumps({"auths": {registry: {"auth": auth}}})

@@ -1,0 +1,93 @@
+"""An HTTP server in a thread: a function answers, ranges are cut out of what it answers with."""
+
+import re
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import TracebackType
+from typing import Self
+from urllib.parse import parse_qs, unquote, urlsplit
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A GET or HEAD request."""
+
+    path: str
+    query: dict[str, str]
+    headers: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Answer:
+    status: int = 200
+    body: bytes = b""
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+class WebServer:
+    """Serves what ``answer`` says, on a port of its own; ``asked`` is all that came."""
+
+    def __init__(self, answer: Callable[[Asked], Answer]) -> None:
+        self.asked: list[Asked] = []
+        asked = self.asked
+        self.ignores_ranges = False
+        server = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                url = urlsplit(self.path)
+                query = {key: values[0] for key, values in parse_qs(url.query).items()}
+                request = Asked(unquote(url.path), query, self.headers)
+                asked.append(request)
+                found = answer(request)
+                if not server.ignores_ranges:
+                    found = _range(request, found)
+                self.send_response(found.status)
+                for name, value in found.headers.items():
+                    self.send_header(name, value)
+                self.send_header("Content-Length", str(len(found.body)))
+                self.end_headers()
+                self.wfile.write(found.body)
+
+            def log_message(self, *_: object) -> None:
+                """Tests look at ``asked``."""
+
+        class Quiet(ThreadingHTTPServer):
+            daemon_threads = True
+
+            def handle_error(self, *_: object) -> None:
+                """A client that is gone is what many tests are about."""
+
+        self._server = Quiet(("127.0.0.1", 0), Handler)
+        self.port: int = self._server.server_address[1]
+        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+def _range(request: Asked, answer: Answer) -> Answer:
+    match = re.fullmatch(r"bytes=(\d+)-", request.headers.get("Range", ""))
+    if match is None or answer.status != 200:
+        return answer
+    start, size = int(match[1]), len(answer.body)
+    if start >= size:
+        return Answer(416, headers={"Content-Range": f"bytes */{size}"})
+    headers = {**answer.headers, "Content-Range": f"bytes {start}-{size - 1}/{size}"}
+    return Answer(206, answer.body[start:], headers)
+
+
+def damaged(content: bytes) -> bytes:
+    """The content with one bit in its middle another one."""
+    middle = len(content) // 2
+    return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]

@@ -1,0 +1,332 @@
+"""Models from other machines, whatever the scheme: fetched whole, once, verified, and gone on with."""
+
+import os
+import shutil
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import huggingface_hub.constants
+import pytest
+
+from support.stores.faulty_proxy import FaultyProxy
+from support.stores.model_hub import COMMIT, TOKEN, ModelHub, Repository
+from support.stores.model_store import ModelStore
+from support.stores.oci_registry import PASSWORD, USER, OciRegistry
+from support.stores.s3_server import BUCKET, S3Server
+from support.trainer_root import TrainerRoot
+from support.waiting import eventually
+from tunegate_api.contract import ExitCode, Role
+from tunegate_api.v1alpha1.finetunejob_status import Failure, Reason
+from tunegate_api.workspace import Workspace
+from tunegate_trainer.data.fetch import network
+from tunegate_trainer.data.fetch.download import PART
+from tunegate_trainer.files import verify
+from tunegate_trainer.main import main
+
+pytestmark = pytest.mark.model
+
+WEIGHTS = "model.safetensors"
+CUT = 200_000
+"""Bytes of the answers after which a connection breaks: half of the weights, with some of what comes before."""
+SMALL = 60_000
+"""More than everything but the weights."""
+
+
+@pytest.fixture(scope="session")
+def model_files(tiny_model: Path) -> dict[str, bytes]:
+    """The tiny model as its maker would upload it, with weights that nobody must load."""
+    files = {path.name: path.read_bytes() for path in tiny_model.iterdir()}
+    return files | {"README.md": b"# tiny", "pytorch_model.bin": b"pickle" * 20_000}
+
+
+@pytest.fixture
+def hub(model_files, monkeypatch) -> Iterator[ModelStore]:
+    content = ModelHub({"org/tiny": Repository(model_files, is_private=True)})
+    # The other tests set it before the client is imported, and the data role does not.
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    # The files, which the hub sends to another host for, are what breaks.
+    with content.cdn, content.server, FaultyProxy(content.server.port) as api:
+        with FaultyProxy(content.cdn.port) as files:
+            content.cdn.port = files.port
+            monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{api.port}")
+            yield ModelStore(
+                "hf://org/tiny",
+                _Both(api, files),
+                content,
+                secret={"HF_TOKEN": TOKEN},
+                wrong_secret={"HF_TOKEN": "an-old-token"},
+                revision="v1",
+                recorded=COMMIT,
+                pinned={"revision": COMMIT},
+            )
+
+
+class _Both(FaultyProxy):
+    """The hub and the host of its files as one: what a test breaks is the files, what is down is both."""
+
+    def __init__(self, api: FaultyProxy, files: FaultyProxy) -> None:
+        self._api, self._files = api, files
+        self.break_after = files.break_after  # type: ignore[method-assign]
+
+    @property
+    def served(self) -> int:  # type: ignore[override]
+        return self._api.served + self._files.served
+
+    def go_down(self) -> None:
+        self._api.go_down()
+        self._files.go_down()
+
+    def come_up(self) -> None:
+        self._api.come_up()
+        self._files.come_up()
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[S3Server]:
+    with S3Server() as server:
+        yield server
+
+
+@pytest.fixture
+def s3(s3_server, model_files) -> Iterator[ModelStore]:
+    s3_server.check_credentials(False)
+    for name, content in model_files.items():
+        s3_server.put(f"team/tiny/{name}", content)
+    s3_server.check_credentials(True)
+    with FaultyProxy(s3_server.port) as proxy:
+        secret = s3_server.secret | {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{proxy.port}"}
+        wrong = secret | {"AWS_SECRET_ACCESS_KEY": "another"}
+        yield ModelStore(f"s3://{BUCKET}/team/tiny", proxy, s3_server, secret=secret, wrong_secret=wrong)
+
+
+@pytest.fixture
+def oci(model_files) -> Iterator[ModelStore]:
+    registry = OciRegistry(login="Bearer")
+    digest = registry.push("v1", *(registry.push_file(name, c) for name, c in model_files.items()))
+    with registry.server, FaultyProxy(registry.server.port) as proxy:
+        registry.public_port = proxy.port
+        name = f"oci://127.0.0.1:{proxy.port}/models/tiny"
+        yield ModelStore(
+            f"{name}:v1",
+            proxy,
+            registry,
+            secret={"username": USER, "password": PASSWORD},
+            wrong_secret={"username": USER, "password": "guessed"},
+            recorded=digest,
+            pinned={"uri": f"{name}@{digest}"},
+        )
+
+
+@pytest.fixture(params=["hub", "s3", "oci"])
+def store(request, monkeypatch) -> ModelStore:
+    monkeypatch.setattr(network, "PAUSES_SECONDS", (0, 0, 0, 0, 0))
+    for name in ("HF_TOKEN", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture
+def job(tmp_path, tiny_model, monkeypatch) -> Callable[..., TrainerRoot]:
+    """Makes a job whose data role fetches the store's model, with a Secret."""
+
+    def make(store: ModelStore, secret: dict[str, str] | None = None, **changes: str) -> TrainerRoot:
+        rows = "".join(f'{{"prompt": "order {i}", "completion": "{i}"}}\n' for i in range(100))
+        root = TrainerRoot(
+            tmp_path / "root",
+            inputs={"orders/train.jsonl": rows},
+            spec={
+                "model": store.source(**changes),
+                "data": {
+                    "goal": "StyleOrFormat",
+                    "train": {"configMap": "orders"},
+                    "sizePolicy": "Warn",
+                    "heldOut": {"fraction": "0.2"},
+                },
+            },
+        ).write_for_data(tiny_model)
+        for key, value in (store.secret if secret is None else secret).items():
+            file = root.path / "secrets" / "store" / key
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(value)
+        monkeypatch.setenv("TUNEGATE_ROOT", str(root.path))
+        return root
+
+    return make
+
+
+def model_folder(root: TrainerRoot) -> Path:
+    plan = root.report(Role.DATA).plan
+    assert plan is not None
+    return root.workspace / Workspace.base_model(plan.model.digest)
+
+
+def failure(root: TrainerRoot) -> Failure:
+    found = root.report(Role.DATA).failure
+    assert found is not None
+    return found
+
+
+def test_a_model_is_fetched_and_its_revision_recorded(store, job, tiny_model):
+    root = job(store)
+    assert main(["data"]) == ExitCode.OK
+    folder = model_folder(root)
+    assert verify(folder) == []
+    assert (folder / WEIGHTS).read_bytes() == (tiny_model / WEIGHTS).read_bytes()
+    names = {path.name for path in folder.iterdir()}
+    assert {"config.json", "tokenizer.json"} <= names
+    assert not names & {"pytorch_model.bin", "README.md"}, "of no use, and not safe to load"
+    assert root.report(Role.DATA).plan.model.revision == store.recorded
+    assert not (root.workspace / root.paths.download / "model").exists()
+
+
+def test_what_a_model_does_not_need_is_not_downloaded(store, job, model_files):
+    job(store)
+    assert main(["data"]) == ExitCode.OK
+    assert store.proxy.served < len(model_files[WEIGHTS]) + len(model_files["pytorch_model.bin"])
+
+
+def test_no_secret_is_anywhere_but_where_it_is_mounted(store, job, capfd):
+    root = job(store)
+    assert main(["data"]) == ExitCode.OK
+    shutil.rmtree(root.path / "secrets")
+    written = [path.read_bytes() for path in root.path.rglob("*") if path.is_file()]
+    said = capfd.readouterr()
+    for key, value in store.secret.items():
+        if key not in ("AWS_REGION", "AWS_ENDPOINT_URL", "username"):
+            assert not any(value.encode() in content for content in written)
+            assert value not in said.out + said.err
+
+
+def test_credentials_that_are_refused_are_named_by_their_secret(store, job, capfd):
+    root = job(store, store.wrong_secret)
+    assert main(["data"]) == ExitCode.CREDENTIALS
+    found = failure(root)
+    assert found.reason == Reason.CREDENTIALS
+    assert found.message.startswith(f"model.uri: {store.uri} refuses access: ")
+    assert "Secret store" in found.hint
+    said = capfd.readouterr().err + found.model_dump_json()
+    assert not [
+        value for key, value in store.wrong_secret.items() if "AWS_" not in key and value in said
+    ] or ("username" in store.wrong_secret and store.wrong_secret["password"] not in said)
+
+
+def test_a_model_that_is_not_there_is_not_found(store, job):
+    missing = store.uri.replace("tiny", "huge")
+    root = job(store, uri=missing)
+    assert main(["data"]) == ExitCode.NOT_FOUND
+    assert missing in failure(root).message
+
+
+def test_a_connection_that_breaks_is_taken_up_where_it_broke(store, job, model_files):
+    root = job(store)
+    store.proxy.break_after(CUT)
+    assert main(["data"]) == ExitCode.OK
+    assert verify(model_folder(root)) == []
+    assert store.proxy.served < len(model_files[WEIGHTS]) + SMALL, "it began anew"
+
+
+def test_the_next_pod_fetches_only_the_rest(store, job, model_files):
+    root = job(store)
+    store.proxy.break_after(CUT, then=store.proxy.go_down)
+    assert main(["data"]) == ExitCode.UNREACHABLE
+    assert failure(root).reason == Reason.UNREACHABLE
+    assert "6 times in a row" in failure(root).message
+    store.proxy.come_up()
+    before = store.proxy.served
+    assert main(["data", "--attempt", "2"]) == ExitCode.OK
+    assert verify(model_folder(root)) == []
+    rest = len(model_files[WEIGHTS]) - CUT + SMALL + SMALL  # of a chunk that was not whole nothing is kept
+    assert store.proxy.served - before < rest, "it began anew"
+
+
+def test_a_pod_that_is_asked_to_stop_leaves_what_it_has_for_the_next(store, job, model_files):
+    root = job(store)
+    handler = signal.getsignal(signal.SIGTERM)
+
+    def has_most() -> bool:
+        parts = (root.workspace / root.paths.download).rglob(f"*{PART}")
+        return max((part.stat().st_size for part in parts), default=0) > CUT / 2
+
+    def stop() -> None:
+        eventually(has_most, what="what was sent is on the volume")
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    try:
+        store.proxy.break_after(CUT, then=stop)
+        assert main(["data"]) == ExitCode.INTERRUPTED
+        before = store.proxy.served
+        assert main(["data", "--attempt", "2"]) == ExitCode.OK
+    finally:
+        signal.signal(signal.SIGTERM, handler)
+    assert store.proxy.served - before < len(model_files[WEIGHTS]) - CUT / 2 + SMALL
+    assert verify(model_folder(root)) == []
+
+
+def test_damaged_content_is_refused_and_nothing_of_it_kept(store, job, model_files):
+    root = job(store)
+    store.content.damage(WEIGHTS)
+    assert main(["data"]) == ExitCode.BAD_DATA
+    assert "arrived with another content than the server says" in failure(root).message
+    assert list((root.workspace / "models").glob("*")) == []
+    store.content.mend(WEIGHTS)
+    before = store.proxy.served
+    assert main(["data", "--attempt", "2"]) == ExitCode.OK
+    assert store.proxy.served - before > len(model_files[WEIGHTS]), "it went on with damaged bytes"
+    assert verify(model_folder(root)) == []
+
+
+def test_what_an_earlier_pod_left_damaged_is_fetched_anew(store, job):
+    root = job(store)
+    store.proxy.break_after(CUT, then=store.proxy.go_down)
+    assert main(["data"]) == ExitCode.UNREACHABLE
+    (part,) = [
+        path for path in (root.workspace / root.paths.download).rglob(f"*{PART}") if path.stat().st_size
+    ]
+    with part.open("r+b") as file:
+        file.write(b"\0" * 16)
+    store.proxy.come_up()
+    assert main(["data", "--attempt", "2"]) == ExitCode.OK
+    assert verify(model_folder(root)) == []
+
+
+def test_a_second_job_does_not_download_again(store, job, model_files):
+    root = job(store)
+    assert main(["data"]) == ExitCode.OK
+    first = model_folder(root)
+    shutil.rmtree(root.workspace / root.paths.job)
+    before = store.proxy.served
+    assert main(["data"]) == ExitCode.OK
+    assert model_folder(root) == first
+    assert store.proxy.served - before < SMALL
+    assert root.report(Role.DATA).plan.model.revision == store.recorded
+
+
+def test_a_pinned_model_that_is_there_needs_no_network(store, job):
+    if not store.pinned:
+        pytest.skip("this scheme has no pins")
+    root = job(store, **store.pinned)
+    assert main(["data"]) == ExitCode.OK
+    shutil.rmtree(root.workspace / root.paths.job)
+    store.proxy.go_down()
+    assert main(["data"]) == ExitCode.OK
+    assert root.report(Role.DATA).plan.model.revision == store.recorded
+
+
+def test_a_model_that_was_damaged_on_the_volume_is_fetched_again(store, job, tiny_model):
+    root = job(store)
+    assert main(["data"]) == ExitCode.OK
+    folder = model_folder(root)
+    (folder / WEIGHTS).write_bytes(b"lost")
+    shutil.rmtree(root.workspace / root.paths.job)
+    assert main(["data"]) == ExitCode.OK
+    assert (folder / WEIGHTS).read_bytes() == (tiny_model / WEIGHTS).read_bytes()
+
+
+def test_a_download_that_the_volume_cannot_hold_does_not_begin(store, job, monkeypatch):
+    root = job(store)
+    usage = shutil.disk_usage(root.path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=100_000))
+    assert main(["data"]) == ExitCode.STORAGE
+    assert "the download needs 0.4 MB and the volume has 0.1 MB free" in failure(root).message
+    assert store.proxy.served < SMALL

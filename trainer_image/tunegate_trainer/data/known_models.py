@@ -1,0 +1,52 @@
+"""Which models were downloaded to this volume: what was fetched once is not fetched again."""
+
+import logging
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from tunegate_api.contract import sha256_text
+from tunegate_api.meta import Sha256, StatusModel
+from tunegate_api.workspace import Workspace
+from tunegate_trainer.evaluate.baselines import EVALUATIONS
+from tunegate_trainer.files import is_complete, remove, verify, write_model
+
+logger = logging.getLogger(__name__)
+
+
+class KnownModel(StatusModel):
+    """What a source was when it was downloaded."""
+
+    uri: str
+    pin: str
+    """A commit or a digest, or a digest over the list of files where the source has neither."""
+    digest: Sha256
+    """Of the model, see :class:`tunegate_api.plan.ModelPlan`."""
+
+
+def known_model(workspace: Path, uri: str, pin: str) -> Path | None:
+    """The folder of a model that was downloaded from this source before, with every file as it was. One that
+    is damaged is removed."""
+    try:
+        known = KnownModel.model_validate_json(_file(workspace, uri, pin).read_bytes())
+    except (FileNotFoundError, ValidationError):
+        return None
+    folder = workspace / Workspace.base_model(known.digest)
+    if (known.uri, known.pin) != (uri, pin) or not is_complete(folder):
+        return None
+    problems = verify(folder, beside=(EVALUATIONS,))
+    if problems:
+        logger.warning("%s is on the volume, and damaged: %s", uri, "; ".join(problems))
+        remove(folder)  # no job could use it, and with its marker none would replace it
+        return None
+    logger.info("%s is on the volume already", uri)
+    return folder
+
+
+def remember_model(workspace: Path, uri: str, pin: str, digest: Sha256) -> None:
+    """Write down what a source is. Once it has its name, see ``models/<digest>``."""
+    write_model(_file(workspace, uri, pin), KnownModel(uri=uri, pin=pin, digest=digest))
+
+
+def _file(workspace: Path, uri: str, pin: str) -> Path:
+    return workspace / Workspace.source(sha256_text(f"{uri}\n{pin}"))
