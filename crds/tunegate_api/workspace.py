@@ -16,6 +16,7 @@ class Workspace:
         self.model = self.job / "model"
         self.report = self.job / "report.html"
         self.outbox = self.job / "outbox"
+        self.tracking = self.job / "tracking"
 
     @staticmethod
     def base_model(digest: str) -> PurePosixPath:

@@ -22,7 +22,6 @@ NOT_YET: dict[str, Changes] = {
     "resources.gpu.memory": {"spec.resources": {"gpu": {"memory": "24Gi"}}},
     "resources.nodes": {"spec.resources": {"nodes": 2}},
     "queueName": {"spec.queueName": "team-a"},
-    "tracking": {"spec.tracking": {"mlflow": {"uri": "http://mlflow:5000", "experiment": "a"}}},
     "publish[].uri": {"spec.publish.0.uri": "oci://registry/model"},
     "publish[].secretName": {"spec.publish.0.secretName": "s"},
 }

@@ -179,6 +179,16 @@ def test_a_pod_gets_the_secrets_of_its_role_and_no_others(role: Role, names: set
 
 
 @pytest.mark.parametrize("role", Role)
+def test_every_pod_that_has_news_gets_the_secrets_of_the_trackers(role: Role):
+    mlflow = {"uri": "http://mlflow.internal", "experiment": "orders", "secretName": "mlflow-token"}
+    wandb = {"project": "orders", "secretName": "wandb-key"}
+    template = template_of(role, tracking={"mlflow": mlflow, "wandb": wandb})
+    names = {v["secret"]["secretName"] for v in template["spec"]["volumes"] if "secret" in v}
+    tells = role not in (Role.REPORT, Role.CLEANUP)
+    assert names == ({"mlflow-token", "wandb-key"} if tells else set())
+
+
+@pytest.mark.parametrize("role", Role)
 def test_no_volume_of_a_user_may_take_the_name_of_the_operators(role: Role):
     for volume in template_of(role, **CREDENTIALS)["spec"]["volumes"]:
         problems = find_problems(changed(finetunejob(), {"spec.podTemplate.volumes": [volume]}))

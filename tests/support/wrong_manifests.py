@@ -837,6 +837,24 @@ FINETUNEJOB = [
         "must have at most 4",
     ),
     Wrong(
+        "tracking without a tracker",
+        {"spec.tracking": {}},
+        "spec.tracking",
+        "give mlflow, wandb or both",
+    ),
+    Wrong(
+        "a tracker that is no web server",
+        {"spec.tracking": {"mlflow": {"uri": "file:///mlruns", "experiment": "orders"}}},
+        "spec.tracking.mlflow.uri",
+        "must be an address that begins with http:// or https://",
+    ),
+    Wrong(
+        "a tracker's credentials in the open",
+        {"spec.tracking": {"mlflow": {"uri": "https://me:word@mlflow.internal", "experiment": "orders"}}},
+        "spec.tracking.mlflow.uri",
+        "name a Secret, as secretName",
+    ),
+    Wrong(
         "a wait that never ends",
         {"spec.startTimeoutSeconds": 10**12},
         "spec.startTimeoutSeconds",

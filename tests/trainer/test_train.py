@@ -53,7 +53,7 @@ def test_losses_are_written_for_every_step_in_full_precision(make_root):
     recipe.run(root.context(), Interruption())
     lines = [json.loads(line) for line in (root.stage_folder / "losses.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [1, 2, 3, 4, 5, 6]
-    assert lines[0].keys() == {"step", "loss", "learning_rate", "grad_norm", "seconds", "tokens"}
+    assert lines[0].keys() == {"step", "loss", "learning_rate", "grad_norm", "seconds", "tokens", "time"}
     assert lines[1]["learning_rate"] == 1e-2, "the peak, after one step of warm-up"
 
 

@@ -12,6 +12,7 @@ from tunegate_api.workspace import Workspace
 from tunegate_trainer.courier import Courier, ReportAddress
 from tunegate_trainer.credentials import Secret, read_secret
 from tunegate_trainer.files import sha256_file, write_model
+from tunegate_trainer.tracking.process import TrackerProcesses
 
 
 @dataclass
@@ -24,6 +25,8 @@ class Context:
     root: Path = field(default_factory=lambda: Path(os.environ.get(ROOT_VARIABLE, DEFAULT_ROOT)))
     courier: Courier | None = None
     """Brings reports to the operator; None where files are all of the reporting."""
+    trackers: TrackerProcesses | None = None
+    """Tell the job's experiment trackers; None where it has none."""
 
     @cached_property
     def request(self) -> Request:
@@ -74,6 +77,10 @@ class Context:
         address = ReportAddress.from_environment(self.root)
         if address:
             self.courier = Courier(address, self.workspace / self.paths.outbox)
+
+    def open_trackers(self) -> None:
+        """Tell the job's trackers from now on what is on the volume."""
+        self.trackers = TrackerProcesses.start(self.request.spec.tracking, self.role, self.root)
 
     def tell(self, **changes: object) -> None:
         """Report to the operator: what changed, on top of all that was reported before."""

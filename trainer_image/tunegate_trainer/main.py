@@ -62,6 +62,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     def work() -> Outcome:
         context.open_courier()
+        _set_up_libraries(context.role)
+        if context.role not in _SAY_NOTHING:
+            context.open_trackers()
         outcome = _role(context, options, interruption)
         interruption.ignore()  # what follows is short, and belongs to every end
         return outcome
@@ -69,8 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     end = end_of(work)
     interruption.ignore()
     _finish(context, end)
-    if context.courier:
-        context.courier.close()
+    _close(context, end)
     return int(end.exit_code)
 
 
@@ -89,8 +91,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _role(context: Context, options: argparse.Namespace, interruption: Interruption) -> Outcome:
-    # Imported by role: nothing is loaded that it does not need, and the environment is set before.
-    _set_up_libraries(context.role)
+    # Imported by role: nothing is loaded that it does not need, and the environment was set before.
     match context.role:
         case Role.DATA:
             import_module("tunegate_trainer.data.role").run(context)
@@ -201,6 +202,17 @@ def _finish(context: Context, end: End) -> None:
         (context.root / "termination.json").write_text(termination_text(end, report_sha256), encoding="utf-8")
     except OSError as error:
         logger.warning("termination.json could not be written: %s", error)
+
+
+def _close(context: Context, end: End) -> None:
+    """Give what is still to be sent a bounded time: the trackers theirs while the operator gets its own."""
+    trackers = context.trackers
+    if trackers and not end.silent:
+        trackers.finish()
+    if context.courier:
+        context.courier.close()
+    if trackers:
+        trackers.abandon() if end.silent else trackers.close()
 
 
 def termination_text(end: End, report_sha256: str | None) -> str:

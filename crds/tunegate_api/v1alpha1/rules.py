@@ -53,6 +53,7 @@ from tunegate_api.v1alpha1.stages import (
     Stage,
     Training,
 )
+from tunegate_api.v1alpha1.tracking import Tracking
 from tunegate_api.v1alpha1.values import ValueRule
 
 ALL_LINEAR = "all-linear"
@@ -240,6 +241,12 @@ RULES: dict[type[ApiModel], tuple[Rule, ...]] = {
         Refers("volumeMounts", "volumes"),
     ),
     EnvVar: (Choice(("value", "valueFrom"), required=False),),
+    Tracking: (
+        Refuse(
+            ~given("mlflow") & ~given("wandb"),
+            "tracking without a tracker: give mlflow, wandb or both, or leave it out",
+        ),
+    ),
     Volume: (Choice(("configMap", "secret", "persistentVolumeClaim", "emptyDir", "ephemeral", "csi")),),
     FineTuneJobSpec: (
         Unique("taskMetrics", "name"),

@@ -5,28 +5,35 @@ from typing import Annotated
 from pydantic import Field
 
 from tunegate_api.meta import ApiModel, Name
+from tunegate_api.v1alpha1.endpoint import HTTP_PATTERN
+from tunegate_api.v1alpha1.values import Form
 
 
 class Mlflow(ApiModel):
     """An MLflow tracking server."""
 
-    uri: Annotated[str, Field(max_length=1024, examples=["http://mlflow.mlops:5000"])]
+    uri: Annotated[
+        str,
+        Field(pattern=HTTP_PATTERN, max_length=1024, examples=["http://mlflow.mlops:5000"]),
+        Form("^[^/]+//[^/]*@", "must hold no credentials: name a Secret, as secretName", never=True),
+    ]
     """The tracking server."""
-    experiment: Annotated[str, Field(max_length=256, examples=["invoices"])]
-    """The experiment that runs are written to."""
+    experiment: Annotated[str, Field(min_length=1, max_length=256, examples=["invoices"])]
+    """The experiment that runs are written to; it is made if there is none."""
     secret_name: Annotated[Name | None, Field(examples=["mlflow-token"])] = None
-    """The Secret with the credentials for `uri`."""
+    """The Secret with the credentials for `uri`: MLFLOW_TRACKING_TOKEN, or MLFLOW_TRACKING_USERNAME and
+    MLFLOW_TRACKING_PASSWORD."""
 
 
 class WeightsAndBiases(ApiModel):
     """A project of Weights & Biases."""
 
-    project: Annotated[str, Field(max_length=256, examples=["invoices"])]
+    project: Annotated[str, Field(min_length=1, max_length=128, examples=["invoices"])]
     """The project that runs are written to."""
     entity: Annotated[str | None, Field(max_length=256, examples=["document-team"])] = None
     """The team or user that owns the project."""
     secret_name: Annotated[Name | None, Field(examples=["wandb-key"])] = None
-    """The Secret with the API key."""
+    """The Secret with the API key, as WANDB_API_KEY."""
 
 
 class Tracking(ApiModel):

@@ -79,7 +79,6 @@ FINETUNEJOB = (
     NotYet("resources.gpu.memory", GIVEN, "the check of the memory of a GPU; leave it out"),
     NotYet("resources.nodes", _more_than(1), "more than one machine"),
     NotYet("queueName", GIVEN, "waiting in a Kueue queue"),
-    NotYet("tracking", GIVEN, "experiment trackers"),
     NotYet(
         "publish[].uri", _scheme_besides("file", "pvc"), "this target; publish to a volume: pvc://CLAIM/PATH"
     ),

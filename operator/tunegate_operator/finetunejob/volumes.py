@@ -45,12 +45,15 @@ def _claims(spec: FineTuneJobSpec, request: Request, role: Role) -> dict[str, bo
 
 
 def secrets(spec: FineTuneJobSpec, role: Role) -> list[str]:
-    """The Secrets with the credentials that a role's URIs need. No other role gets them."""
+    """The Secrets with the credentials that a role's URIs, or the trackers, need. No other role gets them."""
     names: list[str | None] = []
+    tracking = spec.tracking
+    if tracking and role not in CHORES:
+        names = [tracker.secret_name for tracker in (tracking.mlflow, tracking.wandb) if tracker]
     if role is Role.DATA:
-        names = [spec.model.secret_name, *(source.secret_name for source in _sources(spec))]
+        names += [spec.model.secret_name, *(source.secret_name for source in _sources(spec))]
     elif role is Role.PUBLISH:
-        names = [target.secret_name for target in spec.publish]
+        names += [target.secret_name for target in spec.publish]
     return sorted({name for name in names if name})
 
 

@@ -52,11 +52,16 @@ class DataNotes:
 
 @dataclass(frozen=True)
 class LossPoint:
-    """One optimizer step. ``seconds`` is 0 where it was not measured."""
+    """One optimizer step. What was not measured is 0 or None."""
 
     step: int
     loss: float
     seconds: float
+    time: float = 0
+    """When it ended, in seconds since 1970."""
+    learning_rate: float | None = None
+    grad_norm: float | None = None
+    tokens: int = 0
 
 
 @dataclass(frozen=True)
@@ -204,7 +209,15 @@ def _case_set(path: Path, sha256: str) -> CaseSet:
 def _losses(path: Path) -> tuple[LossPoint, ...]:
     """In the order of steps; of one that stands there twice the last line counts, as for a resumed run."""
     points = {
-        int(line["step"]): LossPoint(int(line["step"]), float(line["loss"]), float(line.get("seconds") or 0))
+        int(line["step"]): LossPoint(
+            int(line["step"]),
+            float(line["loss"]),
+            seconds=float(line.get("seconds") or 0),
+            time=float(line.get("time") or 0),
+            learning_rate=line.get("learning_rate"),
+            grad_norm=line.get("grad_norm"),
+            tokens=int(line.get("tokens") or 0),
+        )
         for line in read_lines(path)
         if "step" in line and isinstance(line.get("loss"), (int, float)) and math.isfinite(line["loss"])
     }

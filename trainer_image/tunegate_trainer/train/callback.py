@@ -77,6 +77,7 @@ class StageCallback(TrainerCallback):
                 "grad_norm": logs.get("grad_norm"),
                 "seconds": round(seconds, 4),
                 "tokens": step_tokens,
+                "time": round(time.time(), 3),
             }
         )
         logger.info("step %d/%d: loss %.4f, %.1f s", step, state.max_steps, logs["loss"], seconds)

@@ -12,7 +12,7 @@ FILE = "losses.jsonl"
 
 class LossFile:
     """The steps of a stage: step, loss (mean over learned tokens, of DPO over pairs), learning_rate,
-    grad_norm, seconds, and tokens (prompts included). Written by one writer."""
+    grad_norm, seconds, tokens (prompts included), and time (seconds since 1970). Written by one writer."""
 
     def __init__(self, folder: Path, writer: Writer) -> None:
         self._path = folder / FILE

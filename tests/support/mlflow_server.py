@@ -1,0 +1,132 @@
+"""A real MLflow server, and a door in front of it that can be shut, silent, or ask for a token."""
+
+import os
+import socket
+import subprocess
+import sys
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from enum import Enum
+from pathlib import Path
+
+from mlflow.entities import Run
+from mlflow.tracking import MlflowClient
+
+from support.api_server import free_port
+from support.waiting import eventually
+
+UNAUTHORIZED = b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+_HEAD = 65536
+
+
+@contextmanager
+def mlflow_server(folder: Path) -> Iterator[str]:
+    """Runs a server with its database and artifacts in ``folder``; gives its address."""
+    port = free_port()
+    with (folder / "server.log").open("wb") as log:
+        process = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "mlflow", "server", "--port", str(port), "--workers", "1"),
+                *("--backend-store-uri", f"sqlite:///{folder}/mlflow.db"),
+                *("--artifacts-destination", str(folder / "artifacts")),
+            ],
+            env=os.environ
+            | {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+    def answers() -> bool:
+        assert process.poll() is None, (folder / "server.log").read_text()
+        with suppress(urllib.error.URLError):
+            return bool(urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5).status == 200)
+        return False
+
+    try:
+        eventually(answers, seconds=240, what="MLflow answers", pause=0.1)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+class Way(Enum):
+    """What happens to whoever knocks."""
+
+    OPEN = "goes through to the server"
+    SILENT = "is let in, and never hears a word"
+    SHUT = "finds nobody"
+
+
+class Door:
+    """An address of its own in front of a server."""
+
+    def __init__(self, server: str) -> None:
+        host, _, port = server.removeprefix("http://").partition(":")
+        self._server = (host, int(port))
+        self.way = Way.OPEN
+        self.token: str | None = None
+        """What requests have to bring, if anything."""
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._held: list[socket.socket] = []
+        threading.Thread(target=self._listen, name="door", daemon=True).start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+
+    def close(self) -> None:
+        self._listener.close()
+        for one in self._held:
+            one.close()
+
+    def _listen(self) -> None:
+        with suppress(OSError):  # until it is closed
+            while True:
+                caller, _ = self._listener.accept()
+                self._held.append(caller)
+                if self.way is Way.SHUT:
+                    caller.close()
+                elif self.way is Way.OPEN:
+                    threading.Thread(target=self._lead, args=(caller,), daemon=True).start()
+
+    def _lead(self, caller: socket.socket) -> None:
+        with suppress(OSError):
+            head = caller.recv(_HEAD)
+            if self.token and f"Bearer {self.token}".encode() not in head:
+                caller.sendall(UNAUTHORIZED)
+                caller.close()
+                return
+            server = socket.create_connection(self._server)
+            self._held.append(server)
+            server.sendall(head)
+            threading.Thread(target=_pass_on, args=(caller, server), daemon=True).start()
+            _pass_on(server, caller)
+
+
+def _pass_on(source: socket.socket, target: socket.socket) -> None:
+    with suppress(OSError):
+        while some := source.recv(_HEAD):
+            target.sendall(some)
+    for one in (source, target):
+        one.close()
+
+
+def runs_of(server: str, experiment: str) -> dict[str, Run]:
+    """The runs of an experiment by name. Two of one name are an error."""
+    client = MlflowClient(server)
+    found = client.get_experiment_by_name(experiment)
+    runs = client.search_runs([found.experiment_id]) if found else []
+    by_name = {str(run.info.run_name): run for run in runs}
+    assert len(by_name) == len(runs), "a second run of the same name"
+    return by_name
+
+
+def points(server: str, run: Run, metric: str) -> list[tuple[int, float]]:
+    """Step and value of each point that was logged, also of points that were logged twice."""
+    history = MlflowClient(server).get_metric_history(run.info.run_id, metric)
+    return sorted((point.step, point.value) for point in history)

@@ -1,0 +1,114 @@
+"""A job's runs at a real MLflow server, whatever happens to the job, to the server, and to the way there."""
+
+import json
+import os
+import signal
+import time
+
+import pytest
+from mlflow.tracking import MlflowClient
+
+from support.mlflow_server import Door, Way, mlflow_server, points, runs_of
+from support.trainer_root import STAGE
+from tunegate_api.contract import ROOT_VARIABLE, ExitCode
+from tunegate_trainer.files import write_model
+from tunegate_trainer.main import main
+
+pytestmark = pytest.mark.model
+
+TRAIN = ["train", "--stage", STAGE]
+SAY_WHAT_IS_NEW = ["publish"]
+"""A role that fails at once here, and whose pod, as each, tells the tracker what it does not know yet."""
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    with mlflow_server(tmp_path_factory.mktemp("mlflow")) as url:
+        yield url
+
+
+@pytest.fixture
+def door(server):
+    door = Door(server)
+    yield door
+    door.close()
+
+
+@pytest.fixture
+def start(make_root, door, monkeypatch, request):
+    """Makes a root whose job is tracked behind the door, in an experiment of the test's own."""
+
+    def make(secret=None, **changes):
+        mlflow = {"uri": door.url, "experiment": request.node.name, "secretName": secret}
+        root = make_root(spec={"tracking": {"mlflow": mlflow}}, **changes)
+        monkeypatch.setenv(ROOT_VARIABLE, str(root.path))
+        write_model(root.data / "plan.json", root.context().plan)  # as the data role leaves it
+        return root
+
+    return make
+
+
+@pytest.fixture
+def runs(server, request):
+    """The runs at the server, by name."""
+    return lambda: runs_of(server, request.node.name)
+
+
+def test_an_interrupted_training_goes_on_in_the_same_run(start, runs, server, at_step):
+    root = start()
+    at_step(4, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    assert main(TRAIN) == ExitCode.INTERRUPTED
+    assert runs()["orders/sft"].info.status == "RUNNING"
+    (root.workspace / root.paths.tracking / "mlflow.json").unlink()  # by its tags it is found all the same
+    assert main(TRAIN) == ExitCode.OK
+
+    job, stage = runs()["orders"], runs()["orders/sft"]
+    assert stage.data.tags["mlflow.parentRunId"] == job.info.run_id
+    assert points(server, stage, "train/loss") == list(enumerate(root.losses(), start=1))
+    assert [step for step, _ in points(server, stage, "golden/orders/rate")] == [0, 3, 6]
+    assert stage.info.status == "FINISHED"
+
+
+def test_a_server_that_is_away_or_silent_costs_nothing_and_catches_up(start, runs, server, door, caplog):
+    root = start(checkpoint_steps=(3, 6, 9))
+    door.way = Way.SILENT
+    assert main(TRAIN) == ExitCode.OK
+    lines = [json.loads(line) for line in (root.stage_folder / "losses.jsonl").read_text().splitlines()]
+    assert max(line["seconds"] for line in lines) < 5, "a step waited for the tracker"
+    assert "mlflow is behind; the job's next pod sends what is missing" in caplog.text
+    assert runs() == {}
+
+    door.way = Way.SHUT
+    began = time.monotonic()
+    assert main(["gate", "--stage", STAGE, "--step", "9"]) == ExitCode.OK
+    assert time.monotonic() - began < 60
+    assert runs() == {}
+
+    door.way = Way.OPEN
+    main(SAY_WHAT_IS_NEW)
+    stage, job = runs()["orders/sft"], runs()["orders"]
+    assert points(server, stage, "train/loss") == list(enumerate(root.losses(), start=1))
+    assert [step for step, _ in points(server, stage, "dev/exact_match/passed")] == [0, 3, 6, 9]
+    assert job.data.tags["tunegate.verdict"] == "Passed"
+    assert job.data.metrics["golden/orders/rate"] == 1
+    assert [file.path for file in MlflowClient(server).list_artifacts(job.info.run_id)] == ["report.html"]
+
+
+def test_credentials_come_from_a_secret_and_wrong_ones_fail_nothing(start, runs, door, capfd):
+    root = start(secret="mlflow-token")
+    door.token = "right-token"
+    secret = root.path / "secrets" / "mlflow-token"
+    secret.mkdir(parents=True)
+    (secret / "MLFLOW_TRACKING_TOKEN").write_text("wrong-token\n")
+    assert main(["gate"]) == ExitCode.USER_ERROR, "it is the role that failed: it has no stage"
+    said = capfd.readouterr().err
+    assert "mlflow: MlflowException: " in said
+    assert "401" in said
+    assert "the job goes on, and what is missing is sent later" in said
+    assert "wrong-token" not in said
+
+    (secret / "MLFLOW_TRACKING_TOKEN").write_text("right-token\n")
+    main(["gate"])
+    assert runs()["orders"].data.tags["tunegate.uid"] == root.context().request.uid
+    left = [path for path in root.workspace.rglob("*") if path.is_file()]
+    assert not [path for path in left if b"right-token" in path.read_bytes()]

@@ -1,0 +1,41 @@
+"""What a tracker is told of a job's parameters: all of them, whatever their length."""
+
+from mlflow.utils.validation import MAX_ENTITY_KEY_LENGTH
+
+from support.trainer_root import dpo_plan, stage_plan
+from tunegate_trainer.tracking.mlflow_tracker import VALUE_LENGTH, parameter_texts
+from tunegate_trainer.tracking.runs import job_parameters, stage_parameters
+
+
+def test_a_stage_has_every_parameter_of_its_plan_by_the_name_it_has_there():
+    plan = stage_plan("sft", target_modules=["q_proj", "v_proj"])
+    told = stage_parameters(plan)
+    planned = plan.parameters.model_dump(exclude_none=True)
+    assert planned.items() <= told.items()
+    assert {"lora_r", "lora_alpha", "learning_rate", "target_modules", "seed"} <= told.keys()
+    assert told["checkpoint_steps"] == [3, 6]
+    assert dict(parameter_texts(told))["target_modules"] == "q_proj, v_proj"
+
+
+def test_a_value_that_is_too_long_goes_on_in_another_parameter():
+    modules = [f"model.layers.{i}.self_attn.q_proj" for i in range(200)]
+    told = dict(parameter_texts({"target_modules": modules}))
+    assert len(told) > 10
+    assert all(len(text) <= VALUE_LENGTH for text in told.values())
+    names = ["target_modules", *(f"target_modules.{i}" for i in range(2, len(told) + 1))]
+    assert " ".join(told[name] for name in names).split(", ") == modules
+
+
+def test_a_job_has_its_digests_and_the_parameters_of_every_stage(make_root):
+    root = make_root(later=[dpo_plan()])
+    context = root.context()
+    plan, (gate,) = context.plan, context.request.gates
+    told = dict(parameter_texts(job_parameters(context.request, plan)))
+    assert told["model.digest"] == plan.model.digest
+    assert told["data.train.sha256"] == plan.data.train.sha256
+    assert told["data.preference.dev.sha256"] == plan.data.preference.dev.sha256
+    assert told["gate.orders.golden_sha256"] == gate.golden_sha256
+    assert told["sft.lora_r"] == "8"
+    assert told["dpo.beta"] == "0.1"
+    assert len(told["plan_sha256"]) == 64
+    assert max(map(len, told)) <= MAX_ENTITY_KEY_LENGTH

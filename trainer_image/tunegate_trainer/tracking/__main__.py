@@ -1,0 +1,110 @@
+"""The process that tells one tracker what a pod knows: ``python -m tunegate_trainer.tracking NAME ROLE``.
+
+It ends when its standard input does, after a last try. Exit code 0: the tracker knows everything.
+"""
+
+import logging
+import select
+import signal
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from tunegate_api.contract import Role
+from tunegate_trainer.context import Context
+from tunegate_trainer.report.collect import collect
+from tunegate_trainer.tracking.runs import runs_of
+from tunegate_trainer.tracking.trackers import Tracker, open_tracker, prepare_environment
+
+logger = logging.getLogger("tunegate.tracking")
+
+ATTEMPT_SECONDS = 20
+"""For one try, whatever the client's own limits are."""
+FIRST_PAUSE, LONGEST_PAUSE = 10.0, 120.0
+"""Seconds between tries while the tracker does not take what it is sent: doubling from the first to the
+longest."""
+BUSY_SHARE = 0.05
+"""Of the time, at most, is spent reading files and sending."""
+MESSAGE_LENGTH = 300
+
+
+class OutOfTime(BaseException):
+    """A try took too long. No ``Exception``, which a client might take for a failure to try again."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Tell one tracker all that the pod of one role has to say."""
+    name, role = arguments
+    logging.basicConfig(
+        level=logging.WARNING,
+        format=f"%(asctime)s %(levelname)s {name}: %(message)s",
+        datefmt="%H:%M:%S",
+        stream=sys.stderr,
+    )
+    logger.setLevel(logging.INFO)
+    for number in (signal.SIGINT, signal.SIGTERM):  # the pod's own process says when to end
+        signal.signal(number, signal.SIG_IGN)
+    context = Context(Role(role))
+    credentials = prepare_environment(context, name)
+    return _follow(context, open_tracker(context, name), credentials)
+
+
+def _follow(context: Context, tracker: Tracker, credentials: Sequence[str]) -> int:
+    """Send what is new until the pod ends, and once more then. Returns 0 if that was taken."""
+    wait = None if tracker.pause is None else 0.0
+    problem: str | None = None
+    while True:
+        closing = _ends_within(wait)
+        began, before = time.monotonic(), problem
+        problem = _attempt(context, tracker)
+        if problem and problem != before:
+            for credential in credentials:
+                problem = problem.replace(credential, "***")
+            logger.warning("%s; the job goes on, and what is missing is sent later", problem)
+        elif before and not problem:
+            logger.info("it knows everything again")
+        if closing:
+            return 1 if problem else 0
+        if problem:
+            wait = min(2 * max(wait or 0.0, FIRST_PAUSE / 2), LONGEST_PAUSE)
+        else:
+            wait = max(tracker.pause or 0.0, (time.monotonic() - began) / BUSY_SHARE)
+
+
+def _ends_within(seconds: float | None) -> bool:
+    """Wait for the pod's own process to end; False after ``seconds``."""
+    ended, _, _ = select.select([sys.stdin], [], [], seconds)
+    return bool(ended)
+
+
+def _attempt(context: Context, tracker: Tracker) -> str | None:
+    """Send what is new, in bounded time. Returns what went wrong, in a line."""
+    try:
+        with _at_most(ATTEMPT_SECONDS):
+            tracker.send(runs_of(collect(context.workspace, context.request)))
+    except OutOfTime:
+        return f"no answer within {ATTEMPT_SECONDS} s"
+    except Exception as error:  # noqa: BLE001 - a client may raise anything, and none of it ends tracking
+        lines = str(error).strip().splitlines()
+        return f"{type(error).__name__}: {lines[0][:MESSAGE_LENGTH] if lines else ''}"
+    return None
+
+
+@contextmanager
+def _at_most(seconds: int) -> Iterator[None]:
+    """Raise :class:`OutOfTime` in this thread when the block takes longer."""
+
+    def expire(*_: object) -> None:
+        raise OutOfTime
+
+    signal.signal(signal.SIGALRM, expire)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

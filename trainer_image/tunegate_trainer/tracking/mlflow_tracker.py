@@ -1,0 +1,222 @@
+"""MLflow: an experiment, the job's run in it, and its stages as nested runs."""
+
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import TypeVar
+
+from mlflow.entities import Metric, Param, Run, RunTag, ViewType
+from mlflow.exceptions import MlflowException, RestException
+from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, RESOURCE_DOES_NOT_EXIST, ErrorCode
+from mlflow.tracking import MlflowClient
+
+from tunegate_trainer.files import write_atomic
+from tunegate_trainer.tracking.runs import EVALUATED, JOB, TRAINED, Point, RunState, TrackedRun, Value
+
+PREFIX = "tunegate."
+"""Of tags that are ours. ``tunegate.uid`` and ``tunegate.run`` find a run again."""
+REPORT_TAG = f"{PREFIX}report_sha256"
+VALUE_LENGTH = 500
+"""Characters of a parameter's value that every version of the server takes."""
+TAG_LENGTH = 4000
+PARAMETERS, METRICS = 100, 1000
+"""What one request may hold."""
+_STATES = {
+    RunState.RUNNING: "RUNNING",
+    RunState.FINISHED: "FINISHED",
+    RunState.FAILED: "FAILED",
+    RunState.STOPPED: "KILLED",
+}
+T = TypeVar("T")
+
+
+@dataclass
+class _Told:
+    """What the server has of one run, as it said when it was first asked, and what was sent since."""
+
+    id: str
+    parameters: set[str]
+    tags: dict[str, str]
+    status: str
+    trained: int
+    evaluated: int
+
+
+@dataclass
+class MlflowTracker:
+    """Sends runs to one experiment. Each request is answered before the next: what was sent is known."""
+
+    uri: str
+    experiment: str
+    uid: str
+    """Of the job."""
+    ids: Path
+    """A file with the ids of the runs, by key. Without it they are found by their tags."""
+    _told: dict[str, _Told] = field(default_factory=dict)
+
+    name = "mlflow"
+    pause = 10.0
+    """Seconds between two looks at what is new."""
+
+    def send(self, runs: Sequence[TrackedRun]) -> None:
+        """Send what the server does not have yet. Raises whatever the client does."""
+        client = MlflowClient(tracking_uri=self.uri)
+        try:
+            for run in runs:
+                self._send_run(client, run)
+        except Exception:
+            self._told.clear()  # what arrived of the last request, the server has to say
+            raise
+
+    def _send_run(self, client: MlflowClient, run: TrackedRun) -> None:
+        told = self._told.get(run.key) or self._open(client, run)
+        texts = dict(parameter_texts(run.parameters))
+        missing = [Param(key, text) for key, text in texts.items() if key not in told.parameters]
+        for some in _batches(missing, PARAMETERS):
+            client.log_batch(told.id, params=some)
+            told.parameters |= {one.key for one in some}
+        self._send_tags(client, run, told)
+        points = [p for p in run.training if p.step > told.trained]
+        for batch in _point_batches(points):
+            client.log_batch(told.id, metrics=batch)
+            told.trained = batch[-1].step
+        points = [p for p in run.evaluations if p.step > told.evaluated]
+        for batch in _point_batches(points):
+            client.log_batch(told.id, metrics=batch)
+            told.evaluated = batch[-1].step
+        status = _STATES[run.state]
+        if status != told.status:
+            if run.state is RunState.RUNNING:
+                client.update_run(told.id, status=status)
+            else:
+                client.set_terminated(told.id, status)
+            told.status = status
+        if run.report and told.tags.get(REPORT_TAG) != run.report_sha256:
+            client.log_artifact(told.id, str(run.report))
+            client.set_tag(told.id, REPORT_TAG, run.report_sha256)
+            told.tags[REPORT_TAG] = run.report_sha256
+
+    def _send_tags(self, client: MlflowClient, run: TrackedRun, told: _Told) -> None:
+        wanted = {f"{PREFIX}{name}": text[:TAG_LENGTH] for name, text in run.tags.items()}
+        changed = [RunTag(key, text) for key, text in wanted.items() if told.tags.get(key) != text]
+        for some in _batches(changed, PARAMETERS):
+            client.log_batch(told.id, tags=some)
+            told.tags |= {one.key: one.value for one in some}
+        for key in told.tags.keys() - wanted.keys() - {f"{PREFIX}run", REPORT_TAG}:
+            client.delete_tag(told.id, key)
+            del told.tags[key]
+
+    def _open(self, client: MlflowClient, run: TrackedRun) -> _Told:
+        """The run at the server: the one whose id is on the volume, or that has its tags, or a new one."""
+        ids = self._read_ids()
+        found = _get(client, ids.get(run.key)) or self._find(client, run.key) or self._create(client, run)
+        if ids.get(run.key) != found.info.run_id:
+            write_atomic(self.ids, json.dumps(ids | {run.key: found.info.run_id}, indent=2) + "\n")
+        metrics = found.data.metrics
+        told = _Told(
+            id=found.info.run_id,
+            parameters=set(found.data.params),
+            tags={key: text for key, text in found.data.tags.items() if key.startswith(PREFIX)},
+            status=found.info.status,
+            trained=int(metrics.get(TRAINED, -1)),
+            evaluated=int(metrics.get(EVALUATED, -1)),
+        )
+        self._told[run.key] = told
+        return told
+
+    def _read_ids(self) -> dict[str, str]:
+        try:
+            ids: dict[str, str] = json.loads(self.ids.read_bytes())
+        except (FileNotFoundError, ValueError):
+            return {}
+        return ids
+
+    def _find(self, client: MlflowClient, key: str) -> Run | None:
+        runs = client.search_runs(
+            [self._experiment_id(client)],
+            f"tags.`{PREFIX}uid` = '{self.uid}' and tags.`{PREFIX}run` = '{key}'",
+            ViewType.ACTIVE_ONLY,
+            max_results=1,
+            order_by=["attributes.start_time ASC"],
+        )
+        return runs[0] if runs else None
+
+    def _create(self, client: MlflowClient, run: TrackedRun) -> Run:
+        tags = {f"{PREFIX}uid": self.uid, f"{PREFIX}run": run.key, "mlflow.source.name": "tunegate"}
+        if run.key != JOB:
+            tags["mlflow.parentRunId"] = self._told[JOB].id
+        began = min((p.time for p in (*run.evaluations, *run.training) if p.time), default=time.time())
+        return client.create_run(
+            self._experiment_id(client), start_time=int(1000 * began), tags=tags, run_name=run.name
+        )
+
+    def _experiment_id(self, client: MlflowClient) -> str:
+        found = client.get_experiment_by_name(self.experiment)
+        if found is None:
+            try:
+                return str(client.create_experiment(self.experiment))
+            except RestException as error:  # another job was first
+                found = client.get_experiment_by_name(self.experiment)
+                if error.error_code != ErrorCode.Name(RESOURCE_ALREADY_EXISTS) or found is None:
+                    raise
+        return str(found.experiment_id)
+
+
+def _get(client: MlflowClient, run_id: str | None) -> Run | None:
+    """A run that exists and was not deleted."""
+    if run_id is None:
+        return None
+    try:
+        run = client.get_run(run_id)
+    except MlflowException as error:
+        if error.error_code != ErrorCode.Name(RESOURCE_DOES_NOT_EXIST):
+            raise
+        return None
+    return run if run.info.lifecycle_stage == "active" else None
+
+
+def parameter_texts(parameters: Mapping[str, Value]) -> Iterator[tuple[str, str]]:
+    """Parameters as the text that MLflow keeps. A long one goes on in ``NAME.2``, ``NAME.3``, …: nothing is
+    cut."""
+    for name, value in parameters.items():
+        for number, part in enumerate(_parts(_text(value)), start=1):
+            yield name if number == 1 else f"{name}.{number}", part
+
+
+def _text(value: Value) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    return json.dumps(value) if isinstance(value, bool) else str(value)
+
+
+def _parts(text: str) -> Iterator[str]:
+    """Parts that each fit, ended behind a comma where there is one."""
+    while len(text) > VALUE_LENGTH:
+        comma = text.rfind(", ", 0, VALUE_LENGTH)
+        end = comma + 2 if comma > 0 else VALUE_LENGTH
+        yield text[:end].rstrip()
+        text = text[end:]
+    yield text
+
+
+def _point_batches(points: Sequence[Point]) -> Iterator[list[Metric]]:
+    """Metrics of whole steps, as many as a request may hold. The time of a step is its own, so that a step
+    sent twice is one."""
+    batch: list[Metric] = []
+    for point in points:
+        metrics = [Metric(k, v, int(1000 * point.time), point.step) for k, v in point.metrics.items()]
+        if batch and len(batch) + len(metrics) > METRICS:
+            yield batch
+            batch = []
+        batch += metrics
+    if batch:
+        yield batch
+
+
+def _batches(items: Sequence[T], size: int) -> Iterator[list[T]]:
+    rest = iter(items)
+    while some := list(islice(rest, size)):
+        yield some

@@ -1,0 +1,256 @@
+"""What trackers are told: a run for the job and one for each of its stages, read off the volume."""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from tunegate_api.contract import Outcome, Request, Role, canonical_json, sha256_text
+from tunegate_api.judgement import Judgement, judge_final
+from tunegate_api.plan import Plan, StagePlan
+from tunegate_api.verdict import VerdictState, rate
+from tunegate_trainer.files import sha256_file
+from tunegate_trainer.report.collect import Collected, LossPoint
+from tunegate_trainer.report.stages import Checkpoint, Stage, stages_of
+
+JOB = "job"
+"""The key of the job's own run; a stage's is ``stage/NAME``."""
+TRAINED = "train/step"
+"""The last training step that a run has. A metric, so that the tracker itself says how far it was told."""
+EVALUATED = "checkpoint/step"
+"""The same of its evaluations."""
+
+Value = str | int | float | bool | list[str] | list[int]
+
+
+class RunState(StrEnum):
+    RUNNING = "Running"
+    FINISHED = "Finished"
+    FAILED = "Failed"
+    STOPPED = "Stopped"
+    """By the stop rule: a person decides whether it goes on."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """Metrics of one step."""
+
+    step: int
+    time: float
+    """When it was measured, in seconds since 1970: of one step always the same."""
+    metrics: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class TrackedRun:
+    """All there is to tell of one run so far."""
+
+    key: str
+    name: str
+    """For people."""
+    parameters: Mapping[str, Value]
+    """Once known, one never changes."""
+    training: tuple[Point, ...]
+    """By step, from 1."""
+    evaluations: tuple[Point, ...]
+    """By step, from 0: the starting model."""
+    tags: Mapping[str, str]
+    """What may change: verdicts, reasons, the artifact."""
+    state: RunState
+    report: Path | None = None
+    """The HTML report, of the job's run."""
+    report_sha256: str = ""
+
+
+def runs_of(job: Collected) -> list[TrackedRun]:
+    """The job's run, and one for each stage that began."""
+    stages = stages_of(job)
+    judgement = judge_final(job.request, job.results)
+    report = job.workspace / job.paths.report
+    return [
+        TrackedRun(
+            key=JOB,
+            name=job.request.name,
+            parameters=job_parameters(job.request, job.plan),
+            training=(),
+            evaluations=_final_evaluation(job, judgement),
+            tags=_identity(job.request) | _job_tags(job, judgement),
+            state=_job_state(job, stages, judgement),
+            report=report if report.exists() else None,
+            report_sha256=sha256_file(report) if report.exists() else "",
+        ),
+        *(_stage_run(job, stage) for stage in stages),
+    ]
+
+
+def job_parameters(request: Request, plan: Plan | None) -> dict[str, Value]:
+    """All that was resolved for the job, and what its gates and metrics ask: dotted names to values."""
+    spec = request.spec
+    settings: dict[str, Any] = {
+        "goal": spec.data.goal,
+        "accelerator": spec.resources.accelerator,
+        "trainer_image": request.trainer_image,
+        "evaluate_every": spec.evaluate_every.model_dump(),
+        "held_out": spec.data.held_out.model_dump(),
+        "task": {metric.name: {"min": metric.min} for metric in spec.task_metrics},
+        "gate": {
+            gate.name: {
+                "golden_sha256": gate.golden_sha256,
+                **gate.spec.model_dump(include={"baselines", "thresholds", "generation", "dry_run"}),
+            }
+            for gate in request.gates
+        },
+    }
+    if plan is not None:
+        settings |= plan.model_dump(exclude={"stages"}) | {"plan_sha256": sha256_text(canonical_json(plan))}
+        settings |= {stage.name: stage_parameters(stage) for stage in plan.stages}
+    return dict(_flat(settings))
+
+
+def stage_parameters(plan: StagePlan) -> dict[str, Value]:
+    """Every resolved parameter of a stage by its own name: ``lora_r``, ``learning_rate``, …"""
+    return dict(_flat(plan.model_dump(exclude={"parameters"}) | plan.parameters.model_dump()))
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Value]]:
+    """Nested names joined by dots; what is not set is left out."""
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        elif value is not None and value != []:
+            yield f"{prefix}{name}", value
+
+
+def _stage_run(job: Collected, stage: Stage) -> TrackedRun:
+    plan = next((one for one in job.plan.stages if one.name == stage.name), None) if job.plan else None
+    return TrackedRun(
+        key=f"stage/{stage.name}",
+        name=f"{job.request.name}/{stage.name}",
+        parameters=stage_parameters(plan) if plan else {},
+        training=tuple(_training_point(point) for point in stage.losses),
+        evaluations=tuple(_checkpoint_point(job, stage, checkpoint) for checkpoint in stage.checkpoints),
+        tags=_identity(job.request) | {"stage": stage.name} | _stage_tags(stage),
+        state=_stage_state(stage),
+    )
+
+
+def _training_point(point: LossPoint) -> Point:
+    metrics = {TRAINED: float(point.step), "train/loss": point.loss}
+    if point.learning_rate is not None:
+        metrics["train/learning_rate"] = point.learning_rate
+    if point.grad_norm is not None and math.isfinite(point.grad_norm):
+        metrics["train/grad_norm"] = point.grad_norm
+    if point.seconds > 0 and point.tokens:
+        metrics["train/tokens_per_second"] = point.tokens / point.seconds
+    return Point(point.step, point.time, metrics)
+
+
+def _checkpoint_point(job: Collected, stage: Stage, checkpoint: Checkpoint) -> Point:
+    written = job.workspace / job.paths.evaluation(stage.name, checkpoint.step) / "result.json"
+    metrics = {
+        EVALUATED: float(checkpoint.step),
+        "checkpoint/passed": float(checkpoint.verdict is VerdictState.PASSED),
+    }
+    for gate in checkpoint.gates:
+        metrics |= _rates(f"golden/{gate.name}", gate.verdict.passed, gate.verdict.total)
+    for task in checkpoint.tasks:
+        metrics |= _rates(f"{task.split}/{task.name}", task.passed, task.total)
+    return Point(checkpoint.step, _written(written), metrics)
+
+
+def _final_evaluation(job: Collected, judgement: Judgement | None) -> tuple[Point, ...]:
+    """What the final gate measured, on the artifact and on the base model."""
+    if judgement is None:
+        return ()
+    step = judgement.evaluation.step
+    metrics = {
+        EVALUATED: float(step),
+        "gate/passed": float(judgement.state is VerdictState.PASSED),
+    }
+    for gate in judgement.gates:
+        metrics |= _rates(f"golden/{gate.name}", gate.verdict.passed, gate.verdict.total)
+        for baseline, passed in gate.baselines.items():
+            metrics[f"golden/{gate.name}/{baseline}_rate"] = float(rate(passed, gate.verdict.total))
+    for task in judgement.tasks:
+        metrics |= _rates(f"{task.split}/{task.name}", task.passed, task.total)
+        if task.base_passed is not None:
+            metrics[f"{task.split}/{task.name}/BaseModel_rate"] = float(rate(task.base_passed, task.total))
+    return (Point(step, _written(job.workspace / job.paths.gate / "result.json"), metrics),)
+
+
+def _rates(name: str, passed: int, total: int) -> dict[str, float]:
+    return {
+        f"{name}/rate": float(rate(passed, total)),
+        f"{name}/passed": float(passed),
+        f"{name}/cases": float(total),
+    }
+
+
+def _written(path: Path) -> float:
+    """When a file that is written once was written; 0 if it is gone."""
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def _identity(request: Request) -> dict[str, str]:
+    return {"job": request.name, "namespace": request.namespace, "uid": request.uid}
+
+
+def _stage_tags(stage: Stage) -> dict[str, str]:
+    tags = {f"verdict.step-{c.step:06d}": str(c.verdict) for c in stage.checkpoints if c.step}
+    if stage.best_step is not None:
+        tags["best_step"] = str(stage.best_step)
+    if stage.outcome is not None:
+        tags["outcome"] = str(stage.outcome)
+    if stage.stop is not None:
+        tags["stop"] = f"{stage.stop.gate}: {stage.stop.message}"
+    return tags
+
+
+def _job_tags(job: Collected, judgement: Judgement | None) -> dict[str, str]:
+    tags = {}
+    if judgement is not None:
+        tags["verdict"] = str(judgement.state)
+        tags["verdict.message"] = judgement.message
+        tags |= {f"verdict.{gate.name}": str(gate.verdict.state) for gate in judgement.gates}
+        tags["verdict.taskMetrics"] = str(judgement.task_state)
+        if judgement.evaluation.digest:
+            tags["artifact_digest"] = judgement.evaluation.digest
+    publish = job.report_of(Role.PUBLISH)
+    if publish and publish.published:
+        tags["published"] = ", ".join(one.uri for one in publish.published)
+    failures = [report.failure for report in job.reports.values() if report.failure is not None]
+    if failures:
+        tags["failure"] = f"{failures[-1].reason}: {failures[-1].message}"
+    return tags
+
+
+def _stage_state(stage: Stage) -> RunState:
+    states = {
+        Outcome.COMPLETED: RunState.FINISHED,
+        Outcome.STOPPED: RunState.STOPPED,
+        Outcome.FAILED: RunState.FAILED,
+    }
+    return states.get(stage.outcome, RunState.RUNNING) if stage.outcome else RunState.RUNNING
+
+
+def _job_state(job: Collected, stages: list[Stage], judgement: Judgement | None) -> RunState:
+    """As far as pods know it: what a person or a deadline ended stays as it was."""
+    if any(report.outcome is Outcome.FAILED for report in job.reports.values()):
+        return RunState.FAILED
+    if judgement is not None:
+        publish = job.report_of(Role.PUBLISH)
+        published = not job.request.spec.publish or (publish is not None and publish.published)
+        if judgement.state is not VerdictState.PASSED:
+            return RunState.FAILED
+        return RunState.FINISHED if published else RunState.RUNNING
+    last = stages[-1] if stages else None
+    if last is not None and last.outcome is Outcome.STOPPED:
+        return RunState.STOPPED
+    if last is not None and last.outcome is Outcome.COMPLETED and last.best_step is None:
+        return RunState.FAILED
+    return RunState.RUNNING

@@ -1,0 +1,76 @@
+"""Which trackers a job has, what their clients are told by the environment, and their credentials."""
+
+import os
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Protocol
+
+from tunegate_trainer.context import Context
+from tunegate_trainer.errors import CredentialsError
+from tunegate_trainer.tracking.runs import TrackedRun
+
+CREDENTIALS = {
+    "mlflow": ("MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"),
+    "wandb": ("WANDB_API_KEY",),
+}
+"""Keys of the Secrets: the environment variables that the clients document."""
+_LIMITS = {
+    # The clients try for minutes; we try again ourselves, from the files.
+    "mlflow": {
+        "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+        "MLFLOW_ARTIFACT_UPLOAD_DOWNLOAD_TIMEOUT": "10",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_ENABLE_ASYNC_LOGGING": "false",
+        "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    },
+    "wandb": {"WANDB_ERROR_REPORTING": "false"},
+}
+
+
+class Tracker(Protocol):
+    """One tracker, as one process knows it."""
+
+    @property
+    def pause(self) -> float | None:
+        """Seconds between two looks at what is new; None: only when the pod ends."""
+
+    def send(self, runs: Sequence[TrackedRun]) -> None:
+        """Send what the tracker does not have yet. Whatever is raised is a failure."""
+
+
+def prepare_environment(context: Context, name: str) -> list[str]:
+    """Set what the client of a tracker reads when it is imported. Returns the credentials: to be kept out of
+    every message.
+
+    Raises :class:`CredentialsError` for a Secret without any of the keys.
+    """
+    os.environ.update(_LIMITS[name])
+    tracking = context.request.spec.tracking
+    wanted = tracking and (tracking.mlflow if name == "mlflow" else tracking.wandb)
+    keys = CREDENTIALS[name]
+    if wanted and wanted.secret_name:
+        secret = context.secret(wanted.secret_name)
+        found = {key: secret[key] for key in keys if key in secret}
+        if not found:
+            raise CredentialsError(f"Secret {secret.name} has none of the keys {', '.join(keys)}")
+        os.environ.update(found)
+    return [value for key in keys if (value := os.environ.get(key))]
+
+
+def open_tracker(context: Context, name: str) -> Tracker:
+    """The client of a tracker. It takes seconds to import, and connects to nothing yet."""
+    request, folder = context.request, context.workspace / context.paths.tracking
+    tracking = request.spec.tracking
+    tracker: Tracker
+    if name == "mlflow" and tracking and tracking.mlflow:
+        tracker = import_module("tunegate_trainer.tracking.mlflow_tracker").MlflowTracker(
+            tracking.mlflow.uri, tracking.mlflow.experiment, request.uid, folder / "mlflow.json"
+        )
+    elif name == "wandb" and tracking and tracking.wandb:
+        tracker = import_module("tunegate_trainer.tracking.wandb_tracker").WandbTracker(
+            tracking.wandb.project, tracking.wandb.entity, request.uid, folder
+        )
+    else:
+        raise ValueError(f"the job has no tracker {name}")
+    return tracker

@@ -1,0 +1,135 @@
+"""Weights & Biases: a group for the job, with a run of its own and one for each stage.
+
+The client sends from a process of its own and does not say what has arrived. So each time that something is
+new, a run is resumed, told, and finished: finishing waits until everything is uploaded. How far it was told,
+the run itself says in its summary. Offline nothing can be asked: there the whole run is written anew.
+"""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import wandb
+
+from tunegate_trainer.tracking.runs import EVALUATED, JOB, TRAINED, Point, RunState, TrackedRun
+
+SECONDS = 10
+"""For the server to answer, and for everything to be uploaded."""
+REPORT_DIGEST = "report_sha256"
+MODE_VARIABLE = "WANDB_MODE"
+_OFFLINE = ("offline", "dryrun")
+
+
+@dataclass
+class WandbTracker:
+    """Sends runs to one project."""
+
+    project: str
+    entity: str | None
+    uid: str
+    """Of the job."""
+    folder: Path
+    """Offline runs are written to ``wandb/`` in it."""
+    _seen: dict[str, TrackedRun] = field(default_factory=dict)
+    """The runs as they were last sent."""
+
+    name = "wandb"
+
+    @property
+    def pause(self) -> float | None:
+        """Seconds between two looks at what is new; offline a run is written once, at the end."""
+        return None if self._offline else 60.0
+
+    @property
+    def _offline(self) -> bool:
+        return os.environ.get(MODE_VARIABLE) in _OFFLINE
+
+    def send(self, runs: Sequence[TrackedRun]) -> None:
+        """Send what is new. Raises whatever the client does."""
+        for run in runs:
+            if self._seen.get(run.key) == run:
+                continue
+            if self._offline:
+                self._write(run)
+            else:
+                with tempfile.TemporaryDirectory() as folder:
+                    self._send(run, Path(folder))
+            self._seen[run.key] = run
+
+    def run_id(self, key: str) -> str:
+        """The same in every pod and attempt."""
+        return self.uid if key == JOB else f"{self.uid}-{key.rpartition('/')[2]}"
+
+    def _write(self, run: TrackedRun) -> None:
+        """Write the run as a folder that ``wandb sync`` uploads, in place of the one that an earlier pod
+        wrote: uploading replaces a run."""
+        pattern = f"wandb/offline-run-*-{self.run_id(run.key)}"
+        earlier = sorted(self.folder.glob(pattern))
+        self._send(run, self.folder)
+        for path in earlier:
+            shutil.rmtree(path)
+
+    def _send(self, run: TrackedRun, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        ends = run.state is not RunState.RUNNING
+        resume: Literal["allow"] | None = None if self._offline else "allow"
+        with wandb.init(
+            project=self.project,
+            entity=self.entity,
+            id=self.run_id(run.key),
+            name=run.name,
+            group=self.uid,
+            job_type=run.key.partition("/")[0],
+            resume=resume,
+            config=dict(run.parameters),
+            settings=_settings(folder, updates_state=ends),
+        ) as told:
+            told.define_metric(TRAINED, hidden=True)
+            told.define_metric(EVALUATED, hidden=True)
+            told.define_metric("train/*", step_metric=TRAINED)
+            for name in ("checkpoint/*", "gate/*", "golden/*", "dev/*", "test/*"):
+                told.define_metric(name, step_metric=EVALUATED)
+            _log(told, run.training, TRAINED)
+            _log(told, run.evaluations, EVALUATED)
+            told.summary.update(dict(run.tags) | {"state": str(run.state)})
+            if run.report and told.summary.get(REPORT_DIGEST) != run.report_sha256:
+                page = wandb.Html(run.report.read_text(encoding="utf-8"), inject=False)
+                told.log({"report": page})
+                told.summary[REPORT_DIGEST] = run.report_sha256
+            if run.state is RunState.FAILED:
+                told.finish(exit_code=1)
+
+
+def _log(run: Any, points: Sequence[Point], marker: str) -> None:
+    """Log the points after the last one that the run has."""
+    last = run.summary.get(marker)
+    for point in points:
+        if last is None or point.step > last:
+            run.log(dict(point.metrics))
+
+
+def _settings(folder: Path, *, updates_state: bool) -> wandb.Settings:
+    """Only what it is told: nothing about the machine, the process, its code or its output."""
+    return wandb.Settings(
+        root_dir=str(folder),
+        silent=True,
+        allow_val_change=True,
+        console="off",
+        symlink=False,
+        disable_git=True,
+        disable_code=True,
+        disable_job_creation=True,
+        init_timeout=SECONDS,
+        login_timeout=SECONDS,
+        finish_timeout=SECONDS,
+        finish_timeout_raises=True,
+        x_disable_stats=True,
+        x_disable_meta=True,
+        x_disable_machine_info=True,
+        x_save_requirements=False,
+        x_update_finish_state=updates_state,
+    )
