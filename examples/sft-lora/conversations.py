@@ -10,6 +10,7 @@ it fails if that would change a file.
 
 import random
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from examples.manifests import config_map, pinned, to_jsonl, write
@@ -108,7 +109,7 @@ def _turn(text: str, order: Order) -> list[dict[str, str]]:
     return [{"role": "user", "content": text}, {"role": "assistant", "content": order.as_json()}]
 
 
-def _changed(rng: random.Random, order: Order, changes: dict[str, tuple[str, ...]]) -> tuple[str, Order]:
+def _changed(rng: random.Random, order: Order, changes: Mapping[str, tuple[str, ...]]) -> tuple[str, Order]:
     """A message that changes one thing, and the order after it."""
     field = rng.choice(list(changes))
     text = rng.choice(changes[field])
