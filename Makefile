@@ -127,3 +127,7 @@ $(LM_EVAL): requirements/lm-eval.txt
 	$(PYTHON) -m venv build/lm-eval
 	VIRTUAL_ENV=build/lm-eval $(BIN)/uv pip install --quiet --compile-bytecode --require-hashes -r $<
 	@touch $@
+
+.PHONY: bench-memory
+bench-memory: $(STAMP) ## Measure what training allocates against the estimate of it (5 minutes)
+	$(BIN)/python tests/bench/bench_memory.py

@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+from tunegate_api.memory.shapes import GenerationBatch, Memory, ModelShape, Pass
 from tunegate_api.meta import Sha256, StatusModel
 
 
@@ -59,6 +60,12 @@ class StagePlan(StatusModel):
     tokens: int
     """Tokens of one epoch, prompts included."""
     gates: list[str]
+    largest_pass: Pass | None = None
+    """The examples of a forward pass if all of them are the longest: no pass needs more memory."""
+    largest_generation: GenerationBatch | None = None
+    """Of all evaluations."""
+    memory: Memory | None = None
+    """What the stage needs, by an estimate. None where the model's shape is not known."""
 
 
 class SplitPlan(StatusModel):
@@ -109,6 +116,8 @@ class ModelPlan(StatusModel):
     parameters: int
     start_from: StartPlan | None = None
     """Where the job starts from another one."""
+    shape: ModelShape | None = None
+    """None of an architecture whose sizes are not found in its configuration."""
 
     @property
     def is_merged(self) -> bool:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import pytest
 
 from support.trainer_root import TrainerRoot, gate_spec
 from tunegate_api.contract import ExitCode, Role
+from tunegate_api.memory.fitting import needed
+from tunegate_api.v1alpha1.finetunejob_status import Reason
 from tunegate_api.workspace import Workspace
 from tunegate_trainer.data import role
 from tunegate_trainer.data.split import Split
@@ -367,3 +370,51 @@ def test_a_chat_that_the_template_refuses_is_named_by_its_line(make_job, tiny_mo
     assert failure(root).startswith(
         "data.train: line 2: the model's chat template refuses a chat: no system turn"
     )
+
+
+def gpu(memory: str) -> dict[str, object]:
+    return {"accelerator": "GPU", "gpu": {"memory": memory}}
+
+
+def test_a_stage_that_cannot_fit_the_gpu_is_refused_before_one_is_asked_for(make_job):
+    stages = [{"name": "sft", "method": "SFT", "training": {"batchSize": 4}}]
+    root = make_job(jsonl(100), stages=stages, resources=gpu("900Mi"))
+    assert run(root) == ExitCode.USER_ERROR
+    found = root.report(Role.DATA).failure
+    assert found.reason == Reason.GPU_TOO_SMALL
+    assert found.message.startswith("stage sft does not fit resources.gpu.memory, 900 MiB, by an estimate: ")
+    assert "with one example of " in found.message
+    assert found.message.endswith("with 1 GiB and 5 % kept free it needs 1.1 GiB")
+    assert re.search(r"adapter: {type: LoRA} \(saves [0-9]+ MiB: not enough, [0-9]+ MiB\)", found.hint)
+    assert found.hint.endswith("; a GPU of 1.1 GiB")
+    assert root.report(Role.DATA).plan is None
+
+
+def test_as_many_examples_are_a_pass_as_fit_the_gpu(make_job):
+    stages = [{"name": "sft", "method": "SFT", "training": {"batchSize": 12}}]
+    root = make_job(jsonl(100), stages=stages, resources=gpu("8Gi"))
+    assert run(root) == ExitCode.OK
+    (planned,) = root.report(Role.DATA).plan.stages
+    assert planned.parameters.micro_batch_size == 12
+    shutil.rmtree(root.path)
+    root = make_job(jsonl(100), stages=stages, resources=gpu(str(needed(planned.memory) - 1)))
+    assert run(root) == ExitCode.OK
+    (fitted,) = root.report(Role.DATA).plan.stages
+    assert fitted.parameters.micro_batch_size == 6
+    assert needed(fitted.memory) < needed(planned.memory)
+    assert fitted.parameters.batch_size == 12
+
+
+def test_the_plan_says_what_a_stage_needs_by_its_longest_rows_and_largest_batch(make_job):
+    text = jsonl(100) + json.dumps({"prompt": "order mugs " * 20, "completion": "many: 20"}) + "\n"
+    root = make_job(text, data={"heldOut": {"fraction": "0.1"}})
+    assert run(root) == ExitCode.OK
+    plan = root.report(Role.DATA).plan
+    (stage,) = plan.stages
+    assert plan.model.shape.parameters == plan.model.parameters
+    largest = stage.largest_pass
+    assert largest.examples == stage.parameters.micro_batch_size
+    assert largest.longest > 5 * largest.tokens / largest.examples / 2
+    assert 0 < largest.labelled < largest.tokens
+    assert stage.largest_generation.new_tokens == 6
+    assert stage.memory.total > 4 * plan.model.parameters

@@ -49,6 +49,12 @@ class UserError(TrainerError):
     """A specification that cannot work with this model or data."""
 
 
+class GpuTooSmallError(UserError):
+    """A stage that cannot fit the GPU that the job would get."""
+
+    reason = Reason.GPU_TOO_SMALL
+
+
 class NoAcceleratorError(TrainerError):
     """A GPU was asked for and there is none."""
 

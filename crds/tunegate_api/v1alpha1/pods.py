@@ -1,5 +1,6 @@
 """What a FineTuneJob says of its pods: what they ask for, and what a user may set on them."""
 
+from fractions import Fraction
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -10,6 +11,18 @@ from tunegate_api.v1alpha1.values import Form
 QUANTITY_PATTERN = r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?$"
 
 Quantity = Annotated[str, Field(pattern=QUANTITY_PATTERN, max_length=32)]
+
+_SUFFIXES = {"m": Fraction(1, 1000), "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12} | {
+    f"{letter}i": 2 ** (10 * power) for power, letter in enumerate("KMGT", start=1)
+}
+
+
+def quantity_value(quantity: Quantity) -> Fraction:
+    """The exact number that a quantity of Kubernetes stands for: ``24Gi`` is 24 x 2^30."""
+    number = quantity.rstrip("mkMGTKi")
+    factor = Fraction(_SUFFIXES.get(quantity[len(number) :], 1))
+    return Fraction(number) * factor
+
 
 OWNED_KEYS = r"^(.*\.)?(tunegate\.dev|kueue\.x-k8s\.io|batch\.kubernetes\.io)/|^job-name$|^controller-uid$"
 """Labels and annotations by which the operator, the Job controller and Kueue find their pods."""
@@ -55,7 +68,8 @@ class Gpu(ApiModel):
     count: Annotated[int, Field(ge=1, le=64, examples=[2])] = 1
     """GPUs per node."""
     memory: Annotated[Quantity | None, Field(examples=["24Gi"])] = None
-    """Memory of one GPU, to refuse early what cannot fit."""
+    """Memory of one GPU. A stage that cannot fit it, by an estimate, is refused before a GPU is asked for; of
+    one that can, as many examples are a forward pass as fit."""
 
 
 class Resources(ApiModel):

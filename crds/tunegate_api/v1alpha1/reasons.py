@@ -174,6 +174,8 @@ class Reason(StrEnum):
     """A source or a target did not answer, several times in a row."""
     USER_ERROR = "UserError"
     """The spec cannot work with this model or this data."""
+    GPU_TOO_SMALL = "GpuTooSmall"
+    """By the estimate, a stage does not fit `resources.gpu.memory`. No GPU was asked for."""
     NO_ACCELERATOR = "NoAccelerator"
     """The pod sees no GPU, though it asked for one."""
     CUDA_OUT_OF_MEMORY = "CudaOutOfMemory"

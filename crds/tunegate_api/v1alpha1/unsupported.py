@@ -76,7 +76,6 @@ FINETUNEJOB = (
     NotYet("data.quality", GIVEN, "the review of a sample before training"),
     NotYet("taskMetrics[].name", _is("f1", "rouge_l"), "this metric; use exact_match or json_schema"),
     NotYet("resources.gpu.count", _more_than(1), "training on more than one GPU; use count: 1"),
-    NotYet("resources.gpu.memory", GIVEN, "the check of the memory of a GPU; leave it out"),
     NotYet("resources.nodes", _more_than(1), "more than one machine"),
     NotYet("queueName", GIVEN, "waiting in a Kueue queue"),
     NotYet(

@@ -12,13 +12,13 @@ from transformers import PreTrainedTokenizerBase
 from tunegate_api.golden import SchemaExpectation, parse_golden
 from tunegate_trainer.context import Context
 from tunegate_trainer.errors import BadDataError
-from tunegate_trainer.evaluate.sets import golden_sets, golden_text, metric_schema
+from tunegate_trainer.evaluate.sets import GeneratedSet, golden_sets, golden_text, metric_schema
 
 
-def check_measures(context: Context, tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
+def check_measures(context: Context, tokenizer: PreTrainedTokenizerBase) -> dict[str, GeneratedSet]:
     """Read every golden set, whose patterns are checked with it, and every schema.
 
-    Returns the number of cases of each gate. Raises :class:`BadDataError` naming gate and line or case, or
+    Returns the golden set of each gate. Raises :class:`BadDataError` naming gate and line or case, or
     the metric.
     """
     request = context.request
@@ -37,7 +37,7 @@ def check_measures(context: Context, tokenizer: PreTrainedTokenizerBase) -> dict
     if problems:
         more = f"; and {len(problems) - 10} more" if len(problems) > 10 else ""
         raise BadDataError("; ".join(problems[:10]) + more, "nothing could be judged by these: mend them")
-    return {gate.name: len(found.cases) for gate, found in zip(request.gates, sets, strict=True)}
+    return {gate.name: found for gate, found in zip(request.gates, sets, strict=True)}
 
 
 def _schema_problem(where: str, schema: dict[str, Any]) -> list[str]:

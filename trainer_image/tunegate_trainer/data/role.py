@@ -38,6 +38,8 @@ from tunegate_trainer.data.plan import (
     stage_seed,
 )
 from tunegate_trainer.data.preference import preference_plan, read_preference, split_preference
+from tunegate_trainer.data.shape import model_shape
+from tunegate_trainer.data.sizing import with_memory
 from tunegate_trainer.data.sources import read_source
 from tunegate_trainer.data.split import SIDES, Split, split_rows
 from tunegate_trainer.data.start_from import resolve_start
@@ -91,7 +93,8 @@ def _make(context: Context, folder: DataFolder) -> Plan:
     check_template(tokenizer)
     _check_stages(request.spec)
     check_target_modules(model_folder, spec.stages)
-    golden_cases = check_measures(context, tokenizer)
+    golden = check_measures(context, tokenizer)
+    golden_cases = {name: len(found.cases) for name, found in golden.items()}
 
     text, digest = read_source(context, spec.data.train, "data.train")
     parsed = parse_rows(text, spec.data.train.columns, spec.data.held_out.group_by)
@@ -116,12 +119,25 @@ def _make(context: Context, folder: DataFolder) -> Plan:
         "DPO": [pair.tokens for pair in of_pairs.train],
     }
     stages = plan_stages(request, lengths, longest_chat, model.parameters)
+    shape = model_shape(model_folder)
+    if shape:
+        stages = with_memory(
+            request,
+            stages,
+            shape,
+            tokenizer,
+            rows=split,
+            pairs=of_pairs.train,
+            golden=golden.values(),
+        )
+    elif spec.resources.gpu and spec.resources.gpu.memory:
+        warnings.append("resources.gpu.memory was not checked: this model's sizes are not known")
     names = [metric.name for metric in spec.task_metrics]
     measured = sum(len(of_pairs.dev) if name == PREFERENCE else len(split.dev) for name in names)
     check_outcomes(stages, golden_cases, measured)
     plan = Plan(
         job_uid=request.uid,
-        model=model,
+        model=model.model_copy(update={"shape": shape}),
         data=DataPlan(
             source_sha256=digest,
             **folder.write_split(split),

@@ -26,7 +26,7 @@ def check_target_modules(folder: Path, stages: Sequence[Stage]) -> None:
     named = {stage: names for stage, names in asked.items() if names and names != [ALL_LINEAR]}
     if not named:
         return
-    model = _skeleton(folder)
+    model = skeleton(folder)
     for stage, names in named.items():
         problems = [problem for name in names if (problem := _problem(model, name))]
         if problems:
@@ -37,7 +37,7 @@ def check_target_modules(folder: Path, stages: Sequence[Stage]) -> None:
             )
 
 
-def _skeleton(folder: Path) -> PreTrainedModel:
+def skeleton(folder: Path) -> PreTrainedModel:
     """The model without weights: modules take no memory on the meta device."""
     config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     make: Callable[..., PreTrainedModel] = AutoModelForCausalLM.from_config
@@ -52,7 +52,7 @@ def _problem(model: PreTrainedModel, name: str) -> str | None:
     found = [module for key, module in model.named_modules() if key == name or key.endswith(f".{name}")]
     if not found:
         return f"the model has no layer {name}"
-    if any(module is _output_head(model) for module in found):
+    if any(module is output_head(model) for module in found):
         return f"{name} is the output head, which gets no adapter"
     unfit = next((module for module in found if not isinstance(module, _ADAPTABLE)), None)
     return f"{name} is no layer but a {type(unfit).__name__}" if unfit is not None else None
@@ -60,7 +60,7 @@ def _problem(model: PreTrainedModel, name: str) -> str | None:
 
 def layer_names(model: PreTrainedModel) -> list[str]:
     """What targets can be called: the last part of the name of each layer that can get an adapter."""
-    head = _output_head(model)
+    head = output_head(model)
     return sorted(
         {
             key.rpartition(".")[2]
@@ -70,6 +70,6 @@ def layer_names(model: PreTrainedModel) -> list[str]:
     )
 
 
-def _output_head(model: PreTrainedModel) -> nn.Module | None:
+def output_head(model: PreTrainedModel) -> nn.Module | None:
     head: nn.Module | None = model.get_output_embeddings()  # type: ignore[no-untyped-call]
     return head

@@ -51,7 +51,7 @@ def generate(
         model.eval()
         for start in range(0, len(order), settings.batch_size):
             batch = order[start : start + settings.batch_size]
-            answers = _greedy(model, [token_ids[i] for i in batch], settings.max_new_tokens, stops)
+            answers = greedy(model, [token_ids[i] for i in batch], settings.max_new_tokens, stops)
             for i, answer in zip(batch, answers, strict=True):
                 ended = answer[-1:] != [] and answer[-1] in stops
                 text = tokenizer.decode(
@@ -63,7 +63,7 @@ def generate(
     return [outputs[i] for i in range(len(prompts))]
 
 
-def _greedy(model: Any, prompts: list[list[int]], max_new_tokens: int, stops: list[int]) -> list[list[int]]:
+def greedy(model: Any, prompts: list[list[int]], max_new_tokens: int, stops: list[int]) -> list[list[int]]:
     """New token ids for each prompt of one batch, up to its first stop token, which is included.
 
     ``generate`` of transformers computes every row until the longest is done: three times slower where one

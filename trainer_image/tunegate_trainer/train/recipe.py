@@ -11,6 +11,7 @@ from transformers.trainer_callback import PrinterCallback
 from trl.trainer.sft_config import SFTConfig
 
 from tunegate_api.contract import Outcome, Subject
+from tunegate_api.memory.estimate import is_checkpointed
 from tunegate_api.plan import Plan, StagePlan, TrainingParameters
 from tunegate_api.verdict import StopAction
 from tunegate_trainer.base_model import verified_base
@@ -47,9 +48,6 @@ from tunegate_trainer.train.trainer import CompletionTrainer, PreferenceTrainer,
 from tunegate_trainer.train.writer import Writer
 
 logger = logging.getLogger(__name__)
-
-_LARGE_MODEL = 1_000_000_000
-"""Parameters from which activations are recomputed to fit a GPU, at about 20 % more time a step."""
 
 
 def run(
@@ -295,7 +293,7 @@ def trainer_arguments(stage: StagePlan, plan: Plan, device: torch.device, scratc
         max_length=None,
         # It would change the model's forward, in evaluations too; the loss does what is needed.
         bf16=False,
-        activation_checkpointing=not on_cpu and plan.model.parameters >= _LARGE_MODEL,
+        activation_checkpointing=is_checkpointed(plan.model.parameters, "CPU" if on_cpu else "GPU"),
         use_cpu=on_cpu,
         dataloader_pin_memory=not on_cpu,
         save_strategy="no",  # the callback says when

@@ -1,0 +1,60 @@
+"""The bytes of a stage, part by part."""
+
+from tunegate_api.memory.block import FLOAT32, Block
+from tunegate_api.memory.shapes import Accelerator, GenerationBatch, Memory, ModelShape, Pass
+from tunegate_api.plan import TrainingParameters
+
+CHECKPOINTING_FROM = 1_000_000_000
+"""Parameters from which activations are recomputed to fit a GPU, at about 20 % more time a step."""
+_MOMENTS = 2
+"""That AdamW keeps of each trained weight (arXiv 1711.05101)."""
+_LOGITS = 3
+"""Float32 numbers of a logit when backward begins: its log-probability, that one's gradient, and its own."""
+
+
+def is_checkpointed(parameters: int, accelerator: Accelerator) -> bool:
+    """Whether activations are recomputed block by block instead of kept (arXiv 1604.06174)."""
+    return accelerator == "GPU" and parameters >= CHECKPOINTING_FROM
+
+
+def estimate(
+    model: ModelShape,
+    stage: TrainingParameters,
+    largest: Pass,
+    *,
+    accelerator: Accelerator,
+    generation: GenerationBatch | None = None,
+    checkpointing: bool | None = None,
+) -> Memory:
+    """The bytes of a stage, by its ``largest`` pass and the largest batch that is generated.
+
+    ``checkpointing`` left out: as :func:`is_checkpointed` says. A step has moments at which it may need most;
+    that one counts.
+    """
+    if checkpointing is None:
+        checkpointing = is_checkpointed(model.parameters, accelerator)
+    block = Block(model, stage, largest, accelerator)
+    everywhere = FLOAT32 * block.trained
+    # Of earlier passes of the same step.
+    before = everywhere if stage.batch_size > stage.micro_batch_size else 0
+    kept = model.layers * (block.stream if checkpointing else block.saved) + block.ends + block.copies
+    last_layer = kept + block.backward + (block.saved if checkpointing else 0)
+    logits = FLOAT32 * largest.labelled * model.vocabulary
+    # Gradients, activations, logits, and what an update needs.
+    moments = [
+        (before, kept, _LOGITS * logits, 0),  # the loss: everything is still there
+        (before + block.head_gradient, kept, logits, 0),
+        (before or block.head_gradient, last_layer, 0, 0),
+        (everywhere + block.embedding_gradient, block.ends + block.saved + block.backward, 0, 0),
+        (everywhere, 0, 0, block.update),
+    ]
+    gradients, activations, at_loss, update = max(moments, key=sum)
+    return Memory(
+        weights=block.weights,
+        adapter=everywhere if block.has_adapter else 0,
+        optimizer=_MOMENTS * everywhere + update,
+        gradients=gradients,
+        activations=activations,
+        logits=at_loss,
+        evaluation=block.generating(generation) if generation else 0,
+    )

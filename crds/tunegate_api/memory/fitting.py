@@ -1,0 +1,118 @@
+"""Whether a GPU holds a stage, by the estimate, and what would help where it does not."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from tunegate_api.memory.estimate import estimate
+from tunegate_api.memory.shapes import GenerationBatch, Memory, ModelShape, Pass
+from tunegate_api.plan import TrainingParameters
+
+GIB = 2**30
+KEPT_FREE_BYTES = GIB
+"""For the CUDA context and the workspaces of its libraries, which are no tensors."""
+KEPT_FREE_SHARE = 0.05
+"""Of a GPU: gaps between tensors that the allocator cannot use."""
+KEPT_FREE = f"{KEPT_FREE_BYTES // GIB} GiB and {100 * KEPT_FREE_SHARE:.0f} %"
+"""Both, in words."""
+CARDS = (16, 24, 40, 80)
+"""GPUs that people have, in GB of 10^9 bytes, as their makers count at least."""
+_SHOWN = 0.01
+"""The share of the total from which a part is worth a word."""
+_DEFAULT_RANK = 16
+_SMALL_RANK = 8
+
+
+def needed(memory: Memory) -> int:
+    """Bytes that a GPU must have for a stage, with what is kept free."""
+    return round((memory.total + KEPT_FREE_BYTES) / (1 - KEPT_FREE_SHARE))
+
+
+def fits(memory: Memory, gpu_bytes: int) -> bool:
+    return needed(memory) <= gpu_bytes
+
+
+def smallest_card(memory: Memory) -> int | None:
+    """The smallest of ``CARDS`` that holds a stage; None if none does."""
+    return next((card for card in CARDS if fits(memory, card * 10**9)), None)
+
+
+def size_text(size: int) -> str:
+    """``16.2 GiB``, or ``310 MiB`` below 1 GiB."""
+    return f"{size / GIB:.1f} GiB" if size >= GIB else f"{size / 2**20:.0f} MiB"
+
+
+def by_part(memory: Memory) -> str:
+    """The arithmetic: parts that are something, and their sum."""
+    parts = {"weights": memory.weights, "adapter": memory.adapter, "optimizer": memory.optimizer}
+    training = {"gradients": memory.gradients, "activations": memory.activations, "logits": memory.logits}
+    is_evaluation = memory.evaluation > sum(training.values())
+    parts |= {"evaluation": memory.evaluation} if is_evaluation else training
+    shown = [f"{name} {size_text(size)}" for name, size in parts.items() if size >= _SHOWN * memory.total]
+    return f"{' + '.join(shown)} = {size_text(memory.total)}"
+
+
+@dataclass(frozen=True)
+class Remedy:
+    """A change of a stage that needs less."""
+
+    change: str
+    """As in a spec: ``quantization: NF4``."""
+    memory: Memory
+
+
+def remedies(
+    model: ModelShape, stage: TrainingParameters, largest: Pass, generation: GenerationBatch | None
+) -> Iterator[Remedy]:
+    """What would need less on a GPU, the mildest change first; each by itself."""
+    now = estimate(model, stage, largest, accelerator="GPU", generation=generation)
+    for change, update, smaller in _changes(stage, largest):
+        changed = stage.model_copy(update=update)
+        memory = estimate(model, changed, smaller, accelerator="GPU", generation=generation)
+        if memory.total < now.total:
+            yield Remedy(change, memory)
+
+
+def _changes(stage: TrainingParameters, largest: Pass) -> Iterator[tuple[str, dict[str, Any], Pass]]:
+    adapter = {
+        "adapter": "LoRA",
+        "lora_r": _DEFAULT_RANK,
+        "lora_dropout": 0.0,
+        "target_modules": ["all-linear"],
+        "dtype": "bfloat16",
+    }
+    if stage.adapter == "None":
+        yield "adapter: {type: LoRA}", adapter, largest
+        yield "adapter: {type: LoRA} with quantization: NF4", {**adapter, "quantization": "NF4"}, largest
+    elif stage.quantization is None:
+        yield "quantization: NF4", {"quantization": "NF4"}, largest
+    if (stage.lora_r or 0) > _SMALL_RANK:
+        yield f"adapter.r: {_SMALL_RANK}", {"lora_r": _SMALL_RANK}, largest
+    if largest.longest > 1:
+        half = largest.longest // 2
+        yield f"training.maxLength: {half}", {"max_length": half}, _shortened(largest, half)
+
+
+def _shortened(largest: Pass, longest: int) -> Pass:
+    """The pass of as many examples of at most this length; the share that carries loss stays."""
+    each = min(longest, largest.tokens // largest.examples)
+    labelled = largest.labelled * each * largest.examples // largest.tokens
+    return Pass.of([each] * largest.examples, labelled)
+
+
+def hint(
+    model: ModelShape,
+    stage: TrainingParameters,
+    largest: Pass,
+    generation: GenerationBatch | None,
+    gpu_bytes: int,
+) -> str:
+    """What to change of a stage that does not fit, and by how much that would help."""
+    now = estimate(model, stage, largest, accelerator="GPU", generation=generation)
+    texts = []
+    for remedy in remedies(model, stage, largest, generation):
+        saved = size_text(now.total - remedy.memory.total)
+        enough = "fits" if fits(remedy.memory, gpu_bytes) else f"not enough, {size_text(remedy.memory.total)}"
+        texts.append(f"{remedy.change} (saves {saved}: {enough})")
+    texts.append(f"a GPU of {size_text(needed(now))}")
+    return f"one of: {'; '.join(texts)}"

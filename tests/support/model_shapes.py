@@ -1,0 +1,66 @@
+"""Sizes of public models, as their configurations say, for arithmetic without their weights."""
+
+from tunegate_api.memory.shapes import LinearShape, ModelShape
+
+
+def llama_like(
+    *,
+    vocabulary: int,
+    hidden: int,
+    layers: int,
+    heads: int,
+    key_value_heads: int,
+    intermediate: int,
+    tied: bool = False,
+    query_biases: bool = False,
+) -> ModelShape:
+    """The shape of a model whose blocks are Llama's."""
+    size = hidden // heads
+    keys = key_value_heads * size
+    sizes = [
+        ("q_proj", "self_attn", hidden, hidden),
+        ("k_proj", "self_attn", hidden, keys),
+        ("v_proj", "self_attn", hidden, keys),
+        ("o_proj", "o_proj", hidden, hidden),
+        ("gate_proj", "mlp", hidden, intermediate),
+        ("up_proj", "mlp", hidden, intermediate),
+        ("down_proj", "down_proj", intermediate, hidden),
+    ]
+    linears = [
+        LinearShape(name=name, reads=reads, inputs=inputs, outputs=outputs, count=layers)
+        for name, reads, inputs, outputs in sizes
+    ]
+    norms = (2 * layers + 1) * hidden
+    biases = layers * (hidden + 2 * keys) if query_biases else 0
+    tables = vocabulary * hidden * (1 if tied else 2)
+    return ModelShape(
+        parameters=sum(one.weights for one in linears) + norms + biases + tables,
+        vocabulary=vocabulary,
+        hidden_size=hidden,
+        layers=layers,
+        heads=heads,
+        key_value_heads=key_value_heads,
+        head_size=size,
+        intermediate_size=intermediate,
+        linears=linears,
+    )
+
+
+QWEN_7B = llama_like(
+    vocabulary=152_064,
+    hidden=3584,
+    layers=28,
+    heads=28,
+    key_value_heads=4,
+    intermediate=18_944,
+    query_biases=True,
+)
+"""Qwen2.5-7B."""
+LLAMA_7B = llama_like(
+    vocabulary=32_000, hidden=4096, layers=32, heads=32, key_value_heads=32, intermediate=11_008
+)
+"""Llama-2-7B."""
+SMOLLM2 = llama_like(
+    vocabulary=49_152, hidden=576, layers=30, heads=9, key_value_heads=3, intermediate=1536, tied=True
+)
+"""SmolLM2-135M."""

@@ -1,0 +1,215 @@
+"""What training really allocates: two steps of the product's own trainer, by every event of the allocator."""
+
+import gc
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+from transformers import LlamaConfig, LlamaForCausalLM
+from transformers.trainer_callback import PrinterCallback, TrainerCallback
+
+from support.tiny_model import make_tokenizer
+from support.trainer_root import ALL_WEIGHTS, stage_plan
+from tunegate_api.memory.estimate import estimate
+from tunegate_api.memory.shapes import GenerationBatch, Memory, Pass
+from tunegate_api.plan import DataPlan, ModelPlan, Plan, SplitPlan, StagePlan
+from tunegate_trainer.data.shape import model_shape
+from tunegate_trainer.evaluate.generate import greedy
+from tunegate_trainer.likelihood import Example, example
+from tunegate_trainer.train.examples import preference_example, training_dataset
+from tunegate_trainer.train.preference import without_dropout
+from tunegate_trainer.train.recipe import make_trainer, trainer_arguments
+from tunegate_trainer.train.start import Start, load_start, trainable
+
+
+@dataclass(frozen=True)
+class Allocated:
+    """Tensor bytes of a training step."""
+
+    weights: int
+    """Parameters and buffers, those of an adapter too."""
+    optimizer: int
+    gradients: int
+    peak: int
+    """The most that was allocated at one moment, all of these included."""
+
+
+def measure(
+    folder: Path, scratch: Path, lengths: Sequence[tuple[int, int]], *, checkpointing: bool, **changes: Any
+) -> Allocated:
+    """Train the model of ``folder`` for two steps, each of all examples, and count.
+
+    ``lengths`` are tokens of the prompt and of the completion of each example; of DPO, of each pair twice.
+    """
+    stage = stage_plan("sft", [2], batch_size=len(lengths), **changes)
+    parameters = stage.parameters
+    model = load_start(Start(folder, "d" * 64), parameters, torch.device("cpu"))
+    plan = _plan(stage)
+    model = trainable(model, plan.model, parameters)
+    if parameters.method == "DPO":
+        without_dropout(model)
+    arguments = trainer_arguments(stage, plan, torch.device("cpu"), scratch)
+    if checkpointing:  # a plan asks for it where a GPU is to hold the activations
+        arguments.activation_checkpointing = arguments.gradient_checkpointing = True
+    examples = _examples(parameters.method, lengths)
+    counted = _Counted()
+    trainer = make_trainer(
+        parameters,
+        model=model,
+        args=arguments,
+        train_dataset=training_dataset(examples, steps=2, batch_size=len(lengths), seed=0),
+        processing_class=make_tokenizer(),
+        callbacks=[counted],
+    )
+    trainer.remove_callback(PrinterCallback)
+    peak = _peak(trainer.train)
+    weights = _bytes([*model.parameters(), *model.buffers(), *_quantization_scales(model)])
+    return Allocated(weights, counted.optimizer, counted.gradients, weights + peak)
+
+
+def measure_generation(folder: Path, largest: GenerationBatch, **changes: Any) -> int:
+    """Tensor bytes of an evaluation's batch, whose prompts have nothing in common, beside the weights."""
+    stage = stage_plan("sft", [2], **changes)
+    model = load_start(Start(folder, "d" * 64), stage.parameters, torch.device("cpu"))
+    model = trainable(model, _plan(stage).model, stage.parameters).eval()
+    prompts = [[1 + i] * largest.longest for i in range(largest.prompts)]
+    with torch.inference_mode():
+        return _peak(lambda: greedy(model, prompts, largest.new_tokens, stops=[]))
+
+
+def _peak(work: Callable[[], object]) -> int:
+    """The most bytes that ``work`` held at one moment, by every event of the CPU's allocator."""
+    gc.collect()  # what was left before would be counted as freed
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        work()
+    recorded = profiler.profiler
+    assert recorded is not None
+    events = [event for event in recorded.kineto_results.events() if event.name() == "[memory]"]
+    held = itertools.accumulate(e.nbytes() for e in sorted(events, key=lambda e: e.start_ns()))
+    return max(held)
+
+
+def _plan(stage: StagePlan) -> Plan:
+    split = SplitPlan(rows=1, sha256="d" * 64)
+    data = DataPlan(source_sha256="d" * 64, train=split, dev=split, test=split, dropped=0)
+    model = ModelPlan(uri="package://tiny", digest="d" * 64, parameters=1)
+    return Plan(job_uid="1", model=model, data=data, stages=[stage], versions={})
+
+
+def _examples(method: str, lengths: Sequence[tuple[int, int]]) -> list[dict[str, Any]]:
+    def one(i: int) -> Example:
+        prompt, completion = lengths[i]
+        return example([5 + i % 7] * prompt, [9 + i % 5] * completion)
+
+    if method == "SFT":
+        return [dict(one(i)) for i in range(len(lengths))]
+    return [preference_example(one(i), one(i), (-1.0, -1.0)) for i in range(len(lengths))]
+
+
+class _Counted(TrainerCallback):
+    """What the optimizer holds, and the gradients it is about to use."""
+
+    optimizer = gradients = 0
+
+    def on_pre_optimizer_step(self, *_: Any, model: Any, **__: Any) -> None:
+        self.gradients = _bytes(p.grad for p in model.parameters() if p.grad is not None)
+
+    def on_step_end(self, *_: Any, optimizer: Any, **__: Any) -> None:
+        states = optimizer.optimizer.state.values()
+        self.optimizer = _bytes(t for s in states for t in s.values() if torch.is_tensor(t) and t.dim())
+
+
+def _quantization_scales(model: Any) -> Iterator[torch.Tensor]:
+    """What bitsandbytes keeps beside 4-bit weights."""
+    for parameter in model.parameters():
+        state = getattr(parameter, "quant_state", None)
+        if state is not None:
+            yield from (state.absmax, state.code, state.offset, state.state2.absmax, state.state2.code)
+
+
+def _bytes(tensors: Iterable[torch.Tensor]) -> int:
+    """Of tied weights once."""
+    storages = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}
+    return sum(storages.values())
+
+
+FULL = ALL_WEIGHTS | {"dtype": "float32"}
+LORA: dict[str, Any] = {"lora_r": 8, "lora_dropout": 0.0, "dtype": "bfloat16"}
+DPO: dict[str, Any] = {"method": "DPO", "beta": 0.1, "loss": "sigmoid"}
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """A model and a stage, small enough to be trained in a second or two."""
+
+    name: str
+    parameters: dict[str, Any]
+    model: dict[str, Any] = field(default_factory=dict)
+    """What to change in the configuration of the model."""
+    lengths: Sequence[tuple[int, int]] = ((90, 30), (70, 50), (100, 10), (100, 20))
+    """Tokens of prompt and completion of each example, the longest first."""
+    micro_batch: int = 2
+    checkpointing: bool = False
+
+
+LONG = ((280, 60), (240, 90), (200, 50), (300, 40))
+CONFIGURATIONS = (
+    Configuration("all weights", FULL),
+    Configuration("all weights, one pass a step", FULL, {"vocab_size": 512}, LONG[:2]),
+    Configuration("all weights, a tied head", FULL, {"tie_word_embeddings": True, "vocab_size": 8192}),
+    Configuration("all weights, recomputed", FULL, {"num_hidden_layers": 6}, LONG, checkpointing=True),
+    Configuration(
+        "LoRA on q and v, float32", LORA | {"target_modules": ["q_proj", "v_proj"], "dtype": "float32"}
+    ),
+    Configuration("LoRA on all linear", LORA),
+    Configuration("LoRA on all linear, long examples", LORA, {"vocab_size": 512}, LONG),
+    Configuration("LoRA, one example a pass", LORA | {"lora_r": 64}, {}, LONG, micro_batch=1),
+    Configuration("LoRA with dropout", LORA | {"lora_dropout": 0.1}, {"vocab_size": 512}),
+    Configuration("LoRA, recomputed", LORA, {"num_hidden_layers": 6}, LONG, checkpointing=True),
+    Configuration("QLoRA", LORA | {"quantization": "NF4"}, {}, LONG),
+    Configuration("DPO with LoRA", LORA | DPO, {"vocab_size": 512}, LONG, micro_batch=1),
+    Configuration("DPO of all weights", FULL | DPO, {"vocab_size": 512}),
+    Configuration("a large vocabulary", LORA, {"vocab_size": 32_000}, ((60, 200), (80, 180))),
+)
+
+
+def save_model(folder: Path, **changes: Any) -> None:
+    """A Llama with random weights."""
+    settings = {
+        "vocab_size": 4096,
+        "hidden_size": 256,
+        "intermediate_size": 704,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 8,
+        "num_key_value_heads": 4,
+        "max_position_embeddings": 2048,
+        "tie_word_embeddings": False,
+    }
+    torch.manual_seed(0)
+    LlamaForCausalLM(LlamaConfig(**(settings | changes))).save_pretrained(folder)
+
+
+def measured(one: Configuration, scratch: Path) -> tuple[Allocated, Memory]:
+    """What a configuration allocates, and what is estimated."""
+    folder = scratch / "model"
+    save_model(folder, **one.model)
+    allocated = measure(
+        folder,
+        scratch / "checkpoints",
+        one.lengths,
+        checkpointing=one.checkpointing,
+        micro_batch_size=one.micro_batch,
+        **one.parameters,
+    )
+    settings = one.parameters | {"batch_size": len(one.lengths), "micro_batch_size": one.micro_batch}
+    stage = stage_plan("sft", [2], **settings).parameters
+    examples = 2 if stage.method == "DPO" else 1
+    first = [pair for pair in one.lengths[: one.micro_batch] for _ in range(examples)]
+    largest = Pass.of([prompt + answer for prompt, answer in first], sum(answer for _, answer in first))
+    return allocated, estimate(
+        model_shape(folder), stage, largest, accelerator="CPU", checkpointing=one.checkpointing
+    )
