@@ -1,0 +1,54 @@
+"""A trainer on a volume that is full or read-only: a real one, in a mount namespace of its own."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from tunegate_api.contract import ROOT_VARIABLE, Termination
+
+_SIZE = 64 * 1024
+"""Bytes of the small volume, in pages of 4 KiB."""
+_FULL = """
+kept="$1.kept"; cp -a "$1" "$kept"
+mount -t tmpfs -o size=$2 tmpfs "$1"; cp -a "$kept/." "$1"; rm -r "$kept"
+dd if=/dev/zero of="$1/filler" bs=4096 count=1000 2>/dev/null; truncate -s -"$3" "$1/filler"
+folder="$1"; shift 3; "$@"; code=$?
+rm "$folder/filler"; cp -a "$folder" "$kept"; exit $code
+"""
+_READ_ONLY = """
+mount --bind "$1" "$1"; mount -o remount,ro,bind "$1"
+shift; exec "$@"
+"""
+
+
+def run_full(root: Path, folder: Path, room: int, *args: str) -> Termination:
+    """Run the trainer where ``folder`` is a volume with ``room`` bytes left, whole pages.
+
+    What it left there is in ``folder`` afterwards.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    ended = _run(root, _FULL, str(folder), str(_SIZE + room), str(room), args=args)
+    shutil.rmtree(folder)
+    folder.with_name(f"{folder.name}.kept").rename(folder)
+    return ended
+
+
+def run_read_only(root: Path, folder: Path, *args: str) -> Termination:
+    """Run the trainer where nothing in ``folder`` can be written."""
+    return _run(root, _READ_ONLY, str(folder), args=args)
+
+
+def _run(root: Path, script: str, *parameters: str, args: tuple[str, ...]) -> Termination:
+    trainer = [sys.executable, "-m", "tunegate_trainer", *args]
+    done = subprocess.run(
+        ["unshare", "--user", "--map-root-user", "--mount", "sh", "-uc", script, "sh", *parameters, *trainer],
+        env=os.environ | {ROOT_VARIABLE: str(root)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    ended = Termination.model_validate_json((root / "termination.json").read_bytes())
+    assert done.returncode == ended.exit_code, done.stderr
+    return ended

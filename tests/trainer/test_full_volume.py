@@ -1,0 +1,122 @@
+"""A volume that is full or read-only: said as such, and nothing half-made is taken for whole. With room it
+goes on as the same run."""
+
+from pathlib import Path
+
+import pytest
+
+from support.full_volume import run_full, run_read_only
+from support.trainer_root import STAGE, UID, TrainerRoot, dpo_plan, stage_plan
+from tunegate_api.contract import ExitCode, Outcome, StartRequest, Termination
+from tunegate_api.v1alpha1.finetunejob_status import Reason
+from tunegate_api.workspace import Workspace
+from tunegate_trainer.artifact import build_artifact
+from tunegate_trainer.files import is_complete, sha256_file, write_model
+from tunegate_trainer.interruption import Interruption
+from tunegate_trainer.train import recipe
+from tunegate_trainer.train.preference import REFERENCE
+
+PAGE = 4096
+
+
+def train(root: TrainerRoot, stage: str = STAGE, start_step: int | None = None) -> None:
+    outcome = recipe.run(root.context(stage=stage), Interruption(), start_step=start_step)
+    assert outcome is Outcome.COMPLETED
+
+
+def assert_full(ended: Termination) -> None:
+    assert ended.exit_code == ExitCode.STORAGE
+    assert ended.failure is not None
+    assert ended.failure.reason == Reason.STORAGE
+    assert "No space left on device" in ended.failure.message
+    assert ended.failure.hint == "grow the volume, or free space on it"
+
+
+def stage_folder(root: TrainerRoot, stage: str) -> Path:
+    return root.workspace / root.paths.stage(stage)
+
+
+def all_files(folder: Path) -> dict[str, str]:
+    return {str(p.relative_to(folder)): sha256_file(p) for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+@pytest.mark.parametrize("room", [0, 8 * PAGE], ids=["losses", "checkpoint"])
+def test_no_room_for_losses_or_a_checkpoint(make_root, room):
+    whole, root = make_root(checkpoint_steps=(2,)), make_root(checkpoint_steps=(2,))
+    train(whole)
+    assert_full(run_full(root.path, root.stage_folder, room, "train", "--stage", STAGE))
+    assert not [p for p in root.stage_folder.glob("st*") if is_complete(p)]
+    train(root)
+    assert root.losses() == whole.losses()
+    assert root.evaluation(2).digest == whole.evaluation(2).digest
+
+
+def test_no_room_for_the_reference_of_preferences(make_root):
+    later = [dpo_plan(checkpoint_steps=(2,))]
+    whole, root = (make_root(checkpoint_steps=(2,), later=later) for _ in range(2))
+    for one in (whole, root):
+        train(one)
+    train(whole, "dpo", start_step=2)
+    folder = stage_folder(root, "dpo")
+    assert_full(run_full(root.path, folder, 0, "train", "--stage", "dpo", "--start-step", "2"))
+    assert not list(folder.glob(f"*{REFERENCE}*")), "nor half of one under another name"
+    train(root, "dpo", start_step=2)
+    assert root.losses("dpo") == whole.losses("dpo")
+    assert (folder / REFERENCE).read_bytes() == (stage_folder(whole, "dpo") / REFERENCE).read_bytes()
+
+
+def test_no_room_for_the_model_that_a_stage_starts_from(make_root):
+    later = [stage_plan("more", (2,), starts_from="Merged")]
+    whole, root = (make_root(checkpoint_steps=(2,), later=later) for _ in range(2))
+    for one in (whole, root):
+        train(one)
+    train(whole, "more", start_step=2)
+    folder = stage_folder(root, "more")
+    assert_full(run_full(root.path, folder, 16 * PAGE, "train", "--stage", "more", "--start-step", "2"))
+    assert not is_complete(root.workspace / root.paths.merged("more"))
+    train(root, "more", start_step=2)
+    assert root.losses("more") == whole.losses("more")
+    assert not list(folder.glob("scratch*")), "what did not fit is gone"
+
+
+def test_no_room_for_the_model_of_another_job(make_root, tmp_path):
+    earlier = make_root(checkpoint_steps=(2,))
+    train(earlier)
+    plan = earlier.context().plan
+    manifest = build_artifact(
+        earlier.checkpoint(2),
+        earlier.workspace / Workspace.base_model(plan.model.digest),
+        earlier.workspace / earlier.paths.model,
+        whole=False,
+        trained=plan.stages[0].parameters,
+    )
+    root = make_root()
+    start = StartRequest(
+        job="orders",
+        uid=UID,
+        claim="tuning",
+        digest=manifest.digest,
+        base_digest=plan.model.digest,
+        trained=plan.stages[0].parameters,
+    )
+    request = root.context().request.model_copy(update={"start_from": start})
+    write_model(root.path / "request" / "request.json", request)
+    (root.path / "volumes").mkdir()
+    (root.path / "volumes" / "tuning").symlink_to(earlier.workspace)
+    models = root.workspace / "models"
+    for path in models.iterdir():
+        path.rename(tmp_path / path.name)  # too large for the small volume
+    assert_full(run_full(root.path, models, 16 * PAGE, "data"))
+    assert list(models.iterdir()) == []
+
+
+def test_a_read_only_volume_is_left_as_it_is(make_root):
+    root = make_root(checkpoint_steps=(2,), later=[dpo_plan(checkpoint_steps=(2,))])
+    train(root)
+    before = all_files(root.workspace)
+    ended = run_read_only(root.path, root.workspace, "train", "--stage", "dpo", "--start-step", "2")
+    assert ended.exit_code == ExitCode.STORAGE
+    assert ended.failure is not None
+    assert (ended.failure.reason, "Read-only file system" in ended.failure.message) == (Reason.STORAGE, True)
+    assert all_files(root.workspace) == before
+    train(root, "dpo", start_step=2)
