@@ -25,6 +25,7 @@ from tunegate_api.v1alpha1.data import Goal
 from tunegate_api.v1alpha1.evalgate import EvalGateSpec
 from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec
 from tunegate_api.v1alpha1.finetunejob_status import Failure, Progress
+from tunegate_api.v1alpha1.reasons import Reason
 from tunegate_api.verdict import CaseSet
 from tunegate_api.workspace import Workspace
 
@@ -35,6 +36,10 @@ REPORT_URL_VARIABLE = "TUNEGATE_REPORT_URL"
 """Where a pod posts its reports; without it, the files in the outbox are all of the reporting."""
 REPORT_CA_VARIABLE = "TUNEGATE_REPORT_CA"
 """The certificate authority of that address, in PEM."""
+MASTER_VARIABLE = "TUNEGATE_MASTER"
+"""Where the pods that train together meet: HOST:PORT of the first."""
+NODE_VARIABLE = "TUNEGATE_NODE"
+"""Which of these pods this is, from 0."""
 REPORT_TOKEN_SECONDS = 3600
 """How long a reporting token lives; kubelet renews it in time."""
 
@@ -277,6 +282,21 @@ class Termination(StatusModel):
     failure: Failure | None = None
     report_sha256: Sha256 | None = None
     """Digest of the last report's file."""
+
+
+def tells_most(exit_code: int, failure: Failure | None) -> int:
+    """A number for how one of several processes ended that train together: the highest says why all did.
+
+    One that lost the others says least, then one that was asked to stop; what another attempt would meet
+    again says most.
+    """
+    if failure is not None and failure.reason == Reason.PEER_LOST:
+        return 1
+    if exit_code == ExitCode.OK:
+        return 0
+    if exit_code == ExitCode.INTERRUPTED:
+        return 2
+    return 4 if exit_code in PERMANENT_EXIT_CODES else 3
 
 
 class FileManifest(StatusModel):

@@ -63,7 +63,7 @@ from tunegate_operator.laptop_volumes import make_links, plan_links
 
 log = logging.getLogger(__name__)
 
-PODS = PodSettings(image="laptop", secrets_needed=False)
+PODS = PodSettings(image="laptop", secrets_needed=False, on_one_machine=True)
 """No image: pods are processes of the installed trainer. Credentials may be in the user's environment."""
 PROGRESS_SECONDS = 1.0
 """Status is a local file here, so progress may be written often."""

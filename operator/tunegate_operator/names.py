@@ -12,6 +12,8 @@ CONTINUE_ANNOTATION = f"{GROUP}/continue"
 DISCARD_ANNOTATION = f"{GROUP}/discard"
 
 MAX_LABEL = 63
+MAX_INDEXED = MAX_LABEL - len("-1023")
+"""Of the name of an Indexed Job: with the index behind it, it is the host name of a pod."""
 
 
 def child_name(job: str, uid: str, *parts: str) -> str:
@@ -22,14 +24,23 @@ def child_name(job: str, uid: str, *parts: str) -> str:
     return _bounded(job, [*parts, uid[:5]])
 
 
-def attempt_name(job: str, uid: str, role: str, stage: str | None, attempt: int) -> str:
+def attempt_name(
+    job: str, uid: str, role: str, stage: str | None, attempt: int, *, is_indexed: bool = False
+) -> str:
     """The name of a child Job."""
-    return _bounded(job, [role, *([stage] if stage else []), uid[:5], str(attempt)])
+    parts = [role, *([stage] if stage else []), uid[:5], str(attempt)]
+    return _bounded(job, parts, MAX_INDEXED if is_indexed else MAX_LABEL)
 
 
-def _bounded(job: str, parts: list[str]) -> str:
+def nodes_name(job: str, uid: str) -> str:
+    """The Service by which pods that train together find each other. Its name begins with a letter, as it
+    must, whatever the job's does."""
+    return f"nodes-{child_name(job[: MAX_LABEL - 12], uid)}"
+
+
+def _bounded(job: str, parts: list[str], longest: int = MAX_LABEL) -> str:
     tail = "-".join(parts)
-    return f"{job[: MAX_LABEL - len(tail) - 1].rstrip('-')}-{tail}"
+    return f"{job[: longest - len(tail) - 1].rstrip('-')}-{tail}"
 
 
 def request_name(job: str, uid: str) -> str:

@@ -18,8 +18,6 @@ NOT_YET: dict[str, Changes] = {
     "data.production": {"spec.data.production": {"uri": "pvc://a/b"}},
     "data.quality": {"spec.data.quality": {"sample": "0.1"}},
     "taskMetrics[].name": {"spec.taskMetrics": [{"name": "f1", "min": "0.5"}]},
-    "resources.gpu.count": {"spec.resources": {"gpu": {"count": 2}}},
-    "resources.nodes": {"spec.resources": {"nodes": 2}},
     "queueName": {"spec.queueName": "team-a"},
     "publish[].uri": {"spec.publish.0.uri": "oci://registry/model"},
     "publish[].secretName": {"spec.publish.0.secretName": "s"},

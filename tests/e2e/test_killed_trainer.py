@@ -1,25 +1,14 @@
 """A training pod that is killed, and then evicted: the run goes on from its last checkpoint."""
 
-import json
-
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from support.node import Node
 from support.tiny_job import LONG, TinyJob
 from support.waiting import eventually
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
-
-
-def evict(node: Node, namespace: str, pod: str) -> None:
-    """As ``kubectl drain`` does."""
-    eviction = {
-        "apiVersion": "policy/v1",
-        "kind": "Eviction",
-        "metadata": {"name": pod, "namespace": namespace},
-    }
-    path = f"/api/v1/namespaces/{namespace}/pods/{pod}/eviction"
-    node.kubectl("create", "--raw", path, "-f", "-", text=json.dumps(eviction))
 
 
 def test_a_killed_and_an_evicted_trainer_are_followed_by_others(node: Node, namespace: str) -> None:
@@ -35,7 +24,7 @@ def test_a_killed_and_an_evicted_trainer_are_followed_by_others(node: Node, name
     another_writes(2)
     resumed_from = max(job.stage().checkpoints())
     job.wait_for_checkpoints(len(job.stage().evaluated()) + 1)
-    evict(node, namespace, job.pods("train")[0]["metadata"]["name"])
+    node.evict(namespace, job.pods("train")[0]["metadata"]["name"])
     another_writes(3)
 
     status = job.ended()
@@ -47,3 +36,29 @@ def test_a_killed_and_an_evicted_trainer_are_followed_by_others(node: Node, name
         "each step once, and the same last one"
     )
     assert status["checkpoints"][-1]["step"] == LONG["maxSteps"]
+
+
+def test_evicted_twice_the_model_is_that_of_a_run_that_never_was(node: Node, namespace: str) -> None:
+    node.install()
+    whole, evicted = TinyJob(node, namespace, "whole"), TinyJob(node, namespace, "evicted")
+    whole.apply(LONG)
+    evicted.apply(LONG)
+    seen = 0
+    for writers in (2, 3):
+        evicted.wait_for_checkpoints(seen + 1)
+        node.evict(namespace, evicted.pods("train")[0]["metadata"]["name"])
+        eventually(
+            lambda writers=writers: evicted.stage().writers() == writers,
+            seconds=120,
+            what="another pod writes",
+            pause=0.5,
+        )
+        seen = len(evicted.stage().checkpoints())
+    for job in (whole, evicted):
+        status = job.ended()
+        assert status["phase"] == "Succeeded", status["message"]
+    assert evicted.stage().writers() == 3
+    assert evicted.stage().losses() == whole.stage().losses()
+    step = f"step-{LONG['maxSteps']:06d}/adapter_model.safetensors"
+    one, other = (load_file(job.stage().path / step) for job in (whole, evicted))
+    assert all(torch.equal(one[name], other[name]) for name in one), "to the last bit"

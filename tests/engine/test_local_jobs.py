@@ -7,8 +7,8 @@ import pytest
 
 from support.laptop import FAIL_ON_10, IGNORE_DISRUPTION, final_condition
 from tunegate_operator.engine import pod_status
-from tunegate_operator.engine.cluster import Object
-from tunegate_operator.engine.local_jobs import new_pod, step_job
+from tunegate_operator.engine.cluster import InvalidError, Object
+from tunegate_operator.engine.local_jobs import new_pod, refuse_unsupported, step_job
 
 NOW = datetime(2026, 1, 1, 12, 0, 0, tzinfo=UTC)
 
@@ -76,7 +76,7 @@ TABLE: list[tuple[str, dict[str, Any], list[Object], bool, str | None]] = [
 )
 def test_step(spec: dict[str, Any], pods: list[Object], starts: bool, reason: str | None) -> None:
     step = step_job(make_job(**spec), pods, NOW)
-    assert step.starts_pod is starts
+    assert step.starts == ((0,) if starts else ())
     condition = final_condition({"status": step.status})
     assert (condition["reason"] if condition else None) == reason
 
@@ -85,7 +85,7 @@ def test_step(spec: dict[str, Any], pods: list[Object], starts: bool, reason: st
 def test_the_wait_before_the_next_pod_doubles(failures: int, seconds: int) -> None:
     def starts(waited: float) -> bool:
         ended = NOW - timedelta(seconds=waited)
-        return step_job(make_job(backoffLimit=9), [pod(1, ended=ended)] * failures, NOW).starts_pod
+        return bool(step_job(make_job(backoffLimit=9), [pod(1, ended=ended)] * failures, NOW).starts)
 
     assert not starts(seconds - 1)
     assert starts(seconds)
@@ -117,3 +117,50 @@ def test_a_long_job_name_still_gives_a_valid_pod_name() -> None:
     name = new_pod(job)["metadata"]["name"]
     assert len(name) == 63
     assert name != new_pod(job)["metadata"]["name"]
+
+
+INDEXED = {"completionMode": "Indexed", "completions": 3, "parallelism": 3, "backoffLimit": 0}
+
+
+def indexed(pods: dict[int, Object]) -> list[Object]:
+    """Pods with their numbers."""
+    made = []
+    for index, one in pods.items():
+        labels = new_pod(make_job(**INDEXED), index)["metadata"]["labels"]
+        made.append(one | {"metadata": one["metadata"] | {"labels": labels}})
+    return made
+
+
+def test_an_indexed_job_starts_all_its_pods_at_once_and_is_complete_when_each_succeeded() -> None:
+    job = make_job(**INDEXED)
+    assert step_job(job, [], NOW).starts == (0, 1, 2)
+    assert step_job(job, indexed({0: pod(), 2: pod()}), NOW).starts == (1,)
+    step = step_job(job, indexed({0: pod(0), 1: pod(), 2: pod(0)}), NOW)
+    assert (step.starts, final_condition({"status": step.status})) == ((), None)
+    condition = final_condition(
+        {"status": step_job(job, indexed(dict.fromkeys(range(3), pod(0))), NOW).status}
+    )
+    assert condition is not None
+    assert condition["type"] == "Complete"
+
+
+def test_one_pod_that_fails_ends_all_of_an_indexed_job_that_restarts_none() -> None:
+    others = {1: pod(), 2: pod()}
+    step = step_job(make_job(**INDEXED), indexed({0: pod(1), **others}), NOW)
+    assert [one["metadata"]["labels"]["batch.kubernetes.io/job-completion-index"] for one in step.stops] == [
+        "1",
+        "2",
+    ]
+
+
+def test_a_pod_of_an_indexed_job_has_its_number_in_name_and_label() -> None:
+    made = new_pod(make_job(**INDEXED), 2)["metadata"]
+    assert made["name"].startswith(f"{make_job()['metadata']['name']}-2-")
+    assert made["labels"]["batch.kubernetes.io/job-completion-index"] == "2"
+
+
+def test_several_pods_without_numbers_need_a_cluster() -> None:
+    with pytest.raises(InvalidError, match="completionMode: Indexed"):
+        refuse_unsupported(make_job(completions=2, parallelism=2))
+    with pytest.raises(InvalidError, match="parallelism"):
+        refuse_unsupported(make_job(**INDEXED | {"parallelism": 1}))

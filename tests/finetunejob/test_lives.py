@@ -90,6 +90,19 @@ def suspended_in_training(world: World, run: bool = True) -> None:
         world.run()
 
 
+def one_of_two_pods_is_killed(world: World) -> None:
+    world.apply_all(make_job().with_spec(resources={"nodes": 2}).obj())
+    world.until_checkpoint()
+    (training,) = world.active_jobs()
+    for index, (code, message) in enumerate(
+        [failed(ExitCode.INTERNAL_ERROR, "PeerLost", "it is gone"), KILLED]
+    ):
+        world.cluster.finish_pod(training["metadata"]["name"], code, message, index=index)
+    world.settle()
+    world.advance(10)
+    world.run()
+
+
 def suspended_from_the_start(world: World) -> None:
     world.apply_all(make_job().with_spec(suspend=True).obj())
     world.settle()
@@ -328,6 +341,7 @@ LIVES: dict[str, tuple[Life, Script]] = {
     "waits-for-everything": (waits_for_everything, Script()),
     "waits-too-long": (waits_too_long, Script()),
     "suspended": (suspended_in_training, Script()),
+    "two-pods": (one_of_two_pods_is_killed, Script()),
     "suspended-while-gating": (suspended_while_gating, Script()),
     "suspended-from-the-start": (suspended_from_the_start, Script()),
     "suspended-when-stopped": (suspended_when_stopped, Script(checkpoints=REGRESSING)),

@@ -14,7 +14,7 @@ from tunegate_operator.engine.cluster import (
     Key,
     Object,
 )
-from tunegate_operator.engine.local_jobs import new_pod, step_job
+from tunegate_operator.engine.local_jobs import index_of, missing_indexes, new_pod, step_job
 from tunegate_operator.engine.objects import is_finished, resource_version, timestamp, uid_of
 from tunegate_operator.engine.store import ObjectStore
 
@@ -196,7 +196,9 @@ class FakeCluster(ObjectStore):
 
     def pending_pod(self, job_name: str, namespace: str = "default", status: Object | None = None) -> Object:
         """The Job gets a pod that does not start, by default without saying why. Returns it."""
-        pod = self.as_user.create(new_pod(self._job(job_name, namespace)))
+        job = self._job(job_name, namespace)
+        missing = missing_indexes(job, self.pods_of(job_name, namespace))
+        pod = self.as_user.create(new_pod(job, *missing[:1]))
         pod = self._set_status(pod, status or {"phase": "Pending"})
         self._step_job(job_name, namespace)
         return pod
@@ -210,9 +212,12 @@ class FakeCluster(ObjectStore):
         namespace: str = "default",
         reason: str | None = None,
         disruption: str | None = None,
+        index: int | None = None,
     ) -> Object:
-        """The Job's running pod ends, and the Job controller draws its conclusion. Returns the pod."""
+        """The Job's running pod ends, of several that with ``index``, and the Job controller draws its
+        conclusion. Returns the pod."""
         running = [pod for pod in self.pods_of(job_name, namespace) if pod_status.phase(pod) == "Running"]
+        running = [pod for pod in running if index in (None, index_of(pod))]
         pod = running[0] if running else self.start_pod(job_name, namespace)
         status = pod_status.terminated(
             pod, exit_code, message, self.clock.now(), reason=reason, disruption=disruption

@@ -50,6 +50,16 @@ class Node:
         assert len(found) == 1, f"{len(found)} processes of {pod}"
         return found[0]
 
+    def evict(self, namespace: str, pod: str) -> None:
+        """Take a pod away, as ``kubectl drain`` does."""
+        eviction = {
+            "apiVersion": "policy/v1",
+            "kind": "Eviction",
+            "metadata": {"name": pod, "namespace": namespace},
+        }
+        path = f"/api/v1/namespaces/{namespace}/pods/{pod}/eviction"
+        self.kubectl("create", "--raw", path, "-f", "-", text=json.dumps(eviction))
+
     def restart(self, program: str) -> None:
         """Kill one of the node's programs; it is started again at once."""
         _run([SCRIPTS / "kill.sh", program, "KILL"], self._environment)

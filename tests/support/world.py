@@ -318,7 +318,7 @@ class World:
         name, labels = job["metadata"]["name"], job["metadata"]["labels"]
         role = Role(labels["tunegate.dev/role"])
         running = [p for p in self.cluster.pods_of(name) if p["status"].get("phase") == "Running"]
-        if not running:
+        if len(running) < job["spec"].get("completions", 1):
             self.cluster.start_pod(name)
             return
         bad_ends = self.script.exits.get(role, [])
@@ -416,7 +416,8 @@ class World:
     ) -> None:
         self._tell(job, role, uid, outcome=outcome, **report)
         message = Termination(exit_code=0, outcome=outcome).model_dump_json(by_alias=True)
-        self.cluster.finish_pod(job["metadata"]["name"], 0, message)
+        for _ in range(job["spec"].get("completions", 1)):
+            self.cluster.finish_pod(job["metadata"]["name"], 0, message)
 
     def _tell(self, job: Object, role: Role, uid: str, **content: Any) -> None:
         """Write a report to the volume and deliver it."""

@@ -686,10 +686,10 @@ FINETUNEJOB = [
         "the accelerator is CPU, which has none: leave gpu out, or set accelerator: GPU",
     ),
     Wrong(
-        "many machines without a GPU",
-        {"spec.resources.nodes": 2},
-        "spec.resources.nodes",
-        "the accelerator is CPU, which trains on one machine: leave nodes out",
+        "a batch that machines do not share evenly",
+        {"spec.resources.nodes": 3, "spec.stages.0.training": {"batchSize": 8}},
+        "spec.stages",
+        "all GPUs of all nodes share a batch evenly: make each batchSize a multiple of their number",
     ),
     Wrong(
         "an amount that Kubernetes does not know",

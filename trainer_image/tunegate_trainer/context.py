@@ -23,6 +23,8 @@ class Context:
     attempt: int = 1
     stage: str | None = None
     root: Path = field(default_factory=lambda: Path(os.environ.get(ROOT_VARIABLE, DEFAULT_ROOT)))
+    speaks: bool = True
+    """Whether it reports: of the processes that train together, only the first one does."""
     courier: Courier | None = None
     """Brings reports to the operator; None where files are all of the reporting."""
     trackers: TrackerProcesses | None = None
@@ -75,7 +77,7 @@ class Context:
     def open_courier(self) -> None:
         """Send reports to the operator from now on, if it has an address; also what earlier pods left."""
         address = ReportAddress.from_environment(self.root)
-        if address:
+        if address and self.speaks:
             self.courier = Courier(address, self.workspace / self.paths.outbox)
 
     def open_trackers(self) -> None:
@@ -84,6 +86,8 @@ class Context:
 
     def tell(self, **changes: object) -> None:
         """Report to the operator: what changed, on top of all that was reported before."""
+        if not self.speaks:
+            return
         report = self.report.model_copy(
             update={**changes, "sequence": self.report.sequence + 1, "time": datetime.now(UTC)}
         )

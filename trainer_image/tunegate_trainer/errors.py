@@ -79,6 +79,12 @@ class UndeliveredError(TrainerError):
     exit_code, reason = ExitCode.INTERNAL_ERROR, Reason.REPORT_MISSING
 
 
+class PeerLostError(TrainerError):
+    """Another of the processes that train together is gone, and knows why. Worth another attempt."""
+
+    exit_code, reason = ExitCode.INTERNAL_ERROR, Reason.PEER_LOST
+
+
 class CudaOutOfMemoryError(TrainerError):
     """The GPU's memory does not hold what was asked for. It will not on another try either."""
 

@@ -7,6 +7,8 @@ import torch
 from peft import PeftModel
 from torch.nn.functional import cross_entropy
 
+from tunegate_trainer.ranks import ALONE, Ranks
+
 IGNORED = -100
 """The label of a token that carries no loss."""
 TOKENS_PER_PASS = 1024
@@ -68,11 +70,11 @@ def _autocast(model: Any, device: torch.device) -> torch.autocast:
     return torch.autocast("cuda", torch.bfloat16, enabled=device.type == "cuda" and whole)
 
 
-def log_probs(model: Any, examples: Sequence[Example]) -> list[float]:
+def log_probs(model: Any, examples: Sequence[Example], ranks: Ranks = ALONE) -> list[float]:
     """The log-probability of each example's completion, summed over its tokens. The model stays as it is."""
-    found = [0.0] * len(examples)
+    found: dict[int, float] = {}
     with torch.inference_mode():
-        for batch in _batches(examples):
+        for batch in ranks.mine(list(_batches(examples))):
             inputs = {
                 name: value.to(model.device) if isinstance(value, torch.Tensor) else value
                 for name, value in flatten([examples[i] for i in batch]).items()
@@ -81,7 +83,8 @@ def log_probs(model: Any, examples: Sequence[Example]) -> list[float]:
             sums = torch.zeros(len(batch), device=losses.device).index_add(0, numbers, -losses)
             for i, value in zip(batch, sums.tolist(), strict=True):
                 found[i] = value
-    return found
+    found = ranks.merged(found)
+    return [found[i] for i in range(len(examples))]
 
 
 def completion_tokens(one: Example) -> int:

@@ -15,11 +15,21 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 
+from pydantic import ValidationError
+
 from tunegate_api.contract import ExitCode, Outcome, Role, Termination
 from tunegate_api.v1alpha1.finetunejob_status import Failure, Reason
+from tunegate_trainer import place
 from tunegate_trainer.context import Context
-from tunegate_trainer.errors import CudaOutOfMemoryError, StorageError, TrainerError, UndeliveredError
+from tunegate_trainer.errors import (
+    CudaOutOfMemoryError,
+    PeerLostError,
+    StorageError,
+    TrainerError,
+    UndeliveredError,
+)
 from tunegate_trainer.interruption import Interrupted, Interruption, Superseded
+from tunegate_trainer.launch import launch
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one role. Returns the exit code, see :class:`tunegate_api.contract.ExitCode`."""
     options = _parser().parse_args(arguments)
     logging.basicConfig(
-        level=logging.INFO,
+        level=logging.INFO if place.is_first() or not place.is_launched() else logging.WARNING,
         format="%(asctime)s %(levelname)s %(message)s",
         datefmt="%H:%M:%S",
         stream=sys.stderr,
@@ -56,7 +66,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         attempt=options.attempt,
         # Only training is done, and reported, a stage at a time.
         stage=options.stage if options.role == Role.TRAIN else None,
+        speaks=place.is_first(),
     )
+    processes = 1 if place.is_launched() else _processes(context)
+    if processes > 1:
+        return launch(sys.argv[1:] if arguments is None else arguments, processes, context.root)
     interruption = Interruption()
     interruption.install()
 
@@ -65,7 +79,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _set_up_libraries(context.role)
         if context.role not in _SAY_NOTHING:
             context.open_trackers()
-        outcome = _role(context, options, interruption)
+        try:
+            outcome = _role(context, options, interruption)
+        except PeerLostError as error:
+            if interruption.requested:  # as the others were
+                raise Interrupted from error
+            raise
         interruption.ignore()  # what follows is short, and belongs to every end
         return outcome
 
@@ -74,6 +93,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _finish(context, end)
     _close(context, end)
     return int(end.exit_code)
+
+
+def _processes(context: Context) -> int:
+    """How many processes of this pod train together. What makes the request unreadable, the role will say."""
+    if context.role is not Role.TRAIN:
+        return 1
+    try:
+        return context.request.spec.resources.processes_per_node
+    except (OSError, ValidationError):
+        return 1
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -97,14 +126,16 @@ def _role(context: Context, options: argparse.Namespace, interruption: Interrupt
             import_module("tunegate_trainer.data.role").run(context)
         case Role.TRAIN:
             recipe = import_module("tunegate_trainer.train.recipe")
-            return Outcome(
-                recipe.run(
-                    context,
-                    interruption,
-                    start_step=options.start_step,
-                    accepted_step=options.accepted_step,
+            with import_module("tunegate_trainer.ranks").together(context.request) as ranks:
+                return Outcome(
+                    recipe.run(
+                        context,
+                        interruption,
+                        start_step=options.start_step,
+                        accepted_step=options.accepted_step,
+                        ranks=ranks,
+                    )
                 )
-            )
         case Role.GATE:
             import_module("tunegate_trainer.gate").run(context, stage=options.stage, step=options.step)
         case Role.PUBLISH:
@@ -129,7 +160,8 @@ def _set_up_libraries(role: Role) -> None:
     # want the cores too, that doubles a step's time: two busy neighbours on two cores, 12.0 s and not 6.5.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     # One process uses one GPU. Where several are visible, as on a workstation, the Trainer would take all.
-    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")
+    if not place.is_launched():
+        os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")
     # Nothing that a user could act on: a kernel that bitsandbytes lacks, and an old name that peft 0.21 uses.
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
@@ -186,7 +218,7 @@ def _known_error(error: Exception) -> TrainerError | None:
 def _finish(context: Context, end: End) -> None:
     """Report the end, render the HTML report, leave the termination message; each even if another fails."""
     report_sha256 = None
-    if not end.silent and context.role not in _SAY_NOTHING:
+    if context.speaks and not end.silent and context.role not in _SAY_NOTHING:
         try:
             context.tell(outcome=end.outcome, failure=end.failure)
             report_sha256 = context.report_sha256
@@ -199,7 +231,9 @@ def _finish(context: Context, end: End) -> None:
             logger.warning("report.html could not be rendered", exc_info=True)
     try:
         # In place: in a pod it is a mount of its own in a read-only folder, where nothing can be renamed.
-        (context.root / "termination.json").write_text(termination_text(end, report_sha256), encoding="utf-8")
+        place.termination_file(context.root).write_text(
+            termination_text(end, report_sha256), encoding="utf-8"
+        )
     except OSError as error:
         logger.warning("termination.json could not be written: %s", error)
 

@@ -226,8 +226,11 @@ def _nf4(dtype: str) -> BitsAndBytesConfig:
     )
 
 
-def choose_device(request: Request) -> torch.device:
-    """The device that the job asks for. Raises :class:`NoAcceleratorError` if there is no such GPU."""
+def choose_device(request: Request, local_rank: int = 0) -> torch.device:
+    """The device that the job asks for, of several GPUs that of ``local_rank``.
+
+    Raises :class:`NoAcceleratorError` if there is no such GPU.
+    """
     if request.spec.resources.accelerator == "CPU":
         return torch.device("cpu")
     if not torch.cuda.is_available():
@@ -235,7 +238,12 @@ def choose_device(request: Request) -> torch.device:
             "spec.resources.accelerator is GPU and PyTorch finds no CUDA device",
             "run it where a GPU is, or set spec.resources.accelerator: CPU for a small model",
         )
-    return torch.device("cuda")
+    if torch.cuda.device_count() <= local_rank:
+        raise NoAcceleratorError(
+            f"spec.resources.gpu.count is more than the {torch.cuda.device_count()} GPUs that PyTorch finds",
+            "set it to what a machine has, and resources.nodes for more",
+        )
+    return torch.device("cuda", local_rank)
 
 
 def base_folder(workspace: Path, plan: Plan) -> Path:

@@ -4,6 +4,7 @@ Facts combine with ``&`` and ``~``. In Python a fact is unknown (None) where a f
 already would decide; what is unknown is never refused.
 """
 
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -68,11 +69,6 @@ def zero(field: str) -> Fact:
     )
 
 
-def more_than(field: str, number: int) -> Fact:
-    """The field is there, and a whole number above this one."""
-    return _value(field, lambda value: value > number, lambda name: f"{name} > {number}")
-
-
 def longer_than(field: str, number: int) -> Fact:
     """The field is there, and a list of more entries than this."""
     return _value(field, lambda value: len(value) > number, lambda name: f"size({name}) > {number}")
@@ -108,6 +104,25 @@ def some(field: str, fact: Fact) -> Fact:
     )
 
 
+def uneven(field: str, number: str, *factors: str) -> Fact:
+    """The field is there, and a list with an entry whose number the product of the factors does not divide.
+    A factor that is left out is 1."""
+
+    def holds(part: Part) -> bool | None:
+        known = [_number(part, factor, 1) for factor in factors]
+        found = [_number(entry, number, 0) for entry in part.parts(field)]
+        if None in known or None in found:
+            return None
+        return any(value % math.prod(v for v in known if v) for value in found if value)
+
+    def cel(name: str) -> str:
+        product = " * ".join(f"({cel_has(name, factor)} ? {name}.{factor} : 1)" for factor in factors)
+        entry = f"{cel_has('entry', number)} && entry.{number} % ({product}) != 0"
+        return f"{cel_has(name, field)} && {name}.{field}.exists(entry, {entry})"
+
+    return Fact(holds, cel)
+
+
 def first(field: str, fact: Fact) -> Fact:
     """The field is there, and a list with a first entry of which the fact holds."""
 
@@ -135,6 +150,13 @@ def _holder(part: Part, field: str) -> tuple[Part, str]:
     for parent in parents:
         part = part.part(parent)
     return part, name
+
+
+def _number(part: Part, field: str, otherwise: int) -> int | None:
+    """A whole number; ``otherwise`` where it is left out, and None where it is none."""
+    holder, name = _holder(part, field)
+    value = holder.get(name)
+    return value if isinstance(value, int) else None if holder.has(name) else otherwise
 
 
 def _value(field: str, test: Callable[[Any], bool], cel: Callable[[str], str]) -> Fact:

@@ -85,7 +85,18 @@ class Resources(ApiModel):
     memory: Annotated[Quantity | None, Field(examples=["48Gi"])] = None
     """Host memory, as request and limit. Left out: no limit."""
     nodes: Annotated[int, Field(ge=1, le=1024, examples=[2])] = 1
-    """Machines that train together. More than one needs a ReadWriteMany volume."""
+    """Pods that train together, with the GPUs or cores above each. More than one needs a ReadWriteMany
+    volume, or machines that share it in another way."""
+
+    @property
+    def processes_per_node(self) -> int:
+        """One a GPU; without GPUs one, which uses all cores."""
+        return self.gpu.count if self.gpu and self.accelerator == "GPU" else 1
+
+    @property
+    def processes(self) -> int:
+        """How many processes train together."""
+        return self.nodes * self.processes_per_node
 
 
 class SecretReference(ApiModel):

@@ -188,6 +188,8 @@ class Reason(StrEnum):
     """The cluster ended the pod, for a lack of room or for a pod of higher priority."""
     NODE_LOST = "NodeLost"
     """The node of the pod shut down, or does not answer."""
+    PEER_LOST = "PeerLost"
+    """Another of the pods that train together ended or did not come, and none of them says why."""
     KILLED = "Killed"
     """The pod was killed from outside, more often than it may be restarted."""
     INTERNAL_ERROR = "InternalError"

@@ -30,9 +30,9 @@ from tunegate_api.v1alpha1.facts import (
     lists,
     longer_than,
     matches,
-    more_than,
     same,
     some,
+    uneven,
     zero,
 )
 from tunegate_api.v1alpha1.finetunejob import (
@@ -226,11 +226,6 @@ RULES: dict[type[ApiModel], tuple[Rule, ...]] = {
             "the accelerator is CPU, which has none: leave gpu out, or set accelerator: GPU",
             at=("gpu",),
         ),
-        Refuse(
-            _IS_CPU & more_than("nodes", 1),
-            "the accelerator is CPU, which trains on one machine: leave nodes out",
-            at=("nodes",),
-        ),
     ),
     PodTemplate: (
         Keys("labels", OWNED_LABELS, _OWNED),
@@ -257,6 +252,11 @@ RULES: dict[type[ApiModel], tuple[Rule, ...]] = {
             first("stages", given("adapter.from")),
             "the first stage has no adapter before it: give it type: LoRA instead of from: Previous",
             at=("stages", 0, "adapter", "from"),
+        ),
+        Refuse(
+            uneven("stages", "training.batchSize", "resources.nodes", "resources.gpu.count"),
+            "all GPUs of all nodes share a batch evenly: make each batchSize a multiple of their number",
+            at=("stages",),
         ),
         Refuse(
             some("stages", _IS_DPO) & given("data") & ~given("data.preference"),

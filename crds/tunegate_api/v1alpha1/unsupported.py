@@ -35,10 +35,6 @@ def _scheme_besides(*schemes: str) -> When:
     )
 
 
-def _more_than(most: int) -> When:
-    return When(f"more than {most}", lambda value: (len(value) if isinstance(value, list) else value) > most)
-
-
 @dataclass(frozen=True)
 class NotYet:
     """One line of the table."""
@@ -75,8 +71,6 @@ FINETUNEJOB = (
     NotYet("data.production", GIVEN, "the comparison with production inputs"),
     NotYet("data.quality", GIVEN, "the review of a sample before training"),
     NotYet("taskMetrics[].name", _is("f1", "rouge_l"), "this metric; use exact_match or json_schema"),
-    NotYet("resources.gpu.count", _more_than(1), "training on more than one GPU; use count: 1"),
-    NotYet("resources.nodes", _more_than(1), "more than one machine"),
     NotYet("queueName", GIVEN, "waiting in a Kueue queue"),
     NotYet(
         "publish[].uri", _scheme_besides("file", "pvc"), "this target; publish to a volume: pvc://CLAIM/PATH"

@@ -75,8 +75,10 @@ _UNWATCHED = {
     "Lease": Resource("coordination.k8s.io/v1", "leases", seconds=LEASE_SECONDS),
     "Secret": Resource("v1", "secrets"),
     "EndpointSlice": Resource("discovery.k8s.io/v1", "endpointslices"),
+    "Service": Resource("v1", "services"),
 }
-"""Kinds of the operator's own, in its own namespace: neither listed nor watched."""
+"""Kinds that are neither listed nor watched: the operator's own, and the Services of pods that train
+together, which go with their owner."""
 _RESOURCES = OWN_RESOURCES | CHILD_RESOURCES | _UNWATCHED
 _STATUS_ALONE = ("Job", "Pod")
 """Kinds that nothing is decided from but their metadata and status."""

@@ -185,8 +185,8 @@ class LocalCluster:
             self._store.patch_status(Key.of(job), step.status, job["metadata"]["resourceVersion"])
         for pod in step.stops:
             self._store.delete(Key.of(pod), uid_of(pod))
-        if step.starts_pod:
-            self._store.create(new_pod(job))
+        for index in step.starts:
+            self._store.create(new_pod(job, index))
 
 
 def is_in_use(root: Path) -> bool:

@@ -1,4 +1,4 @@
-"""What Kubernetes' Job controller does, for Jobs of one pod at a time. Pure.
+"""What Kubernetes' Job controller does, for Jobs of one pod at a time and for Indexed ones. Pure.
 
 Differences that a laptop makes: pods are tried again after 1, 2, 4 … seconds instead of 10, 20, 40 …; a pod
 that someone deletes is replaced without being counted; a pod that is going away always holds back the next
@@ -31,6 +31,7 @@ RETRY_SECONDS = 1.0
 LONGEST_RETRY = 30.0
 DEFAULT_BACKOFF_LIMIT = 6
 JOB_NAME_LABELS = ("batch.kubernetes.io/job-name", "job-name")
+INDEX_LABEL = "batch.kubernetes.io/job-completion-index"
 CONTROLLER_UID_LABELS = ("batch.kubernetes.io/controller-uid", "controller-uid")
 OWNER_ANNOTATION = "local.tunegate.dev/owner-uid"
 """On a pod: the uid of its Job's controlling owner, whose outbox it fills; the Job may be gone before it."""
@@ -46,17 +47,20 @@ class JobStep:
     """What to do about a Job now."""
 
     status: Object
-    starts_pod: bool = False
+    starts: tuple[int, ...] = ()
+    """Indexes of pods to create; 0 for the one of a Job that is not Indexed."""
     stops: tuple[Object, ...] = ()
     """Pods to delete."""
 
 
 def refuse_unsupported(job: Object) -> None:
-    """Raise InvalidError for what needs more than one pod."""
-    spec = job["spec"]
-    for field in ("parallelism", "completions"):
-        if spec.get(field, 1) > 1:
-            raise InvalidError(f"Job {job['metadata']['name']}: spec.{field} above 1 needs a cluster")
+    """Raise InvalidError for several pods other than those of an Indexed Job, all at once."""
+    spec, name = job["spec"], job["metadata"]["name"]
+    completions = spec.get("completions", 1)
+    if spec.get("parallelism", 1) != completions:
+        raise InvalidError(f"Job {name}: spec.parallelism other than spec.completions needs a cluster")
+    if completions > 1 and not _is_indexed(job):
+        raise InvalidError(f"Job {name}: spec.completions above 1 needs completionMode: Indexed")
 
 
 def step_job(job: Object, pods: list[Object], now: datetime, retry_seconds: float = RETRY_SECONDS) -> JobStep:
@@ -68,7 +72,7 @@ def step_job(job: Object, pods: list[Object], now: datetime, retry_seconds: floa
     terminating = [p for p in pods if not is_terminal(p) and is_being_deleted(p)]
     status = wire(old) | _counts(job, pods, len(active), len(terminating))
 
-    if any(phase(pod) == "Succeeded" for pod in pods):
+    if not _unfinished(job, pods):
         _set(
             status,
             "SuccessCriteriaMet",
@@ -93,17 +97,40 @@ def step_job(job: Object, pods: list[Object], now: datetime, retry_seconds: floa
         if not active and not terminating:
             _set(status, "Failed", *failure, now)
         return JobStep(status, stops=active)
-    may_start = not active and not terminating and _retry_is_due(job, pods, now, retry_seconds)
-    return JobStep(status, starts_pod=may_start)
+    starts = missing_indexes(job, pods) if _retry_is_due(job, pods, now, retry_seconds) else ()
+    return JobStep(status, starts=starts)
 
 
-def new_pod(job: Object) -> Object:
+def missing_indexes(job: Object, pods: list[Object]) -> tuple[int, ...]:
+    """Indexes without a pod that succeeded, or that is not at its end yet."""
+    there = {index_of(pod) for pod in pods if not is_terminal(pod)}
+    return tuple(index for index in _unfinished(job, pods) if index not in there)
+
+
+def index_of(pod: Object) -> int:
+    """Its number among the pods of an Indexed Job, else 0."""
+    return int(pod["metadata"].get("labels", {}).get(INDEX_LABEL, "0"))
+
+
+def _unfinished(job: Object, pods: list[Object]) -> list[int]:
+    done = {index_of(pod) for pod in pods if phase(pod) == "Succeeded"}
+    return [index for index in range(job["spec"].get("completions", 1)) if index not in done]
+
+
+def _is_indexed(job: Object) -> bool:
+    return bool(job["spec"].get("completionMode") == "Indexed")
+
+
+def new_pod(job: Object, index: int = 0) -> Object:
     """A pod of this Job, with a name like Kubernetes' and the labels that its Job controller adds."""
     metadata, template, owner = job["metadata"], wire(job["spec"]["template"]), controlling_owner(job)
-    prefix = f"{metadata['name']}-"[: _POD_NAME_LENGTH - _SUFFIX_LENGTH]
+    name = f"{metadata['name']}-{index}" if _is_indexed(job) else metadata["name"]
+    prefix = f"{name}-"[: _POD_NAME_LENGTH - _SUFFIX_LENGTH]
     labels = dict.fromkeys(JOB_NAME_LABELS, metadata["name"]) | dict.fromkeys(
         CONTROLLER_UID_LABELS, metadata["uid"]
     )
+    if _is_indexed(job):
+        labels |= {INDEX_LABEL: str(index)}
     return {
         "apiVersion": "v1",
         "kind": "Pod",

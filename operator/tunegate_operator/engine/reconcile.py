@@ -219,7 +219,9 @@ class Reconciler:
     def _carry_out(self, action: Action) -> None:
         match action:
             case Create(obj):
-                self._cache.put(create_ours(self._cluster, obj))
+                created = create_ours(self._cluster, obj)
+                if obj["kind"] in self._kinds:  # nothing is decided from others, and nobody says when they go
+                    self._cache.put(created)
             case Put(obj):
                 key = Key.of(obj)
                 try:

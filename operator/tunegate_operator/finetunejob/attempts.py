@@ -3,20 +3,22 @@
 from datetime import datetime
 
 from tunegate_api.contract import Results, Role, Subject
-from tunegate_api.meta import MAX_MESSAGE
 from tunegate_api.v1alpha1.finetunejob_status import MAX_ATTEMPTS, Attempt, Failure, Phase, Reason
 from tunegate_operator.engine.controller import Create, Delete
-from tunegate_operator.finetunejob.build import Step, child_job
+from tunegate_operator.finetunejob.build import Step, child_job, gpus_of_pod, node_count, nodes_service
 from tunegate_operator.finetunejob.evictions import evicted_too_often
 from tunegate_operator.finetunejob.failures import (
     can_go_on,
     classify,
     has_invalid_image,
     invalid_image,
+    is_permanent,
     out_of_memory,
+    without_progress,
 )
 from tunegate_operator.finetunejob.observe import Child, ChildState
 from tunegate_operator.finetunejob.run import Run
+from tunegate_operator.finetunejob.together import may_begin_again
 from tunegate_operator.finetunejob.waiting import PURPOSES, not_ending, refused, why_waiting
 
 PHASES = {
@@ -38,6 +40,8 @@ def start(run: Run, step: Step, args: tuple[str, ...] = ()) -> None:
     number = 1 + latest_number(run, step)
     job, plan = run.observed.job, run.plan
     child = child_job(job, run.request, step, number, pods=run.pods, plan=plan, extra_args=args)
+    if node_count(job, step.role) > 1:
+        run.draft.actions.append(Create(nodes_service(job)))
     run.draft.actions.append(Create(child))
     held_back = refused(run.observed.refusal, step.role) if run.observed.refusal else None
     _await_pod(run, step.role, run.draft.now, held_back)
@@ -66,7 +70,7 @@ def watch(run: Run, child: Child) -> None:
     if failure:
         draft.fail(failure)
         return
-    last = child.last_pod
+    last = child.telling_pod
     lost = not_ending(child, draft)
     if (child.is_running and not lost) or (last and last.phase == "Succeeded"):  # its Job will say so soon
         draft.set(start_time=draft.status.start_time or child.started or draft.now)
@@ -108,9 +112,11 @@ def _dead_end(run: Run, child: Child) -> Failure | None:
 def after_failure(run: Run, child: Child) -> bool:
     """Whether another attempt follows a failed child. Where none does, the job has failed."""
     failure = classify(child)
-    if child.failure_reason == "PodFailurePolicy":
+    if is_permanent(child):
         run.draft.fail(failure)
         return False
+    if child.nodes > 1:
+        return may_begin_again(child, last_step(run.results, child.step), run.draft)
     before = [
         a for a in run.draft.status.attempts if a.stage == child.step.stage and a.number < child.attempt
     ]
@@ -118,9 +124,7 @@ def after_failure(run: Run, child: Child) -> bool:
     added = last_step(run.results, child.step) > reached_before
     if can_go_on(child.step.role, added):
         return True
-    why = " (no restart got further)"
-    message = failure.message[-(MAX_MESSAGE - len(why)) :] + why  # of a log, the end says most
-    run.draft.fail(failure.model_copy(update={"message": message}))
+    run.draft.fail(without_progress(failure))
     return False
 
 
@@ -152,7 +156,7 @@ def count_ended_pods(run: Run) -> None:
     Pods of a job run one after the other, so those that are counted were created up to some moment.
     """
     for child in run.observed.children:
-        if child.state is not ChildState.ACTIVE or is_recorded(run, child):
+        if child.state is not ChildState.ACTIVE or child.nodes > 1 or is_recorded(run, child):
             continue
         for pod in child.pods:
             until = run.draft.status.counted_until
@@ -189,18 +193,11 @@ def _record(run: Run, child: Child, result: str, finished: datetime) -> None:
 
 
 def _add_time(run: Run, role: Role, seconds: int) -> None:
-    status = run.draft.status
+    status, job = run.draft.status, run.observed.job
     run.draft.set(
         running_seconds=status.running_seconds + seconds,
-        gpu_seconds=status.gpu_seconds + seconds * _gpus(run, role),
+        gpu_seconds=status.gpu_seconds + seconds * gpus_of_pod(job, role) * node_count(job, role),
     )
-
-
-def _gpus(run: Run, role: Role) -> int:
-    asked = run.observed.job.spec.resources
-    if asked.accelerator == "CPU" or role not in (Role.TRAIN, Role.GATE):
-        return 0
-    return asked.gpu.count if asked.gpu else 1
 
 
 def _doing(run: Run, step: Step) -> str:

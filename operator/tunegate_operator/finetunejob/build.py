@@ -6,6 +6,8 @@ from typing import Any
 from tunegate_api import API_VERSION
 from tunegate_api.contract import (
     DEFAULT_ROOT,
+    MASTER_VARIABLE,
+    NODE_VARIABLE,
     PERMANENT_EXIT_CODES,
     REPORT_CA_VARIABLE,
     REPORT_URL_VARIABLE,
@@ -31,6 +33,7 @@ from tunegate_operator.names import (
     ROLE_LABEL,
     STAGE_LABEL,
     attempt_name,
+    nodes_name,
     plan_name,
     request_name,
     results_name,
@@ -45,6 +48,12 @@ SAVED_BYTES = 12
 """Of each parameter, where all weights are trained: itself and the two moments of AdamW, in float32."""
 SAVE_BYTES_PER_SECOND = 100_000_000
 """What a slow network volume takes."""
+MEETING_PORT = 29500
+"""Where the first of the pods that train together listens for the others."""
+_LOCAL_PORTS = range(20000, 30000)
+"""The same for processes of one machine: below what systems give to whoever asks for any."""
+INDEX_LABEL = "batch.kubernetes.io/job-completion-index"
+"""On each pod of an Indexed Job, by the Job controller: its number."""
 CHORE_SECONDS = {Role.CLEANUP: 3600, Role.REPORT: 600}
 """For how long such a Job may wait for its pod and work."""
 _CHORE_RESOURCES = {
@@ -72,6 +81,8 @@ class PodSettings:
     secrets_needed: bool = True
     """Whether a pod waits for a Secret that does not exist. On a laptop the user's environment may hold what
     would be in it."""
+    on_one_machine: bool = False
+    """Whether all pods have this machine's network, as on a laptop, and no names of their own."""
 
 
 @dataclass(frozen=True)
@@ -117,6 +128,8 @@ def child_job(
     if step.role is Role.CLEANUP:
         pods = replace(pods, report_to=None)  # it has nothing to say that its termination message does not
     meta = job.metadata
+    nodes = node_count(job, step.role)
+    name = attempt_name(meta.name, meta.uid, step.role, step.stage, attempt, is_indexed=nodes > 1)
     labels = _labels(job) | {ROLE_LABEL: step.role, ATTEMPT_LABEL: str(attempt)}
     if step.stage:
         labels[STAGE_LABEL] = step.stage
@@ -133,7 +146,7 @@ def child_job(
         "image": request.trainer_image or pods.image,
         "command": ["python", "-m", "tunegate_trainer"],
         "args": [str(step.role), *stage_args, "--attempt", str(attempt), *extra_args],
-        "env": _environment(job, step.role, pods),
+        "env": _environment(job, step.role, pods) + (_meeting(job, name, attempt, pods) if nodes > 1 else []),
         "volumeMounts": mounts,
         "terminationMessagePath": f"{DEFAULT_ROOT}/termination.json",
         "terminationMessagePolicy": "FallbackToLogsOnError",
@@ -149,6 +162,7 @@ def child_job(
     template: Object = {
         "metadata": {"labels": labels},
         "spec": {
+            **({"subdomain": nodes_name(meta.name, meta.uid)} if nodes > 1 else {}),
             "restartPolicy": "Never",
             "automountServiceAccountToken": False,
             "enableServiceLinks": False,
@@ -171,19 +185,66 @@ def child_job(
         "apiVersion": "batch/v1",
         "kind": "Job",
         "metadata": {
-            "name": attempt_name(meta.name, meta.uid, step.role, step.stage, attempt),
+            "name": name,
             "namespace": meta.namespace,
             "labels": labels,
             "ownerReferences": [owner_reference(job)],
         },
         "spec": {
-            "backoffLimit": BACKOFF_LIMIT,
+            **(_together(nodes) if nodes > 1 else {"backoffLimit": BACKOFF_LIMIT}),
             "podReplacementPolicy": "Failed",
-            "podFailurePolicy": _failure_policy(),
+            "podFailurePolicy": _failure_policy(nodes),
             **({"activeDeadlineSeconds": CHORE_SECONDS[step.role]} if step.role in CHORES else {}),
             "template": with_user_settings(template, wanted) if wanted else template,
         },
     }
+
+
+def node_count(job: FineTuneJob, role: Role) -> int:
+    """How many pods do a step together."""
+    return job.spec.resources.nodes if role is Role.TRAIN else 1
+
+
+def nodes_service(job: FineTuneJob) -> Object:
+    """The headless Service that gives each of the pods that train together a name, before it is ready too."""
+    meta = job.metadata
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {
+            "name": nodes_name(meta.name, meta.uid),
+            "namespace": meta.namespace,
+            "labels": _labels(job),
+            "ownerReferences": [owner_reference(job)],
+        },
+        "spec": {
+            "clusterIP": "None",
+            "publishNotReadyAddresses": True,
+            "selector": {JOB_LABEL: meta.name, ROLE_LABEL: Role.TRAIN.value},
+            "ports": [{"name": "training", "port": MEETING_PORT}],
+        },
+    }
+
+
+def _together(nodes: int) -> Object:
+    """All pods at once, each with its number. Where one fails the Job has: they begin again together, in the
+    next attempt."""
+    return {"completionMode": "Indexed", "completions": nodes, "parallelism": nodes, "backoffLimit": 0}
+
+
+def _meeting(job: FineTuneJob, name: str, attempt: int, pods: PodSettings) -> list[Object]:
+    """Where the pods of a Job called ``name`` meet, and which of them each is."""
+    meta = job.metadata
+    host, port = f"{name}-0.{nodes_name(meta.name, meta.uid)}", MEETING_PORT
+    if pods.on_one_machine:  # where other jobs meet too
+        host, port = "127.0.0.1", _LOCAL_PORTS[(int(meta.uid[:5], 16) + attempt) % len(_LOCAL_PORTS)]
+    return [
+        {"name": MASTER_VARIABLE, "value": f"{host}:{port}"},
+        {
+            "name": NODE_VARIABLE,
+            "valueFrom": {"fieldRef": {"fieldPath": f"metadata.labels['{INDEX_LABEL}']"}},
+        },
+    ]
 
 
 def _grace_seconds(step: Step, plan: Plan | None) -> int:
@@ -206,14 +267,14 @@ def owner_reference(job: FineTuneJob) -> Object:
     }
 
 
-def _failure_policy() -> Object:
-    """Evictions cost nothing; what can't get better fails at once; the rest counts."""
-    return {
-        "rules": [
-            {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
-            {"action": "FailJob", "onExitCodes": {"operator": "In", "values": PERMANENT_EXIT_CODES}},
-        ]
-    }
+def _failure_policy(nodes: int) -> Object:
+    """Evictions cost nothing; what can't get better fails at once; the rest counts.
+
+    Of pods that train together none is replaced alone: see :mod:`tunegate_operator.finetunejob.together`.
+    """
+    evicted = {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]}
+    permanent = {"action": "FailJob", "onExitCodes": {"operator": "In", "values": PERMANENT_EXIT_CODES}}
+    return {"rules": [evicted, permanent] if nodes == 1 else [permanent]}
 
 
 def _labels(job: FineTuneJob) -> dict[str, str]:
@@ -249,6 +310,14 @@ def _environment(job: FineTuneJob, role: Role, pods: PodSettings) -> list[Object
     return environment
 
 
+def gpus_of_pod(job: FineTuneJob, role: Role) -> int:
+    """GPUs that a pod of a role holds. One judges: as many would answer no case sooner."""
+    asked = job.spec.resources
+    if asked.accelerator == "CPU" or role not in (Role.TRAIN, Role.GATE):
+        return 0
+    return asked.gpu.count if asked.gpu and role is Role.TRAIN else 1
+
+
 def _resources(job: FineTuneJob, role: Role) -> dict[str, Any]:
     """GPUs for the roles that run a model; memory and CPU as the user said, for every role.
 
@@ -266,5 +335,5 @@ def _resources(job: FineTuneJob, role: Role) -> dict[str, Any]:
         if asked.accelerator == "CPU":
             limits["cpu"] = asked.cpu
     if asked.accelerator == "GPU" and role in (Role.TRAIN, Role.GATE):
-        limits["nvidia.com/gpu"] = str(asked.gpu.count if asked.gpu else 1)
+        limits["nvidia.com/gpu"] = str(gpus_of_pod(job, role))
     return {k: v for k, v in {"limits": limits, "requests": requests}.items() if v}

@@ -216,7 +216,7 @@ def _published(run: Run) -> bool:
 
 
 def _outcome(child: Child) -> Outcome | None:
-    ended = child.last_pod.termination if child.last_pod else None
+    ended = child.telling_pod.termination if child.telling_pod else None
     return ended.outcome if ended else None
 
 

@@ -3,7 +3,7 @@
 from tunegate_api.v1alpha1.finetunejob_status import MAX_EVICTIONS, Eviction, Failure, Reason
 from tunegate_operator.finetunejob.draft import Draft
 from tunegate_operator.finetunejob.failures import was_evicted
-from tunegate_operator.finetunejob.observe import Child
+from tunegate_operator.finetunejob.observe import Child, Pod
 
 LONGEST_PREFIX = 58
 """To so many characters a Job's name is cut before a pod's five are added."""
@@ -15,13 +15,12 @@ def evicted_too_often(child: Child, last_step: int, draft: Draft) -> Failure | N
     ``last_step`` is that of the last checkpoint.
     """
     noted = list(draft.status.evictions)
-    evicted = [pod for pod in child.pods if was_evicted(pod)]
-    for pod in evicted[-MAX_EVICTIONS:]:
+    for pod in _evicted(child, noted)[-MAX_EVICTIONS:]:
         if pod.key.name not in {e.pod for e in noted}:
             noted.append(Eviction(pod=pod.key.name, step=last_step, time=pod.finished or draft.now))
     noted = noted[-MAX_EVICTIONS:]
     draft.set(evictions=noted)
-    name = f"{child.key.name}-"[:LONGEST_PREFIX]
+    name = series(child)
     in_vain = [e for e in noted if e.step == last_step and e.pod.startswith(name)]
     if len(in_vain) < MAX_EVICTIONS:
         return None
@@ -32,3 +31,20 @@ def evicted_too_often(child: Child, last_step: int, draft: Draft) -> Failure | N
         hint="Ask for what the pod uses (resources.memory), for a higher podTemplate.priorityClassName, or "
         "for more checkpoints (evaluateEvery).",
     )
+
+
+def series(child: Child) -> str:
+    """What the names of pods begin with that replace each other: those of the Job, or where pods train
+    together those of all attempts."""
+    if child.nodes > 1:
+        return child.key.name.removesuffix(str(child.attempt))
+    return f"{child.key.name}-"[:LONGEST_PREFIX]
+
+
+def _evicted(child: Child, noted: list[Eviction]) -> list[Pod]:
+    """The pods that were evicted; of those that train together one, for it ended all."""
+    evicted = [pod for pod in child.pods if was_evicted(pod, together=child.nodes > 1)]
+    if child.nodes == 1:
+        return evicted
+    is_noted = any(eviction.pod.startswith(f"{child.key.name}-") for eviction in noted)
+    return [] if is_noted else evicted[:1]

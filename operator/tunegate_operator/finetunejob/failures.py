@@ -1,6 +1,8 @@
 """Why a child ended or can't start, said so that a user knows what to do."""
 
-from tunegate_api.contract import ExitCode, Role
+from dataclasses import replace
+
+from tunegate_api.contract import PERMANENT_EXIT_CODES, ExitCode, Role
 from tunegate_api.meta import MAX_MESSAGE
 from tunegate_api.v1alpha1.finetunejob_status import Failure, Reason
 from tunegate_operator.finetunejob.observe import Child, Pod
@@ -45,7 +47,7 @@ _BY_EXIT_CODE: dict[int, tuple[Reason, str]] = {
 
 def classify(child: Child) -> Failure:
     """Why this child failed, from its own words first, then from exit code and pod status."""
-    pod = child.last_pod
+    pod = child.telling_pod
     if pod is None:
         return Failure(
             reason=Reason.INTERNAL_ERROR,
@@ -63,6 +65,8 @@ def classify(child: Child) -> Failure:
         )
     if pod.ended_by:
         return _taken_away(child, pod)
+    if child.nodes > 1 and pod.exit_code == ExitCode.INTERRUPTED:
+        return _taken_away(child, replace(pod, ended_by="asked to stop", ended_message="all have saved"))
     if pod.exit_code in _KILLED:
         return Failure(
             reason=Reason.KILLED,
@@ -76,9 +80,31 @@ def classify(child: Child) -> Failure:
     )
 
 
-def was_evicted(pod: Pod) -> bool:
-    """Whether the cluster ended it, though not for its node's sake."""
+def is_permanent(child: Child) -> bool:
+    """Whether a failed child would end in the same way again. Of pods that train together the first that
+    ends fails the Job, and it may know less than the others."""
+    pod = child.telling_pod
+    if child.nodes > 1 and pod and (pod.oom_killed or pod.exit_code in PERMANENT_EXIT_CODES):
+        return True
+    return child.failure_reason == "PodFailurePolicy"
+
+
+def was_evicted(pod: Pod, *, together: bool = False) -> bool:
+    """Whether the cluster ended it, though not for its node's sake.
+
+    Of pods that train ``together`` all end when one is asked to stop, and that one is gone soon: an end on
+    request is enough.
+    """
+    if together and pod.exit_code == ExitCode.INTERRUPTED and not pod.ended_by:
+        return True
     return pod.phase == "Failed" and pod.ended_by != "" and pod.ended_by not in _LOST_NODE
+
+
+def without_progress(failure: Failure) -> Failure:
+    """The failure of a step that was tried again, and got no further."""
+    why = " (no restart got further)"
+    message = failure.message[-(MAX_MESSAGE - len(why)) :] + why  # of a log, the end says most
+    return failure.model_copy(update={"message": message})
 
 
 def _taken_away(child: Child, pod: Pod) -> Failure:

@@ -7,13 +7,13 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from tunegate_api.contract import Report, Request, Results, Role, Termination
+from tunegate_api.contract import Report, Request, Results, Role, Termination, tells_most
 from tunegate_api.meta import StatusModel
 from tunegate_api.plan import Plan
 from tunegate_api.v1alpha1 import EvalGate, FineTuneJob
 from tunegate_operator.engine.cluster import Key, Object
 from tunegate_operator.engine.controller import Refusal, View
-from tunegate_operator.finetunejob.build import Step
+from tunegate_operator.finetunejob.build import Step, node_count
 from tunegate_operator.finetunejob.volumes import input_config_maps
 from tunegate_operator.names import (
     ATTEMPT_LABEL,
@@ -101,10 +101,16 @@ class Child:
     pods: tuple[Pod, ...]
     """Oldest first."""
     told: Told | None = None
+    nodes: int = 1
+    """How many of them run at the same time, and train together."""
 
     @property
-    def last_pod(self) -> Pod | None:
-        return self.pods[-1] if self.pods else None
+    def telling_pod(self) -> Pod | None:
+        """The pod that says how the child fares: the newest, or of those that train together the one whose
+        end explains the others'."""
+        if self.nodes == 1:
+            return self.pods[-1] if self.pods else None
+        return max(self.pods, key=_tells, default=None)
 
     @property
     def started(self) -> datetime | None:
@@ -112,17 +118,30 @@ class Child:
         return min((pod.started for pod in self.pods if pod.started), default=None)
 
     def running_seconds(self, now: datetime, counted_until: datetime | None) -> int:
-        """How long containers ran, or have run by ``now``, of pods created after ``counted_until``."""
-        return sum(
+        """How long containers ran, or have run by ``now``, of pods created after ``counted_until``. Pods that
+        train together run for as long as the longest of them."""
+        counted = [
             pod.running_seconds(now)
             for pod in self.pods
             if counted_until is None or pod.created > counted_until
-        )
+        ]
+        return sum(counted) if self.nodes == 1 else max(counted, default=0)
 
     @property
     def is_running(self) -> bool:
-        """Whether a pod of it runs, not only waits; or succeeded, which the Job will notice next."""
-        return any(pod.phase in ("Running", "Succeeded") for pod in self.pods)
+        """Whether as many pods as it needs run, not only wait; or succeeded: the Job will notice."""
+        return sum(pod.phase in ("Running", "Succeeded") for pod in self.pods) >= self.nodes
+
+
+def _tells(pod: Pod) -> float:
+    """How much a pod says about the fate of all that train together; see :func:`tells_most`."""
+    if pod.oom_killed:
+        return 5
+    if pod.phase != "Failed":
+        return -1 if pod.phase == "Running" else 0
+    ended = pod.termination
+    says = tells_most(137 if pod.exit_code is None else pod.exit_code, ended.failure if ended else None)
+    return max(says, 2.5) if pod.ended_by else says
 
 
 @dataclass(frozen=True)
@@ -179,7 +198,7 @@ def observe(obj: Object, view: View) -> Observed:
         request=_recorded(view, job, request_name(meta.name, meta.uid), REQUEST_KEY, Request),
         plan=_recorded(view, job, plan_name(meta.name, meta.uid), PLAN_KEY, Plan),
         results=_recorded(view, job, results_name(meta.name, meta.uid), RESULTS_KEY, Results) or Results(),
-        children=tuple(_child(child, view) for child in view.children(meta.uid, "Job")),
+        children=tuple(_child(child, job, view) for child in view.children(meta.uid, "Job")),
         reports=tuple(Report.model_validate(report) for report in view.reports(meta.uid)),
         refusal=view.refusal(meta.uid),
     )
@@ -218,7 +237,7 @@ def _is_owned(obj: Object, uid: str) -> bool:
     return any(owner["uid"] == uid for owner in obj["metadata"].get("ownerReferences", []))
 
 
-def _child(obj: Object, view: View) -> Child:
+def _child(obj: Object, job: FineTuneJob, view: View) -> Child:
     meta, status = obj["metadata"], obj.get("status", {})
     labels = meta["labels"]
     conditions = {c["type"]: c for c in status.get("conditions", []) if c["status"] == "True"}
@@ -232,11 +251,12 @@ def _child(obj: Object, view: View) -> Child:
         view.children(meta["uid"], "Pod"),
         key=lambda p: (p["metadata"]["creationTimestamp"], p["metadata"]["name"]),
     )
+    step = Step(Role(labels[ROLE_LABEL]), labels.get(STAGE_LABEL))
     return Child(
         key=Key.of(obj),
         uid=meta["uid"],
         created=datetime.fromisoformat(meta["creationTimestamp"]),
-        step=Step(Role(labels[ROLE_LABEL]), labels.get(STAGE_LABEL)),
+        step=step,
         attempt=int(labels[ATTEMPT_LABEL]),
         state=state,
         failure_reason=conditions.get("Failed", {}).get("reason", ""),
@@ -244,6 +264,7 @@ def _child(obj: Object, view: View) -> Child:
         deleting="deletionTimestamp" in meta,
         pods=tuple(_pod(pod, view) for pod in pods),
         told=_told(view, meta["uid"]),
+        nodes=node_count(job, step.role),
     )
 
 

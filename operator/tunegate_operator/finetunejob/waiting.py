@@ -57,7 +57,7 @@ def refused(refusal: Refusal, role: Role) -> tuple[Reason, str]:
 
 def why_waiting(child: Child, draft: Draft) -> tuple[Reason, str] | None:
     """What holds a child back, as its pod says, or else as Events do; None where nobody says anything."""
-    pod = child.last_pod
+    pod = child.telling_pod
     return (_pod_says(child.step, pod) if pod else None) or _events_say(child, draft)
 
 
@@ -92,7 +92,8 @@ def _pod_says(step: Step, pod: Pod) -> tuple[Reason, str] | None:
 
 def _events_say(child: Child, draft: Draft) -> tuple[Reason, str] | None:
     """A pod that is not created has its reason in the Job's Events; a volume not mounted, in the pod's."""
-    silent = child.last_pod or child
+    pod = child.telling_pod
+    silent = pod if pod and len(child.pods) >= child.nodes else child
     told = silent.told
     due = (
         told.asked + timedelta(seconds=LOOK_UP_AGAIN_SECONDS)

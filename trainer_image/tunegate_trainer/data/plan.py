@@ -67,7 +67,8 @@ def plan_stage(
 ) -> StagePlan:
     """The plan of a stage, which follows the one ``before``."""
     training, rows = stage.training, len(lengths)
-    batch_size = training.batch_size or defaults.BATCH_SIZE
+    processes = request.spec.resources.processes
+    batch_size = training.batch_size or math.ceil(defaults.BATCH_SIZE / processes) * processes
     epochs = training.epochs or defaults.epochs(stage, rows)
     total_steps = training.max_steps or math.ceil(rows * epochs / batch_size)
     parameters = TrainingParameters(
@@ -81,7 +82,7 @@ def plan_stage(
         weight_decay=float(training.weight_decay or 0),
         max_grad_norm=float(training.max_grad_norm or 1),
         batch_size=batch_size,
-        micro_batch_size=micro_batch_size(batch_size, sum(lengths) / rows),
+        micro_batch_size=micro_batch_size(batch_size // processes, sum(lengths) / rows),
         max_length=stage_max_length(stage, model_length),
         seed=stage_seed(stage),
         dtype=base_dtype(request, stage),

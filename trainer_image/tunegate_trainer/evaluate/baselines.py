@@ -15,6 +15,7 @@ from tunegate_trainer.evaluate.evaluate import SetResult, evaluate
 from tunegate_trainer.evaluate.generate import device_name
 from tunegate_trainer.evaluate.sets import EvaluationSet
 from tunegate_trainer.files import write_model
+from tunegate_trainer.ranks import ALONE, Ranks
 
 EVALUATIONS = "evals"
 """Where they lie in the base model's folder, beside what belongs to the model."""
@@ -36,15 +37,21 @@ class BaselineCache:
         }
 
     def evaluate(
-        self, model: Any, tokenizer: PreTrainedTokenizerBase, sets: Sequence[EvaluationSet]
+        self,
+        model: Any,
+        tokenizer: PreTrainedTokenizerBase,
+        sets: Sequence[EvaluationSet],
+        ranks: Ranks = ALONE,
     ) -> list[SetResult]:
         """The results of the base model on each set; only what was never measured is generated."""
-        known: dict[Path, SetResult | None] = {self._path(s): self._get(s) for s in sets}
-        missing = [s for s in sets if known[self._path(s)] is None]
-        for evaluation_set, measured in zip(missing, evaluate(model, tokenizer, missing), strict=True):
-            write_model(self._path(evaluation_set), measured)
-            known[self._path(evaluation_set)] = measured
-        return [result for s in sets if (result := known[self._path(s)]) is not None]
+        known = ranks.shared(lambda: [self._get(s) for s in sets])
+        missing = [s for s, result in zip(sets, known, strict=True) if result is None]
+        measured = evaluate(model, tokenizer, missing, ranks)
+        for evaluation_set, result in zip(missing, measured, strict=True):
+            if ranks.is_first:
+                write_model(self._path(evaluation_set), result)
+        found = iter(measured)
+        return [next(found) if result is None else result for result in known]
 
     def _path(self, evaluation_set: EvaluationSet) -> Path:
         key = evaluation_set.depends_on | self._depends_on

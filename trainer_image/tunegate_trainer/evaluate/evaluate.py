@@ -27,6 +27,7 @@ from tunegate_trainer.evaluate.sets import (
 )
 from tunegate_trainer.files import write_atomic, write_model
 from tunegate_trainer.likelihood import completion_tokens, log_probs
+from tunegate_trainer.ranks import ALONE, Ranks
 from tunegate_trainer.rows import PREFERENCE
 
 logger = logging.getLogger(__name__)
@@ -74,9 +75,12 @@ class Weights:
 
 
 def evaluate(
-    model: Any, tokenizer: PreTrainedTokenizerBase, sets: Sequence[EvaluationSet]
+    model: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    sets: Sequence[EvaluationSet],
+    ranks: Ranks = ALONE,
 ) -> list[SetResult]:
-    """The result of each set, in their order.
+    """The result of each set, in their order; processes that train together share the work.
 
     A set's prompts are generated together whatever else is evaluated beside it, since greedy outputs can
     differ with the batch. Sets with the same prompts and settings are generated once.
@@ -85,7 +89,7 @@ def evaluate(
     """
     try:
         with merged_adapter(model):
-            return _measure(model, tokenizer, sets)
+            return _measure(model, tokenizer, sets, ranks)
     except torch.OutOfMemoryError as error:
         raise CudaOutOfMemoryError(
             f"the GPU is out of memory while it evaluates: {error}",
@@ -94,20 +98,20 @@ def evaluate(
 
 
 def _measure(
-    model: Any, tokenizer: PreTrainedTokenizerBase, sets: Sequence[EvaluationSet]
+    model: Any, tokenizer: PreTrainedTokenizerBase, sets: Sequence[EvaluationSet], ranks: Ranks
 ) -> list[SetResult]:
     generated: dict[tuple[Any, ...], list[Output]] = {}
     results = []
     for evaluation_set in sets:
         start = time.monotonic()
         if isinstance(evaluation_set, PairSet):
-            cases = _compare(model, evaluation_set.pairs)
+            cases = _compare(model, evaluation_set.pairs, ranks)
         elif isinstance(evaluation_set, GeneratedSet):
             settings = evaluation_set.generation
             prompts = tuple(dict.fromkeys(case.prompt for case in evaluation_set.cases))
             key = (prompts, settings.max_new_tokens, settings.batch_size)
             if key not in generated:
-                generated[key] = generate(model, tokenizer, prompts, settings)
+                generated[key] = generate(model, tokenizer, prompts, settings, ranks)
             by_prompt = dict(zip(prompts, generated[key], strict=True))
             cases = [_judge(case, by_prompt[case.prompt]) for case in evaluation_set.cases]
         else:
@@ -124,7 +128,7 @@ def _measure(
     return results
 
 
-def _compare(model: Any, pairs: Sequence[TokenPair]) -> list[CaseResult]:
+def _compare(model: Any, pairs: Sequence[TokenPair], ranks: Ranks) -> list[CaseResult]:
     """A pair passes where the chosen answer is likelier, by the mean over its tokens: a sum would prefer the
     shorter one."""
     examples = [example for pair in pairs for example in (pair.chosen, pair.rejected)]
@@ -132,7 +136,7 @@ def _compare(model: Any, pairs: Sequence[TokenPair]) -> list[CaseResult]:
         model.eval()
         means = [
             total / completion_tokens(example)
-            for example, total in zip(examples, log_probs(model, examples), strict=True)
+            for example, total in zip(examples, log_probs(model, examples, ranks), strict=True)
         ]
     return [
         _preferred(pair, chosen, rejected)

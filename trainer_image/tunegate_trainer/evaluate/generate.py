@@ -12,6 +12,7 @@ from transformers import DynamicCache, PreTrainedTokenizerBase
 
 from tunegate_api.v1alpha1.evalgate import Generation
 from tunegate_trainer.model import encode, stop_token_ids
+from tunegate_trainer.ranks import ALONE, Ranks
 
 _COMPACT = 8
 """Finished answers leave the batch once they are one in this many: one that runs on costs the others nothing,
@@ -36,12 +37,16 @@ def device_name(device: torch.device) -> str:
 
 
 def generate(
-    model: Any, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], settings: Generation
+    model: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[str],
+    settings: Generation,
+    ranks: Ranks = ALONE,
 ) -> list[Output]:
     """The greedy answers to rendered prompts, in their order.
 
     Prompts are sorted by length and cut into batches of ``settings.batch_size``, so that little is padded;
-    equal prompts with equal settings make equal batches.
+    equal prompts with equal settings make equal batches, also where several processes share them.
     """
     token_ids = [encode(tokenizer, prompt) for prompt in prompts]
     order = sorted(range(len(prompts)), key=lambda i: (-len(token_ids[i]), i))
@@ -49,7 +54,7 @@ def generate(
     outputs: dict[int, Output] = {}
     with undisturbed(model), torch.inference_mode():
         model.eval()
-        for start in range(0, len(order), settings.batch_size):
+        for start in ranks.mine(range(0, len(order), settings.batch_size)):
             batch = order[start : start + settings.batch_size]
             answers = greedy(model, [token_ids[i] for i in batch], settings.max_new_tokens, stops)
             for i, answer in zip(batch, answers, strict=True):
@@ -60,6 +65,7 @@ def generate(
                     clean_up_tokenization_spaces=False,
                 )
                 outputs[i] = Output(str(text), truncated=not ended)
+    outputs = ranks.merged(outputs)
     return [outputs[i] for i in range(len(prompts))]
 
 

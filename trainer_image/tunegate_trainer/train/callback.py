@@ -10,6 +10,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from tunegate_api.verdict import StopAction
 from tunegate_trainer.interruption import Interrupted, Interruption
+from tunegate_trainer.ranks import Ranks
 from tunegate_trainer.train.checkpoints import CheckpointFolder
 from tunegate_trainer.train.losses import LossFile
 from tunegate_trainer.train.progress import ProgressReporter
@@ -31,6 +32,7 @@ class StageCallback(TrainerCallback):
         progress: ProgressReporter,
         interruption: Interruption,
         evaluate_checkpoint: Callable[[int], None],
+        ranks: Ranks,
     ) -> None:
         self._checkpoints = checkpoints
         self._record = record
@@ -38,8 +40,10 @@ class StageCallback(TrainerCallback):
         self._progress = progress
         self._interruption = interruption
         self._evaluate_checkpoint = evaluate_checkpoint
+        self._ranks = ranks
         self._next_step = record.next_step()
         self._tokens = 0
+        self._step_tokens = 0
         self._time = 0.0
         self.trainer: StageTrainer | None = None
         """Set once the trainer exists, which takes its callbacks first."""
@@ -54,6 +58,11 @@ class StageCallback(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
         del args
+        before, self._tokens = self._tokens, self.trainer.tokens if self.trainer else 0
+        # Whoever is asked to stop, all of them save and end after the same step.
+        self._step_tokens, asked = self._ranks.total(self._tokens - before, self._interruption.requested)
+        if asked:
+            self._interruption.requested = True
         control.should_save = state.global_step == self._next_step or self._interruption.requested
 
     def on_log(
@@ -65,10 +74,10 @@ class StageCallback(TrainerCallback):
         **_: Any,
     ) -> None:
         del args, control
-        assert logs is not None and self.trainer is not None  # noqa: S101, PT018 - how transformers calls it
-        now, tokens = time.monotonic(), self.trainer.tokens
-        step, seconds, step_tokens = state.global_step, now - self._time, tokens - self._tokens
-        self._time, self._tokens = now, tokens
+        assert logs is not None  # noqa: S101 - how transformers calls it
+        now = time.monotonic()
+        step, seconds, step_tokens = state.global_step, now - self._time, self._step_tokens
+        self._time = now
         self._losses.append(
             {
                 "step": step,
@@ -92,6 +101,7 @@ class StageCallback(TrainerCallback):
         # What an interruption saved between two planned checkpoints is only good until the next one.
         stale = set(self._checkpoints.complete_steps()) - set(self._record.steps) - {step}
         self._checkpoints.drop(sorted(s for s in stale if s < step))
+        self._ranks.meet()
         with self._interruption.immediate():
             if step == self._next_step:
                 self._evaluate_checkpoint(step)

@@ -18,7 +18,7 @@ _WEIGHTS = (
     "model.safetensors.index.json",
     "config.json",
 )
-_STATE = ("optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json")
+_STATE = ("optimizer.pt", "scheduler.pt", "rng_state*.pth", "trainer_state.json")
 """What publishing and resuming need of what the Trainer saves."""
 KEPT_STATES = 2
 """Newest checkpoints that training can go on from: where the last is damaged, there is another."""
@@ -34,6 +34,11 @@ class CheckpointFolder:
         self.scratch = folder / f"scratch-{writer.epoch:06d}"
         """Where this process saves before a checkpoint is complete."""
 
+    @property
+    def writes(self) -> bool:
+        """Whether this process is the one that writes."""
+        return self._writer.writes
+
     def path(self, step: int) -> Path:
         return self._folder / f"step-{step:06d}"
 
@@ -42,6 +47,8 @@ class CheckpointFolder:
 
     def clean(self) -> None:
         """Remove what earlier processes left half done."""
+        if not self.writes:
+            return
         for pattern in ("scratch-*", "step-*", "state-*"):
             for path in self._folder.glob(pattern):
                 if path != self.scratch and (pattern == "scratch-*" or not is_complete(path)):
@@ -70,12 +77,14 @@ class CheckpointFolder:
 
         Raises :class:`Superseded` if this process is no longer the writer.
         """
+        if not self.writes:
+            return
         state = saved.with_name(f"{saved.name}-state")
         state.mkdir()
         for path in list(saved.iterdir()):
-            if path.name in _STATE:
+            if _matches(path, _STATE):
                 path.rename(state / path.name)
-            elif not any(fnmatch(path.name, pattern) for pattern in _WEIGHTS):
+            elif not _matches(path, _WEIGHTS):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
         sort_adapter_config(saved)
         self._writer.check()
@@ -92,6 +101,8 @@ class CheckpointFolder:
     def drop(self, steps: list[int]) -> None:
         """Remove checkpoints that nothing refers to any more, and all states but the newest."""
         self._writer.check()
+        if not self.writes:
+            return
         for step in steps:
             remove(self.path(step))
         kept = {self.state(step) for step in self.complete_steps()[-KEPT_STATES:]}
@@ -101,7 +112,12 @@ class CheckpointFolder:
 
     def close(self) -> None:
         """Remove the scratch folder."""
-        shutil.rmtree(self.scratch, ignore_errors=True)
+        if self.writes:
+            shutil.rmtree(self.scratch, ignore_errors=True)
+
+
+def _matches(path: Path, patterns: tuple[str, ...]) -> bool:
+    return any(fnmatch(path.name, pattern) for pattern in patterns)
 
 
 def sort_adapter_config(folder: Path) -> None:

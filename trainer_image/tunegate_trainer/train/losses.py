@@ -21,6 +21,8 @@ class LossFile:
     def cut_back(self, step: int) -> None:
         """Forget the steps after ``step``: they are trained again."""
         self._writer.check()
+        if not self._writer.writes:
+            return
         kept = [line for line in self.read() if line["step"] <= step]
         write_atomic(self._path, "".join(json.dumps(line) + "\n" for line in kept))
 
@@ -43,6 +45,8 @@ class LossFile:
     def append(self, line: dict[str, Any]) -> None:
         """Add a step. Raises :class:`Superseded` if this process is no longer the writer."""
         self._writer.check()
+        if not self._writer.writes:
+            return
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
 

@@ -27,13 +27,14 @@ def with_micro_batch(stage: StagePlan, folder: Path) -> StagePlan:
     return stage.model_copy(update={"parameters": parameters})
 
 
-def halve_micro_batch(stage: StagePlan, folder: Path, said: str) -> None:
-    """Let half as many examples be a pass from now on; an optimizer step has as many as before.
+def halve_micro_batch(stage: StagePlan, folder: Path, said: str, processes: int = 1) -> None:
+    """Let half as many examples be a pass of ``stage`` from now on; an optimizer step has as many as before.
 
     ``said`` is what PyTorch said. Raises :class:`CudaOutOfMemoryError` where a single one did not fit.
     """
-    parameters = with_micro_batch(stage, folder).parameters
-    smaller = [n for n in range(1, parameters.micro_batch_size // 2 + 1) if parameters.batch_size % n == 0]
+    parameters = stage.parameters
+    share = parameters.batch_size // processes
+    smaller = [n for n in range(1, parameters.micro_batch_size // 2 + 1) if share % n == 0]
     if not smaller:
         raise CudaOutOfMemoryError(
             f"the GPU is out of memory with one example a pass: {said}",

@@ -15,6 +15,7 @@ from tunegate_api.contract import sha256_text
 from tunegate_trainer.evaluate.generate import undisturbed
 from tunegate_trainer.files import write_atomic
 from tunegate_trainer.likelihood import Example, log_probs
+from tunegate_trainer.ranks import ALONE, Ranks
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +49,11 @@ def without_dropout(model: Any) -> None:
 
 
 def reference_log_probs(
-    folder: Path, model: Any, weights: str, pairs: Sequence[tuple[Example, Example]]
+    folder: Path,
+    model: Any,
+    weights: str,
+    pairs: Sequence[tuple[Example, Example]],
+    ranks: Ranks = ALONE,
 ) -> list[tuple[float, float]]:
     """What ``model``, with the stage's starting weights, gives chosen and rejected answers: computed, or as
     an earlier attempt left it in ``folder``.
@@ -58,15 +63,16 @@ def reference_log_probs(
     """
     path = folder / REFERENCE
     key = sha256_text(json.dumps([weights, pairs]))
-    known = _read(path, key)
+    known = ranks.shared(lambda: _read(path, key))
     if known is not None:
         return known
     start = time.monotonic()
     with undisturbed(model):
         model.eval()
-        flat = log_probs(model, [one for pair in pairs for one in pair])
+        flat = log_probs(model, [one for pair in pairs for one in pair], ranks)
     found = list(zip(flat[::2], flat[1::2], strict=True))
-    write_atomic(path, json.dumps({"key": key, "log_probs": found}) + "\n")
+    if ranks.is_first:
+        write_atomic(path, json.dumps({"key": key, "log_probs": found}) + "\n")
     logger.info("reference of %d pairs computed in %.1f s", len(pairs), time.monotonic() - start)
     return found
 

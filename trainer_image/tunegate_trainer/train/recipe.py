@@ -21,9 +21,10 @@ from tunegate_trainer.errors import UserError
 from tunegate_trainer.evaluate.evaluate import Weights, evaluate
 from tunegate_trainer.evaluate.sets import EvaluationSet, check_split, golden_sets, held_out_sets
 from tunegate_trainer.files import read_manifest, weights_digest
-from tunegate_trainer.interruption import Interruption
+from tunegate_trainer.interruption import Interrupted, Interruption
 from tunegate_trainer.likelihood import Example
 from tunegate_trainer.model import choose_device, load_tokenizer, load_weights
+from tunegate_trainer.ranks import ALONE, TRAINING_SECONDS, Ranks
 from tunegate_trainer.rows import PAIRS_PREFIX, read_pairs, read_rows
 from tunegate_trainer.train.callback import StageCallback
 from tunegate_trainer.train.checkpoints import CheckpointFolder
@@ -56,9 +57,11 @@ def run(
     *,
     start_step: int | None = None,
     accepted_step: int | None = None,
+    ranks: Ranks = ALONE,
 ) -> Outcome:
     """Train ``context.stage``. ``start_step`` is the checkpoint of the stage before to start from, and
-    ``accepted_step`` the checkpoint at which a person said to continue.
+    ``accepted_step`` the checkpoint at which a person said to continue. All of ``ranks`` do the same,
+    but that the first one writes.
 
     Returns Completed, or Stopped by the stop rule. Raises a :class:`TrainerError` that names what is wrong,
     or ``Interrupted`` once everything is saved.
@@ -66,26 +69,30 @@ def run(
     if context.stage is None:
         raise UserError("the train role needs --stage")
     stage = context.plan.stage(context.stage)
-    check_parameters(stage.parameters)
-    device = choose_device(context.request)
+    check_parameters(stage.parameters, ranks.size)
+    device = choose_device(context.request, ranks.local_rank)
     folder = context.workspace / context.paths.stage(stage.name)
-    writer = Writer.claim(folder)
+    writer = Writer.claim_once(folder, ranks)
     try:
         while True:
+            used = ranks.shared(lambda: with_micro_batch(stage, folder))
             try:
                 return _train(
                     context,
-                    with_micro_batch(stage, folder),
+                    used,
                     writer,
                     device,
                     interruption=interruption,
                     start_step=start_step,
                     accepted_step=accepted_step,
+                    ranks=ranks,
                 )
             except MicroBatchTooLargeError as error:
                 said = str(error)
             # The error is gone, and with it all that its frames held. What is on disk is where it goes on.
-            halve_micro_batch(stage, folder, said)
+            halve_micro_batch(used, folder, said, ranks.size)
+            if ranks.size > 1:
+                raise Interrupted  # the others are in the middle of a step: all of them begin anew
             gc.collect()
             torch.cuda.empty_cache()
     finally:
@@ -103,6 +110,7 @@ def _train(
     interruption: Interruption,
     start_step: int | None,
     accepted_step: int | None,
+    ranks: Ranks,
 ) -> Outcome:
     workspace, paths, plan = context.workspace, context.paths, context.plan
     folder = workspace / paths.stage(stage.name)
@@ -112,7 +120,7 @@ def _train(
     # Where an earlier attempt got to, by what is complete on disk.
     checkpoints = CheckpointFolder(folder, writer)
     checkpoints.clean()
-    resumed_step = checkpoints.newest() or 0
+    resumed_step = ranks.shared(lambda: checkpoints.newest() or 0)
     losses = LossFile(folder, writer)
     losses.cut_back(resumed_step)
 
@@ -131,6 +139,7 @@ def _train(
     )
     record.cut_back(resumed_step)
     drop_unneeded(context, stage.name, checkpoints, record)
+    record.evaluations = ranks.shared(lambda: record.evaluations)
     progress.step, progress.loss = resumed_step, losses.at(resumed_step)
     progress.report(activity="loading model", results=record.results)
     if record.next_step() is None:
@@ -139,12 +148,12 @@ def _train(
     examples = read_examples(context, stage, tokenizer)
 
     # The starting weights, and what they score: the first point of the stop rule's history.
-    start = find_start(context, stage, writer, base_model, start_step)
+    start = ranks.first(lambda: find_start(context, stage, writer, base_model, start_step))
     model = load_start(start, parameters, device)
     if not record.has(0):
         progress.report(activity="evaluating")
         weights = Weights(Subject.START, stage.name, step=0, digest=start.digest)
-        scores = score_start(context, stage, start, model, tokenizer=tokenizer, sets=start_sets)
+        scores = score_start(context, stage, start, model, tokenizer=tokenizer, sets=start_sets, ranks=ranks)
         evaluation = record.add(weights, start_sets, scores)
         progress.evaluated(0, evaluation.seconds, record.results)
     model = trainable(model, plan.model, parameters)
@@ -152,7 +161,7 @@ def _train(
         without_dropout(model)
         progress.report(activity="computing the reference")
     dataset = training_dataset(
-        trained_examples(examples, folder, model, start.digest),
+        trained_examples(examples, folder, model, start.digest, ranks),
         steps=stage.total_steps,
         batch_size=parameters.batch_size,
         seed=parameters.seed,
@@ -160,9 +169,11 @@ def _train(
 
     def evaluate_checkpoint(step: int) -> None:
         progress.report(activity="evaluating")
-        digest = weights_digest(read_manifest(checkpoints.path(step)).files)
-        weights = Weights(Subject.CHECKPOINT, stage.name, step, digest, losses.at(step))
-        evaluation = record.add(weights, sets, evaluate(model, tokenizer, sets))
+        digest, loss = ranks.shared(
+            lambda: (weights_digest(read_manifest(checkpoints.path(step)).files), losses.at(step))
+        )
+        weights = Weights(Subject.CHECKPOINT, stage.name, step, digest, loss)
+        evaluation = record.add(weights, sets, evaluate(model, tokenizer, sets, ranks))
         progress.evaluated(step, evaluation.seconds, record.results)
         drop_unneeded(context, stage.name, checkpoints, record)
 
@@ -181,16 +192,17 @@ def _train(
         progress=progress,
         interruption=interruption,
         evaluate_checkpoint=evaluate_checkpoint,
+        ranks=ranks,
     )
     trainer = make_trainer(
         parameters,
         model=model,
-        args=trainer_arguments(stage, plan, device, checkpoints.scratch),
+        ranks=ranks,
+        args=trainer_arguments(stage, plan, device, checkpoints.scratch, ranks.size),
         train_dataset=dataset,
         processing_class=tokenizer,
         callbacks=[callback],
     )
-    trainer.remove_callback(PrinterCallback)
     callback.trainer = trainer
     with interruption.deferred():
         trainer.train_from(checkpoints, resumed_step)
@@ -239,34 +251,43 @@ def read_examples(context: Context, stage: StagePlan, tokenizer: PreTrainedToken
     return tokenize_pairs(tokenizer, read_pairs(path), longest)
 
 
-def trained_examples(examples: Examples, folder: Path, model: Any, weights: str) -> list[dict[str, Any]]:
+def trained_examples(
+    examples: Examples, folder: Path, model: Any, weights: str, ranks: Ranks = ALONE
+) -> list[dict[str, Any]]:
     """The examples as they are trained on; pairs with the log-probabilities by ``model``, which still has the
     starting ``weights``."""
     pairs = [one for one in examples if isinstance(one, tuple)]
     if not pairs:
         return [dict(one) for one in examples if isinstance(one, dict)]
-    reference = reference_log_probs(folder, model, weights, pairs)
+    reference = reference_log_probs(folder, model, weights, pairs, ranks)
     return [preference_example(*pair, given) for pair, given in zip(pairs, reference, strict=True)]
 
 
 def make_trainer(parameters: TrainingParameters, **arguments: Any) -> StageTrainer:
-    """The trainer of a method."""
+    """The trainer of a method. It prints nothing."""
+    trainer: StageTrainer
     if parameters.method == "SFT":
-        return CompletionTrainer(**arguments)
-    return PreferenceTrainer(loss=str(parameters.loss), beta=float(parameters.beta or 0), **arguments)
+        trainer = CompletionTrainer(**arguments)
+    else:
+        trainer = PreferenceTrainer(loss=str(parameters.loss), beta=float(parameters.beta or 0), **arguments)
+    trainer.remove_callback(PrinterCallback)
+    return trainer
 
 
-def check_parameters(parameters: TrainingParameters) -> None:
+def check_parameters(parameters: TrainingParameters, processes: int = 1) -> None:
     """Raise :class:`UserError` for what the trainer cannot do."""
-    if parameters.batch_size % parameters.micro_batch_size:
+    if parameters.batch_size % (parameters.micro_batch_size * processes):
         raise UserError(
-            f"batchSize {parameters.batch_size} is not a multiple of the "
-            f"{parameters.micro_batch_size} examples of a forward pass"
+            f"batchSize {parameters.batch_size} is not a multiple of the {parameters.micro_batch_size} "
+            f"examples of a forward pass, by {processes} processes"
         )
 
 
-def trainer_arguments(stage: StagePlan, plan: Plan, device: torch.device, scratch: Path) -> SFTConfig:
-    """The stage's parameters in the words of transformers and TRL."""
+def trainer_arguments(
+    stage: StagePlan, plan: Plan, device: torch.device, scratch: Path, processes: int = 1
+) -> SFTConfig:
+    """The stage's parameters in the words of transformers and TRL. Of ``processes`` that train together each
+    gets its share of the same steps: micro-batches go round."""
     parameters = stage.parameters
     on_cpu = device.type == "cpu"
     adamw = parameters.model_dump(include=set(ADAMW), exclude_none=True)
@@ -274,7 +295,7 @@ def trainer_arguments(stage: StagePlan, plan: Plan, device: torch.device, scratc
         output_dir=str(scratch),
         max_steps=stage.total_steps,
         per_device_train_batch_size=parameters.micro_batch_size,
-        gradient_accumulation_steps=parameters.batch_size // parameters.micro_batch_size,
+        gradient_accumulation_steps=parameters.batch_size // (parameters.micro_batch_size * processes),
         learning_rate=parameters.learning_rate,
         # "constant" of transformers has no warm-up, ours does.
         lr_scheduler_type="constant_with_warmup"
@@ -296,6 +317,8 @@ def trainer_arguments(stage: StagePlan, plan: Plan, device: torch.device, scratc
         activation_checkpointing=is_checkpointed(plan.model.parameters, "CPU" if on_cpu else "GPU"),
         use_cpu=on_cpu,
         dataloader_pin_memory=not on_cpu,
+        ddp_backend="gloo" if on_cpu and processes > 1 else None,
+        ddp_timeout=TRAINING_SECONDS,
         save_strategy="no",  # the callback says when
         logging_steps=1,
         logging_nan_inf_filter=False,

@@ -22,7 +22,10 @@ from tunegate_trainer.train.writer import Writer
 
 
 class StageRecord:
-    """All evaluations of a stage, from its starting model (step 0) on, written by one writer."""
+    """All evaluations of a stage, from its starting model (step 0) on, written by one writer.
+
+    Processes that train together each have the same ones in memory, and so decide the same.
+    """
 
     def __init__(
         self,
@@ -51,7 +54,7 @@ class StageRecord:
     def cut_back(self, step: int) -> None:
         """Forget what was measured after ``step``: it is trained again."""
         self._writer.check()
-        for entry in self._folder.glob("step-*"):
+        for entry in self._folder.glob("step-*") if self._writer.writes else ():
             if int(entry.name.removeprefix("step-")) > step:
                 shutil.rmtree(entry)
         self.evaluations = [e for e in self.evaluations if e.step <= step]
@@ -65,7 +68,8 @@ class StageRecord:
         """
         self._writer.check()
         evaluation = as_evaluation(weights, sets, results)
-        write_evaluation(self._path(weights.step), sets, results, evaluation)
+        if self._writer.writes:
+            write_evaluation(self._path(weights.step), sets, results, evaluation)
         self.evaluations.append(evaluation)
         return evaluation
 

@@ -18,6 +18,8 @@ def drop_unneeded(context: Context, stage: str, checkpoints: CheckpointFolder, r
     Decided from evaluations on disk alone, so that an attempt that was killed in the middle is followed by
     one that removes the rest.
     """
+    if not checkpoints.writes:
+        return
     results = _with_base(context, record)
     if results is None:
         logger.warning("what the job's model scored is gone: every checkpoint of stage %s is kept", stage)

@@ -2,16 +2,18 @@
 
 import math
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 from peft import PeftModel
-from transformers import Trainer
+from transformers import Trainer, set_seed
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling, SFTTrainer
 
 from tunegate_trainer.errors import UserError
 from tunegate_trainer.likelihood import token_losses
 from tunegate_trainer.model import load_weights
+from tunegate_trainer.ranks import ALONE, Ranks, is_lost_peer, peer_lost
 from tunegate_trainer.train.checkpoints import CheckpointFolder
 from tunegate_trainer.train.micro_batch import MicroBatchTooLargeError
 from tunegate_trainer.train.preference import preference_losses
@@ -31,7 +33,8 @@ class StageTrainer(SFTTrainer):
     _weights = Path()
     """The checkpoint that a resumed run goes on from."""
 
-    def __init__(self, *, model: Any, **arguments: Any) -> None:
+    def __init__(self, *, model: Any, ranks: Ranks = ALONE, **arguments: Any) -> None:
+        self._ranks = ranks
         trained = {name: p.data for name, p in model.named_parameters() if p.requires_grad}
         super().__init__(model=model, **arguments)
         for name, data in trained.items():
@@ -40,13 +43,19 @@ class StageTrainer(SFTTrainer):
     def train_from(self, checkpoints: CheckpointFolder, step: int) -> None:
         """Train the rest of the steps; 0 is the beginning.
 
-        Raises :class:`MicroBatchTooLargeError` where a pass does not fit the GPU.
+        Raises :class:`MicroBatchTooLargeError` where a pass does not fit the GPU, and :class:`PeerLostError`.
         """
         self._weights = checkpoints.path(step)
+        if not self._ranks.is_first:
+            set_seed(self.args.seed + self._ranks.rank)  # each drops something else
         try:
             self.train(str(checkpoints.state(step)) if step else None)
         except torch.OutOfMemoryError as error:
             raise MicroBatchTooLargeError(str(error)) from error
+        except RuntimeError as error:
+            if is_lost_peer(error):
+                raise peer_lost(error) from error
+            raise
 
     def token_losses(self, model: Any, inputs: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
         """As the function of that name, counting tokens."""
@@ -71,7 +80,18 @@ class StageTrainer(SFTTrainer):
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         Trainer._save_checkpoint(self, model, trial)  # without SFTTrainer's model card
 
+    def _save_rng_state(self, output_dir: str) -> None:
+        """Those of all processes, written by the first: no folder is written by two machines."""
+        with TemporaryDirectory() as own:
+            super()._save_rng_state(own)
+            saved = {path.name: path.read_bytes() for path in Path(own).iterdir()}
+        for states in self._ranks.gathered(saved):
+            for name, state in states.items() if self._ranks.is_first else ():
+                (Path(output_dir) / name).write_bytes(state)
+
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:  # noqa: ARG002 - overridden
+        if not self._ranks.is_first:
+            return
         model: Any = self.model
         if isinstance(model, PeftModel):
             # Only the adapter: "auto" would ask the hub for the base model's vocabulary.
@@ -96,6 +116,7 @@ class CompletionTrainer(StageTrainer):
         """
         losses, _ = self.token_losses(model, inputs)
         loss = losses.sum() / (losses.numel() if num_items_in_batch is None else num_items_in_batch)
+        loss = loss * self._ranks.size  # of which DDP takes the mean
         return (loss, {}) if return_outputs else loss
 
 
@@ -137,6 +158,6 @@ class PreferenceTrainer(StageTrainer):
         log_probs = empty.index_add(0, answers, -losses).view_as(reference)
         lengths = empty.index_add(0, answers, torch.ones_like(losses)).view_as(reference)
         pairs = preference_losses(log_probs - reference, lengths, loss=self._loss, beta=self._beta)
-        whole = self.args.per_device_train_batch_size * self.args.gradient_accumulation_steps
-        loss = pairs.sum() / (pairs.numel() if num_items_in_batch is None else whole)
+        mine = self.args.per_device_train_batch_size * self.args.gradient_accumulation_steps
+        loss = pairs.sum() / (pairs.numel() if num_items_in_batch is None else mine)
         return (loss, {}) if return_outputs else loss

@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 from tunegate_trainer.interruption import Superseded
+from tunegate_trainer.ranks import Ranks
 
 logger = logging.getLogger(__name__)
 
@@ -12,9 +13,11 @@ logger = logging.getLogger(__name__)
 class Writer:
     """The claim of this process on a stage's folder."""
 
-    def __init__(self, folder: Path, epoch: int) -> None:
+    def __init__(self, folder: Path, epoch: int, *, writes: bool = True) -> None:
         self._folder = folder
         self.epoch = epoch
+        self.writes = writes
+        """False in the processes that train together with the one that claimed."""
 
     @classmethod
     def claim(cls, folder: Path) -> "Writer":
@@ -28,6 +31,12 @@ class Writer:
                 epoch += 1
             else:
                 return cls(folder, epoch)
+
+    @classmethod
+    def claim_once(cls, folder: Path, ranks: Ranks) -> "Writer":
+        """Claim ``folder`` for all processes that train together, of which the first one writes."""
+        epoch = ranks.shared(lambda: cls.claim(folder).epoch)
+        return cls(folder, epoch, writes=ranks.is_first)
 
     def check(self) -> None:
         """Raise :class:`Superseded` if another process claimed the folder since."""

@@ -1,0 +1,66 @@
+"""Two pods train one model, which is the model that one pod trains; and one of them is taken away."""
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from support.node import Node
+from support.tiny_job import LONG, TinyJob
+from support.waiting import eventually
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
+
+TWO = {"accelerator": "CPU", "cpu": "1", "nodes": 2}
+SHORT = {**LONG, "maxSteps": 20}
+
+
+def weights(job: TinyJob, step: int) -> dict[str, torch.Tensor]:
+    folder = job.stage().path / f"step-{step:06d}"
+    found: dict[str, torch.Tensor] = load_file(folder / "adapter_model.safetensors")
+    return found
+
+
+def assert_same_model(one: TinyJob, other: TinyJob, step: int) -> None:
+    """To rounding: two pods add up their halves of a batch."""
+    theirs = weights(other, step)
+    for name, tensor in weights(one, step).items():
+        assert torch.dist(tensor, theirs[name]) < 1e-4 * tensor.norm(), name
+
+
+def test_two_pods_train_one_model(node: Node, namespace: str) -> None:
+    node.install()
+    alone, together = TinyJob(node, namespace, "alone"), TinyJob(node, namespace, "together")
+    alone.apply(SHORT)
+    together.apply(SHORT, resources=TWO)
+    for job in (alone, together):
+        status = job.ended()
+        assert status["phase"] == "Succeeded", status["message"]
+    assert together.stage().losses() == pytest.approx(alone.stage().losses(), rel=1e-4)
+    assert_same_model(alone, together, SHORT["maxSteps"])
+    assert [c["task"] for c in together.status()["checkpoints"]] == [
+        c["task"] for c in alone.status()["checkpoints"]
+    ]
+    assert together.stage().writers() == 1, "of two pods"
+    assert together.child_jobs() == ["data 1", "gate 1", "publish 1", "train 1"]
+
+
+def test_when_one_of_two_pods_is_drained_both_begin_again(node: Node, namespace: str) -> None:
+    node.install()
+    job = TinyJob(node, namespace)
+    job.apply(LONG, resources=TWO)
+    job.wait_for_checkpoints(1)
+    node.evict(namespace, job.pods("train")[1]["metadata"]["name"])
+    eventually(lambda: job.stage().writers() == 2, seconds=120, what="both begin again", pause=0.5)
+
+    status = job.ended()
+    assert status["phase"] == "Succeeded", status["message"]
+    assert list(job.stage().losses()) == list(range(1, LONG["maxSteps"] + 1)), "each step once"
+    assert job.child_jobs() == ["data 1", "gate 1", "publish 1", "train 2"]
+    assert [attempt["result"] for attempt in status["attempts"][1:3]] == ["Evicted", "Succeeded"]
+    node.kubectl("delete", "ftj", job.name, "-n", namespace)
+    eventually(
+        lambda: not node.items("services", namespace, "tunegate.dev/job=orders"),
+        seconds=60,
+        what="its Service is gone too",
+        pause=0.5,
+    )

@@ -1,0 +1,207 @@
+"""Two pods that train one model: started together, ended together, and begun again together."""
+
+from typing import Any
+
+import pytest
+
+from support.builders import make_job
+from support.world import World, failed
+from tunegate_api.contract import ExitCode, Outcome, Termination
+from tunegate_api.v1alpha1.finetunejob_status import MAX_EVICTIONS, Phase, Reason
+from tunegate_operator.engine import pod_status
+from tunegate_operator.engine.cluster import Key, Object
+
+SAVED = (
+    int(ExitCode.INTERRUPTED),
+    Termination(exit_code=ExitCode.INTERRUPTED, outcome=Outcome.INTERRUPTED).model_dump_json(by_alias=True),
+)
+LOST = failed(ExitCode.INTERNAL_ERROR, Reason.PEER_LOST, "another process of this training ended")
+KILLED = (137, "")
+Ends = list[dict[str, Any]]
+
+
+def end(code: int, message: str = "", **how: Any) -> dict[str, Any]:
+    return {"exit_code": code, "message": message, **how}
+
+
+@pytest.fixture
+def world() -> World:
+    """Two pods train, each with two GPUs, and have no checkpoint yet."""
+    world = World()
+    resources = {"nodes": 2, "gpu": {"count": 2}}
+    world.apply_all(make_job().with_spec(resources=resources).obj())
+    world.until_job("train")
+    both_run(world)
+    return world
+
+
+def training(world: World) -> Object:
+    (job,) = world.active_jobs()
+    return job
+
+
+def both_run(world: World) -> None:
+    name = training(world)["metadata"]["name"]
+    for _ in range(2):
+        world.cluster.start_pod(name)
+    world.settle()
+
+
+def both_end(world: World, *ends: dict[str, Any]) -> None:
+    """In this order: the first of ``ends`` is of pod 0."""
+    name = training(world)["metadata"]["name"]
+    for index, how in enumerate(ends):
+        world.cluster.finish_pod(name, index=index, **how)
+    world.settle()
+
+
+def attempts(world: World) -> list[tuple[int, str]]:
+    return [(a.number, a.result) for a in world.status().attempts if a.role == "train"]
+
+
+def test_all_pods_start_at_once_and_find_the_first_by_name(world):
+    job = training(world)
+    spec, name = job["spec"], job["metadata"]["name"]
+    pod = spec["template"]["spec"]
+    service = world.cluster.as_user.get(Key("Service", "default", pod["subdomain"]))
+    assert service is not None
+    assert (spec["completionMode"], spec["completions"], spec["parallelism"]) == ("Indexed", 2, 2)
+    assert service["spec"]["clusterIP"] == "None"
+    assert service["spec"]["publishNotReadyAddresses"] is True
+    assert service["metadata"]["ownerReferences"][0]["name"] == "orders"
+    assert service["spec"]["selector"].items() <= spec["template"]["metadata"]["labels"].items()
+    environment = {e["name"]: e for e in pod["containers"][0]["env"]}
+    assert environment["TUNEGATE_MASTER"]["value"] == f"{name}-0.{service['metadata']['name']}:29500"
+    assert pod["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == "2"
+
+
+def test_a_long_name_leaves_room_for_the_number_of_each_pod():
+    world = World()
+    world.apply_all(make_job("7" * 63).with_spec(resources={"nodes": 2}).obj())
+    world.until_job("train")
+    job = training(world)
+    assert len(f"{job['metadata']['name']}-1023") <= 63
+    assert job["spec"]["template"]["spec"]["subdomain"][0].isalpha(), "as the name of a Service must begin"
+    assert len(job["spec"]["template"]["spec"]["subdomain"]) <= 63
+
+
+def test_a_job_of_two_pods_lives_to_its_end(world):
+    status = world.run()
+    assert status.phase is Phase.SUCCEEDED
+    gate = next(job for job in world.cluster.as_user.list_objects("Job") if "gate" in job["metadata"]["name"])
+    assert "completions" not in gate["spec"]
+    assert gate["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == "1"
+
+
+def test_gpu_time_is_of_all_gpus_of_all_pods(world):
+    before = world.status()
+    world.advance(100)
+    both_end(world, end(*LOST), end(*KILLED))
+    after = world.status()
+    seconds = after.running_seconds - before.running_seconds
+    assert seconds >= 100
+    assert after.gpu_seconds - before.gpu_seconds == 4 * seconds
+
+
+def test_it_does_not_run_before_all_its_pods_do():
+    world = World()
+    world.apply_all(make_job().with_spec(resources={"nodes": 2}).obj())
+    world.until_job("train")
+    name = training(world)["metadata"]["name"]
+    world.cluster.start_pod(name)
+    waits = {
+        "type": "PodScheduled",
+        "status": "False",
+        "message": "0/3 nodes are available: 3 Insufficient GPUs",
+    }
+    world.cluster.pending_pod(name, status={"phase": "Pending", "conditions": [waits]})
+    world.settle()
+    status = world.status()
+    assert (status.phase, world.condition("Ready").reason) == (Phase.QUEUED, Reason.POD_UNSCHEDULABLE)
+    assert "0/3 nodes are available" in status.message
+    world.advance(world.job()["spec"].get("startTimeoutSeconds", 3600))
+    assert world.status().failure.reason == Reason.START_TIMEOUT
+
+
+@pytest.mark.parametrize(
+    ("ends", "reason"),
+    [
+        ([end(*LOST), end(*KILLED)], Reason.KILLED),
+        ([end(*KILLED), end(*LOST)], Reason.KILLED),
+        ([end(*SAVED), end(*SAVED)], Reason.EVICTED),
+        ([end(*LOST), end(1, "Traceback\nValueError: odd")], Reason.INTERNAL_ERROR),
+        ([end(*LOST), end(*LOST)], Reason.PEER_LOST),
+    ],
+    ids=["the second killed", "the first killed", "asked to stop", "a fault in one", "nobody knows"],
+)
+def test_the_end_that_explains_the_others_is_the_attempts(world, ends, reason):
+    both_end(world, *ends)
+    assert attempts(world) == [(1, reason)]
+    world.advance(10)
+    assert training(world)["metadata"]["labels"]["tunegate.dev/attempt"] == "2", "all begin again"
+
+
+def test_what_would_happen_again_fails_the_job_whoever_says_it(world):
+    too_large = failed(ExitCode.CUDA_OUT_OF_MEMORY, Reason.CUDA_OUT_OF_MEMORY, "one example does not fit")
+    both_end(world, end(*LOST), end(*too_large))
+    failure = world.status().failure
+    assert (failure.reason, failure.message) == (Reason.CUDA_OUT_OF_MEMORY, "one example does not fit")
+    assert world.active_jobs() == []
+
+
+def test_host_memory_is_named_though_another_pod_ended_first(world):
+    both_end(world, end(*LOST), end(137, reason="OOMKilled"))
+    assert world.status().failure.reason == Reason.OUT_OF_MEMORY
+
+
+def test_three_restarts_without_a_new_checkpoint_come_later_and_later_and_fail_the_job(world):
+    for number, pause in ((1, 10), (2, 20), (3, 40)):
+        both_end(world, end(*LOST), end(*KILLED))
+        assert world.status().message.startswith("restarting after: ")
+        world.advance(pause - 1)
+        assert world.active_jobs() == []
+        world.advance(1)
+        assert len(attempts(world)) == number
+        both_run(world)
+    both_end(world, end(*LOST), end(*KILLED))
+    failure = world.status().failure
+    assert failure.reason == Reason.KILLED
+    assert failure.message.endswith("(no restart got further)")
+
+
+def evict_one(world: World, name: str) -> Object:
+    """The second of two running pods is drained from its node, and saves."""
+    pod = world.cluster.pods_of(name)[1]
+    status = pod_status.terminated(pod, *SAVED, world.clock.now())
+    drained = {"type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI"}
+    status["conditions"] = [*status["conditions"], drained]
+    return world.cluster.set_pod_status(name, status)
+
+
+def test_an_eviction_of_one_pod_restarts_all_and_costs_no_restart(world):
+    for number in range(1, MAX_EVICTIONS):
+        name = training(world)["metadata"]["name"]
+        evict_one(world, name)
+        world.settle()
+        world.cluster.finish_pod(name, *SAVED, index=0)
+        world.settle()
+        assert len(world.status().evictions) == number, "one an attempt"
+        both_run(world)
+    assert attempts(world) == [(n, Reason.EVICTED) for n in range(1, MAX_EVICTIONS)]
+    evict_one(world, training(world)["metadata"]["name"])
+    world.settle()
+    failure = world.status().failure
+    assert (failure.reason, f"{MAX_EVICTIONS} pods in a row" in failure.message) == (Reason.EVICTED, True)
+
+
+def test_an_evicted_pod_that_is_gone_when_the_others_fail_costs_no_restart_either(world):
+    for _ in range(5):
+        name = training(world)["metadata"]["name"]
+        evicted = evict_one(world, name)
+        world.settle()
+        world.cluster.as_user.delete(Key.of(evicted), evicted["metadata"]["uid"])
+        world.cluster.finish_pod(name, *LOST, index=0)
+        world.settle()
+        assert world.active_jobs(), "the next attempt has begun"
+        both_run(world)
+    assert world.status().failure is None

@@ -1,0 +1,201 @@
+"""Several processes that train one model: the same run as one process, ended and resumed together."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from support.trainer_root import ALL_WEIGHTS, STAGE, TrainerRoot, dpo_plan
+from support.waiting import eventually
+from tunegate_api.contract import (
+    MASTER_VARIABLE,
+    NODE_VARIABLE,
+    ROOT_VARIABLE,
+    ExitCode,
+    Outcome,
+    Termination,
+)
+from tunegate_api.v1alpha1.finetunejob_status import Reason
+from tunegate_trainer.interruption import Interruption
+from tunegate_trainer.train import recipe
+
+EXACT = {"lora_dropout": 0.0, "micro_batch_size": 2}
+"""Without dropout, of which each process draws its own, two processes compute what one does."""
+
+DROPS = {"lora_dropout": 0.1, "micro_batch_size": 2}
+
+
+class Pods:
+    """The processes of one attempt, each with the root of a pod of its own; they share the workspace."""
+
+    def __init__(self, root: TrainerRoot, count: int = 2, *arguments: str, stage: str = STAGE) -> None:
+        self.roots = [self._pod(root, node) for node in range(count)]
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            master = f"127.0.0.1:{free.getsockname()[1]}"
+        self.processes = [
+            subprocess.Popen(
+                [sys.executable, "-m", "tunegate_trainer", "train", "--stage", stage, *arguments],
+                env=os.environ
+                | {ROOT_VARIABLE: str(path), NODE_VARIABLE: str(node), MASTER_VARIABLE: master},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+            )
+            for node, path in enumerate(self.roots)
+        ]
+
+    def _pod(self, root: TrainerRoot, node: int) -> Path:
+        path = root.path.with_name(f"{root.path.name}-node-{node}")
+        path.mkdir(exist_ok=True)
+        for name in ("request", "plan", "workspace"):
+            (path / name).unlink(missing_ok=True)
+            (path / name).symlink_to(root.path / name)
+        return path
+
+    def end(self) -> list[int]:
+        """Their exit codes."""
+        logs = [process.communicate(timeout=300)[0].decode() for process in self.processes]
+        print(*logs, sep="\n\n")  # noqa: T201 - shown where a test fails
+        return [process.returncode for process in self.processes]
+
+    def termination(self, node: int) -> Termination:
+        return Termination.model_validate_json((self.roots[node] / "termination.json").read_bytes())
+
+
+@pytest.fixture
+def make_together(make_root: Any) -> Any:
+    """Makes a root of a job that trains on so many nodes."""
+
+    def make(nodes: int = 2, **changes: Any) -> TrainerRoot:
+        spec = changes.pop("spec", {})
+        resources = {"accelerator": "CPU", "nodes": nodes}
+        return make_root(spec={"resources": resources, **spec}, **changes)
+
+    return make
+
+
+def train(root: TrainerRoot, *arguments: str, stage: str = STAGE) -> Pods:
+    pods = Pods(root, 2, *arguments, stage=stage)
+    assert pods.end() == [ExitCode.OK] * 2
+    return pods
+
+
+def train_alone(root: TrainerRoot, stage: str = STAGE, start_step: int | None = None) -> None:
+    assert recipe.run(root.context(stage=stage), Interruption(), start_step=start_step) is Outcome.COMPLETED
+
+
+def lines(root: TrainerRoot, stage: str = STAGE) -> list[dict[str, float]]:
+    path = root.workspace / root.paths.stage(stage) / "losses.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def weights(root: TrainerRoot, step: int, stage: str = STAGE) -> dict[str, torch.Tensor]:
+    (path,) = root.checkpoint(step, stage).glob("*.safetensors")
+    found: dict[str, torch.Tensor] = load_file(path)
+    return found
+
+
+def assert_same_run(left: TrainerRoot, right: TrainerRoot, steps: Sequence[int], stage: str = STAGE) -> None:
+    """To rounding: sums over a batch are made in another order."""
+    for one, other in zip(lines(left, stage), lines(right, stage), strict=True):
+        assert one["tokens"] == other["tokens"]
+        assert one["loss"] == pytest.approx(other["loss"], rel=1e-6)
+        assert one["grad_norm"] == pytest.approx(other["grad_norm"], rel=1e-5)
+    for step in steps:
+        one, other = weights(left, step, stage), weights(right, step, stage)
+        for name, tensor in one.items():
+            assert torch.dist(tensor, other[name]) < 1e-4 * tensor.norm()
+    for step in (0, *steps):
+        assert left.evaluation(step, stage).outcomes == right.evaluation(step, stage).outcomes
+
+
+@pytest.mark.parametrize("parameters", [EXACT, EXACT | ALL_WEIGHTS], ids=["LoRA", "all weights"])
+def test_two_processes_train_what_one_does(make_together, parameters):
+    parameters = {**parameters, "batch_size": 8}
+    one, two = make_together(1, parameters=parameters), make_together(2, parameters=parameters)
+    train_alone(one)
+    train(two)
+    assert_same_run(one, two, (3, 6))
+
+
+def test_preferences_too(make_together):
+    stages = {"later": [dpo_plan(micro_batch_size=2)], "parameters": EXACT}
+    one, two = make_together(1, **stages), make_together(2, **stages)
+    train_alone(one)
+    train_alone(one, "dpo", start_step=6)
+    train(two)
+    train(two, "--start-step", "6", stage="dpo")
+    assert_same_run(one, two, (3, 6), "dpo")
+
+
+def test_the_first_alone_writes_and_reports(make_together):
+    root = make_together(parameters=EXACT)
+    pods = train(root)
+    assert [path.name for path in root.stage_folder.glob("epoch-*")] == ["epoch-000001"]
+    assert not list(root.stage_folder.glob("scratch-*"))
+    assert sorted(p.name for p in (root.stage_folder / "state-000006").glob("rng*")) == [
+        "rng_state_0.pth",
+        "rng_state_1.pth",
+    ]
+    assert root.report().outcome is Outcome.COMPLETED
+    outbox = root.workspace / root.paths.outbox
+    assert [path.name for path in outbox.iterdir()] == [f"train-{STAGE}.json"]
+    first, second = (pods.termination(node) for node in range(2))
+    assert (first.outcome, second.outcome) == (Outcome.COMPLETED, Outcome.COMPLETED)
+    assert first.report_sha256 is not None
+    assert second.report_sha256 is None
+
+
+def steps_on_disk(root: TrainerRoot) -> int:
+    path = root.stage_folder / "losses.jsonl"
+    return len(path.read_text().splitlines()) if path.exists() else 0
+
+
+def test_one_that_is_asked_to_stop_stops_all_at_one_step_and_they_resume_as_if_nothing_was(make_together):
+    steps = (30, 60)
+    whole, root = (make_together(checkpoint_steps=steps, parameters=DROPS) for _ in range(2))
+    train(whole)
+    pods = Pods(root)
+    eventually(lambda: steps_on_disk(root) > 35 or pods.processes[0].poll() is not None, seconds=120)
+    pods.processes[1].send_signal(signal.SIGTERM)
+    assert pods.end() == [ExitCode.INTERRUPTED] * 2
+    assert root.report().outcome is Outcome.INTERRUPTED
+    assert len(list(root.stage_folder.glob("step-*/DONE"))) == 2, "saved between two planned checkpoints"
+    assert steps_on_disk(root) < 60, "then this test shows nothing"
+
+    train(root, "--attempt", "2")
+    assert root.losses() == whole.losses()
+    for step in steps:
+        one, other = weights(root, step), weights(whole, step)
+        assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_when_one_is_killed_the_others_end_soon_and_say_so(make_together):
+    root = make_together(checkpoint_steps=(2000,), parameters=DROPS)
+    pods = Pods(root)
+    eventually(lambda: steps_on_disk(root) > 3 or pods.processes[0].poll() is not None, seconds=120)
+    pods.processes[1].kill()
+    eventually(lambda: pods.processes[0].poll() is not None, seconds=30, what="the other has ended")
+    assert pods.end() == [ExitCode.INTERNAL_ERROR, -signal.SIGKILL]
+    failure = pods.termination(0).failure
+    assert failure is not None
+    assert failure.reason == Reason.PEER_LOST
+
+
+def test_what_is_wrong_ends_all_with_the_same_exit_code(make_together):
+    pods = Pods(make_together(parameters={"micro_batch_size": 4}))
+    assert pods.end() == [ExitCode.USER_ERROR] * 2
+    failure = pods.termination(1).failure
+    assert failure is not None
+    assert (
+        "batchSize 4 is not a multiple of the 4 examples of a forward pass, by 2 processes" in failure.message
+    )
