@@ -8,13 +8,7 @@ from tunegate_api.v1alpha1.unsupported import EVALGATE, FINETUNEJOB
 STAGE = "spec.stages.0"
 
 NOT_YET: dict[str, Changes] = {
-    "model.uri": {"spec.model.uri": "hf://Qwen/Qwen2.5-7B"},
-    "model.secretName": {"spec.model.secretName": "hub-token"},
     "model.trustRemoteCode": {"spec.model.trustRemoteCode": True},
-    "data.train.uri": {"spec.data.train": {"uri": "s3://bucket/a.jsonl"}},
-    "data.train.secretName": {"spec.data.train": {"uri": "pvc://a/b", "secretName": "s"}},
-    "data.preference.uri": {"spec.data.preference": {"uri": "hf://org/pairs"}},
-    "data.preference.secretName": {"spec.data.preference": {"uri": "pvc://a/b", "secretName": "s"}},
     "data.production": {"spec.data.production": {"uri": "pvc://a/b"}},
     "data.quality": {"spec.data.quality": {"sample": "0.1"}},
     "taskMetrics[].name": {"spec.taskMetrics": [{"name": "f1", "min": "0.5"}]},

@@ -133,6 +133,36 @@ FINETUNEJOB = [
         "must begin with hf://, s3://, oci://, pvc://, file:// or package://",
     ),
     Wrong(
+        "a model of a hub that is not pinned",
+        {"spec.model": {"uri": "hf://org/base"}},
+        "spec.model",
+        "what is under a name of hf:// can change: give revision, the commit to pin",
+    ),
+    Wrong(
+        "a commit in the name of a model",
+        {"spec.model": {"uri": "hf://org/base@main", "revision": "main"}},
+        "spec.model.uri",
+        "must name a repository, hf://ORG/NAME: its commit is the revision",
+    ),
+    Wrong(
+        "a bucket without a folder",
+        {"spec.model.uri": "s3://models"},
+        "spec.model.uri",
+        "must name a bucket and a folder in it, s3://BUCKET/PREFIX",
+    ),
+    Wrong(
+        "an artifact without a tag",
+        {"spec.model.uri": "oci://registry.internal:5000/team/base"},
+        "spec.model.uri",
+        "must name an artifact with a tag or a digest, oci://REGISTRY/NAME:TAG",
+    ),
+    Wrong(
+        "a revision beside a tag",
+        {"spec.model": {"uri": "oci://registry.internal/team/base:v1", "revision": "v1"}},
+        "spec.model.revision",
+        "the tag or digest is part of oci://: leave it out",
+    ),
+    Wrong(
         "a volume without a path",
         {"spec.model.uri": "pvc://models"},
         "spec.model.uri",
@@ -160,7 +190,7 @@ FINETUNEJOB = [
         "a revision of what has none",
         {"spec.model.revision": "main"},
         "spec.model.revision",
-        "package://, file:// and pvc:// have no revisions: leave it out",
+        "package://, file://, pvc:// and s3:// have no revisions: leave it out",
     ),
     Wrong(
         "credentials for a job",
@@ -217,9 +247,21 @@ FINETUNEJOB = [
     ),
     Wrong(
         "data by a scheme that is for models",
-        {"spec.data.train": {"uri": "oci://registry.internal/orders"}},
+        {"spec.data.train": {"uri": "oci://registry.internal/orders:v1"}},
         "spec.data.train.uri",
         "must begin with pvc://, file://, hf:// or s3://",
+    ),
+    Wrong(
+        "a folder of a bucket as data",
+        {"spec.data.train": {"uri": "s3://bucket/orders/"}},
+        "spec.data.train.uri",
+        "must name a bucket and a file in it, s3://BUCKET/KEY",
+    ),
+    Wrong(
+        "data of a hub that is no file of a data set",
+        {"spec.data.train": {"uri": "hf://org/orders"}},
+        "spec.data.train.uri",
+        "must name a file of a data set, hf://datasets/ORG/NAME/PATH",
     ),
     Wrong(
         "a key without a ConfigMap",

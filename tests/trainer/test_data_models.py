@@ -13,11 +13,13 @@ import torch
 from transformers import AutoTokenizer
 
 from support.unprivileged import unprivileged
+from tunegate_api.contract import Role
 from tunegate_api.golden import Message
 from tunegate_api.plan import ModelPlan
 from tunegate_api.v1alpha1.evalgate import Generation
 from tunegate_api.v1alpha1.finetunejob import ModelSource
 from tunegate_api.workspace import Workspace
+from tunegate_trainer.context import Context
 from tunegate_trainer.data import models
 from tunegate_trainer.data.models import model_length, resolve_model, save_tokenizer
 from tunegate_trainer.errors import BadDataError, SourceNotFoundError, StorageError, UserError
@@ -33,7 +35,7 @@ def source(tmp_path: Path, tiny_model: Path) -> Path:
 
 
 def resolve(root: Path, uri: str) -> tuple[ModelPlan, Path]:
-    plan = resolve_model(root, root / "workspace", ModelSource(uri=uri))
+    plan = resolve_model(Context(Role.DATA, root=root), ModelSource(uri=uri))
     return plan, root / "workspace" / Workspace.base_model(plan.digest)
 
 

@@ -346,7 +346,7 @@ def test_a_byte_order_mark_is_no_part_of_the_first_row(make_job):
     [
         ("pvc://datasets/../inputs/orders/train.jsonl", "a path must not contain .."),
         ("file://orders.jsonl", "the path must be absolute, as in file:///data/train.jsonl"),
-        ("s3://bucket/orders.jsonl", "s3:// is not supported yet"),
+        ("oci://registry/orders:v1", "oci:// is no place that this is read from"),
     ],
 )
 def test_an_address_that_cannot_be_read_is_refused(make_job, uri, message):

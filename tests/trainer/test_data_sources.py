@@ -6,13 +6,15 @@ from pathlib import Path
 import pytest
 
 from support.unprivileged import unprivileged
+from tunegate_api.contract import Role
 from tunegate_api.v1alpha1.data import DataSource
+from tunegate_trainer.context import Context
 from tunegate_trainer.data.sources import read_source
 from tunegate_trainer.errors import BadDataError, SourceNotFoundError, UserError
 
 
 def read(path: Path) -> str:
-    return read_source(path, DataSource(uri=f"file://{path}"), "data.train")[0]
+    return read_source(Context(Role.DATA), DataSource(uri=f"file://{path}"), "data.train")[0]
 
 
 @pytest.fixture

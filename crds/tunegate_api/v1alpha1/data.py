@@ -8,9 +8,20 @@ from pydantic import Field
 from tunegate_api.meta import ApiModel, Decimal, Name, Sha256
 from tunegate_api.v1alpha1.endpoint import Endpoint
 from tunegate_api.v1alpha1.fields import Key, Share, Uri
-from tunegate_api.v1alpha1.values import Between, Scheme
+from tunegate_api.v1alpha1.values import Between, Form, Scheme
 
 ColumnName = Annotated[str, Field(min_length=1, max_length=128)]
+
+DataUri = Annotated[
+    Uri,
+    Scheme(("pvc", "file", "hf", "s3")),
+    Form(
+        "^hf://datasets/[^/@]+/[^/@]+(@[^/]+)?/.",
+        "must name a file of a data set, hf://datasets/ORG/NAME/PATH",
+        start="hf://",
+    ),
+    Form("^s3://[^/]+/+.*[^/]$", "must name a bucket and a file in it, s3://BUCKET/KEY", start="s3://"),
+]
 
 
 class Columns(ApiModel):
@@ -34,10 +45,11 @@ class DataSource(ApiModel):
     """JSON Lines, from a volume or, up to about 200 KiB, from a ConfigMap."""
 
     uri: Annotated[
-        Annotated[Uri, Scheme(("pvc", "file", "hf", "s3"))] | None,
+        DataUri | None,
         Field(examples=["pvc://datasets/invoices.jsonl"]),
     ] = None
-    """Where the file is: pvc://CLAIM/PATH, file://PATH (laptop only), hf:// or s3://."""
+    """Where the file is: pvc://CLAIM/PATH, file://PATH (laptop only), s3://BUCKET/KEY, or
+    hf://datasets/ORG/NAME/PATH, with NAME@REVISION where a commit is pinned."""
     config_map: Annotated[Name | None, Field(examples=["invoices"])] = None
     """A ConfigMap of this namespace that holds the file."""
     key: Annotated[Key | None, Field(examples=["train.jsonl"])] = None
@@ -50,7 +62,8 @@ class DataSource(ApiModel):
     columns: Columns = Columns()
     """Which fields to read. Left out: `prompt` and `completion`, or `messages`."""
     secret_name: Annotated[Name | None, Field(examples=["bucket-credentials"])] = None
-    """The Secret with the credentials for `uri`, mounted into the data pod alone."""
+    """The Secret with the credentials for `uri`, mounted into the data pod alone. Its keys are those of
+    `model.secretName`."""
 
 
 class HeldOut(ApiModel):

@@ -19,9 +19,23 @@ from tunegate_api.v1alpha1.finetunejob_status import FineTuneJobStatus
 from tunegate_api.v1alpha1.pods import PodTemplate, Resources
 from tunegate_api.v1alpha1.stages import EvaluateEvery, GateReference, Stage
 from tunegate_api.v1alpha1.tracking import Tracking
-from tunegate_api.v1alpha1.values import Scheme
+from tunegate_api.v1alpha1.values import Form, Scheme
 
-ModelUri = Annotated[Uri, Scheme(("hf", "s3", "oci", "pvc", "file", "package"))]
+ModelUri = Annotated[
+    Uri,
+    Scheme(("hf", "s3", "oci", "pvc", "file", "package")),
+    Form(
+        "^hf://[^/@]+(/[^/@]+)?$",
+        "must name a repository, hf://ORG/NAME: its commit is the revision",
+        start="hf://",
+    ),
+    Form("^s3://[^/]+/+[^/]", "must name a bucket and a folder in it, s3://BUCKET/PREFIX", start="s3://"),
+    Form(
+        "^oci://[^/@]+/[^:@]+(:[^:@/]+|(:[^:@/]+)?@sha256:[0-9a-f]{64})$",
+        "must name an artifact with a tag or a digest, oci://REGISTRY/NAME:TAG or oci://REGISTRY/NAME@sha256:DIGEST",
+        start="oci://",
+    ),
+]
 MAX_SECONDS = 10 * 365 * 86400
 """Ten years: calendars end, and so should waiting."""
 
@@ -30,8 +44,10 @@ class ModelSource(ApiModel):
     """The model that training starts from: either `uri`, or `startFrom` an earlier job."""
 
     uri: Annotated[ModelUri | None, Field(examples=["pvc://models/Qwen2.5-7B-Instruct"])] = None
-    """Where the weights are: hf://ORG/NAME, s3://, oci://, pvc://CLAIM/PATH, file://PATH (laptop only), or
-    package://NAME for a model that an installed Python package carries."""
+    """Where the weights are: hf://ORG/NAME, a folder s3://BUCKET/PREFIX, an artifact oci://REGISTRY/NAME:TAG
+    or oci://REGISTRY/NAME@sha256:DIGEST, pvc://CLAIM/PATH, file://PATH (laptop only), or package://NAME for
+    a model that an installed Python package carries. What is downloaded is verified, and stays on the storage
+    volume for other jobs."""
     start_from: Annotated[Name | None, Field(examples=["invoice-extractor"])] = None
     """A FineTuneJob of this namespace whose model to start from: the artifact that passed its gates,
     published or not. It is waited for until it succeeds. An adapter is merged into its base, and the whole
@@ -39,9 +55,14 @@ class ModelSource(ApiModel):
     revision: Annotated[
         str | None, Field(max_length=128, examples=["a09a35458c702b33eeacc393d103063234e8bc28"])
     ] = None
-    """The commit or version to pin. Needed where the source can change under its name (hf://)."""
+    """The commit to pin, which hf:// needs, since what is under its name can change. For a branch or tag the
+    plan records the commit that it is when the job starts. Other addresses have none: a tag or digest is part
+    of oci://, and the plan records the digest of the weights."""
     secret_name: Annotated[Name | None, Field(examples=["hub-token"])] = None
-    """The Secret with the credentials for `uri`, mounted into the data pod alone."""
+    """The Secret with the credentials for `uri`, mounted into the data pod alone. Its keys are, for hf://
+    HF_TOKEN; for s3:// AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and where they are needed
+    AWS_SESSION_TOKEN, AWS_REGION and AWS_ENDPOINT_URL; for oci:// .dockerconfigjson, or username and
+    password. Left out: what the pod's environment or its service account gives, or none."""
     trust_remote_code: bool = False
     """Whether the repository's own Python code may run. Refused unless the cluster's admin allows it."""
 

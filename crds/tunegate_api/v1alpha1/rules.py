@@ -80,10 +80,19 @@ RULES: dict[type[ApiModel], tuple[Rule, ...]] = {
     ModelSource: (
         Choice(("uri", "startFrom")),
         Refuse(
-            given("revision") & matches("uri", "^(package|file|pvc)://"),
-            "package://, file:// and pvc:// have no revisions: leave it out, the plan records the digest of "
-            "the weights",
+            given("revision") & matches("uri", "^(package|file|pvc|s3)://"),
+            "package://, file://, pvc:// and s3:// have no revisions: leave it out, the plan records the "
+            "digest of the weights",
             at=("revision",),
+        ),
+        Refuse(
+            given("revision") & matches("uri", "^oci://"),
+            "the tag or digest is part of oci://: leave it out, write oci://REGISTRY/NAME@sha256:DIGEST",
+            at=("revision",),
+        ),
+        Refuse(
+            ~given("revision") & matches("uri", "^hf://"),
+            "what is under a name of hf:// can change: give revision, the commit to pin",
         ),
         _SECRET,
     ),

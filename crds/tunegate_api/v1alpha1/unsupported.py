@@ -48,26 +48,11 @@ class NotYet:
 
 FINETUNEJOB = (
     NotYet(
-        "model.uri",
-        _scheme_besides("package", "file", "pvc"),
-        "this source; copy the model to a volume: pvc://",
-    ),
-    NotYet("model.secretName", GIVEN, "credentials for models; copy the model to a volume"),
     NotYet(
         "model.trustRemoteCode",
         _is(True),
         "code from a model's repository; use a model that transformers knows",
     ),
-    NotYet(
-        "data.train.uri", _scheme_besides("file", "pvc"), "this source; copy the file to a volume: pvc://"
-    ),
-    NotYet("data.train.secretName", GIVEN, "credentials for data; copy the file to a volume"),
-    NotYet(
-        "data.preference.uri",
-        _scheme_besides("file", "pvc"),
-        "this source; copy the file to a volume: pvc://",
-    ),
-    NotYet("data.preference.secretName", GIVEN, "credentials for data; copy the file to a volume"),
     NotYet("data.production", GIVEN, "the comparison with production inputs"),
     NotYet("data.quality", GIVEN, "the review of a sample before training"),
     NotYet("taskMetrics[].name", _is("f1", "rouge_l"), "this metric; use exact_match or json_schema"),

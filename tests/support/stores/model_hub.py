@@ -30,6 +30,8 @@ class ModelHub:
         self.repositories = repositories
         self._damaged: set[str] = set()
         self.cdn = WebServer(self._large_file)
+        self.cdn_port = self.cdn.port
+        """Where clients reach it."""
         self.server = WebServer(self._answer)
 
     def damage(self, name: str) -> None:
@@ -68,7 +70,7 @@ class ModelHub:
             return Answer(404, headers={"X-Error-Code": "EntryNotFound"})
         headers = {"X-Repo-Commit": match["commit"], "ETag": '"any"'}
         if len(content) >= _LARGE:
-            where = f"http://localhost:{self.cdn.port}/{name}/{match['path']}?signature=signed"
+            where = f"http://localhost:{self.cdn_port}/{name}/{match['path']}?signature=signed"
             return Answer(302, headers={**headers, "Location": where})
         return Answer(body=damaged(content) if match["path"] in self._damaged else content, headers=headers)
 

@@ -1,9 +1,21 @@
 """What tests of every scheme need to know of the server that they fetch from."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from support.stores.faulty_proxy import FaultyProxy
+
+class Connection(Protocol):
+    """The way to a server, see :class:`FaultyProxy`."""
+
+    @property
+    def served(self) -> int: ...
+
+    def break_after(self, count: int, then: Callable[[], object] | None = None) -> None: ...
+
+    def go_down(self) -> None: ...
+
+    def come_up(self) -> None: ...
 
 
 class Content(Protocol):
@@ -23,7 +35,7 @@ class ModelStore:
     """A server with the tiny model, behind a proxy that can break connections."""
 
     uri: str
-    proxy: FaultyProxy
+    proxy: Connection
     content: Content
     secret: dict[str, str]
     """The keys of a Secret that may read the model."""

@@ -35,7 +35,9 @@ class OciRegistry:
         self._manifests: dict[str, tuple[str, bytes]] = {}
         self._names: dict[str, str] = {}
         self._damaged: set[str] = set()
-        self._tokens: set[str] = set()
+        self.tokens_last_for = 1_000_000
+        """How many requests may be made with a token."""
+        self._tokens: dict[str, int] = {}
         self.server = WebServer(self._answer)
 
     def damage(self, name: str) -> None:
@@ -43,10 +45,6 @@ class OciRegistry:
 
     def mend(self, name: str) -> None:
         self._damaged.discard(self._names[name])
-
-    def forget_tokens(self) -> None:
-        """From now on every token is too old."""
-        self._tokens.clear()
 
     def push_blob(self, content: bytes) -> dict[str, Any]:
         digest = digest_of(content)
@@ -118,7 +116,7 @@ class OciRegistry:
         ):
             return Answer(401)
         token = secrets.token_hex(8)
-        self._tokens.add(token)
+        self._tokens[token] = self.tokens_last_for
         return Answer(body=json.dumps({"token": token}).encode())
 
     def _may(self, asked: Asked) -> bool:
@@ -127,7 +125,10 @@ class OciRegistry:
             case "Basic":
                 return said == _basic()
             case "Bearer":
-                return said.removeprefix("Bearer ") in self._tokens
+                token = said.removeprefix("Bearer ")
+                left = self._tokens.get(token, 0)
+                self._tokens[token] = left - 1
+                return left > 0
         return True
 
 

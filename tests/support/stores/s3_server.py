@@ -55,12 +55,22 @@ class S3Server:
     def put(self, key: str, content: bytes) -> None:
         self.client.put_object(Bucket=BUCKET, Key=key, Body=content)
 
+    def put_in_parts(self, key: str, parts: list[bytes]) -> None:
+        """Upload an object in parts, as clients do with large ones."""
+        upload = {"Bucket": BUCKET, "Key": key}
+        upload["UploadId"] = self.client.create_multipart_upload(**upload)["UploadId"]
+        sent = [
+            {"PartNumber": n, "ETag": self.client.upload_part(**upload, PartNumber=n, Body=part)["ETag"]}
+            for n, part in enumerate(parts, start=1)
+        ]
+        self.client.complete_multipart_upload(**upload, MultipartUpload={"Parts": sent})
+
     def _boto(self, service: str) -> Any:
         session = boto3.Session("admin", "admin", region_name=REGION)
         return session.client(service, endpoint_url=f"http://127.0.0.1:{self.port}")
 
     def damage(self, name: str) -> None:
-        self._change(name, lambda content: damaged(content))
+        self._change(name, damaged)
 
     def mend(self, name: str) -> None:
         self._change(name, lambda _: self._originals[name])
@@ -74,6 +84,6 @@ class S3Server:
                 for key, stored in bucket.keys.items():
                     if key.endswith(f"/{name}"):
                         self._originals.setdefault(name, stored.value)
-                        etag = stored.etag
+                        etag = stored.etag.strip('"')
                         stored.value = change(stored.value)
                         stored._etag = etag

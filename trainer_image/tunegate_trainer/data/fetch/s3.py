@@ -103,7 +103,7 @@ class _Bucket:
             head = self.client.head_object(Bucket=self.name, Key=key, ChecksumMode="ENABLED")
             etag, checksum = head["ETag"], _checksum(head)
             if checksum is not None and checksum.kind == "md5-parts":
-                first = self.client.head_object(Bucket=self.name, Key=key, PartNumber=1, IfMatch=etag)
+                first = self.client.head_object(Bucket=self.name, Key=key, PartNumber=1)
                 checksum = Checksum("md5-parts", checksum.value, first["ContentLength"])
         read = partial(self._read, key, etag)
         return RemoteFile(key.rpartition("/")[2], head["ContentLength"], checksum, read)
@@ -147,8 +147,8 @@ def _client(address: Address) -> "S3Client":
 
 
 def _checksum(head: "HeadObjectOutputTypeDef") -> Checksum | None:
-    """The SHA-256 of an object that was uploaded with it; else the MD5 that an ETag is, except of objects that
-    are encrypted with keys of a customer's."""
+    """The SHA-256 of an object that was uploaded with one; else the MD5 that an ETag is, except of objects
+    that are encrypted with keys of a customer's."""
     if head.get("ChecksumSHA256") and head.get("ChecksumType", "FULL_OBJECT") == "FULL_OBJECT":
         return Checksum("sha256", base64.b64decode(head["ChecksumSHA256"]).hex())
     etag = head["ETag"].strip('"')

@@ -3,23 +3,17 @@
 import os
 import shutil
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
-import huggingface_hub.constants
 import pytest
 
-from support.stores.faulty_proxy import FaultyProxy
-from support.stores.model_hub import COMMIT, TOKEN, ModelHub, Repository
 from support.stores.model_store import ModelStore
-from support.stores.oci_registry import PASSWORD, USER, OciRegistry
-from support.stores.s3_server import BUCKET, S3Server
 from support.trainer_root import TrainerRoot
 from support.waiting import eventually
 from tunegate_api.contract import ExitCode, Role
 from tunegate_api.v1alpha1.finetunejob_status import Failure, Reason
 from tunegate_api.workspace import Workspace
-from tunegate_trainer.data.fetch import network
 from tunegate_trainer.data.fetch.download import PART
 from tunegate_trainer.files import verify
 from tunegate_trainer.main import main
@@ -28,129 +22,22 @@ pytestmark = pytest.mark.model
 
 WEIGHTS = "model.safetensors"
 CUT = 200_000
-"""Bytes of the answers after which a connection breaks: half of the weights, with some of what comes before."""
+"""Bytes of answers after which a connection breaks: half of the weights, and what came before them."""
 SMALL = 60_000
 """More than everything but the weights."""
 
 
-@pytest.fixture(scope="session")
-def model_files(tiny_model: Path) -> dict[str, bytes]:
-    """The tiny model as its maker would upload it, with weights that nobody must load."""
-    files = {path.name: path.read_bytes() for path in tiny_model.iterdir()}
-    return files | {"README.md": b"# tiny", "pytorch_model.bin": b"pickle" * 20_000}
-
-
-@pytest.fixture
-def hub(model_files, monkeypatch) -> Iterator[ModelStore]:
-    content = ModelHub({"org/tiny": Repository(model_files, is_private=True)})
-    # The other tests set it before the client is imported, and the data role does not.
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
-    # The files, which the hub sends to another host for, are what breaks.
-    with content.cdn, content.server, FaultyProxy(content.server.port) as api:
-        with FaultyProxy(content.cdn.port) as files:
-            content.cdn.port = files.port
-            monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{api.port}")
-            yield ModelStore(
-                "hf://org/tiny",
-                _Both(api, files),
-                content,
-                secret={"HF_TOKEN": TOKEN},
-                wrong_secret={"HF_TOKEN": "an-old-token"},
-                revision="v1",
-                recorded=COMMIT,
-                pinned={"revision": COMMIT},
-            )
-
-
-class _Both(FaultyProxy):
-    """The hub and the host of its files as one: what a test breaks is the files, what is down is both."""
-
-    def __init__(self, api: FaultyProxy, files: FaultyProxy) -> None:
-        self._api, self._files = api, files
-        self.break_after = files.break_after  # type: ignore[method-assign]
-
-    @property
-    def served(self) -> int:  # type: ignore[override]
-        return self._api.served + self._files.served
-
-    def go_down(self) -> None:
-        self._api.go_down()
-        self._files.go_down()
-
-    def come_up(self) -> None:
-        self._api.come_up()
-        self._files.come_up()
-
-
-@pytest.fixture(scope="session")
-def s3_server() -> Iterator[S3Server]:
-    with S3Server() as server:
-        yield server
-
-
-@pytest.fixture
-def s3(s3_server, model_files) -> Iterator[ModelStore]:
-    s3_server.check_credentials(False)
-    for name, content in model_files.items():
-        s3_server.put(f"team/tiny/{name}", content)
-    s3_server.check_credentials(True)
-    with FaultyProxy(s3_server.port) as proxy:
-        secret = s3_server.secret | {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{proxy.port}"}
-        wrong = secret | {"AWS_SECRET_ACCESS_KEY": "another"}
-        yield ModelStore(f"s3://{BUCKET}/team/tiny", proxy, s3_server, secret=secret, wrong_secret=wrong)
-
-
-@pytest.fixture
-def oci(model_files) -> Iterator[ModelStore]:
-    registry = OciRegistry(login="Bearer")
-    digest = registry.push("v1", *(registry.push_file(name, c) for name, c in model_files.items()))
-    with registry.server, FaultyProxy(registry.server.port) as proxy:
-        registry.public_port = proxy.port
-        name = f"oci://127.0.0.1:{proxy.port}/models/tiny"
-        yield ModelStore(
-            f"{name}:v1",
-            proxy,
-            registry,
-            secret={"username": USER, "password": PASSWORD},
-            wrong_secret={"username": USER, "password": "guessed"},
-            recorded=digest,
-            pinned={"uri": f"{name}@{digest}"},
-        )
-
-
 @pytest.fixture(params=["hub", "s3", "oci"])
-def store(request, monkeypatch) -> ModelStore:
-    monkeypatch.setattr(network, "PAUSES_SECONDS", (0, 0, 0, 0, 0))
-    for name in ("HF_TOKEN", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
-        monkeypatch.delenv(name, raising=False)
-    return request.getfixturevalue(request.param)
+def store(request) -> ModelStore:
+    return request.getfixturevalue(f"{request.param}_store")
 
 
 @pytest.fixture
-def job(tmp_path, tiny_model, monkeypatch) -> Callable[..., TrainerRoot]:
-    """Makes a job whose data role fetches the store's model, with a Secret."""
+def job(make_job) -> Callable[..., TrainerRoot]:
+    """Makes a job whose data role fetches the store's model with its Secret, or with another."""
 
     def make(store: ModelStore, secret: dict[str, str] | None = None, **changes: str) -> TrainerRoot:
-        rows = "".join(f'{{"prompt": "order {i}", "completion": "{i}"}}\n' for i in range(100))
-        root = TrainerRoot(
-            tmp_path / "root",
-            inputs={"orders/train.jsonl": rows},
-            spec={
-                "model": store.source(**changes),
-                "data": {
-                    "goal": "StyleOrFormat",
-                    "train": {"configMap": "orders"},
-                    "sizePolicy": "Warn",
-                    "heldOut": {"fraction": "0.2"},
-                },
-            },
-        ).write_for_data(tiny_model)
-        for key, value in (store.secret if secret is None else secret).items():
-            file = root.path / "secrets" / "store" / key
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(value)
-        monkeypatch.setenv("TUNEGATE_ROOT", str(root.path))
-        return root
+        return make_job(store.source(**changes), store.secret if secret is None else secret)
 
     return make
 
@@ -206,9 +93,8 @@ def test_credentials_that_are_refused_are_named_by_their_secret(store, job, capf
     assert found.message.startswith(f"model.uri: {store.uri} refuses access: ")
     assert "Secret store" in found.hint
     said = capfd.readouterr().err + found.model_dump_json()
-    assert not [
-        value for key, value in store.wrong_secret.items() if "AWS_" not in key and value in said
-    ] or ("username" in store.wrong_secret and store.wrong_secret["password"] not in said)
+    changed = [value for key, value in store.wrong_secret.items() if value != store.secret[key]]
+    assert not [value for value in changed if value in said]
 
 
 def test_a_model_that_is_not_there_is_not_found(store, job):
@@ -290,7 +176,7 @@ def test_what_an_earlier_pod_left_damaged_is_fetched_anew(store, job):
     assert verify(model_folder(root)) == []
 
 
-def test_a_second_job_does_not_download_again(store, job, model_files):
+def test_a_second_job_does_not_download_again(store, job):
     root = job(store)
     assert main(["data"]) == ExitCode.OK
     first = model_folder(root)

@@ -1,0 +1,137 @@
+"""oci://: the ways to pack a model, and to log in."""
+
+import pytest
+
+from support.stores.oci_registry import INDEX, MANIFEST, PASSWORD, USER, docker_config
+from tunegate_api.contract import ExitCode, Role
+from tunegate_api.workspace import Workspace
+from tunegate_trainer.main import main
+
+pytestmark = pytest.mark.model
+
+
+@pytest.fixture
+def host(registry) -> str:
+    return f"127.0.0.1:{registry.server.port}"
+
+
+@pytest.fixture
+def needed(model_files) -> dict[str, bytes]:
+    return {name: content for name, content in model_files.items() if not name.endswith((".bin", ".md"))}
+
+
+def source(host: str, reference: str = ":v1", **more: str) -> dict[str, str]:
+    return {"uri": f"oci://{host}/models/tiny{reference}", **more}
+
+
+def files_of(root) -> dict[str, bytes]:
+    """The model's files on the workspace."""
+    plan = root.report(Role.DATA).plan
+    folder = root.workspace / Workspace.base_model(plan.model.digest)
+    sealed = ("DONE", "manifest.json")
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name not in sealed}
+
+
+def failure(root):
+    return root.report(Role.DATA).failure
+
+
+@pytest.mark.parametrize("gzip", [False, True])
+@pytest.mark.parametrize("folder", ["", "models/"])
+def test_a_model_comes_out_of_archives(registry, host, make_job, needed, gzip, folder):
+    names = sorted(needed)
+    system = registry.push_archive({"etc/passwd": b"root", "bin/sh": b"\x7fELF"}, gzip=gzip)
+    halves = [
+        registry.push_archive({folder + name: needed[name] for name in half}, gzip=gzip)
+        for half in (names[:2], names[2:])
+    ]
+    registry.push("v1", system, *halves)
+    root = make_job(source(host))
+    assert main(["data"]) == ExitCode.OK
+    assert files_of(root) == needed
+
+
+@pytest.mark.parametrize("name", ["../../../escaped.json", "/tmp/escaped.json"])
+def test_an_archive_that_would_write_elsewhere_is_refused(registry, host, make_job, needed, name):
+    registry.push("v1", registry.push_archive({**needed, name: b"{}"}))
+    root = make_job(source(host))
+    assert main(["data"]) == ExitCode.BAD_DATA
+    assert f"would write to {name}" in failure(root).message
+    assert not list(root.path.rglob("escaped.json"))
+
+
+def test_a_layer_is_named_as_a_file_without_a_folder(registry, host, make_job, needed):
+    layers = [registry.push_file(f"../../{name}", content) for name, content in needed.items()]
+    registry.push("v1", *layers)
+    root = make_job(source(host))
+    assert main(["data"]) == ExitCode.OK
+    assert files_of(root) == needed
+
+
+def test_an_index_leads_to_the_model(registry, host, make_job, needed):
+    inner = registry.push("inner", *(registry.push_file(name, c) for name, c in needed.items()))
+    other = {"digest": f"sha256:{'0' * 64}", "platform": {"os": "windows", "architecture": "amd64"}}
+    entries = [other] + [
+        {"digest": inner, "mediaType": MANIFEST, "platform": {"os": "linux", "architecture": architecture}}
+        for architecture in ("amd64", "arm64")
+    ]
+    digest = registry.push_manifest("v1", {"schemaVersion": 2, "mediaType": INDEX, "manifests": entries})
+    root = make_job(source(host))
+    assert main(["data"]) == ExitCode.OK
+    assert root.report(Role.DATA).plan.model.revision == digest
+
+
+def test_a_manifest_without_its_digest_is_refused(registry, host, make_job, needed):
+    layers = [registry.push_file(name, content) for name, content in needed.items()]
+    pinned, other = registry.push("v1", *layers), registry.push("v2", *layers[1:])
+    registry.swap(pinned, other)
+    root = make_job(source(host, f"@{pinned}"))
+    assert main(["data"]) == ExitCode.BAD_DATA
+    assert f"has the digest {other}" in failure(root).message
+
+
+@pytest.mark.parametrize("login", ["Basic", "Bearer"])
+@pytest.mark.parametrize("kind", ["docker", "basic", "user"])
+def test_both_ways_to_log_in_take_every_kind_of_credentials(
+    registry, host, make_job, needed, login, kind, tmp_path, monkeypatch
+):
+    registry.login = login
+    registry.push("v1", *(registry.push_file(name, content) for name, content in needed.items()))
+    config = docker_config(host)
+    (tmp_path / "config.json").write_text(config)
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    secrets = {
+        "docker": {".dockerconfigjson": config},
+        "basic": {"username": USER, "password": PASSWORD},
+        "user": None,
+    }
+    root = make_job(source(host, secretName="store"), secrets[kind])
+    assert main(["data"]) == ExitCode.OK
+    assert files_of(root) == needed
+
+
+def test_a_secret_for_another_registry_is_said(registry, host, make_job, needed):
+    registry.login = "Bearer"
+    registry.push("v1", *(registry.push_file(name, content) for name, content in needed.items()))
+    secret = {".dockerconfigjson": docker_config("registry.elsewhere")}
+    root = make_job(source(host, secretName="store"), secret)
+    assert main(["data"]) == ExitCode.CREDENTIALS
+    assert failure(root).message == (f"Secret store: .dockerconfigjson has no user and password for {host}")
+
+
+def test_a_token_that_gets_too_old_is_asked_for_again(registry, host, make_job, needed):
+    registry.login = "Bearer"
+    registry.push("v1", *(registry.push_file(name, content) for name, content in needed.items()))
+    registry.tokens_last_for = 2
+    secret = {"username": USER, "password": PASSWORD}
+    root = make_job(source(host, secretName="store"), secret)
+    assert main(["data"]) == ExitCode.OK
+    assert files_of(root) == needed
+
+
+def test_what_is_no_model_is_said_before_it_is_downloaded(registry, host, make_job):
+    registry.push("v1", registry.push_file("adapter_model.safetensors", b"x" * 50_000))
+    root = make_job(source(host))
+    assert main(["data"]) == ExitCode.NOT_FOUND
+    assert "has no config.json" in failure(root).message
+    assert not any("/blobs/" in asked.path for asked in registry.server.asked)

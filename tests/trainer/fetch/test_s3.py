@@ -1,0 +1,90 @@
+"""s3://: what is particular to object stores."""
+
+import json
+
+import pytest
+
+from support.stores.s3_server import BUCKET
+from tunegate_api.contract import ExitCode, Role
+from tunegate_trainer.main import main
+
+pytestmark = pytest.mark.model
+
+PART = 5 << 20
+"""Bytes: S3 takes no smaller parts."""
+
+
+def failure(root):
+    return root.report(Role.DATA).failure
+
+
+def test_rows_come_from_a_bucket(s3_store, s3_server, make_job):
+    s3_server.check_credentials(False)
+    rows = "".join(json.dumps({"prompt": f"mug {i}", "completion": f"{i}"}) + "\n" for i in range(60))
+    s3_server.put("rows/train.jsonl", rows.encode())
+    s3_server.check_credentials(True)
+    source = {"uri": f"s3://{BUCKET}/rows/train.jsonl", "secretName": "store"}
+    root = make_job(s3_store.source(), s3_store.secret, train=source)
+    assert main(["data"]) == ExitCode.OK
+    data = root.report(Role.DATA).plan.data
+    assert data.train.rows + data.dev.rows + data.test.rows == 60
+
+
+def test_without_a_secret_the_environment_says_who_asks(s3_store, make_job, monkeypatch):
+    for name, value in s3_store.secret.items():
+        monkeypatch.setenv(name, value)
+    root = make_job(s3_store.source(secretName=None))
+    assert main(["data"]) == ExitCode.OK
+    assert root.report(Role.DATA).plan.model.parameters > 1000
+
+
+def test_no_credentials_at_all_are_said(s3_store, make_job, monkeypatch):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_store.secret["AWS_ENDPOINT_URL"])
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    root = make_job(s3_store.source(secretName=None))
+    assert main(["data"]) == ExitCode.CREDENTIALS
+    assert "there are no credentials (NoCredentialsError)" in failure(root).message
+    assert failure(root).hint == "give model.secretName, a Secret with credentials for it"
+
+
+def test_a_key_that_the_secret_lacks_is_named(s3_store, make_job):
+    secret = {key: value for key, value in s3_store.secret.items() if key != "AWS_SECRET_ACCESS_KEY"}
+    root = make_job(s3_store.source(), secret)
+    assert main(["data"]) == ExitCode.CREDENTIALS
+    assert failure(root).message == "Secret store has no key AWS_SECRET_ACCESS_KEY"
+
+
+def test_a_bucket_that_is_not_there_is_named(s3_store, make_job):
+    root = make_job(s3_store.source(uri="s3://elsewhere/team/tiny"), s3_store.secret)
+    assert main(["data"]) == ExitCode.NOT_FOUND
+    assert failure(root).message == "model.uri: there is no bucket elsewhere"
+
+
+def test_a_file_that_was_uploaded_in_parts_is_verified(s3_store, s3_server, make_job):
+    s3_server.check_credentials(False)
+    row = json.dumps({"prompt": "a mug, please " * 20, "completion": "mug"}) + "\n"
+    content = (row * (1 + PART // len(row))).encode()[:PART] + b"\n" + row.encode()
+    s3_server.put_in_parts("rows/parts.jsonl", [content[:PART], content[PART:]])
+    s3_server.check_credentials(True)
+    source = {"uri": f"s3://{BUCKET}/rows/parts.jsonl", "secretName": "store"}
+    root = make_job(s3_store.source(), s3_store.secret, train=source)
+    s3_server.damage("parts.jsonl")
+    assert main(["data"]) == ExitCode.BAD_DATA
+    assert "parts.jsonl arrived with another content than the server says" in failure(root).message
+    s3_server.mend("parts.jsonl")
+    assert main(["data", "--attempt", "2"]) == ExitCode.BAD_DATA
+    assert failure(root).message == "data.train: line 10923 is not JSON"
+
+
+def test_a_file_that_changes_while_it_is_downloaded_is_not_mixed(s3_store, s3_server, make_job, model_files):
+    root = make_job(s3_store.source(), s3_store.secret)
+
+    def change() -> None:
+        s3_server.check_credentials(False)
+        s3_server.put("team/tiny/model.safetensors", model_files["model.safetensors"][::-1])
+
+    s3_store.proxy.break_after(200_000, then=change)
+    assert main(["data"]) == ExitCode.STORAGE
+    assert failure(root).message == f"model.uri: {s3_store.uri} changed while it was downloaded"
+    s3_server.put("team/tiny/model.safetensors", model_files["model.safetensors"])
+    assert main(["data", "--attempt", "2"]) == ExitCode.OK
