@@ -19,8 +19,9 @@ from enum import IntEnum, StrEnum
 from typing import Literal
 
 from tunegate_api import GROUP
+from tunegate_api.memory.shapes import ModelShape
 from tunegate_api.meta import Sha256, StatusModel, Time
-from tunegate_api.plan import Plan, TrainingParameters
+from tunegate_api.plan import DataPlan, Plan, StagePlan, TrainingParameters
 from tunegate_api.v1alpha1.data import Goal
 from tunegate_api.v1alpha1.evalgate import EvalGateSpec
 from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec
@@ -274,6 +275,14 @@ class Report(StatusModel):
         return f"{self.role}-{self.stage}.json" if self.stage else f"{self.role}.json"
 
 
+class ModelForecast(StatusModel):
+    """The model of a :class:`Forecast`."""
+
+    uri: str
+    parameters: int
+    shape: ModelShape | None = None
+
+
 class Termination(StatusModel):
     """The termination message of a pod, at most 4 KiB."""
 
@@ -297,6 +306,20 @@ def tells_most(exit_code: int, failure: Failure | None) -> int:
     if exit_code == ExitCode.INTERRUPTED:
         return 2
     return 4 if exit_code in PERMANENT_EXIT_CODES else 3
+
+
+class Forecast(StatusModel):
+    """What ``tunegate plan`` finds out: as much of a plan as there is without training, or a GPU."""
+
+    model: ModelForecast
+    data: DataPlan | None = None
+    """None where rows, golden sets or tokenizer are not at hand. Steps and tokens of stages are 0 then, and
+    their largest pass is one example of the greatest length."""
+    stages: list[StagePlan] = []
+    notes: list[str] = []
+    """What is not known, and why."""
+    failure: Failure | None = None
+    """Why the job would be refused before it trains."""
 
 
 class FileManifest(StatusModel):

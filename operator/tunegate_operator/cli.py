@@ -18,11 +18,13 @@ from tunegate_operator.display import PlainLog, earlier_note, job_view, jobs_tab
 from tunegate_operator.engine.cluster import ClusterError
 from tunegate_operator.engine.local import RootInUseError
 from tunegate_operator.laptop import Earlier, Laptop
-from tunegate_operator.laptop_manifests import RefusedError, job_names, read_project
+from tunegate_operator.laptop_manifests import RefusedError, job_names, jobs_of, read_project
+from tunegate_operator.laptop_plan import ForecastError, forecast
 from tunegate_operator.laptop_status import interrupted_jobs, read_jobs, read_status
 from tunegate_operator.manifest_checks import validate as validate_manifests
 from tunegate_operator.manifests import Diagnostic, ManifestError, load_manifests
 from tunegate_operator.names import CONTINUE_ANNOTATION, DISCARD_ANNOTATION
+from tunegate_operator.plan_view import plan_text, plan_view
 
 EXIT_FAILED, EXIT_USAGE, EXIT_STOPPED, EXIT_INTERRUPTED = 1, 2, 3, 130
 EXIT_CODES = {Phase.SUCCEEDED: 0, Phase.STOPPED: EXIT_STOPPED, Phase.SUSPENDED: 0}
@@ -51,6 +53,7 @@ def main() -> None:
     \b
     The same manifests run here and on a cluster:
       tunegate validate examples/quickstart    every mistake at once, with its line
+      tunegate plan examples/quickstart        what it would need, and train nothing
       tunegate run examples/quickstart         data, training, gate, report
       tunegate status                          what ran, and how it ended
 
@@ -107,6 +110,43 @@ def run(paths: tuple[Path, ...], runs: Path, again: bool) -> None:
 
 
 @main.command()
+@PATHS
+@RUNS
+@click.option(
+    "-o", "--output", type=click.Choice(["table", "json", "yaml"]), default="table", show_default=True
+)
+def plan(paths: tuple[Path, ...], runs: Path, output: str) -> None:
+    """Say what jobs would be, and train nothing: rows, steps, memory by part, which GPU, which method.
+
+    \b
+    Checks what `tunegate run` checks before it trains. Of a job whose data or weights are not here, the
+    model's config.json is enough for the memory. Nothing is left behind, but a model that had to be
+    converted.
+
+    \b
+    Exit codes: 0 the job could run, 1 it would be refused, 2 wrong manifests
+    """
+    if _print_diagnostics(paths, complete=False):
+        raise SystemExit(EXIT_USAGE)
+    jobs = [(project, job) for path in paths for project in [read_project(path)] for job in jobs_of(project)]
+    if not jobs:
+        raise click.UsageError("no FineTuneJob in these manifests")
+    given = [obj for path in paths for obj in read_project(path).objects]
+    console, refused = Console(), False
+    for project, job in jobs:
+        try:
+            found = forecast(job, given, project.folder, runs)
+        except ForecastError as error:
+            raise click.ClickException(str(error)) from error
+        refused |= found.failure is not None
+        if output == "table":
+            console.print(plan_view(job, found))
+        else:
+            click.echo(plan_text(job, found, output), nl=False)
+    raise SystemExit(EXIT_FAILED if refused else 0)
+
+
+@main.command()
 @click.argument("name", required=False)
 @RUNS
 def status(name: str | None, runs: Path) -> None:
@@ -155,10 +195,10 @@ def discard(name: str, reason: str, runs: Path) -> None:
     click.echo(f"{name} discarded: {reason}")
 
 
-def _print_diagnostics(paths: tuple[Path, ...]) -> int:
+def _print_diagnostics(paths: tuple[Path, ...], *, complete: bool = True) -> int:
     """Print what is wrong with manifests. Returns the number of mistakes."""
     try:
-        found: list[Diagnostic] = validate_manifests(load_manifests(paths))
+        found: list[Diagnostic] = validate_manifests(load_manifests(paths), complete=complete)
     except ManifestError as error:
         found = error.diagnostics
     errors = [d for d in found if d.severity == "error"]

@@ -41,6 +41,10 @@ def read_project(path: Path) -> Project:
     return Project([_as_stored(_located(obj, folder)) for obj in ours], folder)
 
 
+def jobs_of(project: Project) -> list[Object]:
+    return [obj for obj in project.objects if obj["kind"] == "FineTuneJob"]
+
+
 def job_names(objects: Iterable[Object]) -> list[str]:
     return [obj["metadata"]["name"] for obj in objects if obj["kind"] == "FineTuneJob"]
 

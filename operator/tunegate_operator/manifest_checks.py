@@ -5,7 +5,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import ValidationError
 
@@ -26,13 +26,14 @@ MAX_CONFIG_MAP = 1024 * 1024
 _Id = tuple[str, str, str]
 
 
-def validate(manifests: Iterable[Manifest]) -> list[Diagnostic]:
+def validate(manifests: Iterable[Manifest], *, complete: bool = True) -> list[Diagnostic]:
     """Everything that is wrong with the manifests, alone and together, by file and line.
 
-    The manifests are taken as complete: a gate or a ConfigMap that one names must be among them. Kinds that
-    are not ours are noted and otherwise ignored.
+    Where they are ``complete``, a gate or a ConfigMap that one names must be among them; else that it is not
+    is only noted. Kinds that are not ours are noted and otherwise ignored.
     """
-    return sorted(_Checks(list(manifests)).run(), key=lambda d: (d.file, d.line, d.message))
+    checks = _Checks(list(manifests), complete=complete)
+    return sorted(checks.run(), key=lambda d: (d.file, d.line, d.message))
 
 
 @dataclass(frozen=True)
@@ -47,8 +48,9 @@ class _Text:
 class _Checks:
     """The manifests by identity, and the checks that need more than one of them."""
 
-    def __init__(self, manifests: list[Manifest]) -> None:
+    def __init__(self, manifests: list[Manifest], *, complete: bool) -> None:
         self._manifests = manifests
+        self._missing: Literal["error", "note"] = "error" if complete else "note"
         self._by_id: dict[_Id, Manifest] = {}
         for manifest in manifests:
             self._by_id.setdefault(_id(manifest), manifest)
@@ -86,7 +88,7 @@ class _Checks:
     def _gate_exists(self, job: Manifest, path: ObjectPath, reference: object) -> Iterator[Diagnostic]:
         name = reference.get("name") if isinstance(reference, Mapping) else None
         if isinstance(name, str) and ("EvalGate", job.namespace, name) not in self._by_id:
-            yield job.at(path, self._not_there("EvalGate", job, name))
+            yield job.at(path, self._not_there("EvalGate", job, name), self._missing)
 
     def _not_there(self, kind: str, user: Manifest, name: str) -> str:
         others = [m for m in self._manifests if m.kind == kind and m.name == name]
@@ -140,7 +142,7 @@ class _Checks:
             return None
         holder = self._by_id.get((CONFIG_MAP, user.namespace, name))
         if holder is None:
-            return user.at((*source, "configMap"), self._not_there(CONFIG_MAP, user, name))
+            return user.at((*source, "configMap"), self._not_there(CONFIG_MAP, user, name), self._missing)
         data = holder.obj.get("data")
         keys = sorted(data) if isinstance(data, Mapping) else []
         key = spec.get("key")

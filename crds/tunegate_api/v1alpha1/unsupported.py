@@ -48,7 +48,6 @@ class NotYet:
 
 FINETUNEJOB = (
     NotYet(
-    NotYet(
         "model.trustRemoteCode",
         _is(True),
         "code from a model's repository; use a model that transformers knows",

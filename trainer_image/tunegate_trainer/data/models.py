@@ -47,7 +47,7 @@ def resolve_model(context: Context, source: ModelSource) -> ModelPlan:
     if address.scheme in MODEL_SCHEMES:
         target, revision = _from_afar(context, address)
     else:
-        folder = _package_folder(uri) if uri.startswith("package://") else locate(context.root, uri)
+        folder = source_folder(context.root, source)
         with reading(uri, folder):
             target, revision = place_model(context.workspace, uri, folder), None
     return ModelPlan(uri=uri, revision=revision, digest=target.name, parameters=count_parameters(target))
@@ -73,6 +73,12 @@ def _from_afar(context: Context, address: Address) -> tuple[Path, str | None]:
     remember_model(workspace, address.uri, model.pin, target.name)
     shutil.rmtree(downloads, ignore_errors=True)
     return target, model.revision
+
+
+def source_folder(root: Path, source: ModelSource) -> Path:
+    """Where a model lies before it is fetched; there need not be one."""
+    uri = source.uri or ""
+    return _package_folder(uri) if uri.startswith("package://") else locate(root, uri)
 
 
 @contextmanager

@@ -84,10 +84,17 @@ def _made_before(workspace: Path, folder: Path) -> Plan | None:
 
 
 def _make(context: Context, folder: DataFolder) -> Plan:
+    model = _model(context)
+    plan = prepare(context, folder, model, context.workspace / Workspace.base_model(model.digest))
+    write_model(folder.path / "plan.json", plan)  # last: it says that all it pins is there
+    return plan
+
+
+def prepare(context: Context, folder: DataFolder, model: ModelPlan, model_folder: Path) -> Plan:
+    """Check everything, write the split into ``folder``, and plan the stages of the model in
+    ``model_folder``."""
     request = context.request
     spec = request.spec
-    model = _model(context)
-    model_folder = context.workspace / Workspace.base_model(model.digest)
     longest_chat = model_length(model_folder)
     tokenizer = _load_tokenizer(model_folder)
     check_template(tokenizer)
@@ -135,7 +142,7 @@ def _make(context: Context, folder: DataFolder) -> Plan:
     names = [metric.name for metric in spec.task_metrics]
     measured = sum(len(of_pairs.dev) if name == PREFERENCE else len(split.dev) for name in names)
     check_outcomes(stages, golden_cases, measured)
-    plan = Plan(
+    return Plan(
         job_uid=request.uid,
         model=model.model_copy(update={"shape": shape}),
         data=DataPlan(
@@ -148,8 +155,6 @@ def _make(context: Context, folder: DataFolder) -> Plan:
         stages=stages,
         versions=library_versions(),
     )
-    write_model(folder.path / "plan.json", plan)  # last: it says that all it pins is there
-    return plan
 
 
 def _model(context: Context) -> ModelPlan:

@@ -1,0 +1,68 @@
+"""Which method and which GPU fit a job, by its stages and the estimate of what they need. Pure."""
+
+from collections.abc import Iterator
+
+from tunegate_api.contract import Forecast
+from tunegate_api.memory.fitting import CARDS, fits, remedies, size_text, smallest_card
+from tunegate_api.memory.shapes import ModelShape
+from tunegate_api.plan import StagePlan
+from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec
+
+GB = 10**9
+
+
+def advise(spec: FineTuneJobSpec, forecast: Forecast) -> list[str]:
+    """What a person may want to change, and why; docs/choosing.md has the whole of it."""
+    return [*_on_method(forecast.stages), *_on_gpus(spec, forecast)]
+
+
+def _on_method(stages: list[StagePlan]) -> Iterator[str]:
+    if any(stage.parameters.adapter == "None" for stage in stages):
+        yield (
+            "train all weights only once an adapter of a higher rank gains nothing more: "
+            "format and domain are learned by SFT with LoRA"
+        )
+    if all(stage.parameters.method == "SFT" for stage in stages):
+        yield (
+            "for preference, style or refusals add a stage with method: DPO after SFT, and pairs as "
+            "data.preference"
+        )
+
+
+def _on_gpus(spec: FineTuneJobSpec, forecast: Forecast) -> Iterator[str]:
+    model = forecast.model.shape
+    if spec.resources.accelerator == "CPU" or model is None:
+        return
+    for stage in forecast.stages:
+        if stage.memory is None:
+            continue
+        card = smallest_card(stage.memory)
+        smaller = _smaller_cards(stage, model, card)
+        if card is None:
+            yield f"stage {stage.name} fits none of {_listed(CARDS)} GB" + (f": {smaller}" if smaller else "")
+        else:
+            yield f"stage {stage.name} fits a GPU of {card} GB" + (f"; {smaller}" if smaller else "")
+    if not (spec.resources.gpu and spec.resources.gpu.memory):
+        yield "give resources.gpu.memory: what does not fit it is refused before a GPU is asked for"
+
+
+def _smaller_cards(stage: StagePlan, model: ModelShape, card: int | None) -> str:
+    """The mildest change that lets a smaller GPU do."""
+    if stage.largest_pass is None:
+        return ""
+    found = []
+    for remedy in remedies(model, stage.parameters, stage.largest_pass, stage.largest_generation):
+        enough = smallest_card(remedy.memory)
+        if enough is not None and (card is None or enough < card):
+            found.append(f"{remedy.change} would fit {enough} GB, with {size_text(remedy.memory.total)}")
+    return "; ".join(found)
+
+
+def fitting_cards(stage: StagePlan) -> dict[int, bool]:
+    """Which of the usual GPUs hold a stage, by their GB."""
+    memory = stage.memory
+    return {card: memory is not None and fits(memory, card * GB) for card in CARDS}
+
+
+def _listed(cards: tuple[int, ...]) -> str:
+    return ", ".join(str(card) for card in cards[:-1]) + f" and {cards[-1]}"

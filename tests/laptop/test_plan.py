@@ -1,0 +1,115 @@
+"""``tunegate plan``: what a job would be, from the manifests, and nothing trained or left behind."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from support.command import DPO_AFTER_SFT, Command, manifests, preference_pairs
+
+ON_A_VOLUME = {
+    "model": {"uri": "pvc://models/base"},
+    "data": {"goal": "StyleOrFormat", "train": {"uri": "pvc://data/train.jsonl"}},
+    "resources": {"accelerator": "GPU"},
+}
+
+
+@pytest.fixture
+def without_weights(tunegate: Command, tiny_model: Path) -> None:
+    """A claim beside the manifests with a model of which only the configuration is there."""
+    folder = tunegate.folder / "manifests" / "models" / "base"
+    folder.mkdir(parents=True)
+    shutil.copy(tiny_model / "config.json", folder)
+
+
+def only_the_job(tunegate: Command, tiny_model: Path, **changes: object) -> str:
+    job = next(obj for obj in manifests(tiny_model, **changes) if obj["kind"] == "FineTuneJob")
+    return tunegate.write_all([job])
+
+
+def in_json(tunegate: Command, *paths: str) -> dict:
+    result = tunegate("plan", *paths, "-o", "json")
+    return json.loads(result.stdout[result.stdout.index("{") :])
+
+
+def test_it_says_what_a_run_would_be_and_leaves_nothing(tunegate, tiny_model):
+    result = tunegate("plan", tunegate.write(tiny_model))
+    assert result.returncode == 0, result.stdout
+    assert "plan of orders" in result.stdout
+    assert "data      48 train · 8 dev · 8 test" in result.stdout
+    assert "LoRA r 8 on all-linear" in result.stdout
+    assert "for preference, style or refusals add a stage with method: DPO" in result.stdout
+    assert not tunegate.runs.exists()
+    assert tunegate.pods() == []
+
+
+def test_its_numbers_are_those_of_the_run(tunegate, tiny_model, finished):
+    found = in_json(tunegate, tunegate.write(tiny_model))
+    ran = finished.status()
+    assert {side: found["data"][side]["rows"] for side in ("train", "dev", "test")} == {
+        side: ran["data"][side] for side in ("train", "dev", "test")
+    }
+    (stage,) = found["stages"]
+    assert stage["totalSteps"] == ran["progress"]["totalSteps"]
+    assert stage["checkpointSteps"] == [checkpoint["step"] for checkpoint in ran["checkpoints"]]
+    assert stage["memory"]["weights"] > 2 * found["model"]["parameters"] - 1
+    assert found["fits"] == {"sft": {"16GB": True, "24GB": True, "40GB": True, "80GB": True}}
+
+
+@pytest.mark.usefixtures("without_weights")
+def test_of_a_job_without_data_weights_and_gates_the_configuration_is_enough(tunegate, tiny_model):
+    result = tunegate("plan", only_the_job(tunegate, tiny_model, **ON_A_VOLUME))
+    assert result.returncode == 0, result.stdout
+    assert "note: there is no EvalGate golden in these files" in result.stdout
+    assert "rows, tokens and steps are not known" in result.stdout
+    assert "stage sft fits a GPU of 16 GB" in result.stdout
+    assert "sft 1 x 128" in result.stdout, "one example of maxLength"
+
+
+def test_what_does_not_fit_the_gpu_would_be_refused_and_is_shown_all_the_same(tunegate, tiny_model):
+    small = {"accelerator": "GPU", "gpu": {"memory": "1Gi"}}
+    result = tunegate("plan", tunegate.write(tiny_model, resources=small))
+    assert result.returncode == 1
+    said = " ".join(result.stdout.replace("│", " ").split())
+    assert "would be refused: GpuTooSmall: stage sft does not fit resources.gpu.memory, 1.0 GiB" in said
+    assert "GPU needed" in said
+    assert "48 train" in said
+
+
+@pytest.mark.usefixtures("without_weights")
+def test_without_rows_it_is_refused_too(tunegate, tiny_model):
+    small = ON_A_VOLUME | {"resources": {"accelerator": "GPU", "gpu": {"memory": "1Gi"}}}
+    found = in_json(tunegate, only_the_job(tunegate, tiny_model, **small))
+    assert found["failure"]["reason"] == "GpuTooSmall"
+
+
+def test_what_the_data_part_would_refuse_is_said(tunegate, tiny_model):
+    strict = {"goal": "StyleOrFormat", "train": {"configMap": "rows"}, "heldOut": {"fraction": "0.25"}}
+    result = tunegate("plan", tunegate.write(tiny_model, data=strict))
+    assert result.returncode == 1
+    assert "would be refused: TooFewRows: 48 training rows" in result.stdout
+
+
+def test_without_the_models_configuration_nothing_can_be_said(tunegate, tiny_model):
+    (tunegate.folder / "manifests" / "models" / "base").mkdir(parents=True)
+    result = tunegate("plan", only_the_job(tunegate, tiny_model, **ON_A_VOLUME))
+    assert result.returncode == 1
+    assert "NotFound: model.uri: there is no config.json in pvc://models/base" in result.stdout
+
+
+def test_each_stage_has_its_memory(tunegate, tiny_model):
+    objects = [*manifests(tiny_model, **DPO_AFTER_SFT), preference_pairs()]
+    result = tunegate("plan", tunegate.write_all(objects), "-o", "yaml")
+    assert result.returncode == 0, result.stdout
+    found = yaml.safe_load(result.stdout)
+    assert [stage["name"] for stage in found["stages"]] == ["sft", "dpo"]
+    assert found["stages"][1]["largestPass"]["examples"] == 2 * 4
+    assert not any("DPO" in advice for advice in found["advice"])
+
+
+def test_wrong_manifests_are_refused_with_their_lines(tunegate, tiny_model):
+    result = tunegate("plan", tunegate.write(tiny_model, stages=[]))
+    assert result.returncode == 2
+    assert "1 mistake" in result.stdout
