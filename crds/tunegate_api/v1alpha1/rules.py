@@ -273,7 +273,7 @@ RULES: dict[type[ApiModel], tuple[Rule, ...]] = {
             at=("data",),
         ),
         Refuse(
-            given("data.preference") & given("stages") & ~some("stages", _IS_DPO),
+            given("data.preference") & some("stages", ~_IS_DPO) & ~some("stages", _IS_DPO),
             "preference is read by DPO stages, and there is none: leave it out, or add one",
             at=("data", "preference"),
         ),
