@@ -188,9 +188,8 @@ def test_a_second_job_does_not_download_again(store, job):
     assert root.report(Role.DATA).plan.model.revision == store.recorded
 
 
+@pytest.mark.parametrize("store", ["hub", "oci"], indirect=True)
 def test_a_pinned_model_that_is_there_needs_no_network(store, job):
-    if not store.pinned:
-        pytest.skip("this scheme has no pins")
     root = job(store, **store.pinned)
     assert main(["data"]) == ExitCode.OK
     shutil.rmtree(root.workspace / root.paths.job)
