@@ -17,3 +17,12 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
     """A real API server that all tests of the session share."""
     with api_server(tmp_path_factory.mktemp("api-server")) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def mlflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a real MLflow server that all tests of the session share."""
+    from support.mlflow_server import mlflow_server  # its client takes seconds to import
+
+    with mlflow_server(tmp_path_factory.mktemp("mlflow")) as url:
+        yield url

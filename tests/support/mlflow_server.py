@@ -113,6 +113,8 @@ def _pass_on(source: socket.socket, target: socket.socket) -> None:
         while some := source.recv(_HEAD):
             target.sendall(some)
     for one in (source, target):
+        with suppress(OSError):
+            one.shutdown(socket.SHUT_RDWR)  # closing alone says nothing while another thread reads
         one.close()
 
 

@@ -1,14 +1,15 @@
-"""A job's runs at a real MLflow server, whatever happens to the job, to the server, and to the way there."""
+"""A job's runs at a real MLflow server, whatever happens to the job and on the way there."""
 
 import json
 import os
 import signal
 import time
+from contextlib import closing
 
 import pytest
 from mlflow.tracking import MlflowClient
 
-from support.mlflow_server import Door, Way, mlflow_server, points, runs_of
+from support.mlflow_server import Door, Way, points, runs_of
 from support.trainer_root import STAGE
 from tunegate_api.contract import ROOT_VARIABLE, ExitCode
 from tunegate_trainer.files import write_model
@@ -21,17 +22,10 @@ SAY_WHAT_IS_NEW = ["publish"]
 """A role that fails at once here, and whose pod, as each, tells the tracker what it does not know yet."""
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    with mlflow_server(tmp_path_factory.mktemp("mlflow")) as url:
-        yield url
-
-
 @pytest.fixture
-def door(server):
-    door = Door(server)
-    yield door
-    door.close()
+def door(mlflow):
+    with closing(Door(mlflow)) as door:
+        yield door
 
 
 @pytest.fixture
@@ -39,8 +33,8 @@ def start(make_root, door, monkeypatch, request):
     """Makes a root whose job is tracked behind the door, in an experiment of the test's own."""
 
     def make(secret=None, **changes):
-        mlflow = {"uri": door.url, "experiment": request.node.name, "secretName": secret}
-        root = make_root(spec={"tracking": {"mlflow": mlflow}}, **changes)
+        tracker = {"uri": door.url, "experiment": request.node.name, "secretName": secret}
+        root = make_root(spec={"tracking": {"mlflow": tracker}}, **changes)
         monkeypatch.setenv(ROOT_VARIABLE, str(root.path))
         write_model(root.data / "plan.json", root.context().plan)  # as the data role leaves it
         return root
@@ -49,12 +43,12 @@ def start(make_root, door, monkeypatch, request):
 
 
 @pytest.fixture
-def runs(server, request):
+def runs(mlflow, request):
     """The runs at the server, by name."""
-    return lambda: runs_of(server, request.node.name)
+    return lambda: runs_of(mlflow, request.node.name)
 
 
-def test_an_interrupted_training_goes_on_in_the_same_run(start, runs, server, at_step):
+def test_an_interrupted_training_goes_on_in_the_same_run(start, runs, mlflow, at_step):
     root = start()
     at_step(4, lambda: os.kill(os.getpid(), signal.SIGTERM))
     assert main(TRAIN) == ExitCode.INTERRUPTED
@@ -64,12 +58,12 @@ def test_an_interrupted_training_goes_on_in_the_same_run(start, runs, server, at
 
     job, stage = runs()["orders"], runs()["orders/sft"]
     assert stage.data.tags["mlflow.parentRunId"] == job.info.run_id
-    assert points(server, stage, "train/loss") == list(enumerate(root.losses(), start=1))
-    assert [step for step, _ in points(server, stage, "golden/orders/rate")] == [0, 3, 6]
+    assert points(mlflow, stage, "train/loss") == list(enumerate(root.losses(), start=1))
+    assert [step for step, _ in points(mlflow, stage, "golden/orders/rate")] == [0, 3, 6]
     assert stage.info.status == "FINISHED"
 
 
-def test_a_server_that_is_away_or_silent_costs_nothing_and_catches_up(start, runs, server, door, caplog):
+def test_a_server_that_is_away_or_silent_costs_nothing_and_catches_up(start, runs, mlflow, door, caplog):
     root = start(checkpoint_steps=(3, 6, 9))
     door.way = Way.SILENT
     assert main(TRAIN) == ExitCode.OK
@@ -87,11 +81,11 @@ def test_a_server_that_is_away_or_silent_costs_nothing_and_catches_up(start, run
     door.way = Way.OPEN
     main(SAY_WHAT_IS_NEW)
     stage, job = runs()["orders/sft"], runs()["orders"]
-    assert points(server, stage, "train/loss") == list(enumerate(root.losses(), start=1))
-    assert [step for step, _ in points(server, stage, "dev/exact_match/passed")] == [0, 3, 6, 9]
+    assert points(mlflow, stage, "train/loss") == list(enumerate(root.losses(), start=1))
+    assert [step for step, _ in points(mlflow, stage, "dev/exact_match/passed")] == [0, 3, 6, 9]
     assert job.data.tags["tunegate.verdict"] == "Passed"
     assert job.data.metrics["golden/orders/rate"] == 1
-    assert [file.path for file in MlflowClient(server).list_artifacts(job.info.run_id)] == ["report.html"]
+    assert [file.path for file in MlflowClient(mlflow).list_artifacts(job.info.run_id)] == ["report.html"]
 
 
 def test_credentials_come_from_a_secret_and_wrong_ones_fail_nothing(start, runs, door, capfd):

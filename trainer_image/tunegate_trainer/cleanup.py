@@ -23,7 +23,8 @@ def run(context: Context, digest: str | None) -> None:
     removed.
     """
     paths = context.paths
-    kept = {paths.report, paths.evals, paths.gate, paths.data} | ({paths.model} if digest else set())
+    kept = {paths.report, paths.evals, paths.gate, paths.data, paths.tracking}
+    kept |= {paths.model} if digest else set()
     for path in _found(context.workspace / paths.job):
         if paths.job / path.name not in kept:
             _remove(path)

@@ -1,7 +1,7 @@
 """Several processes of one pod that train together, one a GPU: started, stopped, and ended as one.
 
 torchrun would do it with its own ideas of an end: it turns every exit code into 1, and kills thirty seconds
-after SIGTERM, in which nothing large is saved (docs/adr/0011-several-processes.md).
+after SIGTERM, in which nothing large is saved (docs/adr/0013-several-processes.md).
 """
 
 import logging

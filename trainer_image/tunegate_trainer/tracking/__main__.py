@@ -26,7 +26,7 @@ FIRST_PAUSE, LONGEST_PAUSE = 10.0, 120.0
 longest."""
 BUSY_SHARE = 0.05
 """Of the time, at most, is spent reading files and sending."""
-MESSAGE_LENGTH = 300
+MESSAGE_LENGTH = 600
 
 
 class OutOfTime(BaseException):
@@ -37,7 +37,7 @@ def main(arguments: Sequence[str]) -> int:
     """Tell one tracker all that the pod of one role has to say."""
     name, role = arguments
     logging.basicConfig(
-        level=logging.WARNING,
+        level=logging.ERROR,  # of the clients: they warn of each try
         format=f"%(asctime)s %(levelname)s {name}: %(message)s",
         datefmt="%H:%M:%S",
         stream=sys.stderr,

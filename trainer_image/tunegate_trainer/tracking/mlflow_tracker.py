@@ -148,10 +148,8 @@ class MlflowTracker:
         tags = {f"{PREFIX}uid": self.uid, f"{PREFIX}run": run.key, "mlflow.source.name": "tunegate"}
         if run.key != JOB:
             tags["mlflow.parentRunId"] = self._told[JOB].id
-        began = min((p.time for p in (*run.evaluations, *run.training) if p.time), default=time.time())
-        return client.create_run(
-            self._experiment_id(client), start_time=int(1000 * began), tags=tags, run_name=run.name
-        )
+        began = int(1000 * (run.began or time.time()))
+        return client.create_run(self._experiment_id(client), start_time=began, tags=tags, run_name=run.name)
 
     def _experiment_id(self, client: MlflowClient) -> str:
         found = client.get_experiment_by_name(self.experiment)

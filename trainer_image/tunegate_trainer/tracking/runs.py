@@ -50,6 +50,8 @@ class TrackedRun:
     key: str
     name: str
     """For people."""
+    began: float
+    """In seconds since 1970; 0 if nothing says when."""
     parameters: Mapping[str, Value]
     """Once known, one never changes."""
     training: tuple[Point, ...]
@@ -73,6 +75,7 @@ def runs_of(job: Collected) -> list[TrackedRun]:
         TrackedRun(
             key=JOB,
             name=job.request.name,
+            began=_written(job.workspace / job.paths.data / "plan.json"),
             parameters=job_parameters(job.request, job.plan),
             training=(),
             evaluations=_final_evaluation(job, judgement),
@@ -125,12 +128,15 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Va
 
 def _stage_run(job: Collected, stage: Stage) -> TrackedRun:
     plan = next((one for one in job.plan.stages if one.name == stage.name), None) if job.plan else None
+    training = tuple(_training_point(point) for point in stage.losses)
+    evaluations = tuple(_checkpoint_point(job, stage, checkpoint) for checkpoint in stage.checkpoints)
     return TrackedRun(
         key=f"stage/{stage.name}",
         name=f"{job.request.name}/{stage.name}",
+        began=min((point.time for point in (*training, *evaluations)), default=0.0),
         parameters=stage_parameters(plan) if plan else {},
-        training=tuple(_training_point(point) for point in stage.losses),
-        evaluations=tuple(_checkpoint_point(job, stage, checkpoint) for checkpoint in stage.checkpoints),
+        training=training,
+        evaluations=evaluations,
         tags=_identity(job.request) | {"stage": stage.name} | _stage_tags(stage),
         state=_stage_state(stage),
     )

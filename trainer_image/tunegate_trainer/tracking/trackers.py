@@ -15,16 +15,17 @@ CREDENTIALS = {
 }
 """Keys of the Secrets: the environment variables that the clients document."""
 _LIMITS = {
-    # The clients try for minutes; we try again ourselves, from the files.
+    # The clients try for minutes; we try again ourselves, from the files. Once more is for a connection that
+    # the server closed while it was idle.
     "mlflow": {
-        "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
-        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
-        "MLFLOW_ARTIFACT_UPLOAD_DOWNLOAD_TIMEOUT": "10",
+        "MLFLOW_HTTP_REQUEST_TIMEOUT": "8",
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+        "MLFLOW_ARTIFACT_UPLOAD_DOWNLOAD_TIMEOUT": "8",
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_ENABLE_ASYNC_LOGGING": "false",
         "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     },
-    "wandb": {"WANDB_ERROR_REPORTING": "false"},
+    "wandb": {"WANDB_ERROR_REPORTING": "false", "WANDB_SILENT": "true"},
 }
 
 

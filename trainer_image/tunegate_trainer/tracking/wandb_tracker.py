@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import wandb
 
-from tunegate_trainer.tracking.runs import EVALUATED, JOB, TRAINED, Point, RunState, TrackedRun
+from tunegate_trainer.tracking.runs import EVALUATED, JOB, TRAINED, RunState, TrackedRun
 
 SECONDS = 10
 """For the server to answer, and for everything to be uploaded."""
@@ -75,7 +75,6 @@ class WandbTracker:
 
     def _send(self, run: TrackedRun, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        ends = run.state is not RunState.RUNNING
         resume: Literal["allow"] | None = None if self._offline else "allow"
         with wandb.init(
             project=self.project,
@@ -86,30 +85,30 @@ class WandbTracker:
             job_type=run.key.partition("/")[0],
             resume=resume,
             config=dict(run.parameters),
-            settings=_settings(folder, updates_state=ends),
+            settings=_settings(folder, updates_state=run.state is not RunState.RUNNING),
         ) as told:
-            told.define_metric(TRAINED, hidden=True)
-            told.define_metric(EVALUATED, hidden=True)
-            told.define_metric("train/*", step_metric=TRAINED)
-            for name in ("checkpoint/*", "gate/*", "golden/*", "dev/*", "test/*"):
-                told.define_metric(name, step_metric=EVALUATED)
-            _log(told, run.training, TRAINED)
-            _log(told, run.evaluations, EVALUATED)
-            told.summary.update(dict(run.tags) | {"state": str(run.state)})
-            if run.report and told.summary.get(REPORT_DIGEST) != run.report_sha256:
-                page = wandb.Html(run.report.read_text(encoding="utf-8"), inject=False)
-                told.log({"report": page})
-                told.summary[REPORT_DIGEST] = run.report_sha256
-            if run.state is RunState.FAILED:
-                told.finish(exit_code=1)
+            _tell(told, run)
 
 
-def _log(run: Any, points: Sequence[Point], marker: str) -> None:
-    """Log the points after the last one that the run has."""
-    last = run.summary.get(marker)
-    for point in points:
-        if last is None or point.step > last:
-            run.log(dict(point.metrics))
+def _tell(told: Any, run: TrackedRun) -> None:
+    """Tell an open run what it does not have, and finish it as failed if it is."""
+    told.define_metric(TRAINED, hidden=True)
+    told.define_metric(EVALUATED, hidden=True)
+    told.define_metric("train/*", step_metric=TRAINED)
+    for name in ("checkpoint/*", "gate/*", "golden/*", "dev/*", "test/*"):
+        told.define_metric(name, step_metric=EVALUATED)
+    for marker, points in ((TRAINED, run.training), (EVALUATED, run.evaluations)):
+        last = told.summary.get(marker)
+        for point in points:
+            if last is None or point.step > last:
+                told.log(dict(point.metrics))
+    if run.report and told.summary.get(REPORT_DIGEST) != run.report_sha256:
+        page = wandb.Html(run.report.read_text(encoding="utf-8"), inject=False)
+        told.log({"report": page})
+        told.summary[REPORT_DIGEST] = run.report_sha256
+    told.summary.update(dict(run.tags) | {"state": str(run.state)})
+    if run.state is RunState.FAILED:
+        told.finish(exit_code=1)
 
 
 def _settings(folder: Path, *, updates_state: bool) -> wandb.Settings:

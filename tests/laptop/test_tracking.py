@@ -1,0 +1,111 @@
+"""`tunegate run` of a job with two stages that is tracked in MLflow and, offline, in Weights & Biases."""
+
+import json
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow.tracking import MlflowClient
+
+from support.command import DPO_AFTER_SFT, Command, manifests, preference_pairs
+from support.mlflow_server import Door, points, runs_of
+from support.stage_folder import StageFolder
+from tunegate_api.contract import canonical_json, sha256_text
+from tunegate_api.plan import Plan
+from tunegate_trainer.tracking.mlflow_tracker import parameter_texts
+from tunegate_trainer.tracking.runs import stage_parameters
+
+pytestmark = [pytest.mark.model, pytest.mark.timeout(600)]
+
+TOKEN = "token-of-the-tracker"
+SECRET = {
+    "apiVersion": "v1",
+    "kind": "Secret",
+    "metadata": {"name": "mlflow-token"},
+    "stringData": {"MLFLOW_TRACKING_TOKEN": TOKEN},
+}
+
+
+@pytest.fixture(scope="module")
+def tracked(tmp_path_factory, tiny_model, mlflow) -> Command:
+    """A job that ran to its end. Not to be changed."""
+    tunegate = Command(tmp_path_factory.mktemp("tracked"))
+    with closing(Door(mlflow)) as door:
+        door.token = TOKEN
+        changes = DPO_AFTER_SFT | {
+            "tracking": {
+                "mlflow": {"uri": door.url, "experiment": "two-stages", "secretName": "mlflow-token"},
+                "wandb": {"project": "orders"},
+            },
+            "podTemplate": {"env": [{"name": "WANDB_MODE", "value": "offline"}]},
+        }
+        tunegate.write_all([*manifests(tiny_model, **changes), preference_pairs(), SECRET])
+        result = tunegate("run", "manifests", seconds=500)
+    assert result.returncode == 0, result.stdout
+    assert " is behind" not in tunegate.logs()
+    return tunegate
+
+
+def job_folder(tunegate: Command) -> Path:
+    (plan,) = (tunegate.runs / "volumes" / "tuning").glob("*/data/plan.json")
+    return plan.parents[1]
+
+
+def test_mlflow_has_every_parameter_point_and_verdict(tracked, mlflow):
+    folder, runs = job_folder(tracked), runs_of(mlflow, "two-stages")
+    plan = Plan.model_validate_json((folder / "data" / "plan.json").read_bytes())
+    job = runs.pop("orders")
+    assert runs.keys() == {"orders/sft", "orders/dpo"}
+    for stage in plan.stages:
+        run, losses = runs[f"orders/{stage.name}"], StageFolder(folder / "stages" / stage.name).losses()
+        assert run.data.tags["mlflow.parentRunId"] == job.info.run_id
+        assert run.data.params == dict(parameter_texts(stage_parameters(stage)))
+        assert points(mlflow, run, "train/loss") == sorted(losses.items())
+        rates = dict(points(mlflow, run, "golden/golden/rate"))
+        assert list(rates) == [0, *stage.checkpoint_steps]
+        for step in stage.checkpoint_steps:
+            verdict = "Passed" if rates[step] >= 0.8 else "Failed"
+            assert run.data.tags[f"tunegate.verdict.step-{step:06d}"] == verdict
+        assert run.info.status == "FINISHED"
+    final = tracked.status()["final"]
+    assert job.data.params["plan_sha256"] == sha256_text(canonical_json(plan))
+    assert job.data.params["dpo.lora_r"] == "8"
+    assert job.data.tags["tunegate.verdict"] == final["verdict"] == "Passed"
+    assert job.data.tags["tunegate.published"].startswith("pvc://models/orders/")
+    assert job.data.metrics["golden/golden/BaseModel_rate"] == 0
+    assert job.info.status == "FINISHED"
+    client = MlflowClient(mlflow)
+    report = client.download_artifacts(job.info.run_id, "report.html")
+    assert Path(report).read_bytes() == (folder / "report.html").read_bytes()
+
+
+def records(run: Path) -> list[dict[str, Any]]:
+    """What Weights & Biases' own reader finds in a run's folder."""
+    result = subprocess.run(
+        [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(run)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return [json.loads(line) for line in result.stdout.splitlines()]
+
+
+def test_an_offline_run_is_one_folder_with_all_of_it(tracked):
+    """Uploading it replaces a run: what each pod wrote alone would not add up."""
+    folder = job_folder(tracked)
+    plan = Plan.model_validate_json((folder / "data" / "plan.json").read_bytes())
+    found = list((folder / "tracking" / "wandb").glob("offline-run-*"))
+    assert len(found) == 1 + len(plan.stages)
+    for stage in plan.stages:
+        (run,) = [path for path in found if path.name.endswith(f"-{folder.name}-{stage.name}")]
+        read = records(run)
+        begun = next(one["run"] for one in read if one["type"] == "run")
+        rows = [one["history"]["item"] for one in read if one["type"] == "history"]
+        losses = StageFolder(folder / "stages" / stage.name).losses()
+        assert {r["train/step"]: r["train/loss"] for r in rows if "train/step" in r} == losses
+        assert [r["checkpoint/step"] for r in rows if "checkpoint/step" in r] == [0, *stage.checkpoint_steps]
+        assert stage_parameters(stage).items() <= begun["config"]["update"].items()
+        assert begun["run_group"] == folder.name

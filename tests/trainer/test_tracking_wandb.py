@@ -1,0 +1,80 @@
+"""A job's runs in Weights & Biases, at a server that speaks its protocol."""
+
+import json
+import os
+import signal
+
+import pytest
+
+from support.trainer_root import STAGE, UID
+from support.wandb_server import wandb_server
+from tunegate_api.contract import ROOT_VARIABLE, ExitCode
+from tunegate_trainer.files import write_model
+from tunegate_trainer.main import main
+
+pytestmark = pytest.mark.model
+
+KEY = "a" * 40
+TRAIN = ["train", "--stage", STAGE]
+
+
+@pytest.fixture
+def server(monkeypatch):
+    with wandb_server() as server:
+        monkeypatch.setenv("WANDB_BASE_URL", server.url)
+        monkeypatch.delenv("WANDB_API_KEY", raising=False)
+        monkeypatch.delenv("WANDB_MODE", raising=False)
+        yield server
+
+
+@pytest.fixture
+def start(make_root, monkeypatch):
+    """Makes a root whose job is tracked, with the key in a Secret."""
+
+    def make(key=KEY):
+        root = make_root(spec={"tracking": {"wandb": {"project": "orders", "secretName": "wandb-key"}}})
+        monkeypatch.setenv(ROOT_VARIABLE, str(root.path))
+        write_model(root.data / "plan.json", root.context().plan)  # as the data role leaves it
+        secret = root.path / "secrets" / "wandb-key"
+        secret.mkdir(parents=True)
+        (secret / "WANDB_API_KEY").write_text(key)
+        return root
+
+    return make
+
+
+def test_attempts_and_pods_tell_one_group_each_point_once(start, server, at_step):
+    root = start()
+    server.key = KEY
+    at_step(4, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    assert main(TRAIN) == ExitCode.INTERRUPTED
+    assert server.runs[f"{UID}-{STAGE}"].column("train/loss") == root.losses()
+    assert server.runs[f"{UID}-{STAGE}"].exit_code is None, "it goes on"
+    assert main(TRAIN) == ExitCode.OK
+    assert main(["gate", "--stage", STAGE, "--step", "6"]) == ExitCode.OK
+
+    job, stage = server.runs[UID], server.runs[f"{UID}-{STAGE}"]
+    assert job.group == stage.group == UID
+    assert stage.column("train/step") == [1, 2, 3, 4, 5, 6]
+    assert stage.column("train/loss") == root.losses()
+    assert stage.column("checkpoint/step") == [0, 3, 6]
+    assert stage.exit_code == 0
+    planned = root.context().plan.stage(STAGE).parameters.model_dump(exclude_none=True)
+    config = {name: entry["value"] for name, entry in json.loads(stage.config).items()}
+    assert planned.items() <= config.items()
+    summary = json.loads(job.summary)
+    assert (summary["verdict"], summary["golden/orders/rate"]) == ("Passed", 1)
+    assert any(name.startswith("media/html/report") for name in job.files)
+
+
+def test_a_wrong_key_fails_nothing_and_is_not_shown(start, server, capfd):
+    root = start(key="b" * 40)
+    server.key = KEY
+    assert main(["gate"]) == ExitCode.USER_ERROR, "it is the role that failed: it has no stage"
+    said = capfd.readouterr().err
+    assert "401" in said
+    assert "the job goes on, and what is missing is sent later" in said
+    assert server.runs == {}
+    assert "b" * 40 not in said
+    left = [path for path in root.workspace.rglob("*") if path.is_file()]
+    assert not [path for path in left if b"b" * 40 in path.read_bytes()]
