@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import sys
+from functools import partial
 from pathlib import Path
 
 from tunegate_api.contract import (
@@ -25,8 +26,10 @@ from tunegate_api.v1alpha1 import EvalGate, FineTuneJob
 from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec
 from tunegate_api.workspace import Workspace
 from tunegate_trainer.context import Context
+from tunegate_trainer.data.fetch import MODEL_SCHEMES, fetch_model, find_model
 from tunegate_trainer.data.folder import DataFolder
-from tunegate_trainer.data.models import model_length, resolve_model, source_folder
+from tunegate_trainer.data.model_files import choose_description
+from tunegate_trainer.data.models import model_address, model_length, resolve_model, source_folder
 from tunegate_trainer.data.plan import plan_stages
 from tunegate_trainer.data.role import prepare
 from tunegate_trainer.data.shape import model_shape
@@ -79,12 +82,17 @@ def forecast(root: Path, job: FineTuneJob, gates: list[EvalGate]) -> Forecast:
 
 
 def _model_folder(context: Context, spec: FineTuneJobSpec) -> Path:
-    """The model where it is; of a GGUF file, which has to be converted first, in the workspace."""
+    """The model where it is; in the workspace that of a GGUF file, which has to be converted first, and what
+    describes one on another machine."""
     if spec.model.start_from:
         raise UserError(
             f"model.startFrom: nothing is known of the model of FineTuneJob {spec.model.start_from} here",
             "for a plan, give the address of that model as model.uri instead",
         )
+    address = model_address(context, spec.model)
+    if address.scheme in MODEL_SCHEMES:
+        described = find_model(address, partial(choose_description, address.uri))
+        return fetch_model(address, described, context.workspace / "description")
     folder = source_folder(context.root, spec.model)
     if (folder / "config.json").is_file():
         check_weights(folder)

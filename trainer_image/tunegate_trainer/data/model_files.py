@@ -6,7 +6,8 @@ from fnmatch import fnmatchcase
 from tunegate_trainer.errors import SourceNotFoundError, TrainerError, UserError
 from tunegate_trainer.files import MANIFEST
 
-_BESIDE_WEIGHTS = ("*.safetensors.index.json", "*.json", "*.jinja", "*.model", "*.txt")
+_WEIGHTS_INDEX = ".safetensors.index.json"
+_BESIDE_WEIGHTS = ("*.json", "*.jinja", "*.model", "*.txt")
 _UNSAFE_WEIGHTS = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 _SHOWN = 8
 
@@ -37,6 +38,17 @@ def choose_remote(uri: str, names: Sequence[str]) -> list[str]:
     if not any(name.startswith("model") and name.endswith(".safetensors") for name in chosen):
         return chosen
     return [name for name in chosen if name.startswith("model") or not name.endswith(".safetensors")]
+
+
+def choose_description(uri: str, names: Sequence[str]) -> list[str]:
+    """What says how a model is built and how it reads text, and none of its weights.
+
+    Raises :class:`SourceNotFoundError` where there is no configuration.
+    """
+    here = sorted(name for name in names if "/" not in name and name != MANIFEST)
+    if "config.json" not in here:
+        raise _no_config(uri, here)
+    return [name for name in _matching(here, _BESIDE_WEIGHTS) if not name.endswith(_WEIGHTS_INDEX)]
 
 
 def _matching(names: Sequence[str], patterns: Sequence[str]) -> list[str]:

@@ -42,8 +42,7 @@ def resolve_model(context: Context, source: ModelSource) -> ModelPlan:
     weights that could run code when they are loaded, are no whole model, or may not be read, and what
     :mod:`tunegate_trainer.data.fetch` raises.
     """
-    uri = source.uri or ""
-    address = Address("model.uri", uri, source.revision, credentials(context, source.secret_name))
+    uri, address = source.uri or "", model_address(context, source)
     if address.scheme in MODEL_SCHEMES:
         target, revision = _from_afar(context, address)
     else:
@@ -51,6 +50,11 @@ def resolve_model(context: Context, source: ModelSource) -> ModelPlan:
         with reading(uri, folder):
             target, revision = place_model(context.workspace, uri, folder), None
     return ModelPlan(uri=uri, revision=revision, digest=target.name, parameters=count_parameters(target))
+
+
+def model_address(context: Context, source: ModelSource) -> Address:
+    """Where the model is, with its credentials."""
+    return Address("model.uri", source.uri or "", source.revision, credentials(context, source.secret_name))
 
 
 def _from_afar(context: Context, address: Address) -> tuple[Path, str | None]:

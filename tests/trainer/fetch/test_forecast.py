@@ -1,0 +1,31 @@
+"""``tunegate plan`` for a model on another machine: what describes it is fetched, its weights are not."""
+
+from support.command import manifests
+from tunegate_api.v1alpha1 import FineTuneJob
+from tunegate_trainer.data.weights import count_parameters
+from tunegate_trainer.forecast import forecast
+
+
+def test_a_plan_needs_none_of_the_weights(hub_store, tiny_model, tmp_path):
+    secret = tmp_path / "secrets" / "store"
+    secret.mkdir(parents=True)
+    for key, value in hub_store.secret.items():
+        (secret / key).write_text(value)
+    objects = manifests(tiny_model, model=hub_store.source())
+    job = FineTuneJob.model_validate(next(obj for obj in objects if obj["kind"] == "FineTuneJob"))
+
+    found = forecast(tmp_path, job, [])
+
+    assert found.failure is None
+    assert found.model.parameters == count_parameters(tiny_model)
+    assert found.stages[0].memory is not None
+    assert 0 < hub_store.proxy.served < (tiny_model / "model.safetensors").stat().st_size
+    assert not list(tmp_path.rglob("*.safetensors"))
+
+
+def test_a_model_that_is_not_there_is_said(hub_store, tiny_model, tmp_path):
+    objects = manifests(tiny_model, model=hub_store.source(secretName=None))
+    job = FineTuneJob.model_validate(next(obj for obj in objects if obj["kind"] == "FineTuneJob"))
+    found = forecast(tmp_path, job, [])
+    assert found.failure is not None
+    assert found.failure.reason == "NotFound"
