@@ -164,6 +164,8 @@ def _set_up_libraries(role: Role) -> None:
         os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")
     # Nothing that a user could act on: a kernel that bitsandbytes lacks, and an old name that peft 0.21 uses.
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    # It writes down every address, also those that are signed and let anybody read what is there.
+    logging.getLogger("httpx2").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
 
 

@@ -35,11 +35,13 @@ def test_weights_in_the_layout_of_another_library_are_left(model_hub, make_job):
     assert not any("original" in asked.path for asked in model_hub.cdn.asked)
 
 
-def test_a_token_is_shown_to_the_hub_alone(model_hub, make_job):
+def test_a_token_is_shown_to_the_hub_alone(model_hub, make_job, caplog):
+    caplog.set_level("INFO")  # as in a pod
     root = make_job(SOURCE | {"secretName": "store"}, {"HF_TOKEN": TOKEN})
     assert run(root) == "OK"
     assert any("Authorization" in asked.headers for asked in model_hub.server.asked)
     assert model_hub.cdn.asked
+    assert "signature" not in caplog.text, "who has a signed address may read the file"
     assert not any("Authorization" in asked.headers for asked in model_hub.cdn.asked)
 
 

@@ -60,12 +60,15 @@ def test_an_archive_that_would_write_elsewhere_is_refused(registry, host, make_j
     assert not list(root.path.rglob("escaped.json"))
 
 
-def test_a_layer_is_named_as_a_file_without_a_folder(registry, host, make_job, needed):
-    layers = [registry.push_file(f"../../{name}", content) for name, content in needed.items()]
-    registry.push("v1", *layers)
+@pytest.mark.parametrize("folder", ["tiny/", "../../"])
+def test_layers_may_be_files_of_a_folder(registry, host, make_job, needed, folder):
+    layers = [registry.push_file(f"{folder}{name}", content) for name, content in needed.items()]
+    other = registry.push_file(f"{folder}original/model.safetensors", b"x" * 50_000)
+    registry.push("v1", other, *layers)
     root = make_job(source(host))
     assert main(["data"]) == ExitCode.OK
     assert files_of(root) == needed
+    assert not any(other["digest"] in asked.path for asked in registry.server.asked)
 
 
 def test_an_index_leads_to_the_model(registry, host, make_job, needed):

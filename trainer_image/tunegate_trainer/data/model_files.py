@@ -12,6 +12,11 @@ _UNSAFE_WEIGHTS = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 _SHOWN = 8
 
 
+def may_be_needed(name: str) -> bool:
+    """Whether a file of this name can be part of a model."""
+    return bool(_matching([name], ("*.safetensors", "*.gguf", *_BESIDE_WEIGHTS)))
+
+
 def choose(uri: str, names: Sequence[str]) -> list[str]:
     """Of the files right in a model's folder, those that are needed: weights, configuration and tokenizer; or
     the one GGUF file.

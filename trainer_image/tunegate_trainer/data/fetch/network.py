@@ -63,7 +63,7 @@ def http_trouble() -> Iterator[None]:
     """Say which errors of HTTP itself may pass."""
     try:
         yield
-    except httpx2.TransportError as error:
+    except httpx2.RequestError as error:
         raise TransientError(f"the connection failed ({type(error).__name__})") from error
 
 

@@ -20,7 +20,7 @@ import httpx2
 from tunegate_trainer.data.fetch.address import Address, Choose, RemoteFile, RemoteModel, Stream
 from tunegate_trainer.data.fetch.checksum import Checksum
 from tunegate_trainer.data.fetch.network import patiently
-from tunegate_trainer.data.fetch.oci_layers import Layer, unpack
+from tunegate_trainer.data.fetch.oci_layers import Layer, model_folder, unpack
 from tunegate_trainer.data.fetch.registry import Registry, Repository
 from tunegate_trainer.errors import BadDataError
 
@@ -67,12 +67,13 @@ def find_model(address: Address, choose: Choose) -> RemoteModel:
     registry = Registry(address, reference.repository)
     digest, manifest = patiently(address.field, lambda: _manifest(address, registry, reference))
     layers = [_layer(address, entry) for entry in manifest.get("layers", [])]
-    named = [layer for layer in layers if not layer.is_archive]
     chosen = layers
-    if any(layer.is_weights for layer in named):
+    if any(layer.is_weights for layer in layers):
         # Each file is a layer, so that what is not needed is not downloaded either.
-        wanted = choose([layer.name for layer in named])
-        chosen = [layer for layer in layers if layer.is_archive or layer.name in wanted]
+        files_by_path = {layer.path: layer for layer in layers if not layer.is_archive}
+        folder = model_folder(list(files_by_path))
+        here = {path.name: layer for path, layer in files_by_path.items() if path.parent == folder}
+        chosen = [here[name] for name in choose(list(here))]
     if not chosen:
         raise address.not_found(f"{address.uri} has no layers that could be a model")
     files = tuple(
@@ -143,9 +144,10 @@ def _layer(address: Address, entry: Mapping[str, Any]) -> Layer:
     if media_type.endswith("+zstd"):
         raise address.wrong("its layers are compressed with zstd", "push it again with gzip, or uncompressed")
     is_archive = "tar" in re.split(r"[.+]", media_type)
-    if not is_archive and not title:
-        title = digest.removeprefix("sha256:")  # a README, or what only its maker can read
-    return Layer(digest, int(entry.get("size", 0)), PurePosixPath(title).name, is_archive)
+    # Without a name: a README, or what only its maker can read.
+    parts = PurePosixPath(title or digest.removeprefix("sha256:")).parts
+    path = PurePosixPath(*(part for part in parts if part not in ("/", "..")))
+    return Layer(digest, int(entry.get("size", 0)), path, is_archive)
 
 
 @contextmanager

@@ -4,9 +4,10 @@ import shutil
 import tarfile
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 
 from tunegate_trainer.data.fetch.address import Address
+from tunegate_trainer.data.model_files import may_be_needed
 from tunegate_trainer.errors import BadDataError
 from tunegate_trainer.files import take
 
@@ -21,8 +22,8 @@ class Layer:
 
     digest: str
     size: int
-    name: str
-    """Of the file that it is; of an archive, if at all, of the folder in it."""
+    path: PurePosixPath
+    """Of the file that it is, in the model's folder or one below; of an archive it says nothing."""
     is_archive: bool
 
     @property
@@ -32,7 +33,7 @@ class Layer:
 
     @property
     def is_weights(self) -> bool:
-        return self.name.endswith(_WEIGHTS)
+        return not self.is_archive and self.path.suffix in _WEIGHTS
 
 
 def unpack(address: Address, layers: Sequence[Layer], folder: Path) -> Path:
@@ -47,12 +48,26 @@ def unpack(address: Address, layers: Sequence[Layer], folder: Path) -> Path:
         if layer.is_archive:
             _extract(address, folder / layer.file_name, into)
         else:
-            take(folder / layer.file_name, into / layer.name)
-    return _model_folder(into)
+            target = into / layer.path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            take(folder / layer.file_name, target)
+    found = [path.relative_to(into) for path in into.rglob("*") if path.is_file()]
+    return into / model_folder(found)
+
+
+def model_folder(paths: Sequence[PurePath]) -> PurePath:
+    """The folder that holds a model: of the config.json that is nearest to the root, or else of weights."""
+
+    def nearest(candidates: Sequence[PurePath]) -> PurePath | None:
+        return min(candidates, key=lambda path: (len(path.parts), path), default=None)
+
+    config = nearest([path for path in paths if path.name == _CONFIG])
+    weights = nearest([path for path in paths if path.suffix in _WEIGHTS])
+    return (config or weights or PurePath(_CONFIG)).parent
 
 
 def _extract(address: Address, archive: Path, into: Path) -> None:
-    """The regular files of an archive. Links, devices and owners are nothing that a model needs."""
+    """The regular files of an archive that may be a model's. Links and devices are none."""
     try:
         with tarfile.open(archive, "r|*") as members:
             for member in members:
@@ -63,7 +78,7 @@ def _extract(address: Address, archive: Path, into: Path) -> None:
                         "it is not to be trusted",
                     )
                 content = members.extractfile(member) if member.isreg() else None
-                if content is None:
+                if content is None or not may_be_needed(path.name):
                     continue
                 target = into / path
                 target.parent.mkdir(parents=True, exist_ok=True)
@@ -71,11 +86,3 @@ def _extract(address: Address, archive: Path, into: Path) -> None:
                     shutil.copyfileobj(content, file, 1 << 20)
     except (tarfile.TarError, EOFError) as error:
         raise BadDataError(f"{address.field}: a layer of {address.uri} is no whole tar archive") from error
-
-
-def _model_folder(folder: Path) -> Path:
-    """The folder with a config.json that is nearest to the root; ``folder`` itself where there is none."""
-    found = sorted(folder.rglob(_CONFIG), key=lambda path: (len(path.parts), path))
-    weights = sorted(folder.rglob("*.gguf"), key=lambda path: (len(path.parts), path))
-    nearest = next(iter([*found, *weights]), None)
-    return nearest.parent if nearest is not None else folder
