@@ -249,6 +249,21 @@ class PublishedArtifact(StatusModel):
     digest: Sha256
 
 
+class Usage(StatusModel):
+    """What training a stage took, in all its attempts."""
+
+    steps: int = 0
+    """Optimizer steps that were computed, also those that were lost."""
+    tokens: int = 0
+    training_seconds: float = 0.0
+    """In optimizer steps."""
+    evaluation_seconds: float = 0.0
+    peak_gpu_bytes: int = 0
+    """Of tensors."""
+    peak_process_bytes: int = 0
+    """Resident, where a CPU trains."""
+
+
 class Report(StatusModel):
     """What a running pod tells the operator: all of its stage each time, so that any one may be lost."""
 
@@ -261,6 +276,8 @@ class Report(StatusModel):
     """Rises with every report of a job's role and stage, also across attempts."""
     time: Time
     progress: Progress | None = None
+    usage: Usage | None = None
+    """Of the stage."""
     plan: Plan | None = None
     """From the data role."""
     results: Results = Results()

@@ -1,6 +1,6 @@
 """A job's status on a terminal: live where there is one, a line for each news where there is not."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from datetime import UTC, datetime
 
 from rich.console import Console, Group, RenderableType
@@ -11,7 +11,7 @@ from rich.text import Text
 
 from tunegate_api.v1alpha1 import FineTuneJobStatus
 from tunegate_api.v1alpha1.evaluation_status import CheckpointStatus
-from tunegate_api.v1alpha1.finetunejob_status import Phase
+from tunegate_api.v1alpha1.finetunejob_status import Phase, Stop
 
 COLOURS = {
     Phase.SUCCEEDED: "green",
@@ -36,10 +36,15 @@ def job_view(
     if status.data:
         data = status.data
         parts.append(Text(f"data      {data.train} train · {data.dev} dev · {data.test} test", style="dim"))
+    if status.plan and status.plan.memory and not status.cost:
+        needs = [f"{m.stage} {m.needed or m.total}" for m in status.plan.memory]
+        parts.append(Text(f"memory    {' · '.join(needs)}, estimated", style="dim"))
     if status.progress and phase in (Phase.TRAINING, Phase.QUEUED) and not is_interrupted:
         parts.append(_progress(status, now))
     if status.start or status.checkpoints:
         parts.append(_checkpoints(status))
+    if status.cost:
+        parts += [Text(line, style="dim") for line in _cost(status)]
     if status.final:
         parts.append(_final(status))
     if status.stop or status.failure:
@@ -147,6 +152,28 @@ def _checkpoints(status: FineTuneJobStatus) -> Table:
     return table
 
 
+def _cost(status: FineTuneJobStatus) -> Iterator[str]:
+    """What training took, stage by stage, and everything together."""
+    cost = status.cost
+    if cost is None:
+        return
+    for stage in cost.stages:
+        facts = [f"{stage.steps} steps in {_duration(float(stage.training_seconds))}"]
+        if stage.tokens_per_second:
+            facts.append(f"{stage.tokens_per_second} tokens/s")
+        if stage.peak_gpu_memory:
+            facts.append(f"peak {stage.peak_gpu_memory} of GPU memory")
+        if stage.peak_process_memory:
+            facts.append(f"peak {stage.peak_process_memory}, the whole process")
+        yield f"cost      {stage.stage}: {' · '.join(facts)}"
+    facts = [f"{_duration(float(cost.evaluation_seconds))} in evaluations"]
+    if cost.evaluation_share:
+        facts[0] += f", {float(cost.evaluation_share):.0%} of the time"
+    if status.gpu_seconds:
+        facts.append(f"{_duration(status.gpu_seconds)} of GPU time")
+    yield f"          {' · '.join(facts)}"
+
+
 def _final(status: FineTuneJobStatus) -> RenderableType:
     final = status.final
     if final is None:
@@ -163,13 +190,22 @@ def _trouble(name: str, status: FineTuneJobStatus) -> RenderableType:
         cases = ", ".join(stop.regressed_cases) + (f" and {more} more" if more > 0 else "")
         return Group(
             Text(f"regressed: {cases or 'none'}"),
-            Text(f"{stop.steps_saved} steps were not spent on a run that got worse"),
+            Text(_saved(stop)),
             Text(
                 f'tunegate continue {name} --reason "…"   or   tunegate discard {name} --reason "…"',
                 style="bold",
             ),
         )
     return Text(status.failure.hint if status.failure else "", style="yellow")
+
+
+def _saved(stop: Stop) -> str:
+    """What was not spent, in steps and where it is known in time."""
+    text = f"{stop.steps_saved} steps were not spent on a run that got worse"
+    if stop.seconds_saved is None:
+        return text
+    gpus = f", {_duration(stop.gpu_seconds_saved)} of GPU time" if stop.gpu_seconds_saved else ""
+    return f"{text}: {_duration(stop.seconds_saved)}{gpus}"
 
 
 def _verdict(checkpoint: CheckpointStatus) -> str:

@@ -14,7 +14,7 @@ _DIFFERS = frozenset(
             "time",
             "updated",
         ),
-        *("gpuSeconds", "runningSeconds", "tokensPerSecond"),
+        *("cost", "gpuSeconds", "gpuSecondsSaved", "runningSeconds", "secondsSaved", "tokensPerSecond"),
     }
 )
 

@@ -24,6 +24,7 @@ from tunegate_api.contract import (
     Role,
     Subject,
     Termination,
+    Usage,
     golden_set,
     sha256_text,
     task_set,
@@ -145,6 +146,7 @@ class Script:
                 golden_set("golden"): letters(golden) if isinstance(golden, int) else golden,
                 task_set(split, "exact_match"): task,  # type: ignore[arg-type]
             },
+            seconds=5.0,
         )
 
     def final_results(self, step: int, stage: str = STAGE) -> Results:
@@ -386,7 +388,15 @@ class World:
             loss="0.5",
             updated=self.clock.now(),
         )
-        self._tell(job, Role.TRAIN, uid, results=results, progress=progress)
+        evaluations = sum(e.seconds for e in results.evaluations)
+        usage = Usage(
+            steps=step,
+            tokens=1000 * step,
+            training_seconds=2.0 * step,
+            evaluation_seconds=evaluations,
+            peak_process_bytes=2**30,
+        )
+        self._tell(job, Role.TRAIN, uid, results=results, progress=progress, usage=usage)
 
     def report_activity(self, job: Object, activity: str) -> None:
         """A gate pod says what it does."""

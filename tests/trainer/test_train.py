@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+
 from support.trainer_root import STAGE, gate_spec, golden_cases
 from tunegate_api.contract import Outcome, Results, Subject
 from tunegate_api.verdict import PASS
@@ -79,3 +81,23 @@ def test_training_never_needs_the_test_split(make_root):
     root = make_root()
     (root.data / "test.jsonl").unlink()
     assert recipe.run(root.context(), Interruption()) is Outcome.COMPLETED
+
+
+def test_what_a_stage_took_is_counted_over_all_attempts(make_root):
+    root = make_root()
+    assert recipe.run(root.context(), Interruption()) is Outcome.COMPLETED
+    first = root.report().usage
+    assert first.steps == 6
+    assert first.tokens == sum(json.loads(line)["tokens"] for line in loss_lines(root))
+    assert first.training_seconds > 0
+    assert first.evaluation_seconds == pytest.approx(sum(root.evaluation(step).seconds for step in (0, 3, 6)))
+    assert first.peak_process_bytes > 100 * 2**20
+    (root.stage_folder / "step-000006" / "DONE").unlink()
+    assert recipe.run(root.context(attempt=2), Interruption()) is Outcome.COMPLETED
+    again = root.report().usage
+    assert again.steps == 6 + 3, "the last three steps were computed twice"
+    assert again.training_seconds > first.training_seconds
+
+
+def loss_lines(root):
+    return (root.stage_folder / "losses.jsonl").read_text().splitlines()

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from tunegate_api.meta import Condition, Decimal, Message, Sha256, StatusModel, Time
+from tunegate_api.v1alpha1.cost import Cost, StageMemory
 from tunegate_api.v1alpha1.evaluation_status import (
     MAX_NAMED_CASES,
     CheckpointReference,
@@ -60,6 +61,9 @@ class PlanStatus(StatusModel):
     """The ConfigMap with the whole plan."""
     model: ModelStatus
     """The model that training starts from."""
+    memory: Annotated[list[StageMemory], Field(max_length=8)] | None = None
+    """What each stage needs, by an estimate, before a GPU is asked for. None where the model's sizes are not
+    known."""
 
 
 class DataStatus(StatusModel):
@@ -150,6 +154,11 @@ class Stop(StatusModel):
     """The best checkpoint so far; none when the starting model was best."""
     steps_saved: int = 0
     """Steps that were not spent on a run that got worse."""
+    seconds_saved: int | None = None
+    """What the rest of the stage would have taken, by the time of its steps and evaluations so far. None
+    where they were not measured. Later stages are not in it."""
+    gpu_seconds_saved: int | None = None
+    """The same for all its GPUs."""
     time: Time
     """When it stopped."""
 
@@ -291,6 +300,8 @@ class FineTuneJobStatus(StatusModel):
     """GPU time of the pods that have ended."""
     counted_until: Time | None = None
     """When the last pod was created that is counted in both although its child Job goes on."""
+    cost: Cost | None = None
+    """What training and evaluations took, measured. None before the first step."""
     cleanup: Cleanup | None = None
     """What became of what the finished job left. None before that, and without `ttlSecondsAfterFinished`."""
 

@@ -46,7 +46,7 @@ log = logging.getLogger(__name__)
 
 PROGRESS_INTERVAL = 30.0
 """Seconds between status writes that only tell progress."""
-PROGRESS_FIELDS = ("progress", "message")
+PROGRESS_FIELDS = ("progress", "message", "cost")
 WORKER_PATIENCE = 0.5
 """Seconds after which an idle worker looks whether it should stop."""
 REMEMBERED_EVENTS = 4096

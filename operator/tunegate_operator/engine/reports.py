@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from tunegate_operator.engine.cluster import Object
 
-PASSING = ("attempt", "sequence", "time", "progress")
+PASSING = ("attempt", "sequence", "time", "progress", "usage")
 """Fields of a report that may be lost: the next one says them anew."""
 
 

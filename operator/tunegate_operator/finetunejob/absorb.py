@@ -14,6 +14,7 @@ from tunegate_api.v1alpha1.finetunejob_status import (
 from tunegate_api.verdict import VerdictState
 from tunegate_operator.engine.controller import Create, Put
 from tunegate_operator.finetunejob.build import Step, plan_config_map, results_config_map
+from tunegate_operator.finetunejob.cost import memory_of
 from tunegate_operator.finetunejob.draft import Draft
 from tunegate_operator.finetunejob.judge import judge_checkpoint
 from tunegate_operator.finetunejob.observe import ChildState, Observed
@@ -39,7 +40,12 @@ def absorb_plan(observed: Observed, draft: Draft) -> Plan | None:
     )
     data = plan.data
     draft.set(
-        plan=PlanStatus(sha256=sha256_text(canonical_json(plan)), config_map=config_map, model=model),
+        plan=PlanStatus(
+            sha256=sha256_text(canonical_json(plan)),
+            config_map=config_map,
+            model=model,
+            memory=memory_of(plan, observed.job.spec) or None,
+        ),
         data=DataStatus(
             train=data.train.rows,
             dev=data.dev.rows,

@@ -3,6 +3,7 @@
 from datetime import datetime
 
 from tunegate_api.contract import Results, Role, Subject
+from tunegate_api.v1alpha1 import FineTuneJob
 from tunegate_api.v1alpha1.finetunejob_status import MAX_ATTEMPTS, Attempt, Failure, Phase, Reason
 from tunegate_operator.engine.controller import Create, Delete
 from tunegate_operator.finetunejob.build import Step, child_job, gpus_of_pod, node_count, nodes_service
@@ -196,8 +197,13 @@ def _add_time(run: Run, role: Role, seconds: int) -> None:
     status, job = run.draft.status, run.observed.job
     run.draft.set(
         running_seconds=status.running_seconds + seconds,
-        gpu_seconds=status.gpu_seconds + seconds * gpus_of_pod(job, role) * node_count(job, role),
+        gpu_seconds=status.gpu_seconds + seconds * gpus(job, role),
     )
+
+
+def gpus(job: FineTuneJob, role: Role) -> int:
+    """How many GPUs all pods of a role hold."""
+    return gpus_of_pod(job, role) * node_count(job, role)
 
 
 def _doing(run: Run, step: Step) -> str:

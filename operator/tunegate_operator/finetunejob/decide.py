@@ -13,6 +13,7 @@ from tunegate_api.verdict import StopAction, VerdictState
 from tunegate_operator.finetunejob import attempts
 from tunegate_operator.finetunejob.absorb import absorb_plan, absorb_published, absorb_results, show_progress
 from tunegate_operator.finetunejob.build import PodSettings, Step
+from tunegate_operator.finetunejob.cost import show_cost
 from tunegate_operator.finetunejob.deadlines import enforce_deadline
 from tunegate_operator.finetunejob.draft import Draft
 from tunegate_operator.finetunejob.inputs import ready_request
@@ -41,6 +42,7 @@ def decide(observed: Observed, now: datetime, pods: PodSettings) -> Draft:
     attempts.count_ended_pods(run)
     attempts.record_finished(run)
     show_progress(run)
+    show_cost(run)
     _decide_on(run)
     if draft.status.failure:
         attempts.stop_all(run, draft.status.failure.reason)
@@ -133,7 +135,7 @@ def _trained(run: Run, plan: Plan, stage: str, start_step: int) -> int | None:
     reached, total = attempts.last_step(run.results, step), plan.stage(stage).total_steps
     found = assess_stage(run.request.gates_of(stage), run.results, stage, accepted)
     if found and found.assessment.action is StopAction.STOP:
-        stop = draft.status.stop or make_stop(draft, found, stage, number, total)
+        stop = draft.status.stop or make_stop(run, found, plan.stage(stage), number)
         draft.set(stop=stop)
         draft.enter(Phase.STOPPED, stop.message, Reason(stop.reason))
         return None

@@ -2,11 +2,16 @@
 
 import json
 
+from tunegate_api.contract import Role
 from tunegate_api.judgement import GateAssessment
+from tunegate_api.plan import StagePlan
 from tunegate_api.v1alpha1 import FineTuneJob
 from tunegate_api.v1alpha1.evaluation_status import MAX_NAMED_CASES, CheckpointReference
 from tunegate_api.v1alpha1.finetunejob_status import MAX_DECISIONS, Failure, Reason, Stop, StopDecision
+from tunegate_operator.finetunejob import attempts
+from tunegate_operator.finetunejob.cost import seconds_saved
 from tunegate_operator.finetunejob.draft import Draft
+from tunegate_operator.finetunejob.run import Run
 from tunegate_operator.names import CONTINUE_ANNOTATION, DISCARD_ANNOTATION
 
 
@@ -59,19 +64,24 @@ def accepted_step(decisions: list[StopDecision], stage: str) -> int:
     return max((d.step for d in decisions if d.stage == stage and d.action == "continue"), default=0)
 
 
-def make_stop(draft: Draft, found: GateAssessment, stage: str, attempt: int, total_steps: int) -> Stop:
+def make_stop(run: Run, found: GateAssessment, stage: StagePlan, attempt: int) -> Stop:
     """What status says of a stop."""
-    assessment = found.assessment
+    assessment, saved = found.assessment, seconds_saved(run, stage, found.step)
+    gpus = attempts.gpus(run.observed.job, Role.TRAIN)
     return Stop(
-        id=stop_id(stage, attempt, found.step),
-        stage=stage,
+        id=stop_id(stage.name, attempt, found.step),
+        stage=stage.name,
         step=found.step,
         gate=found.gate,
         reason=Reason.MUST_PASS_FAILED if assessment.must_pass else Reason.GOLDEN_REGRESSION,
         message=assessment.message,
         regressed_cases=list(assessment.regressed[:MAX_NAMED_CASES]),
         regressed_count=len(assessment.regressed),
-        kept=CheckpointReference(stage=stage, step=assessment.best_step) if assessment.best_step else None,
-        steps_saved=total_steps - found.step,
-        time=draft.now,
+        kept=CheckpointReference(stage=stage.name, step=assessment.best_step)
+        if assessment.best_step
+        else None,
+        steps_saved=stage.total_steps - found.step,
+        seconds_saved=saved,
+        gpu_seconds_saved=None if saved is None else saved * gpus,
+        time=run.draft.now,
     )

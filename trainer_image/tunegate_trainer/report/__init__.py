@@ -8,13 +8,14 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from tunegate_api.contract import Request, Subject
 from tunegate_api.judgement import judge_final
+from tunegate_api.memory.fitting import size_text
 from tunegate_trainer.files import write_atomic
 from tunegate_trainer.publish.evidence import parameter_rows
 from tunegate_trainer.report.cases import comparisons
 from tunegate_trainer.report.charts import loss_chart, rate_chart
 from tunegate_trainer.report.collect import Collected, collect
 from tunegate_trainer.report.headline import headline
-from tunegate_trainer.report.parameters import gate_rows, job_rows
+from tunegate_trainer.report.parameters import gate_rows, job_rows, memory_rows
 from tunegate_trainer.report.scores import scores
 from tunegate_trainer.report.stages import stages_of
 
@@ -42,7 +43,7 @@ def _page(job: Collected) -> str:
         lstrip_blocks=True,
         undefined=StrictUndefined,
     )
-    environment.filters |= {"duration": duration, "utc": _utc}
+    environment.filters |= {"duration": duration, "size": size_text, "utc": _utc}
     times = [report.time for report in job.reports.values()]
     return environment.get_template("report.html.j2").render(
         job=job,
@@ -52,7 +53,7 @@ def _page(job: Collected) -> str:
         scores=scores(job, stages, judgement),
         stages=[(stage, loss_chart(stage), rate_chart(stage)) for stage in stages],
         comparisons=comparisons(job, stages),
-        parameters=parameter_rows(job.plan.stages) if job.plan else [],
+        parameters=[*parameter_rows(job.plan.stages), *memory_rows(job.plan.stages)] if job.plan else [],
         gate_settings=gate_rows(job.request.gates),
         job_settings=job_rows(job.request, job.gate_result),
         digests=_digests(job),

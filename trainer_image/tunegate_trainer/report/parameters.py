@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 
 from tunegate_api.contract import GateRequest, Request
+from tunegate_api.memory.fitting import by_part
+from tunegate_api.plan import StagePlan
 from tunegate_api.v1alpha1.evalgate import EvalGateSpec
 from tunegate_api.v1alpha1.stages import EvaluateEvery
 from tunegate_trainer.gate_result import GateResult
@@ -22,6 +24,13 @@ def job_rows(request: Request, measured: GateResult | None) -> list[tuple[str, s
             [("base of the final gate", f"held in {measured.quantization}")] if measured.quantization else []
         )
     return rows
+
+
+def memory_rows(stages: Sequence[StagePlan]) -> list[tuple[str, list[str]]]:
+    """What each stage needs, by the estimate, if it was made."""
+    if not any(stage.memory for stage in stages):
+        return []
+    return [("memory, estimated", [by_part(stage.memory) if stage.memory else "" for stage in stages])]
 
 
 def gate_rows(gates: Sequence[GateRequest]) -> list[tuple[str, list[str]]]:

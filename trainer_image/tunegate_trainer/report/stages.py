@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from statistics import median
 
-from tunegate_api.contract import Evaluation, Outcome, Results, Role, Subject
+from tunegate_api.contract import Evaluation, Outcome, Results, Role, Subject, Usage
 from tunegate_api.judgement import (
     GateAssessment,
     GateJudgement,
@@ -68,6 +68,8 @@ class Stage:
     """As planned; the last trained step while there is no plan."""
     outcome: Outcome | None
     progress: Progress | None
+    usage: Usage | None
+    """What it took, in all attempts."""
     losses: tuple[LossPoint, ...]
     checkpoints: tuple[Checkpoint, ...]
     best_step: int | None
@@ -130,6 +132,7 @@ def _stage(job: Collected, name: str) -> Stage | None:
         total_steps=total_steps,
         outcome=outcome,
         progress=progress,
+        usage=report.usage if report else None,
         losses=losses,
         checkpoints=checkpoints,
         best_step=_best_step(job, name),

@@ -1,19 +1,27 @@
 """What the operator hears of a running stage: at most once a second, and after every evaluation."""
 
+import resource
+import sys
 import time
 from collections import deque
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import torch
+from pydantic import ValidationError
 
-from tunegate_api.contract import Results
+from tunegate_api.contract import Results, Usage
 from tunegate_api.plan import StagePlan
 from tunegate_api.v1alpha1.finetunejob_status import Progress
 from tunegate_trainer.context import Context
+from tunegate_trainer.files import write_model
 from tunegate_trainer.train.writer import Writer
 
 _INTERVAL = 1.0
 """Seconds between two reports of steps."""
+USAGE = "usage.json"
+"""What all attempts of a stage took: written with every report, so a kill loses a second of it."""
+_MAXRSS_BYTES = 1 if sys.platform == "darwin" else 1024
 _WINDOW = 50
 """Steps that speed is averaged over."""
 
@@ -30,25 +38,36 @@ class ProgressReporter:
         self.step = 0
         self.loss: float | None = None
         self._evaluation = (-1, 0.0)  # step and seconds of the last one
+        self._usage_file = context.workspace / context.paths.stage(stage.name) / USAGE
+        self._usage = _read_usage(self._usage_file)
 
     def trained(self, step: int, loss: float, tokens: int, seconds: float) -> None:
         """An optimizer step is done."""
         self.step, self.loss = step, loss
         self._steps.append((tokens, seconds))
+        self._count(steps=1, tokens=tokens, training_seconds=seconds)
         if time.monotonic() - self._last_report >= _INTERVAL:
             self.report()
 
     def evaluated(self, step: int, seconds: float, results: Results) -> None:
         """An evaluation is done; ``results`` are all of the stage so far."""
         self._evaluation = (step, seconds)
+        self._count(evaluation_seconds=seconds)
         self.report(results=results)
 
     def report(self, activity: str | None = None, results: Results | None = None) -> None:
         """Report now. ``activity`` is what goes on instead of a training step."""
         self._writer.check()
         self._last_report = time.monotonic()
+        self._usage = self._usage.model_copy(update=_peaks(self._usage))
+        write_model(self._usage_file, self._usage)
         changes = {} if results is None else {"results": results}
-        self._context.tell(progress=self._progress(activity), **changes)
+        self._context.tell(progress=self._progress(activity), usage=self._usage, **changes)
+
+    def _count(self, **more: float) -> None:
+        """Add to what the stage took."""
+        total = {name: round(getattr(self._usage, name) + value, 4) for name, value in more.items()}
+        self._usage = self._usage.model_copy(update=total)
 
     def _progress(self, activity: str | None) -> Progress:
         now, total = datetime.now(UTC), self._stage.total_steps
@@ -79,6 +98,22 @@ class ProgressReporter:
         planned = self._context.plan.stage(self._stage.name).parameters.micro_batch_size
         used = self._stage.parameters.micro_batch_size
         return used if used < planned else None
+
+
+def _read_usage(path: Path) -> Usage:
+    """What earlier attempts took."""
+    try:
+        return Usage.model_validate_json(path.read_bytes())
+    except (FileNotFoundError, ValidationError):  # a damaged one counts for nothing
+        return Usage()
+
+
+def _peaks(before: Usage) -> dict[str, int]:
+    """The most that was held, by this process or an earlier one."""
+    if torch.cuda.is_available():
+        return {"peak_gpu_bytes": max(before.peak_gpu_bytes, torch.cuda.max_memory_allocated())}
+    resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _MAXRSS_BYTES
+    return {"peak_process_bytes": max(before.peak_process_bytes, resident)}
 
 
 def _peak_gpu_memory() -> str | None:

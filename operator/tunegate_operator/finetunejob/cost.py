@@ -1,0 +1,89 @@
+"""What a job needs, took and saved, from its plan, reports and results. Pure."""
+
+from fractions import Fraction
+
+from tunegate_api.contract import Subject, Usage
+from tunegate_api.memory.fitting import by_part, needed, size_text
+from tunegate_api.meta import exact
+from tunegate_api.plan import Plan, StagePlan
+from tunegate_api.v1alpha1.cost import Cost, StageCost, StageMemory
+from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec
+from tunegate_operator.finetunejob.run import Run
+
+TRAINED = (Subject.START, Subject.CHECKPOINT)
+"""What the training pod evaluates; the gate evaluates the rest."""
+
+
+def memory_of(plan: Plan, spec: FineTuneJobSpec) -> list[StageMemory]:
+    """What each stage will need, as the data role estimated it."""
+    on_gpu = spec.resources.accelerator == "GPU"
+    return [
+        StageMemory(
+            stage=stage.name,
+            total=size_text(stage.memory.total),
+            parts=by_part(stage.memory),
+            needed=size_text(needed(stage.memory)) if on_gpu else None,
+        )
+        for stage in plan.stages
+        if stage.memory
+    ]
+
+
+def show_cost(run: Run) -> None:
+    """What all stages took, as far as it is known: reports may be gone, what status says of them is not."""
+    before = run.draft.status.cost
+    known = {one.stage: one for one in before.stages} if before else {}
+    known |= {
+        report.stage: _stage_cost(report.stage, report.usage)
+        for report in run.observed.reports
+        if report.stage and report.usage
+    }
+    gate = sum((_seconds(e.seconds) for e in run.results.evaluations if e.subject not in TRAINED), Fraction())
+    stages = [known[stage.name] for stage in run.observed.job.spec.stages if stage.name in known]
+    if not stages:
+        return
+    training = sum((exact(one.training_seconds) for one in stages), Fraction())
+    evaluation = sum((exact(one.evaluation_seconds) for one in stages), gate)
+    whole = training + evaluation
+    run.draft.set(
+        cost=Cost(
+            training_seconds=_text(training),
+            evaluation_seconds=_text(evaluation),
+            evaluation_share=f"{float(evaluation / whole):.2f}" if whole else None,
+            stages=stages,
+        )
+    )
+
+
+def seconds_saved(run: Run, stage: StagePlan, step: int) -> int | None:
+    """What the rest of a stage would have taken, by its steps and evaluations up to ``step``; None where
+    none was measured. Of the stages after it nothing is known."""
+    cost = run.draft.status.cost
+    measured = next((one for one in cost.stages if one.stage == stage.name), None) if cost else None
+    if measured is None or not measured.steps:
+        return None
+    evaluations = [e.seconds for e in run.results.find(Subject.CHECKPOINT, stage.name)]
+    each = _seconds(sum(evaluations) / len(evaluations)) if evaluations else Fraction()
+    left = sum(planned > step for planned in stage.checkpoint_steps)
+    return round((stage.total_steps - step) * exact(measured.training_seconds) / measured.steps + left * each)
+
+
+def _stage_cost(stage: str, usage: Usage) -> StageCost:
+    return StageCost(
+        stage=stage,
+        steps=usage.steps,
+        tokens=usage.tokens,
+        training_seconds=_text(_seconds(usage.training_seconds)),
+        evaluation_seconds=_text(_seconds(usage.evaluation_seconds)),
+        tokens_per_second=f"{usage.tokens / usage.training_seconds:.0f}" if usage.training_seconds else None,
+        peak_gpu_memory=size_text(usage.peak_gpu_bytes) if usage.peak_gpu_bytes else None,
+        peak_process_memory=size_text(usage.peak_process_bytes) if usage.peak_process_bytes else None,
+    )
+
+
+def _seconds(value: float) -> Fraction:
+    return Fraction(value).limit_denominator(1000)
+
+
+def _text(seconds: Fraction) -> str:
+    return f"{float(seconds):.1f}"

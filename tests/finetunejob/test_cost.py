@@ -1,0 +1,85 @@
+"""What a job needs, takes and saves stands in its status, and outlives the operator and its reports."""
+
+from support.builders import make_job
+from support.model_shapes import QWEN_7B
+from support.world import STAGE, Script, World, plan_for
+from tunegate_api.memory.estimate import estimate
+from tunegate_api.memory.shapes import Pass
+from tunegate_api.plan import Plan
+from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec
+from tunegate_operator.finetunejob.cost import memory_of
+
+REGRESSING = {10: 60, 20: 95, 30: 87, 35: 85, 40: 99, 50: 99}
+GPUS = make_job().with_spec(resources={"accelerator": "GPU", "gpu": {"count": 1}})
+
+
+def test_speed_memory_and_the_share_of_evaluations_are_told() -> None:
+    world = World()
+    world.apply_all()
+    cost = world.run().cost
+    assert cost is not None
+    (stage,) = cost.stages
+    assert (stage.stage, stage.steps, stage.tokens) == (STAGE, 50, 50_000)
+    assert (stage.training_seconds, stage.evaluation_seconds) == ("100.0", "30.0")  # 2 s a step, 6 times 5 s
+    assert stage.tokens_per_second == "500"
+    assert stage.peak_process_memory == "1.0 GiB"
+    assert stage.peak_gpu_memory is None
+    assert (cost.training_seconds, cost.evaluation_seconds) == ("100.0", "40.0")  # the gate's two as well
+    assert cost.evaluation_share == "0.29"
+
+
+def test_each_stage_is_told() -> None:
+    later = dict.fromkeys((10, 20, 30, 40, 50), 91)
+    world = World(Script(later={"more": later}))
+    stages = [{"name": n, "method": "SFT", "adapter": {"type": "LoRA"}} for n in (STAGE, "more")]
+    world.apply_all(make_job().with_spec(stages=stages).obj())
+    cost = world.run().cost
+    assert cost is not None
+    assert [stage.stage for stage in cost.stages] == [STAGE, "more"]
+    assert cost.training_seconds == "200.0"
+
+
+def test_a_new_operator_without_the_reports_knows_it_still() -> None:
+    world = World()
+    world.apply_all()
+    world.until_job("gate")
+    before = world.status().cost
+    world.outbox.clear()
+    world.boot()
+    world.settle()
+    assert before is not None
+    assert world.status().cost == before
+
+
+def test_what_a_stop_saved_is_told_by_the_steps_and_evaluations_that_were_measured() -> None:
+    world = World(Script(checkpoints=REGRESSING))
+    world.apply_all(GPUS.obj())
+    stop = world.run().stop
+    assert stop is not None
+    assert (stop.step, stop.steps_saved) == (35, 15)
+    assert stop.seconds_saved == 15 * 2 + 2 * 5  # checkpoints 40 and 50
+    assert stop.gpu_seconds_saved == stop.seconds_saved
+
+
+def test_without_a_gpu_none_of_its_time_was_saved() -> None:
+    world = World(Script(checkpoints=REGRESSING))
+    world.apply_all()
+    stop = world.run().stop
+    assert stop is not None
+    assert (stop.seconds_saved, stop.gpu_seconds_saved) == (40, 0)
+
+
+def test_what_is_needed_is_told_before_a_gpu_is_asked_for() -> None:
+    plan = plan_for("uid")
+    (stage,) = plan.stages
+    memory = estimate(QWEN_7B, stage.parameters, Pass.of([512] * 8, 2048), accelerator="GPU")
+    sized = Plan.model_validate(
+        plan.model_dump() | {"stages": [stage.model_dump() | {"memory": memory.model_dump()}]}
+    )
+    spec = make_job().with_spec(resources={"accelerator": "GPU"}).obj()["spec"]
+    (told,) = memory_of(sized, FineTuneJobSpec.model_validate(spec))
+    assert told.stage == STAGE
+    assert told.parts.startswith("weights 28.4 GiB + ")
+    assert told.parts.endswith(f" = {told.total}")
+    assert told.needed is not None
+    assert float(told.needed.split()[0]) > float(told.total.split()[0])
