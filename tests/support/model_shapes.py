@@ -64,3 +64,28 @@ SMOLLM2 = llama_like(
     vocabulary=49_152, hidden=576, layers=30, heads=9, key_value_heads=3, intermediate=1536, tied=True
 )
 """SmolLM2-135M."""
+QWEN_1_5B = llama_like(
+    vocabulary=151_936,
+    hidden=1536,
+    layers=28,
+    heads=12,
+    key_value_heads=2,
+    intermediate=8960,
+    tied=True,
+    query_biases=True,
+)
+"""Qwen2.5-1.5B."""
+LLAMA_8B = llama_like(
+    vocabulary=128_256, hidden=4096, layers=32, heads=32, key_value_heads=8, intermediate=14_336
+)
+"""Llama-3.1-8B."""
+QWEN_14B = llama_like(
+    vocabulary=152_064,
+    hidden=5120,
+    layers=48,
+    heads=40,
+    key_value_heads=8,
+    intermediate=13_824,
+    query_biases=True,
+)
+"""Qwen2.5-14B."""

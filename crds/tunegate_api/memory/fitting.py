@@ -66,6 +66,11 @@ def remedies(
 ) -> Iterator[Remedy]:
     """What would need less on a GPU, the mildest change first; each by itself."""
     now = estimate(model, stage, largest, accelerator="GPU", generation=generation)
+    if generation and generation.prompts > 1:
+        half = generation.model_copy(update={"prompts": generation.prompts // 2})
+        memory = estimate(model, stage, largest, accelerator="GPU", generation=half)
+        if memory.total < now.total:
+            yield Remedy(f"generation.batchSize: {half.prompts} in the EvalGate", memory)
     for change, update, smaller in _changes(stage, largest):
         changed = stage.model_copy(update=update)
         memory = estimate(model, changed, smaller, accelerator="GPU", generation=generation)

@@ -1,0 +1,73 @@
+"""docs/choosing.md: what it says of memory is what the estimate says."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.model_shapes import LLAMA_7B, LLAMA_8B, QWEN_1_5B, QWEN_7B, QWEN_14B, SMOLLM2
+from tunegate_api.memory.estimate import estimate
+from tunegate_api.memory.fitting import CARDS, KEPT_FREE, remedies, size_text, smallest_card
+from tunegate_api.memory.shapes import GenerationBatch, ModelShape, Pass
+from tunegate_api.plan import TrainingParameters
+
+PAGE = (Path(__file__).parents[2] / "docs" / "choosing.md").read_text(encoding="utf-8")
+MODELS = {
+    "SmolLM2-135M": SMOLLM2,
+    "Qwen2.5-1.5B": QWEN_1_5B,
+    "Llama-2-7B": LLAMA_7B,
+    "Qwen2.5-7B": QWEN_7B,
+    "Llama-3.1-8B": LLAMA_8B,
+    "Qwen2.5-14B": QWEN_14B,
+}
+LORA: dict[str, Any] = {
+    "adapter": "LoRA",
+    "lora_r": 16,
+    "lora_dropout": 0,
+    "target_modules": ["all-linear"],
+    "dtype": "bfloat16",
+}
+METHODS = [LORA | {"quantization": "NF4"}, LORA, {"adapter": "None", "dtype": "float32"}]
+LARGEST = Pass.of([2048], labelled=512)
+EVALUATION = GenerationBatch(prompts=32, longest=256, new_tokens=256)
+
+
+def stage(**changes: Any) -> TrainingParameters:
+    settings = {
+        "method": "SFT",
+        "epochs": 1,
+        "learning_rate": 1e-4,
+        "scheduler": "linear",
+        "warmup_steps": 1,
+        "weight_decay": 0,
+        "max_grad_norm": 1,
+        "batch_size": 16,
+        "micro_batch_size": 1,
+        "max_length": 2048,
+        "seed": 1,
+    }
+    return TrainingParameters.model_validate(settings | changes)
+
+
+def cell(model: ModelShape, method: dict[str, Any]) -> str:
+    memory = estimate(model, stage(**method), LARGEST, accelerator="GPU", generation=EVALUATION)
+    card = smallest_card(memory)
+    return f"{size_text(memory.total)}, {f'{card} GB' if card else 'none'}"
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_table_of_memory_is_the_estimate(name: str) -> None:
+    row = " | ".join([name, *(cell(MODELS[name], method) for method in METHODS)])
+    assert f"| {row} |" in PAGE
+
+
+def test_what_is_kept_free_and_which_gpus_are_meant_is_said() -> None:
+    assert KEPT_FREE in PAGE
+    assert f"{', '.join(map(str, CARDS[:-1]))} and {CARDS[-1]} GB" in PAGE
+
+
+def test_where_evaluations_need_most_a_smaller_batch_of_them_is_the_first_to_help() -> None:
+    first = next(remedies(LLAMA_7B, stage(**LORA), LARGEST, EVALUATION))
+    assert first.change == "generation.batchSize: 16 in the EvalGate"
+    assert smallest_card(first.memory) == 24
+    assert "with a batch of 16,\nLlama-2-7B with LoRA fits 24 GB" in PAGE
