@@ -105,10 +105,10 @@ def _memory(stages: list[StagePlan], *, on_gpu: bool) -> Table:
         table.add_column(stage.name, justify="right")
     known = [stage.memory for stage in stages]
     for part in PARTS:
-        table.add_row(part, *(size_text(getattr(memory, part)) if memory else "?" for memory in known))
-    table.add_row("at most", *(size_text(memory.total) if memory else "?" for memory in known), style="bold")
+        table.add_row(part, *(_size(getattr(memory, part) if memory else None) for memory in known))
+    table.add_row("at most", *(_size(memory.total if memory else None) for memory in known), style="bold")
     if on_gpu:
-        table.add_row("GPU needed", *(size_text(needed(memory)) if memory else "?" for memory in known))
+        table.add_row("GPU needed", *(_size(needed(memory) if memory else None) for memory in known))
         for card in fitting_cards(stages[0]):
             table.add_row(
                 f"fits {card} GB", *("yes" if fitting_cards(stage)[card] else "no" for stage in stages)
@@ -116,12 +116,19 @@ def _memory(stages: list[StagePlan], *, on_gpu: bool) -> Table:
     return table
 
 
+def _size(size: int | None) -> str:
+    return "?" if size is None else size_text(size) if size else "-"
+
+
 def _how_counted(stages: list[StagePlan], *, on_gpu: bool) -> str:
     largest = ", ".join(
         f"{stage.name} {one.examples} x {one.longest}" for stage in stages if (one := stage.largest_pass)
     )
     kept_free = f"; GPU needed keeps {KEPT_FREE} free" if on_gpu else ""
-    return f"by the largest pass, examples x tokens of the longest: {largest}{kept_free}"
+    return (
+        "parts at the moment of a step at which most is held, by the largest pass, examples x tokens of the "
+        f"longest: {largest}{kept_free}"
+    )
 
 
 def _millions(count: int) -> str:
