@@ -4,34 +4,28 @@ Each scheme has a module that says which files there are and how to read one fro
 done once, in :mod:`download`: it goes on where it was broken off, and keeps nothing that is not verified.
 """
 
-from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
-from tunegate_trainer.data.fetch import hub, oci, s3
 from tunegate_trainer.data.fetch.address import Address, Choose, RemoteFile, RemoteModel
 from tunegate_trainer.data.fetch.download import download
 
-_MODELS: dict[str, Callable[[Address, Choose], RemoteModel]] = {
-    "hf": hub.find_model,
-    "s3": s3.find_model,
-    "oci": oci.find_model,
-}
-_FILES: dict[str, Callable[[Address], RemoteFile]] = {"hf": hub.find_file, "s3": s3.find_file}
-_PINS: dict[str, Callable[[Address], str | None]] = {"hf": hub.pinned, "oci": oci.pinned}
-
-MODEL_SCHEMES = frozenset(_MODELS)
-FILE_SCHEMES = frozenset(_FILES)
+_MODULES = {"hf": "hub", "s3": "s3", "oci": "oci"}
+MODEL_SCHEMES = ("hf", "s3", "oci")
+FILE_SCHEMES = ("hf", "s3")
 
 
 def pinned(address: Address) -> str | None:
     """What identifies the content of a model for ever, where the spec itself says it: a commit, a digest."""
-    find = _PINS.get(address.scheme)
-    return find(address) if find else None
+    pin: str | None = _of(address).pinned(address)
+    return pin
 
 
 def find_model(address: Address, choose: Choose) -> RemoteModel:
     """Ask what there is. ``choose`` picks the files that are needed, by name."""
-    return _MODELS[address.scheme](address, choose)
+    model: RemoteModel = _of(address).find_model(address, choose)
+    return model
 
 
 def fetch_model(address: Address, model: RemoteModel, folder: Path) -> Path:
@@ -42,6 +36,11 @@ def fetch_model(address: Address, model: RemoteModel, folder: Path) -> Path:
 
 def fetch_file(address: Address, folder: Path) -> Path:
     """Download one file into ``folder``."""
-    file = _FILES[address.scheme](address)
+    file: RemoteFile = _of(address).find_file(address)
     download(address.field, [file], folder)
     return folder / file.name
+
+
+def _of(address: Address) -> Any:
+    """The module of a scheme. It is loaded when it is needed: the client for S3 takes half a second."""
+    return import_module(f"{__name__}.{_MODULES[address.scheme]}")

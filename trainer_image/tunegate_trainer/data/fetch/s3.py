@@ -51,6 +51,10 @@ _NO_CREDENTIALS = (
 )
 
 
+def pinned(_: Address) -> None:
+    """Nothing: versions are of objects, and a folder has none."""
+
+
 def find_model(address: Address, choose: Choose) -> RemoteModel:
     """The files right below s3://BUCKET/PREFIX."""
     bucket = _Bucket.of(address)
