@@ -60,6 +60,9 @@ class StagePlan(StatusModel):
     tokens: int
     """Tokens of one epoch, prompts included."""
     gates: list[str]
+    parallelism: Literal["DDP", "FSDP"] | None = None
+    """How several processes hold what is trained. DDP: each has all of it. FSDP: each has its share of the
+    weights, gradients and optimizer, and borrows the others' layer by layer. None: one process."""
     largest_pass: Pass | None = None
     """The examples of a forward pass if all of them are the longest: no pass needs more memory."""
     largest_generation: GenerationBatch | None = None

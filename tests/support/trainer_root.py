@@ -88,6 +88,8 @@ class TrainerRoot:
     """What to change in the FineTuneJobSpec."""
     inputs: Mapping[str, str] = field(default_factory=dict)
     """Mounted ConfigMaps: NAME/KEY to text."""
+    parallelism: Literal["DDP", "FSDP"] | None = None
+    """Of the first stage."""
     later: Sequence[StagePlan] = ()
     """Stages after the first."""
 
@@ -189,9 +191,9 @@ class TrainerRoot:
         splits = {name: self._split(name) for name in ("train", "dev", "test")}
         pairs = {name: self._split(f"{PAIRS_PREFIX}{name}") for name in splits}
         preference = PreferencePlan(source_sha256="1" * 64, **pairs)
-        first = stage_plan(
-            STAGE, self.checkpoint_steps, gates=list(self.gates) or ["orders"], **self.parameters
-        )
+        gates = list(self.gates) or ["orders"]
+        first = stage_plan(STAGE, self.checkpoint_steps, gates=gates, **self.parameters)
+        first = first.model_copy(update={"parallelism": self.parallelism})
         return Plan(
             job_uid=UID,
             model=ModelPlan(uri="package://tiny", digest=digest, parameters=100_000),

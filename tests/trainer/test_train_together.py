@@ -37,16 +37,17 @@ DROPS = {"lora_dropout": 0.1, "micro_batch_size": 2}
 class Pods:
     """The processes of one attempt, each with the root of a pod of its own; they share the workspace."""
 
-    def __init__(self, root: TrainerRoot, count: int = 2, *arguments: str, stage: str = STAGE) -> None:
-        self.roots = [self._pod(root, node) for node in range(count)]
+    def __init__(self, root: TrainerRoot, *arguments: str, stage: str = STAGE, only: int = 2) -> None:
+        """``only`` so many of the two are started."""
+        self.roots = [self._pod(root, node) for node in range(only)]
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
-            master = f"127.0.0.1:{free.getsockname()[1]}"
+            self.master = f"127.0.0.1:{free.getsockname()[1]}"
         self.processes = [
             subprocess.Popen(
                 [sys.executable, "-m", "tunegate_trainer", "train", "--stage", stage, *arguments],
                 env=os.environ
-                | {ROOT_VARIABLE: str(path), NODE_VARIABLE: str(node), MASTER_VARIABLE: master},
+                | {ROOT_VARIABLE: str(path), NODE_VARIABLE: str(node), MASTER_VARIABLE: self.master},
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
             )
@@ -84,7 +85,7 @@ def make_together(make_root: Any) -> Any:
 
 
 def train(root: TrainerRoot, *arguments: str, stage: str = STAGE) -> Pods:
-    pods = Pods(root, 2, *arguments, stage=stage)
+    pods = Pods(root, *arguments, stage=stage)
     assert pods.end() == [ExitCode.OK] * 2
     return pods
 
@@ -118,10 +119,15 @@ def assert_same_run(left: TrainerRoot, right: TrainerRoot, steps: Sequence[int],
         assert left.evaluation(step, stage).outcomes == right.evaluation(step, stage).outcomes
 
 
-@pytest.mark.parametrize("parameters", [EXACT, EXACT | ALL_WEIGHTS], ids=["LoRA", "all weights"])
-def test_two_processes_train_what_one_does(make_together, parameters):
+@pytest.mark.parametrize(
+    ("parameters", "parallelism"),
+    [(EXACT, "DDP"), (EXACT | ALL_WEIGHTS, "DDP"), (EXACT | ALL_WEIGHTS, "FSDP")],
+    ids=["LoRA", "all weights", "all weights, sharded"],
+)
+def test_two_processes_train_what_one_does(make_together, parameters, parallelism):
     parameters = {**parameters, "batch_size": 8}
-    one, two = make_together(1, parameters=parameters), make_together(2, parameters=parameters)
+    one = make_together(1, parameters=parameters)
+    two = make_together(2, parameters=parameters, parallelism=parallelism)
     train_alone(one)
     train(two)
     assert_same_run(one, two, (3, 6))
@@ -160,9 +166,17 @@ def steps_on_disk(root: TrainerRoot) -> int:
     return len(path.read_text().splitlines()) if path.exists() else 0
 
 
-def test_one_that_is_asked_to_stop_stops_all_at_one_step_and_they_resume_as_if_nothing_was(make_together):
+@pytest.mark.parametrize(
+    ("parameters", "parallelism"), [(DROPS, "DDP"), (DROPS | ALL_WEIGHTS, "FSDP")], ids=["DDP", "FSDP"]
+)
+def test_one_that_is_asked_to_stop_stops_all_at_one_step_and_they_resume_as_if_nothing_was(
+    make_together, parameters, parallelism
+):
     steps = (30, 60)
-    whole, root = (make_together(checkpoint_steps=steps, parameters=DROPS) for _ in range(2))
+    whole, root = (
+        make_together(checkpoint_steps=steps, parameters=parameters, parallelism=parallelism)
+        for _ in range(2)
+    )
     train(whole)
     pods = Pods(root)
     eventually(lambda: steps_on_disk(root) > 35 or pods.processes[0].poll() is not None, seconds=120)
@@ -199,3 +213,46 @@ def test_what_is_wrong_ends_all_with_the_same_exit_code(make_together):
     assert (
         "batchSize 4 is not a multiple of the 4 examples of a forward pass, by 2 processes" in failure.message
     )
+
+
+def test_one_that_waits_for_the_others_ends_at_once_when_asked_to(make_together):
+    pods = Pods(make_together(parameters=DROPS), only=1)
+    waits = pods.processes[0]
+    port = int(pods.master.rpartition(":")[2])
+    eventually(lambda: is_listening(port) or waits.poll() is not None, seconds=120)
+    waits.send_signal(signal.SIGTERM)
+    eventually(lambda: waits.poll() is not None, seconds=30, what="it has ended")
+    assert pods.end() == [ExitCode.INTERRUPTED]
+
+
+def is_listening(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def launched(root: TrainerRoot) -> "subprocess.Popen[bytes]":
+    """Both processes in one pod, as with two GPUs."""
+    call = f"launch(['train', '--stage', '{STAGE}'], 2, Path('{root.path}'))"
+    code = (
+        f"import sys; from pathlib import Path; from tunegate_trainer.launch import launch; sys.exit({call})"
+    )
+    return subprocess.Popen([sys.executable, "-c", code], env=os.environ | {ROOT_VARIABLE: str(root.path)})
+
+
+def test_processes_of_one_pod_end_as_one(make_together):
+    root = make_together(checkpoint_steps=(30, 60), parameters=DROPS)
+    pod = launched(root)
+    eventually(lambda: steps_on_disk(root) > 5 or pod.poll() is not None, seconds=120)
+    pod.send_signal(signal.SIGTERM)
+    assert pod.wait(120) == ExitCode.INTERRUPTED
+    termination = Termination.model_validate_json((root.path / "termination.json").read_bytes())
+    assert termination.outcome is Outcome.INTERRUPTED
+    assert len(list(root.stage_folder.glob("step-*/DONE"))) == 1, "saved by one of them"
+
+
+def test_what_is_wrong_in_one_pod_is_said_once_with_its_exit_code(make_together):
+    root = make_together(parameters={"micro_batch_size": 4})
+    assert launched(root).wait(120) == ExitCode.USER_ERROR
+    termination = Termination.model_validate_json((root.path / "termination.json").read_bytes())
+    assert termination.failure is not None
+    assert termination.failure.reason == Reason.USER_ERROR

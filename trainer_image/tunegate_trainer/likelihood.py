@@ -7,6 +7,7 @@ import torch
 from peft import PeftModel
 from torch.nn.functional import cross_entropy
 
+from tunegate_trainer.model import no_gradients
 from tunegate_trainer.ranks import ALONE, Ranks
 
 IGNORED = -100
@@ -73,7 +74,7 @@ def _autocast(model: Any, device: torch.device) -> torch.autocast:
 def log_probs(model: Any, examples: Sequence[Example], ranks: Ranks = ALONE) -> list[float]:
     """The log-probability of each example's completion, summed over its tokens. The model stays as it is."""
     found: dict[int, float] = {}
-    with torch.inference_mode():
+    with no_gradients(model):
         for batch in ranks.mine(list(_batches(examples))):
             inputs = {
                 name: value.to(model.device) if isinstance(value, torch.Tensor) else value

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Collection
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 from jinja2 import TemplateError
 from peft import PeftModel, set_peft_model_state_dict
 from safetensors.torch import load_file
+from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -17,6 +19,8 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.distributed.configuration_utils import DistributedConfig
+from transformers.distributed.fsdp import is_fsdp_managed_module
 from transformers.utils.logging import disable_progress_bar
 
 from tunegate_api.contract import Request
@@ -180,10 +184,14 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
 
 
 def load_base(
-    folder: Path, dtype: str, device: torch.device, quantization: str | None = None
+    folder: Path,
+    dtype: str,
+    device: torch.device,
+    quantization: str | None = None,
+    shards: int = 1,
 ) -> PreTrainedModel:
     """The model in ``folder`` on ``device``; ``dtype`` is ``bfloat16``, ``float16`` or ``float32``, and
-    ``quantization`` ``NF4`` or none.
+    ``quantization`` ``NF4`` or none. Of ``shards`` processes each holds a part of it.
 
     Weights come from safetensors only, and no code of the model's own runs. Generation settings that the
     model ships (temperature, penalties) are dropped but for its special tokens: gates judge greedy outputs.
@@ -199,6 +207,7 @@ def load_base(
         local_files_only=True,
         attn_implementation="sdpa",
         **({"quantization_config": _nf4(dtype), "device_map": {"": device}} if quantization else {}),
+        **({"distributed_config": DistributedConfig(fsdp_size=shards)} if shards > 1 else {}),
     )
     shipped: Any = model.generation_config
     model.generation_config = GenerationConfig(  # type: ignore[no-untyped-call]
@@ -206,7 +215,7 @@ def load_base(
         eos_token_id=shipped.eos_token_id,
         pad_token_id=shipped.pad_token_id,
     )
-    if quantization is None:  # bitsandbytes has put the others where they belong
+    if quantization is None and shards == 1:  # the others are where they belong
         torch.nn.Module.to(model, device)
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
@@ -273,7 +282,21 @@ def load_weights(model: Any, checkpoint: Path) -> None:
         set_peft_model_state_dict(model, load_file(checkpoint / "adapter_model.safetensors"))
         return
     # Not straight from the files: of many architectures they name tensors as the hub does, not as the model.
-    model.load_state_dict(load_base(checkpoint, "float32", torch.device("cpu")).state_dict())
+    weights = load_base(checkpoint, "float32", torch.device("cpu")).state_dict()
+    if is_sharded(model):
+        set_model_state_dict(model, weights, options=StateDictOptions(full_state_dict=True))
+    else:
+        model.load_state_dict(weights)
+
+
+def is_sharded(model: Any) -> bool:
+    """Whether this process holds only a part of it."""
+    return is_fsdp_managed_module(model)
+
+
+def no_gradients(model: Any) -> AbstractContextManager[Any]:
+    """In this block nothing is computed for training. FSDP keeps buffers that must outlive it."""
+    return torch.no_grad() if is_sharded(model) else torch.inference_mode()
 
 
 def _leading_token(tokenizer: PreTrainedTokenizerBase) -> str:

@@ -27,6 +27,8 @@ CONTROL_SECONDS = 3 * 3600
 MEETING_SECONDS = 1800
 """How long the first ones wait for the last: its pod may still wait for a node."""
 _LONGEST_PAUSE = 5.0
+_c10d: Any = dist  # whose types leave out its stores
+_ARRIVED = "arrived"
 _BY_GLOO = "gloo"
 """In what gloo says, which has no class of error of its own."""
 
@@ -39,6 +41,8 @@ class Ranks:
     size: int = 1
     local_rank: int = 0
     """Which GPU of its machine it uses."""
+    shares: bool = True
+    """Whether each evaluates a part. Where each holds a part of the model, all compute the same."""
     _control: Any = field(default=None, repr=False)
     """The group that talks between steps: of gloo, in which a peer's end shows on a GPU too."""
 
@@ -90,7 +94,7 @@ class Ranks:
 
     def mine(self, items: Sequence[T]) -> Sequence[T]:
         """This one's share of what comes out the same whoever does it."""
-        return items[self.rank :: self.size]
+        return items[self.rank :: self.size] if self.shares else items
 
     def merged(self, part: Mapping[int, T]) -> dict[int, T]:
         """The parts of all processes in one."""
@@ -130,38 +134,65 @@ def _meet(place: Place, device: torch.device) -> Ranks:
     os.environ.setdefault("OMP_NUM_THREADS", str(torch.get_num_threads()))
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    deadline = time.monotonic() + MEETING_SECONDS
-    _await_name(host, deadline)
+    store = _store(place, host, int(port))
     with _peers():
         dist.init_process_group(
             "nccl" if device.type == "cuda" else "gloo",
-            timeout=timedelta(seconds=max(1.0, deadline - time.monotonic())),
+            store=store,
+            rank=place.rank,
+            world_size=place.size,
+            timeout=timedelta(seconds=TRAINING_SECONDS),
         )
         control = dist.new_group(backend="gloo", timeout=timedelta(seconds=CONTROL_SECONDS))
-    return Ranks(place.rank, place.size, place.local_rank, control)
+    return Ranks(place.rank, place.size, place.local_rank, _control=control)
+
+
+def _store(place: Place, host: str, port: int) -> Any:
+    """What the processes find each other by, once all of them are there.
+
+    PyTorch would wait where no signal reaches Python, and asks once for a name, which a pod has not before it
+    runs. Here each wait is a short one, again and again.
+    """
+    deadline = time.monotonic() + MEETING_SECONDS
+    if place.rank != 0:
+        _until(deadline, lambda: _listens(host, port), f"the first one does not listen at {host}:{port}")
+    with _peers():
+        store = _c10d.TCPStore(
+            host,
+            port,
+            world_size=place.size,
+            is_master=place.rank == 0,
+            timeout=timedelta(seconds=TRAINING_SECONDS),
+            wait_for_workers=False,
+        )
+        store.add(_ARRIVED, 1)
+        _until(deadline, lambda: store.add(_ARRIVED, 0) >= place.size, "not all of them came")
+    return store
+
+
+def _listens(host: str, port: int) -> bool:
+    try:
+        socket.create_connection((host, port), timeout=_LONGEST_PAUSE).close()
+    except OSError:
+        return False
+    return True
+
+
+def _until(deadline: float, is_so: Callable[[], bool], otherwise: str) -> None:
+    pause = 0.1
+    while not is_so():
+        if time.monotonic() > deadline:
+            raise PeerLostError(
+                f"of the processes that train together, {otherwise} within {MEETING_SECONDS} s",
+                "check that all pods run, and that DNS knows them by their headless Service",
+            )
+        time.sleep(pause)
+        pause = min(2 * pause, _LONGEST_PAUSE)
 
 
 def is_lost_peer(error: BaseException) -> bool:
     """Whether an error says that another process is not there any more."""
     return isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and _BY_GLOO in str(error))
-
-
-def _await_name(host: str, deadline: float) -> None:
-    """Wait until a name has an address. A pod's name has none before its pod runs, and PyTorch asks once."""
-    pause = 0.5
-    while True:
-        try:
-            socket.getaddrinfo(host, None)
-        except OSError as error:
-            if time.monotonic() > deadline:
-                raise PeerLostError(
-                    f"the first of the pods that train together has no address: {host}: {error}",
-                    "check that the pod runs, and that the cluster's DNS knows headless Services",
-                ) from error
-            time.sleep(pause)
-            pause = min(2 * pause, _LONGEST_PAUSE)
-        else:
-            return
 
 
 @contextmanager

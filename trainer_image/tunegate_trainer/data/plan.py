@@ -13,6 +13,7 @@ from tunegate_api import __version__
 from tunegate_api.contract import Request
 from tunegate_api.meta import exact
 from tunegate_api.plan import StagePlan, TrainingParameters
+from tunegate_api.v1alpha1.pods import Resources
 from tunegate_api.v1alpha1.stages import EvaluateEvery, Stage, Training
 from tunegate_trainer.data import defaults
 from tunegate_trainer.data.target_modules import ALL_LINEAR
@@ -99,7 +100,16 @@ def plan_stage(
         checkpoint_steps=checkpoint_steps(request.spec.evaluate_every, total_steps),
         tokens=sum(lengths),
         gates=[gate.name for gate in request.gates_of(stage.name)],
+        parallelism=parallelism(request.spec.resources, stage),
     )
+
+
+def parallelism(resources: Resources, stage: Stage) -> Literal["DDP", "FSDP"] | None:
+    """How several processes share the work: with all weights and their optimizer, which are sixteen bytes a
+    parameter, no GPU holds everything. An adapter is small, and its base stays as it is."""
+    if resources.processes == 1:
+        return None
+    return "FSDP" if stage.adapter is None and resources.accelerator == "GPU" else "DDP"
 
 
 def _adapter_parameters(stage: Stage, rows: int, before: StagePlan | None) -> dict[str, Any]:

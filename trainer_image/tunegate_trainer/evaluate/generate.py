@@ -11,7 +11,7 @@ import torch
 from transformers import DynamicCache, PreTrainedTokenizerBase
 
 from tunegate_api.v1alpha1.evalgate import Generation
-from tunegate_trainer.model import encode, stop_token_ids
+from tunegate_trainer.model import encode, no_gradients, stop_token_ids
 from tunegate_trainer.ranks import ALONE, Ranks
 
 _COMPACT = 8
@@ -52,7 +52,7 @@ def generate(
     order = sorted(range(len(prompts)), key=lambda i: (-len(token_ids[i]), i))
     stops = stop_token_ids(tokenizer, model)
     outputs: dict[int, Output] = {}
-    with undisturbed(model), torch.inference_mode():
+    with undisturbed(model), no_gradients(model):
         model.eval()
         for start in ranks.mine(range(0, len(order), settings.batch_size)):
             batch = order[start : start + settings.batch_size]

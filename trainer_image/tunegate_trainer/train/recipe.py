@@ -2,6 +2,7 @@
 
 import gc
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -149,11 +150,14 @@ def _train(
 
     # The starting weights, and what they score: the first point of the stop rule's history.
     start = ranks.first(lambda: find_start(context, stage, writer, base_model, start_step))
-    model = load_start(start, parameters, device)
+    measuring = replace(ranks, shares=stage.parallelism != "FSDP")
+    model = load_start(start, parameters, device, 1 if measuring.shares else ranks.size)
     if not record.has(0):
         progress.report(activity="evaluating")
         weights = Weights(Subject.START, stage.name, step=0, digest=start.digest)
-        scores = score_start(context, stage, start, model, tokenizer=tokenizer, sets=start_sets, ranks=ranks)
+        scores = score_start(
+            context, stage, start, model, tokenizer=tokenizer, sets=start_sets, ranks=measuring
+        )
         evaluation = record.add(weights, start_sets, scores)
         progress.evaluated(0, evaluation.seconds, record.results)
     model = trainable(model, plan.model, parameters)
@@ -161,7 +165,7 @@ def _train(
         without_dropout(model)
         progress.report(activity="computing the reference")
     dataset = training_dataset(
-        trained_examples(examples, folder, model, start.digest, ranks),
+        trained_examples(examples, folder, model, start.digest, measuring),
         steps=stage.total_steps,
         batch_size=parameters.batch_size,
         seed=parameters.seed,
@@ -173,7 +177,7 @@ def _train(
             lambda: (weights_digest(read_manifest(checkpoints.path(step)).files), losses.at(step))
         )
         weights = Weights(Subject.CHECKPOINT, stage.name, step, digest, loss)
-        evaluation = record.add(weights, sets, evaluate(model, tokenizer, sets, ranks))
+        evaluation = record.add(weights, sets, evaluate(model, tokenizer, sets, measuring))
         progress.evaluated(step, evaluation.seconds, record.results)
         drop_unneeded(context, stage.name, checkpoints, record)
 

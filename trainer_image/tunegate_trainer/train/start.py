@@ -74,12 +74,13 @@ def find_start(
     return Start(folder, read_manifest(folder).digest)
 
 
-def load_start(start: Start, parameters: TrainingParameters, device: torch.device) -> Any:
-    """The model that a stage starts from: with the adapter, to be trained further, that it goes on with.
+def load_start(start: Start, parameters: TrainingParameters, device: torch.device, shards: int = 1) -> Any:
+    """The model that a stage starts from: with the adapter, to be trained further, that it goes on with. Of
+    ``shards`` processes each holds a part.
 
     Returns a model of transformers or a ``peft.PeftModel`` with a float32 adapter.
     """
-    base = load_base(start.base, parameters.dtype, device, parameters.quantization)
+    base = load_base(start.base, parameters.dtype, device, parameters.quantization, shards)
     if device.type == "cpu":
         base.set_attn_implementation(BY_EXAMPLE)
     if start.adapter is None:

@@ -7,16 +7,24 @@ from typing import Any
 
 import torch
 from peft import PeftModel
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_optimizer_state_dict,
+    set_optimizer_state_dict,
+)
 from transformers import Trainer, set_seed
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling, SFTTrainer
 
 from tunegate_trainer.errors import UserError
 from tunegate_trainer.likelihood import token_losses
-from tunegate_trainer.model import load_weights
+from tunegate_trainer.model import is_sharded, load_weights
 from tunegate_trainer.ranks import ALONE, Ranks, is_lost_peer, peer_lost
 from tunegate_trainer.train.checkpoints import CheckpointFolder
 from tunegate_trainer.train.micro_batch import MicroBatchTooLargeError
 from tunegate_trainer.train.preference import preference_losses
+
+_WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
+"""How sharded state is saved and loaded: as a whole."""
 
 
 class StageTrainer(SFTTrainer):
@@ -37,7 +45,7 @@ class StageTrainer(SFTTrainer):
         self._ranks = ranks
         trained = {name: p.data for name, p in model.named_parameters() if p.requires_grad}
         super().__init__(model=model, **arguments)
-        for name, data in trained.items():
+        for name, data in trained.items() if not is_sharded(model) else ():
             model.get_parameter(name).data = data  # TRL rounds adapters beside a quantized base to bfloat16
 
     def train_from(self, checkpoints: CheckpointFolder, step: int) -> None:
@@ -89,10 +97,39 @@ class StageTrainer(SFTTrainer):
             for name, state in states.items() if self._ranks.is_first else ():
                 (Path(output_dir) / name).write_bytes(state)
 
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        model, optimizer, scheduler = self._trained()
+        if not is_sharded(model):
+            super()._save_optimizer_and_scheduler(output_dir)
+            return
+        state = get_optimizer_state_dict(model, optimizer.optimizer, options=_WHOLE)
+        if self._ranks.is_first:
+            torch.save(state, Path(output_dir) / "optimizer.pt")
+            torch.save(scheduler.state_dict(), Path(output_dir) / "scheduler.pt")
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        model, optimizer, scheduler = self._trained()
+        if checkpoint is None or not is_sharded(model):
+            super()._load_optimizer_and_scheduler(checkpoint)
+            return
+        saved, schedule = (
+            torch.load(Path(checkpoint) / name, map_location="cpu", weights_only=True)
+            for name in ("optimizer.pt", "scheduler.pt")
+        )
+        set_optimizer_state_dict(model, optimizer.optimizer, saved, options=_WHOLE)
+        scheduler.load_state_dict(schedule)
+
+    def _trained(self) -> tuple[Any, Any, Any]:
+        """The model, and what trains it; accelerate has wrapped PyTorch's optimizer."""
+        return self.model, self.optimizer, self.lr_scheduler
+
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:  # noqa: ARG002 - overridden
+        model: Any = self.model
+        if is_sharded(model):  # all of them bring their parts
+            model.save_pretrained(output_dir, is_main_process=self._ranks.is_first)
+            return
         if not self._ranks.is_first:
             return
-        model: Any = self.model
         if isinstance(model, PeftModel):
             # Only the adapter: "auto" would ask the hub for the base model's vocabulary.
             model.save_pretrained(str(output_dir), save_embedding_layers=False)
