@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from tunegate_api.contract import Forecast
-from tunegate_api.memory.fitting import CARDS, fits, remedies, size_text, smallest_card
+from tunegate_api.memory.fitting import CARDS, fits, remedies, shards, size_text, smallest_card
 from tunegate_api.memory.shapes import ModelShape
 from tunegate_api.plan import StagePlan
 from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec
@@ -37,7 +37,7 @@ def _on_gpus(spec: FineTuneJobSpec, forecast: Forecast) -> Iterator[str]:
         if stage.memory is None:
             continue
         card = smallest_card(stage.memory)
-        smaller = _smaller_cards(stage, model, card)
+        smaller = _smaller_cards(stage, model, card, spec.resources.processes)
         if card is None:
             yield f"stage {stage.name} fits none of {_listed(CARDS)} GB" + (f": {smaller}" if smaller else "")
         else:
@@ -46,12 +46,18 @@ def _on_gpus(spec: FineTuneJobSpec, forecast: Forecast) -> Iterator[str]:
         yield "give resources.gpu.memory: what does not fit it is refused before a GPU is asked for"
 
 
-def _smaller_cards(stage: StagePlan, model: ModelShape, card: int | None) -> str:
+def _smaller_cards(stage: StagePlan, model: ModelShape, card: int | None, processes: int) -> str:
     """The mildest change that lets a smaller GPU do."""
     if stage.largest_pass is None:
         return ""
     found = []
-    for remedy in remedies(model, stage.parameters, stage.largest_pass, stage.largest_generation):
+    for remedy in remedies(
+        model,
+        stage.parameters,
+        stage.largest_pass,
+        stage.largest_generation,
+        shards=shards(stage, processes),
+    ):
         enough = smallest_card(remedy.memory)
         if enough is not None and (card is None or enough < card):
             found.append(f"{remedy.change} would fit {enough} GB, with {size_text(remedy.memory.total)}")

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch.profiler import ProfilerActivity, profile
 from transformers import LlamaConfig, LlamaForCausalLM
-from transformers.trainer_callback import PrinterCallback, TrainerCallback
+from transformers.trainer_callback import TrainerCallback
 
 from support.tiny_model import make_tokenizer
 from support.trainer_root import ALL_WEIGHTS, stage_plan
@@ -65,7 +65,6 @@ def measure(
         processing_class=make_tokenizer(),
         callbacks=[counted],
     )
-    trainer.remove_callback(PrinterCallback)
     peak = _peak(trainer.train)
     weights = _bytes([*model.parameters(), *model.buffers(), *_quantization_scales(model)])
     return Allocated(weights, counted.optimizer, counted.gradients, weights + peak)

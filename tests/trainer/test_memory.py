@@ -86,6 +86,16 @@ def test_7b_with_lora_fits_a_gpu_of_24_gb_and_with_qlora_one_of_16(model) -> Non
     assert smallest_card(of_7b(model, FULL)) is None
 
 
+@pytest.mark.parametrize("model", [QWEN_7B, LLAMA_7B], ids=["Qwen2.5-7B", "Llama-2-7B"])
+def test_all_weights_of_7b_fit_eight_gpus_of_40_gb_that_share_them(model) -> None:
+    stage = stage_plan("full", **(FULL | {"batch_size": 16, "micro_batch_size": 1})).parameters
+    alone, shared = (estimate(model, stage, LONGEST, accelerator="GPU", shards=n) for n in (1, 8))
+    assert smallest_card(alone) is None
+    assert smallest_card(shared) == 40
+    assert shared.optimizer <= alone.optimizer / 8 + 1
+    assert shared.weights > alone.weights / 8, "two blocks are borrowed whole"
+
+
 def test_quantization_makes_weights_as_much_smaller_as_measured_before() -> None:
     for model, saved in ((QWEN_7B, 0.64), (LLAMA_7B, 0.71), (SMOLLM2, 0.586)):
         whole, quantized = (of_7b(model, settings).weights for settings in (LORA, QLORA))

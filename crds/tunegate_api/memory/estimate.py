@@ -25,16 +25,21 @@ def estimate(
     accelerator: Accelerator,
     generation: GenerationBatch | None = None,
     checkpointing: bool | None = None,
+    shards: int = 1,
 ) -> Memory:
     """The bytes of a stage, by its ``largest`` pass and the largest batch that is generated.
 
-    ``checkpointing`` left out: as :func:`is_checkpointed` says. A step has moments at which it may need most;
+    ``checkpointing`` left out: as :func:`is_checkpointed` says. Of several ``shards``, as FSDP holds them,
+    this is one: its share of weights, gradients and optimizer, the weights of the block that computes and of
+    the next one, and the gradients of one (arXiv 2304.11277). A step has moments at which it may need most;
     that one counts.
     """
     if checkpointing is None:
         checkpointing = is_checkpointed(model.parameters, accelerator)
     block = Block(model, stage, largest, accelerator)
-    everywhere = FLOAT32 * block.trained
+    everywhere = FLOAT32 * block.trained // shards
+    of_block = (FLOAT32 * block.trained // model.layers) if shards > 1 else 0
+    borrowed = (2 * block.weights // model.layers) if shards > 1 else 0
     # Of earlier passes of the same step.
     before = everywhere if stage.batch_size > stage.micro_batch_size else 0
     kept = model.layers * (block.stream if checkpointing else block.saved) + block.ends + block.copies
@@ -43,14 +48,14 @@ def estimate(
     # Gradients, activations, logits, and what an update needs.
     moments = [
         (before, kept, _LOGITS * logits, 0),  # the loss: everything is still there
-        (before + block.head_gradient, kept, logits, 0),
-        (before or block.head_gradient, last_layer, 0, 0),
-        (everywhere + block.embedding_gradient, block.ends + block.saved + block.backward, 0, 0),
-        (everywhere, 0, 0, block.update),
+        (before + block.head_gradient + of_block, kept, logits, 0),
+        ((before or block.head_gradient) + of_block, last_layer, 0, 0),
+        (everywhere + block.embedding_gradient + of_block, block.ends + block.saved + block.backward, 0, 0),
+        (everywhere, 0, 0, block.update // shards),
     ]
     gradients, activations, at_loss, update = max(moments, key=sum)
     return Memory(
-        weights=block.weights,
+        weights=block.weights // shards + borrowed,
         adapter=everywhere if block.has_adapter else 0,
         optimizer=_MOMENTS * everywhere + update,
         gradients=gradients,

@@ -6,7 +6,7 @@ from typing import Any
 
 from tunegate_api.memory.estimate import estimate
 from tunegate_api.memory.shapes import GenerationBatch, Memory, ModelShape, Pass
-from tunegate_api.plan import TrainingParameters
+from tunegate_api.plan import StagePlan, TrainingParameters
 
 GIB = 2**30
 KEPT_FREE_BYTES = GIB
@@ -61,19 +61,30 @@ class Remedy:
     memory: Memory
 
 
+def shards(stage: StagePlan, processes: int) -> int:
+    """Among how many of the ``processes`` a stage's weights are shared out."""
+    return processes if stage.parallelism == "FSDP" else 1
+
+
 def remedies(
-    model: ModelShape, stage: TrainingParameters, largest: Pass, generation: GenerationBatch | None
+    model: ModelShape,
+    stage: TrainingParameters,
+    largest: Pass,
+    generation: GenerationBatch | None,
+    *,
+    shards: int = 1,
 ) -> Iterator[Remedy]:
     """What would need less on a GPU, the mildest change first; each by itself."""
-    now = estimate(model, stage, largest, accelerator="GPU", generation=generation)
+    now = estimate(model, stage, largest, accelerator="GPU", generation=generation, shards=shards)
     if generation and generation.prompts > 1:
         half = generation.model_copy(update={"prompts": generation.prompts // 2})
-        memory = estimate(model, stage, largest, accelerator="GPU", generation=half)
+        memory = estimate(model, stage, largest, accelerator="GPU", generation=half, shards=shards)
         if memory.total < now.total:
             yield Remedy(f"generation.batchSize: {half.prompts} in the EvalGate", memory)
     for change, update, smaller in _changes(stage, largest):
         changed = stage.model_copy(update=update)
-        memory = estimate(model, changed, smaller, accelerator="GPU", generation=generation)
+        among = shards if changed.adapter == "None" else 1  # each process has a whole base beside its adapter
+        memory = estimate(model, changed, smaller, accelerator="GPU", generation=generation, shards=among)
         if memory.total < now.total:
             yield Remedy(change, memory)
 
@@ -111,11 +122,13 @@ def hint(
     largest: Pass,
     generation: GenerationBatch | None,
     gpu_bytes: int,
+    *,
+    shards: int = 1,
 ) -> str:
     """What to change of a stage that does not fit, and by how much that would help."""
-    now = estimate(model, stage, largest, accelerator="GPU", generation=generation)
+    now = estimate(model, stage, largest, accelerator="GPU", generation=generation, shards=shards)
     texts = []
-    for remedy in remedies(model, stage, largest, generation):
+    for remedy in remedies(model, stage, largest, generation, shards=shards):
         saved = size_text(now.total - remedy.memory.total)
         enough = "fits" if fits(remedy.memory, gpu_bytes) else f"not enough, {size_text(remedy.memory.total)}"
         texts.append(f"{remedy.change} (saves {saved}: {enough})")

@@ -12,6 +12,7 @@ from tunegate_api.memory.fitting import (
     fits,
     hint,
     needed,
+    shards,
     size_text,
 )
 from tunegate_api.memory.shapes import GenerationBatch, ModelShape, Pass
@@ -57,7 +58,7 @@ def _fitted(
     generation: GenerationBatch | None,
 ) -> StagePlan:
     sized = stage
-    for size in _micro_batches(stage.parameters):
+    for size in _micro_batches(stage.parameters, request.spec.resources.processes):
         sized = with_estimate(request, stage, model, size, largest=largest(size), generation=generation)
         if not is_too_small(request, sized):
             return sized
@@ -75,8 +76,15 @@ def with_estimate(
 ) -> StagePlan:
     """The stage with so many examples a pass, and what it then needs."""
     parameters = stage.parameters.model_copy(update={"micro_batch_size": micro_batch_size})
-    accelerator = request.spec.resources.accelerator
-    memory = estimate(model, parameters, largest, accelerator=accelerator, generation=generation)
+    asked = request.spec.resources
+    memory = estimate(
+        model,
+        parameters,
+        largest,
+        accelerator=asked.accelerator,
+        generation=generation,
+        shards=shards(stage, asked.processes),
+    )
     return stage.model_copy(
         update={
             "parameters": parameters,
@@ -101,7 +109,14 @@ def too_small(request: Request, stage: StagePlan, model: ModelShape) -> GpuTooSm
         f"stage {stage.name} does not fit resources.gpu.memory, {size_text(size)}, by an estimate: "
         f"{by_part(memory)}, with one example of {largest.longest} tokens a pass; with "
         f"{KEPT_FREE} kept free it needs {size_text(needed(memory))}",
-        hint(model, stage.parameters, largest, stage.largest_generation, size),
+        hint(
+            model,
+            stage.parameters,
+            largest,
+            stage.largest_generation,
+            size,
+            shards=shards(stage, request.spec.resources.processes),
+        ),
     )
 
 
@@ -110,10 +125,10 @@ def _gpu_bytes(request: Request) -> int | None:
     return int(quantity_value(gpu.memory)) if gpu and gpu.memory else None
 
 
-def _micro_batches(planned: TrainingParameters) -> list[int]:
-    """Sizes to try, the planned one first."""
+def _micro_batches(planned: TrainingParameters, processes: int) -> list[int]:
+    """Sizes to try, the planned one first: those by which each process's share of a batch is divided."""
     sizes = range(planned.micro_batch_size, 0, -1)
-    return [size for size in sizes if planned.batch_size % size == 0]
+    return [size for size in sizes if planned.batch_size % (size * processes) == 0]
 
 
 def _largest_of_rows(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Measured[Row]]) -> LargestPass:

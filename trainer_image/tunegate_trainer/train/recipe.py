@@ -200,14 +200,13 @@ def _train(
     )
     trainer = make_trainer(
         parameters,
+        callback,
         model=model,
         ranks=ranks,
         args=trainer_arguments(stage, plan, device, checkpoints.scratch, ranks.size),
         train_dataset=dataset,
         processing_class=tokenizer,
-        callbacks=[callback],
     )
-    callback.trainer = trainer
     with interruption.deferred():
         trainer.train_from(checkpoints, resumed_step)
     checkpoints.close()
@@ -267,14 +266,19 @@ def trained_examples(
     return [preference_example(*pair, given) for pair, given in zip(pairs, reference, strict=True)]
 
 
-def make_trainer(parameters: TrainingParameters, **arguments: Any) -> StageTrainer:
-    """The trainer of a method. It prints nothing."""
+def make_trainer(
+    parameters: TrainingParameters, callback: StageCallback | None = None, **arguments: Any
+) -> StageTrainer:
+    """The trainer of a method, with the ``callback`` that follows it. It prints nothing."""
     trainer: StageTrainer
     if parameters.method == "SFT":
         trainer = CompletionTrainer(**arguments)
     else:
         trainer = PreferenceTrainer(loss=str(parameters.loss), beta=float(parameters.beta or 0), **arguments)
     trainer.remove_callback(PrinterCallback)
+    if callback is not None:
+        callback.trainer = trainer
+        trainer.add_callback(callback)
     return trainer
 
 
