@@ -20,6 +20,8 @@ TRAIN = ["train", "--stage", STAGE]
 
 @pytest.fixture
 def server(monkeypatch):
+    # Importing the client takes a second of a core: a busy machine is slow, not wrong.
+    monkeypatch.setattr("tunegate_trainer.tracking.process.CLOSING_SECONDS", 240)
     with wandb_server() as server:
         monkeypatch.setenv("WANDB_BASE_URL", server.url)
         monkeypatch.delenv("WANDB_API_KEY", raising=False)

@@ -13,8 +13,9 @@ from tunegate_api.v1alpha1.tracking import Tracking
 
 logger = logging.getLogger(__name__)
 
-CLOSING_SECONDS = 30.0
-"""How long an ending pod waits for its trackers to be told the rest."""
+CLOSING_SECONDS = 60.0
+"""How long an ending pod waits for its trackers to be told the rest, while it waits for the operator too. A
+tracker that does not answer ends the wait sooner; this is for a client that is still being imported."""
 
 
 class TrackerProcesses:
