@@ -180,3 +180,19 @@ def test_killed_together_they_go_on_together(tunegate, tiny_model, undisturbed):
     result = tunegate("run", "manifests")
     assert result.returncode == 0, result.stdout
     assert tunegate.stage.losses() == pytest.approx(undisturbed, abs=1e-4)
+
+
+def test_what_it_needed_and_cost_is_told(finished):
+    status = finished.status()
+    (stage,) = status["cost"]["stages"]
+    assert (stage["stage"], stage["steps"]) == ("sft", 15)
+    assert stage["tokens"] > 15 * 4
+    assert float(stage["trainingSeconds"]) > 0
+    assert 0 < float(status["cost"]["evaluationShare"]) < 1
+    assert status["plan"]["memory"][0]["stage"] == "sft"
+    shown = finished("status", "orders").stdout
+    assert "cost      sft: 15 steps in " in shown
+    assert f"{stage['tokensPerSecond']} tokens/s" in shown
+    page = (finished.runs / "orders" / "report.html").read_text()
+    assert "Steps took " in page
+    assert "memory, estimated" in page
