@@ -9,9 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
-import boto3
 from botocore.config import Config
 from botocore.exceptions import (
     BotoCoreError,
@@ -26,6 +25,7 @@ from botocore.exceptions import (
     TokenRetrievalError,
 )
 from botocore.exceptions import ConnectionError as BotoConnectionError
+from botocore.session import get_session
 
 from tunegate_trainer.data.fetch.address import Address, Choose, RemoteFile, RemoteModel, Stream
 from tunegate_trainer.data.fetch.checksum import Checksum
@@ -125,16 +125,15 @@ class _Bucket:
 
 def _client(address: Address) -> "S3Client":
     secret = address.secret
-    if secret is None:
-        session, endpoint = boto3.Session(), None
-    else:
-        endpoint = secret.get(ENDPOINT)
-        session = boto3.Session(
-            aws_access_key_id=secret[KEY_ID],
-            aws_secret_access_key=secret[KEY],
-            aws_session_token=secret.get(SESSION_TOKEN),
-            region_name=secret.get(REGION),
-        )
+    given: dict[str, Any] = {}
+    if secret is not None:
+        given = {
+            "aws_access_key_id": secret[KEY_ID],
+            "aws_secret_access_key": secret[KEY],
+            "aws_session_token": secret.get(SESSION_TOKEN),
+            "region_name": secret.get(REGION),
+            "endpoint_url": secret.get(ENDPOINT),
+        }
     # What is tried again, and what has its checksum, is decided here and not twice.
     config = Config(
         retries={"total_max_attempts": 1},
@@ -143,7 +142,7 @@ def _client(address: Address) -> "S3Client":
         response_checksum_validation="when_required",
     )
     try:
-        return session.client("s3", endpoint_url=endpoint, config=config)
+        return cast("S3Client", get_session().create_client("s3", config=config, **given))
     except (ValueError, BotoCoreError) as error:
         raise address.wrong(
             f"its client cannot be set up: {type(error).__name__}", f"check {ENDPOINT} and {REGION}"
