@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tunegate_api.contract import ROOT_VARIABLE, Termination
 
+_OWN_MOUNTS = ("unshare", "--user", "--map-root-user", "--mount")
 _SIZE = 64 * 1024
 """Bytes of the small volume, in pages of 4 KiB."""
 _FULL = """
@@ -40,10 +41,16 @@ def run_read_only(root: Path, folder: Path, *args: str) -> Termination:
     return _run(root, _READ_ONLY, str(folder), args=args)
 
 
+def has_mounts() -> bool:
+    """Whether this machine lets a user mount volumes of its own: some hardened ones do not."""
+    tried = subprocess.run([*_OWN_MOUNTS, "true"], capture_output=True, check=False)
+    return tried.returncode == 0
+
+
 def _run(root: Path, script: str, *parameters: str, args: tuple[str, ...]) -> Termination:
     trainer = [sys.executable, "-m", "tunegate_trainer", *args]
     done = subprocess.run(
-        ["unshare", "--user", "--map-root-user", "--mount", "sh", "-uc", script, "sh", *parameters, *trainer],
+        [*_OWN_MOUNTS, "sh", "-uc", script, "sh", *parameters, *trainer],
         env=os.environ | {ROOT_VARIABLE: str(root)},
         capture_output=True,
         text=True,

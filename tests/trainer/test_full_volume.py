@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from support.full_volume import run_full, run_read_only
+from support.full_volume import has_mounts, run_full, run_read_only
 from support.trainer_root import STAGE, UID, TrainerRoot, dpo_plan, stage_plan
 from tunegate_api.contract import ExitCode, Outcome, StartRequest, Termination
 from tunegate_api.v1alpha1.finetunejob_status import Reason
@@ -17,6 +17,9 @@ from tunegate_trainer.train import recipe
 from tunegate_trainer.train.preference import REFERENCE
 
 PAGE = 4096
+pytestmark = pytest.mark.skipif(
+    not has_mounts(), reason="no user namespaces on this machine: unshare --user fails"
+)
 
 
 def train(root: TrainerRoot, stage: str = STAGE, start_step: int | None = None) -> None:
