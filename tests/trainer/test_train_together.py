@@ -6,7 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +61,19 @@ class Pods:
             (path / name).unlink(missing_ok=True)
             (path / name).symlink_to(root.path / name)
         return path
+
+    def until(self, happened: Callable[[], object], what: str) -> None:
+        """Wait for something, or for one of them to end. None is left behind where it does not come."""
+        try:
+            eventually(lambda: happened() or self.has_ended(), seconds=240, what=what)
+        except AssertionError:
+            for process in self.processes:
+                process.kill()
+            self.end()
+            raise
+
+    def has_ended(self) -> bool:
+        return any(process.poll() is not None for process in self.processes)
 
     def end(self) -> list[int]:
         """Their exit codes."""
@@ -179,7 +192,7 @@ def test_one_that_is_asked_to_stop_stops_all_at_one_step_and_they_resume_as_if_n
     )
     train(whole)
     pods = Pods(root)
-    eventually(lambda: steps_on_disk(root) > 35 or pods.processes[0].poll() is not None, seconds=120)
+    pods.until(lambda: steps_on_disk(root) > 35, "half of the steps")
     pods.processes[1].send_signal(signal.SIGTERM)
     assert pods.end() == [ExitCode.INTERRUPTED] * 2
     assert root.report().outcome is Outcome.INTERRUPTED
@@ -196,9 +209,9 @@ def test_one_that_is_asked_to_stop_stops_all_at_one_step_and_they_resume_as_if_n
 def test_when_one_is_killed_the_others_end_soon_and_say_so(make_together):
     root = make_together(checkpoint_steps=(2000,), parameters=DROPS)
     pods = Pods(root)
-    eventually(lambda: steps_on_disk(root) > 3 or pods.processes[0].poll() is not None, seconds=120)
+    pods.until(lambda: steps_on_disk(root) > 3, "some steps")
     pods.processes[1].kill()
-    eventually(lambda: pods.processes[0].poll() is not None, seconds=30, what="the other has ended")
+    eventually(lambda: pods.processes[0].poll() is not None, seconds=60, what="the other has ended")
     assert pods.end() == [ExitCode.INTERNAL_ERROR, -signal.SIGKILL]
     failure = pods.termination(0).failure
     assert failure is not None
@@ -217,11 +230,10 @@ def test_what_is_wrong_ends_all_with_the_same_exit_code(make_together):
 
 def test_one_that_waits_for_the_others_ends_at_once_when_asked_to(make_together):
     pods = Pods(make_together(parameters=DROPS), only=1)
-    waits = pods.processes[0]
     port = int(pods.master.rpartition(":")[2])
-    eventually(lambda: is_listening(port) or waits.poll() is not None, seconds=120)
-    waits.send_signal(signal.SIGTERM)
-    eventually(lambda: waits.poll() is not None, seconds=30, what="it has ended")
+    pods.until(lambda: is_listening(port), "it waits for the other")
+    pods.processes[0].send_signal(signal.SIGTERM)
+    pods.until(pods.has_ended, "it has ended")
     assert pods.end() == [ExitCode.INTERRUPTED]
 
 
@@ -242,7 +254,7 @@ def launched(root: TrainerRoot) -> "subprocess.Popen[bytes]":
 def test_processes_of_one_pod_end_as_one(make_together):
     root = make_together(checkpoint_steps=(30, 60), parameters=DROPS)
     pod = launched(root)
-    eventually(lambda: steps_on_disk(root) > 5 or pod.poll() is not None, seconds=120)
+    eventually(lambda: steps_on_disk(root) > 5 or pod.poll() is not None, seconds=240)
     pod.send_signal(signal.SIGTERM)
     assert pod.wait(120) == ExitCode.INTERRUPTED
     termination = Termination.model_validate_json((root.path / "termination.json").read_bytes())

@@ -91,6 +91,12 @@ class CudaOutOfMemoryError(TrainerError):
     exit_code, reason = ExitCode.CUDA_OUT_OF_MEMORY, Reason.CUDA_OUT_OF_MEMORY
 
 
+class FewerExamplesError(TrainerError):
+    """A pass did not fit one of several GPUs. On another attempt all begin with fewer examples a pass."""
+
+    exit_code, reason = ExitCode.INTERNAL_ERROR, Reason.CUDA_OUT_OF_MEMORY
+
+
 def unreadable(what: str) -> UserError:
     """The error for a file or folder that is there and may not be read. ``what`` names it."""
     return UserError(

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from jinja2 import TemplateError
 from peft import PeftModel, set_peft_model_state_dict
 from safetensors.torch import load_file
@@ -282,11 +283,20 @@ def load_weights(model: Any, checkpoint: Path) -> None:
         set_peft_model_state_dict(model, load_file(checkpoint / "adapter_model.safetensors"))
         return
     # Not straight from the files: of many architectures they name tensors as the hub does, not as the model.
-    weights = load_base(checkpoint, "float32", torch.device("cpu")).state_dict()
-    if is_sharded(model):
-        set_model_state_dict(model, weights, options=StateDictOptions(full_state_dict=True))
-    else:
-        model.load_state_dict(weights)
+    if not is_sharded(model):
+        model.load_state_dict(_whole_weights(checkpoint))
+        return
+    weights = _whole_weights(checkpoint) if dist.get_rank() == 0 else {}
+    set_model_state_dict(model, weights, options=FROM_FIRST)
+
+
+def _whole_weights(checkpoint: Path) -> dict[str, Any]:
+    weights: dict[str, Any] = load_base(checkpoint, "float32", torch.device("cpu")).state_dict()
+    return weights
+
+
+FROM_FIRST = StateDictOptions(full_state_dict=True, broadcast_from_rank0=True)
+"""How sharded state is loaded: the first process has all of it, once in the machine's memory."""
 
 
 def is_sharded(model: Any) -> bool:

@@ -18,11 +18,11 @@ from tunegate_api.verdict import StopAction
 from tunegate_trainer.base_model import verified_base
 from tunegate_trainer.context import Context
 from tunegate_trainer.data.plan import ADAMW
-from tunegate_trainer.errors import UserError
+from tunegate_trainer.errors import FewerExamplesError, UserError
 from tunegate_trainer.evaluate.evaluate import Weights, evaluate
 from tunegate_trainer.evaluate.sets import EvaluationSet, check_split, golden_sets, held_out_sets
 from tunegate_trainer.files import read_manifest, weights_digest
-from tunegate_trainer.interruption import Interrupted, Interruption
+from tunegate_trainer.interruption import Interruption
 from tunegate_trainer.likelihood import Example
 from tunegate_trainer.model import choose_device, load_tokenizer, load_weights
 from tunegate_trainer.ranks import ALONE, TRAINING_SECONDS, Ranks
@@ -92,8 +92,8 @@ def run(
                 said = str(error)
             # The error is gone, and with it all that its frames held. What is on disk is where it goes on.
             halve_micro_batch(used, folder, said, ranks.size)
-            if ranks.size > 1:
-                raise Interrupted  # the others are in the middle of a step: all of them begin anew
+            if ranks.size > 1:  # the others are in the middle of a step: all of them begin anew
+                raise FewerExamplesError(f"half as many examples are a pass from the next attempt on: {said}")
             gc.collect()
             torch.cuda.empty_cache()
     finally:

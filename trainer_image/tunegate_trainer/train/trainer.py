@@ -17,14 +17,14 @@ from trl.trainer.sft_trainer import DataCollatorForLanguageModeling, SFTTrainer
 
 from tunegate_trainer.errors import UserError
 from tunegate_trainer.likelihood import token_losses
-from tunegate_trainer.model import is_sharded, load_weights
+from tunegate_trainer.model import FROM_FIRST, is_sharded, load_weights
 from tunegate_trainer.ranks import ALONE, Ranks, is_lost_peer, peer_lost
 from tunegate_trainer.train.checkpoints import CheckpointFolder
 from tunegate_trainer.train.micro_batch import MicroBatchTooLargeError
 from tunegate_trainer.train.preference import preference_losses
 
 _WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
-"""How sharded state is saved and loaded: as a whole."""
+"""How sharded state is saved: as a whole, by the first process."""
 
 
 class StageTrainer(SFTTrainer):
@@ -112,12 +112,10 @@ class StageTrainer(SFTTrainer):
         if checkpoint is None or not is_sharded(model):
             super()._load_optimizer_and_scheduler(checkpoint)
             return
-        saved, schedule = (
-            torch.load(Path(checkpoint) / name, map_location="cpu", weights_only=True)
-            for name in ("optimizer.pt", "scheduler.pt")
-        )
-        set_optimizer_state_dict(model, optimizer.optimizer, saved, options=_WHOLE)
-        scheduler.load_state_dict(schedule)
+        folder = Path(checkpoint)
+        saved = torch.load(folder / "optimizer.pt", weights_only=True) if self._ranks.is_first else {}
+        set_optimizer_state_dict(model, optimizer.optimizer, saved, options=FROM_FIRST)
+        scheduler.load_state_dict(torch.load(folder / "scheduler.pt", weights_only=True))
 
     def _trained(self) -> tuple[Any, Any, Any]:
         """The model, and what trains it; accelerate has wrapped PyTorch's optimizer."""
