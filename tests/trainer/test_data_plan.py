@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from support.trainer_root import TrainerRoot
+from tunegate_api.v1alpha1.pods import Resources
 from tunegate_api.v1alpha1.stages import EvaluateEvery, Stage
 from tunegate_trainer.data import plan
 from tunegate_trainer.data.plan import check_outcomes, checkpoint_steps, micro_batch_size, plan_stage
@@ -188,3 +189,27 @@ def test_more_outcomes_than_can_be_recorded_are_refused_before_training(tmp_path
     with pytest.raises(UserError, match=r"makes 705,500 outcomes of cases, at most 700,000") as raised:
         check_outcomes([often], {"a": 1000, "b": 1000}, dev_outcomes=1500)
     assert raised.value.hint == "evaluate less often, or on fewer cases"
+
+
+@pytest.mark.parametrize(
+    ("resources", "adapter", "parallelism"),
+    [
+        ({}, "LoRA", None),
+        ({"gpu": {"count": 1}}, None, None),
+        ({"gpu": {"count": 4}}, "LoRA", "DDP"),
+        ({"gpu": {"count": 4}}, None, "FSDP"),
+        ({"nodes": 2}, None, "FSDP"),
+        ({"accelerator": "CPU", "nodes": 2}, None, "DDP"),
+    ],
+)
+def test_all_weights_on_several_gpus_are_sharded(resources, adapter, parallelism):
+    made = stage() if adapter else stage().model_copy(update={"adapter": None})
+    assert plan.parallelism(Resources.model_validate(resources), made) == parallelism
+
+
+def test_all_processes_share_a_batch_evenly_also_where_its_size_is_left_open(tmp_path, tiny_model):
+    resources = {"nodes": 3, "gpu": {"count": 2}}
+    request = TrainerRoot(tmp_path, spec={"resources": resources}).write(tiny_model).context().request
+    parameters = plan_stage(request, stage(), [50] * 160, model_length=4096).parameters
+    assert parameters.batch_size == 18
+    assert parameters.micro_batch_size == 3, "of the three examples that each of six has"
