@@ -25,7 +25,8 @@ from tunegate_api.contract import (
     Termination,
 )
 from tunegate_api.v1alpha1.finetunejob_status import Reason
-from tunegate_trainer.interruption import Interruption
+from tunegate_trainer.interruption import Interrupted, Interruption
+from tunegate_trainer.ranks import Ranks
 from tunegate_trainer.train import recipe
 
 EXACT = {"lora_dropout": 0.0, "micro_batch_size": 2}
@@ -204,6 +205,25 @@ def test_one_that_is_asked_to_stop_stops_all_at_one_step_and_they_resume_as_if_n
     for step in steps:
         one, other = weights(root, step), weights(whole, step)
         assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_who_is_asked_to_stop_after_all_agreed_to_go_on_goes_on_for_one_step(make_together):
+    """Else it would save alone, and wait for the others for ever, as they do for it."""
+    root, interruption = make_together(1, parameters=DROPS), Interruption()
+
+    class AskedLate(Ranks):
+        def total(self, *numbers: int) -> list[int]:
+            sums = super().total(*numbers)
+            if len(numbers) > 1 and steps_on_disk(root) == 3:  # step 4 is agreed on, and not on disk yet
+                interruption.request()
+            return sums
+
+    with pytest.raises(Interrupted):
+        recipe.run(root.context(), interruption, ranks=AskedLate())
+    assert [path.parent.name for path in sorted(root.stage_folder.glob("step-*/DONE"))] == [
+        "step-000003",
+        "step-000005",
+    ]
 
 
 def test_when_one_is_killed_the_others_end_soon_and_say_so(make_together):

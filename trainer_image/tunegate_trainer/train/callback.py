@@ -59,11 +59,10 @@ class StageCallback(TrainerCallback):
     ) -> None:
         del args
         before, self._tokens = self._tokens, self.trainer.tokens if self.trainer else 0
-        # Whoever is asked to stop, all of them save and end after the same step.
+        # Whoever is asked to stop, all of them save and end after the same step: what one of them is asked
+        # from here on, it says after the next.
         self._step_tokens, asked = self._ranks.total(self._tokens - before, self._interruption.requested)
-        if asked:
-            self._interruption.requested = True
-        control.should_save = state.global_step == self._next_step or self._interruption.requested
+        control.should_save = state.global_step == self._next_step or bool(asked)
 
     def on_log(
         self,
@@ -105,7 +104,8 @@ class StageCallback(TrainerCallback):
         with self._interruption.immediate():
             if step == self._next_step:
                 self._evaluate_checkpoint(step)
-        if self._interruption.requested:
+        (asked,) = self._ranks.total(self._interruption.requested)
+        if asked:
             raise Interrupted
         self._next_step = self._record.next_step()
         found = self._record.assessment()
