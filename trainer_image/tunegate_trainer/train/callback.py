@@ -100,13 +100,12 @@ class StageCallback(TrainerCallback):
         # What an interruption saved between two planned checkpoints is only good until the next one.
         stale = set(self._checkpoints.complete_steps()) - set(self._record.steps) - {step}
         self._checkpoints.drop(sorted(s for s in stale if s < step))
-        self._ranks.meet()
-        with self._interruption.immediate():
-            if step == self._next_step:
-                self._evaluate_checkpoint(step)
         (asked,) = self._ranks.total(self._interruption.requested)
         if asked:
             raise Interrupted
+        with self._interruption.immediate():
+            if step == self._next_step:
+                self._evaluate_checkpoint(step)
         self._next_step = self._record.next_step()
         found = self._record.assessment()
         if found and found.assessment.regressing:
