@@ -56,7 +56,7 @@ def test_when_one_of_two_pods_is_drained_both_begin_again(node: Node, namespace:
     status = job.ended()
     assert status["phase"] == "Succeeded", status["message"]
     assert list(job.stage().losses()) == list(range(1, LONG["maxSteps"] + 1)), "each step once"
-    assert job.child_jobs() == ["data 1", "gate 1", "publish 1", "train 2"]
+    assert job.child_jobs() == ["data 1", "gate 1", "publish 1", "train 1", "train 2"]
     assert [attempt["result"] for attempt in status["attempts"][1:3]] == ["Evicted", "Succeeded"]
     node.kubectl("delete", "ftj", job.name, "-n", namespace)
     eventually(

@@ -149,6 +149,20 @@ def test_what_would_happen_again_fails_the_job_whoever_says_it(world):
     assert world.active_jobs() == []
 
 
+def test_what_would_happen_again_fails_the_job_before_its_pod_is_gone(world):
+    name = training(world)["metadata"]["name"]
+    world.cluster.finish_pod(name, *LOST, index=0)
+    world.settle()
+    wrong = pod_status.terminated(
+        world.cluster.pods_of(name)[1],
+        *failed(ExitCode.USER_ERROR, Reason.USER_ERROR, "odd"),
+        world.clock.now(),
+    )
+    world.cluster.set_pod_status(name, wrong)
+    world.settle()
+    assert world.status().failure.message == "odd"
+
+
 def test_host_memory_is_named_though_another_pod_ended_first(world):
     both_end(world, end(*LOST), end(137, reason="OOMKilled"))
     assert world.status().failure.reason == Reason.OUT_OF_MEMORY
@@ -204,4 +218,4 @@ def test_an_evicted_pod_that_is_gone_when_the_others_fail_costs_no_restart_eithe
         world.settle()
         assert world.active_jobs(), "the next attempt has begun"
         both_run(world)
-    assert world.status().failure is None
+    assert {result for _, result in attempts(world)} == {Reason.EVICTED}

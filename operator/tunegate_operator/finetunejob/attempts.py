@@ -19,7 +19,7 @@ from tunegate_operator.finetunejob.failures import (
 )
 from tunegate_operator.finetunejob.observe import Child, ChildState
 from tunegate_operator.finetunejob.run import Run
-from tunegate_operator.finetunejob.together import may_begin_again
+from tunegate_operator.finetunejob.together import lost_to_eviction, may_begin_again
 from tunegate_operator.finetunejob.waiting import PURPOSES, not_ending, refused, why_waiting
 
 PHASES = {
@@ -107,6 +107,10 @@ def _dead_end(run: Run, child: Child) -> Failure | None:
         return out_of_memory(child)
     if has_invalid_image(child):
         return invalid_image(child)
+    if child.nodes > 1 and is_permanent(
+        child
+    ):  # the Job fails by the pod that ended first, which may know less
+        return classify(child)
     return evicted_too_often(child, last_step(run.results, child.step), run.draft)
 
 
@@ -147,7 +151,10 @@ def record_finished(run: Run) -> None:
     for child in sorted(run.observed.children, key=lambda c: c.finished or run.draft.now):
         if child.state is ChildState.ACTIVE or child.finished is None:
             continue
-        result = SUCCEEDED if child.state is ChildState.COMPLETE else classify(child).reason
+        if child.state is ChildState.COMPLETE:
+            result = SUCCEEDED
+        else:
+            result = Reason.EVICTED if lost_to_eviction(child, run.draft) else classify(child).reason
         _record(run, child, result, child.finished)
 
 

@@ -43,6 +43,13 @@ def may_begin_again(child: Child, last_step: int, draft: Draft) -> bool:
     return True
 
 
+def lost_to_eviction(child: Child, draft: Draft) -> bool:
+    """Whether one of the pods that train together was seen to be evicted. It is soon gone, and so are those
+    that ran when it ended."""
+    name = f"{child.key.name}-"
+    return child.nodes > 1 and any(eviction.pod.startswith(name) for eviction in draft.status.evictions)
+
+
 def _attempts(child: Child, draft: Draft) -> list[Attempt]:
     return [a for a in draft.status.attempts if (a.role, a.stage) == (child.step.role, child.step.stage)]
 
