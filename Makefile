@@ -86,6 +86,7 @@ verify: $(STAMP) ## Check generated files, style, types, layers and links
 	$(BIN)/python tools/chart.py --check
 	$(BIN)/python -m examples.quickstart.generate --check
 	$(BIN)/python -m examples.dpo-after-sft.replies --check
+	$(BIN)/python -m examples.sft-lora.conversations --check
 	$(BIN)/python tools/check_links.py
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -101,6 +102,7 @@ generate: $(STAMP) ## Write generated files anew: CRDs, the chart's copy, API pa
 	$(BIN)/python tools/chart.py
 	$(BIN)/python -m examples.quickstart.generate
 	$(BIN)/python -m examples.dpo-after-sft.replies
+	$(BIN)/python -m examples.sft-lora.conversations
 
 .PHONY: format
 format: $(STAMP) ## Format and mend what can be mended
