@@ -29,6 +29,8 @@ from tunegate_trainer.interruption import Interrupted, Interruption
 from tunegate_trainer.ranks import Ranks
 from tunegate_trainer.train import recipe
 
+pytestmark = pytest.mark.timeout(900)
+
 EXACT = {"lora_dropout": 0.0, "micro_batch_size": 2}
 """Without dropout, of which each process draws its own, two processes compute what one does."""
 
