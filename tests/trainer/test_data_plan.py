@@ -210,6 +210,6 @@ def test_all_weights_on_several_gpus_are_sharded(resources, adapter, parallelism
 def test_all_processes_share_a_batch_evenly_also_where_its_size_is_left_open(tmp_path, tiny_model):
     resources = {"nodes": 3, "gpu": {"count": 2}}
     request = TrainerRoot(tmp_path, spec={"resources": resources}).write(tiny_model).context().request
-    parameters = plan_stage(request, stage(), [50] * 160, model_length=4096).parameters
+    parameters = plan_stage(request, stage(), [50] * 160, model_length=4096, model_size=10**8).parameters
     assert parameters.batch_size == 18
     assert parameters.micro_batch_size == 3, "of the three examples that each of six has"

@@ -10,6 +10,7 @@ from support.tiny_model import END_OF_TURN, PAD
 from support.trainer_root import golden_cases
 from tunegate_api.golden import Message
 from tunegate_api.v1alpha1.evalgate import Generation
+from tunegate_trainer.errors import UserError
 from tunegate_trainer.evaluate.generate import generate, undisturbed
 from tunegate_trainer.model import encode, end_of_turn, load_base, load_tokenizer, render, stop_token_ids
 
@@ -118,5 +119,7 @@ def test_a_turn_ends_as_the_chat_template_ends_it(tiny_model):
 def test_without_a_chat_template_a_prompt_is_its_text(tiny_model):
     tokenizer = load_tokenizer(tiny_model)
     tokenizer.chat_template = None
+    assert render(tokenizer, [Message(role="user", content="2 mugs?")]) == "2 mugs?"
     chat = [Message(role="system", content="Answer. "), Message(role="user", content="2 mugs?")]
-    assert render(tokenizer, chat) == "Answer. 2 mugs?"
+    with pytest.raises(UserError, match="no chat template, so nothing would tell the turns apart"):
+        render(tokenizer, chat)

@@ -48,7 +48,7 @@ def resolve_model(context: Context, source: ModelSource) -> ModelPlan:
     else:
         folder = source_folder(context.root, source)
         with reading(uri, folder):
-            target, revision = place_model(context.workspace, uri, folder), None
+            target, revision = place_model(context.workspace, uri, folder, shutil.copyfile), None
     return ModelPlan(uri=uri, revision=revision, digest=target.name, parameters=count_parameters(target))
 
 
@@ -99,7 +99,7 @@ def reading(uri: str, folder: Path, field: str = "model.uri") -> Iterator[None]:
         raise unreadable(f"{field}: {what}") from error
 
 
-def place_model(workspace: Path, uri: str, folder: Path, put: Put = shutil.copyfile) -> Path:
+def place_model(workspace: Path, uri: str, folder: Path, put: Put) -> Path:
     """The model of ``folder`` in the workspace, in a folder named by its digest; ``put`` brings it there."""
     if not folder.is_dir():
         raise SourceNotFoundError(

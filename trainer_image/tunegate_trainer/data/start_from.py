@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import shutil
 from pathlib import Path
 
 from tunegate_api.contract import StartRequest, files_digest
@@ -33,7 +34,10 @@ def resolve_start(root: Path, workspace: Path, start: StartRequest) -> ModelPlan
     with reading(start.uri, artifact, _FIELD):
         _check_artifact(artifact, start)
         merges = is_adapter(artifact)
-        target = _merge(root, workspace, start) if merges else place_model(workspace, start.uri, artifact)
+        if merges:
+            target = _merge(root, workspace, start)
+        else:
+            target = place_model(workspace, start.uri, artifact, shutil.copyfile)
     return ModelPlan(
         uri=start.uri,
         digest=target.name,
