@@ -1,6 +1,7 @@
 """Checkpoints that nothing needs any more go, and only those; what they scored stays."""
 
 import shutil
+from pathlib import Path
 from collections.abc import Sequence
 from typing import Any
 
@@ -154,9 +155,10 @@ def test_a_kill_in_the_middle_of_a_removal_leaves_no_half_of_a_checkpoint(make_r
     run(whole)
     rmtree = files.shutil.rmtree
 
-    def die(path, **how):
+    def die(removed, *where, **how):
+        path = Path(removed)
         if not (path.name.startswith("step-") and path.exists()):
-            rmtree(path, **how)
+            rmtree(removed, *where, **how)
             return
         for file in sorted(path.iterdir())[:files_gone]:
             file.unlink()

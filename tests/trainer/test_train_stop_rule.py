@@ -26,7 +26,7 @@ class Script:
     def __init__(self, root: TrainerRoot, passed: Mapping[int, int]) -> None:
         self.root, self.passed = root, passed
 
-    def __call__(self, model: Any, tokenizer: Any, prompts: Sequence[str], settings: Any) -> list[Output]:
+    def __call__(self, model: Any, tokenizer: Any, prompts: Sequence[str], *settings: Any) -> list[Output]:
         del model, tokenizer, settings
         checkpoints = [int(p.name.removeprefix("step-")) for p in self.root.stage_folder.glob("step-*")]
         passed = self.passed[max(checkpoints, default=0)]
