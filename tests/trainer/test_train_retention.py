@@ -1,8 +1,8 @@
 """Checkpoints that nothing needs any more go, and only those; what they scored stays."""
 
 import shutil
-from pathlib import Path
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
