@@ -48,7 +48,7 @@ def launch(arguments: Sequence[str], processes: int, root: Path) -> int:
             for rank, message in enumerate(messages)
         ]
 
-        def pass_on(signum: int, frame: FrameType | None) -> None:  # noqa: ARG001 - the handler's signature
+        def pass_on(signum: int, _: FrameType | None) -> None:
             for child in children:
                 child.send_signal(signum)
 

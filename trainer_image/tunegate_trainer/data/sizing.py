@@ -104,7 +104,8 @@ def is_too_small(request: Request, stage: StagePlan) -> bool:
 def too_small(request: Request, stage: StagePlan, model: ModelShape) -> GpuTooSmallError:
     """The arithmetic of a stage that does not fit, and what would help."""
     size, memory, largest = _gpu_bytes(request), stage.memory, stage.largest_pass
-    assert size is not None and memory is not None and largest is not None  # noqa: S101, PT018 - see is_too_small
+    if size is None or memory is None or largest is None:
+        raise ValueError(f"nothing says that stage {stage.name} is too small")
     return GpuTooSmallError(
         f"stage {stage.name} does not fit resources.gpu.memory, {size_text(size)}, by an estimate: "
         f"{by_part(memory)}, with one example of {largest.longest} tokens a pass; with "

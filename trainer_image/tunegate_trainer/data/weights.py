@@ -1,7 +1,7 @@
 """Safetensors files by their headers alone: whole or not, and how many numbers they hold.
 
 The format: 8 bytes with the length of the header, the header as JSON, then the tensors' bytes to the file's
-end (https://huggingface.co/docs/safetensors, "Format").
+end (the documentation of safetensors, "Format").
 """
 
 import json

