@@ -100,8 +100,8 @@ image() {
   shift 4
   installed=$(files_hash "$dockerfile" "$@")
   image=$name:$installed-$(files_hash .dockerignore crds/tunegate_api "$code")
-  if ! ctr images list --quiet | grep -qxF "$image"; then
-    ctr images list --quiet | grep -q "^$name:$installed-" || ./space.sh "$space" "$name"
+  if ! ctr images list --quiet | grep -xF "$image" > /dev/null; then
+    ctr images list --quiet | grep "^$name:$installed-" > /dev/null || ./space.sh "$space" "$name"
     say "building $image"
     dockerfile_image "$image" "$dockerfile" --build-arg EXTRA_REQUIREMENTS="${*:2}"
     load "$image"
