@@ -1,10 +1,11 @@
 """Training against TRL's own commands, on the same rows in the same order: ``make bench-train``.
 Names of parts as arguments run only these.
 
-SmolLM2-135M with LoRA on all linear layers, in float32, with as many threads as there are cores. Both sides
-take turns; a side's speed is the median of its steps but the first two of each turn. Then evaluation against
-lm-eval, and all that a user waits for until the verdict against both. Writes a table, and
-build/bench/train.json.
+SmolLM2-135M with LoRA on all linear layers, with as many threads as there are cores, on both sides with the
+weights below the adapter in what the plan chose for this machine: bfloat16 where its CPU has instructions for
+that, else float32. They take turns; a side's speed is the median of its steps but the first two of each turn.
+Then evaluation against lm-eval, and all that a user waits for until the verdict against both. Writes a table,
+and build/bench/train.json.
 """
 
 import json
@@ -151,7 +152,7 @@ def sft(name: str, make: Callable[[random.Random], dict[str, str]], target: str)
         folder = Path(temporary)
         job = training_job(folder, [make(rng) for _ in range(STEPS * BATCH + 16)], [], STEPS)
         data, out = job.for_trl(folder / "trl", STEPS * BATCH), folder / "out"
-        flags = [*FLAGS, *best_flags(folder), "--max_steps", str(STEPS), "--save_strategy", "no"]
+        flags = [*FLAGS, *best_flags(folder), *same(job, STEPS)]
         job.train()  # after it, what the base model scores is known
         ours, theirs = [], []
         for _ in range(TURNS):
@@ -161,7 +162,7 @@ def sft(name: str, make: Callable[[random.Random], dict[str, str]], target: str)
     tokens = job.plan.stages[0].tokens / job.plan.data.train.rows * BATCH
     fast, slow = steady(ours, LEFT_OUT), steady(theirs, LEFT_OUT - 1)
     peer = f"trl sft, its best flags: {tokens / slow:.0f} tokens/s"
-    yield Measure(f"SFT, {name}: tokens a second", round(tokens / fast), "tokens/s", "", peer)
+    yield Measure(f"SFT, {name}, {job.dtype}: tokens a second", round(tokens / fast), "tokens/s", "", peer)
     yield Measure(f"SFT, {name}: times as fast", round(slow / fast, 2), "x", target, peer)
     slowest = steady([plain], 0)
     peer = f"trl sft, its defaults, in bfloat16: {tokens / slowest:.0f} tokens/s"
@@ -170,6 +171,10 @@ def sft(name: str, make: Callable[[random.Random], dict[str, str]], target: str)
     begin, began = (statistics.median(turn.first_step for turn in side) for side in (ours, theirs))
     peer = f"trl sft: {began:.1f} s"
     yield Measure("  start of the process to its first step", round(begin / began, 2), "x", "<= 1.0", peer)
+
+
+def same(job: TuningJob, steps: int) -> list[str]:
+    return ["--dtype", job.dtype, "--max_steps", str(steps), "--save_strategy", "no"]
 
 
 def few_steps() -> list[str]:
@@ -184,7 +189,7 @@ def dpo() -> Iterator[Measure]:
         folder = Path(temporary)
         job = training_job(folder, [completion_heavy(rng) for _ in range(40)], pairs, steps)
         data, out = job.for_trl(folder / "trl", steps * BATCH), folder / "out"
-        flags = [*FLAGS, "--beta", "0.1", "--max_steps", str(steps), "--save_strategy", "no"]
+        flags = [*FLAGS, "--beta", "0.1", *same(job, steps)]
         job.train()
         ours, theirs = [], []
         for _ in range(TURNS):
@@ -194,7 +199,9 @@ def dpo() -> Iterator[Measure]:
     fast = statistics.median(sum(turn.seconds[1:]) * steps / (steps - 1) + turn.reference for turn in ours)
     slow = statistics.median(sum(turn.seconds) * steps / (steps - 1) for turn in theirs)
     peer = f"trl dpo: {slow:.1f} s"
-    yield Measure(f"DPO, {EPOCHS} epochs: all steps and the reference", round(fast, 1), "s", "", peer)
+    yield Measure(
+        f"DPO, {EPOCHS} epochs, {job.dtype}: all steps and the reference", round(fast, 1), "s", "", peer
+    )
     yield Measure(f"DPO, {EPOCHS} epochs: times as fast", round(slow / fast, 2), "x", ">= 1.5", peer)
     yield from agreement(ours[-1], theirs[-1])
 

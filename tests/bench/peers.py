@@ -20,11 +20,11 @@ from tunegate_trainer.evaluate.sets import GeneratedSet
 LM_EVAL = ROOT / "build" / "lm-eval" / "bin" / "lm-eval"
 LORA = ["--use_peft", "true", "--lora_r", "16", "--lora_alpha", "32", "--lora_target_modules", "all-linear"]
 AS_OURS = [
-    *("--use_cpu", "true", "--bf16", "false", "--dtype", "float32", "--activation_checkpointing", "false"),
+    *("--use_cpu", "true", "--bf16", "false", "--activation_checkpointing", "false"),
     *("--train_sampling_strategy", "sequential", "--lora_dropout", "0", "--report_to", "none"),
     *("--disable_tqdm", "true", "--logging_steps", "1"),
 ]
-"""What is the same on both sides, in TRL's words."""
+"""What is the same on both sides, in TRL's words; and ``--dtype``, of the weights below the adapter."""
 DEFAULTS = ["--use_cpu", "true", "--report_to", "none", "--disable_tqdm", "true", "--logging_steps", "1"]
 """No more than what a machine without a GPU, and we who watch, need."""
 
@@ -79,8 +79,8 @@ def trl(command: str, model: Path, data: Path, out: Path, *flags: str) -> Turn:
 class Harness:
     """lm-eval's tasks, of the cases and the settings that a checkpoint is judged by here."""
 
-    def __init__(self, folder: Path, sets: Sequence[GeneratedSet]) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, sets: Sequence[GeneratedSet], dtype: str) -> None:
+        self.folder, self.dtype = folder, dtype
         folder.mkdir()
         self.batch_size = max(one.generation.batch_size for one in sets)
         self.prompts = {one.file.removesuffix(".jsonl"): [case.prompt for case in one.cases] for one in sets}
@@ -116,7 +116,7 @@ class Harness:
         log = self.folder / "log.txt"
         command = [
             *(str(LM_EVAL), "run", "--model", "hf", "--device", "cpu", "--batch_size", str(self.batch_size)),
-            *("--model_args", f"pretrained={model},peft={adapter},dtype=float32"),
+            *("--model_args", f"pretrained={model},peft={adapter},dtype={self.dtype}"),
             *("--tasks", *self.prompts, "--include_path", str(self.folder)),
             *("--log_samples", "--output_path", str(out)),
         ]

@@ -104,6 +104,11 @@ class TuningJob:
     def stage(self) -> str:
         return self.plan.stages[0].name
 
+    @property
+    def dtype(self) -> str:
+        """Of the weights below the adapter."""
+        return self.plan.stages[0].parameters.dtype
+
     def checkpoint(self) -> Path:
         """The last checkpoint."""
         return self.workspace / Workspace(UID).checkpoint(self.stage, self.plan.stages[0].total_steps)

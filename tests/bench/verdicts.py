@@ -30,7 +30,7 @@ def evaluation() -> Iterator[Measure]:
         folder = Path(temporary)
         job = TuningJob.of_example(folder, EXAMPLES / "quickstart")
         job.train()
-        harness = Harness(folder / "lm-eval", job.sets)
+        harness = Harness(folder / "lm-eval", job.sets, job.dtype)
         ours, theirs, generating, generated = [], [], [], []
         for _ in range(TURNS):
             ours.append(job.evaluate())
@@ -43,7 +43,9 @@ def evaluation() -> Iterator[Measure]:
         equal, cases = _equal_answers(job, answers)
     fast, slow = statistics.median(ours), statistics.median(theirs)
     peer = f"lm-eval, hf: {slow:.1f} s"
-    yield Measure(f"evaluation of {cases} cases: the whole process", round(fast, 1), "s", "", peer)
+    yield Measure(
+        f"evaluation of {cases} cases in {job.dtype}: the whole process", round(fast, 1), "s", "", peer
+    )
     yield Measure("evaluation: times as fast", round(slow / fast, 2), "x", ">= 1.2", peer)
     fast, slow = statistics.median(generating), statistics.median(generated)
     peer = f"lm-eval, hf: {slow:.0f} s"
@@ -95,7 +97,7 @@ def verdict(example: str, target: str) -> Iterator[Measure]:
         job = TuningJob.of_example(folder / "job", EXAMPLES / example)
         (ours, ended), theirs = _tunegate(folder / "ours", example), _script(folder, job)
     peer = f"trl sft, then lm-eval {CHECKPOINTS} times: {theirs.wall:.0f} s"
-    yield Measure(f"{example}, to {ended}: wall time", round(ours.wall), "s", "", peer)
+    yield Measure(f"{example} in {job.dtype}, to {ended}: wall time", round(ours.wall), "s", "", peer)
     yield Measure(f"{example}: share of wall time", round(ours.wall / theirs.wall, 2), "x", target, peer)
     peer = f"trl sft, then lm-eval: {theirs.cpu:.0f} s of CPU"
     yield Measure(f"{example}: share of CPU time", round(ours.cpu / theirs.cpu, 2), "x", target, peer)
@@ -122,7 +124,7 @@ def _script(folder: Path, job: TuningJob) -> Spent:
     stage = job.plan.stages[0]
     parameters = stage.parameters
     data = job.for_trl(folder / "trl", stage.total_steps * parameters.batch_size)
-    harness = Harness(folder / "lm-eval", job.sets)
+    harness = Harness(folder / "lm-eval", job.sets, job.dtype)
     out = folder / "out"
     watch = Stopwatch()
     trl(
@@ -130,7 +132,7 @@ def _script(folder: Path, job: TuningJob) -> Spent:
         job.model,
         data,
         out,
-        *(*AS_OURS, *best_flags(folder), "--seed", str(parameters.seed)),
+        *(*AS_OURS, *best_flags(folder), "--dtype", job.dtype, "--seed", str(parameters.seed)),
         *("--max_steps", str(stage.total_steps), "--learning_rate", str(parameters.learning_rate)),
         *("--per_device_train_batch_size", str(parameters.batch_size)),
         *("--lr_scheduler_type", parameters.scheduler, "--warmup_steps", str(parameters.warmup_steps)),
