@@ -43,8 +43,8 @@ quickstart: $(STAMP) ## Tune, judge and publish a small real model on this machi
 	$(BIN)/tunegate run examples/quickstart
 
 .PHONY: test
-test: $(STAMP) ## Run the tests
-	$(BIN)/python -m pytest
+test: $(STAMP) ## Run the tests, on up to four cores
+	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile
 
 .PHONY: stories
 stories: $(STAMP) ## Run the tests that train SmolLM2 for many minutes

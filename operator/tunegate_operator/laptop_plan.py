@@ -11,15 +11,16 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from tunegate_api.contract import ROOT_VARIABLE, Forecast
 from tunegate_operator.engine.cluster import Object
+from tunegate_operator.engine.local_pod_folder import content_of
 from tunegate_operator.laptop_volumes import claims_of
 
 SECONDS = 3600
 """That checking data, or converting a model, may take."""
 _LAST_LINES = 5
+_FOLDERS = {"ConfigMap": "inputs", "Secret": "secrets"}
 
 
 class ForecastError(Exception):
@@ -27,7 +28,7 @@ class ForecastError(Exception):
 
 
 def forecast(job: Object, objects: Sequence[Object], folder: Path, runs: Path) -> Forecast:
-    """What ``job`` would be, by the gates and ConfigMaps among ``objects``.
+    """What ``job`` would be, by the gates, ConfigMaps and Secrets among ``objects``.
 
     Claims are folders beside the manifest, in ``folder``, or below ``runs``. A model that has to be converted
     is kept below ``runs``, where ``tunegate run`` finds it. Raises ForecastError.
@@ -38,8 +39,8 @@ def forecast(job: Object, objects: Sequence[Object], folder: Path, runs: Path) -
         (root / "job.json").write_text(json.dumps(job), encoding="utf-8")
         (root / "gates.json").write_text(json.dumps(gates), encoding="utf-8")
         for obj in objects:
-            if obj["kind"] == "ConfigMap":
-                _write_config_map(obj, root / "inputs" / obj["metadata"]["name"])
+            if obj["kind"] in _FOLDERS:
+                _write_keys(obj, root / _FOLDERS[obj["kind"]] / obj["metadata"]["name"])
         (root / "volumes").mkdir()
         for claim in claims_of([job, *gates]):
             found = _claim_folder(claim, folder, runs)
@@ -55,11 +56,11 @@ def forecast(job: Object, objects: Sequence[Object], folder: Path, runs: Path) -
             _remove_if_empty(models, runs)
 
 
-def _write_config_map(config_map: Object, folder: Path) -> None:
+def _write_keys(found: Object, folder: Path) -> None:
+    """A file for each key. The folder above all of them is this user's alone."""
     folder.mkdir(parents=True)
-    data: dict[str, Any] = config_map.get("data") or {}
-    for key, text in data.items():
-        (folder / key).write_text(text, encoding="utf-8")
+    for key, content in content_of(found).items():
+        (folder / key).write_bytes(content)
 
 
 def _claim_folder(claim: str, beside: Path, runs: Path) -> Path | None:

@@ -33,5 +33,6 @@ def run(name: str, parts: Mapping[str, Callable[[], Iterable[Measure]]], version
         for m in parts[part]():
             print(f"{m.measure:<52}  {m.value:>8g} {m.unit:<8} {m.target:<8} {m.peer}", flush=True)
             measures.append(replace(m, versions=versions))
-    (RESULTS / f"{name}.json").write_text(json.dumps([asdict(m) for m in measures], indent=1) + "\n")
+        # After each part, of which one may take half an hour.
+        (RESULTS / f"{name}.json").write_text(json.dumps([asdict(m) for m in measures], indent=1) + "\n")
     return 0

@@ -21,7 +21,6 @@ from tunegate_trainer.evaluate.evaluate import read_cases, read_evaluation
 
 EXAMPLES = ROOT / "examples"
 TURNS = 2
-CHECKPOINTS = 5
 
 
 def evaluation() -> Iterator[Measure]:
@@ -91,12 +90,12 @@ class Stopwatch:
 
 def verdict(example: str, target: str) -> Iterator[Measure]:
     """From the start to a verdict: ``tunegate run``, against training with ``trl sft`` at its best flags and
-    then lm-eval on each of five checkpoints."""
+    then lm-eval on each checkpoint."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         job = TuningJob.of_example(folder / "job", EXAMPLES / example)
         (ours, ended), theirs = _tunegate(folder / "ours", example), _script(folder, job)
-    peer = f"trl sft, then lm-eval {CHECKPOINTS} times: {theirs.wall:.0f} s"
+    peer = f"trl sft, then lm-eval {len(job.plan.stages[0].checkpoint_steps)} times: {theirs.wall:.0f} s"
     yield Measure(f"{example} in {job.dtype}, to {ended}: wall time", round(ours.wall), "s", "", peer)
     yield Measure(f"{example}: share of wall time", round(ours.wall / theirs.wall, 2), "x", target, peer)
     peer = f"trl sft, then lm-eval: {theirs.cpu:.0f} s of CPU"
@@ -139,8 +138,8 @@ def _script(folder: Path, job: TuningJob) -> Spent:
         *("--save_strategy", "steps", "--save_steps", str(stage.checkpoint_steps[0])),
     )
     checkpoints = sorted(out.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
-    if len(checkpoints) != CHECKPOINTS:
-        raise SystemExit(f"{len(checkpoints)} checkpoints: {[path.name for path in checkpoints]}")
+    if len(checkpoints) != len(stage.checkpoint_steps):
+        raise SystemExit(f"not {stage.checkpoint_steps}: {[path.name for path in checkpoints]}")
     for checkpoint in checkpoints:
         harness.evaluate(job.model, checkpoint)
     return watch.read()

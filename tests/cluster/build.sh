@@ -23,6 +23,7 @@ stamp=k8s.io/component-base/version
 kubernetes_flags="-X $stamp.gitVersion=$version -X $stamp.gitMajor=1 -X $stamp.gitMinor=${minor%%.*}"
 kubernetes_flags+=" -X k8s.io/client-go/pkg/version.gitVersion=$version"
 
+renice --priority 10 $$ > /dev/null # minutes of all cores, while tests may run
 for program in "$@"; do
   [ -x "$bin/$program" ] && continue
   echo "building $program, once" >&2

@@ -11,6 +11,7 @@ eval "$(./env.sh)"
 # One builder at a time; the others wait, and find what it built.
 exec 9>"$cache/images.lock"
 flock 9
+renice --priority 10 $$ > /dev/null # tests may run meanwhile
 
 root=$(cd ../.. && pwd)
 base=localhost/tunegate-base:bookworm

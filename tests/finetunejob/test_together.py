@@ -129,14 +129,28 @@ def test_it_does_not_run_before_all_its_pods_do():
         ([end(*LOST), end(*KILLED)], Reason.KILLED),
         ([end(*KILLED), end(*LOST)], Reason.KILLED),
         ([end(*SAVED), end(*SAVED)], Reason.EVICTED),
+        ([end(*LOST), end(*SAVED)], Reason.EVICTED),
+        ([end(*KILLED), end(*SAVED)], Reason.KILLED),
         ([end(*LOST), end(1, "Traceback\nValueError: odd")], Reason.INTERNAL_ERROR),
         ([end(*LOST), end(*LOST)], Reason.PEER_LOST),
     ],
-    ids=["the second killed", "the first killed", "asked to stop", "a fault in one", "nobody knows"],
+    ids=[
+        "the second killed",
+        "the first killed",
+        "asked to stop",
+        "one asked to stop",
+        "one stopped since the other was killed",
+        "a fault in one",
+        "nobody knows",
+    ],
 )
 def test_the_end_that_explains_the_others_is_the_attempts(world, ends, reason):
     both_end(world, *ends)
     assert attempts(world) == [(1, reason)]
+    if reason == Reason.EVICTED:
+        assert len(world.status().evictions) == 1
+    else:
+        assert (world.status().evictions, world.active_jobs()) == ([], []), "it counts, and there is a pause"
     world.advance(10)
     assert training(world)["metadata"]["labels"]["tunegate.dev/attempt"] == "2", "all begin again"
 

@@ -69,13 +69,14 @@ def test_of_a_job_without_data_weights_and_gates_the_configuration_is_enough(tun
 
 
 def test_what_does_not_fit_the_gpu_would_be_refused_and_is_shown_all_the_same(tunegate, tiny_model):
-    small = {"accelerator": "GPU", "gpu": {"memory": "1Gi"}}
-    result = tunegate("plan", tunegate.write(tiny_model, resources=small))
-    assert result.returncode == 1
-    said = " ".join(result.stdout.replace("│", " ").split())
-    assert "would be refused: GpuTooSmall: stage sft does not fit resources.gpu.memory, 1.0 GiB" in said
-    assert "GPU needed" in said
-    assert "48 train" in said
+    small = {"accelerator": "GPU", "gpu": {"memory": "1Gi", "count": 2}}
+    found = in_json(tunegate, tunegate.write(tiny_model, resources=small))
+    assert found["failure"]["reason"] == "GpuTooSmall"
+    assert "stage sft does not fit resources.gpu.memory, 1.0 GiB" in found["failure"]["message"]
+    assert found["data"]["train"]["rows"] == 48
+    (stage,) = found["stages"]
+    assert stage["parallelism"] == "DDP", "of both GPUs"
+    assert stage["memory"]["weights"] > 0
 
 
 @pytest.mark.usefixtures("without_weights")

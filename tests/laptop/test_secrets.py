@@ -23,6 +23,8 @@ def test_a_private_model_is_fetched_with_a_secret_of_the_manifests(tunegate, tin
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     with hub.cdn, hub.server:
         monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{hub.server.port}")
+        planned = tunegate("plan", "manifests")
+        assert planned.returncode == 0, planned.stdout
         result = tunegate("run", "manifests")
     assert result.returncode == 0, result.stdout
     written = [path for path in tunegate.runs.rglob("*") if path.is_file() and not path.is_symlink()]

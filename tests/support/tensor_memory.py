@@ -19,6 +19,7 @@ from tunegate_api.memory.shapes import GenerationBatch, Memory, Pass
 from tunegate_api.plan import DataPlan, ModelPlan, Plan, SplitPlan, StagePlan
 from tunegate_trainer.data.shape import model_shape
 from tunegate_trainer.evaluate.generate import greedy
+from tunegate_trainer.evaluate.merged import merged_adapter
 from tunegate_trainer.likelihood import Example, example
 from tunegate_trainer.train.examples import preference_example, training_dataset
 from tunegate_trainer.train.preference import without_dropout
@@ -76,8 +77,13 @@ def measure_generation(folder: Path, largest: GenerationBatch, **changes: Any) -
     model = load_start(Start(folder, "d" * 64), stage.parameters, torch.device("cpu"))
     model = trainable(model, _plan(stage).model, stage.parameters).eval()
     prompts = [[1 + i] * largest.longest for i in range(largest.prompts)]
+
+    def answer() -> None:
+        with merged_adapter(model):
+            greedy(model, prompts, largest.new_tokens, stops=[])
+
     with torch.inference_mode():
-        return _peak(lambda: greedy(model, prompts, largest.new_tokens, stops=[]))
+        return _peak(answer)
 
 
 def _peak(work: Callable[[], object]) -> int:
@@ -160,11 +166,13 @@ CONFIGURATIONS = (
     Configuration("all weights", FULL),
     Configuration("all weights, one pass a step", FULL, {"vocab_size": 512}, LONG[:2]),
     Configuration("all weights, a tied head", FULL, {"tie_word_embeddings": True, "vocab_size": 8192}),
+    Configuration("all weights by Adafactor", FULL | {"optim": "adafactor"}),
     Configuration("all weights, recomputed", FULL, {"num_hidden_layers": 6}, LONG, checkpointing=True),
     Configuration(
         "LoRA on q and v, float32", LORA | {"target_modules": ["q_proj", "v_proj"], "dtype": "float32"}
     ),
     Configuration("LoRA on all linear", LORA),
+    Configuration("LoRA by Adafactor", LORA | {"optim": "adafactor", "lora_r": 64}),
     Configuration("LoRA on all linear, long examples", LORA, {"vocab_size": 512}, LONG),
     Configuration("LoRA, one example a pass", LORA | {"lora_r": 64}, {}, LONG, micro_batch=1),
     Configuration("LoRA with dropout", LORA | {"lora_dropout": 0.1}, {"vocab_size": 512}),

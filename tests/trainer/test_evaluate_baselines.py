@@ -39,5 +39,15 @@ def test_a_result_of_one_gpu_is_no_baseline_on_another(measurements, monkeypatch
     assert measurements(CPU) == 3
 
 
+def test_what_is_known_takes_no_time(make_root, tiny_model):
+    context = make_root(gates={"orders": gate_spec(golden_cases(2))}).context()
+    tokenizer, model = load_tokenizer(tiny_model), load_base(tiny_model, "float32", CPU)
+    sets = golden_sets(context, tokenizer, context.request.final_gates)
+    cache = BaselineCache(context, "float32", CPU)
+    (measured,), (known,) = (cache.evaluate(model, tokenizer, sets) for _ in range(2))
+    assert measured.seconds > 0
+    assert known == measured.model_copy(update={"seconds": 0.0})
+
+
 def test_a_cpu_is_called_cpu():
     assert device_name(CPU) == "cpu"

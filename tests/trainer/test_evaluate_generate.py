@@ -1,17 +1,20 @@
 """Greedy generation: what transformers would answer, whatever the batch, without leaving a trace."""
 
+import copy
 import random
 
 import numpy as np
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 
 from support.tiny_model import END_OF_TURN, PAD
 from support.trainer_root import golden_cases
 from tunegate_api.golden import Message
 from tunegate_api.v1alpha1.evalgate import Generation
 from tunegate_trainer.errors import UserError
-from tunegate_trainer.evaluate.generate import generate, undisturbed
+from tunegate_trainer.evaluate.continuous import continuous
+from tunegate_trainer.evaluate.generate import generate, greedy, undisturbed
 from tunegate_trainer.model import encode, end_of_turn, load_base, load_tokenizer, render, stop_token_ids
 
 
@@ -56,6 +59,50 @@ def test_outputs_do_not_depend_on_the_batch_in_float32(model, tokenizer, prompts
     assert (
         generate(model, tokenizer, prompts, Generation(max_new_tokens=20, batch_size=batch_size)) == together
     )
+
+
+def test_continuous_batching_answers_the_same_and_leaves_the_model_as_it_was(model, tokenizer, prompts):
+    asked = [encode(tokenizer, prompt) for prompt in prompts]
+    stops = stop_token_ids(tokenizer, model)
+    expected = greedy(model, asked, 20, stops)
+    assert len({len(answer) for answer in expected}) > 2, "else nothing takes another's place"
+    attention = model.config._attn_implementation
+    assert continuous(model, asked, 20, stops, at_once=3) == expected
+    assert model.config._attn_implementation == attention
+    assert greedy(model, asked, 20, stops) == expected
+
+
+def test_continuous_batching_of_an_adapter(model, tokenizer, prompts):
+    tuned = get_peft_model(copy.deepcopy(model), LoraConfig(target_modules="all-linear"))
+    for name, parameter in tuned.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter)
+    asked = [encode(tokenizer, prompt) for prompt in prompts]
+    stops = stop_token_ids(tokenizer, model)
+    expected = greedy(tuned, asked, 20, stops)
+    assert expected != greedy(model, asked, 20, stops)
+    with torch.inference_mode():
+        assert continuous(tuned, asked, 20, stops, at_once=5) == expected
+
+
+def test_what_ends_continuous_batching_is_raised(model, tokenizer, prompts):
+    asked = [encode(tokenizer, prompt) for prompt in prompts]
+
+    def fail(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    failing = model.register_forward_pre_hook(fail)
+    try:
+        with pytest.raises(torch.OutOfMemoryError):
+            continuous(model, asked, 20, [0], at_once=3)
+    finally:
+        failing.remove()
+
+
+def test_on_a_cpu_batches_are_fixed(model, tokenizer, prompts):
+    settings = Generation(max_new_tokens=20, batch_size=5)
+    asked = settings.model_copy(update={"batching": "Continuous"})
+    assert generate(model, tokenizer, prompts, asked) == generate(model, tokenizer, prompts, settings)
 
 
 def test_no_prompts_need_no_generation(model, tokenizer):

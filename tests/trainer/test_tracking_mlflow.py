@@ -89,6 +89,18 @@ def test_a_server_that_is_away_or_silent_costs_nothing_and_catches_up(start, run
     assert [file.path for file in MlflowClient(mlflow).list_artifacts(job.info.run_id)] == ["report.html"]
 
 
+def test_where_the_server_takes_no_files_all_but_the_report_is_there(start, runs, mlflow, request):
+    nowhere = "file:///proc/nowhere"
+    MlflowClient(mlflow).create_experiment(request.node.name, artifact_location=nowhere)
+    root = start()
+    report = root.workspace / root.paths.report
+    report.parent.mkdir(parents=True, exist_ok=True)
+    report.write_text("<p>from the data pod")
+    assert main(TRAIN) == ExitCode.OK
+    assert points(mlflow, runs()["orders/sft"], "train/loss") == list(enumerate(root.losses(), start=1))
+    assert "tunegate.report_sha256" not in runs()["orders"].data.tags
+
+
 def test_credentials_come_from_a_secret_and_wrong_ones_fail_nothing(start, runs, door, capfd):
     root = start(secret="mlflow-token")
     door.token = "right-token"

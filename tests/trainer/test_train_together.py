@@ -25,6 +25,7 @@ from tunegate_api.contract import (
     Termination,
 )
 from tunegate_api.v1alpha1.finetunejob_status import Reason
+from tunegate_trainer import ranks
 from tunegate_trainer.interruption import Interrupted, Interruption
 from tunegate_trainer.ranks import Ranks
 from tunegate_trainer.train import recipe
@@ -226,6 +227,25 @@ def test_who_is_asked_to_stop_after_all_agreed_to_go_on_goes_on_for_one_step(mak
         "step-000003",
         "step-000005",
     ]
+
+
+def test_they_wait_for_each_other_as_long_as_the_operator_waits_for_their_pods(make_together, monkeypatch):
+    waits = []
+    monkeypatch.setattr(ranks, "_meet", lambda *found: waits.append(found[-1]))
+    monkeypatch.setattr(torch.distributed, "destroy_process_group", lambda: None)
+    for timeout in (60, 7200):
+        request = make_together(spec={"startTimeoutSeconds": timeout}).context().request
+        with ranks.together(request):
+            pass
+    assert waits == [ranks.MEETING_SECONDS, 7200 + 60]
+
+
+def test_only_the_first_tells_the_trackers(make_together):
+    root = make_together(spec={"tracking": {"mlflow": {"uri": "http://127.0.0.1:9", "experiment": "orders"}}})
+    context = root.context()
+    context.speaks = False
+    context.open_trackers()
+    assert context.trackers is None
 
 
 def test_when_one_is_killed_the_others_end_soon_and_say_so(make_together):

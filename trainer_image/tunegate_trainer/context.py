@@ -82,7 +82,8 @@ class Context:
 
     def open_trackers(self) -> None:
         """Tell the job's trackers from now on what is on the volume."""
-        self.trackers = TrackerProcesses.start(self.request.spec.tracking, self.role, self.root)
+        if self.speaks:
+            self.trackers = TrackerProcesses.start(self.request.spec.tracking, self.role, self.root)
 
     def tell(self, **changes: object) -> None:
         """Report to the operator: what changed, on top of all that was reported before."""

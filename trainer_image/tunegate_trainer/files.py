@@ -17,6 +17,8 @@ from tunegate_api.meta import Sha256, StatusModel
 MANIFEST = "manifest.json"
 DONE = "DONE"
 """The marker that is written last. A folder without it does not exist for any reader."""
+UNREADABLE = "cannot be read"
+"""In what :func:`verify` says of a file that may be as it was: its disk, or the way there, failed."""
 _NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP)
 """What a file system says that cannot flush a folder, such as one in front of an object store."""
 
@@ -108,7 +110,7 @@ def verify(folder: Path, *, beside: Collection[str] = ()) -> list[str]:
     except FileNotFoundError:
         return [f"{MANIFEST} is missing"]
     except (OSError, ValidationError) as error:
-        return [f"{MANIFEST} cannot be read: {str(error).splitlines()[0]}"]
+        return [f"{MANIFEST} {UNREADABLE}: {str(error).splitlines()[0]}"]
     found = {name for name in _names(folder) if name.partition("/")[0] not in beside}
     problems = [f"{name} is missing" for name in sorted(manifest.files.keys() - found)]
     problems += [f"{name} is not in the manifest" for name in sorted(found - manifest.files.keys())]
@@ -121,7 +123,7 @@ def _content_problem(folder: Path, name: str, digest: Sha256) -> list[str]:
     try:
         same = sha256_file(folder / name) == digest
     except OSError as error:
-        return [f"{name} cannot be read: {error.strerror}"]
+        return [f"{name} {UNREADABLE}: {error.strerror}"]
     return [] if same else [f"{name} does not have its digest"]
 
 

@@ -167,7 +167,8 @@ def _without_gates(spec: FineTuneJobSpec) -> FineTuneJobSpec:
 
 
 def _without_gpu_memory(job: FineTuneJob) -> FineTuneJob:
-    resources = job.spec.resources.model_copy(update={"gpu": None})
+    gpu = job.spec.resources.gpu
+    resources = job.spec.resources.model_copy(update={"gpu": gpu and gpu.model_copy(update={"memory": None})})
     return job.model_copy(update={"spec": job.spec.model_copy(update={"resources": resources})})
 
 

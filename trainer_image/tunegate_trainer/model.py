@@ -277,8 +277,11 @@ def load_adapter(base: PreTrainedModel, folder: Path, *, trainable: bool) -> Any
     return PeftModel.from_pretrained(base, str(folder), is_trainable=trainable)
 
 
-def load_weights(model: Any, checkpoint: Path) -> None:
-    """Put a checkpoint's weights into ``model``, a ``peft.PeftModel`` or a whole model in float32."""
+def load_weights(model: Any, checkpoint: Path, meet: Callable[[], None]) -> None:
+    """Put a checkpoint's weights into ``model``, a ``peft.PeftModel`` or a whole model in float32.
+
+    Where several processes hold parts of it, the others ``meet`` the first one after it has read all.
+    """
     if isinstance(model, PeftModel):
         set_peft_model_state_dict(model, load_file(checkpoint / "adapter_model.safetensors"))
         return
@@ -287,6 +290,7 @@ def load_weights(model: Any, checkpoint: Path) -> None:
         model.load_state_dict(_whole_weights(checkpoint))
         return
     weights = _whole_weights(checkpoint) if dist.get_rank() == 0 else {}
+    meet()
     set_model_state_dict(model, weights, options=FROM_FIRST)
 
 

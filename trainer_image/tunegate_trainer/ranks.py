@@ -25,7 +25,10 @@ ends its connections close, and by gloo the others know at once."""
 CONTROL_SECONDS = 3 * 3600
 """The same between steps, where the first one may hash, merge or save a large model meanwhile."""
 MEETING_SECONDS = 1800
-"""How long the first ones wait for the last: its pod may still wait for a node."""
+"""How long the first ones wait for the last, at least: its pod may still wait for a node, and the operator
+gives up after the job's startTimeoutSeconds."""
+_LATER_SECONDS = 60
+"""So much later than the operator, which knows what the pod waits for."""
 _LONGEST_PAUSE = 5.0
 _c10d: Any = dist  # whose types leave out its stores
 _ARRIVED = "arrived"
@@ -115,11 +118,12 @@ def together(request: Request) -> Iterator[Ranks]:
     if place.size == 1:
         yield ALONE
         return
-    yield _meet(place, choose_device(request, place.local_rank))
+    seconds = max(MEETING_SECONDS, request.spec.start_timeout_seconds + _LATER_SECONDS)
+    yield _meet(place, choose_device(request, place.local_rank), seconds)
     dist.destroy_process_group()  # after an error the end of the process closes what is open
 
 
-def _meet(place: Place, device: torch.device) -> Ranks:
+def _meet(place: Place, device: torch.device, seconds: int) -> Ranks:
     host, _, port = place.master.rpartition(":")
     # What torchrun sets: accelerate and transformers learn from it that they are one of several.
     os.environ |= {
@@ -134,7 +138,7 @@ def _meet(place: Place, device: torch.device) -> Ranks:
     os.environ.setdefault("OMP_NUM_THREADS", str(torch.get_num_threads()))
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    store = _store(place, host, int(port))
+    store = _store(place, host, int(port), seconds)
     with _peers():
         dist.init_process_group(
             "nccl" if device.type == "cuda" else "gloo",
@@ -147,15 +151,18 @@ def _meet(place: Place, device: torch.device) -> Ranks:
     return Ranks(place.rank, place.size, place.local_rank, _control=control)
 
 
-def _store(place: Place, host: str, port: int) -> Any:
+def _store(place: Place, host: str, port: int, seconds: int) -> Any:
     """What the processes find each other by, once all of them are there.
 
     PyTorch would wait where no signal reaches Python, and asks once for a name, which a pod has not before it
     runs. Here each wait is a short one, again and again.
     """
-    deadline = time.monotonic() + MEETING_SECONDS
+    deadline = time.monotonic() + seconds
+    late = f"within {seconds} s"
     if place.rank != 0:
-        _until(deadline, lambda: _listens(host, port), f"the first one does not listen at {host}:{port}")
+        _until(
+            deadline, lambda: _listens(host, port), f"the first one does not listen at {host}:{port} {late}"
+        )
     with _peers():
         store = _c10d.TCPStore(
             host,
@@ -166,7 +173,7 @@ def _store(place: Place, host: str, port: int) -> Any:
             wait_for_workers=False,
         )
         store.add(_ARRIVED, 1)
-        _until(deadline, lambda: store.add(_ARRIVED, 0) >= place.size, "not all of them came")
+        _until(deadline, lambda: store.add(_ARRIVED, 0) >= place.size, f"not all of them came {late}")
     return store
 
 
@@ -183,7 +190,7 @@ def _until(deadline: float, is_so: Callable[[], bool], otherwise: str) -> None:
     while not is_so():
         if time.monotonic() > deadline:
             raise PeerLostError(
-                f"of the processes that train together, {otherwise} within {MEETING_SECONDS} s",
+                f"of the processes that train together, {otherwise}",
                 "check that all pods run, and that DNS knows them by their headless Service",
             )
         time.sleep(pause)

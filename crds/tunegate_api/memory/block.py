@@ -52,10 +52,23 @@ class Block:
         return sum((one.inputs + one.outputs) * self._rank * one.count for one in self._targets)
 
     @property
+    def moments(self) -> int:
+        """Numbers that the optimizer keeps: AdamW two of each trained weight (arXiv 1711.05101), Adafactor
+        one of each row and column of a matrix, and of each weight of a norm (arXiv 1804.04235)."""
+        if not self._is_adafactor:
+            return 2 * self.trained
+        if self.has_adapter:
+            return sum((one.inputs + one.outputs + 2 * self._rank) * one.count for one in self._targets)
+        model = self._model
+        matrices = sum((one.inputs + one.outputs) * one.count for one in model.linears)
+        ends = (model.vocabulary + model.hidden_size) * (1 if model.is_tied else 2)
+        return matrices + ends + (2 * model.layers + 1) * model.hidden_size
+
+    @property
     def update(self) -> int:
-        """Square roots, divided, while AdamW changes weights: on a CPU of one tensor after the other, on a
+        """What an optimizer computes while it changes weights: of one tensor after the other, but AdamW on a
         GPU of all of them at once (``foreach`` of torch.optim.AdamW)."""
-        if self._on_gpu:
+        if self._on_gpu and not self._is_adafactor:
             return FLOAT32 * self.trained
         sizes = [one.inputs * one.outputs for one in self._model.linears] + [self._model.embedding]
         if self.has_adapter:
@@ -163,20 +176,32 @@ class Block:
         model, prompts = self._model, largest.prompts * largest.longest
         token = 2 * model.key_value_heads * model.head_size * self._stored
         # The gate, and the layer that it is multiplied with, with the adapter's part twice, in float32; a CPU
-        # adds that to nothing but float32.
-        sums = 2 if self._on_gpu or self._stored == FLOAT32 else 3
+        # adds that to nothing but float32. An adapter inside the weights has no part, and the product counts.
+        sums = 1 if self._is_merged else 2 if self._on_gpu or self._stored == FLOAT32 else 3
         inner = model.intermediate_size * (2 * self._stored + (sums * FLOAT32 if self.has_adapter else 0))
         hidden = model.hidden_size * (2 * self._stored + 2 * FLOAT32)
         mask = largest.longest * (1 + self._stored)
         reading = prompts * (token * model.layers + inner + hidden + mask)
+        merged = FLOAT32 * sum(one.weights for one in self._targets) if self._is_merged else 0
         grown = (prompts + largest.prompts * largest.new_tokens) * token * (model.layers + 1)
-        return max(reading, grown) + largest.prompts * model.vocabulary * self._stored + self._dequantized
+        logits = largest.prompts * model.vocabulary * self._stored
+        return max(reading, grown) + logits + self._dequantized + merged
 
     # Inside
 
     @property
+    def _is_adafactor(self) -> bool:
+        return self._stage.optim == "adafactor"
+
+    @property
     def _rank(self) -> int:
         return self._stage.lora_r or 0
+
+    @property
+    def _is_merged(self) -> bool:
+        """Whether an evaluation puts the adapter into a copy of the weights, see the trainer's
+        ``evaluate/merged.py``."""
+        return self.has_adapter and self._stored == FLOAT32 and not self._stage.quantization
 
     @cached_property
     def _targets(self) -> list[LinearShape]:

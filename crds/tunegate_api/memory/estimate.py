@@ -6,8 +6,6 @@ from tunegate_api.plan import TrainingParameters
 
 CHECKPOINTING_FROM = 1_000_000_000
 """Parameters from which activations are recomputed to fit a GPU, at about 20 % more time a step."""
-_MOMENTS = 2
-"""That AdamW keeps of each trained weight (arXiv 1711.05101)."""
 _LOGITS = 3
 """Float32 numbers of a logit when backward begins: its log-probability, that one's gradient, and its own."""
 
@@ -57,7 +55,7 @@ def estimate(
     return Memory(
         weights=block.weights // shards + borrowed,
         adapter=everywhere if block.has_adapter else 0,
-        optimizer=_MOMENTS * everywhere + update,
+        optimizer=FLOAT32 * block.moments // shards + update,
         gradients=gradients,
         activations=activations,
         logits=at_loss,

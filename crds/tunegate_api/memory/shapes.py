@@ -109,7 +109,7 @@ class Memory(StatusModel):
     adapter: int
     """Its weights, in float32."""
     optimizer: int
-    """AdamW's moments of what is trained, and where the update is that moment, what it needs besides."""
+    """The moments of what is trained, and where the update is that moment, what it needs besides."""
     gradients: int
     activations: int
     """What backward needs of the layers."""

@@ -56,6 +56,11 @@ class Generation(ApiModel):
     """Longest output in tokens. A longer one is cut and does not pass."""
     batch_size: Annotated[int, Field(ge=1, le=4096, examples=[16])] = 32
     """Prompts generated together. Fixed, since greedy outputs can differ between batch sizes."""
+    batching: Literal["Fixed", "Continuous"] = "Fixed"
+    """Fixed: prompts stay together until the last of them is answered, so that a judgement can be repeated.
+    Continuous: on a GPU, the next prompt takes the place of one that is answered, at most `batchSize` at a
+    time; faster where answers differ in length, and a near-tie may fall differently from one evaluation to
+    the next. On a CPU, and of a stage that is sharded, it is as Fixed."""
 
 
 class Thresholds(ApiModel):

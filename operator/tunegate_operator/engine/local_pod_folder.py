@@ -122,7 +122,7 @@ def _files(kind: str, name: str, source: Object, folder: Path, find: FindObject)
             return folder
         hint = ": put it among the manifests" if kind == "Secret" else ""
         raise CannotStartError("CreateContainerConfigError", f'{kind.lower()} "{name}" not found{hint}')
-    content = _content(found)
+    content = content_of(found)
     if kind == "Secret":
         folder.chmod(0o700)  # while it is empty still
     items = source.get("items") or [{"key": key, "path": key} for key in content]
@@ -138,7 +138,7 @@ def _files(kind: str, name: str, source: Object, folder: Path, find: FindObject)
     return folder
 
 
-def _content(found: Object) -> dict[str, bytes]:
+def content_of(found: Object) -> dict[str, bytes]:
     """Key to value of a ConfigMap, whose data is text, or a Secret, whose data is base64."""
     texts, encoded = found.get("data") or {}, found.get("binaryData") or {}
     if found["kind"] == "Secret":
@@ -189,7 +189,7 @@ def _value_from(source: Object, name: str, pod: Object, find: FindObject) -> str
 def _value_of(kind: str, reference: Object, find: FindObject, hint: str = "") -> str | None:
     """The value of a key of a ConfigMap or a Secret; None where it may be missing."""
     found = find(kind, reference["name"])
-    value = _content(found).get(reference["key"]) if found else None
+    value = content_of(found).get(reference["key"]) if found else None
     if value is not None:
         return value.decode(errors="replace")
     if reference.get("optional"):

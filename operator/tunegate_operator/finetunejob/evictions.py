@@ -43,8 +43,12 @@ def series(child: Child) -> str:
 
 def _evicted(child: Child, noted: list[Eviction]) -> list[Pod]:
     """The pods that were evicted; of those that train together one, for it ended all."""
-    evicted = [pod for pod in child.pods if was_evicted(pod, together=child.nodes > 1)]
+    evicted = [pod for pod in child.pods if was_evicted(pod)]
     if child.nodes == 1:
         return evicted
-    is_noted = any(eviction.pod.startswith(f"{child.key.name}-") for eviction in noted)
-    return [] if is_noted else evicted[:1]
+    if any(eviction.pod.startswith(f"{child.key.name}-") for eviction in noted):
+        return []
+    told = child.telling_pod
+    if told and was_evicted(told, together=True):  # the others are stopped after a fault of one, too
+        evicted.append(told)
+    return evicted[:1]

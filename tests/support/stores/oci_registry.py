@@ -31,6 +31,8 @@ class OciRegistry:
         self.login = login
         self.public_port: int | None = None
         """Where clients reach it, if that is not its own port."""
+        self.blobs_at: str | None = None
+        """Where clients are sent for blobs."""
         self._blobs: dict[str, bytes] = {}
         self._manifests: dict[str, tuple[str, bytes]] = {}
         self._names: dict[str, str] = {}
@@ -105,6 +107,8 @@ class OciRegistry:
         return Answer(body=found[1], headers={"Content-Type": found[0]})
 
     def _blob(self, digest: str) -> Answer:
+        if self.blobs_at:
+            return Answer(307, headers={"Location": f"{self.blobs_at}/{digest}"})
         content = self._blobs.get(digest)
         if content is None:
             return Answer(404)

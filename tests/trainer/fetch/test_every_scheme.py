@@ -1,5 +1,6 @@
 """Models from other machines, whatever the scheme: fetched whole, once, verified, and gone on with."""
 
+import errno
 import os
 import shutil
 import signal
@@ -14,6 +15,7 @@ from support.waiting import eventually
 from tunegate_api.contract import ExitCode, Role
 from tunegate_api.v1alpha1.finetunejob_status import Failure, Reason
 from tunegate_api.workspace import Workspace
+from tunegate_trainer import files
 from tunegate_trainer.data.fetch.download import PART
 from tunegate_trainer.files import verify
 from tunegate_trainer.main import main
@@ -206,6 +208,25 @@ def test_a_model_that_was_damaged_on_the_volume_is_fetched_again(store, job, tin
     shutil.rmtree(root.workspace / root.paths.job)
     assert main(["data"]) == ExitCode.OK
     assert (folder / WEIGHTS).read_bytes() == (tiny_model / WEIGHTS).read_bytes()
+
+
+def test_a_model_that_cannot_be_read_now_is_not_removed(store, job, monkeypatch):
+    root = job(store)
+    assert main(["data"]) == ExitCode.OK
+    folder = model_folder(root)
+    shutil.rmtree(root.workspace / root.paths.job)
+    really = files.sha256_file
+
+    def stale(path: Path) -> str:
+        if path == folder / WEIGHTS:
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+        return really(path)
+
+    monkeypatch.setattr(files, "sha256_file", stale)
+    assert main(["data"]) == ExitCode.STORAGE
+    assert f"{WEIGHTS} cannot be read: Stale file handle" in failure(root).message
+    monkeypatch.undo()
+    assert verify(folder, beside=("evals",)) == []
 
 
 def test_a_download_that_the_volume_cannot_hold_does_not_begin(store, job, monkeypatch):

@@ -1,10 +1,14 @@
 """oci://: the ways to pack a model, and to log in."""
 
+import json
+
 import pytest
 
 from support.stores.oci_registry import INDEX, MANIFEST, PASSWORD, USER, docker_config
+from support.stores.web_server import Answer, WebServer
 from tunegate_api.contract import ExitCode, Role
 from tunegate_api.workspace import Workspace
+from tunegate_trainer.data.fetch.registry import Login, Repository, login_of
 from tunegate_trainer.main import main
 
 pytestmark = pytest.mark.model
@@ -138,3 +142,25 @@ def test_what_is_no_model_is_said_before_it_is_downloaded(registry, host, make_j
     assert main(["data"]) == ExitCode.NOT_FOUND
     assert "has no config.json" in failure(root).message
     assert not any("/blobs/" in asked.path for asked in registry.server.asked)
+
+
+def test_where_a_registry_leads_nobody_may_ask_for_the_password(registry, host, make_job, needed):
+    """Blobs are often kept elsewhere. Who answers there learns no login, whatever it asks for."""
+    registry.login = "Basic"
+    registry.push("v1", *(registry.push_file(name, content) for name, content in needed.items()))
+    with WebServer(lambda _: Answer(401, headers={"WWW-Authenticate": 'Basic realm="mine"'})) as elsewhere:
+        registry.blobs_at = f"http://127.0.0.1:{elsewhere.port}"
+        root = make_job(source(host, secretName="store"), {"username": USER, "password": PASSWORD})
+        assert main(["data"]) == ExitCode.CREDENTIALS
+        assert "the registry answered 401" in failure(root).message
+        assert elsewhere.asked
+        assert not any("Authorization" in asked.headers for asked in elsewhere.asked)
+
+
+@pytest.mark.parametrize("host", ["docker.io", "index.docker.io", "registry-1.docker.io"])
+@pytest.mark.parametrize("written", ["https://index.docker.io/v1/", "docker.io"])
+def test_all_names_of_the_docker_hub_are_one_registry(host, written):
+    assert Repository(host, "org/tiny").url == "https://registry-1.docker.io"
+    config = json.loads(docker_config(written))
+    assert login_of(config, host) == Login(USER, PASSWORD)
+    assert login_of(config, "registry.elsewhere") is None

@@ -1,15 +1,19 @@
 """s3://: what is particular to object stores."""
 
 import json
+import shutil
 
 import pytest
 
 from support.stores.s3_server import BUCKET
+from support.stores.web_server import Answer, WebServer
 from tunegate_api.contract import ExitCode, Role
+from tunegate_api.workspace import Workspace
 from tunegate_trainer.main import main
 
 pytestmark = pytest.mark.model
 
+WEIGHTS = "model.safetensors"
 PART = 5 << 20
 """Bytes: S3 takes no smaller parts."""
 
@@ -74,6 +78,79 @@ def test_a_file_that_was_uploaded_in_parts_is_verified(s3_store, s3_server, make
     s3_server.mend("parts.jsonl")
     assert main(["data", "--attempt", "2"]) == ExitCode.BAD_DATA
     assert "not JSON" in failure(root).message, "its content is refused, and not the way it came"
+
+
+def test_parts_of_several_sizes_have_no_checksum_to_compute(s3_store, s3_server, make_job):
+    s3_server.check_credentials(False)
+    rows = "".join(json.dumps({"prompt": f"mug {i}", "completion": f"{i}"}) + "\n" for i in range(60))
+    content = rows.encode() + b"\n" * (2 * PART + 1000)
+    s3_server.put_in_parts(
+        "rows/uneven.jsonl", [content[: PART + 1000], content[PART + 1000 : -100], content[-100:]]
+    )
+    s3_server.check_credentials(True)
+    root = make_job(
+        s3_store.source(),
+        s3_store.secret,
+        train={"uri": f"s3://{BUCKET}/rows/uneven.jsonl", "secretName": "store"},
+    )
+    assert main(["data"]) == ExitCode.OK
+    assert root.report(Role.DATA).plan.data.train.rows > 0
+
+
+@pytest.fixture
+def encrypted(s3_server, model_files):
+    """Weights with a customer's key: their ETag is no MD5, and another model may have the same sizes. Returns
+    what replaces them."""
+
+    def put(content: bytes) -> None:
+        s3_server.check_credentials(False)
+        s3_server.client.put_object(
+            Bucket=BUCKET, Key=f"team/tiny/{WEIGHTS}", Body=content, ServerSideEncryption="aws:kms"
+        )
+        s3_server.check_credentials(True)
+
+    put(model_files[WEIGHTS])
+    return put
+
+
+def retrained(weights: bytes) -> bytes:
+    return weights[:-1000] + bytes(1000)
+
+
+def weights_of(root) -> bytes:
+    plan = root.report(Role.DATA).plan
+    return (root.workspace / Workspace.base_model(plan.model.digest) / WEIGHTS).read_bytes()
+
+
+def test_another_model_of_the_same_sizes_is_another_model(s3_store, encrypted, make_job, model_files):
+    root = make_job(s3_store.source(), s3_store.secret)
+    assert main(["data"]) == ExitCode.OK
+    encrypted(retrained(model_files[WEIGHTS]))
+    shutil.rmtree(root.workspace / root.paths.job)
+    assert main(["data"]) == ExitCode.OK
+    assert weights_of(root) == retrained(model_files[WEIGHTS])
+
+
+def test_two_versions_without_a_checksum_are_not_spliced(s3_store, encrypted, make_job, model_files):
+    root = make_job(s3_store.source(), s3_store.secret)
+    s3_store.proxy.break_after(200_000, then=s3_store.proxy.go_down)
+    assert main(["data"]) == ExitCode.UNREACHABLE
+    encrypted(model_files[WEIGHTS][:-1000] + bytes(1000))
+    s3_store.proxy.come_up()
+    assert main(["data", "--attempt", "2"]) == ExitCode.OK
+    assert weights_of(root) == retrained(model_files[WEIGHTS])
+
+
+def test_a_token_that_has_expired_is_a_matter_of_the_secret(s3_server, make_job):
+    with WebServer(lambda _: Answer(400)) as server:
+        secret = s3_server.secret | {
+            "AWS_SESSION_TOKEN": "old",
+            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{server.port}",
+        }
+        source = {"uri": f"s3://{BUCKET}/rows/train.jsonl", "secretName": "store"}
+        root = make_job({"uri": f"s3://{BUCKET}/team/tiny", "secretName": "store"}, secret, train=source)
+        assert main(["data"]) == ExitCode.CREDENTIALS
+    assert "check Secret store" in failure(root).hint
 
 
 def test_a_file_that_changes_while_it_is_downloaded_is_not_mixed(s3_store, s3_server, make_job, model_files):

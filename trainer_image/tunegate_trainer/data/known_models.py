@@ -8,8 +8,9 @@ from pydantic import ValidationError
 from tunegate_api.contract import sha256_text
 from tunegate_api.meta import Sha256, StatusModel
 from tunegate_api.workspace import Workspace
+from tunegate_trainer.errors import StorageError
 from tunegate_trainer.evaluate.baselines import EVALUATIONS
-from tunegate_trainer.files import is_complete, remove, verify, write_model
+from tunegate_trainer.files import UNREADABLE, is_complete, remove, verify, write_model
 
 logger = logging.getLogger(__name__)
 
@@ -25,22 +26,33 @@ class KnownModel(StatusModel):
 
 
 def known_model(workspace: Path, uri: str, pin: str) -> Path | None:
-    """The folder of a model that was downloaded from this source before, with every file as it was. One that
-    is damaged is removed."""
+    """The folder of a model that was downloaded from this source before, with every file as it was. See
+    :func:`is_sound`."""
     try:
         known = KnownModel.model_validate_json(_file(workspace, uri, pin).read_bytes())
     except (FileNotFoundError, ValidationError):
         return None
     folder = workspace / Workspace.base_model(known.digest)
-    if (known.uri, known.pin) != (uri, pin) or not is_complete(folder):
-        return None
-    problems = verify(folder, beside=(EVALUATIONS,))
-    if problems:
-        logger.warning("%s is on the volume, and damaged: %s", uri, "; ".join(problems))
-        remove(folder)  # no job could use it, and with its marker none would replace it
+    if (known.uri, known.pin) != (uri, pin) or not is_sound(folder):
         return None
     logger.info("%s is on the volume already", uri)
     return folder
+
+
+def is_sound(folder: Path) -> bool:
+    """Whether a model is there with every file as it was. One that is damaged is removed.
+
+    Raises :class:`StorageError` where a file cannot be read now: other jobs may train on it.
+    """
+    if not is_complete(folder):
+        return False
+    problems = verify(folder, beside=(EVALUATIONS,))
+    if any(UNREADABLE in problem for problem in problems):
+        raise StorageError(f"{Workspace.base_model(folder.name)}: {'; '.join(problems)}")
+    if problems:
+        logger.warning("%s is damaged: %s", Workspace.base_model(folder.name), "; ".join(problems))
+        remove(folder)  # no job could use it, and with its marker none would replace it
+    return not problems
 
 
 def remember_model(workspace: Path, uri: str, pin: str, digest: Sha256) -> None:

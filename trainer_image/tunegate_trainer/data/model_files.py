@@ -19,7 +19,8 @@ def may_be_needed(name: str) -> bool:
 
 def choose(uri: str, names: Sequence[str]) -> list[str]:
     """Of the files right in a model's folder, those that are needed: weights, configuration and tokenizer; or
-    the one GGUF file.
+    the one GGUF file. Of weights that are there twice, in the layout of another library too, those that
+    transformers loads, which are called ``model``.
 
     Raises :class:`SourceNotFoundError` where there is no model, and :class:`UserError` for an adapter,
     several GGUF files, and weights that could run code when they are loaded.
@@ -33,16 +34,8 @@ def choose(uri: str, names: Sequence[str]) -> list[str]:
         raise _no_weights(uri, here, gguf)
     if "config.json" not in here:
         raise _no_config(uri, here)
-    return sorted({*weights, *_matching(here, _BESIDE_WEIGHTS)})
-
-
-def choose_remote(uri: str, names: Sequence[str]) -> list[str]:
-    """The same of a repository, which may hold the weights twice, in the layout of another library too: those
-    that transformers loads are called ``model``."""
-    chosen = choose(uri, names)
-    if not any(name.startswith("model") and name.endswith(".safetensors") for name in chosen):
-        return chosen
-    return [name for name in chosen if name.startswith("model") or not name.endswith(".safetensors")]
+    own = [name for name in weights if name.startswith("model")]
+    return sorted({*(own or weights), *_matching(here, _BESIDE_WEIGHTS)})
 
 
 def choose_description(uri: str, names: Sequence[str]) -> list[str]:

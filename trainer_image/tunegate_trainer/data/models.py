@@ -6,7 +6,7 @@ import shutil
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,10 @@ from tunegate_api.plan import ModelPlan
 from tunegate_api.v1alpha1.finetunejob import ModelSource
 from tunegate_api.workspace import Workspace
 from tunegate_trainer.context import Context
-from tunegate_trainer.data.fetch import MODEL_SCHEMES, fetch_model, find_model, pinned
+from tunegate_trainer.data.fetch import MODEL_SCHEMES, fetch_model, find_model, pinned, remove_others
 from tunegate_trainer.data.fetch.address import Address
-from tunegate_trainer.data.known_models import known_model, remember_model
-from tunegate_trainer.data.model_files import choose, choose_remote
+from tunegate_trainer.data.known_models import is_sound, known_model, remember_model
+from tunegate_trainer.data.model_files import choose
 from tunegate_trainer.data.sources import credentials, locate
 from tunegate_trainer.data.weights import check_weights, count_parameters
 from tunegate_trainer.errors import SourceNotFoundError, StorageError, UserError, unreadable
@@ -64,15 +64,13 @@ def _from_afar(context: Context, address: Address) -> tuple[Path, str | None]:
     known = known_model(workspace, address.uri, pin) if pin else None
     if known is not None:
         return known, pin
-    model = find_model(address, partial(choose_remote, address.uri))
+    model = find_model(address, partial(choose, address.uri))
     known = known_model(workspace, address.uri, model.pin)
     if known is not None:
         return known, model.revision
     downloads = workspace / context.paths.download / "model"
     folder = downloads / model.pin.removeprefix("sha256:")
-    for other in downloads.glob("*"):  # of another revision that this was before
-        if other != folder:
-            shutil.rmtree(other, ignore_errors=True)
+    remove_others(downloads, folder)
     target = place_model(workspace, address.uri, fetch_model(address, model, folder), take)
     remember_model(workspace, address.uri, model.pin, target.name)
     shutil.rmtree(downloads, ignore_errors=True)
@@ -146,9 +144,9 @@ def _find_package(name: str) -> Path | None:
 
 
 def place(workspace: Path, digest: str, fill: Callable[[Path], None]) -> Path:
-    """Let ``fill`` fill and seal a fresh folder, then give it its name; done before, it is left as it is."""
+    """Let ``fill`` fill and seal a fresh folder, then give it its name; one that is there and sound stays."""
     target = workspace / Workspace.base_model(digest)
-    if is_complete(target):
+    if is_sound(target):
         return target
     _remove_stale(target.parent)
     # Pods of several jobs share the volume, and may share process ids: each has a folder of its own.
@@ -171,8 +169,9 @@ def place(workspace: Path, digest: str, fill: Callable[[Path], None]) -> Path:
 def _remove_stale(models: Path) -> None:
     """Remove what killed processes left half-filled."""
     for folder in models.glob(".*-*"):
-        if time.time() - folder.stat().st_mtime > _STALE_SECONDS:
-            shutil.rmtree(folder, ignore_errors=True)
+        with suppress(FileNotFoundError):  # whose process has just given it its name
+            if time.time() - folder.stat().st_mtime > _STALE_SECONDS:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def _fill(folder: Path, files: Sequence[str], into: Path, digest: str, put: Put) -> None:

@@ -109,7 +109,7 @@ def _measure(
         elif isinstance(evaluation_set, GeneratedSet):
             settings = evaluation_set.generation
             prompts = tuple(dict.fromkeys(case.prompt for case in evaluation_set.cases))
-            key = (prompts, settings.max_new_tokens, settings.batch_size)
+            key = (prompts, settings.model_dump_json())
             if key not in generated:
                 generated[key] = generate(model, tokenizer, prompts, settings, ranks)
             by_prompt = dict(zip(prompts, generated[key], strict=True))

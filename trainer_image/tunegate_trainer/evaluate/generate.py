@@ -11,7 +11,8 @@ import torch
 from transformers import DynamicCache, PreTrainedTokenizerBase
 
 from tunegate_api.v1alpha1.evalgate import Generation
-from tunegate_trainer.model import encode, no_gradients, stop_token_ids
+from tunegate_trainer.evaluate.continuous import continuous
+from tunegate_trainer.model import encode, is_sharded, no_gradients, stop_token_ids
 from tunegate_trainer.ranks import ALONE, Ranks
 
 _COMPACT = 8
@@ -51,22 +52,29 @@ def generate(
     token_ids = [encode(tokenizer, prompt) for prompt in prompts]
     order = sorted(range(len(prompts)), key=lambda i: (-len(token_ids[i]), i))
     stops = stop_token_ids(tokenizer, model)
-    outputs: dict[int, Output] = {}
+    length, size = settings.max_new_tokens, settings.batch_size
+    answers: dict[int, list[int]] = {}
     with undisturbed(model), no_gradients(model):
         model.eval()
-        for start in ranks.mine(range(0, len(order), settings.batch_size)):
-            batch = order[start : start + settings.batch_size]
-            answers = greedy(model, [token_ids[i] for i in batch], settings.max_new_tokens, stops)
-            for i, answer in zip(batch, answers, strict=True):
-                ended = answer[-1:] != [] and answer[-1] in stops
-                text = tokenizer.decode(
-                    answer[:-1] if ended else answer,
-                    skip_special_tokens=True,
-                    clean_up_tokenization_spaces=False,
-                )
-                outputs[i] = Output(str(text), truncated=not ended)
-    outputs = ranks.merged(outputs)
+        if settings.batching == "Continuous" and model.device.type == "cuda" and not is_sharded(model):
+            mine = ranks.mine(order)
+            found = continuous(model, [token_ids[i] for i in mine], length, stops, at_once=size)
+            answers.update(zip(mine, found, strict=True))
+        else:
+            batches = [order[start : start + size] for start in range(0, len(order), size)]
+            for batch in ranks.mine(batches):
+                found = greedy(model, [token_ids[i] for i in batch], length, stops)
+                answers.update(zip(batch, found, strict=True))
+    outputs = ranks.merged({i: _output(tokenizer, answer, stops) for i, answer in answers.items()})
     return [outputs[i] for i in range(len(prompts))]
+
+
+def _output(tokenizer: PreTrainedTokenizerBase, answer: list[int], stops: list[int]) -> Output:
+    ended = answer[-1:] != [] and answer[-1] in stops
+    text = tokenizer.decode(
+        answer[:-1] if ended else answer, skip_special_tokens=True, clean_up_tokenization_spaces=False
+    )
+    return Output(str(text), truncated=not ended)
 
 
 def greedy(model: Any, prompts: list[list[int]], max_new_tokens: int, stops: list[int]) -> list[list[int]]:

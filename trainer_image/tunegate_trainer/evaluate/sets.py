@@ -258,7 +258,7 @@ def _pairs(context: Context, tokenizer: PreTrainedTokenizerBase, split: Split) -
 
 def task_generation(gates: Sequence[Generation]) -> Generation:
     """How held-out rows are generated: as the job's first gate does, with the longest output of any gate."""
-    return Generation(max_new_tokens=max(g.max_new_tokens for g in gates), batch_size=gates[0].batch_size)
+    return gates[0].model_copy(update={"max_new_tokens": max(g.max_new_tokens for g in gates)})
 
 
 def check_split(path: Path, plan: SplitPlan) -> None:

@@ -67,6 +67,8 @@ class MlflowTracker:
         try:
             for run in runs:
                 self._send_run(client, run)
+            for run in runs:  # last: where a server does not take files, all else is there
+                self._send_report(client, run)
         except Exception:
             self._told.clear()  # what arrived of the last request, the server has to say
             raise
@@ -94,6 +96,9 @@ class MlflowTracker:
             else:
                 client.set_terminated(told.id, status)
             told.status = status
+
+    def _send_report(self, client: MlflowClient, run: TrackedRun) -> None:
+        told = self._told[run.key]
         if run.report and told.tags.get(REPORT_TAG) != run.report_sha256:
             client.log_artifact(told.id, str(run.report))
             client.set_tag(told.id, REPORT_TAG, run.report_sha256)

@@ -21,6 +21,8 @@ SECONDS = 10
 """For the server to answer, and for everything to be uploaded."""
 REPORT_DIGEST = "report_sha256"
 MODE_VARIABLE = "WANDB_MODE"
+_MAY_PASS = ("failure", "stop")
+"""Of a summary: what a later attempt, or a person, may overcome."""
 _OFFLINE = ("offline", "dryrun")
 
 
@@ -106,7 +108,8 @@ def _tell(told: Any, run: TrackedRun) -> None:
         page = wandb.Html(run.report.read_text(encoding="utf-8"), inject=False)
         told.log({"report": page})
         told.summary[REPORT_DIGEST] = run.report_sha256
-    told.summary.update(dict(run.tags) | {"state": str(run.state)})
+    overcome = {name: "" for name in _MAY_PASS if told.summary.get(name)}
+    told.summary.update(overcome | dict(run.tags) | {"state": str(run.state)})
     if run.state is RunState.FAILED:
         told.finish(exit_code=1)
 

@@ -60,7 +60,8 @@ class ProgressReporter:
         self._writer.check()
         self._last_report = time.monotonic()
         self._usage = self._usage.model_copy(update=_peaks(self._usage))
-        write_model(self._usage_file, self._usage)
+        if self._writer.writes:
+            write_model(self._usage_file, self._usage)
         changes = {} if results is None else {"results": results}
         self._context.tell(progress=self._progress(activity), usage=self._usage, **changes)
 

@@ -183,7 +183,7 @@ def _train(
 
     # A checkpoint that was saved but not evaluated is evaluated before training goes on.
     if resumed_step and record.next_step() == resumed_step:
-        load_weights(model, checkpoints.path(resumed_step))
+        load_weights(model, checkpoints.path(resumed_step), ranks.meet)
         evaluate_checkpoint(resumed_step)
     if record.next_step() is None:
         return _outcome(record)

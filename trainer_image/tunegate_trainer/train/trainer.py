@@ -83,7 +83,7 @@ class StageTrainer(SFTTrainer):
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         del resume_from_checkpoint, model  # that folder has the state alone
-        load_weights(self.model, self._weights)
+        load_weights(self.model, self._weights, self._ranks.meet)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         Trainer._save_checkpoint(self, model, trial)  # without SFTTrainer's model card
@@ -102,6 +102,7 @@ class StageTrainer(SFTTrainer):
         if not is_sharded(model):
             super()._save_optimizer_and_scheduler(output_dir)
             return
+        self._ranks.meet()  # the first one wrote the model meanwhile, which may take longer than a step may
         state = get_optimizer_state_dict(model, optimizer.optimizer, options=_WHOLE)
         if self._ranks.is_first:
             torch.save(state, Path(output_dir) / "optimizer.pt")
@@ -114,6 +115,7 @@ class StageTrainer(SFTTrainer):
             return
         folder = Path(checkpoint)
         saved = torch.load(folder / "optimizer.pt", weights_only=True) if self._ranks.is_first else {}
+        self._ranks.meet()
         set_optimizer_state_dict(model, optimizer.optimizer, saved, options=FROM_FIRST)
         scheduler.load_state_dict(torch.load(folder / "scheduler.pt", weights_only=True))
 

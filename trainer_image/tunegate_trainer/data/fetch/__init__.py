@@ -4,10 +4,12 @@ Each scheme has a module that says which files there are and how to read one fro
 done once, in :mod:`download`: it goes on where it was broken off, and keeps nothing that is not verified.
 """
 
+import shutil
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from tunegate_api.contract import sha256_text
 from tunegate_trainer.data.fetch.address import Address, Choose, RemoteFile, RemoteModel
 from tunegate_trainer.data.fetch.download import download
 
@@ -35,10 +37,19 @@ def fetch_model(address: Address, model: RemoteModel, folder: Path) -> Path:
 
 
 def fetch_file(address: Address, folder: Path) -> Path:
-    """Download one file into ``folder``."""
+    """Download one file into a folder below ``folder``, which holds nothing else."""
     file: RemoteFile = _of(address).find_file(address)
-    download(address.field, [file], folder)
-    return folder / file.name
+    here = folder / f"version-{sha256_text(file.version)[:16]}"
+    remove_others(folder, here)
+    download(address.field, [file], here)
+    return here / file.name
+
+
+def remove_others(downloads: Path, wanted: Path) -> None:
+    """Remove what was downloaded of other versions of the same thing."""
+    for other in downloads.glob("*"):
+        if other != wanted:
+            shutil.rmtree(other, ignore_errors=True)
 
 
 def _of(address: Address) -> Any:

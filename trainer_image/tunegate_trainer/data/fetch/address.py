@@ -70,6 +70,8 @@ class RemoteFile:
     """What its content must have; None where the other side names nothing that can be computed."""
     read: Callable[[int], AbstractContextManager[Stream]] = field(compare=False)
     """Its content from a byte on. Raises :class:`TransientError` for what another try may mend."""
+    version: str = ""
+    """What the other side calls this content, where neither checksum nor revision tell it from another."""
 
 
 def _as_it_is(folder: Path) -> Path:
@@ -88,8 +90,8 @@ class RemoteModel:
 
     @property
     def pin(self) -> str:
-        """What identifies this content: the revision, or a digest of names, sizes and checksums."""
+        """What identifies this content: the revision, or a digest of names, sizes, checksums and versions."""
         if self.revision is not None:
             return self.revision
-        listed = sorted([file.name, file.size, str(file.checksum)] for file in self.files)
+        listed = sorted([file.name, file.size, str(file.checksum), file.version] for file in self.files)
         return hashlib.sha256(json.dumps(listed).encode()).hexdigest()

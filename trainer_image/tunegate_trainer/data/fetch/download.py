@@ -53,12 +53,14 @@ def _download(field: str, file: RemoteFile, folder: Path, progress: "_Progress")
     part = _part(file, folder)
     resumed = _size(part) > 0
     _complete(field, file, part, progress)
-    if not _is_right(file, part) and resumed:
+    is_right = _is_right(file, part)
+    if not is_right and resumed:
         # What an earlier attempt left may be damaged, by a node that lost its power for one: from the start.
         part.unlink()
         progress.forget(file.size)
         _complete(field, file, part, progress)
-    if not _is_right(file, part):
+        is_right = _is_right(file, part)
+    if not is_right:
         part.unlink()
         raise BadDataError(
             f"{field}: {file.name} arrived with another content than the server says it has",
@@ -73,14 +75,15 @@ def _complete(field: str, file: RemoteFile, part: Path, progress: "_Progress") -
     if _size(part) > file.size:
         part.unlink()
     part.touch()
-    patience = Patience(field)
-    while (held := _size(part)) < file.size:
+    patience, furthest = Patience(field), _size(part)
+    while _size(part) < file.size:
         try:
             _append(file, part, progress)
             if _size(part) < file.size:
                 raise TransientError("the connection ended too early")
         except TransientError as error:
-            if _size(part) > held:
+            if _size(part) > furthest:  # where each try begins anew, getting as far as before is nothing
+                furthest = _size(part)
                 patience.got_on()
             patience.wait(error)
 

@@ -20,6 +20,9 @@ from tunegate_trainer.errors import CredentialsError
 
 DOCKER_CONFIG = ".dockerconfigjson"
 """The key of a Secret of type kubernetes.io/dockerconfigjson."""
+_DOCKER_HUB_API = "registry-1.docker.io"
+_DOCKER_HUB = ("docker.io", "index.docker.io", _DOCKER_HUB_API)
+"""The names that one registry goes by: in images, in logins, and where it listens."""
 _PARAMETER = re.compile(r'(\w+)="([^"]*)"')
 
 
@@ -32,7 +35,8 @@ class Repository:
 
     @property
     def url(self) -> str:
-        return f"{'http' if self.is_local else 'https'}://{self.host}"
+        host = _DOCKER_HUB_API if self.host in _DOCKER_HUB else self.host
+        return f"{'http' if self.is_local else 'https'}://{host}"
 
     @property
     def is_local(self) -> bool:
@@ -72,7 +76,8 @@ class Registry:
         :class:`CredentialsError` and, for what may pass, :class:`TransientError`."""
         with http_trouble():
             with self._ask(path, headers) as response:
-                if response.status_code != httpx2.codes.UNAUTHORIZED:
+                is_own = response.url.origin == httpx2.URL(self._repository.url).origin
+                if response.status_code != httpx2.codes.UNAUTHORIZED or not is_own:  # no other host may ask
                     yield self._checked(response)
                     return
                 challenge = response.headers.get("WWW-Authenticate", "")
@@ -133,11 +138,11 @@ class Registry:
     def _login(self) -> Login | None:
         secret = self._address.secret
         if secret is None:
-            return _login_of(_user_config(), self._repository.host)
+            return login_of(_user_config(), self._repository.host)
         if DOCKER_CONFIG not in secret:
             return Login(secret["username"], secret["password"])
         try:
-            login = _login_of(json.loads(secret[DOCKER_CONFIG]), self._repository.host)
+            login = login_of(json.loads(secret[DOCKER_CONFIG]), self._repository.host)
         except (ValueError, AttributeError, TypeError):
             login = None
         if login is None:
@@ -157,10 +162,11 @@ def _user_config() -> Any:
         return {}
 
 
-def _login_of(config: Any, host: str) -> Login | None:
+def login_of(config: Any, host: str) -> Login | None:
     """The login for a registry in Docker's configuration."""
+    names = _DOCKER_HUB if host in _DOCKER_HUB else (host,)
     for name, entry in (config.get("auths") or {}).items():
-        if name.removeprefix("https://").partition("/")[0] != host:
+        if name.removeprefix("https://").partition("/")[0] not in names:
             continue
         if entry.get("username") and entry.get("password"):
             return Login(entry["username"], entry["password"])

@@ -42,6 +42,7 @@ _CHUNK = 1 << 16
 """Bytes. What is read of a chunk when a connection breaks is lost."""
 _DIGEST = 32
 """Hexadecimal digits of an MD5."""
+_EXPIRED = ("ExpiredToken", "InvalidToken", "TokenRefreshRequired")
 _TROUBLE = (BotoConnectionError, HTTPClientError, IncompleteReadError, ResponseStreamingError)
 _NO_CREDENTIALS = (
     CredentialRetrievalError,
@@ -106,11 +107,23 @@ class _Bucket:
         with _refusals(self.address, self.name):
             head = self.client.head_object(Bucket=self.name, Key=key, ChecksumMode="ENABLED")
             etag, checksum = head["ETag"], _checksum(head)
-            if checksum is not None and checksum.kind == "md5-parts":
-                first = self.client.head_object(Bucket=self.name, Key=key, PartNumber=1)
-                checksum = Checksum("md5-parts", checksum.value, first["ContentLength"])
+        if checksum is not None and checksum.kind == "md5-parts":
+            checksum = self._of_parts(key, checksum.value, head["ContentLength"])
         read = partial(self._read, key, etag)
-        return RemoteFile(key.rpartition("/")[2], head["ContentLength"], checksum, read)
+        return RemoteFile(key.rpartition("/")[2], head["ContentLength"], checksum, read, version=etag)
+
+    def _of_parts(self, key: str, etag: str, size: int) -> Checksum | None:
+        """The checksum of an upload in parts of one size but the last, as most clients make them; other
+        parts, or a server that does not say their sizes, leave nothing to compute."""
+        count = int(etag.partition("-")[2])
+        try:
+            first, last = (
+                self.client.head_object(Bucket=self.name, Key=key, PartNumber=number)["ContentLength"]
+                for number in (1, count)
+            )
+        except ClientError:
+            return None
+        return Checksum("md5-parts", etag, first) if first * (count - 1) + last == size else None
 
     @contextmanager
     def _read(self, key: str, etag: str, start: int) -> Iterator[Stream]:
@@ -152,8 +165,9 @@ def _client(address: Address) -> "S3Client":
 def _checksum(head: "HeadObjectOutputTypeDef") -> Checksum | None:
     """The SHA-256 of an object that was uploaded with one; else the MD5 that an ETag is, except of objects
     that are encrypted with keys of a customer's."""
-    if head.get("ChecksumSHA256") and head.get("ChecksumType", "FULL_OBJECT") == "FULL_OBJECT":
-        return Checksum("sha256", base64.b64decode(head["ChecksumSHA256"]).hex())
+    sha256 = head.get("ChecksumSHA256", "-")  # with a dash it is of the parts' checksums
+    if "-" not in sha256 and head.get("ChecksumType", "FULL_OBJECT") == "FULL_OBJECT":
+        return Checksum("sha256", base64.b64decode(sha256).hex())
     etag = head["ETag"].strip('"')
     if head.get("ServerSideEncryption", "AES256") != "AES256" or head.get("SSECustomerAlgorithm"):
         return None
@@ -172,7 +186,10 @@ def _refusals(address: Address, bucket: str) -> Iterator[None]:
         code = str(error.response.get("Error", {}).get("Code", ""))
         status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
         check_status(status)
-        if status in (401, 403):
+        # Of a HEAD the status alone is known, and that of a token that has expired is 400.
+        has_token = address.secret is not None and address.secret.get(SESSION_TOKEN)
+        is_expired = code in _EXPIRED or (code == "400" and has_token)
+        if status in (401, 403) or is_expired:
             raise address.refused(code if not code.isdigit() else f"the server answered {code}") from error
         if status == 404:
             what = f"there is no bucket {bucket}" if code == "NoSuchBucket" else f"there is no {address.uri}"

@@ -1,0 +1,50 @@
+"""Greedy generation by transformers' continuous batching: the next prompt takes an answered one's place."""
+
+from math import ceil
+from typing import Any
+
+import torch
+from transformers import ContinuousBatchingConfig, GenerationConfig
+
+_PAGE = 64
+"""Tokens of a cache page. Answers of a gate are short: transformers' 256 would leave most of a page empty."""
+_PREFILL = 1024
+"""Tokens of a forward pass, of all prompts together; longer prompts take several. The attention mask has as
+many rows."""
+
+
+def continuous(
+    model: Any, prompts: list[list[int]], max_new_tokens: int, stops: list[int], at_once: int
+) -> list[list[int]]:
+    """New token ids for each prompt, up to its first stop token, which is included.
+
+    ``at_once`` prompts share the model, and the cache has room for so many of the longest: it would take all
+    memory that is free. Raises :class:`torch.OutOfMemoryError`, and :class:`RuntimeError` if a prompt is left
+    without an answer for another reason.
+    """
+    if not prompts:
+        return []
+    causal_lm = model.get_base_model() if hasattr(model, "get_base_model") else model
+    pages = sorted(ceil((len(ids) + max_new_tokens) / _PAGE) + 1 for ids in prompts)
+    make: Any = GenerationConfig
+    found = causal_lm.generate_batch(
+        prompts,
+        generation_config=make(
+            max_new_tokens=max_new_tokens, do_sample=False, eos_token_id=stops, pad_token_id=stops[0]
+        ),
+        continuous_batching_config=ContinuousBatchingConfig(
+            page_size=_PAGE,
+            num_blocks=sum(pages[-at_once:]),
+            max_batch_tokens=max(_PREFILL, at_once),
+            max_requests_per_batch=at_once,
+            auto_switch_to_flash=causal_lm.dtype in {torch.bfloat16, torch.float16},
+            seed=0,
+        ),
+    )
+    errors = {one.error for one in found.values() if one.error}
+    if any("out of memory" in error for error in errors):
+        raise torch.OutOfMemoryError("; ".join(errors))
+    if errors or len(found) < len(prompts):
+        unanswered = len(prompts) - len(found)
+        raise RuntimeError(f"continuous batching: {unanswered} prompts without an answer; errors: {errors}")
+    return [one.generated_tokens for one in found.values()]
