@@ -114,7 +114,7 @@ mutants: $(STAMP) ## Mutation tests of the verdict and the decisions (long)
 	$(BIN)/python tools/mutants.py
 
 .PHONY: examples
-examples: $(STAMP) ## Run the examples with three seeds, and print what their pages report (40 minutes)
+examples: $(STAMP) ## Run the examples, and print what their pages report (over an hour)
 	$(BIN)/python tools/examples.py
 
 .PHONY: bench-operator

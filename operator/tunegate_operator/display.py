@@ -118,6 +118,8 @@ def _progress(status: FineTuneJobStatus, now: datetime) -> RenderableType:
         facts.append(f"loss {progress.loss}")
     if progress.tokens_per_second:
         facts.append(f"{progress.tokens_per_second} tokens/s")
+    if progress.micro_batch_size:
+        facts.append(f"{progress.micro_batch_size} examples a pass, more did not fit")
     if progress.estimated_end:
         facts.append(f"ETA {_duration((progress.estimated_end - now).total_seconds())}")
     row.add_row(

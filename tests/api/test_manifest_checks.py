@@ -21,6 +21,7 @@ from tunegate_api.golden import inline_golden
 from tunegate_operator.manifest_checks import validate
 from tunegate_operator.manifests import load_manifests
 
+EXAMPLES = Path(__file__).parents[2] / "examples"
 CASES = GOLDEN_TEXT + "".join(
     json.dumps({"id": f"case-{n}", "prompt": "hi", "expect": [{"type": "equals", "value": "ho"}]}) + "\n"
     for n in range(2, 31)
@@ -313,3 +314,9 @@ def test_jobs_that_are_half_wrong_do_not_crash(tmp_path: Path, part: str, value:
 @pytest.mark.parametrize("value", ["text", 7, [], ["a"], [{}]])
 def test_gates_that_are_half_wrong_do_not_crash(tmp_path: Path, part: str, value: object) -> None:
     assert said_of(tmp_path, family({f"gate.{part}": value}))
+
+
+@pytest.mark.parametrize("folder", sorted(EXAMPLES.glob("*/7b")), ids=lambda folder: folder.parent.name)
+def test_an_example_with_its_manifest_for_7b_has_no_fault(folder: Path) -> None:
+    others = [file for file in folder.parent.glob("*.yaml") if file.name != "finetunejob.yaml"]
+    assert validate(load_manifests([*others, folder / "finetunejob.yaml"])) == []

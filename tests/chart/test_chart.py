@@ -89,3 +89,23 @@ def test_the_operator_accepts_what_the_chart_sets(helm: Helm) -> None:
     assert settings.watch_namespaces == ("team-a", "team-b")
     assert (settings.log_format, settings.log_level, settings.workers) == ("json", "DEBUG", 8)
     assert settings.report_service == "tunegate-reports"
+
+
+@pytest.mark.parametrize(
+    ("values", "serves"),
+    [((), "in every namespace."), (("watchNamespaces={team-a,team-b}",), "in team-a, team-b.")],
+)
+def test_what_it_says_after_an_installation_names_what_there_is(
+    helm: Helm, values: tuple[str, ...], serves: str
+) -> None:
+    sets = [
+        argument
+        for value in ("image.repository=a", "trainerImage.repository=b", *values)
+        for argument in ("--set", value)
+    ]
+    done = helm("install", "tunegate", CHART, "--namespace", "tunegate-system", "--dry-run=client", *sets)
+    assert done.returncode == 0, done.stderr
+    notes = done.stdout.partition("NOTES:\n")[2]
+    assert f"serves FineTuneJobs {serves}" in notes
+    assert "deployment/tunegate" in notes
+    assert "{{" not in notes

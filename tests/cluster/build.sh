@@ -8,6 +8,7 @@ command -v go >/dev/null || { echo "the test cluster is built with Go: install G
 built_from=$({ go version; cat ./*/go.mod ./*/go.sum ./*/*.go; } | sha256sum | cut -c1-16)
 bin=${TUNEGATE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/tunegate}/cluster-$built_from
 mkdir -p "$bin"
+touch "$bin" # in use
 is_built() { for program in "$@"; do [ -x "$bin/$program" ] || return 1; done; }
 if is_built "$@"; then
   echo "$bin"
@@ -16,6 +17,9 @@ fi
 # One builder at a time; the others wait, and find what it built.
 exec 9>"$bin/.lock"
 flock 9
+
+./space.sh 12 "building $*"
+find "$(dirname "$bin")" -maxdepth 1 -name 'cluster-*' -mtime +30 ! -path "$bin" -exec rm -rf {} +
 
 version=$(sed -n 's#^\tk8s.io/kubernetes \(v[0-9.]*\).*#\1#p' kubernetes/go.mod)
 minor=${version#v*.}

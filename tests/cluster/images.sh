@@ -79,6 +79,9 @@ files_hash() {
 # Remove what an image replaces, unless something in the cluster names it: remove_older NAME NEW
 remove_older() {
   local in_use old
+  for old in $(buildah images --format '{{.Name}}:{{.Tag}}' | grep "^$1:"); do
+    [ "$old" = "$2" ] || buildah rmi "$old" > /dev/null
+  done
   in_use=$(kubectl get deployments,jobs,pods --all-namespaces --output yaml)
   for old in $(ctr images list --quiet | grep "^$1:"); do
     [ "$old" = "$2" ] || grep -qF "$old" <<< "$in_use" || ctr images remove "$old" > /dev/null

@@ -7,7 +7,7 @@ source ./paths.sh
 
 show() { say "the test cluster is up; for a shell that uses it: eval \"\$(tests/cluster/env.sh)\""; }
 
-if is_up; then
+if is_up && [ -e "$node/ready" ]; then
   show
   exit
 fi
@@ -17,7 +17,7 @@ fi
 bin=$(./build.sh etcd kube-apiserver kube-controller-manager kube-scheduler kubelet kube-proxy kubectl \
   coredns pause helm)
 
-./down.sh 2>/dev/null  # what a machine that was switched off left behind
+./down.sh 2>/dev/null  # what a start that failed, or a machine that was switched off, left behind
 mkdir -p "$node"
 echo "$bin" > "$node/bin"
 cp -r config "$node/config"
@@ -54,4 +54,5 @@ kubectl apply --filename coredns.yaml > /dev/null
 until_true 60 "the node is ready" kubectl wait --for=condition=Ready node/node1 --timeout=1s
 until_true 60 "the cluster's DNS is ready" \
   kubectl --namespace kube-system rollout status deployment/coredns --timeout=1s
+touch "$node/ready"
 show

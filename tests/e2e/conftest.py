@@ -15,6 +15,7 @@ def namespace(node: Node, request: pytest.FixtureRequest) -> Iterator[str]:
     """A namespace of the test's own, named like it. How its jobs stand is printed when the test ends."""
     name = request.node.originalname.removeprefix("test_").replace("_", "-")[:60].strip("-")
     node.kubectl("create", "namespace", name)
+    node.kubectl("label", "namespace", name, "pod-security.kubernetes.io/enforce=restricted")
     yield name
     if node.kubectl("get", "ftj", "-n", name, "-o", "name", "--ignore-not-found"):
         plugins = request.config.pluginmanager

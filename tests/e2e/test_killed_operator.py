@@ -12,14 +12,16 @@ from support.tiny_job import LONG, TinyJob
 pytestmark = pytest.mark.timeout(1800)
 ONE_OF_EACH = ["data 1", "gate 1", "publish 1", "train 1"]
 AWAY_SECONDS = 120
-SERVICE = ("endpointslice", "tunegate-reports", "-n", NAMESPACE)
+SETTLE_SECONDS = 5
+"""Until the node sends nothing more to where it did."""
 
 
 def assert_nothing_was_lost(job: TinyJob) -> None:
-    """It succeeded: one Job for each role, one writer, every step once, and every checkpoint in status."""
+    """It succeeded: one Job for each role, but for reports that were sent late one of their own; one writer,
+    every step once, and every checkpoint in status."""
     status = job.ended()
     assert status["phase"] == "Succeeded", status["message"]
-    assert job.child_jobs() == ONE_OF_EACH
+    assert [one for one in job.child_jobs() if not one.startswith("report ")] == ONE_OF_EACH
     stage = job.stage()
     assert stage.writers() == 1
     assert list(stage.losses()) == list(range(1, max(stage.losses()) + 1))
@@ -58,15 +60,21 @@ def test_reports_wait_while_nobody_can_be_reached(node: Node, namespace: str) ->
     job = TinyJob(node, namespace)
     job.apply(LONG)
     job.wait_for("Training")
-    endpoints = node.get("endpointslice", "tunegate-reports", NAMESPACE)["endpoints"]
-    nowhere = [{**endpoints[0], "addresses": ["192.0.2.1"]}]
-    node.kubectl("patch", *SERVICE, "--type=merge", "-p", json.dumps({"endpoints": nowhere}))
-    before = job.status().get("checkpoints", [])
-    time.sleep(AWAY_SECONDS)
-    assert job.stage().checkpoints(), "it went on"
-    assert job.status().get("checkpoints", []) == before, "and nobody heard of it"
-    node.kubectl("patch", *SERVICE, "--type=merge", "-p", json.dumps({"endpoints": endpoints}))
-    status = job.ended()
-    assert status["phase"] == "Succeeded", status["message"]
-    assert [point["step"] for point in status["checkpoints"]][-1] == LONG["maxSteps"]
-    assert job.stage().writers() == 1
+    port = node.get("service", "tunegate-reports", NAMESPACE)["spec"]["ports"][0]["port"]
+    serve_reports_at(node, port + 1)
+    try:
+        time.sleep(SETTLE_SECONDS)
+        before = job.status().get("checkpoints", [])
+        time.sleep(AWAY_SECONDS)
+        assert len(job.stage().evaluated()) > len(before), "it went on"
+        assert job.status().get("checkpoints", []) == before, "and nobody heard of it"
+    finally:
+        serve_reports_at(node, port)
+    assert_nothing_was_lost(job)
+
+
+def serve_reports_at(node: Node, port: int) -> None:
+    """Pods know the address of reports by its first port: at another one they find nobody."""
+    patch = json.dumps([{"op": "replace", "path": "/spec/ports/0/port", "value": port}])
+    service = ("service", "tunegate-reports", "-n", NAMESPACE)
+    node.kubectl("patch", *service, "--type=json", "-p", patch)

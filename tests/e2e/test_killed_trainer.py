@@ -16,21 +16,24 @@ def test_a_killed_and_an_evicted_trainer_are_followed_by_others(node: Node, name
     job = TinyJob(node, namespace)
     job.apply(LONG)
     job.wait_for_checkpoints(1)
+    before_the_kill = job.stage().trained()
     job.process("train").kill()
 
     def another_writes(count: int) -> None:
         eventually(lambda: job.stage().writers() == count, seconds=120, what="another pod writes", pause=0.5)
 
     another_writes(2)
-    resumed_from = max(job.stage().checkpoints())
     job.wait_for_checkpoints(len(job.stage().evaluated()) + 1)
+    before_the_eviction = job.stage().trained()
     node.evict(namespace, job.pods("train")[0]["metadata"]["name"])
     another_writes(3)
 
     status = job.ended()
     assert status["phase"] == "Succeeded", status["message"]
-    assert resumed_from > 0
     stage = job.stage()
+    for before in (before_the_kill, before_the_eviction):
+        assert 0 < len(before) < LONG["maxSteps"]
+        assert stage.trained()[: len(before)] == before, "no step before a checkpoint was trained again"
     assert stage.writers() == 3
     assert list(stage.losses()) == list(range(1, LONG["maxSteps"] + 1)), (
         "each step once, and the same last one"

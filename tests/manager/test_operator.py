@@ -114,7 +114,7 @@ def test_a_job_lives_from_apply_to_succeeded(server, cluster, kubelet, tmp_path)
     assert "Succeeded" in [e.reason for e in events if e.involved_object.kind == "FineTuneJob"]
 
 
-@pytest.mark.parametrize("phase", ["Pending", "Validating", "Training", "Gating", "Publishing"])
+@pytest.mark.parametrize("phase", ["Pending", "Validating", "Queued", "Training", "Gating", "Publishing"])
 def test_an_operator_that_is_killed_in_any_phase_is_followed_without_loss(
     server, cluster, kubelet, tmp_path, phase
 ):
@@ -216,6 +216,20 @@ def test_a_deleted_job_leaves_nothing(server, cluster, kubelet, tmp_path):
         eventually(lambda: cluster.children() == [], seconds=60, what="no children")
 
 
+def test_a_report_address_that_somebody_removed_is_back_with_the_next_resync(server, api, tmp_path):
+    slices = client.DiscoveryV1Api(api)
+
+    def is_there() -> bool:
+        listed = slices.list_namespaced_endpoint_slice(NAMESPACE).items
+        return any(found.metadata.name == SERVICE for found in listed)
+
+    with operator(server, tmp_path / "operator.log", TUNEGATE_RESYNC_SECONDS="1"):
+        eventually(is_there, what="the address is known")
+        slices.delete_namespaced_endpoint_slice(SERVICE, NAMESPACE)
+        assert not is_there()
+        eventually(is_there, what="it is known again")
+
+
 def test_decisions_are_one_json_line_each(server, cluster, kubelet, tmp_path):
     log = tmp_path / "operator.log"
     with operator(server, log), kubelet.running():
@@ -225,4 +239,7 @@ def test_decisions_are_one_json_line_each(server, cluster, kubelet, tmp_path):
     decided = [line for line in lines if line.get("namespace") == cluster.namespace]
     phases = [line["phase"] for line in decided if line["kind"] == "FineTuneJob"]
     assert [p for p, _ in itertools.groupby(phases)][-1] == "Succeeded"
-    assert "create Job" in json.dumps(decided)
+    created = [action for line in decided for action in line["actions"] if action.startswith("create Job ")]
+    assert len(created) == len(set(created)) == len(cluster.jobs()) == 4
+    said = [line["message"] for line in decided]
+    assert all(one != other for one, other in itertools.pairwise(said)), "each line says something new"

@@ -1,15 +1,19 @@
 """What a pod that reports is answered, over real TLS."""
 
+import errno
 import json
+import os
+import socket
 import ssl
 import urllib.error
 import urllib.request
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from support.report_address import TOKEN, Engine, serving
+from support.waiting import eventually
 from tunegate_api.contract import Report, Role, report_path
 from tunegate_operator.engine.cluster import ClusterError
 from tunegate_operator.reporting import server
@@ -61,6 +65,34 @@ def test_a_report_that_is_not_in_status_in_time_must_come_again(engine, monkeypa
 def test_a_job_that_goes_away_meanwhile_is_said_to_be_gone(engine):
     engine.acknowledge = lambda promise: promise.cancel()
     assert post(engine, report())[0] == 404
+
+
+def serial_number(engine: Engine) -> str:
+    """Of the certificate that a connection is shown."""
+    tls = ssl.create_default_context(cadata=engine.authority.certificate.decode())
+    with (
+        socket.create_connection(("localhost", engine.port), timeout=10) as plain,
+        tls.wrap_socket(plain, server_hostname="localhost") as connection,
+    ):
+        return str((connection.getpeercert() or {})["serialNumber"])
+
+
+def test_its_certificate_is_another_one_before_it_expires(monkeypatch, caplog):
+    def no_room(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(server, "ROTATION_SECONDS", 0.05)
+    engine, ago = Engine(), [timedelta(days=5)]
+    engine.jobs.add(JOB)
+    with serving(engine, now=lambda: datetime.now(UTC) - ago[0]):
+        first = serial_number(engine)
+        with monkeypatch.context() as patch:
+            patch.setattr(server.tempfile, "TemporaryDirectory", no_room)
+            ago[0] = timedelta(0)
+            eventually(lambda: "is not rotated: [Errno 28]" in caplog.text, seconds=10, what="it tried")
+            assert serial_number(engine) == first
+        eventually(lambda: serial_number(engine) != first, seconds=10, what="it is another one")
+        assert post(engine, report()) == (200, "acknowledged")
 
 
 def test_a_forged_report_is_refused_and_not_handed_on(engine):

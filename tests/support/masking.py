@@ -14,7 +14,8 @@ _DIFFERS = frozenset(
             "time",
             "updated",
         ),
-        *("cost", "gpuSeconds", "gpuSecondsSaved", "runningSeconds", "secondsSaved", "tokensPerSecond"),
+        *("gpuSeconds", "gpuSecondsSaved", "runningSeconds", "secondsSaved", "tokensPerSecond"),
+        *("trainingSeconds", "evaluationSeconds", "evaluationShare", "peakProcessMemory", "peakGpuMemory"),
     }
 )
 

@@ -52,7 +52,9 @@ class Engine:
 
 
 @contextmanager
-def serving(engine: Engine, port: int = 0) -> Iterator[None]:
+def serving(
+    engine: Engine, port: int = 0, now: Callable[[], datetime] = lambda: datetime.now(UTC)
+) -> Iterator[None]:
     """Answer at ``engine.url`` while this lasts."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="report server")
@@ -63,7 +65,7 @@ def serving(engine: Engine, port: int = 0) -> Iterator[None]:
         engine.senders,  # type: ignore[arg-type]  # it is asked for nothing else
         engine.take,
         is_known=engine.jobs.__contains__,
-        now=lambda: datetime.now(UTC),
+        now=now,
     )
     try:
         engine.port = port or free_port()

@@ -29,6 +29,12 @@ class StageFolder:
         assert len(by_step) == len(rows)
         return by_step
 
+    def trained(self) -> list[str]:
+        """What was written down of each step up to the last checkpoint, its time too: a step that is trained
+        again has another line."""
+        lines = (self.path / "losses.jsonl").read_text().splitlines()
+        return lines[: max(self.checkpoints())]
+
     def writers(self) -> int:
         """How many processes have claimed to write, one after the other."""
         return len(list(self.path.glob("epoch-*")))

@@ -121,6 +121,20 @@ def test_the_learning_rate_follows_from_method_and_size(tmp_path, tiny_model, me
 
 
 @pytest.mark.parametrize(
+    ("asked", "planned_as"),
+    [({}, ("sigmoid", 0.1)), ({"loss": "ipo", "beta": "0.3"}, ("ipo", 0.3))],
+    ids=["left open", "asked for"],
+)
+def test_the_loss_of_preferences_stands_in_the_plan(tmp_path, tiny_model, asked, planned_as):
+    request = TrainerRoot(tmp_path).write(tiny_model).context().request
+    made = Stage.model_validate(
+        {"name": "sft", "method": "DPO", "adapter": {"type": "LoRA"}, "training": asked}
+    )
+    parameters = plan_stage(request, made, [50] * 1000, model_length=4096, model_size=BILLION).parameters
+    assert (parameters.loss, parameters.beta) == planned_as
+
+
+@pytest.mark.parametrize(
     ("rows", "method", "epochs", "rank"),
     [
         (200, "SFT", 5, 16),

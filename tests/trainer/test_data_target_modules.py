@@ -1,5 +1,7 @@
 """Names of layers for an adapter: each must be one, and training finds out too late."""
 
+import json
+
 import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
@@ -8,7 +10,7 @@ from tunegate_api.v1alpha1.stages import Stage
 from tunegate_trainer.data.target_modules import check_target_modules, layer_names
 from tunegate_trainer.errors import UserError
 
-LAYERS = "down_proj, embed_tokens, gate_proj, k_proj, o_proj, q_proj, up_proj, v_proj"
+LAYERS = "down_proj, gate_proj, k_proj, o_proj, q_proj, up_proj, v_proj"
 
 
 def stage(*names: str) -> Stage:
@@ -21,7 +23,7 @@ def stage(*names: str) -> Stage:
     [
         ["all-linear"],
         ["q_proj"],
-        ["q_proj", "v_proj", "embed_tokens"],
+        ["q_proj", "v_proj"],
         ["self_attn.q_proj"],
         ["model.layers.1.mlp.down_proj"],
     ],
@@ -37,6 +39,7 @@ def test_names_of_layers_are_taken(tiny_model, names):
         (["proj"], "the model has no layer proj"),
         (["model.layers.2.mlp.down_proj"], "the model has no layer model.layers.2.mlp.down_proj"),
         (["q_proj", "lm_head"], "lm_head is the output head, which gets no adapter"),
+        (["embed_tokens"], "embed_tokens shares its weights with the output head, which gets no adapter"),
         (["self_attn"], "self_attn is no layer but a LlamaAttention"),
         (["all-linear", "q_proj"], "all-linear does not go together with names"),
         (["x", "lm_head"], "the model has no layer x; lm_head is the output head, which gets no adapter"),
@@ -47,6 +50,12 @@ def test_a_name_that_is_none_is_refused_with_the_names_that_are(tiny_model, name
         check_target_modules(tiny_model, [stage("q_proj"), stage(*names)])
     assert str(raised.value) == f"stage sft: adapter.targetModules: {problem}"
     assert raised.value.hint == f"the model's layers are: {LAYERS}; all-linear alone means every linear one"
+
+
+def test_an_embedding_of_its_own_may_get_an_adapter(tiny_model, tmp_path):
+    config = json.loads((tiny_model / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"tie_word_embeddings": False}))
+    check_target_modules(tmp_path, [stage("q_proj", "embed_tokens")])
 
 
 def test_no_weights_are_needed(tiny_model, tmp_path):
@@ -62,4 +71,4 @@ def test_layers_of_a_kind_of_their_own_are_layers_too():
     config = AutoConfig.for_model("gpt2", n_layer=1, n_embd=8, n_head=2, vocab_size=16)
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config)
-    assert layer_names(model) == ["c_attn", "c_fc", "c_proj", "wpe", "wte"]
+    assert layer_names(model) == ["c_attn", "c_fc", "c_proj", "wpe"]

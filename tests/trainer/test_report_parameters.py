@@ -51,7 +51,8 @@ def test_every_setting_of_evaluation_and_gates_is_there(job: JobFolder) -> None:
     assert "evaluateEvery 20 steps heldOut.fraction 0.15 heldOut.groupBy customer" in text
     assert (
         f"Gate {GATE} minPassRate 0.85 maxDropPoints 2.5 maxDropBetweenCheckpoints 10 onRegression Immediate "
-        "mustPass case-3, edge baselines BaseModel, LastPublished maxNewTokens 64 batchSize 16 dryRun no"
+        "mustPass case-3, edge baselines BaseModel, LastPublished maxNewTokens 64 batchSize 16 "
+        "batching Fixed dryRun no"
     ) in text
     job.write_gate(base=(BASE, "p" * 10), final=(GOOD, "p" * 10))
     text = text_of(page(job))

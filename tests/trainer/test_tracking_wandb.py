@@ -6,6 +6,7 @@ import signal
 
 import pytest
 
+from support.api_server import free_port
 from support.trainer_root import STAGE, UID
 from support.wandb_server import wandb_server
 from tunegate_api.contract import ROOT_VARIABLE, ExitCode
@@ -67,6 +68,34 @@ def test_attempts_and_pods_tell_one_group_each_point_once(start, server, at_step
     summary = json.loads(job.summary)
     assert (summary["verdict"], summary["golden/orders/rate"]) == ("Passed", 1)
     assert any(name.startswith("media/html/report") for name in job.files)
+
+
+def test_a_server_that_is_away_costs_nothing_and_catches_up(start, server, monkeypatch, caplog):
+    root = start()
+    server.key = KEY
+    monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{free_port()}")
+    assert main(TRAIN) == ExitCode.OK
+    assert "wandb is behind; the job's next pod sends what is missing" in caplog.text
+    lines = [json.loads(line) for line in (root.stage_folder / "losses.jsonl").read_text().splitlines()]
+    assert max(line["seconds"] for line in lines) < 5, "a step waited for the tracker"
+    monkeypatch.setenv("WANDB_BASE_URL", server.url)
+    assert main(["gate", "--stage", STAGE, "--step", "6"]) == ExitCode.OK
+    stage = server.runs[f"{UID}-{STAGE}"]
+    assert stage.column("train/loss") == root.losses()
+    assert stage.column("checkpoint/step") == [0, 3, 6]
+
+
+def test_a_failure_that_the_next_attempt_overcame_is_not_shown_any_more(start, server):
+    root = start()
+    server.key = KEY
+    plan = root.path / "plan" / "plan.json"
+    held = plan.read_bytes()
+    plan.write_text("{}")
+    assert main(TRAIN) != ExitCode.OK
+    assert json.loads(server.runs[UID].summary)["failure"]
+    plan.write_bytes(held)
+    assert main(TRAIN) == ExitCode.OK
+    assert not json.loads(server.runs[UID].summary)["failure"]
 
 
 def test_a_wrong_key_fails_nothing_and_is_not_shown(start, server, capfd):

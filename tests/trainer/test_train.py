@@ -1,8 +1,10 @@
 """A stage from start to end: it learns, and says so."""
 
 import json
+from typing import Any
 
 import pytest
+import torch
 
 from support.trainer_root import STAGE, gate_spec, golden_cases
 from tunegate_api.contract import Outcome, Results, Subject
@@ -11,6 +13,7 @@ from tunegate_trainer.evaluate.evaluate import CaseResult
 from tunegate_trainer.interruption import Interruption
 from tunegate_trainer.train import recipe
 from tunegate_trainer.train.progress import ProgressReporter
+from tunegate_trainer.train.start import trainable
 from tunegate_trainer.train.writer import Writer
 
 
@@ -21,6 +24,28 @@ def test_a_stage_learns_and_every_checkpoint_is_evaluated(make_root):
     assert root.evaluation(0).outcomes["golden/orders"].count(PASS) == 0
     assert root.evaluation(20).outcomes == {"golden/orders": PASS * 20, "dev/exact_match": PASS * 6}
     assert root.losses()[-1] < root.losses()[0]
+
+
+@pytest.mark.parametrize(
+    "changes", [{"dtype": "float32"}, {"dtype": "bfloat16"}, {"quantization": "NF4"}], ids=str
+)
+def test_what_is_not_trained_stays_the_same_to_the_last_bit(make_root, monkeypatch, changes):
+    """In memory, through steps and evaluations; in float32 an evaluation merges the adapter for a while."""
+    found: dict[str, Any] = {}
+
+    def watched(*arguments: Any) -> Any:
+        model = found["model"] = trainable(*arguments)
+        found["before"] = {n: p.data.clone() for n, p in model.named_parameters() if not p.requires_grad}
+        return model
+
+    monkeypatch.setattr(recipe, "trainable", watched)
+    root = make_root(checkpoint_steps=(3, 6), parameters=changes)
+    assert recipe.run(root.context(), Interruption()) is Outcome.COMPLETED
+    after = dict(found["model"].named_parameters())
+    assert len(found["before"]) > 10
+    for name, before in found["before"].items():
+        assert torch.equal(after[name].data, before), name
+    assert any(after[name].data.any() for name in after if "lora_B" in name), "and something was trained"
 
 
 def test_the_last_report_has_all_that_was_measured(make_root):

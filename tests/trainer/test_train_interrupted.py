@@ -89,7 +89,8 @@ def interrupt_often(attempts: Attempts, rng: random.Random) -> list[str]:
             moment, delay = (lambda seen=seen: attempts.lines() > seen), rng.uniform(0, 0.6)
         if not attempts.interrupt(moment, delay, kind):
             break
-        done.append(f"{kind.name} at step {attempts.lines()}")
+        where = "inside the checkpoint after" if attempts.is_saving() else "at"
+        done.append(f"{kind.name} {where} step {attempts.lines()}")
     return done
 
 
@@ -112,6 +113,8 @@ def test_twenty_interruptions_change_nothing(make_both):
         done += [f"{stage}: {what}" for what in interrupt_often(attempts, rng)]
         attempts.finish()
     assert len(done) == 2 * INTERRUPTIONS, done
+    for stage in (STAGE, "dpo"):
+        assert any(what.startswith(stage) and "inside the checkpoint" in what for what in done), done
     for stage in (STAGE, "dpo"):
         assert root.losses(stage) == pytest.approx(whole.losses(stage), rel=1e-4)
         assert root.losses(stage) == whole.losses(stage), "to the last bit, with one thread"

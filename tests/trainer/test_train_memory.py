@@ -5,14 +5,19 @@ from typing import Any
 import pytest
 import torch
 
-from support.trainer_root import TrainerRoot
+from support.trainer_root import TrainerRoot, stage_plan
 from tunegate_api.contract import ROOT_VARIABLE, ExitCode, Outcome
 from tunegate_api.v1alpha1.finetunejob_status import Reason
+from tunegate_trainer import likelihood
+from tunegate_trainer.errors import CudaOutOfMemoryError
 from tunegate_trainer.evaluate import evaluate
 from tunegate_trainer.interruption import Interruption
+from tunegate_trainer.likelihood import example
 from tunegate_trainer.main import main
+from tunegate_trainer.model import load_base
 from tunegate_trainer.train import recipe
 from tunegate_trainer.train.losses import LossFile
+from tunegate_trainer.train.micro_batch import halve_micro_batch, with_micro_batch
 from tunegate_trainer.train.trainer import CompletionTrainer
 
 
@@ -98,12 +103,47 @@ def test_where_one_example_does_not_fit_the_job_fails_and_says_what_to_change(
     assert "quantization: NF4" in failure.hint
 
 
+@pytest.mark.parametrize(
+    ("processes", "sizes"), [(1, [16, 8, 4, 2, 1]), (2, [16, 4, 1]), (4, [8, 2, 1]), (2, [2, 1]), (3, [6, 1])]
+)
+def test_of_several_processes_fewer_attempts_are_lost(processes, sizes, tmp_path):
+    first = sizes[0]
+    stage = stage_plan("sft", (6,), batch_size=first * processes, micro_batch_size=first)
+    found = [first]
+    while found[-1] > 1:
+        halve_micro_batch(with_micro_batch(stage, tmp_path), tmp_path, "too much", processes)
+        found.append(with_micro_batch(stage, tmp_path).parameters.micro_batch_size)
+    assert found == sizes
+    with pytest.raises(CudaOutOfMemoryError):
+        halve_micro_batch(with_micro_batch(stage, tmp_path), tmp_path, "too much", processes)
+
+
+def test_log_probabilities_are_computed_in_more_passes_where_all_do_not_fit(tiny_model, monkeypatch):
+    model = load_base(tiny_model, "float32", torch.device("cpu"))
+    examples = [example([5, 6, 7 + i], [8, 9][: 1 + i % 2]) for i in range(7)]
+    expected = likelihood.log_probs(model, examples)
+    whole, passes = likelihood.token_losses, []
+
+    def fits(model: Any, inputs: dict[str, Any]) -> Any:
+        if examples_of(inputs) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        passes.append(examples_of(inputs))
+        return whole(model, inputs)
+
+    monkeypatch.setattr(likelihood, "token_losses", fits)
+    assert likelihood.log_probs(model, examples) == pytest.approx(expected, rel=1e-5)
+    assert sum(passes) == len(examples)
+    monkeypatch.setattr(likelihood, "token_losses", too_large)
+    with pytest.raises(torch.OutOfMemoryError):
+        likelihood.log_probs(model, examples)
+
+
+def too_large(*_: Any, **__: Any) -> None:
+    raise torch.OutOfMemoryError("CUDA out of memory.")
+
+
 def test_an_evaluation_that_does_not_fit_is_no_reason_to_halve(make_root, monkeypatch):
     root = make_root()
-
-    def too_large(*_: Any, **__: Any) -> None:
-        raise torch.OutOfMemoryError("CUDA out of memory.")
-
     monkeypatch.setattr(evaluate, "generate", too_large)
     monkeypatch.setenv(ROOT_VARIABLE, str(root.path))
     assert main(["train", "--stage", "sft"]) == ExitCode.CUDA_OUT_OF_MEMORY

@@ -13,7 +13,7 @@ from torch.nn.functional import log_softmax, logsigmoid
 from trl.trainer.dpo_config import DPOConfig
 from trl.trainer.dpo_trainer import DPOTrainer
 
-from support.trainer_root import STAGE, TrainerRoot, dpo_plan, pairs
+from support.trainer_root import ALL_WEIGHTS, STAGE, TrainerRoot, dpo_plan, pairs
 from tunegate_api.contract import Outcome
 from tunegate_trainer.files import sha256_file
 from tunegate_trainer.interruption import Interrupted, Interruption
@@ -142,6 +142,9 @@ def test_loss_and_gradients_are_those_of_trl_on_the_same_pairs(
 
 def test_the_loss_equals_the_formula_by_hand(dpo_root, tiny_model, examples):
     model = tuned_model(tiny_model, dpo_root)
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            parameter.data *= 50  # a margin of nothing would prove nothing
     trainer = make_trainer(model, dpo_root, tiny_model, examples, "sigmoid")
     pair = trainer.train_dataset[0]
     batch = trainer.data_collator([pair])
@@ -155,10 +158,13 @@ def test_the_loss_equals_the_formula_by_hand(dpo_root, tiny_model, examples):
         policy = by_hand(model, chosen, rejected)
         with model.disable_adapter():
             reference = by_hand(model, chosen, rejected)
-    margin = BETA * ((policy - reference)[0] - (policy - reference)[1])
-    assert abs(margin.item()) > 1e-4, "a margin of nothing proves nothing"
+    rewards = BETA * (policy - reference)
+    margin = rewards[0] - rewards[1]
+    assert abs(margin.item()) > 0.1
     assert found.item() == pytest.approx(-logsigmoid(margin).item(), rel=1e-5)
     assert pair["reference"] == pytest.approx(reference.tolist(), rel=1e-5)
+    ours = BETA * (torch.tensor(log_probs(model, [chosen, rejected])) - torch.tensor(pair["reference"]))
+    torch.testing.assert_close(ours, rewards, rtol=1e-4, atol=1e-5)
 
 
 def test_losses_of_known_numbers():
@@ -199,6 +205,43 @@ def test_the_first_loss_is_that_of_no_difference_and_then_it_falls(make_root):
     losses = root.losses("dpo")
     assert losses[0] == pytest.approx(0.693147, abs=1e-5), "the stage starts at its reference"
     assert losses[-1] < 0.6
+
+
+def test_ipo_begins_at_its_own_formula(make_root):
+    root = make_root(checkpoint_steps=(2,), later=[dpo_plan(checkpoint_steps=(4,), loss="ipo", beta=0.25)])
+    train_both(root, start_step=2)
+    losses = root.losses("dpo")
+    assert losses[0] == pytest.approx((1 / (2 * 0.25)) ** 2, rel=1e-5)
+    assert losses[-1] < losses[0]
+
+
+def test_all_weights_learn_preferences_and_resume_with_the_same_bits(make_root, at_step, judge):
+    def make() -> TrainerRoot:
+        whole_model = ALL_WEIGHTS | {"starts_from": "Merged", "learning_rate": 1e-3}
+        return make_root(later=[dpo_plan(checkpoint_steps=(3, 6), **whole_model)])
+
+    whole, root = make(), make()
+    train_both(whole, start_step=6)
+    assert whole.losses("dpo")[0] == pytest.approx(0.693147, abs=1e-5)
+    assert whole.losses("dpo")[-1] < 0.6
+    trained = load_file(whole.checkpoint(6, "dpo") / "model.safetensors")
+    before = load_file(whole.workspace / whole.paths.merged("dpo") / "model.safetensors")
+    assert trained.keys() == before.keys()
+    assert not any(torch.equal(trained[name], before[name]) for name in trained)
+
+    assert recipe.run(root.context(), Interruption()) is Outcome.COMPLETED
+    interruption = Interruption()
+    at_step(4, interruption.request)
+    with pytest.raises(Interrupted):
+        recipe.run(root.context(stage="dpo"), interruption, start_step=6)
+    assert recipe.run(root.context(stage="dpo"), Interruption(), start_step=6) is Outcome.COMPLETED
+    assert root.losses("dpo") == whole.losses("dpo")
+    resumed = load_file(root.checkpoint(6, "dpo") / "model.safetensors")
+    assert all(torch.equal(trained[name], resumed[name]) for name in trained)
+    result = judge(root, 6, "dpo")
+    assert (
+        result.evaluations[1].outcomes["golden/orders"] == root.evaluation(6, "dpo").outcomes["golden/orders"]
+    )
 
 
 def test_a_model_with_dropout_of_its_own_starts_at_its_reference_too(tmp_path, tiny_model):

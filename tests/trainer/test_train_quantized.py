@@ -50,6 +50,8 @@ def test_linear_layers_are_at_least_seventy_percent_smaller_than_in_sixteen_bits
         sixteen_bits = 2 * layer.in_features * layer.out_features
         assert held_bytes(layer) <= 0.3 * sixteen_bits, name
         assert layer.weight.quant_state.nested, "its scales are quantized too"
+        assert layer.weight.quant_state.quant_type == "nf4"
+        assert layer.compute_dtype == torch.bfloat16
 
 
 def test_gradients_pass_frozen_layers_after_an_evaluation_on_any_cpu(tmp_path, monkeypatch):

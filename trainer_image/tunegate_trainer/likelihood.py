@@ -1,5 +1,6 @@
 """How likely a model finds completions: what losses, references and preferences are computed from."""
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Any, TypedDict
 
@@ -7,7 +8,7 @@ import torch
 from peft import PeftModel
 from torch.nn.functional import cross_entropy
 
-from tunegate_trainer.model import no_gradients
+from tunegate_trainer.model import is_sharded, no_gradients
 from tunegate_trainer.ranks import ALONE, Ranks
 
 IGNORED = -100
@@ -72,20 +73,39 @@ def _autocast(model: Any, device: torch.device) -> torch.autocast:
 
 
 def log_probs(model: Any, examples: Sequence[Example], ranks: Ranks = ALONE) -> list[float]:
-    """The log-probability of each example's completion, summed over its tokens. The model stays as it is."""
+    """The log-probability of each example's completion, summed over its tokens. The model stays as it is.
+
+    A pass that does not fit the GPU becomes two. Raises :class:`torch.OutOfMemoryError` where one example
+    alone does not.
+    """
     found: dict[int, float] = {}
     with no_gradients(model):
-        for batch in ranks.mine(list(_batches(examples))):
-            inputs = {
-                name: value.to(model.device) if isinstance(value, torch.Tensor) else value
-                for name, value in flatten([examples[i] for i in batch]).items()
-            }
-            losses, numbers = token_losses(model, inputs)
-            sums = torch.zeros(len(batch), device=losses.device).index_add(0, numbers, -losses)
-            for i, value in zip(batch, sums.tolist(), strict=True):
-                found[i] = value
+        waiting = deque(ranks.mine(list(_batches(examples))))
+        while waiting:
+            batch = waiting.popleft()
+            try:
+                sums = _sums(model, [examples[i] for i in batch])
+            except torch.OutOfMemoryError:
+                if len(batch) == 1 or is_sharded(model):  # what holds parts computes the same passes
+                    raise
+                waiting.extendleft([batch[len(batch) // 2 :], batch[: len(batch) // 2]])
+            else:
+                found.update(zip(batch, sums, strict=True))
     found = ranks.merged(found)
     return [found[i] for i in range(len(examples))]
+
+
+def _sums(model: Any, examples: Sequence[Example]) -> list[float]:
+    """The log-probability of each completion, of all in one pass."""
+    inputs = {
+        name: value.to(model.device) if isinstance(value, torch.Tensor) else value
+        for name, value in flatten(examples).items()
+    }
+    losses, numbers = token_losses(model, inputs)
+    sums: list[float] = (
+        torch.zeros(len(examples), device=losses.device).index_add(0, numbers, -losses).tolist()
+    )
+    return sums
 
 
 def completion_tokens(one: Example) -> int:

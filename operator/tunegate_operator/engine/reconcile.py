@@ -201,6 +201,8 @@ class Reconciler:
             if decision.requeue_after is not None:  # a deadline does not wait for the backoff
                 self._queue.add_after(key, decision.requeue_after)
             raise failure
+        if decision.actions and wire(decision.status) == (obj.get("status") or {}):
+            _log(key, decision)  # else it was when status was written
         self._cache.report_store.acknowledge(uid_of(obj), reports)
         if any(isinstance(action, LookUpEvents) for action in decision.actions):
             return 0
@@ -301,7 +303,7 @@ class Reconciler:
 
 
 def _log(key: Key, decision: Decision) -> None:
-    """One line for each decision that changed the status, with what it did besides."""
+    """One line for each decision that changed something, with all that it did."""
     done = [_said(action) for action in decision.actions]
     status = decision.status
     conditions = [f"{c['type']}={c['status']}" for c in status.get("conditions", ())]

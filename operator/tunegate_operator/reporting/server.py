@@ -78,19 +78,24 @@ class ReportServer:
     async def _rotate(self) -> None:
         while True:
             await asyncio.sleep(ROTATION_SECONDS)
-            if is_due(self._serving, self._now()):
+            if not is_due(self._serving, self._now()):
+                continue
+            try:
                 self._use(make_serving(self._authority, self._host, self._now()))
+            except OSError as error:  # no room for its files; a third of the old one's life is left
+                log.warning("the serving certificate of reports is not rotated: %s", error)
+            else:
                 log.info("rotated the serving certificate of reports")
 
     def _use(self, serving: KeyPair) -> None:
         """From the next connection on."""
-        self._serving = serving
         with tempfile.TemporaryDirectory() as folder:  # ssl reads files only
             key, certificate = Path(folder, "tls.key"), Path(folder, "tls.crt")
             key.touch(mode=0o600)
             key.write_bytes(serving.key)
             certificate.write_bytes(serving.certificate)
             self._tls.load_cert_chain(certificate, key)
+        self._serving = serving
 
     async def _post(self, request: web.Request) -> web.Response:
         uid = request.match_info["uid"]

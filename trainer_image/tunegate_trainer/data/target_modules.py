@@ -54,18 +54,20 @@ def _problem(model: PreTrainedModel, name: str) -> str | None:
         return f"the model has no layer {name}"
     if any(module is output_head(model) for module in found):
         return f"{name} is the output head, which gets no adapter"
+    if any(module is tied_embedding(model) for module in found):
+        return f"{name} shares its weights with the output head, which gets no adapter"
     unfit = next((module for module in found if not isinstance(module, _ADAPTABLE)), None)
     return f"{name} is no layer but a {type(unfit).__name__}" if unfit is not None else None
 
 
 def layer_names(model: PreTrainedModel) -> list[str]:
     """What targets can be called: the last part of the name of each layer that can get an adapter."""
-    head = output_head(model)
+    without = (output_head(model), tied_embedding(model))
     return sorted(
         {
             key.rpartition(".")[2]
             for key, module in model.named_modules()
-            if isinstance(module, _ADAPTABLE) and module is not head
+            if isinstance(module, _ADAPTABLE) and module not in without
         }
     )
 
@@ -73,3 +75,12 @@ def layer_names(model: PreTrainedModel) -> list[str]:
 def output_head(model: PreTrainedModel) -> nn.Module | None:
     head: nn.Module | None = model.get_output_embeddings()  # type: ignore[no-untyped-call]
     return head
+
+
+def tied_embedding(model: PreTrainedModel) -> nn.Module | None:
+    """The input embedding where its weights are the output head's too: merged into them, an adapter would
+    change both."""
+    if not model.config.get_text_config().tie_word_embeddings:
+        return None
+    embedding: nn.Module = model.get_input_embeddings()
+    return embedding

@@ -30,11 +30,14 @@ def with_micro_batch(stage: StagePlan, folder: Path) -> StagePlan:
 def halve_micro_batch(stage: StagePlan, folder: Path, said: str, processes: int = 1) -> None:
     """Let half as many examples be a pass of ``stage`` from now on; an optimizer step has as many as before.
 
-    ``said`` is what PyTorch said. Raises :class:`CudaOutOfMemoryError` where a single one did not fit.
+    Of several ``processes`` a quarter: each time costs them an attempt, of which there are few. ``said`` is
+    what PyTorch said. Raises :class:`CudaOutOfMemoryError` where a single one did not fit.
     """
     parameters = stage.parameters
     share = parameters.batch_size // processes
-    smaller = [n for n in range(1, parameters.micro_batch_size // 2 + 1) if share % n == 0]
+    now = parameters.micro_batch_size
+    most = now // 2 if processes == 1 else max(now // 4, min(1, now - 1))
+    smaller = [n for n in range(1, most + 1) if share % n == 0]
     if not smaller:
         raise CudaOutOfMemoryError(
             f"the GPU is out of memory with one example a pass: {said}",

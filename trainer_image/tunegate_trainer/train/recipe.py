@@ -91,9 +91,10 @@ def run(
             except MicroBatchTooLargeError as error:
                 said = str(error)
             # The error is gone, and with it all that its frames held. What is on disk is where it goes on.
+            writer.check()
             halve_micro_batch(used, folder, said, ranks.size)
             if ranks.size > 1:  # the others are in the middle of a step: all of them begin anew
-                raise FewerExamplesError(f"half as many examples are a pass from the next attempt on: {said}")
+                raise FewerExamplesError(f"fewer examples are a pass from the next attempt on: {said}")
             gc.collect()
             torch.cuda.empty_cache()
     finally:
