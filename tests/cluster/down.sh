@@ -18,5 +18,9 @@ for _ in $(seq 50); do  # the last processes of pods are gone when their control
   [ -n "$(find /sys/fs/cgroup -type d -name k8s.io -print -quit)" ] || break
   sleep 0.1
 done
+for _ in $(seq 100); do  # the cable goes with the network that its other end was in
+  ip link show tunegate > /dev/null 2>&1 || break
+  sleep 0.1
+done
 rm -rf --one-file-system "$node"
 say "the test cluster is down"
