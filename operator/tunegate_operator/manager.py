@@ -142,25 +142,26 @@ class Manager:
         self._persist("the first list", lambda: reconciler.resync(*OWN_RESOURCES))
         for n in range(self._settings.workers):
             self._run(f"worker-{n}", lambda: reconciler.run_worker(self._stop))
-        self._open_for_reports(server)
+        self._listen_for_reports(server)
         self._run("resync", lambda: self._resync_again(reconciler))
+        self._persist("the report address", self._publish_address)
         log.info("deciding since %.1f s after the Lease was taken", time.monotonic() - began)
 
     def _resync_again(self, reconciler: Reconciler) -> None:
         while not self._stop.wait(self._settings.resync_seconds):
-            try:
-                self._publish_address()  # nobody watches it, and without it no pod can report
-                reconciler.resync()
-            except ClusterError as error:  # the watch goes on, and the next resync is never far
-                log.warning("resync: %s", error)
+            # Nobody watches the address, and without it no pod can report.
+            for what, work in (("the report address", self._publish_address), ("resync", reconciler.resync)):
+                try:
+                    work()
+                except ClusterError as error:  # the watch goes on, and the next resync is never far
+                    log.warning("%s: %s", what, error)
 
-    def _open_for_reports(self, server: ReportServer) -> None:
-        """Only the leader's status writes acknowledge reports, so only its address is known."""
+    def _listen_for_reports(self, server: ReportServer) -> None:
         starting = server.start(self._settings.report_port)
         asyncio.run_coroutine_threadsafe(starting, self._loop).result(STOP_SECONDS)
-        self._persist("the report address", self._publish_address)
 
     def _publish_address(self) -> None:
+        """Only the leader's status writes acknowledge reports, so only its address is known."""
         settings = self._settings
         publish_address(
             self._cluster,

@@ -22,5 +22,6 @@ for _ in $(seq 100); do  # the cable goes with the network that its other end wa
   ip link show tunegate > /dev/null 2>&1 || break
   sleep 0.1
 done
+if ip link show tunegate > /dev/null 2>&1; then ip link delete tunegate; fi
 rm -rf --one-file-system "$node"
 say "the test cluster is down"

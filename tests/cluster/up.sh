@@ -7,6 +7,9 @@ source ./paths.sh
 
 show() { say "the test cluster is up; for a shell that uses it: eval \"\$(tests/cluster/env.sh)\""; }
 
+mkdir -p "$cache"
+exec 8> "$cache/up.lock"
+flock 8 # a second one finds a node that is ready
 if is_up && [ -e "$node/ready" ]; then
   show
   exit
@@ -23,7 +26,7 @@ echo "$bin" > "$node/bin"
 cp -r config "$node/config"
 ./pki.sh "$node" $node_address
 
-setsid unshare --mount --net --pid --fork --kill-child "$PWD/node.sh" > "$node/node.log" 2>&1 < /dev/null &
+setsid unshare --mount --net --pid --fork --kill-child "$PWD/node.sh" > "$node/node.log" 2>&1 < /dev/null 8>&- &
 outer=$!
 until_true() { # SECONDS WHAT COMMAND…
   local deadline=$((SECONDS + $1)) what=$2

@@ -219,15 +219,16 @@ def test_a_deleted_job_leaves_nothing(server, cluster, kubelet, tmp_path):
 def test_a_report_address_that_somebody_removed_is_back_with_the_next_resync(server, api, tmp_path):
     slices = client.DiscoveryV1Api(api)
 
-    def is_there() -> bool:
+    def uid() -> str | None:
         listed = slices.list_namespaced_endpoint_slice(NAMESPACE).items
-        return any(found.metadata.name == SERVICE for found in listed)
+        return next((found.metadata.uid for found in listed if found.metadata.name == SERVICE), None)
 
-    with operator(server, tmp_path / "operator.log", TUNEGATE_RESYNC_SECONDS="1"):
-        eventually(is_there, what="the address is known")
+    log = tmp_path / "operator.log"
+    with operator(server, log, TUNEGATE_RESYNC_SECONDS="10"):
+        eventually(lambda: "deciding since" in log.read_text(), what="it leads, and has said where it is")
+        first = uid()
         slices.delete_namespaced_endpoint_slice(SERVICE, NAMESPACE)
-        assert not is_there()
-        eventually(is_there, what="it is known again")
+        eventually(lambda: uid() not in (None, first), seconds=40, what="it is known again")
 
 
 def test_decisions_are_one_json_line_each(server, cluster, kubelet, tmp_path):

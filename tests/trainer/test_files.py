@@ -100,7 +100,7 @@ def test_what_lies_beside_is_no_difference(folder):
 def test_a_manifest_that_is_gone_or_damaged_is_reported_and_not_raised(folder):
     seal(folder)
     (folder / "manifest.json").write_text('{"files": ')
-    assert verify(folder)[0].startswith("manifest.json cannot be read: ")
+    assert verify(folder)[0].startswith("manifest.json is damaged: ")
     (folder / "manifest.json").unlink()
     assert verify(folder) == ["manifest.json is missing"]
 

@@ -109,8 +109,10 @@ def verify(folder: Path, *, beside: Collection[str] = ()) -> list[str]:
         manifest = read_manifest(folder)
     except FileNotFoundError:
         return [f"{MANIFEST} is missing"]
-    except (OSError, ValidationError) as error:
-        return [f"{MANIFEST} {UNREADABLE}: {str(error).splitlines()[0]}"]
+    except OSError as error:
+        return [f"{MANIFEST} {UNREADABLE}: {error.strerror}"]
+    except ValidationError as error:
+        return [f"{MANIFEST} is damaged: {str(error).splitlines()[0]}"]
     found = {name for name in _names(folder) if name.partition("/")[0] not in beside}
     problems = [f"{name} is missing" for name in sorted(manifest.files.keys() - found)]
     problems += [f"{name} is not in the manifest" for name in sorted(found - manifest.files.keys())]

@@ -201,8 +201,9 @@ class Reconciler:
             if decision.requeue_after is not None:  # a deadline does not wait for the backoff
                 self._queue.add_after(key, decision.requeue_after)
             raise failure
-        if decision.actions and wire(decision.status) == (obj.get("status") or {}):
-            _log(key, decision)  # else it was when status was written
+        is_told = throttled is None and wire(decision.status) != (obj.get("status") or {})  # by writing it
+        if not is_told and any(not isinstance(action, LookUpEvents) for action in decision.actions):
+            _log(key, decision)
         self._cache.report_store.acknowledge(uid_of(obj), reports)
         if any(isinstance(action, LookUpEvents) for action in decision.actions):
             return 0

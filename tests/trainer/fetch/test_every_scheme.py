@@ -200,13 +200,15 @@ def test_a_pinned_model_that_is_there_needs_no_network(store, job):
     assert root.report(Role.DATA).plan.model.revision == store.recorded
 
 
-def test_a_model_that_was_damaged_on_the_volume_is_fetched_again(store, job, tiny_model):
+@pytest.mark.parametrize("damaged", [WEIGHTS, "manifest.json"])
+def test_a_model_that_was_damaged_on_the_volume_is_fetched_again(store, job, tiny_model, damaged):
     root = job(store)
     assert main(["data"]) == ExitCode.OK
     folder = model_folder(root)
-    (folder / WEIGHTS).write_bytes(b"lost")
+    (folder / damaged).write_bytes(b"lost")
     shutil.rmtree(root.workspace / root.paths.job)
     assert main(["data"]) == ExitCode.OK
+    assert verify(folder) == []
     assert (folder / WEIGHTS).read_bytes() == (tiny_model / WEIGHTS).read_bytes()
 
 

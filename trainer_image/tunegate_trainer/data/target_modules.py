@@ -80,7 +80,7 @@ def output_head(model: PreTrainedModel) -> nn.Module | None:
 def tied_embedding(model: PreTrainedModel) -> nn.Module | None:
     """The input embedding where its weights are the output head's too: merged into them, an adapter would
     change both."""
-    if not model.config.get_text_config().tie_word_embeddings:
+    if not getattr(model.config, "tie_word_embeddings", False):
         return None
     embedding: nn.Module = model.get_input_embeddings()
     return embedding

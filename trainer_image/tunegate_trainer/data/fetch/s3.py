@@ -108,7 +108,8 @@ class _Bucket:
             head = self.client.head_object(Bucket=self.name, Key=key, ChecksumMode="ENABLED")
             etag, checksum = head["ETag"], _checksum(head)
         if checksum is not None and checksum.kind == "md5-parts":
-            checksum = self._of_parts(key, checksum.value, head["ContentLength"])
+            with _refusals(self.address, self.name):
+                checksum = self._of_parts(key, checksum.value, head["ContentLength"])
         read = partial(self._read, key, etag)
         return RemoteFile(key.rpartition("/")[2], head["ContentLength"], checksum, read, version=etag)
 
@@ -121,7 +122,8 @@ class _Bucket:
                 self.client.head_object(Bucket=self.name, Key=key, PartNumber=number)["ContentLength"]
                 for number in (1, count)
             )
-        except ClientError:
+        except ClientError as error:
+            check_status(_status(error))
             return None
         return Checksum("md5-parts", etag, first) if first * (count - 1) + last == size else None
 
@@ -177,6 +179,10 @@ def _checksum(head: "HeadObjectOutputTypeDef") -> Checksum | None:
     return Checksum("md5-parts", etag) if parts else Checksum("md5", etag)
 
 
+def _status(error: ClientError) -> int:
+    return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+
+
 @contextmanager
 def _refusals(address: Address, bucket: str) -> Iterator[None]:
     """Say what errors of the client mean."""
@@ -184,7 +190,7 @@ def _refusals(address: Address, bucket: str) -> Iterator[None]:
         yield
     except ClientError as error:
         code = str(error.response.get("Error", {}).get("Code", ""))
-        status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+        status = _status(error)
         check_status(status)
         # Of a HEAD the status alone is known, and that of a token that has expired is 400.
         has_token = address.secret is not None and address.secret.get(SESSION_TOKEN)
