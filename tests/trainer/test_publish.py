@@ -179,7 +179,7 @@ def test_a_manifest_that_only_claims_the_digest_that_passed_is_refused(job: JobF
 def test_an_artifact_whose_manifest_is_damaged_is_refused(job: JobFolder) -> None:
     digest = job.write_gate(**PASSING)
     (job.artifact / "manifest.json").write_text("{")
-    with pytest.raises(UserError, match=r"manifest\.json cannot be read"):
+    with pytest.raises(UserError, match=r"manifest\.json is damaged"):
         run(job.context(), digest)
 
 
