@@ -29,6 +29,10 @@ ROUNDING = {"float32": 1e-4, "bfloat16": 1e-2}
 """By the type that a CPU computes in: two pods add up their halves of a batch."""
 
 
+LOSS_ROUNDING = 1e-3
+"""Of a loss, which is a mean over many numbers."""
+
+
 def rounding(job: TinyJob) -> float:
     plan = job.storage / Workspace(job.get()["metadata"]["uid"]).data / "plan.json"
     dtype: str = json.loads(plan.read_text())["stages"][0]["parameters"]["dtype"]
@@ -48,7 +52,9 @@ def test_two_pods_train_one_model(node: Node, namespace: str) -> None:
         job.apply(SHORT, resources=resources)
         status = job.ended()
         assert status["phase"] == "Succeeded", status["message"]
-    assert together.stage().losses() == pytest.approx(alone.stage().losses(), rel=rounding(alone))
+    assert together.stage().losses() == pytest.approx(
+        alone.stage().losses(), rel=min(rounding(alone), LOSS_ROUNDING)
+    )
     assert_same_model(alone, together, SHORT["maxSteps"])
     assert [c["task"] for c in together.status()["checkpoints"]] == [
         c["task"] for c in alone.status()["checkpoints"]

@@ -84,6 +84,15 @@ def test_losses_are_written_for_every_step_in_full_precision(make_root):
     assert lines[1]["learning_rate"] == 1e-2, "the peak, after one step of warm-up"
 
 
+def test_of_processes_that_train_together_one_writes_what_was_used(make_root):
+    root = make_root(checkpoint_steps=(3, 6))
+    context = root.context()
+    for writes in (False, True):
+        writer = Writer(root.stage_folder, Writer.claim(root.stage_folder).epoch, writes=writes)
+        ProgressReporter(context, writer, context.plan.stages[0]).report()
+        assert (root.stage_folder / "usage.json").exists() == writes
+
+
 def test_the_estimated_end_counts_the_steps_and_evaluations_to_come(make_root):
     root = make_root(checkpoint_steps=(3, 6))
     context = root.context()

@@ -48,7 +48,10 @@ def is_sound(folder: Path) -> bool:
         return False
     problems = verify(folder, beside=(EVALUATIONS,))
     if any(UNREADABLE in problem for problem in problems):
-        raise StorageError(f"{Workspace.base_model(folder.name)}: {'; '.join(problems)}")
+        raise StorageError(
+            f"{Workspace.base_model(folder.name)}: {'; '.join(problems)}",
+            "check the storage volume, and the node that it is mounted on",
+        )
     if problems:
         logger.warning("%s is damaged: %s", Workspace.base_model(folder.name), "; ".join(problems))
         remove(folder)  # no job could use it, and with its marker none would replace it
