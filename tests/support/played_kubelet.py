@@ -60,7 +60,10 @@ class Address:
 class PlayedPod:
     """One pod: its token, its reports, its status."""
 
-    def __init__(self, api: client.ApiClient, address: Address, pod: Any) -> None:
+    def __init__(
+        self, api: client.ApiClient, address: Address, pod: Any, ended: threading.Event | None = None
+    ) -> None:
+        self._ended = ended or threading.Event()
         self._core = client.CoreV1Api(api)
         self._address = address
         self._pod = pod
@@ -91,7 +94,7 @@ class PlayedPod:
         self._patch({"phase": phase, **_container({"terminated": ended})})
 
     def report(self, sequence: int, **content: Any) -> None:
-        """Deliver a report; fails if it is not acknowledged in time."""
+        """Deliver a report; fails if it is not acknowledged in time, or before the node ends."""
         made = Report(
             job_uid=self.job_uid,
             role=self.role,
@@ -104,8 +107,8 @@ class PlayedPod:
         body = made.model_dump_json(by_alias=True, exclude_none=True).encode()
         deadline = time.monotonic() + REPORT_SECONDS
         while (code := self.post(body)) != 200:
-            assert time.monotonic() < deadline, f"report {made.file_name} not acknowledged: {code}"
-            time.sleep(0.2)
+            ended = time.monotonic() > deadline or self._ended.wait(0.2)
+            assert not ended, f"report {made.file_name} not acknowledged: {code}"
 
     def post(self, body: bytes, token: str | None = None) -> int:
         """Status of the answer; 0 if there was none."""
@@ -217,7 +220,7 @@ class PlayedKubelet:
                     and pod.status.phase == "Pending"
                     and not pod.metadata.deletion_timestamp
                 ):
-                    self.seen[uid] = PlayedPod(self._api, self._address, pod)
+                    self.seen[uid] = PlayedPod(self._api, self._address, pod, self._stop)
                     self._pods.submit(self._guarded, self.seen[uid])
 
     def _guarded(self, pod: PlayedPod) -> None:

@@ -20,8 +20,8 @@ from tunegate_api.plan import DataPlan, ModelPlan, Plan, SplitPlan, StagePlan
 from tunegate_trainer.data.shape import model_shape
 from tunegate_trainer.evaluate.generate import greedy
 from tunegate_trainer.evaluate.merged import merged_adapter
-from tunegate_trainer.likelihood import Example, example
-from tunegate_trainer.train.examples import preference_example, training_dataset
+from tunegate_trainer.examples import Example, example
+from tunegate_trainer.train.dataset import preference_example, training_dataset
 from tunegate_trainer.train.preference import without_dropout
 from tunegate_trainer.train.recipe import make_trainer, trainer_arguments
 from tunegate_trainer.train.start import Start, load_start, trainable

@@ -5,9 +5,9 @@ import json
 import pytest
 
 from support.trainer_root import gate_spec
+from tunegate_trainer.chat import load_tokenizer
 from tunegate_trainer.data.measures import check_measures
 from tunegate_trainer.errors import BadDataError
-from tunegate_trainer.model import load_tokenizer
 
 REMOTE = "https://example.invalid/order.json"
 DRAFT_7 = "http://json-schema.org/draft-07/schema#"

@@ -19,13 +19,14 @@ from tunegate_api.plan import ModelPlan
 from tunegate_api.v1alpha1.evalgate import Generation
 from tunegate_api.v1alpha1.finetunejob import ModelSource
 from tunegate_api.workspace import Workspace
+from tunegate_trainer.chat import end_of_turn, load_tokenizer, render, stop_token_ids
 from tunegate_trainer.context import Context
 from tunegate_trainer.data import models
 from tunegate_trainer.data.models import model_length, resolve_model, save_tokenizer
 from tunegate_trainer.errors import BadDataError, SourceNotFoundError, StorageError, UserError
 from tunegate_trainer.evaluate.generate import generate
 from tunegate_trainer.files import verify
-from tunegate_trainer.model import end_of_turn, load_base, load_tokenizer, render, stop_token_ids
+from tunegate_trainer.model import load_base
 
 
 @pytest.fixture

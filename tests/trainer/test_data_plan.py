@@ -51,6 +51,16 @@ def test_base_weights_are_bfloat16_where_the_hardware_computes_it(
     assert plan.base_dtype(request, made) == dtype
 
 
+@pytest.mark.parametrize(("precision", "dtype"), [("Auto", "bfloat16"), ("Float32", "float32")])
+def test_a_gate_that_asks_for_float32_has_the_base_loaded_in_it(tmp_path, tiny_model, precision, dtype):
+    request = TrainerRoot(tmp_path).write(tiny_model).context().request
+    resources = request.spec.resources.model_copy(update={"accelerator": "GPU"})
+    (gate,) = request.gates
+    gate.spec.generation.precision = precision
+    request = request.model_copy(update={"spec": request.spec.model_copy(update={"resources": resources})})
+    assert plan.base_dtype(request, stage()) == dtype
+
+
 def test_defaults_are_those_of_the_api_page(tmp_path, tiny_model, monkeypatch):
     has_instructions(monkeypatch, "avx512_bf16")
     parameters = planned(tmp_path, tiny_model, [50] * 1600).parameters

@@ -4,10 +4,11 @@ import pytest
 import torch
 
 from support.trainer_root import gate_spec, golden_cases
+from tunegate_trainer.chat import load_tokenizer
 from tunegate_trainer.evaluate.baselines import BaselineCache
 from tunegate_trainer.evaluate.generate import device_name
 from tunegate_trainer.evaluate.sets import golden_sets
-from tunegate_trainer.model import load_base, load_tokenizer
+from tunegate_trainer.model import load_base
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 

@@ -12,10 +12,11 @@ from support.tiny_model import END_OF_TURN, PAD
 from support.trainer_root import golden_cases
 from tunegate_api.golden import Message
 from tunegate_api.v1alpha1.evalgate import Generation
+from tunegate_trainer.chat import encode, end_of_turn, load_tokenizer, render, stop_token_ids
 from tunegate_trainer.errors import UserError
 from tunegate_trainer.evaluate.continuous import continuous
 from tunegate_trainer.evaluate.generate import generate, greedy, undisturbed
-from tunegate_trainer.model import encode, end_of_turn, load_base, load_tokenizer, render, stop_token_ids
+from tunegate_trainer.model import load_base
 
 
 @pytest.fixture(scope="module")
@@ -103,6 +104,21 @@ def test_on_a_cpu_batches_are_fixed(model, tokenizer, prompts):
     settings = Generation(max_new_tokens=20, batch_size=5)
     asked = settings.model_copy(update={"batching": "Continuous"})
     assert generate(model, tokenizer, prompts, asked) == generate(model, tokenizer, prompts, settings)
+
+
+@pytest.mark.parametrize(("precision", "expected"), [("Auto", torch.bfloat16), ("Float32", torch.float32)])
+def test_a_gate_may_ask_for_full_precision(model, tokenizer, prompts, precision, expected):
+    computed = set()
+    settings = Generation(max_new_tokens=4, precision=precision)
+    watched = model.model.layers[0].mlp.down_proj.register_forward_hook(
+        lambda _module, _inputs, output: computed.add(output.dtype)
+    )
+    try:
+        with torch.autocast("cpu", torch.bfloat16):
+            generate(model, tokenizer, prompts, settings)
+    finally:
+        watched.remove()
+    assert computed == {expected}
 
 
 def test_no_prompts_need_no_generation(model, tokenizer):

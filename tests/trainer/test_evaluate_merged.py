@@ -7,9 +7,10 @@ from peft import LoraConfig, get_peft_model
 from support.trainer_root import golden_cases
 from tunegate_api.golden import Message
 from tunegate_api.v1alpha1.evalgate import Generation
+from tunegate_trainer.chat import load_tokenizer, render
 from tunegate_trainer.evaluate.generate import generate
 from tunegate_trainer.evaluate.merged import merged_adapter
-from tunegate_trainer.model import load_base, load_tokenizer, render
+from tunegate_trainer.model import load_base
 
 SETTINGS = Generation(max_new_tokens=12, batch_size=8)
 

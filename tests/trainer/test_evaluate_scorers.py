@@ -8,8 +8,8 @@ import pytest
 from pydantic import TypeAdapter
 
 from tunegate_api.golden import Expectation
-from tunegate_trainer.evaluate.generate import Output
 from tunegate_trainer.evaluate.scorers import (
+    Output,
     Score,
     exact_match_scorer,
     expectation_scorer,

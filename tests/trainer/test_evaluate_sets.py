@@ -11,10 +11,11 @@ from tunegate_api.contract import Role
 from tunegate_api.golden import Message
 from tunegate_api.v1alpha1.evalgate import Generation
 from tunegate_api.v1alpha1.finetunejob import TaskMetric
+from tunegate_trainer.chat import load_tokenizer
 from tunegate_trainer.errors import BadDataError, SourceNotFoundError, UserError
 from tunegate_trainer.evaluate import evaluate as module
 from tunegate_trainer.evaluate.evaluate import evaluate
-from tunegate_trainer.evaluate.generate import Output
+from tunegate_trainer.evaluate.scorers import Output
 from tunegate_trainer.evaluate.sets import (
     GeneratedSet,
     config_map_file,
@@ -23,7 +24,6 @@ from tunegate_trainer.evaluate.sets import (
     metric_schema,
     task_generation,
 )
-from tunegate_trainer.model import load_tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -173,7 +173,7 @@ def test_held_out_rows_are_generated_as_the_first_gate_with_the_longest_output()
 
 
 def test_a_chat_that_the_template_refuses_is_a_user_error(tiny_model):
-    from tunegate_trainer.model import render
+    from tunegate_trainer.chat import render
 
     tokenizer = load_tokenizer(tiny_model)
     tokenizer.chat_template = "{{ raise_exception('roles must alternate') }}"

@@ -194,7 +194,12 @@ def test_the_result_says_how_and_where_outputs_were_generated(root):
     assert (found.device, found.dtype) == ("cpu", "float32")
     assert sorted(found.generation) == ["golden/dry", "golden/orders", "test/exact_match"]
     for settings in found.generation.values():
-        assert settings.to_wire() == {"maxNewTokens": 6, "batchSize": 32, "batching": "Fixed"}
+        assert settings.to_wire() == {
+            "maxNewTokens": 6,
+            "batchSize": 32,
+            "batching": "Fixed",
+            "precision": "Auto",
+        }
 
 
 def test_a_baseline_of_another_prompt_is_measured_again(root):

@@ -3,8 +3,8 @@
 import pytest
 
 from tunegate_api.golden import Message
+from tunegate_trainer.chat import load_tokenizer, render
 from tunegate_trainer.errors import UserError
-from tunegate_trainer.model import load_tokenizer, render
 
 
 @pytest.mark.parametrize(

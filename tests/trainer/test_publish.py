@@ -286,12 +286,13 @@ def test_the_evidence_has_counts_digests_and_arithmetic_but_no_prompts(job: JobF
     assert gate["goldenSha256"] == job.golden_sha256
     assert gate["baselines"] == {"BaseModel": {"passed": 10, "deltaPoints": "+45.0"}}
     assert gate["skipped"] == ["LastPublished"]
-    assert gate["generation"] == {"maxNewTokens": 256, "batchSize": 32, "batching": "Fixed"}
-    assert verdict["taskMetrics"][0]["generation"] == {
-        "maxNewTokens": 256,
-        "batchSize": 32,
-        "batching": "Fixed",
-    }
+    for judged in (gate, verdict["taskMetrics"][0]):
+        assert judged["generation"] == {
+            "maxNewTokens": 256,
+            "batchSize": 32,
+            "batching": "Fixed",
+            "precision": "Auto",
+        }
     assert (verdict["device"], verdict["dtype"]) == ("NVIDIA L4", "bfloat16")
     assert "golden 19/20, BaseModel 10/20: +45.0 points, limit -5.0" in [
         f["message"] for f in gate["findings"]

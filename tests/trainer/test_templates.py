@@ -11,12 +11,11 @@ from support.tiny_model import make_tokenizer
 from support.trainer_root import TrainerRoot, gate_spec
 from tunegate_api.contract import ROOT_VARIABLE, ExitCode, Termination
 from tunegate_api.golden import Message
+from tunegate_trainer.chat import end_of_turn, is_rewritten, load_tokenizer
 from tunegate_trainer.errors import UserError
-from tunegate_trainer.likelihood import IGNORED
+from tunegate_trainer.examples import IGNORED, tokenize_rows
 from tunegate_trainer.main import main
-from tunegate_trainer.model import end_of_turn, is_rewritten, load_tokenizer
 from tunegate_trainer.rows import Row
-from tunegate_trainer.train.examples import tokenize_rows
 
 GENERATION = "{% if add_generation_prompt %}"
 

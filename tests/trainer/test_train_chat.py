@@ -9,12 +9,11 @@ from transformers import PreTrainedTokenizerBase
 from support.trainer_root import TrainerRoot
 from tunegate_api.contract import ExitCode, Role
 from tunegate_api.golden import Message
+from tunegate_trainer.chat import answered_tokens, example_tokens, is_rewritten, load_tokenizer
 from tunegate_trainer.errors import UserError
-from tunegate_trainer.likelihood import IGNORED
+from tunegate_trainer.examples import IGNORED, tokenize_rows
 from tunegate_trainer.main import main
-from tunegate_trainer.model import answered_tokens, example_tokens, is_rewritten, load_tokenizer
 from tunegate_trainer.rows import Row, read_rows
-from tunegate_trainer.train.examples import tokenize_rows
 
 MARKED = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' }}"

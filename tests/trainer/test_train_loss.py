@@ -10,13 +10,15 @@ from trl.trainer.sft_trainer import DataCollatorForLanguageModeling, SFTTrainer
 
 from support.trainer_root import ITEMS, TrainerRoot, rows
 from tunegate_api.golden import Message
+from tunegate_trainer.chat import load_tokenizer
 from tunegate_trainer.errors import BadDataError
+from tunegate_trainer.examples import tokenize_rows
 from tunegate_trainer.interruption import Interruption
-from tunegate_trainer.model import load_base, load_tokenizer
+from tunegate_trainer.model import load_base
 from tunegate_trainer.rows import Row
 from tunegate_trainer.train import recipe
 from tunegate_trainer.train.attention import BY_EXAMPLE
-from tunegate_trainer.train.examples import tokenize_rows, training_dataset, training_order
+from tunegate_trainer.train.dataset import training_dataset, training_order
 from tunegate_trainer.train.start import trainable
 from tunegate_trainer.train.trainer import CompletionTrainer
 

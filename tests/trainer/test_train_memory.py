@@ -11,14 +11,15 @@ from tunegate_api.v1alpha1.finetunejob_status import Reason
 from tunegate_trainer import likelihood
 from tunegate_trainer.errors import CudaOutOfMemoryError
 from tunegate_trainer.evaluate import evaluate
-from tunegate_trainer.interruption import Interruption
-from tunegate_trainer.likelihood import example
+from tunegate_trainer.examples import example
+from tunegate_trainer.interruption import Interruption, Superseded
 from tunegate_trainer.main import main
 from tunegate_trainer.model import load_base
 from tunegate_trainer.train import recipe
 from tunegate_trainer.train.losses import LossFile
 from tunegate_trainer.train.micro_batch import halve_micro_batch, with_micro_batch
 from tunegate_trainer.train.trainer import CompletionTrainer
+from tunegate_trainer.train.writer import Writer
 
 
 def examples_of(inputs: dict[str, Any]) -> int:
@@ -87,6 +88,19 @@ def test_a_later_attempt_begins_with_what_fits(make_root, a_small_gpu):
     tried.clear()
     run(root)
     assert set(tried) == {2}
+
+
+def test_one_that_was_replaced_meanwhile_changes_nothing(make_root, monkeypatch):
+    root = make_root()
+
+    def replaced(*_: Any) -> None:
+        Writer.claim(root.stage_folder)
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(CompletionTrainer, "token_losses", replaced)
+    with pytest.raises(Superseded):
+        recipe.run(root.context(), Interruption())
+    assert not (root.stage_folder / "micro-batch").exists()
 
 
 def test_where_one_example_does_not_fit_the_job_fails_and_says_what_to_change(

@@ -15,13 +15,15 @@ from trl.trainer.dpo_trainer import DPOTrainer
 
 from support.trainer_root import ALL_WEIGHTS, STAGE, TrainerRoot, dpo_plan, pairs
 from tunegate_api.contract import Outcome
+from tunegate_trainer.chat import load_tokenizer
+from tunegate_trainer.examples import Example, tokenize_pairs
 from tunegate_trainer.files import sha256_file
 from tunegate_trainer.interruption import Interrupted, Interruption
-from tunegate_trainer.likelihood import Example, log_probs
-from tunegate_trainer.model import load_base, load_tokenizer
+from tunegate_trainer.likelihood import log_probs
+from tunegate_trainer.model import load_base
 from tunegate_trainer.train import preference, recipe
 from tunegate_trainer.train.attention import BY_EXAMPLE
-from tunegate_trainer.train.examples import preference_example, tokenize_pairs, training_dataset
+from tunegate_trainer.train.dataset import preference_example, training_dataset
 from tunegate_trainer.train.preference import REFERENCE, preference_losses, reference_log_probs
 from tunegate_trainer.train.start import trainable
 from tunegate_trainer.train.trainer import PreferenceTrainer

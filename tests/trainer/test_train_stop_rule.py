@@ -10,7 +10,7 @@ from support.trainer_root import STAGE, TrainerRoot, gate_spec, golden_cases
 from tunegate_api.contract import ROOT_VARIABLE, ExitCode, Outcome
 from tunegate_api.verdict import StopAction
 from tunegate_trainer.evaluate import evaluate
-from tunegate_trainer.evaluate.generate import Output
+from tunegate_trainer.evaluate.scorers import Output
 from tunegate_trainer.interruption import Interrupted, Interruption
 from tunegate_trainer.main import main
 from tunegate_trainer.train import recipe

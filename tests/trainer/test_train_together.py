@@ -41,15 +41,19 @@ DROPS = {"lora_dropout": 0.1, "micro_batch_size": 2}
 class Pods:
     """The processes of one attempt, each with the root of a pod of its own; they share the workspace."""
 
-    def __init__(self, root: TrainerRoot, *arguments: str, stage: str = STAGE, only: int = 2) -> None:
-        """``only`` so many of the two are started."""
+    def __init__(
+        self, root: TrainerRoot, *arguments: str, stage: str = STAGE, only: int = 2, before: str = ""
+    ) -> None:
+        """``only`` so many of the two are started, each with some code ``before`` it."""
+        call = ["train", "--stage", stage, *arguments]
+        code = f"{before}\nimport sys\nfrom tunegate_trainer.main import main\nsys.exit(main({call}))"
         self.roots = [self._pod(root, node) for node in range(only)]
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.master = f"127.0.0.1:{free.getsockname()[1]}"
         self.processes = [
             subprocess.Popen(
-                [sys.executable, "-m", "tunegate_trainer", "train", "--stage", stage, *arguments],
+                [sys.executable, "-c", code],
                 env=os.environ
                 | {ROOT_VARIABLE: str(path), NODE_VARIABLE: str(node), MASTER_VARIABLE: self.master},
                 stdout=subprocess.PIPE,
@@ -208,6 +212,36 @@ def test_one_that_is_asked_to_stop_stops_all_at_one_step_and_they_resume_as_if_n
     for step in steps:
         one, other = weights(root, step), weights(whole, step)
         assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+SLOW = """
+import time
+from tunegate_trainer import model, ranks
+from tunegate_trainer.train.trainer import StageTrainer
+
+ranks.TRAINING_SECONDS = 10
+read, save = model._whole_weights, StageTrainer._save
+
+def slow_read(folder):
+    time.sleep(13)
+    return read(folder)
+
+def slow_save(self, *arguments):
+    save(self, *arguments)
+    time.sleep(13 if self._ranks.is_first else 0)
+
+model._whole_weights, StageTrainer._save = slow_read, slow_save
+"""
+"""The first process reads and writes for longer than one waits in a training step."""
+
+
+def test_a_model_that_takes_long_to_read_and_to_save_is_waited_for(make_together):
+    root = make_together(parameters=EXACT | ALL_WEIGHTS, parallelism="FSDP")
+    train(root)
+    (root.checkpoint(6) / "DONE").unlink()
+    pods = Pods(root, "--attempt", "2", before=SLOW)
+    assert pods.end() == [ExitCode.OK] * 2
+    assert (root.checkpoint(6) / "DONE").exists()
 
 
 def test_who_is_asked_to_stop_after_all_agreed_to_go_on_goes_on_for_one_step(make_together):

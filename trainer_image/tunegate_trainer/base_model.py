@@ -9,11 +9,12 @@ from tunegate_api.plan import Plan
 from tunegate_api.workspace import Workspace
 from tunegate_trainer.context import Context
 from tunegate_trainer.errors import SourceNotFoundError, StorageError
-from tunegate_trainer.evaluate.baselines import EVALUATIONS
 from tunegate_trainer.files import is_complete, verify
-from tunegate_trainer.model import base_folder
 
 logger = logging.getLogger(__name__)
+
+EVALUATIONS = "evals"
+"""Where a base model's evaluations lie in its folder, beside what belongs to the model."""
 
 
 def verified_base(workspace: Path, plan: Plan) -> Path:
@@ -22,7 +23,7 @@ def verified_base(workspace: Path, plan: Plan) -> Path:
     Raises :class:`SourceNotFoundError` if it is not there or was never completed, :class:`StorageError` if it
     is damaged: a run on other weights than the plan's would look like any other.
     """
-    folder = base_folder(workspace, plan)
+    folder = _base_folder(workspace, plan)
     name = Workspace.base_model(plan.model.digest)
     hint = (
         f"remove the folder {name} from the volume and start the job anew: its data Job puts the model there"
@@ -52,5 +53,16 @@ def merged_base(context: Context, stage: str) -> Path | None:
         raise StorageError(
             f"the model that stage {based_on.name} started from is damaged: {'; '.join(problems)}",
             "something changed files on the volume, or it lost them: create the job again",
+        )
+    return folder
+
+
+def _base_folder(workspace: Path, plan: Plan) -> Path:
+    """Where the base model lies. Raises :class:`SourceNotFoundError` if it does not."""
+    folder = workspace / Workspace.base_model(plan.model.digest)
+    if not folder.is_dir():
+        raise SourceNotFoundError(
+            f"the workspace has no {Workspace.base_model(plan.model.digest)}",
+            "the data Job puts the model there: was the volume emptied?",
         )
     return folder

@@ -11,6 +11,7 @@ from tunegate_api.judgement import Judgement, judge_artifact
 from tunegate_api.v1alpha1.finetunejob_status import Progress
 from tunegate_trainer.artifact import build_artifact, is_adapter, judged_dtype, load_artifact
 from tunegate_trainer.base_model import merged_base, verified_base
+from tunegate_trainer.chat import load_tokenizer
 from tunegate_trainer.context import Context
 from tunegate_trainer.errors import UserError
 from tunegate_trainer.evaluate.baselines import BaselineCache
@@ -19,7 +20,7 @@ from tunegate_trainer.evaluate.generate import device_name
 from tunegate_trainer.evaluate.sets import GeneratedSet, golden_sets, held_out_sets
 from tunegate_trainer.files import read_manifest, weights_digest, write_model
 from tunegate_trainer.gate_result import GateResult, GateVerdict
-from tunegate_trainer.model import choose_device, load_base, load_tokenizer
+from tunegate_trainer.model import choose_device, load_base
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +49,7 @@ def run(context: Context, stage: str | None, step: int | None) -> None:
         whole=below is not None or request.spec.merge_adapter or plan.model.is_merged,
         trained=parameters,
     )
-    dtype = judged_dtype(parameters, artifact, device)
+    dtype = judged_dtype(parameters, artifact, device, request.final_gates)
     quantization = parameters.quantization if is_adapter(artifact) else None
     tokenizer = load_tokenizer(artifact)
     sets = [

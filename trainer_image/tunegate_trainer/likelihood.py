@@ -2,32 +2,17 @@
 
 from collections import deque
 from collections.abc import Iterator, Sequence
-from typing import Any, TypedDict
+from typing import Any
 
 import torch
-from peft import PeftModel
 from torch.nn.functional import cross_entropy
 
+from tunegate_trainer.examples import IGNORED, Example
 from tunegate_trainer.model import is_sharded, no_gradients
 from tunegate_trainer.ranks import ALONE, Ranks
 
-IGNORED = -100
-"""The label of a token that carries no loss."""
 TOKENS_PER_PASS = 1024
 """Tokens of one forward pass that trains nothing: as many as one that does, which fits."""
-
-
-class Example(TypedDict):
-    """Tokens of a prompt and its completion."""
-
-    input_ids: list[int]
-    labels: list[int]
-    """The same, but ``IGNORED`` where a token carries no loss: in the prompt."""
-
-
-def example(prompt: list[int], completion: list[int]) -> Example:
-    """The example of a tokenized prompt and completion."""
-    return {"input_ids": prompt + completion, "labels": [IGNORED] * len(prompt) + completion}
 
 
 def flatten(examples: Sequence[Example]) -> dict[str, Any]:
@@ -59,17 +44,9 @@ def token_losses(model: Any, inputs: dict[str, Any]) -> tuple[torch.Tensor, torc
     """
     labels = inputs.pop("labels")[0, 1:]
     predictors = (labels != IGNORED).nonzero().flatten()
-    with _autocast(model, labels.device):
-        logits = model(**inputs, logits_to_keep=predictors, use_cache=False).logits[0]
+    logits = model(**inputs, logits_to_keep=predictors, use_cache=False).logits[0]
     losses = cross_entropy(logits.float(), labels[predictors], reduction="none")
     return losses, inputs["seq_idx"][0, predictors]
-
-
-def _autocast(model: Any, device: torch.device) -> torch.autocast:
-    """bfloat16 for float32 weights on a GPU. Below an adapter the base has its own type, and autocast would
-    only cast back and forth."""
-    whole = not isinstance(getattr(model, "module", model), PeftModel)
-    return torch.autocast("cuda", torch.bfloat16, enabled=device.type == "cuda" and whole)
 
 
 def log_probs(model: Any, examples: Sequence[Example], ranks: Ranks = ALONE) -> list[float]:
@@ -106,11 +83,6 @@ def _sums(model: Any, examples: Sequence[Example]) -> list[float]:
         torch.zeros(len(examples), device=losses.device).index_add(0, numbers, -losses).tolist()
     )
     return sums
-
-
-def completion_tokens(one: Example) -> int:
-    """How many tokens of an example carry loss."""
-    return sum(label != IGNORED for label in one["labels"])
 
 
 def _batches(examples: Sequence[Example]) -> Iterator[list[int]]:

@@ -185,7 +185,7 @@ class Block:
         merged = FLOAT32 * sum(one.weights for one in self._targets) if self._is_merged else 0
         grown = (prompts + largest.prompts * largest.new_tokens) * token * (model.layers + 1)
         logits = largest.prompts * model.vocabulary * self._stored
-        return max(reading, grown) + logits + self._dequantized + merged
+        return max(reading, grown) + logits + self._dequantized + merged + self.copies
 
     # Inside
 

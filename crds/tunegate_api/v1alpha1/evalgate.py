@@ -61,6 +61,10 @@ class Generation(ApiModel):
     Continuous: on a GPU, the next prompt takes the place of one that is answered, at most `batchSize` at a
     time; faster where answers differ in length, and a near-tie may fall differently from one evaluation to
     the next. On a CPU, and of a stage that is sharded, it is as Fixed."""
+    precision: Literal["Auto", "Float32"] = "Auto"
+    """What the model computes in. Auto: in bfloat16 where it is trained or published in that, which on a GPU
+    is twice as fast. Float32: in full precision, for golden sets that a near-tie must not decide; a base
+    model below an adapter is then loaded in float32 too, and takes twice the memory."""
 
 
 class Thresholds(ApiModel):

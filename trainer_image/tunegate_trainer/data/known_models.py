@@ -8,8 +8,8 @@ from pydantic import ValidationError
 from tunegate_api.contract import sha256_text
 from tunegate_api.meta import Sha256, StatusModel
 from tunegate_api.workspace import Workspace
+from tunegate_trainer.base_model import EVALUATIONS
 from tunegate_trainer.errors import StorageError
-from tunegate_trainer.evaluate.baselines import EVALUATIONS
 from tunegate_trainer.files import UNREADABLE, is_complete, remove, verify, write_model
 
 logger = logging.getLogger(__name__)

@@ -18,6 +18,7 @@ from tunegate_api.plan import DataPlan, ModelPlan, Plan
 from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec
 from tunegate_api.v1alpha1.stages import Stage
 from tunegate_api.workspace import Workspace
+from tunegate_trainer.chat import load_tokenizer
 from tunegate_trainer.context import Context
 from tunegate_trainer.data.folder import DataFolder
 from tunegate_trainer.data.held_out import (
@@ -42,14 +43,12 @@ from tunegate_trainer.data.shape import model_shape
 from tunegate_trainer.data.sizing import with_memory
 from tunegate_trainer.data.sources import read_source
 from tunegate_trainer.data.split import SIDES, Split, split_rows
-from tunegate_trainer.data.start_from import resolve_start
 from tunegate_trainer.data.target_modules import check_target_modules
 from tunegate_trainer.data.templates import check_one_form, check_template, rewritten_answers
 from tunegate_trainer.data.usable import Measured, usable_rows
 from tunegate_trainer.errors import BadDataError, TooFewRowsError, TrainerError, UserError
 from tunegate_trainer.evaluate.sets import check_split
 from tunegate_trainer.files import is_complete, write_model
-from tunegate_trainer.model import load_tokenizer
 from tunegate_trainer.rows import PAIRS_PREFIX, PREFERENCE, Row
 
 logger = logging.getLogger(__name__)
@@ -162,6 +161,8 @@ def _model(context: Context) -> ModelPlan:
     start, source = context.request.start_from, context.request.spec.model
     logger.info("fetching the model %s", start.uri if start else source.uri)
     if start is not None:
+        from tunegate_trainer.data.start_from import resolve_start  # noqa: PLC0415 - PEFT takes two seconds
+
         return resolve_start(context.root, context.workspace, start)
     return resolve_model(context, source)
 

@@ -18,14 +18,13 @@ from tunegate_api.memory.fitting import (
 from tunegate_api.memory.shapes import GenerationBatch, ModelShape, Pass
 from tunegate_api.plan import StagePlan, TrainingParameters
 from tunegate_api.v1alpha1.pods import quantity_value
+from tunegate_trainer.chat import encode
 from tunegate_trainer.data.split import Split
 from tunegate_trainer.data.usable import Measured
 from tunegate_trainer.errors import GpuTooSmallError
 from tunegate_trainer.evaluate.sets import GeneratedSet, task_generation
-from tunegate_trainer.likelihood import Example, completion_tokens
-from tunegate_trainer.model import encode
+from tunegate_trainer.examples import Example, completion_tokens, tokenize_pairs, tokenize_rows
 from tunegate_trainer.rows import Pair, Row
-from tunegate_trainer.train.examples import tokenize_pairs, tokenize_rows
 
 LargestPass = Callable[[int], Pass]
 """The pass of so many rows or pairs that needs most."""

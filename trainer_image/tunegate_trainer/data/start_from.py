@@ -9,11 +9,11 @@ from tunegate_api.contract import StartRequest, files_digest
 from tunegate_api.plan import ModelPlan, StartPlan
 from tunegate_api.workspace import Workspace
 from tunegate_trainer.artifact import is_adapter, write_artifact
+from tunegate_trainer.base_model import EVALUATIONS
 from tunegate_trainer.data.models import place, place_model, reading, require_bitsandbytes
 from tunegate_trainer.data.sources import locate
 from tunegate_trainer.data.weights import count_parameters
 from tunegate_trainer.errors import BadDataError, SourceNotFoundError, StorageError
-from tunegate_trainer.evaluate.baselines import EVALUATIONS
 from tunegate_trainer.files import is_complete, read_manifest, verify
 
 logger = logging.getLogger(__name__)

@@ -5,10 +5,10 @@ from collections.abc import Iterable, Sequence
 from transformers import PreTrainedTokenizerBase
 
 from tunegate_api.golden import Message, parse_golden
+from tunegate_trainer.chat import end_of_turn, is_rewritten, render
 from tunegate_trainer.context import Context
 from tunegate_trainer.errors import BadDataError, UserError
 from tunegate_trainer.evaluate.sets import golden_text
-from tunegate_trainer.model import end_of_turn, is_rewritten, render
 
 SHOWN_CHARACTERS = 160
 """Of a rendered prompt, in an error."""

@@ -6,9 +6,9 @@ from typing import Any, Generic
 
 from transformers import PreTrainedTokenizerBase
 
+from tunegate_trainer.chat import example_tokens
 from tunegate_trainer.data.parse import Labelled, Parsed, RowProblem, RowT
 from tunegate_trainer.errors import BadDataError, UserError
-from tunegate_trainer.model import example_tokens
 from tunegate_trainer.rows import Pair, Row
 
 SHOWN_PROBLEMS = 10

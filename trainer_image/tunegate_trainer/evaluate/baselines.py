@@ -10,15 +10,13 @@ from pydantic import ValidationError
 from transformers import PreTrainedTokenizerBase
 
 from tunegate_api.contract import sha256_text
+from tunegate_trainer.base_model import EVALUATIONS
 from tunegate_trainer.context import Context
 from tunegate_trainer.evaluate.evaluate import SetResult, evaluate
 from tunegate_trainer.evaluate.generate import device_name
 from tunegate_trainer.evaluate.sets import EvaluationSet
 from tunegate_trainer.files import write_model
 from tunegate_trainer.ranks import ALONE, Ranks
-
-EVALUATIONS = "evals"
-"""Where they lie in the base model's folder, beside what belongs to the model."""
 
 
 class BaselineCache:
@@ -32,6 +30,7 @@ class BaselineCache:
         self._depends_on = {
             "dtype": dtype,
             **({"quantization": quantization} if quantization else {}),
+            **({"autocast": True} if torch.is_autocast_enabled(device.type) else {}),
             "device": device_name(device),
             "versions": context.plan.versions,
         }

@@ -15,9 +15,9 @@ from tunegate_api.contract import Evaluation, Results, Subject
 from tunegate_api.meta import StatusModel
 from tunegate_api.verdict import ERROR, FAIL, PASS
 from tunegate_trainer.errors import CudaOutOfMemoryError
-from tunegate_trainer.evaluate.generate import Output, generate, undisturbed
+from tunegate_trainer.evaluate.generate import generate, undisturbed
 from tunegate_trainer.evaluate.merged import merged_adapter
-from tunegate_trainer.evaluate.scorers import score
+from tunegate_trainer.evaluate.scorers import Output, score
 from tunegate_trainer.evaluate.sets import (
     Case,
     EvaluationSet,
@@ -25,8 +25,9 @@ from tunegate_trainer.evaluate.sets import (
     PairSet,
     TokenPair,
 )
+from tunegate_trainer.examples import completion_tokens
 from tunegate_trainer.files import write_atomic, write_model
-from tunegate_trainer.likelihood import completion_tokens, log_probs
+from tunegate_trainer.likelihood import log_probs
 from tunegate_trainer.ranks import ALONE, Ranks
 from tunegate_trainer.rows import PREFERENCE
 

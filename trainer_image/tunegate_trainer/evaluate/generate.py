@@ -2,8 +2,7 @@
 
 import random
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -11,8 +10,10 @@ import torch
 from transformers import DynamicCache, PreTrainedTokenizerBase
 
 from tunegate_api.v1alpha1.evalgate import Generation
+from tunegate_trainer.chat import encode, stop_token_ids
 from tunegate_trainer.evaluate.continuous import continuous
-from tunegate_trainer.model import encode, is_sharded, no_gradients, stop_token_ids
+from tunegate_trainer.evaluate.scorers import Output
+from tunegate_trainer.model import is_sharded, no_gradients
 from tunegate_trainer.ranks import ALONE, Ranks
 
 _COMPACT = 8
@@ -20,16 +21,6 @@ _COMPACT = 8
 and the cache is not copied for each of them."""
 _WORTH_SHARING = 64
 """Tokens that computing a common beginning once must save to be worth a forward pass of its own."""
-
-
-@dataclass(frozen=True)
-class Output:
-    """What the model answered."""
-
-    text: str
-    """Without special tokens."""
-    truncated: bool
-    """Whether ``max_new_tokens`` came before the end of the turn."""
 
 
 def device_name(device: torch.device) -> str:
@@ -54,7 +45,7 @@ def generate(
     stops = stop_token_ids(tokenizer, model)
     length, size = settings.max_new_tokens, settings.batch_size
     answers: dict[int, list[int]] = {}
-    with undisturbed(model), no_gradients(model):
+    with undisturbed(model), no_gradients(model), _precision(model, settings):
         model.eval()
         if settings.batching == "Continuous" and model.device.type == "cuda" and not is_sharded(model):
             mine = ranks.mine(order)
@@ -67,6 +58,12 @@ def generate(
                 answers.update(zip(batch, found, strict=True))
     outputs = ranks.merged({i: _output(tokenizer, answer, stops) for i, answer in answers.items()})
     return [outputs[i] for i in range(len(prompts))]
+
+
+def _precision(model: Any, settings: Generation) -> AbstractContextManager[Any]:
+    """The caller's, or none that is mixed."""
+    full = settings.precision == "Float32"
+    return torch.autocast(model.device.type, enabled=False) if full else nullcontext()
 
 
 def _output(tokenizer: PreTrainedTokenizerBase, answer: list[int], stops: list[int]) -> Output:

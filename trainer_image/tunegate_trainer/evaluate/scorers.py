@@ -11,10 +11,19 @@ from referencing import Registry
 
 from tunegate_api.golden import Expectation, JsonExpectation, SchemaExpectation, TextExpectation
 from tunegate_api.verdict import ERROR, FAIL, PASS, TRUNCATED
-from tunegate_trainer.evaluate.generate import Output
 
 _SHOWN = 200
 """Characters of a text that an explanation quotes."""
+
+
+@dataclass(frozen=True)
+class Output:
+    """What the model answered."""
+
+    text: str
+    """Without special tokens."""
+    truncated: bool
+    """Whether ``max_new_tokens`` came before the end of the turn."""
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,12 @@ from tunegate_api.plan import SplitPlan
 from tunegate_api.v1alpha1.evalgate import Generation, GoldenSource
 from tunegate_api.v1alpha1.finetunejob import SchemaSource, TaskMetric
 from tunegate_api.verdict import MAX_CASES, CaseSet
+from tunegate_trainer.chat import example_tokens, render
 from tunegate_trainer.context import Context
 from tunegate_trainer.errors import BadDataError, SourceNotFoundError, UserError, unreadable
 from tunegate_trainer.evaluate.scorers import Scorer, exact_match_scorer, expectation_scorer, schema_scorer
+from tunegate_trainer.examples import Example, example
 from tunegate_trainer.files import sha256_file
-from tunegate_trainer.likelihood import Example, example
-from tunegate_trainer.model import example_tokens, render
 from tunegate_trainer.rows import PAIRS_PREFIX, PREFERENCE, read_pairs, read_rows
 
 GOLDEN = "golden"

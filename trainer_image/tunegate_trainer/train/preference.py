@@ -8,13 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from peft import PeftModel
 from torch.nn.functional import logsigmoid
 from trl.trainer.utils import disable_dropout_in_model
 
 from tunegate_api.contract import sha256_text
 from tunegate_trainer.evaluate.generate import undisturbed
+from tunegate_trainer.examples import Example
 from tunegate_trainer.files import write_atomic
-from tunegate_trainer.likelihood import Example, log_probs
+from tunegate_trainer.likelihood import log_probs
+from tunegate_trainer.model import mixed_precision
 from tunegate_trainer.ranks import ALONE, Ranks
 
 logger = logging.getLogger(__name__)
@@ -67,7 +70,7 @@ def reference_log_probs(
     if known is not None:
         return known
     start = time.monotonic()
-    with undisturbed(model):
+    with undisturbed(model), mixed_precision(model.device, whole=not isinstance(model, PeftModel)):
         model.eval()
         flat = log_probs(model, [one for pair in pairs for one in pair], ranks)
     found = list(zip(flat[::2], flat[1::2], strict=True))

@@ -16,25 +16,21 @@ from tunegate_api.memory.estimate import is_checkpointed
 from tunegate_api.plan import Plan, StagePlan, TrainingParameters
 from tunegate_api.verdict import StopAction
 from tunegate_trainer.base_model import verified_base
+from tunegate_trainer.chat import load_tokenizer
 from tunegate_trainer.context import Context
 from tunegate_trainer.data.plan import ADAMW
 from tunegate_trainer.errors import FewerExamplesError, UserError
 from tunegate_trainer.evaluate.evaluate import Weights, evaluate
 from tunegate_trainer.evaluate.sets import EvaluationSet, check_split, golden_sets, held_out_sets
+from tunegate_trainer.examples import Example, tokenize_pairs, tokenize_rows
 from tunegate_trainer.files import read_manifest, weights_digest
 from tunegate_trainer.interruption import Interruption
-from tunegate_trainer.likelihood import Example
-from tunegate_trainer.model import choose_device, load_tokenizer, load_weights
+from tunegate_trainer.model import choose_device, load_weights, mixed_precision
 from tunegate_trainer.ranks import ALONE, TRAINING_SECONDS, Ranks
 from tunegate_trainer.rows import PAIRS_PREFIX, read_pairs, read_rows
 from tunegate_trainer.train.callback import StageCallback
 from tunegate_trainer.train.checkpoints import CheckpointFolder
-from tunegate_trainer.train.examples import (
-    preference_example,
-    tokenize_pairs,
-    tokenize_rows,
-    training_dataset,
-)
+from tunegate_trainer.train.dataset import preference_example, training_dataset
 from tunegate_trainer.train.losses import LossFile
 from tunegate_trainer.train.micro_batch import (
     MicroBatchTooLargeError,
@@ -115,8 +111,7 @@ def _train(
     ranks: Ranks,
 ) -> Outcome:
     workspace, paths, plan = context.workspace, context.paths, context.plan
-    folder = workspace / paths.stage(stage.name)
-    parameters = stage.parameters
+    folder, parameters = workspace / paths.stage(stage.name), stage.parameters
     progress = ProgressReporter(context, writer, stage)
 
     # Where an earlier attempt got to, by what is complete on disk.
@@ -178,7 +173,8 @@ def _train(
             lambda: (weights_digest(read_manifest(checkpoints.path(step)).files), losses.at(step))
         )
         weights = Weights(Subject.CHECKPOINT, stage.name, step, digest, loss)
-        evaluation = record.add(weights, sets, evaluate(model, tokenizer, sets, measuring))
+        with mixed_precision(device, whole=parameters.adapter == "None"):
+            evaluation = record.add(weights, sets, evaluate(model, tokenizer, sets, measuring))
         progress.evaluated(step, evaluation.seconds, record.results)
         drop_unneeded(context, stage.name, checkpoints, record)
 

@@ -20,7 +20,7 @@ from tunegate_trainer.evaluate.baselines import BaselineCache
 from tunegate_trainer.evaluate.evaluate import SetResult, evaluate, read_cases
 from tunegate_trainer.evaluate.sets import EvaluationSet
 from tunegate_trainer.files import is_complete, read_manifest, remove, verify, weights_digest
-from tunegate_trainer.model import hub_name, load_base
+from tunegate_trainer.model import hub_name, load_base, mixed_precision
 from tunegate_trainer.ranks import Ranks
 from tunegate_trainer.train.attention import BY_EXAMPLE
 from tunegate_trainer.train.writer import Writer
@@ -123,13 +123,13 @@ def score_start(
     ranks: Ranks,
 ) -> list[SetResult]:
     """What the starting model scores; nothing is generated where that was measured before."""
-    if stage.starts_from is None:
-        dtype, quantization = stage.parameters.dtype, stage.parameters.quantization
-        cache = BaselineCache(context, dtype, model.device, quantization)
-        return cache.evaluate(model, tokenizer, sets, ranks)
-    measured = start.measured
-    if measured is not None:
-        found = ranks.shared(lambda: [read_cases(measured / evaluation_set.file) for evaluation_set in sets])
-        if all(found):
-            return [scores for scores in found if scores]
-    return evaluate(model, tokenizer, sets, ranks)
+    parameters, measured = stage.parameters, start.measured
+    with mixed_precision(model.device, whole=parameters.adapter == "None"):
+        if stage.starts_from is None:
+            cache = BaselineCache(context, parameters.dtype, model.device, parameters.quantization)
+            return cache.evaluate(model, tokenizer, sets, ranks)
+        if measured is not None:
+            found = ranks.shared(lambda: [read_cases(measured / each.file) for each in sets])
+            if all(found):
+                return [scores for scores in found if scores]
+        return evaluate(model, tokenizer, sets, ranks)

@@ -17,7 +17,7 @@ from trl.trainer.sft_trainer import DataCollatorForLanguageModeling, SFTTrainer
 
 from tunegate_trainer.errors import UserError
 from tunegate_trainer.likelihood import token_losses
-from tunegate_trainer.model import FROM_FIRST, is_sharded, load_weights
+from tunegate_trainer.model import FROM_FIRST, is_sharded, load_weights, mixed_precision
 from tunegate_trainer.ranks import ALONE, Ranks, is_lost_peer, peer_lost
 from tunegate_trainer.train.checkpoints import CheckpointFolder
 from tunegate_trainer.train.micro_batch import MicroBatchTooLargeError
@@ -68,7 +68,8 @@ class StageTrainer(SFTTrainer):
     def token_losses(self, model: Any, inputs: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
         """As the function of that name, counting tokens."""
         self.tokens += inputs["input_ids"].numel()
-        return token_losses(model, inputs)
+        with mixed_precision(self.args.device, whole=not isinstance(self.model, PeftModel)):
+            return token_losses(model, inputs)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:  # noqa: ARG002 - overridden
         """Hand a step's numbers to the callbacks; the state, which every checkpoint holds, keeps none."""

@@ -1,16 +1,34 @@
-"""Rows and pairs as tokens, in the order in which they are trained on."""
+"""Rows and pairs as tokens."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import TypedDict
 
-import torch
-from datasets import Dataset  # type: ignore[import-untyped]
 from transformers import PreTrainedTokenizerBase
 
+from tunegate_trainer.chat import answered_tokens, example_tokens
 from tunegate_trainer.errors import BadDataError
-from tunegate_trainer.likelihood import Example, example
-from tunegate_trainer.model import answered_tokens, example_tokens
 from tunegate_trainer.rows import Pair, Row
+
+IGNORED = -100
+"""The label of a token that carries no loss."""
+
+
+class Example(TypedDict):
+    """Tokens of a prompt and its completion."""
+
+    input_ids: list[int]
+    labels: list[int]
+    """The same, but ``IGNORED`` where a token carries no loss: in the prompt."""
+
+
+def example(prompt: list[int], completion: list[int]) -> Example:
+    """The example of a tokenized prompt and completion."""
+    return {"input_ids": prompt + completion, "labels": [IGNORED] * len(prompt) + completion}
+
+
+def completion_tokens(one: Example) -> int:
+    """How many tokens of an example carry loss."""
+    return sum(label != IGNORED for label in one["labels"])
 
 
 def tokenize_rows(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row], max_length: int) -> list[Example]:
@@ -57,34 +75,3 @@ def _refuse_longer(examples: Sequence[tuple[str, Example]], max_length: int) -> 
             f"{len(too_long)} rows are longer than maxLength {max_length}: {', '.join(too_long[:5])}",
             "raise training.maxLength, or shorten the rows",
         )
-
-
-def preference_example(chosen: Example, rejected: Example, reference: tuple[float, float]) -> dict[str, Any]:
-    """A pair as one packed example of two, with the reference's log-probability of each answer."""
-    return {
-        "input_ids": chosen["input_ids"] + rejected["input_ids"],
-        "labels": chosen["labels"] + rejected["labels"],
-        "seq_lengths": [len(chosen["input_ids"]), len(rejected["input_ids"])],
-        "reference": list(reference),
-    }
-
-
-def training_order(rows: int, count: int, seed: int) -> list[int]:
-    """Row numbers in training order: shuffled pass after shuffled pass, ``count`` in all.
-
-    A pure function, so that a resumed run sees the same rows. Passes follow each other without a gap, so
-    every optimizer step has its full batch.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    order: list[int] = []
-    while len(order) < count:
-        order += torch.randperm(rows, generator=generator).tolist()
-    return order[:count]
-
-
-def training_dataset(
-    examples: Sequence[Mapping[str, Any]], *, steps: int, batch_size: int, seed: int
-) -> Dataset:
-    """The examples of all steps in order, ``batch_size`` for each."""
-    order = training_order(len(examples), steps * batch_size, seed)
-    return Dataset.from_list(list(examples)).select(order)

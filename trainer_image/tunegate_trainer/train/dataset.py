@@ -1,0 +1,40 @@
+"""Rows and pairs as tokens, in the order in which they are trained on."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from datasets import Dataset  # type: ignore[import-untyped]
+
+from tunegate_trainer.examples import Example
+
+
+def preference_example(chosen: Example, rejected: Example, reference: tuple[float, float]) -> dict[str, Any]:
+    """A pair as one packed example of two, with the reference's log-probability of each answer."""
+    return {
+        "input_ids": chosen["input_ids"] + rejected["input_ids"],
+        "labels": chosen["labels"] + rejected["labels"],
+        "seq_lengths": [len(chosen["input_ids"]), len(rejected["input_ids"])],
+        "reference": list(reference),
+    }
+
+
+def training_order(rows: int, count: int, seed: int) -> list[int]:
+    """Row numbers in training order: shuffled pass after shuffled pass, ``count`` in all.
+
+    A pure function, so that a resumed run sees the same rows. Passes follow each other without a gap, so
+    every optimizer step has its full batch.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    order: list[int] = []
+    while len(order) < count:
+        order += torch.randperm(rows, generator=generator).tolist()
+    return order[:count]
+
+
+def training_dataset(
+    examples: Sequence[Mapping[str, Any]], *, steps: int, batch_size: int, seed: int
+) -> Dataset:
+    """The examples of all steps in order, ``batch_size`` for each."""
+    order = training_order(len(examples), steps * batch_size, seed)
+    return Dataset.from_list(list(examples)).select(order)
