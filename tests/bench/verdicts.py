@@ -139,7 +139,7 @@ def _script(folder: Path, job: TuningJob) -> tuple[Spent, int]:
         *("--save_strategy", "steps", "--save_steps", str(stage.checkpoint_steps[0])),
     )
     checkpoints = sorted(out.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
-    # Every so many steps and the last: one less, to its own advantage, where the last interval is a short one.
+    # Every so many steps, and the last: one less where intervals differ, to its own advantage.
     if not len(stage.checkpoint_steps) - 1 <= len(checkpoints) <= len(stage.checkpoint_steps):
         raise SystemExit(f"not {stage.checkpoint_steps}: {[path.name for path in checkpoints]}")
     for checkpoint in checkpoints:
