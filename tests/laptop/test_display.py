@@ -2,7 +2,6 @@
 
 import io
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
 
 from rich.console import Console
 
@@ -24,8 +23,8 @@ def test_progress_has_its_loss_speed_and_eta_and_says_where_less_fits_a_pass_tha
         step=20,
         total_steps=50,
         percent=40,
-        loss=Decimal("0.41"),
-        tokens_per_second=Decimal("1800"),
+        loss="0.41",
+        tokens_per_second="1800",
         estimated_end=NOW + timedelta(seconds=90),
         updated=NOW,
     )

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from support.trainer_root import TrainerRoot
+from support.trainer_root import TrainerRoot, gate_spec
 from tunegate_api.v1alpha1.pods import Resources
 from tunegate_api.v1alpha1.stages import EvaluateEvery, Stage
 from tunegate_trainer.data import plan
@@ -53,10 +53,9 @@ def test_base_weights_are_bfloat16_where_the_hardware_computes_it(
 
 @pytest.mark.parametrize(("precision", "dtype"), [("Auto", "bfloat16"), ("Float32", "float32")])
 def test_a_gate_that_asks_for_float32_has_the_base_loaded_in_it(tmp_path, tiny_model, precision, dtype):
-    request = TrainerRoot(tmp_path).write(tiny_model).context().request
+    gates = {"orders": gate_spec() | {"generation": {"precision": precision}}}
+    request = TrainerRoot(tmp_path, gates=gates).write(tiny_model).context().request
     resources = request.spec.resources.model_copy(update={"accelerator": "GPU"})
-    (gate,) = request.gates
-    gate.spec.generation.precision = precision
     request = request.model_copy(update={"spec": request.spec.model_copy(update={"resources": resources})})
     assert plan.base_dtype(request, stage()) == dtype
 

@@ -11,6 +11,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, OlmoeConfig, OlmoeFor
 
 from support.trainer_root import ALL_WEIGHTS, STAGE, TrainerRoot, gate_spec, golden_cases
 from tunegate_api.contract import ROOT_VARIABLE, ExitCode, Outcome
+from tunegate_api.v1alpha1.evalgate import Generation
 from tunegate_api.verdict import PASS, VerdictState
 from tunegate_trainer.artifact import judged_dtype
 from tunegate_trainer.files import seal, verify
@@ -154,7 +155,8 @@ def test_it_is_published_in_the_type_that_the_base_is_stored_in(root):
     context, gpu = root.context(), torch.device("cuda")
     trained, gates = context.plan.stages[-1].parameters, context.request.final_gates
     assert judged_dtype(trained, artifact(root), gpu, gates) == "bfloat16", "as it will be served"
-    gates[0].spec.generation.precision = "Float32"
+    asked = gates[0].spec.model_copy(update={"generation": Generation(precision="Float32")})
+    gates = [gates[0].model_copy(update={"spec": asked})]
     assert judged_dtype(trained, artifact(root), gpu, gates) == "float32"
 
 
