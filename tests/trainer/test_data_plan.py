@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from support.trainer_root import TrainerRoot, gate_spec
+from support.trainer_root import TrainerRoot
 from tunegate_api.v1alpha1.pods import Resources
 from tunegate_api.v1alpha1.stages import EvaluateEvery, Stage
 from tunegate_trainer.data import plan
@@ -49,15 +49,6 @@ def test_base_weights_are_bfloat16_where_the_hardware_computes_it(
     request = request.model_copy(update={"spec": request.spec.model_copy(update={"resources": resources})})
     made = stage() if adapter else stage().model_copy(update={"adapter": None})
     assert plan.base_dtype(request, made) == dtype
-
-
-@pytest.mark.parametrize(("precision", "dtype"), [("Auto", "bfloat16"), ("Float32", "float32")])
-def test_a_gate_that_asks_for_float32_has_the_base_loaded_in_it(tmp_path, tiny_model, precision, dtype):
-    gates = {"orders": gate_spec() | {"generation": {"precision": precision}}}
-    request = TrainerRoot(tmp_path, gates=gates).write(tiny_model).context().request
-    resources = request.spec.resources.model_copy(update={"accelerator": "GPU"})
-    request = request.model_copy(update={"spec": request.spec.model_copy(update={"resources": resources})})
-    assert plan.base_dtype(request, stage()) == dtype
 
 
 def test_defaults_are_those_of_the_api_page(tmp_path, tiny_model, monkeypatch):

@@ -5,6 +5,8 @@ import json
 import os
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -50,6 +52,16 @@ def make_job(tmp_path, tiny_model, monkeypatch):
         return root
 
     return make
+
+
+def test_it_starts_without_what_only_training_needs():
+    """Two seconds of every job, and of every ``tunegate plan``."""
+    code = (
+        "import sys, tunegate_trainer.data.role\n"
+        "print([m for m in ('peft', 'trl', 'bitsandbytes', 'datasets') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 def run(root: TrainerRoot) -> int:

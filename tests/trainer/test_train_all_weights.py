@@ -11,7 +11,6 @@ from transformers import AutoConfig, AutoModelForCausalLM, OlmoeConfig, OlmoeFor
 
 from support.trainer_root import ALL_WEIGHTS, STAGE, TrainerRoot, gate_spec, golden_cases
 from tunegate_api.contract import ROOT_VARIABLE, ExitCode, Outcome
-from tunegate_api.v1alpha1.evalgate import Generation
 from tunegate_api.verdict import PASS, VerdictState
 from tunegate_trainer.artifact import judged_dtype
 from tunegate_trainer.files import seal, verify
@@ -152,12 +151,9 @@ def test_it_is_published_in_the_type_that_the_base_is_stored_in(root):
     assert AutoModelForCausalLM.from_pretrained(artifact(root)).dtype == torch.bfloat16
     assert result(root).evaluations[1].outcomes["golden/orders"] == PASS * 20
     assert result(root).weights == root.evaluation(STEP).digest, "not the digest of what was cast"
-    context, gpu = root.context(), torch.device("cuda")
-    trained, gates = context.plan.stages[-1].parameters, context.request.final_gates
-    assert judged_dtype(trained, artifact(root), gpu, gates) == "bfloat16", "as it will be served"
-    asked = gates[0].spec.model_copy(update={"generation": Generation(precision="Float32")})
-    gates = [gates[0].model_copy(update={"spec": asked})]
-    assert judged_dtype(trained, artifact(root), gpu, gates) == "float32"
+    parameters = root.context().plan.stages[-1].parameters
+    assert judged_dtype(parameters, artifact(root), torch.device("cuda")) == "bfloat16", "as it is served"
+    assert judged_dtype(parameters, artifact(root), CPU) == "float32"
 
 
 def test_weights_are_loaded_where_files_name_them_otherwise_than_the_model(tmp_path):

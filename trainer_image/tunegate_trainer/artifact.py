@@ -1,7 +1,6 @@
 """The artifact: the files that would be published, made of a checkpoint, and loaded just as they are."""
 
 import shutil
-from collections.abc import Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ import torch
 from peft.tuners.lora import LoraLayer
 from transformers import AutoConfig, GenerationConfig, PreTrainedModel
 
-from tunegate_api.contract import FileManifest, GateRequest
+from tunegate_api.contract import FileManifest
 from tunegate_api.meta import Sha256
 from tunegate_api.plan import TrainingParameters
 from tunegate_trainer.data.weights import stored_dtype
@@ -92,13 +91,9 @@ def is_adapter(folder: Path) -> bool:
     return (folder / _ADAPTER_CONFIG).exists()
 
 
-def judged_dtype(
-    parameters: TrainingParameters, artifact: Path, device: torch.device, gates: Sequence[GateRequest]
-) -> str:
+def judged_dtype(parameters: TrainingParameters, artifact: Path, device: torch.device) -> str:
     """The type in which an artifact is judged: the planned one of the base below an adapter; of a whole model
-    the stored one, in which it is served, but float32 on a CPU and where one of its ``gates`` asks for it."""
-    if any(gate.spec.generation.precision == "Float32" for gate in gates):
-        return "float32"
+    the stored one, in which it is served, but float32 on a CPU."""
     if device.type != "cpu" and not is_adapter(artifact):
         return stored_dtype(artifact)
     return parameters.dtype

@@ -49,7 +49,7 @@ def run(context: Context, stage: str | None, step: int | None) -> None:
         whole=below is not None or request.spec.merge_adapter or plan.model.is_merged,
         trained=parameters,
     )
-    dtype = judged_dtype(parameters, artifact, device, request.final_gates)
+    dtype = judged_dtype(parameters, artifact, device)
     quantization = parameters.quantization if is_adapter(artifact) else None
     tokenizer = load_tokenizer(artifact)
     sets = [

@@ -40,7 +40,8 @@ def token_losses(model: Any, inputs: dict[str, Any]) -> tuple[torch.Tensor, torc
 
     ``inputs`` is one row of concatenated examples, of which ``labels`` is taken out. The LM head is applied
     where a label is, and nowhere else: logits of every token are most of a CPU step on short completions, and
-    on a GPU the memory of tokens x vocabulary. Both results have the shape (labelled tokens,).
+    on a GPU the memory of tokens x vocabulary. Computed in the caller's precision, see
+    :func:`tunegate_trainer.model.mixed_precision`. Both results have the shape (labelled tokens,).
     """
     labels = inputs.pop("labels")[0, 1:]
     predictors = (labels != IGNORED).nonzero().flatten()

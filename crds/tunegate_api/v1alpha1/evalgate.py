@@ -60,11 +60,13 @@ class Generation(ApiModel):
     """Fixed: prompts stay together until the last of them is answered, so that a judgement can be repeated.
     Continuous: on a GPU, the next prompt takes the place of one that is answered, at most `batchSize` at a
     time; faster where answers differ in length, and a near-tie may fall differently from one evaluation to
-    the next. On a CPU, and of a stage that is sharded, it is as Fixed."""
+    the next. On a CPU, of a stage that is sharded, and of all weights in bfloat16 (see `precision`) it is as
+    Fixed."""
     precision: Literal["Auto", "Float32"] = "Auto"
-    """What the model computes in. Auto: in bfloat16 where it is trained or published in that, which on a GPU
-    is twice as fast. Float32: in full precision, for golden sets that a near-tie must not decide; a base
-    model below an adapter is then loaded in float32 too, and takes twice the memory."""
+    """What checkpoints of a stage that trains all weights are computed in on a GPU; the weights themselves
+    are float32. Auto: bfloat16, as in training, which is faster. Float32: as they are. Whatever this says, a
+    base below an adapter is in the stage's own type, and what is published is judged in the type that it is
+    stored in."""
 
 
 class Thresholds(ApiModel):

@@ -166,14 +166,12 @@ def _optimizer_parameters(training: Training) -> dict[str, Any]:
 
 
 def base_dtype(request: Request, stage: Stage) -> str:
-    """Of the base weights: bfloat16 below an adapter, but on a CPU only if it has instructions for it, and
-    where no gate asks for float32.
+    """Of the base weights: bfloat16 below an adapter, but on a CPU only if it has instructions for it.
 
     Emulated, with AVX-512 alone, a product of matrices takes four times as long as in float32, and 70 to 140
     times with less. This machine speaks for the one that trains.
     """
-    gates = [*request.gates_of(stage.name), *request.final_gates]
-    if stage.adapter is None or any(g.spec.generation.precision == "Float32" for g in gates):
+    if stage.adapter is None:
         return "float32"
     if request.spec.resources.accelerator == "CPU" and not _cpu_computes_bfloat16():
         return "float32"

@@ -14,23 +14,23 @@ from tunegate_trainer.base_model import EVALUATIONS
 from tunegate_trainer.context import Context
 from tunegate_trainer.evaluate.evaluate import SetResult, evaluate
 from tunegate_trainer.evaluate.generate import device_name
-from tunegate_trainer.evaluate.sets import EvaluationSet
+from tunegate_trainer.evaluate.sets import EvaluationSet, GeneratedSet
 from tunegate_trainer.files import write_model
 from tunegate_trainer.ranks import ALONE, Ranks
 
 
 class BaselineCache:
     """Found by all that outputs depend on: weights, cases, prompts as the model reads them, generation
-    settings, dtype, device, libraries."""
+    settings, dtype, precision, device, libraries."""
 
     def __init__(
         self, context: Context, dtype: str, device: torch.device, quantization: str | None = None
     ) -> None:
         self._folder = context.workspace / context.paths.base_model(context.plan.model.digest) / EVALUATIONS
+        self._device = device
         self._depends_on = {
             "dtype": dtype,
             **({"quantization": quantization} if quantization else {}),
-            **({"autocast": True} if torch.is_autocast_enabled(device.type) else {}),
             "device": device_name(device),
             "versions": context.plan.versions,
         }
@@ -54,6 +54,9 @@ class BaselineCache:
 
     def _path(self, evaluation_set: EvaluationSet) -> Path:
         key = evaluation_set.depends_on | self._depends_on
+        exact = isinstance(evaluation_set, GeneratedSet) and evaluation_set.generation.precision == "Float32"
+        if torch.is_autocast_enabled(self._device.type) and not exact:
+            key["autocast"] = True
         return self._folder / f"{sha256_text(json.dumps(key, sort_keys=True))}.json"
 
     def _get(self, evaluation_set: EvaluationSet) -> SetResult | None:

@@ -47,7 +47,7 @@ def generate(
     answers: dict[int, list[int]] = {}
     with undisturbed(model), no_gradients(model), _precision(model, settings):
         model.eval()
-        if settings.batching == "Continuous" and model.device.type == "cuda" and not is_sharded(model):
+        if settings.batching == "Continuous" and _computes_alone(model):
             mine = ranks.mine(order)
             found = continuous(model, [token_ids[i] for i in mine], length, stops, at_once=size)
             answers.update(zip(mine, found, strict=True))
@@ -58,6 +58,12 @@ def generate(
                 answers.update(zip(batch, found, strict=True))
     outputs = ranks.merged({i: _output(tokenizer, answer, stops) for i, answer in answers.items()})
     return [outputs[i] for i in range(len(prompts))]
+
+
+def _computes_alone(model: Any) -> bool:
+    """Whether a thread of transformers' own, which autocast does not reach, computes what this one would."""
+    is_mixed = torch.is_autocast_enabled(model.device.type)
+    return model.device.type == "cuda" and not is_sharded(model) and not is_mixed
 
 
 def _precision(model: Any, settings: Generation) -> AbstractContextManager[Any]:

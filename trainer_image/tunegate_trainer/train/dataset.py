@@ -1,4 +1,4 @@
-"""Rows and pairs as tokens, in the order in which they are trained on."""
+"""The examples of all steps, in the order in which they are trained on."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -1,0 +1,87 @@
+"""All weights are float32, and computed with in bfloat16 wherever a GPU trains or evaluates them. There is no
+GPU here: autocast of the CPU stands in for its own."""
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch.nn.modules.module import register_module_forward_hook
+
+from support.trainer_root import ALL_WEIGHTS, TrainerRoot, dpo_plan, gate_spec, golden_cases
+from tunegate_api.contract import Outcome
+from tunegate_trainer.chat import load_tokenizer
+from tunegate_trainer.evaluate.baselines import BaselineCache
+from tunegate_trainer.evaluate.sets import golden_sets
+from tunegate_trainer.interruption import Interruption
+from tunegate_trainer.model import load_base
+from tunegate_trainer.train import preference, recipe, start, trainer
+
+CPU = torch.device("cpu")
+TRAINING, EVALUATION = True, False
+Computed = set[tuple[bool, torch.dtype]]
+
+
+@pytest.fixture
+def computed(monkeypatch: pytest.MonkeyPatch) -> Iterator[Computed]:
+    """What MLPs computed: whether for training, and in which type."""
+
+    def on_a_cpu(_: torch.device, *, whole: bool) -> torch.autocast:
+        return torch.autocast("cpu", torch.bfloat16, enabled=whole)
+
+    for module in (preference, recipe, start, trainer):
+        monkeypatch.setattr(module, "mixed_precision", on_a_cpu)
+    found: Computed = set()
+
+    def note(module: torch.nn.Module, _: object, output: object) -> None:
+        if type(module) is torch.nn.Linear and isinstance(output, torch.Tensor):
+            found.add((torch.is_grad_enabled(), output.dtype))
+
+    watching = register_module_forward_hook(note)
+    yield found
+    watching.remove()
+
+
+def train(root: TrainerRoot, stage: str = "sft", start_step: int | None = None) -> None:
+    done = recipe.run(root.context(stage=stage), Interruption(), start_step=start_step)
+    assert done is Outcome.COMPLETED
+
+
+def test_all_weights_are_trained_and_evaluated_in_it(make_root, computed):
+    train(make_root(parameters=ALL_WEIGHTS))
+    assert computed == {(TRAINING, torch.bfloat16), (EVALUATION, torch.bfloat16)}
+
+
+def test_a_gate_may_have_checkpoints_evaluated_as_they_are(make_root, computed):
+    exact = gate_spec(golden_cases(4)) | {"generation": {"maxNewTokens": 4, "precision": "Float32"}}
+    train(make_root(parameters=ALL_WEIGHTS, gates={"orders": exact}))
+    assert (TRAINING, torch.bfloat16) in computed
+    assert (EVALUATION, torch.float32) in computed
+
+
+def test_the_reference_of_preferences_too(make_root, computed):
+    root = make_root(parameters=ALL_WEIGHTS, later=[dpo_plan(**ALL_WEIGHTS)])
+    train(root)
+    computed.clear()
+    train(root, "dpo", start_step=6)
+    assert computed == {(TRAINING, torch.bfloat16), (EVALUATION, torch.bfloat16)}
+
+
+def test_a_base_below_an_adapter_has_its_own_type(make_root, computed):
+    train(make_root())
+    assert computed == {(TRAINING, torch.float32), (EVALUATION, torch.float32)}
+
+
+@pytest.mark.parametrize(("precision", "measured"), [("Auto", 2), ("Float32", 1)])
+def test_what_a_base_scored_is_used_again_where_it_is_computed_alike(
+    make_root, tiny_model, precision, measured
+):
+    gate = gate_spec(golden_cases(2)) | {"generation": {"maxNewTokens": 4, "precision": precision}}
+    context = make_root(gates={"orders": gate}).context()
+    tokenizer, model = load_tokenizer(tiny_model), load_base(tiny_model, "float32", CPU)
+    sets = golden_sets(context, tokenizer, context.request.final_gates)
+    cache = BaselineCache(context, "float32", CPU)
+    cache.evaluate(model, tokenizer, sets)
+    with torch.autocast("cpu", torch.bfloat16):
+        cache.evaluate(model, tokenizer, sets)
+    folder = context.workspace / context.paths.base_model(context.plan.model.digest) / "evals"
+    assert len(list(folder.iterdir())) == measured
