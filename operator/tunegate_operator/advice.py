@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 
-from tunegate_api.contract import Forecast
 from tunegate_api.memory.fitting import CARDS, fits, remedies, shards, size_text, smallest_card
 from tunegate_api.memory.shapes import ModelShape
 from tunegate_api.plan import StagePlan
@@ -11,9 +10,10 @@ from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec
 GB = 10**9
 
 
-def advise(spec: FineTuneJobSpec, forecast: Forecast) -> list[str]:
-    """What a person may want to change, and why; docs/choosing.md has the whole of it."""
-    return [*_on_method(forecast.stages), *_on_gpus(spec, forecast)]
+def advise(spec: FineTuneJobSpec, model: ModelShape | None, stages: list[StagePlan]) -> list[str]:
+    """What a person may want to change, and why; docs/choosing.md has the whole of it. ``model`` is None
+    where its sizes are not known."""
+    return [*_on_method(stages), *_on_gpus(spec, model, stages)]
 
 
 def _on_method(stages: list[StagePlan]) -> Iterator[str]:
@@ -29,11 +29,15 @@ def _on_method(stages: list[StagePlan]) -> Iterator[str]:
         )
 
 
-def _on_gpus(spec: FineTuneJobSpec, forecast: Forecast) -> Iterator[str]:
-    model = forecast.model.shape
+def _on_gpus(spec: FineTuneJobSpec, model: ModelShape | None, stages: list[StagePlan]) -> Iterator[str]:
     if spec.resources.accelerator == "CPU" or model is None:
         return
-    for stage in forecast.stages:
+    for stage in stages:
+        if stage.parallelism == "FSDP":
+            yield (
+                f"stage {stage.name} is sharded by FSDP, which no GPU has run yet: compare its first losses "
+                "with those of an adapter"
+            )
         if stage.memory is None:
             continue
         card = smallest_card(stage.memory)

@@ -57,6 +57,8 @@ class Manager:
         self._cache = Cache()
         self._queue = WorkQueue(clock)
         self._stop = threading.Event()
+        self._has_decided = threading.Event()
+        """Nothing is being decided any more: another may lead."""
         self._threads: list[threading.Thread] = []
         self._reflectors: list[Reflector] = []
         self._probes: web.AppRunner | None = None
@@ -100,13 +102,17 @@ class Manager:
         self._run("lease", lambda: self._stand(reconciler, server))
 
     async def stop(self) -> None:
-        """Finish what is being decided, give the Lease back, and close."""
+        """Finish what is being decided, only then give the Lease back, and close."""
         self._stop.set()
         self._queue.shut_down()
         if self._server:
             await self._server.stop()
         for thread in self._threads:
-            if not thread.name.startswith("watch-"):  # these read until the server ends their watches
+            if not thread.name.startswith(("watch-", "lease")):  # the former read until the server ends them
+                await asyncio.to_thread(thread.join, STOP_SECONDS)
+        self._has_decided.set()
+        for thread in self._threads:
+            if thread.name == "lease":
                 await asyncio.to_thread(thread.join, STOP_SECONDS)
         if self._probes:
             await self._probes.cleanup()
@@ -116,8 +122,13 @@ class Manager:
     def _stand(self, reconciler: Reconciler, server: ReportServer) -> None:
         settings = self._settings
         lease = Lease(self._cluster, self._clock, settings.pod_namespace, LEASE, settings.pod_name)
+
         # In a thread of its own: the Lease must be renewed meanwhile.
-        if not lease.lead(lambda: self._run("start", lambda: self._lead(reconciler, server)), self._stop):
+        def lead() -> None:
+            if not self._stop.is_set():
+                self._run("start", lambda: self._lead(reconciler, server))
+
+        if not lease.lead(lead, self._has_decided):
             self._give_up()
 
     def _give_up(self) -> None:

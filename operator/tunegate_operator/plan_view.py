@@ -39,13 +39,16 @@ def plan_view(job: Object, forecast: Forecast) -> RenderableType:
         parts += [Text(f"note: {warning}", style="yellow") for warning in data.warnings]
     parts += [Text(f"note: {note}", style="yellow") for note in forecast.notes]
     if forecast.stages:
-        parts += [Text(), _stages(forecast.stages), Text(), _memory(forecast.stages, on_gpu=on_gpu)]
-        parts.append(Text(_how_counted(forecast.stages, on_gpu=on_gpu), style="dim"))
+        parts += [Text(), _stages(forecast.stages)]
+        if any(stage.memory for stage in forecast.stages):
+            parts += [Text(), _memory(forecast.stages, on_gpu=on_gpu)]
+            parts.append(Text(_how_counted(forecast.stages, on_gpu=on_gpu), style="dim"))
         parts += [
             Text(),
             Text("time      known once it trains: status has an estimate from its first steps on"),
         ]
-        parts += [Text(f"advice    {advice}") for advice in advise(spec, forecast)]
+        advice = advise(spec, forecast.model.shape, forecast.stages)
+        parts += [Text(f"advice    {each}") for each in advice]
     if forecast.failure:
         failure = forecast.failure
         parts += [Text(), Text(f"would be refused: {failure.reason}: {failure.message}", style="bold red")]
@@ -66,7 +69,7 @@ def plan_text(job: Object, forecast: Forecast, form: str) -> str:
             stage.name: {f"{card}GB": fits for card, fits in fitting_cards(stage).items()}
             for stage in forecast.stages
         },
-        "advice": advise(spec, forecast),
+        "advice": advise(spec, forecast.model.shape, forecast.stages),
     }
     return to_yaml(content) if form == "yaml" else json.dumps(content, indent=1) + "\n"
 

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from support.helm import CHART, Helm, Objects
-from tunegate_operator.settings import read_settings
+from tunegate_operator.settings import Settings, read_settings
 
 pytestmark = pytest.mark.cluster
 
@@ -20,6 +20,37 @@ def container(objects: Objects) -> dict[str, Any]:
 
 def environment(objects: Objects) -> dict[str, Any]:
     return {entry["name"]: entry.get("value") for entry in container(objects)["env"]}
+
+
+def test_the_operator_may_do_no_more_than_it_must(helm: Helm) -> None:
+    objects = helm.render()
+    pod = objects["Deployment", NAME]["spec"]["template"]["spec"]
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert pod["securityContext"]["runAsUser"] == 65532
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert container(objects)["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    assert container(objects)["resources"]["limits"]["memory"] == "512Mi"
+
+
+def test_it_is_probed_where_it_answers(helm: Helm) -> None:
+    objects = helm.render()
+    ports = {port["name"]: str(port["containerPort"]) for port in container(objects)["ports"]}
+    told = environment(objects)
+    assert ports == {"health": told["TUNEGATE_HEALTH_PORT"], "reports": told["TUNEGATE_REPORT_PORT"]}
+    for probe, path in (("livenessProbe", "/healthz"), ("readinessProbe", "/readyz")):
+        assert container(objects)[probe]["httpGet"] == {"path": path, "port": "health"}
+
+
+def test_every_setting_is_documented_and_set_or_has_its_default(helm: Helm) -> None:
+    page = (CHART.parents[1] / "docs" / "install.md").read_text()
+    for name, field in Settings.model_fields.items():
+        variable = name.upper() if name.startswith("pod_") else f"TUNEGATE_{name.upper()}"
+        assert f"`{variable}`" in page, variable
+        assert variable in environment(helm.render()) or not field.is_required()
 
 
 def test_lint_finds_nothing(helm: Helm) -> None:

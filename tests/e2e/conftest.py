@@ -17,8 +17,7 @@ def namespace(node: Node, request: pytest.FixtureRequest) -> Iterator[str]:
     node.kubectl("create", "namespace", name)
     node.kubectl("label", "namespace", name, "pod-security.kubernetes.io/enforce=restricted")
     yield name
-    if node.kubectl("get", "ftj", "-n", name, "-o", "name", "--ignore-not-found"):
-        plugins = request.config.pluginmanager
-        with plugins.getplugin("capturemanager").global_and_fixture_disabled():
-            plugins.getplugin("terminalreporter").write_line(f"\n{node.story(name)}")
+    plugins = request.config.pluginmanager
+    with plugins.getplugin("capturemanager").global_and_fixture_disabled():
+        plugins.getplugin("terminalreporter").write_line(f"\n{node.story(name)}")
     node.kubectl("delete", "namespace", name, "--timeout=120s")

@@ -1,6 +1,7 @@
 """``kubectl apply -f examples/quickstart/`` on a real cluster: published, and the same as on a laptop."""
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,12 @@ QUICKSTART = ROOT / "examples" / "quickstart"
 NAME = "order-extractor"
 
 
+def columns(table: str) -> dict[str, str]:
+    """The only line of what ``kubectl get`` prints, by its headings."""
+    heading, line = (re.split(r"\s{2,}", text.strip()) for text in table.strip().splitlines())
+    return dict(zip(heading, line, strict=False))
+
+
 def test_quickstart(node: Node, namespace: str, tmp_path: Path) -> None:
     node.install()
     node.volume(namespace, "tuning")
@@ -27,9 +34,12 @@ def test_quickstart(node: Node, namespace: str, tmp_path: Path) -> None:
     assert [gate["golden"]["total"] for point in status["checkpoints"] for gate in point["gates"]] == [64] * 5
     published = models / status["published"][0]["uri"].removeprefix("pvc://models/")
     assert (published / "adapter_model.safetensors").exists()
-    columns = node.kubectl("get", "ftj", NAME, "-n", namespace, "--no-headers").split()
-    assert columns[:2] == [NAME, "Succeeded"]
-    assert "Passed" in columns
+    shown = columns(node.kubectl("get", "ftj", NAME, "-n", namespace))
+    display = status["display"]
+    assert (shown["NAME"], shown["PHASE"], shown["GATE"]) == (NAME, "Succeeded", "Passed")
+    assert (shown["GOLDEN"], shown["BEST"]) == (display["golden"], display["best"])
+    shown = columns(node.kubectl("get", "eg", "order-golden", "-n", namespace))
+    assert (shown["CASES"], shown["VERDICT"]) == ("64", "Passed")
     assert node.get("evalgate", "order-golden", namespace)["status"]["lastVerdict"] == "Passed"
 
     # Threads decide how sums are rounded: as many as the pods have.

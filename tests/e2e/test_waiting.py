@@ -34,6 +34,34 @@ def test_missing_data_is_named_and_waited_for(node: Node, namespace: str) -> Non
     job.wait_for("Training")
 
 
+def test_a_gate_a_secret_and_a_volume_are_named_and_waited_for(node: Node, namespace: str) -> None:
+    node.install()
+    job = TinyJob(node, namespace)
+    tracking = {"mlflow": {"uri": "http://mlflow.invalid", "experiment": "orders", "secretName": "mlflow"}}
+    storage = {"claim": "later"}
+    objects = {obj["kind"]: obj for obj in job.manifests(tracking=tracking, storage=storage)}
+    gate = objects.pop("EvalGate")
+    rows, cases = (obj for obj in job.manifests() if obj["kind"] == "ConfigMap")
+    node.apply(namespace, rows, cases, objects["FineTuneJob"])
+    assert gate["metadata"]["name"] in wait_for_reason(job, "GateNotFound")
+    node.apply(namespace, gate)
+    assert "later" in wait_for_reason(job, "VolumeNotReady")
+    node.volume(namespace, "later")
+    assert "mlflow" in wait_for_reason(job, "SecretNotFound")
+    node.kubectl("create", "secret", "generic", "mlflow", "-n", namespace, "--from-literal=token=none")
+    job.wait_for("Training")
+
+
+def test_room_in_a_quota_is_waited_for(node: Node, namespace: str) -> None:
+    node.install()
+    node.kubectl("create", "quota", "team", "-n", namespace, "--hard=pods=0")
+    job = TinyJob(node, namespace)
+    job.apply()
+    assert "exceeded quota: team" in wait_for_reason(job, "QuotaExceeded")
+    node.kubectl("delete", "quota", "team", "-n", namespace)
+    job.wait_for("Training")
+
+
 def test_a_gpu_that_no_node_has_is_waited_for(node: Node, namespace: str) -> None:
     node.install()
     job = TinyJob(node, namespace)

@@ -39,7 +39,7 @@ def container(template: Object) -> Object:
     [
         (Role.TRAIN, "LoRA", 7_000_000_000, 120),
         (Role.TRAIN, "None", 1000, 120),
-        (Role.TRAIN, "None", 7_000_000_000, 120 + 840),  # 84 GB
+        (Role.TRAIN, "None", 7_000_000_000, 120 + 1680),  # 84 GB, twice
         (Role.GATE, "None", 7_000_000_000, 120),
     ],
 )

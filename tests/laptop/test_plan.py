@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from transformers import MambaConfig, MambaForCausalLM
 
 from support.command import DPO_AFTER_SFT, Command, manifests, preference_pairs
 
@@ -98,6 +99,28 @@ def test_without_the_models_configuration_nothing_can_be_said(tunegate, tiny_mod
     result = tunegate("plan", only_the_job(tunegate, tiny_model, **ON_A_VOLUME))
     assert result.returncode == 1
     assert "NotFound: model.uri: there is no config.json in pvc://models/base" in result.stdout
+
+
+def test_of_a_model_that_another_job_makes_nothing_is_known_yet(tunegate, tiny_model):
+    result = tunegate("plan", only_the_job(tunegate, tiny_model, model={"startFrom": "earlier"}))
+    assert result.returncode == 0, result.stdout
+    assert "note: model.startFrom: nothing is known of the model of FineTuneJob earlier here" in result.stdout
+
+
+def test_a_model_of_unknown_sizes_has_steps_and_no_memory(tunegate, tiny_model, tmp_path):
+    model = tmp_path / "mamba"
+    shutil.copytree(tiny_model, model, ignore=shutil.ignore_patterns("*.safetensors", "config.json"))
+    tokenizer = json.loads((tiny_model / "config.json").read_text())
+    config = MambaConfig(
+        vocab_size=tokenizer["vocab_size"], hidden_size=16, state_size=4, num_hidden_layers=1, expand=2
+    )
+    MambaForCausalLM(config).save_pretrained(model)
+    stage = {"name": "sft", "method": "SFT", "adapter": {"type": "LoRA"}, "training": {"maxLength": 128}}
+    result = tunegate("plan", tunegate.write(model, stages=[stage]))
+    assert result.returncode == 0, result.stdout
+    assert "the sizes of this model are not found in its config.json, so memory is not known" in result.stdout
+    assert "data      48 train · 8 dev · 8 test" in result.stdout
+    assert "MEMORY" not in result.stdout
 
 
 def test_each_stage_has_its_memory(tunegate, tiny_model):

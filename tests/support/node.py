@@ -87,7 +87,10 @@ class Node:
             arguments += ["--set-string", f"{key}.repository={repository},{key}.tag={tag}"]
         for value in values:
             arguments += ["--set", value]
-        options = ("--install", "--namespace", NAMESPACE, "--create-namespace")
+        strict = {"pod-security.kubernetes.io/enforce": "restricted"}
+        own = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE, "labels": strict}}
+        self.kubectl("apply", "-f", "-", text=json.dumps(own))
+        options = ("--install", "--namespace", NAMESPACE)
         done = self.helm("upgrade", RELEASE, CHART, *options, *arguments)
         assert done.returncode == 0, done.stderr
         self.kubectl("rollout", "status", "deployment/tunegate", "-n", NAMESPACE, "--timeout=180s")
@@ -118,7 +121,9 @@ class Node:
     def story(self, namespace: str) -> str:
         """How the jobs of a namespace stand, as people see it."""
         listed = self.kubectl("get", "ftj,eg,jobs,pods", "-n", namespace, "-o", "wide")
-        return listed + self.kubectl("describe", "ftj", "-n", namespace)
+        jobs = self.kubectl("get", "ftj", "-n", namespace, "-o", "name")
+        described = self.kubectl("describe", "ftj", "-n", namespace) if jobs else "its jobs are deleted\n"
+        return listed + described
 
 
 def _run(

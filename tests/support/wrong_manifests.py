@@ -402,6 +402,12 @@ FINETUNEJOB = [
         "must be more than 0 and at most 0.5",
     ),
     Wrong(
+        "a share of long rows in per cent",
+        {"spec.data.maxTooLong": "5"},
+        "spec.data.maxTooLong",
+        "must be 0 to 1",
+    ),
+    Wrong(
         "a sample larger than the data",
         {"spec.data.quality": {"sample": "1.1"}},
         "spec.data.quality.sample",

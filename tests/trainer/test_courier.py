@@ -1,10 +1,12 @@
 """Reports reach the operator: none is lost while it is away, and the pod waits no longer than it must."""
 
+import errno
 import json
 import time
 from concurrent.futures import Future
 from contextlib import nullcontext
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
@@ -179,6 +181,34 @@ def test_a_torn_record_of_acknowledgements_only_costs_a_repetition(engine, outbo
     with serving(engine):
         assert open_courier().close()
     assert json.loads((outbox / ACKNOWLEDGED).read_text()) == {"train.json": 1}
+
+
+def test_a_volume_that_fails_for_a_moment_ends_no_reporting(engine, outbox, open_courier, monkeypatch):
+    write_file, read, failing = module.write_atomic, Path.read_bytes, ["write", "read"]
+
+    def write_sometimes(path: Path, text: str) -> None:
+        if "write" in failing:
+            failing.remove("write")
+            raise OSError(errno.EIO, "Input/output error")
+        write_file(path, text)
+
+    def read_sometimes(path: Path) -> bytes:
+        if path.parent == outbox and path.suffix == ".json" and "read" in failing:
+            failing.remove("read")
+            raise OSError(errno.ESTALE, "Stale file handle")
+        return read(path)
+
+    monkeypatch.setattr(module, "write_atomic", write_sometimes)
+    with serving(engine):
+        courier = open_courier()
+        write(outbox, 1)
+        monkeypatch.setattr(Path, "read_bytes", read_sometimes)
+        courier.notify(urgent=True)
+        eventually(lambda: sequences(engine) == [1] and not failing, what="both failed, and it arrived")
+        write(outbox, 2)
+        courier.notify(urgent=True)
+        eventually(lambda: sequences(engine) == [1, 2], what="the next one arrives too")
+        assert courier.close()
 
 
 def test_a_renewed_token_is_used(engine, outbox, open_courier, tmp_path):

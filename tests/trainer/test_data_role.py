@@ -181,6 +181,15 @@ def test_a_few_long_rows_are_left_out_and_many_refused(make_job):
     assert "2 of 52 rows are longer than 128 tokens, the first in line 51" in failure(root)
 
 
+def test_how_many_long_rows_may_be_left_out_can_be_set(make_job):
+    long_rows = "".join(
+        json.dumps({"prompt": f"mug {i} " * 300, "completion": "many"}) + "\n" for i in range(2)
+    )
+    root = make_job(jsonl(50) + long_rows, data={"maxTooLong": "0.04"}, stages=[stage(maxLength=128)])
+    assert run(root) == ExitCode.OK, "2 of 52 are 3.8 %"
+    assert root.report(Role.DATA).plan.data.dropped == 2
+
+
 def stage(**training: object) -> dict[str, object]:
     return {"name": "sft", "method": "SFT", "adapter": {"type": "LoRA"}, "training": training}
 

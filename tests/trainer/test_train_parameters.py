@@ -77,6 +77,8 @@ def test_another_seed_is_another_order_another_adapter_and_other_losses(make_roo
         {"adam_epsilon": 0.01},
         {"optim": "adafactor"},
         {"optim": "adamw_torch_fused"},
+        {"weight_decay": 10.0},
+        {"max_grad_norm": 0.01, "adam_epsilon": 0.01},
     ],
     ids=str,
 )

@@ -20,7 +20,8 @@ from tunegate_trainer.examples import Example, tokenize_pairs
 from tunegate_trainer.files import sha256_file
 from tunegate_trainer.interruption import Interrupted, Interruption
 from tunegate_trainer.likelihood import log_probs
-from tunegate_trainer.model import load_base
+from tunegate_trainer.model import load_adapter, load_base
+from tunegate_trainer.rows import PAIRS_PREFIX, read_pairs
 from tunegate_trainer.train import preference, recipe
 from tunegate_trainer.train.attention import BY_EXAMPLE
 from tunegate_trainer.train.dataset import preference_example, training_dataset
@@ -207,6 +208,30 @@ def test_the_first_loss_is_that_of_no_difference_and_then_it_falls(make_root):
     losses = root.losses("dpo")
     assert losses[0] == pytest.approx(0.693147, abs=1e-5), "the stage starts at its reference"
     assert losses[-1] < 0.6
+
+
+def test_of_an_adapter_that_goes_on_the_reference_is_the_model_after_sft(make_root, tiny_model):
+    root = make_root(later=[dpo_plan(checkpoint_steps=(4,))], parameters={"learning_rate": 2e-2})
+    train_both(root, start_step=6)
+    held = json.loads((root.workspace / root.paths.stage("dpo") / REFERENCE).read_text())["log_probs"]
+    learned = read_pairs(root.workspace / root.paths.data / f"{PAIRS_PREFIX}train.jsonl")
+    made = tokenize_pairs(load_tokenizer(tiny_model), learned, 128)
+    after_sft = load_adapter(load_base(tiny_model, "float32", CPU), root.checkpoint(6), trainable=False)
+    after_dpo = load_adapter(
+        load_base(tiny_model, "float32", CPU), root.checkpoint(4, "dpo"), trainable=False
+    )
+    with torch.no_grad():
+        references = [by_hand(after_sft, *pair) for pair in made]
+        policies = [by_hand(after_dpo, *pair) for pair in made]
+        with after_sft.disable_adapter():
+            of_base = by_hand(after_sft, *made[0])
+    assert held[0] != pytest.approx(of_base.tolist(), rel=0.01)
+    margins = []
+    for found, reference, policy in zip(held, references, policies, strict=True):
+        assert found == pytest.approx(reference.tolist(), rel=1e-4)
+        rewards = BETA * (policy - reference)
+        margins.append((rewards[0] - rewards[1]).item())
+    assert sum(margins) / len(margins) > 0, "chosen answers gained on rejected ones"
 
 
 def test_ipo_begins_at_its_own_formula(make_root):

@@ -301,6 +301,25 @@ def test_only_the_newest_checkpoints_keep_their_state(make_root):
     assert sorted(p.name for p in root.stage_folder.glob("state-*")) == ["state-000003", "state-000004"]
 
 
+def test_what_is_saved_after_damage_stays(make_root, at_step, monkeypatch):
+    root = make_root(checkpoint_steps=(1, 2, 3, 4, 5, 6))
+    interrupt_at(root, at_step, 5)
+    damaged = sorted(path.name for path in root.stage_folder.glob("state-*"))
+    assert damaged == ["state-000005", "state-000006"]
+    for step in (5, 6):
+        flip_a_bit(root.checkpoint(step) / "adapter_model.safetensors")
+    interrupt_at(root, at_step, 2)  # from the start again, since older states are gone
+    trained, append = [], LossFile.append
+
+    def append_and_note(self: LossFile, line: dict[str, Any]) -> None:
+        trained.append(line["step"])
+        append(self, line)
+
+    monkeypatch.setattr(LossFile, "append", append_and_note)
+    run(root)
+    assert trained == [4, 5, 6]
+
+
 def test_a_damaged_state_is_not_resumed_from(make_root, at_step, caplog):
     whole, root = make_root(), make_root()
     run(whole)

@@ -80,7 +80,11 @@ class Courier:
         self._closing_until = time.monotonic() + CLOSING_SECONDS
         self.notify(urgent=True)
         self._thread.join(CLOSING_SECONDS + REQUEST_SECONDS)
-        left = self._pending()
+        try:
+            left = self._pending()
+        except OSError as error:
+            logger.warning("the outbox cannot be read: %s; the job's next pod will send what is left", error)
+            return False
         if left:
             names = ", ".join(path.name for path in left)
             logger.warning("the operator did not acknowledge %s; the job's next pod will send it", names)
@@ -91,7 +95,7 @@ class Courier:
         while True:
             self._changed.clear()
             self._urgent.clear()
-            if not [path for path in self._undecided() if not self._deliver(path)]:
+            if self._is_delivered():
                 pause = FIRST_PAUSE
                 if self._closing_until is not None:
                     return
@@ -105,6 +109,16 @@ class Courier:
             else:
                 return
             pause = min(2 * pause, LONGEST_PAUSE)
+
+    def _is_delivered(self) -> bool:
+        """Post what is left to post; says whether nothing of it is. A volume that cannot be read for a moment
+        is one more try."""
+        try:
+            arrived = [self._deliver(path) for path in self._undecided()]
+        except OSError as error:
+            logger.warning("the outbox cannot be read: %s; it will be tried again", error)
+            return False
+        return all(arrived)
 
     def _pending(self) -> list[Path]:
         """The reports that the operator has not acknowledged as they are now."""
@@ -128,7 +142,10 @@ class Courier:
             return False
         self._refused.discard(path.name)
         self._acknowledged[path.name] = _sequence(body)
-        write_atomic(self._outbox / ACKNOWLEDGED, json.dumps(self._acknowledged))
+        try:
+            write_atomic(self._outbox / ACKNOWLEDGED, json.dumps(self._acknowledged))
+        except OSError as error:  # then the job's next pod sends it once more
+            logger.warning("that %s arrived cannot be written down: %s", path.name, error)
         return True
 
     def _post(self, body: bytes) -> None:

@@ -34,8 +34,9 @@ from tunegate_trainer.data.plan import plan_stages
 from tunegate_trainer.data.role import prepare
 from tunegate_trainer.data.shape import model_shape
 from tunegate_trainer.data.sizing import is_too_small, too_small, with_estimate
+from tunegate_trainer.data.target_modules import skeleton
 from tunegate_trainer.data.weights import check_weights
-from tunegate_trainer.errors import GpuTooSmallError, SourceNotFoundError, TrainerError, UserError
+from tunegate_trainer.errors import GpuTooSmallError, SourceNotFoundError, TrainerError
 from tunegate_trainer.evaluate.sets import golden_text
 from tunegate_trainer.files import write_model
 
@@ -55,17 +56,23 @@ def main() -> int:
 def forecast(root: Path, job: FineTuneJob, gates: list[EvalGate]) -> Forecast:
     """As much as can be known of ``job``. The model itself must be at hand, or at least its configuration."""
     spec = job.spec
+    uri = str(spec.model.uri or "")
+    if spec.model.start_from:
+        unknown = (
+            f"model.startFrom: nothing is known of the model of FineTuneJob {spec.model.start_from} here; "
+            "give its address as model.uri for a plan"
+        )
+        return Forecast(model=ModelForecast(uri=uri, parameters=0), notes=[unknown])
     context = Context(role=Role.DATA, root=root)
     try:
         folder = _model_folder(context, spec)
         longest = model_length(folder)
         shape = model_shape(folder)
     except TrainerError as error:
-        return Forecast(model=ModelForecast(uri=str(spec.model.uri), parameters=0), failure=error.failure)
+        return Forecast(model=ModelForecast(uri=uri, parameters=0), failure=error.failure)
     if shape is None:
-        unknown = UserError("model.uri: the sizes of this model are not found in its config.json")
-        return Forecast(model=ModelForecast(uri=str(spec.model.uri), parameters=0), failure=unknown.failure)
-    known = Forecast(model=ModelForecast(uri=str(spec.model.uri), parameters=shape.parameters, shape=shape))
+        return _of_unknown_sizes(root, job, gates, folder)
+    known = Forecast(model=ModelForecast(uri=uri, parameters=shape.parameters, shape=shape))
     try:
         _write_request(root, job, gates)
         return _of_rows(context, known, folder)
@@ -81,14 +88,27 @@ def forecast(root: Path, job: FineTuneJob, gates: list[EvalGate]) -> Forecast:
         return _of_lengths(known.model_copy(update={"failure": error.failure}), job, shape, longest)
 
 
+def _of_unknown_sizes(root: Path, job: FineTuneJob, gates: list[EvalGate], folder: Path) -> Forecast:
+    """Of a model that can be trained, and whose memory cannot be estimated."""
+    parameters = sum(weight.numel() for weight in skeleton(folder).parameters())
+    known = Forecast(
+        model=ModelForecast(uri=str(job.spec.model.uri), parameters=parameters),
+        notes=[
+            "model.uri: the sizes of this model are not found in its config.json: its memory is not known"
+        ],
+    )
+    try:
+        _write_request(root, job, gates)
+        return _of_rows(Context(role=Role.DATA, root=root), known, folder)
+    except SourceNotFoundError as error:
+        return known.model_copy(update={"notes": [*known.notes, f"{error}: rows and steps are not known"]})
+    except TrainerError as error:
+        return known.model_copy(update={"failure": error.failure})
+
+
 def _model_folder(context: Context, spec: FineTuneJobSpec) -> Path:
     """The model where it is; in the workspace that of a GGUF file, which has to be converted first, and what
     describes one on another machine."""
-    if spec.model.start_from:
-        raise UserError(
-            f"model.startFrom: nothing is known of the model of FineTuneJob {spec.model.start_from} here",
-            "for a plan, give the address of that model as model.uri instead",
-        )
     address = model_address(context, spec.model)
     if address.scheme in MODEL_SCHEMES:
         described = find_model(address, partial(choose_description, address.uri))

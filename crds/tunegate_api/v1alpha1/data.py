@@ -132,6 +132,9 @@ class Data(ApiModel):
     that is held out itself, is never trained on."""
     production: DataSource | None = None
     """A sample of production inputs, to compare the training inputs with."""
+    max_too_long: Annotated[Share, Field(examples=["0.05"])] = "0.01"
+    """The share of rows, and of pairs, 0 to 1, that may be left out for being longer than
+    `training.maxLength`. Where more are, the job fails before it trains."""
     held_out: HeldOut = HeldOut()
     """How to split off the rows that evaluate."""
     quality: Quality | None = None

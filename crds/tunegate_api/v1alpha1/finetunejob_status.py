@@ -52,6 +52,17 @@ class ModelStatus(StatusModel):
     """The digest of the weights."""
 
 
+class StageSummary(StatusModel):
+    """What a stage will do."""
+
+    stage: str
+    """The stage."""
+    steps: int
+    """Optimizer steps."""
+    tokens: int
+    """Tokens of one epoch, prompts included."""
+
+
 class PlanStatus(StatusModel):
     """What was resolved before training: the same plan is the same run."""
 
@@ -64,6 +75,12 @@ class PlanStatus(StatusModel):
     memory: Annotated[list[StageMemory], Field(max_length=8)] | None = None
     """What each stage needs, by an estimate, before a GPU is asked for. None where the model's sizes are not
     known."""
+    parameters: int | None = None
+    """Numbers in the model's weights."""
+    stages: Annotated[list[StageSummary], Field(max_length=8)] = []
+    """What each stage will do."""
+    advice: Annotated[list[Annotated[str, Field(max_length=512)]], Field(max_length=8)] = []
+    """Which GPU would do, and which method may do better, as `tunegate plan` says it too."""
 
 
 class DataStatus(StatusModel):

@@ -79,8 +79,8 @@ class Training(ApiModel):
     batch_size: Annotated[int | None, Field(ge=1, le=65536, examples=[32])] = None
     """Examples per optimizer step, of DPO pairs, whatever they are packed or split into. Left out: 16."""
     max_length: Annotated[int | None, Field(ge=8, le=1_048_576, examples=[2048])] = None
-    """Longest example in tokens. Longer ones are counted, and refused beyond 1 % of the rows. Left out: 2048,
-    or what the model can take."""
+    """Longest example in tokens. Longer ones are left out and counted, at most `data.maxTooLong` of the rows.
+    Left out: 2048, or what the model can take."""
     seed: Annotated[int | None, Field(ge=0, le=2**31 - 1, examples=[7])] = None
     """Decides the split, the order of rows and the adapter's first weights. Left out: 42."""
     beta: Annotated[Decimal | None, Between(above=0), Field(examples=["0.05"])] = None

@@ -2,7 +2,9 @@
 
 from tunegate_api.contract import Results, Role, Subject, canonical_json, sha256_text
 from tunegate_api.judgement import assess_stage, best_checkpoint
+from tunegate_api.meta import Sha256
 from tunegate_api.plan import Plan
+from tunegate_api.v1alpha1 import FineTuneJob
 from tunegate_api.v1alpha1.evaluation_status import CheckpointReference, CheckpointStatus
 from tunegate_api.v1alpha1.finetunejob_status import (
     MAX_CHECKPOINTS,
@@ -10,8 +12,10 @@ from tunegate_api.v1alpha1.finetunejob_status import (
     ModelStatus,
     PlanStatus,
     Published,
+    StageSummary,
 )
 from tunegate_api.verdict import VerdictState
+from tunegate_operator.advice import advise
 from tunegate_operator.engine.controller import Create, Put
 from tunegate_operator.finetunejob.build import Step, plan_config_map, results_config_map
 from tunegate_operator.finetunejob.cost import memory_of
@@ -31,30 +35,38 @@ def absorb_plan(observed: Observed, draft: Draft) -> Plan | None:
         if plan is None:
             return None
         draft.actions.append(Create(plan_config_map(observed.job, plan)))
-    config_map = plan_config_map(observed.job, plan)["metadata"]["name"]
-    model = ModelStatus(
-        uri=plan.model.uri,
-        start_from=plan.model.start_from.job if plan.model.start_from else None,
-        revision=plan.model.revision,
-        digest=plan.model.digest,
-    )
     data = plan.data
     draft.set(
-        plan=PlanStatus(
-            sha256=sha256_text(canonical_json(plan)),
-            config_map=config_map,
-            model=model,
-            memory=memory_of(plan, observed.job.spec) or None,
-        ),
         data=DataStatus(
             train=data.train.rows,
             dev=data.dev.rows,
             test=data.test.rows,
             dropped=data.dropped,
             warnings=[warning[:512] for warning in data.warnings[:8]],
-        ),
+        )
     )
+    digest = sha256_text(canonical_json(plan))
+    if draft.status.plan is None or draft.status.plan.sha256 != digest:
+        draft.set(plan=_plan_status(observed.job, plan, digest))
     return plan
+
+
+def _plan_status(job: FineTuneJob, plan: Plan, digest: Sha256) -> PlanStatus:
+    start = plan.model.start_from
+    return PlanStatus(
+        sha256=digest,
+        config_map=plan_config_map(job, plan)["metadata"]["name"],
+        model=ModelStatus(
+            uri=plan.model.uri,
+            start_from=start.job if start else None,
+            revision=plan.model.revision,
+            digest=plan.model.digest,
+        ),
+        memory=memory_of(plan, job.spec) or None,
+        parameters=plan.model.parameters,
+        stages=[StageSummary(stage=s.name, steps=s.total_steps, tokens=s.tokens) for s in plan.stages],
+        advice=[advice[:512] for advice in advise(job.spec, plan.model.shape, plan.stages)[:8]],
+    )
 
 
 def absorb_results(observed: Observed, draft: Draft) -> Results:

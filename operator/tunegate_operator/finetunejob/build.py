@@ -44,10 +44,11 @@ BACKOFF_LIMIT = 3
 """Restarts of a pod within one attempt."""
 GRACE_SECONDS = 120
 """Time that a pod gets to save after SIGTERM, and to say so."""
-SAVED_BYTES = 12
-"""Of each parameter, where all weights are trained: itself and the two moments of AdamW, in float32."""
+SAVED_BYTES = 24
+"""Of each parameter, where all weights are trained: itself and the two moments of AdamW, in float32, written
+and read back for their digests."""
 SAVE_BYTES_PER_SECOND = 100_000_000
-"""What a slow network volume takes."""
+"""What a slow network volume takes, and gives."""
 MEETING_PORT = 29500
 """Where the first of the pods that train together listens for the others."""
 _LOCAL_PORTS = range(20000, 30000)
@@ -55,7 +56,8 @@ _LOCAL_PORTS = range(20000, 30000)
 INDEX_LABEL = "batch.kubernetes.io/job-completion-index"
 """On each pod of an Indexed Job, by the Job controller: its number."""
 CHORE_SECONDS = {Role.CLEANUP: 3600, Role.REPORT: 600}
-"""For how long such a Job may wait for its pod and work."""
+"""For how long such a Job may work, and one that cleans up also wait for its pod: that of a report is waited
+for as long as any other."""
 _CHORE_RESOURCES = {
     "limits": {"memory": "512Mi"},
     "requests": {"cpu": "100m", "memory": "256Mi"},
@@ -194,10 +196,15 @@ def child_job(
             **(_together(nodes) if nodes > 1 else {"backoffLimit": BACKOFF_LIMIT}),
             "podReplacementPolicy": "Failed",
             "podFailurePolicy": _failure_policy(nodes),
-            **({"activeDeadlineSeconds": CHORE_SECONDS[step.role]} if step.role in CHORES else {}),
+            **({"activeDeadlineSeconds": _chore_seconds(job, step.role)} if step.role in CHORES else {}),
             "template": with_user_settings(template, wanted) if wanted else template,
         },
     }
+
+
+def _chore_seconds(job: FineTuneJob, role: Role) -> int:
+    waiting = job.spec.start_timeout_seconds if role is Role.REPORT else 0
+    return CHORE_SECONDS[role] + waiting
 
 
 def node_count(job: FineTuneJob, role: Role) -> int:

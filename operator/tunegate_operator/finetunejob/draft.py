@@ -7,6 +7,7 @@ from tunegate_api.meta import cut
 from tunegate_api.v1alpha1 import FineTuneJobStatus
 from tunegate_api.v1alpha1.finetunejob_status import Failure, Phase, Reason
 from tunegate_operator.engine.controller import Action, Create
+from tunegate_operator.finetunejob.failures import with_hint
 
 
 @dataclass
@@ -34,7 +35,8 @@ class Draft:
     def fail(self, failure: Failure) -> None:
         """End the job. What it was about to start is not started."""
         self.actions = [action for action in self.actions if not isinstance(action, Create)]
-        self.set(failure=failure, message=cut(f"{failure.reason}: {failure.message}"), waiting_since=None)
+        message = cut(f"{failure.reason}: {failure.message}")
+        self.set(failure=with_hint(failure), message=message, waiting_since=None)
         self.end(Phase.FAILED)
 
     def end(self, phase: Phase) -> None:

@@ -45,6 +45,20 @@ _BY_EXIT_CODE: dict[int, tuple[Reason, str]] = {
 }
 
 
+_BY_REASON = {
+    **dict(_BY_EXIT_CODE.values()),
+    Reason.DISCARDED: "Nothing is published. Change rows or parameters, and create the job anew.",
+}
+_OTHERWISE = "The log of the job's last pod says more: kubectl logs, or on a laptop the folder of the run."
+
+
+def with_hint(failure: Failure) -> Failure:
+    """The failure with what to do, where who found it does not say it."""
+    if failure.hint:
+        return failure
+    return failure.model_copy(update={"hint": _BY_REASON.get(Reason(failure.reason), _OTHERWISE)})
+
+
 def classify(child: Child) -> Failure:
     """Why this child failed, from its own words first, then from exit code and pod status."""
     pod = child.telling_pod

@@ -35,7 +35,14 @@ def read_preference(
         return Preference([], 0)
     text, digest = read_source(context, data.preference, "data.preference")
     parsed = parse_pairs(text, data.preference.columns, data.held_out.group_by)
-    pairs, dropped = usable_rows("data.preference", parsed, tokenizer, longest, folder.note_pairs)
+    pairs, dropped = usable_rows(
+        "data.preference",
+        parsed,
+        tokenizer,
+        longest,
+        folder.note_pairs,
+        max_too_long=exact(data.max_too_long),
+    )
     return Preference(pairs, dropped, digest)
 
 

@@ -105,7 +105,9 @@ def prepare(context: Context, folder: DataFolder, model: ModelPlan, model_folder
     text, digest = read_source(context, spec.data.train, "data.train")
     parsed = parse_rows(text, spec.data.train.columns, spec.data.held_out.group_by)
     longest = _longest(spec.stages, "SFT", longest_chat)
-    rows, dropped = usable_rows("data.train", parsed, tokenizer, longest, folder.note)
+    rows, dropped = usable_rows(
+        "data.train", parsed, tokenizer, longest, folder.note, max_too_long=exact(spec.data.max_too_long)
+    )
     preference = read_preference(context, tokenizer, folder, _longest(spec.stages, "DPO", longest_chat))
     rows, pairs, warnings = joined(rows, preference.pairs)
 

@@ -43,8 +43,15 @@ def check_one_form(context: Context, tokenizer: PreTrainedTokenizerBase, trained
 
 
 def rewritten_answers(tokenizer: PreTrainedTokenizerBase, trained: Iterable[Chat]) -> list[str]:
-    """A warning where the template leaves earlier answers of a chat out, or changes them."""
-    changed = [is_rewritten(tokenizer, chat) for chat in trained]
+    """A warning where earlier answers of a chat are not learned: the template leaves them out or changes
+    them, or a tokenizer without the library's fast form cannot say where they stand."""
+    chats = list(trained)
+    if not tokenizer.is_fast and any(turn.role == "assistant" for chat in chats for turn in chat):
+        return [
+            "the model's tokenizer is not a fast one and cannot tell where earlier answers of a chat stand: "
+            "only the last answer of each row is learned; a tokenizer.json beside the model changes that"
+        ]
+    changed = [is_rewritten(tokenizer, chat) for chat in chats]
     if not any(changed):
         return []
     return [

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from fractions import Fraction
 from typing import Any, Generic
 
 from transformers import PreTrainedTokenizerBase
@@ -13,8 +14,6 @@ from tunegate_trainer.rows import Pair, Row
 
 SHOWN_PROBLEMS = 10
 """Bad rows that an error names; the report on the volume has all of them."""
-MAX_TOO_LONG = 0.01
-"""Share of rows that may be left out for their length."""
 
 
 @dataclass(frozen=True)
@@ -33,11 +32,14 @@ def usable_rows(
     tokenizer: PreTrainedTokenizerBase,
     longest: int,
     note: Callable[[dict[str, Any]], None],
+    *,
+    max_too_long: Fraction,
 ) -> tuple[list[Measured[RowT]], int]:
     """The rows of the source ``field`` whose examples have at most ``longest`` tokens, and how many were left
     out. ``note`` is told of all of them.
 
-    Raises :class:`BadDataError` for bad rows, none at all, or too many that are too long.
+    Raises :class:`BadDataError` for bad rows, none at all, or more that are too long than the share
+    ``max_too_long``.
     """
     note(
         {
@@ -52,7 +54,12 @@ def usable_rows(
     kept, too_long = _within(field, tokenizer, parsed.rows, longest)
     dropped = sorted([*parsed.duplicates, *too_long], key=lambda problem: problem.line)
     note({"dropped": [asdict(problem) for problem in dropped], "lengths": _histogram(kept)})
-    _refuse_too_long(field, too_long, len(parsed.rows), longest)
+    if len(too_long) > max_too_long * len(parsed.rows):
+        raise BadDataError(
+            f"{field}: {len(too_long)} of {len(parsed.rows)} rows are longer than {longest} tokens, the "
+            f"first in line {too_long[0].line}; at most the share {float(max_too_long):g} may be left out",
+            "raise training.maxLength, shorten the rows, or raise data.maxTooLong",
+        )
     return kept, len(dropped)
 
 
@@ -92,15 +99,6 @@ def _within(
 
 def _answers(row: Row | Pair) -> list[str]:
     return [row.completion] if isinstance(row, Row) else [row.chosen, row.rejected]
-
-
-def _refuse_too_long(field: str, too_long: list[RowProblem], rows: int, longest: int) -> None:
-    if len(too_long) > MAX_TOO_LONG * rows:
-        raise BadDataError(
-            f"{field}: {len(too_long)} of {rows} rows are longer than {longest} tokens, the first in line "
-            f"{too_long[0].line}; at most {MAX_TOO_LONG:.0%} may be left out",
-            "raise training.maxLength, or shorten the rows",
-        )
 
 
 def _histogram(rows: Sequence[Measured[RowT]], buckets: int = 10) -> dict[str, Any]:

@@ -33,6 +33,7 @@ class CheckpointFolder:
         self._writer = writer
         self.scratch = folder / f"scratch-{writer.epoch:06d}"
         """Where this process saves before a checkpoint is complete."""
+        self._damaged: set[int] = set()
 
     @property
     def writes(self) -> bool:
@@ -56,10 +57,12 @@ class CheckpointFolder:
                     shutil.rmtree(path, ignore_errors=True)
 
     def complete_steps(self) -> list[int]:
-        """Steps of the complete checkpoints, whether or not their bytes are still sound, in order."""
-        return sorted(
+        """Steps of the complete checkpoints, in order, but of those that were found damaged: they count again
+        once training has come to them again."""
+        steps = [
             int(path.name.removeprefix("step-")) for path in self._folder.glob("step-*") if is_complete(path)
-        )
+        ]
+        return sorted(set(steps) - self._damaged)
 
     def newest(self) -> int | None:
         """The newest checkpoint whose files are as they were written; damaged ones are logged and skipped."""
@@ -67,6 +70,7 @@ class CheckpointFolder:
             problems = [*verify(self.path(step)), *verify(self.state(step))]
             if not problems:
                 return step
+            self._damaged.add(step)
             logger.warning(
                 "checkpoint %s is damaged and not resumed from: %s", self.path(step).name, "; ".join(problems)
             )
@@ -97,6 +101,7 @@ class CheckpointFolder:
         ):  # the weights make it complete
             remove(target)
             made.rename(target)
+        self._damaged.discard(step)
 
     def drop(self, steps: list[int]) -> None:
         """Remove checkpoints that nothing refers to any more, and all states but the newest."""

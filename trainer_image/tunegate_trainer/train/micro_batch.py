@@ -3,7 +3,7 @@
 import logging
 from pathlib import Path
 
-from tunegate_api.plan import StagePlan
+from tunegate_api.plan import StagePlan, TrainingParameters
 from tunegate_trainer.errors import CudaOutOfMemoryError
 from tunegate_trainer.files import write_atomic
 
@@ -27,6 +27,17 @@ def with_micro_batch(stage: StagePlan, folder: Path) -> StagePlan:
     return stage.model_copy(update={"parameters": parameters})
 
 
+def _hint(parameters: TrainingParameters) -> str:
+    """What would take less memory, of what the stage does not do yet."""
+    if parameters.adapter == "None":
+        smaller = "train an adapter instead of all weights, "
+    elif parameters.quantization is None:
+        smaller = "set quantization: NF4 to hold the base in 4 bits, "
+    else:
+        smaller = ""
+    return f"lower training.maxLength, {smaller}or ask for a GPU with more memory"
+
+
 def halve_micro_batch(stage: StagePlan, folder: Path, said: str, processes: int = 1) -> None:
     """Let half as many examples be a pass of ``stage`` from now on; an optimizer step has as many as before.
 
@@ -40,9 +51,7 @@ def halve_micro_batch(stage: StagePlan, folder: Path, said: str, processes: int 
     smaller = [n for n in range(1, most + 1) if share % n == 0]
     if not smaller:
         raise CudaOutOfMemoryError(
-            f"the GPU is out of memory with one example a pass: {said}",
-            "lower training.maxLength, set quantization: NF4 to hold the base in 4 bits, train an adapter "
-            "instead of all weights, or ask for a GPU with more memory",
+            f"the GPU is out of memory with one example a pass: {said}", _hint(parameters)
         )
     logger.warning("out of GPU memory: a pass has %d examples from now on", smaller[-1])
     write_atomic(folder / FILE, f"{smaller[-1]}\n")

@@ -1,0 +1,44 @@
+"""Every bound of the schema, one value beyond it: refused by the API server and by ``tunegate validate``, and
+both name the field."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from support.api_server import ApiServer
+from support.refusals import Asker
+from support.wrong_bounds import WrongValue, wrong_values
+from support.wrong_manifests import GOOD
+from tunegate_api.crd import crds
+from tunegate_api.v1alpha1.problems import find_problems
+
+pytestmark = pytest.mark.cluster
+
+
+@pytest.fixture(scope="module")
+def asker(server: ApiServer) -> Iterator[Asker]:
+    with server.client() as api:
+        yield Asker(api)
+
+
+def cases() -> list[tuple[str, WrongValue]]:
+    found = []
+    for crd in crds().values():
+        kind = crd["spec"]["names"]["kind"]
+        spec = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
+        found += [(kind, value) for value in wrong_values(spec, ("spec",))]
+    return found
+
+
+CASES = cases()
+
+
+@pytest.mark.parametrize(
+    ("kind", "wrong"), CASES, ids=[f"{kind}-{wrong.field}-{wrong.said[:24]}" for kind, wrong in CASES]
+)
+def test_a_value_beyond_a_bound_is_refused_by_both(asker: Asker, kind: str, wrong: WrongValue) -> None:
+    manifest: dict[str, Any] = wrong.placed(GOOD[kind]())
+    said = asker.create(manifest)
+    assert [line for line in said if line.startswith(f"{wrong.field}: ") and wrong.said in line], said
+    assert find_problems(manifest)
