@@ -46,7 +46,7 @@ quickstart: $(STAMP) ## Tune, judge and publish a small real model on this machi
 
 .PHONY: test
 test: $(STAMP) ## Run the tests, several at a time
-	$(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadfile
+	$(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadfile --no-loadscope-reorder
 
 .PHONY: stories
 stories: $(STAMP) ## Run the tests that train SmolLM2 for many minutes

@@ -405,7 +405,7 @@ FINETUNEJOB = [
         "a share of long rows in per cent",
         {"spec.data.maxTooLong": "5"},
         "spec.data.maxTooLong",
-        "must be 0 to 1",
+        "must be at least 0 and at most 1",
     ),
     Wrong(
         "a sample larger than the data",

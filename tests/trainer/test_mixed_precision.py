@@ -59,7 +59,7 @@ def test_a_gate_may_have_checkpoints_evaluated_as_they_are(make_root, computed):
 
 
 def test_the_reference_of_preferences_too(make_root, computed):
-    root = make_root(parameters=ALL_WEIGHTS, later=[dpo_plan(**ALL_WEIGHTS)])
+    root = make_root(parameters=ALL_WEIGHTS, later=[dpo_plan(**ALL_WEIGHTS, starts_from="Merged")])
     train(root)
     computed.clear()
     train(root, "dpo", start_step=6)

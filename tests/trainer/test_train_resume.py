@@ -305,8 +305,8 @@ def test_what_is_saved_after_damage_stays(make_root, at_step, monkeypatch):
     root = make_root(checkpoint_steps=(1, 2, 3, 4, 5, 6))
     interrupt_at(root, at_step, 5)
     damaged = sorted(path.name for path in root.stage_folder.glob("state-*"))
-    assert damaged == ["state-000005", "state-000006"]
-    for step in (5, 6):
+    assert damaged == ["state-000004", "state-000005"]
+    for step in (4, 5):
         flip_a_bit(root.checkpoint(step) / "adapter_model.safetensors")
     interrupt_at(root, at_step, 2)  # from the start again, since older states are gone
     trained, append = [], LossFile.append
@@ -317,7 +317,7 @@ def test_what_is_saved_after_damage_stays(make_root, at_step, monkeypatch):
 
     monkeypatch.setattr(LossFile, "append", append_and_note)
     run(root)
-    assert trained == [4, 5, 6]
+    assert trained == [3, 4, 5, 6]
 
 
 def test_a_damaged_state_is_not_resumed_from(make_root, at_step, caplog):
