@@ -12,14 +12,16 @@ settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 
 
-SLOW_FIRST = ("laptop", "trainer")
-"""Folders whose files take minutes: what begins last should be short, so that all processes end together."""
+SLOW_FIRST = ("trainer/test_train_together", "laptop/", "trainer/test_train", "trainer/")
+"""Files that take minutes: what begins last should be short, so that all processes end together."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(
-        key=lambda item: SLOW_FIRST.index(item.path.parent.name) if item.path.parent.name in SLOW_FIRST else 2
-    )
+    def place(item: pytest.Item) -> int:
+        path = f"{item.path.parent.name}/{item.path.name}"
+        return next((i for i, slow in enumerate(SLOW_FIRST) if path.startswith(slow)), len(SLOW_FIRST))
+
+    items.sort(key=place)
 
 
 @pytest.fixture(scope="session")

@@ -131,7 +131,7 @@ def steady(turns: list[Turn], skipped: int) -> float:
 
 
 def agreement(ours: Turn, theirs: Turn) -> Iterator[Measure]:
-    """How close the first step is, before two adapters that begin at random go apart."""
+    """How close the first step is, before two adapters that begin at random go apart, and where they end."""
     yield Measure(
         "  loss of the first step, of ours and theirs",
         round(ours.losses[0], 4),
@@ -139,6 +139,8 @@ def agreement(ours: Turn, theirs: Turn) -> Iterator[Measure]:
         "",
         f"{theirs.losses[0]:.4f}",
     )
+    last = f"{theirs.losses[-1]:.4f}"
+    yield Measure("  loss of the last step", round(ours.losses[-1], 4), "nats", "", last)
     norms = f"{theirs.norms[0]:.4g}"
     yield Measure("  gradient norm of the first step", float(f"{ours.norms[0]:.4g}"), "", "", norms)
 

@@ -46,7 +46,7 @@ class Pods:
     ) -> None:
         """``only`` so many of the two are started, each with some code ``before`` it."""
         call = ["train", "--stage", stage, *arguments]
-        code = f"{before}\nimport sys\nfrom tunegate_trainer.main import main\nsys.exit(main({call}))"
+        code = f"{before}\nfrom tunegate_trainer.main import leave, main\nleave(main({call}))"
         self.roots = [self._pod(root, node) for node in range(only)]
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))

@@ -1,7 +1,5 @@
 """``python -m tunegate_trainer ROLE``."""
 
-import sys
+from tunegate_trainer.main import leave, main
 
-from tunegate_trainer.main import main
-
-sys.exit(main())
+leave(main())
