@@ -17,11 +17,11 @@ def test_what_a_finished_job_left_is_removed_after_its_time(node: Node, namespac
     assert status["phase"] == "Succeeded", status["message"]
     published = job.models / status["published"][0]["uri"].removeprefix("pvc://models/")
     folder = job.stage().path.parents[1]
-    assert list(folder.rglob("step-*"))
+    assert list(folder.glob("stages/*/step-*"))
 
     cleanup = eventually(lambda: job.status().get("cleanup"), seconds=180, what="it was cleaned up", pause=1)
     assert cleanup["result"] == "Succeeded", cleanup["message"]
-    assert not list(folder.rglob("step-*"))
+    assert not list(folder.glob("stages/*/step-*"))
     assert (folder / "report.html").exists()
     assert (published / "adapter_model.safetensors").exists()
     eventually(lambda: job.child_jobs() == [], seconds=60, what="its Jobs are gone", pause=1)

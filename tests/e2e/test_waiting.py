@@ -38,7 +38,7 @@ def test_a_gate_a_secret_and_a_volume_are_named_and_waited_for(node: Node, names
     node.install()
     job = TinyJob(node, namespace)
     tracking = {"mlflow": {"uri": "http://mlflow.invalid", "experiment": "orders", "secretName": "mlflow"}}
-    storage = {"claim": "later"}
+    storage = {"persistentVolumeClaim": "later"}
     objects = {obj["kind"]: obj for obj in job.manifests(tracking=tracking, storage=storage)}
     gate = objects.pop("EvalGate")
     rows, cases = (obj for obj in job.manifests() if obj["kind"] == "ConfigMap")

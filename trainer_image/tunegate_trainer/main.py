@@ -171,7 +171,7 @@ def _set_up_libraries(role: Role) -> None:
 
 
 def leave(code: int) -> NoReturn:
-    """End this process. One that trained with others ends at once: what is written is written, and a thread of
+    """End this process. One that trained with others ends at once: all is written, and a thread of
     their connections that is still there aborts a process that takes itself apart."""
     if "RANK" in os.environ:  # as ranks.py sets it
         sys.stdout.flush()
