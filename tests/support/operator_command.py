@@ -27,6 +27,7 @@ class OperatorCommand:
         environment = {
             **os.environ,
             "KUBECONFIG": str(server.operator_kubeconfig),
+            "MALLOC_ARENA_MAX": "2",  # as its Dockerfile has it
             "TUNEGATE_TRAINER_IMAGE": "trainer:test",
             "TUNEGATE_LOG_FORMAT": "json",
             "TUNEGATE_REPORT_SERVICE": SERVICE,
