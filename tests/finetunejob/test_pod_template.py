@@ -62,6 +62,19 @@ def test_who_saves_all_weights_gets_the_time_for_it(role, adapter, parameters, s
     assert child["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] == seconds
 
 
+@pytest.mark.parametrize(
+    ("role", "seconds"), [(Role.REPORT, 7200 + 600), (Role.CLEANUP, 3600), (Role.TRAIN, None)]
+)
+def test_a_report_pod_may_wait_as_long_as_any_other(role: Role, seconds: int | None):
+    obj = make_job().with_spec(startTimeoutSeconds=7200).obj()
+    obj["metadata"]["uid"] = UID
+    job = FineTuneJob.model_validate(obj)
+    request = Request(name="orders", namespace="default", uid=UID, spec=job.spec, gates=[])
+    stage = job.spec.stages[0].name if role is Role.TRAIN else None
+    child = child_job(job, request, Step(role, stage), 1, pods=PODS, plan=plan_for(UID))
+    assert child["spec"].get("activeDeadlineSeconds") == seconds
+
+
 @pytest.mark.parametrize("role", Role)
 def test_every_pod_is_hardened_whatever_a_user_sets(role: Role):
     for wanted in (None, finetunejob()["spec"]["podTemplate"]):

@@ -132,6 +132,23 @@ def test_of_several_processes_fewer_attempts_are_lost(processes, sizes, tmp_path
         halve_micro_batch(with_micro_batch(stage, tmp_path), tmp_path, "too much", processes)
 
 
+@pytest.mark.parametrize(
+    ("changes", "advised", "done_already"),
+    [
+        ({"adapter": "None"}, "train an adapter instead of all weights", "NF4"),
+        ({"adapter": "LoRA"}, "set quantization: NF4", "train an adapter"),
+        ({"adapter": "LoRA", "quantization": "NF4"}, "lower training.maxLength", "NF4"),
+    ],
+)
+def test_the_hint_names_what_the_stage_does_not_do_yet(changes, advised, done_already, tmp_path):
+    stage = stage_plan("sft", (6,), batch_size=1, micro_batch_size=1)
+    stage = stage.model_copy(update={"parameters": stage.parameters.model_copy(update=changes)})
+    with pytest.raises(CudaOutOfMemoryError) as raised:
+        halve_micro_batch(stage, tmp_path, "too much")
+    assert advised in raised.value.hint
+    assert done_already not in raised.value.hint
+
+
 def test_log_probabilities_are_computed_in_more_passes_where_all_do_not_fit(tiny_model, monkeypatch):
     model = load_base(tiny_model, "float32", torch.device("cpu"))
     examples = [example([5, 6, 7 + i], [8, 9][: 1 + i % 2]) for i in range(7)]

