@@ -244,6 +244,29 @@ def test_a_model_that_takes_long_to_read_and_to_save_is_waited_for(make_together
     assert (root.checkpoint(6) / "DONE").exists()
 
 
+LATE = """
+import os, time
+from transformers import trainer
+
+sort = trainer.sort_checkpoints
+
+def sort_late(*arguments, **options):
+    if os.environ["RANK"] == "1":
+        time.sleep(3)
+        assert os.path.isdir(options["output_dir"])
+    return sort(*arguments, **options)
+
+trainer.sort_checkpoints = sort_late
+"""
+"""The second process is still about to look at the scratch folder when the first is done."""
+
+
+def test_the_first_removes_nothing_that_another_still_looks_at(make_together):
+    root = make_together(parameters=EXACT)
+    assert Pods(root, before=LATE).end() == [ExitCode.OK] * 2
+    assert not list(root.stage_folder.glob("scratch-*"))
+
+
 def test_who_is_asked_to_stop_after_all_agreed_to_go_on_goes_on_for_one_step(make_together):
     """Else it would save alone, and wait for the others for ever, as they do for it."""
     root, interruption = make_together(1, parameters=DROPS), Interruption()

@@ -64,6 +64,7 @@ class StageTrainer(SFTTrainer):
             if is_lost_peer(error):
                 raise peer_lost(error) from error
             raise
+        self._ranks.meet()  # all have looked into the scratch folder, which the first one removes
 
     def token_losses(self, model: Any, inputs: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
         """As the function of that name, counting tokens."""
