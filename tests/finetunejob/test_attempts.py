@@ -385,3 +385,36 @@ def test_a_child_that_the_cluster_refuses_fails_the_job_with_its_words():
     assert status.failure is not None
     assert status.failure.reason == Reason.REFUSED
     assert "invalid image name" in status.failure.message
+
+
+def test_what_a_pod_found_is_kept_though_the_job_fails_in_the_same_moment():
+    world = World()
+    world.apply_all(make_job().with_spec(activeDeadlineSeconds=100).obj())
+    world.settle()
+    (job,) = world.active_jobs()
+    world.play(job)
+    world.settle()
+    world.clock.advance(200)
+    world.play(job)
+    world.settle()
+    status = world.status()
+    assert status.failure is not None
+    assert status.failure.reason == Reason.DEADLINE_EXCEEDED
+    assert status.plan is not None
+    assert world.cluster.as_user.get(Key("ConfigMap", "default", status.plan.config_map)) is not None
+
+
+def test_a_container_that_joined_the_pod_does_not_speak_for_ours():
+    world = World()
+    world.apply_all()
+    world.settle()
+    (name,) = world.jobs()
+    pod = world.cluster.start_pod(name)
+    status = pod_status.terminated(pod, 137, "", world.clock.now(), reason="OOMKilled")
+    proxy = {"name": "proxy", "state": {"terminated": {"exitCode": 0, "reason": "Completed"}}}
+    status["containerStatuses"] = [proxy, *status["containerStatuses"]]
+    world.cluster.set_pod_status(name, status)
+    world.settle()
+    failure = world.status().failure
+    assert failure is not None
+    assert failure.reason == Reason.OUT_OF_MEMORY

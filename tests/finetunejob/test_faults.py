@@ -101,13 +101,14 @@ def test_every_single_write_may_be_the_last(checkpoints, ttl, moment, posts):
 
 
 @LIVES
-def test_every_single_write_may_fail(checkpoints, ttl):
+@pytest.mark.parametrize("posts", [False, True], ids=["laptop", "cluster"])
+def test_every_single_write_may_fail(checkpoints, ttl, posts):
     undisturbed = new_world(checkpoints, ttl)
     live(undisturbed)
     expected = end_state(undisturbed)
 
     for n, write in enumerate(undisturbed.cluster.writes, start=1):
-        world = new_world(checkpoints, ttl)
+        world = new_world(checkpoints, ttl, posts=posts)
         world.cluster.error_on(n)
         live(world)
         world.advance(1)  # what failed is tried again a little later

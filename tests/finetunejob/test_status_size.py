@@ -4,6 +4,9 @@ import json
 
 from support.builders import make_job
 from support.world import Script, World
+from tunegate_api.meta import MAX_MESSAGE
+from tunegate_api.v1alpha1.finetunejob_status import MAX_ATTEMPTS, MAX_DECISIONS, MAX_EVICTIONS
+from tunegate_operator.names import CONTINUE_ANNOTATION
 
 LIMIT = 32 * 1024
 
@@ -56,3 +59,31 @@ def test_the_best_checkpoint_is_listed_however_old_it_is():
     assert status.best_checkpoint.step == 1
     assert status.checkpoints[0].step == 1
     assert [bool(c.gates[0].failed_cases) for c in status.checkpoints] == [False] * 19 + [True]
+
+
+def test_status_stays_below_32_kib_after_many_stops_suspensions_and_evictions():
+    falls = {3 * n + i: passed for n in range(MAX_DECISIONS) for i, passed in ((1, 95), (2, 85), (3, 85))}
+    world = World(Script(checkpoints=falls | {50: 99}, id_suffix="-" + "x" * 50))
+    world.apply_all()
+    for _ in range(MAX_DECISIONS):
+        stop = world.run().stop
+        assert stop is not None
+        said = json.dumps({"stop": stop.id, "reason": "r" * MAX_MESSAGE})
+        world.edit(annotations={CONTINUE_ANNOTATION: said})
+        world.settle()
+    for _ in range(MAX_ATTEMPTS):
+        world.edit(suspend=True)
+        world.settle()
+        world.edit(suspend=False)
+        world.settle()
+    (job,) = world.active_jobs()
+    for _ in range(MAX_EVICTIONS - 1):
+        world.cluster.start_pod(job["metadata"]["name"])
+        taken = {"type": "DisruptionTarget", "status": "True", "reason": "PreemptionByScheduler"}
+        world.cluster.set_pod_status(job["metadata"]["name"], {"phase": "Failed", "conditions": [taken]})
+        world.settle()
+    status = world.run(turns=200)
+    assert status.phase == "Succeeded"
+    full = (len(status.decisions), len(status.attempts), len(status.evictions))
+    assert full == (MAX_DECISIONS, MAX_ATTEMPTS, MAX_EVICTIONS - 1)
+    assert len(json.dumps(world.job()["status"]).encode()) < LIMIT

@@ -7,7 +7,7 @@ import pytest
 from support.builders import make_gate, make_job
 from support.world import Script, World
 from tunegate_api.contract import Subject
-from tunegate_api.v1alpha1.finetunejob_status import Phase, Reason
+from tunegate_api.v1alpha1.finetunejob_status import MAX_DECISIONS, Phase, Reason
 from tunegate_operator.names import CONTINUE_ANNOTATION, DISCARD_ANNOTATION
 
 REGRESSING = {10: 60, 20: 95, 30: 87, 35: 85, 40: 99, 50: 99}
@@ -172,3 +172,17 @@ def test_a_trainer_that_hides_a_regression_is_stopped_all_the_same(monkeypatch):
     monkeypatch.setattr(world, "_is_stopped", lambda *_: False)
     world.apply_all()
     assert world.run().phase is Phase.STOPPED
+
+
+def test_each_of_many_decisions_is_told_and_the_last_ones_are_listed():
+    times = MAX_DECISIONS + 2
+    falls = {3 * n + step: passed for n in range(times) for step, passed in ((1, 95), (2, 85), (3, 85))}
+    world = World(Script(checkpoints=falls | {50: 99}))
+    world.apply_all()
+    for n in range(times):
+        assert world.run().phase is Phase.STOPPED
+        answer(world, CONTINUE_ANNOTATION, reason=f"accepted {n}")
+    assert world.run().phase is Phase.SUCCEEDED
+    assert world.events().count("Decided") == times
+    expected = [f"accepted {n}" for n in range(times)][-MAX_DECISIONS:]
+    assert [decision.reason for decision in world.status().decisions] == expected

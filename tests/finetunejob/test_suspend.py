@@ -4,7 +4,7 @@ import pytest
 
 from support.builders import golden_text, make_config_map, make_gate, make_job
 from support.world import Script, World
-from tunegate_api.v1alpha1.finetunejob_status import Phase
+from tunegate_api.v1alpha1.finetunejob_status import MAX_ATTEMPTS, Phase
 from tunegate_operator.names import CONTINUE_ANNOTATION
 
 REGRESSING = {10: 60, 20: 95, 30: 87, 35: 85, 40: 99, 50: 99}
@@ -145,3 +145,40 @@ def test_suspending_what_has_ended_changes_nothing():
     resume(world)
     assert world.status().phase is Phase.SUCCEEDED
     assert world.active_jobs() == []
+
+
+def test_suspended_more_often_than_attempts_are_listed_it_counts_no_time_twice():
+    world = World()
+    world.apply_all()
+    world.until_checkpoint()
+    suspend(world)
+    seconds, times = world.status().running_seconds, MAX_ATTEMPTS + 5
+    for _ in range(times):
+        resume(world)
+        world.cluster.start_pod(world.active_jobs()[0]["metadata"]["name"])
+        world.advance(3)
+        suspend(world)
+    status = world.status()
+    assert status.running_seconds == seconds + 3 * times
+    assert len(status.attempts) == MAX_ATTEMPTS
+    assert status.attempts[0].role == "data"
+    resume(world)
+    assert world.run().phase is Phase.SUCCEEDED
+
+
+def test_suspended_as_soon_as_it_was_continued_it_goes_on_from_there():
+    world = World(Script(checkpoints=REGRESSING))
+    world.apply_all()
+    stop = world.run().stop
+    assert stop is not None
+    world.edit(annotations={CONTINUE_ANNOTATION: f'{{"stop": "{stop.id}", "reason": "go on"}}'})
+    world.settle()
+    suspend(world)
+    resume(world)
+    assert len(world.active_jobs()) == 1
+    assert world.run().phase is Phase.SUCCEEDED
+    assert [a.result for a in world.status().attempts if a.role == "train"] == [
+        "Succeeded",
+        "Suspended",
+        "Succeeded",
+    ]

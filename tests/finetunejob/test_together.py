@@ -7,7 +7,7 @@ import pytest
 from support.builders import make_job
 from support.world import World, failed
 from tunegate_api.contract import ExitCode, Outcome, Termination
-from tunegate_api.v1alpha1.finetunejob_status import MAX_EVICTIONS, Phase, Reason
+from tunegate_api.v1alpha1.finetunejob_status import MAX_ATTEMPTS, MAX_EVICTIONS, Phase, Reason
 from tunegate_operator.engine import pod_status
 from tunegate_operator.engine.cluster import Key, Object
 
@@ -233,3 +233,22 @@ def test_an_evicted_pod_that_is_gone_when_the_others_fail_costs_no_restart_eithe
         assert world.active_jobs(), "the next attempt has begun"
         both_run(world)
     assert {result for _, result in attempts(world)} == {Reason.EVICTED}
+
+
+def test_lost_nodes_cost_no_restart_and_each_is_counted_once_however_many(world):
+    gone = end(143, disruption="the node shuts down")
+    seconds = world.status().running_seconds
+    pauses = [10, 20, 40, 80, 160, 320, *[600] * MAX_ATTEMPTS]
+    for number, pause in enumerate(pauses, start=1):
+        world.advance(5)
+        both_end(world, gone, gone)
+        world.advance(pause - 1)
+        assert world.active_jobs() == [], "there is a pause"
+        world.advance(1)
+        both_run(world)
+        assert world.status().running_seconds == seconds + 5 * number
+    status = world.status()
+    assert {result for _, result in attempts(world)} == {Reason.NODE_LOST}
+    assert len(status.attempts) == MAX_ATTEMPTS
+    assert status.attempts[0].role == "data", "the last of its step"
+    assert world.run().phase is Phase.SUCCEEDED

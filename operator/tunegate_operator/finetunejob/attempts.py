@@ -6,6 +6,7 @@ from tunegate_api.contract import Results, Role, Subject
 from tunegate_api.v1alpha1 import FineTuneJob
 from tunegate_api.v1alpha1.finetunejob_status import MAX_ATTEMPTS, Attempt, Failure, Phase, Reason
 from tunegate_operator.engine.controller import Create, Delete
+from tunegate_operator.finetunejob.bounded import newest
 from tunegate_operator.finetunejob.build import Step, child_job, gpus_of_pod, node_count, nodes_service
 from tunegate_operator.finetunejob.evictions import evicted_too_often
 from tunegate_operator.finetunejob.failures import (
@@ -179,8 +180,8 @@ def last_step(results: Results, step: Step) -> int:
 
 
 def is_recorded(run: Run, child: Child) -> bool:
-    """Whether the status has this attempt: it ended, or was ended."""
-    return any(attempt.number == child.attempt for attempt in _recorded(run, child.step))
+    """Whether the status has this attempt, or had it: it ended, or was ended. They are recorded in order."""
+    return any(attempt.number >= child.attempt for attempt in _recorded(run, child.step))
 
 
 def _record(run: Run, child: Child, result: str, finished: datetime) -> None:
@@ -197,7 +198,8 @@ def _record(run: Run, child: Child, result: str, finished: datetime) -> None:
         result=result,
         last_step=last_step(run.results, step) if step.role is Role.TRAIN else None,
     )
-    run.draft.set(attempts=[*status.attempts, attempt][-MAX_ATTEMPTS:], counted_until=None)
+    recorded = newest([*status.attempts, attempt], MAX_ATTEMPTS, key=lambda one: (one.role, one.stage))
+    run.draft.set(attempts=recorded, counted_until=None)
 
 
 def _add_time(run: Run, role: Role, seconds: int) -> None:

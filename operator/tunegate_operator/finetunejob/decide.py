@@ -112,7 +112,9 @@ def _completed(run: Run, step: Step, args: tuple[str, ...] = (), *, is_known: bo
 
 
 def _latest(run: Run, step: Step) -> Child | None:
-    return next(iter(reversed(run.observed.attempts_of(step))), None)
+    """The Job of the latest attempt; None if it was removed, as by a suspension, or if there was none."""
+    number = attempts.latest_number(run, step)
+    return next((child for child in run.observed.attempts_of(step) if child.attempt == number), None)
 
 
 def _trained(run: Run, plan: Plan, stage: str, start_step: int) -> int | None:

@@ -33,8 +33,8 @@ class Draft:
         self.set(phase=phase, message=cut(message), waiting_since=None)
 
     def fail(self, failure: Failure) -> None:
-        """End the job. What it was about to start is not started."""
-        self.actions = [action for action in self.actions if not isinstance(action, Create)]
+        """End the job. What it was about to start is not started; what it was told is kept."""
+        self.actions = [action for action in self.actions if not _starts(action)]
         message = cut(f"{failure.reason}: {failure.message}")
         self.set(failure=with_hint(failure), message=message, waiting_since=None)
         self.end(Phase.FAILED)
@@ -73,3 +73,7 @@ class Draft:
         """Decide again at ``moment`` though nothing changed."""
         seconds = max(0.0, (moment - self.now).total_seconds())
         self.requeue_after = seconds if self.requeue_after is None else min(self.requeue_after, seconds)
+
+
+def _starts(action: Action) -> bool:
+    return isinstance(action, Create) and action.obj["kind"] != "ConfigMap"

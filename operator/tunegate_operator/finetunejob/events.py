@@ -18,7 +18,7 @@ def events_between(name: str, old: FineTuneJobStatus, new: FineTuneJobStatus) ->
         events.append(Event("Warning", "GoldenRegressing", regressing))
     if new.stop and (old.stop is None or old.stop.id != new.stop.id):
         events.append(Event("Warning", new.stop.reason, _stop_text(name, new.stop)))
-    if len(new.decisions) > len(old.decisions):
+    if new.decisions[-1:] != old.decisions[-1:]:
         last = new.decisions[-1]
         events.append(Event("Normal", "Decided", f"{last.action} at step {last.step}: {last.reason}"))
     if new.cleanup and not old.cleanup:

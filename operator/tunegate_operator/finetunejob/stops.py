@@ -9,6 +9,7 @@ from tunegate_api.v1alpha1 import FineTuneJob
 from tunegate_api.v1alpha1.evaluation_status import MAX_NAMED_CASES, CheckpointReference
 from tunegate_api.v1alpha1.finetunejob_status import MAX_DECISIONS, Failure, Reason, Stop, StopDecision
 from tunegate_operator.finetunejob import attempts
+from tunegate_operator.finetunejob.bounded import newest
 from tunegate_operator.finetunejob.cost import seconds_saved
 from tunegate_operator.finetunejob.draft import Draft
 from tunegate_operator.finetunejob.run import Run
@@ -28,7 +29,8 @@ def take_answer(job: FineTuneJob, draft: Draft) -> bool:
     decision = StopDecision(
         stop=stop.id, action=action, reason=reason, stage=stop.stage, step=stop.step, time=draft.now
     )
-    draft.set(decisions=[*draft.status.decisions, decision][-MAX_DECISIONS:])
+    decisions = newest([*draft.status.decisions, decision], MAX_DECISIONS, key=lambda one: one.stage)
+    draft.set(decisions=decisions)
     if action == "discard":
         draft.fail(Failure(reason=Reason.DISCARDED, message=f"discarded at step {stop.step}: {reason}"))
         return True

@@ -16,6 +16,8 @@ from tunegate_operator.finetunejob.observe import Child
 
 FIRST_PAUSE_SECONDS = 10
 """Before the first restart; twice as long before each of the next, as the Job controller does."""
+LONGEST_PAUSE_SECONDS = 600
+"""Nodes may be lost without end: whoever has enough of it says so by ``activeDeadlineSeconds``."""
 _NOT_COUNTED = ("Succeeded", "Suspended", Reason.EVICTED, Reason.NODE_LOST)
 
 
@@ -24,18 +26,22 @@ def may_begin_again(child: Child, last_step: int, draft: Draft) -> bool:
 
     ``last_step`` is that of the last checkpoint.
     """
-    in_vain = evicted_too_often(child, last_step, draft)
-    if in_vain:
-        draft.fail(in_vain)
+    evicted = evicted_too_often(child, last_step, draft)
+    if evicted:
+        draft.fail(evicted)
         return False
-    failed = [a for a in _attempts(child, draft) if a.last_step == last_step and _counts(a, child, draft)]
-    if child.attempt not in {attempt.number for attempt in failed}:
+    in_vain = [a for a in _attempts(child, draft) if a.last_step == last_step]
+    failed = [a for a in in_vain if _counts(a, child, draft)]
+    lost = [a for a in in_vain if a.result == Reason.NODE_LOST]
+    ended = {a.number: len(alike) for alike in (failed, lost) for a in alike}
+    if child.attempt not in ended:
         return True
     failure = classify(child)
     if len(failed) > BACKOFF_LIMIT:
         draft.fail(without_progress(failure))
         return False
-    due = (child.finished or draft.now) + timedelta(seconds=FIRST_PAUSE_SECONDS * 2 ** (len(failed) - 1))
+    pause = min(FIRST_PAUSE_SECONDS * 2 ** (ended[child.attempt] - 1), LONGEST_PAUSE_SECONDS)
+    due = (child.finished or draft.now) + timedelta(seconds=pause)
     if draft.now < due:
         draft.enter(Phase.TRAINING, f"restarting after: {failure.message}")
         draft.look_again_at(due)
