@@ -173,7 +173,14 @@ def test_children_are_hardened_and_owned():
     assert job["metadata"]["ownerReferences"][0]["uid"] == world.job()["metadata"]["uid"]
     assert job["spec"]["podFailurePolicy"]["rules"] == [
         {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
-        {"action": "FailJob", "onExitCodes": {"operator": "In", "values": [10, 11, 12, 13, 14, 15]}},
+        {
+            "action": "FailJob",
+            "onExitCodes": {
+                "containerName": "trainer",
+                "operator": "In",
+                "values": [10, 11, 12, 13, 14, 15],
+            },
+        },
     ]
 
 

@@ -6,6 +6,7 @@ from support.builders import make_job
 from support.world import DIGEST, Script, World
 from tunegate_api.v1alpha1.finetunejob_status import Phase, Reason
 from tunegate_operator.engine.cluster import Object
+from tunegate_operator.finetunejob.build import GRACE_SECONDS
 from tunegate_operator.names import CONTINUE_ANNOTATION, DISCARD_ANNOTATION
 
 REGRESSING = {10: 60, 20: 95, 30: 87, 35: 85, 40: 99, 50: 99}
@@ -210,3 +211,15 @@ def test_a_job_whose_spec_is_wrong_is_left_alone():
     world.advance(TTL)
     assert world.status().cleanup is None
     assert world.jobs() == []
+
+
+def test_files_stay_while_a_pod_that_was_stopped_may_still_save():
+    world = World()
+    world.apply_all(make_job().with_spec(ttlSecondsAfterFinished=0, activeDeadlineSeconds=100).obj())
+    world.until_checkpoint()
+    world.advance(100)
+    assert world.status().phase is Phase.FAILED
+    world.advance(GRACE_SECONDS - 1)
+    assert world.active_jobs() == [], "a second too early"
+    world.advance(1)
+    cleanup_job(world)

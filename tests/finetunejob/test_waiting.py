@@ -61,7 +61,7 @@ def test_waiting_ends_at_the_start_timeout_and_says_for_what():
 def waiting(reason: str, message: str = "") -> Object:
     """The status of a pod whose container does not start."""
     state = {"waiting": {"reason": reason, "message": message}}
-    return {"phase": "Pending", "containerStatuses": [{"state": state}]}
+    return {"phase": "Pending", "containerStatuses": [{"name": "trainer", "state": state}]}
 
 
 def unschedulable(message: str) -> Object:

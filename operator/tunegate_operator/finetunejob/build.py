@@ -168,7 +168,7 @@ def child_job(
             "restartPolicy": "Never",
             "automountServiceAccountToken": False,
             "enableServiceLinks": False,
-            "terminationGracePeriodSeconds": _grace_seconds(step, plan),
+            "terminationGracePeriodSeconds": grace_seconds(job, step, plan),
             "securityContext": {
                 "runAsNonRoot": True,
                 "runAsUser": 65532,
@@ -254,8 +254,11 @@ def _meeting(job: FineTuneJob, name: str, attempt: int, pods: PodSettings) -> li
     ]
 
 
-def _grace_seconds(step: Step, plan: Plan | None) -> int:
-    """What a pod may take to save and leave: more where it saves all weights."""
+def grace_seconds(job: FineTuneJob, step: Step, plan: Plan | None) -> int:
+    """What a pod may take to save and leave: more where it saves all weights, or as the user said."""
+    wanted = job.spec.pod_template
+    if wanted and wanted.termination_grace_period_seconds is not None:
+        return wanted.termination_grace_period_seconds
     if plan is None or step.role is not Role.TRAIN or step.stage is None:
         return GRACE_SECONDS
     if plan.stage(step.stage).parameters.adapter != "None":
@@ -280,7 +283,8 @@ def _failure_policy(nodes: int) -> Object:
     Of pods that train together none is replaced alone: see :mod:`tunegate_operator.finetunejob.together`.
     """
     evicted = {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]}
-    permanent = {"action": "FailJob", "onExitCodes": {"operator": "In", "values": PERMANENT_EXIT_CODES}}
+    codes = {"containerName": CONTAINER, "operator": "In", "values": PERMANENT_EXIT_CODES}
+    permanent = {"action": "FailJob", "onExitCodes": codes}
     return {"rules": [evicted, permanent] if nodes == 1 else [permanent]}
 
 

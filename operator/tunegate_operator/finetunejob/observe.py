@@ -13,7 +13,7 @@ from tunegate_api.plan import Plan
 from tunegate_api.v1alpha1 import EvalGate, FineTuneJob
 from tunegate_operator.engine.cluster import Key, Object
 from tunegate_operator.engine.controller import Refusal, View
-from tunegate_operator.finetunejob.build import Step, node_count
+from tunegate_operator.finetunejob.build import CONTAINER, Step, node_count
 from tunegate_operator.finetunejob.volumes import input_config_maps
 from tunegate_operator.names import (
     ATTEMPT_LABEL,
@@ -271,7 +271,8 @@ def _child(obj: Object, job: FineTuneJob, view: View) -> Child:
 def _pod(obj: Object, view: View) -> Pod:
     meta, status = obj["metadata"], obj.get("status", {})
     conditions = {c["type"]: c for c in status.get("conditions", [])}
-    container: dict[str, Any] = next(iter(status.get("containerStatuses", [])), {})
+    ours = (c for c in status.get("containerStatuses", []) if c["name"] == CONTAINER)  # others may join it
+    container: dict[str, Any] = next(ours, {})
     state = container.get("state", {})
     ended, waiting = state.get("terminated", {}), state.get("waiting", {})
     started = ended.get("startedAt") or state.get("running", {}).get("startedAt")

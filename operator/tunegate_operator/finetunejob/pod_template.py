@@ -25,7 +25,6 @@ def with_user_settings(template: Object, wanted: PodTemplate) -> Object:
         "priorityClassName",
         "serviceAccountName",
         "imagePullSecrets",
-        "terminationGracePeriodSeconds",
     )
     return {
         "metadata": {

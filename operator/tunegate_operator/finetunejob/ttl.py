@@ -10,7 +10,13 @@ from tunegate_api.contract import Role
 from tunegate_api.v1alpha1.finetunejob_status import Cleanup, Phase, Reason
 from tunegate_operator.engine.controller import Create, Delete
 from tunegate_operator.finetunejob.attempts import SUCCEEDED
-from tunegate_operator.finetunejob.build import CHORE_SECONDS, PodSettings, Step, child_job
+from tunegate_operator.finetunejob.build import (
+    CHORE_SECONDS,
+    PodSettings,
+    Step,
+    child_job,
+    grace_seconds,
+)
 from tunegate_operator.finetunejob.draft import Draft
 from tunegate_operator.finetunejob.failures import classify
 from tunegate_operator.finetunejob.observe import Child, ChildState, Observed
@@ -34,7 +40,7 @@ def clean_up(observed: Observed, now: datetime, pods: PodSettings) -> Draft:
 def _remove_files(observed: Observed, draft: Draft, pods: PodSettings) -> None:
     """See to it that the cleanup Job runs, once, and note how it ended."""
     spec, ended = observed.job.spec, draft.status.completion_time or draft.now
-    due = ended + timedelta(seconds=spec.ttl_seconds_after_finished or 0)
+    due = max(ended + timedelta(seconds=spec.ttl_seconds_after_finished or 0), _all_left(observed, ended))
     if draft.now < due:
         draft.look_again_at(due)
         return
@@ -50,6 +56,13 @@ def _remove_files(observed: Observed, draft: Draft, pods: PodSettings) -> None:
         passed = draft.status.phase is Phase.SUCCEEDED and final
         args = ("--digest", final.model_digest) if passed and final else ()
         draft.actions.append(Create(child_job(observed.job, request, CLEANUP, 1, pods=pods, extra_args=args)))
+
+
+def _all_left(observed: Observed, ended: datetime) -> datetime:
+    """When no pod of the job writes any more: those that were asked to stop as it ended may still save."""
+    stopped = [a for a in observed.job.status.attempts if a.finished == ended and a.result != SUCCEEDED]
+    grace = [grace_seconds(observed.job, Step(Role(a.role), a.stage), observed.plan) for a in stopped]
+    return ended + timedelta(seconds=max(grace, default=0))
 
 
 def _note_end(observed: Observed, draft: Draft, child: Child) -> None:
