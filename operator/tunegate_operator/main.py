@@ -2,6 +2,7 @@
 
 import gc
 import threading
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import kopf
@@ -43,6 +44,13 @@ def main() -> int:
         lost.set()
         stop.set()
 
+    async def start() -> None:
+        try:
+            await manager.start()
+        except BaseException:  # failed, or was asked to stop before it was done: then Kopf cleans nothing up
+            await end()
+            raise
+
     async def end() -> None:
         await manager.stop()
         stop.set()  # a thread of Kopf's waits for it, and would keep the process alive
@@ -53,7 +61,7 @@ def main() -> int:
     manager = Manager(settings, cluster, clock, give_up)
     registry = routes(cluster)
     kopf.on.login(registry=registry)(kopf.login_via_client)
-    kopf.on.startup(registry=registry, errors=kopf.ErrorsMode.PERMANENT)(_calling(manager.start))
+    kopf.on.startup(registry=registry, errors=kopf.ErrorsMode.PERMANENT)(_calling(start))
     kopf.on.cleanup(registry=registry)(_calling(end))
     kopf.run(
         registry=registry,
@@ -96,7 +104,7 @@ def kopf_settings() -> kopf.OperatorSettings:
     return made
 
 
-def _calling(method: Any) -> Any:
+def _calling(method: Callable[[], Awaitable[None]]) -> Any:
     """A Kopf handler that needs none of Kopf's arguments."""
 
     async def handler(**_: Any) -> None:

@@ -32,7 +32,8 @@ from measures import RESULTS, Measure, run
 
 from support.api_server import OPERATOR, ApiServer, api_server
 from support.builders import golden_text, make_config_map, make_gate, make_job
-from support.operator_command import NAMESPACE, SERVICE, OperatorCommand, operator
+from support.helm import NAMESPACE
+from support.operator_command import SERVICE, OperatorCommand, grant_rights, operator
 from support.played_kubelet import Address, PlayedKubelet, PlayedPod
 from support.waiting import eventually
 from support.world import STAGE
@@ -64,7 +65,7 @@ def cluster(**options: Any) -> Iterator[tuple[ApiServer, client.ApiClient]]:
         api_server(Path(folder), **options) as server,
         server.client(connection_pool_maxsize=64) as api,
     ):
-        client.CoreV1Api(api).create_namespace({"metadata": {"name": NAMESPACE}})
+        grant_rights(api)
         yield server, api
 
 

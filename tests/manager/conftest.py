@@ -1,16 +1,38 @@
 """A real API server with the Job controller, for a whole module of tests."""
 
+import itertools
 from collections.abc import Iterator
 
 import pytest
 from kubernetes import client
 
 from support.api_server import ApiServer, api_server
-from support.operator_command import NAMESPACE
+from support.helm import NAMESPACE
+from support.operator_command import SERVICE, grant_rights
+from support.played_kubelet import Address, PlayedKubelet
+from support.team import Team
+
+_names = (f"team-{n}" for n in itertools.count())
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
     with api_server(tmp_path_factory.mktemp("api-server")) as server, server.client() as api:
-        client.CoreV1Api(api).create_namespace({"metadata": {"name": NAMESPACE}})
+        grant_rights(api)
         yield server
+
+
+@pytest.fixture
+def api(server: ApiServer) -> Iterator[client.ApiClient]:
+    with server.client(connection_pool_maxsize=40) as api:
+        yield api
+
+
+@pytest.fixture
+def team(api: client.ApiClient) -> Team:
+    return Team(api, next(_names))
+
+
+@pytest.fixture
+def kubelet(api: client.ApiClient) -> PlayedKubelet:
+    return PlayedKubelet(api, Address(api, NAMESPACE, SERVICE))

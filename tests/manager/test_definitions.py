@@ -7,11 +7,30 @@ from kubernetes import client
 
 from support import manifests
 from support.api_server import api_server
-from support.operator_command import NAMESPACE, OperatorCommand
+from support.helm import NAMESPACE
+from support.operator_command import OperatorCommand, grant_rights
 from support.waiting import eventually
 
 pytestmark = pytest.mark.cluster
 GROUP = ("tunegate.dev", "v1alpha1", "default", "evalgates")
+
+
+def wait_for_definitions(started: OperatorCommand) -> None:
+    eventually(lambda: "the definitions: " in started.log.read_text(), what="it says what it waits for")
+
+
+def test_a_start_that_cannot_succeed_ends_the_process(tmp_path: Path) -> None:
+    """Whoever started it starts it again, when what it names may be mended."""
+    with api_server(tmp_path, definitions=False) as server, server.client() as api:
+        grant_rights(api)
+        broken = {"metadata": {"name": "tunegate-report-ca"}, "data": {"tls.key": "", "tls.crt": ""}}
+        client.CoreV1Api(api).create_namespaced_secret(NAMESPACE, broken)
+        started = OperatorCommand(server, tmp_path / "operator.log")
+        try:
+            assert started.process.wait(30) == 1
+        finally:
+            started.kill()
+        assert "tunegate-report-ca" in started.log.read_text()
 
 
 def test_it_waits_for_its_definitions_and_then_watches_its_kinds(tmp_path: Path) -> None:
@@ -19,12 +38,14 @@ def test_it_waits_for_its_definitions_and_then_watches_its_kinds(tmp_path: Path)
         api_server(tmp_path, definitions=False) as server,
         server.client() as api,
     ):
-        client.CoreV1Api(api).create_namespace({"metadata": {"name": NAMESPACE}})
+        grant_rights(api)
+        asked_to_stop = OperatorCommand(server, tmp_path / "first.log")
+        wait_for_definitions(asked_to_stop)
+        asked_to_stop.stop(seconds=10)
+
         started = OperatorCommand(server, tmp_path / "operator.log")
         try:
-            eventually(
-                lambda: "the definitions: " in started.log.read_text(), what="it says what it waits for"
-            )
+            wait_for_definitions(started)
             assert started.probe("/healthz") == 200
             assert started.probe("/readyz") == 503
             server.install_crds()

@@ -20,11 +20,16 @@ BUILD = Path(__file__).parents[1] / "cluster" / "build.sh"
 CRDS = Path(__file__).parents[2] / "crds"
 PROGRAMS = ("etcd", "kube-apiserver", "kube-controller-manager")
 CONTROLLERS = "garbage-collector-controller,namespace-controller,serviceaccount-controller,job-controller"
-API_SERVER_FLAGS = ("--authorization-mode=RBAC", "--service-cluster-ip-range=10.96.0.0/16")
+API_SERVER_FLAGS = (
+    "--authorization-mode=RBAC",
+    "--service-cluster-ip-range=10.96.0.0/16",
+    # As strict as a cluster gets about who may name an owner.
+    "--enable-admission-plugins=OwnerReferencesPermissionEnforcement",
+)
 
 
-OPERATOR = "tunegate-operator"
-"""The user that an operator is, so that the audit log tells its requests from others."""
+OPERATOR = "system:serviceaccount:tunegate-system:tunegate"
+"""The user that an operator is: it may do what the chart grants it, and the audit log shows what it does."""
 AUDIT_POLICY = {
     "apiVersion": "audit.k8s.io/v1",
     "kind": "Policy",
@@ -51,7 +56,7 @@ class ApiServer:
         certificate = base64.b64encode(self._certificate.read_bytes()).decode()
         self.kubeconfig.write_text(yaml.safe_dump(self._config(certificate, self._token)))
         self.operator_kubeconfig.write_text(
-            yaml.safe_dump(self._config(certificate, f"{self._token}-{OPERATOR}"))
+            yaml.safe_dump(self._config(certificate, f"{self._token}-operator"))
         )
 
     def client(self, **settings: Any) -> client.ApiClient:
@@ -139,9 +144,9 @@ def api_server(
     built = subprocess.run([BUILD, *PROGRAMS], check=True, stdout=subprocess.PIPE, text=True)
     bin = Path(built.stdout.strip())
     token = secrets.token_urlsafe()
-    users = ((token, "admin"), (f"{token}-{OPERATOR}", OPERATOR))
-    lines = [f"{token},{name},{name},system:masters\n" for token, name in users]
-    (folder / "tokens.csv").write_text("".join(lines))
+    (folder / "tokens.csv").write_text(
+        f"{token},admin,admin,system:masters\n{token}-operator,{OPERATOR},operator\n"
+    )
     (folder / "audit.yaml").write_text(yaml.safe_dump(AUDIT_POLICY))
     keys = folder / "service-accounts.key"
     subprocess.run(["openssl", "genrsa", "-out", keys, "2048"], check=True, capture_output=True)

@@ -10,11 +10,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import urllib3
+from kubernetes import client, utils
 
 from support.api_server import ApiServer, free_port
+from support.helm import NAMESPACE, Helm
 from support.waiting import eventually
 
-NAMESPACE = "tunegate-system"
 SERVICE = "tunegate-reports"
 
 
@@ -64,6 +65,14 @@ class OperatorCommand:
         return self.process.wait(seconds)
 
 
+def grant_rights(api: client.ApiClient, *values: str) -> None:
+    """Make the operator's namespace, and grant what the chart does with these ``--set`` arguments."""
+    client.CoreV1Api(api).create_namespace({"metadata": {"name": NAMESPACE}})
+    for (kind, _), obj in Helm().render(*values).items():
+        if kind in ("ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"):
+            utils.create_from_dict(api, obj)
+
+
 def own_address() -> str:
     """An address of this machine that is no loopback one: an EndpointSlice takes no other."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
@@ -77,7 +86,7 @@ def operator(server: ApiServer, log: Path, **settings: str) -> Iterator[Operator
     """An operator that answers its probes; it ends with the context."""
     command = OperatorCommand(server, log, **settings)
     try:
-        eventually(lambda: command.probe("/readyz") == 200, what=f"ready, see {log}")
+        eventually(lambda: command.probe("/readyz") == 200, seconds=60, what=f"ready, see {log}")
         yield command
     finally:
         if command.process.poll() is None:

@@ -32,8 +32,8 @@ from tunegate_operator.names import MANAGED_LABELS
 
 REQUEST_SECONDS = 30.0
 """After which a request that got no answer has failed."""
-LEASE_SECONDS = 4.0
-"""The same for a Lease: a read and a write must both have failed before another may take it over."""
+LEASE_SECONDS = 2.0
+"""The same for a Lease: see :data:`tunegate_operator.engine.lease.RENEW_DEADLINE`."""
 PAGE = 200
 """Objects of a list that are asked for, and in memory, at once."""
 

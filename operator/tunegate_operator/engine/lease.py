@@ -17,7 +17,8 @@ log = logging.getLogger(__name__)
 DURATION = 15.0
 """Seconds without renewal after which another may take the Lease."""
 RENEW_DEADLINE = 10.0
-"""Seconds without a successful renewal after which the holder gives up."""
+"""Seconds after the start of the last successful renewal, after which the holder gives up. One more try, a
+read and a write that each time out, ends before ``DURATION``."""
 RETRY = 2.0
 """Seconds between tries, to take it and to renew it."""
 
@@ -39,16 +40,18 @@ class Lease:
         Returns whether it was still held, and is given back, when asked to stop. False means that it was
         lost: whoever led must end at once, since another leads now.
         """
+        renewed = self._clock.monotonic()
         while not self._try():
             if stop.wait(RETRY):
                 return True
+            renewed = self._clock.monotonic()
         log.info("leading as %s", self._identity)
         started()
-        renewed = self._clock.monotonic()
         while not stop.wait(RETRY):
+            asked = self._clock.monotonic()  # others count from before the answer came
             if self._try():
-                renewed = self._clock.monotonic()
-            elif self._is_anothers() or self._clock.monotonic() - renewed > RENEW_DEADLINE:
+                renewed = asked
+            elif self._is_anothers() or self._clock.monotonic() - renewed >= RENEW_DEADLINE:
                 log.error("the Lease %s is lost", self._key.name)
                 return False
         self._give_back()

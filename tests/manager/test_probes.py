@@ -1,0 +1,34 @@
+"""What the probes say of a process whose threads should all live."""
+
+import asyncio
+from typing import Any
+
+import urllib3
+
+from support.api_server import free_port
+from support.clock import FakeClock
+from tunegate_operator.manager import Manager
+from tunegate_operator.settings import Settings
+
+
+def test_a_thread_that_ended_is_named():
+    nobody: Any = None  # no thread here asks the cluster
+    settings = Settings(
+        trainer_image="trainer:test",
+        health_port=free_port(),
+        pod_name="operator-0",
+        pod_namespace="tunegate-system",
+        pod_ip="192.0.2.1",
+    )
+    manager = Manager(settings, nobody, FakeClock(), lost=lambda: None)
+    url = f"http://127.0.0.1:{settings.health_port}/healthz"
+
+    async def probed() -> tuple[int, str]:
+        await manager._answer_probes()
+        manager._run("worker-0", lambda: None)
+        await asyncio.to_thread(manager._threads[0].join)
+        answer = await asyncio.to_thread(urllib3.request, "GET", url, timeout=5, retries=False)
+        await manager.stop()
+        return answer.status, answer.data.decode()
+
+    assert asyncio.run(probed()) == (500, "ended: worker-0\n")

@@ -1,0 +1,93 @@
+"""Status writes of FineTuneJobs that a real API server holds back, as it does for a slow webhook."""
+
+import base64
+import json
+import ssl
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+from kubernetes import client
+
+from tunegate_operator.reporting.certificates import make_authority, make_serving
+
+NAME = "held-writes.test.tunegate.dev"
+LONGEST_SECONDS = 20
+"""After this the API server writes anyway."""
+
+
+@contextmanager
+def held_status_writes(api: client.ApiClient, folder: Path) -> Iterator[threading.Event]:
+    """While this lasts, each write waits. The event is set as soon as one does."""
+    is_held, may_go_on = threading.Event(), threading.Event()
+
+    class Webhook(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            review = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            is_held.set()
+            may_go_on.wait(LONGEST_SECONDS)
+            answer = json.dumps(
+                {
+                    "apiVersion": review["apiVersion"],
+                    "kind": review["kind"],
+                    "response": {"uid": review["request"]["uid"], "allowed": True},
+                }
+            ).encode()
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(answer)))
+            self.end_headers()
+            self.wfile.write(answer)
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Nobody reads it."""
+
+    authority = make_authority(datetime.now(UTC))
+    serving = make_serving(authority, "localhost", datetime.now(UTC))
+    key, certificate = folder / "webhook.key", folder / "webhook.crt"
+    key.write_bytes(serving.key)
+    certificate.write_bytes(serving.certificate)
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(certificate, key)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Webhook) as server:
+        server.socket = tls.wrap_socket(server.socket, server_side=True)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        configurations = client.AdmissionregistrationV1Api(api)
+        configurations.create_validating_webhook_configuration(
+            _configuration(server.server_address[1], authority.certificate)
+        )
+        try:
+            yield is_held
+        finally:
+            configurations.delete_validating_webhook_configuration(NAME)
+            may_go_on.set()
+            server.shutdown()
+
+
+def _configuration(port: int, authority: bytes) -> dict[str, object]:
+    status = {
+        "apiGroups": ["tunegate.dev"],
+        "apiVersions": ["v1alpha1"],
+        "operations": ["UPDATE"],
+        "resources": ["finetunejobs/status"],
+    }
+    return {
+        "metadata": {"name": NAME},
+        "webhooks": [
+            {
+                "name": NAME,
+                "admissionReviewVersions": ["v1"],
+                "sideEffects": "None",
+                "failurePolicy": "Ignore",
+                "timeoutSeconds": LONGEST_SECONDS,
+                "clientConfig": {
+                    "url": f"https://localhost:{port}/",
+                    "caBundle": base64.b64encode(authority).decode(),
+                },
+                "rules": [status],
+            }
+        ],
+    }
