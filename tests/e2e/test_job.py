@@ -45,29 +45,3 @@ def test_deleting_a_job_in_training_leaves_nothing_of_it(node: Node, namespace: 
         what="Jobs, Pods and ConfigMaps are gone",
         pause=1,
     )
-
-
-def test_applied_again_it_is_a_new_run(node: Node, namespace: str) -> None:
-    node.install()
-    job = TinyJob(node, namespace)
-    job.apply()
-    job.wait_for_checkpoints(1)
-    first = job.stage()
-    node.kubectl("delete", "ftj", "orders", "-n", namespace, "--timeout=60s")
-    job.apply()
-    assert job.ended()["phase"] == "Succeeded", job.status()["message"]
-    assert job.child_jobs() == ["data 1", "gate 1", "publish 1", "train 1"]
-    assert job.stage().path != first.path
-    assert job.stage().writers() == 1
-
-
-def test_two_jobs_at_once_share_a_volume(node: Node, namespace: str) -> None:
-    node.install()
-    one, two = TinyJob(node, namespace, "one"), TinyJob(node, namespace, "two")
-    one.apply()
-    two.apply()
-    assert [job.ended()["phase"] for job in (one, two)] == ["Succeeded", "Succeeded"]
-    assert one.stage().losses() == two.stage().losses()
-    assert one.stage().path != two.stage().path
-    digests = {job.status()["published"][0]["digest"] for job in (one, two)}
-    assert len(digests) == 1, "the same spec, the same model"

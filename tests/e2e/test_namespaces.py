@@ -1,0 +1,26 @@
+"""An operator that is told which namespaces to serve has rights in those alone."""
+
+import pytest
+
+from support.node import Node
+from support.tiny_job import TinyJob
+from support.waiting_job import wait_until_served, waiting_job
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
+
+
+def test_a_job_is_trained_there_and_others_are_not_touched(node: Node, namespace: str) -> None:
+    elsewhere = f"not-{namespace}"[:63]
+    node.kubectl("create", "namespace", elsewhere)
+    try:
+        node.install(f"watchNamespaces={{{namespace}}}")
+        node.apply(elsewhere, waiting_job("elsewhere"))
+        job = TinyJob(node, namespace)
+        job.apply()
+        assert job.ended()["phase"] == "Succeeded", job.status()["message"]
+        assert "status" not in node.get("ftj", "elsewhere", elsewhere)
+
+        node.install()
+        wait_until_served(node, elsewhere, "elsewhere")
+    finally:
+        node.kubectl("delete", "namespace", elsewhere, "--timeout=120s")

