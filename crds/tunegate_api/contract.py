@@ -19,7 +19,7 @@ from enum import IntEnum, StrEnum
 from typing import Literal
 
 from tunegate_api import GROUP
-from tunegate_api.memory.shapes import ModelShape
+from tunegate_api.memory.shapes import Memory, ModelShape
 from tunegate_api.meta import Sha256, StatusModel, Time
 from tunegate_api.plan import DataPlan, Plan, StagePlan, TrainingParameters
 from tunegate_api.v1alpha1.data import Goal
@@ -333,6 +333,8 @@ class Forecast(StatusModel):
     """None where rows, golden sets or tokenizer are not at hand. Steps and tokens of stages are 0 then, and
     their largest pass is one example of the greatest length."""
     stages: list[StagePlan] = []
+    judging: Memory | None = None
+    """As of :class:`tunegate_api.plan.Plan`."""
     notes: list[str] = []
     """What is not known, and why."""
     failure: Failure | None = None

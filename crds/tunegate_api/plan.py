@@ -135,6 +135,8 @@ class Plan(StatusModel):
     model: ModelPlan
     data: DataPlan
     stages: list[StagePlan]
+    judging: Memory | None = None
+    """What the gate needs, by an estimate: the artifact of the last stage on one GPU. None as of a stage."""
     versions: dict[str, str]
     """Versions of the libraries that the results depend on."""
 

@@ -2,18 +2,28 @@
 
 from collections.abc import Iterator
 
-from tunegate_api.memory.fitting import CARDS, fits, remedies, shards, size_text, smallest_card
-from tunegate_api.memory.shapes import ModelShape
+from tunegate_api.memory.fitting import (
+    CARDS,
+    fits,
+    needed,
+    remedies,
+    shards,
+    size_text,
+    smallest_card,
+)
+from tunegate_api.memory.shapes import Memory, ModelShape
 from tunegate_api.plan import StagePlan
 from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec
 
 GB = 10**9
 
 
-def advise(spec: FineTuneJobSpec, model: ModelShape | None, stages: list[StagePlan]) -> list[str]:
+def advise(
+    spec: FineTuneJobSpec, model: ModelShape | None, stages: list[StagePlan], judging: Memory | None
+) -> list[str]:
     """What a person may want to change, and why; docs/choosing.md has the whole of it. ``model`` is None
-    where its sizes are not known."""
-    return [*_on_method(stages), *_on_gpus(spec, model, stages)]
+    where its sizes are not known, and ``judging`` what the gate needs, where that is known."""
+    return [*_on_method(stages), *_on_gpus(spec, model, stages), *_on_judging(spec, stages, judging)]
 
 
 def _on_method(stages: list[StagePlan]) -> Iterator[str]:
@@ -48,6 +58,15 @@ def _on_gpus(spec: FineTuneJobSpec, model: ModelShape | None, stages: list[Stage
             yield f"stage {stage.name} fits a GPU of {card} GB" + (f"; {smaller}" if smaller else "")
     if not (spec.resources.gpu and spec.resources.gpu.memory):
         yield "give resources.gpu.memory: what does not fit it is refused before a GPU is asked for"
+
+
+def _on_judging(spec: FineTuneJobSpec, stages: list[StagePlan], judging: Memory | None) -> Iterator[str]:
+    trained = max((needed(stage.memory) for stage in stages if stage.memory), default=0)
+    if judging and spec.resources.accelerator == "GPU" and needed(judging) > trained:
+        yield (
+            f"the gate needs {size_text(needed(judging))}, more than training: it judges on one GPU what is "
+            "published"
+        )
 
 
 def _smaller_cards(stage: StagePlan, model: ModelShape, card: int | None, processes: int) -> str:

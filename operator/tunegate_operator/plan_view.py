@@ -47,7 +47,7 @@ def plan_view(job: Object, forecast: Forecast) -> RenderableType:
             Text(),
             Text("time      known once it trains: status has an estimate from its first steps on"),
         ]
-        advice = advise(spec, forecast.model.shape, forecast.stages)
+        advice = advise(spec, forecast.model.shape, forecast.stages, forecast.judging)
         parts += [Text(f"advice    {each}") for each in advice]
     if forecast.failure:
         failure = forecast.failure
@@ -69,7 +69,7 @@ def plan_text(job: Object, forecast: Forecast, form: str) -> str:
             stage.name: {f"{card}GB": fits for card, fits in fitting_cards(stage).items()}
             for stage in forecast.stages
         },
-        "advice": advise(spec, forecast.model.shape, forecast.stages),
+        "advice": advise(spec, forecast.model.shape, forecast.stages, forecast.judging),
     }
     return to_yaml(content) if form == "yaml" else json.dumps(content, indent=1) + "\n"
 

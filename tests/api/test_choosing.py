@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from support.model_shapes import LLAMA_7B, LLAMA_8B, QWEN_1_5B, QWEN_7B, QWEN_14B, SMOLLM2
-from tunegate_api.memory.estimate import estimate
-from tunegate_api.memory.fitting import CARDS, KEPT_FREE, remedies, size_text, smallest_card
+from tunegate_api.memory.estimate import estimate, judging
+from tunegate_api.memory.fitting import CARDS, KEPT_FREE, needed, remedies, size_text, smallest_card
 from tunegate_api.memory.shapes import GenerationBatch, ModelShape, Pass
 from tunegate_api.plan import TrainingParameters
 
@@ -71,3 +71,25 @@ def test_where_evaluations_need_most_a_smaller_batch_of_them_is_the_first_to_hel
     assert first.change == "generation.batchSize: 16 in the EvalGate"
     assert smallest_card(first.memory) == 24
     assert "with a batch of 16,\nLlama-2-7B with LoRA fits 24 GB" in PAGE
+
+
+def test_what_a_merged_model_needs_at_the_gate_is_said() -> None:
+    quantized = stage(**LORA, quantization="NF4")
+    merged = judging(QWEN_7B, quantized, [EVALUATION], accelerator="GPU", whole="bfloat16")
+    assert f"trained by QLoRA and merged needs {size_text(needed(merged))} there" in PAGE
+    assert merged.weights == 2 * QWEN_7B.parameters
+    as_adapter = judging(QWEN_7B, quantized, [EVALUATION], accelerator="GPU")
+    trained = estimate(QWEN_7B, quantized, LARGEST, accelerator="GPU", generation=EVALUATION)
+    assert (as_adapter.weights, as_adapter.adapter, as_adapter.evaluation) == (
+        trained.weights,
+        trained.adapter,
+        trained.evaluation,
+    )
+
+
+def test_all_weights_are_judged_by_no_copies_of_them() -> None:
+    whole = stage(adapter="None", dtype="float32")
+    trained = estimate(QWEN_1_5B, whole, LARGEST, accelerator="GPU", generation=EVALUATION)
+    judged = judging(QWEN_1_5B, whole, [EVALUATION], accelerator="GPU", whole="bfloat16")
+    assert judged.weights == trained.weights / 2
+    assert judged.evaluation < trained.evaluation / 2

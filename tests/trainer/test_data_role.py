@@ -11,13 +11,18 @@ from pathlib import Path
 
 import pytest
 
+from support.model_shapes import QWEN_7B
 from support.trainer_root import TrainerRoot, gate_spec
 from tunegate_api.contract import ExitCode, Role
 from tunegate_api.memory.fitting import needed
+from tunegate_api.memory.shapes import GenerationBatch, Pass
+from tunegate_api.plan import Plan
 from tunegate_api.v1alpha1.finetunejob_status import Reason
 from tunegate_api.workspace import Workspace
 from tunegate_trainer.data import role
+from tunegate_trainer.data.sizing import with_estimate, with_judging
 from tunegate_trainer.data.split import Split
+from tunegate_trainer.errors import GpuTooSmallError
 from tunegate_trainer.main import main
 
 
@@ -439,3 +444,66 @@ def test_the_plan_says_what_a_stage_needs_by_its_longest_rows_and_largest_batch(
     assert 0 < largest.labelled < largest.tokens
     assert stage.largest_generation.new_tokens == 6
     assert stage.memory.total > 4 * plan.model.parameters
+
+
+def planned(root: TrainerRoot, **changes: object) -> Plan:
+    """A plan of Qwen2.5-7B by QLoRA."""
+    quantized = {"adapter": "LoRA", "quantization": "NF4", "dtype": "bfloat16"}
+    plan = root.context().plan
+    parameters = plan.stages[0].parameters.model_copy(update=quantized)
+    stages = [plan.stages[0].model_copy(update={"parameters": parameters, **changes})]
+    return plan.model_copy(
+        update={"stages": stages, "model": plan.model.model_copy(update={"shape": QWEN_7B})}
+    )
+
+
+@pytest.mark.parametrize(
+    ("spec", "changes", "fits"),
+    [
+        ({}, {}, True),
+        ({"mergeAdapter": True}, {}, False),
+        ({}, {"starts_from": "Merged"}, False),
+    ],
+    ids=["adapter", "mergeAdapter", "a stage on a merged base"],
+)
+def test_what_cannot_be_judged_on_the_gpu_is_refused_before_it_trains(make_root, spec, changes, fits):
+    root = make_root(spec={"resources": gpu("16Gi"), **spec})
+    request, batches = root.context().request, [GenerationBatch(prompts=8, longest=256, new_tokens=64)]
+    plan = planned(root, **changes)
+    if fits:
+        assert with_judging(request, plan, batches, "bfloat16").judging.weights < 2 * QWEN_7B.parameters
+        return
+    with pytest.raises(GpuTooSmallError, match="what stage sft makes cannot be judged on") as raised:
+        with_judging(request, plan, batches, "bfloat16")
+    assert "weights 14.2 GiB" in str(raised.value)
+    assert "leave mergeAdapter out" in raised.value.hint
+
+
+def test_the_largest_pass_has_the_longest_rows_and_the_longest_answers(make_job):
+    long = [{"prompt": f"{i} " + "order mugs " * 30, "completion": "1"} for i in range(10)]
+    long += [{"prompt": f"how many, {i}?", "completion": f"{i} " + "many mugs " * 15} for i in range(10)]
+    text = jsonl(100) + "".join(json.dumps(row) + "\n" for row in long)
+    stages = [{"name": "sft", "method": "SFT", "training": {"batchSize": 1}}]
+    root = make_job(text, stages=stages, data={"heldOut": {"fraction": "0.05"}})
+    assert run(root) == ExitCode.OK
+    (stage,) = root.report(Role.DATA).plan.stages
+    assert stage.largest_pass.examples == 1
+    assert stage.largest_pass.longest >= 60
+    assert stage.largest_pass.labelled >= 30
+    assert stage.largest_pass.labelled < stage.largest_pass.longest
+
+
+def test_the_largest_generation_is_the_one_that_needs_most(make_root):
+    """Reading a long prompt needs more than writing as many tokens."""
+    root = make_root()
+    reading = GenerationBatch(prompts=32, longest=2000, new_tokens=8)
+    writing = GenerationBatch(prompts=32, longest=100, new_tokens=2048)
+    stage = with_estimate(
+        root.context().request,
+        planned(root).stages[0],
+        QWEN_7B,
+        1,
+        largest=Pass.of([100], 10),
+        batches=[writing, reading],
+    )
+    assert stage.largest_generation == reading

@@ -36,12 +36,17 @@ def tokenize_rows(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row], max_l
 
     Raises :class:`BadDataError` naming the rows longer than ``max_length`` tokens: nothing is cut silently.
     """
-    examples = [_row_example(tokenizer, row) for row in rows]
+    examples = [_of_row(tokenizer, row) for row in rows]
     _refuse_longer([(row.id, one) for row, one in zip(rows, examples, strict=True)], max_length)
     return examples
 
 
-def _row_example(tokenizer: PreTrainedTokenizerBase, row: Row) -> Example:
+def examples_of(tokenizer: PreTrainedTokenizerBase, row: Row | Pair) -> list[Example]:
+    """The example of a row, or those of the chosen and the rejected answer of a pair."""
+    return [_of_row(tokenizer, row)] if isinstance(row, Row) else [*_of_pair(tokenizer, row)]
+
+
+def _of_row(tokenizer: PreTrainedTokenizerBase, row: Row) -> Example:
     made = example(*example_tokens(tokenizer, row.prompt, row.completion))
     for i in answered_tokens(tokenizer, row.prompt, row.unlearned):
         made["labels"][i] = made["input_ids"][i]
@@ -55,17 +60,18 @@ def tokenize_pairs(
 
     Raises :class:`BadDataError` naming the pairs with more than ``max_length`` tokens in one of them.
     """
-    examples = [
-        (
-            example(*example_tokens(tokenizer, pair.prompt, pair.chosen)),
-            example(*example_tokens(tokenizer, pair.prompt, pair.rejected)),
-        )
-        for pair in pairs
-    ]
+    examples = [_of_pair(tokenizer, pair) for pair in pairs]
     _refuse_longer(
         [(pair.id, one) for pair, both in zip(pairs, examples, strict=True) for one in both], max_length
     )
     return examples
+
+
+def _of_pair(tokenizer: PreTrainedTokenizerBase, pair: Pair) -> tuple[Example, Example]:
+    return (
+        example(*example_tokens(tokenizer, pair.prompt, pair.chosen)),
+        example(*example_tokens(tokenizer, pair.prompt, pair.rejected)),
+    )
 
 
 def _refuse_longer(examples: Sequence[tuple[str, Example]], max_length: int) -> None:

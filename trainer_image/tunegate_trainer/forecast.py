@@ -159,7 +159,7 @@ def _of_rows(context: Context, known: Forecast, folder: Path) -> Forecast:
     model = ModelPlan(uri=known.model.uri, digest="0" * 64, parameters=known.model.parameters)
     data = DataFolder(context.workspace / context.paths.data)
     plan = prepare(context, data, model, folder)
-    return known.model_copy(update={"data": plan.data, "stages": plan.stages})
+    return known.model_copy(update={"data": plan.data, "stages": plan.stages, "judging": plan.judging})
 
 
 def _of_lengths(known: Forecast, job: FineTuneJob, shape: ModelShape, longest: int) -> Forecast:
@@ -170,7 +170,7 @@ def _of_lengths(known: Forecast, job: FineTuneJob, shape: ModelShape, longest: i
     for planned in plan_stages(request, rows, longest, shape.parameters):
         length, examples = planned.parameters.max_length, 2 if planned.parameters.method == "DPO" else 1
         largest = Pass.of([length] * examples, labelled=length * examples)
-        sized = with_estimate(request, planned, shape, 1, largest=largest, generation=None)
+        sized = with_estimate(request, planned, shape, 1, largest=largest)
         if failure is None and is_too_small(request, sized):
             failure = too_small(request, sized, shape).failure
         stages.append(_without_steps(sized))

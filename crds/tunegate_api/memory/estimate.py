@@ -1,5 +1,7 @@
 """The bytes of a stage, part by part."""
 
+from collections.abc import Iterable
+
 from tunegate_api.memory.block import FLOAT32, Block
 from tunegate_api.memory.shapes import Accelerator, GenerationBatch, Memory, ModelShape, Pass
 from tunegate_api.plan import TrainingParameters
@@ -8,6 +10,8 @@ CHECKPOINTING_FROM = 1_000_000_000
 """Parameters from which activations are recomputed to fit a GPU, at about 20 % more time a step."""
 _LOGITS = 3
 """Float32 numbers of a logit when backward begins: its log-probability, that one's gradient, and its own."""
+
+_NO_PASS = Pass.of([0], 0)
 
 
 def is_checkpointed(parameters: int, accelerator: Accelerator) -> bool:
@@ -60,4 +64,29 @@ def estimate(
         activations=activations,
         logits=at_loss,
         evaluation=block.generating(generation) if generation else 0,
+    )
+
+
+def judging(
+    model: ModelShape,
+    stage: TrainingParameters,
+    batches: Iterable[GenerationBatch],
+    *,
+    accelerator: Accelerator,
+    whole: str | None = None,
+) -> Memory:
+    """The bytes of the gate, which judges what ``stage`` made on one GPU: an adapter on its base, held as in
+    training, or all weights in the type that ``whole`` names. ``batches`` are what it generates."""
+    if whole:
+        stage = stage.model_copy(update={"adapter": "None", "quantization": None, "dtype": whole})
+    block = Block(model, stage, _NO_PASS, accelerator)
+    generating = max(map(block.generating, batches), default=0)
+    return Memory(
+        weights=block.weights,
+        adapter=FLOAT32 * block.trained if block.has_adapter else 0,
+        optimizer=0,
+        gradients=0,
+        activations=0,
+        logits=0,
+        evaluation=max(0, generating - block.copies),  # which only training makes
     )

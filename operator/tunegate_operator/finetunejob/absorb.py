@@ -65,7 +65,7 @@ def _plan_status(job: FineTuneJob, plan: Plan, digest: Sha256) -> PlanStatus:
         memory=memory_of(plan, job.spec) or None,
         parameters=plan.model.parameters,
         stages=[StageSummary(stage=s.name, steps=s.total_steps, tokens=s.tokens) for s in plan.stages],
-        advice=[advice[:512] for advice in advise(job.spec, plan.model.shape, plan.stages)[:8]],
+        advice=[a[:512] for a in advise(job.spec, plan.model.shape, plan.stages, plan.judging)[:8]],
     )
 
 

@@ -41,12 +41,13 @@ from tunegate_trainer.data.plan import (
 )
 from tunegate_trainer.data.preference import preference_plan, read_preference, split_preference
 from tunegate_trainer.data.shape import model_shape
-from tunegate_trainer.data.sizing import with_memory
+from tunegate_trainer.data.sizing import generated, with_judging, with_memory
 from tunegate_trainer.data.sources import read_source
 from tunegate_trainer.data.split import SIDES, Split, split_rows
 from tunegate_trainer.data.target_modules import check_target_modules
 from tunegate_trainer.data.templates import check_one_form, check_template, rewritten_answers
 from tunegate_trainer.data.usable import Measured, usable_rows
+from tunegate_trainer.data.weights import stored_dtype
 from tunegate_trainer.errors import BadDataError, TooFewRowsError, TrainerError, UserError
 from tunegate_trainer.evaluate.sets import check_split
 from tunegate_trainer.files import is_complete, write_model
@@ -129,22 +130,17 @@ def prepare(context: Context, folder: DataFolder, model: ModelPlan, model_folder
     }
     stages = plan_stages(request, lengths, longest_chat, model.parameters)
     shape = model_shape(model_folder)
+    batches = generated(request, tokenizer, split.dev, golden.values())
     if shape:
         stages = with_memory(
-            request,
-            stages,
-            shape,
-            tokenizer,
-            rows=split,
-            pairs=of_pairs.train,
-            golden=golden.values(),
+            request, stages, shape, tokenizer, rows=split.train, pairs=of_pairs.train, batches=batches
         )
     elif spec.resources.gpu and spec.resources.gpu.memory:
         warnings.append("resources.gpu.memory was not checked: this model's sizes are not known")
     names = [metric.name for metric in spec.task_metrics]
     measured = sum(len(of_pairs.dev) if name == PREFERENCE else len(split.dev) for name in names)
     check_outcomes(stages, golden_cases, measured)
-    return Plan(
+    plan = Plan(
         job_uid=request.uid,
         model=model.model_copy(update={"shape": shape}),
         data=DataPlan(
@@ -157,6 +153,7 @@ def prepare(context: Context, folder: DataFolder, model: ModelPlan, model_folder
         stages=stages,
         versions=library_versions(),
     )
+    return with_judging(request, plan, batches, stored_dtype(model_folder))
 
 
 def _model(context: Context) -> ModelPlan:

@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterable, Sequence
 from transformers import PreTrainedTokenizerBase
 
 from tunegate_api.contract import Request
-from tunegate_api.memory.estimate import estimate
+from tunegate_api.memory.block import Block
+from tunegate_api.memory.estimate import estimate, judging
 from tunegate_api.memory.fitting import (
     KEPT_FREE,
     by_part,
@@ -16,14 +17,14 @@ from tunegate_api.memory.fitting import (
     size_text,
 )
 from tunegate_api.memory.shapes import GenerationBatch, ModelShape, Pass
-from tunegate_api.plan import StagePlan, TrainingParameters
+from tunegate_api.plan import Plan, StagePlan, TrainingParameters
 from tunegate_api.v1alpha1.pods import quantity_value
 from tunegate_trainer.chat import encode
-from tunegate_trainer.data.split import Split
+from tunegate_trainer.data.parse import RowT
 from tunegate_trainer.data.usable import Measured
 from tunegate_trainer.errors import GpuTooSmallError
 from tunegate_trainer.evaluate.sets import GeneratedSet, task_generation
-from tunegate_trainer.examples import Example, completion_tokens, tokenize_pairs, tokenize_rows
+from tunegate_trainer.examples import examples_of
 from tunegate_trainer.rows import Pair, Row
 
 LargestPass = Callable[[int], Pass]
@@ -36,17 +37,17 @@ def with_memory(
     model: ModelShape,
     tokenizer: PreTrainedTokenizerBase,
     *,
-    rows: Split[Measured[Row]],
+    rows: Sequence[Measured[Row]],
     pairs: Sequence[Measured[Pair]],
-    golden: Iterable[GeneratedSet],
+    batches: Sequence[GenerationBatch],
 ) -> list[StagePlan]:
     """The stages with what they need, each with as many examples a pass as fit ``resources.gpu.memory``.
 
-    Raises :class:`GpuTooSmallError` where one example alone does not.
+    ``batches`` are what evaluations generate, see :func:`generated`. Raises :class:`GpuTooSmallError` where
+    one example alone does not fit.
     """
-    generation = _largest_generation(request, tokenizer, rows.dev, golden)
-    largest = {"SFT": _largest_of_rows(tokenizer, rows.train), "DPO": _largest_of_pairs(tokenizer, pairs)}
-    return [_fitted(request, one, model, largest[one.parameters.method], generation) for one in stages]
+    largest = {"SFT": _largest_of_rows(rows), "DPO": _largest_of_pairs(tokenizer, pairs)}
+    return [_fitted(request, one, model, largest[one.parameters.method], batches) for one in stages]
 
 
 def _fitted(
@@ -54,11 +55,11 @@ def _fitted(
     stage: StagePlan,
     model: ModelShape,
     largest: LargestPass,
-    generation: GenerationBatch | None,
+    batches: Sequence[GenerationBatch],
 ) -> StagePlan:
     sized = stage
     for size in _micro_batches(stage.parameters, request.spec.resources.processes):
-        sized = with_estimate(request, stage, model, size, largest=largest(size), generation=generation)
+        sized = with_estimate(request, stage, model, size, largest=largest(size), batches=batches)
         if not is_too_small(request, sized):
             return sized
     raise too_small(request, sized, model)
@@ -71,11 +72,13 @@ def with_estimate(
     micro_batch_size: int,
     *,
     largest: Pass,
-    generation: GenerationBatch | None,
+    batches: Sequence[GenerationBatch] = (),
 ) -> StagePlan:
-    """The stage with so many examples a pass, and what it then needs."""
+    """The stage with so many examples a pass, and what it then needs; ``batches`` are what it generates."""
     parameters = stage.parameters.model_copy(update={"micro_batch_size": micro_batch_size})
     asked = request.spec.resources
+    block = Block(model, parameters, largest, asked.accelerator)
+    generation = max(batches, key=block.generating, default=None)
     memory = estimate(
         model,
         parameters,
@@ -98,6 +101,42 @@ def is_too_small(request: Request, stage: StagePlan) -> bool:
     """Whether the GPU that is asked for cannot hold a stage, as far as both are known."""
     size = _gpu_bytes(request)
     return size is not None and stage.memory is not None and not fits(stage.memory, size)
+
+
+def with_judging(request: Request, plan: Plan, batches: Sequence[GenerationBatch], stored: str) -> Plan:
+    """The plan with what the gate needs, of a model whose shape is known. ``stored`` is the type that the
+    base is stored in.
+
+    Raises :class:`GpuTooSmallError` where that does not fit ``resources.gpu.memory``: all training would
+    be in vain.
+    """
+    last, asked = plan.stages[-1], request.spec.resources
+    if plan.model.shape is None:
+        return plan
+    whole = stored if asked.accelerator == "GPU" else last.parameters.dtype
+    memory = judging(
+        plan.model.shape,
+        last.parameters,
+        batches,
+        accelerator=asked.accelerator,
+        whole=whole if _is_whole(request, plan, last) else None,
+    )
+    size = _gpu_bytes(request)
+    if size is not None and not fits(memory, size):
+        raise GpuTooSmallError(
+            f"what stage {last.name} makes cannot be judged on resources.gpu.memory, {size_text(size)}, by "
+            f"an estimate: {by_part(memory)}; with {KEPT_FREE} kept free the gate needs "
+            f"{size_text(needed(memory))}",
+            "lower generation.batchSize of the EvalGate, leave mergeAdapter out, which judges an adapter on "
+            f"the base as it was trained, or ask for a GPU of {size_text(needed(memory))}",
+        )
+    return plan.model_copy(update={"judging": memory})
+
+
+def _is_whole(request: Request, plan: Plan, last: StagePlan) -> bool:
+    """Whether the artifact has all weights, as gate.py makes it."""
+    is_adapter = last.parameters.adapter != "None" and plan.based_on(last.name).starts_from is None
+    return not is_adapter or request.spec.merge_adapter or plan.model.is_merged
 
 
 def too_small(request: Request, stage: StagePlan, model: ModelShape) -> GpuTooSmallError:
@@ -131,14 +170,9 @@ def _micro_batches(planned: TrainingParameters, processes: int) -> list[int]:
     return [size for size in sizes if planned.batch_size % (size * processes) == 0]
 
 
-def _largest_of_rows(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Measured[Row]]) -> LargestPass:
-    ordered = sorted(rows, key=lambda row: -row.tokens)
-
-    def of(count: int) -> Pass:
-        longest = ordered[:count]
-        return _pass(tokenize_rows(tokenizer, [row.labelled.row for row in longest], longest[0].tokens))
-
-    return of
+def _largest_of_rows(rows: Sequence[Measured[Row]]) -> LargestPass:
+    lengths = sorted((row.tokens for row in rows), reverse=True)
+    return lambda count: Pass.of(lengths[:count], _most_learned(rows, count))
 
 
 def _largest_of_pairs(tokenizer: PreTrainedTokenizerBase, pairs: Sequence[Measured[Pair]]) -> LargestPass:
@@ -146,26 +180,27 @@ def _largest_of_pairs(tokenizer: PreTrainedTokenizerBase, pairs: Sequence[Measur
 
     def of(count: int) -> Pass:
         longest = ordered[:count]
-        both = tokenize_pairs(tokenizer, [pair.labelled.row for pair in longest], longest[0].tokens)
-        return _pass([one for pair in both for one in pair])
+        examples = [one for pair in longest for one in examples_of(tokenizer, pair.labelled.row)]
+        return Pass.of([len(one["input_ids"]) for one in examples], _most_learned(pairs, count))
 
     return of
 
 
-def _pass(examples: Sequence[Example]) -> Pass:
-    return Pass.of([len(one["input_ids"]) for one in examples], sum(map(completion_tokens, examples)))
+def _most_learned(rows: Sequence[Measured[RowT]], count: int) -> int:
+    """Of any so many rows or pairs, which need not be the longest: a long answer may have a short prompt."""
+    return sum(sorted((row.learned for row in rows), reverse=True)[:count])
 
 
-def _largest_generation(
+def generated(
     request: Request,
     tokenizer: PreTrainedTokenizerBase,
     dev: Sequence[Measured[Row]],
     golden: Iterable[GeneratedSet],
-) -> GenerationBatch | None:
-    """What is at least as large as every batch that an evaluation generates."""
+) -> list[GenerationBatch]:
+    """Of each set, what is at least as large as every batch of it."""
     asked = [(one.generation, [len(encode(tokenizer, c.prompt)) for c in one.cases]) for one in golden]
     asked.append((task_generation([g.spec.generation for g in request.final_gates]), [r.tokens for r in dev]))
-    batches = [
+    return [
         GenerationBatch(
             prompts=min(generation.batch_size, len(prompts)),
             longest=max(prompts),
@@ -174,4 +209,3 @@ def _largest_generation(
         for generation, prompts in asked
         if prompts
     ]
-    return max(batches, key=lambda batch: batch.prompts * (batch.longest + batch.new_tokens), default=None)

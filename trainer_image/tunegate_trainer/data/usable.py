@@ -7,10 +7,9 @@ from typing import Any, Generic
 
 from transformers import PreTrainedTokenizerBase
 
-from tunegate_trainer.chat import example_tokens
 from tunegate_trainer.data.parse import Labelled, Parsed, RowProblem, RowT
 from tunegate_trainer.errors import BadDataError, UserError
-from tunegate_trainer.rows import Pair, Row
+from tunegate_trainer.examples import completion_tokens, examples_of
 
 SHOWN_PROBLEMS = 10
 """Bad rows that an error names; the report on the volume has all of them."""
@@ -23,6 +22,8 @@ class Measured(Generic[RowT]):
     labelled: Labelled[RowT]
     tokens: int
     """Of a pair, those of its two examples."""
+    learned: int
+    """Of these, the tokens that carry loss."""
     group: str
 
 
@@ -84,21 +85,16 @@ def _within(
     too_long: list[RowProblem] = []
     for row in rows:
         try:
-            lengths = [
-                sum(map(len, example_tokens(tokenizer, row.row.prompt, answer)))
-                for answer in _answers(row.row)
-            ]
+            examples = examples_of(tokenizer, row.row)
         except UserError as error:
             raise BadDataError(f"{field}: line {row.line}: {error}", error.hint) from error
+        lengths = [len(one["input_ids"]) for one in examples]
         if max(lengths) <= longest:
-            kept.append(Measured(row, sum(lengths), row.group))
+            learned = sum(map(completion_tokens, examples))
+            kept.append(Measured(row, sum(lengths), learned, row.group))
         else:
             too_long.append(RowProblem(row.line, f"{max(lengths)} tokens, at most {longest}"))
     return kept, too_long
-
-
-def _answers(row: Row | Pair) -> list[str]:
-    return [row.completion] if isinstance(row, Row) else [row.chosen, row.rejected]
 
 
 def _histogram(rows: Sequence[Measured[RowT]], buckets: int = 10) -> dict[str, Any]:

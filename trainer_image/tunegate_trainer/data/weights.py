@@ -16,6 +16,7 @@ INDEX = "model.safetensors.index.json"
 """Which file each tensor of a model in several files is in."""
 _MAX_HEADER = 100_000_000
 """Bytes that the format allows for a header."""
+_SHORT_NAMES = {"BF16": "bfloat16", "F16": "float16"}
 _GIT_LFS = b"version https://git-lfs"
 
 
@@ -49,12 +50,17 @@ def count_parameters(folder: Path) -> int:
 
 
 def stored_dtype(folder: Path) -> str:
-    """The type of most numbers in ``folder``: ``bfloat16``, ``float16``, else ``float32``."""
+    """The type of most numbers in ``folder``: ``bfloat16``, ``float16``, else ``float32``. Of a model that is
+    only described there, the type that its configuration names."""
     numbers: Counter[str] = Counter()
     for path in _files(folder):
         for tensor in _header(path).values():
             numbers[tensor["dtype"]] += prod(tensor["shape"])
-    return {"BF16": "bfloat16", "F16": "float16"}.get(max(numbers, key=lambda name: numbers[name]), "float32")
+    if not numbers:
+        described = json.loads((folder / "config.json").read_bytes())
+        named = described.get("dtype") or described.get("torch_dtype")
+        return named if named in _SHORT_NAMES.values() else "float32"
+    return _SHORT_NAMES.get(max(numbers, key=lambda name: numbers[name]), "float32")
 
 
 def _files(folder: Path) -> list[Path]:
