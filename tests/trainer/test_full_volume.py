@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from support.full_volume import has_mounts, run_full, run_read_only
+from support.full_volume import all_files, has_mounts, run_full, run_read_only
 from support.trainer_root import STAGE, UID, TrainerRoot, dpo_plan, stage_plan
 from tunegate_api.contract import ExitCode, Outcome, StartRequest, Termination
 from tunegate_api.v1alpha1.finetunejob_status import Reason
 from tunegate_api.workspace import Workspace
 from tunegate_trainer.artifact import build_artifact
-from tunegate_trainer.files import is_complete, sha256_file, write_model
+from tunegate_trainer.files import is_complete, write_model
 from tunegate_trainer.interruption import Interruption
 from tunegate_trainer.train import recipe
 from tunegate_trainer.train.preference import REFERENCE
@@ -37,10 +37,6 @@ def assert_full(ended: Termination) -> None:
 
 def stage_folder(root: TrainerRoot, stage: str) -> Path:
     return root.workspace / root.paths.stage(stage)
-
-
-def all_files(folder: Path) -> dict[str, str]:
-    return {str(p.relative_to(folder)): sha256_file(p) for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
 @pytest.mark.parametrize("room", [0, 8 * PAGE], ids=["losses", "checkpoint"])
@@ -123,3 +119,13 @@ def test_a_read_only_volume_is_left_as_it_is(make_root):
     assert (ended.failure.reason, "Read-only file system" in ended.failure.message) == (Reason.STORAGE, True)
     assert all_files(root.workspace) == before
     train(root, "dpo", start_step=2)
+
+
+def test_no_room_for_what_resuming_needs(make_root):
+    """PyTorch writes it, and says in its own words that it could not."""
+    root = make_root(checkpoint_steps=(2,))
+    ended = run_full(root.path, root.stage_folder, 24 * PAGE, "train", "--stage", STAGE)
+    assert ended.failure is not None
+    assert list(root.stage_folder.rglob("adapter_model.safetensors")), "the adapter had room"
+    assert (ended.exit_code, ended.failure.reason) == (ExitCode.STORAGE, Reason.STORAGE)
+    assert not is_complete(root.checkpoint(2))

@@ -24,6 +24,8 @@ STEPS = 300
 EVERY = 10
 INTERRUPTIONS = 10
 """Of each of the two stages."""
+WRITE_THAT_IS_FINISHED = 5
+"""The interruption inside a write that is a SIGTERM."""
 SEED = 20260303
 
 
@@ -83,13 +85,17 @@ def interrupt_often(attempts: Attempts, rng: random.Random) -> list[str]:
     while len(done) < INTERRUPTIONS:
         kind = rng.choice([signal.SIGKILL, signal.SIGTERM])
         seen = attempts.lines()
-        if len(done) % 3 == 2:  # inside a write
-            kind, moment, delay = signal.SIGKILL, attempts.is_saving, rng.uniform(0, 0.004)
+        in_write = len(done) % 3 == 2
+        if in_write:  # one of them is asked to stop, which lets it finish
+            kind = signal.SIGTERM if len(done) == WRITE_THAT_IS_FINISHED else signal.SIGKILL
+            moment, delay = attempts.is_saving, rng.uniform(0, 0.004)
         else:
             moment, delay = (lambda seen=seen: attempts.lines() > seen), rng.uniform(0, 0.6)
         if not attempts.interrupt(moment, delay, kind):
             break
-        where = "inside the checkpoint after" if attempts.is_saving() else "at"
+        cut_short = attempts.is_saving()
+        assert not (cut_short and kind is signal.SIGTERM), "what is being written is finished"
+        where = "inside the checkpoint after" if cut_short or (in_write and kind is signal.SIGTERM) else "at"
         done.append(f"{kind.name} {where} step {attempts.lines()}")
     return done
 
@@ -114,7 +120,8 @@ def test_twenty_interruptions_change_nothing(make_both):
         attempts.finish()
     assert len(done) == 2 * INTERRUPTIONS, done
     for stage in (STAGE, "dpo"):
-        assert any(what.startswith(stage) and "inside the checkpoint" in what for what in done), done
+        for kind in ("SIGKILL", "SIGTERM"):
+            assert any(what.startswith(f"{stage}: {kind} inside the checkpoint") for what in done), done
     for stage in (STAGE, "dpo"):
         assert root.losses(stage) == pytest.approx(whole.losses(stage), rel=1e-4)
         assert root.losses(stage) == whole.losses(stage), "to the last bit, with one thread"

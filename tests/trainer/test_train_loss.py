@@ -24,12 +24,12 @@ from tunegate_trainer.train.trainer import CompletionTrainer
 
 
 @pytest.fixture(params=["sdpa", BY_EXAMPLE])
-def trainer(request, make_root, tiny_model) -> CompletionTrainer:
+def trainer(request, make_root, base_model) -> CompletionTrainer:
     """A trainer whose adapter already changes something, without dropout; as on a GPU and as on a CPU."""
     root: TrainerRoot = make_root(parameters={"lora_dropout": 0.0})
     stage, plan, cpu = root.context().plan.stages[0], root.context().plan, torch.device("cpu")
-    tokenizer = load_tokenizer(tiny_model)
-    base = load_base(tiny_model, "float32", cpu)
+    tokenizer = load_tokenizer(base_model)
+    base = load_base(base_model, "float32", cpu)
     base.set_attn_implementation(request.param)
     model = trainable(base, plan.model, stage.parameters)
     for name, parameter in model.named_parameters():
@@ -62,7 +62,7 @@ def assert_same(
     assert left[0] == pytest.approx(right[0], rel=1e-5)
     assert left[1].keys() == right[1].keys()
     for name, gradient in left[1].items():
-        torch.testing.assert_close(gradient, right[1][name], rtol=1e-4, atol=1e-7)
+        assert (gradient - right[1][name]).norm() <= 1e-4 * gradient.norm(), name
 
 
 def test_only_the_completion_and_its_end_of_turn_carry_loss(tiny_model):
@@ -103,7 +103,7 @@ def test_an_example_does_not_see_the_ones_packed_before_it(trainer):
     with torch.no_grad():
         alone = trainer.model(**without_labels(collate(examples[1:]))).logits[0]
         packed = trainer.model(**without_labels(collate(examples))).logits[0, -length:]
-    torch.testing.assert_close(alone, packed, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(alone, packed, rtol=1e-5, atol=1e-5 * float(alone.abs().max()))
 
 
 def without_labels(batch: dict[str, Any]) -> dict[str, Any]:
@@ -112,10 +112,9 @@ def without_labels(batch: dict[str, Any]) -> dict[str, Any]:
 
 def test_a_batch_is_so_many_examples_whatever_the_micro_batch(make_root):
     steps = []
-    for micro_batch_size in (4, 2, 1):
-        root: TrainerRoot = make_root(
-            checkpoint_steps=(3,), parameters={"micro_batch_size": micro_batch_size, "lora_dropout": 0.0}
-        )
+    for micro_batch_size in (8, 2, 1):
+        sizes = {"batch_size": 8, "micro_batch_size": micro_batch_size}
+        root: TrainerRoot = make_root(checkpoint_steps=(3,), parameters={**sizes, "lora_dropout": 0.0})
         recipe.run(root.context(), Interruption())
         lines = (root.stage_folder / "losses.jsonl").read_text().splitlines()
         steps.append([json.loads(line) for line in lines])

@@ -12,7 +12,7 @@ from tunegate_trainer import likelihood
 from tunegate_trainer.errors import CudaOutOfMemoryError
 from tunegate_trainer.evaluate import evaluate
 from tunegate_trainer.examples import example
-from tunegate_trainer.interruption import Interruption, Superseded
+from tunegate_trainer.interruption import Interrupted, Interruption, Superseded
 from tunegate_trainer.main import main
 from tunegate_trainer.model import load_base
 from tunegate_trainer.train import recipe
@@ -182,3 +182,33 @@ def test_an_evaluation_that_does_not_fit_is_no_reason_to_halve(make_root, monkey
     failure = root.report().failure
     assert failure is not None
     assert "generation.batchSize" in failure.hint
+
+
+def test_an_answer_of_the_reference_that_does_not_fit_says_what_would_help(make_root, monkeypatch):
+    root = make_root(parameters={"quantization": "NF4"})
+
+    def full(*_: Any) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(likelihood, "token_losses", full)
+    model = load_base(root.base_model, "float32", torch.device("cpu"))
+    parameters = root.context().plan.stages[0].parameters
+    two = (example([5, 6], [7]), example([5, 6], [8]))
+    with pytest.raises(CudaOutOfMemoryError, match="one answer of the reference") as raised:
+        recipe.trained_examples([two], root.stage_folder, model, "digest", parameters=parameters)
+    assert "NF4" not in raised.value.hint
+
+
+def test_a_stop_that_was_asked_for_in_a_step_that_did_not_fit_is_obeyed(make_root, a_small_gpu, monkeypatch):
+    root, interruption = make_root(), Interruption()
+    a_small_gpu(most=1)
+    halve = recipe.halve_micro_batch
+
+    def asked_meanwhile(*arguments: Any) -> None:
+        halve(*arguments)
+        interruption.requested = True
+
+    monkeypatch.setattr(recipe, "halve_micro_batch", asked_meanwhile)
+    with pytest.raises(Interrupted):
+        recipe.run(root.context(), interruption)
+    assert not (root.stage_folder / "losses.jsonl").read_text()

@@ -1,5 +1,6 @@
 """Stopping and going on: SIGTERM, SIGKILL, damaged and unfinished checkpoints, two pods at once."""
 
+import errno
 import json
 import os
 import shutil
@@ -12,10 +13,12 @@ from typing import Any
 
 import pytest
 
+from support.full_volume import all_files
 from support.trainer_root import STAGE, TrainerRoot
 from support.waiting import eventually
 from tunegate_api.contract import ROOT_VARIABLE, ExitCode, Outcome, Termination
-from tunegate_trainer.errors import SourceNotFoundError
+from tunegate_trainer import files
+from tunegate_trainer.errors import SourceNotFoundError, StorageError
 from tunegate_trainer.evaluate import evaluate
 from tunegate_trainer.files import is_complete, sha256_file, write_model
 from tunegate_trainer.interruption import Interrupted, Interruption, Superseded
@@ -122,6 +125,27 @@ def test_a_checkpoint_that_was_not_evaluated_is_evaluated_before_training_goes_o
     # Asked to stop in the step of a checkpoint: it is saved, and its evaluation is left to the next attempt.
     interrupt_at(root, at_step, 2)
     assert (root.evaluated_steps(), is_complete(root.checkpoint(3))) == ([0], True)
+    run(root)
+    assert_same_run(whole, root)
+
+
+def test_a_checkpoint_that_cannot_be_read_now_is_kept_and_waited_for(make_root, at_step, monkeypatch):
+    whole, root = make_root(), make_root()
+    run(whole)
+    interrupt_at(root, at_step, 4)
+    held = all_files(root.stage_folder)
+
+    def fails(path: Path) -> str:
+        if path.name == "optimizer.pt":
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return sha256_file(path)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(files, "sha256_file", fails)
+        with pytest.raises(StorageError, match=r"optimizer\.pt cannot be read: Input/output error"):
+            run(root)
+    after = all_files(root.stage_folder)
+    assert {name: digest for name, digest in after.items() if name in held} == held
     run(root)
     assert_same_run(whole, root)
 

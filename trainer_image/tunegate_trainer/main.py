@@ -39,7 +39,8 @@ _SAY_NOTHING = (Role.REPORT, Role.CLEANUP)
 _TERMINATION_BYTES = 4096
 """What Kubernetes keeps of a termination message."""
 _STORAGE_ERRNOS = (errno.ENOSPC, errno.EROFS, errno.EDQUOT)
-_NO_SPACE = os.strerror(errno.ENOSPC)
+_STORAGE_WORDS = (*map(os.strerror, _STORAGE_ERRNOS), "PytorchStreamWriter failed", "inline_container.cc")
+"""In what PyTorch and safetensors say of a volume that takes nothing more; the last two name no reason."""
 
 
 @dataclass(frozen=True)
@@ -216,8 +217,8 @@ def _known_error(error: Exception) -> TrainerError | None:
             "lower training.maxLength, set quantization: NF4 to hold the base in 4 bits, or ask for a GPU "
             "with more memory",
         )
-    # PyTorch and safetensors say it in words.
-    if (isinstance(error, OSError) and error.errno in _STORAGE_ERRNOS) or _NO_SPACE in str(error):
+    is_storage = isinstance(error, OSError) and error.errno in _STORAGE_ERRNOS
+    if is_storage or any(words in str(error) for words in _STORAGE_WORDS):
         return StorageError(f"the volume cannot be written: {error}", "grow the volume, or free space on it")
     # What a user names is checked where it is read; the rest that has a path is the workspace.
     if isinstance(error, PermissionError) and error.filename is not None:

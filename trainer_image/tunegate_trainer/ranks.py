@@ -77,14 +77,14 @@ class Ranks:
         """Wait until all are here."""
         self.total(0)
 
-    def total(self, *numbers: int) -> list[int]:
+    def total(self, *numbers: float) -> list[float]:
         """The sum over all processes, of each number."""
         if self.size == 1:
             return list(numbers)
-        sums = torch.tensor(numbers, dtype=torch.int64)
+        sums = torch.tensor(numbers, dtype=torch.float64)
         with _peers():
             dist.all_reduce(sums, group=self._control)
-        return [int(number) for number in sums.tolist()]
+        return [float(number) for number in sums.tolist()]
 
     def gathered(self, one: T) -> list[T]:
         """What each process has, by rank."""

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from transformers import PreTrainedTokenizerBase
 
 from tunegate_api.contract import Evaluation, Results, Subject
 from tunegate_api.meta import StatusModel
 from tunegate_api.verdict import ERROR, FAIL, PASS
-from tunegate_trainer.errors import CudaOutOfMemoryError
+from tunegate_trainer.errors import CudaOutOfMemoryError, StorageError
 from tunegate_trainer.evaluate.generate import generate, undisturbed
 from tunegate_trainer.evaluate.merged import merged_adapter
 from tunegate_trainer.evaluate.scorers import Output, score
@@ -228,8 +229,16 @@ def read_cases(path: Path) -> SetResult | None:
 
 
 def read_evaluation(folder: Path) -> Evaluation | None:
-    """What :func:`write_evaluation` wrote, or None if it was not finished."""
+    """What :func:`write_evaluation` wrote, or None if it was not finished.
+
+    Raises :class:`StorageError` where it is damaged: what was decided by it cannot be decided again.
+    """
     try:
         return Evaluation.model_validate_json((folder / RESULT).read_bytes())
     except FileNotFoundError:
         return None
+    except ValidationError as error:
+        raise StorageError(
+            f"{'/'.join(folder.parts[-2:])}/{RESULT} is damaged: {str(error).splitlines()[0]}",
+            "restore it from a copy of the volume, or create the job again",
+        ) from error

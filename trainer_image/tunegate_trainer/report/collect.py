@@ -62,6 +62,11 @@ class LossPoint:
     learning_rate: float | None = None
     grad_norm: float | None = None
     tokens: int = 0
+    reward_margin: float | None = None
+    """Of DPO: by how much more than the reference the model prefers the chosen answer, times beta; the mean
+    over the step's pairs."""
+    reward_accuracy: float | None = None
+    """Of DPO: the share of the step's pairs where it does."""
 
 
 @dataclass(frozen=True)
@@ -216,6 +221,8 @@ def _losses(path: Path) -> tuple[LossPoint, ...]:
             time=float(line.get("time") or 0),
             learning_rate=line.get("learning_rate"),
             grad_norm=line.get("grad_norm"),
+            reward_margin=line.get("reward_margin"),
+            reward_accuracy=line.get("reward_accuracy"),
             tokens=int(line.get("tokens") or 0),
         )
         for line in read_lines(path)

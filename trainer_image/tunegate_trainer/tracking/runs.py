@@ -22,6 +22,9 @@ TRAINED = "train/step"
 EVALUATED = "checkpoint/step"
 """The same of its evaluations."""
 
+ATTEMPT_SECONDS = 20
+"""For one try to tell a tracker, whatever its client's own limits are."""
+
 Value = str | int | float | bool | list[str] | list[int]
 
 
@@ -148,6 +151,8 @@ def _training_point(point: LossPoint) -> Point:
         metrics["train/learning_rate"] = point.learning_rate
     if point.grad_norm is not None and math.isfinite(point.grad_norm):
         metrics["train/grad_norm"] = point.grad_norm
+    rewards = {"reward_margin": point.reward_margin, "reward_accuracy": point.reward_accuracy}
+    metrics |= {f"train/{name}": value for name, value in rewards.items() if value is not None}
     if point.seconds > 0 and point.tokens:
         metrics["train/tokens_per_second"] = point.tokens / point.seconds
     return Point(point.step, point.time, metrics)

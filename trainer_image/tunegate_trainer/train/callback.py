@@ -44,6 +44,8 @@ class StageCallback(TrainerCallback):
         self._next_step = record.next_step()
         self._tokens = 0
         self._step_tokens = 0
+        self._preferences = [0.0, 0.0]
+        self._step_preferences: list[float] = []
         self._time = 0.0
         self.trainer: StageTrainer | None = None
         """Set once the trainer exists, which takes its callbacks first."""
@@ -61,7 +63,10 @@ class StageCallback(TrainerCallback):
         before, self._tokens = self._tokens, self.trainer.tokens if self.trainer else 0
         # Whoever is asked to stop, all of them save and end after the same step: what one of them is asked
         # from here on, it says after the next.
-        self._step_tokens, asked = self._ranks.total(self._tokens - before, self._interruption.requested)
+        tokens, asked, *self._step_preferences = self._ranks.total(
+            self._tokens - before, self._interruption.requested, *self._new_preferences()
+        )
+        self._step_tokens = int(tokens)
         control.should_save = state.global_step == self._next_step or bool(asked)
 
     def on_log(
@@ -72,7 +77,7 @@ class StageCallback(TrainerCallback):
         logs: dict[str, float] | None = None,
         **_: Any,
     ) -> None:
-        del args, control
+        del control
         logs = logs or {}
         now = time.monotonic()
         step, seconds, step_tokens = state.global_step, now - self._time, self._step_tokens
@@ -85,16 +90,33 @@ class StageCallback(TrainerCallback):
                 "grad_norm": logs.get("grad_norm"),
                 "seconds": round(seconds, 4),
                 "tokens": step_tokens,
+                **self._rewards(args),
                 "time": round(time.time(), 3),
             }
         )
         logger.info("step %d/%d: loss %.4f, %.1f s", step, state.max_steps, logs["loss"], seconds)
         self._progress.trained(step, logs["loss"], step_tokens, seconds)
 
+    def _new_preferences(self) -> list[float]:
+        """What the trainer added to its sums in this step; of SFT nothing."""
+        sums = self.trainer.preferences if self.trainer else None
+        if sums is None:
+            return []
+        before, self._preferences = self._preferences, sums.tolist()
+        return [now - then for now, then in zip(self._preferences, before, strict=True)]
+
+    def _rewards(self, args: TrainingArguments) -> dict[str, float]:
+        """Of a step of DPO, the means over its pairs."""
+        pairs = args.per_device_train_batch_size * args.gradient_accumulation_steps * self._ranks.size
+        names = ("reward_margin", "reward_accuracy")
+        sums = zip(names, self._step_preferences, strict=False)
+        return {name: total / pairs for name, total in sums}
+
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
         step = state.global_step
+        self._losses.flush()
         self._checkpoints.publish(Path(str(args.output_dir)) / f"checkpoint-{step}", step)
         logger.info("checkpoint %d is complete", step)
         # What an interruption saved between two planned checkpoints is only good until the next one.

@@ -6,7 +6,8 @@ import shutil
 from fnmatch import fnmatch
 from pathlib import Path
 
-from tunegate_trainer.files import is_complete, remove, seal, verify
+from tunegate_trainer.errors import StorageError
+from tunegate_trainer.files import UNREADABLE, is_complete, remove, seal, verify
 from tunegate_trainer.train.writer import Writer
 
 logger = logging.getLogger(__name__)
@@ -65,11 +66,19 @@ class CheckpointFolder:
         return sorted(set(steps) - self._damaged)
 
     def newest(self) -> int | None:
-        """The newest checkpoint whose files are as they were written; damaged ones are logged and skipped."""
+        """The newest checkpoint whose files are as they were written; damaged ones are logged and skipped.
+
+        Raises :class:`StorageError` where a file cannot be read now: what follows removes the damaged ones.
+        """
         for step in reversed(self.complete_steps()):
             problems = [*verify(self.path(step)), *verify(self.state(step))]
             if not problems:
                 return step
+            if any(UNREADABLE in problem for problem in problems):
+                raise StorageError(
+                    f"checkpoint {self.path(step).name}: {'; '.join(problems)}",
+                    "check the storage volume, and the node that it is mounted on",
+                )
             self._damaged.add(step)
             logger.warning(
                 "checkpoint %s is damaged and not resumed from: %s", self.path(step).name, "; ".join(problems)

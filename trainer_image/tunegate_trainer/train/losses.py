@@ -1,6 +1,7 @@
 """losses.jsonl: one line a step, in full precision, without gaps or repeats after a resume."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ FILE = "losses.jsonl"
 
 class LossFile:
     """The steps of a stage: step, loss (mean over learned tokens, of DPO over pairs), learning_rate,
-    grad_norm, seconds, tokens (prompts included), and time (seconds since 1970). Written by one writer."""
+    grad_norm, seconds, tokens (prompts included), and time (seconds since 1970); of DPO reward_margin and
+    reward_accuracy too, means over pairs. Written by one writer."""
 
     def __init__(self, folder: Path, writer: Writer) -> None:
         self._path = folder / FILE
@@ -49,6 +51,12 @@ class LossFile:
             return
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
+
+    def flush(self) -> None:
+        """Let all steps reach the disk: before a checkpoint says that they were trained."""
+        if self._writer.writes:
+            with self._path.open("a") as file:
+                os.fsync(file.fileno())
 
     def at(self, step: int) -> float | None:
         """The loss of a step."""

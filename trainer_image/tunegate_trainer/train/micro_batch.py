@@ -27,7 +27,7 @@ def with_micro_batch(stage: StagePlan, folder: Path) -> StagePlan:
     return stage.model_copy(update={"parameters": parameters})
 
 
-def _hint(parameters: TrainingParameters) -> str:
+def less_memory(parameters: TrainingParameters) -> str:
     """What would take less memory, of what the stage does not do yet."""
     if parameters.adapter == "None":
         smaller = "train an adapter instead of all weights, "
@@ -51,7 +51,7 @@ def halve_micro_batch(stage: StagePlan, folder: Path, said: str, processes: int 
     smaller = [n for n in range(1, most + 1) if share % n == 0]
     if not smaller:
         raise CudaOutOfMemoryError(
-            f"the GPU is out of memory with one example a pass: {said}", _hint(parameters)
+            f"the GPU is out of memory with one example a pass: {said}", less_memory(parameters)
         )
     logger.warning("out of GPU memory: a pass has %d examples from now on", smaller[-1])
     write_atomic(folder / FILE, f"{smaller[-1]}\n")

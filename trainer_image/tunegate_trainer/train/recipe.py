@@ -19,7 +19,7 @@ from tunegate_trainer.base_model import verified_base
 from tunegate_trainer.chat import load_tokenizer
 from tunegate_trainer.context import Context
 from tunegate_trainer.data.plan import ADAMW
-from tunegate_trainer.errors import FewerExamplesError, UserError
+from tunegate_trainer.errors import CudaOutOfMemoryError, FewerExamplesError, UserError
 from tunegate_trainer.evaluate.evaluate import Weights, evaluate
 from tunegate_trainer.evaluate.sets import EvaluationSet, check_split, golden_sets, held_out_sets
 from tunegate_trainer.examples import Example, tokenize_pairs, tokenize_rows
@@ -35,6 +35,7 @@ from tunegate_trainer.train.losses import LossFile
 from tunegate_trainer.train.micro_batch import (
     MicroBatchTooLargeError,
     halve_micro_batch,
+    less_memory,
     with_micro_batch,
 )
 from tunegate_trainer.train.preference import reference_log_probs, without_dropout
@@ -91,6 +92,7 @@ def run(
             halve_micro_batch(used, folder, said, ranks.size)
             if ranks.size > 1:  # the others are in the middle of a step: all of them begin anew
                 raise FewerExamplesError(f"fewer examples are a pass from the next attempt on: {said}")
+            interruption.check()  # asked to stop in the step that did not fit: nothing more is to be saved
             gc.collect()
             torch.cuda.empty_cache()
     finally:
@@ -161,7 +163,7 @@ def _train(
         without_dropout(model)
         progress.report(activity="computing the reference")
     dataset = training_dataset(
-        trained_examples(examples, folder, model, start.digest, measuring),
+        trained_examples(examples, folder, model, start.digest, parameters=parameters, ranks=measuring),
         steps=stage.total_steps,
         batch_size=parameters.batch_size,
         seed=parameters.seed,
@@ -252,14 +254,28 @@ def read_examples(context: Context, stage: StagePlan, tokenizer: PreTrainedToken
 
 
 def trained_examples(
-    examples: Examples, folder: Path, model: Any, weights: str, ranks: Ranks = ALONE
+    examples: Examples,
+    folder: Path,
+    model: Any,
+    weights: str,
+    *,
+    parameters: TrainingParameters,
+    ranks: Ranks = ALONE,
 ) -> list[dict[str, Any]]:
     """The examples as they are trained on; pairs with the log-probabilities by ``model``, which still has the
-    starting ``weights``."""
+    starting ``weights``.
+
+    Raises :class:`CudaOutOfMemoryError` where one answer alone does not fit the GPU.
+    """
     pairs = [one for one in examples if isinstance(one, tuple)]
     if not pairs:
         return [dict(one) for one in examples if isinstance(one, dict)]
-    reference = reference_log_probs(folder, model, weights, pairs, ranks)
+    try:
+        reference = reference_log_probs(folder, model, weights, pairs, ranks)
+    except torch.OutOfMemoryError as error:
+        raise CudaOutOfMemoryError(
+            f"the GPU is out of memory with one answer of the reference: {error}", less_memory(parameters)
+        ) from error
     return [preference_example(*pair, given) for pair, given in zip(pairs, reference, strict=True)]
 
 

@@ -38,6 +38,9 @@ class StageTrainer(SFTTrainer):
     """Losses are divided by what the whole optimizer step has, whatever its micro-batches."""
     tokens = 0
     """Tokens trained on by this process, prompts included."""
+    preferences: torch.Tensor | None = None
+    """Of DPO, of the shape (2,): the sum of the reward margins of all pairs that this process trained on, and
+    how many of them are positive."""
     _weights = Path()
     """The checkpoint that a resumed run goes on from."""
 
@@ -178,6 +181,7 @@ class PreferenceTrainer(StageTrainer):
 
     def __init__(self, *, loss: str, beta: float, **arguments: Any) -> None:
         self._loss, self._beta = loss, beta
+        self.preferences: torch.Tensor = torch.zeros(2, dtype=torch.float64)
         super().__init__(**arguments)
         self.data_collator = PreferenceCollator(
             pad_token_id=0, padding_free=True
@@ -190,13 +194,22 @@ class PreferenceTrainer(StageTrainer):
         return_outputs: bool = False,
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> Any:
-        """Summed over the pairs of one micro-batch, over those of the whole step."""
+        """Summed over the pairs of one micro-batch, over those of the whole step.
+
+        A pair's reward margin is beta times how much more than the reference the model prefers the chosen
+        answer (equation 5 of arXiv 2305.18290).
+        """
         reference = inputs.pop("reference")
         losses, answers = self.token_losses(model, inputs)
         empty = torch.zeros(reference.numel(), device=losses.device)
         log_probs = empty.index_add(0, answers, -losses).view_as(reference)
         lengths = empty.index_add(0, answers, torch.ones_like(losses)).view_as(reference)
-        pairs = preference_losses(log_probs - reference, lengths, loss=self._loss, beta=self._beta)
+        log_ratios = log_probs - reference
+        pairs = preference_losses(log_ratios, lengths, loss=self._loss, beta=self._beta)
+        margins = self._beta * (log_ratios[:, 0] - log_ratios[:, 1]).detach().double()
+        self.preferences = self.preferences.to(margins.device) + torch.stack(
+            [margins.sum(), (margins > 0).sum().double()]
+        )
         mine = self.args.per_device_train_batch_size * self.args.gradient_accumulation_steps
         loss = pairs.sum() / (pairs.numel() if num_items_in_batch is None else mine)
         return (loss, {}) if return_outputs else loss
