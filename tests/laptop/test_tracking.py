@@ -93,6 +93,15 @@ def records(run: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in result.stdout.splitlines()]
 
 
+def summary_of(records: list[dict[str, Any]]) -> dict[str, Any]:
+    """What a run says of itself in the end."""
+    found: dict[str, Any] = {}
+    for one in records:
+        if one["type"] == "summary":
+            found |= one["summary"]["update"]
+    return found
+
+
 def test_an_offline_run_is_one_folder_with_all_of_it(tracked):
     """Uploading it replaces a run: what each pod wrote alone would not add up."""
     folder = job_folder(tracked)
@@ -109,3 +118,11 @@ def test_an_offline_run_is_one_folder_with_all_of_it(tracked):
         assert [r["checkpoint/step"] for r in rows if "checkpoint/step" in r] == [0, *stage.checkpoint_steps]
         assert stage_parameters(stage).items() <= begun["config"]["update"].items()
         assert begun["run_group"] == folder.name
+        summary = summary_of(read)
+        verdicts = {name: value for name, value in summary.items() if name.startswith("verdict.step-")}
+        assert len(verdicts) == len(stage.checkpoint_steps)
+        assert summary[f"verdict.step-{stage.total_steps:06d}"] == "Passed"
+    (run,) = [path for path in found if path.name.endswith(f"-{folder.name}")]
+    summary = summary_of(records(run))
+    assert summary["verdict"] == tracked.status()["final"]["verdict"] == "Passed"
+    assert summary["golden/golden/BaseModel_rate"] == 0

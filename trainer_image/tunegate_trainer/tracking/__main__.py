@@ -19,8 +19,6 @@ from tunegate_trainer.tracking.trackers import Tracker, open_tracker, prepare_en
 
 logger = logging.getLogger("tunegate.tracking")
 
-ATTEMPT_SECONDS = 20
-"""For one try, whatever the client's own limits are."""
 FIRST_PAUSE, LONGEST_PAUSE = 10.0, 120.0
 """Seconds between tries while the tracker does not take what it is sent: doubling from the first to the
 longest."""
@@ -81,10 +79,10 @@ def _ends_within(seconds: float | None) -> bool:
 def _attempt(context: Context, tracker: Tracker) -> str | None:
     """Send what is new, in bounded time. Returns what went wrong, in a line."""
     try:
-        with _at_most(ATTEMPT_SECONDS):
+        with _at_most(tracker.attempt_seconds):
             tracker.send(runs_of(collect(context.workspace, context.request)))
     except OutOfTime:
-        return f"no answer within {ATTEMPT_SECONDS} s"
+        return f"not done within {tracker.attempt_seconds} s"
     except Exception as error:  # noqa: BLE001 - a client may raise anything, and none of it ends tracking
         lines = str(error).strip().splitlines()
         return f"{type(error).__name__}: {lines[0][:MESSAGE_LENGTH] if lines else ''}"

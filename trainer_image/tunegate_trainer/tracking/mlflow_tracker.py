@@ -14,7 +14,16 @@ from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, RESOURCE_DOES_
 from mlflow.tracking import MlflowClient
 
 from tunegate_trainer.files import write_atomic
-from tunegate_trainer.tracking.runs import EVALUATED, JOB, TRAINED, Point, RunState, TrackedRun, Value
+from tunegate_trainer.tracking.runs import (
+    ATTEMPT_SECONDS,
+    EVALUATED,
+    JOB,
+    TRAINED,
+    Point,
+    RunState,
+    TrackedRun,
+    Value,
+)
 
 PREFIX = "tunegate."
 """Of tags that are ours. ``tunegate.uid`` and ``tunegate.run`` find a run again."""
@@ -60,6 +69,7 @@ class MlflowTracker:
     name = "mlflow"
     pause = 10.0
     """Seconds between two looks at what is new."""
+    attempt_seconds = ATTEMPT_SECONDS
 
     def send(self, runs: Sequence[TrackedRun]) -> None:
         """Send what the server does not have yet. Raises whatever the client does."""

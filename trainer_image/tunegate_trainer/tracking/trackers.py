@@ -36,6 +36,10 @@ class Tracker(Protocol):
     def pause(self) -> float | None:
         """Seconds between two looks at what is new; None: only when the pod ends."""
 
+    @property
+    def attempt_seconds(self) -> int:
+        """That one try may take."""
+
     def send(self, runs: Sequence[TrackedRun]) -> None:
         """Send what the tracker does not have yet. Whatever is raised is a failure."""
 

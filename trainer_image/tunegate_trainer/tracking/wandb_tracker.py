@@ -15,7 +15,14 @@ from typing import Any, Literal
 
 import wandb
 
-from tunegate_trainer.tracking.runs import EVALUATED, JOB, TRAINED, RunState, TrackedRun
+from tunegate_trainer.tracking.runs import (
+    ATTEMPT_SECONDS,
+    EVALUATED,
+    JOB,
+    TRAINED,
+    RunState,
+    TrackedRun,
+)
 
 SECONDS = 10
 """For the server to answer, and for everything to be uploaded."""
@@ -24,6 +31,9 @@ MODE_VARIABLE = "WANDB_MODE"
 _MAY_PASS = ("failure", "stop")
 """Of a summary: what a later attempt, or a person, may overcome."""
 _OFFLINE = ("offline", "dryrun")
+_UNFINISHED = "unfinished-"
+OFFLINE_SECONDS = 50
+"""To write all runs of a job, which a pod that ends waits for."""
 
 
 @dataclass
@@ -50,6 +60,11 @@ class WandbTracker:
     def _offline(self) -> bool:
         return os.environ.get(MODE_VARIABLE) in _OFFLINE
 
+    @property
+    def attempt_seconds(self) -> int:
+        """Offline nothing is sent, and all of it written at once."""
+        return OFFLINE_SECONDS if self._offline else ATTEMPT_SECONDS
+
     def send(self, runs: Sequence[TrackedRun]) -> None:
         """Send what is new. Raises whatever the client does."""
         for run in runs:
@@ -68,15 +83,20 @@ class WandbTracker:
 
     def _write(self, run: TrackedRun) -> None:
         """Write the run as a folder that ``wandb sync`` uploads, in place of the one that an earlier pod
-        wrote: uploading replaces a run."""
-        pattern = f"wandb/offline-run-*-{self.run_id(run.key)}"
-        earlier = sorted(self.folder.glob(pattern))
-        self._send(run, self.folder)
-        for path in earlier:
-            shutil.rmtree(path)
+        wrote: uploading replaces a run. One that is not finished is never beside it."""
+        runs = self.folder / "wandb"
+        runs.mkdir(parents=True, exist_ok=True)
+        for left in self.folder.glob(f"{_UNFINISHED}*"):
+            shutil.rmtree(left)
+        earlier = sorted(runs.glob(f"offline-run-*-{self.run_id(run.key)}"))
+        with tempfile.TemporaryDirectory(prefix=_UNFINISHED, dir=self.folder) as unfinished:
+            self._send(run, Path(unfinished))
+            (written,) = (Path(unfinished) / "wandb").glob("offline-run-*")
+            for path in earlier:
+                shutil.rmtree(path)
+            written.rename(runs / written.name)
 
     def _send(self, run: TrackedRun, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
         resume: Literal["allow"] | None = None if self._offline else "allow"
         with wandb.init(
             project=self.project,
