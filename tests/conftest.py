@@ -12,7 +12,13 @@ settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 
 
-SLOW_FIRST = ("trainer/test_train_together", "laptop/", "trainer/test_train", "trainer/")
+SLOW_FIRST = (
+    "trainer/test_train_together",
+    "laptop/",
+    "trainer/test_train",
+    "finetunejob/test_faults",
+    "trainer/",
+)
 """Files that take minutes: what begins last should be short, so that all processes end together."""
 
 
