@@ -54,7 +54,7 @@ def smollm2(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root / "workspace" / Workspace.base_model(plan.digest)
 
 
-@pytest.fixture(params=["tiny_model", pytest.param("smollm2", marks=pytest.mark.smollm2)])
+@pytest.fixture(params=["tiny_model", pytest.param("smollm2", marks=pytest.mark.story)])
 def base_model(request: pytest.FixtureRequest) -> Path:
     """The one and the other."""
     folder: Path = request.getfixturevalue(request.param)
