@@ -158,9 +158,7 @@ def test_forged_reports_are_refused(server, api, team, tmp_path):
         team.apply_all()
         other.apply_all()
         pods = eventually(
-            lambda: list(kubelet.seen.values()) if len(kubelet.seen) == 2 else None,
-            seconds=60,
-            what="pods",
+            lambda: list(kubelet.seen.values()) if len(kubelet.seen) == 2 else None, what="pods"
         )
         ours = next(p for p in pods if p.job_uid == team.job()["metadata"]["uid"])
         theirs = next(p for p in pods if p is not ours)
