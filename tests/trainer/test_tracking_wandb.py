@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +13,9 @@ from support.wandb_server import wandb_server
 from tunegate_api.contract import ROOT_VARIABLE, ExitCode
 from tunegate_trainer.files import write_model
 from tunegate_trainer.main import main
+from tunegate_trainer.tracking.__main__ import OutOfTime
+from tunegate_trainer.tracking.runs import JOB, RunState, TrackedRun
+from tunegate_trainer.tracking.wandb_tracker import WandbTracker
 
 pytestmark = pytest.mark.model
 
@@ -109,3 +113,21 @@ def test_a_wrong_key_fails_nothing_and_is_not_shown(start, server, capfd):
     assert "b" * 40 not in said
     left = [path for path in root.workspace.rglob("*") if path.is_file()]
     assert not [path for path in left if b"b" * 40 in path.read_bytes()]
+
+
+def test_an_offline_run_that_is_cut_short_leaves_the_earlier_one(tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    earlier = tmp_path / "wandb" / f"offline-run-1-{UID}"
+    earlier.mkdir(parents=True)
+
+    def cut_short(_: WandbTracker, __: TrackedRun, folder: Path) -> None:
+        (folder / "wandb" / f"offline-run-2-{UID}").mkdir(parents=True)
+        raise OutOfTime
+
+    monkeypatch.setattr(WandbTracker, "_send", cut_short)
+    tracker = WandbTracker("orders", None, UID, tmp_path)
+    run = TrackedRun(JOB, "orders", 0, {}, (), (), {}, RunState.RUNNING)
+    with pytest.raises(OutOfTime):
+        tracker.send([run])
+    assert [path.name for path in tmp_path.iterdir()] == ["wandb"]
+    assert list(earlier.parent.iterdir()) == [earlier]

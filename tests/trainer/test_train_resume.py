@@ -150,6 +150,16 @@ def test_a_checkpoint_that_cannot_be_read_now_is_kept_and_waited_for(make_root, 
     assert_same_run(whole, root)
 
 
+def test_a_damaged_evaluation_is_said_and_nothing_is_decided_without_it(make_root, at_step):
+    root = make_root()
+    interrupt_at(root, at_step, 4)
+    result = root.workspace / root.paths.evaluation(STAGE, 3) / "result.json"
+    result.write_text("{}")
+    with pytest.raises(StorageError, match=r"step-000003/result\.json is damaged"):
+        run(root)
+    assert is_complete(root.checkpoint(3))
+
+
 def test_a_damaged_checkpoint_is_not_resumed_from(make_root, at_step, caplog):
     whole, root = make_root(checkpoint_steps=(2, 4, 6)), make_root(checkpoint_steps=(2, 4, 6))
     run(whole)

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from tunegate_api.contract import FileManifest, files_digest
 from tunegate_api.meta import Sha256, StatusModel
+from tunegate_trainer.errors import StorageError
 
 MANIFEST = "manifest.json"
 DONE = "DONE"
@@ -119,6 +120,15 @@ def verify(folder: Path, *, beside: Collection[str] = ()) -> list[str]:
     for name in sorted(found & manifest.files.keys()):
         problems += _content_problem(folder, name, manifest.files[name])
     return problems
+
+
+def refuse_unreadable(what: str, problems: list[str]) -> None:
+    """Raise :class:`StorageError` if a file cannot be read now: what :func:`verify` found may be as it was,
+    and is not to be removed."""
+    if any(UNREADABLE in problem for problem in problems):
+        raise StorageError(
+            f"{what}: {'; '.join(problems)}", "check the storage volume, and the node that it is mounted on"
+        )
 
 
 def _content_problem(folder: Path, name: str, digest: Sha256) -> list[str]:

@@ -9,8 +9,7 @@ from tunegate_api.contract import sha256_text
 from tunegate_api.meta import Sha256, StatusModel
 from tunegate_api.workspace import Workspace
 from tunegate_trainer.base_model import EVALUATIONS
-from tunegate_trainer.errors import StorageError
-from tunegate_trainer.files import UNREADABLE, is_complete, remove, verify, write_model
+from tunegate_trainer.files import is_complete, refuse_unreadable, remove, verify, write_model
 
 logger = logging.getLogger(__name__)
 
@@ -47,11 +46,7 @@ def is_sound(folder: Path) -> bool:
     if not is_complete(folder):
         return False
     problems = verify(folder, beside=(EVALUATIONS,))
-    if any(UNREADABLE in problem for problem in problems):
-        raise StorageError(
-            f"{Workspace.base_model(folder.name)}: {'; '.join(problems)}",
-            "check the storage volume, and the node that it is mounted on",
-        )
+    refuse_unreadable(str(Workspace.base_model(folder.name)), problems)
     if problems:
         logger.warning("%s is damaged: %s", Workspace.base_model(folder.name), "; ".join(problems))
         remove(folder)  # no job could use it, and with its marker none would replace it

@@ -41,7 +41,7 @@ from tunegate_trainer.data.plan import (
 )
 from tunegate_trainer.data.preference import preference_plan, read_preference, split_preference
 from tunegate_trainer.data.shape import model_shape
-from tunegate_trainer.data.sizing import generated, with_judging, with_memory
+from tunegate_trainer.data.sizing import generation_batches, with_judging, with_memory
 from tunegate_trainer.data.sources import read_source
 from tunegate_trainer.data.split import SIDES, Split, split_rows
 from tunegate_trainer.data.target_modules import check_target_modules
@@ -130,7 +130,7 @@ def prepare(context: Context, folder: DataFolder, model: ModelPlan, model_folder
     }
     stages = plan_stages(request, lengths, longest_chat, model.parameters)
     shape = model_shape(model_folder)
-    batches = generated(request, tokenizer, split.dev, golden.values())
+    batches = generation_batches(request, tokenizer, split.dev, golden.values())
     if shape:
         stages = with_memory(
             request, stages, shape, tokenizer, rows=split.train, pairs=of_pairs.train, batches=batches

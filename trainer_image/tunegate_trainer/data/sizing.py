@@ -43,8 +43,8 @@ def with_memory(
 ) -> list[StagePlan]:
     """The stages with what they need, each with as many examples a pass as fit ``resources.gpu.memory``.
 
-    ``batches`` are what evaluations generate, see :func:`generated`. Raises :class:`GpuTooSmallError` where
-    one example alone does not fit.
+    ``batches`` are what evaluations generate, see :func:`generation_batches`. Raises
+    :class:`GpuTooSmallError` where one example alone does not fit.
     """
     largest = {"SFT": _largest_of_rows(rows), "DPO": _largest_of_pairs(tokenizer, pairs)}
     return [_fitted(request, one, model, largest[one.parameters.method], batches) for one in stages]
@@ -191,7 +191,7 @@ def _most_learned(rows: Sequence[Measured[RowT]], count: int) -> int:
     return sum(sorted((row.learned for row in rows), reverse=True)[:count])
 
 
-def generated(
+def generation_batches(
     request: Request,
     tokenizer: PreTrainedTokenizerBase,
     dev: Sequence[Measured[Row]],

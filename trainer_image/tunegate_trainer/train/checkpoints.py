@@ -6,8 +6,7 @@ import shutil
 from fnmatch import fnmatch
 from pathlib import Path
 
-from tunegate_trainer.errors import StorageError
-from tunegate_trainer.files import UNREADABLE, is_complete, remove, seal, verify
+from tunegate_trainer.files import is_complete, refuse_unreadable, remove, seal, verify
 from tunegate_trainer.train.writer import Writer
 
 logger = logging.getLogger(__name__)
@@ -74,11 +73,7 @@ class CheckpointFolder:
             problems = [*verify(self.path(step)), *verify(self.state(step))]
             if not problems:
                 return step
-            if any(UNREADABLE in problem for problem in problems):
-                raise StorageError(
-                    f"checkpoint {self.path(step).name}: {'; '.join(problems)}",
-                    "check the storage volume, and the node that it is mounted on",
-                )
+            refuse_unreadable(f"checkpoint {self.path(step).name}", problems)
             self._damaged.add(step)
             logger.warning(
                 "checkpoint %s is damaged and not resumed from: %s", self.path(step).name, "; ".join(problems)
