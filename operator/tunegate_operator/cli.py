@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,20 @@ RUNS = click.option(
     type=click.Path(file_okay=False, path_type=Path),
     help="The folder that holds runs, volumes and reports.",
 )
-REASON = click.option("--reason", required=True, help="Why. It is kept in the job's status.")
+NAMESPACE = click.option(
+    "--namespace", "-n", help="The job's namespace, where it runs on the cluster of your kubeconfig."
+)
+
+
+def _not_blank(_: click.Context, __: click.Parameter, reason: str) -> str:
+    if not reason.strip():
+        raise click.BadParameter("must say why")
+    return reason
+
+
+REASON = click.option(
+    "--reason", required=True, callback=_not_blank, help="Why. It is kept in the job's status."
+)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -171,12 +185,16 @@ def status(name: str | None, runs: Path) -> None:
 @main.command("continue")
 @click.argument("name")
 @REASON
+@NAMESPACE
 @RUNS
-def continue_(name: str, reason: str, runs: Path) -> None:
+def continue_(name: str, reason: str, namespace: str | None, runs: Path) -> None:
     """Go on with a run that a gate stopped.
 
     Training resumes from its last checkpoint. What it is worse than from now on is that checkpoint.
     """
+    if namespace:
+        _answer_on_cluster(name, namespace, CONTINUE_ANNOTATION, reason)
+        return
     with _open(runs, [name]) as laptop:
         _answer(laptop, name, CONTINUE_ANNOTATION, reason)
         _live(laptop, [name], {})
@@ -185,9 +203,13 @@ def continue_(name: str, reason: str, runs: Path) -> None:
 @main.command()
 @click.argument("name")
 @REASON
+@NAMESPACE
 @RUNS
-def discard(name: str, reason: str, runs: Path) -> None:
+def discard(name: str, reason: str, namespace: str | None, runs: Path) -> None:
     """End a run that a gate stopped. Its checkpoints stay on the volume."""
+    if namespace:
+        _answer_on_cluster(name, namespace, DISCARD_ANNOTATION, reason)
+        return
     with _open(runs, [name]) as laptop:
         _answer(laptop, name, DISCARD_ANNOTATION, reason)
         while read_status(laptop.job(name)).phase is not Phase.FAILED or not laptop.is_at_rest(name):
@@ -233,10 +255,18 @@ def _answer(laptop: Laptop, name: str, annotation: str, reason: str) -> None:
         raise click.ClickException(_no_such_job(name, laptop.runs, names)) from None
     if stop is None:
         raise click.ClickException(f"{name} is not stopped: there is nothing to decide")
-    if not reason.strip():
-        raise click.UsageError("--reason must say why")
     laptop.annotate(name, annotation, {"stop": stop.id, "reason": reason})
     laptop.step(0)
+
+
+def _answer_on_cluster(name: str, namespace: str, annotation: str, reason: str) -> None:
+    """Say a decision to the cluster, whose operator does what follows."""
+    cluster = import_module("tunegate_operator.cluster_answer")  # a second, that nothing else here needs
+    try:
+        cluster.answer(name, namespace, annotation, reason)
+    except cluster.AnswerError as error:
+        raise click.ClickException(str(error)) from error
+    click.echo(f"said; what follows: kubectl get ftj {name} --namespace {namespace} --watch")
 
 
 def _live(laptop: Laptop, names: list[str], earlier: Mapping[str, Earlier]) -> None:

@@ -12,8 +12,8 @@ CONTINUE_ANNOTATION = f"{GROUP}/continue"
 DISCARD_ANNOTATION = f"{GROUP}/discard"
 
 MAX_LABEL = 63
-MAX_INDEXED = MAX_LABEL - len("-1023")
-"""Of the name of an Indexed Job: with the index behind it, it is the host name of a pod."""
+MAX_INDEXED = 58 - len("-1023-")
+"""Of the name of an Indexed Job: with the index behind it, no pod's name has it cut."""
 
 
 def child_name(job: str, uid: str, *parts: str) -> str:

@@ -8,6 +8,7 @@ from tunegate_api.contract import sha256_text
 from tunegate_api.meta import find_condition
 from tunegate_api.v1alpha1 import EvalGateStatus
 from tunegate_api.v1alpha1.evalgate_status import MAX_RECORDS, GateReason, Record
+from tunegate_api.v1alpha1.finetunejob_status import Phase
 from tunegate_operator.engine.cluster import Key
 from tunegate_operator.evalgate.decide import with_records
 
@@ -28,6 +29,25 @@ def test_a_gate_is_ready_once_its_golden_set_is_the_pinned_one():
     world.settle()
     assert ready(world) == ("True", GateReason.GOLDEN_READ, "100 cases")
     assert (status(world).cases, status(world).digest) == (100, make_gate().spec["golden"]["sha256"])
+
+
+def test_a_gate_of_the_same_name_with_other_cases_begins_a_record_of_its_own():
+    world = World()
+    world.apply_all()
+    assert world.run().phase is Phase.SUCCEEDED
+    assert len(status(world).records) == 1
+    user = world.cluster.as_user
+    for kind, name in (("EvalGate", "golden"), ("ConfigMap", "cases")):
+        found = user.get(Key(kind, "default", name))
+        user.delete(Key(kind, "default", name), found["metadata"]["uid"])
+    text = golden_text().replace("case-", "other-")
+    gate = make_gate().obj()
+    gate["spec"]["golden"]["sha256"] = sha256_text(text)
+    world.apply(make_config_map("cases", golden__jsonl=text), gate)
+    world.settle()
+    assert ready(world)[0] == "True"
+    assert status(world).records == []
+    assert status(world).last_verdict is None
 
 
 def test_a_missing_golden_set_is_waited_for():

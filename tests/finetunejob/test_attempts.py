@@ -4,8 +4,8 @@ import pytest
 
 from support.builders import make_job
 from support.world import Script, World, failed
-from tunegate_api.contract import ExitCode
-from tunegate_api.v1alpha1.finetunejob_status import Phase, Reason
+from tunegate_api.contract import ExitCode, Outcome, Termination
+from tunegate_api.v1alpha1.finetunejob_status import Failure, Phase, Reason
 from tunegate_operator.engine import pod_status
 from tunegate_operator.engine.cluster import Key, Object
 from tunegate_operator.engine.objects import uid_of
@@ -52,6 +52,21 @@ def test_an_attempt_that_repeats_without_getting_further_fails():
     status = world.run()
     assert status.phase is Phase.FAILED
     assert [a.number for a in status.attempts if a.role == "train"] == [1, 2]
+
+
+def test_a_reason_of_a_newer_trainer_ends_the_job_as_any_other():
+    ended = Termination(
+        exit_code=ExitCode.USER_ERROR,
+        outcome=Outcome.FAILED,
+        failure=Failure(reason="SomethingNew", message="from the future"),
+    )
+    world = World(Script(exits={"data": [(ExitCode.USER_ERROR, ended.model_dump_json(by_alias=True))]}))
+    world.apply_all()
+    status = world.run()
+    assert status.phase is Phase.FAILED
+    assert status.failure is not None
+    assert (status.failure.reason, status.failure.message) == ("SomethingNew", "from the future")
+    assert "kubectl logs" in status.failure.hint
 
 
 def test_out_of_memory_ends_the_attempt_at_once():
@@ -302,6 +317,17 @@ def test_running_time_has_a_deadline_and_waiting_does_not_count():
     assert status.failure is not None
     assert status.failure.reason == Reason.DEADLINE_EXCEEDED
     assert world.active_jobs() == []
+
+
+def test_a_job_that_is_done_is_not_failed_by_its_deadline():
+    world = World()
+    world.apply_all(make_job().with_publish().obj())
+    used = world.run().running_seconds
+    again = World()
+    again.apply_all(make_job().with_publish().with_spec(activeDeadlineSeconds=used).obj())
+    status = again.run()
+    assert status.running_seconds == used
+    assert (status.phase, status.failure) == (Phase.SUCCEEDED, None)
 
 
 def test_a_last_report_that_never_comes_is_a_failure_after_a_while():

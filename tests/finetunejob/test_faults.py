@@ -129,6 +129,36 @@ def test_a_child_that_could_not_be_deleted_at_the_deadline_is_deleted_later():
     assert training["metadata"]["name"] not in world.jobs()
 
 
+@pytest.mark.parametrize("n", [1, 2, 3, 4])
+@pytest.mark.parametrize("moment", ["fail_before", "fail_after", "conflict"])
+def test_a_deadline_that_ended_a_run_ends_the_job_whatever_fails_then(moment, n):
+    world = World()
+    world.apply_all(make_job().with_spec(activeDeadlineSeconds=100).obj())
+    world.until_checkpoint()
+    before = world.jobs()
+    if moment == "conflict":
+        world.cluster.conflict(n)
+    else:
+        getattr(world.cluster, moment)(n)
+    try:
+        world.advance(200)
+        world.advance(60)
+        world.cluster.fail_before(10**6)  # where it came to no n-th write
+    except Crash:
+        world.boot()
+    world.advance(60)
+    status = world.run()
+    assert status.failure is not None
+    assert (status.phase, status.failure.reason) == ("Failed", "DeadlineExceeded")
+    assert status.running_seconds >= 200
+    assert [(a.role, a.result) for a in status.attempts] == [
+        ("data", "Succeeded"),
+        ("train", "DeadlineExceeded"),
+    ]
+    assert len(world.jobs()) == len(before) - 1, "no second Job, and the first is gone"
+    assert world.events().count("DeadlineExceeded") <= 1, "who dies between status and event does not tell"
+
+
 def test_an_unavailable_api_server_is_waited_for():
     world = new_world(Script().checkpoints)
     with world.cluster.unavailable():

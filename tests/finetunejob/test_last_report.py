@@ -39,6 +39,19 @@ def test_a_small_pod_is_sent_for_the_last_report():
     assert [(a.role, a.result) for a in world.status().attempts][-1] == ("report", "Succeeded")
 
 
+def test_a_job_that_was_suspended_meanwhile_is_not_said_to_be():
+    world = unreachable_at_the_end_of("gate")
+    world.edit(suspend=True)
+    world.settle()
+    world.advance(POST_SECONDS)
+    world.edit(suspend=False)
+    world.settle()
+    assert world.status().phase is Phase.GATING
+    assert world.condition("Reconciling").status == "True"
+    world.is_reachable = True
+    assert world.run().phase is Phase.SUCCEEDED
+
+
 def test_what_training_could_not_deliver_the_gate_would_not_get_either():
     """Without the last checkpoint's outcomes there is nothing to go on with."""
     world = unreachable_at_the_end_of("train")

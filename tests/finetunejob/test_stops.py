@@ -53,6 +53,7 @@ def test_the_first_drop_is_a_warning_the_confirmed_one_a_stop():
     assert [reason for reason, _ in told] == ["GoldenRegressing", "GoldenRegression"]
     assert told[0][1] == "golden 87/100 at step 30, best 95/100 at step 20: -8.0 points, limit -5.0"
     assert "Training stopped, step 20 kept" in told[1][1]
+    assert told[1][1].endswith('tunegate continue|discard orders --namespace default --reason "…"')
 
 
 def test_nothing_follows_a_stop_until_a_person_decides():
@@ -91,33 +92,50 @@ def test_discard_ends_the_job():
     assert status.failure.message == "discarded at step 35: the data was wrong"
 
 
-def test_an_answer_to_another_stop_does_not_count():
+def test_an_answer_to_another_stop_does_not_count_and_that_is_said():
     world = stopped()
     answer(world, CONTINUE_ANNOTATION, stop="sft-1-20")
-    assert world.status().phase is Phase.STOPPED
+    status = world.status()
+    assert status.phase is Phase.STOPPED
+    assert status.message.startswith(
+        "annotation tunegate.dev/continue is about stop sft-1-20, this one is sft-1-35"
+    )
+    assert "golden 85/100 at step 35" in status.message
 
 
-def test_an_answer_without_a_reason_does_not_count():
-    world = stopped()
-    answer(world, CONTINUE_ANNOTATION, reason="  ")
-    assert world.status().phase is Phase.STOPPED
+def test_an_answer_to_an_earlier_stop_is_nobodys_mistake():
+    world = World(Script(checkpoints={10: 95, 20: 85, 30: 85, 35: 95, 40: 75, 45: 75, 50: 99}))
+    world.apply_all()
+    world.run()
+    answer(world, CONTINUE_ANNOTATION)
+    status = world.run()
+    assert status.stop is not None
+    assert status.stop.step == 45
+    assert status.message == status.stop.message
 
 
-@pytest.mark.parametrize("written", ["{", "null", "[]", '"go on"'])
-def test_a_broken_annotation_does_not_count(written):
-    world = stopped()
-    world.edit(annotations={CONTINUE_ANNOTATION: written})
-    world.settle()
-    assert world.status().phase is Phase.STOPPED
-
-
-def test_an_answer_with_no_reason_at_all_does_not_count():
+@pytest.mark.parametrize("said", [{"reason": "  "}, {}])
+def test_an_answer_without_a_reason_does_not_count_and_that_is_said(said):
     world = stopped()
     stop = world.status().stop
     assert stop is not None
-    world.edit(annotations={CONTINUE_ANNOTATION: json.dumps({"stop": stop.id})})
+    world.edit(annotations={CONTINUE_ANNOTATION: json.dumps({"stop": stop.id, **said})})
     world.settle()
-    assert world.status().phase is Phase.STOPPED
+    status = world.status()
+    assert status.phase is Phase.STOPPED
+    assert status.message.startswith("annotation tunegate.dev/continue gives no reason. golden 85/100")
+
+
+@pytest.mark.parametrize("written", ["{", "null", "[]", '"go on"', "{}"])
+def test_a_broken_annotation_does_not_count_and_what_it_should_be_is_said(written):
+    world = stopped()
+    world.edit(annotations={DISCARD_ANNOTATION: written})
+    world.settle()
+    status = world.status()
+    assert status.phase is Phase.STOPPED
+    assert status.message.startswith(
+        'annotation tunegate.dev/discard must be {"stop": "sft-1-35", "reason": "…"}. golden'
+    )
 
 
 def test_a_broken_discard_does_not_hide_an_answer():

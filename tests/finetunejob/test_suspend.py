@@ -3,6 +3,7 @@
 import pytest
 
 from support.builders import golden_text, make_config_map, make_gate, make_job
+from support.fake_cluster import Crash
 from support.world import Script, World
 from tunegate_api.v1alpha1.finetunejob_status import MAX_ATTEMPTS, Phase
 from tunegate_operator.names import CONTINUE_ANNOTATION
@@ -65,6 +66,49 @@ def test_suspended_in_any_phase_it_goes_on_with_the_next_attempt(role, starts):
     assert status.phase is Phase.SUCCEEDED
     attempts = [(a.number, a.result) for a in status.attempts if a.role == role]
     assert attempts == [(1, "Suspended"), (2, "Succeeded")]
+
+
+@pytest.mark.parametrize("fault", ["crash", "conflict"])
+def test_what_a_suspended_attempt_used_is_not_forgotten(fault):
+    world = World()
+    world.apply_all(make_job().with_spec(activeDeadlineSeconds=4000).obj())
+    world.until_job("train")
+    world.cluster.start_pod(world.active_jobs()[0]["metadata"]["name"])
+    world.advance(3000)
+    world.edit(suspend=True)
+    if fault == "conflict":
+        world.cluster.conflict()
+        world.settle()
+        world.advance(60)
+    else:
+        world.cluster.fail_before(2)  # what follows the status, or what it follows
+        with pytest.raises(Crash):
+            world.settle()
+        world.boot()
+        world.settle()
+    status = world.status()
+    assert status.phase is Phase.SUSPENDED
+    assert world.active_jobs() == []
+    assert [(a.role, a.number, a.result) for a in status.attempts][-1] == ("train", 1, "Suspended")
+    assert status.running_seconds >= 3000
+
+
+def test_a_suspension_that_is_taken_back_at_once_lets_no_pod_run_on_uncounted():
+    world = World()
+    world.apply_all()
+    world.until_job("train")
+    world.cluster.start_pod(world.active_jobs()[0]["metadata"]["name"])
+    world.settle()
+    world.edit(suspend=True)
+    world.cluster.fail_before(2)
+    with pytest.raises(Crash):
+        world.settle()
+    world.edit(suspend=False)
+    world.boot()
+    status = world.run()
+    assert status.phase is Phase.SUCCEEDED
+    trains = [(a.number, a.result) for a in status.attempts if a.role == "train"]
+    assert trains == [(1, "Suspended"), (2, "Succeeded")]
 
 
 def test_what_is_heard_late_is_not_counted_twice():

@@ -85,6 +85,22 @@ def test_a_long_name_leaves_room_for_the_number_of_each_pod():
     assert len(job["spec"]["template"]["spec"]["subdomain"]) <= 63
 
 
+@pytest.mark.parametrize("length", [30, 38, 45, 63])
+def test_evictions_cost_no_restart_however_long_the_name(length):
+    world = World()
+    world.apply_all(make_job("n" * length).with_spec(resources={"nodes": 2}).obj())
+    world.until_job("train")
+    for _ in range(5):
+        both_run(world)
+        name = training(world)["metadata"]["name"]
+        evicted = evict_one(world, name)
+        world.settle()
+        world.cluster.as_user.delete(Key.of(evicted), evicted["metadata"]["uid"])
+        world.cluster.finish_pod(name, *LOST, index=0)
+        world.settle()
+        assert world.active_jobs(), "the next attempt has begun"
+
+
 def test_a_job_of_two_pods_lives_to_its_end(world):
     status = world.run()
     assert status.phase is Phase.SUCCEEDED

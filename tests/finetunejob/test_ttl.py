@@ -54,7 +54,7 @@ def test_when_its_time_has_come_files_go_first_and_then_jobs_and_pods():
     assert status.cleanup is not None
     assert status.cleanup.result == "Succeeded"
     assert status.cleanup.message == (
-        "kept report.html, evals/, gate/, data/*.json, model/; "
+        "kept report.html, evals/, gate/, tracking/, data/*.json, model/; "
         "removed all other files, the Jobs and their pods"
     )
     assert status.model_copy(update={"cleanup": None}) == ended
@@ -74,6 +74,15 @@ def test_a_cleaned_up_job_stays_as_it_is():
     assert world.status().phase is Phase.SUCCEEDED
 
 
+def test_nothing_of_a_cleaned_up_job_is_held_in_memory():
+    world = finished()
+    assert world.cache.reports(world.job()["metadata"]["uid"])
+    world.advance(TTL)
+    world.run()
+    world.settle()
+    assert world.cache.reports(world.job()["metadata"]["uid"]) == []
+
+
 def test_a_model_that_passed_is_kept_and_no_other():
     world = finished()
     world.advance(TTL)
@@ -86,7 +95,7 @@ def test_a_model_that_passed_is_kept_and_no_other():
     failed.run()
     cleanup = failed.status().cleanup
     assert cleanup is not None
-    assert cleanup.message.startswith("kept report.html, evals/, gate/, data/*.json; removed")
+    assert cleanup.message.startswith("kept report.html, evals/, gate/, tracking/, data/*.json; removed")
 
 
 def test_a_cleanup_pod_needs_little_and_nothing_that_may_be_gone():

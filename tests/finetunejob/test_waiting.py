@@ -6,6 +6,7 @@ from support.builders import golden_text, make_config_map, make_gate, make_job
 from support.world import World
 from tunegate_api.v1alpha1.finetunejob_status import Phase, Reason
 from tunegate_operator.engine.cluster import Key, Object
+from tunegate_operator.engine.owners import owner_reference
 
 ROWS = make_config_map("rows", train__jsonl="{}")
 CASES = make_config_map("cases", golden__jsonl=golden_text())
@@ -40,6 +41,97 @@ def test_missing_data_is_waited_for():
     assert world.status().message == "ConfigMap rows does not exist in this namespace"
     world.apply(ROWS)
     assert world.run().phase is Phase.SUCCEEDED
+
+
+@pytest.mark.parametrize(
+    ("spec", "fields"),
+    [
+        ({"model": {"uri": "file:///models/base"}}, "spec.model.uri"),
+        (
+            {"publish": [{"uri": "pvc://models/orders"}, {"uri": "file:///tmp/orders"}]},
+            "spec.publish[1].uri",
+        ),
+        (
+            {
+                "data": {
+                    "goal": "StyleOrFormat",
+                    "sizePolicy": "Warn",
+                    "train": {"uri": "file:///rows.jsonl"},
+                    "preference": {"uri": "file:///pairs.jsonl"},
+                },
+                "stages": [
+                    {"name": "dpo", "method": "DPO", "adapter": {"type": "LoRA", "r": 8, "alpha": 16}}
+                ],
+            },
+            "spec.data.train.uri, spec.data.preference.uri",
+        ),
+    ],
+)
+def test_files_of_one_machine_are_refused_on_a_cluster_before_anything_runs(spec, fields):
+    world = World()
+    world.apply_all(make_job().with_spec(**spec).obj())
+    world.settle()
+    failure = world.status().failure
+    assert failure is not None
+    assert failure.reason == Reason.INVALID_SPEC
+    assert failure.message.startswith(f"{fields}: file:// is a file of the machine")
+    assert "pvc://CLAIM/PATH" in failure.hint
+    assert world.jobs() == []
+
+
+def test_a_pod_that_is_deleted_late_is_waited_for_anew():
+    world = World()
+    world.apply_all(make_job().with_spec(startTimeoutSeconds=600).obj())
+    world.until_job("gate")
+    (gate,) = world.active_jobs()
+    pod = world.cluster.start_pod(gate["metadata"]["name"])
+    world.advance(700)
+    world.cluster.delete_pod(pod)
+    world.settle()
+    assert world.status().phase is Phase.GATING, "the Job controller creates the next one after a pause"
+    assert world.run().phase is Phase.SUCCEEDED
+
+
+@pytest.mark.parametrize("kind", ["ConfigMap", "Job"])
+def test_what_stays_forbidden_ends_the_job_at_the_start_timeout(kind):
+    world = World()
+    world.apply(ROWS, CASES, make_gate().obj())
+    world.cluster.forbid(kind, "exceeded quota: team")
+    world.apply(make_job().with_spec(startTimeoutSeconds=60).obj())
+    world.settle()
+    for _ in range(4):
+        world.advance(60)
+    failure = world.status().failure
+    assert failure is not None
+    assert (world.status().phase, failure.reason) == (Phase.FAILED, Reason.START_TIMEOUT)
+    assert "exceeded quota: team" in failure.message
+
+
+def test_a_cluster_that_cannot_create_a_gate_is_named_until_the_start_timeout():
+    world = World()
+    world.apply_all(make_job().with_spec(startTimeoutSeconds=600).obj())
+    world.until_job("train")
+    world.cluster.fail("Job", 'failed calling webhook "jobs.example.org": connection refused')
+    world.run()
+    world.advance(30)
+    assert world.status().phase is Phase.GATING
+    assert world.condition("Ready").reason == Reason.POD_NOT_STARTED
+    assert "failed calling webhook" in world.status().message
+    for _ in range(12):
+        world.advance(60)
+    failure = world.status().failure
+    assert failure is not None
+    assert failure.reason == Reason.START_TIMEOUT
+
+
+def test_a_config_map_that_somebody_elses_object_owns_is_seen_at_once():
+    world = World()
+    world.apply(CASES, make_gate().obj(), make_job().obj())
+    world.settle()
+    assert not world.active_jobs()
+    world.apply(ROWS | {"metadata": ROWS["metadata"] | {"ownerReferences": [owner_reference(world.gate())]}})
+    world.settle()
+    assert world.active_jobs()
 
 
 def test_waiting_ends_at_the_start_timeout_and_says_for_what():

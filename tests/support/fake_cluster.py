@@ -13,6 +13,7 @@ from tunegate_operator.engine.cluster import (
     InvalidError,
     Key,
     Object,
+    UnavailableError,
 )
 from tunegate_operator.engine.local_jobs import index_of, missing_indexes, new_pod, step_job
 from tunegate_operator.engine.objects import is_finished, resource_version, timestamp, uid_of
@@ -91,6 +92,10 @@ class FakeCluster(ObjectStore):
     def forbid(self, kind: str, message: str | None) -> None:
         """Do not allow objects of this kind for now; None to accept them again."""
         self._refuse(kind, None if message is None else ForbiddenError(message))
+
+    def fail(self, kind: str, message: str | None) -> None:
+        """Be unable to create objects of this kind for now; None to be able again."""
+        self._refuse(kind, None if message is None else UnavailableError(message))
 
     def _refuse(self, kind: str, error: ClusterError | None) -> None:
         if error is None:

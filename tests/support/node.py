@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,10 @@ class Node:
     def kubectl(self, *arguments: str | Path, text: str | None = None) -> str:
         """What kubectl prints; fails if it does."""
         return _run(["kubectl", *arguments], self._environment, text)
+
+    def tunegate(self, *arguments: str) -> str:
+        """What our command prints; fails if it does."""
+        return _run([sys.executable, "-m", "tunegate_operator.cli", *arguments], self._environment)
 
     def get(self, kind: str, name: str, namespace: str) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(self.kubectl("get", kind, name, "-n", namespace, "-o", "json"))
@@ -72,6 +77,18 @@ class Node:
     def image(self, name: str) -> str:
         """Build and load one of our images unless it is there. Returns its name in the node."""
         return _run([SCRIPTS / "images.sh", name], self._environment).strip()
+
+    def manifest(self, image: str) -> dict[str, Any]:
+        """Of an image that the node has: its layers and where its configuration is."""
+        listed = _run(["ctr", "images", "list", f"name=={image}"], self._environment)
+        _, line = listed.strip().splitlines()
+        manifest: dict[str, Any] = json.loads(self.content(line.split()[2]))
+        return manifest
+
+    def content(self, digest: str) -> bytes:
+        """Of an image's part, what the node has under this digest."""
+        command = ["ctr", "content", "get", digest]
+        return subprocess.run(command, env=self._environment, capture_output=True, check=True).stdout
 
     def volume(self, namespace: str, claim: str) -> Path:
         """A claim that pods can use. Returns its folder on this machine."""

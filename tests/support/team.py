@@ -55,6 +55,12 @@ class Team:
             *GROUP, self.namespace, "finetunejobs", "orders", {"spec": spec}
         )
 
+    def set_status(self, status: dict[str, Any]) -> None:
+        """Write a status as an operator would."""
+        self._custom.patch_namespaced_custom_object_status(
+            *GROUP, self.namespace, "finetunejobs", "orders", {"status": status}
+        )
+
     def delete(self) -> None:
         self._custom.delete_namespaced_custom_object(*GROUP, self.namespace, "finetunejobs", "orders")
 

@@ -76,6 +76,17 @@ class TinyJob:
 
         return eventually(reached, seconds=seconds, what=f"{self.name} is {' or '.join(phases)}", pause=0.3)
 
+    def wait_for_reason(self, reason: str, *, seconds: float = 90) -> str:
+        """The message of the condition that says what the job waits for."""
+
+        def said() -> str:
+            conditions = {c["type"]: c for c in self.status().get("conditions", [])}
+            ready = conditions.get("Ready", {})
+            assert ready.get("reason") == reason, f"{ready.get('reason')}: {ready.get('message')}"
+            return str(ready["message"])
+
+        return eventually(said, seconds=seconds, what=f"waiting for {reason}", pause=0.5)
+
     def ended(self, seconds: float = 600) -> dict[str, Any]:
         """The status once it has ended, well or not."""
         return self.wait_for(*ENDED, seconds=seconds)

@@ -64,9 +64,9 @@ class Decision:
     """Nothing repeats these actions after this status, so it is written only once all of them succeeded."""
 
 
-Cause = Literal["Taken", "Forbidden", "Invalid"]
+Cause = Literal["Taken", "Forbidden", "Unavailable", "Invalid"]
 """Taken: the name is another object's, which may go away. Forbidden: by a quota or a missing right, which may
-change. Invalid: the child itself is refused for good."""
+change. Unavailable: the cluster cannot do it now. Invalid: the child itself is refused for good."""
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from tunegate_operator.engine.cluster import (
     Key,
     NotFoundError,
     Object,
+    UnavailableError,
     WatchEvent,
 )
 from tunegate_operator.engine.events import new_event
@@ -281,7 +282,7 @@ def _error(code: int, status: Object) -> ClusterError:
         return ForbiddenError(message)
     if code in (400, 413, 422):
         return InvalidError(message)
-    return ClusterError(message)
+    return UnavailableError(message) if code >= 500 else ClusterError(message)
 
 
 def _trimmed(obj: Object) -> Object:

@@ -124,8 +124,12 @@ def _is_indexed(job: Object) -> bool:
 def new_pod(job: Object, index: int = 0) -> Object:
     """A pod of this Job, with a name like Kubernetes' and the labels that its Job controller adds."""
     metadata, template, owner = job["metadata"], wire(job["spec"]["template"]), controlling_owner(job)
-    name = f"{metadata['name']}-{index}" if _is_indexed(job) else metadata["name"]
-    prefix = f"{name}-"[: _POD_NAME_LENGTH - _SUFFIX_LENGTH]
+    ending = f"-{index}-" if _is_indexed(job) else "-"
+    longest = _POD_NAME_LENGTH - _SUFFIX_LENGTH
+    if _is_indexed(job):  # there the index stays, whatever is cut
+        prefix = metadata["name"][: longest - len(ending)] + ending
+    else:
+        prefix = f"{metadata['name']}{ending}"[:longest]
     labels = dict.fromkeys(JOB_NAME_LABELS, metadata["name"]) | dict.fromkeys(
         CONTROLLER_UID_LABELS, metadata["uid"]
     )

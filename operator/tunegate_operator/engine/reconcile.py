@@ -24,6 +24,7 @@ from tunegate_operator.engine.cluster import (
     Key,
     NotFoundError,
     Object,
+    UnavailableError,
     WatchEvent,
 )
 from tunegate_operator.engine.controller import (
@@ -54,6 +55,7 @@ CAUSES: dict[type[ClusterError], Cause] = {
     AlreadyExistsError: "Taken",
     ForbiddenError: "Forbidden",
     InvalidError: "Invalid",
+    UnavailableError: "Unavailable",
 }
 """Errors that decisions look at; all others are only tried again."""
 
@@ -214,8 +216,10 @@ class Reconciler:
         for action in actions:
             try:
                 self._carry_out(action)
-            except (AlreadyExistsError, ForbiddenError, InvalidError) as error:
-                self._cache.set_refusal(owner_uid, Refusal(str(error), CAUSES[type(error)]))
+            except ClusterError as error:
+                cause = CAUSES.get(type(error))
+                if cause and not isinstance(action, Delete):
+                    self._cache.set_refusal(owner_uid, Refusal(str(error), cause))
                 raise
         self._cache.set_refusal(owner_uid, None)
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from pydantic import ValidationError
 
-from tunegate_api.contract import Results, Subject, golden_set
+from tunegate_api.contract import Results, Subject, golden_set, sha256_text
 from tunegate_api.golden import inline_golden
 from tunegate_api.v1alpha1 import EvalGate, FineTuneJob
 from tunegate_api.v1alpha1.evalgate_status import MAX_RECORDS, GateReason, Record
@@ -33,9 +33,12 @@ class Observed:
 
 
 def observe(gate: EvalGate, view: View) -> Observed:
+    golden = _golden_text(gate, view)
     jobs = view.of_kind("FineTuneJob", gate.metadata.namespace)
-    records = (_record(gate, job, view) for job in jobs if _may_be_new(gate, job))
-    return Observed(gate, _golden_text(gate, view), tuple(r for r in records if r))
+    records = [_record(gate, job, view) for job in jobs if _may_be_new(gate, job)]
+    # An earlier gate of this name had cases of its own: what it judged is not this one's.
+    digest = None if isinstance(golden, Missing) else sha256_text(golden)
+    return Observed(gate, golden, tuple(r for r in records if r and r.golden_sha256 == digest))
 
 
 def _may_be_new(gate: EvalGate, job: Object) -> bool:
@@ -89,6 +92,7 @@ def _record(gate: EvalGate, obj: Object, view: View) -> Record | None:
     measured, cases = results.find(Subject.FINAL), results.sets.get(name)
     if not measured or cases is None:
         return None
+    published = {version.uri.rpartition("/")[0] for version in status.published}
     base = next((e.outcomes[name] for e in results.find(Subject.BASE) if name in e.outcomes), None)
     return Record(
         job=job.metadata.name,
@@ -101,7 +105,7 @@ def _record(gate: EvalGate, obj: Object, view: View) -> Record | None:
         base_passed=None if base is None else passed_count(base),
         outcomes=measured[0].outcomes.get(name, ""),
         verdict=result.verdict,
-        published_uris=[target.uri for target in job.spec.publish] if status.published else [],
+        published_uris=[target.uri for target in job.spec.publish if target.uri.rstrip("/") in published],
         time=status.completion_time,
     )
 

@@ -1,6 +1,6 @@
 """Attempts of a step: start the first, watch the running one, retry what got further, record what ended."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from tunegate_api.contract import Results, Role, Subject
 from tunegate_api.v1alpha1 import FineTuneJob
@@ -32,6 +32,9 @@ PHASES = {
 """Where a job is while a role runs. Sending a report is part of the phase that the report is about."""
 WAITING_PHASES = {Role.DATA: Phase.PENDING, Role.TRAIN: Phase.QUEUED}
 """Where it is while the role's pod does not run yet, if that is another phase."""
+
+POD_SECONDS = 30
+"""How old a Job may be that has no pod yet. One that is older may have lost its pod: the wait begins then."""
 
 SUCCEEDED, SUSPENDED = "Succeeded", "Suspended"
 """Results of attempts that are no failure."""
@@ -82,8 +85,11 @@ def watch(run: Run, child: Child) -> None:
         lost = Reason.POD_NOT_STARTED, f"restarting after: {classify(child).message}"
     if lost:
         draft.wait(_phase(run, role), *lost, run.observed.job.spec.start_timeout_seconds)
-    else:
-        _await_pod(run, role, (last or child).created, why_waiting(child, draft))
+        return
+    since, held_back = (last or child).created, why_waiting(child, draft)
+    if last is None and draft.now >= since + timedelta(seconds=POD_SECONDS):
+        held_back = held_back or (Reason.POD_NOT_STARTED, f"waiting for a pod: {PURPOSES[role]}")
+    _await_pod(run, role, since, held_back)
 
 
 def _await_pod(run: Run, role: Role, since: datetime, held_back: tuple[Reason, str] | None) -> None:
@@ -134,17 +140,30 @@ def after_failure(run: Run, child: Child) -> bool:
     return False
 
 
-def stop_child(run: Run, child: Child, result: str) -> None:
-    """End a running child and record it. Its process saves on SIGTERM."""
-    run.draft.actions.append(Delete(child.key, child.uid))
-    _record(run, child, result, run.draft.now)
+def stop_all(run: Run, result: str) -> bool:
+    """End whatever still runs or waits; each process saves on SIGTERM. Whether all was told to end.
+
+    What is deleted has soon left no trace. So it is recorded first, and deleted in the next decision, which
+    follows at once: that this one ended it, and how long it ran, is then never forgotten.
+    """
+    active = [c for c in run.observed.children if c.state is ChildState.ACTIVE and not c.deleting]
+    unrecorded = [child for child in active if not is_recorded(run, child)]
+    for child in unrecorded:
+        _record(run, child, result, run.draft.now)
+    if unrecorded:
+        run.draft.look_again_at(run.draft.now)
+        return False
+    run.draft.actions += [Delete(child.key, child.uid) for child in active]
+    return True
 
 
-def stop_all(run: Run, result: str) -> None:
-    """End whatever still runs or waits: a job that ended holds nothing."""
-    for child in run.observed.children:
-        if child.state is ChildState.ACTIVE and not child.deleting:
-            stop_child(run, child, result)
+def delete_recorded(run: Run) -> bool:
+    """Delete what was recorded as ended and still runs, as after a suspension that was taken back at once.
+    Whether there is such a child."""
+    active = [c for c in run.observed.children if c.state is ChildState.ACTIVE and not c.deleting]
+    left = [child for child in active if is_recorded(run, child)]
+    run.draft.actions += [Delete(child.key, child.uid) for child in left]
+    return bool(left)
 
 
 def record_finished(run: Run) -> None:

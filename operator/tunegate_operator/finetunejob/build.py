@@ -84,7 +84,8 @@ class PodSettings:
     """Whether a pod waits for a Secret that does not exist. On a laptop the user's environment may hold what
     would be in it."""
     on_one_machine: bool = False
-    """Whether all pods have this machine's network, as on a laptop, and no names of their own."""
+    """Whether all pods have this machine's network, as on a laptop, and no names of their own; and its
+    files."""
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,8 @@
 """Phase and facts as conditions and columns: one table for kstatus, Argo CD and people."""
 
-from tunegate_api.meta import ConditionStatus, with_condition, without_condition
+from datetime import datetime
+
+from tunegate_api.meta import Condition, ConditionStatus, with_condition, without_condition
 from tunegate_api.v1alpha1 import FineTuneJob, FineTuneJobStatus
 from tunegate_api.v1alpha1.finetunejob_status import ConditionType, Display, Phase, Reason
 from tunegate_operator.finetunejob.draft import Draft
@@ -21,16 +23,29 @@ _JUDGED = (Reason.NO_PASSING_CHECKPOINT, Reason.DISCARDED)
 
 def with_conditions(job: FineTuneJob, draft: Draft) -> FineTuneJobStatus:
     """The draft's status with conditions and columns that say the same."""
-    status = draft.status
-    phase = status.phase or Phase.PENDING
-    reason = _reason(status, draft)
-    conditions = status.conditions
+    status, generation = draft.status, job.metadata.generation
+    conditions = _conditions(
+        status, _reason(status, draft), draft.regression, generation=generation, now=draft.now
+    )
+    return status.model_copy(update={"conditions": conditions, "display": _display(job, status)})
+
+
+def of_a_refused_spec(status: FineTuneJobStatus, *, generation: int, now: datetime) -> FineTuneJobStatus:
+    """The same for a job that failed since nobody can read its spec: the columns are what they were."""
+    reason = status.failure.reason if status.failure else Reason.INVALID_SPEC
+    conditions = _conditions(status, reason, generation=generation, now=now)
+    display = status.display.model_copy(update={"gate": _gate(status)})
+    return status.model_copy(update={"conditions": conditions, "display": display})
+
+
+def _conditions(
+    status: FineTuneJobStatus, reason: str, regression: str = "", *, generation: int, now: datetime
+) -> list[Condition]:
+    phase, conditions = status.phase or Phase.PENDING, status.conditions
 
     def say(type: ConditionType, value: ConditionStatus, why: str, message: str = "") -> None:
         nonlocal conditions
-        conditions = with_condition(
-            conditions, type, value, why, message, generation=job.metadata.generation, now=draft.now
-        )
+        conditions = with_condition(conditions, type, value, why, message, generation=generation, now=now)
 
     say(ConditionType.READY, _ready(phase), reason, status.message)
     for type, present in (
@@ -43,11 +58,11 @@ def with_conditions(job: FineTuneJob, draft: Draft) -> FineTuneJobStatus:
             conditions = without_condition(conditions, type)
     for type, value in _facts(status).items():
         say(type, value, *_why(value, phase, reason, status.message))
-    if draft.regression:
-        say(ConditionType.REGRESSING, "True", Reason.REGRESSING, draft.regression)
+    if regression:
+        say(ConditionType.REGRESSING, "True", Reason.REGRESSING, regression)
     else:
         say(ConditionType.REGRESSING, "False", Reason.PROGRESSING)
-    return status.model_copy(update={"conditions": conditions, "display": _display(job, status)})
+    return conditions
 
 
 def _ready(phase: Phase) -> ConditionStatus:
@@ -73,7 +88,7 @@ def _facts(status: FineTuneJobStatus) -> dict[ConditionType, ConditionStatus]:
         ConditionType.DATA_READY: status.plan is not None,
         ConditionType.TRAINED: trained,
         ConditionType.GATE_PASSED: bool(passed),
-        ConditionType.PUBLISHED: bool(status.published),
+        ConditionType.PUBLISHED: bool(status.published) and phase is Phase.SUCCEEDED,
     }
     # What was reached once stays reached, whatever the job does later.
     before = {c.type for c in status.conditions if c.status == "True"}

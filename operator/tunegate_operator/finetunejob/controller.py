@@ -5,16 +5,16 @@ from datetime import datetime
 
 from pydantic import ValidationError
 
-from tunegate_api.meta import ConditionStatus, cut, with_condition, without_condition
+from tunegate_api.meta import cut
 from tunegate_api.v1alpha1 import FineTuneJobStatus
-from tunegate_api.v1alpha1.finetunejob_status import ConditionType, Failure, Phase, Reason
+from tunegate_api.v1alpha1.finetunejob_status import Failure, Phase, Reason
 from tunegate_api.v1alpha1.problems import Problem, find_problems
 from tunegate_operator.engine.cluster import Key, Object
 from tunegate_operator.engine.controller import Decision, Delete, View
 from tunegate_operator.engine.objects import is_finished, uid_of
 from tunegate_operator.engine.owners import controlling_owner
 from tunegate_operator.finetunejob.build import PodSettings
-from tunegate_operator.finetunejob.conditions import with_conditions
+from tunegate_operator.finetunejob.conditions import of_a_refused_spec, with_conditions
 from tunegate_operator.finetunejob.decide import decide
 from tunegate_operator.finetunejob.events import events_between
 from tunegate_operator.finetunejob.lifecycle import with_lifecycle
@@ -36,9 +36,9 @@ class FineTuneJobController:
 
     def decide(self, obj: Object, view: View, now: datetime) -> Decision | None:
         """What to do about one FineTuneJob."""
-        if "deletionTimestamp" in obj["metadata"] or _is_over(obj):
+        if "deletionTimestamp" in obj["metadata"] or _is_over(obj, view):
             return None
-        old, name = _read_status(obj), obj["metadata"]["name"]
+        old, name = _read_status(obj), self._named_in_commands(obj)
         if old.phase is not None and old.phase.is_final:
             return self._after_the_end(obj, old, view, now)
         problems = find_problems(obj)
@@ -72,23 +72,34 @@ class FineTuneJobController:
         return Decision(
             status=draft.status.to_wire(),
             actions=tuple(draft.actions),
-            events=events_between(obj["metadata"]["name"], old, draft.status),
+            events=events_between(self._named_in_commands(obj), old, draft.status),
             requeue_after=draft.requeue_after,
         )
+
+    def _named_in_commands(self, obj: Object) -> str:
+        """What follows ``tunegate continue``: on a laptop there are no namespaces."""
+        name, namespace = obj["metadata"]["name"], obj["metadata"]["namespace"]
+        return str(name) if self._pods.on_one_machine else f"{name} --namespace {namespace}"
 
     def concerns(self, changed: Object, view: View) -> Iterable[Key]:
         """Jobs that name a changed EvalGate, may wait for a new ConfigMap, or for the end of another job."""
         namespace = changed["metadata"].get("namespace", "default")
-        if changed["kind"] == "EvalGate":
-            name = changed["metadata"]["name"]
-            return [Key.of(job) for job in view.of_kind(self.kind, namespace) if name in _gate_names(job)]
-        if changed["kind"] == "ConfigMap" and controlling_owner(changed) is None:
+        if changed["kind"] == "EvalGate":  # that of a job which has its request is in there
+            name, pending = changed["metadata"]["name"], view.of_kind(self.kind, namespace, Phase.PENDING)
+            return [Key.of(job) for job in pending if name in _gate_names(job)]
+        if changed["kind"] == "ConfigMap" and not _is_of_a_job(changed):
             return [Key.of(job) for job in view.of_kind(self.kind, namespace, Phase.PENDING)]
         if changed["kind"] == self.kind and (changed.get("status") or {}).get("phase") in _FINAL:
             name = changed["metadata"]["name"]
             pending = view.of_kind(self.kind, namespace, Phase.PENDING)
             return [Key.of(job) for job in pending if start_from(job) == name]
         return []
+
+
+def _is_of_a_job(config_map: Object) -> bool:
+    """Whether it is one that we made; users' may have other owners."""
+    owner = controlling_owner(config_map)
+    return owner is not None and owner.key.kind == FineTuneJobController.kind
 
 
 def _read_status(obj: Object) -> FineTuneJobStatus:
@@ -99,13 +110,13 @@ def _read_status(obj: Object) -> FineTuneJobStatus:
         return FineTuneJobStatus()
 
 
-def _is_over(obj: Object) -> bool:
+def _is_over(obj: Object, view: View) -> bool:
     """Whether nothing is decided about a job any more, read loosely: of most jobs no more is asked."""
     status = obj.get("status") or {}
     return (
         status.get("phase") in _FINAL
         and status.get("observedGeneration") == obj["metadata"].get("generation", 1)
-        and not _has_ttl(obj)
+        and (not _has_ttl(obj) or ("cleanup" in status and not view.children(uid_of(obj), "Job")))
     )
 
 
@@ -136,32 +147,17 @@ def _refused(
         hint="tunegate validate FILE shows every problem with its line.",
     )
     generation = obj["metadata"].get("generation", 1)
-    conditions = without_condition(old.conditions, ConditionType.RECONCILING)
-    refused: dict[ConditionType, ConditionStatus] = {
-        ConditionType.READY: "False",
-        ConditionType.STALLED: "True",
-    }
-    for type, status in refused.items():
-        conditions = with_condition(
-            conditions,
-            type,
-            status,
-            Reason.INVALID_SPEC,
-            failure.message,
-            generation=generation,
-            now=now,
-        )
     ended = old.model_copy(
         update={
             "observed_generation": generation,
             "phase": Phase.FAILED,
             "failure": failure,
             "message": cut(f"{failure.reason}: {failure.message}"),
-            "conditions": conditions,
             "completion_time": old.completion_time or now,
         }
     )
     spec = obj.get("spec")
+    ended = of_a_refused_spec(ended, generation=generation, now=now)
     return with_lifecycle(ended, now, publishes=isinstance(spec, dict) and bool(spec.get("publish")))
 
 

@@ -8,25 +8,24 @@ from tunegate_operator.finetunejob.observe import ChildState
 from tunegate_operator.finetunejob.run import Run
 
 
-def enforce_deadline(run: Run) -> bool:
-    """End the job when its running time is used up. Whether it was."""
+def enforce_deadline(run: Run) -> None:
+    """End a job that runs on, or is about to, when its running time is used up."""
     observed, draft = run.observed, run.draft
     limit = observed.job.spec.active_deadline_seconds
-    if limit is None:
-        return False
     # One that was ended is recorded at once, and may be seen a while longer.
     active = [c for c in observed.children if c.state is ChildState.ACTIVE and not is_recorded(run, c)]
     status = draft.status
+    if limit is None or status.failure or not (active or draft.starts_something):
+        return
     used = status.running_seconds + sum(c.running_seconds(draft.now, status.counted_until) for c in active)
     if used < limit:
         if any(c.is_running for c in active):
             draft.look_again_at(draft.now + timedelta(seconds=limit - used))
-        return False
+        return
     draft.fail(
         Failure(
             reason=Reason.DEADLINE_EXCEEDED,
             message=f"pods ran {used} s, activeDeadlineSeconds is {limit}",
-            hint="Raise activeDeadlineSeconds and create the job again; checkpoints are on the volume.",
+            hint="Delete the job, and create it with a longer activeDeadlineSeconds: it begins anew.",
         )
     )
-    return True

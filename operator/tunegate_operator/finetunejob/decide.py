@@ -10,6 +10,7 @@ from tunegate_api.judgement import assess_stage, best_checkpoint
 from tunegate_api.plan import Plan
 from tunegate_api.v1alpha1.finetunejob_status import Failure, Phase, Reason
 from tunegate_api.verdict import StopAction, VerdictState
+from tunegate_operator.engine.controller import Delete
 from tunegate_operator.finetunejob import attempts
 from tunegate_operator.finetunejob.absorb import absorb_plan, absorb_published, absorb_results, show_progress
 from tunegate_operator.finetunejob.build import PodSettings, Step
@@ -21,7 +22,14 @@ from tunegate_operator.finetunejob.judge import judge_final
 from tunegate_operator.finetunejob.last_report import await_report
 from tunegate_operator.finetunejob.observe import Child, ChildState, Observed
 from tunegate_operator.finetunejob.run import Run
-from tunegate_operator.finetunejob.stops import accepted_step, is_continued, make_stop, stop_id, take_answer
+from tunegate_operator.finetunejob.stops import (
+    accepted_step,
+    is_continued,
+    make_stop,
+    stop_id,
+    take_answer,
+    unheard_answer,
+)
 from tunegate_operator.finetunejob.suspend import be_suspended, suspend
 
 
@@ -33,7 +41,7 @@ def decide(observed: Observed, now: datetime, pods: PodSettings) -> Draft:
     if job.spec.suspend and observed.request is None and not observed.children:
         be_suspended(draft)
         return draft
-    request = ready_request(observed, draft, pods.image)
+    request = ready_request(observed, draft, pods)
     if request is None:
         return draft
     plan = absorb_plan(observed, draft)
@@ -45,15 +53,23 @@ def decide(observed: Observed, now: datetime, pods: PodSettings) -> Draft:
     show_cost(run)
     _decide_on(run)
     if draft.status.failure:
-        attempts.stop_all(run, draft.status.failure.reason)
+        _end(run, draft.status.failure)
     return draft
+
+
+def _end(run: Run, failure: Failure) -> None:
+    """Let go of everything that runs. A failure that is found stays one, and ends the job once all is."""
+    draft, before = run.draft, run.observed.job.status
+    if run.observed.refusal:  # what was refused would be again, and keep the job from ending
+        draft.actions = [action for action in draft.actions if isinstance(action, Delete)]
+    if not attempts.stop_all(run, failure.reason):
+        draft.set(phase=before.phase, completion_time=before.completion_time)
 
 
 def _decide_on(run: Run) -> None:
     """Fail, suspend or go on with a job whose request is made."""
     draft, refusal = run.draft, run.observed.refusal
     if refusal and refusal.cause == "Invalid":
-        draft.actions.clear()  # one of them was refused, and would be again
         draft.fail(
             Failure(
                 reason=Reason.REFUSED,
@@ -62,12 +78,15 @@ def _decide_on(run: Run) -> None:
             )
         )
         return
-    if take_answer(run.observed.job, draft) or enforce_deadline(run):
+    if draft.status.failure:
+        draft.fail(draft.status.failure)
+    elif take_answer(run.observed.job, draft):
         return
-    if run.observed.job.spec.suspend:
+    elif run.observed.job.spec.suspend:
         suspend(run)
-    else:
+    elif not attempts.delete_recorded(run):
         _advance(run)
+        enforce_deadline(run)
 
 
 def _advance(run: Run) -> None:
@@ -139,7 +158,9 @@ def _trained(run: Run, plan: Plan, stage: str, start_step: int) -> int | None:
     if found and found.assessment.action is StopAction.STOP:
         stop = draft.status.stop or make_stop(run, found, plan.stage(stage), number)
         draft.set(stop=stop)
-        draft.enter(Phase.STOPPED, stop.message, Reason(stop.reason))
+        unheard = unheard_answer(run.observed.job, stop, decisions)
+        message = f"{unheard}. {stop.message}" if unheard else stop.message
+        draft.enter(Phase.STOPPED, message, Reason(stop.reason))
         return None
     if reached >= total and (latest is None or _outcome(latest) is not Outcome.STOPPED):
         return _select(run, stage)
@@ -208,15 +229,20 @@ def _gated(run: Run, stage: str, best_step: int) -> bool:
 
 def _published(run: Run) -> bool:
     """Whether the artifact is at every address of the spec."""
-    step, draft, final = Step(Role.PUBLISH), run.draft, run.draft.status.final
+    step, final = Step(Role.PUBLISH), run.draft.status.final
     if not run.observed.job.spec.publish or final is None:
         return True
-    if not _completed(run, step, ("--digest", final.model_digest), is_known=bool(draft.status.published)):
+    if not _completed(run, step, ("--digest", final.model_digest), is_known=_is_everywhere(run)):
         return False
-    if not draft.status.published:
+    if not _is_everywhere(run):
         await_report(run, step)
         return False
     return True
+
+
+def _is_everywhere(run: Run) -> bool:
+    """Whether the publish role said of every address that it is there."""
+    return len(run.draft.status.published) >= len({t.uri for t in run.observed.job.spec.publish})
 
 
 def _outcome(child: Child) -> Outcome | None:

@@ -39,6 +39,11 @@ class Draft:
         self.set(failure=with_hint(failure), message=message, waiting_since=None)
         self.end(Phase.FAILED)
 
+    @property
+    def starts_something(self) -> bool:
+        """Whether a pod follows from this decision."""
+        return any(_starts(action) for action in self.actions)
+
     def end(self, phase: Phase) -> None:
         self.set(phase=phase, completion_time=self.status.completion_time or self.now)
 
@@ -64,7 +69,8 @@ class Draft:
             Failure(
                 reason=Reason.START_TIMEOUT,
                 message=f"waited {timeout_seconds} s: {reason}: {message}",
-                hint="Provide what is missing and create the job again, or raise startTimeoutSeconds.",
+                hint="Provide what is missing; then delete the job and create it again, with a longer "
+                "startTimeoutSeconds if that may take as long.",
             )
         )
         return False

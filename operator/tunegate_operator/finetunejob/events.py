@@ -5,8 +5,9 @@ from tunegate_api.v1alpha1.finetunejob_status import ConditionType, Phase, Stop
 from tunegate_operator.engine.controller import Event
 
 
-def events_between(name: str, old: FineTuneJobStatus, new: FineTuneJobStatus) -> tuple[Event, ...]:
-    """What people are told when the status of the job ``name`` goes from ``old`` to ``new``."""
+def events_between(job: str, old: FineTuneJobStatus, new: FineTuneJobStatus) -> tuple[Event, ...]:
+    """What people are told when the status of a job goes from ``old`` to ``new``; ``job`` is how commands
+    name it."""
     events: list[Event] = []
     if new.plan and not old.plan and new.data:
         data = new.data
@@ -17,7 +18,7 @@ def events_between(name: str, old: FineTuneJobStatus, new: FineTuneJobStatus) ->
     if regressing and not _true_message(old) and new.phase is not Phase.STOPPED:
         events.append(Event("Warning", "GoldenRegressing", regressing))
     if new.stop and (old.stop is None or old.stop.id != new.stop.id):
-        events.append(Event("Warning", new.stop.reason, _stop_text(name, new.stop)))
+        events.append(Event("Warning", new.stop.reason, _stop_text(job, new.stop)))
     if new.decisions[-1:] != old.decisions[-1:]:
         last = new.decisions[-1]
         events.append(Event("Normal", "Decided", f"{last.action} at step {last.step}: {last.reason}"))
@@ -31,7 +32,7 @@ def events_between(name: str, old: FineTuneJobStatus, new: FineTuneJobStatus) ->
     if new.failure and not old.failure:
         hint = f" {new.failure.hint}" if new.failure.hint else ""
         events.append(Event("Warning", new.failure.reason, f"{new.failure.message}.{hint}"))
-    elif new.phase is not old.phase and new.phase not in (None, Phase.STOPPED):
+    elif new.phase is not old.phase and new.phase not in (None, Phase.STOPPED, Phase.FAILED):
         events.append(Event("Normal", str(new.phase), new.message))
     return tuple(events)
 
@@ -43,11 +44,11 @@ def _true_message(status: FineTuneJobStatus) -> str:
     )
 
 
-def _stop_text(name: str, stop: Stop) -> str:
+def _stop_text(job: str, stop: Stop) -> str:
     more = stop.regressed_count - len(stop.regressed_cases)
     cases = ", ".join(stop.regressed_cases) + (f" and {more} more" if more > 0 else "")
     kept = f"step {stop.kept.step} kept" if stop.kept else "the starting model was best"
     return (
         f"{stop.message}. Regressed: {cases}. Training stopped, {kept}. "
-        f'Continue or discard: tunegate continue|discard {name} --reason "…"'
+        f'Continue or discard: tunegate continue|discard {job} --reason "…"'
     )

@@ -45,7 +45,7 @@ _BY_EXIT_CODE: dict[int, tuple[Reason, str]] = {
 }
 
 
-_BY_REASON = {
+_BY_REASON: dict[str, str] = {
     **dict(_BY_EXIT_CODE.values()),
     Reason.DISCARDED: "Nothing is published. Change rows or parameters, and create the job anew.",
 }
@@ -56,7 +56,7 @@ def with_hint(failure: Failure) -> Failure:
     """The failure with what to do, where who found it does not say it."""
     if failure.hint:
         return failure
-    return failure.model_copy(update={"hint": _BY_REASON.get(Reason(failure.reason), _OTHERWISE)})
+    return failure.model_copy(update={"hint": _BY_REASON.get(failure.reason, _OTHERWISE)})
 
 
 def classify(child: Child) -> Failure:

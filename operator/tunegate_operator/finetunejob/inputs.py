@@ -5,10 +5,10 @@ from datetime import timedelta
 
 from tunegate_api.contract import GateRequest, PublishedVersion, Request, StartRequest
 from tunegate_api.meta import find_condition
-from tunegate_api.v1alpha1 import EvalGate
+from tunegate_api.v1alpha1 import EvalGate, FineTuneJobSpec
 from tunegate_api.v1alpha1.finetunejob_status import Failure, Phase, Reason
 from tunegate_operator.engine.controller import Create
-from tunegate_operator.finetunejob.build import request_config_map
+from tunegate_operator.finetunejob.build import PodSettings, request_config_map
 from tunegate_operator.finetunejob.draft import Draft
 from tunegate_operator.finetunejob.observe import EarlierJob, Observed
 from tunegate_operator.names import plan_name, request_name
@@ -17,18 +17,18 @@ LOOK_AGAIN_SECONDS = 60
 """How old the phase may be that a waiting job's message says of the job it waits for."""
 
 
-def ready_request(observed: Observed, draft: Draft, trainer_image: str) -> Request | None:
+def ready_request(observed: Observed, draft: Draft, pods: PodSettings) -> Request | None:
     """The job's request: as recorded, or made now that all is there. None while something is missing.
 
-    ``trainer_image`` is what a new request's pods run, whatever the operator's settings say later.
+    A new request's pods run the image of ``pods``, whatever the operator's settings say later.
     """
     meta = observed.job.metadata
     if observed.request is not None:
         _note(draft, request_name(meta.name, meta.uid))
         return observed.request
-    lost = _lost_start(observed)
-    if lost is not None:
-        draft.fail(lost)
+    never = _lost_start(observed) or (None if pods.on_one_machine else _local_files(observed.job.spec))
+    if never is not None:
+        draft.fail(never)
         return None
     missing = _missing(observed) or _missing_start(observed)
     if missing is not None:
@@ -37,7 +37,7 @@ def ready_request(observed: Observed, draft: Draft, trainer_image: str) -> Reque
         if reason is Reason.START_FROM_NOT_READY:
             draft.look_again_at(draft.now + timedelta(seconds=LOOK_AGAIN_SECONDS))
         return None
-    request = _make_request(observed, trainer_image)
+    request = _make_request(observed, pods.image)
     draft.actions.append(Create(request_config_map(observed.job, request)))
     _note(draft, request_name(meta.name, meta.uid))
     return request
@@ -61,6 +61,22 @@ def _missing(observed: Observed) -> tuple[Reason, str] | None:
         names = ", ".join(observed.missing_config_maps)
         return Reason.CONFIG_MAP_NOT_FOUND, f"ConfigMap {names} does not exist in this namespace"
     return None
+
+
+def _local_files(spec: FineTuneJobSpec) -> Failure | None:
+    """Why addresses of files on one machine lead nowhere from a pod."""
+    addresses = {"spec.model.uri": spec.model.uri, "spec.data.train.uri": spec.data.train.uri}
+    if spec.data.preference:
+        addresses["spec.data.preference.uri"] = spec.data.preference.uri
+    addresses |= {f"spec.publish[{i}].uri": target.uri for i, target in enumerate(spec.publish)}
+    local = [field for field, uri in addresses.items() if uri and uri.startswith("file://")]
+    if not local:
+        return None
+    return Failure(
+        reason=Reason.INVALID_SPEC,
+        message=f"{', '.join(local)}: file:// is a file of the machine that `tunegate run` runs on",
+        hint="On a cluster put it on a volume: pvc://CLAIM/PATH.",
+    )
 
 
 def _lost_start(observed: Observed) -> Failure | None:

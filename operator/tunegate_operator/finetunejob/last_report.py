@@ -31,6 +31,7 @@ def await_report(run: Run, step: Step) -> None:
     if run.draft.now < since + timedelta(seconds=POST_SECONDS):
         _wait_until(run, step, since + timedelta(seconds=POST_SECONDS))
         return
+    run.draft.set(phase=attempts.PHASES[step.role])  # whatever it was meanwhile, say, suspended
     messenger = _messenger(run, since)
     if messenger is None:
         attempts.start(run, MESSENGER)

@@ -41,7 +41,7 @@ def _states(status: FineTuneJobStatus, *, publishes: bool) -> Iterator[tuple[Lif
         (LifecycleStage.DATA_PREPARATION, planned),
         (LifecycleStage.MODEL_INITIALIZATION, planned or _has_bad_data(status)),  # one Job does both
         (LifecycleStage.TRAINING_SETUP, phase in _FROM_TRAINING or _has_been_set_up(status)),
-        (LifecycleStage.FINE_TUNING, _is_trained(status)),
+        (LifecycleStage.FINE_TUNING, _is_true(status, ConditionType.TRAINED)),
         (LifecycleStage.EVALUATION, status.final is not None and status.final.verdict is VerdictState.PASSED),
     ):
         if done:
@@ -51,7 +51,8 @@ def _states(status: FineTuneJobStatus, *, publishes: bool) -> Iterator[tuple[Lif
         else:
             yield stage, behind
         reached = planned and done
-    deployment = LifecycleState.SUCCEEDED if status.published else standing if reached else behind
+    is_published = _is_true(status, ConditionType.PUBLISHED)
+    deployment = LifecycleState.SUCCEEDED if is_published else standing if reached else behind
     yield LifecycleStage.DEPLOYMENT, deployment if publishes else LifecycleState.NOT_REQUESTED
     yield LifecycleStage.MONITORING, LifecycleState.NOT_REQUESTED
 
@@ -69,9 +70,9 @@ def _has_been_set_up(status: FineTuneJobStatus) -> bool:
     return bool(status.start) or any(attempt.role == Role.TRAIN for attempt in status.attempts)
 
 
-def _is_trained(status: FineTuneJobStatus) -> bool:
-    trained = find_condition(status.conditions, ConditionType.TRAINED)
-    return trained is not None and trained.status == "True"
+def _is_true(status: FineTuneJobStatus, type: ConditionType) -> bool:
+    condition = find_condition(status.conditions, type)
+    return condition is not None and condition.status == "True"
 
 
 def _entry(

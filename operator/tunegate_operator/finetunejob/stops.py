@@ -38,14 +38,36 @@ def take_answer(job: FineTuneJob, draft: Draft) -> bool:
     return False
 
 
+def unheard_answer(job: FineTuneJob, stop: Stop, decisions: list[StopDecision]) -> str:
+    """What is wrong with an annotation that decides nothing, though no earlier stop was meant; or nothing."""
+    for annotation in (DISCARD_ANNOTATION, CONTINUE_ANNOTATION):
+        text = job.metadata.annotations.get(annotation)
+        if text is None:
+            continue
+        said = _said(text)
+        if said is None or "stop" not in said:
+            return f'annotation {annotation} must be {{"stop": "{stop.id}", "reason": "…"}}'
+        if said["stop"] == stop.id:
+            return f"annotation {annotation} gives no reason"
+        if said["stop"] not in [decision.stop for decision in decisions]:
+            return f"annotation {annotation} is about stop {said['stop']}, this one is {stop.id}"
+    return ""
+
+
+def _said(text: str) -> dict[str, object] | None:
+    """What an annotation says; None if it is no JSON object."""
+    try:
+        said = json.loads(text)
+    except ValueError:
+        return None
+    return said if isinstance(said, dict) else None
+
+
 def _answer_to(job: FineTuneJob, stop: Stop) -> tuple[str, str] | None:
     """Action and reason of the annotation that names this stop. Without a reason it does not count."""
     for action, annotation in (("discard", DISCARD_ANNOTATION), ("continue", CONTINUE_ANNOTATION)):
-        try:
-            said = json.loads(job.metadata.annotations.get(annotation, "null"))
-        except ValueError:
-            continue
-        if isinstance(said, dict) and said.get("stop") == stop.id:
+        said = _said(job.metadata.annotations.get(annotation, ""))
+        if said is not None and said.get("stop") == stop.id:
             reason = str(said.get("reason") or "").strip()
             if reason:
                 return action, reason

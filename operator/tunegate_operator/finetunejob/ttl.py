@@ -22,7 +22,7 @@ from tunegate_operator.finetunejob.failures import classify
 from tunegate_operator.finetunejob.observe import Child, ChildState, Observed
 
 CLEANUP = Step(Role.CLEANUP)
-_KEPT = "report.html, evals/, gate/, data/*.json"
+_KEPT = "report.html, evals/, gate/, tracking/, data/*.json"
 """What the cleanup role leaves in the job's folder, besides a model that passed."""
 
 
@@ -60,9 +60,13 @@ def _remove_files(observed: Observed, draft: Draft, pods: PodSettings) -> None:
 
 def _all_left(observed: Observed, ended: datetime) -> datetime:
     """When no pod of the job writes any more: those that were asked to stop as it ended may still save."""
-    stopped = [a for a in observed.job.status.attempts if a.finished == ended and a.result != SUCCEEDED]
-    grace = [grace_seconds(observed.job, Step(Role(a.role), a.stage), observed.plan) for a in stopped]
-    return ended + timedelta(seconds=max(grace, default=0))
+    job = observed.job
+    left = [ended]
+    for attempt in job.status.attempts:
+        if attempt.finished and attempt.result != SUCCEEDED:
+            grace = grace_seconds(job, Step(Role(attempt.role), attempt.stage), observed.plan)
+            left.append(attempt.finished + timedelta(seconds=grace))
+    return max(left)
 
 
 def _note_end(observed: Observed, draft: Draft, child: Child) -> None:

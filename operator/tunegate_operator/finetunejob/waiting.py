@@ -52,6 +52,8 @@ def refused(refusal: Refusal, role: Role) -> tuple[Reason, str]:
     """Why the cluster does not create a child now."""
     if refusal.cause == "Taken":
         return Reason.NAME_TAKEN, refusal.message
+    if refusal.cause == "Unavailable":
+        return Reason.POD_NOT_STARTED, f"{role}: {refusal.message}"
     return _reason_in(refusal.message, Reason.FORBIDDEN), f"{role}: {refusal.message}"
 
 

@@ -1,0 +1,42 @@
+"""What a person decides about a stopped job, said to the cluster of their kubeconfig."""
+
+import json
+from typing import Any
+
+import urllib3
+from kubernetes import client, config
+
+from tunegate_api import GROUP, VERSION
+from tunegate_operator.engine.kubernetes import REQUEST_SECONDS, connect
+
+
+class AnswerError(Exception):
+    """It could not be said. The message is for users."""
+
+
+def answer(name: str, namespace: str, annotation: str, reason: str) -> None:
+    """Annotate the FineTuneJob ``name`` with a decision on its present stop. Raises :class:`AnswerError`."""
+    try:
+        jobs = client.CustomObjectsApi(connect(threads=1))
+        where = (GROUP, VERSION, namespace, "finetunejobs", name)
+        job: Any = jobs.get_namespaced_custom_object(*where, _request_timeout=REQUEST_SECONDS)
+        stop = job.get("status", {}).get("stop")
+        if stop is None:
+            raise AnswerError(f"{name} in namespace {namespace} is not stopped: there is nothing to decide")
+        said = json.dumps({"stop": stop["id"], "reason": reason})
+        change = {"metadata": {"annotations": {annotation: said}}}
+        jobs.patch_namespaced_custom_object(*where, change, _request_timeout=REQUEST_SECONDS)
+    except config.ConfigException as error:
+        raise AnswerError(f"no cluster: {error}; set KUBECONFIG") from error
+    except client.ApiException as error:
+        raise AnswerError(_said_by(error)) from error
+    except urllib3.exceptions.HTTPError as error:
+        raise AnswerError(f"the cluster does not answer: {error}") from error
+
+
+def _said_by(error: client.ApiException) -> str:
+    """The API server's own words."""
+    try:
+        return str(json.loads(error.body or "")["message"])
+    except (TypeError, ValueError, KeyError):
+        return f"{error.status} {error.reason}"

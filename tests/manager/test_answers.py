@@ -1,0 +1,82 @@
+"""``tunegate continue`` and ``tunegate discard`` say a decision to a cluster."""
+
+import json
+from typing import Any
+
+import pytest
+
+from support.command import Command
+from support.team import Team
+from tunegate_operator.names import CONTINUE_ANNOTATION, DISCARD_ANNOTATION
+
+pytestmark = pytest.mark.cluster
+
+STOP = {
+    "id": "sft-1-35",
+    "stage": "sft",
+    "step": 35,
+    "gate": "golden",
+    "reason": "GoldenRegression",
+    "message": "golden 85/100 at step 35, best 95/100 at step 20",
+    "time": "2026-01-01T00:00:00Z",
+}
+
+
+@pytest.fixture
+def tunegate(server, tmp_path) -> Command:
+    return Command(tmp_path, {"KUBECONFIG": str(server.kubeconfig)})
+
+
+def annotations(team: Team) -> dict[str, Any]:
+    found: dict[str, Any] = team.job()["metadata"].get("annotations", {})
+    return found
+
+
+@pytest.mark.parametrize(
+    ("command", "annotation"), [("continue", CONTINUE_ANNOTATION), ("discard", DISCARD_ANNOTATION)]
+)
+def test_a_decision_names_the_present_stop(team, tunegate, command, annotation):
+    team.apply_all()
+    team.set_status({"phase": "Stopped", "stop": STOP})
+    said = tunegate(command, "orders", "--namespace", team.namespace, "--reason", "an old format")
+    assert said.returncode == 0, said.stdout
+    assert f"kubectl get ftj orders --namespace {team.namespace}" in said.stdout
+    assert json.loads(annotations(team)[annotation]) == {"stop": "sft-1-35", "reason": "an old format"}
+
+
+def test_what_runs_is_not_decided_about(team, tunegate):
+    team.apply_all()
+    said = tunegate("discard", "orders", "--namespace", team.namespace, "--reason", "too slow")
+    assert said.returncode == 1
+    assert f"orders in namespace {team.namespace} is not stopped: there is nothing to decide" in said.stdout
+    assert annotations(team) == {}
+
+
+def test_a_job_that_is_not_there_is_named(team, tunegate):
+    said = tunegate("continue", "orders", "--namespace", team.namespace, "--reason", "why not")
+    assert said.returncode == 1
+    assert 'finetunejobs.tunegate.dev "orders" not found' in said.stdout
+
+
+def test_a_decision_needs_a_reason(tunegate):
+    said = tunegate("continue", "orders", "--namespace", "team", "--reason", " ")
+    assert said.returncode == 2
+    assert "Invalid value for '--reason': must say why" in said.stdout
+
+
+def test_without_a_cluster_it_says_what_to_set(tmp_path):
+    tunegate = Command(tmp_path, {"KUBECONFIG": str(tmp_path / "none"), "HOME": str(tmp_path)})
+    said = tunegate("continue", "orders", "--namespace", "team", "--reason", "why not")
+    assert said.returncode == 1
+    assert "no cluster: " in said.stdout
+    assert "set KUBECONFIG" in said.stdout
+
+
+def test_a_cluster_that_is_away_is_said_in_one_line(server, tmp_path):
+    config = tmp_path / "config"
+    config.write_text(server.kubeconfig.read_text().replace(f":{server.port}", ":1"))
+    tunegate = Command(tmp_path, {"KUBECONFIG": str(config)})
+    said = tunegate("continue", "orders", "--namespace", "team", "--reason", "why not")
+    assert said.returncode == 1
+    assert "Error: the cluster does not answer: " in said.stdout
+    assert "Traceback" not in said.stdout
