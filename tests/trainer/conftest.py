@@ -70,13 +70,14 @@ def exact(base_model: Path) -> bool:
 
 @pytest.fixture
 def make_root(tmp_path: Path, tiny_model: Path) -> MakeRoot:
-    """Makes a root with request, plan, data and the tiny model; call it again for a second one."""
+    """Makes a root with request, plan, data and a model, by default the tiny one; call it again for a second
+    one."""
     made = 0
 
-    def make(**changes: Any) -> TrainerRoot:
+    def make(*, model: Path = tiny_model, **changes: Any) -> TrainerRoot:
         nonlocal made
         made += 1
-        return TrainerRoot(tmp_path / f"root-{made}", **changes).write(tiny_model)
+        return TrainerRoot(tmp_path / f"root-{made}", **changes).write(model)
 
     return make
 

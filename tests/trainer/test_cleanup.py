@@ -24,7 +24,7 @@ LEFT = {
     "evals/sft/step-000010/golden.jsonl": True,
     "evals/sft/step-000010/result.json": True,
     "gate/result.json": True,
-    "model.scratch/adapter_model.safetensors": False,
+    "model.scratch-000001/adapter_model.safetensors": False,
     "outbox/gate.json": False,
     "report.html": True,
 }

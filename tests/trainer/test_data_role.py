@@ -94,6 +94,18 @@ def test_rows_are_split_pinned_and_planned(make_job):
     assert plan.model.parameters > 1000
 
 
+def test_more_than_is_ever_held_out_is_said(make_job):
+    root = make_job(jsonl(4100), data={"heldOut": {"fraction": "0.5"}})
+    assert run(root) == ExitCode.OK
+    plan = root.report(Role.DATA).plan
+    assert plan is not None
+    assert (plan.data.train.rows, plan.data.dev.rows, plan.data.test.rows) == (2100, 1000, 1000)
+    (warning,) = plan.data.warnings
+    assert warning == (
+        "heldOut.fraction 0.5 of 4100 rows would be 2050: at most 1000 each are dev and test, the rest trains"
+    )
+
+
 def test_no_held_out_prompt_is_trained_on(make_job):
     text = jsonl(60) + jsonl(60).replace("order", "ORDER ").replace("mugs: ", "mug: ")
     root = make_job(text)

@@ -1,5 +1,6 @@
 """Where training rows come from, and what is said when they cannot be read."""
 
+import os
 import tempfile
 from pathlib import Path
 
@@ -61,6 +62,14 @@ def test_a_path_through_a_file_leads_nowhere(tmp_path, name):
     (tmp_path / "rows.jsonl").write_text("{}")
     with pytest.raises(SourceNotFoundError, match=r"there is no file://.*more\.jsonl"):
         read(tmp_path / name)
+
+
+def test_a_name_that_is_no_utf8_is_shown_as_it_can_be(tmp_path):
+    (tmp_path / os.fsdecode(b"donn\xe9es.jsonl")).write_text("{}")
+    with pytest.raises(SourceNotFoundError, match="there is no file://") as raised:
+        read(tmp_path / "donnees.jsonl")
+    assert r"donn\udce9es.jsonl" in raised.value.failure.hint
+    assert raised.value.failure.model_dump_json()
 
 
 def test_a_folder_is_no_file_of_rows(tmp_path):

@@ -10,13 +10,14 @@ from support.trainer_root import ALL_WEIGHTS, UID, TrainerRoot
 from tunegate_api.contract import Outcome, StartRequest
 from tunegate_api.plan import ModelPlan
 from tunegate_api.workspace import Workspace
-from tunegate_trainer.artifact import build_artifact
+from tunegate_trainer.artifact import build_artifact, write_artifact
 from tunegate_trainer.data.start_from import resolve_start
 from tunegate_trainer.errors import BadDataError, SourceNotFoundError, StorageError
 from tunegate_trainer.files import read_manifest, seal, verify
 from tunegate_trainer.interruption import Interruption
 from tunegate_trainer.model import load_base
 from tunegate_trainer.train import recipe
+from tunegate_trainer.writer import Writer
 
 
 @pytest.fixture
@@ -32,6 +33,7 @@ def earlier(make_root):
             root.checkpoint(2),
             base,
             root.workspace / root.paths.model,
+            Writer.claim(root.workspace / root.paths.gate),
             whole=whole,
             trained=plan.stages[0].parameters,
         )
@@ -83,7 +85,7 @@ def test_an_adapter_is_merged_as_the_gate_would_have_judged_it(earlier, resolve,
     plan, found = resolve(root, start)
     base = root.workspace / Workspace.base_model(start.base_digest)
     merged = tmp_path / "merged"
-    build_artifact(root.checkpoint(2), base, merged, whole=True, trained=start.trained)
+    write_artifact(root.checkpoint(2), base, merged, whole=True, trained=start.trained)
     expected = load_file(merged / "model.safetensors")
     assert all(torch.equal(found[name], expected[name]) for name in expected)
     assert not torch.equal(

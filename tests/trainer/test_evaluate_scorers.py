@@ -8,6 +8,7 @@ import pytest
 from pydantic import TypeAdapter
 
 from tunegate_api.golden import Expectation
+from tunegate_trainer.evaluate import scorers
 from tunegate_trainer.evaluate.scorers import (
     Output,
     Score,
@@ -72,8 +73,16 @@ def test_a_truncated_output_never_passes():
 
 
 def test_all_expectations_must_hold():
-    scorers = [exact_match_scorer("yes"), schema_scorer({"type": "string"})]
-    assert score(Output('"yes"', truncated=False), scorers).outcome == "f"
+    both = [exact_match_scorer("yes"), schema_scorer({"type": "string"})]
+    assert score(Output('"yes"', truncated=False), both).outcome == "f"
+
+
+def test_a_pattern_that_takes_for_ever_is_an_error_and_is_not_waited_for(monkeypatch):
+    monkeypatch.setattr(scorers, "SCORE_SECONDS", 0.2)
+    judged = judge("a" * 40 + "!", type="regex", value=r"^(\w+\s?)*$")
+    assert judged.outcome == "e"
+    assert "took more than 0.2 s" in judged.explanation
+    assert judge("42", type="regex", value=r"^\d+$").outcome == "p"
 
 
 def test_a_scorer_that_raises_is_an_error_and_no_failure():

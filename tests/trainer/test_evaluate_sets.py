@@ -91,6 +91,15 @@ def test_a_golden_path_through_a_file_leads_nowhere(make_root, tokenizer):
         golden_sets(context, tokenizer, context.request.final_gates)
 
 
+def test_a_schema_that_is_not_there_is_named_with_what_is(tmp_path):
+    (tmp_path / "inputs" / "schemas").mkdir(parents=True)
+    (tmp_path / "inputs" / "schemas" / "order.json").write_text("{}")
+    metric = {"name": "json_schema", "schema": {"configMap": "schemas", "key": "a.json"}, "min": "0.5"}
+    with pytest.raises(SourceNotFoundError, match=r"ConfigMap schemas has no key a\.json") as error:
+        metric_schema(tmp_path, TaskMetric.model_validate(metric))
+    assert error.value.hint == "it has: order.json"
+
+
 def test_a_schema_that_is_no_object_is_refused(tmp_path):
     (tmp_path / "inputs" / "schemas").mkdir(parents=True)
     (tmp_path / "inputs" / "schemas" / "a.json").write_text("3")

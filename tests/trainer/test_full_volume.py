@@ -15,6 +15,7 @@ from tunegate_trainer.files import is_complete, write_model
 from tunegate_trainer.interruption import Interruption
 from tunegate_trainer.train import recipe
 from tunegate_trainer.train.preference import REFERENCE
+from tunegate_trainer.writer import Writer
 
 PAGE = 4096
 pytestmark = pytest.mark.skipif(
@@ -86,6 +87,7 @@ def test_no_room_for_the_model_of_another_job(make_root, tmp_path):
         earlier.checkpoint(2),
         earlier.workspace / Workspace.base_model(plan.model.digest),
         earlier.workspace / earlier.paths.model,
+        Writer.claim(earlier.workspace / earlier.paths.gate),
         whole=False,
         trained=plan.stages[0].parameters,
     )

@@ -12,13 +12,15 @@ from support.trainer_root import STAGE, TrainerRoot, gate_spec, golden_cases
 from tunegate_api.contract import ROOT_VARIABLE, ExitCode, Outcome, Role, Subject
 from tunegate_api.v1alpha1.finetunejob_status import Reason
 from tunegate_api.verdict import PASS, VerdictState
+from tunegate_trainer import artifact as artifact_module
 from tunegate_trainer import gate as gate_module
 from tunegate_trainer.evaluate.evaluate import SetResult
-from tunegate_trainer.files import seal, verify, write_model
+from tunegate_trainer.files import remove, seal, verify, write_model
 from tunegate_trainer.gate_result import GateResult
 from tunegate_trainer.interruption import Interruption
 from tunegate_trainer.main import main
 from tunegate_trainer.train import recipe
+from tunegate_trainer.writer import Writer
 
 STEP = 20
 
@@ -164,6 +166,36 @@ def test_an_artifact_that_changes_while_it_is_loaded_is_not_judged(root, once_bu
     assert not (root.workspace / root.paths.gate / "result.json").exists()
 
 
+def take_over(root: TrainerRoot) -> None:
+    """What another gate pod does first. There is one if, say, the node of this one was lost."""
+    Writer.claim(root.workspace / root.paths.gate)
+    for folder in root.workspace.glob(f"{root.paths.model}*"):
+        remove(folder)
+
+
+def test_a_gate_pod_that_another_one_follows_says_nothing_any_more(root, once_built):
+    once_built(lambda: take_over(root))
+    assert gate() == ExitCode.INTERRUPTED
+    assert not (root.workspace / root.paths.gate / "result.json").exists()
+    assert not root.context(Role.GATE).report_file.exists()
+
+
+def test_two_gate_pods_never_build_in_one_folder(root, monkeypatch):
+    write = artifact_module.write_artifact
+
+    def write_while_another_starts(*args, **options):
+        monkeypatch.setattr(artifact_module, "write_artifact", write)
+        manifest = write(*args, **options)
+        assert gate() == ExitCode.OK
+        return manifest
+
+    monkeypatch.setattr(artifact_module, "write_artifact", write_while_another_starts)
+    assert gate() == ExitCode.INTERRUPTED
+    assert result(root).verdict is VerdictState.PASSED
+    assert verify(artifact(root)) == []
+    assert not list(root.workspace.glob(f"{root.paths.model}.*"))
+
+
 @pytest.mark.parametrize("name", ["adapter_config.json", "tokenizer_config.json"])
 def test_an_artifact_with_the_same_weights_and_another_file_is_built_again(root, name):
     gate()
@@ -268,7 +300,7 @@ def test_what_training_measured_of_the_base_is_not_measured_again(root):
 def test_outputs_of_both_models_are_kept(root):
     gate()
     folder = root.workspace / root.paths.gate
-    assert sorted(p.name for p in folder.iterdir()) == [
+    assert sorted(p.name for p in folder.glob("*.json*")) == [
         "base-golden-dry.jsonl",
         "base-golden-orders.jsonl",
         "base-test.jsonl",

@@ -1,12 +1,15 @@
 """The publish role lets out what passed, byte for byte, and nothing else."""
 
+import errno
 import json
+import os
 from pathlib import Path
 
 import pytest
 
 from support.job_folder import GATE, UID, JobFolder
 from tunegate_api.contract import Role, files_digest
+from tunegate_trainer import files
 from tunegate_trainer.errors import SourceNotFoundError, StorageError, UserError
 from tunegate_trainer.files import read_manifest, seal, verify
 from tunegate_trainer.publish import run
@@ -259,6 +262,37 @@ def test_several_addresses_each_get_the_model(job: JobFolder, tmp_path: Path) ->
     assert verify(published(job)) == []
     assert verify(target / VERSION) == []
     assert [a.uri for a in job.context().report.published][1] == f"file://{target}/{VERSION}"
+
+
+def test_where_one_address_fails_the_report_names_the_others(job: JobFolder, tmp_path: Path) -> None:
+    target = tmp_path / "out"
+    target.write_text("a file, where a folder should be")
+    job.spec = {"publish": [{"uri": "pvc://models/invoice-extractor"}, {"uri": f"file://{target}"}]}
+    job.write_request()
+    context = job.context()
+    with pytest.raises(OSError, match="out"):
+        run(context, job.write_gate(**PASSING))
+    assert [a.uri for a in context.report.published] == [f"pvc://models/invoice-extractor/{VERSION}"]
+
+
+@pytest.mark.parametrize("what", ["artifact", "version"])
+def test_a_file_that_cannot_be_read_now_proves_no_damage(
+    job: JobFolder, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digest = job.write_gate(**PASSING)
+    run(job.context(), digest)
+    folder = job.artifact if what == "artifact" else published(job)
+    before, digest_of = sorted(published(job).iterdir()), files.sha256_file
+
+    def stale(path: Path) -> str:
+        if path.parent == folder:
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+        return digest_of(path)
+
+    monkeypatch.setattr(files, "sha256_file", stale)
+    with pytest.raises(StorageError, match="cannot be read: Stale file handle"):
+        run(job.context(), digest)
+    assert sorted(published(job).iterdir()) == before
 
 
 def test_a_folder_named_latest_is_left_alone(job: JobFolder) -> None:

@@ -14,7 +14,7 @@ from tunegate_trainer.interruption import Interruption
 from tunegate_trainer.train import recipe
 from tunegate_trainer.train.progress import ProgressReporter
 from tunegate_trainer.train.start import trainable
-from tunegate_trainer.train.writer import Writer
+from tunegate_trainer.writer import Writer
 
 
 def test_a_stage_learns_and_every_checkpoint_is_evaluated(make_root):
@@ -105,10 +105,31 @@ def test_the_estimated_end_counts_the_steps_and_evaluations_to_come(make_root):
     left = reported.estimated_end - reported.updated
     assert left.total_seconds() == 5 * 10 + 2 * 30
 
+    progress.evaluated(1, 0.0, Results())
+    progress.report()
+    reported = root.report().progress
+    left = reported.estimated_end - reported.updated
+    assert left.total_seconds() == 5 * 10 + 2 * 30, "what was found in a cache takes its time all the same"
+
     progress.step = 6
     progress.evaluated(6, 30.0, Results())
     reported = root.report().progress
     assert reported.estimated_end == reported.updated
+
+
+def test_a_resumed_attempt_knows_how_long_evaluations_take(make_root):
+    root = make_root(checkpoint_steps=(3, 6))
+    recipe.run(root.context(), Interruption())
+    first, second = (root.evaluation(step) for step in (0, 3))
+    evaluations = [first, second.model_copy(update={"seconds": 30.0})]
+    context = root.context(attempt=2)
+    progress = ProgressReporter(context, Writer.claim(root.stage_folder), context.plan.stages[0])
+    progress.resumed(3, 2.5, evaluations)
+    progress.trained(4, loss=2.5, tokens=500, seconds=10.0)
+    progress.report()
+    reported = root.report().progress
+    left = reported.estimated_end - reported.updated
+    assert left.total_seconds() == 2 * 10 + 30
 
 
 def test_training_never_needs_the_test_split(make_root):

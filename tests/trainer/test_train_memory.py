@@ -19,7 +19,7 @@ from tunegate_trainer.train import recipe
 from tunegate_trainer.train.losses import LossFile
 from tunegate_trainer.train.micro_batch import halve_micro_batch, with_micro_batch
 from tunegate_trainer.train.trainer import CompletionTrainer
-from tunegate_trainer.train.writer import Writer
+from tunegate_trainer.writer import Writer
 
 
 def examples_of(inputs: dict[str, Any]) -> int:

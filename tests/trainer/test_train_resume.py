@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from transformers import LlamaForCausalLM
 
 from support.full_volume import all_files
 from support.trainer_root import STAGE, TrainerRoot
@@ -25,7 +26,7 @@ from tunegate_trainer.interruption import Interrupted, Interruption, Superseded
 from tunegate_trainer.main import main
 from tunegate_trainer.train import recipe
 from tunegate_trainer.train.losses import LossFile
-from tunegate_trainer.train.writer import Writer
+from tunegate_trainer.writer import Writer
 
 
 def run(root: TrainerRoot, interruption: Interruption | None = None) -> Outcome:
@@ -42,12 +43,21 @@ def assert_same_run(left: TrainerRoot, right: TrainerRoot) -> None:
         assert left.evaluation(step).loss == right.evaluation(step).loss
 
 
-def test_a_run_with_evaluations_has_the_losses_of_one_without(make_root):
-    often, once = make_root(checkpoint_steps=(1, 2, 4, 6)), make_root(checkpoint_steps=(6,))
+def test_a_run_with_evaluations_has_the_losses_of_one_without(make_root, base_model):
+    often, once = (make_root(model=base_model, checkpoint_steps=steps) for steps in ((1, 2, 4, 6), (6,)))
     run(often)
     run(once)
     assert often.losses() == once.losses()
     assert often.evaluation(6).digest == once.evaluation(6).digest
+
+
+def test_a_model_that_takes_no_count_of_items_has_the_same_losses(make_root, monkeypatch):
+    parameters = {"batch_size": 8, "micro_batch_size": 2, "lora_dropout": 0.0}
+    usual, other = (make_root(parameters=parameters) for _ in range(2))
+    run(usual)
+    monkeypatch.setattr(LlamaForCausalLM, "accepts_loss_kwargs", False, raising=False)
+    run(other)
+    assert other.losses() == usual.losses()
 
 
 def test_sigterm_saves_and_the_next_attempt_continues_the_same_run(make_root, at_step, monkeypatch):

@@ -126,12 +126,14 @@ def weights(root: TrainerRoot, step: int, stage: str = STAGE) -> dict[str, torch
     return found
 
 
-def assert_same_run(left: TrainerRoot, right: TrainerRoot, steps: Sequence[int], stage: str = STAGE) -> None:
-    """To rounding: sums over a batch are made in another order."""
+def assert_same_run(
+    left: TrainerRoot, right: TrainerRoot, steps: Sequence[int], stage: str = STAGE, *, loss: float = 1e-6
+) -> None:
+    """To rounding, relative to the ``loss``: sums over a batch are made in another order."""
     for one, other in zip(lines(left, stage), lines(right, stage), strict=True):
         assert one["tokens"] == other["tokens"]
-        assert one["loss"] == pytest.approx(other["loss"], rel=1e-6)
-        assert one["grad_norm"] == pytest.approx(other["grad_norm"], rel=1e-5)
+        assert one["loss"] == pytest.approx(other["loss"], rel=loss)
+        assert one["grad_norm"] == pytest.approx(other["grad_norm"], rel=10 * loss)
     for step in steps:
         one, other = weights(left, step, stage), weights(right, step, stage)
         for name, tensor in one.items():
@@ -145,13 +147,15 @@ def assert_same_run(left: TrainerRoot, right: TrainerRoot, steps: Sequence[int],
     [(EXACT, "DDP"), (EXACT | ALL_WEIGHTS, "DDP"), (EXACT | ALL_WEIGHTS, "FSDP")],
     ids=["LoRA", "all weights", "all weights, sharded"],
 )
-def test_two_processes_train_what_one_does(make_together, parameters, parallelism):
+def test_two_processes_train_what_one_does(make_together, base_model, exact, parameters, parallelism):
     parameters = {**parameters, "batch_size": 8}
-    one = make_together(1, parameters=parameters)
-    two = make_together(2, parameters=parameters, parallelism=parallelism)
+    if not exact:  # at the tiny model's rates a real one only forgets
+        parameters["learning_rate"] = 1e-4
+    one = make_together(1, model=base_model, parameters=parameters)
+    two = make_together(2, model=base_model, parameters=parameters, parallelism=parallelism)
     train_alone(one)
     train(two)
-    assert_same_run(one, two, (3, 6))
+    assert_same_run(one, two, (3, 6), loss=1e-6 if exact else 1e-5)
 
 
 def test_preferences_too(make_together):

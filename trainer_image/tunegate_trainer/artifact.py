@@ -16,6 +16,7 @@ from tunegate_trainer.data.weights import stored_dtype
 from tunegate_trainer.errors import SourceNotFoundError, StorageError
 from tunegate_trainer.files import is_complete, read_manifest, remove, seal, sha256_file, verify
 from tunegate_trainer.model import load_adapter, load_base
+from tunegate_trainer.writer import Writer
 
 _ADAPTER_CONFIG = "adapter_config.json"
 _ADAPTER_FILES = ("adapter_model.safetensors", _ADAPTER_CONFIG)
@@ -30,17 +31,21 @@ _CPU = torch.device("cpu")
 
 
 def build_artifact(
-    checkpoint: Path, base: Path, artifact: Path, *, whole: bool, trained: TrainingParameters
+    checkpoint: Path, base: Path, artifact: Path, writer: Writer, *, whole: bool, trained: TrainingParameters
 ) -> FileManifest:
     """Make ``artifact`` from a checkpoint and files of its base model: whole and hashed, or not there.
 
     Of an adapter it is the adapter, unless ``whole`` asks for it merged into its base; where all weights were
     trained, it is all of them. Whole models are in the type that the base is stored in. One that is already
     there with just these files, undamaged, stays. Raises :class:`StorageError` if the checkpoint's files are
-    not what its manifest says.
+    not what its manifest says, :class:`Superseded` if another process became the writer meanwhile.
     """
-    scratch = artifact.with_name(f"{artifact.name}.scratch")
+    writer.check()  # before anything is removed, as it is done at once after a claim
+    for left in artifact.parent.glob(f"{artifact.name}.scratch-*"):
+        remove(left)
+    scratch = artifact.with_name(f"{artifact.name}.scratch-{writer.epoch:06d}")
     manifest = write_artifact(checkpoint, base, scratch, whole=whole, trained=trained)
+    writer.check()
     if is_complete(artifact) and not verify(artifact) and read_manifest(artifact) == manifest:
         remove(scratch)
         return manifest

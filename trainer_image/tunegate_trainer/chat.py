@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Collection
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -69,13 +70,18 @@ def end_of_turn(tokenizer: PreTrainedTokenizerBase) -> str:
     Raises :class:`UserError` where there is neither, and for a template of another model: one that ends an
     answer with what looks like a token, and is none of this tokenizer's.
     """
-    eos = str(tokenizer.eos_token or "")
-    if tokenizer.chat_template:
+    return _end_of_turn(tokenizer, str(tokenizer.chat_template or ""), str(tokenizer.eos_token or ""))
+
+
+@lru_cache(maxsize=4)  # asked for every row, and a tokenizer lists all its added tokens anew each time
+def _end_of_turn(tokenizer: PreTrainedTokenizerBase, template: str, eos: str) -> str:
+    if template:
         turns = [Message(role="user", content="?"), Message(role="assistant", content=_ANSWER)]
         _, found, after = _apply_template(tokenizer, turns, add_generation_prompt=False).rpartition(_ANSWER)
         ids = encode(tokenizer, after.strip()) if found else []
-        if ids and ids[0] in tokenizer.added_tokens_decoder:
-            return tokenizer.added_tokens_decoder[ids[0]].content
+        added = tokenizer.added_tokens_decoder
+        if ids and ids[0] in added:
+            return added[ids[0]].content
         looks_like_one = _TOKEN.match(after.strip()) if found else None
         if looks_like_one and looks_like_one[0] != eos:
             raise UserError(

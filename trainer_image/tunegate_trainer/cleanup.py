@@ -1,8 +1,8 @@
 """The cleanup role: what a finished job left on the volume goes, and what its verdict rests on stays.
 
 Kept in the job's folder: ``report.html``, ``evals/`` and ``gate/`` (every case with its output), the JSON
-files of ``data/`` (what was found wrong, and digests), and ``model/`` where it passed. Base models are shared
-by jobs, and stay too.
+files of ``data/`` (what was found wrong, and digests), ``tracking/`` (runs of an offline tracker), and
+``model/`` where it passed. Base models are shared by jobs, and stay too.
 """
 
 import logging

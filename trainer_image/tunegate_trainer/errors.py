@@ -6,6 +6,11 @@ from tunegate_api.contract import ExitCode
 from tunegate_api.v1alpha1.finetunejob_status import Failure, Reason
 
 
+def printable(text: str) -> str:
+    """``text`` as UTF-8 can write it: a file's name need not be."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 class TrainerError(Exception):
     """What went wrong, with the field, file or row, and what to do about it. Shown without a traceback."""
 
@@ -13,8 +18,8 @@ class TrainerError(Exception):
     reason = Reason.USER_ERROR
 
     def __init__(self, message: str, hint: str = "") -> None:
-        super().__init__(message)
-        self.hint = hint
+        super().__init__(printable(message))
+        self.hint = printable(hint)
 
     @property
     def failure(self) -> Failure:

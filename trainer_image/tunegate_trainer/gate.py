@@ -21,6 +21,7 @@ from tunegate_trainer.evaluate.sets import GeneratedSet, golden_sets, held_out_s
 from tunegate_trainer.files import read_manifest, weights_digest, write_model
 from tunegate_trainer.gate_result import GateResult, GateVerdict
 from tunegate_trainer.model import choose_device, load_base
+from tunegate_trainer.writer import Writer
 
 logger = logging.getLogger(__name__)
 
@@ -29,10 +30,19 @@ def run(context: Context, stage: str | None, step: int | None) -> None:
     """Judge the checkpoint of ``stage`` at ``step``, the best of those that passed.
 
     Leaves the artifact in ``model/``, outputs and result in ``gate/``, and reports both evaluations. Raises
-    :class:`TrainerError` where it cannot measure.
+    :class:`TrainerError` where it cannot measure, :class:`Superseded` if another process took over.
     """
     if stage is None or step is None:
         raise UserError("the gate role needs --stage and --step")
+    writer = Writer.claim(context.workspace / context.paths.gate)
+    try:
+        _judge(context, stage, step, writer)
+    except BaseException:  # SIGTERM too: whoever took over writes the report, and removes what this one reads
+        writer.check()
+        raise
+
+
+def _judge(context: Context, stage: str, step: int, writer: Writer) -> None:
     request, plan, workspace = context.request, context.plan, context.workspace
     last_stage = plan.stages[-1].name
     folder = workspace / context.paths.gate
@@ -46,6 +56,7 @@ def run(context: Context, stage: str | None, step: int | None) -> None:
         checkpoint,
         below or base_model_folder,
         artifact,
+        writer,
         whole=below is not None or request.spec.merge_adapter or plan.model.is_merged,
         trained=parameters,
     )
@@ -64,12 +75,14 @@ def run(context: Context, stage: str | None, step: int | None) -> None:
     base_weights = Weights(Subject.BASE, last_stage, step=0, digest=plan.model.digest)
     base = as_evaluation(base_weights, sets, base_results)
 
+    writer.check()
     _report_activity(context, stage, step, "judging the final model")
     model = load_artifact(base_model, artifact, dtype, device)
     final_results = evaluate(model, tokenizer, sets)
     final_weights = Weights(Subject.FINAL, last_stage, step, manifest.digest)
     final = as_evaluation(final_weights, sets, final_results)
 
+    writer.check()
     for evaluation_set, base_result, result in zip(sets, base_results, final_results, strict=True):
         write_cases(folder / f"base-{evaluation_set.file}", base_result)
         write_cases(folder / evaluation_set.file, result)

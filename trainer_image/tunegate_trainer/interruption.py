@@ -14,7 +14,7 @@ class Interrupted(BaseException):
 
 
 class Superseded(Interrupted):
-    """Another pod took over as the only writer of this stage. This one may not write a report either."""
+    """Another pod took over as the only writer, see ``writer.py``. This one may not write a report either."""
 
 
 class Interruption:

@@ -28,6 +28,7 @@ from tunegate_trainer.errors import (
     StorageError,
     TrainerError,
     UndeliveredError,
+    printable,
 )
 from tunegate_trainer.interruption import Interrupted, Interruption, Superseded
 from tunegate_trainer.launch import launch
@@ -197,7 +198,7 @@ def end_of(work: Callable[[], Outcome]) -> End:
         if known is not None:
             return _failed(known)
         traceback.print_exc()
-        failure = Failure(reason=Reason.INTERNAL_ERROR, message=f"{type(error).__name__}: {error}")
+        failure = Failure(reason=Reason.INTERNAL_ERROR, message=printable(f"{type(error).__name__}: {error}"))
         return End(Outcome.FAILED, ExitCode.INTERNAL_ERROR, failure)
 
 

@@ -214,6 +214,7 @@ def _peers() -> Iterator[None]:
 def peer_lost(error: BaseException) -> PeerLostError:
     """What it means that the others do not answer."""
     return PeerLostError(
-        f"another process of this training ended, or does not answer: {str(error).splitlines()[0]}",
-        "how the others ended says why",
+        f"another process of this training ended, or does not answer: {' '.join(str(error).split())}",
+        "how the others ended says why; where none says it, what was said here does: too small a /dev/shm "
+        "(podTemplate.sharedMemory), say",
     )

@@ -18,6 +18,7 @@ from tunegate_api.meta import exact
 from tunegate_api.plan import DataPlan, ModelPlan, Plan
 from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec
 from tunegate_api.v1alpha1.stages import Stage
+from tunegate_api.verdict import MAX_CASES
 from tunegate_api.workspace import Workspace
 from tunegate_trainer.chat import load_tokenizer
 from tunegate_trainer.context import Context
@@ -206,19 +207,26 @@ def _check_sizes(request: Request, split: Split[Measured[Row]], rows: int, pairs
                 f"the {side} split is empty: heldOut.fraction {data.held_out.fraction} of {rows} rows",
                 "give more rows, a larger fraction, or a finer heldOut.groupBy",
             )
+    warnings = []
+    wanted = round(exact(data.held_out.fraction) * rows)
+    if wanted > 2 * MAX_CASES:
+        warnings.append(
+            f"heldOut.fraction {data.held_out.fraction} of {rows} rows would be {wanted}: "
+            f"at most {MAX_CASES} each are dev and test, the rest trains"
+        )
     # What the stages learn from: rows, unless all of them learn from pairs.
     learns_rows = any(stage.method == "SFT" for stage in request.spec.stages)
     found, what = (len(split.train), "rows") if learns_rows else (pairs, "pairs")
     minimum = MINIMUM_ROWS[data.goal]
     if found >= minimum:
-        return []
+        return warnings
     message = f"{found} training {what}, goal {data.goal} needs at least {minimum}"
     if data.size_policy == "Refuse":
         raise TooFewRowsError(
             message,
             f"give more {what}, or set data.sizePolicy: Warn to train all the same, as for an experiment",
         )
-    return [message]
+    return [*warnings, message]
 
 
 def _load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:

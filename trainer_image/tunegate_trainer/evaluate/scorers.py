@@ -2,7 +2,10 @@
 
 import json
 import re
-from collections.abc import Callable, Sequence
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +15,8 @@ from referencing import Registry
 from tunegate_api.golden import Expectation, JsonExpectation, SchemaExpectation, TextExpectation
 from tunegate_api.verdict import ERROR, FAIL, PASS, TRUNCATED
 
+SCORE_SECONDS = 5.0
+"""How long judging one output by one expectation may take: a thousand times what it should."""
 _SHOWN = 200
 """Characters of a text that an explanation quotes."""
 
@@ -47,12 +52,35 @@ def score(output: Output, scorers: Sequence[Scorer]) -> Score:
     problems = []
     for scorer in scorers:
         try:
-            problem = scorer(output.text)
+            with _limited():
+                problem = scorer(output.text)
         except Exception as error:  # noqa: BLE001 - whatever went wrong, this case was not measured
             return Score(ERROR, f"could not be scored: {type(error).__name__}: {error}"[:1000])
         if problem is not None:
             problems.append(problem)
     return Score(FAIL, "; ".join(problems)) if problems else Score(PASS)
+
+
+@contextmanager
+def _limited() -> Iterator[None]:
+    """Raise TimeoutError within this block once it took too long: some patterns take for ever on some texts.
+
+    Where signals come, that is: in the main thread.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(*_: object) -> None:
+        raise TimeoutError(f"took more than {SCORE_SECONDS:g} s; a simpler pattern does not")
+
+    handler = signal.signal(signal.SIGALRM, stop)
+    before = signal.setitimer(signal.ITIMER_REAL, SCORE_SECONDS)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, *before)
+        signal.signal(signal.SIGALRM, handler)
 
 
 def expectation_scorer(expectation: Expectation) -> Scorer:

@@ -296,7 +296,11 @@ def metric_schema(root: Path, metric: TaskMetric) -> dict[str, Any] | None:
     try:
         schema: dict[str, Any] = json.loads(path.read_bytes())
     except _NO_FILE as error:
-        raise SourceNotFoundError(f"no schema at {path.relative_to(root)}") from error
+        there = sorted(other.name for other in path.parent.glob("*") if not other.name.startswith("."))
+        raise SourceNotFoundError(
+            f"spec.taskMetrics: ConfigMap {source.config_map} has no key {path.name}",
+            f"it has: {', '.join(there) or 'no keys'}",
+        ) from error
     except PermissionError as error:
         raise unreadable(f"the schema at {path.relative_to(root)}") from error
     except ValueError as error:

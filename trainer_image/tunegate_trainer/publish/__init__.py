@@ -22,7 +22,7 @@ from tunegate_api.judgement import Judgement, judge_final
 from tunegate_api.verdict import VerdictState
 from tunegate_trainer.context import Context
 from tunegate_trainer.errors import UserError
-from tunegate_trainer.files import is_complete, read_manifest, verify
+from tunegate_trainer.files import is_complete, read_manifest, refuse_unreadable, verify
 from tunegate_trainer.gate_result import GateResult
 from tunegate_trainer.publish.evidence import write_evidence
 from tunegate_trainer.publish.targets import publish_version, target_folder
@@ -52,11 +52,13 @@ def run(context: Context, digest: str | None) -> None:
 
     version = version_name(request.name, request.uid)
     published = []
-    for uri, folder in folders.items():
-        publish_version(folder, version, artifact, manifest, describe)
-        published.append(PublishedArtifact(uri=f"{uri.rstrip('/')}/{version}", digest=digest))
-        logger.info("published to %s", published[-1].uri)
-    context.tell(published=published)
+    try:
+        for uri, folder in folders.items():
+            publish_version(folder, version, artifact, manifest, describe)
+            published.append(PublishedArtifact(uri=f"{uri.rstrip('/')}/{version}", digest=digest))
+            logger.info("published to %s", published[-1].uri)
+    finally:  # where one cannot be reached, the others have it all the same
+        context.tell(published=published)
 
 
 def version_name(job: str, uid: str) -> str:
@@ -69,6 +71,7 @@ def check_artifact(artifact: Path, digest: str) -> FileManifest:
     if not is_complete(artifact):
         raise UserError("the workspace has no artifact to publish", "the gate Job makes it in model/")
     problems = verify(artifact)
+    refuse_unreadable("the artifact", problems)
     if problems:
         raise UserError(
             f"the artifact was changed after it was judged: {'; '.join(problems)}",

@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 
 from tunegate_api.contract import FileManifest
 from tunegate_trainer.errors import SourceNotFoundError, StorageError, UserError
-from tunegate_trainer.files import is_complete, read_manifest, remove, seal, verify
+from tunegate_trainer.files import is_complete, read_manifest, refuse_unreadable, remove, seal, verify
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +64,11 @@ def publish_version(
 
 def _is_published(target: Path, manifest: FileManifest) -> bool:
     """Whether this artifact already lies there, whole. A damaged or unfinished version does not count."""
-    if not is_complete(target) or verify(target):
+    if not is_complete(target):
+        return False
+    problems = verify(target)
+    refuse_unreadable(target.name, problems)
+    if problems:
         return False
     found = read_manifest(target)
     if found.digest != manifest.digest or not manifest.files.items() <= found.files.items():

@@ -40,12 +40,16 @@ def headline(job: Collected, stages: Sequence[Stage], judgement: Judgement | Non
     if failed:
         report = max(failed, key=lambda r: r.time)
         where = f" ({report.stage})" if report.stage else ""
+        published = tuple(report.published)
+        addresses = ", ".join(one.uri for one in published)
+        nothing = "Nothing was trained." if report.role is Role.DATA else "Nothing was published."
         return Headline(
             title=f"{_ROLE_WORDS[report.role]}{where} failed",
             tone="bad",
-            sentence="Nothing was published." if report.role is not Role.DATA else "Nothing was trained.",
+            sentence=f"Published only to {addresses}." if published else nothing,
             findings=tuple(judgement.findings) if judgement else (),
             failure=report.failure,
+            published=published,
         )
     if judgement is not None:
         return _judged(job, judgement)

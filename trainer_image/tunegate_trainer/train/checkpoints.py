@@ -7,7 +7,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from tunegate_trainer.files import is_complete, refuse_unreadable, remove, seal, verify
-from tunegate_trainer.train.writer import Writer
+from tunegate_trainer.writer import Writer
 
 logger = logging.getLogger(__name__)
 

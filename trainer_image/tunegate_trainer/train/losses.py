@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tunegate_trainer.files import write_atomic
-from tunegate_trainer.train.writer import Writer
+from tunegate_trainer.writer import Writer
 
 FILE = "losses.jsonl"
 

@@ -4,18 +4,19 @@ import resource
 import sys
 import time
 from collections import deque
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import torch
 from pydantic import ValidationError
 
-from tunegate_api.contract import Results, Usage
+from tunegate_api.contract import Evaluation, Results, Usage
 from tunegate_api.plan import StagePlan
 from tunegate_api.v1alpha1.finetunejob_status import Progress
 from tunegate_trainer.context import Context
 from tunegate_trainer.files import write_model
-from tunegate_trainer.train.writer import Writer
+from tunegate_trainer.writer import Writer
 
 _INTERVAL = 1.0
 """Seconds between two reports of steps."""
@@ -41,6 +42,13 @@ class ProgressReporter:
         self._usage_file = context.workspace / context.paths.stage(stage.name) / USAGE
         self._usage = _read_usage(self._usage_file)
 
+    def resumed(self, step: int, loss: float | None, evaluations: Sequence[Evaluation]) -> None:
+        """An earlier attempt got to ``step``, and made these evaluations."""
+        self.step, self.loss = step, loss
+        took = [evaluation.seconds for evaluation in evaluations if evaluation.seconds]
+        if took:
+            self._evaluation = (evaluations[-1].step, took[-1])
+
     def trained(self, step: int, loss: float, tokens: int, seconds: float) -> None:
         """An optimizer step is done."""
         self.step, self.loss = step, loss
@@ -51,7 +59,7 @@ class ProgressReporter:
 
     def evaluated(self, step: int, seconds: float, results: Results) -> None:
         """An evaluation is done; ``results`` are all of the stage so far."""
-        self._evaluation = (step, seconds)
+        self._evaluation = (step, seconds or self._evaluation[1])  # what was known took none
         self._count(evaluation_seconds=seconds)
         self.report(results=results)
 

@@ -44,7 +44,7 @@ from tunegate_trainer.train.record import StageRecord
 from tunegate_trainer.train.retention import drop_unneeded
 from tunegate_trainer.train.start import find_start, load_start, score_start, trainable
 from tunegate_trainer.train.trainer import CompletionTrainer, PreferenceTrainer, StageTrainer
-from tunegate_trainer.train.writer import Writer
+from tunegate_trainer.writer import Writer
 
 logger = logging.getLogger(__name__)
 
@@ -139,7 +139,7 @@ def _train(
     record.cut_back(resumed_step)
     drop_unneeded(context, stage.name, checkpoints, record)
     record.evaluations = ranks.shared(lambda: record.evaluations)
-    progress.step, progress.loss = resumed_step, losses.at(resumed_step)
+    progress.resumed(resumed_step, losses.at(resumed_step), record.evaluations)
     progress.report(activity="loading model", results=record.results)
     if record.next_step() is None:
         return _outcome(record)  # an earlier attempt ended, or was stopped, and could not say so

@@ -18,7 +18,7 @@ from tunegate_trainer.evaluate.evaluate import (
 )
 from tunegate_trainer.evaluate.sets import EvaluationSet
 from tunegate_trainer.train.schedule import next_checkpoint
-from tunegate_trainer.train.writer import Writer
+from tunegate_trainer.writer import Writer
 
 
 class StageRecord:

@@ -23,7 +23,7 @@ from tunegate_trainer.files import is_complete, read_manifest, remove, verify, w
 from tunegate_trainer.model import hub_name, load_base, mixed_precision
 from tunegate_trainer.ranks import Ranks
 from tunegate_trainer.train.attention import BY_EXAMPLE
-from tunegate_trainer.train.writer import Writer
+from tunegate_trainer.writer import Writer
 
 logger = logging.getLogger(__name__)
 

@@ -48,6 +48,8 @@ class StageTrainer(SFTTrainer):
         self._ranks = ranks
         trained = {name: p.data for name, p in model.named_parameters() if p.requires_grad}
         super().__init__(model=model, **arguments)
+        # Of models whose forward takes no count of items, the Trainer would count none for our losses either.
+        self.model_accepts_loss_kwargs = True
         for name, data in trained.items() if not is_sharded(model) else ():
             model.get_parameter(name).data = data  # TRL rounds adapters beside a quantized base to bfloat16
 

@@ -1,4 +1,4 @@
-"""Only one pod writes to a stage: it claims an epoch by an exclusive file, and the highest epoch counts."""
+"""Only one pod writes to a folder: it claims an epoch by an exclusive file, and the highest epoch counts."""
 
 import logging
 import os
@@ -11,7 +11,7 @@ logger = logging.getLogger(__name__)
 
 
 class Writer:
-    """The claim of this process on a stage's folder."""
+    """The claim of this process on the folder of a stage or of the gate."""
 
     def __init__(self, folder: Path, epoch: int, *, writes: bool = True) -> None:
         self._folder = folder
@@ -42,7 +42,7 @@ class Writer:
         """Raise :class:`Superseded` if another process claimed the folder since."""
         highest = _highest(self._folder)
         if highest > self.epoch:
-            logger.warning("another pod trains this stage now (epoch %d after %d)", highest, self.epoch)
+            logger.warning("another pod does this now (epoch %d after %d)", highest, self.epoch)
             raise Superseded
 
 
