@@ -54,7 +54,11 @@ def crds() -> dict[str, dict[str, Any]]:
                 _column("Stage", ".status.display.stage", "The stage that trains, of how many."),
                 _column("Progress", ".status.display.progress", "Share of the stage's steps done."),
                 _column("Golden", ".status.display.golden", "Golden pass rate of the last checkpoint."),
-                _column("Gate", ".status.display.gate", "Pending, or the final verdict."),
+                _column(
+                    "Gate",
+                    ".status.display.gate",
+                    "Pending, the final verdict, Failed where a gate stopped training, or NotReached.",
+                ),
                 _column("Best", ".status.display.best", "The checkpoint that goes on."),
                 _column("Age", ".metadata.creationTimestamp", type="date"),
                 _column("Message", ".status.message", "What the job does or waits for.", priority=1),

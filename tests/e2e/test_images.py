@@ -1,5 +1,8 @@
 """The images run as jobs run them: no root, a read-only file system, nothing but /tmp to write to."""
 
+import io
+import json
+import tarfile
 from typing import Any
 
 import pytest
@@ -8,6 +11,10 @@ from support.node import Node
 from support.waiting import eventually
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
+
+
+CODE_BYTES = 4 * 2**20
+"""What a change of our code costs each node at most, before compression."""
 
 
 def hardened_job(name: str, image: str, *command: str) -> dict[str, Any]:
@@ -62,3 +69,21 @@ def test_trainer_imports_what_it_trains_with(node: Node, namespace: str) -> None
     program = "import torch, trl, peft, bitsandbytes; print(torch.ones(2).sum().item(), trl.__version__)"
     log = output(node, namespace, node.image("trainer"), "python", "-c", program)
     assert log.split()[-2:] == ["2.0", "1.16.0"]
+
+
+@pytest.mark.parametrize("name", ["operator", "trainer"])
+def test_our_code_is_a_thin_layer_above_all_else(node: Node, name: str) -> None:
+    manifest = node.manifest(node.image(name))
+    layer = manifest["layers"][-1]
+    assert layer["size"] < CODE_BYTES
+    with tarfile.open(fileobj=io.BytesIO(node.content(layer["digest"]))) as files:
+        folders = {tuple(path.split("/")[:2]) for path in files.getnames()} - {("app",)}
+    assert folders == {("app", "tunegate_api"), ("app", f"tunegate_{name}")}
+
+
+@pytest.mark.parametrize("name", ["operator", "trainer"])
+def test_an_image_names_a_user_who_is_not_root(node: Node, name: str) -> None:
+    manifest = node.manifest(node.image(name))
+    user, group = json.loads(node.content(manifest["config"]["digest"]))["config"]["User"].split(":")
+    assert int(user) > 0
+    assert int(group) > 0

@@ -8,6 +8,7 @@ import pytest
 from support.helm import NAMESPACE
 from support.node import Node
 from support.tiny_job import LONG, TinyJob
+from support.waiting import eventually
 
 pytestmark = pytest.mark.timeout(1800)
 ONE_OF_EACH = ["data 1", "gate 1", "publish 1", "train 1"]
@@ -45,6 +46,25 @@ def test_an_operator_that_is_killed_in_each_phase_loses_nothing(node: Node, name
 
 
 @pytest.mark.e2e
+def test_an_operator_that_is_killed_while_a_job_queues_loses_nothing(node: Node, namespace: str) -> None:
+    node.install(replicas=2)
+    job = TinyJob(node, namespace)
+    job.apply(LONG)
+    every_node = ("--selector", "kubernetes.io/os=linux")
+    try:
+        eventually(lambda: are_running(job, "data"), seconds=120, what="the data is looked at", pause=0.3)
+        node.kubectl("cordon", *every_node)
+        job.wait_for_reason("PodUnschedulable")
+        assert job.status()["phase"] == "Queued"
+        node.process(node.leader()).kill()
+        node.kubectl("uncordon", *every_node)
+        assert_nothing_was_lost(job)
+    finally:
+        node.kubectl("uncordon", *every_node)
+        node.install()
+
+
+@pytest.mark.e2e
 def test_an_api_server_that_is_killed_in_training_loses_nothing(node: Node, namespace: str) -> None:
     node.install()
     job = TinyJob(node, namespace)
@@ -71,6 +91,10 @@ def test_reports_wait_while_nobody_can_be_reached(node: Node, namespace: str) ->
     finally:
         serve_reports_at(node, port)
     assert_nothing_was_lost(job)
+
+
+def are_running(job: TinyJob, role: str) -> bool:
+    return any(pod["status"]["phase"] == "Running" for pod in job.pods(role))
 
 
 def serve_reports_at(node: Node, port: int) -> None:

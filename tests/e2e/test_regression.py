@@ -22,11 +22,6 @@ RUINOUS = {
 passes all cases, after 40 none, in float32 and in bfloat16."""
 
 
-def say(job: TinyJob, decision: str, reason: str) -> None:
-    said = json.dumps({"stop": job.status()["stop"]["id"], "reason": reason})
-    job.node.kubectl("annotate", "ftj", job.name, "-n", job.namespace, f"tunegate.dev/{decision}={said}")
-
-
 @pytest.mark.e2e
 def test_a_regression_stops_it_and_a_person_decides(node: Node, namespace: str) -> None:
     node.install()
@@ -40,8 +35,11 @@ def test_a_regression_stops_it_and_a_person_decides(node: Node, namespace: str) 
         assert job.pods("train") == [], "the GPU is free"
         assert max(job.stage().checkpoints()) < RUINOUS["maxSteps"]
 
-    say(one, "continue", "to see how far it falls")
-    say(other, "discard", "the rate is too high")
+    node.process(node.leader()).kill()  # whoever comes next knows what waits for whom
+
+    said = json.dumps({"stop": one.status()["stop"]["id"], "reason": "to see how far it falls"})
+    node.kubectl("annotate", "ftj", "one", "-n", namespace, f"tunegate.dev/continue={said}")
+    node.tunegate("discard", "other", "--namespace", namespace, "--reason", "the rate is too high")
     assert other.wait_for("Failed")["failure"]["reason"] == "Discarded"
     status = one.ended()
     assert one.stage().writers() == 2, "a second attempt trained"

@@ -6,21 +6,8 @@ import pytest
 
 from support.node import Node
 from support.tiny_job import TinyJob
-from support.waiting import eventually
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
-
-
-def wait_for_reason(job: TinyJob, reason: str, *, seconds: float = 90) -> str:
-    """The message of the condition that says what the job waits for."""
-
-    def said() -> str:
-        conditions = {c["type"]: c for c in job.status().get("conditions", [])}
-        ready = conditions.get("Ready", {})
-        assert ready.get("reason") == reason, f"{ready.get('reason')}: {ready.get('message')}"
-        return str(ready["message"])
-
-    return eventually(said, seconds=seconds, what=f"waiting for {reason}", pause=0.5)
 
 
 def test_missing_data_is_named_and_waited_for(node: Node, namespace: str) -> None:
@@ -29,7 +16,7 @@ def test_missing_data_is_named_and_waited_for(node: Node, namespace: str) -> Non
     objects = {obj["metadata"]["name"]: obj for obj in job.manifests()}
     rows = objects.pop("rows")
     node.apply(namespace, *objects.values())
-    assert "rows" in wait_for_reason(job, "ConfigMapNotFound")
+    assert "rows" in job.wait_for_reason("ConfigMapNotFound")
     node.apply(namespace, rows)
     job.wait_for("Training")
 
@@ -43,11 +30,11 @@ def test_a_gate_a_secret_and_a_volume_are_named_and_waited_for(node: Node, names
     gate = objects.pop("EvalGate")
     rows, cases = (obj for obj in job.manifests() if obj["kind"] == "ConfigMap")
     node.apply(namespace, rows, cases, objects["FineTuneJob"])
-    assert gate["metadata"]["name"] in wait_for_reason(job, "GateNotFound")
+    assert gate["metadata"]["name"] in job.wait_for_reason("GateNotFound")
     node.apply(namespace, gate)
-    assert "later" in wait_for_reason(job, "VolumeNotReady")
+    assert "later" in job.wait_for_reason("VolumeNotReady")
     node.volume(namespace, "later")
-    assert "mlflow" in wait_for_reason(job, "SecretNotFound")
+    assert "mlflow" in job.wait_for_reason("SecretNotFound")
     node.kubectl("create", "secret", "generic", "mlflow", "-n", namespace, "--from-literal=token=none")
     job.wait_for("Training")
 
@@ -57,7 +44,7 @@ def test_room_in_a_quota_is_waited_for(node: Node, namespace: str) -> None:
     node.kubectl("create", "quota", "team", "-n", namespace, "--hard=pods=0")
     job = TinyJob(node, namespace)
     job.apply()
-    assert "exceeded quota: team" in wait_for_reason(job, "QuotaExceeded")
+    assert "exceeded quota: team" in job.wait_for_reason("QuotaExceeded")
     node.kubectl("delete", "quota", "team", "-n", namespace)
     job.wait_for("Training")
 
@@ -66,7 +53,7 @@ def test_a_gpu_that_no_node_has_is_waited_for(node: Node, namespace: str) -> Non
     node.install()
     job = TinyJob(node, namespace)
     job.apply(resources={"accelerator": "GPU"})
-    assert "nvidia.com/gpu" in wait_for_reason(job, "PodUnschedulable")
+    assert "nvidia.com/gpu" in job.wait_for_reason("PodUnschedulable")
     assert job.status()["phase"] == "Queued"
 
 
@@ -83,4 +70,4 @@ def test_an_image_that_cannot_be_pulled_is_named(
 ) -> None:
     job = TinyJob(node, namespace)
     job.apply()
-    assert wrong_trainer_image in wait_for_reason(job, "ImagePull")
+    assert wrong_trainer_image in job.wait_for_reason("ImagePull")

@@ -184,7 +184,7 @@ class Attempt(StatusModel):
     """One finished child Job."""
 
     role: str
-    """data, train, gate or publish."""
+    """data, train, gate, publish, or report: a small pod that only sends what an earlier one could not."""
     stage: str | None = None
     """The stage, of train."""
     number: int
@@ -255,7 +255,8 @@ class Display(StatusModel):
     golden: str = ""
     """The golden rate of the last checkpoint, such as 0.96."""
     gate: str = ""
-    """Pending, the final verdict, or NotReached when the job ended before there was one."""
+    """Pending, the final verdict, Failed also where a gate stopped training or no checkpoint passed, or
+    NotReached when the job ended before a gate said anything."""
     best: str = ""
     """Such as step 70."""
 

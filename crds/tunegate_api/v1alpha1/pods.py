@@ -181,4 +181,5 @@ class PodTemplate(ApiModel):
     """Size of /dev/shm, which data loaders and several GPUs use. It counts as memory of the pod. Left out:
     what the container runtime gives, often 64Mi."""
     termination_grace_period_seconds: Annotated[int | None, Field(ge=0, le=3600, examples=[300])] = None
-    """Seconds that a pod gets to save after it was asked to stop. Left out: 120."""
+    """Seconds that a pod gets to save after it was asked to stop. Left out: 120, and
+    where all weights are trained 24 bytes a parameter at 100 MB/s more."""

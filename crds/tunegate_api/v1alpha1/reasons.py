@@ -124,7 +124,7 @@ class Reason(StrEnum):
     START_FROM_NOT_READY = "StartFromNotReady"
     """The FineTuneJob that `model.startFrom` names has not succeeded yet."""
     CONFIG_MAP_NOT_FOUND = "ConfigMapNotFound"
-    """A ConfigMap that the job or its gate names, or the key in it, does not exist yet."""
+    """A ConfigMap that the job or its gate names, or the key of the golden set in it, does not exist yet."""
     SECRET_NOT_FOUND = "SecretNotFound"  # noqa: S105 - a reason, no secret
     """A Secret that a pod reads, or the key in it, does not exist yet."""
     VOLUME_NOT_READY = "VolumeNotReady"

@@ -77,7 +77,8 @@ class Training(ApiModel):
     max_grad_norm: Annotated[Decimal | None, Between(above=0), Field(examples=["1"])] = None
     """Longer gradients are scaled down to this norm. Left out: 1."""
     batch_size: Annotated[int | None, Field(ge=1, le=65536, examples=[32])] = None
-    """Examples per optimizer step, of DPO pairs, whatever they are packed or split into. Left out: 16."""
+    """Examples per optimizer step, of DPO pairs, whatever they are packed or split into. Left out: 16,
+    or the next multiple of the number of processes that train together."""
     max_length: Annotated[int | None, Field(ge=8, le=1_048_576, examples=[2048])] = None
     """Longest example in tokens. Longer ones are left out and counted, at most `data.maxTooLong` of the rows.
     Left out: 2048, or what the model can take."""
