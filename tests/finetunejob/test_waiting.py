@@ -5,8 +5,11 @@ import pytest
 from support.builders import golden_text, make_config_map, make_gate, make_job
 from support.world import World
 from tunegate_api.v1alpha1.finetunejob_status import Phase, Reason
+from tunegate_operator.engine.cache import Cache
 from tunegate_operator.engine.cluster import Key, Object
 from tunegate_operator.engine.owners import owner_reference
+from tunegate_operator.finetunejob.build import PodSettings
+from tunegate_operator.finetunejob.controller import FineTuneJobController
 
 ROWS = make_config_map("rows", train__jsonl="{}")
 CASES = make_config_map("cases", golden__jsonl=golden_text())
@@ -122,6 +125,17 @@ def test_a_cluster_that_cannot_create_a_gate_is_named_until_the_start_timeout():
     failure = world.status().failure
     assert failure is not None
     assert failure.reason == Reason.START_TIMEOUT
+
+
+@pytest.mark.parametrize("late", [ROWS, make_gate().obj()], ids=["rows", "gate"])
+def test_what_comes_while_the_first_status_is_written_is_not_missed(late):
+    """What the write answers is held before a watch tells of it, and is then no news that wakes the job."""
+    cache, metadata = Cache(), {"namespace": "default", "uid": "uid", "resourceVersion": "1"}
+    job = make_job().obj()
+    job["metadata"] |= metadata
+    cache.put(job)
+    changed = late | {"metadata": metadata | late["metadata"]}
+    assert [*FineTuneJobController(PodSettings("trainer")).concerns(changed, cache)] == [Key.of(job)]
 
 
 def test_a_config_map_that_somebody_elses_object_owns_is_seen_at_once():

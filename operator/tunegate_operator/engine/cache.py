@@ -57,7 +57,7 @@ class Cache:
     def of_kind(self, kind: str, namespace: str, phase: str | None = None) -> list[Object]:
         with self._lock:
             found = [self._objects[uid] for uid in self._by_kind.get((kind, namespace), ())]
-        return _sorted(held.read() for held in found if phase in (None, held.phase))
+        return _sorted(held.read() for held in found if phase is None or held.phase in (None, phase))
 
     def reports(self, job_uid: str) -> list[Object]:
         return self.report_store.latest(job_uid)

@@ -95,7 +95,8 @@ class View(Protocol):
         ...
 
     def of_kind(self, kind: str, namespace: str, phase: str | None = None) -> list[Object]:
-        """Objects of ``kind``; with ``phase``, those whose status has it: thousands may have ended."""
+        """Objects of ``kind``; with ``phase``, those whose status has it, or has none yet: thousands may have
+        ended."""
         ...
 
     def reports(self, job_uid: str) -> list[Object]:
