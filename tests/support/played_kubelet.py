@@ -127,7 +127,8 @@ class PlayedPod:
                 timeout=30,
             )
             headers = {"Authorization": f"Bearer {token or self._token}"}
-            return pool.request("POST", urlsplit(self._url).path, body=body, headers=headers).status
+            with pool:  # closes what a killed operator leaves half open
+                return pool.request("POST", urlsplit(self._url).path, body=body, headers=headers).status
         except (urllib3.exceptions.HTTPError, ApiException) as error:
             log.info("report: %s", error)
             return 0
