@@ -6,51 +6,51 @@ import pytest
 
 from support.helm import ROOT
 from support.node import Node
-from support.tiny_job import TinyJob
+from support.tiny_job import LONG, TinyJob
 
 pytestmark = pytest.mark.timeout(1800)
 EXAMPLE = ROOT / "examples" / "regression"
-RUINOUS = {
-    "maxSteps": 200,
-    "learningRate": "0.2",
-    "warmupFraction": "0.9",
-    "batchSize": 4,
-    "maxLength": 128,
-    "seed": 1,
-}
-"""A warm-up through rates at which the tiny model learns, to rates at which it forgets: after 20 steps it
-passes all cases, after 40 none, in float32 and in bfloat16."""
+
+
+def start_from_a_good_one(node: Node, namespace: str, *names: str) -> list[TinyJob]:
+    """Jobs that go on from a model which passes all cases, with rows that answer the same orders otherwise:
+    the loss falls, and so do the cases."""
+    good = TinyJob(node, namespace, "good")
+    good.apply()
+    assert good.ended()["phase"] == "Succeeded"
+    rows = next(obj for obj in good.manifests() if obj["metadata"]["name"] == "rows")
+    refusals = {key: text.replace('"yes"', '"no thanks"') for key, text in rows["data"].items()}
+    node.apply(namespace, {**rows, "metadata": {"name": "refusals"}, "data": refusals})
+    data = {**good.manifests()[-1]["spec"]["data"], "train": {"configMap": "refusals"}}
+    jobs = [TinyJob(node, namespace, name) for name in names]
+    for job in jobs:
+        job.apply(LONG, model={"startFrom": "good"}, data=data, evaluateEvery={"fraction": "0.1"})
+    return jobs
 
 
 @pytest.mark.e2e
 def test_a_regression_stops_it_and_a_person_decides(node: Node, namespace: str) -> None:
     node.install()
-    one, other = TinyJob(node, namespace, "one"), TinyJob(node, namespace, "other")
-    for job in (one, other):
-        job.apply(RUINOUS, evaluateEvery={"fraction": "0.1"})
+    one, other = start_from_a_good_one(node, namespace, "one", "other")
     for job in (one, other):
         stop = job.wait_for("Stopped")["stop"]
         assert stop["reason"] == "GoldenRegression"
-        assert stop["regressedCases"]
+        assert stop["regressedCount"] == 20
         assert job.pods("train") == [], "the GPU is free"
-        assert max(job.stage().checkpoints()) < RUINOUS["maxSteps"]
+        assert max(job.stage().checkpoints()) < LONG["maxSteps"]
 
     node.process(node.leader()).kill()  # whoever comes next knows what waits for whom
 
     said = json.dumps({"stop": one.status()["stop"]["id"], "reason": "to see how far it falls"})
     node.kubectl("annotate", "ftj", "one", "-n", namespace, f"tunegate.dev/continue={said}")
-    node.tunegate("discard", "other", "--namespace", namespace, "--reason", "the rate is too high")
+    node.tunegate("discard", "other", "--namespace", namespace, "--reason", "these answers are not ours")
     assert other.wait_for("Failed")["failure"]["reason"] == "Discarded"
     status = one.ended()
     assert one.stage().writers() == 2, "a second attempt trained"
-    assert max(one.stage().losses()) == RUINOUS["maxSteps"]
-    # Whether it falls for good or learns again, the rounding of the machine decides.
-    passing = [c["step"] for c in status["checkpoints"] if c["gates"][0]["verdict"] == "Passed"]
-    assert status["phase"] == ("Succeeded" if passing else "Failed")
+    assert max(one.stage().losses()) == LONG["maxSteps"]
     assert status["decisions"][0]["reason"] == "to see how far it falls"
-    assert (one.models / "one").exists() == bool(passing), "what did not pass is not published"
-    if passing:
-        assert status["bestCheckpoint"]["step"] in passing
+    assert (status["phase"], status["failure"]["reason"]) == ("Failed", "NoPassingCheckpoint")
+    assert not (one.models / "one").exists(), "what did not pass is not published"
 
 
 @pytest.mark.e2e_full
