@@ -1,12 +1,14 @@
 """A run that gets worse is stopped, its GPU freed, and a person decides."""
 
 import json
+from functools import partial
 
 import pytest
 
 from support.helm import ROOT
 from support.node import Node
 from support.tiny_job import LONG, TinyJob
+from support.waiting import eventually
 
 pytestmark = pytest.mark.timeout(1800)
 EXAMPLE = ROOT / "examples" / "regression"
@@ -28,6 +30,10 @@ def start_from_a_good_one(node: Node, namespace: str, *names: str) -> list[TinyJ
     return jobs
 
 
+def is_decided(job: TinyJob) -> bool:
+    return job.status()["phase"] != "Stopped"
+
+
 @pytest.mark.e2e
 def test_a_regression_stops_it_and_a_person_decides(node: Node, namespace: str) -> None:
     node.install()
@@ -44,6 +50,8 @@ def test_a_regression_stops_it_and_a_person_decides(node: Node, namespace: str) 
     said = json.dumps({"stop": one.status()["stop"]["id"], "reason": "to see how far it falls"})
     node.kubectl("annotate", "ftj", "one", "-n", namespace, f"tunegate.dev/continue={said}")
     node.tunegate("discard", "other", "--namespace", namespace, "--reason", "these answers are not ours")
+    for job in (one, other):
+        eventually(partial(is_decided, job), seconds=120, what="a decision is heard", pause=0.5)
     assert other.wait_for("Failed")["failure"]["reason"] == "Discarded"
     status = one.ended()
     assert one.stage().writers() == 2, "a second attempt trained"
