@@ -300,10 +300,11 @@ def test_what_training_measured_of_the_base_is_not_measured_again(root):
 def test_outputs_of_both_models_are_kept(root):
     gate()
     folder = root.workspace / root.paths.gate
-    assert sorted(p.name for p in folder.glob("*.json*")) == [
+    assert sorted(p.name for p in folder.iterdir()) == [
         "base-golden-dry.jsonl",
         "base-golden-orders.jsonl",
         "base-test.jsonl",
+        "epoch-000001",
         "golden-dry.jsonl",
         "golden-orders.jsonl",
         "result.json",

@@ -40,7 +40,7 @@ def build_artifact(
     there with just these files, undamaged, stays. Raises :class:`StorageError` if the checkpoint's files are
     not what its manifest says, :class:`Superseded` if another process became the writer meanwhile.
     """
-    writer.check()  # before anything is removed, as it is done at once after a claim
+    writer.check()  # the scratch folder of a later pod is not ours to remove
     for left in artifact.parent.glob(f"{artifact.name}.scratch-*"):
         remove(left)
     scratch = artifact.with_name(f"{artifact.name}.scratch-{writer.epoch:06d}")

@@ -146,7 +146,7 @@ def stop_all(run: Run, result: str) -> bool:
     What is deleted has soon left no trace. So it is recorded first, and deleted in the next decision, which
     follows at once: that this one ended it, and how long it ran, is then never forgotten.
     """
-    active = [c for c in run.observed.children if c.state is ChildState.ACTIVE and not c.deleting]
+    active = _active(run)
     unrecorded = [child for child in active if not is_recorded(run, child)]
     for child in unrecorded:
         _record(run, child, result, run.draft.now)
@@ -160,10 +160,14 @@ def stop_all(run: Run, result: str) -> bool:
 def delete_recorded(run: Run) -> bool:
     """Delete what was recorded as ended and still runs, as after a suspension that was taken back at once.
     Whether there is such a child."""
-    active = [c for c in run.observed.children if c.state is ChildState.ACTIVE and not c.deleting]
-    left = [child for child in active if is_recorded(run, child)]
+    left = [child for child in _active(run) if is_recorded(run, child)]
     run.draft.actions += [Delete(child.key, child.uid) for child in left]
     return bool(left)
+
+
+def _active(run: Run) -> list[Child]:
+    """The children that nobody told to end yet."""
+    return [c for c in run.observed.children if c.state is ChildState.ACTIVE and not c.deleting]
 
 
 def record_finished(run: Run) -> None:
