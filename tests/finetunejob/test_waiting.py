@@ -90,7 +90,9 @@ def test_a_pod_that_is_deleted_late_is_waited_for_anew():
     pod = world.cluster.start_pod(gate["metadata"]["name"])
     world.advance(700)
     world.cluster.delete_pod(pod)
+    world.cluster.finalize(Key.of(pod), pod["metadata"]["uid"])
     world.settle()
+    assert world.cluster.pods_of(gate["metadata"]["name"]) == []
     assert world.status().phase is Phase.GATING, "the Job controller creates the next one after a pause"
     assert world.run().phase is Phase.SUCCEEDED
 
