@@ -181,16 +181,18 @@ def test_a_gate_pod_that_another_one_follows_says_nothing_any_more(root, once_bu
 
 
 def test_two_gate_pods_never_build_in_one_folder(root, monkeypatch):
-    write = artifact_module.write_artifact
+    write, folders = artifact_module.write_artifact, []
 
-    def write_while_another_starts(*args, **options):
-        monkeypatch.setattr(artifact_module, "write_artifact", write)
-        manifest = write(*args, **options)
-        assert gate() == ExitCode.OK
+    def write_while_another_starts(checkpoint, base, folder, **options):
+        folders.append(folder)
+        manifest = write(checkpoint, base, folder, **options)
+        if len(folders) == 1:
+            assert gate() == ExitCode.OK
         return manifest
 
     monkeypatch.setattr(artifact_module, "write_artifact", write_while_another_starts)
     assert gate() == ExitCode.INTERRUPTED
+    assert len(set(folders)) == 2
     assert result(root).verdict is VerdictState.PASSED
     assert verify(artifact(root)) == []
     assert not list(root.workspace.glob(f"{root.paths.model}.*"))
