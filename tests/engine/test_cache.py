@@ -148,11 +148,19 @@ def test_objects_are_found_by_their_phase() -> None:
     cache = Cache()
     cache.put(make("a", "1", 1) | {"status": {"phase": "Pending"}})
     cache.put(make("b", "2", 2) | {"status": {"phase": "Failed"}})
-    cache.put(make("c", "3", 3))
     assert [uid_of(obj) for obj in cache.of_kind("Job", "default", "Pending")] == ["1"]
     cache.put(make("a", "1", 4) | {"status": {"phase": "Failed"}})
+    assert cache.of_kind("Job", "default", "Pending") == []
     assert [uid_of(obj) for obj in cache.of_kind("Job", "default", "Failed")] == ["1", "2"]
-    assert len(cache.of_kind("Job", "default")) == 3
+
+
+def test_an_object_without_a_phase_is_found_by_every_phase() -> None:
+    cache = Cache()
+    cache.put(make("a", "1", 1) | {"status": {"phase": "Pending"}})
+    cache.put(make("b", "2", 2))
+    assert [uid_of(obj) for obj in cache.of_kind("Job", "default", "Pending")] == ["1", "2"]
+    assert [uid_of(obj) for obj in cache.of_kind("Job", "default", "Failed")] == ["2"]
+    assert [uid_of(obj) for obj in cache.of_kind("Job", "default")] == ["1", "2"]
 
 
 def test_children_follow_a_change_of_owner() -> None:
