@@ -1,6 +1,7 @@
 """How a trainer process ends: exit code, message and hint, last report, termination message."""
 
 import errno
+import gc
 import json
 import os
 import signal
@@ -41,6 +42,20 @@ def test_a_role_that_succeeds_leaves_a_report_and_a_termination_message(start):
     assert termination(root) == Termination(
         exit_code=0, outcome=Outcome.COMPLETED, report_sha256=context.report_sha256
     )
+
+
+def test_the_collector_rests_while_a_role_is_imported_and_no_longer(start, monkeypatch):
+    start()
+    enabled = {}
+
+    def broken(name):
+        enabled[name] = gc.isenabled()
+        raise ImportError(name)
+
+    monkeypatch.setattr("tunegate_trainer.main.import_module", broken)
+    assert main(["train", "--stage", STAGE]) == ExitCode.INTERNAL_ERROR
+    assert enabled == {"tunegate_trainer.train.recipe": False, "tunegate_trainer.report": True}
+    assert gc.isenabled()
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
