@@ -139,6 +139,8 @@ class Plan(StatusModel):
     """What the gate needs, by an estimate: the artifact of the last stage on one GPU. None as of a stage."""
     versions: dict[str, str]
     """Versions of the libraries that the results depend on."""
+    image: str | None = None
+    """The image that the data was prepared in, by digest, as the cluster tells it. None without a cluster."""
 
     def stage(self, name: str) -> StagePlan:
         return next(s for s in self.stages if s.name == name)

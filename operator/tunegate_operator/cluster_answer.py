@@ -17,11 +17,12 @@ class AnswerError(Exception):
 def answer(name: str, namespace: str, annotation: str, reason: str) -> None:
     """Annotate the FineTuneJob ``name`` with a decision on its present stop. Raises :class:`AnswerError`."""
     try:
-        jobs = client.CustomObjectsApi(connect(threads=1))
+        jobs = client.CustomObjectsApi(connect(threads=1, of_user=True))
         where = (GROUP, VERSION, namespace, "finetunejobs", name)
         job: Any = jobs.get_namespaced_custom_object(*where, _request_timeout=REQUEST_SECONDS)
-        stop = job.get("status", {}).get("stop")
-        if stop is None:
+        status = job.get("status", {})
+        stop = status.get("stop")
+        if stop is None or "completionTime" in status:
             raise AnswerError(f"{name} in namespace {namespace} is not stopped: there is nothing to decide")
         said = json.dumps({"stop": stop["id"], "reason": reason})
         change = {"metadata": {"annotations": {annotation: said}}}

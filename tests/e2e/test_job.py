@@ -29,6 +29,7 @@ def test_a_job_is_what_it_would_be_on_a_laptop(node: Node, namespace: str, tmp_p
     done = laptop("run", "manifests")
     assert done.returncode == 0, done.stdout
     assert masked_status(job.get()) == masked_status(laptop.object())
+    assert "sha256:" in job.status()["plan"]["image"]
     assert list(job.models.glob("orders/*/DONE")), "published"
 
 

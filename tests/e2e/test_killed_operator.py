@@ -65,6 +65,34 @@ def test_an_operator_that_is_killed_while_a_job_queues_loses_nothing(node: Node,
 
 
 @pytest.mark.e2e
+def test_an_operator_that_is_killed_while_a_job_waits_or_is_suspended_loses_nothing(
+    node: Node, namespace: str
+) -> None:
+    node.install(replicas=2)
+    job = TinyJob(node, namespace)
+    objects = {obj["metadata"]["name"]: obj for obj in job.manifests(LONG)}
+    rows = objects.pop("rows")
+    node.apply(namespace, *objects.values())
+    try:
+        job.wait_for_reason("ConfigMapNotFound")
+        assert job.status()["phase"] == "Pending"
+        node.process(node.leader()).kill()
+        node.apply(namespace, rows)
+
+        job.wait_for_checkpoints(1)
+        job.suspend(True)
+        job.wait_for("Suspended")
+        node.process(node.leader()).kill()
+        job.suspend(False)
+        status = job.ended()
+        assert status["phase"] == "Succeeded", status["message"]
+        assert job.child_jobs() == ["data 1", "gate 1", "publish 1", "train 2"]
+        assert list(job.stage().losses()) == list(range(1, LONG["maxSteps"] + 1))
+    finally:
+        node.install()
+
+
+@pytest.mark.e2e
 def test_an_api_server_that_is_killed_in_training_loses_nothing(node: Node, namespace: str) -> None:
     node.install()
     job = TinyJob(node, namespace)

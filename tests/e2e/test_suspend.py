@@ -1,7 +1,5 @@
 """A job that is suspended in mid-training frees its node, and goes on where it was."""
 
-import json
-
 import pytest
 
 from support.node import Node
@@ -11,23 +9,18 @@ from support.waiting import eventually
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
 
 
-def suspend(job: TinyJob, value: bool) -> None:
-    patch = json.dumps({"spec": {"suspend": value}})
-    job.node.kubectl("patch", "ftj", job.name, "-n", job.namespace, "--type=merge", "-p", patch)
-
-
 def test_suspended_in_training_and_resumed(node: Node, namespace: str) -> None:
     node.install()
     job = TinyJob(node, namespace)
     job.apply(LONG)
     job.wait_for_checkpoints(1)
-    suspend(job, True)
+    job.suspend(True)
     job.wait_for("Suspended")
     eventually(lambda: not job.pods("train"), seconds=90, what="its pod is gone", pause=0.5)
     before = job.stage().trained()
     assert len(before) < LONG["maxSteps"], "then this test shows nothing"
 
-    suspend(job, False)
+    job.suspend(False)
     status = job.ended()
     assert status["phase"] == "Succeeded", status["message"]
     assert job.child_jobs() == ["data 1", "gate 1", "publish 1", "train 2"]

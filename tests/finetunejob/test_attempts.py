@@ -100,6 +100,20 @@ def test_a_permanent_exit_code_is_classified_though_the_pod_said_nothing(code, r
     assert status.failure.hint
 
 
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [(ExitCode.STORAGE, Reason.STORAGE), (ExitCode.UNREACHABLE, Reason.UNREACHABLE)],
+)
+def test_what_may_pass_is_tried_again_and_classified_though_the_pod_said_nothing(code, reason):
+    world = World(Script(exits={"data": [(int(code), "last line of the log")] * 4}))
+    world.apply_all()
+    status = world.run()
+    assert status.failure is not None
+    assert status.failure.reason == reason
+    assert "last line of the log" in status.failure.message
+    assert status.failure.hint
+
+
 def test_the_end_of_the_log_is_the_message_of_an_unknown_failure():
     world = World(Script(exits={"data": [(1, "Traceback\nValueError: odd")] * 4}))
     world.apply_all()

@@ -5,10 +5,13 @@ import json
 import pytest
 
 from support.builders import make_gate, make_job
+from support.fake_cluster import image_id
 from support.world import DIGEST, Script, World, failed
-from tunegate_api.contract import ExitCode, Request
+from tunegate_api.contract import ExitCode, Request, Results, Subject
 from tunegate_api.v1alpha1.finetunejob_status import Phase, Reason
 from tunegate_operator.engine.cluster import Key
+from tunegate_operator.engine.objects import uid_of
+from tunegate_operator.names import results_name
 
 
 def test_a_good_run_is_judged_and_published():
@@ -170,7 +173,9 @@ def test_children_are_hardened_and_owned():
         "readOnlyRootFilesystem": True,
         "capabilities": {"drop": ["ALL"]},
     }
+    assert container["terminationMessagePolicy"] == "FallbackToLogsOnError"
     assert job["metadata"]["ownerReferences"][0]["uid"] == world.job()["metadata"]["uid"]
+    assert job["spec"]["podReplacementPolicy"] == "Failed"
     assert job["spec"]["podFailurePolicy"]["rules"] == [
         {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
         {
@@ -256,6 +261,17 @@ def test_while_nothing_was_published_that_baseline_is_skipped_and_said():
     assert status.final.gates[0].skipped == ["LastPublished"]
 
 
+def test_the_plan_names_by_digest_the_image_that_ran():
+    world = World()
+    world.apply_all()
+    plan = world.run().plan
+    assert plan is not None
+    recorded = world.cluster.as_user.get(Key("ConfigMap", "default", plan.config_map))
+    assert recorded is not None
+    (image,) = {pod["spec"]["containers"][0]["image"] for pod in world.cluster.list_objects("Pod")}
+    assert plan.image == json.loads(recorded["data"]["plan.json"])["image"] == image_id(image)
+
+
 def test_results_are_recorded_before_status_speaks_of_them():
     world = World()
     world.apply_all()
@@ -263,6 +279,37 @@ def test_results_are_recorded_before_status_speaks_of_them():
     writes = [(w.verb, w.kind) for w in world.cluster.writes]
     first_results = writes.index(("replace", "ConfigMap"))
     assert writes[first_results + 1] == ("status", "FineTuneJob")
+
+
+def test_a_job_ends_once_its_results_are_recorded_however_long_the_cluster_could_not_take_them():
+    world = World(Script(final="f" * 100))
+    world.apply_all()
+    world.until_job("gate")
+    world.cluster.fail("ConfigMap", "failed calling webhook")
+    assert world.run().phase is Phase.GATING
+    world.advance(3600)
+    assert world.status().phase is Phase.GATING
+    world.cluster.fail("ConfigMap", None)
+    world.advance(3600)
+    assert world.status().phase is Phase.FAILED
+    results = world.cluster.as_user.get(
+        Key("ConfigMap", "default", results_name("orders", uid_of(world.job())))
+    )
+    assert results is not None
+    assert Results.model_validate_json(results["data"]["results.json"]).find(Subject.FINAL)
+
+
+def test_a_full_quota_of_jobs_costs_no_results():
+    world = World(Script(final="f" * 100))
+    world.apply_all()
+    world.until_job("gate")
+    world.cluster.forbid("Job", "exceeded quota: team")
+    assert world.run().phase is Phase.FAILED
+    results = world.cluster.as_user.get(
+        Key("ConfigMap", "default", results_name("orders", uid_of(world.job())))
+    )
+    assert results is not None
+    assert Results.model_validate_json(results["data"]["results.json"]).find(Subject.FINAL)
 
 
 def test_permanent_exit_code_fails_with_the_pods_own_words():

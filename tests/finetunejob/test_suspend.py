@@ -111,6 +111,23 @@ def test_a_suspension_that_is_taken_back_at_once_lets_no_pod_run_on_uncounted():
     assert trains == [(1, "Suspended"), (2, "Succeeded")]
 
 
+def test_a_resumed_job_waits_for_the_suspended_attempt_to_end_and_says_so():
+    world = World()
+    world.apply_all()
+    world.until_job("train")
+    world.cluster.start_pod(world.active_jobs()[0]["metadata"]["name"])
+    world.settle()
+    with world.late_children():
+        suspend(world)
+        resume(world)
+        status = world.status()
+        assert (status.phase, status.message) == (
+            Phase.QUEUED,
+            "train sft: ending attempt 1, which was suspended",
+        )
+    assert world.run().phase is Phase.SUCCEEDED
+
+
 def test_what_is_heard_late_is_not_counted_twice():
     world = World()
     world.apply_all(make_job().with_spec(activeDeadlineSeconds=3600).obj())
@@ -167,6 +184,9 @@ def test_a_stopped_job_stays_stopped_and_a_continued_one_is_suspended():
     assert world.status().phase is Phase.STOPPED
     assert world.status().message == stopped.message
     assert stopped.stop is not None
+    world.edit(annotations={CONTINUE_ANNOTATION: '{"stop": "another", "reason": "accepted"}'})
+    world.settle()
+    assert world.status().message.startswith("annotation tunegate.dev/continue is about stop another, ")
     world.edit(annotations={CONTINUE_ANNOTATION: f'{{"stop": "{stopped.stop.id}", "reason": "accepted"}}'})
     world.settle()
     assert world.status().phase is Phase.SUSPENDED

@@ -193,6 +193,29 @@ def test_a_cleanup_job_that_the_cluster_does_not_take_is_given_up(fault):
     assert owned(world) == EVIDENCE
 
 
+def test_a_cleanup_job_that_the_cluster_cannot_take_now_is_tried_until_it_can():
+    world = finished()
+    world.cluster.fail("Job", "failed calling webhook")
+    world.advance(TTL)
+    for _ in range(10):
+        world.advance(1000)
+    assert world.status().cleanup is None
+    world.cluster.fail("Job", None)
+    world.advance(1000)
+    assert cleanup_job(world)
+
+
+def test_a_cleanup_job_that_is_refused_long_after_it_was_due_is_tried_again():
+    world = finished()
+    world.clock.advance(TTL + 100_000)
+    world.cluster.forbid("Job", "exceeded quota: team")
+    world.settle()
+    assert world.status().cleanup is None
+    world.cluster.forbid("Job", None)
+    world.advance(1000)
+    assert cleanup_job(world)
+
+
 def test_a_job_that_never_ran_a_pod_has_no_files_to_remove():
     world = World()
     world.apply_all(make_job().with_spec(ttlSecondsAfterFinished=TTL, startTimeoutSeconds=60).obj())

@@ -488,6 +488,20 @@ def test_what_is_never_allowed_ends_at_the_start_timeout():
     assert failure.message == "waited 60 s: QuotaExceeded: data: exceeded quota: team"
 
 
+def test_a_server_that_says_in_other_words_each_time_that_it_cannot_is_quoted_once():
+    world = World()
+    world.cluster.fail("Job", "read tcp 10.0.0.1:50001: connection reset")
+    world.apply_all()
+    world.settle()
+    said, writes = world.status().message, len(world.status_writes())
+    assert "50001" in said
+    for port in range(50002, 50010):
+        world.cluster.fail("Job", f"read tcp 10.0.0.1:{port}: connection reset")
+        world.advance(60)
+    assert world.status().message == said
+    assert len(world.status_writes()) == writes
+
+
 def test_a_pod_that_ended_well_does_not_wait_for_anything():
     """The kubelet is done, and the Job controller has not said so yet."""
     world = World()

@@ -52,6 +52,15 @@ def test_what_runs_is_not_decided_about(team, tunegate):
     assert annotations(team) == {}
 
 
+def test_what_has_ended_is_not_decided_about(team, tunegate):
+    team.apply_all()
+    team.set_status({"phase": "Failed", "stop": STOP, "completionTime": "2026-01-01T01:00:00Z"})
+    said = tunegate("continue", "orders", "--namespace", team.namespace, "--reason", "after all")
+    assert said.returncode == 1
+    assert f"orders in namespace {team.namespace} is not stopped: there is nothing to decide" in said.stdout
+    assert annotations(team) == {}
+
+
 def test_a_job_that_is_not_there_is_named(team, tunegate):
     said = tunegate("continue", "orders", "--namespace", team.namespace, "--reason", "why not")
     assert said.returncode == 1

@@ -1,5 +1,6 @@
 """A cluster in memory that fails on command, and whose kubelet a test plays by hand."""
 
+import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -86,7 +87,7 @@ class FakeCluster(ObjectStore):
         self._error_on = number
 
     def refuse(self, kind: str, message: str | None) -> None:
-        """Refuse to create objects of this kind for good; None to accept them again."""
+        """Refuse to write objects of this kind for good; None to accept them again."""
         self._refuse(kind, None if message is None else InvalidError(message))
 
     def forbid(self, kind: str, message: str | None) -> None:
@@ -94,7 +95,7 @@ class FakeCluster(ObjectStore):
         self._refuse(kind, None if message is None else ForbiddenError(message))
 
     def fail(self, kind: str, message: str | None) -> None:
-        """Be unable to create objects of this kind for now; None to be able again."""
+        """Be unable to write objects of this kind for now; None to be able again."""
         self._refuse(kind, None if message is None else UnavailableError(message))
 
     def _refuse(self, kind: str, error: ClusterError | None) -> None:
@@ -122,6 +123,8 @@ class FakeCluster(ObjectStore):
     def replace(self, obj: Object) -> Object:
         with self._write("replace", Key.of(obj)):
             self._check_conflict()
+            if obj["kind"] in self._refusals:
+                raise self._refusals[obj["kind"]]
             return super().replace(obj)
 
     def delete(self, key: Key, uid: str) -> None:
@@ -195,7 +198,7 @@ class FakeCluster(ObjectStore):
         """The Job's next pod runs; a waiting one if there is one. Returns it."""
         waiting = [pod for pod in self.pods_of(job_name, namespace) if pod_status.phase(pod) == "Pending"]
         pod = waiting[0] if waiting else self.pending_pod(job_name, namespace)
-        pod = self._set_status(pod, pod_status.running(pod, self.clock.now()))
+        pod = self._set_status(pod, _with_image_id(pod_status.running(pod, self.clock.now())))
         self._step_job(job_name, namespace)
         return pod
 
@@ -227,7 +230,7 @@ class FakeCluster(ObjectStore):
         status = pod_status.terminated(
             pod, exit_code, message, self.clock.now(), reason=reason, disruption=disruption
         )
-        pod = self._set_status(pod, status)
+        pod = self._set_status(pod, _with_image_id(status))
         self._step_job(job_name, namespace)
         return pod
 
@@ -281,6 +284,17 @@ class FakeCluster(ObjectStore):
 
     def _set_status(self, obj: Object, status: Object) -> Object:
         return self.as_user.patch_status(Key.of(obj), status, obj["metadata"]["resourceVersion"])
+
+
+def image_id(image: str) -> str:
+    """What a kubelet says of an image that it pulled."""
+    return f"{image.partition(':')[0]}@sha256:{hashlib.sha256(image.encode()).hexdigest()}"
+
+
+def _with_image_id(status: Object) -> Object:
+    for container in status["containerStatuses"]:
+        container["imageID"] = image_id(container["image"])
+    return status
 
 
 class _Unharmed:

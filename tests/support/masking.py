@@ -8,6 +8,7 @@ _DIFFERS = frozenset(
             "completionTime",
             "estimatedEnd",
             "finished",
+            "image",
             "lastTransitionTime",
             "started",
             "startTime",

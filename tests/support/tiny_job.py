@@ -1,5 +1,6 @@
 """A job with a tiny model on the node: volumes, model and manifests as tests need them."""
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,11 @@ class TinyJob:
 
     def apply(self, training: dict[str, Any] | None = None, **changes: Any) -> None:
         self.node.apply(self.namespace, *self.manifests(training, **changes))
+
+    def suspend(self, value: bool) -> None:
+        """Suspend it, or let it go on."""
+        patch = json.dumps({"spec": {"suspend": value}})
+        self.node.kubectl("patch", "ftj", self.name, "-n", self.namespace, "--type=merge", "-p", patch)
 
     def get(self) -> dict[str, Any]:
         return self.node.get("ftj", self.name, self.namespace)

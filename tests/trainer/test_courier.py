@@ -1,12 +1,17 @@
 """Reports reach the operator: none is lost while it is away, and the pod waits no longer than it must."""
 
 import errno
+import io
 import json
 import time
+import urllib.request
 from concurrent.futures import Future
 from contextlib import nullcontext
 from datetime import UTC, datetime
+from email.message import Message
+from http.client import BadStatusLine, IncompleteRead
 from pathlib import Path
+from urllib.error import HTTPError
 
 import pytest
 
@@ -22,9 +27,10 @@ from tunegate_api.contract import (
     Report,
     Role,
     Termination,
+    Usage,
     report_path,
 )
-from tunegate_api.v1alpha1.finetunejob_status import Reason
+from tunegate_api.v1alpha1.finetunejob_status import Progress, Reason
 from tunegate_trainer import courier as module
 from tunegate_trainer.courier import ACKNOWLEDGED, Courier, ReportAddress
 from tunegate_trainer.files import write_model
@@ -72,6 +78,14 @@ def open_courier(engine, outbox, tmp_path):
 def write(outbox, sequence: int, role: Role = Role.TRAIN, **changes) -> None:
     report = Report(job_uid=JOB, role=role, attempt=1, sequence=sequence, time=NOW, **changes)
     write_model(outbox / report.file_name, report)
+
+
+def let_report(root: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a pod has to report by."""
+    (root / "report").mkdir(exist_ok=True)
+    (root / "report" / "token").write_text(TOKEN)
+    monkeypatch.setenv(REPORT_CA_VARIABLE, engine.authority.certificate.decode())
+    monkeypatch.setenv(REPORT_URL_VARIABLE, engine.url + report_path(UID))
 
 
 def sequences(engine: Engine, role: Role = Role.TRAIN) -> list[int]:
@@ -154,25 +168,30 @@ def test_no_proxy_of_the_pod_stands_between_it_and_the_operator(engine, outbox, 
     assert sequences(engine) == [1]
 
 
-def test_progress_waits_for_more_of_its_kind_and_what_matters_does_not(
-    engine, outbox, open_courier, monkeypatch
-):
+def test_progress_waits_for_more_of_its_kind_and_what_matters_does_not(engine, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "PROGRESS_SECONDS", 3.0)  # longer than a busy machine takes for five files
+    job = JobFolder(tmp_path)
+    job.write_request()
+    engine.jobs.add(UID)
+    context = job.context(Role.TRAIN)
+
+    def train(step: int) -> None:
+        progress = Progress(stage="sft", step=step, total_steps=9, percent=0, updated=NOW)
+        context.tell(progress=progress, usage=Usage(steps=step))
+
     with serving(engine):
-        courier = open_courier()
-        for sequence in range(1, 6):
-            write(outbox, sequence)
-            courier.notify(urgent=False)
+        let_report(tmp_path, engine, monkeypatch)
+        context.open_courier()
+        for step in range(1, 6):
+            train(step)
             time.sleep(0.02)
         eventually(lambda: sequences(engine) == [5], what="one post for all of it")
-        write(outbox, 6)
-        courier.notify(urgent=False)
-        write(outbox, 7, outcome=Outcome.COMPLETED)
+        train(6)
         began = time.monotonic()
-        courier.notify(urgent=True)
+        context.tell(outcome=Outcome.COMPLETED)
         eventually(lambda: 7 in sequences(engine), what="the outcome")
         assert time.monotonic() - began < 2
-        courier.close()
+        assert context.courier.close()
 
 
 def test_a_torn_record_of_acknowledgements_only_costs_a_repetition(engine, outbox, open_courier):
@@ -211,6 +230,52 @@ def test_a_volume_that_fails_for_a_moment_ends_no_reporting(engine, outbox, open
         assert courier.close()
 
 
+@pytest.mark.parametrize("damaged", [b"{", b"\xff", b"[]", b"{}", b'{"sequence": null}'])
+def test_a_damaged_report_is_left_out_and_the_others_arrive(engine, outbox, open_courier, caplog, damaged):
+    (outbox / "data.json").write_bytes(damaged)
+    with serving(engine):
+        courier = open_courier()
+        for sequence in (1, 2):
+            write(outbox, sequence)
+            courier.notify(urgent=True)
+            eventually(lambda last=sequence: last in sequences(engine), what="it arrives")
+        assert courier.close()
+    assert sequences(engine) == [1, 2]
+    assert caplog.text.count("data.json is damaged and not sent") == 1
+
+
+class CutShort(io.BytesIO):
+    """The body of an answer whose connection breaks."""
+
+    def read(self, *_: object) -> bytes:
+        raise IncompleteRead(b"")
+
+
+def answer(body: io.BytesIO) -> HTTPError:
+    return HTTPError("https://localhost", 502, "Bad Gateway", Message(), body)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [lambda: BadStatusLine("?"), lambda: answer(CutShort()), lambda: answer(io.BytesIO(b'"busy"'))],
+    ids=["no HTTP", "cut short", "no object"],
+)
+def test_an_answer_that_cannot_be_read_is_one_more_try(engine, outbox, open_courier, monkeypatch, make):
+    post, failing = urllib.request.OpenerDirector.open, [make()]
+
+    def post_later(*arguments, **options):
+        if failing:
+            raise failing.pop()
+        return post(*arguments, **options)
+
+    monkeypatch.setattr(urllib.request.OpenerDirector, "open", post_later)
+    write(outbox, 1)
+    with serving(engine):
+        assert open_courier().close()
+    assert not failing
+    assert sequences(engine) == [1]
+
+
 def test_a_renewed_token_is_used(engine, outbox, open_courier, tmp_path):
     (tmp_path / "token").write_text("expired")
     write(outbox, 1)
@@ -229,13 +294,10 @@ def test_the_report_role_delivers_what_lies_in_the_outbox(engine, tmp_path, monk
     job.write_request()
     job.write_report(Role.GATE)
     engine.jobs.add(UID)
-    (tmp_path / "report").mkdir()
-    (tmp_path / "report" / "token").write_text(TOKEN)
     monkeypatch.setenv(ROOT_VARIABLE, str(tmp_path))
-    monkeypatch.setenv(REPORT_CA_VARIABLE, engine.authority.certificate.decode())
     monkeypatch.setattr(module, "CLOSING_SECONDS", 0.5 if not is_there else 30)
     with serving(engine) if is_there else nullcontext():
-        monkeypatch.setenv(REPORT_URL_VARIABLE, engine.url + report_path(UID))
+        let_report(tmp_path, engine, monkeypatch)
         code = main(["report"])
     said = Termination.model_validate_json((tmp_path / "termination.json").read_bytes())
     if is_there:

@@ -128,7 +128,13 @@ def make_job(tmp_path, tiny_model, monkeypatch):
 
     plain = lines(*({"prompt": f"order {i} mugs", "completion": f"mugs: {i}"} for i in range(40)))
 
-    def make(text: str, rows: str = plain, group_by: str | None = None, **spec: object) -> TrainerRoot:
+    def make(
+        text: str,
+        rows: str = plain,
+        fraction: str = "0.2",
+        group_by: str | None = None,
+        **spec: object,
+    ) -> TrainerRoot:
         shutil.rmtree(tmp_path / "root", ignore_errors=True)
         root = TrainerRoot(
             tmp_path / "root",
@@ -140,7 +146,7 @@ def make_job(tmp_path, tiny_model, monkeypatch):
                     "train": {"configMap": "orders", "key": "train.jsonl"},
                     "preference": {"configMap": "orders", "key": "pairs.jsonl"},
                     "sizePolicy": "Warn",
-                    "heldOut": {"fraction": "0.2"} | ({"groupBy": group_by} if group_by else {}),
+                    "heldOut": {"fraction": fraction} | ({"groupBy": group_by} if group_by else {}),
                 },
                 "stages": [
                     {"name": "sft", "method": "SFT", "adapter": {"type": "LoRA", "r": 4, "dropout": "0.05"}},
@@ -307,6 +313,19 @@ def test_a_job_of_pairs_alone_needs_enough_pairs(make_job):
     root = make_job(pairs(60), stages=stages)
     assert run(root) == ExitCode.OK
     assert plan_of(root).data.warnings == ["48 training pairs, goal StyleOrFormat needs at least 200"]
+
+
+def test_more_than_is_ever_held_out_is_said_of_rows_and_of_pairs(make_job):
+    rows = lines(*({"prompt": f"row {i}", "completion": "mugs"} for i in range(4100)))
+    stages = [{"name": "dpo", "method": "DPO", "adapter": {"type": "LoRA"}}]
+    root = make_job(pairs(4200), rows=rows, fraction="0.5", stages=stages)
+    assert run(root) == ExitCode.OK
+    assert plan_of(root).data.warnings == [
+        "heldOut.fraction 0.5 of 4100 rows would be 2050: at most 1000 each are dev and test, no stage "
+        "learns from the rest",
+        "heldOut.fraction 0.5 of 4200 pairs would be 2100: at most 1000 each are dev and test beside those "
+        "of held-out rows, the rest trains",
+    ]
 
 
 def test_there_is_nothing_to_merge_where_all_weights_are_trained(make_job):

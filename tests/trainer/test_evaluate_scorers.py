@@ -1,6 +1,7 @@
 """Pass or fail of one output."""
 
 import json
+import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from threading import Thread
 
@@ -83,6 +84,15 @@ def test_a_pattern_that_takes_for_ever_is_an_error_and_is_not_waited_for(monkeyp
     assert judged.outcome == "e"
     assert "took more than 0.2 s" in judged.explanation
     assert judge("42", type="regex", value=r"^\d+$").outcome == "p"
+
+
+def test_a_process_that_has_to_wait_for_its_turn_judges_as_any_other(monkeypatch):
+    monkeypatch.setattr(scorers, "SCORE_SECONDS", 0.1)
+
+    def paused(_: str) -> None:
+        time.sleep(0.3)
+
+    assert score(Output("x", truncated=False), [paused]).outcome == "p"
 
 
 def test_a_scorer_that_raises_is_an_error_and_no_failure():

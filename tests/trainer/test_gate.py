@@ -1,6 +1,8 @@
 """The final gate: the bytes on disk are judged, once, on the test split, against the base."""
 
+import errno
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from tunegate_api.contract import ROOT_VARIABLE, ExitCode, Outcome, Role, Subjec
 from tunegate_api.v1alpha1.finetunejob_status import Reason
 from tunegate_api.verdict import PASS, VerdictState
 from tunegate_trainer import artifact as artifact_module
+from tunegate_trainer import files
 from tunegate_trainer import gate as gate_module
 from tunegate_trainer.evaluate.evaluate import SetResult
 from tunegate_trainer.files import remove, seal, verify, write_model
@@ -220,6 +223,42 @@ def test_a_damaged_base_model_is_not_judged_with(root):
     assert failure is not None
     assert "tokenizer_config.json does not have its digest" in failure.message
     assert "remove the folder models/" in failure.hint
+
+
+@pytest.mark.parametrize("what", ["base model", "checkpoint"])
+def test_what_cannot_be_read_now_is_not_called_damaged(root, monkeypatch, what):
+    folder, digest_of = (
+        base_folder(root) if what == "base model" else root.checkpoint(STEP),
+        files.sha256_file,
+    )
+
+    def stale(path: Path) -> str:
+        if path.parent == folder:
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+        return digest_of(path)
+
+    monkeypatch.setattr(files, "sha256_file", stale)
+    assert gate() == ExitCode.STORAGE
+    failure = root.report(Role.GATE).failure
+    assert failure is not None
+    assert what in failure.message
+    assert "cannot be read: Stale file handle" in failure.message
+    assert "damaged" not in failure.message
+    assert failure.hint == "check the storage volume, and the node that it is mounted on"
+
+
+@pytest.mark.parametrize("load", ["load_base", "load_artifact"])
+def test_a_model_that_does_not_fit_the_gpu_says_what_would_help(root, monkeypatch, load):
+    def too_large(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(gate_module, load, too_large)
+    assert gate() == ExitCode.CUDA_OUT_OF_MEMORY
+    failure = root.report(Role.GATE).failure
+    assert failure is not None
+    assert failure.hint == (
+        "set quantization: NF4 to hold the base in 4 bits, or ask for a GPU with more memory"
+    )
 
 
 def test_the_result_says_how_and_where_outputs_were_generated(root):

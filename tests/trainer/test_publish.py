@@ -3,15 +3,18 @@
 import errno
 import json
 import os
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from support.job_folder import GATE, UID, JobFolder
-from tunegate_api.contract import Role, files_digest
+from tunegate_api.contract import PublishedArtifact, Role, files_digest
 from tunegate_trainer import files
 from tunegate_trainer.errors import SourceNotFoundError, StorageError, UserError
 from tunegate_trainer.files import read_manifest, seal, verify
+from tunegate_trainer.interruption import Interrupted, Superseded
 from tunegate_trainer.publish import run
 
 VERSION = f"invoice-extractor-{UID[:5]}"
@@ -212,8 +215,6 @@ def test_without_gate_results_nothing_is_published(job: JobFolder) -> None:
 def test_weights_that_change_while_they_are_copied_are_not_published(
     job: JobFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import shutil
-
     digest = job.write_gate(**PASSING)
     copy = shutil.copyfile
 
@@ -273,6 +274,95 @@ def test_where_one_address_fails_the_report_names_the_others(job: JobFolder, tmp
     with pytest.raises(OSError, match="out"):
         run(context, job.write_gate(**PASSING))
     assert [a.uri for a in context.report.published] == [f"pvc://models/invoice-extractor/{VERSION}"]
+
+
+def test_an_attempt_that_fails_forgets_nothing_that_an_earlier_one_published(
+    job: JobFolder, tmp_path: Path
+) -> None:
+    target = tmp_path / "out"
+    target.write_text("a file, where a folder should be")
+    job.spec = {"publish": [{"uri": f"file://{target}"}, {"uri": "pvc://models/invoice-extractor"}]}
+    job.write_request()
+    digest = job.write_gate(**PASSING)
+    known = PublishedArtifact(uri=f"pvc://models/invoice-extractor/{VERSION}", digest=digest)
+    other = PublishedArtifact(uri=f"file://{target}/{VERSION}", digest="0" * 64)
+    job.write_report(Role.PUBLISH, published=[known, other])
+    with pytest.raises(OSError, match="out"):
+        run(job.context(), digest)
+    assert job.context().report.published == [known]
+
+    target.unlink()
+    run(job.context(), digest)
+    assert job.context().report.published == [other.model_copy(update={"digest": digest}), known]
+
+
+def before_copying(name: str, act: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Do something once, just before the first file of this name is copied."""
+    copy, left = shutil.copyfile, [act]
+
+    def act_first(source: Path, target: Path) -> None:
+        if source.name == name and left:
+            left.pop()()
+        copy(source, target)
+
+    monkeypatch.setattr(shutil, "copyfile", act_first)
+
+
+def fail(error: BaseException) -> None:
+    raise error
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), Interrupted()])
+def test_a_copy_that_fails_or_is_interrupted_leaves_nothing_on_the_volume(
+    job: JobFolder, error: BaseException, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digest = job.write_gate(**PASSING)
+    before_copying("tokenizer_config.json", lambda: fail(error), monkeypatch)
+    with pytest.raises(type(error)):
+        run(job.context(), digest)
+    assert list(published(job).parent.iterdir()) == []
+
+
+def test_what_a_killed_process_left_is_removed_and_what_is_of_another_job_stays(
+    job: JobFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digest = job.write_gate(**PASSING)
+    folder = published(job).parent
+    with monkeypatch.context() as killed:  # a process that is killed removes nothing
+        killed.setattr(shutil, "rmtree", lambda *_, **__: None)
+        before_copying("tokenizer_config.json", lambda: fail(Interrupted()), killed)
+        with pytest.raises(Interrupted):
+            run(job.context(), digest)
+    (left,) = folder.iterdir()
+    others = folder / left.name.replace(VERSION, "another-job-12345")
+    others.mkdir()
+    run(job.context(), digest)
+    assert {path.name for path in folder.iterdir()} == {VERSION, "latest", others.name}
+
+
+def test_a_process_that_was_thought_dead_damages_nothing_and_reports_nothing(
+    job: JobFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digest = job.write_gate(**PASSING)
+    before_copying("tokenizer_config.json", lambda: run(job.context(), digest), monkeypatch)
+    with pytest.raises(Superseded):
+        run(job.context(), digest)
+    assert verify(published(job)) == []
+    assert {path.name for path in published(job).parent.iterdir()} == {VERSION, "latest"}
+    assert (job.context().report.sequence, len(job.context().report.published)) == (1, 1)
+
+
+def test_a_version_that_appears_while_it_is_copied_is_kept(
+    job: JobFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digest = job.write_gate(**PASSING)
+    run(job.context(), digest)
+    aside = published(job).rename(job.root / "aside")
+    before = aside.stat().st_ino
+    before_copying("tokenizer_config.json", lambda: aside.rename(published(job)), monkeypatch)
+    run(job.context(), digest)
+    assert published(job).stat().st_ino == before
+    assert {path.name for path in published(job).parent.iterdir()} == {VERSION, "latest"}
 
 
 @pytest.mark.parametrize("what", ["artifact", "version"])

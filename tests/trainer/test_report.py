@@ -184,6 +184,27 @@ def test_a_published_model_says_where_it_is(job: JobFolder) -> None:
 
 
 @pytest.mark.parametrize(
+    ("failure", "count", "told"),
+    [
+        (None, 1, "Passed and published to 1 of 2 addresses so far"),
+        (None, 2, "Passed and published The exact artifact"),
+        (Failure(reason="StorageError", message="full"), 1, "Publishing failed Published only to pvc://a/v."),
+        (Failure(reason="UserError", message="latest"), 2, "Publishing failed Published all the same."),
+    ],
+)
+def test_a_model_with_two_addresses_is_published_once_it_is_at_both(
+    job: JobFolder, failure: Failure | None, count: int, told: str
+) -> None:
+    job.spec = {"publish": [{"uri": "pvc://a"}, {"uri": "pvc://b"}, {"uri": "pvc://a"}]}
+    job.write_data()
+    digest = job.write_gate(base=(BASE, "pp" + "f" * 8), final=(GOOD, "p" * 9 + "f"))
+    published = [PublishedArtifact(uri=uri, digest=digest) for uri in ("pvc://a/v", "pvc://b/v")][:count]
+    outcome = Outcome.FAILED if failure else None
+    job.write_report(Role.PUBLISH, published=published, failure=failure, outcome=outcome)
+    assert told in text_of(page(job))
+
+
+@pytest.mark.parametrize(
     ("golden", "title"),
     [(GOOD[:-1] + "e", "Error It could not be measured"), ("p" * 20, "Passed The exact artifact")],
 )

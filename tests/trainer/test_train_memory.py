@@ -8,13 +8,17 @@ import torch
 from support.trainer_root import TrainerRoot, stage_plan
 from tunegate_api.contract import ROOT_VARIABLE, ExitCode, Outcome
 from tunegate_api.v1alpha1.finetunejob_status import Reason
+from tunegate_api.verdict import CaseSet
 from tunegate_trainer import likelihood
+from tunegate_trainer.chat import load_tokenizer
 from tunegate_trainer.errors import CudaOutOfMemoryError
 from tunegate_trainer.evaluate import evaluate
+from tunegate_trainer.evaluate.sets import PairSet, TokenPair
 from tunegate_trainer.examples import example
 from tunegate_trainer.interruption import Interrupted, Interruption, Superseded
 from tunegate_trainer.main import main
 from tunegate_trainer.model import load_base
+from tunegate_trainer.rows import PREFERENCE
 from tunegate_trainer.train import recipe
 from tunegate_trainer.train.losses import LossFile
 from tunegate_trainer.train.micro_batch import halve_micro_batch, with_micro_batch
@@ -182,6 +186,23 @@ def test_an_evaluation_that_does_not_fit_is_no_reason_to_halve(make_root, monkey
     failure = root.report().failure
     assert failure is not None
     assert "generation.batchSize" in failure.hint
+
+
+def test_an_answer_that_is_measured_and_does_not_fit_says_what_would_help(tiny_model, monkeypatch):
+    monkeypatch.setattr(likelihood, "token_losses", too_large)
+    pair = TokenPair("a", "order", example([5, 6], [7]), example([5, 6], [8]))
+    pairs = PairSet(
+        file="pairs-dev.jsonl",
+        identity="",
+        names={PREFERENCE: "task"},
+        case_set=CaseSet(sha256="", ids=["a"]),
+        pairs=[pair],
+    )
+    model = load_base(tiny_model, "float32", torch.device("cpu"))
+    with pytest.raises(CudaOutOfMemoryError) as raised:
+        evaluate.evaluate(model, load_tokenizer(tiny_model), [pairs])
+    assert "training.maxLength of a DPO stage" in raised.value.hint
+    assert "batchSize" not in raised.value.hint
 
 
 def test_an_answer_of_the_reference_that_does_not_fit_says_what_would_help(make_root, monkeypatch):

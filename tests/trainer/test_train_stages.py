@@ -1,7 +1,10 @@
 """Several stages: each starts from a checkpoint of the one before, and the last is judged as published."""
 
+import errno
 import json
+import os
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -20,6 +23,8 @@ from support.trainer_root import (
 )
 from tunegate_api.contract import ROOT_VARIABLE, ExitCode, Outcome, Subject
 from tunegate_api.judgement import judge_checkpoint
+from tunegate_trainer import files
+from tunegate_trainer.base_model import merged_base
 from tunegate_trainer.errors import StorageError, UserError
 from tunegate_trainer.evaluate import evaluate as evaluate_module
 from tunegate_trainer.files import is_complete, read_manifest, seal, verify, weights_digest
@@ -185,6 +190,23 @@ def test_a_gate_reads_no_damaged_model_below_an_adapter(make_root, monkeypatch):
     monkeypatch.setenv(ROOT_VARIABLE, str(root.path))
     assert main(["gate", "--stage", "more", "--step", "2"]) == ExitCode.STORAGE
     assert not is_complete(root.workspace / root.paths.model)
+
+
+def test_a_merged_model_that_cannot_be_read_now_is_not_called_damaged(make_root, monkeypatch):
+    root = make_root(later=[stage_plan("more", starts_from="Merged")])
+    folder = root.workspace / root.paths.merged("more")
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text("{}")
+    seal(folder)
+    assert merged_base(root.context(), "more") == folder
+
+    def fails(_: Path) -> str:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(files, "sha256_file", fails)
+    with pytest.raises(StorageError, match=r"config\.json cannot be read: Input/output error") as raised:
+        merged_base(root.context(), "more")
+    assert "damaged" not in str(raised.value)
 
 
 @pytest.mark.parametrize("later", [dpo_plan(), stage_plan("dpo", starts_from="Merged")])

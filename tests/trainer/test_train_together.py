@@ -258,6 +258,30 @@ def test_a_model_that_takes_long_to_read_and_to_save_is_waited_for(make_together
     assert (root.checkpoint(6) / "DONE").exists()
 
 
+DISAGREES = """
+from tunegate_trainer import place
+from tunegate_trainer.evaluate import evaluate, scorers
+from tunegate_trainer.train.record import StageRecord
+
+if not place.is_first():
+    evaluate.score = lambda *_: scorers.Score("e", "took too long")
+add = StageRecord.add
+
+def add_and_look(self, *arguments):
+    evaluation = add(self, *arguments)
+    assert evaluation.outcomes
+    assert "e" not in "".join(evaluation.outcomes.values())
+    return evaluation
+
+StageRecord.add = add_and_look
+"""
+"""The second process scores nothing within its limit of time."""
+
+
+def test_all_decide_by_what_the_first_judged(make_together):
+    assert Pods(make_together(parameters=EXACT), before=DISAGREES).end() == [ExitCode.OK] * 2
+
+
 LATE = """
 import os, time
 from transformers import trainer

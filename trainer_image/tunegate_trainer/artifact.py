@@ -14,7 +14,15 @@ from tunegate_api.meta import Sha256
 from tunegate_api.plan import TrainingParameters
 from tunegate_trainer.data.weights import stored_dtype
 from tunegate_trainer.errors import SourceNotFoundError, StorageError
-from tunegate_trainer.files import is_complete, read_manifest, remove, seal, sha256_file, verify
+from tunegate_trainer.files import (
+    is_complete,
+    read_manifest,
+    refuse_unreadable,
+    remove,
+    seal,
+    sha256_file,
+    verify,
+)
 from tunegate_trainer.model import load_adapter, load_base
 from tunegate_trainer.writer import Writer
 
@@ -80,13 +88,14 @@ def write_artifact(
 
 def check_checkpoint(checkpoint: Path) -> None:
     """Raise unless every file of a checkpoint is as it was written."""
-    name = f"{checkpoint.parent.name}/{checkpoint.name}"
+    name = f"checkpoint {checkpoint.parent.name}/{checkpoint.name}"
     if not is_complete(checkpoint):
-        raise SourceNotFoundError(f"there is no complete checkpoint {name}")
+        raise SourceNotFoundError(f"there is no complete {name}")
     problems = verify(checkpoint)
+    refuse_unreadable(name, problems)
     if problems:
         raise StorageError(
-            f"checkpoint {name} is damaged: {'; '.join(problems)}",
+            f"{name} is damaged: {'; '.join(problems)}",
             "something changed files on the volume, or it lost them",
         )
 

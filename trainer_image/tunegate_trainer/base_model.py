@@ -9,7 +9,7 @@ from tunegate_api.plan import Plan
 from tunegate_api.workspace import Workspace
 from tunegate_trainer.context import Context
 from tunegate_trainer.errors import SourceNotFoundError, StorageError
-from tunegate_trainer.files import is_complete, verify
+from tunegate_trainer.files import is_complete, refuse_unreadable, verify
 
 logger = logging.getLogger(__name__)
 
@@ -21,7 +21,7 @@ def verified_base(workspace: Path, plan: Plan) -> Path:
     """Where the base model lies, with every file as the data role left it. Once a role: each file is hashed.
 
     Raises :class:`SourceNotFoundError` if it is not there or was never completed, :class:`StorageError` if it
-    is damaged: a run on other weights than the plan's would look like any other.
+    cannot be read or is damaged: a run on other weights than the plan's would look like any other.
     """
     folder = _base_folder(workspace, plan)
     name = Workspace.base_model(plan.model.digest)
@@ -32,6 +32,7 @@ def verified_base(workspace: Path, plan: Plan) -> Path:
         raise SourceNotFoundError(f"the base model in {name} was never completed", hint)
     start = time.monotonic()
     problems = verify(folder, beside=(EVALUATIONS,))
+    refuse_unreadable(f"the base model in {name}", problems)
     if problems:
         raise StorageError(f"the base model in {name} is damaged: {'; '.join(problems)}", hint)
     logger.info("base model: every file has its digest, checked in %.1f s", time.monotonic() - start)
@@ -42,16 +43,18 @@ def merged_base(context: Context, stage: str) -> Path | None:
     """The merged model below a stage's weights, with every file as it was made; None where that is the job's
     model.
 
-    Raises :class:`StorageError` if it is not there or is damaged.
+    Raises :class:`StorageError` if it is not there, cannot be read or is damaged.
     """
     based_on = context.plan.based_on(stage)
     if based_on.starts_from is None:
         return None
     folder = context.workspace / context.paths.merged(based_on.name)
+    name = f"the model that stage {based_on.name} started from"
     problems = verify(folder) if is_complete(folder) else ["it was never completed"]
+    refuse_unreadable(name, problems)
     if problems:
         raise StorageError(
-            f"the model that stage {based_on.name} started from is damaged: {'; '.join(problems)}",
+            f"{name} is damaged: {'; '.join(problems)}",
             "something changed files on the volume, or it lost them: create the job again",
         )
     return folder

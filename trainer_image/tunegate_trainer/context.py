@@ -95,7 +95,7 @@ class Context:
         self.__dict__["report"] = report
         write_model(self.report_file, report)
         if self.courier:
-            self.courier.notify(urgent=changes.keys() != {"progress"})
+            self.courier.notify(urgent=not changes.keys() <= {"progress", "usage"})
 
     @property
     def report_file(self) -> Path:

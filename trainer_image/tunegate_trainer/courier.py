@@ -13,6 +13,7 @@ import time
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 
 from tunegate_api.contract import REPORT_CA_VARIABLE, REPORT_URL_VARIABLE
@@ -66,6 +67,7 @@ class Courier:
         self._urgent = threading.Event()
         self._closing_until: float | None = None
         self._refused: set[str] = set()
+        self._damaged: set[str] = set()
         self._thread = threading.Thread(target=self._run, name="courier", daemon=True)
         self._thread.start()
 
@@ -123,7 +125,21 @@ class Courier:
     def _pending(self) -> list[Path]:
         """The reports that the operator has not acknowledged as they are now."""
         found = sorted(self._outbox.glob("*.json"))
-        return [path for path in found if _sequence(path.read_bytes()) > self._acknowledged.get(path.name, 0)]
+        return [
+            path
+            for path in found
+            if self._sequence(path.name, path.read_bytes()) > self._acknowledged.get(path.name, 0)
+        ]
+
+    def _sequence(self, name: str, report: bytes) -> int:
+        """The number of a report; 0 of a damaged one, which is not sent."""
+        try:
+            return int(json.loads(report)["sequence"])
+        except (ValueError, KeyError, TypeError) as error:
+            if name not in self._damaged:
+                self._damaged.add(name)
+                logger.warning("%s is damaged and not sent: %s: %s", name, type(error).__name__, error)
+            return 0
 
     def _undecided(self) -> list[Path]:
         """Those of them that are worth sending: at the end, what was refused for good is not."""
@@ -135,13 +151,13 @@ class Courier:
         body = path.read_bytes()
         try:
             self._post(body)
-        except (OSError, urllib.error.URLError) as error:
+        except (OSError, HTTPException) as error:
             logger.warning("report %s: %s; it will be sent again", path.name, _said(error))
             if isinstance(error, urllib.error.HTTPError) and error.code in FINAL:
                 self._refused.add(path.name)
             return False
         self._refused.discard(path.name)
-        self._acknowledged[path.name] = _sequence(body)
+        self._acknowledged[path.name] = self._sequence(path.name, body)
         try:
             write_atomic(self._outbox / ACKNOWLEDGED, json.dumps(self._acknowledged))
         except OSError as error:  # then the job's next pod sends it once more
@@ -164,16 +180,11 @@ class Courier:
         return found
 
 
-def _sequence(report: bytes) -> int:
-    sequence: int = json.loads(report)["sequence"]
-    return sequence
-
-
 def _said(error: Exception) -> str:
     """What the operator answered, if it did."""
     if isinstance(error, urllib.error.HTTPError):
         try:
             return f"{error.code}: {json.loads(error.read())['message']}"
-        except (ValueError, KeyError, OSError):
+        except (ValueError, KeyError, TypeError, OSError, HTTPException):
             return f"HTTP {error.code}"
     return str(error)

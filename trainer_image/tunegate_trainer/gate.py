@@ -6,6 +6,8 @@ The only role that opens the test split. A verdict is no outcome: it ends well w
 import logging
 from datetime import UTC, datetime
 
+import torch
+
 from tunegate_api.contract import Subject
 from tunegate_api.judgement import Judgement, judge_artifact
 from tunegate_api.v1alpha1.finetunejob_status import Progress
@@ -13,7 +15,7 @@ from tunegate_trainer.artifact import build_artifact, is_adapter, judged_dtype, 
 from tunegate_trainer.base_model import merged_base, verified_base
 from tunegate_trainer.chat import load_tokenizer
 from tunegate_trainer.context import Context
-from tunegate_trainer.errors import UserError
+from tunegate_trainer.errors import CudaOutOfMemoryError, UserError
 from tunegate_trainer.evaluate.baselines import BaselineCache
 from tunegate_trainer.evaluate.evaluate import Weights, as_evaluation, as_results, evaluate, write_cases
 from tunegate_trainer.evaluate.generate import device_name
@@ -37,8 +39,13 @@ def run(context: Context, stage: str | None, step: int | None) -> None:
     writer = Writer.claim(context.workspace / context.paths.gate)
     try:
         _judge(context, stage, step, writer)
-    except BaseException:  # SIGTERM too: whoever took over writes the report, and removes what this one reads
+    except BaseException as error:
+        # SIGTERM too: whoever took over writes the report, and removes what this one reads.
         writer.check()
+        if isinstance(error, torch.OutOfMemoryError):
+            raise CudaOutOfMemoryError(
+                f"the GPU is out of memory: {error}", _less_memory(context, stage)
+            ) from error
         raise
 
 
@@ -110,6 +117,15 @@ def _judge(context: Context, stage: str, step: int, writer: Writer) -> None:
         ),
     )
     context.tell(results=results)
+
+
+def _less_memory(context: Context, stage: str) -> str:
+    """What would take less memory of the gate: the length of examples takes none."""
+    quantization = context.plan.stage(stage).parameters.quantization
+    # A model that is judged whole is not quantized.
+    can_quantize = quantization is None and is_adapter(context.workspace / context.paths.model)
+    smaller = "set quantization: NF4 to hold the base in 4 bits, or " if can_quantize else ""
+    return f"{smaller}ask for a GPU with more memory"
 
 
 def _report_activity(context: Context, stage: str, step: int, activity: str) -> None:

@@ -3,15 +3,18 @@
 import logging
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tunegate_trainer.interruption import Superseded
-from tunegate_trainer.ranks import Ranks
+
+if TYPE_CHECKING:  # it imports PyTorch, of which publishing needs nothing
+    from tunegate_trainer.ranks import Ranks
 
 logger = logging.getLogger(__name__)
 
 
 class Writer:
-    """The claim of this process on the folder of a stage or of the gate."""
+    """The claim of this process on the folder of a stage, of the gate or of publishing."""
 
     def __init__(self, folder: Path, epoch: int, *, writes: bool = True) -> None:
         self._folder = folder
@@ -33,7 +36,7 @@ class Writer:
                 return cls(folder, epoch)
 
     @classmethod
-    def claim_once(cls, folder: Path, ranks: Ranks) -> "Writer":
+    def claim_once(cls, folder: Path, ranks: "Ranks") -> "Writer":
         """Claim ``folder`` for all processes that train together, of which the first one writes."""
         epoch = ranks.shared(lambda: cls.claim(folder).epoch)
         return cls(folder, epoch, writes=ranks.is_first)

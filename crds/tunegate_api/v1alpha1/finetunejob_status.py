@@ -19,6 +19,8 @@ from tunegate_api.v1alpha1.reasons import Reason as Reason  # noqa: PLC0414 - a 
 
 MAX_CHECKPOINTS = 20
 """Checkpoints in status: the last ones, and always the best. What all of them scored is on the volume."""
+MAX_IMAGE_ID = 1024
+"""Characters of an image's name and digest."""
 MAX_ATTEMPTS = 20
 """Finished child Jobs that status remembers."""
 
@@ -70,6 +72,8 @@ class PlanStatus(StatusModel):
     """The digest of the plan."""
     config_map: str
     """The ConfigMap with the whole plan."""
+    image: Annotated[str, Field(max_length=MAX_IMAGE_ID)] | None = None
+    """The trainer's image by digest: what ran, whatever its tag means by now."""
     model: ModelStatus
     """The model that training starts from."""
     memory: Annotated[list[StageMemory], Field(max_length=8)] | None = None

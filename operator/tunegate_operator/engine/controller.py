@@ -1,7 +1,7 @@
 """What a kind gives the engine: a pure decision, and which of its objects a change elsewhere concerns."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Literal, Protocol
 
@@ -71,10 +71,21 @@ change. Unavailable: the cluster cannot do it now. Invalid: the child itself is 
 
 @dataclass(frozen=True)
 class Refusal:
-    """Why the cluster did not create a child when it was last tried."""
+    """Why the cluster did not take an object when it was last tried."""
 
+    kind: str
+    """Of the object."""
     message: str
     cause: Cause
+    since: datetime
+    """When it was refused for this cause for the first time."""
+
+    def after(self, before: "Refusal | None") -> "Refusal":
+        """This refusal, where it follows another. A server that cannot answer says so in new words each time,
+        with a port or a time in them: the first ones stay, for each change of them would be written."""
+        if before is None or (before.kind, before.cause) != (self.kind, self.cause):
+            return self
+        return before if self.cause == "Unavailable" else replace(self, since=before.since)
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,11 @@ Nothing is retried here: whoever called decides anew, after a backoff of its own
 reflectors'; what they see comes to :meth:`KubernetesCluster.deliver`.
 """
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import quote, urlencode
 
@@ -93,19 +95,32 @@ def _resource(kind: str) -> Resource:
     return _RESOURCES[kind]
 
 
-def connect(threads: int) -> client.ApiClient:
-    """A client with the pod's service account, or outside a cluster with the kubeconfig of the user.
+def connect(threads: int, *, of_user: bool = False) -> client.ApiClient:
+    """A client with the pod's service account, or outside a cluster with the kubeconfig of the user; with
+    ``of_user``, as kubectl does, with the kubeconfig wherever there is one.
 
     ``threads`` may use it at once. Raises ``kubernetes.config.ConfigException`` if there is neither.
     """
     configuration = client.Configuration()
-    try:
-        config.load_incluster_config(configuration)  # type: ignore[no-untyped-call]  # no types here
-    except config.ConfigException:
-        config.load_kube_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+    if of_user and _has_kubeconfig():
+        _load_kubeconfig(configuration)
+    else:
+        try:
+            config.load_incluster_config(configuration)  # type: ignore[no-untyped-call]  # no types here
+        except config.ConfigException:
+            _load_kubeconfig(configuration)
     configuration.connection_pool_maxsize = threads
     configuration.retries = False
     return client.ApiClient(configuration)
+
+
+def _has_kubeconfig() -> bool:
+    paths = config.KUBE_CONFIG_DEFAULT_LOCATION.split(os.pathsep)
+    return any(Path(path).expanduser().exists() for path in paths)
+
+
+def _load_kubeconfig(configuration: client.Configuration) -> None:
+    config.load_kube_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
 
 
 class KubernetesCluster:

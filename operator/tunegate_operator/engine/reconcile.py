@@ -218,8 +218,9 @@ class Reconciler:
                 self._carry_out(action)
             except ClusterError as error:
                 cause = CAUSES.get(type(error))
-                if cause and not isinstance(action, Delete):
-                    self._cache.set_refusal(owner_uid, Refusal(str(error), cause))
+                if cause and isinstance(action, Create | Put):
+                    refusal = Refusal(action.obj["kind"], str(error), cause, self._clock.now())
+                    self._cache.set_refusal(owner_uid, refusal.after(self._cache.refusal(owner_uid)))
                 raise
         self._cache.set_refusal(owner_uid, None)
 

@@ -34,11 +34,11 @@ class Observed:
 
 def observe(gate: EvalGate, view: View) -> Observed:
     golden = _golden_text(gate, view)
-    jobs = view.of_kind("FineTuneJob", gate.metadata.namespace)
-    records = [_record(gate, job, view) for job in jobs if _may_be_new(gate, job)]
-    # An earlier gate of this name had cases of its own: what it judged is not this one's.
-    digest = None if isinstance(golden, Missing) else sha256_text(golden)
-    return Observed(gate, golden, tuple(r for r in records if r and r.golden_sha256 == digest))
+    if isinstance(golden, Missing):
+        return Observed(gate, golden, ())
+    jobs, digest = view.of_kind("FineTuneJob", gate.metadata.namespace), sha256_text(golden)
+    records = [_record(gate, job, digest, view) for job in jobs if _may_be_new(gate, job)]
+    return Observed(gate, golden, tuple(record for record in records if record))
 
 
 def _may_be_new(gate: EvalGate, job: Object) -> bool:
@@ -75,8 +75,16 @@ def _golden_text(gate: EvalGate, view: View) -> str | Missing:
     return data[key]
 
 
-def _record(gate: EvalGate, obj: Object, view: View) -> Record | None:
-    """What a job's final judgement says of this gate; None while it has none."""
+def _record(gate: EvalGate, obj: Object, digest: str, view: View) -> Record | None:
+    """What a job's final judgement says of this gate; None while it has none.
+
+    An earlier gate of this name had other cases, with another ``digest``: what it judged is not this one's.
+    """
+    meta = obj["metadata"]
+    config_map = view.get(Key("ConfigMap", meta["namespace"], results_name(meta["name"], meta["uid"])))
+    text: str = config_map["data"][RESULTS_KEY] if config_map else ""
+    if digest not in text:  # before all of it is read, and the job: there may be thousands
+        return None
     try:
         job = FineTuneJob.model_validate(obj)
     except ValidationError:
@@ -87,10 +95,9 @@ def _record(gate: EvalGate, obj: Object, view: View) -> Record | None:
     result = next((g for g in final.gates if g.name == gate.metadata.name), None)
     if result is None or result.golden is None:
         return None
-    results = _results(job, view)
-    name = golden_set(gate.metadata.name)
+    results, name = Results.model_validate_json(text), golden_set(gate.metadata.name)
     measured, cases = results.find(Subject.FINAL), results.sets.get(name)
-    if not measured or cases is None:
+    if not measured or cases is None or cases.sha256 != digest:
         return None
     published = {version.uri.rpartition("/")[0] for version in status.published}
     base = next((e.outcomes[name] for e in results.find(Subject.BASE) if name in e.outcomes), None)
@@ -108,10 +115,3 @@ def _record(gate: EvalGate, obj: Object, view: View) -> Record | None:
         published_uris=[target.uri for target in job.spec.publish if target.uri.rstrip("/") in published],
         time=status.completion_time,
     )
-
-
-def _results(job: FineTuneJob, view: View) -> Results:
-    """The recorded outcomes of a job; empty ones when they are gone."""
-    name = results_name(job.metadata.name, job.metadata.uid)
-    config_map = view.get(Key("ConfigMap", job.metadata.namespace, name))
-    return Results.model_validate_json(config_map["data"][RESULTS_KEY]) if config_map else Results()

@@ -8,6 +8,7 @@ from tunegate_api.v1alpha1 import FineTuneJob
 from tunegate_api.v1alpha1.evaluation_status import CheckpointReference, CheckpointStatus
 from tunegate_api.v1alpha1.finetunejob_status import (
     MAX_CHECKPOINTS,
+    MAX_IMAGE_ID,
     DataStatus,
     ModelStatus,
     PlanStatus,
@@ -34,6 +35,7 @@ def absorb_plan(observed: Observed, draft: Draft) -> Plan | None:
         plan = report.plan if report else None
         if plan is None:
             return None
+        plan = plan.model_copy(update={"image": _image_of(observed)})
         draft.actions.append(Create(plan_config_map(observed.job, plan)))
     data = plan.data
     draft.set(
@@ -51,6 +53,12 @@ def absorb_plan(observed: Observed, draft: Draft) -> Plan | None:
     return plan
 
 
+def _image_of(observed: Observed) -> str | None:
+    """What the data pod runs, by digest."""
+    pods = [pod for child in observed.attempts_of(Step(Role.DATA)) for pod in child.pods if pod.image]
+    return pods[-1].image[:MAX_IMAGE_ID] if pods else None
+
+
 def _plan_status(job: FineTuneJob, plan: Plan, digest: Sha256) -> PlanStatus:
     start = plan.model.start_from
     return PlanStatus(
@@ -62,6 +70,7 @@ def _plan_status(job: FineTuneJob, plan: Plan, digest: Sha256) -> PlanStatus:
             revision=plan.model.revision,
             digest=plan.model.digest,
         ),
+        image=plan.image,
         memory=memory_of(plan, job.spec) or None,
         parameters=plan.model.parameters,
         stages=[StageSummary(stage=s.name, steps=s.total_steps, tokens=s.tokens) for s in plan.stages],

@@ -10,7 +10,7 @@ from tunegate_api.judgement import assess_stage, best_checkpoint
 from tunegate_api.plan import Plan
 from tunegate_api.v1alpha1.finetunejob_status import Failure, Phase, Reason
 from tunegate_api.verdict import StopAction, VerdictState
-from tunegate_operator.engine.controller import Delete
+from tunegate_operator.engine.controller import Delete, Refusal
 from tunegate_operator.finetunejob import attempts
 from tunegate_operator.finetunejob.absorb import absorb_plan, absorb_published, absorb_results, show_progress
 from tunegate_operator.finetunejob.build import PodSettings, Step
@@ -24,11 +24,11 @@ from tunegate_operator.finetunejob.observe import Child, ChildState, Observed
 from tunegate_operator.finetunejob.run import Run
 from tunegate_operator.finetunejob.stops import (
     accepted_step,
+    be_stopped,
     is_continued,
     make_stop,
     stop_id,
     take_answer,
-    unheard_answer,
 )
 from tunegate_operator.finetunejob.suspend import be_suspended, suspend
 
@@ -59,17 +59,24 @@ def decide(observed: Observed, now: datetime, pods: PodSettings) -> Draft:
 
 def _end(run: Run, failure: Failure) -> None:
     """Let go of everything that runs. A failure that is found stays one, and ends the job once all is."""
-    draft, before = run.draft, run.observed.job.status
-    if run.observed.refusal:  # what was refused would be again, and keep the job from ending
+    draft, before, refusal = run.draft, run.observed.job.status, run.observed.refusal
+    if refusal and refusal.kind == "ConfigMap" and not _may_pass(refusal, failure):
         draft.actions = [action for action in draft.actions if isinstance(action, Delete)]
     if not attempts.stop_all(run, failure.reason):
         draft.set(phase=before.phase, completion_time=before.completion_time)
 
 
+def _may_pass(refusal: Refusal, failure: Failure) -> bool:
+    """Whether a record that was refused is worth waiting for. Else it would keep the job from ending."""
+    return refusal.cause == "Unavailable" and failure.reason != Reason.START_TIMEOUT
+
+
 def _decide_on(run: Run) -> None:
     """Fail, suspend or go on with a job whose request is made."""
     draft, refusal = run.draft, run.observed.refusal
-    if refusal and refusal.cause == "Invalid":
+    if draft.status.failure:
+        draft.fail(draft.status.failure)
+    elif refusal and refusal.cause == "Invalid":
         draft.fail(
             Failure(
                 reason=Reason.REFUSED,
@@ -77,9 +84,6 @@ def _decide_on(run: Run) -> None:
                 hint="Change what the message names, and create the job again.",
             )
         )
-        return
-    if draft.status.failure:
-        draft.fail(draft.status.failure)
     elif take_answer(run.observed.job, draft):
         return
     elif run.observed.job.spec.suspend:
@@ -158,9 +162,7 @@ def _trained(run: Run, plan: Plan, stage: str, start_step: int) -> int | None:
     if found and found.assessment.action is StopAction.STOP:
         stop = draft.status.stop or make_stop(run, found, plan.stage(stage), number)
         draft.set(stop=stop)
-        unheard = unheard_answer(run.observed.job, stop, decisions)
-        message = f"{unheard}. {stop.message}" if unheard else stop.message
-        draft.enter(Phase.STOPPED, message, Reason(stop.reason))
+        be_stopped(run, stop)
         return None
     if reached >= total and (latest is None or _outcome(latest) is not Outcome.STOPPED):
         return _select(run, stage)

@@ -59,6 +59,8 @@ class Pod:
     finished: datetime | None = None
     exit_code: int | None = None
     oom_killed: bool = False
+    image: str = ""
+    """What runs in it, by digest; empty before it runs, and where there are no images."""
     text: str = ""
     """The termination message: ours as JSON, or the end of the log."""
     waiting_reason: str = ""
@@ -286,6 +288,7 @@ def _pod(obj: Object, view: View) -> Pod:
         finished=_time(ended.get("finishedAt")),
         exit_code=ended.get("exitCode"),
         oom_killed=ended.get("reason") == "OOMKilled",
+        image=container.get("imageID", ""),
         text=ended.get("message", ""),
         waiting_reason=waiting.get("reason", ""),
         waiting_message=waiting.get("message", ""),

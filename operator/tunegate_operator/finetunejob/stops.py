@@ -7,7 +7,7 @@ from tunegate_api.judgement import GateAssessment
 from tunegate_api.plan import StagePlan
 from tunegate_api.v1alpha1 import FineTuneJob
 from tunegate_api.v1alpha1.evaluation_status import MAX_NAMED_CASES, CheckpointReference
-from tunegate_api.v1alpha1.finetunejob_status import MAX_DECISIONS, Failure, Reason, Stop, StopDecision
+from tunegate_api.v1alpha1.finetunejob_status import MAX_DECISIONS, Failure, Phase, Reason, Stop, StopDecision
 from tunegate_operator.finetunejob import attempts
 from tunegate_operator.finetunejob.bounded import newest
 from tunegate_operator.finetunejob.cost import seconds_saved
@@ -38,7 +38,14 @@ def take_answer(job: FineTuneJob, draft: Draft) -> bool:
     return False
 
 
-def unheard_answer(job: FineTuneJob, stop: Stop, decisions: list[StopDecision]) -> str:
+def be_stopped(run: Run, stop: Stop) -> None:
+    """Be in the phase Stopped, and wait for a person's decision."""
+    unheard = _unheard_answer(run.observed.job, stop, run.draft.status.decisions)
+    message = f"{unheard}. {stop.message}" if unheard else stop.message
+    run.draft.enter(Phase.STOPPED, message, Reason(stop.reason))
+
+
+def _unheard_answer(job: FineTuneJob, stop: Stop, decisions: list[StopDecision]) -> str:
     """What is wrong with an annotation that decides nothing, though no earlier stop was meant; or nothing."""
     for annotation in (DISCARD_ANNOTATION, CONTINUE_ANNOTATION):
         text = job.metadata.annotations.get(annotation)

@@ -4,6 +4,7 @@ from tunegate_api.v1alpha1.finetunejob_status import Phase, Reason
 from tunegate_operator.finetunejob.attempts import SUSPENDED, stop_all
 from tunegate_operator.finetunejob.draft import Draft
 from tunegate_operator.finetunejob.run import Run
+from tunegate_operator.finetunejob.stops import be_stopped
 
 
 def suspend(run: Run) -> None:
@@ -11,7 +12,7 @@ def suspend(run: Run) -> None:
     stop_all(run, SUSPENDED)
     stop = run.draft.status.stop
     if stop:
-        run.draft.enter(Phase.STOPPED, stop.message, Reason(stop.reason))
+        be_stopped(run, stop)
     else:
         be_suspended(run.draft, "suspended by spec.suspend; false goes on from the last checkpoint")
 

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 from tunegate_api.contract import Role
 from tunegate_api.v1alpha1.finetunejob_status import Cleanup, Phase, Reason
-from tunegate_operator.engine.controller import Create, Delete
+from tunegate_operator.engine.controller import Create, Delete, Refusal
 from tunegate_operator.finetunejob.attempts import SUCCEEDED
 from tunegate_operator.finetunejob.build import (
     CHORE_SECONDS,
@@ -49,7 +49,7 @@ def _remove_files(observed: Observed, draft: Draft, pods: PodSettings) -> None:
         _note(draft, SUCCEEDED, "no pod of the job ran, so it left no files")
     elif children:
         _note_end(observed, draft, children[-1])
-    elif observed.refusal and _is_for_good(observed, draft.now - due):
+    elif observed.refusal and _is_for_good(observed.refusal, draft.now):
         _note_failure(observed, draft, Reason.REFUSED, observed.refusal.message)
     else:
         final = draft.status.final
@@ -61,12 +61,12 @@ def _remove_files(observed: Observed, draft: Draft, pods: PodSettings) -> None:
 def _all_left(observed: Observed, ended: datetime) -> datetime:
     """When no pod of the job writes any more: those that were asked to stop as it ended may still save."""
     job = observed.job
-    left = [ended]
-    for attempt in job.status.attempts:
-        if attempt.finished and attempt.result != SUCCEEDED:
-            grace = grace_seconds(job, Step(Role(attempt.role), attempt.stage), observed.plan)
-            left.append(attempt.finished + timedelta(seconds=grace))
-    return max(left)
+    graces = [
+        grace_seconds(job, Step(Role(attempt.role), attempt.stage), observed.plan)
+        for attempt in job.status.attempts
+        if attempt.result != SUCCEEDED
+    ]
+    return ended + timedelta(seconds=max(graces, default=0))
 
 
 def _note_end(observed: Observed, draft: Draft, child: Child) -> None:
@@ -94,7 +94,10 @@ def _has_written(observed: Observed) -> bool:
     return status.start_time is not None or any(a.started for a in status.attempts)
 
 
-def _is_for_good(observed: Observed, tried: timedelta) -> bool:
-    """Whether the cleanup Job is refused, or was not allowed for as long as it might have run."""
-    is_invalid = observed.refusal is not None and observed.refusal.cause == "Invalid"
-    return is_invalid or tried >= timedelta(seconds=CHORE_SECONDS[Role.CLEANUP])
+def _is_for_good(refusal: Refusal, now: datetime) -> bool:
+    """Whether the cleanup Job is refused, or was not allowed for as long as it might have run. A cluster that
+    cannot do it now is asked again, with growing pauses, for as long as that takes."""
+    if refusal.cause == "Unavailable":
+        return False
+    lasts = now - refusal.since
+    return refusal.cause == "Invalid" or lasts >= timedelta(seconds=CHORE_SECONDS[Role.CLEANUP])

@@ -52,7 +52,7 @@ from tunegate_trainer.data.weights import stored_dtype
 from tunegate_trainer.errors import BadDataError, TooFewRowsError, TrainerError, UserError
 from tunegate_trainer.evaluate.sets import check_split
 from tunegate_trainer.files import is_complete, write_model
-from tunegate_trainer.rows import PAIRS_PREFIX, PREFERENCE, Row
+from tunegate_trainer.rows import PAIRS_PREFIX, PREFERENCE, Pair, Row
 
 logger = logging.getLogger(__name__)
 
@@ -120,7 +120,7 @@ def prepare(context: Context, folder: DataFolder, model: ModelPlan, model_folder
     held = prompts_of([*split.dev, *split.test]) + prompts_of([*of_pairs.dev, *of_pairs.test])
     split = replace(split, train=without_held_out_turns(split.train, set(held)))
     folder.note({"split": _prove(split, held, len(rows), seed)})
-    warnings += _check_sizes(request, split, len(rows), len(of_pairs.train))
+    warnings += _check_sizes(request, split, of_pairs)
     learned = [row.labelled.row.prompt for row in split.train]
     check_one_form(context, tokenizer, learned + [pair.labelled.row.prompt for pair in of_pairs.train])
     warnings += rewritten_answers(tokenizer, learned)
@@ -198,25 +198,20 @@ def _prove(split: Split[Measured[Row]], held: Sequence[str], kept: int, seed: in
     return {"seed": seed, "overlapping_prompts": 0, **{k: len(rows) for k, rows in sides.items()}}
 
 
-def _check_sizes(request: Request, split: Split[Measured[Row]], rows: int, pairs: int) -> list[str]:
+def _check_sizes(request: Request, split: Split[Measured[Row]], of_pairs: Split[Measured[Pair]]) -> list[str]:
     """Raise when there is too little to evaluate on, or to learn from. Returns warnings."""
     data = request.spec.data
+    rows = sum(len(split.side(side)) for side in SIDES)
     for side in ("dev", "test"):
         if not split.side(side):
             raise BadDataError(
                 f"the {side} split is empty: heldOut.fraction {data.held_out.fraction} of {rows} rows",
                 "give more rows, a larger fraction, or a finer heldOut.groupBy",
             )
-    warnings = []
-    wanted = round(exact(data.held_out.fraction) * rows)
-    if wanted > 2 * MAX_CASES:
-        warnings.append(
-            f"heldOut.fraction {data.held_out.fraction} of {rows} rows would be {wanted}: "
-            f"at most {MAX_CASES} each are dev and test, the rest trains"
-        )
     # What the stages learn from: rows, unless all of them learn from pairs.
     learns_rows = any(stage.method == "SFT" for stage in request.spec.stages)
-    found, what = (len(split.train), "rows") if learns_rows else (pairs, "pairs")
+    warnings = _capped(data.held_out.fraction, split, of_pairs, learns_rows=learns_rows)
+    found, what = (len(split.train), "rows") if learns_rows else (len(of_pairs.train), "pairs")
     minimum = MINIMUM_ROWS[data.goal]
     if found >= minimum:
         return warnings
@@ -227,6 +222,31 @@ def _check_sizes(request: Request, split: Split[Measured[Row]], rows: int, pairs
             f"give more {what}, or set data.sizePolicy: Warn to train all the same, as for an experiment",
         )
     return [*warnings, message]
+
+
+def _capped(
+    fraction: str, split: Split[Measured[Row]], of_pairs: Split[Measured[Pair]], *, learns_rows: bool
+) -> list[str]:
+    """Warnings where fewer rows or pairs are held out than ``fraction`` of them."""
+    warnings = []
+    rows = sum(len(split.side(side)) for side in SIDES)
+    wanted = round(exact(fraction) * rows)
+    if wanted > 2 * MAX_CASES:
+        warnings.append(
+            f"heldOut.fraction {fraction} of {rows} rows would be {wanted}: at most {MAX_CASES} each are dev "
+            f"and test, {'the rest trains' if learns_rows else 'no stage learns from the rest'}"
+        )
+    pairs = [pair for side in SIDES for pair in of_pairs.side(side)]
+    side_of = {row.group: side for side in SIDES for row in split.side(side)}
+    free = sum(pair.group not in side_of for pair in pairs)
+    wanted = round(exact(fraction) * len(pairs))
+    lacking = wanted - sum(side_of.get(pair.group) in ("dev", "test") for pair in pairs)
+    if min(free, lacking) > 2 * MAX_CASES:
+        warnings.append(
+            f"heldOut.fraction {fraction} of {len(pairs)} pairs would be {wanted}: at most {MAX_CASES} each "
+            "are dev and test beside those of held-out rows, the rest trains"
+        )
+    return warnings
 
 
 def _load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:

@@ -47,7 +47,7 @@ class BaselineCache:
         missing = [s for s, result in zip(sets, known, strict=True) if result is None]
         measured = evaluate(model, tokenizer, missing, ranks)
         for evaluation_set, result in zip(missing, measured, strict=True):
-            if ranks.is_first:
+            if ranks.is_first and not result.has_errors:
                 write_model(self._path(evaluation_set), result)
         found = iter(measured)
         return [next(found) if result is None else result for result in known]
@@ -63,6 +63,6 @@ class BaselineCache:
         """A result that is known, which takes no time."""
         try:
             known = SetResult.model_validate_json(self._path(evaluation_set).read_bytes())
-            return known.model_copy(update={"seconds": 0.0})
         except (FileNotFoundError, ValidationError):  # a damaged one is measured again
             return None
+        return None if known.has_errors else known.model_copy(update={"seconds": 0.0})

@@ -64,6 +64,11 @@ class SetResult(StatusModel):
         """One letter a case, see :mod:`tunegate_api.verdict`."""
         return "".join(case.outcomes[measure] for case in self.cases)
 
+    @property
+    def has_errors(self) -> bool:
+        """Whether a case could not be scored, which may be so this once."""
+        return any(ERROR in case.outcomes.values() for case in self.cases)
+
 
 @dataclass(frozen=True)
 class Weights:
@@ -89,14 +94,10 @@ def evaluate(
 
     Raises :class:`CudaOutOfMemoryError` where a batch does not fit the GPU.
     """
-    try:
-        with merged_adapter(model):
-            return _measure(model, tokenizer, sets, ranks)
-    except torch.OutOfMemoryError as error:
-        raise CudaOutOfMemoryError(
-            f"the GPU is out of memory while it evaluates: {error}",
-            "lower generation.batchSize of the EvalGate, or ask for a GPU with more memory",
-        ) from error
+    with merged_adapter(model):
+        measured = _measure(model, tokenizer, sets, ranks)
+    # Judging has a limit of time, which one may reach where another does not; all must decide the same.
+    return ranks.shared(lambda: measured)
 
 
 def _measure(
@@ -106,18 +107,23 @@ def _measure(
     results = []
     for evaluation_set in sets:
         start = time.monotonic()
-        if isinstance(evaluation_set, PairSet):
-            cases = _compare(model, evaluation_set.pairs, ranks)
-        elif isinstance(evaluation_set, GeneratedSet):
-            settings = evaluation_set.generation
-            prompts = tuple(dict.fromkeys(case.prompt for case in evaluation_set.cases))
-            key = (prompts, settings.model_dump_json())
-            if key not in generated:
-                generated[key] = generate(model, tokenizer, prompts, settings, ranks)
-            by_prompt = dict(zip(prompts, generated[key], strict=True))
-            cases = [_judge(case, by_prompt[case.prompt]) for case in evaluation_set.cases]
-        else:
-            raise TypeError(f"nobody measures a {type(evaluation_set).__name__}")
+        try:
+            if isinstance(evaluation_set, PairSet):
+                cases = _compare(model, evaluation_set.pairs, ranks)
+            elif isinstance(evaluation_set, GeneratedSet):
+                settings = evaluation_set.generation
+                prompts = tuple(dict.fromkeys(case.prompt for case in evaluation_set.cases))
+                key = (prompts, settings.model_dump_json())
+                if key not in generated:
+                    generated[key] = generate(model, tokenizer, prompts, settings, ranks)
+                by_prompt = dict(zip(prompts, generated[key], strict=True))
+                cases = [_judge(case, by_prompt[case.prompt]) for case in evaluation_set.cases]
+            else:
+                raise TypeError(f"nobody measures a {type(evaluation_set).__name__}")
+        except torch.OutOfMemoryError as error:
+            raise CudaOutOfMemoryError(
+                f"the GPU is out of memory while it evaluates: {error}", _less_memory(evaluation_set)
+            ) from error
         result = SetResult(cases=cases, seconds=round(time.monotonic() - start, 3))
         logger.info(
             "%s: %d/%d passed in %.1f s",
@@ -128,6 +134,15 @@ def _measure(
         )
         results.append(result)
     return results
+
+
+def _less_memory(evaluation_set: EvaluationSet) -> str:
+    """What would take less memory. Of pairs one answer alone did not fit: others were not in its pass."""
+    if isinstance(evaluation_set, PairSet):
+        smaller = "lower training.maxLength of a DPO stage, which leaves longer pairs out"
+    else:
+        smaller = "lower generation.batchSize of the EvalGate"
+    return f"{smaller}, or ask for a GPU with more memory"
 
 
 def _compare(model: Any, pairs: Sequence[TokenPair], ranks: Ranks) -> list[CaseResult]:

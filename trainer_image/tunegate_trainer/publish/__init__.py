@@ -26,6 +26,7 @@ from tunegate_trainer.files import is_complete, read_manifest, refuse_unreadable
 from tunegate_trainer.gate_result import GateResult
 from tunegate_trainer.publish.evidence import write_evidence
 from tunegate_trainer.publish.targets import publish_version, target_folder
+from tunegate_trainer.writer import Writer
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +34,8 @@ logger = logging.getLogger(__name__)
 def run(context: Context, digest: str | None) -> None:
     """Publish the artifact with ``digest`` to every address of the spec, and report where it went.
 
-    Raises :class:`UserError` unless it passed its gates and is undamaged. Running it again changes nothing.
+    Raises :class:`UserError` unless it passed its gates and is undamaged, :class:`Superseded` if another
+    process publishes it now. Running it again changes nothing.
     """
     request, plan = context.request, context.plan
     if digest is None:
@@ -51,14 +53,17 @@ def run(context: Context, digest: str | None) -> None:
         )
 
     version = version_name(request.name, request.uid)
-    published = []
+    artifacts = {uri: PublishedArtifact(uri=f"{uri.rstrip('/')}/{version}", digest=digest) for uri in folders}
+    writer = Writer.claim(context.workspace / context.paths.job / "publish")
+    there = {uri for uri in folders if artifacts[uri] in context.report.published}  # by an earlier attempt
     try:
         for uri, folder in folders.items():
-            publish_version(folder, version, artifact, manifest, describe)
-            published.append(PublishedArtifact(uri=f"{uri.rstrip('/')}/{version}", digest=digest))
-            logger.info("published to %s", published[-1].uri)
+            publish_version(folder / version, artifact, manifest, describe, writer)
+            there.add(uri)
+            logger.info("published to %s", artifacts[uri].uri)
     finally:  # where one cannot be reached, the others have it all the same
-        context.tell(published=published)
+        writer.check()  # the report is another pod's now
+        context.tell(published=[artifacts[uri] for uri in folders if uri in there])
 
 
 def version_name(job: str, uid: str) -> str:

@@ -1,5 +1,6 @@
 """Where a model is published: a folder with one sub-folder a version, whole or absent, and ``latest``."""
 
+import contextlib
 import logging
 import shutil
 from collections.abc import Callable
@@ -8,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from tunegate_api.contract import FileManifest
 from tunegate_trainer.errors import SourceNotFoundError, StorageError, UserError
 from tunegate_trainer.files import is_complete, read_manifest, refuse_unreadable, remove, seal, verify
+from tunegate_trainer.writer import Writer
 
 logger = logging.getLogger(__name__)
 
@@ -42,21 +44,30 @@ def target_folder(root: Path, uri: str) -> Path:
 
 
 def publish_version(
-    folder: Path, version: str, artifact: Path, manifest: FileManifest, describe: Callable[[Path], None]
+    target: Path,
+    artifact: Path,
+    manifest: FileManifest,
+    describe: Callable[[Path], None],
+    writer: Writer,
 ) -> None:
-    """Copy ``artifact`` to ``folder/version``, with what ``describe`` adds, and let ``latest`` point there.
+    """Copy ``artifact`` to ``target``, with what ``describe`` adds, and let ``latest`` beside it point there.
 
     ``manifest`` says which bytes passed: exactly these are copied, or nothing appears. An undamaged version
-    of the same artifact stays as it is. Raises :class:`UserError` if the version's name belongs to another
-    artifact, :class:`StorageError` if it cannot be written.
+    of the same artifact stays as it is. Copies that earlier processes of the job began are removed: one that
+    still writes its own finds that it is superseded. Raises :class:`UserError` if the version's name belongs
+    to another artifact, :class:`StorageError` if it cannot be written, :class:`Superseded` if another process
+    became the writer meanwhile.
     """
-    target = folder / version
+    folder, version = target.parent, target.name
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        writer.check()  # the scratch folder of a later pod is not ours to remove
+        for left in folder.glob(f".{version}.scratch*"):
+            remove(left)
         if _is_published(target, manifest):
             logger.info("%s is already published", version)
         else:
-            _copy(artifact, manifest, target, describe)
+            _copy(artifact, manifest, target, describe, writer)
         _point_latest(folder, version)
     except PermissionError as error:
         raise StorageError(f"{folder} cannot be written: {error}", "who owns the volume's files?") from error
@@ -80,9 +91,28 @@ def _is_published(target: Path, manifest: FileManifest) -> bool:
     return True
 
 
-def _copy(artifact: Path, manifest: FileManifest, target: Path, describe: Callable[[Path], None]) -> None:
-    scratch = target.with_name(f".{target.name}.scratch")
-    remove(scratch)
+def _copy(
+    artifact: Path, manifest: FileManifest, target: Path, describe: Callable[[Path], None], writer: Writer
+) -> None:
+    scratch = target.with_name(f".{target.name}.scratch-{writer.epoch:06d}")
+    try:
+        _fill(scratch, artifact, manifest, describe)
+        writer.check()
+        if _is_published(target, manifest):  # by a process that was superseded as it ended
+            remove(scratch)
+            return
+        if target.exists():
+            logger.warning("replacing %s, which is damaged or unfinished", target.name)
+            remove(target)
+        scratch.rename(target)
+    except BaseException:  # SIGTERM too: a full volume should not stay full
+        with contextlib.suppress(OSError):
+            remove(scratch)
+        writer.check()  # what went wrong may be that a later pod removed the scratch folder
+        raise
+
+
+def _fill(scratch: Path, artifact: Path, manifest: FileManifest, describe: Callable[[Path], None]) -> None:
     for name in manifest.files:
         copy = scratch / name
         copy.parent.mkdir(parents=True, exist_ok=True)
@@ -91,12 +121,7 @@ def _copy(artifact: Path, manifest: FileManifest, target: Path, describe: Callab
     copied = seal(scratch, manifest.digest)
     changed = sorted(name for name, digest in manifest.files.items() if copied.files.get(name) != digest)
     if changed:
-        remove(scratch)
         raise StorageError(f"the copy of {', '.join(changed)} differs from what was judged")
-    if target.exists():
-        logger.warning("replacing %s, which is damaged or unfinished", target.name)
-        remove(target)
-    scratch.rename(target)
 
 
 def _point_latest(folder: Path, version: str) -> None:

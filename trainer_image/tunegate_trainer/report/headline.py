@@ -41,12 +41,16 @@ def headline(job: Collected, stages: Sequence[Stage], judgement: Judgement | Non
         report = max(failed, key=lambda r: r.time)
         where = f" ({report.stage})" if report.stage else ""
         published = tuple(report.published)
-        addresses = ", ".join(one.uri for one in published)
-        nothing = "Nothing was trained." if report.role is Role.DATA else "Nothing was published."
+        if not published:
+            sentence = "Nothing was trained." if report.role is Role.DATA else "Nothing was published."
+        elif len(published) < len(publish_addresses(job)):
+            sentence = f"Published only to {', '.join(one.uri for one in published)}."
+        else:
+            sentence = "Published all the same."
         return Headline(
             title=f"{_ROLE_WORDS[report.role]}{where} failed",
             tone="bad",
-            sentence=f"Published only to {addresses}." if published else nothing,
+            sentence=sentence,
             findings=tuple(judgement.findings) if judgement else (),
             failure=report.failure,
             published=published,
@@ -54,6 +58,11 @@ def headline(job: Collected, stages: Sequence[Stage], judgement: Judgement | Non
     if judgement is not None:
         return _judged(job, judgement)
     return _under_way(job, stages)
+
+
+def publish_addresses(job: Collected) -> set[str]:
+    """Where the spec wants the artifact. It is published once it is at all of them."""
+    return {target.uri for target in job.request.spec.publish}
 
 
 def _judged(job: Collected, judgement: Judgement) -> Headline:
@@ -74,7 +83,10 @@ def _judged(job: Collected, judgement: Judgement) -> Headline:
         ),
     }
     title, tone, sentence = texts[judgement.state]
-    if published:
+    addresses = len(publish_addresses(job))
+    if published and len(published) < addresses:
+        title += f" and published to {len(published)} of {addresses} addresses so far"
+    elif published:
         title += " and published"
     elif judgement.state is not VerdictState.PASSED:
         sentence += " Nothing was published."

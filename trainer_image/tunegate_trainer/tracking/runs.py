@@ -13,6 +13,7 @@ from tunegate_api.plan import Plan, StagePlan
 from tunegate_api.verdict import VerdictState, rate
 from tunegate_trainer.files import sha256_file
 from tunegate_trainer.report.collect import Collected, LossPoint
+from tunegate_trainer.report.headline import publish_addresses
 from tunegate_trainer.report.stages import Checkpoint, Stage, stages_of
 
 JOB = "job"
@@ -257,10 +258,10 @@ def _job_state(job: Collected, stages: list[Stage], judgement: Judgement | None)
         return RunState.FAILED
     if judgement is not None:
         publish = job.report_of(Role.PUBLISH)
-        published = not job.request.spec.publish or (publish is not None and publish.published)
+        published = len(publish.published) if publish else 0
         if judgement.state is not VerdictState.PASSED:
             return RunState.FAILED
-        return RunState.FINISHED if published else RunState.RUNNING
+        return RunState.FINISHED if published >= len(publish_addresses(job)) else RunState.RUNNING
     last = stages[-1] if stages else None
     if last is not None and last.outcome is Outcome.STOPPED:
         return RunState.STOPPED

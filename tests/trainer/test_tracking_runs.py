@@ -1,0 +1,33 @@
+"""What a tracker is told of a job's state, from what is on the volume."""
+
+from pathlib import Path
+
+import pytest
+
+from support.job_folder import JobFolder
+from support.report_page import BASE, GOOD
+from tunegate_api.contract import PublishedArtifact, Role
+from tunegate_trainer.report.collect import collect
+from tunegate_trainer.tracking.runs import RunState, runs_of
+
+
+@pytest.mark.parametrize(
+    ("targets", "published", "state"),
+    [
+        ([], [], RunState.FINISHED),
+        (["pvc://a"], [], RunState.RUNNING),
+        (["pvc://a"], ["pvc://a/v"], RunState.FINISHED),
+        (["pvc://a", "pvc://b"], ["pvc://a/v"], RunState.RUNNING),
+        (["pvc://a", "pvc://b"], ["pvc://a/v", "pvc://b/v"], RunState.FINISHED),
+        (["pvc://a", "pvc://a"], ["pvc://a/v"], RunState.FINISHED),
+    ],
+)
+def test_a_job_that_passed_is_finished_once_it_is_published_everywhere(
+    tmp_path: Path, targets: list[str], published: list[str], state: RunState
+) -> None:
+    job = JobFolder(tmp_path, spec={"publish": [{"uri": uri} for uri in targets]}).write_data()
+    digest = job.write_gate(base=(BASE, "p" * 10), final=(GOOD, "p" * 10))
+    artifacts = [PublishedArtifact(uri=uri, digest=digest) for uri in published]
+    job.write_report(Role.PUBLISH, published=artifacts)
+    run, *_ = runs_of(collect(job.workspace, job.request))
+    assert run.state is state
