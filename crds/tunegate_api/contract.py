@@ -363,5 +363,10 @@ def canonical_json(model: StatusModel) -> str:
     )
 
 
+def plan_digest(plan: Plan) -> Sha256:
+    """What plans of the same run share: the digest of all but the image, which only a cluster can tell."""
+    return sha256_text(canonical_json(plan.model_copy(update={"image": None})))
+
+
 def sha256_text(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()

@@ -286,11 +286,16 @@ def test_a_job_ends_once_its_results_are_recorded_however_long_the_cluster_could
     world.apply_all()
     world.until_job("gate")
     world.cluster.fail("ConfigMap", "failed calling webhook")
-    assert world.run().phase is Phase.GATING
+    world.run()
     world.advance(3600)
     assert world.status().phase is Phase.GATING
+    assert world.status().message.endswith("; not recorded yet: failed calling webhook")
+    writes = len(world.status_writes())
+    world.advance(3600)
+    assert len(world.status_writes()) == writes
     world.cluster.fail("ConfigMap", None)
     world.advance(3600)
+    world.advance(10)
     assert world.status().phase is Phase.FAILED
     results = world.cluster.as_user.get(
         Key("ConfigMap", "default", results_name("orders", uid_of(world.job())))
@@ -299,17 +304,18 @@ def test_a_job_ends_once_its_results_are_recorded_however_long_the_cluster_could
     assert Results.model_validate_json(results["data"]["results.json"]).find(Subject.FINAL)
 
 
-def test_a_full_quota_of_jobs_costs_no_results():
-    world = World(Script(final="f" * 100))
-    world.apply_all()
-    world.until_job("gate")
-    world.cluster.forbid("Job", "exceeded quota: team")
-    assert world.run().phase is Phase.FAILED
-    results = world.cluster.as_user.get(
-        Key("ConfigMap", "default", results_name("orders", uid_of(world.job())))
-    )
-    assert results is not None
-    assert Results.model_validate_json(results["data"]["results.json"]).find(Subject.FINAL)
+def test_what_runs_is_ended_though_the_cluster_takes_no_records():
+    world = World()
+    world.apply_all(make_job().with_spec(activeDeadlineSeconds=100).obj())
+    world.until_checkpoint()
+    world.cluster.fail("ConfigMap", "failed calling webhook")
+    world.tick()
+    world.advance(100)
+    world.advance(60)
+    assert world.active_jobs() == []
+    status = world.status()
+    assert status.failure is not None
+    assert status.failure.reason == Reason.DEADLINE_EXCEEDED
 
 
 def test_permanent_exit_code_fails_with_the_pods_own_words():

@@ -500,6 +500,10 @@ def test_a_server_that_says_in_other_words_each_time_that_it_cannot_is_quoted_on
         world.advance(60)
     assert world.status().message == said
     assert len(world.status_writes()) == writes
+    world.cluster.fail("Job", "failed calling webhook: no endpoints")
+    world.advance(1000)
+    world.advance(1000)
+    assert world.status().message == "data: failed calling webhook: no endpoints"
 
 
 def test_a_pod_that_ended_well_does_not_wait_for_anything():

@@ -29,7 +29,7 @@ def masked_status(job: dict[str, Any]) -> Any:
 def _masked(value: Any, uid: str) -> Any:
     if isinstance(value, dict):
         kept = {key: item for key, item in value.items() if key not in _DIFFERS}
-        if "configMap" in kept:  # the plan: it names the image, and so its digest is another
+        if "configMap" in kept:  # the plan: it names the uid, and so its digest is another
             kept.pop("sha256", None)
         return {key: _masked(item, uid) for key, item in kept.items()}
     if isinstance(value, list):

@@ -69,11 +69,11 @@ class PlanStatus(StatusModel):
     """What was resolved before training: the same plan is the same run."""
 
     sha256: Sha256
-    """The digest of the plan."""
+    """The digest of the plan, but for its image."""
     config_map: str
     """The ConfigMap with the whole plan."""
     image: Annotated[str, Field(max_length=MAX_IMAGE_ID)] | None = None
-    """The trainer's image by digest: what ran, whatever its tag means by now."""
+    """The trainer's image that the data was prepared in, by digest, whatever its tag means by now."""
     model: ModelStatus
     """The model that training starts from."""
     memory: Annotated[list[StageMemory], Field(max_length=8)] | None = None

@@ -1,5 +1,6 @@
 """What a kind gives the engine: a pure decision, and which of its objects a change elsewhere concerns."""
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -81,11 +82,14 @@ class Refusal:
     """When it was refused for this cause for the first time."""
 
     def after(self, before: "Refusal | None") -> "Refusal":
-        """This refusal, where it follows another. A server that cannot answer says so in new words each time,
-        with a port or a time in them: the first ones stay, for each change of them would be written."""
+        """This refusal, where it follows another. What differs in nothing but numbers, as a port, is no news:
+        each change of the words would be written."""
         if before is None or (before.kind, before.cause) != (self.kind, self.cause):
             return self
-        return before if self.cause == "Unavailable" else replace(self, since=before.since)
+        words = [re.sub(r"\d+", "", each.message) for each in (before, self)]
+        if self.cause == "Unavailable" and words[0] == words[1]:
+            return before
+        return replace(self, since=before.since)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import quote, urlencode
 
@@ -116,7 +115,7 @@ def connect(threads: int, *, of_user: bool = False) -> client.ApiClient:
 
 def _has_kubeconfig() -> bool:
     paths = config.KUBE_CONFIG_DEFAULT_LOCATION.split(os.pathsep)
-    return any(Path(path).expanduser().exists() for path in paths)
+    return any(path and os.path.exists(os.path.expanduser(path)) for path in paths)
 
 
 def _load_kubeconfig(configuration: client.Configuration) -> None:

@@ -1,6 +1,6 @@
 """Take in what pods reported: record it as a ConfigMap, and show it in status."""
 
-from tunegate_api.contract import Results, Role, Subject, canonical_json, sha256_text
+from tunegate_api.contract import Results, Role, Subject, plan_digest
 from tunegate_api.judgement import assess_stage, best_checkpoint
 from tunegate_api.meta import Sha256
 from tunegate_api.plan import Plan
@@ -47,7 +47,7 @@ def absorb_plan(observed: Observed, draft: Draft) -> Plan | None:
             warnings=[warning[:512] for warning in data.warnings[:8]],
         )
     )
-    digest = sha256_text(canonical_json(plan))
+    digest = plan_digest(plan)
     if draft.status.plan is None or draft.status.plan.sha256 != digest:
         draft.set(plan=_plan_status(observed.job, plan, digest))
     return plan

@@ -3,10 +3,11 @@
 Data, then each training stage, then the gate, then publishing: the first step that is not finished decides.
 """
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from tunegate_api.contract import Outcome, Role
 from tunegate_api.judgement import assess_stage, best_checkpoint
+from tunegate_api.meta import cut
 from tunegate_api.plan import Plan
 from tunegate_api.v1alpha1.finetunejob_status import Failure, Phase, Reason
 from tunegate_api.verdict import StopAction, VerdictState
@@ -31,6 +32,9 @@ from tunegate_operator.finetunejob.stops import (
     take_answer,
 )
 from tunegate_operator.finetunejob.suspend import be_suspended, suspend
+
+RECORD_AGAIN = timedelta(seconds=10)
+"""How soon to look whether the cluster took a record that it could not take before."""
 
 
 def decide(observed: Observed, now: datetime, pods: PodSettings) -> Draft:
@@ -58,11 +62,19 @@ def decide(observed: Observed, now: datetime, pods: PodSettings) -> Draft:
 
 
 def _end(run: Run, failure: Failure) -> None:
-    """Let go of everything that runs. A failure that is found stays one, and ends the job once all is."""
+    """Let go of everything that runs. A failure that is found stays one, and ends the job once all is, and
+    what it found is recorded."""
     draft, before, refusal = run.draft, run.observed.job.status, run.observed.refusal
-    if refusal and refusal.kind == "ConfigMap" and not _may_pass(refusal, failure):
+    is_unrecorded = refusal is not None and refusal.kind == "ConfigMap"
+    if refusal and is_unrecorded and not _may_pass(refusal, failure):
         draft.actions = [action for action in draft.actions if isinstance(action, Delete)]
-    if not attempts.stop_all(run, failure.reason):
+        is_unrecorded = False
+    all_told = attempts.stop_all(run, failure.reason)
+    draft.actions.sort(key=lambda action: not isinstance(action, Delete))  # none waits for a record
+    if refusal and is_unrecorded:
+        draft.set(message=cut(f"{draft.status.message}; not recorded yet: {refusal.message}"))
+        draft.look_again_at(draft.now + RECORD_AGAIN)
+    if is_unrecorded or not all_told:
         draft.set(phase=before.phase, completion_time=before.completion_time)
 
 

@@ -7,7 +7,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from tunegate_api.contract import Outcome, Request, Role, canonical_json, sha256_text
+from tunegate_api.contract import Outcome, Request, Role, plan_digest
 from tunegate_api.judgement import Judgement, judge_final
 from tunegate_api.plan import Plan, StagePlan
 from tunegate_api.verdict import VerdictState, rate
@@ -111,7 +111,7 @@ def job_parameters(request: Request, plan: Plan | None) -> dict[str, Value]:
         },
     }
     if plan is not None:
-        settings |= plan.model_dump(exclude={"stages"}) | {"plan_sha256": sha256_text(canonical_json(plan))}
+        settings |= plan.model_dump(exclude={"stages"}) | {"plan_sha256": plan_digest(plan)}
         settings |= {stage.name: stage_parameters(stage) for stage in plan.stages}
     return dict(_flat(settings))
 
