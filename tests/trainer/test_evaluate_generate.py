@@ -2,6 +2,7 @@
 
 import copy
 import random
+from typing import Any
 
 import numpy as np
 import pytest
@@ -84,6 +85,25 @@ def test_continuous_batching_of_an_adapter(model, tokenizer, prompts):
     assert expected != greedy(model, asked, 20, stops)
     with torch.inference_mode():
         assert continuous(tuned, asked, 20, stops, at_once=5) == expected
+
+
+def test_the_switch_leads_to_continuous_batching_where_nothing_forbids_it(
+    model, tokenizer, prompts, monkeypatch
+):
+    """As on a GPU; the answers come back in the order of the prompts."""
+    settings = Generation(max_new_tokens=20, batch_size=5)
+    expected = generate(model, tokenizer, prompts, settings)
+    asked = []
+
+    def watched(*arguments: Any, at_once: int) -> list[list[int]]:
+        asked.append((len(arguments[1]), at_once))
+        return continuous(*arguments, at_once=at_once)
+
+    monkeypatch.setattr("tunegate_trainer.evaluate.generate._computes_alone", lambda _model: True)
+    monkeypatch.setattr("tunegate_trainer.evaluate.generate.continuous", watched)
+    continuously = settings.model_copy(update={"batching": "Continuous"})
+    assert generate(model, tokenizer, prompts, continuously) == expected
+    assert asked == [(len(prompts), 5)]
 
 
 def test_what_ends_continuous_batching_is_raised(model, tokenizer, prompts):

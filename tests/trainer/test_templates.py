@@ -3,8 +3,10 @@
 import json
 import shutil
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
+import trl
 from transformers import PreTrainedTokenizerBase
 
 from support.tiny_model import make_tokenizer
@@ -140,6 +142,41 @@ def test_every_answer_of_a_chat_is_learned_with_its_end(name):
     assert end_of_turn(tokenizer) == family.end
     assert not is_rewritten(tokenizer, row.prompt)
     assert learned(tokenizer, row) == [f"{text}{family.end}" for text in ("yes 2", "no", "please")]
+
+
+@pytest.mark.parametrize(
+    ("name", "end"),
+    [
+        ("cohere", "<|END_OF_TURN_TOKEN|>"),
+        ("gemma", "<end_of_turn>"),
+        ("gemma3", "<end_of_turn>"),
+        ("lfm2", "<|im_end|>"),
+        ("llama3", "<|eot_id|>"),
+        ("qwen2_5", "<|im_end|>"),
+        ("qwen3_instruct_2507", "<|im_end|>"),
+    ],
+)
+def test_of_a_models_own_template_the_mask_is_that_of_the_one_that_trl_marked(name, end):
+    """TRL ships both. Its marks include line ends behind a turn, which no model is asked to write."""
+    templates = Path(trl.__file__).parent / "chat_templates"
+    tokenizer = make_tokenizer()
+    tokenizer.add_special_tokens({"additional_special_tokens": [end]})
+    tokenizer.chat_template = (templates / f"{name}.jinja").read_text(encoding="utf-8")
+    row = chat("mug to Oslo", "yes 2", "and a lamp", "no", "thanks", "please")
+    turns = [*row.prompt, Message(role="assistant", content=row.completion)]
+    marked = tokenizer.apply_chat_template(
+        [{"role": turn.role, "content": turn.content} for turn in turns],
+        chat_template=(templates / f"{name}_training.jinja").read_text(encoding="utf-8"),
+        return_dict=True,
+        return_assistant_tokens_mask=True,
+    )
+    (example,) = tokenize_rows(tokenizer, [row], 512)
+    ids, length = marked["input_ids"], len(example["input_ids"])
+    assert ids[:length] == example["input_ids"]
+    pairs = zip(example["labels"], ids, marked["assistant_masks"], strict=False)
+    differs = [token for label, token, mark in pairs if (label != IGNORED) != bool(mark)]
+    assert set(tokenizer.decode(differs)) <= {"\n"}
+    assert learned(tokenizer, row) == [f"{text}{end}" for text in ("yes 2", "no", "please")]
 
 
 @pytest.mark.parametrize("name", ["headers", "model turns", "spaces"])

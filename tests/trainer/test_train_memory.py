@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 import torch
+from transformers.models.llama.modeling_llama import LlamaMLP
 
-from support.trainer_root import TrainerRoot, stage_plan
+from support.trainer_root import ALL_WEIGHTS, TrainerRoot, dpo_plan, stage_plan
 from tunegate_api.contract import ROOT_VARIABLE, ExitCode, Outcome
 from tunegate_api.v1alpha1.finetunejob_status import Reason
 from tunegate_api.verdict import CaseSet
@@ -233,3 +234,41 @@ def test_a_stop_that_was_asked_for_in_a_step_that_did_not_fit_is_obeyed(make_roo
     with pytest.raises(Interrupted):
         recipe.run(root.context(), interruption)
     assert not (root.stage_folder / "losses.jsonl").read_text()
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [{"lora_dropout": 0.1}, {"quantization": "NF4"}, ALL_WEIGHTS],
+    ids=["LoRA with dropout", "QLoRA", "all weights"],
+)
+def test_computing_activations_again_changes_nothing(make_root, monkeypatch, parameters):
+    """As of a billion parameters on a GPU, with evaluations between the steps."""
+    kept, again = (make_root(checkpoint_steps=(2, 4), parameters=parameters) for _ in range(2))
+    computed, mlp = [], LlamaMLP.forward
+
+    def counted(self: LlamaMLP, x: torch.Tensor) -> torch.Tensor:
+        computed.append(len(x))
+        return mlp(self, x)
+
+    monkeypatch.setattr(LlamaMLP, "forward", counted)
+    run(kept)
+    once = len(computed)
+    monkeypatch.setattr(recipe, "is_checkpointed", lambda *_: True)
+    run(again)
+    assert len(computed) > 2 * once, "else this test shows nothing"
+    assert again.losses() == kept.losses()
+    assert (
+        again.checkpoint(4).joinpath("DONE").read_bytes() == kept.checkpoint(4).joinpath("DONE").read_bytes()
+    )
+
+
+def test_computing_activations_again_changes_no_preference(make_root, monkeypatch):
+    losses = []
+    for again in (False, True):
+        monkeypatch.setattr(recipe, "is_checkpointed", lambda *_, again=again: again)
+        root = make_root(checkpoint_steps=(2,), later=[dpo_plan(checkpoint_steps=(3,))])
+        run(root)
+        stage = root.context(stage="dpo")
+        assert recipe.run(stage, Interruption(), start_step=2) is Outcome.COMPLETED
+        losses.append(root.losses("dpo"))
+    assert losses[0] == losses[1]

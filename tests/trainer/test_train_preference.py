@@ -219,6 +219,21 @@ def test_the_first_loss_is_that_of_no_difference_and_then_it_falls(make_root):
     assert (last["reward_margin"] > 0.1, last["reward_accuracy"]) == (True, 1)
 
 
+def test_in_bfloat16_a_stage_starts_at_its_reference_to_rounding(make_root):
+    """The reference is computed in passes of other sizes than training has."""
+    root = make_root(
+        checkpoint_steps=(2,),
+        later=[dpo_plan(checkpoint_steps=(8,), dtype="bfloat16")],
+        parameters={"dtype": "bfloat16"},
+    )
+    train_both(root, start_step=2)
+    lines = (root.workspace / root.paths.stage("dpo") / "losses.jsonl").read_text().splitlines()
+    first, *_, last = map(json.loads, lines)
+    assert first["loss"] == pytest.approx(0.693147, abs=1e-2)
+    assert first["reward_margin"] == pytest.approx(0, abs=2e-2)
+    assert last["loss"] < 0.6
+
+
 def test_of_an_adapter_that_goes_on_the_reference_is_the_model_after_sft(make_root, tiny_model):
     root = make_root(later=[dpo_plan(checkpoint_steps=(4,))], parameters={"learning_rate": 2e-2})
     train_both(root, start_step=6)

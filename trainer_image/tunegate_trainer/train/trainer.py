@@ -30,7 +30,7 @@ _WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
 class StageTrainer(SFTTrainer):
     """Trains on flattened micro-batches (``padding_free``), and keeps what our checkpoints hold.
 
-    SFTTrainer computes logits, entropy and accuracy for every token; see
+    Without a GPU SFTTrainer computes logits, entropy and accuracy for every token; see
     :func:`tunegate_trainer.likelihood.token_losses`.
     """
 
