@@ -66,7 +66,8 @@ def test_trainer_says_its_roles(node: Node, namespace: str) -> None:
 
 
 def test_trainer_imports_what_it_trains_with(node: Node, namespace: str) -> None:
-    program = "import torch, trl, peft, bitsandbytes; print(torch.ones(2).sum().item(), trl.__version__)"
+    libraries = "torch, trl, peft, bitsandbytes, mlflow, wandb"
+    program = f"import {libraries}; print(torch.ones(2).sum().item(), trl.__version__)"
     log = output(node, namespace, node.image("trainer"), "python", "-c", program)
     assert log.split()[-2:] == ["2.0", "1.16.0"]
 

@@ -1,11 +1,7 @@
 """`tunegate run` of a job with two stages that is tracked in MLflow and, offline, in Weights & Biases."""
 
-import json
-import subprocess
-import sys
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import pytest
 from mlflow.tracking import MlflowClient
@@ -13,6 +9,7 @@ from mlflow.tracking import MlflowClient
 from support.command import DPO_AFTER_SFT, Command, manifests, preference_pairs
 from support.mlflow_server import Door, points, runs_of
 from support.stage_folder import StageFolder
+from support.wandb_records import records, summary_of
 from tunegate_api.contract import canonical_json, sha256_text
 from tunegate_api.plan import Plan
 from tunegate_trainer.tracking.mlflow_tracker import parameter_texts
@@ -80,26 +77,6 @@ def test_mlflow_has_every_parameter_point_and_verdict(tracked, mlflow):
     client = MlflowClient(mlflow)
     report = client.download_artifacts(job.info.run_id, "report.html")
     assert Path(report).read_bytes() == (folder / "report.html").read_bytes()
-
-
-def records(run: Path) -> list[dict[str, Any]]:
-    """What Weights & Biases' own reader finds in a run's folder."""
-    result = subprocess.run(
-        [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(run)],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return [json.loads(line) for line in result.stdout.splitlines()]
-
-
-def summary_of(records: list[dict[str, Any]]) -> dict[str, Any]:
-    """What a run says of itself in the end."""
-    found: dict[str, Any] = {}
-    for one in records:
-        if one["type"] == "summary":
-            found |= one["summary"]["update"]
-    return found
 
 
 def test_an_offline_run_is_one_folder_with_all_of_it(tracked):

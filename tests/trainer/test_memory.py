@@ -1,8 +1,10 @@
 """The estimate of memory against every byte that training really allocates, and what is known of 7B."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from transformers import LlamaConfig, Qwen2Config
 
 from support.model_shapes import LLAMA_7B, QWEN_7B, SMOLLM2
@@ -16,11 +18,17 @@ from support.tensor_memory import (
     save_model,
 )
 from support.trainer_root import stage_plan
+from tunegate_api.contract import GateRequest, Request
 from tunegate_api.memory.estimate import estimate
-from tunegate_api.memory.fitting import fits, needed, remedies, smallest_card
+from tunegate_api.memory.fitting import by_part, fits, needed, remedies, smallest_card
 from tunegate_api.memory.shapes import GenerationBatch, Memory, ModelShape, Pass
+from tunegate_api.v1alpha1 import FineTuneJob
+from tunegate_api.v1alpha1.evalgate import EvalGateSpec
+from tunegate_trainer.data.plan import plan_stages
 from tunegate_trainer.data.shape import model_shape
+from tunegate_trainer.data.sizing import is_too_small, with_estimate
 
+EXAMPLES = Path(__file__).parents[2] / "examples"
 GB = 10**9
 LONGEST = Pass.of([2048], labelled=512)
 QLORA = LORA | {"quantization": "NF4"}
@@ -141,3 +149,27 @@ def test_a_models_sizes_are_read_from_its_configuration_alone(tmp_path) -> None:
         tie_word_embeddings=False,
     )
     assert saved(qwen, tmp_path) == QWEN_7B
+
+
+@pytest.mark.parametrize("folder", sorted(EXAMPLES.glob("*/7b")), ids=lambda folder: folder.parent.name)
+def test_an_example_for_7b_fits_the_gpus_that_it_asks_for(folder: Path) -> None:
+    """With one example of the greatest length a pass, and the longest prompts in the gates' batches."""
+    job = FineTuneJob.model_validate(
+        yaml.safe_load((folder / "finetunejob.yaml").read_text(encoding="utf-8"))
+    )
+    found = yaml.safe_load_all((folder.parent / "evalgate.yaml").read_text(encoding="utf-8"))
+    specs = {gate["metadata"]["name"]: EvalGateSpec.model_validate(gate["spec"]) for gate in found}
+    gates = [GateRequest(name=name, spec=spec, golden_sha256="0" * 64) for name, spec in specs.items()]
+    request = Request(name="job", namespace="default", uid="uid", spec=job.spec, gates=gates)
+    stages = plan_stages(request, {"SFT": [100] * 300, "DPO": [100] * 300}, 32768, QWEN_7B.parameters)
+    generations = [spec.generation for spec in specs.values()]
+    batches = [
+        GenerationBatch(prompts=one.batch_size, longest=128, new_tokens=one.max_new_tokens)
+        for one in generations
+    ]
+    for planned in stages:
+        length, examples = planned.parameters.max_length, 2 if planned.parameters.method == "DPO" else 1
+        largest = Pass.of([length] * examples, labelled=length * examples)
+        stage = with_estimate(request, planned, QWEN_7B, 1, largest=largest, batches=batches)
+        assert stage.memory is not None
+        assert not is_too_small(request, stage), by_part(stage.memory)

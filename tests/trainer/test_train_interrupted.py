@@ -1,4 +1,4 @@
-"""Twenty interruptions at random moments, checkpoint writes among them: the same run as one without any."""
+"""Twenty interruptions at random moments, starts and checkpoint writes among them: the same run as without."""
 
 import json
 import os
@@ -65,10 +65,15 @@ class Attempts:
         assert process.returncode in (expected, ExitCode.OK), log.decode()[-3000:]
         return process.returncode != ExitCode.OK
 
-    def finish(self) -> None:
-        process = self.start()
+    def finish(self) -> float:
+        """An attempt that nothing interrupts. Returns the seconds until its first step."""
+        process, begin, before = self.start(), time.monotonic(), self.lines()
+        while self.lines() == before and process.poll() is None and time.monotonic() < begin + 120:
+            time.sleep(0.01)
+        until_first_step = time.monotonic() - begin
         log, _ = process.communicate(timeout=300)
         assert process.returncode == ExitCode.OK, log.decode()[-3000:]
+        return until_first_step
 
     def lines(self) -> int:
         path = self.folder / "losses.jsonl"
@@ -79,8 +84,9 @@ class Attempts:
         return any(True for _ in self.folder.glob("scratch-*/checkpoint-*"))
 
 
-def interrupt_often(attempts: Attempts, rng: random.Random) -> list[str]:
-    """What was done to the stage, one entry an interruption."""
+def interrupt_often(attempts: Attempts, rng: random.Random, start_seconds: float) -> list[str]:
+    """What was done to the stage, one entry an interruption. An attempt takes ``start_seconds`` to its first
+    step, the last half of them for loading, merging, the base model's evaluation, the reference of DPO."""
     done: list[str] = []
     while len(done) < INTERRUPTIONS:
         kind = rng.choice([signal.SIGKILL, signal.SIGTERM])
@@ -89,6 +95,8 @@ def interrupt_often(attempts: Attempts, rng: random.Random) -> list[str]:
         if in_write:  # one of them is asked to stop, which lets it finish
             kind = signal.SIGTERM if len(done) == WRITE_THAT_IS_FINISHED else signal.SIGKILL
             moment, delay = attempts.is_saving, rng.uniform(0, 0.004)
+        elif len(done) % 3 == 0:
+            moment, delay = (lambda: True), rng.uniform(0.5, 1) * start_seconds
         else:
             moment, delay = (lambda seen=seen: attempts.lines() > seen), rng.uniform(0, 0.6)
         if not attempts.interrupt(moment, delay, kind):
@@ -114,14 +122,15 @@ def test_twenty_interruptions_change_nothing(make_both):
     rng = random.Random(SEED)
     done = []
     for stage, start_step in ((STAGE, None), ("dpo", STEPS)):
-        Attempts(whole, stage, start_step).finish()
+        start_seconds = Attempts(whole, stage, start_step).finish()
         attempts = Attempts(root, stage, start_step)
-        done += [f"{stage}: {what}" for what in interrupt_often(attempts, rng)]
+        done += [f"{stage}: {what}" for what in interrupt_often(attempts, rng, start_seconds)]
         attempts.finish()
     assert len(done) == 2 * INTERRUPTIONS, done
     for stage in (STAGE, "dpo"):
         for kind in ("SIGKILL", "SIGTERM"):
             assert any(what.startswith(f"{stage}: {kind} inside the checkpoint") for what in done), done
+        assert any(what.startswith(stage) and what.endswith("at step 0") for what in done), done
     for stage in (STAGE, "dpo"):
         assert root.losses(stage) == pytest.approx(whole.losses(stage), rel=1e-4)
         assert root.losses(stage) == whole.losses(stage), "to the last bit, with one thread"

@@ -1,0 +1,27 @@
+"""What Weights & Biases wrote of a run that was offline."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+
+def records(run: Path) -> list[dict[str, Any]]:
+    """What Weights & Biases' own reader finds in a run's folder."""
+    result = subprocess.run(
+        [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(run)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return [json.loads(line) for line in result.stdout.splitlines()]
+
+
+def summary_of(records: list[dict[str, Any]]) -> dict[str, Any]:
+    """What a run says of itself in the end."""
+    found: dict[str, Any] = {}
+    for one in records:
+        if one["type"] == "summary":
+            found |= one["summary"]["update"]
+    return found
