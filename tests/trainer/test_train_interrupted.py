@@ -1,4 +1,4 @@
-"""Twenty interruptions at random moments, starts and checkpoint writes among them: the same run as without."""
+"""Twenty interruptions at random moments, starts and checkpoint writes too: the same run as without any."""
 
 import json
 import os

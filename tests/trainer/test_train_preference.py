@@ -234,6 +234,16 @@ def test_in_bfloat16_a_stage_starts_at_its_reference_to_rounding(make_root):
     assert last["loss"] < 0.6
 
 
+def test_preferences_may_come_first(make_root):
+    """Their reference is then the job's model, and the adapter is new."""
+    parameters = dpo_plan().parameters.model_dump(exclude_defaults=True)
+    root = make_root(checkpoint_steps=(8,), parameters=parameters)
+    assert recipe.run(root.context(), Interruption()) is Outcome.COMPLETED
+    losses = root.losses()
+    assert losses[0] == pytest.approx(0.693147, abs=1e-5)
+    assert losses[-1] < 0.6
+
+
 def test_of_an_adapter_that_goes_on_the_reference_is_the_model_after_sft(make_root, tiny_model):
     root = make_root(later=[dpo_plan(checkpoint_steps=(4,))], parameters={"learning_rate": 2e-2})
     train_both(root, start_step=6)
@@ -258,8 +268,18 @@ def test_of_an_adapter_that_goes_on_the_reference_is_the_model_after_sft(make_ro
     assert sum(margins) / len(margins) > 0, "chosen answers gained on rejected ones"
 
 
-def test_ipo_begins_at_its_own_formula(make_root):
-    root = make_root(checkpoint_steps=(2,), later=[dpo_plan(checkpoint_steps=(4,), loss="ipo", beta=0.25)])
+@pytest.mark.parametrize(
+    ("first", "method"),
+    [
+        ({}, {}),
+        ({"quantization": "NF4"}, {"quantization": "NF4"}),
+        ({}, ALL_WEIGHTS | {"starts_from": "Merged", "learning_rate": 1e-3}),
+    ],
+    ids=["LoRA", "QLoRA", "all weights"],
+)
+def test_ipo_begins_at_its_own_formula(make_root, first, method):
+    ipo = dpo_plan(checkpoint_steps=(4,), loss="ipo", beta=0.25, **method)
+    root = make_root(checkpoint_steps=(2,), later=[ipo], parameters=first)
     train_both(root, start_step=2)
     losses = root.losses("dpo")
     assert losses[0] == pytest.approx((1 / (2 * 0.25)) ** 2, rel=1e-5)
