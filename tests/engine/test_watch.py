@@ -15,7 +15,7 @@ from support.waiting import eventually
 from tunegate_operator.engine.cache import Cache
 from tunegate_operator.engine.clock import SystemClock
 from tunegate_operator.engine.cluster import ClusterError, ConflictError, Key, Object, WatchEvent
-from tunegate_operator.engine.kubernetes import KubernetesCluster
+from tunegate_operator.engine.kubernetes import ExpiredError, KubernetesCluster
 from tunegate_operator.engine.objects import uid_of
 from tunegate_operator.engine.reflector import Reflector
 
@@ -82,12 +82,24 @@ class Behind:
     def __init__(self, cluster: KubernetesCluster) -> None:
         self._cluster = cluster
         self._versions = iter(["1"])
+        # A server that has just started asks etcd, which still knows.
+        eventually(lambda: has_forgotten(cluster, "1"), what="the server has a memory of its own", pause=0.5)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._cluster, name)
 
     def current_version(self, kind: str, namespace: str | None) -> str:
         return next(self._versions, "") or self._cluster.current_version(kind, namespace)
+
+
+def has_forgotten(cluster: KubernetesCluster, version: str) -> bool:
+    try:
+        next(iter(cluster.follow("ConfigMap", None, version, 1)), None)
+    except ExpiredError:
+        return True
+    except ClusterError:  # not ready yet
+        pass
+    return False
 
 
 def new_config_map() -> Object:
