@@ -91,17 +91,18 @@ def interrupt_often(attempts: Attempts, rng: random.Random, start_seconds: float
     while len(done) < INTERRUPTIONS:
         kind = rng.choice([signal.SIGKILL, signal.SIGTERM])
         seen = attempts.lines()
-        in_write = len(done) % 3 == 2
+        at_start, in_write = len(done) % 3 == 0, len(done) % 3 == 2
         if in_write:  # one of them is asked to stop, which lets it finish
             kind = signal.SIGTERM if len(done) == WRITE_THAT_IS_FINISHED else signal.SIGKILL
             moment, delay = attempts.is_saving, rng.uniform(0, 0.004)
-        elif len(done) % 3 == 0:
+        elif at_start:
             moment, delay = (lambda: True), rng.uniform(0.5, 1) * start_seconds
         else:
             moment, delay = (lambda seen=seen: attempts.lines() > seen), rng.uniform(0, 0.6)
         if not attempts.interrupt(moment, delay, kind):
             break
-        cut_short = attempts.is_saving()
+        # At a start, what an earlier attempt was writing may still lie there.
+        cut_short = attempts.is_saving() and not at_start
         assert not (cut_short and kind is signal.SIGTERM), "what is being written is finished"
         where = "inside the checkpoint after" if cut_short or (in_write and kind is signal.SIGTERM) else "at"
         done.append(f"{kind.name} {where} step {attempts.lines()}")
