@@ -11,6 +11,16 @@ from tunegate_operator.names import CONTINUE_ANNOTATION
 REGRESSING = {10: 60, 20: 95, 30: 87, 35: 85, 40: 99, 50: 99}
 
 
+def training() -> World:
+    """A job whose training pod has just started."""
+    world = World()
+    world.apply_all()
+    world.until_job("train")
+    world.cluster.start_pod(world.active_jobs()[0]["metadata"]["name"])
+    world.settle()
+    return world
+
+
 def suspend(world: World) -> None:
     world.edit(suspend=True)
     world.settle()
@@ -94,11 +104,7 @@ def test_what_a_suspended_attempt_used_is_not_forgotten(fault):
 
 
 def test_a_suspension_that_is_taken_back_at_once_lets_no_pod_run_on_uncounted():
-    world = World()
-    world.apply_all()
-    world.until_job("train")
-    world.cluster.start_pod(world.active_jobs()[0]["metadata"]["name"])
-    world.settle()
+    world = training()
     world.edit(suspend=True)
     world.cluster.fail_before(2)
     with pytest.raises(Crash):
@@ -112,11 +118,7 @@ def test_a_suspension_that_is_taken_back_at_once_lets_no_pod_run_on_uncounted():
 
 
 def test_a_resumed_job_waits_for_the_suspended_attempt_to_end_and_says_so():
-    world = World()
-    world.apply_all()
-    world.until_job("train")
-    world.cluster.start_pod(world.active_jobs()[0]["metadata"]["name"])
-    world.settle()
+    world = training()
     with world.late_children():
         suspend(world)
         resume(world)

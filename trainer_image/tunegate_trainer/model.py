@@ -41,7 +41,7 @@ def load_base(
     """
     if not any(folder.glob("*.safetensors")):
         raise SourceNotFoundError(f"no safetensors weights in the workspace's {Path(*folder.parts[-2:])}")
-    disable_progress_bar()  # type: ignore[no-untyped-call]
+    disable_progress_bar()
     model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
         folder,
         dtype=_DTYPES[dtype],
@@ -53,7 +53,7 @@ def load_base(
         **({"distributed_config": DistributedConfig(fsdp_size=shards)} if shards > 1 else {}),
     )
     shipped: Any = model.generation_config
-    model.generation_config = GenerationConfig(  # type: ignore[no-untyped-call]
+    model.generation_config = GenerationConfig(
         bos_token_id=shipped.bos_token_id,
         eos_token_id=shipped.eos_token_id,
         pad_token_id=shipped.pad_token_id,

@@ -102,12 +102,12 @@ def connect(threads: int, *, of_user: bool = False) -> client.ApiClient:
     """
     configuration = client.Configuration()
     if of_user and _has_kubeconfig():
-        _load_kubeconfig(configuration)
+        config.load_kube_config(client_configuration=configuration)
     else:
         try:
-            config.load_incluster_config(configuration)  # type: ignore[no-untyped-call]  # no types here
+            config.load_incluster_config(configuration)
         except config.ConfigException:
-            _load_kubeconfig(configuration)
+            config.load_kube_config(client_configuration=configuration)
     configuration.connection_pool_maxsize = threads
     configuration.retries = False
     return client.ApiClient(configuration)
@@ -116,10 +116,6 @@ def connect(threads: int, *, of_user: bool = False) -> client.ApiClient:
 def _has_kubeconfig() -> bool:
     paths = config.KUBE_CONFIG_DEFAULT_LOCATION.split(os.pathsep)
     return any(path and os.path.exists(os.path.expanduser(path)) for path in paths)
-
-
-def _load_kubeconfig(configuration: client.Configuration) -> None:
-    config.load_kube_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
 
 
 class KubernetesCluster:

@@ -73,7 +73,7 @@ def layer_names(model: PreTrainedModel) -> list[str]:
 
 
 def output_head(model: PreTrainedModel) -> nn.Module | None:
-    head: nn.Module | None = model.get_output_embeddings()  # type: ignore[no-untyped-call]
+    head: nn.Module | None = model.get_output_embeddings()
     return head
 
 
