@@ -163,10 +163,8 @@ def delete_recorded(run: Run) -> bool:
     left = [child for child in _active(run) if is_recorded(run, child)]
     run.draft.actions += [Delete(child.key, child.uid) for child in left]
     if left:
-        role, timeout = left[0].step.role, run.observed.job.spec.start_timeout_seconds
-        phase = WAITING_PHASES.get(role) or _phase(run, role)
         message = f"{left[0].step}: ending attempt {left[0].attempt}, which was suspended"
-        run.draft.wait(phase, Reason.POD_NOT_STARTED, message, timeout)
+        _await_pod(run, left[0].step.role, run.draft.now, (Reason.POD_NOT_STARTED, message))
     return bool(left)
 
 

@@ -65,16 +65,16 @@ def _end(run: Run, failure: Failure) -> None:
     """Let go of everything that runs. A failure that is found stays one, and ends the job once all is, and
     what it found is recorded."""
     draft, before, refusal = run.draft, run.observed.job.status, run.observed.refusal
-    is_unrecorded = refusal is not None and refusal.kind == "ConfigMap"
-    if refusal and is_unrecorded and not _may_pass(refusal, failure):
+    unrecorded = refusal if refusal and refusal.kind == "ConfigMap" else None
+    if unrecorded and not _may_pass(unrecorded, failure):
         draft.actions = [action for action in draft.actions if isinstance(action, Delete)]
-        is_unrecorded = False
+        unrecorded = None
     all_told = attempts.stop_all(run, failure.reason)
     draft.actions.sort(key=lambda action: not isinstance(action, Delete))  # none waits for a record
-    if refusal and is_unrecorded:
-        draft.set(message=cut(f"{draft.status.message}; not recorded yet: {refusal.message}"))
+    if unrecorded:
+        draft.set(message=cut(f"{draft.status.message}; not recorded yet: {unrecorded.message}"))
         draft.look_again_at(draft.now + RECORD_AGAIN)
-    if is_unrecorded or not all_told:
+    if unrecorded or not all_told:
         draft.set(phase=before.phase, completion_time=before.completion_time)
 
 
