@@ -120,7 +120,7 @@ def prepare(context: Context, folder: DataFolder, model: ModelPlan, model_folder
     held = prompts_of([*split.dev, *split.test]) + prompts_of([*of_pairs.dev, *of_pairs.test])
     split = replace(split, train=without_held_out_turns(split.train, set(held)))
     folder.note({"split": _prove(split, held, len(rows), seed)})
-    warnings += _check_sizes(request, split, of_pairs)
+    warnings += _check_sizes(request, len(rows), split, of_pairs)
     learned = [row.labelled.row.prompt for row in split.train]
     check_one_form(context, tokenizer, learned + [pair.labelled.row.prompt for pair in of_pairs.train])
     warnings += rewritten_answers(tokenizer, learned)
@@ -198,10 +198,11 @@ def _prove(split: Split[Measured[Row]], held: Sequence[str], kept: int, seed: in
     return {"seed": seed, "overlapping_prompts": 0, **{k: len(rows) for k, rows in sides.items()}}
 
 
-def _check_sizes(request: Request, split: Split[Measured[Row]], of_pairs: Split[Measured[Pair]]) -> list[str]:
-    """Raise when there is too little to evaluate on, or to learn from. Returns warnings."""
+def _check_sizes(
+    request: Request, rows: int, split: Split[Measured[Row]], of_pairs: Split[Measured[Pair]]
+) -> list[str]:
+    """Raise when there is too little to evaluate on, or to learn from, of so many ``rows``. Returns warnings."""
     data = request.spec.data
-    rows = sum(len(split.side(side)) for side in SIDES)
     for side in ("dev", "test"):
         if not split.side(side):
             raise BadDataError(
@@ -210,7 +211,7 @@ def _check_sizes(request: Request, split: Split[Measured[Row]], of_pairs: Split[
             )
     # What the stages learn from: rows, unless all of them learn from pairs.
     learns_rows = any(stage.method == "SFT" for stage in request.spec.stages)
-    warnings = _capped(data.held_out.fraction, split, of_pairs, learns_rows=learns_rows)
+    warnings = _capped(data.held_out.fraction, rows, split, of_pairs, learns_rows=learns_rows)
     found, what = (len(split.train), "rows") if learns_rows else (len(of_pairs.train), "pairs")
     minimum = MINIMUM_ROWS[data.goal]
     if found >= minimum:
@@ -225,11 +226,15 @@ def _check_sizes(request: Request, split: Split[Measured[Row]], of_pairs: Split[
 
 
 def _capped(
-    fraction: str, split: Split[Measured[Row]], of_pairs: Split[Measured[Pair]], *, learns_rows: bool
+    fraction: str,
+    rows: int,
+    split: Split[Measured[Row]],
+    of_pairs: Split[Measured[Pair]],
+    *,
+    learns_rows: bool,
 ) -> list[str]:
     """Warnings where fewer rows or pairs are held out than ``fraction`` of them."""
     warnings = []
-    rows = sum(len(split.side(side)) for side in SIDES)
     wanted = round(exact(fraction) * rows)
     if wanted > 2 * MAX_CASES:
         warnings.append(
