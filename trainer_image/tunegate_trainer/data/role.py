@@ -201,7 +201,7 @@ def _prove(split: Split[Measured[Row]], held: Sequence[str], kept: int, seed: in
 def _check_sizes(
     request: Request, rows: int, split: Split[Measured[Row]], of_pairs: Split[Measured[Pair]]
 ) -> list[str]:
-    """Raise when there is too little to evaluate on, or to learn from, of so many ``rows``. Returns warnings."""
+    """Raise when there is too little to evaluate on, or to learn from, of so many rows. Returns warnings."""
     data = request.spec.data
     for side in ("dev", "test"):
         if not split.side(side):
