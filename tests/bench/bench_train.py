@@ -22,8 +22,8 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from examples.quickstart.vocabulary import CITIES, ITEMS
 from measures import Measure, run
-from peers import AS_OURS, DEFAULTS, best_flags, lm_eval_version, trl
-from tuning_job import TuningJob, Turn
+from peers import AS_OURS, DEFAULTS, best_way, lm_eval_version, trl
+from tuning_job import TuningJob, Turn, steady
 from verdicts import evaluation, verdict
 
 BATCH, STEPS, EPOCHS, TURNS = 4, 8, 2, 2
@@ -125,24 +125,17 @@ def training_job(
     return TuningJob(folder, spec, gate, {})
 
 
-def steady(turns: list[Turn], skipped: int) -> float:
-    """Seconds of a step."""
-    return statistics.median(second for turn in turns for second in turn.seconds[skipped:])
-
-
 def agreement(ours: Turn, theirs: Turn) -> Iterator[Measure]:
-    """How close the first step is, before two adapters that begin at random go apart, and where they end."""
-    yield Measure(
-        "  loss of the first step, of ours and theirs",
-        round(ours.losses[0], 4),
-        "nats",
-        "",
-        f"{theirs.losses[0]:.4f}",
-    )
-    last = f"{theirs.losses[-1]:.4f}"
-    yield Measure("  loss of the last step", round(ours.losses[-1], 4), "nats", "", last)
-    norms = f"{theirs.norms[0]:.4g}"
-    yield Measure("  gradient norm of the first step", float(f"{ours.norms[0]:.4g}"), "", "", norms)
+    """How far apart both sides are: in the first step, whose loss no adapter has changed yet, and in the
+    last. Adapters begin at random, and so do norms of gradients."""
+    yield _apart("loss of the first step", ours.losses[0], theirs.losses[0], "<= 0.001")
+    yield _apart("gradient norm of the first step", ours.norms[0], theirs.norms[0], "<= 0.1")
+    yield _apart("loss of the last step", ours.losses[-1], theirs.losses[-1], "<= 0.05")
+
+
+def _apart(what: str, ours: float, theirs: float, target: str) -> Measure:
+    apart = round(abs(ours - theirs) / theirs, 5)
+    return Measure(f"  {what}, relative difference", apart, "", target, f"{ours:.4g} and {theirs:.4g}")
 
 
 # The parts
@@ -154,16 +147,17 @@ def sft(name: str, make: Callable[[random.Random], dict[str, str]], target: str)
         folder = Path(temporary)
         job = training_job(folder, [make(rng) for _ in range(STEPS * BATCH + 16)], [], STEPS)
         data, out = job.for_trl(folder / "trl", STEPS * BATCH), folder / "out"
-        flags = [*FLAGS, *best_flags(folder), *same(job, STEPS)]
+        flags = [*FLAGS, *same(job, STEPS)]
+        way = best_way(folder, job.model, data, *flags)
         job.train()  # after it, what the base model scores is known
         ours, theirs = [], []
         for _ in range(TURNS):
             ours.append(job.train())
-            theirs.append(trl("sft", job.model, data, out, *flags))
+            theirs.append(trl("sft", job.model, data, out, *flags, *way.flags))
         plain = trl("sft", job.model, data, out, *DEFAULTS, *few_steps())
     tokens = job.plan.stages[0].tokens / job.plan.data.train.rows * BATCH
     fast, slow = steady(ours, LEFT_OUT), steady(theirs, LEFT_OUT - 1)
-    peer = f"trl sft, its best flags: {tokens / slow:.0f} tokens/s"
+    peer = f"trl sft, {way.name}: {tokens / slow:.0f} tokens/s"
     yield Measure(f"SFT, {name}, {job.dtype}: tokens a second", round(tokens / fast), "tokens/s", "", peer)
     yield Measure(f"SFT, {name}: times as fast", round(slow / fast, 2), "x", target, peer)
     slowest = steady([plain], 0)

@@ -3,10 +3,11 @@
 import json
 import os
 import shutil
+import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -47,6 +48,11 @@ class Turn:
     """Seconds from the start of the process to the end of its first step."""
     reference: float = 0.0
     """Seconds that the reference took before the first step."""
+
+
+def steady(turns: Sequence[Turn], skipped: int) -> float:
+    """Seconds of a step: the median of all but the first ``skipped`` of each turn."""
+    return statistics.median(second for turn in turns for second in turn.seconds[skipped:])
 
 
 class TuningJob:

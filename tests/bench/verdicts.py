@@ -13,7 +13,7 @@ from pathlib import Path
 
 import yaml
 from measures import Measure
-from peers import AS_OURS, Harness, best_flags, trl
+from peers import AS_OURS, Harness, Way, best_way, trl
 from tuning_job import ENVIRONMENT, TuningJob
 
 from support.helm import ROOT
@@ -95,8 +95,8 @@ def verdict(example: str, target: str) -> Iterator[Measure]:
         folder = Path(temporary)
         job = TuningJob.of_example(folder / "job", EXAMPLES / example)
         ours, ended = _tunegate(folder / "ours", example)
-        theirs, checkpoints = _script(folder, job)
-    peer = f"trl sft, then lm-eval {checkpoints} times: {theirs.wall:.0f} s"
+        theirs, way, checkpoints = _script(folder, job)
+    peer = f"trl sft, {way.name}, then lm-eval {checkpoints} times: {theirs.wall:.0f} s"
     yield Measure(f"{example} in {job.dtype}, to {ended}: wall time", round(ours.wall), "s", "", peer)
     yield Measure(f"{example}: share of wall time", round(ours.wall / theirs.wall, 2), "x", target, peer)
     peer = f"trl sft, then lm-eval: {theirs.cpu:.0f} s of CPU"
@@ -119,29 +119,27 @@ def _tunegate(folder: Path, example: str) -> tuple[Spent, str]:
     return spent, status["phase"]
 
 
-def _script(folder: Path, job: TuningJob) -> tuple[Spent, int]:
+def _script(folder: Path, job: TuningJob) -> tuple[Spent, Way, int]:
     """What people run today, with the same rows, steps, checkpoints and cases. And how many checkpoints."""
     stage = job.plan.stages[0]
     parameters = stage.parameters
     data = job.for_trl(folder / "trl", stage.total_steps * parameters.batch_size)
     harness = Harness(folder / "lm-eval", job.sets, job.dtype)
     out = folder / "out"
-    watch = Stopwatch()
-    trl(
-        "sft",
-        job.model,
-        data,
-        out,
-        *(*AS_OURS, *best_flags(folder), "--dtype", job.dtype, "--seed", str(parameters.seed)),
+    flags = [
+        *(*AS_OURS, "--dtype", job.dtype, "--seed", str(parameters.seed)),
         *("--max_steps", str(stage.total_steps), "--learning_rate", str(parameters.learning_rate)),
         *("--per_device_train_batch_size", str(parameters.batch_size)),
         *("--lr_scheduler_type", parameters.scheduler, "--warmup_steps", str(parameters.warmup_steps)),
-        *("--save_strategy", "steps", "--save_steps", str(stage.checkpoint_steps[0])),
-    )
+    ]
+    way = best_way(folder, job.model, data, *flags)
+    save = ["--save_strategy", "steps", "--save_steps", str(stage.checkpoint_steps[0])]
+    watch = Stopwatch()
+    trl("sft", job.model, data, out, *flags, *way.flags, *save)
     checkpoints = sorted(out.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
     # Every so many steps, and the last: one less where intervals differ, to its own advantage.
     if not len(stage.checkpoint_steps) - 1 <= len(checkpoints) <= len(stage.checkpoint_steps):
         raise SystemExit(f"not {stage.checkpoint_steps}: {[path.name for path in checkpoints]}")
     for checkpoint in checkpoints:
         harness.evaluate(job.model, checkpoint)
-    return watch.read(), len(checkpoints)
+    return watch.read(), way, len(checkpoints)
