@@ -221,6 +221,14 @@ def test_all_weights_on_several_gpus_are_sharded(resources, adapter, parallelism
     assert plan.parallelism(Resources.model_validate(resources), made) == parallelism
 
 
+def test_an_optimizer_that_cannot_be_sharded_is_refused(tmp_path, tiny_model):
+    request = TrainerRoot(tmp_path, spec={"resources": {"nodes": 2}}).write(tiny_model).context().request
+    training = {"trainerArgs": {"optim": "adafactor"}}
+    whole = Stage.model_validate({"name": "sft", "method": "SFT", "training": training})
+    with pytest.raises(UserError, match="stage sft: adafactor cannot train all weights on several GPUs"):
+        plan_stage(request, whole, [50] * 160, model_length=4096, model_size=10**8)
+
+
 def test_all_processes_share_a_batch_evenly_also_where_its_size_is_left_open(tmp_path, tiny_model):
     resources = {"nodes": 3, "gpu": {"count": 2}}
     request = TrainerRoot(tmp_path, spec={"resources": resources}).write(tiny_model).context().request

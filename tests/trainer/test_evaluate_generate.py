@@ -120,6 +120,11 @@ def test_what_ends_continuous_batching_is_raised(model, tokenizer, prompts):
         failing.remove()
 
 
+def test_a_cache_that_does_not_fit_is_memory_that_is_missing(model, tokenizer, prompts):
+    with pytest.raises(torch.OutOfMemoryError, match="more than available memory"):
+        continuous(model, [encode(tokenizer, prompt) for prompt in prompts], 1 << 40, [0], at_once=3)
+
+
 def test_on_a_cpu_batches_are_fixed(model, tokenizer, prompts):
     settings = Generation(max_new_tokens=20, batch_size=5)
     asked = settings.model_copy(update={"batching": "Continuous"})

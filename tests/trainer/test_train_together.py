@@ -24,7 +24,7 @@ from tunegate_api.contract import (
     Outcome,
     Termination,
 )
-from tunegate_api.v1alpha1.finetunejob_status import Reason
+from tunegate_api.v1alpha1.finetunejob_status import Failure, Reason
 from tunegate_trainer import ranks
 from tunegate_trainer.interruption import Interrupted, Interruption
 from tunegate_trainer.ranks import Ranks
@@ -230,21 +230,21 @@ def test_one_that_is_asked_to_stop_stops_all_at_one_step_and_they_resume_as_if_n
 
 SLOW = """
 import time
+from transformers import modeling_utils
 from tunegate_trainer import model, ranks
-from tunegate_trainer.train.trainer import StageTrainer
 
 ranks.TRAINING_SECONDS = 10
-read, save = model._whole_weights, StageTrainer._save
+read, write = model._whole_weights, modeling_utils.safe_save_file
 
 def slow_read(folder):
     time.sleep(13)
     return read(folder)
 
-def slow_save(self, *arguments):
-    save(self, *arguments)
-    time.sleep(13 if self._ranks.is_first else 0)
+def slow_write(*arguments, **options):
+    time.sleep(13)
+    write(*arguments, **options)
 
-model._whole_weights, StageTrainer._save = slow_read, slow_save
+model._whole_weights, modeling_utils.safe_save_file = slow_read, slow_write
 """
 """The first process reads and writes for longer than one waits in a training step."""
 
@@ -405,3 +405,35 @@ def test_what_is_wrong_in_one_pod_is_said_once_with_its_exit_code(make_together)
     termination = Termination.model_validate_json((root.path / "termination.json").read_bytes())
     assert termination.failure is not None
     assert termination.failure.reason == Reason.USER_ERROR
+
+
+HANGS = """
+import os, sys, time
+from pathlib import Path
+
+if os.environ["TUNEGATE_LOCAL_RANK"] == "0":
+    time.sleep(600)
+Path(os.environ["TUNEGATE_TERMINATION"]).write_text(sys.argv[1])
+sys.exit(1)
+"""
+"""A trainer whose first process waits for the second, which failed."""
+
+
+def test_one_that_had_to_be_killed_does_not_hide_why_another_ended(tmp_path):
+    trainer = tmp_path / "fake" / "tunegate_trainer"
+    trainer.mkdir(parents=True)
+    (trainer / "__init__.py").touch()
+    (trainer / "__main__.py").write_text(HANGS)
+    failure = Failure(reason=Reason.CUDA_OUT_OF_MEMORY, message="of memory")
+    said = Termination(exit_code=1, outcome=Outcome.FAILED, failure=failure).model_dump_json(by_alias=True)
+    code = f"""
+import os, sys
+from pathlib import Path
+from tunegate_trainer import launch
+
+launch.STRAGGLER_SECONDS = 0.5
+os.environ["PYTHONPATH"] = {str(trainer.parent)!r}
+sys.exit(launch.launch([{said!r}], 2, Path({str(tmp_path)!r})))
+"""
+    assert subprocess.run([sys.executable, "-c", code], timeout=60, check=False).returncode == 1
+    assert (tmp_path / "termination.json").read_text() == said

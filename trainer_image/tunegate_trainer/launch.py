@@ -53,31 +53,40 @@ def launch(arguments: Sequence[str], processes: int, root: Path) -> int:
                 child.send_signal(signum)
 
         signal.signal(signal.SIGTERM, pass_on)
-        codes = _wait(children)
-        ends = [
-            (tells_most(code, _failure(message)), code, message)
-            for code, message in zip(codes, messages, strict=True)
-        ]
-        _, code, message = max(ends, key=lambda end: end[0])
-        if message.exists():
-            (root / "termination.json").write_bytes(message.read_bytes())
-        return code
+        killed = _wait(children)
+
+        def says(rank: int) -> tuple[bool, int]:
+            """How much; one that we killed waited for the others."""
+            return rank not in killed, tells_most(_exit_code(children[rank]), _failure(messages[rank]))
+
+        telling = max(range(processes), key=says)
+        if messages[telling].exists():
+            (root / "termination.json").write_bytes(messages[telling].read_bytes())
+        return _exit_code(children[telling])
 
 
-def _wait(children: Sequence["subprocess.Popen[bytes]"]) -> list[int]:
-    """The exit codes, as a container's. Whoever outlives a failure for too long is killed."""
+def _wait(children: Sequence["subprocess.Popen[bytes]"]) -> set[int]:
+    """Wait until all have ended. Whoever outlives a failure for too long is killed: returns their ranks."""
     deadline: float | None = None
-    while any(child.poll() is None for child in children):
-        if deadline is None and any(child.returncode for child in children):
+    killed: set[int] = set()
+    while None in (codes := [child.poll() for child in children]):
+        if deadline is None and any(codes):
             deadline = time.monotonic() + STRAGGLER_SECONDS
         if deadline is not None and time.monotonic() > deadline:
             logger.warning("a process of this training failed, and others do not end: they are killed")
-            for child in children:
-                child.kill()
+            for rank, code in enumerate(codes):
+                if code is None:
+                    children[rank].kill()
+                    killed.add(rank)
             deadline = None
         time.sleep(_LOOK_SECONDS)
-    codes = [child.returncode for child in children]
-    return [code if code >= 0 else _SIGNAL_BASE - code for code in codes]
+    return killed
+
+
+def _exit_code(child: "subprocess.Popen[bytes]") -> int:
+    """As a container's."""
+    code: int = child.returncode
+    return code if code >= 0 else _SIGNAL_BASE - code
 
 
 def _failure(message: Path) -> Failure | None:

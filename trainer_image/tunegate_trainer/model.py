@@ -105,7 +105,7 @@ def hub_name(uri: str) -> str:
 
 def load_adapter(base: PreTrainedModel, folder: Path, *, trainable: bool) -> Any:
     """``base`` with the LoRA adapter of ``folder`` around it, in float32. Returns a ``peft.PeftModel``."""
-    return PeftModel.from_pretrained(base, str(folder), is_trainable=trainable)
+    return PeftModel.from_pretrained(base, str(folder), is_trainable=trainable, torch_device=str(base.device))
 
 
 def load_weights(model: Any, checkpoint: Path, meet: Callable[[], None]) -> None:

@@ -91,6 +91,12 @@ def plan_stage(
         **_preference_parameters(stage),
         **_optimizer_parameters(training),
     )
+    shared = parallelism(request.spec.resources, stage)
+    if shared == "FSDP" and parameters.optim == "adafactor":
+        raise UserError(
+            f"stage {stage.name}: adafactor cannot train all weights on several GPUs",
+            "leave trainerArgs.optim out",
+        )
     continues = stage.adapter is not None and stage.adapter.from_ is not None
     return StagePlan(
         name=stage.name,
@@ -100,7 +106,7 @@ def plan_stage(
         checkpoint_steps=checkpoint_steps(request.spec.evaluate_every, total_steps),
         tokens=sum(lengths),
         gates=[gate.name for gate in request.gates_of(stage.name)],
-        parallelism=parallelism(request.spec.resources, stage),
+        parallelism=shared,
     )
 
 

@@ -27,20 +27,23 @@ def continuous(
     causal_lm = model.get_base_model() if hasattr(model, "get_base_model") else model
     pages = sorted(ceil((len(ids) + max_new_tokens) / _PAGE) + 1 for ids in prompts)
     make: Any = GenerationConfig
-    found = causal_lm.generate_batch(
-        prompts,
-        generation_config=make(
-            max_new_tokens=max_new_tokens, do_sample=False, eos_token_id=stops, pad_token_id=stops[0]
-        ),
-        continuous_batching_config=ContinuousBatchingConfig(
-            page_size=_PAGE,
-            num_blocks=sum(pages[-at_once:]),
-            max_batch_tokens=max(_PREFILL, at_once),
-            max_requests_per_batch=at_once,
-            auto_switch_to_flash=causal_lm.dtype in {torch.bfloat16, torch.float16},
-            seed=0,
-        ),
+    generation = make(
+        max_new_tokens=max_new_tokens, do_sample=False, eos_token_id=stops, pad_token_id=stops[0]
     )
+    batching = ContinuousBatchingConfig(
+        page_size=_PAGE,
+        num_blocks=sum(pages[-at_once:]),
+        max_batch_tokens=max(_PREFILL, at_once),
+        max_requests_per_batch=at_once,
+        auto_switch_to_flash=causal_lm.dtype in {torch.bfloat16, torch.float16},
+        seed=0,
+    )
+    try:
+        found = causal_lm.generate_batch(
+            prompts, generation_config=generation, continuous_batching_config=batching
+        )
+    except MemoryError as error:  # what it says where the cache would not fit the GPU
+        raise torch.OutOfMemoryError(str(error)) from error
     errors = {one.error for one in found.values() if one.error}
     if any("out of memory" in error for error in errors):
         raise torch.OutOfMemoryError("; ".join(errors))

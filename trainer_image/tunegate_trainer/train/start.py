@@ -87,7 +87,9 @@ def load_start(start: Start, parameters: TrainingParameters, device: torch.devic
         return base
     config = LoraConfig.from_pretrained(str(start.adapter))
     config.lora_dropout = parameters.lora_dropout
-    return PeftModel.from_pretrained(base, str(start.adapter), is_trainable=True, config=config)
+    return PeftModel.from_pretrained(
+        base, str(start.adapter), is_trainable=True, config=config, torch_device=str(device)
+    )
 
 
 def trainable(model: Any, base: ModelPlan, parameters: TrainingParameters) -> Any:

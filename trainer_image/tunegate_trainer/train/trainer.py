@@ -58,6 +58,7 @@ class StageTrainer(SFTTrainer):
 
         Raises :class:`MicroBatchTooLargeError` where a pass does not fit the GPU, and :class:`PeerLostError`.
         """
+        self._ranks.meet()  # one may have read for longer than they wait for each other in a step
         self._weights = checkpoints.path(step)
         if not self._ranks.is_first:
             set_seed(self.args.seed + self._ranks.rank)  # each drops something else
@@ -133,6 +134,8 @@ class StageTrainer(SFTTrainer):
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:  # noqa: ARG002 - overridden
         model: Any = self.model
         if is_sharded(model):  # all of them bring their parts
+            # It would wait for the first one's writing no longer than for a step: we meet after it.
+            model.barrier_after_gathered_checkpoint_save = lambda *_: None
             model.save_pretrained(output_dir, is_main_process=self._ranks.is_first)
             return
         if not self._ranks.is_first:
