@@ -10,7 +10,8 @@ from pydantic_core import PydanticCustomError
 
 from tunegate_api.json_schema import schema_faults
 from tunegate_api.meta import ApiModel
-from tunegate_api.v1alpha1.evalgate import CaseId
+from tunegate_api.v1alpha1.evalgate import CaseId, Thresholds
+from tunegate_api.v1alpha1.parts import Problem
 from tunegate_api.verdict import MAX_CASES, CaseSet
 
 
@@ -152,6 +153,26 @@ def parse_golden(text: str) -> list[GoldenCase]:
     if problems:
         raise GoldenError(problems)
     return cases
+
+
+def unreachable(thresholds: Thresholds, cases: Sequence[GoldenCase], *, has_baselines: bool) -> list[Problem]:
+    """Why no model could pass, whatever it answers. Paths begin at the EvalGate."""
+    path = ("spec", "thresholds")
+    names = {case.id for case in cases} | {tag for case in cases for tag in case.tags}
+    problems = [
+        Problem((*path, "mustPass", i), f"no golden case has the id or the tag {name}")
+        for i, name in enumerate(thresholds.must_pass)
+        if name not in names
+    ]
+    limit = thresholds.rules().max_drop_points
+    if has_baselines and limit > 0 and len(cases) * limit < 100:
+        needed = -int(-100 // limit)
+        message = (
+            f"{len(cases)} golden cases cannot show a drop of {thresholds.max_drop_points} points, so no "
+            f"model can pass: have at least {needed} cases, or raise maxDropPoints"
+        )
+        problems.append(Problem((*path, "maxDropPoints"), message))
+    return problems
 
 
 def inline_golden(cases: Sequence[dict[str, Any]]) -> str:

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TypeVar
 
@@ -37,8 +37,17 @@ FIRST_RETRY, LONGEST_RETRY = 1.0, 30.0
 """Seconds between tries of what a process cannot do without: doubling from the first to the longest."""
 SYNC_PATIENCE = 0.5
 """Seconds after which whoever waits for the first lists looks whether it should stop."""
+FRESH_SECONDS = 10.0
+"""So old a list may be when another's work is taken over: a watch may hang for longer than a minute."""
 STOP_SECONDS = 10.0
 """How long a stopping process waits for each of its threads."""
+
+
+def kinds_to_list(reflectors: Iterable[Reflector], now: float) -> list[str]:
+    """What must be listed before the first decision, children first: the kinds that we define, and those of
+    the others whose last list is old at the monotonic time ``now``."""
+    old = {reflector.kind for reflector in reflectors if reflector.listed_at < now - FRESH_SECONDS}
+    return [*(kind for kind in CHILD_RESOURCES if kind in old), *OWN_RESOURCES]
 
 
 class Manager:
@@ -107,13 +116,17 @@ class Manager:
         self._queue.shut_down()
         if self._server:
             await self._server.stop()
-        for thread in self._threads:
-            if not thread.name.startswith(("watch-", "lease")):  # the former read until the server ends them
-                await asyncio.to_thread(thread.join, STOP_SECONDS)
-        self._has_decided.set()
-        for thread in self._threads:
-            if thread.name == "lease":
-                await asyncio.to_thread(thread.join, STOP_SECONDS)
+        # Those that watch read until the server ends them.
+        deciding = [thread for thread in self._threads if not thread.name.startswith(("watch-", "lease"))]
+        for thread in deciding:
+            await asyncio.to_thread(thread.join, STOP_SECONDS)
+        if any(thread.is_alive() for thread in deciding):
+            log.warning("a request was not answered yet: the Lease is not given back, and runs out")
+        else:
+            self._has_decided.set()
+            for thread in self._threads:
+                if thread.name == "lease":
+                    await asyncio.to_thread(thread.join, STOP_SECONDS)
         if self._probes:
             await self._probes.cleanup()
 
@@ -150,7 +163,8 @@ class Manager:
         for reflector in self._reflectors:
             while not (reflector.is_synced.wait(SYNC_PATIENCE) or self._stop.is_set()):
                 pass
-        self._persist("the first list", lambda: reconciler.resync(*OWN_RESOURCES))
+        kinds = kinds_to_list(self._reflectors, began)
+        self._persist("the first list", lambda: reconciler.resync(*kinds))
         for n in range(self._settings.workers):
             self._run(f"worker-{n}", lambda: reconciler.run_worker(self._stop))
         self._listen_for_reports(server)

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from tunegate_api.contract import sha256_text
-from tunegate_api.golden import GoldenCase, GoldenError, inline_golden, parse_golden
+from tunegate_api.golden import GoldenCase, GoldenError, inline_golden, parse_golden, unreachable
 from tunegate_api.json_schema import schema_faults
 from tunegate_api.meta import MAX_DNS_NAME
 from tunegate_api.v1alpha1.evalgate import Thresholds
@@ -132,7 +132,7 @@ class _Checks:
         except GoldenError as error:
             yield from (_golden_fault(text, problem) for problem in error.problems)
             return
-        yield from _judgeable(gate, cases)
+        yield from _reachable(gate, cases)
 
     def _text(self, user: Manifest, source: ObjectPath) -> _Text | Diagnostic | None:
         """The content of the ConfigMap that a source names; what is wrong; or None when it names none."""
@@ -263,23 +263,12 @@ def _golden_fault(text: _Text, problem: str) -> Diagnostic:
     )
 
 
-def _judgeable(gate: Manifest, cases: list[GoldenCase]) -> Iterator[Diagnostic]:
+def _reachable(gate: Manifest, cases: list[GoldenCase]) -> Iterator[Diagnostic]:
     """The thresholds speak of cases that exist, and the cases are enough for them."""
-    path: ObjectPath = ("spec", "thresholds")
     try:
-        thresholds = Thresholds.model_validate(_find(gate.obj, path) or {})
+        thresholds = Thresholds.model_validate(_find(gate.obj, ("spec", "thresholds")) or {})
     except ValidationError:
         return
-    names = {case.id for case in cases} | {tag for case in cases for tag in case.tags}
-    for i, name in enumerate(thresholds.must_pass):
-        if name not in names:
-            yield gate.at((*path, "mustPass", i), f"no golden case has the id or the tag {name}")
-    limit = thresholds.rules().max_drop_points
-    if _find(gate.obj, ("spec", "baselines")) != [] and limit > 0 and len(cases) * limit < 100:
-        needed = -int(-100 // limit)
-        drop = thresholds.max_drop_points
-        yield gate.at(
-            (*path, "maxDropPoints"),
-            f"{len(cases)} golden cases cannot show a drop of {drop} points, so no model can pass: "
-            f"have at least {needed} cases, or raise maxDropPoints",
-        )
+    has_baselines = _find(gate.obj, ("spec", "baselines")) != []
+    for problem in unreachable(thresholds, cases, has_baselines=has_baselines):
+        yield gate.at(problem.path, problem.message)

@@ -8,7 +8,7 @@ from support.clock import FakeClock
 from support.waiting import eventually
 from tunegate_operator.engine.clock import SystemClock
 from tunegate_operator.engine.cluster import Key
-from tunegate_operator.engine.queue import FIRST_BACKOFF, LONGEST_BACKOFF, WorkQueue
+from tunegate_operator.engine.queue import FIRST_BACKOFF, LONGEST_BACKOFF, VOID_ENTRIES, WorkQueue
 
 A, B = Key("FineTuneJob", "default", "a"), Key("FineTuneJob", "default", "b")
 
@@ -139,6 +139,22 @@ def test_a_worker_that_waits_for_long_wakes_for_what_is_due_sooner() -> None:
     queue.shut_down()
     worker.join()
     assert got == [A]
+
+
+def test_a_far_time_that_is_said_anew_again_and_again_takes_no_more_memory(
+    queue: WorkQueue, clock: FakeClock
+) -> None:
+    for _ in range(1000):
+        queue.add_after(A, 3600)
+        queue.add(A)
+        assert queue.get(0) == A
+        queue.done(A)
+    assert len(queue._timetable) <= VOID_ENTRIES + 2
+    queue.add_after(A, 3600)
+    clock.advance(3599)
+    assert queue.get(0) is None
+    clock.advance(1)
+    assert queue.get(0) == A
 
 
 def test_nothing_comes_after_shut_down(queue: WorkQueue) -> None:

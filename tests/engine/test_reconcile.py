@@ -10,7 +10,7 @@ import pytest
 from support.clock import FakeClock
 from support.fake_cluster import Crash, FakeCluster, Write
 from tunegate_operator.engine.cache import Cache
-from tunegate_operator.engine.cluster import Key, Object
+from tunegate_operator.engine.cluster import Key, Object, WatchEvent
 from tunegate_operator.engine.controller import Create, Decision, Delete, Event, Put, View
 from tunegate_operator.engine.objects import uid_of
 from tunegate_operator.engine.owners import owner_reference
@@ -431,6 +431,24 @@ def test_a_report_wakes_its_job_and_is_seen(cluster: FakeCluster) -> None:
     cluster.report(uid_of(obj), {"role": "train", "stage": "sft", "attempt": 1, "sequence": 4})
     operator.settle()
     assert operator.status() == {"steps": [4]}
+
+
+def test_no_report_is_kept_of_a_job_that_a_request_found_gone(cluster: FakeCluster) -> None:
+    operator = Operator(cluster, three_steps)
+    obj = cluster.as_user.get(KEY)
+    assert obj is not None
+    report = {"role": "train", "stage": "sft", "attempt": 1, "sequence": 4}
+    cluster.report(uid_of(obj), report)
+    cluster._listeners.clear()
+    cluster.as_user.delete(KEY, uid_of(obj))
+    operator.settle_through_backoff()
+    assert operator.cache.get(KEY) is None
+    operator.reconciler.handle(WatchEvent("DELETED", obj))
+    assert operator.cache.reports(uid_of(obj)) == []
+    # Its pod was known when it began to say this.
+    late = {"jobUid": uid_of(obj), "time": "2026-01-01T00:00:00Z", **report, "sequence": 5}
+    assert operator.reconciler.handle_report(late).cancelled()
+    assert operator.cache.reports(uid_of(obj)) == []
 
 
 def test_a_deletion_that_the_watch_missed_is_found_by_resync(cluster: FakeCluster) -> None:

@@ -6,11 +6,12 @@ from support.builders import golden_text, make_config_map, make_gate, make_job
 from support.world import World
 from tunegate_api.contract import sha256_text
 from tunegate_api.meta import find_condition
-from tunegate_api.v1alpha1 import EvalGateStatus
+from tunegate_api.v1alpha1 import EvalGate, EvalGateStatus
 from tunegate_api.v1alpha1.evalgate_status import MAX_RECORDS, GateReason, Record
 from tunegate_api.v1alpha1.finetunejob_status import Phase
 from tunegate_operator.engine.cluster import Key
 from tunegate_operator.evalgate.decide import with_records
+from tunegate_operator.evalgate.observe import may_be_new
 
 
 def status(world: World) -> EvalGateStatus:
@@ -96,11 +97,38 @@ def test_a_config_map_of_several_keys_needs_one_named():
 def test_cases_may_stand_in_the_spec():
     case = {"id": "a", "prompt": "hi", "expect": [{"type": "contains", "value": "yes"}]}
     gate = make_gate().obj()
-    gate["spec"]["golden"] = {"source": {"inline": [case]}}
+    gate["spec"] |= {"golden": {"source": {"inline": [case]}}, "baselines": []}
     world = World()
     world.apply(gate)
     world.settle()
     assert ready(world) == ("True", GateReason.GOLDEN_READ, "1 cases")
+
+
+@pytest.mark.parametrize(
+    ("thresholds", "message"),
+    [
+        (
+            {"mustPass": ["case-7", "pii"]},
+            "spec.thresholds.mustPass[1]: no golden case has the id or the tag pii",
+        ),
+        (
+            {"maxDropPoints": "0.5"},
+            "spec.thresholds.maxDropPoints: 100 golden cases cannot show a drop of 0.5 points, so no model "
+            "can pass: have at least 200 cases, or raise maxDropPoints",
+        ),
+    ],
+)
+def test_a_job_does_not_begin_for_a_gate_that_no_model_can_pass(thresholds, message):
+    gate = make_gate().obj()
+    gate["spec"]["thresholds"] |= thresholds
+    world = World()
+    world.apply(make_config_map("cases", golden__jsonl=golden_text()), gate, make_job().obj())
+    world.settle()
+    assert ready(world) == ("False", GateReason.UNREACHABLE_THRESHOLDS, message)
+    stalled = find_condition(status(world).conditions, "Stalled")
+    assert stalled is not None
+    assert world.status().phase is Phase.PENDING
+    assert message in world.status().message
 
 
 def test_a_spec_that_contradicts_itself_stalls():
@@ -156,3 +184,17 @@ def test_of_many_records_the_newest_stay_and_the_baseline_of_each_uri(published)
     assert len(kept) == MAX_RECORDS
     assert kept[0].job == "job-39"
     assert f"job-{published}" in {r.job for r in kept}
+
+
+def test_what_a_full_record_dropped_is_not_read_again():
+    """An old baseline that it keeps does not make what came after it new."""
+    records = tuple(record(n, ["pvc://models/a"] if n == 0 else []) for n in range(40))
+    obj = make_gate().obj() | {"status": with_records(EvalGateStatus(), records).to_wire()}
+    gate = EvalGate.model_validate(obj)
+
+    def job(minute: int) -> dict[str, object]:
+        final = {"gates": [{"name": "golden"}]}
+        ended = f"2026-01-01T00:{minute:02}:30Z"
+        return {"metadata": {"uid": "another"}, "status": {"final": final, "completionTime": ended}}
+
+    assert [minute for minute in (5, 15, 25, 45) if may_be_new(gate, job(minute))] == [25, 45]

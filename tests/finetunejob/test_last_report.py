@@ -3,6 +3,8 @@
 from support.world import Script, World
 from tunegate_api.contract import ExitCode
 from tunegate_api.v1alpha1.finetunejob_status import Phase, Reason
+from tunegate_operator.engine.cluster import Key
+from tunegate_operator.engine.objects import uid_of
 from tunegate_operator.finetunejob.last_report import POST_SECONDS
 
 
@@ -60,6 +62,17 @@ def test_what_training_could_not_deliver_the_gate_would_not_get_either():
     status = world.run()
     assert status.phase is Phase.SUCCEEDED
     assert [c.step for c in status.checkpoints] == [10, 20, 30, 40, 50]
+
+
+def test_the_wait_goes_on_though_somebody_removed_the_job_that_completed():
+    world = unreachable_at_the_end_of("train")
+    for job in world.cluster.as_user.list_objects("Job"):
+        world.cluster.as_user.delete(Key.of(job), uid_of(job))
+    world.settle()
+    assert "waiting for its last report" in world.status().message
+    world.advance(POST_SECONDS)
+    world.is_reachable = True
+    assert world.run().phase is Phase.SUCCEEDED
 
 
 def test_a_second_step_gets_a_pod_of_its_own():

@@ -342,3 +342,41 @@ def test_the_request_is_immutable_and_whole():
     assert config_map["immutable"] is True
     request = Request.model_validate(json.loads(config_map["data"]["request.json"]))
     assert request.final_gates[0].golden_sha256 == make_gate().spec["golden"]["sha256"]
+
+
+def test_a_running_job_whose_request_and_rows_were_removed_leaves_no_pod():
+    world = World()
+    world.apply_all(make_job().with_spec(startTimeoutSeconds=60).obj())
+    world.until_job("train")
+    for name in (world.status().request, "rows"):
+        found = world.cluster.as_user.get(Key("ConfigMap", "default", name))
+        world.cluster.as_user.delete(Key.of(found), uid_of(found))
+    world.settle()
+    assert "ConfigMap rows does not exist" in world.status().message
+    world.advance(61)
+    failure = world.status().failure
+    assert failure is not None
+    assert failure.reason == Reason.START_TIMEOUT
+    assert world.active_jobs() == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "field"), [("FineTuneJob", "orders", "phase"), ("EvalGate", "golden", "lastVerdict")]
+)
+@pytest.mark.parametrize("is_wrong_here", [False, True])
+def test_a_status_that_a_newer_version_wrote_is_left_alone(kind, name, field, is_wrong_here, caplog):
+    world = World()
+    world.apply_all(make_job().with_spec(ttlSecondsAfterFinished=600).obj())
+    assert world.run().phase is Phase.SUCCEEDED
+    key = Key(kind, "default", name)
+    user = world.cluster.as_user
+    if is_wrong_here:
+        found = user.get(key)
+        found["spec"]["inventedLater"] = True
+        user.replace(found)
+    found = user.get(key)
+    status = found["status"] | {field: "InventedLater"}
+    user.patch_status(key, status, found["metadata"]["resourceVersion"])
+    world.advance(1000)
+    assert user.get(key)["status"] == status
+    assert f"its status cannot be read, another version may have written it: {field}" in caplog.text

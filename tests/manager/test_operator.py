@@ -18,8 +18,8 @@ from support.played_kubelet import Address, PlayedKubelet, PlayedPod
 from support.team import Team
 from support.waiting import eventually
 from tunegate_api.contract import Outcome, Report, Role, report_audience
-from tunegate_operator.engine.lease import RETRY
-from tunegate_operator.manager import LEASE
+from tunegate_operator.engine.lease import DURATION, RETRY
+from tunegate_operator.manager import LEASE, STOP_SECONDS
 
 pytestmark = pytest.mark.cluster
 
@@ -91,7 +91,8 @@ def test_the_second_operator_leads_as_soon_as_the_first_stops(server, team, kube
         team.wait_for("Succeeded")
 
 
-def test_the_lease_is_kept_while_a_decision_is_still_being_written(server, team, kubelet, tmp_path):
+@pytest.mark.parametrize("seconds", [2 * RETRY, STOP_SECONDS + 2])
+def test_the_lease_is_kept_while_a_decision_is_still_being_written(server, team, kubelet, tmp_path, seconds):
     """Another that led meanwhile would decide on what it cannot see yet."""
     with (
         operator(server, tmp_path / "a.log", POD_NAME="a") as a,
@@ -104,10 +105,12 @@ def test_the_lease_is_kept_while_a_decision_is_still_being_written(server, team,
             assert is_held.wait(30)
             a.process.terminate()
             asked = time.monotonic()
-            while time.monotonic() - asked < 2 * RETRY:  # by then another would have taken it
+            while time.monotonic() - asked < seconds:  # by then another would have taken it
                 assert _leader(team.api) == "a"
                 time.sleep(0.1)
-        eventually(lambda: _leader(team.api) == "b", seconds=3 * RETRY, what="b leads")
+        # Of a process that waits no longer for the answer, it runs out.
+        runs_out = DURATION if seconds > STOP_SECONDS else 0
+        eventually(lambda: _leader(team.api) == "b", seconds=runs_out + 3 * RETRY, what="b leads")
         assert a.process.wait(10) == 0
         team.wait_for("Succeeded")
 

@@ -23,6 +23,8 @@ class GateReason(StrEnum):
     """The golden set is not the one that `golden.sha256` pins. A changed set is another gate."""
     BAD_GOLDEN = "BadGolden"
     """The golden set cannot be judged by: the message names each bad line."""
+    UNREACHABLE_THRESHOLDS = "UnreachableThresholds"
+    """No model could pass: `thresholds` name cases that do not exist, or the cases are too few for them."""
     INVALID_SPEC = "InvalidSpec"
     """The spec contradicts itself, or asks for something that is not supported yet."""
 

@@ -29,8 +29,8 @@ class Cache:
     reads a dozen. What is read is the reader's own.
     """
 
-    def __init__(self, reports: ReportStore | None = None) -> None:
-        self.report_store = reports or ReportStore()
+    def __init__(self) -> None:
+        self.report_store = ReportStore()
         self._lock = threading.RLock()
         self._objects: dict[str, _Held] = {}
         self._uids: dict[Key, str] = {}

@@ -2,11 +2,31 @@
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypeVar
+
+from pydantic import BaseModel, ValidationError
 
 from tunegate_operator.engine.cluster import Key, Object
+
+StatusT = TypeVar("StatusT", bound=BaseModel)
+
+
+class UnreadableStatusError(Exception):
+    """A status that this version cannot read, as a newer one may have written it. It is left as it is."""
+
+
+def read_status(obj: Object, model: type[StatusT]) -> StatusT:
+    """The status of an object. Raises :class:`UnreadableStatusError`."""
+    try:
+        return model.model_validate(obj.get("status") or {})
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise UnreadableStatusError(
+            f"its status cannot be read, another version may have written it: {where}: {first['msg']}"
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -59,7 +79,7 @@ class Decision:
     """The whole status as it goes on the wire."""
     actions: tuple[Action, ...] = ()
     events: tuple[Event, ...] = ()
-    requeue_after: float | None = field(default=None)
+    requeue_after: float | None = None
     """Seconds after which to decide again though nothing changed."""
     is_last: bool = False
     """Nothing repeats these actions after this status, so it is written only once all of them succeeded."""

@@ -90,10 +90,6 @@ _EVENTS = Resource("v1", "events")
 _TOKEN_REVIEWS = Resource("authentication.k8s.io/v1", "tokenreviews")
 
 
-def _resource(kind: str) -> Resource:
-    return _RESOURCES[kind]
-
-
 def connect(threads: int, *, of_user: bool = False) -> client.ApiClient:
     """A client with the pod's service account, or outside a cluster with the kubeconfig of the user; with
     ``of_user``, as kubectl does, with the kubeconfig wherever there is one.
@@ -135,7 +131,7 @@ class KubernetesCluster:
             yield from self._list(kind, each)
 
     def get(self, key: Key) -> Object | None:
-        resource = _resource(key.kind)
+        resource = _RESOURCES[key.kind]
         try:
             return self._request("GET", resource.path(key.namespace, key.name), seconds=resource.seconds)
         except NotFoundError:
@@ -146,7 +142,7 @@ class KubernetesCluster:
 
     def current_version(self, kind: str, namespace: str | None) -> str:
         """The resourceVersion from which a watch sees whatever a list that is begun now may lack."""
-        resource = _resource(kind)
+        resource = _RESOURCES[kind]
         query = {"limit": "1", "labelSelector": resource.labels}
         version: str = self._request("GET", resource.path(namespace), query=query)["metadata"][
             "resourceVersion"
@@ -158,7 +154,7 @@ class KubernetesCluster:
 
         Raises ExpiredError if the server no longer knows that version, and ClusterError.
         """
-        resource = _resource(kind)
+        resource = _RESOURCES[kind]
         query = {
             "watch": "true",
             "allowWatchBookmarks": "true",
@@ -185,18 +181,18 @@ class KubernetesCluster:
             listener(WatchEvent(type, _trimmed(obj)))
 
     def create(self, obj: Object) -> Object:
-        key = Key.of(obj)
-        return self._request("POST", _resource(key.kind).path(key.namespace), obj)
+        key, resource = Key.of(obj), _RESOURCES[obj["kind"]]
+        return self._request("POST", resource.path(key.namespace), obj, seconds=resource.seconds)
 
     def replace(self, obj: Object) -> Object:
-        key, resource = Key.of(obj), _resource(obj["kind"])
+        key, resource = Key.of(obj), _RESOURCES[obj["kind"]]
         path = resource.path(key.namespace, key.name)
         return self._request("PUT", path, obj, seconds=resource.seconds)
 
     def delete(self, key: Key, uid: str) -> None:
         options = {"propagationPolicy": "Background", "preconditions": {"uid": uid}}
         with suppress(NotFoundError, ConflictError):  # gone, or the name is another object's
-            self._request("DELETE", _resource(key.kind).path(key.namespace, key.name), options)
+            self._request("DELETE", _RESOURCES[key.kind].path(key.namespace, key.name), options)
 
     def patch_status(self, key: Key, status: Object, resource_version: str) -> Object:
         # The version that the patch sets makes the server compare it; a failed "test" would be Invalid.
@@ -204,7 +200,7 @@ class KubernetesCluster:
             {"op": "replace", "path": "/metadata/resourceVersion", "value": resource_version},
             {"op": "add", "path": "/status", "value": status},
         ]
-        path = _resource(key.kind).path(key.namespace, key.name) + "/status"
+        path = _RESOURCES[key.kind].path(key.namespace, key.name) + "/status"
         return self._request("PATCH", path, patch, content_type="application/json-patch+json")
 
     def review_token(self, token: str, audience: str) -> Object:
@@ -231,7 +227,7 @@ class KubernetesCluster:
 
     def _list(self, kind: str, namespace: str | None) -> Iterator[Object]:
         """Page by page, as one consistent read. An expired continuation fails: the caller lists anew."""
-        resource, more = _resource(kind), ""
+        resource, more = _RESOURCES[kind], ""
         while True:
             query = {"limit": str(PAGE), "labelSelector": resource.labels, "continue": more}
             answer = self._request("GET", resource.path(namespace), query=query)

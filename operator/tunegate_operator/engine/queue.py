@@ -10,6 +10,8 @@ from tunegate_operator.engine.cluster import Key
 FIRST_BACKOFF = 0.005
 LONGEST_BACKOFF = 1000.0
 """Seconds between tries of a key that keeps failing: doubling from the first to the longest."""
+VOID_ENTRIES = 64
+"""So many entries of the timetable may be void before it is made anew, and as many more as are not."""
 
 
 class WorkQueue:
@@ -46,6 +48,9 @@ class WorkQueue:
             if due < self._due.get(key, float("inf")):
                 self._due[key] = due
                 heapq.heappush(self._timetable, (due, key))
+                if len(self._timetable) > 2 * len(self._due) + VOID_ENTRIES:
+                    self._timetable = [(due, key) for key, due in self._due.items()]
+                    heapq.heapify(self._timetable)
                 self._changed.notify()  # whoever waits may have to wake earlier
 
     def add_failed(self, key: Key) -> None:

@@ -39,6 +39,7 @@ from tunegate_operator.engine.controller import (
     LookUpEvents,
     Put,
     Refusal,
+    UnreadableStatusError,
 )
 from tunegate_operator.engine.objects import uid_of, wire
 from tunegate_operator.engine.queue import WorkQueue
@@ -51,6 +52,8 @@ PROGRESS_FIELDS = ("progress", "message", "cost")
 WORKER_PATIENCE = 0.5
 """Seconds after which an idle worker looks whether it should stop."""
 REMEMBERED_EVENTS = 4096
+CHILD_KINDS = ("ConfigMap", "Job", "Pod")
+"""Listed before their owners: the first decision about one should already see them."""
 CAUSES: dict[type[ClusterError], Cause] = {
     AlreadyExistsError: "Taken",
     ForbiddenError: "Forbidden",
@@ -72,7 +75,6 @@ class Reconciler:
         clock: Clock,
         *,
         progress_interval: float = PROGRESS_INTERVAL,
-        child_kinds: Iterable[str] = ("ConfigMap", "Job", "Pod"),
     ) -> None:
         self._cluster = cluster
         self._cache = cache
@@ -80,8 +82,7 @@ class Reconciler:
         self._controllers = {controller.kind: controller for controller in controllers}
         self._clock = clock
         self._progress_interval = progress_interval
-        # Children before owners: the first decision about an owner should already see them.
-        self._kinds = (*child_kinds, *self._controllers)
+        self._kinds = (*CHILD_KINDS, *self._controllers)
         self._status_written: dict[str, float] = {}
         self._told: OrderedDict[tuple[str, str, str], None] = OrderedDict()
         self._complaints: dict[Key, str] = {}
@@ -93,6 +94,8 @@ class Reconciler:
         """Take in what a watch saw, and look again at whom it concerns."""
         if self._cache.apply(event):
             self._wake(event)
+        elif event.type == "DELETED":  # which a request had found out before
+            self._forget(uid_of(event.obj))
 
     def handle_report(self, report: Object) -> Future[None]:
         """Take in what a running pod says: a ``tunegate_api.contract.Report`` as JSON.
@@ -104,7 +107,9 @@ class Reconciler:
         is_new = store.put(report)
         promise = store.acknowledgement(report)
         owner = self._cache.by_uid(report["jobUid"])
-        if owner and (is_new or not promise.done()):
+        if owner is None:  # it was deleted meanwhile
+            store.forget(report["jobUid"])
+        elif is_new or not promise.done():
             self._queue.add(Key.of(owner))
         return promise
 
@@ -124,8 +129,7 @@ class Reconciler:
         changed = event.obj
         key = Key.of(changed)
         if event.type == "DELETED" and key.kind in self._controllers:
-            self._cache.report_store.forget(uid_of(changed))
-            self._status_written.pop(uid_of(changed), None)
+            self._forget(uid_of(changed))
         concerned = [key, *(owner.key for owner in self._cache.owners(changed))]
         for controller in self._controllers.values():
             try:
@@ -135,6 +139,11 @@ class Reconciler:
         for one in concerned:
             if one.kind in self._controllers:
                 self._queue.add(one)
+
+    def _forget(self, uid: str) -> None:
+        """Drop what is kept of an object beside the object itself."""
+        self._cache.report_store.forget(uid)
+        self._status_written.pop(uid, None)
 
     # What goes out
 
@@ -168,7 +177,7 @@ class Reconciler:
         """One turn for one object. Whatever fails is tried again after the key's backoff, for ever."""
         try:
             again = self._reconcile(key)
-        except ClusterError as error:
+        except (ClusterError, UnreadableStatusError) as error:
             self._complain(key, error)
             self._queue.add_failed(key)
         except Exception:  # a bug in one object's decision must not take the others down
@@ -298,7 +307,7 @@ class Reconciler:
         except ClusterError as error:
             log.warning("event %s not recorded: %s", event.reason, error)
 
-    def _complain(self, key: Key, error: ClusterError) -> None:
+    def _complain(self, key: Key, error: Exception) -> None:
         """Log a failure once, not with every try."""
         message = f"{type(error).__name__}: {error}"
         if isinstance(error, ConflictError) or self._complaints.get(key) == message:

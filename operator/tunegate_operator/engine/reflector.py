@@ -6,6 +6,7 @@ needed: docs/adr/0008-children-by-reflectors.md.
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 
 from tunegate_operator.engine.cluster import ClusterError, Object
@@ -31,6 +32,8 @@ class Reflector:
     ) -> None:
         self.is_synced = threading.Event()
         """Set once the first list was taken in."""
+        self.listed_at = 0.0
+        """When a list was last taken in, by the monotonic clock."""
         self._cluster = cluster
         self.kind = kind
         self._namespace = namespace
@@ -63,6 +66,7 @@ class Reflector:
         version = self._cluster.current_version(self.kind, self._namespace)
         self._relist()
         self._version = version
+        self.listed_at = time.monotonic()
         self.is_synced.set()
 
     def _take_in(self, event: Object) -> None:

@@ -3,12 +3,10 @@
 from collections.abc import Iterable
 from datetime import datetime
 
-from pydantic import ValidationError
-
 from tunegate_api.v1alpha1 import EvalGate, EvalGateStatus
 from tunegate_api.v1alpha1.problems import find_problems
 from tunegate_operator.engine.cluster import Key, Object
-from tunegate_operator.engine.controller import Decision, View
+from tunegate_operator.engine.controller import Decision, View, read_status
 from tunegate_operator.evalgate.decide import decide, refuse
 from tunegate_operator.evalgate.observe import observe
 
@@ -22,10 +20,10 @@ class EvalGateController:
         """What to say about one EvalGate. It has no children."""
         if "deletionTimestamp" in obj["metadata"]:
             return None
-        problems = find_problems(obj)
+        status, problems = read_status(obj, EvalGateStatus), find_problems(obj)
         if problems:
             generation = obj["metadata"].get("generation", 1)
-            return Decision(refuse(_read_status(obj), problems, generation, now).to_wire())
+            return Decision(refuse(status, problems, generation, now).to_wire())
         gate = EvalGate.model_validate(obj)
         return Decision(decide(observe(gate, view), now).to_wire())
 
@@ -40,14 +38,6 @@ class EvalGateController:
             gates = view.of_kind(self.kind, namespace)
             return [Key.of(gate) for gate in gates if gate["metadata"]["name"] in judged]
         return []
-
-
-def _read_status(obj: Object) -> EvalGateStatus:
-    """The status as it is; an empty one where somebody wrote what can't be read."""
-    try:
-        return EvalGateStatus.model_validate(obj.get("status", {}))
-    except ValidationError:
-        return EvalGateStatus()
 
 
 def _source(gate: Object) -> Object:

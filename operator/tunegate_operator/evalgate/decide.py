@@ -3,13 +3,13 @@
 from datetime import datetime
 
 from tunegate_api.contract import sha256_text
-from tunegate_api.golden import GoldenError, parse_golden
+from tunegate_api.golden import GoldenError, parse_golden, unreachable
 from tunegate_api.meta import ConditionStatus, with_condition, without_condition
 from tunegate_api.v1alpha1 import EvalGateStatus
 from tunegate_api.v1alpha1.evalgate_status import MAX_RECORDS, GateReason, Record
 from tunegate_api.v1alpha1.problems import Problem
 from tunegate_api.verdict import rate, rate_text
-from tunegate_operator.evalgate.observe import Missing, Observed
+from tunegate_operator.evalgate.observe import Missing, Observed, baseline_jobs
 
 
 def decide(observed: Observed, now: datetime) -> EvalGateStatus:
@@ -30,6 +30,10 @@ def decide(observed: Observed, now: datetime) -> EvalGateStatus:
         cases = parse_golden(golden)
     except GoldenError as error:
         return _not_ready(status, GateReason.BAD_GOLDEN, str(error), generation=generation, now=now)
+    problems = unreachable(gate.spec.thresholds, cases, has_baselines=bool(gate.spec.baselines))
+    if problems:
+        message = "; ".join(map(str, problems))
+        return _not_ready(status, GateReason.UNREACHABLE_THRESHOLDS, message, generation=generation, now=now)
     status = status.model_copy(update={"cases": len(cases), "digest": digest})
     return _ready(
         status, "True", GateReason.GOLDEN_READ, f"{len(cases)} cases", generation=generation, now=now
@@ -107,14 +111,11 @@ def with_records(status: EvalGateStatus, found: tuple[Record, ...]) -> EvalGateS
 
 def _bounded(records: list[Record]) -> list[Record]:
     """The newest records, and of each URI the newest published one, which is a baseline."""
-    baselines: dict[str, str] = {}
-    for record in records:
-        for uri in record.published_uris:
-            baselines.setdefault(uri, record.job_uid)
-    room = max(0, MAX_RECORDS - len(set(baselines.values())))
+    baselines = baseline_jobs(records)
+    room = max(0, MAX_RECORDS - len(baselines))
     kept: list[Record] = []
     for record in records:
-        if record.job_uid in baselines.values():
+        if record.job_uid in baselines:
             kept.append(record)
         elif room:
             kept.append(record)

@@ -1,5 +1,6 @@
 """What is known about an EvalGate: the text of its golden set, and the final models it judged."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from pydantic import ValidationError
@@ -37,11 +38,11 @@ def observe(gate: EvalGate, view: View) -> Observed:
     if isinstance(golden, Missing):
         return Observed(gate, golden, ())
     jobs, digest = view.of_kind("FineTuneJob", gate.metadata.namespace), sha256_text(golden)
-    records = [_record(gate, job, digest, view) for job in jobs if _may_be_new(gate, job)]
+    records = [_record(gate, job, digest, view) for job in jobs if may_be_new(gate, job)]
     return Observed(gate, golden, tuple(record for record in records if record))
 
 
-def _may_be_new(gate: EvalGate, job: Object) -> bool:
+def may_be_new(gate: EvalGate, job: Object) -> bool:
     """Whether a job may have a record that is to be added, read loosely: there may be thousands of them."""
     status = job.get("status") or {}
     judged = {result.get("name") for result in (status.get("final") or {}).get("gates") or ()}
@@ -50,8 +51,19 @@ def _may_be_new(gate: EvalGate, job: Object) -> bool:
         return False
     if job["metadata"]["uid"] in {record.job_uid for record in records}:
         return False
-    # A full record has dropped what is older than all it kept.
-    return len(records) < MAX_RECORDS or moment(status["completionTime"]) > min(r.time for r in records)
+    # A full record has dropped what is older than all it kept, but for baselines, which may be older.
+    baselines = baseline_jobs(records)
+    kept = [r.time for r in records if r.job_uid not in baselines]
+    return len(records) < MAX_RECORDS or not kept or moment(status["completionTime"]) > min(kept)
+
+
+def baseline_jobs(records: Iterable[Record]) -> set[str]:
+    """The uids of the jobs that were the last to publish to some URI, of ``records``, newest first."""
+    newest: dict[str, str] = {}
+    for record in records:
+        for uri in record.published_uris:
+            newest.setdefault(uri, record.job_uid)
+    return set(newest.values())
 
 
 def _golden_text(gate: EvalGate, view: View) -> str | Missing:

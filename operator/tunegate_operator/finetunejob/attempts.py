@@ -60,8 +60,21 @@ def latest_number(run: Run, step: Step) -> int:
 
 def has_succeeded(run: Run, step: Step) -> bool:
     """Whether the status says that the latest attempt of a step completed."""
-    latest = max(_recorded(run, step), key=lambda attempt: attempt.number, default=None)
+    latest = _latest_recorded(run, step)
     return latest is not None and latest.result == SUCCEEDED
+
+
+def finished(run: Run, step: Step) -> datetime | None:
+    """When the latest attempt of a step ended, its Job removed or not."""
+    found = run.observed.attempts_of(step)
+    if found:
+        return found[-1].finished
+    recorded = _latest_recorded(run, step)
+    return recorded.finished if recorded else None
+
+
+def _latest_recorded(run: Run, step: Step) -> Attempt | None:
+    return max(_recorded(run, step), key=lambda attempt: attempt.number, default=None)
 
 
 def _recorded(run: Run, step: Step) -> list[Attempt]:

@@ -3,14 +3,12 @@
 from collections.abc import Iterable
 from datetime import datetime
 
-from pydantic import ValidationError
-
 from tunegate_api.meta import cut
 from tunegate_api.v1alpha1 import FineTuneJobStatus
 from tunegate_api.v1alpha1.finetunejob_status import Failure, Phase, Reason
 from tunegate_api.v1alpha1.problems import Problem, find_problems
 from tunegate_operator.engine.cluster import Key, Object
-from tunegate_operator.engine.controller import Decision, Delete, View
+from tunegate_operator.engine.controller import Decision, Delete, View, read_status
 from tunegate_operator.engine.objects import is_finished, uid_of
 from tunegate_operator.engine.owners import controlling_owner
 from tunegate_operator.finetunejob.build import PodSettings
@@ -38,7 +36,7 @@ class FineTuneJobController:
         """What to do about one FineTuneJob."""
         if "deletionTimestamp" in obj["metadata"] or _is_over(obj, view):
             return None
-        old, name = _read_status(obj), self._named_in_commands(obj)
+        old, name = read_status(obj, FineTuneJobStatus), self._named_in_commands(obj)
         if old.phase is not None and old.phase.is_final:
             return self._after_the_end(obj, old, view, now)
         problems = find_problems(obj)
@@ -100,14 +98,6 @@ def _is_of_a_job(config_map: Object) -> bool:
     """Whether it is one that we made; users' may have other owners."""
     owner = controlling_owner(config_map)
     return owner is not None and owner.key.kind == FineTuneJobController.kind
-
-
-def _read_status(obj: Object) -> FineTuneJobStatus:
-    """The status as it is; an empty one where somebody wrote what can't be read."""
-    try:
-        return FineTuneJobStatus.model_validate(obj.get("status", {}))
-    except ValidationError:
-        return FineTuneJobStatus()
 
 
 def _is_over(obj: Object, view: View) -> bool:

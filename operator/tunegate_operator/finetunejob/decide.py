@@ -47,6 +47,12 @@ def decide(observed: Observed, now: datetime, pods: PodSettings) -> Draft:
         return draft
     request = ready_request(observed, draft, pods)
     if request is None:
+        if draft.status.failure:  # of a job whose request was removed there may be pods
+            draft.actions += [
+                Delete(child.key, child.uid)
+                for child in observed.children
+                if child.state is ChildState.ACTIVE
+            ]
         return draft
     plan = absorb_plan(observed, draft)
     absorb_published(observed, draft)

@@ -49,7 +49,7 @@ _BY_REASON: dict[str, str] = {
     **dict(_BY_EXIT_CODE.values()),
     Reason.DISCARDED: "Nothing is published. Change rows or parameters, and create the job anew.",
 }
-_OTHERWISE = "The log of the job's last pod says more: kubectl logs, or on a laptop the folder of the run."
+_OTHERWISE = "The log of the job's last pod says more: kubectl logs, or the file that `tunegate run` names."
 
 
 def with_hint(failure: Failure) -> Failure:
@@ -90,7 +90,7 @@ def classify(child: Child) -> Failure:
     return Failure(
         reason=Reason.INTERNAL_ERROR,
         message=_tail(pod) or f"{child.step} ended with exit code {pod.exit_code}",
-        hint=f"The whole log: kubectl logs job/{child.key.name}",
+        hint=f"The whole log: kubectl logs job/{child.key.name}, or the file that `tunegate run` names.",
     )
 
 

@@ -23,8 +23,7 @@ MESSENGER = Step(Role.REPORT)
 
 def await_report(run: Run, step: Step) -> None:
     """Work on the last report of ``step``, whose latest child completed. Ends the job if there is none."""
-    done = run.observed.attempts_of(step)
-    since = (done[-1].finished if done else None) or run.draft.now
+    since = attempts.finished(run, step) or run.draft.now
     if run.pods.report_to is None:
         _wait_or_fail(run, step, since + timedelta(seconds=FILE_SECONDS), f"within {FILE_SECONDS} s")
         return
