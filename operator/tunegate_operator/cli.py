@@ -1,5 +1,6 @@
 """The ``tunegate`` command."""
 
+import os
 import signal
 import sys
 import time
@@ -27,19 +28,20 @@ from tunegate_operator.manifests import Diagnostic, ManifestError, load_manifest
 from tunegate_operator.names import CONTINUE_ANNOTATION, DISCARD_ANNOTATION
 from tunegate_operator.plan_view import plan_text, plan_view
 
-EXIT_FAILED, EXIT_USAGE, EXIT_STOPPED, EXIT_INTERRUPTED = 1, 2, 3, 130
-EXIT_CODES = {Phase.SUCCEEDED: 0, Phase.STOPPED: EXIT_STOPPED, Phase.SUSPENDED: 0}
+EXIT_FAILED, EXIT_USAGE, EXIT_STOPPED, EXIT_SUSPENDED, EXIT_INTERRUPTED = 1, 2, 3, 4, 130
+EXIT_CODES = {Phase.SUCCEEDED: 0, Phase.STOPPED: EXIT_STOPPED, Phase.SUSPENDED: EXIT_SUSPENDED}
 STEP_SECONDS = 0.25
 """How long the display may be behind."""
 
 PATHS = click.argument(
     "paths", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path), metavar="FILE_OR_FOLDER…"
 )
+DEFAULT_RUNS, RUNS_VARIABLE = "runs", "TUNEGATE_RUNS"
 RUNS = click.option(
     "--runs",
-    default="runs",
+    default=DEFAULT_RUNS,
     show_default=True,
-    envvar="TUNEGATE_RUNS",
+    envvar=RUNS_VARIABLE,
     type=click.Path(file_okay=False, path_type=Path),
     help="The folder that holds runs, volumes and reports.",
 )
@@ -110,7 +112,7 @@ def run(paths: tuple[Path, ...], runs: Path, again: bool) -> None:
     are. A job that has ended is not run again unless you say --again.
 
     \b
-    Exit codes: 0 passed, 1 failed, 3 stopped by a gate, 130 interrupted,
+    Exit codes: 0 passed, 1 failed, 3 stopped by a gate, 4 suspended by its spec, 130 interrupted,
       2 wrong manifests, or changed ones that a finished run has not seen
     """
     if _print_diagnostics(paths):
@@ -175,9 +177,12 @@ def status(name: str | None, runs: Path) -> None:
     if name is not None:
         if name not in jobs:
             raise click.ClickException(_no_such_job(name, runs, list(jobs)))
-        console.print(job_view(name, jobs[name], utc_now(), is_interrupted=name in interrupted))
+        is_interrupted = name in interrupted
+        console.print(
+            job_view(name, jobs[name], utc_now(), runs=_runs_option(runs), is_interrupted=is_interrupted)
+        )
     elif jobs:
-        console.print(jobs_table(list(jobs.items()), interrupted))
+        console.print(jobs_table(list(jobs.items()), interrupted, _runs_option(runs)))
     else:
         click.echo(f"no runs in {runs}: start one with `tunegate run FOLDER`")
 
@@ -195,6 +200,7 @@ def continue_(name: str, reason: str, namespace: str | None, runs: Path) -> None
     if namespace:
         _answer_on_cluster(name, namespace, CONTINUE_ANNOTATION, reason)
         return
+    _look_for(name, runs)
     with _open(runs, [name]) as laptop:
         _answer(laptop, name, CONTINUE_ANNOTATION, reason)
         _live(laptop, [name], {})
@@ -210,6 +216,7 @@ def discard(name: str, reason: str, namespace: str | None, runs: Path) -> None:
     if namespace:
         _answer_on_cluster(name, namespace, DISCARD_ANNOTATION, reason)
         return
+    _look_for(name, runs)
     with _open(runs, [name]) as laptop:
         _answer(laptop, name, DISCARD_ANNOTATION, reason)
         while read_status(laptop.job(name)).phase is not Phase.FAILED or not laptop.is_at_rest(name):
@@ -248,14 +255,10 @@ def _open(runs: Path, names: list[str]) -> Iterator[Laptop]:
 
 def _answer(laptop: Laptop, name: str, annotation: str, reason: str) -> None:
     """Record a decision on the present stop of a job."""
-    try:
-        stop = read_status(laptop.job(name)).stop
-    except KeyError:
-        names = [job["metadata"]["name"] for job in read_jobs(laptop.runs)]
-        raise click.ClickException(_no_such_job(name, laptop.runs, names)) from None
-    if stop is None:
+    found = read_status(laptop.job(name))
+    if found.stop is None or found.completion_time:
         raise click.ClickException(f"{name} is not stopped: there is nothing to decide")
-    laptop.annotate(name, annotation, {"stop": stop.id, "reason": reason})
+    laptop.annotate(name, annotation, {"stop": found.stop.id, "reason": reason})
     laptop.step(0)
 
 
@@ -282,7 +285,8 @@ def _live(laptop: Laptop, names: list[str], earlier: Mapping[str, Earlier]) -> N
                 views = {name: read_status(laptop.job(name)) for name in names}
                 if console.is_terminal:
                     now = utc_now()
-                    live.update(Group(*(job_view(n, s, now) for n, s in views.items())), refresh=True)
+                    jobs = (job_view(n, s, now, runs=_runs_option(laptop.runs)) for n, s in views.items())
+                    live.update(Group(*jobs), refresh=True)
                 else:
                     for name, job_status in views.items():
                         plain[name].show(job_status)
@@ -305,7 +309,7 @@ def _conclude(laptop: Laptop, names: list[str], console: Console) -> int:
         job_status = read_status(laptop.job(name))
         phase = job_status.phase or Phase.PENDING
         if not console.is_terminal and (job_status.final or job_status.stop or job_status.failure):
-            console.print(job_view(name, job_status, utc_now()))
+            console.print(job_view(name, job_status, utc_now(), runs=_runs_option(laptop.runs)))
         report, log = laptop.report_file(name), laptop.log_file(name)
         if report.exists():
             click.echo(f"report    {_short(report)}")
@@ -329,6 +333,21 @@ def _say_earlier(earlier: Mapping[str, Earlier]) -> int:
 def _short(path: Path) -> Path:
     """The path from here, where that is shorter."""
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
+def _look_for(name: str, runs: Path) -> None:
+    """Refuse a name that no job here has."""
+    names = [job["metadata"]["name"] for job in read_jobs(runs)]
+    if name not in names:
+        raise click.ClickException(
+            f"{_no_such_job(name, runs, names)}; for a job on a cluster say its --namespace"
+        )
+
+
+def _runs_option(runs: Path) -> str:
+    """What a command needs to find the same folder."""
+    usual = Path(os.environ.get(RUNS_VARIABLE, DEFAULT_RUNS))
+    return "" if runs.resolve() == usual.resolve() else f" --runs {_short(runs.resolve())}"
 
 
 def _no_such_job(name: str, runs: Path, names: list[str]) -> str:

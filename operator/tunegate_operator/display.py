@@ -22,17 +22,22 @@ COLOURS = {
 VERDICT_COLOURS = {"Passed": "green", "Failed": "red", "Error": "magenta", "Inconclusive": "yellow"}
 
 
-INTERRUPTED = "interrupted; `tunegate run …` goes on"
+def interrupted(runs: str) -> str:
+    """What to do about a job that nobody works on. ``runs`` is as in :func:`job_view`."""
+    return f"interrupted; `tunegate run …{runs}` goes on"
 
 
 def job_view(
-    name: str, status: FineTuneJobStatus, now: datetime, *, is_interrupted: bool = False
+    name: str, status: FineTuneJobStatus, now: datetime, *, runs: str = "", is_interrupted: bool = False
 ) -> RenderableType:
-    """Everything about a job that fits a terminal."""
+    """Everything about a job that fits a terminal.
+
+    ``runs`` ends the commands that it names: `` --runs FOLDER`` where that is not the usual one.
+    """
     phase = status.phase or Phase.PENDING
     parts: list[RenderableType] = [_headline(phase, status)]
     if is_interrupted:
-        parts.append(Text(INTERRUPTED, style="bold yellow"))
+        parts.append(Text(interrupted(runs), style="bold yellow"))
     if status.data:
         data = status.data
         parts.append(Text(f"data      {data.train} train · {data.dev} dev · {data.test} test", style="dim"))
@@ -48,13 +53,15 @@ def job_view(
     if status.final:
         parts.append(_final(status))
     if status.stop or status.failure:
-        parts.append(_trouble(name, status))
+        parts.append(_trouble(name, status, runs))
     return Panel(
         Group(*parts), title=f"[bold]{name}", border_style=COLOURS.get(phase, "blue"), padding=(0, 1)
     )
 
 
-def jobs_table(jobs: list[tuple[str, FineTuneJobStatus]], interrupted: Collection[str]) -> RenderableType:
+def jobs_table(
+    jobs: list[tuple[str, FineTuneJobStatus]], unattended: Collection[str], runs: str = ""
+) -> RenderableType:
     """One line a job, in the columns of kubectl get, and which of them nobody works on."""
     table = Table(box=None, header_style="bold", padding=(0, 3, 0, 0))
     for column in ("NAME", "PHASE", "STAGE", "PROGRESS", "GOLDEN", "GATE", "BEST"):
@@ -65,7 +72,7 @@ def jobs_table(jobs: list[tuple[str, FineTuneJobStatus]], interrupted: Collectio
         table.add_row(
             name, Text(phase, style=colour), shown.stage, shown.progress, shown.golden, shown.gate, shown.best
         )
-    notes = [Text(f"{name}: {INTERRUPTED}", style="yellow") for name, _ in jobs if name in interrupted]
+    notes = [Text(f"{name}: {interrupted(runs)}", style="yellow") for name, _ in jobs if name in unattended]
     return Group(table, *notes)
 
 
@@ -185,7 +192,8 @@ def _final(status: FineTuneJobStatus) -> RenderableType:
     return Group(title, *(Text(f"  {line}") for line in lines))
 
 
-def _trouble(name: str, status: FineTuneJobStatus) -> RenderableType:
+def _trouble(name: str, status: FineTuneJobStatus, runs: str) -> RenderableType:
+    hint = Text(status.failure.hint if status.failure else "", style="yellow")
     if status.stop:
         stop = status.stop
         more = stop.regressed_count - len(stop.regressed_cases)
@@ -193,12 +201,14 @@ def _trouble(name: str, status: FineTuneJobStatus) -> RenderableType:
         return Group(
             Text(f"regressed: {cases or 'none'}"),
             Text(_saved(stop)),
-            Text(
-                f'tunegate continue {name} --reason "…"   or   tunegate discard {name} --reason "…"',
-                style="bold",
-            ),
+            hint if status.completion_time else _choice(name, runs),
         )
-    return Text(status.failure.hint if status.failure else "", style="yellow")
+    return hint
+
+
+def _choice(name: str, runs: str) -> Text:
+    commands = [f'tunegate {what} {name} --reason "…"{runs}' for what in ("continue", "discard")]
+    return Text("   or   ".join(commands), style="bold")
 
 
 def _saved(stop: Stop) -> str:

@@ -2,18 +2,19 @@
 
 import io
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from rich.console import Console
 
-from tunegate_api.v1alpha1.finetunejob_status import FineTuneJobStatus, Phase, Progress
+from tunegate_api.v1alpha1.finetunejob_status import FineTuneJobStatus, Phase, Progress, Stop
 from tunegate_operator.display import job_view
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
 
-def shown(status: FineTuneJobStatus) -> str:
+def shown(status: FineTuneJobStatus, **options: Any) -> str:
     console = Console(width=160, file=io.StringIO())
-    console.print(job_view("orders", status, NOW))
+    console.print(job_view("orders", status, NOW, **options))
     return console.file.getvalue()
 
 
@@ -33,3 +34,25 @@ def test_progress_has_its_loss_speed_and_eta_and_says_where_less_fits_a_pass_tha
     smaller = progress.model_copy(update={"micro_batch_size": 2})
     text = shown(FineTuneJobStatus(phase=Phase.TRAINING, progress=smaller))
     assert "1800 tokens/s · 2 examples a pass, more did not fit · ETA" in text
+
+
+def test_commands_name_the_folder_where_it_is_not_the_usual_one():
+    stop = Stop(
+        id="sft-1-20",
+        stage="sft",
+        step=20,
+        gate="golden",
+        reason="GoldenRegression",
+        message="worse",
+        regressed_count=0,
+        steps_saved=30,
+        time=NOW,
+    )
+    status = FineTuneJobStatus(phase=Phase.STOPPED, stop=stop)
+    assert 'tunegate continue orders --reason "…"   or   tunegate discard orders --reason "…"' in shown(
+        status
+    )
+    assert 'tunegate discard orders --reason "…" --runs here' in shown(status, runs=" --runs here")
+    interrupted = FineTuneJobStatus(phase=Phase.TRAINING)
+    text = shown(interrupted, runs=" --runs here", is_interrupted=True)
+    assert "interrupted; `tunegate run … --runs here` goes on" in text

@@ -30,8 +30,29 @@ def test_the_report_of_a_discarded_run_says_so_with_the_reason_as_text(quick):
     report = quick.runs / "orders" / "report.html"
     assert "<strong>" not in report.read_text()
     quick("discard", "orders", "--reason", "<b>worse</b>")
+    shown = quick("status", "orders").stdout
+    assert "Nothing is published" in shown
+    assert "tunegate continue" not in shown
+    again = quick("continue", "orders", "--reason", "after all")
+    assert again.returncode == 1
+    assert "orders is not stopped: there is nothing to decide" in again.stdout
     assert "&lt;b&gt;worse&lt;/b&gt;" in report.read_text()
     assert "<strong>Failed</strong>" in report.read_text()
+
+
+def test_a_run_that_its_spec_suspends_did_not_pass(quick):
+    quick.write(Path("/nowhere"), suspend=True)
+    result = quick("run", "manifests")
+    assert result.returncode == 4, result.stdout
+    assert quick.status()["phase"] == "Suspended"
+
+
+def test_a_decision_about_a_job_that_is_not_here_says_where_else_it_may_be(quick):
+    for command in ("continue", "discard"):
+        result = quick(command, "orders", "--reason", "good enough")
+        assert result.returncode == 1
+        assert "there is none; for a job on a cluster say its --namespace" in result.stdout
+    assert not quick.runs.exists()
 
 
 def test_the_report_of_a_run_that_passed_is_the_trainers(quick):

@@ -67,9 +67,9 @@ class Gpu(ApiModel):
 
     count: Annotated[int, Field(ge=1, le=64, examples=[2])] = 1
     """GPUs per node."""
-    memory: Annotated[Quantity | None, Field(examples=["24Gi"])] = None
-    """Memory of one GPU. A stage that cannot fit it, by an estimate, is refused before a GPU is asked for; of
-    one that can, as many examples are a forward pass as fit."""
+    memory: Annotated[Quantity | None, Field(examples=["24G"])] = None
+    """Memory of one GPU: of a card that is sold with 24 GB, 24G. A stage that cannot fit it, by an estimate,
+    is refused before a GPU is asked for; of one that can, as many examples are a forward pass as fit."""
 
 
 class Resources(ApiModel):

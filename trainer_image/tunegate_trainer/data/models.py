@@ -231,6 +231,7 @@ def model_length(folder: Path) -> int:
         ) from error
     if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
         raise UserError(
-            f"model.uri: a {config.model_type} model does not continue text, so it cannot be tuned"
+            f"model.uri: a {config.model_type} model does not continue text, so it cannot be tuned",
+            "use a causal language model",
         )
     return int(getattr(config.get_text_config(), "max_position_embeddings", 0) or 1 << 20)

@@ -17,6 +17,7 @@ INDEX = "model.safetensors.index.json"
 _MAX_HEADER = 100_000_000
 """Bytes that the format allows for a header."""
 _SHORT_NAMES = {"BF16": "bfloat16", "F16": "float16"}
+_COPY_AGAIN = "copy it again"
 _GIT_LFS = b"version https://git-lfs"
 
 
@@ -79,7 +80,7 @@ def _header(path: Path) -> dict[str, Any]:
             prod(tensor["shape"])
             tensor["data_offsets"][1] + 0
     except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-        raise BadDataError(f"model.uri: {path.name} is no safetensors file") from error
+        raise BadDataError(f"model.uri: {path.name} is no safetensors file", _COPY_AGAIN) from error
     return tensors
 
 
@@ -94,7 +95,7 @@ def _header_bytes(path: Path) -> int:
     length = int.from_bytes(start[:8], "little")
     if length > min(_MAX_HEADER, path.stat().st_size):
         raise BadDataError(
-            f"model.uri: {path.name} is no safetensors file, or was not copied as a whole", "copy it again"
+            f"model.uri: {path.name} is no safetensors file, or was not copied as a whole", _COPY_AGAIN
         )
     return 8 + length
 
@@ -103,4 +104,4 @@ def _weight_map(index: Path) -> dict[str, Any]:
     try:
         return dict(json.loads(index.read_bytes())["weight_map"])
     except (ValueError, KeyError, TypeError) as error:
-        raise BadDataError(f"model.uri: {INDEX} is damaged") from error
+        raise BadDataError(f"model.uri: {INDEX} is damaged", _COPY_AGAIN) from error

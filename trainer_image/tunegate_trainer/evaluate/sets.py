@@ -24,6 +24,7 @@ from tunegate_trainer.rows import PAIRS_PREFIX, PREFERENCE, read_pairs, read_row
 
 GOLDEN = "golden"
 """The one measure of a golden set."""
+_MEND_SCHEMA = "correct the schema in the ConfigMap, and create the job again"
 _NO_FILE = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 
 
@@ -125,7 +126,9 @@ def _golden_set(context: Context, tokenizer: PreTrainedTokenizerBase, gate: Gate
     try:
         golden = parse_golden(text)
     except GoldenError as error:
-        raise BadDataError(f"EvalGate {gate.name}: golden set: {error}") from error
+        raise BadDataError(
+            f"EvalGate {gate.name}: golden set: {error}", "mend these cases, in a new EvalGate"
+        ) from error
     cases = [
         Case(
             id=case.id,
@@ -174,7 +177,9 @@ def golden_text(root: Path, gate: str, source: GoldenSource) -> str:
     except PermissionError as error:
         raise unreadable(f"EvalGate {gate}: the golden set at {path.relative_to(root)}") from error
     except UnicodeDecodeError as error:
-        raise BadDataError(f"EvalGate {gate}: golden set: not UTF-8 at byte {error.start}") from error
+        raise BadDataError(
+            f"EvalGate {gate}: golden set: not UTF-8 at byte {error.start}", "save the file as UTF-8"
+        ) from error
 
 
 def config_map_file(root: Path, name: str, key: str | None) -> Path:
@@ -304,9 +309,9 @@ def metric_schema(root: Path, metric: TaskMetric) -> dict[str, Any] | None:
     except PermissionError as error:
         raise unreadable(f"the schema at {path.relative_to(root)}") from error
     except ValueError as error:
-        raise BadDataError(f"{path.relative_to(root)}: not JSON: {error}") from error
+        raise BadDataError(f"{path.relative_to(root)}: not JSON: {error}", _MEND_SCHEMA) from error
     if not isinstance(schema, dict):
-        raise BadDataError(f"{path.relative_to(root)}: a JSON schema is an object")
+        raise BadDataError(f"{path.relative_to(root)}: a JSON schema is an object", _MEND_SCHEMA)
     return schema
 
 

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 
 from tunegate_api.contract import Role
 from tunegate_trainer.context import Context
+from tunegate_trainer.errors import CredentialsError
 from tunegate_trainer.report.collect import collect
 from tunegate_trainer.tracking.runs import runs_of
 from tunegate_trainer.tracking.trackers import Tracker, open_tracker, prepare_environment
@@ -44,7 +45,11 @@ def main(arguments: Sequence[str]) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):  # the pod's own process says when to end
         signal.signal(number, signal.SIG_IGN)
     context = Context(Role(role))
-    credentials = prepare_environment(context, name)
+    try:
+        credentials = prepare_environment(context, name)
+    except CredentialsError as error:
+        logger.warning("%s; nothing is sent to it", error)
+        return 1
     return _follow(context, open_tracker(context, name), credentials)
 
 

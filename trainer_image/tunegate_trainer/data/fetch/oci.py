@@ -37,6 +37,7 @@ _NAMES = ("org.opencontainers.image.title", "org.cncf.model.filepath")
 """Annotations of a layer that name the file which it is."""
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 _MAX_MANIFEST = 4 << 20
+_PUSH_AGAIN = "push the artifact again, with a client that writes OCI manifests"
 """Bytes; what registries take."""
 
 
@@ -101,7 +102,7 @@ def _manifest(address: Address, registry: Registry, reference: Reference) -> tup
     chosen = _for_this_machine(address, manifest["manifests"])
     found, inner = _document(address, registry, chosen)
     if found != chosen:
-        raise BadDataError(f"{address.field}: {address.uri} lists {chosen} and has {found}")
+        raise BadDataError(f"{address.field}: {address.uri} lists {chosen} and has {found}", _PUSH_AGAIN)
     return digest, inner
 
 
@@ -112,12 +113,14 @@ def _document(address: Address, registry: Registry, name: str) -> tuple[str, Map
         for chunk in response.iter_bytes():
             content += chunk
             if len(content) > _MAX_MANIFEST:
-                raise BadDataError(f"{address.field}: the manifest of {address.uri} is larger than 4 MiB")
+                raise BadDataError(
+                    f"{address.field}: the manifest of {address.uri} is larger than 4 MiB", _PUSH_AGAIN
+                )
     try:
         manifest = json.loads(content)
         manifest["schemaVersion"]
     except (ValueError, TypeError, KeyError) as error:
-        raise BadDataError(f"{address.field}: {address.uri} has no OCI manifest") from error
+        raise BadDataError(f"{address.field}: {address.uri} has no OCI manifest", _PUSH_AGAIN) from error
     return f"sha256:{hashlib.sha256(content).hexdigest()}", manifest
 
 
@@ -138,7 +141,7 @@ def _is_for(manifest: Mapping[str, Any], machine: str) -> bool:
 def _layer(address: Address, entry: Mapping[str, Any]) -> Layer:
     digest, media_type = str(entry.get("digest", "")), str(entry.get("mediaType", ""))
     if not re.fullmatch(r"sha256:[0-9a-f]{64}", digest):
-        raise BadDataError(f"{address.field}: {address.uri} has a layer without a sha256 digest")
+        raise BadDataError(f"{address.field}: {address.uri} has a layer without a sha256 digest", _PUSH_AGAIN)
     annotations = entry.get("annotations") or {}
     title = next((str(annotations[name]) for name in _NAMES if annotations.get(name)), "")
     if media_type.endswith("+zstd"):

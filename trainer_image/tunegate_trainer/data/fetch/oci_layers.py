@@ -85,4 +85,6 @@ def _extract(address: Address, archive: Path, into: Path) -> None:
                 with target.open("wb") as file:
                     shutil.copyfileobj(content, file, 1 << 20)
     except (tarfile.TarError, EOFError) as error:
-        raise BadDataError(f"{address.field}: a layer of {address.uri} is no whole tar archive") from error
+        raise BadDataError(
+            f"{address.field}: a layer of {address.uri} is no whole tar archive", "push the artifact again"
+        ) from error
