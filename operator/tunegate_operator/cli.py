@@ -1,6 +1,7 @@
 """The ``tunegate`` command."""
 
 import os
+import shlex
 import signal
 import sys
 import time
@@ -30,6 +31,8 @@ from tunegate_operator.plan_view import plan_text, plan_view
 
 EXIT_FAILED, EXIT_USAGE, EXIT_STOPPED, EXIT_SUSPENDED, EXIT_INTERRUPTED = 1, 2, 3, 4, 130
 EXIT_CODES = {Phase.SUCCEEDED: 0, Phase.STOPPED: EXIT_STOPPED, Phase.SUSPENDED: EXIT_SUSPENDED}
+SEVERITY = (0, EXIT_SUSPENDED, EXIT_FAILED, EXIT_USAGE, EXIT_STOPPED)
+"""Exit codes, rising: of several jobs the worst counts."""
 STEP_SECONDS = 0.25
 """How long the display may be behind."""
 
@@ -255,7 +258,10 @@ def _open(runs: Path, names: list[str]) -> Iterator[Laptop]:
 
 def _answer(laptop: Laptop, name: str, annotation: str, reason: str) -> None:
     """Record a decision on the present stop of a job."""
-    found = read_status(laptop.job(name))
+    try:
+        found = read_status(laptop.job(name))
+    except KeyError:
+        raise click.ClickException(f"nothing is left of {name} but its status: run it again") from None
     if found.stop is None or found.completion_time:
         raise click.ClickException(f"{name} is not stopped: there is nothing to decide")
     laptop.annotate(name, annotation, {"stop": found.stop.id, "reason": reason})
@@ -297,9 +303,9 @@ def _live(laptop: Laptop, names: list[str], earlier: Mapping[str, Earlier]) -> N
         laptop.interrupt()
         click.echo("interrupted; the same command goes on from the last checkpoint", err=True)
         raise SystemExit(EXIT_INTERRUPTED) from None
-    worst = _conclude(laptop, names, console)
+    code = _conclude(laptop, names, console)
     click.echo(f"took      {time.monotonic() - started:.0f} s")
-    raise SystemExit(max(worst, _say_earlier(earlier)))
+    raise SystemExit(_worst(code, _say_earlier(earlier)))
 
 
 def _conclude(laptop: Laptop, names: list[str], console: Console) -> int:
@@ -316,8 +322,12 @@ def _conclude(laptop: Laptop, names: list[str], console: Console) -> int:
         click.echo(f"status    {_short(report.with_name('status.yaml'))}")
         if phase is Phase.FAILED and log:
             click.echo(f"log       {_short(log)}")
-        worst = max(worst, EXIT_CODES.get(phase, EXIT_FAILED))
+        worst = _worst(worst, EXIT_CODES.get(phase, EXIT_FAILED))
     return worst
+
+
+def _worst(*codes: int) -> int:
+    return max(codes, key=SEVERITY.index)
 
 
 def _say_earlier(earlier: Mapping[str, Earlier]) -> int:
@@ -347,7 +357,7 @@ def _look_for(name: str, runs: Path) -> None:
 def _runs_option(runs: Path) -> str:
     """What a command needs to find the same folder."""
     usual = Path(os.environ.get(RUNS_VARIABLE, DEFAULT_RUNS))
-    return "" if runs.resolve() == usual.resolve() else f" --runs {_short(runs.resolve())}"
+    return "" if runs.resolve() == usual.resolve() else f" --runs {shlex.quote(str(_short(runs.resolve())))}"
 
 
 def _no_such_job(name: str, runs: Path, names: list[str]) -> str:

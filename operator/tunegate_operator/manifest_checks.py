@@ -269,6 +269,7 @@ def _reachable(gate: Manifest, cases: list[GoldenCase]) -> Iterator[Diagnostic]:
         thresholds = Thresholds.model_validate(_find(gate.obj, ("spec", "thresholds")) or {})
     except ValidationError:
         return
-    has_baselines = _find(gate.obj, ("spec", "baselines")) != []
-    for problem in unreachable(thresholds, cases, has_baselines=has_baselines):
+    given = _find(gate.obj, ("spec", "baselines"))
+    baselines = given if isinstance(given, list) else ["BaseModel"]  # as where they are left out
+    for problem in unreachable(thresholds, cases, baselines):
         yield gate.at(problem.path, problem.message)

@@ -244,11 +244,12 @@ def test_labels_and_annotations_that_are_left_empty_are_none(tmp_path: Path) -> 
         assert manifest.obj["metadata"].keys() == {"name"}
 
 
-def test_enough_cases_are_not_asked_for_where_nothing_is_compared(tmp_path: Path) -> None:
-    assert (
-        said_of(tmp_path, family({"gate.spec.thresholds.maxDropPoints": "2", "gate.spec.baselines": []}))
-        == []
-    )
+@pytest.mark.parametrize("baselines", [[], ["LastPublished"]])
+def test_enough_cases_are_not_asked_for_where_there_may_be_nothing_to_compare_with(
+    tmp_path: Path, baselines: list[str]
+) -> None:
+    changes = {"gate.spec.thresholds.maxDropPoints": "2", "gate.spec.baselines": baselines}
+    assert said_of(tmp_path, family(changes)) == []
 
 
 def test_inline_cases_are_checked_where_they_stand(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """What is left of a run that the operator or a person ended: no process, and a report that says so."""
 
+from copy import deepcopy
 from pathlib import Path
 
 
@@ -45,6 +46,22 @@ def test_a_run_that_its_spec_suspends_did_not_pass(quick):
     result = quick("run", "manifests")
     assert result.returncode == 4, result.stdout
     assert quick.status()["phase"] == "Suspended"
+
+
+def test_of_several_jobs_the_worst_end_is_the_exit_code(quick):
+    quick.write(Path("/nowhere"), activeDeadlineSeconds=5)
+    quick.environment["STAND_IN"] = "trains"
+
+    def add_a_suspended_one(objects):
+        objects["second"] = deepcopy(objects["orders"])
+        objects["second"]["metadata"]["name"] = "second"
+        objects["second"]["spec"]["suspend"] = True
+
+    quick.edit(add_a_suspended_one)
+    result = quick("run", "manifests")
+    assert quick.status("second")["phase"] == "Suspended"
+    assert quick.status()["phase"] == "Failed"
+    assert result.returncode == 1, result.stdout
 
 
 def test_a_decision_about_a_job_that_is_not_here_says_where_else_it_may_be(quick):

@@ -94,8 +94,8 @@ class Training(ApiModel):
         Field(max_length=8, examples=[{"adam_beta2": "0.95"}]),
     ] = None
     """Arguments of TRL's trainer by their own names: optim (adamw_torch, adamw_torch_fused, or adafactor,
-    which needs less memory), adam_beta1, adam_beta2, adam_epsilon. Left out: adamw_torch, 0.9, 0.999 and
-    1e-8."""
+    which needs less memory, and trains all weights on one GPU alone), adam_beta1, adam_beta2, adam_epsilon.
+    Left out: adamw_torch, 0.9, 0.999 and 1e-8."""
 
 
 class GateReference(ApiModel):

@@ -33,7 +33,7 @@ class Reflector:
         self.is_synced = threading.Event()
         """Set once the first list was taken in."""
         self.listed_at = 0.0
-        """When a list was last taken in, by the monotonic clock."""
+        """When the last list that was taken in was begun, by the monotonic clock."""
         self._cluster = cluster
         self.kind = kind
         self._namespace = namespace
@@ -63,10 +63,10 @@ class Reflector:
 
     def _list(self) -> None:
         """Take the version from which to watch first: what comes twice does no harm."""
+        began = time.monotonic()
         version = self._cluster.current_version(self.kind, self._namespace)
         self._relist()
-        self._version = version
-        self.listed_at = time.monotonic()
+        self._version, self.listed_at = version, began
         self.is_synced.set()
 
     def _take_in(self, event: Object) -> None:

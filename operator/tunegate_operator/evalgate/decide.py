@@ -30,7 +30,7 @@ def decide(observed: Observed, now: datetime) -> EvalGateStatus:
         cases = parse_golden(golden)
     except GoldenError as error:
         return _not_ready(status, GateReason.BAD_GOLDEN, str(error), generation=generation, now=now)
-    problems = unreachable(gate.spec.thresholds, cases, has_baselines=bool(gate.spec.baselines))
+    problems = unreachable(gate.spec.thresholds, cases, gate.spec.baselines)
     if problems:
         message = "; ".join(map(str, problems))
         return _not_ready(status, GateReason.UNREACHABLE_THRESHOLDS, message, generation=generation, now=now)

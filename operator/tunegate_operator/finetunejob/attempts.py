@@ -58,6 +58,12 @@ def latest_number(run: Run, step: Step) -> int:
     return max([*seen, *(a.number for a in _recorded(run, step))], default=0)
 
 
+def latest(run: Run, step: Step) -> Child | None:
+    """The Job of the latest attempt; None if it was removed, as by a suspension, or if there was none."""
+    number = latest_number(run, step)
+    return next((child for child in run.observed.attempts_of(step) if child.attempt == number), None)
+
+
 def has_succeeded(run: Run, step: Step) -> bool:
     """Whether the status says that the latest attempt of a step completed."""
     latest = _latest_recorded(run, step)
@@ -66,10 +72,9 @@ def has_succeeded(run: Run, step: Step) -> bool:
 
 def finished(run: Run, step: Step) -> datetime | None:
     """When the latest attempt of a step ended, its Job removed or not."""
-    found = run.observed.attempts_of(step)
-    if found:
-        return found[-1].finished
-    recorded = _latest_recorded(run, step)
+    child, recorded = latest(run, step), _latest_recorded(run, step)
+    if child:
+        return child.finished
     return recorded.finished if recorded else None
 
 

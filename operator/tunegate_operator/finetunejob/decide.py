@@ -47,7 +47,7 @@ def decide(observed: Observed, now: datetime, pods: PodSettings) -> Draft:
         return draft
     request = ready_request(observed, draft, pods)
     if request is None:
-        if draft.status.failure:  # of a job whose request was removed there may be pods
+        if draft.status.failure:  # a job whose request was removed may have pods
             draft.actions += [
                 Delete(child.key, child.uid)
                 for child in observed.children
@@ -137,7 +137,7 @@ def _completed(run: Run, step: Step, args: tuple[str, ...] = (), *, is_known: bo
 
     ``is_known`` says that what the step found is in hand: then it is done though its Job was removed.
     """
-    latest = _latest(run, step)
+    latest = attempts.latest(run, step)
     if latest is None and is_known and attempts.has_succeeded(run, step):
         return True
     if latest is None:
@@ -152,12 +152,6 @@ def _completed(run: Run, step: Step, args: tuple[str, ...] = (), *, is_known: bo
     return False
 
 
-def _latest(run: Run, step: Step) -> Child | None:
-    """The Job of the latest attempt; None if it was removed, as by a suspension, or if there was none."""
-    number = attempts.latest_number(run, step)
-    return next((child for child in run.observed.attempts_of(step) if child.attempt == number), None)
-
-
 def _trained(run: Run, plan: Plan, stage: str, start_step: int) -> int | None:
     """The step of the checkpoint that goes on from a stage; None while it trains, stopped, or failed.
 
@@ -170,7 +164,7 @@ def _trained(run: Run, plan: Plan, stage: str, start_step: int) -> int | None:
     args += ("--accepted-step", str(accepted)) if accepted else ()
     if not _completed(run, step, args, is_known=True):
         return None
-    latest, number = _latest(run, step), attempts.latest_number(run, step)
+    latest, number = attempts.latest(run, step), attempts.latest_number(run, step)
     if is_continued(decisions, stop_id(stage, number, accepted)):
         attempts.start(run, step, args)
         return None

@@ -37,8 +37,8 @@ _NAMES = ("org.opencontainers.image.title", "org.cncf.model.filepath")
 """Annotations of a layer that name the file which it is."""
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 _MAX_MANIFEST = 4 << 20
-_PUSH_AGAIN = "push the artifact again, with a client that writes OCI manifests"
 """Bytes; what registries take."""
+_PUSH_AGAIN = "push the artifact again, with a client that writes OCI manifests"
 
 
 @dataclass(frozen=True)
