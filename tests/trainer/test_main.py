@@ -5,6 +5,8 @@ import gc
 import json
 import os
 import signal
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -56,6 +58,20 @@ def test_the_collector_rests_while_a_role_is_imported_and_no_longer(start, monke
     assert main(["train", "--stage", STAGE]) == ExitCode.INTERNAL_ERROR
     assert enabled == {"tunegate_trainer.train.recipe": False, "tunegate_trainer.report": True}
     assert gc.isenabled()
+
+
+@pytest.mark.parametrize(
+    ("parameters", "needed"), [({}, set()), ({"quantization": "NF4", "lora_dropout": 0.0}, {"bitsandbytes"})]
+)
+def test_a_role_imports_no_large_package_that_its_job_does_not_need(start, parameters, needed):
+    root = start(checkpoint_steps=(1,), parameters=parameters)
+    command = [sys.executable, "-X", "importtime", "-m", "tunegate_trainer", "train", "--stage", STAGE]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert termination(root).outcome is Outcome.COMPLETED, done.stderr
+    modules = [line.rpartition("|")[2].strip() for line in done.stderr.splitlines()]
+    imported = {name.partition(".")[0] for name in modules if "." in name}  # also a failed import is a line
+    assert "peft" in imported
+    assert imported & {"bitsandbytes", "scipy", "sklearn", "wandb"} == needed
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")

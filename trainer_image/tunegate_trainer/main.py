@@ -39,6 +39,8 @@ logger = logging.getLogger(__name__)
 
 _SAY_NOTHING = (Role.REPORT, Role.CLEANUP)
 """Roles that say nothing of their own: one only delivers, the other removed what there is to report from."""
+_UNUSED = ("scipy", "sklearn", "wandb")
+"""Packages that libraries import where they find them, and no role needs; trackers have their own process."""
 _TERMINATION_BYTES = 4096
 """What Kubernetes keeps of a termination message."""
 _STORAGE_ERRNOS = (errno.ENOSPC, errno.EROFS, errno.EDQUOT)
@@ -83,6 +85,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         context.open_courier()
         _set_up_libraries(context.role)
         if context.role not in _SAY_NOTHING:
+            if arguments is None:  # the process is the role's own
+                _hide_unused(context)
             context.open_trackers()
         try:
             outcome = _role(context, options, interruption)
@@ -187,6 +191,25 @@ def _set_up_libraries(role: Role) -> None:
     # It writes down every address, also those that are signed and let anybody read what is there.
     logging.getLogger("httpx2").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+
+
+def _hide_unused(context: Context) -> None:
+    """Let libraries find no package that they would import and this job does not need: of nine seconds that
+    a role's imports take, wandb and bitsandbytes are three."""
+    modules: dict[str, ModuleType | None] = sys.modules  # type: ignore[assignment]
+    for name in _UNUSED if _is_quantized(context) else (*_UNUSED, "bitsandbytes"):
+        modules.setdefault(name, None)  # which is how Python says that there is none
+
+
+def _is_quantized(context: Context) -> bool:
+    """Whether some stage holds its base in 4 bits, or the job that this one starts from did."""
+    request = context.request
+    found = [stage.quantization for stage in request.spec.stages]
+    if request.start_from:
+        found.append(request.start_from.trained.quantization)
+    if context.role is not Role.DATA:  # which makes the plan
+        found += [stage.parameters.quantization for stage in context.plan.stages]
+    return any(found)
 
 
 def leave(code: int) -> NoReturn:
