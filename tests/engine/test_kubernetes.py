@@ -10,7 +10,14 @@ from support import manifests
 from support.api_server import ApiServer
 from support.waiting import eventually
 from tunegate_operator.engine.clock import SystemClock
-from tunegate_operator.engine.cluster import ClusterError, ForbiddenError, InvalidError, Key, Object
+from tunegate_operator.engine.cluster import (
+    ClusterError,
+    ForbiddenError,
+    InvalidError,
+    Key,
+    Object,
+    TerminatingError,
+)
 from tunegate_operator.engine.kubernetes import KubernetesCluster
 from tunegate_operator.engine.objects import uid_of
 
@@ -72,6 +79,22 @@ def test_what_a_policy_denies_may_be_allowed_another_day(cluster: KubernetesClus
     eventually(is_denied, seconds=60, what="the policy holds")
     assert isinstance(found[-1], ForbiddenError), repr(found[-1])
     assert "not this one" in str(found[-1])
+
+
+def test_a_namespace_that_is_being_deleted_takes_nothing_new(
+    cluster: KubernetesCluster, server: ApiServer
+) -> None:
+    name = f"goes-away-{uuid.uuid4().hex[:6]}"
+    metadata = {"name": name, "finalizers": ["test.tunegate.dev/stays-a-while"]}
+    made = config_map("late")
+    made["metadata"]["namespace"] = name
+    with server.client() as api:
+        namespaces = client.CoreV1Api(api)
+        namespaces.create_namespace({"metadata": metadata})
+        namespaces.delete_namespace(name)
+        with pytest.raises(TerminatingError, match="because it is being terminated"):
+            cluster.create(made)
+        namespaces.patch_namespace(name, {"metadata": {"finalizers": None}})
 
 
 def test_what_is_wrong_in_itself_is_invalid(cluster: KubernetesCluster) -> None:

@@ -304,6 +304,17 @@ def test_a_job_ends_once_its_results_are_recorded_however_long_the_cluster_could
     assert Results.model_validate_json(results["data"]["results.json"]).find(Subject.FINAL)
 
 
+def test_no_pod_waits_for_a_record_in_a_namespace_that_is_being_deleted():
+    world = World(posts=True)
+    world.apply_all()
+    world.until_job("train")
+    world.cluster.terminate()
+    for _ in range(3):
+        world.tick()
+        world.settle()
+    assert world._delivered["train-sft.json"].cancelled()
+
+
 def test_what_runs_is_ended_though_the_cluster_takes_no_records():
     world = World()
     world.apply_all(make_job().with_spec(activeDeadlineSeconds=100).obj())

@@ -14,6 +14,7 @@ from tunegate_operator.engine.cluster import (
     InvalidError,
     Key,
     Object,
+    TerminatingError,
     UnavailableError,
 )
 from tunegate_operator.engine.local_jobs import index_of, missing_indexes, new_pod, step_job
@@ -93,6 +94,11 @@ class FakeCluster(ObjectStore):
     def forbid(self, kind: str, message: str | None) -> None:
         """Do not allow objects of this kind for now; None to accept them again."""
         self._refuse(kind, None if message is None else ForbiddenError(message))
+
+    def terminate(self) -> None:
+        """From now on the namespace is being deleted, and takes nothing new."""
+        for kind in ("ConfigMap", "Job"):
+            self._refuse(kind, TerminatingError("the namespace is being terminated"))
 
     def fail(self, kind: str, message: str | None) -> None:
         """Be unable to write objects of this kind for now; None to be able again."""

@@ -51,6 +51,10 @@ class ForbiddenError(ClusterError):
     """The cluster does not allow it: a quota is used up, or a right is missing. Either may change."""
 
 
+class TerminatingError(ForbiddenError):
+    """The namespace is being deleted, and takes nothing new."""
+
+
 class UnavailableError(ClusterError):
     """The cluster answered that it cannot carry it out now: a webhook does not answer, say."""
 

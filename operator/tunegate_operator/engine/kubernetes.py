@@ -25,6 +25,7 @@ from tunegate_operator.engine.cluster import (
     Key,
     NotFoundError,
     Object,
+    TerminatingError,
     UnavailableError,
     WatchEvent,
 )
@@ -284,6 +285,9 @@ def _error(code: int, status: Object) -> ClusterError:
         return NotFoundError(message)
     if code == 410:
         return ExpiredError(message)
+    causes = (status.get("details") or {}).get("causes") or ()
+    if any(cause.get("reason") == "NamespaceTerminating" for cause in causes):
+        return TerminatingError(message)
     if code == 403 or (code in (400, 422) and any(word in message for word in _SAID_BY_ADMISSION)):
         return ForbiddenError(message)
     if code in (400, 413, 422):

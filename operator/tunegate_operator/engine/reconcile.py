@@ -24,6 +24,7 @@ from tunegate_operator.engine.cluster import (
     Key,
     NotFoundError,
     Object,
+    TerminatingError,
     UnavailableError,
     WatchEvent,
 )
@@ -57,6 +58,7 @@ CHILD_KINDS = ("ConfigMap", "Job", "Pod")
 CAUSES: dict[type[ClusterError], Cause] = {
     AlreadyExistsError: "Taken",
     ForbiddenError: "Forbidden",
+    TerminatingError: "Forbidden",
     InvalidError: "Invalid",
     UnavailableError: "Unavailable",
 }
@@ -208,6 +210,8 @@ class Reconciler:
         throttled = None
         if not (failure and decision.is_last):
             throttled = self._write_status(key, obj, decision)
+        if isinstance(failure, TerminatingError):  # no pod need wait for what is not recorded any more
+            self._cache.report_store.forget(uid_of(obj))
         if failure:
             if decision.requeue_after is not None:  # a deadline does not wait for the backoff
                 self._queue.add_after(key, decision.requeue_after)
