@@ -115,8 +115,15 @@ def test_a_gate_looks_as_its_rows_say() -> None:
     changed = World()
     changed.apply(make_gate().obj(), make_config_map("cases", golden__jsonl=golden_text(3)))
     changed.settle()
-    assert described(changed.gate()) == rows["golden set changed or broken"]
+    row = rows["golden set changed, broken, or too small for the thresholds"]
+    assert described(changed.gate()) == row
     assert "it was changed" in argo_health(changed.gate())["message"]
+    too_small = World()
+    gate = make_gate().with_thresholds(maxDropPoints="0.5").obj()
+    too_small.apply(gate, make_config_map("cases", golden__jsonl=golden_text()))
+    too_small.settle()
+    assert described(too_small.gate()) == row
+    assert "have at least 200 cases" in argo_health(too_small.gate())["message"]
 
 
 @pytest.mark.parametrize("obj", [job_in(Phase.SUCCEEDED), job_in(Phase.FAILED)], ids=["succeeded", "failed"])
