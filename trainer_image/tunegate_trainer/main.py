@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from types import ModuleType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from pydantic import ValidationError
 
@@ -196,7 +196,7 @@ def _set_up_libraries(role: Role) -> None:
 def _hide_unused(context: Context) -> None:
     """Let libraries find no package that they would import and this job does not need: of nine seconds that
     a role's imports take, wandb and bitsandbytes are three."""
-    modules: dict[str, ModuleType | None] = sys.modules  # type: ignore[assignment]
+    modules: dict[str, Any] = sys.modules
     for name in _UNUSED if _is_quantized(context) else (*_UNUSED, "bitsandbytes"):
         modules.setdefault(name, None)  # which is how Python says that there is none
 
