@@ -44,8 +44,8 @@ def main() -> int:
             "completions": lambda: sft("completion-heavy", completion_heavy, ">= 1.0"),
             "dpo": dpo,
             "evaluation": evaluation,
-            "verdict": lambda: verdict("quickstart", "<= 0.7"),
-            "regression": lambda: verdict("regression", "<= 0.5"),
+            "verdict": lambda: verdict("quickstart", "Succeeded", "<= 0.7"),
+            "regression": lambda: verdict("regression", "Stopped", "<= 0.5"),
         },
         versions=", ".join(
             [

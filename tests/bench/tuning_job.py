@@ -31,6 +31,7 @@ UID = "0f7c9c1e-0000-4000-8000-00000000be7c"
 ENVIRONMENT = {
     "HF_HUB_OFFLINE": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
+    "PYTHONUNBUFFERED": "1",  # a step is timed by when its line arrives
     "OMP_NUM_THREADS": str(os.cpu_count()),  # accelerate would make it 1
     "TOKENIZERS_PARALLELISM": "false",
 }

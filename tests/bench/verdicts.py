@@ -1,6 +1,7 @@
 """Evaluating a checkpoint against lm-eval, and what a user waits for until a verdict."""
 
 import os
+import re
 import shutil
 import statistics
 import subprocess
@@ -21,6 +22,7 @@ from tunegate_trainer.evaluate.evaluate import read_cases, read_evaluation
 
 EXAMPLES = ROOT / "examples"
 TURNS = 2
+CHECKPOINTS = 5
 
 
 def evaluation() -> Iterator[Measure]:
@@ -88,13 +90,16 @@ class Stopwatch:
         return times.children_user + times.children_system
 
 
-def verdict(example: str, target: str) -> Iterator[Measure]:
-    """From the start to a verdict: ``tunegate run``, against training with ``trl sft`` at its best flags and
-    then lm-eval on each checkpoint."""
+def verdict(example: str, phase: str, target: str) -> Iterator[Measure]:
+    """From the start to a verdict: ``tunegate run``, which must end in ``phase``, against training with ``trl
+    sft`` at its best flags and then lm-eval on each of the same five checkpoints."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        job = TuningJob.of_example(folder / "job", EXAMPLES / example)
-        ours, ended = _tunegate(folder / "ours", example)
+        manifests = folder / "manifests"
+        shutil.copytree(EXAMPLES / example, manifests)
+        _with_checkpoints(manifests / "finetunejob.yaml", CHECKPOINTS)
+        job = TuningJob.of_example(folder / "job", manifests)
+        ours, ended = _tunegate(folder / "ours", manifests, phase)
         theirs, way, checkpoints = _script(folder, job)
     peer = f"trl sft, {way.name}, then lm-eval {checkpoints} times: {theirs.wall:.0f} s"
     yield Measure(f"{example} in {job.dtype}, to {ended}: wall time", round(ours.wall), "s", "", peer)
@@ -103,20 +108,30 @@ def verdict(example: str, target: str) -> Iterator[Measure]:
     yield Measure(f"{example}: share of CPU time", round(ours.cpu / theirs.cpu, 2), "x", target, peer)
 
 
-def _tunegate(folder: Path, example: str) -> tuple[Spent, str]:
+def _with_checkpoints(manifest: Path, count: int) -> None:
+    """Change how many checkpoints a job has, and nothing else."""
+    wanted = f'  evaluateEvery: {{fraction: "{1 / count}"}}'
+    changed, found = re.subn(r"(?m)^  evaluateEvery: .*$", wanted, manifest.read_text())
+    if found != 1:
+        raise SystemExit(f"{manifest.name} says evaluateEvery {found} times")
+    manifest.write_text(changed)
+
+
+def _tunegate(folder: Path, manifests: Path, phase: str) -> tuple[Spent, str]:
     """``tunegate run``: data, training with the stop rule, the final gate, publishing, the report."""
     folder.mkdir()
-    shutil.copytree(EXAMPLES / example, folder / "manifests")
     watch = Stopwatch()
     with (folder / "log").open("w") as log:
-        command = [sys.executable, "-m", "tunegate_operator.cli", "run", "manifests"]
+        command = [sys.executable, "-m", "tunegate_operator.cli", "run", str(manifests)]
         subprocess.run(command, cwd=folder, env=os.environ | ENVIRONMENT, stdout=log, stderr=log, check=False)
     spent = watch.read()
     (path,) = folder.glob("runs/*/status.yaml")
     status = yaml.safe_load(path.read_text())["status"]
-    if status["phase"] == "Stopped":
+    if status["phase"] != phase:
+        raise SystemExit(f"{status['phase']}, not {phase}:\n{(folder / 'log').read_text()[-3000:]}")
+    if phase == "Stopped":
         return spent, f"Stopped at step {status['stop']['step']} of {status['progress']['totalSteps']}"
-    return spent, status["phase"]
+    return spent, phase
 
 
 def _script(folder: Path, job: TuningJob) -> tuple[Spent, Way, int]:
