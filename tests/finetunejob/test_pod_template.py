@@ -6,6 +6,7 @@ import pytest
 
 from support.builders import make_job
 from support.manifests import changed, finetunejob
+from support.model_shapes import QWEN_7B
 from support.world import World, plan_for
 from tunegate_api.contract import Request, Role
 from tunegate_api.v1alpha1 import FineTuneJob
@@ -35,15 +36,16 @@ def container(template: Object) -> Object:
 
 
 @pytest.mark.parametrize(
-    ("role", "adapter", "parameters", "seconds"),
+    ("role", "adapter", "parameters", "shape", "seconds"),
     [
-        (Role.TRAIN, "LoRA", 7_000_000_000, 120),
-        (Role.TRAIN, "None", 1000, 120),
-        (Role.TRAIN, "None", 7_000_000_000, 120 + 1680),  # 84 GB, twice
-        (Role.GATE, "None", 7_000_000_000, 120),
+        (Role.TRAIN, "LoRA", 7_000_000_000, None, 120),
+        (Role.TRAIN, "LoRA", 7_000_000_000, QWEN_7B, 120 + 9),  # 40 million weights of rank 16
+        (Role.TRAIN, "None", 1000, None, 120),
+        (Role.TRAIN, "None", 7_000_000_000, QWEN_7B, 120 + 1680),  # 84 GB, twice
+        (Role.GATE, "None", 7_000_000_000, QWEN_7B, 120),
     ],
 )
-def test_who_saves_all_weights_gets_the_time_for_it(role, adapter, parameters, seconds):
+def test_who_saves_more_gets_the_time_for_it(role, adapter, parameters, shape, seconds):
     obj = make_job().obj()
     obj["metadata"]["uid"] = UID
     job = FineTuneJob.model_validate(obj)
@@ -54,7 +56,7 @@ def test_who_saves_all_weights_gets_the_time_for_it(role, adapter, parameters, s
     plan = plan.model_copy(
         update={
             "stages": [stage.model_copy(update={"parameters": trained})],
-            "model": plan.model.model_copy(update={"parameters": parameters}),
+            "model": plan.model.model_copy(update={"parameters": parameters, "shape": shape}),
         }
     )
     step = Step(role, stage.name if role is Role.TRAIN else None)

@@ -121,8 +121,12 @@ class TrainerRoot:
         return Context(role=role, attempt=attempt, stage=of_training, root=self.path)
 
     def losses(self, stage: str = STAGE) -> list[float]:
+        return [line["loss"] for line in self.loss_lines(stage)]
+
+    def loss_lines(self, stage: str = STAGE) -> list[dict[str, Any]]:
+        """What was written of each step."""
         lines = (self.workspace / self.paths.stage(stage) / "losses.jsonl").read_text().splitlines()
-        return [json.loads(line)["loss"] for line in lines]
+        return [json.loads(line) for line in lines]
 
     def evaluation(self, step: int, stage: str = STAGE) -> Evaluation:
         folder = self.workspace / self.paths.evaluation(stage, step)

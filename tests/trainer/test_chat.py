@@ -2,6 +2,7 @@
 
 import pytest
 
+from support.tiny_model import CHAT_TEMPLATE
 from tunegate_api.golden import Message
 from tunegate_trainer.chat import load_tokenizer, render
 from tunegate_trainer.errors import UserError
@@ -23,3 +24,10 @@ def test_a_chat_template_that_fails_says_on_what(tiny_model, template, said):
     tokenizer.chat_template = template
     with pytest.raises(UserError, match=f"the model's chat template refuses a chat: .*{said}"):
         render(tokenizer, [Message(role="user", content="{}")])
+
+
+def test_a_template_that_asks_for_the_date_is_told_the_same_every_day(tiny_model):
+    tokenizer = load_tokenizer(tiny_model)
+    tokenizer.chat_template = "{{ strftime_now('%d %b %Y') }}" + CHAT_TEMPLATE
+    text = render(tokenizer, [Message(role="user", content="mug")])
+    assert text == "01 Jan 2026<|im_start|>user\nmug<|im_end|>\n<|im_start|>assistant\n"

@@ -203,8 +203,16 @@ def test_a_volume_of_another_user_is_said_to_be_one():
     assert end.failure.hint == f"the trainer runs as user {os.getuid()}: let it read and write there"
 
 
-def test_cuda_out_of_memory_is_permanent_and_says_what_to_change():
-    end = end_of(raising(torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")))
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"),
+        RuntimeError("CUDA error: out of memory"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+    ],
+)
+def test_cuda_out_of_memory_is_permanent_and_says_what_to_change(error):
+    end = end_of(raising(error))
     assert end.exit_code is ExitCode.CUDA_OUT_OF_MEMORY
     assert end.failure.reason == Reason.CUDA_OUT_OF_MEMORY
     assert "lower training.maxLength" in end.failure.hint

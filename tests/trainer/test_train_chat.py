@@ -9,6 +9,7 @@ from transformers import PreTrainedTokenizerBase
 from support.trainer_root import TrainerRoot
 from tunegate_api.contract import ExitCode, Role
 from tunegate_api.golden import Message
+from tunegate_api.plan import Plan
 from tunegate_trainer.chat import answered_tokens, example_tokens, is_rewritten, load_tokenizer
 from tunegate_trainer.data.templates import rewritten_answers
 from tunegate_trainer.errors import UserError
@@ -105,6 +106,11 @@ def test_a_chat_that_begins_as_a_held_out_one_does_not_teach_its_answer(make_job
     assert held & longer.keys(), "otherwise it shows nothing"
     for question, row in longer.items():
         assert row.unlearned == ([1] if question in held else []), question
+    masked, plan = len(held & longer.keys()), Plan.model_validate_json((data / "plan.json").read_bytes())
+    assert plan.data.warnings[0] == (
+        f"{masked} earlier answers in {masked} of {plan.data.train.rows} training rows are not learned: what "
+        "they answer is held out"
+    )
 
 
 def test_a_question_alone_has_no_earlier_answer(tokenizer):

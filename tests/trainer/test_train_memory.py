@@ -123,6 +123,26 @@ def test_where_one_example_does_not_fit_the_job_fails_and_says_what_to_change(
 
 
 @pytest.mark.parametrize(
+    ("parameters", "smaller"),
+    [
+        ({}, "set quantization: NF4 to hold the base in 4 bits, "),
+        ({"quantization": "NF4"}, ""),
+        (ALL_WEIGHTS, "train an adapter instead of all weights, "),
+    ],
+)
+def test_a_model_that_does_not_fit_is_told_what_it_does_not_do_yet(
+    make_root, monkeypatch, parameters, smaller
+):
+    def full(*_: Any) -> None:
+        raise RuntimeError("CUDA error: out of memory")
+
+    monkeypatch.setattr(recipe, "load_start", full)
+    with pytest.raises(CudaOutOfMemoryError) as raised:
+        recipe.run(make_root(parameters=parameters).context(), Interruption())
+    assert raised.value.hint == f"lower training.maxLength, {smaller}or ask for a GPU with more memory"
+
+
+@pytest.mark.parametrize(
     ("processes", "sizes"), [(1, [16, 8, 4, 2, 1]), (2, [16, 4, 1]), (4, [8, 2, 1]), (2, [2, 1]), (3, [6, 1])]
 )
 def test_of_several_processes_fewer_attempts_are_lost(processes, sizes, tmp_path):

@@ -190,8 +190,7 @@ def test_a_step_is_so_many_pairs_whatever_the_micro_batch(make_root):
             parameters={"lora_dropout": 0.0},
         )
         train_both(root, start_step=2)
-        path = root.workspace / root.paths.stage("dpo") / "losses.jsonl"
-        runs.append([json.loads(line) for line in path.read_text().splitlines()])
+        runs.append(root.loss_lines("dpo"))
     for line, *others in zip(*runs, strict=True):
         for other in others:
             assert other["tokens"] == line["tokens"], "the same pairs"
@@ -213,8 +212,7 @@ def test_the_first_loss_is_that_of_no_difference_and_then_it_falls(make_root):
     losses = root.losses("dpo")
     assert losses[0] == pytest.approx(0.693147, abs=1e-5), "the stage starts at its reference"
     assert losses[-1] < 0.6
-    lines = (root.workspace / root.paths.stage("dpo") / "losses.jsonl").read_text().splitlines()
-    first, *_, last = map(json.loads, lines)
+    first, *_, last = root.loss_lines("dpo")
     assert first["reward_margin"] == pytest.approx(0, abs=1e-5)
     assert (last["reward_margin"] > 0.1, last["reward_accuracy"]) == (True, 1)
 
@@ -227,8 +225,7 @@ def test_in_bfloat16_a_stage_starts_at_its_reference_to_rounding(make_root):
         parameters={"dtype": "bfloat16"},
     )
     train_both(root, start_step=2)
-    lines = (root.workspace / root.paths.stage("dpo") / "losses.jsonl").read_text().splitlines()
-    first, *_, last = map(json.loads, lines)
+    first, *_, last = root.loss_lines("dpo")
     assert first["loss"] == pytest.approx(0.693147, abs=1e-2)
     assert first["reward_margin"] == pytest.approx(0, abs=2e-2)
     assert last["loss"] < 0.6
@@ -266,6 +263,31 @@ def test_of_an_adapter_that_goes_on_the_reference_is_the_model_after_sft(make_ro
         rewards = BETA * (policy - reference)
         margins.append((rewards[0] - rewards[1]).item())
     assert sum(margins) / len(margins) > 0, "chosen answers gained on rejected ones"
+
+
+def test_a_step_after_sft_has_the_loss_and_the_margin_of_the_formula(make_root, tiny_model):
+    root = make_root(later=[dpo_plan(checkpoint_steps=(3, 4))], parameters={"learning_rate": 2e-2})
+    train_both(root, start_step=6)
+    stage = root.context(stage="dpo").plan.stage("dpo")
+    learned = read_pairs(root.workspace / root.paths.data / f"{PAIRS_PREFIX}train.jsonl")
+    made = tokenize_pairs(load_tokenizer(tiny_model), learned, 128)
+    size = stage.parameters.batch_size
+    order = training_dataset(
+        [{"row": i} for i in range(len(made))], steps=4, batch_size=size, seed=stage.parameters.seed
+    )["row"]
+    fourth = [made[i] for i in order[3 * size :]]
+    reference, policy = (
+        load_adapter(load_base(tiny_model, "float32", CPU), folder, trainable=False)
+        for folder in (root.checkpoint(6), root.checkpoint(3, "dpo"))
+    )
+    with torch.no_grad():
+        rewards = torch.stack([by_hand(policy, *pair) - by_hand(reference, *pair) for pair in fourth])
+    margins = float(stage.parameters.beta) * (rewards[:, 0] - rewards[:, 1])
+    line = root.loss_lines("dpo")[3]
+    assert margins.mean().abs() > 0.05
+    assert line["loss"] == pytest.approx(-logsigmoid(margins).mean().item(), rel=1e-4)
+    assert line["reward_margin"] == pytest.approx(margins.mean().item(), rel=1e-4)
+    assert line["reward_accuracy"] == (margins > 0).float().mean().item()
 
 
 @pytest.mark.parametrize(
@@ -339,7 +361,9 @@ def test_a_resumed_run_keeps_its_reference_and_ends_with_the_same_bits(make_root
     before = reference.read_bytes()
     assert recipe.run(root.context(stage="dpo"), Interruption(), start_step=6) is Outcome.COMPLETED
     assert reference.read_bytes() == before
-    assert root.losses("dpo") == whole.losses("dpo")
+    for found, expected in zip(root.loss_lines("dpo"), whole.loss_lines("dpo"), strict=True):
+        for name in ("step", "loss", "reward_margin", "reward_accuracy", "grad_norm"):
+            assert found[name] == expected[name]
     left, right = (load_file(r.checkpoint(6, "dpo") / "adapter_model.safetensors") for r in (whole, root))
     assert all(torch.equal(left[name], right[name]) for name in left)
 

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Collection
+from datetime import date
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,11 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from tunegate_api.golden import Message
 from tunegate_trainer.errors import UserError
 
+TODAY = date(2026, 1, 1)
+"""What templates are told that ask for the date. It never changes: rows, cases and attempts of all days are
+rendered alike, and so a resumed run sees what it saw, and a job the prompts that an earlier one was judged
+by."""
+_ASKS_FOR_DATE = re.compile(r"""strftime_now\(\s*(?P<quote>['"])(?P<format>.*?)(?P=quote)\s*\)""")
 _ANSWER = "TUNEGATE-ANSWER"
 _TOKEN = re.compile(r"<\|?[^<>|\s]+\|?>")
 """What special tokens of chats look like."""
@@ -186,6 +192,7 @@ def _apply_template(
                 [{"role": message.role, "content": message.content} for message in messages],
                 tokenize=False,
                 add_generation_prompt=add_generation_prompt,
+                chat_template=_without_clock(str(tokenizer.chat_template)),
             )
         )
     except _TEMPLATE_FAILURES as error:
@@ -194,3 +201,10 @@ def _apply_template(
             f"the model's chat template refuses a chat: {said}",
             "change the chat, or the template that comes with the model",
         ) from error
+
+
+@lru_cache(maxsize=4)
+def _without_clock(template: str) -> str:
+    """The template with a fixed date where it asks for that of today. What it is told is data, so that no
+    function of ours could take the place of the clock."""
+    return _ASKS_FOR_DATE.sub(lambda asked: repr(TODAY.strftime(asked["format"])), template)

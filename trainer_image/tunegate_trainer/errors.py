@@ -1,6 +1,7 @@
 """Errors that a user can act on. Each knows the exit code that it ends the process with."""
 
 import os
+import sys
 
 from tunegate_api.contract import ExitCode
 from tunegate_api.v1alpha1.finetunejob_status import Failure, Reason
@@ -100,6 +101,18 @@ class FewerExamplesError(TrainerError):
     """A pass did not fit one of several GPUs. On another attempt all begin with fewer examples a pass."""
 
     exit_code, reason = ExitCode.INTERNAL_ERROR, Reason.CUDA_OUT_OF_MEMORY
+
+
+_FULL_GPU = ("CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+"""How CUDA and cuBLAS say it where PyTorch's allocator does not."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that the GPU's memory is full."""
+    torch = sys.modules.get("torch")  # without it, nothing was on a GPU
+    if torch is None or not isinstance(error, RuntimeError):
+        return False
+    return isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in _FULL_GPU)
 
 
 def unreadable(what: str) -> UserError:

@@ -6,8 +6,6 @@ The only role that opens the test split. A verdict is no outcome: it ends well w
 import logging
 from datetime import UTC, datetime
 
-import torch
-
 from tunegate_api.contract import Subject
 from tunegate_api.judgement import Judgement, judge_artifact
 from tunegate_api.v1alpha1.finetunejob_status import Progress
@@ -15,7 +13,7 @@ from tunegate_trainer.artifact import build_artifact, is_adapter, judged_dtype, 
 from tunegate_trainer.base_model import merged_base, verified_base
 from tunegate_trainer.chat import load_tokenizer
 from tunegate_trainer.context import Context
-from tunegate_trainer.errors import CudaOutOfMemoryError, UserError
+from tunegate_trainer.errors import CudaOutOfMemoryError, UserError, is_out_of_memory
 from tunegate_trainer.evaluate.baselines import BaselineCache
 from tunegate_trainer.evaluate.evaluate import Weights, as_evaluation, as_results, evaluate, write_cases
 from tunegate_trainer.evaluate.generate import device_name
@@ -42,7 +40,7 @@ def run(context: Context, stage: str | None, step: int | None) -> None:
     except BaseException as error:
         # SIGTERM too: whoever took over writes the report, and removes what this one reads.
         writer.check()
-        if isinstance(error, torch.OutOfMemoryError):
+        if is_out_of_memory(error):
             raise CudaOutOfMemoryError(
                 f"the GPU is out of memory: {error}", _less_memory(context, stage)
             ) from error

@@ -2,11 +2,12 @@
 
 from collections import deque
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch.nn.functional import cross_entropy
 
+from tunegate_trainer.errors import is_out_of_memory
 from tunegate_trainer.examples import IGNORED, Example
 from tunegate_trainer.model import is_sharded, no_gradients
 from tunegate_trainer.ranks import ALONE, Ranks
@@ -35,19 +36,30 @@ def flatten(examples: Sequence[Example]) -> dict[str, Any]:
     }
 
 
-def token_losses(model: Any, inputs: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
-    """The negative log-probability of every token with a label, and the number of its example.
+class TokenLosses(NamedTuple):
+    """What one pass says of the tokens with a label. The first two have the shape (labelled tokens,)."""
+
+    losses: torch.Tensor
+    """Negative log-probabilities."""
+    examples: torch.Tensor
+    """The number of each one's example."""
+    balance: torch.Tensor | None
+    """How unevenly a mixture of experts spread the tokens of the pass, if its router was asked for that."""
+
+
+def token_losses(model: Any, inputs: dict[str, Any]) -> TokenLosses:
+    """The loss of every token with a label.
 
     ``inputs`` is one row of concatenated examples, of which ``labels`` is taken out. The LM head is applied
     where a label is, and nowhere else: logits of every token are most of a CPU step on short completions, and
     on a GPU the memory of tokens x vocabulary. Computed in the caller's precision, see
-    :func:`tunegate_trainer.model.mixed_precision`. Both results have the shape (labelled tokens,).
+    :func:`tunegate_trainer.model.mixed_precision`.
     """
     labels = inputs.pop("labels")[0, 1:]
     predictors = (labels != IGNORED).nonzero().flatten()
-    logits = model(**inputs, logits_to_keep=predictors, use_cache=False).logits[0]
-    losses = cross_entropy(logits.float(), labels[predictors], reduction="none")
-    return losses, inputs["seq_idx"][0, predictors]
+    outputs = model(**inputs, logits_to_keep=predictors, use_cache=False)
+    losses = cross_entropy(outputs.logits[0].float(), labels[predictors], reduction="none")
+    return TokenLosses(losses, inputs["seq_idx"][0, predictors], getattr(outputs, "aux_loss", None))
 
 
 def log_probs(model: Any, examples: Sequence[Example], ranks: Ranks = ALONE) -> list[float]:
@@ -63,8 +75,10 @@ def log_probs(model: Any, examples: Sequence[Example], ranks: Ranks = ALONE) -> 
             batch = waiting.popleft()
             try:
                 sums = _sums(model, [examples[i] for i in batch])
-            except torch.OutOfMemoryError:
-                if len(batch) == 1 or is_sharded(model):  # what holds parts computes the same passes
+            except RuntimeError as error:
+                if not is_out_of_memory(error) or len(batch) == 1:
+                    raise
+                if is_sharded(model):  # what holds parts computes the same passes
                     raise
                 waiting.extendleft([batch[len(batch) // 2 :], batch[: len(batch) // 2]])
             else:
@@ -79,7 +93,7 @@ def _sums(model: Any, examples: Sequence[Example]) -> list[float]:
         name: value.to(model.device) if isinstance(value, torch.Tensor) else value
         for name, value in flatten(examples).items()
     }
-    losses, numbers = token_losses(model, inputs)
+    losses, numbers, _ = token_losses(model, inputs)
     sums: list[float] = (
         torch.zeros(len(examples), device=losses.device).index_add(0, numbers, -losses).tolist()
     )

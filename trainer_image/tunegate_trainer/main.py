@@ -30,6 +30,7 @@ from tunegate_trainer.errors import (
     StorageError,
     TrainerError,
     UndeliveredError,
+    is_out_of_memory,
     printable,
 )
 from tunegate_trainer.interruption import Interrupted, Interruption, Superseded
@@ -251,8 +252,7 @@ def _failed(error: TrainerError) -> End:
 
 def _known_error(error: Exception) -> TrainerError | None:
     """What a library's error means to a user; None for a bug."""
-    torch = sys.modules.get("torch")
-    if torch is not None and isinstance(error, torch.cuda.OutOfMemoryError):
+    if is_out_of_memory(error):
         return CudaOutOfMemoryError(
             f"the GPU is out of memory: {error}",
             "lower training.maxLength, set quantization: NF4 to hold the base in 4 bits, or ask for a GPU "

@@ -45,11 +45,10 @@ class Block:
 
     @cached_property
     def trained(self) -> int:
-        """Numbers that are trained: all, or two factors of rank r beside each target (LoRA, arXiv
-        2106.09685, section 4.1)."""
+        """Numbers that are trained: all, or an adapter's."""
         if not self.has_adapter:
             return self._model.parameters
-        return sum((one.inputs + one.outputs) * self._rank * one.count for one in self._targets)
+        return self._model.adapter_weights(self._stage.target_modules or [], self._rank)
 
     @property
     def moments(self) -> int:

@@ -64,6 +64,11 @@ class ModelShape(StatusModel):
         names = {module.rpartition(".")[2] for module in modules}
         return [one for one in self.linears if one.name in names]
 
+    def adapter_weights(self, modules: Sequence[str], rank: int) -> int:
+        """Weights of an adapter: two factors of that rank beside each target (LoRA, arXiv 2106.09685, section
+        4.1)."""
+        return sum((one.inputs + one.outputs) * rank * one.count for one in self.targets(modules))
+
 
 class Pass(StatusModel):
     """One forward and backward pass."""

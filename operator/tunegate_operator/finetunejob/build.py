@@ -18,7 +18,7 @@ from tunegate_api.contract import (
     report_path,
 )
 from tunegate_api.meta import StatusModel
-from tunegate_api.plan import Plan
+from tunegate_api.plan import ModelPlan, Plan, TrainingParameters
 from tunegate_api.v1alpha1 import FineTuneJob
 from tunegate_operator.engine.cluster import Object
 from tunegate_operator.finetunejob.pod_template import with_user_settings, without_environment
@@ -45,7 +45,7 @@ BACKOFF_LIMIT = 3
 GRACE_SECONDS = 120
 """Time that a pod gets to save after SIGTERM, and to say so."""
 SAVED_BYTES = 24
-"""Of each parameter, where all weights are trained: itself and the two moments of AdamW, in float32, written
+"""Of each weight that is trained: itself and the two moments of AdamW, in float32, written
 and read back for their digests."""
 SAVE_BYTES_PER_SECOND = 100_000_000
 """What a slow network volume takes, and gives."""
@@ -256,15 +256,23 @@ def _meeting(job: FineTuneJob, name: str, attempt: int, pods: PodSettings) -> li
 
 
 def grace_seconds(job: FineTuneJob, step: Step, plan: Plan | None) -> int:
-    """What a pod may take to save and leave: more where it saves all weights, or as the user said."""
+    """What a pod may take to save and leave: more where more is trained, or as the user said."""
     wanted = job.spec.pod_template
     if wanted and wanted.termination_grace_period_seconds is not None:
         return wanted.termination_grace_period_seconds
     if plan is None or step.role is not Role.TRAIN or step.stage is None:
         return GRACE_SECONDS
-    if plan.stage(step.stage).parameters.adapter != "None":
-        return GRACE_SECONDS
-    return GRACE_SECONDS + plan.model.parameters * SAVED_BYTES // SAVE_BYTES_PER_SECOND
+    trained = _trained_weights(plan.model, plan.stage(step.stage).parameters)
+    return GRACE_SECONDS + trained * SAVED_BYTES // SAVE_BYTES_PER_SECOND
+
+
+def _trained_weights(model: ModelPlan, parameters: TrainingParameters) -> int:
+    """How many weights a stage trains; those of an adapter beside a model of unknown shape count as none."""
+    if parameters.adapter == "None":
+        return model.parameters
+    if model.shape is None:
+        return 0
+    return model.shape.adapter_weights(parameters.target_modules or [], parameters.lora_r or 0)
 
 
 def owner_reference(job: FineTuneJob) -> Object:

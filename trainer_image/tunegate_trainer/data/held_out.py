@@ -32,12 +32,23 @@ def joined(
     return of_rows, of_pairs, [warning]
 
 
-def without_held_out_turns(rows: Sequence[Measured[Row]], held: Collection[str]) -> list[Measured[Row]]:
-    """The rows to train on, without the answers to what is ``held`` out that stand in their chats.
+def without_held_out_turns(
+    rows: Sequence[Measured[Row]], held: Collection[str]
+) -> tuple[list[Measured[Row]], list[str]]:
+    """The rows to train on, without the answers to what is ``held`` out that stand in their chats, and a
+    warning that counts them.
 
     A chat may begin as another one that is held out: what it was asked there must not be learned.
     """
-    return [_without_turns(measured, held) for measured in rows]
+    masked = [_without_turns(measured, held) for measured in rows]
+    answers = [len(measured.labelled.row.unlearned) for measured in masked]
+    if not any(answers):
+        return masked, []
+    warning = (
+        f"{sum(answers)} earlier answers in {sum(map(bool, answers))} of {len(rows)} training rows are not "
+        "learned: what they answer is held out"
+    )
+    return masked, [warning]
 
 
 def _without_turns(measured: Measured[Row], held: Collection[str]) -> Measured[Row]:

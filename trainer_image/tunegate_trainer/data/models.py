@@ -216,7 +216,8 @@ def _digest(files: Mapping[str, str]) -> str:
 def model_length(folder: Path) -> int:
     """Tokens that the model can take, by its configuration.
 
-    Raises :class:`UserError` for a configuration that is none of a model that generates text.
+    Raises :class:`UserError` for a configuration that is none of a model that generates text, or of one whose
+    attention cannot tell packed examples apart.
     """
     from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig  # noqa: PLC0415
 
@@ -233,5 +234,13 @@ def model_length(folder: Path) -> int:
         raise UserError(
             f"model.uri: a {config.model_type} model does not continue text, so it cannot be tuned",
             "use a causal language model",
+        )
+    found = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+    architectures = found if isinstance(found, tuple) else (found,)
+    if not any(getattr(one, "_supports_sdpa", False) for one in architectures):
+        raise UserError(
+            f"model.uri: {config.model_type} models have no scaled dot-product attention in this version of "
+            "transformers, which training packs examples with",
+            "use a model of another architecture",
         )
     return int(getattr(config.get_text_config(), "max_position_embeddings", 0) or 1 << 20)

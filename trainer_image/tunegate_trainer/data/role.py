@@ -118,8 +118,10 @@ def prepare(context: Context, folder: DataFolder, model: ModelPlan, model_folder
     split = split_rows(rows, exact(spec.data.held_out.fraction), seed)
     of_pairs = split_preference(context, folder, pairs, rows=split, seed=seed)
     held = prompts_of([*split.dev, *split.test]) + prompts_of([*of_pairs.dev, *of_pairs.test])
-    split = replace(split, train=without_held_out_turns(split.train, set(held)))
+    learned_rows, masked = without_held_out_turns(split.train, set(held))
+    split = replace(split, train=learned_rows)
     folder.note({"split": _prove(split, held, len(rows), seed)})
+    warnings += masked
     warnings += _check_sizes(request, len(rows), split, of_pairs)
     learned = [row.labelled.row.prompt for row in split.train]
     check_one_form(context, tokenizer, learned + [pair.labelled.row.prompt for pair in of_pairs.train])

@@ -8,14 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from pydantic import ValidationError
 from transformers import PreTrainedTokenizerBase
 
 from tunegate_api.contract import Evaluation, Results, Subject
 from tunegate_api.meta import StatusModel
 from tunegate_api.verdict import ERROR, FAIL, PASS
-from tunegate_trainer.errors import CudaOutOfMemoryError, StorageError
+from tunegate_trainer.errors import CudaOutOfMemoryError, StorageError, is_out_of_memory
 from tunegate_trainer.evaluate.generate import generate, undisturbed
 from tunegate_trainer.evaluate.merged import merged_adapter
 from tunegate_trainer.evaluate.scorers import Output, score
@@ -120,7 +119,9 @@ def _measure(
                 cases = [_judge(case, by_prompt[case.prompt]) for case in evaluation_set.cases]
             else:
                 raise TypeError(f"nobody measures a {type(evaluation_set).__name__}")
-        except torch.OutOfMemoryError as error:
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
             raise CudaOutOfMemoryError(
                 f"the GPU is out of memory while it evaluates: {error}", _less_memory(evaluation_set)
             ) from error

@@ -19,7 +19,7 @@ from tunegate_trainer.base_model import verified_base
 from tunegate_trainer.chat import load_tokenizer
 from tunegate_trainer.context import Context
 from tunegate_trainer.data.plan import ADAMW
-from tunegate_trainer.errors import CudaOutOfMemoryError, FewerExamplesError, UserError
+from tunegate_trainer.errors import CudaOutOfMemoryError, FewerExamplesError, UserError, is_out_of_memory
 from tunegate_trainer.evaluate.evaluate import Weights, evaluate
 from tunegate_trainer.evaluate.sets import EvaluationSet, check_split, golden_sets, held_out_sets
 from tunegate_trainer.examples import Example, tokenize_pairs, tokenize_rows
@@ -38,6 +38,7 @@ from tunegate_trainer.train.micro_batch import (
     less_memory,
     with_micro_batch,
 )
+from tunegate_trainer.train.packing import check_apart
 from tunegate_trainer.train.preference import reference_log_probs, without_dropout
 from tunegate_trainer.train.progress import ProgressReporter
 from tunegate_trainer.train.record import StageRecord
@@ -87,6 +88,12 @@ def run(
                 )
             except MicroBatchTooLargeError as error:
                 said = str(error)
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
+                raise CudaOutOfMemoryError(
+                    f"the GPU is out of memory: {error}", less_memory(stage.parameters)
+                ) from error
             # The error is gone, and with it all that its frames held. What is on disk is where it goes on.
             writer.check()
             halve_micro_batch(used, folder, said, ranks.size)
@@ -158,9 +165,8 @@ def _train(
         )
         evaluation = record.add(weights, start_sets, scores)
         progress.evaluated(0, evaluation.seconds, record.results)
-    model = trainable(model, plan.model, parameters)
+    model = _learner(model, plan, parameters, device)
     if parameters.method == "DPO":
-        without_dropout(model)
         progress.report(activity="computing the reference")
     dataset = training_dataset(
         trained_examples(examples, folder, model, start.digest, parameters=parameters, ranks=measuring),
@@ -210,6 +216,16 @@ def _train(
         trainer.train_from(checkpoints, resumed_step)
     checkpoints.close()
     return _outcome(record)
+
+
+def _learner(model: Any, plan: Plan, parameters: TrainingParameters, device: torch.device) -> Any:
+    """``model`` as it is trained by this method. It keeps packed examples apart."""
+    model = trainable(model, plan.model, parameters)
+    with mixed_precision(device, whole=parameters.adapter == "None"):
+        check_apart(model)
+    if parameters.method == "DPO":
+        without_dropout(model)
+    return model
 
 
 def _outcome(record: StageRecord) -> Outcome:
@@ -272,7 +288,9 @@ def trained_examples(
         return [dict(one) for one in examples if isinstance(one, dict)]
     try:
         reference = reference_log_probs(folder, model, weights, pairs, ranks)
-    except torch.OutOfMemoryError as error:
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
         raise CudaOutOfMemoryError(
             f"the GPU is out of memory with one answer of the reference: {error}", less_memory(parameters)
         ) from error

@@ -15,8 +15,8 @@ from torch.distributed.checkpoint.state_dict import (
 from transformers import Trainer, set_seed
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling, SFTTrainer
 
-from tunegate_trainer.errors import UserError
-from tunegate_trainer.likelihood import token_losses
+from tunegate_trainer.errors import UserError, is_out_of_memory
+from tunegate_trainer.likelihood import TokenLosses, token_losses
 from tunegate_trainer.model import FROM_FIRST, is_sharded, load_weights, mixed_precision
 from tunegate_trainer.ranks import ALONE, Ranks, is_lost_peer, peer_lost
 from tunegate_trainer.train.checkpoints import CheckpointFolder
@@ -47,7 +47,11 @@ class StageTrainer(SFTTrainer):
     def __init__(self, *, model: Any, ranks: Ranks = ALONE, **arguments: Any) -> None:
         self._ranks = ranks
         trained = {name: p.data for name, p in model.named_parameters() if p.requires_grad}
+        config = model.config.get_text_config()
+        routes = getattr(config, "output_router_logits", None)
         super().__init__(model=model, **arguments)
+        if routes is not None:  # the loss alone asks for the router's, see token_losses
+            config.output_router_logits = routes
         # Of models whose forward takes no count of items, the Trainer would count none for our losses either.
         self.model_accepts_loss_kwargs = True
         for name, data in trained.items() if not is_sharded(model) else ():
@@ -64,19 +68,29 @@ class StageTrainer(SFTTrainer):
             set_seed(self.args.seed + self._ranks.rank)  # each drops something else
         try:
             self.train(str(checkpoints.state(step)) if step else None)
-        except torch.OutOfMemoryError as error:
-            raise MicroBatchTooLargeError(str(error)) from error
         except RuntimeError as error:
+            if is_out_of_memory(error):
+                raise MicroBatchTooLargeError(str(error)) from error
             if is_lost_peer(error):
                 raise peer_lost(error) from error
             raise
         self._ranks.meet()  # all have looked into the scratch folder, which the first one removes
 
-    def token_losses(self, model: Any, inputs: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
+    def token_losses(self, model: Any, inputs: dict[str, Any]) -> TokenLosses:
         """As the function of that name, counting tokens."""
         self.tokens += inputs["input_ids"].numel()
+        if self.aux_loss_enabled:
+            inputs["output_router_logits"] = True
         with mixed_precision(self.args.device, whole=not isinstance(self.model, PeftModel)):
             return token_losses(model, inputs)
+
+    def with_balance(self, loss: torch.Tensor, balance: torch.Tensor | None, in_step: bool) -> torch.Tensor:
+        """The loss of a pass, one of several ``in_step``, and the load-balancing loss of a mixture of experts
+        (arXiv 2101.03961, section 2.2) by the coefficient of its configuration."""
+        if balance is None:
+            return loss
+        passes = self.args.gradient_accumulation_steps if in_step else 1
+        return loss + self.router_aux_loss_coef * balance / passes
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:  # noqa: ARG002 - overridden
         """Hand a step's numbers to the callbacks; the state, which every checkpoint holds, keeps none."""
@@ -161,9 +175,10 @@ class CompletionTrainer(StageTrainer):
 
         ``inputs`` holds one row of concatenated examples, with ``position_ids`` that start again at each.
         """
-        losses, _ = self.token_losses(model, inputs)
+        losses, _, balance = self.token_losses(model, inputs)
         loss = losses.sum() / (losses.numel() if num_items_in_batch is None else num_items_in_batch)
         loss = loss * self._ranks.size  # of which DDP takes the mean
+        loss = self.with_balance(loss, balance, in_step=num_items_in_batch is not None)
         return (loss, {}) if return_outputs else loss
 
 
@@ -205,7 +220,7 @@ class PreferenceTrainer(StageTrainer):
         answer (equation 5 of arXiv 2305.18290).
         """
         reference = inputs.pop("reference")
-        losses, answers = self.token_losses(model, inputs)
+        losses, answers, balance = self.token_losses(model, inputs)
         empty = torch.zeros(reference.numel(), device=losses.device)
         log_probs = empty.index_add(0, answers, -losses).view_as(reference)
         lengths = empty.index_add(0, answers, torch.ones_like(losses)).view_as(reference)
@@ -217,4 +232,5 @@ class PreferenceTrainer(StageTrainer):
         )
         mine = self.args.per_device_train_batch_size * self.args.gradient_accumulation_steps
         loss = pairs.sum() / (pairs.numel() if num_items_in_batch is None else mine)
+        loss = self.with_balance(loss, balance, in_step=num_items_in_batch is not None)
         return (loss, {}) if return_outputs else loss
