@@ -45,7 +45,8 @@ def main() -> int:
             "dpo": dpo,
             "evaluation": evaluation,
             "verdict": lambda: verdict("quickstart", "Succeeded", "<= 0.7"),
-            "regression": lambda: verdict("regression", "Stopped", "<= 0.5"),
+            # At this rate its second of five checkpoints, at 40 %, is worse than the first.
+            "regression": lambda: verdict("regression", "Stopped", "<= 0.5", learning_rate="8e-3"),
         },
         versions=", ".join(
             [

@@ -1,7 +1,6 @@
 """Evaluating a checkpoint against lm-eval, and what a user waits for until a verdict."""
 
 import os
-import re
 import shutil
 import statistics
 import subprocess
@@ -90,14 +89,14 @@ class Stopwatch:
         return times.children_user + times.children_system
 
 
-def verdict(example: str, phase: str, target: str) -> Iterator[Measure]:
+def verdict(example: str, phase: str, target: str, learning_rate: str | None = None) -> Iterator[Measure]:
     """From the start to a verdict: ``tunegate run``, which must end in ``phase``, against training with ``trl
     sft`` at its best flags and then lm-eval on each of the same five checkpoints."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         manifests = folder / "manifests"
         shutil.copytree(EXAMPLES / example, manifests)
-        _with_checkpoints(manifests / "finetunejob.yaml", CHECKPOINTS)
+        _change(manifests / "finetunejob.yaml", learning_rate)
         job = TuningJob.of_example(folder / "job", manifests)
         ours, ended = _tunegate(folder / "ours", manifests, phase)
         theirs, way, checkpoints = _script(folder, job)
@@ -108,13 +107,14 @@ def verdict(example: str, phase: str, target: str) -> Iterator[Measure]:
     yield Measure(f"{example}: share of CPU time", round(ours.cpu / theirs.cpu, 2), "x", target, peer)
 
 
-def _with_checkpoints(manifest: Path, count: int) -> None:
-    """Change how many checkpoints a job has, and nothing else."""
-    wanted = f'  evaluateEvery: {{fraction: "{1 / count}"}}'
-    changed, found = re.subn(r"(?m)^  evaluateEvery: .*$", wanted, manifest.read_text())
-    if found != 1:
-        raise SystemExit(f"{manifest.name} says evaluateEvery {found} times")
-    manifest.write_text(changed)
+def _change(manifest: Path, learning_rate: str | None) -> None:
+    """Give a job of one stage as many checkpoints as the script has, and another learning rate if asked."""
+    job = yaml.safe_load(manifest.read_text())
+    job["spec"]["evaluateEvery"] = {"fraction": str(1 / CHECKPOINTS)}
+    if learning_rate:
+        (stage,) = job["spec"]["stages"]
+        stage["training"]["learningRate"] = learning_rate
+    manifest.write_text(yaml.safe_dump(job))
 
 
 def _tunegate(folder: Path, manifests: Path, phase: str) -> tuple[Spent, str]:
