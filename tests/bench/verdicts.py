@@ -1,5 +1,6 @@
 """Evaluating a checkpoint against lm-eval, and what a user waits for until a verdict."""
 
+import json
 import os
 import shutil
 import statistics
@@ -101,6 +102,7 @@ def verdict(example: str, phase: str, target: str, learning_rate: str | None = N
         ours, ended = _tunegate(folder / "ours", manifests, phase)
         theirs, way, checkpoints = _script(folder, job)
     peer = f"trl sft, {way.name}, then lm-eval {checkpoints} times: {theirs.wall:.0f} s"
+    example += f" with learning rate {learning_rate}" if learning_rate else ""
     yield Measure(f"{example} in {job.dtype}, to {ended}: wall time", round(ours.wall), "s", "", peer)
     yield Measure(f"{example}: share of wall time", round(ours.wall / theirs.wall, 2), "x", target, peer)
     peer = f"trl sft, then lm-eval: {theirs.cpu:.0f} s of CPU"
@@ -114,7 +116,7 @@ def _change(manifest: Path, learning_rate: str | None) -> None:
     if learning_rate:
         (stage,) = job["spec"]["stages"]
         stage["training"]["learningRate"] = learning_rate
-    manifest.write_text(yaml.safe_dump(job))
+    manifest.write_text(json.dumps(job))  # as YAML, "5e-4" would lose its quotes, and be no text any more
 
 
 def _tunegate(folder: Path, manifests: Path, phase: str) -> tuple[Spent, str]:

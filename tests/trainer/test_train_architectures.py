@@ -1,13 +1,17 @@
 """Models that are no Llama: mixtures of experts, and those that cannot be trained on packed examples."""
 
 import json
+import math
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import (
     AutoModelForCausalLM,
     BloomConfig,
+    Gemma2Config,
+    GraniteMoeHybridConfig,
     Lfm2Config,
     OPTConfig,
     PreTrainedConfig,
@@ -16,7 +20,7 @@ from transformers import (
 from trl.trainer.sft_trainer import SFTTrainer
 
 from support.tiny_model import make_tokenizer
-from support.trainer_root import ALL_WEIGHTS, TrainerRoot, rows
+from support.trainer_root import ALL_WEIGHTS, TrainerRoot, dpo_plan, rows
 from tunegate_api.contract import Outcome
 from tunegate_trainer.chat import load_tokenizer
 from tunegate_trainer.data.models import model_length
@@ -27,9 +31,12 @@ from tunegate_trainer.model import load_base
 from tunegate_trainer.train import recipe
 from tunegate_trainer.train.dataset import training_dataset
 from tunegate_trainer.train.packing import check_apart
+from tunegate_trainer.train.start import trainable
 from tunegate_trainer.train.trainer import CompletionTrainer
 
 CPU = torch.device("cpu")
+PEFT_WARNS = pytest.mark.filterwarnings("ignore:The following .* did not match any targeted module")
+"""PEFT names the experts' tensors by patterns, of which it then finds one without use."""
 SMALL = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
 
 
@@ -66,28 +73,68 @@ def mixture(tmp_path) -> Path:
     )
 
 
-def test_the_loss_of_a_mixture_of_experts_is_trls_with_its_balance(mixture, make_root):
-    root: TrainerRoot = make_root(model=mixture, parameters=ALL_WEIGHTS)
+def make_trainer(folder: Path, root: TrainerRoot) -> CompletionTrainer:
     stage, plan = root.context().plan.stages[0], root.context().plan
-    tokenizer = load_tokenizer(mixture)
+    tokenizer = load_tokenizer(folder)
     trainer = CompletionTrainer(
-        model=load_base(mixture, "float32", CPU),
+        model=trainable(load_base(folder, "float32", CPU), plan.model, stage.parameters),
         args=recipe.trainer_arguments(stage, plan, CPU, root.path / "scratch"),
         train_dataset=training_dataset(
             tokenize_rows(tokenizer, rows("train", 8), 128), steps=6, batch_size=4, seed=1
         ),
         processing_class=tokenizer,
     )
-    trainer.current_gradient_accumulation_steps = 1  # which a training loop would say
-    losses = {}
-    for name, of in {"ours": CompletionTrainer, "theirs": SFTTrainer}.items():
+    trainer.current_gradient_accumulation_steps = trainer.args.gradient_accumulation_steps
+    return trainer
+
+
+@PEFT_WARNS
+@pytest.mark.parametrize("micro_batch_size", [4, 2])
+@pytest.mark.parametrize("parameters", [ALL_WEIGHTS, {"lora_dropout": 0.0}], ids=["all weights", "LoRA"])
+def test_the_loss_of_a_mixture_of_experts_is_trls_with_its_balance(
+    mixture, make_root, parameters, micro_batch_size
+):
+    root = make_root(model=mixture, parameters=parameters | {"micro_batch_size": micro_batch_size})
+    trainer = make_trainer(mixture, root)
+
+    def loss(of: type[SFTTrainer] = CompletionTrainer) -> float:
         batch = next(iter(trainer.get_train_dataloader()))
-        losses[name] = of.compute_loss(trainer, trainer.model, batch, num_items_in_batch=40).item()
-    assert losses["ours"] == pytest.approx(losses["theirs"], rel=1e-5)
+        return of.compute_loss(trainer, trainer.model, batch, num_items_in_batch=40).item()
+
+    whole = loss()
+    assert whole == pytest.approx(loss(SFTTrainer), rel=1e-5)
     trainer.router_aux_loss_coef = 0.0
-    batch = next(iter(trainer.get_train_dataloader()))
-    alone = trainer.compute_loss(trainer.model, batch, num_items_in_batch=40).item()
-    assert losses["ours"] - alone > 0.1, "four experts cannot be balanced better than 1"
+    passes = 4 / micro_batch_size
+    assert whole - loss() > 0.1 / passes, "four experts cannot be balanced better than 1"
+
+
+@PEFT_WARNS
+def test_preferences_are_learned_with_the_balance_too(mixture, make_root):
+    root = make_root(
+        model=mixture,
+        checkpoint_steps=(2,),
+        parameters={"lora_dropout": 0.0},
+        later=[dpo_plan(checkpoint_steps=(2,))],
+    )
+    assert recipe.run(root.context(), Interruption()) is Outcome.COMPLETED
+    assert recipe.run(root.context(stage="dpo"), Interruption(), start_step=2) is Outcome.COMPLETED
+    first = root.losses("dpo")[0]
+    assert first - math.log(2) > 0.1, "no difference to the reference, and the balance"
+
+
+@PEFT_WARNS
+def test_an_adapter_beside_experts_is_trained_and_judged(mixture, make_root, judge):
+    root: TrainerRoot = make_root(
+        model=mixture,
+        checkpoint_steps=(2, 4),
+        parameters={"lora_dropout": 0.0},
+        spec={"mergeAdapter": True},
+    )
+    assert recipe.run(root.context(), Interruption()) is Outcome.COMPLETED
+    trained = load_file(root.checkpoint(4) / "adapter_model.safetensors")
+    assert any(".experts." in name for name in trained), "all-linear means them too"
+    result = judge(root, 4)
+    assert result.evaluations[1].outcomes["golden/orders"] == root.evaluation(4).outcomes["golden/orders"]
 
 
 def test_a_mixture_of_experts_is_trained_evaluated_and_judged(mixture, make_root, judge):
@@ -101,29 +148,61 @@ def test_a_mixture_of_experts_is_trained_evaluated_and_judged(mixture, make_root
     assert not config.get("output_router_logits"), "as in the model it started from"
 
 
-def test_a_model_that_keeps_examples_apart_passes(tiny_model):
-    check_apart(load_base(tiny_model, "float32", CPU))
-    check_apart(load_base(tiny_model, "bfloat16", CPU))
+def test_a_model_of_such_an_architecture_without_experts_has_nothing_to_balance(tmp_path, make_root):
+    folder = save(
+        tmp_path / "dense",
+        GraniteMoeHybridConfig,
+        intermediate_size=64,
+        shared_intermediate_size=64,
+        num_key_value_heads=2,
+        num_local_experts=0,
+        num_experts_per_tok=0,
+        layer_types=["attention", "attention"],
+        position_embedding_type="rope",
+    )
+    root = make_root(model=folder, checkpoint_steps=(2,), parameters=ALL_WEIGHTS)
+    assert recipe.run(root.context(), Interruption()) is Outcome.COMPLETED
+
+
+def test_a_model_without_fused_attention_is_trained_with_the_plain_one(tmp_path, make_root, judge):
+    folder = save(tmp_path / "gemma2", Gemma2Config, intermediate_size=64, num_key_value_heads=2, head_dim=16)
+    root: TrainerRoot = make_root(model=folder, checkpoint_steps=(2,), parameters=ALL_WEIGHTS)
+    assert recipe.run(root.context(), Interruption()) is Outcome.COMPLETED
+    result = judge(root, 2)
+    assert result.evaluations[1].outcomes["golden/orders"] == root.evaluation(2).outcomes["golden/orders"]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_model_that_keeps_examples_apart_passes_as_it_was(tiny_model, mixture, dtype):
+    for folder in (tiny_model, mixture):
+        model = load_base(folder, dtype, CPU).train()
+        random_state = torch.get_rng_state()
+        check_apart(model)
+        assert model.training
+        assert torch.equal(torch.get_rng_state(), random_state)
 
 
 def test_a_model_whose_examples_would_see_each_other_is_refused(tmp_path):
     """Its attention knows positions by how many tokens were before, not by where an example begins."""
     folder = save(tmp_path / "opt", OPTConfig, ffn_dim=64, word_embed_proj_dim=64, init_std=0.5)
-    model = load_base(folder, "float32", CPU)
     with pytest.raises(UserError, match="a opt model does not keep examples of one pass apart"):
-        check_apart(model)
+        check_apart(load_base(folder, "float32", CPU))
 
 
-def test_a_model_that_needs_a_library_to_keep_them_apart_is_refused_by_its_name(tmp_path):
+def test_a_model_that_needs_a_library_to_keep_them_apart_is_refused_before_it_is_measured(
+    tmp_path, make_root
+):
     folder = save(
         tmp_path / "lfm2", Lfm2Config, layer_types=["conv", "full_attention"], num_key_value_heads=2
     )
+    root: TrainerRoot = make_root(model=folder)
     with pytest.raises(UserError, match=r"apart here: .*causal.conv1d") as raised:
-        check_apart(load_base(folder, "float32", CPU))
+        recipe.run(root.context(), Interruption())
     assert "add it to the trainer's image" in raised.value.hint
+    assert root.evaluated_steps() == []
 
 
 def test_an_architecture_without_such_attention_is_refused_with_the_data(tmp_path):
     folder = save(tmp_path / "bloom", BloomConfig)
-    with pytest.raises(UserError, match="bloom models have no scaled dot-product attention"):
+    with pytest.raises(UserError, match="the attention of bloom models"):
         model_length(folder)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft.tuners.lora import LoraLayer
+from peft.tuners.lora import LoraLayer, ParamWrapper
 from transformers import AutoConfig, GenerationConfig, PreTrainedModel
 
 from tunegate_api.contract import FileManifest
@@ -171,7 +171,9 @@ def merged(base: PreTrainedModel, adapter: Path) -> PreTrainedModel:
     tuned = load_adapter(base, adapter, trainable=False)
     for module in tuned.modules():
         if isinstance(module, LoraLayer):
-            weight = module.get_base_layer().get_parameter("weight")
+            # Of experts, which are one tensor for all, PEFT wraps the tensor and not the layer.
+            name = module.parameter_name if isinstance(module, ParamWrapper) else "weight"
+            weight = module.get_base_layer().get_parameter(name)
             stored = weight.dtype
             weight.data = weight.data.float()
             module.merge()

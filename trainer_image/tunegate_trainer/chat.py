@@ -17,7 +17,9 @@ TODAY = date(2026, 1, 1)
 """What templates are told that ask for the date. It never changes: rows, cases and attempts of all days are
 rendered alike, and so a resumed run sees what it saw, and a job the prompts that an earlier one was judged
 by."""
-_ASKS_FOR_DATE = re.compile(r"""strftime_now\(\s*(?P<quote>['"])(?P<format>.*?)(?P=quote)\s*\)""")
+_ASKS_FOR_DATE = re.compile(
+    r"""strftime_now\(\s*(?:format\s*=\s*)?(?P<quote>['"])(?P<format>.*?)(?P=quote)\s*\)"""
+)
 _ANSWER = "TUNEGATE-ANSWER"
 _TOKEN = re.compile(r"<\|?[^<>|\s]+\|?>")
 """What special tokens of chats look like."""

@@ -1,6 +1,7 @@
 """Errors that a user can act on. Each knows the exit code that it ends the process with."""
 
 import os
+import re
 import sys
 
 from tunegate_api.contract import ExitCode
@@ -103,8 +104,8 @@ class FewerExamplesError(TrainerError):
     exit_code, reason = ExitCode.INTERNAL_ERROR, Reason.CUDA_OUT_OF_MEMORY
 
 
-_FULL_GPU = ("CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
-"""How CUDA and cuBLAS say it where PyTorch's allocator does not."""
+_FULL_GPU = re.compile(r"(?i)(cuda|triton).*out of memory|CU\w+_STATUS_ALLOC_FAILED")
+"""How CUDA and its libraries say it where PyTorch's allocator does not."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -112,7 +113,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     torch = sys.modules.get("torch")  # without it, nothing was on a GPU
     if torch is None or not isinstance(error, RuntimeError):
         return False
-    return isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in _FULL_GPU)
+    return isinstance(error, torch.OutOfMemoryError) or _FULL_GPU.search(str(error)) is not None
 
 
 def unreadable(what: str) -> UserError:

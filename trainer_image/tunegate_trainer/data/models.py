@@ -14,6 +14,7 @@ from typing import Any
 from tunegate_api.plan import ModelPlan
 from tunegate_api.v1alpha1.finetunejob import ModelSource
 from tunegate_api.workspace import Workspace
+from tunegate_trainer.architecture import attention_of
 from tunegate_trainer.context import Context
 from tunegate_trainer.data.fetch import MODEL_SCHEMES, fetch_model, find_model, pinned, remove_others
 from tunegate_trainer.data.fetch.address import Address
@@ -235,12 +236,10 @@ def model_length(folder: Path) -> int:
             f"model.uri: a {config.model_type} model does not continue text, so it cannot be tuned",
             "use a causal language model",
         )
-    found = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
-    architectures = found if isinstance(found, tuple) else (found,)
-    if not any(getattr(one, "_supports_sdpa", False) for one in architectures):
+    if attention_of(config) is None:
         raise UserError(
-            f"model.uri: {config.model_type} models have no scaled dot-product attention in this version of "
-            "transformers, which training packs examples with",
+            f"model.uri: the attention of {config.model_type} models cannot tell apart the examples that "
+            "training packs",
             "use a model of another architecture",
         )
     return int(getattr(config.get_text_config(), "max_position_embeddings", 0) or 1 << 20)

@@ -1,8 +1,10 @@
-"""Whether a model keeps packed examples apart: checked before training, for it decides what is learned."""
+"""Whether a model keeps packed examples apart: checked before anything else is done with it, for it decides
+what is learned."""
 
 from typing import Any
 
 import torch
+from torch.distributed.fsdp import FSDPModule
 
 from tunegate_trainer.errors import UserError
 from tunegate_trainer.examples import IGNORED, Example
@@ -11,43 +13,52 @@ from tunegate_trainer.model import no_gradients
 
 _TOKENS = 16
 """Of each example. Which tokens they are does not matter."""
+_NOISE = 4
+"""Times what an example behind changes, which nothing can see, is what one before may change."""
 
 
 def check_apart(model: Any) -> None:
-    """Raise :class:`UserError` where an example's losses depend on the one that is packed before it.
+    """Raise :class:`UserError` where the losses of an example depend on the one that is packed before it.
 
-    Architectures differ: some look at position ids alone, some at neither these nor boundaries, and some need
-    a library for it. Two passes of a few tokens, in the precision that the caller computes in.
+    Architectures differ: some look at the numbers of positions alone, some at nothing that tells examples
+    apart, and some need a library for it. Three passes of a few tokens, in the precision that the caller
+    computes in.
     """
-    first = list(range(_TOKENS))
+    first = [i % model.config.get_text_config().vocab_size for i in range(_TOKENS)]
+    other = first[::-1]
+    training = model.training
+    model.eval()
     try:
         with no_gradients(model):
-            beside = [_losses(model, before) for before in (first, first[::-1])]
+            losses, behind, before = (
+                _losses(model, [left, first, right])
+                for left, right in ((first, first), (first, other), (other, first))
+            )
     except ValueError as error:  # what transformers says where it knows
         raise _mixed(model, str(error).strip().partition("\n")[0]) from error
-    apart = (beside[0] - beside[1]).abs().mean().item()
-    # Masked tokens have no weight at all; experts may round otherwise beside others.
+    finally:
+        model.train(training)
+        for module in model.modules():
+            if isinstance(module, FSDPModule):
+                module.reshard()  # else the root stays whole, and takes no weights of a checkpoint
+    # What is masked has no weight at all; experts may round otherwise beside others.
     rounded = torch.finfo(torch.bfloat16 if model.device.type == "cuda" else model.dtype).eps ** 0.5
-    if apart > rounded:
-        raise _mixed(model, f"the loss of one changes by {apart:.2g} a token with the one before it")
+    changed, noise = ((each - losses).abs().mean().item() for each in (before, behind))
+    if changed > rounded + _NOISE * noise:
+        raise _mixed(model, f"the loss of one changes by {changed:.2g} a token with the one before it")
 
 
-def _losses(model: Any, before: list[int]) -> torch.Tensor:
-    """Losses of an example, of shape (tokens - 1,), behind another one without labels."""
-    ids = list(range(_TOKENS))
+def _losses(model: Any, ids: list[list[int]]) -> torch.Tensor:
+    """Losses of the second of three packed examples, of shape (tokens - 1,)."""
     packed = [
-        Example(input_ids=before, labels=[IGNORED] * _TOKENS),
-        Example(input_ids=ids, labels=[IGNORED, *ids[1:]]),
+        Example(input_ids=each, labels=[IGNORED, *each[1:]] if i == 1 else [IGNORED] * len(each))
+        for i, each in enumerate(ids)
     ]
     inputs = {
         name: value.to(model.device) if isinstance(value, torch.Tensor) else value
         for name, value in flatten(packed).items()
     }
-    training = model.training
-    model.eval()
-    losses = token_losses(model, inputs).losses
-    model.train(training)
-    return losses
+    return token_losses(model, inputs).losses
 
 
 def _mixed(model: Any, said: str) -> UserError:

@@ -38,7 +38,6 @@ from tunegate_trainer.train.micro_batch import (
     less_memory,
     with_micro_batch,
 )
-from tunegate_trainer.train.packing import check_apart
 from tunegate_trainer.train.preference import reference_log_probs, without_dropout
 from tunegate_trainer.train.progress import ProgressReporter
 from tunegate_trainer.train.record import StageRecord
@@ -165,8 +164,9 @@ def _train(
         )
         evaluation = record.add(weights, start_sets, scores)
         progress.evaluated(0, evaluation.seconds, record.results)
-    model = _learner(model, plan, parameters, device)
+    model = trainable(model, plan.model, parameters)
     if parameters.method == "DPO":
+        without_dropout(model)
         progress.report(activity="computing the reference")
     dataset = training_dataset(
         trained_examples(examples, folder, model, start.digest, parameters=parameters, ranks=measuring),
@@ -216,16 +216,6 @@ def _train(
         trainer.train_from(checkpoints, resumed_step)
     checkpoints.close()
     return _outcome(record)
-
-
-def _learner(model: Any, plan: Plan, parameters: TrainingParameters, device: torch.device) -> Any:
-    """``model`` as it is trained by this method. It keeps packed examples apart."""
-    model = trainable(model, plan.model, parameters)
-    with mixed_precision(device, whole=parameters.adapter == "None"):
-        check_apart(model)
-    if parameters.method == "DPO":
-        without_dropout(model)
-    return model
 
 
 def _outcome(record: StageRecord) -> Outcome:

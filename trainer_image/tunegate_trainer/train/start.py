@@ -11,6 +11,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import PreTrainedTokenizerBase, set_seed
 
 from tunegate_api.plan import ModelPlan, StagePlan, TrainingParameters
+from tunegate_trainer.architecture import attention_of
 from tunegate_trainer.artifact import check_checkpoint, write_artifact
 from tunegate_trainer.base_model import merged_base
 from tunegate_trainer.context import Context
@@ -23,6 +24,7 @@ from tunegate_trainer.files import is_complete, read_manifest, remove, verify, w
 from tunegate_trainer.model import hub_name, load_base, mixed_precision
 from tunegate_trainer.ranks import Ranks
 from tunegate_trainer.train.attention import BY_EXAMPLE
+from tunegate_trainer.train.packing import check_apart
 from tunegate_trainer.writer import Writer
 
 logger = logging.getLogger(__name__)
@@ -78,11 +80,14 @@ def load_start(start: Start, parameters: TrainingParameters, device: torch.devic
     """The model that a stage starts from: with the adapter, to be trained further, that it goes on with. Of
     ``shards`` processes each holds a part.
 
-    Returns a model of transformers or a ``peft.PeftModel`` with a float32 adapter.
+    Returns a model of transformers or a ``peft.PeftModel`` with a float32 adapter. Raises :class:`UserError`
+    where packed examples would see each other.
     """
     base = load_base(start.base, parameters.dtype, device, parameters.quantization, shards)
-    if device.type == "cpu":
+    if device.type == "cpu" and attention_of(base.config) == "sdpa":
         base.set_attn_implementation(BY_EXAMPLE)
+    with mixed_precision(device, whole=parameters.adapter == "None"):
+        check_apart(base)
     if start.adapter is None:
         return base
     config = LoraConfig.from_pretrained(str(start.adapter))

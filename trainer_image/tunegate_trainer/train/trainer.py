@@ -15,6 +15,7 @@ from torch.distributed.checkpoint.state_dict import (
 from transformers import Trainer, set_seed
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling, SFTTrainer
 
+from tunegate_trainer.architecture import is_mixture
 from tunegate_trainer.errors import UserError, is_out_of_memory
 from tunegate_trainer.likelihood import TokenLosses, token_losses
 from tunegate_trainer.model import FROM_FIRST, is_sharded, load_weights, mixed_precision
@@ -52,6 +53,7 @@ class StageTrainer(SFTTrainer):
         super().__init__(model=model, **arguments)
         if routes is not None:  # the loss alone asks for the router's, see token_losses
             config.output_router_logits = routes
+        self.aux_loss_enabled &= bool(self.router_aux_loss_coef) and is_mixture(config)
         # Of models whose forward takes no count of items, the Trainer would count none for our losses either.
         self.model_accepts_loss_kwargs = True
         for name, data in trained.items() if not is_sharded(model) else ():

@@ -1,0 +1,23 @@
+"""What can be done with an architecture, by what its configuration says."""
+
+from typing import Any
+
+
+def attention_of(config: Any) -> str | None:
+    """The attention of transformers for a model of ``config``, a ``PreTrainedConfig`` of a causal language
+    model: ``sdpa``, or ``eager`` where it has no such; None where it takes no mask that keeps packed examples
+    apart."""
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING  # noqa: PLC0415 - seconds, and not every role needs it
+
+    found = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+    architecture = found[0] if isinstance(found, tuple) else found
+    if getattr(architecture, "_supports_sdpa", False):
+        return "sdpa"
+    return "eager" if getattr(architecture, "_supports_attention_backend", False) else None
+
+
+def is_mixture(config: Any) -> bool:
+    """Whether a model of ``config`` has experts: some of an architecture with experts have none."""
+    counts = [getattr(config, name, None) for name in ("num_experts", "num_local_experts")]
+    known = [count for count in counts if isinstance(count, int)]
+    return not known or max(known) > 1
