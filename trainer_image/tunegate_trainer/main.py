@@ -214,13 +214,11 @@ def _is_quantized(context: Context) -> bool:
 
 
 def leave(code: int) -> NoReturn:
-    """End this process. One that trained with others ends at once: all is written, and a thread of
-    their connections that is still there aborts a process that takes itself apart."""
-    if "RANK" in os.environ:  # as ranks.py sets it
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
-    sys.exit(code)
+    """End this process at once: all is written. To take apart what its libraries loaded takes a second or
+    more, and where it trained with others a thread of their connections would abort it."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def end_of(work: Callable[[], Outcome]) -> End:

@@ -7,7 +7,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -189,16 +189,36 @@ def _convert_gguf(file: Path, into: Path) -> None:
     from transformers.utils.logging import disable_progress_bar  # noqa: PLC0415
 
     disable_progress_bar()
-    model = AutoModelForCausalLM.from_pretrained(
-        file.parent, gguf_file=file.name, dtype=torch.float32, trust_remote_code=False
-    )
+    with _read_once():
+        model = AutoModelForCausalLM.from_pretrained(
+            file.parent, gguf_file=file.name, dtype=torch.float32, trust_remote_code=False
+        )
+        tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
     # What is saved is not quantized any more, and must not say so.
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config
     model.hf_quantizer = None  # type: ignore[assignment] # an attribute of its loader, not a weight
     model.save_pretrained(into)
-    save_tokenizer(AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name), into)
+    save_tokenizer(tokenizer, into)
     seal(into)
+
+
+@contextmanager
+def _read_once() -> Iterator[None]:
+    """In this block a GGUF file is read once. transformers reads it for the configuration, the weights and
+    the tokenizer, each time token by token, and lists the names of all tensors for each module: of a small
+    model that is most of its conversion."""
+    import gguf  # noqa: PLC0415
+
+    names = ("GGUFReader", "get_tensor_name_map")
+    own = {name: getattr(gguf, name) for name in names}
+    try:
+        for name in names:
+            setattr(gguf, name, cache(own[name]))
+        yield
+    finally:
+        for name in names:
+            setattr(gguf, name, own[name])
 
 
 def save_tokenizer(tokenizer: Any, folder: Path) -> None:
