@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from transformers import MambaConfig, MambaForCausalLM
+from transformers import BltConfig
 
 from support.command import DPO_AFTER_SFT, Command, manifests, preference_pairs
 
@@ -108,13 +108,9 @@ def test_of_a_model_that_another_job_makes_nothing_is_known_yet(tunegate, tiny_m
 
 
 def test_a_model_of_unknown_sizes_has_steps_and_no_memory(tunegate, tiny_model, tmp_path):
-    model = tmp_path / "mamba"
+    model = tmp_path / "blt"
     shutil.copytree(tiny_model, model, ignore=shutil.ignore_patterns("*.safetensors", "config.json"))
-    tokenizer = json.loads((tiny_model / "config.json").read_text())
-    config = MambaConfig(
-        vocab_size=tokenizer["vocab_size"], hidden_size=16, state_size=4, num_hidden_layers=1, expand=2
-    )
-    MambaForCausalLM(config).save_pretrained(model)
+    BltConfig().save_pretrained(model)  # it has sizes of an encoder, a decoder and what is between
     stage = {"name": "sft", "method": "SFT", "adapter": {"type": "LoRA"}, "training": {"maxLength": 128}}
     manifests = tunegate.write(model, stages=[stage])
     found = in_json(tunegate, manifests)
