@@ -2,13 +2,13 @@
 
 from typing import Any
 
+from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
+
 
 def attention_of(config: Any) -> str | None:
     """The attention of transformers for a model of ``config``, a ``PreTrainedConfig`` of a causal language
     model: ``sdpa``, or ``eager`` where it has no such; None where it takes no mask that keeps packed examples
     apart."""
-    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING  # noqa: PLC0415 - seconds, and not every role needs it
-
     found = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
     architecture = found[0] if isinstance(found, tuple) else found
     if getattr(architecture, "_supports_sdpa", False):

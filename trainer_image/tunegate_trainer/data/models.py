@@ -11,6 +11,8 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
+import gguf
+
 from tunegate_api.plan import ModelPlan
 from tunegate_api.v1alpha1.finetunejob import ModelSource
 from tunegate_api.workspace import Workspace
@@ -208,8 +210,6 @@ def _read_once() -> Iterator[None]:
     """In this block a GGUF file is read once. transformers reads it for the configuration, the weights and
     the tokenizer, each time token by token, and lists the names of all tensors for each module: of a small
     model that is most of its conversion."""
-    import gguf  # noqa: PLC0415
-
     names = ("GGUFReader", "get_tensor_name_map")
     own = {name: getattr(gguf, name) for name in names}
     try:
