@@ -77,7 +77,19 @@ class Role(StrEnum):
     PUBLISH = "publish"
     REPORT = "report"
     """Only sends what earlier pods could not: the reports that lie in the outbox."""
+    TRACK = "track"
+    """Only tells the trackers what earlier pods could not, and how the job ended."""
     CLEANUP = "cleanup"
+
+    @property
+    def is_chore(self) -> bool:
+        """Whether it does nothing for the model: a small pod, which reports nothing of its own."""
+        return self in (Role.REPORT, Role.TRACK, Role.CLEANUP)
+
+    @property
+    def tells_trackers(self) -> bool:
+        """Whether its pods tell the job's trackers what is new."""
+        return self is Role.TRACK or not self.is_chore
 
 
 class ExitCode(IntEnum):
@@ -308,6 +320,8 @@ class Termination(StatusModel):
     failure: Failure | None = None
     report_sha256: Sha256 | None = None
     """Digest of the last report's file."""
+    trackers_behind: list[str] | None = None
+    """Trackers that were not told all that this pod knew. None where it did not come to ask them."""
 
 
 def tells_most(exit_code: int, failure: Failure | None) -> int:

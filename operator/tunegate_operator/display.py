@@ -11,7 +11,8 @@ from rich.text import Text
 
 from tunegate_api.v1alpha1 import FineTuneJobStatus
 from tunegate_api.v1alpha1.evaluation_status import CheckpointStatus
-from tunegate_api.v1alpha1.finetunejob_status import Phase, Stop
+from tunegate_api.v1alpha1.finetunejob_status import Phase, Stop, TrackingStatus
+from tunegate_operator.finetunejob.attempts import SUCCEEDED
 
 COLOURS = {
     Phase.SUCCEEDED: "green",
@@ -54,6 +55,8 @@ def job_view(
         parts.append(_final(status))
     if status.stop or status.failure:
         parts.append(_trouble(name, status, runs))
+    if status.tracking:
+        parts.append(_tracking(status.tracking))
     return Panel(
         Group(*parts), title=f"[bold]{name}", border_style=COLOURS.get(phase, "blue"), padding=(0, 1)
     )
@@ -113,6 +116,14 @@ class PlainLog:
 
 def _headline(phase: Phase, status: FineTuneJobStatus) -> Text:
     return Text.assemble((f"{phase}", f"bold {COLOURS.get(phase, 'blue')}"), "  ", status.message)
+
+
+def _tracking(tracking: TrackingStatus) -> Text:
+    if tracking.result is None:
+        return Text(f"tracking  telling {' and '.join(tracking.behind)} what is still missing there")
+    if tracking.result == SUCCEEDED:
+        return Text(f"tracking  {tracking.message}", style="dim")
+    return Text(f"tracking  {tracking.message}. Running the job again only tries once more", style="yellow")
 
 
 def _progress(status: FineTuneJobStatus, now: datetime) -> RenderableType:

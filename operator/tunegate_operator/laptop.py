@@ -20,7 +20,8 @@ from typing import Any, Self
 
 from pydantic import ValidationError
 
-from tunegate_api.contract import Report
+from tunegate_api.contract import Report, Role
+from tunegate_api.v1alpha1.finetunejob_status import TrackingStatus
 from tunegate_operator.engine.cache import Cache
 from tunegate_operator.engine.clock import SystemClock
 from tunegate_operator.engine.cluster import Key, Object
@@ -35,6 +36,7 @@ from tunegate_operator.engine.queue import WorkQueue
 from tunegate_operator.engine.reconcile import Reconciler
 from tunegate_operator.engine.store import ObjectStore
 from tunegate_operator.evalgate.controller import EvalGateController
+from tunegate_operator.finetunejob.attempts import SUCCEEDED
 from tunegate_operator.finetunejob.build import PodSettings
 from tunegate_operator.finetunejob.controller import FineTuneJobController, start_from
 from tunegate_operator.laptop_manifests import (
@@ -60,6 +62,7 @@ from tunegate_operator.laptop_status import (
     write_if_changed,
 )
 from tunegate_operator.laptop_volumes import make_links, plan_links
+from tunegate_operator.names import ROLE_LABEL
 
 log = logging.getLogger(__name__)
 
@@ -168,11 +171,11 @@ class Laptop:
     def is_at_rest(self, name: str) -> bool:
         """Whether nothing will happen to a job without a person: no pod of it is still to end, either."""
         job = self.job(name)
-        uid = job["metadata"]["uid"]
-        children = [child for child in self._list("Job") if uid in owner_uids(child)]
+        uid, status = job["metadata"]["uid"], read_status(job)
         return (
-            read_status(job).phase in AT_REST
-            and all(is_finished(child) for child in children)
+            status.phase in AT_REST
+            and (status.tracking is None or status.tracking.result is not None)
+            and all(is_finished(child) for child in self._children(uid))
             and all(is_terminal(pod) for pod in self._pods(uid))
         )
 
@@ -181,8 +184,12 @@ class Laptop:
         self._cluster.interrupt()
 
     def log_file(self, name: str) -> Path | None:
-        """The log of a job's newest pod."""
-        pods = self._pods(self.job(name)["metadata"]["uid"])
+        """The log of the newest of a job's pods that did something for its model."""
+        pods = [
+            pod
+            for pod in self._pods(self.job(name)["metadata"]["uid"])
+            if pod["metadata"]["labels"][ROLE_LABEL] != Role.TRACK
+        ]
         newest = max(pods, key=lambda pod: int(pod["metadata"]["resourceVersion"]), default=None)
         return self._cluster.log_file(newest["metadata"]["name"]) if newest else None
 
@@ -266,6 +273,8 @@ class Laptop:
         job = self.job(name)
         status, inputs = read_status(job), inputs_of(job, objects)
         has_ended = status.phase in ENDED
+        if status.tracking and status.tracking.result not in (None, SUCCEEDED):
+            self._track_again(job, status.tracking)
         if status.request is None and not has_ended:
             self.annotate(name, INPUTS_ANNOTATION, inputs)
             return Earlier(has_ended=False, ended_at=None, unseen=())
@@ -273,6 +282,17 @@ class Laptop:
         seen = json.loads(annotations.get(INPUTS_ANNOTATION, "null")) or inputs
         unseen = sorted(what for what in {*seen, *inputs} if seen.get(what) != inputs.get(what))
         return Earlier(has_ended, status.completion_time, tuple(unseen))
+
+    def _track_again(self, job: Object, tracking: TrackingStatus) -> None:
+        """Forget that trackers could not be told the rest of a job that ended: now they may be there."""
+        for child in self._children(job["metadata"]["uid"]):
+            if child["metadata"]["labels"][ROLE_LABEL] == Role.TRACK:
+                self._cluster.delete(Key.of(child), child["metadata"]["uid"])
+        status = job["status"] | {"tracking": TrackingStatus(behind=tracking.behind).to_wire()}
+        self._cluster.patch_status(Key.of(job), status, job["metadata"]["resourceVersion"])
+
+    def _children(self, uid: str) -> list[Object]:
+        return [child for child in self._list("Job") if uid in owner_uids(child)]
 
     def _pods(self, uid: str) -> list[Object]:
         """The pods of a FineTuneJob, also those whose Job is gone."""

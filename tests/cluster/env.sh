@@ -7,5 +7,6 @@ is_up || { say "the test cluster is not up: make cluster-up"; exit 1; }
 cat <<EOF
 export KUBECONFIG='$node/admin.kubeconfig'
 export PATH='$(cat "$node/bin")':"\$PATH"
+export TUNEGATE_TEST_HOST=$host_address
 export CONTAINERD_ADDRESS='$node/containerd.sock' CONTAINERD_NAMESPACE=k8s.io
 EOF

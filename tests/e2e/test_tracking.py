@@ -1,9 +1,15 @@
-"""A tracker's client works in a hardened pod: what it keeps is on the volume."""
+"""A tracker's client works in a hardened pod: what it keeps is on the volume, and what it could not send, a
+pod sends after the job's end."""
+
+import os
+from contextlib import closing
 
 import pytest
 
+from support.mlflow_server import Door, Way, runs_of
 from support.node import Node
 from support.tiny_job import TinyJob
+from support.waiting import eventually
 from support.wandb_records import records, summary_of
 from tunegate_api.workspace import Workspace
 
@@ -23,3 +29,26 @@ def test_an_offline_run_is_on_the_volume_with_the_verdict(node: Node, namespace:
     assert summary_of(records(of_job))["verdict"] == "Passed"
     verdicts = summary_of(records(of_stage))
     assert verdicts[f"verdict.step-{max(job.stage().losses()):06d}"] == "Passed"
+
+
+def test_a_server_that_was_away_gets_the_verdict_after_the_end(
+    node: Node, namespace: str, mlflow: str
+) -> None:
+    node.install()
+    job = TinyJob(node, namespace)
+    with closing(Door(mlflow, os.environ["TUNEGATE_TEST_HOST"])) as door:
+        door.way = Way.SHUT
+        job.apply(tracking={"mlflow": {"uri": door.url, "experiment": namespace}})
+        assert job.ended()["phase"] == "Succeeded", job.status()["message"]
+        assert job.status()["tracking"]["behind"] == ["mlflow"]
+        assert runs_of(mlflow, namespace) == {}
+        door.way = Way.OPEN
+        told = eventually(
+            lambda: job.status()["tracking"].get("result"), seconds=300, pause=1, what="the tracker was told"
+        )
+    assert told == "Succeeded", job.status()["tracking"]
+    runs = runs_of(mlflow, namespace)
+    assert runs["orders"].data.tags["tunegate.verdict"] == "Passed"
+    assert {name: run.info.status for name, run in runs.items()} == dict.fromkeys(
+        ("orders", "orders/sft"), "FINISHED"
+    )

@@ -13,7 +13,6 @@ from tunegate_api.v1alpha1 import FineTuneJob
 from tunegate_api.v1alpha1.problems import find_problems
 from tunegate_operator.engine.cluster import Object
 from tunegate_operator.finetunejob.build import PodSettings, ReportTo, Step, child_job
-from tunegate_operator.finetunejob.volumes import CHORES
 
 PODS = PodSettings("trainer:test", ReportTo("https://tunegate.default:443", "PEM"))
 UID = "0f7c9c1e-0000-4000-8000-000000000001"
@@ -65,7 +64,13 @@ def test_who_saves_more_gets_the_time_for_it(role, adapter, parameters, shape, s
 
 
 @pytest.mark.parametrize(
-    ("role", "seconds"), [(Role.REPORT, 7200 + 600), (Role.CLEANUP, 3600), (Role.TRAIN, None)]
+    ("role", "seconds"),
+    [
+        (Role.REPORT, 7200 + 600),
+        (Role.CLEANUP, 3600),
+        (Role.TRACK, 24 * 3600),
+        (Role.TRAIN, None),
+    ],
 )
 def test_a_report_pod_may_wait_as_long_as_any_other(role: Role, seconds: int | None):
     obj = make_job().with_spec(startTimeoutSeconds=7200).obj()
@@ -100,7 +105,7 @@ def test_every_pod_is_hardened_whatever_a_user_sets(role: Role):
         assert template["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "tunegate"
 
 
-@pytest.mark.parametrize("role", [role for role in Role if role not in CHORES])
+@pytest.mark.parametrize("role", [role for role in Role if not role.is_chore])
 def test_what_a_user_sets_is_on_every_pod(role: Role):
     wanted = finetunejob()["spec"]["podTemplate"]
     template = template_of(role, podTemplate=wanted)
@@ -132,6 +137,14 @@ def test_a_pod_that_cleans_up_runs_where_the_others_ran_and_needs_nothing_that_m
     assert spec["nodeSelector"] == wanted["nodeSelector"]
     assert {volume["name"] for volume in spec["volumes"]} == {"request", "workspace", "tmp"}
     assert spec["containers"][0]["env"] == []
+
+
+def test_a_pod_that_tells_trackers_is_small_and_has_the_environment_of_their_clients():
+    wanted = finetunejob()["spec"]["podTemplate"]
+    template = template_of(Role.TRACK, podTemplate=wanted, resources={"accelerator": "GPU", "cpu": "8"})
+    assert wanted["env"] == container(template)["env"], "a proxy, or an address; and it reports to nobody"
+    assert wanted["volumes"][0] in template["spec"]["volumes"], "a certificate"
+    assert container(template)["resources"]["limits"] == {"memory": "512Mi"}
 
 
 def test_a_job_that_sets_nothing_has_none_of_it():
@@ -200,7 +213,7 @@ def test_every_pod_that_has_news_gets_the_secrets_of_the_trackers(role: Role):
     template = template_of(role, tracking={"mlflow": mlflow, "wandb": wandb})
     names = {v["secret"]["secretName"] for v in template["spec"]["volumes"] if "secret" in v}
     tells = role not in (Role.REPORT, Role.CLEANUP)
-    assert names == ({"mlflow-token", "wandb-key"} if tells else set())
+    assert names == ({"mlflow-token", "wandb-key"} if tells else set()), role
 
 
 @pytest.mark.parametrize("role", Role)

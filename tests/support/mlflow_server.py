@@ -63,21 +63,22 @@ class Way(Enum):
 
 
 class Door:
-    """An address of its own in front of a server."""
+    """An address of its own in front of a server, on ``host``."""
 
-    def __init__(self, server: str) -> None:
-        host, _, port = server.removeprefix("http://").partition(":")
-        self._server = (host, int(port))
+    def __init__(self, server: str, host: str = "127.0.0.1") -> None:
+        server_host, _, port = server.removeprefix("http://").partition(":")
+        self._server = (server_host, int(port))
+        self._host = host
         self.way = Way.OPEN
         self.token: str | None = None
         """What requests have to bring, if anything."""
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = socket.create_server((host, 0))
         self._held: list[socket.socket] = []
         threading.Thread(target=self._listen, name="door", daemon=True).start()
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        return f"http://{self._host}:{self._listener.getsockname()[1]}"
 
     def close(self) -> None:
         self._listener.close()

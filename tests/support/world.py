@@ -112,6 +112,8 @@ class Script:
     """The digest of the set that the pods say they measured."""
     id_suffix: str = ""
     """Makes the ids of cases long."""
+    behind: list[str] | None = None
+    """Trackers that the pods say are behind; None where they say nothing of them."""
     exits: dict[str, list[tuple[int, str]]] = field(default_factory=dict)
     """Role to (exit code, message) of pods that end badly, in order; what follows them ends well."""
 
@@ -331,10 +333,10 @@ class World:
         self._play_role(role, job)
 
     def _play_role(self, role: Role, job: Object) -> None:
-        if role in (Role.REPORT, Role.CLEANUP):
+        if role.is_chore:
             if role is Role.REPORT:
                 self._deliver_outbox()
-            else:
+            elif role is Role.CLEANUP:
                 self.outbox.clear()
             said = Termination(exit_code=0, outcome=Outcome.COMPLETED).model_dump_json(by_alias=True)
             self.cluster.finish_pod(job["metadata"]["name"], 0, said)
@@ -425,7 +427,8 @@ class World:
         self, job: Object, role: Role, uid: str, outcome: Outcome = Outcome.COMPLETED, **report: object
     ) -> None:
         self._tell(job, role, uid, outcome=outcome, **report)
-        message = Termination(exit_code=0, outcome=outcome).model_dump_json(by_alias=True)
+        said = Termination(exit_code=0, outcome=outcome, trackers_behind=self.script.behind)
+        message = said.model_dump_json(by_alias=True)
         for _ in range(job["spec"].get("completions", 1)):
             self.cluster.finish_pod(job["metadata"]["name"], 0, message)
 
@@ -463,12 +466,13 @@ def _argument(job: Object, name: str) -> int:
     return int(args[args.index(name) + 1]) if name in args else 0
 
 
-def failed(code: ExitCode, reason: str, message: str) -> tuple[int, str]:
-    """How a pod ends that knows why."""
+def failed(code: ExitCode, reason: str, message: str, *, behind: list[str] | None = None) -> tuple[int, str]:
+    """How a pod ends that knows why, and which trackers are behind."""
     termination = Termination(
         exit_code=code,
         outcome=Outcome.FAILED,
         failure=Failure(reason=reason, message=message, hint="mend it"),
+        trackers_behind=behind,
     )
     return int(code), termination.model_dump_json(by_alias=True)
 

@@ -4,13 +4,14 @@ import json
 import os
 import signal
 from contextlib import closing
+from threading import Timer
 
 import pytest
 from mlflow.tracking import MlflowClient
 
 from support.mlflow_server import Door, Way, points, runs_of
 from support.trainer_root import STAGE
-from tunegate_api.contract import ROOT_VARIABLE, ExitCode
+from tunegate_api.contract import ROOT_VARIABLE, ExitCode, Termination
 from tunegate_trainer.files import write_model
 from tunegate_trainer.main import main
 
@@ -51,6 +52,11 @@ def runs(mlflow, request):
     return lambda: runs_of(mlflow, request.node.name)
 
 
+def behind(root):
+    """The trackers that were not told everything, by the termination message."""
+    return Termination.model_validate_json((root.path / "termination.json").read_bytes()).trackers_behind
+
+
 def test_an_interrupted_training_goes_on_in_the_same_run(start, runs, mlflow, at_step):
     root = start()
     at_step(4, lambda: os.kill(os.getpid(), signal.SIGTERM))
@@ -87,6 +93,46 @@ def test_a_server_that_is_away_or_silent_costs_nothing_and_catches_up(start, run
     assert job.data.tags["tunegate.verdict"] == "Passed"
     assert job.data.metrics["golden/orders/rate"] == 1
     assert [file.path for file in MlflowClient(mlflow).list_artifacts(job.info.run_id)] == ["report.html"]
+
+
+def test_after_the_last_pod_another_one_tells_the_rest_once_the_server_is_back(start, runs, mlflow, door):
+    root = start()
+    door.way = Way.SHUT
+    assert main(TRAIN) == ExitCode.OK
+    assert main(["gate", "--stage", STAGE, "--step", "6"]) == ExitCode.OK
+    assert behind(root) == ["mlflow"]
+    assert runs() == {}
+
+    later = Timer(12, lambda: setattr(door, "way", Way.OPEN))  # the client is imported and has failed by then
+    later.start()
+    assert main(["track"]) == ExitCode.OK
+    later.join()
+    assert behind(root) == []
+    job, stage = runs()["orders"], runs()["orders/sft"]
+    assert points(mlflow, stage, "train/loss") == list(enumerate(root.losses(), start=1))
+    assert (job.data.tags["tunegate.verdict"], job.info.status) == ("Passed", "FINISHED")
+
+
+def test_how_the_operator_ended_the_job_is_told_too(start, runs, at_step):
+    root = start()
+    at_step(4, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    assert main(TRAIN) == ExitCode.INTERRUPTED
+    assert behind(root) == []
+    assert runs()["orders/sft"].info.status == runs()["orders"].info.status == "RUNNING"
+    assert main(["track", "--failure", "DeadlineExceeded: ran for 600 s"]) == ExitCode.OK
+    assert runs()["orders/sft"].info.status == runs()["orders"].info.status == "FAILED"
+    assert runs()["orders"].data.tags["tunegate.failure"] == "DeadlineExceeded: ran for 600 s"
+    assert not (root.workspace / root.paths.outbox / "track.json").exists(), "it has nothing to report"
+
+
+def test_a_pod_that_tells_the_rest_ends_when_it_is_asked_to(start, door):
+    root = start()
+    door.way = Way.SHUT
+    later = Timer(8, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    later.start()
+    assert main(["track"]) == ExitCode.INTERRUPTED
+    later.join()
+    assert behind(root) == ["mlflow"]
 
 
 def test_where_the_server_takes_no_files_all_but_the_report_is_there(start, runs, mlflow, request):

@@ -80,10 +80,12 @@ class Context:
         if address and self.speaks:
             self.courier = Courier(address, self.workspace / self.paths.outbox)
 
-    def open_trackers(self) -> None:
-        """Tell the job's trackers from now on what is on the volume."""
-        if self.speaks:
-            self.trackers = TrackerProcesses.start(self.request.spec.tracking, self.role, self.root)
+    def open_trackers(self, failure: str | None = None) -> None:
+        """Tell the job's trackers from now on what is on the volume, and why the job failed where the
+        operator says so."""
+        tracking = self.request.spec.tracking
+        if self.speaks and tracking:
+            self.trackers = TrackerProcesses.start(tracking, self.role, self.root, failure)
 
     def tell(self, **changes: object) -> None:
         """Report to the operator: what changed, on top of all that was reported before."""

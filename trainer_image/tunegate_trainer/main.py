@@ -38,8 +38,6 @@ from tunegate_trainer.launch import launch
 
 logger = logging.getLogger(__name__)
 
-_SAY_NOTHING = (Role.REPORT, Role.CLEANUP)
-"""Roles that say nothing of their own: one only delivers, the other removed what there is to report from."""
 _UNUSED = ("scipy", "sklearn", "wandb")
 """Packages that libraries import where they find them, and no role needs; trackers have their own process."""
 _TERMINATION_BYTES = 4096
@@ -85,10 +83,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def work() -> Outcome:
         context.open_courier()
         _set_up_libraries(context.role)
-        if context.role not in _SAY_NOTHING:
-            if arguments is None:  # the process is the role's own
-                _hide_unused(context)
-            context.open_trackers()
+        if arguments is None and not context.role.is_chore:  # the process is the role's own
+            _hide_unused(context)
+        if context.role.tells_trackers:
+            context.open_trackers(options.failure)
         try:
             outcome = _role(context, options, interruption)
         except PeerLostError as error:
@@ -101,8 +99,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     end = end_of(work)
     gc.unfreeze()  # what is there when a process exits, some libraries call a leak
     interruption.ignore()
-    _finish(context, end)
-    _close(context, end)
+    report_sha256 = _report_end(context, end)
+    _leave_message(context, end, report_sha256)  # what follows may be cut short
+    behind = _close(context, end)
+    if behind is not None:
+        _leave_message(context, end, report_sha256, behind)
     return int(end.exit_code)
 
 
@@ -127,6 +128,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--accepted-step", type=int, help="train: where a person said to continue")
     parser.add_argument("--digest", help="publish, cleanup: the artifact that passed")
+    parser.add_argument("--failure", help="track: why the job failed, where it did")
     return parser
 
 
@@ -154,6 +156,9 @@ def _role(context: Context, options: argparse.Namespace, interruption: Interrupt
         case Role.REPORT:
             if context.courier is None or not context.courier.close():
                 raise UndeliveredError("the operator did not acknowledge the reports that lie in the outbox")
+        case Role.TRACK:
+            if context.trackers is None or not context.trackers.told_all():
+                raise UndeliveredError("the trackers were not told what lies on the volume")
         case Role.CLEANUP:
             _load("cleanup").run(context, digest=options.digest)
     return Outcome.COMPLETED
@@ -268,10 +273,11 @@ def _known_error(error: Exception) -> TrainerError | None:
     return None
 
 
-def _finish(context: Context, end: End) -> None:
-    """Report the end, render the HTML report, leave the termination message; each even if another fails."""
+def _report_end(context: Context, end: End) -> str | None:
+    """Report the end and render the HTML report, each even if the other fails. Returns the digest of the last
+    report, if it is there."""
     report_sha256 = None
-    if context.speaks and not end.silent and context.role not in _SAY_NOTHING:
+    if context.speaks and not end.silent and not context.role.is_chore:
         try:
             context.tell(outcome=end.outcome, failure=end.failure)
             report_sha256 = context.report_sha256
@@ -282,27 +288,39 @@ def _finish(context: Context, end: End) -> None:
         except Exception:
             # A report for people changes no outcome.
             logger.warning("report.html could not be rendered", exc_info=True)
+    return report_sha256
+
+
+def _leave_message(
+    context: Context, end: End, report_sha256: str | None, trackers_behind: list[str] | None = None
+) -> None:
+    """Write the termination message; nothing that goes wrong is an error."""
     try:
         # In place: in a pod it is a mount of its own in a read-only folder, where nothing can be renamed.
         place.termination_file(context.root).write_text(
-            termination_text(end, report_sha256), encoding="utf-8"
+            termination_text(end, report_sha256, trackers_behind), encoding="utf-8"
         )
     except OSError as error:
         logger.warning("termination.json could not be written: %s", error)
 
 
-def _close(context: Context, end: End) -> None:
-    """Give what is still to be sent a bounded time: the trackers theirs while the operator gets its own."""
+def _close(context: Context, end: End) -> list[str] | None:
+    """Give what is still to be sent a bounded time: the trackers theirs while the operator gets its own.
+    Returns the trackers that are behind, if they were asked."""
     trackers = context.trackers
     if trackers and not end.silent:
         trackers.finish()
     if context.courier:
         context.courier.close()
-    if trackers:
-        trackers.abandon() if end.silent else trackers.close()
+    if trackers is None:
+        return None
+    if end.silent:
+        trackers.abandon()
+        return None
+    return trackers.close()
 
 
-def termination_text(end: End, report_sha256: str | None) -> str:
+def termination_text(end: End, report_sha256: str | None, trackers_behind: list[str] | None = None) -> str:
     """The termination message in what Kubernetes keeps of one."""
     failure = end.failure
     for length in (1024, 256):
@@ -311,7 +329,11 @@ def termination_text(end: End, report_sha256: str | None) -> str:
                 update={"message": failure.message[:length], "hint": failure.hint[:length]}
             )
         text = Termination(
-            exit_code=end.exit_code, outcome=end.outcome, failure=failure, report_sha256=report_sha256
+            exit_code=end.exit_code,
+            outcome=end.outcome,
+            failure=failure,
+            report_sha256=report_sha256,
+            trackers_behind=trackers_behind,
         ).model_dump_json(by_alias=True, exclude_none=True)
         if len(text.encode()) <= _TERMINATION_BYTES:
             break

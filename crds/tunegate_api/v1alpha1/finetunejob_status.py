@@ -225,6 +225,19 @@ class Cleanup(StatusModel):
     """What was removed and what was kept, or where files are left."""
 
 
+class TrackingStatus(StatusModel):
+    """What trackers did not know when the job ended, and what came of the pod that tells them."""
+
+    behind: Annotated[list[Annotated[str, Field(max_length=16)]], Field(max_length=4)]
+    """The trackers that the job's own pods could not tell everything: mlflow, wandb."""
+    result: Annotated[str, Field(max_length=64)] | None = None
+    """Succeeded, or the reason why something is still missing there. None while a pod tries."""
+    message: Message = ""
+    """What was told, or where it is left."""
+    time: Time | None = None
+    """When the pod ended."""
+
+
 class Published(StatusModel):
     """Where the model went."""
 
@@ -324,6 +337,8 @@ class FineTuneJobStatus(StatusModel):
     """When the last pod was created that is counted in both although its child Job goes on."""
     cost: Cost | None = None
     """What training and evaluations took, measured. None before the first step."""
+    tracking: TrackingStatus | None = None
+    """Of a job that ended: what its trackers did not know by then. None where they knew everything."""
     cleanup: Cleanup | None = None
     """What became of what the finished job left. None before that, and without `ttlSecondsAfterFinished`."""
 

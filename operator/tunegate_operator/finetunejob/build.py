@@ -22,7 +22,7 @@ from tunegate_api.plan import ModelPlan, Plan, TrainingParameters
 from tunegate_api.v1alpha1 import FineTuneJob
 from tunegate_operator.engine.cluster import Object
 from tunegate_operator.finetunejob.pod_template import with_user_settings, without_environment
-from tunegate_operator.finetunejob.volumes import CHORES, pod_volumes
+from tunegate_operator.finetunejob.volumes import pod_volumes
 from tunegate_operator.names import (
     ATTEMPT_LABEL,
     JOB_LABEL,
@@ -55,9 +55,11 @@ _LOCAL_PORTS = range(20000, 30000)
 """The same for processes of one machine: below what systems give to whoever asks for any."""
 INDEX_LABEL = "batch.kubernetes.io/job-completion-index"
 """On each pod of an Indexed Job, by the Job controller: its number."""
-CHORE_SECONDS = {Role.CLEANUP: 3600, Role.REPORT: 600}
-"""For how long such a Job may work, and one that cleans up also wait for its pod: that of a report is waited
-for as long as any other."""
+CHORE_SECONDS = {Role.CLEANUP: 3600, Role.REPORT: 600, Role.TRACK: 24 * 3600}
+"""For how long such a Job may work, and wait for its pod: that of a report is waited for as long as any
+other."""
+LAPTOP_TRACK_SECONDS = 30
+"""For how long trackers are tried where a person waits for the command to end, and can run it again."""
 _CHORE_RESOURCES = {
     "limits": {"memory": "512Mi"},
     "requests": {"cpu": "100m", "memory": "256Mi"},
@@ -128,8 +130,8 @@ def child_job(
     extra_args: tuple[str, ...] = (),
 ) -> Object:
     """The batch/v1 Job that runs one attempt of one step."""
-    if step.role is Role.CLEANUP:
-        pods = replace(pods, report_to=None)  # it has nothing to say that its termination message does not
+    if step.role in (Role.CLEANUP, Role.TRACK):  # they say no more than their termination message does
+        pods = replace(pods, report_to=None)
     meta = job.metadata
     nodes = node_count(job, step.role)
     name = attempt_name(meta.name, meta.uid, step.role, step.stage, attempt, is_indexed=nodes > 1)
@@ -182,7 +184,7 @@ def child_job(
         },
     }
     wanted = job.spec.pod_template
-    if wanted and step.role in CHORES:
+    if wanted and not step.role.tells_trackers:
         wanted = without_environment(wanted)
     return {
         "apiVersion": "batch/v1",
@@ -197,13 +199,15 @@ def child_job(
             **(_together(nodes) if nodes > 1 else {"backoffLimit": BACKOFF_LIMIT}),
             "podReplacementPolicy": "Failed",
             "podFailurePolicy": _failure_policy(nodes),
-            **({"activeDeadlineSeconds": _chore_seconds(job, step.role)} if step.role in CHORES else {}),
+            **({"activeDeadlineSeconds": _chore_seconds(job, step.role, pods)} if step.role.is_chore else {}),
             "template": with_user_settings(template, wanted) if wanted else template,
         },
     }
 
 
-def _chore_seconds(job: FineTuneJob, role: Role) -> int:
+def _chore_seconds(job: FineTuneJob, role: Role, pods: PodSettings) -> int:
+    if role is Role.TRACK and pods.on_one_machine:
+        return LAPTOP_TRACK_SECONDS
     waiting = job.spec.start_timeout_seconds if role is Role.REPORT else 0
     return CHORE_SECONDS[role] + waiting
 
@@ -323,7 +327,7 @@ def _environment(job: FineTuneJob, role: Role, pods: PodSettings) -> list[Object
         environment.append({"name": REPORT_URL_VARIABLE, "value": url})
         environment.append({"name": REPORT_CA_VARIABLE, "value": pods.report_to.authority})
     asked = job.spec.resources
-    if asked.accelerator == "CPU" and asked.cpu and role not in CHORES:
+    if asked.accelerator == "CPU" and asked.cpu and not role.is_chore:
         # As many as the cores it may use: by itself PyTorch starts one for each core of the node.
         limit = {"containerName": CONTAINER, "resource": "limits.cpu", "divisor": "1"}
         environment.append({"name": "OMP_NUM_THREADS", "valueFrom": {"resourceFieldRef": limit}})
@@ -343,7 +347,7 @@ def _resources(job: FineTuneJob, role: Role) -> dict[str, Any]:
 
     Without a GPU the CPU is what trains: limited, so that neighbours keep theirs and threads can follow it.
     """
-    if role in CHORES:
+    if role.is_chore:
         return _CHORE_RESOURCES
     asked = job.spec.resources
     limits: dict[str, str] = {}

@@ -14,9 +14,11 @@ from tunegate_operator.engine.owners import controlling_owner
 from tunegate_operator.finetunejob.build import PodSettings
 from tunegate_operator.finetunejob.conditions import of_a_refused_spec, with_conditions
 from tunegate_operator.finetunejob.decide import decide
+from tunegate_operator.finetunejob.draft import Draft
 from tunegate_operator.finetunejob.events import events_between
 from tunegate_operator.finetunejob.lifecycle import with_lifecycle
 from tunegate_operator.finetunejob.observe import observe
+from tunegate_operator.finetunejob.tracking import tell_trackers
 from tunegate_operator.finetunejob.ttl import clean_up
 
 _FINAL = {phase.value for phase in Phase if phase.is_final}
@@ -62,11 +64,13 @@ class FineTuneJobController:
         )
 
     def _after_the_end(self, obj: Object, old: FineTuneJobStatus, view: View, now: datetime) -> Decision:
-        """What to do about a job that ended: nothing, or clean up after it."""
+        """What to do about a job that ended: nothing, or tell its trackers the rest, or clean up after it."""
         seen = _seen(obj, old)
-        if not _has_ttl(obj) or find_problems(obj):
+        if not (_has_ttl(obj) or _tracks(seen.to_wire())) or find_problems(obj):
             return Decision(seen.to_wire())
-        draft = clean_up(observe(obj | {"status": seen.to_wire()}, view), now, self._pods)
+        observed, draft = observe(obj | {"status": seen.to_wire()}, view), Draft(seen, now)
+        if tell_trackers(observed, draft, self._pods) and _has_ttl(obj):
+            clean_up(observed, draft, self._pods)
         return Decision(
             status=draft.status.to_wire(),
             actions=tuple(draft.actions),
@@ -106,8 +110,15 @@ def _is_over(obj: Object, view: View) -> bool:
     return (
         status.get("phase") in _FINAL
         and status.get("observedGeneration") == obj["metadata"].get("generation", 1)
+        and not _tracks(status)
         and (not _has_ttl(obj) or ("cleanup" in status and not view.children(uid_of(obj), "Job")))
     )
+
+
+def _tracks(status: Object) -> bool:
+    """Whether trackers of a job that ended still have to be told something."""
+    tracking = status.get("tracking")
+    return tracking is not None and "result" not in tracking
 
 
 def _has_ttl(obj: Object) -> bool:

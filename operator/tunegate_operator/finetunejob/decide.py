@@ -32,6 +32,7 @@ from tunegate_operator.finetunejob.stops import (
     take_answer,
 )
 from tunegate_operator.finetunejob.suspend import be_suspended, suspend
+from tunegate_operator.finetunejob.tracking import note_trackers_behind
 
 RECORD_AGAIN = timedelta(seconds=10)
 """How soon to look whether the cluster took a record that it could not take before."""
@@ -64,6 +65,8 @@ def decide(observed: Observed, now: datetime, pods: PodSettings) -> Draft:
     _decide_on(run)
     if draft.status.failure:
         _end(run, draft.status.failure)
+    if draft.status.phase and draft.status.phase.is_final:
+        note_trackers_behind(observed, draft)
     return draft
 
 

@@ -1,7 +1,7 @@
 """Events, from the difference of two statuses: said once, whatever is restarted in between."""
 
 from tunegate_api.v1alpha1 import FineTuneJobStatus
-from tunegate_api.v1alpha1.finetunejob_status import ConditionType, Phase, Stop
+from tunegate_api.v1alpha1.finetunejob_status import ConditionType, Phase, Stop, TrackingStatus
 from tunegate_operator.engine.controller import Event
 
 
@@ -22,6 +22,8 @@ def events_between(job: str, old: FineTuneJobStatus, new: FineTuneJobStatus) -> 
     if new.decisions[-1:] != old.decisions[-1:]:
         last = new.decisions[-1]
         events.append(Event("Normal", "Decided", f"{last.action} at step {last.step}: {last.reason}"))
+    if new.tracking and new.tracking != old.tracking:
+        events.append(_about_trackers(new.tracking))
     if new.cleanup and not old.cleanup:
         left = new.cleanup.result != "Succeeded"
         events.append(
@@ -35,6 +37,15 @@ def events_between(job: str, old: FineTuneJobStatus, new: FineTuneJobStatus) -> 
     elif new.phase is not old.phase and new.phase not in (None, Phase.STOPPED, Phase.FAILED):
         events.append(Event("Normal", str(new.phase), new.message))
     return tuple(events)
+
+
+def _about_trackers(tracking: TrackingStatus) -> Event:
+    if tracking.result is None:
+        names = " and ".join(tracking.behind)
+        return Event("Normal", "TrackersBehind", f"a pod tells {names} what is still missing there")
+    if tracking.result == "Succeeded":
+        return Event("Normal", "TrackersTold", tracking.message)
+    return Event("Warning", "TrackersBehind", tracking.message)
 
 
 def _true_message(status: FineTuneJobStatus) -> str:

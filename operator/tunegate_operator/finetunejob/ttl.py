@@ -4,20 +4,15 @@ The FineTuneJob stays, with the ConfigMaps that hold the evidence for its status
 job that a gate stopped has not finished.
 """
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from tunegate_api.contract import Role
 from tunegate_api.v1alpha1.finetunejob_status import Cleanup, Phase, Reason
-from tunegate_operator.engine.controller import Create, Delete, Refusal
+from tunegate_operator.engine.controller import Create, Delete
 from tunegate_operator.finetunejob.attempts import SUCCEEDED
-from tunegate_operator.finetunejob.build import (
-    CHORE_SECONDS,
-    PodSettings,
-    Step,
-    child_job,
-    grace_seconds,
-)
+from tunegate_operator.finetunejob.build import PodSettings, Step, child_job
 from tunegate_operator.finetunejob.draft import Draft
+from tunegate_operator.finetunejob.ended import all_left, has_written, is_for_good
 from tunegate_operator.finetunejob.failures import classify
 from tunegate_operator.finetunejob.observe import Child, ChildState, Observed
 
@@ -26,47 +21,33 @@ _KEPT = "report.html, evals/, gate/, tracking/, data/*.json"
 """What the cleanup role leaves in the job's folder, besides a model that passed."""
 
 
-def clean_up(observed: Observed, now: datetime, pods: PodSettings) -> Draft:
-    """The next status of a finished job that has a TTL, and what to do."""
-    job = observed.job
-    draft = Draft(job.status, now)
+def clean_up(observed: Observed, draft: Draft, pods: PodSettings) -> None:
+    """What to do about a finished job that has a TTL."""
     if draft.status.cleanup is None:
         _remove_files(observed, draft, pods)
     else:  # once status says what came of the files, or a crash here would start over
         draft.actions += [Delete(child.key, child.uid) for child in observed.children if not child.deleting]
-    return draft
 
 
 def _remove_files(observed: Observed, draft: Draft, pods: PodSettings) -> None:
     """See to it that the cleanup Job runs, once, and note how it ended."""
     spec, ended = observed.job.spec, draft.status.completion_time or draft.now
-    due = max(ended + timedelta(seconds=spec.ttl_seconds_after_finished or 0), _all_left(observed, ended))
+    due = max(ended + timedelta(seconds=spec.ttl_seconds_after_finished or 0), all_left(observed, ended))
     if draft.now < due:
         draft.look_again_at(due)
         return
     request, children = observed.request, observed.attempts_of(CLEANUP)
-    if request is None or not _has_written(observed):
+    if request is None or not has_written(observed.job.status):
         _note(draft, SUCCEEDED, "no pod of the job ran, so it left no files")
     elif children:
         _note_end(observed, draft, children[-1])
-    elif observed.refusal and _is_for_good(observed.refusal, draft.now):
+    elif observed.refusal and is_for_good(observed.refusal, Role.CLEANUP, draft.now):
         _note_failure(observed, draft, Reason.REFUSED, observed.refusal.message)
     else:
         final = draft.status.final
         passed = draft.status.phase is Phase.SUCCEEDED and final
         args = ("--digest", final.model_digest) if passed and final else ()
         draft.actions.append(Create(child_job(observed.job, request, CLEANUP, 1, pods=pods, extra_args=args)))
-
-
-def _all_left(observed: Observed, ended: datetime) -> datetime:
-    """When no pod of the job writes any more: those that were asked to stop as it ended may still save."""
-    job = observed.job
-    graces = [
-        grace_seconds(job, Step(Role(attempt.role), attempt.stage), observed.plan)
-        for attempt in job.status.attempts
-        if attempt.result != SUCCEEDED
-    ]
-    return ended + timedelta(seconds=max(graces, default=0))
 
 
 def _note_end(observed: Observed, draft: Draft, child: Child) -> None:
@@ -86,18 +67,3 @@ def _note_failure(observed: Observed, draft: Draft, reason: str, why: str) -> No
     """What is left for a person to do, and why."""
     uid, claim = observed.job.metadata.uid, observed.job.spec.storage.persistent_volume_claim
     _note(draft, reason, f"files are left in the folder {uid} of the claim {claim}: {why}")
-
-
-def _has_written(observed: Observed) -> bool:
-    """Whether a pod of this job ever ran."""
-    status = observed.job.status
-    return status.start_time is not None or any(a.started for a in status.attempts)
-
-
-def _is_for_good(refusal: Refusal, now: datetime) -> bool:
-    """Whether the cleanup Job is refused, or was not allowed for as long as it might have run. A cluster that
-    cannot do it now is asked again, with growing pauses, for as long as that takes."""
-    if refusal.cause == "Unavailable":
-        return False
-    lasts = now - refusal.since
-    return refusal.cause == "Invalid" or lasts >= timedelta(seconds=CHORE_SECONDS[Role.CLEANUP])

@@ -10,8 +10,6 @@ from tunegate_api.v1alpha1.data import DataSource
 from tunegate_operator.engine.cluster import Object
 from tunegate_operator.names import plan_name, request_name
 
-CHORES = (Role.CLEANUP, Role.REPORT)
-"""Roles that load neither model nor data: small pods without the user's environment."""
 TMP_SIZE = "10Gi"
 """What a pod may write into /tmp, where libraries keep caches. With more it is evicted."""
 
@@ -48,7 +46,7 @@ def secrets(spec: FineTuneJobSpec, role: Role) -> list[str]:
     """The Secrets with the credentials that a role's URIs, or the trackers, need. No other role gets them."""
     names: list[str | None] = []
     tracking = spec.tracking
-    if tracking and role not in CHORES:
+    if tracking and role.tells_trackers:
         names = [tracker.secret_name for tracker in (tracking.mlflow, tracking.wandb) if tracker]
     if role is Role.DATA:
         names += [spec.model.secret_name, *(source.secret_name for source in _sources(spec))]
@@ -90,10 +88,10 @@ def pod_volumes(
         return {"persistentVolumeClaim": {"claimName": name}}
 
     add("request", {"configMap": {"name": request_name(meta.name, meta.uid)}}, root / "request")
-    if role is not Role.DATA and role not in CHORES:
+    if role is not Role.DATA and not role.is_chore:
         add("plan", {"configMap": {"name": plan_name(meta.name, meta.uid)}}, root / "plan")
     inputs = input_config_maps(job.spec, [gate.spec for gate in request.gates])
-    for i, name in enumerate(inputs if role not in CHORES else ()):
+    for i, name in enumerate(() if role.is_chore else inputs):
         add(f"input-{i}", {"configMap": {"name": name}}, root / "inputs" / name)
     storage = job.spec.storage.persistent_volume_claim
     for i, (name, writes) in enumerate(sorted(_claims(job.spec, request, role).items())):

@@ -1,8 +1,10 @@
 """The process that tells one tracker what a pod knows: ``python -m tunegate_trainer.tracking NAME ROLE``.
 
-It ends when its standard input does, after a last try. Exit code 0: the tracker knows everything.
+It ends when its standard input does, after a last try; that of the track role also once it told everything.
+Exit code 0: the tracker knows everything.
 """
 
+import argparse
 import logging
 import select
 import signal
@@ -34,7 +36,12 @@ class OutOfTime(BaseException):
 
 def main(arguments: Sequence[str]) -> int:
     """Tell one tracker all that the pod of one role has to say."""
-    name, role = arguments
+    parser = argparse.ArgumentParser(prog="tunegate_trainer.tracking", description=__doc__)
+    parser.add_argument("name")
+    parser.add_argument("role", type=Role)
+    parser.add_argument("--failure")
+    options = parser.parse_args(arguments)
+    name: str = options.name
     logging.basicConfig(
         level=logging.ERROR,  # of the clients: they warn of each try
         format=f"%(asctime)s %(levelname)s {name}: %(message)s",
@@ -44,30 +51,32 @@ def main(arguments: Sequence[str]) -> int:
     logger.setLevel(logging.INFO)
     for number in (signal.SIGINT, signal.SIGTERM):  # the pod's own process says when to end
         signal.signal(number, signal.SIG_IGN)
-    context = Context(Role(role))
+    context = Context(options.role)
     try:
         credentials = prepare_environment(context, name)
     except CredentialsError as error:
         logger.warning("%s; nothing is sent to it", error)
         return 1
-    return _follow(context, open_tracker(context, name), credentials)
+    return _follow(context, open_tracker(context, name), credentials, options.failure)
 
 
-def _follow(context: Context, tracker: Tracker, credentials: Sequence[str]) -> int:
-    """Send what is new until the pod ends, and once more then. Returns 0 if that was taken."""
-    wait = None if tracker.pause is None else 0.0
+def _follow(context: Context, tracker: Tracker, credentials: Sequence[str], failure: str | None) -> int:
+    """Send what is new until the pod ends, and once more then; in the track role, where nothing is new any
+    more, until it was taken. Returns 0 if the last was."""
+    once = context.role is Role.TRACK
+    wait = None if tracker.pause is None and not once else 0.0
     problem: str | None = None
     while True:
         closing = _ends_within(wait)
         began, before = time.monotonic(), problem
-        problem = _attempt(context, tracker)
+        problem = _attempt(context, tracker, failure)
         if problem and problem != before:
             for credential in credentials:
                 problem = problem.replace(credential, "***")
             logger.warning("%s; the job goes on, and what is missing is sent later", problem)
         elif before and not problem:
             logger.info("it knows everything again")
-        if closing:
+        if closing or (once and not problem):
             return 1 if problem else 0
         if problem:
             wait = min(2 * max(wait or 0.0, FIRST_PAUSE / 2), LONGEST_PAUSE)
@@ -81,11 +90,11 @@ def _ends_within(seconds: float | None) -> bool:
     return bool(ended)
 
 
-def _attempt(context: Context, tracker: Tracker) -> str | None:
+def _attempt(context: Context, tracker: Tracker, failure: str | None) -> str | None:
     """Send what is new, in bounded time. Returns what went wrong, in a line."""
     try:
         with _at_most(tracker.attempt_seconds):
-            tracker.send(runs_of(collect(context.workspace, context.request)))
+            tracker.send(runs_of(collect(context.workspace, context.request), failure))
     except OutOfTime:
         return f"not done within {tracker.attempt_seconds} s"
     except Exception as error:  # noqa: BLE001 - a client may raise anything, and none of it ends tracking

@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tunegate_api.contract import ROOT_VARIABLE, Role
@@ -21,18 +21,30 @@ tracker that does not answer ends the wait sooner; this is for a client that is 
 class TrackerProcesses:
     """One process a tracker. Nothing that goes wrong in one is an error here."""
 
-    def __init__(self, processes: Mapping[str, "subprocess.Popen[bytes]"]) -> None:
+    def __init__(self, processes: Mapping[str, "subprocess.Popen[bytes]"], *, follows: bool) -> None:
         self._processes = processes
+        self._follows = follows
 
     @classmethod
-    def start(cls, tracking: Tracking | None, role: Role, root: Path) -> "TrackerProcesses":
-        """Start one for each tracker that the job has."""
+    def start(
+        cls, tracking: Tracking, role: Role, root: Path, failure: str | None = None
+    ) -> "TrackerProcesses":
+        """Start one for each tracker that the job has. Those of the track role end once they told everything;
+        ``failure`` is why the job failed."""
         names = []
-        if tracking and tracking.mlflow:
+        if tracking.mlflow:
             names.append("mlflow")
-        if tracking and tracking.wandb and os.environ.get("WANDB_MODE") != "disabled":
+        if tracking.wandb and os.environ.get("WANDB_MODE") != "disabled":
             names.append("wandb")
-        return cls({name: _start(name, role, root) for name in names})
+        arguments = [str(role), *(["--failure", failure] if failure else [])]
+        return cls({name: _start(name, arguments, root) for name in names}, follows=role is not Role.TRACK)
+
+    def told_all(self) -> bool:
+        """Wait until all of them ended by themselves, which those of the track role do. Whether all trackers
+        know everything now."""
+        for process in self._processes.values():
+            process.wait()
+        return not any(process.returncode for process in self._processes.values())
 
     def finish(self) -> None:
         """Ask each for its last try. Returns at once; :meth:`close` waits."""
@@ -40,8 +52,9 @@ class TrackerProcesses:
             if process.stdin:  # it is a pipe
                 process.stdin.close()
 
-    def close(self) -> None:
-        """Wait a bounded time for the last try of each, and say which tracker is behind."""
+    def close(self) -> list[str]:
+        """Wait a bounded time for the last try of each. Returns, and says, which trackers are behind."""
+        behind = []
         until = time.monotonic() + CLOSING_SECONDS
         for name, process in self._processes.items():
             try:
@@ -49,8 +62,11 @@ class TrackerProcesses:
             except subprocess.TimeoutExpired:
                 told_all = False
             if not told_all:
-                logger.warning("%s is behind; the job's next pod sends what is missing", name)
+                behind.append(name)
+                then = "the job's next pod sends what is missing"
+                logger.warning("%s is behind; %s", name, then if self._follows else "it was tried for long")
         self.abandon()
+        return behind
 
     def abandon(self) -> None:
         """End what still runs, without a last try."""
@@ -59,9 +75,9 @@ class TrackerProcesses:
             process.wait()
 
 
-def _start(name: str, role: Role, root: Path) -> "subprocess.Popen[bytes]":
+def _start(name: str, arguments: Sequence[str], root: Path) -> "subprocess.Popen[bytes]":
     return subprocess.Popen(
-        [sys.executable, "-m", "tunegate_trainer.tracking", name, str(role)],
+        [sys.executable, "-m", "tunegate_trainer.tracking", name, *arguments],
         stdin=subprocess.PIPE,
         env=os.environ | {ROOT_VARIABLE: str(root)},
     )

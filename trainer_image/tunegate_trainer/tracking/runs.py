@@ -70,8 +70,9 @@ class TrackedRun:
     report_sha256: str = ""
 
 
-def runs_of(job: Collected) -> list[TrackedRun]:
-    """The job's run, and one for each stage that began."""
+def runs_of(job: Collected, failure: str | None = None) -> list[TrackedRun]:
+    """The job's run, and one for each stage that began. ``failure`` is why the job failed, in the operator's
+    words: what goes on no more has failed then."""
     stages = stages_of(job)
     judgement = judge_final(job.request, job.results)
     report = job.workspace / job.paths.report
@@ -83,12 +84,12 @@ def runs_of(job: Collected) -> list[TrackedRun]:
             parameters=job_parameters(job.request, job.plan),
             training=(),
             evaluations=_final_evaluation(job, judgement),
-            tags=_identity(job.request) | _job_tags(job, judgement),
-            state=_job_state(job, stages, judgement),
+            tags=_identity(job.request) | _job_tags(job, judgement, failure),
+            state=RunState.FAILED if failure else _job_state(job, stages, judgement),
             report=report if report.exists() else None,
             report_sha256=sha256_file(report) if report.exists() else "",
         ),
-        *(_stage_run(job, stage) for stage in stages),
+        *(_stage_run(job, stage, has_failed=failure is not None) for stage in stages),
     ]
 
 
@@ -130,7 +131,8 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Va
             yield f"{prefix}{name}", value
 
 
-def _stage_run(job: Collected, stage: Stage) -> TrackedRun:
+def _stage_run(job: Collected, stage: Stage, *, has_failed: bool) -> TrackedRun:
+    state = _stage_state(stage)
     plan = next((one for one in job.plan.stages if one.name == stage.name), None) if job.plan else None
     training = tuple(_training_point(point) for point in stage.losses)
     evaluations = tuple(_checkpoint_point(job, stage, checkpoint) for checkpoint in stage.checkpoints)
@@ -142,7 +144,7 @@ def _stage_run(job: Collected, stage: Stage) -> TrackedRun:
         training=training,
         evaluations=evaluations,
         tags=_identity(job.request) | {"stage": stage.name} | _stage_tags(stage),
-        state=_stage_state(stage),
+        state=RunState.FAILED if has_failed and state is RunState.RUNNING else state,
     )
 
 
@@ -225,7 +227,7 @@ def _stage_tags(stage: Stage) -> dict[str, str]:
     return tags
 
 
-def _job_tags(job: Collected, judgement: Judgement | None) -> dict[str, str]:
+def _job_tags(job: Collected, judgement: Judgement | None, failure: str | None) -> dict[str, str]:
     tags = {}
     if judgement is not None:
         tags["verdict"] = str(judgement.state)
@@ -237,9 +239,9 @@ def _job_tags(job: Collected, judgement: Judgement | None) -> dict[str, str]:
     publish = job.report_of(Role.PUBLISH)
     if publish and publish.published:
         tags["published"] = ", ".join(one.uri for one in publish.published)
-    failures = [report.failure for report in job.reports.values() if report.failure is not None]
-    if failures:
-        tags["failure"] = f"{failures[-1].reason}: {failures[-1].message}"
+    failures = [f"{r.failure.reason}: {r.failure.message}" for r in job.reports.values() if r.failure]
+    if failure or failures:
+        tags["failure"] = failure or failures[-1]
     return tags
 
 
@@ -253,7 +255,7 @@ def _stage_state(stage: Stage) -> RunState:
 
 
 def _job_state(job: Collected, stages: list[Stage], judgement: Judgement | None) -> RunState:
-    """As far as pods know it: what a person or a deadline ended stays as it was."""
+    """As far as the job's own pods know it."""
     if any(report.outcome is Outcome.FAILED for report in job.reports.values()):
         return RunState.FAILED
     if judgement is not None:

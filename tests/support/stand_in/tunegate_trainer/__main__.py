@@ -2,7 +2,7 @@
 
 ``STAND_IN`` chooses how training goes: ``passes`` (default); ``trains`` until SIGTERM, then it saves for a
 second; ``never saves``, the same, but SIGTERM does not end it; ``stops`` at a regression. The data role
-prints what its rows are.
+prints what its rows are. ``STAND_IN_AWAY`` names a tracker that is never reached.
 """
 
 # ruff: noqa: T201 - printing is what it does
@@ -38,6 +38,7 @@ ROLE = Role(sys.argv[1])
 STAGE = sys.argv[sys.argv.index("--stage") + 1] if ROLE is Role.TRAIN else None
 ATTEMPT = int(sys.argv[sys.argv.index("--attempt") + 1])
 BEHAVIOUR = os.environ.get("STAND_IN", "passes")
+AWAY = [name for name in [os.environ.get("STAND_IN_AWAY")] if name]
 DIGEST, CASES, ROWS, STEPS = "d" * 64, 20, 8, 50
 
 
@@ -66,7 +67,7 @@ def write(path, text):
 
 def end(outcome=Outcome.COMPLETED, code=0, **what):
     tell(outcome=outcome, **what)
-    message = Termination(exit_code=code, outcome=outcome)
+    message = Termination(exit_code=code, outcome=outcome, trackers_behind=AWAY)
     write(ROOT / "termination.json", message.model_dump_json(by_alias=True, exclude_none=True))
     sys.exit(code)
 
@@ -155,6 +156,10 @@ def main():
         prepare()
     elif ROLE is Role.TRAIN:
         train()
+    elif ROLE is Role.TRACK:
+        print("told:", *sys.argv[4:], flush=True)
+        while AWAY:
+            signal.pause()
     elif ROLE is Role.CLEANUP:
         shutil.rmtree(ROOT / "workspace" / REQUEST.uid / "outbox")
     elif ROLE is Role.GATE:

@@ -1,0 +1,44 @@
+"""A tracker that is away when a job ends: `tunegate run` says so, and the same command tries again."""
+
+from pathlib import Path
+
+MLFLOW = {"mlflow": {"uri": "http://mlflow.internal", "experiment": "orders"}}
+
+
+def test_the_same_command_tells_the_rest_once_the_tracker_is_there(quick):
+    quick.write(Path("/nowhere"), tracking=MLFLOW)
+    quick.environment["STAND_IN_AWAY"] = "mlflow"
+    result = quick("run", "manifests")
+    assert result.returncode == 0, "the job passed"
+    assert "tracking  mlflow may lack what is in the folder " in result.stdout
+    assert quick.status()["tracking"]["result"] == "DeadlineExceeded"
+    assert quick.pods() == []
+
+    del quick.environment["STAND_IN_AWAY"]
+    result = quick("run", "manifests")
+    assert result.returncode == 0
+    assert "tracking  told mlflow the rest" in result.stdout
+    assert quick.status()["tracking"]["result"] == "Succeeded"
+    ended = quick.object()
+    assert quick("run", "manifests").returncode == 0
+    assert quick.object() == ended, "there is nothing more to tell"
+
+
+def test_trackers_hear_of_a_run_that_a_person_discarded(quick):
+    quick.write(Path("/nowhere"), tracking=MLFLOW)
+    quick.environment["STAND_IN"] = "stops"
+    quick("run", "manifests")
+    assert "tracking" not in quick.status(), "the pods told all there was"
+    assert quick("discard", "orders", "--reason", "worse").returncode == 0
+    assert quick.status()["tracking"]["result"] == "Succeeded"
+    assert "told: --failure Discarded: " in quick.logs()
+
+
+def test_the_log_that_is_named_is_none_of_a_pod_that_only_tells_trackers(quick):
+    grace = {"terminationGracePeriodSeconds": 5}
+    quick.write(Path("/nowhere"), tracking=MLFLOW, activeDeadlineSeconds=8, podTemplate=grace)
+    quick.environment["STAND_IN"] = "trains"
+    result = quick("run", "manifests")
+    (log,) = [line.split()[1] for line in result.stdout.splitlines() if line.startswith("log ")]
+    assert "-track-" not in log
+    assert quick.status()["tracking"]["result"] == "Succeeded"
