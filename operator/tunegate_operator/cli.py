@@ -17,13 +17,13 @@ from rich.live import Live
 
 from tunegate_api import __version__
 from tunegate_api.v1alpha1.finetunejob_status import Phase
-from tunegate_operator.display import PlainLog, earlier_note, job_view, jobs_table, utc_now
+from tunegate_operator.display import PlainLog, earlier_note, job_view, jobs_table, tracking_line, utc_now
 from tunegate_operator.engine.cluster import ClusterError
 from tunegate_operator.engine.local import RootInUseError
 from tunegate_operator.laptop import Earlier, Laptop
 from tunegate_operator.laptop_manifests import RefusedError, job_names, jobs_of, read_project
 from tunegate_operator.laptop_plan import ForecastError, forecast
-from tunegate_operator.laptop_status import interrupted_jobs, read_jobs, read_status
+from tunegate_operator.laptop_status import AT_REST, interrupted_jobs, read_jobs, read_status
 from tunegate_operator.manifest_checks import validate as validate_manifests
 from tunegate_operator.manifests import Diagnostic, ManifestError, load_manifests
 from tunegate_operator.names import CONTINUE_ANNOTATION, DISCARD_ANNOTATION
@@ -224,7 +224,10 @@ def discard(name: str, reason: str, namespace: str | None, runs: Path) -> None:
         _answer(laptop, name, DISCARD_ANNOTATION, reason)
         while read_status(laptop.job(name)).phase is not Phase.FAILED or not laptop.is_at_rest(name):
             laptop.step(STEP_SECONDS)
+        tracking = read_status(laptop.job(name)).tracking
     click.echo(f"{name} discarded: {reason}")
+    if tracking:
+        click.echo(tracking_line(tracking).plain)
 
 
 def _print_diagnostics(paths: tuple[Path, ...], *, complete: bool = True) -> int:
@@ -301,8 +304,9 @@ def _live(laptop: Laptop, names: list[str], earlier: Mapping[str, Earlier]) -> N
     except KeyboardInterrupt:
         click.echo("\nsaving… (once more Ctrl-C: don't wait, and lose what is not saved)", err=True)
         laptop.interrupt()
-        click.echo("interrupted; the same command goes on from the last checkpoint", err=True)
-        raise SystemExit(EXIT_INTERRUPTED) from None
+        if any(read_status(laptop.job(name)).phase not in AT_REST for name in names):
+            click.echo("interrupted; the same command goes on from the last checkpoint", err=True)
+            raise SystemExit(EXIT_INTERRUPTED) from None
     code = _conclude(laptop, names, console)
     click.echo(f"took      {time.monotonic() - started:.0f} s")
     raise SystemExit(_worst(code, _say_earlier(earlier)))

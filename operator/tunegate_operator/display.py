@@ -56,7 +56,7 @@ def job_view(
     if status.stop or status.failure:
         parts.append(_trouble(name, status, runs))
     if status.tracking:
-        parts.append(_tracking(status.tracking))
+        parts.append(tracking_line(status.tracking))
     return Panel(
         Group(*parts), title=f"[bold]{name}", border_style=COLOURS.get(phase, "blue"), padding=(0, 1)
     )
@@ -118,9 +118,10 @@ def _headline(phase: Phase, status: FineTuneJobStatus) -> Text:
     return Text.assemble((f"{phase}", f"bold {COLOURS.get(phase, 'blue')}"), "  ", status.message)
 
 
-def _tracking(tracking: TrackingStatus) -> Text:
+def tracking_line(tracking: TrackingStatus) -> Text:
+    """What came of trackers that were away when a job ended."""
     if tracking.result is None:
-        return Text(f"tracking  telling {' and '.join(tracking.behind)} what is still missing there")
+        return Text(f"tracking  {' and '.join(tracking.behind)} is still to be told the rest", style="yellow")
     if tracking.result == SUCCEEDED:
         return Text(f"tracking  {tracking.message}", style="dim")
     return Text(f"tracking  {tracking.message}. Running the job again only tries once more", style="yellow")

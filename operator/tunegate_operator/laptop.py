@@ -188,7 +188,7 @@ class Laptop:
         pods = [
             pod
             for pod in self._pods(self.job(name)["metadata"]["uid"])
-            if pod["metadata"]["labels"][ROLE_LABEL] != Role.TRACK
+            if not Role(pod["metadata"]["labels"][ROLE_LABEL]).is_chore
         ]
         newest = max(pods, key=lambda pod: int(pod["metadata"]["resourceVersion"]), default=None)
         return self._cluster.log_file(newest["metadata"]["name"]) if newest else None
@@ -273,7 +273,7 @@ class Laptop:
         job = self.job(name)
         status, inputs = read_status(job), inputs_of(job, objects)
         has_ended = status.phase in ENDED
-        if status.tracking and status.tracking.result not in (None, SUCCEEDED):
+        if status.tracking and status.tracking.result != SUCCEEDED:
             self._track_again(job, status.tracking)
         if status.request is None and not has_ended:
             self.annotate(name, INPUTS_ANNOTATION, inputs)
@@ -285,6 +285,8 @@ class Laptop:
 
     def _track_again(self, job: Object, tracking: TrackingStatus) -> None:
         """Forget that trackers could not be told the rest of a job that ended: now they may be there."""
+        if not all(is_terminal(pod) for pod in self._pods(job["metadata"]["uid"])):
+            return  # one of an earlier command goes on
         for child in self._children(job["metadata"]["uid"]):
             if child["metadata"]["labels"][ROLE_LABEL] == Role.TRACK:
                 self._cluster.delete(Key.of(child), child["metadata"]["uid"])

@@ -1,7 +1,6 @@
 """A tracker's client works in a hardened pod: what it keeps is on the volume, and what it could not send, a
 pod sends after the job's end."""
 
-import os
 from contextlib import closing
 
 import pytest
@@ -36,7 +35,7 @@ def test_a_server_that_was_away_gets_the_verdict_after_the_end(
 ) -> None:
     node.install()
     job = TinyJob(node, namespace)
-    with closing(Door(mlflow, os.environ["TUNEGATE_TEST_HOST"])) as door:
+    with closing(Door(mlflow, node.host)) as door:
         door.way = Way.SHUT
         job.apply(tracking={"mlflow": {"uri": door.url, "experiment": namespace}})
         assert job.ended()["phase"] == "Succeeded", job.status()["message"]

@@ -68,7 +68,7 @@ def test_who_saves_more_gets_the_time_for_it(role, adapter, parameters, shape, s
     [
         (Role.REPORT, 7200 + 600),
         (Role.CLEANUP, 3600),
-        (Role.TRACK, 24 * 3600),
+        (Role.TRACK, 600),
         (Role.TRAIN, None),
     ],
 )

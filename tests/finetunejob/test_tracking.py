@@ -1,13 +1,17 @@
 """After the end: a pod tells trackers what the job's own pods could not."""
 
+from datetime import timedelta
+
 import pytest
 
 from support.builders import make_job
 from support.world import Script, World, failed
 from tunegate_api.contract import ExitCode
+from tunegate_api.meta import MAX_MESSAGE
 from tunegate_api.v1alpha1.finetunejob_status import Phase
-from tunegate_operator.engine.cluster import Object
+from tunegate_operator.engine.cluster import Key, Object
 from tunegate_operator.finetunejob.build import GRACE_SECONDS
+from tunegate_operator.finetunejob.tracking import LOOK_SECONDS
 from tunegate_operator.names import DISCARD_ANNOTATION
 
 TRACKING = {
@@ -85,12 +89,71 @@ def test_what_only_the_operator_ended_trackers_hear_from_another_pod():
     status = world.status()
     assert status.failure is not None
     assert status.failure.reason == "DeadlineExceeded"
-    assert world.active_jobs() == [], "the pod that was asked to stop may still say that it goes on"
-    world.advance(GRACE_SECONDS)
     told = arguments(track_job(world))
     assert told[-2:] == ["--failure", f"DeadlineExceeded: {status.failure.message}"]
     world.run()
     assert world.status().tracking.result == "Succeeded"
+
+
+@pytest.fixture
+def saving() -> tuple[World, Object]:
+    """A job that ran into its deadline, and a pod of it that has not left yet."""
+    world = tracked(Script(behind=[]), activeDeadlineSeconds=600)
+    world.until_checkpoint()
+    (job,) = world.active_jobs()
+    (pod,) = world.cluster.pods_of(job["metadata"]["name"])
+    metadata = {"name": "saving", "namespace": "default", "labels": pod["metadata"]["labels"]}  # and no Job
+    left = world.cluster.as_user.create({**pod, "metadata": metadata})
+    world.cluster.as_user.patch_status(Key.of(left), pod["status"], left["metadata"]["resourceVersion"])
+    world.advance(600)
+    until_ended(world)
+    world.advance(GRACE_SECONDS - 10)
+    assert world.active_jobs() == [], "the pod may still say that the job goes on"
+    return world, left
+
+
+def test_trackers_are_told_once_the_last_pod_has_left(saving):
+    world, left = saving
+    world.cluster.as_user.delete(Key.of(left), left["metadata"]["uid"])
+    world.advance(LOOK_SECONDS)
+    track_job(world)
+
+
+def test_a_pod_that_never_leaves_is_waited_for_as_long_as_it_may_save(saving):
+    world, _ = saving
+    world.advance(10)
+    track_job(world)
+
+
+def test_an_attempt_that_failed_before_knew_nothing_of_the_end():
+    """Its pod told trackers that the job failed; the next one told them that it goes on."""
+    before = failed(ExitCode.INTERNAL_ERROR, "InternalError", "once", behind=[])
+    world = tracked(Script(behind=[]), activeDeadlineSeconds=600)
+    world.until_checkpoint()
+    (job,) = world.active_jobs()
+    world.cluster.finish_pod(job["metadata"]["name"], *before)
+    world.cluster.fail_job(job["metadata"]["name"], "BackoffLimitExceeded", before[1])
+    world.settle()
+    assert [a.result for a in world.status().attempts] == ["Succeeded", "InternalError"]
+    world.tick()
+    world.advance(600)
+    until_ended(world)
+    assert world.status().failure.reason == "DeadlineExceeded"
+    assert world.status().tracking.behind == ["mlflow", "wandb"]
+
+
+def test_what_a_log_says_is_no_variable_of_a_container_that_repeats_it():
+    script = Script(exits={"data": [failed(ExitCode.BAD_DATA, "BadData", "row 3: $(TOKEN)\0\n")]})
+    world = tracked(script)
+    until_ended(world)
+    assert arguments(track_job(world))[-1] == "BadData: row 3: $$(TOKEN)  "
+
+
+def test_of_pods_that_trained_together_the_one_that_tells_trackers_is_heard():
+    world = tracked(Script(behind=["wandb"]), resources={"accelerator": "CPU", "nodes": 2}, publish=[])
+    world.until_job("gate")
+    world.script.behind = []
+    assert world.run().tracking is None, "the gate's pod told the rest"
 
 
 def test_a_discarded_run_has_failed_at_its_trackers_too():
@@ -118,19 +181,43 @@ def test_a_job_that_never_ran_has_nothing_to_tell():
     assert world.status().tracking is None
 
 
-def test_a_tracker_that_stays_away_is_said_and_the_rest_stays_where_it_is():
-    world = tracked(Script(behind=["mlflow"], exits={"track": [(1, "away")] * 9}))
+def live_for(world: World, seconds: int) -> None:
+    """Let this time pass, in which every pod that is started ends."""
+    end = world.clock.now() + timedelta(seconds=seconds)
+    while world.clock.now() < end:
+        while world.tick():
+            world.settle()
+        world.advance(60)
+
+
+def test_a_tracker_that_stays_away_is_tried_for_a_day_by_pods_that_end():
+    world = tracked(Script(behind=["mlflow"], exits={"track": [(1, "away " * 250)] * 999}))
     until_ended(world)
-    while world.tick():
-        world.settle()
+    live_for(world, DAY // 2)
+    assert world.status().tracking.result is None
+    assert sum("-track-" in name for name in world.jobs()) == 1, "those before are removed"
+    live_for(world, DAY)
     tracking, uid = world.status().tracking, world.job()["metadata"]["uid"]
     assert tracking.result == "InternalError"
     assert tracking.message.startswith(f"mlflow may lack what is in the folder {uid} of the claim ")
+    assert len(world.job()["status"]["tracking"]["message"]) == MAX_MESSAGE, "the API server takes no more"
     assert world.events()[-1] == "TrackersBehind"
+    tries = [w for w in world.cluster.writes if w.verb == "create" and "-track-" in w.name]
+    assert 12 <= len(tries) <= 18
     before = len(world.cluster.writes)
     world.boot()
     world.advance(DAY)
     assert len(world.cluster.writes) == before, "it is over"
+
+
+def test_a_tracker_that_comes_back_hours_later_is_told():
+    world = tracked(
+        Script(behind=["mlflow"], exits={"track": [(1, "away")] * 30})
+    )  # seven pods with restarts
+    until_ended(world)
+    live_for(world, DAY // 2)
+    assert world.status().tracking.result == "Succeeded"
+    assert world.script.exits["track"] == []
 
 
 def test_an_operator_that_starts_anew_goes_on_where_trackers_are_behind():
@@ -139,13 +226,13 @@ def test_an_operator_that_starts_anew_goes_on_where_trackers_are_behind():
     world.boot()
     world.run()
     assert world.status().tracking.result == "Succeeded"
-    assert sum("-track-" in name for name in world.jobs()) == 1
+    assert [w.verb for w in world.cluster.writes if "-track-" in w.name] == ["create"]
 
 
 def test_files_stay_until_trackers_heard_of_them():
     world = tracked(Script(behind=["mlflow"]), ttlSecondsAfterFinished=0)
     until_ended(world)
-    world.advance(DAY - 1)
+    world.advance(3600)
     track_job(world)
     world.run()
     status = world.status()

@@ -1,6 +1,9 @@
 """A tracker that is away when a job ends: `tunegate run` says so, and the same command tries again."""
 
+import signal
 from pathlib import Path
+
+from support.waiting import eventually
 
 MLFLOW = {"mlflow": {"uri": "http://mlflow.internal", "experiment": "orders"}}
 
@@ -29,9 +32,28 @@ def test_trackers_hear_of_a_run_that_a_person_discarded(quick):
     quick.environment["STAND_IN"] = "stops"
     quick("run", "manifests")
     assert "tracking" not in quick.status(), "the pods told all there was"
-    assert quick("discard", "orders", "--reason", "worse").returncode == 0
+    assert "tracking  told mlflow the rest" in quick("discard", "orders", "--reason", "worse").stdout
     assert quick.status()["tracking"]["result"] == "Succeeded"
     assert "told: --failure Discarded: " in quick.logs()
+
+
+def test_ctrl_c_while_a_tracker_is_tried_leaves_the_job_as_it_ended(quick):
+    quick.write(Path("/nowhere"), tracking=MLFLOW)
+    quick.environment["STAND_IN_AWAY"] = "mlflow"
+    process = quick.start("run", "manifests")
+    logs = quick.runs / ".cluster" / "logs"
+    eventually(
+        lambda: [p for p in logs.glob("*-track-*") if "told:" in p.read_text()],
+        seconds=60,
+        what="a pod tells the tracker",
+    )
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, output
+    assert "mlflow is still to be told the rest" in output
+
+    del quick.environment["STAND_IN_AWAY"]
+    assert "tracking  told mlflow the rest" in quick("run", "manifests").stdout
 
 
 def test_the_log_that_is_named_is_none_of_a_pod_that_only_tells_trackers(quick):

@@ -26,6 +26,11 @@ class Node:
         self.helm = Helm(self._environment)
         self.client: client.ApiClient = config.new_client_from_config(self._environment["KUBECONFIG"])
 
+    @property
+    def host(self) -> str:
+        """The address of this machine, as pods reach it."""
+        return self._environment["TUNEGATE_TEST_HOST"]
+
     def kubectl(self, *arguments: str | Path, text: str | None = None) -> str:
         """What kubectl prints; fails if it does."""
         return _run(["kubectl", *arguments], self._environment, text)

@@ -86,6 +86,12 @@ class UndeliveredError(TrainerError):
     exit_code, reason = ExitCode.INTERNAL_ERROR, Reason.REPORT_MISSING
 
 
+class TrackersBehindError(TrainerError):
+    """Trackers that were not told everything. Worth another try."""
+
+    exit_code, reason = ExitCode.INTERNAL_ERROR, Reason.TRACKER_BEHIND
+
+
 class PeerLostError(TrainerError):
     """Another of the processes that train together is gone, and knows why. Worth another attempt."""
 

@@ -28,6 +28,7 @@ from tunegate_trainer.errors import (
     CudaOutOfMemoryError,
     PeerLostError,
     StorageError,
+    TrackersBehindError,
     TrainerError,
     UndeliveredError,
     is_out_of_memory,
@@ -157,8 +158,9 @@ def _role(context: Context, options: argparse.Namespace, interruption: Interrupt
             if context.courier is None or not context.courier.close():
                 raise UndeliveredError("the operator did not acknowledge the reports that lie in the outbox")
         case Role.TRACK:
-            if context.trackers is None or not context.trackers.told_all():
-                raise UndeliveredError("the trackers were not told what lies on the volume")
+            behind = context.trackers.wait() if context.trackers else []
+            if behind:
+                raise TrackersBehindError(f"{' and '.join(behind)}: not told everything; the log says why")
         case Role.CLEANUP:
             _load("cleanup").run(context, digest=options.digest)
     return Outcome.COMPLETED

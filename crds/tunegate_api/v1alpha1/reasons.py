@@ -196,6 +196,8 @@ class Reason(StrEnum):
     """A fault of Tunegate: the message has its last lines."""
     REPORT_MISSING = "ReportMissing"
     """The pods ended, but their results never arrived."""
+    TRACKER_BEHIND = "TrackerBehind"
+    """An experiment tracker was not told everything: in `status.tracking` alone."""
     NO_PASSING_CHECKPOINT = "NoPassingCheckpoint"
     """No checkpoint of a stage passed its gates."""
     GATE_FAILED = "GateFailed"

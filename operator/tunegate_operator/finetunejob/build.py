@@ -55,7 +55,7 @@ _LOCAL_PORTS = range(20000, 30000)
 """The same for processes of one machine: below what systems give to whoever asks for any."""
 INDEX_LABEL = "batch.kubernetes.io/job-completion-index"
 """On each pod of an Indexed Job, by the Job controller: its number."""
-CHORE_SECONDS = {Role.CLEANUP: 3600, Role.REPORT: 600, Role.TRACK: 24 * 3600}
+CHORE_SECONDS = {Role.CLEANUP: 3600, Role.REPORT: 600, Role.TRACK: 600}
 """For how long such a Job may work, and wait for its pod: that of a report is waited for as long as any
 other."""
 LAPTOP_TRACK_SECONDS = 30

@@ -6,13 +6,13 @@ from tunegate_api.contract import Role
 from tunegate_api.v1alpha1 import FineTuneJobStatus
 from tunegate_operator.engine.controller import Refusal
 from tunegate_operator.finetunejob.attempts import SUCCEEDED
-from tunegate_operator.finetunejob.build import CHORE_SECONDS, Step, grace_seconds
+from tunegate_operator.finetunejob.build import Step, grace_seconds
 from tunegate_operator.finetunejob.observe import ChildState, Observed
 
 
 def all_left(observed: Observed, ended: datetime) -> datetime:
-    """When no pod of the job writes any more: those that were asked to stop as it ended may still save. Their
-    Jobs are deleted, so that nothing else tells."""
+    """When no pod of the job writes any more for sure: those that were asked to stop as it ended may still
+    save. Their Jobs are deleted, so that nothing else tells."""
     job = observed.job
     told = {
         (child.step, child.attempt)
@@ -33,10 +33,10 @@ def has_written(status: FineTuneJobStatus) -> bool:
     return status.start_time is not None or any(a.started for a in status.attempts)
 
 
-def is_for_good(refusal: Refusal, role: Role, now: datetime) -> bool:
-    """Whether a Job of this role is refused, or was not allowed for as long as it might have run. A cluster
-    that cannot do it now is asked again, with growing pauses, for as long as that takes."""
+def is_for_good(refusal: Refusal, patience: timedelta, now: datetime) -> bool:
+    """Whether a Job is refused, or was not allowed for so long. A cluster that cannot do it now is asked
+    again, with growing pauses, for as long as that takes."""
     if refusal.cause == "Unavailable":
         return False
     lasts = now - refusal.since
-    return refusal.cause == "Invalid" or lasts >= timedelta(seconds=CHORE_SECONDS[role])
+    return refusal.cause == "Invalid" or lasts >= patience

@@ -10,13 +10,15 @@ from tunegate_api.contract import Role
 from tunegate_api.v1alpha1.finetunejob_status import Cleanup, Phase, Reason
 from tunegate_operator.engine.controller import Create, Delete
 from tunegate_operator.finetunejob.attempts import SUCCEEDED
-from tunegate_operator.finetunejob.build import PodSettings, Step, child_job
+from tunegate_operator.finetunejob.build import CHORE_SECONDS, PodSettings, Step, child_job
 from tunegate_operator.finetunejob.draft import Draft
 from tunegate_operator.finetunejob.ended import all_left, has_written, is_for_good
 from tunegate_operator.finetunejob.failures import classify
 from tunegate_operator.finetunejob.observe import Child, ChildState, Observed
 
 CLEANUP = Step(Role.CLEANUP)
+PATIENCE = timedelta(seconds=CHORE_SECONDS[Role.CLEANUP])
+"""How long a cleanup Job may be refused."""
 _KEPT = "report.html, evals/, gate/, tracking/, data/*.json"
 """What the cleanup role leaves in the job's folder, besides a model that passed."""
 
@@ -41,7 +43,7 @@ def _remove_files(observed: Observed, draft: Draft, pods: PodSettings) -> None:
         _note(draft, SUCCEEDED, "no pod of the job ran, so it left no files")
     elif children:
         _note_end(observed, draft, children[-1])
-    elif observed.refusal and is_for_good(observed.refusal, Role.CLEANUP, draft.now):
+    elif observed.refusal and is_for_good(observed.refusal, PATIENCE, draft.now):
         _note_failure(observed, draft, Reason.REFUSED, observed.refusal.message)
     else:
         final = draft.status.final

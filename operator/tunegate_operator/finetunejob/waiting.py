@@ -22,7 +22,6 @@ PURPOSES = {
     Role.GATE: "judging the artifact",
     Role.PUBLISH: "publishing",
     Role.REPORT: "sending the last report",
-    Role.TRACK: "telling the trackers the rest",
 }
 """What a child of each role is for."""
 

@@ -39,12 +39,10 @@ class TrackerProcesses:
         arguments = [str(role), *(["--failure", failure] if failure else [])]
         return cls({name: _start(name, arguments, root) for name in names}, follows=role is not Role.TRACK)
 
-    def told_all(self) -> bool:
-        """Wait until all of them ended by themselves, which those of the track role do. Whether all trackers
-        know everything now."""
-        for process in self._processes.values():
-            process.wait()
-        return not any(process.returncode for process in self._processes.values())
+    def wait(self) -> list[str]:
+        """Wait until all of them ended by themselves, which those of the track role do. Returns the trackers
+        that are behind."""
+        return [name for name, process in self._processes.items() if process.wait() != 0]
 
     def finish(self) -> None:
         """Ask each for its last try. Returns at once; :meth:`close` waits."""
@@ -63,8 +61,8 @@ class TrackerProcesses:
                 told_all = False
             if not told_all:
                 behind.append(name)
-                then = "the job's next pod sends what is missing"
-                logger.warning("%s is behind; %s", name, then if self._follows else "it was tried for long")
+                sends = "the job's next pod sends" if self._follows else "another pod may send"
+                logger.warning("%s is behind; %s what is missing", name, sends)
         self.abandon()
         return behind
 
