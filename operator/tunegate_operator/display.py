@@ -124,7 +124,7 @@ def tracking_line(tracking: TrackingStatus) -> Text:
         return Text(f"tracking  {' and '.join(tracking.behind)} is still to be told the rest", style="yellow")
     if tracking.result == SUCCEEDED:
         return Text(f"tracking  {tracking.message}", style="dim")
-    return Text(f"tracking  {tracking.message}. Running the job again only tries once more", style="yellow")
+    return Text(f"tracking  {tracking.message}", style="yellow")
 
 
 def _progress(status: FineTuneJobStatus, now: datetime) -> RenderableType:

@@ -273,7 +273,7 @@ class Laptop:
         job = self.job(name)
         status, inputs = read_status(job), inputs_of(job, objects)
         has_ended = status.phase in ENDED
-        if status.tracking and status.tracking.result != SUCCEEDED:
+        if status.tracking and status.tracking.result != SUCCEEDED and status.cleanup is None:
             self._track_again(job, status.tracking)
         if status.request is None and not has_ended:
             self.annotate(name, INPUTS_ANNOTATION, inputs)
@@ -284,12 +284,15 @@ class Laptop:
         return Earlier(has_ended, status.completion_time, tuple(unseen))
 
     def _track_again(self, job: Object, tracking: TrackingStatus) -> None:
-        """Forget that trackers could not be told the rest of a job that ended: now they may be there."""
-        if not all(is_terminal(pod) for pod in self._pods(job["metadata"]["uid"])):
-            return  # one of an earlier command goes on
-        for child in self._children(job["metadata"]["uid"]):
-            if child["metadata"]["labels"][ROLE_LABEL] == Role.TRACK:
-                self._cluster.delete(Key.of(child), child["metadata"]["uid"])
+        """Forget that trackers could not be told the rest of a job that ended: now they may be there. Not
+        where a pod of an earlier command goes on, or files are being removed."""
+        roles = {
+            child["metadata"]["labels"][ROLE_LABEL]: child for child in self._children(job["metadata"]["uid"])
+        }
+        if Role.CLEANUP in roles or not all(is_terminal(pod) for pod in self._pods(job["metadata"]["uid"])):
+            return
+        if Role.TRACK in roles:
+            self._cluster.delete(Key.of(roles[Role.TRACK]), roles[Role.TRACK]["metadata"]["uid"])
         status = job["status"] | {"tracking": TrackingStatus(behind=tracking.behind).to_wire()}
         self._cluster.patch_status(Key.of(job), status, job["metadata"]["resourceVersion"])
 

@@ -144,7 +144,7 @@ def test_a_pod_that_tells_trackers_is_small_and_has_the_environment_of_their_cli
     template = template_of(Role.TRACK, podTemplate=wanted, resources={"accelerator": "GPU", "cpu": "8"})
     assert wanted["env"] == container(template)["env"], "a proxy, or an address; and it reports to nobody"
     assert wanted["volumes"][0] in template["spec"]["volumes"], "a certificate"
-    assert container(template)["resources"]["limits"] == {"memory": "512Mi"}
+    assert container(template)["resources"]["limits"] == {"memory": "1Gi"}
 
 
 def test_a_job_that_sets_nothing_has_none_of_it():

@@ -56,7 +56,7 @@ def test_a_tracker_that_was_away_as_the_last_pod_ended_is_told_the_rest():
     assert before.phase is Phase.SUCCEEDED, "nobody waits for a tracker"
     assert before.tracking is not None
     assert (before.tracking.behind, before.tracking.result) == (["mlflow"], None)
-    assert arguments(track_job(world)) == ["track", "--attempt", "1"]
+    assert arguments(track_job(world)) == ["track", "--attempt", "1", "--trackers", "mlflow"]
     world.run()
     status = world.status()
     assert status.tracking is not None
@@ -142,6 +142,37 @@ def test_an_attempt_that_failed_before_knew_nothing_of_the_end():
     assert world.status().tracking.behind == ["mlflow", "wandb"]
 
 
+def test_an_attempt_whose_job_was_removed_is_not_forgotten():
+    """It told trackers that the job goes on, after an earlier one had said that it failed."""
+    before = failed(ExitCode.INTERNAL_ERROR, "InternalError", "once", behind=[])
+    world = tracked(Script(behind=[]), startTimeoutSeconds=300)
+    world.until_checkpoint()
+    (job,) = world.active_jobs()
+    world.cluster.finish_pod(job["metadata"]["name"], *before)
+    world.cluster.fail_job(job["metadata"]["name"], "BackoffLimitExceeded", before[1])
+    world.settle()
+    world.tick()
+    world.edit(suspend=True)
+    world.settle()
+    world.edit(suspend=False)
+    world.cluster.forbid("Job", "exceeded quota")
+    for _ in range(10):
+        world.advance(60)
+    assert world.status().failure.reason == "StartTimeout"
+    assert world.status().tracking.behind == ["mlflow", "wandb"]
+
+
+def test_a_pod_that_never_ends_is_given_up():
+    world = tracked(Script(behind=["mlflow"]))
+    until_ended(world)
+    job = track_job(world)
+    world.cluster.start_pod(job["metadata"]["name"])
+    for _ in range(25):
+        world.advance(3600)
+    assert world.status().tracking.result == "TrackerBehind"
+    assert world.active_jobs() == []
+
+
 def test_what_a_log_says_is_no_variable_of_a_container_that_repeats_it():
     script = Script(exits={"data": [failed(ExitCode.BAD_DATA, "BadData", "row 3: $(TOKEN)\0\n")]})
     world = tracked(script)
@@ -194,11 +225,14 @@ def test_a_tracker_that_stays_away_is_tried_for_a_day_by_pods_that_end():
     world = tracked(Script(behind=["mlflow"], exits={"track": [(1, "away " * 250)] * 999}))
     until_ended(world)
     live_for(world, DAY // 2)
-    assert world.status().tracking.result is None
+    waiting = world.status().tracking
+    assert waiting.result is None
+    assert waiting.attempts > 5
+    assert waiting.message.startswith(f"attempt {waiting.attempts}: away")
     assert sum("-track-" in name for name in world.jobs()) == 1, "those before are removed"
     live_for(world, DAY)
     tracking, uid = world.status().tracking, world.job()["metadata"]["uid"]
-    assert tracking.result == "InternalError"
+    assert tracking.result == "TrackerBehind"
     assert tracking.message.startswith(f"mlflow may lack what is in the folder {uid} of the claim ")
     assert len(world.job()["status"]["tracking"]["message"]) == MAX_MESSAGE, "the API server takes no more"
     assert world.events()[-1] == "TrackersBehind"
@@ -261,5 +295,5 @@ def test_a_pod_that_is_refused_for_good_is_said():
     for _ in range(25):
         world.advance(3600)
     tracking = world.status().tracking
-    assert tracking.result == "Refused"
+    assert tracking.result == "TrackerBehind"
     assert "exceeded quota" in tracking.message

@@ -14,7 +14,7 @@ def test_the_same_command_tells_the_rest_once_the_tracker_is_there(quick):
     result = quick("run", "manifests")
     assert result.returncode == 0, "the job passed"
     assert "tracking  mlflow may lack what is in the folder " in result.stdout
-    assert quick.status()["tracking"]["result"] == "DeadlineExceeded"
+    assert quick.status()["tracking"]["result"] == "TrackerBehind"
     assert quick.pods() == []
 
     del quick.environment["STAND_IN_AWAY"]
@@ -27,6 +27,19 @@ def test_the_same_command_tells_the_rest_once_the_tracker_is_there(quick):
     assert quick.object() == ended, "there is nothing more to tell"
 
 
+def test_files_that_were_removed_are_told_to_nobody(quick):
+    """What is left says less than trackers know."""
+    quick.write(Path("/nowhere"), tracking=MLFLOW, ttlSecondsAfterFinished=0)
+    quick.environment["STAND_IN_AWAY"] = "mlflow"
+    quick("run", "manifests")
+    del quick.environment["STAND_IN_AWAY"]
+    quick("run", "manifests")
+    status = quick.status()
+    assert (status["tracking"]["result"], status["cleanup"]["result"]) == ("TrackerBehind", "Succeeded")
+    quick("run", "manifests")
+    assert quick.status()["tracking"] == status["tracking"]
+
+
 def test_trackers_hear_of_a_run_that_a_person_discarded(quick):
     quick.write(Path("/nowhere"), tracking=MLFLOW)
     quick.environment["STAND_IN"] = "stops"
@@ -34,7 +47,7 @@ def test_trackers_hear_of_a_run_that_a_person_discarded(quick):
     assert "tracking" not in quick.status(), "the pods told all there was"
     assert "tracking  told mlflow the rest" in quick("discard", "orders", "--reason", "worse").stdout
     assert quick.status()["tracking"]["result"] == "Succeeded"
-    assert "told: --failure Discarded: " in quick.logs()
+    assert "told: --trackers mlflow --failure Discarded: " in quick.logs()
 
 
 def test_ctrl_c_while_a_tracker_is_tried_leaves_the_job_as_it_ended(quick):

@@ -1,6 +1,7 @@
 """What every role knows: its request and plan, its folders, and how to report."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
@@ -12,7 +13,7 @@ from tunegate_api.workspace import Workspace
 from tunegate_trainer.courier import Courier, ReportAddress
 from tunegate_trainer.credentials import Secret, read_secret
 from tunegate_trainer.files import sha256_file, write_model
-from tunegate_trainer.tracking.process import TrackerProcesses
+from tunegate_trainer.tracking.process import TrackerProcesses, names_of
 
 
 @dataclass
@@ -80,12 +81,13 @@ class Context:
         if address and self.speaks:
             self.courier = Courier(address, self.workspace / self.paths.outbox)
 
-    def open_trackers(self, failure: str | None = None) -> None:
-        """Tell the job's trackers from now on what is on the volume, and why the job failed where the
-        operator says so."""
+    def open_trackers(self, names: Sequence[str] | None = None, failure: str | None = None) -> None:
+        """Tell the job's trackers, or those named, from now on what is on the volume; and why the job failed,
+        where the operator says so."""
         tracking = self.request.spec.tracking
         if self.speaks and tracking:
-            self.trackers = TrackerProcesses.start(tracking, self.role, self.root, failure)
+            wanted = [name for name in names_of(tracking) if names is None or name in names]
+            self.trackers = TrackerProcesses.start(wanted, self.role, self.root, failure)
 
     def tell(self, **changes: object) -> None:
         """Report to the operator: what changed, on top of all that was reported before."""

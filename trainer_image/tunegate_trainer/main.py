@@ -87,7 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if arguments is None and not context.role.is_chore:  # the process is the role's own
             _hide_unused(context)
         if context.role.tells_trackers:
-            context.open_trackers(options.failure)
+            context.open_trackers(options.trackers.split(",") if options.trackers else None, options.failure)
         try:
             outcome = _role(context, options, interruption)
         except PeerLostError as error:
@@ -129,6 +129,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--accepted-step", type=int, help="train: where a person said to continue")
     parser.add_argument("--digest", help="publish, cleanup: the artifact that passed")
+    parser.add_argument("--trackers", help="track: which ones, with commas between them; default: all")
     parser.add_argument("--failure", help="track: why the job failed, where it did")
     return parser
 

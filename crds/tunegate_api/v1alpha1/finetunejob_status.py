@@ -226,16 +226,18 @@ class Cleanup(StatusModel):
 
 
 class TrackingStatus(StatusModel):
-    """What trackers did not know when the job ended, and what came of the pod that tells them."""
+    """What trackers did not know when the job ended, and what came of the pods that tell them."""
 
     behind: Annotated[list[Annotated[str, Field(max_length=16)]], Field(max_length=4)]
     """The trackers that the job's own pods could not tell everything: mlflow, wandb."""
+    attempts: int = 0
+    """Pods that tried since then, in vain."""
     result: Annotated[str, Field(max_length=64)] | None = None
-    """Succeeded, or the reason why something is still missing there. None while a pod tries."""
+    """Succeeded, or TrackerBehind where something may still be missing there. None while it is tried."""
     message: Message = ""
-    """What was told, or where it is left."""
+    """What was told, or why it was not and where it is left."""
     time: Time | None = None
-    """When the pod ended."""
+    """When the last pod ended, or nothing more was to be done."""
 
 
 class Published(StatusModel):
@@ -338,7 +340,8 @@ class FineTuneJobStatus(StatusModel):
     cost: Cost | None = None
     """What training and evaluations took, measured. None before the first step."""
     tracking: TrackingStatus | None = None
-    """Of a job that ended: what its trackers did not know by then. None where they knew everything."""
+    """Of a job that ended: what its trackers did not know by then. None where they knew everything, and where
+    no pod ran."""
     cleanup: Cleanup | None = None
     """What became of what the finished job left. None before that, and without `ttlSecondsAfterFinished`."""
 

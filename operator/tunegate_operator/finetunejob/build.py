@@ -60,10 +60,8 @@ CHORE_SECONDS = {Role.CLEANUP: 3600, Role.REPORT: 600, Role.TRACK: 600}
 other."""
 LAPTOP_TRACK_SECONDS = 30
 """For how long trackers are tried where a person waits for the command to end, and can run it again."""
-_CHORE_RESOURCES = {
-    "limits": {"memory": "512Mi"},
-    "requests": {"cpu": "100m", "memory": "256Mi"},
-}
+_CHORE_MEMORY = {Role.TRACK: "1Gi"}
+"""Where it is not 512Mi: the clients of two trackers take 300 MB, and a long training's points some more."""
 
 
 @dataclass(frozen=True)
@@ -348,7 +346,8 @@ def _resources(job: FineTuneJob, role: Role) -> dict[str, Any]:
     Without a GPU the CPU is what trains: limited, so that neighbours keep theirs and threads can follow it.
     """
     if role.is_chore:
-        return _CHORE_RESOURCES
+        limit = _CHORE_MEMORY.get(role, "512Mi")
+        return {"limits": {"memory": limit}, "requests": {"cpu": "100m", "memory": "256Mi"}}
     asked = job.spec.resources
     limits: dict[str, str] = {}
     requests: dict[str, str] = {}

@@ -13,6 +13,7 @@ from tunegate_api.plan import Plan
 from tunegate_api.v1alpha1 import EvalGate, FineTuneJob
 from tunegate_operator.engine.cluster import Key, Object
 from tunegate_operator.engine.controller import Refusal, View
+from tunegate_operator.engine.pod_status import is_terminal
 from tunegate_operator.finetunejob.build import CONTAINER, Step, node_count
 from tunegate_operator.finetunejob.volumes import input_config_maps
 from tunegate_operator.names import (
@@ -174,7 +175,7 @@ class Observed:
     refusal: Refusal | None
     """Why the cluster did not create a child when it was last asked to."""
     has_pods: bool = False
-    """Of a job that ended: whether a pod of it still runs, its Job deleted or not."""
+    """Of a job whose trackers are behind: whether a pod of it has not ended yet, its Job deleted or not."""
 
     def attempts_of(self, step: Step) -> list[Child]:
         """The child Jobs of a step that are not being deleted, by attempt."""
@@ -206,14 +207,16 @@ def observe(obj: Object, view: View) -> Observed:
         children=tuple(_child(child, job, view) for child in view.children(meta.uid, "Job")),
         reports=tuple(Report.model_validate(report) for report in view.reports(meta.uid)),
         refusal=view.refusal(meta.uid),
-        has_pods=job.status.completion_time is not None and _has_pods(meta.namespace, meta.name, view),
+        has_pods=job.status.tracking is not None and _has_pods(meta.namespace, meta.name, view),
     )
 
 
 def _has_pods(namespace: str, name: str, view: View) -> bool:
-    """Whether a pod runs whose job has this name."""
-    running = view.of_kind("Pod", namespace, "Running")
-    return any(pod["metadata"].get("labels", {}).get(JOB_LABEL) == name for pod in running)
+    """Whether a pod has not ended whose job has this name."""
+    pods = view.of_kind("Pod", namespace)
+    return any(
+        pod["metadata"].get("labels", {}).get(JOB_LABEL) == name and not is_terminal(pod) for pod in pods
+    )
 
 
 def _gate(obj: Object | None) -> EvalGate | None:

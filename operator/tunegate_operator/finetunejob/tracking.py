@@ -7,13 +7,15 @@ person brought about: a deadline, a lack of memory, a discarded run.
 A pod tries for some minutes, and others follow after growing pauses: none holds a volume and a node for long.
 """
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from tunegate_api.contract import Outcome, Role
-from tunegate_api.v1alpha1.finetunejob_status import Failure, Reason, TrackingStatus
+from tunegate_api.meta import cut
+from tunegate_api.v1alpha1.finetunejob_status import Attempt, Failure, Reason, TrackingStatus
 from tunegate_operator.engine.controller import Create, Delete
 from tunegate_operator.finetunejob.attempts import SUCCEEDED
-from tunegate_operator.finetunejob.build import PodSettings, Step, child_job
+from tunegate_operator.finetunejob.build import CHORE_SECONDS, PodSettings, Step, child_job
 from tunegate_operator.finetunejob.draft import Draft
 from tunegate_operator.finetunejob.ended import all_left, has_written, is_for_good
 from tunegate_operator.finetunejob.failures import classify
@@ -21,7 +23,8 @@ from tunegate_operator.finetunejob.observe import Child, ChildState, Observed
 
 TRACK = Step(Role.TRACK)
 PATIENCE = timedelta(days=1)
-"""How long after the end trackers are tried."""
+"""How long after the end pods are started."""
+ONE_TRY = timedelta(seconds=CHORE_SECONDS[Role.TRACK])
 FIRST_PAUSE, LONGEST_PAUSE = timedelta(minutes=5), timedelta(hours=2)
 """Between two pods: doubling from the first to the longest."""
 LOOK_SECONDS = 5
@@ -37,75 +40,100 @@ def note_trackers_behind(observed: Observed, draft: Draft) -> None:
     """As a job ends, note the trackers that do not know all of it."""
     tracking = observed.job.spec.tracking
     names = [name for name in ("mlflow", "wandb") if tracking and getattr(tracking, name)]
-    telling = [child for child in observed.children if child.step.role.tells_trackers]
-    last = max(telling, key=lambda child: (child.created, child.attempt), default=None)
-    said = _said_behind(last, draft.status.failure) if last else None
+    said = _said_behind(observed, draft)
     behind = names if said is None else [name for name in names if name in said]
     if behind and has_written(draft.status):
         draft.set(tracking=TrackingStatus(behind=behind))
 
 
-def _said_behind(child: Child, failure: Failure | None) -> list[str] | None:
-    """The trackers that were not told everything, as the child's pod said that tells them; None where it did
-    not say so, or could not know how the job ended."""
-    pods = child.pods if child.nodes > 1 else child.pods[-1:]
+def _said_behind(observed: Observed, draft: Draft) -> list[str] | None:
+    """The trackers that were not told everything, as the pod said that told them last; None where it did not
+    say so, or could not know how the job ended."""
+    ended = [attempt for attempt in draft.status.attempts if Role(attempt.role).tells_trackers]
+    last = next(
+        (c for c in observed.children if ended and _is(c, ended[-1]) and c.state is not ChildState.ACTIVE),
+        None,
+    )
+    if last is None:
+        return None
+    pods = last.pods if last.nodes > 1 else last.pods[-1:]
     said = [pod.termination for pod in pods if pod.termination]
     told = next((one for one in said if one.trackers_behind is not None), None)
-    if child.finished is None or told is None:
-        return None
-    judged = _JUDGED.get(child.step.role, ())
-    if failure is None or failure.reason in judged or told.outcome is Outcome.FAILED:
-        return told.trackers_behind
-    return None
+    failure = draft.status.failure
+    judged = failure is None or failure.reason in _JUDGED.get(last.step.role, ())
+    return told.trackers_behind if told and (judged or told.outcome is Outcome.FAILED) else None
+
+
+def _is(child: Child, attempt: Attempt) -> bool:
+    return (child.step, child.attempt) == (Step(Role(attempt.role), attempt.stage), attempt.number)
 
 
 def tell_trackers(observed: Observed, draft: Draft, pods: PodSettings) -> bool:
     """See to it that pods tell trackers the rest, and note how that ended. Whether it is over."""
-    tracking, ended = draft.status.tracking, draft.status.completion_time or draft.now
+    tracking, tries = draft.status.tracking, observed.attempts_of(TRACK)
     if tracking is None or tracking.result is not None:
         return True
-    last = next(reversed(observed.attempts_of(TRACK)), None)
+    last = tries[-1] if tries else None
+    if last and last.state is ChildState.FAILED and last.attempt > tracking.attempts:
+        tracking = tracking.model_copy(
+            update={
+                "attempts": last.attempt,
+                "message": cut(f"attempt {last.attempt}: {_why(last)}"),
+                "time": last.finished,
+            }
+        )
+        draft.set(tracking=tracking)
+    ended = draft.status.completion_time or draft.now
     until = ended if pods.on_one_machine else ended + PATIENCE  # a person runs the command again
-    if observed.request is None:
-        _give_up(observed, draft, tracking, Reason.CONFIG_MAP_NOT_FOUND, "the job's request was removed")
-    elif last is None:
-        # Not beside a pod that may still say that the job goes on. Of one on a lost node nobody says it left.
-        due = all_left(observed, ended) if observed.has_pods else ended
-        _start(observed, draft, tracking, pods, due=due)
-    elif last.state is ChildState.COMPLETE:
-        _note(draft, tracking, SUCCEEDED, f"told {' and '.join(tracking.behind)} the rest")
-    elif last.state is ChildState.FAILED:
-        pause = min(FIRST_PAUSE * 2 ** (last.attempt - 1), LONGEST_PAUSE)
-        due = (last.finished or draft.now) + pause
-        if due > until:
-            _give_up(observed, draft, tracking, *_why(last))
-        else:
-            _start(observed, draft, tracking, pods, due=due, after=last)
+    due = _due(observed, tracking, ended)
+    if last and last.state is ChildState.COMPLETE:
+        _end(draft, tracking, SUCCEEDED, f"told {' and '.join(tracking.behind)} the rest")
+    elif last and last.attempt > tracking.attempts:
+        if not pods.on_one_machine:
+            _watch(observed, draft, tracking, last, until + ONE_TRY)
+    elif tracking.attempts and max(due, draft.now) > until:
+        _give_up(observed, draft, tracking, tracking.message)
+    elif draft.now < due:
+        draft.look_again_at(due if tries else min(due, draft.now + timedelta(seconds=LOOK_SECONDS)))
+    else:
+        _start(observed, draft, tracking, tries, pods)
     return False
 
 
+def _due(observed: Observed, tracking: TrackingStatus, ended: datetime) -> datetime:
+    """When the next pod is to try."""
+    if tracking.attempts and tracking.time:
+        pause: timedelta = min(FIRST_PAUSE * 2 ** (tracking.attempts - 1), LONGEST_PAUSE)
+        return tracking.time + pause
+    # Not beside a pod that may still say that the job goes on. Of one on a lost node nobody says it left.
+    return all_left(observed, ended) if observed.has_pods else ended
+
+
+def _watch(observed: Observed, draft: Draft, tracking: TrackingStatus, child: Child, until: datetime) -> None:
+    """Wait for a try to end. On a lost node it never does."""
+    if draft.now < until:
+        draft.look_again_at(until)
+    else:
+        _give_up(observed, draft, tracking, tracking.message or "the pod that was to tell them does not end")
+        draft.actions.append(Delete(child.key, child.uid))
+
+
 def _start(
-    observed: Observed,
-    draft: Draft,
-    tracking: TrackingStatus,
-    pods: PodSettings,
-    *,
-    due: datetime,
-    after: Child | None = None,
+    observed: Observed, draft: Draft, tracking: TrackingStatus, tries: Sequence[Child], pods: PodSettings
 ) -> None:
-    """Start the next try once it is due, in place of the last one."""
-    refusal, request, failure = observed.refusal, observed.request, draft.status.failure
-    if draft.now < due:
-        draft.look_again_at(due if after else min(due, draft.now + timedelta(seconds=LOOK_SECONDS)))
+    """Start the next try, and remove those before it."""
+    request, refusal, failure = observed.request, observed.refusal, draft.status.failure
+    if request is None:
+        _give_up(observed, draft, tracking, "the job's request was removed")
     elif refusal and is_for_good(refusal, PATIENCE, draft.now):
-        _give_up(observed, draft, tracking, Reason.REFUSED, refusal.message)
-    elif request is not None:
-        args = ("--failure", _argument(failure, pods)) if failure else ()
-        number = after.attempt + 1 if after else 1
+        _give_up(observed, draft, tracking, refusal.message)
+    else:
+        args: tuple[str, ...] = ("--trackers", ",".join(tracking.behind))
+        args += ("--failure", _argument(failure, pods)) if failure else ()
+        number = tracking.attempts + 1
         job = child_job(observed.job, request, TRACK, number, pods=pods, extra_args=args)
         draft.actions.append(Create(job))
-        if after:
-            draft.actions.append(Delete(after.key, after.uid))
+        draft.actions += [Delete(child.key, child.uid) for child in tries]
 
 
 def _argument(failure: Failure, pods: PodSettings) -> str:
@@ -115,21 +143,21 @@ def _argument(failure: Failure, pods: PodSettings) -> str:
     return text if pods.on_one_machine else text.replace("$", "$$")
 
 
-def _why(child: Child) -> tuple[str, str]:
+def _why(child: Child) -> str:
     """Why a try failed. With its deadline its pod is removed, and says no more."""
     if child.failure_reason == "DeadlineExceeded":
         seconds = round(((child.finished or child.created) - child.created).total_seconds())
-        return Reason.DEADLINE_EXCEEDED, f"attempt {child.attempt} was not done within {seconds} s"
-    failure = classify(child)
-    return failure.reason, failure.message
+        return f"not done within {seconds} s"
+    return classify(child).message
 
 
-def _note(draft: Draft, tracking: TrackingStatus, result: str, message: str) -> None:
-    draft.set(tracking=TrackingStatus(behind=tracking.behind, result=result, message=message, time=draft.now))
+def _end(draft: Draft, tracking: TrackingStatus, result: str, message: str) -> None:
+    update = {"result": result, "message": cut(message), "time": draft.now}
+    draft.set(tracking=tracking.model_copy(update=update))
 
 
-def _give_up(observed: Observed, draft: Draft, tracking: TrackingStatus, reason: str, why: str) -> None:
+def _give_up(observed: Observed, draft: Draft, tracking: TrackingStatus, why: str) -> None:
     uid, claim = observed.job.metadata.uid, observed.job.spec.storage.persistent_volume_claim
     names = " and ".join(tracking.behind)
     message = f"{names} may lack what is in the folder {uid} of the claim {claim}: {why}"
-    _note(draft, tracking, reason, message)
+    _end(draft, tracking, Reason.TRACKER_BEHIND, message)

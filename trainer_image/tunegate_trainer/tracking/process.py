@@ -27,15 +27,10 @@ class TrackerProcesses:
 
     @classmethod
     def start(
-        cls, tracking: Tracking, role: Role, root: Path, failure: str | None = None
+        cls, names: Sequence[str], role: Role, root: Path, failure: str | None = None
     ) -> "TrackerProcesses":
-        """Start one for each tracker that the job has. Those of the track role end once they told everything;
+        """Start one for each of these trackers. Those of the track role end once they told everything;
         ``failure`` is why the job failed."""
-        names = []
-        if tracking.mlflow:
-            names.append("mlflow")
-        if tracking.wandb and os.environ.get("WANDB_MODE") != "disabled":
-            names.append("wandb")
         arguments = [str(role), *(["--failure", failure] if failure else [])]
         return cls({name: _start(name, arguments, root) for name in names}, follows=role is not Role.TRACK)
 
@@ -71,6 +66,12 @@ class TrackerProcesses:
         for process in self._processes.values():
             process.kill()
             process.wait()
+
+
+def names_of(tracking: Tracking) -> list[str]:
+    """The trackers that a job has, but for one that its environment switches off."""
+    wandb = tracking.wandb and os.environ.get("WANDB_MODE") != "disabled"
+    return [*(["mlflow"] if tracking.mlflow else []), *(["wandb"] if wandb else [])]
 
 
 def _start(name: str, arguments: Sequence[str], root: Path) -> "subprocess.Popen[bytes]":
