@@ -61,6 +61,14 @@ def test_what_a_stop_saved_is_told_by_the_steps_and_evaluations_that_were_measur
     assert stop.gpu_seconds_saved == stop.seconds_saved
 
 
+def test_of_several_gpus_the_time_of_all_was_saved() -> None:
+    world = World(Script(checkpoints=REGRESSING))
+    world.apply_all(GPUS.with_spec(resources={"accelerator": "GPU", "nodes": 2, "gpu": {"count": 2}}).obj())
+    stop = world.run().stop
+    assert stop is not None
+    assert stop.gpu_seconds_saved == 4 * stop.seconds_saved
+
+
 def test_without_a_gpu_none_of_its_time_was_saved() -> None:
     world = World(Script(checkpoints=REGRESSING))
     world.apply_all()

@@ -103,3 +103,9 @@ def test_an_offline_run_is_one_folder_with_all_of_it(tracked):
     summary = summary_of(records(run))
     assert summary["verdict"] == tracked.status()["final"]["verdict"] == "Passed"
     assert summary["golden/golden/BaseModel_rate"] == 0
+    read = records(run)
+    config = next(one["run"] for one in read if one["type"] == "run")["config"]["update"]
+    assert config["plan_sha256"] == sha256_text(canonical_json(plan))
+    assert config["model.digest"] == plan.model.digest
+    (page,) = (run / "files" / "media" / "html").glob("report*")
+    assert "Passed" in page.read_text()

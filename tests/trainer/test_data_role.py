@@ -198,6 +198,15 @@ def test_a_few_long_rows_are_left_out_and_many_refused(make_job):
     assert "2 of 52 rows are longer than 128 tokens, the first in line 51" in failure(root)
 
 
+@pytest.mark.parametrize(("long_rows", "code"), [(1, ExitCode.OK), (2, ExitCode.BAD_DATA)])
+def test_one_row_in_a_hundred_may_be_too_long(make_job, long_rows, code):
+    too_long = "".join(
+        json.dumps({"prompt": f"mug {i} " * 300, "completion": "many"}) + "\n" for i in range(long_rows)
+    )
+    root = make_job(jsonl(100 - long_rows) + too_long, stages=[stage(maxLength=128)])
+    assert run(root) == code
+
+
 def test_how_many_long_rows_may_be_left_out_can_be_set(make_job):
     long_rows = "".join(
         json.dumps({"prompt": f"mug {i} " * 300, "completion": "many"}) + "\n" for i in range(2)

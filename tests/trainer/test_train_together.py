@@ -159,6 +159,32 @@ def test_two_processes_train_what_one_does(make_together, base_model, exact, par
     assert_same_run(one, two, (3, 6), loss=1e-6 if exact else 1e-5)
 
 
+RECOMPUTES = """
+from tunegate_trainer.train import recipe
+recipe.is_checkpointed = lambda *_: True
+"""
+"""What large models do on a GPU: activations are computed again for the backward pass."""
+
+
+@pytest.mark.parametrize(
+    ("parameters", "spec"),
+    [
+        (EXACT, {}),
+        (EXACT | ALL_WEIGHTS, {}),
+        (EXACT | ALL_WEIGHTS, {"parallelism": "FSDP"}),
+        (EXACT | {"quantization": "NF4"}, {}),
+    ],
+    ids=["LoRA", "all weights", "FSDP", "QLoRA"],
+)
+def test_two_processes_that_compute_activations_again_do_too(make_together, monkeypatch, parameters, spec):
+    monkeypatch.setattr(recipe, "is_checkpointed", lambda *_: True)
+    parameters = {**parameters, "batch_size": 8}
+    one, two = make_together(1, parameters=parameters), make_together(2, parameters=parameters, **spec)
+    train_alone(one)
+    assert Pods(two, before=RECOMPUTES).end() == [ExitCode.OK] * 2
+    assert_same_run(one, two, (3, 6))
+
+
 def test_two_processes_that_share_the_weights_do_too(make_together):
     parameters = {**EXACT, **ALL_WEIGHTS, "batch_size": 8}
     one = make_together(1, parameters=parameters)
@@ -168,14 +194,50 @@ def test_two_processes_that_share_the_weights_do_too(make_together):
     assert_same_run(one, two, (3, 6))
 
 
-def test_preferences_too(make_together):
-    stages = {"later": [dpo_plan(micro_batch_size=2)], "parameters": EXACT}
-    one, two = make_together(1, **stages), make_together(2, **stages)
+@pytest.mark.parametrize(
+    ("parameters", "spec"),
+    [(EXACT, {}), (EXACT | ALL_WEIGHTS, {}), (EXACT | ALL_WEIGHTS, {"parallelism": "FSDP"})],
+    ids=["LoRA", "all weights", "FSDP"],
+)
+def test_preferences_too(make_together, parameters, spec):
+    def stages(**spec: str) -> dict[str, Any]:
+        further = {} if parameters is EXACT else {**parameters, "starts_from": "Merged"}
+        dpo = dpo_plan(**{"micro_batch_size": 2, **further}).model_copy(update=spec)
+        return {"later": [dpo], "parameters": parameters, **spec}
+
+    one, two = make_together(1, **stages()), make_together(2, **stages(**spec))
     train_alone(one)
     train_alone(one, "dpo", start_step=6)
     train(two)
     train(two, "--start-step", "6", stage="dpo")
     assert_same_run(one, two, (3, 6), "dpo")
+
+
+A_SMALL_GPU = f"""
+import os, torch
+from tunegate_trainer.train.trainer import CompletionTrainer
+whole = CompletionTrainer.token_losses
+
+def fits(self, model, inputs):
+    if os.environ[{NODE_VARIABLE!r}] == "1" and int((inputs["position_ids"] == 0).sum()) > 1:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+    return whole(self, model, inputs)
+
+CompletionTrainer.token_losses = fits
+"""
+
+
+def test_where_a_pass_fits_one_gpu_alone_all_begin_again_with_fewer_examples(make_together):
+    parameters = EXACT | {"batch_size": 8, "micro_batch_size": 4}
+    whole, root = make_together(parameters=parameters), make_together(parameters=parameters)
+    train(whole)
+    pods = Pods(root, before=A_SMALL_GPU)
+    assert pods.end() == [ExitCode.INTERNAL_ERROR] * 2
+    reasons = [pods.termination(node).failure.reason for node in range(2)]
+    assert reasons == [Reason.PEER_LOST, Reason.CUDA_OUT_OF_MEMORY]
+    assert Pods(root, before=A_SMALL_GPU).end() == [ExitCode.OK] * 2
+    assert_same_run(whole, root, (3, 6))
+    assert root.report().progress.micro_batch_size == 1
 
 
 def test_the_first_alone_writes_and_reports(make_together):
