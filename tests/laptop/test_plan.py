@@ -80,6 +80,14 @@ def test_what_does_not_fit_the_gpu_would_be_refused_and_is_shown_all_the_same(tu
     assert stage["memory"]["weights"] > 0
 
 
+def test_what_no_gpu_has_run_yet_is_said(tunegate, tiny_model):
+    two = {"accelerator": "GPU", "gpu": {"memory": "16Gi", "count": 2}}
+    whole = {"name": "sft", "method": "SFT", "training": {"maxLength": 128, "batchSize": 8}}
+    found = in_json(tunegate, tunegate.write(tiny_model, resources=two, stages=[whole]))
+    assert found["stages"][0]["parallelism"] == "FSDP"
+    assert any("sharded by FSDP, which no GPU has run yet" in advice for advice in found["advice"])
+
+
 @pytest.mark.usefixtures("without_weights")
 def test_without_rows_it_is_refused_too(tunegate, tiny_model):
     small = ON_A_VOLUME | {"resources": {"accelerator": "GPU", "gpu": {"memory": "1Gi"}}}
