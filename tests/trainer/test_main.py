@@ -7,6 +7,8 @@ import os
 import signal
 import subprocess
 import sys
+from importlib import import_module
+from types import ModuleType
 
 import pytest
 import torch
@@ -253,3 +255,43 @@ def test_the_termination_message_fits_what_kubernetes_keeps():
 
 def test_reports_of_the_gate_have_no_stage(make_root):
     assert make_root().context(Role.GATE).report.file_name == "gate.json"
+
+
+def test_a_signal_while_modules_are_imported_is_obeyed_afterwards(start, monkeypatch):
+    """Of what is raised while a class is made Python makes a RuntimeError, and transformers another one."""
+    imported = []
+
+    def interrupted(name: str) -> ModuleType:
+        os.kill(os.getpid(), signal.SIGTERM)
+        imported.append(name)
+        return import_module(name)
+
+    root = start()
+    monkeypatch.setattr("tunegate_trainer.main.import_module", interrupted)
+    assert main(["train", "--stage", STAGE]) == ExitCode.INTERRUPTED
+    assert imported[0] == "tunegate_trainer.train.recipe"
+    assert not root.stage_folder.exists(), "it began nothing"
+
+
+def test_a_signal_that_a_library_makes_an_import_error_of_is_one_all_the_same(start, monkeypatch):
+    def lazily(*_: object, **__: object) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    def wrapped(*_: object, **__: object) -> None:
+        try:
+            lazily()
+        except Interrupted as error:
+            raise ModuleNotFoundError("Could not import module 'AutoModel'") from error
+
+    start()
+    monkeypatch.setattr("tunegate_trainer.train.recipe.verified_base", wrapped)
+    assert main(["train", "--stage", STAGE]) == ExitCode.INTERRUPTED
+
+
+def test_a_module_that_is_missing_is_no_interruption(start, monkeypatch):
+    def missing(*_: object) -> None:
+        raise ModuleNotFoundError("No module named 'kernels'")
+
+    start()
+    monkeypatch.setattr("tunegate_trainer.train.recipe.verified_base", missing)
+    assert main(["train", "--stage", STAGE]) == ExitCode.INTERNAL_ERROR
