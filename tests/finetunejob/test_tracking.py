@@ -10,7 +10,7 @@ from tunegate_api.contract import ExitCode
 from tunegate_api.meta import MAX_MESSAGE
 from tunegate_api.v1alpha1.finetunejob_status import Phase
 from tunegate_operator.engine.cluster import Key, Object
-from tunegate_operator.finetunejob.build import GRACE_SECONDS
+from tunegate_operator.finetunejob.build import BACKOFF_LIMIT, GRACE_SECONDS
 from tunegate_operator.finetunejob.tracking import LOOK_SECONDS
 from tunegate_operator.names import DISCARD_ANNOTATION
 
@@ -125,10 +125,11 @@ def test_a_pod_that_never_leaves_is_waited_for_as_long_as_it_may_save(saving):
     track_job(world)
 
 
-def test_an_attempt_that_failed_before_knew_nothing_of_the_end():
-    """Its pod told trackers that the job failed; the next one told them that it goes on."""
+def after_a_failed_attempt(**spec: object) -> World:
+    """The second attempt trains. The first one's pod told trackers that the job failed, this one's that it
+    goes on."""
     before = failed(ExitCode.INTERNAL_ERROR, "InternalError", "once", behind=[])
-    world = tracked(Script(behind=[]), activeDeadlineSeconds=600)
+    world = tracked(Script(behind=[]), **spec)
     world.until_checkpoint()
     (job,) = world.active_jobs()
     world.cluster.finish_pod(job["metadata"]["name"], *before)
@@ -136,6 +137,11 @@ def test_an_attempt_that_failed_before_knew_nothing_of_the_end():
     world.settle()
     assert [a.result for a in world.status().attempts] == ["Succeeded", "InternalError"]
     world.tick()
+    return world
+
+
+def test_an_attempt_that_failed_before_knew_nothing_of_the_end():
+    world = after_a_failed_attempt(activeDeadlineSeconds=600)
     world.advance(600)
     until_ended(world)
     assert world.status().failure.reason == "DeadlineExceeded"
@@ -143,15 +149,7 @@ def test_an_attempt_that_failed_before_knew_nothing_of_the_end():
 
 
 def test_an_attempt_whose_job_was_removed_is_not_forgotten():
-    """It told trackers that the job goes on, after an earlier one had said that it failed."""
-    before = failed(ExitCode.INTERNAL_ERROR, "InternalError", "once", behind=[])
-    world = tracked(Script(behind=[]), startTimeoutSeconds=300)
-    world.until_checkpoint()
-    (job,) = world.active_jobs()
-    world.cluster.finish_pod(job["metadata"]["name"], *before)
-    world.cluster.fail_job(job["metadata"]["name"], "BackoffLimitExceeded", before[1])
-    world.settle()
-    world.tick()
+    world = after_a_failed_attempt(startTimeoutSeconds=300)
     world.edit(suspend=True)
     world.settle()
     world.edit(suspend=False)
@@ -180,11 +178,14 @@ def test_what_a_log_says_is_no_variable_of_a_container_that_repeats_it():
     assert arguments(track_job(world))[-1] == "BadData: row 3: $$(TOKEN)  "
 
 
-def test_of_pods_that_trained_together_the_one_that_tells_trackers_is_heard():
-    world = tracked(Script(behind=["wandb"]), resources={"accelerator": "CPU", "nodes": 2}, publish=[])
-    world.until_job("gate")
-    world.script.behind = []
-    assert world.run().tracking is None, "the gate's pod told the rest"
+@pytest.mark.parametrize("telling", [0, 1])
+def test_of_pods_that_trained_together_the_one_that_tells_trackers_is_heard(telling: int):
+    worst = dict.fromkeys((10, 20, 30, 40, 50), 10)
+    world = tracked(Script(behind=[], checkpoints=worst), resources={"accelerator": "CPU", "nodes": 2})
+    world.telling = telling
+    status = world.run()
+    assert status.failure.reason == "NoPassingCheckpoint"
+    assert status.tracking is None
 
 
 def test_a_discarded_run_has_failed_at_its_trackers_too():
@@ -245,13 +246,11 @@ def test_a_tracker_that_stays_away_is_tried_for_a_day_by_pods_that_end():
 
 
 def test_a_tracker_that_comes_back_hours_later_is_told():
-    world = tracked(
-        Script(behind=["mlflow"], exits={"track": [(1, "away")] * 30})
-    )  # seven pods with restarts
+    seven_jobs = [(1, "away")] * 7 * (1 + BACKOFF_LIMIT)
+    world = tracked(Script(behind=["mlflow"], exits={"track": seven_jobs}))
     until_ended(world)
     live_for(world, DAY // 2)
-    assert world.status().tracking.result == "Succeeded"
-    assert world.script.exits["track"] == []
+    assert (world.status().tracking.result, world.status().tracking.attempts) == ("Succeeded", 7)
 
 
 def test_an_operator_that_starts_anew_goes_on_where_trackers_are_behind():

@@ -168,6 +168,8 @@ class World:
         self.is_reachable = True
         """Whether pods that post their reports reach the operator."""
         self._delivered: dict[str, Future[None]] = {}
+        self.telling = 0
+        """Which of the pods that train together tells trackers, in the order in which they end."""
         self.trainer_image = "trainer:test"
         """The operator's setting."""
         self._late: list[WatchEvent] | None = None
@@ -427,10 +429,11 @@ class World:
         self, job: Object, role: Role, uid: str, outcome: Outcome = Outcome.COMPLETED, **report: object
     ) -> None:
         self._tell(job, role, uid, outcome=outcome, **report)
-        said = Termination(exit_code=0, outcome=outcome, trackers_behind=self.script.behind)
-        message = said.model_dump_json(by_alias=True)
-        for _ in range(job["spec"].get("completions", 1)):
-            self.cluster.finish_pod(job["metadata"]["name"], 0, message)
+        pods = job["spec"].get("completions", 1)
+        for number in range(pods):
+            behind = self.script.behind if number == self.telling % pods else None
+            said = Termination(exit_code=0, outcome=outcome, trackers_behind=behind)
+            self.cluster.finish_pod(job["metadata"]["name"], 0, said.model_dump_json(by_alias=True))
 
     def _tell(self, job: Object, role: Role, uid: str, **content: Any) -> None:
         """Write a report to the volume and deliver it."""
