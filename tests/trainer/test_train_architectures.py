@@ -8,18 +8,16 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from transformers import (
-    AutoModelForCausalLM,
     BloomConfig,
     Gemma2Config,
     GraniteMoeHybridConfig,
     Lfm2Config,
     OPTConfig,
-    PreTrainedConfig,
     Qwen3MoeConfig,
 )
 from trl.trainer.sft_trainer import SFTTrainer
 
-from support.tiny_model import make_tokenizer
+from support.random_models import save_random_model
 from support.trainer_root import ALL_WEIGHTS, TrainerRoot, dpo_plan, rows
 from tunegate_api.contract import Outcome
 from tunegate_trainer.chat import load_tokenizer
@@ -37,29 +35,11 @@ from tunegate_trainer.train.trainer import CompletionTrainer
 CPU = torch.device("cpu")
 PEFT_WARNS = pytest.mark.filterwarnings("ignore:The following .* did not match any targeted module")
 """PEFT names the experts' tensors by patterns, of which it then finds one without use."""
-SMALL = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
-
-
-def save(folder: Path, config_class: type[PreTrainedConfig], **settings: object) -> Path:
-    """A random model of an architecture, with its tokenizer."""
-    tokenizer = make_tokenizer()
-    torch.manual_seed(0)
-    config = config_class(
-        vocab_size=len(tokenizer),
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-        **SMALL,
-        **settings,
-    )
-    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture
 def mixture(tmp_path) -> Path:
-    return save(
+    return save_random_model(
         tmp_path / "mixture",
         Qwen3MoeConfig,
         intermediate_size=64,
@@ -149,7 +129,7 @@ def test_a_mixture_of_experts_is_trained_evaluated_and_judged(mixture, make_root
 
 
 def test_a_model_of_such_an_architecture_without_experts_has_nothing_to_balance(tmp_path, make_root):
-    folder = save(
+    folder = save_random_model(
         tmp_path / "dense",
         GraniteMoeHybridConfig,
         intermediate_size=64,
@@ -165,7 +145,9 @@ def test_a_model_of_such_an_architecture_without_experts_has_nothing_to_balance(
 
 
 def test_a_model_without_fused_attention_is_trained_with_the_plain_one(tmp_path, make_root, judge):
-    folder = save(tmp_path / "gemma2", Gemma2Config, intermediate_size=64, num_key_value_heads=2, head_dim=16)
+    folder = save_random_model(
+        tmp_path / "gemma2", Gemma2Config, intermediate_size=64, num_key_value_heads=2, head_dim=16
+    )
     root: TrainerRoot = make_root(model=folder, checkpoint_steps=(2,), parameters=ALL_WEIGHTS)
     assert recipe.run(root.context(), Interruption()) is Outcome.COMPLETED
     result = judge(root, 2)
@@ -184,7 +166,7 @@ def test_a_model_that_keeps_examples_apart_passes_as_it_was(tiny_model, mixture,
 
 def test_a_model_whose_examples_would_see_each_other_is_refused(tmp_path):
     """Its attention knows positions by how many tokens were before, not by where an example begins."""
-    folder = save(tmp_path / "opt", OPTConfig, ffn_dim=64, word_embed_proj_dim=64, init_std=0.5)
+    folder = save_random_model(tmp_path / "opt", OPTConfig, ffn_dim=64, word_embed_proj_dim=64, init_std=0.5)
     with pytest.raises(UserError, match="a opt model does not keep examples of one pass apart"):
         check_apart(load_base(folder, "float32", CPU))
 
@@ -192,7 +174,7 @@ def test_a_model_whose_examples_would_see_each_other_is_refused(tmp_path):
 def test_a_model_that_needs_a_library_to_keep_them_apart_is_refused_before_it_is_measured(
     tmp_path, make_root
 ):
-    folder = save(
+    folder = save_random_model(
         tmp_path / "lfm2", Lfm2Config, layer_types=["conv", "full_attention"], num_key_value_heads=2
     )
     root: TrainerRoot = make_root(model=folder)
@@ -203,6 +185,6 @@ def test_a_model_that_needs_a_library_to_keep_them_apart_is_refused_before_it_is
 
 
 def test_an_architecture_without_such_attention_is_refused_with_the_data(tmp_path):
-    folder = save(tmp_path / "bloom", BloomConfig)
+    folder = save_random_model(tmp_path / "bloom", BloomConfig)
     with pytest.raises(UserError, match="the attention of bloom models"):
         model_length(folder)

@@ -10,6 +10,7 @@ from trl.trainer.sft_trainer import DataCollatorForLanguageModeling, SFTTrainer
 
 from support.trainer_root import ITEMS, TrainerRoot, rows
 from tunegate_api.golden import Message
+from tunegate_trainer.beginnings import let_share
 from tunegate_trainer.chat import load_tokenizer
 from tunegate_trainer.errors import BadDataError
 from tunegate_trainer.examples import tokenize_rows
@@ -22,15 +23,19 @@ from tunegate_trainer.train.dataset import training_dataset, training_order
 from tunegate_trainer.train.start import trainable
 from tunegate_trainer.train.trainer import CompletionTrainer
 
+SHARED = "shared beginnings"
 
-@pytest.fixture(params=["sdpa", BY_EXAMPLE])
+
+@pytest.fixture(params=["sdpa", BY_EXAMPLE, SHARED])
 def trainer(request, make_root, base_model) -> CompletionTrainer:
     """A trainer whose adapter already changes something, without dropout; as on a GPU and as on a CPU."""
     root: TrainerRoot = make_root(parameters={"lora_dropout": 0.0})
     stage, plan, cpu = root.context().plan.stages[0], root.context().plan, torch.device("cpu")
     tokenizer = load_tokenizer(base_model)
     base = load_base(base_model, "float32", cpu)
-    base.set_attn_implementation(request.param)
+    base.set_attn_implementation("sdpa" if request.param == "sdpa" else BY_EXAMPLE)
+    if request.param == SHARED:
+        let_share(base)
     model = trainable(base, plan.model, stage.parameters)
     for name, parameter in model.named_parameters():
         if "lora_B" in name:

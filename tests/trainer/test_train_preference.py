@@ -15,6 +15,7 @@ from trl.trainer.dpo_trainer import DPOTrainer
 
 from support.trainer_root import ALL_WEIGHTS, STAGE, TrainerRoot, dpo_plan, pairs
 from tunegate_api.contract import Outcome
+from tunegate_trainer.beginnings import let_share
 from tunegate_trainer.chat import load_tokenizer
 from tunegate_trainer.examples import Example, tokenize_pairs
 from tunegate_trainer.files import sha256_file
@@ -33,11 +34,15 @@ CPU = torch.device("cpu")
 BETA = 0.3
 
 
-def tuned_model(base_model, root: TrainerRoot, attention: str = BY_EXAMPLE) -> PeftModel:
+def tuned_model(
+    base_model, root: TrainerRoot, attention: str = BY_EXAMPLE, *, shares: bool = False
+) -> PeftModel:
     """An adapter that already changes something."""
     stage, plan = root.context().plan.stages[-1], root.context().plan
     base = load_base(base_model, "float32", CPU)
     base.set_attn_implementation(attention)
+    if shares:
+        let_share(base)
     model = trainable(base, plan.model, stage.parameters)
     torch.manual_seed(3)
     for name, parameter in model.named_parameters():
@@ -94,12 +99,12 @@ def by_hand(model: Any, chosen: Example, rejected: Example) -> torch.Tensor:
     return torch.stack(sums)
 
 
-@pytest.mark.parametrize("attention", ["sdpa", BY_EXAMPLE])
+@pytest.mark.parametrize(("attention", "shares"), [("sdpa", False), (BY_EXAMPLE, False), (BY_EXAMPLE, True)])
 @pytest.mark.parametrize("loss", ["sigmoid", "ipo"])
 def test_loss_and_gradients_are_those_of_trl_on_the_same_pairs(
-    dpo_root, base_model, examples, loss, attention, exact
+    dpo_root, base_model, examples, loss, attention, shares, exact
 ):
-    model = tuned_model(base_model, dpo_root, attention)
+    model = tuned_model(base_model, dpo_root, attention, shares=shares)
     ours = make_trainer(model, dpo_root, base_model, examples, loss)
     batch = next(iter(ours.get_train_dataloader()))
     found = ours.compute_loss(model, dict(batch), num_items_in_batch=0)

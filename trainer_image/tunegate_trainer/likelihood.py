@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch.nn.functional import cross_entropy
 
+from tunegate_trainer.beginnings import share_beginnings, shares_beginnings
 from tunegate_trainer.errors import is_out_of_memory
 from tunegate_trainer.examples import IGNORED, Example
 from tunegate_trainer.model import is_sharded, no_gradients
@@ -93,6 +94,8 @@ def _sums(model: Any, examples: Sequence[Example]) -> list[float]:
         name: value.to(model.device) if isinstance(value, torch.Tensor) else value
         for name, value in flatten(examples).items()
     }
+    if shares_beginnings(model):
+        inputs = share_beginnings(inputs)
     losses, numbers, _ = token_losses(model, inputs)
     sums: list[float] = (
         torch.zeros(len(examples), device=losses.device).index_add(0, numbers, -losses).tolist()

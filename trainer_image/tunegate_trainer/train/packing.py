@@ -5,11 +5,14 @@ from typing import Any
 
 import torch
 from torch.distributed.fsdp import FSDPModule
+from transformers import DynamicCache
 
+from tunegate_trainer.beginnings import share_beginnings
 from tunegate_trainer.errors import UserError
 from tunegate_trainer.examples import IGNORED, Example
 from tunegate_trainer.likelihood import flatten, token_losses
 from tunegate_trainer.model import no_gradients
+from tunegate_trainer.train.attention import BY_EXAMPLE
 
 _TOKENS = 16
 """Of each example. Which tokens they are does not matter."""
@@ -46,6 +49,32 @@ def check_apart(model: Any) -> None:
     changed, noise = ((each - losses).abs().mean().item() for each in (before, behind))
     if changed > rounded + _NOISE * noise:
         raise _mixed(model, f"the loss of one changes by {changed:.2g} a token with the one before it")
+
+
+def can_share(model: Any) -> bool:
+    """Whether losses stay the same where what two examples begin with is computed once: not with states that
+    run from token to token, nor windows that count columns, nor dropout, which each example draws itself."""
+    config = model.config.get_text_config()
+    if config._attn_implementation != BY_EXAMPLE or any(DynamicCache(config=config).is_sliding):
+        return False
+    same = [i % config.vocab_size for i in range(2 * _TOKENS)]
+    inputs = flatten(
+        [
+            Example(input_ids=[*same, *end], labels=[*[IGNORED] * (len(same) + 1), *end[1:]])
+            for end in (same[:_TOKENS], same[_TOKENS - 1 :: -1])
+        ]
+    )
+    training = model.training
+    model.train()
+    try:
+        with torch.random.fork_rng(devices=[]), no_gradients(model):
+            apart = token_losses(model, dict(inputs)).losses
+            shared = token_losses(model, share_beginnings(inputs)).losses
+    except TypeError:  # a model that takes no more than it knows
+        return False
+    finally:
+        model.train(training)
+    return torch.allclose(apart, shared, rtol=torch.finfo(model.dtype).eps ** 0.5)
 
 
 def _losses(model: Any, ids: list[list[int]]) -> torch.Tensor:

@@ -14,6 +14,7 @@ from tunegate_api.plan import ModelPlan, StagePlan, TrainingParameters
 from tunegate_trainer.architecture import attention_of
 from tunegate_trainer.artifact import check_checkpoint, write_artifact
 from tunegate_trainer.base_model import merged_base
+from tunegate_trainer.beginnings import let_share
 from tunegate_trainer.context import Context
 from tunegate_trainer.data.target_modules import ALL_LINEAR
 from tunegate_trainer.errors import UserError
@@ -24,7 +25,7 @@ from tunegate_trainer.files import is_complete, read_manifest, remove, verify, w
 from tunegate_trainer.model import hub_name, load_base, mixed_precision
 from tunegate_trainer.ranks import Ranks
 from tunegate_trainer.train.attention import BY_EXAMPLE
-from tunegate_trainer.train.packing import check_apart
+from tunegate_trainer.train.packing import can_share, check_apart
 from tunegate_trainer.writer import Writer
 
 logger = logging.getLogger(__name__)
@@ -88,6 +89,8 @@ def load_start(start: Start, parameters: TrainingParameters, device: torch.devic
         base.set_attn_implementation(BY_EXAMPLE)
     with mixed_precision(device, whole=parameters.adapter == "None"):
         check_apart(base)
+        if device.type == "cpu" and not parameters.lora_dropout and can_share(base):  # each draws its own
+            let_share(base)
     if start.adapter is None:
         return base
     config = LoraConfig.from_pretrained(str(start.adapter))

@@ -16,6 +16,7 @@ from transformers import Trainer, set_seed
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling, SFTTrainer
 
 from tunegate_trainer.architecture import is_mixture
+from tunegate_trainer.beginnings import share_beginnings, shares_beginnings
 from tunegate_trainer.errors import UserError, is_out_of_memory
 from tunegate_trainer.likelihood import TokenLosses, token_losses
 from tunegate_trainer.model import FROM_FIRST, is_sharded, load_weights, mixed_precision
@@ -24,6 +25,8 @@ from tunegate_trainer.train.checkpoints import CheckpointFolder
 from tunegate_trainer.train.micro_batch import MicroBatchTooLargeError
 from tunegate_trainer.train.preference import preference_losses
 
+_ROUNDED = 8 * torch.finfo(torch.float32).eps
+"""Of log-probabilities: what a model and itself may differ by, computed in passes of other examples."""
 _WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
 """How sharded state is saved: as a whole, by the first process."""
 
@@ -81,8 +84,10 @@ class StageTrainer(SFTTrainer):
     def token_losses(self, model: Any, inputs: dict[str, Any]) -> TokenLosses:
         """As the function of that name, counting tokens."""
         self.tokens += inputs["input_ids"].numel()
-        if self.aux_loss_enabled:
+        if self.aux_loss_enabled:  # of every token
             inputs["output_router_logits"] = True
+        elif shares_beginnings(self.model):
+            inputs = share_beginnings(inputs)
         with mixed_precision(self.args.device, whole=not isinstance(self.model, PeftModel)):
             return token_losses(model, inputs)
 
@@ -228,7 +233,10 @@ class PreferenceTrainer(StageTrainer):
         lengths = empty.index_add(0, answers, torch.ones_like(losses)).view_as(reference)
         log_ratios = log_probs - reference
         pairs = preference_losses(log_ratios, lengths, loss=self._loss, beta=self._beta)
-        margins = self._beta * (log_ratios[:, 0] - log_ratios[:, 1]).detach().double()
+        margins = self._beta * (log_ratios[:, 0] - log_ratios[:, 1]).detach()
+        margins = torch.where(
+            margins.abs() > self._beta * _ROUNDED * log_probs.abs().sum(1), margins, 0
+        ).double()
         self.preferences = self.preferences.to(margins.device) + torch.stack(
             [margins.sum(), (margins > 0).sum().double()]
         )

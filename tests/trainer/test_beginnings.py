@@ -1,0 +1,165 @@
+"""What packed examples begin with is computed once: the same losses, and nothing that has a label."""
+
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import MistralConfig
+
+from support.random_models import save_random_model
+from support.trainer_root import TrainerRoot
+from tunegate_trainer.beginnings import share_beginnings, shares_beginnings
+from tunegate_trainer.examples import Example, example
+from tunegate_trainer.interruption import Interruption
+from tunegate_trainer.likelihood import flatten, token_losses
+from tunegate_trainer.model import load_base
+from tunegate_trainer.train import recipe, start
+from tunegate_trainer.train.attention import BY_EXAMPLE
+from tunegate_trainer.train.packing import can_share
+
+CPU = torch.device("cpu")
+
+
+def some(rng: random.Random, count: int) -> list[int]:
+    return [rng.randrange(3, 300) for _ in range(count)]
+
+
+def pairs(count: int, system: int = 30, prompt: int = 40) -> list[Example]:
+    """Two answers for each prompt, all behind one system message."""
+    rng = random.Random(1)
+    same, examples = some(rng, system), []
+    for _ in range(count):
+        asked = same + some(rng, prompt + rng.randrange(20))
+        examples += [example(asked, some(rng, 3 + rng.randrange(8))) for _ in range(2)]
+    return examples
+
+
+@pytest.mark.parametrize("length", [40, 300], ids=["short", "long"])
+def test_losses_and_gradients_are_those_of_whole_examples(base_model: Path, length: int) -> None:
+    model = load_base(base_model, "float32", CPU)
+    model.set_attn_implementation(BY_EXAMPLE)
+    whole = flatten(pairs(2, prompt=length))
+    shared = share_beginnings(whole)
+    assert shared["input_ids"].numel() < 0.6 * whole["input_ids"].numel()
+    found = []
+    for inputs in (whole, shared):
+        model.zero_grad()
+        losses, numbers, _ = token_losses(model, dict(inputs))
+        sums = torch.zeros(4).index_add(0, numbers, losses)
+        sums.square().sum().backward()
+        gradients = {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
+        found.append((sums.detach(), gradients))
+    (sums, gradients), (other_sums, other_gradients) = found
+    torch.testing.assert_close(sums, other_sums, rtol=1e-5, atol=0)
+    for name, gradient in gradients.items():
+        assert torch.dist(gradient, other_gradients[name]) <= 1e-4 * gradient.norm(), name
+
+
+def test_a_part_goes_on_from_what_its_example_begins_with() -> None:
+    one, two, three = (example([*range(20), *end], [7, 8]) for end in ([31, 32], [41], [51]))
+    inputs = flatten([one, two, three])
+    shared = share_beginnings(inputs)
+    assert shared["input_ids"].tolist() == [[*range(20), 31, 32, 7, 8, 41, 7, 8, 51, 7, 8]]
+    assert shared["position_ids"].tolist() == [[*range(20), 20, 21, 22, 23, 20, 21, 22, 20, 21, 22]]
+    assert shared["cu_seq_lens_q"].tolist() == [0, 20, 24, 27, 30]
+    assert shared["beginnings"] == [[], [(0, 20)], [(0, 20)], [(0, 20)]]
+    assert shared["seq_idx"][0, 20:].tolist() == [0, 0, 0, 0, 1, 1, 1, 2, 2, 2]
+    assert flatten([one, two, three])["labels"].equal(inputs["labels"]), "left as they were"
+
+
+def test_what_predicts_a_label_is_every_examples_own() -> None:
+    twice = [example(list(range(30)), [7, 8])] * 2
+    shared = share_beginnings(flatten(twice))
+    assert shared["cu_seq_lens_q"].tolist() == [0, 29, 32, 35]
+    assert shared["labels"][0, 29:].tolist() == [-100, 7, 8, -100, 7, 8]
+
+
+def test_of_a_chat_the_first_answer_is_where_sharing_ends() -> None:
+    chat: Example = {"input_ids": list(range(60)), "labels": [-100] * 25 + [25] + [-100] * 33 + [59]}
+    shared = share_beginnings(flatten([chat, chat]))
+    assert shared["cu_seq_lens_q"].tolist() == [0, 24, 60, 96]
+
+
+@pytest.mark.parametrize(
+    "examples",
+    [
+        [example(list(range(9)), [7]), example(list(range(9)), [8])],
+        [example(list(range(50)), [7])],
+        [example([i, *range(50)], [7]) for i in range(3)],
+    ],
+    ids=["too little", "one example", "nothing alike"],
+)
+def test_where_it_saves_nothing_the_row_stays_as_it_is(examples: list[Example]) -> None:
+    inputs = flatten(examples)
+    assert share_beginnings(inputs) is inputs
+
+
+def mistral(folder: Path, *, window: int | None = None, dropout: float = 0.0) -> Any:
+    settings = {"sliding_window": window, "attention_dropout": dropout, "num_key_value_heads": 2}
+    path = folder / f"{window}-{dropout}"
+    return load_base(save_random_model(path, MistralConfig, intermediate_size=64, **settings), "float32", CPU)
+
+
+def test_a_window_that_counts_tokens_of_the_row_shares_nothing(tmp_path: Path) -> None:
+    for window, shares in ((None, True), (64, False)):
+        model = mistral(tmp_path, window=window).train()
+        assert not can_share(model), "with sdpa of the whole row"
+        model.set_attn_implementation(BY_EXAMPLE)
+        assert can_share(model) is shares
+        assert model.training
+
+
+def test_a_model_with_dropout_of_its_own_shares_nothing(tmp_path: Path) -> None:
+    for dropout, shares in ((0.0, True), (0.1, False)):
+        model = mistral(tmp_path, dropout=dropout)
+        model.set_attn_implementation(BY_EXAMPLE)
+        before = torch.get_rng_state()
+        assert can_share(model) is shares
+        assert torch.get_rng_state().equal(before), "what is drawn later is the same"
+
+
+def test_a_model_that_does_not_go_on_from_what_is_shared_is_found_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forgotten(inputs: dict[str, Any]) -> dict[str, Any]:
+        return {name: value for name, value in share_beginnings(inputs).items() if name != "beginnings"}
+
+    monkeypatch.setattr("tunegate_trainer.train.packing.share_beginnings", forgotten)
+    model = mistral(tmp_path)
+    model.set_attn_implementation(BY_EXAMPLE)
+    assert not can_share(model)
+
+
+def test_each_example_draws_its_own_dropout(make_root: Any) -> None:
+    def shares(**parameters: float) -> bool:
+        root: TrainerRoot = make_root(parameters=parameters)
+        context = root.context()
+        stage = context.plan.stages[0]
+        found = start.Start(root.base_model, context.plan.model.digest)
+        return shares_beginnings(start.load_start(found, stage.parameters, CPU))
+
+    assert shares(lora_dropout=0.0)
+    assert not shares(lora_dropout=0.1)
+
+
+def test_a_run_is_the_same_with_fewer_tokens_computed(
+    make_root: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = (make_root(parameters={"lora_dropout": 0.0}) for _ in range(2))
+    computed: list[int] = []
+
+    def counted(inputs: dict[str, Any]) -> dict[str, Any]:
+        shared = share_beginnings(inputs)
+        computed.append(shared["input_ids"].numel())
+        return shared
+
+    monkeypatch.setattr("tunegate_trainer.train.trainer.share_beginnings", counted)
+    recipe.run(one.context(), Interruption())
+    monkeypatch.setattr(start, "can_share", lambda _: False)
+    recipe.run(other.context(), Interruption())
+    assert one.losses() == pytest.approx(other.losses(), rel=1e-5)
+    lines = one.loss_lines()
+    assert [line["tokens"] for line in lines] == [line["tokens"] for line in other.loss_lines()]
+    assert sum(computed) < 0.9 * sum(line["tokens"] for line in lines)
