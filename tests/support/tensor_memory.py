@@ -17,10 +17,11 @@ from support.trainer_root import ALL_WEIGHTS, stage_plan
 from tunegate_api.memory.estimate import estimate
 from tunegate_api.memory.shapes import GenerationBatch, Memory, Pass
 from tunegate_api.plan import DataPlan, ModelPlan, Plan, SplitPlan, StagePlan
+from tunegate_trainer.beginnings import part_sizes
 from tunegate_trainer.data.shape import model_shape
 from tunegate_trainer.evaluate.generate import greedy
 from tunegate_trainer.evaluate.merged import merged_adapter
-from tunegate_trainer.examples import Example, example
+from tunegate_trainer.examples import Example, completion_tokens, example
 from tunegate_trainer.train.dataset import preference_example, training_dataset
 from tunegate_trainer.train.preference import without_dropout
 from tunegate_trainer.train.recipe import make_trainer, trainer_arguments
@@ -106,13 +107,15 @@ def _plan(stage: StagePlan) -> Plan:
 
 
 def _examples(method: str, lengths: Sequence[tuple[int, int]]) -> list[dict[str, Any]]:
-    def one(i: int) -> Example:
-        prompt, completion = lengths[i]
-        return example([5 + i % 7] * prompt, [9 + i % 5] * completion)
-
+    made = _tokens(lengths)
     if method == "SFT":
-        return [dict(one(i)) for i in range(len(lengths))]
-    return [preference_example(one(i), one(i), (-1.0, -1.0)) for i in range(len(lengths))]
+        return [dict(one) for one in made]
+    return [preference_example(one, one, (-1.0, -1.0)) for one in made]
+
+
+def _tokens(lengths: Sequence[tuple[int, int]]) -> list[Example]:
+    """Examples that have nothing in common."""
+    return [example([5 + i % 7] * n, [9 + i % 5] * m) for i, (n, m) in enumerate(lengths)]
 
 
 class _Counted(TrainerCallback):
@@ -214,9 +217,13 @@ def measured(one: Configuration, scratch: Path) -> tuple[Allocated, Memory]:
     )
     settings = one.parameters | {"batch_size": len(one.lengths), "micro_batch_size": one.micro_batch}
     stage = stage_plan("sft", [2], **settings).parameters
-    examples = 2 if stage.method == "DPO" else 1
-    first = [pair for pair in one.lengths[: one.micro_batch] for _ in range(examples)]
-    largest = Pass.of([prompt + answer for prompt, answer in first], sum(answer for _, answer in first))
+    answers = 2 if stage.method == "DPO" else 1
+    first = [made for made in _tokens(one.lengths[: one.micro_batch]) for _ in range(answers)]
+    largest = Pass.of(
+        [len(made["input_ids"]) for made in first],
+        sum(map(completion_tokens, first)),
+        () if stage.lora_dropout else part_sizes(first),
+    )
     return allocated, estimate(
         model_shape(folder), stage, largest, accelerator="CPU", checkpointing=one.checkpointing
     )

@@ -10,7 +10,7 @@ from transformers import MistralConfig
 
 from support.random_models import save_random_model
 from support.trainer_root import TrainerRoot
-from tunegate_trainer.beginnings import share_beginnings, shares_beginnings
+from tunegate_trainer.beginnings import part_sizes, share_beginnings, shares_beginnings
 from tunegate_trainer.examples import Example, example
 from tunegate_trainer.interruption import Interruption
 from tunegate_trainer.likelihood import flatten, token_losses
@@ -67,6 +67,12 @@ def test_a_part_goes_on_from_what_its_example_begins_with() -> None:
     assert shared["beginnings"] == [[], [(0, 20)], [(0, 20)], [(0, 20)]]
     assert shared["seq_idx"][0, 20:].tolist() == [0, 0, 0, 0, 1, 1, 1, 2, 2, 2]
     assert flatten([one, two, three])["labels"].equal(inputs["labels"]), "left as they were"
+
+
+def test_of_each_part_it_is_known_how_many_tokens_it_sees() -> None:
+    asked = [example([*range(20), 31, 32], [7, 8]), example([*range(20), 41], [7, 8])]
+    assert part_sizes(asked) == [(20, 20), (4, 24), (3, 23)]
+    assert part_sizes(asked[:1]) == [(24, 24)]
 
 
 def test_what_predicts_a_label_is_every_examples_own() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from tunegate_trainer.examples import IGNORED
+from tunegate_trainer.examples import IGNORED, Example
 
 _WORTH_SHARING = 16
 """Tokens that a part must save: its attention is a call of its own in each layer."""
@@ -50,9 +50,10 @@ def share_beginnings(inputs: dict[str, Any]) -> dict[str, Any]:
     """
     edges = inputs["cu_seq_lens_q"].tolist()
     ids, labels = inputs["input_ids"][0].tolist(), inputs["labels"][0].tolist()
-    examples = [ids[start:end] for start, end in pairwise(edges)]
-    limits = [_unlabelled(labels[start:end]) for start, end in pairwise(edges)]
-    parts = list(_parts(examples, limits))
+    examples: list[Example] = [
+        {"input_ids": ids[start:end], "labels": labels[start:end]} for start, end in pairwise(edges)
+    ]
+    parts = _parts(examples)
     if len(parts) == len(examples):
         return inputs
     starts = [edges[part.example] for part in parts]
@@ -71,13 +72,24 @@ def share_beginnings(inputs: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def part_sizes(examples: Sequence[Example]) -> list[tuple[int, int]]:
+    """Of each part of a row of ``examples`` that share their beginnings: its tokens, and how many these see,
+    themselves included."""
+    return [(part.end - part.start, part.end) for part in _parts(examples)]
+
+
 def _unlabelled(labels: list[int]) -> int:
     """How many tokens of an example may be shared: its first label is predicted by a token of its own."""
     first = next((i for i, label in enumerate(labels) if label != IGNORED), len(labels))
     return max(0, first - 1)
 
 
-def _parts(examples: Sequence[list[int]], limits: Sequence[int]) -> Iterator[_Part]:
+def _parts(examples: Sequence[Example]) -> list[_Part]:
+    limits = [_unlabelled(one["labels"]) for one in examples]
+    return list(_divided([one["input_ids"] for one in examples], limits))
+
+
+def _divided(examples: Sequence[list[int]], limits: Sequence[int]) -> Iterator[_Part]:
     """What all share, then of each two neighbours, as the answers of a pair are, what both share, and the
     rest of each."""
     number = 0  # of the next part
@@ -103,8 +115,13 @@ def _parts(examples: Sequence[list[int]], limits: Sequence[int]) -> Iterator[_Pa
             number += 1
 
 
+def common_tokens(sequences: Sequence[list[int]]) -> int:
+    """How many tokens all begin with, such as those of a system message."""
+    first, last = min(sequences), max(sequences)  # in the order of lists these two differ earliest
+    both = zip(first, last, strict=False)
+    return next((i for i, (one, other) in enumerate(both) if one != other), len(first))
+
+
 def _common(examples: Sequence[list[int]], limits: Sequence[int]) -> int:
     """How many tokens all begin with, within the limits."""
-    first, last = min(examples), max(examples)  # in the order of lists these two differ earliest
-    most = min(limits)
-    return next((i for i in range(most) if first[i] != last[i]), most)
+    return min(common_tokens(examples), *limits)

@@ -95,14 +95,15 @@ class Block:
     def _attention(self) -> int:
         """Queries, keys and values, repeated for each query head, and the output."""
         each = self._pass.tokens * self._query
+        read = 2 * (self._pass.keys or self._pass.tokens) * self._query
         if not self._on_gpu and self._pass.longest <= _SHORT:  # in float32, with all probabilities
-            return FLOAT32 * (3 * each + self._model.heads * self._pass.squares)
+            return FLOAT32 * (each + read + self._model.heads * self._pass.squares)
         sums = FLOAT32 * self._model.heads * self._pass.tokens
         if self._pass.examples == 1:  # needs no mask, and no repetition
             keys = self._pass.tokens * self._model.key_value_heads * self._model.head_size
             return self._computed * (2 * each + 2 * keys) + sums
         mask = self._pass.tokens**2 if self._on_gpu else self._pass.squares
-        return self._computed * (4 * each + mask) + sums
+        return self._computed * (2 * each + read + mask) + sums
 
     @property
     def _gate(self) -> int:

@@ -80,18 +80,24 @@ class Pass(StatusModel):
     longest: int
     """Tokens of the longest."""
     squares: int
-    """The sum of their squared lengths, as attention sees them."""
+    """Pairs of tokens that attention computes: the sum of their squared lengths."""
+    keys: int = 0
+    """Tokens that attention reads: where examples go on from a beginning that is computed once, it is read by
+    each of them. 0 for ``tokens``."""
     labelled: int
     """Tokens that carry loss, of all of them."""
 
     @classmethod
-    def of(cls, lengths: Sequence[int], labelled: int) -> Self:
-        """The pass of examples of these ``lengths`` in tokens."""
+    def of(cls, lengths: Sequence[int], labelled: int, parts: Sequence[tuple[int, int]] = ()) -> Self:
+        """The pass of examples of these ``lengths`` in tokens. ``parts`` are the tokens of each part that is
+        computed by itself, and how many these see, where that is not the examples."""
+        parts = parts or [(n, n) for n in lengths]
         return cls(
             examples=len(lengths),
-            tokens=sum(lengths),
+            tokens=sum(own for own, _ in parts),
             longest=max(lengths),
-            squares=sum(n * n for n in lengths),
+            squares=sum(own * seen for own, seen in parts),
+            keys=sum(seen for _, seen in parts),
             labelled=labelled,
         )
 

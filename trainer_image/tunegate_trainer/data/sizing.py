@@ -19,6 +19,7 @@ from tunegate_api.memory.fitting import (
 from tunegate_api.memory.shapes import GenerationBatch, ModelShape, Pass
 from tunegate_api.plan import Plan, StagePlan, TrainingParameters
 from tunegate_api.v1alpha1.pods import quantity_value
+from tunegate_trainer.beginnings import part_sizes
 from tunegate_trainer.chat import encode
 from tunegate_trainer.data.parse import RowT
 from tunegate_trainer.data.usable import Measured
@@ -46,8 +47,15 @@ def with_memory(
     ``batches`` are what evaluations generate, see :func:`generation_batches`. Raises
     :class:`GpuTooSmallError` where one example alone does not fit.
     """
-    largest = {"SFT": _largest_of_rows(rows), "DPO": _largest_of_pairs(tokenizer, pairs)}
-    return [_fitted(request, one, model, largest[one.parameters.method], batches) for one in stages]
+    on_cpu = request.spec.resources.accelerator == "CPU"
+
+    def largest(parameters: TrainingParameters) -> LargestPass:
+        shares = on_cpu and not parameters.lora_dropout
+        if parameters.method == "DPO":
+            return _largest(tokenizer, pairs, shares=shares)
+        return _largest(tokenizer, rows, shares=shares)
+
+    return [_fitted(request, one, model, largest(one.parameters), batches) for one in stages]
 
 
 def _fitted(
@@ -170,18 +178,16 @@ def _micro_batches(planned: TrainingParameters, processes: int) -> list[int]:
     return [size for size in sizes if planned.batch_size % (size * processes) == 0]
 
 
-def _largest_of_rows(rows: Sequence[Measured[Row]]) -> LargestPass:
-    lengths = sorted((row.tokens for row in rows), reverse=True)
-    return lambda count: Pass.of(lengths[:count], _most_learned(rows, count))
-
-
-def _largest_of_pairs(tokenizer: PreTrainedTokenizerBase, pairs: Sequence[Measured[Pair]]) -> LargestPass:
-    ordered = sorted(pairs, key=lambda pair: -pair.tokens)
+def _largest(
+    tokenizer: PreTrainedTokenizerBase, rows: Sequence[Measured[RowT]], *, shares: bool
+) -> LargestPass:
+    """``shares``: where what examples begin with is computed once."""
+    ordered = sorted(rows, key=lambda row: -row.tokens)
 
     def of(count: int) -> Pass:
-        longest = ordered[:count]
-        examples = [one for pair in longest for one in examples_of(tokenizer, pair.labelled.row)]
-        return Pass.of([len(one["input_ids"]) for one in examples], _most_learned(pairs, count))
+        examples = [one for row in ordered[:count] for one in examples_of(tokenizer, row.labelled.row)]
+        lengths = [len(one["input_ids"]) for one in examples]
+        return Pass.of(lengths, _most_learned(rows, count), part_sizes(examples) if shares else ())
 
     return of
 

@@ -10,6 +10,7 @@ import torch
 from transformers import DynamicCache, PreTrainedTokenizerBase
 
 from tunegate_api.v1alpha1.evalgate import Generation
+from tunegate_trainer.beginnings import common_tokens
 from tunegate_trainer.chat import encode, stop_token_ids
 from tunegate_trainer.evaluate.continuous import continuous
 from tunegate_trainer.evaluate.scorers import Output
@@ -89,7 +90,7 @@ def greedy(model: Any, prompts: list[list[int]], max_new_tokens: int, stops: lis
     causal_lm = model.get_base_model() if hasattr(model, "get_base_model") else model
     device = model.device
     cache = DynamicCache(config=causal_lm.config)
-    shared = _shared_tokens(prompts)
+    shared = min(common_tokens(prompts), min(map(len, prompts)) - 1)  # at least one of each is left
     if any(cache.is_sliding) or shared * (len(prompts) - 1) < _WORTH_SHARING:
         shared = 0  # a sliding window counts columns, and padding would stand between the prompt's two parts
     if shared:
@@ -138,13 +139,6 @@ def greedy(model: Any, prompts: list[list[int]], max_new_tokens: int, stops: lis
         positions = positions[:, -1:] + 1
         mask = torch.cat([mask, mask.new_ones(len(rows), 1)], dim=-1)
     return answers
-
-
-def _shared_tokens(prompts: list[list[int]]) -> int:
-    """How many tokens all prompts begin with, such as a system message; at least one of each is left."""
-    first, last = min(prompts), max(prompts)  # in the order of lists these two differ earliest
-    most = min(len(ids) for ids in prompts) - 1
-    return next((i for i in range(most) if first[i] != last[i]), most)
 
 
 @contextmanager
