@@ -43,6 +43,7 @@ def llama_like(
         head_size=size,
         intermediate_size=intermediate,
         linears=linears,
+        sees_all_before=True,
     )
 
 

@@ -64,7 +64,7 @@ def test_a_part_goes_on_from_what_its_example_begins_with() -> None:
     assert shared["input_ids"].tolist() == [[*range(20), 31, 32, 7, 8, 41, 7, 8, 51, 7, 8]]
     assert shared["position_ids"].tolist() == [[*range(20), 20, 21, 22, 23, 20, 21, 22, 20, 21, 22]]
     assert shared["cu_seq_lens_q"].tolist() == [0, 20, 24, 27, 30]
-    assert shared["beginnings"] == [[], [(0, 20)], [(0, 20)], [(0, 20)]]
+    assert shared["beginnings"] == [(), (0,), (0,), (0,)]
     assert shared["seq_idx"][0, 20:].tolist() == [0, 0, 0, 0, 1, 1, 1, 2, 2, 2]
     assert flatten([one, two, three])["labels"].equal(inputs["labels"]), "left as they were"
 
@@ -115,6 +115,26 @@ def test_a_window_that_counts_tokens_of_the_row_shares_nothing(tmp_path: Path) -
         model.set_attn_implementation(BY_EXAMPLE)
         assert can_share(model) is shares
         assert model.training
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_real_model_shares_in_each_type(base_model: Path, dtype: str) -> None:
+    model = load_base(base_model, dtype, CPU)
+    model.set_attn_implementation(BY_EXAMPLE)
+    assert can_share(model)
+
+
+def test_a_shared_pass_that_fails_leaves_examples_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unknown(inputs: dict[str, Any]) -> dict[str, Any]:
+        return {**share_beginnings(inputs), "cu_seq_lens_q": torch.tensor([0, 1])}
+
+    monkeypatch.setattr("tunegate_trainer.train.packing.share_beginnings", unknown)
+    model = mistral(tmp_path)
+    model.set_attn_implementation(BY_EXAMPLE)
+    assert not can_share(model)
+    assert model.training is False
 
 
 def test_a_model_with_dropout_of_its_own_shares_nothing(tmp_path: Path) -> None:

@@ -187,6 +187,22 @@ def failure(root: TrainerRoot) -> str:
     return f"{found.message} | {found.hint}"
 
 
+@pytest.mark.parametrize(
+    ("accelerator", "dropout", "shared"),
+    [("CPU", "0", True), ("CPU", "0.1", False), ("GPU", "0", False)],
+    ids=["CPU", "dropout", "GPU"],
+)
+def test_the_largest_pass_holds_the_prompt_of_a_pair_once_on_a_cpu(make_job, accelerator, dropout, shared):
+    asked = [{"prompt": "order mugs " * n, "chosen": "mugs", "rejected": "no mugs"} for n in range(10, 50)]
+    dpo = {"name": "dpo", "method": "DPO", "adapter": {"type": "LoRA", "dropout": dropout}}
+    root = make_job(lines(*asked), stages=[dpo], resources={"accelerator": accelerator})
+    assert run(root) == ExitCode.OK
+    largest = plan_of(root).stages[0].largest_pass
+    assert largest.longest > 80
+    assert (largest.tokens < 0.6 * largest.examples * largest.longest) is shared
+    assert (largest.keys > largest.tokens) is shared
+
+
 def test_pairs_are_split_pinned_and_planned(make_job):
     root = make_job(pairs(60))
     assert run(root) == ExitCode.OK

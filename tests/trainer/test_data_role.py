@@ -514,27 +514,6 @@ def test_the_largest_pass_has_the_longest_rows_and_the_longest_answers(make_job)
     assert stage.largest_pass.labelled < stage.largest_pass.longest
 
 
-@pytest.mark.parametrize(
-    ("resources", "adapter", "shared"),
-    [
-        ({"accelerator": "CPU"}, {}, True),
-        ({"accelerator": "CPU"}, {"dropout": "0.1"}, False),
-        (gpu("8Gi"), {}, False),
-    ],
-    ids=["CPU", "dropout", "GPU"],
-)
-def test_the_largest_pass_holds_once_what_its_rows_begin_with_on_a_cpu(make_job, resources, adapter, shared):
-    rows = [{"prompt": "order mugs " * 20 + str(i), "completion": "many"} for i in range(100)]
-    stages = [{"name": "sft", "method": "SFT", "adapter": {"type": "LoRA", **adapter}}]
-    root = make_job("".join(json.dumps(row) + "\n" for row in rows), stages=stages, resources=resources)
-    assert run(root) == ExitCode.OK
-    (stage,) = root.report(Role.DATA).plan.stages
-    largest = stage.largest_pass
-    assert largest.examples > 1
-    assert (largest.tokens < 0.6 * largest.examples * largest.longest) is shared
-    assert (largest.keys > largest.tokens) is shared
-
-
 def test_the_largest_generation_is_the_one_that_needs_most(make_root):
     """Reading a long prompt needs more than writing as many tokens."""
     root = make_root()

@@ -10,7 +10,7 @@ from trl.trainer.sft_trainer import DataCollatorForLanguageModeling, SFTTrainer
 
 from support.trainer_root import ITEMS, TrainerRoot, rows
 from tunegate_api.golden import Message
-from tunegate_trainer.beginnings import let_share
+from tunegate_trainer.beginnings import let_share, share_beginnings
 from tunegate_trainer.chat import load_tokenizer
 from tunegate_trainer.errors import BadDataError
 from tunegate_trainer.examples import tokenize_rows
@@ -52,6 +52,7 @@ def trainer(request, make_root, base_model) -> CompletionTrainer:
 
 def micro_batch(trainer: CompletionTrainer) -> dict[str, Any]:
     batch: dict[str, Any] = next(iter(trainer.get_train_dataloader()))
+    assert "beginnings" in share_beginnings(batch), "the template's"
     return batch
 
 

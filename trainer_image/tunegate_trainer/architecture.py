@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
+from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, DynamicCache
+from transformers.cache_utils import DynamicLayer
 
 
 def attention_of(config: Any) -> str | None:
@@ -14,6 +15,13 @@ def attention_of(config: Any) -> str | None:
     if getattr(architecture, "_supports_sdpa", False):
         return "sdpa"
     return "eager" if getattr(architecture, "_supports_attention_backend", False) else None
+
+
+def sees_all_before(config: Any) -> bool:
+    """Whether each token of a model of ``config`` sees all that is before it, by fused attention alone: no
+    windows, no choice of keys, no states that run from token to token."""
+    layers = DynamicCache(config=config.get_text_config()).layers
+    return attention_of(config) == "sdpa" and all(type(layer) is DynamicLayer for layer in layers)
 
 
 def is_mixture(config: Any) -> bool:

@@ -5,7 +5,7 @@ hidden states in all of them, since it sees what stands before it alone. So the 
 parts behind go on from it: losses and gradients are the same.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from typing import Any
@@ -33,7 +33,7 @@ def shares_beginnings(model: Any) -> bool:
 
 @dataclass(frozen=True)
 class _Part:
-    """Tokens ``start`` to ``end`` of an example, behind other parts of the new row."""
+    """Tokens ``start`` to ``end`` of an example, which go on from the parts of those numbers."""
 
     example: int
     start: int
@@ -56,19 +56,18 @@ def share_beginnings(inputs: dict[str, Any]) -> dict[str, Any]:
     parts = _parts(examples)
     if len(parts) == len(examples):
         return inputs
-    starts = [edges[part.example] for part in parts]
     kept = torch.cat(
-        [torch.arange(at + p.start, at + p.end) for at, p in zip(starts, parts, strict=True)]
+        [torch.arange(p.start, p.end) + edges[p.example] for p in parts],
     ).to(inputs["input_ids"].device)
-    ends = [0, *accumulate(p.end - p.start for p in parts)]
-    lengths = torch.tensor(ends, dtype=inputs["cu_seq_lens_q"].dtype)
     rows = {name: inputs[name][:, kept] for name in ("input_ids", "labels", "position_ids", "seq_idx")}
+    ends = [0, *accumulate(p.end - p.start for p in parts)]
+    cu_seq_lens = torch.tensor(ends, dtype=inputs["cu_seq_lens_q"].dtype)
     return {
         **inputs,
         **rows,
-        "cu_seq_lens_q": lengths,
-        "cu_seq_lens_k": lengths,
-        "beginnings": [[(ends[i], ends[i + 1]) for i in part.behind] for part in parts],
+        "cu_seq_lens_q": cu_seq_lens,
+        "cu_seq_lens_k": cu_seq_lens,
+        "beginnings": [part.behind for part in parts],
     }
 
 
@@ -78,41 +77,36 @@ def part_sizes(examples: Sequence[Example]) -> list[tuple[int, int]]:
     return [(part.end - part.start, part.end) for part in _parts(examples)]
 
 
-def _unlabelled(labels: list[int]) -> int:
-    """How many tokens of an example may be shared: its first label is predicted by a token of its own."""
-    first = next((i for i, label in enumerate(labels) if label != IGNORED), len(labels))
-    return max(0, first - 1)
-
-
 def _parts(examples: Sequence[Example]) -> list[_Part]:
-    limits = [_unlabelled(one["labels"]) for one in examples]
-    return list(_divided([one["input_ids"] for one in examples], limits))
-
-
-def _divided(examples: Sequence[list[int]], limits: Sequence[int]) -> Iterator[_Part]:
     """What all share, then of each two neighbours, as the answers of a pair are, what both share, and the
     rest of each."""
-    number = 0  # of the next part
-    behind: tuple[int, ...] = ()
-    start = _common(examples, limits)
-    if start * (len(examples) - 1) < _WORTH_SHARING:
-        start = 0
-    if start:
-        yield _Part(0, 0, start)
-        behind, number = (0,), 1
+    parts: list[_Part] = []
+    shared = _common(examples)
+    if shared * (len(examples) - 1) < _WORTH_SHARING:
+        shared = 0
+    if shared:
+        parts.append(_Part(0, 0, shared))
+    of_all = tuple(range(len(parts)))
     for first in range(0, len(examples), 2):
-        both = range(first, min(first + 2, len(examples)))
-        middle, before = start, behind
-        if len(both) == 2:
-            middle = _common(examples[first : first + 2], limits[first : first + 2])
-        if middle - start >= _WORTH_SHARING:
-            yield _Part(first, start, middle, behind)
-            before, number = (*behind, number), number + 1
-        else:
-            middle = start
-        for example in both:
-            yield _Part(example, middle, len(examples[example]), before)
-            number += 1
+        both = examples[first : first + 2]
+        start, behind = shared, of_all
+        if len(both) == 2 and _common(both) - shared >= _WORTH_SHARING:
+            start, behind = _common(both), (*of_all, len(parts))
+            parts.append(_Part(first, shared, start, of_all))
+        parts += [_Part(first + i, start, len(one["input_ids"]), behind) for i, one in enumerate(both)]
+    return parts
+
+
+def _common(examples: Sequence[Example]) -> int:
+    """How many tokens all begin with, but for labels and what predicts the first of them."""
+    return min(common_tokens([one["input_ids"] for one in examples]), *map(_unlabelled, examples))
+
+
+def _unlabelled(one: Example) -> int:
+    """How many tokens of an example may be shared: its first label is predicted by a token of its own."""
+    labels = one["labels"]
+    first = next((i for i, label in enumerate(labels) if label != IGNORED), len(labels))
+    return max(0, first - 1)
 
 
 def common_tokens(sequences: Sequence[list[int]]) -> int:
@@ -120,8 +114,3 @@ def common_tokens(sequences: Sequence[list[int]]) -> int:
     first, last = min(sequences), max(sequences)  # in the order of lists these two differ earliest
     both = zip(first, last, strict=False)
     return next((i for i, (one, other) in enumerate(both) if one != other), len(first))
-
-
-def _common(examples: Sequence[list[int]], limits: Sequence[int]) -> int:
-    """How many tokens all begin with, within the limits."""
-    return min(common_tokens(examples), *limits)

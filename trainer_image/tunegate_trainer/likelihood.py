@@ -73,7 +73,7 @@ def log_probs(model: Any, examples: Sequence[Example], ranks: Ranks = ALONE) -> 
     with no_gradients(model):
         waiting = deque(ranks.mine(list(_batches(examples))))
         while waiting:
-            batch = waiting.popleft()
+            batch = sorted(waiting.popleft(), key=lambda i: examples[i]["input_ids"])  # alike, side by side
             try:
                 sums = _sums(model, [examples[i] for i in batch])
             except RuntimeError as error:

@@ -41,6 +41,8 @@ class ModelShape(StatusModel):
     intermediate_size: int
     linears: Annotated[list[LinearShape], Field(max_length=64)]
     """But for the output head."""
+    sees_all_before: bool = False
+    """Whether each token sees all that is before it, and by attention alone."""
 
     @property
     def embedding(self) -> int:

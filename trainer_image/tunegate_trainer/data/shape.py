@@ -9,6 +9,7 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from tunegate_api.memory.shapes import LinearShape, ModelShape
+from tunegate_trainer.architecture import sees_all_before
 from tunegate_trainer.data.target_modules import output_head, skeleton
 
 
@@ -51,6 +52,7 @@ def _shape(model: PreTrainedModel, config: Any) -> ModelShape:
             LinearShape(name=name, reads=reads, inputs=inputs, outputs=outputs, count=count)
             for (name, reads, inputs, outputs), count in found.items()
         ],
+        sees_all_before=sees_all_before(model.config),
     )
 
 

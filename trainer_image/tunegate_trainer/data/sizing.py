@@ -47,13 +47,13 @@ def with_memory(
     ``batches`` are what evaluations generate, see :func:`generation_batches`. Raises
     :class:`GpuTooSmallError` where one example alone does not fit.
     """
-    on_cpu = request.spec.resources.accelerator == "CPU"
+    of_rows = _largest_of_rows(rows)
+    shares = request.spec.resources.accelerator == "CPU" and model.sees_all_before
 
     def largest(parameters: TrainingParameters) -> LargestPass:
-        shares = on_cpu and not parameters.lora_dropout
-        if parameters.method == "DPO":
-            return _largest(tokenizer, pairs, shares=shares)
-        return _largest(tokenizer, rows, shares=shares)
+        if parameters.method == "SFT":
+            return of_rows
+        return _largest_of_pairs(tokenizer, pairs, shares=shares and not parameters.lora_dropout)
 
     return [_fitted(request, one, model, largest(one.parameters), batches) for one in stages]
 
@@ -178,16 +178,23 @@ def _micro_batches(planned: TrainingParameters, processes: int) -> list[int]:
     return [size for size in sizes if planned.batch_size % (size * processes) == 0]
 
 
-def _largest(
-    tokenizer: PreTrainedTokenizerBase, rows: Sequence[Measured[RowT]], *, shares: bool
+def _largest_of_rows(rows: Sequence[Measured[Row]]) -> LargestPass:
+    """Of whole examples: what others begin with as well is not known of every pass."""
+    lengths = sorted((row.tokens for row in rows), reverse=True)
+    return lambda count: Pass.of(lengths[:count], _most_learned(rows, count))
+
+
+def _largest_of_pairs(
+    tokenizer: PreTrainedTokenizerBase, pairs: Sequence[Measured[Pair]], *, shares: bool
 ) -> LargestPass:
-    """``shares``: where what examples begin with is computed once."""
-    ordered = sorted(rows, key=lambda row: -row.tokens)
+    """``shares``: where the prompt of both answers is computed once."""
+    ordered = sorted(pairs, key=lambda pair: -pair.tokens - (pair.learned if shares else 0))
 
     def of(count: int) -> Pass:
-        examples = [one for row in ordered[:count] for one in examples_of(tokenizer, row.labelled.row)]
-        lengths = [len(one["input_ids"]) for one in examples]
-        return Pass.of(lengths, _most_learned(rows, count), part_sizes(examples) if shares else ())
+        longest = [examples_of(tokenizer, pair.labelled.row) for pair in ordered[:count]]
+        lengths = [len(one["input_ids"]) for both in longest for one in both]
+        parts = [size for both in longest for size in part_sizes(both)] if shares else ()
+        return Pass.of(lengths, _most_learned(pairs, count), parts)
 
     return of
 

@@ -33,7 +33,7 @@ def attend_by_example(
     seven in eight, a third of a training step on a CPU. Shapes: (1, heads, tokens, head size). Without
     ``cu_seq_lens_q``, in generation, it is ``sdpa`` itself.
 
-    ``beginnings`` has for each part of the row the edges of the parts before it that it goes on from, see
+    ``beginnings`` has for each part of the row the numbers of those that it goes on from, see
     :mod:`tunegate_trainer.beginnings`.
     """
     boundaries = kwargs.get("cu_seq_lens_q")
@@ -43,42 +43,36 @@ def attend_by_example(
         )
         return whole
     edges = boundaries.tolist()
-    beginnings = kwargs.pop("beginnings", None) or [()] * (len(edges) - 1)
+    sizes = [end - start for start, end in pairwise(edges)]
+    beginnings = kwargs.pop("beginnings", None) or [()] * len(sizes)
+    queries, keys, values = (torch.split(states, sizes, dim=2) for states in (query, key, value))
     with sdpa_kernel(_SHORT_KERNELS if kwargs["max_length_q"] <= _SHORT else _LONG_KERNELS):
         outputs = [
             sdpa_attention_forward(
                 module,
-                query[:, :, start:end],
-                _joined(key, before, start, end),
-                _joined(value, before, start, end),
-                _mask(attention_mask, before, start, end),
+                queries[i],
+                _joined(keys, (*behind, i)),
+                _joined(values, (*behind, i)),
+                _mask(attention_mask, slice(*edges[i : i + 2]), sum(sizes[n] for n in behind)),
                 **kwargs,
             )[0]
-            for before, (start, end) in zip(beginnings, pairwise(edges), strict=True)
+            for i, behind in enumerate(beginnings)
         ]
     return torch.cat(outputs, dim=1), None
 
 
-def _joined(states: torch.Tensor, before: Sequence[tuple[int, int]], start: int, end: int) -> torch.Tensor:
-    """Keys or values of a part, behind those that it goes on from."""
-    if not before:
-        return states[:, :, start:end]
-    return torch.cat([states[:, :, first:last] for first, last in (*before, (start, end))], dim=2)
+def _joined(parts: Sequence[torch.Tensor], numbers: Sequence[int]) -> torch.Tensor:
+    """Keys or values that a part sees."""
+    return parts[numbers[0]] if len(numbers) == 1 else torch.cat([parts[n] for n in numbers], dim=2)
 
 
-def _mask(
-    whole: torch.Tensor | None, before: Sequence[tuple[int, int]], start: int, end: int
-) -> torch.Tensor | None:
-    """Which keys a part's tokens see: all that it goes on from, and its own up to themselves."""
-    own = None if whole is None else whole[:, :, start:end, start:end]
-    shared = sum(last - first for first, last in before)
+def _mask(whole: torch.Tensor | None, own: slice, shared: int) -> torch.Tensor | None:
+    """Which keys the tokens of a part see. The mask of the whole row keeps them apart from what they share,
+    and narrows nothing where something is shared."""
     if not shared:
-        return own
-    size = end - start
-    if own is None:
-        own = torch.ones(1, 1, size, size, dtype=torch.bool).tril()
-    seen = own.new_ones if own.dtype == torch.bool else own.new_zeros
-    return torch.cat([seen((*own.shape[:3], shared)), own], dim=-1)
+        return None if whole is None else whole[:, :, own, own]
+    size = own.stop - own.start
+    return torch.ones(1, 1, size, shared + size, dtype=torch.bool).tril(shared)
 
 
 AttentionInterface.register(BY_EXAMPLE, attend_by_example)

@@ -25,8 +25,6 @@ from tunegate_trainer.train.checkpoints import CheckpointFolder
 from tunegate_trainer.train.micro_batch import MicroBatchTooLargeError
 from tunegate_trainer.train.preference import preference_losses
 
-_ROUNDED = 8 * torch.finfo(torch.float32).eps
-"""Of log-probabilities: what a model and itself may differ by, computed in passes of other examples."""
 _WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
 """How sharded state is saved: as a whole, by the first process."""
 
@@ -233,10 +231,8 @@ class PreferenceTrainer(StageTrainer):
         lengths = empty.index_add(0, answers, torch.ones_like(losses)).view_as(reference)
         log_ratios = log_probs - reference
         pairs = preference_losses(log_ratios, lengths, loss=self._loss, beta=self._beta)
-        margins = self._beta * (log_ratios[:, 0] - log_ratios[:, 1]).detach()
-        margins = torch.where(
-            margins.abs() > self._beta * _ROUNDED * log_probs.abs().sum(1), margins, 0
-        ).double()
+        # Of float32, so that sums of them in float64 are exact, and so is a step's part of the sum.
+        margins = (self._beta * (log_ratios[:, 0] - log_ratios[:, 1])).detach().double()
         self.preferences = self.preferences.to(margins.device) + torch.stack(
             [margins.sum(), (margins > 0).sum().double()]
         )
