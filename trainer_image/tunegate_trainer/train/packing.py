@@ -3,6 +3,8 @@ what is learned."""
 
 import logging
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -33,21 +35,15 @@ def check_apart(model: Any) -> None:
     """
     first = [i % model.config.get_text_config().vocab_size for i in range(_TOKENS)]
     other = first[::-1]
-    training = model.training
-    model.eval()
     try:
-        with no_gradients(model):
+        with _left_as_it_was(model):
+            model.eval()
             losses, behind, before = (
                 _losses(model, [left, first, right])
                 for left, right in ((first, first), (first, other), (other, first))
             )
     except ValueError as error:  # what transformers says where it knows
         raise _mixed(model, str(error).strip().partition("\n")[0]) from error
-    finally:
-        model.train(training)
-        for module in model.modules():
-            if isinstance(module, FSDPModule):
-                module.reshard()  # else the root stays whole, and takes no weights of a checkpoint
     # What is masked has no weight at all; experts may round otherwise beside others.
     changed, noise = ((each - losses).abs().mean().item() for each in (before, behind))
     if changed > _rounded(model) + _NOISE * noise:
@@ -61,19 +57,29 @@ def can_share(model: Any) -> bool:
         return False
     same = [i % model.config.get_text_config().vocab_size for i in range(2 * _TOKENS)]
     inputs = flatten([example(same, end) for end in (same[:_TOKENS], same[_TOKENS - 1 :: -1])])
+    with _left_as_it_was(model):
+        model.train()
+        apart = token_losses(model, dict(inputs)).losses
+        try:
+            shared = token_losses(model, share_beginnings(inputs)).losses
+        except (RuntimeError, TypeError, ValueError) as error:
+            logger.info("packed examples are computed whole: %s", error)
+            return False
+    return bool((apart - shared).abs().mean() <= _rounded(model))
+
+
+@contextmanager
+def _left_as_it_was(model: Any) -> Iterator[None]:
+    """Passes in this block train nothing, and change neither the model's mode nor what is drawn later."""
     training = model.training
-    model.train()
     try:
         with torch.random.fork_rng(devices=[]), no_gradients(model):
-            apart = token_losses(model, dict(inputs)).losses
-            try:
-                shared = token_losses(model, share_beginnings(inputs)).losses
-            except (RuntimeError, TypeError, ValueError) as error:
-                logger.info("packed examples are computed whole: %s", error)
-                return False
+            yield
     finally:
         model.train(training)
-    return bool((apart - shared).abs().mean() <= _rounded(model))
+        for module in model.modules():
+            if isinstance(module, FSDPModule):
+                module.reshard()  # else the root stays whole, and takes no weights of a checkpoint
 
 
 def _rounded(model: Any) -> float:
