@@ -10,10 +10,10 @@ from transformers import MistralConfig
 
 from support.random_models import save_random_model
 from support.trainer_root import TrainerRoot
-from tunegate_trainer.beginnings import part_sizes, share_beginnings, shares_beginnings
+from tunegate_trainer.beginnings import let_share, part_sizes, share_beginnings, shares_beginnings
 from tunegate_trainer.examples import Example, example
 from tunegate_trainer.interruption import Interruption
-from tunegate_trainer.likelihood import flatten, token_losses
+from tunegate_trainer.likelihood import flatten, log_probs, token_losses
 from tunegate_trainer.model import load_base
 from tunegate_trainer.train import recipe, start
 from tunegate_trainer.train.attention import BY_EXAMPLE
@@ -108,7 +108,7 @@ def mistral(folder: Path, *, window: int | None = None, dropout: float = 0.0) ->
     return load_base(save_random_model(path, MistralConfig, intermediate_size=64, **settings), "float32", CPU)
 
 
-def test_a_window_that_counts_tokens_of_the_row_shares_nothing(tmp_path: Path) -> None:
+def test_a_model_with_a_window_shares_nothing(tmp_path: Path) -> None:
     for window, shares in ((None, True), (64, False)):
         model = mistral(tmp_path, window=window).train()
         assert not can_share(model), "with sdpa of the whole row"
@@ -168,6 +168,28 @@ def test_each_example_draws_its_own_dropout(make_root: Any) -> None:
 
     assert shares(lora_dropout=0.0)
     assert not shares(lora_dropout=0.1)
+
+
+def test_answers_of_unequal_length_to_one_prompt_are_scored_side_by_side(
+    base_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = random.Random(2)
+    asked = [some(rng, 40) for _ in range(3)]
+    examples = [example(prompt, some(rng, n)) for n in (4, 30) for prompt in asked]
+    model = load_base(base_model, "float32", CPU)
+    model.set_attn_implementation(BY_EXAMPLE)
+    whole = log_probs(model, examples)
+    computed: list[int] = []
+
+    def counted(inputs: dict[str, Any]) -> dict[str, Any]:
+        shared = share_beginnings(inputs)
+        computed.append(shared["input_ids"].numel())
+        return shared
+
+    monkeypatch.setattr("tunegate_trainer.likelihood.share_beginnings", counted)
+    let_share(model)
+    assert log_probs(model, examples) == pytest.approx(whole, rel=1e-5)
+    assert computed == [sum(len(one["input_ids"]) for one in examples) - 3 * 39]
 
 
 def test_a_run_is_the_same_with_fewer_tokens_computed(

@@ -25,6 +25,8 @@ from tunegate_trainer.train.checkpoints import CheckpointFolder
 from tunegate_trainer.train.micro_batch import MicroBatchTooLargeError
 from tunegate_trainer.train.preference import preference_losses
 
+_EQUAL = 1e-3
+"""Log-probabilities of answers that differ by no more are equal but for rounding: none is preferred."""
 _WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
 """How sharded state is saved: as a whole, by the first process."""
 
@@ -234,7 +236,7 @@ class PreferenceTrainer(StageTrainer):
         # Of float32, so that sums of them in float64 are exact, and so is a step's part of the sum.
         margins = (self._beta * (log_ratios[:, 0] - log_ratios[:, 1])).detach().double()
         self.preferences = self.preferences.to(margins.device) + torch.stack(
-            [margins.sum(), (margins > 0).sum().double()]
+            [margins.sum(), (margins > self._beta * _EQUAL).sum().double()]
         )
         mine = self.args.per_device_train_batch_size * self.args.gradient_accumulation_steps
         loss = pairs.sum() / (pairs.numel() if num_items_in_batch is None else mine)
