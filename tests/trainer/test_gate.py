@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import PreTrainedTokenizerBase
 
 from support.trainer_root import STAGE, TrainerRoot, gate_spec, golden_cases
 from tunegate_api.contract import ROOT_VARIABLE, ExitCode, Outcome, Role, Subject
@@ -17,6 +18,7 @@ from tunegate_api.verdict import PASS, VerdictState
 from tunegate_trainer import artifact as artifact_module
 from tunegate_trainer import files
 from tunegate_trainer import gate as gate_module
+from tunegate_trainer.chat import load_tokenizer
 from tunegate_trainer.evaluate.evaluate import SetResult
 from tunegate_trainer.files import remove, seal, verify, write_model
 from tunegate_trainer.gate_result import GateResult
@@ -257,7 +259,7 @@ def test_a_model_that_does_not_fit_the_gpu_says_what_would_help(root, monkeypatc
     failure = root.report(Role.GATE).failure
     assert failure is not None
     assert failure.hint == (
-        "set quantization: NF4 to hold the base in 4 bits, or ask for a GPU with more memory"
+        "set quantization: NF4 in stage sft to hold the base in 4 bits, or ask for a GPU with more memory"
     )
 
 
@@ -294,6 +296,18 @@ def test_a_damaged_baseline_is_measured_again(root):
         path.write_text('{"cases": ')
     assert gate() == ExitCode.OK
     assert result(root).verdict is VerdictState.PASSED
+
+
+def test_the_artifact_is_tokenized_as_it_was_in_training(root, monkeypatch):
+    asked = []
+
+    def noted(*folders: Path) -> PreTrainedTokenizerBase:
+        asked.append(folders)
+        return load_tokenizer(*folders)
+
+    monkeypatch.setattr(gate_module, "load_tokenizer", noted)
+    gate()
+    assert asked == [(artifact(root), root.base_model)]
 
 
 def test_the_artifact_holds_what_is_published_and_nothing_else(root):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import TemplateError
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 
 from tunegate_api.golden import Message
 from tunegate_trainer.errors import UserError
@@ -27,12 +27,18 @@ _TEMPLATE_FAILURES = (TemplateError, ArithmeticError, AttributeError, LookupErro
 """How a template, which is a small program, ends on a chat that it was not made for."""
 
 
-def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+def load_tokenizer(folder: Path, base_model: Path | None = None) -> PreTrainedTokenizerBase:
     """The tokenizer in ``folder``; of several chat templates with the one called default.
 
-    Raises :class:`UserError` where none of several is.
+    Its class, and with it how text becomes tokens, depends on the model's configuration: of an adapter, whose
+    folder has none, it is that of ``base_model``. Raises :class:`UserError` where no template is the default.
     """
-    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    described = (
+        {"config": AutoConfig.from_pretrained(base_model, trust_remote_code=False)} if base_model else {}
+    )
+    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+        folder, trust_remote_code=False, **described
+    )
     templates = tokenizer.chat_template
     if isinstance(templates, dict):
         if "default" not in templates:

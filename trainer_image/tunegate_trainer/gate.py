@@ -67,7 +67,7 @@ def _judge(context: Context, stage: str, step: int, writer: Writer) -> None:
     )
     dtype = judged_dtype(parameters, artifact, device)
     quantization = parameters.quantization if is_adapter(artifact) else None
-    tokenizer = load_tokenizer(artifact)
+    tokenizer = load_tokenizer(artifact, base_model_folder if is_adapter(artifact) else None)
     sets = [
         *golden_sets(context, tokenizer, request.final_gates),
         *held_out_sets(context, tokenizer, "test"),
@@ -119,10 +119,14 @@ def _judge(context: Context, stage: str, step: int, writer: Writer) -> None:
 
 def _less_memory(context: Context, stage: str) -> str:
     """What would take less memory of the gate: the length of examples takes none."""
-    quantization = context.plan.stage(stage).parameters.quantization
+    made = context.plan.based_on(stage)
     # A model that is judged whole is not quantized.
-    can_quantize = quantization is None and is_adapter(context.workspace / context.paths.model)
-    smaller = "set quantization: NF4 to hold the base in 4 bits, or " if can_quantize else ""
+    can_quantize = made.parameters.quantization is None and is_adapter(
+        context.workspace / context.paths.model
+    )
+    smaller = (
+        f"set quantization: NF4 in stage {made.name} to hold the base in 4 bits, or " if can_quantize else ""
+    )
     return f"{smaller}ask for a GPU with more memory"
 
 

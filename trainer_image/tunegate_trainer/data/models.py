@@ -237,8 +237,8 @@ def _digest(files: Mapping[str, str]) -> str:
 def model_length(folder: Path) -> int:
     """Tokens that the model can take, by its configuration.
 
-    Raises :class:`UserError` for a configuration that is none of a model that generates text, or of one whose
-    attention cannot tell packed examples apart.
+    Raises :class:`UserError` for a configuration that is none of a model that generates text, of one whose
+    attention cannot tell packed examples apart, or of weights that are stored quantized.
     """
     from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig  # noqa: PLC0415
 
@@ -255,6 +255,15 @@ def model_length(folder: Path) -> int:
         raise UserError(
             f"model.uri: a {config.model_type} model does not continue text, so it cannot be tuned",
             "use a causal language model",
+        )
+    for part in (config, config.get_text_config()):
+        quantized = getattr(part, "quantization_config", None)
+        if quantized is None:
+            continue
+        method = quantized.get("quant_method", "") if isinstance(quantized, dict) else ""
+        raise UserError(
+            f"model.uri: its weights are stored quantized{f' ({method})' if method else ''}",
+            "use the model in 16 or 32 bits; quantization: NF4 of a stage holds it in 4 while it trains",
         )
     if attention_of(config) is None:
         raise UserError(
