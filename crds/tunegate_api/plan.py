@@ -23,9 +23,9 @@ class TrainingParameters(StatusModel):
     weight_decay: float
     max_grad_norm: float
     batch_size: int
-    """Examples per optimizer step."""
+    """Examples per optimizer step; of DPO, pairs."""
     micro_batch_size: int
-    """Examples per forward pass."""
+    """Of these, per forward pass."""
     max_length: int
     """Tokens."""
     seed: int
@@ -44,6 +44,11 @@ class TrainingParameters(StatusModel):
     adam_beta2: float | None = None
     adam_epsilon: float | None = None
     """These three of AdamW. None, as above: 0.9, 0.999, 1e-8."""
+
+    @property
+    def unit(self) -> str:
+        """What ``batch_size`` counts, in words."""
+        return "pair" if self.method == "DPO" else "example"
 
 
 class StagePlan(StatusModel):

@@ -7,7 +7,6 @@ from tunegate_api.memory.fitting import (
     fits,
     needed,
     remedies,
-    shards,
     size_text,
     smallest_card,
 )
@@ -71,16 +70,8 @@ def _on_judging(spec: FineTuneJobSpec, stages: list[StagePlan], judging: Memory 
 
 def _smaller_cards(stage: StagePlan, model: ModelShape, card: int | None, processes: int) -> str:
     """The mildest change that lets a smaller GPU do."""
-    if stage.largest_pass is None:
-        return ""
     found = []
-    for remedy in remedies(
-        model,
-        stage.parameters,
-        stage.largest_pass,
-        stage.largest_generation,
-        shards=shards(stage, processes),
-    ):
+    for remedy in remedies(model, stage, processes):
         enough = smallest_card(remedy.memory)
         if enough is not None and (card is None or enough < card):
             found.append(f"{remedy.change} would fit {enough} GB, with {size_text(remedy.memory.total)}")

@@ -9,7 +9,7 @@ from support.model_shapes import LLAMA_7B, LLAMA_8B, QWEN_1_5B, QWEN_7B, QWEN_14
 from tunegate_api.memory.estimate import estimate, judging
 from tunegate_api.memory.fitting import CARDS, KEPT_FREE, needed, remedies, size_text, smallest_card
 from tunegate_api.memory.shapes import GenerationBatch, ModelShape, Pass
-from tunegate_api.plan import TrainingParameters
+from tunegate_api.plan import StagePlan, TrainingParameters
 
 PAGE = (Path(__file__).parents[2] / "docs" / "choosing.md").read_text(encoding="utf-8")
 MODELS = {
@@ -67,7 +67,17 @@ def test_what_is_kept_free_and_which_gpus_are_meant_is_said() -> None:
 
 
 def test_where_evaluations_need_most_a_smaller_batch_of_them_is_the_first_to_help() -> None:
-    first = next(remedies(LLAMA_7B, stage(**LORA), LARGEST, EVALUATION))
+    planned = StagePlan(
+        name="sft",
+        parameters=stage(**LORA),
+        total_steps=1,
+        checkpoint_steps=[1],
+        tokens=1,
+        gates=[],
+        largest_pass=LARGEST,
+        largest_generation=EVALUATION,
+    )
+    first = next(remedies(LLAMA_7B, planned))
     assert first.change == "generation.batchSize: 16 in the EvalGate"
     assert smallest_card(first.memory) == 24
     assert "with a batch of 16,\nLlama-2-7B with LoRA fits 24 GB" in PAGE

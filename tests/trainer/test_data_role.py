@@ -196,6 +196,15 @@ def test_a_few_long_rows_are_left_out_and_many_refused(make_job):
     )
     assert run(root) == ExitCode.BAD_DATA
     assert "2 of 52 rows are longer than 128 tokens, the first in line 51" in failure(root)
+    assert "raise training.maxLength of stage sft, shorten" in root.report(Role.DATA).failure.hint
+
+
+def test_rows_beyond_what_the_model_takes_are_not_helped_by_a_longer_limit(make_job):
+    root = make_job(jsonl(50) + json.dumps({"prompt": "mug " * 3000, "completion": "many"}) + "\n")
+    assert run(root) == ExitCode.BAD_DATA
+    failed = root.report(Role.DATA).failure
+    assert re.search(r"1 of 51 rows are longer than the \d+ tokens that the model takes", failed.message)
+    assert failed.hint == "shorten the rows, or raise data.maxTooLong"
 
 
 @pytest.mark.parametrize(("long_rows", "code"), [(1, ExitCode.OK), (2, ExitCode.BAD_DATA)])
@@ -479,25 +488,26 @@ def planned(root: TrainerRoot, **changes: object) -> Plan:
 
 
 @pytest.mark.parametrize(
-    ("spec", "changes", "fits"),
+    ("spec", "changes", "hint"),
     [
-        ({}, {}, True),
-        ({"mergeAdapter": True}, {}, False),
-        ({}, {"starts_from": "Merged"}, False),
+        ({}, {}, None),
+        ({"mergeAdapter": True}, {}, "leave mergeAdapter out, which judges an adapter on the base"),
+        ({}, {"starts_from": "Merged"}, "of the EvalGate, or ask for a GPU of"),
+        ({"mergeAdapter": True}, {"starts_from": "Merged"}, "of the EvalGate, or ask for a GPU of"),
     ],
-    ids=["adapter", "mergeAdapter", "a stage on a merged base"],
+    ids=["adapter", "mergeAdapter", "a stage on a merged base", "both"],
 )
-def test_what_cannot_be_judged_on_the_gpu_is_refused_before_it_trains(make_root, spec, changes, fits):
+def test_what_cannot_be_judged_on_the_gpu_is_refused_before_it_trains(make_root, spec, changes, hint):
     root = make_root(spec={"resources": gpu("16Gi"), **spec})
     request, batches = root.context().request, [GenerationBatch(prompts=8, longest=256, new_tokens=64)]
     plan = planned(root, **changes)
-    if fits:
+    if hint is None:
         assert with_judging(request, plan, batches, "bfloat16").judging.weights < 2 * QWEN_7B.parameters
         return
     with pytest.raises(GpuTooSmallError, match="what stage sft makes cannot be judged on") as raised:
         with_judging(request, plan, batches, "bfloat16")
     assert "weights 14.2 GiB" in str(raised.value)
-    assert "leave mergeAdapter out" in raised.value.hint
+    assert hint in raised.value.hint
 
 
 def test_the_largest_pass_has_the_longest_rows_and_the_longest_answers(make_job):

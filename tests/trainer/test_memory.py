@@ -111,17 +111,29 @@ def test_quantization_makes_weights_as_much_smaller_as_measured_before() -> None
 
 
 def test_what_would_help_is_named_by_the_field_and_really_needs_less() -> None:
-    stage = stage_plan("sft", **(FULL | {"batch_size": 16, "micro_batch_size": 1})).parameters
-    found = list(remedies(QWEN_7B, stage, LONGEST, None))
+    stage = stage_plan("sft", **(FULL | {"batch_size": 16, "micro_batch_size": 1}))
+    stage = stage.model_copy(update={"largest_pass": LONGEST})
+    found = list(remedies(QWEN_7B, stage))
     assert [remedy.change for remedy in found][:2] == [
         "adapter: {type: LoRA}",
         "adapter: {type: LoRA} with quantization: NF4",
     ]
-    before = estimate(QWEN_7B, stage, LONGEST, accelerator="GPU")
+    before = estimate(QWEN_7B, stage.parameters, LONGEST, accelerator="GPU")
     assert all(remedy.memory.total < before.total for remedy in found)
     assert not fits(before, 80 * GB)
     assert fits(found[0].memory, 24 * GB)
     assert needed(found[0].memory) > found[0].memory.total + 10**9
+
+
+@pytest.mark.parametrize(
+    ("starts_from", "where"), [(None, ""), ("Adapter", " in the stage that makes the adapter")]
+)
+def test_what_a_stage_took_from_the_one_before_is_changed_there(starts_from, where) -> None:
+    stage = stage_plan("dpo", **LORA | {"lora_r": 32})
+    stage = stage.model_copy(update={"largest_pass": LONGEST, "starts_from": starts_from})
+    changes = [remedy.change for remedy in remedies(QWEN_7B, stage)]
+    assert changes[:2] == [f"quantization: NF4{where}", f"adapter.r: 8{where}"]
+    assert changes[2].startswith("training.maxLength: ")
 
 
 def saved(config: Any, tmp_path) -> ModelShape:

@@ -161,17 +161,24 @@ def test_of_several_processes_fewer_attempts_are_lost(processes, sizes, tmp_path
     ("changes", "advised", "done_already"),
     [
         ({"adapter": "None"}, "train an adapter instead of all weights", "NF4"),
-        ({"adapter": "LoRA"}, "set quantization: NF4", "train an adapter"),
+        ({"adapter": "LoRA"}, "set quantization: NF4 to hold", "train an adapter"),
         ({"adapter": "LoRA", "quantization": "NF4"}, "lower training.maxLength", "NF4"),
     ],
 )
 def test_the_hint_names_what_the_stage_does_not_do_yet(changes, advised, done_already, tmp_path):
     stage = stage_plan("sft", (6,), batch_size=1, micro_batch_size=1)
     stage = stage.model_copy(update={"parameters": stage.parameters.model_copy(update=changes)})
-    with pytest.raises(CudaOutOfMemoryError) as raised:
+    with pytest.raises(CudaOutOfMemoryError, match="one example a pass") as raised:
         halve_micro_batch(stage, tmp_path, "too much")
     assert advised in raised.value.hint
     assert done_already not in raised.value.hint
+
+
+def test_the_hint_of_an_adapter_that_is_trained_further_names_where_its_base_is_chosen(tmp_path):
+    stage = dpo_plan(batch_size=1, micro_batch_size=1)
+    with pytest.raises(CudaOutOfMemoryError, match="one pair a pass") as raised:
+        halve_micro_batch(stage, tmp_path, "too much")
+    assert "set quantization: NF4 in the stage that makes the adapter" in raised.value.hint
 
 
 def test_log_probabilities_are_computed_in_more_passes_where_all_do_not_fit(tiny_model, monkeypatch):
@@ -234,10 +241,10 @@ def test_an_answer_of_the_reference_that_does_not_fit_says_what_would_help(make_
 
     monkeypatch.setattr(likelihood, "token_losses", full)
     model = load_base(root.base_model, "float32", torch.device("cpu"))
-    parameters = root.context().plan.stages[0].parameters
+    stage = root.context().plan.stages[0]
     two = (example([5, 6], [7]), example([5, 6], [8]))
     with pytest.raises(CudaOutOfMemoryError, match="one answer of the reference") as raised:
-        recipe.trained_examples([two], root.stage_folder, model, "digest", parameters=parameters)
+        recipe.trained_examples([two], root.stage_folder, model, "digest", stage=stage)
     assert "NF4" not in raised.value.hint
 
 
@@ -277,9 +284,7 @@ def test_computing_activations_again_changes_nothing(make_root, monkeypatch, par
     run(again)
     assert len(computed) > 2 * once, "else this test shows nothing"
     assert again.losses() == kept.losses()
-    assert (
-        again.checkpoint(4).joinpath("DONE").read_bytes() == kept.checkpoint(4).joinpath("DONE").read_bytes()
-    )
+    assert again.evaluation(4).digest == kept.evaluation(4).digest
 
 
 def test_computing_activations_again_changes_no_preference(make_root, monkeypatch):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tunegate_api.memory.estimate import estimate
-from tunegate_api.memory.shapes import GenerationBatch, Memory, ModelShape, Pass
+from tunegate_api.memory.shapes import Memory, ModelShape, Pass
 from tunegate_api.plan import StagePlan, TrainingParameters
 
 GIB = 2**30
@@ -66,30 +66,32 @@ def shards(stage: StagePlan, processes: int) -> int:
     return processes if stage.parallelism == "FSDP" else 1
 
 
-def remedies(
-    model: ModelShape,
-    stage: TrainingParameters,
-    largest: Pass,
-    generation: GenerationBatch | None,
-    *,
-    shards: int = 1,
-) -> Iterator[Remedy]:
-    """What would need less on a GPU, the mildest change first; each by itself."""
-    now = estimate(model, stage, largest, accelerator="GPU", generation=generation, shards=shards)
+def remedies(model: ModelShape, stage: StagePlan, processes: int = 1) -> Iterator[Remedy]:
+    """What would need less on each GPU of the ``processes``, the mildest change first; each by itself.
+    Nothing for a stage whose passes are not known."""
+    parameters, largest, generation = stage.parameters, stage.largest_pass, stage.largest_generation
+    if largest is None:
+        return
+    among = shards(stage, processes)
+    now = estimate(model, parameters, largest, accelerator="GPU", generation=generation, shards=among)
     if generation and generation.prompts > 1:
         half = generation.model_copy(update={"prompts": generation.prompts // 2})
-        memory = estimate(model, stage, largest, accelerator="GPU", generation=half, shards=shards)
+        memory = estimate(model, parameters, largest, accelerator="GPU", generation=half, shards=among)
         if memory.total < now.total:
             yield Remedy(f"generation.batchSize: {half.prompts} in the EvalGate", memory)
-    for change, update, smaller in _changes(stage, largest):
-        changed = stage.model_copy(update=update)
-        among = shards if changed.adapter == "None" else 1  # each process has a whole base beside its adapter
-        memory = estimate(model, changed, smaller, accelerator="GPU", generation=generation, shards=among)
+    for change, update, smaller in _changes(parameters, largest, continues=stage.starts_from == "Adapter"):
+        changed = parameters.model_copy(update=update)
+        each = among if changed.adapter == "None" else 1  # each process has a whole base beside its adapter
+        memory = estimate(model, changed, smaller, accelerator="GPU", generation=generation, shards=each)
         if memory.total < now.total:
             yield Remedy(change, memory)
 
 
-def _changes(stage: TrainingParameters, largest: Pass) -> Iterator[tuple[str, dict[str, Any], Pass]]:
+def _changes(
+    stage: TrainingParameters, largest: Pass, *, continues: bool
+) -> Iterator[tuple[str, dict[str, Any], Pass]]:
+    """A change in words, what it sets, and the largest pass then. Of a stage that ``continues`` an adapter,
+    the base and the adapter are those of the stage that made it."""
     adapter = {
         "adapter": "LoRA",
         "lora_r": _DEFAULT_RANK,
@@ -97,13 +99,14 @@ def _changes(stage: TrainingParameters, largest: Pass) -> Iterator[tuple[str, di
         "target_modules": ["all-linear"],
         "dtype": "bfloat16",
     }
+    where = " in the stage that makes the adapter" if continues else ""
     if stage.adapter == "None":
         yield "adapter: {type: LoRA}", adapter, largest
         yield "adapter: {type: LoRA} with quantization: NF4", {**adapter, "quantization": "NF4"}, largest
     elif stage.quantization is None:
-        yield "quantization: NF4", {"quantization": "NF4"}, largest
+        yield f"quantization: NF4{where}", {"quantization": "NF4"}, largest
     if (stage.lora_r or 0) > _SMALL_RANK:
-        yield f"adapter.r: {_SMALL_RANK}", {"lora_r": _SMALL_RANK}, largest
+        yield f"adapter.r: {_SMALL_RANK}{where}", {"lora_r": _SMALL_RANK}, largest
     if largest.longest > 1:
         half = largest.longest // 2
         yield f"training.maxLength: {half}", {"max_length": half}, _shortened(largest, half)
@@ -116,21 +119,12 @@ def _shortened(largest: Pass, longest: int) -> Pass:
     return Pass.of([each] * largest.examples, labelled)
 
 
-def hint(
-    model: ModelShape,
-    stage: TrainingParameters,
-    largest: Pass,
-    generation: GenerationBatch | None,
-    gpu_bytes: int,
-    *,
-    shards: int = 1,
-) -> str:
-    """What to change of a stage that does not fit, and by how much that would help."""
-    now = estimate(model, stage, largest, accelerator="GPU", generation=generation, shards=shards)
+def hint(model: ModelShape, stage: StagePlan, memory: Memory, gpu_bytes: int, processes: int = 1) -> str:
+    """What to change of a stage that needs ``memory`` and does not fit, and by how much that would help."""
     texts = []
-    for remedy in remedies(model, stage, largest, generation, shards=shards):
-        saved = size_text(now.total - remedy.memory.total)
+    for remedy in remedies(model, stage, processes):
+        saved = size_text(memory.total - remedy.memory.total)
         enough = "fits" if fits(remedy.memory, gpu_bytes) else f"not enough, {size_text(remedy.memory.total)}"
         texts.append(f"{remedy.change} (saves {saved}: {enough})")
-    texts.append(f"a GPU of {size_text(needed(now))}")
+    texts.append(f"a GPU of {size_text(needed(memory))}")
     return f"one of: {'; '.join(texts)}"

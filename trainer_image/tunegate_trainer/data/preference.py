@@ -12,7 +12,7 @@ from tunegate_trainer.data.held_out import prompts_of, prove_apart
 from tunegate_trainer.data.parse import parse_pairs
 from tunegate_trainer.data.sources import read_source
 from tunegate_trainer.data.split import SIDES, Split, split_pairs
-from tunegate_trainer.data.usable import Measured, usable_rows
+from tunegate_trainer.data.usable import Limit, Measured, usable_rows
 from tunegate_trainer.errors import BadDataError
 from tunegate_trainer.rows import PAIRS_PREFIX, PREFERENCE, Pair, Row
 
@@ -27,7 +27,7 @@ class Preference:
 
 
 def read_preference(
-    context: Context, tokenizer: PreTrainedTokenizerBase, folder: DataFolder, longest: int
+    context: Context, tokenizer: PreTrainedTokenizerBase, folder: DataFolder, longest: Limit
 ) -> Preference:
     """Read and check ``data.preference``. Raises :class:`BadDataError` for pairs that cannot be used."""
     data = context.request.spec.data

@@ -47,7 +47,7 @@ from tunegate_trainer.data.sources import read_source
 from tunegate_trainer.data.split import SIDES, Split, split_rows
 from tunegate_trainer.data.target_modules import check_target_modules
 from tunegate_trainer.data.templates import check_one_form, check_template, rewritten_answers
-from tunegate_trainer.data.usable import Measured, usable_rows
+from tunegate_trainer.data.usable import Limit, Measured, usable_rows
 from tunegate_trainer.data.weights import stored_dtype
 from tunegate_trainer.errors import BadDataError, TooFewRowsError, TrainerError, UserError
 from tunegate_trainer.evaluate.sets import check_split
@@ -182,10 +182,11 @@ def _check_stages(spec: FineTuneJobSpec) -> None:
         )
 
 
-def _longest(stages: Sequence[Stage], method: str, model_length: int) -> int:
-    """Tokens of an example that every stage of a method can take, or any stage where none has it."""
+def _longest(stages: Sequence[Stage], method: str, model_length: int) -> Limit:
+    """What every stage of a method can take, or any stage where none has it."""
     of_method = [stage for stage in stages if stage.method == method]
-    return min(stage_max_length(stage, model_length) for stage in of_method or stages)
+    tokens, stage = min((stage_max_length(stage, model_length), stage.name) for stage in of_method or stages)
+    return Limit(tokens, None if tokens == model_length else stage)
 
 
 def _prove(split: Split[Measured[Row]], held: Sequence[str], kept: int, seed: int) -> dict[str, Any]:

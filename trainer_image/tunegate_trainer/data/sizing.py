@@ -131,20 +131,29 @@ def with_judging(request: Request, plan: Plan, batches: Sequence[GenerationBatch
     )
     size = _gpu_bytes(request)
     if size is not None and not fits(memory, size):
+        as_adapter = (
+            "leave mergeAdapter out, which judges an adapter on the base as it was trained, "
+            if request.spec.merge_adapter and not _is_whole_anyhow(plan, last)
+            else ""
+        )
         raise GpuTooSmallError(
             f"what stage {last.name} makes cannot be judged on resources.gpu.memory, {size_text(size)}, by "
             f"an estimate: {by_part(memory)}; with {KEPT_FREE} kept free the gate needs "
             f"{size_text(needed(memory))}",
-            "lower generation.batchSize of the EvalGate, leave mergeAdapter out, which judges an adapter on "
-            f"the base as it was trained, or ask for a GPU of {size_text(needed(memory))}",
+            f"lower generation.batchSize of the EvalGate, {as_adapter}or ask for a GPU of "
+            f"{size_text(needed(memory))}",
         )
     return plan.model_copy(update={"judging": memory})
 
 
 def _is_whole(request: Request, plan: Plan, last: StagePlan) -> bool:
     """Whether the artifact has all weights, as gate.py makes it."""
+    return request.spec.merge_adapter or _is_whole_anyhow(plan, last)
+
+
+def _is_whole_anyhow(plan: Plan, last: StagePlan) -> bool:
     is_adapter = last.parameters.adapter != "None" and plan.based_on(last.name).starts_from is None
-    return not is_adapter or request.spec.merge_adapter or plan.model.is_merged
+    return not is_adapter or plan.model.is_merged
 
 
 def too_small(request: Request, stage: StagePlan, model: ModelShape) -> GpuTooSmallError:
@@ -154,16 +163,9 @@ def too_small(request: Request, stage: StagePlan, model: ModelShape) -> GpuTooSm
         raise ValueError(f"nothing says that stage {stage.name} is too small")
     return GpuTooSmallError(
         f"stage {stage.name} does not fit resources.gpu.memory, {size_text(size)}, by an estimate: "
-        f"{by_part(memory)}, with one example of {largest.longest} tokens a pass; with "
+        f"{by_part(memory)}, with one {stage.parameters.unit} of {largest.longest} tokens a pass; with "
         f"{KEPT_FREE} kept free it needs {size_text(needed(memory))}",
-        hint(
-            model,
-            stage.parameters,
-            largest,
-            stage.largest_generation,
-            size,
-            shards=shards(stage, request.spec.resources.processes),
-        ),
+        hint(model, stage, memory, size, request.spec.resources.processes),
     )
 
 

@@ -27,16 +27,25 @@ class Measured(Generic[RowT]):
     group: str
 
 
+@dataclass(frozen=True)
+class Limit:
+    """How long an example may be."""
+
+    tokens: int
+    stage: str | None
+    """Whose ``training.maxLength`` it is; None where it is the most that the model takes."""
+
+
 def usable_rows(
     field: str,
     parsed: Parsed[RowT],
     tokenizer: PreTrainedTokenizerBase,
-    longest: int,
+    longest: Limit,
     note: Callable[[dict[str, Any]], None],
     *,
     max_too_long: Fraction,
 ) -> tuple[list[Measured[RowT]], int]:
-    """The rows of the source ``field`` whose examples have at most ``longest`` tokens, and how many were left
+    """The rows of the source ``field`` whose examples are no longer than ``longest``, and how many were left
     out. ``note`` is told of all of them.
 
     Raises :class:`BadDataError` for bad rows, none at all, or more that are too long than the share
@@ -52,14 +61,19 @@ def usable_rows(
     _refuse_bad(field, parsed)
     kept: list[Measured[RowT]]
     too_long: list[RowProblem]
-    kept, too_long = _within(field, tokenizer, parsed.rows, longest)
+    kept, too_long = _within(field, tokenizer, parsed.rows, longest.tokens)
     dropped = sorted([*parsed.duplicates, *too_long], key=lambda problem: problem.line)
     note({"dropped": [asdict(problem) for problem in dropped], "lengths": _histogram(kept)})
     if len(too_long) > max_too_long * len(parsed.rows):
+        most, raised = (
+            (f"{longest.tokens} tokens", f"raise training.maxLength of stage {longest.stage}, ")
+            if longest.stage
+            else (f"the {longest.tokens} tokens that the model takes", "")
+        )
         raise BadDataError(
-            f"{field}: {len(too_long)} of {len(parsed.rows)} rows are longer than {longest} tokens, the "
-            f"first in line {too_long[0].line}; at most the share {float(max_too_long):g} may be left out",
-            "raise training.maxLength, shorten the rows, or raise data.maxTooLong",
+            f"{field}: {len(too_long)} of {len(parsed.rows)} rows are longer than {most}, the first in line "
+            f"{too_long[0].line}; at most the share {float(max_too_long):g} may be left out",
+            f"{raised}shorten the rows, or raise data.maxTooLong",
         )
     return kept, len(dropped)
 

@@ -3,7 +3,7 @@
 import logging
 from pathlib import Path
 
-from tunegate_api.plan import StagePlan, TrainingParameters
+from tunegate_api.plan import StagePlan
 from tunegate_trainer.errors import CudaOutOfMemoryError
 from tunegate_trainer.files import write_atomic
 
@@ -27,12 +27,13 @@ def with_micro_batch(stage: StagePlan, folder: Path) -> StagePlan:
     return stage.model_copy(update={"parameters": parameters})
 
 
-def less_memory(parameters: TrainingParameters) -> str:
+def less_memory(stage: StagePlan) -> str:
     """What would take less memory, of what the stage does not do yet."""
-    if parameters.adapter == "None":
+    if stage.parameters.adapter == "None":
         smaller = "train an adapter instead of all weights, "
-    elif parameters.quantization is None:
-        smaller = "set quantization: NF4 to hold the base in 4 bits, "
+    elif stage.parameters.quantization is None:
+        where = " in the stage that makes the adapter" if stage.starts_from == "Adapter" else ""
+        smaller = f"set quantization: NF4{where} to hold the base in 4 bits, "
     else:
         smaller = ""
     return f"lower training.maxLength, {smaller}or ask for a GPU with more memory"
@@ -51,7 +52,7 @@ def halve_micro_batch(stage: StagePlan, folder: Path, said: str, processes: int 
     smaller = [n for n in range(1, most + 1) if share % n == 0]
     if not smaller:
         raise CudaOutOfMemoryError(
-            f"the GPU is out of memory with one example a pass: {said}", less_memory(parameters)
+            f"the GPU is out of memory with one {parameters.unit} a pass: {said}", less_memory(stage)
         )
     logger.warning("out of GPU memory: a pass has %d examples from now on", smaller[-1])
     write_atomic(folder / FILE, f"{smaller[-1]}\n")

@@ -91,7 +91,7 @@ def run(
                 if not is_out_of_memory(error):
                     raise
                 raise CudaOutOfMemoryError(
-                    f"the GPU is out of memory: {error}", less_memory(stage.parameters)
+                    f"the GPU is out of memory: {error}", less_memory(stage)
                 ) from error
             # The error is gone, and with it all that its frames held. What is on disk is where it goes on.
             writer.check()
@@ -169,7 +169,7 @@ def _train(
         without_dropout(model)
         progress.report(activity="computing the reference")
     dataset = training_dataset(
-        trained_examples(examples, folder, model, start.digest, parameters=parameters, ranks=measuring),
+        trained_examples(examples, folder, model, start.digest, stage=stage, ranks=measuring),
         steps=stage.total_steps,
         batch_size=parameters.batch_size,
         seed=parameters.seed,
@@ -265,7 +265,7 @@ def trained_examples(
     model: Any,
     weights: str,
     *,
-    parameters: TrainingParameters,
+    stage: StagePlan,
     ranks: Ranks = ALONE,
 ) -> list[dict[str, Any]]:
     """The examples as they are trained on; pairs with the log-probabilities by ``model``, which still has the
@@ -282,7 +282,7 @@ def trained_examples(
         if not is_out_of_memory(error):
             raise
         raise CudaOutOfMemoryError(
-            f"the GPU is out of memory with one answer of the reference: {error}", less_memory(parameters)
+            f"the GPU is out of memory with one answer of the reference: {error}", less_memory(stage)
         ) from error
     return [preference_example(*pair, given) for pair, given in zip(pairs, reference, strict=True)]
 
