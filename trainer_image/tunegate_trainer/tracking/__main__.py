@@ -69,10 +69,8 @@ def _follow(context: Context, tracker: Tracker, credentials: Sequence[str], fail
     while True:
         closing = _ends_within(wait)
         began, before = time.monotonic(), problem
-        problem = _attempt(context, tracker, failure)
+        problem = _attempt(context, tracker, credentials, failure)
         if problem and problem != before:
-            for credential in credentials:
-                problem = problem.replace(credential, "***")
             logger.warning("%s; the job goes on, and what is missing is sent later", problem)
         elif before and not problem:
             logger.info("it knows everything again")
@@ -90,17 +88,27 @@ def _ends_within(seconds: float | None) -> bool:
     return bool(ended)
 
 
-def _attempt(context: Context, tracker: Tracker, failure: str | None) -> str | None:
-    """Send what is new, in bounded time. Returns what went wrong, in a line."""
+def _attempt(
+    context: Context, tracker: Tracker, credentials: Sequence[str], failure: str | None
+) -> str | None:
+    """Send what is new, in bounded time. Returns what went wrong, in a line without ``credentials``."""
     try:
         with _at_most(tracker.attempt_seconds):
             tracker.send(runs_of(collect(context.workspace, context.request), failure))
     except OutOfTime:
         return f"not done within {tracker.attempt_seconds} s"
     except Exception as error:  # noqa: BLE001 - a client may raise anything, and none of it ends tracking
-        lines = str(error).strip().splitlines()
-        return f"{type(error).__name__}: {lines[0][:MESSAGE_LENGTH] if lines else ''}"
+        return message_of(error, credentials)
     return None
+
+
+def message_of(error: Exception, credentials: Sequence[str]) -> str:
+    """What an error says, in a line of bounded length, without ``credentials`` or parts of them."""
+    said = str(error)
+    for credential in credentials:
+        said = said.replace(credential, "***")
+    lines = said.strip().splitlines()
+    return f"{type(error).__name__}: {lines[0][:MESSAGE_LENGTH] if lines else ''}"
 
 
 @contextmanager
