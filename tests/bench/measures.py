@@ -20,19 +20,24 @@ class Measure:
     target: str = ""
     peer: str = ""
     versions: str = ""
+    part: str = ""
 
 
 def run(name: str, parts: Mapping[str, Callable[[], Iterable[Measure]]], versions: str) -> int:
-    """Run the parts that the command line names, or all, in the order of the table.
+    """Run the parts that the command line names, or all; what the file has of others stays.
 
     Returns 0: a missed target is a result, not an error.
     """
-    measures: list[Measure] = []
+    file = RESULTS / f"{name}.json"
     RESULTS.mkdir(parents=True, exist_ok=True)
     for part in sys.argv[1:] or parts:
+        measured = []
         for m in parts[part]():
             print(f"{m.measure:<52}  {m.value:>8g} {m.unit:<8} {m.target:<8} {m.peer}", flush=True)
-            measures.append(replace(m, versions=versions))
+            measured.append(replace(m, versions=versions, part=part))
         # After each part, of which one may take half an hour.
-        (RESULTS / f"{name}.json").write_text(json.dumps([asdict(m) for m in measures], indent=1) + "\n")
+        before = [Measure(**m) for m in json.loads(file.read_text())] if file.exists() else []
+        kept = [m for m in before if m.part != part and m.part in parts]
+        in_order = sorted([*kept, *measured], key=lambda m: list(parts).index(m.part))
+        file.write_text(json.dumps([asdict(m) for m in in_order], indent=1) + "\n")
     return 0

@@ -55,6 +55,27 @@ def test_outputs_are_those_of_transformers_own_greedy_generation(model, tokenize
         assert output.truncated == (generated[-1].item() not in stop_token_ids(tokenizer, model))
 
 
+def test_prompts_of_like_length_are_read_together(model, tokenizer, prompts, monkeypatch):
+    read: list[int] = []
+    forward = type(model).forward
+
+    def noted(self, *, input_ids, **arguments):
+        read.append(input_ids.numel())
+        return forward(self, input_ids=input_ids, **arguments)
+
+    monkeypatch.setattr(type(model), "forward", noted)
+    settings = Generation(max_new_tokens=1, batch_size=2)
+    in_order = sorted(prompts, key=len)
+    mixed = [prompt for pair in zip(in_order, reversed(in_order), strict=True) for prompt in pair][
+        : len(prompts)
+    ]
+    generate(model, tokenizer, in_order, settings)
+    sorted_tokens = sum(read)
+    read.clear()
+    generate(model, tokenizer, mixed, settings)
+    assert sum(read) == sorted_tokens
+
+
 @pytest.mark.parametrize("batch_size", [1, 5])
 def test_outputs_do_not_depend_on_the_batch_in_float32(model, tokenizer, prompts, batch_size):
     together = generate(model, tokenizer, prompts, Generation(max_new_tokens=20, batch_size=12))

@@ -174,7 +174,7 @@ def test_the_loss_equals_the_formula_by_hand(dpo_root, base_model, examples, exa
     margin = rewards[0] - rewards[1]
     assert abs(margin.item()) > 0.1
     assert found.item() == pytest.approx(-logsigmoid(margin).item(), rel=1e-5 if exact else 1e-4)
-    assert trainer.preferences.tolist() == pytest.approx([margin.item(), float(margin > 0)], rel=1e-5)
+    assert trainer.reward_sums.tolist() == pytest.approx([margin.item(), float(margin > 0)], rel=1e-5)
     assert pair["reference"] == pytest.approx(reference.tolist(), rel=1e-5)
     ours = BETA * (torch.tensor(log_probs(model, [chosen, rejected])) - torch.tensor(pair["reference"]))
     torch.testing.assert_close(ours, rewards, rtol=1e-4, atol=1e-5)

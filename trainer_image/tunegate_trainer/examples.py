@@ -11,6 +11,8 @@ from tunegate_trainer.rows import Pair, Row
 
 IGNORED = -100
 """The label of a token that carries no loss."""
+TOKENS_PER_PASS = 1024
+"""Tokens that a forward pass aims at, whether it trains or not: what fits the one fits the other."""
 
 
 class Example(TypedDict):

@@ -9,12 +9,9 @@ from torch.nn.functional import cross_entropy
 
 from tunegate_trainer.beginnings import share_beginnings, shares_beginnings
 from tunegate_trainer.errors import is_out_of_memory
-from tunegate_trainer.examples import IGNORED, Example
+from tunegate_trainer.examples import IGNORED, TOKENS_PER_PASS, Example
 from tunegate_trainer.model import is_sharded, no_gradients
 from tunegate_trainer.ranks import ALONE, Ranks
-
-TOKENS_PER_PASS = 1024
-"""Tokens of one forward pass that trains nothing: as many as one that does, which fits."""
 
 
 def flatten(examples: Sequence[Example]) -> dict[str, Any]:

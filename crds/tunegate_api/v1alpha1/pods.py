@@ -181,5 +181,5 @@ class PodTemplate(ApiModel):
     """Size of /dev/shm, which data loaders and several GPUs use. It counts as memory of the pod. Left out:
     what the container runtime gives, often 64Mi."""
     termination_grace_period_seconds: Annotated[int | None, Field(ge=0, le=3600, examples=[300])] = None
-    """Seconds that a pod gets to save after it was asked to stop. Left out: 120, and
-    where all weights are trained 24 bytes a parameter at 100 MB/s more."""
+    """Seconds that a pod gets to save after it was asked to stop, which it does after its optimizer step.
+    Left out: 120, and for each trained weight 24 bytes at 100 MB/s."""

@@ -138,14 +138,14 @@ def _reader(
     if columns.messages or (columns.messages or "messages") in fields:
         return _read_chat
     if (columns.prompt or "prompt") in fields or (columns.completion or "completion") in fields:
-        return _read_pair
+        return _read_completion
     raise _BadRowError(
         f"neither prompt and completion nor messages; the fields are: {', '.join(sorted(fields)) or 'none'} "
         "(data.train.columns maps other names)"
     )
 
 
-def _read_pair(fields: dict[str, Any], columns: Columns) -> tuple[list[Message], str]:
+def _read_completion(fields: dict[str, Any], columns: Columns) -> tuple[list[Message], str]:
     prompt = _text(fields, columns.prompt or "prompt")
     completion = _text(fields, columns.completion or "completion")
     return [Message(role="user", content=prompt)], completion

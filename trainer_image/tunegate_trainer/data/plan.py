@@ -18,12 +18,11 @@ from tunegate_api.v1alpha1.stages import EvaluateEvery, Stage, Training
 from tunegate_trainer.data import defaults
 from tunegate_trainer.data.target_modules import ALL_LINEAR
 from tunegate_trainer.errors import UserError
+from tunegate_trainer.examples import TOKENS_PER_PASS
 
 DEFAULT_MAX_LENGTH = 2048
 ADAMW = {"adam_beta1": "0.9", "adam_beta2": "0.999", "adam_epsilon": "1e-8"}
 """AdamW's arguments as PyTorch and transformers have them."""
-TOKENS_PER_PASS = 1024
-"""Tokens of one forward pass that a micro-batch aims at."""
 MAX_CHECKPOINTS = 200
 """Checkpoints of a stage."""
 MAX_OUTCOMES = 700_000

@@ -39,7 +39,8 @@ def generate(
     """The greedy answers to rendered prompts, in their order.
 
     Prompts are sorted by length and cut into batches of ``settings.batch_size``, so that little is padded;
-    equal prompts with equal settings make equal batches, also where several processes share them.
+    equal prompts with equal settings make equal batches, also where several processes share them. Batches
+    that the GPU fills continuously are made by each process of its own share.
     """
     token_ids = [encode(tokenizer, prompt) for prompt in prompts]
     order = sorted(range(len(prompts)), key=lambda i: (-len(token_ids[i]), i))

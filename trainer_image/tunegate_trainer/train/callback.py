@@ -44,8 +44,8 @@ class StageCallback(TrainerCallback):
         self._next_step = record.next_step()
         self._tokens = 0
         self._step_tokens = 0
-        self._preferences = [0.0, 0.0]
-        self._step_preferences: list[float] = []
+        self._reward_sums = [0.0, 0.0]
+        self._step_rewards: list[float] = []
         self._time = 0.0
         self.trainer: StageTrainer | None = None
         """Set once the trainer exists, which takes its callbacks first."""
@@ -63,8 +63,8 @@ class StageCallback(TrainerCallback):
         before, self._tokens = self._tokens, self.trainer.tokens if self.trainer else 0
         # Whoever is asked to stop, all of them save and end after the same step: what one of them is asked
         # from here on, it says after the next.
-        tokens, asked, *self._step_preferences = self._ranks.total(
-            self._tokens - before, self._interruption.requested, *self._new_preferences()
+        tokens, asked, *self._step_rewards = self._ranks.total(
+            self._tokens - before, self._interruption.requested, *self._new_rewards()
         )
         self._step_tokens = int(tokens)
         control.should_save = state.global_step == self._next_step or bool(asked)
@@ -97,19 +97,19 @@ class StageCallback(TrainerCallback):
         logger.info("step %d/%d: loss %.4f, %.1f s", step, state.max_steps, logs["loss"], seconds)
         self._progress.trained(step, logs["loss"], step_tokens, seconds)
 
-    def _new_preferences(self) -> list[float]:
+    def _new_rewards(self) -> list[float]:
         """What the trainer added to its sums in this step; of SFT nothing."""
-        sums = self.trainer.preferences if self.trainer else None
+        sums = self.trainer.reward_sums if self.trainer else None
         if sums is None:
             return []
-        before, self._preferences = self._preferences, sums.tolist()
-        return [now - then for now, then in zip(self._preferences, before, strict=True)]
+        before, self._reward_sums = self._reward_sums, sums.tolist()
+        return [now - then for now, then in zip(self._reward_sums, before, strict=True)]
 
     def _rewards(self, args: TrainingArguments) -> dict[str, float]:
         """Of a step of DPO, the means over its pairs."""
         pairs = args.per_device_train_batch_size * args.gradient_accumulation_steps * self._ranks.size
         names = ("reward_margin", "reward_accuracy")
-        sums = zip(names, self._step_preferences, strict=False)
+        sums = zip(names, self._step_rewards, strict=False)
         return {name: total / pairs for name, total in sums}
 
     def on_save(

@@ -26,7 +26,7 @@ KEPT_STATES = 2
 
 class CheckpointFolder:
     """The checkpoints of one stage, written by one writer: weights in ``step-N``, and in ``state-N`` what
-    resuming needs besides. Of all weights that is twice as much again: it is kept of the newest alone."""
+    resuming needs besides. Of all weights that is twice as much again, and kept of ``KEPT_STATES``."""
 
     def __init__(self, folder: Path, writer: Writer) -> None:
         self._folder = folder
@@ -48,6 +48,7 @@ class CheckpointFolder:
 
     def clean(self) -> None:
         """Remove what earlier processes left half done."""
+        self._writer.check()  # what a later one writes is not ours to remove
         if not self.writes:
             return
         for pattern in ("scratch-*", "step-*", "state-*"):
@@ -108,7 +109,7 @@ class CheckpointFolder:
         self._damaged.discard(step)
 
     def drop(self, steps: list[int]) -> None:
-        """Remove checkpoints that nothing refers to any more, and all states but the newest."""
+        """Remove checkpoints that nothing refers to any more, and all but the newest states."""
         self._writer.check()
         if not self.writes:
             return

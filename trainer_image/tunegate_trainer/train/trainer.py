@@ -26,7 +26,8 @@ from tunegate_trainer.train.micro_batch import MicroBatchTooLargeError
 from tunegate_trainer.train.preference import preference_losses
 
 _EQUAL = 1e-3
-"""Log-probabilities of answers that differ by no more are equal but for rounding: none is preferred."""
+"""Log-probabilities of answers that differ by no more are equal but for rounding, in float32: none is
+preferred."""
 _WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
 """How sharded state is saved: as a whole, by the first process."""
 
@@ -42,9 +43,9 @@ class StageTrainer(SFTTrainer):
     """Losses are divided by what the whole optimizer step has, whatever its micro-batches."""
     tokens = 0
     """Tokens trained on by this process, prompts included."""
-    preferences: torch.Tensor | None = None
+    reward_sums: torch.Tensor | None = None
     """Of DPO, of the shape (2,): the sum of the reward margins of all pairs that this process trained on, and
-    how many of them are positive."""
+    how many of them are positive by more than rounding."""
     _weights = Path()
     """The checkpoint that a resumed run goes on from."""
 
@@ -208,7 +209,7 @@ class PreferenceTrainer(StageTrainer):
 
     def __init__(self, *, loss: str, beta: float, **arguments: Any) -> None:
         self._loss, self._beta = loss, beta
-        self.preferences: torch.Tensor = torch.zeros(2, dtype=torch.float64)
+        self.reward_sums: torch.Tensor = torch.zeros(2, dtype=torch.float64)
         super().__init__(**arguments)
         self.data_collator = PreferenceCollator(
             pad_token_id=0, padding_free=True
@@ -235,7 +236,7 @@ class PreferenceTrainer(StageTrainer):
         pairs = preference_losses(log_ratios, lengths, loss=self._loss, beta=self._beta)
         # Of float32, so that sums of them in float64 are exact, and so is a step's part of the sum.
         margins = (self._beta * (log_ratios[:, 0] - log_ratios[:, 1])).detach().double()
-        self.preferences = self.preferences.to(margins.device) + torch.stack(
+        self.reward_sums = self.reward_sums.to(margins.device) + torch.stack(
             [margins.sum(), (margins > self._beta * _EQUAL).sum().double()]
         )
         mine = self.args.per_device_train_batch_size * self.args.gradient_accumulation_steps
