@@ -10,8 +10,9 @@ from support.trainer_root import STAGE, gate_spec, golden_cases
 from tunegate_api.contract import Outcome, Results, Subject
 from tunegate_api.verdict import PASS
 from tunegate_trainer.evaluate.evaluate import CaseResult
-from tunegate_trainer.interruption import Interruption
+from tunegate_trainer.interruption import Interruption, Superseded
 from tunegate_trainer.train import recipe
+from tunegate_trainer.train.checkpoints import CheckpointFolder
 from tunegate_trainer.train.progress import ProgressReporter
 from tunegate_trainer.train.start import trainable
 from tunegate_trainer.writer import Writer
@@ -91,6 +92,15 @@ def test_of_processes_that_train_together_one_writes_what_was_used(make_root):
         writer = Writer(root.stage_folder, Writer.claim(root.stage_folder).epoch, writes=writes)
         ProgressReporter(context, writer, context.plan.stages[0]).report()
         assert (root.stage_folder / "usage.json").exists() == writes
+
+
+def test_what_a_later_process_writes_is_not_removed_by_an_earlier_one(make_root):
+    folder = make_root().stage_folder
+    earlier, later = (CheckpointFolder(folder, Writer.claim(folder)) for _ in range(2))
+    later.scratch.mkdir()
+    with pytest.raises(Superseded):
+        earlier.clean()
+    assert later.scratch.is_dir()
 
 
 def test_the_estimated_end_counts_the_steps_and_evaluations_to_come(make_root):
