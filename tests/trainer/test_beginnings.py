@@ -170,8 +170,23 @@ def test_each_example_draws_its_own_dropout(make_root: Any) -> None:
     assert not shares(lora_dropout=0.1)
 
 
+@pytest.fixture
+def computed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many tokens each pass computed that may share beginnings."""
+    counts: list[int] = []
+
+    def counted(inputs: dict[str, Any]) -> dict[str, Any]:
+        shared = share_beginnings(inputs)
+        counts.append(shared["input_ids"].numel())
+        return shared
+
+    for module in ("likelihood", "train.trainer"):
+        monkeypatch.setattr(f"tunegate_trainer.{module}.share_beginnings", counted)
+    return counts
+
+
 def test_answers_of_unequal_length_to_one_prompt_are_scored_side_by_side(
-    base_model: Path, monkeypatch: pytest.MonkeyPatch
+    base_model: Path, computed: list[int]
 ) -> None:
     rng = random.Random(2)
     asked = [some(rng, 40) for _ in range(3)]
@@ -179,31 +194,15 @@ def test_answers_of_unequal_length_to_one_prompt_are_scored_side_by_side(
     model = load_base(base_model, "float32", CPU)
     model.set_attn_implementation(BY_EXAMPLE)
     whole = log_probs(model, examples)
-    computed: list[int] = []
-
-    def counted(inputs: dict[str, Any]) -> dict[str, Any]:
-        shared = share_beginnings(inputs)
-        computed.append(shared["input_ids"].numel())
-        return shared
-
-    monkeypatch.setattr("tunegate_trainer.likelihood.share_beginnings", counted)
     let_share(model)
     assert log_probs(model, examples) == pytest.approx(whole, rel=1e-5)
     assert computed == [sum(len(one["input_ids"]) for one in examples) - 3 * 39]
 
 
 def test_a_run_is_the_same_with_fewer_tokens_computed(
-    make_root: Any, monkeypatch: pytest.MonkeyPatch
+    make_root: Any, computed: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one, other = (make_root(parameters={"lora_dropout": 0.0}) for _ in range(2))
-    computed: list[int] = []
-
-    def counted(inputs: dict[str, Any]) -> dict[str, Any]:
-        shared = share_beginnings(inputs)
-        computed.append(shared["input_ids"].numel())
-        return shared
-
-    monkeypatch.setattr("tunegate_trainer.train.trainer.share_beginnings", counted)
     recipe.run(one.context(), Interruption())
     monkeypatch.setattr(start, "can_share", lambda _: False)
     recipe.run(other.context(), Interruption())
