@@ -152,6 +152,7 @@ def _is_whole(request: Request, plan: Plan, last: StagePlan) -> bool:
 
 
 def _is_whole_anyhow(plan: Plan, last: StagePlan) -> bool:
+    """Whether it has them without ``mergeAdapter`` too."""
     is_adapter = last.parameters.adapter != "None" and plan.based_on(last.name).starts_from is None
     return not is_adapter or plan.model.is_merged
 
