@@ -20,6 +20,11 @@ def make(name: str, uid: str, version: int, owner: str | None = None, kind: str 
     return {"apiVersion": "v1", "kind": kind, "metadata": metadata}
 
 
+def make_owner(uid: str, namespace: str = "default") -> Object:
+    metadata = {"name": f"name-of-{uid}", "namespace": namespace, "uid": uid, "resourceVersion": "1"}
+    return {"apiVersion": "v1", "kind": "FineTuneJob", "metadata": metadata}
+
+
 def held(cache: Cache) -> dict[str, int]:
     return {uid_of(obj): resource_version(obj) for obj in cache.of_kind("Job", "default")}
 
@@ -64,7 +69,7 @@ def test_a_name_given_to_a_new_object_belongs_to_the_new_one() -> None:
     found = cache.get(Key("Job", "default", "a"))
     assert found is not None
     assert uid_of(found) == "new"
-    assert cache.children("x", "Job") == []
+    assert cache.children(make_owner("x"), "Job") == []
 
 
 def test_a_resync_finds_a_deletion_that_the_watch_missed() -> None:
@@ -72,7 +77,7 @@ def test_a_resync_finds_a_deletion_that_the_watch_missed() -> None:
     cache.put(make("a", "1", 1, owner="x"))
     missed = resync(cache, [], cache.mark())
     assert [(event.type, uid_of(event.obj)) for event in missed] == [("DELETED", "1")]
-    assert cache.children("x", "Job") == []
+    assert cache.children(make_owner("x"), "Job") == []
 
 
 def test_a_resync_keeps_an_object_created_after_the_list_was_taken() -> None:
@@ -167,8 +172,8 @@ def test_children_follow_a_change_of_owner() -> None:
     cache = Cache()
     cache.put(make("a", "1", 1, owner="x"))
     cache.put(make("a", "1", 2, owner="y"))
-    assert cache.children("x", "Job") == []
-    assert [uid_of(child) for child in cache.children("y", "Job")] == ["1"]
+    assert cache.children(make_owner("x"), "Job") == []
+    assert [uid_of(child) for child in cache.children(make_owner("y"), "Job")] == ["1"]
 
 
 def test_the_owner_of_a_deleted_jobs_pod_is_still_known() -> None:
@@ -179,6 +184,28 @@ def test_the_owner_of_a_deleted_jobs_pod_is_still_known() -> None:
     cache.put(pod)
     cache.apply(WatchEvent("DELETED", make("a", "job", 4, owner="ftj")))
     assert [owner.uid for owner in cache.owners(pod)] == ["job", "ftj"]
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("namespace", "attacker"), ("name", "another"), ("kind", "EvalGate")]
+)
+def test_reference_that_only_names_the_uid_makes_no_child(field: str, value: str) -> None:
+    cache, owner = Cache(), make_owner("ftj")
+    cache.put(owner)
+    child = make("a", "job", 2, owner="ftj")
+    if field == "namespace":
+        child["metadata"]["namespace"] = value
+    else:
+        child["metadata"]["ownerReferences"][0][field] = value
+    pod = make("p", "pod", 3, kind="Pod")
+    pod["metadata"]["namespace"] = child["metadata"]["namespace"]
+    pod["metadata"]["ownerReferences"] = [{"kind": "Job", "name": "a", "uid": "job", "controller": True}]
+    for obj in (child, pod):
+        cache.put(obj)
+    assert cache.children(owner, "Job") == []
+    assert [found.uid for found in cache.owners(pod)] == ["job"]
+    cache.apply(WatchEvent("DELETED", child | {"metadata": child["metadata"] | {"resourceVersion": "4"}}))
+    assert "ftj" not in [found.uid for found in cache.owners(pod)]
 
 
 class Interleavings(RuleBasedStateMachine):
@@ -255,12 +282,12 @@ class Interleavings(RuleBasedStateMachine):
     def the_indexes_agree_with_the_objects(self) -> None:
         objects = self.cache.of_kind("Job", "default")
         assert len({obj["metadata"]["name"] for obj in objects}) == len(objects), "one name, two objects"
-        for owner in ("x", "y"):
-            children = {uid_of(obj) for obj in self.cache.children(owner, "Job")}
+        for name in ("x", "y"):
+            children = {uid_of(obj) for obj in self.cache.children(make_owner(name), "Job")}
             assert children == {
                 uid_of(obj)
                 for obj in objects
-                if any(r["uid"] == owner for r in obj["metadata"].get("ownerReferences", ()))
+                if any(r["uid"] == name for r in obj["metadata"].get("ownerReferences", ()))
             }
         for obj in objects:
             assert self.cache.get(Key.of(obj)) == obj

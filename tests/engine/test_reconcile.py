@@ -110,7 +110,7 @@ def cluster() -> FakeCluster:
 
 def three_steps(obj: Object, view: View, now: datetime) -> Decision:  # noqa: ARG001 - a Protocol's
     """Create two children and say so; the phase follows what is seen of them."""
-    children = len(view.children(uid_of(obj), "ConfigMap")) + len(view.children(uid_of(obj), "Job"))
+    children = len(view.children(obj, "ConfigMap")) + len(view.children(obj, "Job"))
     phase = "Running" if children == 2 else "Pending"
     return Decision(
         status={"phase": phase},

@@ -256,8 +256,13 @@ class World:
         return sorted(job["metadata"]["name"] for job in self.cluster.as_user.list_objects("Job"))
 
     def active_jobs(self) -> list[Object]:
+        """The operator's Jobs that run; strangers' have other names."""
         jobs = self.cluster.as_user.list_objects("Job")
-        return [job for job in jobs if not job.get("status", {}).get("conditions")]
+        return [
+            job
+            for job in jobs
+            if not job.get("status", {}).get("conditions") and job["metadata"]["name"] != "stranger"
+        ]
 
     def status_writes(self) -> list[Write]:
         """How often a job's status was written."""

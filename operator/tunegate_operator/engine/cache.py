@@ -35,7 +35,7 @@ class Cache:
         self._objects: dict[str, _Held] = {}
         self._uids: dict[Key, str] = {}
         self._by_kind: dict[tuple[str, str], set[str]] = defaultdict(set)
-        self._by_owner: dict[str, set[str]] = defaultdict(set)
+        self._by_owner: dict[Owner, set[str]] = defaultdict(set)
         self._deleted: OrderedDict[str, Owner | None] = OrderedDict()
         self._refusals: dict[str, Refusal] = {}
         self._events: dict[str, EventsAbout] = {}
@@ -49,9 +49,9 @@ class Cache:
             held = self._objects[uid] if uid else None
         return held.read() if held else None
 
-    def children(self, owner_uid: str, kind: str) -> list[Object]:
+    def children(self, owner: Object, kind: str) -> list[Object]:
         with self._lock:
-            children = [self._objects[uid] for uid in self._by_owner.get(owner_uid, ())]
+            children = [self._objects[uid] for uid in self._by_owner.get(Owner.of(owner), ())]
         return _sorted(child.read() for child in children if child.key.kind == kind)
 
     def of_kind(self, kind: str, namespace: str, phase: str | None = None) -> list[Object]:
@@ -82,15 +82,19 @@ class Cache:
         """The controlling owner, its controlling owner, and so on, as far as we know them.
 
         A deleted object still links what it owns to its owner: a pod outlives its Job for as long as it
-        takes to stop, and the one who waits for that is the Job's owner.
+        takes to stop, and the one who waits for that is the Job's owner. A reference to an object that has
+        another kind, name or namespace is false, and leads nowhere.
         """
         found: list[Owner] = []
         owner = controlling_owner(obj)
         with self._lock:
             while owner and owner not in found:
-                found.append(owner)
                 held = self._objects.get(owner.uid)
-                owner = held.owner if held else self._deleted.get(owner.uid)
+                if held and held.key != owner.key:
+                    break
+                found.append(owner)
+                above = held.owner if held else self._deleted.get(owner.uid)
+                owner = above if above and above.key.namespace == owner.key.namespace else None
         return found
 
     # Writing
@@ -195,7 +199,7 @@ class Cache:
         self._uids[key] = uid
         self._by_kind[key.kind, key.namespace].add(uid)
         if owner:
-            self._by_owner[owner.uid].add(uid)
+            self._by_owner[owner].add(uid)
         return _News.NEW
 
     def _namesake(self, obj: Object) -> "_Held | None":
@@ -217,7 +221,7 @@ class Cache:
             del self._uids[held.key]
         _discard(self._by_kind, (held.key.kind, held.key.namespace), held.uid)
         if held.owner:
-            _discard(self._by_owner, held.owner.uid, held.uid)
+            _discard(self._by_owner, held.owner, held.uid)
 
     def _bury(self, uid: str, owner: Owner | None) -> None:
         self._deleted[uid] = owner or self._deleted.get(uid)

@@ -79,6 +79,8 @@ class Decision:
     """The whole status as it goes on the wire."""
     actions: tuple[Action, ...] = ()
     events: tuple[Event, ...] = ()
+    warnings: tuple[Event, ...] = ()
+    """What is wrong around the object while its status does not change. Each is recorded once."""
     requeue_after: float | None = None
     """Seconds after which to decide again though nothing changed."""
     is_last: bool = False
@@ -125,8 +127,8 @@ class View(Protocol):
 
     def get(self, key: Key) -> Object | None: ...
 
-    def children(self, owner_uid: str, kind: str) -> list[Object]:
-        """Objects of ``kind`` whose controlling owner has this uid."""
+    def children(self, owner: Object, kind: str) -> list[Object]:
+        """Objects of ``kind`` whose controlling owner is ``owner``: its uid, kind, name and namespace."""
         ...
 
     def of_kind(self, kind: str, namespace: str, phase: str | None = None) -> list[Object]:

@@ -12,6 +12,11 @@ class Owner:
     key: Key
     uid: str
 
+    @classmethod
+    def of(cls, obj: Object) -> "Owner":
+        """``obj`` as the owner of others."""
+        return cls(Key.of(obj), obj["metadata"]["uid"])
+
 
 def controlling_owner(obj: Object) -> Owner | None:
     """The one owner whose reference says ``controller: true``, or None."""

@@ -210,6 +210,8 @@ class Reconciler:
         throttled = None
         if not (failure and decision.is_last):
             throttled = self._write_status(key, obj, decision)
+            for warning in decision.warnings:
+                self._tell(obj, warning)
         if isinstance(failure, TerminatingError):  # no pod need wait for what is not recorded any more
             self._cache.report_store.forget(uid_of(obj))
         if failure:

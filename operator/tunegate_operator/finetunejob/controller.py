@@ -8,7 +8,7 @@ from tunegate_api.v1alpha1 import FineTuneJobStatus
 from tunegate_api.v1alpha1.finetunejob_status import Failure, Phase, Reason
 from tunegate_api.v1alpha1.problems import Problem, find_problems
 from tunegate_operator.engine.cluster import Key, Object
-from tunegate_operator.engine.controller import Decision, Delete, View, read_status
+from tunegate_operator.engine.controller import Decision, Delete, Event, View, read_status
 from tunegate_operator.engine.objects import is_finished, uid_of
 from tunegate_operator.engine.owners import controlling_owner
 from tunegate_operator.finetunejob.build import PodSettings
@@ -17,7 +17,7 @@ from tunegate_operator.finetunejob.decide import decide
 from tunegate_operator.finetunejob.draft import Draft
 from tunegate_operator.finetunejob.events import events_between
 from tunegate_operator.finetunejob.lifecycle import with_lifecycle
-from tunegate_operator.finetunejob.observe import observe
+from tunegate_operator.finetunejob.observe import Stranger, observe
 from tunegate_operator.finetunejob.tracking import tell_trackers
 from tunegate_operator.finetunejob.ttl import clean_up
 
@@ -44,7 +44,7 @@ class FineTuneJobController:
         problems = find_problems(obj)
         if problems:
             new = _refused(obj, old, problems, now)
-            children = view.children(uid_of(obj), "Job")
+            children = view.children(obj, "Job")
             return Decision(
                 status=new.to_wire(),
                 actions=tuple(Delete(Key.of(job), uid_of(job)) for job in children if not is_finished(job)),
@@ -59,6 +59,7 @@ class FineTuneJobController:
             status=new.to_wire(),
             actions=tuple(draft.actions),
             events=events_between(name, old, new),
+            warnings=_about_strangers(observed.strangers),
             requeue_after=draft.requeue_after,
             is_last=new.phase is not None and new.phase.is_final,
         )
@@ -104,6 +105,19 @@ def _is_of_a_job(config_map: Object) -> bool:
     return owner is not None and owner.key.kind == FineTuneJobController.kind
 
 
+def _about_strangers(strangers: tuple[Stranger, ...]) -> tuple[Event, ...]:
+    """An event about the oldest Job that is ignored: there may be any number of them."""
+    return tuple(
+        Event(
+            "Warning",
+            "ChildIgnored",
+            f"Job {stranger.name} names this FineTuneJob as its owner, but it is none of its attempts: "
+            f"{stranger.problem}. It is ignored: delete it.",
+        )
+        for stranger in strangers[:1]
+    )
+
+
 def _is_over(obj: Object, view: View) -> bool:
     """Whether nothing is decided about a job any more, read loosely: of most jobs no more is asked."""
     status = obj.get("status") or {}
@@ -111,7 +125,7 @@ def _is_over(obj: Object, view: View) -> bool:
         status.get("phase") in _FINAL
         and status.get("observedGeneration") == obj["metadata"].get("generation", 1)
         and not _tracks(status)
-        and (not _has_ttl(obj) or ("cleanup" in status and not view.children(uid_of(obj), "Job")))
+        and (not _has_ttl(obj) or ("cleanup" in status and not view.children(obj, "Job")))
     )
 
 

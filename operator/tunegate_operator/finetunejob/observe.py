@@ -1,5 +1,6 @@
 """What is known about a FineTuneJob: its spec and status, its children, and what they reported."""
 
+import re
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -30,6 +31,7 @@ from tunegate_operator.names import (
 )
 
 ModelT = TypeVar("ModelT", bound=StatusModel)
+_ATTEMPT = re.compile("[1-9][0-9]{0,5}")
 
 
 class ChildState(StrEnum):
@@ -149,6 +151,14 @@ def _tells(pod: Pod) -> float:
 
 
 @dataclass(frozen=True)
+class Stranger:
+    """A Job that names a FineTuneJob as its owner, and whose labels are those of none of its attempts."""
+
+    name: str
+    problem: str
+
+
+@dataclass(frozen=True)
 class EarlierJob:
     """The job whose model another one starts from."""
 
@@ -171,6 +181,8 @@ class Observed:
     results: Results
     """As recorded; reports may know more."""
     children: tuple[Child, ...]
+    strangers: tuple[Stranger, ...]
+    """Ignored: nothing is decided from them."""
     reports: tuple[Report, ...]
     refusal: Refusal | None
     """Why the cluster did not create a child when it was last asked to."""
@@ -194,6 +206,7 @@ def observe(obj: Object, view: View) -> Observed:
     names = {g.name for g in job.spec.gates} | {g.name for s in job.spec.stages for g in s.gates or []}
     gates = {name: _gate(view.get(Key("EvalGate", meta.namespace, name))) for name in sorted(names)}
     config_maps = input_config_maps(job.spec, [g.spec for g in gates.values() if g])
+    found = [_child(child, job, view) for child in view.children(obj, "Job")]
     return Observed(
         job=job,
         gates=gates,
@@ -204,7 +217,8 @@ def observe(obj: Object, view: View) -> Observed:
         request=_recorded(view, job, request_name(meta.name, meta.uid), REQUEST_KEY, Request),
         plan=_recorded(view, job, plan_name(meta.name, meta.uid), PLAN_KEY, Plan),
         results=_recorded(view, job, results_name(meta.name, meta.uid), RESULTS_KEY, Results) or Results(),
-        children=tuple(_child(child, job, view) for child in view.children(meta.uid, "Job")),
+        children=tuple(child for child in found if isinstance(child, Child)),
+        strangers=tuple(child for child in found if isinstance(child, Stranger)),
         reports=tuple(Report.model_validate(report) for report in view.reports(meta.uid)),
         refusal=view.refusal(meta.uid),
         has_pods=job.status.tracking is not None and _has_pods(meta.namespace, meta.name, view),
@@ -252,9 +266,12 @@ def _is_owned(obj: Object, uid: str) -> bool:
     return any(owner["uid"] == uid for owner in obj["metadata"].get("ownerReferences", []))
 
 
-def _child(obj: Object, job: FineTuneJob, view: View) -> Child:
+def _child(obj: Object, job: FineTuneJob, view: View) -> Child | Stranger:
     meta, status = obj["metadata"], obj.get("status", {})
-    labels = meta["labels"]
+    try:
+        step, attempt = _attempt(meta.get("labels") or {}, job)
+    except ValueError as error:
+        return Stranger(meta["name"], str(error))
     conditions = {c["type"]: c for c in status.get("conditions", []) if c["status"] == "True"}
     if "Complete" in conditions:
         state, finished = ChildState.COMPLETE, _time(status.get("completionTime"))
@@ -263,16 +280,15 @@ def _child(obj: Object, job: FineTuneJob, view: View) -> Child:
     else:
         state, finished = ChildState.ACTIVE, None
     pods = sorted(
-        view.children(meta["uid"], "Pod"),
+        view.children(obj, "Pod"),
         key=lambda p: (p["metadata"]["creationTimestamp"], p["metadata"]["name"]),
     )
-    step = Step(Role(labels[ROLE_LABEL]), labels.get(STAGE_LABEL))
     return Child(
         key=Key.of(obj),
         uid=meta["uid"],
         created=datetime.fromisoformat(meta["creationTimestamp"]),
         step=step,
-        attempt=int(labels[ATTEMPT_LABEL]),
+        attempt=attempt,
         state=state,
         failure_reason=conditions.get("Failed", {}).get("reason", ""),
         finished=finished,
@@ -281,6 +297,23 @@ def _child(obj: Object, job: FineTuneJob, view: View) -> Child:
         told=_told(view, meta["uid"]),
         nodes=node_count(job, step.role),
     )
+
+
+def _attempt(labels: dict[str, str], job: FineTuneJob) -> tuple[Step, int]:
+    """Which attempt of which step a child's labels name. Raises ValueError for none that a job can have."""
+    role, stage, attempt = (labels.get(label) for label in (ROLE_LABEL, STAGE_LABEL, ATTEMPT_LABEL))
+    if role not in list(Role):
+        raise ValueError(f"its label {ROLE_LABEL} is {_shown(role)}")
+    stages = [s.name for s in job.spec.stages] if role == Role.TRAIN else [None]
+    if stage not in stages:
+        raise ValueError(f"its label {STAGE_LABEL} is {_shown(stage)}")
+    if attempt is None or not _ATTEMPT.fullmatch(attempt):
+        raise ValueError(f"its label {ATTEMPT_LABEL} is {_shown(attempt)}")
+    return Step(Role(role), stage), int(attempt)
+
+
+def _shown(label: str | None) -> str:
+    return "missing" if label is None else repr(label)
 
 
 def _pod(obj: Object, view: View) -> Pod:
