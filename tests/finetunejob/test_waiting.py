@@ -263,6 +263,41 @@ def test_a_pod_that_cannot_start_says_why(pod_status, reason, message):
     assert failure.reason == Reason.START_TIMEOUT
 
 
+def test_scheduler_message_with_other_numbers_is_written_every_30_seconds():
+    """The autoscaler adds and removes nodes: five minutes of that cost eleven writes and no event."""
+    world = World()
+    world.apply_all()
+    world.settle()
+    (name,) = world.jobs()
+    said = "0/{} nodes are available: {} Insufficient nvidia.com/gpu."
+    world.cluster.pending_pod(name, status=unschedulable(said.format(5, 3)))
+    world.settle()
+    before, events, writes = world.status(), world.events(), len(world.status_writes())
+    for second in range(5, 305, 5):
+        world.cluster.set_pod_status(name, unschedulable(said.format(5 + second % 7, second % 4)))
+        world.advance(5)
+    assert len(world.status_writes()) - writes <= 11
+    assert world.events() == events
+    world.advance(30)
+    assert world.status().message == f"data: {said.format(5 + second % 7, second % 4)}", "the last one"
+    assert world.status().waiting_since == before.waiting_since
+    ready = world.condition("Ready")
+    assert (ready.message, ready.reason) == (world.status().message, Reason.POD_UNSCHEDULABLE)
+    assert ready.last_transition_time == before.conditions[0].last_transition_time
+
+
+def test_scheduler_message_with_other_words_is_written_at_once():
+    world = World()
+    world.apply_all()
+    world.settle()
+    (name,) = world.jobs()
+    world.cluster.pending_pod(name, status=unschedulable("0/1 nodes: 1 Insufficient nvidia.com/gpu"))
+    world.settle()
+    world.cluster.set_pod_status(name, unschedulable("0/1 nodes: 1 Insufficient memory"))
+    world.settle()
+    assert world.status().message == "data: 0/1 nodes: 1 Insufficient memory"
+
+
 def test_time_spent_waiting_is_counted_anew_after_it_ended():
     world = World()
     world.apply(ROWS, CASES, make_job().with_spec(startTimeoutSeconds=60).obj())

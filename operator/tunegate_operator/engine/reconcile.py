@@ -6,6 +6,7 @@ by the turn whose status write changed something.
 """
 
 import logging
+import re
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable
@@ -359,8 +360,11 @@ def _said(action: Action) -> str:
 
 
 def _tells_progress_alone(old: Object, new: Object) -> bool:
-    """Whether nothing changed but how far the work is."""
-    return new.get("progress") != old.get("progress") and _without_progress(new) == _without_progress(old)
+    """Whether nothing changed but how far the work is, or numbers in the message: schedulers count nodes."""
+    if _without_progress(new) != _without_progress(old):
+        return False
+    before, after = (re.sub(r"\d+", "", status.get("message", "")) for status in (old, new))
+    return new.get("progress") != old.get("progress") or before == after
 
 
 def _without_progress(status: Object) -> Object:
