@@ -140,6 +140,96 @@ def test_a_pod_says_why_itself_where_it_can():
     assert status.failure.message == "no such file"
 
 
+def starts_its_pod(world: World, role: str = "data") -> str:
+    """The Job of this role whose pod runs."""
+    world.until_job(role)
+    (job,) = world.active_jobs()
+    name: str = job["metadata"]["name"]
+    world.cluster.start_pod(name)
+    world.settle()
+    return name
+
+
+BAD_ROWS = failed(ExitCode.BAD_DATA, "BadData", "line 3: no prompt")
+OUT_OF_GPU_MEMORY = failed(ExitCode.CUDA_OUT_OF_MEMORY, "CudaOutOfMemory", "the GPU is full")
+
+
+@pytest.mark.parametrize(
+    ("role", "end", "reason"),
+    [("data", BAD_ROWS, Reason.BAD_DATA), ("train", OUT_OF_GPU_MEMORY, Reason.CUDA_OUT_OF_MEMORY)],
+)
+def test_job_seen_to_fail_before_its_pod_ends_by_the_pods_reason(role, end, reason):
+    """Watches of Jobs and of pods have no common order."""
+    world = World()
+    world.apply_all()
+    name = starts_its_pod(world, role)
+    before = world.status()
+    with world.late_children("Pod"):
+        world.cluster.finish_pod(name, *end)
+        world.settle()
+        world.advance(9)
+        assert (world.status().phase, world.status().attempts) == (before.phase, before.attempts)
+    world.settle()
+    failure = world.status().failure
+    assert failure is not None
+    assert failure.reason == reason
+    assert world.status().attempts[-1].result == reason
+
+
+def test_failed_job_waits_for_the_pod_that_its_policy_speaks_of():
+    """The newest pod that is known was only killed; the next one, not heard of yet, ended for good."""
+    world = World()
+    world.apply_all()
+    name = starts_its_pod(world)
+    world.cluster.finish_pod(name, *KILLED)
+    world.advance(10)
+    with world.late_children("Pod"):
+        world.cluster.finish_pod(name, *BAD_ROWS)
+        world.settle()
+        assert world.status().failure is None
+    world.settle()
+    failure = world.status().failure
+    assert failure is not None
+    assert failure.reason == Reason.BAD_DATA
+
+
+def test_failed_job_whose_pod_is_never_seen_to_end_fails_after_30_seconds():
+    world = World()
+    world.apply_all()
+    name = starts_its_pod(world)
+    world.cluster.fail_job(name)
+    world.settle()
+    world.advance(29)
+    assert world.status().failure is None
+    world.advance(1)
+    failure = world.status().failure
+    assert failure is not None
+    assert failure.reason == Reason.INTERNAL_ERROR
+    assert failure.message == (
+        "data: the Job failed (BackoffLimitExceeded), and no pod of it says why (no restart got further)"
+    )
+    assert failure.hint == f"kubectl describe job {name}"
+
+
+def test_several_pods_are_all_heard_before_the_reason_is_chosen():
+    world = World()
+    world.apply_all(make_job().with_spec(resources={"nodes": 2}).obj())
+    name = starts_its_pod(world, "train")
+    world.cluster.start_pod(name)
+    world.settle()
+    world.cluster.finish_pod(
+        name, *failed(ExitCode.INTERNAL_ERROR, Reason.PEER_LOST, "the other one ended"), index=0
+    )
+    with world.late_children("Pod"):
+        world.cluster.finish_pod(name, *OUT_OF_GPU_MEMORY, index=1)
+        world.settle()
+        assert [a.role for a in world.status().attempts] == ["data"]
+    world.settle()
+    failure = world.status().failure
+    assert failure is not None
+    assert failure.reason == Reason.CUDA_OUT_OF_MEMORY
+
+
 def taken_away(reason: str, message: str, condition: str = "TerminationByKubelet") -> Object:
     """The status of a pod that the cluster ended before its container said anything."""
     disruption = {"type": "DisruptionTarget", "status": "True", "reason": condition, "message": message}

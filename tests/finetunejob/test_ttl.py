@@ -175,7 +175,9 @@ def test_a_cleanup_that_takes_too_long_is_given_up():
     world.settle()
     cleanup = world.status().cleanup
     assert cleanup is not None
-    assert cleanup.message.endswith("tuning: cleanup: the Job failed before a pod started: DeadlineExceeded")
+    assert cleanup.message.endswith(
+        "tuning: cleanup: the Job failed (DeadlineExceeded), and no pod of it says why"
+    )
     assert owned(world) == EVIDENCE
 
 

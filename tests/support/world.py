@@ -173,6 +173,7 @@ class World:
         self.trainer_image = "trainer:test"
         """The operator's setting."""
         self._late: list[WatchEvent] | None = None
+        self._late_kinds: tuple[str, ...] = ()
         self.outbox: dict[str, Report] = {}
         """File name to the last report on the volume."""
         self.boot()
@@ -196,15 +197,15 @@ class World:
         self._deliver_outbox()
 
     def _hear(self, event: WatchEvent) -> None:
-        if self._late is not None and event.obj["kind"] in ("Job", "Pod"):
+        if self._late is not None and event.obj["kind"] in self._late_kinds:
             self._late.append(event)
         else:
             self.reconciler.handle(event)
 
     @contextmanager
-    def late_children(self) -> Iterator[None]:
-        """What happens to Jobs and pods is heard of when this is over."""
-        self._late = []
+    def late_children(self, *kinds: str) -> Iterator[None]:
+        """What happens to Jobs and pods, or to one of these kinds, is heard of when this is over."""
+        self._late, self._late_kinds = [], kinds or ("Job", "Pod")
         yield
         late, self._late = self._late, None
         for event in late:

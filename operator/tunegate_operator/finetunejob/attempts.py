@@ -21,7 +21,7 @@ from tunegate_operator.finetunejob.failures import (
 from tunegate_operator.finetunejob.observe import Child, ChildState
 from tunegate_operator.finetunejob.run import Run
 from tunegate_operator.finetunejob.together import lost_to_eviction, may_begin_again
-from tunegate_operator.finetunejob.waiting import PURPOSES, not_ending, refused, why_waiting
+from tunegate_operator.finetunejob.waiting import PURPOSES, end_is_due, not_ending, refused, why_waiting
 
 PHASES = {
     Role.DATA: Phase.VALIDATING,
@@ -140,7 +140,10 @@ def _dead_end(run: Run, child: Child) -> Failure | None:
 
 
 def after_failure(run: Run, child: Child) -> bool:
-    """Whether another attempt follows a failed child. Where none does, the job has failed."""
+    """Whether another attempt follows a failed child now. Where none does, the job has failed, or waits for
+    what it needs to decide."""
+    if end_is_due(child, run.draft):
+        return False
     failure = classify(child)
     if is_permanent(child):
         run.draft.fail(failure)
@@ -194,7 +197,7 @@ def _active(run: Run) -> list[Child]:
 def record_finished(run: Run) -> None:
     """Note each child that ended, once, with the time it ran."""
     for child in sorted(run.observed.children, key=lambda c: c.finished or run.draft.now):
-        if child.state is ChildState.ACTIVE or child.finished is None:
+        if child.state is ChildState.ACTIVE or child.finished is None or end_is_due(child, run.draft):
             continue
         if child.state is ChildState.COMPLETE:
             result = SUCCEEDED

@@ -5,8 +5,11 @@ from dataclasses import replace
 from tunegate_api.contract import PERMANENT_EXIT_CODES, ExitCode, Role
 from tunegate_api.meta import MAX_MESSAGE
 from tunegate_api.v1alpha1.finetunejob_status import Failure, Reason
-from tunegate_operator.finetunejob.observe import Child, Pod
+from tunegate_operator.finetunejob.observe import Child, ChildState, Pod
 
+DEADLINE, POLICY = "DeadlineExceeded", "PodFailurePolicy"
+"""Kubernetes' reasons of a failed Job: it took too long, and its pods are deleted; or a pod ended with a
+permanent exit code."""
 _KILLED = (137, 143, ExitCode.INTERRUPTED)
 _LOST_NODE = (
     "DeletionByPodGC",
@@ -62,10 +65,10 @@ def with_hint(failure: Failure) -> Failure:
 def classify(child: Child) -> Failure:
     """Why this child failed, from its own words first, then from exit code and pod status."""
     pod = child.telling_pod
-    if pod is None:
+    if pod is None or (child.state is ChildState.FAILED and not _explains(child, pod)):
         return Failure(
             reason=Reason.INTERNAL_ERROR,
-            message=f"{child.step}: the Job failed before a pod started: {child.failure_reason}",
+            message=f"{child.step}: the Job failed ({child.failure_reason}), and no pod of it says why",
             hint=f"kubectl describe job {child.key.name}",
         )
     if pod.oom_killed:
@@ -94,13 +97,33 @@ def classify(child: Child) -> Failure:
     )
 
 
+def is_explained(child: Child) -> bool:
+    """Whether the pods of a failed child are seen to have ended, and one of them for the Job's reason. Where
+    the Job took too long, its pods are deleted, and nothing more is heard of them."""
+    pod = child.telling_pod
+    if pod is None or child.failure_reason == DEADLINE:
+        return child.failure_reason == DEADLINE
+    return _explains(child, pod) and all(_has_ended(each) for each in child.pods)
+
+
+def _explains(child: Child, pod: Pod) -> bool:
+    """Whether a Job may have failed by the end of this pod."""
+    if child.failure_reason == POLICY:
+        return pod.exit_code in PERMANENT_EXIT_CODES or pod.oom_killed
+    return _has_ended(pod)
+
+
+def _has_ended(pod: Pod) -> bool:
+    return pod.phase in ("Succeeded", "Failed") or pod.exit_code is not None
+
+
 def is_permanent(child: Child) -> bool:
     """Whether a failed child would end in the same way again. Of pods that train together the first that
     ends fails the Job, and it may know less than the others."""
     pod = child.telling_pod
     if child.nodes > 1 and pod and (pod.oom_killed or pod.exit_code in PERMANENT_EXIT_CODES):
         return True
-    return child.failure_reason == "PodFailurePolicy"
+    return child.failure_reason == POLICY
 
 
 def was_evicted(pod: Pod, *, together: bool = False) -> bool:

@@ -13,6 +13,7 @@ from tunegate_operator.finetunejob.build import Step
 from tunegate_operator.finetunejob.failures import classify
 from tunegate_operator.finetunejob.observe import Child, ChildState
 from tunegate_operator.finetunejob.run import Run
+from tunegate_operator.finetunejob.waiting import end_is_due
 
 FILE_SECONDS = 120
 """How long a report may take that is only a file, as on a laptop."""
@@ -36,6 +37,8 @@ def await_report(run: Run, step: Step) -> None:
         attempts.start(run, MESSENGER)
     elif messenger.state is ChildState.ACTIVE:
         attempts.watch(run, messenger)
+    elif end_is_due(messenger, run.draft):
+        return
     elif messenger.state is ChildState.FAILED:
         _fail(run, step, f"though a pod was sent for it: {classify(messenger).message}")
     else:

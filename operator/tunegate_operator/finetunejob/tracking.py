@@ -18,8 +18,9 @@ from tunegate_operator.finetunejob.attempts import SUCCEEDED
 from tunegate_operator.finetunejob.build import CHORE_SECONDS, PodSettings, Step, child_job
 from tunegate_operator.finetunejob.draft import Draft
 from tunegate_operator.finetunejob.ended import all_left, has_written, is_for_good
-from tunegate_operator.finetunejob.failures import classify
+from tunegate_operator.finetunejob.failures import DEADLINE, classify
 from tunegate_operator.finetunejob.observe import Child, ChildState, Observed
+from tunegate_operator.finetunejob.waiting import end_is_due
 
 TRACK = Step(Role.TRACK)
 PATIENCE = timedelta(days=1)
@@ -74,7 +75,8 @@ def tell_trackers(observed: Observed, draft: Draft, pods: PodSettings) -> bool:
     if tracking is None or tracking.result is not None:
         return True
     last = tries[-1] if tries else None
-    if last and last.state is ChildState.FAILED and last.attempt > tracking.attempts:
+    is_new = last is not None and last.attempt > tracking.attempts
+    if last and last.state is ChildState.FAILED and is_new and not end_is_due(last, draft):
         tracking = tracking.model_copy(
             update={
                 "attempts": last.attempt,
@@ -145,7 +147,7 @@ def _argument(failure: Failure, pods: PodSettings) -> str:
 
 def _why(child: Child) -> str:
     """Why a try failed. With its deadline its pod is removed, and says no more."""
-    if child.failure_reason == "DeadlineExceeded":
+    if child.failure_reason == DEADLINE:
         seconds = round(((child.finished or child.created) - child.created).total_seconds())
         return f"not done within {seconds} s"
     return classify(child).message

@@ -15,6 +15,7 @@ from tunegate_operator.finetunejob.draft import Draft
 from tunegate_operator.finetunejob.ended import all_left, has_written, is_for_good
 from tunegate_operator.finetunejob.failures import classify
 from tunegate_operator.finetunejob.observe import Child, ChildState, Observed
+from tunegate_operator.finetunejob.waiting import end_is_due
 
 CLEANUP = Step(Role.CLEANUP)
 PATIENCE = timedelta(seconds=CHORE_SECONDS[Role.CLEANUP])
@@ -56,7 +57,7 @@ def _note_end(observed: Observed, draft: Draft, child: Child) -> None:
     if child.state is ChildState.COMPLETE:
         kept = f"{_KEPT}, model/" if draft.status.phase is Phase.SUCCEEDED else _KEPT
         _note(draft, SUCCEEDED, f"kept {kept}; removed all other files, the Jobs and their pods")
-    elif child.state is ChildState.FAILED:
+    elif child.state is ChildState.FAILED and not end_is_due(child, draft):
         failure = classify(child)
         _note_failure(observed, draft, failure.reason, failure.message)
 

@@ -8,13 +8,16 @@ from tunegate_api.v1alpha1.finetunejob_status import Reason
 from tunegate_operator.engine.controller import LookUpEvents, Refusal
 from tunegate_operator.finetunejob.build import Step
 from tunegate_operator.finetunejob.draft import Draft
-from tunegate_operator.finetunejob.observe import Child, Pod
+from tunegate_operator.finetunejob.failures import is_explained
+from tunegate_operator.finetunejob.observe import Child, ChildState, Pod
 
 LOOK_UP_AFTER_SECONDS = 10
 """How long a child may be silent about why it does not run before its Events are looked up."""
 LOOK_UP_AGAIN_SECONDS = 60
 NODE_PATIENCE_SECONDS = 30
 """How much later than its grace period a pod may be said to have ended."""
+POD_END_SECONDS = 30
+"""How much later than its Job a pod may be seen to end: watches of Jobs and of pods have no common order."""
 
 PURPOSES = {
     Role.DATA: "checking the data and fetching the model",
@@ -61,6 +64,17 @@ def why_waiting(child: Child, draft: Draft) -> tuple[Reason, str] | None:
     """What holds a child back, as its pod says, or else as Events do; None where nobody says anything."""
     pod = child.telling_pod
     return (_pod_says(child.step, pod) if pod else None) or _events_say(child, draft)
+
+
+def end_is_due(child: Child, draft: Draft) -> bool:
+    """Whether to wait for the end of a failed child's pods, which says why it failed. A pod that somebody
+    deleted says nothing more, so the wait is short."""
+    if child.state is not ChildState.FAILED or is_explained(child):
+        return False
+    until = (child.finished or child.created) + timedelta(seconds=POD_END_SECONDS)
+    if draft.now < until:
+        draft.look_again_at(until)
+    return draft.now < until
 
 
 def not_ending(child: Child, draft: Draft) -> tuple[Reason, str] | None:
