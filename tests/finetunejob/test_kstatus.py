@@ -99,6 +99,16 @@ def test_a_phase_looks_as_its_row_says(phase: Phase) -> None:
     assert described(job_in(phase)) == rows_of("FineTuneJob")[phase]
 
 
+def test_a_held_job_is_stalled_and_degraded() -> None:
+    world = World()
+    world.apply_all()
+    world.until_job("train")
+    world.edit(mixing={})
+    world.settle()
+    assert described(world.job()) == ["False", "", "True", "Failed", "Degraded"]
+    assert "spec.mixing" in argo_health(world.job())["message"]
+
+
 def test_every_phase_has_a_row_and_every_row_a_phase() -> None:
     assert list(rows_of("FineTuneJob")) == [str(phase) for phase in Phase]
 

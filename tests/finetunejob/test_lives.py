@@ -317,12 +317,17 @@ def cleaned_up(world: World) -> None:
     world.run()
 
 
-def made_invalid_while_training(world: World) -> None:
-    """What the API server should have refused."""
+def held_while_training(world: World) -> None:
+    """The operator was rolled back to a version that does not know a field."""
     world.apply_all()
     world.until_checkpoint()
+    spec = world.job()["spec"]
     world.edit(queueName="team-a")
     world.settle()
+    world.tick()
+    world.advance(3600)
+    world.cluster.as_user.replace(world.job() | {"spec": spec})
+    world.run()
 
 
 LIVES: dict[str, tuple[Life, Script]] = {
@@ -349,7 +354,7 @@ LIVES: dict[str, tuple[Life, Script]] = {
     "over-quota": (over_quota, Script()),
     "evicted": (evicted, Script()),
     "edited-after-the-end": (edited_after_the_end, Script()),
-    "made-invalid-while-training": (made_invalid_while_training, Script()),
+    "held-while-training": (held_while_training, Script()),
     "cleaned-up": (cleaned_up, Script()),
     "cleanup-failed": (cleaned_up, bad("cleanup", *failed(ExitCode.STORAGE, "Storage", "full"))),
     "gate-ends-badly": (passes, Script(exits={"gate": [failed(ExitCode.USER_ERROR, "UserError", "no")]})),

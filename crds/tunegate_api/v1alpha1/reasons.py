@@ -144,6 +144,10 @@ class Reason(StrEnum):
     """The trainer image cannot be pulled."""
     QUEUE_NOT_ADMITTED = "QueueNotAdmitted"
     """Kueue has not admitted the training Job."""
+    # held
+    SPEC_NOT_UNDERSTOOD = "SpecNotUnderstood"
+    """The job has started, and this version of the operator does not understand its spec, as after a
+    rollback. Pods go on; nothing is started or deleted until the operator understands it."""
     # stopped by a gate
     GOLDEN_REGRESSION = "GoldenRegression"
     """The golden pass rate fell below the best checkpoint by the gate's limit."""
@@ -153,7 +157,7 @@ class Reason(StrEnum):
     """One checkpoint regressed; the next one, evaluated early, decides."""
     # failed
     INVALID_SPEC = "InvalidSpec"
-    """The spec contradicts itself, or asks for something that is not supported yet."""
+    """The spec contradicts itself, or asks for something that is not supported yet. Nothing was started."""
     START_FROM_FAILED = "StartFromFailed"
     """The FineTuneJob that `model.startFrom` names failed, or was discarded: it has no model."""
     REFUSED = "Refused"

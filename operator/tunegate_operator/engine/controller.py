@@ -85,6 +85,8 @@ class Decision:
     """Seconds after which to decide again though nothing changed."""
     is_last: bool = False
     """Nothing repeats these actions after this status, so it is written only once all of them succeeded."""
+    acknowledges: bool = True
+    """Whether the status says what pods reported. If not, they keep their reports and send them again."""
 
 
 Cause = Literal["Taken", "Forbidden", "Unavailable", "Invalid"]

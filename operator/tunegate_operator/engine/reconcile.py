@@ -222,7 +222,8 @@ class Reconciler:
         is_told = throttled is None and wire(decision.status) != (obj.get("status") or {})  # by writing it
         if not is_told and any(not isinstance(action, LookUpEvents) for action in decision.actions):
             _log(key, decision)
-        self._cache.report_store.acknowledge(uid_of(obj), reports)
+        if decision.acknowledges:
+            self._cache.report_store.acknowledge(uid_of(obj), reports)
         if any(isinstance(action, LookUpEvents) for action in decision.actions):
             return 0
         return min((s for s in (decision.requeue_after, throttled) if s is not None), default=None)

@@ -38,6 +38,24 @@ def of_a_refused_spec(status: FineTuneJobStatus, *, generation: int, now: dateti
     return status.model_copy(update={"conditions": conditions, "display": display})
 
 
+def of_a_held_job(status: FineTuneJobStatus, *, generation: int, now: datetime) -> FineTuneJobStatus:
+    """The same for a job whose spec is not understood: Ready and Stalled give the reason, and nothing is
+    reconciled. The other conditions are what they were."""
+    conditions = without_condition(status.conditions, ConditionType.RECONCILING)
+    standing = (ConditionType.READY, _ready(status.phase or Phase.PENDING)), (ConditionType.STALLED, "True")
+    for type, value in standing:
+        conditions = with_condition(
+            conditions,
+            type,
+            value,
+            Reason.SPEC_NOT_UNDERSTOOD,
+            status.message,
+            generation=generation,
+            now=now,
+        )
+    return status.model_copy(update={"conditions": conditions})
+
+
 def _conditions(
     status: FineTuneJobStatus, reason: str, regression: str = "", *, generation: int, now: datetime
 ) -> list[Condition]:

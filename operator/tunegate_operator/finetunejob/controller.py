@@ -8,11 +8,10 @@ from tunegate_api.v1alpha1 import FineTuneJobStatus
 from tunegate_api.v1alpha1.finetunejob_status import Failure, Phase, Reason
 from tunegate_api.v1alpha1.problems import Problem, find_problems
 from tunegate_operator.engine.cluster import Key, Object
-from tunegate_operator.engine.controller import Decision, Delete, Event, View, read_status
-from tunegate_operator.engine.objects import is_finished, uid_of
+from tunegate_operator.engine.controller import Decision, Event, View, read_status
 from tunegate_operator.engine.owners import controlling_owner
 from tunegate_operator.finetunejob.build import PodSettings
-from tunegate_operator.finetunejob.conditions import of_a_refused_spec, with_conditions
+from tunegate_operator.finetunejob.conditions import of_a_held_job, of_a_refused_spec, with_conditions
 from tunegate_operator.finetunejob.decide import decide
 from tunegate_operator.finetunejob.draft import Draft
 from tunegate_operator.finetunejob.events import events_between
@@ -42,15 +41,14 @@ class FineTuneJobController:
         if old.phase is not None and old.phase.is_final:
             return self._after_the_end(obj, old, view, now)
         problems = find_problems(obj)
+        if problems and _has_begun(obj, old, view):
+            # What its pods report meanwhile is not acknowledged, because status does not say it: they keep it
+            # in the outbox on the volume, and a pod that ends waits for up to a minute longer.
+            new = _held(obj, old, problems, now)
+            return Decision(new.to_wire(), events=events_between(name, old, new), acknowledges=False)
         if problems:
             new = _refused(obj, old, problems, now)
-            children = view.children(obj, "Job")
-            return Decision(
-                status=new.to_wire(),
-                actions=tuple(Delete(Key.of(job), uid_of(job)) for job in children if not is_finished(job)),
-                events=events_between(name, old, new),
-                is_last=True,
-            )
+            return Decision(new.to_wire(), events=events_between(name, old, new))
         observed = observe(obj, view)
         draft = decide(observed, now, self._pods)
         new = with_conditions(observed.job, draft)
@@ -150,15 +148,41 @@ def _seen(obj: Object, status: FineTuneJobStatus) -> FineTuneJobStatus:
     return status.model_copy(update={"observed_generation": generation, "conditions": conditions})
 
 
+def _has_begun(obj: Object, status: FineTuneJobStatus, view: View) -> bool:
+    """Whether a job's request was made: status or what the job owns says so."""
+    has_children = any(view.children(obj, kind) for kind in ("ConfigMap", "Job"))
+    return has_children or status.request is not None
+
+
+def _named(problems: list[Problem]) -> str:
+    """The problems as status has room for them."""
+    more = f"; and {len(problems) - MAX_PROBLEMS} more" if len(problems) > MAX_PROBLEMS else ""
+    return "; ".join(str(problem) for problem in problems[:MAX_PROBLEMS]) + more
+
+
+def _held(obj: Object, old: FineTuneJobStatus, problems: list[Problem], now: datetime) -> FineTuneJobStatus:
+    """The status of a job that has started and whose spec this version does not understand.
+
+    The spec was good when the job started, and the API server lets nobody change what matters: so another
+    version of the operator, or of the CustomResourceDefinitions, is or was there. Nothing is decided until
+    this one understands the spec. Then the start timeout begins again.
+    """
+    generation = obj["metadata"].get("generation", 1)
+    message = (
+        "held: this version of the operator does not understand the spec, which another version wrote or "
+        f"accepts; upgrade the operator, or change the spec back: {_named(problems)}"
+    )
+    update = {"observed_generation": generation, "message": cut(message), "waiting_since": None}
+    return of_a_held_job(old.model_copy(update=update), generation=generation, now=now)
+
+
 def _refused(
     obj: Object, old: FineTuneJobStatus, problems: list[Problem], now: datetime
 ) -> FineTuneJobStatus:
     """A spec that contradicts itself: failed at once, every problem named."""
-    named = "; ".join(str(problem) for problem in problems[:MAX_PROBLEMS])
-    more = f"; and {len(problems) - MAX_PROBLEMS} more" if len(problems) > MAX_PROBLEMS else ""
     failure = Failure(
         reason=Reason.INVALID_SPEC,
-        message=f"{named}{more}",
+        message=_named(problems),
         hint="tunegate validate FILE shows every problem with its line.",
     )
     generation = obj["metadata"].get("generation", 1)

@@ -1,7 +1,7 @@
 """Events, from the difference of two statuses: said once, whatever is restarted in between."""
 
 from tunegate_api.v1alpha1 import FineTuneJobStatus
-from tunegate_api.v1alpha1.finetunejob_status import ConditionType, Phase, Stop, TrackingStatus
+from tunegate_api.v1alpha1.finetunejob_status import ConditionType, Phase, Reason, Stop, TrackingStatus
 from tunegate_operator.engine.controller import Event
 
 
@@ -17,6 +17,8 @@ def events_between(job: str, old: FineTuneJobStatus, new: FineTuneJobStatus) -> 
     regressing = _true_message(new)
     if regressing and not _true_message(old) and new.phase is not Phase.STOPPED:
         events.append(Event("Warning", "GoldenRegressing", regressing))
+    if _is_held(new) and not _is_held(old):
+        events.append(Event("Warning", Reason.SPEC_NOT_UNDERSTOOD, new.message))
     if new.stop and (old.stop is None or old.stop.id != new.stop.id):
         events.append(Event("Warning", new.stop.reason, _stop_text(job, new.stop)))
     if new.decisions[-1:] != old.decisions[-1:]:
@@ -37,6 +39,10 @@ def events_between(job: str, old: FineTuneJobStatus, new: FineTuneJobStatus) -> 
     elif new.phase is not old.phase and new.phase not in (None, Phase.STOPPED, Phase.FAILED):
         events.append(Event("Normal", str(new.phase), new.message))
     return tuple(events)
+
+
+def _is_held(status: FineTuneJobStatus) -> bool:
+    return any(c.reason == Reason.SPEC_NOT_UNDERSTOOD for c in status.conditions)
 
 
 def _about_trackers(tracking: TrackingStatus) -> Event:
