@@ -23,7 +23,8 @@ class Cache:
     """Thread-safe store of objects by uid; implements ``controller.View``.
 
     News comes from three sides in any order: a watch, lists, and answers to our own writes. Of one uid the
-    highest resourceVersion wins, and a deletion is final, because no uid ever comes back.
+    highest resourceVersion wins, of one version the last that came in, and a deletion is final, because no
+    uid ever comes back.
 
     Objects are held as JSON text, which takes a fifth of the memory: a cluster has thousands, and a decision
     reads a dozen. What is read is the reader's own.
@@ -180,8 +181,10 @@ class Cache:
         if uid in self._deleted:
             return _News.OLD
         held = self._objects.get(uid)
-        if held and version <= held.version:
-            return _News.SAME if version == held.version else _News.OLD
+        if held and version < held.version:
+            return _News.OLD
+        if held and version == held.version and held.read() == obj:
+            return _News.SAME  # else the definition changed: the same object is served with other fields
         namesake = self._namesake(obj)
         if namesake:
             # One name, two objects: the older one was deleted, whether or not we were told.

@@ -1,0 +1,149 @@
+"""Definitions that have one more field than the operator knows, as in an upgrade or after a rollback."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from kubernetes import client
+
+from support.api_server import CRDS, ApiServer
+from support.builders import make_job
+from support.helm import NAMESPACE
+from support.operator_command import SERVICE, operator
+from support.played_kubelet import Address, PlayedKubelet, PlayedPod
+from support.team import Team
+from support.waiting import eventually
+from tunegate_api.contract import Outcome, Role
+from tunegate_operator.engine.cluster import Object
+
+pytestmark = pytest.mark.cluster
+ONE_OF_EACH = ["data", "gate", "publish", "train"]
+
+
+class PausedTraining(PlayedKubelet):
+    """Pods that train wait in the middle."""
+
+    def __init__(self, api: client.ApiClient) -> None:
+        super().__init__(api, Address(api, NAMESPACE, SERVICE))
+        self.may_end = threading.Event()
+
+    def run_role(self, pod: PlayedPod) -> Outcome:
+        if pod.role is Role.TRAIN:
+            while not (self.may_end.wait(0.1) or self._stop.is_set()):
+                pass
+        return super().run_role(pod)
+
+
+@pytest.fixture
+def kubelet(api: client.ApiClient) -> PausedTraining:
+    return PausedTraining(api)
+
+
+@contextmanager
+def one_more_field(api: client.ApiClient) -> Iterator[None]:
+    """While this lasts, the definition of the next release is served: its FineTuneJob may have ``mixing``."""
+    crd = yaml.safe_load((CRDS / "tunegate.dev_finetunejobs.yaml").read_text())
+    before = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    spec = before["properties"]["spec"]
+    spec = spec | {"properties": spec["properties"] | {"mixing": {"type": "string", "maxLength": 64}}}
+    serve(api, before | {"properties": before["properties"] | {"spec": spec}})
+    try:
+        yield
+    finally:
+        serve(api, before)
+
+
+def serve(api: client.ApiClient, schema: Object) -> None:
+    patch = [{"op": "replace", "path": "/spec/versions/0/schema/openAPIV3Schema", "value": schema}]
+    extensions = client.ApiextensionsV1Api(api)
+    extensions.patch_custom_resource_definition("finetunejobs.tunegate.dev", patch)
+
+
+def mix(team: Team, value: str | None) -> None:
+    """Give the job the new field, or take it back."""
+
+    def is_changed() -> bool:
+        team.change(mixing=value)
+        return bool(team.job()["spec"].get("mixing") == value)
+
+    eventually(is_changed, what="the definition is served", pause=0.2)
+
+
+def stalled(team: Team, name: str = "orders") -> Any:
+    conditions = team.job(name).get("status", {}).get("conditions", [])
+    return next((c for c in conditions if c["type"] == "Stalled"), None)
+
+
+def wait_until_held(team: Team) -> None:
+    def is_held() -> bool:
+        found = stalled(team)
+        return found is not None and found["reason"] == "SpecNotUnderstood"
+
+    eventually(is_held, seconds=30, what="the job is held")
+
+
+def roles(team: Team) -> list[str]:
+    return sorted(name.split("-")[1] for name in team.jobs() if name.startswith("orders-"))
+
+
+def test_job_goes_on_through_upgrade_and_rollback_of_the_definitions(
+    server: ApiServer, api: client.ApiClient, team: Team, kubelet: PausedTraining, tmp_path: Path
+) -> None:
+    with operator(server, tmp_path / "operator.log"), kubelet.running():
+        team.apply_all()
+        team.wait_for("Training")
+        with one_more_field(api):
+            other = Team(api, f"{team.namespace}-mixed")
+            other.apply_all()
+            mix(other, "even")  # so the definition is served
+            team.apply(make_job("early").with_spec(mixing="even").obj())
+            answer = eventually(lambda: stalled(team, "early"), what="the job with the field is answered")
+        kubelet.may_end.set()
+        team.wait_for("Succeeded", "Failed")
+    # Held where a watch that still had the old definition showed it without the field first.
+    assert answer["reason"] in ("InvalidSpec", "SpecNotUnderstood")
+    assert "spec.mixing" in answer["message"]
+    events = client.CoreV1Api(api).list_namespaced_event(team.namespace).items
+    assert "SpecNotUnderstood" not in [e.reason for e in events if e.involved_object.name == "orders"]
+    assert team.phase() == "Succeeded"
+    assert roles(team) == ONE_OF_EACH
+
+
+def test_job_with_a_field_of_a_newer_release_is_held_until_it_is_gone(
+    server: ApiServer, api: client.ApiClient, team: Team, kubelet: PausedTraining, tmp_path: Path
+) -> None:
+    with operator(server, tmp_path / "operator.log"), kubelet.running(), one_more_field(api):
+        team.apply_all()
+        team.wait_for("Training")
+        mix(team, "even")
+        wait_until_held(team)
+        children = team.children()
+        assert team.phase() == "Training"
+        kubelet.may_end.set()  # its reports are not acknowledged yet
+        mix(team, None)
+        team.wait_for("Succeeded", "Failed")
+        assert set(children) <= set(team.children())
+    assert kubelet.failures == []
+    assert team.phase() == "Succeeded"
+    assert roles(team) == ONE_OF_EACH
+
+
+def test_held_job_goes_on_when_the_definitions_are_rolled_back(
+    server: ApiServer, api: client.ApiClient, team: Team, kubelet: PausedTraining, tmp_path: Path
+) -> None:
+    """The API server drops the field from what it serves, and the object has the version that it had."""
+    with operator(server, tmp_path / "operator.log"), kubelet.running():
+        with one_more_field(api):
+            team.apply_all()
+            team.wait_for("Training")
+            mix(team, "even")
+            wait_until_held(team)
+        eventually(lambda: stalled(team) is None, seconds=60, what="the job goes on")
+        kubelet.may_end.set()
+        team.wait_for("Succeeded", "Failed")
+    assert team.phase() == "Succeeded"
+    assert roles(team) == ONE_OF_EACH
