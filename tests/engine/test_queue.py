@@ -8,7 +8,13 @@ from support.clock import FakeClock
 from support.waiting import eventually
 from tunegate_operator.engine.clock import SystemClock
 from tunegate_operator.engine.cluster import Key
-from tunegate_operator.engine.queue import FIRST_BACKOFF, LONGEST_BACKOFF, VOID_ENTRIES, WorkQueue
+from tunegate_operator.engine.queue import (
+    FIRST_BACKOFF,
+    LONGEST_BACKOFF,
+    LONGEST_OUTAGE_BACKOFF,
+    VOID_ENTRIES,
+    WorkQueue,
+)
 
 A, B = Key("FineTuneJob", "default", "a"), Key("FineTuneJob", "default", "b")
 
@@ -106,6 +112,47 @@ def test_forgetting_a_key_starts_its_backoff_anew(queue: WorkQueue) -> None:
     queue.forget(A)
     assert queue.failures(A) == 0
     queue.add_failed(B)
+    assert queue.next_due() == pytest.approx(FIRST_BACKOFF)
+
+
+def test_after_hours_of_outage_a_key_is_due_within_seconds(queue: WorkQueue, clock: FakeClock) -> None:
+    for _ in range(1000):
+        queue.add_failed(A, outage=True)
+        wait = queue.next_due()
+        assert wait is not None
+        assert wait <= LONGEST_OUTAGE_BACKOFF
+        clock.advance(wait + 1e-6)
+        assert queue.get(0) == A
+        queue.done(A)
+    assert clock.monotonic() > 3600, "the tries of an hour"
+
+
+def test_keys_that_failed_together_are_tried_again_spread_out(queue: WorkQueue, clock: FakeClock) -> None:
+    keys = [Key("FineTuneJob", "default", f"job-{i}") for i in range(1000)]
+    for key in keys:
+        for _ in range(20):
+            queue.add_failed(key, outage=True)
+            queue.add(key)
+            assert queue.get(0) == key
+            queue.done(key)
+        queue.add_failed(key, outage=True)
+    due = []
+    for _ in range(int(LONGEST_OUTAGE_BACKOFF)):
+        clock.advance(1)
+        due.append(0)
+        while queue.get(0):
+            due[-1] += 1
+    assert sum(due) == len(keys)
+    assert max(due) < 0.25 * len(keys)
+
+
+def test_a_failure_of_its_own_after_an_outage_starts_anew(queue: WorkQueue) -> None:
+    for _ in range(1000):
+        queue.add_failed(A, outage=True)
+    queue.add(A)
+    assert queue.get(0) == A
+    queue.done(A)
+    queue.add_failed(A)
     assert queue.next_due() == pytest.approx(FIRST_BACKOFF)
 
 

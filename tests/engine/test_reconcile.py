@@ -203,6 +203,25 @@ def test_an_unavailable_api_server_is_tried_again_until_it_is_back(
     assert operator.queue.failures(KEY) == 0, "the next failure would wait as long as the last"
 
 
+@pytest.mark.parametrize("conflicts", [0, 3])
+def test_after_an_hour_of_outage_a_job_goes_on_within_seconds(cluster: FakeCluster, conflicts: int) -> None:
+    operator = Operator(cluster, three_steps)
+    with cluster.unavailable():
+        operator.settle_through_backoff(seconds=3600)
+    cluster.conflict(conflicts)
+    operator.settle_through_backoff(seconds=20)
+    assert operator.status() == {"phase": "Running"}
+
+
+def test_an_object_that_fails_by_itself_is_tried_at_most_every_1000_seconds(cluster: FakeCluster) -> None:
+    cluster.refuse("Job", "spec.template: invalid")
+    operator = Operator(cluster, three_steps)
+    operator.settle_through_backoff(seconds=3600)
+    decisions = operator.controller.decisions
+    operator.settle_through_backoff(seconds=10_000)
+    assert operator.controller.decisions - decisions <= 10
+
+
 def test_the_status_is_written_although_an_action_failed(cluster: FakeCluster) -> None:
     cluster.refuse("Job", "exceeded quota")
     operator = Operator(cluster, three_steps)

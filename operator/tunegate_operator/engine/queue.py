@@ -1,6 +1,7 @@
 """Which objects to look at next, in the manner of client-go's work queue."""
 
 import heapq
+import random
 import threading
 from collections import deque
 
@@ -10,6 +11,8 @@ from tunegate_operator.engine.cluster import Key
 FIRST_BACKOFF = 0.005
 LONGEST_BACKOFF = 1000.0
 """Seconds between tries of a key that keeps failing: doubling from the first to the longest."""
+LONGEST_OUTAGE_BACKOFF = 15.0
+"""The longest backoff while the cluster is unavailable: so soon after an outage, every key is tried again."""
 VOID_ENTRIES = 64
 """So many entries of the timetable may be void before it is made anew, and as many more as are not."""
 
@@ -28,7 +31,7 @@ class WorkQueue:
         self._processing: set[Key] = set()
         self._due: dict[Key, float] = {}
         self._timetable: list[tuple[float, Key]] = []  # a heap; entries that _due contradicts are void
-        self._failures: dict[Key, int] = {}
+        self._failures: dict[Key, tuple[float, int]] = {}  # of the last kind: longest backoff, count
         self._shut_down = False
 
     def add(self, key: Key) -> None:
@@ -53,13 +56,21 @@ class WorkQueue:
                     heapq.heapify(self._timetable)
                 self._changed.notify()  # whoever waits may have to wake earlier
 
-    def add_failed(self, key: Key) -> None:
-        """Look at ``key`` again after its backoff, which doubles with each failure until :meth:`forget`."""
+    def add_failed(self, key: Key, *, outage: bool = False) -> None:
+        """Look at ``key`` again after its backoff, which doubles with each failure until :meth:`forget`.
+
+        ``outage`` says that the cluster is unavailable, which is not the key's own failure. Its backoff is
+        bounded by :data:`LONGEST_OUTAGE_BACKOFF`, and random between half of it and all, because an outage
+        makes all keys fail at once. The first failure of the other kind starts at the shortest backoff again.
+        """
+        longest = LONGEST_OUTAGE_BACKOFF if outage else LONGEST_BACKOFF
         with self._changed:
-            failures = self._failures.get(key, 0)
-            self._failures[key] = failures + 1
+            kind, failures = self._failures.get(key, (longest, 0))
+            failures = failures if kind == longest else 0
+            self._failures[key] = longest, failures + 1
         # The exponent is bounded so that a key that fails for weeks does not overflow a float.
-        self.add_after(key, min(FIRST_BACKOFF * 2 ** min(failures, 32), LONGEST_BACKOFF))
+        backoff = min(FIRST_BACKOFF * 2 ** min(failures, 32), longest)
+        self.add_after(key, backoff * random.uniform(0.5, 1) if outage else backoff)
 
     def forget(self, key: Key) -> None:
         """Its next failure is a first one."""
@@ -67,9 +78,9 @@ class WorkQueue:
             self._failures.pop(key, None)
 
     def failures(self, key: Key) -> int:
-        """Failures in a row."""
+        """Failures in a row, of the last kind."""
         with self._changed:
-            return self._failures.get(key, 0)
+            return self._failures.get(key, (0.0, 0))[1]
 
     def get(self, timeout: float | None) -> Key | None:
         """The next key, or None after ``timeout`` seconds or once shut down; call :meth:`done` with it."""

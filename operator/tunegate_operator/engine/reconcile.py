@@ -64,6 +64,8 @@ CAUSES: dict[type[ClusterError], Cause] = {
     UnavailableError: "Unavailable",
 }
 """Errors that decisions look at; all others are only tried again."""
+OUTAGES = (ClusterError, UnavailableError)
+"""Errors of the cluster, whatever is asked of it: no answer, an answer of 5xx, or too many requests."""
 
 
 class Reconciler:
@@ -182,7 +184,7 @@ class Reconciler:
             again = self._reconcile(key)
         except (ClusterError, UnreadableStatusError) as error:
             self._complain(key, error)
-            self._queue.add_failed(key)
+            self._queue.add_failed(key, outage=type(error) in OUTAGES)
         except Exception:  # a bug in one object's decision must not take the others down
             log.exception("%s %s/%s: internal error", key.kind, key.namespace, key.name)
             self._queue.add_failed(key)
