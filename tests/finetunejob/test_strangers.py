@@ -19,9 +19,7 @@ LABELS = {
 }
 
 
-def stranger(
-    world: World, labels: dict[str, str], namespace: str = "default", name: str = "stranger"
-) -> Object:
+def stranger(world: World, labels: dict[str, str], namespace: str = "default") -> Object:
     """A Job that somebody else created, with ``orders`` as its owner."""
     return {
         "apiVersion": "batch/v1",

@@ -148,6 +148,9 @@ class Reason(StrEnum):
     SPEC_NOT_UNDERSTOOD = "SpecNotUnderstood"
     """The job has started, and this version of the operator does not understand its spec, as after a
     rollback. Pods go on; nothing is started or deleted until the operator understands it."""
+    RECORD_UNREADABLE = "RecordUnreadable"
+    """A ConfigMap that records the job's request, plan or results cannot be read: somebody edited it, or
+    another version of the operator wrote it. Nothing is started or deleted until it can be read."""
     # stopped by a gate
     GOLDEN_REGRESSION = "GoldenRegression"
     """The golden pass rate fell below the best checkpoint by the gate's limit."""

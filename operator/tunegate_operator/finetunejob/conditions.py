@@ -38,9 +38,15 @@ def of_a_refused_spec(status: FineTuneJobStatus, *, generation: int, now: dateti
     return status.model_copy(update={"conditions": conditions, "display": display})
 
 
-def of_a_held_job(status: FineTuneJobStatus, *, generation: int, now: datetime) -> FineTuneJobStatus:
-    """The same for a job whose spec is not understood: Ready and Stalled give the reason, and nothing is
-    reconciled. The other conditions are what they were."""
+HELD = (Reason.SPEC_NOT_UNDERSTOOD, Reason.RECORD_UNREADABLE)
+"""Why a job that has started is left as it is."""
+
+
+def of_a_held_job(
+    status: FineTuneJobStatus, reason: Reason, *, generation: int, now: datetime
+) -> FineTuneJobStatus:
+    """The same for a job that is held: Ready and Stalled give the reason, Reconciling is absent. The other
+    conditions are what they were."""
     conditions = without_condition(status.conditions, ConditionType.RECONCILING)
     standing = (ConditionType.READY, _ready(status.phase or Phase.PENDING)), (ConditionType.STALLED, "True")
     for type, value in standing:
@@ -48,7 +54,7 @@ def of_a_held_job(status: FineTuneJobStatus, *, generation: int, now: datetime) 
             conditions,
             type,
             value,
-            Reason.SPEC_NOT_UNDERSTOOD,
+            reason,
             status.message,
             generation=generation,
             now=now,

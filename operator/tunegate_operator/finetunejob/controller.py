@@ -16,7 +16,7 @@ from tunegate_operator.finetunejob.decide import decide
 from tunegate_operator.finetunejob.draft import Draft
 from tunegate_operator.finetunejob.events import events_between
 from tunegate_operator.finetunejob.lifecycle import with_lifecycle
-from tunegate_operator.finetunejob.observe import Stranger, observe
+from tunegate_operator.finetunejob.observe import Stranger, UnreadableRecordError, observe
 from tunegate_operator.finetunejob.tracking import tell_trackers
 from tunegate_operator.finetunejob.ttl import clean_up
 
@@ -42,14 +42,14 @@ class FineTuneJobController:
             return self._after_the_end(obj, old, view, now)
         problems = find_problems(obj)
         if problems and _has_begun(obj, old, view):
-            # What its pods report meanwhile is not acknowledged, because status does not say it: they keep it
-            # in the outbox on the volume, and a pod that ends waits for up to a minute longer.
-            new = _held(obj, old, problems, now)
-            return Decision(new.to_wire(), events=events_between(name, old, new), acknowledges=False)
+            return self._hold(obj, old, Reason.SPEC_NOT_UNDERSTOOD, _not_understood(problems), now)
         if problems:
             new = _refused(obj, old, problems, now)
             return Decision(new.to_wire(), events=events_between(name, old, new))
-        observed = observe(obj, view)
+        try:
+            observed = observe(obj, view)
+        except UnreadableRecordError as error:
+            return self._hold(obj, old, Reason.RECORD_UNREADABLE, _cannot_be_read(error), now)
         draft = decide(observed, now, self._pods)
         new = with_conditions(observed.job, draft)
         new = with_lifecycle(new, now, publishes=bool(observed.job.spec.publish))
@@ -62,12 +62,28 @@ class FineTuneJobController:
             is_last=new.phase is not None and new.phase.is_final,
         )
 
+    def _hold(self, obj: Object, old: FineTuneJobStatus, reason: Reason, why: str, now: datetime) -> Decision:
+        """Leave a job that has started as it is, and say why. Afterwards the start timeout begins again.
+
+        What its pods report meanwhile is not acknowledged, because status does not say it: they keep it in
+        the outbox on the volume, and a pod that ends waits for up to a minute longer.
+        """
+        generation = obj["metadata"].get("generation", 1)
+        update = {"observed_generation": generation, "message": cut(f"held: {why}"), "waiting_since": None}
+        new = of_a_held_job(old.model_copy(update=update), reason, generation=generation, now=now)
+        events = events_between(self._named_in_commands(obj), old, new)
+        return Decision(new.to_wire(), events=events, acknowledges=False)
+
     def _after_the_end(self, obj: Object, old: FineTuneJobStatus, view: View, now: datetime) -> Decision:
         """What to do about a job that ended: nothing, or tell its trackers the rest, or clean up after it."""
         seen = _seen(obj, old)
         if not (_has_ttl(obj) or _tracks(seen.to_wire())) or find_problems(obj):
             return Decision(seen.to_wire())
-        observed, draft = observe(obj | {"status": seen.to_wire()}, view), Draft(seen, now)
+        try:
+            observed, draft = observe(obj | {"status": seen.to_wire()}, view), Draft(seen, now)
+        except UnreadableRecordError as error:  # what is left to do needs it
+            warning = Event("Warning", Reason.RECORD_UNREADABLE, _cannot_be_read(error))
+            return Decision(seen.to_wire(), warnings=(warning,))
         if tell_trackers(observed, draft, self._pods) and _has_ttl(obj):
             clean_up(observed, draft, self._pods)
         return Decision(
@@ -160,20 +176,23 @@ def _named(problems: list[Problem]) -> str:
     return "; ".join(str(problem) for problem in problems[:MAX_PROBLEMS]) + more
 
 
-def _held(obj: Object, old: FineTuneJobStatus, problems: list[Problem], now: datetime) -> FineTuneJobStatus:
-    """The status of a job that has started and whose spec this version does not understand.
+def _not_understood(problems: list[Problem]) -> str:
+    """Why a job that has started is held for its spec.
 
     The spec was good when the job started, and the API server lets nobody change what matters: so another
-    version of the operator, or of the CustomResourceDefinitions, is or was there. Nothing is decided until
-    this one understands the spec. Then the start timeout begins again.
+    version of the operator, or of the CustomResourceDefinitions, is or was there.
     """
-    generation = obj["metadata"].get("generation", 1)
-    message = (
-        "held: this version of the operator does not understand the spec, which another version wrote or "
-        f"accepts; upgrade the operator, or change the spec back: {_named(problems)}"
+    return (
+        "this version of the operator does not understand the spec, which another version wrote or accepts; "
+        f"upgrade the operator, or change the spec back: {_named(problems)}"
     )
-    update = {"observed_generation": generation, "message": cut(message), "waiting_since": None}
-    return of_a_held_job(old.model_copy(update=update), generation=generation, now=now)
+
+
+def _cannot_be_read(error: UnreadableRecordError) -> str:
+    return (
+        f"{error}; it was edited, or another version of the operator wrote it: restore it, upgrade the "
+        "operator, or delete the job"
+    )
 
 
 def _refused(

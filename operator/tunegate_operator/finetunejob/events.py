@@ -1,8 +1,9 @@
 """Events, from the difference of two statuses: said once, whatever is restarted in between."""
 
 from tunegate_api.v1alpha1 import FineTuneJobStatus
-from tunegate_api.v1alpha1.finetunejob_status import ConditionType, Phase, Reason, Stop, TrackingStatus
+from tunegate_api.v1alpha1.finetunejob_status import ConditionType, Phase, Stop, TrackingStatus
 from tunegate_operator.engine.controller import Event
+from tunegate_operator.finetunejob.conditions import HELD
 
 
 def events_between(job: str, old: FineTuneJobStatus, new: FineTuneJobStatus) -> tuple[Event, ...]:
@@ -17,8 +18,9 @@ def events_between(job: str, old: FineTuneJobStatus, new: FineTuneJobStatus) -> 
     regressing = _true_message(new)
     if regressing and not _true_message(old) and new.phase is not Phase.STOPPED:
         events.append(Event("Warning", "GoldenRegressing", regressing))
-    if _is_held(new) and not _is_held(old):
-        events.append(Event("Warning", Reason.SPEC_NOT_UNDERSTOOD, new.message))
+    held = _held_by(new)
+    if held and held != _held_by(old):
+        events.append(Event("Warning", held, new.message))
     if new.stop and (old.stop is None or old.stop.id != new.stop.id):
         events.append(Event("Warning", new.stop.reason, _stop_text(job, new.stop)))
     if new.decisions[-1:] != old.decisions[-1:]:
@@ -41,8 +43,9 @@ def events_between(job: str, old: FineTuneJobStatus, new: FineTuneJobStatus) -> 
     return tuple(events)
 
 
-def _is_held(status: FineTuneJobStatus) -> bool:
-    return any(c.reason == Reason.SPEC_NOT_UNDERSTOOD for c in status.conditions)
+def _held_by(status: FineTuneJobStatus) -> str | None:
+    """The reason for which a job is held; None if it is not."""
+    return next((c.reason for c in status.conditions if c.reason in HELD), None)
 
 
 def _about_trackers(tracking: TrackingStatus) -> Event:

@@ -106,7 +106,7 @@ def _missing_start(observed: Observed) -> tuple[Reason, str] | None:
         plan = plan_name(name, earlier.job.metadata.uid)
         return (
             Reason.START_FROM_NOT_READY,
-            f"ConfigMap {plan}, the plan of FineTuneJob {name}, does not exist",
+            earlier.problem or f"ConfigMap {plan}, the plan of FineTuneJob {name}, does not exist",
         )
     return None
 

@@ -34,6 +34,13 @@ ModelT = TypeVar("ModelT", bound=StatusModel)
 _ATTEMPT = re.compile("[1-9][0-9]{0,5}")
 
 
+class UnreadableRecordError(Exception):
+    """A ConfigMap of a job is not what an operator of this version writes."""
+
+    def __init__(self, config_map: str, problem: str) -> None:
+        super().__init__(f"ConfigMap {config_map} cannot be read: {problem}")
+
+
 class ChildState(StrEnum):
     ACTIVE = "Active"
     COMPLETE = "Complete"
@@ -164,6 +171,8 @@ class EarlierJob:
 
     job: FineTuneJob
     plan: Plan | None
+    problem: str = ""
+    """Why there is no plan, where it is there and cannot be read."""
 
 
 @dataclass(frozen=True)
@@ -200,7 +209,11 @@ class Observed:
 
 
 def observe(obj: Object, view: View) -> Observed:
-    """Gather what the cache knows about a FineTuneJob whose spec has no problems."""
+    """Gather what the cache knows about a FineTuneJob whose spec has no problems.
+
+    Raises :class:`UnreadableRecordError` for a request, plan or results that somebody edited or another
+    version wrote.
+    """
     job = FineTuneJob.model_validate(obj)
     meta = job.metadata
     names = {g.name for g in job.spec.gates} | {g.name for s in job.spec.stages for g in s.gates or []}
@@ -252,14 +265,27 @@ def _earlier_job(view: View, job: FineTuneJob) -> EarlierJob | None:
     if earlier is None:
         return None
     meta = earlier.metadata
-    return EarlierJob(earlier, _recorded(view, earlier, plan_name(meta.name, meta.uid), PLAN_KEY, Plan))
+    try:
+        plan = _recorded(view, earlier, plan_name(meta.name, meta.uid), PLAN_KEY, Plan)
+    except UnreadableRecordError as error:
+        return EarlierJob(earlier, None, str(error))
+    return EarlierJob(earlier, plan)
 
 
 def _recorded(view: View, job: FineTuneJob, name: str, key: str, model: type[ModelT]) -> ModelT | None:
+    """Return what a ConfigMap of the job records, or None. Raises :class:`UnreadableRecordError`."""
     obj = view.get(Key("ConfigMap", job.metadata.namespace, name))
     if obj is None or not _is_owned(obj, job.metadata.uid):
         return None
-    return model.model_validate_json(obj["data"][key])
+    text = (obj.get("data") or {}).get(key)
+    if text is None:
+        raise UnreadableRecordError(name, f"it has no key {key}")
+    try:
+        return model.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join([key, *map(str, first["loc"])])
+        raise UnreadableRecordError(name, f"{where}: {first['msg']}") from error
 
 
 def _is_owned(obj: Object, uid: str) -> bool:
