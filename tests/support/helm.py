@@ -1,6 +1,7 @@
 """The real helm, on the chart as it is here."""
 
 import os
+import shutil
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +16,18 @@ NAMESPACE = "tunegate-system"
 
 Objects = dict[tuple[str, str], dict[str, Any]]
 """What the chart installs, by kind and name; where one name stands in several namespaces, the last."""
+
+
+def chart_with_one_more_field(folder: Path) -> Path:
+    """The chart as the next release may have it: a FineTuneJob may have ``spec.mixing``."""
+    chart = folder / "tunegate"
+    shutil.copytree(CHART, chart)
+    path = chart / "files" / "tunegate.dev_finetunejobs.yaml"
+    crd = yaml.safe_load(path.read_text())
+    schema = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    schema["properties"]["spec"]["properties"]["mixing"] = {"type": "string", "maxLength": 64}
+    path.write_text(yaml.safe_dump(crd))
+    return chart
 
 
 class Helm:

@@ -99,7 +99,7 @@ class Node:
         """A claim that pods can use. Returns its folder on this machine."""
         return Path(_run([SCRIPTS / "volume.sh", namespace, claim], self._environment).strip())
 
-    def install(self, *values: str, replicas: int = 1, trainer_image: str = "") -> None:
+    def install(self, *values: str, replicas: int = 1, trainer_image: str = "", chart: Path = CHART) -> None:
         """Install our operator from its image, or change how it is installed; then it works."""
         arguments = ["--set", f"replicas={replicas}"]
         images = {"image": self.image("operator"), "trainerImage": trainer_image or self.image("trainer")}
@@ -113,8 +113,17 @@ class Node:
         own = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE, "labels": strict}}
         self.kubectl("apply", "-f", "-", text=json.dumps(own))
         options = ("--install", "--namespace", NAMESPACE)
-        done = self.helm("upgrade", RELEASE, CHART, *options, *arguments)
+        done = self.helm("upgrade", RELEASE, chart, *options, *arguments)
         assert done.returncode == 0, done.stderr
+        self._wait_for_operator()
+
+    def rollback(self) -> None:
+        """Take back the last :meth:`install`; then the operator works."""
+        done = self.helm("rollback", RELEASE, "--namespace", NAMESPACE)
+        assert done.returncode == 0, done.stderr
+        self._wait_for_operator()
+
+    def _wait_for_operator(self) -> None:
         self.kubectl("rollout", "status", "deployment/tunegate", "-n", NAMESPACE, "--timeout=180s")
         eventually(lambda: self.leader() in self.operators(), seconds=60, what="a new pod leads", pause=0.5)
 
