@@ -7,7 +7,8 @@ A page says what stands where::
 
 and everything between the two is written by this script. ``--check`` writes nothing, and fails if something
 would change.
-What a page may ask for: ``fields`` with a type, ``members`` with an enum, ``unsupported`` with a kind.
+What a page may ask for: ``fields`` with a type, ``members`` with an enum, ``unsupported`` with a kind,
+``variables``.
 """
 
 import ast
@@ -26,6 +27,7 @@ from pydantic import BaseModel
 from tunegate_api import golden, verdict
 from tunegate_api.meta import DECIMAL_PATTERN, NAME_PATTERN, SHA256_PATTERN, StatusModel
 from tunegate_api.v1alpha1 import (
+    environment,
     evalgate,
     evalgate_status,
     finetunejob,
@@ -65,6 +67,7 @@ def _generate(what: str) -> str:
         "fields": lambda name: fields_tables(_named(name)),
         "members": lambda name: members_table(_named(name)),
         "unsupported": lambda name: unsupported_table(getattr(unsupported, name.upper())),
+        "variables": lambda _: variables_table(),
     }
     return makers[kind](name)
 
@@ -226,6 +229,15 @@ def unsupported_table(lines: Sequence[unsupported.NotYet]) -> str:
     rows = [[f"`spec.{line.field}` {line.when.label}".strip(), line.what] for line in lines]
     head = ["Field", "What is not supported yet"]
     return "\n".join(_line(cells) for cells in (head, ["---", "---"], *rows))
+
+
+def variables_table() -> str:
+    """A table of the environment variables that a user may set on pods."""
+    rows = [
+        [_text(group.purpose), ", ".join(group.pods), ", ".join(f"`{name}`" for name in group.names)]
+        for group in (*environment.ALLOWED, environment.OWN)
+    ]
+    return "\n".join(_line(cells) for cells in (["What for", "Pods", "Variables"], ["---"] * 3, *rows))
 
 
 def _text(text: str) -> str:

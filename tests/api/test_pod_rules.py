@@ -1,5 +1,6 @@
 """What may not stand in spec.podTemplate."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from support.manifests import changed, finetunejob, told
 from tunegate_api.contract import Request, Role
 from tunegate_api.v1alpha1 import FineTuneJob
+from tunegate_api.v1alpha1.environment import ALLOWED, pods_of
 from tunegate_operator.finetunejob.build import PodSettings, ReportTo, Step, child_job
 
 POD = "spec.podTemplate"
@@ -36,3 +38,36 @@ def test_every_volume_of_the_operator_has_a_name_that_nobody_else_may_use(role: 
     variables = [v["name"] for v in template["containers"][0]["env"] if v["name"] != "HTTPS_PROXY"]
     env = [{"name": name, "value": "x"} for name in variables]
     assert len(told(changed(manifest, {f"{POD}.env": env}))) == len(variables)
+
+
+DANGEROUS = (
+    *("LD_PRELOAD", "PYTHONPATH", "PATH", "HOME", "BASH_ENV", "GCONV_PATH", "OPENSSL_CONF", "GLIBC_TUNABLES"),
+    *("GIT_SSH_COMMAND", "SSLKEYLOGFILE", "NVIDIA_VISIBLE_DEVICES", "CUDA_INJECTION64_PATH", "HF_HOME"),
+    *("HF_HUB_OFFLINE", "HF_DATASETS_TRUST_REMOTE_CODE", "AWS_CONFIG_FILE", "AWS_PROFILE"),
+    *("AWS_SHARED_CREDENTIALS_FILE", "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CONTAINER_CREDENTIALS_FULL_URI"),
+    *("NCCL_NET_PLUGIN", "NCCL_TUNER_PLUGIN", "NCCL_PROFILER_PLUGIN", "NCCL_CONF_FILE", "NCCL_DEBUG_FILE"),
+    *("NCCL_TOPO_DUMP_FILE", "OTEL_PYTHON_CONFIGURATOR", "OTEL_TRACES_EXPORTER", "MLFLOW_TRACKING_AUTH"),
+    *("WANDB_X_EXECUTABLE", "WANDB_IDENTITY_TOKEN_FILE", "TUNEGATE_ROOT", "KUBEFLOW_TRAINER_SERVER_URL"),
+    *("OMP_NUM_THREADS", "https_Proxy", "MY_HTTPS_PROXY", "HTTPS_PROXY2", "USER", "USER_", "MY_USER_X", "A"),
+)
+
+
+@pytest.mark.parametrize("name", DANGEROUS)
+def test_variable_outside_the_table_is_refused_with_advice(name: str) -> None:
+    problems = told(changed(finetunejob(), {f"{POD}.env": [{"name": name, "value": "/mnt/x"}]}))
+    (problem,) = problems
+    assert problem.startswith(f'{POD}.env[0].name: is "{name}": must be a variable that docs/api/')
+    assert "set others in the trainer image" in problem
+
+
+def test_every_variable_of_the_table_is_accepted() -> None:
+    names = [name for group in ALLOWED for name in group.names]
+    assert len(names) == len(set(names))
+    for name in (*names, "USER_PROMPT_STYLE"):
+        assert told(changed(finetunejob(), {f"{POD}.env": [{"name": name, "value": "x"}]})) == []
+        assert set(pods_of(name)) <= set(Role)
+
+
+def test_table_of_variables_is_on_the_page() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "api" / "finetunejob.md").read_text(encoding="utf-8")
+    assert all(f"`{name}`" in page for group in ALLOWED for name in group.names)

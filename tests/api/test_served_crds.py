@@ -1,5 +1,6 @@
 """The CRDs on a real API server: applied twice, explained, and small enough to be kept."""
 
+import copy
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,8 @@ import yaml
 from kubernetes import client
 
 from support.api_server import ApiServer
+from support.manifests import changed, finetunejob
+from support.refusals import Asker
 from support.structural_rules import fields
 from support.waiting import eventually
 from tunegate_api.crd import crds
@@ -77,3 +80,32 @@ def test_explain_is_served_for_every_field(api: client.ApiClient) -> None:
             and not path.startswith(GIVEN)
         ]
         assert lost == []
+
+
+def test_job_with_a_variable_refused_since_keeps_its_lifecycle(api: client.ApiClient) -> None:
+    (crd,) = (crd for crd in crds().values() if crd["spec"]["names"]["kind"] == "FineTuneJob")
+    earlier = copy.deepcopy(crd)
+    (version,) = earlier["spec"]["versions"]
+    spec = version["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]
+    name = spec["podTemplate"]["properties"]["env"]["items"]["properties"]["name"]
+    assert name.pop("x-kubernetes-validations")
+    applied = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{crd['metadata']['name']}"
+    applied += "?fieldManager=test&force=true"
+    asker, custom = Asker(api), client.CustomObjectsApi(api)
+    where = ("tunegate.dev", "v1alpha1", "default", "finetunejobs")
+    job = changed(finetunejob(), {"spec.podTemplate.env": [{"name": "MY_OWN", "value": "x"}]})
+    try:
+        assert call(api, "PATCH", applied, earlier)[0] == 200
+        eventually(lambda: asker.create(job) == [], what="the earlier definition is in force")
+        custom.create_namespaced_custom_object(*where, job)
+    finally:
+        assert call(api, "PATCH", applied, crd)[0] == 200
+    name = job["metadata"]["name"]
+    try:
+        later = job | {"metadata": {"name": "later"}}
+        eventually(lambda: asker.create(later) != [], what="the definition of today is in force")
+        custom.patch_namespaced_custom_object_status(*where, name, {"status": {"phase": "Training"}})
+        custom.patch_namespaced_custom_object(*where, name, {"spec": {"suspend": True}})
+        assert custom.get_namespaced_custom_object(*where, name)["status"]["phase"] == "Training"
+    finally:
+        custom.delete_namespaced_custom_object(*where, name)

@@ -131,6 +131,40 @@ def test_what_a_user_sets_is_on_every_pod(role: Role):
     assert {"name": "shared-memory", "mountPath": "/dev/shm"} in container(template)["volumeMounts"]
 
 
+WANTED = {
+    "HTTPS_PROXY": "http://proxy:3128",
+    "SSL_CERT_FILE": "/mnt/ca/ca.pem",
+    "WANDB_MODE": "offline",
+    "HF_TOKEN": "hf_x",
+    "AWS_ENDPOINT_URL": "https://minio",
+    "OTEL_SERVICE_NAME": "orders",
+    "NCCL_DEBUG": "INFO",
+    "USER_STYLE": "short",
+    "OPENSSL_CONF": "/mnt/x",
+}
+OF_EVERY_POD = {"HTTPS_PROXY", "SSL_CERT_FILE", "WANDB_MODE"}
+
+
+@pytest.mark.parametrize(
+    ("role", "names"),
+    [
+        (Role.DATA, OF_EVERY_POD | {"HF_TOKEN", "AWS_ENDPOINT_URL", "OTEL_SERVICE_NAME", "USER_STYLE"}),
+        (Role.TRAIN, WANTED.keys() - {"OPENSSL_CONF"}),
+        (Role.GATE, OF_EVERY_POD),
+        (Role.PUBLISH, OF_EVERY_POD | {"HF_TOKEN", "AWS_ENDPOINT_URL"}),
+        (Role.TRACK, OF_EVERY_POD),
+        (Role.REPORT, set()),
+        (Role.CLEANUP, set()),
+    ],
+)
+def test_pod_gets_the_variables_of_its_role_alone(role: Role, names: set[str]):
+    """The last one is refused in a manifest: here the definitions are those of an earlier version."""
+    env = [{"name": name, "value": value} for name, value in WANTED.items()]
+    found = container(template_of(role, podTemplate={"env": env}))["env"]
+    users = {v["name"]: v["value"] for v in found if not v["name"].startswith("TUNEGATE_")}
+    assert users == {name: WANTED[name] for name in names}
+
+
 def test_a_pod_that_cleans_up_runs_where_the_others_ran_and_needs_nothing_that_may_be_gone():
     wanted = finetunejob()["spec"]["podTemplate"]
     spec = template_of(Role.CLEANUP, podTemplate=wanted)["spec"]

@@ -767,23 +767,20 @@ FINETUNEJOB = [
             ("annotations", "a key of Kueue", "kueue.x-k8s.io/queue-name"),
         )
     ),
-    Wrong(
-        "a variable of the trainer",
-        {f"{POD}.env": [{"name": "TUNEGATE_ROOT", "value": "/"}]},
-        f"{POD}.env[0].name",
-        "must be none that the operator or the trainer sets: leave it out",
-    ),
-    Wrong(
-        "the number of threads as a variable",
-        {f"{POD}.env": [{"name": "OMP_NUM_THREADS", "value": "64"}]},
-        f"{POD}.env[0].name",
-        "must be none that the operator sets: give resources.cpu instead",
-    ),
-    Wrong(
-        "a variable that loads code",
-        {f"{POD}.env": [{"name": "LD_PRELOAD", "value": "/mnt/x.so"}]},
-        f"{POD}.env[0].name",
-        "must be none that decides which code runs: leave it out, build it into the image",
+    *(
+        Wrong(
+            what,
+            {f"{POD}.env": [{"name": name, "value": value}]},
+            f"{POD}.env[0].name",
+            "set others in the trainer image, and the number of threads by resources.cpu",
+        )
+        for what, name, value in (
+            ("a variable of the trainer", "TUNEGATE_ROOT", "/"),
+            ("the number of threads as a variable", "OMP_NUM_THREADS", "64"),
+            ("a variable that loads code", "LD_PRELOAD", "/mnt/x.so"),
+            ("a variable that names a file which runs a program", "AWS_CONFIG_FILE", "/mnt/aws"),
+            ("a variable that loads a plug-in", "NCCL_NET_PLUGIN", "/mnt/net.so"),
+        )
     ),
     Wrong(
         "a variable without a name",
@@ -794,7 +791,7 @@ FINETUNEJOB = [
     ),
     Wrong(
         "a variable twice",
-        {f"{POD}.env": [{"name": "A", "value": "1"}, {"name": "A", "value": "2"}]},
+        {f"{POD}.env": [{"name": "TZ", "value": "UTC"}, {"name": "TZ", "value": "CET"}]},
         f"{POD}.env",
         "each name once: change one, or leave it out",
         below="[1].name",
@@ -803,7 +800,7 @@ FINETUNEJOB = [
         "a variable with two values",
         {
             f"{POD}.env": [
-                {"name": "A", "value": "1", "valueFrom": {"secretKeyRef": {"name": "a", "key": "b"}}}
+                {"name": "TZ", "value": "1", "valueFrom": {"secretKeyRef": {"name": "a", "key": "b"}}}
             ]
         },
         f"{POD}.env[0]",

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from tunegate_api.meta import ApiModel, Name
+from tunegate_api.v1alpha1.environment import ALLOWED_PATTERN, ALLOWED_WORDS
 from tunegate_api.v1alpha1.values import Form
 
 QUANTITY_PATTERN = r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?$"
@@ -33,17 +34,7 @@ MOUNTS = "/mnt"
 VariableName = Annotated[
     str,
     Field(min_length=1, max_length=253),
-    Form(
-        "^(TUNEGATE_|KUBEFLOW_TRAINER_|HF_HUB_OFFLINE$)",
-        "must be none that the operator or the trainer sets: leave it out",
-        never=True,
-    ),
-    Form("^OMP_NUM_THREADS$", "must be none that the operator sets: give resources.cpu instead", never=True),
-    Form(
-        "^(PYTHON|LD_|PATH$)",
-        "must be none that decides which code runs: leave it out, build it into the image",
-        never=True,
-    ),
+    Form(ALLOWED_PATTERN, ALLOWED_WORDS),
 ]
 """Who may create a FineTuneJob gets pods by the operator's rights: nothing may forge a result there."""
 VolumeName = Annotated[
@@ -171,8 +162,9 @@ class PodTemplate(ApiModel):
     image_pull_secrets: Annotated[list[SecretReference] | None, Field(max_length=8)] = None
     """Secrets to pull the trainer image with."""
     env: Annotated[list[EnvVar], Field(max_length=64)] | None = None
-    """Environment variables, as in a Pod; credentials come from Secrets. What the operator sets is refused,
-    and what decides which code runs: PYTHONPATH, LD_PRELOAD and their like."""
+    """Environment variables, as in a Pod; credentials come from Secrets. Proxies, certificates, values of
+    AWS_, HF_, MLFLOW_, NCCL_, OTEL_ and WANDB_, and variables that begin with USER_:
+    docs/api/finetunejob.md lists them, and the pods that get each."""
     volumes: Annotated[list[Volume], Field(max_length=16)] | None = None
     """More volumes, as in a Pod."""
     volume_mounts: Annotated[list[VolumeMount], Field(max_length=16)] | None = None

@@ -21,7 +21,7 @@ from tunegate_api.meta import StatusModel
 from tunegate_api.plan import ModelPlan, Plan, TrainingParameters
 from tunegate_api.v1alpha1 import FineTuneJob
 from tunegate_operator.engine.cluster import Object
-from tunegate_operator.finetunejob.pod_template import with_user_settings, without_environment
+from tunegate_operator.finetunejob.pod_template import for_role, with_user_settings
 from tunegate_operator.finetunejob.volumes import pod_volumes
 from tunegate_operator.names import (
     ATTEMPT_LABEL,
@@ -182,8 +182,6 @@ def child_job(
         },
     }
     wanted = job.spec.pod_template
-    if wanted and not step.role.tells_trackers:
-        wanted = without_environment(wanted)
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
@@ -198,7 +196,7 @@ def child_job(
             "podReplacementPolicy": "Failed",
             "podFailurePolicy": _failure_policy(nodes),
             **({"activeDeadlineSeconds": _chore_seconds(job, step.role, pods)} if step.role.is_chore else {}),
-            "template": with_user_settings(template, wanted) if wanted else template,
+            "template": with_user_settings(template, for_role(wanted, step.role)) if wanted else template,
         },
     }
 

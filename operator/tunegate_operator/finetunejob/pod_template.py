@@ -1,5 +1,7 @@
 """What a user set on pods, ``spec.podTemplate``, on top of what the operator sets."""
 
+from tunegate_api.contract import Role
+from tunegate_api.v1alpha1.environment import pods_of
 from tunegate_api.v1alpha1.pods import PodTemplate
 from tunegate_operator.engine.cluster import Object
 
@@ -37,7 +39,13 @@ def with_user_settings(template: Object, wanted: PodTemplate) -> Object:
     }
 
 
-def without_environment(wanted: PodTemplate) -> PodTemplate:
-    """What a pod that only removes files needs of it: where to run. The rest may be gone by then."""
-    environment = ("env", "volumes", "volume_mounts", "shared_memory")
-    return wanted.model_copy(update=dict.fromkeys(environment))
+def for_role(wanted: PodTemplate, role: Role) -> PodTemplate:
+    """The settings for pods of one role, with the variables that these get and no others.
+
+    A pod that only removes files or sends reports keeps where to run: the rest may be gone by then.
+    """
+    if not role.tells_trackers:
+        gone = ("env", "volumes", "volume_mounts", "shared_memory")
+        return wanted.model_copy(update=dict.fromkeys(gone))
+    variables = [variable for variable in wanted.env or () if role in pods_of(variable.name)]
+    return wanted.model_copy(update={"env": variables})

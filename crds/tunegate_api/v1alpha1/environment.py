@@ -1,0 +1,158 @@
+"""The environment variables that a user may set on pods, and which pods get them. All others are refused.
+
+Whoever may create a FineTuneJob gets pods with the operator's rights, and what these pods report decides a
+verdict. So a variable is listed only if no program in the trainer image loads code from it, writes to a file
+that it names, or sends the content of a file that it names. Names stand here in full: a later version of a
+library may give any prefix a member that loads code.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Pod = Literal["data", "train", "gate", "publish", "track"]
+"""A role, see :class:`tunegate_api.contract.Role`. Those that are not listed get no variable of a user."""
+
+_ALL: tuple[Pod, ...] = ("data", "train", "gate", "publish", "track")
+_FETCHES: tuple[Pod, ...] = ("data", "train", "publish")
+_PREPARES: tuple[Pod, ...] = ("data", "train")
+_TRAINS: tuple[Pod, ...] = ("train",)
+
+OWN_PREFIX = "USER_"
+"""Of variables for code that a user built into the trainer image."""
+
+
+@dataclass(frozen=True)
+class Variables:
+    """Variables of one purpose."""
+
+    purpose: str
+    """What they are for, and why they are safe."""
+    pods: tuple[Pod, ...]
+    """The pods that get them."""
+    names: tuple[str, ...]
+
+
+ALLOWED = (
+    Variables(
+        "Proxies. Reports to the operator never pass through them.",
+        _ALL,
+        (
+            *("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"),
+            *("http_proxy", "https_proxy", "all_proxy", "no_proxy"),
+        ),
+    ),
+    Variables(
+        "Certificate authorities, as PEM files of a volume below /mnt: which servers a job trusts is its "
+        "owner's choice. Reports trust the operator's own authority alone.",
+        _ALL,
+        ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "AWS_CA_BUNDLE"),
+    ),
+    Variables(
+        "Weights & Biases: its server, the key, and whether to send. Every pod that tracks needs them.",
+        _ALL,
+        (
+            *("WANDB_API_KEY", "WANDB_BASE_URL", "WANDB_MODE", "WANDB_HTTP_TIMEOUT"),
+            *("WANDB_INSECURE_DISABLE_SSL", "WANDB_NOTES", "WANDB_TAGS"),
+        ),
+    ),
+    Variables(
+        "MLflow: credentials and TLS. Every pod that tracks needs them.",
+        _ALL,
+        (
+            *("MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"),
+            *("MLFLOW_TRACKING_INSECURE_TLS", "MLFLOW_TRACKING_SERVER_CERT_PATH"),
+            "MLFLOW_TRACKING_CLIENT_CERT_PATH",
+        ),
+    ),
+    Variables(
+        "A model hub: token, address and timeouts. The gate downloads nothing.",
+        _FETCHES,
+        (
+            *("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_ENDPOINT", "HF_HUB_DOWNLOAD_TIMEOUT"),
+            *("HF_HUB_ETAG_TIMEOUT", "HF_HUB_DISABLE_XET", "HF_HUB_VERBOSITY"),
+        ),
+    ),
+    Variables(
+        "An object store: keys, region, address and retries, but no profile and no file of any kind: "
+        "`credential_process` in one runs a program, and a token file is sent to the address.",
+        _FETCHES,
+        (
+            *("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_REGION"),
+            *("AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_EC2_METADATA_DISABLED"),
+            *("AWS_MAX_ATTEMPTS", "AWS_RETRY_MODE", "AWS_USE_DUALSTACK_ENDPOINT", "AWS_USE_FIPS_ENDPOINT"),
+            *("AWS_REQUEST_CHECKSUM_CALCULATION", "AWS_RESPONSE_CHECKSUM_VALIDATION"),
+        ),
+    ),
+    Variables(
+        "OpenTelemetry: where to send, and as whom. Exporters, samplers and propagators are loaded by name.",
+        _PREPARES,
+        (
+            *("OTEL_SDK_DISABLED", "OTEL_SERVICE_NAME", "OTEL_RESOURCE_ATTRIBUTES"),
+            *(
+                f"OTEL_EXPORTER_OTLP_{signal}{what}"
+                for signal in ("", "TRACES_", "METRICS_")
+                for what in ("ENDPOINT", "HEADERS", "PROTOCOL", "TIMEOUT")
+            ),
+        ),
+    ),
+    Variables(
+        "Time zone and verbosity.",
+        _PREPARES,
+        ("TZ", "TOKENIZERS_PARALLELISM", "RAYON_NUM_THREADS", "TRANSFORMERS_VERBOSITY"),
+    ),
+    Variables(
+        "Tuning of CUDA and PyTorch. The device plugin decides which GPUs a pod sees.",
+        _TRAINS,
+        (
+            *("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF", "CUBLAS_WORKSPACE_CONFIG"),
+            *("CUDA_DEVICE_MAX_CONNECTIONS", "CUDA_LAUNCH_BLOCKING", "NVIDIA_TF32_OVERRIDE"),
+            *("TORCH_DISTRIBUTED_DEBUG", "TORCH_SHOW_CPP_STACKTRACES", "TORCH_NCCL_ASYNC_ERROR_HANDLING"),
+            *("TORCH_NCCL_AVOID_RECORD_STREAMS", "TORCH_NCCL_BLOCKING_WAIT"),
+        ),
+    ),
+    Variables(
+        "Tuning of gloo and NCCL, but no plug-in and no file.",
+        _TRAINS,
+        (
+            *("GLOO_SOCKET_IFNAME", "TP_SOCKET_IFNAME"),
+            *("NCCL_ALGO", "NCCL_BUFFSIZE", "NCCL_COLLNET_ENABLE", "NCCL_CROSS_NIC", "NCCL_CUMEM_ENABLE"),
+            *("NCCL_CUMEM_HOST_ENABLE", "NCCL_DEBUG", "NCCL_DEBUG_SUBSYS", "NCCL_DMABUF_ENABLE"),
+            *("NCCL_IGNORE_CPU_AFFINITY", "NCCL_LAUNCH_MODE", "NCCL_MAX_CTAS", "NCCL_MAX_NCHANNELS"),
+            *("NCCL_MIN_CTAS", "NCCL_MIN_NCHANNELS", "NCCL_NET_GDR_LEVEL", "NCCL_NET_GDR_READ"),
+            *("NCCL_NSOCKS_PERTHREAD", "NCCL_NTHREADS", "NCCL_NVLS_ENABLE", "NCCL_PROTO"),
+            *("NCCL_PXN_DISABLE", "NCCL_SHM_DISABLE"),
+            *(f"NCCL_P2P_{what}" for what in ("DISABLE", "LEVEL", "NET_CHUNKSIZE", "PXN_LEVEL")),
+            *(
+                f"NCCL_SOCKET_{what}"
+                for what in ("FAMILY", "IFNAME", "NTHREADS", "RETRY_CNT", "RETRY_SLEEP_MSEC")
+            ),
+            *(
+                f"NCCL_IB_{what}"
+                for what in (
+                    *("ADAPTIVE_ROUTING", "ADDR_FAMILY", "ADDR_RANGE", "AR_THRESHOLD", "CUDA_SUPPORT"),
+                    *("DISABLE", "ECE_ENABLE", "FIFO_TC", "GID_INDEX", "HCA", "MERGE_NICS", "MERGE_VFS"),
+                    *("PCI_RELAXED_ORDERING", "PKEY", "QPS_PER_CONNECTION", "RETRY_CNT"),
+                    *("ROCE_VERSION_NUM", "SL", "SPLIT_DATA_ON_QPS", "TC", "TIMEOUT", "USE_INLINE"),
+                )
+            ),
+        ),
+    ),
+)
+"""Which variables a user may set, besides those with the prefix ``USER_``."""
+
+OWN = Variables("Your own, for code that you built into the trainer image.", _PREPARES, (f"{OWN_PREFIX}…",))
+
+_NAMES = "|".join(name for group in ALLOWED for name in group.names)
+ALLOWED_PATTERN = f"^({_NAMES}|{OWN_PREFIX}[A-Za-z0-9_]+)$"
+ALLOWED_WORDS = (
+    f"must be a variable that docs/api/finetunejob.md lists (proxies, certificates, and values of AWS_, HF_, "
+    f"MLFLOW_, NCCL_, OTEL_ and WANDB_), or begin with {OWN_PREFIX}: set others in the trainer image, and "
+    f"the number of threads by resources.cpu"
+)
+
+
+def pods_of(name: str) -> tuple[Pod, ...]:
+    """The pods that get a variable; none for one that is not allowed."""
+    if name.startswith(OWN_PREFIX):
+        return OWN.pods
+    return next((group.pods for group in ALLOWED if name in group.names), ())
