@@ -12,6 +12,7 @@ pytestmark = pytest.mark.cluster
 
 Grant = tuple[str, str]
 """A resource and a verb."""
+WRITES = ("create", "update", "patch", "delete", "deletecollection")
 
 
 def grants(rules: Iterable[dict[str, Any]]) -> set[Grant]:
@@ -80,3 +81,37 @@ def test_users_roles_grant_no_status(helm: Helm) -> None:
     edit = grants(objects["ClusterRole", "tunegate-edit"]["rules"])
     assert ("finetunejobs", "create") in edit
     assert not [resource for resource, _ in edit if "/" in resource]
+
+
+def test_policy_binds_the_operators_account_of_any_release(helm: Helm) -> None:
+    policy, binding = "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"
+    objects = helm.render()
+    (condition,) = objects[policy, "tunegate"]["spec"]["matchConditions"]
+    (subject,) = objects["ClusterRoleBinding", "tunegate"]["subjects"]
+    account = f"system:serviceaccount:{subject['namespace']}:{subject['name']}"
+    assert condition["expression"] == f"request.userInfo.username == '{account}'"
+    assert (
+        objects["Deployment", "tunegate"]["spec"]["template"]["spec"]["serviceAccountName"] == subject["name"]
+    )
+    assert objects[binding, "tunegate"]["spec"] == {"policyName": "tunegate", "validationActions": ["Deny"]}
+
+
+def test_policy_covers_every_write_that_no_name_limits(helm: Helm) -> None:
+    objects = helm.render()
+    writes = {(resource, verb) for resource, verb in bound(objects, "ClusterRoleBinding") if verb in WRITES}
+    rules = objects["ValidatingAdmissionPolicy", "tunegate"]["spec"]["matchConstraints"]["resourceRules"]
+    covered = {
+        (resource, operation.lower())
+        for rule in rules
+        for resource in rule["resources"]
+        for operation in rule["operations"]
+    }
+    free = {("events", "create"), ("tokenreviews", "create")}
+    assert {
+        grant for grant in writes - covered if not grant[0].startswith(("finetunejobs", "evalgates"))
+    } == free
+
+
+def test_without_the_value_there_is_no_policy(helm: Helm) -> None:
+    kinds = {kind for kind, _ in helm.render("admissionPolicy.install=false")}
+    assert not any(kind.startswith("ValidatingAdmissionPolicy") for kind in kinds)

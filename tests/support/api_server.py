@@ -23,9 +23,9 @@ CONTROLLERS = "garbage-collector-controller,namespace-controller,serviceaccount-
 API_SERVER_FLAGS = (
     "--authorization-mode=RBAC",
     "--service-cluster-ip-range=10.96.0.0/16",
-    # As strict as a cluster gets about who may name an owner.
-    "--enable-admission-plugins=OwnerReferencesPermissionEnforcement",
 )
+STRICT_OWNERS = "--enable-admission-plugins=OwnerReferencesPermissionEnforcement"
+"""As strict as a cluster gets about who may name an owner."""
 
 
 OPERATOR = "system:serviceaccount:tunegate-system:tunegate"
@@ -135,11 +135,17 @@ class ApiServer:
 
 @contextmanager
 def api_server(
-    folder: Path, *, controllers: str = CONTROLLERS, audit: bool = False, definitions: bool = True
+    folder: Path,
+    *,
+    controllers: str = CONTROLLERS,
+    audit: bool = False,
+    definitions: bool = True,
+    strict_owners: bool = True,
 ) -> Iterator[ApiServer]:
     """Start one below ``folder``, which must be empty; everything ends with the context.
 
-    ``audit`` writes every request to ``audit.log``; without ``definitions`` it does not know our kinds yet.
+    ``audit`` writes every request to ``audit.log``; without ``definitions`` it does not know our kinds yet;
+    without ``strict_owners`` everybody may name any owner, as in most clusters.
     """
     built = subprocess.run([BUILD, *PROGRAMS], check=True, stdout=subprocess.PIPE, text=True)
     bin = Path(built.stdout.strip())
@@ -173,6 +179,7 @@ def api_server(
                 f"--cert-dir={folder / 'certs'}",
                 f"--token-auth-file={folder / 'tokens.csv'}",
                 *API_SERVER_FLAGS,
+                *((STRICT_OWNERS,) if strict_owners else ()),
                 *(_audit_flags(server) if audit else ()),
                 "--service-account-issuer=https://kubernetes.default.svc",
                 f"--service-account-key-file={keys}",

@@ -17,6 +17,8 @@ from support.helm import NAMESPACE, Helm
 from support.waiting import eventually
 
 SERVICE = "tunegate-reports"
+POLICY = ("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding")
+RIGHTS = ("ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding", *POLICY)
 
 
 class OperatorCommand:
@@ -66,10 +68,11 @@ class OperatorCommand:
 
 
 def grant_rights(api: client.ApiClient, *values: str) -> None:
-    """Make the operator's namespace, and grant what the chart does with these ``--set`` arguments."""
+    """Make the operator's namespace, and grant what the chart does with these ``--set`` arguments, within
+    the limits of its policy."""
     client.CoreV1Api(api).create_namespace({"metadata": {"name": NAMESPACE}})
     for (kind, _), obj in Helm().render(*values).items():
-        if kind in ("ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"):
+        if kind in RIGHTS:
             utils.create_from_dict(api, obj)
 
 

@@ -1,0 +1,280 @@
+"""The chart's policy on a real API server: the operator's account writes its own objects and no others."""
+
+import copy
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import yaml
+from kubernetes import client
+from kubernetes.client import ApiException
+from kubernetes.config import new_client_from_config_dict
+
+from support.api_server import ApiServer, api_server
+from support.builders import make_gate, make_job
+from support.operator_command import grant_rights
+from support.team import GROUP
+from support.waiting import eventually
+from tunegate_api.contract import Request, Role
+from tunegate_api.v1alpha1 import FineTuneJob
+from tunegate_operator.engine.owners import owner_reference
+from tunegate_operator.finetunejob.build import (
+    PodSettings,
+    ReportTo,
+    Step,
+    child_job,
+    nodes_service,
+    request_config_map,
+)
+from tunegate_operator.names import MANAGED_LABELS
+
+pytestmark = pytest.mark.cluster
+
+Object = dict[str, Any]
+PODS = PodSettings("trainer:test", ReportTo("https://tunegate.default:443", "PEM"))
+COREFILE = {"metadata": {"name": "coredns"}, "data": {"Corefile": "."}}
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
+    folder = tmp_path_factory.mktemp("api-server")
+    with api_server(folder, strict_owners=False) as server, server.client() as api:
+        grant_rights(api)
+        client.CoreV1Api(api).create_namespaced_config_map("kube-system", COREFILE)
+        yield server
+
+
+@pytest.fixture(scope="module")
+def admin(server: ApiServer) -> Iterator[client.ApiClient]:
+    with server.client() as api:
+        yield api
+
+
+@pytest.fixture(scope="module")
+def operator(server: ApiServer) -> Iterator[client.ApiClient]:
+    """The client of the operator's account, once the server knows the policy."""
+    with new_client_from_config_dict(yaml.safe_load(server.operator_kubeconfig.read_text())) as api:
+        core = client.CoreV1Api(api)
+        probe = {"metadata": {"generateName": "probe-"}}
+        eventually(
+            lambda: refusal(lambda: core.create_namespaced_config_map("default", probe)),
+            what="the policy is in force",
+            pause=0.2,
+        )
+        yield api
+
+
+@pytest.fixture(scope="module")
+def job(admin: client.ApiClient) -> FineTuneJob:
+    custom = client.CustomObjectsApi(admin)
+    made = custom.create_namespaced_custom_object(
+        *GROUP, "default", "finetunejobs", make_job().with_publish().obj()
+    )
+    return FineTuneJob.model_validate(made)
+
+
+@pytest.fixture
+def request_of(job: FineTuneJob) -> Request:
+    meta = job.metadata
+    return Request(name=meta.name, namespace=meta.namespace, uid=meta.uid, spec=job.spec, gates=[])
+
+
+def refusal(act: Callable[[], Any]) -> str:
+    """What the server says when it forbids it; empty when it does not."""
+    try:
+        act()
+    except ApiException as error:
+        if error.status != 403:
+            raise
+        return str(error.body)
+    return ""
+
+
+def own(job: FineTuneJob, name: str, **metadata: Any) -> Object:
+    """A ConfigMap as the operator makes one."""
+    owner = {"apiVersion": "tunegate.dev/v1alpha1", "kind": "FineTuneJob", "metadata": job.metadata.to_wire()}
+    return {
+        "metadata": {"name": name, "labels": MANAGED_LABELS, "ownerReferences": [owner_reference(owner)]}
+        | metadata,
+        "data": {"a": "1"},
+    }
+
+
+def test_operator_cannot_change_or_adopt_a_foreign_config_map(
+    operator: client.ApiClient, admin: client.ApiClient, job: FineTuneJob
+) -> None:
+    core = client.CoreV1Api(operator)
+    changed = COREFILE | {"data": {"Corefile": "evil"}}
+    adopted = own(job, "coredns") | {"data": {"Corefile": "evil"}}
+    for body in (changed, adopted):
+        said = refusal(lambda body=body: core.replace_namespaced_config_map("coredns", "kube-system", body))
+        assert "the operator may" in said
+    kept = client.CoreV1Api(admin).read_namespaced_config_map("coredns", "kube-system")
+    assert kept.data == COREFILE["data"]
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"labels": {}}, "with the label"),
+        ({"labels": {"app.kubernetes.io/managed-by": "Helm"}}, "with the label"),
+        ({"ownerReferences": []}, "an EvalGate controls"),
+        ({"ownerReferences.controller": False}, "an EvalGate controls"),
+        ({"ownerReferences.kind": "Deployment"}, "an EvalGate controls"),
+        ({"ownerReferences.apiVersion": "apps/v1"}, "an EvalGate controls"),
+    ],
+    ids=str,
+)
+def test_operator_cannot_create_an_object_without_label_or_owner(
+    operator: client.ApiClient, job: FineTuneJob, change: dict[str, Any], reason: str
+) -> None:
+    body = own(job, "forged")
+    for path, value in change.items():
+        field, _, inner = path.partition(".")
+        if inner:
+            body["metadata"][field][0][inner] = value
+        else:
+            body["metadata"][field] = value
+    core = client.CoreV1Api(operator)
+    assert reason in refusal(lambda: core.create_namespaced_config_map("default", body))
+    service = {"metadata": body["metadata"], "spec": {"clusterIP": "None"}}
+    assert reason in refusal(lambda: core.create_namespaced_service("default", service))
+
+
+def test_operator_writes_its_own_config_maps_and_keeps_their_owner(
+    operator: client.ApiClient, admin: client.ApiClient, job: FineTuneJob
+) -> None:
+    core = client.CoreV1Api(operator)
+    assert not refusal(lambda: core.create_namespaced_config_map("default", own(job, "results")))
+    again = own(job, "results") | {"data": {"a": "2"}}
+    assert not refusal(lambda: core.replace_namespaced_config_map("results", "default", again))
+
+    gate = client.CustomObjectsApi(admin).create_namespaced_custom_object(
+        *GROUP, "default", "evalgates", make_gate().obj()
+    )
+    of_gate = own(job, "outcomes", ownerReferences=[owner_reference(gate)])
+    assert not refusal(lambda: core.create_namespaced_config_map("default", of_gate))
+
+    taken = own(job, "results", ownerReferences=[owner_reference(gate)])
+    said = refusal(lambda: core.replace_namespaced_config_map("results", "default", taken))
+    assert "may not change the owner" in said
+    bare = {"metadata": {"name": "results"}}
+    assert refusal(lambda: core.replace_namespaced_config_map("results", "default", bare))
+
+
+@pytest.mark.parametrize("role", Role)
+def test_operator_creates_and_deletes_the_jobs_that_it_builds(
+    operator: client.ApiClient, job: FineTuneJob, request_of: Request, role: Role
+) -> None:
+    batch = client.BatchV1Api(operator)
+    stage = job.spec.stages[0].name if role is Role.TRAIN else None
+    child = child_job(job, request_of, Step(role, stage), 1, pods=PODS)
+    assert not refusal(lambda: batch.create_namespaced_job("default", child))
+    assert not refusal(lambda: batch.delete_namespaced_job(child["metadata"]["name"], "default"))
+
+
+def test_operator_creates_request_and_service_as_it_builds_them(
+    operator: client.ApiClient, job: FineTuneJob, request_of: Request
+) -> None:
+    core = client.CoreV1Api(operator)
+    request = request_config_map(job, request_of)
+    assert not refusal(lambda: core.create_namespaced_config_map("default", request))
+    assert not refusal(lambda: core.create_namespaced_service("default", nodes_service(job)))
+
+
+def test_operator_cannot_delete_a_foreign_job(
+    operator: client.ApiClient, admin: client.ApiClient, job: FineTuneJob, request_of: Request
+) -> None:
+    foreign = child_job(job, request_of, Step(Role.DATA), 1, pods=PODS)
+    foreign["metadata"] = {"name": "foreign"}
+    foreign["spec"]["suspend"] = True
+    client.BatchV1Api(admin).create_namespaced_job("default", foreign)
+    batch = client.BatchV1Api(operator)
+    assert "the operator may" in refusal(lambda: batch.delete_namespaced_job("foreign", "default"))
+    assert client.BatchV1Api(admin).read_namespaced_job("foreign", "default")
+
+
+def api_token(pod: Object) -> None:
+    pod["automountServiceAccountToken"] = True
+
+
+def projected_api_token(pod: Object) -> None:
+    token = {"serviceAccountToken": {"path": "token", "audience": "https://kubernetes.default.svc"}}
+    pod["volumes"].append({"name": "api", "projected": {"sources": [token]}})
+
+
+def projected_token_without_audience(pod: Object) -> None:
+    token = {"serviceAccountToken": {"path": "token"}}
+    pod["volumes"].append({"name": "api", "projected": {"sources": [token]}})
+
+
+def host_path(pod: Object) -> None:
+    pod["volumes"].append({"name": "host", "hostPath": {"path": "/"}})
+
+
+def host_network(pod: Object) -> None:
+    pod["hostNetwork"] = True
+
+
+def host_processes(pod: Object) -> None:
+    pod["hostPID"] = True
+
+
+def host_ipc(pod: Object) -> None:
+    pod["hostIPC"] = True
+
+
+def root(pod: Object) -> None:
+    pod["securityContext"]["runAsNonRoot"] = False
+
+
+def root_in_a_container(pod: Object) -> None:
+    pod["containers"][0]["securityContext"]["runAsNonRoot"] = False
+
+
+def escalation(pod: Object) -> None:
+    pod["containers"][0]["securityContext"]["allowPrivilegeEscalation"] = True
+
+
+def capability(pod: Object) -> None:
+    pod["containers"][0]["securityContext"]["capabilities"]["add"] = ["SYS_ADMIN"]
+
+
+def default_capabilities(pod: Object) -> None:
+    del pod["containers"][0]["securityContext"]["capabilities"]
+
+
+def second_container(pod: Object) -> None:
+    pod["containers"].append({"name": "more", "image": "busybox"})
+
+
+def init_container(pod: Object) -> None:
+    pod["initContainers"] = [copy.deepcopy(pod["containers"][0]) | {"name": "first"}]
+
+
+@pytest.mark.parametrize(
+    "weaken",
+    [
+        api_token,
+        projected_api_token,
+        projected_token_without_audience,
+        host_path,
+        host_network,
+        host_processes,
+        host_ipc,
+        root,
+        root_in_a_container,
+        escalation,
+        capability,
+        default_capabilities,
+        second_container,
+        init_container,
+    ],
+)
+def test_operator_cannot_create_a_job_with_pods_unlike_its_own(
+    operator: client.ApiClient, job: FineTuneJob, request_of: Request, weaken: Callable[[Object], None]
+) -> None:
+    child = copy.deepcopy(child_job(job, request_of, Step(Role.DATA), 2, pods=PODS))
+    weaken(child["spec"]["template"]["spec"])
+    batch = client.BatchV1Api(operator)
+    assert "may create only Jobs" in refusal(lambda: batch.create_namespaced_job("default", child))
