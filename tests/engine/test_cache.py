@@ -54,6 +54,50 @@ def test_the_late_answer_to_a_write_does_not_bring_back_a_deleted_object() -> No
     assert held(cache) == {}
 
 
+def test_an_object_whose_label_was_restored_is_held_again() -> None:
+    cache = Cache()
+    cache.put(make("a", "1", 7, owner="x"))
+    assert cache.apply(WatchEvent("DELETED", make("a", "1", 8, owner="x")))  # it lost its label
+    assert cache.children("x", "Job") == []
+    assert cache.apply(WatchEvent("ADDED", make("a", "1", 9, owner="x")))
+    assert [uid_of(child) for child in cache.children("x", "Job")] == ["1"]
+    assert cache.apply(WatchEvent("DELETED", make("a", "1", 10, owner="x"))), "the second loss is news, too"
+    assert held(cache) == {}
+
+
+def test_an_object_of_the_version_of_its_deletion_still_exists() -> None:
+    cache = Cache()
+    cache.put(make("a", "1", 7))
+    cache.apply(WatchEvent("DELETED", make("a", "1", 9)))
+    assert cache.put(make("a", "1", 9)), "a real deletion is later than every state of the object"
+    assert held(cache) == {"1": 9}
+
+
+def test_a_late_loss_of_a_label_does_not_drop_a_newer_state() -> None:
+    cache = Cache()
+    cache.put(make("a", "1", 9))
+    assert not cache.apply(WatchEvent("DELETED", make("a", "1", 8)))
+    assert held(cache) == {"1": 9}
+
+
+def test_an_object_missing_from_a_list_comes_back_when_it_is_read() -> None:
+    cache = Cache()
+    cache.put(make("a", "1", 7))
+    resync(cache, [], cache.mark())
+    assert not cache.apply(WatchEvent("MODIFIED", make("a", "1", 6)))
+    assert cache.put(make("a", "1", 7)), "it lost its label before, as the list shows"
+    assert held(cache) == {"1": 7}
+
+
+def test_an_object_that_a_request_found_gone_stays_gone() -> None:
+    cache = Cache()
+    cache.put(make("a", "1", 7))
+    cache.remove("1")
+    assert not cache.apply(WatchEvent("MODIFIED", make("a", "1", 8)))
+    assert not cache.apply(WatchEvent("DELETED", make("a", "1", 9)))
+    assert held(cache) == {}
+
+
 def test_versions_are_compared_as_numbers() -> None:
     cache = Cache()
     cache.put(make("a", "1", 9))
@@ -154,7 +198,7 @@ def test_a_deeply_nested_object_is_held_too() -> None:
     cache, deep = Cache(), {}
     for _ in range(500):
         deep = {"deeper": deep}
-    made = make("a", "1", 1) | {"spec": deep}
+    made = make("a", "1", 1, kind="FineTuneJob") | {"spec": deep}
     cache.put(made)
     assert cache.get(Key.of(made)) == made
 
@@ -219,12 +263,15 @@ def test_reference_that_only_names_the_uid_makes_no_child(field: str, value: str
 
 
 class Interleavings(RuleBasedStateMachine):
-    """A cluster, a late watch that loses events, lists that arrive late, and late answers to writes."""
+    """A cluster, a late watch that loses events, lists that arrive late, and late answers to writes.
+
+    Watch and lists select by a label that objects may lose."""
 
     def __init__(self) -> None:
         super().__init__()
         self.cache = Cache()
         self.truth: dict[str, Object] = {}
+        self.unlabelled: dict[str, Object] = {}
         self.version = 0
         self.uids = 0
         self.watch: list[WatchEvent] = []
@@ -237,7 +284,7 @@ class Interleavings(RuleBasedStateMachine):
 
     @rule(name=st.sampled_from("abc"), owner=st.sampled_from([None, "x", "y"]), ours=st.booleans())
     def create(self, name: str, owner: str | None, ours: bool) -> None:
-        if name in self.truth:
+        if name in self.truth or name in self.unlabelled:
             return
         self.uids += 1
         obj = make(name, f"uid-{self.uids}", self._next(), owner)
@@ -262,6 +309,30 @@ class Interleavings(RuleBasedStateMachine):
             obj = self.truth.pop(name)
             metadata = obj["metadata"] | {"resourceVersion": str(self._next())}
             self.watch.append(WatchEvent("DELETED", obj | {"metadata": metadata}))
+
+    @rule(name=st.sampled_from("abc"), ours=st.booleans())
+    def lose_the_label(self, name: str, ours: bool) -> None:
+        """The watch shows the object as it was, with the version of the change."""
+        if name in self.truth:
+            obj = self.truth.pop(name)
+            metadata = obj["metadata"] | {"resourceVersion": str(self._next())}
+            self.unlabelled[name] = obj | {"metadata": metadata}
+            self.watch.append(WatchEvent("DELETED", self.unlabelled[name]))
+            if ours:
+                self.answers.append(self.unlabelled[name])
+
+    @rule(name=st.sampled_from("abc"))
+    def get_the_label_back(self, name: str) -> None:
+        if name in self.unlabelled:
+            obj = self.unlabelled.pop(name)
+            metadata = obj["metadata"] | {"resourceVersion": str(self._next())}
+            self.truth[name] = obj | {"metadata": metadata}
+            self.watch.append(WatchEvent("ADDED", self.truth[name]))
+
+    @rule(name=st.sampled_from("abc"))
+    def delete_without_the_label(self, name: str) -> None:
+        """No watch tells of it."""
+        self.unlabelled.pop(name, None)
 
     @rule()
     def the_watch_delivers(self) -> None:

@@ -7,8 +7,9 @@ from support.world import Script, World, failed
 from tunegate_api.contract import ExitCode, Outcome, Termination
 from tunegate_api.v1alpha1.finetunejob_status import Failure, Phase, Reason
 from tunegate_operator.engine import pod_status
-from tunegate_operator.engine.cluster import Key, Object
+from tunegate_operator.engine.cluster import Key, Object, WatchEvent
 from tunegate_operator.engine.objects import uid_of
+from tunegate_operator.names import MANAGED_LABELS
 
 KILLED = (137, "")
 
@@ -489,6 +490,24 @@ def test_a_step_is_not_repeated_because_somebody_removed_its_job(role):
     status = world.run()
     assert status.phase is Phase.SUCCEEDED
     assert [a.number for a in status.attempts if a.role == role] == [1]
+
+
+@pytest.mark.parametrize("role", ["data", "train", "gate"])
+def test_a_running_child_that_loses_its_label_is_not_created_twice(role: str) -> None:
+    """To a watch that selects by label it is then deleted, though it runs."""
+    world = World()
+    world.apply_all()
+    world.until_job(role)
+    (child,) = world.active_jobs()
+    labels = {k: v for k, v in child["metadata"]["labels"].items() if k not in MANAGED_LABELS}
+    unlabelled = world.cluster.as_user.replace(child | {"metadata": child["metadata"] | {"labels": labels}})
+    version = {"resourceVersion": unlabelled["metadata"]["resourceVersion"]}
+    lost = WatchEvent("DELETED", child | {"metadata": child["metadata"] | version})
+    world.reconciler.handle(lost)
+    world.settle()
+    assert world.cache.by_uid(uid_of(child)) is not None, "it was found by its name"
+    assert world.run().phase is Phase.SUCCEEDED
+    assert len([name for name in world.jobs() if f"-{role}-" in name]) == 1
 
 
 def test_a_job_keeps_the_trainer_image_that_it_began_with():

@@ -1,5 +1,6 @@
 """What we know of the cluster: an index over its objects that a watch and our own writes keep current."""
 
+import sys
 import threading
 from collections import OrderedDict, defaultdict
 from collections.abc import Iterable, Iterator
@@ -17,14 +18,17 @@ _Entry = TypeVar("_Entry")
 
 REMEMBERED_DELETIONS = 10_000
 """Uids of deleted objects that late news must not bring back."""
+_FOR_GOOD = sys.maxsize
+"""The version of a deletion after which no state of the object can follow."""
 
 
 class Cache:
     """Thread-safe store of objects by uid; implements ``controller.View``.
 
-    News comes from three sides in any order: a watch, lists, and answers to our own writes. Of one uid the
-    highest resourceVersion wins, of one version the last that came in, and a deletion is final, because no
-    uid ever comes back.
+    News comes from three sides in any order: a watch, lists, and answers to our own requests. Of one uid the
+    highest resourceVersion wins, and of one version the last that came in. A deletion has a version, too,
+    because a watch with a label selector also reports one for an object that lost its label: a state of that
+    version or a later one shows that it still exists.
 
     Objects are held as JSON text, which takes a fifth of the memory: a cluster has thousands, and a decision
     reads a dozen. What is read is the reader's own.
@@ -37,7 +41,7 @@ class Cache:
         self._uids: dict[Key, str] = {}
         self._by_kind: dict[tuple[str, str], set[str]] = defaultdict(set)
         self._by_owner: dict[Owner, set[str]] = defaultdict(set)
-        self._deleted: OrderedDict[str, Owner | None] = OrderedDict()
+        self._deleted: OrderedDict[str, _Deletion] = OrderedDict()
         self._refusals: dict[str, Refusal] = {}
         self._events: dict[str, EventsAbout] = {}
         self._time = 0  # rises with every object that comes in
@@ -94,7 +98,7 @@ class Cache:
                 if held and held.key != owner.key:
                     break
                 found.append(owner)
-                above = held.owner if held else self._deleted.get(owner.uid)
+                above = held.owner if held else self._deleted.get(owner.uid, _NEVER).owner
                 owner = above if above and above.key.namespace == owner.key.namespace else None
         return found
 
@@ -108,9 +112,7 @@ class Cache:
         """
         with self._lock:
             if event.type == "DELETED":
-                known = uid_of(event.obj) not in self._deleted
-                self._drop(uid_of(event.obj), controlling_owner(event.obj))
-                return known
+                return self._take_in_deletion(event.obj)
             return self._take_in(event.obj) is not _News.OLD
 
     def put(self, obj: Object) -> bool:
@@ -121,7 +123,7 @@ class Cache:
     def remove(self, uid: str) -> None:
         """A request found that the object with this uid is gone."""
         with self._lock:
-            self._drop(uid, None)
+            self._drop(uid, None, _FOR_GOOD)
 
     def mark(self) -> int:
         """A moment to give to :meth:`resync`: take it before asking for the list."""
@@ -136,7 +138,8 @@ class Cache:
 
         Yields what was missed, as the list is read. What is held but not listed is gone, unless it came in
         after ``since``: that may be younger than the list. The list must be a consistent read, not one of a
-        stale cache; one that ends with an exception tells of no deletions.
+        stale cache; one that ends with an exception tells of no deletions. An object that is not listed may
+        have lost its label only: reading it brings it back.
         """
         present: set[str] = set()
         for obj in listed:
@@ -158,7 +161,7 @@ class Cache:
                 and held.first_seen <= since
             ]
             for held in gone:
-                self._drop(held.uid, held.owner)
+                self._drop(held.uid, held.owner, held.version)
         for held in gone:
             yield WatchEvent("DELETED", held.read())
 
@@ -176,9 +179,19 @@ class Cache:
             if uid in self._objects:
                 self._events[uid] = found
 
+    def _take_in_deletion(self, last: Object) -> bool:
+        """Return whether it is news. ``last`` is the last state, with the version of the deletion."""
+        uid, version = uid_of(last), resource_version(last)
+        held = self._objects.get(uid)
+        if held and held.version > version:  # its label was restored since
+            return False
+        is_known = uid in self._deleted
+        self._drop(uid, controlling_owner(last), version)
+        return not is_known
+
     def _take_in(self, obj: Object) -> "_News":
         uid, key, version, owner = uid_of(obj), Key.of(obj), resource_version(obj), controlling_owner(obj)
-        if uid in self._deleted:
+        if uid in self._deleted and version < self._deleted[uid].version:
             return _News.OLD
         held = self._objects.get(uid)
         if held and version < held.version:
@@ -189,9 +202,10 @@ class Cache:
         if namesake:
             # One name, two objects: the older one was deleted, whether or not we were told.
             if version < namesake.version:
-                self._bury(uid, owner)
+                self._bury(uid, owner, _FOR_GOOD)
                 return _News.OLD
-            self._drop(namesake.uid, namesake.owner)
+            self._drop(namesake.uid, namesake.owner, _FOR_GOOD)
+        self._deleted.pop(uid, None)
         if held:
             self._unlink(held)
         else:
@@ -210,13 +224,13 @@ class Cache:
         uid = self._uids.get(Key.of(obj), uid_of(obj))
         return self._objects[uid] if uid != uid_of(obj) else None
 
-    def _drop(self, uid: str, owner: Owner | None) -> None:
+    def _drop(self, uid: str, owner: Owner | None, version: int) -> None:
         held = self._objects.pop(uid, None)
         if held:
             self._unlink(held)
         self._refusals.pop(uid, None)
         self._events.pop(uid, None)
-        self._bury(uid, owner or (held.owner if held else None))
+        self._bury(uid, owner or (held.owner if held else None), version)
 
     def _unlink(self, held: "_Held") -> None:
         """Take an object out of the indexes; empty entries go, or they would pile up for ever."""
@@ -226,8 +240,9 @@ class Cache:
         if held.owner:
             _discard(self._by_owner, held.owner, held.uid)
 
-    def _bury(self, uid: str, owner: Owner | None) -> None:
-        self._deleted[uid] = owner or self._deleted.get(uid)
+    def _bury(self, uid: str, owner: Owner | None, version: int) -> None:
+        before = self._deleted.get(uid, _NEVER)
+        self._deleted[uid] = _Deletion(owner or before.owner, max(version, before.version))
         if len(self._deleted) > REMEMBERED_DELETIONS:
             self._deleted.popitem(last=False)
 
@@ -247,6 +262,18 @@ class _Held:
     def read(self) -> Object:
         obj: Object = read_json(self.text)
         return obj
+
+
+@dataclass(frozen=True, slots=True)
+class _Deletion:
+    """What is remembered of a deleted object."""
+
+    owner: Owner | None
+    version: int
+    """States of the object that are older are late news."""
+
+
+_NEVER = _Deletion(None, 0)
 
 
 class _News(Enum):
