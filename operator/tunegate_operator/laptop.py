@@ -103,7 +103,7 @@ class Laptop:
         say_what_runs(self.runs, names)
         self._reconciler = Reconciler(
             self._cluster,
-            Cache(),
+            Cache(self._cluster.get),
             WorkQueue(clock),
             [_Only(FineTuneJobController(PODS), self._is_ours), EvalGateController()],
             clock,

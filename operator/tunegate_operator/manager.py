@@ -63,7 +63,7 @@ class Manager:
         self._cluster = cluster
         self._clock = clock
         self._lost = lost
-        self._cache = Cache()
+        self._cache = Cache(cluster.get)
         self._queue = WorkQueue(clock)
         self._stop = threading.Event()
         self._has_decided = threading.Event()

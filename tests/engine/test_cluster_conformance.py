@@ -13,6 +13,7 @@ from support import manifests
 from support.fake_cluster import FakeCluster
 from support.waiting import eventually
 from tunegate_operator.engine.apply import apply, create_ours
+from tunegate_operator.engine.cache import Cache
 from tunegate_operator.engine.cluster import (
     AlreadyExistsError,
     Cluster,
@@ -23,6 +24,7 @@ from tunegate_operator.engine.cluster import (
     Object,
     WatchEvent,
 )
+from tunegate_operator.engine.kept import kept
 from tunegate_operator.engine.local import LocalCluster
 from tunegate_operator.engine.objects import resource_version, uid_of
 from tunegate_operator.engine.owners import owner_reference
@@ -99,7 +101,7 @@ def test_what_is_created_can_be_read_and_listed(cluster: Cluster, named: Names) 
     assert resource_version(made) > 0
     assert made["metadata"]["creationTimestamp"].endswith("Z")
     assert get(cluster, made) == made
-    assert made in cluster.list_objects("ConfigMap")
+    assert uid_of(made) in map(uid_of, cluster.list_objects("ConfigMap"))
 
 
 def test_objects_say_their_api_version_and_kind_also_in_lists(cluster: Cluster, named: Names) -> None:
@@ -111,7 +113,7 @@ def test_objects_say_their_api_version_and_kind_also_in_lists(cluster: Cluster, 
 def test_one_namespace_is_listed_alone(cluster: Cluster, named: Names) -> None:
     made = cluster.create(config_map(named("a")))
     listed = list(cluster.list_objects("ConfigMap", "default"))
-    assert made in listed
+    assert uid_of(made) in map(uid_of, listed)
     assert {o["metadata"]["namespace"] for o in listed} == {"default"}
     assert list(cluster.list_objects("ConfigMap", "elsewhere")) == []
 
@@ -283,6 +285,45 @@ def test_applying_writes_only_what_differs(cluster: Cluster, named: Names) -> No
     assert second["data"] == {"x": "2"}
     with pytest.raises(ConflictError):
         apply(cluster, config_map(named("results"), owner, x="3"), first)
+
+
+def test_applying_keeps_what_others_attached(cluster: Cluster, named: Names) -> None:
+    owner = cluster.create(finetunejob(named("a")))
+    first = apply(cluster, config_map(named("results"), owner, x="1"))
+    theirs = {
+        "labels": first["metadata"]["labels"] | {"team": "a"},
+        "annotations": {"kubectl.kubernetes.io/last-applied-configuration": "{}", "note": "b"},
+        "finalizers": ["example.com/keep"],
+    }
+    cluster.replace(first | {"metadata": first["metadata"] | theirs})
+    second = apply(cluster, config_map(named("results"), owner, x="2"), get(cluster, first))
+    assert second["data"] == {"x": "2"}
+    assert theirs.items() <= second["metadata"].items()
+    cluster.replace(second | {"metadata": second["metadata"] | {"finalizers": []}})
+
+
+def test_a_cache_holds_the_content_of_the_config_maps_it_is_asked_for(cluster: Cluster, named: Names) -> None:
+    cache = Cache(cluster.get)
+    cluster.watch(cache.apply)
+    made = cluster.create(config_map(named("a"), x="1"))
+    key = Key.of(made)
+    eventually(lambda: cache.has(key))
+    assert cache.by_uid(uid_of(made)) == kept(made)
+    assert cache.get(key) == made
+    changed = cluster.replace(made | {"data": {"x": "2"}})
+    eventually(lambda: resource_version(cache.by_uid(uid_of(made)) or made) == resource_version(changed))
+    assert cache.get(key) == changed
+    cluster.delete(key, uid_of(made))
+    eventually(lambda: not cache.has(key))
+    assert cache.get(key) is None
+
+
+def test_a_list_shows_which_config_maps_there_are(cluster: Cluster, named: Names) -> None:
+    made = cluster.create(config_map(named("a"), x="1"))
+    cache = Cache(cluster.get)
+    list(cache.resync("ConfigMap", cluster.list_objects("ConfigMap"), cache.mark()))
+    assert cache.by_uid(uid_of(made)) == kept(made)
+    assert cache.get(Key.of(made)) == made
 
 
 def test_the_events_about_an_object_can_be_listed(cluster: Cluster, named: Names) -> None:

@@ -73,7 +73,7 @@ class Operator:
         self.cluster = cluster
         self.clock = cluster.clock
         self.queue = WorkQueue(self.clock)
-        self.cache = Cache()
+        self.cache = Cache(cluster.get)
         self.controller = Scripted(decide)
         self.reconciler = Reconciler(
             cluster, self.cache, self.queue, [self.controller], self.clock, **options
@@ -278,7 +278,7 @@ def test_put_replaces_changed_content_and_keeps_labels_of_others(cluster: FakeCl
     )
     operator.settle()
     (held,) = cluster.as_user.list_objects("ConfigMap")
-    held["metadata"]["labels"] = {"team": "a"}
+    held["metadata"] |= {"labels": {"team": "a"}, "annotations": {"note": "b"}, "finalizers": ["c.io/d"]}
     cluster.as_user.replace(held)
     operator.settle()
     content = "2"
@@ -287,6 +287,8 @@ def test_put_replaces_changed_content_and_keeps_labels_of_others(cluster: FakeCl
     (held,) = cluster.as_user.list_objects("ConfigMap")
     assert held["data"] == {"x": "2"}
     assert held["metadata"]["labels"] == {"team": "a"}
+    assert held["metadata"]["annotations"] == {"note": "b"}
+    assert held["metadata"]["finalizers"] == ["c.io/d"]
     assert [write.verb for write in cluster.writes if write.kind == "ConfigMap"] == ["create", "replace"]
 
 
@@ -303,6 +305,63 @@ def test_a_status_just_written_is_known_before_the_watch_tells(cluster: FakeClus
     operator.clock.advance(1)
     operator.settle()
     assert seen == [{}, {"count": 1}]
+
+
+def says_rows(obj: Object, view: View, now: datetime) -> Decision:  # noqa: ARG001 - a Protocol's
+    """Read a user's ConfigMap, and repeat what it holds."""
+    rows = view.get(Key("ConfigMap", "default", "rows"))
+    return Decision({"rows": rows and rows["data"]["x"]})
+
+
+def test_a_decision_reads_config_maps_as_they_are_now(cluster: FakeCluster) -> None:
+    owner = cluster.as_user.get(KEY)
+    assert owner is not None
+    operator = Operator(cluster, says_rows)
+    operator.settle()
+    assert operator.status() == {"rows": None}
+    made = cluster.as_user.create(config_map(owner, "rows"))
+    operator.settle()
+    assert operator.status() == {"rows": "1"}
+    cluster.as_user.replace(made | {"data": {"x": "2"}})
+    operator.settle()
+    assert operator.status() == {"rows": "2"}
+
+
+def test_a_config_map_that_cannot_be_read_is_retried_with_backoff(cluster: FakeCluster) -> None:
+    owner = cluster.as_user.get(KEY)
+    assert owner is not None
+    cluster.as_user.create(config_map(owner, "rows"))
+    operator = Operator(cluster, says_rows)
+    with cluster.unavailable():
+        operator.settle_through_backoff(seconds=60)
+    assert 5 < operator.controller.decisions < 20
+    assert operator.status() == {}
+    operator.settle_through_backoff(seconds=120)
+    assert operator.status() == {"rows": "1"}
+
+
+def test_a_child_that_lost_its_label_is_found_by_its_name(cluster: FakeCluster) -> None:
+    """A watch with a label selector then says DELETED, with the version of the change."""
+
+    def decide(obj: Object, view: View, now: datetime) -> Decision:  # noqa: ARG001
+        children = [child["metadata"]["name"] for child in view.children(uid_of(obj), "Job")]
+        return Decision({"children": children}, actions=() if children else (Create(job(obj)),))
+
+    operator = Operator(cluster, decide)
+    operator.settle()
+    (child,) = cluster.as_user.list_objects("Job")
+    changed = cluster.as_user.replace(child | {"metadata": child["metadata"] | {"labels": {"team": "a"}}})
+    version = {"resourceVersion": changed["metadata"]["resourceVersion"]}
+    lost = WatchEvent("DELETED", child | {"metadata": child["metadata"] | version})
+    operator.reconciler.handle(lost)
+    operator.settle()
+    assert operator.status() == {"children": ["train"]}
+    for _ in operator.cache.resync("Job", [], operator.cache.mark()):  # nor do lists show it
+        operator.queue.add(KEY)
+    operator.settle()
+    assert operator.status() == {"children": ["train"]}
+    assert operator.cache.by_uid(uid_of(child)), "it was read again"
+    assert [uid_of(o) for o in cluster.as_user.list_objects("Job")] == [uid_of(child)]
 
 
 def test_put_over_an_outdated_view_looks_again(cluster: FakeCluster) -> None:

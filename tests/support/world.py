@@ -180,7 +180,7 @@ class World:
 
     def boot(self) -> None:
         """A new operator process, with nothing but the cluster and the volume to know from."""
-        self.cache = Cache()
+        self.cache = Cache(self.cluster.get)
         self.queue = WorkQueue(self.clock)
         self.reconciler = Reconciler(
             self.cluster,

@@ -28,9 +28,9 @@ def create_ours(cluster: Cluster, desired: Object) -> Object:
 def apply(cluster: Cluster, desired: Object, held: Object | None = None) -> Object:
     """Make the cluster hold ``desired``; returns the object as it is then.
 
-    ``held`` is what the caller last saw of it. What the cluster sets itself, the status, and labels and
-    annotations of others stay as they are. Raises ConflictError when ``held`` is out of date, and as
-    :func:`create_ours` does.
+    ``held`` is the whole object as the caller last saw it. What the cluster sets itself, the status, and
+    labels and annotations of others stay as they are. Raises ConflictError when ``held`` is out of date, and
+    as :func:`create_ours` does.
     """
     existing = _ours(held, desired) if held else create_ours(cluster, desired)
     updated = _updated(existing, desired)

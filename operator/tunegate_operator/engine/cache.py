@@ -3,13 +3,15 @@
 import sys
 import threading
 from collections import OrderedDict, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import TypeVar
 
 from tunegate_operator.engine.cluster import Key, Object, WatchEvent
+from tunegate_operator.engine.contents import CONTENT_BYTES, Contents
 from tunegate_operator.engine.controller import EventsAbout, Refusal
+from tunegate_operator.engine.kept import FETCHED_KINDS, kept
 from tunegate_operator.engine.objects import read_json, resource_version, uid_of, write_json
 from tunegate_operator.engine.owners import Owner, controlling_owner
 from tunegate_operator.engine.reports import ReportStore
@@ -30,14 +32,23 @@ class Cache:
     because a watch with a label selector also reports one for an object that lost its label: a state of that
     version or a later one shows that it still exists.
 
-    Objects are held as JSON text, which takes a fifth of the memory: a cluster has thousands, and a decision
-    reads a dozen. What is read is the reader's own.
+    Of each object only what decisions read is held (:mod:`tunegate_operator.engine.kept`), as JSON text,
+    which takes a fifth of the memory: a cluster has thousands, and a decision reads a dozen. What is read is
+    the reader's own. :meth:`get` reads the content of a ConfigMap with ``read``, and keeps it for as long as
+    it is current and fits into ``content_bytes``.
     """
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        read: Callable[[Key], Object | None] | None = None,
+        *,
+        content_bytes: int = CONTENT_BYTES,
+    ) -> None:
         self.report_store = ReportStore()
+        self._read = read
         self._lock = threading.RLock()
         self._objects: dict[str, _Held] = {}
+        self._contents = Contents(content_bytes)
         self._uids: dict[Key, str] = {}
         self._by_kind: dict[tuple[str, str], set[str]] = defaultdict(set)
         self._by_owner: dict[Owner, set[str]] = defaultdict(set)
@@ -49,10 +60,18 @@ class Cache:
     # Reading: controller.View
 
     def get(self, key: Key) -> Object | None:
+        """The object, a ConfigMap with its content. Raises ClusterError if that cannot be read."""
         with self._lock:
             uid = self._uids.get(key)
-            held = self._objects[uid] if uid else None
-        return held.read() if held else None
+            if uid is None:
+                return None
+            held = self._objects[uid]
+            text = self._contents.get(uid) if key.kind in FETCHED_KINDS else held.text
+        return self._fetch(key) if text is None else _object(text)
+
+    def has(self, key: Key) -> bool:
+        with self._lock:
+            return key in self._uids
 
     def children(self, owner: Object, kind: str) -> list[Object]:
         with self._lock:
@@ -77,8 +96,13 @@ class Cache:
 
     # Reading: the engine
 
+    def uid_at(self, key: Key) -> str | None:
+        """The uid of the object that has this name."""
+        with self._lock:
+            return self._uids.get(key)
+
     def by_uid(self, uid: str) -> Object | None:
-        """The object with this uid, if it is still there."""
+        """The object with this uid, if it is still there; of a ConfigMap the metadata only."""
         with self._lock:
             held = self._objects.get(uid)
         return held.read() if held else None
@@ -116,9 +140,13 @@ class Cache:
             return self._take_in(event.obj) is not _News.OLD
 
     def put(self, obj: Object) -> bool:
-        """Take in the answer to a write or a read of our own; False if something newer is held."""
+        """Take in the answer to a write or a read of our own, which is the whole object; False if something
+        newer is held."""
         with self._lock:
-            return self._take_in(obj) is not _News.OLD
+            is_current = self._take_in(obj) is not _News.OLD
+            if is_current and obj["kind"] in FETCHED_KINDS:
+                self._contents.put(uid_of(obj), write_json(obj))
+            return is_current
 
     def remove(self, uid: str) -> None:
         """A request found that the object with this uid is gone."""
@@ -179,6 +207,16 @@ class Cache:
             if uid in self._objects:
                 self._events[uid] = found
 
+    def _fetch(self, key: Key) -> Object | None:
+        """Read an object whose content is not held. If it is gone, its metadata stay held until a watch or a
+        list reports the deletion: that wakes whoever it concerns."""
+        if self._read is None:
+            raise LookupError(f"the content of {key} is not held, and this cache cannot read it")
+        found = self._read(key)
+        if found:
+            self.put(found)
+        return found
+
     def _take_in_deletion(self, last: Object) -> bool:
         """Return whether it is news. ``last`` is the last state, with the version of the deletion."""
         uid, version = uid_of(last), resource_version(last)
@@ -190,6 +228,7 @@ class Cache:
         return not is_known
 
     def _take_in(self, obj: Object) -> "_News":
+        obj = kept(obj)
         uid, key, version, owner = uid_of(obj), Key.of(obj), resource_version(obj), controlling_owner(obj)
         if uid in self._deleted and version < self._deleted[uid].version:
             return _News.OLD
@@ -206,6 +245,7 @@ class Cache:
                 return _News.OLD
             self._drop(namesake.uid, namesake.owner, _FOR_GOOD)
         self._deleted.pop(uid, None)
+        self._contents.discard(uid)
         if held:
             self._unlink(held)
         else:
@@ -228,6 +268,7 @@ class Cache:
         held = self._objects.pop(uid, None)
         if held:
             self._unlink(held)
+        self._contents.discard(uid)
         self._refusals.pop(uid, None)
         self._events.pop(uid, None)
         self._bury(uid, owner or (held.owner if held else None), version)
@@ -260,8 +301,7 @@ class _Held:
     text: bytes
 
     def read(self) -> Object:
-        obj: Object = read_json(self.text)
-        return obj
+        return _object(self.text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,6 +322,11 @@ class _News(Enum):
     NEW = auto()
     SAME = auto()
     OLD = auto()
+
+
+def _object(text: bytes) -> Object:
+    obj: Object = read_json(text)
+    return obj
 
 
 def _discard(index: dict[_Entry, set[str]], entry: _Entry, uid: str) -> None:

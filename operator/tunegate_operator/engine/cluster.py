@@ -67,7 +67,8 @@ class Cluster(Protocol):
     """The requests that the engine makes. Every call may raise :class:`ClusterError`."""
 
     def list_objects(self, kind: str, namespace: str | None = None) -> Iterable[Object]:
-        """All objects of a kind that concern us, in all watched namespaces or in one.
+        """All objects of a kind that concern us, in all watched namespaces or in one. ConfigMaps may come
+        with their metadata only.
 
         What is iterated over may be read meanwhile, and so raise in the middle."""
         ...
@@ -77,7 +78,8 @@ class Cluster(Protocol):
         ...
 
     def watch(self, listener: Callable[[WatchEvent], None]) -> None:
-        """Call ``listener`` on every change from now on, from whichever thread sees it."""
+        """Call ``listener`` on every change from now on, from whichever thread sees it. ConfigMaps may come
+        with their metadata only."""
         ...
 
     def create(self, obj: Object) -> Object:

@@ -38,7 +38,7 @@ class Create:
 
 @dataclass(frozen=True)
 class Put:
-    """Create this object, or replace it where its content differs."""
+    """Create this ConfigMap, or replace it where its content differs."""
 
     obj: Object
 
@@ -127,15 +127,23 @@ class EventsAbout:
 class View(Protocol):
     """The cache, as controllers read it. Objects must not be changed."""
 
-    def get(self, key: Key) -> Object | None: ...
+    def get(self, key: Key) -> Object | None:
+        """The object, or None. A ConfigMap may have to be read from the cluster, which may raise
+        ClusterError. Ask :meth:`has` where its content does not matter."""
+        ...
+
+    def has(self, key: Key) -> bool:
+        """Whether there is such an object."""
+        ...
 
     def children(self, owner: Object, kind: str) -> list[Object]:
-        """Objects of ``kind`` whose controlling owner is ``owner``: its uid, kind, name and namespace."""
+        """Objects of ``kind`` whose controlling owner is ``owner``: its uid, kind, name and namespace. Of
+        ConfigMaps the metadata only."""
         ...
 
     def of_kind(self, kind: str, namespace: str, phase: str | None = None) -> list[Object]:
-        """Objects of ``kind``; with ``phase``, those whose status has it, or has none yet: thousands may have
-        ended."""
+        """Objects of ``kind``, of ConfigMaps the metadata only; with ``phase``, those whose status has it, or
+        has none yet: thousands may have ended."""
         ...
 
     def reports(self, job_uid: str) -> list[Object]:
@@ -154,7 +162,7 @@ class View(Protocol):
 
 
 class Controller(Protocol):
-    """One kind's behaviour. Neither method does I/O."""
+    """One kind's behaviour. Neither method does I/O, but for what :meth:`View.get` reads."""
 
     kind: str
 
@@ -165,5 +173,6 @@ class Controller(Protocol):
     def concerns(self, changed: Object, view: View) -> Iterable[Key]:
         """Objects of this kind to look at again because ``changed``, of another kind, did.
 
-        Children need not be named here: their owner is always looked at again."""
+        Children need not be named here: their owner is always looked at again. Do not read the content of
+        ConfigMaps here: this is called for every change that a watch sees."""
         ...

@@ -39,10 +39,16 @@ LEASE_SECONDS = 2.0
 """The same for a Lease: see :data:`tunegate_operator.engine.lease.RENEW_DEADLINE`."""
 PAGE = 200
 """Objects of a list that are asked for, and in memory, at once."""
+PAGE_BYTES = 4 * 1024 * 1024
+"""The same in bytes: a page that is longer is asked for again with half as many objects."""
 
 
 class ExpiredError(ClusterError):
     """The server no longer knows the version from which to go on."""
+
+
+class AnswerTooLargeError(ClusterError):
+    """The answer has more bytes than were asked for."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +61,8 @@ class Resource:
     """Selects the objects that concern us, on the server."""
     seconds: float = REQUEST_SECONDS
     """After which a request for one has failed."""
+    metadata_only: bool = False
+    """Whether lists and watches bring nothing but the metadata."""
 
     def path(self, namespace: str | None, name: str = "") -> str:
         root = "/api/v1" if self.api_version == "v1" else f"/apis/{self.api_version}"
@@ -71,9 +79,9 @@ OWN_RESOURCES = {
 CHILD_RESOURCES = {
     "Job": Resource("batch/v1", "jobs", _OURS),
     "Pod": Resource("v1", "pods", _OURS),
-    "ConfigMap": Resource("v1", "configmaps"),
+    "ConfigMap": Resource("v1", "configmaps", metadata_only=True),
 }
-"""Kinds that we create, and users' ConfigMaps: these have no selector."""
+"""Kinds that we create, and users' ConfigMaps: these have no selector, and may be large."""
 _UNWATCHED = {
     "Lease": Resource("coordination.k8s.io/v1", "leases", seconds=LEASE_SECONDS),
     "Secret": Resource("v1", "secrets"),
@@ -83,11 +91,11 @@ _UNWATCHED = {
 """Kinds that are neither listed nor watched: the operator's own, and the Services of pods that train
 together, which go with their owner."""
 _RESOURCES = OWN_RESOURCES | CHILD_RESOURCES | _UNWATCHED
-_STATUS_ALONE = ("Job", "Pod")
-"""Kinds that nothing is decided from but their metadata and status."""
-_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
-"""Where ``kubectl apply`` keeps a second copy of an object."""
 _EVENTS = Resource("v1", "events")
+_JSON = "application/json"
+_METADATA = f"{_JSON};as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
+_METADATA_LIST = f"{_JSON};as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+"""What to accept in order to get the metadata only."""
 _TOKEN_REVIEWS = Resource("authentication.k8s.io/v1", "tokenreviews")
 
 
@@ -145,9 +153,9 @@ class KubernetesCluster:
         """The resourceVersion from which a watch sees whatever a list that is begun now may lack."""
         resource = _RESOURCES[kind]
         query = {"limit": "1", "labelSelector": resource.labels}
-        version: str = self._request("GET", resource.path(namespace), query=query)["metadata"][
-            "resourceVersion"
-        ]
+        accept = _METADATA_LIST  # of the one object that comes along nothing is read
+        answer = self._request("GET", resource.path(namespace), query=query, accept=accept)
+        version: str = answer["metadata"]["resourceVersion"]
         return version
 
     def follow(self, kind: str, namespace: str | None, since: str, seconds: int) -> Iterator[Object]:
@@ -163,23 +171,23 @@ class KubernetesCluster:
             "resourceVersion": since,
             "timeoutSeconds": str(seconds),
         }
-        path = resource.path(namespace)
+        path, accept = resource.path(namespace), _METADATA if resource.metadata_only else _JSON
         try:
-            response = self._send("GET", path, query=query, seconds=seconds + REQUEST_SECONDS)
+            response = self._send("GET", path, query=query, seconds=seconds + REQUEST_SECONDS, accept=accept)
             if response.status >= 400:
                 raise _error(response.status, read_json(response.read()))
             for line in response.response:
                 event: Object = read_json(line)
                 if event["type"] == "ERROR":
                     raise _error(event["object"].get("code", 500), event["object"])
-                yield event
+                yield event | {"object": _named(kind, event["object"])}
         except (client.ApiException, urllib3.exceptions.HTTPError, ValueError) as error:
             raise ClusterError(f"GET {path}: {error}") from error
 
     def deliver(self, type: Literal["ADDED", "MODIFIED", "DELETED"], obj: Object) -> None:
         """Tell the listeners what a watch saw."""
         for listener in self._listeners:
-            listener(WatchEvent(type, _trimmed(obj)))
+            listener(WatchEvent(type, obj))
 
     def create(self, obj: Object) -> Object:
         key, resource = Key.of(obj), _RESOURCES[obj["kind"]]
@@ -228,21 +236,31 @@ class KubernetesCluster:
 
     def _list(self, kind: str, namespace: str | None) -> Iterator[Object]:
         """Page by page, as one consistent read. An expired continuation fails: the caller lists anew."""
-        resource, more = _RESOURCES[kind], ""
+        resource, more, page = _RESOURCES[kind], "", PAGE
+        accept = _METADATA_LIST if resource.metadata_only else _JSON
         while True:
-            query = {"limit": str(PAGE), "labelSelector": resource.labels, "continue": more}
-            answer = self._request("GET", resource.path(namespace), query=query)
-            for item in answer["items"]:
-                yield _trimmed({"apiVersion": resource.api_version, "kind": kind, **item})
+            query = {"limit": str(page), "labelSelector": resource.labels, "continue": more}
+            limit = PAGE_BYTES if page > 1 else None  # etcd limits one object
+            try:
+                answer = self._request(
+                    "GET", resource.path(namespace), query=query, accept=accept, max_bytes=limit
+                )
+            except AnswerTooLargeError:
+                page //= 2
+                continue
+            for item in answer["items"] or ():  # null where there are none
+                yield _named(kind, item)
             more = answer["metadata"].get("continue", "")
             if not more:
                 return
 
-    def _request(self, method: str, path: str, body: Any = None, **options: Any) -> Object:
+    def _request(
+        self, method: str, path: str, body: Any = None, *, max_bytes: int | None = None, **options: Any
+    ) -> Object:
         """The answer's JSON. ``options`` as of :meth:`_send`. Raises the error that says what to do."""
         try:
             response = self._send(method, path, body, **options)
-            text = response.read()
+            text = response.read() if max_bytes is None else _read_at_most(max_bytes, response.response)
         except (client.ApiException, urllib3.exceptions.HTTPError) as error:
             raise ClusterError(f"{method} {path}: {error}") from error
         try:
@@ -251,7 +269,7 @@ class KubernetesCluster:
             raise ClusterError(f"{method} {path}: {response.status}, and no JSON") from error
         if response.status >= 400:
             raise _error(response.status, answer)
-        return _trimmed(answer)
+        return _without_managed_fields(answer)
 
     def _send(
         self,
@@ -260,11 +278,12 @@ class KubernetesCluster:
         body: Any = None,
         *,
         query: dict[str, str] | None = None,
-        content_type: str = "application/json",
+        content_type: str = _JSON,
+        accept: str = _JSON,
         seconds: float = REQUEST_SECONDS,
     ) -> Any:
         """The open response, whatever its status. Raises ApiException and urllib3's errors."""
-        headers = {"Accept": "application/json", "Content-Type": content_type}
+        headers = {"Accept": accept, "Content-Type": content_type}
         self._api.update_params_for_auth(headers, [], ["BearerToken"], path, method, body)
         url = self._api.configuration.host + path
         if query:
@@ -295,12 +314,23 @@ def _error(code: int, status: Object) -> ClusterError:
     return UnavailableError(message) if code >= 500 else ClusterError(message)
 
 
-def _trimmed(obj: Object) -> Object:
-    """Only what decisions are made from. The rest is most of an object, and what comes in is remembered."""
-    metadata = {k: v for k, v in obj.get("metadata", {}).items() if k != "managedFields"}
-    if _APPLIED in metadata.get("annotations", {}):
-        metadata["annotations"] = {k: v for k, v in metadata["annotations"].items() if k != _APPLIED}
-    trimmed = obj | {"metadata": metadata}
-    if obj.get("kind") in _STATUS_ALONE:
-        trimmed.pop("spec", None)
-    return trimmed
+def _read_at_most(limit: int, response: urllib3.BaseHTTPResponse) -> bytes:
+    """The body. Raises AnswerTooLargeError, and reads no further, if it has more bytes."""
+    text = response.read(limit + 1)
+    if len(text) > limit:
+        response.close()
+        raise AnswerTooLargeError(f"more than {limit} bytes")
+    return text
+
+
+def _named(kind: str, obj: Object) -> Object:
+    """An object of a list, which lacks its kind, or of a watch of metadata, which names that of its form."""
+    return obj | {"apiVersion": _RESOURCES[kind].api_version, "kind": kind}
+
+
+def _without_managed_fields(obj: Object) -> Object:
+    """Who wrote which field is half of an object; one that is replaced without it keeps it."""
+    if "managedFields" not in obj.get("metadata", {}):
+        return obj
+    metadata = {field: value for field, value in obj["metadata"].items() if field != "managedFields"}
+    return obj | {"metadata": metadata}

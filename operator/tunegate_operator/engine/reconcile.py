@@ -297,11 +297,11 @@ class Reconciler:
 
     def _refresh(self, key: Key) -> None:
         """Look at the object itself, since the watch is behind."""
-        held, current = self._cache.get(key), self._cluster.get(key)
+        held, current = self._cache.uid_at(key), self._cluster.get(key)
         if current:
             self._cache.put(current)
         elif held:
-            self._cache.remove(uid_of(held))
+            self._cache.remove(held)
 
     def _tell(self, obj: Object, event: Event) -> None:
         """Record an event once. Best effort: the status says it already."""

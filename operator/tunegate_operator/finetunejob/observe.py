@@ -224,7 +224,7 @@ def observe(obj: Object, view: View) -> Observed:
         job=job,
         gates=gates,
         missing_config_maps=tuple(
-            name for name in config_maps if view.get(Key("ConfigMap", meta.namespace, name)) is None
+            name for name in config_maps if not view.has(Key("ConfigMap", meta.namespace, name))
         ),
         start_from=_earlier_job(view, job),
         request=_recorded(view, job, request_name(meta.name, meta.uid), REQUEST_KEY, Request),

@@ -1,0 +1,159 @@
+"""What a reflector brings into the cache from a real API server, however much there is of it."""
+
+import gc
+import threading
+import tracemalloc
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+from kubernetes import client
+
+from support import manifests
+from support.api_server import ApiServer
+from support.waiting import eventually
+from tunegate_operator.engine.cache import Cache
+from tunegate_operator.engine.clock import SystemClock
+from tunegate_operator.engine.cluster import Key, Object
+from tunegate_operator.engine.kubernetes import PAGE_BYTES, KubernetesCluster
+from tunegate_operator.engine.objects import uid_of
+from tunegate_operator.engine.reflector import Reflector
+from tunegate_operator.names import MANAGED_LABELS
+
+pytestmark = pytest.mark.cluster
+MB = 1024 * 1024
+FOREIGN = 40
+"""ConfigMaps of others that are there before the first list, and as many after it."""
+
+
+@pytest.fixture
+def cluster(server: ApiServer) -> Iterator[KubernetesCluster]:
+    with server.client(retries=False) as api:
+        yield KubernetesCluster(api, SystemClock())
+
+
+@pytest.fixture
+def namespace(server: ApiServer) -> Iterator[str]:
+    """One of this test alone, that goes with all that is in it."""
+    name = f"tenant-{uuid.uuid4().hex[:6]}"
+    with server.client() as api:
+        client.CoreV1Api(api).create_namespace({"metadata": {"name": name}})
+        yield name
+        client.CoreV1Api(api).delete_namespace(name)
+
+
+@contextmanager
+def reflecting(cluster: KubernetesCluster, cache: Cache, kind: str, namespace: str) -> Iterator[None]:
+    """Keep ``cache`` up to date as the operator does, once the first list was taken in."""
+
+    def relist() -> None:
+        listed = cluster.list_objects(kind, namespace)
+        for _ in cache.resync(kind, listed, cache.mark(), namespace):
+            pass
+
+    cluster.watch(cache.apply)
+    stop = threading.Event()
+    reflector = Reflector(cluster, kind, namespace, relist)
+    threading.Thread(target=reflector.run, args=(stop,), daemon=True).start()
+    try:
+        assert reflector.is_synced.wait(60)
+        yield
+    finally:
+        stop.set()
+
+
+def create_config_maps(cluster: KubernetesCluster, namespace: str, prefix: str) -> None:
+    """Each as large as the server takes it."""
+    for number in range(FOREIGN):
+        made = manifests.config_map(f"{prefix}-{number}", {"a": "x" * (MB - 100)})
+        made["metadata"] |= {"namespace": namespace, "annotations": {"note": "x" * (256 * 1024 - 100)}}
+        cluster.create(made)
+
+
+def grown(work: Callable[[], None]) -> tuple[int, int]:
+    """Bytes that Python holds more after some work, and that it held more at most."""
+    gc.collect()
+    before, _ = tracemalloc.get_traced_memory()
+    tracemalloc.reset_peak()
+    work()
+    _, peak = tracemalloc.get_traced_memory()
+    gc.collect()
+    return tracemalloc.get_traced_memory()[0] - before, peak - before
+
+
+def test_large_config_maps_of_others_take_no_memory(cluster: KubernetesCluster, namespace: str) -> None:
+    create_config_maps(cluster, namespace, "listed")
+    cache = Cache(cluster.get)
+    tracemalloc.start()
+    try:
+
+        def list_them() -> None:
+            with reflecting(cluster, cache, "ConfigMap", namespace):
+                pass
+
+        listed, at_most = grown(list_them)
+        assert listed < 0.5 * MB
+        assert at_most < 3 * PAGE_BYTES, "a page was read that is larger than it may be"
+        assert len(cache.of_kind("ConfigMap", namespace)) >= FOREIGN
+        with reflecting(cluster, cache, "ConfigMap", namespace):
+            last = Key("ConfigMap", namespace, f"watched-{FOREIGN - 1}")
+
+            def watch_them() -> None:
+                create_config_maps(cluster, namespace, "watched")
+                eventually(lambda: cache.has(last), what="the last one is held")
+
+            watched, _ = grown(watch_them)
+            assert watched < 2 * MB
+    finally:
+        tracemalloc.stop()
+    found = cache.get(last)
+    assert found is not None
+    assert len(found["data"]["a"]) == MB - 100
+
+
+def suspended_job(namespace: str) -> Object:
+    container = {"name": "trainer", "image": "example.invalid/none", "command": ["true"]}
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"name": "train", "namespace": namespace, "labels": dict(MANAGED_LABELS)},
+        "spec": {
+            "suspend": True,
+            "template": {"spec": {"restartPolicy": "Never", "containers": [container]}},
+        },
+    }
+
+
+def test_a_job_whose_label_was_removed_comes_back_with_it(
+    server: ApiServer, cluster: KubernetesCluster, namespace: str
+) -> None:
+    cache = Cache(cluster.get)
+    with server.client() as api, reflecting(cluster, cache, "Job", namespace):
+        jobs, made = client.BatchV1Api(api), cluster.create(suspended_job(namespace))
+        eventually(lambda: cache.by_uid(uid_of(made)))
+        for _ in range(2):
+            unlabelled = {"metadata": {"labels": dict.fromkeys(MANAGED_LABELS)}}
+            jobs.patch_namespaced_job("train", namespace, unlabelled)
+            eventually(lambda: not cache.by_uid(uid_of(made)), what="the watch says DELETED")
+            jobs.patch_namespaced_job("train", namespace, {"metadata": {"labels": MANAGED_LABELS}})
+            eventually(lambda: cache.by_uid(uid_of(made)), what="it is held again")
+        cluster.delete(Key.of(made), uid_of(made))
+        eventually(lambda: not cache.by_uid(uid_of(made)))
+
+
+def test_a_job_that_lost_its_label_is_held_once_it_is_read(
+    server: ApiServer, cluster: KubernetesCluster, namespace: str
+) -> None:
+    """The version of the DELETED event is that of the object, which is still there."""
+    cache = Cache(cluster.get)
+    with server.client() as api, reflecting(cluster, cache, "Job", namespace):
+        made = cluster.create(suspended_job(namespace))
+        eventually(lambda: cache.by_uid(uid_of(made)))
+        unlabelled = {"metadata": {"labels": dict.fromkeys(MANAGED_LABELS)}}
+        client.BatchV1Api(api).patch_namespaced_job("train", namespace, unlabelled)
+        eventually(lambda: not cache.by_uid(uid_of(made)), what="the watch says DELETED")
+        found = cluster.get(Key.of(made))
+        assert found is not None
+        assert cache.put(found)
+        assert cache.by_uid(uid_of(made))
