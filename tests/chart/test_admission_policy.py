@@ -10,7 +10,7 @@ from kubernetes import client
 from kubernetes.client import ApiException
 from kubernetes.config import new_client_from_config_dict
 
-from support.api_server import ApiServer, api_server
+from support.api_server import CONTROLLERS, ApiServer, api_server
 from support.builders import make_gate, make_job
 from support.operator_command import grant_rights
 from support.team import GROUP
@@ -32,13 +32,20 @@ pytestmark = pytest.mark.cluster
 
 Object = dict[str, Any]
 PODS = PodSettings("trainer:test", ReportTo("https://tunegate.default:443", "PEM"))
+OWNER = {"apiVersion": "tunegate.dev/v1alpha1", "kind": "FineTuneJob", "name": "a", "uid": "1"} | {
+    "controller": True
+}
 COREFILE = {"metadata": {"name": "coredns"}, "data": {"Corefile": "."}}
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
-    folder = tmp_path_factory.mktemp("api-server")
-    with api_server(folder, strict_owners=False) as server, server.client() as api:
+    started = api_server(
+        tmp_path_factory.mktemp("api-server"),
+        controllers=f"{CONTROLLERS},validatingadmissionpolicy-status-controller",
+        strict_owners=False,
+    )
+    with started as server, server.client() as api:
         grant_rights(api)
         client.CoreV1Api(api).create_namespaced_config_map("kube-system", COREFILE)
         yield server
@@ -52,15 +59,18 @@ def admin(server: ApiServer) -> Iterator[client.ApiClient]:
 
 @pytest.fixture(scope="module")
 def operator(server: ApiServer) -> Iterator[client.ApiClient]:
-    """The client of the operator's account, once the server knows the policy."""
+    """The client of the operator's account, once the server knows the policies."""
     with new_client_from_config_dict(yaml.safe_load(server.operator_kubeconfig.read_text())) as api:
-        core = client.CoreV1Api(api)
-        probe = {"metadata": {"generateName": "probe-"}}
-        eventually(
-            lambda: refusal(lambda: core.create_namespaced_config_map("default", probe)),
-            what="the policy is in force",
-            pause=0.2,
-        )
+        core, batch = client.CoreV1Api(api), client.BatchV1Api(api)
+        bare = {"metadata": {"generateName": "probe-"}}
+        of_us = bare["metadata"] | {"labels": MANAGED_LABELS, "ownerReferences": [OWNER]}
+        pods = {"spec": {"restartPolicy": "Never", "containers": [{"name": "a", "image": "a"}]}}
+        probe = {"metadata": of_us, "spec": {"suspend": True, "template": pods}}
+        for act in (
+            lambda: core.create_namespaced_config_map("default", bare),
+            lambda: batch.create_namespaced_job("default", probe),
+        ):
+            eventually(lambda act=act: refusal(act), what="the policies are in force", pause=0.2)
         yield api
 
 
@@ -98,6 +108,20 @@ def own(job: FineTuneJob, name: str, **metadata: Any) -> Object:
         | metadata,
         "data": {"a": "1"},
     }
+
+
+def test_policies_have_no_type_warnings(admin: client.ApiClient) -> None:
+    registered = client.AdmissionregistrationV1Api(admin)
+
+    def checked() -> list[Any]:
+        ours = registered.list_validating_admission_policy(label_selector="app.kubernetes.io/name=tunegate")
+        statuses = [policy.status for policy in ours.items]
+        assert len(statuses) == 2
+        assert all(status and status.type_checking for status in statuses)
+        return statuses
+
+    for status in eventually(checked, what="the policies are checked"):
+        assert not status.type_checking.expression_warnings
 
 
 def test_operator_cannot_change_or_adopt_a_foreign_config_map(

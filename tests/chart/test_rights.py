@@ -83,23 +83,25 @@ def test_users_roles_grant_no_status(helm: Helm) -> None:
     assert not [resource for resource, _ in edit if "/" in resource]
 
 
-def test_policy_binds_the_operators_account_of_any_release(helm: Helm) -> None:
-    policy, binding = "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"
+def test_policies_bind_the_account_of_the_operator(helm: Helm) -> None:
     objects = helm.render()
-    (condition,) = objects[policy, "tunegate"]["spec"]["matchConditions"]
     (subject,) = objects["ClusterRoleBinding", "tunegate"]["subjects"]
+    pod = objects["Deployment", "tunegate"]["spec"]["template"]["spec"]
+    assert pod["serviceAccountName"] == subject["name"]
     account = f"system:serviceaccount:{subject['namespace']}:{subject['name']}"
-    assert condition["expression"] == f"request.userInfo.username == '{account}'"
-    assert (
-        objects["Deployment", "tunegate"]["spec"]["template"]["spec"]["serviceAccountName"] == subject["name"]
-    )
-    assert objects[binding, "tunegate"]["spec"] == {"policyName": "tunegate", "validationActions": ["Deny"]}
+    for name in ("tunegate-owned", "tunegate-pods"):
+        (condition,) = objects["ValidatingAdmissionPolicy", name]["spec"]["matchConditions"]
+        assert condition["expression"] == f"request.userInfo.username == '{account}'"
+        binding = objects["ValidatingAdmissionPolicyBinding", name]["spec"]
+        assert binding == {"policyName": name, "validationActions": ["Deny"]}
 
 
 def test_policy_covers_every_write_that_no_name_limits(helm: Helm) -> None:
     objects = helm.render()
     writes = {(resource, verb) for resource, verb in bound(objects, "ClusterRoleBinding") if verb in WRITES}
-    rules = objects["ValidatingAdmissionPolicy", "tunegate"]["spec"]["matchConstraints"]["resourceRules"]
+    rules = objects["ValidatingAdmissionPolicy", "tunegate-owned"]["spec"]["matchConstraints"][
+        "resourceRules"
+    ]
     covered = {
         (resource, operation.lower())
         for rule in rules
