@@ -58,9 +58,9 @@ def test_an_object_whose_label_was_restored_is_held_again() -> None:
     cache = Cache()
     cache.put(make("a", "1", 7, owner="x"))
     assert cache.apply(WatchEvent("DELETED", make("a", "1", 8, owner="x")))  # it lost its label
-    assert cache.children("x", "Job") == []
+    assert cache.children(make_owner("x"), "Job") == []
     assert cache.apply(WatchEvent("ADDED", make("a", "1", 9, owner="x")))
-    assert [uid_of(child) for child in cache.children("x", "Job")] == ["1"]
+    assert [uid_of(child) for child in cache.children(make_owner("x"), "Job")] == ["1"]
     assert cache.apply(WatchEvent("DELETED", make("a", "1", 10, owner="x"))), "the second loss is news, too"
     assert held(cache) == {}
 

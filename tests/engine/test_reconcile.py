@@ -344,7 +344,7 @@ def test_a_child_that_lost_its_label_is_found_by_its_name(cluster: FakeCluster) 
     """A watch with a label selector then says DELETED, with the version of the change."""
 
     def decide(obj: Object, view: View, now: datetime) -> Decision:  # noqa: ARG001
-        children = [child["metadata"]["name"] for child in view.children(uid_of(obj), "Job")]
+        children = [child["metadata"]["name"] for child in view.children(obj, "Job")]
         return Decision({"children": children}, actions=() if children else (Create(job(obj)),))
 
     operator = Operator(cluster, decide)
