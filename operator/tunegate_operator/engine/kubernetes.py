@@ -231,7 +231,8 @@ class KubernetesCluster:
     def list_events(self, namespace: str, uid: str) -> list[Object]:
         """As the Protocol says: one page, which is more than the kubelet and the scheduler say of a pod."""
         query = {"fieldSelector": f"involvedObject.uid={uid}", "limit": str(PAGE)}
-        found: list[Object] = self._request("GET", _EVENTS.path(namespace), query=query)["items"]
+        answer = self._request("GET", _EVENTS.path(namespace), query=query, max_bytes=PAGE_BYTES)
+        found: list[Object] = answer["items"]
         return found
 
     def _list(self, kind: str, namespace: str | None) -> Iterator[Object]:
