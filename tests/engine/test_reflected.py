@@ -16,7 +16,7 @@ from support.waiting import eventually
 from tunegate_operator.engine.cache import Cache
 from tunegate_operator.engine.clock import SystemClock
 from tunegate_operator.engine.cluster import Key, Object
-from tunegate_operator.engine.kubernetes import PAGE_BYTES, KubernetesCluster
+from tunegate_operator.engine.kubernetes import PAGE_BYTES, AnswerTooLargeError, KubernetesCluster
 from tunegate_operator.engine.objects import uid_of
 from tunegate_operator.engine.reflector import Reflector
 from tunegate_operator.names import MANAGED_LABELS
@@ -110,6 +110,23 @@ def test_large_config_maps_of_others_take_no_memory(cluster: KubernetesCluster, 
     found = cache.get(last)
     assert found is not None
     assert len(found["data"]["a"]) == MB - 100
+
+
+def test_events_of_more_bytes_than_a_page_are_not_read(
+    server: ApiServer, cluster: KubernetesCluster, namespace: str
+) -> None:
+    pod = str(uuid.uuid4())
+    with server.client() as api:
+        for number in range(PAGE_BYTES // (200 * 1024) + 1):
+            event = {
+                "metadata": {"name": f"spam-{number}", "annotations": {"note": "x" * 200 * 1024}},
+                "involvedObject": {"kind": "Pod", "namespace": namespace, "name": "train", "uid": pod},
+                "reason": "Spam",
+                "type": "Normal",
+            }
+            client.CoreV1Api(api).create_namespaced_event(namespace, event)
+    with pytest.raises(AnswerTooLargeError):
+        cluster.list_events(namespace, pod)
 
 
 def suspended_job(namespace: str) -> Object:
