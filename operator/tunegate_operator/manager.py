@@ -141,11 +141,17 @@ class Manager:
             if not self._stop.is_set():
                 self._run("start", lambda: self._lead(reconciler, server))
 
-        if not lease.lead(lead, self._has_decided):
-            self._give_up()
+        held = False
+        try:
+            held = lease.lead(lead, self._has_decided)
+        except Exception:
+            log.exception("leader election failed; this process ends, so that another can lead")
+        finally:  # whatever happened: nobody renews the Lease any more
+            if not held:
+                self._give_up()
 
     def _give_up(self) -> None:
-        """End this process, so that another can lead."""
+        """End this process, so that another can lead. From here on it decides nothing more."""
         self._stop.set()
         self._queue.shut_down()
         self._lost()

@@ -165,3 +165,79 @@ def test_a_slow_api_server_holds_no_leader_beyond_the_duration(cluster, clock, s
     assert lease is not None
     renewed = datetime.fromisoformat(lease["spec"]["renewTime"])
     assert (clock.now() - renewed).total_seconds() < DURATION
+
+
+MALFORMED = {
+    "no spec": None,
+    "a spec that is a list": ["b"],
+    "an empty spec": {},
+    "words for numbers": {"holderIdentity": "b", "leaseDurationSeconds": "soon", "leaseTransitions": "many"},
+    "nulls": {"holderIdentity": "b", "leaseDurationSeconds": None, "leaseTransitions": None},
+    "a negative duration": {"holderIdentity": "b", "leaseDurationSeconds": -5},
+    "a holder that is no name": {"holderIdentity": {"name": "b"}},
+}
+
+
+def put_lease(cluster: FakeCluster, spec: object) -> None:
+    """Write a Lease as somebody might by hand, over the one that is there."""
+    current = cluster.as_user.get(KEY)
+    lease: Object = {
+        "apiVersion": "coordination.k8s.io/v1",
+        "kind": "Lease",
+        "metadata": current["metadata"] if current else {"name": KEY.name, "namespace": KEY.namespace},
+        "spec": spec,
+    }
+    if current:
+        cluster.as_user.replace(lease)
+    else:
+        cluster.as_user.create(lease)
+
+
+@pytest.mark.parametrize("spec", MALFORMED.values(), ids=MALFORMED)
+def test_malformed_lease_is_taken_over_after_the_duration(cluster, clock, spec):
+    put_lease(cluster, spec)
+    began, started = clock.monotonic(), []
+    stop = Stop(clock, 20)
+    candidate(cluster, clock, "a").lead(lambda: started.append(clock.monotonic() - began), stop)
+    (after,) = started
+    assert after <= DURATION + RETRY
+    if isinstance(spec, dict) and spec:
+        assert after >= DURATION, "its holder may still be at work"
+    lease = cluster.as_user.get(KEY)
+    assert lease is not None
+    assert lease["spec"]["leaseDurationSeconds"] == 1, "well-formed, and given back"
+
+
+def test_malformed_lease_is_logged_once_with_its_field(cluster, clock, caplog):
+    put_lease(cluster, MALFORMED["words for numbers"])
+    candidate(cluster, clock, "a").lead(lambda: None, Stop(clock, 20))
+    (said,) = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
+    assert "tunegate-operator" in said
+    assert "spec.leaseDurationSeconds" in said
+    assert "'soon'" in said
+
+
+@pytest.mark.parametrize("spec", [None, {}, ["a"], {"leaseTransitions": "many"}])
+def test_leader_repairs_a_lease_that_became_malformed(cluster, clock, spec):
+    stop = Stop(clock, 5, lambda n: put_lease(cluster, spec) if n == 2 else None)
+    assert candidate(cluster, clock, "a").lead(lambda: None, stop)
+    lease = cluster.as_user.get(KEY)
+    assert lease is not None
+    assert isinstance(lease["spec"]["leaseTransitions"], int)
+
+
+@pytest.mark.parametrize("spec", [None, ["a"], {}])
+def test_malformed_lease_is_left_alone_when_the_leader_stops(cluster, clock, spec):
+    stop = Stop(clock, 0, lambda _: put_lease(cluster, spec))
+    assert candidate(cluster, clock, "a").lead(lambda: None, stop)
+
+
+def test_leader_that_meets_a_malformed_lease_while_writes_fail_gives_up(cluster, clock):
+    def meddle(n: int) -> None:
+        if n == 1:
+            put_lease(cluster, ["b"])
+            cluster.refuse("Lease", "no")
+
+    began = clock.monotonic()
+    assert not candidate(cluster, clock, "a").lead(lambda: None, Stop(clock, 50, meddle))
+    assert clock.monotonic() - began < DURATION

@@ -21,6 +21,8 @@ RENEW_DEADLINE = 10.0
 read and a write that each time out, ends before ``DURATION``."""
 RETRY = 2.0
 """Seconds between tries, to take it and to renew it."""
+LONGEST_DURATION = 3600
+"""Seconds that another's Lease may last. A longer duration counts as malformed: nobody could ever lead."""
 
 
 class Lease:
@@ -38,7 +40,7 @@ class Lease:
         """Wait for the Lease, call ``started`` once, and renew it until ``stop`` is set.
 
         Returns whether it was still held, and is given back, when asked to stop. False means that it was
-        lost: whoever led must end at once, since another leads now.
+        lost: whoever led must end at once, because another may lead now. The same holds after an exception.
         """
         renewed = self._clock.monotonic()
         while not self._try():
@@ -71,9 +73,16 @@ class Lease:
         if current is None:
             self._see(self._cluster.create(self._object(now, transitions=0)))
             return True
-        spec = current.get("spec") or {}
-        if self._seen is None or spec != self._seen.get("spec"):
+        spec, problems = _read_spec(current)
+        if self._seen is None or current.get("spec") != self._seen.get("spec"):
             self._see(current)
+            if problems:
+                log.warning(
+                    "the Lease %s is malformed: %s; it is replaced once it did not change for %.0f s",
+                    self._key.name,
+                    "; ".join(problems),
+                    spec.get("leaseDurationSeconds", DURATION),
+                )
         holder = spec.get("holderIdentity")
         if holder and holder != self._identity:
             age = self._clock.monotonic() - self._seen_at
@@ -89,11 +98,11 @@ class Lease:
         self._seen, self._seen_at = lease, self._clock.monotonic()
 
     def _is_anothers(self) -> bool:
-        return self._seen is not None and self._seen["spec"].get("holderIdentity") != self._identity
+        return self._seen is not None and _holder(self._seen) != self._identity
 
     def _object(self, now: datetime, transitions: int, before: Object | None = None) -> Object:
         taken = _micro(now)
-        if before and before.get("spec", {}).get("holderIdentity") == self._identity:
+        if before and _holder(before) == self._identity:
             taken = before["spec"].get("acquireTime", taken)
         metadata = {"name": self._key.name, "namespace": self._key.namespace}
         return {
@@ -113,11 +122,53 @@ class Lease:
         """Let the next one take it without waiting. Best effort: it runs out by itself."""
         try:
             current = self._cluster.get(self._key)
-            if current and current["spec"].get("holderIdentity") == self._identity:
+            if current and _holder(current) == self._identity:
                 held_by_nobody = {k: v for k, v in current["spec"].items() if k != "holderIdentity"}
                 self._cluster.replace(current | {"spec": held_by_nobody | {"leaseDurationSeconds": 1}})
         except ClusterError as error:
             log.warning("the Lease %s was not given back: %s", self._key.name, error)
+
+
+def _read_spec(lease: Object) -> tuple[Object, list[str]]:
+    """Return the well-formed fields of a Lease's spec, and what is wrong with the others.
+
+    Anybody with rights in the namespace may have written it.
+    """
+    spec = lease.get("spec") or {}
+    if not isinstance(spec, dict):
+        return {}, [f"spec is {spec!r}, and must be an object"]
+    read, problems = {}, []
+    for field, (is_right, must_be) in _FIELDS.items():
+        value = spec.get(field)
+        if value is None:
+            continue
+        if is_right(value):
+            read[field] = value
+        else:
+            problems.append(f"spec.{field} is {value!r}, and must be {must_be}")
+            if field == "holderIdentity":  # somebody holds it
+                read[field] = str(value)
+    return read, problems
+
+
+def _holder(lease: Object) -> str | None:
+    holder: str | None = _read_spec(lease)[0].get("holderIdentity")
+    return holder
+
+
+def _is_whole(value: object, least: int, most: float) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
+
+
+_FIELDS: dict[str, tuple[Callable[[object], bool], str]] = {
+    "holderIdentity": (lambda value: isinstance(value, str), "a string"),
+    "leaseDurationSeconds": (
+        lambda value: _is_whole(value, 1, LONGEST_DURATION),
+        f"a whole number from 1 to {LONGEST_DURATION}",
+    ),
+    "leaseTransitions": (lambda value: _is_whole(value, 0, float("inf")), "a whole number"),
+    "acquireTime": (lambda value: isinstance(value, str), "a time"),
+}
 
 
 def _micro(moment: datetime) -> str:
