@@ -45,7 +45,7 @@ APART = {"leases", "events", "tokenreviews"}
 """Writes that are counted apart: they come with time, with what people are told, and with each pod."""
 WRITES = {"create", "update", "patch", "delete"}
 RESYNC_SECONDS = 10
-RUNNING_JOBS, STORED_JOBS = 100, 1000
+RUNNING_JOBS, STORED_JOBS, LISTED_JOBS = 100, 1000, 5000
 PODS_PER_SECOND = 20
 TELLING_SECONDS = 60
 
@@ -53,7 +53,12 @@ TELLING_SECONDS = 60
 def main() -> int:
     return run(
         "operator",
-        {"writes": writes_of_a_life, "latency": latency_at_running_jobs, "stored": cost_of_stored_jobs},
+        {
+            "writes": writes_of_a_life,
+            "latency": latency_at_running_jobs,
+            "stored": cost_of_stored_jobs,
+            "listed": wait_after_a_long_list,
+        },
         versions=f"kubernetes client {version('kubernetes')}, kopf {version('kopf')}",
     )
 
@@ -292,6 +297,30 @@ def cost_of_stored_jobs() -> list[Measure]:
         Measure(f"killed to first decision in the same pod, {name}", round(in_place, 1), "s", "<= 10"),
         Measure(f"stopped to first decision in a new pod, {name}", round(in_another_pod, 1), "s", "<= 10"),
         Measure(f"memory after three resyncs, {name}", round(memory), "MB", "<= 200"),
+    ]
+
+
+def wait_after_a_long_list() -> list[Measure]:
+    """From a job's creation to its first status, while Kopf still hands on a list of 5,000 finished jobs."""
+    with cluster(controllers="garbage-collector-controller,serviceaccount-controller") as (server, api):
+        lived = live_one()[:1]
+        with ThreadPoolExecutor(32) as pool:
+            list(pool.map(lambda n: copy_life(api, lived, n), range(LISTED_JOBS)))
+        log = server.folder / "operator.log"
+        with operator(server, log) as command:
+            eventually(lambda: "deciding since" in log.read_text(), seconds=120, what="the operator leads")
+            apply_jobs(api, "after-the-list")
+            began = time.monotonic()
+            eventually(
+                lambda: "phase" in _job(api, "after-the-list").get("status", {}), seconds=120, what="decided"
+            )
+            waited = time.monotonic() - began
+            time.sleep(RESYNC_SECONDS)
+            memory = psutil.Process(command.process.pid).memory_info().rss / 10**6
+    name = f"{LISTED_JOBS} listed jobs"
+    return [
+        Measure(f"job applied to its first status, {name}", round(waited, 2), "s", "< 3"),
+        Measure(f"memory, {name}", round(memory), "MB", "<= 200"),
     ]
 
 

@@ -46,6 +46,24 @@ def test_the_echo_of_our_own_write_is_news_to_whoever_decided_before_it() -> Non
     assert cache.apply(WatchEvent("MODIFIED", make("a", "1", 7)))
 
 
+def test_listed_object_is_news_only_in_a_version_not_yet_seen() -> None:
+    cache = Cache()
+    assert cache.apply(WatchEvent("LISTED", make("a", "1", 5)))
+    assert not cache.apply(WatchEvent("LISTED", make("a", "1", 5)))
+    assert cache.apply(WatchEvent("MODIFIED", make("a", "1", 6)))
+    assert not cache.apply(WatchEvent("LISTED", make("a", "1", 6)))
+    assert cache.apply(WatchEvent("LISTED", make("a", "1", 7)))
+
+
+def test_own_write_is_news_when_a_list_replaces_its_echo() -> None:
+    """The watch was interrupted. Whoever decided before the write should still look again, once."""
+    cache = Cache()
+    cache.put(make("a", "1", 7))
+    assert not cache.apply(WatchEvent("MODIFIED", make("a", "1", 5)))
+    assert cache.apply(WatchEvent("LISTED", make("a", "1", 7)))
+    assert not cache.apply(WatchEvent("LISTED", make("a", "1", 7)))
+
+
 def test_the_late_answer_to_a_write_does_not_bring_back_a_deleted_object() -> None:
     cache = Cache()
     cache.put(make("a", "1", 7))

@@ -55,6 +55,7 @@ class Cache:
         self._deleted: OrderedDict[str, _Deletion] = OrderedDict()
         self._refusals: dict[str, Refusal] = {}
         self._events: dict[str, EventsAbout] = {}
+        self._unseen: set[str] = set()  # our own writes that no watch has shown yet
         self._time = 0  # rises with every object that comes in
 
     # Reading: controller.View
@@ -132,21 +133,28 @@ class Cache:
         """Take in what a watch saw; False if it was old news.
 
         The echo of our own write, which is held already, is no old news: whoever decided on the state
-        before it should look again.
+        before it should look again. What is listed and was seen before is old news.
         """
         with self._lock:
             if event.type == "DELETED":
                 return self._take_in_deletion(event.obj)
-            return self._take_in(event.obj) is not _News.OLD
+            news = self._take_in(event.obj)
+            if news is _News.OLD:
+                return False
+            is_known = news is _News.SAME and uid_of(event.obj) not in self._unseen
+            self._unseen.discard(uid_of(event.obj))
+            return not (is_known and event.type == "LISTED")
 
     def put(self, obj: Object) -> bool:
         """Take in the answer to a write or a read of our own, which is the whole object; False if something
         newer is held."""
         with self._lock:
-            is_current = self._take_in(obj) is not _News.OLD
-            if is_current and obj["kind"] in FETCHED_KINDS:
+            news = self._take_in(obj)
+            if news is _News.NEW:
+                self._unseen.add(uid_of(obj))
+            if news is not _News.OLD and obj["kind"] in FETCHED_KINDS:
                 self._contents.put(uid_of(obj), write_json(obj))
-            return is_current
+            return news is not _News.OLD
 
     def remove(self, uid: str) -> None:
         """A request found that the object with this uid is gone."""
@@ -269,6 +277,7 @@ class Cache:
         if held:
             self._unlink(held)
         self._contents.discard(uid)
+        self._unseen.discard(uid)
         self._refusals.pop(uid, None)
         self._events.pop(uid, None)
         self._bury(uid, owner or (held.owner if held else None), version)

@@ -27,7 +27,8 @@ class Key:
 
 @dataclass(frozen=True)
 class WatchEvent:
-    type: Literal["ADDED", "MODIFIED", "DELETED"]
+    type: Literal["LISTED", "ADDED", "MODIFIED", "DELETED"]
+    """LISTED is of a list, which says what there is, not what changed."""
     obj: Object
 
 

@@ -184,8 +184,8 @@ class KubernetesCluster:
         except (client.ApiException, urllib3.exceptions.HTTPError, ValueError) as error:
             raise ClusterError(f"GET {path}: {error}") from error
 
-    def deliver(self, type: Literal["ADDED", "MODIFIED", "DELETED"], obj: Object) -> None:
-        """Tell the listeners what a watch saw."""
+    def deliver(self, type: Literal["LISTED", "ADDED", "MODIFIED", "DELETED"], obj: Object) -> None:
+        """Tell the listeners what a watch saw, or the list before it."""
         for listener in self._listeners:
             listener(WatchEvent(type, obj))
 
