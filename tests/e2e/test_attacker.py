@@ -1,0 +1,168 @@
+"""An attacker with all rights in a namespace of their own changes nothing of another team's job.
+
+While that job trains they name it as the owner of their Jobs, report as its pods, and load the operator with
+large ConfigMaps, large bodies and idle connections.
+"""
+
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+import psutil
+import pytest
+from kubernetes import client
+
+from support.attacker import Attacker, Target
+from support.helm import NAMESPACE
+from support.masking import masked_status
+from support.node import Node
+from support.played_kubelet import Address
+from support.tiny_job import LONG, TinyJob
+from support.waiting import eventually
+from support.waiting_job import waiting_job
+from tunegate_api.contract import REPORT_CA_VARIABLE, REPORT_URL_VARIABLE
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(3600)]
+
+GROUP = ("tunegate.dev", "v1alpha1")
+MAPS, LEAST_MAPS, MAP_SECONDS = 100, 30, 120
+"""ConfigMaps of 1 MB that are tried in so many seconds, and how many a slow node must take for a result."""
+BODIES, BODY_BYTES = 20, 8_000_000
+CONNECTIONS = 300
+LOOKS = 10
+"""Jobs that a third team applies meanwhile. Each is timed until its first status."""
+MOST_SECONDS = 2.0
+MOST_BYTES = 250_000_000
+
+
+@dataclass(frozen=True)
+class Namespaces:
+    victim: str
+    undisturbed: str
+    attacker: str
+    third: str
+
+
+@pytest.fixture
+def namespaces(node: Node, namespace: str) -> Iterator[Namespaces]:
+    """The victim's, named like the test, and three more."""
+    others = [f"{namespace[:50]}-{who}" for who in ("undisturbed", "attacker", "third")]
+    try:
+        for name in others:
+            node.kubectl("create", "namespace", name)
+        yield Namespaces(namespace, *others)
+    finally:
+        node.kubectl("delete", "namespace", *others, "--ignore-not-found", "--timeout=300s")
+
+
+def test_attacker_namespace_changes_nothing_of_a_training_job(node: Node, namespaces: Namespaces) -> None:
+    node.install()
+    undisturbed = TinyJob(node, namespaces.undisturbed)
+    undisturbed.apply(LONG)
+    assert undisturbed.ended()["phase"] == "Succeeded", undisturbed.status()["message"]
+
+    address = Address(node.client, NAMESPACE, "tunegate-reports")  # which is no secret: every pod finds it
+    attacker = Attacker(node.client, namespaces.attacker, address, node.image("trainer"))
+    job = TinyJob(node, namespaces.victim)
+    leader = node.leader()
+    with ExitStack() as held, memory_of(node, leader) as memory, ThreadPoolExecutor(2) as attacks:
+        held.callback(attacker.leave)
+        job.apply(LONG)
+        target = target_of(node, job)
+        attacker.claim(target)
+        attacker.forge_reports(target)
+        assert job.status()["phase"] == "Training", "the attack came too late to show anything"
+
+        connections = attacker.open_connections(target, CONNECTIONS, held)
+        maps = attacks.submit(attacker.fill_config_maps, MAPS, MAP_SECONDS)
+        bodies = attacks.submit(attacker.post_large_bodies, target, BODIES, BODY_BYTES)
+        waits = [seconds_to_status(node, namespaces.third, f"look-{n}") for n in range(LOOKS)]
+        bodies.result()
+        stored = maps.result()
+        attacker.forge_reports(target)
+        job.ended()
+
+    assert connections, "the report address was not reached"
+    assert stored >= LEAST_MAPS, f"the API server took only {stored} large ConfigMaps"
+    assert any(answer >= 400 for answer in attacker.answers), "no report was answered"
+    assert 200 not in attacker.answers, "a forged report was accepted"
+    assert outcome_of(job) == outcome_of(undisturbed)
+    assert masked_status(job.get()) == masked_status(undisturbed.get())
+    assert node.leader() == leader
+    assert max(memory) < MOST_BYTES
+    assert max(waits) < MOST_SECONDS, waits
+
+
+@contextmanager
+def memory_of(node: Node, operator: str) -> Iterator[list[int]]:
+    """Resident bytes of this operator pod's process, looked at while this lasts."""
+    process, stop = node.process(operator), threading.Event()
+    seen = [process.memory_info().rss]
+
+    def look() -> None:
+        with suppress(psutil.NoSuchProcess):  # then another pod leads, and the test says so
+            while not stop.wait(0.2):
+                seen.append(process.memory_info().rss)
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    try:
+        yield seen
+    finally:
+        stop.set()
+        thread.join()
+
+
+def target_of(node: Node, job: TinyJob) -> Target:
+    """The job, once its training pod runs."""
+
+    def running() -> str:
+        pods = job.pods("train")
+        return pods[0]["metadata"]["name"] if pods and pods[0]["status"]["phase"] == "Running" else ""
+
+    name = eventually(running, seconds=300, what=f"{job.name} trains", pause=0.3)
+    pod = node.get("pod", name, job.namespace)
+    environment = {one["name"]: one.get("value", "") for one in pod["spec"]["containers"][0]["env"]}
+    gate = next(obj for obj in job.manifests() if obj["kind"] == "EvalGate")
+    return Target(
+        uid=job.get()["metadata"]["uid"],
+        name=job.name,
+        url=environment[REPORT_URL_VARIABLE],
+        authority=environment[REPORT_CA_VARIABLE],
+        golden_sha256=gate["spec"]["golden"]["sha256"],
+        cases=20,
+        stage="sft",
+        last_step=int(str(LONG["maxSteps"])),
+    )
+
+
+def seconds_to_status(node: Node, namespace: str, name: str) -> float:
+    """Apply a small job. Returns the seconds until its first status."""
+    custom = client.CustomObjectsApi(node.client)
+    custom.create_namespaced_custom_object(*GROUP, namespace, "finetunejobs", waiting_job(name))
+    began = time.monotonic()
+
+    def has_status() -> bool:
+        found = custom.get_namespaced_custom_object(*GROUP, namespace, "finetunejobs", name)
+        return "phase" in found.get("status", {})
+
+    eventually(has_status, seconds=60, what=f"a status of {name}", pause=0.05)
+    return time.monotonic() - began
+
+
+def outcome_of(job: TinyJob) -> dict[str, Any]:
+    """What a run came to, in short: what differs is easier to see here than in the whole status."""
+    status = job.status()
+    checkpoints = status.get("checkpoints", [])
+    return {
+        "phase": status.get("phase"),
+        "verdict": status.get("final", {}).get("verdict"),
+        "checkpoints": [(point["step"], point.get("task"), point.get("gates")) for point in checkpoints],
+        "published": [artifact["digest"] for artifact in status.get("published", [])],
+        # Reports that were sent late have a Job of their own.
+        "jobs": [one for one in job.child_jobs() if not one.startswith("report ")],
+    }
