@@ -110,7 +110,8 @@ def kopf_settings() -> kopf.OperatorSettings:
 
 
 class _NoDifferences(kopf.DiffBaseStorage):
-    """Keeps Kopf from copying each object to find what changed, which event handlers do not ask for."""
+    """A storage that remembers nothing. Kopf's default copies each object to find what changed, which our
+    handlers do not ask for."""
 
     def build(self, *, body: kopf.Body, extra_fields: Any = None) -> Any:  # noqa: ARG002 - Kopf names it
         return {}

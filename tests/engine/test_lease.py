@@ -232,7 +232,7 @@ def test_malformed_lease_is_left_alone_when_the_leader_stops(cluster, clock, spe
     assert candidate(cluster, clock, "a").lead(lambda: None, stop)
 
 
-def test_leader_that_meets_a_malformed_lease_while_writes_fail_gives_up(cluster, clock):
+def test_leader_gives_up_on_malformed_lease_when_writes_fail(cluster, clock):
     def meddle(n: int) -> None:
         if n == 1:
             put_lease(cluster, ["b"])

@@ -192,7 +192,7 @@ class Attacker:
             "controller": True,
         }
         job = {
-            # The garbage collector deletes it, for its owner is not there; the finalizer keeps it.
+            # The garbage collector deletes it, because the owner does not exist here; the finalizer keeps it.
             "metadata": {
                 "name": name,
                 "labels": labels,

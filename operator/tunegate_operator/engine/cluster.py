@@ -28,7 +28,7 @@ class Key:
 @dataclass(frozen=True)
 class WatchEvent:
     type: Literal["LISTED", "ADDED", "MODIFIED", "DELETED"]
-    """LISTED is of a list, which says what there is, not what changed."""
+    """LISTED: found by a list, which shows what exists, not what changed."""
     obj: Object
 
 

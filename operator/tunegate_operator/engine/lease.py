@@ -78,7 +78,7 @@ class Lease:
             self._see(current)
             if problems:
                 log.warning(
-                    "the Lease %s is malformed: %s; it is replaced once it did not change for %.0f s",
+                    "the Lease %s is malformed: %s; it is replaced after %.0f s unless its holder renews it",
                     self._key.name,
                     "; ".join(problems),
                     spec.get("leaseDurationSeconds", DURATION),
