@@ -51,6 +51,7 @@ def test_events_of_one_object_are_delivered_in_order(server, api):
     cluster.watch(note)
     with watching(cluster, server.kubeconfig):
         custom.create_namespaced_custom_object(*GROUP, manifests.evalgate("changed"))
+        eventually(lambda: versions, what="it is watched")  # Kopf may be listing still
         for n in range(50):
             labels = {"metadata": {"labels": {"n": str(n)}}}
             last = custom.patch_namespaced_custom_object(*GROUP, "changed", labels)
