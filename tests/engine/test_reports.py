@@ -1,11 +1,12 @@
 """Of each role and stage of a job, the latest report counts, in whatever order they come."""
 
 import itertools
+from typing import Any
 
 import pytest
 
 from tunegate_operator.engine.cluster import Object
-from tunegate_operator.engine.reports import ReportStore
+from tunegate_operator.engine.reports import JobTooLargeError, ReportStore, StoreFullError
 
 
 def report(
@@ -111,3 +112,62 @@ def test_a_sender_that_gave_up_is_no_hindrance() -> None:
     impatient.cancel()
     store.acknowledge("1", store.latest("1"))
     assert patient.done()
+
+
+def large(uid: str, size: int = 1000, **identity: Any) -> Object:
+    return report(1, uid=uid, **identity) | {
+        "results": {"sets": {"golden": "x" * size}},
+        "outcome": "Completed",
+    }
+
+
+def test_a_job_whose_reports_hold_too_much_is_refused() -> None:
+    store = ReportStore(max_job_bytes=2500)
+    assert store.put(large("1", stage="sft"))
+    with pytest.raises(JobTooLargeError, match="the job's reports hold more than 2500 bytes"):
+        store.put(large("1", 2000, stage="dpo"))
+    assert store.put(large("2", stage="sft")), "another job has its own limit"
+    assert [r["stage"] for r in store.latest("1")] == ["sft"]
+
+
+def test_recorded_results_make_room_for_the_next_stage() -> None:
+    store = ReportStore(max_job_bytes=2500)
+    store.put(large("1", 2000, stage="sft"))
+    store.acknowledge("1", store.latest("1"))
+    assert store.put(large("1", 2000, stage="dpo"))
+    kept, released = store.latest("1")
+    assert "results" in kept
+    assert "results" not in released
+    assert released["outcome"] == "Completed"
+    store.acknowledge("1", store.latest("1"))
+    assert store.acknowledgement(large("1", 2000, stage="sft")).done(), "it is still acknowledged"
+
+
+def test_results_that_are_not_recorded_are_never_released() -> None:
+    store = ReportStore(max_bytes=2500)
+    store.put(large("1"))
+    store.put(large("2"))
+    with pytest.raises(StoreFullError):
+        store.put(large("3"))
+    assert all("results" in store.latest(uid)[0] for uid in "12")
+    store.acknowledge("1", store.latest("1"))
+    assert store.put(large("3"))
+    assert store.held_bytes < 2500
+
+
+def test_small_jobs_report_while_large_ones_fill_the_store() -> None:
+    store = ReportStore(max_bytes=4000)
+    for uid in ("1", "2", "3"):
+        store.put(large(uid))
+    with pytest.raises(StoreFullError):
+        store.put(large("4"))
+    assert store.put(large("5", 100))
+    assert store.put(large("6", 100))
+
+
+def test_a_forgotten_job_holds_nothing() -> None:
+    store = ReportStore(max_bytes=2500)
+    store.put(large("1", 2000))
+    store.forget("1")
+    assert store.held_bytes == 0
+    assert store.put(large("2", 2000))

@@ -8,6 +8,7 @@ from pathlib import Path
 from tunegate_operator.engine.cluster import Object
 from tunegate_operator.engine.local_jobs import OWNER_ANNOTATION
 from tunegate_operator.engine.local_pod_folder import FindVolume
+from tunegate_operator.engine.reports import JobTooLargeError
 
 log = logging.getLogger(__name__)
 
@@ -63,5 +64,7 @@ class Outboxes:
         for listener in self._listeners:
             try:
                 listener(report)
+            except JobTooLargeError as error:
+                log.warning("%s: %s", path, error)
             except (KeyError, TypeError) as error:
                 log.warning("%s is no report: %r", path, error)
