@@ -20,7 +20,7 @@ from typing import Literal
 
 from tunegate_api import GROUP
 from tunegate_api.memory.shapes import Memory, ModelShape
-from tunegate_api.meta import Sha256, StatusModel, Time
+from tunegate_api.meta import Listed, Mapped, Sha256, StatusModel, Time
 from tunegate_api.plan import DataPlan, Plan, StagePlan, TrainingParameters
 from tunegate_api.v1alpha1.data import Goal
 from tunegate_api.v1alpha1.evalgate import EvalGateSpec
@@ -229,7 +229,7 @@ class Evaluation(StatusModel):
     """Training loss at that step."""
     digest: Sha256 | None = None
     """Of the weights; of Final, of all files of the artifact."""
-    outcomes: dict[str, str]
+    outcomes: Mapped[str]
     """Set name to one letter a case, see :mod:`tunegate_api.verdict`."""
     seconds: float = 0.0
     """Time the evaluation took."""
@@ -242,8 +242,8 @@ class Evaluation(StatusModel):
 class Results(StatusModel):
     """Measured outcomes, cumulative and idempotent: merging a report twice changes nothing."""
 
-    sets: dict[str, CaseSet] = {}
-    evaluations: list[Evaluation] = []
+    sets: Mapped[CaseSet] = {}
+    evaluations: Listed[Evaluation] = []
 
     def merged(self, newer: "Results") -> "Results":
         """These results and ``newer`` ones; where both measured the same weights, the newer measurement."""
@@ -293,7 +293,7 @@ class Report(StatusModel):
     plan: Plan | None = None
     """From the data role."""
     results: Results = Results()
-    published: list[PublishedArtifact] = []
+    published: Listed[PublishedArtifact] = []
     outcome: Outcome | None = None
     """Set in the last report of a pod."""
     failure: Failure | None = None

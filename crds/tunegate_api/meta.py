@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 from fractions import Fraction
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
 from pydantic.alias_generators import to_camel
@@ -40,6 +40,29 @@ def _decimal_text(value: object) -> object:
         )
     return value
 
+
+_Item = TypeVar("_Item")
+
+Listed = Annotated[list[_Item], Field(fail_fast=True)]
+"""A list of which only the first wrong item is an error, so that refusing a long one takes no more than
+reading it. For what others send."""
+
+MAX_ENTRIES = 512
+"""Entries of a :data:`Mapped`."""
+
+
+def _few_entries(value: object) -> object:
+    if isinstance(value, dict) and len(value) > MAX_ENTRIES:
+        raise PydanticCustomError(
+            "too_many_entries",
+            "must have at most {most} entries, not {found}",
+            {"most": MAX_ENTRIES, "found": len(value)},
+        )
+    return value
+
+
+Mapped = Annotated[dict[str, _Item], BeforeValidator(_few_entries)]
+"""A bounded mapping, for the same reason: each of its wrong entries is an error."""
 
 DECIMAL_PATTERN = r"^[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,2})?$"
 

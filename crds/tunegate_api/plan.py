@@ -3,7 +3,7 @@
 from typing import Literal
 
 from tunegate_api.memory.shapes import GenerationBatch, Memory, ModelShape, Pass
-from tunegate_api.meta import Sha256, StatusModel
+from tunegate_api.meta import Listed, Mapped, Sha256, StatusModel
 
 
 class TrainingParameters(StatusModel):
@@ -14,7 +14,7 @@ class TrainingParameters(StatusModel):
     lora_r: int | None = None
     lora_alpha: int | None = None
     lora_dropout: float | None = None
-    target_modules: list[str] | None = None
+    target_modules: Listed[str] | None = None
     """Of an adapter; without one, all weights are trained."""
     epochs: float
     learning_rate: float
@@ -60,11 +60,11 @@ class StagePlan(StatusModel):
     job's model."""
     total_steps: int
     """Optimizer steps."""
-    checkpoint_steps: list[int]
+    checkpoint_steps: Listed[int]
     """Steps after which a checkpoint is saved and evaluated; the last is ``total_steps``."""
     tokens: int
     """Tokens of one epoch, prompts included."""
-    gates: list[str]
+    gates: Listed[str]
     parallelism: Literal["DDP", "FSDP"] | None = None
     """How several processes hold what is trained. DDP: each has all of it. FSDP: each has its share of the
     weights, gradients and optimizer, and borrows the others' layer by layer. None: one process."""
@@ -101,7 +101,7 @@ class DataPlan(StatusModel):
     """Rows and pairs left out, each with its reason in data/report.json."""
     preference: PreferencePlan | None = None
     """Where a stage learns from preferences."""
-    warnings: list[str] = []
+    warnings: Listed[str] = []
 
 
 class StartPlan(StatusModel):
@@ -139,10 +139,10 @@ class Plan(StatusModel):
     job_uid: str
     model: ModelPlan
     data: DataPlan
-    stages: list[StagePlan]
+    stages: Listed[StagePlan]
     judging: Memory | None = None
     """What the gate needs, by an estimate: the artifact of the last stage on one GPU. None as of a stage."""
-    versions: dict[str, str]
+    versions: Mapped[str]
     """Versions of the libraries that the results depend on."""
     image: str | None = None
     """The image that the data was prepared in, by digest, as the cluster tells it. None without a cluster."""

@@ -17,7 +17,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from tunegate_api.meta import StatusModel
+from tunegate_api.meta import Listed, StatusModel
 
 PASS, FAIL, TRUNCATED, ERROR = "p", "f", "t", "e"
 """The letters of an outcome string, one a case in the order of its set."""
@@ -54,8 +54,8 @@ class CaseSet(StatusModel):
 
     sha256: str
     """The digest of the set. Outcomes compare only within one digest."""
-    ids: Annotated[list[str], Field(max_length=MAX_CASES)]
-    tags: Annotated[list[list[str]], Field(max_length=MAX_CASES)] = []
+    ids: Annotated[Listed[str], Field(max_length=MAX_CASES)]
+    tags: Annotated[Listed[Listed[str]], Field(max_length=MAX_CASES)] = []
     """Tags of each case; empty when the set has none."""
 
     def matching(self, name: str) -> list[int]:

@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field
 
-from tunegate_api.meta import StatusModel
+from tunegate_api.meta import Listed, StatusModel
 
 Accelerator = Literal["GPU", "CPU"]
 
@@ -39,7 +39,7 @@ class ModelShape(StatusModel):
     key_value_heads: int
     head_size: int
     intermediate_size: int
-    linears: Annotated[list[LinearShape], Field(max_length=64)]
+    linears: Annotated[Listed[LinearShape], Field(max_length=64)]
     """But for the output head."""
     sees_all_before: bool = False
     """Whether each token sees all that is before it, and by attention alone."""
