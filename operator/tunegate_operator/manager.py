@@ -93,12 +93,13 @@ class Manager:
             self._clock,
         )
         self._cluster.watch(reconciler.handle)
+        senders = Senders(self._cluster.review_token, self._cache, self._clock)
         self._server = server = ReportServer(
             authority,
             host,
-            Senders(self._cluster.review_token, self._cache, self._clock),
+            senders,
             reconciler.handle_report,
-            is_known=lambda uid: self._cache.by_uid(uid) is not None,
+            is_known=senders.is_known_job,
             now=self._clock.now,
         )
         self._reflectors = [

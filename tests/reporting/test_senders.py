@@ -1,20 +1,55 @@
 """Only a pod of the job, with a token made for reporting on it, may report."""
 
+from typing import Any
+
 import pytest
 
 from support.clock import FakeClock
-from tunegate_api.contract import report_audience
+from tunegate_api import API_VERSION
+from tunegate_api.contract import Role, report_audience
 from tunegate_operator.engine.cache import Cache
 from tunegate_operator.engine.cluster import ClusterError, Object, WatchEvent
-from tunegate_operator.reporting.senders import REMEMBERED_SECONDS, RefusedError, Senders, UnknownPodError
+from tunegate_operator.names import ATTEMPT_LABEL, JOB_LABEL, MANAGED_LABELS, ROLE_LABEL, STAGE_LABEL
+from tunegate_operator.reporting.senders import (
+    REFUSED_SECONDS,
+    REMEMBERED_SECONDS,
+    REMEMBERED_TOKENS,
+    RefusedError,
+    Senders,
+    UnknownPodError,
+)
+from tunegate_operator.reporting.steps import Step
 
 JOB = "job-uid"
+LABELS = MANAGED_LABELS | {JOB_LABEL: JOB, ROLE_LABEL: "train", STAGE_LABEL: "sft", ATTEMPT_LABEL: "2"}
+OWNERS = {"FineTuneJob": API_VERSION, "Job": "batch/v1", "CronJob": "batch/v1", "Widget": API_VERSION}
 
 
-def owned(kind: str, uid: str, owner_kind: str, owner_uid: str) -> Object:
-    owner = {"apiVersion": "v1", "kind": owner_kind, "name": owner_uid, "uid": owner_uid, "controller": True}
-    metadata = {"name": uid, "namespace": "default", "uid": uid, "resourceVersion": "1"}
-    return {"apiVersion": "v1", "kind": kind, "metadata": {**metadata, "ownerReferences": [owner]}}
+def made(kind: str, uid: str, namespace: str = "default", **metadata: Any) -> Object:
+    """An object whose name is its uid."""
+    own = {"name": uid, "namespace": namespace, "uid": uid, "resourceVersion": "1"}
+    return {"apiVersion": OWNERS.get(kind, "v1"), "kind": kind, "metadata": own | metadata}
+
+
+def job(uid: str = JOB, namespace: str = "default", attempts: tuple[Object, ...] = ()) -> Object:
+    obj = made("FineTuneJob", uid, namespace)
+    return obj | {"spec": {"stages": [{"name": "sft"}, {"name": "dpo"}]}, "status": {"attempts": [*attempts]}}
+
+
+def owned(
+    kind: str,
+    uid: str,
+    owner_kind: str,
+    owner: str,
+    namespace: str = "default",
+    *,
+    labels: dict[str, str] = LABELS,
+    api_version: str | None = None,
+    **metadata: Any,
+) -> Object:
+    reference = {"apiVersion": api_version or OWNERS[owner_kind], "kind": owner_kind, "name": owner}
+    reference |= {"uid": owner, "controller": True}
+    return made(kind, uid, namespace, ownerReferences=[reference], labels=labels, **metadata)
 
 
 class Reviews:
@@ -23,16 +58,21 @@ class Reviews:
     def __init__(self) -> None:
         self.count = 0
         self.pods = ["pod-uid"]
+        self.username = "system:serviceaccount:default:default"
+        self.name: str | None = None
         self.error: ClusterError | None = None
 
     def __call__(self, token: str, audience: str) -> Object:
         self.count += 1
         if self.error:
             raise self.error
-        if token != "good" or audience != report_audience(JOB):
+        if not token.startswith("good") or audience != report_audience(JOB):
             return {"authenticated": False}
-        extra = {"authentication.kubernetes.io/pod-uid": self.pods} if self.pods else {}
-        return {"authenticated": True, "audiences": [audience], "user": {"username": "x", "extra": extra}}
+        prefix = "authentication.kubernetes.io/pod-"
+        names = [self.name] if self.name else self.pods
+        extra = {f"{prefix}uid": self.pods, f"{prefix}name": names} if self.pods else {}
+        user = {"username": self.username, "extra": extra}
+        return {"authenticated": True, "audiences": [audience], "user": user}
 
 
 @pytest.fixture
@@ -44,13 +84,33 @@ def reviews() -> Reviews:
 def cache() -> Cache:
     cache = Cache()
     for obj in (
+        job(),
         owned("Job", "child-uid", "FineTuneJob", JOB),
         owned("Pod", "pod-uid", "Job", "child-uid"),
-        owned("Job", "other-child", "FineTuneJob", "other-job"),
-        owned("Pod", "other-pod", "Job", "other-child"),
+        job("other-job"),
+        owned("Job", "other-child", "FineTuneJob", "other-job", labels=LABELS | {JOB_LABEL: "other-job"}),
+        owned("Pod", "other-pod", "Job", "other-child", labels=LABELS | {JOB_LABEL: "other-job"}),
     ):
-        cache.apply(WatchEvent("ADDED", obj))
+        add(cache, obj)
     return cache
+
+
+def add(cache: Cache, obj: Object) -> None:
+    cache.apply(WatchEvent("ADDED", obj))
+
+
+def delete(cache: Cache, uid: str) -> None:
+    found = cache.by_uid(uid)
+    assert found
+    cache.apply(WatchEvent("DELETED", found))
+
+
+def stop(cache: Cache, uid: str) -> None:
+    """A pod gets its SIGTERM."""
+    found = cache.by_uid(uid)
+    assert found
+    found["metadata"] |= {"resourceVersion": "2", "deletionTimestamp": "2026-01-01T00:02:00Z"}
+    cache.apply(WatchEvent("MODIFIED", found))
 
 
 @pytest.fixture
@@ -64,7 +124,8 @@ def senders(reviews: Reviews, cache: Cache, clock: FakeClock) -> Senders:
 
 
 def test_a_pod_of_the_job_may_report(senders, reviews):
-    senders.check("good", JOB)
+    sender = senders.check("good", JOB)
+    assert (sender.step, sender.attempt, sender.stages) == (Step(Role.TRAIN, "sft"), 2, ("sft", "dpo"))
     assert reviews.count == 1
 
 
@@ -75,6 +136,30 @@ def test_a_token_is_reviewed_again_only_after_a_while(senders, reviews, clock):
     clock.advance(REMEMBERED_SECONDS + 1)
     senders.check("good", JOB)
     assert reviews.count == 2
+
+
+def test_a_refused_token_is_reviewed_again_only_after_a_while(senders, reviews, clock):
+    for _ in range(100):
+        with pytest.raises(RefusedError, match="not one for reporting on this job"):
+            senders.check("bad", JOB)
+    assert reviews.count == 1
+    clock.advance(REFUSED_SECONDS + 1)
+    assert not senders.is_remembered("bad", JOB)
+    with pytest.raises(RefusedError):
+        senders.check("bad", JOB)
+    assert reviews.count == 2
+
+
+def test_many_refused_tokens_do_not_displace_an_accepted_one(senders, reviews):
+    senders.check("good", JOB)
+    for n in range(REMEMBERED_TOKENS + 10):
+        with pytest.raises(RefusedError):
+            senders.check(f"bad-{n}", JOB)
+    count = reviews.count
+    senders.check("good", JOB)
+    assert reviews.count == count
+    assert senders.is_remembered("good", JOB)
+    assert not senders.is_remembered("bad-0", JOB), "the memory of refused tokens is bounded"
 
 
 def test_a_token_of_another_audience_is_refused(senders):
@@ -88,26 +173,133 @@ def test_a_token_of_another_jobs_pod_is_refused(senders, reviews):
         senders.check("good", JOB)
 
 
-def test_a_token_that_is_bound_to_no_pod_is_refused(senders, reviews):
-    reviews.pods = []
+@pytest.mark.parametrize("change", [{"pods": []}, {"username": "mallory"}], ids=["no pod", "a person"])
+def test_a_token_that_is_bound_to_no_pod_is_refused(senders, reviews, change):
+    vars(reviews).update(change)
     with pytest.raises(RefusedError, match="not bound to a pod"):
+        senders.check("good", JOB)
+
+
+@pytest.mark.parametrize("job_is_there", [True, False], ids=["with its Job", "after its Job"])
+def test_a_pod_of_another_namespace_is_refused(senders, reviews, cache, job_is_there):
+    """Its Job names the uid of the FineTuneJob, which anybody may write into an owner reference."""
+    add(cache, owned("Job", "forged-child", "FineTuneJob", JOB, "attacker"))
+    add(cache, owned("Pod", "forged-pod", "Job", "forged-child", "attacker"))
+    if not job_is_there:
+        delete(cache, "forged-child")
+    reviews.pods, reviews.username = ["forged-pod"], "system:serviceaccount:attacker:default"
+    with pytest.raises(RefusedError, match="a pod in namespace attacker, where the job is not"):
+        senders.check("good", JOB)
+
+
+def test_a_pod_that_names_a_job_of_another_namespace_is_refused(senders, reviews, cache):
+    add(cache, owned("Pod", "forged-pod", "Job", "child-uid", "attacker"))
+    reviews.pods, reviews.username = ["forged-pod"], "system:serviceaccount:attacker:default"
+    with pytest.raises(RefusedError, match="a pod in namespace attacker"):
+        senders.check("good", JOB)
+
+
+def test_a_job_of_another_namespace_makes_no_sender(senders, reviews, cache):
+    add(cache, owned("Job", "forged-child", "FineTuneJob", JOB, "attacker"))
+    add(cache, owned("Pod", "forged-pod", "Job", "forged-child"))
+    reviews.pods = ["forged-pod"]
+    with pytest.raises(RefusedError, match="the pod's Job is in another namespace"):
+        senders.check("good", JOB)
+
+
+@pytest.mark.parametrize(("namespace", "name"), [("attacker", None), ("default", "another")])
+def test_a_token_that_contradicts_its_pod_is_refused(senders, reviews, namespace, name):
+    reviews.username, reviews.name = f"system:serviceaccount:{namespace}:default", name
+    with pytest.raises(RefusedError, match="the token names another pod than its uid does"):
+        senders.check("good", JOB)
+
+
+@pytest.mark.parametrize(
+    ("child", "message"),
+    [
+        (owned("Job", "c", "Widget", JOB), "another job"),
+        (owned("Job", "c", "FineTuneJob", JOB, api_version="example.com/v1"), "another job"),
+        (owned("CronJob", "c", "FineTuneJob", JOB), "the pod's Job is in another namespace"),
+        (owned("Job", "c", "FineTuneJob", JOB, labels={}), "does not have the labels"),
+        (
+            owned("Job", "c", "FineTuneJob", JOB, labels=LABELS | {JOB_LABEL: "x"}),
+            "does not have the labels",
+        ),
+        (
+            owned("Job", "c", "FineTuneJob", JOB, labels=LABELS | {ATTEMPT_LABEL: "3"}),
+            "the labels of the pod are not those of its Job",
+        ),
+        (
+            owned("Job", "c", "FineTuneJob", JOB, labels=LABELS | {ROLE_LABEL: "gate"}),
+            "the labels of the pod are not those of its Job",
+        ),
+    ],
+    ids=["other kind", "other group", "no Job", "no labels", "another job's", "attempt", "role"],
+)
+def test_a_pod_is_refused_by_what_its_job_is(senders, reviews, cache, child, message):
+    add(cache, child)
+    add(cache, owned("Pod", "forged-pod", "Job", "c"))
+    reviews.pods = ["forged-pod"]
+    with pytest.raises(RefusedError, match=message):
+        senders.check("good", JOB)
+
+
+def test_a_pod_without_a_job_is_refused(senders, reviews, cache):
+    add(cache, owned("Pod", "bare", "FineTuneJob", JOB))
+    reviews.pods = ["bare"]
+    with pytest.raises(RefusedError, match="a pod that no Job controls"):
+        senders.check("good", JOB)
+
+
+def test_labels_that_name_no_role_are_refused(senders, reviews, cache):
+    labels = LABELS | {ROLE_LABEL: "dance"}
+    add(cache, owned("Job", "c", "FineTuneJob", JOB, labels=labels))
+    add(cache, owned("Pod", "p", "Job", "c", labels=labels))
+    reviews.pods = ["p"]
+    with pytest.raises(RefusedError, match="name no role and attempt"):
         senders.check("good", JOB)
 
 
 def test_a_pod_that_is_gone_may_not_report(senders, cache):
     senders.check("good", JOB)
-    cache.apply(WatchEvent("DELETED", owned("Pod", "pod-uid", "Job", "child-uid")))
+    delete(cache, "pod-uid")
     with pytest.raises(UnknownPodError):
         senders.check("good", JOB)
 
 
-def test_a_pod_that_still_saves_may_report_though_its_job_was_deleted(senders, cache):
-    cache.apply(WatchEvent("DELETED", owned("Job", "child-uid", "FineTuneJob", JOB)))
+def test_nobody_reports_on_a_finetunejob_that_is_gone(senders, cache):
     senders.check("good", JOB)
+    delete(cache, JOB)
+    assert not senders.is_known_job(JOB)
+    with pytest.raises(RefusedError, match="there is no FineTuneJob"):
+        senders.check("good", JOB)
+
+
+def test_the_uid_of_another_object_is_no_job(senders):
+    assert senders.is_known_job(JOB)
+    assert not senders.is_known_job("pod-uid")
+
+
+def test_a_pod_that_saves_may_report_after_its_job_was_deleted(senders, cache):
+    senders.check("good", JOB)
+    delete(cache, "child-uid")
+    with pytest.raises(UnknownPodError):  # until the garbage collector ends it
+        senders.check("good", JOB)
+    stop(cache, "pod-uid")
+    assert senders.check("good", JOB).attempt == 2
+
+
+def test_a_deleted_job_authorizes_no_pod_that_comes_later(senders, reviews, cache):
+    delete(cache, "child-uid")
+    add(cache, owned("Pod", "late-pod", "Job", "child-uid"))
+    stop(cache, "late-pod")  # as the garbage collector does
+    reviews.pods = ["late-pod"]
+    with pytest.raises(RefusedError, match="the Job of this pod was deleted"):
+        senders.check("good", JOB)
 
 
 def test_a_pod_whose_job_is_not_heard_of_yet_should_try_again(senders, cache, reviews):
-    cache.apply(WatchEvent("ADDED", owned("Pod", "early-pod", "Job", "early-child")))
+    add(cache, owned("Pod", "early-pod", "Job", "early-child"))
     reviews.pods = ["early-pod"]
     with pytest.raises(UnknownPodError, match="the Job of pod early-pod"):
         senders.check("good", JOB)
@@ -119,3 +311,16 @@ def test_a_review_that_fails_is_not_remembered(senders, reviews):
         senders.check("good", JOB)
     reviews.error = None
     senders.check("good", JOB)
+
+
+def test_the_attempts_of_a_job_are_those_of_its_jobs_and_its_status(senders, cache):
+    attempts = ({"role": "data", "number": 3}, {"role": "train", "stage": "sft", "number": 1})
+    with_status = job(attempts=attempts)
+    with_status["metadata"]["resourceVersion"] = "2"
+    add(cache, with_status)
+    forged = LABELS | {ROLE_LABEL: "data", ATTEMPT_LABEL: "99"}
+    add(cache, owned("Job", "forged", "FineTuneJob", JOB, "attacker", labels=forged))
+    assert senders.check("good", JOB).latest_attempts == {
+        Step(Role.DATA): 3,
+        Step(Role.TRAIN, "sft"): 2,
+    }

@@ -1,26 +1,47 @@
 """What a pod that reports is answered, over real TLS."""
 
 import errno
+import gzip
+import io
 import json
 import os
 import socket
 import ssl
+import threading
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
-from support.report_address import TOKEN, Engine, serving
+from support.report_address import TOKEN, Engine, Senders, serving
 from support.waiting import eventually
 from tunegate_api.contract import Report, Role, report_path
 from tunegate_operator.engine.cluster import ClusterError
-from tunegate_operator.reporting import server
+from tunegate_operator.engine.reports import JobTooLargeError, StoreFullError
+from tunegate_operator.reporting import body, server
 from tunegate_operator.reporting.certificates import make_authority
+from tunegate_operator.reporting.connections import Limits
 from tunegate_operator.reporting.senders import UnknownPodError
+from tunegate_operator.reporting.steps import Sender, Step
 
 JOB = "job-uid"
+
+
+class TokensUnderReview(Senders):
+    """Every token but the known one is reviewed for as long as the test lasts."""
+
+    def __init__(self) -> None:
+        self.is_over = threading.Event()
+
+    def check(self, token: str, job_uid: str) -> Any:
+        if token != TOKEN:
+            self.is_over.wait(30)
+        return super().check(token, job_uid)
 
 
 def report(**changes: Any) -> dict[str, Any]:
@@ -37,10 +58,31 @@ def engine():
         yield engine
 
 
+@contextmanager
+def connected(engine: Engine) -> Iterator[ssl.SSLSocket]:
+    """A connection after its handshake."""
+    tls = ssl.create_default_context(cadata=engine.authority.certificate.decode())
+    with (
+        socket.create_connection(("localhost", engine.port), timeout=10) as plain,
+        tls.wrap_socket(plain, server_hostname="localhost") as connection,
+    ):
+        yield connection
+
+
+def head(token: str, length: int) -> bytes:
+    lines = f"POST {report_path(JOB)} HTTP/1.1", "Host: localhost", f"Authorization: Bearer {token}"
+    return "\r\n".join([*lines, f"Content-Length: {length}", "", ""]).encode()
+
+
+def answer(connection: ssl.SSLSocket) -> bytes:
+    """All that comes until the server closes."""
+    return b"".join(iter(lambda: connection.recv(4096), b""))
+
+
 def post(engine: Engine, body: Any, *, token: str | None = TOKEN, job: str = JOB) -> tuple[int, str]:
     """Status and message of the answer."""
     headers = {"Authorization": f"Bearer {token}"} if token else {}
-    data = body if isinstance(body, bytes) else json.dumps(body).encode()
+    data = body if isinstance(body, bytes | io.BytesIO) else json.dumps(body).encode()
     request = urllib.request.Request(engine.url + report_path(job), data, headers, method="POST")  # noqa: S310 - ours
     tls = ssl.create_default_context(cadata=engine.authority.certificate.decode())
     try:
@@ -69,11 +111,7 @@ def test_a_job_that_goes_away_meanwhile_is_said_to_be_gone(engine):
 
 def serial_number(engine: Engine) -> str:
     """Of the certificate that a connection is shown."""
-    tls = ssl.create_default_context(cadata=engine.authority.certificate.decode())
-    with (
-        socket.create_connection(("localhost", engine.port), timeout=10) as plain,
-        tls.wrap_socket(plain, server_hostname="localhost") as connection,
-    ):
+    with connected(engine) as connection:
         return str((connection.getpeercert() or {})["serialNumber"])
 
 
@@ -126,6 +164,112 @@ def test_what_is_no_report_is_refused_by_name(engine, body, named):
     assert code == 422
     assert named in message
     assert engine.taken == []
+
+
+def test_a_report_of_another_step_is_refused_and_not_handed_on(engine):
+    engine.senders.sender = Sender(Step(Role.DATA), 1, ("sft",), {})
+    assert post(engine, report(attempt=2)) == (422, "attempt: data had 1 attempts, not 2")
+    code, message = post(engine, report(role="train", stage="forged"))
+    assert (code, message) == (422, "stage: forged is no stage of this job")
+    assert engine.taken == []
+    assert post(engine, report())[0] == 200
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b" " * (body.MAX_BYTES + 1),
+        report(results={"x": [[]] * body.MAX_VALUES}),
+        report(results={"evaluations": [{}] * (body.MAX_OBJECTS + 1)}),
+        io.BytesIO(b" " * (body.MAX_BYTES + 1)),
+    ],
+    ids=["bytes", "values", "objects", "bytes of undeclared length"],
+)
+def test_a_report_above_a_limit_is_refused_with_what_to_do(engine, body):
+    code, message = post(engine, body)
+    assert code == 413
+    assert "sending it again does not help: use smaller golden sets" in message
+    assert engine.taken == []
+
+
+def test_a_report_as_large_as_the_limit_is_taken(engine):
+    padded = json.dumps(report()).encode()
+    assert post(engine, padded + b" " * (body.MAX_BYTES - len(padded))) == (200, "acknowledged")
+
+
+@pytest.mark.parametrize(
+    "results",
+    [
+        {"evaluations": [{}] * 8000},
+        {"evaluations": [1] * 90_000},
+        {"sets": {str(n): 1 for n in range(90_000)}},
+        {"sets": {"golden/g": {"sha256": "0", "ids": [1] * 90_000}}},
+    ],
+    ids=["objects", "items", "entries", "ids"],
+)
+def test_the_refusal_of_a_long_list_names_few_errors(engine, results):
+    code, message = post(engine, report(results=results))
+    assert code == 422
+    assert len(message) < 5000
+
+
+def test_many_errors_are_counted_and_not_named(engine):
+    sets = {str(n): {} for n in range(100)}
+    assert post(engine, report(results={"sets": sets})) == (422, "200 errors")
+
+
+def test_a_compressed_body_is_not_expanded(engine):
+    assert post(engine, gzip.compress(json.dumps(report()).encode()))[0] == 422
+
+
+@pytest.mark.parametrize(
+    ("error", "code"), [(JobTooLargeError("too large"), 413), (StoreFullError("full"), 503)]
+)
+def test_a_report_that_the_store_does_not_hold_is_refused(engine, error, code):
+    def refuse(_: object) -> None:
+        raise error
+
+    engine.acknowledge = refuse
+    assert post(engine, report()) == (code, str(error))
+
+
+def test_an_unknown_token_is_refused_before_the_body_is_sent(engine):
+    with connected(engine) as connection:
+        connection.sendall(head("unknown", 1000))
+        assert b" 403 " in answer(connection)
+
+
+def test_a_flood_of_new_tokens_does_not_delay_a_known_pod(engine):
+    engine.senders = senders = TokensUnderReview()
+    with serving(engine), ThreadPoolExecutor(40) as pods:
+        refused = [pods.submit(post, engine, report(), token=f"unknown-{n}") for n in range(40)]
+        assert post(engine, report()) == (200, "acknowledged")
+        senders.is_over.set()
+        assert {each.result()[0] for each in refused} == {403}
+
+
+def test_a_hundred_pods_behind_one_address_report_at_once(engine):
+    engine.jobs |= {f"job-{n}" for n in range(100)}
+    with ThreadPoolExecutor(100) as pods:
+        sent = [pods.submit(post, engine, report(jobUid=job), job=job) for job in sorted(engine.jobs)]
+        assert {each.result() for each in sent} == {(200, "acknowledged")}
+
+
+def test_a_body_that_comes_slowly_is_given_up(engine):
+    with serving(engine, limits=Limits(body=0.3)), connected(engine) as connection:
+        connection.sendall(head(TOKEN, 1000) + b"{")
+        said = answer(connection)
+    assert b" 503 " in said
+    assert b"was not read within 0 s" in said
+    assert engine.taken == []
+
+
+def test_a_connection_carries_one_report(engine):
+    sent = json.dumps(report()).encode()
+    with connected(engine) as connection:
+        connection.sendall(2 * (head(TOKEN, len(sent)) + sent))
+        assert answer(connection).count(b"HTTP/1.1 200") == 1
+    assert len(engine.taken) == 1
 
 
 def test_who_does_not_trust_the_authority_does_not_connect(engine):

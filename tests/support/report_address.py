@@ -8,24 +8,38 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 
 from support.api_server import free_port
+from tunegate_api.contract import Report
 from tunegate_operator.engine.cluster import Object
 from tunegate_operator.reporting.certificates import KeyPair, make_authority
+from tunegate_operator.reporting.connections import LIMITS, Limits
 from tunegate_operator.reporting.senders import RefusedError
 from tunegate_operator.reporting.server import ReportServer
+from tunegate_operator.reporting.steps import Sender
 
 TOKEN = "a-pods-token"
+
+
+class AnyReport:
+    """A sender that may send any report."""
+
+    def check(self, _report: Report) -> None: ...
 
 
 class Senders:
     """Knows one token."""
 
     error: Exception | None = None
+    sender: Sender | AnyReport = AnyReport()
 
-    def check(self, token: str, _job_uid: str) -> None:
+    def is_remembered(self, token: str, _job_uid: str) -> bool:
+        return token == TOKEN
+
+    def check(self, token: str, _job_uid: str) -> Sender | AnyReport:
         if self.error:
             raise self.error
         if token != TOKEN:
             raise RefusedError("the token is of a pod of another job")
+        return self.sender
 
 
 class Engine:
@@ -53,7 +67,10 @@ class Engine:
 
 @contextmanager
 def serving(
-    engine: Engine, port: int = 0, now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    engine: Engine,
+    port: int = 0,
+    now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    limits: Limits = LIMITS,
 ) -> Iterator[None]:
     """Answer at ``engine.url`` while this lasts."""
     loop = asyncio.new_event_loop()
@@ -66,6 +83,7 @@ def serving(
         engine.take,
         is_known=engine.jobs.__contains__,
         now=now,
+        limits=limits,
     )
     try:
         engine.port = port or free_port()

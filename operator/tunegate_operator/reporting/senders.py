@@ -1,22 +1,35 @@
-"""Who sends a report: the token says which pod, the cache whose pod that is."""
+"""Who sends a report: the token names the pod, and the cache has the Job and the FineTuneJob of that pod."""
 
 import hashlib
 import threading
-from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NoReturn
 
-from tunegate_api.contract import report_audience
+from tunegate_api import GROUP
+from tunegate_api.contract import Role, report_audience
 from tunegate_operator.engine.cache import Cache
 from tunegate_operator.engine.clock import Clock
 from tunegate_operator.engine.cluster import Object
+from tunegate_operator.engine.objects import is_being_deleted, uid_of
+from tunegate_operator.names import ATTEMPT_LABEL, JOB_LABEL, MANAGED_LABELS, ROLE_LABEL, STAGE_LABEL
+from tunegate_operator.reporting.remembered import Remembered
+from tunegate_operator.reporting.steps import Sender, Step
 
 REMEMBERED_SECONDS = 300.0
 """How long a token that was reviewed is believed without asking again."""
+REFUSED_SECONDS = 20.0
+"""How long a token that the API server refused is refused without asking again."""
 REMEMBERED_TOKENS = 4096
+REMEMBERED_PODS = 4096
 
 Review = Callable[[str, str], Object]
 """Token and audience to the status of a TokenReview."""
+_POD_NAME = "authentication.kubernetes.io/pod-name"
 _POD_UID = "authentication.kubernetes.io/pod-uid"
+_SERVICE_ACCOUNT = "system:serviceaccount:"
+_LABELS = (*MANAGED_LABELS, JOB_LABEL, ROLE_LABEL, STAGE_LABEL, ATTEMPT_LABEL)
+"""Labels that a pod has in common with its Job."""
 
 
 class RefusedError(Exception):
@@ -27,48 +40,172 @@ class UnknownPodError(Exception):
     """The pod is real, but the watch has not told us of it yet: the sender should try again."""
 
 
+@dataclass(frozen=True)
+class _Identity:
+    """The pod that a token was made for."""
+
+    namespace: str
+    pod_name: str
+    pod_uid: str
+
+
 class Senders:
     """Checks senders. Thread-safe."""
 
     def __init__(self, review: Review, cache: Cache, clock: Clock) -> None:
         self._review = review
         self._cache = cache
-        self._clock = clock
         self._lock = threading.Lock()
-        self._reviewed: OrderedDict[str, tuple[float, str]] = OrderedDict()
+        self._reviewed = Remembered[_Identity](REMEMBERED_TOKENS, REMEMBERED_SECONDS, clock)
+        # Apart from those that were accepted: a flood of bad tokens must not displace them.
+        self._refused = Remembered[str](REMEMBERED_TOKENS, REFUSED_SECONDS, clock)
+        self._steps = Remembered[tuple[str, Step, int]](REMEMBERED_PODS, float("inf"), clock)
+        """By pod uid: the job, step and attempt of pods that were checked while their Job existed."""
 
-    def check(self, token: str, job_uid: str) -> None:
-        """Raises RefusedError unless the token is of a pod of this job, and made for reporting on it.
+    def is_known_job(self, uid: str) -> bool:
+        """Whether there is a FineTuneJob with this uid."""
+        return self._job(uid) is not None
 
-        Raises UnknownPodError as well, and ClusterError when the API server could not be asked.
-        """
-        pod_uid = self._pod_uid(token, report_audience(job_uid))
-        pod = self._cache.by_uid(pod_uid)
-        if pod is None or pod["kind"] != "Pod":
-            raise UnknownPodError(f"pod {pod_uid} is not known yet")
-        owners = self._cache.owners(pod)  # of a deleted Job too, whose pod is still saving
-        if len(owners) == 1:
-            raise UnknownPodError(f"the Job of pod {pod_uid} is not known yet")
-        if job_uid not in {owner.uid for owner in owners[1:]}:
-            raise RefusedError("the token is of a pod of another job")
-
-    def _pod_uid(self, token: str, audience: str) -> str:
-        """The uid of the pod that the token was made for."""
-        key = hashlib.sha256(f"{audience}\n{token}".encode()).hexdigest()
-        now = self._clock.monotonic()
+    def is_remembered(self, token: str, job_uid: str) -> bool:
+        """Whether :meth:`check` answers without asking the API server."""
+        key = _token_key(token, report_audience(job_uid))
         with self._lock:
-            until, known = self._reviewed.get(key, (0.0, ""))
-            if now < until:
-                return known
+            return self._reviewed.get(key) is not None or self._refused.get(key) is not None
+
+    def check(self, token: str, job_uid: str) -> Sender:
+        """The sender, if the token is of a pod of this job and made for reporting on it.
+
+        Token, pod, Job and FineTuneJob must be of one namespace, because owner references name a uid that
+        anybody may copy. Raises RefusedError, UnknownPodError, and ClusterError when the API server could
+        not be asked.
+        """
+        identity = self._identity(token, report_audience(job_uid))
+        job = self._job(job_uid)
+        if job is None:
+            raise RefusedError(f"there is no FineTuneJob with uid {job_uid}")
+        pod = self._cache.by_uid(identity.pod_uid)
+        if pod is None or pod["kind"] != "Pod":
+            raise UnknownPodError(f"pod {identity.pod_uid} is not known yet")
+        name, namespace = pod["metadata"]["name"], pod["metadata"]["namespace"]
+        if (identity.namespace, identity.pod_name) != (namespace, name):
+            raise RefusedError("the token names another pod than its uid does")
+        if namespace != job["metadata"]["namespace"]:
+            raise RefusedError(f"the token is of a pod in namespace {namespace}, where the job is not")
+        step, attempt = self._step(pod, job)
+        return Sender(step, attempt, _stages(job), self._latest_attempts(job))
+
+    def _step(self, pod: Object, job: Object) -> tuple[Step, int]:
+        """What a pod of the job's namespace works at. Raises RefusedError and UnknownPodError."""
+        uid, child_uid = uid_of(pod), _controller(pod, "batch", "Job")
+        if child_uid is None:
+            raise RefusedError("the token is of a pod that no Job controls")
+        child = self._cache.by_uid(child_uid)
+        if child is None:
+            return self._step_without_job(pod, job)
+        problem = _child_problem(child, pod, job)
+        if problem:
+            raise RefusedError(problem)
+        labels = child["metadata"]["labels"]
+        try:
+            step = Step(Role(labels[ROLE_LABEL]), labels.get(STAGE_LABEL))
+            attempt = int(labels[ATTEMPT_LABEL])
+        except (KeyError, ValueError) as error:
+            raise RefusedError("the labels of the pod's Job name no role and attempt") from error
+        with self._lock:
+            self._steps.put(uid, (uid_of(job), step, attempt))
+        return step, attempt
+
+    def _step_without_job(self, pod: Object, job: Object) -> tuple[Step, int]:
+        """What a pod works at whose Job is not in the cache. A suspension deletes the Job, and its pod saves
+        and reports then; a pod that was not checked before may have been created since, by anybody."""
+        with self._lock:
+            known = self._steps.get(uid_of(pod))
+        if known is None and len(self._cache.owners(pod)) > 1:
+            raise RefusedError("the Job of this pod was deleted")
+        if known and known[0] != uid_of(job):
+            raise RefusedError("the token is of a pod of another job")
+        if known and is_being_deleted(pod):
+            return known[1], known[2]
+        raise UnknownPodError(f"the Job of pod {uid_of(pod)} is not known yet")
+
+    def _job(self, uid: str) -> Object | None:
+        found = self._cache.by_uid(uid)
+        return found if found and found["kind"] == "FineTuneJob" else None
+
+    def _latest_attempts(self, job: Object) -> dict[Step, int]:
+        """The latest attempt of each step that the job has had: by its Jobs, and by what status recorded."""
+        namespace, uid = job["metadata"]["namespace"], uid_of(job)
+        labels = [
+            child["metadata"].get("labels") or {}
+            for child in self._cache.children(uid, "Job")
+            if child["metadata"]["namespace"] == namespace and _controller(child, GROUP, "FineTuneJob") == uid
+        ]
+        found = [(each.get(ROLE_LABEL), each.get(STAGE_LABEL), each.get(ATTEMPT_LABEL)) for each in labels]
+        recorded = (job.get("status") or {}).get("attempts") or ()
+        found += [(each["role"], each.get("stage"), str(each["number"])) for each in recorded]
+        latest: dict[Step, int] = {}
+        for role, stage, attempt in found:
+            if role in set(Role) and attempt and attempt.isdecimal():
+                step = Step(Role(role), stage)
+                latest[step] = max(latest.get(step, 0), int(attempt))
+        return latest
+
+    def _identity(self, token: str, audience: str) -> _Identity:
+        """The pod that the token was made for. Raises RefusedError, and ClusterError."""
+        key = _token_key(token, audience)
+        with self._lock:
+            known, refusal = self._reviewed.get(key), self._refused.get(key)
+        if refusal:
+            raise RefusedError(refusal)
+        if known:
+            return known
         status = self._review(token, audience)
         if not status.get("authenticated") or audience not in status.get("audiences", ()):
-            raise RefusedError("the token is not one for reporting on this job, or has expired")
-        uids = status.get("user", {}).get("extra", {}).get(_POD_UID, ())
-        if len(uids) != 1:
-            raise RefusedError("the token is not bound to a pod")
-        uid: str = uids[0]
+            self._refuse(key, "the token is not one for reporting on this job, or has expired")
+        user = status.get("user", {})
+        extra, username = user.get("extra", {}), user.get("username", "")
+        uids, names = extra.get(_POD_UID, ()), extra.get(_POD_NAME, ())
+        if len(uids) != 1 or len(names) != 1 or not username.startswith(_SERVICE_ACCOUNT):
+            self._refuse(key, "the token is not bound to a pod")
+        namespace = username.removeprefix(_SERVICE_ACCOUNT).partition(":")[0]
+        identity = _Identity(namespace, names[0], uids[0])
         with self._lock:
-            self._reviewed[key] = (now + REMEMBERED_SECONDS, uid)
-            while len(self._reviewed) > REMEMBERED_TOKENS:
-                self._reviewed.popitem(last=False)
-        return uid
+            self._reviewed.put(key, identity)
+        return identity
+
+    def _refuse(self, key: str, why: str) -> NoReturn:
+        with self._lock:
+            self._refused.put(key, why)
+        raise RefusedError(why)
+
+
+def _child_problem(child: Object, pod: Object, job: Object) -> str | None:
+    """Why a Job does not make its pod one of this FineTuneJob's; None if it does."""
+    if child["kind"] != "Job" or child["metadata"]["namespace"] != job["metadata"]["namespace"]:
+        return "the pod's Job is in another namespace"
+    if _controller(child, GROUP, "FineTuneJob") != uid_of(job):
+        return "the token is of a pod of another job"
+    own, its = (obj["metadata"].get("labels") or {} for obj in (pod, child))
+    expected = MANAGED_LABELS | {JOB_LABEL: job["metadata"]["name"]}
+    if not expected.items() <= its.items():
+        return "the pod's Job does not have the labels of the operator's Jobs"
+    if any(own.get(label) != its.get(label) for label in _LABELS):
+        return "the labels of the pod are not those of its Job"
+    return None
+
+
+def _controller(obj: Object, group: str, kind: str) -> str | None:
+    """The uid of the controlling owner, if that is of this group and kind."""
+    for reference in obj["metadata"].get("ownerReferences") or ():
+        if reference.get("controller"):
+            is_it = reference["kind"] == kind and reference["apiVersion"].startswith(f"{group}/")
+            return str(reference["uid"]) if is_it else None
+    return None
+
+
+def _stages(job: Object) -> tuple[str, ...]:
+    return tuple(stage["name"] for stage in job["spec"].get("stages") or ())
+
+
+def _token_key(token: str, audience: str) -> str:
+    return hashlib.sha256(f"{audience}\n{token}".encode()).hexdigest()

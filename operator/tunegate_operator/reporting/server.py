@@ -5,17 +5,23 @@ import logging
 import ssl
 import tempfile
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
+from typing import cast
 
 from aiohttp import web
-from pydantic import ValidationError
+from aiohttp.typedefs import Handler
 
-from tunegate_api.contract import Report, report_path
+from tunegate_api.contract import report_path
 from tunegate_operator.engine.cluster import ClusterError, Object
+from tunegate_operator.engine.reports import JobTooLargeError, StoreFullError
+from tunegate_operator.reporting.body import TooLargeError, UnreadableError, parse_report, read_body
 from tunegate_operator.reporting.certificates import KeyPair, is_due, make_serving
+from tunegate_operator.reporting.connections import LIMITS, Connections, Limits
 from tunegate_operator.reporting.senders import RefusedError, Senders, UnknownPodError
+from tunegate_operator.reporting.steps import ForeignReportError, Sender
+from tunegate_operator.reporting.turns import Turn, Turns
 
 log = logging.getLogger(__name__)
 
@@ -23,17 +29,24 @@ ACKNOWLEDGE_SECONDS = 20.0
 """How long a sender waits for its report to be in status before it is told to come again."""
 ENDING_SECONDS = 5.0
 """How long a report that is being answered may hold up the end of the process."""
-MAX_REPORT_BYTES = 8 * 1024 * 1024
+LINGER_SECONDS = 5.0
+"""How long the rest of a body is read and dropped, so that its sender sees why it was refused."""
+READ_BUFFER_BYTES = 16 * 1024
+"""What is read of a body before its sender is known."""
+BODIES_AT_ONCE = 8
+REVIEWS_AT_ONCE = 4
+"""Requests to the API server about tokens."""
 ROTATION_SECONDS = 3600.0
 """Time between looks at the serving certificate."""
 
 TakeReport = Callable[[Object], "Future[None]"]
+"""Raises JobTooLargeError and StoreFullError."""
 
 
 class ReportServer:
     """HTTPS, in the event loop it is started in.
 
-    ``take`` hands a report to the engine, ``is_known`` says whether a job is there.
+    ``take`` hands a report to the engine, from a thread; ``is_known`` says whether a job is there.
     """
 
     def __init__(
@@ -45,6 +58,7 @@ class ReportServer:
         *,
         is_known: Callable[[str], bool],
         now: Callable[[], datetime],
+        limits: Limits = LIMITS,
     ) -> None:
         self._authority = authority
         self._host = host
@@ -52,28 +66,47 @@ class ReportServer:
         self._take = take
         self._is_known = is_known
         self._now = now
+        self._limits = limits
         self._tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         self._tls.minimum_version = ssl.TLSVersion.TLSv1_2
+        self._turns = Turns(BODIES_AT_ONCE)
+        self._reviews = ThreadPoolExecutor(REVIEWS_AT_ONCE, thread_name_prefix="report-review")
+        self._parser = ThreadPoolExecutor(1, thread_name_prefix="report-parser")
         self._runner: web.AppRunner | None = None
+        self._connections: Connections | None = None
         self._rotation: asyncio.Task[None] | None = None
 
     async def start(self, port: int) -> None:
-        """Listen on every address, and rotate the certificate."""
+        """Listen on every address, and rotate the certificate. Raises OSError."""
         self._use(make_serving(self._authority, self._host, self._now()))
-        app = web.Application(client_max_size=MAX_REPORT_BYTES)
+        app = web.Application(middlewares=[self._note_headers])
         app.router.add_post(report_path("{uid}"), self._post)
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=ENDING_SECONDS)
-        await self._runner.setup()
-        site = web.TCPSite(self._runner, port=port, ssl_context=self._tls)
-        await site.start()
+        app.on_response_prepare.append(_end_connection)
+        self._runner = runner = web.AppRunner(
+            app,
+            access_log=None,
+            shutdown_timeout=ENDING_SECONDS,
+            lingering_time=LINGER_SECONDS,
+            read_bufsize=READ_BUFFER_BYTES,
+            auto_decompress=False,
+        )
+        await runner.setup()
+        self._connections = Connections(self._limits, self._tls, cast("web.Server", runner.server))
+        self._connections.listen(port)
         self._rotation = asyncio.create_task(self._rotate())
 
     async def stop(self) -> None:
         """Answer what is being asked, then close."""
         if self._rotation:
             self._rotation.cancel()
+        if self._connections:
+            self._connections.stop_listening()
         if self._runner:
             await self._runner.cleanup()
+        if self._connections:
+            await self._connections.close()
+        self._reviews.shutdown(wait=False, cancel_futures=True)
+        self._parser.shutdown(wait=False, cancel_futures=True)
 
     async def _rotate(self) -> None:
         while True:
@@ -97,7 +130,14 @@ class ReportServer:
             self._tls.load_cert_chain(certificate, key)
         self._serving = serving
 
+    @web.middleware
+    async def _note_headers(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        if self._connections:
+            self._connections.has_headers(request.protocol)
+        return await handler(request)
+
     async def _post(self, request: web.Request) -> web.Response:
+        """Answer a report: first who sends it, at no cost but a look at the headers, then what it says."""
         uid = request.match_info["uid"]
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         if scheme != "Bearer" or not token:
@@ -105,23 +145,45 @@ class ReportServer:
         if not self._is_known(uid):
             return _answer(404, f"there is no FineTuneJob with uid {uid}")
         try:
-            await asyncio.to_thread(self._senders.check, token, uid)
+            sender = await self._sender(token, uid)
+            promise = await self._taken(request, uid, sender)
         except RefusedError as error:
             log.warning("a report on job %s was refused: %s", uid, error)
             return _answer(403, str(error))
-        except (UnknownPodError, ClusterError) as error:
-            return _again(str(error))
-        try:
-            report = Report.model_validate_json(await request.read())
-        except ValidationError as error:
-            log.warning("a report on job %s cannot be read: %s", uid, error)
+        except (TooLargeError, JobTooLargeError) as error:
+            log.warning("a report on job %s was refused: %s", uid, error)
+            return _answer(413, str(error))
+        except (UnreadableError, ForeignReportError) as error:
+            log.warning("a report on job %s was refused: %s", uid, error)
             return _answer(422, str(error))
-        if report.job_uid != uid:
-            return _answer(422, f"jobUid: {report.job_uid} is not the job of this address")
-        return await self._acknowledged(report)
+        except TimeoutError:
+            return _again(f"the report was not read within {self._limits.body:.0f} s")
+        except (UnknownPodError, ClusterError, StoreFullError) as error:
+            return _again(str(error))
+        return await self._acknowledged(promise)
 
-    async def _acknowledged(self, report: Report) -> web.Response:
-        promise = self._take(report.model_dump(mode="json", by_alias=True, exclude_none=True))
+    async def _sender(self, token: str, uid: str) -> Sender:
+        """Who sends. New tokens wait for one of a few threads, so that a flood of them costs the API server a
+        few requests at a time; pods whose token is known do not wait behind them."""
+        threads = None if self._senders.is_remembered(token, uid) else self._reviews
+        return await asyncio.get_running_loop().run_in_executor(threads, self._senders.check, token, uid)
+
+    async def _taken(self, request: web.Request, uid: str, sender: Sender) -> "Future[None]":
+        """Read a report, and hand it on. One thread parses, because parsing holds the interpreter anyway."""
+        async with asyncio.timeout(self._limits.body), self._turns.turn(uid) as turn:
+            body = await read_body(request)
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._parser, self._parsed, body, uid, sender, turn)
+
+    def _parsed(self, body: bytes, uid: str, sender: Sender, turn: Turn) -> "Future[None]":
+        with turn.measured():
+            report = parse_report(body)
+            if report.job_uid != uid:
+                raise UnreadableError(f"jobUid: {report.job_uid[:64]} is not the job of this address")
+            sender.check(report)
+            return self._take(report.model_dump(mode="json", by_alias=True, exclude_none=True))
+
+    async def _acknowledged(self, promise: "Future[None]") -> web.Response:
         done, _ = await asyncio.wait([asyncio.wrap_future(promise)], timeout=ACKNOWLEDGE_SECONDS)
         if not done:
             promise.cancel()
@@ -129,6 +191,11 @@ class ReportServer:
         if promise.cancelled():
             return _answer(404, "the FineTuneJob was deleted")
         return _answer(200, "acknowledged")
+
+
+async def _end_connection(_: web.Request, response: web.StreamResponse) -> None:
+    """A connection carries one request, so that its deadlines are those of the request."""
+    response.force_close()
 
 
 def _answer(code: int, message: str) -> web.Response:

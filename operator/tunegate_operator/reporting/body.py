@@ -1,0 +1,56 @@
+"""The body of a report: read within limits, so that no sender can fill memory or hold the interpreter."""
+
+from aiohttp import web
+from pydantic import ValidationError
+
+from tunegate_api.contract import Report
+
+MAX_BYTES = 2 * 1024 * 1024
+"""Results that fit a ConfigMap, 1 MiB, do so with the indentation that older senders add."""
+MAX_OBJECTS, MAX_VALUES = 8192, 100_000
+"""Objects, and commas and arrays, of a report. Parsing holds the interpreter for as long as they take, and
+one object may lack many fields. Sixteen gates of a thousand cases with two tags have 64,000 values; a
+thousand evaluations have 2,000 objects."""
+MAX_ERRORS = 20
+"""Errors of a report that are named. Of more, the number is: to write them out takes longer than to parse."""
+
+
+class TooLargeError(Exception):
+    """A report that no answer but 413 fits."""
+
+
+class UnreadableError(Exception):
+    """What was sent is no report."""
+
+
+async def read_body(request: web.Request) -> bytes:
+    """The bytes of a request. Raises TooLargeError, before the body is read if its length is declared."""
+    if (request.content_length or 0) > MAX_BYTES:
+        raise _too_large(f"{request.content_length} bytes, limit {MAX_BYTES}")
+    chunks, size = [], 0
+    async for chunk in request.content.iter_any():
+        size += len(chunk)
+        if size > MAX_BYTES:
+            raise _too_large(f"more than {MAX_BYTES} bytes")
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def parse_report(body: bytes) -> Report:
+    """The report in a body. Raises TooLargeError and UnreadableError."""
+    objects, values = body.count(b"{"), body.count(b",") + body.count(b"[")
+    if objects > MAX_OBJECTS or values > MAX_VALUES:
+        found = f"{objects} objects and {values} values, limits {MAX_OBJECTS} and {MAX_VALUES}"
+        raise _too_large(found)
+    try:
+        return Report.model_validate_json(body)
+    except ValidationError as error:
+        count = error.error_count()
+        raise UnreadableError(str(error) if count <= MAX_ERRORS else f"{count} errors") from None
+
+
+def _too_large(found: str) -> TooLargeError:
+    return TooLargeError(
+        f"the report is too large ({found}); it cannot be recorded and sending it again does not help: "
+        "use smaller golden sets, or evaluate fewer checkpoints (spec.evaluateEvery)"
+    )

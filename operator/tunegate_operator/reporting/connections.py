@@ -1,0 +1,166 @@
+"""Connections to the report address: a limited number, each for one request, each stage with a deadline."""
+
+import asyncio
+import logging
+import socket
+import ssl
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+
+log = logging.getLogger(__name__)
+
+ACCEPT_PAUSE = 1.0
+"""Seconds without new connections once the process has no file descriptor left."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What the other side of a connection may take. Times in seconds."""
+
+    connections: int = 512
+    per_source: int = 128
+    """Of one address: pods of a node may share the node's. A hundred that report at the same time fit."""
+    handshake: float = 5.0
+    headers: float = 5.0
+    """From the handshake to the end of the request's header block."""
+    body: float = 20.0
+    """Including the time in which other bodies are read."""
+    connection: float = 90.0
+    """All of it: more than handshake, headers, body, and the time until a report is acknowledged."""
+    closing: float = 5.0
+    """For the TLS close of the other side."""
+
+
+LIMITS = Limits()
+
+
+class Connections:
+    """Accepts TLS connections for an HTTP protocol, in the event loop it is started in.
+
+    One that is over a limit is closed before its handshake: a sender sees a failed connection and tries again
+    with its backoff.
+    """
+
+    def __init__(self, limits: Limits, tls: ssl.SSLContext, protocol: Callable[[], asyncio.Protocol]) -> None:
+        self._limits = limits
+        self._tls = tls
+        self._protocol = protocol
+        self._sources: Counter[str] = Counter()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._open: dict[asyncio.Protocol, _Connection] = {}
+
+    def listen(self, port: int) -> None:
+        """Listen on every address. Raises OSError."""
+        self._listener = _listener(port)
+        self._accepting = asyncio.create_task(self._accept())
+
+    def stop_listening(self) -> None:
+        """Take no further connection."""
+        self._accepting.cancel()
+        self._listener.close()
+
+    async def close(self) -> None:
+        """Close what is still open."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def has_headers(self, protocol: asyncio.Protocol) -> None:
+        """The header block of the connection's request is complete."""
+        if protocol in self._open:
+            self._open[protocol].has_headers.set()
+
+    async def _accept(self) -> None:
+        loop, limits = asyncio.get_running_loop(), self._limits
+        while True:
+            try:
+                connected, address = await loop.sock_accept(self._listener)
+            except OSError as error:
+                log.warning("no connection for reports can be accepted: %s", error)
+                await asyncio.sleep(ACCEPT_PAUSE)
+                continue
+            source = address[0]
+            if len(self._tasks) >= limits.connections or self._sources[source] >= limits.per_source:
+                connected.close()
+                continue
+            self._sources[source] += 1
+            task = asyncio.create_task(self._serve(connected))
+            self._tasks.add(task)
+            task.add_done_callback(lambda task, source=source: self._release(task, source))
+
+    def _release(self, task: asyncio.Task[None], source: str) -> None:
+        self._tasks.discard(task)
+        self._sources[source] -= 1
+        if not self._sources[source]:
+            del self._sources[source]
+        if not task.cancelled() and task.exception():
+            log.error("a connection for reports failed", exc_info=task.exception())
+
+    async def _serve(self, connected: socket.socket) -> None:
+        """One connection from its first byte to its last."""
+        limits, inner = self._limits, self._protocol()
+        connection = self._open[inner] = _Connection(inner)
+        try:
+            async with asyncio.timeout(limits.connection):
+                await asyncio.get_running_loop().connect_accepted_socket(
+                    lambda: connection,
+                    connected,
+                    ssl=self._tls,
+                    ssl_handshake_timeout=limits.handshake,
+                    ssl_shutdown_timeout=limits.closing,
+                )
+                async with asyncio.timeout(limits.headers):
+                    await connection.has_headers.wait()
+                await connection.is_lost.wait()
+        except (OSError, TimeoutError) as error:
+            log.debug("a connection for reports ended: %s", error)
+        finally:
+            connection.abort()
+            del self._open[inner]
+
+
+class _Connection(asyncio.Protocol):
+    """Hands a connection on to another protocol, and knows how far it is."""
+
+    def __init__(self, inner: asyncio.Protocol) -> None:
+        self._inner = inner
+        self._transport: asyncio.Transport | None = None
+        self.has_headers = asyncio.Event()
+        self.is_lost = asyncio.Event()
+
+    def abort(self) -> None:
+        if self._transport and not self.is_lost.is_set():
+            self._transport.abort()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        if isinstance(transport, asyncio.Transport):
+            self._transport = transport
+        self._inner.connection_made(transport)
+
+    def data_received(self, data: bytes) -> None:
+        self._inner.data_received(data)
+
+    def eof_received(self) -> bool | None:
+        return self._inner.eof_received()
+
+    def pause_writing(self) -> None:
+        self._inner.pause_writing()
+
+    def resume_writing(self) -> None:
+        self._inner.resume_writing()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.has_headers.set()
+        self.is_lost.set()
+        self._inner.connection_lost(exc)
+
+
+def _listener(port: int) -> socket.socket:
+    """A listening socket for IPv6 and IPv4, or IPv4 where there is no other."""
+    try:
+        listener = socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=128)
+    except (OSError, ValueError):
+        listener = socket.create_server(("", port), backlog=128)
+    listener.setblocking(False)
+    return listener

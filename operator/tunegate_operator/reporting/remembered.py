@@ -1,0 +1,28 @@
+"""A bounded memory whose entries expire."""
+
+from collections import OrderedDict
+from typing import Generic, TypeVar
+
+from tunegate_operator.engine.clock import Clock
+
+_Value = TypeVar("_Value")
+
+
+class Remembered(Generic[_Value]):
+    """Values by key, each for ``seconds``; beyond ``most`` the oldest are forgotten. Not thread-safe."""
+
+    def __init__(self, most: int, seconds: float, clock: Clock) -> None:
+        self._most = most
+        self._seconds = seconds
+        self._clock = clock
+        self._values: OrderedDict[str, tuple[float, _Value]] = OrderedDict()
+
+    def get(self, key: str) -> _Value | None:
+        until, value = self._values.get(key, (0.0, None))
+        return value if self._clock.monotonic() < until else None
+
+    def put(self, key: str, value: _Value) -> None:
+        self._values[key] = (self._clock.monotonic() + self._seconds, value)
+        self._values.move_to_end(key)
+        while len(self._values) > self._most:
+            self._values.popitem(last=False)

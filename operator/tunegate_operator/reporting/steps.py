@@ -1,0 +1,81 @@
+"""Which reports a pod may send: its own, and those that earlier pods of the job left in the outbox."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from tunegate_api.contract import Report, Role, Subject
+
+MEASURED = {
+    Role.TRAIN: {Subject.START, Subject.CHECKPOINT},
+    Role.GATE: {Subject.BASE, Subject.FINAL},
+}
+"""The weights that each role evaluates; the other roles evaluate none."""
+
+
+class Step(NamedTuple):
+    """A role, and the stage that it trains."""
+
+    role: Role
+    stage: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.role} {self.stage}" if self.stage else self.role
+
+
+class ForeignReportError(Exception):
+    """This pod may report on this job, but not send this report. The message names the field."""
+
+
+@dataclass(frozen=True)
+class Sender:
+    """A pod of a job, by the labels of its Job."""
+
+    step: Step
+    attempt: int
+    stages: tuple[str, ...]
+    """Of the job's spec, in order."""
+    latest_attempts: Mapping[Step, int]
+    """Of each step that the job has had."""
+
+    def check(self, report: Report) -> None:
+        """Raise ForeignReportError for a report that no honest pod in this place sends.
+
+        A pod also delivers what earlier pods could not, see the trainer's outbox: reports of its own step by
+        an earlier attempt, and of earlier steps. The pod of role report, which follows the last step,
+        delivers any. Nobody sends for a later step.
+        """
+        steps = [
+            Step(Role.DATA),
+            *(Step(Role.TRAIN, stage) for stage in self.stages),
+            Step(Role.GATE),
+            Step(Role.PUBLISH),
+        ]
+        told = Step(report.role, report.stage)
+        if told not in steps:
+            if report.role is Role.TRAIN:
+                raise ForeignReportError(f"stage: {report.stage} is no stage of this job")
+            raise ForeignReportError(f"role: {told} is no step of this job")
+        if self.step.role is not Role.REPORT and (
+            self.step not in steps or steps.index(told) > steps.index(self.step)
+        ):
+            raise ForeignReportError(f"role: a pod of {self.step} sends no report of {told}")
+        last = self.attempt if told == self.step else self.latest_attempts.get(told, 0)
+        if not 1 <= report.attempt <= last:
+            raise ForeignReportError(f"attempt: {told} had {last} attempts, not {report.attempt}")
+        self._check_content(report)
+
+    def _check_content(self, report: Report) -> None:
+        """Each role reports what it does, so that no pod can speak about what another measures."""
+        stages = self.stages if report.stage is None else (report.stage,)
+        for evaluation in report.results.evaluations:
+            if evaluation.subject not in MEASURED.get(report.role, ()):
+                raise ForeignReportError(f"results: role {report.role} evaluates no {evaluation.subject}")
+            if evaluation.stage not in stages:
+                raise ForeignReportError(f"results: {evaluation.stage} is not the stage of the report")
+        if report.results.sets and report.role not in MEASURED:
+            raise ForeignReportError(f"results: role {report.role} evaluates nothing")
+        if report.plan is not None and report.role is not Role.DATA:
+            raise ForeignReportError(f"plan: role {report.role} makes no plan")
+        if report.published and report.role is not Role.PUBLISH:
+            raise ForeignReportError(f"published: role {report.role} publishes nothing")

@@ -1,0 +1,106 @@
+"""Who connects and does not report is not waited for, and cannot keep others out."""
+
+import socket
+import ssl
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import pytest
+
+from support.report_address import Engine, serving
+from support.waiting import eventually
+from tunegate_operator.reporting.connections import Limits
+
+SHORT = 0.3
+
+
+@pytest.fixture
+def engine() -> Engine:
+    return Engine()
+
+
+@contextmanager
+def opened(engine: Engine, source: str = "127.0.0.1") -> Iterator[socket.socket]:
+    """A TCP connection."""
+    address = ("127.0.0.1", engine.port)
+    with socket.create_connection(address, timeout=10, source_address=(source, 0)) as plain:
+        yield plain
+
+
+@contextmanager
+def secured(engine: Engine, source: str = "127.0.0.1") -> Iterator[ssl.SSLSocket]:
+    """A connection after its handshake. Raises OSError."""
+    tls = ssl.create_default_context(cadata=engine.authority.certificate.decode())
+    with (
+        opened(engine, source) as plain,
+        tls.wrap_socket(plain, server_hostname="localhost") as connection,
+    ):
+        yield connection
+
+
+def is_closed(connection: socket.socket) -> bool:
+    """Whether the server ends the connection, within the socket's timeout."""
+    try:
+        return connection.recv(1) == b""
+    except ConnectionError:
+        return True
+
+
+def test_a_connection_without_handshake_is_closed(engine):
+    with serving(engine, limits=Limits(handshake=SHORT)), opened(engine) as plain:
+        assert is_closed(plain)
+
+
+@pytest.mark.parametrize("sent", [b"", b"POST / HTTP/1.1\r\nHost: localhost\r\n"], ids=["nothing", "some"])
+def test_a_connection_whose_headers_do_not_come_is_closed(engine, sent):
+    with serving(engine, limits=Limits(headers=SHORT)), secured(engine) as connection:
+        connection.sendall(sent)
+        assert is_closed(connection)
+
+
+def test_a_connection_has_a_deadline_as_a_whole(engine):
+    with serving(engine, limits=Limits(headers=60, connection=SHORT)), secured(engine) as connection:
+        assert is_closed(connection)
+
+
+LIMITED = {"of one source": Limits(per_source=2), "in all": Limits(connections=2)}
+
+
+def is_let_in(engine: Engine) -> bool:
+    try:
+        with secured(engine):
+            return True
+    except OSError:
+        return False
+
+
+@pytest.mark.parametrize("limits", LIMITED.values(), ids=LIMITED.keys())
+def test_a_connection_above_a_limit_is_closed_at_once(engine, limits):
+    with serving(engine, limits=limits), ExitStack() as others:
+        for _ in range(2):
+            others.enter_context(secured(engine))
+        with opened(engine) as third:
+            assert is_closed(third)
+        if limits.per_source == 2:
+            others.enter_context(secured(engine, source="127.0.0.2"))
+        others.pop_all().close()
+        eventually(lambda: is_let_in(engine), what="the places are free again")
+
+
+def test_handshakes_that_fail_leave_their_places_free(engine):
+    with serving(engine, limits=Limits(per_source=2)):
+        for _ in range(5):
+            with opened(engine) as plain:
+                plain.sendall(b"GET / HTTP/1.0\r\n\r\n")
+                eventually(lambda plain=plain: plain.recv(4096) in (b"",) or None, what="it is closed")
+        with secured(engine):
+            pass
+
+
+def test_the_end_of_the_server_closes_every_connection(engine):
+    with ExitStack() as stack:
+        with serving(engine, limits=Limits(headers=60)):
+            silent = stack.enter_context(opened(engine))
+            idle = stack.enter_context(secured(engine))
+        assert is_closed(silent)
+        assert is_closed(idle)

@@ -1,0 +1,131 @@
+"""A pod sends its own reports, and what earlier pods left; never one of a later step."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from support.world import plan_for
+from tunegate_api.contract import Evaluation, PublishedArtifact, Report, Results, Role, Subject
+from tunegate_api.verdict import CaseSet
+from tunegate_operator.reporting.steps import ForeignReportError, Sender, Step
+
+DATA, SFT, DPO = Step(Role.DATA), Step(Role.TRAIN, "sft"), Step(Role.TRAIN, "dpo")
+GATE, PUBLISH, MESSENGER = Step(Role.GATE), Step(Role.PUBLISH), Step(Role.REPORT)
+LATEST = {DATA: 1, SFT: 3, DPO: 2, GATE: 1, PUBLISH: 1, MESSENGER: 1}
+
+
+def report(step: Step, attempt: int = 1, **content: Any) -> Report:
+    return Report(
+        job_uid="1",
+        role=step.role,
+        stage=step.stage,
+        attempt=attempt,
+        sequence=1,
+        time=datetime(2026, 1, 1, tzinfo=UTC),
+        **content,
+    )
+
+
+def measured(subject: Subject, stage: str = "sft") -> Results:
+    return Results(evaluations=[Evaluation(subject=subject, stage=stage, step=1, outcomes={})])
+
+
+def sender(step: Step, attempt: int | None = None) -> Sender:
+    return Sender(step, LATEST[step] if attempt is None else attempt, ("sft", "dpo"), LATEST)
+
+
+@pytest.mark.parametrize("step", [DATA, SFT, DPO, GATE, PUBLISH])
+def test_a_pod_sends_the_reports_of_its_step_and_of_earlier_ones(step):
+    order = [DATA, SFT, DPO, GATE, PUBLISH]
+    later = order[order.index(step) + 1 :]
+    for told in later:
+        with pytest.raises(ForeignReportError, match=f"role: a pod of {step} sends no report of {told}"):
+            sender(step).check(report(told))
+    for told in order[: -len(later) or None]:
+        sender(step).check(report(told))
+
+
+@pytest.mark.parametrize("told", [DATA, SFT, DPO, GATE, PUBLISH])
+def test_the_report_role_sends_what_any_pod_left(told):
+    sender(MESSENGER).check(report(told))
+
+
+@pytest.mark.parametrize("chore", [Step(Role.TRACK), Step(Role.CLEANUP)])
+def test_other_chores_send_nothing(chore):
+    with pytest.raises(ForeignReportError, match="sends no report of data"):
+        Sender(chore, 1, ("sft",), LATEST).check(report(DATA))
+
+
+@pytest.mark.parametrize(
+    ("told", "message"),
+    [
+        (Step(Role.TRAIN, "forged"), "stage: forged is no stage of this job"),
+        (Step(Role.TRAIN), "stage: None is no stage of this job"),
+        (Step(Role.GATE, "sft"), "role: gate sft is no step of this job"),
+        (Step(Role.REPORT), "role: report is no step of this job"),
+    ],
+)
+def test_a_report_of_no_step_of_the_job_is_refused(told, message):
+    with pytest.raises(ForeignReportError, match=message):
+        sender(MESSENGER).check(report(told))
+
+
+@pytest.mark.parametrize(("attempt", "is_allowed"), [(0, False), (1, True), (2, True), (3, False)])
+def test_a_report_of_a_later_attempt_than_the_pods_is_refused(attempt, is_allowed):
+    if is_allowed:
+        sender(SFT, attempt=2).check(report(SFT, attempt))
+    else:
+        with pytest.raises(ForeignReportError, match=f"attempt: train sft had 2 attempts, not {attempt}"):
+            sender(SFT, attempt=2).check(report(SFT, attempt))
+
+
+def test_an_earlier_step_is_reported_for_attempts_that_it_had():
+    sender(GATE).check(report(SFT, 3))
+    with pytest.raises(ForeignReportError, match="attempt: train sft had 3 attempts, not 4"):
+        sender(GATE).check(report(SFT, 4))
+    with pytest.raises(ForeignReportError, match="attempt: data had 0 attempts, not 1"):
+        Sender(GATE, 1, ("sft", "dpo"), {}).check(report(DATA))
+
+
+@pytest.mark.parametrize(
+    ("step", "subject", "is_allowed"),
+    [
+        (SFT, Subject.START, True),
+        (SFT, Subject.CHECKPOINT, True),
+        (SFT, Subject.FINAL, False),
+        (SFT, Subject.BASE, False),
+        (GATE, Subject.BASE, True),
+        (GATE, Subject.FINAL, True),
+        (GATE, Subject.CHECKPOINT, False),
+        (DATA, Subject.FINAL, False),
+        (PUBLISH, Subject.FINAL, False),
+    ],
+)
+def test_a_role_reports_results_of_what_it_evaluates(step, subject, is_allowed):
+    sent = report(step, results=measured(subject))
+    if is_allowed:
+        sender(step).check(sent)
+    else:
+        with pytest.raises(ForeignReportError, match=f"role {step.role} evaluates no {subject}"):
+            sender(step).check(sent)
+
+
+@pytest.mark.parametrize(("step", "stage"), [(SFT, "dpo"), (GATE, "forged")])
+def test_results_of_another_stage_are_refused(step, stage):
+    subject = Subject.FINAL if step is GATE else Subject.CHECKPOINT
+    with pytest.raises(ForeignReportError, match=f"results: {stage} is not the stage"):
+        sender(step).check(report(step, results=measured(subject, stage)))
+
+
+@pytest.mark.parametrize(
+    ("step", "content", "message"),
+    [
+        (DATA, {"results": Results(sets={"golden/g": CaseSet(sha256="0", ids=["a"])})}, "evaluates nothing"),
+        (SFT, {"plan": plan_for("1")}, "role train makes no plan"),
+        (GATE, {"published": [PublishedArtifact(uri="pvc://m/x", digest="0" * 64)]}, "publishes nothing"),
+    ],
+)
+def test_a_role_reports_nothing_of_another_roles_work(step, content, message):
+    with pytest.raises(ForeignReportError, match=message):
+        sender(step).check(report(step, **content))
