@@ -31,6 +31,7 @@ from tunegate_api.contract import (
     report_path,
 )
 from tunegate_api.v1alpha1.finetunejob_status import Progress, Reason
+from tunegate_operator.engine.reports import JobTooLargeError
 from tunegate_trainer import courier as module
 from tunegate_trainer.courier import ACKNOWLEDGED, Courier, ReportAddress
 from tunegate_trainer.files import write_model
@@ -156,6 +157,42 @@ def test_a_pod_that_ends_does_not_wait_for_an_answer_that_will_not_change(engine
     with serving(engine):
         assert not open_courier().close()
     assert time.monotonic() - began < module.CLOSING_SECONDS / 4
+
+
+def test_a_refused_report_is_sent_again_only_once_it_changes(engine, outbox, open_courier, caplog):
+    def refuse_training(promise: Future[None]) -> None:
+        if engine.taken[-1]["role"] == Role.TRAIN and engine.taken[-1]["sequence"] < 3:
+            raise JobTooLargeError("the job's reports hold too much")
+        promise.set_result(None)
+
+    engine.acknowledge = refuse_training
+    with serving(engine):
+        courier = open_courier()
+        for sequence in (1, 2, 3):
+            for role in (Role.TRAIN, Role.DATA):
+                write(outbox, sequence, role)
+                courier.notify(urgent=True)
+                eventually(lambda role=role, n=sequence: n in sequences(engine, role), what="it is sent")
+        assert courier.close()
+    assert sequences(engine) == [1, 2, 3]
+    assert caplog.text.count("report train.json is refused: 413: the job's reports hold too much") == 2
+
+
+def test_a_report_is_sent_without_its_indentation(engine, outbox, open_courier, monkeypatch):
+    sent = []
+    real = urllib.request.Request
+
+    def note(url, body, *arguments, **options):
+        sent.append(body)
+        return real(url, body, *arguments, **options)
+
+    monkeypatch.setattr(urllib.request, "Request", note)
+    write(outbox, 1)
+    with serving(engine):
+        assert open_courier().close()
+    assert b"\n" in (outbox / "train.json").read_bytes()
+    assert b"\n" not in sent[0]
+    assert b" " not in sent[0]
 
 
 def test_no_proxy_of_the_pod_stands_between_it_and_the_operator(engine, outbox, open_courier, monkeypatch):
@@ -286,6 +323,24 @@ def test_a_renewed_token_is_used(engine, outbox, open_courier, tmp_path):
         (tmp_path / "token").write_text(TOKEN)
         assert courier.close()
     assert sequences(engine) == [1]
+
+
+def test_the_report_role_says_what_the_operator_refused(engine, tmp_path, monkeypatch):
+    def refuse(_: Future[None]) -> None:
+        raise JobTooLargeError("the job's reports hold too much")
+
+    job = JobFolder(tmp_path)
+    job.write_request()
+    job.write_report(Role.GATE)
+    engine.jobs.add(UID)
+    engine.acknowledge = refuse
+    monkeypatch.setenv(ROOT_VARIABLE, str(tmp_path))
+    with serving(engine):
+        let_report(tmp_path, engine, monkeypatch)
+        main(["report"])
+    said = Termination.model_validate_json((tmp_path / "termination.json").read_bytes())
+    assert said.failure is not None
+    assert said.failure.message.endswith("outbox: gate.json: 413: the job's reports hold too much")
 
 
 @pytest.mark.parametrize("is_there", [True, False], ids=["delivers", "cannot deliver"])

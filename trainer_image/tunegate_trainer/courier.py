@@ -23,8 +23,9 @@ logger = logging.getLogger(__name__)
 
 ACKNOWLEDGED = "acknowledged"
 """In the outbox, as JSON: the name of each report to the sequence number that the operator acknowledged."""
-FINAL = (404, 422)
-"""Answers that will not change: no such job, no report."""
+FINAL = (404, 413, 422)
+"""Answers to a report that will not change: no such job, too large, not for this pod to send. The report is
+not sent again, but a newer report of its role and stage is, and the job's next pod tries once more."""
 REQUEST_SECONDS = 30.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 15.0
 """Seconds between tries: doubling from the first to the longest. There is no last one but the pod's end."""
@@ -66,7 +67,8 @@ class Courier:
         self._changed = threading.Event()
         self._urgent = threading.Event()
         self._closing_until: float | None = None
-        self._refused: set[str] = set()
+        self._refused: dict[str, tuple[int, str]] = {}
+        """Sequence number and answer, by the name of a report."""
         self._damaged: set[str] = set()
         self._thread = threading.Thread(target=self._run, name="courier", daemon=True)
         self._thread.start()
@@ -91,6 +93,11 @@ class Courier:
             names = ", ".join(path.name for path in left)
             logger.warning("the operator did not acknowledge %s; the job's next pod will send it", names)
         return not left
+
+    @property
+    def refusals(self) -> str:
+        """What the operator refused for good, and why; empty if nothing."""
+        return "; ".join(f"{name}: {said}" for name, (_, said) in sorted(self._refused.items()))
 
     def _run(self) -> None:
         pause = FIRST_PAUSE
@@ -142,9 +149,13 @@ class Courier:
             return 0
 
     def _undecided(self) -> list[Path]:
-        """Those of them that are worth sending: at the end, what was refused for good is not."""
-        refused = self._refused if self._closing_until is not None else ()
-        return [path for path in self._pending() if path.name not in refused]
+        """Those of them that are worth sending: what was refused for good is not, until it changes."""
+        return [
+            path
+            for path in self._pending()
+            if path.name not in self._refused
+            or self._sequence(path.name, path.read_bytes()) > self._refused[path.name][0]
+        ]
 
     def _deliver(self, path: Path) -> bool:
         """Post a report; says whether it was acknowledged."""
@@ -152,11 +163,14 @@ class Courier:
         try:
             self._post(body)
         except (OSError, HTTPException) as error:
-            logger.warning("report %s: %s; it will be sent again", path.name, _said(error))
+            said = _said(error)
             if isinstance(error, urllib.error.HTTPError) and error.code in FINAL:
-                self._refused.add(path.name)
+                self._refused[path.name] = self._sequence(path.name, body), said
+                logger.warning("report %s is refused: %s; it stays on the volume", path.name, said)
+            else:
+                logger.warning("report %s: %s; it will be sent again", path.name, said)
             return False
-        self._refused.discard(path.name)
+        self._refused.pop(path.name, None)
         self._acknowledged[path.name] = self._sequence(path.name, body)
         try:
             write_atomic(self._outbox / ACKNOWLEDGED, json.dumps(self._acknowledged))
@@ -168,7 +182,8 @@ class Courier:
         # The token is read each time, because kubelet renews it.
         token = self._address.token_file.read_text(encoding="utf-8").strip()
         headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
-        request = urllib.request.Request(self._address.url, body, headers, method="POST")  # noqa: S310 - ours
+        compact = json.dumps(json.loads(body), separators=(",", ":"), ensure_ascii=False).encode()
+        request = urllib.request.Request(self._address.url, compact, headers, method="POST")  # noqa: S310 - ours
         with self._opener.open(request, timeout=REQUEST_SECONDS):
             pass
 

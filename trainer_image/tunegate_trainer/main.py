@@ -157,7 +157,8 @@ def _role(context: Context, options: argparse.Namespace, interruption: Interrupt
             _load("publish", interruption).run(context, digest=options.digest)
         case Role.REPORT:
             if context.courier is None or not context.courier.close():
-                raise UndeliveredError("the operator did not acknowledge the reports that lie in the outbox")
+                why = f": {context.courier.refusals}" if context.courier and context.courier.refusals else ""
+                raise UndeliveredError(f"the operator did not acknowledge the reports in the outbox{why}")
         case Role.TRACK:
             behind = context.trackers.wait() if context.trackers else []
             if behind:
