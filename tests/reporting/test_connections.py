@@ -1,14 +1,19 @@
 """Who connects and does not report is not waited for, and cannot keep others out."""
 
+import gc
 import socket
 import ssl
+import threading
+import tracemalloc
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from typing import Any
 
 import pytest
 
-from support.report_address import Engine, serving
+from support.report_address import Engine, Senders, serving
 from support.waiting import eventually
+from tunegate_api.contract import report_path
 from tunegate_operator.reporting.connections import Limits
 
 SHORT = 0.3
@@ -95,6 +100,37 @@ def test_handshakes_that_fail_leave_their_places_free(engine):
                 eventually(lambda plain=plain: plain.recv(4096) in (b"",) or None, what="it is closed")
         with secured(engine):
             pass
+
+
+def test_a_stranger_takes_little_memory(engine):
+    count, body = 30, b" " * 200_000
+    engine.jobs.add("job")
+    engine.senders = held = HeldReviews()
+    with serving(engine), ExitStack() as strangers:
+        strangers.callback(held.is_over.set)
+        tracemalloc.start()
+        strangers.callback(tracemalloc.stop)
+        for _ in range(count):
+            connection = strangers.enter_context(secured(engine))
+            head = f"POST {report_path('job')} HTTP/1.1\r\nAuthorization: Bearer x\r\nHost: x\r\n"
+            connection.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode())
+            connection.settimeout(SHORT)
+            with suppress(TimeoutError):  # more than the server and both sockets hold
+                connection.sendall(body)
+        gc.collect()
+        held_bytes, _ = tracemalloc.get_traced_memory()
+    assert held_bytes / count < 160_000
+
+
+class HeldReviews(Senders):
+    """Answers nobody while the test lasts."""
+
+    def __init__(self) -> None:
+        self.is_over = threading.Event()
+
+    def check(self, token: str, job_uid: str) -> Any:
+        self.is_over.wait(30)
+        return super().check(token, job_uid)
 
 
 def test_the_end_of_the_server_closes_every_connection(engine):

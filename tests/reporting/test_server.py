@@ -233,6 +233,15 @@ def test_a_report_that_the_store_does_not_hold_is_refused(engine, error, code):
     assert post(engine, report()) == (code, str(error))
 
 
+def test_an_error_of_the_operator_is_answered_and_logged(engine, caplog):
+    def fail(_: object) -> None:
+        raise RuntimeError("a bug")
+
+    engine.acknowledge = fail
+    assert post(engine, report()) == (500, "internal error: the operator's log has it")
+    assert "RuntimeError: a bug" in caplog.text
+
+
 def test_an_unknown_token_is_refused_before_the_body_is_sent(engine):
     with connected(engine) as connection:
         connection.sendall(head("unknown", 1000))

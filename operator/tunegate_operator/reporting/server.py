@@ -24,6 +24,8 @@ from tunegate_operator.reporting.steps import ForeignReportError, Sender
 from tunegate_operator.reporting.turns import Turn, Turns
 
 log = logging.getLogger(__name__)
+_silent = log.getChild("http")
+_silent.setLevel(logging.CRITICAL)
 
 ACKNOWLEDGE_SECONDS = 20.0
 """How long a sender waits for its report to be in status before it is told to come again."""
@@ -89,6 +91,7 @@ class ReportServer:
             lingering_time=LINGER_SECONDS,
             read_bufsize=READ_BUFFER_BYTES,
             auto_decompress=False,
+            logger=_silent,
         )
         await runner.setup()
         self._connections = Connections(self._limits, self._tls, cast("web.Server", runner.server))
@@ -132,9 +135,16 @@ class ReportServer:
 
     @web.middleware
     async def _note_headers(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """The server's own logger is silent, because any stranger can fill it with broken connections."""
         if self._connections:
             self._connections.has_headers(request.protocol)
-        return await handler(request)
+        try:
+            return await handler(request)
+        except (ConnectionError, web.HTTPException):
+            raise
+        except Exception:
+            log.exception("a report could not be answered")
+            return _answer(500, "internal error: the operator's log has it")
 
     async def _post(self, request: web.Request) -> web.Response:
         """Answer a report: first who sends it, at no cost but a look at the headers, then what it says."""
