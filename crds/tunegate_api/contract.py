@@ -49,7 +49,7 @@ def report_path(job_uid: str) -> str:
     """The path at the operator that takes a :class:`Report` by POST.
 
     200: status says it, or it told only progress. 401 and 403: the token is refused. 404: no such job.
-    422: no report. 503: try again later.
+    413: too large. 422: no report, or not one that this pod may send. 503: try again later.
     """
     return f"/v1/jobs/{job_uid}/report"
 

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 import pytest
 from kubernetes import client
 
+from support.forged import forged_pod, release
 from support.helm import NAMESPACE
 from support.node import Node
 from support.played_kubelet import Address, PlayedPod
@@ -26,6 +27,34 @@ def played(node: Node, job: TinyJob) -> PlayedPod:
     core = client.CoreV1Api(node.client)
     pod = core.read_namespaced_pod(name, job.namespace)
     return PlayedPod(node.client, Address(node.client, NAMESPACE, "tunegate-reports"), pod)
+
+
+def test_a_pod_of_another_namespace_is_refused(node: Node, namespace: str) -> None:
+    node.install()
+    ours, attacker = TinyJob(node, namespace, "ours"), f"{namespace}-attacker"
+    ours.apply(LONG)
+    pod = played(node, ours)
+    core = client.CoreV1Api(node.client)
+    own = next(p for p in core.list_namespaced_pod(namespace).items if p.metadata.labels == pod.labels)
+    node.kubectl("create", "namespace", attacker)
+    try:
+        address = Address(node.client, NAMESPACE, "tunegate-reports")
+        forged = forged_pod(node.client, attacker, own, pod.job_uid, address)
+        stopped = Report(
+            job_uid=pod.job_uid,
+            role=Role.TRAIN,
+            stage="sft",
+            attempt=1,
+            sequence=10**9,
+            time=datetime.now(UTC),
+            outcome=Outcome.STOPPED,
+        )
+        body = stopped.model_dump_json(by_alias=True, exclude_none=True).encode()
+        eventually(lambda: forged.post(body) == 403, seconds=60, what="the forged pod is refused")
+    finally:
+        release(node.client, attacker)
+        node.kubectl("delete", "namespace", attacker, "--timeout=120s")
+    assert ours.ended()["phase"] == "Succeeded", "nobody believed it"
 
 
 def test_forged_reports_are_refused(node: Node, namespace: str) -> None:

@@ -11,6 +11,7 @@ import pytest
 from kubernetes import client
 from kubernetes.client import ApiException
 
+from support.forged import forged_pod, release
 from support.held_writes import held_status_writes
 from support.helm import NAMESPACE
 from support.operator_command import SERVICE, operator
@@ -175,6 +176,23 @@ def test_forged_reports_are_refused(server, api, team, tmp_path):
         }
         assert {name: ours.post(body, token) for name, token in forged.items()} == dict.fromkeys(forged, 403)
         assert eventually(lambda: ours.post(body, accepted) == 200, what="the real one")
+
+
+def test_a_pod_of_another_namespace_is_refused(server, api, team, tmp_path):
+    address = Address(api, NAMESPACE, SERVICE)
+    kubelet, core = Waiting(api, address), client.CoreV1Api(api)
+    attacker = Team(api, f"{team.namespace}-attacker").namespace
+    with operator(server, tmp_path / "operator.log"), kubelet.running():
+        team.apply_all()
+        ours = eventually(lambda: next(iter(kubelet.seen.values()), None), what="its pod")
+        pod = core.list_namespaced_pod(team.namespace).items[0]
+        forged = forged_pod(api, attacker, pod, ours.job_uid, address)
+        body = _report(ours.job_uid)
+        eventually(lambda: forged.post(body) == 403, what="the forged pod is known, and refused")
+        log = (tmp_path / "operator.log").read_text()
+        assert f"the token is of a pod in namespace {attacker}, where the job is not" in log
+        assert eventually(lambda: ours.post(body) == 200, what="the real one")
+        release(api, attacker)
 
 
 def _report(uid: str) -> bytes:

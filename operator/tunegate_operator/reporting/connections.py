@@ -8,6 +8,7 @@ from asyncio.sslproto import SSLProtocol
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 log = logging.getLogger(__name__)
 
@@ -93,9 +94,9 @@ class Connections:
             self._sources[source] += 1
             task = asyncio.create_task(self._serve(connected))
             self._tasks.add(task)
-            task.add_done_callback(lambda task, source=source: self._release(task, source))
+            task.add_done_callback(partial(self._release, source))
 
-    def _release(self, task: asyncio.Task[None], source: str) -> None:
+    def _release(self, source: str, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         self._sources[source] -= 1
         if not self._sources[source]:
@@ -114,7 +115,7 @@ class Connections:
             self._tls,
             handshake,
             server_side=True,
-            ssl_handshake_timeout=limits.handshake,
+            ssl_handshake_timeout=limits.handshake,  # type: ignore[arg-type]  # a float is fine
             ssl_shutdown_timeout=limits.closing,
         )
         transport: asyncio.Transport | None = None

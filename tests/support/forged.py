@@ -1,0 +1,45 @@
+"""What an attacker with rights in another namespace makes: a Job that copies the uid of somebody's job."""
+
+from typing import Any
+
+from kubernetes import client
+
+from support.played_kubelet import Address, PlayedPod
+from support.waiting import eventually
+from tunegate_api import API_VERSION
+
+FINALIZER = "example.com/hold"
+"""Keeps the Job, whose owner the garbage collector does not find in its namespace."""
+
+
+def forged_pod(api: client.ApiClient, namespace: str, pod: Any, job_uid: str, address: Address) -> PlayedPod:
+    """A pod in ``namespace`` that looks like ``pod`` of another one, which no node ever runs."""
+    labels = {k: v for k, v in pod.metadata.labels.items() if "tunegate" in k or "tunegate" in v}
+    environment = [{"name": e.name, "value": e.value} for e in pod.spec.containers[0].env or [] if e.value]
+    owner = {"apiVersion": API_VERSION, "kind": "FineTuneJob", "name": "forged", "uid": job_uid}
+    container = {"name": "trainer", "image": "forged", "args": ["data"], "env": environment}
+    template = {"restartPolicy": "Never", "containers": [container], "nodeSelector": {"no": "node"}}
+    job = {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {
+            "name": "forged",
+            "labels": labels,
+            "ownerReferences": [owner | {"controller": True}],
+            "finalizers": [FINALIZER],
+        },
+        "spec": {"template": {"metadata": {"labels": labels}, "spec": template}},
+    }
+    client.BatchV1Api(api).create_namespaced_job(namespace, job)
+    core = client.CoreV1Api(api)
+
+    def made() -> Any:
+        pods = core.list_namespaced_pod(namespace, label_selector="job-name=forged").items
+        return pods[0] if pods else None
+
+    return PlayedPod(api, address, eventually(made, seconds=60, what="the forged pod is there"))
+
+
+def release(api: client.ApiClient, namespace: str) -> None:
+    """Let the forged Job go."""
+    client.BatchV1Api(api).patch_namespaced_job("forged", namespace, {"metadata": {"finalizers": None}})
