@@ -63,6 +63,14 @@ def test_a_connection_whose_headers_do_not_come_is_closed(engine, sent):
         assert is_closed(connection)
 
 
+def test_a_connection_with_too_many_headers_is_closed(engine):
+    with serving(engine, limits=Limits(headers=60)), secured(engine) as connection:
+        with suppress(ConnectionError):
+            for n in range(100):
+                connection.sendall(b"POST / HTTP/1.1\r\n" if n == 0 else b"x: " + b"y" * 8000 + b"\r\n")
+        assert is_closed(connection)
+
+
 def test_a_connection_has_a_deadline_as_a_whole(engine):
     with serving(engine, limits=Limits(headers=60, connection=SHORT)), secured(engine) as connection:
         assert is_closed(connection)

@@ -20,6 +20,9 @@ BUFFER_BYTES = 16 * 1024
 """What TLS, and the socket, hold of each connection before the request's handler reads it. With the 256 KiB
 of the event loop, 500 strangers take 266 MB."""
 
+MAX_HEADER_BYTES = 64 * 1024
+"""What may come before a request's header block is complete; a pod's token has about 1 KiB."""
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -125,6 +128,8 @@ class Connections:
                 await handshake
                 async with asyncio.timeout(limits.headers):
                     await connection.has_headers.wait()
+                if connection.has_too_much:
+                    return
                 await connection.is_lost.wait()
         except (OSError, TimeoutError) as error:
             log.debug("a connection for reports ended: %s", error)
@@ -145,7 +150,9 @@ class _Connection(asyncio.Protocol):
 
     def __init__(self, inner: asyncio.Protocol) -> None:
         self._inner = inner
+        self._received = 0
         self.has_headers = asyncio.Event()
+        self.has_too_much = False
         self.is_lost = asyncio.Event()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -154,6 +161,11 @@ class _Connection(asyncio.Protocol):
         self._inner.connection_made(transport)
 
     def data_received(self, data: bytes) -> None:
+        self._received += len(data)
+        if self._received > MAX_HEADER_BYTES and not self.has_headers.is_set():
+            self.has_too_much = True
+            self.has_headers.set()
+            return
         self._inner.data_received(data)
 
     def eof_received(self) -> bool | None:
