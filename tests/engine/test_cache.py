@@ -162,11 +162,12 @@ def test_a_resync_leaves_other_kinds_alone_and_is_quiet_when_nothing_was_missed(
 def test_resync_finds_what_a_changed_definition_no_longer_serves() -> None:
     """The API server drops a field that its schema lacks from what it serves; the version stays."""
     cache = Cache()
-    cache.put(make("a", "1", 1) | {"spec": {"mixing": "even", "suspend": False}})
-    served = make("a", "1", 1) | {"spec": {"suspend": False}}
-    assert resync(cache, [served], cache.mark()) == [WatchEvent("MODIFIED", served)]
-    assert cache.get(Key("Job", "default", "a")) == served
-    assert resync(cache, [served], cache.mark()) == []
+    job = make("a", "1", 1, kind="FineTuneJob")
+    cache.put(job | {"spec": {"mixing": "even", "suspend": False}})
+    served = job | {"spec": {"suspend": False}}
+    assert list(cache.resync("FineTuneJob", [served], cache.mark())) == [WatchEvent("MODIFIED", served)]
+    assert cache.get(Key("FineTuneJob", "default", "a")) == served
+    assert list(cache.resync("FineTuneJob", [served], cache.mark())) == []
 
 
 def test_a_resync_tells_that_a_name_changed_hands() -> None:

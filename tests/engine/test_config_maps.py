@@ -173,5 +173,6 @@ def test_an_owner_reference_longer_than_any_name_is_not_held() -> None:
     cache = Cache()
     owner = {"apiVersion": "v1", "kind": "Thing", "name": "x" * MB, "uid": "owner", "controller": True}
     cache.put(config_map(ownerReferences=[owner]))
-    assert cache.children(OWNER, "ConfigMap") == []
+    owned = {"kind": "Thing", "metadata": {"name": "x" * MB, "namespace": "default", "uid": "owner"}}
+    assert cache.children(owned, "ConfigMap") == []
     assert cache.has(KEY)

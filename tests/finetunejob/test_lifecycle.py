@@ -3,7 +3,7 @@
 from support.builders import make_job
 from support.world import Script, World, failed
 from tunegate_api.contract import ExitCode
-from tunegate_api.v1alpha1.finetunejob_status import LifecycleEntry, Phase
+from tunegate_api.v1alpha1.finetunejob_status import LifecycleEntry, Phase, Reason
 from tunegate_operator.names import CONTINUE_ANNOTATION
 
 STAGES = [
@@ -117,9 +117,20 @@ def test_a_suspended_job_says_where_it_is_held():
 
 def test_a_spec_that_became_wrong_ends_where_the_job_was():
     world = World()
-    world.apply_all(make_job().with_publish().obj())
-    world.until_checkpoint()
+    world.apply(make_job().with_publish().obj())
+    world.settle()
     world.edit(taskMetrics=[])
     world.settle()
     assert world.status().phase is Phase.FAILED
-    assert states(world)[2:] == ["Succeeded", "Failed", "NotReached", "NotReached", "NotRequested"]
+    assert states(world) == [*["Failed"] * 2, *["NotReached"] * 4, "NotRequested"]
+
+
+def test_job_held_by_its_spec_stays_in_its_stage():
+    world = World()
+    world.apply_all(make_job().with_publish().obj())
+    world.until_checkpoint()
+    before = states(world)
+    world.edit(taskMetrics=[])
+    world.settle()
+    assert world.condition("Stalled").reason == Reason.SPEC_NOT_UNDERSTOOD
+    assert states(world) == before

@@ -48,8 +48,11 @@ def of_a_held_job(
     """The same for a job that is held: Ready and Stalled give the reason, Reconciling is absent. The other
     conditions are what they were."""
     conditions = without_condition(status.conditions, ConditionType.RECONCILING)
-    standing = (ConditionType.READY, _ready(status.phase or Phase.PENDING)), (ConditionType.STALLED, "True")
-    for type, value in standing:
+    standing: dict[ConditionType, ConditionStatus] = {
+        ConditionType.READY: _ready(status.phase or Phase.PENDING),
+        ConditionType.STALLED: "True",
+    }
+    for type, value in standing.items():
         conditions = with_condition(
             conditions,
             type,

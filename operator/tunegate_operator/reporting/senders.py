@@ -134,12 +134,7 @@ class Senders:
 
     def _latest_attempts(self, job: Object) -> dict[Step, int]:
         """The latest attempt of each step that the job has had: by its Jobs, and by what status recorded."""
-        namespace, uid = job["metadata"]["namespace"], uid_of(job)
-        labels = [
-            child["metadata"].get("labels") or {}
-            for child in self._cache.children(uid, "Job")
-            if child["metadata"]["namespace"] == namespace and _controller(child, GROUP, "FineTuneJob") == uid
-        ]
+        labels = [child["metadata"].get("labels") or {} for child in self._cache.children(job, "Job")]
         found = [(each.get(ROLE_LABEL), each.get(STAGE_LABEL), each.get(ATTEMPT_LABEL)) for each in labels]
         recorded = (job.get("status") or {}).get("attempts") or ()
         found += [(each["role"], each.get("stage"), str(each["number"])) for each in recorded]
