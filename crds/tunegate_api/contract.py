@@ -22,6 +22,7 @@ from tunegate_api import GROUP
 from tunegate_api.memory.shapes import Memory, ModelShape
 from tunegate_api.meta import Listed, Mapped, Sha256, StatusModel, Time
 from tunegate_api.plan import DataPlan, Plan, StagePlan, TrainingParameters
+from tunegate_api.published import LastPublished, PublishedVersion
 from tunegate_api.v1alpha1.data import Goal
 from tunegate_api.v1alpha1.evalgate import EvalGateSpec
 from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec
@@ -126,15 +127,6 @@ class Outcome(StrEnum):
     FAILED = "Failed"
 
 
-class PublishedVersion(StatusModel):
-    """The version last published through a gate to the same URI, as the gate's record has it."""
-
-    job: str
-    golden_sha256: Sha256
-    outcomes: str
-    """One letter a golden case."""
-
-
 class GateRequest(StatusModel):
     """An EvalGate as it was read."""
 
@@ -142,7 +134,8 @@ class GateRequest(StatusModel):
     spec: EvalGateSpec
     golden_sha256: Sha256
     last_published: PublishedVersion | None = None
-    """What the baseline LastPublished compares with; none while nothing was published."""
+    """What checkpoints are compared with as LastPublished, and the artifact too where the publish targets
+    hold no evidence of this gate. None while nothing was published."""
 
 
 class StartRequest(StatusModel):
@@ -190,6 +183,13 @@ class Request(StatusModel):
     def final_gates(self) -> list[GateRequest]:
         """The gates that the published artifact must pass."""
         return [self.gate(g.name) for g in self.spec.gates]
+
+    @property
+    def compares_with_published(self) -> bool:
+        """Whether the artifact is compared with what its publish targets hold."""
+        names = {gate.name for gate in self.spec.gates}
+        gates = [gate for gate in self.gates if gate.name in names]
+        return bool(self.spec.publish) and any("LastPublished" in gate.spec.baselines for gate in gates)
 
 
 class Subject(StrEnum):
@@ -244,11 +244,20 @@ class Results(StatusModel):
 
     sets: Mapped[CaseSet] = {}
     evaluations: Listed[Evaluation] = []
+    last_published: LastPublished | None = None
+    """What the artifact is compared with as LastPublished. None before the publish targets were read, and
+    while they hold nothing."""
 
     def merged(self, newer: "Results") -> "Results":
-        """These results and ``newer`` ones; where both measured the same weights, the newer measurement."""
+        """These results and ``newer`` ones; where both measured the same weights, the newer measurement, and
+        in any order of merging the last reading of the publish targets."""
         by_key = {e.key: e for e in self.evaluations} | {e.key: e for e in newer.evaluations}
-        return Results(sets=self.sets | newer.sets, evaluations=list(by_key.values()))
+        readings = [found for found in (newer.last_published, self.last_published) if found]
+        return Results(
+            sets=self.sets | newer.sets,
+            evaluations=list(by_key.values()),
+            last_published=max(readings, key=lambda found: found.reading, default=None),
+        )
 
     def find(self, subject: Subject, stage: str | None = None) -> list[Evaluation]:
         """Evaluations of ``subject``, in the order of their steps."""

@@ -19,6 +19,7 @@ from tunegate_api.contract import (
     task_set,
 )
 from tunegate_api.meta import exact
+from tunegate_api.published import PublishedVersion
 from tunegate_api.verdict import (
     PASS,
     Assessment,
@@ -218,6 +219,16 @@ def base_outcomes(request: Request, results: Results, name: str, subject: Subjec
     return next((e.outcomes[name] for e in measured if name in e.outcomes), None)
 
 
+def last_published(gate: GateRequest, results: Results, subject: Subject) -> PublishedVersion | None:
+    """The version that ``gate`` compares with as LastPublished; None where nothing was published through it.
+
+    Checkpoints are compared with what the job knew when it started, so that all are judged alike. The
+    artifact is compared with what the publish targets held when they were last read.
+    """
+    read = results.last_published if subject is Subject.FINAL else None
+    return (read.versions.get(gate.name) if read else None) or gate.last_published
+
+
 def _judge(
     gates: Sequence[GateRequest], request: Request, results: Results, evaluation: Evaluation, split: Split
 ) -> Judgement:
@@ -240,11 +251,16 @@ def _judge_gate(
         base = base_outcomes(request, results, name, evaluation.subject)
         baselines["BaseModel"] = Baseline(gate.golden_sha256, base)
     if "LastPublished" in gate.spec.baselines:
-        last = gate.last_published
+        last = last_published(gate, results, evaluation.subject)
         if last is None:
             skipped = ("LastPublished",)
         else:
-            baselines["LastPublished"] = Baseline(last.golden_sha256, last.outcomes)
+            baselines["LastPublished"] = Baseline(
+                last.golden_sha256,
+                last.outcomes,
+                version=(last.version or "").rpartition("/")[2],
+                problem=last.problem or "",
+            )
     return GateJudgement(
         name=gate.name,
         cases=cases,

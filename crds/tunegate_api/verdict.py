@@ -81,6 +81,10 @@ class Baseline:
 
     golden_sha256: str
     outcomes: str | None
+    version: str = ""
+    """Which published version it is, for messages; empty where that is not known."""
+    problem: str = ""
+    """Why it cannot be compared with; empty where it can."""
 
 
 @dataclass(frozen=True)
@@ -113,6 +117,11 @@ class Verdict:
 
 def passed_count(outcomes: str) -> int:
     return outcomes.count(PASS)
+
+
+def counted_outcomes(passed: int, total: int) -> str:
+    """Outcomes with these counts, for a comparison by counts where the cases are not known."""
+    return PASS * passed + FAIL * (total - passed)
 
 
 def rate(passed: int, total: int) -> Fraction:
@@ -203,14 +212,18 @@ def _against(
 ) -> tuple[Finding, Fraction | None]:
     """Compare with one baseline: a drop of ``limit`` points or more fails."""
     total = len(cases.ids)
+    label = f"{name} ({baseline.version})" if baseline.version else name
+    if baseline.problem:
+        message = f"{label} cannot be compared with: {baseline.problem}"
+        return Finding(name, VerdictState.ERROR, message), None
     if baseline.golden_sha256 != cases.sha256:
-        return Finding(name, VerdictState.ERROR, f"{name} was measured on another golden set"), None
+        return Finding(name, VerdictState.ERROR, f"{label} was measured on another golden set"), None
     if baseline.outcomes is None:
-        return Finding(name, VerdictState.ERROR, f"{name} was not measured"), None
+        return Finding(name, VerdictState.ERROR, f"{label} was not measured"), None
     base_passed, base_errors = passed_count(baseline.outcomes), _errors(cases, baseline.outcomes)
     delta = 100 * (rate(passed, total) - rate(base_passed, total))
     message = (
-        f"golden {passed}/{total}, {name} {base_passed}/{total}: "
+        f"golden {passed}/{total}, {label} {base_passed}/{total}: "
         f"{points_text(delta)} points, limit {points_text(-limit)}"
     )
     if 100 * (rate(base_passed, total) - rate(passed + errors, total)) >= limit:

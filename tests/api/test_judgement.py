@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 
 from support.builders import make_gate, make_job
-from tunegate_api.contract import Evaluation, GateRequest, PublishedVersion, Request, Results, Subject
+from tunegate_api.contract import Evaluation, GateRequest, Request, Results, Subject
 from tunegate_api.judgement import assess_stage, best_checkpoint, judge_checkpoint, judge_final
+from tunegate_api.published import PublishedVersion
 from tunegate_api.v1alpha1.evalgate import EvalGateSpec
 from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec
 from tunegate_api.verdict import CaseSet, StopAction, VerdictState

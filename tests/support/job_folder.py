@@ -54,6 +54,8 @@ class JobFolder:
     """Root folder of one job with one gate. Outcomes are one letter a case."""
 
     root: Path
+    name: str = "invoice-extractor"
+    uid: str = UID
     golden_ids: Sequence[str] = tuple(f"case-{i}" for i in range(20))
     rows: int = 10
     """Of dev and of test."""
@@ -73,12 +75,12 @@ class JobFolder:
 
     @property
     def paths(self) -> Workspace:
-        return Workspace(UID)
+        return Workspace(self.uid)
 
     @property
     def folder(self) -> Path:
         """Everything of this job on the volume."""
-        return self.workspace / UID
+        return self.workspace / self.uid
 
     @property
     def artifact(self) -> Path:
@@ -114,9 +116,9 @@ class JobFolder:
             "last_published": self.last_published,
         }
         return Request(
-            name="invoice-extractor",
+            name=self.name,
             namespace="default",
-            uid=UID,
+            uid=self.uid,
             spec=FineTuneJobSpec.model_validate(spec),
             gates=[GateRequest.model_validate(gate_request)],
         )
@@ -148,7 +150,7 @@ class JobFolder:
             quantization=self.quantization,
         )
         return Plan(
-            job_uid=UID,
+            job_uid=self.uid,
             model=ModelPlan(
                 uri="hf://org/small-instruct", revision="a09a354", digest=BASE_DIGEST, parameters=134_515_008
             ),
@@ -293,7 +295,9 @@ class JobFolder:
         return digest
 
     def write_report(self, role: Role, *, failure: Failure | None = None, **changes: Any) -> None:
-        report = Report(job_uid=UID, role=role, attempt=1, sequence=1, time=NOW, failure=failure, **changes)
+        report = Report(
+            job_uid=self.uid, role=role, attempt=1, sequence=1, time=NOW, failure=failure, **changes
+        )
         write_model(self.workspace / self.paths.outbox / report.file_name, report)
 
     @property

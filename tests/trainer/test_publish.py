@@ -62,7 +62,7 @@ def test_latest_points_to_the_version_published_last(job: JobFolder) -> None:
     run(job.context(), job.write_gate(**PASSING))
 
     assert (folder / "latest").readlink() == Path(VERSION)
-    assert sorted(path.name for path in folder.iterdir()) == [VERSION, "latest"]
+    assert sorted(path.name for path in folder.iterdir()) == [".history", VERSION, "latest"]
 
 
 def test_publishing_again_changes_nothing(job: JobFolder) -> None:
@@ -271,7 +271,7 @@ def test_where_one_address_fails_the_report_names_the_others(job: JobFolder, tmp
     job.spec = {"publish": [{"uri": "pvc://models/invoice-extractor"}, {"uri": f"file://{target}"}]}
     job.write_request()
     context = job.context()
-    with pytest.raises(OSError, match="out"):
+    with pytest.raises(StorageError, match="out"):
         run(context, job.write_gate(**PASSING))
     assert [a.uri for a in context.report.published] == [f"pvc://models/invoice-extractor/{VERSION}"]
 
@@ -287,7 +287,7 @@ def test_an_attempt_that_fails_forgets_nothing_that_an_earlier_one_published(
     known = PublishedArtifact(uri=f"pvc://models/invoice-extractor/{VERSION}", digest=digest)
     other = PublishedArtifact(uri=f"file://{target}/{VERSION}", digest="0" * 64)
     job.write_report(Role.PUBLISH, published=[known, other])
-    with pytest.raises(OSError, match="out"):
+    with pytest.raises(StorageError, match="out"):
         run(job.context(), digest)
     assert job.context().report.published == [known]
 
@@ -337,7 +337,7 @@ def test_what_a_killed_process_left_is_removed_and_what_is_of_another_job_stays(
     others = folder / left.name.replace(VERSION, "another-job-12345")
     others.mkdir()
     run(job.context(), digest)
-    assert {path.name for path in folder.iterdir()} == {VERSION, "latest", others.name}
+    assert {path.name for path in folder.iterdir()} == {".history", VERSION, "latest", others.name}
 
 
 def test_a_process_that_was_thought_dead_damages_nothing_and_reports_nothing(
@@ -348,7 +348,7 @@ def test_a_process_that_was_thought_dead_damages_nothing_and_reports_nothing(
     with pytest.raises(Superseded):
         run(job.context(), digest)
     assert verify(published(job)) == []
-    assert {path.name for path in published(job).parent.iterdir()} == {VERSION, "latest"}
+    assert {path.name for path in published(job).parent.iterdir()} == {".history", VERSION, "latest"}
     assert (job.context().report.sequence, len(job.context().report.published)) == (1, 1)
 
 
@@ -362,7 +362,7 @@ def test_a_version_that_appears_while_it_is_copied_is_kept(
     before_copying("tokenizer_config.json", lambda: aside.rename(published(job)), monkeypatch)
     run(job.context(), digest)
     assert published(job).stat().st_ino == before
-    assert {path.name for path in published(job).parent.iterdir()} == {VERSION, "latest"}
+    assert {path.name for path in published(job).parent.iterdir()} == {".history", VERSION, "latest"}
 
 
 @pytest.mark.parametrize("what", ["artifact", "version"])

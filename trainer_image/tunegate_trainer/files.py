@@ -53,6 +53,39 @@ def write_model(path: Path, model: StatusModel) -> None:
     write_atomic(path, model.model_dump_json(by_alias=True, exclude_none=True, indent=2) + "\n")
 
 
+def create_once(path: Path, text: str) -> bool:
+    """Create the file with ``text``, whole and on the disk. False if it exists already.
+
+    Of several processes that create the same file, on a network file system too, one succeeds.
+    """
+    scratch = path.with_name(f".{path.stem}.{secrets.token_hex(8)}")
+    write_atomic(scratch, text)
+    try:
+        path.hardlink_to(scratch)
+    except FileExistsError:
+        return path.samefile(scratch)  # a network file system may have lost the answer to a link that it made
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        return _create_in_place(path, text)
+    finally:
+        scratch.unlink(missing_ok=True)
+    _flush(path.parent)
+    return True
+
+
+def _create_in_place(path: Path, text: str) -> bool:
+    """Without hard links the file is not whole at once: what a crash leaves has to be found damaged."""
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+    except FileExistsError:
+        return False
+    return True
+
+
 def take(path: Path, target: Path) -> None:
     """Put a file, whose own folder will go, at ``target`` of the same volume without copying it: by a link,
     so that a crash loses nothing, or where there are none by moving it."""

@@ -1,6 +1,7 @@
 """The gate role: build the artifact that would be published, load exactly its bytes, judge them.
 
-The only role that opens the test split. A verdict is no outcome: it ends well when it could measure.
+The only role that opens the test split. A verdict is no outcome: it ends well when it could measure. What the
+publish targets hold is read last, so that the artifact is compared with what was published meanwhile.
 """
 
 import logging
@@ -8,12 +9,13 @@ from datetime import UTC, datetime
 
 from tunegate_api.contract import Subject
 from tunegate_api.judgement import Judgement, judge_artifact
+from tunegate_api.published import LastPublished
 from tunegate_api.v1alpha1.finetunejob_status import Progress
 from tunegate_trainer.artifact import build_artifact, is_adapter, judged_dtype, load_artifact
 from tunegate_trainer.base_model import merged_base, verified_base
 from tunegate_trainer.chat import load_tokenizer
 from tunegate_trainer.context import Context
-from tunegate_trainer.errors import CudaOutOfMemoryError, UserError, is_out_of_memory
+from tunegate_trainer.errors import CudaOutOfMemoryError, TrainerError, UserError, is_out_of_memory
 from tunegate_trainer.evaluate.baselines import BaselineCache
 from tunegate_trainer.evaluate.evaluate import Weights, as_evaluation, as_results, evaluate, write_cases
 from tunegate_trainer.evaluate.generate import device_name
@@ -21,6 +23,8 @@ from tunegate_trainer.evaluate.sets import GeneratedSet, golden_sets, held_out_s
 from tunegate_trainer.files import read_manifest, weights_digest, write_model
 from tunegate_trainer.gate_result import GateResult, GateVerdict
 from tunegate_trainer.model import choose_device, load_base
+from tunegate_trainer.publish.history import newest_versions, read_again, strictest
+from tunegate_trainer.publish.targets import target_folder, version_name
 from tunegate_trainer.writer import Writer
 
 logger = logging.getLogger(__name__)
@@ -92,6 +96,7 @@ def _judge(context: Context, stage: str, step: int, writer: Writer) -> None:
         write_cases(folder / f"base-{evaluation_set.file}", base_result)
         write_cases(folder / evaluation_set.file, result)
     results = as_results(sets, [base, final])
+    results = results.model_copy(update={"last_published": _last_published(context)})
     judgement = judge_artifact(request, results, final)
     verdicts = _verdicts(judgement)
     for each in verdicts:
@@ -115,6 +120,23 @@ def _judge(context: Context, stage: str, step: int, writer: Writer) -> None:
         ),
     )
     context.tell(results=results)
+
+
+def _last_published(context: Context) -> LastPublished | None:
+    """What the publish targets hold now, which the artifact is compared with.
+
+    Raises :class:`StorageError` if a target cannot be read now.
+    """
+    request, found = context.request, []
+    for target in request.spec.publish if request.compares_with_published else ():
+        try:
+            folder = target_folder(context.root, target.uri)
+        except TrainerError as error:  # as where an earlier operator made this pod, without these volumes
+            logger.warning("%s: what it holds is compared with only before publishing", error)
+            continue
+        own = version_name(request.name, request.uid)
+        found.append(newest_versions(target.uri, folder, request.final_gates, own))
+    return read_again(context.report.results.last_published, strictest(found))
 
 
 def _less_memory(context: Context, stage: str) -> str:

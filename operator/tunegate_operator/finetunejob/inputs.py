@@ -3,10 +3,12 @@ model to start from."""
 
 from datetime import timedelta
 
-from tunegate_api.contract import GateRequest, PublishedVersion, Request, StartRequest
+from tunegate_api.contract import GateRequest, Request, StartRequest
 from tunegate_api.meta import find_condition
+from tunegate_api.published import PublishedVersion
 from tunegate_api.v1alpha1 import EvalGate, FineTuneJobSpec
 from tunegate_api.v1alpha1.finetunejob_status import Failure, Phase, Reason
+from tunegate_api.verdict import counted_outcomes
 from tunegate_operator.engine.controller import Create
 from tunegate_operator.finetunejob.build import PodSettings, request_config_map
 from tunegate_operator.finetunejob.draft import Draft
@@ -159,8 +161,13 @@ def _make_request(observed: Observed, trainer_image: str) -> Request:
 
 
 def _last_published(gate: EvalGate, uris: set[str]) -> PublishedVersion | None:
-    """The newest version that this gate let through to one of ``uris``."""
+    """The newest version that this gate let through to one of ``uris``, by its counts: the outcomes are in a
+    ConfigMap, which more people may write than status."""
     record = next((r for r in gate.status.records if uris & set(r.published_uris)), None)
     if record is None:
         return None
-    return PublishedVersion(job=record.job, golden_sha256=record.golden_sha256, outcomes=record.outcomes)
+    return PublishedVersion(
+        job=record.job,
+        golden_sha256=record.golden_sha256,
+        outcomes=record.outcomes or counted_outcomes(record.passed, record.total),
+    )

@@ -5,6 +5,8 @@ that were judged.
 """
 
 import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -21,23 +23,40 @@ from tunegate_api.contract import (
 from tunegate_api.judgement import Judgement, judge_final
 from tunegate_api.verdict import VerdictState
 from tunegate_trainer.context import Context
-from tunegate_trainer.errors import UserError
+from tunegate_trainer.errors import StorageError, UserError
 from tunegate_trainer.files import is_complete, read_manifest, refuse_unreadable, verify
 from tunegate_trainer.gate_result import GateResult
-from tunegate_trainer.publish.evidence import write_evidence
-from tunegate_trainer.publish.targets import publish_version, target_folder
+from tunegate_trainer.publish.evidence import is_described, write_evidence
+from tunegate_trainer.publish.history import is_recorded, last_number, newest_versions, read_again, strictest
+from tunegate_trainer.publish.targets import (
+    Version,
+    point_latest,
+    publish_version,
+    record_version,
+    take_away,
+    target_folder,
+    version_name,
+)
 from tunegate_trainer.writer import Writer
 
 logger = logging.getLogger(__name__)
 
 
+MAX_TRIES = 10
+"""How often a version is judged again because another job published to the same target meanwhile."""
+
+
 def run(context: Context, digest: str | None) -> None:
     """Publish the artifact with ``digest`` to every address of the spec, and report where it went.
+
+    If another job has published there since the gate role judged the artifact, it is compared with that
+    version too. If it then does not pass, nothing more is published and the role ends well: the operator
+    computes the same verdict from what is reported.
 
     Raises :class:`UserError` unless it passed its gates and is undamaged, :class:`Superseded` if another
     process publishes it now. Running it again changes nothing.
     """
-    request, plan = context.request, context.plan
+    request = context.request
     if digest is None:
         raise UserError("the publish role needs --digest")
     # All addresses first: a job is published everywhere or the first thing said is why not.
@@ -45,20 +64,17 @@ def run(context: Context, digest: str | None) -> None:
     artifact = context.workspace / context.paths.model
     manifest = check_artifact(artifact, digest)
     results, measured = read_gate_results(context, digest)
-    judgement = check_verdict(context, results)
-
-    def describe(folder: Path) -> None:
-        write_evidence(
-            folder, request=request, plan=plan, judgement=judgement, measured=measured, manifest=manifest
-        )
+    check_verdict(context, results)
 
     version = version_name(request.name, request.uid)
     artifacts = {uri: PublishedArtifact(uri=f"{uri.rstrip('/')}/{version}", digest=digest) for uri in folders}
     writer = Writer.claim(context.workspace / context.paths.job / "publish")
+    publication = _Publication(context, folders, artifact, manifest, measured, results, writer)
     there = {uri for uri in folders if artifacts[uri] in context.report.published}  # by an earlier attempt
     try:
         for uri, folder in folders.items():
-            publish_version(folder / version, artifact, manifest, describe, writer)
+            if not publication.publish(folder / version, is_there=uri in there):
+                break
             there.add(uri)
             logger.info("published to %s", artifacts[uri].uri)
     finally:  # where one cannot be reached, the others have it all the same
@@ -66,9 +82,91 @@ def run(context: Context, digest: str | None) -> None:
         context.tell(published=[artifacts[uri] for uri in folders if uri in there])
 
 
-def version_name(job: str, uid: str) -> str:
-    """The folder of a job's model below its address: another job with the same name has another one."""
-    return f"{job}-{uid[:5]}"
+@dataclass
+class _Publication:
+    """One process that publishes one artifact."""
+
+    context: Context
+    folders: Mapping[str, Path]
+    artifact: Path
+    manifest: FileManifest
+    measured: GateResult
+    gate_results: Results
+    writer: Writer
+
+    def publish(self, target: Path, *, is_there: bool) -> bool:
+        """Copy the artifact to ``target`` and record it as the last publication there. False if it does not
+        pass in comparison with what others published. ``is_there``: an earlier attempt reported it there."""
+        folder = target.parent
+        for _ in range(MAX_TRIES):
+            number = last_number(folder)  # before the versions are read: whatever follows has another number
+            is_done = is_there or is_recorded(folder, target.name)
+            if not is_done and self._judge_again(target).state is not VerdictState.PASSED:
+                take_away(target, self.manifest.digest, self.writer)
+                return False
+            self._copy(target, keep=is_done)
+            if is_done or record_version(target, number + 1, self.manifest.digest, self.writer):
+                point_latest(target, self.writer)
+                return True
+            logger.info("another job has published to %s: comparing with its version", folder.name)
+        raise StorageError(
+            f"other jobs published to {folder.name} {MAX_TRIES} times while this one tried", "try again"
+        )
+
+    def _judge_again(self, target: Path) -> Judgement:
+        """The verdict in comparison with what the targets hold now. What has changed there is reported.
+
+        Another target that cannot be read now is left out: that is said when it is its turn.
+        """
+        request = self.context.request
+        if request.compares_with_published:
+            found = []
+            for uri, folder in self.folders.items():
+                try:
+                    found.append(newest_versions(uri, folder, request.final_gates, target.name))
+                except StorageError:
+                    if folder == target.parent:
+                        raise
+            known = self._results.last_published
+            reading = read_again(known, strictest(found))
+            if reading is not known:
+                self.writer.check()
+                self.context.tell(results=Results(last_published=reading))
+        judgement = self._judgement
+        if judgement.state is not VerdictState.PASSED:
+            logger.warning("not published, the verdict is %s: %s", judgement.state, judgement.message)
+        return judgement
+
+    @property
+    def _results(self) -> Results:
+        """What the gate role measured, and what this role has read since, in earlier attempts too."""
+        return self.gate_results.merged(self.context.report.results)
+
+    @property
+    def _judgement(self) -> Judgement:
+        judgement = judge_final(self.context.request, self._results)
+        if judgement is None:  # check_verdict has seen that there is one
+            raise UserError("the artifact was not measured")
+        return judgement
+
+    def _copy(self, target: Path, *, keep: bool) -> None:
+        """Copy the artifact with its evidence. With ``keep`` a version that is there stays unless damaged."""
+        context, judgement = self.context, self._judgement
+
+        def describe(folder: Path) -> None:
+            write_evidence(
+                folder,
+                request=context.request,
+                plan=context.plan,
+                judgement=judgement,
+                measured=self.measured,
+                manifest=self.manifest,
+            )
+
+        def may_stay(folder: Path) -> bool:
+            return keep or is_described(folder, judgement, self.measured)
+
+        publish_version(target, Version(self.artifact, self.manifest, describe, may_stay), self.writer)
 
 
 def check_artifact(artifact: Path, digest: str) -> FileManifest:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from pydantic import ValidationError
 
 from tunegate_api.contract import FileManifest, Request, golden_set, task_set
 from tunegate_api.judgement import GateJudgement, Judgement, TaskJudgement
@@ -18,6 +19,7 @@ from tunegate_trainer.files import write_atomic, write_model
 from tunegate_trainer.gate_result import GateResult
 
 EVIDENCE = "evidence"
+VERDICT = f"{EVIDENCE}/verdict.json"
 CARD = "README.md"
 
 
@@ -44,6 +46,8 @@ class GateEvidence(StatusModel):
     generation: Generation | None
     passed: int
     total: int
+    outcomes: str = ""
+    """One letter a case in the order of the set: what the next version is compared with."""
     rate: str
     baselines: dict[str, BaselineEvidence]
     skipped: list[str]
@@ -136,16 +140,25 @@ def write_evidence(
         if pairs
         else {},
         verdict=judgement.state,
-        gates=[_gate_evidence(g, measured.generation.get(golden_set(g.name))) for g in judgement.gates],
+        gates=_gates(judgement, measured),
         task_metrics=[
             _task_evidence(t, measured.generation.get(task_set("test", t.name))) for t in judgement.tasks
         ],
     )
     write_model(folder / EVIDENCE / "plan.json", plan)
-    write_model(folder / EVIDENCE / "verdict.json", verdict)
+    write_model(folder / VERDICT, verdict)
     write_atomic(
         folder / CARD, model_card(request, plan, verdict, has_chat_template=_has_chat_template(folder))
     )
+
+
+def is_described(folder: Path, judgement: Judgement, measured: GateResult) -> bool:
+    """Whether the evidence in ``folder`` says this of the gates, and what they compared with."""
+    try:
+        written = VerdictEvidence.model_validate_json((folder / VERDICT).read_bytes())
+    except (FileNotFoundError, ValidationError):
+        return False
+    return [g.to_wire() for g in written.gates] == [g.to_wire() for g in _gates(judgement, measured)]
 
 
 def model_card(request: Request, plan: Plan, verdict: VerdictEvidence, *, has_chat_template: bool) -> str:
@@ -187,6 +200,10 @@ def parameter_rows(stages: Sequence[StagePlan]) -> list[tuple[str, list[str]]]:
     return [(name, [_plain(v[name]) for v in values]) for name in names]
 
 
+def _gates(judgement: Judgement, measured: GateResult) -> list[GateEvidence]:
+    return [_gate_evidence(g, measured.generation.get(golden_set(g.name))) for g in judgement.gates]
+
+
 def _gate_evidence(gate: GateJudgement, generation: Generation | None) -> GateEvidence:
     verdict = gate.verdict
     deltas: Mapping[str, Any] = verdict.delta_points or {}
@@ -196,6 +213,7 @@ def _gate_evidence(gate: GateJudgement, generation: Generation | None) -> GateEv
         generation=generation,
         passed=verdict.passed,
         total=verdict.total,
+        outcomes=gate.outcomes,
         rate=rate_text(rate(verdict.passed, verdict.total)),
         baselines={
             name: BaselineEvidence(passed=gate.baselines[name], delta_points=points_text(delta))

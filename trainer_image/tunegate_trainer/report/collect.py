@@ -99,7 +99,7 @@ def collect(workspace: Path, request: Request) -> Collected:
     paths = Workspace(request.uid)
     stages = [stage.name for stage in request.spec.stages]
     reports = dict(_reports(workspace / paths.outbox))
-    names = [f"{Role.TRAIN}-{stage}" for stage in stages] + [str(Role.GATE)]
+    names = [f"{Role.TRAIN}-{stage}" for stage in stages] + [str(Role.GATE), str(Role.PUBLISH)]
     results = Results()
     for name in names:  # in the order of the stages: the first starting model is the base model
         if name in reports:

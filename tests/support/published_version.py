@@ -1,0 +1,32 @@
+"""A version as a job publishes it, as far as the next one compares with it."""
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+from tunegate_trainer.files import seal
+from tunegate_trainer.publish.history import append, last_number
+
+
+def publish_version(target: Path, name: str, gate: str, golden_sha256: str, outcomes: str) -> Path:
+    """Write the version ``name`` and record it as the last one. Returns its folder."""
+    folder = target / name
+    (folder / "evidence").mkdir(parents=True)
+    (folder / "model.safetensors").write_bytes(b"weights")
+    judged = {
+        "name": gate,
+        "goldenSha256": golden_sha256,
+        "passed": outcomes.count("p"),
+        "total": len(outcomes),
+        "outcomes": outcomes,
+    }
+    verdict = {
+        "job": name,
+        "time": datetime.now(UTC).isoformat(),
+        "artifactDigest": "a" * 64,
+        "gates": [judged],
+    }
+    (folder / "evidence" / "verdict.json").write_text(json.dumps(verdict))
+    seal(folder, "a" * 64)
+    append(target, last_number(target) + 1, name, "a" * 64)
+    return folder

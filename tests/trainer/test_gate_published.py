@@ -1,0 +1,91 @@
+"""The final gate compares with what the publish targets hold when it has measured."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from support.published_version import publish_version
+from support.trainer_root import STAGE, TrainerRoot, gate_spec
+from tunegate_api.contract import ROOT_VARIABLE, ExitCode, Role
+from tunegate_api.judgement import judge_final
+from tunegate_api.verdict import VerdictState
+from tunegate_trainer.gate_result import GateResult
+from tunegate_trainer.interruption import Interruption
+from tunegate_trainer.main import main
+from tunegate_trainer.train import recipe
+
+pytestmark = pytest.mark.model
+STEP = 3
+SPEC = {
+    "publish": [{"uri": "pvc://models/orders"}],
+    "taskMetrics": [{"name": "exact_match", "min": "0"}],
+}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, tiny_model) -> Path:
+    """The root of a stage that learned nothing yet. Not to be written to."""
+    root = make(tmp_path_factory.mktemp("trained") / "root").write(tiny_model)
+    recipe.run(root.context(), Interruption())
+    return root.path
+
+
+def make(path: Path) -> TrainerRoot:
+    return TrainerRoot(path, checkpoint_steps=(STEP,), gates={"orders": gate_spec()}, spec=SPEC)
+
+
+@pytest.fixture
+def root(trained, tmp_path, monkeypatch) -> TrainerRoot:
+    shutil.copytree(trained, tmp_path / "root")
+    (tmp_path / "root" / "volumes" / "models").mkdir(parents=True)
+    monkeypatch.setenv(ROOT_VARIABLE, str(tmp_path / "root"))
+    return make(tmp_path / "root")
+
+
+@pytest.fixture
+def target(root) -> Path:
+    return root.path / "volumes" / "models" / "orders"
+
+
+def judge(root: TrainerRoot) -> GateResult:
+    assert main(["gate", "--stage", STAGE, "--step", str(STEP)]) == ExitCode.OK
+    return GateResult.model_validate_json((root.workspace / root.paths.gate / "result.json").read_bytes())
+
+
+def publish_rival(root: TrainerRoot, target: Path, outcomes: str) -> Path:
+    golden = root.context().request.gate("orders").golden_sha256
+    return publish_version(target, "rival-1a2b3", "orders", golden, outcomes)
+
+
+def test_version_published_while_the_job_trained_is_the_baseline(root, target):
+    publish_rival(root, target, "p" * 20)
+    judged = judge(root)
+    assert judged.verdict is VerdictState.FAILED
+    assert "LastPublished (rival-1a2b3) 20/20" in judged.verdicts[0].message
+    reported = judge_final(root.context().request, root.report(Role.GATE).results)
+    assert reported is not None
+    assert reported.state is VerdictState.FAILED
+    assert "LastPublished (rival-1a2b3) 20/20" in (root.workspace / root.paths.report).read_text()
+
+
+def test_damaged_version_is_an_error_of_the_gate(root, target):
+    (publish_rival(root, target, "f" * 20) / "evidence" / "verdict.json").write_text("{}")
+    judged = judge(root)
+    assert judged.verdict is VerdictState.ERROR
+    assert "its evidence cannot be read" in judged.verdicts[0].message
+
+
+def test_judging_again_reads_the_target_again(root, target):
+    publish_rival(root, target, "p" * 20)
+    assert judge(root).verdict is VerdictState.FAILED
+    shutil.rmtree(target / "rival-1a2b3")
+    assert judge(root).verdict is VerdictState.PASSED
+    last = root.report(Role.GATE).results.last_published
+    assert (last.reading, last.versions) == (2, {})
+
+
+def test_target_that_is_not_mounted_is_left_to_the_publish_role(root, target):
+    """An operator of an earlier release makes the gate pod without these volumes."""
+    shutil.rmtree(target.parent)
+    assert judge(root).verdict is VerdictState.PASSED

@@ -1,0 +1,429 @@
+"""What was published to a target last is what the next version is compared with, however jobs overlap."""
+
+import errno
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.job_folder import GATE, JobFolder
+from tunegate_api.contract import Results, Role, sha256_text
+from tunegate_api.judgement import Judgement, judge_final
+from tunegate_api.verdict import VerdictState
+from tunegate_trainer.errors import StorageError
+from tunegate_trainer.files import is_complete, seal, verify
+from tunegate_trainer.interruption import Interrupted
+from tunegate_trainer.publish import run
+
+BASE = ("p" * 2 + "f" * 18, "p" * 8 + "ff")
+URI = "pvc://models/extractor"
+
+
+class Job(JobFolder):
+    """A job whose artifact passes so many of 20 golden cases: judged, and ready to be published."""
+
+    def __init__(self, folder: Path, name: str, passed: int, **changes: Any) -> None:
+        (folder / name / "volumes").mkdir(parents=True)
+        (folder / name / "volumes" / "models").symlink_to(folder / "models")
+        super().__init__(
+            root=folder / name,
+            name=name,
+            uid=f"{sha256_text(name)[:8]}-5d60-4000-8000-00000000abcd",
+            spec={"publish": [{"uri": URI}]} | changes.pop("spec", {}),
+            gate_spec={"thresholds": {"minPassRate": "0.1"}} | changes.pop("gate_spec", {}),
+            weights=name.encode(),
+            **changes,
+        )
+        self.write_request().write_data()
+        self.digest = self.write_gate(base=BASE, final=("p" * passed + "f" * (20 - passed), "p" * 10))
+
+    @property
+    def version(self) -> str:
+        return f"{self.name}-{self.uid[:5]}"
+
+    def publish(self) -> bool:
+        """Run the publish role. Whether it reports the model at a target."""
+        run(self.context(), self.digest)
+        return bool(self.context().report.published)
+
+    def as_operator_judges(self) -> Judgement:
+        """The verdict on what both roles have reported, merged in either order."""
+        results = [self.context(role).report.results for role in (Role.GATE, Role.PUBLISH)]
+        judged = [judge_final(self.request, one.merged(two)) for one, two in (results, results[::-1])]
+        assert judged[0] is not None
+        assert judged[0] == judged[1]
+        return judged[0]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "models").mkdir()
+    return tmp_path
+
+
+@pytest.fixture
+def target(folder: Path) -> Path:
+    """What all jobs publish to."""
+    return folder / "models" / "extractor"
+
+
+def history(target: Path) -> list[str]:
+    """The recorded versions, in order; their numbers have no gap."""
+    paths = sorted((target / ".history").glob("*.json"))
+    assert [path.name for path in paths] == [f"{n:06d}.json" for n in range(1, len(paths) + 1)]
+    return [json.loads(path.read_text())["version"] for path in paths]
+
+
+def versions(target: Path) -> set[str]:
+    return {path.name for path in target.iterdir() if path.is_dir() and not path.is_symlink()} - {".history"}
+
+
+def baselines(target: Path, job: Job) -> dict[str, Any]:
+    """What a version's evidence says that it was compared with."""
+    verdict = json.loads((target / job.version / "evidence" / "verdict.json").read_text())
+    found: dict[str, Any] = verdict["gates"][0]["baselines"]
+    return found
+
+
+def test_second_of_two_overlapping_jobs_is_refused_for_its_drop(folder: Path, target: Path) -> None:
+    first, second = Job(folder, "first", 19), Job(folder, "second", 16)
+    assert first.publish()
+    assert not second.publish()
+    judged = second.as_operator_judges()
+    assert judged.state is VerdictState.FAILED
+    expected = f"golden 16/20, LastPublished ({first.version}) 19/20: -15.0 points, limit -5.0"
+    assert expected in judged.message
+    assert versions(target) == {first.version}
+    assert history(target) == [first.version]
+
+
+def test_second_of_two_overlapping_jobs_is_published_if_no_worse(folder: Path, target: Path) -> None:
+    first, second = Job(folder, "first", 19), Job(folder, "second", 20)
+    assert first.publish()
+    assert second.publish()
+    assert history(target) == [first.version, second.version]
+    assert baselines(target, second)["LastPublished"] == {"passed": 19, "deltaPoints": "+5.0"}
+    assert second.as_operator_judges().gates[0].baselines == {"BaseModel": 2, "LastPublished": 19}
+    assert (target / "latest").readlink() == Path(second.version)
+
+
+def test_evidence_lets_the_next_job_compare_case_by_case(folder: Path, target: Path) -> None:
+    job = Job(folder, "first", 18)
+    job.publish()
+    verdict = json.loads((target / job.version / "evidence" / "verdict.json").read_text())
+    assert verdict["gates"][0]["outcomes"] == "p" * 18 + "ff"
+
+
+def test_record_of_the_gate_counts_where_the_target_has_no_evidence(folder: Path) -> None:
+    job = Job(folder, "first", 19)
+    job.last_published = {"job": "older", "golden_sha256": job.golden_sha256, "outcomes": "p" * 19 + "f"}
+    job.write_request()
+    assert job.publish()
+    assert job.as_operator_judges().gates[0].baselines["LastPublished"] == 19
+
+
+def test_evidence_replaces_the_record_of_the_gate(folder: Path) -> None:
+    Job(folder, "first", 18).publish()
+    job = Job(folder, "second", 18)
+    job.last_published = {"job": "older", "golden_sha256": job.golden_sha256, "outcomes": "p" * 16 + "ffff"}
+    job.write_request()
+    assert job.publish()
+    assert job.as_operator_judges().gates[0].baselines["LastPublished"] == 18
+
+
+@contextmanager
+def before(
+    owner: Any, name: str, act: Callable[[], object], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
+    """Do something once, just before a function of the standard library is called."""
+    function, left = getattr(owner, name), [act]
+
+    def act_first(*args: Any, **kwargs: Any) -> Any:
+        if left:
+            left.pop()()
+        return function(*args, **kwargs)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(owner, name, act_first)
+        yield
+    assert not left, f"{name} was not called"
+
+
+def test_job_that_publishes_during_the_copy_refuses_this_one(
+    folder: Path, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = Job(folder, "first", 19), Job(folder, "second", 16)
+    with before(shutil, "copyfile", first.publish, monkeypatch):
+        assert not second.publish()
+    assert versions(target) == {first.version}
+    assert history(target) == [first.version]
+    assert second.as_operator_judges().state is VerdictState.FAILED
+
+
+def test_job_that_publishes_during_the_copy_becomes_the_baseline(
+    folder: Path, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = Job(folder, "first", 18), Job(folder, "second", 19)
+    with before(shutil, "copyfile", first.publish, monkeypatch):
+        assert second.publish()
+    assert history(target) == [first.version, second.version]
+    assert baselines(target, second)["LastPublished"]["passed"] == 18
+    assert verify(target / second.version) == []
+
+
+def test_processes_that_publish_at_once_get_one_number_each(folder: Path, target: Path) -> None:
+    jobs = [Job(folder, f"job-{n}", 18) for n in range(4)]
+    code = "import sys; from pathlib import Path; from tunegate_api.contract import Role\n"
+    code += "from tunegate_trainer.context import Context; from tunegate_trainer.publish import run\n"
+    code += "print(flush=True); sys.stdin.readline()\n"
+    code += "run(Context(role=Role.PUBLISH, root=Path(sys.argv[1])), sys.argv[2])"
+    with ExitStack() as stack:
+        processes = [
+            stack.enter_context(
+                subprocess.Popen(
+                    [sys.executable, "-c", code, job.root, job.digest],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    text=True,
+                )
+            )
+            for job in jobs
+        ]
+        for process in processes:
+            assert process.stdout is not None
+            process.stdout.readline()
+        for process in processes:
+            assert process.stdin is not None
+            process.stdin.close()
+        assert [process.wait(60) for process in processes] == [0, 0, 0, 0]
+    assert set(history(target)) == {job.version for job in jobs}
+    assert len(history(target)) == 4
+    assert (target / "latest").readlink() == Path(history(target)[-1])
+    assert not list(target.glob(".latest*"))
+
+
+def fail(error: BaseException) -> None:
+    raise error
+
+
+CRASHES = {
+    "before the version appears": (Path, "rename"),
+    "before the entry": (Path, "hardlink_to"),
+    "after the entry": (Path, "symlink_to"),
+    "before latest moves": (Path, "replace"),
+}
+
+
+@pytest.mark.parametrize("step", CRASHES)
+def test_crash_between_two_steps_and_a_retry_end_alike(
+    folder: Path, target: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    first, job = Job(folder, "first", 18), Job(folder, "second", 19)
+    first.publish()
+    owner, name = CRASHES[step]
+    function = getattr(owner, name)
+
+    def crash(self: Path, *args: Any) -> Any:
+        is_published = self.is_relative_to(job.root / "volumes")
+        if is_published and (step != "before latest moves" or ".latest" in self.name):
+            raise Interrupted
+        return function(self, *args)
+
+    with monkeypatch.context() as crashes:
+        crashes.setattr(owner, name, crash)
+        with pytest.raises(Interrupted):
+            job.publish()
+    assert job.publish()
+    assert history(target) == [first.version, job.version]
+    assert versions(target) == {first.version, job.version}
+    assert (target / "latest").readlink() == Path(job.version)
+    assert baselines(target, job)["LastPublished"]["passed"] == 18
+    assert verify(target / job.version) == []
+
+
+@pytest.mark.parametrize(("passed", "is_published"), [(19, True), (20, False)])
+def test_retry_compares_with_what_was_published_since_the_crash(
+    folder: Path, target: Path, monkeypatch: pytest.MonkeyPatch, passed: int, is_published: bool
+) -> None:
+    job, other = Job(folder, "first", 19), Job(folder, "second", passed)
+    with before(Path, "hardlink_to", lambda: fail(Interrupted()), monkeypatch), pytest.raises(Interrupted):
+        job.publish()
+    assert other.publish()
+    assert job.publish() is is_published
+    assert versions(target) == {other.version} | ({job.version} if is_published else set())
+    if is_published:
+        assert baselines(target, job)["LastPublished"]["passed"] == passed
+
+
+def test_published_job_stays_published_when_a_better_one_follows(folder: Path, target: Path) -> None:
+    job, better = Job(folder, "first", 16), Job(folder, "second", 20)
+    assert job.publish()
+    assert better.publish()
+    assert job.publish()
+    assert history(target) == [job.version, better.version]
+    assert (target / "latest").readlink() == Path(better.version)
+    assert job.as_operator_judges().state is VerdictState.PASSED
+
+
+def test_job_that_loses_at_its_second_target_stays_at_the_first(
+    folder: Path, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both = {"publish": [{"uri": "pvc://models/other"}, {"uri": URI}]}
+    job, better = Job(folder, "first", 16, spec=both), Job(folder, "second", 19)
+    copy, copied = shutil.copyfile, list[Path]()
+
+    def publish_first(source: Path, to: Path) -> None:
+        if not copied and to.is_relative_to(job.root / "volumes" / "models" / "extractor"):
+            copied.append(to)
+            better.publish()
+        copy(source, to)
+
+    monkeypatch.setattr(shutil, "copyfile", publish_first)
+    job.publish()
+    assert [one.uri for one in job.context().report.published] == [f"pvc://models/other/{job.version}"]
+    assert job.as_operator_judges().state is VerdictState.FAILED
+    assert versions(target) == {better.version}
+
+
+def test_of_several_targets_the_best_version_is_the_baseline(folder: Path) -> None:
+    Job(folder, "good", 19).publish()
+    Job(folder, "newer", 16, spec={"publish": [{"uri": "pvc://models/other"}]}).publish()
+    both = {"publish": [{"uri": "pvc://models/other"}, {"uri": URI}]}
+    job = Job(folder, "job", 17, spec=both)
+    assert not job.publish()
+    assert job.as_operator_judges().gates[0].baselines["LastPublished"] == 19
+
+
+def test_removed_version_makes_the_one_before_the_baseline(folder: Path, target: Path) -> None:
+    first, second, third = Job(folder, "first", 16), Job(folder, "second", 20), Job(folder, "third", 17)
+    first.publish()
+    second.publish()
+    shutil.rmtree(target / second.version)
+    assert third.publish()
+    assert baselines(target, third)["LastPublished"]["passed"] == 16
+    assert history(target) == [first.version, second.version, third.version]
+
+
+def without_history(target: Path) -> None:
+    """As an earlier release published: no history, and counts alone in the evidence."""
+    shutil.rmtree(target / ".history")
+    strip_outcomes(target)
+
+
+def strip_outcomes(target: Path) -> None:
+    for path in target.glob("[!.]*/evidence/verdict.json"):
+        verdict = json.loads(path.read_text())
+        for gate in verdict["gates"]:
+            gate.pop("outcomes", None)
+        path.write_text(json.dumps(verdict))
+        (path.parents[1] / "DONE").unlink()
+        seal(path.parents[1], verdict["artifactDigest"])
+
+
+def test_version_of_an_earlier_release_is_a_baseline(folder: Path, target: Path) -> None:
+    first, second = Job(folder, "first", 19), Job(folder, "second", 16)
+    first.publish()
+    without_history(target)
+    assert not second.publish()
+    assert f"LastPublished ({first.version}) 19/20" in second.as_operator_judges().message
+
+
+def test_version_of_an_earlier_release_is_found_behind_removed_ones(folder: Path, target: Path) -> None:
+    first, second, third = Job(folder, "first", 19), Job(folder, "second", 20), Job(folder, "third", 16)
+    first.publish()
+    without_history(target)
+    second.publish()
+    shutil.rmtree(target / second.version)
+    assert not third.publish()
+
+
+def test_version_that_an_earlier_release_published_last_is_the_baseline(folder: Path, target: Path) -> None:
+    first, second, third = Job(folder, "first", 16), Job(folder, "second", 19), Job(folder, "third", 16)
+    first.publish()
+    second.publish()
+    (target / ".history" / "000002.json").unlink()
+    strip_outcomes(target)
+    assert not third.publish()
+    assert f"LastPublished ({second.version}) 19/20" in third.as_operator_judges().message
+
+
+def test_version_judged_by_other_cases_is_no_baseline(folder: Path) -> None:
+    Job(folder, "first", 20).publish()
+    ids = tuple(f"new-{i}" for i in range(20))
+    job = Job(folder, "second", 16, golden_ids=ids)
+    assert job.publish()
+    assert job.as_operator_judges().gates[0].skipped == ("LastPublished",)
+
+
+def test_gate_that_compares_with_the_base_alone_ignores_the_target(folder: Path) -> None:
+    Job(folder, "first", 20).publish()
+    assert Job(folder, "second", 16, gate_spec={"baselines": ["BaseModel"]}).publish()
+
+
+def change_evidence(target: Path, job: Job) -> None:
+    path = target / job.version / "evidence" / "verdict.json"
+    path.write_text(path.read_text().replace('"outcomes": "ppp', '"outcomes": "fff'))
+
+
+DAMAGES: dict[str, Callable[[Path, Job], object]] = {
+    "evidence changed": change_evidence,
+    "evidence removed": lambda target, job: (target / job.version / "evidence" / "verdict.json").unlink(),
+    "manifest cut": lambda target, job: (target / job.version / "manifest.json").write_text("{"),
+    "not complete": lambda target, job: (target / job.version / "DONE").unlink(),
+    "entry cut": lambda target, _: (target / ".history" / "000001.json").write_text(""),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damaged_last_version_is_an_error_and_publishes_nothing(
+    folder: Path, target: Path, damage: str
+) -> None:
+    first, second = Job(folder, "first", 16), Job(folder, "second", 20)
+    first.publish()
+    DAMAGES[damage](target, first)
+    assert not second.publish()
+    judged = second.as_operator_judges()
+    assert judged.state is VerdictState.ERROR
+    assert "cannot be compared with: " in judged.message
+    assert versions(target) == {first.version}
+
+
+def test_target_that_cannot_be_read_now_is_worth_a_retry(
+    folder: Path, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = Job(folder, "first", 19), Job(folder, "second", 19)
+    first.publish()
+    listdir = os.listdir
+
+    def stale(path: Any) -> list[str]:
+        if Path(path).name == ".history":
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+        return listdir(path)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "listdir", stale)
+        with pytest.raises(StorageError, match="Stale file handle"):
+            second.publish()
+    assert not is_complete(target / second.version)
+    assert second.publish()
+
+
+def test_earlier_reading_never_replaces_a_later_one(folder: Path) -> None:
+    first, second = Job(folder, "first", 19), Job(folder, "second", 16)
+    first.publish()
+    second.publish()
+    gate, publish = (second.context(role).report.results for role in (Role.GATE, Role.PUBLISH))
+    for order in ((gate, publish, gate), (publish, gate, Results()), (publish, publish, gate)):
+        merged = Results()
+        for results in order:
+            merged = merged.merged(results)
+        assert merged.last_published == publish.last_published
+        assert merged.last_published is not None
+        assert merged.last_published.versions[GATE].job == "first"

@@ -1,0 +1,254 @@
+"""The order in which versions were published to a target, and what the newest of them had measured.
+
+``.history/000001.json`` and so on, beside the versions. An entry is created whole and only once, so of two
+jobs that publish at the same time one gets the next number and the other sees that it did.
+"""
+
+import contextlib
+import itertools
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, ValidationError
+
+from tunegate_api.contract import GateRequest
+from tunegate_api.meta import Sha256, StatusModel, Time
+from tunegate_api.published import LastPublished, PublishedVersion
+from tunegate_api.verdict import counted_outcomes, passed_count
+from tunegate_trainer.errors import StorageError
+from tunegate_trainer.files import create_once, is_complete, read_manifest, sha256_file
+from tunegate_trainer.publish.evidence import VERDICT
+
+HISTORY = ".history"
+LATEST = "latest"
+"""A symbolic link to the version that was published last."""
+MAX_LOOKED_AT = 100
+"""Versions of a target in which evidence of a gate is looked for, newest first."""
+
+
+class DamagedError(Exception):
+    """A part of the history, or of a version, that is there but does not say what it should."""
+
+
+class HistoryEntry(StatusModel):
+    """One publication: ``.history/NUMBER.json``."""
+
+    version: Annotated[str, Field(pattern=r"^[a-z0-9][-a-z0-9.]*$", max_length=128)]
+    """The version's folder."""
+    digest: Sha256
+    """The digest of the artifact."""
+    time: Time
+
+
+class JudgedGate(StatusModel):
+    """What a comparison reads of a gate in a version's evidence."""
+
+    name: str
+    golden_sha256: Sha256
+    passed: int
+    total: int
+    outcomes: str = ""
+    """Empty in the evidence that earlier releases wrote."""
+
+
+class Judged(StatusModel):
+    """What a comparison reads of a version's evidence."""
+
+    job: str
+    time: Time
+    artifact_digest: Sha256
+    gates: list[JudgedGate]
+
+
+def last_number(folder: Path) -> int:
+    """The number of the last publication to ``folder``; 0 before the first."""
+    with _readable(folder):
+        return max(_numbers(folder), default=0)
+
+
+def is_recorded(folder: Path, version: str) -> bool:
+    """Whether ``version`` has an entry that can be read."""
+    with _readable(folder):
+        return version in _recorded(folder)
+
+
+def append(folder: Path, number: int, version: str, digest: Sha256) -> bool:
+    """Record ``version`` as publication ``number``. False if another process recorded one by that number."""
+    entry = HistoryEntry(version=version, digest=digest, time=datetime.now(UTC))
+    text = entry.model_dump_json(by_alias=True, indent=2) + "\n"
+    return create_once(folder / HISTORY / f"{number:06d}.json", text)
+
+
+def head(folder: Path) -> str | None:
+    """The version that ``latest`` is to name: the newest recorded one that is still there. None if there is
+    none, or its entry cannot be read."""
+    with _readable(folder):
+        return next((name for name in _recorded(folder) if name is None or (folder / name).exists()), None)
+
+
+def newest_versions(
+    uri: str, folder: Path, gates: Sequence[GateRequest], own: str
+) -> dict[str, PublishedVersion]:
+    """Gate name to the newest version in ``folder`` with evidence of that gate and its golden set.
+
+    Only gates that compare with LastPublished are looked for, and ``own``, the job's own version, is left
+    out. If the newest version cannot be compared with, because it is damaged, it says so as its problem.
+
+    Raises :class:`StorageError` if the folder of ``uri`` cannot be read now.
+    """
+    left = {gate.name: gate.golden_sha256 for gate in gates if "LastPublished" in gate.spec.baselines}
+    found: dict[str, PublishedVersion] = {}
+    with _readable(folder):
+        names = (name for name in _versions(folder) if name != own)
+        for name in itertools.islice(names, MAX_LOOKED_AT):
+            if not left:
+                break
+            try:
+                judged = _read_judged(folder / name) if name else None
+                problem = "" if name else "an entry cannot be read; remove it if its version is gone"
+            except DamagedError as error:
+                if not (is_complete(folder / str(name)) or name in _recorded(folder)):
+                    continue  # it is being taken away
+                judged, problem = None, f"{error}; restore the version, or remove its folder"
+            if problem:  # a gate that may have been judged there must not pass
+                version = f"{uri.rstrip('/')}/{name or HISTORY}"
+                for gate, golden in left.items():
+                    found[gate] = PublishedVersion(
+                        job=name or "", golden_sha256=golden, outcomes="", version=version, problem=problem
+                    )
+                break
+            for judged_gate in judged.gates if judged else ():
+                if judged and left.get(judged_gate.name) == judged_gate.golden_sha256:
+                    del left[judged_gate.name]
+                    found[judged_gate.name] = _published(uri, str(name), judged, judged_gate)
+    return found
+
+
+def strictest(found: Iterable[dict[str, PublishedVersion]]) -> dict[str, PublishedVersion]:
+    """What several targets hold, as one: for each gate the version that passed most cases, so that nothing is
+    published below the last version of any target."""
+    chosen: dict[str, PublishedVersion] = {}
+    for versions in found:
+        for gate, version in versions.items():
+            chosen[gate] = max(chosen.get(gate, version), version, key=_strictness)
+    return chosen
+
+
+def read_again(known: LastPublished | None, found: dict[str, PublishedVersion]) -> LastPublished | None:
+    """The reading that follows ``known``; ``known`` itself if nothing has changed since."""
+    if found == (known.versions if known else {}):
+        return known
+    return LastPublished(reading=known.reading + 1 if known else 1, versions=found)
+
+
+def _strictness(version: PublishedVersion) -> tuple[bool, int]:
+    return (version.problem is not None, passed_count(version.outcomes))
+
+
+def _published(uri: str, name: str, judged: Judged, gate: JudgedGate) -> PublishedVersion:
+    return PublishedVersion(
+        job=judged.job,
+        golden_sha256=gate.golden_sha256,
+        outcomes=gate.outcomes or counted_outcomes(gate.passed, gate.total),
+        version=f"{uri.rstrip('/')}/{name}",
+        digest=judged.artifact_digest,
+    )
+
+
+@contextlib.contextmanager
+def _readable(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(
+            f"what was published to {folder} cannot be read: {error}",
+            "check the volume, and who owns its files",
+        ) from error
+
+
+def _versions(folder: Path) -> Iterator[str | None]:
+    """The versions in ``folder`` that are still there, newest first; None for an entry that cannot be read.
+
+    An earlier release keeps no history: if it published last, ``latest`` names a version without an entry.
+    Other versions without one come last, by the time of their evidence.
+    """
+    recorded, latest = _recorded(folder), _latest(folder)
+    is_known = latest in recorded or None in recorded  # by an entry that cannot be read
+    if latest is not None and recorded and not is_known and is_complete(folder / latest):
+        recorded.insert(0, latest)
+    for name in dict.fromkeys(recorded):
+        if name is None or (folder / name).exists():
+            yield name
+    yield from (name for name in _by_time(folder) if name not in recorded)
+
+
+def _read_judged(folder: Path) -> Judged | None:
+    """The evidence of a version; None if it has none. Raises :class:`DamagedError`.
+
+    The weights are not read: a comparison needs the evidence alone, and its digest shows that it is whole.
+    """
+    if not is_complete(folder):
+        raise DamagedError("the version is not complete")
+    try:
+        manifest = read_manifest(folder)
+        if VERDICT not in manifest.files:
+            return None
+        digest = sha256_file(folder / VERDICT)
+        judged = Judged.model_validate_json((folder / VERDICT).read_bytes())
+    except (FileNotFoundError, ValidationError) as error:
+        raise DamagedError(f"its evidence cannot be read: {str(error).splitlines()[0]}") from error
+    if (digest, judged.artifact_digest) != (manifest.files[VERDICT], manifest.digest):
+        raise DamagedError(f"its {VERDICT} was changed")
+    return judged
+
+
+def _numbers(folder: Path) -> list[int]:
+    try:
+        names = os.listdir(folder / HISTORY)  # unlike glob, it raises if they cannot be read
+    except FileNotFoundError:
+        return []
+    stems = (name.removesuffix(".json") for name in names if name.endswith(".json"))
+    return sorted(int(stem) for stem in stems if stem.isdecimal())
+
+
+def _recorded(folder: Path) -> list[str | None]:
+    """The versions that entries name, newest first; None for an entry that cannot be read."""
+    names: list[str | None] = []
+    for number in reversed(_numbers(folder)):
+        try:
+            text = (folder / HISTORY / f"{number:06d}.json").read_bytes()
+            names.append(HistoryEntry.model_validate_json(text).version)
+        except ValidationError:
+            names.append(None)
+    return names
+
+
+def _latest(folder: Path) -> str | None:
+    try:
+        target = os.readlink(folder / LATEST)
+    except OSError:  # no link, or a volume that has none
+        return None
+    return target if target == Path(target).name else None
+
+
+def _by_time(folder: Path) -> list[str]:
+    """Complete versions by the time of their evidence, newest first; those that cannot be read before all."""
+    try:
+        names = [entry.name for entry in os.scandir(folder) if entry.is_dir(follow_symlinks=False)]
+    except FileNotFoundError:
+        return []
+    found: list[tuple[bool, str, str]] = []
+    for name in names:
+        if name.startswith(".") or not is_complete(folder / name):
+            continue
+        try:
+            judged = _read_judged(folder / name)
+        except DamagedError:
+            found.append((True, "", name))
+        else:
+            if judged:
+                found.append((False, judged.time.isoformat(), name))
+    return [name for *_, name in sorted(found, reverse=True)]
