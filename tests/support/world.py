@@ -30,6 +30,7 @@ from tunegate_api.contract import (
     task_set,
 )
 from tunegate_api.plan import DataPlan, ModelPlan, Plan, SplitPlan, StagePlan, TrainingParameters
+from tunegate_api.published import LastPublished
 from tunegate_api.v1alpha1 import EvalGateSpec, FineTuneJobStatus
 from tunegate_api.v1alpha1.finetunejob_status import Failure, Progress
 from tunegate_api.verdict import CaseSet, Measured, StopAction, assess_checkpoint
@@ -114,6 +115,10 @@ class Script:
     """Makes the ids of cases long."""
     behind: list[str] | None = None
     """Trackers that the pods say are behind; None where they say nothing of them."""
+    gate_reads: LastPublished | None = None
+    """What the gate pod finds at the publish targets."""
+    publish_reads: LastPublished | None = None
+    """What the publish pod finds there, to which it loses: it publishes to all targets but the last."""
     exits: dict[str, list[tuple[int, str]]] = field(default_factory=dict)
     """Role to (exit code, message) of pods that end badly, in order; what follows them ends well."""
 
@@ -154,7 +159,7 @@ class Script:
     def final_results(self, step: int, stage: str = STAGE) -> Results:
         """What the gate measures of the artifact of this step."""
         evaluations = [self.evaluation(Subject.BASE, 0, stage), self.evaluation(Subject.FINAL, step, stage)]
-        return Results(sets=self.sets(), evaluations=evaluations)
+        return Results(sets=self.sets(), evaluations=evaluations, last_published=self.gate_reads)
 
 
 class World:
@@ -363,7 +368,10 @@ class World:
         else:
             spec = self.job(job_name)["spec"]
             published = [PublishedArtifact(uri=f"{t['uri']}/{uid}", digest=DIGEST) for t in spec["publish"]]
-            self._finish(job, role, uid, published=published)
+            found = self.script.publish_reads
+            if found:
+                published = published[: len(published) - 1]
+            self._finish(job, role, uid, published=published, results=Results(last_published=found))
 
     def _train(self, job: Object, uid: str) -> None:
         """Measure the starting model or the next checkpoint, or end."""

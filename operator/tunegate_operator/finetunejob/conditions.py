@@ -117,8 +117,11 @@ def _facts(status: FineTuneJobStatus) -> dict[ConditionType, ConditionStatus]:
         ConditionType.GATE_PASSED: bool(passed),
         ConditionType.PUBLISHED: bool(status.published) and phase is Phase.SUCCEEDED,
     }
-    # What was reached once stays reached, whatever the job does later.
+    # What was reached once stays reached, whatever the job does later. But a verdict may change until the
+    # artifact is published: another job's version may be a new baseline.
     before = {c.type for c in status.conditions if c.status == "True"}
+    if passed is False:
+        before.discard(ConditionType.GATE_PASSED)
     ended = phase in (Phase.SUCCEEDED, Phase.FAILED, Phase.STOPPED)
     return {
         type: "True" if yes or type in before else "False" if ended else "Unknown"

@@ -238,10 +238,17 @@ def _gated(run: Run, stage: str, best_step: int) -> bool:
         Failure(
             reason=reasons[final.verdict],
             message="; ".join(messages),
-            hint="Nothing was published. The report compares base and tuned model case by case.",
+            hint=f"{_where_it_went(run)} The report compares base and tuned model case by case.",
         )
     )
     return False
+
+
+def _where_it_went(run: Run) -> str:
+    """What became of an artifact that does not pass. Another job may have published a better one to the next
+    target after this one went to the first."""
+    published = ", ".join(p.uri for p in run.draft.status.published)
+    return f"Published only to {published}." if published else "Nothing was published."
 
 
 def _published(run: Run) -> bool:

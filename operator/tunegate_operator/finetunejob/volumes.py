@@ -37,6 +37,8 @@ def _claims(spec: FineTuneJobSpec, request: Request, role: Role) -> dict[str, bo
         uris = dict.fromkeys([spec.model.uri, start, *(source.uri for source in _sources(spec))], False)
     elif role is Role.PUBLISH:
         uris = {target.uri: True for target in spec.publish}
+    elif role is Role.GATE and request.compares_with_published:
+        uris = {target.uri: False for target in spec.publish}
     else:
         return {}
     return {urlsplit(uri).netloc: writes for uri, writes in uris.items() if uri and uri.startswith("pvc://")}

@@ -1,0 +1,103 @@
+"""The artifact is compared with what the publish targets hold, as the gate and publish pods read it."""
+
+import json
+
+from support.builders import golden_text, make_job
+from support.world import Script, World, letters
+from tunegate_api.contract import sha256_text
+from tunegate_api.published import LastPublished, PublishedVersion
+from tunegate_api.v1alpha1.finetunejob_status import Phase, Reason
+from tunegate_operator.engine.cluster import Key
+from tunegate_operator.names import results_name
+
+VERSION = "pvc://models/orders/rival-1a2b3"
+
+
+def reading(number: int, passed: int = 94, problem: str | None = None) -> LastPublished:
+    version = PublishedVersion(
+        job="rival",
+        golden_sha256=sha256_text(golden_text()),
+        outcomes="" if problem else letters(passed),
+        version=VERSION,
+        problem=problem,
+    )
+    return LastPublished(reading=number, versions={"golden": version})
+
+
+def test_job_that_loses_to_an_overlapping_one_fails_and_names_it():
+    world = World(Script(final=80, publish_reads=reading(1)))
+    world.apply_all(make_job().with_publish().obj())
+    status = world.run()
+    assert status.phase is Phase.FAILED
+    assert status.failure is not None
+    assert status.failure.reason == Reason.GATE_FAILED
+    expected = "golden: golden 80/100, LastPublished (rival-1a2b3) 94/100: -14.0 points, limit -5.0"
+    assert status.failure.message == expected
+    assert status.failure.hint.startswith("Nothing was published.")
+    assert status.published == []
+    assert world.condition("GatePassed").status == "False"
+    assert world.condition("Published").status == "False"
+
+
+def test_job_that_loses_at_its_last_target_says_where_it_is():
+    world = World(Script(final=80, publish_reads=reading(1)))
+    targets = [{"uri": "pvc://models/first"}, {"uri": "pvc://models/second"}]
+    world.apply_all(make_job().with_spec(publish=targets).obj())
+    status = world.run()
+    assert status.failure is not None
+    assert status.failure.reason == Reason.GATE_FAILED
+    (published,) = status.published
+    assert status.failure.hint.startswith(f"Published only to {published.uri}.")
+
+
+def test_gate_without_a_record_compares_with_the_evidence():
+    world = World(Script(final=80, gate_reads=reading(1)))
+    world.apply_all(make_job().with_publish().obj())
+    assert world.gate().get("status", {}).get("records", []) == []
+    status = world.run()
+    assert status.failure is not None
+    assert "LastPublished (rival-1a2b3) 94/100: -14.0 points" in status.failure.message
+    assert [name for name in world.jobs() if "-publish-" in name] == []
+
+
+def test_evidence_that_cannot_be_read_is_an_error_of_the_gate():
+    world = World(Script(gate_reads=reading(1, problem="its evidence/verdict.json was changed")))
+    world.apply_all(make_job().with_publish().obj())
+    status = world.run()
+    assert status.failure is not None
+    assert status.failure.reason == Reason.GATE_ERROR
+    expected = "LastPublished (rival-1a2b3) cannot be compared with: its evidence/verdict.json was changed"
+    assert expected in status.failure.message
+
+
+def test_checkpoints_are_compared_with_what_the_request_knew():
+    world = World(Script(gate_reads=reading(1, passed=95)))
+    world.apply_all(make_job().with_publish().obj())
+    status = world.run()
+    assert status.phase is Phase.SUCCEEDED
+    assert {tuple(c.gates[0].skipped) for c in status.checkpoints} == {("LastPublished",)}
+    assert status.final is not None
+    assert status.final.gates[0].skipped == []
+    assert status.final.gates[0].golden is not None
+    assert status.final.gates[0].golden.delta_points["LastPublished"] == "-1.0"
+
+
+def test_what_was_compared_with_is_recorded_with_the_results():
+    world = World(Script(gate_reads=reading(1, passed=95)))
+    world.apply_all(make_job().with_publish().obj())
+    world.run()
+    name = results_name("orders", world.job()["metadata"]["uid"])
+    recorded = world.cluster.as_user.get(Key("ConfigMap", "default", name))
+    assert recorded is not None
+    versions = json.loads(recorded["data"]["results.json"])["lastPublished"]["versions"]
+    assert versions["golden"]["version"] == VERSION
+
+
+def test_gate_pod_mounts_the_publish_claims_read_only():
+    world = World()
+    world.apply_all(make_job().with_publish("pvc://archive/orders").obj())
+    world.until_job("gate")
+    (job,) = world.active_jobs()
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    mounts = {mount["mountPath"]: mount for mount in container["volumeMounts"]}
+    assert mounts["/tunegate/volumes/archive"]["readOnly"] is True

@@ -1,0 +1,31 @@
+"""`tunegate run` of jobs that publish to one address: the second must not be worse than the first."""
+
+import pytest
+
+from support.overlapping import good_and_worse
+
+pytestmark = pytest.mark.model
+LOST = "golden: golden 15/20, LastPublished (good-{uid}) 20/20: -25.0 points, limit -5.0"
+
+
+def test_overlapping_job_that_is_worse_is_not_published(tunegate, tiny_model):
+    good, worse = good_and_worse(f"file://{tiny_model}")
+    result = tunegate("run", tunegate.write_all([*good, *worse]), seconds=400)
+    uid = tunegate.object("good")["metadata"]["uid"][:5]
+    assert tunegate.status("good")["phase"] == "Succeeded", result.stdout
+    status = tunegate.status("worse")
+    assert status["checkpoints"][-1]["gates"][0]["skipped"] == ["LastPublished"], "they overlapped"
+    assert (status["failure"]["reason"], status["failure"]["message"]) == ("GateFailed", LOST.format(uid=uid))
+    target = tunegate.runs / "volumes" / "models" / "shared"
+    assert {path.name for path in target.iterdir()} == {".history", f"good-{uid}", "latest"}
+
+
+def test_gate_that_is_created_again_still_knows_its_baseline(tunegate, tiny_model):
+    good, worse = good_and_worse(f"file://{tiny_model}")
+    assert tunegate("run", tunegate.write_all(good), seconds=400).returncode == 0
+    (gate,) = (tunegate.runs / ".cluster").rglob("*golden.yaml")
+    gate.unlink()
+    result = tunegate("run", tunegate.write_all([*good[:-1], *worse], "again"), seconds=400)
+    uid = tunegate.object("good")["metadata"]["uid"][:5]
+    failure = tunegate.status("worse")["failure"]
+    assert failure["message"] == LOST.format(uid=uid), result.stdout

@@ -1,0 +1,42 @@
+"""Two jobs that publish to one address through one gate, the second of which is worse."""
+
+import json
+from typing import Any
+
+from support.builders import make_config_map
+from support.command import ITEMS, manifests
+from tunegate_api.contract import sha256_text
+
+Objects = list[dict[str, Any]]
+WORSE_STEPS = 200
+
+
+def good_and_worse(model: str, **changes: Any) -> tuple[Objects, Objects]:
+    """The manifests of the job ``good`` with the gate and all inputs, and of the job ``worse`` alone.
+
+    Trained to answer ``yes``, ``good`` passes all 20 cases; ``yes sir`` passes the 15 that only look for yes.
+    ``worse`` trains for longer, so that it is still at it when ``good`` is published.
+    """
+    cases = [
+        {
+            "id": f"case-{i}",
+            "prompt": f"golden order {i} {ITEMS[i % 6]}",
+            "expect": [{"type": "contains" if i % 4 else "equals", "value": "yes"}],
+        }
+        for i in range(20)
+    ]
+    golden = "".join(json.dumps(case) + "\n" for case in cases)
+    changes = {"publish": [{"uri": "pvc://models/shared"}], "model": {"uri": model}} | changes
+    rows, _, gate, good = manifests("", "good", **changes)
+    worse = manifests("", "worse", **changes)[-1]
+    worse["spec"]["stages"][0]["training"]["maxSteps"] = WORSE_STEPS
+    worse["spec"]["data"]["train"]["configMap"] = "worse-rows"
+    worse_rows = rows["data"]["train.jsonl"].replace('"yes"', '"yes sir"')
+    gate["spec"]["golden"]["sha256"] = sha256_text(golden)
+    gate["spec"]["thresholds"] = {"minPassRate": "0.5"}
+    inputs = [
+        rows,
+        make_config_map("worse-rows", train__jsonl=worse_rows),
+        make_config_map("cases", golden__jsonl=golden),
+    ]
+    return [*inputs, gate, good], [worse]
