@@ -58,4 +58,10 @@ def results_name(job: str, uid: str) -> str:
     return child_name(job, uid, "results")
 
 
+def records_name(gate: str, uid: str) -> str:
+    """The ConfigMap with the outcome of every case of the models that an EvalGate judged."""
+    return child_name(gate, uid, "records")
+
+
 REQUEST_KEY, PLAN_KEY, RESULTS_KEY = "request.json", "plan.json", "results.json"
+RECORDS_KEY = "records.json"

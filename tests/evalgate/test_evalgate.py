@@ -10,8 +10,8 @@ from tunegate_api.v1alpha1 import EvalGate, EvalGateStatus
 from tunegate_api.v1alpha1.evalgate_status import MAX_RECORDS, GateReason, Record
 from tunegate_api.v1alpha1.finetunejob_status import Phase
 from tunegate_operator.engine.cluster import Key
-from tunegate_operator.evalgate.decide import with_records
 from tunegate_operator.evalgate.observe import may_be_new
+from tunegate_operator.evalgate.records import with_records
 
 
 def status(world: World) -> EvalGateStatus:

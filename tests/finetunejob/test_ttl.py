@@ -27,7 +27,7 @@ def owned(world: World) -> list[str]:
         f"{obj['kind']} {obj['metadata']['name'].rsplit('-', 1)[0]}"
         for kind in ("Job", "Pod", "ConfigMap")
         for obj in world.cluster.as_user.list_objects(kind)
-        if obj["metadata"].get("ownerReferences")
+        if any(owner["kind"] != "EvalGate" for owner in obj["metadata"].get("ownerReferences", ()))
     )
 
 

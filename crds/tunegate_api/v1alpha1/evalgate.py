@@ -151,8 +151,8 @@ class EvalGateSpec(ApiModel):
     """What passes."""
     baselines: Annotated[list[BaselineName], Field(max_length=2)] = ["BaseModel", "LastPublished"]
     """What the model is compared with. BaseModel: the model training started from, for an adapter beside a
-    quantized base as it is held there. LastPublished: the newest
-    version published through this gate to the same URI; skipped while there is none."""
+    quantized base as it is held there. LastPublished: the newest version published through this gate to the
+    same URI, read from its evidence before the verdict and before publishing; skipped while there is none."""
     safety: Safety | None = None
     """The safety comparison with the base model. Left out: none is made."""
     target: Target | None = None

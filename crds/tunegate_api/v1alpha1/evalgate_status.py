@@ -10,6 +10,8 @@ from tunegate_api.verdict import VerdictState
 
 MAX_RECORDS = 20
 """Judged versions that status remembers, published and not."""
+MAX_URI_BYTES = 12 * 1024
+"""Bytes of all URIs that status lists, so that it stays below 32 KiB."""
 
 
 class GateReason(StrEnum):
@@ -49,11 +51,13 @@ class Record(StatusModel):
     base_passed: int | None = None
     """Golden cases that the base model passed, of the same total."""
     outcomes: Annotated[str, Field(max_length=1000)] = ""
-    """One letter a case in the order of the set: p passed, f failed, t truncated, e error."""
+    """One letter a case in the order of the set: p passed, f failed, t truncated, e error. The ConfigMap that
+    `recordsConfigMap` names has them; in status, only earlier releases wrote them."""
     verdict: VerdictState
     """What the gate said of it."""
     published_uris: Annotated[list[str], Field(max_length=4)] = []
-    """The URIs of the job's `publish` that this version went to; none when it was not published."""
+    """The URIs of the job's `publish` that this version went to; none when it was not published. Status lists
+    12 KiB of them, the newest first; the ConfigMap has all."""
     time: Time
     """When it was judged."""
 
@@ -82,7 +86,10 @@ class EvalGateStatus(StatusModel):
     live_verdict: VerdictState | None = None
     """What the gate said of its target when it was last judged on its own. None where there is no target."""
     records: Annotated[list[Record], Field(max_length=MAX_RECORDS)] = []
-    """Judged versions, newest first. The newest published one of each URI is always kept."""
+    """Judged versions, newest first. The newest published one of each listed URI is always kept."""
+    records_config_map: Annotated[str | None, Field(max_length=63)] = None
+    """The ConfigMap with these records in full: the outcome of each case, to compare versions case by case,
+    and all URIs. None while nothing was judged."""
 
     def to_wire(self) -> dict[str, Any]:
         """JSON form without empty parts."""

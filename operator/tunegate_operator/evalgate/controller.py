@@ -3,12 +3,14 @@
 from collections.abc import Iterable
 from datetime import datetime
 
+from tunegate_api.meta import ObjectMeta
 from tunegate_api.v1alpha1 import EvalGate, EvalGateStatus
 from tunegate_api.v1alpha1.problems import find_problems
 from tunegate_operator.engine.cluster import Key, Object
 from tunegate_operator.engine.controller import Decision, View, read_status
 from tunegate_operator.evalgate.decide import decide, refuse
 from tunegate_operator.evalgate.observe import observe
+from tunegate_operator.evalgate.records import read_records
 
 
 class EvalGateController:
@@ -17,15 +19,16 @@ class EvalGateController:
     kind = "EvalGate"
 
     def decide(self, obj: Object, view: View, now: datetime) -> Decision | None:
-        """What to say about one EvalGate. It has no children."""
+        """What to say about one EvalGate, and to record of the models that it judged."""
         if "deletionTimestamp" in obj["metadata"]:
             return None
         status, problems = read_status(obj, EvalGateStatus), find_problems(obj)
         if problems:
-            generation = obj["metadata"].get("generation", 1)
-            return Decision(refuse(status, problems, generation, now).to_wire())
-        gate = EvalGate.model_validate(obj)
-        return Decision(decide(observe(gate, view), now).to_wire())
+            meta = ObjectMeta.model_validate(obj["metadata"])
+            status, actions = refuse(meta, status, read_records(meta, view), problems, now)
+        else:
+            status, actions = decide(observe(EvalGate.model_validate(obj), view), now)
+        return Decision(status.to_wire(), actions)
 
     def concerns(self, changed: Object, view: View) -> Iterable[Key]:
         """Gates whose golden set a ConfigMap holds, and gates that a FineTuneJob names."""

@@ -1,22 +1,51 @@
 """The status of an EvalGate: whether its golden set is the pinned one, and the record of what it judged."""
 
+from collections.abc import Sequence
 from datetime import datetime
 
 from tunegate_api.contract import sha256_text
 from tunegate_api.golden import GoldenError, parse_golden, unreachable
-from tunegate_api.meta import ConditionStatus, with_condition, without_condition
+from tunegate_api.meta import ConditionStatus, ObjectMeta, with_condition, without_condition
 from tunegate_api.v1alpha1 import EvalGateStatus
-from tunegate_api.v1alpha1.evalgate_status import MAX_RECORDS, GateReason, Record
+from tunegate_api.v1alpha1.evalgate_status import GateReason, Record
 from tunegate_api.v1alpha1.problems import Problem
-from tunegate_api.verdict import rate, rate_text
-from tunegate_operator.evalgate.observe import Missing, Observed, baseline_jobs
+from tunegate_operator.engine.controller import Action, Put
+from tunegate_operator.evalgate.observe import Missing, Observed
+from tunegate_operator.evalgate.records import in_full, in_status, records_config_map, with_records
+from tunegate_operator.names import records_name
+
+Decided = tuple[EvalGateStatus, tuple[Action, ...]]
+"""The next status, and what is to be recorded."""
 
 
-def decide(observed: Observed, now: datetime) -> EvalGateStatus:
-    """The next status. The same input gives the same answer."""
+def decide(observed: Observed, now: datetime) -> Decided:
+    """The next status, and what to record before. The same input gives the same answer."""
+    gate = observed.gate
+    status, actions = _with_records(gate.metadata, gate.status, observed.records, observed.recorded)
+    return _judge_golden_set(observed, status, now), actions
+
+
+def _with_records(
+    meta: ObjectMeta, status: EvalGateStatus, found: Sequence[Record], recorded: tuple[Record, ...]
+) -> Decided:
+    """What is known of judged models, as far as it is recorded in full; and what is to be recorded now.
+
+    A model that is not recorded yet is added to status by the decision that follows the recording.
+    """
+    full = in_full(with_records(status, found).records, (recorded, found))
+    actions = () if tuple(full) == recorded else (Put(records_config_map(meta, full)),)
+    if not recorded:
+        return status, actions
+    uids = {record.job_uid for record in recorded}
+    status = with_records(status, [record for record in found if record.job_uid in uids])
+    shown, name = in_status(status.records, recorded), records_name(meta.name, meta.uid)
+    return status.model_copy(update={"records": shown, "records_config_map": name}), actions
+
+
+def _judge_golden_set(observed: Observed, status: EvalGateStatus, now: datetime) -> EvalGateStatus:
+    """Whether the golden set is what the spec says, and can be judged by."""
     gate = observed.gate
     generation, golden = gate.metadata.generation, observed.golden
-    status = with_records(gate.status, observed.records)
     if isinstance(golden, Missing):
         return _not_ready(
             status, golden.reason, golden.message, generation=generation, now=now, stalled=False
@@ -40,10 +69,18 @@ def decide(observed: Observed, now: datetime) -> EvalGateStatus:
     )
 
 
-def refuse(status: EvalGateStatus, problems: list[Problem], generation: int, now: datetime) -> EvalGateStatus:
+def refuse(
+    meta: ObjectMeta,
+    status: EvalGateStatus,
+    recorded: tuple[Record, ...],
+    problems: list[Problem],
+    now: datetime,
+) -> Decided:
     """The status of a gate whose spec contradicts itself."""
+    status, actions = _with_records(meta, status, (), recorded)
     message = "; ".join(str(problem) for problem in problems)
-    return _not_ready(status, GateReason.INVALID_SPEC, message, generation=generation, now=now)
+    reason = GateReason.INVALID_SPEC
+    return _not_ready(status, reason, message, generation=meta.generation, now=now), actions
 
 
 def _not_ready(
@@ -85,39 +122,3 @@ def _ready(
         now=now,
     )
     return status.model_copy(update={"conditions": conditions, "observed_generation": generation})
-
-
-def with_records(status: EvalGateStatus, found: tuple[Record, ...]) -> EvalGateStatus:
-    """Add newly judged models to the record, newest first. Jobs may be deleted; their records stay."""
-    known = {r.job_uid for r in found}
-    records = sorted([*found, *(r for r in status.records if r.job_uid not in known)], key=lambda r: r.time)
-    records.reverse()
-    kept = _bounded(records)
-    if not kept:
-        return status
-    last = kept[0]
-    published = next((r for r in kept if r.published_uris), None)
-    return status.model_copy(
-        update={
-            "records": kept,
-            "last": f"{last.job}/step-{last.step}",
-            "last_verdict": last.verdict,
-            "pass_rate": rate_text(rate(last.passed, last.total)),
-            "base_rate": None if last.base_passed is None else rate_text(rate(last.base_passed, last.total)),
-            "published_rate": rate_text(rate(published.passed, published.total)) if published else None,
-        }
-    )
-
-
-def _bounded(records: list[Record]) -> list[Record]:
-    """The newest records, and of each URI the newest published one, which is a baseline."""
-    baselines = baseline_jobs(records)
-    room = max(0, MAX_RECORDS - len(baselines))
-    kept: list[Record] = []
-    for record in records:
-        if record.job_uid in baselines:
-            kept.append(record)
-        elif room:
-            kept.append(record)
-            room -= 1
-    return kept[:MAX_RECORDS]

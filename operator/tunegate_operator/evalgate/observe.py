@@ -1,6 +1,5 @@
 """What is known about an EvalGate: the text of its golden set, and the final models it judged."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from pydantic import ValidationError
@@ -13,6 +12,7 @@ from tunegate_api.verdict import passed_count
 from tunegate_operator.engine.cluster import Key, Object
 from tunegate_operator.engine.controller import View
 from tunegate_operator.engine.objects import moment
+from tunegate_operator.evalgate.records import baseline_jobs, read_records
 from tunegate_operator.names import RESULTS_KEY, results_name
 
 
@@ -31,15 +31,17 @@ class Observed:
     """The text of the golden set."""
     records: tuple[Record, ...]
     """Final models that finished jobs had judged by this gate, and that its status does not speak of yet."""
+    recorded: tuple[Record, ...]
+    """The records in the gate's ConfigMap."""
 
 
 def observe(gate: EvalGate, view: View) -> Observed:
-    golden = _golden_text(gate, view)
+    golden, recorded = _golden_text(gate, view), read_records(gate.metadata, view)
     if isinstance(golden, Missing):
-        return Observed(gate, golden, ())
+        return Observed(gate, golden, (), recorded)
     jobs, digest = view.of_kind("FineTuneJob", gate.metadata.namespace), sha256_text(golden)
     records = [_record(gate, job, digest, view) for job in jobs if may_be_new(gate, job)]
-    return Observed(gate, golden, tuple(record for record in records if record))
+    return Observed(gate, golden, tuple(record for record in records if record), recorded)
 
 
 def may_be_new(gate: EvalGate, job: Object) -> bool:
@@ -55,15 +57,6 @@ def may_be_new(gate: EvalGate, job: Object) -> bool:
     baselines = baseline_jobs(records)
     kept = [r.time for r in records if r.job_uid not in baselines]
     return len(records) < MAX_RECORDS or not kept or moment(status["completionTime"]) > min(kept)
-
-
-def baseline_jobs(records: Iterable[Record]) -> set[str]:
-    """The uids of the jobs that were the last to publish to some URI, of ``records``, newest first."""
-    newest: dict[str, str] = {}
-    for record in records:
-        for uri in record.published_uris:
-            newest.setdefault(uri, record.job_uid)
-    return set(newest.values())
 
 
 def _golden_text(gate: EvalGate, view: View) -> str | Missing:

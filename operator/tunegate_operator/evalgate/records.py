@@ -1,0 +1,129 @@
+"""The record of the models that a gate judged: in full in a ConfigMap, and in short in status."""
+
+from collections.abc import Iterable, Sequence
+
+from pydantic import ValidationError
+
+from tunegate_api import API_VERSION
+from tunegate_api.contract import canonical_json
+from tunegate_api.meta import ObjectMeta, StatusModel
+from tunegate_api.v1alpha1 import EvalGateStatus
+from tunegate_api.v1alpha1.evalgate_status import MAX_RECORDS, MAX_URI_BYTES, Record
+from tunegate_api.verdict import rate, rate_text
+from tunegate_operator.engine.cluster import Key, Object
+from tunegate_operator.engine.controller import View
+from tunegate_operator.engine.owners import controlling_owner
+from tunegate_operator.names import MANAGED_LABELS, RECORDS_KEY, records_name
+
+
+class Records(StatusModel):
+    """What the ConfigMap holds: the records that status lists, with all outcomes and URIs."""
+
+    records: list[Record] = []
+
+
+def read_records(meta: ObjectMeta, view: View) -> tuple[Record, ...]:
+    """The records in a gate's ConfigMap; none where it is missing, somebody else's, or cannot be read.
+
+    Nothing is decided from their content: more people may write a ConfigMap than the status of a gate.
+    """
+    found = view.get(Key("ConfigMap", meta.namespace, records_name(meta.name, meta.uid)))
+    owner = controlling_owner(found) if found else None
+    if found is None or owner is None or owner.uid != meta.uid:
+        return ()
+    try:
+        return tuple(Records.model_validate_json((found.get("data") or {}).get(RECORDS_KEY, "")).records)
+    except ValidationError:
+        return ()
+
+
+def records_config_map(meta: ObjectMeta, records: Sequence[Record]) -> Object:
+    """Build the ConfigMap with all that is known of the models that a gate judged."""
+    owner = {
+        "apiVersion": API_VERSION,
+        "kind": "EvalGate",
+        "name": meta.name,
+        "uid": meta.uid,
+        "controller": True,
+        "blockOwnerDeletion": True,
+    }
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {
+            "name": records_name(meta.name, meta.uid),
+            "namespace": meta.namespace,
+            "labels": MANAGED_LABELS,
+            "ownerReferences": [owner],
+        },
+        "data": {RECORDS_KEY: canonical_json(Records(records=list(records)))},
+    }
+
+
+def in_full(records: Sequence[Record], sources: Iterable[Sequence[Record]]) -> list[Record]:
+    """Each of ``records`` as the last of ``sources`` has it that knows it."""
+    known = {record.job_uid: record for source in sources for record in source}
+    return [known.get(record.job_uid, record) for record in records]
+
+
+def with_records(status: EvalGateStatus, found: Sequence[Record]) -> EvalGateStatus:
+    """Add newly judged models to the record, newest first. Jobs may be deleted; their records stay."""
+    known = {r.job_uid for r in found}
+    records = sorted([*found, *(r for r in status.records if r.job_uid not in known)], key=lambda r: r.time)
+    records.reverse()
+    kept = _bounded(records)
+    if not kept:
+        return status
+    last = kept[0]
+    published = next((r for r in kept if r.published_uris), None)
+    return status.model_copy(
+        update={
+            "records": kept,
+            "last": f"{last.job}/step-{last.step}",
+            "last_verdict": last.verdict,
+            "pass_rate": rate_text(rate(last.passed, last.total)),
+            "base_rate": None if last.base_passed is None else rate_text(rate(last.base_passed, last.total)),
+            "published_rate": rate_text(rate(published.passed, published.total)) if published else None,
+        }
+    )
+
+
+def in_status(records: Sequence[Record], recorded: Sequence[Record]) -> list[Record]:
+    """``records`` as status has them: without the outcomes that are ``recorded``, and with the URIs of the
+    newest for which there is room."""
+    uids, room = {record.job_uid for record in recorded}, MAX_URI_BYTES
+    shown: list[Record] = []
+    for record in records:
+        if record.job_uid not in uids:
+            shown.append(record)
+            continue
+        uris: list[str] = []
+        for uri in record.published_uris:
+            room -= len(uri.encode())
+            if room >= 0:
+                uris.append(uri)
+        shown.append(record.model_copy(update={"outcomes": "", "published_uris": uris}))
+    return shown
+
+
+def _bounded(records: list[Record]) -> list[Record]:
+    """The newest records, and of each URI the newest published one, which is a baseline."""
+    baselines = baseline_jobs(records)
+    room = max(0, MAX_RECORDS - len(baselines))
+    kept: list[Record] = []
+    for record in records:
+        if record.job_uid in baselines:
+            kept.append(record)
+        elif room:
+            kept.append(record)
+            room -= 1
+    return kept[:MAX_RECORDS]
+
+
+def baseline_jobs(records: Iterable[Record]) -> set[str]:
+    """The uids of the jobs that were the last to publish to some URI, of ``records``, newest first."""
+    newest: dict[str, str] = {}
+    for record in records:
+        for uri in record.published_uris:
+            newest.setdefault(uri, record.job_uid)
+    return set(newest.values())

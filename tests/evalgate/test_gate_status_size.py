@@ -1,0 +1,152 @@
+"""What a gate keeps of the models it judged: the outcomes in a ConfigMap, the rest in a small status."""
+
+import json
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from support.builders import golden_text, make_config_map, make_gate, make_job
+from support.world import Object, World, letters
+from tunegate_api.meta import MAX_MESSAGE
+from tunegate_api.v1alpha1 import EvalGateStatus
+from tunegate_api.v1alpha1.evalgate_status import MAX_RECORDS, Record
+from tunegate_operator.engine.cluster import Key
+
+LIMIT = 32 * 1024
+SHA = "d" * 64
+
+
+def full_record(number: int, golden_sha256: str = SHA) -> Record:
+    """A record as large as one may be."""
+    return Record(
+        job=f"{number:02}" + "j" * 61,
+        job_uid=f"{number:08}-5d60-4000-8000-00000000abcd",
+        step=10**9,
+        model_digest=SHA,
+        golden_sha256=golden_sha256,
+        passed=1000,
+        total=1000,
+        base_passed=1000,
+        outcomes="p" * 1000,
+        verdict="Inconclusive",
+        published_uris=[f"pvc://models/{number:02}{i}".ljust(1024, "u") for i in range(4)],
+        time=datetime(2026, 1, 1, tzinfo=UTC) + timedelta(minutes=number),
+    )
+
+
+def world_with_old_status(gate: Object) -> World:
+    """A gate whose status an earlier release wrote, as full as it could be."""
+    world = World()
+    world.apply(make_config_map("cases", golden__jsonl=golden_text()), gate)
+    records = [full_record(n) for n in reversed(range(MAX_RECORDS))]
+    last = f"{records[0].job}/step-{10**9}"
+    old = EvalGateStatus(
+        records=records, last=last, pass_rate="1.00", base_rate="1.00", published_rate="1.00"
+    )
+    created = world.gate(gate["metadata"]["name"])
+    version = created["metadata"]["resourceVersion"]
+    world.cluster.as_user.patch_status(Key.of(created), old.to_wire(), version)
+    return world
+
+
+def status(world: World) -> EvalGateStatus:
+    return EvalGateStatus.model_validate(world.gate()["status"])
+
+
+def records_config_map(world: World) -> Object:
+    found = world.cluster.as_user.get(Key("ConfigMap", "default", str(status(world).records_config_map)))
+    assert found is not None
+    return found
+
+
+def recorded(world: World) -> list[dict[str, object]]:
+    records: list[dict[str, object]] = json.loads(records_config_map(world)["data"]["records.json"])[
+        "records"
+    ]
+    return records
+
+
+LONGEST_MESSAGES = {
+    "unreachable": {"thresholds": {"mustPass": [f"{n:02}".ljust(60, "m") for n in range(32)]}},
+    "invalid": {"thresholds": {"mustPass": ["m" * 60] * 32}},
+}
+
+
+@pytest.mark.parametrize("why", LONGEST_MESSAGES)
+def test_status_at_its_fullest_stays_below_32_kib(why: str) -> None:
+    gate = make_gate("g" * 63).with_spec(**LONGEST_MESSAGES[why]).obj()
+    world = world_with_old_status(gate)
+    assert len(json.dumps(world.gate("g" * 63)["status"])) > 3 * LIMIT
+    world.settle()
+    wire = world.gate("g" * 63)["status"]
+    assert len(json.dumps(wire).encode()) < LIMIT
+    messages = [condition["message"] for condition in wire["conditions"]]
+    assert [len(message) for message in messages] == [MAX_MESSAGE, MAX_MESSAGE]
+    assert len(wire["records"]) == MAX_RECORDS
+    assert wire["records"][0]["outcomes"] == ""
+    assert len(wire["records"][0]["publishedUris"]) == 4
+
+
+def test_what_an_earlier_release_kept_in_status_moves_to_the_config_map() -> None:
+    world = world_with_old_status(make_gate().obj())
+    world.settle()
+    assert len(recorded(world)) == MAX_RECORDS
+    assert recorded(world)[0] == full_record(MAX_RECORDS - 1).to_wire()
+    (owner,) = records_config_map(world)["metadata"]["ownerReferences"]
+    assert (owner["kind"], owner["uid"]) == ("EvalGate", world.gate()["metadata"]["uid"])
+
+
+def test_outcomes_are_recorded_before_status_speaks_of_the_model() -> None:
+    world = World()
+    world.apply_all(make_job().with_publish().obj())
+    world.run()
+    (record,) = status(world).records
+    assert record.outcomes == ""
+    (full,) = recorded(world)
+    assert (full["jobUid"], full["outcomes"]) == (record.job_uid, letters(94))
+    writes = [(w.verb, w.kind, w.name) for w in world.cluster.writes]
+    name = records_config_map(world)["metadata"]["name"]
+    assert writes.index(("create", "ConfigMap", name)) < len(writes) - 1
+    assert writes[-1][:2] == ("status", "EvalGate")
+
+
+def test_status_waits_for_outcomes_that_cannot_be_recorded_yet() -> None:
+    world = World()
+    world.apply_all(make_job().with_publish().obj())
+    world.until_job("publish")
+    world.settle()
+    world.cluster.fail("ConfigMap", "failed calling webhook")
+    world.run()
+    assert status(world).records == []
+    world.cluster.fail("ConfigMap", None)
+    world.advance(3600)
+    assert len(status(world).records) == 1
+    assert len(recorded(world)) == 1
+
+
+def test_record_outlives_a_config_map_that_somebody_deletes() -> None:
+    world = World()
+    world.apply_all(make_job("first").with_publish().obj())
+    world.run("first")
+    found = records_config_map(world)
+    key = Key("ConfigMap", "default", found["metadata"]["name"])
+    world.cluster.as_user.delete(key, found["metadata"]["uid"])
+    world.settle()
+    assert len(status(world).records) == 1
+    assert [r["passed"] for r in recorded(world)] == [94]
+
+
+def test_baseline_comes_from_status_and_not_from_the_config_map() -> None:
+    """More people may write ConfigMaps of a namespace than the status of a gate."""
+    world = World()
+    world.apply_all(make_job("first").with_publish().obj())
+    world.run("first")
+    forged = records_config_map(world)
+    forged["data"]["records.json"] = forged["data"]["records.json"].replace("p" * 94, "f" * 94)
+    world.cluster.as_user.replace(forged)
+    world.outbox.clear()
+    world.script.final = 89
+    world.apply(make_job("second").with_publish().obj())
+    failure = world.run("second").failure
+    assert failure is not None
+    assert "golden 89/100, LastPublished 94/100: -5.0 points, limit -5.0" in failure.message
