@@ -23,9 +23,10 @@ def test_overlapping_job_that_is_worse_is_not_published(tunegate, tiny_model):
 def test_gate_that_is_created_again_still_knows_its_baseline(tunegate, tiny_model):
     good, worse = good_and_worse(f"file://{tiny_model}")
     assert tunegate("run", tunegate.write_all(good), seconds=400).returncode == 0
-    (gate,) = (tunegate.runs / ".cluster").rglob("*golden.yaml")
-    gate.unlink()
-    result = tunegate("run", tunegate.write_all([*good[:-1], *worse], "again"), seconds=400)
     uid = tunegate.object("good")["metadata"]["uid"][:5]
+    for kept in ("EvalGate/*/golden.yaml", "FineTuneJob/*/good.yaml"):  # the job would be recorded again
+        (path,) = (tunegate.runs / ".cluster").rglob(kept)
+        path.unlink()
+    result = tunegate("run", tunegate.write_all([*good[:-1], *worse], "again"), seconds=400)
     failure = tunegate.status("worse")["failure"]
     assert failure["message"] == LOST.format(uid=uid), result.stdout

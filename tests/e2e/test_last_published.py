@@ -1,0 +1,49 @@
+"""Of two jobs that publish to one address, the second must not be worse than the first."""
+
+from typing import Any
+
+import pytest
+
+from support.node import Node
+from support.overlapping import good_and_worse
+from support.tiny_job import TinyJob
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
+ON_THE_NODE: dict[str, Any] = {
+    "resources": {"accelerator": "CPU", "cpu": "1"},
+    "publish": [{"uri": "pvc://models/shared"}],
+}
+
+
+def message_of(status: dict[str, Any]) -> str:
+    assert status["phase"] == "Failed", status
+    assert status["failure"]["reason"] == "GateFailed", status["failure"]
+    return str(status["failure"]["message"])
+
+
+def test_worse_of_two_overlapping_jobs_is_refused(node: Node, namespace: str) -> None:
+    node.install()
+    good, worse = TinyJob(node, namespace, "good"), TinyJob(node, namespace, "worse")
+    first, second = good_and_worse("pvc://models/tiny", **ON_THE_NODE)
+    node.apply(namespace, *first, *second)
+    assert good.ended()["phase"] == "Succeeded", good.status()["message"]
+    uid = good.get()["metadata"]["uid"][:5]
+    ended = worse.ended()
+    assert ended["checkpoints"][-1]["gates"][0]["skipped"] == ["LastPublished"], "they overlapped"
+    assert f"golden 15/20, LastPublished (good-{uid}) 20/20: -25.0 points" in message_of(ended)
+    target = good.models / "shared"
+    assert {path.name for path in target.iterdir()} == {".history", f"good-{uid}", "latest"}
+
+
+def test_gate_created_again_still_knows_its_baseline(node: Node, namespace: str) -> None:
+    node.install()
+    good, worse = TinyJob(node, namespace, "good"), TinyJob(node, namespace, "worse")
+    first, second = good_and_worse("pvc://models/tiny", **ON_THE_NODE)
+    node.apply(namespace, *first)
+    assert good.ended()["phase"] == "Succeeded", good.status()["message"]
+    node.kubectl("delete", "ftj", "good", "-n", namespace, "--timeout=60s")
+    kept = node.get("evalgate", "golden", namespace)["status"]["recordsConfigMap"]
+    node.kubectl("delete", "evalgate", "golden", "-n", namespace, "--timeout=60s")
+    node.kubectl("wait", "configmap", kept, "-n", namespace, "--for=delete", "--timeout=60s")
+    node.apply(namespace, *first[:-1], *second)
+    assert "LastPublished (good-" in message_of(worse.ended())
