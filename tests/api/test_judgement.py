@@ -7,7 +7,7 @@ import pytest
 from support.builders import make_gate, make_job
 from tunegate_api.contract import Evaluation, GateRequest, Request, Results, Subject
 from tunegate_api.judgement import assess_stage, best_checkpoint, judge_checkpoint, judge_final
-from tunegate_api.published import PublishedVersion
+from tunegate_api.published import LastPublished, PublishedVersion
 from tunegate_api.v1alpha1.evalgate import EvalGateSpec
 from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec
 from tunegate_api.verdict import CaseSet, StopAction, VerdictState
@@ -150,6 +150,29 @@ def test_a_last_version_of_another_golden_set_is_an_error():
     judged = judge_final(request(gate), results(BASE, FINAL))
     assert judged is not None
     assert judged.state is VerdictState.ERROR
+
+
+def test_what_targets_hold_is_the_baseline_of_the_artifact_alone():
+    known = PublishedVersion(job="v1", golden_sha256=SHA, outcomes="p" * 10 + "f" * 10)
+    held = PublishedVersion(
+        job="v2", golden_sha256=SHA, outcomes="p" * 20, version="pvc://models/orders/v2-1a2b3"
+    )
+    asked = request(gate_request(baselines=["LastPublished"], last_published=known))
+    checkpoint = evaluation(Subject.CHECKPOINT, 40, 19)
+    measured = results(BASE, checkpoint, FINAL).model_copy(
+        update={"last_published": LastPublished(reading=1, versions={"golden": held})}
+    )
+    judged = judge_final(asked, measured)
+    assert judged is not None
+    assert judged.message == ("golden: golden 19/20, LastPublished (v2-1a2b3) 20/20: -5.0 points, limit -5.0")
+    assert judge_checkpoint(asked, measured, checkpoint).state is VerdictState.PASSED
+
+
+@pytest.mark.parametrize("readings", [(1, 2), (2, 1), (2, None), (None, 2)])
+def test_merged_results_keep_the_last_reading_of_the_targets(readings):
+    read = [number and LastPublished(reading=number) for number in readings]
+    first, second = (Results(last_published=one) for one in read)
+    assert first.merged(second).last_published == LastPublished(reading=2)
 
 
 def test_task_metrics_are_of_test_for_the_artifact_and_of_dev_for_a_checkpoint():

@@ -1,5 +1,6 @@
 """The operator dies before and after every single write of a job's life; a new process goes on."""
 
+import json
 import re
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 from support.builders import make_job
 from support.fake_cluster import Crash
 from support.world import Script, World
+from tunegate_operator.engine.cluster import Key
 from tunegate_operator.names import CONTINUE_ANNOTATION
 
 REGRESSING = {10: 60, 20: 95, 30: 87, 35: 85, 40: 99, 50: 99}
@@ -39,7 +41,7 @@ def new_world(checkpoints: dict[int, int], ttl: int | None = None, *, posts: boo
 
 def end_state(world: World) -> dict[str, Any]:
     """What must be the same however often the operator died: all but times and random names."""
-    uid = world.job()["metadata"]["uid"]
+    uid, gate_uid = world.job()["metadata"]["uid"], world.gate()["metadata"]["uid"]
 
     def masked(value: Any) -> Any:
         if isinstance(value, dict):
@@ -56,7 +58,7 @@ def end_state(world: World) -> dict[str, Any]:
         if isinstance(value, list):
             return [masked(v) for v in value]
         if isinstance(value, str):  # its first five digits as a word: they may stand within a digest too
-            return re.sub(rf"\b{uid[:5]}\b", "UID5", value.replace(uid, "UID"))
+            return re.sub(rf"\b({uid[:5]}|{gate_uid[:5]})\b", "UID5", value.replace(uid, "UID"))
         return value
 
     status = masked(world.job()["status"])
@@ -65,13 +67,18 @@ def end_state(world: World) -> dict[str, Any]:
     status["plan"].pop("sha256")  # the plan names the job's uid
     children = {
         kind: sorted(
-            o["metadata"]["name"].replace(uid[:5], "UID5")
+            masked(o["metadata"]["name"])
             for o in world.cluster.as_user.list_objects(kind)
             if o["metadata"].get("ownerReferences")
         )
         for kind in ("Job", "ConfigMap")
     }
-    return {"status": status, "children": children, "gate": masked(world.gate()["status"]["lastVerdict"])}
+    gate = world.gate()["status"]
+    recorded = world.cluster.as_user.get(Key("ConfigMap", "default", gate["recordsConfigMap"]))
+    assert recorded is not None
+    records = json.loads(recorded["data"]["records.json"])["records"]
+    judged = {"last": gate["lastVerdict"], "records": gate["records"], "recorded": records}
+    return {"status": status, "children": children, "gate": masked(judged)}
 
 
 LIVES = pytest.mark.parametrize(

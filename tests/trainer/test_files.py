@@ -9,6 +9,7 @@ import pytest
 
 from tunegate_api.contract import files_digest
 from tunegate_trainer.files import (
+    create_once,
     is_complete,
     remove,
     seal,
@@ -113,3 +114,30 @@ def test_a_file_that_cannot_be_read_is_reported_and_not_raised(folder, monkeypat
 
     monkeypatch.setattr(hashlib, "file_digest", broken_disk)
     assert "adapter_config.json cannot be read: Input/output error" in verify(folder)
+
+
+@pytest.mark.parametrize("has_links", [True, False])
+def test_file_is_created_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_links: bool) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    if not has_links:  # as on a volume in front of an object store
+        monkeypatch.setattr(Path, "hardlink_to", refuse)
+    path = tmp_path / "history" / "000001.json"
+    assert create_once(path, "first")
+    assert not create_once(path, "second")
+    assert path.read_text() == "first"
+    assert [one.name for one in path.parent.iterdir()] == ["000001.json"]
+
+
+def test_link_whose_answer_was_lost_counts_as_created(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link = Path.hardlink_to
+
+    def link_twice(path: Path, scratch: Path) -> None:
+        link(path, scratch)
+        link(path, scratch)  # NFS sends a request again whose answer did not come
+
+    monkeypatch.setattr(Path, "hardlink_to", link_twice)
+    assert create_once(tmp_path / "000001.json", "first")

@@ -372,8 +372,16 @@ def change_evidence(target: Path, job: Job) -> None:
     path.write_text(path.read_text().replace('"outcomes": "ppp', '"outcomes": "fff'))
 
 
+def claim_more_cases(target: Path, job: Job) -> None:
+    path = target / job.version / "evidence" / "verdict.json"
+    path.write_text(path.read_text().replace('"total": 20', '"total": 1001'))
+    digest = json.loads((target / job.version / "manifest.json").read_text())["digest"]
+    seal(target / job.version, digest)
+
+
 DAMAGES: dict[str, Callable[[Path, Job], object]] = {
     "evidence changed": change_evidence,
+    "evidence beyond any bound": claim_more_cases,
     "evidence removed": lambda target, job: (target / job.version / "evidence" / "verdict.json").unlink(),
     "manifest cut": lambda target, job: (target / job.version / "manifest.json").write_text("{"),
     "not complete": lambda target, job: (target / job.version / "DONE").unlink(),

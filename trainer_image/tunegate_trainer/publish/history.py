@@ -7,6 +7,7 @@ jobs that publish at the same time one gets the next number and the other sees t
 import contextlib
 import itertools
 import os
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,9 +16,9 @@ from typing import Annotated
 from pydantic import Field, ValidationError
 
 from tunegate_api.contract import GateRequest
-from tunegate_api.meta import Sha256, StatusModel, Time
+from tunegate_api.meta import MAX_DNS_NAME, Sha256, StatusModel, Time
 from tunegate_api.published import LastPublished, PublishedVersion
-from tunegate_api.verdict import counted_outcomes, passed_count
+from tunegate_api.verdict import MAX_CASES, counted_outcomes, passed_count
 from tunegate_trainer.errors import StorageError
 from tunegate_trainer.files import create_once, is_complete, read_manifest, sha256_file
 from tunegate_trainer.publish.evidence import VERDICT
@@ -36,7 +37,7 @@ class DamagedError(Exception):
 class HistoryEntry(StatusModel):
     """One publication: ``.history/NUMBER.json``."""
 
-    version: Annotated[str, Field(pattern=r"^[a-z0-9][-a-z0-9.]*$", max_length=128)]
+    version: Annotated[str, Field(pattern=r"^[a-z0-9][-a-z0-9.]*$", max_length=255)]
     """The version's folder."""
     digest: Sha256
     """The digest of the artifact."""
@@ -48,16 +49,16 @@ class JudgedGate(StatusModel):
 
     name: str
     golden_sha256: Sha256
-    passed: int
-    total: int
-    outcomes: str = ""
+    passed: Annotated[int, Field(ge=0, le=MAX_CASES)]
+    total: Annotated[int, Field(ge=0, le=MAX_CASES)]
+    outcomes: Annotated[str, Field(max_length=MAX_CASES)] = ""
     """Empty in the evidence that earlier releases wrote."""
 
 
 class Judged(StatusModel):
     """What a comparison reads of a version's evidence."""
 
-    job: str
+    job: Annotated[str, Field(max_length=MAX_DNS_NAME)]
     time: Time
     artifact_digest: Sha256
     gates: list[JudgedGate]
@@ -210,8 +211,8 @@ def _numbers(folder: Path) -> list[int]:
         names = os.listdir(folder / HISTORY)  # unlike glob, it raises if they cannot be read
     except FileNotFoundError:
         return []
-    stems = (name.removesuffix(".json") for name in names if name.endswith(".json"))
-    return sorted(int(stem) for stem in stems if stem.isdecimal())
+    found = (re.fullmatch(r"([0-9]{6,})\.json", name) for name in names)
+    return sorted(int(match[1]) for match in found if match)
 
 
 def _recorded(folder: Path) -> list[str | None]:
