@@ -167,6 +167,23 @@ def test_job_that_publishes_during_the_copy_refuses_this_one(
     assert second.as_operator_judges().state is VerdictState.FAILED
 
 
+def test_verdict_is_lost_only_once_its_copy_is_removed(
+    folder: Path, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With that report the operator ends the job: no pod would follow to remove it."""
+    first, second = Job(folder, "first", 19), Job(folder, "second", 16)
+    with (
+        before(shutil, "copyfile", first.publish, monkeypatch),
+        before(shutil, "rmtree", lambda: fail(Interrupted()), monkeypatch),
+        pytest.raises(Interrupted),
+    ):
+        second.publish()
+    assert second.as_operator_judges().state is VerdictState.PASSED
+    assert not second.publish()
+    assert second.as_operator_judges().state is VerdictState.FAILED
+    assert versions(target) == {first.version}
+
+
 def test_job_that_publishes_during_the_copy_becomes_the_baseline(
     folder: Path, target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -287,7 +304,9 @@ def test_job_that_loses_at_its_second_target_stays_at_the_first(
 
     monkeypatch.setattr(shutil, "copyfile", publish_first)
     job.publish()
-    assert [one.uri for one in job.context().report.published] == [f"pvc://models/other/{job.version}"]
+    report = job.context().report
+    assert [one.uri for one in report.published] == [f"pvc://models/other/{job.version}"]
+    assert report.sequence == 1, "one report says both: after a lost verdict the operator ends the job"
     assert job.as_operator_judges().state is VerdictState.FAILED
     assert versions(target) == {better.version}
 

@@ -70,6 +70,7 @@ def run(context: Context, digest: str | None) -> None:
     artifacts = {uri: PublishedArtifact(uri=f"{uri.rstrip('/')}/{version}", digest=digest) for uri in folders}
     writer = Writer.claim(context.workspace / context.paths.job / "publish")
     publication = _Publication(context, folders, artifact, manifest, measured, results, writer)
+    has_ended = False
     there = {uri for uri in folders if artifacts[uri] in context.report.published}  # by an earlier attempt
     try:
         for uri, folder in folders.items():
@@ -77,9 +78,13 @@ def run(context: Context, digest: str | None) -> None:
                 break
             there.add(uri)
             logger.info("published to %s", artifacts[uri].uri)
+        has_ended = True  # if a copy could not be removed, its lost verdict waits for a retry
     finally:  # where one cannot be reached, the others have it all the same
         writer.check()  # the report is another pod's now
-        context.tell(published=[artifacts[uri] for uri in folders if uri in there])
+        # One report: with a verdict that is lost the operator ends the job, and hears nothing more.
+        published = [artifacts[uri] for uri in folders if uri in there]
+        read = publication.readings if has_ended else context.report.results
+        context.tell(published=published, results=read)
 
 
 @dataclass
@@ -92,7 +97,17 @@ class _Publication:
     manifest: FileManifest
     measured: GateResult
     gate_results: Results
+    """What the gate role measured, and what it read at the targets."""
     writer: Writer
+
+    def __post_init__(self) -> None:
+        self._results = self.gate_results.merged(self.context.report.results)  # of earlier attempts
+
+    @property
+    def readings(self) -> Results:
+        """What this role has read at the targets, where that is not what the gate role had read."""
+        read = self._results.last_published
+        return Results(last_published=None if read == self.gate_results.last_published else read)
 
     def publish(self, target: Path, *, is_there: bool) -> bool:
         """Copy the artifact to ``target`` and record it as the last publication there. False if it does not
@@ -104,6 +119,9 @@ class _Publication:
             if not is_done and self._judge_again(target).state is not VerdictState.PASSED:
                 take_away(target, self.manifest.digest, self.writer)
                 return False
+            if self.context.report.results != self.readings:
+                self.writer.check()
+                self.context.tell(results=self.readings)
             self._copy(target, keep=is_done)
             if is_done or record_version(target, number + 1, self.manifest.digest, self.writer):
                 point_latest(target, self.writer)
@@ -114,7 +132,7 @@ class _Publication:
         )
 
     def _judge_again(self, target: Path) -> Judgement:
-        """The verdict in comparison with what the targets hold now. What has changed there is reported.
+        """The verdict in comparison with what the targets hold now.
 
         Another target that cannot be read now is left out: that is said when it is its turn.
         """
@@ -127,20 +145,12 @@ class _Publication:
                 except StorageError:
                     if folder == target.parent:
                         raise
-            known = self._results.last_published
-            reading = read_again(known, strictest(found))
-            if reading is not known:
-                self.writer.check()
-                self.context.tell(results=Results(last_published=reading))
+            reading = read_again(self._results.last_published, strictest(found))
+            self._results = self._results.merged(Results(last_published=reading))
         judgement = self._judgement
         if judgement.state is not VerdictState.PASSED:
             logger.warning("not published, the verdict is %s: %s", judgement.state, judgement.message)
         return judgement
-
-    @property
-    def _results(self) -> Results:
-        """What the gate role measured, and what this role has read since, in earlier attempts too."""
-        return self.gate_results.merged(self.context.report.results)
 
     @property
     def _judgement(self) -> Judgement:

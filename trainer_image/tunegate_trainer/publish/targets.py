@@ -84,10 +84,11 @@ def publish_version(target: Path, version: Version, writer: Writer) -> None:
 
 
 def take_away(target: Path, digest: Sha256, writer: Writer) -> None:
-    """Remove the version with ``digest`` that was copied and not recorded, and copies that were begun."""
+    """Remove the version with ``digest`` that was copied and not recorded, and copies that were begun. A
+    complete version with another digest stays."""
     with _writable(target.parent):
         _remove_copies(target, writer)
-        if is_complete(target) and read_manifest(target).digest == digest:
+        if not is_complete(target) or read_manifest(target).digest == digest:
             remove(target)
 
 
