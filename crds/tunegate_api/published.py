@@ -1,6 +1,6 @@
 """The version that an artifact is compared with as the baseline LastPublished."""
 
-from tunegate_api.meta import Sha256, StatusModel
+from tunegate_api.meta import Mapped, Sha256, StatusModel
 
 
 class PublishedVersion(StatusModel):
@@ -24,6 +24,6 @@ class LastPublished(StatusModel):
 
     reading: int
     """Rises each time the targets are read and hold something else: the highest replaces earlier readings."""
-    versions: dict[str, PublishedVersion] = {}
+    versions: Mapped[PublishedVersion] = {}
     """Gate name to the version that the artifact is compared with. A gate that is missing here uses the
     record in its request."""

@@ -7,6 +7,7 @@ import pytest
 
 from support.world import plan_for
 from tunegate_api.contract import Evaluation, PublishedArtifact, Report, Results, Role, Subject
+from tunegate_api.published import LastPublished
 from tunegate_api.verdict import CaseSet
 from tunegate_operator.reporting.steps import ForeignReportError, Sender, Step
 
@@ -124,6 +125,7 @@ def test_results_of_another_stage_are_refused(step, stage):
         (DATA, {"results": Results(sets={"golden/g": CaseSet(sha256="0", ids=["a"])})}, "evaluates nothing"),
         (SFT, {"plan": plan_for("1")}, "role train makes no plan"),
         (GATE, {"published": [PublishedArtifact(uri="pvc://m/x", digest="0" * 64)]}, "publishes nothing"),
+        (SFT, {"results": Results(last_published=LastPublished(reading=1))}, "reads no published version"),
     ],
 )
 def test_a_role_reports_nothing_of_another_roles_work(step, content, message):

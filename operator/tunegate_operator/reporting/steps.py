@@ -75,6 +75,8 @@ class Sender:
                 raise ForeignReportError(f"results: {evaluation.stage} is not the stage of the report")
         if report.results.sets and report.role not in MEASURED:
             raise ForeignReportError(f"results: role {report.role} evaluates nothing")
+        if report.results.last_published and report.role not in (Role.GATE, Role.PUBLISH):
+            raise ForeignReportError(f"results: role {report.role} reads no published version")
         if report.plan is not None and report.role is not Role.DATA:
             raise ForeignReportError(f"plan: role {report.role} makes no plan")
         if report.published and report.role is not Role.PUBLISH:
