@@ -1,4 +1,4 @@
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -11,13 +11,23 @@ def node() -> Node:
 
 
 @pytest.fixture
-def namespace(node: Node, request: pytest.FixtureRequest) -> Iterator[str]:
+def show(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Print a text, of a test that passes too."""
+    plugins = request.config.pluginmanager
+
+    def write(text: str) -> None:
+        with plugins.getplugin("capturemanager").global_and_fixture_disabled():
+            plugins.getplugin("terminalreporter").write_line(f"\n{text}")
+
+    return write
+
+
+@pytest.fixture
+def namespace(node: Node, request: pytest.FixtureRequest, show: Callable[[str], None]) -> Iterator[str]:
     """A namespace of the test's own, named like it. How its jobs stand is printed when the test ends."""
     name = request.node.originalname.removeprefix("test_").replace("_", "-")[:60].strip("-")
     node.kubectl("create", "namespace", name)
     node.kubectl("label", "namespace", name, "pod-security.kubernetes.io/enforce=restricted")
     yield name
-    plugins = request.config.pluginmanager
-    with plugins.getplugin("capturemanager").global_and_fixture_disabled():
-        plugins.getplugin("terminalreporter").write_line(f"\n{node.story(name)}")
+    show(node.story(name))
     node.kubectl("delete", "namespace", name, "--timeout=120s")

@@ -6,7 +6,7 @@ large ConfigMaps, large bodies and idle connections.
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -59,7 +59,9 @@ def namespaces(node: Node, namespace: str) -> Iterator[Namespaces]:
         node.kubectl("delete", "namespace", *others, "--ignore-not-found", "--timeout=300s")
 
 
-def test_attacker_namespace_changes_nothing_of_a_training_job(node: Node, namespaces: Namespaces) -> None:
+def test_attacker_namespace_changes_nothing_of_a_training_job(
+    node: Node, namespaces: Namespaces, show: Callable[[str], None]
+) -> None:
     node.install()
     undisturbed = TinyJob(node, namespaces.undisturbed)
     undisturbed.apply(LONG)
@@ -86,6 +88,7 @@ def test_attacker_namespace_changes_nothing_of_a_training_job(node: Node, namesp
         attacker.forge_reports(target)
         job.ended()
 
+    show(f"operator: at most {max(memory) / 1e6:.0f} MB; first status after at most {max(waits):.2f} s")
     assert connections, "the report address was not reached"
     assert stored >= LEAST_MAPS, f"the API server took only {stored} large ConfigMaps"
     assert any(answer >= 400 for answer in attacker.answers), "no report was answered"
