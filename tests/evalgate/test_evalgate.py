@@ -12,6 +12,7 @@ from tunegate_api.v1alpha1.finetunejob_status import Phase
 from tunegate_operator.engine.cluster import Key
 from tunegate_operator.evalgate.observe import may_be_new
 from tunegate_operator.evalgate.records import with_records
+from tunegate_operator.names import RESULTS_KEY, results_name
 
 
 def status(world: World) -> EvalGateStatus:
@@ -158,6 +159,27 @@ def test_final_models_are_recorded_and_the_record_outlives_the_job():
         "0.10",
         "0.94",
     )
+
+
+@pytest.mark.parametrize("data", [{}, {RESULTS_KEY: '{"cut'}], ids=["no key", "cut"])
+def test_unreadable_results_of_a_job_are_reported_and_not_recorded(data: dict[str, str]) -> None:
+    world = World()
+    world.apply(make_config_map("cases", golden__jsonl=golden_text()))
+    world.apply(make_config_map("rows", train__jsonl="{}"), make_gate().obj(), make_job().obj())
+    world.run()
+    user, meta = world.cluster.as_user, world.job()["metadata"]
+    results = user.get(Key("ConfigMap", "default", results_name(meta["name"], meta["uid"])))
+    cut = {key: text + make_gate().spec["golden"]["sha256"] for key, text in data.items()}
+    user.replace(results | {"data": cut})
+    gate = world.gate()
+    user.delete(Key.of(gate), gate["metadata"]["uid"])
+    world.apply(make_gate().obj())
+    world.settle()
+    assert ready(world)[0] == "True"
+    assert status(world).records == []
+    told = [message for _, _, reason, message in world.cluster.events if reason == "RecordUnreadable"]
+    assert len(told) == 1
+    assert results["metadata"]["name"] in told[0]
 
 
 def record(number: int, uris: list[str]) -> Record:

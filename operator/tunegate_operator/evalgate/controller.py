@@ -7,9 +7,9 @@ from tunegate_api.meta import ObjectMeta
 from tunegate_api.v1alpha1 import EvalGate, EvalGateStatus
 from tunegate_api.v1alpha1.problems import find_problems
 from tunegate_operator.engine.cluster import Key, Object
-from tunegate_operator.engine.controller import Decision, View, read_status
+from tunegate_operator.engine.controller import Decision, Event, View, read_status
 from tunegate_operator.evalgate.decide import decide, refuse
-from tunegate_operator.evalgate.observe import observe
+from tunegate_operator.evalgate.observe import Unreadable, observe
 from tunegate_operator.evalgate.records import read_records
 
 
@@ -23,12 +23,15 @@ class EvalGateController:
         if "deletionTimestamp" in obj["metadata"]:
             return None
         status, problems = read_status(obj, EvalGateStatus), find_problems(obj)
+        warnings: tuple[Event, ...] = ()
         if problems:
             meta = ObjectMeta.model_validate(obj["metadata"])
             status, actions = refuse(meta, status, read_records(meta, view), problems, now)
         else:
-            status, actions = decide(observe(EvalGate.model_validate(obj), view), now)
-        return Decision(status.to_wire(), actions)
+            observed = observe(EvalGate.model_validate(obj), view)
+            status, actions = decide(observed, now)
+            warnings = tuple(map(_about_results, observed.unreadable[:1]))
+        return Decision(status.to_wire(), actions, warnings=warnings)
 
     def concerns(self, changed: Object, view: View) -> Iterable[Key]:
         """Gates whose golden set a ConfigMap holds, and gates that a FineTuneJob names."""
@@ -41,6 +44,15 @@ class EvalGateController:
             gates = view.of_kind(self.kind, namespace)
             return [Key.of(gate) for gate in gates if gate["metadata"]["name"] in judged]
         return []
+
+
+def _about_results(unreadable: Unreadable) -> Event:
+    return Event(
+        "Warning",
+        "RecordUnreadable",
+        f"ConfigMap {unreadable.config_map} cannot be read, so the model of FineTuneJob {unreadable.job} is "
+        "not recorded: it was edited, or another version of the operator wrote it; restore it.",
+    )
 
 
 def _source(gate: Object) -> Object:

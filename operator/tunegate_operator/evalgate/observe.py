@@ -25,6 +25,14 @@ class Missing:
 
 
 @dataclass(frozen=True)
+class Unreadable:
+    """A job whose results somebody edited, or another version of the operator wrote."""
+
+    job: str
+    config_map: str
+
+
+@dataclass(frozen=True)
 class Observed:
     gate: EvalGate
     golden: str | Missing
@@ -33,15 +41,23 @@ class Observed:
     """Final models that finished jobs had judged by this gate, and that its status does not speak of yet."""
     recorded: tuple[Record, ...]
     """The records in the gate's ConfigMap."""
+    unreadable: tuple[Unreadable, ...]
+    """Jobs whose results are there and cannot be read. Their models are not recorded."""
 
 
 def observe(gate: EvalGate, view: View) -> Observed:
     golden, recorded = _golden_text(gate, view), read_records(gate.metadata, view)
     if isinstance(golden, Missing):
-        return Observed(gate, golden, (), recorded)
+        return Observed(gate, golden, (), recorded, ())
     jobs, digest = view.of_kind("FineTuneJob", gate.metadata.namespace), sha256_text(golden)
-    records = [_record(gate, job, digest, view) for job in jobs if may_be_new(gate, job)]
-    return Observed(gate, golden, tuple(record for record in records if record), recorded)
+    found = [_record(gate, job, digest, view) for job in jobs if may_be_new(gate, job)]
+    return Observed(
+        gate,
+        golden,
+        tuple(record for record in found if isinstance(record, Record)),
+        recorded,
+        tuple(record for record in found if isinstance(record, Unreadable)),
+    )
 
 
 def may_be_new(gate: EvalGate, job: Object) -> bool:
@@ -80,14 +96,19 @@ def _golden_text(gate: EvalGate, view: View) -> str | Missing:
     return data[key]
 
 
-def _record(gate: EvalGate, obj: Object, digest: str, view: View) -> Record | None:
+def _record(gate: EvalGate, obj: Object, digest: str, view: View) -> Record | Unreadable | None:
     """What a job's final judgement says of this gate; None while it has none.
 
     An earlier gate of this name had other cases, with another ``digest``: what it judged is not this one's.
     """
     meta = obj["metadata"]
-    config_map = view.get(Key("ConfigMap", meta["namespace"], results_name(meta["name"], meta["uid"])))
-    text: str = config_map["data"][RESULTS_KEY] if config_map else ""
+    config_map_name = results_name(meta["name"], meta["uid"])
+    config_map = view.get(Key("ConfigMap", meta["namespace"], config_map_name))
+    if config_map is None:
+        return None
+    text: str | None = (config_map.get("data") or {}).get(RESULTS_KEY)
+    if text is None:
+        return Unreadable(meta["name"], config_map_name)
     if digest not in text:  # before all of it is read, and the job: there may be thousands
         return None
     try:
@@ -100,7 +121,10 @@ def _record(gate: EvalGate, obj: Object, digest: str, view: View) -> Record | No
     result = next((g for g in final.gates if g.name == gate.metadata.name), None)
     if result is None or result.golden is None:
         return None
-    results, name = Results.model_validate_json(text), golden_set(gate.metadata.name)
+    try:
+        results, name = Results.model_validate_json(text), golden_set(gate.metadata.name)
+    except ValidationError:
+        return Unreadable(meta["name"], config_map_name)
     measured, cases = results.find(Subject.FINAL), results.sets.get(name)
     if not measured or cases is None or cases.sha256 != digest:
         return None
