@@ -103,13 +103,15 @@ def test_training_goes_on_through_upgrade_and_rollback(node: Node, namespace: st
 
 def test_job_with_a_field_of_a_newer_release_is_held(node: Node, namespace: str, tmp_path: Path) -> None:
     newer = chart_with_one_more_field(tmp_path / "newer")
-    node.install()
+    # A watch that is open while the definition changes serves the old one: the field is seen in a list.
+    often = "resyncSeconds=10"
+    node.install(often)
     job = TinyJob(node, namespace)
     job.apply(LONG)
     job.wait_for_checkpoints(1)
     try:
         with paused(job):
-            node.install(chart=newer)
+            node.install(often, chart=newer)
             mix(job, "even")
             assert "spec.mixing" in job.wait_for_reason("SpecNotUnderstood")
         assert condition(node, namespace, "orders", "Stalled")["status"] == "True"
