@@ -61,14 +61,16 @@ def _without_turns(measured: Measured[Row], held: Collection[str]) -> Measured[R
 
 
 def learned_prompts(rows: Sequence[Measured[Row]]) -> list[str]:
-    """All that the answers which rows teach were asked: their prompts, and what came before each turn."""
-    earlier = [
-        normalize(prompt_text(row.prompt[:i]))
-        for row in (measured.labelled.row for measured in rows)
-        for i in _answers(row)
-        if i not in row.unlearned
-    ]
-    return prompts_of(rows) + earlier
+    """All that the answers which rows teach were asked."""
+    return [prompt for measured in rows for prompt in answered_prompts(measured)]
+
+
+def answered_prompts(measured: Measured[RowT]) -> list[str]:
+    """The normalized prompts that training on a row or pair teaches to answer: its own, and in the chat of a
+    row what comes before each answer that is learned."""
+    row = measured.labelled.row
+    turns = [i for i in _answers(row) if i not in row.unlearned] if isinstance(row, Row) else []
+    return [normalize(prompt_text(prompt)) for prompt in (row.prompt, *(row.prompt[:i] for i in turns))]
 
 
 def _answers(row: Row) -> list[int]:

@@ -23,6 +23,7 @@ from tunegate_api.workspace import Workspace
 from tunegate_trainer.chat import load_tokenizer
 from tunegate_trainer.context import Context
 from tunegate_trainer.data.folder import DataFolder
+from tunegate_trainer.data.golden_prompts import refuse_golden_prompts
 from tunegate_trainer.data.held_out import (
     joined,
     learned_prompts,
@@ -112,6 +113,7 @@ def prepare(context: Context, folder: DataFolder, model: ModelPlan, model_folder
         "data.train", parsed, tokenizer, longest, folder.note, max_too_long=exact(spec.data.max_too_long)
     )
     preference = read_preference(context, tokenizer, folder, _longest(spec.stages, "DPO", longest_chat))
+    refuse_golden_prompts(context, {"data.train": rows, "data.preference": preference.pairs}, folder.note)
     rows, pairs, warnings = joined(rows, preference.pairs)
 
     seed = stage_seed(spec.stages[0])

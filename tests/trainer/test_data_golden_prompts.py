@@ -1,0 +1,135 @@
+"""Golden prompts in training data: found before training, named by case and line."""
+
+import json
+import shutil
+
+import pytest
+
+from support.trainer_root import TrainerRoot, gate_spec
+from tunegate_api.contract import ExitCode, Role
+from tunegate_trainer.main import main
+
+INSTRUCTION = "Turn this order into JSON."
+
+
+def lines(*rows: object) -> str:
+    return "".join(json.dumps(row) + "\n" for row in rows)
+
+
+def orders(first: int, count: int = 100) -> list[dict[str, object]]:
+    return [{"prompt": f"order {i} mugs", "completion": f"mugs: {i}"} for i in range(first, first + count)]
+
+
+def case(name: str, **asked: object) -> dict[str, object]:
+    return {"id": name, **asked, "expect": [{"type": "contains", "value": "mug"}]}
+
+
+def turn(role: str, content: str) -> dict[str, str]:
+    return {"role": role, "content": content}
+
+
+@pytest.fixture
+def run_data(tmp_path, tiny_model, monkeypatch):
+    """Runs the data role on rows, pairs and gates. Returns its exit code and the root."""
+
+    def run(
+        rows: list[dict[str, object]],
+        *,
+        gates: dict[str, list[dict[str, object]]],
+        pairs: list[dict[str, object]] | None = None,
+    ) -> tuple[int, TrainerRoot]:
+        shutil.rmtree(tmp_path / "root", ignore_errors=True)
+        source = {"configMap": "orders", "key": "pairs.jsonl"}
+        root = TrainerRoot(
+            tmp_path / "root",
+            inputs={"orders/train.jsonl": lines(*rows), "orders/pairs.jsonl": lines(*pairs or [])},
+            gates={name: gate_spec(cases) for name, cases in gates.items()},
+            spec={
+                "model": {"uri": f"file://{tiny_model}"},
+                "data": {
+                    "goal": "StyleOrFormat",
+                    "train": {"configMap": "orders", "key": "train.jsonl"},
+                    **({"preference": source} if pairs else {}),
+                    "sizePolicy": "Warn",
+                    "heldOut": {"fraction": "0.2"},
+                },
+            },
+        ).write_for_data(tiny_model)
+        monkeypatch.setenv("TUNEGATE_ROOT", str(root.path))
+        return main(["data"]), root
+
+    return run
+
+
+def failure(root: TrainerRoot) -> str:
+    found = root.report(Role.DATA).failure
+    assert found is not None
+    return found.message
+
+
+def test_golden_prompt_in_training_rows_is_refused_by_id_and_line(run_data):
+    code, root = run_data(
+        orders(0), gates={"orders": [case("a", prompt="a"), case("seven", prompt="order 7 mugs")]}
+    )
+    assert code == ExitCode.BAD_DATA
+    assert failure(root) == (
+        "1 row has the prompt of a golden case: data.train line 8 is case seven of EvalGate orders"
+    )
+    assert root.report(Role.DATA).plan is None
+    report = json.loads((root.data / "report.json").read_text())
+    assert report["golden_prompts"] == [
+        {"source": "data.train", "line": 8, "gate": "orders", "case": "seven"}
+    ]
+
+
+@pytest.mark.parametrize("asked", ["  ORDER 7\n mugs", "order \uff17 mugs", "order 7\u00a0mugs"])
+def test_case_white_space_and_unicode_forms_do_not_hide_a_golden_prompt(run_data, asked):
+    code, _ = run_data(orders(0), gates={"orders": [case("seven", prompt=asked)]})
+    assert code == ExitCode.BAD_DATA
+
+
+def test_golden_prompts_of_every_gate_are_compared(run_data):
+    gates = {"orders": [case("a", prompt="a")], "safety": [case("nine", prompt="order 9 mugs")]}
+    _, root = run_data(orders(0), gates=gates)
+    assert "line 10 is case nine of EvalGate safety" in failure(root)
+
+
+def test_golden_prompt_in_preference_pairs_is_refused(run_data):
+    pairs = [{"prompt": f"pair {i}", "chosen": "yes", "rejected": "no"} for i in range(40)]
+    code, root = run_data(orders(0), gates={"orders": [case("three", prompt="pair 3")]}, pairs=pairs)
+    assert code == ExitCode.BAD_DATA
+    assert "data.preference line 4 is case three of EvalGate orders" in failure(root)
+
+
+def test_golden_prompt_answered_within_a_training_chat_is_refused(run_data):
+    chat = [
+        turn("system", "be brief"),
+        turn("user", "two mugs"),
+        turn("assistant", "mugs: 2"),
+        turn("user", "and a lamp"),
+        turn("assistant", "lamps: 1"),
+    ]
+    rows = [{"messages": [turn("user", f"order {i}"), turn("assistant", "ok")]} for i in range(100)]
+    asked = [turn("system", "be brief"), turn("user", "two mugs")]
+    _, root = run_data([*rows, {"messages": chat}], gates={"orders": [case("two", messages=asked)]})
+    assert "data.train line 101 is case two of EvalGate orders" in failure(root)
+
+
+def test_shared_instruction_with_another_input_is_accepted(run_data):
+    rows = [
+        {"messages": [turn("system", INSTRUCTION), turn("user", f"{i} mugs"), turn("assistant", "ok")]}
+        for i in range(100)
+    ]
+    asked = [turn("system", INSTRUCTION), turn("user", "100 mugs")]
+    code, _ = run_data(rows, gates={"orders": [case("new", messages=asked)]})
+    assert code == ExitCode.OK
+
+
+def test_message_names_ten_rows_and_the_report_all_of_them(run_data):
+    cases = [case(f"case-{i}", prompt=f"order {i} mugs") for i in range(12)]
+    _, root = run_data(orders(0), gates={"orders": cases})
+    assert failure(root).startswith(
+        "12 rows have the prompt of a golden case: data.train line 1 is case case-0 "
+    )
+    assert failure(root).endswith("; and 2 more")
+    assert len(json.loads((root.data / "report.json").read_text())["golden_prompts"]) == 12
