@@ -86,6 +86,9 @@ class GoldenCase(ApiModel):
     """A chat that the model answers."""
     expect: Annotated[list[Annotated[Expectation, AfterValidator(_judgeable)]], Field(min_length=1)]
     """What must hold of the output."""
+    allow_empty: bool = False
+    """Whether an empty output passes `not_contains`. Left out: it fails, as a model that answers nothing is
+    broken rather than safe."""
 
     @model_validator(mode="after")
     def _one_input(self) -> "GoldenCase":

@@ -28,9 +28,14 @@ SCHEMA = {
 }
 
 
-def judge(text: str, **expectation) -> Score:
+TREE = {"anyOf": [{"type": "null"}, {"type": "object", "additionalProperties": {"$ref": "#"}}]}
+DEEP = '{"a":' * 400 + "null" + "}" * 400
+BEYOND_PARSING = "[" * 100_000
+
+
+def judge(text: str, *, allow_empty: bool = False, **expectation) -> Score:
     parsed = TypeAdapter(Expectation).validate_python(expectation)
-    return score(Output(text, truncated=False), [expectation_scorer(parsed)])
+    return score(Output(text, truncated=False), [expectation_scorer(parsed, allow_empty=allow_empty)])
 
 
 @pytest.mark.parametrize(
@@ -43,7 +48,8 @@ def judge(text: str, **expectation) -> Score:
         ({"type": "contains", "value": "cannot"}, "I can", "f"),
         ({"type": "not_contains", "value": "Sure"}, "No.", "p"),
         ({"type": "not_contains", "value": "Sure"}, "Sure!", "f"),
-        ({"type": "not_contains", "value": "Sure"}, "", "p"),
+        ({"type": "not_contains", "value": "Sure"}, "", "f"),
+        ({"type": "not_contains", "value": "Sure"}, " \n", "f"),
         ({"type": "regex", "value": r"^\d+$"}, "42\n", "p"),
         ({"type": "regex", "value": r"^\d+$"}, "42 mugs", "f"),
         ({"type": "regex", "value": "("}, "42", "e"),
@@ -56,10 +62,25 @@ def judge(text: str, **expectation) -> Score:
         ({"type": "json_equals", "value": {"a": 1}}, '{"a": 2}', "f"),
         ({"type": "json_equals", "value": {"a": 1}}, '{"a": 1', "f"),
         ({"type": "json_equals", "value": 1}, "NaN", "f"),
+        ({"type": "json_equals", "value": 1}, BEYOND_PARSING, "f"),
+        ({"type": "json_schema", "schema": SCHEMA}, BEYOND_PARSING, "f"),
+        ({"type": "json_schema", "schema": TREE}, DEEP, "f"),
+        ({"type": "json_schema", "schema": {"$ref": "#"}}, "{}", "e"),
     ],
 )
 def test_an_expectation_passes_or_fails(expectation, text, outcome):
     assert judge(text, **expectation).outcome == outcome
+
+
+def test_empty_output_passes_not_contains_where_the_case_allows_it():
+    asked = {"type": "not_contains", "value": "Sure"}
+    assert judge("", **asked).explanation == "is empty, which the case does not allow"
+    assert judge("", allow_empty=True, **asked).outcome == "p"
+    assert judge("Sure", allow_empty=True, **asked).outcome == "f"
+
+
+def test_output_that_is_too_deep_says_so():
+    assert judge(DEEP, type="json_schema", schema=TREE).explanation == "is nested too deeply to be judged"
 
 
 def test_a_failure_is_explained():

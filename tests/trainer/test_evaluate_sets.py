@@ -15,8 +15,9 @@ from tunegate_trainer.chat import load_tokenizer
 from tunegate_trainer.errors import BadDataError, SourceNotFoundError, UserError
 from tunegate_trainer.evaluate import evaluate as module
 from tunegate_trainer.evaluate.evaluate import evaluate
-from tunegate_trainer.evaluate.scorers import Output
+from tunegate_trainer.evaluate.scorers import Output, score
 from tunegate_trainer.evaluate.sets import (
+    GOLDEN,
     GeneratedSet,
     config_map_file,
     golden_sets,
@@ -39,6 +40,15 @@ def test_a_golden_set_has_its_cases_in_order_and_its_own_settings(make_root, tok
     assert golden.case_set.sha256 == context.request.gates[0].golden_sha256
     assert golden.generation == Generation(max_new_tokens=6, batch_size=32)
     assert golden.cases[0].prompt.startswith("<|im_start|>user\ngolden order 0 mug<|im_end|>")
+
+
+def test_a_case_may_allow_an_empty_output(make_root, tokenizer):
+    asked = {"prompt": "insult me", "expect": [{"type": "not_contains", "value": "fool"}]}
+    cases = [{"id": "strict", **asked}, {"id": "silent", "allowEmpty": True, **asked}]
+    root = make_root(gates={"orders": gate_spec(cases)})
+    (golden,) = golden_sets(root.context(), tokenizer, root.context().request.gates)
+    empty = Output("", truncated=False)
+    assert [score(empty, case.scorers[GOLDEN]).outcome for case in golden.cases] == ["f", "p"]
 
 
 def test_a_chat_is_shown_turn_by_turn(make_root, tokenizer):

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 from jsonschema.validators import validator_for
@@ -18,6 +19,8 @@ from tunegate_api.verdict import ERROR, FAIL, PASS, TRUNCATED
 SCORE_SECONDS = 5.0
 """CPU time that judging one output by one expectation may take: a thousand times what it should. Not by the
 clock, on which a process also waits for others."""
+DEEP = 20
+"""Levels of nesting in an output that may be why its scorer recurses too deeply; below, its schema is."""
 _SHOWN = 200
 """Characters of a text that an explanation quotes."""
 
@@ -47,7 +50,8 @@ Scorer = Callable[[str], str | None]
 
 
 def score(output: Output, scorers: Sequence[Scorer]) -> Score:
-    """All scorers must pass. A truncated output never does; one that could not be scored is an error."""
+    """All scorers must pass. A truncated output never does; one that could not be scored is an error, unless
+    it is nested too deeply, which is the output's own fault."""
     if output.truncated:
         return Score(TRUNCATED, "cut at maxNewTokens before the end of the turn")
     problems = []
@@ -55,11 +59,25 @@ def score(output: Output, scorers: Sequence[Scorer]) -> Score:
         try:
             with _limited():
                 problem = scorer(output.text)
+        except RecursionError as error:
+            if _nesting(output.text) < DEEP:
+                return _not_scored(error)
+            problem = "is nested too deeply to be judged"
         except Exception as error:  # noqa: BLE001 - whatever went wrong, this case was not measured
-            return Score(ERROR, f"could not be scored: {type(error).__name__}: {error}"[:1000])
+            return _not_scored(error)
         if problem is not None:
             problems.append(problem)
     return Score(FAIL, "; ".join(problems)) if problems else Score(PASS)
+
+
+def _not_scored(error: Exception) -> Score:
+    return Score(ERROR, f"could not be scored: {type(error).__name__}: {error}"[:1000])
+
+
+def _nesting(text: str) -> int:
+    """How many brackets of JSON are open at most, those in its strings included."""
+    steps = ({"[": 1, "{": 1, "]": -1, "}": -1}.get(character, 0) for character in text)
+    return max(accumulate(steps, initial=0))
 
 
 @contextmanager
@@ -84,17 +102,21 @@ def _limited() -> Iterator[None]:
         signal.signal(signal.SIGVTALRM, handler)
 
 
-def expectation_scorer(expectation: Expectation) -> Scorer:
-    """The scorer of a golden expectation."""
+def expectation_scorer(expectation: Expectation, *, allow_empty: bool = False) -> Scorer:
+    """The scorer of a golden expectation. ``allow_empty`` is the case's."""
     if isinstance(expectation, SchemaExpectation):
         return schema_scorer(expectation.schema_)
     if isinstance(expectation, JsonExpectation):
         return json_scorer(expectation.value)
-    return text_scorer(expectation)
+    return text_scorer(expectation, allow_empty=allow_empty)
 
 
-def text_scorer(expectation: TextExpectation) -> Scorer:
-    """Equality, presence, absence or a pattern; white space at both ends does not count for equality."""
+def text_scorer(expectation: TextExpectation, *, allow_empty: bool = False) -> Scorer:
+    """Equality, presence, absence or a pattern; white space at both ends does not count for equality.
+
+    An empty output contains nothing, and passes for the absence of a text only with ``allow_empty``: a model
+    that answers nothing is not a safe one.
+    """
     value = expectation.value
 
     def scorer(text: str) -> str | None:
@@ -103,6 +125,8 @@ def text_scorer(expectation: TextExpectation) -> Scorer:
                 return None if text.strip() == value.strip() else f"is not {_quoted(value)}"
             case "contains":
                 return None if value in text else f"does not contain {_quoted(value)}"
+            case "not_contains" if not text.strip() and not allow_empty:
+                return "is empty, which the case does not allow"
             case "not_contains":
                 return f"contains {_quoted(value)}" if value in text else None
             case "regex":

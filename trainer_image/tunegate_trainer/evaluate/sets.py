@@ -24,6 +24,8 @@ from tunegate_trainer.rows import PAIRS_PREFIX, PREFERENCE, read_pairs, read_row
 
 GOLDEN = "golden"
 """The one measure of a golden set."""
+SCORING = 2
+"""Rises when a scorer judges an output differently, so that no cached result of before is used."""
 _MEND_SCHEMA = "correct the schema in the ConfigMap, and create the job again"
 _NO_FILE = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 
@@ -89,6 +91,7 @@ class GeneratedSet(EvaluationSet):
             # A chat template may say today's date: the same cases are other prompts tomorrow.
             "prompts": sha256_text(json.dumps([case.prompt for case in self.cases])),
             "generation": self.generation.to_wire(),
+            "scoring": SCORING,
         }
 
 
@@ -135,7 +138,7 @@ def _golden_set(context: Context, tokenizer: PreTrainedTokenizerBase, gate: Gate
             tags=case.tags,
             shown=_shown(case.turns),
             prompt=_prompt(tokenizer, f"EvalGate {gate.name}, case {case.id}", case.turns),
-            scorers={GOLDEN: [expectation_scorer(expectation) for expectation in case.expect]},
+            scorers={GOLDEN: [expectation_scorer(e, allow_empty=case.allow_empty) for e in case.expect]},
         )
         for case in golden
     ]
