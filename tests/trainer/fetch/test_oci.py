@@ -1,6 +1,7 @@
 """oci://: the ways to pack a model, and to log in."""
 
 import json
+import shutil
 
 import pytest
 
@@ -62,6 +63,67 @@ def test_an_archive_that_would_write_elsewhere_is_refused(registry, host, make_j
     assert main(["data"]) == ExitCode.BAD_DATA
     assert f"would write to {name}" in failure(root).message
     assert not list(root.path.rglob("escaped.json"))
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+def test_two_different_layers_with_one_path_are_refused(registry, host, make_job, needed, name):
+    layers = [registry.push_file(name, content) for name, content in needed.items()]
+    registry.push("v1", *layers, registry.push_file(f"./{name}", needed[name] + b" "))
+    root = make_job(source(host))
+    assert main(["data"]) == ExitCode.BAD_DATA
+    assert f"has two layers for {name}" in failure(root).message
+    assert not any("/blobs/" in asked.path for asked in registry.server.asked)
+
+
+def test_layer_that_is_listed_twice_is_one_file(registry, host, make_job, needed):
+    layers = [registry.push_file(name, content) for name, content in needed.items()]
+    registry.push("v1", *layers, layers[0])
+    root = make_job(source(host))
+    assert main(["data"]) == ExitCode.OK
+    assert files_of(root) == needed
+
+
+def test_archive_that_overwrites_a_layer_is_refused_and_the_layer_kept(registry, host, make_job, needed):
+    config = registry.push_file("config.json", needed["config.json"])
+    registry.push("v1", config, registry.push_archive({**needed, "config.json": b"{}"}))
+    root = make_job(source(host))
+    assert main(["data"]) == ExitCode.BAD_DATA
+    assert "has two layers for config.json" in failure(root).message
+    (blob,) = root.workspace.rglob(config["digest"].replace(":", "-"))
+    assert blob.read_bytes() == needed["config.json"]
+
+
+def test_later_archive_replaces_files_of_an_earlier_one(registry, host, make_job, needed):
+    older = registry.push_archive({"config.json": b"{}", "models": b"a file"})
+    registry.push("v1", older, registry.push_archive({f"{name}": c for name, c in needed.items()}))
+    root = make_job(source(host))
+    assert main(["data"]) == ExitCode.OK
+    assert files_of(root) == needed
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_file_where_an_archive_has_a_folder_is_refused(registry, host, make_job, needed, packed):
+    inside = registry.push_archive({f"tokenizer.json/{name}": content for name, content in needed.items()})
+    file = registry.push_file("tokenizer.json", b"{}")
+    registry.push("v1", inside, registry.push_archive({"tokenizer.json": b"{}"}) if packed else file)
+    root = make_job(source(host))
+    assert main(["data"]) == ExitCode.BAD_DATA
+    assert "has a file and a folder at tokenizer.json" in failure(root).message
+
+
+def test_archive_that_unpacks_beyond_the_free_room_is_refused(registry, host, make_job, needed, monkeypatch):
+    bomb = {**needed, "merges.txt": b"0" * 30_000_000}
+    registry.push("v1", registry.push_archive(bomb, gzip=True))
+    root = make_job(source(host))
+    usage = shutil.disk_usage(root.path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=10_000_000))
+    assert main(["data"]) == ExitCode.STORAGE
+    assert failure(root).message == (
+        f"model.uri: merges.txt in an archive of oci://{host}/models/tiny:v1 unpacks to 30.0 MB and the "
+        "volume has 10.0 MB free"
+    )
+    assert failure(root).hint == "grow the volume, or free space on it"
+    assert not list(root.workspace.rglob("unpacked")), "what was unpacked would fill the volume"
 
 
 @pytest.mark.parametrize("folder", ["tiny/", "../../"])

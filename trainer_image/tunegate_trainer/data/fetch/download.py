@@ -44,7 +44,7 @@ def _check_room(field: str, files: Sequence[RemoteFile], folder: Path) -> None:
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise StorageError(
-            f"{field}: the download needs {_gigabytes(needed)} and the volume has {_gigabytes(free)} free",
+            f"{field}: the download needs {gigabytes(needed)} and the volume has {gigabytes(free)} free",
             "grow the volume, or free space on it",
         )
 
@@ -122,7 +122,7 @@ def _flush(path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def _gigabytes(count: int) -> str:
+def gigabytes(count: int) -> str:
     return f"{count / 1e9:.1f} GB" if count >= 1e8 else f"{count / 1e6:.1f} MB"
 
 
@@ -134,8 +134,8 @@ class _Progress:
         self._began = self._said = time.monotonic()
         self._received = 0
         if total:
-            earlier = f", {_gigabytes(held)} are here already" if held else ""
-            logger.info("%s: downloading %s%s", field, _gigabytes(total), earlier)
+            earlier = f", {gigabytes(held)} are here already" if held else ""
+            logger.info("%s: downloading %s%s", field, gigabytes(total), earlier)
 
     def add(self, count: int) -> None:
         self._done += count
@@ -146,8 +146,8 @@ class _Progress:
             logger.info(
                 "%s: %s of %s, %.0f MB/s, %.0f s to go",
                 self._field,
-                _gigabytes(self._done),
-                _gigabytes(self._total),
+                gigabytes(self._done),
+                gigabytes(self._total),
                 speed / 1e6,
                 (self._total - self._done) / speed,
             )
@@ -159,4 +159,4 @@ class _Progress:
     def end(self) -> None:
         if self._received:
             seconds = time.monotonic() - self._began
-            logger.info("%s: %s in %.1f s", self._field, _gigabytes(self._received), seconds)
+            logger.info("%s: %s in %.1f s", self._field, gigabytes(self._received), seconds)

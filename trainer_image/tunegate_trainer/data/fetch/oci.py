@@ -20,7 +20,7 @@ import httpx2
 from tunegate_trainer.data.fetch.address import Address, Choose, RemoteFile, RemoteModel, Stream
 from tunegate_trainer.data.fetch.checksum import Checksum
 from tunegate_trainer.data.fetch.network import patiently
-from tunegate_trainer.data.fetch.oci_layers import Layer, model_folder, unpack
+from tunegate_trainer.data.fetch.oci_layers import Layer, check_paths, model_folder, unpack
 from tunegate_trainer.data.fetch.registry import Registry, Repository
 from tunegate_trainer.errors import BadDataError
 
@@ -67,7 +67,8 @@ def find_model(address: Address, choose: Choose) -> RemoteModel:
     reference = Reference.parse(address)
     registry = Registry(address, reference.repository)
     digest, manifest = patiently(address.field, lambda: _manifest(address, registry, reference))
-    layers = [_layer(address, entry) for entry in manifest.get("layers", [])]
+    layers = list(dict.fromkeys(_layer(address, entry) for entry in manifest.get("layers", [])))
+    check_paths(address, layers)
     chosen = layers
     if any(layer.is_weights for layer in layers):
         # Each file is a layer, so that what is not needed is not downloaded either.

@@ -2,18 +2,21 @@
 
 import shutil
 import tarfile
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath, PurePosixPath
 
 from tunegate_trainer.data.fetch.address import Address
+from tunegate_trainer.data.fetch.download import gigabytes
 from tunegate_trainer.data.model_files import may_be_needed
-from tunegate_trainer.errors import BadDataError
+from tunegate_trainer.errors import BadDataError, StorageError
 from tunegate_trainer.files import take
 
 _FOLDER = "unpacked"
 _CONFIG = "config.json"
 _WEIGHTS = (".safetensors", ".gguf")
+_PUSH_AGAIN = "push the artifact again"
 
 
 @dataclass(frozen=True)
@@ -36,23 +39,55 @@ class Layer:
         return not self.is_archive and self.path.suffix in _WEIGHTS
 
 
+def check_paths(address: Address, layers: Sequence[Layer]) -> None:
+    """Raise :class:`BadDataError` where two layers are one file of the model."""
+    paths = Counter(layer.path for layer in layers if not layer.is_archive)
+    for path, count in paths.items():
+        if count > 1:
+            raise _two_layers(address, path)
+
+
 def unpack(address: Address, layers: Sequence[Layer], folder: Path) -> Path:
     """Make the model's files of the layers that lie in ``folder``, in a folder below it, which is returned.
 
-    Raises :class:`BadDataError` for an archive that is damaged, or that would write elsewhere.
+    A later archive replaces files of an earlier one, as in an image. Raises :class:`BadDataError` for an
+    archive that is damaged, that would write elsewhere, or over the file that another layer is, and
+    :class:`StorageError` where the volume has no room for its files. Then nothing is left of them.
     """
     into = folder / _FOLDER
     shutil.rmtree(into, ignore_errors=True)
     into.mkdir()
-    for layer in layers:
-        if layer.is_archive:
-            _extract(address, folder / layer.file_name, into)
-        else:
-            target = into / layer.path
-            target.parent.mkdir(parents=True, exist_ok=True)
-            take(folder / layer.file_name, target)
+    try:
+        _put_files(address, layers, folder, into)
+    except BaseException:
+        shutil.rmtree(into, ignore_errors=True)
+        raise
     found = [path.relative_to(into) for path in into.rglob("*") if path.is_file()]
     return into / model_folder(found)
+
+
+def _put_files(address: Address, layers: Sequence[Layer], folder: Path, into: Path) -> None:
+    whole_files = {layer.path for layer in layers if not layer.is_archive}
+    try:
+        for layer in layers:
+            if layer.is_archive:
+                _extract(address, folder / layer.file_name, into, whole_files)
+            else:
+                target = into / layer.path
+                target.parent.mkdir(parents=True, exist_ok=True)
+                take(folder / layer.file_name, target)
+    except (FileExistsError, IsADirectoryError, NotADirectoryError) as error:
+        path = Path(error.filename2 or error.filename).relative_to(into)  # of a link, the second is new
+        raise BadDataError(
+            f"{address.field}: {address.uri} has a file and a folder at {path}", _PUSH_AGAIN
+        ) from error
+
+
+def _two_layers(address: Address, path: PurePath) -> BadDataError:
+    return BadDataError(
+        f"{address.field}: {address.uri} has two layers for {path}",
+        "which one is the model's is not known: push the artifact again with one of them",
+    )
 
 
 def model_folder(paths: Sequence[PurePath]) -> PurePath:
@@ -66,8 +101,9 @@ def model_folder(paths: Sequence[PurePath]) -> PurePath:
     return (config or weights or PurePath(_CONFIG)).parent
 
 
-def _extract(address: Address, archive: Path, into: Path) -> None:
-    """The regular files of an archive that may be a model's. Links and devices are none."""
+def _extract(address: Address, archive: Path, into: Path, whole_files: Collection[PurePath]) -> None:
+    """The regular files of an archive that may be a model's. Links and devices are none. None may be one of
+    ``whole_files``, which are other layers."""
     try:
         with tarfile.open(archive, "r|*") as members:
             for member in members:
@@ -80,11 +116,25 @@ def _extract(address: Address, archive: Path, into: Path) -> None:
                 content = members.extractfile(member) if member.isreg() else None
                 if content is None or not may_be_needed(path.name):
                     continue
+                if path in whole_files:
+                    raise _two_layers(address, path)
+                _check_room(address, member, into)
                 target = into / path
                 target.parent.mkdir(parents=True, exist_ok=True)
                 with target.open("wb") as file:
                     shutil.copyfileobj(content, file, 1 << 20)
     except (tarfile.TarError, EOFError) as error:
         raise BadDataError(
-            f"{address.field}: a layer of {address.uri} is no whole tar archive", "push the artifact again"
+            f"{address.field}: a layer of {address.uri} is no whole tar archive", _PUSH_AGAIN
         ) from error
+
+
+def _check_room(address: Address, member: tarfile.TarInfo, into: Path) -> None:
+    """Raise unless the volume holds a file of an archive: what was checked before is its compressed size."""
+    free = shutil.disk_usage(into).free
+    if member.size > free:
+        raise StorageError(
+            f"{address.field}: {member.name} in an archive of {address.uri} unpacks to "
+            f"{gigabytes(member.size)} and the volume has {gigabytes(free)} free",
+            "grow the volume, or free space on it",
+        )
