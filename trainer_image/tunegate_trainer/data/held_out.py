@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from tunegate_trainer.data.parse import RowT, prompt_text
 from tunegate_trainer.data.split import find_overlaps, join_groups, normalize
@@ -65,10 +66,10 @@ def learned_prompts(rows: Sequence[Measured[Row]]) -> list[str]:
     return [prompt for measured in rows for prompt in answered_prompts(measured)]
 
 
-def answered_prompts(measured: Measured[RowT]) -> list[str]:
+def answered_prompts(measured: Measured[Any]) -> list[str]:
     """The normalized prompts that training on a row or pair teaches to answer: its own, and in the chat of a
     row what comes before each answer that is learned."""
-    row = measured.labelled.row
+    row: Row | Pair = measured.labelled.row
     turns = [i for i in _answers(row) if i not in row.unlearned] if isinstance(row, Row) else []
     return [normalize(prompt_text(prompt)) for prompt in (row.prompt, *(row.prompt[:i] for i in turns))]
 
