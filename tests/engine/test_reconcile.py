@@ -213,7 +213,7 @@ def test_after_an_hour_of_outage_a_job_goes_on_within_seconds(cluster: FakeClust
     assert operator.status() == {"phase": "Running"}
 
 
-def test_an_object_that_fails_by_itself_is_tried_at_most_every_1000_seconds(cluster: FakeCluster) -> None:
+def test_object_that_fails_by_itself_is_tried_every_1000_seconds(cluster: FakeCluster) -> None:
     cluster.refuse("Job", "spec.template: invalid")
     operator = Operator(cluster, three_steps)
     operator.settle_through_backoff(seconds=3600)

@@ -177,9 +177,9 @@ def test_unreadable_results_of_a_job_are_reported_and_not_recorded(data: dict[st
     world.settle()
     assert ready(world)[0] == "True"
     assert status(world).records == []
-    told = [message for _, _, reason, message in world.cluster.events if reason == "RecordUnreadable"]
-    assert len(told) == 1
-    assert results["metadata"]["name"] in told[0]
+    messages = [m for _, _, reason, m in world.cluster.events if reason == "RecordUnreadable"]
+    assert len(messages) == 1
+    assert results["metadata"]["name"] in messages[0]
 
 
 def record(number: int, uris: list[str]) -> Record:

@@ -224,7 +224,7 @@ def test_running_job_does_not_depend_on_an_unknown_field_of_its_gate() -> None:
     assert world.run().phase is Phase.SUCCEEDED
 
 
-def test_gate_with_an_unknown_field_holds_back_a_job_until_it_is_understood() -> None:
+def test_job_waits_for_a_gate_with_an_unknown_field() -> None:
     world = World()
     world.apply_all(gate=make_gate().with_spec(**NEW_FIELD).obj())
     world.settle()

@@ -40,16 +40,16 @@ def sender(step: Step, attempt: int | None = None) -> Sender:
 def test_a_pod_sends_the_reports_of_its_step_and_of_earlier_ones(step):
     order = [DATA, SFT, DPO, GATE, PUBLISH]
     later = order[order.index(step) + 1 :]
-    for told in later:
-        with pytest.raises(ForeignReportError, match=f"role: a pod of {step} sends no report of {told}"):
-            sender(step).check(report(told))
-    for told in order[: -len(later) or None]:
-        sender(step).check(report(told))
+    for reported in later:
+        with pytest.raises(ForeignReportError, match=f"role: a pod of {step} sends no report of {reported}"):
+            sender(step).check(report(reported))
+    for reported in order[: -len(later) or None]:
+        sender(step).check(report(reported))
 
 
-@pytest.mark.parametrize("told", [DATA, SFT, DPO, GATE, PUBLISH])
-def test_the_report_role_sends_what_any_pod_left(told):
-    sender(MESSENGER).check(report(told))
+@pytest.mark.parametrize("reported", [DATA, SFT, DPO, GATE, PUBLISH])
+def test_the_report_role_sends_what_any_pod_left(reported):
+    sender(MESSENGER).check(report(reported))
 
 
 @pytest.mark.parametrize("chore", [Step(Role.TRACK), Step(Role.CLEANUP)])
@@ -59,7 +59,7 @@ def test_other_chores_send_nothing(chore):
 
 
 @pytest.mark.parametrize(
-    ("told", "message"),
+    ("reported", "message"),
     [
         (Step(Role.TRAIN, "forged"), "stage: forged is no stage of this job"),
         (Step(Role.TRAIN), "stage: None is no stage of this job"),
@@ -67,9 +67,9 @@ def test_other_chores_send_nothing(chore):
         (Step(Role.REPORT), "role: report is no step of this job"),
     ],
 )
-def test_a_report_of_no_step_of_the_job_is_refused(told, message):
+def test_a_report_of_no_step_of_the_job_is_refused(reported, message):
     with pytest.raises(ForeignReportError, match=message):
-        sender(MESSENGER).check(report(told))
+        sender(MESSENGER).check(report(reported))
 
 
 @pytest.mark.parametrize(("attempt", "is_allowed"), [(0, False), (1, True), (2, True), (3, False)])

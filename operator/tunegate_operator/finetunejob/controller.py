@@ -63,7 +63,7 @@ class FineTuneJobController:
         )
 
     def _hold(self, obj: Object, old: FineTuneJobStatus, reason: Reason, why: str, now: datetime) -> Decision:
-        """Leave a job that has started as it is, and say why. Afterwards the start timeout begins again.
+        """Leave a job that has started as it is, and say why. Afterwards the start timeout restarts.
 
         What its pods report meanwhile is not acknowledged, because status does not say it: they keep it in
         the outbox on the volume, and a pod that ends waits for up to a minute longer.

@@ -51,18 +51,18 @@ class Sender:
             Step(Role.GATE),
             Step(Role.PUBLISH),
         ]
-        told = Step(report.role, report.stage)
-        if told not in steps:
+        reported = Step(report.role, report.stage)
+        if reported not in steps:
             if report.role is Role.TRAIN:
                 raise ForeignReportError(f"stage: {report.stage} is no stage of this job")
-            raise ForeignReportError(f"role: {told} is no step of this job")
+            raise ForeignReportError(f"role: {reported} is no step of this job")
         if self.step.role is not Role.REPORT and (
-            self.step not in steps or steps.index(told) > steps.index(self.step)
+            self.step not in steps or steps.index(reported) > steps.index(self.step)
         ):
-            raise ForeignReportError(f"role: a pod of {self.step} sends no report of {told}")
-        last = self.attempt if told == self.step else self.latest_attempts.get(told, 0)
+            raise ForeignReportError(f"role: a pod of {self.step} sends no report of {reported}")
+        last = self.attempt if reported == self.step else self.latest_attempts.get(reported, 0)
         if not 1 <= report.attempt <= last:
-            raise ForeignReportError(f"attempt: {told} had {last} attempts, not {report.attempt}")
+            raise ForeignReportError(f"attempt: {reported} had {last} attempts, not {report.attempt}")
         self._check_content(report)
 
     def _check_content(self, report: Report) -> None:
