@@ -233,3 +233,42 @@ def test_job_waits_for_a_gate_with_an_unknown_field() -> None:
     del gate["spec"]["mixing"]
     world.cluster.as_user.replace(gate)
     assert world.run().phase is Phase.SUCCEEDED
+
+
+EARLIER_VARIABLE = {"podTemplate": {"env": [{"name": "MY_TEAM_SETTING", "value": "x"}]}}
+"""A variable that an earlier release accepted and this one does not list."""
+
+
+@pytest.mark.parametrize("role", ["data", "train", "gate", "publish"])
+def test_job_that_began_with_an_earlier_variable_ends_without_it(role: str) -> None:
+    world = World()
+    world.apply_all(make_job().with_publish().obj())
+    world.until_job(role)
+    change(world, **EARLIER_VARIABLE)
+    assert not is_held(world)
+    assert world.run().phase is Phase.SUCCEEDED
+    for job in world.cluster.as_user.list_objects("Job"):
+        environment = job["spec"]["template"]["spec"]["containers"][0]["env"]
+        assert "MY_TEAM_SETTING" not in [variable["name"] for variable in environment]
+    dropped = [message for _, _, reason, message in world.cluster.events if reason == "VariableDropped"]
+    assert len(dropped) == 1
+    assert "MY_TEAM_SETTING" in dropped[0]
+
+
+def test_ended_job_with_an_earlier_variable_is_cleaned_up() -> None:
+    world = World()
+    world.apply_all(make_job().with_spec(ttlSecondsAfterFinished=60).obj())
+    world.run()
+    change(world, **EARLIER_VARIABLE)
+    world.advance(60)
+    world.run()
+    cleanup = world.status().cleanup
+    assert cleanup is not None
+    assert cleanup.result == "Succeeded"
+
+
+def test_new_job_with_an_unlisted_variable_is_refused() -> None:
+    world = World()
+    world.apply_all(make_job().with_spec(**EARLIER_VARIABLE).obj())
+    world.settle()
+    assert world.status().phase is Phase.FAILED

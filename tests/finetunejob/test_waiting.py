@@ -286,16 +286,36 @@ def test_scheduler_message_with_other_numbers_is_written_every_30_seconds():
     assert ready.last_transition_time == before.conditions[0].last_transition_time
 
 
-def test_scheduler_message_with_other_words_is_written_at_once():
+def test_scheduler_messages_that_alternate_are_written_every_30_seconds():
+    world = World()
+    world.apply_all()
+    world.settle()
+    (name,) = world.jobs()
+    messages = [
+        "0/5 nodes are available: 5 Insufficient nvidia.com/gpu.",
+        "0/6 nodes are available: 1 node(s) were unschedulable, 5 Insufficient nvidia.com/gpu.",
+    ]
+    world.cluster.pending_pod(name, status=unschedulable(messages[0]))
+    world.settle()
+    before = len(world.status_writes())
+    for second in range(0, 300, 5):
+        world.cluster.set_pod_status(name, unschedulable(messages[second // 5 % 2]))
+        world.advance(5)
+    assert len(world.status_writes()) - before <= 11
+    world.advance(30)
+    assert world.status().message == f"data: {messages[1]}"
+
+
+def test_other_reason_to_wait_is_written_at_once():
     world = World()
     world.apply_all()
     world.settle()
     (name,) = world.jobs()
     world.cluster.pending_pod(name, status=unschedulable("0/1 nodes: 1 Insufficient nvidia.com/gpu"))
     world.settle()
-    world.cluster.set_pod_status(name, unschedulable("0/1 nodes: 1 Insufficient memory"))
+    world.cluster.set_pod_status(name, waiting("ErrImagePull", "no such image"))
     world.settle()
-    assert world.status().message == "data: 0/1 nodes: 1 Insufficient memory"
+    assert world.status().message == "data: ErrImagePull: no such image"
 
 
 def test_time_spent_waiting_is_counted_anew_after_it_ended():

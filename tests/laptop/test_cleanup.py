@@ -29,6 +29,8 @@ def test_what_is_due_at_once_is_cleaned_up_by_the_run_itself(quick):
     assert quick.status()["phase"] == "Succeeded"
     assert quick.status()["cleanup"]["result"] == "Succeeded"
     assert kept(quick, "Job") == []
-    assert len(kept(quick, "ConfigMap")) == 5, "two of the user, and request, plan and results"
+    assert len(kept(quick, "ConfigMap")) == 6, (
+        "two of the user, request, plan and results, and the gate's records"
+    )
     assert quick.pods() == []
     assert (quick.runs / "orders" / "report.html").exists()

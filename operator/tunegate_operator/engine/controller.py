@@ -85,6 +85,9 @@ class Decision:
     """Seconds after which to decide again though nothing changed."""
     is_last: bool = False
     """Nothing repeats these actions after this status, so it is written only once all of them succeeded."""
+    message_is_progress: bool = False
+    """Whether a change of the status's message alone is progress: a scheduler's words change with every node
+    that comes or goes."""
     acknowledges: bool = True
     """Whether the status says what pods reported. If not, they keep their reports and send them again."""
 

@@ -276,7 +276,8 @@ class Reconciler:
         old, new = obj.get("status") or {}, wire(decision.status)
         if new == old:
             return None
-        if _tells_progress_alone(old, new) and uid in self._status_written:
+        is_progress = _tells_progress_alone(old, new, message_is_progress=decision.message_is_progress)
+        if is_progress and uid in self._status_written:
             wait = self._status_written[uid] + self._progress_interval - self._clock.monotonic()
             if wait > 0:
                 return wait
@@ -362,12 +363,12 @@ def _said(action: Action) -> str:
             return f"look up events about {uid}"
 
 
-def _tells_progress_alone(old: Object, new: Object) -> bool:
-    """Whether nothing changed but how far the work is, or numbers in the message: schedulers count nodes."""
+def _tells_progress_alone(old: Object, new: Object, *, message_is_progress: bool) -> bool:
+    """Whether nothing changed but how far the work is, or a message that does not count as news."""
     if _without_progress(new) != _without_progress(old):
         return False
     before, after = (re.sub(r"\d+", "", status.get("message", "")) for status in (old, new))
-    return new.get("progress") != old.get("progress") or before == after
+    return new.get("progress") != old.get("progress") or before == after or message_is_progress
 
 
 def _without_progress(status: Object) -> Object:

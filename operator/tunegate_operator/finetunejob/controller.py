@@ -3,9 +3,9 @@
 from collections.abc import Iterable
 from datetime import datetime
 
-from tunegate_api.meta import cut
+from tunegate_api.meta import cut, find_condition
 from tunegate_api.v1alpha1 import FineTuneJobStatus
-from tunegate_api.v1alpha1.finetunejob_status import Failure, Phase, Reason
+from tunegate_api.v1alpha1.finetunejob_status import ConditionType, Failure, Phase, Reason
 from tunegate_api.v1alpha1.problems import Problem, find_problems
 from tunegate_operator.engine.cluster import Key, Object
 from tunegate_operator.engine.controller import Decision, Event, View, read_status
@@ -40,10 +40,10 @@ class FineTuneJobController:
         old, name = read_status(obj, FineTuneJobStatus), self._named_in_commands(obj)
         if old.phase is not None and old.phase.is_final:
             return self._after_the_end(obj, old, view, now)
-        problems = find_problems(obj)
-        if problems and _has_begun(obj, old, view):
+        problems, has_begun = find_problems(obj), _has_begun(obj, old, view)
+        if has_begun and _that_hold(problems):
             return self._hold(obj, old, Reason.SPEC_NOT_UNDERSTOOD, _not_understood(problems), now)
-        if problems:
+        if problems and not has_begun:
             new = _refused(obj, old, problems, now)
             return Decision(new.to_wire(), events=events_between(name, old, new))
         try:
@@ -57,9 +57,10 @@ class FineTuneJobController:
             status=new.to_wire(),
             actions=tuple(draft.actions),
             events=events_between(name, old, new),
-            warnings=_about_strangers(observed.strangers),
+            warnings=(*_about_strangers(observed.strangers), *_about_variables(problems)),
             requeue_after=draft.requeue_after,
             is_last=new.phase is not None and new.phase.is_final,
+            message_is_progress=_is_unschedulable(new),
         )
 
     def _hold(self, obj: Object, old: FineTuneJobStatus, reason: Reason, why: str, now: datetime) -> Decision:
@@ -77,7 +78,7 @@ class FineTuneJobController:
     def _after_the_end(self, obj: Object, old: FineTuneJobStatus, view: View, now: datetime) -> Decision:
         """What to do about a job that ended: nothing, or tell its trackers the rest, or clean up after it."""
         seen = _seen(obj, old)
-        if not (_has_ttl(obj) or _tracks(seen.to_wire())) or find_problems(obj):
+        if not (_has_ttl(obj) or _tracks(seen.to_wire())) or _that_hold(find_problems(obj)):
             return Decision(seen.to_wire())
         try:
             observed, draft = observe(obj | {"status": seen.to_wire()}, view), Draft(seen, now)
@@ -119,14 +120,19 @@ def _is_of_a_job(config_map: Object) -> bool:
     return owner is not None and owner.key.kind == FineTuneJobController.kind
 
 
+def _is_unschedulable(status: FineTuneJobStatus) -> bool:
+    ready = find_condition(status.conditions, ConditionType.READY)
+    return ready is not None and ready.reason == Reason.POD_UNSCHEDULABLE
+
+
 def _about_strangers(strangers: tuple[Stranger, ...]) -> tuple[Event, ...]:
     """An event about the oldest Job that is ignored: there may be any number of them."""
     return tuple(
         Event(
             "Warning",
             "ChildIgnored",
-            f"Job {stranger.name} names this FineTuneJob as its owner, but it is none of its attempts: "
-            f"{stranger.problem}. It is ignored: delete it.",
+            f"Job {stranger.name} claims this FineTuneJob as its owner but is not one of its attempts: "
+            f"{stranger.problem}. The operator ignores it; delete it.",
         )
         for stranger in strangers[:1]
     )
@@ -168,6 +174,24 @@ def _has_begun(obj: Object, status: FineTuneJobStatus, view: View) -> bool:
     """Whether a job's request was made: status or what the job owns says so."""
     has_children = any(view.children(obj, kind) for kind in ("ConfigMap", "Job"))
     return has_children or status.request is not None
+
+
+def _that_hold(problems: list[Problem]) -> list[Problem]:
+    """The problems for which a job that has begun is held. A variable that an earlier release accepted is not
+    one of them: pods do not get it any more, and the spec cannot be changed."""
+    return [problem for problem in problems if not _is_about_a_variable(problem)]
+
+
+def _is_about_a_variable(problem: Problem) -> bool:
+    return problem.path[:3] == ("spec", "podTemplate", "env") and problem.path[-1] == "name"
+
+
+def _about_variables(problems: list[Problem]) -> tuple[Event, ...]:
+    """An event about the variables of a job that has begun which its next pods do not get."""
+    dropped = [problem for problem in problems if _is_about_a_variable(problem)]
+    if not dropped:
+        return ()
+    return (Event("Warning", "VariableDropped", f"pods do not get these variables: {_named(dropped)}"),)
 
 
 def _named(problems: list[Problem]) -> str:

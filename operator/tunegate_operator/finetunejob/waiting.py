@@ -16,8 +16,9 @@ LOOK_UP_AFTER_SECONDS = 10
 LOOK_UP_AGAIN_SECONDS = 60
 NODE_PATIENCE_SECONDS = 30
 """How much later than its grace period a pod may be said to have ended."""
-POD_END_SECONDS = 30
-"""How much later than its Job a pod may be seen to end: watches of Jobs and of pods have no common order."""
+POD_END_SECONDS = 100
+"""How much later than its Job a pod may be seen to end: watches of Jobs and of pods have no common order, and
+one on a dead connection is opened anew after 90 seconds."""
 
 PURPOSES = {
     Role.DATA: "checking the data and fetching the model",
