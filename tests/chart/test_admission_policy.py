@@ -13,6 +13,7 @@ from kubernetes.config import new_client_from_config_dict
 from support.api_server import CONTROLLERS, ApiServer, api_server
 from support.builders import make_gate, make_job
 from support.operator_command import grant_rights
+from support.manifests import finetunejob
 from support.team import GROUP
 from support.waiting import eventually
 from tunegate_api.contract import Request, Role
@@ -197,6 +198,43 @@ def test_operator_creates_and_deletes_the_jobs_that_it_builds(
     assert not refusal(lambda: batch.delete_namespaced_job(child["metadata"]["name"], "default"))
 
 
+VOLUMES: list[Object] = [
+    {"name": "a", "configMap": {"name": "ca"}},
+    {"name": "b", "secret": {"secretName": "keys"}},
+    {"name": "c", "persistentVolumeClaim": {"claimName": "cache"}},
+    {"name": "d", "emptyDir": {}},
+    {"name": "e", "csi": {"driver": "secrets-store.csi.k8s.io", "readOnly": True}},
+    {
+        "name": "f",
+        "ephemeral": {
+            "volumeClaimTemplate": {
+                "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
+            }
+        },
+    },
+]
+
+
+@pytest.mark.parametrize("role", Role)
+def test_operator_creates_jobs_with_every_setting_of_users(
+    operator: client.ApiClient, admin: client.ApiClient, role: Role
+) -> None:
+    manifest = finetunejob()
+    manifest["metadata"] = {"generateName": "settings-", "namespace": "default"}
+    manifest["spec"]["podTemplate"]["volumes"] += VOLUMES
+    manifest["spec"]["resources"] = {"nodes": 2, "accelerator": "GPU", "gpu": {"count": 2}}
+    made = client.CustomObjectsApi(admin).create_namespaced_custom_object(
+        *GROUP, "default", "finetunejobs", manifest
+    )
+    job = FineTuneJob.model_validate(made)
+    meta = job.metadata
+    request = Request(name=meta.name, namespace=meta.namespace, uid=meta.uid, spec=job.spec, gates=[])
+    stage = job.spec.stages[0].name if role is Role.TRAIN else None
+    child = child_job(job, request, Step(role, stage), 1, pods=PODS)
+    assert (child["spec"].get("completionMode") == "Indexed") is (role is Role.TRAIN)
+    assert not refusal(lambda: client.BatchV1Api(operator).create_namespaced_job("default", child))
+
+
 def test_operator_creates_request_and_service_as_it_builds_them(
     operator: client.ApiClient, job: FineTuneJob, request_of: Request
 ) -> None:
@@ -276,6 +314,74 @@ def init_container(pod: Object) -> None:
     pod["initContainers"] = [copy.deepcopy(pod["containers"][0]) | {"name": "first"}]
 
 
+def other_volume(type: str, **fields: Any) -> Callable[[Object], None]:
+    def weaken(pod: Object) -> None:
+        pod["volumes"].append({"name": "other", type: fields})
+
+    weaken.__name__ = type
+    return weaken
+
+
+ISCSI = {"targetPortal": "10.0.0.1", "iqn": "iqn.2001-04.com.example:storage", "lun": 0}
+API_FIELD = {"items": [{"path": "labels", "fieldRef": {"fieldPath": "metadata.labels"}}]}
+
+
+def host_port(pod: Object) -> None:
+    pod["containers"][0]["ports"] = [{"containerPort": 80, "hostPort": 80}]
+
+
+def no_seccomp_profile(pod: Object) -> None:
+    del pod["securityContext"]["seccompProfile"]
+
+
+def unconfined_seccomp(pod: Object) -> None:
+    pod["securityContext"]["seccompProfile"] = {"type": "Unconfined"}
+
+
+def unconfined_seccomp_in_a_container(pod: Object) -> None:
+    pod["containers"][0]["securityContext"]["seccompProfile"] = {"type": "Unconfined"}
+
+
+def unconfined_apparmor(pod: Object) -> None:
+    pod["securityContext"]["appArmorProfile"] = {"type": "Unconfined"}
+
+
+def unconfined_apparmor_in_a_container(pod: Object) -> None:
+    pod["containers"][0]["securityContext"]["appArmorProfile"] = {"type": "Unconfined"}
+
+
+def selinux_options(pod: Object) -> None:
+    pod["securityContext"]["seLinuxOptions"] = {"type": "spc_t"}
+
+
+def selinux_options_in_a_container(pod: Object) -> None:
+    pod["containers"][0]["securityContext"]["seLinuxOptions"] = {"type": "spc_t"}
+
+
+def sysctls(pod: Object) -> None:
+    pod["securityContext"]["sysctls"] = [{"name": "kernel.shm_rmid_forced", "value": "1"}]
+
+
+def shared_processes(pod: Object) -> None:
+    pod["shareProcessNamespace"] = True
+
+
+def node_name(pod: Object) -> None:
+    pod["nodeName"] = "control-plane"
+
+
+def system_priority(pod: Object) -> None:
+    pod["priorityClassName"] = "system-node-critical"
+
+
+def user_0(pod: Object) -> None:
+    pod["securityContext"]["runAsUser"] = 0
+
+
+def user_0_in_a_container(pod: Object) -> None:
+    pod["containers"][0]["securityContext"]["runAsUser"] = 0
+
+
 @pytest.mark.parametrize(
     "weaken",
     [
@@ -293,6 +399,24 @@ def init_container(pod: Object) -> None:
         default_capabilities,
         second_container,
         init_container,
+        other_volume("flexVolume", driver="example/lvm"),
+        other_volume("nfs", server="10.0.0.1", path="/"),
+        other_volume("iscsi", **ISCSI),
+        other_volume("downwardAPI", **API_FIELD),
+        host_port,
+        no_seccomp_profile,
+        unconfined_seccomp,
+        unconfined_seccomp_in_a_container,
+        unconfined_apparmor,
+        unconfined_apparmor_in_a_container,
+        selinux_options,
+        selinux_options_in_a_container,
+        sysctls,
+        shared_processes,
+        node_name,
+        system_priority,
+        user_0,
+        user_0_in_a_container,
     ],
 )
 def test_operator_cannot_create_a_job_with_pods_unlike_its_own(
@@ -300,5 +424,15 @@ def test_operator_cannot_create_a_job_with_pods_unlike_its_own(
 ) -> None:
     child = copy.deepcopy(child_job(job, request_of, Step(Role.DATA), 2, pods=PODS))
     weaken(child["spec"]["template"]["spec"])
+    batch = client.BatchV1Api(operator)
+    assert "may create only Jobs" in refusal(lambda: batch.create_namespaced_job("default", child))
+
+
+def test_operator_cannot_unconfine_pods_by_an_annotation(
+    operator: client.ApiClient, job: FineTuneJob, request_of: Request
+) -> None:
+    child = copy.deepcopy(child_job(job, request_of, Step(Role.DATA), 2, pods=PODS))
+    unconfined = {"container.apparmor.security.beta.kubernetes.io/trainer": "unconfined"}
+    child["spec"]["template"]["metadata"]["annotations"] = unconfined
     batch = client.BatchV1Api(operator)
     assert "may create only Jobs" in refusal(lambda: batch.create_namespaced_job("default", child))

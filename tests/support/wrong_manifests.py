@@ -13,6 +13,7 @@ from support.manifests import LEAVE_OUT, Changes, changed, evalgate, finetunejob
 
 STAGE = "spec.stages.0"
 POD = "spec.podTemplate"
+APPARMOR = "container.apparmor.security.beta.kubernetes.io/trainer"
 JUDGE = {
     "endpoint": {"url": "https://judge.internal/v1", "model": "judge"},
     "calibration": {"source": {"configMap": "scored"}, "minRecall": "0.7", "minSpecificity": "0.8"},
@@ -766,6 +767,19 @@ FINETUNEJOB = [
             ("labels", "a key of Jobs", "job-name"),
             ("annotations", "a key of Kueue", "kueue.x-k8s.io/queue-name"),
         )
+    ),
+    Wrong(
+        "an annotation that turns AppArmor off",
+        {f"{POD}.annotations": {APPARMOR: "unconfined"}},
+        f"{POD}.annotations",
+        "AppArmor confines pods by its default profile: leave it out",
+        below=f".{APPARMOR}",
+    ),
+    Wrong(
+        "a priority class of the system",
+        {f"{POD}.priorityClassName": "system-node-critical"},
+        f"{POD}.priorityClassName",
+        "must be no priority class of the system: choose one of your own",
     ),
     *(
         Wrong(

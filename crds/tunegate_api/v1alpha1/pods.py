@@ -28,6 +28,8 @@ def quantity_value(quantity: Quantity) -> Fraction:
 OWNED_KEYS = r"^(.*\.)?(tunegate\.dev|kueue\.x-k8s\.io|batch\.kubernetes\.io)/|^job-name$|^controller-uid$"
 """Labels and annotations by which the operator, the Job controller and Kueue find their pods."""
 OWNED_LABELS = rf"{OWNED_KEYS}|^app\.kubernetes\.io/managed-by$"
+CONFINEMENT_KEYS = r"^container\.apparmor\.security\.beta\.kubernetes\.io/"
+"""Annotations that weaken how the container runtime confines a pod."""
 MOUNTS = "/mnt"
 """Below it a user's volumes are mounted, where they hide nothing of the image."""
 
@@ -37,6 +39,10 @@ VariableName = Annotated[
     Form(ALLOWED_PATTERN, ALLOWED_WORDS),
 ]
 """Who may create a FineTuneJob gets pods by the operator's rights: nothing may forge a result there."""
+PriorityClassName = Annotated[
+    Name,
+    Form("^system-", "must be no priority class of the system: choose one of your own", never=True),
+]
 VolumeName = Annotated[
     Name,
     Form(
@@ -146,7 +152,8 @@ class PodTemplate(ApiModel):
     labels: Annotated[dict[str, str], Field(max_length=32)] | None = None
     """Labels to add to the pods. Those of the operator, of Jobs and of Kueue are refused."""
     annotations: Annotated[dict[str, str], Field(max_length=32)] | None = None
-    """Annotations to add to the pods. Those of the operator, of Jobs and of Kueue are refused."""
+    """Annotations to add to the pods. Those of the operator, of Jobs, of Kueue and of AppArmor are
+    refused."""
     node_selector: Annotated[dict[str, str] | None, Field(max_length=32, examples=[{"gpu": "l4"}])] = None
     """Labels that a node must have."""
     tolerations: Annotated[
@@ -155,8 +162,8 @@ class PodTemplate(ApiModel):
     """Taints that the pods tolerate, as in a Pod."""
     affinity: dict[str, Any] | None = None
     """Which nodes and neighbours the pods prefer, as in a Pod."""
-    priority_class_name: Annotated[Name | None, Field(examples=["batch-low"])] = None
-    """The PriorityClass of the pods."""
+    priority_class_name: Annotated[PriorityClassName | None, Field(examples=["batch-low"])] = None
+    """The PriorityClass of the pods. Those that begin with system- are refused."""
     service_account_name: Annotated[Name | None, Field(examples=["tuning"])] = None
     """The ServiceAccount of the pods. Its API token is not mounted."""
     image_pull_secrets: Annotated[list[SecretReference] | None, Field(max_length=8)] = None

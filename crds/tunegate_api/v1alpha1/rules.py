@@ -43,7 +43,15 @@ from tunegate_api.v1alpha1.finetunejob import (
     TaskMetric,
 )
 from tunegate_api.v1alpha1.parts import Part
-from tunegate_api.v1alpha1.pods import OWNED_KEYS, OWNED_LABELS, EnvVar, PodTemplate, Resources, Volume
+from tunegate_api.v1alpha1.pods import (
+    CONFINEMENT_KEYS,
+    OWNED_KEYS,
+    OWNED_LABELS,
+    EnvVar,
+    PodTemplate,
+    Resources,
+    Volume,
+)
 from tunegate_api.v1alpha1.stages import (
     FIELDS_FOR_ARGS,
     OPTIMIZERS,
@@ -239,6 +247,7 @@ RULES: dict[type[ApiModel], tuple[Rule, ...]] = {
     PodTemplate: (
         Keys("labels", OWNED_LABELS, _OWNED),
         Keys("annotations", OWNED_KEYS, _OWNED),
+        Keys("annotations", CONFINEMENT_KEYS, "AppArmor confines pods by its default profile: leave it out"),
         Unique("env", "name"),
         Unique("volumes", "name"),
         Unique("volumeMounts", "mountPath"),
