@@ -12,8 +12,8 @@ from kubernetes.config import new_client_from_config_dict
 
 from support.api_server import CONTROLLERS, ApiServer, api_server
 from support.builders import make_gate, make_job
-from support.operator_command import grant_rights
 from support.manifests import finetunejob
+from support.operator_command import grant_rights
 from support.team import GROUP
 from support.waiting import eventually
 from tunegate_api.contract import Request, Role
@@ -382,6 +382,11 @@ def user_0_in_a_container(pod: Object) -> None:
     pod["containers"][0]["securityContext"]["runAsUser"] = 0
 
 
+def unmasked_proc(pod: Object) -> None:
+    pod["hostUsers"] = False
+    pod["containers"][0]["securityContext"]["procMount"] = "Unmasked"
+
+
 @pytest.mark.parametrize(
     "weaken",
     [
@@ -417,6 +422,7 @@ def user_0_in_a_container(pod: Object) -> None:
         system_priority,
         user_0,
         user_0_in_a_container,
+        unmasked_proc,
     ],
 )
 def test_operator_cannot_create_a_job_with_pods_unlike_its_own(
