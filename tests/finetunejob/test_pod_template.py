@@ -136,7 +136,7 @@ WANTED = {
     "SSL_CERT_FILE": "/mnt/ca/ca.pem",
     "WANDB_MODE": "offline",
     "HF_TOKEN": "hf_x",
-    "AWS_ENDPOINT_URL": "https://minio",
+    "AWS_ENDPOINT_URL_S3": "https://minio",
     "OTEL_SERVICE_NAME": "orders",
     "NCCL_DEBUG": "INFO",
     "USER_STYLE": "short",
@@ -148,10 +148,10 @@ OF_EVERY_POD = {"HTTPS_PROXY", "SSL_CERT_FILE", "WANDB_MODE"}
 @pytest.mark.parametrize(
     ("role", "names"),
     [
-        (Role.DATA, OF_EVERY_POD | {"HF_TOKEN", "AWS_ENDPOINT_URL", "OTEL_SERVICE_NAME", "USER_STYLE"}),
+        (Role.DATA, OF_EVERY_POD | {"HF_TOKEN", "AWS_ENDPOINT_URL_S3", "OTEL_SERVICE_NAME", "USER_STYLE"}),
         (Role.TRAIN, WANTED.keys() - {"OPENSSL_CONF"}),
         (Role.GATE, OF_EVERY_POD),
-        (Role.PUBLISH, OF_EVERY_POD | {"HF_TOKEN", "AWS_ENDPOINT_URL"}),
+        (Role.PUBLISH, OF_EVERY_POD | {"HF_TOKEN", "AWS_ENDPOINT_URL_S3"}),
         (Role.TRACK, OF_EVERY_POD),
         (Role.REPORT, set()),
         (Role.CLEANUP, set()),

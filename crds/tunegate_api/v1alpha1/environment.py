@@ -74,11 +74,13 @@ ALLOWED = (
     ),
     Variables(
         "An object store: keys, region, address and retries, but no profile and no file of any kind: "
-        "`credential_process` in one runs a program, and a token file is sent to the address.",
+        "`credential_process` in one runs a program, and a token file is sent to the address. The address is "
+        "that of S3 alone: AWS STS uses `AWS_ENDPOINT_URL` too, so the client would send the token of the "
+        "pod's ServiceAccount there.",
         _FETCHES,
         (
             *("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_REGION"),
-            *("AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_EC2_METADATA_DISABLED"),
+            *("AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL_S3", "AWS_EC2_METADATA_DISABLED"),
             *("AWS_MAX_ATTEMPTS", "AWS_RETRY_MODE", "AWS_USE_DUALSTACK_ENDPOINT", "AWS_USE_FIPS_ENDPOINT"),
             *("AWS_REQUEST_CHECKSUM_CALCULATION", "AWS_RESPONSE_CHECKSUM_VALIDATION"),
         ),

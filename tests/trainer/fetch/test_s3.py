@@ -4,10 +4,12 @@ import json
 import shutil
 
 import pytest
+from botocore.session import get_session
 
 from support.stores.s3_server import BUCKET
 from support.stores.web_server import Answer, WebServer
 from tunegate_api.contract import ExitCode, Role
+from tunegate_api.v1alpha1.environment import ALLOWED
 from tunegate_api.workspace import Workspace
 from tunegate_trainer.main import main
 
@@ -49,6 +51,17 @@ def test_no_credentials_at_all_are_said(s3_store, make_job, monkeypatch):
     assert main(["data"]) == ExitCode.CREDENTIALS
     assert "there are no credentials (NoCredentialsError)" in failure(root).message
     assert failure(root).hint == "give model.secretName, a Secret with credentials for it"
+
+
+def test_address_of_a_job_gets_no_token_of_its_service_account(monkeypatch):
+    """AWS_ENDPOINT_URL would: STS, which takes the token, uses it too."""
+    names = [name for group in ALLOWED for name in group.names if "ENDPOINT" in name]
+    for name in names:
+        monkeypatch.setenv(name, "http://store.example")
+    session = get_session()
+    assert session.create_client("s3", region_name="eu-west-1").meta.endpoint_url == "http://store.example"
+    sts = session.create_client("sts", region_name="eu-west-1")
+    assert sts.meta.endpoint_url == "https://sts.eu-west-1.amazonaws.com"
 
 
 def test_a_key_that_the_secret_lacks_is_named(s3_store, make_job):
