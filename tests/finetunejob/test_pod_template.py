@@ -135,6 +135,7 @@ WANTED = {
     "HTTPS_PROXY": "http://proxy:3128",
     "SSL_CERT_FILE": "/mnt/ca/ca.pem",
     "WANDB_MODE": "offline",
+    "WANDB_TAGS": "orders",
     "HF_TOKEN": "hf_x",
     "AWS_ENDPOINT_URL_S3": "https://minio",
     "OTEL_SERVICE_NAME": "orders",
@@ -148,11 +149,15 @@ OF_EVERY_POD = {"HTTPS_PROXY", "SSL_CERT_FILE", "WANDB_MODE"}
 @pytest.mark.parametrize(
     ("role", "names"),
     [
-        (Role.DATA, OF_EVERY_POD | {"HF_TOKEN", "AWS_ENDPOINT_URL_S3", "OTEL_SERVICE_NAME", "USER_STYLE"}),
+        (
+            Role.DATA,
+            OF_EVERY_POD
+            | {"HF_TOKEN", "AWS_ENDPOINT_URL_S3", "OTEL_SERVICE_NAME", "USER_STYLE", "WANDB_TAGS"},
+        ),
         (Role.TRAIN, WANTED.keys() - {"OPENSSL_CONF"}),
         (Role.GATE, OF_EVERY_POD),
         (Role.PUBLISH, OF_EVERY_POD | {"HF_TOKEN", "AWS_ENDPOINT_URL_S3"}),
-        (Role.TRACK, OF_EVERY_POD),
+        (Role.TRACK, OF_EVERY_POD | {"WANDB_TAGS"}),
         (Role.REPORT, set()),
         (Role.CLEANUP, set()),
     ],

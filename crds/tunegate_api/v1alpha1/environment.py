@@ -15,6 +15,7 @@ Pod = Literal["data", "train", "gate", "publish", "track"]
 _ALL: tuple[Pod, ...] = ("data", "train", "gate", "publish", "track")
 _FETCHES: tuple[Pod, ...] = ("data", "train", "publish")
 _PREPARES: tuple[Pod, ...] = ("data", "train")
+_DESCRIBES: tuple[Pod, ...] = ("data", "train", "track")
 _TRAINS: tuple[Pod, ...] = ("train",)
 
 OWN_PREFIX = "USER_"
@@ -48,15 +49,22 @@ ALLOWED = (
         ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "AWS_CA_BUNDLE"),
     ),
     Variables(
-        "Weights & Biases: its server, the key, and whether to send. Every pod that tracks needs them.",
+        "Weights & Biases: how its client connects. Gate and publish pods need these too: they send results "
+        "themselves, and must not try to reach a server when the mode is offline.",
         _ALL,
         (
             *("WANDB_API_KEY", "WANDB_BASE_URL", "WANDB_MODE", "WANDB_HTTP_TIMEOUT"),
-            *("WANDB_INSECURE_DISABLE_SSL", "WANDB_NOTES", "WANDB_TAGS"),
+            "WANDB_INSECURE_DISABLE_SSL",
         ),
     ),
     Variables(
-        "MLflow: credentials and TLS. Every pod that tracks needs them.",
+        "Notes and tags of Weights & Biases runs. A run keeps them when the gate resumes it. Offline, the "
+        "gate rewrites the runs, without them.",
+        _DESCRIBES,
+        ("WANDB_NOTES", "WANDB_TAGS"),
+    ),
+    Variables(
+        "MLflow: credentials and TLS. Every pod that tracks needs them to connect.",
         _ALL,
         (
             *("MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"),
