@@ -168,7 +168,10 @@ def test_what_is_no_report_is_refused_by_name(engine, body, named):
 
 def test_a_report_of_another_step_is_refused_and_not_handed_on(engine):
     engine.senders.sender = Sender(Step(Role.DATA), 1, ("sft",), {})
-    assert post(engine, report(attempt=2)) == (422, "attempt: data had 1 attempts, not 2")
+    assert post(engine, report(attempt=2)) == (
+        422,
+        "attempt: 2 is higher than the latest attempt (1) of data",
+    )
     code, message = post(engine, report(role="train", stage="forged"))
     assert (code, message) == (422, "stage: forged is no stage of this job")
     assert engine.taken == []

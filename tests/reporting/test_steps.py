@@ -41,7 +41,9 @@ def test_a_pod_sends_the_reports_of_its_step_and_of_earlier_ones(step):
     order = [DATA, SFT, DPO, GATE, PUBLISH]
     later = order[order.index(step) + 1 :]
     for reported in later:
-        with pytest.raises(ForeignReportError, match=f"role: a pod of {step} sends no report of {reported}"):
+        with pytest.raises(
+            ForeignReportError, match=f"role: a {step} pod may not send a report for {reported}"
+        ):
             sender(step).check(report(reported))
     for reported in order[: -len(later) or None]:
         sender(step).check(report(reported))
@@ -54,7 +56,7 @@ def test_the_report_role_sends_what_any_pod_left(reported):
 
 @pytest.mark.parametrize("chore", [Step(Role.TRACK), Step(Role.CLEANUP)])
 def test_other_chores_send_nothing(chore):
-    with pytest.raises(ForeignReportError, match="sends no report of data"):
+    with pytest.raises(ForeignReportError, match="may not send a report for data"):
         Sender(chore, 1, ("sft",), LATEST).check(report(DATA))
 
 
@@ -72,20 +74,32 @@ def test_a_report_of_no_step_of_the_job_is_refused(reported, message):
         sender(MESSENGER).check(report(reported))
 
 
-@pytest.mark.parametrize(("attempt", "is_allowed"), [(0, False), (1, True), (2, True), (3, False)])
-def test_a_report_of_a_later_attempt_than_the_pods_is_refused(attempt, is_allowed):
-    if is_allowed:
+@pytest.mark.parametrize(
+    ("attempt", "refusal"),
+    [
+        (0, "attempt: 0 is less than 1"),
+        (1, None),
+        (2, None),
+        (3, r"attempt: 3 is higher than the latest attempt \(2\) of train sft"),
+    ],
+)
+def test_a_report_of_a_later_attempt_than_the_pods_is_refused(attempt, refusal):
+    if refusal is None:
         sender(SFT, attempt=2).check(report(SFT, attempt))
     else:
-        with pytest.raises(ForeignReportError, match=f"attempt: train sft had 2 attempts, not {attempt}"):
+        with pytest.raises(ForeignReportError, match=refusal):
             sender(SFT, attempt=2).check(report(SFT, attempt))
 
 
 def test_an_earlier_step_is_reported_for_attempts_that_it_had():
     sender(GATE).check(report(SFT, 3))
-    with pytest.raises(ForeignReportError, match="attempt: train sft had 3 attempts, not 4"):
+    with pytest.raises(
+        ForeignReportError, match=r"attempt: 4 is higher than the latest attempt \(3\) of train sft"
+    ):
         sender(GATE).check(report(SFT, 4))
-    with pytest.raises(ForeignReportError, match="attempt: data had 0 attempts, not 1"):
+    with pytest.raises(
+        ForeignReportError, match=r"attempt: 1 is higher than the latest attempt \(0\) of data"
+    ):
         Sender(GATE, 1, ("sft", "dpo"), {}).check(report(DATA))
 
 

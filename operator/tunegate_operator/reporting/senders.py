@@ -37,7 +37,7 @@ class RefusedError(Exception):
 
 
 class UnknownPodError(Exception):
-    """The pod is real, but the watch has not told us of it yet: the sender should try again."""
+    """The pod is real, but the watch has not shown it yet: the sender should try again."""
 
 
 @dataclass(frozen=True)

@@ -59,10 +59,13 @@ class Sender:
         if self.step.role is not Role.REPORT and (
             self.step not in steps or steps.index(reported) > steps.index(self.step)
         ):
-            raise ForeignReportError(f"role: a pod of {self.step} sends no report of {reported}")
+            raise ForeignReportError(f"role: a {self.step} pod may not send a report for {reported}")
         last = self.attempt if reported == self.step else self.latest_attempts.get(reported, 0)
-        if not 1 <= report.attempt <= last:
-            raise ForeignReportError(f"attempt: {reported} had {last} attempts, not {report.attempt}")
+        if report.attempt < 1:
+            raise ForeignReportError(f"attempt: {report.attempt} is less than 1")
+        if report.attempt > last:
+            higher = f"{report.attempt} is higher than the latest attempt ({last}) of {reported}"
+            raise ForeignReportError(f"attempt: {higher}")
         self._check_content(report)
 
     def _check_content(self, report: Report) -> None:
