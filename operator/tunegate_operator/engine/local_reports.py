@@ -8,7 +8,7 @@ from pathlib import Path
 from tunegate_operator.engine.cluster import Object
 from tunegate_operator.engine.local_jobs import OWNER_ANNOTATION
 from tunegate_operator.engine.local_pod_folder import FindVolume
-from tunegate_operator.engine.reports import JobTooLargeError
+from tunegate_operator.engine.reports import JobTooLargeError, StoreFullError
 
 log = logging.getLogger(__name__)
 
@@ -23,6 +23,8 @@ class Outboxes:
         self._find_volume = find_volume
         self._listeners: list[ReportListener] = []
         self._seen: dict[Path, tuple[int, int, int]] = {}
+        self._deferred: set[Path] = set()
+        """Reports that found the store full: read again, also after their pod has ended."""
 
     def watch(self, listener: ReportListener) -> None:
         """Call ``listener`` with every report from now on; those that lie there are read again."""
@@ -31,9 +33,10 @@ class Outboxes:
 
     def poll(self, pods: Iterable[Object]) -> None:
         """Hand on what these pods reported since the last look."""
-        for folder in sorted({folder for pod in pods for folder in self._outboxes(pod)}):
-            for path in sorted(folder.glob("*.json")):
-                self._read(path)
+        folders = {folder for pod in pods for folder in self._outboxes(pod)}
+        found = {path for folder in folders for path in folder.glob("*.json")}
+        for path in sorted(found | self._deferred):
+            self._read(path)
 
     def _outboxes(self, pod: Object) -> Iterable[Path]:
         owner = pod["metadata"].get("annotations", {}).get(OWNER_ANNOTATION)
@@ -48,6 +51,8 @@ class Outboxes:
                 yield root / owner / OUTBOX
 
     def _read(self, path: Path) -> None:
+        was_deferred = path in self._deferred
+        self._deferred.discard(path)
         try:
             stat = path.stat()
             version = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
@@ -66,5 +71,10 @@ class Outboxes:
                 listener(report)
             except JobTooLargeError as error:
                 log.warning("%s: %s", path, error)
+            except StoreFullError as error:
+                if not was_deferred:
+                    log.warning("%s is read again later: %s", path, error)
+                self._deferred.add(path)
+                self._seen.pop(path, None)
             except (KeyError, TypeError) as error:
                 log.warning("%s is no report: %r", path, error)

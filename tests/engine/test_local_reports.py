@@ -1,0 +1,38 @@
+"""Reports in outboxes reach the report store, also after it was full."""
+
+import json
+from pathlib import Path
+
+from tunegate_operator.engine.cluster import Object
+from tunegate_operator.engine.local_jobs import OWNER_ANNOTATION
+from tunegate_operator.engine.local_reports import Outboxes
+from tunegate_operator.engine.reports import ReportStore
+
+STORE_BYTES = 10_000
+
+
+def pod_of(job_uid: str) -> Object:
+    volume = {"name": "work", "persistentVolumeClaim": {"claimName": "work"}}
+    return {"metadata": {"annotations": {OWNER_ANNOTATION: job_uid}}, "spec": {"volumes": [volume]}}
+
+
+def leave(volume: Path, job_uid: str, size: int) -> None:
+    outbox = volume / job_uid / "outbox"
+    outbox.mkdir(parents=True)
+    report = {"jobUid": job_uid, "role": "train", "sequence": 1, "results": "x" * size}
+    (outbox / "train.json").write_text(json.dumps(report))
+
+
+def test_report_that_found_the_store_full_is_read_again(tmp_path: Path, caplog) -> None:
+    store = ReportStore(max_bytes=STORE_BYTES)
+    outboxes = Outboxes(lambda _claim: tmp_path)
+    outboxes.watch(lambda report: store.put(report) and None)
+    for job in ("first", "second"):
+        leave(tmp_path, job, STORE_BYTES * 3 // 4)
+    for _ in range(2):
+        outboxes.poll([pod_of("first"), pod_of("second")])
+    assert store.latest("second") == []
+    assert caplog.text.count("second/outbox/train.json") == 1, "one line, however often it is read"
+    store.forget("first")
+    outboxes.poll([])  # its pod has ended
+    assert [report["jobUid"] for report in store.latest("second")] == ["second"]
