@@ -259,6 +259,17 @@ def test_the_owner_of_a_deleted_jobs_pod_is_still_known() -> None:
     assert [owner.uid for owner in cache.owners(pod)] == ["job", "ftj"]
 
 
+def test_deleted_job_leads_no_pod_of_another_namespace_to_its_owner() -> None:
+    cache = Cache()
+    cache.put(make_owner("ftj"))
+    cache.put(make("a", "job", 2, owner="ftj"))
+    cache.apply(WatchEvent("DELETED", make("a", "job", 4, owner="ftj")))
+    pod = make("p", "pod", 5, kind="Pod")
+    pod["metadata"]["namespace"] = "attacker"
+    pod["metadata"]["ownerReferences"] = [{"kind": "Job", "name": "a", "uid": "job", "controller": True}]
+    assert "ftj" not in [found.uid for found in cache.owners(pod)]
+
+
 @pytest.mark.parametrize(
     ("field", "value"), [("namespace", "attacker"), ("name", "another"), ("kind", "EvalGate")]
 )

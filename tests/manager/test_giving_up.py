@@ -1,6 +1,7 @@
 """A process whose leader election fails in a way that nobody foresaw decides nothing more, and ends."""
 
 import asyncio
+import socket
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -52,7 +53,7 @@ class Process:
     def __init__(self, cluster: WatchedCluster) -> None:
         self.cluster = cluster
         self.lost = threading.Event()
-        settings = Settings(
+        self.settings = Settings(
             trainer_image="trainer:test",
             health_port=free_port(),
             report_port=free_port(),
@@ -61,7 +62,7 @@ class Process:
             pod_ip="192.0.2.1",
         )
         served: Any = cluster
-        self.manager = Manager(settings, served, SystemClock(), self.lost.set)
+        self.manager = Manager(self.settings, served, SystemClock(), self.lost.set)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever)
 
@@ -141,3 +142,13 @@ def test_error_at_the_start_of_leading_ends_the_process(process, caplog, monkeyp
     assert process.lost.wait(10)
     assert not process.threads("worker")
     assert "can't start new thread" in caplog.text
+
+
+def test_leader_that_cannot_listen_for_reports_ends_the_process(process, caplog):
+    with socket.create_server(("", process.settings.report_port)):
+        process.start()
+        assert process.lost.wait(10)
+    for worker in process.threads("worker"):
+        worker.join(5)
+        assert not worker.is_alive()
+    assert "leading failed" in caplog.text

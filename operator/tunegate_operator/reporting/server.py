@@ -94,8 +94,9 @@ class ReportServer:
             logger=_silent,
         )
         await runner.setup()
-        self._connections = Connections(self._limits, self._tls, cast("web.Server", runner.server))
-        self._connections.listen(port)
+        connections = Connections(self._limits, self._tls, cast("web.Server", runner.server))
+        connections.listen(port)
+        self._connections = connections
         self._rotation = asyncio.create_task(self._rotate())
 
     async def stop(self) -> None:
