@@ -7,16 +7,23 @@ import threading
 import tracemalloc
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from support.report_address import Engine, Senders, serving
+from support.report_address import TOKEN, Engine, Senders, serving
 from support.waiting import eventually
-from tunegate_api.contract import report_path
+from tunegate_api.contract import Report, Role, report_path
 from tunegate_operator.reporting.connections import Limits
 
 SHORT = 0.3
+REPORT = (
+    Report(job_uid="job", role=Role.DATA, attempt=1, sequence=1, time=datetime(2026, 1, 1, tzinfo=UTC))
+    .model_dump_json(by_alias=True, exclude_none=True)
+    .encode()
+)
 
 
 @pytest.fixture
@@ -41,6 +48,12 @@ def secured(engine: Engine, source: str = "127.0.0.1") -> Iterator[ssl.SSLSocket
         tls.wrap_socket(plain, server_hostname="localhost") as connection,
     ):
         yield connection
+
+
+def head(token: str, length: int) -> bytes:
+    """The header block of a report on ``job``."""
+    lines = f"POST {report_path('job')} HTTP/1.1", "Host: x", f"Authorization: Bearer {token}"
+    return "\r\n".join([*lines, f"Content-Length: {length}", "", ""]).encode()
 
 
 def is_closed(connection: socket.socket) -> bool:
@@ -76,7 +89,8 @@ def test_a_connection_has_a_deadline_as_a_whole(engine):
         assert is_closed(connection)
 
 
-LIMITED = {"of one source": Limits(per_source=2), "in all": Limits(connections=2)}
+PATIENT = Limits(handshake=60, headers=60, body=60)
+"""No deadline ends a connection while a test lasts."""
 
 
 def is_let_in(engine: Engine) -> bool:
@@ -87,17 +101,55 @@ def is_let_in(engine: Engine) -> bool:
         return False
 
 
-@pytest.mark.parametrize("limits", LIMITED.values(), ids=LIMITED.keys())
-def test_a_connection_above_a_limit_is_closed_at_once(engine, limits):
-    with serving(engine, limits=limits), ExitStack() as others:
+def test_a_connection_above_the_limit_of_its_source_is_closed(engine):
+    with serving(engine, limits=replace(PATIENT, per_source=2)), ExitStack() as others:
         for _ in range(2):
             others.enter_context(secured(engine))
         with opened(engine) as third:
             assert is_closed(third)
-        if limits.per_source == 2:
-            others.enter_context(secured(engine, source="127.0.0.2"))
+        others.enter_context(secured(engine, source="127.0.0.2"))
         others.pop_all().close()
         eventually(lambda: is_let_in(engine), what="the places are free again")
+
+
+def test_newcomer_displaces_the_oldest_silent_connection_of_the_busiest_source(engine):
+    with serving(engine, limits=replace(PATIENT, connections=4)), ExitStack() as stack:
+        lone = stack.enter_context(opened(engine, source="127.0.0.3"))
+        busiest = [stack.enter_context(opened(engine, source="127.0.0.2")) for _ in range(3)]
+        stack.enter_context(secured(engine))
+        assert is_closed(busiest[0])
+        for kept in (lone, *busiest[1:]):
+            kept.settimeout(SHORT)
+            with pytest.raises(TimeoutError):
+                kept.recv(1)
+
+
+def test_many_silent_sources_shut_nobody_out(engine):
+    with serving(engine, limits=replace(PATIENT, connections=20, per_source=5)), ExitStack() as stack:
+        for _ in range(5):
+            for n in range(2, 7):
+                stack.enter_context(opened(engine, source=f"127.0.0.{n}"))
+            stack.enter_context(secured(engine))
+
+
+def test_newcomer_displaces_a_connection_whose_sender_was_refused(engine):
+    engine.jobs.add("job")
+    with serving(engine, limits=replace(PATIENT, connections=1)), secured(engine) as refused:
+        refused.sendall(head("unknown", 1000))
+        assert b" 403 " in refused.recv(4096)
+        with secured(engine, source="127.0.0.2"):
+            pass
+
+
+def test_newcomer_displaces_no_accepted_report(engine):
+    engine.jobs.add("job")
+    engine.acknowledge = None
+    with serving(engine, limits=replace(PATIENT, connections=2)), ExitStack() as stack:
+        for _ in range(2):
+            stack.enter_context(secured(engine)).sendall(head(TOKEN, len(REPORT)) + REPORT)
+        eventually(lambda: len(engine.taken) == 2, what="both reports were handed on")
+        newcomer = stack.enter_context(opened(engine, source="127.0.0.2"))
+        assert is_closed(newcomer)
 
 
 def test_handshakes_that_fail_leave_their_places_free(engine):
@@ -120,8 +172,7 @@ def test_a_stranger_takes_little_memory(engine):
         strangers.callback(tracemalloc.stop)
         for _ in range(count):
             connection = strangers.enter_context(secured(engine))
-            head = f"POST {report_path('job')} HTTP/1.1\r\nAuthorization: Bearer x\r\nHost: x\r\n"
-            connection.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode())
+            connection.sendall(head("x", len(body)))
             connection.settimeout(SHORT)
             with suppress(TimeoutError):  # more than the server and both sockets hold
                 connection.sendall(body)

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import cast
 
 log = logging.getLogger(__name__)
 
@@ -48,8 +49,10 @@ LIMITS = Limits()
 class Connections:
     """Accepts TLS connections for an HTTP protocol, in the event loop it is started in.
 
-    One that is over a limit is closed before its handshake: a sender sees a failed connection and tries again
-    with its backoff.
+    If all are taken, a newcomer displaces the oldest connection whose sender is not accepted, of the source
+    that has most of them, so that no number of silent connections shuts others out. A connection over the
+    limit of its source, or that can displace none, is closed before its handshake. Senders see a failed
+    connection and try again with their backoff.
     """
 
     def __init__(self, limits: Limits, tls: ssl.SSLContext, protocol: Callable[[], asyncio.Protocol]) -> None:
@@ -81,6 +84,11 @@ class Connections:
         if protocol in self._open:
             self._open[protocol].has_headers.set()
 
+    def has_sender(self, protocol: asyncio.Protocol) -> None:
+        """The sender of the connection's report is accepted: no newcomer displaces it any more."""
+        if protocol in self._open:
+            self._open[protocol].has_sender = True
+
     async def _accept(self) -> None:
         loop, limits = asyncio.get_running_loop(), self._limits
         while True:
@@ -91,13 +99,29 @@ class Connections:
                 await asyncio.sleep(ACCEPT_PAUSE)
                 continue
             source = address[0]
-            if len(self._tasks) >= limits.connections or self._sources[source] >= limits.per_source:
+            if self._sources[source] >= limits.per_source or not await self._has_room():
                 connected.close()
                 continue
             self._sources[source] += 1
-            task = asyncio.create_task(self._serve(connected))
+            task = asyncio.create_task(self._serve(connected, source))
             self._tasks.add(task)
             task.add_done_callback(partial(self._release, source))
+
+    async def _has_room(self) -> bool:
+        """Whether one more connection may be served, after another was displaced if all places are taken."""
+        if len(self._tasks) < self._limits.connections:
+            return True
+        await asyncio.sleep(0)  # those that were accepted just now are in _open then
+        unknown = [connection for connection in self._open.values() if not connection.has_sender]
+        if not unknown:
+            return False
+        of_source = Counter(connection.source for connection in unknown)
+        displaced = max(
+            unknown, key=lambda connection: of_source[connection.source]
+        )  # the first is the oldest
+        displaced.task.cancel()
+        await asyncio.wait([displaced.task])
+        return True
 
     def _release(self, source: str, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
@@ -107,10 +131,10 @@ class Connections:
         if not task.cancelled() and task.exception():
             log.error("a connection for reports failed", exc_info=task.exception())
 
-    async def _serve(self, connected: socket.socket) -> None:
+    async def _serve(self, connected: socket.socket, source: str) -> None:
         """One connection from its first byte to its last."""
         loop, limits, inner = asyncio.get_running_loop(), self._limits, self._protocol()
-        connection = self._open[inner] = _Connection(inner)
+        connection = self._open[inner] = _Connection(inner, source)
         handshake: asyncio.Future[None] = loop.create_future()
         tls = _Tls(
             loop,
@@ -148,9 +172,12 @@ class _Tls(SSLProtocol):
 class _Connection(asyncio.Protocol):
     """Hands a connection on to another protocol, and knows how far it is."""
 
-    def __init__(self, inner: asyncio.Protocol) -> None:
+    def __init__(self, inner: asyncio.Protocol, source: str) -> None:
         self._inner = inner
         self._received = 0
+        self.source = source
+        self.task = cast("asyncio.Task[None]", asyncio.current_task())
+        self.has_sender = False
         self.has_headers = asyncio.Event()
         self.has_too_much = False
         self.is_lost = asyncio.Event()

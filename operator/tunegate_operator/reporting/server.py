@@ -157,6 +157,8 @@ class ReportServer:
             return _answer(404, f"there is no FineTuneJob with uid {uid}")
         try:
             sender = await self._sender(token, uid)
+            if self._connections:
+                self._connections.has_sender(request.protocol)
             promise = await self._taken(request, uid, sender)
         except RefusedError as error:
             log.warning("a report on job %s was refused: %s", uid, error)
