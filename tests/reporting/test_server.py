@@ -1,5 +1,6 @@
 """What a pod that reports is answered, over real TLS."""
 
+import asyncio
 import errno
 import gzip
 import io
@@ -11,8 +12,8 @@ import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -23,7 +24,7 @@ from support.waiting import eventually
 from tunegate_api.contract import Report, Role, report_path
 from tunegate_operator.engine.cluster import ClusterError
 from tunegate_operator.engine.reports import JobTooLargeError, StoreFullError
-from tunegate_operator.reporting import body, server
+from tunegate_operator.reporting import body, server, turns
 from tunegate_operator.reporting.certificates import make_authority
 from tunegate_operator.reporting.connections import Limits
 from tunegate_operator.reporting.senders import UnknownPodError
@@ -69,8 +70,8 @@ def connected(engine: Engine) -> Iterator[ssl.SSLSocket]:
         yield connection
 
 
-def head(token: str, length: int) -> bytes:
-    lines = f"POST {report_path(JOB)} HTTP/1.1", "Host: localhost", f"Authorization: Bearer {token}"
+def head(token: str, length: int, job: str = JOB) -> bytes:
+    lines = f"POST {report_path(job)} HTTP/1.1", "Host: localhost", f"Authorization: Bearer {token}"
     return "\r\n".join([*lines, f"Content-Length: {length}", "", ""]).encode()
 
 
@@ -274,6 +275,65 @@ def test_a_body_that_comes_slowly_is_given_up(engine):
     assert b" 503 " in said
     assert b"was not read within 0 s" in said
     assert engine.taken == []
+
+
+def test_slow_bodies_of_many_jobs_delay_no_other_report(engine):
+    engine.jobs |= {f"slow-{n}" for n in range(40)}
+    with serving(engine, limits=Limits(body=60)), ExitStack() as stack:
+        for n in range(40):
+            slow = stack.enter_context(connected(engine))
+            slow.sendall(head(TOKEN, 1000, f"slow-{n}") + b"{")
+        assert post(engine, report()) == (200, "acknowledged")
+
+
+def test_largest_body_is_given_up_when_all_hold_too_much(engine):
+    engine.jobs |= {"large", "small"}
+    with serving(engine, limits=Limits(body=60, held=300_000)), ExitStack() as stack:
+        large, small = (stack.enter_context(connected(engine)) for _ in range(2))
+        large.sendall(head(TOKEN, 1_000_000, "large") + b" " * 200_000)
+        small.sendall(head(TOKEN, 1_000_000, "small") + b" " * 150_000)
+        assert b" 503 " in large.recv(4096)
+        assert post(engine, report()) == (200, "acknowledged")
+        small.settimeout(0.2)
+        with pytest.raises(TimeoutError):
+            small.recv(1)
+
+
+def test_parsed_bodies_are_no_longer_counted(engine):
+    with serving(engine, limits=Limits(held=150_000)):
+        for n in range(3):
+            changed = json.dumps(report(sequence=n)).encode()
+            assert post(engine, changed + b" " * 100_000) == (200, "acknowledged")
+    assert len(engine.taken) == 3
+
+
+def test_one_job_has_one_body_read_at_a_time(engine):
+    with serving(engine, limits=Limits(body=1)), connected(engine) as first:
+        first.sendall(head(TOKEN, 1000) + b"{")
+        code, message = post(engine, report())
+        assert (code, message) == (503, "the report was not read within 1 s")
+    assert engine.taken == []
+
+
+def test_next_report_of_a_job_waits_for_its_share_of_the_parser(engine, monkeypatch):
+    monkeypatch.setattr(turns, "PARSER_SHARE", 1_000_000)
+    with serving(engine, limits=Limits(body=1)):
+        assert post(engine, report())[0] == 200
+        assert post(engine, report()) == (503, "the report was not read within 1 s")
+        engine.jobs.add("other")
+        assert post(engine, report(jobUid="other"), job="other")[0] == 200
+
+
+def test_reports_are_parsed_outside_the_event_loop(engine):
+    loops: list[bool] = []
+
+    def note(promise: Future[None]) -> None:
+        loops.append(asyncio._get_running_loop() is not None)
+        promise.set_result(None)
+
+    engine.acknowledge = note
+    assert post(engine, report())[0] == 200
+    assert loops == [False]
 
 
 def test_a_connection_carries_one_report(engine):

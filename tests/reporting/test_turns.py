@@ -8,7 +8,7 @@ from tunegate_operator.reporting.turns import PARSER_SHARE, Turns
 
 def test_one_job_takes_one_turn_at_a_time():
     async def run() -> list[str]:
-        turns, order = Turns(2), []
+        turns, order = Turns(), []
 
         async def take(job: str) -> None:
             async with turns.turn(job):
@@ -24,27 +24,9 @@ def test_one_job_takes_one_turn_at_a_time():
     assert [entry for entry in order if entry.endswith("a")] == ["+a", "-a", "+a", "-a"]
 
 
-def test_no_more_jobs_than_places_have_a_turn():
-    async def run() -> int:
-        turns, most, now = Turns(2), 0, 0
-
-        async def take(job: str) -> None:
-            nonlocal most, now
-            async with turns.turn(job):
-                now += 1
-                most = max(most, now)
-                await asyncio.sleep(0)
-                now -= 1
-
-        await asyncio.gather(*(take(str(n)) for n in range(20)))
-        return most
-
-    assert asyncio.run(run()) == 2
-
-
 def test_a_job_waits_in_proportion_to_what_its_report_took():
     async def run() -> tuple[float, float]:
-        turns, loop = Turns(2), asyncio.get_running_loop()
+        turns, loop = Turns(), asyncio.get_running_loop()
         async with turns.turn("slow") as turn:
             turn.seconds = 0.02
         began = loop.time()
@@ -60,7 +42,7 @@ def test_a_job_waits_in_proportion_to_what_its_report_took():
 
 def test_a_report_that_fails_counts_too():
     async def run() -> float:
-        turns, loop = Turns(2), asyncio.get_running_loop()
+        turns, loop = Turns(), asyncio.get_running_loop()
         try:
             async with turns.turn("slow") as turn:
                 with turn.measured():

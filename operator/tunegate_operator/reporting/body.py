@@ -1,5 +1,9 @@
 """The body of a report: read within limits, so that no sender can fill memory or hold the interpreter."""
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 from aiohttp import web
 from pydantic import ValidationError
 
@@ -23,17 +27,55 @@ class UnreadableError(Exception):
     """What was sent is no report."""
 
 
-async def read_body(request: web.Request) -> bytes:
-    """The bytes of a request. Raises TooLargeError, before the body is read if its length is declared."""
-    if (request.content_length or 0) > MAX_BYTES:
-        raise _too_large(f"{request.content_length} bytes, limit {MAX_BYTES}")
-    chunks, size = [], 0
-    async for chunk in request.content.iter_any():
-        size += len(chunk)
-        if size > MAX_BYTES:
-            raise _too_large(f"more than {MAX_BYTES} bytes")
-        chunks.append(chunk)
-    return b"".join(chunks)
+class GivenUpError(Exception):
+    """The bodies of all reports held too much, and this one held most: send the report again later."""
+
+
+class Bodies:
+    """Bodies that are being read or wait to be parsed. For one event loop.
+
+    Any number is read at once, so senders that are slow delay nobody. Above ``most`` bytes in all, the
+    largest body is given up.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._held: dict[asyncio.Timeout, int] = {}
+
+    @asynccontextmanager
+    async def read(self, request: web.Request) -> AsyncIterator[bytes]:
+        """Read the body of a request, which counts as held until the context ends.
+
+        Raises GivenUpError, and TooLargeError, before the body is read if its length is declared.
+        """
+        if (request.content_length or 0) > MAX_BYTES:
+            raise _too_large(f"{request.content_length} bytes, limit {MAX_BYTES}")
+        try:
+            async with asyncio.timeout(None) as until:
+                self._held[until] = 0
+                try:
+                    yield await self._read(request, until)
+                finally:
+                    del self._held[until]
+        except TimeoutError:
+            raise GivenUpError("the operator reads too many reports at once") from None
+
+    async def _read(self, request: web.Request, until: asyncio.Timeout) -> bytes:
+        chunks, size = [], 0
+        async for chunk in request.content.iter_any():
+            size += len(chunk)
+            if size > MAX_BYTES:
+                raise _too_large(f"more than {MAX_BYTES} bytes")
+            chunks.append(chunk)
+            self._held[until] += len(chunk)
+            self._give_up_largest()
+        return b"".join(chunks)
+
+    def _give_up_largest(self) -> None:
+        if sum(self._held.values()) > self._most:
+            largest = max(self._held, key=lambda until: self._held[until])
+            self._held[largest] = 0  # no longer counted: it ends as soon as the event loop runs it
+            largest.reschedule(asyncio.get_running_loop().time())
 
 
 def parse_report(body: bytes) -> Report:

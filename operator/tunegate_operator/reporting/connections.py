@@ -36,7 +36,9 @@ class Limits:
     headers: float = 5.0
     """From the handshake to the end of the request's header block."""
     body: float = 20.0
-    """Including the time in which other bodies are read."""
+    """Including the time in which other reports of the job are read."""
+    held: int = 16 * 1024 * 1024
+    """Bytes of all bodies that are being read or wait to be parsed."""
     connection: float = 90.0
     """All of it: more than handshake, headers, body, and the time until a report is acknowledged."""
     closing: float = 5.0

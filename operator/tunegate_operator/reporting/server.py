@@ -16,7 +16,13 @@ from aiohttp.typedefs import Handler
 from tunegate_api.contract import report_path
 from tunegate_operator.engine.cluster import ClusterError, Object
 from tunegate_operator.engine.reports import JobTooLargeError, StoreFullError
-from tunegate_operator.reporting.body import TooLargeError, UnreadableError, parse_report, read_body
+from tunegate_operator.reporting.body import (
+    Bodies,
+    GivenUpError,
+    TooLargeError,
+    UnreadableError,
+    parse_report,
+)
 from tunegate_operator.reporting.certificates import KeyPair, is_due, make_serving
 from tunegate_operator.reporting.connections import LIMITS, Connections, Limits
 from tunegate_operator.reporting.senders import RefusedError, Senders, UnknownPodError
@@ -35,7 +41,6 @@ LINGER_SECONDS = 5.0
 """How long the rest of a body is read and dropped, so that its sender sees why it was refused."""
 READ_BUFFER_BYTES = 16 * 1024
 """What is read of a body before its sender is known."""
-BODIES_AT_ONCE = 8
 REVIEWS_AT_ONCE = 4
 """Requests to the API server about tokens."""
 ROTATION_SECONDS = 3600.0
@@ -71,7 +76,8 @@ class ReportServer:
         self._limits = limits
         self._tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         self._tls.minimum_version = ssl.TLSVersion.TLSv1_2
-        self._turns = Turns(BODIES_AT_ONCE)
+        self._turns = Turns()
+        self._bodies = Bodies(limits.held)
         self._reviews = ThreadPoolExecutor(REVIEWS_AT_ONCE, thread_name_prefix="report-review")
         self._parser = ThreadPoolExecutor(1, thread_name_prefix="report-parser")
         self._runner: web.AppRunner | None = None
@@ -171,7 +177,7 @@ class ReportServer:
             return _answer(422, str(error))
         except TimeoutError:
             return _again(f"the report was not read within {self._limits.body:.0f} s")
-        except (UnknownPodError, ClusterError, StoreFullError) as error:
+        except (UnknownPodError, ClusterError, GivenUpError, StoreFullError) as error:
             return _again(str(error))
         return await self._acknowledged(promise)
 
@@ -183,9 +189,12 @@ class ReportServer:
 
     async def _taken(self, request: web.Request, uid: str, sender: Sender) -> "Future[None]":
         """Read a report, and hand it on. One thread parses, because parsing holds the interpreter anyway."""
-        async with asyncio.timeout(self._limits.body), self._turns.turn(uid) as turn:
-            body = await read_body(request)
-            loop = asyncio.get_running_loop()
+        loop = asyncio.get_running_loop()
+        async with (
+            asyncio.timeout(self._limits.body),
+            self._turns.turn(uid) as turn,
+            self._bodies.read(request) as body,
+        ):
             return await loop.run_in_executor(self._parser, self._parsed, body, uid, sender, turn)
 
     def _parsed(self, body: bytes, uid: str, sender: Sender, turn: Turn) -> "Future[None]":

@@ -1,4 +1,4 @@
-"""Turns at reading bodies: a few at once, one of a job, and no job takes much of the parser's time."""
+"""Turns at sending reports: one of a job at a time, and no job takes much of the parser's time."""
 
 import asyncio
 import time
@@ -33,10 +33,9 @@ class _Job:
 
 
 class Turns:
-    """Gives turns in the order in which they are asked for. For one event loop."""
+    """Gives the turns of a job in the order in which they are asked for. For one event loop."""
 
-    def __init__(self, at_once: int) -> None:
-        self._places = asyncio.Semaphore(at_once)
+    def __init__(self) -> None:
         self._jobs: dict[str, _Job] = {}
 
     @asynccontextmanager
@@ -49,8 +48,7 @@ class Turns:
         try:
             async with job.lock:
                 await asyncio.sleep(job.free_at - loop.time())
-                async with self._places:
-                    yield turn
+                yield turn
         finally:  # also after a report that was refused
             job.free_at = max(job.free_at, loop.time() + PARSER_SHARE * turn.seconds)
             job.waiting -= 1
