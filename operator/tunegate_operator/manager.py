@@ -100,7 +100,7 @@ class Manager:
             senders,
             reconciler.handle_report,
             is_known=senders.is_known_job,
-            now=self._clock.now,
+            clock=self._clock,
         )
         self._reflectors = [
             Reflector(self._cluster, kind, namespace, partial(reconciler.resync, kind, namespace=namespace))

@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 
+from support.clock import FakeClock
 from support.report_address import TOKEN, Engine, Senders, serving
 from support.waiting import eventually
 from tunegate_api.contract import Report, Role, report_path
@@ -121,13 +122,13 @@ def test_its_certificate_is_another_one_before_it_expires(monkeypatch, caplog):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(server, "ROTATION_SECONDS", 0.05)
-    engine, ago = Engine(), [timedelta(days=5)]
+    engine, clock = Engine(), FakeClock(datetime.now(UTC) - timedelta(days=5))
     engine.jobs.add(JOB)
-    with serving(engine, now=lambda: datetime.now(UTC) - ago[0]):
+    with serving(engine, clock=clock):
         first = serial_number(engine)
         with monkeypatch.context() as patch:
             patch.setattr(server.tempfile, "TemporaryDirectory", no_room)
-            ago[0] = timedelta(0)
+            clock.advance(timedelta(days=5).total_seconds())
             eventually(lambda: "is not rotated: [Errno 28]" in caplog.text, seconds=10, what="it tried")
             assert serial_number(engine) == first
         eventually(lambda: serial_number(engine) != first, seconds=10, what="it is another one")
@@ -155,15 +156,19 @@ def test_what_may_pass_is_to_be_tried_again(engine, error):
 @pytest.mark.parametrize(
     ("body", "named"),
     [
-        (b"no json", "Invalid JSON"),
-        (report(role="dance"), "role"),
+        (b"no json", "Invalid JSON: "),
+        (report(role="dance"), "role: Input should be 'data'"),
+        ({}, "jobUid: Field required; role: Field required; attempt: Field required"),
+        (report(results={"sets": {"a\nb": 1}}), "results.sets.a b: "),
         (report(jobUid="other"), "jobUid: other is not the job of this address"),
     ],
 )
 def test_what_is_no_report_is_refused_by_name(engine, body, named):
     code, message = post(engine, body)
     assert code == 422
-    assert named in message
+    assert message.startswith(named)
+    assert "http" not in message
+    assert "\n" not in message
     assert engine.taken == []
 
 
@@ -244,6 +249,36 @@ def test_an_error_of_the_operator_is_answered_and_logged(engine, caplog):
     engine.acknowledge = fail
     assert post(engine, report()) == (500, "internal error: the operator's log has it")
     assert "RuntimeError: a bug" in caplog.text
+
+
+def logged(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.message for record in caplog.records if "refused" in record.message]
+
+
+def test_refusals_of_a_job_are_logged_once_a_minute(caplog):
+    engine, clock = Engine(), FakeClock(datetime.now(UTC))
+    engine.jobs |= {JOB, "other"}
+    with serving(engine, clock=clock):
+        for token in ("one", "two", "three"):
+            assert post(engine, report(), token=token)[0] == 403
+        assert len(logged(caplog)) == 1
+        assert post(engine, b"no json")[0] == 422
+        assert post(engine, report(), token="one", job="other")[0] == 403
+        assert len(logged(caplog)) == 3, "another reason, and another job"
+        clock.advance(server.REFUSAL_LOG_SECONDS + 1)
+        assert post(engine, report(), token="one")[0] == 403
+        assert len(logged(caplog)) == 4
+
+
+def test_refusal_is_one_short_line_whatever_was_sent(engine, caplog):
+    engine.senders.sender = Sender(Step(Role.DATA), 1, ("sft",), {})
+    code, message = post(engine, report(role="train", stage="x\n" * 100_000))
+    assert code == 422
+    assert message.startswith("stage: x x x")
+    assert len(message) <= server.MAX_MESSAGE
+    (line,) = logged(caplog)
+    assert "\n" not in line
+    assert len(line) < server.MAX_MESSAGE + 100
 
 
 def test_an_unknown_token_is_refused_before_the_body_is_sent(engine):

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 
 from support.api_server import free_port
 from tunegate_api.contract import Report
+from tunegate_operator.engine.clock import Clock, SystemClock
 from tunegate_operator.engine.cluster import Object
 from tunegate_operator.reporting.certificates import KeyPair, make_authority
 from tunegate_operator.reporting.connections import LIMITS, Limits
@@ -69,8 +70,8 @@ class Engine:
 def serving(
     engine: Engine,
     port: int = 0,
-    now: Callable[[], datetime] = lambda: datetime.now(UTC),
     limits: Limits = LIMITS,
+    clock: Clock | None = None,
 ) -> Iterator[None]:
     """Answer at ``engine.url`` while this lasts."""
     loop = asyncio.new_event_loop()
@@ -82,7 +83,7 @@ def serving(
         engine.senders,  # type: ignore[arg-type]  # it is asked for nothing else
         engine.take,
         is_known=engine.jobs.__contains__,
-        now=now,
+        clock=clock or SystemClock(),
         limits=limits,
     )
     try:

@@ -87,8 +87,15 @@ def parse_report(body: bytes) -> Report:
     try:
         return Report.model_validate_json(body)
     except ValidationError as error:
-        count = error.error_count()
-        raise UnreadableError(str(error) if count <= MAX_ERRORS else f"{count} errors") from None
+        if error.error_count() > MAX_ERRORS:
+            raise UnreadableError(f"{error.error_count()} errors") from None
+        found = error.errors(include_url=False, include_context=False, include_input=False)
+        raise UnreadableError("; ".join(_named(each["loc"], each["msg"]) for each in found)) from None
+
+
+def _named(field: tuple[int | str, ...], problem: str) -> str:
+    """A problem after the path of its field; the report as a whole has none."""
+    return f"{'.'.join(str(part) for part in field)}: {problem}" if field else problem
 
 
 def _too_large(found: str) -> TooLargeError:

@@ -6,7 +6,6 @@ import ssl
 import tempfile
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from datetime import datetime
 from pathlib import Path
 from typing import cast
 
@@ -14,6 +13,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from tunegate_api.contract import report_path
+from tunegate_operator.engine.clock import Clock
 from tunegate_operator.engine.cluster import ClusterError, Object
 from tunegate_operator.engine.reports import JobTooLargeError, StoreFullError
 from tunegate_operator.reporting.body import (
@@ -25,6 +25,7 @@ from tunegate_operator.reporting.body import (
 )
 from tunegate_operator.reporting.certificates import KeyPair, is_due, make_serving
 from tunegate_operator.reporting.connections import LIMITS, Connections, Limits
+from tunegate_operator.reporting.remembered import Remembered
 from tunegate_operator.reporting.senders import RefusedError, Senders, UnknownPodError
 from tunegate_operator.reporting.steps import ForeignReportError, Sender
 from tunegate_operator.reporting.turns import Turn, Turns
@@ -41,6 +42,11 @@ LINGER_SECONDS = 5.0
 """How long the rest of a body is read and dropped, so that its sender sees why it was refused."""
 READ_BUFFER_BYTES = 16 * 1024
 """What is read of a body before its sender is known."""
+MAX_MESSAGE = 2000
+"""Characters of the message with which a report is refused."""
+REFUSAL_LOG_SECONDS = 60.0
+"""How long refusals of one job for one reason are not logged again."""
+REMEMBERED_REFUSALS = 4096
 REVIEWS_AT_ONCE = 4
 """Requests to the API server about tokens."""
 ROTATION_SECONDS = 3600.0
@@ -64,7 +70,7 @@ class ReportServer:
         take: TakeReport,
         *,
         is_known: Callable[[str], bool],
-        now: Callable[[], datetime],
+        clock: Clock,
         limits: Limits = LIMITS,
     ) -> None:
         self._authority = authority
@@ -72,10 +78,11 @@ class ReportServer:
         self._senders = senders
         self._take = take
         self._is_known = is_known
-        self._now = now
+        self._now = clock.now
         self._limits = limits
         self._tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         self._tls.minimum_version = ssl.TLSVersion.TLSv1_2
+        self._logged = Remembered[bool](REMEMBERED_REFUSALS, REFUSAL_LOG_SECONDS, clock)
         self._turns = Turns()
         self._bodies = Bodies(limits.held)
         self._reviews = ThreadPoolExecutor(REVIEWS_AT_ONCE, thread_name_prefix="report-review")
@@ -167,19 +174,27 @@ class ReportServer:
                 self._connections.has_sender(request.protocol)
             promise = await self._taken(request, uid, sender)
         except RefusedError as error:
-            log.warning("a report on job %s was refused: %s", uid, error)
-            return _answer(403, str(error))
+            return self._refused(403, uid, error)
         except (TooLargeError, JobTooLargeError) as error:
-            log.warning("a report on job %s was refused: %s", uid, error)
-            return _answer(413, str(error))
+            return self._refused(413, uid, error)
         except (UnreadableError, ForeignReportError) as error:
-            log.warning("a report on job %s was refused: %s", uid, error)
-            return _answer(422, str(error))
+            return self._refused(422, uid, error)
         except TimeoutError:
             return _again(f"the report was not read within {self._limits.body:.0f} s")
         except (UnknownPodError, ClusterError, GivenUpError, StoreFullError) as error:
             return _again(str(error))
         return await self._acknowledged(promise)
+
+    def _refused(self, code: int, uid: str, error: Exception) -> web.Response:
+        """Answer a refusal, and log it unless one of this job for the same reason was logged just now.
+
+        The reason is the type of the error: what a message says of the report is the sender's choice.
+        """
+        message, reason = _line(error), f"{uid} {type(error).__name__}"
+        if not self._logged.get(reason):
+            self._logged.put(reason, True)
+            log.warning("a report on job %s was refused: %s", uid, message)
+        return _answer(code, message)
 
     async def _sender(self, token: str, uid: str) -> Sender:
         """Who sends. New tokens wait for one of a few threads, so that a flood of them costs the API server a
@@ -218,6 +233,12 @@ class ReportServer:
 async def _end_connection(_: web.Request, response: web.StreamResponse) -> None:
     """A connection carries one request, so that its deadlines are those of the request."""
     response.force_close()
+
+
+def _line(error: Exception) -> str:
+    """A message in one line of limited length, because it may quote what was sent."""
+    line = " ".join(str(error).split())
+    return line if len(line) <= MAX_MESSAGE else f"{line[: MAX_MESSAGE - 1]}…"
 
 
 def _answer(code: int, message: str) -> web.Response:
