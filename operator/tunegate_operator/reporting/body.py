@@ -89,8 +89,8 @@ def parse_report(body: bytes) -> Report:
     except ValidationError as error:
         if error.error_count() > MAX_ERRORS:
             raise UnreadableError(f"{error.error_count()} errors") from None
-        found = error.errors(include_url=False, include_context=False, include_input=False)
-        raise UnreadableError("; ".join(_named(each["loc"], each["msg"]) for each in found)) from None
+        problems = error.errors(include_url=False, include_context=False, include_input=False)
+        raise UnreadableError("; ".join(_named(each["loc"], each["msg"]) for each in problems)) from None
 
 
 def _named(field: tuple[int | str, ...], problem: str) -> str:
