@@ -152,6 +152,18 @@ def test_newcomer_displaces_no_accepted_report(engine):
         assert is_closed(newcomer)
 
 
+def test_newcomer_displaces_a_report_of_a_job_that_sends_many(engine):
+    engine.jobs.add("job")
+    engine.acknowledge = None
+    limits = replace(PATIENT, connections=4, per_job=2)
+    with serving(engine, limits=limits), ExitStack() as stack:
+        for n in range(4):
+            stack.enter_context(secured(engine)).sendall(head(TOKEN, len(REPORT)) + REPORT)
+            eventually(lambda n=n: len(engine.taken) == n + 1, what="the report was handed on")
+        for _ in range(3):
+            stack.enter_context(secured(engine, source="127.0.0.2"))
+
+
 def test_handshakes_that_fail_leave_their_places_free(engine):
     with serving(engine, limits=Limits(per_source=2)):
         for _ in range(5):

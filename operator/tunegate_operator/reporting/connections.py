@@ -32,6 +32,8 @@ class Limits:
     connections: int = 512
     per_source: int = 128
     """Of one address: pods of a node may share the node's. A hundred that report at the same time fit."""
+    per_job: int = 4
+    """Connections of one job that no newcomer displaces. Its pods send one report at a time each."""
     handshake: float = 5.0
     headers: float = 5.0
     """From the handshake to the end of the request's header block."""
@@ -51,7 +53,7 @@ LIMITS = Limits()
 class Connections:
     """Accepts TLS connections for an HTTP protocol, in the event loop it is started in.
 
-    If all are taken, a newcomer displaces the oldest connection whose sender is not accepted, of the source
+    If all are taken, a newcomer displaces the oldest connection without an accepted sender, of the source
     that has most of them, so that no number of silent connections shuts others out. A connection over the
     limit of its source, or that can displace none, is closed before its handshake. Senders see a failed
     connection and try again with their backoff.
@@ -86,10 +88,12 @@ class Connections:
         if protocol in self._open:
             self._open[protocol].has_headers.set()
 
-    def has_sender(self, protocol: asyncio.Protocol) -> None:
-        """The sender of the connection's report is accepted: no newcomer displaces it any more."""
-        if protocol in self._open:
-            self._open[protocol].has_sender = True
+    def has_sender(self, protocol: asyncio.Protocol, job_uid: str) -> None:
+        """The sender of a report on this job is accepted: no newcomer displaces its connection any more,
+        unless the job has ``per_job`` already."""
+        of_job = sum(connection.job_uid == job_uid for connection in self._open.values())
+        if protocol in self._open and of_job < self._limits.per_job:
+            self._open[protocol].job_uid = job_uid
 
     async def _accept(self) -> None:
         loop, limits = asyncio.get_running_loop(), self._limits
@@ -114,7 +118,7 @@ class Connections:
         if len(self._tasks) < self._limits.connections:
             return True
         await asyncio.sleep(0)  # those that were accepted just now are in _open then
-        unknown = [connection for connection in self._open.values() if not connection.has_sender]
+        unknown = [connection for connection in self._open.values() if connection.job_uid is None]
         if not unknown:
             return False
         of_source = Counter(connection.source for connection in unknown)
@@ -179,7 +183,8 @@ class _Connection(asyncio.Protocol):
         self._received = 0
         self.source = source
         self.task = cast("asyncio.Task[None]", asyncio.current_task())
-        self.has_sender = False
+        self.job_uid: str | None = None
+        """Of an accepted sender."""
         self.has_headers = asyncio.Event()
         self.has_too_much = False
         self.is_lost = asyncio.Event()

@@ -171,7 +171,7 @@ class ReportServer:
         try:
             sender = await self._sender(token, uid)
             if self._connections:
-                self._connections.has_sender(request.protocol)
+                self._connections.has_sender(request.protocol, uid)
             promise = await self._taken(request, uid, sender)
         except RefusedError as error:
             return self._refused(403, uid, error)
