@@ -6,6 +6,7 @@ import tracemalloc
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 from kubernetes import client
@@ -13,6 +14,7 @@ from kubernetes import client
 from support import manifests
 from support.api_server import ApiServer
 from support.waiting import eventually
+from tunegate_operator.engine import kubernetes
 from tunegate_operator.engine.cache import Cache
 from tunegate_operator.engine.clock import SystemClock
 from tunegate_operator.engine.cluster import Key, Object
@@ -110,6 +112,30 @@ def test_large_config_maps_of_others_take_no_memory(cluster: KubernetesCluster, 
     found = cache.get(last)
     assert found is not None
     assert len(found["data"]["a"]) == MB - 100
+
+
+def test_pages_grow_again_after_large_objects(
+    cluster: KubernetesCluster, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With pages of 64 objects and 64 KiB, so that few objects are many pages."""
+    monkeypatch.setattr(kubernetes, "PAGE", 64)
+    monkeypatch.setattr(kubernetes, "PAGE_BYTES", 64 * 1024)
+    for number in range(200):  # listed by name
+        made = manifests.config_map(f"listed-{number:03}", {})
+        made["metadata"] |= {"namespace": namespace}
+        if number < 4:
+            made["metadata"]["annotations"] = {"note": "x" * 60 * 1024}
+        cluster.create(made)
+    requests = []
+    send = cluster._request
+
+    def counted(*args: Any, **options: Any) -> Object:
+        requests.append(options["query"]["limit"])
+        return send(*args, **options)
+
+    monkeypatch.setattr(cluster, "_request", counted)
+    assert len([*cluster.list_objects("ConfigMap", namespace)]) >= 200
+    assert len(requests) < 25, requests
 
 
 def test_events_of_more_bytes_than_a_page_are_not_read(

@@ -38,9 +38,10 @@ REQUEST_SECONDS = 30.0
 LEASE_SECONDS = 2.0
 """The same for a Lease: see :data:`tunegate_operator.engine.lease.RENEW_DEADLINE`."""
 PAGE = 200
-"""Objects of a list that are asked for, and in memory, at once."""
+"""Objects of a list that are asked for, and in memory, at once, at most."""
 PAGE_BYTES = 4 * 1024 * 1024
-"""The same in bytes: a page that is longer is asked for again with half as many objects."""
+"""The same in bytes: a page that is longer is asked for again with half as many objects,
+and the page after it with twice as many."""
 
 
 class ExpiredError(ClusterError):
@@ -251,7 +252,7 @@ class KubernetesCluster:
                 continue
             for item in answer["items"] or ():  # null where there are none
                 yield _named(kind, item)
-            more = answer["metadata"].get("continue", "")
+            more, page = answer["metadata"].get("continue", ""), min(2 * page, PAGE)
             if not more:
                 return
 
