@@ -129,6 +129,14 @@ def test_a_pod_of_the_job_may_report(senders, reviews):
     assert reviews.count == 1
 
 
+def test_pod_of_a_job_with_a_large_spec_is_asked_to_retry(senders, cache):
+    large = job() | {"spec": {"podTemplate": {"affinity": {"x": "y" * 1_000_000}}}}
+    large["metadata"]["resourceVersion"] = "2"
+    cache.apply(WatchEvent("MODIFIED", large))
+    with pytest.raises(UnknownPodError, match="too large"):
+        senders.check("good", JOB)
+
+
 def test_a_token_is_reviewed_again_only_after_a_while(senders, reviews, clock):
     senders.check("good", JOB)
     senders.check("good", JOB)

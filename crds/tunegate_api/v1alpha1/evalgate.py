@@ -35,7 +35,7 @@ class GoldenSource(ApiModel):
     ] = None
     """A file on a volume: pvc://CLAIM/PATH."""
     inline: Annotated[list[dict[str, Any]] | None, Field(min_length=1, max_length=100)] = None
-    """The cases themselves, for small sets of at most 100."""
+    """The cases themselves, for small sets of at most 100. The whole spec has at most 256 KiB as JSON."""
 
 
 class Golden(ApiModel):

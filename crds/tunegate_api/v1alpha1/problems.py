@@ -19,6 +19,7 @@ from tunegate_api.v1alpha1.finetunejob import FineTuneJob, FineTuneJobSpec
 from tunegate_api.v1alpha1.metadata import LABEL_NAMES, metadata_problems
 from tunegate_api.v1alpha1.parts import Part, Path, Problem
 from tunegate_api.v1alpha1.rules import RULES, check
+from tunegate_api.v1alpha1.spec_size import TOO_LARGE, is_too_large, too_large
 from tunegate_api.v1alpha1.unsupported import EVALGATE, FINETUNEJOB, NotYet, check_supported
 
 __all__ = ["KINDS", "Path", "Problem", "find_problems"]
@@ -45,16 +46,18 @@ def find_problems(raw: Mapping[str, Any]) -> list[Problem]:
     """All problems of a FineTuneJob or an EvalGate, in the order of its fields. Empty when it is good.
 
     ``raw`` is the object as YAML or JSON has it. Status and what the API server fills into metadata are not
-    looked at.
+    looked at. Of a spec that is too large only that is reported.
     """
     problems = _about_the_object(raw)
     kind = _KINDS.get(str(raw.get("kind")))
     if kind is None:
         return problems
-    spec = raw.get("spec")
+    spec, name = raw.get("spec"), str(raw["kind"])
+    if spec == TOO_LARGE or (isinstance(spec, Mapping) and is_too_large(name, spec)):
+        return [*problems, Problem(("spec",), too_large(name))]
     if not isinstance(spec, Mapping):
         what = "missing" if spec is None else "not a mapping"
-        return [*problems, Problem(("spec",), f"{what}: it holds everything that a {raw['kind']} says")]
+        return [*problems, Problem(("spec",), f"{what}: it holds everything that a {name} says")]
     shape = [Problem(("spec", *e["loc"]), explain(e, kind.spec)) for e in _shape_errors(kind.spec, spec)]
     part = Part(spec, ("spec",), frozenset(problem.path for problem in shape))
     check(kind.spec, part)

@@ -1,12 +1,15 @@
 """What the cache keeps of an object: only what decisions are made from.
 
 Whoever may create objects chooses their labels, annotations and owner references, up to a megabyte of each,
-and the data of ConfigMaps. None of that may decide how much memory the operator takes.
+the data of ConfigMaps, and the free-form parts of a spec. Whoever may write a status chooses that. None of it
+may decide how much memory the operator takes.
 """
 
 from typing import Any
 
+from tunegate_api.v1alpha1.spec_size import MAX_SPEC_BYTES, TOO_LARGE, is_too_large
 from tunegate_operator.engine.cluster import Object
+from tunegate_operator.engine.objects import write_json
 from tunegate_operator.names import (
     ATTEMPT_LABEL,
     CONTINUE_ANNOTATION,
@@ -28,6 +31,10 @@ _LABELS = frozenset({*MANAGED_LABELS, JOB_LABEL, ROLE_LABEL, STAGE_LABEL, ATTEMP
 _ANNOTATIONS = frozenset({CONTINUE_ANNOTATION, DISCARD_ANNOTATION})
 _MAX_REFERENCE = 1024
 """Characters of an owner reference. The API server limits none of its fields; a name has at most 253."""
+MAX_ANNOTATION = 4096
+"""Bytes of an annotation as JSON. Of one that is longer nothing is kept but that it is there."""
+MAX_STATUS = 128 * 1024
+"""Bytes of a status as JSON. Our own have at most 32 KiB. A larger one is dropped: somebody else wrote it."""
 
 
 def kept(obj: Object) -> Object:
@@ -36,7 +43,7 @@ def kept(obj: Object) -> Object:
     metadata = obj["metadata"]
     small: Object = {field: value for field, value in metadata.items() if field in _FIELDS}
     for field, ours in (("labels", _LABELS), ("annotations", _ANNOTATIONS)):
-        found = {key: value for key, value in (metadata.get(field) or {}).items() if key in ours}
+        found = {key: _text(value) for key, value in (metadata.get(field) or {}).items() if key in ours}
         if found:
             small[field] = found
     owners = [owner for owner in metadata.get("ownerReferences") or () if _is_kept(owner)]
@@ -44,8 +51,23 @@ def kept(obj: Object) -> Object:
         small["ownerReferences"] = owners
     if obj["kind"] in FETCHED_KINDS:
         return {"apiVersion": obj["apiVersion"], "kind": obj["kind"], "metadata": small}
-    without = ("metadata", "spec") if obj["kind"] in _STATUS_ONLY else ("metadata",)
-    return {field: value for field, value in obj.items() if field not in without} | {"metadata": small}
+    result = {field: value for field, value in obj.items() if field not in ("metadata", "spec", "status")}
+    result["metadata"] = small
+    if "spec" in obj and obj["kind"] not in _STATUS_ONLY:
+        result["spec"] = _spec(obj["kind"], obj["spec"])
+    if "status" in obj and len(write_json(obj["status"])) <= MAX_STATUS:
+        result["status"] = obj["status"]
+    return result
+
+
+def _text(value: str) -> str:
+    return value if len(write_json(value)) <= MAX_ANNOTATION else ""
+
+
+def _spec(kind: str, spec: Any) -> Any:
+    """The spec, or what stands for one that is too large: ``find_problems`` reports it as the spec itself."""
+    is_ours = kind in MAX_SPEC_BYTES and isinstance(spec, dict)
+    return TOO_LARGE if is_ours and is_too_large(kind, spec) else spec
 
 
 def _is_kept(owner: dict[str, Any]) -> bool:

@@ -8,6 +8,7 @@ from typing import NoReturn
 
 from tunegate_api import GROUP
 from tunegate_api.contract import Role, report_audience
+from tunegate_api.v1alpha1.spec_size import TOO_LARGE
 from tunegate_operator.engine.cache import Cache
 from tunegate_operator.engine.clock import Clock
 from tunegate_operator.engine.cluster import Object
@@ -37,7 +38,7 @@ class RefusedError(Exception):
 
 
 class UnknownPodError(Exception):
-    """The pod is real, but the watch has not shown it yet: the sender should try again."""
+    """The pod is real, but too little is known of it or its job yet: the sender should retry."""
 
 
 @dataclass(frozen=True)
@@ -199,6 +200,9 @@ def _controller(obj: Object, group: str, kind: str) -> str | None:
 
 
 def _stages(job: Object) -> tuple[str, ...]:
+    """Raises UnknownPodError while the job is held for a spec that is too large to be kept."""
+    if job["spec"] == TOO_LARGE:
+        raise UnknownPodError("the spec of the job is too large")
     return tuple(stage["name"] for stage in job["spec"].get("stages") or ())
 
 

@@ -1,0 +1,76 @@
+"""What is kept of an object is bounded, whatever its author wrote."""
+
+from typing import Any
+
+import pytest
+
+from support.manifests import changed, evalgate, finetunejob
+from tunegate_api.v1alpha1.problems import find_problems
+from tunegate_api.v1alpha1.spec_size import MAX_SPEC_BYTES
+from tunegate_operator.engine.cluster import Object
+from tunegate_operator.engine.kept import MAX_ANNOTATION, MAX_STATUS, kept
+from tunegate_operator.engine.objects import write_json
+from tunegate_operator.names import CONTINUE_ANNOTATION, DISCARD_ANNOTATION
+
+MB = 1_000_000
+TEXT = "x" * MB
+LONG = {"x": TEXT}
+FREE_FORM = [
+    {"spec.podTemplate.affinity": {"nodeAffinity": LONG}},
+    {"spec.podTemplate.tolerations.0": LONG},
+    {"spec.podTemplate.env.0.valueFrom": LONG},
+    {"spec.podTemplate.volumes.0.configMap": LONG},
+    {"spec.podTemplate.annotations": {"example.com/note": TEXT}},
+    {"spec.taskMetrics.0.schema.inline": {"title": TEXT}},
+    {"spec.unknown": LONG},
+]
+GOLDEN = {"spec.golden.sha256": None, "spec.golden.source": {"inline": [{"id": "one", "prompt": TEXT}]}}
+
+
+def size(obj: Object) -> int:
+    return len(write_json(obj))
+
+
+@pytest.mark.parametrize(
+    "manifest",
+    [*(changed(finetunejob(), changes) for changes in FREE_FORM), changed(evalgate(), GOLDEN)],
+    ids=[*(next(iter(changes)) for changes in FREE_FORM), "golden.source.inline"],
+)
+def test_large_spec_is_not_kept_and_its_problem_stays_the_same(manifest: Object) -> None:
+    held = kept(manifest)
+    assert size(held) < 1024
+    (problem,) = find_problems(manifest)
+    assert problem.where == "spec"
+    assert "larger than" in problem.message
+    assert find_problems(held) == [problem]
+
+
+@pytest.mark.parametrize("manifest", [finetunejob(), evalgate()], ids=["FineTuneJob", "EvalGate"])
+def test_spec_of_the_largest_size_is_kept_and_one_byte_more_is_not(manifest: Object) -> None:
+    def with_bytes(total: int) -> Object:
+        rest = size(changed(manifest, {"spec.note": ""})["spec"])
+        return changed(manifest, {"spec.note": "x" * (total - rest)})
+
+    limit = MAX_SPEC_BYTES[manifest["kind"]]
+    assert kept(with_bytes(limit)) == with_bytes(limit)
+    assert kept(with_bytes(limit + 1))["spec"] != with_bytes(limit + 1)["spec"]
+
+
+@pytest.mark.parametrize("name", [CONTINUE_ANNOTATION, DISCARD_ANNOTATION])
+def test_long_annotation_is_kept_as_an_empty_one(name: str) -> None:
+    def annotated(text: str) -> Object:
+        return changed(finetunejob(), {"metadata.annotations": {name: text}})
+
+    short = annotated("x" * (MAX_ANNOTATION - 2))
+    assert kept(short) == short
+    assert kept(annotated("x" * (MAX_ANNOTATION - 1))) == annotated("")
+
+
+@pytest.mark.parametrize("kind", ["FineTuneJob", "EvalGate", "Job", "Pod"])
+def test_status_larger_than_any_of_ours_is_dropped(kind: str) -> None:
+    def reporting(message: str) -> dict[str, Any]:
+        metadata = {"name": "orders", "namespace": "default"}
+        return {"apiVersion": "v1", "kind": kind, "metadata": metadata, "status": {"message": message}}
+
+    assert kept(reporting("x")) == reporting("x")
+    assert size(kept(reporting("x" * MAX_STATUS))) < 1024

@@ -1,0 +1,53 @@
+"""A spec that is too large to be kept is refused, and a job that runs is held for it."""
+
+import pytest
+
+from support.builders import make_gate, make_job
+from support.world import World
+from tunegate_api.v1alpha1.finetunejob_status import Phase, Reason
+from tunegate_operator.engine.cluster import Key
+
+FREE_FORM = {"affinity": {"nodeAffinity": {"x": "y" * 1_200_000}}}
+FIRST_PROBLEM = "spec: larger than 64 KiB as JSON: shorten podTemplate"
+
+
+def test_job_with_a_large_spec_fails_with_invalid_spec() -> None:
+    world = World()
+    world.apply_all(make_job().with_spec(podTemplate=FREE_FORM).obj())
+    world.settle()
+    status = world.status()
+    assert status.phase is Phase.FAILED
+    assert status.failure is not None
+    assert status.failure.reason == Reason.INVALID_SPEC
+    assert status.failure.message.startswith(FIRST_PROBLEM)
+    assert world.cluster.as_user.list_objects("Job") == []
+
+
+@pytest.mark.parametrize("role", ["data", "train"])
+def test_running_job_whose_spec_becomes_large_is_held(role: str) -> None:
+    world = World()
+    world.apply_all()
+    world.until_job(role)
+    jobs, spec = world.cluster.as_user.list_objects("Job"), world.job()["spec"]
+    world.edit(podTemplate=FREE_FORM)
+    world.settle()
+    stalled = world.condition("Stalled")
+    assert stalled.reason == Reason.SPEC_NOT_UNDERSTOOD
+    assert FIRST_PROBLEM in stalled.message
+    assert world.cluster.as_user.list_objects("Job") == jobs
+    world.cluster.as_user.replace(world.job() | {"spec": spec})
+    assert world.run().phase is Phase.SUCCEEDED
+
+
+def test_gate_with_a_large_golden_set_is_not_ready() -> None:
+    world = World()
+    gate = make_gate().obj()
+    gate["spec"]["golden"] = {"source": {"inline": [{"id": "one", "prompt": "x" * 1_200_000}]}}
+    world.apply_all(gate=gate)
+    world.settle()
+    found = world.cluster.as_user.get(Key("EvalGate", "default", "golden"))
+    assert found is not None
+    ready = next(c for c in found["status"]["conditions"] if c["type"] == "Ready")
+    assert (ready["status"], ready["reason"]) == ("False", "InvalidSpec")
+    assert ready["message"].startswith("spec: larger than 256 KiB as JSON: move the cases to a ConfigMap")
+    assert world.status().phase is Phase.PENDING
