@@ -1,0 +1,65 @@
+"""The operator's memory stays bounded, however large the objects are that somebody creates."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psutil
+import pytest
+from kubernetes import client
+
+from support.builders import make_job
+from support.operator_command import OperatorCommand, operator
+from support.waiting import eventually
+
+pytestmark = pytest.mark.cluster
+GROUP = ("tunegate.dev", "v1alpha1", "default", "finetunejobs")
+JOBS, JOB_BYTES = 100, 1_200_000
+MOST_GROWTH = 60_000_000
+MOST_AT_START = 200_000_000
+"""Bytes while the jobs are listed, in pages of 10."""
+
+
+@contextmanager
+def memory_of(command: OperatorCommand) -> Iterator[list[int]]:
+    """Resident bytes of the operator while this lasts; the first is from before."""
+    process, stop = psutil.Process(command.process.pid), threading.Event()
+    seen = [process.memory_info().rss]
+
+    def look() -> None:
+        while not stop.wait(0.02):
+            seen.append(process.memory_info().rss)
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    try:
+        yield seen
+    finally:
+        stop.set()
+        thread.join()
+
+
+def large_job(name: str) -> object:
+    job = make_job(name).with_spec(podTemplate={"affinity": {"nodeAffinity": {"x": "y" * JOB_BYTES}}}).obj()
+    return job | {"metadata": {"name": name}}
+
+
+def test_large_jobs_are_refused_and_take_no_memory(server, api, tmp_path):
+    custom, names = client.CustomObjectsApi(api), [f"large-{n}" for n in range(JOBS)]
+
+    def status(name):
+        return custom.get_namespaced_custom_object(*GROUP, name).get("status", {})
+
+    log = tmp_path / "operator.log"
+    with operator(server, log) as command, memory_of(command) as memory:
+        for name in names:
+            custom.create_namespaced_custom_object(*GROUP, large_job(name))
+        for name in names:
+            eventually(lambda name=name: status(name).get("phase") == "Failed", what=f"{name} is refused")
+    assert status(names[0])["message"].startswith("InvalidSpec: spec: larger than 64 KiB")
+    assert max(memory) - memory[0] < MOST_GROWTH
+
+    custom.create_namespaced_custom_object(*GROUP, make_job("small").obj() | {"metadata": {"name": "small"}})
+    with operator(server, log) as command, memory_of(command) as memory:
+        eventually(lambda: status("small").get("phase") == "Pending", seconds=60, what="all are listed")
+    assert max(memory) < MOST_AT_START
