@@ -1,7 +1,7 @@
 """An attacker with all rights in a namespace of their own changes nothing of another team's job.
 
 While that job trains they name it as the owner of their Jobs, report as its pods, and load the operator with
-large ConfigMaps, large bodies and idle connections.
+large ConfigMaps, large FineTuneJobs, large bodies and idle connections.
 """
 
 import threading
@@ -31,12 +31,16 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(3600)]
 GROUP = ("tunegate.dev", "v1alpha1")
 MAPS, LEAST_MAPS, MAP_SECONDS = 100, 30, 120
 """ConfigMaps of 1 MB that are tried in so many seconds, and how many a slow node must take for a result."""
+LARGE_JOBS, LEAST_JOBS = 50, 20
+"""The same of FineTuneJobs of 1.2 MB, in as many seconds."""
 BODIES, BODY_BYTES = 20, 8_000_000
 CONNECTIONS = 300
 LOOKS = 10
 """Jobs that a third team applies meanwhile. Each is timed until its first status."""
 MOST_SECONDS = 2.0
 MOST_BYTES = 250_000_000
+MOST_GROWTH = 60_000_000
+"""Bytes that the attack may add to the operator. The ConfigMaps alone have 100 MB."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +75,7 @@ def test_attacker_namespace_changes_nothing_of_a_training_job(
     attacker = Attacker(node.client, namespaces.attacker, address, node.image("trainer"))
     job = TinyJob(node, namespaces.victim)
     leader = node.leader()
-    with ExitStack() as held, memory_of(node, leader) as memory, ThreadPoolExecutor(2) as attacks:
+    with ExitStack() as held, memory_of(node, leader) as memory, ThreadPoolExecutor(3) as attacks:
         held.callback(attacker.leave)
         job.apply(LONG)
         target = target_of(node, job)
@@ -81,22 +85,26 @@ def test_attacker_namespace_changes_nothing_of_a_training_job(
 
         connections = attacker.open_connections(target, CONNECTIONS, held)
         maps = attacks.submit(attacker.fill_config_maps, MAPS, MAP_SECONDS)
+        large_jobs = attacks.submit(attacker.create_large_jobs, LARGE_JOBS, MAP_SECONDS)
         bodies = attacks.submit(attacker.post_large_bodies, target, BODIES, BODY_BYTES)
         waits = [seconds_to_status(node, namespaces.third, f"look-{n}") for n in range(LOOKS)]
         bodies.result()
-        stored = maps.result()
+        stored, created = maps.result(), large_jobs.result()
         attacker.forge_reports(target)
         job.ended()
 
-    show(f"operator: at most {max(memory) / 1e6:.0f} MB; first status after at most {max(waits):.2f} s")
+    used = f"{memory[0] / 1e6:.0f} to {max(memory) / 1e6:.0f} MB"
+    show(f"operator: {used}; first status after at most {max(waits):.2f} s")
     assert connections, "the report address was not reached"
     assert stored >= LEAST_MAPS, f"the API server took only {stored} large ConfigMaps"
+    assert created >= LEAST_JOBS, f"the API server took only {created} large FineTuneJobs"
     assert any(answer >= 400 for answer in attacker.answers), "no report was answered"
     assert 200 not in attacker.answers, "a forged report was accepted"
     assert outcome_of(job) == outcome_of(undisturbed)
     assert masked_status(job.get()) == masked_status(undisturbed.get())
     assert node.leader() == leader
     assert max(memory) < MOST_BYTES
+    assert max(memory) - memory[0] < MOST_GROWTH
     assert max(waits) < MOST_SECONDS, waits
 
 

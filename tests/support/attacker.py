@@ -4,6 +4,7 @@ import json
 import socket
 import ssl
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from kubernetes.client import ApiException
 from kubernetes.config import new_client_from_config_dict
 
 from support.played_kubelet import Address, PlayedPod
+from support.waiting_job import waiting_job
 from tunegate_api.contract import (
     REPORT_CA_VARIABLE,
     REPORT_URL_VARIABLE,
@@ -43,6 +45,7 @@ ACCOUNT = "attacker"
 FINALIZER = "attacker.example/stay"
 FORGED_DIGEST = "f" * 64
 MAP_BYTES = 1_000_000
+JOB_BYTES = 1_200_000
 POSTERS = 4
 """Threads that create and post at once."""
 
@@ -130,19 +133,27 @@ class Attacker:
 
     def fill_config_maps(self, count: int, seconds: float) -> int:
         """Create ConfigMaps of 1 MB. Returns how many the API server took within ``seconds``."""
-        ends, text = time.monotonic() + seconds, "x" * MAP_BYTES
+        text = "x" * MAP_BYTES
 
-        def create(n: int) -> bool:
-            if time.monotonic() > ends:
-                return False
+        def create(n: int) -> None:
             body = {"metadata": {"name": f"large-{n}"}, "data": {"text": text}}
-            with suppress(ApiException, urllib3.exceptions.HTTPError):
-                self._core.create_namespaced_config_map(self._namespace, body, _request_timeout=30)
-                return True
-            return False
+            self._core.create_namespaced_config_map(self._namespace, body, _request_timeout=30)
 
-        with ThreadPoolExecutor(POSTERS) as pool:
-            return sum(pool.map(create, range(count)))
+        return _repeat(create, count, seconds)
+
+    def create_large_jobs(self, count: int, seconds: float) -> int:
+        """Create FineTuneJobs with 1.2 MB in a free-form field. Returns how many the API server took within
+        ``seconds``."""
+        custom, affinity = client.CustomObjectsApi(self._api), {"nodeAffinity": {"x": "y" * JOB_BYTES}}
+
+        def create(n: int) -> None:
+            job = waiting_job(f"large-{n}")
+            job["spec"]["podTemplate"] = {"affinity": affinity}
+            custom.create_namespaced_custom_object(
+                "tunegate.dev", "v1alpha1", self._namespace, "finetunejobs", job, _request_timeout=30
+            )
+
+        return _repeat(create, count, seconds)
 
     def leave(self) -> None:
         """Remove the finalizers, which would keep the namespace from being deleted."""
@@ -228,6 +239,22 @@ class Attacker:
             ],
         }
         return {"restartPolicy": "Never", "terminationGracePeriodSeconds": 1, "containers": [container]}
+
+
+def _repeat(create: Callable[[int], None], count: int, seconds: float) -> int:
+    """Create objects by several threads. Returns how many the API server took within ``seconds``."""
+    ends = time.monotonic() + seconds
+
+    def is_created(n: int) -> bool:
+        if time.monotonic() > ends:
+            return False
+        with suppress(ApiException, urllib3.exceptions.HTTPError):
+            create(n)
+            return True
+        return False
+
+    with ThreadPoolExecutor(POSTERS) as pool:
+        return sum(pool.map(is_created, range(count)))
 
 
 def _forged(role: Role, target: Target) -> bytes:
