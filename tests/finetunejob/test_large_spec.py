@@ -1,10 +1,15 @@
 """A spec that is too large to be kept is refused, and a job that runs is held for it."""
 
+from pathlib import Path
+
 import pytest
+import yaml
+from click.testing import CliRunner
 
 from support.builders import make_gate, make_job
 from support.world import World
 from tunegate_api.v1alpha1.finetunejob_status import Phase, Reason
+from tunegate_operator.cli import main
 from tunegate_operator.engine.cluster import Key
 
 FREE_FORM = {"affinity": {"nodeAffinity": {"x": "y" * 1_200_000}}}
@@ -21,6 +26,18 @@ def test_job_with_a_large_spec_fails_with_invalid_spec() -> None:
     assert status.failure.reason == Reason.INVALID_SPEC
     assert status.failure.message.startswith(FIRST_PROBLEM)
     assert world.cluster.as_user.list_objects("Job") == []
+
+
+def test_validate_reports_a_large_spec_as_status_does(tmp_path: Path) -> None:
+    world, manifest = World(), make_job().with_spec(podTemplate=FREE_FORM).obj()
+    world.apply_all(manifest)
+    world.settle()
+    failure = world.status().failure
+    assert failure is not None
+    (tmp_path / "job.yaml").write_text(yaml.safe_dump(manifest))
+    result = CliRunner().invoke(main, ["validate", str(tmp_path)])
+    assert result.exit_code == 2
+    assert failure.message in result.stderr
 
 
 @pytest.mark.parametrize("role", ["data", "train"])
