@@ -116,28 +116,34 @@ def test_a_file_that_cannot_be_read_is_reported_and_not_raised(folder, monkeypat
     assert "adapter_config.json cannot be read: Input/output error" in verify(folder)
 
 
-@pytest.mark.parametrize("has_links", [True, False])
-def test_file_is_created_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_links: bool) -> None:
-    def refuse(*_: object) -> None:
-        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
-
-    if not has_links:  # as on a volume in front of an object store
-        monkeypatch.setattr(Path, "hardlink_to", refuse)
-    path = tmp_path / "history" / "000001.json"
+def test_file_is_created_once_with_its_folder(tmp_path: Path) -> None:
+    path = tmp_path / "history" / "000001" / "entry.json"
     assert create_once(path, "first")
     assert not create_once(path, "second")
     assert path.read_text() == "first"
-    assert [one.name for one in path.parent.iterdir()] == ["000001.json"]
+    assert [one.name for one in path.parents[1].iterdir()] == ["000001"]
 
 
-def test_link_whose_answer_was_lost_counts_as_created(
+def test_folder_whose_rename_lost_its_answer_counts_as_created(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    link = Path.hardlink_to
+    rename = Path.rename
 
-    def link_twice(path: Path, scratch: Path) -> None:
-        link(path, scratch)
-        link(path, scratch)  # NFS sends a request again whose answer did not come
+    def rename_twice(path: Path, to: Path) -> None:
+        rename(path, to)
+        rename(path, to)  # NFS sends a request again whose answer did not come
 
-    monkeypatch.setattr(Path, "hardlink_to", link_twice)
-    assert create_once(tmp_path / "000001.json", "first")
+    monkeypatch.setattr(Path, "rename", rename_twice)
+    assert create_once(tmp_path / "000001" / "entry.json", "first")
+
+
+def test_folder_that_cannot_be_renamed_is_not_created(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    with pytest.raises(OSError, match="Input/output error"):
+        create_once(tmp_path / "000001" / "entry.json", "first")
+    assert list(tmp_path.iterdir()) == []

@@ -76,9 +76,9 @@ def target(folder: Path) -> Path:
 
 def history(target: Path) -> list[str]:
     """The recorded versions, in order; their numbers have no gap."""
-    paths = sorted((target / ".history").glob("*.json"))
-    assert [path.name for path in paths] == [f"{n:06d}.json" for n in range(1, len(paths) + 1)]
-    return [json.loads(path.read_text())["version"] for path in paths]
+    paths = sorted((target / ".history").iterdir())
+    assert [path.name for path in paths] == [f"{n:06d}" for n in range(1, len(paths) + 1)]
+    return [json.loads((path / "entry.json").read_text())["version"] for path in paths]
 
 
 def versions(target: Path) -> set[str]:
@@ -140,13 +140,13 @@ def test_evidence_replaces_the_record_of_the_gate(folder: Path) -> None:
 
 @contextmanager
 def before(
-    owner: Any, name: str, act: Callable[[], object], monkeypatch: pytest.MonkeyPatch
+    owner: Any, name: str, act: Callable[[], object], monkeypatch: pytest.MonkeyPatch, *, at: str = ""
 ) -> Iterator[None]:
-    """Do something once, just before a function of the standard library is called."""
+    """Do something once, just before a function of the standard library is called on a path with ``at``."""
     function, left = getattr(owner, name), [act]
 
     def act_first(*args: Any, **kwargs: Any) -> Any:
-        if left:
+        if left and at in _path(args[0]):
             left.pop()()
         return function(*args, **kwargs)
 
@@ -154,6 +154,11 @@ def before(
         patched.setattr(owner, name, act_first)
         yield
     assert not left, f"{name} was not called"
+
+
+def _path(argument: Any) -> str:
+    """The path that a function is called on: a path, a file or a file descriptor."""
+    return os.readlink(f"/proc/self/fd/{argument}") if isinstance(argument, int) else str(argument)
 
 
 def test_job_that_publishes_during_the_copy_refuses_this_one(
@@ -230,11 +235,12 @@ def fail(error: BaseException) -> None:
     raise error
 
 
-CRASHES = {
-    "before the version appears": (Path, "rename"),
-    "before the entry": (Path, "hardlink_to"),
-    "after the entry": (Path, "symlink_to"),
-    "before latest moves": (Path, "replace"),
+CRASHES: dict[str, tuple[Any, str, str]] = {
+    "before the version appears": (Path, "rename", ".scratch-"),
+    "while the entry is written": (os, "fsync", ".history"),
+    "before the entry": (Path, "rename", ".history"),
+    "after the entry": (Path, "symlink_to", ".latest"),
+    "before latest moves": (Path, "replace", ".latest"),
 }
 
 
@@ -244,19 +250,10 @@ def test_crash_between_two_steps_and_a_retry_end_alike(
 ) -> None:
     first, job = Job(folder, "first", 18), Job(folder, "second", 19)
     first.publish()
-    owner, name = CRASHES[step]
-    function = getattr(owner, name)
-
-    def crash(self: Path, *args: Any) -> Any:
-        is_published = self.is_relative_to(job.root / "volumes")
-        if is_published and (step != "before latest moves" or ".latest" in self.name):
-            raise Interrupted
-        return function(self, *args)
-
-    with monkeypatch.context() as crashes:
-        crashes.setattr(owner, name, crash)
-        with pytest.raises(Interrupted):
-            job.publish()
+    owner, name, at = CRASHES[step]
+    crash = before(owner, name, lambda: fail(Interrupted()), monkeypatch, at=at)
+    with crash, pytest.raises(Interrupted):
+        job.publish()
     assert job.publish()
     assert history(target) == [first.version, job.version]
     assert versions(target) == {first.version, job.version}
@@ -270,13 +267,39 @@ def test_retry_compares_with_what_was_published_since_the_crash(
     folder: Path, target: Path, monkeypatch: pytest.MonkeyPatch, passed: int, is_published: bool
 ) -> None:
     job, other = Job(folder, "first", 19), Job(folder, "second", passed)
-    with before(Path, "hardlink_to", lambda: fail(Interrupted()), monkeypatch), pytest.raises(Interrupted):
+    crash = before(Path, "rename", lambda: fail(Interrupted()), monkeypatch, at=".history")
+    with crash, pytest.raises(Interrupted):
         job.publish()
     assert other.publish()
     assert job.publish() is is_published
     assert versions(target) == {other.version} | ({job.version} if is_published else set())
     if is_published:
         assert baselines(target, job)["LastPublished"]["passed"] == passed
+
+
+def test_entry_is_whole_at_once_on_a_volume_without_hard_links(
+    folder: Path, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other job publishes while the first one writes its entry, and must not find a half-written one."""
+    monkeypatch.setattr(Path, "hardlink_to", lambda *_: fail(PermissionError(errno.EPERM, "no links")))
+    job, rival = Job(folder, "first", 20), Job(folder, "second", 20)
+
+    def publish_rival() -> None:
+        assert rival.publish()
+
+    with before(os, "fsync", publish_rival, monkeypatch, at=".history"):
+        assert job.publish()
+    assert history(target) == [rival.version, job.version]
+    assert baselines(target, job)["LastPublished"]["passed"] == 20
+
+
+def test_entry_that_is_being_removed_does_not_count(folder: Path, target: Path) -> None:
+    first, second = Job(folder, "first", 20), Job(folder, "second", 20)
+    first.publish()
+    shutil.rmtree(target / first.version)
+    (target / ".history" / "000001" / "entry.json").unlink()
+    assert second.publish()
+    assert (target / "latest").readlink() == Path(second.version)
 
 
 def test_published_job_stays_published_when_a_better_one_follows(folder: Path, target: Path) -> None:
@@ -367,7 +390,7 @@ def test_version_that_an_earlier_release_published_last_is_the_baseline(folder: 
     first, second, third = Job(folder, "first", 16), Job(folder, "second", 19), Job(folder, "third", 16)
     first.publish()
     second.publish()
-    (target / ".history" / "000002.json").unlink()
+    shutil.rmtree(target / ".history" / "000002")
     strip_outcomes(target)
     assert not third.publish()
     assert f"LastPublished ({second.version}) 19/20" in third.as_operator_judges().message
@@ -404,7 +427,7 @@ DAMAGES: dict[str, Callable[[Path, Job], object]] = {
     "evidence removed": lambda target, job: (target / job.version / "evidence" / "verdict.json").unlink(),
     "manifest cut": lambda target, job: (target / job.version / "manifest.json").write_text("{"),
     "not complete": lambda target, job: (target / job.version / "DONE").unlink(),
-    "entry cut": lambda target, _: (target / ".history" / "000001.json").write_text(""),
+    "entry cut": lambda target, _: (target / ".history" / "000001" / "entry.json").write_text(""),
 }
 
 
@@ -420,6 +443,14 @@ def test_damaged_last_version_is_an_error_and_publishes_nothing(
     assert judged.state is VerdictState.ERROR
     assert "cannot be compared with: " in judged.message
     assert versions(target) == {first.version}
+
+
+def test_error_names_the_entry_that_is_damaged(folder: Path, target: Path) -> None:
+    first, second = Job(folder, "first", 16), Job(folder, "second", 20)
+    first.publish()
+    DAMAGES["entry cut"](target, first)
+    second.publish()
+    assert f"{URI}/.history/000001 cannot be read" in second.as_operator_judges().message
 
 
 def test_target_that_cannot_be_read_now_is_worth_a_retry(

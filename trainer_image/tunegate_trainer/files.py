@@ -54,35 +54,27 @@ def write_model(path: Path, model: StatusModel) -> None:
 
 
 def create_once(path: Path, text: str) -> bool:
-    """Create the file with ``text``, whole and on the disk. False if it exists already.
+    """Create the file with ``text`` in a folder of its own, both at once. False if the folder has it already.
 
-    Of several processes that create the same file, on a network file system too, one succeeds.
+    The folder is written under another name and renamed. A rename is atomic and never replaces a folder that
+    is not empty, so one of several processes succeeds, also on a network file system and without hard links.
     """
-    scratch = path.with_name(f".{path.stem}.{secrets.token_hex(8)}")
-    write_atomic(scratch, text)
+    folder = path.parent
+    scratch = folder.with_name(f".{folder.name}.{secrets.token_hex(8)}")
     try:
-        path.hardlink_to(scratch)
-    except FileExistsError:
-        return path.samefile(scratch)  # a network file system may have lost the answer to a link that it made
-    except OSError as error:
-        if error.errno not in _NO_LINKS:
-            raise
-        return _create_in_place(path, text)
+        write_atomic(scratch / path.name, text)
+        _flush(scratch)
+        try:
+            scratch.rename(folder)
+        except OSError:
+            if not path.exists():
+                raise
+            # Another process has created it, or a network file system has lost the answer to our rename.
+            if path.read_bytes() != text.encode():
+                return False
     finally:
-        scratch.unlink(missing_ok=True)
-    _flush(path.parent)
-    return True
-
-
-def _create_in_place(path: Path, text: str) -> bool:
-    """Without hard links the file is not whole at once: what a crash leaves has to be found damaged."""
-    try:
-        with path.open("x", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-    except FileExistsError:
-        return False
+        shutil.rmtree(scratch, ignore_errors=True)
+    _flush(folder.parent)
     return True
 
 

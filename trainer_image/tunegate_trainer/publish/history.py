@@ -1,7 +1,7 @@
 """The order in which versions were published to a target, and what the newest of them had measured.
 
-``.history/000001.json`` and so on, beside the versions. An entry is created whole and only once, so of two
-jobs that publish at the same time one gets the next number and the other sees that it did.
+``.history/000001/entry.json`` and so on, beside the versions. An entry is created whole and only once, so of
+two jobs that publish at the same time one gets the next number and the other sees that it did.
 """
 
 import contextlib
@@ -24,6 +24,7 @@ from tunegate_trainer.files import create_once, is_complete, read_manifest, sha2
 from tunegate_trainer.publish.evidence import VERDICT
 
 HISTORY = ".history"
+ENTRY = "entry.json"
 LATEST = "latest"
 """A symbolic link to the version that was published last."""
 MAX_LOOKED_AT = 100
@@ -35,7 +36,7 @@ class DamagedError(Exception):
 
 
 class HistoryEntry(StatusModel):
-    """One publication: ``.history/NUMBER.json``."""
+    """One publication: ``.history/NUMBER/entry.json``."""
 
     version: Annotated[str, Field(pattern=r"^[a-z0-9][-a-z0-9.]*$", max_length=255)]
     """The version's folder."""
@@ -80,14 +81,15 @@ def append(folder: Path, number: int, version: str, digest: Sha256) -> bool:
     """Record ``version`` as publication ``number``. False if another process recorded one by that number."""
     entry = HistoryEntry(version=version, digest=digest, time=datetime.now(UTC))
     text = entry.model_dump_json(by_alias=True, indent=2) + "\n"
-    return create_once(folder / HISTORY / f"{number:06d}.json", text)
+    return create_once(folder / _entry(number) / ENTRY, text)
 
 
 def head(folder: Path) -> str | None:
     """The version that ``latest`` is to name: the newest recorded one that is still there. None if there is
     none, or its entry cannot be read."""
     with _readable(folder):
-        return next((name for name in _recorded(folder) if name is None or (folder / name).exists()), None)
+        newest = next((name for name in _recorded(folder) if (folder / name).exists()), None)
+    return None if newest is None or _is_damaged_entry(newest) else newest
 
 
 def newest_versions(
@@ -108,23 +110,19 @@ def newest_versions(
             if not left:
                 break
             try:
-                judged = _read_judged(folder / name) if name else None
-                problem = "" if name else "an entry cannot be read; remove it if its version is gone"
+                if _is_damaged_entry(name):
+                    raise DamagedError("cannot be read")
+                judged = _read_judged(folder / name)
             except DamagedError as error:
-                if not (is_complete(folder / str(name)) or name in _recorded(folder)):
+                if not (is_complete(folder / name) or name in _recorded(folder)):
                     continue  # it is being taken away
-                judged, problem = None, f"{error}; restore the version, or remove its folder"
-            if problem:  # a gate that may have been judged there must not pass
-                version = f"{uri.rstrip('/')}/{name or HISTORY}"
-                for gate, golden in left.items():
-                    found[gate] = PublishedVersion(
-                        job=name or "", golden_sha256=golden, outcomes="", version=version, problem=problem
-                    )
+                # A gate that may have been judged there must not pass.
+                found |= {gate: _damaged(uri, name, golden, error) for gate, golden in left.items()}
                 break
             for judged_gate in judged.gates if judged else ():
                 if judged and left.get(judged_gate.name) == judged_gate.golden_sha256:
                     del left[judged_gate.name]
-                    found[judged_gate.name] = _published(uri, str(name), judged, judged_gate)
+                    found[judged_gate.name] = _published(uri, name, judged, judged_gate)
     return found
 
 
@@ -159,6 +157,17 @@ def _published(uri: str, name: str, judged: Judged, gate: JudgedGate) -> Publish
     )
 
 
+def _damaged(uri: str, name: str, golden_sha256: Sha256, error: DamagedError) -> PublishedVersion:
+    version = f"{uri.rstrip('/')}/{name}"
+    if _is_damaged_entry(name):
+        problem = f"{version} {error}; remove it if its version is gone"
+    else:
+        problem = f"{error}; restore the version, or remove its folder"
+    return PublishedVersion(
+        job=name, golden_sha256=golden_sha256, outcomes="", version=version, problem=problem
+    )
+
+
 @contextlib.contextmanager
 def _readable(folder: Path) -> Iterator[None]:
     try:
@@ -170,18 +179,18 @@ def _readable(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def _versions(folder: Path) -> Iterator[str | None]:
-    """The versions in ``folder`` that are still there, newest first; None for an entry that cannot be read.
+def _versions(folder: Path) -> Iterator[str]:
+    """The versions in ``folder`` that are still there, and entries that cannot be read, newest first.
 
     An earlier release keeps no history: if it published last, ``latest`` names a version without an entry.
     Other versions without one come last, by the time of their evidence.
     """
     recorded, latest = _recorded(folder), _latest(folder)
-    is_known = latest in recorded or None in recorded  # by an entry that cannot be read
+    is_known = latest in recorded or any(map(_is_damaged_entry, recorded))  # which may name it
     if latest is not None and recorded and not is_known and is_complete(folder / latest):
         recorded.insert(0, latest)
     for name in dict.fromkeys(recorded):
-        if name is None or (folder / name).exists():
+        if (folder / name).exists():
             yield name
     yield from (name for name in _by_time(folder) if name not in recorded)
 
@@ -211,19 +220,30 @@ def _numbers(folder: Path) -> list[int]:
         names = os.listdir(folder / HISTORY)  # unlike glob, it raises if they cannot be read
     except FileNotFoundError:
         return []
-    found = (re.fullmatch(r"([0-9]{6,})\.json", name) for name in names)
-    return sorted(int(match[1]) for match in found if match)
+    return sorted(int(name) for name in names if re.fullmatch("[0-9]{6,}", name))
 
 
-def _recorded(folder: Path) -> list[str | None]:
-    """The versions that entries name, newest first; None for an entry that cannot be read."""
-    names: list[str | None] = []
+def _entry(number: int) -> str:
+    return f"{HISTORY}/{number:06d}"
+
+
+def _is_damaged_entry(name: str) -> bool:
+    """Whether ``name``, which :func:`_recorded` returned, is that of an entry and not of a version."""
+    return name.startswith(HISTORY)
+
+
+def _recorded(folder: Path) -> list[str]:
+    """The versions that entries name, newest first. An entry that cannot be read stands for its version."""
+    names: list[str] = []
     for number in reversed(_numbers(folder)):
+        entry = _entry(number)
         try:
-            text = (folder / HISTORY / f"{number:06d}.json").read_bytes()
+            text = (folder / entry / ENTRY).read_bytes()
             names.append(HistoryEntry.model_validate_json(text).version)
-        except ValidationError:
-            names.append(None)
+        except FileNotFoundError:
+            continue  # it is being removed
+        except (ValidationError, NotADirectoryError):
+            names.append(entry)
     return names
 
 
