@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from support.published_version import publish_version
+from support.published_version import age, publish_version
 from support.trainer_root import STAGE, TrainerRoot, gate_spec
 from tunegate_api.contract import ROOT_VARIABLE, ExitCode, Role
 from tunegate_api.judgement import judge_final
@@ -70,7 +70,9 @@ def test_version_published_while_the_job_trained_is_the_baseline(root, target):
 
 
 def test_damaged_version_is_an_error_of_the_gate(root, target):
-    (publish_rival(root, target, "f" * 20) / "evidence" / "verdict.json").write_text("{}")
+    rival = publish_rival(root, target, "f" * 20)
+    (rival / "evidence" / "verdict.json").write_text("{}")
+    age(rival)
     judged = judge(root)
     assert judged.verdict is VerdictState.ERROR
     assert "its evidence cannot be read" in judged.verdicts[0].message

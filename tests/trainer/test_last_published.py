@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 
 from support.job_folder import GATE, JobFolder
+from support.published_version import age
+from support.published_version import publish_version as plant_version
 from tunegate_api.contract import Results, Role, sha256_text
 from tunegate_api.judgement import Judgement, judge_final
 from tunegate_api.verdict import VerdictState
@@ -404,6 +406,31 @@ def test_version_judged_by_other_cases_is_no_baseline(folder: Path) -> None:
     assert job.as_operator_judges().gates[0].skipped == ("LastPublished",)
 
 
+def test_baseline_is_found_behind_any_number_of_other_gates_versions(folder: Path, target: Path) -> None:
+    first, second = Job(folder, "first", 20), Job(folder, "second", 16)
+    first.publish()
+    for number in range(120):
+        plant_version(target, f"other-{number}", "another-gate", "e" * 64, "pppp")
+    assert not second.publish()
+    assert f"LastPublished ({first.version}) 20/20" in second.as_operator_judges().message
+
+
+def test_dry_run_does_not_lower_the_baseline_of_an_enforced_gate(folder: Path) -> None:
+    first, rehearsal = Job(folder, "first", 20), Job(folder, "rehearsal", 10, gate_spec={"dryRun": True})
+    second = Job(folder, "second", 16)
+    first.publish()
+    assert rehearsal.publish()
+    assert not second.publish()
+    assert f"LastPublished ({first.version}) 20/20" in second.as_operator_judges().message
+
+
+def test_dry_run_compares_with_the_dry_run_before_it(folder: Path, target: Path) -> None:
+    first, second = (Job(folder, name, 10, gate_spec={"dryRun": True}) for name in ("first", "second"))
+    first.publish()
+    second.publish()
+    assert baselines(target, second)["LastPublished"]["passed"] == 10
+
+
 def test_gate_that_compares_with_the_base_alone_ignores_the_target(folder: Path) -> None:
     Job(folder, "first", 20).publish()
     assert Job(folder, "second", 16, gate_spec={"baselines": ["BaseModel"]}).publish()
@@ -438,11 +465,24 @@ def test_damaged_last_version_is_an_error_and_publishes_nothing(
     first, second = Job(folder, "first", 16), Job(folder, "second", 20)
     first.publish()
     DAMAGES[damage](target, first)
+    age(target / first.version)
     assert not second.publish()
     judged = second.as_operator_judges()
     assert judged.state is VerdictState.ERROR
     assert "cannot be compared with: " in judged.message
     assert versions(target) == {first.version}
+
+
+def test_version_that_is_being_removed_is_worth_a_retry(folder: Path, target: Path) -> None:
+    first, second, third = Job(folder, "first", 19), Job(folder, "second", 20), Job(folder, "third", 19)
+    first.publish()
+    second.publish()
+    (target / second.version / "DONE").unlink()  # as far as rm -rf has come
+    with pytest.raises(StorageError, match="was changed less than 10 minutes ago"):
+        third.publish()
+    assert third.as_operator_judges().state is VerdictState.PASSED
+    shutil.rmtree(target / second.version)
+    assert third.publish()
 
 
 def test_error_names_the_entry_that_is_damaged(folder: Path, target: Path) -> None:

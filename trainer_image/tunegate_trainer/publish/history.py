@@ -5,11 +5,10 @@ two jobs that publish at the same time one gets the next number and the other se
 """
 
 import contextlib
-import itertools
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated
 
@@ -21,14 +20,14 @@ from tunegate_api.published import LastPublished, PublishedVersion
 from tunegate_api.verdict import MAX_CASES, counted_outcomes, passed_count
 from tunegate_trainer.errors import StorageError
 from tunegate_trainer.files import create_once, is_complete, read_manifest, sha256_file
-from tunegate_trainer.publish.evidence import VERDICT
+from tunegate_trainer.publish.evidence import EVIDENCE, VERDICT
 
 HISTORY = ".history"
 ENTRY = "entry.json"
 LATEST = "latest"
 """A symbolic link to the version that was published last."""
-MAX_LOOKED_AT = 100
-"""Versions of a target in which evidence of a gate is looked for, newest first."""
+MAX_REMOVAL = timedelta(minutes=10)
+"""A damaged version that changed so recently may be being removed: it is read again by a retry."""
 
 
 class DamagedError(Exception):
@@ -54,6 +53,7 @@ class JudgedGate(StatusModel):
     total: Annotated[int, Field(ge=0, le=MAX_CASES)]
     outcomes: Annotated[str, Field(max_length=MAX_CASES)] = ""
     """Empty in the evidence that earlier releases wrote."""
+    dry_run: bool = False
 
 
 class Judged(StatusModel):
@@ -98,17 +98,19 @@ def newest_versions(
     """Gate name to the newest version in ``folder`` with evidence of that gate and its golden set.
 
     Only gates that compare with LastPublished are looked for, and ``own``, the job's own version, is left
-    out. If the newest version cannot be compared with, because it is damaged, it says so as its problem.
+    out. A version that a dry run let out is no baseline of a gate that is enforced. If the newest version is
+    damaged, its problem is that of every gate without a baseline so far.
 
     Raises :class:`StorageError` if the folder of ``uri`` cannot be read now.
     """
-    left = {gate.name: gate.golden_sha256 for gate in gates if "LastPublished" in gate.spec.baselines}
+    left = {gate.name: gate for gate in gates if "LastPublished" in gate.spec.baselines}
     found: dict[str, PublishedVersion] = {}
     with _readable(folder):
-        names = (name for name in _versions(folder) if name != own)
-        for name in itertools.islice(names, MAX_LOOKED_AT):
+        for name in _versions(folder):
             if not left:
                 break
+            if name == own:
+                continue
             try:
                 if _is_damaged_entry(name):
                     raise DamagedError("cannot be read")
@@ -116,14 +118,22 @@ def newest_versions(
             except DamagedError as error:
                 if not (is_complete(folder / name) or name in _recorded(folder)):
                     continue  # it is being taken away
+                if not _is_damaged_entry(name):
+                    _refuse_recent(folder / name, error)
                 # A gate that may have been judged there must not pass.
-                found |= {gate: _damaged(uri, name, golden, error) for gate, golden in left.items()}
+                found |= {gate: _damaged(uri, name, left[gate].golden_sha256, error) for gate in left}
                 break
             for judged_gate in judged.gates if judged else ():
-                if judged and left.get(judged_gate.name) == judged_gate.golden_sha256:
+                if judged and _is_baseline(judged_gate, left.get(judged_gate.name)):
                     del left[judged_gate.name]
                     found[judged_gate.name] = _published(uri, name, judged, judged_gate)
     return found
+
+
+def _is_baseline(judged: JudgedGate, gate: GateRequest | None) -> bool:
+    if gate is None or judged.golden_sha256 != gate.golden_sha256:
+        return False
+    return gate.spec.dry_run or not judged.dry_run
 
 
 def strictest(found: Iterable[dict[str, PublishedVersion]]) -> dict[str, PublishedVersion]:
@@ -166,6 +176,18 @@ def _damaged(uri: str, name: str, golden_sha256: Sha256, error: DamagedError) ->
     return PublishedVersion(
         job=name, golden_sha256=golden_sha256, outcomes="", version=version, problem=problem
     )
+
+
+def _refuse_recent(folder: Path, error: DamagedError) -> None:
+    """Raise :class:`StorageError` if the damaged version changed so recently that it may be being removed."""
+    now = datetime.now(UTC)
+    times = [path.stat().st_mtime for path in (folder, folder / EVIDENCE) if path.exists()]
+    if now - datetime.fromtimestamp(max(times, default=now.timestamp()), UTC) < MAX_REMOVAL:
+        minutes = int(MAX_REMOVAL.total_seconds()) // 60
+        raise StorageError(
+            f"the published version {folder.name} was changed less than {minutes} minutes ago, and {error}",
+            "try again once its removal has ended; otherwise restore it",
+        ) from error
 
 
 @contextlib.contextmanager
