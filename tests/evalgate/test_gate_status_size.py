@@ -16,29 +16,29 @@ LIMIT = 32 * 1024
 SHA = "d" * 64
 
 
-def full_record(number: int, golden_sha256: str = SHA) -> Record:
-    """A record as large as one may be."""
+def full_record(number: int, uris: int = 4, uri_bytes: int = 1024) -> Record:
+    """A record as large as one may be, with so many URIs."""
     return Record(
         job=f"{number:02}" + "j" * 61,
         job_uid=f"{number:08}-5d60-4000-8000-00000000abcd",
         step=10**9,
         model_digest=SHA,
-        golden_sha256=golden_sha256,
+        golden_sha256=SHA,
         passed=1000,
         total=1000,
         base_passed=1000,
         outcomes="p" * 1000,
         verdict="Inconclusive",
-        published_uris=[f"pvc://models/{number:02}{i}".ljust(1024, "u") for i in range(4)],
+        published_uris=[f"pvc://models/{number:02}{i}".ljust(uri_bytes, "u") for i in range(uris)],
         time=datetime(2026, 1, 1, tzinfo=UTC) + timedelta(minutes=number),
     )
 
 
-def world_with_old_status(gate: Object) -> World:
+def world_with_old_status(gate: Object, uris: int = 4, uri_bytes: int = 1024) -> World:
     """A gate whose status an earlier release wrote, as full as it could be."""
     world = World()
     world.apply(make_config_map("cases", golden__jsonl=golden_text()), gate)
-    records = [full_record(n) for n in reversed(range(MAX_RECORDS))]
+    records = [full_record(n, uris, uri_bytes) for n in reversed(range(MAX_RECORDS))]
     last = f"{records[0].job}/step-{10**9}"
     old = EvalGateStatus(
         records=records, last=last, pass_rate="1.00", base_rate="1.00", published_rate="1.00"
@@ -73,18 +73,18 @@ LONGEST_MESSAGES = {
 
 
 @pytest.mark.parametrize("why", LONGEST_MESSAGES)
-def test_status_at_its_fullest_stays_below_32_kib(why: str) -> None:
+@pytest.mark.parametrize(("uris", "uri_bytes", "kept"), [(4, 1024, 3), (1, 614, 6)])
+def test_status_at_its_fullest_stays_below_32_kib(why: str, uris: int, uri_bytes: int, kept: int) -> None:
     gate = make_gate("g" * 63).with_spec(**LONGEST_MESSAGES[why]).obj()
-    world = world_with_old_status(gate)
-    assert len(json.dumps(world.gate("g" * 63)["status"])) > 3 * LIMIT
+    world = world_with_old_status(gate, uris, uri_bytes)
+    assert len(json.dumps(world.gate("g" * 63)["status"])) > LIMIT
     world.settle()
     wire = world.gate("g" * 63)["status"]
     assert len(json.dumps(wire).encode()) < LIMIT
     messages = [condition["message"] for condition in wire["conditions"]]
     assert [len(message) for message in messages] == [MAX_MESSAGE, MAX_MESSAGE]
-    assert len(wire["records"]) == MAX_RECORDS
-    assert wire["records"][0]["outcomes"] == ""
-    assert len(wire["records"][0]["publishedUris"]) == 4
+    assert [len(r["outcomes"]) for r in wire["records"]] == [1000] * kept + [0] * (MAX_RECORDS - kept)
+    assert len(wire["records"][0]["publishedUris"]) == uris
 
 
 def test_what_an_earlier_release_kept_in_status_moves_to_the_config_map() -> None:
@@ -101,7 +101,6 @@ def test_outcomes_are_recorded_before_status_speaks_of_the_model() -> None:
     world.apply_all(make_job().with_publish().obj())
     world.run()
     (record,) = status(world).records
-    assert record.outcomes == ""
     (full,) = recorded(world)
     assert (full["jobUid"], full["outcomes"]) == (record.job_uid, letters(94))
     writes = [(w.verb, w.kind, w.name) for w in world.cluster.writes]
@@ -122,6 +121,28 @@ def test_status_waits_for_outcomes_that_cannot_be_recorded_yet() -> None:
     world.advance(3600)
     assert len(status(world).records) == 1
     assert len(recorded(world)) == 1
+
+
+def test_previous_release_finds_the_outcomes_of_a_baseline_in_status() -> None:
+    """After a rollback it reads them there alone, and ends a job with an Error where they are missing."""
+    world = World()
+    world.apply_all(make_job("first").with_publish().obj())
+    world.run("first")
+    world.settle()
+    (record,) = status(world).records
+    assert record.outcomes == letters(94)
+
+
+def test_outcomes_leave_status_when_another_model_becomes_the_baseline() -> None:
+    world = World()
+    world.apply_all(make_job("first").with_publish().obj())
+    world.run("first")
+    world.outbox.clear()
+    world.apply(make_job("second").with_publish().obj())
+    world.run("second")
+    world.settle()
+    shown = {record.job: record.outcomes for record in status(world).records}
+    assert shown == {"first": "", "second": letters(94)}
 
 
 def test_record_outlives_a_config_map_that_somebody_deletes() -> None:

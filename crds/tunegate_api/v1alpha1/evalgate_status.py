@@ -12,6 +12,8 @@ MAX_RECORDS = 20
 """Judged versions that status remembers, published and not."""
 MAX_URI_BYTES = 12 * 1024
 """Bytes of all URIs that status lists, so that it stays below 32 KiB."""
+MAX_OUTCOME_BYTES = 6 * 1024
+"""Bytes of all outcomes that status keeps, for the same reason."""
 
 
 class GateReason(StrEnum):
@@ -52,7 +54,8 @@ class Record(StatusModel):
     """Golden cases that the base model passed, of the same total."""
     outcomes: Annotated[str, Field(max_length=1000)] = ""
     """One letter a case in the order of the set: p passed, f failed, t truncated, e error. The ConfigMap that
-    `recordsConfigMap` names has them; in status, only earlier releases wrote them."""
+    `recordsConfigMap` names has them all. Status keeps 6 KiB of them, those of the newest versions that were
+    published last: an earlier release compares with these."""
     verdict: VerdictState
     """What the gate said of it."""
     published_uris: Annotated[list[str], Field(max_length=4)] = []

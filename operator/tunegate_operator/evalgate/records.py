@@ -8,7 +8,7 @@ from tunegate_api import API_VERSION
 from tunegate_api.contract import canonical_json
 from tunegate_api.meta import ObjectMeta, StatusModel
 from tunegate_api.v1alpha1 import EvalGateStatus
-from tunegate_api.v1alpha1.evalgate_status import MAX_RECORDS, MAX_URI_BYTES, Record
+from tunegate_api.v1alpha1.evalgate_status import MAX_OUTCOME_BYTES, MAX_RECORDS, MAX_URI_BYTES, Record
 from tunegate_api.verdict import rate, rate_text
 from tunegate_operator.engine.cluster import Key, Object
 from tunegate_operator.engine.controller import View
@@ -89,9 +89,13 @@ def with_records(status: EvalGateStatus, found: Sequence[Record]) -> EvalGateSta
 
 
 def in_status(records: Sequence[Record], recorded: Sequence[Record]) -> list[Record]:
-    """``records`` as status has them: without the outcomes that are ``recorded``, and with the URIs of the
-    newest for which there is room."""
-    uids, room = {record.job_uid for record in recorded}, MAX_URI_BYTES
+    """Return ``records`` as status has them: the outcomes of those that are ``recorded`` only while they are
+    baselines, and outcomes and URIs of the newest for which there is room.
+
+    The previous release reads the outcomes of a baseline in status alone, as after ``helm rollback``.
+    """
+    uids, baselines = {record.job_uid for record in recorded}, baseline_jobs(records)
+    uri_room, outcome_room = MAX_URI_BYTES, MAX_OUTCOME_BYTES
     shown: list[Record] = []
     for record in records:
         if record.job_uid not in uids:
@@ -99,10 +103,14 @@ def in_status(records: Sequence[Record], recorded: Sequence[Record]) -> list[Rec
             continue
         uris: list[str] = []
         for uri in record.published_uris:
-            room -= len(uri.encode())
-            if room >= 0:
+            uri_room -= len(uri.encode())
+            if uri_room >= 0:
                 uris.append(uri)
-        shown.append(record.model_copy(update={"outcomes": "", "published_uris": uris}))
+        outcomes = ""
+        if uris and record.job_uid in baselines:
+            outcome_room -= len(record.outcomes)
+            outcomes = record.outcomes if outcome_room >= 0 else ""
+        shown.append(record.model_copy(update={"outcomes": outcomes, "published_uris": uris}))
     return shown
 
 
