@@ -84,7 +84,7 @@ class Baseline:
     version: str = ""
     """Which published version it is, for messages; empty where that is not known."""
     problem: str = ""
-    """Why it cannot be compared with; empty where it can."""
+    """Why no comparison with it is possible; empty if one is."""
 
 
 @dataclass(frozen=True)
@@ -214,7 +214,7 @@ def _against(
     total = len(cases.ids)
     label = f"{name} ({baseline.version})" if baseline.version else name
     if baseline.problem:
-        message = f"{label} cannot be compared with: {baseline.problem}"
+        message = f"Cannot compare with {label}: {baseline.problem}"
         return Finding(name, VerdictState.ERROR, message), None
     if baseline.golden_sha256 != cases.sha256:
         return Finding(name, VerdictState.ERROR, f"{label} was measured on another golden set"), None

@@ -66,7 +66,7 @@ def test_evidence_that_cannot_be_read_is_an_error_of_the_gate():
     status = world.run()
     assert status.failure is not None
     assert status.failure.reason == Reason.GATE_ERROR
-    expected = "LastPublished (rival-1a2b3) cannot be compared with: its evidence/verdict.json was changed"
+    expected = "Cannot compare with LastPublished (rival-1a2b3): its evidence/verdict.json was changed"
     assert expected in status.failure.message
 
 

@@ -469,7 +469,7 @@ def test_damaged_last_version_is_an_error_and_publishes_nothing(
     assert not second.publish()
     judged = second.as_operator_judges()
     assert judged.state is VerdictState.ERROR
-    assert "cannot be compared with: " in judged.message
+    assert "Cannot compare with LastPublished (" in judged.message
     assert versions(target) == {first.version}
 
 

@@ -132,7 +132,7 @@ def _last_published(context: Context) -> LastPublished | None:
         try:
             folder = target_folder(context.root, target.uri)
         except TrainerError as error:  # as where an earlier operator made this pod, without these volumes
-            logger.warning("%s: what it holds is compared with only before publishing", error)
+            logger.warning("this target is not compared with until the model is published: %s", error)
             continue
         own = version_name(request.name, request.uid)
         found.append(newest_versions(target.uri, folder, request.final_gates, own))

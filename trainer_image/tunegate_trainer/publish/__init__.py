@@ -59,7 +59,7 @@ def run(context: Context, digest: str | None) -> None:
     request = context.request
     if digest is None:
         raise UserError("the publish role needs --digest")
-    # All addresses first: a job is published everywhere or the first thing said is why not.
+    # Check all addresses first: an invalid one is reported before anything is published.
     folders = {target.uri: target_folder(context.root, target.uri) for target in request.spec.publish}
     artifact = context.workspace / context.paths.model
     manifest = check_artifact(artifact, digest)
@@ -134,7 +134,7 @@ class _Publication:
     def _judge_again(self, target: Path) -> Judgement:
         """The verdict in comparison with what the targets hold now.
 
-        Another target that cannot be read now is left out: that is said when it is its turn.
+        Another target that cannot be read now is left out: its error is reported when it is published to.
         """
         request = self.context.request
         if request.compares_with_published:
