@@ -1,6 +1,7 @@
 """What was published to a target last is what the next version is compared with, however jobs overlap."""
 
 import errno
+import hashlib
 import json
 import os
 import shutil
@@ -23,6 +24,7 @@ from tunegate_trainer.errors import StorageError
 from tunegate_trainer.files import is_complete, seal, verify
 from tunegate_trainer.interruption import Interrupted
 from tunegate_trainer.publish import run
+from tunegate_trainer.publish.history import newest_versions, read_again
 
 BASE = ("p" * 2 + "f" * 18, "p" * 8 + "ff")
 URI = "pvc://models/extractor"
@@ -174,6 +176,35 @@ def test_job_that_publishes_during_the_copy_refuses_this_one(
     assert second.as_operator_judges().state is VerdictState.FAILED
 
 
+def test_job_that_publishes_during_the_reading_refuses_this_one(
+    folder: Path, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The number is read before the versions: another version between them must not go unnoticed."""
+    first, second, rival = Job(folder, "first", 18), Job(folder, "second", 18), Job(folder, "rival", 20)
+    first.publish()
+    evidence = f"{first.version}/evidence/verdict.json"
+    with before(hashlib, "file_digest", rival.publish, monkeypatch, at=evidence):
+        assert not second.publish()
+    assert history(target) == [first.version, rival.version]
+    assert f"LastPublished ({rival.version}) 20/20" in second.as_operator_judges().message
+
+
+def test_job_gives_up_when_others_publish_each_time(
+    folder: Path, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job, rename, rivals = Job(folder, "first", 18), Path.rename, iter(range(15))
+
+    def publish_before(path: Path, to: Path) -> Path:
+        if ".history" in str(path) and path.is_relative_to(job.root):
+            plant_version(target, f"rival-{next(rivals)}", "another-gate", "e" * 64, "pppp")
+        return rename(path, to)
+
+    monkeypatch.setattr(Path, "rename", publish_before)
+    with pytest.raises(StorageError, match="10 times"):
+        job.publish()
+    assert len(history(target)) == 10
+
+
 def test_verdict_is_lost_only_once_its_copy_is_removed(
     folder: Path, target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -261,6 +292,7 @@ def test_crash_between_two_steps_and_a_retry_end_alike(
     assert versions(target) == {first.version, job.version}
     assert (target / "latest").readlink() == Path(job.version)
     assert baselines(target, job)["LastPublished"]["passed"] == 18
+    assert job.as_operator_judges().gates[0].baselines == {"BaseModel": 2, "LastPublished": 18}
     assert verify(target / job.version) == []
 
 
@@ -343,6 +375,46 @@ def test_of_several_targets_the_best_version_is_the_baseline(folder: Path) -> No
     job = Job(folder, "job", 17, spec=both)
     assert not job.publish()
     assert job.as_operator_judges().gates[0].baselines["LastPublished"] == 19
+
+
+def test_damaged_version_of_one_target_counts_before_a_whole_one(folder: Path, target: Path) -> None:
+    damaged = Job(folder, "damaged", 16)
+    Job(folder, "good", 19, spec={"publish": [{"uri": "pvc://models/other"}]}).publish()
+    damaged.publish()
+    change_evidence(target, damaged)
+    age(target / damaged.version)
+    job = Job(folder, "job", 20, spec={"publish": [{"uri": "pvc://models/other"}, {"uri": URI}]})
+    assert not job.publish()
+    assert job.as_operator_judges().state is VerdictState.ERROR
+
+
+def test_retry_replaces_what_an_earlier_attempt_read(
+    folder: Path, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The gate role read the first version, the attempt before the second, and then that one was removed."""
+    first, second, job = Job(folder, "first", 18), Job(folder, "second", 19), Job(folder, "job", 19)
+    first.publish()
+    found = newest_versions(URI, target, job.request.final_gates, job.version)
+    gate = job.context(Role.GATE)
+    gate.tell(results=gate.report.results.merged(Results(last_published=read_again(None, found))))
+    second.publish()
+    crash = before(Path, "rename", lambda: fail(Interrupted()), monkeypatch, at=".history")
+    with crash, pytest.raises(Interrupted):
+        job.publish()
+    assert job.as_operator_judges().gates[0].baselines["LastPublished"] == 19
+    shutil.rmtree(target / second.version)
+    assert job.publish()
+    assert baselines(target, job)["LastPublished"]["passed"] == 18
+    assert job.as_operator_judges().gates[0].baselines["LastPublished"] == 18
+
+
+def test_latest_names_the_newest_version_that_is_still_there(folder: Path, target: Path) -> None:
+    first, second = Job(folder, "first", 18), Job(folder, "second", 19)
+    first.publish()
+    second.publish()
+    shutil.rmtree(target / second.version)
+    assert first.publish()
+    assert (target / "latest").readlink() == Path(first.version)
 
 
 def test_removed_version_makes_the_one_before_the_baseline(folder: Path, target: Path) -> None:
