@@ -10,6 +10,7 @@ from support.world import Object, World, letters
 from tunegate_api.meta import MAX_MESSAGE
 from tunegate_api.v1alpha1 import EvalGateStatus
 from tunegate_api.v1alpha1.evalgate_status import MAX_RECORDS, Record
+from tunegate_api.verdict import VerdictState
 from tunegate_operator.engine.cluster import Key
 
 LIMIT = 32 * 1024
@@ -28,7 +29,7 @@ def full_record(number: int, uris: int = 4, uri_bytes: int = 1024) -> Record:
         total=1000,
         base_passed=1000,
         outcomes="p" * 1000,
-        verdict="Inconclusive",
+        verdict="Passed",
         published_uris=[f"pvc://models/{number:02}{i}".ljust(uri_bytes, "u") for i in range(uris)],
         time=datetime(2026, 1, 1, tzinfo=UTC) + timedelta(minutes=number),
     )
@@ -165,6 +166,33 @@ def test_baseline_comes_from_status_and_not_from_the_config_map() -> None:
     forged = records_config_map(world)
     forged["data"]["records.json"] = forged["data"]["records.json"].replace("p" * 94, "f" * 94)
     world.cluster.as_user.replace(forged)
+    world.outbox.clear()
+    world.script.final = 89
+    world.apply(make_job("second").with_publish().obj())
+    failure = world.run("second").failure
+    assert failure is not None
+    assert "golden 89/100, LastPublished 94/100: -5.0 points, limit -5.0" in failure.message
+
+
+def test_model_that_only_a_dry_run_published_is_no_baseline() -> None:
+    world = World()
+    world.apply_all(make_job("first").with_publish().obj())
+    world.run("first")
+    world.settle()
+    (record,) = status(world).records
+    rehearsed = record.model_copy(
+        update={
+            "job": "rehearsal",
+            "job_uid": "rehearsal-uid",
+            "passed": 50,
+            "outcomes": letters(50),
+            "verdict": VerdictState.FAILED,
+            "time": record.time + timedelta(seconds=1),
+        }
+    )
+    gate = world.gate()
+    old = status(world).model_copy(update={"records": [rehearsed, record]})
+    world.cluster.as_user.patch_status(Key.of(gate), old.to_wire(), gate["metadata"]["resourceVersion"])
     world.outbox.clear()
     world.script.final = 89
     world.apply(make_job("second").with_publish().obj())

@@ -9,7 +9,7 @@ from tunegate_api.contract import canonical_json
 from tunegate_api.meta import ObjectMeta, StatusModel
 from tunegate_api.v1alpha1 import EvalGateStatus
 from tunegate_api.v1alpha1.evalgate_status import MAX_OUTCOME_BYTES, MAX_RECORDS, MAX_URI_BYTES, Record
-from tunegate_api.verdict import rate, rate_text
+from tunegate_api.verdict import VerdictState, rate, rate_text
 from tunegate_operator.engine.cluster import Key, Object
 from tunegate_operator.engine.controller import View
 from tunegate_operator.engine.owners import controlling_owner
@@ -129,9 +129,10 @@ def _bounded(records: list[Record]) -> list[Record]:
 
 
 def baseline_jobs(records: Iterable[Record]) -> set[str]:
-    """The uids of the jobs that were the last to publish to some URI, of ``records``, newest first."""
+    """Return the uids of the jobs that were the last to publish to some URI a version that passed, of
+    ``records``, newest first."""
     newest: dict[str, str] = {}
     for record in records:
-        for uri in record.published_uris:
+        for uri in record.published_uris if record.verdict is VerdictState.PASSED else ():
             newest.setdefault(uri, record.job_uid)
     return set(newest.values())

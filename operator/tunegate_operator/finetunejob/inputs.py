@@ -8,7 +8,7 @@ from tunegate_api.meta import find_condition
 from tunegate_api.published import PublishedVersion
 from tunegate_api.v1alpha1 import EvalGate, FineTuneJobSpec
 from tunegate_api.v1alpha1.finetunejob_status import Failure, Phase, Reason
-from tunegate_api.verdict import counted_outcomes
+from tunegate_api.verdict import VerdictState, counted_outcomes
 from tunegate_operator.engine.controller import Create
 from tunegate_operator.finetunejob.build import PodSettings, request_config_map
 from tunegate_operator.finetunejob.draft import Draft
@@ -161,9 +161,11 @@ def _make_request(observed: Observed, trainer_image: str) -> Request:
 
 
 def _last_published(gate: EvalGate, uris: set[str]) -> PublishedVersion | None:
-    """The newest version that this gate let through to one of ``uris``, by its counts: the outcomes are in a
-    ConfigMap, which more people may write than status."""
-    record = next((r for r in gate.status.records if uris & set(r.published_uris)), None)
+    """Return the newest version that passed this gate and was published to one of ``uris``, by its counts if
+    status has no outcomes: more people may write the ConfigMap with all of them. A dry run publishes versions
+    that did not pass, which are no baseline."""
+    published = (r for r in gate.status.records if r.verdict is VerdictState.PASSED)
+    record = next((r for r in published if uris & set(r.published_uris)), None)
     if record is None:
         return None
     return PublishedVersion(
