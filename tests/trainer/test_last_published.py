@@ -346,6 +346,23 @@ def test_published_job_stays_published_when_a_better_one_follows(folder: Path, t
     assert job.as_operator_judges().state is VerdictState.PASSED
 
 
+def test_reported_version_stays_published_if_its_entry_is_removed(folder: Path, target: Path) -> None:
+    job, better = Job(folder, "first", 16), Job(folder, "second", 20)
+    job.publish()
+    shutil.rmtree(target / ".history" / "000001")
+    better.publish()
+    assert job.publish()
+    assert versions(target) == {job.version, better.version}
+
+
+def test_refused_job_leaves_another_artifact_under_its_name(folder: Path, target: Path) -> None:
+    first, second = Job(folder, "first", 19), Job(folder, "second", 16)
+    first.publish()
+    shutil.copytree(target / first.version, target / second.version)
+    assert not second.publish()
+    assert verify(target / second.version) == []
+
+
 def test_job_that_loses_at_its_second_target_stays_at_the_first(
     folder: Path, target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
