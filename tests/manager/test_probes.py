@@ -7,12 +7,13 @@ import urllib3
 
 from support.api_server import free_port
 from support.clock import FakeClock
+from support.fake_cluster import FakeCluster
 from tunegate_operator.manager import Manager
 from tunegate_operator.settings import Settings
 
 
 def test_a_thread_that_ended_is_named():
-    nobody: Any = None  # no thread here asks the cluster
+    nobody: Any = FakeCluster()  # no thread here asks the cluster
     settings = Settings(
         trainer_image="trainer:test",
         health_port=free_port(),
