@@ -361,7 +361,7 @@ class Interleavings(RuleBasedStateMachine):
 
     @rule(name=st.sampled_from("abc"))
     def delete_without_the_label(self, name: str) -> None:
-        """No watch tells of it."""
+        """No watch reports it."""
         self.unlabelled.pop(name, None)
 
     @rule()

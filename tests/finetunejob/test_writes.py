@@ -4,7 +4,7 @@ from support.builders import make_job
 from support.world import World
 
 
-def test_a_passing_job_with_five_checkpoints_costs_29_writes_besides_events():
+def test_passing_job_with_five_checkpoints_costs_29_writes():
     """Promised are 30: on a cluster a last report may come some time before the end of its pod."""
     world = World()
     world.apply_all(make_job().with_publish().obj())

@@ -99,7 +99,7 @@ def test_unexpected_error_while_renewing_ends_the_leader(process, caplog):
     workers = process.threads("worker")
     assert len(workers) == 4
     process.cluster.lease_error = TypeError("nobody foresaw this")
-    assert process.lost.wait(10), "the process is told to end"
+    assert process.lost.wait(10), "the process is asked to end"
     for worker in workers:
         worker.join(5)
     assert not any(worker.is_alive() for worker in workers), "nothing more is decided"

@@ -174,7 +174,7 @@ class Cache:
 
         Yields what was missed, as the list is read. What is held but not listed is gone, unless it came in
         after ``since``: that may be younger than the list. The list must be a consistent read, not one of a
-        stale cache; one that ends with an exception tells of no deletions. An object that is not listed may
+        stale cache; one that ends with an exception reports no deletions. An object that is not listed may
         have lost its label only: reading it brings it back.
         """
         present: set[str] = set()
