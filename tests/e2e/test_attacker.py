@@ -109,6 +109,8 @@ def test_attacker_namespace_changes_nothing_of_a_training_job(
     assert max(memory) < MOST_BYTES
     assert max(memory) - memory[0] < MOST_GROWTH
     assert max(waits) < MOST_SECONDS, waits
+    if max(later) >= MOST_SECONDS:  # a known fault: docs/security.md, "What is not stopped"
+        pytest.xfail(f"a first status took {max(later):.2f} s while large FineTuneJobs came in")
 
 
 @contextmanager
