@@ -343,11 +343,18 @@ def test_parsed_bodies_are_no_longer_counted(engine):
 
 
 def test_one_job_has_one_body_read_at_a_time(engine):
-    with serving(engine, limits=Limits(body=1)), connected(engine) as first:
-        first.sendall(head(TOKEN, 1000) + b"{")
-        code, message = post(engine, report())
-        assert (code, message) == (503, "the report was not read within 1 s")
-    assert engine.taken == []
+    first, second = (json.dumps(report(sequence=n)).encode() for n in (1, 2))
+    with serving(engine), connected(engine) as connection, ThreadPoolExecutor(1) as pod:
+        connection.sendall(head(TOKEN, len(first)) + first[:1])
+        eventually(lambda: engine.senders.asked == 1, seconds=10, what="the first report has its turn")
+        waiting = pod.submit(post, engine, second)
+        with pytest.raises(TimeoutError):
+            waiting.result(0.3)
+        assert engine.taken == []
+        connection.sendall(first[1:])
+        assert b" 200 " in answer(connection)
+        assert waiting.result(10) == (200, "acknowledged")
+    assert [taken["sequence"] for taken in engine.taken] == [1, 2]
 
 
 def test_next_report_of_a_job_waits_for_its_share_of_the_parser(engine, monkeypatch):

@@ -29,6 +29,8 @@ class AnyReport:
 class Senders:
     """Knows one token."""
 
+    asked = 0
+    """How often it was asked for a sender."""
     error: Exception | None = None
     sender: Sender | AnyReport = AnyReport()
 
@@ -36,6 +38,7 @@ class Senders:
         return token == TOKEN
 
     def check(self, token: str, _job_uid: str) -> Sender | AnyReport:
+        self.asked += 1
         if self.error:
             raise self.error
         if token != TOKEN:
