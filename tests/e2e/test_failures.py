@@ -23,7 +23,7 @@ def test_bad_rows(node: Node, namespace: str) -> None:
     job = TinyJob(node, namespace)
     objects = {obj["metadata"]["name"]: obj for obj in job.manifests()}
     data = objects["rows"]["data"]
-    data["train.jsonl"] = data["train.jsonl"].replace('{"prompt": "order 2:', '{"promt": "order 2:')
+    data["train.jsonl"] = data["train.jsonl"].replace('{"prompt": "order 2920:', '{"promt": "order 2920:')
     node.apply(namespace, *objects.values())
     status = job.ended()
     assert status["phase"] == "Failed"

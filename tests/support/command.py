@@ -126,6 +126,8 @@ class Command:
         path.write_text(yaml.safe_dump_all(list(documents.values()), sort_keys=False))
 
 
+FIRST_ORDER = 2918
+"""Of the rows in :func:`manifests`: with these, dev and test have exactly their shares."""
 SFT: dict[str, Any] = {
     "name": "sft",
     "method": "SFT",
@@ -164,12 +166,18 @@ DPO_AFTER_SFT: dict[str, Any] = {
 
 def preference_pairs() -> dict[str, Any]:
     """The ConfigMap with pairs that a tiny model tells apart."""
-    pairs = [{"prompt": f"order {i}: mug", "chosen": "yes", "rejected": "no thanks"} for i in range(40)]
+    pairs = [
+        {"prompt": f"order {FIRST_ORDER + i}: mug", "chosen": "yes", "rejected": "no thanks"}
+        for i in range(40)
+    ]
     return make_config_map("pairs", pairs__jsonl="".join(json.dumps(pair) + "\n" for pair in pairs))
 
 
 def manifests(model: Path, /, name: str = "orders", **changes: Any) -> list[dict[str, Any]]:
-    rows = [{"prompt": f"order {i}: " + " ".join(ITEMS[: 1 + i % 6]), "completion": "yes"} for i in range(64)]
+    rows = [
+        {"prompt": f"order {FIRST_ORDER + i}: " + " ".join(ITEMS[: 1 + i % 6]), "completion": "yes"}
+        for i in range(64)
+    ]
     cases = [
         {
             "id": f"case-{i}",

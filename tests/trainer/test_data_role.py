@@ -85,7 +85,7 @@ def test_rows_are_split_pinned_and_planned(make_job):
     assert run(root) == ExitCode.OK
     plan = root.report(Role.DATA).plan
     assert plan is not None
-    assert (plan.data.train.rows, plan.data.dev.rows, plan.data.test.rows) == (80, 10, 10)
+    assert (plan.data.train.rows, plan.data.dev.rows, plan.data.test.rows) == (80, 15, 5)
     for split in ("train", "dev", "test"):
         content = (root.data / f"{split}.jsonl").read_bytes()
         assert hashlib.sha256(content).hexdigest() == getattr(plan.data, split).sha256
@@ -95,14 +95,14 @@ def test_rows_are_split_pinned_and_planned(make_job):
 
 
 def test_more_than_is_ever_held_out_is_said(make_job):
-    root = make_job(jsonl(4100), data={"heldOut": {"fraction": "0.5"}})
+    root = make_job(jsonl(5000), data={"heldOut": {"fraction": "0.5"}})
     assert run(root) == ExitCode.OK
     plan = root.report(Role.DATA).plan
     assert plan is not None
-    assert (plan.data.train.rows, plan.data.dev.rows, plan.data.test.rows) == (2100, 1000, 1000)
+    assert (plan.data.train.rows, plan.data.dev.rows, plan.data.test.rows) == (3000, 1000, 1000)
     (warning,) = plan.data.warnings
     assert warning == (
-        "heldOut.fraction 0.5 of 4100 rows would be 2050: at most 1000 each are dev and test, the rest trains"
+        "heldOut.fraction 0.5 of 5000 rows would be 2500: at most 1000 each are dev and test, the rest trains"
     )
 
 
@@ -174,9 +174,9 @@ def test_too_few_rows_are_a_warning_where_the_policy_says_so(make_job):
 
 
 def test_an_empty_split_is_refused_with_its_arithmetic(make_job):
-    root = make_job(jsonl(10), data={"heldOut": {"fraction": "0.1"}})
+    root = make_job(jsonl(9), data={"heldOut": {"fraction": "0.1"}})
     assert run(root) == ExitCode.BAD_DATA
-    assert failure(root) == "the test split is empty: heldOut.fraction 0.1 of 10 rows"
+    assert failure(root) == "the dev split is empty: heldOut.fraction 0.1 of 9 rows"
 
 
 def test_an_empty_file_is_refused(make_job):
@@ -462,7 +462,7 @@ def test_as_many_examples_are_a_pass_as_fit_the_gpu(make_job):
 
 
 def test_the_plan_says_what_a_stage_needs_by_its_longest_rows_and_largest_batch(make_job):
-    text = jsonl(100) + json.dumps({"prompt": "order mugs " * 20, "completion": "many: 20"}) + "\n"
+    text = jsonl(100) + json.dumps({"prompt": "order mugs " * 21, "completion": "many: 21"}) + "\n"
     root = make_job(text, data={"heldOut": {"fraction": "0.1"}})
     assert run(root) == ExitCode.OK
     plan = root.report(Role.DATA).plan

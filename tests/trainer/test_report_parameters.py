@@ -21,7 +21,7 @@ def test_every_resolved_parameter_digest_and_version_is_there(job: JobFolder) ->
         assert f" {name} " in text
     assert "learning_rate 0.0002" in text
     assert "checkpoint_steps 20, 40, 60, 80, 100" in text
-    assert "seed 7" in text
+    assert f"seed {job.plan.stages[0].parameters.seed}" in text
     data = job.plan.data
     for sha256 in (digest, data.train.sha256, data.dev.sha256, data.test.sha256, job.golden_sha256):
         assert sha256 in text

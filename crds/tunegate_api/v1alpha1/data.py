@@ -67,12 +67,13 @@ class DataSource(ApiModel):
 
 
 class HeldOut(ApiModel):
-    """The labelled rows kept away from training, in two equal parts: dev scores checkpoints, test is opened
-    once, by the final gate."""
+    """The labelled rows held out of training, in two parts of about the same size: dev scores checkpoints,
+    test is opened by the final gate alone."""
 
     fraction: Annotated[Decimal, Between(above=0, most=Fraction(1, 2)), Field(examples=["0.15"])] = "0.12"
-    """The share of rows to keep away, more than 0 and at most 0.5; 0.10 to 0.15 by good practice. At most
-    1,000 rows each for dev and test: what is more trains."""
+    """About which share of rows to hold out, more than 0 and at most 0.5; 0.10 to 0.15 by good practice. A
+    hash decides the side of each row, so that added rows move none. At most 1,000 rows each for dev and test:
+    what is more trains."""
     group_by: Annotated[ColumnName | None, Field(examples=["customer"])] = None
     """A field of rows, and of pairs, whose equal values stay together, in training or outside it. Left out:
     the prompt."""

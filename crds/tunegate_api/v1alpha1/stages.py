@@ -83,7 +83,7 @@ class Training(ApiModel):
     """Longest example in tokens. Longer ones are left out and counted, at most `data.maxTooLong` of the rows.
     Left out: 2048, or what the model can take."""
     seed: Annotated[int | None, Field(ge=0, le=2**31 - 1, examples=[7])] = None
-    """Decides the split, the order of rows and the adapter's first weights. Left out: 42."""
+    """Decides the order of rows and the adapter's first weights. Left out: 42."""
     beta: Annotated[Decimal | None, Between(above=0), Field(examples=["0.05"])] = None
     """DPO alone: how closely to stay to the reference model; higher is closer. Left out: 0.1."""
     loss: Literal["sigmoid", "ipo"] | None = None

@@ -14,7 +14,6 @@ from tunegate_trainer.data.split import normalize
 from tunegate_trainer.data.usable import SHOWN_PROBLEMS, Measured
 from tunegate_trainer.errors import BadDataError
 from tunegate_trainer.evaluate.sets import golden_text
-from tunegate_trainer.rows import Pair, Row
 
 
 @dataclass(frozen=True)
@@ -30,7 +29,7 @@ class GoldenPrompt:
 
 def refuse_golden_prompts(
     context: Context,
-    sources: Mapping[str, Sequence[Measured[Row]] | Sequence[Measured[Pair]]],
+    sources: Mapping[str, Sequence[Measured[Any]]],
     note: Callable[[dict[str, Any]], None],
 ) -> None:
     """Compare the prompts of ``sources``, by the field that each comes from, with those of all golden sets.

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from tunegate_trainer.data.parse import RowT, prompt_text
-from tunegate_trainer.data.split import find_overlaps, join_groups, normalize
+from tunegate_trainer.data.split import find_overlaps, join_groups, normalize, text_key
 from tunegate_trainer.data.usable import Measured
 from tunegate_trainer.rows import Pair, Row
 
@@ -36,8 +36,8 @@ def joined(
 def without_held_out_turns(
     rows: Sequence[Measured[Row]], held: Collection[str]
 ) -> tuple[list[Measured[Row]], list[str]]:
-    """The rows to train on, without the answers to what is ``held`` out that stand in their chats, and a
-    warning that counts them.
+    """The rows to train on, without the answers in their chats to prompts whose :func:`text_key` is in
+    ``held``, and a warning that counts these answers.
 
     A chat may begin as another one that is held out: what it was asked there must not be learned.
     """
@@ -54,15 +54,15 @@ def without_held_out_turns(
 
 def _without_turns(measured: Measured[Row], held: Collection[str]) -> Measured[Row]:
     row = measured.labelled.row
-    turns = [i for i in _answers(row) if normalize(prompt_text(row.prompt[:i])) in held]
+    turns = [i for i in _answers(row) if text_key(normalize(prompt_text(row.prompt[:i]))) in held]
     if not turns:
         return measured
     labelled = replace(measured.labelled, row=row.model_copy(update={"unlearned": turns}))
     return replace(measured, labelled=labelled)
 
 
-def learned_prompts(rows: Sequence[Measured[Row]]) -> list[str]:
-    """All that the answers which rows teach were asked."""
+def learned_prompts(rows: Sequence[Measured[RowT]]) -> list[str]:
+    """All that the answers which rows or pairs teach were asked."""
     return [prompt for measured in rows for prompt in answered_prompts(measured)]
 
 

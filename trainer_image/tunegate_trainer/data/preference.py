@@ -1,5 +1,6 @@
 """Preference data: pairs of a better and a worse answer, of which no held-out prompt is trained on."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase
@@ -11,7 +12,7 @@ from tunegate_trainer.data.folder import DataFolder
 from tunegate_trainer.data.held_out import prompts_of, prove_apart
 from tunegate_trainer.data.parse import parse_pairs
 from tunegate_trainer.data.sources import read_source
-from tunegate_trainer.data.split import SIDES, Split, split_pairs
+from tunegate_trainer.data.split import SIDES, Split, split_rows
 from tunegate_trainer.data.usable import Limit, Measured, usable_rows
 from tunegate_trainer.errors import BadDataError
 from tunegate_trainer.rows import PAIRS_PREFIX, PREFERENCE, Pair, Row
@@ -52,14 +53,14 @@ def split_preference(
     pairs: list[Measured[Pair]],
     *,
     rows: Split[Measured[Row]],
-    seed: int,
+    placed: Mapping[str, str],
 ) -> Split[Measured[Pair]]:
-    """The pairs in three parts. One whose group is among ``rows`` is held out where that is.
+    """The pairs in three parts. One whose group is among ``rows`` or ``placed`` is where that is.
 
     Raises :class:`BadDataError` where too few are left to train on or to measure by.
     """
-    placed = {row.group: side for side in SIDES for row in rows.side(side)}
-    split = split_pairs(pairs, placed, exact(context.request.spec.data.held_out.fraction), seed)
+    of_rows = {row.group: side for side in SIDES for row in rows.side(side)}
+    split = split_rows(pairs, exact(context.request.spec.data.held_out.fraction), {**placed, **of_rows})
     if not pairs:
         return split
     prove_apart(

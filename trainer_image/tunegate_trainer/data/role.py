@@ -1,4 +1,4 @@
-"""The data role: fetch model and data, check every row, hold rows away, and write down the plan.
+"""The data role: fetch model and data, check every row, hold rows out, and write down the plan.
 
 It needs no GPU, and what it refuses never asks for one.
 """
@@ -39,13 +39,13 @@ from tunegate_trainer.data.plan import (
     library_versions,
     plan_stages,
     stage_max_length,
-    stage_seed,
 )
 from tunegate_trainer.data.preference import preference_plan, read_preference, split_preference
 from tunegate_trainer.data.shape import model_shape
+from tunegate_trainer.data.sides import Sides, read_sides, write_sides
 from tunegate_trainer.data.sizing import generation_batches, with_judging, with_memory
 from tunegate_trainer.data.sources import read_source
-from tunegate_trainer.data.split import SIDES, Split, split_rows
+from tunegate_trainer.data.split import SIDES, Split, split_rows, text_key
 from tunegate_trainer.data.target_modules import check_target_modules
 from tunegate_trainer.data.templates import check_one_form, check_template, rewritten_answers
 from tunegate_trainer.data.usable import Limit, Measured, usable_rows
@@ -116,13 +116,21 @@ def prepare(context: Context, folder: DataFolder, model: ModelPlan, model_folder
     refuse_golden_prompts(context, {"data.train": rows, "data.preference": preference.pairs}, folder.note)
     rows, pairs, warnings = joined(rows, preference.pairs)
 
-    seed = stage_seed(spec.stages[0])
-    split = split_rows(rows, exact(spec.data.held_out.fraction), seed)
-    of_pairs = split_preference(context, folder, pairs, rows=split, seed=seed)
-    held = prompts_of([*split.dev, *split.test]) + prompts_of([*of_pairs.dev, *of_pairs.test])
-    learned_rows, masked = without_held_out_turns(split.train, set(held))
+    earlier = read_sides(context.root, request.start_from)
+    placed = earlier.of_groups([*rows, *pairs])
+    rows, lines_of_rows = earlier.without_conflicts(rows, placed)
+    pairs, lines_of_pairs = earlier.without_conflicts(pairs, placed)
+    conflicts = len(lines_of_rows) + len(lines_of_pairs)
+    if request.start_from and conflicts:
+        folder.note({"conflicts": {"data.train": lines_of_rows, "data.preference": lines_of_pairs}})
+        warnings.append(_left_out(conflicts, request.start_from.job))
+    split = split_rows(rows, exact(spec.data.held_out.fraction), placed)
+    of_pairs = split_preference(context, folder, pairs, rows=split, placed=placed)
+    held = earlier.held_out | _held_out_keys(split, of_pairs)
+    learned_rows, masked = without_held_out_turns(split.train, held)
     split = replace(split, train=learned_rows)
-    folder.note({"split": _prove(split, held, len(rows), seed)})
+    folder.note({"split": _prove(split, of_pairs, earlier, len(rows))})
+    write_sides(folder.path, earlier, split, of_pairs)
     warnings += masked
     warnings += _check_sizes(request, len(rows), split, of_pairs)
     learned = [row.labelled.row.prompt for row in split.train]
@@ -151,7 +159,7 @@ def prepare(context: Context, folder: DataFolder, model: ModelPlan, model_folder
         data=DataPlan(
             source_sha256=digest,
             **folder.write_split(split),
-            dropped=dropped + preference.dropped,
+            dropped=dropped + preference.dropped + conflicts,
             preference=preference_plan(folder, preference, of_pairs),
             warnings=warnings,
         ),
@@ -191,16 +199,33 @@ def _longest(stages: Sequence[Stage], method: str, model_length: int) -> Limit:
     return Limit(tokens, None if tokens == model_length else stage)
 
 
-def _prove(split: Split[Measured[Row]], held: Sequence[str], kept: int, seed: int) -> dict[str, Any]:
-    """Show that no prompt and no group is on two sides, nothing ``held`` out is learned, and no row got
-    lost."""
+def _left_out(conflicts: int, job: str) -> str:
+    return (
+        f"{conflicts} rows or pairs are left out: FineTuneJob {job}, or one that it started from, held them "
+        "out, and trained on others of their groups; data/report.json on the volume lists them"
+    )
+
+
+def _held_out_keys(split: Split[Measured[Row]], of_pairs: Split[Measured[Pair]]) -> set[str]:
+    prompts = prompts_of([*split.dev, *split.test]) + prompts_of([*of_pairs.dev, *of_pairs.test])
+    return set(map(text_key, prompts))
+
+
+def _prove(
+    split: Split[Measured[Row]], of_pairs: Split[Measured[Pair]], earlier: Sides, kept: int
+) -> dict[str, Any]:
+    """Show that no prompt and no group is on two sides, nothing that any job held out is learned, nothing
+    that an ``earlier`` one learned is held out, and no row got lost."""
     sides = {side: split.side(side) for side in SIDES}
     prove_apart({side: [row.group for row in rows] for side, rows in sides.items()})
     prove_apart({side: prompts_of(rows) for side, rows in sides.items()})
-    prove_apart({"learned": learned_prompts(split.train), "held out": list(held)})
+    learned = set(map(text_key, learned_prompts(split.train) + learned_prompts(of_pairs.train)))
+    held = _held_out_keys(split, of_pairs)
+    prove_apart({"learned": [*learned, *earlier.trained], "held out": list(held)})
+    prove_apart({"learned": list(learned), "held out": list(earlier.held_out)})
     if sum(map(len, sides.values())) != kept:
         raise AssertionError("the split lost rows")
-    return {"seed": seed, "overlapping_prompts": 0, **{k: len(rows) for k, rows in sides.items()}}
+    return {"overlapping_prompts": 0, **{k: len(rows) for k, rows in sides.items()}}
 
 
 def _check_sizes(
@@ -208,11 +233,13 @@ def _check_sizes(
 ) -> list[str]:
     """Raise when there is too little to evaluate on, or to learn from, of so many rows. Returns warnings."""
     data = request.spec.data
-    for side in ("dev", "test"):
+    for side in SIDES:
         if not split.side(side):
             raise BadDataError(
                 f"the {side} split is empty: heldOut.fraction {data.held_out.fraction} of {rows} rows",
-                "give more rows, a larger fraction, or a finer heldOut.groupBy",
+                "give more rows, or a finer heldOut.groupBy"
+                if side == "train"
+                else "give more rows, a larger fraction, or a finer heldOut.groupBy",
             )
     # What the stages learn from: rows, unless all of them learn from pairs.
     learns_rows = any(stage.method == "SFT" for stage in request.spec.stages)
@@ -247,11 +274,10 @@ def _capped(
             f"and test, {'the rest trains' if learns_rows else 'no stage learns from the rest'}"
         )
     pairs = [pair for side in SIDES for pair in of_pairs.side(side)]
-    side_of = {row.group: side for side in SIDES for row in split.side(side)}
-    free = sum(pair.group not in side_of for pair in pairs)
+    of_rows = {row.group for side in SIDES for row in split.side(side)}
+    free = sum(pair.group not in of_rows for pair in pairs)
     wanted = round(exact(fraction) * len(pairs))
-    lacking = wanted - sum(side_of.get(pair.group) in ("dev", "test") for pair in pairs)
-    if min(free, lacking) > 2 * MAX_CASES:
+    if exact(fraction) * free > 2 * MAX_CASES:
         warnings.append(
             f"heldOut.fraction {fraction} of {len(pairs)} pairs would be {wanted}: at most {MAX_CASES} each "
             "are dev and test beside those of held-out rows, the rest trains"

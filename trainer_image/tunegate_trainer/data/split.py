@@ -1,8 +1,9 @@
-"""Rows held away from training, and the proof that they are."""
+"""Rows held out of training, and the proof that they are."""
 
 import hashlib
+import math
 import unicodedata
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -20,6 +21,9 @@ class Grouped(Protocol):
 
 RowT = TypeVar("RowT", bound=Grouped)
 SIDES = ("train", "dev", "test")
+HASH_RANGE = 1 << 64
+_SALT = b"tunegate-sides-1"
+"""The key of the hash. It never changes: another key is another split of everybody's data."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,11 @@ class Split(Generic[RowT]):
 def normalize(text: str) -> str:
     """A prompt without what makes no difference: case, white space, and Unicode's ways to write the same."""
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+
+
+def text_key(text: str) -> str:
+    """A short digest of a normalized prompt or a group, to compare those of several jobs by."""
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def join_groups(rows: Sequence[tuple[str, str]]) -> list[str]:
@@ -60,47 +69,50 @@ def join_groups(rows: Sequence[tuple[str, str]]) -> list[str]:
     return [first(group) for group, _ in rows]
 
 
-def split_rows(rows: Sequence[RowT], fraction: Fraction, seed: int) -> Split[RowT]:
-    """Hold ``fraction`` of ``rows`` away, whole groups at a time, half as dev and half as test.
+def split_rows(
+    rows: Sequence[RowT], fraction: Fraction, placed: Mapping[str, str] | None = None
+) -> Split[RowT]:
+    """Hold about ``fraction`` of ``rows`` out, whole groups at a time, about half as dev and half as test.
 
-    Groups are taken in the order of a hash keyed by ``seed``: the same rows and seed give the same split, in
-    whatever order the rows come, and a row added to the data moves few others. At most ``MAX_CASES`` rows
-    go to each of dev and test; what is more trains.
+    Groups in ``placed`` are on the side that it names. A hash decides the side of every other group, by the
+    group alone: other rows, their order and seeds change nothing. Only where a part would have fewer rows
+    than half of its exact share, or more than twice, the next groups in the order of the hash are added, or
+    the last are not. At most ``MAX_CASES`` rows are added to each of dev and test.
     """
-    sizes: dict[str, int] = defaultdict(int)
-    for row in rows:
-        sizes[row.group] += 1
-    wanted = min(round(fraction * len(rows)), 2 * MAX_CASES)
-    held: dict[str, str] = {}
-    counts = {"dev": 0, "test": 0}
-    for group in sorted(sizes, key=lambda g: hashlib.sha256(f"{seed}:{g}".encode()).digest()):
-        side = "dev" if counts["dev"] <= counts["test"] else "test"
-        if sum(counts.values()) + sizes[group] <= wanted and counts[side] + sizes[group] <= MAX_CASES:
-            held[group] = side
-            counts[side] += sizes[group]
+    sizes = Counter(row.group for row in rows)
+    side_of = {group: side for group, side in (placed or {}).items() if group in sizes}
+    order = sorted(sizes.keys() - side_of.keys(), key=lambda group: (hash_position(group), group))
+    most = min(math.floor(fraction * len(rows)), MAX_CASES)
+    least = min(fraction * len(rows) / 4, Fraction(most))
+    for side, groups in (("dev", order), ("test", order[::-1])):
+        count = sum(sizes[group] for group, placed_on in side_of.items() if placed_on == side)
+        for group in groups:
+            if count >= least and side_by_hash(group, fraction) != side:
+                break
+            if group not in side_of and count + sizes[group] <= most:
+                side_of[group] = side
+                count += sizes[group]
     sides: dict[str, list[RowT]] = {"train": [], "dev": [], "test": []}
     for row in rows:
-        sides[held.get(row.group, "train")].append(row)
+        sides[side_of.get(row.group, "train")].append(row)
     return Split(**sides)
 
 
-def split_pairs(pairs: Sequence[RowT], held: Mapping[str, str], fraction: Fraction, seed: int) -> Split[RowT]:
-    """Hold pairs away by their groups.
+def hash_position(group: str) -> int:
+    """Where the hash puts a group, in ``range(HASH_RANGE)``: the same in every job and version."""
+    return int.from_bytes(hashlib.blake2b(group.encode(), digest_size=8, key=_SALT).digest(), "big")
 
-    ``held`` tells where a group already is, ``train``, ``dev`` or ``test``, and a pair goes where its group
-    is. Of the others as many are held away as ``fraction`` still lacks, as in :func:`split_rows`.
+
+def side_by_hash(group: str, fraction: Fraction) -> str:
+    """The side of a group: dev at the lower end of the hash's range, test at the upper end, train between.
+
+    A larger fraction holds more groups out, and no group changes from dev to test.
     """
-    free = [pair for pair in pairs if pair.group not in held]
-    lacking = round(fraction * len(pairs)) - sum(held.get(pair.group) in ("dev", "test") for pair in pairs)
-    share = Fraction(max(0, lacking), len(free)) if free else Fraction(0)
-    chosen = split_rows(free, share, seed)
-    placed = dict(held)
-    for side in SIDES:
-        placed |= {pair.group: side for pair in chosen.side(side)}
-    sides: dict[str, list[RowT]] = {"train": [], "dev": [], "test": []}
-    for pair in pairs:
-        sides[placed[pair.group]].append(pair)
-    return Split(**sides)
+    ends = math.floor(fraction * HASH_RANGE / 2)
+    position = hash_position(group)
+    if position < ends:
+        return "dev"
+    return "test" if position >= HASH_RANGE - ends else "train"
 
 
 def find_overlaps(sides: dict[str, list[str]]) -> list[str]:

@@ -45,7 +45,6 @@ class DataNotes:
     rows: int | None = None
     bad: tuple[RowNote, ...] = ()
     dropped: tuple[RowNote, ...] = ()
-    seed: int | None = None
     overlapping_prompts: int | None = None
     lengths: Lengths | None = None
 
@@ -238,7 +237,6 @@ def _notes(report: Mapping[str, Any]) -> DataNotes:
         rows=_whole(report.get("rows")),
         bad=_row_notes(report.get("bad")),
         dropped=_row_notes(report.get("dropped")),
-        seed=_whole(split.get("seed")),
         overlapping_prompts=_whole(split.get("overlapping_prompts")),
         lengths=_lengths(report.get("lengths")),
     )

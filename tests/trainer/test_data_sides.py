@@ -1,0 +1,253 @@
+"""Sides over several jobs: no job trains on what an earlier one held out, or tests on what one trained on."""
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.trainer_root import TrainerRoot, stage_plan
+from tunegate_api.contract import ExitCode, Role, StartRequest
+from tunegate_api.plan import Plan
+from tunegate_api.v1alpha1.finetunejob_status import Failure
+from tunegate_api.workspace import Workspace
+from tunegate_trainer.data.parse import prompt_text
+from tunegate_trainer.data.sides import SIDES_FILE
+from tunegate_trainer.data.split import SIDES
+from tunegate_trainer.files import seal, write_model
+from tunegate_trainer.main import main
+from tunegate_trainer.rows import PAIRS_PREFIX, read_pairs, read_rows
+
+Rows = list[dict[str, Any]]
+
+
+def orders(first: int, last: int, **fields: str) -> Rows:
+    return [{"prompt": f"order {i} mugs", "completion": f"mugs: {i}", **fields} for i in range(first, last)]
+
+
+def turn(role: str, content: str) -> dict[str, str]:
+    return {"role": role, "content": content}
+
+
+@dataclass
+class Job:
+    """What the data role of one job left on the volume."""
+
+    root: TrainerRoot
+    uid: str
+    start: StartRequest
+    """For a job that starts from this one."""
+
+    @property
+    def data(self) -> Path:
+        return self.root.workspace / Workspace(self.uid).data
+
+    @property
+    def plan(self) -> Plan:
+        plan = self.root.report(Role.DATA).plan
+        assert plan is not None
+        return plan
+
+    @property
+    def failure(self) -> Failure:
+        failure = self.root.report(Role.DATA).failure
+        assert failure is not None
+        return failure
+
+    def prompts(self, *sides: str, pairs: bool = False) -> set[str]:
+        read, prefix = (read_pairs, PAIRS_PREFIX) if pairs else (read_rows, "")
+        return {
+            prompt_text(row.prompt) for side in sides for row in read(self.data / f"{prefix}{side}.jsonl")
+        }
+
+    @property
+    def held_out(self) -> set[str]:
+        return self.prompts("dev", "test")
+
+
+@pytest.fixture
+def run_job(tmp_path, tiny_model, monkeypatch):
+    """Runs the data role of jobs that share a volume. Their models are the tiny one."""
+    volume, jobs = tmp_path / "volume", []
+
+    def run(
+        rows: Rows,
+        *,
+        start: Job | None = None,
+        code: ExitCode = ExitCode.OK,
+        fraction: str = "0.2",
+        group_by: str | None = None,
+        pairs: Rows | None = None,
+    ) -> Job:
+        uid = f"0f7c9c1e-0000-4000-8000-10000000000{len(jobs)}"
+        of_pairs = {"preference": {"configMap": "orders", "key": "pairs.jsonl"}} if pairs else {}
+        texts = {"train": rows, "pairs": pairs or []}
+        root = TrainerRoot(
+            tmp_path / uid,
+            inputs={
+                f"orders/{name}.jsonl": "".join(json.dumps(row) + "\n" for row in content)
+                for name, content in texts.items()
+            },
+            spec={
+                "model": {"uri": f"file://{tiny_model}"} if start is None else {"startFrom": "before"},
+                "data": {
+                    "goal": "StyleOrFormat",
+                    "train": {"configMap": "orders", "key": "train.jsonl"},
+                    "sizePolicy": "Warn",
+                    "heldOut": {"fraction": fraction} | ({"groupBy": group_by} if group_by else {}),
+                    **of_pairs,
+                },
+            },
+        ).write_for_data(tiny_model)
+        volume.mkdir(exist_ok=True)
+        root.workspace.symlink_to(volume)
+        (root.path / "volumes").mkdir()
+        (root.path / "volumes" / "tuning").symlink_to(volume)
+        request = root.context(Role.DATA).request
+        before = start.start if start else None
+        write_model(
+            root.path / "request" / "request.json",
+            request.model_copy(update={"uid": uid, "start_from": before}),
+        )
+        manifest = seal(shutil.copytree(tiny_model, volume / Workspace(uid).model))
+        of_this = StartRequest(
+            job=f"job-{len(jobs)}",
+            uid=uid,
+            claim="tuning",
+            digest=manifest.digest,
+            base_digest="0" * 64,
+            trained=stage_plan("sft").parameters,
+        )
+        monkeypatch.setenv("TUNEGATE_ROOT", str(root.path))
+        assert main(["data"]) == code
+        jobs.append(Job(root, uid, of_this))
+        return jobs[-1]
+
+    return run
+
+
+@pytest.mark.parametrize(("before", "after"), [("0.4", "0.1"), ("0.1", "0.4")])
+def test_started_job_keeps_the_sides_of_the_one_before(run_job, before, after):
+    first = run_job(orders(0, 120), fraction=before)
+    second = run_job(orders(0, 120), start=first, fraction=after)
+    for side in SIDES:
+        assert second.prompts(side) == first.prompts(side)
+
+
+def test_held_out_rows_stay_over_three_versions_and_two_starts(run_job):
+    first = run_job(orders(0, 120))
+    second = run_job(orders(0, 180), start=first)
+    third = run_job(orders(0, 300), start=second)
+    for side in SIDES:
+        assert first.prompts(side) < second.prompts(side) < third.prompts(side)
+
+
+def test_rows_that_one_job_lacks_keep_their_side_in_the_next(run_job):
+    first = run_job(orders(0, 120), fraction="0.4")
+    second = run_job(orders(200, 320), start=first, fraction="0.1")
+    third = run_job(orders(0, 120), start=second, fraction="0.1")
+    assert third.held_out == first.held_out
+
+
+def test_new_rows_of_a_held_out_group_are_held_out(run_job):
+    customers = [f"customer {i}" for i in range(20)]
+    rows = [row for i, who in enumerate(customers) for row in orders(10 * i, 10 * i + 5, customer=who)]
+    more = [row for i, who in enumerate(customers) for row in orders(10 * i + 5, 10 * i + 10, customer=who)]
+    first = run_job(rows, group_by="customer", fraction="0.4")
+    second = run_job(more, start=first, group_by="customer", fraction="0.1")
+
+    def who(prompts: set[str]) -> set[int]:
+        return {int(prompt.split()[1]) // 10 for prompt in prompts}
+
+    assert who(second.held_out) == who(first.held_out)
+
+
+def test_held_out_rows_in_a_trained_group_are_left_out(run_job):
+    first = run_job(orders(0, 120), fraction="0.4")
+    grouped = [row | {"customer": f"customer {i % 30}"} for i, row in enumerate(orders(0, 120))]
+    new = [row for i in range(30) for row in orders(1000 + i, 1001 + i, customer=f"new {i}")]
+    second = run_job([*grouped, *new], start=first, group_by="customer", fraction="0.4")
+    assert not second.prompts("train") & first.held_out
+    assert not second.held_out & first.prompts("train")
+    count = len(first.held_out - second.held_out)
+    assert second.plan.data.dropped == count > 0
+    assert (
+        f"{count} rows or pairs are left out: FineTuneJob job-0, or one that it started from, held them out, "
+        "and trained on others of their groups; data/report.json on the volume lists them"
+    ) in second.plan.data.warnings
+    lines = json.loads((second.data / "report.json").read_text())["conflicts"]["data.train"]
+    assert {f"order {line - 1} mugs" for line in lines} == first.held_out - second.held_out
+
+
+def test_answer_within_a_chat_to_an_earlier_held_out_prompt_is_not_learned(run_job):
+    first = run_job(orders(0, 60))
+    asked = sorted(first.held_out)[0]
+    plain: Rows = [{"messages": [turn("user", f"lamp {i}"), turn("assistant", "yes")]} for i in range(60)]
+    chat = [turn("user", asked), turn("assistant", "mugs"), turn("user", "more"), turn("assistant", "yes")]
+    chats: Rows = [{"messages": [*chat[:2], turn("user", f"more {i}"), chat[3]]} for i in range(20)]
+    second = run_job([*plain, *chats], start=first)
+    masked = [row.unlearned for row in read_rows(second.data / "train.jsonl") if len(row.prompt) > 1]
+    assert masked == [[1]] * len(masked)
+    assert masked
+
+
+def test_prompt_that_a_chat_taught_is_not_held_out_later(run_job):
+    chats: Rows = [
+        {
+            "messages": [
+                turn("user", f"order {i} mugs"),
+                turn("assistant", "yes"),
+                turn("user", "more"),
+                turn("assistant", f"{i}"),
+            ]
+        }
+        for i in range(60)
+    ]
+    first = run_job(chats)
+    taught = {row.prompt[0].content for row in read_rows(first.data / "train.jsonl") if not row.unlearned}
+    second = run_job(orders(0, 120), start=first, fraction="0.5")
+    assert not second.held_out & taught
+
+
+def test_pairs_keep_the_sides_that_rows_had(run_job):
+    first = run_job(orders(0, 120), fraction="0.4")
+    ranked = [{"prompt": row["prompt"], "chosen": "yes", "rejected": "no"} for row in orders(0, 120)]
+    second = run_job(orders(1000, 1100), start=first, fraction="0.1", pairs=ranked)
+    for side in SIDES:
+        assert second.prompts(side, pairs=True) == first.prompts(side)
+
+
+def test_record_survives_in_every_file_that_cleanup_keeps(run_job):
+    first = run_job(orders(0, 120), fraction="0.4")
+    held_out = first.held_out
+    for path in first.data.glob("*.jsonl"):
+        path.unlink()
+    assert run_job(orders(0, 120), start=first, fraction="0.1").held_out == held_out
+
+
+def test_missing_record_of_the_earlier_job_is_refused(run_job):
+    first = run_job(orders(0, 120))
+    (first.data / SIDES_FILE).unlink()
+    second = run_job(orders(0, 120), start=first, code=ExitCode.NOT_FOUND)
+    uri = f"pvc://tuning/{first.uid}/data/sides.json"
+    assert second.failure.message == (
+        f"model.startFrom: {uri}, which rows FineTuneJob job-0 trained on, is missing"
+    )
+    assert "rows that the model has seen could be held out" in second.failure.hint
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"train": []}', '{"train": 1, "dev": [], "test": []}'])
+def test_damaged_record_of_the_earlier_job_is_refused(run_job, text):
+    first = run_job(orders(0, 120))
+    (first.data / SIDES_FILE).write_text(text)
+    second = run_job(orders(0, 120), start=first, code=ExitCode.STORAGE)
+    assert second.failure.message.endswith("which rows FineTuneJob job-0 trained on, is damaged")
+
+
+def test_only_held_out_rows_leave_nothing_to_train_on(run_job):
+    first = run_job(orders(0, 120), fraction="0.4")
+    rows = [row for row in orders(0, 120) if row["prompt"] in first.held_out]
+    second = run_job(rows, start=first, code=ExitCode.BAD_DATA)
+    assert second.failure.message.startswith("the train split is empty")

@@ -1,0 +1,105 @@
+"""Which side every prompt and group was on, recorded for the jobs that start from this one's model."""
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tunegate_api.contract import StartRequest
+from tunegate_api.workspace import Workspace
+from tunegate_trainer.data.held_out import answered_prompts, prompts_of
+from tunegate_trainer.data.parse import RowT
+from tunegate_trainer.data.sources import locate
+from tunegate_trainer.data.split import SIDES, Split, text_key
+from tunegate_trainer.data.usable import Measured
+from tunegate_trainer.errors import SourceNotFoundError, StorageError, unreadable
+from tunegate_trainer.files import write_atomic
+from tunegate_trainer.rows import Pair, Row
+
+SIDES_FILE = "sides.json"
+"""In the data folder. Cleanup keeps it."""
+HELD_OUT = ("dev", "test")
+
+
+@dataclass(frozen=True)
+class Sides:
+    """The sides of all prompts and groups that a job, or one that it started from, had."""
+
+    side_of: Mapping[str, str]
+    """By :func:`text_key`."""
+
+    @property
+    def held_out(self) -> set[str]:
+        return {key for key, side in self.side_of.items() if side in HELD_OUT}
+
+    @property
+    def trained(self) -> set[str]:
+        return {key for key, side in self.side_of.items() if side == "train"}
+
+    def of(self, measured: Measured[Any]) -> set[str]:
+        """The sides that the group or the prompt of a row was on; none of a new one."""
+        keys = map(text_key, [measured.labelled.group, *prompts_of([measured])])
+        return {self.side_of[key] for key in keys if key in self.side_of}
+
+    def of_groups(self, rows: Sequence[Measured[Any]]) -> dict[str, str]:
+        """The side of each group with a row or pair that is not new.
+
+        A group that was on several sides is trained on: what the model has seen is no test of it.
+        """
+        found: dict[str, set[str]] = defaultdict(set)
+        for measured in rows:
+            found[measured.group] |= self.of(measured)
+        return {group: min(sides, key=SIDES.index) for group, sides in found.items() if sides}
+
+    def without_conflicts(
+        self, rows: Sequence[Measured[RowT]], placed: Mapping[str, str]
+    ) -> tuple[list[Measured[RowT]], list[int]]:
+        """The ``rows`` that may go where their group is ``placed``, and the lines of the others: rows that
+        were held out, in a group that is trained on."""
+        kept: list[Measured[RowT]] = []
+        left_out: list[int] = []
+        for measured in rows:
+            if placed.get(measured.group) == "train" and not self.of(measured).isdisjoint(HELD_OUT):
+                left_out.append(measured.labelled.line)
+            else:
+                kept.append(measured)
+        return kept, left_out
+
+
+def read_sides(root: Path, start: StartRequest | None) -> Sides:
+    """The sides in the job that ``start`` names; none without one.
+
+    Raises :class:`SourceNotFoundError`, :class:`UserError` or :class:`StorageError` if the record is missing,
+    may not be read, or is damaged.
+    """
+    if start is None:
+        return Sides({})
+    uri = f"pvc://{start.claim}/{Workspace(start.uid).data}/{SIDES_FILE}"
+    what = f"model.startFrom: {uri}, which rows FineTuneJob {start.job} trained on,"
+    hint = "without it rows that the model has seen could be held out: run that job again under another name"
+    try:
+        content = json.loads(locate(root, uri).read_bytes())
+        return Sides({str(key): side for side in SIDES for key in content[side]})
+    except FileNotFoundError as error:
+        raise SourceNotFoundError(f"{what} is missing", hint) from error
+    except PermissionError as error:
+        raise unreadable(what) from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise StorageError(f"{what} is damaged", hint) from error
+
+
+def write_sides(
+    folder: Path, earlier: Sides, rows: Split[Measured[Row]], pairs: Split[Measured[Pair]]
+) -> None:
+    """Record the sides of this job, and those that it took over, in its data ``folder``."""
+    keys: dict[str, set[str]] = {side: set() for side in SIDES}
+    for side in SIDES:
+        both: list[Measured[Any]] = [*rows.side(side), *pairs.side(side)]
+        for measured in both:
+            prompts = answered_prompts(measured) if side == "train" else prompts_of([measured])
+            keys[side] |= {text_key(text) for text in (measured.labelled.group, *prompts)}
+    for key, side in earlier.side_of.items():
+        keys[side].add(key)
+    write_atomic(folder / SIDES_FILE, json.dumps({side: sorted(keys[side]) for side in SIDES}) + "\n")
