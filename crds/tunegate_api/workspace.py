@@ -28,6 +28,11 @@ class Workspace:
         """Which model a source of this key was when it was downloaded."""
         return PurePosixPath("models") / ".sources" / f"{key}.json"
 
+    @staticmethod
+    def openings(test_sha256: str) -> PurePosixPath:
+        """One file for each final gate that opened a test set, by the digest of the set's file."""
+        return PurePosixPath("test-sets") / test_sha256
+
     def stage(self, stage: str) -> PurePosixPath:
         return self.job / "stages" / stage
 

@@ -20,7 +20,9 @@ from tunegate_trainer import files
 from tunegate_trainer import gate as gate_module
 from tunegate_trainer.chat import load_tokenizer
 from tunegate_trainer.evaluate.evaluate import SetResult
-from tunegate_trainer.files import remove, seal, verify, write_model
+from tunegate_trainer.evaluate.openings import record_openings
+from tunegate_trainer.evaluate.sets import held_out_sets
+from tunegate_trainer.files import remove, seal, sha256_file, verify, write_model
 from tunegate_trainer.gate_result import GateResult
 from tunegate_trainer.interruption import Interruption
 from tunegate_trainer.main import main
@@ -338,6 +340,32 @@ def test_a_second_gate_judges_the_same_artifact_again(root):
 def test_the_test_split_is_opened_by_the_gate(root):
     (root.data / "test.jsonl").unlink()
     assert gate() == ExitCode.NOT_FOUND
+
+
+def test_openings_of_a_test_set_count_each_checkpoint_once(root):
+    gate()
+    gate()
+    assert result(root).openings == {"test/exact_match": 1}
+
+
+def test_openings_of_a_test_set_count_other_jobs_on_the_volume(root, tiny_model):
+    context = root.context(Role.GATE)
+    other = context.request.model_copy(update={"uid": "0f7c9c1e-0000-4000-8000-000000000002"})
+    test_sets = held_out_sets(context, load_tokenizer(tiny_model), "test")
+    assert record_openings(root.workspace, other, STAGE, STEP, test_sets) == {"test/exact_match": 1}
+    gate()
+    assert result(root).openings == {"test/exact_match": 2}
+
+
+def test_another_test_set_has_openings_of_its_own(root):
+    gate()
+    path = root.data / "test.jsonl"
+    path.write_text(path.read_text().replace("test-0", "test-zero"))
+    plan = json.loads((root.path / "plan" / "plan.json").read_text())
+    plan["data"]["test"]["sha256"] = sha256_file(path)
+    (root.path / "plan" / "plan.json").write_text(json.dumps(plan))
+    gate()
+    assert result(root).openings == {"test/exact_match": 1}
 
 
 def test_what_training_measured_of_the_base_is_not_measured_again(root):

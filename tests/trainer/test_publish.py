@@ -423,6 +423,7 @@ def test_the_evidence_has_counts_digests_and_arithmetic_but_no_prompts(job: JobF
     ]
     (task,) = verdict["taskMetrics"]
     assert (task["passed"], task["total"], task["basePassed"]) == (9, 10, 2)
+    assert task["openings"] == 3
     assert (evidence / "plan.json").read_text() == (job.root / "plan" / "plan.json").read_text()
     everything = "".join(path.read_text() for path in published(job).rglob("*.json"))
     assert "prompt case-" not in everything

@@ -19,6 +19,7 @@ from tunegate_trainer.errors import CudaOutOfMemoryError, TrainerError, UserErro
 from tunegate_trainer.evaluate.baselines import BaselineCache
 from tunegate_trainer.evaluate.evaluate import Weights, as_evaluation, as_results, evaluate, write_cases
 from tunegate_trainer.evaluate.generate import device_name
+from tunegate_trainer.evaluate.openings import record_openings
 from tunegate_trainer.evaluate.sets import GeneratedSet, golden_sets, held_out_sets
 from tunegate_trainer.files import read_manifest, weights_digest, write_model
 from tunegate_trainer.gate_result import GateResult, GateVerdict
@@ -72,10 +73,9 @@ def _judge(context: Context, stage: str, step: int, writer: Writer) -> None:
     dtype = judged_dtype(parameters, artifact, device)
     quantization = parameters.quantization if is_adapter(artifact) else None
     tokenizer = load_tokenizer(artifact, base_model_folder if is_adapter(artifact) else None)
-    sets = [
-        *golden_sets(context, tokenizer, request.final_gates),
-        *held_out_sets(context, tokenizer, "test"),
-    ]
+    test_sets = held_out_sets(context, tokenizer, "test")
+    sets = [*golden_sets(context, tokenizer, request.final_gates), *test_sets]
+    openings = record_openings(workspace, request, stage, step, test_sets)
 
     _report_activity(context, stage, step, "judging the base model")
     base_model = load_base(base_model_folder, dtype, device, quantization)
@@ -114,6 +114,7 @@ def _judge(context: Context, stage: str, step: int, writer: Writer) -> None:
             generation={
                 name: s.generation for s in sets if isinstance(s, GeneratedSet) for name in s.names.values()
             },
+            openings=openings,
             evaluations=[base, final],
             verdicts=verdicts,
             verdict=judgement.state,

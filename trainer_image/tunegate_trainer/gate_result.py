@@ -37,6 +37,8 @@ class GateResult(StatusModel):
     """How the base model below an adapter was held."""
     generation: dict[str, Generation]
     """How the outputs of each set were generated, by its name in the evaluations."""
+    openings: dict[str, int] = {}
+    """How many final gates on the volume have opened each test set, this one included, by the set's name."""
     evaluations: list[Evaluation]
     verdicts: list[GateVerdict]
     verdict: VerdictState

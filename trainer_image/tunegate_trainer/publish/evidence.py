@@ -58,7 +58,7 @@ class GateEvidence(StatusModel):
 
 
 class TaskEvidence(StatusModel):
-    """One task metric on the test split, which nothing before had opened."""
+    """One task metric on the test split, which nothing before had opened in this job."""
 
     name: str
     generation: Generation | None
@@ -67,6 +67,9 @@ class TaskEvidence(StatusModel):
     rate: str
     min: str
     base_passed: int | None
+    openings: int | None = None
+    """How many final gates have opened this test set on the job's volume, this one included. One row
+    more makes another set: a set is known by the digest of its file."""
     verdict: VerdictState
     message: str
 
@@ -141,9 +144,7 @@ def write_evidence(
         else {},
         verdict=judgement.state,
         gates=_gates(judgement, measured),
-        task_metrics=[
-            _task_evidence(t, measured.generation.get(task_set("test", t.name))) for t in judgement.tasks
-        ],
+        task_metrics=[_task_evidence(t, measured, task_set("test", t.name)) for t in judgement.tasks],
     )
     write_model(folder / EVIDENCE / "plan.json", plan)
     write_model(folder / VERDICT, verdict)
@@ -226,15 +227,16 @@ def _gate_evidence(gate: GateJudgement, generation: Generation | None) -> GateEv
     )
 
 
-def _task_evidence(task: TaskJudgement, generation: Generation | None) -> TaskEvidence:
+def _task_evidence(task: TaskJudgement, measured: GateResult, test_set: str) -> TaskEvidence:
     return TaskEvidence(
         name=task.name,
-        generation=generation,
+        generation=measured.generation.get(test_set),
         passed=task.passed,
         total=task.total,
         rate=rate_text(rate(task.passed, task.total)),
         min=task.minimum,
         base_passed=task.base_passed,
+        openings=measured.openings.get(test_set),
         verdict=task.finding.state,
         message=task.finding.message,
     )

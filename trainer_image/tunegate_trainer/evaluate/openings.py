@@ -1,0 +1,41 @@
+"""How often final gates opened a test set: what is opened often measures less with each time."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from tunegate_api.contract import Request
+from tunegate_api.meta import StatusModel, Time
+from tunegate_api.workspace import Workspace
+from tunegate_trainer.evaluate.sets import EvaluationSet
+from tunegate_trainer.files import write_model
+
+
+class Opening(StatusModel):
+    """One final gate that opened a test set: a file for each, which is never changed or removed."""
+
+    job: str
+    uid: str
+    stage: str
+    step: int
+    time: Time
+
+
+def record_openings(
+    workspace: Path, request: Request, stage: str, step: int, sets: Sequence[EvaluationSet]
+) -> dict[str, int]:
+    """Record that the final gate of a checkpoint opens the test ``sets``.
+
+    Returns for the name of each set how many final gates have opened it on this volume, this one included. A
+    set is known by the digest of its file. A gate that is tried again for the same checkpoint counts once.
+    """
+    opening = Opening(job=request.name, uid=request.uid, stage=stage, step=step, time=datetime.now(UTC))
+    counts: dict[str, int] = {}
+    for opened in sets:
+        folder = workspace / Workspace.openings(opened.case_set.sha256)
+        path = folder / f"{request.uid}-{stage}-{step}.json"
+        if not path.exists():
+            write_model(path, opening)
+        count = sum(1 for _ in folder.glob("[!.]*.json"))
+        counts |= dict.fromkeys(opened.names.values(), count)
+    return counts
