@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from support.trainer_root import TrainerRoot, stage_plan
+from support.trainer_root import TrainerRoot, gate_spec, stage_plan
 from tunegate_api.contract import ExitCode, Role, StartRequest
 from tunegate_api.plan import Plan
 from tunegate_api.v1alpha1.finetunejob_status import Failure
@@ -80,6 +80,7 @@ def run_job(tmp_path, tiny_model, monkeypatch):
         fraction: str = "0.2",
         group_by: str | None = None,
         pairs: Rows | None = None,
+        golden: Rows | None = None,
     ) -> Job:
         uid = f"0f7c9c1e-0000-4000-8000-10000000000{len(jobs)}"
         of_pairs = {"preference": {"configMap": "orders", "key": "pairs.jsonl"}} if pairs else {}
@@ -90,6 +91,7 @@ def run_job(tmp_path, tiny_model, monkeypatch):
                 f"orders/{name}.jsonl": "".join(json.dumps(row) + "\n" for row in content)
                 for name, content in texts.items()
             },
+            gates={"orders": gate_spec(golden)},
             spec={
                 "model": {"uri": f"file://{tiny_model}"} if start is None else {"startFrom": "before"},
                 "data": {
@@ -251,3 +253,19 @@ def test_only_held_out_rows_leave_nothing_to_train_on(run_job):
     rows = [row for row in orders(0, 120) if row["prompt"] in first.held_out]
     second = run_job(rows, start=first, code=ExitCode.BAD_DATA)
     assert second.failure.message.startswith("the train split is empty")
+
+
+def test_golden_prompts_that_the_earlier_job_trained_on_are_named(run_job):
+    first = run_job(orders(0, 120))
+    trained, held_out = sorted(first.prompts("train"))[0], sorted(first.held_out)[0]
+    expect = [{"type": "contains", "value": "mug"}]
+    golden: Rows = [
+        {"id": "seen", "prompt": trained.upper(), "expect": expect},
+        {"id": "held-out", "prompt": held_out, "expect": expect},
+        {"id": "new", "prompt": "any mugs?", "expect": expect},
+    ]
+    second = run_job(orders(1000, 1120), start=first, golden=golden)
+    assert (
+        "the model that the job starts from was trained on the prompts of these golden cases, which measure "
+        "memory: seen of EvalGate orders"
+    ) in second.plan.data.warnings

@@ -10,7 +10,8 @@ from tunegate_api.golden import parse_golden
 from tunegate_trainer.context import Context
 from tunegate_trainer.data.held_out import answered_prompts
 from tunegate_trainer.data.parse import prompt_text
-from tunegate_trainer.data.split import normalize
+from tunegate_trainer.data.sides import Sides
+from tunegate_trainer.data.split import normalize, text_key
 from tunegate_trainer.data.usable import SHOWN_PROBLEMS, Measured
 from tunegate_trainer.errors import BadDataError
 from tunegate_trainer.evaluate.sets import golden_text
@@ -62,6 +63,23 @@ def refuse_golden_prompts(
         "a model that trains on a golden prompt is not measured by it: remove these rows, which "
         "data/report.json on the volume lists in full",
     )
+
+
+def learned_before(context: Context, earlier: Sides) -> list[str]:
+    """A warning that names the golden cases whose prompts the starting model was trained on."""
+    trained = earlier.trained
+    found = [
+        f"{case} of EvalGate {gate}"
+        for gate, case, prompt in _golden_prompts(context, context.request.gates)
+        if text_key(prompt) in trained
+    ]
+    if not found:
+        return []
+    more = f" and {len(found) - SHOWN_PROBLEMS} more" if len(found) > SHOWN_PROBLEMS else ""
+    return [
+        "the model that the job starts from was trained on the prompts of these golden cases, which measure "
+        f"memory: {', '.join(found[:SHOWN_PROBLEMS])}{more}"
+    ]
 
 
 def _cases_by_prompt(context: Context, gates: Sequence[GateRequest]) -> dict[str, list[tuple[str, str]]]:

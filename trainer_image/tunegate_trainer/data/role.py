@@ -23,7 +23,7 @@ from tunegate_api.workspace import Workspace
 from tunegate_trainer.chat import load_tokenizer
 from tunegate_trainer.context import Context
 from tunegate_trainer.data.folder import DataFolder
-from tunegate_trainer.data.golden_prompts import refuse_golden_prompts
+from tunegate_trainer.data.golden_prompts import learned_before, refuse_golden_prompts
 from tunegate_trainer.data.held_out import (
     joined,
     learned_prompts,
@@ -117,6 +117,7 @@ def prepare(context: Context, folder: DataFolder, model: ModelPlan, model_folder
     rows, pairs, warnings = joined(rows, preference.pairs)
 
     earlier = read_sides(context.root, request.start_from)
+    warnings += learned_before(context, earlier)
     placed = earlier.of_groups([*rows, *pairs])
     rows, lines_of_rows = earlier.without_conflicts(rows, placed)
     pairs, lines_of_pairs = earlier.without_conflicts(pairs, placed)
