@@ -135,3 +135,7 @@ $(LM_EVAL): requirements/lm-eval.txt
 .PHONY: bench-memory
 bench-memory: $(STAMP) ## Measure what training allocates against the estimate of it (5 minutes)
 	$(BIN)/python tests/bench/bench_memory.py
+
+.PHONY: bench-templates
+bench-templates: $(STAMP) ## Compare the text that is trained with the chat templates of public models (1 minute)
+	$(BIN)/python tests/bench/bench_templates.py

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
 from tunegate_api.json_schema import schema_faults
@@ -15,13 +15,78 @@ from tunegate_api.v1alpha1.parts import Problem
 from tunegate_api.verdict import MAX_CASES, CaseSet
 
 
-class Message(ApiModel):
-    """One turn of a chat."""
+def _parsed(arguments: object) -> object:
+    """Arguments as a mapping. OpenAI's API has them as a text with JSON in it."""
+    if not isinstance(arguments, str):
+        return arguments
+    try:
+        return json.loads(arguments)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"a text that is not JSON: {error}") from None
 
-    role: Literal["system", "user", "assistant"]
+
+class FunctionCall(ApiModel):
+    """A function that is called."""
+
+    name: Annotated[str, Field(min_length=1)]
+    """Its name."""
+    arguments: Annotated[dict[str, Any], BeforeValidator(_parsed)] = {}
+    """Its arguments: a mapping, or a text with one as JSON."""
+
+
+class ToolCall(ApiModel):
+    """A call of a tool, in OpenAI's form."""
+
+    id: str | None = None
+    """What a tool's answer names."""
+    type: Literal["function"] = "function"
+    """What is called."""
+    function: FunctionCall
+    """The function."""
+
+
+class Message(ApiModel):
+    """One turn of a chat, in OpenAI's form."""
+
+    role: Literal["system", "user", "assistant", "tool"]
     """Who speaks."""
-    content: str
-    """What is said."""
+    content: str = ""
+    """What is said. An assistant that calls tools may say nothing."""
+    reasoning_content: Annotated[str | None, Field(alias="reasoning_content")] = None
+    """What an assistant thought before it said this."""
+    tool_calls: Annotated[list[ToolCall] | None, Field(alias="tool_calls", min_length=1, max_length=64)] = (
+        None
+    )
+    """The tools that an assistant calls."""
+    tool_call_id: Annotated[str | None, Field(alias="tool_call_id")] = None
+    """Which call a tool answers."""
+    name: str | None = None
+    """The name of a tool that answers."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_null(cls, given: Any) -> Any:
+        """OpenAI's API says null where an assistant only calls tools."""
+        if isinstance(given, dict):
+            return {name: value for name, value in given.items() if value is not None}
+        return given
+
+    @model_validator(mode="after")
+    def _says_something(self) -> "Message":
+        if "content" not in self.model_fields_set and not self.tool_calls:
+            raise ValueError("content is missing")
+        for field, role in _OF_ROLE.items():
+            if getattr(self, field) is not None and self.role != role:
+                raise ValueError(f"{field} is a field of the {role}, this is a turn of the {self.role}")
+        return self
+
+
+_OF_ROLE = {
+    "reasoning_content": "assistant",
+    "tool_calls": "assistant",
+    "tool_call_id": "tool",
+    "name": "tool",
+}
 
 
 class TextExpectation(ApiModel):
@@ -51,7 +116,19 @@ class JsonExpectation(ApiModel):
     """The value. 1 and 1.0 are the same number; 1 and true are not the same value."""
 
 
-Expectation = Annotated[TextExpectation | SchemaExpectation | JsonExpectation, Field(discriminator="type")]
+class CallsExpectation(ApiModel):
+    """The model calls just these tools, in this order. What its reasoning says does not count."""
+
+    type: Literal["tool_calls_equal"]
+    """How to compare."""
+    value: Annotated[list[FunctionCall], Field(min_length=1, max_length=64)]
+    """The calls. Numbers, texts and lists of arguments must be equal; the order of their names does not count
+    where the model writes them as JSON."""
+
+
+Expectation = Annotated[
+    TextExpectation | SchemaExpectation | JsonExpectation | CallsExpectation, Field(discriminator="type")
+]
 
 
 def _judgeable(expectation: Expectation) -> Expectation:
@@ -73,6 +150,19 @@ def _faults(expectation: Expectation) -> Iterator[str]:
             yield f"value: is no Python pattern: {error}"
 
 
+def _named(tool: dict[str, Any]) -> dict[str, Any]:
+    function = tool.get("function")
+    if tool.get("type") != "function" or not isinstance(function, dict) or not function.get("name"):
+        raise ValueError("must be {type: function, function: {name, description, parameters}}")
+    return tool
+
+
+Tools = Annotated[
+    list[Annotated[dict[str, Any], AfterValidator(_named)]], Field(min_length=1, max_length=128)
+]
+"""Functions that a model may call, in OpenAI's form."""
+
+
 class GoldenCase(ApiModel):
     """One prompt and what its output must be. All expectations must hold."""
 
@@ -84,6 +174,9 @@ class GoldenCase(ApiModel):
     """One user turn."""
     messages: Annotated[list[Message] | None, Field(min_length=1)] = None
     """A chat that the model answers."""
+    tools: Tools | None = None
+    """Functions that the model may call, in OpenAI's form: {type: function, function: {name, description,
+    parameters}}."""
     expect: Annotated[list[Annotated[Expectation, AfterValidator(_judgeable)]], Field(min_length=1)]
     """What must hold of the output."""
     allow_empty: bool = False

@@ -1,6 +1,6 @@
 """The plan of a run: everything that was resolved before training."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from tunegate_api.memory.shapes import GenerationBatch, Memory, ModelShape, Pass
 from tunegate_api.meta import Listed, Mapped, Sha256, StatusModel
@@ -124,6 +124,8 @@ class ModelPlan(StatusModel):
     parameters: int
     start_from: StartPlan | None = None
     """Where the job starts from another one."""
+    chat_template_args: Mapped[Any] = {}
+    """Arguments of the chat template, wherever a chat is rendered."""
     shape: ModelShape | None = None
     """None of an architecture whose sizes are not found in its configuration."""
 

@@ -5,6 +5,8 @@ other. All rates are exact fractions. The rules:
 
 * Only a measured pass counts. A failed or truncated output does not pass; a missing or erroneous outcome is
   *Error*, unless the rule would fail even if all of those had passed.
+* A baseline of which more than 5 % of the outputs were cut says little of what it can do. Where it would be
+  reached if all of those had passed, the comparison is *Inconclusive* instead of passed.
 * *Failed* is measured and bad, *Error* could not be measured, *Inconclusive* was measured but says too
   little. The worst finding is the verdict.
 """
@@ -22,6 +24,9 @@ from tunegate_api.meta import Listed, StatusModel
 PASS, FAIL, TRUNCATED, ERROR = "p", "f", "t", "e"
 """The letters of an outcome string, one a case in the order of its set."""
 
+MAX_CUT = Fraction(5, 100)
+"""The share of a baseline's outputs that may be cut without a word."""
+
 MAX_CASES = 1000
 """Cases a set may have, so that all outcomes of a job fit one ConfigMap."""
 
@@ -32,7 +37,7 @@ class VerdictState(StrEnum):
     PASSED = "Passed"
     """Measured, and good enough."""
     INCONCLUSIVE = "Inconclusive"
-    """Measured, but the cases are too few to say."""
+    """Measured, but the cases are too few to say, or too many outputs of a baseline were cut."""
     ERROR = "Error"
     """It could not be measured."""
     FAILED = "Failed"
@@ -230,6 +235,11 @@ def _against(
         return Finding(name, VerdictState.FAILED, message), delta
     if errors or base_errors:
         return Finding(name, VerdictState.ERROR, f"{message}, {errors + base_errors} not measured"), delta
+    cut = baseline.outcomes.count(TRUNCATED)
+    if rate(cut, total) > MAX_CUT and 100 * (rate(base_passed + cut, total) - rate(passed, total)) >= limit:
+        cut_off = f"{cut} outputs of {label} were cut, and had they passed this would be a drop"
+        message = f"{message}, but {cut_off}: raise generation.maxNewTokens"
+        return Finding(name, VerdictState.INCONCLUSIVE, message), delta
     if total * limit < 100:
         needed = -int(-100 // limit)
         message = (

@@ -99,7 +99,8 @@ def test_the_example_cases_are_a_golden_set() -> None:
 
 def test_every_kind_of_expectation_is_explained() -> None:
     explained = re.findall(r"^\| `(\w+)` \| `(value|schema)`", page("EvalGate"), re.MULTILINE)
-    assert len(explained) == 6
+    assert len(explained) == 7
+    operands = {"schema": {}, "tool_calls_equal": [{"name": "weather"}]}
     for type, operand in explained:
-        expectation = {"type": type, operand: {} if operand == "schema" else "c"}
+        expectation = {"type": type, operand: operands.get(type, operands.get(operand, "c"))}
         parse_golden(json.dumps({"id": "a", "prompt": "b", "expect": [expectation]}))

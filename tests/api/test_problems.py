@@ -63,6 +63,10 @@ GOOD: list[tuple[str, Changes]] = [
             }
         },
     ),
+    (
+        "arguments of a chat template",
+        {"spec.model.chatTemplateArgs": {"enable_thinking": False, "effort": "low", "top_k": 5, "t": 0.5}},
+    ),
     ("a job that is suspended", {"spec.suspend": True}),
     ("data on a volume", {"spec.data.train": {"uri": "pvc://datasets/a/b.jsonl", "sha256": "0" * 64}}),
     ("data in a file", {"spec.data.train": {"uri": "file://orders.jsonl"}}),

@@ -80,3 +80,20 @@ def test_a_rate_that_cannot_be_read_may_be_one_that_can_fail() -> None:
     changes = {"spec.baselines": [], "spec.thresholds": {"minPassRate": "high"}}
     (problem,) = told(changed(evalgate(), changes))
     assert problem.startswith("spec.thresholds.minPassRate: ")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("enable-thinking", False, "is no name of an argument: letters, digits and _, with no digit first"),
+        ("messages", "x", "is set for each chat: leave it out"),
+        ("documents", ["x"], "must be a text, a number, true or false"),
+        ("effort", None, "must be a text, a number, true or false"),
+        ("effort", "x" * 257, "has 257 characters, at most 256"),
+    ],
+)
+def test_argument_that_no_chat_template_can_be_given_is_refused(name: str, value: object, said: str) -> None:
+    problems = told(changed(finetunejob(), {"spec.model.chatTemplateArgs": {name: value}}))
+    assert [p for p in problems if "not supported yet" not in p] == [
+        f"spec.model.chatTemplateArgs.{name}: {said}"
+    ]

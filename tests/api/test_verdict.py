@@ -144,6 +144,39 @@ def base(outcomes: str | None, sha256: str = "golden") -> dict[str, Baseline]:
             "golden 100/100, BaseModel 99/100: +1.0 points, limit -5.0, 1 not measured",
         ),
         (
+            "a baseline that is cut and would be reached is inconclusive",
+            "p" * 90 + "f" * 10,
+            Rules(),
+            base("p" * 80 + "t" * 15 + "f" * 5),
+            INCONCLUSIVE,
+            "golden 90/100, BaseModel 80/100: +10.0 points, limit -5.0, but 15 outputs of BaseModel were "
+            "cut, and had they passed this would be a drop: raise generation.maxNewTokens",
+        ),
+        (
+            "a baseline that is cut and beaten all the same is passed",
+            "p" * 91 + "f" * 9,
+            Rules(),
+            base("p" * 80 + "t" * 15 + "f" * 5),
+            PASSED,
+            "golden 91/100 = 0.91; golden 91/100, BaseModel 80/100: +11.0 points, limit -5.0",
+        ),
+        (
+            "a baseline of which few outputs are cut is as it is",
+            "p" * 90 + "f" * 10,
+            Rules(),
+            base("p" * 90 + "t" * 5 + "f" * 5),
+            PASSED,
+            "golden 90/100 = 0.90; golden 90/100, BaseModel 90/100: +0.0 points, limit -5.0",
+        ),
+        (
+            "a drop below a baseline that is cut fails",
+            "p" * 70 + "f" * 30,
+            Rules(),
+            base("p" * 80 + "t" * 20),
+            FAILED,
+            "golden 70/100, BaseModel 80/100: -10.0 points, limit -5.0",
+        ),
+        (
             "a mustPass case that failed fails, whatever the rate",
             "f" + "p" * 99,
             Rules(must_pass=("case-0",)),
@@ -389,6 +422,16 @@ def test_a_truncated_case_counts_like_a_failed_one(drawn):
     case_set, outcomes, rules, baselines = drawn
     as_failed = judge_golden(case_set, outcomes.replace("t", "f"), rules, baselines)
     assert judge_golden(case_set, outcomes, rules, baselines) == as_failed
+
+
+@given(judged())
+def test_what_passes_against_a_cut_baseline_passes_whatever_that_would_have_said(drawn):
+    case_set, outcomes, rules, baselines = drawn
+    cut = baselines["BaseModel"].outcomes or ""
+    if judge_golden(case_set, outcomes, rules, baselines).state is not PASSED:
+        return
+    if 20 * cut.count("t") > len(cut):
+        assert judge_golden(case_set, outcomes, rules, base(cut.replace("t", "p"))).state is PASSED
 
 
 @given(judged(), st.data())

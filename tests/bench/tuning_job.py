@@ -21,10 +21,11 @@ from tunegate_api.plan import Plan
 from tunegate_api.v1alpha1.evalgate import EvalGateSpec
 from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec
 from tunegate_api.workspace import Workspace
-from tunegate_trainer.chat import example_tokens, load_tokenizer
+from tunegate_trainer.answers import example_tokens
+from tunegate_trainer.chat import load_tokenizer
 from tunegate_trainer.context import Context
 from tunegate_trainer.evaluate.sets import GeneratedSet, golden_sets, held_out_sets
-from tunegate_trainer.rows import PAIRS_PREFIX, read_pairs, read_rows
+from tunegate_trainer.rows import PAIRS_PREFIX, read_pairs, read_rows, said
 from tunegate_trainer.train.dataset import training_order
 
 UID = "0f7c9c1e-0000-4000-8000-00000000be7c"
@@ -194,14 +195,14 @@ class TuningJob:
         if self.plan.data.preference:
             pairs = read_pairs(self.data / f"{PAIRS_PREFIX}train.jsonl")
             for i in training_order(len(pairs), rows, seed):
-                prompt, chosen = example_tokens(tokenizer, pairs[i].prompt, pairs[i].chosen)
-                _, rejected = example_tokens(tokenizer, pairs[i].prompt, pairs[i].rejected)
+                prompt, chosen = example_tokens(tokenizer, pairs[i].prompt, said(pairs[i].chosen))
+                _, rejected = example_tokens(tokenizer, pairs[i].prompt, said(pairs[i].rejected))
                 texts = {"prompt": prompt, "chosen": chosen, "rejected": rejected}
                 lines.append({name: tokenizer.decode(ids) for name, ids in texts.items()})
         else:
             learned = read_rows(self.data / "train.jsonl")
             for i in training_order(len(learned), rows, seed):
-                prompt, completion = example_tokens(tokenizer, learned[i].prompt, learned[i].completion)
+                prompt, completion = example_tokens(tokenizer, learned[i].prompt, learned[i].answer)
                 lines.append({"prompt": tokenizer.decode(prompt), "completion": tokenizer.decode(completion)})
         folder.mkdir(exist_ok=True)
         (folder / "train.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))

@@ -1,13 +1,16 @@
-"""References of a JSON schema: within it they are followed, out of it they are refused before training."""
+"""What is measured by is sound: references of JSON schemas lead somewhere, and answers fit an output."""
 
 import json
 
 import pytest
 
 from support.trainer_root import gate_spec
-from tunegate_trainer.chat import load_tokenizer
-from tunegate_trainer.data.measures import check_measures
+from tunegate_api.golden import Message
+from tunegate_trainer.chat import encode, load_tokenizer
+from tunegate_trainer.data.measures import check_measures, cut_answers
 from tunegate_trainer.errors import BadDataError
+from tunegate_trainer.examples import answer_tokens, examples_of
+from tunegate_trainer.rows import Row
 
 REMOTE = "https://example.invalid/order.json"
 DRAFT_7 = "http://json-schema.org/draft-07/schema#"
@@ -54,3 +57,23 @@ def test_a_reference_that_leads_nowhere_is_named(make_root, tiny_model, schema, 
         f"EvalGate orders, case a: the schema's reference {reference} leads nowhere; "
         "it may refer to its own parts alone"
     )
+
+
+@pytest.mark.parametrize(("most", "longer"), [(3, 4), (4, 0)])
+def test_gate_that_would_cut_answers_as_trained_is_warned_of(make_root, most, longer):
+    gates = {
+        "short": gate_spec(generation={"maxNewTokens": most}),
+        "long": gate_spec(generation={"maxNewTokens": 99}),
+    }
+    found = cut_answers(make_root(gates=gates).context().request.gates, [3] * 36 + [4] * 4)
+    assert found == [
+        f"EvalGate short: generation.maxNewTokens is {most}, and {longer} of 40 training answers are longer: "
+        "an output that is cut does not pass"
+    ] * bool(longer)
+
+
+def test_answer_is_counted_with_the_end_of_its_turn(tiny_model):
+    tokenizer = load_tokenizer(tiny_model)
+    turns = [Message(role=role, content="yes") for role in ("user", "assistant", "user")]
+    (example,) = examples_of(tokenizer, Row(id="r", prompt=turns, completion="yes"))
+    assert answer_tokens(example) == len(encode(tokenizer, "yes<|im_end|>"))

@@ -1,6 +1,7 @@
 """Rows: both forms are read, and each bad one is named by its line and what is wrong with it."""
 
 import json
+from typing import Any
 
 import pytest
 
@@ -12,6 +13,22 @@ PAIR = {"prompt": "two mugs", "completion": "mugs: 2"}
 
 def chat(*roles: str) -> dict[str, object]:
     return {"messages": [{"role": role, "content": f"text {i}"} for i, role in enumerate(roles)]}
+
+
+CALLS = [{"type": "function", "function": {"name": "weather", "arguments": '{"city": "Oslo"}'}}]
+TOOL_SAYS = {"role": "tool", "content": "-3 C"}
+
+
+def called(*turns: dict[str, Any], calls: list[dict[str, Any]] = CALLS) -> dict[str, Any]:
+    """A question that a tool is called for, and what follows."""
+    asked = {"role": "user", "content": "a"}
+    return {"messages": [asked, {"role": "assistant", "content": None, "tool_calls": calls}, *turns]}
+
+
+def answered(**fields: Any) -> dict[str, Any]:
+    """A question and its answer with these fields."""
+    answer = {"role": "assistant", "content": "b", **fields}
+    return {"messages": [{"role": "user", "content": "a"}, answer]}
 
 
 def lines(*rows: object) -> str:
@@ -108,17 +125,89 @@ def test_a_bad_pair_is_named(row, reason):
         (chat("user"), "messages must end with the assistant's turn, which is what is learned"),
         (chat("system"), "messages must end with the assistant's turn, which is what is learned"),
         (
-            chat("user", "tool"),
-            "messages[1].role must be system, user or assistant, it is 'tool'",
+            chat("user", "bot"),
+            "messages[1].role must be system, user, assistant or tool, it is 'bot'",
         ),
         ({"messages": [{"role": "user"}]}, "messages[0].content is missing; the fields are: role"),
         ({"messages": ["hi"]}, "messages[0] must be {role, content}, it is a text"),
         (PAIR, "messages must be a list of {role, content}, it is missing"),
+        (
+            answered(name="bob", refusal="no"),
+            "messages[1] of assistant has name, refusal, which would be lost: used are role, content, "
+            "reasoning_content, tool_calls, weight",
+        ),
+        (
+            {"messages": [{"role": "user", "content": "a", "weight": 1}, *answered()["messages"][1:]]},
+            "messages[0] of user has weight, which would be lost: used are role, content",
+        ),
+        (
+            answered(content=[{"type": "text", "text": "b"}]),
+            "messages[1].content must be a text, it is a list",
+        ),
+        (
+            answered(weight=0),
+            "messages[1].weight is 0: the last turn is what is learned; leave it or the row out",
+        ),
+        (answered(weight=0.5), "messages[1].weight must be 0 or 1, it is 0.5"),
+        (answered(reasoning_content=3), "messages[1].reasoning_content must be a text, it is a number"),
+        (
+            {**answered(), "tools": [{"type": "function"}]},
+            "tools.0: Value error, must be {type: function, function: {name, description, parameters}}",
+        ),
+        (answered(tool_calls=CALLS, content=3), "messages[1].content must be a text, it is a number"),
+        (
+            answered(tool_calls=[{"function": {"name": "weather", "arguments": "{"}}]),
+            "messages[1].tool_calls.0.function.arguments: Value error, a text that is not JSON: Expecting "
+            "property name enclosed in double quotes: line 1 column 2 (char 1)",
+        ),
+        (called({"role": "user", "content": "c"}), "messages: turn 3 is user, tool must follow"),
+        (called(TOOL_SAYS, TOOL_SAYS), "messages: turn 4 is tool, assistant must follow"),
     ],
 )
 def test_a_bad_chat_is_named(row, reason):
     parsed = parse_rows(lines(chat("user", "assistant"), row), Columns(), None)
     assert [(p.line, p.reason) for p in parsed.bad] == [(2, reason)]
+
+
+def test_fields_of_turns_that_are_null_or_empty_are_as_left_out():
+    parsed = parse_rows(lines({**answered(name=None, tool_calls=[]), "tools": []}), Columns(), None)
+    assert parsed.rows == parse_rows(lines(answered()), Columns(), None).rows
+
+
+def test_chat_that_calls_tools_keeps_calls_and_tools():
+    functions = [{"type": "function", "function": {"name": "weather"}}]
+    row = {**called(TOOL_SAYS, {"role": "assistant", "content": "cold"}), "tools": functions}
+    (parsed,) = parse_rows(lines(row), Columns(), None).rows
+    assert [message.role for message in parsed.row.prompt] == ["user", "assistant", "tool"]
+    assert parsed.row.tools == functions
+    (call,) = parsed.row.prompt[1].tool_calls or []
+    assert (call.function.name, call.function.arguments) == ("weather", {"city": "Oslo"})
+    (ends,) = parse_rows(lines(answered(content=None, tool_calls=CALLS)), Columns(), None).rows
+    assert ends.row.answer.tool_calls == parsed.row.prompt[1].tool_calls
+
+
+def test_prompts_that_differ_in_a_call_are_two_groups():
+    other = [{"function": {"name": "weather", "arguments": {"city": "Rome"}}}]
+    rows = [
+        {"messages": [*called(TOOL_SAYS, calls=calls)["messages"], {"role": "assistant", "content": "cold"}]}
+        for calls in (CALLS, other)
+    ]
+    first, second = parse_rows(lines(*rows), Columns(), None).rows
+    assert first.group != second.group
+
+
+def test_earlier_turn_of_weight_0_is_not_learned():
+    turns = chat("user", "assistant", "user", "assistant")["messages"]
+    turns[1]["weight"], turns[3]["weight"] = 0, 1
+    (row,) = parse_rows(lines({"messages": turns}), Columns(), None).rows
+    assert row.row.unlearned == [1]
+
+
+@pytest.mark.parametrize("row", [PAIR, None])
+def test_reasoning_of_a_row_goes_with_its_answer(row):
+    thought = {**PAIR, "reasoning_content": "hm"} if row else answered(reasoning_content="hm")
+    (parsed,) = parse_rows(lines(thought), Columns(), None).rows
+    assert (parsed.row.answer.reasoning_content, parsed.row.answer.content) == ("hm", parsed.row.completion)
 
 
 @pytest.mark.parametrize("row", ["[" * 100_000, '{"prompt": ' + "1" * 5000 + "}"])

@@ -8,7 +8,7 @@ from threading import Thread
 import pytest
 from pydantic import TypeAdapter
 
-from tunegate_api.golden import Expectation
+from tunegate_api.golden import Expectation, FunctionCall
 from tunegate_trainer.evaluate import scorers
 from tunegate_trainer.evaluate.scorers import (
     Output,
@@ -33,9 +33,18 @@ DEEP = '{"a":' * 400 + "null" + "}" * 400
 BEYOND_PARSING = "[" * 100_000
 
 
+def written(calls: list[FunctionCall]) -> str:
+    """Calls as Qwen's templates write them."""
+    return "\n".join(f"<tool_call>\n{call.model_dump_json()}\n</tool_call>" for call in calls)
+
+
+CALL = {"name": "weather", "arguments": {"city": "Oslo", "days": 2}}
+
+
 def judge(text: str, *, allow_empty: bool = False, **expectation) -> Score:
     parsed = TypeAdapter(Expectation).validate_python(expectation)
-    return score(Output(text, truncated=False), [expectation_scorer(parsed, allow_empty=allow_empty)])
+    scorer = expectation_scorer(parsed, allow_empty=allow_empty, calls=written)
+    return score(Output(text, truncated=False), [scorer])
 
 
 @pytest.mark.parametrize(
@@ -56,6 +65,19 @@ def judge(text: str, *, allow_empty: bool = False, **expectation) -> Score:
         ({"type": "json_schema", "schema": SCHEMA}, '{"item": "mug", "quantity": 2}', "p"),
         ({"type": "json_schema", "schema": SCHEMA}, '{"item": "mug", "quantity": "2"}', "f"),
         ({"type": "json_schema", "schema": SCHEMA}, 'Here: {"item": "mug", "quantity": 2}', "f"),
+        (
+            {"type": "tool_calls_equal", "value": [CALL]},
+            '<tool_call>{"arguments": {"days": 2, "city": "Oslo"}, "name": "weather"}</tool_call>\n',
+            "p",
+        ),
+        (
+            {"type": "tool_calls_equal", "value": [CALL]},
+            '<tool_call>{"name": "weather", "arguments": {"city": "Oslo", "days": "2"}}</tool_call>',
+            "f",
+        ),
+        ({"type": "tool_calls_equal", "value": [CALL]}, "It is cold.", "f"),
+        ({"type": "tool_calls_equal", "value": [CALL]}, '<tool_call>{"name": "weather", ', "f"),
+        ({"type": "tool_calls_equal", "value": [CALL, CALL]}, written([FunctionCall(**CALL)]), "f"),
         ({"type": "json_schema", "schema": {"type": "no-such-type"}}, "{}", "e"),
         ({"type": "json_schema", "schema": {"$ref": "https://example.invalid/s.json"}}, "{}", "e"),
         ({"type": "json_equals", "value": {"a": 1, "b": [1, 2]}}, '{"b":[1,2],\n"a":1}', "p"),

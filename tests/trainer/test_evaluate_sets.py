@@ -5,12 +5,15 @@ import shutil
 
 import pytest
 
+from support.model_templates import model_templates, tokenizer_for
 from support.trainer_root import gate_spec, golden_cases
 from support.unprivileged import unprivileged
 from tunegate_api.contract import Role
-from tunegate_api.golden import Message
+from tunegate_api.golden import FunctionCall, Message, ToolCall
+from tunegate_api.plan import SplitPlan
 from tunegate_api.v1alpha1.evalgate import Generation
 from tunegate_api.v1alpha1.finetunejob import TaskMetric
+from tunegate_api.verdict import FAIL, PASS
 from tunegate_trainer.chat import load_tokenizer
 from tunegate_trainer.errors import BadDataError, SourceNotFoundError, UserError
 from tunegate_trainer.evaluate import evaluate as module
@@ -25,6 +28,8 @@ from tunegate_trainer.evaluate.sets import (
     metric_schema,
     task_generation,
 )
+from tunegate_trainer.files import write_model
+from tunegate_trainer.rows import Row, write_rows
 
 
 @pytest.fixture(scope="module")
@@ -198,3 +203,47 @@ def test_a_chat_that_the_template_refuses_is_a_user_error(tiny_model):
     tokenizer.chat_template = "{{ raise_exception('roles must alternate') }}"
     with pytest.raises(UserError, match="roles must alternate"):
         render(tokenizer, [Message(role="user", content="hi")])
+
+
+def test_case_that_calls_a_tool_is_asked_with_the_tools_and_judged_by_the_call(make_root):
+    tool = {"type": "function", "function": {"name": "weather", "description": "The weather"}}
+    call = {"name": "weather", "arguments": {"city": "Oslo"}}
+    case = {
+        "id": "calls",
+        "prompt": "How cold is it in Oslo?",
+        "tools": [tool],
+        "expect": [{"type": "tool_calls_equal", "value": [call]}],
+    }
+    tokenizer = tokenizer_for(model_templates()["qwen3"])
+    root = make_root(gates={"orders": gate_spec([case])})
+    (golden,) = golden_sets(root.context(), tokenizer, root.context().request.gates)
+    (asked,) = golden.cases
+    assert '"description": "The weather", "name": "weather"' in asked.prompt
+    said = f"<tool_call>\n{json.dumps(call)}\n</tool_call>"
+    outcomes = [
+        score(Output(text, truncated=False), asked.scorers["golden"]).outcome for text in (said, "cold")
+    ]
+    assert outcomes == [PASS, FAIL]
+
+
+def test_case_whose_tools_the_template_does_not_write_is_refused_by_its_id(make_root, tokenizer):
+    tool = {"type": "function", "function": {"name": "weather"}}
+    case = {"id": "calls", "prompt": "Cold?", "tools": [tool], "expect": [{"type": "equals", "value": "no"}]}
+    root = make_root(gates={"orders": gate_spec([case])})
+    with pytest.raises(UserError, match=r"EvalGate orders, case calls: .*does not write the tools of a chat"):
+        golden_sets(root.context(), tokenizer, root.context().request.gates)
+
+
+def test_held_out_row_whose_answer_calls_a_tool_is_judged_by_the_call(make_root):
+    tokenizer = tokenizer_for(model_templates()["qwen3"])
+    root = make_root()
+    call = ToolCall(function=FunctionCall(name="weather", arguments={"city": "Oslo"}))
+    row = Row(id="r", prompt=[Message(role="user", content="cold?")], completion="", tool_calls=[call])
+    plan, digest = root.context().plan, write_rows(root.data / "dev.jsonl", [row])
+    data = plan.data.model_copy(update={"dev": SplitPlan(rows=1, sha256=digest)})
+    write_model(root.path / "plan" / "plan.json", plan.model_copy(update={"data": data}))
+    (rows,) = held_out_sets(root.context(), tokenizer, "dev")
+    assert isinstance(rows, GeneratedSet)
+    (scorer,) = rows.cases[0].scorers["exact_match"]
+    assert scorer('<tool_call>{"name": "weather", "arguments": {"city": "Oslo"}}</tool_call>') is None
+    assert "does not call" in str(scorer(""))

@@ -276,6 +276,7 @@ def test_the_result_says_how_and_where_outputs_were_generated(root):
             "batchSize": 32,
             "batching": "Fixed",
             "precision": "Auto",
+            "reasoning": "Strip",
         }
 
 
@@ -309,7 +310,7 @@ def test_the_artifact_is_tokenized_as_it_was_in_training(root, monkeypatch):
 
     monkeypatch.setattr(gate_module, "load_tokenizer", noted)
     gate()
-    assert asked == [(artifact(root), root.base_model)]
+    assert asked == [(artifact(root), root.base_model, {})]
 
 
 def test_the_artifact_holds_what_is_published_and_nothing_else(root):

@@ -416,6 +416,7 @@ def test_the_evidence_has_counts_digests_and_arithmetic_but_no_prompts(job: JobF
             "batchSize": 32,
             "batching": "Fixed",
             "precision": "Auto",
+            "reasoning": "Strip",
         }
     assert (verdict["device"], verdict["dtype"]) == ("NVIDIA L4", "bfloat16")
     assert "golden 19/20, BaseModel 10/20: +45.0 points, limit -5.0" in [

@@ -13,7 +13,8 @@ from support.tiny_model import make_tokenizer
 from support.trainer_root import TrainerRoot, gate_spec
 from tunegate_api.contract import ROOT_VARIABLE, ExitCode, Termination
 from tunegate_api.golden import Message
-from tunegate_trainer.chat import end_of_turn, is_rewritten, load_tokenizer
+from tunegate_trainer.answers import is_rewritten
+from tunegate_trainer.chat import end_of_turn, load_tokenizer
 from tunegate_trainer.errors import UserError
 from tunegate_trainer.examples import IGNORED, tokenize_rows
 from tunegate_trainer.main import main
@@ -134,7 +135,7 @@ def learned(tokenizer: PreTrainedTokenizerBase, row: Row) -> list[str]:
     return [part.strip() + end for part in tokenizer.decode(ids).split(end)[:-1]]
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", sorted(FAMILIES.keys() - {"thoughts"}))
 def test_every_answer_of_a_chat_is_learned_with_its_end(name):
     family = FAMILIES[name]
     tokenizer = tokenizer_of(family)
@@ -142,6 +143,13 @@ def test_every_answer_of_a_chat_is_learned_with_its_end(name):
     assert end_of_turn(tokenizer) == family.end
     assert not is_rewritten(tokenizer, row.prompt)
     assert learned(tokenizer, row) == [f"{text}{family.end}" for text in ("yes 2", "no", "please")]
+
+
+def test_answers_whose_empty_thought_is_dropped_later_are_not_learned():
+    tokenizer = tokenizer_of(FAMILIES["thoughts"])
+    row = chat("mug to Oslo", "yes 2", "and a lamp", "no")
+    assert is_rewritten(tokenizer, row.prompt)
+    assert learned(tokenizer, row) == ["<think>\n\n</think>\n\nno<|im_end|>"]
 
 
 @pytest.mark.parametrize(
@@ -189,7 +197,7 @@ def test_thoughts_that_a_template_drops_are_not_learned_where_they_are_missing()
     tokenizer = tokenizer_of(FAMILIES["thoughts"])
     row = chat("mug", "<think>2</think>yes", "lamp", "<think>3</think>no")
     assert is_rewritten(tokenizer, row.prompt)
-    assert learned(tokenizer, row) == ["<think>3</think>no<|im_end|>"]
+    assert learned(tokenizer, row) == ["<think>\n\n</think>\n\nno<|im_end|>"]
 
 
 def test_an_answer_whose_question_the_template_words_anew_is_not_learned():

@@ -10,7 +10,8 @@ from support.trainer_root import TrainerRoot
 from tunegate_api.contract import ExitCode, Role
 from tunegate_api.golden import Message
 from tunegate_api.plan import Plan
-from tunegate_trainer.chat import answered_tokens, example_tokens, is_rewritten, load_tokenizer
+from tunegate_trainer.answers import answered_tokens, example_tokens, is_rewritten
+from tunegate_trainer.chat import load_tokenizer
 from tunegate_trainer.data.templates import rewritten_answers
 from tunegate_trainer.errors import UserError
 from tunegate_trainer.examples import IGNORED, tokenize_rows
@@ -25,7 +26,9 @@ MARKED = (
 """The tiny model's template, with what transformers needs to mask the assistant's turns."""
 THOUGHTLESS = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + "
-    "message['content'].split('</think>')[-1] + '<|im_end|>\n' }}{% endfor %}"
+    "(message['content'].split('</think>')[-1] if message['role'] == 'assistant' and not loop.last "
+    "else message['content']) + '<|im_end|>\n' }}"
+    "{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
 """A template that drops the thoughts of earlier answers."""
@@ -78,7 +81,7 @@ def test_the_mask_is_that_of_a_marked_template(tokenizer):
 def test_the_tokens_of_the_prompt_are_those_that_generation_starts_from(tokenizer):
     row = chat("mug to Oslo", "yes 2", "and a lamp", "no")
     (example,) = tokenize_rows(tokenizer, [row], 256)
-    prompt, completion = example_tokens(tokenizer, row.prompt, row.completion)
+    prompt, completion = example_tokens(tokenizer, row.prompt, row.answer)
     assert example["input_ids"] == prompt + completion
 
 
@@ -148,7 +151,7 @@ def test_the_job_says_how_many_rows_lose_an_answer(make_job):
 
 
 def test_where_a_tokenizer_cannot_tell_answers_apart_the_job_says_so(tokenizer, monkeypatch):
-    asked, chatted = (row.prompt for row in (chat("mug", "yes"), chat("mug", "yes", "lamp", "no")))
+    asked, chatted = chat("mug", "yes"), chat("mug", "yes", "lamp", "no")
     assert rewritten_answers(tokenizer, [asked, chatted]) == []
     monkeypatch.setattr(type(tokenizer), "is_fast", property(lambda _: False))
     assert rewritten_answers(tokenizer, [asked]) == []

@@ -1,6 +1,7 @@
 """The artifact: the files that would be published, made of a checkpoint, and loaded just as they are."""
 
 import shutil
+from collections.abc import Mapping
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from transformers import AutoConfig, GenerationConfig, PreTrainedModel
 from tunegate_api.contract import FileManifest
 from tunegate_api.meta import Sha256
 from tunegate_api.plan import TrainingParameters
+from tunegate_trainer.chat import load_tokenizer
 from tunegate_trainer.data.weights import stored_dtype
 from tunegate_trainer.errors import SourceNotFoundError, StorageError
 from tunegate_trainer.files import (
@@ -31,6 +33,7 @@ _ADAPTER_FILES = ("adapter_model.safetensors", _ADAPTER_CONFIG)
 """What of an adapter's checkpoint is published. The optimizer's state is not."""
 _TOKENIZER_FILES = ("*token*.json", "vocab*", "merges.txt", "*.model", "chat_template*")
 """What of the base model is published too: whoever loads the artifact must render chats the same way."""
+_CHAT_TEMPLATE = "chat_template.jinja"
 _GENERATION_FILES = ("generation_config.json",)
 """What of the base model is published with all weights: nobody loads these from the base any more."""
 _SET_FOR_TRAINING = ("use_cache", "bos_token_id", "eos_token_id", "pad_token_id")
@@ -39,12 +42,20 @@ _CPU = torch.device("cpu")
 
 
 def build_artifact(
-    checkpoint: Path, base: Path, artifact: Path, writer: Writer, *, whole: bool, trained: TrainingParameters
+    checkpoint: Path,
+    base: Path,
+    artifact: Path,
+    writer: Writer,
+    *,
+    whole: bool,
+    trained: TrainingParameters,
+    arguments: Mapping[str, Any] | None = None,
 ) -> FileManifest:
     """Make ``artifact`` from a checkpoint and files of its base model: whole and hashed, or not there.
 
     Of an adapter it is the adapter, unless ``whole`` asks for it merged into its base; where all weights were
-    trained, it is all of them. Whole models are in the type that the base is stored in. One that is already
+    trained, it is all of them. Whole models are in the type that the base is stored in. Its chat template has
+    ``arguments``, as training had. One that is already
     there with just these files, undamaged, stays. Raises :class:`StorageError` if the checkpoint's files are
     not what its manifest says, :class:`Superseded` if another process became the writer meanwhile.
     """
@@ -52,7 +63,7 @@ def build_artifact(
     for left in artifact.parent.glob(f"{artifact.name}.scratch-*"):
         remove(left)
     scratch = artifact.with_name(f"{artifact.name}.scratch-{writer.epoch:06d}")
-    manifest = write_artifact(checkpoint, base, scratch, whole=whole, trained=trained)
+    manifest = write_artifact(checkpoint, base, scratch, whole=whole, trained=trained, arguments=arguments)
     writer.check()
     if is_complete(artifact) and not verify(artifact) and read_manifest(artifact) == manifest:
         remove(scratch)
@@ -63,7 +74,13 @@ def build_artifact(
 
 
 def write_artifact(
-    checkpoint: Path, base: Path, folder: Path, *, whole: bool, trained: TrainingParameters
+    checkpoint: Path,
+    base: Path,
+    folder: Path,
+    *,
+    whole: bool,
+    trained: TrainingParameters,
+    arguments: Mapping[str, Any] | None = None,
 ) -> FileManifest:
     """Write an artifact, as of :func:`build_artifact`, to a ``folder`` that nobody reads yet.
 
@@ -80,6 +97,11 @@ def write_artifact(
         copies = _files_of(base, _TOKENIZER_FILES + _GENERATION_FILES)
     for path in copies:
         shutil.copyfile(path, folder / path.name)
+    if arguments:
+        # transformers and vLLM read this file rather than what tokenizer_config.json says.
+        template = load_tokenizer(base, arguments=arguments).chat_template
+        (folder / _CHAT_TEMPLATE).write_text(str(template), encoding="utf-8")
+        copies = {path: digest for path, digest in copies.items() if path.name != _CHAT_TEMPLATE}
     manifest = seal(folder)
     if any(manifest.files[path.name] != digest for path, digest in copies.items()):
         raise StorageError("checkpoint or base model changed while the artifact was made of them")

@@ -1,13 +1,14 @@
 """Rows and pairs as tokens."""
 
 from collections.abc import Sequence
+from itertools import takewhile
 from typing import TypedDict
 
 from transformers import PreTrainedTokenizerBase
 
-from tunegate_trainer.chat import answered_tokens, example_tokens
+from tunegate_trainer.answers import answered_tokens, example_tokens
 from tunegate_trainer.errors import BadDataError
-from tunegate_trainer.rows import Pair, Row
+from tunegate_trainer.rows import Pair, Row, said
 
 IGNORED = -100
 """The label of a token that carries no loss."""
@@ -33,6 +34,11 @@ def completion_tokens(one: Example) -> int:
     return sum(label != IGNORED for label in one["labels"])
 
 
+def answer_tokens(one: Example) -> int:
+    """How many tokens of an example are its last answer, the end of the turn included."""
+    return sum(1 for _ in takewhile(lambda label: label != IGNORED, reversed(one["labels"])))
+
+
 def tokenize_rows(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row], max_length: int) -> list[Example]:
     """The example of each row; answers and the ends of their turns carry loss, of a chat all of them.
 
@@ -49,8 +55,8 @@ def examples_of(tokenizer: PreTrainedTokenizerBase, row: Row | Pair) -> list[Exa
 
 
 def _of_row(tokenizer: PreTrainedTokenizerBase, row: Row) -> Example:
-    made = example(*example_tokens(tokenizer, row.prompt, row.completion))
-    for i in answered_tokens(tokenizer, row.prompt, row.unlearned):
+    made = example(*example_tokens(tokenizer, row.prompt, row.answer, row.tools))
+    for i in answered_tokens(tokenizer, row.prompt, row.unlearned, row.tools):
         made["labels"][i] = made["input_ids"][i]
     return made
 
@@ -71,8 +77,8 @@ def tokenize_pairs(
 
 def _of_pair(tokenizer: PreTrainedTokenizerBase, pair: Pair) -> tuple[Example, Example]:
     return (
-        example(*example_tokens(tokenizer, pair.prompt, pair.chosen)),
-        example(*example_tokens(tokenizer, pair.prompt, pair.rejected)),
+        example(*example_tokens(tokenizer, pair.prompt, said(pair.chosen))),
+        example(*example_tokens(tokenizer, pair.prompt, said(pair.rejected))),
     )
 
 

@@ -69,10 +69,13 @@ def _judge(context: Context, stage: str, step: int, writer: Writer) -> None:
         writer,
         whole=below is not None or request.spec.merge_adapter or plan.model.is_merged,
         trained=parameters,
+        arguments=plan.model.chat_template_args,
     )
     dtype = judged_dtype(parameters, artifact, device)
     quantization = parameters.quantization if is_adapter(artifact) else None
-    tokenizer = load_tokenizer(artifact, base_model_folder if is_adapter(artifact) else None)
+    tokenizer = load_tokenizer(
+        artifact, base_model_folder if is_adapter(artifact) else None, plan.model.chat_template_args
+    )
     test_sets = held_out_sets(context, tokenizer, "test")
     sets = [*golden_sets(context, tokenizer, request.final_gates), *test_sets]
     openings = record_openings(workspace, request, stage, step, test_sets)

@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from tunegate_api.golden import Message
+from tunegate_api.golden import Message, ToolCall
 from tunegate_api.meta import ApiModel
 from tunegate_trainer.files import sha256_file, write_atomic
 
@@ -18,10 +19,27 @@ class Row(ApiModel):
 
     id: str
     prompt: list[Message]
-    """Ends with a user turn."""
+    """Ends with the turn of a user, or of a tool."""
     completion: str
+    reasoning: str | None = None
+    """What was thought before the answer, where the row says it."""
+    tool_calls: list[ToolCall] | None = None
+    """The tools that the answer calls."""
+    tools: list[dict[str, Any]] | None = None
+    """Functions that the model may call, in OpenAI's form."""
     unlearned: list[int] = []
-    """Turns of the prompt, counted from 0, whose answer is not learned: what they answer is held out."""
+    """Turns of the prompt, counted from 0, whose answer is not learned: what they answer is held out, or the
+    row gives them no weight."""
+
+    @property
+    def answer(self) -> Message:
+        """The turn that answers the prompt."""
+        return Message(
+            role="assistant",
+            content=self.completion,
+            reasoning_content=self.reasoning,
+            tool_calls=self.tool_calls,
+        )
 
 
 class Pair(ApiModel):
@@ -32,6 +50,11 @@ class Pair(ApiModel):
     """Ends with a user turn."""
     chosen: str
     rejected: str
+
+
+def said(text: str) -> Message:
+    """An answer without more than its text."""
+    return Message(role="assistant", content=text)
 
 
 def write_rows(path: Path, rows: Sequence[Row | Pair]) -> str:

@@ -56,6 +56,10 @@ class Generation(ApiModel):
     """Longest output in tokens. A longer one is cut and does not pass."""
     batch_size: Annotated[int, Field(ge=1, le=4096, examples=[16])] = 32
     """Prompts generated together. Fixed, since greedy outputs can differ between batch sizes."""
+    reasoning: Literal["Strip", "Keep"] = "Strip"
+    """What scorers see of a model that reasons before it answers, by the marks that its chat template writes.
+    Strip: the answer alone, and nothing where the reasoning never ends. Keep: all that was generated, without
+    special tokens."""
     batching: Literal["Fixed", "Continuous"] = "Fixed"
     """Fixed: prompts stay together until the last of them is answered, so that a judgement can be repeated.
     Continuous: on a GPU, the next prompt takes the place of one that is answered, at most `batchSize` at a

@@ -20,6 +20,8 @@ class GoldenStatus(StatusModel):
     """Cases in the golden set."""
     rate: Decimal
     """The share that passed, 0 to 1, cut after two digits."""
+    truncated: int | None = None
+    """Outputs that `generation.maxNewTokens` cut, which do not pass. Left out: none were."""
     best_so_far: Decimal | None = None
     """The highest rate of the stage's starting model and its checkpoints up to this one."""
     delta_points: dict[str, Decimal] = {}

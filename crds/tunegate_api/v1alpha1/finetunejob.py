@@ -63,6 +63,12 @@ class ModelSource(ApiModel):
     HF_TOKEN; for s3:// AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and where they are needed
     AWS_SESSION_TOKEN, AWS_REGION and AWS_ENDPOINT_URL; for oci:// .dockerconfigjson, or username and
     password. Left out: what the pod's environment or its service account gives, or none."""
+    chat_template_args: Annotated[
+        dict[str, Any] | None, Field(max_length=16, examples=[{"enable_thinking": False}])
+    ] = None
+    """Arguments of the model's chat template by their own names, such as enable_thinking or reasoning_effort:
+    texts, numbers, true or false. Training, evaluation and baselines render chats with them, and the
+    published template has them as its defaults. Left out: those that the template has."""
     trust_remote_code: bool = False
     """Whether the repository's own Python code may run. Refused unless the cluster's admin allows it."""
 

@@ -4,6 +4,8 @@ The CRDs carry the same rules as CEL, so `kubectl apply` and `tunegate validate`
 words. Bounds of one text stand beside its type, as ``Between`` and ``Form``.
 """
 
+import math
+import re
 from collections.abc import Iterator
 from typing import Any, get_args
 
@@ -66,6 +68,13 @@ from tunegate_api.v1alpha1.values import ValueRule
 
 ALL_LINEAR = "all-linear"
 """What stands for all linear layers in ``targetModules``. PEFT expands it only where it stands alone."""
+
+MAX_ARGUMENT = 256
+"""Characters of a text among the arguments of a chat template."""
+_ARGUMENT = re.compile("[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
+_NOT_ARGUMENTS = frozenset(
+    ("add_generation_prompt", "bos_token", "continue_final_message", "eos_token", "messages", "tools")
+)
 
 _KEY = Refuse(
     given("key") & ~given("configMap"),
@@ -349,6 +358,20 @@ def _json_schema(source: Part) -> None:
         source.refuse(fault, "inline", *path)
 
 
+def _chat_template_args(source: Part) -> None:
+    """What no template can be given. These values are free-form too."""
+    for name, value in (source.get("chatTemplateArgs") or {}).items():
+        at = ("chatTemplateArgs", name)
+        if not _ARGUMENT.fullmatch(name):
+            source.refuse("is no name of an argument: letters, digits and _, with no digit first", *at)
+        elif name in _NOT_ARGUMENTS:
+            source.refuse("is set for each chat: leave it out", *at)
+        elif not isinstance(value, str | bool | int | float) or value in (math.inf, -math.inf):
+            source.refuse("must be a text, a number, true or false", *at)
+        elif isinstance(value, str) and len(value) > MAX_ARGUMENT:
+            source.refuse(f"has {len(value)} characters, at most {MAX_ARGUMENT}", *at)
+
+
 def check(model: type[ApiModel], part: Part) -> None:
     """Complain about everything in ``part``, which is a ``model``, that breaks a rule."""
     if not part:
@@ -357,6 +380,8 @@ def check(model: type[ApiModel], part: Part) -> None:
         rule.check(part)
     if model is SchemaSource:
         _json_schema(part)
+    if model is ModelSource:
+        _chat_template_args(part)
     for name, field in model.model_fields.items():
         _field(part, field.alias or name, field)
 

@@ -10,7 +10,7 @@ from tunegate_api.v1alpha1.evaluation_status import (
     GateResult,
     GoldenStatus,
 )
-from tunegate_api.verdict import passed_count, points_text, rate, rate_text
+from tunegate_api.verdict import TRUNCATED, passed_count, points_text, rate, rate_text
 
 
 def judge_checkpoint(request: Request, results: Results, evaluation: Evaluation) -> CheckpointStatus:
@@ -48,6 +48,7 @@ def _gate_result(judged: GateJudgement, results: Results, evaluation: Evaluation
             passed=verdict.passed,
             total=verdict.total,
             rate=rate_text(rate(verdict.passed, verdict.total)),
+            truncated=judged.outcomes.count(TRUNCATED) or None,
             best_so_far=_best_so_far(results, evaluation, golden_set(judged.name)),
             delta_points={k: points_text(v) for k, v in (verdict.delta_points or {}).items()},
         ),

@@ -42,7 +42,10 @@ def without_held_out_turns(
     A chat may begin as another one that is held out: what it was asked there must not be learned.
     """
     masked = [_without_turns(measured, held) for measured in rows]
-    answers = [len(measured.labelled.row.unlearned) for measured in masked]
+    answers = [
+        len(after.labelled.row.unlearned) - len(before.labelled.row.unlearned)
+        for before, after in zip(rows, masked, strict=True)
+    ]
     if not any(answers):
         return masked, []
     warning = (
@@ -54,10 +57,15 @@ def without_held_out_turns(
 
 def _without_turns(measured: Measured[Row], held: Collection[str]) -> Measured[Row]:
     row = measured.labelled.row
-    turns = [i for i in _answers(row) if text_key(normalize(prompt_text(row.prompt[:i]))) in held]
+    turns = [
+        i
+        for i in _answers(row)
+        if i not in row.unlearned and text_key(normalize(prompt_text(row.prompt[:i]))) in held
+    ]
     if not turns:
         return measured
-    labelled = replace(measured.labelled, row=row.model_copy(update={"unlearned": turns}))
+    unlearned = sorted([*row.unlearned, *turns])
+    labelled = replace(measured.labelled, row=row.model_copy(update={"unlearned": unlearned}))
     return replace(measured, labelled=labelled)
 
 

@@ -1,5 +1,6 @@
 """What will be measured by must itself be sound: found before training, not at the first checkpoint."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from jsonschema.exceptions import SchemaError
@@ -9,7 +10,9 @@ from referencing.exceptions import Unresolvable
 from referencing.jsonschema import specification_with
 from transformers import PreTrainedTokenizerBase
 
+from tunegate_api.contract import GateRequest
 from tunegate_api.golden import SchemaExpectation, parse_golden
+from tunegate_api.verdict import MAX_CUT
 from tunegate_trainer.context import Context
 from tunegate_trainer.errors import BadDataError
 from tunegate_trainer.evaluate.sets import GeneratedSet, golden_sets, golden_text, metric_schema
@@ -38,6 +41,21 @@ def check_measures(context: Context, tokenizer: PreTrainedTokenizerBase) -> dict
         more = f"; and {len(problems) - 10} more" if len(problems) > 10 else ""
         raise BadDataError("; ".join(problems[:10]) + more, "nothing could be judged by these: mend them")
     return {gate.name: found for gate, found in zip(request.gates, sets, strict=True)}
+
+
+def cut_answers(gates: Sequence[GateRequest], answers: Sequence[int]) -> list[str]:
+    """A warning for each gate that would cut many answers as long as those that are trained. ``answers`` are
+    their lengths in tokens."""
+    warnings = []
+    for gate in gates:
+        most = gate.spec.generation.max_new_tokens
+        longer = sum(length > most for length in answers)
+        if longer > MAX_CUT * len(answers):
+            warnings.append(
+                f"EvalGate {gate.name}: generation.maxNewTokens is {most}, and {longer} of {len(answers)} "
+                "training answers are longer: an output that is cut does not pass"
+            )
+    return warnings
 
 
 def _schema_problem(where: str, schema: dict[str, Any]) -> list[str]:

@@ -5,13 +5,25 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
-from tunegate_api.golden import Message
+from pydantic import TypeAdapter, ValidationError
+
+from tunegate_api.golden import Message, Tools
 from tunegate_api.v1alpha1.data import Columns
 from tunegate_trainer.data.split import normalize
 from tunegate_trainer.rows import Pair, Row
 
 MAX_ID_LENGTH = 128
 """Characters of a row's id: ids of held-out rows are reported, and what is reported is bounded."""
+
+
+_FIELDS = {
+    "system": ("role", "content"),
+    "user": ("role", "content"),
+    "assistant": ("role", "content", "reasoning_content", "tool_calls", "weight"),
+    "tool": ("role", "content", "tool_call_id", "name"),
+}
+"""Fields of a turn that are used, by its role. With weight 0, as in OpenAI's files, a turn is not learned."""
+_TOOLS: TypeAdapter[list[dict[str, Any]]] = TypeAdapter(Tools)
 
 
 class _BadRowError(ValueError):
@@ -52,14 +64,13 @@ def parse_rows(text: str, columns: Columns, group_by: str | None) -> Parsed[Row]
 
     The first row decides which of the two forms the file has.
     """
-    read: Callable[[dict[str, Any], Columns], tuple[list[Message], str]] | None = None
+    read: Callable[[dict[str, Any], Columns], Row] | None = None
 
     def make(fields: dict[str, Any], id: str) -> Labelled[Row]:
         nonlocal read
         read = read or _reader(fields, columns)
-        prompt, completion = read(fields, columns)
-        row = Row(id=id, prompt=prompt, completion=completion)
-        return Labelled(0, row, _group(fields, group_by, prompt))
+        row = read(fields, columns).model_copy(update={"id": id})
+        return Labelled(0, row, _group(fields, group_by, row.prompt))
 
     return _parse(text, columns, make)
 
@@ -116,7 +127,11 @@ def _parse(
 
 def prompt_text(prompt: list[Message]) -> str:
     """A prompt as one text, for comparisons."""
-    return "\n".join(message.content for message in prompt)
+    return "\n".join(
+        part
+        for message in prompt
+        for part in (message.content, *(call.function.model_dump_json() for call in message.tool_calls or ()))
+    )
 
 
 def _fields(line: str) -> dict[str, Any]:
@@ -131,9 +146,7 @@ def _fields(line: str) -> dict[str, Any]:
     return fields
 
 
-def _reader(
-    fields: dict[str, Any], columns: Columns
-) -> Callable[[dict[str, Any], Columns], tuple[list[Message], str]]:
+def _reader(fields: dict[str, Any], columns: Columns) -> Callable[[dict[str, Any], Columns], Row]:
     """Which of the two forms the file has, by its first row."""
     if columns.messages or (columns.messages or "messages") in fields:
         return _read_chat
@@ -145,18 +158,33 @@ def _reader(
     )
 
 
-def _read_completion(fields: dict[str, Any], columns: Columns) -> tuple[list[Message], str]:
-    prompt = _text(fields, columns.prompt or "prompt")
+def _read_completion(fields: dict[str, Any], columns: Columns) -> Row:
+    prompt = Message(role="user", content=_text(fields, columns.prompt or "prompt"))
     completion = _text(fields, columns.completion or "completion")
-    return [Message(role="user", content=prompt)], completion
+    reasoning = fields.get("reasoning_content") and _text(fields, "reasoning_content")
+    return Row(id="", prompt=[prompt], completion=completion, reasoning=reasoning or None)
 
 
-def _read_chat(fields: dict[str, Any], columns: Columns) -> tuple[list[Message], str]:
+def _read_chat(fields: dict[str, Any], columns: Columns) -> Row:
     name = columns.messages or "messages"
     messages = _messages(fields, name)
-    if messages[-1].role != "assistant":
+    *prompt, answer = messages
+    if answer.role != "assistant":
         raise _BadRowError(f"{name} must end with the assistant's turn, which is what is learned")
-    return messages[:-1], messages[-1].content
+    weightless = [i for i, turn in enumerate(fields[name]) if turn.get("weight") == 0]
+    if len(prompt) in weightless:
+        raise _BadRowError(
+            f"{name}[{len(prompt)}].weight is 0: the last turn is what is learned; leave it or the row out"
+        )
+    return Row(
+        id="",
+        prompt=prompt,
+        completion=answer.content,
+        reasoning=answer.reasoning_content,
+        tool_calls=answer.tool_calls,
+        tools=_tools(fields),
+        unlearned=weightless,
+    )
 
 
 def _prompt(fields: dict[str, Any], name: str) -> list[Message]:
@@ -180,16 +208,19 @@ def _answer(fields: dict[str, Any], name: str) -> str:
 
 
 def _messages(fields: dict[str, Any], name: str) -> list[Message]:
-    """A chat of user and assistant in turns, perhaps after the system's; not empty."""
+    """A chat of user and assistant in turns, perhaps after the system's; not empty. Behind an assistant that
+    calls tools each of them answers, and the assistant goes on."""
     turns = fields.get(name)
     if not isinstance(turns, list) or not turns:
         raise _BadRowError(f"{name} must be a list of {{role, content}}, it is {_kind(turns)}")
     messages = [_message(turn, name, i) for i, turn in enumerate(turns)]
     talk = [m for i, m in enumerate(messages) if not (i == 0 and m.role == "system")]
+    expected, unanswered = "user", 0
     for i, message in enumerate(talk):
-        expected = "user" if i % 2 == 0 else "assistant"
         if message.role != expected:
             raise _BadRowError(f"{name}: turn {i + 1} is {message.role}, {expected} must follow")
+        unanswered += len(message.tool_calls or ()) - (message.role == "tool")
+        expected = "tool" if unanswered else "user" if message.role == "assistant" else "assistant"
     return messages
 
 
@@ -198,9 +229,40 @@ def _message(turn: Any, name: str, i: int) -> Message:
     if not isinstance(turn, dict):
         raise _BadRowError(f"{where} must be {{role, content}}, it is {_kind(turn)}")
     role = turn.get("role")
-    if role not in ("system", "user", "assistant"):
-        raise _BadRowError(f"{where}.role must be system, user or assistant, it is {role!r}")
-    return Message(role=role, content=_text(turn, "content", f"{where}.content"))
+    if role not in _FIELDS:
+        *others, last = _FIELDS
+        raise _BadRowError(f"{where}.role must be {', '.join(others)} or {last}, it is {role!r}")
+    given = {field: value for field, value in turn.items() if value not in (None, [])}
+    lost = sorted(given.keys() - _FIELDS[role])
+    if lost:
+        used = ", ".join(_FIELDS[role])
+        raise _BadRowError(f"{where} of {role} has {', '.join(lost)}, which would be lost: used are {used}")
+    if given.get("weight", 1) not in (0, 1) or isinstance(given.get("weight"), bool):
+        raise _BadRowError(f"{where}.weight must be 0 or 1, it is {turn['weight']!r}")
+    if "tool_calls" not in given or given.get("content"):
+        _text(given, "content", f"{where}.content")
+    for field in ("content", "reasoning_content", "tool_call_id", "name"):
+        if given.get(field):
+            _text(given, field, f"{where}.{field}")
+    given.pop("weight", None)
+    try:
+        return Message.model_validate(given)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        place = ".".join(str(part) for part in (where, *problem["loc"]))
+        raise _BadRowError(f"{place}: {problem['msg']}") from None
+
+
+def _tools(fields: dict[str, Any]) -> list[dict[str, Any]] | None:
+    """The functions that a row names."""
+    tools = fields.get("tools")
+    if tools in (None, []):
+        return None
+    try:
+        return _TOOLS.validate_python(tools)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        raise _BadRowError(".".join(map(str, ("tools", *problem["loc"]))) + f": {problem['msg']}") from None
 
 
 def _text(fields: dict[str, Any], field: str, name: str | None = None) -> str:

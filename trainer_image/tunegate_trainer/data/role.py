@@ -4,7 +4,7 @@ It needs no GPU, and what it refuses never asks for one.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -31,7 +31,7 @@ from tunegate_trainer.data.held_out import (
     prove_apart,
     without_held_out_turns,
 )
-from tunegate_trainer.data.measures import check_measures
+from tunegate_trainer.data.measures import check_measures, cut_answers
 from tunegate_trainer.data.models import model_length, require_bitsandbytes, resolve_model
 from tunegate_trainer.data.parse import parse_rows
 from tunegate_trainer.data.plan import (
@@ -47,7 +47,12 @@ from tunegate_trainer.data.sizing import generation_batches, with_judging, with_
 from tunegate_trainer.data.sources import read_source
 from tunegate_trainer.data.split import SIDES, Split, split_rows, text_key
 from tunegate_trainer.data.target_modules import check_target_modules
-from tunegate_trainer.data.templates import check_one_form, check_template, rewritten_answers
+from tunegate_trainer.data.templates import (
+    check_one_form,
+    check_template,
+    lost_reasoning,
+    rewritten_answers,
+)
 from tunegate_trainer.data.usable import Limit, Measured, usable_rows
 from tunegate_trainer.data.weights import stored_dtype
 from tunegate_trainer.errors import BadDataError, TooFewRowsError, TrainerError, UserError
@@ -99,8 +104,7 @@ def prepare(context: Context, folder: DataFolder, model: ModelPlan, model_folder
     request = context.request
     spec = request.spec
     longest_chat = model_length(model_folder)
-    tokenizer = _load_tokenizer(model_folder)
-    check_template(tokenizer)
+    tokenizer = _load_tokenizer(model_folder, spec.model.chat_template_args or {})
     _check_stages(request.spec)
     check_target_modules(model_folder, spec.stages)
     golden = check_measures(context, tokenizer)
@@ -134,9 +138,7 @@ def prepare(context: Context, folder: DataFolder, model: ModelPlan, model_folder
     write_sides(folder.path, earlier, split, of_pairs)
     warnings += masked
     warnings += _check_sizes(request, len(rows), split, of_pairs)
-    learned = [row.labelled.row.prompt for row in split.train]
-    check_one_form(context, tokenizer, learned + [pair.labelled.row.prompt for pair in of_pairs.train])
-    warnings += rewritten_answers(tokenizer, learned)
+    warnings += _check_form(context, tokenizer, split.train, of_pairs.train)
 
     lengths = {
         "SFT": [row.tokens for row in split.train],
@@ -156,7 +158,9 @@ def prepare(context: Context, folder: DataFolder, model: ModelPlan, model_folder
     check_outcomes(stages, golden_cases, measured)
     plan = Plan(
         job_uid=request.uid,
-        model=model.model_copy(update={"shape": shape}),
+        model=model.model_copy(
+            update={"shape": shape, "chat_template_args": spec.model.chat_template_args or {}}
+        ),
         data=DataPlan(
             source_sha256=digest,
             **folder.write_split(split),
@@ -168,6 +172,24 @@ def prepare(context: Context, folder: DataFolder, model: ModelPlan, model_folder
         versions=library_versions(),
     )
     return with_judging(request, plan, batches, stored_dtype(model_folder))
+
+
+def _check_form(
+    context: Context,
+    tokenizer: PreTrainedTokenizerBase,
+    rows: Sequence[Measured[Row]],
+    pairs: Sequence[Measured[Pair]],
+) -> list[str]:
+    """Raise where gates ask in a form that is not trained. Returns warnings about what the template does with
+    the rows, and what gates do with answers as long as theirs."""
+    trained = [row.labelled.row for row in rows]
+    prompts = [row.prompt for row in trained] + [pair.labelled.row.prompt for pair in pairs]
+    check_one_form(context, tokenizer, prompts)
+    return [
+        *cut_answers(context.request.gates, [row.answer for row in rows] + [pair.answer for pair in pairs]),
+        *rewritten_answers(tokenizer, trained),
+        *lost_reasoning(tokenizer, trained),
+    ]
 
 
 def _model(context: Context) -> ModelPlan:
@@ -286,9 +308,10 @@ def _capped(
     return warnings
 
 
-def _load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+def _load_tokenizer(folder: Path, arguments: Mapping[str, Any]) -> PreTrainedTokenizerBase:
+    """The tokenizer, with a chat template that can be trained with."""
     try:
-        return load_tokenizer(folder)
+        tokenizer = load_tokenizer(folder, arguments=arguments)
     except UserError as error:
         raise UserError(f"model.uri: {error}", error.hint) from error
     except Exception as error:  # tokenizers raises no type of its own, and damage shows in many ways
@@ -299,3 +322,5 @@ def _load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
             f"model.uri: its tokenizer cannot be loaded: {said}",
             "the folder needs a whole tokenizer.json, or all that this model's tokenizer consists of",
         ) from error
+    check_template(tokenizer, arguments)
+    return tokenizer

@@ -1,14 +1,18 @@
 """The chat template: one that the model knows, in one form for training and evaluation."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
 from tunegate_api.golden import Message, parse_golden
-from tunegate_trainer.chat import end_of_turn, is_rewritten, render
+from tunegate_trainer.answers import answer_after, is_rewritten
+from tunegate_trainer.chat import end_of_turn, render, template_arguments
 from tunegate_trainer.context import Context
 from tunegate_trainer.errors import BadDataError, UserError
 from tunegate_trainer.evaluate.sets import golden_text
+from tunegate_trainer.reasoning import split_reasoning
+from tunegate_trainer.rows import Row
 
 SHOWN_CHARACTERS = 160
 """Of a rendered prompt, in an error."""
@@ -16,12 +20,22 @@ SHOWN_CHARACTERS = 160
 Chat = list[Message]
 
 
-def check_template(tokenizer: PreTrainedTokenizerBase) -> None:
-    """Raise :class:`UserError` for a template that ends no turn with a token of this tokenizer."""
+def check_template(tokenizer: PreTrainedTokenizerBase, arguments: Mapping[str, Any]) -> None:
+    """Raise :class:`UserError` for a template that ends no turn with a token of this tokenizer, and for
+    ``arguments`` that it does not read."""
     try:
         end_of_turn(tokenizer)
     except UserError as error:
         raise UserError(f"model.uri: {error}", error.hint) from error
+    if not arguments:
+        return
+    reads = template_arguments(str(tokenizer.chat_template or ""), arguments)
+    unknown = [name for name in sorted(arguments) if name not in reads]
+    if unknown:
+        raise UserError(
+            f"model.chatTemplateArgs: the model's chat template reads no {' and no '.join(unknown)}",
+            f"it reads {', '.join(sorted(reads))}" if reads else "leave them out: it has no arguments",
+        )
 
 
 def check_one_form(context: Context, tokenizer: PreTrainedTokenizerBase, trained: Sequence[Chat]) -> None:
@@ -42,21 +56,32 @@ def check_one_form(context: Context, tokenizer: PreTrainedTokenizerBase, trained
         )
 
 
-def rewritten_answers(tokenizer: PreTrainedTokenizerBase, trained: Iterable[Chat]) -> list[str]:
+def rewritten_answers(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row]) -> list[str]:
     """A warning where earlier answers of a chat are not learned: the template leaves them out or changes
     them, or a tokenizer without the library's fast form cannot say where they stand."""
-    chats = list(trained)
-    if not tokenizer.is_fast and any(turn.role == "assistant" for chat in chats for turn in chat):
+    if not tokenizer.is_fast and any(turn.role == "assistant" for row in rows for turn in row.prompt):
         return [
             "the model's tokenizer is not a fast one and cannot tell where earlier answers of a chat stand: "
             "only the last answer of each row is learned; a tokenizer.json beside the model changes that"
         ]
-    changed = [is_rewritten(tokenizer, chat) for chat in chats]
+    changed = [is_rewritten(tokenizer, row.prompt, row.tools) for row in rows]
     if not any(changed):
         return []
     return [
         f"the model's chat template changes earlier answers of {sum(changed)} of {len(changed)} training "
         "rows: they are not learned, the last answer is"
+    ]
+
+
+def lost_reasoning(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row]) -> list[str]:
+    """A warning where the reasoning that rows carry is not trained, since the template does not write it."""
+    given = [row for row in rows if split_reasoning(tokenizer, row.answer).reasoning_content]
+    lost = sum(not answer_after(tokenizer, row.prompt, row.answer, row.tools).has_reasoning for row in given)
+    if not lost:
+        return []
+    return [
+        f"the reasoning of {lost} of {len(rows)} training rows is not learned: the model's chat template, "
+        "with the arguments that it has, does not write it"
     ]
 
 

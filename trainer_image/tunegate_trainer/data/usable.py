@@ -9,7 +9,7 @@ from transformers import PreTrainedTokenizerBase
 
 from tunegate_trainer.data.parse import Labelled, Parsed, RowProblem, RowT
 from tunegate_trainer.errors import BadDataError, UserError
-from tunegate_trainer.examples import completion_tokens, examples_of
+from tunegate_trainer.examples import answer_tokens, completion_tokens, examples_of
 
 SHOWN_PROBLEMS = 10
 """Bad rows that an error names; the report on the volume has all of them."""
@@ -25,6 +25,8 @@ class Measured(Generic[RowT]):
     learned: int
     """Of these, the tokens that carry loss."""
     group: str
+    answer: int
+    """Of these, the tokens of the answer, and the end of its turn; of a pair, of the longer one."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,7 @@ def _within(
         lengths = [len(one["input_ids"]) for one in examples]
         if max(lengths) <= longest:
             learned = sum(map(completion_tokens, examples))
-            kept.append(Measured(row, sum(lengths), learned, row.group))
+            kept.append(Measured(row, sum(lengths), learned, row.group, max(map(answer_tokens, examples))))
         else:
             too_long.append(RowProblem(row.line, f"{max(lengths)} tokens, at most {longest}"))
     return kept, too_long

@@ -11,11 +11,12 @@ from transformers import DynamicCache, PreTrainedTokenizerBase
 
 from tunegate_api.v1alpha1.evalgate import Generation
 from tunegate_trainer.beginnings import common_tokens
-from tunegate_trainer.chat import encode, stop_token_ids
+from tunegate_trainer.chat import encode, stop_token_ids, without_special_tokens
 from tunegate_trainer.evaluate.continuous import continuous
 from tunegate_trainer.evaluate.scorers import Output
 from tunegate_trainer.model import is_sharded, no_gradients
 from tunegate_trainer.ranks import ALONE, Ranks
+from tunegate_trainer.reasoning import Reasoning, reasoning_of, without_reasoning
 
 _COMPACT = 8
 """Finished answers leave the batch once they are one in this many: one that runs on costs the others nothing,
@@ -58,7 +59,10 @@ def generate(
             for batch in ranks.mine(batches):
                 found = greedy(model, [token_ids[i] for i in batch], length, stops)
                 answers.update(zip(batch, found, strict=True))
-    outputs = ranks.merged({i: _output(tokenizer, answer, stops) for i, answer in answers.items()})
+    form = reasoning_of(tokenizer) if settings.reasoning == "Strip" else None
+    outputs = ranks.merged(
+        {i: _output(tokenizer, prompts[i], answer, stops, form) for i, answer in answers.items()}
+    )
     return [outputs[i] for i in range(len(prompts))]
 
 
@@ -74,12 +78,25 @@ def _precision(model: Any, settings: Generation) -> AbstractContextManager[Any]:
     return torch.autocast(model.device.type, enabled=False) if full else nullcontext()
 
 
-def _output(tokenizer: PreTrainedTokenizerBase, answer: list[int], stops: list[int]) -> Output:
+def _output(
+    tokenizer: PreTrainedTokenizerBase,
+    prompt: str,
+    answer: list[int],
+    stops: list[int],
+    form: Reasoning | None,
+) -> Output:
+    """What was answered; with a ``form`` of reasoning, without that."""
     ended = answer[-1:] != [] and answer[-1] in stops
-    text = tokenizer.decode(
-        answer[:-1] if ended else answer, skip_special_tokens=True, clean_up_tokenization_spaces=False
-    )
-    return Output(str(text), truncated=not ended)
+    said = answer[:-1] if ended else answer
+    text = str(tokenizer.decode(said, skip_special_tokens=True, clean_up_tokenization_spaces=False))
+    if form is None:
+        return Output(text, truncated=not ended)
+    # Its marks may be special tokens.
+    whole = str(tokenizer.decode(said, skip_special_tokens=False, clean_up_tokenization_spaces=False))
+    rest = without_reasoning(form, prompt, whole)
+    if rest != whole:
+        text = without_special_tokens(tokenizer, rest).strip()
+    return Output(text, truncated=not ended)
 
 
 def greedy(model: Any, prompts: list[list[int]], max_new_tokens: int, stops: list[int]) -> list[list[int]]:

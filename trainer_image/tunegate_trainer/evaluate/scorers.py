@@ -13,7 +13,14 @@ from typing import Any
 from jsonschema.validators import validator_for
 from referencing import Registry
 
-from tunegate_api.golden import Expectation, JsonExpectation, SchemaExpectation, TextExpectation
+from tunegate_api.golden import (
+    CallsExpectation,
+    Expectation,
+    FunctionCall,
+    JsonExpectation,
+    SchemaExpectation,
+    TextExpectation,
+)
 from tunegate_api.verdict import ERROR, FAIL, PASS, TRUNCATED
 
 SCORE_SECONDS = 5.0
@@ -102,8 +109,13 @@ def _limited() -> Iterator[None]:
         signal.signal(signal.SIGVTALRM, handler)
 
 
-def expectation_scorer(expectation: Expectation, *, allow_empty: bool = False) -> Scorer:
-    """The scorer of a golden expectation. ``allow_empty`` is the case's."""
+def expectation_scorer(
+    expectation: Expectation, *, allow_empty: bool = False, calls: Callable[[list[FunctionCall]], str]
+) -> Scorer:
+    """The scorer of a golden expectation. ``allow_empty`` is the case's; ``calls`` is how the model writes
+    calls of tools."""
+    if isinstance(expectation, CallsExpectation):
+        return calls_scorer(calls(expectation.value))
     if isinstance(expectation, SchemaExpectation):
         return schema_scorer(expectation.schema_)
     if isinstance(expectation, JsonExpectation):
@@ -170,6 +182,30 @@ def json_scorer(expected: Any) -> Scorer:
         return None if same_json(value, expected) else f"is not {_quoted(shown)}"
 
     return scorer
+
+
+def calls_scorer(expected: str) -> Scorer:
+    """Calls of tools as the chat template writes them, ``expected``. White space does not count, nor the
+    order of keys where the template writes JSON."""
+
+    def scorer(text: str) -> str | None:
+        return None if _canonical(text) == _canonical(expected) else f"does not call {_quoted(expected)}"
+
+    return scorer
+
+
+def _canonical(text: str) -> str:
+    """A text with its JSON objects in one form, and without white space elsewhere."""
+    parts, at = [], 0
+    decoder = json.JSONDecoder()
+    while (start := text.find("{", at)) >= 0:
+        try:
+            value, end = decoder.raw_decode(text, start)
+        except ValueError:
+            value, end = "{", start + 1
+        parts += [*text[at:start].split(), json.dumps(value, sort_keys=True)]
+        at = end
+    return "".join([*parts, *text[at:].split()])
 
 
 def same_json(left: Any, right: Any) -> bool:

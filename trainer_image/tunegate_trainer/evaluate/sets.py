@@ -1,7 +1,8 @@
 """What a model is evaluated on: golden sets of gates and task metrics on held-out rows, ready to run."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,18 +10,35 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from tunegate_api.contract import GateRequest, Split, golden_set, sha256_text, task_set
-from tunegate_api.golden import GoldenError, Message, case_set, inline_golden, parse_golden
+from tunegate_api.golden import (
+    FunctionCall,
+    GoldenCase,
+    GoldenError,
+    Message,
+    ToolCall,
+    case_set,
+    inline_golden,
+    parse_golden,
+)
 from tunegate_api.plan import SplitPlan
 from tunegate_api.v1alpha1.evalgate import Generation, GoldenSource
 from tunegate_api.v1alpha1.finetunejob import SchemaSource, TaskMetric
 from tunegate_api.verdict import MAX_CASES, CaseSet
-from tunegate_trainer.chat import example_tokens, render
+from tunegate_trainer.answers import calls_text, example_tokens
+from tunegate_trainer.chat import render
 from tunegate_trainer.context import Context
 from tunegate_trainer.errors import BadDataError, SourceNotFoundError, UserError, unreadable
-from tunegate_trainer.evaluate.scorers import Scorer, exact_match_scorer, expectation_scorer, schema_scorer
+from tunegate_trainer.evaluate.scorers import (
+    Scorer,
+    calls_scorer,
+    exact_match_scorer,
+    expectation_scorer,
+    schema_scorer,
+)
 from tunegate_trainer.examples import Example, example
 from tunegate_trainer.files import sha256_file
-from tunegate_trainer.rows import PAIRS_PREFIX, PREFERENCE, read_pairs, read_rows
+from tunegate_trainer.reasoning import split_reasoning
+from tunegate_trainer.rows import PAIRS_PREFIX, PREFERENCE, Row, read_pairs, read_rows, said
 
 GOLDEN = "golden"
 """The one measure of a golden set."""
@@ -137,8 +155,8 @@ def _golden_set(context: Context, tokenizer: PreTrainedTokenizerBase, gate: Gate
             id=case.id,
             tags=case.tags,
             shown=_shown(case.turns),
-            prompt=_prompt(tokenizer, f"EvalGate {gate.name}, case {case.id}", case.turns),
-            scorers={GOLDEN: [expectation_scorer(e, allow_empty=case.allow_empty) for e in case.expect]},
+            prompt=_prompt(tokenizer, gate.name, case),
+            scorers={GOLDEN: _golden_scorers(tokenizer, gate.name, case)},
         )
         for case in golden
     ]
@@ -152,11 +170,26 @@ def _golden_set(context: Context, tokenizer: PreTrainedTokenizerBase, gate: Gate
     )
 
 
-def _prompt(tokenizer: PreTrainedTokenizerBase, where: str, turns: list[Message]) -> str:
+def _prompt(tokenizer: PreTrainedTokenizerBase, gate: str, case: GoldenCase) -> str:
+    with _named(gate, case):
+        return render(tokenizer, case.turns, case.tools)
+
+
+def _golden_scorers(tokenizer: PreTrainedTokenizerBase, gate: str, case: GoldenCase) -> list[Scorer]:
+    def calls(functions: list[FunctionCall]) -> str:
+        return calls_text(tokenizer, case.turns, [ToolCall(function=one) for one in functions], case.tools)
+
+    with _named(gate, case):
+        return [expectation_scorer(e, allow_empty=case.allow_empty, calls=calls) for e in case.expect]
+
+
+@contextmanager
+def _named(gate: str, case: GoldenCase) -> Iterator[None]:
+    """Say whose chat the template refuses."""
     try:
-        return render(tokenizer, turns)
+        yield
     except UserError as error:
-        raise UserError(f"{where}: {error}", error.hint) from error
+        raise UserError(f"EvalGate {gate}, case {case.id}: {error}", error.hint) from error
 
 
 def golden_text(root: Path, gate: str, source: GoldenSource) -> str:
@@ -224,8 +257,8 @@ def _rows(
             id=row.id,
             tags=[],
             shown=_shown(row.prompt),
-            prompt=render(tokenizer, row.prompt),
-            scorers={m.name: [_metric_scorer(m, row.completion, schemas[m.name])] for m in metrics},
+            prompt=render(tokenizer, row.prompt, row.tools),
+            scorers={m.name: [_metric_scorer(tokenizer, m, row, schemas[m.name])] for m in metrics},
         )
         for row in rows
     ]
@@ -256,8 +289,8 @@ def _pairs(context: Context, tokenizer: PreTrainedTokenizerBase, split: Split) -
             TokenPair(
                 id=pair.id,
                 shown=_shown(pair.prompt),
-                chosen=example(*example_tokens(tokenizer, pair.prompt, pair.chosen)),
-                rejected=example(*example_tokens(tokenizer, pair.prompt, pair.rejected)),
+                chosen=example(*example_tokens(tokenizer, pair.prompt, said(pair.chosen))),
+                rejected=example(*example_tokens(tokenizer, pair.prompt, said(pair.rejected))),
             )
             for pair in pairs
         ],
@@ -281,10 +314,14 @@ def check_split(path: Path, plan: SplitPlan) -> None:
         )
 
 
-def _metric_scorer(metric: TaskMetric, completion: str, schema: dict[str, Any] | None) -> Scorer:
+def _metric_scorer(
+    tokenizer: PreTrainedTokenizerBase, metric: TaskMetric, row: Row, schema: dict[str, Any] | None
+) -> Scorer:
     match metric.name:
+        case "exact_match" if row.tool_calls:
+            return calls_scorer(calls_text(tokenizer, row.prompt, row.tool_calls, row.tools, row.completion))
         case "exact_match":
-            return exact_match_scorer(completion)
+            return exact_match_scorer(split_reasoning(tokenizer, row.answer).content)
         case "json_schema" if schema is not None:
             return schema_scorer(schema)
         case _:
@@ -321,4 +358,9 @@ def metric_schema(root: Path, metric: TaskMetric) -> dict[str, Any] | None:
 def _shown(turns: Sequence[Message]) -> str:
     if len(turns) == 1:
         return turns[0].content
-    return "\n".join(f"{turn.role}: {turn.content}" for turn in turns)
+    return "\n".join(f"{turn.role}: {turn.content or _calls(turn)}" for turn in turns)
+
+
+def _calls(turn: Message) -> str:
+    functions = [call.function for call in turn.tool_calls or ()]
+    return ", ".join(f"{one.name} {json.dumps(one.arguments, ensure_ascii=False)}" for one in functions)

@@ -131,7 +131,7 @@ def _train(
 
     # What every checkpoint is measured by.
     base_model = verified_base(workspace, plan)
-    tokenizer = load_tokenizer(base_model)
+    tokenizer = load_tokenizer(base_model, arguments=plan.model.chat_template_args)
     start_sets, sets = measures(context, stage, tokenizer)
     record = StageRecord(
         workspace / paths.evaluation(stage.name, 0).parent,

@@ -1,0 +1,216 @@
+"""Training text against the chat templates of TRL's package: ``make bench-templates``.
+
+One row for each original template: whether prompt and answer, as they are trained, are the text that the
+template itself writes, for a question, a chat of three turns, a system turn, a call of a tool and what comes
+behind it, reasoning on and off. The same is counted for the naive way: prompt, answer and end token. Writes
+build/bench/templates.json.
+"""
+
+import json
+import os
+import sys
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from datetime import datetime, tzinfo
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TRANSFORMERS_VERBOSITY"] = "error"
+
+from measures import Measure, run
+from transformers import PreTrainedTokenizerBase
+from transformers.utils import chat_template_utils
+
+from support.model_templates import model_templates, tokenizer_for
+from tunegate_api.golden import Message
+from tunegate_trainer.answers import answer_after, example_tokens
+from tunegate_trainer.chat import TODAY, end_of_turn, render, template_arguments, with_arguments
+from tunegate_trainer.errors import UserError
+from tunegate_trainer.reasoning import opens_thought, reasoning_of, without_reasoning
+
+QUESTION = [Message(role="user", content="mug to Oslo?")]
+CALL = Message.model_validate(
+    {
+        "role": "assistant",
+        "tool_calls": [{"id": "call_0001", "function": {"name": "weather", "arguments": {"city": "Oslo"}}}],
+    }
+)
+SAYS = Message(role="tool", content="-3 C", tool_call_id="call_0001", name="weather")
+TOOL = {
+    "type": "function",
+    "function": {
+        "name": "weather",
+        "description": "The weather",
+        "parameters": {"type": "object", "properties": {"city": {"type": "string", "description": "where"}}},
+    },
+}
+ANSWER = Message(role="assistant", content="please send 2")
+THOUGHT = ANSWER.model_copy(update={"reasoning_content": "they order lamps"})
+
+
+@dataclass(frozen=True)
+class Chat:
+    """What is asked, and the answer that is trained."""
+
+    prompt: list[Message]
+    answer: Message = ANSWER
+    tools: list[dict[str, Any]] | None = None
+    arguments: dict[str, Any] = field(default_factory=dict)
+
+
+CHATS = {
+    "question": Chat(QUESTION),
+    "three turns": Chat([*QUESTION, Message(role="assistant", content="yes"), *QUESTION]),
+    "system": Chat([Message(role="system", content="be brief"), *QUESTION]),
+    "call": Chat(QUESTION, CALL, [TOOL]),
+    "after a call": Chat([*QUESTION, CALL, SAYS], ANSWER, [TOOL]),
+    "reasoning": Chat(QUESTION, THOUGHT),
+    "thinking on": Chat(QUESTION, THOUGHT, arguments={"enable_thinking": True}),
+    "thinking off": Chat(QUESTION, arguments={"enable_thinking": False}),
+}
+SAME, READ, WARNED, REFUSED, OTHER, NONE = "same", "read", "warned", "refused", "OTHER", "-"
+
+LEGEND = f"""
+{SAME}: the text that the template writes
+{READ}: what a server with a reasoning parser reads as the answer, where the prompt opens a thought that the
+  history drops or writes otherwise
+{WARNED}: the text that the template writes without the reasoning, which it does not write, with a warning
+{REFUSED}: before training, with the reason below
+{NONE}: not a feature of the template
+"""
+
+
+class Clock(datetime):
+    """Templates that ask for the date are told one day, as in training."""
+
+    @classmethod
+    def now(cls, tz: tzinfo | None = None) -> "Clock":
+        return cls(TODAY.year, TODAY.month, TODAY.day, tzinfo=tz)
+
+
+def main() -> int:
+    return run(
+        "templates", {"templates": _measures}, f"trl {version('trl')}, transformers {version('transformers')}"
+    )
+
+
+def _measures() -> Iterator[Measure]:
+    warnings.simplefilter("ignore")
+    chat_template_utils.datetime = Clock
+    templates = model_templates()
+    print(f"{'template':<24}" + "".join(f"{name:<14}" for name in CHATS))
+    found, naive, why = {}, {}, []
+    for name, template in templates.items():
+        for chat_name, chat in CHATS.items():
+            key = name, chat_name
+            found[key], reason = _compared(template, chat)
+            naive[key] = _naively(template, chat)
+            why += [f"{name}, {chat_name}: {reason}"] if reason else []
+        print(f"{name:<24}" + "".join(f"{found[name, chat]:<14}" for chat in CHATS))
+    print(LEGEND)
+    print("\n".join(why), end="\n\n")
+    every = len(templates)
+    for chat_name in CHATS:
+        outcomes = [found[name, chat_name] for name in templates]
+        applies = [
+            naive[name, chat_name] for name in templates if found[name, chat_name] not in (REFUSED, NONE)
+        ]
+        peer = f"{applies.count(True)} by prompt + answer + end"
+        good = sum(outcomes.count(outcome) for outcome in (SAME, READ, WARNED))
+        yield Measure(
+            f"{chat_name}: trained as served", good, f"of {len(applies)}", f">= {len(applies)}", peer
+        )
+    plain = [name for name in templates if found[name, "question"] == REFUSED]
+    yield Measure("templates refused for a question", len(plain), f"of {every}", "<= 3")
+    yield Measure("texts that differ otherwise", list(found.values()).count(OTHER), "", "<= 0")
+
+
+def _compared(template: str, chat: Chat) -> tuple[str, str]:
+    """How the trained text compares, and why it was refused."""
+    if not chat.arguments.keys() <= template_arguments(template, {}):
+        return NONE, ""
+    plain, tokenizer = tokenizer_for(template), tokenizer_for(with_arguments(template, chat.arguments))
+    if chat.answer.reasoning_content and reasoning_of(tokenizer) is None:
+        return NONE, ""
+    try:
+        prompt_ids, completion_ids = example_tokens(tokenizer, chat.prompt, chat.answer, chat.tools)
+    except UserError as error:
+        return REFUSED, str(error)
+    prompt, completion = tokenizer.decode(prompt_ids), tokenizer.decode(completion_ids)
+    asked, whole = (_written(plain, chat, is_answered=answered) for answered in (False, True))
+    if asked is None or whole is None or prompt != asked:
+        return OTHER, ""
+    if not answer_after(tokenizer, chat.prompt, chat.answer, chat.tools).has_reasoning:
+        whole = _written(plain, replace(chat, answer=ANSWER), is_answered=True)
+        return WARNED if whole and _begins(whole, prompt + completion, tokenizer) else OTHER, ""
+    if _begins(whole, prompt + completion, tokenizer):
+        return SAME, ""
+    form = reasoning_of(tokenizer)
+    if form and opens_thought(prompt, form):
+        text = completion.removesuffix(end_of_turn(tokenizer))
+        read = without_reasoning(form, prompt, text)
+        said = chat.answer.content or "weather"
+        if said in read and read.strip() in whole:
+            return READ, ""
+    return OTHER, ""
+
+
+def _begins(whole: str, trained: str, tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether a chat begins with what is trained; behind it may be white space and one more end."""
+    ends = [tokenizer.eos_token, end_of_turn(tokenizer)]
+    if whole.startswith(trained):
+        return whole[len(trained) :].strip() in ("", *ends)
+    return trained.removesuffix(str(tokenizer.eos_token)) == whole  # a template that ends no turn
+
+
+def _naively(template: str, chat: Chat) -> bool:
+    """Whether generation prompt, answer and end token are the text that the template writes."""
+    if chat.answer.tool_calls:
+        return False
+    tokenizer = tokenizer_for(with_arguments(template, chat.arguments))
+    try:
+        trained = render(tokenizer, chat.prompt, chat.tools) + chat.answer.content + end_of_turn(tokenizer)
+    except UserError:
+        return False
+    whole = _written(tokenizer_for(template), chat, is_answered=True)
+    return whole is not None and _begins(whole, trained, tokenizer)
+
+
+def _written(tokenizer: PreTrainedTokenizerBase, chat: Chat, *, is_answered: bool) -> str | None:
+    """What transformers writes, in the form of contents and arguments that the template takes."""
+    turns = [*chat.prompt, chat.answer] if is_answered else chat.prompt
+    plain = [turn.model_dump(exclude_none=True) for turn in turns]
+    parts = [{**turn, "content": [{"type": "text", "text": turn["content"]}]} for turn in plain]
+    texts = [{**turn, **_with_texts(turn)} for turn in plain]
+    for form in (plain, parts, texts):
+        try:
+            text = tokenizer.apply_chat_template(
+                form,
+                tools=chat.tools,
+                tokenize=False,
+                add_generation_prompt=not is_answered,
+                **chat.arguments,
+            )
+        except Exception:  # noqa: BLE001, S112 - a template is a program; it fails in every way
+            continue
+        if chat.prompt[-1].content in text:
+            return str(text)
+    return None
+
+
+def _with_texts(turn: dict[str, Any]) -> dict[str, Any]:
+    """Arguments of calls as texts."""
+    calls = [
+        {**call, "function": {**call["function"], "arguments": json.dumps(call["function"]["arguments"])}}
+        for call in turn.get("tool_calls", ())
+    ]
+    return {"tool_calls": calls} if calls else {}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

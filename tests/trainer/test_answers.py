@@ -1,0 +1,191 @@
+"""What is trained as an answer is what the template writes, and what a server reads as that answer."""
+
+from functools import cache
+
+import pytest
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from trl.chat_template_utils import add_response_schema, parse_response
+
+from support.model_templates import model_templates, tokenizer_for
+from support.tiny_model import make_tokenizer
+from tunegate_api.golden import Message
+from tunegate_trainer.answers import answer_after, example_tokens
+from tunegate_trainer.chat import apply_template, render, with_arguments
+from tunegate_trainer.errors import UserError
+from tunegate_trainer.reasoning import reasoning_of, without_reasoning
+
+TEMPLATES = model_templates()
+QUESTION = [Message(role="user", content="mug to Oslo?")]
+CHAT = [*QUESTION, Message(role="assistant", content="yes"), Message(role="user", content="and 2 lamps?")]
+SYSTEM = [Message(role="system", content="be brief"), *QUESTION]
+ANSWER = Message(role="assistant", content="please send 2")
+THOUGHT = ANSWER.model_copy(update={"reasoning_content": "they order lamps"})
+OPENS_A_THOUGHT = {"deepseek_r1_distill", "deepseekv3", "nemotron_3_5_lightning", "nemotron_3_nano"}
+OPENS_A_THOUGHT |= {"nemotron_3_super", "nemotron_3_ultra"}
+"""What their prompts open, their own text of an answer without reasoning does not have, or otherwise."""
+READ_BY_TRL = [
+    *("deepseek_r1_distill", "gemma4", "gemma4_v5", "glm4moe", "gptoss", "lfm2_2_5", "llama3_1"),
+    *("nemotron_3_5_lightning", "nemotron_3_nano", "nemotron_3_super", "nemotron_3_ultra", "qwen2_5"),
+    *("qwen3", "qwen3_5_nothink", "qwen3_5_think", "qwen3_6", "qwen3_8", "qwen3_instruct_2507"),
+]
+CALL_TOOLS = [
+    *("gemma4", "gemma4_v5", "glm4moe", "gptoss", "lfm2_2_5", "llama3_1", "nemotron_3_5_lightning"),
+    *("nemotron_3_nano", "nemotron_3_super", "nemotron_3_ultra", "qwen2_5", "qwen3", "qwen3_5_nothink"),
+    *("qwen3_5_think", "qwen3_6", "qwen3_8", "qwen3_instruct_2507"),
+]
+WEATHER = {"name": "weather", "arguments": {"city": "Oslo", "days": 2}}
+CALL = Message.model_validate({"role": "assistant", "tool_calls": [{"id": "call_0001", "function": WEATHER}]})
+PARAMETERS = {
+    "city": {"type": "string", "description": "where"},
+    "days": {"type": "integer", "description": "how many"},
+}
+TOOLS = [
+    {
+        "type": "function",
+        "function": {
+            "name": "weather",
+            "description": "The weather",
+            "parameters": {"type": "object", "properties": PARAMETERS, "required": ["city"]},
+        },
+    }
+]
+NO_REASONING = {"gemma4", "llama3_1", "qwen2_5", "qwen3_instruct_2507", "qwen3_5_nothink"}
+
+
+@cache
+def tokenizer_of(name: str) -> PreTrainedTokenizerBase:
+    return tokenizer_for(TEMPLATES[name])
+
+
+@pytest.mark.parametrize("prompt", [QUESTION, CHAT, SYSTEM], ids=["question", "chat", "system"])
+@pytest.mark.parametrize("name", sorted(TEMPLATES.keys() - OPENS_A_THOUGHT))
+def test_prompt_and_answer_are_the_text_that_the_template_writes(name, prompt):
+    if name == "gemma" and prompt is SYSTEM:
+        pytest.skip("this template refuses a system turn")
+    tokenizer = tokenizer_of(name)
+    answer = answer_after(tokenizer, prompt, ANSWER)
+    whole = apply_template(tokenizer, [*prompt, ANSWER], add_generation_prompt=False)
+    trained = render(tokenizer, prompt) + answer.text
+    assert whole.startswith(trained)
+    # Behind the last answer some templates end no turn, or the whole chat once more.
+    behind = whole[len(trained) :]
+    assert behind.startswith(answer.end) or not behind.strip()
+    assert behind.removeprefix(answer.end).strip() in ("", "<eos>")
+
+
+@pytest.mark.parametrize("answer", [ANSWER, THOUGHT], ids=["answer", "with reasoning"])
+@pytest.mark.parametrize("name", READ_BY_TRL)
+def test_trl_reads_what_is_trained_as_the_answer(name, answer):
+    tokenizer = add_response_schema(tokenizer_of(name))
+    prompt, completion = example_tokens(tokenizer, CHAT, answer)
+    read = parse_response(tokenizer, completion, prefix=prompt)
+    assert read["content"].strip() == answer.content
+    thought = answer.reasoning_content if name not in NO_REASONING else None
+    assert (read.get("reasoning_content") or read.get("thinking") or "").strip() == (thought or "")
+
+
+@pytest.mark.parametrize("name", sorted(TEMPLATES))
+def test_gate_finds_the_answer_behind_what_was_thought(name):
+    tokenizer = tokenizer_of(name)
+    form = reasoning_of(tokenizer)
+    made = answer_after(tokenizer, QUESTION, THOUGHT)
+    if form is None:
+        assert not made.has_reasoning
+        return
+    assert without_reasoning(form, render(tokenizer, QUESTION), made.text).strip() == ANSWER.content
+
+
+@pytest.mark.parametrize(("name", "thinks"), [("qwen3", True), ("qwen3_6", True), ("qwen3_6", False)])
+def test_reasoning_that_an_argument_turns_off_is_not_trained(name, thinks):
+    tokenizer = tokenizer_for(with_arguments(TEMPLATES[name], {"enable_thinking": thinks}))
+    made = answer_after(tokenizer, QUESTION, THOUGHT)
+    assert made.has_reasoning == thinks
+    assert ("they order lamps" in made.text) == thinks
+    given = tokenizer_of(name).apply_chat_template(
+        [message.model_dump(exclude_none=True) for message in QUESTION],
+        tokenize=False,
+        add_generation_prompt=True,
+        enable_thinking=thinks,
+    )
+    assert render(tokenizer, QUESTION) == given
+
+
+def test_reasoning_in_the_text_of_an_answer_counts_as_reasoning():
+    tokenizer = tokenizer_of("deepseek_r1_distill")
+    inline = Message(role="assistant", content="<think>\nthey order lamps\n</think>\n\nplease send 2")
+    assert answer_after(tokenizer, QUESTION, inline) == answer_after(tokenizer, QUESTION, THOUGHT)
+
+
+def test_answer_that_the_template_never_writes_is_refused_with_both_texts():
+    tokenizer = make_tokenizer()
+    tokenizer.chat_template = (
+        "{% for m in messages %}<|im_start|>{{ m.role }}: {{ m.content }}<|im_end|>{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>bot: {% endif %}"
+    )
+    with pytest.raises(UserError) as refused:
+        answer_after(tokenizer, QUESTION, ANSWER)
+    assert "the prompt is …'to Oslo?<|im_end|><|im_start|>bot: '" in str(refused.value)
+    assert "'to Oslo?<|im_end|><|im_start|>assistant: please send 2<|im_end|>'" in str(refused.value)
+
+
+@pytest.mark.parametrize("name", CALL_TOOLS)
+def test_trl_reads_a_trained_call_of_a_tool_as_that_call(name):
+    tokenizer = add_response_schema(tokenizer_of(name))
+    prompt, completion = example_tokens(tokenizer, QUESTION, CALL, TOOLS)
+    read = parse_response(tokenizer, completion, prefix=prompt, tools=TOOLS)
+    assert [call["function"] for call in read["tool_calls"]] == [WEATHER]
+
+
+@pytest.mark.parametrize("name", CALL_TOOLS)
+def test_what_a_tool_answered_is_followed_by_the_answer(name):
+    tokenizer = tokenizer_of(name)
+    says = Message(role="tool", content="-3 C", tool_call_id="call_0001", name="weather")
+    prompt = [*QUESTION, CALL, says]
+    assert "-3 C" in render(tokenizer, prompt, TOOLS)
+    assert ANSWER.content in answer_after(tokenizer, prompt, ANSWER, TOOLS).text
+
+
+@pytest.mark.parametrize(
+    ("tools", "said"),
+    [(TOOLS, "does not write the tools of a chat"), (None, "does not write what a tool answered")],
+)
+def test_template_without_tools_refuses_them(tools, said):
+    prompt = [*QUESTION, CALL, Message(role="tool", content="-3 C", tool_call_id="call_0001")]
+    with pytest.raises(UserError, match=said):
+        render(tokenizer_of("phi3"), prompt, tools)
+
+
+def test_call_that_the_template_leaves_out_is_refused():
+    with pytest.raises(UserError, match="does not write an answer behind its own prompt"):
+        answer_after(tokenizer_of("llama3"), QUESTION, CALL)
+
+
+def sentencepiece_tokenizer() -> PreTrainedTokenizerBase:
+    """One that puts a space before every text, as those of Llama 2 do."""
+    tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=False)
+    tokenizer.decoder = decoders.Metaspace(prepend_scheme="first")
+    special = ["<unk>", "<s>", "</s>"]
+    corpus = ["mug to Oslo? please send 2 [INST] [/INST] yes and lamps?", "USER: ASSISTANT: be brief"]
+    tokenizer.train_from_iterator(corpus, trainers.BpeTrainer(special_tokens=special, show_progress=False))
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="</s>", bos_token="<s>")
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{% for m in messages %}{% if m.role == 'user' %}[INST]{{ m.content }}[/INST]"
+        "{% else %}{{ m.content }}</s>{% endif %}{% endfor %}",
+        "{% for m in messages %}{% if m.role == 'user' %}[INST] {{ m.content }} [/INST]"
+        "{% else %} {{ m.content }}</s>{% endif %}{% endfor %}",
+    ],
+    ids=["no space before the answer", "a space"],
+)
+def test_tokens_of_an_answer_have_no_space_that_the_text_lacks(template):
+    tokenizer = sentencepiece_tokenizer()
+    tokenizer.chat_template = template
+    prompt, completion = example_tokens(tokenizer, QUESTION, ANSWER)
+    assert prompt == tokenizer.encode(render(tokenizer, QUESTION), add_special_tokens=False)
+    whole = apply_template(tokenizer, [*QUESTION, ANSWER], add_generation_prompt=False)
+    assert tokenizer.decode(prompt + completion) == whole
