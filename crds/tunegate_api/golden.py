@@ -150,15 +150,24 @@ def _faults(expectation: Expectation) -> Iterator[str]:
             yield f"value: is no Python pattern: {error}"
 
 
-def _named(tool: dict[str, Any]) -> dict[str, Any]:
+_OF_FUNCTION = ("name", "description", "parameters")
+
+
+def _in_order(tool: dict[str, Any]) -> dict[str, Any]:
+    """A tool with its fields in the order in which servers give them to a chat template, which may write them
+    as they come."""
     function = tool.get("function")
-    if tool.get("type") != "function" or not isinstance(function, dict) or not function.get("name"):
+    has_all = isinstance(function, dict) and all(function.get(name) for name in _OF_FUNCTION)
+    if not isinstance(function, dict) or not has_all or tool.get("type") != "function":
         raise ValueError("must be {type: function, function: {name, description, parameters}}")
-    return tool
+    others = sorted((tool.keys() - {"type", "function"}) | (function.keys() - set(_OF_FUNCTION)))
+    if others:
+        raise ValueError(f"has {', '.join(others)}, which not every server gives to a template: leave it out")
+    return {"type": "function", "function": {name: function[name] for name in _OF_FUNCTION}}
 
 
 Tools = Annotated[
-    list[Annotated[dict[str, Any], AfterValidator(_named)]], Field(min_length=1, max_length=128)
+    list[Annotated[dict[str, Any], AfterValidator(_in_order)]], Field(min_length=1, max_length=128)
 ]
 """Functions that a model may call, in OpenAI's form."""
 

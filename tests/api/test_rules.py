@@ -86,7 +86,8 @@ def test_a_rate_that_cannot_be_read_may_be_one_that_can_fail() -> None:
     ("name", "value", "said"),
     [
         ("enable-thinking", False, "is no name of an argument: letters, digits and _, with no digit first"),
-        ("messages", "x", "is set for each chat: leave it out"),
+        ("messages", "x", "is set for each chat, or a word of the template language: leave it out"),
+        ("not", 1, "is set for each chat, or a word of the template language: leave it out"),
         ("documents", ["x"], "must be a text, a number, true or false"),
         ("effort", None, "must be a text, a number, true or false"),
         ("effort", "x" * 257, "has 257 characters, at most 256"),

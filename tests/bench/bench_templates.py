@@ -40,7 +40,8 @@ CALL = Message.model_validate(
         "tool_calls": [{"id": "call_0001", "function": {"name": "weather", "arguments": {"city": "Oslo"}}}],
     }
 )
-SAYS = Message(role="tool", content="-3 C", tool_call_id="call_0001", name="weather")
+TWO_CALLS = CALL.model_copy(update={"tool_calls": 2 * (CALL.tool_calls or [])})
+SAYS = Message(role="tool", content='{"temp": -3}', tool_call_id="call_0001", name="weather")
 TOOL = {
     "type": "function",
     "function": {
@@ -69,6 +70,8 @@ CHATS = {
     "system": Chat([Message(role="system", content="be brief"), *QUESTION]),
     "call": Chat(QUESTION, CALL, [TOOL]),
     "after a call": Chat([*QUESTION, CALL, SAYS], ANSWER, [TOOL]),
+    "two calls": Chat(QUESTION, TWO_CALLS, [TOOL]),
+    "thought, call": Chat(QUESTION, CALL.model_copy(update={"reasoning_content": "they ask"}), [TOOL]),
     "reasoning": Chat(QUESTION, THOUGHT),
     "thinking on": Chat(QUESTION, THOUGHT, arguments={"enable_thinking": True}),
     "thinking off": Chat(QUESTION, arguments={"enable_thinking": False}),
@@ -146,7 +149,8 @@ def _compared(template: str, chat: Chat) -> tuple[str, str]:
     if asked is None or whole is None or prompt != asked:
         return OTHER, ""
     if not answer_after(tokenizer, chat.prompt, chat.answer, chat.tools).has_reasoning:
-        whole = _written(plain, replace(chat, answer=ANSWER), is_answered=True)
+        silent = chat.answer.model_copy(update={"reasoning_content": None})
+        whole = _written(plain, replace(chat, answer=silent), is_answered=True)
         return WARNED if whole and _begins(whole, prompt + completion, tokenizer) else OTHER, ""
     if _begins(whole, prompt + completion, tokenizer):
         return SAME, ""
@@ -154,8 +158,8 @@ def _compared(template: str, chat: Chat) -> tuple[str, str]:
     if form and opens_thought(prompt, form):
         text = completion.removesuffix(end_of_turn(tokenizer))
         read = without_reasoning(form, prompt, text)
-        said = chat.answer.content or "weather"
-        if said in read and read.strip() in whole:
+        said = chat.answer.content
+        if read.strip() == said if said else read.strip() in whole:
             return READ, ""
     return OTHER, ""
 
@@ -198,7 +202,7 @@ def _written(tokenizer: PreTrainedTokenizerBase, chat: Chat, *, is_answered: boo
             )
         except Exception:  # noqa: BLE001, S112 - a template is a program; it fails in every way
             continue
-        if chat.prompt[-1].content in text:
+        if QUESTION[0].content in text:
             return str(text)
     return None
 

@@ -9,10 +9,11 @@ from trl.chat_template_utils import add_response_schema, parse_response
 
 from support.model_templates import model_templates, tokenizer_for
 from support.tiny_model import make_tokenizer
-from tunegate_api.golden import Message
-from tunegate_trainer.answers import answer_after, example_tokens
-from tunegate_trainer.chat import apply_template, render, with_arguments
+from tunegate_api.golden import FunctionCall, Message, ToolCall
+from tunegate_trainer.answers import answer_after, calls_text, example_tokens
+from tunegate_trainer.chat import apply_template, render, with_arguments, without_special_tokens
 from tunegate_trainer.errors import UserError
+from tunegate_trainer.evaluate.scorers import calls_scorer
 from tunegate_trainer.reasoning import reasoning_of, without_reasoning
 
 TEMPLATES = model_templates()
@@ -36,6 +37,7 @@ CALL_TOOLS = [
 ]
 WEATHER = {"name": "weather", "arguments": {"city": "Oslo", "days": 2}}
 CALL = Message.model_validate({"role": "assistant", "tool_calls": [{"id": "call_0001", "function": WEATHER}]})
+BOTH = CALL.model_copy(update={"tool_calls": [*(CALL.tool_calls or ()), *(CALL.tool_calls or ())]})
 PARAMETERS = {
     "city": {"type": "string", "description": "where"},
     "days": {"type": "integer", "description": "how many"},
@@ -117,6 +119,74 @@ def test_reasoning_in_the_text_of_an_answer_counts_as_reasoning():
     assert answer_after(tokenizer, QUESTION, inline) == answer_after(tokenizer, QUESTION, THOUGHT)
 
 
+HISTORIES = {
+    # As DeepSeek V3.1 writes it, which closes the thought in its history too.
+    "closed in the history": "{% for m in messages %}{% if m.role == 'user' %}<|user|>{{ m.content }}"
+    "{% else %}"
+    "<|assistant|></think>{{ m.content }}<|end|>{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|><think>{% endif %}",
+    # As ERNIE writes it, which names the answer too.
+    "named in the history": "{% for m in messages %}{% if m.role == 'user' %}<|user|>{{ m.content }}"
+    "{% else %}"
+    "<|assistant|>\n{% if m.reasoning_content %}<think>\n{{ m.reasoning_content }}\n</think>\n\n{% endif %}"
+    "<response>\n{{ m.content }}<|end|>{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>\n<think>\n{% endif %}",
+}
+
+
+@pytest.mark.parametrize("answer", [ANSWER, THOUGHT], ids=["answer", "with reasoning"])
+@pytest.mark.parametrize("name", HISTORIES)
+def test_mark_that_the_history_has_is_trained_once(name, answer):
+    tokenizer = tokenizer_for(HISTORIES[name])
+    text = answer_after(tokenizer, QUESTION, answer).text
+    form = reasoning_of(tokenizer)
+    assert form is not None
+    assert without_reasoning(form, render(tokenizer, QUESTION), text).strip() == ANSWER.content
+    assert (text.count("</think>"), text.count("<response>")) == (1, form.closes.count("<response>"))
+
+
+def test_prompt_that_closes_a_thought_which_the_history_lacks_is_followed_by_the_answer():
+    template = HISTORIES["named in the history"].replace(
+        "\n<think>\n{%", "\n<think>\n\n</think>\n\n<response>\n{%"
+    )
+    tokenizer = tokenizer_for(template)
+    assert render(tokenizer, QUESTION).endswith("<think>\n\n</think>\n\n<response>\n")
+    assert answer_after(tokenizer, QUESTION, ANSWER).text == ANSWER.content
+
+
+@pytest.mark.parametrize("name", ["qwen3", "qwen3_5_nothink", "lfm2_2_5", "llama3"])
+def test_answer_that_speaks_of_the_mark_keeps_it_or_is_refused(name):
+    speaks = Message(role="assistant", content="write </think> to close it")
+    try:
+        text = answer_after(tokenizer_of(name), QUESTION, speaks).text
+    except UserError:
+        return
+    assert text.endswith(speaks.content)
+
+
+def test_reasoning_counts_as_trained_only_where_it_stands_before_the_answer():
+    tokenizer = tokenizer_for(with_arguments(TEMPLATES["qwen3"], {"enable_thinking": False}))
+    same = Message(role="assistant", content="yes, please", reasoning_content="yes")
+    assert not answer_after(tokenizer, QUESTION, same).has_reasoning
+
+
+@pytest.mark.parametrize("prompt", [QUESTION, [*QUESTION, CALL]])
+def test_model_without_a_template_refuses_tools(prompt):
+    tokenizer = make_tokenizer()
+    tokenizer.chat_template = None
+    with pytest.raises(UserError, match="a chat with tools, and the model has no chat template"):
+        render(tokenizer, prompt, TOOLS)
+    with pytest.raises(UserError, match="a chat with tools, and the model has no chat template"):
+        answer_after(tokenizer, QUESTION, CALL)
+
+
+def test_argument_may_have_any_character():
+    value = 'é 😀 "%} {{ \\ \n'
+    tokenizer = make_tokenizer()
+    tokenizer.chat_template = with_arguments("{{ said }}{{ messages[0].content }}", {"said": value})
+    assert render(tokenizer, QUESTION) == f"{value}mug to Oslo?"
+
+
 def test_answer_that_the_template_never_writes_is_refused_with_both_texts():
     tokenizer = make_tokenizer()
     tokenizer.chat_template = (
@@ -144,6 +214,36 @@ def test_what_a_tool_answered_is_followed_by_the_answer(name):
     prompt = [*QUESTION, CALL, says]
     assert "-3 C" in render(tokenizer, prompt, TOOLS)
     assert ANSWER.content in answer_after(tokenizer, prompt, ANSWER, TOOLS).text
+
+
+@pytest.mark.parametrize("name", CALL_TOOLS)
+@pytest.mark.parametrize("thought", [None, "they ask"])
+def test_trained_call_is_judged_as_that_call(name, thought):
+    tokenizer = tokenizer_of(name)
+    made = answer_after(tokenizer, QUESTION, CALL.model_copy(update={"reasoning_content": thought}), TOOLS)
+    form, seen = reasoning_of(tokenizer), made.text
+    if form is not None:
+        seen = without_reasoning(form, render(tokenizer, QUESTION, TOOLS), seen)
+    judged = calls_scorer(calls_text(tokenizer, QUESTION, CALL.tool_calls or [], TOOLS))
+    assert judged(without_special_tokens(tokenizer, seen)) is None
+    other = CALL.model_copy(update={"tool_calls": [ToolCall(function=FunctionCall(name="weather"))]})
+    assert judged(calls_text(tokenizer, QUESTION, other.tool_calls or [], TOOLS)) is not None
+
+
+@pytest.mark.parametrize("name", CALL_TOOLS)
+def test_of_two_calls_both_are_trained_or_the_answer_is_refused(name):
+    tokenizer = tokenizer_of(name)
+    if name in ("gptoss", "llama3_1"):
+        with pytest.raises(UserError):
+            answer_after(tokenizer, QUESTION, BOTH, TOOLS)
+    else:
+        assert answer_after(tokenizer, QUESTION, BOTH, TOOLS).text.count("Oslo") == 2
+
+
+@pytest.mark.parametrize("name", CALL_TOOLS)
+def test_tool_may_answer_with_json(name):
+    says = Message(role="tool", content='{"temp": -3}', tool_call_id="call_0001", name="weather")
+    assert "temp" in render(tokenizer_of(name), [*QUESTION, CALL, says], TOOLS)
 
 
 @pytest.mark.parametrize(

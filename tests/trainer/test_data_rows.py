@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tunegate_api.v1alpha1.data import Columns
-from tunegate_trainer.data.parse import parse_rows
+from tunegate_trainer.data.parse import parse_pairs, parse_rows
 
 PAIR = {"prompt": "two mugs", "completion": "mugs: 2"}
 
@@ -160,6 +160,11 @@ def test_a_bad_pair_is_named(row, reason):
             "messages[1].tool_calls.0.function.arguments: Value error, a text that is not JSON: Expecting "
             "property name enclosed in double quotes: line 1 column 2 (char 1)",
         ),
+        (
+            {"messages": [{"role": [], "content": "a"}]},
+            "messages[0].role must be system, user, assistant or tool, it is []",
+        ),
+        ({**answered(), "functions": [{}]}, "functions would be lost: rows of this form have no such field"),
         (called({"role": "user", "content": "c"}), "messages: turn 3 is user, tool must follow"),
         (called(TOOL_SAYS, TOOL_SAYS), "messages: turn 4 is tool, assistant must follow"),
     ],
@@ -175,7 +180,8 @@ def test_fields_of_turns_that_are_null_or_empty_are_as_left_out():
 
 
 def test_chat_that_calls_tools_keeps_calls_and_tools():
-    functions = [{"type": "function", "function": {"name": "weather"}}]
+    weather = {"name": "weather", "description": "The weather", "parameters": {"type": "object"}}
+    functions = [{"type": "function", "function": weather}]
     row = {**called(TOOL_SAYS, {"role": "assistant", "content": "cold"}), "tools": functions}
     (parsed,) = parse_rows(lines(row), Columns(), None).rows
     assert [message.role for message in parsed.row.prompt] == ["user", "assistant", "tool"]
@@ -184,6 +190,62 @@ def test_chat_that_calls_tools_keeps_calls_and_tools():
     assert (call.function.name, call.function.arguments) == ("weather", {"city": "Oslo"})
     (ends,) = parse_rows(lines(answered(content=None, tool_calls=CALLS)), Columns(), None).rows
     assert ends.row.answer.tool_calls == parsed.row.prompt[1].tool_calls
+
+
+def nested(depth: int) -> Any:
+    return {"a": nested(depth - 1)} if depth else 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [nested(300), json.dumps(nested(300)), {"a": "\ud800"}],
+    ids=["deep", "deep text", "surrogate"],
+)
+def test_call_that_cannot_be_written_is_a_bad_row(arguments):
+    row = answered(content=None, tool_calls=[{"function": {"name": "f", "arguments": arguments}}])
+    (bad,) = parse_rows(lines(row), Columns(), None).bad
+    assert bad.reason.startswith("cannot be used: ")
+    assert len(bad.reason) < 200
+
+
+def test_what_a_message_repeats_of_a_row_is_short():
+    rows = lines({"messages": [{"role": "x" * 10_000, "content": "a"}]}, answered(**{"y" * 10_000: 1}))
+    assert [len(problem.reason) < 300 for problem in parse_rows(rows, Columns(), None).bad] == [True, True]
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"tools": [{}]}, "tools would be lost: rows of this form have no such field"),
+        (
+            {"chosen": [{"role": "assistant", "content": "b", "reasoning_content": "hm"}]},
+            "chosen has more than a text, which would be lost: answers of pairs are texts",
+        ),
+        (
+            {"rejected": [{"role": "assistant", "tool_calls": [{"function": {"name": "f"}}]}]},
+            "rejected has more than a text, which would be lost: answers of pairs are texts",
+        ),
+    ],
+)
+def test_pair_with_more_than_texts_is_bad(changes, said):
+    (bad,) = parse_pairs(
+        lines({"prompt": "a", "chosen": "b", "rejected": "c", **changes}), Columns(), None
+    ).bad
+    assert bad.reason == said
+
+
+def test_order_of_arguments_makes_no_other_prompt():
+    rows = [
+        {
+            "messages": [
+                *called(TOOL_SAYS, calls=[{"function": {"name": "f", "arguments": arguments}}])["messages"],
+                {"role": "assistant", "content": "cold"},
+            ]
+        }
+        for arguments in ({"a": 1, "b": 2}, {"b": 2, "a": 1})
+    ]
+    parsed = parse_rows(lines(*rows), Columns(), None).rows
+    assert len({row.group for row in parsed}) == 1
 
 
 def test_prompts_that_differ_in_a_call_are_two_groups():

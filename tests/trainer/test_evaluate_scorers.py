@@ -13,6 +13,7 @@ from tunegate_trainer.evaluate import scorers
 from tunegate_trainer.evaluate.scorers import (
     Output,
     Score,
+    calls_scorer,
     exact_match_scorer,
     expectation_scorer,
     same_json,
@@ -74,6 +75,12 @@ def judge(text: str, *, allow_empty: bool = False, **expectation) -> Score:
             {"type": "tool_calls_equal", "value": [CALL]},
             '<tool_call>{"name": "weather", "arguments": {"city": "Oslo", "days": "2"}}</tool_call>',
             "f",
+        ),
+        (
+            {"type": "tool_calls_equal", "value": [CALL]},
+            '<tool_call>{"id": "1", "name": "weather", "arguments": {"days": 2.0, "city": "Oslo"}}'
+            "</tool_call>",
+            "p",
         ),
         ({"type": "tool_calls_equal", "value": [CALL]}, "It is cold.", "f"),
         ({"type": "tool_calls_equal", "value": [CALL]}, '<tool_call>{"name": "weather", ', "f"),
@@ -184,3 +191,13 @@ def test_a_schema_is_not_fetched_from_the_network():
     assert SchemaServer.asked == []
     assert result.outcome == "e"
     assert reference in result.explanation
+
+
+def test_calls_in_another_form_than_json_differ_by_their_spaces_within():
+    judged = calls_scorer(
+        "<tool_call>f\n<arg_key>city</arg_key>\n<arg_value>New York</arg_value>\n</tool_call>"
+    )
+    assert judged("<tool_call>f <arg_key>city</arg_key><arg_value>New  York</arg_value></tool_call>") is None
+    assert (
+        judged("<tool_call>f <arg_key>city</arg_key><arg_value>NewYork</arg_value></tool_call>") is not None
+    )

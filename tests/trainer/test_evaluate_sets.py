@@ -205,8 +205,13 @@ def test_a_chat_that_the_template_refuses_is_a_user_error(tiny_model):
         render(tokenizer, [Message(role="user", content="hi")])
 
 
+def weather_tool() -> dict[str, object]:
+    function = {"parameters": {"type": "object"}, "description": "The weather", "name": "weather"}
+    return {"type": "function", "function": function}
+
+
 def test_case_that_calls_a_tool_is_asked_with_the_tools_and_judged_by_the_call(make_root):
-    tool = {"type": "function", "function": {"name": "weather", "description": "The weather"}}
+    tool = weather_tool()
     call = {"name": "weather", "arguments": {"city": "Oslo"}}
     case = {
         "id": "calls",
@@ -218,7 +223,7 @@ def test_case_that_calls_a_tool_is_asked_with_the_tools_and_judged_by_the_call(m
     root = make_root(gates={"orders": gate_spec([case])})
     (golden,) = golden_sets(root.context(), tokenizer, root.context().request.gates)
     (asked,) = golden.cases
-    assert '"description": "The weather", "name": "weather"' in asked.prompt
+    assert '"name": "weather", "description": "The weather"' in asked.prompt
     said = f"<tool_call>\n{json.dumps(call)}\n</tool_call>"
     outcomes = [
         score(Output(text, truncated=False), asked.scorers["golden"]).outcome for text in (said, "cold")
@@ -227,7 +232,7 @@ def test_case_that_calls_a_tool_is_asked_with_the_tools_and_judged_by_the_call(m
 
 
 def test_case_whose_tools_the_template_does_not_write_is_refused_by_its_id(make_root, tokenizer):
-    tool = {"type": "function", "function": {"name": "weather"}}
+    tool = weather_tool()
     case = {"id": "calls", "prompt": "Cold?", "tools": [tool], "expect": [{"type": "equals", "value": "no"}]}
     root = make_root(gates={"orders": gate_spec([case])})
     with pytest.raises(UserError, match=r"EvalGate orders, case calls: .*does not write the tools of a chat"):

@@ -4,6 +4,7 @@ One rule for every template: it is what the template itself writes for that turn
 template writes for what was asked. docs/adr/0022-the-templates-own-text.md has the cases.
 """
 
+from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass
 
@@ -11,6 +12,7 @@ from transformers import PreTrainedTokenizerBase
 
 from tunegate_api.golden import Message, ToolCall
 from tunegate_trainer.chat import (
+    CALL_ID,
     AnswerEnd,
     Tools,
     answer_end,
@@ -22,7 +24,13 @@ from tunegate_trainer.chat import (
     without_special_tokens,
 )
 from tunegate_trainer.errors import UserError
-from tunegate_trainer.reasoning import opens_thought, reasoning_of, split_reasoning, without_reasoning
+from tunegate_trainer.reasoning import (
+    Reasoning,
+    opens_thought,
+    reasoning_of,
+    split_reasoning,
+    without_reasoning,
+)
 
 _SHOWN = 120
 """Characters of two texts that an error shows from a little before they part."""
@@ -49,8 +57,9 @@ def answer_after(
     """
     end = answer_end(tokenizer)
     if not tokenizer.chat_template:
+        render(tokenizer, [answer] if answer.tool_calls else prompt, tools)
         return Answer(answer.content, end.generated, has_reasoning=answer.reasoning_content is None)
-    answer = split_reasoning(tokenizer, answer)
+    answer = split_reasoning(tokenizer, render(tokenizer, prompt, tools), answer)
     asked, whole, rest = _turn(tokenizer, prompt, answer, tools)
     if rest is None and answer.reasoning_content is not None:
         # The prompt has closed the thought already, as where an argument of the template turns reasoning off.
@@ -59,7 +68,7 @@ def answer_after(
     if rest is None:
         # Some templates word a question anew once it is answered; served is the question as it was asked.
         rest = _turn(tokenizer, prompt[-1:], answer, tools)[2]
-    if rest is None or not all(said in rest for said in _said(answer)):
+    if rest is None or not _says(rest, answer) or _loses_a_call(tokenizer, prompt, answer, whole, tools):
         raise _other_form(asked, whole)
     if answer.tool_calls and not rest.endswith(end.after):
         # Of some models a call ends with a token of its own.
@@ -68,7 +77,8 @@ def answer_after(
     if not rest.endswith(end.after):
         raise _other_form(asked, whole)
     text, thought = rest.removesuffix(end.after), (answer.reasoning_content or "").strip()
-    return Answer(text, end.generated, has_reasoning=thought in text)
+    before_answer = text[: text.rindex(answer.content.strip())] if answer.content.strip() else text
+    return Answer(text, end.generated, has_reasoning=thought in before_answer)
 
 
 def calls_text(
@@ -80,16 +90,28 @@ def calls_text(
 ) -> str:
     """What a model that calls just these tools answers, as a scorer sees it: without reasoning and special
     tokens."""
-    answer = Message(role="assistant", content=content, tool_calls=calls)
+    named = [call.model_copy(update={"id": call.id or CALL_ID}) for call in calls]
+    answer = Message(role="assistant", content=content, tool_calls=named)
     text, form = answer_after(tokenizer, prompt, answer, tools).text, reasoning_of(tokenizer)
     if form is not None:
         text = without_reasoning(form, render(tokenizer, prompt, tools), text)
     return without_special_tokens(tokenizer, text)
 
 
-def _said(answer: Message) -> list[str]:
-    """What must stand in the text of an answer: what it says, and the names of what it calls."""
-    return [answer.content.strip(), *(call.function.name for call in answer.tool_calls or ())]
+def _says(text: str, answer: Message) -> bool:
+    """Whether a text has what an answer says, and the names of all that it calls."""
+    called = Counter(call.function.name for call in answer.tool_calls or ())
+    return answer.content.strip() in text and all(text.count(name) >= n for name, n in called.items())
+
+
+def _loses_a_call(
+    tokenizer: PreTrainedTokenizerBase, prompt: list[Message], answer: Message, whole: str, tools: Tools
+) -> bool:
+    """Whether a template writes the same without the last call: some write the first one alone."""
+    if answer.tool_calls is None or len(answer.tool_calls) == 1:
+        return False
+    fewer = answer.model_copy(update={"tool_calls": answer.tool_calls[:-1]})
+    return whole == apply_template(tokenizer, [*prompt, fewer], add_generation_prompt=False, tools=tools)
 
 
 def _turn(
@@ -106,16 +128,37 @@ def _behind(tokenizer: PreTrainedTokenizerBase, asked: str, whole: str, answer: 
     if whole.startswith(asked):
         return whole[len(asked) :]
     form = reasoning_of(tokenizer)
-    if form is None or not opens_thought(asked, form):
+    if form is None or not form.opens:
         return None
+    if not opens_thought(asked, form):
+        return _behind_closed_thought(asked, whole, form)
     # The prompt opens a thought, and the history of a chat has none, or has it in other white space.
     opened = asked.rstrip()
     if whole.startswith(opened):
         return whole[len(opened) :].lstrip()
     before = opened.removesuffix(form.opens)
-    if whole.startswith(before):
-        return f"{answer.reasoning_content or ''}\n{form.closes}\n\n{whole[len(before) :]}"
-    return None
+    if not whole.startswith(before):
+        return None
+    thought, said = answer.reasoning_content or "", whole[len(before) :].lstrip()
+    if said.startswith(form.closes):
+        return thought + said
+    begun = _overlap(form.closes, said)
+    return f"{thought}\n{form.closes}{said[begun:]}" if begun else f"{thought}\n{form.closes}\n\n{said}"
+
+
+def _behind_closed_thought(asked: str, whole: str, form: Reasoning) -> str | None:
+    """What follows a prompt that ends with an empty thought, where the history of a chat has none."""
+    start = asked.rfind(form.opens)
+    empty, said = asked[start:], whole[start:].lstrip()
+    is_empty = start >= 0 and "".join(empty.split()) == "".join(f"{form.opens}{form.closes}".split())
+    if not is_empty or not whole.startswith(asked[:start]) or said.startswith(form.opens):
+        return None
+    return said[_overlap(empty.rstrip(), said) :].lstrip()
+
+
+def _overlap(first: str, second: str) -> int:
+    """How many characters the second text begins with that the first one ends with."""
+    return next(n for n in range(min(len(first), len(second)), -1, -1) if first.endswith(second[:n]))
 
 
 def _other_form(asked: str, whole: str) -> UserError:

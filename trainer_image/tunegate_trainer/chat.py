@@ -25,9 +25,13 @@ by."""
 _ASKS_FOR_DATE = re.compile(
     r"""strftime_now\(\s*(?:format\s*=\s*)?(?P<quote>['"])(?P<format>.*?)(?P=quote)\s*\)"""
 )
+CALL_ID = "call00001"
+"""Of calls that are rendered to find out how. Mistral's templates take only nine letters and digits."""
 _QUESTION, _ANSWER = "TUNEGATE-QUESTION", "TUNEGATE-ANSWER"
 _TOKEN = re.compile(r"<\|?[^<>|\s]+\|?>")
 """What special tokens of chats look like."""
+_SHOWN = 300
+"""Characters of what a template says that an error repeats."""
 _GENERATION_TAG = re.compile(r"\{%-?\s*(end)?generation\s*-?%\}")
 """Marks of transformers' own around answers, for training."""
 _OF_EVERY_CHAT = frozenset(
@@ -36,7 +40,10 @@ _OF_EVERY_CHAT = frozenset(
         *("bos_token", "eos_token", "pad_token", "unk_token", "raise_exception", "strftime_now"),
     )
 )
-_TEMPLATE_FAILURES = (TemplateError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+_TEMPLATE_FAILURES = (
+    *(TemplateError, ArithmeticError, AttributeError, LookupError),
+    *(RecursionError, TypeError, ValueError),
+)
 """How a template, which is a small program, ends on a chat that it was not made for."""
 
 
@@ -81,9 +88,10 @@ def with_arguments(template: str, arguments: Mapping[str, Any]) -> str:
 
 def _defaults(arguments: Mapping[str, Any]) -> str:
     # A line each, as the first block of a template may be the first thing of its line.
+    values = {name: json.dumps(arguments[name], ensure_ascii=False) for name in sorted(arguments)}
     return "".join(
-        f"{{%- if {name} is not defined %}}{{%- set {name} = {json.dumps(value)} %}}{{%- endif %}}\n"
-        for name, value in sorted(arguments.items())
+        f"{{%- if {name} is not defined %}}{{%- set {name} = {value} %}}{{%- endif %}}\n"
+        for name, value in values.items()
     )
 
 
@@ -116,6 +124,11 @@ def render(tokenizer: PreTrainedTokenizerBase, messages: list[Message], tools: T
     what they answered, and for a chat of several turns that no template tells apart.
     """
     if not tokenizer.chat_template:
+        if tools or any(message.tool_calls for message in messages):
+            raise UserError(
+                "a chat with tools, and the model has no chat template that would write them",
+                "use the model's instruct version, or put a chat_template.jinja beside it",
+            )
         if len(messages) > 1:
             raise UserError(
                 f"a chat of {len(messages)} turns to answer, and the model has no chat template, so nothing "
@@ -125,7 +138,7 @@ def render(tokenizer: PreTrainedTokenizerBase, messages: list[Message], tools: T
         return _leading_token(tokenizer) + "".join(message.content for message in messages)
     text = apply_template(tokenizer, messages, add_generation_prompt=True, tools=tools)
     lost = ""
-    if not all(message.content.strip() in text for message in messages if message.role == "tool"):
+    if not all(_is_in(message.content.strip(), text) for message in messages if message.role == "tool"):
         lost = "what a tool answered"
     if tools and text == apply_template(tokenizer, messages, add_generation_prompt=True):
         lost = "the tools of a chat"
@@ -135,6 +148,13 @@ def render(tokenizer: PreTrainedTokenizerBase, messages: list[Message], tools: T
             "leave tools out, or use a model that can call them",
         )
     return text
+
+
+def _is_in(said: str, text: str) -> bool:
+    """Whether a text has what a tool said, as it is or as JSON."""
+    return any(
+        form in text for form in (said, json.dumps(said)[1:-1], json.dumps(said, ensure_ascii=False)[1:-1])
+    )
 
 
 def encode(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
@@ -208,7 +228,8 @@ def common_start(first: str, second: str) -> str:
 def special_tokens(tokenizer: PreTrainedTokenizerBase, text: str) -> list[str]:
     """The added tokens in a text, in their order."""
     added = tokenizer.added_tokens_decoder
-    return [added[i].content for i in encode(tokenizer, text) if i in added]
+    found = [added[i].content for i in encode(tokenizer, text) if i in added]
+    return [token for token in found if token in text]  # not what stands for text that it does not know
 
 
 def without_special_tokens(tokenizer: PreTrainedTokenizerBase, text: str) -> str:
@@ -254,6 +275,7 @@ def apply_template(
         )
     except _TEMPLATE_FAILURES as error:
         said = str(error) if isinstance(error, TemplateError) else f"{type(error).__name__}: {error}"
+        said = said if len(said) <= _SHOWN else f"{said[:_SHOWN]}…"
         raise UserError(
             f"the model's chat template refuses a chat: {said}",
             "change the chat, or the template that comes with the model",
@@ -274,7 +296,7 @@ class _Forms:
 def _forms(tokenizer: PreTrainedTokenizerBase, template: str) -> _Forms:  # noqa: ARG001 - a part of the key
     asked = Message(role="user", content=_QUESTION)
     function = FunctionCall(name=_ANSWER, arguments={"name": _ANSWER})
-    called = Message(role="assistant", tool_calls=[ToolCall(id="call_0001", function=function)])
+    called = Message(role="assistant", tool_calls=[ToolCall(id=CALL_ID, function=function)])
 
     def writes(messages: list[Message], said: str, forms: _Forms) -> bool:
         try:

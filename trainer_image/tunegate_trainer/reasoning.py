@@ -6,8 +6,8 @@ from functools import lru_cache
 
 from transformers import PreTrainedTokenizerBase
 
-from tunegate_api.golden import Message
-from tunegate_trainer.chat import apply_template
+from tunegate_api.golden import FunctionCall, Message, ToolCall
+from tunegate_trainer.chat import CALL_ID, apply_template, common_start
 from tunegate_trainer.errors import UserError
 
 _QUESTION, _REASONING, _ANSWER = "TUNEGATE-QUESTION", "TUNEGATE-REASONING", "TUNEGATE-ANSWER"
@@ -28,6 +28,8 @@ class Reasoning:
     opens: str
     closes: str
     """Ends with what the answer begins with."""
+    closes_before_call: str
+    """The same where a call of a tool follows; a part of ``closes`` where the two begin alike."""
     skipped: str = ""
     """What stands before an answer that nothing was thought for, unless it is a thought that is closed."""
 
@@ -55,18 +57,33 @@ def _reasoning(tokenizer: PreTrainedTokenizerBase, template: str) -> Reasoning |
         opens = before[len(prompt) :] if before.startswith(prompt) else ""
         opens = opens.strip() or _last_marker(before)
         closes = after[: after.index(_ANSWER)].strip()
-        return Reasoning(opens, closes, "" if skipped.endswith(closes) else skipped) if closes else None
+        before_call = common_start(closes, _behind_thought_of_call(tokenizer)) or closes
+        skipped = "" if skipped.endswith(closes) else skipped
+        return Reasoning(opens, closes, before_call, skipped) if closes else None
     # A template that drops what was thought opens a thought for the next answer, or cuts it out of a text.
     opens = _last_marker(asked)
     closes = next((text for text in _counterparts(opens) if text in template), "")
     if closes and _OF_THOUGHTS.search(opens):
-        return Reasoning(opens, closes)
+        return Reasoning(opens, closes, closes)
     for opens, closes in _USUAL:
         inline = _SAID.model_copy(update={"content": f"{opens}{_REASONING}{closes}{_ANSWER}"})
         cut = apply_template(tokenizer, [_ASKED, inline], add_generation_prompt=False)
         if _REASONING not in cut and _ANSWER in cut:
-            return Reasoning(opens, closes)
-    return None
+            return Reasoning(opens, closes, closes)
+    named = ((opens, closes) for opens, closes in _USUAL if opens in template and closes in template)
+    return next((Reasoning(opens, closes, closes) for opens, closes in named), None)
+
+
+def _behind_thought_of_call(tokenizer: PreTrainedTokenizerBase) -> str:
+    """What stands behind a thought that a call of a tool follows; empty where the template knows no calls."""
+    call = ToolCall(id=CALL_ID, function=FunctionCall(name=_ANSWER))
+    thought = Message(role="assistant", reasoning_content=_REASONING, tool_calls=[call])
+    try:
+        written = apply_template(tokenizer, [_ASKED, thought], add_generation_prompt=False)
+    except UserError:
+        return ""
+    _, _, after = written.partition(_REASONING)
+    return after.lstrip() if _ANSWER in after else ""
 
 
 def _last_marker(text: str) -> str:
@@ -82,13 +99,16 @@ def _counterparts(marker: str) -> list[str]:
     return [text for text in changed if text != marker]
 
 
-def split_reasoning(tokenizer: PreTrainedTokenizerBase, answer: Message) -> Message:
-    """An answer whose reasoning stands before it in its text, with the two apart."""
+def split_reasoning(tokenizer: PreTrainedTokenizerBase, prompt: str, answer: Message) -> Message:
+    """An answer to the text of a ``prompt``, with the reasoning apart that stands before it in its text."""
     form = reasoning_of(tokenizer)
     if form is None or answer.reasoning_content is not None or form.closes not in answer.content:
         return answer
     thought, _, said = answer.content.partition(form.closes)
-    thought = thought.strip().removeprefix(form.opens).strip()
+    thought = thought.strip()
+    if not (form.opens and thought.startswith(form.opens)) and not opens_thought(prompt, form):
+        return answer  # which speaks of the mark
+    thought = thought.removeprefix(form.opens).strip()
     return answer.model_copy(update={"reasoning_content": thought or None, "content": said.strip()})
 
 
@@ -100,9 +120,10 @@ def opens_thought(prompt: str, form: Reasoning | None) -> bool:
 def without_reasoning(form: Reasoning, prompt: str, output: str) -> str:
     """The answer in what was generated after ``prompt``, special tokens included; empty if a thought was
     never closed."""
-    _, closed, answer = output.partition(form.closes)
-    if closed:
-        return answer
+    for closes in (form.closes, form.closes_before_call):
+        _, closed, answer = output.partition(closes)
+        if closed:
+            return answer
     if opens_thought(prompt, form) or (form.opens and output.lstrip().startswith(form.opens)):
         return ""
     return output.lstrip().removeprefix(form.skipped) if form.skipped else output

@@ -73,7 +73,10 @@ MAX_ARGUMENT = 256
 """Characters of a text among the arguments of a chat template."""
 _ARGUMENT = re.compile("[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 _NOT_ARGUMENTS = frozenset(
-    ("add_generation_prompt", "bos_token", "continue_final_message", "eos_token", "messages", "tools")
+    (
+        *("add_generation_prompt", "bos_token", "continue_final_message", "eos_token", "messages", "tools"),
+        *("and", "else", "false", "if", "in", "is", "none", "not", "or", "true", "False", "None", "True"),
+    )
 )
 
 _KEY = Refuse(
@@ -365,7 +368,7 @@ def _chat_template_args(source: Part) -> None:
         if not _ARGUMENT.fullmatch(name):
             source.refuse("is no name of an argument: letters, digits and _, with no digit first", *at)
         elif name in _NOT_ARGUMENTS:
-            source.refuse("is set for each chat: leave it out", *at)
+            source.refuse("is set for each chat, or a word of the template language: leave it out", *at)
         elif not isinstance(value, str | bool | int | float) or value in (math.inf, -math.inf):
             source.refuse("must be a text, a number, true or false", *at)
         elif isinstance(value, str) and len(value) > MAX_ARGUMENT:

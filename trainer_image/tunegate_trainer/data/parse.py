@@ -7,11 +7,13 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from tunegate_api.golden import Message, Tools
+from tunegate_api.golden import Message, ToolCall, Tools
 from tunegate_api.v1alpha1.data import Columns
 from tunegate_trainer.data.split import normalize
 from tunegate_trainer.rows import Pair, Row
 
+SHOWN_CHARACTERS = 160
+"""Of what a row has, in the message about it."""
 MAX_ID_LENGTH = 128
 """Characters of a row's id: ids of held-out rows are reported, and what is reported is bounded."""
 
@@ -24,6 +26,10 @@ _FIELDS = {
 }
 """Fields of a turn that are used, by its role. With weight 0, as in OpenAI's files, a turn is not learned."""
 _TOOLS: TypeAdapter[list[dict[str, Any]]] = TypeAdapter(Tools)
+
+
+_OF_CHATS = ("tools", "tool_calls", "functions", "function_call", "weight")
+"""Fields of OpenAI's that a row without a chat cannot have."""
 
 
 class _BadRowError(ValueError):
@@ -83,6 +89,7 @@ def parse_pairs(text: str, columns: Columns, group_by: str | None) -> Parsed[Pai
     """
 
     def make(fields: dict[str, Any], id: str) -> Labelled[Pair]:
+        _refuse_lost(fields, *_OF_CHATS, "reasoning_content")
         prompt = _prompt(fields, columns.prompt or "prompt")
         chosen = _answer(fields, columns.chosen or "chosen")
         rejected = _answer(fields, columns.rejected or "rejected")
@@ -116,6 +123,10 @@ def _parse(
         except _BadRowError as error:
             bad.append(RowProblem(number, str(error)))
             continue
+        except (RecursionError, TypeError, ValueError) as error:  # what no library expects in a row
+            said = f"{type(error).__name__}: {error}".splitlines()[0]
+            bad.append(RowProblem(number, f"cannot be used: {_cut(said)}"))
+            continue
         ids.setdefault(found.row.id, number)
         if repeated is not None:
             duplicates.append(RowProblem(number, f"repeats line {repeated}"))
@@ -128,10 +139,17 @@ def _parse(
 def prompt_text(prompt: list[Message]) -> str:
     """A prompt as one text, for comparisons."""
     return "\n".join(
-        part
-        for message in prompt
-        for part in (message.content, *(call.function.model_dump_json() for call in message.tool_calls or ()))
+        part for message in prompt for part in (message.content, *map(_call_text, message.tool_calls or ()))
     )
+
+
+def _call_text(call: ToolCall) -> str:
+    return f"{call.function.name} {json.dumps(call.function.arguments, sort_keys=True)}"
+
+
+def _cut(text: str) -> str:
+    """A text as a message shows it."""
+    return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}…"
 
 
 def _fields(line: str) -> dict[str, Any]:
@@ -159,6 +177,7 @@ def _reader(fields: dict[str, Any], columns: Columns) -> Callable[[dict[str, Any
 
 
 def _read_completion(fields: dict[str, Any], columns: Columns) -> Row:
+    _refuse_lost(fields, *_OF_CHATS)
     prompt = Message(role="user", content=_text(fields, columns.prompt or "prompt"))
     completion = _text(fields, columns.completion or "completion")
     reasoning = fields.get("reasoning_content") and _text(fields, "reasoning_content")
@@ -167,6 +186,7 @@ def _read_completion(fields: dict[str, Any], columns: Columns) -> Row:
 
 def _read_chat(fields: dict[str, Any], columns: Columns) -> Row:
     name = columns.messages or "messages"
+    _refuse_lost(fields, "functions", "function_call", "reasoning_content", "weight")
     messages = _messages(fields, name)
     *prompt, answer = messages
     if answer.role != "assistant":
@@ -204,6 +224,8 @@ def _answer(fields: dict[str, Any], name: str) -> str:
         return _text(fields, name)
     if len(turns) != 1 or (answer := _message(turns[0], name, 0)).role != "assistant":
         raise _BadRowError(f"{name} must be one turn of the assistant; what is before it belongs to prompt")
+    if answer.tool_calls or answer.reasoning_content or turns[0].get("weight", 1) != 1:
+        raise _BadRowError(f"{name} has more than a text, which would be lost: answers of pairs are texts")
     return answer.content
 
 
@@ -229,14 +251,15 @@ def _message(turn: Any, name: str, i: int) -> Message:
     if not isinstance(turn, dict):
         raise _BadRowError(f"{where} must be {{role, content}}, it is {_kind(turn)}")
     role = turn.get("role")
-    if role not in _FIELDS:
+    if not isinstance(role, str) or role not in _FIELDS:
         *others, last = _FIELDS
-        raise _BadRowError(f"{where}.role must be {', '.join(others)} or {last}, it is {role!r}")
+        raise _BadRowError(f"{where}.role must be {', '.join(others)} or {last}, it is {_cut(repr(role))}")
     given = {field: value for field, value in turn.items() if value not in (None, [])}
     lost = sorted(given.keys() - _FIELDS[role])
     if lost:
         used = ", ".join(_FIELDS[role])
-        raise _BadRowError(f"{where} of {role} has {', '.join(lost)}, which would be lost: used are {used}")
+        named = _cut(", ".join(lost))
+        raise _BadRowError(f"{where} of {role} has {named}, which would be lost: used are {used}")
     if given.get("weight", 1) not in (0, 1) or isinstance(given.get("weight"), bool):
         raise _BadRowError(f"{where}.weight must be 0 or 1, it is {turn['weight']!r}")
     if "tool_calls" not in given or given.get("content"):
@@ -250,7 +273,14 @@ def _message(turn: Any, name: str, i: int) -> Message:
     except ValidationError as error:
         problem = error.errors()[0]
         place = ".".join(str(part) for part in (where, *problem["loc"]))
-        raise _BadRowError(f"{place}: {problem['msg']}") from None
+        raise _BadRowError(_cut(f"{place}: {problem['msg']}")) from None
+
+
+def _refuse_lost(fields: dict[str, Any], *names: str) -> None:
+    """Refuse fields of OpenAI's that this form of a row does not read."""
+    lost = [name for name in names if fields.get(name) not in (None, [])]
+    if lost:
+        raise _BadRowError(f"{', '.join(lost)} would be lost: rows of this form have no such field")
 
 
 def _tools(fields: dict[str, Any]) -> list[dict[str, Any]] | None:

@@ -42,7 +42,7 @@ from tunegate_trainer.data.plan import (
 )
 from tunegate_trainer.data.preference import preference_plan, read_preference, split_preference
 from tunegate_trainer.data.shape import model_shape
-from tunegate_trainer.data.sides import Sides, read_sides, write_sides
+from tunegate_trainer.data.sides import SIDES_FILE, Sides, read_sides, write_sides
 from tunegate_trainer.data.sizing import generation_batches, with_judging, with_memory
 from tunegate_trainer.data.sources import read_source
 from tunegate_trainer.data.split import SIDES, Split, split_rows, text_key
@@ -86,6 +86,7 @@ def _made_before(workspace: Path, folder: Path) -> Plan | None:
             check_split(folder / f"{side}.jsonl", getattr(plan.data, side))
             if plan.data.preference:
                 check_split(folder / f"{PAIRS_PREFIX}{side}.jsonl", getattr(plan.data.preference, side))
+        (folder / SIDES_FILE).stat()
     except (FileNotFoundError, ValidationError, TrainerError):
         return None
     return plan if is_complete(workspace / Workspace.base_model(plan.model.digest)) else None

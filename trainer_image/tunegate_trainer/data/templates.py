@@ -11,7 +11,7 @@ from tunegate_trainer.chat import end_of_turn, render, template_arguments
 from tunegate_trainer.context import Context
 from tunegate_trainer.errors import BadDataError, UserError
 from tunegate_trainer.evaluate.sets import golden_text
-from tunegate_trainer.reasoning import split_reasoning
+from tunegate_trainer.reasoning import reasoning_of, split_reasoning
 from tunegate_trainer.rows import Row
 
 SHOWN_CHARACTERS = 160
@@ -75,7 +75,7 @@ def rewritten_answers(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row]) -
 
 def lost_reasoning(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row]) -> list[str]:
     """A warning where the reasoning that rows carry is not trained, since the template does not write it."""
-    given = [row for row in rows if split_reasoning(tokenizer, row.answer).reasoning_content]
+    given = [row for row in rows if _has_reasoning(tokenizer, row)]
     lost = sum(not answer_after(tokenizer, row.prompt, row.answer, row.tools).has_reasoning for row in given)
     if not lost:
         return []
@@ -83,6 +83,14 @@ def lost_reasoning(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row]) -> l
         f"the reasoning of {lost} of {len(rows)} training rows is not learned: the model's chat template, "
         "with the arguments that it has, does not write it"
     ]
+
+
+def _has_reasoning(tokenizer: PreTrainedTokenizerBase, row: Row) -> bool:
+    form = reasoning_of(tokenizer)
+    if row.reasoning is not None or form is None or form.closes not in row.completion:
+        return row.reasoning is not None
+    asked = render(tokenizer, row.prompt, row.tools)
+    return split_reasoning(tokenizer, asked, row.answer).reasoning_content is not None
 
 
 def _has_system(chat: Chat) -> bool:

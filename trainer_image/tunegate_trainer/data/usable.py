@@ -84,13 +84,15 @@ def _refuse_bad(field: str, parsed: Parsed[RowT]) -> None:
     if not parsed.bad and not parsed.rows:
         raise BadDataError(f"{field} has no rows", "write one JSON object a line")
     if parsed.bad:
-        shown = "; ".join(f"line {p.line}: {p.reason}" for p in parsed.bad[:SHOWN_PROBLEMS])
-        more = len(parsed.bad) - SHOWN_PROBLEMS
-        rest = f"; and {more} more" if more > 0 else ""
-        raise BadDataError(
-            f"{field}: {len(parsed.bad)} bad rows: {shown}{rest}",
-            "mend or remove these rows; data/report.json on the volume lists all of them",
-        )
+        hint = "mend or remove these rows; data/report.json on the volume lists all of them"
+        raise _bad_rows(field, parsed.bad, hint)
+
+
+def _bad_rows(field: str, bad: Sequence[RowProblem], hint: str) -> BadDataError:
+    shown = "; ".join(f"line {p.line}: {p.reason}" for p in bad[:SHOWN_PROBLEMS])
+    more = len(bad) - SHOWN_PROBLEMS
+    rest = f"; and {more} more" if more > 0 else ""
+    return BadDataError(f"{field}: {len(bad)} bad rows: {shown}{rest}", hint)
 
 
 def _within(
@@ -99,17 +101,23 @@ def _within(
     """Rows of at most ``longest`` tokens, and the others."""
     kept: list[Measured[RowT]] = []
     too_long: list[RowProblem] = []
+    refused: list[RowProblem] = []
+    hint = ""
     for row in rows:
         try:
             examples = examples_of(tokenizer, row.row)
         except UserError as error:
-            raise BadDataError(f"{field}: line {row.line}: {error}", error.hint) from error
+            refused.append(RowProblem(row.line, str(error)))
+            hint = hint or error.hint or "mend or remove these rows"
+            continue
         lengths = [len(one["input_ids"]) for one in examples]
         if max(lengths) <= longest:
             learned = sum(map(completion_tokens, examples))
             kept.append(Measured(row, sum(lengths), learned, row.group, max(map(answer_tokens, examples))))
         else:
             too_long.append(RowProblem(row.line, f"{max(lengths)} tokens, at most {longest}"))
+    if refused:
+        raise _bad_rows(field, refused, hint)
     return kept, too_long
 
 

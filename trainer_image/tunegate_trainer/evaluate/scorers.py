@@ -28,6 +28,7 @@ SCORE_SECONDS = 5.0
 clock, on which a process also waits for others."""
 DEEP = 20
 """Levels of nesting in an output that may be why its scorer recurses too deeply; below, its schema is."""
+_BESIDE_MARKS = re.compile(r" ?([<>{}\[\]]) ?")
 _SHOWN = 200
 """Characters of a text that an explanation quotes."""
 
@@ -185,8 +186,8 @@ def json_scorer(expected: Any) -> Scorer:
 
 
 def calls_scorer(expected: str) -> Scorer:
-    """Calls of tools as the chat template writes them, ``expected``. White space does not count, nor the
-    order of keys where the template writes JSON."""
+    """Calls of tools as the chat template writes them, ``expected``. Runs of white space are one space; the
+    order of keys, ids and ``1.0`` for ``1`` do not count where the template writes JSON."""
 
     def scorer(text: str) -> str | None:
         return None if _canonical(text) == _canonical(expected) else f"does not call {_quoted(expected)}"
@@ -195,17 +196,25 @@ def calls_scorer(expected: str) -> Scorer:
 
 
 def _canonical(text: str) -> str:
-    """A text with its JSON objects in one form, and without white space elsewhere."""
+    """A text with its JSON objects in one form, and no white space beside marks."""
     parts, at = [], 0
-    decoder = json.JSONDecoder()
+    decoder = json.JSONDecoder(parse_float=_number)
     while (start := text.find("{", at)) >= 0:
         try:
             value, end = decoder.raw_decode(text, start)
         except ValueError:
             value, end = "{", start + 1
-        parts += [*text[at:start].split(), json.dumps(value, sort_keys=True)]
+        if isinstance(value, dict) and {"id", "name"} <= value.keys():
+            value = {key: one for key, one in value.items() if key != "id"}  # each call has another
+        parts += [text[at:start], json.dumps(value, sort_keys=True)]
         at = end
-    return "".join([*parts, *text[at:].split()])
+    whole = " ".join("".join([*parts, text[at:]]).split())
+    return _BESIDE_MARKS.sub(r"\1", whole).strip()
+
+
+def _number(text: str) -> float:
+    number = float(text)
+    return int(number) if number.is_integer() else number
 
 
 def same_json(left: Any, right: Any) -> bool:

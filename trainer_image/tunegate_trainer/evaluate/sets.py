@@ -321,7 +321,8 @@ def _metric_scorer(
         case "exact_match" if row.tool_calls:
             return calls_scorer(calls_text(tokenizer, row.prompt, row.tool_calls, row.tools, row.completion))
         case "exact_match":
-            return exact_match_scorer(split_reasoning(tokenizer, row.answer).content)
+            asked = render(tokenizer, row.prompt, row.tools)
+            return exact_match_scorer(split_reasoning(tokenizer, asked, row.answer).content)
         case "json_schema" if schema is not None:
             return schema_scorer(schema)
         case _:
