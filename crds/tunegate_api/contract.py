@@ -19,6 +19,7 @@ from enum import IntEnum, StrEnum
 from typing import Literal
 
 from tunegate_api import GROUP
+from tunegate_api.baselines import MeasuredBaseline
 from tunegate_api.memory.shapes import Memory, ModelShape
 from tunegate_api.meta import Listed, Mapped, Sha256, StatusModel, Time
 from tunegate_api.plan import DataPlan, Plan, StagePlan, TrainingParameters
@@ -331,6 +332,9 @@ class Termination(StatusModel):
     """Digest of the last report's file."""
     trackers_behind: list[str] | None = None
     """Trackers that were not told all that this pod knew. None where it did not come to ask them."""
+    baselines: list[MeasuredBaseline] = []
+    """The files of the baseline cache that this pod wrote or used, as far as there is room. They are here and
+    in no report, because reports lie on the volume first."""
 
 
 def tells_most(exit_code: int, failure: Failure | None) -> int:

@@ -9,7 +9,7 @@ from support.builders import golden_text, make_config_map, make_gate, make_job
 from support.world import Object, World, letters
 from tunegate_api.meta import MAX_MESSAGE
 from tunegate_api.v1alpha1 import EvalGateStatus
-from tunegate_api.v1alpha1.evalgate_status import MAX_RECORDS, Record
+from tunegate_api.v1alpha1.evalgate_status import MAX_BASELINES, MAX_RECORDS, Record, RecordedBaseline
 from tunegate_api.verdict import VerdictState
 from tunegate_operator.engine.cluster import Key
 
@@ -41,8 +41,15 @@ def world_with_old_status(gate: Object, uris: int = 4, uri_bytes: int = 1024) ->
     world.apply(make_config_map("cases", golden__jsonl=golden_text()), gate)
     records = [full_record(n, uris, uri_bytes) for n in reversed(range(MAX_RECORDS))]
     last = f"{records[0].job}/step-{10**9}"
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    baselines = [RecordedBaseline(key=f"{n:064}", sha256=SHA, time=now) for n in range(MAX_BASELINES)]
     old = EvalGateStatus(
-        records=records, last=last, pass_rate="1.00", base_rate="1.00", published_rate="1.00"
+        records=records,
+        last=last,
+        pass_rate="1.00",
+        base_rate="1.00",
+        published_rate="1.00",
+        baselines=baselines,
     )
     created = world.gate(gate["metadata"]["name"])
     version = created["metadata"]["resourceVersion"]
@@ -82,6 +89,7 @@ def test_status_at_its_fullest_stays_below_32_kib(why: str, uris: int, uri_bytes
     world.settle()
     wire = world.gate("g" * 63)["status"]
     assert len(json.dumps(wire).encode()) < LIMIT
+    assert len(wire["baselines"]) == MAX_BASELINES
     messages = [condition["message"] for condition in wire["conditions"]]
     assert [len(message) for message in messages] == [MAX_MESSAGE, MAX_MESSAGE]
     assert [len(r["outcomes"]) for r in wire["records"]] == [1000] * kept + [0] * (MAX_RECORDS - kept)

@@ -4,16 +4,25 @@ import json
 
 from support.builders import make_job
 from support.world import Script, World
+from tunegate_api.baselines import MeasuredBaseline
 from tunegate_api.meta import MAX_MESSAGE
-from tunegate_api.v1alpha1.finetunejob_status import MAX_ATTEMPTS, MAX_DECISIONS, MAX_EVICTIONS
+from tunegate_api.v1alpha1.finetunejob_status import (
+    MAX_ATTEMPTS,
+    MAX_BASELINES,
+    MAX_DECISIONS,
+    MAX_EVICTIONS,
+)
 from tunegate_operator.names import CONTINUE_ANNOTATION
 
 LIMIT = 32 * 1024
+BASELINES = [MeasuredBaseline(key=f"{n:064}", sha256="f" * 64) for n in range(MAX_BASELINES)]
 
 
 def test_status_stays_below_32_kib_at_its_fullest():
     checkpoints = {step: 60 + step % 3 for step in range(1, 61)}
-    script = Script(checkpoints=checkpoints | {61: 95}, final=95, id_suffix="-" + "x" * 50)
+    script = Script(
+        checkpoints=checkpoints | {61: 95}, final=95, id_suffix="-" + "x" * 50, baselines=BASELINES
+    )
     world = World(script)
     name = "n" * 60
     world.apply_all(
@@ -34,6 +43,7 @@ def test_status_stays_below_32_kib_at_its_fullest():
     assert status.cleanup is not None
     assert len(status.evictions) == 9
     assert len(status.checkpoints) == 20
+    assert len(status.baselines) == MAX_BASELINES
     assert status.checkpoints_omitted == 41
     assert len(wire.encode()) < LIMIT
 
@@ -41,7 +51,7 @@ def test_status_stays_below_32_kib_at_its_fullest():
 def test_status_stays_below_32_kib_with_as_many_stages_as_there_may_be():
     names = ["sft", *(f"stage-{i}" + "x" * 12 for i in range(1, 8))]
     later = {name: dict.fromkeys((10, 20, 30, 40, 50), 91) for name in names[1:]}
-    world = World(Script(later=later, id_suffix="-" + "x" * 50))
+    world = World(Script(later=later, id_suffix="-" + "x" * 50, baselines=BASELINES))
     stages = [{"name": name, "method": "SFT", "adapter": {"type": "LoRA"}} for name in names]
     world.apply_all(make_job().with_spec(stages=stages).with_publish().obj())
     status = world.run(turns=200)
@@ -63,7 +73,7 @@ def test_the_best_checkpoint_is_listed_however_old_it_is():
 
 def test_status_stays_below_32_kib_after_many_stops_suspensions_and_evictions():
     falls = {3 * n + i: passed for n in range(MAX_DECISIONS) for i, passed in ((1, 95), (2, 85), (3, 85))}
-    world = World(Script(checkpoints=falls | {50: 99}, id_suffix="-" + "x" * 50))
+    world = World(Script(checkpoints=falls | {50: 99}, id_suffix="-" + "x" * 50, baselines=BASELINES))
     world.apply_all()
     for _ in range(MAX_DECISIONS):
         stop = world.run().stop

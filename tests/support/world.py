@@ -14,6 +14,7 @@ from typing import Any
 from support.builders import GOLDEN_CASES, golden_text, make_config_map, make_gate, make_job
 from support.clock import FakeClock
 from support.fake_cluster import FakeCluster, Write
+from tunegate_api.baselines import MeasuredBaseline
 from tunegate_api.contract import (
     Evaluation,
     ExitCode,
@@ -119,6 +120,8 @@ class Script:
     """What the gate pod finds at the publish targets."""
     publish_reads: LastPublished | None = None
     """What the publish pod finds there, to which it loses: it publishes to all targets but the last."""
+    baselines: list[MeasuredBaseline] = field(default_factory=list)
+    """The cached baselines that training and gate pods say they measured or used."""
     exits: dict[str, list[tuple[int, str]]] = field(default_factory=dict)
     """Role to (exit code, message) of pods that end badly, in order; what follows them ends well."""
 
@@ -364,7 +367,8 @@ class World:
         elif role is Role.GATE:
             args = job["spec"]["template"]["spec"]["containers"][0]["args"]
             stage = args[args.index("--stage") + 1]
-            self._finish(job, role, uid, results=self.script.final_results(_argument(job, "--step"), stage))
+            results = self.script.final_results(_argument(job, "--step"), stage)
+            self._finish(job, role, uid, results=results)
         else:
             spec = self.job(job_name)["spec"]
             published = [PublishedArtifact(uri=f"{t['uri']}/{uid}", digest=DIGEST) for t in spec["publish"]]
@@ -446,7 +450,8 @@ class World:
         pods = job["spec"].get("completions", 1)
         for number in range(pods):
             behind = self.script.behind if number == self.telling % pods else None
-            said = Termination(exit_code=0, outcome=outcome, trackers_behind=behind)
+            measured = self.script.baselines if role in (Role.TRAIN, Role.GATE) else []
+            said = Termination(exit_code=0, outcome=outcome, trackers_behind=behind, baselines=measured)
             self.cluster.finish_pod(job["metadata"]["name"], 0, said.model_dump_json(by_alias=True))
 
     def _tell(self, job: Object, role: Role, uid: str, **content: Any) -> None:

@@ -1,85 +1,203 @@
-"""What a base model scored is used again only where it would score the same."""
+"""What a base model scored is used again only where it would score the same, and from no planted file."""
 
+import json
+import logging
 from dataclasses import replace
 
 import pytest
 import torch
 
 from support.trainer_root import gate_spec, golden_cases
+from tunegate_api.baselines import MeasuredBaseline, read_baselines, write_baselines
 from tunegate_trainer.chat import load_tokenizer
+from tunegate_trainer.context import Context
 from tunegate_trainer.evaluate import evaluate as evaluate_module
 from tunegate_trainer.evaluate.baselines import BaselineCache
+from tunegate_trainer.evaluate.evaluate import SetResult
 from tunegate_trainer.evaluate.generate import device_name
 from tunegate_trainer.evaluate.scorers import Output
 from tunegate_trainer.evaluate.sets import GOLDEN, golden_sets
-from tunegate_trainer.files import write_model
+from tunegate_trainer.files import sha256_file, write_model
 from tunegate_trainer.model import load_base
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 
 
+class Volume:
+    """A volume with a base model, and the pods that evaluate it one after another."""
+
+    def __init__(self, root, tiny_model):
+        self._root, self._recorded = root, ""
+        self.context: Context = root.context()
+        self._tokenizer, self._model = load_tokenizer(tiny_model), load_base(tiny_model, "float32", CPU)
+        self.sets = golden_sets(self.context, self._tokenizer, self.context.request.final_gates)
+        self.folder = self.context.workspace / self.context.paths.base_model(self.model_digest) / "evals"
+
+    @property
+    def model_digest(self) -> str:
+        return self.context.plan.model.digest
+
+    def evaluate(self, sets=None, device: torch.device = CPU) -> list[SetResult]:
+        """Evaluate the base model in a new pod, which gets what the operator recorded."""
+        self.context = replace(self._root.context(), baselines=read_baselines(self._recorded))
+        cache = BaselineCache(self.context, "float32", device)
+        return cache.evaluate(self._model, self._tokenizer, sets or self.sets)
+
+    @property
+    def reported(self) -> list[MeasuredBaseline]:
+        """What the last pod tells the operator."""
+        return [*self.context.measured_baselines.values()]
+
+    def record(self) -> None:
+        """Record what the last pod reports, as the operator does."""
+        self._recorded = write_baselines(self.reported)
+
+    def files(self):
+        return sorted(self.folder.iterdir())
+
+
 @pytest.fixture
-def measurements(make_root, tiny_model):
-    """Evaluates the base model where a device is found, and returns how often it was measured so far."""
-    context = make_root(gates={"orders": gate_spec(golden_cases(2))}).context()
-    tokenizer, model = load_tokenizer(tiny_model), load_base(tiny_model, "float32", CPU)
-    sets = golden_sets(context, tokenizer, context.request.final_gates)
-    folder = context.workspace / context.paths.base_model(context.plan.model.digest) / "evals"
-
-    def evaluate(device: torch.device) -> int:
-        BaselineCache(context, "float32", device).evaluate(model, tokenizer, sets)
-        return len(list(folder.iterdir()))
-
-    return evaluate
+def volume(make_root, tiny_model) -> Volume:
+    return Volume(make_root(gates={"orders": gate_spec(golden_cases(2))}), tiny_model)
 
 
-def test_a_result_of_one_gpu_is_no_baseline_on_another(measurements, monkeypatch):
+def easy_to_beat(result: SetResult) -> SetResult:
+    """The same cases, none of which passes."""
+    cases = [
+        case.model_copy(update={"passed": False, "outcomes": dict.fromkeys(case.outcomes, "f")})
+        for case in result.cases
+    ]
+    return result.model_copy(update={"cases": cases})
+
+
+@pytest.fixture
+def answers(monkeypatch) -> list[str]:
+    """What the model answers next: all cases pass. A prompt that is answered takes the first one."""
+    given = ["yes"] * 2
+    monkeypatch.setattr(evaluate_module, "generate", lambda *_: [Output(a, truncated=False) for a in given])
+    return given
+
+
+def test_recorded_baseline_is_used_and_takes_no_time(volume, monkeypatch):
+    (measured,) = volume.evaluate()
+    volume.record()
+    monkeypatch.setattr(volume._model, "generate", None)
+    (known,) = volume.evaluate()
+    assert measured.seconds > 0
+    assert known == measured.model_copy(update={"seconds": 0.0})
+    (file,) = volume.files()
+    (reported,) = volume.reported
+    assert (reported.key, reported.sha256) == (file.stem, sha256_file(file))
+    assert reported.refused is None
+
+
+@pytest.mark.usefixtures("answers")
+def test_planted_baseline_is_measured_again_and_reported(volume, caplog):
+    (measured,) = volume.evaluate()
+    volume.record()
+    (file,) = volume.files()
+    write_model(file, easy_to_beat(measured))
+    planted = sha256_file(file)
+    assert volume.evaluate()[0].outcomes(GOLDEN) == "pp"
+    (reported,) = volume.reported
+    assert reported.refused == planted
+    assert reported.sha256 == sha256_file(file) != planted, "the planted file was replaced"
+    assert "does not have its recorded digest" in caplog.text
+
+
+@pytest.mark.usefixtures("answers")
+def test_baseline_without_recorded_digest_is_measured_again(volume, caplog):
+    caplog.set_level(logging.INFO)
+    (measured,) = volume.evaluate()
+    (file,) = volume.files()
+    write_model(file, easy_to_beat(measured))
+    assert volume.evaluate()[0].outcomes(GOLDEN) == "pp"
+    (reported,) = volume.reported
+    assert reported.refused is None
+    assert "has no recorded digest" in caplog.text
+
+
+def test_recorded_file_under_another_key_is_measured_again(volume, answers):
+    """A file that a pod wrote for other settings has a digest that is recorded, but for its own key."""
+    other = [replace(volume.sets[0], identity="0" * 64)]
+    answers[:] = ["no"] * 2
+    volume.evaluate(other)
+    (weak,) = volume.files()
+    answers[:] = ["yes"] * 2
+    volume.evaluate()
+    volume.record()
+    recorded = volume.reported
+    (file,) = set(volume.files()) - {weak}
+    file.write_bytes(weak.read_bytes())
+    assert volume.evaluate()[0].outcomes(GOLDEN) == "pp"
+    assert recorded == [each.model_copy(update={"refused": None}) for each in volume.reported]
+
+
+@pytest.mark.usefixtures("answers")
+def test_key_names_the_model(volume):
+    """So that a recorded result of a weaker model cannot be put into this one's folder."""
+    volume.evaluate()
+    (file,) = volume.files()
+    plan = volume.context.plan
+    weaker = plan.model_copy(update={"model": plan.model.model_copy(update={"digest": "a" * 64})})
+    volume._root.path.joinpath("plan", "plan.json").write_text(weaker.model_dump_json(by_alias=True))
+    volume.evaluate()
+    (other,) = volume.folder.parents[1].joinpath("a" * 64, "evals").iterdir()
+    assert other.name != file.name
+
+
+@pytest.mark.usefixtures("answers")
+def test_baseline_that_is_no_result_is_measured_again(volume):
+    volume.evaluate()
+    volume.record()
+    (file,) = volume.files()
+    file.write_bytes(b"\xff")
+    assert volume.evaluate()[0].outcomes(GOLDEN) == "pp"
+
+
+@pytest.mark.usefixtures("answers")
+def test_a_result_of_one_gpu_is_no_baseline_on_another(volume, monkeypatch):
     def measured_on(name: str) -> int:
         # Two kinds of GPU in one machine are rare. The model is on the CPU: which device is there decides.
         monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: name)
-        return measurements(GPU)
+        volume.evaluate(device=GPU)
+        return len(volume.files())
 
     assert measured_on("NVIDIA L4") == 1
     assert measured_on("NVIDIA L4") == 1
     assert measured_on("NVIDIA H100 80GB HBM3") == 2
-    assert measurements(CPU) == 3
+    volume.evaluate()
+    assert len(volume.files()) == 3
 
 
-def test_what_is_known_takes_no_time(make_root, tiny_model):
-    context = make_root(gates={"orders": gate_spec(golden_cases(2))}).context()
-    tokenizer, model = load_tokenizer(tiny_model), load_base(tiny_model, "float32", CPU)
-    sets = golden_sets(context, tokenizer, context.request.final_gates)
-    cache = BaselineCache(context, "float32", CPU)
-    (measured,), (known,) = (cache.evaluate(model, tokenizer, sets) for _ in range(2))
-    assert measured.seconds > 0
-    assert known == measured.model_copy(update={"seconds": 0.0})
-
-
-def test_what_could_not_be_scored_is_measured_again(make_root, tiny_model, monkeypatch):
-    context = make_root(gates={"orders": gate_spec(golden_cases(2))}).context()
-    tokenizer, model = load_tokenizer(tiny_model), load_base(tiny_model, "float32", CPU)
-    (sound,) = golden_sets(context, tokenizer, context.request.final_gates)
+@pytest.mark.usefixtures("answers")
+def test_what_could_not_be_scored_is_measured_again(volume):
+    (sound,) = volume.sets
 
     def stuck(_: str) -> None:
         raise TimeoutError
 
     broken = replace(sound, cases=[replace(case, scorers={GOLDEN: [stuck]}) for case in sound.cases])
-    monkeypatch.setattr(evaluate_module, "generate", lambda *_: [Output("yes", truncated=False)] * 2)
-    cache = BaselineCache(context, "float32", CPU)
-
-    def outcomes(evaluation_set) -> str:
-        return cache.evaluate(model, tokenizer, [evaluation_set])[0].outcomes(GOLDEN)
-
-    folder = context.workspace / context.paths.base_model(context.plan.model.digest) / "evals"
-    (errors,) = cache.evaluate(model, tokenizer, [broken])
+    (errors,) = volume.evaluate([broken])
     assert errors.outcomes(GOLDEN) == "ee"
-    assert not folder.exists()
-    assert outcomes(sound) == "pp"
-    (file,) = folder.iterdir()
-    write_model(file, errors)  # as an older version did
-    assert outcomes(sound) == "pp"
-    assert outcomes(broken) == "pp", "it was kept, and found"
+    assert not volume.folder.exists()
+    assert volume.reported == []
+    assert volume.evaluate([sound])[0].outcomes(GOLDEN) == "pp"
+    volume.record()
+    assert volume.evaluate([broken])[0].outcomes(GOLDEN) == "pp", "it was kept, and found"
 
 
 def test_a_cpu_is_called_cpu():
     assert device_name(CPU) == "cpu"
+
+
+@pytest.mark.usefixtures("answers")
+def test_equal_outputs_are_equal_files(volume):
+    """So that pods that measure the same at the same time do not refuse each other's files."""
+    volume.evaluate()
+    (file,) = volume.files()
+    first = file.read_bytes()
+    file.unlink()
+    volume.evaluate()
+    assert file.read_bytes() == first
+    assert json.loads(first)["seconds"] == 0

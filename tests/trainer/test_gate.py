@@ -12,7 +12,9 @@ from safetensors.torch import load_file, save_file
 from transformers import PreTrainedTokenizerBase
 
 from support.trainer_root import STAGE, TrainerRoot, gate_spec, golden_cases
-from tunegate_api.contract import ROOT_VARIABLE, ExitCode, Outcome, Role, Subject
+from tunegate_api.baselines import BASELINES_VARIABLE, write_baselines
+from tunegate_api.contract import ROOT_VARIABLE, ExitCode, Outcome, Role, Subject, Termination
+from tunegate_api.v1alpha1.evaluation_status import BaselineDigest
 from tunegate_api.v1alpha1.finetunejob_status import Reason
 from tunegate_api.verdict import PASS, VerdictState
 from tunegate_trainer import artifact as artifact_module
@@ -369,16 +371,24 @@ def test_another_test_set_has_openings_of_its_own(root):
     assert result(root).openings == {"test/exact_match": 1}
 
 
-def test_what_training_measured_of_the_base_is_not_measured_again(root):
+@pytest.mark.parametrize("is_recorded", [True, False])
+def test_gate_uses_what_training_measured_of_the_base_if_recorded(root, monkeypatch, is_recorded):
     cache = root.workspace / root.paths.base_model(root.context().plan.model.digest) / "evals"
     for path in cache.iterdir():  # a mark that only a reader of the cache can carry on
         cached = SetResult.model_validate_json(path.read_bytes())
         marked = [case.model_copy(update={"output": "from the cache"}) for case in cached.cases]
         write_model(path, cached.model_copy(update={"cases": marked}))
+    recorded = [BaselineDigest(key=path.stem, sha256=sha256_file(path)) for path in cache.iterdir()]
+    monkeypatch.setenv(BASELINES_VARIABLE, write_baselines(recorded) if is_recorded else "")
     gate()
     lines = (root.workspace / root.paths.gate / "base-golden-orders.jsonl").read_text().splitlines()
     assert len(lines) == 20
-    assert json.loads(lines[0])["output"] == "from the cache"
+    assert (json.loads(lines[0])["output"] == "from the cache") is is_recorded
+    said = Termination.model_validate_json((root.path / "termination.json").read_bytes())
+    reported = {each.key: each.sha256 for each in said.baselines}
+    written = {path.stem: sha256_file(path) for path in cache.iterdir()}
+    assert len(reported) == 3, "both golden sets, and the rows of the test split"
+    assert reported.items() <= written.items()
 
 
 def test_outputs_of_both_models_are_kept(root):

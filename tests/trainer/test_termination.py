@@ -2,8 +2,10 @@
 
 import pytest
 
+from tunegate_api.baselines import MeasuredBaseline
 from tunegate_api.contract import ROOT_VARIABLE, ExitCode, Outcome, Termination
-from tunegate_trainer.main import main
+from tunegate_api.v1alpha1.finetunejob_status import Failure
+from tunegate_trainer.main import End, main, termination_text
 
 
 @pytest.mark.parametrize("before", ["", "x" * 5000])
@@ -16,3 +18,14 @@ def test_the_message_is_written_into_the_file_that_is_mounted_there(tmp_path, mo
     assert mounted.stat().st_ino == inode, "another file in its place would not be the one that is read"
     assert Termination.model_validate_json(mounted.read_bytes()).outcome is Outcome.FAILED
     assert [path.name for path in tmp_path.iterdir()] == ["termination.json"], "nothing can be made beside it"
+
+
+def test_message_leaves_out_the_oldest_baselines_that_do_not_fit():
+    failure = Failure(reason="GateError", message="m" * 1024, hint="h" * 1024)
+    measured = [MeasuredBaseline(key=f"{n:064}", sha256="f" * 64) for n in range(40)]
+    text = termination_text(End(Outcome.FAILED, ExitCode.INTERNAL_ERROR, failure), "0" * 64, [], measured)
+    said = Termination.model_validate_json(text)
+    assert len(text) <= 4096
+    assert said.failure is not None
+    assert 20 <= len(said.baselines) < 40
+    assert said.baselines == measured[-len(said.baselines) :]

@@ -1,12 +1,13 @@
 """What every role knows: its request and plan, its folders, and how to report."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 
+from tunegate_api.baselines import BASELINES_VARIABLE, MeasuredBaseline, read_baselines
 from tunegate_api.contract import DEFAULT_ROOT, ROOT_VARIABLE, Report, Request, Role
 from tunegate_api.plan import Plan
 from tunegate_api.workspace import Workspace
@@ -24,6 +25,12 @@ class Context:
     attempt: int = 1
     stage: str | None = None
     root: Path = field(default_factory=lambda: Path(os.environ.get(ROOT_VARIABLE, DEFAULT_ROOT)))
+    baselines: Mapping[str, frozenset[str]] = field(
+        default_factory=lambda: read_baselines(os.environ.get(BASELINES_VARIABLE, ""))
+    )
+    """The recorded digests of cached baselines, by key."""
+    measured_baselines: dict[str, MeasuredBaseline] = field(default_factory=dict)
+    """Those that this process wrote or used, by key, for its termination message."""
     speaks: bool = True
     """Whether it reports: of the processes that train together, only the first one does."""
     courier: Courier | None = None

@@ -20,6 +20,7 @@ from typing import Any, NoReturn
 
 from pydantic import ValidationError
 
+from tunegate_api.baselines import MeasuredBaseline
 from tunegate_api.contract import ExitCode, Outcome, Role, Termination
 from tunegate_api.v1alpha1.finetunejob_status import Failure, Reason
 from tunegate_trainer import place
@@ -306,7 +307,8 @@ def _leave_message(
     try:
         # In place: in a pod it is a mount of its own in a read-only folder, where nothing can be renamed.
         place.termination_file(context.root).write_text(
-            termination_text(end, report_sha256, trackers_behind), encoding="utf-8"
+            termination_text(end, report_sha256, trackers_behind, [*context.measured_baselines.values()]),
+            encoding="utf-8",
         )
     except OSError as error:
         logger.warning("termination.json could not be written: %s", error)
@@ -328,10 +330,16 @@ def _close(context: Context, end: End) -> list[str] | None:
     return trackers.close()
 
 
-def termination_text(end: End, report_sha256: str | None, trackers_behind: list[str] | None = None) -> str:
-    """The termination message in what Kubernetes keeps of one."""
+def termination_text(
+    end: End,
+    report_sha256: str | None,
+    trackers_behind: list[str] | None = None,
+    baselines: Sequence[MeasuredBaseline] = (),
+) -> str:
+    """The termination message in what Kubernetes keeps of one. Messages of a failure are shortened first,
+    then the oldest ``baselines`` are left out."""
     failure = end.failure
-    for length in (1024, 256):
+    for length, kept in [(1024, len(baselines)), *((256, n) for n in range(len(baselines), -1, -1))]:
         if failure is not None:
             failure = failure.model_copy(
                 update={"message": failure.message[:length], "hint": failure.hint[:length]}
@@ -342,6 +350,7 @@ def termination_text(end: End, report_sha256: str | None, trackers_behind: list[
             failure=failure,
             report_sha256=report_sha256,
             trackers_behind=trackers_behind,
+            baselines=list(baselines[len(baselines) - kept :]),
         ).model_dump_json(by_alias=True, exclude_none=True)
         if len(text.encode()) <= _TERMINATION_BYTES:
             break

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from tunegate_api.meta import Condition, Decimal, Sha256, StatusModel, Time
+from tunegate_api.v1alpha1.evaluation_status import BaselineDigest
 from tunegate_api.verdict import VerdictState
 
 MAX_RECORDS = 20
@@ -14,6 +15,10 @@ MAX_URI_BYTES = 12 * 1024
 """Bytes of all URIs that status lists, so that it stays below 32 KiB."""
 MAX_OUTCOME_BYTES = 6 * 1024
 """Bytes of all outcomes that status keeps, for the same reason."""
+
+
+MAX_BASELINES = 10
+"""Cached baselines that status remembers, with 190 bytes each, for the same reason."""
 
 
 class GateReason(StrEnum):
@@ -65,6 +70,13 @@ class Record(StatusModel):
     """When it was judged."""
 
 
+class RecordedBaseline(BaselineDigest):
+    """A cached baseline that later jobs with this gate may use instead of measuring it again."""
+
+    time: Time
+    """When the newest FineTuneJob was created that measured or used it."""
+
+
 class EvalGateStatus(StatusModel):
     """What the operator read and recorded."""
 
@@ -93,6 +105,10 @@ class EvalGateStatus(StatusModel):
     records_config_map: Annotated[str | None, Field(max_length=63)] = None
     """The ConfigMap with these records in full: the outcome of each case, to compare versions case by case,
     and all URIs. None while nothing was judged."""
+
+    baselines: Annotated[list[RecordedBaseline], Field(max_length=MAX_BASELINES)] = []
+    """Cached results of base models that jobs with this gate measured or used, of the newest jobs first. A
+    pod measures again what is not listed here or in the status of its own job."""
 
     def to_wire(self) -> dict[str, Any]:
         """JSON form without empty parts."""

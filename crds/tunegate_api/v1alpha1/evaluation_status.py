@@ -28,6 +28,16 @@ class GoldenStatus(StatusModel):
     """Difference to each baseline in percentage points."""
 
 
+class BaselineDigest(StatusModel):
+    """A file in the baseline cache of a volume: the outputs of a base model on one set of cases."""
+
+    key: Sha256
+    """The digest of all that the outputs depend on: model, cases, generation settings, type, device and
+    libraries. The file has its name."""
+    sha256: Sha256
+    """The digest of the file, as the pod that wrote it reported it. Another file is not used."""
+
+
 class SafetyStatus(StatusModel):
     """The safety set on one set of weights, and the difference to the base model."""
 

@@ -8,6 +8,7 @@ from tunegate_api.meta import Condition, Decimal, Message, Sha256, StatusModel, 
 from tunegate_api.v1alpha1.cost import Cost, StageMemory
 from tunegate_api.v1alpha1.evaluation_status import (
     MAX_NAMED_CASES,
+    BaselineDigest,
     CheckpointReference,
     CheckpointStatus,
     FinalStatus,
@@ -26,6 +27,8 @@ MAX_ATTEMPTS = 20
 
 MAX_EVICTIONS = 10
 """Evicted pods that status remembers. As many without a new checkpoint end the job."""
+MAX_BASELINES = 24
+"""Cached baselines that status remembers, 160 bytes each: those of each gate, and of held-out rows."""
 MAX_DECISIONS = 8
 """Decisions about stops that status remembers."""
 
@@ -321,6 +324,8 @@ class FineTuneJobStatus(StatusModel):
     """The judgement of the artifact that would be published."""
     published: Annotated[list[Published], Field(max_length=4)] = []
     """Where the model went, one entry for each target."""
+    baselines: Annotated[list[BaselineDigest], Field(max_length=MAX_BASELINES)] = []
+    """Files of the baseline cache on the volume that this job's pods measured or used, the newest last."""
     stop: Stop | None = None
     """Why a gate stopped training."""
     decisions: Annotated[list[StopDecision], Field(max_length=MAX_DECISIONS)] = []

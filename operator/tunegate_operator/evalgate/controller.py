@@ -7,7 +7,8 @@ from tunegate_api.meta import ObjectMeta
 from tunegate_api.v1alpha1 import EvalGate, EvalGateStatus
 from tunegate_api.v1alpha1.problems import find_problems
 from tunegate_operator.engine.cluster import Key, Object
-from tunegate_operator.engine.controller import Decision, Event, View, read_status
+from tunegate_operator.engine.controller import Decision, Event, UnreadableStatusError, View, read_status
+from tunegate_operator.evalgate.baselines import names_gate, with_baselines
 from tunegate_operator.evalgate.decide import decide, refuse
 from tunegate_operator.evalgate.observe import Unreadable, observe
 from tunegate_operator.evalgate.records import read_records
@@ -39,10 +40,17 @@ class EvalGateController:
         if changed["kind"] == "ConfigMap":
             gates = view.of_kind(self.kind, namespace)
             return [Key.of(gate) for gate in gates if _source(gate).get("configMap") == name]
-        if changed["kind"] == "FineTuneJob" and (changed.get("status") or {}).get("final"):
-            judged = {result["name"] for result in changed["status"]["final"].get("gates", [])}
+        if changed["kind"] == "FineTuneJob":
+            status = changed.get("status") or {}
+            judged = {result["name"] for result in (status.get("final") or {}).get("gates", [])}
+            if not judged and not status.get("baselines"):
+                return []
             gates = view.of_kind(self.kind, namespace)
-            return [Key.of(gate) for gate in gates if gate["metadata"]["name"] in judged]
+            return [
+                Key.of(gate)
+                for gate in gates
+                if gate["metadata"]["name"] in judged or _has_new_baselines(gate, changed)
+            ]
         return []
 
 
@@ -53,6 +61,17 @@ def _about_results(unreadable: Unreadable) -> Event:
         f"ConfigMap {unreadable.config_map} cannot be read, so the model of FineTuneJob {unreadable.job} is "
         "not recorded: it was edited, or another version of the operator wrote it; restore it.",
     )
+
+
+def _has_new_baselines(gate: Object, job: Object) -> bool:
+    """Whether a job measured or used baselines that the gate's status is to list."""
+    if not names_gate(job, gate["metadata"]["name"]):
+        return False
+    try:
+        known = read_status(gate, EvalGateStatus).baselines
+    except UnreadableStatusError:
+        return False
+    return with_baselines(known, gate["metadata"]["name"], [job]) != known
 
 
 def _source(gate: Object) -> Object:

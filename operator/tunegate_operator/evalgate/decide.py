@@ -22,6 +22,7 @@ def decide(observed: Observed, now: datetime) -> Decided:
     """The next status, and what to record before. The same input gives the same answer."""
     gate = observed.gate
     status, actions = _with_records(gate.metadata, gate.status, observed.records, observed.recorded)
+    status = status.model_copy(update={"baselines": list(observed.baselines)})
     return _judge_golden_set(observed, status, now), actions
 
 

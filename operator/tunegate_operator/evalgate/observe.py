@@ -7,11 +7,12 @@ from pydantic import ValidationError
 from tunegate_api.contract import Results, Subject, golden_set, sha256_text
 from tunegate_api.golden import inline_golden
 from tunegate_api.v1alpha1 import EvalGate, FineTuneJob
-from tunegate_api.v1alpha1.evalgate_status import MAX_RECORDS, GateReason, Record
+from tunegate_api.v1alpha1.evalgate_status import MAX_RECORDS, GateReason, Record, RecordedBaseline
 from tunegate_api.verdict import passed_count
 from tunegate_operator.engine.cluster import Key, Object
 from tunegate_operator.engine.controller import View
 from tunegate_operator.engine.objects import moment
+from tunegate_operator.evalgate.baselines import with_baselines
 from tunegate_operator.evalgate.records import baseline_jobs, read_records
 from tunegate_operator.names import RESULTS_KEY, results_name
 
@@ -43,12 +44,14 @@ class Observed:
     """The records in the gate's ConfigMap."""
     unreadable: tuple[Unreadable, ...]
     """Jobs whose results are there and cannot be read. Their models are not recorded."""
+    baselines: tuple[RecordedBaseline, ...] = ()
+    """Cached baselines that jobs with this gate measured or used, those of earlier jobs included."""
 
 
 def observe(gate: EvalGate, view: View) -> Observed:
     golden, recorded = _golden_text(gate, view), read_records(gate.metadata, view)
     if isinstance(golden, Missing):
-        return Observed(gate, golden, (), recorded, ())
+        return Observed(gate, golden, (), recorded, (), tuple(gate.status.baselines))
     jobs, digest = view.of_kind("FineTuneJob", gate.metadata.namespace), sha256_text(golden)
     found = [_record(gate, job, digest, view) for job in jobs if may_be_new(gate, job)]
     return Observed(
@@ -57,6 +60,7 @@ def observe(gate: EvalGate, view: View) -> Observed:
         tuple(record for record in found if isinstance(record, Record)),
         recorded,
         tuple(record for record in found if isinstance(record, Unreadable)),
+        tuple(with_baselines(gate.status.baselines, gate.metadata.name, jobs)),
     )
 
 

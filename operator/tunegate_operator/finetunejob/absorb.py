@@ -1,12 +1,14 @@
 """Take in what pods reported: record it as a ConfigMap, and show it in status."""
 
+from tunegate_api.baselines import MeasuredBaseline
 from tunegate_api.contract import Results, Role, Subject, plan_digest
 from tunegate_api.judgement import assess_stage, best_checkpoint
 from tunegate_api.meta import Sha256
 from tunegate_api.plan import Plan
 from tunegate_api.v1alpha1 import FineTuneJob
-from tunegate_api.v1alpha1.evaluation_status import CheckpointReference, CheckpointStatus
+from tunegate_api.v1alpha1.evaluation_status import BaselineDigest, CheckpointReference, CheckpointStatus
 from tunegate_api.v1alpha1.finetunejob_status import (
+    MAX_BASELINES,
     MAX_CHECKPOINTS,
     MAX_IMAGE_ID,
     DataStatus,
@@ -95,6 +97,22 @@ def absorb_published(observed: Observed, draft: Draft) -> None:
     if report and report.published:
         told = [Published(uri=p.uri, digest=p.digest, time=report.time) for p in report.published]
         draft.set(published=[known.get((p.uri, p.digest), p) for p in told])
+
+
+def absorb_baselines(observed: Observed, draft: Draft) -> None:
+    """The cached baselines that pods of this job measured or used, the newest last."""
+    known = {baseline.key: baseline for baseline in draft.status.baselines}
+    for each in measured_baselines(observed):
+        known.pop(each.key, None)
+        known[each.key] = BaselineDigest(key=each.key, sha256=each.sha256)
+    draft.set(baselines=list(known.values())[-MAX_BASELINES:])
+
+
+def measured_baselines(observed: Observed) -> list[MeasuredBaseline]:
+    """What the termination messages of training and gate pods say, the oldest pod's first."""
+    children = [child for child in observed.children if child.step.role in (Role.TRAIN, Role.GATE)]
+    pods = sorted((pod for child in children for pod in child.pods), key=lambda pod: (pod.created, pod.uid))
+    return [each for pod in pods if (said := pod.termination) for each in said.baselines]
 
 
 def show_progress(run: Run) -> None:

@@ -4,6 +4,7 @@ from datetime import datetime, timedelta
 
 from tunegate_api.contract import Results, Role, Subject
 from tunegate_api.v1alpha1 import FineTuneJob
+from tunegate_api.v1alpha1.evaluation_status import BaselineDigest
 from tunegate_api.v1alpha1.finetunejob_status import MAX_ATTEMPTS, Attempt, Failure, Phase, Reason
 from tunegate_operator.engine.controller import Create, Delete
 from tunegate_operator.finetunejob.bounded import newest
@@ -44,12 +45,23 @@ def start(run: Run, step: Step, args: tuple[str, ...] = ()) -> None:
     """Start the next attempt of a step."""
     number = 1 + latest_number(run, step)
     job, plan = run.observed.job, run.plan
-    child = child_job(job, run.request, step, number, pods=run.pods, plan=plan, extra_args=args)
+    baselines = _recorded_baselines(run) if step.role in (Role.TRAIN, Role.GATE) else ()
+    child = child_job(
+        job, run.request, step, number, pods=run.pods, plan=plan, extra_args=args, baselines=baselines
+    )
     if node_count(job, step.role) > 1:
         run.draft.actions.append(Create(nodes_service(job)))
     run.draft.actions.append(Create(child))
     held_back = refused(run.observed.refusal, step.role) if run.observed.refusal else None
     _await_pod(run, step.role, run.draft.now, held_back)
+
+
+def _recorded_baselines(run: Run) -> tuple[BaselineDigest, ...]:
+    """The cached baselines that pods may use: of this job, and of earlier ones with its gates. They come
+    from status, which only the operator writes."""
+    gates = [gate for gate in run.observed.gates.values() if gate is not None]
+    earlier = (baseline for gate in gates for baseline in gate.status.baselines)
+    return (*run.draft.status.baselines, *earlier)
 
 
 def latest_number(run: Run, step: Step) -> int:

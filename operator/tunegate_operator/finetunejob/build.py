@@ -1,9 +1,11 @@
 """Pure builders of everything that a FineTuneJob owns: ConfigMaps and batch/v1 Jobs."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from tunegate_api import API_VERSION
+from tunegate_api.baselines import BASELINES_VARIABLE, write_baselines
 from tunegate_api.contract import (
     DEFAULT_ROOT,
     MASTER_VARIABLE,
@@ -20,6 +22,7 @@ from tunegate_api.contract import (
 from tunegate_api.meta import StatusModel
 from tunegate_api.plan import ModelPlan, Plan, TrainingParameters
 from tunegate_api.v1alpha1 import FineTuneJob
+from tunegate_api.v1alpha1.evaluation_status import BaselineDigest
 from tunegate_operator.engine.cluster import Object
 from tunegate_operator.finetunejob.pod_template import for_role, with_user_settings
 from tunegate_operator.finetunejob.volumes import pod_volumes
@@ -126,8 +129,9 @@ def child_job(
     pods: PodSettings,
     plan: Plan | None = None,
     extra_args: tuple[str, ...] = (),
+    baselines: Sequence[BaselineDigest] = (),
 ) -> Object:
-    """The batch/v1 Job that runs one attempt of one step."""
+    """The batch/v1 Job that runs one attempt of one step, and may use these cached ``baselines``."""
     if step.role in (Role.CLEANUP, Role.TRACK):  # they say no more than their termination message does
         pods = replace(pods, report_to=None)
     meta = job.metadata
@@ -149,7 +153,13 @@ def child_job(
         "image": request.trainer_image or pods.image,
         "command": ["python", "-m", "tunegate_trainer"],
         "args": [str(step.role), *stage_args, "--attempt", str(attempt), *extra_args],
-        "env": _environment(job, step.role, pods) + (_meeting(job, name, attempt, pods) if nodes > 1 else []),
+        "env": [
+            *_environment(job, step.role, pods),
+            *(_meeting(job, name, attempt, pods) if nodes > 1 else []),
+            # Not an argument: a trainer of an earlier release, which the job may have begun with, refuses
+            # arguments that it does not know.
+            *([{"name": BASELINES_VARIABLE, "value": write_baselines(baselines)}] if baselines else []),
+        ],
         "volumeMounts": mounts,
         "terminationMessagePath": f"{DEFAULT_ROOT}/termination.json",
         "terminationMessagePolicy": "FallbackToLogsOnError",

@@ -10,13 +10,14 @@ from tunegate_api.v1alpha1.problems import Problem, find_problems
 from tunegate_operator.engine.cluster import Key, Object
 from tunegate_operator.engine.controller import Decision, Event, View, read_status
 from tunegate_operator.engine.owners import controlling_owner
+from tunegate_operator.finetunejob.absorb import measured_baselines
 from tunegate_operator.finetunejob.build import PodSettings
 from tunegate_operator.finetunejob.conditions import of_a_held_job, of_a_refused_spec, with_conditions
 from tunegate_operator.finetunejob.decide import decide
 from tunegate_operator.finetunejob.draft import Draft
 from tunegate_operator.finetunejob.events import events_between
 from tunegate_operator.finetunejob.lifecycle import with_lifecycle
-from tunegate_operator.finetunejob.observe import Stranger, UnreadableRecordError, observe
+from tunegate_operator.finetunejob.observe import Observed, Stranger, UnreadableRecordError, observe
 from tunegate_operator.finetunejob.tracking import tell_trackers
 from tunegate_operator.finetunejob.ttl import clean_up
 
@@ -57,7 +58,11 @@ class FineTuneJobController:
             status=new.to_wire(),
             actions=tuple(draft.actions),
             events=events_between(name, old, new),
-            warnings=(*_about_strangers(observed.strangers), *_about_variables(problems)),
+            warnings=(
+                *_about_strangers(observed.strangers),
+                *_about_variables(problems),
+                *_about_baselines(observed),
+            ),
             requeue_after=draft.requeue_after,
             is_last=new.phase is not None and new.phase.is_final,
             message_is_progress=_is_unschedulable(new),
@@ -135,6 +140,21 @@ def _about_strangers(strangers: tuple[Stranger, ...]) -> tuple[Event, ...]:
             f"{stranger.problem}. The operator ignores it; delete it.",
         )
         for stranger in strangers[:1]
+    )
+
+
+def _about_baselines(observed: Observed) -> tuple[Event, ...]:
+    """An event about the first cached baseline that a pod did not use: somebody may have planted it."""
+    refused = [baseline for baseline in measured_baselines(observed) if baseline.refused]
+    return tuple(
+        Event(
+            "Warning",
+            "BaselineRefused",
+            f"The cached baseline {each.key}.json on the volume has sha256 {each.refused}, which is not the "
+            "digest that the operator recorded. The pod did not use it and measured the base model again. "
+            "Check who can write to the volume.",
+        )
+        for each in refused[:1]
     )
 
 

@@ -13,7 +13,13 @@ from tunegate_api.v1alpha1.finetunejob_status import Failure, Phase, Reason
 from tunegate_api.verdict import StopAction, VerdictState
 from tunegate_operator.engine.controller import Delete, Refusal
 from tunegate_operator.finetunejob import attempts
-from tunegate_operator.finetunejob.absorb import absorb_plan, absorb_published, absorb_results, show_progress
+from tunegate_operator.finetunejob.absorb import (
+    absorb_baselines,
+    absorb_plan,
+    absorb_published,
+    absorb_results,
+    show_progress,
+)
 from tunegate_operator.finetunejob.build import PodSettings, Step
 from tunegate_operator.finetunejob.cost import show_cost
 from tunegate_operator.finetunejob.deadlines import enforce_deadline
@@ -43,6 +49,7 @@ def decide(observed: Observed, now: datetime, pods: PodSettings) -> Draft:
     job = observed.job
     draft = Draft(job.status.model_copy(update={"observed_generation": job.metadata.generation}), now)
     results = absorb_results(observed, draft)
+    absorb_baselines(observed, draft)
     if job.spec.suspend and observed.request is None and not observed.children:
         be_suspended(draft)
         return draft

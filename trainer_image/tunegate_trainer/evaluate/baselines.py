@@ -1,6 +1,12 @@
-"""Results of a base model, shared by the jobs on a volume."""
+"""Results of a base model, shared by the jobs on a volume.
 
+Whoever can write to the volume can put a file there that is easy to beat. So a file is used only if it has
+the digest that the operator recorded for its key; otherwise the base model is measured again.
+"""
+
+import hashlib
 import json
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,14 +15,17 @@ import torch
 from pydantic import ValidationError
 from transformers import PreTrainedTokenizerBase
 
+from tunegate_api.baselines import MeasuredBaseline
 from tunegate_api.contract import sha256_text
 from tunegate_trainer.base_model import EVALUATIONS
 from tunegate_trainer.context import Context
 from tunegate_trainer.evaluate.evaluate import SetResult, evaluate
 from tunegate_trainer.evaluate.generate import device_name
 from tunegate_trainer.evaluate.sets import EvaluationSet, GeneratedSet
-from tunegate_trainer.files import write_model
+from tunegate_trainer.files import write_atomic
 from tunegate_trainer.ranks import ALONE, Ranks
+
+logger = logging.getLogger(__name__)
 
 
 class BaselineCache:
@@ -26,14 +35,18 @@ class BaselineCache:
     def __init__(
         self, context: Context, dtype: str, device: torch.device, quantization: str | None = None
     ) -> None:
+        self._context = context
         self._folder = context.workspace / context.paths.base_model(context.plan.model.digest) / EVALUATIONS
         self._device = device
         self._depends_on = {
+            "model": context.plan.model.digest,
             "dtype": dtype,
             **({"quantization": quantization} if quantization else {}),
             "device": device_name(device),
             "versions": context.plan.versions,
         }
+        self._refused: dict[str, str] = {}
+        """Key to the digest of a file that is not the recorded one."""
 
     def evaluate(
         self,
@@ -42,27 +55,57 @@ class BaselineCache:
         sets: Sequence[EvaluationSet],
         ranks: Ranks = ALONE,
     ) -> list[SetResult]:
-        """The results of the base model on each set; only what was never measured is generated."""
-        known = ranks.shared(lambda: [self._get(s) for s in sets])
+        """The results of the base model on each set; only what was never measured is generated. The context
+        gets the digests of the files that were written or used."""
+        keys = [self._key(each) for each in sets]
+        known = ranks.shared(lambda: [self._read(key) for key in keys])
         missing = [s for s, result in zip(sets, known, strict=True) if result is None]
-        measured = evaluate(model, tokenizer, missing, ranks)
-        for evaluation_set, result in zip(missing, measured, strict=True):
-            if ranks.is_first and not result.has_errors:
-                write_model(self._path(evaluation_set), result)
-        found = iter(measured)
-        return [next(found) if result is None else result for result in known]
+        measured = iter(evaluate(model, tokenizer, missing, ranks))
+        results = [next(measured) if result is None else result for result in known]
+        for key, result, found in zip(keys, results, known, strict=True):
+            if ranks.is_first and found is None and not result.has_errors:
+                self._record(key, result)
+        return results
 
-    def _path(self, evaluation_set: EvaluationSet) -> Path:
+    def _key(self, evaluation_set: EvaluationSet) -> str:
         key = evaluation_set.depends_on | self._depends_on
         exact = isinstance(evaluation_set, GeneratedSet) and evaluation_set.generation.precision == "Float32"
         if torch.is_autocast_enabled(self._device.type) and not exact:
             key["autocast"] = True
-        return self._folder / f"{sha256_text(json.dumps(key, sort_keys=True))}.json"
+        return sha256_text(json.dumps(key, sort_keys=True))
 
-    def _get(self, evaluation_set: EvaluationSet) -> SetResult | None:
-        """A result that is known, which takes no time."""
+    def _path(self, key: str) -> Path:
+        return self._folder / f"{key}.json"
+
+    def _record(self, key: str, result: SetResult) -> None:
+        """Write a result that was measured, and note its digest for the operator."""
+        text = result.model_copy(update={"seconds": 0.0}).model_dump_json(by_alias=True, exclude_none=True)
+        write_atomic(self._path(key), text)
+        self._note(key, sha256_text(text))
+
+    def _note(self, key: str, digest: str) -> None:
+        refused = self._refused.get(key)
+        measured = MeasuredBaseline(key=key, sha256=digest, refused=refused)
+        self._context.measured_baselines[key] = measured
+
+    def _read(self, key: str) -> SetResult | None:
+        """A result that is known, which takes no time; None where no file has a recorded digest."""
+        recorded = self._context.baselines.get(key, frozenset())
         try:
-            known = SetResult.model_validate_json(self._path(evaluation_set).read_bytes())
-        except (FileNotFoundError, ValidationError):  # a damaged one is measured again
+            content = self._path(key).read_bytes()
+        except FileNotFoundError:
             return None
-        return None if known.has_errors else known.model_copy(update={"seconds": 0.0})
+        digest, name = hashlib.sha256(content).hexdigest(), "/".join(self._path(key).parts[-4:])
+        if digest not in recorded:
+            if recorded:
+                self._refused[key] = digest
+                logger.warning("%s does not have its recorded digest: the base model is measured again", name)
+            else:
+                logger.info("%s has no recorded digest: the base model is measured again", name)
+            return None
+        try:
+            known = SetResult.model_validate_json(content)
+        except ValidationError:  # another version wrote it
+            return None
+        self._note(key, digest)
+        return known

@@ -1,0 +1,44 @@
+"""The cached baselines that a gate remembers: files on a volume that later jobs may use, by their digests."""
+
+from collections.abc import Iterable, Sequence
+
+from pydantic import ValidationError
+
+from tunegate_api.v1alpha1.evalgate_status import MAX_BASELINES, RecordedBaseline
+from tunegate_operator.engine.cluster import Object
+
+
+def names_gate(job: Object, gate: str) -> bool:
+    """Whether a FineTuneJob names the gate, read loosely: its spec may be wrong."""
+    spec = job.get("spec")
+    spec = spec if isinstance(spec, dict) else {}
+    stages = [stage for stage in spec.get("stages") or () if isinstance(stage, dict)]
+    lists = [spec.get("gates"), *(stage.get("gates") for stage in stages)]
+    return any(isinstance(g, dict) and g.get("name") == gate for gates in lists for g in gates or ())
+
+
+def with_baselines(
+    known: Sequence[RecordedBaseline], gate: str, jobs: Iterable[Object]
+) -> list[RecordedBaseline]:
+    """Add what the status of ``jobs`` with this ``gate`` lists, and keep that of the newest jobs.
+
+    The status of a job is written by the operator alone. The order is by the time at which a job was created,
+    so the same jobs always give the same list.
+    """
+    found = [baseline for job in jobs if names_gate(job, gate) for baseline in _baselines(job)]
+    latest: dict[tuple[str, str], RecordedBaseline] = {}
+    for baseline in (*known, *found):
+        identity = (baseline.key, baseline.sha256)
+        if identity not in latest or latest[identity].time < baseline.time:
+            latest[identity] = baseline
+    newest = sorted(latest.values(), key=lambda one: (one.time, one.key, one.sha256), reverse=True)
+    return newest[:MAX_BASELINES]
+
+
+def _baselines(job: Object) -> list[RecordedBaseline]:
+    """What a job's status lists; nothing where another version wrote it in another form."""
+    created, listed = job["metadata"].get("creationTimestamp"), (job.get("status") or {}).get("baselines")
+    try:
+        return [RecordedBaseline.model_validate({**one, "time": created}) for one in listed or ()]
+    except (ValidationError, TypeError):
+        return []
