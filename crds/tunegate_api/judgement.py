@@ -90,9 +90,14 @@ class Judgement:
     tasks: tuple[TaskJudgement, ...]
 
     @property
+    def enforced(self) -> list[GateJudgement]:
+        """The gates that are not in a dry run."""
+        return [gate for gate in self.gates if not gate.dry_run]
+
+    @property
     def gate_state(self) -> VerdictState:
-        """The worst of the gates that have a say."""
-        return worst([gate.verdict.state for gate in self.gates if not gate.dry_run])
+        """The worst of the enforced gates."""
+        return worst([gate.verdict.state for gate in self.enforced])
 
     @property
     def task_state(self) -> VerdictState:
@@ -106,7 +111,7 @@ class Judgement:
     @property
     def findings(self) -> list[tuple[str, Finding]]:
         """All that counts, each with the gate's name or ``taskMetrics``."""
-        of_gates = [(g.name, f) for g in self.gates if not g.dry_run for f in g.verdict.findings]
+        of_gates = [(g.name, f) for g in self.enforced for f in g.verdict.findings]
         return of_gates + [("taskMetrics", task.finding) for task in self.tasks]
 
     @property
@@ -137,14 +142,14 @@ def judge_checkpoint(request: Request, results: Results, evaluation: Evaluation)
 
 
 def best_checkpoint(request: Request, results: Results, stage: str) -> Candidate | None:
-    """The passing checkpoint of a stage that goes on."""
+    """The passing checkpoint of a stage that goes on. Gates in a dry run do not count."""
     judged = [judge_checkpoint(request, results, e) for e in results.find(Subject.CHECKPOINT, stage)]
     return select_best(
         [
             Candidate(
                 step=j.evaluation.step,
                 verdict=j.gate_state,
-                golden=sum((rate(g.verdict.passed, g.verdict.total) for g in j.gates), Fraction(0)),
+                golden=sum((rate(g.verdict.passed, g.verdict.total) for g in j.enforced), Fraction(0)),
                 dev=sum((rate(t.passed, t.total) for t in j.tasks), Fraction(0)),
             )
             for j in judged
@@ -193,6 +198,8 @@ def referenced_checkpoints(request: Request, results: Results, stage: str, accep
     evaluations = results.find(Subject.START, stage) + results.find(Subject.CHECKPOINT, stage)
     counted = [e for e in evaluations if e.step >= accepted_step]
     for gate in request.gates_of(stage):
+        if gate.spec.dry_run:
+            continue
         golden = [(passed_count(e.outcomes.get(golden_set(gate.name), "")), -e.step) for e in counted]
         steps.add(-max(golden, default=(0, 0))[1])
     return steps - {0}

@@ -1,12 +1,19 @@
 """Which cases and baselines a judgement takes, and whose word counts."""
 
+from fractions import Fraction
 from typing import Any
 
 import pytest
 
 from support.builders import make_gate, make_job
 from tunegate_api.contract import Evaluation, GateRequest, Request, Results, Subject
-from tunegate_api.judgement import assess_stage, best_checkpoint, judge_checkpoint, judge_final
+from tunegate_api.judgement import (
+    assess_stage,
+    best_checkpoint,
+    judge_checkpoint,
+    judge_final,
+    referenced_checkpoints,
+)
 from tunegate_api.published import LastPublished, PublishedVersion
 from tunegate_api.v1alpha1.evalgate import EvalGateSpec
 from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec
@@ -273,6 +280,30 @@ def test_a_confirmed_regression_stops_and_an_accepted_one_begins_a_new_history()
     assert accepted.assessment.action is StopAction.CONTINUE
     assert assess_stage(gates, measured, "sft", 30) is None
     assert assess_stage(gates, measured, "another", 0) is None
+
+
+def test_dry_run_gate_does_not_choose_the_best_checkpoint():
+    dry = gate_request("dry", dry_run=True)
+    measured = results(
+        BASE,
+        evaluation(Subject.CHECKPOINT, 10, 19, **{"golden/dry": "f" * 20}),
+        evaluation(Subject.CHECKPOINT, 20, 18, **{"golden/dry": "p" * 20}),
+        **{"golden/dry": CASES},
+    )
+    best = best_checkpoint(request(gate_request(), dry), measured, "sft")
+    assert best is not None
+    assert (best.step, best.golden) == (10, Fraction(19, 20))
+
+
+def test_checkpoint_that_only_a_dry_run_prefers_is_not_kept():
+    dry = gate_request("dry", dry_run=True)
+    measured = results(
+        BASE,
+        evaluation(Subject.CHECKPOINT, 10, 19, **{"golden/dry": "f" * 20}),
+        evaluation(Subject.CHECKPOINT, 20, 18, **{"golden/dry": "p" * 20}),
+        **{"golden/dry": CASES},
+    )
+    assert referenced_checkpoints(request(gate_request(), dry), measured, "sft", 0) == {10}
 
 
 def test_the_strictest_of_several_gates_decides_and_a_dry_run_does_not():

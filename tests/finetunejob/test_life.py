@@ -7,11 +7,11 @@ import pytest
 from support.builders import make_gate, make_job
 from support.fake_cluster import image_id
 from support.world import DIGEST, Script, World, failed
-from tunegate_api.contract import ExitCode, Request, Results, Subject
+from tunegate_api.contract import ExitCode, Request, Results, Subject, canonical_json
 from tunegate_api.v1alpha1.finetunejob_status import Phase, Reason
 from tunegate_operator.engine.cluster import Key
 from tunegate_operator.engine.objects import uid_of
-from tunegate_operator.names import results_name
+from tunegate_operator.names import REQUEST_KEY, request_name, results_name
 
 
 def test_a_good_run_is_judged_and_published():
@@ -129,6 +129,27 @@ def test_what_did_not_pass_is_not_published(what, script, reason, message):
     assert status.failure.message.startswith(message)
     assert not status.published
     assert not any("publish" in name for name in world.jobs())
+
+
+def test_failure_names_no_gate_in_a_dry_run():
+    world = World(Script(checkpoints={10: 20, 50: 30}))
+    world.apply(make_gate("rehearsed").obj())
+    world.apply_all(make_job().with_gates("golden", "rehearsed").obj())
+    world.until_job("data")
+    name = request_name("orders", world.job()["metadata"]["uid"])
+    recorded = world.cluster.as_user.get(Key("ConfigMap", "default", name))
+    request = Request.model_validate_json(recorded["data"][REQUEST_KEY])
+    dry = request.gate("rehearsed")  # the operator accepts no such gate yet
+    dry = dry.model_copy(update={"spec": dry.spec.model_copy(update={"dry_run": True})})
+    request = request.model_copy(update={"gates": [request.gate("golden"), dry]})
+    world.cluster.as_user.delete(Key.of(recorded), recorded["metadata"]["uid"])
+    world.apply(recorded | {"data": {REQUEST_KEY: canonical_json(request)}})
+    failure = world.run().failure
+    assert failure is not None
+    assert failure.message == (
+        "no checkpoint of stage sft passed its gates; "
+        "the nearest, step 50: golden 30/100 = 0.30, required 0.80"
+    )
 
 
 def test_no_passing_checkpoint_fails_before_the_gate():

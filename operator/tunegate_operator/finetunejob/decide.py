@@ -208,8 +208,12 @@ def _select(run: Run, stage: str) -> int | None:
     if best is not None:
         return best.step
     tried = [c for c in run.draft.status.checkpoints if c.stage == stage]  # a finished stage has one
-    nearest = max(tried, key=lambda c: sum(g.golden.passed for g in c.gates if g.golden))
-    why = "; ".join(g.message for g in nearest.gates if g.verdict is not VerdictState.PASSED)
+    enforced = {gate.name for gate in run.request.gates_of(stage) if not gate.spec.dry_run}
+    nearest = max(
+        tried, key=lambda c: sum(g.golden.passed for g in c.gates if g.golden and g.name in enforced)
+    )
+    failed = [g for g in nearest.gates if g.verdict is not VerdictState.PASSED and g.name in enforced]
+    why = "; ".join(g.message for g in failed)
     run.draft.fail(
         Failure(
             reason=Reason.NO_PASSING_CHECKPOINT,
