@@ -16,6 +16,9 @@ class TrainingParameters(StatusModel):
     lora_dropout: float | None = None
     target_modules: Listed[str] | None = None
     """Of an adapter; without one, all weights are trained."""
+    excluded_modules: Listed[str] | None = None
+    """The parts of a multimodal model that are not trained: its vision tower, unless ``target_modules`` names
+    a layer of it. None where all parts are."""
     epochs: float
     learning_rate: float
     scheduler: str
@@ -115,6 +118,17 @@ class StartPlan(StatusModel):
     """Whether it was an adapter, merged into its base: a model that nobody else has."""
 
 
+class ModelLicense(StatusModel):
+    """What the model card of a source says of its license."""
+
+    id: str
+    """Such as ``apache-2.0``; ``other`` for one that the model hub does not list."""
+    name: str | None = None
+    """Of another one."""
+    link: str | None = None
+    """Where its text is, as an http address."""
+
+
 class ModelPlan(StatusModel):
     uri: str
     """Of a model that another job ended with, where that job's artifact lies."""
@@ -128,6 +142,10 @@ class ModelPlan(StatusModel):
     """Arguments of the chat template, wherever a chat is rendered."""
     shape: ModelShape | None = None
     """None of an architecture whose sizes are not found in its configuration."""
+    auto_class: str | None = None
+    """The class of transformers that loads it. None, in older plans: AutoModelForCausalLM."""
+    license: ModelLicense | None = None
+    """None where the source has no model card that says so."""
 
     @property
     def is_merged(self) -> bool:

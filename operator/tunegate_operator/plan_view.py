@@ -95,10 +95,12 @@ def _stages(stages: list[StagePlan]) -> Table:
 
 def _trained(stage: StagePlan) -> str:
     parameters = stage.parameters
+    excluded = ", ".join(parameters.excluded_modules or [])
+    without = f", without {excluded}" if excluded else ""
     if parameters.adapter == "None":
-        return "all weights"
+        return f"all weights{without}"
     name = "QLoRA" if parameters.quantization else "LoRA"
-    return f"{name} r {parameters.lora_r} on {', '.join(parameters.target_modules or [])}"
+    return f"{name} r {parameters.lora_r} on {', '.join(parameters.target_modules or [])}{without}"
 
 
 def _memory(stages: list[StagePlan], *, on_gpu: bool) -> Table:

@@ -9,6 +9,7 @@ import yaml
 from transformers import BltConfig
 
 from support.command import DPO_AFTER_SFT, Command, manifests, preference_pairs
+from support.multimodal_models import save_multimodal_model
 
 ON_A_VOLUME = {
     "model": {"uri": "pvc://models/base"},
@@ -60,6 +61,14 @@ def test_its_numbers_are_those_of_the_run(tunegate, tiny_model, finished):
 
 
 @pytest.mark.usefixtures("without_weights")
+def test_plan_names_what_is_not_adapted_of_a_multimodal_model(tunegate, tmp_path):
+    model = save_multimodal_model(tmp_path / "mistral3", "mistral3")
+    result = tunegate("plan", tunegate.write(model))
+    assert result.returncode == 0, result.stdout
+    shown = " ".join(result.stdout.split())
+    assert "all-linear, without model.vision_tower, model.multi_modal_projector" in shown
+
+
 def test_of_a_job_without_data_weights_and_gates_the_configuration_is_enough(tunegate, tiny_model):
     result = tunegate("plan", only_the_job(tunegate, tiny_model, **ON_A_VOLUME))
     assert result.returncode == 0, result.stdout

@@ -9,6 +9,7 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 
+from support.multimodal_models import save_multimodal_model
 from support.tiny_model import END_OF_TURN, PAD
 from support.trainer_root import golden_cases
 from tunegate_api.golden import Message
@@ -53,6 +54,17 @@ def test_outputs_are_those_of_transformers_own_greedy_generation(model, tokenize
         )[0, ids.shape[1] :]
         assert output.text == tokenizer.decode(generated, skip_special_tokens=True)
         assert output.truncated == (generated[-1].item() not in stop_token_ids(tokenizer, model))
+
+
+@pytest.mark.parametrize("family", ["qwen3_5", "gemma3"])
+def test_shared_prefix_does_not_reach_layers_that_padding_would_disturb(tmp_path, family):
+    """States that run from token to token, and sliding windows."""
+    model = load_base(save_multimodal_model(tmp_path, family), "float32", torch.device("cpu"))
+    shared = list(range(3, 103))
+    prompts = [shared + list(range(103, 103 + length)) for length in (1, 7, 40)]
+    stops = [greedy(model, prompts[:1], 3, [0])[0][-1]]  # one prompt leaves the batch early
+    alone = [greedy(model, [prompt], 8, stops)[0] for prompt in prompts]
+    assert greedy(model, prompts, 8, stops) == alone
 
 
 def test_prompts_of_like_length_are_read_together(model, tokenizer, prompts, monkeypatch):

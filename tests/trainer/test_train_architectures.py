@@ -25,10 +25,11 @@ from tunegate_trainer.data.models import model_length
 from tunegate_trainer.errors import UserError
 from tunegate_trainer.examples import tokenize_rows
 from tunegate_trainer.interruption import Interruption
+from tunegate_trainer.likelihood import compute_singly, flatten, token_losses
 from tunegate_trainer.model import load_base
 from tunegate_trainer.train import recipe
 from tunegate_trainer.train.dataset import training_dataset
-from tunegate_trainer.train.packing import check_apart
+from tunegate_trainer.train.packing import keeps_apart
 from tunegate_trainer.train.start import trainable
 from tunegate_trainer.train.trainer import CompletionTrainer
 
@@ -159,29 +160,60 @@ def test_a_model_that_keeps_examples_apart_passes_as_it_was(tiny_model, mixture,
     for folder in (tiny_model, mixture):
         model = load_base(folder, dtype, CPU).train()
         random_state = torch.get_rng_state()
-        check_apart(model)
+        assert keeps_apart(model)
         assert model.training
         assert torch.equal(torch.get_rng_state(), random_state)
 
 
-def test_a_model_whose_examples_would_see_each_other_is_refused(tmp_path):
+@pytest.fixture
+def opt(tmp_path) -> Path:
     """Its attention knows positions by how many tokens were before, not by where an example begins."""
-    folder = save_random_model(tmp_path / "opt", OPTConfig, ffn_dim=64, word_embed_proj_dim=64, init_std=0.5)
-    with pytest.raises(UserError, match="a opt model does not keep examples of one pass apart"):
-        check_apart(load_base(folder, "float32", CPU))
-
-
-def test_a_model_that_needs_a_library_to_keep_them_apart_is_refused_before_it_is_measured(
-    tmp_path, make_root
-):
-    folder = save_random_model(
-        tmp_path / "lfm2", Lfm2Config, layer_types=["conv", "full_attention"], num_key_value_heads=2
+    return save_random_model(
+        tmp_path / "opt", OPTConfig, ffn_dim=64, word_embed_proj_dim=64, init_std=0.5, dropout=0.0
     )
-    root: TrainerRoot = make_root(model=folder)
-    with pytest.raises(UserError, match=r"apart here: .*causal.conv1d") as raised:
-        recipe.run(root.context(), Interruption())
-    assert "add it to the trainer's image" in raised.value.hint
-    assert root.evaluated_steps() == []
+
+
+@pytest.fixture
+def lfm2(tmp_path) -> Path:
+    """Its convolutions keep packed examples apart only with a library that is not here."""
+    layers = {"layer_types": ["conv", "full_attention"], "num_key_value_heads": 2}
+    return save_random_model(tmp_path / "lfm2", Lfm2Config, **layers)
+
+
+def test_examples_that_would_see_each_other_are_computed_singly(lfm2, make_root, judge, caplog):
+    root: TrainerRoot = make_root(model=lfm2, checkpoint_steps=(2, 4), parameters={"lora_dropout": 0.0})
+    assert recipe.run(root.context(), Interruption()) is Outcome.COMPLETED
+    assert "a lfm2 model does not keep packed examples apart" in caplog.text
+    assert "Install `causal_conv1d`" in caplog.text
+    assert root.losses()[-1] < root.losses()[0]
+    result = judge(root, 4)
+    assert result.evaluations[1].outcomes["golden/orders"] == root.evaluation(4).outcomes["golden/orders"]
+
+
+def test_model_that_only_mixes_numbers_is_found_by_its_losses(opt, caplog):
+    assert not keeps_apart(load_base(opt, "float32", CPU))
+    assert "the loss of one changes by" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["opt", "lfm2"])
+def test_loss_of_a_single_example_is_that_of_the_model(name, request):
+    model = load_base(request.getfixturevalue(name), "float32", CPU)
+    compute_singly(model)
+    examples = tokenize_rows(load_tokenizer(request.getfixturevalue(name)), rows("train", 3), 128)
+    losses, numbers, _ = token_losses(model, flatten(examples))
+    for number, one in enumerate(examples):
+        alone = model(input_ids=torch.tensor([one["input_ids"]]), labels=torch.tensor([one["labels"]])).loss
+        assert losses[numbers == number].mean().item() == pytest.approx(alone.item(), rel=1e-5)
+
+
+def test_single_passes_give_the_losses_of_a_packed_one(tiny_model):
+    examples = tokenize_rows(load_tokenizer(tiny_model), rows("train", 3), 128)
+    model = load_base(tiny_model, "float32", CPU)
+    packed = token_losses(model, flatten(examples))
+    compute_singly(model)
+    single = token_losses(model, flatten(examples))
+    assert torch.equal(single.examples, packed.examples)
+    torch.testing.assert_close(single.losses, packed.losses)
 
 
 def test_an_architecture_without_such_attention_is_refused_with_the_data(tmp_path):

@@ -14,6 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from support.multimodal_models import save_multimodal_model
 from support.trainer_root import ALL_WEIGHTS, STAGE, TrainerRoot, dpo_plan
 from support.waiting import eventually
 from tunegate_api.contract import (
@@ -157,6 +158,18 @@ def test_two_processes_train_what_one_does(make_together, base_model, exact, par
     train_alone(one)
     train(two)
     assert_same_run(one, two, (3, 6), loss=1e-6 if exact else 1e-5)
+
+
+@pytest.mark.parametrize("family", ["qwen3_5", "mistral3"])
+def test_two_processes_train_other_families_as_one_does(make_together, tmp_path, family):
+    """Qwen3.5 computes each example in a pass of its own; of Mistral 3 the vision tower gets no gradients."""
+    folder = save_multimodal_model(tmp_path / family, family)
+    excluded = ["model.vision_tower", "model.multi_modal_projector"] if family == "mistral3" else None
+    parameters = EXACT | ALL_WEIGHTS | {"batch_size": 8, "excluded_modules": excluded}
+    one, two = (make_together(n, model=folder, parameters=parameters, checkpoint_steps=(2,)) for n in (1, 2))
+    train_alone(one)
+    train(two)
+    assert_same_run(one, two, (2,), loss=1e-5)
 
 
 RECOMPUTES = """

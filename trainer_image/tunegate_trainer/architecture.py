@@ -2,19 +2,44 @@
 
 from typing import Any
 
-from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, DynamicCache
+from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    DynamicCache,
+)
 from transformers.cache_utils import DynamicLayer
 
 
+def auto_class(config: Any) -> Any:
+    """The class of transformers that loads a model of ``config``, a ``PreTrainedConfig``, to generate text:
+    ``AutoModelForCausalLM``, or ``AutoModelForImageTextToText`` for multimodal models that are only there.
+    None for a model that cannot generate text from text alone."""
+    if type(config) in MODEL_FOR_CAUSAL_LM_MAPPING:
+        return AutoModelForCausalLM
+    if type(config) not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING or config.is_encoder_decoder:
+        return None
+    # What reads an image first, as BLIP does, has it as its main input.
+    reads_text = _architecture(config).main_input_name == "input_ids"
+    return AutoModelForImageTextToText if reads_text else None
+
+
 def attention_of(config: Any) -> str | None:
-    """The attention of transformers for a model of ``config``, a ``PreTrainedConfig`` of a causal language
-    model: ``sdpa``, or ``eager`` where it has no such; None where it takes no mask that keeps packed examples
-    apart."""
-    found = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
-    architecture = found[0] if isinstance(found, tuple) else found
+    """The attention of transformers for a model of ``config``, a ``PreTrainedConfig`` of a model that
+    generates text: ``sdpa``, or ``eager`` where it has no such; None where it takes no mask that keeps packed
+    examples apart."""
+    architecture = _architecture(config)
     if getattr(architecture, "_supports_sdpa", False):
         return "sdpa"
     return "eager" if getattr(architecture, "_supports_attention_backend", False) else None
+
+
+def _architecture(config: Any) -> Any:
+    """The class of a model of ``config``."""
+    mappings = (MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING)
+    found: Any = next(mapping[type(config)] for mapping in mappings if type(config) in mapping)
+    return found[0] if isinstance(found, tuple) else found
 
 
 def sees_all_before(config: Any) -> bool:

@@ -34,8 +34,9 @@ _ADAPTER_FILES = ("adapter_model.safetensors", _ADAPTER_CONFIG)
 _TOKENIZER_FILES = ("*token*.json", "vocab*", "merges.txt", "*.model", "chat_template*")
 """What of the base model is published too: whoever loads the artifact must render chats the same way."""
 _CHAT_TEMPLATE = "chat_template.jinja"
-_GENERATION_FILES = ("generation_config.json",)
-"""What of the base model is published with all weights: nobody loads these from the base any more."""
+_WHOLE_FILES = ("generation_config.json", "*processor_config.json")
+"""What of the base model is published with all weights: nobody loads these from the base any more. The second
+is how a multimodal model reads images."""
 _SET_FOR_TRAINING = ("use_cache", "bos_token_id", "eos_token_id", "pad_token_id")
 """Settings of a model that the Trainer changes, and that are those of the base again in what is published."""
 _CPU = torch.device("cpu")
@@ -94,7 +95,7 @@ def write_artifact(
         copies = _files_of(checkpoint, _ADAPTER_FILES) | _files_of(base, _TOKENIZER_FILES)
     else:
         _write_all_weights(checkpoint, base, folder, trained)
-        copies = _files_of(base, _TOKENIZER_FILES + _GENERATION_FILES)
+        copies = _files_of(base, _TOKENIZER_FILES + _WHOLE_FILES)
     for path in copies:
         shutil.copyfile(path, folder / path.name)
     if arguments:

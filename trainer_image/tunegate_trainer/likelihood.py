@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import torch
@@ -34,6 +35,19 @@ def flatten(examples: Sequence[Example]) -> dict[str, Any]:
     }
 
 
+_FLAG = "computes_examples_singly"
+
+
+def compute_singly(model: Any) -> None:
+    """Note that packed examples would see each other in a model, so each gets a pass of its own."""
+    setattr(model, _FLAG, True)
+
+
+def computes_singly(model: Any) -> bool:
+    """Whether that was noted, of the model or of the one inside an adapter."""
+    return bool(getattr(model, _FLAG, False))
+
+
 class TokenLosses(NamedTuple):
     """What one pass says of the tokens with a label. The first two have the shape (labelled tokens,)."""
 
@@ -53,11 +67,42 @@ def token_losses(model: Any, inputs: dict[str, Any]) -> TokenLosses:
     on a GPU the memory of tokens x vocabulary. Computed in the caller's precision, see
     :func:`tunegate_trainer.model.mixed_precision`.
     """
+    if computes_singly(getattr(model, "module", model)):
+        return _token_losses_singly(model, inputs)
     labels = inputs.pop("labels")[0, 1:]
+    inputs |= _positions(model, inputs["position_ids"])
     predictors = (labels != IGNORED).nonzero().flatten()
     outputs = model(**inputs, logits_to_keep=predictors, use_cache=False)
     losses = cross_entropy(outputs.logits[0].float(), labels[predictors], reduction="none")
     return TokenLosses(losses, inputs["seq_idx"][0, predictors], getattr(outputs, "aux_loss", None))
+
+
+def _token_losses_singly(model: Any, inputs: dict[str, Any]) -> TokenLosses:
+    """The same, from a pass for each example."""
+    routes = {name: inputs[name] for name in ("output_router_logits",) if name in inputs}
+    losses, numbers, balances = [], [], []
+    for number, (start, end) in enumerate(pairwise(inputs["cu_seq_lens_q"].tolist())):
+        labels = inputs["labels"][0, start + 1 : end]
+        predictors = (labels != IGNORED).nonzero().flatten()
+        if not len(predictors):
+            continue
+        ids = inputs["input_ids"][:, start:end]
+        outputs = model(input_ids=ids, logits_to_keep=predictors, use_cache=False, **routes)
+        losses.append(cross_entropy(outputs.logits[0].float(), labels[predictors], reduction="none"))
+        numbers.append(torch.full_like(predictors, number))
+        balance = getattr(outputs, "aux_loss", None)
+        balances += [] if balance is None else [balance]
+    mean = torch.stack(balances).mean() if balances else None
+    return TokenLosses(torch.cat(losses), torch.cat(numbers), mean)
+
+
+def _positions(model: Any, position_ids: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Positions as the model takes them, of packed examples of text: those with a position for time, height
+    and width (M-RoPE) tell examples apart by a fourth row in front."""
+    config = getattr(model, "module", model).config.get_text_config()
+    rope = getattr(config, "rope_parameters", None) or {}
+    rows = 4 if "mrope_section" in rope else 0
+    return {"position_ids": position_ids.expand(rows, *position_ids.shape)} if rows else {}
 
 
 def log_probs(model: Any, examples: Sequence[Example], ranks: Ranks = ALONE) -> list[float]:

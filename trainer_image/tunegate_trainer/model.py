@@ -12,7 +12,6 @@ from safetensors.torch import load_file
 from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
 from transformers import (
     AutoConfig,
-    AutoModelForCausalLM,
     BitsAndBytesConfig,
     GenerationConfig,
     PreTrainedModel,
@@ -22,7 +21,7 @@ from transformers.distributed.fsdp import is_fsdp_managed_module
 from transformers.utils.logging import disable_progress_bar
 
 from tunegate_api.contract import Request
-from tunegate_trainer.architecture import attention_of
+from tunegate_trainer.architecture import attention_of, auto_class
 from tunegate_trainer.errors import NoAcceleratorError, SourceNotFoundError
 
 _DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
@@ -45,7 +44,7 @@ def load_base(
         raise SourceNotFoundError(f"no safetensors weights in the workspace's {Path(*folder.parts[-2:])}")
     disable_progress_bar()
     config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+    model: PreTrainedModel = auto_class(config).from_pretrained(
         folder,
         dtype=_DTYPES[dtype],
         use_safetensors=True,

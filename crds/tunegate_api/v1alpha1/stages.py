@@ -28,7 +28,9 @@ class Adapter(ApiModel):
         list[Annotated[str, Field(min_length=1, max_length=128)]] | None,
         Field(min_length=1, max_length=64, examples=[["q_proj", "v_proj"]]),
     ] = None
-    """Names of the layers that get an adapter, or all-linear alone. Left out: all-linear."""
+    """Names of the layers that get an adapter, or all-linear alone. Left out: all-linear. Of a multimodal
+    model these are layers of its language model; name one that only its vision tower has to adapt that as
+    well."""
 
 
 TRAINER_ARGS = ("adam_beta1", "adam_beta2", "adam_epsilon", "optim")

@@ -16,7 +16,7 @@ import gguf
 from tunegate_api.plan import ModelPlan
 from tunegate_api.v1alpha1.finetunejob import ModelSource
 from tunegate_api.workspace import Workspace
-from tunegate_trainer.architecture import attention_of
+from tunegate_trainer.architecture import attention_of, auto_class
 from tunegate_trainer.context import Context
 from tunegate_trainer.data.fetch import MODEL_SCHEMES, fetch_model, find_model, pinned, remove_others
 from tunegate_trainer.data.fetch.address import Address
@@ -240,7 +240,7 @@ def model_length(folder: Path) -> int:
     Raises :class:`UserError` for a configuration that is none of a model that generates text, of one whose
     attention cannot tell packed examples apart, or of weights that are stored quantized.
     """
-    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig  # noqa: PLC0415
+    from transformers import AutoConfig  # noqa: PLC0415
 
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
@@ -251,10 +251,10 @@ def model_length(folder: Path) -> int:
             f"model.uri: its config.json cannot be used: {str(error).splitlines()[0]}",
             "use a model that this version of transformers knows, without code of its own",
         ) from error
-    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+    if auto_class(config) is None:
         raise UserError(
             f"model.uri: a {config.model_type} model does not continue text, so it cannot be tuned",
-            "use a causal language model",
+            "use a model that generates text: a causal language model, or a multimodal one that has one",
         )
     for part in (config, config.get_text_config()):
         quantized = getattr(part, "quantization_config", None)

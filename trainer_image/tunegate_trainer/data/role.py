@@ -46,7 +46,7 @@ from tunegate_trainer.data.sides import SIDES_FILE, Sides, read_sides, write_sid
 from tunegate_trainer.data.sizing import generation_batches, with_judging, with_memory
 from tunegate_trainer.data.sources import read_source
 from tunegate_trainer.data.split import SIDES, Split, split_rows, text_key
-from tunegate_trainer.data.target_modules import check_target_modules
+from tunegate_trainer.data.target_modules import auto_class_name, check_target_modules, with_excluded_modules
 from tunegate_trainer.data.templates import (
     check_one_form,
     check_template,
@@ -146,6 +146,7 @@ def prepare(context: Context, folder: DataFolder, model: ModelPlan, model_folder
         "DPO": [pair.tokens for pair in of_pairs.train],
     }
     stages = plan_stages(request, lengths, longest_chat, model.parameters)
+    stages = with_excluded_modules(model_folder, stages)
     shape = model_shape(model_folder)
     batches = generation_batches(request, tokenizer, split.dev, golden.values())
     if shape:
@@ -160,7 +161,11 @@ def prepare(context: Context, folder: DataFolder, model: ModelPlan, model_folder
     plan = Plan(
         job_uid=request.uid,
         model=model.model_copy(
-            update={"shape": shape, "chat_template_args": spec.model.chat_template_args or {}}
+            update={
+                "shape": shape,
+                "auto_class": auto_class_name(model_folder),
+                "chat_template_args": spec.model.chat_template_args or {},
+            }
         ),
         data=DataPlan(
             source_sha256=digest,

@@ -10,11 +10,12 @@ from transformers.pytorch_utils import Conv1D
 
 from tunegate_api.memory.shapes import LinearShape, ModelShape
 from tunegate_trainer.architecture import sees_all_before
-from tunegate_trainer.data.target_modules import output_head, skeleton
+from tunegate_trainer.data.target_modules import language_model, output_head, skeleton
 
 
 def model_shape(folder: Path) -> ModelShape | None:
-    """The sizes of the model in ``folder``: its modules are made, but no memory for their weights.
+    """The sizes of the model in ``folder``: its modules are made, but no memory for their weights. Of a
+    multimodal model the linear layers are those of its language model.
 
     None for a model that is not built of blocks of attention heads, or does not say so in the usual words.
     """
@@ -27,7 +28,7 @@ def model_shape(folder: Path) -> ModelShape | None:
 
 def _shape(model: PreTrainedModel, config: Any) -> ModelShape:
     head, found = output_head(model), Counter[tuple[str, str, int, int]]()
-    for parent_path, parent in model.named_modules():
+    for parent_path, parent in language_model(model).named_modules():
         linears = [
             (name, *sizes)
             for name, child in parent.named_children()

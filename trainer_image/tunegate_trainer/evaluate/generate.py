@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from transformers import DynamicCache, PreTrainedTokenizerBase
+from transformers.cache_utils import DynamicLayer
 
 from tunegate_api.v1alpha1.evalgate import Generation
 from tunegate_trainer.beginnings import common_tokens
@@ -109,8 +110,11 @@ def greedy(model: Any, prompts: list[list[int]], max_new_tokens: int, stops: lis
     device = model.device
     cache = DynamicCache(config=causal_lm.config)
     shared = min(common_tokens(prompts), min(map(len, prompts)) - 1)  # at least one of each is left
-    if any(cache.is_sliding) or shared * (len(prompts) - 1) < _WORTH_SHARING:
-        shared = 0  # a sliding window counts columns, and padding would stand between the prompt's two parts
+    is_plain = all(type(layer) is DynamicLayer for layer in cache.layers)
+    if not is_plain or shared * (len(prompts) - 1) < _WORTH_SHARING:
+        # Padding would stand between a prompt's two parts: a sliding window counts it, and a state that runs
+        # from token to token takes it in.
+        shared = 0
     if shared:
         causal_lm(
             input_ids=torch.tensor([prompts[0][:shared]], device=device),
@@ -150,7 +154,10 @@ def greedy(model: Any, prompts: list[list[int]], max_new_tokens: int, stops: lis
             break
         if (len(rows) - len(alive)) * _COMPACT >= len(rows):
             kept = torch.tensor(alive, device=device)
-            cache.batch_select_indices(kept)
+            if is_plain:
+                cache.batch_select_indices(kept)
+            else:  # which layers with a state do not have
+                cache.reorder_cache(kept)  # type: ignore[arg-type] # torch.tensor says less than LongTensor
             chosen, mask, positions = chosen[kept], mask[kept], positions[kept]
             rows = [rows[i] for i in alive]
         tokens = chosen[:, None]

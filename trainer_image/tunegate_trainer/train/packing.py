@@ -1,5 +1,5 @@
-"""Whether a model keeps packed examples apart: checked before anything else is done with it, for it decides
-what is learned."""
+"""Whether a model keeps packed examples apart: checked before anything else is done with it. One that does
+not gets each example in a pass of its own."""
 
 import logging
 import math
@@ -12,7 +12,7 @@ from torch.distributed.fsdp import FSDPModule
 
 from tunegate_trainer.architecture import sees_all_before
 from tunegate_trainer.beginnings import share_beginnings
-from tunegate_trainer.errors import UserError
+from tunegate_trainer.errors import is_out_of_memory
 from tunegate_trainer.examples import IGNORED, Example, example
 from tunegate_trainer.likelihood import flatten, token_losses
 from tunegate_trainer.model import no_gradients
@@ -26,8 +26,8 @@ _NOISE = 4
 """Times what an example behind changes, which nothing can see, is what one before may change."""
 
 
-def check_apart(model: Any) -> None:
-    """Raise :class:`UserError` where the losses of an example depend on the one that is packed before it.
+def keeps_apart(model: Any) -> bool:
+    """Whether the losses of an example are the same whatever is packed before it. The log says why not.
 
     Architectures differ: some look at the numbers of positions alone, some at nothing that tells examples
     apart, and some need a library for it. Three passes of a few tokens, in the precision that the caller
@@ -42,12 +42,20 @@ def check_apart(model: Any) -> None:
                 _losses(model, [left, first, right])
                 for left, right in ((first, first), (first, other), (other, first))
             )
-    except ValueError as error:  # what transformers says where it knows
-        raise _mixed(model, str(error).strip().partition("\n")[0]) from error
+    except (
+        ValueError,
+        TypeError,
+        IndexError,
+        RuntimeError,
+    ) as error:  # transformers says so, or it takes none
+        if is_out_of_memory(error):
+            raise
+        return _mixed(model, str(error).strip().partition("\n")[0])
     # What is masked has no weight at all; experts may round otherwise beside others.
     changed, noise = ((each - losses).abs().mean().item() for each in (before, behind))
     if changed > _rounded(model) + _NOISE * noise:
-        raise _mixed(model, f"the loss of one changes by {changed:.2g} a token with the one before it")
+        return _mixed(model, f"the loss of one changes by {changed:.2g} a token with the one before it")
+    return True
 
 
 def can_share(model: Any) -> bool:
@@ -101,8 +109,11 @@ def _losses(model: Any, ids: list[list[int]]) -> torch.Tensor:
     return token_losses(model, inputs).losses
 
 
-def _mixed(model: Any, said: str) -> UserError:
-    return UserError(
-        f"model.uri: a {model.config.model_type} model does not keep examples of one pass apart here: {said}",
-        "use a model of another architecture; where a library is named, add it to the trainer's image",
+def _mixed(model: Any, said: str) -> bool:
+    logger.warning(
+        "a %s model does not keep packed examples apart here, so each is computed in a pass of its own, "
+        "which is slower: %s",
+        model.config.model_type,
+        said,
     )
+    return False

@@ -16,16 +16,17 @@ from tunegate_trainer.artifact import check_checkpoint, write_artifact
 from tunegate_trainer.base_model import merged_base
 from tunegate_trainer.beginnings import let_share
 from tunegate_trainer.context import Context
-from tunegate_trainer.data.target_modules import ALL_LINEAR
+from tunegate_trainer.data.target_modules import ALL_LINEAR, excluded_pattern
 from tunegate_trainer.errors import UserError
 from tunegate_trainer.evaluate.baselines import BaselineCache
 from tunegate_trainer.evaluate.evaluate import SetResult, evaluate, read_cases
 from tunegate_trainer.evaluate.sets import EvaluationSet
 from tunegate_trainer.files import is_complete, read_manifest, remove, verify, weights_digest
+from tunegate_trainer.likelihood import compute_singly
 from tunegate_trainer.model import hub_name, load_base, mixed_precision
 from tunegate_trainer.ranks import Ranks
 from tunegate_trainer.train.attention import BY_EXAMPLE
-from tunegate_trainer.train.packing import can_share, check_apart
+from tunegate_trainer.train.packing import can_share, keeps_apart
 from tunegate_trainer.writer import Writer
 
 logger = logging.getLogger(__name__)
@@ -81,15 +82,16 @@ def load_start(start: Start, parameters: TrainingParameters, device: torch.devic
     """The model that a stage starts from: with the adapter, to be trained further, that it goes on with. Of
     ``shards`` processes each holds a part.
 
-    Returns a model of transformers or a ``peft.PeftModel`` with a float32 adapter. Raises :class:`UserError`
-    where packed examples would see each other.
+    Returns a model of transformers or a ``peft.PeftModel`` with a float32 adapter. Where packed examples
+    would see each other, it computes each in a pass of its own.
     """
     base = load_base(start.base, parameters.dtype, device, parameters.quantization, shards)
     if device.type == "cpu" and attention_of(base.config) == "sdpa":
         base.set_attn_implementation(BY_EXAMPLE)
     with mixed_precision(device, whole=parameters.adapter == "None"):
-        check_apart(base)
-        if device.type == "cpu" and not parameters.lora_dropout and can_share(base):  # each draws its own
+        if not keeps_apart(base):
+            compute_singly(base)
+        elif device.type == "cpu" and not parameters.lora_dropout and can_share(base):  # each draws its own
             let_share(base)
     if start.adapter is None:
         return base
@@ -101,10 +103,15 @@ def load_start(start: Start, parameters: TrainingParameters, device: torch.devic
 
 
 def trainable(model: Any, base: ModelPlan, parameters: TrainingParameters) -> Any:
-    """``model`` as it is trained: all of it, or frozen beside a float32 adapter. A new adapter changes
-    nothing yet."""
+    """``model`` as it is trained: all of it but excluded parts, or frozen beside a float32 adapter. A new
+    adapter changes nothing yet."""
     set_seed(parameters.seed)
-    if parameters.adapter == "None" or isinstance(model, PeftModel):
+    if isinstance(model, PeftModel):
+        return model
+    excluded = parameters.excluded_modules or []
+    if parameters.adapter == "None":
+        for part in excluded:
+            model.get_submodule(part).requires_grad_(False)
         return model
     modules = parameters.target_modules
     settings: dict[str, Any] = {
@@ -112,6 +119,7 @@ def trainable(model: Any, base: ModelPlan, parameters: TrainingParameters) -> An
         "lora_alpha": parameters.lora_alpha,
         "lora_dropout": parameters.lora_dropout,
         "target_modules": ALL_LINEAR if modules == [ALL_LINEAR] else modules,
+        "exclude_modules": excluded_pattern(excluded) if excluded else None,
     }
     try:
         tuned = get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", **settings))

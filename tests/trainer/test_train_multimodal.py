@@ -1,0 +1,143 @@
+"""Multimodal models: their language model is tuned on text, and their vision tower stays as it is."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from support.multimodal_models import save_multimodal_model
+from support.trainer_root import ALL_WEIGHTS, TrainerRoot
+from tunegate_api.contract import ROOT_VARIABLE, ExitCode, Outcome
+from tunegate_api.plan import Plan
+from tunegate_trainer.interruption import Interruption
+from tunegate_trainer.main import main
+from tunegate_trainer.model import load_base
+from tunegate_trainer.train import recipe
+
+pytestmark = pytest.mark.model
+CPU = torch.device("cpu")
+LANGUAGE = {
+    "gemma3": "model.language_model.",
+    "mistral3": "model.language_model.",
+    "qwen2_5_vl": "model.language_model.",
+    "smolvlm": "model.text_model.",
+    "qwen3_5": "model.",
+}
+PARTS = {
+    "gemma3": ["model.vision_tower"],
+    "mistral3": ["model.vision_tower", "model.multi_modal_projector"],
+    "qwen2_5_vl": ["model.visual"],
+    "smolvlm": ["model.vision_model", "model.connector"],
+    "qwen3_5": None,
+}
+
+
+@pytest.fixture(params=LANGUAGE)
+def family(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
+
+
+@pytest.fixture
+def folder(family: str, tmp_path: Path) -> Path:
+    return save_multimodal_model(tmp_path / family, family)
+
+
+def adapted(checkpoint: Path) -> set[str]:
+    """The layers that have an adapter."""
+    names = load_file(checkpoint / "adapter_model.safetensors")
+    return {name.removeprefix("base_model.model.").partition(".lora_")[0] for name in names}
+
+
+def test_adapter_is_on_the_language_model_alone(family, folder, make_root, judge):
+    excluded = PARTS[family]
+    root: TrainerRoot = make_root(
+        model=folder, checkpoint_steps=(2,), parameters={"lora_dropout": 0.0, "excluded_modules": excluded}
+    )
+    assert recipe.run(root.context(), Interruption()) is Outcome.COMPLETED
+    found = adapted(root.checkpoint(2))
+    assert all(name.startswith(LANGUAGE[family]) for name in found)
+    linears = {n for n, m in load_base(folder, "float32", CPU).named_modules() if type(m) is torch.nn.Linear}
+    assert found == {n for n in linears if n.startswith(LANGUAGE[family])}
+    result = judge(root, 2)
+    assert result.evaluations[1].outcomes["golden/orders"] == root.evaluation(2).outcomes["golden/orders"]
+
+
+def test_all_weights_of_the_language_model_are_trained_and_no_others(make_root, tmp_path):
+    folder = save_multimodal_model(tmp_path / "smolvlm", "smolvlm")
+    changes = {"excluded_modules": PARTS["smolvlm"]}
+    root: TrainerRoot = make_root(model=folder, checkpoint_steps=(2,), parameters=ALL_WEIGHTS | changes)
+    assert recipe.run(root.context(), Interruption()) is Outcome.COMPLETED
+    before, after = (load_base(path, "float32", CPU).state_dict() for path in (folder, root.checkpoint(2)))
+    trained = {name for name in before if not torch.equal(before[name], after[name])}
+    assert trained
+    assert all(name.startswith(("model.text_model.", "lm_head.")) for name in trained)
+
+
+def plan_of(model: Path, path: Path, monkeypatch: pytest.MonkeyPatch, *targets: str) -> Plan:
+    """What the data role plans for a model and the layers that a user names."""
+    adapter = {"type": "LoRA"} | ({"targetModules": [*targets]} if targets else {})
+    training = {"maxSteps": 2, "learningRate": "0.01", "batchSize": 4, "maxLength": 64}
+    rows = "".join(f'{{"prompt": "order {i} mugs", "completion": "yes"}}\n' for i in range(24))
+    root = TrainerRoot(
+        path,
+        inputs={"orders/train.jsonl": rows},
+        spec={
+            "model": {"uri": f"file://{model}"},
+            "data": {"goal": "StyleOrFormat", "train": {"configMap": "orders"}, "sizePolicy": "Warn"},
+            "evaluateEvery": {"steps": 2},
+            "stages": [{"name": "sft", "method": "SFT", "adapter": adapter, "training": training}],
+        },
+    ).write_for_data(model)
+    monkeypatch.setenv(ROOT_VARIABLE, str(root.path))
+    assert main(["data"]) == ExitCode.OK
+    plan = Plan.model_validate_json((root.data / "plan.json").read_bytes())
+    (root.path / "plan").mkdir()
+    (root.path / "plan" / "plan.json").write_bytes((root.data / "plan.json").read_bytes())
+    return plan
+
+
+@pytest.mark.parametrize(
+    ("targets", "excluded"),
+    [
+        ((), ["model.vision_model", "model.connector"]),
+        (("q_proj", "v_proj"), ["model.vision_model", "model.connector"]),
+        (("q_proj", "fc1"), ["model.connector"]),
+        (("model.connector.modality_projection.proj",), ["model.vision_model"]),
+        (("fc2", "modality_projection.proj"), None),
+    ],
+)
+def test_plan_excludes_parts_that_no_target_names(tmp_path, monkeypatch, targets, excluded):
+    folder = save_multimodal_model(tmp_path / "smolvlm", "smolvlm")
+    plan = plan_of(folder, tmp_path / "root", monkeypatch, *targets)
+    assert plan.stages[0].parameters.excluded_modules == excluded
+    assert plan.model.shape is not None
+    assert {one.name for one in plan.model.shape.linears}.isdisjoint({"fc1", "fc2", "proj"})
+
+
+def test_mistral3_goes_through_all_roles(tmp_path, monkeypatch):
+    folder = save_multimodal_model(tmp_path / "mistral3", "mistral3")
+    (folder / "preprocessor_config.json").write_text("{}")
+    plan = plan_of(folder, tmp_path / "root", monkeypatch)
+    assert plan.stages[0].parameters.excluded_modules == PARTS["mistral3"]
+    assert main(["train", "--stage", "sft"]) == ExitCode.OK
+    assert main(["gate", "--stage", "sft", "--step", "2"]) == ExitCode.OK
+    root = TrainerRoot(tmp_path / "root")
+    assert adapted(root.workspace / root.paths.model) == adapted(root.checkpoint(2))
+
+
+def test_merged_multimodal_model_keeps_what_reads_its_images(tmp_path, make_root, judge):
+    folder = save_multimodal_model(tmp_path / "gemma3", "gemma3")
+    (folder / "preprocessor_config.json").write_text("{}")
+    root: TrainerRoot = make_root(
+        model=folder,
+        checkpoint_steps=(2,),
+        parameters={"lora_dropout": 0.0, "excluded_modules": PARTS["gemma3"]},
+        spec={"mergeAdapter": True},
+    )
+    recipe.run(root.context(), Interruption())
+    judge(root, 2)
+    artifact = root.workspace / root.paths.model
+    assert (artifact / "preprocessor_config.json").read_text() == "{}"
+    assert any("vision_tower" in name for name in load_file(artifact / "model.safetensors"))
