@@ -22,7 +22,15 @@ from tunegate_api.contract import (
     task_set,
 )
 from tunegate_api.golden import inline_golden
-from tunegate_api.plan import DataPlan, ModelPlan, Plan, SplitPlan, StagePlan, TrainingParameters
+from tunegate_api.plan import (
+    DataPlan,
+    ModelLicense,
+    ModelPlan,
+    Plan,
+    SplitPlan,
+    StagePlan,
+    TrainingParameters,
+)
 from tunegate_api.v1alpha1.evalgate import EvalGateSpec
 from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec
 from tunegate_api.v1alpha1.finetunejob_status import Failure
@@ -68,6 +76,9 @@ class JobFolder:
     weights: bytes = b"weights"
     has_adapter: bool = True
     quantization: Literal["NF4"] | None = None
+    model_uri: str = "hf://org/small-instruct"
+    auto_class: str | None = None
+    license: ModelLicense | None = None
 
     @property
     def workspace(self) -> Path:
@@ -152,7 +163,12 @@ class JobFolder:
         return Plan(
             job_uid=self.uid,
             model=ModelPlan(
-                uri="hf://org/small-instruct", revision="a09a354", digest=BASE_DIGEST, parameters=134_515_008
+                uri=self.model_uri,
+                revision="a09a354",
+                digest=BASE_DIGEST,
+                parameters=134_515_008,
+                auto_class=self.auto_class,
+                license=self.license,
             ),
             data=DataPlan(
                 source_sha256="5" * 64,

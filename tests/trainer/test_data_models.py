@@ -17,7 +17,7 @@ from transformers import AutoTokenizer
 from support.unprivileged import unprivileged
 from tunegate_api.contract import Role
 from tunegate_api.golden import Message
-from tunegate_api.plan import ModelPlan
+from tunegate_api.plan import ModelLicense, ModelPlan
 from tunegate_api.v1alpha1.evalgate import Generation
 from tunegate_api.v1alpha1.finetunejob import ModelSource
 from tunegate_api.workspace import Workspace
@@ -50,6 +50,32 @@ def test_a_model_is_copied_whole_and_counted(tmp_path, source):
         p.numel() for p in load_base(folder, "float32", torch.device("cpu")).parameters()
     )
     assert [entry.name for entry in folder.parent.iterdir()] == [plan.digest]
+
+
+@pytest.mark.parametrize(
+    ("card", "license"),
+    [
+        ("---\nlicense: mit\n---\n# Tiny\n", ModelLicense(id="mit")),
+        (
+            "---\nlicense: other\nlicense_name: tiny\nlicense_link: https://example.org/LICENSE\n---\n",
+            ModelLicense(id="other", name="tiny", link="https://example.org/LICENSE"),
+        ),
+        (
+            "---\nlicense: other\nlicense_link: LICENSE\n---\n",
+            ModelLicense(id="other"),
+        ),
+        ("---\nlicense: [mit, apache-2.0]\n---\n", None),
+        ("---\nlicense: {\n---\n", None),
+        ("# Tiny\n", None),
+        (None, None),
+    ],
+)
+def test_license_is_what_the_model_card_names(tmp_path, source, card, license):
+    if card is not None:
+        (source / "README.md").write_text(card)
+    plan, folder = resolve(tmp_path, f"file://{source}")
+    assert plan.license == license
+    assert not (folder / "README.md").exists()
 
 
 def test_a_model_that_is_there_is_not_copied_again(tmp_path, source):

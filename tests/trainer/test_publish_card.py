@@ -7,8 +7,10 @@ from typing import Any, Literal
 
 import pytest
 import yaml
+from huggingface_hub import ModelCard
 
 from support.job_folder import UID, JobFolder
+from tunegate_api.plan import ModelLicense
 from tunegate_trainer.publish import run
 
 VERSION = f"invoice-extractor-{UID[:5]}"
@@ -23,12 +25,44 @@ def card_of(job: JobFolder) -> str:
 
 def test_the_front_matter_names_base_model_library_and_tags(tmp_path: Path) -> None:
     _, front_matter, _ = card_of(JobFolder(tmp_path)).split("---\n", 2)
-    assert yaml.safe_load(front_matter) == {
+    found = yaml.safe_load(front_matter)
+    del found["model-index"]
+    assert found == {
         "base_model": "org/small-instruct",
         "library_name": "peft",
         "pipeline_tag": "text-generation",
         "tags": ["lora", "peft", "sft", "tunegate"],
     }
+
+
+def test_the_hub_reads_the_results_of_gates_and_task_metrics(tmp_path: Path) -> None:
+    data = ModelCard(card_of(JobFolder(tmp_path))).data
+    assert data.model_name == "invoice-extractor"
+    golden, rows = data.eval_results
+    assert (golden.task_type, golden.dataset_name) == ("text-generation", "golden set invoice-golden")
+    assert (golden.metric_type, golden.metric_value) == ("pass_rate", 0.95)
+    assert golden.metric_args == {"passed": 19, "total": 20}
+    assert (rows.dataset_name, rows.dataset_split) == ("held-out rows", "test")
+    assert (rows.metric_type, rows.metric_value) == ("exact_match", 0.9)
+
+
+def test_license_of_the_base_model_is_in_the_front_matter(tmp_path: Path) -> None:
+    license = ModelLicense(id="other", name="small-license", link="https://example.org/license")
+    data = ModelCard(card_of(JobFolder(tmp_path, license=license))).data
+    assert (data.license, data.license_name) == ("other", "small-license")
+    assert data.license_link == "https://example.org/license"
+
+
+def test_base_model_that_is_on_no_hub_is_no_field_of_the_front_matter(tmp_path: Path) -> None:
+    card = card_of(JobFolder(tmp_path, model_uri="pvc://models/small"))
+    assert "base_model" not in ModelCard(card).data.to_dict()
+    assert "from `pvc://models/small`" in card
+
+
+def test_snippet_names_the_class_that_loads_a_multimodal_base(tmp_path: Path) -> None:
+    card = card_of(JobFolder(tmp_path, auto_class="AutoModelForImageTextToText"))
+    assert "base = AutoModelForImageTextToText.from_pretrained(" in card
+    assert "AutoModelForCausalLM" not in card
 
 
 def test_the_card_has_goal_counts_parameters_and_both_models_scores(tmp_path: Path) -> None:

@@ -20,6 +20,8 @@ class Repository:
     files: dict[str, bytes]
     is_private: bool = False
     is_gated: bool = False
+    card: dict[str, str] = field(default_factory=dict)
+    """The front matter of its README.md."""
     revisions: dict[str, str] = field(default_factory=lambda: {"main": COMMIT, "v1": COMMIT, COMMIT: COMMIT})
 
 
@@ -57,7 +59,7 @@ class ModelHub:
         if commit is None:
             return Answer(404, headers={"X-Error-Code": "RevisionNotFound"})
         siblings = [_sibling(path, content) for path, content in repository.files.items()]
-        info = {"id": match["repo"], "sha": commit, "siblings": siblings}
+        info = {"id": match["repo"], "sha": commit, "siblings": siblings, "cardData": repository.card}
         return Answer(body=json.dumps(info).encode(), headers={"Content-Type": "application/json"})
 
     def _file(self, asked: Asked, match: re.Match[str]) -> Answer:

@@ -6,6 +6,7 @@ import pytest
 
 from support.stores.model_hub import COMMIT, TOKEN, Repository
 from tunegate_api.contract import ExitCode, Role
+from tunegate_api.plan import ModelLicense, Plan
 from tunegate_trainer.main import main
 
 pytestmark = pytest.mark.model
@@ -49,6 +50,16 @@ def test_a_public_model_needs_no_secret(model_hub, make_job):
     root = make_job(SOURCE)
     assert run(root) == "OK"
     assert not any("Authorization" in asked.headers for asked in model_hub.server.asked)
+
+
+def test_license_of_the_card_is_in_the_plan_also_without_a_download(model_hub, make_job):
+    model_hub.repositories["org/tiny"].card = {"license": "apache-2.0"}
+    root = make_job(SOURCE)
+    for _ in range(2):  # the second time the model is on the volume, and nothing is asked
+        assert run(root) == "OK"
+        plan = Plan.model_validate_json((root.data / "plan.json").read_bytes())
+        assert plan.model.license == ModelLicense(id="apache-2.0")
+        (root.data / "plan.json").unlink()
 
 
 def test_a_server_that_sends_whole_files_only_is_taken_as_it_is(model_hub, make_job):

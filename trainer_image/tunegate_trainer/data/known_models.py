@@ -7,6 +7,7 @@ from pydantic import ValidationError
 
 from tunegate_api.contract import sha256_text
 from tunegate_api.meta import Sha256, StatusModel
+from tunegate_api.plan import ModelLicense
 from tunegate_api.workspace import Workspace
 from tunegate_trainer.base_model import EVALUATIONS
 from tunegate_trainer.files import is_complete, refuse_unreadable, remove, verify, write_model
@@ -22,11 +23,12 @@ class KnownModel(StatusModel):
     """A commit or a digest, or a digest over the list of files where the source has neither."""
     digest: Sha256
     """Of the model, see :class:`tunegate_api.plan.ModelPlan`."""
+    license: ModelLicense | None = None
 
 
-def known_model(workspace: Path, uri: str, pin: str) -> Path | None:
-    """The folder of a model that was downloaded from this source before, with every file as it was. See
-    :func:`is_sound`."""
+def known_model(workspace: Path, uri: str, pin: str) -> tuple[Path, ModelLicense | None] | None:
+    """The folder of a model that was downloaded from this source before, with every file as it was, and its
+    license. See :func:`is_sound`."""
     try:
         known = KnownModel.model_validate_json(_file(workspace, uri, pin).read_bytes())
     except (FileNotFoundError, ValidationError):
@@ -35,7 +37,7 @@ def known_model(workspace: Path, uri: str, pin: str) -> Path | None:
     if (known.uri, known.pin) != (uri, pin) or not is_sound(folder):
         return None
     logger.info("%s is on the volume already", uri)
-    return folder
+    return folder, known.license
 
 
 def is_sound(folder: Path) -> bool:
@@ -53,9 +55,12 @@ def is_sound(folder: Path) -> bool:
     return not problems
 
 
-def remember_model(workspace: Path, uri: str, pin: str, digest: Sha256) -> None:
+def remember_model(
+    workspace: Path, uri: str, pin: str, digest: Sha256, license: ModelLicense | None = None
+) -> None:
     """Write down what a source is. Once it has its name, see ``models/<digest>``."""
-    write_model(_file(workspace, uri, pin), KnownModel(uri=uri, pin=pin, digest=digest))
+    known = KnownModel(uri=uri, pin=pin, digest=digest, license=license)
+    write_model(_file(workspace, uri, pin), known)
 
 
 def _file(workspace: Path, uri: str, pin: str) -> Path:

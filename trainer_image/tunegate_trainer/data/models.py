@@ -13,7 +13,7 @@ from typing import Any
 
 import gguf
 
-from tunegate_api.plan import ModelPlan
+from tunegate_api.plan import ModelLicense, ModelPlan
 from tunegate_api.v1alpha1.finetunejob import ModelSource
 from tunegate_api.workspace import Workspace
 from tunegate_trainer.architecture import attention_of, auto_class
@@ -21,6 +21,7 @@ from tunegate_trainer.context import Context
 from tunegate_trainer.data.fetch import MODEL_SCHEMES, fetch_model, find_model, pinned, remove_others
 from tunegate_trainer.data.fetch.address import Address
 from tunegate_trainer.data.known_models import is_sound, known_model, remember_model
+from tunegate_trainer.data.license import read_license
 from tunegate_trainer.data.model_files import choose
 from tunegate_trainer.data.sources import credentials, locate
 from tunegate_trainer.data.weights import check_weights, count_parameters
@@ -47,12 +48,19 @@ def resolve_model(context: Context, source: ModelSource) -> ModelPlan:
     """
     uri, address = source.uri or "", model_address(context, source)
     if address.scheme in MODEL_SCHEMES:
-        target, revision = _from_afar(context, address)
+        target, revision, found = _from_afar(context, address)
     else:
         folder = source_folder(context.root, source)
         with reading(uri, folder):
             target, revision = place_model(context.workspace, uri, folder, shutil.copyfile), None
-    return ModelPlan(uri=uri, revision=revision, digest=target.name, parameters=count_parameters(target))
+        found = read_license(folder)
+    return ModelPlan(
+        uri=uri,
+        revision=revision,
+        digest=target.name,
+        parameters=count_parameters(target),
+        license=found,
+    )
 
 
 def model_address(context: Context, source: ModelSource) -> Address:
@@ -60,24 +68,24 @@ def model_address(context: Context, source: ModelSource) -> Address:
     return Address("model.uri", source.uri or "", source.revision, credentials(context, source.secret_name))
 
 
-def _from_afar(context: Context, address: Address) -> tuple[Path, str | None]:
-    """The folder in the workspace of a model on another machine, and its revision there."""
+def _from_afar(context: Context, address: Address) -> tuple[Path, str | None, ModelLicense | None]:
+    """The folder in the workspace of a model on another machine, and its revision and license there."""
     workspace = context.workspace
     pin = pinned(address)
     known = known_model(workspace, address.uri, pin) if pin else None
     if known is not None:
-        return known, pin
+        return known[0], pin, known[1]
     model = find_model(address, partial(choose, address.uri))
     known = known_model(workspace, address.uri, model.pin)
     if known is not None:
-        return known, model.revision
+        return known[0], model.revision, model.license
     downloads = workspace / context.paths.download / "model"
     folder = downloads / model.pin.removeprefix("sha256:")
     remove_others(downloads, folder)
     target = place_model(workspace, address.uri, fetch_model(address, model, folder), take)
-    remember_model(workspace, address.uri, model.pin, target.name)
+    remember_model(workspace, address.uri, model.pin, target.name, model.license)
     shutil.rmtree(downloads, ignore_errors=True)
-    return target, model.revision
+    return target, model.revision, model.license
 
 
 def source_folder(root: Path, source: ModelSource) -> Path:

@@ -3,9 +3,11 @@
 import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub import EvalResult, ModelCardData
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from pydantic import ValidationError
 
@@ -17,10 +19,13 @@ from tunegate_api.v1alpha1.evalgate import Generation
 from tunegate_api.verdict import VerdictState, points_text, rate, rate_text
 from tunegate_trainer.files import write_atomic, write_model
 from tunegate_trainer.gate_result import GateResult
+from tunegate_trainer.rows import PREFERENCE
 
 EVIDENCE = "evidence"
 VERDICT = f"{EVIDENCE}/verdict.json"
 CARD = "README.md"
+_TASK = "text-generation"
+"""What the model does, in the words of the model hub."""
 
 
 class FindingEvidence(StatusModel):
@@ -165,9 +170,7 @@ def is_described(folder: Path, judgement: Judgement, measured: GateResult) -> bo
 def model_card(request: Request, plan: Plan, verdict: VerdictEvidence, *, has_chat_template: bool) -> str:
     """The card as Markdown with the front matter that model hubs read."""
     uri = plan.model.uri
-    on_hub = uri.startswith("hf://")
     is_adapter = "adapter_config.json" in verdict.artifact_files
-    methods = [stage.parameters.method.lower() for stage in plan.stages]
     environment = Environment(
         loader=PackageLoader("tunegate_trainer.publish"),
         autoescape=select_autoescape(("html",)),  # Markdown has no such escaping; cells are made by `cell`
@@ -182,13 +185,78 @@ def model_card(request: Request, plan: Plan, verdict: VerdictEvidence, *, has_ch
         plan=plan,
         verdict=verdict,
         base=uri.removeprefix("hf://"),
-        on_hub=on_hub,
+        on_hub=uri.startswith("hf://"),
+        front_matter=_front_matter(request.name, plan, verdict, is_adapter=is_adapter),
+        auto_class=plan.model.auto_class or "AutoModelForCausalLM",
         has_chat_template=has_chat_template,
         is_adapter=is_adapter,
-        tags=sorted({"tunegate", *methods, *(("peft", "lora") if is_adapter else ())}),
         parameters=parameter_rows(plan.stages),
         max_new_tokens=max(gate.spec.generation.max_new_tokens for gate in request.final_gates),
     )
+
+
+def _front_matter(name: str, plan: Plan, verdict: VerdictEvidence, *, is_adapter: bool) -> str:
+    """YAML in the format of the model hub. What is not known is left out: the license of a base model without
+    a card, and a base model that is on no hub."""
+    methods = [stage.parameters.method.lower() for stage in plan.stages]
+    uri, license = plan.model.uri, plan.model.license
+    data = ModelCardData(
+        base_model=uri.removeprefix("hf://") if uri.startswith("hf://") else None,
+        library_name="peft" if is_adapter else "transformers",
+        license=license.id if license else None,
+        license_name=license.name if license else None,
+        license_link=license.link if license else None,
+        pipeline_tag=_TASK,
+        tags=sorted({"tunegate", *methods, *(("peft", "lora") if is_adapter else ())}),
+        model_name=name,
+        eval_results=[*_of_gates(verdict), *_of_task_metrics(plan, verdict)],
+    )
+    return data.to_yaml()
+
+
+def _of_gates(verdict: VerdictEvidence) -> list[EvalResult]:
+    return [
+        EvalResult(
+            task_type=_TASK,
+            dataset_type="golden-set",
+            dataset_name=f"golden set {gate.name}" + (" (dry run)" if gate.dry_run else ""),
+            dataset_config=gate.name,
+            dataset_revision=gate.golden_sha256,
+            metric_type="pass_rate",
+            metric_name="pass rate",
+            metric_value=_rate(gate.passed, gate.total),
+            metric_args={"passed": gate.passed, "total": gate.total},
+        )
+        for gate in verdict.gates
+        if gate.total
+    ]
+
+
+def _of_task_metrics(plan: Plan, verdict: VerdictEvidence) -> list[EvalResult]:
+    rows, pairs = ("held-out-rows", "held-out rows", plan.data.test.sha256), plan.data.preference
+    sets = {PREFERENCE: ("held-out-pairs", "held-out pairs", pairs.test.sha256)} if pairs else {}
+    results = []
+    for task in verdict.task_metrics:
+        kind, name, digest = sets.get(task.name, rows)
+        if task.total:
+            results.append(
+                EvalResult(
+                    task_type=_TASK,
+                    dataset_type=kind,
+                    dataset_name=name,
+                    dataset_split="test",
+                    dataset_revision=digest,
+                    metric_type=task.name,
+                    metric_value=_rate(task.passed, task.total),
+                    metric_args={"passed": task.passed, "total": task.total},
+                )
+            )
+    return results
+
+
+def _rate(passed: int, total: int) -> float:
+    """Cut after four digits and not rounded, so that no rate looks like a threshold that it missed."""
+    return int(Fraction(passed, total) * 10_000) / 10_000
 
 
 def parameter_rows(stages: Sequence[StagePlan]) -> list[tuple[str, list[str]]]:

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tunegate_api.plan import ModelLicense
 from tunegate_trainer.credentials import Secret
 from tunegate_trainer.data.fetch.checksum import Checksum
 from tunegate_trainer.errors import CredentialsError, SourceNotFoundError, UserError
@@ -85,6 +86,8 @@ class RemoteModel:
     files: tuple[RemoteFile, ...]
     revision: str | None = None
     """The commit or digest that they belong to; None where there is none."""
+    license: ModelLicense | None = None
+    """What the other side says of it."""
     unpack: Callable[[Path], Path] = field(default=_as_it_is, compare=False)
     """Makes the model's files of the downloaded ones, in a folder below theirs, and returns it."""
 

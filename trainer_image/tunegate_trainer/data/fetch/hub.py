@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import PurePosixPath
-from typing import Literal
+from typing import Any, Literal
 
 import httpx2
 from huggingface_hub import HfApi, get_session, get_token, hf_hub_url, hf_raise_for_status
@@ -28,6 +28,7 @@ from huggingface_hub.hf_api import RepoSibling
 from tunegate_trainer.data.fetch.address import Address, Choose, RemoteFile, RemoteModel, Stream
 from tunegate_trainer.data.fetch.checksum import Checksum
 from tunegate_trainer.data.fetch.network import TIMEOUT, check_status, http_trouble, patiently
+from tunegate_trainer.data.license import license_of
 
 KEY = "HF_TOKEN"
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -53,7 +54,8 @@ def find_model(address: Address, choose: Choose) -> RemoteModel:
             "give model.revision: a commit, or a tag or branch, whose commit is recorded in the plan",
         )
     found = _list(address, address.rest, "model", address.revision)
-    return RemoteModel(tuple(found.file(path) for path in choose(list(found.files))), revision=found.commit)
+    files = tuple(found.file(path) for path in choose(list(found.files)))
+    return RemoteModel(files, revision=found.commit, license=license_of(found.card))
 
 
 def find_file(address: Address) -> RemoteFile:
@@ -80,6 +82,8 @@ class _Snapshot:
     commit: str
     files: dict[str, RepoSibling]
     """By path."""
+    card: dict[str, Any]
+    """The front matter of its card."""
 
     def file(self, path: str) -> RemoteFile:
         sibling = self.files[path]
@@ -117,7 +121,8 @@ def _list(address: Address, repo: str, repo_type: RepoType, revision: str | None
         with _refusals(address):
             info = ask(repo, revision=revision, files_metadata=True, timeout=60)
         files = {sibling.rfilename: sibling for sibling in info.siblings or []}
-        return _Snapshot(address, repo, repo_type, str(info.sha), files)
+        card = vars(info.card_data) if info.card_data else {}
+        return _Snapshot(address, repo, repo_type, str(info.sha), files, card)
 
     return patiently(address.field, snapshot)
 

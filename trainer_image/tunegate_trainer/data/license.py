@@ -1,0 +1,45 @@
+"""The license of a base model, as the front matter of its model card says it. Nothing is guessed."""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from huggingface_hub.repocard import metadata_load
+
+from tunegate_api.plan import ModelLicense
+
+logger = logging.getLogger(__name__)
+
+CARD = "README.md"
+_MOST_BYTES = 1024 * 1024
+_MOST_CHARACTERS = 256
+
+
+def read_license(folder: Path) -> ModelLicense | None:
+    """The license that the model card in ``folder`` names; None without one, or if it cannot be read."""
+    card = folder / CARD
+    try:
+        if not card.is_file() or card.stat().st_size > _MOST_BYTES:
+            return None
+        return license_of(metadata_load(card) or {})
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        logger.info("the license of the base model is not known: %s cannot be read: %s", CARD, error)
+        return None
+
+
+def license_of(front_matter: Mapping[str, Any]) -> ModelLicense | None:
+    """The license in the front matter of a model card. A link that leads nowhere from another card, such as
+    ``LICENSE``, is left out."""
+    name, link = _text(front_matter.get("license_name")), _text(front_matter.get("license_link"))
+    found = _text(front_matter.get("license"))
+    if found is None:
+        return None
+    return ModelLicense(
+        id=found, name=name, link=link if link and link.startswith(("https://", "http://")) else None
+    )
+
+
+def _text(value: object) -> str | None:
+    return value.strip() or None if isinstance(value, str) and len(value) <= _MOST_CHARACTERS else None
