@@ -24,7 +24,7 @@ from tunegate_trainer.writer import Writer
 def earlier(make_root):
     """Makes a job that trained and was judged: its root, and what the operator knows of its model."""
 
-    def make(*, whole: bool = False, **parameters) -> tuple[TrainerRoot, StartRequest]:
+    def make(*, whole: bool = False, arguments=None, **parameters) -> tuple[TrainerRoot, StartRequest]:
         root = make_root(checkpoint_steps=(2,), parameters=parameters)
         assert recipe.run(root.context(), Interruption()) is Outcome.COMPLETED
         plan = root.context().plan
@@ -36,6 +36,7 @@ def earlier(make_root):
             Writer.claim(root.workspace / root.paths.gate),
             whole=whole,
             trained=plan.stages[0].parameters,
+            arguments=arguments,
         )
         start = StartRequest(
             job="orders",
@@ -96,6 +97,14 @@ def test_an_adapter_is_merged_as_the_gate_would_have_judged_it(earlier, resolve,
     assert plan.parameters == sum(
         p.numel() for p in load_base(merged, "float32", torch.device("cpu")).parameters()
     )
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_chat_template_is_that_of_the_earlier_job_with_its_arguments(earlier, resolve, tmp_path, whole):
+    root, start = earlier(whole=whole, arguments={"enable_thinking": False})
+    plan, _ = resolve(root, start)
+    template = tmp_path / "later" / "workspace" / Workspace.base_model(plan.digest) / "chat_template.jinja"
+    assert "{%- set enable_thinking = false %}" in template.read_text()
 
 
 def test_the_same_start_is_not_merged_twice(earlier, resolve, tmp_path):

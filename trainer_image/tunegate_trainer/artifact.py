@@ -82,20 +82,24 @@ def write_artifact(
     whole: bool,
     trained: TrainingParameters,
     arguments: Mapping[str, Any] | None = None,
+    tokenizer: Path | None = None,
 ) -> FileManifest:
     """Write an artifact, as of :func:`build_artifact`, to a ``folder`` that nobody reads yet.
+
+    Its tokenizer is that of the base, or the one in the sealed folder ``tokenizer``.
 
     ``trained`` says how the base was held in training. A quantized one is quantized again just so, and the
     adapter merged into what that makes of it: beside the original weights it is a little off.
     """
     check_checkpoint(checkpoint)
+    tokenizer = tokenizer or base
     remove(folder)
     folder.mkdir(parents=True)
     if is_adapter(checkpoint) and not whole:
-        copies = _files_of(checkpoint, _ADAPTER_FILES) | _files_of(base, _TOKENIZER_FILES)
+        copies = _files_of(checkpoint, _ADAPTER_FILES) | _files_of(tokenizer, _TOKENIZER_FILES)
     else:
         _write_all_weights(checkpoint, base, folder, trained)
-        copies = _files_of(base, _TOKENIZER_FILES + _WHOLE_FILES)
+        copies = _files_of(tokenizer, _TOKENIZER_FILES) | _files_of(base, _WHOLE_FILES)
     for path in copies:
         shutil.copyfile(path, folder / path.name)
     if arguments:

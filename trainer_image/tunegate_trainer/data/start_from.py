@@ -81,6 +81,8 @@ def _merge(root: Path, workspace: Path, start: StartRequest) -> Path:
 
     def fill(folder: Path) -> None:
         logger.info("merging the adapter of FineTuneJob %s into its base", start.job)
-        write_artifact(locate(root, start.uri), base, folder, whole=True, trained=trained)
+        artifact = locate(root, start.uri)
+        # Its chat template may have arguments that the base's has not.
+        write_artifact(artifact, base, folder, whole=True, trained=trained, tokenizer=artifact)
 
     return place(workspace, digest, fill)
