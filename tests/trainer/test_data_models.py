@@ -276,7 +276,8 @@ def test_smollm2_becomes_a_model_that_chats_and_ends_its_turns(tmp_path):
     )
     assert end_of_turn(tokenizer) == tokenizer.eos_token == "<|im_end|>"
     model = load_base(folder, "float32", torch.device("cpu"))
-    assert stop_token_ids(tokenizer, model) == [tokenizer.convert_tokens_to_ids("<|im_end|>")]
+    stops = stop_token_ids(tokenizer, model.generation_config)
+    assert stops == [tokenizer.convert_tokens_to_ids("<|im_end|>")]
     (output,) = generate(model, tokenizer, [prompt], Generation(max_new_tokens=48, batch_size=1))
     assert output.text == "The capital of France is Paris."
     assert not output.truncated

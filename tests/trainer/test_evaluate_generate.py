@@ -53,7 +53,9 @@ def test_outputs_are_those_of_transformers_own_greedy_generation(model, tokenize
             ids, attention_mask=torch.ones_like(ids), max_new_tokens=20, do_sample=False, pad_token_id=0
         )[0, ids.shape[1] :]
         assert output.text == tokenizer.decode(generated, skip_special_tokens=True)
-        assert output.truncated == (generated[-1].item() not in stop_token_ids(tokenizer, model))
+        assert output.truncated == (
+            generated[-1].item() not in stop_token_ids(tokenizer, model.generation_config)
+        )
 
 
 @pytest.mark.parametrize("family", ["qwen3_5", "gemma3"])
@@ -98,7 +100,7 @@ def test_outputs_do_not_depend_on_the_batch_in_float32(model, tokenizer, prompts
 
 def test_continuous_batching_answers_the_same_and_leaves_the_model_as_it_was(model, tokenizer, prompts):
     asked = [encode(tokenizer, prompt) for prompt in prompts]
-    stops = stop_token_ids(tokenizer, model)
+    stops = stop_token_ids(tokenizer, model.generation_config)
     expected = greedy(model, asked, 20, stops)
     assert len({len(answer) for answer in expected}) > 2, "else nothing takes another's place"
     attention = model.config._attn_implementation
@@ -113,7 +115,7 @@ def test_continuous_batching_of_an_adapter(model, tokenizer, prompts):
         if "lora_B" in name:
             torch.nn.init.normal_(parameter)
     asked = [encode(tokenizer, prompt) for prompt in prompts]
-    stops = stop_token_ids(tokenizer, model)
+    stops = stop_token_ids(tokenizer, model.generation_config)
     expected = greedy(tuned, asked, 20, stops)
     assert expected != greedy(model, asked, 20, stops)
     with torch.inference_mode():

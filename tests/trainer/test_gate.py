@@ -160,10 +160,26 @@ def base_folder(root: TrainerRoot) -> Path:
     return root.workspace / root.paths.base_model(root.context().plan.model.digest)
 
 
-@pytest.mark.parametrize("name", ["adapter_model.safetensors", "chat_template.jinja"])
+def test_gate_stops_only_at_the_tokens_the_artifact_names(root, once_built):
+    def name_another_token():
+        (artifact(root) / "generation_config.json").write_text(json.dumps({"eos_token_id": [0]}))
+        (artifact(root) / "DONE").unlink()
+        seal(artifact(root))
+
+    once_built(name_another_token)
+    assert gate() == ExitCode.OK
+    lines = (root.workspace / root.paths.gate / "golden-orders.jsonl").read_text().splitlines()
+    assert all(json.loads(line)["truncated"] for line in lines), "the end of turn was no end"
+
+
+@pytest.mark.parametrize(
+    "name", ["adapter_model.safetensors", "chat_template.jinja", "generation_config.json"]
+)
 def test_an_artifact_that_changes_while_it_is_loaded_is_not_judged(root, once_built, name):
     if name == "chat_template.jinja":
         once_built(lambda: (artifact(root) / name).write_text("{{ 'another prompt' }}"))
+    elif name == "generation_config.json":
+        once_built(lambda: (artifact(root) / name).write_text(json.dumps({"eos_token_id": [0]})))
     else:
         zeros = load_file(root.checkpoint(STEP) / name)
         zeros = {key: torch.zeros_like(tensor) for key, tensor in zeros.items()}
@@ -322,6 +338,7 @@ def test_the_artifact_holds_what_is_published_and_nothing_else(root):
         "adapter_config.json",
         "adapter_model.safetensors",
         "chat_template.jinja",
+        "generation_config.json",
         "manifest.json",
         "tokenizer.json",
         "tokenizer_config.json",

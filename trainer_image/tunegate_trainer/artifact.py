@@ -13,7 +13,7 @@ from transformers import AutoConfig, GenerationConfig, PreTrainedModel
 from tunegate_api.contract import FileManifest
 from tunegate_api.meta import Sha256
 from tunegate_api.plan import TrainingParameters
-from tunegate_trainer.chat import load_tokenizer
+from tunegate_trainer.chat import load_tokenizer, stop_token_ids
 from tunegate_trainer.data.weights import stored_dtype
 from tunegate_trainer.errors import SourceNotFoundError, StorageError
 from tunegate_trainer.files import (
@@ -25,7 +25,7 @@ from tunegate_trainer.files import (
     sha256_file,
     verify,
 )
-from tunegate_trainer.model import load_adapter, load_base
+from tunegate_trainer.model import generation_config, load_adapter, load_base
 from tunegate_trainer.writer import Writer
 
 _ADAPTER_CONFIG = "adapter_config.json"
@@ -34,9 +34,10 @@ _ADAPTER_FILES = ("adapter_model.safetensors", _ADAPTER_CONFIG)
 _TOKENIZER_FILES = ("*token*.json", "vocab*", "merges.txt", "*.model", "chat_template*")
 """What of the base model is published too: whoever loads the artifact must render chats the same way."""
 _CHAT_TEMPLATE = "chat_template.jinja"
-_WHOLE_FILES = ("generation_config.json", "*processor_config.json")
-"""What of the base model is published with all weights: nobody loads these from the base any more. The second
-is how a multimodal model reads images."""
+_IMAGE_FILES = ("*processor_config.json",)
+"""What of the base model is published with all weights: how a multimodal one reads images."""
+_GENERATION_FILES = ("config.json", "generation_config.json")
+"""What of the base model names tokens at which generation ends."""
 _SET_FOR_TRAINING = ("use_cache", "bos_token_id", "eos_token_id", "pad_token_id")
 """Settings of a model that the Trainer changes, and that are those of the base again in what is published."""
 _CPU = torch.device("cpu")
@@ -99,7 +100,7 @@ def write_artifact(
         copies = _files_of(checkpoint, _ADAPTER_FILES) | _files_of(tokenizer, _TOKENIZER_FILES)
     else:
         _write_all_weights(checkpoint, base, folder, trained)
-        copies = _files_of(tokenizer, _TOKENIZER_FILES) | _files_of(base, _WHOLE_FILES)
+        copies = _files_of(tokenizer, _TOKENIZER_FILES) | _files_of(base, _IMAGE_FILES)
     for path in copies:
         shutil.copyfile(path, folder / path.name)
     if arguments:
@@ -107,8 +108,12 @@ def write_artifact(
         template = load_tokenizer(base, arguments=arguments).chat_template
         (folder / _CHAT_TEMPLATE).write_text(str(template), encoding="utf-8")
         copies = {path: digest for path, digest in copies.items() if path.name != _CHAT_TEMPLATE}
+    read = _files_of(base, _GENERATION_FILES)
+    _write_generation_config(base, folder)
     manifest = seal(folder)
-    if any(manifest.files[path.name] != digest for path, digest in copies.items()):
+    if any(manifest.files[path.name] != digest for path, digest in copies.items()) or any(
+        sha256_file(path) != digest for path, digest in read.items()
+    ):
         raise StorageError("checkpoint or base model changed while the artifact was made of them")
     return manifest
 
@@ -140,6 +145,12 @@ def judged_dtype(parameters: TrainingParameters, artifact: Path, device: torch.d
     return parameters.dtype
 
 
+def published_stops(artifact: Path) -> list[int]:
+    """Every token that the artifact's generation_config.json ends an answer at."""
+    named: Any = GenerationConfig.from_pretrained(artifact, local_files_only=True).eos_token_id
+    return list(named)
+
+
 def load_artifact(base_model: PreTrainedModel, artifact: Path, dtype: str, device: torch.device) -> Any:
     """The artifact's adapter around ``base_model``, a ``peft.PeftModel``, or the artifact's own weights.
 
@@ -163,6 +174,14 @@ def _files_of(folder: Path, patterns: tuple[str, ...]) -> dict[Path, Sha256]:
     return {folder / n: files[n] for n in sorted(files) if any(fnmatch(n, pattern) for pattern in patterns)}
 
 
+def _write_generation_config(base: Path, folder: Path) -> None:
+    """Name every stop token where transformers and servers look for them. Of the base's other settings
+    (temperature, penalties) there is none: the gate judges without them."""
+    config = generation_config(base)
+    config.eos_token_id = stop_token_ids(load_tokenizer(base), config)
+    config.save_pretrained(folder)
+
+
 def _write_all_weights(checkpoint: Path, base: Path, folder: Path, trained: TrainingParameters) -> None:
     dtype = stored_dtype(base)
     if is_adapter(checkpoint):
@@ -176,7 +195,6 @@ def _write_all_weights(checkpoint: Path, base: Path, folder: Path, trained: Trai
     before = AutoConfig.from_pretrained(base, trust_remote_code=False)
     for setting in _SET_FOR_TRAINING:
         setattr(model.config, setting, getattr(before, setting, None))
-    model.generation_config = GenerationConfig.from_model_config(model.config)
     model.save_pretrained(folder)
     for path, digest in _files_of(checkpoint, read).items():
         if sha256_file(path) != digest:  # checked after loading, as above

@@ -11,7 +11,7 @@ from typing import Any
 
 from jinja2 import Environment, TemplateError, nodes
 from jinja2.meta import find_undeclared_variables
-from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoTokenizer, GenerationConfig, PreTrainedTokenizerBase
 
 from tunegate_api.golden import FunctionCall, Message, ToolCall
 from tunegate_trainer.errors import UserError
@@ -238,11 +238,10 @@ def without_special_tokens(tokenizer: PreTrainedTokenizerBase, text: str) -> str
     return re.sub("|".join(map(re.escape, sorted(special, key=len, reverse=True))) or r"(?!)", "", text)
 
 
-def stop_token_ids(tokenizer: PreTrainedTokenizerBase, model: Any) -> list[int]:
-    """Every token at which generation ends: the end of a turn, and what the own config of ``model``, a
-    ``PreTrainedModel``, names."""
-    generation_config: Any = model.generation_config
-    named = generation_config.eos_token_id if generation_config is not None else None
+def stop_token_ids(tokenizer: PreTrainedTokenizerBase, generation_config: GenerationConfig) -> list[int]:
+    """Every token at which generation ends: the end of a turn, the tokenizer's end of sequence, and what the
+    model's own ``generation_config`` names."""
+    named: Any = generation_config.eos_token_id
     ids = [*encode(tokenizer, end_of_turn(tokenizer)), tokenizer.eos_token_id]
     ids += named if isinstance(named, list) else [named]
     return sorted({i for i in ids if isinstance(i, int)})

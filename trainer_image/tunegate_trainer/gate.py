@@ -11,7 +11,7 @@ from tunegate_api.contract import Subject
 from tunegate_api.judgement import Judgement, judge_artifact
 from tunegate_api.published import LastPublished
 from tunegate_api.v1alpha1.finetunejob_status import Progress
-from tunegate_trainer.artifact import build_artifact, is_adapter, judged_dtype, load_artifact
+from tunegate_trainer.artifact import build_artifact, is_adapter, judged_dtype, load_artifact, published_stops
 from tunegate_trainer.base_model import merged_base, verified_base
 from tunegate_trainer.chat import load_tokenizer
 from tunegate_trainer.context import Context
@@ -76,6 +76,7 @@ def _judge(context: Context, stage: str, step: int, writer: Writer) -> None:
     tokenizer = load_tokenizer(
         artifact, base_model_folder if is_adapter(artifact) else None, plan.model.chat_template_args
     )
+    stops = published_stops(artifact)
     test_sets = held_out_sets(context, tokenizer, "test")
     sets = [*golden_sets(context, tokenizer, request.final_gates), *test_sets]
     openings = record_openings(workspace, request, stage, step, test_sets)
@@ -90,7 +91,7 @@ def _judge(context: Context, stage: str, step: int, writer: Writer) -> None:
     writer.check()
     _report_activity(context, stage, step, "judging the final model")
     model = load_artifact(base_model, artifact, dtype, device)
-    final_results = evaluate(model, tokenizer, sets)
+    final_results = evaluate(model, tokenizer, sets, stops=stops)
     final_weights = Weights(Subject.FINAL, last_stage, step, manifest.digest)
     final = as_evaluation(final_weights, sets, final_results)
 

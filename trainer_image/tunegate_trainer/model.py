@@ -54,12 +54,7 @@ def load_base(
         **({"quantization_config": _nf4(dtype), "device_map": {"": device}} if quantization else {}),
         **({"distributed_config": DistributedConfig(fsdp_size=shards)} if shards > 1 else {}),
     )
-    shipped: Any = model.generation_config
-    model.generation_config = GenerationConfig(
-        bos_token_id=shipped.bos_token_id,
-        eos_token_id=shipped.eos_token_id,
-        pad_token_id=shipped.pad_token_id,
-    )
+    model.generation_config = _special_tokens(model.generation_config)
     if quantization is None and shards == 1:  # the others are where they belong
         torch.nn.Module.to(model, device)
     for module in model.modules():
@@ -67,6 +62,24 @@ def load_base(
             # bitsandbytes would repack weights at the first evaluation, and then pass on no gradient.
             vars(module)["support_avx512bf16_for_cpu"] = False
     return model
+
+
+def generation_config(folder: Path) -> GenerationConfig:
+    """The special tokens of the model in ``folder``, as :func:`load_base` has them, without its weights."""
+    try:
+        shipped = GenerationConfig.from_pretrained(folder, local_files_only=True)
+    except OSError:  # no generation_config.json: transformers takes them from config.json then
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+        shipped = GenerationConfig.from_model_config(config)
+    return _special_tokens(shipped)
+
+
+def _special_tokens(shipped: Any) -> GenerationConfig:
+    return GenerationConfig(
+        bos_token_id=shipped.bos_token_id,
+        eos_token_id=shipped.eos_token_id,
+        pad_token_id=shipped.pad_token_id,
+    )
 
 
 def _nf4(dtype: str) -> BitsAndBytesConfig:

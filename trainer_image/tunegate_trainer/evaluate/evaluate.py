@@ -85,8 +85,12 @@ def evaluate(
     tokenizer: PreTrainedTokenizerBase,
     sets: Sequence[EvaluationSet],
     ranks: Ranks = ALONE,
+    *,
+    stops: Sequence[int] | None = None,
 ) -> list[SetResult]:
     """The result of each set, in their order; processes that train together share the work.
+
+    Answers end at one of ``stops``, by default those of :func:`~tunegate_trainer.chat.stop_token_ids`.
 
     A set's prompts are generated together whatever else is evaluated beside it, since greedy outputs can
     differ with the batch. Sets with the same prompts and settings are generated once.
@@ -94,13 +98,17 @@ def evaluate(
     Raises :class:`CudaOutOfMemoryError` where a batch does not fit the GPU.
     """
     with merged_adapter(model):
-        measured = _measure(model, tokenizer, sets, ranks)
+        measured = _measure(model, tokenizer, sets, ranks, stops)
     # Judging has a limit of time, which one may reach where another does not; all must decide the same.
     return ranks.shared(lambda: measured)
 
 
 def _measure(
-    model: Any, tokenizer: PreTrainedTokenizerBase, sets: Sequence[EvaluationSet], ranks: Ranks
+    model: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    sets: Sequence[EvaluationSet],
+    ranks: Ranks,
+    stops: Sequence[int] | None,
 ) -> list[SetResult]:
     generated: dict[tuple[Any, ...], list[Output]] = {}
     results = []
@@ -114,7 +122,7 @@ def _measure(
                 prompts = tuple(dict.fromkeys(case.prompt for case in evaluation_set.cases))
                 key = (prompts, settings.model_dump_json())
                 if key not in generated:
-                    generated[key] = generate(model, tokenizer, prompts, settings, ranks)
+                    generated[key] = generate(model, tokenizer, prompts, settings, ranks, stops=stops)
                 by_prompt = dict(zip(prompts, generated[key], strict=True))
                 cases = [_judge(case, by_prompt[case.prompt]) for case in evaluation_set.cases]
             else:

@@ -37,16 +37,19 @@ def generate(
     prompts: Sequence[str],
     settings: Generation,
     ranks: Ranks = ALONE,
+    *,
+    stops: Sequence[int] | None = None,
 ) -> list[Output]:
     """The greedy answers to rendered prompts, in their order.
 
+    An answer ends at one of ``stops``, by default those of :func:`~tunegate_trainer.chat.stop_token_ids`.
     Prompts are sorted by length and cut into batches of ``settings.batch_size``, so that little is padded;
     equal prompts with equal settings make equal batches, also where several processes share them. Batches
     that the GPU fills continuously are made by each process of its own share.
     """
     token_ids = [encode(tokenizer, prompt) for prompt in prompts]
     order = sorted(range(len(prompts)), key=lambda i: (-len(token_ids[i]), i))
-    stops = stop_token_ids(tokenizer, model)
+    stops = stop_token_ids(tokenizer, model.generation_config) if stops is None else list(stops)
     length, size = settings.max_new_tokens, settings.batch_size
     answers: dict[int, list[int]] = {}
     with undisturbed(model), no_gradients(model), _precision(model, settings):

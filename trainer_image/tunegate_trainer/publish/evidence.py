@@ -153,9 +153,10 @@ def write_evidence(
     )
     write_model(folder / EVIDENCE / "plan.json", plan)
     write_model(folder / VERDICT, verdict)
-    write_atomic(
-        folder / CARD, model_card(request, plan, verdict, has_chat_template=_has_chat_template(folder))
+    card = model_card(
+        request, plan, verdict, has_chat_template=_has_chat_template(folder), stops=_stops(folder)
     )
+    write_atomic(folder / CARD, card)
 
 
 def is_described(folder: Path, judgement: Judgement, measured: GateResult) -> bool:
@@ -167,8 +168,16 @@ def is_described(folder: Path, judgement: Judgement, measured: GateResult) -> bo
     return [g.to_wire() for g in written.gates] == [g.to_wire() for g in _gates(judgement, measured)]
 
 
-def model_card(request: Request, plan: Plan, verdict: VerdictEvidence, *, has_chat_template: bool) -> str:
-    """The card as Markdown with the front matter that model hubs read."""
+def model_card(
+    request: Request,
+    plan: Plan,
+    verdict: VerdictEvidence,
+    *,
+    has_chat_template: bool,
+    stops: Sequence[int],
+) -> str:
+    """The card as Markdown with the front matter that model hubs read. ``stops`` are the token ids that
+    generation_config.json ends an answer at; empty if an earlier release judged the artifact without one."""
     uri = plan.model.uri
     is_adapter = "adapter_config.json" in verdict.artifact_files
     environment = Environment(
@@ -189,6 +198,7 @@ def model_card(request: Request, plan: Plan, verdict: VerdictEvidence, *, has_ch
         front_matter=_front_matter(request.name, plan, verdict, is_adapter=is_adapter),
         auto_class=plan.model.auto_class or "AutoModelForCausalLM",
         has_chat_template=has_chat_template,
+        stops=stops,
         is_adapter=is_adapter,
         parameters=parameter_rows(plan.stages),
         max_new_tokens=max(gate.spec.generation.max_new_tokens for gate in request.final_gates),
@@ -315,6 +325,12 @@ def _has_chat_template(folder: Path) -> bool:
         return True
     config = folder / "tokenizer_config.json"
     return config.exists() and bool(json.loads(config.read_text(encoding="utf-8")).get("chat_template"))
+
+
+def _stops(folder: Path) -> list[int]:
+    path = folder / "generation_config.json"
+    named = json.loads(path.read_text(encoding="utf-8")).get("eos_token_id") if path.exists() else []
+    return named if isinstance(named, list) else []
 
 
 def _plain(value: object) -> str:

@@ -1,0 +1,111 @@
+"""Published files alone name where an answer ends: whoever generates from them stops where the gate did."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.tiny_model import END_OF_TURN, PAD
+from support.trainer_root import ALL_WEIGHTS, STAGE, TrainerRoot
+from tunegate_api.contract import ROOT_VARIABLE, ExitCode, Role, Subject
+from tunegate_trainer.files import read_manifest
+from tunegate_trainer.main import main
+
+pytestmark = pytest.mark.model
+STEP = 20
+PUBLISH = {"publish": [{"uri": "pvc://models/orders"}]}
+WHOLE_STAGE = {"stages": [{"name": STAGE, "method": "SFT"}]}
+KINDS: dict[str, dict[str, Any]] = {
+    "adapter": {"spec": PUBLISH},
+    "merged": {"spec": PUBLISH | {"mergeAdapter": True}},
+    "all-weights": {"spec": PUBLISH | WHOLE_STAGE, "parameters": ALL_WEIGHTS},
+}
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
+    """A model that names another token than its end of turn, and settings that change greedy outputs."""
+    folder = shutil.copytree(tiny_model, tmp_path_factory.mktemp("base") / "model")
+    change_json(folder / "tokenizer_config.json", eos_token=PAD)
+    change_json(folder / "config.json", eos_token_id=0)
+    generation = {"do_sample": True, "temperature": 0.6, "no_repeat_ngram_size": 1}
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": 0, **generation}))
+    return folder
+
+
+def change_json(path: Path, **changes: Any) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def root(request, tmp_path_factory, base) -> TrainerRoot:
+    """A root after its three roles: trained, judged, published. Not to be written to."""
+    folder = tmp_path_factory.mktemp("published") / "root"
+    root = TrainerRoot(folder, checkpoint_steps=(STEP,), **KINDS[request.param]).write(base)
+    (folder / "volumes" / "models").mkdir(parents=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(ROOT_VARIABLE, str(folder))
+        assert main(["train", "--stage", STAGE]) == ExitCode.OK
+        assert main(["gate", "--stage", STAGE, "--step", str(STEP)]) == ExitCode.OK
+        (final,) = root.report(Role.GATE).results.find(Subject.FINAL)
+        assert main(["publish", "--digest", str(final.digest)]) == ExitCode.OK
+    return root
+
+
+def published_folder(root: TrainerRoot) -> Path:
+    return root.path / "volumes" / "models" / "orders" / "orders-0f7c9"
+
+
+def test_transformers_stops_on_published_files_where_the_gate_stopped(root, monkeypatch):
+    judged = [
+        json.loads(line)
+        for line in (root.workspace / root.paths.gate / "golden-orders.jsonl").read_text().splitlines()
+    ]
+    assert not any(case["truncated"] for case in judged)
+
+    model, tokenizer = as_the_card_says(published_folder(root), root.base_model, monkeypatch)
+    assert [answer(model, tokenizer, case["prompt"]) for case in judged] == [c["output"] for c in judged]
+    if hasattr(model, "merge_and_unload"):
+        model = model.merge_and_unload()
+        assert [answer(model, tokenizer, c["prompt"]) for c in judged] == [c["output"] for c in judged]
+
+
+def as_the_card_says(published: Path, base: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Any, Any]:
+    """Model and tokenizer as the snippet of the model card loads them."""
+    (snippet,) = re.findall(r"```python\n(.*?)```", (published / "README.md").read_text(), re.DOTALL)
+    names: dict[str, Any] = {}
+    monkeypatch.chdir(published)
+    exec(snippet.replace("path/to/base", str(base)), names)  # noqa: S102 - what a reader of the card does
+    return names["model"], names["tokenizer"]
+
+
+def answer(model: Any, tokenizer: Any, prompt: str) -> str:
+    """What the model generates in no more than the gate's tokens, up to and without its stop token."""
+    inputs = tokenizer.apply_chat_template(
+        [{"role": "user", "content": prompt}],
+        add_generation_prompt=True,
+        return_dict=True,
+        return_tensors="pt",
+    )
+    generated = model.generate(**inputs, max_new_tokens=6, do_sample=False)
+    text = str(tokenizer.decode(generated[0, inputs["input_ids"].shape[1] :]))
+    assert text.endswith(END_OF_TURN)
+    return text.removesuffix(END_OF_TURN)
+
+
+def test_published_files_name_every_stop_token_and_no_sampling(root):
+    published = published_folder(root)
+    written = json.loads((published / "generation_config.json").read_text())
+    written.pop("transformers_version")
+    assert written == {"eos_token_id": [0, 2]}
+    assert read_manifest(published).files.keys() >= {"generation_config.json"}, "sealed with the weights"
+
+
+def test_card_of_an_adapter_names_the_stop_tokens_for_servers(root):
+    card = (published_folder(root) / "README.md").read_text()
+    is_adapter = (published_folder(root) / "adapter_config.json").exists()
+    assert ('"stop_token_ids": [0, 2]' in card) == is_adapter
+    assert "names: the gate stopped at these and at no others" in card
