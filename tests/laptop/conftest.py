@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from support.command import STAND_IN, Command
+from support.command import QUICKSTART, STAND_IN, Command
 from support.tiny_model import save_tiny_model
 
 
@@ -28,6 +28,15 @@ def finished(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Comm
     """A run that passed. Not to be changed."""
     command = Command(tmp_path_factory.mktemp("finished"))
     result = command("run", command.write(tiny_model))
+    assert result.returncode == 0, result.stdout
+    return command
+
+
+@pytest.fixture(scope="session")
+def quickstart(tmp_path_factory: pytest.TempPathFactory) -> Command:
+    """The quickstart after a run that nothing disturbed. Not to be changed; it takes minutes."""
+    command = Command(tmp_path_factory.mktemp("quickstart"))
+    result = command("run", str(QUICKSTART), seconds=2400)
     assert result.returncode == 0, result.stdout
     return command
 

@@ -7,21 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from support.command import Command
+from support.command import QUICKSTART, Command
 from support.waiting import eventually
 
 pytestmark = [pytest.mark.story, pytest.mark.timeout(3000)]
-QUICKSTART = Path(__file__).parents[2] / "examples" / "quickstart"
 INTERVAL = 13
 """Steps between two checkpoints, at most."""
-
-
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[int, float]:
-    command = Command(tmp_path_factory.mktemp("undisturbed"))
-    result = command("run", str(QUICKSTART), seconds=1200)
-    assert result.returncode == 0, result.stdout
-    return command.stage.losses()
 
 
 def kill(command: Command, *processes: int) -> None:
@@ -43,7 +34,7 @@ def is_inside_a_write(command: Command) -> bool:
     return any(path.is_file() for path in command.stage.path.glob("scratch-*/*/*"))
 
 
-def test_killed_wherever_it_hurts_it_is_the_same_run(tmp_path: Path, undisturbed: dict[int, float]) -> None:
+def test_killed_wherever_it_hurts_it_is_the_same_run(tmp_path: Path, quickstart: Command) -> None:
     command = Command(tmp_path)
     arguments = ("run", str(QUICKSTART))
 
@@ -69,7 +60,7 @@ def test_killed_wherever_it_hurts_it_is_the_same_run(tmp_path: Path, undisturbed
     output = _end_of(third)
     assert third.returncode == 0, output
     assert command.stage.writers() == 4
-    assert command.stage.losses() == pytest.approx(undisturbed, abs=1e-4)
+    assert command.stage.losses() == pytest.approx(quickstart.stage.losses(), abs=1e-4)
     assert command.status("order-extractor")["final"]["verdict"] == "Passed"
 
 

@@ -21,6 +21,7 @@ from tunegate_api.contract import sha256_text
 STAND_IN = Path(__file__).with_name("stand_in")
 """A package that stands in for the trainer, where it comes first on the path."""
 
+QUICKSTART = Path(__file__).parents[2] / "examples" / "quickstart"
 ITEMS = ("mug", "lamp", "chair", "desk", "pen", "cup")
 
 

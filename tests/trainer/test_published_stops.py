@@ -1,13 +1,13 @@
 """Published files alone name where an answer ends: whoever generates from them stops where the gate did."""
 
 import json
-import re
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from support.model_card import load_as_the_card_says
 from support.tiny_model import END_OF_TURN, PAD
 from support.trainer_root import ALL_WEIGHTS, STAGE, TrainerRoot
 from tunegate_api.contract import ROOT_VARIABLE, ExitCode, Role, Subject
@@ -59,27 +59,18 @@ def published_folder(root: TrainerRoot) -> Path:
     return root.path / "volumes" / "models" / "orders" / "orders-0f7c9"
 
 
-def test_transformers_stops_on_published_files_where_the_gate_stopped(root, monkeypatch):
+def test_transformers_stops_on_published_files_where_the_gate_stopped(root):
     judged = [
         json.loads(line)
         for line in (root.workspace / root.paths.gate / "golden-orders.jsonl").read_text().splitlines()
     ]
     assert not any(case["truncated"] for case in judged)
 
-    model, tokenizer = as_the_card_says(published_folder(root), root.base_model, monkeypatch)
+    model, tokenizer = load_as_the_card_says(published_folder(root), root.base_model)
     assert [answer(model, tokenizer, case["prompt"]) for case in judged] == [c["output"] for c in judged]
     if hasattr(model, "merge_and_unload"):
         model = model.merge_and_unload()
         assert [answer(model, tokenizer, c["prompt"]) for c in judged] == [c["output"] for c in judged]
-
-
-def as_the_card_says(published: Path, base: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Any, Any]:
-    """Model and tokenizer as the snippet of the model card loads them."""
-    (snippet,) = re.findall(r"```python\n(.*?)```", (published / "README.md").read_text(), re.DOTALL)
-    names: dict[str, Any] = {}
-    monkeypatch.chdir(published)
-    exec(snippet.replace("path/to/base", str(base)), names)  # noqa: S102 - what a reader of the card does
-    return names["model"], names["tokenizer"]
 
 
 def answer(model: Any, tokenizer: Any, prompt: str) -> str:
