@@ -4,14 +4,20 @@ from functools import cache
 
 import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers import GenerationConfig, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 from trl.chat_template_utils import add_response_schema, parse_response
 
 from support.model_templates import model_templates, tokenizer_for
 from support.tiny_model import make_tokenizer
 from tunegate_api.golden import FunctionCall, Message, ToolCall
 from tunegate_trainer.answers import answer_after, calls_text, example_tokens
-from tunegate_trainer.chat import apply_template, render, with_arguments, without_special_tokens
+from tunegate_trainer.chat import (
+    apply_template,
+    render,
+    stop_token_ids,
+    with_arguments,
+    without_special_tokens,
+)
 from tunegate_trainer.errors import UserError
 from tunegate_trainer.evaluate.scorers import calls_scorer
 from tunegate_trainer.reasoning import reasoning_of, without_reasoning
@@ -228,6 +234,14 @@ def test_trained_call_is_judged_as_that_call(name, thought):
     assert judged(without_special_tokens(tokenizer, seen)) is None
     other = CALL.model_copy(update={"tool_calls": [ToolCall(function=FunctionCall(name="weather"))]})
     assert judged(calls_text(tokenizer, QUESTION, other.tool_calls or [], TOOLS)) is not None
+
+
+@pytest.mark.parametrize("name", CALL_TOOLS)
+def test_generation_stops_where_a_trained_call_ends(name):
+    tokenizer = tokenizer_of(name)
+    _, completion = example_tokens(tokenizer, QUESTION, CALL, TOOLS)
+    stops = stop_token_ids(tokenizer, GenerationConfig())
+    assert [i for i, token in enumerate(completion) if token in stops] == [len(completion) - 1]
 
 
 @pytest.mark.parametrize("name", CALL_TOOLS)

@@ -19,8 +19,8 @@ from tunegate_trainer.chat import (
     apply_template,
     common_start,
     encode,
+    end_of_call,
     render,
-    special_tokens,
     without_special_tokens,
 )
 from tunegate_trainer.errors import UserError
@@ -71,8 +71,7 @@ def answer_after(
     if rest is None or not _says(rest, answer) or _loses_a_call(tokenizer, prompt, answer, whole, tools):
         raise _other_form(asked, whole)
     if answer.tool_calls and not rest.endswith(end.after):
-        # Of some models a call ends with a token of its own.
-        token = (special_tokens(tokenizer, rest) or [end.token])[-1]
+        token = end_of_call(tokenizer, whole)
         end = AnswerEnd(token, token, rest[max(0, rest.rfind(token)) :])
     if not rest.endswith(end.after):
         raise _other_form(asked, whole)

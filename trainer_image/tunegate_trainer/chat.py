@@ -219,6 +219,26 @@ def _answer_end(tokenizer: PreTrainedTokenizerBase, template: str, eos: str) -> 
     return AnswerEnd(eos, eos, after)
 
 
+def end_of_call(tokenizer: PreTrainedTokenizerBase, chat: str = "") -> str:
+    """What ends an answer that calls tools, of some models a token of its own. ``chat`` is the text of a chat
+    that ends with such an answer; left out, a small one."""
+    end, chat = answer_end(tokenizer), chat or _called(tokenizer, str(tokenizer.chat_template or ""))
+    tokens = special_tokens(tokenizer, chat) if chat and not chat.endswith(end.after) else []
+    return tokens[-1] if tokens else end.token
+
+
+@lru_cache(maxsize=4)
+def _called(tokenizer: PreTrainedTokenizerBase, template: str) -> str:
+    """A chat that ends with a call of a tool; empty where the template writes none."""
+    call = ToolCall(id=CALL_ID, function=FunctionCall(name=_ANSWER, arguments={"name": _ANSWER}))
+    chat = [Message(role="user", content=_QUESTION), Message(role="assistant", tool_calls=[call])]
+    try:
+        text = apply_template(tokenizer, chat, add_generation_prompt=False) if template else ""
+    except UserError:
+        return ""
+    return text if _ANSWER in text else ""
+
+
 def common_start(first: str, second: str) -> str:
     """What two texts begin with alike."""
     differs = (i for i, (one, other) in enumerate(zip(first, second, strict=False)) if one != other)
@@ -239,10 +259,11 @@ def without_special_tokens(tokenizer: PreTrainedTokenizerBase, text: str) -> str
 
 
 def stop_token_ids(tokenizer: PreTrainedTokenizerBase, generation_config: GenerationConfig) -> list[int]:
-    """Every token at which generation ends: the end of a turn, the tokenizer's end of sequence, and what the
-    model's own ``generation_config`` names."""
+    """Every token at which generation ends: the end of a turn and of a call, the tokenizer's end of sequence,
+    and what the model's own ``generation_config`` names."""
     named: Any = generation_config.eos_token_id
-    ids = [*encode(tokenizer, end_of_turn(tokenizer)), tokenizer.eos_token_id]
+    ends = [end_of_turn(tokenizer), end_of_call(tokenizer)]
+    ids = [*(i for end in ends for i in encode(tokenizer, end)), tokenizer.eos_token_id]
     ids += named if isinstance(named, list) else [named]
     return sorted({i for i in ids if isinstance(i, int)})
 
