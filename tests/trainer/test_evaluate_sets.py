@@ -152,8 +152,8 @@ def test_all_task_metrics_are_measured_on_one_pass_over_the_rows(make_root, toke
     assert isinstance(rows, GeneratedSet)
     asked = []
 
-    def answer(model, tokenizer, prompts, *settings):
-        del model, tokenizer, settings
+    def answer(model, tokenizer, prompts, *settings, **stops):
+        del model, tokenizer, settings, stops
         asked.extend(prompts)
         return [Output("yes", truncated=False), *[Output("{}", truncated=False)] * (len(prompts) - 1)]
 
@@ -172,8 +172,8 @@ def test_gates_with_the_same_prompts_are_generated_once(make_root, tokenizer, mo
     context = root.context()
     asked = []
 
-    def answer(model, tokenizer, prompts, *settings):
-        del model, tokenizer, settings
+    def answer(model, tokenizer, prompts, *settings, **stops):
+        del model, tokenizer, settings, stops
         asked.append(len(prompts))
         return [Output("yes", truncated=False)] * len(prompts)
 

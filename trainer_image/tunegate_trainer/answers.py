@@ -55,19 +55,28 @@ def answer_after(
 
     Raises :class:`UserError` with both texts where the template does not write the answer behind its prompt.
     """
+    return _answer(tokenizer, render(tokenizer, prompt, tools), prompt, answer, tools)
+
+
+def _answer(
+    tokenizer: PreTrainedTokenizerBase, asked: str, prompt: list[Message], answer: Message, tools: Tools
+) -> Answer:
+    """The same, with the text of the prompt."""
     end = answer_end(tokenizer)
     if not tokenizer.chat_template:
-        render(tokenizer, [answer] if answer.tool_calls else prompt, tools)
+        if answer.tool_calls:
+            render(tokenizer, [answer])  # which says why not
         return Answer(answer.content, end.generated, has_reasoning=answer.reasoning_content is None)
-    answer = split_reasoning(tokenizer, render(tokenizer, prompt, tools), answer)
-    asked, whole, rest = _turn(tokenizer, prompt, answer, tools)
+    answer = split_reasoning(tokenizer, asked, answer)
+    whole, rest = _turn(tokenizer, asked, prompt, answer, tools)
     if rest is None and answer.reasoning_content is not None:
         # The prompt has closed the thought already, as where an argument of the template turns reasoning off.
         plain = answer.model_copy(update={"reasoning_content": None})
-        asked, whole, rest = _turn(tokenizer, prompt, plain, tools)
+        whole, rest = _turn(tokenizer, asked, prompt, plain, tools)
     if rest is None:
         # Some templates word a question anew once it is answered; served is the question as it was asked.
-        rest = _turn(tokenizer, prompt[-1:], answer, tools)[2]
+        last = prompt[-1:]
+        _, rest = _turn(tokenizer, render(tokenizer, last, tools), last, answer, tools)
     if rest is None or not _says(rest, answer) or _loses_a_call(tokenizer, prompt, answer, whole, tools):
         raise _other_form(asked, whole)
     if answer.tool_calls and not rest.endswith(end.after):
@@ -114,12 +123,11 @@ def _loses_a_call(
 
 
 def _turn(
-    tokenizer: PreTrainedTokenizerBase, prompt: list[Message], answer: Message, tools: Tools
-) -> tuple[str, str, str | None]:
-    """The text of a prompt, that of the whole chat, and what of this follows the prompt, if it does."""
-    asked = render(tokenizer, prompt, tools)
+    tokenizer: PreTrainedTokenizerBase, asked: str, prompt: list[Message], answer: Message, tools: Tools
+) -> tuple[str, str | None]:
+    """The text of a whole chat, and what of it follows the text of its prompt, if it does."""
     whole = apply_template(tokenizer, [*prompt, answer], add_generation_prompt=False, tools=tools)
-    return asked, whole, _behind(tokenizer, asked, whole, answer)
+    return whole, _behind(tokenizer, asked, whole, answer)
 
 
 def _behind(tokenizer: PreTrainedTokenizerBase, asked: str, whole: str, answer: Message) -> str | None:
@@ -182,7 +190,8 @@ def example_tokens(
     The prompt's are those that generation starts from. Both together are the tokens of the whole text, unless
     a token of that reaches over the border.
     """
-    asked, made = render(tokenizer, prompt, tools), answer_after(tokenizer, prompt, answer, tools)
+    asked = render(tokenizer, prompt, tools)
+    made = _answer(tokenizer, asked, prompt, answer, tools)
     prompt_ids, completion = encode(tokenizer, asked), made.text + made.end
     together = encode(tokenizer, asked + completion)
     if together[: len(prompt_ids)] == prompt_ids:
@@ -250,7 +259,7 @@ def _answer_spans(
         if not text.startswith(asked):
             continue
         try:
-            answer = answer_after(tokenizer, prompt[:i], prompt[i], tools)
+            answer = _answer(tokenizer, asked, prompt[:i], prompt[i], tools)
         except UserError:
             continue  # of this turn only the last answer's own check may refuse a row
         said = len(asked) + len(answer.text)
