@@ -60,7 +60,6 @@ def test_its_numbers_are_those_of_the_run(tunegate, tiny_model, finished):
     assert found["fits"] == {"sft": {"16GB": True, "24GB": True, "40GB": True, "80GB": True}}
 
 
-@pytest.mark.usefixtures("without_weights")
 def test_plan_names_what_is_not_adapted_of_a_multimodal_model(tunegate, tmp_path):
     model = save_multimodal_model(tmp_path / "mistral3", "mistral3")
     result = tunegate("plan", tunegate.write(model))
@@ -69,6 +68,7 @@ def test_plan_names_what_is_not_adapted_of_a_multimodal_model(tunegate, tmp_path
     assert "all-linear, without model.vision_tower, model.multi_modal_projector" in shown
 
 
+@pytest.mark.usefixtures("without_weights")
 def test_of_a_job_without_data_weights_and_gates_the_configuration_is_enough(tunegate, tiny_model):
     result = tunegate("plan", only_the_job(tunegate, tiny_model, **ON_A_VOLUME))
     assert result.returncode == 0, result.stdout
