@@ -34,6 +34,8 @@ def good_and_worse(model: str, **changes: Any) -> tuple[Objects, Objects]:
     worse_rows = rows["data"]["train.jsonl"].replace('"yes"', '"yes sir"')
     gate["spec"]["golden"]["sha256"] = sha256_text(golden)
     gate["spec"]["thresholds"] = {"minPassRate": "0.5"}
+    # The base model answers without an end, so that it could have answered anything.
+    gate["spec"]["baselines"] = ["LastPublished"]
     inputs = [
         rows,
         make_config_map("worse-rows", train__jsonl=worse_rows),

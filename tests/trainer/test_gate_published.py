@@ -32,7 +32,8 @@ def trained(tmp_path_factory, tiny_model) -> Path:
 
 
 def make(path: Path) -> TrainerRoot:
-    return TrainerRoot(path, checkpoint_steps=(STEP,), gates={"orders": gate_spec()}, spec=SPEC)
+    gates = {"orders": gate_spec(baselines=["LastPublished"])}
+    return TrainerRoot(path, checkpoint_steps=(STEP,), gates=gates, spec=SPEC)
 
 
 @pytest.fixture

@@ -43,9 +43,14 @@ def test_a_role_that_succeeds_leaves_a_report_and_a_termination_message(start):
     assert main(["train", "--stage", STAGE]) == ExitCode.OK
     context = root.context()
     assert root.report().outcome is Outcome.COMPLETED
-    assert termination(root) == Termination(
-        exit_code=0, outcome=Outcome.COMPLETED, report_sha256=context.report_sha256
+    left = termination(root)
+    assert left == Termination(
+        exit_code=0,
+        outcome=Outcome.COMPLETED,
+        report_sha256=context.report_sha256,
+        baselines=left.baselines,
     )
+    assert left.baselines, "of the base model, which it measured"
 
 
 def test_the_collector_rests_while_a_role_is_imported_and_no_longer(start, monkeypatch):

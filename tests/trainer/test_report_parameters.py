@@ -52,7 +52,7 @@ def test_every_setting_of_evaluation_and_gates_is_there(job: JobFolder) -> None:
     assert (
         f"Gate {GATE} minPassRate 0.85 maxDropPoints 2.5 maxDropBetweenCheckpoints 10 onRegression Immediate "
         "mustPass case-3, edge baselines BaseModel, LastPublished maxNewTokens 64 batchSize 16 "
-        "batching Fixed precision Auto dryRun no"
+        "reasoning Strip batching Fixed precision Auto dryRun no"
     ) in text
     job.write_gate(base=(BASE, "p" * 10), final=(GOOD, "p" * 10))
     text = text_of(page(job))

@@ -191,8 +191,11 @@ def _check_form(
     trained = [row.labelled.row for row in rows]
     prompts = [row.prompt for row in trained] + [pair.labelled.row.prompt for pair in pairs]
     check_one_form(context, tokenizer, prompts)
+    methods = {stage.method for stage in context.request.spec.stages}
+    learned = [row.answer for row in rows] if "SFT" in methods else []
+    learned += [pair.answer for pair in pairs] if "DPO" in methods else []
     return [
-        *cut_answers(context.request.gates, [row.answer for row in rows] + [pair.answer for pair in pairs]),
+        *cut_answers(context.request.gates, learned),
         *rewritten_answers(tokenizer, trained),
         *lost_reasoning(tokenizer, trained),
     ]
