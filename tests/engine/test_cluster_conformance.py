@@ -239,8 +239,15 @@ def test_deleting_what_is_absent_is_fine(cluster: Cluster, named: Names) -> None
 
 def test_a_watch_sees_every_change_of_an_object_in_order(cluster: Cluster, named: Names) -> None:
     seen: list[WatchEvent] = []
-    cluster.watch(seen.append)
-    made = cluster.create(finetunejob(named("a")))
+    name = named("a")
+
+    def note(event: WatchEvent) -> None:
+        """It is called for as long as the cluster is there, also with what other tests make."""
+        if event.obj["metadata"]["name"] == name:
+            seen.append(event)
+
+    cluster.watch(note)
+    made = cluster.create(finetunejob(name))
     told = cluster.patch_status(Key.of(made), {"phase": "Pending"}, version(made))
     cluster.delete(Key.of(made), uid_of(made))
 
