@@ -1,7 +1,7 @@
 """What a model has to generate after a prompt, so that a server reads it as a given answer.
 
 One rule for every template: it is what the template itself writes for that turn, behind the prompt that the
-template writes for what was asked. docs/adr/0022-the-templates-own-text.md has the cases.
+template writes for what was asked. docs/adr/0021-the-templates-own-text.md has the cases.
 """
 
 from collections import Counter
