@@ -3,6 +3,7 @@
 import json
 import logging
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -74,7 +75,11 @@ def easy_to_beat(result: SetResult) -> SetResult:
 def answers(monkeypatch) -> list[str]:
     """What the model answers next: all cases pass. A prompt that is answered takes the first one."""
     given = ["yes"] * 2
-    monkeypatch.setattr(evaluate_module, "generate", lambda *_: [Output(a, truncated=False) for a in given])
+
+    def generate(*_: Any, **__: Any) -> list[Output]:
+        return [Output(answer, truncated=False) for answer in given]
+
+    monkeypatch.setattr(evaluate_module, "generate", generate)
     return given
 
 

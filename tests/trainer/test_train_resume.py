@@ -268,10 +268,10 @@ def while_evaluating(
     def set_up(root: TrainerRoot, step: int, do: Callable[[], object]) -> None:
         generate = evaluate.generate
 
-        def do_and_generate(*args: Any) -> Any:
+        def do_and_generate(*args: Any, **stops: Any) -> Any:
             if root.checkpoint(step).exists():
                 do()
-            return generate(*args)
+            return generate(*args, **stops)
 
         monkeypatch.setattr(evaluate, "generate", do_and_generate)
 

@@ -26,8 +26,10 @@ class Script:
     def __init__(self, root: TrainerRoot, passed: Mapping[int, int]) -> None:
         self.root, self.passed = root, passed
 
-    def __call__(self, model: Any, tokenizer: Any, prompts: Sequence[str], *settings: Any) -> list[Output]:
-        del model, tokenizer, settings
+    def __call__(
+        self, model: Any, tokenizer: Any, prompts: Sequence[str], *settings: Any, **stops: Any
+    ) -> list[Output]:
+        del model, tokenizer, settings, stops
         checkpoints = [int(p.name.removeprefix("step-")) for p in self.root.stage_folder.glob("step-*")]
         passed = self.passed[max(checkpoints, default=0)]
         return [Output("yes" if i < passed else "no", truncated=False) for i in range(len(prompts))]
