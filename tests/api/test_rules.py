@@ -98,3 +98,9 @@ def test_argument_that_no_chat_template_can_be_given_is_refused(name: str, value
     assert [p for p in problems if "not supported yet" not in p] == [
         f"spec.model.chatTemplateArgs.{name}: {said}"
     ]
+
+
+@pytest.mark.parametrize("given", [["enable_thinking"], "x", {1: False}])
+def test_arguments_of_another_shape_are_refused_by_their_field(given: object) -> None:
+    problems = told(changed(finetunejob(), {"spec.model.chatTemplateArgs": given}))
+    assert any(problem.startswith("spec.model.chatTemplateArgs") for problem in problems)

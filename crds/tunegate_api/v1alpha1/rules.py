@@ -4,14 +4,11 @@ The CRDs carry the same rules as CEL, so `kubectl apply` and `tunegate validate`
 words. Bounds of one text stand beside its type, as ``Between`` and ``Form``.
 """
 
-import math
-import re
 from collections.abc import Iterator
 from typing import Any, get_args
 
 from pydantic.fields import FieldInfo
 
-from tunegate_api.json_schema import schema_faults
 from tunegate_api.meta import ApiModel
 from tunegate_api.v1alpha1.agreement import Choice, Keys, Known, Refers, Refuse, Rule, Unique
 from tunegate_api.v1alpha1.data import Columns, Data, DataSource, Quality
@@ -44,6 +41,7 @@ from tunegate_api.v1alpha1.finetunejob import (
     SchemaSource,
     TaskMetric,
 )
+from tunegate_api.v1alpha1.free_form import FREE_FORM
 from tunegate_api.v1alpha1.parts import Part
 from tunegate_api.v1alpha1.pods import (
     CONFINEMENT_KEYS,
@@ -68,16 +66,6 @@ from tunegate_api.v1alpha1.values import ValueRule
 
 ALL_LINEAR = "all-linear"
 """What stands for all linear layers in ``targetModules``. PEFT expands it only where it stands alone."""
-
-MAX_ARGUMENT = 256
-"""Characters of a text among the arguments of a chat template."""
-_ARGUMENT = re.compile("[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
-_NOT_ARGUMENTS = frozenset(
-    (
-        *("add_generation_prompt", "bos_token", "continue_final_message", "eos_token", "messages", "tools"),
-        *("and", "else", "false", "if", "in", "is", "none", "not", "or", "true", "False", "None", "True"),
-    )
-)
 
 _KEY = Refuse(
     given("key") & ~given("configMap"),
@@ -354,37 +342,14 @@ RULES: dict[type[ApiModel], tuple[Rule, ...]] = {
 """The rules of each type, wherever in a manifest it stands."""
 
 
-def _json_schema(source: Part) -> None:
-    """What is no JSON schema. The API server does not tell: CEL sees no free-form values."""
-    schema = source.get("inline")
-    for path, fault in schema_faults(schema) if schema is not None else ():
-        source.refuse(fault, "inline", *path)
-
-
-def _chat_template_args(source: Part) -> None:
-    """What no template can be given. These values are free-form too."""
-    for name, value in (source.get("chatTemplateArgs") or {}).items():
-        at = ("chatTemplateArgs", name)
-        if not _ARGUMENT.fullmatch(name):
-            source.refuse("is no name of an argument: letters, digits and _, with no digit first", *at)
-        elif name in _NOT_ARGUMENTS:
-            source.refuse("is set for each chat, or a word of the template language: leave it out", *at)
-        elif not isinstance(value, str | bool | int | float) or value in (math.inf, -math.inf):
-            source.refuse("must be a text, a number, true or false", *at)
-        elif isinstance(value, str) and len(value) > MAX_ARGUMENT:
-            source.refuse(f"has {len(value)} characters, at most {MAX_ARGUMENT}", *at)
-
-
 def check(model: type[ApiModel], part: Part) -> None:
     """Complain about everything in ``part``, which is a ``model``, that breaks a rule."""
     if not part:
         return
     for rule in RULES.get(model, ()):
         rule.check(part)
-    if model is SchemaSource:
-        _json_schema(part)
-    if model is ModelSource:
-        _chat_template_args(part)
+    if model in FREE_FORM:
+        FREE_FORM[model](part)
     for name, field in model.model_fields.items():
         _field(part, field.alias or name, field)
 
