@@ -425,7 +425,7 @@ def test_a_truncated_case_counts_like_a_failed_one(drawn):
 
 
 @given(st.integers(0, 100), st.integers(0, 100), st.integers(0, 100))
-def test_what_passes_against_a_cut_baseline_passes_whatever_that_would_have_said(passed, base_passed, cut):
+def test_cut_baseline_passes_only_what_its_best_case_would_pass(passed, base_passed, cut):
     base_passed, cut = min(base_passed, passed), min(6 + cut, 100 - min(base_passed, passed))
     before = "p" * base_passed + "t" * cut + "f" * (100 - base_passed - cut)
     outcomes = "p" * passed + "f" * (100 - passed)

@@ -89,7 +89,7 @@ LEGEND = f"""
 
 
 class Clock(datetime):
-    """Templates that ask for the date are told one day, as in training."""
+    """Templates that ask for the date get one day, as in training."""
 
     @classmethod
     def now(cls, tz: tzinfo | None = None) -> "Clock":

@@ -69,9 +69,11 @@ def tokenizer_of(name: str) -> PreTrainedTokenizerBase:
 @pytest.mark.parametrize("prompt", [QUESTION, CHAT, SYSTEM], ids=["question", "chat", "system"])
 @pytest.mark.parametrize("name", sorted(TEMPLATES.keys() - OPENS_A_THOUGHT))
 def test_prompt_and_answer_are_the_text_that_the_template_writes(name, prompt):
-    if name == "gemma" and prompt is SYSTEM:
-        pytest.skip("this template refuses a system turn")
     tokenizer = tokenizer_of(name)
+    if name == "gemma" and prompt is SYSTEM:
+        with pytest.raises(UserError, match="System role not supported"):
+            render(tokenizer, prompt)
+        return
     answer = answer_after(tokenizer, prompt, ANSWER)
     whole = apply_template(tokenizer, [*prompt, ANSWER], add_generation_prompt=False)
     trained = render(tokenizer, prompt) + answer.text
@@ -151,7 +153,7 @@ def test_mark_that_the_history_has_is_trained_once(name, answer):
     assert (text.count("</think>"), text.count("<response>")) == (1, form.closes.count("<response>"))
 
 
-def test_prompt_that_closes_a_thought_which_the_history_lacks_is_followed_by_the_answer():
+def test_thought_that_only_the_prompt_closes_precedes_the_answer():
     template = HISTORIES["named in the history"].replace(
         "\n<think>\n{%", "\n<think>\n\n</think>\n\n<response>\n{%"
     )
@@ -170,7 +172,7 @@ def test_answer_that_speaks_of_the_mark_keeps_it_or_is_refused(name):
     assert text.endswith(speaks.content)
 
 
-def test_reasoning_counts_as_trained_only_where_it_stands_before_the_answer():
+def test_reasoning_counts_only_before_the_answer():
     tokenizer = tokenizer_for(with_arguments(TEMPLATES["qwen3"], {"enable_thinking": False}))
     same = Message(role="assistant", content="yes, please", reasoning_content="yes")
     assert not answer_after(tokenizer, QUESTION, same).has_reasoning

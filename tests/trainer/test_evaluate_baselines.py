@@ -46,7 +46,7 @@ class Volume:
 
     @property
     def reported(self) -> list[MeasuredBaseline]:
-        """What the last pod tells the operator."""
+        """What the last pod reports to the operator."""
         return [*self.context.measured_baselines.values()]
 
     def record(self) -> None:

@@ -210,7 +210,7 @@ def weather_tool() -> dict[str, object]:
     return {"type": "function", "function": function}
 
 
-def test_case_that_calls_a_tool_is_asked_with_the_tools_and_judged_by_the_call(make_root):
+def test_case_with_tools_is_asked_with_them_and_judged_by_the_call(make_root):
     tool = weather_tool()
     call = {"name": "weather", "arguments": {"city": "Oslo"}}
     case = {

@@ -236,10 +236,10 @@ def answered_tokens(
 def is_rewritten(tokenizer: PreTrainedTokenizerBase, prompt: list[Message], tools: Tools = None) -> bool:
     """Whether earlier answers of a prompt are not all there as they were given."""
     given = sum(message.role == "assistant" for message in prompt)
-    return _can_tell_answers(tokenizer) and len(_answer_spans(tokenizer, prompt, tools)) < given
+    return _can_locate_answers(tokenizer) and len(_answer_spans(tokenizer, prompt, tools)) < given
 
 
-def _can_tell_answers(tokenizer: PreTrainedTokenizerBase) -> bool:
+def _can_locate_answers(tokenizer: PreTrainedTokenizerBase) -> bool:
     """Whether turns have an end, and tokens a place in the text."""
     return bool(tokenizer.chat_template) and tokenizer.is_fast
 
@@ -250,7 +250,7 @@ def _answer_spans(
     """Where the answers stand in the text of a prompt, by turn: from the first character to behind the
     last."""
     answers = [i for i, message in enumerate(prompt) if message.role == "assistant"]
-    if not answers or not _can_tell_answers(tokenizer):
+    if not answers or not _can_locate_answers(tokenizer):
         return {}
     text = render(tokenizer, prompt, tools)
     spans = {}

@@ -121,7 +121,7 @@ def render(tokenizer: PreTrainedTokenizerBase, messages: list[Message], tools: T
     call, in OpenAI's form.
 
     Raises :class:`UserError` where the template refuses the messages, fails on them, or leaves out tools and
-    what they answered, and for a chat of several turns that no template tells apart.
+    what they answered, and for a chat of several turns whose turns no template separates.
     """
     if not tokenizer.chat_template:
         if tools or any(message.tool_calls for message in messages):

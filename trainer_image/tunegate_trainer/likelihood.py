@@ -98,7 +98,7 @@ def _token_losses_singly(model: Any, inputs: dict[str, Any]) -> TokenLosses:
 
 def _positions(model: Any, position_ids: torch.Tensor) -> dict[str, torch.Tensor]:
     """Positions as the model takes them, of packed examples of text: those with a position for time, height
-    and width (M-RoPE) tell examples apart by a fourth row in front."""
+    and width (M-RoPE) separate examples by a fourth row in front."""
     config = getattr(model, "module", model).config.get_text_config()
     rope = getattr(config, "rope_parameters", None) or {}
     rows = 4 if "mrope_section" in rope else 0

@@ -248,7 +248,7 @@ def model_length(folder: Path) -> int:
     Raises :class:`UserError` for a configuration that is none of a model that generates text, of one whose
     attention cannot tell packed examples apart, or of weights that are stored quantized.
     """
-    from transformers import AutoConfig  # noqa: PLC0415
+    from transformers import AutoConfig  # noqa: PLC0415 - slow to import
 
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
