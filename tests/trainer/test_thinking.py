@@ -142,7 +142,7 @@ def run_job(tmp_path_factory, thinking_model):
 
 @pytest.fixture(scope="module")
 def thinking(run_job) -> Job:
-    return run_job({"enable_thinking": True}, steps=200)
+    return run_job({"enable_thinking": True}, steps=300)
 
 
 @pytest.fixture(scope="module")
