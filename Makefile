@@ -85,7 +85,7 @@ e2e-full: cluster-up ## Run those that take many minutes too
 
 .PHONY: verify
 verify: $(STAMP) ## Check generated files, style, types, layers and links
-	$(BIN)/python -m tunegate_api.crd --check
+	$(BIN)/python -m tunegate_api.schema.crd --check
 	$(BIN)/python tools/api_docs.py --check
 	$(BIN)/python tools/refused_page.py --check
 	$(BIN)/python tools/chart.py --check
@@ -101,7 +101,7 @@ verify: $(STAMP) ## Check generated files, style, types, layers and links
 
 .PHONY: generate
 generate: $(STAMP) ## Write generated files anew: CRDs, the chart's copy, API pages, example data
-	$(BIN)/python -m tunegate_api.crd
+	$(BIN)/python -m tunegate_api.schema.crd
 	$(BIN)/python tools/api_docs.py
 	$(BIN)/python tools/refused_page.py
 	$(BIN)/python tools/chart.py

@@ -24,7 +24,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from tunegate_api import golden, verdict
+from tunegate_api.judging import golden, verdict
 from tunegate_api.meta import DECIMAL_PATTERN, NAME_PATTERN, SHA256_PATTERN, StatusModel
 from tunegate_api.v1alpha1 import (
     environment,
@@ -33,11 +33,11 @@ from tunegate_api.v1alpha1 import (
     finetunejob,
     finetunejob_status,
     reasons,
-    unsupported,
 )
 from tunegate_api.v1alpha1.evalgate import CASE_ID_PATTERN
 from tunegate_api.v1alpha1.fields import URI_PATTERN
 from tunegate_api.v1alpha1.pods import QUANTITY_PATTERN
+from tunegate_api.validation import unsupported
 
 PAGES = Path(__file__).parents[1] / "docs" / "api"
 MODULES = (evalgate, evalgate_status, finetunejob, finetunejob_status, reasons, golden, verdict)

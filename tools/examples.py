@@ -124,7 +124,7 @@ def run(variant: Variant, seed: int) -> Row:
     if variant.learning_rate:
         text = re.sub(r'learningRate: "[^"]+"', f'learningRate: "{variant.learning_rate}"', text)
     job.write_text(text)
-    command = [sys.executable, "-m", "tunegate_operator.cli", "run", str(manifests)]
+    command = [sys.executable, "-m", "tunegate_operator.cli.main", "run", str(manifests)]
     started = time.monotonic()
     with (folder / "log").open("w") as log:
         subprocess.run(command, cwd=folder, stdout=log, stderr=subprocess.STDOUT, check=False)

@@ -20,8 +20,8 @@ POLICIES = (
     *("stops", "suspend", "ttl", "waiting"),
 )
 MUTATED = [
-    "src/tunegate_api/verdict.py",
-    "src/tunegate_api/judgement.py",
+    "src/tunegate_api/judging/verdict.py",
+    "src/tunegate_api/judging/judgement.py",
     *(f"src/tunegate_operator/finetunejob/{name}.py" for name in POLICIES),
 ]
 # These live lives with hundreds of turns: they would take most of the time and kill few.

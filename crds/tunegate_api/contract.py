@@ -20,6 +20,7 @@ from typing import Literal
 
 from tunegate_api import GROUP
 from tunegate_api.baselines import MeasuredBaseline
+from tunegate_api.judging.verdict import CaseSet
 from tunegate_api.memory.shapes import Memory, ModelShape
 from tunegate_api.meta import Listed, Mapped, Sha256, StatusModel, Time
 from tunegate_api.plan import DataPlan, Plan, StagePlan, TrainingParameters
@@ -29,7 +30,6 @@ from tunegate_api.v1alpha1.evalgate import EvalGateSpec
 from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec
 from tunegate_api.v1alpha1.finetunejob_status import Failure, Progress
 from tunegate_api.v1alpha1.reasons import Reason
-from tunegate_api.verdict import CaseSet
 from tunegate_api.workspace import Workspace
 
 ROOT_VARIABLE = "TUNEGATE_ROOT"
@@ -231,7 +231,7 @@ class Evaluation(StatusModel):
     digest: Sha256 | None = None
     """Of the weights; of Final, of all files of the artifact."""
     outcomes: Mapped[str]
-    """Set name to one letter a case, see :mod:`tunegate_api.verdict`."""
+    """Set name to one letter a case, see :mod:`tunegate_api.judging.verdict`."""
     seconds: float = 0.0
     """Time the evaluation took."""
 

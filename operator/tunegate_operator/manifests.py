@@ -13,7 +13,7 @@ from typing import Any, Literal
 import yaml
 
 from tunegate_api import GROUP
-from tunegate_api.v1alpha1.problems import KINDS
+from tunegate_api.validation.problems import KINDS
 
 ObjectPath = tuple[str | int, ...]
 """Keys and list positions from the top of an object."""

@@ -13,11 +13,11 @@ import pytest
 import yaml
 
 from support.structural_rules import fields
-from tunegate_api.crd import crds
-from tunegate_api.golden import parse_golden
+from tunegate_api.judging.golden import parse_golden
+from tunegate_api.schema.crd import crds
 from tunegate_api.v1alpha1.evalgate_status import GateReason
 from tunegate_api.v1alpha1.finetunejob_status import ConditionType, Phase, Reason
-from tunegate_api.v1alpha1.problems import find_problems
+from tunegate_api.validation.problems import find_problems
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "tools" / "api_docs.py"

@@ -10,8 +10,8 @@ from support.api_server import ApiServer
 from support.refusals import Asker
 from support.wrong_bounds import WrongValue, wrong_values
 from support.wrong_manifests import GOOD
-from tunegate_api.crd import crds
-from tunegate_api.v1alpha1.problems import find_problems
+from tunegate_api.schema.crd import crds
+from tunegate_api.validation.problems import find_problems
 
 pytestmark = pytest.mark.cluster
 

@@ -13,8 +13,8 @@ from pydantic import BaseModel, Field
 
 from support.manifests import changed, evalgate, finetunejob
 from support.structural_rules import fields, unbounded, violations
-from tunegate_api.crd import MUTABLE, crds, main, to_yaml
-from tunegate_api.structural import NotStructuralError, structural_schema
+from tunegate_api.schema.crd import MUTABLE, crds, main, to_yaml
+from tunegate_api.schema.structural import NotStructuralError, structural_schema
 from tunegate_api.v1alpha1 import EvalGate, FineTuneJob, FineTuneJobSpec, FineTuneJobStatus
 
 ROOT = Path(__file__).parents[2]
@@ -80,11 +80,11 @@ def test_check_fails_and_shows_the_difference(tmp_path: Path, capsys: pytest.Cap
     captured = capsys.readouterr()
     assert "-    nicknames:" in captured.out
     assert "+    shortNames:" in captured.out
-    assert "python -m tunegate_api.crd" in captured.err
+    assert "python -m tunegate_api.schema.crd" in captured.err
 
 
 def test_the_output_does_not_depend_on_the_hash_seed() -> None:
-    script = "from tunegate_api.crd import *; print(*map(to_yaml, crds().values()))"
+    script = "from tunegate_api.schema.crd import *; print(*map(to_yaml, crds().values()))"
     outputs = {
         subprocess.run(
             [sys.executable, "-c", script],
@@ -98,7 +98,7 @@ def test_the_output_does_not_depend_on_the_hash_seed() -> None:
 
 
 def test_the_schemas_need_no_yaml_library() -> None:
-    script = "import sys; sys.modules['yaml'] = None; from tunegate_api.crd import crds; crds()"
+    script = "import sys; sys.modules['yaml'] = None; from tunegate_api.schema.crd import crds; crds()"
     subprocess.run([sys.executable, "-c", script], check=True)
 
 

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from support.builders import golden_text
-from tunegate_api.golden import GoldenError, case_set, inline_golden, parse_golden
-from tunegate_api.verdict import MAX_CASES
+from tunegate_api.judging.golden import GoldenError, case_set, inline_golden, parse_golden
+from tunegate_api.judging.verdict import MAX_CASES
 
 CASE = {"id": "a", "prompt": "hi", "expect": [{"type": "contains", "value": "yes"}]}
 

@@ -7,17 +7,17 @@ import pytest
 
 from support.builders import make_gate, make_job
 from tunegate_api.contract import Evaluation, GateRequest, Request, Results, Subject
-from tunegate_api.judgement import (
+from tunegate_api.judging.judgement import (
     assess_stage,
     best_checkpoint,
     judge_checkpoint,
     judge_final,
     referenced_checkpoints,
 )
+from tunegate_api.judging.verdict import CaseSet, StopAction, VerdictState
 from tunegate_api.published import LastPublished, PublishedVersion
 from tunegate_api.v1alpha1.evalgate import EvalGateSpec
 from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec
-from tunegate_api.verdict import CaseSet, StopAction, VerdictState
 
 SHA = "a" * 64
 CASES = CaseSet(sha256=SHA, ids=[f"case-{i}" for i in range(20)])

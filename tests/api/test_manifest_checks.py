@@ -17,7 +17,7 @@ from support.manifests import (
     table,
 )
 from tunegate_api.contract import sha256_text
-from tunegate_api.golden import inline_golden
+from tunegate_api.judging.golden import inline_golden
 from tunegate_operator.manifest_checks import validate
 from tunegate_operator.manifests import load_manifests
 

@@ -7,9 +7,9 @@ import pytest
 import yaml
 
 from support.manifests import LEAVE_OUT, Changes, changed, evalgate, finetunejob, table, told
-from tunegate_api.golden import parse_golden
+from tunegate_api.judging.golden import parse_golden
 from tunegate_api.v1alpha1 import EvalGate, FineTuneJob
-from tunegate_api.v1alpha1.problems import Problem, find_problems
+from tunegate_api.validation.problems import Problem, find_problems
 
 DATA = Path(__file__).parent / "data"
 STAGE = "spec.stages.0"

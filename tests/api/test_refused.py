@@ -20,7 +20,7 @@ from support.api_server import ApiServer
 from support.manifests import changed, finetunejob
 from support.refusals import Asker
 from support.wrong_manifests import ALLOWED_EDITS, EDITS, GOOD, WRONG, Edit, Wrong, edit, wrong_manifest
-from tunegate_api.v1alpha1.problems import find_problems
+from tunegate_api.validation.problems import find_problems
 
 pytestmark = pytest.mark.cluster
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from support.structural_rules import fields
 from support.wrong_manifests import EDITS, WRONG
-from tunegate_api.crd import crds
+from tunegate_api.schema.crd import crds
 
 ROOT = Path(__file__).parents[2]
 ANSWERS = Path(__file__).parent / "__snapshots__/test_refused/test_the_words_are_those_of_the_page.json"

@@ -4,7 +4,7 @@ import pytest
 
 from support.manifests import Changes, changed, evalgate, finetunejob, table, told
 from support.wrong_manifests import ENDPOINT, EVALGATE, FINETUNEJOB, REVIEW, STAGE, Wrong, wrong_manifest
-from tunegate_api.v1alpha1.problems import find_problems
+from tunegate_api.validation.problems import find_problems
 
 STAGE_TOLD = "spec.stages[0]"
 

@@ -15,7 +15,7 @@ from support.manifests import changed, finetunejob
 from support.refusals import Asker
 from support.structural_rules import fields
 from support.waiting import eventually
-from tunegate_api.crd import crds
+from tunegate_api.schema.crd import crds
 
 pytestmark = pytest.mark.cluster
 

@@ -3,7 +3,7 @@
 import pytest
 
 from support.manifests import Changes, changed, evalgate, finetunejob, told
-from tunegate_api.v1alpha1.unsupported import EVALGATE, FINETUNEJOB
+from tunegate_api.validation.unsupported import EVALGATE, FINETUNEJOB
 
 STAGE = "spec.stages.0"
 

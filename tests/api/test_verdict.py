@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tunegate_api.verdict import (
+from tunegate_api.judging.verdict import (
     Assessment,
     Baseline,
     Candidate,

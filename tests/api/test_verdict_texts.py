@@ -9,7 +9,7 @@ from fractions import Fraction
 from syrupy.assertion import SnapshotAssertion
 from syrupy.extensions.single_file import SingleFileSnapshotExtension, WriteMode
 
-from tunegate_api.verdict import (
+from tunegate_api.judging.verdict import (
     Assessment,
     Baseline,
     CaseSet,

@@ -27,11 +27,11 @@ from transformers import PreTrainedTokenizerBase
 from transformers.utils import chat_template_utils
 
 from support.model_templates import model_templates, tokenizer_for
-from tunegate_api.golden import Message
-from tunegate_trainer.answers import answer_after, example_tokens
-from tunegate_trainer.chat import TODAY, end_of_turn, render, template_arguments, with_arguments
-from tunegate_trainer.errors import UserError
-from tunegate_trainer.reasoning import opens_thought, reasoning_of, without_reasoning
+from tunegate_api.judging.golden import Message
+from tunegate_trainer.process.errors import UserError
+from tunegate_trainer.tokens.answers import answer_after, example_tokens
+from tunegate_trainer.tokens.chat import TODAY, end_of_turn, render, template_arguments, with_arguments
+from tunegate_trainer.tokens.reasoning import opens_thought, reasoning_of, without_reasoning
 
 QUESTION = [Message(role="user", content="mug to Oslo?")]
 CALL = Message.model_validate(

@@ -16,16 +16,16 @@ from typing import Any
 import yaml
 
 from tunegate_api.contract import ROOT_VARIABLE, GateRequest, Request, Role, sha256_text
-from tunegate_api.golden import inline_golden
+from tunegate_api.judging.golden import inline_golden
 from tunegate_api.plan import Plan
 from tunegate_api.v1alpha1.evalgate import EvalGateSpec
 from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec
 from tunegate_api.workspace import Workspace
-from tunegate_trainer.answers import example_tokens
-from tunegate_trainer.chat import load_tokenizer
-from tunegate_trainer.context import Context
 from tunegate_trainer.evaluate.sets import GeneratedSet, golden_sets, held_out_sets
-from tunegate_trainer.rows import PAIRS_PREFIX, read_pairs, read_rows, said
+from tunegate_trainer.process.context import Context
+from tunegate_trainer.tokens.answers import example_tokens
+from tunegate_trainer.tokens.chat import load_tokenizer
+from tunegate_trainer.tokens.rows import PAIRS_PREFIX, read_pairs, read_rows, said
 from tunegate_trainer.train.dataset import training_order
 
 UID = "0f7c9c1e-0000-4000-8000-00000000be7c"

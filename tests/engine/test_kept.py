@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from support.manifests import changed, evalgate, finetunejob
-from tunegate_api.v1alpha1.problems import find_problems
-from tunegate_api.v1alpha1.spec_size import MAX_SPEC_BYTES
+from tunegate_api.validation.problems import find_problems
+from tunegate_api.validation.spec_size import MAX_SPEC_BYTES
 from tunegate_operator.engine.cluster import Object
 from tunegate_operator.engine.kept import MAX_ANNOTATION, MAX_STATUS, kept
 from tunegate_operator.engine.objects import write_json

@@ -14,9 +14,9 @@ import pytest
 from support.laptop import Laptop, terminated
 from support.waiting import eventually
 from tunegate_operator.engine.cluster import Key
-from tunegate_operator.engine.local import LocalCluster, RootInUseError
-from tunegate_operator.engine.local_process import Record, is_alive
 from tunegate_operator.engine.objects import has_condition, uid_of
+from tunegate_operator.laptop.cluster import LocalCluster, RootInUseError
+from tunegate_operator.laptop.pod_process import Record, is_alive
 
 
 def test_a_running_trainer_is_taken_up_instead_of_started_again(laptop: Laptop) -> None:
@@ -153,7 +153,7 @@ def test_a_pod_that_ended_before_the_interruption_keeps_its_own_fault(laptop: La
 def test_a_folder_is_run_by_one_process_only(laptop: Laptop) -> None:
     code = (
         "import sys; from pathlib import Path\n"
-        "from tunegate_operator.engine.local import LocalCluster\n"
+        "from tunegate_operator.laptop.cluster import LocalCluster\n"
         "LocalCluster(Path(sys.argv[1]), lambda claim: Path('/nowhere'))\n"
     )
     state = laptop.root / "state"

@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 
 from tunegate_operator.engine.cluster import Object
-from tunegate_operator.engine.local_jobs import OWNER_ANNOTATION
-from tunegate_operator.engine.local_reports import Outboxes
 from tunegate_operator.engine.reports import ReportStore
+from tunegate_operator.laptop.jobs import OWNER_ANNOTATION
+from tunegate_operator.laptop.reports import Outboxes
 
 STORE_BYTES = 10_000
 

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from support.clock import FakeClock
 from tunegate_operator.engine.apply import create_ours
 from tunegate_operator.engine.cluster import AlreadyExistsError, ClusterError, InvalidError, Key, Object
-from tunegate_operator.engine.object_folder import ObjectFolder, to_yaml
 from tunegate_operator.engine.objects import uid_of
 from tunegate_operator.engine.owners import owner_reference
-from tunegate_operator.engine.store import ObjectStore
+from tunegate_operator.laptop.object_folder import ObjectFolder, to_yaml
+from tunegate_operator.laptop.store import ObjectStore
 
 
 def config_map(name: str = "cm", **data: str) -> Object:
@@ -156,7 +156,7 @@ def test_a_config_map_of_more_than_a_mebibyte_is_refused() -> None:
 
 
 def test_events_are_counted_and_the_oldest_dropped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tunegate_operator.engine.store.KEPT_EVENTS", 10)
+    monkeypatch.setattr("tunegate_operator.laptop.store.KEPT_EVENTS", 10)
     clock = FakeClock()
     store = ObjectStore(clock, ObjectFolder(tmp_path))
     regarding = store.create(gate())

@@ -6,7 +6,7 @@ from support.builders import make_job
 from support.world import Script, World, failed
 from tunegate_api.contract import ExitCode, Outcome, Termination
 from tunegate_api.v1alpha1.finetunejob_status import Failure, Phase, Reason
-from tunegate_operator.engine import pod_status
+from tunegate_operator.children import pod_status
 from tunegate_operator.engine.cluster import Key, Object, WatchEvent
 from tunegate_operator.engine.objects import uid_of
 from tunegate_operator.names import MANAGED_LABELS

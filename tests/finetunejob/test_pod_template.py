@@ -10,7 +10,7 @@ from support.model_shapes import QWEN_7B
 from support.world import World, plan_for
 from tunegate_api.contract import Request, Role
 from tunegate_api.v1alpha1 import FineTuneJob
-from tunegate_api.v1alpha1.problems import find_problems
+from tunegate_api.validation.problems import find_problems
 from tunegate_operator.engine.cluster import Object
 from tunegate_operator.finetunejob.build import PodSettings, ReportTo, Step, child_job
 

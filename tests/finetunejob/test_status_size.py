@@ -6,12 +6,7 @@ from support.builders import make_job
 from support.world import Script, World
 from tunegate_api.baselines import MeasuredBaseline
 from tunegate_api.meta import MAX_MESSAGE
-from tunegate_api.v1alpha1.finetunejob_status import (
-    MAX_ATTEMPTS,
-    MAX_BASELINES,
-    MAX_DECISIONS,
-    MAX_EVICTIONS,
-)
+from tunegate_api.v1alpha1.finetunejob_status import MAX_ATTEMPTS, MAX_BASELINES, MAX_DECISIONS, MAX_EVICTIONS
 from tunegate_operator.names import CONTINUE_ANNOTATION
 
 LIMIT = 32 * 1024

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from support.waiting import eventually
-from tunegate_api.v1alpha1.problems import find_problems
+from tunegate_api.validation.problems import find_problems
 
 pytestmark = pytest.mark.model
 

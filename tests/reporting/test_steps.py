@@ -7,8 +7,8 @@ import pytest
 
 from support.world import plan_for
 from tunegate_api.contract import Evaluation, PublishedArtifact, Report, Results, Role, Subject
+from tunegate_api.judging.verdict import CaseSet
 from tunegate_api.published import LastPublished
-from tunegate_api.verdict import CaseSet
 from tunegate_operator.reporting.steps import ForeignReportError, Sender, Step
 
 DATA, SFT, DPO = Step(Role.DATA), Step(Role.TRAIN, "sft"), Step(Role.TRAIN, "dpo")

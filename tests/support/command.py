@@ -40,7 +40,7 @@ class Command:
 
     def start(self, *args: str) -> subprocess.Popen[str]:
         process = subprocess.Popen(
-            [sys.executable, "-m", "tunegate_operator.cli", *args],
+            [sys.executable, "-m", "tunegate_operator.cli.main", *args],
             cwd=self.folder,
             env={"OMP_NUM_THREADS": "1", **os.environ, "COLUMNS": "200", **self.environment},
             stdout=subprocess.PIPE,

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from support.clock import FakeClock
-from tunegate_operator.engine import pod_status
+from tunegate_operator.children import pod_status
 from tunegate_operator.engine.cluster import (
     ClusterError,
     ConflictError,
@@ -17,9 +17,9 @@ from tunegate_operator.engine.cluster import (
     TerminatingError,
     UnavailableError,
 )
-from tunegate_operator.engine.local_jobs import index_of, missing_indexes, new_pod, step_job
 from tunegate_operator.engine.objects import is_finished, resource_version, timestamp, uid_of
-from tunegate_operator.engine.store import ObjectStore
+from tunegate_operator.laptop.jobs import index_of, missing_indexes, new_pod, step_job
+from tunegate_operator.laptop.store import ObjectStore
 
 
 class Crash(BaseException):

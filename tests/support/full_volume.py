@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from tunegate_api.contract import ROOT_VARIABLE, Termination
-from tunegate_trainer.files import sha256_file
+from tunegate_trainer.process.files import sha256_file
 
 _OWN_MOUNTS = ("unshare", "--user", "--map-root-user", "--mount")
 _SIZE = 64 * 1024

@@ -21,7 +21,8 @@ from tunegate_api.contract import (
     sha256_text,
     task_set,
 )
-from tunegate_api.golden import inline_golden
+from tunegate_api.judging.golden import inline_golden
+from tunegate_api.judging.verdict import CaseSet
 from tunegate_api.plan import (
     DataPlan,
     ModelLicense,
@@ -34,10 +35,9 @@ from tunegate_api.plan import (
 from tunegate_api.v1alpha1.evalgate import EvalGateSpec
 from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec
 from tunegate_api.v1alpha1.finetunejob_status import Failure
-from tunegate_api.verdict import CaseSet
 from tunegate_api.workspace import Workspace
-from tunegate_trainer.context import Context
-from tunegate_trainer.files import seal, write_model
+from tunegate_trainer.process.context import Context
+from tunegate_trainer.process.files import seal, write_model
 
 UID = "3f2b9c1e-5d60-4000-8000-00000000abcd"
 GATE = "invoice-golden"

@@ -15,7 +15,7 @@ from transformers import (
 )
 
 from support.tiny_model import make_tokenizer
-from tunegate_trainer.architecture import auto_class
+from tunegate_trainer.models.architecture import auto_class
 
 _VISION = {"hidden_size": 32, "intermediate_size": 32, "patch_size": 14}
 _LAYERS = {"num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 28}

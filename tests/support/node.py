@@ -37,7 +37,7 @@ class Node:
 
     def tunegate(self, *arguments: str) -> str:
         """What our command prints; fails if it does."""
-        return _run([sys.executable, "-m", "tunegate_operator.cli", *arguments], self._environment)
+        return _run([sys.executable, "-m", "tunegate_operator.cli.main", *arguments], self._environment)
 
     def get(self, kind: str, name: str, namespace: str) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(self.kubectl("get", kind, name, "-n", namespace, "-o", "json"))

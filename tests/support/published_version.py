@@ -6,7 +6,7 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tunegate_trainer.files import seal
+from tunegate_trainer.process.files import seal
 from tunegate_trainer.publish.history import append, last_number
 
 

@@ -17,14 +17,14 @@ from support.trainer_root import ALL_WEIGHTS, stage_plan
 from tunegate_api.memory.estimate import estimate
 from tunegate_api.memory.shapes import GenerationBatch, Memory, Pass
 from tunegate_api.plan import DataPlan, ModelPlan, Plan, SplitPlan, StagePlan
-from tunegate_trainer.beginnings import part_sizes
-from tunegate_trainer.data.shape import model_shape
 from tunegate_trainer.evaluate.generate import greedy
 from tunegate_trainer.evaluate.merged import merged_adapter
-from tunegate_trainer.examples import Example, completion_tokens, example
+from tunegate_trainer.models.shape import model_shape
+from tunegate_trainer.roles.train import make_trainer, trainer_arguments
+from tunegate_trainer.tokens.examples import Example, completion_tokens, example
+from tunegate_trainer.tokens.shared_prefix import part_sizes
 from tunegate_trainer.train.dataset import preference_example, training_dataset
 from tunegate_trainer.train.preference import without_dropout
-from tunegate_trainer.train.recipe import make_trainer, trainer_arguments
 from tunegate_trainer.train.start import Start, load_start, trainable
 
 

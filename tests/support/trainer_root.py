@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tunegate_api.contract import Evaluation, GateRequest, Report, Request, Role, sha256_text
-from tunegate_api.golden import Message, inline_golden
+from tunegate_api.judging.golden import Message, inline_golden
 from tunegate_api.plan import (
     DataPlan,
     ModelPlan,
@@ -21,9 +21,9 @@ from tunegate_api.plan import (
 from tunegate_api.v1alpha1.evalgate import EvalGateSpec
 from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec
 from tunegate_api.workspace import Workspace
-from tunegate_trainer.context import Context
-from tunegate_trainer.files import seal, sha256_file, write_model
-from tunegate_trainer.rows import PAIRS_PREFIX, Pair, Row, write_rows
+from tunegate_trainer.process.context import Context
+from tunegate_trainer.process.files import seal, sha256_file, write_model
+from tunegate_trainer.tokens.rows import PAIRS_PREFIX, Pair, Row, write_rows
 
 UID = "0f7c9c1e-0000-4000-8000-000000000001"
 STAGE = "sft"

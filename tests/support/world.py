@@ -30,11 +30,11 @@ from tunegate_api.contract import (
     sha256_text,
     task_set,
 )
+from tunegate_api.judging.verdict import CaseSet, Measured, StopAction, assess_checkpoint
 from tunegate_api.plan import DataPlan, ModelPlan, Plan, SplitPlan, StagePlan, TrainingParameters
 from tunegate_api.published import LastPublished
 from tunegate_api.v1alpha1 import EvalGateSpec, FineTuneJobStatus
 from tunegate_api.v1alpha1.finetunejob_status import Failure, Progress
-from tunegate_api.verdict import CaseSet, Measured, StopAction, assess_checkpoint
 from tunegate_operator.engine.cache import Cache
 from tunegate_operator.engine.cluster import Key, Object, WatchEvent
 from tunegate_operator.engine.queue import WorkQueue

@@ -22,10 +22,10 @@ from support.trainer_root import STAGE, TrainerRoot
 from tunegate_api.contract import ROOT_VARIABLE, ExitCode, Role
 from tunegate_api.v1alpha1.finetunejob import ModelSource
 from tunegate_api.workspace import Workspace
-from tunegate_trainer.context import Context
-from tunegate_trainer.data.models import resolve_model
-from tunegate_trainer.gate_result import GateResult
+from tunegate_trainer.artifacts.gate_result import GateResult
 from tunegate_trainer.main import main
+from tunegate_trainer.models.resolve import resolve_model
+from tunegate_trainer.process.context import Context
 from tunegate_trainer.train.losses import LossFile
 
 MakeRoot = Callable[..., TrainerRoot]

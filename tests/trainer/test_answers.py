@@ -9,18 +9,18 @@ from trl.chat_template_utils import add_response_schema, parse_response
 
 from support.model_templates import model_templates, tokenizer_for
 from support.tiny_model import make_tokenizer
-from tunegate_api.golden import FunctionCall, Message, ToolCall
-from tunegate_trainer.answers import answer_after, calls_text, example_tokens
-from tunegate_trainer.chat import (
+from tunegate_api.judging.golden import FunctionCall, Message, ToolCall
+from tunegate_trainer.evaluate.scorers import calls_scorer
+from tunegate_trainer.process.errors import UserError
+from tunegate_trainer.tokens.answers import answer_after, calls_text, example_tokens
+from tunegate_trainer.tokens.chat import (
     apply_template,
     render,
     stop_token_ids,
     with_arguments,
     without_special_tokens,
 )
-from tunegate_trainer.errors import UserError
-from tunegate_trainer.evaluate.scorers import calls_scorer
-from tunegate_trainer.reasoning import reasoning_of, without_reasoning
+from tunegate_trainer.tokens.reasoning import reasoning_of, without_reasoning
 
 TEMPLATES = model_templates()
 QUESTION = [Message(role="user", content="mug to Oslo?")]

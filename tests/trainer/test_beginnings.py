@@ -10,12 +10,13 @@ from transformers import MistralConfig
 
 from support.random_models import save_random_model
 from support.trainer_root import TrainerRoot
-from tunegate_trainer.beginnings import let_share, part_sizes, share_beginnings, shares_beginnings
-from tunegate_trainer.examples import Example, example
-from tunegate_trainer.interruption import Interruption
-from tunegate_trainer.likelihood import flatten, log_probs, token_losses
-from tunegate_trainer.model import load_base
-from tunegate_trainer.train import recipe, start
+from tunegate_trainer.models.loading import load_base
+from tunegate_trainer.process.interruption import Interruption
+from tunegate_trainer.roles import train as train_role
+from tunegate_trainer.tokens.examples import Example, example
+from tunegate_trainer.tokens.likelihood import flatten, log_probs, token_losses
+from tunegate_trainer.tokens.shared_prefix import let_share, part_sizes, share_beginnings, shares_beginnings
+from tunegate_trainer.train import start
 from tunegate_trainer.train.attention import BY_EXAMPLE
 from tunegate_trainer.train.packing import can_share
 
@@ -203,9 +204,9 @@ def test_a_run_is_the_same_with_fewer_tokens_computed(
     make_root: Any, computed: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one, other = (make_root(parameters={"lora_dropout": 0.0}) for _ in range(2))
-    recipe.run(one.context(), Interruption())
+    train_role.run(one.context(), Interruption())
     monkeypatch.setattr(start, "can_share", lambda _: False)
-    recipe.run(other.context(), Interruption())
+    train_role.run(other.context(), Interruption())
     assert one.losses() == pytest.approx(other.losses(), rel=1e-5)
     lines = one.loss_lines()
     assert [line["tokens"] for line in lines] == [line["tokens"] for line in other.loss_lines()]

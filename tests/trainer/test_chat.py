@@ -6,9 +6,9 @@ import shutil
 import pytest
 
 from support.tiny_model import CHAT_TEMPLATE
-from tunegate_api.golden import Message
-from tunegate_trainer.chat import encode, load_tokenizer, render
-from tunegate_trainer.errors import UserError
+from tunegate_api.judging.golden import Message
+from tunegate_trainer.process.errors import UserError
+from tunegate_trainer.tokens.chat import encode, load_tokenizer, render
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ import pytest
 from support.job_folder import JobFolder
 from support.unprivileged import unprivileged
 from tunegate_api.contract import ROOT_VARIABLE, ExitCode, Outcome, Role, Termination
-from tunegate_trainer.cleanup import run
 from tunegate_trainer.main import end_of, main
+from tunegate_trainer.roles.cleanup import run
 
 DIGEST = "d" * 64
 LEFT = {

@@ -32,10 +32,10 @@ from tunegate_api.contract import (
 )
 from tunegate_api.v1alpha1.finetunejob_status import Progress, Reason
 from tunegate_operator.engine.reports import JobTooLargeError
-from tunegate_trainer import courier as module
-from tunegate_trainer.courier import ACKNOWLEDGED, Courier, ReportAddress
-from tunegate_trainer.files import write_model
 from tunegate_trainer.main import main
+from tunegate_trainer.process import report_sender as module
+from tunegate_trainer.process.files import write_model
+from tunegate_trainer.process.report_sender import ACKNOWLEDGED, Courier, ReportAddress
 
 JOB = "job-uid"
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

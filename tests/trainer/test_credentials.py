@@ -3,8 +3,8 @@
 import pytest
 
 from tunegate_api.contract import ExitCode, Role
-from tunegate_trainer.context import Context
-from tunegate_trainer.errors import CredentialsError
+from tunegate_trainer.process.context import Context
+from tunegate_trainer.process.errors import CredentialsError
 
 
 @pytest.fixture

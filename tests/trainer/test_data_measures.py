@@ -5,12 +5,12 @@ import json
 import pytest
 
 from support.trainer_root import gate_spec
-from tunegate_api.golden import Message
-from tunegate_trainer.chat import encode, load_tokenizer
-from tunegate_trainer.data.measures import check_measures, cut_answers
-from tunegate_trainer.errors import BadDataError
-from tunegate_trainer.examples import answer_tokens, examples_of
-from tunegate_trainer.rows import Row
+from tunegate_api.judging.golden import Message
+from tunegate_trainer.checks.golden_sets import check_measures, cut_answers
+from tunegate_trainer.process.errors import BadDataError
+from tunegate_trainer.tokens.chat import encode, load_tokenizer
+from tunegate_trainer.tokens.examples import answer_tokens, examples_of
+from tunegate_trainer.tokens.rows import Row
 
 REMOTE = "https://example.invalid/order.json"
 DRAFT_7 = "http://json-schema.org/draft-07/schema#"

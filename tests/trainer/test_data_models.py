@@ -16,19 +16,19 @@ from transformers import AutoTokenizer
 
 from support.unprivileged import unprivileged
 from tunegate_api.contract import Role
-from tunegate_api.golden import Message
+from tunegate_api.judging.golden import Message
 from tunegate_api.plan import ModelLicense, ModelPlan
 from tunegate_api.v1alpha1.evalgate import Generation
 from tunegate_api.v1alpha1.finetunejob import ModelSource
 from tunegate_api.workspace import Workspace
-from tunegate_trainer.chat import end_of_turn, load_tokenizer, render, stop_token_ids
-from tunegate_trainer.context import Context
-from tunegate_trainer.data import models
-from tunegate_trainer.data.models import model_length, resolve_model, save_tokenizer
-from tunegate_trainer.errors import BadDataError, SourceNotFoundError, StorageError, UserError
 from tunegate_trainer.evaluate.generate import generate
-from tunegate_trainer.files import verify
-from tunegate_trainer.model import load_base
+from tunegate_trainer.models import resolve as model_resolution
+from tunegate_trainer.models.loading import load_base
+from tunegate_trainer.models.resolve import model_length, resolve_model, save_tokenizer
+from tunegate_trainer.process.context import Context
+from tunegate_trainer.process.errors import BadDataError, SourceNotFoundError, StorageError, UserError
+from tunegate_trainer.process.files import verify
+from tunegate_trainer.tokens.chat import end_of_turn, load_tokenizer, render, stop_token_ids
 
 
 @pytest.fixture
@@ -133,7 +133,7 @@ def test_a_model_that_changes_while_it_is_copied_is_not_used(tmp_path, source, m
             path.write_text(path.read_text() + "\n")
         copy(path, target)
 
-    monkeypatch.setattr(models.shutil, "copyfile", change_first)
+    monkeypatch.setattr(model_resolution.shutil, "copyfile", change_first)
     with pytest.raises(StorageError, match="changed while it was copied"):
         resolve(tmp_path, f"file://{source}")
     assert list((tmp_path / "workspace" / "models").iterdir()) == []

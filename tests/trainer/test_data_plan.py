@@ -6,9 +6,9 @@ import torch
 from support.trainer_root import TrainerRoot
 from tunegate_api.v1alpha1.pods import Resources
 from tunegate_api.v1alpha1.stages import EvaluateEvery, Stage
-from tunegate_trainer.data import plan
-from tunegate_trainer.data.plan import check_outcomes, checkpoint_steps, micro_batch_size, plan_stage
-from tunegate_trainer.errors import UserError
+from tunegate_trainer.planning import plan
+from tunegate_trainer.planning.plan import check_outcomes, checkpoint_steps, micro_batch_size, plan_stage
+from tunegate_trainer.process.errors import UserError
 
 BILLION = 1_000_000_000
 

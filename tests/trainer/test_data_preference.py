@@ -18,7 +18,7 @@ from tunegate_trainer.data.held_out import prove_apart
 from tunegate_trainer.data.parse import parse_pairs, prompt_text
 from tunegate_trainer.data.split import SIDES, normalize, split_rows
 from tunegate_trainer.main import main
-from tunegate_trainer.rows import PAIRS_PREFIX, read_pairs, read_rows
+from tunegate_trainer.tokens.rows import PAIRS_PREFIX, read_pairs, read_rows
 
 PAIR = {"prompt": "two mugs", "chosen": "mugs: 2", "rejected": "Sure! Two mugs."}
 

@@ -19,11 +19,11 @@ from tunegate_api.memory.shapes import GenerationBatch, Pass
 from tunegate_api.plan import Plan
 from tunegate_api.v1alpha1.finetunejob_status import Reason
 from tunegate_api.workspace import Workspace
-from tunegate_trainer.data import role
-from tunegate_trainer.data.sizing import with_estimate, with_judging
 from tunegate_trainer.data.split import Split
-from tunegate_trainer.errors import GpuTooSmallError
 from tunegate_trainer.main import main
+from tunegate_trainer.planning.sizing import with_estimate, with_judging
+from tunegate_trainer.process.errors import GpuTooSmallError
+from tunegate_trainer.roles import data as data_role
 
 
 def jsonl(count: int, **fields: str) -> str:
@@ -62,7 +62,7 @@ def make_job(tmp_path, tiny_model, monkeypatch):
 def test_it_starts_without_what_only_training_needs():
     """Two seconds of every job, and of every ``tunegate plan``."""
     code = (
-        "import sys, tunegate_trainer.data.role\n"
+        "import sys, tunegate_trainer.roles.data\n"
         "print([m for m in ('peft', 'trl', 'bitsandbytes', 'datasets') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -309,7 +309,7 @@ def test_a_split_that_is_not_disjoint_goes_no_further(make_job, monkeypatch):
     def split_badly(rows, *_):
         return Split(train=list(rows[:-1]), dev=[rows[0]], test=[])
 
-    monkeypatch.setattr(role, "split_rows", split_badly)
+    monkeypatch.setattr(data_role, "split_rows", split_badly)
     root = make_job(jsonl(100))
     assert run(root) == ExitCode.INTERNAL_ERROR
     assert "the split is not disjoint" in failure(root)

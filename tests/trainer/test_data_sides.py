@@ -16,9 +16,9 @@ from tunegate_api.workspace import Workspace
 from tunegate_trainer.data.parse import prompt_text
 from tunegate_trainer.data.sides import SIDES_FILE
 from tunegate_trainer.data.split import SIDES
-from tunegate_trainer.files import seal, write_model
 from tunegate_trainer.main import main
-from tunegate_trainer.rows import PAIRS_PREFIX, read_pairs, read_rows
+from tunegate_trainer.process.files import seal, write_model
+from tunegate_trainer.tokens.rows import PAIRS_PREFIX, read_pairs, read_rows
 
 Rows = list[dict[str, Any]]
 

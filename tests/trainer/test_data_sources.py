@@ -9,9 +9,9 @@ import pytest
 from support.unprivileged import unprivileged
 from tunegate_api.contract import Role
 from tunegate_api.v1alpha1.data import DataSource
-from tunegate_trainer.context import Context
-from tunegate_trainer.data.sources import read_source
-from tunegate_trainer.errors import BadDataError, SourceNotFoundError, UserError
+from tunegate_trainer.fetch.sources import read_source
+from tunegate_trainer.process.context import Context
+from tunegate_trainer.process.errors import BadDataError, SourceNotFoundError, UserError
 
 
 def read(path: Path) -> str:

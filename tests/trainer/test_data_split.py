@@ -7,7 +7,7 @@ from fractions import Fraction
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tunegate_api.verdict import MAX_CASES
+from tunegate_api.judging.verdict import MAX_CASES
 from tunegate_trainer.data.split import (
     SIDES,
     Split,

@@ -10,14 +10,14 @@ from support.trainer_root import ALL_WEIGHTS, UID, TrainerRoot
 from tunegate_api.contract import Outcome, StartRequest
 from tunegate_api.plan import ModelPlan
 from tunegate_api.workspace import Workspace
-from tunegate_trainer.artifact import build_artifact, write_artifact
-from tunegate_trainer.data.start_from import resolve_start
-from tunegate_trainer.errors import BadDataError, SourceNotFoundError, StorageError
-from tunegate_trainer.files import read_manifest, seal, verify
-from tunegate_trainer.interruption import Interruption
-from tunegate_trainer.model import load_base
-from tunegate_trainer.train import recipe
-from tunegate_trainer.writer import Writer
+from tunegate_trainer.artifacts.build import build_artifact, write_artifact
+from tunegate_trainer.artifacts.start_from import resolve_start
+from tunegate_trainer.models.loading import load_base
+from tunegate_trainer.process.epoch import Writer
+from tunegate_trainer.process.errors import BadDataError, SourceNotFoundError, StorageError
+from tunegate_trainer.process.files import read_manifest, seal, verify
+from tunegate_trainer.process.interruption import Interruption
+from tunegate_trainer.roles import train as train_role
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def earlier(make_root):
 
     def make(*, whole: bool = False, arguments=None, **parameters) -> tuple[TrainerRoot, StartRequest]:
         root = make_root(checkpoint_steps=(2,), parameters=parameters)
-        assert recipe.run(root.context(), Interruption()) is Outcome.COMPLETED
+        assert train_role.run(root.context(), Interruption()) is Outcome.COMPLETED
         plan = root.context().plan
         base = root.workspace / Workspace.base_model(plan.model.digest)
         manifest = build_artifact(

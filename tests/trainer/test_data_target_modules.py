@@ -7,8 +7,8 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from tunegate_api.v1alpha1.stages import Stage
-from tunegate_trainer.data.target_modules import check_target_modules, layer_names
-from tunegate_trainer.errors import UserError
+from tunegate_trainer.models.target_modules import check_target_modules, layer_names
+from tunegate_trainer.process.errors import UserError
 
 LAYERS = "down_proj, gate_proj, k_proj, o_proj, q_proj, up_proj, v_proj"
 

@@ -10,16 +10,16 @@ import torch
 
 from support.trainer_root import gate_spec, golden_cases
 from tunegate_api.baselines import MeasuredBaseline, read_baselines, write_baselines
-from tunegate_trainer.chat import load_tokenizer
-from tunegate_trainer.context import Context
 from tunegate_trainer.evaluate import evaluate as evaluate_module
 from tunegate_trainer.evaluate.baselines import BaselineCache
 from tunegate_trainer.evaluate.evaluate import SetResult
 from tunegate_trainer.evaluate.generate import device_name
 from tunegate_trainer.evaluate.scorers import Output
 from tunegate_trainer.evaluate.sets import GOLDEN, golden_sets
-from tunegate_trainer.files import sha256_file, write_model
-from tunegate_trainer.model import load_base
+from tunegate_trainer.models.loading import load_base
+from tunegate_trainer.process.context import Context
+from tunegate_trainer.process.files import sha256_file, write_model
+from tunegate_trainer.tokens.chat import load_tokenizer
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 

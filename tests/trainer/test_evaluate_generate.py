@@ -12,13 +12,13 @@ from peft import LoraConfig, get_peft_model
 from support.multimodal_models import save_multimodal_model
 from support.tiny_model import END_OF_TURN, PAD
 from support.trainer_root import golden_cases
-from tunegate_api.golden import Message
+from tunegate_api.judging.golden import Message
 from tunegate_api.v1alpha1.evalgate import Generation
-from tunegate_trainer.chat import encode, end_of_turn, load_tokenizer, render, stop_token_ids
-from tunegate_trainer.errors import UserError
 from tunegate_trainer.evaluate.continuous import continuous
 from tunegate_trainer.evaluate.generate import generate, greedy, undisturbed
-from tunegate_trainer.model import load_base
+from tunegate_trainer.models.loading import load_base
+from tunegate_trainer.process.errors import UserError
+from tunegate_trainer.tokens.chat import encode, end_of_turn, load_tokenizer, render, stop_token_ids
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from threading import Thread
 import pytest
 from pydantic import TypeAdapter
 
-from tunegate_api.golden import Expectation, FunctionCall
+from tunegate_api.judging.golden import Expectation, FunctionCall
 from tunegate_trainer.evaluate import scorers
 from tunegate_trainer.evaluate.scorers import (
     Output,

@@ -9,13 +9,11 @@ from support.model_templates import model_templates, tokenizer_for
 from support.trainer_root import gate_spec, golden_cases
 from support.unprivileged import unprivileged
 from tunegate_api.contract import Role
-from tunegate_api.golden import FunctionCall, Message, ToolCall
+from tunegate_api.judging.golden import FunctionCall, Message, ToolCall
+from tunegate_api.judging.verdict import FAIL, PASS
 from tunegate_api.plan import SplitPlan
 from tunegate_api.v1alpha1.evalgate import Generation
 from tunegate_api.v1alpha1.finetunejob import TaskMetric
-from tunegate_api.verdict import FAIL, PASS
-from tunegate_trainer.chat import load_tokenizer
-from tunegate_trainer.errors import BadDataError, SourceNotFoundError, UserError
 from tunegate_trainer.evaluate import evaluate as module
 from tunegate_trainer.evaluate.evaluate import evaluate
 from tunegate_trainer.evaluate.scorers import Output, score
@@ -28,8 +26,10 @@ from tunegate_trainer.evaluate.sets import (
     metric_schema,
     task_generation,
 )
-from tunegate_trainer.files import write_model
-from tunegate_trainer.rows import Row, write_rows
+from tunegate_trainer.process.errors import BadDataError, SourceNotFoundError, UserError
+from tunegate_trainer.process.files import write_model
+from tunegate_trainer.tokens.chat import load_tokenizer
+from tunegate_trainer.tokens.rows import Row, write_rows
 
 
 @pytest.fixture(scope="module")
@@ -197,7 +197,7 @@ def test_held_out_rows_are_generated_as_the_first_gate_with_the_longest_output()
 
 
 def test_a_chat_that_the_template_refuses_is_a_user_error(tiny_model):
-    from tunegate_trainer.chat import render
+    from tunegate_trainer.tokens.chat import render
 
     tokenizer = load_tokenizer(tiny_model)
     tokenizer.chat_template = "{{ raise_exception('roles must alternate') }}"

@@ -10,12 +10,12 @@ from support.trainer_root import STAGE, UID, TrainerRoot, dpo_plan, stage_plan
 from tunegate_api.contract import ExitCode, Outcome, StartRequest, Termination
 from tunegate_api.v1alpha1.finetunejob_status import Reason
 from tunegate_api.workspace import Workspace
-from tunegate_trainer.artifact import build_artifact
-from tunegate_trainer.files import is_complete, write_model
-from tunegate_trainer.interruption import Interruption
-from tunegate_trainer.train import recipe
+from tunegate_trainer.artifacts.build import build_artifact
+from tunegate_trainer.process.epoch import Writer
+from tunegate_trainer.process.files import is_complete, write_model
+from tunegate_trainer.process.interruption import Interruption
+from tunegate_trainer.roles import train as train_role
 from tunegate_trainer.train.preference import REFERENCE
-from tunegate_trainer.writer import Writer
 
 PAGE = 4096
 pytestmark = pytest.mark.skipif(
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.skipif(
 
 
 def train(root: TrainerRoot, stage: str = STAGE, start_step: int | None = None) -> None:
-    outcome = recipe.run(root.context(stage=stage), Interruption(), start_step=start_step)
+    outcome = train_role.run(root.context(stage=stage), Interruption(), start_step=start_step)
     assert outcome is Outcome.COMPLETED
 
 

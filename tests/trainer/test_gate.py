@@ -14,22 +14,22 @@ from transformers import PreTrainedTokenizerBase
 from support.trainer_root import STAGE, TrainerRoot, gate_spec, golden_cases
 from tunegate_api.baselines import BASELINES_VARIABLE, write_baselines
 from tunegate_api.contract import ROOT_VARIABLE, ExitCode, Outcome, Role, Subject, Termination
+from tunegate_api.judging.verdict import PASS, VerdictState
 from tunegate_api.v1alpha1.evaluation_status import BaselineDigest
 from tunegate_api.v1alpha1.finetunejob_status import Reason
-from tunegate_api.verdict import PASS, VerdictState
-from tunegate_trainer import artifact as artifact_module
-from tunegate_trainer import files
-from tunegate_trainer import gate as gate_module
-from tunegate_trainer.chat import load_tokenizer
+from tunegate_trainer.artifacts import build as artifact_module
+from tunegate_trainer.artifacts.gate_result import GateResult
 from tunegate_trainer.evaluate.evaluate import SetResult
 from tunegate_trainer.evaluate.openings import record_openings
 from tunegate_trainer.evaluate.sets import held_out_sets
-from tunegate_trainer.files import remove, seal, sha256_file, verify, write_model
-from tunegate_trainer.gate_result import GateResult
-from tunegate_trainer.interruption import Interruption
 from tunegate_trainer.main import main
-from tunegate_trainer.train import recipe
-from tunegate_trainer.writer import Writer
+from tunegate_trainer.process import files
+from tunegate_trainer.process.epoch import Writer
+from tunegate_trainer.process.files import remove, seal, sha256_file, verify, write_model
+from tunegate_trainer.process.interruption import Interruption
+from tunegate_trainer.roles import gate as gate_module
+from tunegate_trainer.roles import train as train_role
+from tunegate_trainer.tokens.chat import load_tokenizer
 
 STEP = 20
 
@@ -40,7 +40,7 @@ def trained(tmp_path_factory, tiny_model) -> TrainerRoot:
     gates = {"orders": gate_spec(golden_cases()), "dry": gate_spec(golden_cases(5, expect="no"), dryRun=True)}
     root = TrainerRoot(tmp_path_factory.mktemp("trained") / "root", checkpoint_steps=(STEP,), gates=gates)
     root.write(tiny_model)
-    recipe.run(root.context(), Interruption())
+    train_role.run(root.context(), Interruption())
     return root
 
 

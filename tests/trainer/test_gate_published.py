@@ -8,12 +8,12 @@ import pytest
 from support.published_version import age, publish_version
 from support.trainer_root import STAGE, TrainerRoot, gate_spec
 from tunegate_api.contract import ROOT_VARIABLE, ExitCode, Role
-from tunegate_api.judgement import judge_final
-from tunegate_api.verdict import VerdictState
-from tunegate_trainer.gate_result import GateResult
-from tunegate_trainer.interruption import Interruption
+from tunegate_api.judging.judgement import judge_final
+from tunegate_api.judging.verdict import VerdictState
+from tunegate_trainer.artifacts.gate_result import GateResult
 from tunegate_trainer.main import main
-from tunegate_trainer.train import recipe
+from tunegate_trainer.process.interruption import Interruption
+from tunegate_trainer.roles import train as train_role
 
 pytestmark = pytest.mark.model
 STEP = 3
@@ -27,7 +27,7 @@ SPEC = {
 def trained(tmp_path_factory, tiny_model) -> Path:
     """The root of a stage that learned nothing yet. Not to be written to."""
     root = make(tmp_path_factory.mktemp("trained") / "root").write(tiny_model)
-    recipe.run(root.context(), Interruption())
+    train_role.run(root.context(), Interruption())
     return root.path
 
 

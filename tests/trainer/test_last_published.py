@@ -18,13 +18,13 @@ from support.job_folder import GATE, JobFolder
 from support.published_version import age
 from support.published_version import publish_version as plant_version
 from tunegate_api.contract import Results, Role, sha256_text
-from tunegate_api.judgement import Judgement, judge_final
-from tunegate_api.verdict import VerdictState
-from tunegate_trainer.errors import StorageError
-from tunegate_trainer.files import is_complete, seal, verify
-from tunegate_trainer.interruption import Interrupted
-from tunegate_trainer.publish import run
+from tunegate_api.judging.judgement import Judgement, judge_final
+from tunegate_api.judging.verdict import VerdictState
+from tunegate_trainer.process.errors import StorageError
+from tunegate_trainer.process.files import is_complete, seal, verify
+from tunegate_trainer.process.interruption import Interrupted
 from tunegate_trainer.publish.history import newest_versions, read_again
+from tunegate_trainer.roles.publish import run
 
 BASE = ("p" * 2 + "f" * 18, "p" * 8 + "ff")
 URI = "pvc://models/extractor"
@@ -236,7 +236,7 @@ def test_job_that_publishes_during_the_copy_becomes_the_baseline(
 def test_processes_that_publish_at_once_get_one_number_each(folder: Path, target: Path) -> None:
     jobs = [Job(folder, f"job-{n}", 18) for n in range(4)]
     code = "import sys; from pathlib import Path; from tunegate_api.contract import Role\n"
-    code += "from tunegate_trainer.context import Context; from tunegate_trainer.publish import run\n"
+    code += "from tunegate_trainer.process.context import Context; from tunegate_trainer.publish import run\n"
     code += "print(flush=True); sys.stdin.readline()\n"
     code += "run(Context(role=Role.PUBLISH, root=Path(sys.argv[1])), sys.argv[2])"
     with ExitStack() as stack:

@@ -15,11 +15,11 @@ import torch
 
 from support.trainer_root import STAGE, gate_spec
 from tunegate_api.contract import ROOT_VARIABLE, ExitCode, Outcome, Role, Termination
-from tunegate_api.golden import inline_golden
+from tunegate_api.judging.golden import inline_golden
 from tunegate_api.v1alpha1.finetunejob_status import Failure, Reason
-from tunegate_trainer.errors import BadDataError
-from tunegate_trainer.interruption import Interrupted, Interruption
 from tunegate_trainer.main import End, end_of, main, termination_text
+from tunegate_trainer.process.errors import BadDataError
+from tunegate_trainer.process.interruption import Interrupted, Interruption
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def test_the_collector_rests_while_a_role_is_imported_and_no_longer(start, monke
 
     monkeypatch.setattr("tunegate_trainer.main.import_module", broken)
     assert main(["train", "--stage", STAGE]) == ExitCode.INTERNAL_ERROR
-    assert enabled == {"tunegate_trainer.train.recipe": False, "tunegate_trainer.report": True}
+    assert enabled == {"tunegate_trainer.roles.train": False, "tunegate_trainer.report": True}
     assert gc.isenabled()
 
 
@@ -274,7 +274,7 @@ def test_a_signal_while_modules_are_imported_is_obeyed_afterwards(start, monkeyp
     root = start()
     monkeypatch.setattr("tunegate_trainer.main.import_module", interrupted)
     assert main(["train", "--stage", STAGE]) == ExitCode.INTERRUPTED
-    assert imported[0] == "tunegate_trainer.train.recipe"
+    assert imported[0] == "tunegate_trainer.roles.train"
     assert not root.stage_folder.exists(), "it began nothing"
 
 
@@ -289,7 +289,7 @@ def test_a_signal_that_a_library_makes_an_import_error_of_is_one_all_the_same(st
             raise ModuleNotFoundError("Could not import module 'AutoModel'") from error
 
     start()
-    monkeypatch.setattr("tunegate_trainer.train.recipe.verified_base", wrapped)
+    monkeypatch.setattr("tunegate_trainer.roles.train.verified_base", wrapped)
     assert main(["train", "--stage", STAGE]) == ExitCode.INTERRUPTED
 
 
@@ -298,5 +298,5 @@ def test_a_module_that_is_missing_is_no_interruption(start, monkeypatch):
         raise ModuleNotFoundError("No module named 'kernels'")
 
     start()
-    monkeypatch.setattr("tunegate_trainer.train.recipe.verified_base", missing)
+    monkeypatch.setattr("tunegate_trainer.roles.train.verified_base", missing)
     assert main(["train", "--stage", STAGE]) == ExitCode.INTERNAL_ERROR

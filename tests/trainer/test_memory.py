@@ -24,9 +24,9 @@ from tunegate_api.memory.fitting import by_part, fits, needed, remedies, smalles
 from tunegate_api.memory.shapes import GenerationBatch, Memory, ModelShape, Pass
 from tunegate_api.v1alpha1 import FineTuneJob
 from tunegate_api.v1alpha1.evalgate import EvalGateSpec
-from tunegate_trainer.data.plan import plan_stages
-from tunegate_trainer.data.shape import model_shape
-from tunegate_trainer.data.sizing import is_too_small, with_estimate
+from tunegate_trainer.models.shape import model_shape
+from tunegate_trainer.planning.plan import plan_stages
+from tunegate_trainer.planning.sizing import is_too_small, with_estimate
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 GB = 10**9

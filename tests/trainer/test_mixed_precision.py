@@ -9,12 +9,13 @@ from torch.nn.modules.module import register_module_forward_hook
 
 from support.trainer_root import ALL_WEIGHTS, TrainerRoot, dpo_plan, gate_spec, golden_cases
 from tunegate_api.contract import Outcome
-from tunegate_trainer.chat import load_tokenizer
 from tunegate_trainer.evaluate.baselines import BaselineCache
 from tunegate_trainer.evaluate.sets import golden_sets
-from tunegate_trainer.interruption import Interruption
-from tunegate_trainer.model import load_base
-from tunegate_trainer.train import preference, recipe, start, trainer
+from tunegate_trainer.models.loading import load_base
+from tunegate_trainer.process.interruption import Interruption
+from tunegate_trainer.roles import train as train_role
+from tunegate_trainer.tokens.chat import load_tokenizer
+from tunegate_trainer.train import preference, start, trainer
 
 CPU = torch.device("cpu")
 TRAINING, EVALUATION = True, False
@@ -28,7 +29,7 @@ def computed(monkeypatch: pytest.MonkeyPatch) -> Iterator[Computed]:
     def on_a_cpu(_: torch.device, *, whole: bool) -> torch.autocast:
         return torch.autocast("cpu", torch.bfloat16, enabled=whole)
 
-    for module in (preference, recipe, start, trainer):
+    for module in (preference, train_role, start, trainer):
         monkeypatch.setattr(module, "mixed_precision", on_a_cpu)
     found: Computed = set()
 
@@ -42,7 +43,7 @@ def computed(monkeypatch: pytest.MonkeyPatch) -> Iterator[Computed]:
 
 
 def train(root: TrainerRoot, stage: str = "sft", start_step: int | None = None) -> None:
-    done = recipe.run(root.context(stage=stage), Interruption(), start_step=start_step)
+    done = train_role.run(root.context(stage=stage), Interruption(), start_step=start_step)
     assert done is Outcome.COMPLETED
 
 

@@ -11,11 +11,11 @@ import pytest
 
 from support.job_folder import GATE, UID, JobFolder
 from tunegate_api.contract import PublishedArtifact, Role, files_digest
-from tunegate_trainer import files
-from tunegate_trainer.errors import SourceNotFoundError, StorageError, UserError
-from tunegate_trainer.files import read_manifest, seal, verify
-from tunegate_trainer.interruption import Interrupted, Superseded
-from tunegate_trainer.publish import run
+from tunegate_trainer.process import files
+from tunegate_trainer.process.errors import SourceNotFoundError, StorageError, UserError
+from tunegate_trainer.process.files import read_manifest, seal, verify
+from tunegate_trainer.process.interruption import Interrupted, Superseded
+from tunegate_trainer.roles.publish import run
 
 VERSION = f"invoice-extractor-{UID[:5]}"
 PASSING = {"base": ("p" * 10 + "f" * 10, "pp" + "f" * 8), "final": ("p" * 19 + "f", "p" * 9 + "f")}

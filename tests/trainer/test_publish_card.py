@@ -11,7 +11,7 @@ from huggingface_hub import ModelCard
 
 from support.job_folder import UID, JobFolder
 from tunegate_api.plan import ModelLicense
-from tunegate_trainer.publish import run
+from tunegate_trainer.roles.publish import run
 
 VERSION = f"invoice-extractor-{UID[:5]}"
 PASSING = {"base": ("p" * 10 + "f" * 10, "pp" + "f" * 8), "final": ("p" * 19 + "f", "p" * 9 + "f")}

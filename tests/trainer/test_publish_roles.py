@@ -6,8 +6,8 @@ import pytest
 
 from support.trainer_root import STAGE, gate_spec, golden_cases
 from tunegate_api.contract import ROOT_VARIABLE, ExitCode, Outcome, Role, Subject
-from tunegate_trainer.files import read_manifest, verify
 from tunegate_trainer.main import main
+from tunegate_trainer.process.files import read_manifest, verify
 
 pytestmark = pytest.mark.model
 STEP = 20

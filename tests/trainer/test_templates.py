@@ -12,13 +12,13 @@ from transformers import PreTrainedTokenizerBase
 from support.tiny_model import make_tokenizer
 from support.trainer_root import TrainerRoot, gate_spec
 from tunegate_api.contract import ROOT_VARIABLE, ExitCode, Termination
-from tunegate_api.golden import Message
-from tunegate_trainer.answers import is_rewritten
-from tunegate_trainer.chat import end_of_turn, load_tokenizer
-from tunegate_trainer.errors import UserError
-from tunegate_trainer.examples import IGNORED, tokenize_rows
+from tunegate_api.judging.golden import Message
 from tunegate_trainer.main import main
-from tunegate_trainer.rows import Row
+from tunegate_trainer.process.errors import UserError
+from tunegate_trainer.tokens.answers import is_rewritten
+from tunegate_trainer.tokens.chat import end_of_turn, load_tokenizer
+from tunegate_trainer.tokens.examples import IGNORED, tokenize_rows
+from tunegate_trainer.tokens.rows import Row
 
 GENERATION = "{% if add_generation_prompt %}"
 

@@ -11,15 +11,15 @@ from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 from support.model_templates import model_templates, tokenizer_for
 from support.trainer_root import STAGE, TrainerRoot, gate_spec
 from tunegate_api.contract import ROOT_VARIABLE, ExitCode, Role, Termination, golden_set
+from tunegate_api.judging.verdict import FAIL, PASS, TRUNCATED
 from tunegate_api.plan import Plan
-from tunegate_api.verdict import FAIL, PASS, TRUNCATED
 from tunegate_api.workspace import Workspace
-from tunegate_trainer.chat import load_tokenizer
-from tunegate_trainer.examples import IGNORED, tokenize_rows
-from tunegate_trainer.files import write_model
-from tunegate_trainer.gate_result import GateResult
+from tunegate_trainer.artifacts.gate_result import GateResult
 from tunegate_trainer.main import main
-from tunegate_trainer.rows import read_rows
+from tunegate_trainer.process.files import write_model
+from tunegate_trainer.tokens.chat import load_tokenizer
+from tunegate_trainer.tokens.examples import IGNORED, tokenize_rows
+from tunegate_trainer.tokens.rows import read_rows
 
 THOUGHT = "please"
 QUESTION = [{"role": "user", "content": "mug to Oslo?"}]

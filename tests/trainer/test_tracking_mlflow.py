@@ -12,8 +12,8 @@ from mlflow.tracking import MlflowClient
 from support.mlflow_server import Door, Way, points, runs_of
 from support.trainer_root import STAGE
 from tunegate_api.contract import ROOT_VARIABLE, ExitCode, Termination
-from tunegate_trainer.files import write_model
 from tunegate_trainer.main import main
+from tunegate_trainer.process.files import write_model
 
 pytestmark = pytest.mark.model
 

@@ -11,8 +11,8 @@ from support.api_server import free_port
 from support.trainer_root import STAGE, UID
 from support.wandb_server import wandb_server
 from tunegate_api.contract import ROOT_VARIABLE, ExitCode
-from tunegate_trainer.files import write_model
 from tunegate_trainer.main import main
+from tunegate_trainer.process.files import write_model
 from tunegate_trainer.tracking.__main__ import OutOfTime
 from tunegate_trainer.tracking.runs import JOB, RunState, TrackedRun
 from tunegate_trainer.tracking.wandb_tracker import WandbTracker

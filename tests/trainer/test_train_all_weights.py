@@ -11,14 +11,14 @@ from transformers import AutoConfig, AutoModelForCausalLM, OlmoeConfig, OlmoeFor
 
 from support.trainer_root import ALL_WEIGHTS, STAGE, TrainerRoot, gate_spec, golden_cases
 from tunegate_api.contract import ROOT_VARIABLE, ExitCode, Outcome
-from tunegate_api.verdict import PASS, VerdictState
-from tunegate_trainer.artifact import judged_dtype
-from tunegate_trainer.files import seal, verify
-from tunegate_trainer.gate_result import GateResult
-from tunegate_trainer.interruption import Interruption
+from tunegate_api.judging.verdict import PASS, VerdictState
+from tunegate_trainer.artifacts.build import judged_dtype
+from tunegate_trainer.artifacts.gate_result import GateResult
 from tunegate_trainer.main import main
-from tunegate_trainer.model import load_base, load_weights
-from tunegate_trainer.train import recipe
+from tunegate_trainer.models.loading import load_base, load_weights
+from tunegate_trainer.process.files import seal, verify
+from tunegate_trainer.process.interruption import Interruption
+from tunegate_trainer.roles import train as train_role
 from tunegate_trainer.train.losses import LossFile
 
 SPEC = {"stages": [{"name": STAGE, "method": "SFT"}]}
@@ -34,7 +34,7 @@ def trained(tmp_path_factory, tiny_model) -> TrainerRoot:
     root = TrainerRoot(
         folder, checkpoint_steps=(10, STEP), gates=gates, parameters=ALL_WEIGHTS, spec=SPEC
     ).write(tiny_model)
-    assert recipe.run(root.context(), Interruption()) is Outcome.COMPLETED
+    assert train_role.run(root.context(), Interruption()) is Outcome.COMPLETED
     return root
 
 
@@ -79,7 +79,7 @@ def test_a_checkpoint_holds_the_model_and_nothing_that_runs_code(trained):
 
 def test_an_interrupted_run_continues_the_same_run(make_root, monkeypatch):
     whole, root = (make_root(checkpoint_steps=(3, 6), parameters=ALL_WEIGHTS, spec=SPEC) for _ in range(2))
-    recipe.run(whole.context(), Interruption())
+    train_role.run(whole.context(), Interruption())
     append = LossFile.append
 
     def append_and_stop(self: LossFile, line: dict[str, float]) -> None:

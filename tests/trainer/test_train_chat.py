@@ -8,15 +8,15 @@ from transformers import PreTrainedTokenizerBase
 
 from support.trainer_root import TrainerRoot
 from tunegate_api.contract import ExitCode, Role
-from tunegate_api.golden import Message
+from tunegate_api.judging.golden import Message
 from tunegate_api.plan import Plan
-from tunegate_trainer.answers import answered_tokens, example_tokens, is_rewritten
-from tunegate_trainer.chat import load_tokenizer
-from tunegate_trainer.data.templates import rewritten_answers
-from tunegate_trainer.errors import UserError
-from tunegate_trainer.examples import IGNORED, tokenize_rows
+from tunegate_trainer.checks.templates import rewritten_answers
 from tunegate_trainer.main import main
-from tunegate_trainer.rows import Row, read_rows
+from tunegate_trainer.process.errors import UserError
+from tunegate_trainer.tokens.answers import answered_tokens, example_tokens, is_rewritten
+from tunegate_trainer.tokens.chat import load_tokenizer
+from tunegate_trainer.tokens.examples import IGNORED, tokenize_rows
+from tunegate_trainer.tokens.rows import Row, read_rows
 
 MARKED = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' }}"

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 from support.trainer_root import STAGE, TrainerRoot, dpo_plan
 from tunegate_api.contract import ROOT_VARIABLE, ExitCode
-from tunegate_trainer.files import is_complete, verify
+from tunegate_trainer.process.files import is_complete, verify
 
 pytestmark = [pytest.mark.resume, pytest.mark.timeout(1800)]
 

@@ -9,15 +9,15 @@ from torch.nn.functional import cross_entropy
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling, SFTTrainer
 
 from support.trainer_root import ITEMS, TrainerRoot, rows
-from tunegate_api.golden import Message
-from tunegate_trainer.beginnings import let_share, share_beginnings
-from tunegate_trainer.chat import load_tokenizer
-from tunegate_trainer.errors import BadDataError
-from tunegate_trainer.examples import tokenize_rows
-from tunegate_trainer.interruption import Interruption
-from tunegate_trainer.model import load_base
-from tunegate_trainer.rows import Row
-from tunegate_trainer.train import recipe
+from tunegate_api.judging.golden import Message
+from tunegate_trainer.models.loading import load_base
+from tunegate_trainer.process.errors import BadDataError
+from tunegate_trainer.process.interruption import Interruption
+from tunegate_trainer.roles import train as train_role
+from tunegate_trainer.tokens.chat import load_tokenizer
+from tunegate_trainer.tokens.examples import tokenize_rows
+from tunegate_trainer.tokens.rows import Row
+from tunegate_trainer.tokens.shared_prefix import let_share, share_beginnings
 from tunegate_trainer.train.attention import BY_EXAMPLE
 from tunegate_trainer.train.dataset import training_dataset, training_order
 from tunegate_trainer.train.start import trainable
@@ -42,7 +42,7 @@ def trainer(request, make_root, base_model) -> CompletionTrainer:
             torch.nn.init.normal_(parameter, std=0.02)
     return CompletionTrainer(
         model=model,
-        args=recipe.trainer_arguments(stage, plan, cpu, root.path / "scratch"),
+        args=train_role.trainer_arguments(stage, plan, cpu, root.path / "scratch"),
         train_dataset=training_dataset(
             tokenize_rows(tokenizer, rows("train", 8), 128), steps=6, batch_size=4, seed=1
         ),
@@ -126,7 +126,7 @@ def test_a_batch_is_so_many_examples_whatever_the_micro_batch(make_root, base_mo
     for micro_batch_size in (8, 2, 1):
         sizes = {"batch_size": 8, "micro_batch_size": micro_batch_size, "lora_dropout": 0.0}
         root: TrainerRoot = make_root(model=base_model, checkpoint_steps=(3,), parameters={**sizes, **rate})
-        recipe.run(root.context(), Interruption())
+        train_role.run(root.context(), Interruption())
         lines = (root.stage_folder / "losses.jsonl").read_text().splitlines()
         steps.append([json.loads(line) for line in lines])
     for line, *others in zip(*steps, strict=True):

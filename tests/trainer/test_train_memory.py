@@ -8,23 +8,23 @@ from transformers.models.llama.modeling_llama import LlamaMLP
 
 from support.trainer_root import ALL_WEIGHTS, TrainerRoot, dpo_plan, stage_plan
 from tunegate_api.contract import ROOT_VARIABLE, ExitCode, Outcome
+from tunegate_api.judging.verdict import CaseSet
 from tunegate_api.v1alpha1.finetunejob_status import Reason
-from tunegate_api.verdict import CaseSet
-from tunegate_trainer import likelihood
-from tunegate_trainer.chat import load_tokenizer
-from tunegate_trainer.errors import CudaOutOfMemoryError
 from tunegate_trainer.evaluate import evaluate
 from tunegate_trainer.evaluate.sets import PairSet, TokenPair
-from tunegate_trainer.examples import example
-from tunegate_trainer.interruption import Interrupted, Interruption, Superseded
 from tunegate_trainer.main import main
-from tunegate_trainer.model import load_base
-from tunegate_trainer.rows import PREFERENCE
-from tunegate_trainer.train import recipe
+from tunegate_trainer.models.loading import load_base
+from tunegate_trainer.process.epoch import Writer
+from tunegate_trainer.process.errors import CudaOutOfMemoryError
+from tunegate_trainer.process.interruption import Interrupted, Interruption, Superseded
+from tunegate_trainer.roles import train as train_role
+from tunegate_trainer.tokens import likelihood
+from tunegate_trainer.tokens.chat import load_tokenizer
+from tunegate_trainer.tokens.examples import example
+from tunegate_trainer.tokens.rows import PREFERENCE
 from tunegate_trainer.train.losses import LossFile
 from tunegate_trainer.train.micro_batch import halve_micro_batch, with_micro_batch
 from tunegate_trainer.train.trainer import CompletionTrainer
-from tunegate_trainer.writer import Writer
 
 
 def examples_of(inputs: dict[str, Any]) -> int:
@@ -52,7 +52,7 @@ def a_small_gpu(monkeypatch):
 
 
 def run(root: TrainerRoot) -> None:
-    assert recipe.run(root.context(), Interruption()) is Outcome.COMPLETED
+    assert train_role.run(root.context(), Interruption()) is Outcome.COMPLETED
 
 
 def test_half_as_many_examples_a_pass_are_the_same_steps(make_root, a_small_gpu):
@@ -104,7 +104,7 @@ def test_one_that_was_replaced_meanwhile_changes_nothing(make_root, monkeypatch)
 
     monkeypatch.setattr(CompletionTrainer, "token_losses", replaced)
     with pytest.raises(Superseded):
-        recipe.run(root.context(), Interruption())
+        train_role.run(root.context(), Interruption())
     assert not (root.stage_folder / "micro-batch").exists()
 
 
@@ -136,9 +136,9 @@ def test_a_model_that_does_not_fit_is_told_what_it_does_not_do_yet(
     def full(*_: Any) -> None:
         raise RuntimeError("CUDA error: out of memory")
 
-    monkeypatch.setattr(recipe, "load_start", full)
+    monkeypatch.setattr(train_role, "load_start", full)
     with pytest.raises(CudaOutOfMemoryError) as raised:
-        recipe.run(make_root(parameters=parameters).context(), Interruption())
+        train_role.run(make_root(parameters=parameters).context(), Interruption())
     assert raised.value.hint == f"lower training.maxLength, {smaller}or ask for a GPU with more memory"
 
 
@@ -244,22 +244,22 @@ def test_an_answer_of_the_reference_that_does_not_fit_says_what_would_help(make_
     stage = root.context().plan.stages[0]
     two = (example([5, 6], [7]), example([5, 6], [8]))
     with pytest.raises(CudaOutOfMemoryError, match="one answer of the reference") as raised:
-        recipe.trained_examples([two], root.stage_folder, model, "digest", stage=stage)
+        train_role.trained_examples([two], root.stage_folder, model, "digest", stage=stage)
     assert "NF4" not in raised.value.hint
 
 
 def test_a_stop_that_was_asked_for_in_a_step_that_did_not_fit_is_obeyed(make_root, a_small_gpu, monkeypatch):
     root, interruption = make_root(), Interruption()
     a_small_gpu(most=1)
-    halve = recipe.halve_micro_batch
+    halve = train_role.halve_micro_batch
 
     def asked_meanwhile(*arguments: Any) -> None:
         halve(*arguments)
         interruption.requested = True
 
-    monkeypatch.setattr(recipe, "halve_micro_batch", asked_meanwhile)
+    monkeypatch.setattr(train_role, "halve_micro_batch", asked_meanwhile)
     with pytest.raises(Interrupted):
-        recipe.run(root.context(), interruption)
+        train_role.run(root.context(), interruption)
     assert not (root.stage_folder / "losses.jsonl").read_text()
 
 
@@ -280,7 +280,7 @@ def test_computing_activations_again_changes_nothing(make_root, monkeypatch, par
     monkeypatch.setattr(LlamaMLP, "forward", counted)
     run(kept)
     once = len(computed)
-    monkeypatch.setattr(recipe, "is_checkpointed", lambda *_: True)
+    monkeypatch.setattr(train_role, "is_checkpointed", lambda *_: True)
     run(again)
     assert len(computed) > 2 * once, "else this test shows nothing"
     assert again.losses() == kept.losses()
@@ -290,10 +290,10 @@ def test_computing_activations_again_changes_nothing(make_root, monkeypatch, par
 def test_computing_activations_again_changes_no_preference(make_root, monkeypatch):
     losses = []
     for again in (False, True):
-        monkeypatch.setattr(recipe, "is_checkpointed", lambda *_, again=again: again)
+        monkeypatch.setattr(train_role, "is_checkpointed", lambda *_, again=again: again)
         root = make_root(checkpoint_steps=(2,), later=[dpo_plan(checkpoint_steps=(3,))])
         run(root)
         stage = root.context(stage="dpo")
-        assert recipe.run(stage, Interruption(), start_step=2) is Outcome.COMPLETED
+        assert train_role.run(stage, Interruption(), start_step=2) is Outcome.COMPLETED
         losses.append(root.losses("dpo"))
     assert losses[0] == losses[1]

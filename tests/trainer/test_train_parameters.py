@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from support.trainer_root import TrainerRoot
-from tunegate_trainer.interruption import Interrupted, Interruption
-from tunegate_trainer.model import load_base
-from tunegate_trainer.train import recipe
+from tunegate_trainer.models.loading import load_base
+from tunegate_trainer.process.interruption import Interrupted, Interruption
+from tunegate_trainer.roles import train as train_role
 from tunegate_trainer.train.start import trainable
 
 CPU = torch.device("cpu")
@@ -17,7 +17,7 @@ CPU = torch.device("cpu")
 
 def train(root: TrainerRoot) -> list[dict[str, Any]]:
     """Train the stage. Returns the lines of its losses.jsonl."""
-    recipe.run(root.context(), Interruption())
+    train_role.run(root.context(), Interruption())
     return [json.loads(line) for line in (root.stage_folder / "losses.jsonl").read_text().splitlines()]
 
 
@@ -46,14 +46,14 @@ def test_rank_alpha_and_layers_are_those_of_the_checkpoint(make_root):
 
 def test_another_seed_is_another_order_another_adapter_and_other_losses(make_root, tiny_model, monkeypatch):
     orders, adapters, seeds, losses = [], [], [], []
-    make_dataset = recipe.training_dataset
+    make_dataset = train_role.training_dataset
 
     def make_and_remember(*args: Any, **options: Any) -> Any:
         made = make_dataset(*args, **options)
         orders.append(made["input_ids"])
         return made
 
-    monkeypatch.setattr(recipe, "training_dataset", make_and_remember)
+    monkeypatch.setattr(train_role, "training_dataset", make_and_remember)
     for seed in (1, 2, 1):
         root = make_root(checkpoint_steps=(2,), parameters={"seed": seed})
         context = root.context()
@@ -61,7 +61,7 @@ def test_another_seed_is_another_order_another_adapter_and_other_losses(make_roo
         base = load_base(tiny_model, "float32", CPU)
         model = trainable(base, context.plan.model, stage.parameters)
         adapters.append(torch.cat([p.flatten() for p in model.parameters() if p.requires_grad]).tolist())
-        seeds.append(recipe.trainer_arguments(stage, context.plan, CPU, root.path).seed)
+        seeds.append(train_role.trainer_arguments(stage, context.plan, CPU, root.path).seed)
         losses.append([line["loss"] for line in train(root)])
     for first, other, again in (orders, adapters, losses):
         assert first == again
@@ -88,7 +88,9 @@ def test_each_argument_of_the_trainer_decides_and_a_resumed_run_has_it_too(make_
     train(usual)
     train(whole)
     if changed == {"optim": "adamw_torch_fused"}:  # the same arithmetic in another order
-        args = recipe.trainer_arguments(whole.context().plan.stages[0], whole.context().plan, CPU, whole.path)
+        args = train_role.trainer_arguments(
+            whole.context().plan.stages[0], whole.context().plan, CPU, whole.path
+        )
         assert args.optim == "adamw_torch_fused"
         assert whole.losses() == pytest.approx(usual.losses(), rel=1e-4)
     else:
@@ -96,7 +98,7 @@ def test_each_argument_of_the_trainer_decides_and_a_resumed_run_has_it_too(make_
     interruption = Interruption()
     at_step(4, interruption.request)
     with pytest.raises(Interrupted):
-        recipe.run(root.context(), interruption)
+        train_role.run(root.context(), interruption)
     train(root)
     assert root.losses() == whole.losses()
     assert root.evaluation(6).digest == whole.evaluation(6).digest
@@ -116,7 +118,7 @@ def test_a_run_that_accumulates_gradients_continues_as_the_same_run(make_root, a
     interruption = Interruption()
     at_step(4, interruption.request)
     with pytest.raises(Interrupted):
-        recipe.run(root.context(), interruption)
+        train_role.run(root.context(), interruption)
     assert root.evaluated_steps() == [0, 3]
     train(root)
     assert root.losses() == whole.losses()

@@ -15,15 +15,16 @@ from trl.trainer.dpo_trainer import DPOTrainer
 
 from support.trainer_root import ALL_WEIGHTS, STAGE, TrainerRoot, dpo_plan, pairs
 from tunegate_api.contract import Outcome
-from tunegate_trainer.beginnings import let_share, share_beginnings, shares_beginnings
-from tunegate_trainer.chat import load_tokenizer
-from tunegate_trainer.examples import Example, tokenize_pairs
-from tunegate_trainer.files import sha256_file
-from tunegate_trainer.interruption import Interrupted, Interruption
-from tunegate_trainer.likelihood import log_probs
-from tunegate_trainer.model import load_adapter, load_base
-from tunegate_trainer.rows import PAIRS_PREFIX, read_pairs
-from tunegate_trainer.train import preference, recipe
+from tunegate_trainer.models.loading import load_adapter, load_base
+from tunegate_trainer.process.files import sha256_file
+from tunegate_trainer.process.interruption import Interrupted, Interruption
+from tunegate_trainer.roles import train as train_role
+from tunegate_trainer.tokens.chat import load_tokenizer
+from tunegate_trainer.tokens.examples import Example, tokenize_pairs
+from tunegate_trainer.tokens.likelihood import log_probs
+from tunegate_trainer.tokens.rows import PAIRS_PREFIX, read_pairs
+from tunegate_trainer.tokens.shared_prefix import let_share, share_beginnings, shares_beginnings
+from tunegate_trainer.train import preference
 from tunegate_trainer.train.attention import BY_EXAMPLE
 from tunegate_trainer.train.dataset import preference_example, training_dataset
 from tunegate_trainer.train.preference import REFERENCE, preference_losses, reference_log_probs
@@ -76,7 +77,7 @@ def make_trainer(
         loss=loss,
         beta=BETA,
         model=model,
-        args=recipe.trainer_arguments(stage, plan, CPU, root.path / "scratch"),
+        args=train_role.trainer_arguments(stage, plan, CPU, root.path / "scratch"),
         train_dataset=training_dataset(packed, steps=6, batch_size=4, seed=1),
         processing_class=load_tokenizer(base_model),
     )
@@ -120,7 +121,7 @@ def test_loss_and_gradients_are_those_of_trl_on_the_same_pairs(
         }
         for pair in pairs("train", 8)
     ]
-    order = recipe.training_dataset([{"row": i} for i in range(8)], steps=1, batch_size=4, seed=1)["row"]
+    order = train_role.training_dataset([{"row": i} for i in range(8)], steps=1, batch_size=4, seed=1)["row"]
     theirs = DPOTrainer(
         # An adapter that was given is copied as the reference there; this reference is the base.
         model=model,
@@ -208,8 +209,8 @@ def test_a_step_is_so_many_pairs_whatever_the_micro_batch(make_root):
 
 
 def train_both(root: TrainerRoot, start_step: int) -> None:
-    assert recipe.run(root.context(), Interruption()) is Outcome.COMPLETED
-    outcome = recipe.run(root.context(stage="dpo"), Interruption(), start_step=start_step)
+    assert train_role.run(root.context(), Interruption()) is Outcome.COMPLETED
+    outcome = train_role.run(root.context(stage="dpo"), Interruption(), start_step=start_step)
     assert outcome is Outcome.COMPLETED
 
 
@@ -242,7 +243,7 @@ def test_preferences_may_come_first(make_root):
     """Their reference is then the job's model, and the adapter is new."""
     parameters = dpo_plan().parameters.model_dump(exclude_defaults=True)
     root = make_root(checkpoint_steps=(8,), parameters=parameters)
-    assert recipe.run(root.context(), Interruption()) is Outcome.COMPLETED
+    assert train_role.run(root.context(), Interruption()) is Outcome.COMPLETED
     losses = root.losses()
     assert losses[0] == pytest.approx(0.693147, abs=1e-5)
     assert losses[-1] < 0.6
@@ -329,12 +330,12 @@ def test_all_weights_learn_preferences_and_resume_with_the_same_bits(make_root, 
     assert trained.keys() == before.keys()
     assert not any(torch.equal(trained[name], before[name]) for name in trained)
 
-    assert recipe.run(root.context(), Interruption()) is Outcome.COMPLETED
+    assert train_role.run(root.context(), Interruption()) is Outcome.COMPLETED
     interruption = Interruption()
     at_step(4, interruption.request)
     with pytest.raises(Interrupted):
-        recipe.run(root.context(stage="dpo"), interruption, start_step=6)
-    assert recipe.run(root.context(stage="dpo"), Interruption(), start_step=6) is Outcome.COMPLETED
+        train_role.run(root.context(stage="dpo"), interruption, start_step=6)
+    assert train_role.run(root.context(stage="dpo"), Interruption(), start_step=6) is Outcome.COMPLETED
     assert root.losses("dpo") == whole.losses("dpo")
     resumed = load_file(root.checkpoint(6, "dpo") / "model.safetensors")
     assert all(torch.equal(trained[name], resumed[name]) for name in trained)
@@ -359,14 +360,14 @@ def test_a_model_with_dropout_of_its_own_starts_at_its_reference_too(tmp_path, t
 def test_a_resumed_run_keeps_its_reference_and_ends_with_the_same_bits(make_root, at_step):
     whole, root = (make_root(later=[dpo_plan(checkpoint_steps=(3, 6))]) for _ in range(2))
     train_both(whole, start_step=6)
-    assert recipe.run(root.context(), Interruption()) is Outcome.COMPLETED
+    assert train_role.run(root.context(), Interruption()) is Outcome.COMPLETED
     interruption = Interruption()
     at_step(4, interruption.request)
     with pytest.raises(Interrupted):
-        recipe.run(root.context(stage="dpo"), interruption, start_step=6)
+        train_role.run(root.context(stage="dpo"), interruption, start_step=6)
     reference = root.workspace / root.paths.stage("dpo") / REFERENCE
     before = reference.read_bytes()
-    assert recipe.run(root.context(stage="dpo"), Interruption(), start_step=6) is Outcome.COMPLETED
+    assert train_role.run(root.context(stage="dpo"), Interruption(), start_step=6) is Outcome.COMPLETED
     assert reference.read_bytes() == before
     for found, expected in zip(root.loss_lines("dpo"), whole.loss_lines("dpo"), strict=True):
         for name in ("step", "loss", "reward_margin", "reward_accuracy", "grad_norm"):

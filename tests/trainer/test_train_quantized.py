@@ -12,11 +12,11 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from support.trainer_root import STAGE, TrainerRoot, dpo_plan, stage_plan
 from tunegate_api.contract import Outcome
-from tunegate_trainer.artifact import write_artifact
-from tunegate_trainer.files import sha256_file
-from tunegate_trainer.interruption import Interrupted, Interruption
-from tunegate_trainer.model import load_adapter, load_base
-from tunegate_trainer.train import recipe
+from tunegate_trainer.artifacts.build import write_artifact
+from tunegate_trainer.models.loading import load_adapter, load_base
+from tunegate_trainer.process.files import sha256_file
+from tunegate_trainer.process.interruption import Interrupted, Interruption
+from tunegate_trainer.roles import train as train_role
 from tunegate_trainer.train.start import Start, load_start, trainable
 
 CPU = torch.device("cpu")
@@ -27,7 +27,7 @@ CONFIG = LlamaConfig(
 
 
 def train(root: TrainerRoot, stage: str = STAGE, start_step: int | None = None) -> None:
-    outcome = recipe.run(root.context(stage=stage), Interruption(), start_step=start_step)
+    outcome = train_role.run(root.context(stage=stage), Interruption(), start_step=start_step)
     assert outcome is Outcome.COMPLETED
 
 
@@ -91,14 +91,14 @@ def test_what_is_trained_is_what_was_given_to_the_trainer(make_root, tiny_model)
     model = trainable(model, plan.model, stage.parameters)
     before = {name: p.clone() for name, p in model.named_parameters() if p.requires_grad}
     codes = {name: layer.weight.data.clone() for name, layer in linear_layers(model).items()}
-    recipe.make_trainer(
+    train_role.make_trainer(
         stage.parameters,
         model=model,
-        args=recipe.trainer_arguments(stage, plan, CPU, root.path / "scratch"),
-        train_dataset=recipe.training_dataset(
+        args=train_role.trainer_arguments(stage, plan, CPU, root.path / "scratch"),
+        train_dataset=train_role.training_dataset(
             [{"input_ids": [1, 2], "labels": [-100, 2]}], steps=1, batch_size=4, seed=1
         ),
-        processing_class=recipe.load_tokenizer(tiny_model),
+        processing_class=train_role.load_tokenizer(tiny_model),
     )
     after = {name: p for name, p in model.named_parameters() if p.requires_grad}
     assert before.keys() == after.keys()
@@ -115,7 +115,7 @@ def test_a_resumed_run_ends_with_the_same_bits(make_root, at_step):
     interruption = Interruption()
     at_step(4, interruption.request)
     with pytest.raises(Interrupted):
-        recipe.run(root.context(), interruption)
+        train_role.run(root.context(), interruption)
     train(root)
     assert root.losses() == whole.losses()
     left, right = (load_file(r.checkpoint(6) / "adapter_model.safetensors") for r in (whole, root))

@@ -18,19 +18,19 @@ from support.full_volume import all_files
 from support.trainer_root import STAGE, TrainerRoot
 from support.waiting import eventually
 from tunegate_api.contract import ROOT_VARIABLE, ExitCode, Outcome, Termination
-from tunegate_trainer import files
-from tunegate_trainer.errors import SourceNotFoundError, StorageError
 from tunegate_trainer.evaluate import evaluate
-from tunegate_trainer.files import is_complete, sha256_file, write_model
-from tunegate_trainer.interruption import Interrupted, Interruption, Superseded
 from tunegate_trainer.main import main
-from tunegate_trainer.train import recipe
+from tunegate_trainer.process import files
+from tunegate_trainer.process.epoch import Writer
+from tunegate_trainer.process.errors import SourceNotFoundError, StorageError
+from tunegate_trainer.process.files import is_complete, sha256_file, write_model
+from tunegate_trainer.process.interruption import Interrupted, Interruption, Superseded
+from tunegate_trainer.roles import train as train_role
 from tunegate_trainer.train.losses import LossFile
-from tunegate_trainer.writer import Writer
 
 
 def run(root: TrainerRoot, interruption: Interruption | None = None) -> Outcome:
-    return recipe.run(root.context(), interruption or Interruption())
+    return train_role.run(root.context(), interruption or Interruption())
 
 
 def assert_same_run(left: TrainerRoot, right: TrainerRoot) -> None:

@@ -9,12 +9,12 @@ import pytest
 
 from support.trainer_root import STAGE, TrainerRoot, dpo_plan, gate_spec, golden_cases
 from tunegate_api.contract import Evaluation, Outcome, Results, Subject, golden_set, task_set
-from tunegate_api.judgement import assess_stage, best_checkpoint
-from tunegate_api.verdict import CaseSet, StopAction
-from tunegate_trainer import files
-from tunegate_trainer.files import is_complete, verify
-from tunegate_trainer.interruption import Interruption
-from tunegate_trainer.train import recipe
+from tunegate_api.judging.judgement import assess_stage, best_checkpoint
+from tunegate_api.judging.verdict import CaseSet, StopAction
+from tunegate_trainer.process import files
+from tunegate_trainer.process.files import is_complete, verify
+from tunegate_trainer.process.interruption import Interruption
+from tunegate_trainer.roles import train as train_role
 from tunegate_trainer.train.retention import needed_steps
 
 STEPS = (2, 4, 6, 8, 10)
@@ -22,7 +22,7 @@ MINIMUM = {"thresholds": {"minPassRate": "0.5"}}
 
 
 def run(root: TrainerRoot, stage: str = STAGE, **arguments: Any) -> Outcome:
-    return recipe.run(root.context(stage=stage), Interruption(), **arguments)
+    return train_role.run(root.context(stage=stage), Interruption(), **arguments)
 
 
 def on_disk(root: TrainerRoot, stage: str = STAGE) -> list[int]:
@@ -179,7 +179,7 @@ def test_a_kill_in_the_middle_of_a_removal_leaves_no_half_of_a_checkpoint(make_r
 
 def test_a_kill_before_a_removal_is_made_up_for(make_root, monkeypatch):
     root = make_root(checkpoint_steps=STEPS)
-    monkeypatch.setattr(recipe, "drop_unneeded", lambda *_: None)
+    monkeypatch.setattr(train_role, "drop_unneeded", lambda *_: None)
     run(root)
     assert on_disk(root) == list(STEPS)
     monkeypatch.undo()

@@ -22,15 +22,15 @@ from support.trainer_root import (
     stage_plan,
 )
 from tunegate_api.contract import ROOT_VARIABLE, ExitCode, Outcome, Subject
-from tunegate_api.judgement import judge_checkpoint
-from tunegate_trainer import files
-from tunegate_trainer.base_model import merged_base
-from tunegate_trainer.errors import StorageError, UserError
+from tunegate_api.judging.judgement import judge_checkpoint
 from tunegate_trainer.evaluate import evaluate as evaluate_module
-from tunegate_trainer.files import is_complete, read_manifest, seal, verify, weights_digest
-from tunegate_trainer.interruption import Interruption
 from tunegate_trainer.main import main
-from tunegate_trainer.train import recipe
+from tunegate_trainer.models.base_model import merged_base
+from tunegate_trainer.process import files
+from tunegate_trainer.process.errors import StorageError, UserError
+from tunegate_trainer.process.files import is_complete, read_manifest, seal, verify, weights_digest
+from tunegate_trainer.process.interruption import Interruption
+from tunegate_trainer.roles import train as train_role
 
 CPU = torch.device("cpu")
 PREFERENCE = {
@@ -39,7 +39,7 @@ PREFERENCE = {
 
 
 def train(root: TrainerRoot, stage: str = STAGE, start_step: int | None = None) -> None:
-    outcome = recipe.run(root.context(stage=stage), Interruption(), start_step=start_step)
+    outcome = train_role.run(root.context(stage=stage), Interruption(), start_step=start_step)
     assert outcome is Outcome.COMPLETED
 
 

@@ -8,12 +8,12 @@ import pytest
 
 from support.trainer_root import STAGE, TrainerRoot, gate_spec, golden_cases
 from tunegate_api.contract import ROOT_VARIABLE, ExitCode, Outcome
-from tunegate_api.verdict import StopAction
+from tunegate_api.judging.verdict import StopAction
 from tunegate_trainer.evaluate import evaluate
 from tunegate_trainer.evaluate.scorers import Output
-from tunegate_trainer.interruption import Interrupted, Interruption
 from tunegate_trainer.main import main
-from tunegate_trainer.train import recipe
+from tunegate_trainer.process.interruption import Interrupted, Interruption
+from tunegate_trainer.roles import train as train_role
 from tunegate_trainer.train.losses import LossFile
 from tunegate_trainer.train.schedule import next_checkpoint
 
@@ -51,7 +51,7 @@ def scripted(make_root, monkeypatch):
 
 
 def run(root: TrainerRoot, accepted_step: int | None = None) -> Outcome:
-    return recipe.run(root.context(), Interruption(), accepted_step=accepted_step)
+    return train_role.run(root.context(), Interruption(), accepted_step=accepted_step)
 
 
 def test_a_regression_is_checked_early_and_then_stops_training(scripted, monkeypatch):
@@ -102,7 +102,7 @@ def test_a_resumed_run_takes_the_same_decisions(scripted, monkeypatch):
 
     monkeypatch.setattr(LossFile, "append", interrupt_in_step_8)
     with pytest.raises(Interrupted):
-        recipe.run(root.context(), interruption)
+        train_role.run(root.context(), interruption)
     monkeypatch.setattr(LossFile, "append", append)
     assert run(root) is Outcome.STOPPED
     assert root.evaluated_steps() == [0, 4, 8, 10]

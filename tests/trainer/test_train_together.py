@@ -26,10 +26,10 @@ from tunegate_api.contract import (
     Termination,
 )
 from tunegate_api.v1alpha1.finetunejob_status import Failure, Reason
-from tunegate_trainer import ranks
-from tunegate_trainer.interruption import Interrupted, Interruption
-from tunegate_trainer.ranks import Ranks
-from tunegate_trainer.train import recipe
+from tunegate_trainer.distributed import ranks
+from tunegate_trainer.distributed.ranks import Ranks
+from tunegate_trainer.process.interruption import Interrupted, Interruption
+from tunegate_trainer.roles import train as train_role
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -119,7 +119,9 @@ def train(root: TrainerRoot, *arguments: str, stage: str = STAGE) -> Pods:
 
 
 def train_alone(root: TrainerRoot, stage: str = STAGE, start_step: int | None = None) -> None:
-    assert recipe.run(root.context(stage=stage), Interruption(), start_step=start_step) is Outcome.COMPLETED
+    assert (
+        train_role.run(root.context(stage=stage), Interruption(), start_step=start_step) is Outcome.COMPLETED
+    )
 
 
 def lines(root: TrainerRoot, stage: str = STAGE) -> list[dict[str, float]]:
@@ -190,7 +192,7 @@ recipe.is_checkpointed = lambda *_: True
     ids=["LoRA", "all weights", "FSDP", "QLoRA"],
 )
 def test_two_processes_that_compute_activations_again_do_too(make_together, monkeypatch, parameters, spec):
-    monkeypatch.setattr(recipe, "is_checkpointed", lambda *_: True)
+    monkeypatch.setattr(train_role, "is_checkpointed", lambda *_: True)
     parameters = {**parameters, "batch_size": 8}
     one, two = make_together(1, parameters=parameters), make_together(2, parameters=parameters, **spec)
     train_alone(one)
@@ -392,7 +394,7 @@ def test_who_is_asked_to_stop_after_all_agreed_to_go_on_goes_on_for_one_step(mak
             return sums
 
     with pytest.raises(Interrupted):
-        recipe.run(root.context(), interruption, ranks=AskedLate())
+        train_role.run(root.context(), interruption, ranks=AskedLate())
     assert [path.parent.name for path in sorted(root.stage_folder.glob("step-*/DONE"))] == [
         "step-000003",
         "step-000005",
@@ -456,10 +458,8 @@ def is_listening(port: int) -> bool:
 
 def launched(root: TrainerRoot) -> "subprocess.Popen[bytes]":
     """Both processes in one pod, as with two GPUs."""
-    call = f"launch(['train', '--stage', '{STAGE}'], 2, Path('{root.path}'))"
-    code = (
-        f"import sys; from pathlib import Path; from tunegate_trainer.launch import launch; sys.exit({call})"
-    )
+    imports = "import sys; from pathlib import Path; from tunegate_trainer.distributed.launcher import launch"
+    code = f"{imports}; sys.exit(launch(['train', '--stage', '{STAGE}'], 2, Path('{root.path}')))"
     return subprocess.Popen([sys.executable, "-c", code], env=os.environ | {ROOT_VARIABLE: str(root.path)})
 
 

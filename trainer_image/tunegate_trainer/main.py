@@ -23,9 +23,10 @@ from pydantic import ValidationError
 from tunegate_api.baselines import MeasuredBaseline
 from tunegate_api.contract import ExitCode, Outcome, Role, Termination
 from tunegate_api.v1alpha1.finetunejob_status import Failure, Reason
-from tunegate_trainer import place
-from tunegate_trainer.context import Context
-from tunegate_trainer.errors import (
+from tunegate_trainer.distributed import topology
+from tunegate_trainer.distributed.launcher import launch
+from tunegate_trainer.process.context import Context
+from tunegate_trainer.process.errors import (
     CudaOutOfMemoryError,
     PeerLostError,
     StorageError,
@@ -35,8 +36,7 @@ from tunegate_trainer.errors import (
     is_out_of_memory,
     printable,
 )
-from tunegate_trainer.interruption import Interrupted, Interruption, Superseded
-from tunegate_trainer.launch import launch
+from tunegate_trainer.process.interruption import Interrupted, Interruption, Superseded
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one role. Returns the exit code, see :class:`tunegate_api.contract.ExitCode`."""
     options = _parser().parse_args(arguments)
     logging.basicConfig(
-        level=logging.INFO if place.is_first() or not place.is_launched() else logging.WARNING,
+        level=logging.INFO if topology.is_first() or not topology.is_launched() else logging.WARNING,
         format="%(asctime)s %(levelname)s %(message)s",
         datefmt="%H:%M:%S",
         stream=sys.stderr,
@@ -74,9 +74,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         attempt=options.attempt,
         # Only training is done, and reported, a stage at a time.
         stage=options.stage if options.role == Role.TRAIN else None,
-        speaks=place.is_first(),
+        speaks=topology.is_first(),
     )
-    processes = 1 if place.is_launched() else _processes(context)
+    processes = 1 if topology.is_launched() else _processes(context)
     if processes > 1:
         return launch(sys.argv[1:] if arguments is None else arguments, processes, context.root)
     interruption = Interruption()
@@ -139,10 +139,10 @@ def _role(context: Context, options: argparse.Namespace, interruption: Interrupt
     # Imported by role: nothing is loaded that it does not need, and the environment was set before.
     match context.role:
         case Role.DATA:
-            _load("data.role", interruption).run(context)
+            _load("roles.data", interruption).run(context)
         case Role.TRAIN:
-            recipe = _load("train.recipe", interruption)
-            with _load("ranks", interruption).together(context.request) as ranks:
+            recipe = _load("roles.train", interruption)
+            with _load("distributed.ranks", interruption).together(context.request) as ranks:
                 return Outcome(
                     recipe.run(
                         context,
@@ -153,9 +153,9 @@ def _role(context: Context, options: argparse.Namespace, interruption: Interrupt
                     )
                 )
         case Role.GATE:
-            _load("gate", interruption).run(context, stage=options.stage, step=options.step)
+            _load("roles.gate", interruption).run(context, stage=options.stage, step=options.step)
         case Role.PUBLISH:
-            _load("publish", interruption).run(context, digest=options.digest)
+            _load("roles.publish", interruption).run(context, digest=options.digest)
         case Role.REPORT:
             if context.courier is None or not context.courier.close():
                 why = f": {context.courier.refusals}" if context.courier and context.courier.refusals else ""
@@ -165,7 +165,7 @@ def _role(context: Context, options: argparse.Namespace, interruption: Interrupt
             if behind:
                 raise TrackersBehindError(f"{' and '.join(behind)}: not told everything; the log says why")
         case Role.CLEANUP:
-            _load("cleanup", interruption).run(context, digest=options.digest)
+            _load("roles.cleanup", interruption).run(context, digest=options.digest)
     return Outcome.COMPLETED
 
 
@@ -199,7 +199,7 @@ def _set_up_libraries(role: Role) -> None:
     # want the cores too, that doubles a step's time: two busy neighbours on two cores, 12.0 s and not 6.5.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     # One process uses one GPU. Where several are visible, as on a workstation, the Trainer would take all.
-    if not place.is_launched():
+    if not topology.is_launched():
         os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")
     # Nothing that a user could act on: a kernel that bitsandbytes lacks, and an old name that peft 0.21 uses.
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
@@ -306,7 +306,7 @@ def _leave_message(
     """Write the termination message; nothing that goes wrong is an error."""
     try:
         # In place: in a pod it is a mount of its own in a read-only folder, where nothing can be renamed.
-        place.termination_file(context.root).write_text(
+        topology.termination_file(context.root).write_text(
             termination_text(end, report_sha256, trackers_behind, [*context.measured_baselines.values()]),
             encoding="utf-8",
         )

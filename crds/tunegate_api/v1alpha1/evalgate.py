@@ -5,13 +5,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from tunegate_api.judging.verdict import Rules
 from tunegate_api.meta import ApiModel, Decimal, Name, ObjectMeta, Sha256, exact
 from tunegate_api.v1alpha1.endpoint import Endpoint
 from tunegate_api.v1alpha1.evalgate_status import EvalGateStatus
 from tunegate_api.v1alpha1.fields import Key, Share, Uri
 from tunegate_api.v1alpha1.finetunejob import ModelUri
 from tunegate_api.v1alpha1.values import Between, Scheme
-from tunegate_api.verdict import Rules
 
 CASE_ID_PATTERN = r"^[A-Za-z0-9][-._A-Za-z0-9]*$"
 

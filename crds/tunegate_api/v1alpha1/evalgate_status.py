@@ -5,9 +5,9 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from tunegate_api.judging.verdict import VerdictState
 from tunegate_api.meta import Condition, Decimal, Sha256, StatusModel, Time
 from tunegate_api.v1alpha1.evaluation_status import BaselineDigest
-from tunegate_api.verdict import VerdictState
 
 MAX_RECORDS = 20
 """Judged versions that status remembers, published and not."""

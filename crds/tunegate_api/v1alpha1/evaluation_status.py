@@ -4,8 +4,8 @@ from typing import Annotated
 
 from pydantic import Field
 
+from tunegate_api.judging.verdict import VerdictState
 from tunegate_api.meta import Decimal, Message, Sha256, StatusModel
-from tunegate_api.verdict import VerdictState
 
 MAX_NAMED_CASES = 10
 """Cases that a list in status names; a count beside it says how many there are."""

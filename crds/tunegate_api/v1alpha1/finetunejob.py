@@ -8,11 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from tunegate_api.meta import (
-    ApiModel,
-    Name,
-    ObjectMeta,
-)
+from tunegate_api.meta import ApiModel, Name, ObjectMeta
 from tunegate_api.v1alpha1.data import Data
 from tunegate_api.v1alpha1.fields import Key, Share, Uri
 from tunegate_api.v1alpha1.finetunejob_status import FineTuneJobStatus

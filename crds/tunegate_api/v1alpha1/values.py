@@ -1,6 +1,6 @@
 """What a text must be beyond its pattern, beside the field's type: ``Annotated[Decimal, Between(least=0)]``.
 
-Checked by :mod:`tunegate_api.v1alpha1.rules`, and by the API server as CEL; parsing alone does not look.
+Checked by :mod:`tunegate_api.validation.rules`, and by the API server as CEL; parsing alone does not look.
 """
 
 import re
@@ -13,7 +13,7 @@ from pydantic import GetJsonSchemaHandler
 from pydantic_core import CoreSchema
 
 from tunegate_api.meta import DECIMAL_PATTERN, exact
-from tunegate_api.structural import RULES
+from tunegate_api.schema.structural import RULES
 
 Number = int | Fraction
 

@@ -1,11 +1,6 @@
 """Create an object, or replace it where its content differs: what a Put means."""
 
-from tunegate_operator.engine.cluster import (
-    AlreadyExistsError,
-    Cluster,
-    Key,
-    Object,
-)
+from tunegate_operator.engine.cluster import AlreadyExistsError, Cluster, Key, Object
 from tunegate_operator.engine.objects import is_being_deleted, wire
 from tunegate_operator.engine.owners import controlling_owner
 

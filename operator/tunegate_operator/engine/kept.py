@@ -7,7 +7,7 @@ may decide how much memory the operator takes.
 
 from typing import Any
 
-from tunegate_api.v1alpha1.spec_size import MAX_SPEC_BYTES, TOO_LARGE, is_too_large
+from tunegate_api.validation.spec_size import MAX_SPEC_BYTES, TOO_LARGE, is_too_large
 from tunegate_operator.engine.cluster import Object
 from tunegate_operator.engine.objects import write_json
 from tunegate_operator.names import (

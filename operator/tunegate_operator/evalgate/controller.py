@@ -5,7 +5,7 @@ from datetime import datetime
 
 from tunegate_api.meta import ObjectMeta
 from tunegate_api.v1alpha1 import EvalGate, EvalGateStatus
-from tunegate_api.v1alpha1.problems import find_problems
+from tunegate_api.validation.problems import find_problems
 from tunegate_operator.engine.cluster import Key, Object
 from tunegate_operator.engine.controller import Decision, Event, UnreadableStatusError, View, read_status
 from tunegate_operator.evalgate.baselines import names_gate, with_baselines

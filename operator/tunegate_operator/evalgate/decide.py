@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from tunegate_api.contract import sha256_text
-from tunegate_api.golden import GoldenError, parse_golden, unreachable
+from tunegate_api.judging.golden import GoldenError, parse_golden, unreachable
 from tunegate_api.meta import ConditionStatus, ObjectMeta, with_condition, without_condition
 from tunegate_api.v1alpha1 import EvalGateStatus
 from tunegate_api.v1alpha1.evalgate_status import GateReason, Record
-from tunegate_api.v1alpha1.problems import Problem
+from tunegate_api.validation.problems import Problem
 from tunegate_operator.engine.controller import Action, Put
 from tunegate_operator.evalgate.observe import Missing, Observed
 from tunegate_operator.evalgate.records import in_full, in_status, records_config_map, with_records

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from pydantic import ValidationError
 
 from tunegate_api.contract import Results, Subject, golden_set, sha256_text
-from tunegate_api.golden import inline_golden
+from tunegate_api.judging.golden import inline_golden
+from tunegate_api.judging.verdict import passed_count
 from tunegate_api.v1alpha1 import EvalGate, FineTuneJob
 from tunegate_api.v1alpha1.evalgate_status import MAX_RECORDS, GateReason, Record, RecordedBaseline
-from tunegate_api.verdict import passed_count
 from tunegate_operator.engine.cluster import Key, Object
 from tunegate_operator.engine.controller import View
 from tunegate_operator.engine.objects import moment

@@ -2,7 +2,8 @@
 
 from tunegate_api.baselines import MeasuredBaseline
 from tunegate_api.contract import Results, Role, Subject, plan_digest
-from tunegate_api.judgement import assess_stage, best_checkpoint
+from tunegate_api.judging.judgement import assess_stage, best_checkpoint
+from tunegate_api.judging.verdict import VerdictState
 from tunegate_api.meta import Sha256
 from tunegate_api.plan import Plan
 from tunegate_api.v1alpha1 import FineTuneJob
@@ -17,9 +18,8 @@ from tunegate_api.v1alpha1.finetunejob_status import (
     Published,
     StageSummary,
 )
-from tunegate_api.verdict import VerdictState
-from tunegate_operator.advice import advise
 from tunegate_operator.engine.controller import Create, Put
+from tunegate_operator.finetunejob.advice import advise
 from tunegate_operator.finetunejob.build import Step, plan_config_map, results_config_map
 from tunegate_operator.finetunejob.cost import memory_of
 from tunegate_operator.finetunejob.draft import Draft

@@ -23,9 +23,9 @@ from tunegate_api.meta import StatusModel
 from tunegate_api.plan import ModelPlan, Plan, TrainingParameters
 from tunegate_api.v1alpha1 import FineTuneJob
 from tunegate_api.v1alpha1.evaluation_status import BaselineDigest
+from tunegate_operator.children.pod_template import for_role, with_user_settings
+from tunegate_operator.children.volumes import pod_volumes
 from tunegate_operator.engine.cluster import Object
-from tunegate_operator.finetunejob.pod_template import for_role, with_user_settings
-from tunegate_operator.finetunejob.volumes import pod_volumes
 from tunegate_operator.names import (
     ATTEMPT_LABEL,
     JOB_LABEL,

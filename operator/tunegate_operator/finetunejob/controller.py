@@ -6,7 +6,7 @@ from datetime import datetime
 from tunegate_api.meta import cut, find_condition
 from tunegate_api.v1alpha1 import FineTuneJobStatus
 from tunegate_api.v1alpha1.finetunejob_status import ConditionType, Failure, Phase, Reason
-from tunegate_api.v1alpha1.problems import Problem, find_problems
+from tunegate_api.validation.problems import Problem, find_problems
 from tunegate_operator.engine.cluster import Key, Object
 from tunegate_operator.engine.controller import Decision, Event, View, read_status
 from tunegate_operator.engine.owners import controlling_owner

@@ -6,11 +6,11 @@ Data, then each training stage, then the gate, then publishing: the first step t
 from datetime import datetime, timedelta
 
 from tunegate_api.contract import Outcome, Role
-from tunegate_api.judgement import assess_stage, best_checkpoint
+from tunegate_api.judging.judgement import assess_stage, best_checkpoint
+from tunegate_api.judging.verdict import StopAction, VerdictState
 from tunegate_api.meta import cut
 from tunegate_api.plan import Plan
 from tunegate_api.v1alpha1.finetunejob_status import Failure, Phase, Reason
-from tunegate_api.verdict import StopAction, VerdictState
 from tunegate_operator.engine.controller import Delete, Refusal
 from tunegate_operator.finetunejob import attempts
 from tunegate_operator.finetunejob.absorb import (

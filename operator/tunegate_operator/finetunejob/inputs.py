@@ -4,11 +4,11 @@ model to start from."""
 from datetime import timedelta
 
 from tunegate_api.contract import GateRequest, Request, StartRequest
+from tunegate_api.judging.verdict import VerdictState, counted_outcomes
 from tunegate_api.meta import find_condition
 from tunegate_api.published import PublishedVersion
 from tunegate_api.v1alpha1 import EvalGate, FineTuneJobSpec
 from tunegate_api.v1alpha1.finetunejob_status import Failure, Phase, Reason
-from tunegate_api.verdict import VerdictState, counted_outcomes
 from tunegate_operator.engine.controller import Create
 from tunegate_operator.finetunejob.build import PodSettings, request_config_map
 from tunegate_operator.finetunejob.draft import Draft

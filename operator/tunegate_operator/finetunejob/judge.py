@@ -1,8 +1,9 @@
 """From judgements to status: every number in status is computed here, from case outcomes alone."""
 
-from tunegate_api import judgement
 from tunegate_api.contract import Evaluation, Request, Results, Subject, golden_set
-from tunegate_api.judgement import GateJudgement
+from tunegate_api.judging import judgement
+from tunegate_api.judging.judgement import GateJudgement
+from tunegate_api.judging.verdict import TRUNCATED, passed_count, points_text, rate, rate_text
 from tunegate_api.v1alpha1.evaluation_status import (
     MAX_NAMED_CASES,
     CheckpointStatus,
@@ -10,7 +11,6 @@ from tunegate_api.v1alpha1.evaluation_status import (
     GateResult,
     GoldenStatus,
 )
-from tunegate_api.verdict import TRUNCATED, passed_count, points_text, rate, rate_text
 
 
 def judge_checkpoint(request: Request, results: Results, evaluation: Evaluation) -> CheckpointStatus:

@@ -12,11 +12,11 @@ from tunegate_api.contract import Report, Request, Results, Role, Termination, t
 from tunegate_api.meta import StatusModel
 from tunegate_api.plan import Plan
 from tunegate_api.v1alpha1 import EvalGate, FineTuneJob
+from tunegate_operator.children.pod_status import is_terminal
+from tunegate_operator.children.volumes import input_config_maps
 from tunegate_operator.engine.cluster import Key, Object
 from tunegate_operator.engine.controller import Refusal, View
-from tunegate_operator.engine.pod_status import is_terminal
 from tunegate_operator.finetunejob.build import CONTAINER, Step, node_count
-from tunegate_operator.finetunejob.volumes import input_config_maps
 from tunegate_operator.names import (
     ATTEMPT_LABEL,
     JOB_LABEL,

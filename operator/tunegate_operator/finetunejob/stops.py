@@ -3,7 +3,7 @@
 import json
 
 from tunegate_api.contract import Role
-from tunegate_api.judgement import GateAssessment
+from tunegate_api.judging.judgement import GateAssessment
 from tunegate_api.plan import StagePlan
 from tunegate_api.v1alpha1 import FineTuneJob
 from tunegate_api.v1alpha1.evaluation_status import MAX_NAMED_CASES, CheckpointReference

@@ -8,7 +8,7 @@ from typing import NoReturn
 
 from tunegate_api import GROUP
 from tunegate_api.contract import Role, report_audience
-from tunegate_api.v1alpha1.spec_size import TOO_LARGE
+from tunegate_api.validation.spec_size import TOO_LARGE
 from tunegate_operator.engine.cache import Cache
 from tunegate_operator.engine.clock import Clock
 from tunegate_operator.engine.cluster import Object

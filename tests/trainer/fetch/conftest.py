@@ -13,7 +13,7 @@ from support.stores.model_store import ModelStore
 from support.stores.oci_registry import PASSWORD, USER, OciRegistry
 from support.stores.s3_server import BUCKET, S3Server
 from support.trainer_root import TrainerRoot
-from tunegate_trainer.data.fetch import network
+from tunegate_trainer.fetch import network
 
 MakeJob = Callable[..., TrainerRoot]
 ROWS = "".join(f'{{"prompt": "order {i}", "completion": "{i}"}}\n' for i in range(100))

@@ -15,10 +15,10 @@ from support.waiting import eventually
 from tunegate_api.contract import ExitCode, Role
 from tunegate_api.v1alpha1.finetunejob_status import Failure, Reason
 from tunegate_api.workspace import Workspace
-from tunegate_trainer import files
-from tunegate_trainer.data.fetch.download import PART
-from tunegate_trainer.files import verify
+from tunegate_trainer.fetch.download import PART
 from tunegate_trainer.main import main
+from tunegate_trainer.process import files
+from tunegate_trainer.process.files import verify
 
 pytestmark = pytest.mark.model
 

@@ -2,8 +2,8 @@
 
 from support.command import manifests
 from tunegate_api.v1alpha1 import FineTuneJob
-from tunegate_trainer.data.weights import count_parameters
-from tunegate_trainer.forecast import forecast
+from tunegate_trainer.models.safetensors import count_parameters
+from tunegate_trainer.roles.forecast import forecast
 
 
 def test_a_plan_needs_none_of_the_weights(hub_store, tiny_model, tmp_path):

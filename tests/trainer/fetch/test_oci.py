@@ -9,7 +9,7 @@ from support.stores.oci_registry import INDEX, MANIFEST, PASSWORD, USER, docker_
 from support.stores.web_server import Answer, WebServer
 from tunegate_api.contract import ExitCode, Role
 from tunegate_api.workspace import Workspace
-from tunegate_trainer.data.fetch.registry import Login, Repository, login_of
+from tunegate_trainer.fetch.registry import Login, Repository, login_of
 from tunegate_trainer.main import main
 
 pytestmark = pytest.mark.model

@@ -9,8 +9,8 @@ from tunegate_api.plan import SplitPlan
 from tunegate_trainer.data.parse import RowT
 from tunegate_trainer.data.split import SIDES, Split
 from tunegate_trainer.data.usable import Measured
-from tunegate_trainer.files import write_atomic
-from tunegate_trainer.rows import write_rows
+from tunegate_trainer.process.files import write_atomic
+from tunegate_trainer.tokens.rows import write_rows
 
 
 @dataclass

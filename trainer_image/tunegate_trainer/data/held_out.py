@@ -7,7 +7,7 @@ from typing import Any
 from tunegate_trainer.data.parse import RowT, prompt_text
 from tunegate_trainer.data.split import find_overlaps, join_groups, normalize, text_key
 from tunegate_trainer.data.usable import Measured
-from tunegate_trainer.rows import Pair, Row
+from tunegate_trainer.tokens.rows import Pair, Row
 
 
 def prompts_of(rows: Sequence[Measured[RowT]]) -> list[str]:

@@ -7,10 +7,10 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from tunegate_api.golden import Message, ToolCall, Tools
+from tunegate_api.judging.golden import Message, ToolCall, Tools
 from tunegate_api.v1alpha1.data import Columns
 from tunegate_trainer.data.split import normalize
-from tunegate_trainer.rows import Pair, Row
+from tunegate_trainer.tokens.rows import Pair, Row
 
 SHOWN_CHARACTERS = 160
 """Of what a row has, in the message about it."""

@@ -7,15 +7,15 @@ from transformers import PreTrainedTokenizerBase
 
 from tunegate_api.meta import Sha256, exact
 from tunegate_api.plan import PreferencePlan
-from tunegate_trainer.context import Context
 from tunegate_trainer.data.folder import DataFolder
 from tunegate_trainer.data.held_out import prompts_of, prove_apart
 from tunegate_trainer.data.parse import parse_pairs
-from tunegate_trainer.data.sources import read_source
 from tunegate_trainer.data.split import SIDES, Split, split_rows
 from tunegate_trainer.data.usable import Limit, Measured, usable_rows
-from tunegate_trainer.errors import BadDataError
-from tunegate_trainer.rows import PAIRS_PREFIX, PREFERENCE, Pair, Row
+from tunegate_trainer.fetch.sources import read_source
+from tunegate_trainer.process.context import Context
+from tunegate_trainer.process.errors import BadDataError
+from tunegate_trainer.tokens.rows import PAIRS_PREFIX, PREFERENCE, Pair, Row
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,12 @@ from tunegate_api.contract import StartRequest
 from tunegate_api.workspace import Workspace
 from tunegate_trainer.data.held_out import answered_prompts, prompts_of
 from tunegate_trainer.data.parse import RowT
-from tunegate_trainer.data.sources import locate
 from tunegate_trainer.data.split import SIDES, Split, text_key
 from tunegate_trainer.data.usable import Measured
-from tunegate_trainer.errors import SourceNotFoundError, StorageError, unreadable
-from tunegate_trainer.files import write_atomic
-from tunegate_trainer.rows import Pair, Row
+from tunegate_trainer.fetch.sources import locate
+from tunegate_trainer.process.errors import SourceNotFoundError, StorageError, unreadable
+from tunegate_trainer.process.files import write_atomic
+from tunegate_trainer.tokens.rows import Pair, Row
 
 SIDES_FILE = "sides.json"
 """In the data folder. Cleanup keeps it."""

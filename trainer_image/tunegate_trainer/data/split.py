@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Generic, Protocol, TypeVar
 
-from tunegate_api.verdict import MAX_CASES
+from tunegate_api.judging.verdict import MAX_CASES
 
 
 class Grouped(Protocol):

@@ -8,8 +8,8 @@ from typing import Any, Generic
 from transformers import PreTrainedTokenizerBase
 
 from tunegate_trainer.data.parse import Labelled, Parsed, RowProblem, RowT
-from tunegate_trainer.errors import BadDataError, UserError
-from tunegate_trainer.examples import answer_tokens, completion_tokens, examples_of
+from tunegate_trainer.process.errors import BadDataError, UserError
+from tunegate_trainer.tokens.examples import answer_tokens, completion_tokens, examples_of
 
 SHOWN_PROBLEMS = 10
 """Bad rows that an error names; the report on the volume has all of them."""

@@ -17,13 +17,13 @@ from transformers import PreTrainedTokenizerBase
 
 from tunegate_api.baselines import MeasuredBaseline
 from tunegate_api.contract import sha256_text
-from tunegate_trainer.base_model import EVALUATIONS
-from tunegate_trainer.context import Context
+from tunegate_trainer.distributed.ranks import ALONE, Ranks
 from tunegate_trainer.evaluate.evaluate import SetResult, evaluate
 from tunegate_trainer.evaluate.generate import device_name
 from tunegate_trainer.evaluate.sets import EvaluationSet, GeneratedSet
-from tunegate_trainer.files import write_atomic
-from tunegate_trainer.ranks import ALONE, Ranks
+from tunegate_trainer.models.base_model import EVALUATIONS
+from tunegate_trainer.process.context import Context
+from tunegate_trainer.process.files import write_atomic
 
 logger = logging.getLogger(__name__)
 

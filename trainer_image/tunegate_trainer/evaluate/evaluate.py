@@ -12,24 +12,18 @@ from pydantic import ValidationError
 from transformers import PreTrainedTokenizerBase
 
 from tunegate_api.contract import Evaluation, Results, Subject
+from tunegate_api.judging.verdict import ERROR, FAIL, PASS
 from tunegate_api.meta import StatusModel
-from tunegate_api.verdict import ERROR, FAIL, PASS
-from tunegate_trainer.errors import CudaOutOfMemoryError, StorageError, is_out_of_memory
+from tunegate_trainer.distributed.ranks import ALONE, Ranks
 from tunegate_trainer.evaluate.generate import generate, undisturbed
 from tunegate_trainer.evaluate.merged import merged_adapter
 from tunegate_trainer.evaluate.scorers import Output, score
-from tunegate_trainer.evaluate.sets import (
-    Case,
-    EvaluationSet,
-    GeneratedSet,
-    PairSet,
-    TokenPair,
-)
-from tunegate_trainer.examples import completion_tokens
-from tunegate_trainer.files import write_atomic, write_model
-from tunegate_trainer.likelihood import log_probs
-from tunegate_trainer.ranks import ALONE, Ranks
-from tunegate_trainer.rows import PREFERENCE
+from tunegate_trainer.evaluate.sets import Case, EvaluationSet, GeneratedSet, PairSet, TokenPair
+from tunegate_trainer.process.errors import CudaOutOfMemoryError, StorageError, is_out_of_memory
+from tunegate_trainer.process.files import write_atomic, write_model
+from tunegate_trainer.tokens.examples import completion_tokens
+from tunegate_trainer.tokens.likelihood import log_probs
+from tunegate_trainer.tokens.rows import PREFERENCE
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +54,7 @@ class SetResult(StatusModel):
     seconds: float
 
     def outcomes(self, measure: str) -> str:
-        """One letter a case, see :mod:`tunegate_api.verdict`."""
+        """One letter a case, see :mod:`tunegate_api.judging.verdict`."""
         return "".join(case.outcomes[measure] for case in self.cases)
 
     @property
@@ -90,7 +84,7 @@ def evaluate(
 ) -> list[SetResult]:
     """The result of each set, in their order; processes that train together share the work.
 
-    Answers end at one of ``stops``, by default those of :func:`~tunegate_trainer.chat.stop_token_ids`.
+    Answers end at one of ``stops``, by default those of :func:`~tunegate_trainer.tokens.chat.stop_token_ids`.
 
     A set's prompts are generated together whatever else is evaluated beside it, since greedy outputs can
     differ with the batch. Sets with the same prompts and settings are generated once.

@@ -11,13 +11,13 @@ from transformers import DynamicCache, PreTrainedTokenizerBase
 from transformers.cache_utils import DynamicLayer
 
 from tunegate_api.v1alpha1.evalgate import Generation
-from tunegate_trainer.beginnings import common_tokens
-from tunegate_trainer.chat import encode, stop_token_ids, without_special_tokens
+from tunegate_trainer.distributed.ranks import ALONE, Ranks
 from tunegate_trainer.evaluate.continuous import continuous
 from tunegate_trainer.evaluate.scorers import Output
-from tunegate_trainer.model import is_sharded, no_gradients
-from tunegate_trainer.ranks import ALONE, Ranks
-from tunegate_trainer.reasoning import Reasoning, reasoning_of, without_reasoning
+from tunegate_trainer.models.loading import is_sharded, no_gradients
+from tunegate_trainer.tokens.chat import encode, stop_token_ids, without_special_tokens
+from tunegate_trainer.tokens.reasoning import Reasoning, reasoning_of, without_reasoning
+from tunegate_trainer.tokens.shared_prefix import common_tokens
 
 _COMPACT = 8
 """Finished answers leave the batch once they are one in this many: one that runs on costs the others nothing,
@@ -42,7 +42,7 @@ def generate(
 ) -> list[Output]:
     """The greedy answers to rendered prompts, in their order.
 
-    An answer ends at one of ``stops``, by default those of :func:`~tunegate_trainer.chat.stop_token_ids`.
+    An answer ends at one of ``stops``, by default :func:`~tunegate_trainer.tokens.chat.stop_token_ids`.
     Prompts are sorted by length and cut into batches of ``settings.batch_size``, so that little is padded;
     equal prompts with equal settings make equal batches, also where several processes share them. Batches
     that the GPU fills continuously are made by each process of its own share.

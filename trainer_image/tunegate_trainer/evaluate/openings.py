@@ -8,7 +8,7 @@ from tunegate_api.contract import Request
 from tunegate_api.meta import StatusModel, Time
 from tunegate_api.workspace import Workspace
 from tunegate_trainer.evaluate.sets import EvaluationSet
-from tunegate_trainer.files import write_model
+from tunegate_trainer.process.files import write_model
 
 
 class Opening(StatusModel):

@@ -13,7 +13,7 @@ from typing import Any
 from jsonschema.validators import validator_for
 from referencing import Registry
 
-from tunegate_api.golden import (
+from tunegate_api.judging.golden import (
     CallsExpectation,
     Expectation,
     FunctionCall,
@@ -21,7 +21,7 @@ from tunegate_api.golden import (
     SchemaExpectation,
     TextExpectation,
 )
-from tunegate_api.verdict import ERROR, FAIL, PASS, TRUNCATED
+from tunegate_api.judging.verdict import ERROR, FAIL, PASS, TRUNCATED
 
 SCORE_SECONDS = 5.0
 """CPU time that judging one output by one expectation may take: a thousand times what it should. Not by the
@@ -48,7 +48,7 @@ class Score:
     """How one output was judged."""
 
     outcome: str
-    """One letter, see :mod:`tunegate_api.verdict`."""
+    """One letter, see :mod:`tunegate_api.judging.verdict`."""
     explanation: str = ""
     """Why it did not pass."""
 

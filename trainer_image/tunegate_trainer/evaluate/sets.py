@@ -10,7 +10,7 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from tunegate_api.contract import GateRequest, Split, golden_set, sha256_text, task_set
-from tunegate_api.golden import (
+from tunegate_api.judging.golden import (
     FunctionCall,
     GoldenCase,
     GoldenError,
@@ -20,14 +20,10 @@ from tunegate_api.golden import (
     inline_golden,
     parse_golden,
 )
+from tunegate_api.judging.verdict import MAX_CASES, CaseSet
 from tunegate_api.plan import SplitPlan
 from tunegate_api.v1alpha1.evalgate import Generation, GoldenSource
 from tunegate_api.v1alpha1.finetunejob import SchemaSource, TaskMetric
-from tunegate_api.verdict import MAX_CASES, CaseSet
-from tunegate_trainer.answers import calls_text, example_tokens
-from tunegate_trainer.chat import render
-from tunegate_trainer.context import Context
-from tunegate_trainer.errors import BadDataError, SourceNotFoundError, UserError, unreadable
 from tunegate_trainer.evaluate.scorers import (
     Scorer,
     calls_scorer,
@@ -35,10 +31,14 @@ from tunegate_trainer.evaluate.scorers import (
     expectation_scorer,
     schema_scorer,
 )
-from tunegate_trainer.examples import Example, example
-from tunegate_trainer.files import sha256_file
-from tunegate_trainer.reasoning import split_reasoning
-from tunegate_trainer.rows import PAIRS_PREFIX, PREFERENCE, Row, read_pairs, read_rows, said
+from tunegate_trainer.process.context import Context
+from tunegate_trainer.process.errors import BadDataError, SourceNotFoundError, UserError, unreadable
+from tunegate_trainer.process.files import sha256_file
+from tunegate_trainer.tokens.answers import calls_text, example_tokens
+from tunegate_trainer.tokens.chat import render
+from tunegate_trainer.tokens.examples import Example, example
+from tunegate_trainer.tokens.reasoning import split_reasoning
+from tunegate_trainer.tokens.rows import PAIRS_PREFIX, PREFERENCE, Row, read_pairs, read_rows, said
 
 GOLDEN = "golden"
 """The one measure of a golden set."""

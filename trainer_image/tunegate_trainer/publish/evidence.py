@@ -12,14 +12,14 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from pydantic import ValidationError
 
 from tunegate_api.contract import FileManifest, Request, golden_set, task_set
-from tunegate_api.judgement import GateJudgement, Judgement, TaskJudgement
+from tunegate_api.judging.judgement import GateJudgement, Judgement, TaskJudgement
+from tunegate_api.judging.verdict import VerdictState, points_text, rate, rate_text
 from tunegate_api.meta import Sha256, StatusModel, Time
 from tunegate_api.plan import Plan, StagePlan
 from tunegate_api.v1alpha1.evalgate import Generation
-from tunegate_api.verdict import VerdictState, points_text, rate, rate_text
-from tunegate_trainer.files import write_atomic, write_model
-from tunegate_trainer.gate_result import GateResult
-from tunegate_trainer.rows import PREFERENCE
+from tunegate_trainer.artifacts.gate_result import GateResult
+from tunegate_trainer.process.files import write_atomic, write_model
+from tunegate_trainer.tokens.rows import PREFERENCE
 
 EVIDENCE = "evidence"
 VERDICT = f"{EVIDENCE}/verdict.json"

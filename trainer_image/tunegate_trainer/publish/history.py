@@ -15,11 +15,11 @@ from typing import Annotated
 from pydantic import Field, ValidationError
 
 from tunegate_api.contract import GateRequest
+from tunegate_api.judging.verdict import MAX_CASES, counted_outcomes, passed_count
 from tunegate_api.meta import MAX_DNS_NAME, Sha256, StatusModel, Time
 from tunegate_api.published import LastPublished, PublishedVersion
-from tunegate_api.verdict import MAX_CASES, counted_outcomes, passed_count
-from tunegate_trainer.errors import StorageError
-from tunegate_trainer.files import create_once, is_complete, read_manifest, sha256_file
+from tunegate_trainer.process.errors import StorageError
+from tunegate_trainer.process.files import create_once, is_complete, read_manifest, sha256_file
 from tunegate_trainer.publish.evidence import EVIDENCE, VERDICT
 
 HISTORY = ".history"

@@ -10,10 +10,10 @@ from pathlib import Path, PurePosixPath
 
 from tunegate_api.contract import FileManifest
 from tunegate_api.meta import Sha256
-from tunegate_trainer.errors import SourceNotFoundError, StorageError, UserError
-from tunegate_trainer.files import is_complete, read_manifest, refuse_unreadable, remove, seal, verify
+from tunegate_trainer.process.epoch import Writer
+from tunegate_trainer.process.errors import SourceNotFoundError, StorageError, UserError
+from tunegate_trainer.process.files import is_complete, read_manifest, refuse_unreadable, remove, seal, verify
 from tunegate_trainer.publish.history import LATEST, append, head
-from tunegate_trainer.writer import Writer
 
 logger = logging.getLogger(__name__)
 

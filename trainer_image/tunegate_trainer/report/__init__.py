@@ -7,9 +7,9 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from tunegate_api.contract import Request, Subject
-from tunegate_api.judgement import judge_final
+from tunegate_api.judging.judgement import judge_final
 from tunegate_api.memory.fitting import size_text
-from tunegate_trainer.files import write_atomic
+from tunegate_trainer.process.files import write_atomic
 from tunegate_trainer.publish.evidence import parameter_rows
 from tunegate_trainer.report.cases import comparisons
 from tunegate_trainer.report.charts import loss_chart, rate_chart

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from tunegate_api.contract import Subject
-from tunegate_api.verdict import ERROR, FAIL, PASS, TRUNCATED
+from tunegate_api.judging.verdict import ERROR, FAIL, PASS, TRUNCATED
 from tunegate_trainer.report.collect import Collected, read_lines
 from tunegate_trainer.report.stages import Stage
-from tunegate_trainer.rows import PAIRS_PREFIX
+from tunegate_trainer.tokens.rows import PAIRS_PREFIX
 
 SHOWN_CASES = 100
 """Cases of a group that are shown with their outputs; of the others the ids."""

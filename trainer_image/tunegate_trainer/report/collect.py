@@ -11,11 +11,11 @@ from typing import Any
 from pydantic import ValidationError
 
 from tunegate_api.contract import Evaluation, Report, Request, Results, Role, golden_set, task_set
+from tunegate_api.judging.verdict import CaseSet
 from tunegate_api.plan import Plan
-from tunegate_api.verdict import CaseSet
 from tunegate_api.workspace import Workspace
-from tunegate_trainer.gate_result import GateResult
-from tunegate_trainer.rows import PAIRS_PREFIX, PREFERENCE
+from tunegate_trainer.artifacts.gate_result import GateResult
+from tunegate_trainer.tokens.rows import PAIRS_PREFIX, PREFERENCE
 
 logger = logging.getLogger(__name__)
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from tunegate_api.contract import Outcome, PublishedArtifact, Role
-from tunegate_api.judgement import Judgement
+from tunegate_api.judging.judgement import Judgement
+from tunegate_api.judging.verdict import Finding, VerdictState
 from tunegate_api.v1alpha1.finetunejob_status import Failure
-from tunegate_api.verdict import Finding, VerdictState
 from tunegate_trainer.report.collect import Collected
 from tunegate_trainer.report.stages import Stage, Stop
 

@@ -7,7 +7,7 @@ from tunegate_api.memory.fitting import by_part
 from tunegate_api.plan import StagePlan
 from tunegate_api.v1alpha1.evalgate import EvalGateSpec
 from tunegate_api.v1alpha1.stages import EvaluateEvery
-from tunegate_trainer.gate_result import GateResult
+from tunegate_trainer.artifacts.gate_result import GateResult
 
 
 def job_rows(request: Request, measured: GateResult | None) -> list[tuple[str, str]]:

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tunegate_api.contract import Request, Subject
-from tunegate_api.judgement import GateJudgement, Judgement, TaskJudgement
+from tunegate_api.judging.judgement import GateJudgement, Judgement, TaskJudgement
+from tunegate_api.judging.verdict import VerdictState, points_text, rate, rate_text
 from tunegate_api.meta import exact
-from tunegate_api.verdict import VerdictState, points_text, rate, rate_text
 from tunegate_trainer.report.collect import Collected
 from tunegate_trainer.report.stages import Stage
 

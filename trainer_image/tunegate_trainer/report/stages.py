@@ -6,7 +6,7 @@ from datetime import datetime
 from statistics import median
 
 from tunegate_api.contract import Evaluation, Outcome, Results, Role, Subject, Usage
-from tunegate_api.judgement import (
+from tunegate_api.judging.judgement import (
     GateAssessment,
     GateJudgement,
     TaskJudgement,
@@ -14,8 +14,8 @@ from tunegate_api.judgement import (
     best_checkpoint,
     judge_checkpoint,
 )
+from tunegate_api.judging.verdict import StopAction, VerdictState
 from tunegate_api.v1alpha1.finetunejob_status import Progress
-from tunegate_api.verdict import StopAction, VerdictState
 from tunegate_trainer.report.collect import Collected, LossPoint
 
 

@@ -14,8 +14,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from tunegate_api.contract import Role
-from tunegate_trainer.context import Context
-from tunegate_trainer.errors import CredentialsError
+from tunegate_trainer.process.context import Context
+from tunegate_trainer.process.errors import CredentialsError
 from tunegate_trainer.report.collect import collect
 from tunegate_trainer.tracking.runs import runs_of
 from tunegate_trainer.tracking.trackers import Tracker, open_tracker, prepare_environment

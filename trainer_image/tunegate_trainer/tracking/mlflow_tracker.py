@@ -13,7 +13,7 @@ from mlflow.exceptions import MlflowException, RestException
 from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, RESOURCE_DOES_NOT_EXIST, ErrorCode
 from mlflow.tracking import MlflowClient
 
-from tunegate_trainer.files import write_atomic
+from tunegate_trainer.process.files import write_atomic
 from tunegate_trainer.tracking.runs import (
     ATTEMPT_SECONDS,
     EVALUATED,

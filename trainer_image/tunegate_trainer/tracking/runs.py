@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from tunegate_api.contract import Outcome, Request, Role, plan_digest
-from tunegate_api.judgement import Judgement, judge_final
+from tunegate_api.judging.judgement import Judgement, judge_final
+from tunegate_api.judging.verdict import VerdictState, rate
 from tunegate_api.plan import Plan, StagePlan
-from tunegate_api.verdict import VerdictState, rate
-from tunegate_trainer.files import sha256_file
+from tunegate_trainer.process.files import sha256_file
 from tunegate_trainer.report.collect import Collected, LossPoint
 from tunegate_trainer.report.headline import publish_addresses
 from tunegate_trainer.report.stages import Checkpoint, Stage, stages_of

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import Protocol
 
-from tunegate_trainer.context import Context
-from tunegate_trainer.errors import CredentialsError
+from tunegate_trainer.process.context import Context
+from tunegate_trainer.process.errors import CredentialsError
 from tunegate_trainer.tracking.runs import TrackedRun
 
 CREDENTIALS = {

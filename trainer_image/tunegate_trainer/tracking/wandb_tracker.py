@@ -15,14 +15,7 @@ from typing import Any, Literal
 
 import wandb
 
-from tunegate_trainer.tracking.runs import (
-    ATTEMPT_SECONDS,
-    EVALUATED,
-    JOB,
-    TRAINED,
-    RunState,
-    TrackedRun,
-)
+from tunegate_trainer.tracking.runs import ATTEMPT_SECONDS, EVALUATED, JOB, TRAINED, RunState, TrackedRun
 
 SECONDS = 10
 """For the server to answer, and for everything to be uploaded."""

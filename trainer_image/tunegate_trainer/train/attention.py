@@ -34,7 +34,7 @@ def attend_by_example(
     ``cu_seq_lens_q``, in generation, it is ``sdpa`` itself.
 
     ``beginnings`` has for each part of the row the numbers of those that it goes on from, see
-    :mod:`tunegate_trainer.beginnings`.
+    :mod:`tunegate_trainer.tokens.shared_prefix`.
     """
     boundaries = kwargs.get("cu_seq_lens_q")
     if boundaries is None:

@@ -8,9 +8,9 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from tunegate_api.verdict import StopAction
-from tunegate_trainer.interruption import Interrupted, Interruption
-from tunegate_trainer.ranks import Ranks
+from tunegate_api.judging.verdict import StopAction
+from tunegate_trainer.distributed.ranks import Ranks
+from tunegate_trainer.process.interruption import Interrupted, Interruption
 from tunegate_trainer.train.checkpoints import CheckpointFolder
 from tunegate_trainer.train.losses import LossFile
 from tunegate_trainer.train.progress import ProgressReporter

@@ -6,8 +6,8 @@ import shutil
 from fnmatch import fnmatch
 from pathlib import Path
 
-from tunegate_trainer.files import is_complete, refuse_unreadable, remove, seal, verify
-from tunegate_trainer.writer import Writer
+from tunegate_trainer.process.epoch import Writer
+from tunegate_trainer.process.files import is_complete, refuse_unreadable, remove, seal, verify
 
 logger = logging.getLogger(__name__)
 

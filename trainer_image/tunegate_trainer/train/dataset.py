@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from datasets import Dataset  # type: ignore[import-untyped]
 
-from tunegate_trainer.examples import Example
+from tunegate_trainer.tokens.examples import Example
 
 
 def preference_example(chosen: Example, rejected: Example, reference: tuple[float, float]) -> dict[str, Any]:

@@ -5,8 +5,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from tunegate_trainer.files import write_atomic
-from tunegate_trainer.writer import Writer
+from tunegate_trainer.process.epoch import Writer
+from tunegate_trainer.process.files import write_atomic
 
 FILE = "losses.jsonl"
 

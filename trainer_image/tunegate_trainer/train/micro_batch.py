@@ -4,8 +4,8 @@ import logging
 from pathlib import Path
 
 from tunegate_api.plan import StagePlan
-from tunegate_trainer.errors import CudaOutOfMemoryError
-from tunegate_trainer.files import write_atomic
+from tunegate_trainer.process.errors import CudaOutOfMemoryError
+from tunegate_trainer.process.files import write_atomic
 
 logger = logging.getLogger(__name__)
 

@@ -10,12 +10,12 @@ from typing import Any
 import torch
 from torch.distributed.fsdp import FSDPModule
 
-from tunegate_trainer.architecture import sees_all_before
-from tunegate_trainer.beginnings import share_beginnings
-from tunegate_trainer.errors import is_out_of_memory
-from tunegate_trainer.examples import IGNORED, Example, example
-from tunegate_trainer.likelihood import flatten, token_losses
-from tunegate_trainer.model import no_gradients
+from tunegate_trainer.models.architecture import sees_all_before
+from tunegate_trainer.models.loading import no_gradients
+from tunegate_trainer.process.errors import is_out_of_memory
+from tunegate_trainer.tokens.examples import IGNORED, Example, example
+from tunegate_trainer.tokens.likelihood import flatten, token_losses
+from tunegate_trainer.tokens.shared_prefix import share_beginnings
 from tunegate_trainer.train.attention import BY_EXAMPLE
 
 logger = logging.getLogger(__name__)

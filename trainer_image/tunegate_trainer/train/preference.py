@@ -13,12 +13,12 @@ from torch.nn.functional import logsigmoid
 from trl.trainer.utils import disable_dropout_in_model
 
 from tunegate_api.contract import sha256_text
+from tunegate_trainer.distributed.ranks import ALONE, Ranks
 from tunegate_trainer.evaluate.generate import undisturbed
-from tunegate_trainer.examples import Example
-from tunegate_trainer.files import write_atomic
-from tunegate_trainer.likelihood import log_probs
-from tunegate_trainer.model import mixed_precision
-from tunegate_trainer.ranks import ALONE, Ranks
+from tunegate_trainer.models.loading import mixed_precision
+from tunegate_trainer.process.files import write_atomic
+from tunegate_trainer.tokens.examples import Example
+from tunegate_trainer.tokens.likelihood import log_probs
 
 logger = logging.getLogger(__name__)
 

@@ -14,9 +14,9 @@ from pydantic import ValidationError
 from tunegate_api.contract import Evaluation, Results, Usage
 from tunegate_api.plan import StagePlan
 from tunegate_api.v1alpha1.finetunejob_status import Progress
-from tunegate_trainer.context import Context
-from tunegate_trainer.files import write_model
-from tunegate_trainer.writer import Writer
+from tunegate_trainer.process.context import Context
+from tunegate_trainer.process.epoch import Writer
+from tunegate_trainer.process.files import write_model
 
 _INTERVAL = 1.0
 """Seconds between two reports of steps."""

@@ -5,9 +5,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tunegate_api.contract import Evaluation, GateRequest, Results
-from tunegate_api.judgement import GateAssessment, assess_stage
+from tunegate_api.judging.judgement import GateAssessment, assess_stage
+from tunegate_api.judging.verdict import StopAction
 from tunegate_api.plan import StagePlan
-from tunegate_api.verdict import StopAction
 from tunegate_trainer.evaluate.evaluate import (
     SetResult,
     Weights,
@@ -17,8 +17,8 @@ from tunegate_trainer.evaluate.evaluate import (
     write_evaluation,
 )
 from tunegate_trainer.evaluate.sets import EvaluationSet
+from tunegate_trainer.process.epoch import Writer
 from tunegate_trainer.train.schedule import next_checkpoint
-from tunegate_trainer.writer import Writer
 
 
 class StageRecord:

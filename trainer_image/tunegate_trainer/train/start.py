@@ -11,23 +11,23 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import PreTrainedTokenizerBase, set_seed
 
 from tunegate_api.plan import ModelPlan, StagePlan, TrainingParameters
-from tunegate_trainer.architecture import attention_of
-from tunegate_trainer.artifact import check_checkpoint, write_artifact
-from tunegate_trainer.base_model import merged_base
-from tunegate_trainer.beginnings import let_share
-from tunegate_trainer.context import Context
-from tunegate_trainer.data.target_modules import ALL_LINEAR, excluded_pattern
-from tunegate_trainer.errors import UserError
+from tunegate_trainer.artifacts.build import check_checkpoint, write_artifact
+from tunegate_trainer.distributed.ranks import Ranks
 from tunegate_trainer.evaluate.baselines import BaselineCache
 from tunegate_trainer.evaluate.evaluate import SetResult, evaluate, read_cases
 from tunegate_trainer.evaluate.sets import EvaluationSet
-from tunegate_trainer.files import is_complete, read_manifest, remove, verify, weights_digest
-from tunegate_trainer.likelihood import compute_singly
-from tunegate_trainer.model import hub_name, load_base, mixed_precision
-from tunegate_trainer.ranks import Ranks
+from tunegate_trainer.models.architecture import attention_of
+from tunegate_trainer.models.base_model import merged_base
+from tunegate_trainer.models.loading import hub_name, load_base, mixed_precision
+from tunegate_trainer.models.target_modules import ALL_LINEAR, excluded_pattern
+from tunegate_trainer.process.context import Context
+from tunegate_trainer.process.epoch import Writer
+from tunegate_trainer.process.errors import UserError
+from tunegate_trainer.process.files import is_complete, read_manifest, remove, verify, weights_digest
+from tunegate_trainer.tokens.likelihood import compute_singly
+from tunegate_trainer.tokens.shared_prefix import let_share
 from tunegate_trainer.train.attention import BY_EXAMPLE
 from tunegate_trainer.train.packing import can_share, keeps_apart
-from tunegate_trainer.writer import Writer
 
 logger = logging.getLogger(__name__)
 

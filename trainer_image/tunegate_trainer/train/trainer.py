@@ -15,12 +15,12 @@ from torch.distributed.checkpoint.state_dict import (
 from transformers import Trainer, set_seed
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling, SFTTrainer
 
-from tunegate_trainer.architecture import is_mixture
-from tunegate_trainer.beginnings import share_beginnings, shares_beginnings
-from tunegate_trainer.errors import UserError, is_out_of_memory
-from tunegate_trainer.likelihood import TokenLosses, token_losses
-from tunegate_trainer.model import FROM_FIRST, is_sharded, load_weights, mixed_precision
-from tunegate_trainer.ranks import ALONE, Ranks, is_lost_peer, peer_lost
+from tunegate_trainer.distributed.ranks import ALONE, Ranks, is_lost_peer, peer_lost
+from tunegate_trainer.models.architecture import is_mixture
+from tunegate_trainer.models.loading import FROM_FIRST, is_sharded, load_weights, mixed_precision
+from tunegate_trainer.process.errors import UserError, is_out_of_memory
+from tunegate_trainer.tokens.likelihood import TokenLosses, token_losses
+from tunegate_trainer.tokens.shared_prefix import share_beginnings, shares_beginnings
 from tunegate_trainer.train.checkpoints import CheckpointFolder
 from tunegate_trainer.train.micro_batch import MicroBatchTooLargeError
 from tunegate_trainer.train.preference import preference_losses
@@ -36,7 +36,7 @@ class StageTrainer(SFTTrainer):
     """Trains on flattened micro-batches (``padding_free``), and keeps what our checkpoints hold.
 
     Without a GPU SFTTrainer computes logits, entropy and accuracy for every token; see
-    :func:`tunegate_trainer.likelihood.token_losses`.
+    :func:`tunegate_trainer.tokens.likelihood.token_losses`.
     """
 
     loss_is_scaled_for_ga = True  # type: ignore[assignment]

@@ -28,9 +28,9 @@ from tunegate_api.contract import (
     golden_set,
     task_set,
 )
+from tunegate_api.judging.verdict import CaseSet
 from tunegate_api.plan import DataPlan, ModelPlan, Plan, SplitPlan, StagePlan, TrainingParameters
 from tunegate_api.v1alpha1.finetunejob_status import Progress
-from tunegate_api.verdict import CaseSet
 
 ROOT = Path(os.environ["TUNEGATE_ROOT"])
 REQUEST = Request.model_validate_json((ROOT / "request" / "request.json").read_text())

@@ -1,0 +1,1 @@
+"""What passes and why: the cases of golden sets, their outcomes, and the verdict. Pure."""

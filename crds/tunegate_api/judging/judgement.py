@@ -1,0 +1,302 @@
+"""From a job's outcomes to what is decided on: which cases and baselines of which gate, then the verdict.
+
+The operator's status, the trainer's stop rule, the gate's result, the evidence and the report all judge with
+these functions. The arithmetic is in :mod:`tunegate_api.judging.verdict`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+from tunegate_api.contract import (
+    Evaluation,
+    GateRequest,
+    Request,
+    Results,
+    Split,
+    Subject,
+    golden_set,
+    task_set,
+)
+from tunegate_api.judging.verdict import (
+    PASS,
+    Assessment,
+    Baseline,
+    Candidate,
+    CaseSet,
+    Finding,
+    Measured,
+    StopAction,
+    Verdict,
+    VerdictState,
+    assess_checkpoint,
+    judge_golden,
+    judge_task,
+    passed_count,
+    rate,
+    select_best,
+    worst,
+)
+from tunegate_api.meta import exact
+from tunegate_api.published import PublishedVersion
+
+NO_ROWS = CaseSet(sha256="", ids=[])
+"""Stands for held-out rows that nobody named: what is said to be measured on them cannot pass."""
+
+
+@dataclass(frozen=True)
+class GateJudgement:
+    """What one gate says of one set of weights."""
+
+    name: str
+    cases: CaseSet
+    """The set that was measured; an empty one, which is an error, where that is not the gate's own."""
+    outcomes: str
+    """One letter a case."""
+    verdict: Verdict
+    baselines: dict[str, int]
+    """Golden cases that each baseline passed."""
+    skipped: tuple[str, ...]
+    """Baselines that do not exist yet."""
+    dry_run: bool
+    """Recorded, without a say in the verdict."""
+
+    @property
+    def failed_cases(self) -> list[str]:
+        """Ids of the measured cases that did not pass."""
+        return [c for c, o in zip(self.cases.ids, self.outcomes, strict=False) if o != PASS]
+
+
+@dataclass(frozen=True)
+class TaskJudgement:
+    """What one task metric says on one held-out split."""
+
+    name: str
+    split: Split
+    minimum: str
+    passed: int
+    total: int
+    base_passed: int | None
+    """Rows that the base model passed; None where it was not measured."""
+    finding: Finding
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What all gates and task metrics say of one set of weights."""
+
+    evaluation: Evaluation
+    gates: tuple[GateJudgement, ...]
+    tasks: tuple[TaskJudgement, ...]
+
+    @property
+    def enforced(self) -> list[GateJudgement]:
+        """The gates that are not in a dry run."""
+        return [gate for gate in self.gates if not gate.dry_run]
+
+    @property
+    def gate_state(self) -> VerdictState:
+        """The worst of the enforced gates."""
+        return worst([gate.verdict.state for gate in self.enforced])
+
+    @property
+    def task_state(self) -> VerdictState:
+        """The worst of the task metrics."""
+        return worst([task.finding.state for task in self.tasks])
+
+    @property
+    def task_message(self) -> str:
+        return "; ".join(task.finding.message for task in self.tasks)
+
+    @property
+    def findings(self) -> list[tuple[str, Finding]]:
+        """All that counts, each with the gate's name or ``taskMetrics``."""
+        of_gates = [(g.name, f) for g in self.enforced for f in g.verdict.findings]
+        return of_gates + [("taskMetrics", task.finding) for task in self.tasks]
+
+    @property
+    def state(self) -> VerdictState:
+        """The worst finding."""
+        return worst([finding.state for _, finding in self.findings])
+
+    @property
+    def message(self) -> str:
+        """The findings that decided, or all of them when everything passed."""
+        return "; ".join(f"{name}: {f.message}" for name, f in self.findings if f.state is self.state)
+
+
+def judge_final(request: Request, results: Results) -> Judgement | None:
+    """The verdict on the artifact that would be published; None until it is measured."""
+    final = next(iter(results.find(Subject.FINAL)), None)
+    return None if final is None else judge_artifact(request, results, final)
+
+
+def judge_artifact(request: Request, results: Results, evaluation: Evaluation) -> Judgement:
+    """What the job's gates, and the task metrics on test, say of the evaluated artifact."""
+    return _judge(request.final_gates, request, results, evaluation, "test")
+
+
+def judge_checkpoint(request: Request, results: Results, evaluation: Evaluation) -> Judgement:
+    """What a stage's gates, and the task metrics on dev, say of a checkpoint or of the starting model."""
+    return _judge(request.gates_of(evaluation.stage), request, results, evaluation, "dev")
+
+
+def best_checkpoint(request: Request, results: Results, stage: str) -> Candidate | None:
+    """The passing checkpoint of a stage that goes on. Gates in a dry run do not count."""
+    judged = [judge_checkpoint(request, results, e) for e in results.find(Subject.CHECKPOINT, stage)]
+    return select_best(
+        [
+            Candidate(
+                step=j.evaluation.step,
+                verdict=j.gate_state,
+                golden=sum((rate(g.verdict.passed, g.verdict.total) for g in j.enforced), Fraction(0)),
+                dev=sum((rate(t.passed, t.total) for t in j.tasks), Fraction(0)),
+            )
+            for j in judged
+        ]
+    )
+
+
+@dataclass(frozen=True)
+class GateAssessment:
+    """What the stop rule of one gate says after a stage's last checkpoint."""
+
+    gate: str
+    step: int
+    assessment: Assessment
+
+
+def assess_stage(
+    gates: Sequence[GateRequest], results: Results, stage: str, accepted_step: int
+) -> GateAssessment | None:
+    """The strictest word of the stage's ``gates`` on its last checkpoint; None before the first.
+
+    ``accepted_step`` is the step at which a person said to continue; what was before does not count.
+    """
+    evaluations = results.find(Subject.START, stage) + results.find(Subject.CHECKPOINT, stage)
+    counted = [e for e in evaluations if e.step >= accepted_step]
+    if len(counted) < 2:
+        return None
+    order = list(StopAction)
+    assessed = []
+    for gate in gates:
+        cases = case_set(gate, results)
+        if gate.spec.dry_run or not cases.ids:
+            continue
+        history = [Measured(e.step, e.outcomes.get(golden_set(gate.name), "")) for e in counted]
+        assessment = assess_checkpoint(cases, gate.spec.thresholds.rules(), history)
+        assessed.append(GateAssessment(gate.name, counted[-1].step, assessment))
+    return max(assessed, key=lambda a: order.index(a.assessment.action), default=None)
+
+
+def referenced_checkpoints(request: Request, results: Results, stage: str, accepted_step: int) -> set[int]:
+    """The steps of the checkpoints that a verdict refers to, or may once more is measured: the best of those
+    that passed, and for each gate the best that its stop rule compares with. ``accepted_step`` is as in
+    :func:`assess_stage`."""
+    passing = best_checkpoint(request, results, stage)
+    steps = {passing.step} if passing else set()
+    evaluations = results.find(Subject.START, stage) + results.find(Subject.CHECKPOINT, stage)
+    counted = [e for e in evaluations if e.step >= accepted_step]
+    for gate in request.gates_of(stage):
+        if gate.spec.dry_run:
+            continue
+        golden = [(passed_count(e.outcomes.get(golden_set(gate.name), "")), -e.step) for e in counted]
+        steps.add(-max(golden, default=(0, 0))[1])
+    return steps - {0}
+
+
+def case_set(gate: GateRequest, results: Results) -> CaseSet:
+    """The cases that were measured for ``gate``; none, which cannot pass, where they are not its own."""
+    cases = results.sets.get(golden_set(gate.name))
+    if cases is None or cases.sha256 != gate.golden_sha256:
+        return CaseSet(sha256=gate.golden_sha256, ids=[])
+    return cases
+
+
+def base_outcomes(request: Request, results: Results, name: str, subject: Subject) -> str | None:
+    """The base model's outcomes on a set, measured as what it is compared with was.
+
+    That is by the gate for an artifact, and as the first stage's starting model for what trained since: a
+    checkpoint that passed must not fail because the gate holds the base in another type. Where one of the two
+    did not measure a set, the other did.
+    """
+    trained = results.find(Subject.START, request.spec.stages[0].name)
+    judged = results.find(Subject.BASE)
+    measured = judged + trained if subject is Subject.FINAL else trained + judged
+    return next((e.outcomes[name] for e in measured if name in e.outcomes), None)
+
+
+def last_published(gate: GateRequest, results: Results, subject: Subject) -> PublishedVersion | None:
+    """The version that ``gate`` compares with as LastPublished; None where nothing was published through it.
+
+    Checkpoints are compared with what the job knew when it started, so that all are judged alike. The
+    artifact is compared with what the publish targets held when they were last read.
+    """
+    read = results.last_published if subject is Subject.FINAL else None
+    return (read.versions.get(gate.name) if read else None) or gate.last_published
+
+
+def _judge(
+    gates: Sequence[GateRequest], request: Request, results: Results, evaluation: Evaluation, split: Split
+) -> Judgement:
+    return Judgement(
+        evaluation,
+        gates=tuple(_judge_gate(gate, request, results, evaluation) for gate in gates),
+        tasks=tuple(_judge_tasks(request, results, evaluation, split)),
+    )
+
+
+def _judge_gate(
+    gate: GateRequest, request: Request, results: Results, evaluation: Evaluation
+) -> GateJudgement:
+    """Against every baseline that exists. The base model must exist; an earlier version may not."""
+    name = golden_set(gate.name)
+    cases, outcomes = case_set(gate, results), evaluation.outcomes.get(name, "")
+    baselines: dict[str, Baseline] = {}
+    skipped: tuple[str, ...] = ()
+    if "BaseModel" in gate.spec.baselines:
+        base = base_outcomes(request, results, name, evaluation.subject)
+        baselines["BaseModel"] = Baseline(gate.golden_sha256, base)
+    if "LastPublished" in gate.spec.baselines:
+        last = last_published(gate, results, evaluation.subject)
+        if last is None:
+            skipped = ("LastPublished",)
+        else:
+            baselines["LastPublished"] = Baseline(
+                last.golden_sha256,
+                last.outcomes,
+                version=(last.version or "").rpartition("/")[2],
+                problem=last.problem or "",
+            )
+    return GateJudgement(
+        name=gate.name,
+        cases=cases,
+        outcomes=outcomes,
+        verdict=judge_golden(cases, outcomes, gate.spec.thresholds.rules(), baselines),
+        baselines={k: passed_count(b.outcomes) for k, b in baselines.items() if b.outcomes is not None},
+        skipped=skipped,
+        dry_run=gate.spec.dry_run,
+    )
+
+
+def _judge_tasks(
+    request: Request, results: Results, evaluation: Evaluation, split: Split
+) -> Sequence[TaskJudgement]:
+    judged = []
+    for metric in request.spec.task_metrics:
+        name = task_set(split, metric.name)
+        outcomes = evaluation.outcomes.get(name, "")
+        rows = results.sets.get(name, NO_ROWS)
+        base = base_outcomes(request, results, name, evaluation.subject)
+        judged.append(
+            TaskJudgement(
+                name=metric.name,
+                split=split,
+                minimum=metric.min,
+                passed=passed_count(outcomes),
+                total=len(rows.ids),
+                base_passed=None if base is None else passed_count(base),
+                finding=judge_task(metric.name, rows, outcomes, exact(metric.min)),
+            )
+        )
+    return judged

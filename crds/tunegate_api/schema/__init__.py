@@ -1,0 +1,1 @@
+"""From pydantic's types to the CustomResourceDefinitions, and checks of JSON schemas."""

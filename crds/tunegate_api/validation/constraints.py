@@ -1,0 +1,205 @@
+"""Rules about the fields of one mapping. Each is checked here, and written as CEL for the API server.
+
+A rule refuses; the message says what to do instead, in the same words on both sides.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import takewhile
+from typing import Protocol
+
+from tunegate_api.validation.partial import Part, Path, Problem
+from tunegate_api.validation.predicates import Fact, cel_matches
+
+CelRule = dict[str, str]
+
+
+class Rule(Protocol):
+    """One thing that the fields of a mapping must agree on."""
+
+    def check(self, part: Part) -> None:
+        """Complain about ``part`` if it breaks the rule."""
+        ...
+
+    @property
+    def cel(self) -> CelRule:
+        """The rule as an entry of ``x-kubernetes-validations``."""
+        ...
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Fields of which one may be given; ``required``: must be."""
+
+    names: tuple[str, ...]
+    required: bool = True
+
+    def check(self, part: Part) -> None:
+        names = [name for name in self.names if part.has(name)]
+        if len(names) > 1:
+            part.refuse(f"{' and '.join(names)} are given together: {self._message}", names[-1])
+        elif self.required and not names:
+            part.refuse(self._message)
+
+    @property
+    def cel(self) -> CelRule:
+        given = [f"has(self.{name})" for name in self.names]
+        if not self.required:
+            rule = f"!({' && '.join(given)})"
+        elif len(given) == 2:
+            rule = " != ".join(given)
+        else:
+            rule = f"[{', '.join(given)}].exists_one(given, given)"
+        return {"rule": rule, "message": self._message}
+
+    @property
+    def _message(self) -> str:
+        listed = f"{', '.join(self.names[:-1])} and {self.names[-1]}"
+        return f"give {'exactly' if self.required else 'at most'} one of {listed}"
+
+
+@dataclass(frozen=True)
+class Refuse:
+    """What is refused when a fact holds: the field ``at``, or the mapping itself."""
+
+    when: Fact
+    message: str
+    at: Path = ()
+
+    def check(self, part: Part) -> None:
+        if self.when.holds(part):
+            part.refuse(self.message, *self.at)
+
+    @property
+    def cel(self) -> CelRule:
+        """CEL can name no entry of a list, so it names the list."""
+        rule = {"rule": (~self.when).cel("self"), "message": self.message}
+        field = "".join(f".{name}" for name in takewhile(lambda name: isinstance(name, str), self.at))
+        return rule | ({"fieldPath": field} if field else {})
+
+
+@dataclass(frozen=True)
+class Keys:
+    """A map in which no key has the pattern in it."""
+
+    field: str
+    never: str
+    message: str
+
+    def check(self, part: Part) -> None:
+        for key in part.part(self.field).value or {}:
+            if isinstance(key, str) and re.search(self.never, key):
+                part.refuse(self.message, self.field, key)
+
+    @property
+    def cel(self) -> CelRule:
+        name = f"self.{self.field}"
+        return {
+            "rule": f"!has({name}) || {name}.all(key, !{cel_matches('key', self.never)})",
+            "message": self.message,
+            "fieldPath": f".{self.field}",
+        }
+
+
+@dataclass(frozen=True)
+class Known:
+    """A map with no other keys than these; ``instead`` names the fields that some others are called by."""
+
+    field: str
+    keys: tuple[str, ...]
+    instead: Mapping[str, str]
+
+    def check(self, part: Part) -> None:
+        for key in part.part(self.field).value or {}:
+            if key in self.instead:
+                part.refuse(
+                    f"{self.instead[key]} is the field for it: set that, or leave it out", self.field, key
+                )
+            elif key not in self.keys:
+                part.refuse(self._message, self.field, str(key))
+
+    @property
+    def cel(self) -> CelRule:
+        name = f"self.{self.field}"
+        return {
+            "rule": f"!has({name}) || {name}.all(key, key in {list(self.keys)})",
+            "message": self._message,
+            "fieldPath": f".{self.field}",
+        }
+
+    @property
+    def _message(self) -> str:
+        return (
+            f"may hold {', '.join(self.keys)}, and no other argument: give what has a field of its own there "
+            f"(learning_rate is learningRate), and leave the rest out"
+        )
+
+
+@dataclass(frozen=True)
+class Refers:
+    """A list whose entries each have the ``name`` of an entry of another list."""
+
+    field: str
+    to: str
+
+    def check(self, part: Part) -> None:
+        known = {entry.text("name") for entry in part.parts(self.to)}
+        if None in known or (part.has(self.to) and part.get(self.to) is None):
+            return  # one of them cannot be read, and may be the one
+        for entry in part.parts(self.field):
+            name = entry.text("name")
+            if name is not None and name not in known:
+                entry.refuse(f"{name} is none of them: {self._message}", "name")
+
+    @property
+    def cel(self) -> CelRule:
+        field, to = f"self.{self.field}", f"self.{self.to}"
+        known = f"has({to}) && {to}.exists(b, b.name == a.name)"
+        return {
+            "rule": f"!has({field}) || {field}.all(a, {known})",
+            "message": self._message,
+            "fieldPath": f".{self.field}",
+        }
+
+    @property
+    def _message(self) -> str:
+        return f"each name must be one of {self.to}: add it there, or leave the entry out"
+
+
+@dataclass(frozen=True)
+class Unique:
+    """A list in which no two entries have the same ``key``; without a key: in which no text stands twice."""
+
+    field: str
+    key: str = ""
+
+    def check(self, part: Part) -> None:
+        first: dict[str, Problem] = {}
+        for i, value in enumerate(self._values(part)):
+            if value in first:
+                at = (self.field, i, self.key) if self.key else (self.field, i)
+                part.refuse(f"{value} is already used by {first[value].where}: {self._message}", *at)
+            elif value is not None:
+                first[value] = Problem((*part.path, self.field, i), "")
+
+    @property
+    def cel(self) -> CelRule:
+        name, key = f"self.{self.field}", f".{self.key}" if self.key else ""
+        once = f"{name}.all(a, {name}.exists_one(b, a{key} == b{key}))"
+        return {
+            "rule": f"!has({name}) || {once}",
+            "message": self._message,
+            "fieldPath": f".{self.field}",
+        }
+
+    def _values(self, part: Part) -> list[str | None]:
+        """What must differ, of each entry; None where it cannot be read."""
+        if not self.key:
+            return part.texts(self.field)
+        entries = {entry.path[-1]: entry.text(self.key) for entry in part.parts(self.field)}
+        return [entries.get(i) for i in range(len(part.get(self.field) or ()))]
+
+    @property
+    def _message(self) -> str:
+        return f"each {self.key or 'entry'} once: change one, or leave it out"

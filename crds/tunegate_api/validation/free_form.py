@@ -1,0 +1,49 @@
+"""What free-form values must be. The API server does not know: CEL sees no such values."""
+
+import math
+import re
+from collections.abc import Callable, Mapping
+
+from tunegate_api.meta import ApiModel
+from tunegate_api.schema.json_schema import schema_faults
+from tunegate_api.v1alpha1.finetunejob import ModelSource, SchemaSource
+from tunegate_api.validation.partial import Part
+
+MAX_ARGUMENT = 256
+"""Characters of a text among the arguments of a chat template."""
+_ARGUMENT = re.compile("[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
+_NOT_ARGUMENTS = frozenset(
+    (
+        *("add_generation_prompt", "bos_token", "continue_final_message", "eos_token", "messages", "tools"),
+        *("and", "else", "false", "if", "in", "is", "none", "not", "or", "true", "False", "None", "True"),
+    )
+)
+
+
+def _json_schema(source: Part) -> None:
+    """Refuse what is no JSON schema."""
+    schema = source.get("inline")
+    for path, fault in schema_faults(schema) if schema is not None else ():
+        source.refuse(fault, "inline", *path)
+
+
+def _chat_template_args(source: Part) -> None:
+    """Refuse what no chat template can be given."""
+    given = source.get("chatTemplateArgs")
+    for name, value in given.items() if isinstance(given, dict) else ():
+        at = ("chatTemplateArgs", str(name))
+        if not _ARGUMENT.fullmatch(str(name)):
+            source.refuse("is no name of an argument: letters, digits and _, with no digit first", *at)
+        elif name in _NOT_ARGUMENTS:
+            source.refuse("is set for each chat, or a word of the template language: leave it out", *at)
+        elif not isinstance(value, str | bool | int | float) or value in (math.inf, -math.inf):
+            source.refuse("must be a text, a number, true or false", *at)
+        elif isinstance(value, str) and len(value) > MAX_ARGUMENT:
+            source.refuse(f"has {len(value)} characters, at most {MAX_ARGUMENT}", *at)
+
+
+FREE_FORM: Mapping[type[ApiModel], Callable[[Part], None]] = {
+    SchemaSource: _json_schema,
+    ModelSource: _chat_template_args,
+}
+"""The check of each type that holds such values."""

@@ -1,0 +1,107 @@
+"""Everything that is wrong with a manifest, at once, in words that say what to do.
+
+Three kinds of checks, none of which hides another: the shape of each field (the types), what fields must
+agree on (``rules.py``), and what nothing implements yet (``unsupported.py``). Pure: what needs other objects,
+files or a model is checked elsewhere.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from tunegate_api import API_VERSION
+from tunegate_api.meta import ApiModel
+from tunegate_api.v1alpha1.evalgate import EvalGate, EvalGateSpec
+from tunegate_api.v1alpha1.finetunejob import FineTuneJob, FineTuneJobSpec
+from tunegate_api.validation.explain import explain, unknown_field, wrong_choice
+from tunegate_api.validation.metadata import LABEL_NAMES, metadata_problems
+from tunegate_api.validation.partial import Part, Path, Problem
+from tunegate_api.validation.rules import RULES, check
+from tunegate_api.validation.spec_size import TOO_LARGE, is_too_large, too_large
+from tunegate_api.validation.unsupported import EVALGATE, FINETUNEJOB, NotYet, check_supported
+
+__all__ = ["KINDS", "Path", "Problem", "find_problems"]
+
+TOP_LEVEL = ("apiVersion", "kind", "metadata", "spec", "status")
+
+
+@dataclass(frozen=True)
+class _Kind:
+    model: type[ApiModel]
+    spec: type[ApiModel]
+    not_yet: tuple[NotYet, ...]
+
+
+_KINDS = {
+    "EvalGate": _Kind(EvalGate, EvalGateSpec, EVALGATE),
+    "FineTuneJob": _Kind(FineTuneJob, FineTuneJobSpec, FINETUNEJOB),
+}
+KINDS = tuple(_KINDS)
+"""The kinds that :func:`find_problems` knows."""
+
+
+def find_problems(raw: Mapping[str, Any]) -> list[Problem]:
+    """All problems of a FineTuneJob or an EvalGate, in the order of its fields. Empty when it is good.
+
+    ``raw`` is the object as YAML or JSON has it. Status and what the API server fills into metadata are not
+    looked at. Of a spec that is too large only that is reported.
+    """
+    problems = _about_the_object(raw)
+    kind = _KINDS.get(str(raw.get("kind")))
+    if kind is None:
+        return problems
+    spec, name = raw.get("spec"), str(raw["kind"])
+    if spec == TOO_LARGE or (isinstance(spec, Mapping) and is_too_large(name, spec)):
+        return [*problems, Problem(("spec",), too_large(name))]
+    if not isinstance(spec, Mapping):
+        what = "missing" if spec is None else "not a mapping"
+        return [*problems, Problem(("spec",), f"{what}: it holds everything that a {name} says")]
+    shape = [Problem(("spec", *e["loc"]), explain(e, kind.spec)) for e in _shape_errors(kind.spec, spec)]
+    part = Part(spec, ("spec",), frozenset(problem.path for problem in shape))
+    check(kind.spec, part)
+    check_supported(part, kind.not_yet)
+    for rule in RULES.get(kind.model, ()):
+        rule.check(Part(raw, (), part.invalid, part.problems))
+    return problems + _in_order([*shape, *part.problems], spec)
+
+
+def _shape_errors(model: type[BaseModel], spec: Mapping[str, Any]) -> list[Any]:
+    """pydantic's errors, as strict as the API server: no text for a number, no Python spelling of a field."""
+    try:
+        model.model_validate(dict(spec), strict=True, by_alias=True, by_name=False)
+    except ValidationError as error:
+        return error.errors(include_url=False)
+    return []
+
+
+def _about_the_object(raw: Mapping[str, Any]) -> list[Problem]:
+    problems = [Problem((name,), unknown_field(name, TOP_LEVEL)) for name in raw if name not in TOP_LEVEL]
+    for name, allowed in (("apiVersion", (API_VERSION,)), ("kind", KINDS)):
+        value = raw.get(name)
+        if value is None:
+            problems.append(Problem((name,), f"missing: must be {' or '.join(allowed)}"))
+        elif value not in allowed:
+            problems.append(Problem((name,), wrong_choice(value, allowed)))
+    return [*problems, *metadata_problems(raw.get("metadata"), LABEL_NAMES)]
+
+
+def _in_order(problems: list[Problem], spec: Mapping[str, Any]) -> list[Problem]:
+    """Sorted as the manifest's fields are; what is missing comes with the mapping it is missing in."""
+
+    def place(problem: Problem) -> list[int]:
+        at: Any = spec
+        places = []
+        for name in problem.path[1:]:
+            if isinstance(at, Mapping) and name in at:
+                places.append(list(at).index(name))
+                at = at[name]
+            elif isinstance(at, list) and isinstance(name, int) and name < len(at):
+                places.append(name)
+                at = at[name]
+            else:
+                break
+        return places
+
+    return sorted(problems, key=place)

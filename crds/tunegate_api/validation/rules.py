@@ -1,0 +1,379 @@
+"""What fields of one manifest must agree on, by the type that holds them. All rules are checked.
+
+The CRDs carry the same rules as CEL, so `kubectl apply` and `tunegate validate` refuse the same in the same
+words. Bounds of one text stand beside its type, as ``Between`` and ``Form``.
+"""
+
+from collections.abc import Iterator
+from typing import Any, get_args
+
+from pydantic.fields import FieldInfo
+
+from tunegate_api.meta import ApiModel
+from tunegate_api.v1alpha1.data import Columns, Data, DataSource, Quality
+from tunegate_api.v1alpha1.evalgate import (
+    EvalGateSpec,
+    Golden,
+    GoldenSource,
+    SafetyScorer,
+    SafetySource,
+    Target,
+    Thresholds,
+)
+from tunegate_api.v1alpha1.finetunejob import (
+    FineTuneJob,
+    FineTuneJobSpec,
+    ModelSource,
+    SchemaSource,
+    TaskMetric,
+)
+from tunegate_api.v1alpha1.pods import (
+    CONFINEMENT_KEYS,
+    OWNED_KEYS,
+    OWNED_LABELS,
+    EnvVar,
+    PodTemplate,
+    Resources,
+    Volume,
+)
+from tunegate_api.v1alpha1.stages import (
+    FIELDS_FOR_ARGS,
+    OPTIMIZERS,
+    TRAINER_ARGS,
+    Adapter,
+    EvaluateEvery,
+    Stage,
+    Training,
+)
+from tunegate_api.v1alpha1.tracking import Tracking
+from tunegate_api.v1alpha1.values import ValueRule
+from tunegate_api.validation.constraints import Choice, Keys, Known, Refers, Refuse, Rule, Unique
+from tunegate_api.validation.explain import model_of
+from tunegate_api.validation.free_form import FREE_FORM
+from tunegate_api.validation.partial import Part
+from tunegate_api.validation.predicates import (
+    equal,
+    first,
+    given,
+    lists,
+    longer_than,
+    matches,
+    same,
+    some,
+    uneven,
+    zero,
+)
+
+ALL_LINEAR = "all-linear"
+"""What stands for all linear layers in ``targetModules``. PEFT expands it only where it stands alone."""
+
+_KEY = Refuse(
+    given("key") & ~given("configMap"),
+    "key names an entry of configMap, and there is none: give configMap, or leave key out",
+    at=("key",),
+)
+_SECRET = Refuse(
+    given("secretName") & ~given("uri"),
+    "secretName holds the credentials for uri, and there is none: leave it out",
+    at=("secretName",),
+)
+_OWNED = "the operator or the cluster sets keys of tunegate.dev, of Jobs and of Kueue: leave them out"
+_OF_ADAMW = ("adam_beta1", "adam_beta2", "adam_epsilon")
+_IS_JUDGED = equal("review", "Judge")
+_HAS_SERVER = equal("type", "judge", "guardrail")
+_IS_CPU = equal("accelerator", "CPU")
+_IS_DPO = equal("method", "DPO")
+
+RULES: dict[type[ApiModel], tuple[Rule, ...]] = {
+    ModelSource: (
+        Choice(("uri", "startFrom")),
+        Refuse(
+            given("revision") & matches("uri", "^(package|file|pvc|s3)://"),
+            "package://, file://, pvc:// and s3:// have no revisions: leave it out, the plan records the "
+            "digest of the weights",
+            at=("revision",),
+        ),
+        Refuse(
+            given("revision") & matches("uri", "^oci://"),
+            "the tag or digest is part of oci://: leave it out, write oci://REGISTRY/NAME@sha256:DIGEST",
+            at=("revision",),
+        ),
+        Refuse(
+            ~given("revision") & matches("uri", "^hf://"),
+            "what is under a name of hf:// can change: give revision, the commit to pin",
+        ),
+        _SECRET,
+    ),
+    DataSource: (Choice(("uri", "configMap")), _KEY, _SECRET),
+    Columns: (
+        *(
+            Refuse(
+                given("messages") & given(name),
+                f"messages holds prompt and completion both: leave it out, or {name}",
+                at=("messages",),
+            )
+            for name in ("prompt", "completion")
+        ),
+        Refuse(
+            same("completion", "prompt"),
+            "completion is the field of the prompt already: name the field with the answer",
+            at=("completion",),
+        ),
+        *(
+            Refuse(
+                same(name, "prompt"),
+                f"{name} is the field of the prompt already: name the field with the answer",
+                at=(name,),
+            )
+            for name in ("chosen", "rejected")
+        ),
+        Refuse(
+            same("chosen", "rejected"),
+            "chosen and rejected are one field: name the field of each",
+            at=("rejected",),
+        ),
+    ),
+    Data: (
+        *(
+            Refuse(
+                given(f"train.columns.{name}"),
+                f"{name} is a field of preference data: leave it out, or move it to preference.columns",
+                at=("train", "columns", name),
+            )
+            for name in ("chosen", "rejected")
+        ),
+        *(
+            Refuse(
+                given(f"preference.columns.{name}"),
+                "preference data has the fields prompt, chosen and rejected: leave this out",
+                at=("preference", "columns", name),
+            )
+            for name in ("completion", "messages")
+        ),
+    ),
+    Quality: (
+        Refuse(
+            _IS_JUDGED & ~given("judge"),
+            "review: Judge needs the model that scores: give judge, with endpoint and calibration",
+        ),
+        Refuse(
+            given("judge") & ~_IS_JUDGED,
+            "judge belongs to review: Judge: leave it out, or set review: Judge",
+            at=("judge",),
+        ),
+    ),
+    TaskMetric: (
+        Refuse(
+            equal("name", "json_schema") & ~given("schema"),
+            "json_schema needs the schema that outputs must follow: give schema.inline or schema.configMap",
+        ),
+        Refuse(
+            given("schema") & ~equal("name", "json_schema"),
+            "schema belongs to json_schema, and to no other metric: leave it out",
+            at=("schema",),
+        ),
+    ),
+    SchemaSource: (Choice(("inline", "configMap")), _KEY),
+    Adapter: (
+        Choice(("type", "from")),
+        *(
+            Refuse(
+                given("from") & given(name),
+                "the previous stage's adapter keeps its shape: leave this out, or give type",
+                at=(name,),
+            )
+            for name in ("r", "alpha", "dropout", "targetModules")
+        ),
+        Refuse(
+            lists("targetModules", ALL_LINEAR) & longer_than("targetModules", 1),
+            f"{ALL_LINEAR} names every linear layer and stands alone: leave the other names out, or it",
+            at=("targetModules",),
+        ),
+    ),
+    Training: (
+        Choice(("epochs", "maxSteps"), required=False),
+        Known("trainerArgs", TRAINER_ARGS, FIELDS_FOR_ARGS),
+        *(
+            Refuse(
+                equal(f"trainerArgs.{name}", *OPTIMIZERS),
+                f"{name} must be a number, and this is an optimizer: give it as optim",
+                at=("trainerArgs",),
+            )
+            for name in _OF_ADAMW
+        ),
+        Refuse(
+            given("trainerArgs.optim") & ~equal("trainerArgs.optim", *OPTIMIZERS),
+            f"optim must be {', '.join(OPTIMIZERS[:-1])} or {OPTIMIZERS[-1]}",
+            at=("trainerArgs",),
+        ),
+        *(
+            Refuse(
+                equal("trainerArgs.optim", "adafactor") & given(f"trainerArgs.{name}"),
+                f"{name} belongs to AdamW, and optim is adafactor: leave one of them out",
+                at=("trainerArgs",),
+            )
+            for name in _OF_ADAMW
+        ),
+    ),
+    Stage: (
+        Refuse(
+            given("quantization") & ~given("adapter"),
+            "quantization holds the base frozen, so something else must train: give an adapter",
+            at=("quantization",),
+        ),
+        *(
+            Refuse(
+                equal("method", "SFT") & given(f"training.{name}"),
+                f"{name} belongs to DPO, and this stage is SFT: leave it out",
+                at=("training", name),
+            )
+            for name in ("beta", "loss")
+        ),
+        Refuse(
+            _IS_DPO & given("adapter.dropout"),
+            "DPO measures from a reference without dropout, and trains without: leave it out",
+            at=("adapter", "dropout"),
+        ),
+        Unique("gates", "name"),
+    ),
+    EvaluateEvery: (Choice(("fraction", "steps"), required=False),),
+    Resources: (
+        Refuse(
+            _IS_CPU & given("gpu"),
+            "the accelerator is CPU, which has none: leave gpu out, or set accelerator: GPU",
+            at=("gpu",),
+        ),
+    ),
+    PodTemplate: (
+        Keys("labels", OWNED_LABELS, _OWNED),
+        Keys("annotations", OWNED_KEYS, _OWNED),
+        Keys("annotations", CONFINEMENT_KEYS, "AppArmor confines pods by its default profile: leave it out"),
+        Unique("env", "name"),
+        Unique("volumes", "name"),
+        Unique("volumeMounts", "mountPath"),
+        Refers("volumeMounts", "volumes"),
+    ),
+    EnvVar: (Choice(("value", "valueFrom"), required=False),),
+    Tracking: (
+        Refuse(
+            ~given("mlflow") & ~given("wandb"),
+            "tracking without a tracker: give mlflow, wandb or both, or leave it out",
+        ),
+    ),
+    Volume: (Choice(("configMap", "secret", "persistentVolumeClaim", "emptyDir", "ephemeral", "csi")),),
+    FineTuneJobSpec: (
+        Unique("taskMetrics", "name"),
+        Unique("stages", "name"),
+        Unique("gates", "name"),
+        Unique("publish", "uri"),
+        Refuse(
+            first("stages", given("adapter.from")),
+            "the first stage has no adapter before it: give it type: LoRA instead of from: Previous",
+            at=("stages", 0, "adapter", "from"),
+        ),
+        Refuse(
+            uneven("stages", "training.batchSize", "resources.nodes", "resources.gpu.count"),
+            "all GPUs of all nodes share a batch evenly: make each batchSize a multiple of their number",
+            at=("stages",),
+        ),
+        Refuse(
+            some("stages", _IS_DPO) & given("data") & ~given("data.preference"),
+            "a DPO stage learns from preferences: give preference, or use SFT",
+            at=("data",),
+        ),
+        Refuse(
+            given("data.preference") & some("stages", ~_IS_DPO) & ~some("stages", _IS_DPO),
+            "preference is read by DPO stages, and there is none: leave it out, or add one",
+            at=("data", "preference"),
+        ),
+        Refuse(
+            some("taskMetrics", equal("name", "preference_accuracy")) & ~given("data.preference"),
+            "preference_accuracy is measured on held-out pairs: give data.preference, or leave it out",
+            at=("taskMetrics",),
+        ),
+    ),
+    FineTuneJob: (
+        Refuse(
+            same("spec.model.startFrom", "metadata.name"),
+            "a job cannot start from itself: name the job that made the model",
+            at=("spec", "model", "startFrom"),
+        ),
+    ),
+    GoldenSource: (Choice(("configMap", "uri", "inline")), _KEY),
+    Golden: (
+        Refuse(
+            ~given("sha256") & ~given("source.inline") & given("source"),
+            "give sha256, the digest that pins the set: without it nobody notices a changed case",
+        ),
+    ),
+    Thresholds: (Unique("mustPass"),),
+    SafetySource: (Choice(("builtin", "configMap")),),
+    SafetyScorer: (
+        Refuse(
+            _HAS_SERVER & ~given("endpoint"),
+            "judge and guardrail are models behind a server: give endpoint",
+        ),
+        Refuse(
+            given("endpoint") & ~_HAS_SERVER,
+            "endpoint belongs to judge and guardrail: leave it out, or set type",
+            at=("endpoint",),
+        ),
+    ),
+    Target: (Choice(("fineTuneJob", "model", "endpoint")),),
+    EvalGateSpec: (
+        Unique("baselines"),
+        Refuse(
+            given("baselines")
+            & ~longer_than("baselines", 0)
+            & ~given("safety")
+            & ~longer_than("thresholds.mustPass", 0)
+            & ~(given("thresholds.minPassRate") & ~zero("thresholds.minPassRate")),
+            "baselines is empty, and thresholds has neither minPassRate nor mustPass, so every model passes: "
+            "add thresholds.minPassRate, thresholds.mustPass or a baseline",
+            at=("baselines",),
+        ),
+        Refuse(
+            given("schedule") & ~given("target"),
+            "schedule has nothing to judge: give a target too, or leave it out",
+            at=("schedule",),
+        ),
+    ),
+}
+"""The rules of each type, wherever in a manifest it stands."""
+
+
+def check(model: type[ApiModel], part: Part) -> None:
+    """Complain about everything in ``part``, which is a ``model``, that breaks a rule."""
+    if not part:
+        return
+    for rule in RULES.get(model, ()):
+        rule.check(part)
+    if model in FREE_FORM:
+        FREE_FORM[model](part)
+    for name, field in model.model_fields.items():
+        _field(part, field.alias or name, field)
+
+
+def _field(part: Part, name: str, field: FieldInfo) -> None:
+    text = part.text(name)
+    if text is not None:
+        for rule in value_rules(field):
+            if not rule.allows(text):
+                part.refuse(f'is "{text}": {rule.words}', name)
+                break
+    inner = model_of(field.annotation)
+    if inner and issubclass(inner, ApiModel):
+        for entry in (part.part(name), *part.parts(name)):
+            check(inner, entry)
+
+
+def value_rules(field: FieldInfo) -> Iterator[ValueRule]:
+    """The rules that stand beside the type of a field's text."""
+    yield from (rule for rule in field.metadata if isinstance(rule, ValueRule))
+    yield from _annotated(field.annotation)
+
+
+def _annotated(annotation: Any) -> Iterator[ValueRule]:
+    yield from (rule for rule in getattr(annotation, "__metadata__", ()) if isinstance(rule, ValueRule))
+    for inner in get_args(annotation):
+        yield from _annotated(inner)

@@ -1,0 +1,92 @@
+"""What the API promises and nothing implements yet. It is refused: a field is never ignored.
+
+The tables shrink with each release. Delete a line when the feature works, and its test with it.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from tunegate_api.validation.partial import Part
+
+
+@dataclass(frozen=True)
+class When:
+    """Which values of a field are meant."""
+
+    label: str
+    """Behind the field's name, in docs."""
+    holds: Callable[[Any], bool]
+
+
+GIVEN = When("", lambda _: True)
+
+
+def _is(*values: object) -> When:
+    label = " or ".join(str(v).lower() if isinstance(v, bool) else str(v) for v in values)
+    return When(label, lambda value: value in values)
+
+
+def _scheme_besides(*schemes: str) -> When:
+    listed = ", ".join(f"{scheme}://" for scheme in schemes)
+    return When(
+        f"other than {listed}",
+        lambda uri: isinstance(uri, str) and uri.partition("://")[0] not in schemes,
+    )
+
+
+@dataclass(frozen=True)
+class NotYet:
+    """One line of the table."""
+
+    field: str
+    """The field below ``spec``; ``[]`` is each entry of a list."""
+    when: When
+    what: str
+    """What is not supported, and what to do instead."""
+
+
+FINETUNEJOB = (
+    NotYet(
+        "model.trustRemoteCode",
+        _is(True),
+        "code from a model's repository; use a model that transformers knows",
+    ),
+    NotYet("data.production", GIVEN, "the comparison with production inputs"),
+    NotYet("data.quality", GIVEN, "the review of a sample before training"),
+    NotYet("taskMetrics[].name", _is("f1", "rouge_l"), "this metric; use exact_match or json_schema"),
+    NotYet("queueName", GIVEN, "waiting in a Kueue queue"),
+    NotYet(
+        "publish[].uri", _scheme_besides("file", "pvc"), "this target; publish to a volume: pvc://CLAIM/PATH"
+    ),
+    NotYet("publish[].secretName", GIVEN, "credentials for targets; publish to a volume"),
+)
+
+EVALGATE = (
+    NotYet("golden.source.uri", GIVEN, "golden sets on volumes; use configMap or inline"),
+    NotYet("safety", GIVEN, "the safety comparison"),
+    NotYet("target", GIVEN, "judging a model on its own"),
+    NotYet("schedule", GIVEN, "judging on a schedule"),
+    NotYet("dryRun", _is(True), "recording without blocking"),
+)
+
+
+def check_supported(spec: Part, table: tuple[NotYet, ...]) -> None:
+    """Refuse what ``table`` lists."""
+    for line in table:
+        for part, name in _holders(spec, line.field):
+            value = part.get(name)
+            if value is not None and line.when.holds(value):
+                part.refuse(f"not supported yet: {line.what}", name)
+
+
+def _holders(part: Part, field: str) -> Iterator[tuple[Part, str]]:
+    """The parts that have, or could have, the field, and its name there."""
+    head, _, rest = field.partition(".")
+    if not rest:
+        yield part, head
+    elif head.endswith("[]"):
+        for entry in part.parts(head.removesuffix("[]")):
+            yield from _holders(entry, rest)
+    elif inner := part.part(head):
+        yield from _holders(inner, rest)

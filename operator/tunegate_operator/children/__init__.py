@@ -1,0 +1,1 @@
+"""What a controller of any kind needs to run Jobs of its own."""

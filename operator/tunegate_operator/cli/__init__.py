@@ -1,0 +1,1 @@
+"""The ``tunegate`` command, and what it shows on a terminal."""

@@ -1,0 +1,376 @@
+"""The ``tunegate`` command."""
+
+import os
+import shlex
+import signal
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console, Group
+from rich.live import Live
+
+from tunegate_api import __version__
+from tunegate_api.v1alpha1.finetunejob_status import Phase
+from tunegate_operator.cli.display import PlainLog, earlier_note, job_view, jobs_table, tracking_line, utc_now
+from tunegate_operator.cli.plan_view import plan_text, plan_view
+from tunegate_operator.engine.cluster import ClusterError
+from tunegate_operator.laptop.cluster import RootInUseError
+from tunegate_operator.laptop.manifests import RefusedError, job_names, jobs_of, read_project
+from tunegate_operator.laptop.plan import ForecastError, forecast
+from tunegate_operator.laptop.run import Earlier, Laptop
+from tunegate_operator.laptop.status import AT_REST, interrupted_jobs, read_jobs, read_status
+from tunegate_operator.manifest_checks import validate as validate_manifests
+from tunegate_operator.manifests import Diagnostic, ManifestError, load_manifests
+from tunegate_operator.names import CONTINUE_ANNOTATION, DISCARD_ANNOTATION
+
+EXIT_FAILED, EXIT_USAGE, EXIT_STOPPED, EXIT_SUSPENDED, EXIT_INTERRUPTED = 1, 2, 3, 4, 130
+EXIT_CODES = {Phase.SUCCEEDED: 0, Phase.STOPPED: EXIT_STOPPED, Phase.SUSPENDED: EXIT_SUSPENDED}
+SEVERITY = (0, EXIT_SUSPENDED, EXIT_FAILED, EXIT_USAGE, EXIT_STOPPED)
+"""Exit codes, rising: of several jobs the worst counts."""
+STEP_SECONDS = 0.25
+"""How long the display may be behind."""
+
+PATHS = click.argument(
+    "paths", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path), metavar="FILE_OR_FOLDER…"
+)
+DEFAULT_RUNS, RUNS_VARIABLE = "runs", "TUNEGATE_RUNS"
+RUNS = click.option(
+    "--runs",
+    default=DEFAULT_RUNS,
+    show_default=True,
+    envvar=RUNS_VARIABLE,
+    type=click.Path(file_okay=False, path_type=Path),
+    help="The folder that holds runs, volumes and reports.",
+)
+NAMESPACE = click.option(
+    "--namespace", "-n", help="The job's namespace, where it runs on the cluster of your kubeconfig."
+)
+
+
+def _not_blank(_: click.Context, __: click.Parameter, reason: str) -> str:
+    if not reason.strip():
+        raise click.BadParameter("must say why")
+    return reason
+
+
+REASON = click.option(
+    "--reason", required=True, callback=_not_blank, help="Why. It is kept in the job's status."
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="tunegate")
+def main() -> None:
+    """Fine-tune a model, judge every checkpoint, publish only what passed.
+
+    \b
+    The same manifests run here and on a cluster:
+      tunegate validate examples/quickstart    every mistake at once, with its line
+      tunegate plan examples/quickstart        what it would need, and train nothing
+      tunegate run examples/quickstart         data, training, gate, report
+      tunegate status                          what ran, and how it ended
+
+    A run that a gate stopped waits for you: `tunegate continue` or `tunegate discard`.
+    """
+
+
+@main.command()
+@PATHS
+def validate(paths: tuple[Path, ...]) -> None:
+    """Check manifests: every mistake at once, each with its line.
+
+    Nothing is run. Exit code 0: no mistakes, 2: there are some.
+    """
+    count = _print_diagnostics(paths)
+    if count:
+        raise SystemExit(EXIT_USAGE)
+    click.echo("no mistakes found")
+
+
+@main.command()
+@PATHS
+@RUNS
+@click.option(
+    "--again",
+    is_flag=True,
+    help="Forget earlier runs of these jobs and start over. A gate whose golden set changed, or an immutable "
+    "ConfigMap, is replaced as well, with its record, unless another job uses it.",
+)
+def run(paths: tuple[Path, ...], runs: Path, again: bool) -> None:
+    """Run manifests on this machine, with no cluster.
+
+    \b
+    A folder stands for all manifests in it. What is created, in the folder RUNS:
+      RUNS/NAME/status.yaml    the FineTuneJob with its status
+      RUNS/NAME/report.html    the report
+      RUNS/volumes/CLAIM/      what pvc://CLAIM/… refers to
+
+    Ctrl-C saves and stops; the same command goes on from there. Jobs of other manifests in RUNS stay as they
+    are. A job that has ended is not run again unless you say --again.
+
+    \b
+    Exit codes: 0 passed, 1 failed, 3 stopped by a gate, 4 suspended by its spec, 130 interrupted,
+      2 wrong manifests, or changed ones that a finished run has not seen
+    """
+    if _print_diagnostics(paths):
+        raise SystemExit(EXIT_USAGE)
+    projects = [read_project(path) for path in paths]
+    names = [name for project in projects for name in job_names(project.objects)]
+    if not names:
+        raise click.UsageError("no FineTuneJob in these manifests")
+    with _open(runs, names) as laptop:
+        _live(laptop, names, laptop.apply(projects, again=again))
+
+
+@main.command()
+@PATHS
+@RUNS
+@click.option(
+    "-o", "--output", type=click.Choice(["table", "json", "yaml"]), default="table", show_default=True
+)
+def plan(paths: tuple[Path, ...], runs: Path, output: str) -> None:
+    """Say what jobs would be, and train nothing: rows, steps, memory by part, which GPU, which method.
+
+    \b
+    Checks what `tunegate run` checks before it trains. Of a job whose data or weights are not here, the
+    model's config.json is enough for the memory. Nothing is left behind, but a model that had to be
+    converted.
+
+    \b
+    Exit codes: 0 the job could run, 1 it would be refused, 2 wrong manifests
+    """
+    if _print_diagnostics(paths, complete=False):
+        raise SystemExit(EXIT_USAGE)
+    jobs = [(project, job) for path in paths for project in [read_project(path)] for job in jobs_of(project)]
+    if not jobs:
+        raise click.UsageError("no FineTuneJob in these manifests")
+    given = [obj for path in paths for obj in read_project(path).objects]
+    console, refused = Console(), False
+    for project, job in jobs:
+        try:
+            found = forecast(job, given, project.folder, runs)
+        except ForecastError as error:
+            raise click.ClickException(str(error)) from error
+        refused |= found.failure is not None
+        if output == "table":
+            console.print(plan_view(job, found))
+        else:
+            click.echo(plan_text(job, found, output), nl=False)
+    raise SystemExit(EXIT_FAILED if refused else 0)
+
+
+@main.command()
+@click.argument("name", required=False)
+@RUNS
+def status(name: str | None, runs: Path) -> None:
+    """Show what ran here, or one job in full.
+
+    It may be used while `tunegate run` works in another terminal.
+    """
+    console = Console()
+    found = read_jobs(runs)
+    jobs = {job["metadata"]["name"]: read_status(job) for job in found}
+    interrupted = interrupted_jobs(runs, found)
+    if name is not None:
+        if name not in jobs:
+            raise click.ClickException(_no_such_job(name, runs, list(jobs)))
+        is_interrupted = name in interrupted
+        console.print(
+            job_view(name, jobs[name], utc_now(), runs=_runs_option(runs), is_interrupted=is_interrupted)
+        )
+    elif jobs:
+        console.print(jobs_table(list(jobs.items()), interrupted, _runs_option(runs)))
+    else:
+        click.echo(f"no runs in {runs}: start one with `tunegate run FOLDER`")
+
+
+@main.command("continue")
+@click.argument("name")
+@REASON
+@NAMESPACE
+@RUNS
+def continue_(name: str, reason: str, namespace: str | None, runs: Path) -> None:
+    """Go on with a run that a gate stopped.
+
+    Training resumes from its last checkpoint. What it is worse than from now on is that checkpoint.
+    """
+    if namespace:
+        _answer_on_cluster(name, namespace, CONTINUE_ANNOTATION, reason)
+        return
+    _look_for(name, runs)
+    with _open(runs, [name]) as laptop:
+        _answer(laptop, name, CONTINUE_ANNOTATION, reason)
+        _live(laptop, [name], {})
+
+
+@main.command()
+@click.argument("name")
+@REASON
+@NAMESPACE
+@RUNS
+def discard(name: str, reason: str, namespace: str | None, runs: Path) -> None:
+    """End a run that a gate stopped. Its checkpoints stay on the volume."""
+    if namespace:
+        _answer_on_cluster(name, namespace, DISCARD_ANNOTATION, reason)
+        return
+    _look_for(name, runs)
+    with _open(runs, [name]) as laptop:
+        _answer(laptop, name, DISCARD_ANNOTATION, reason)
+        while read_status(laptop.job(name)).phase is not Phase.FAILED or not laptop.is_at_rest(name):
+            laptop.step(STEP_SECONDS)
+        tracking = read_status(laptop.job(name)).tracking
+    click.echo(f"{name} discarded: {reason}")
+    if tracking:
+        click.echo(tracking_line(tracking).plain)
+
+
+def _print_diagnostics(paths: tuple[Path, ...], *, complete: bool = True) -> int:
+    """Print what is wrong with manifests. Returns the number of mistakes."""
+    try:
+        found: list[Diagnostic] = validate_manifests(load_manifests(paths), complete=complete)
+    except ManifestError as error:
+        found = error.diagnostics
+    errors = [d for d in found if d.severity == "error"]
+    for diagnostic in found:
+        click.echo(str(diagnostic), err=True)
+    if errors:
+        click.echo(f"{len(errors)} mistake{'s' if len(errors) > 1 else ''}", err=True)
+    return len(errors)
+
+
+@contextmanager
+def _open(runs: Path, names: list[str]) -> Iterator[Laptop]:
+    """The folder, for the named jobs. What it refuses ends the command with one line."""
+    signal.signal(signal.SIGTERM, _as_ctrl_c)
+    try:
+        with Laptop(runs, names) as laptop:
+            yield laptop
+    except RootInUseError as error:
+        raise click.ClickException(f"{error}: wait for it, or choose another folder with --runs") from error
+    except (RefusedError, ClusterError) as error:
+        raise click.ClickException(str(error)) from error
+    except KeyboardInterrupt:
+        raise SystemExit(EXIT_INTERRUPTED) from None
+
+
+def _answer(laptop: Laptop, name: str, annotation: str, reason: str) -> None:
+    """Record a decision on the present stop of a job."""
+    try:
+        found = read_status(laptop.job(name))
+    except KeyError:
+        raise click.ClickException(f"nothing is left of {name} but its status: run it again") from None
+    if found.stop is None or found.completion_time:
+        raise click.ClickException(f"{name} is not stopped: there is nothing to decide")
+    laptop.annotate(name, annotation, {"stop": found.stop.id, "reason": reason})
+    laptop.step(0)
+
+
+def _answer_on_cluster(name: str, namespace: str, annotation: str, reason: str) -> None:
+    """Say a decision to the cluster, whose operator does what follows."""
+    cluster = import_module("tunegate_operator.cli.cluster_answer")  # a second, that nothing else here needs
+    try:
+        cluster.answer(name, namespace, annotation, reason)
+    except cluster.AnswerError as error:
+        raise click.ClickException(str(error)) from error
+    click.echo(f"said; what follows: kubectl get ftj {name} --namespace {namespace} --watch")
+
+
+def _live(laptop: Laptop, names: list[str], earlier: Mapping[str, Earlier]) -> None:
+    """Run until every named job is at rest, showing how it goes. Ends the command with its exit code."""
+    console = Console()
+    plain = {name: PlainLog(console, name) for name in names}
+    live: Any = Live(console=console, auto_refresh=False) if console.is_terminal else nullcontext()
+    started = time.monotonic()
+    try:
+        with live:
+            while True:
+                laptop.step(STEP_SECONDS)
+                views = {name: read_status(laptop.job(name)) for name in names}
+                if console.is_terminal:
+                    now = utc_now()
+                    jobs = (job_view(n, s, now, runs=_runs_option(laptop.runs)) for n, s in views.items())
+                    live.update(Group(*jobs), refresh=True)
+                else:
+                    for name, job_status in views.items():
+                        plain[name].show(job_status)
+                if all(laptop.is_at_rest(name) for name in names):
+                    break
+    except KeyboardInterrupt:
+        click.echo("\nsaving… (once more Ctrl-C: don't wait, and lose what is not saved)", err=True)
+        laptop.interrupt()
+        if any(read_status(laptop.job(name)).phase not in AT_REST for name in names):
+            click.echo("interrupted; the same command goes on from the last checkpoint", err=True)
+            raise SystemExit(EXIT_INTERRUPTED) from None
+    code = _conclude(laptop, names, console)
+    click.echo(f"took      {time.monotonic() - started:.0f} s")
+    raise SystemExit(_worst(code, _say_earlier(earlier)))
+
+
+def _conclude(laptop: Laptop, names: list[str], console: Console) -> int:
+    """Say where everything is. Returns the exit code of the worst of the jobs."""
+    worst = 0
+    for name in names:
+        job_status = read_status(laptop.job(name))
+        phase = job_status.phase or Phase.PENDING
+        if not console.is_terminal and (job_status.final or job_status.stop or job_status.failure):
+            console.print(job_view(name, job_status, utc_now(), runs=_runs_option(laptop.runs)))
+        report, log = laptop.report_file(name), laptop.log_file(name)
+        if report.exists():
+            click.echo(f"report    {_short(report)}")
+        click.echo(f"status    {_short(report.with_name('status.yaml'))}")
+        if phase is Phase.FAILED and log:
+            click.echo(f"log       {_short(log)}")
+        worst = _worst(worst, EXIT_CODES.get(phase, EXIT_FAILED))
+    return worst
+
+
+def _worst(*codes: int) -> int:
+    return max(codes, key=SEVERITY.index)
+
+
+def _say_earlier(earlier: Mapping[str, Earlier]) -> int:
+    """Say which jobs this command did not run, and what they have not seen. Returns an exit code."""
+    for name, before in earlier.items():
+        note = earlier_note(name, before.ended_at, before.unseen)
+        if note:
+            click.echo(note)
+    unseen = any(before.has_ended and before.unseen for before in earlier.values())
+    return EXIT_USAGE if unseen else 0
+
+
+def _short(path: Path) -> Path:
+    """The path from here, where that is shorter."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
+def _look_for(name: str, runs: Path) -> None:
+    """Refuse a name that no job here has."""
+    names = [job["metadata"]["name"] for job in read_jobs(runs)]
+    if name not in names:
+        raise click.ClickException(
+            f"{_no_such_job(name, runs, names)}; for a job on a cluster say its --namespace"
+        )
+
+
+def _runs_option(runs: Path) -> str:
+    """What a command needs to find the same folder."""
+    usual = Path(os.environ.get(RUNS_VARIABLE, DEFAULT_RUNS))
+    return "" if runs.resolve() == usual.resolve() else f" --runs {shlex.quote(str(_short(runs.resolve())))}"
+
+
+def _no_such_job(name: str, runs: Path, names: list[str]) -> str:
+    return f"no job {name} in {runs}; there {'are: ' + ', '.join(names) if names else 'is none'}"
+
+
+def _as_ctrl_c(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    sys.exit(main())

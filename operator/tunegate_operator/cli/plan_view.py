@@ -1,0 +1,140 @@
+"""A forecast for people, and for machines."""
+
+import json
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from tunegate_api.contract import Forecast
+from tunegate_api.memory.fitting import KEPT_FREE, needed, size_text
+from tunegate_api.plan import StagePlan
+from tunegate_api.v1alpha1 import FineTuneJob
+from tunegate_operator.engine.cluster import Object
+from tunegate_operator.finetunejob.advice import advise, fitting_cards
+from tunegate_operator.laptop.object_folder import to_yaml
+
+PARTS = ("weights", "adapter", "optimizer", "gradients", "activations", "logits", "evaluation")
+
+
+def plan_view(job: Object, forecast: Forecast) -> RenderableType:
+    """What a job would be, for a terminal."""
+    spec = FineTuneJob.model_validate(job).spec
+    on_gpu = spec.resources.accelerator == "GPU"
+    parts: list[RenderableType] = []
+    if forecast.model.parameters:
+        parts.append(
+            Text(f"model     {forecast.model.uri}, {_millions(forecast.model.parameters)} parameters")
+        )
+    if forecast.data:
+        data = forecast.data
+        parts.append(Text(f"data      {data.train.rows} train · {data.dev.rows} dev · {data.test.rows} test"))
+        if data.preference:
+            pairs = data.preference
+            parts.append(
+                Text(f"pairs     {pairs.train.rows} train · {pairs.dev.rows} dev · {pairs.test.rows} test")
+            )
+        parts += [Text(f"note: {warning}", style="yellow") for warning in data.warnings]
+    parts += [Text(f"note: {note}", style="yellow") for note in forecast.notes]
+    if forecast.stages:
+        parts += [Text(), _stages(forecast.stages)]
+        if any(stage.memory for stage in forecast.stages):
+            parts += [Text(), _memory(forecast.stages, on_gpu=on_gpu)]
+            parts.append(Text(_how_counted(forecast.stages, on_gpu=on_gpu), style="dim"))
+        parts += [
+            Text(),
+            Text("time      known once it trains: status has an estimate from its first steps on"),
+        ]
+        advice = advise(spec, forecast.model.shape, forecast.stages, forecast.judging)
+        parts += [Text(f"advice    {each}") for each in advice]
+    if forecast.failure:
+        failure = forecast.failure
+        parts += [Text(), Text(f"would be refused: {failure.reason}: {failure.message}", style="bold red")]
+        parts.append(Text(failure.hint, style="yellow"))
+    style = "red" if forecast.failure else "blue"
+    return Panel(
+        Group(*parts), title=f"[bold]plan of {job['metadata']['name']}", border_style=style, padding=(0, 1)
+    )
+
+
+def plan_text(job: Object, forecast: Forecast, form: str) -> str:
+    """The same as JSON or YAML: the forecast, with what fits and the advice."""
+    spec = FineTuneJob.model_validate(job).spec
+    content: dict[str, Any] = {
+        "job": job["metadata"]["name"],
+        **forecast.to_wire(),
+        "fits": {
+            stage.name: {f"{card}GB": fits for card, fits in fitting_cards(stage).items()}
+            for stage in forecast.stages
+        },
+        "advice": advise(spec, forecast.model.shape, forecast.stages, forecast.judging),
+    }
+    return to_yaml(content) if form == "yaml" else json.dumps(content, indent=1) + "\n"
+
+
+def _stages(stages: list[StagePlan]) -> Table:
+    table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
+    for column in ("STAGE", "METHOD", "TRAINS"):
+        table.add_column(column)
+    for column in ("STEPS", "CHECKPOINTS", "TOKENS AN EPOCH", "EXAMPLES A STEP", "A PASS"):
+        table.add_column(column, justify="right")
+    for stage in stages:
+        parameters = stage.parameters
+        table.add_row(
+            stage.name,
+            parameters.method,
+            _trained(stage),
+            *(f"{n:,}" if n else "?" for n in (stage.total_steps, len(stage.checkpoint_steps), stage.tokens)),
+            str(parameters.batch_size),
+            str(parameters.micro_batch_size),
+        )
+    return table
+
+
+def _trained(stage: StagePlan) -> str:
+    parameters = stage.parameters
+    excluded = ", ".join(parameters.excluded_modules or [])
+    without = f", without {excluded}" if excluded else ""
+    if parameters.adapter == "None":
+        return f"all weights{without}"
+    name = "QLoRA" if parameters.quantization else "LoRA"
+    return f"{name} r {parameters.lora_r} on {', '.join(parameters.target_modules or [])}{without}"
+
+
+def _memory(stages: list[StagePlan], *, on_gpu: bool) -> Table:
+    table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0), title_justify="left")
+    table.add_column("MEMORY, ESTIMATED")
+    for stage in stages:
+        table.add_column(stage.name, justify="right")
+    known = [stage.memory for stage in stages]
+    for part in PARTS:
+        table.add_row(part, *(_size(getattr(memory, part) if memory else None) for memory in known))
+    table.add_row("at most", *(_size(memory.total if memory else None) for memory in known), style="bold")
+    if on_gpu:
+        table.add_row("GPU needed", *(_size(needed(memory) if memory else None) for memory in known))
+        for card in fitting_cards(stages[0]):
+            table.add_row(
+                f"fits {card} GB", *("yes" if fitting_cards(stage)[card] else "no" for stage in stages)
+            )
+    return table
+
+
+def _size(size: int | None) -> str:
+    return "?" if size is None else size_text(size) if size else "-"
+
+
+def _how_counted(stages: list[StagePlan], *, on_gpu: bool) -> str:
+    largest = ", ".join(
+        f"{stage.name} {one.examples} x {one.longest}" for stage in stages if (one := stage.largest_pass)
+    )
+    kept_free = f"; GPU needed keeps {KEPT_FREE} free" if on_gpu else ""
+    return (
+        "parts at the moment of a step at which most is held, by the largest pass, examples x tokens of the "
+        f"longest: {largest}{kept_free}"
+    )
+
+
+def _millions(count: int) -> str:
+    return f"{count / 10**9:.2f} billion" if count >= 10**9 else f"{count / 10**6:.1f} million"

@@ -1,0 +1,81 @@
+"""Which method and which GPU fit a job, by its stages and the estimate of what they need. Pure."""
+
+from collections.abc import Iterator
+
+from tunegate_api.memory.fitting import CARDS, fits, needed, remedies, size_text, smallest_card
+from tunegate_api.memory.shapes import Memory, ModelShape
+from tunegate_api.plan import StagePlan
+from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec
+
+GB = 10**9
+
+
+def advise(
+    spec: FineTuneJobSpec, model: ModelShape | None, stages: list[StagePlan], judging: Memory | None
+) -> list[str]:
+    """What a person may want to change, and why; docs/choosing.md has the whole of it. ``model`` is None
+    where its sizes are not known, and ``judging`` what the gate needs, where that is known."""
+    return [*_on_method(stages), *_on_gpus(spec, model, stages), *_on_judging(spec, stages, judging)]
+
+
+def _on_method(stages: list[StagePlan]) -> Iterator[str]:
+    if any(stage.parameters.adapter == "None" for stage in stages):
+        yield (
+            "train all weights only once an adapter of a higher rank gains nothing more: "
+            "format and domain are learned by SFT with LoRA"
+        )
+    if all(stage.parameters.method == "SFT" for stage in stages):
+        yield (
+            "for preference, style or refusals add a stage with method: DPO after SFT, and pairs as "
+            "data.preference"
+        )
+
+
+def _on_gpus(spec: FineTuneJobSpec, model: ModelShape | None, stages: list[StagePlan]) -> Iterator[str]:
+    if spec.resources.accelerator == "CPU" or model is None:
+        return
+    for stage in stages:
+        if stage.parallelism == "FSDP":
+            yield (
+                f"stage {stage.name} is sharded by FSDP, which no GPU has run yet: compare its first losses "
+                "with those of an adapter"
+            )
+        if stage.memory is None:
+            continue
+        card = smallest_card(stage.memory)
+        smaller = _smaller_cards(stage, model, card, spec.resources.processes)
+        if card is None:
+            yield f"stage {stage.name} fits none of {_listed(CARDS)} GB" + (f": {smaller}" if smaller else "")
+        else:
+            yield f"stage {stage.name} fits a GPU of {card} GB" + (f"; {smaller}" if smaller else "")
+    if not (spec.resources.gpu and spec.resources.gpu.memory):
+        yield "give resources.gpu.memory: what does not fit it is refused before a GPU is asked for"
+
+
+def _on_judging(spec: FineTuneJobSpec, stages: list[StagePlan], judging: Memory | None) -> Iterator[str]:
+    trained = max((needed(stage.memory) for stage in stages if stage.memory), default=0)
+    if judging and spec.resources.accelerator == "GPU" and needed(judging) > trained:
+        yield (
+            f"the gate needs {size_text(needed(judging))}, more than training: it judges on one GPU what is "
+            "published"
+        )
+
+
+def _smaller_cards(stage: StagePlan, model: ModelShape, card: int | None, processes: int) -> str:
+    """The mildest change that lets a smaller GPU do."""
+    found = []
+    for remedy in remedies(model, stage, processes):
+        enough = smallest_card(remedy.memory)
+        if enough is not None and (card is None or enough < card):
+            found.append(f"{remedy.change} would fit {enough} GB, with {size_text(remedy.memory.total)}")
+    return "; ".join(found)
+
+
+def fitting_cards(stage: StagePlan) -> dict[int, bool]:
+    """Which of the usual GPUs hold a stage, by their GB."""
+    memory = stage.memory
+    return {card: memory is not None and fits(memory, card * GB) for card in CARDS}
+
+
+def _listed(cards: tuple[int, ...]) -> str:
+    return ", ".join(str(card) for card in cards[:-1]) + f" and {cards[-1]}"

@@ -1,0 +1,246 @@
+"""What Kubernetes' Job controller does, for Jobs of one pod at a time and for Indexed ones. Pure.
+
+Differences that a laptop makes: pods are tried again after 1, 2, 4 … seconds instead of 10, 20, 40 …; a pod
+that someone deletes is replaced without being counted; a pod that is going away always holds back the next
+one (``podReplacementPolicy: Failed``, which is what we ask of a real cluster, too).
+"""
+
+import random
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from tunegate_operator.children.pod_status import exit_code, finished_at, is_terminal, phase
+from tunegate_operator.engine.cluster import InvalidError, Object
+from tunegate_operator.engine.objects import (
+    has_condition,
+    is_being_deleted,
+    is_finished,
+    moment,
+    timestamp,
+    wire,
+)
+from tunegate_operator.engine.owners import controlling_owner, owner_reference
+
+RETRY_SECONDS = 1.0
+LONGEST_RETRY = 30.0
+DEFAULT_BACKOFF_LIMIT = 6
+JOB_NAME_LABELS = ("batch.kubernetes.io/job-name", "job-name")
+INDEX_LABEL = "batch.kubernetes.io/job-completion-index"
+CONTROLLER_UID_LABELS = ("batch.kubernetes.io/controller-uid", "controller-uid")
+OWNER_ANNOTATION = "local.tunegate.dev/owner-uid"
+"""On a pod: the uid of its Job's controlling owner, whose outbox it fills; the Job may be gone before it."""
+OWNER_NAME_ANNOTATION = "local.tunegate.dev/owner-name"
+"""On a pod: the name of that owner."""
+_POD_NAME_LENGTH = 63
+_SUFFIX_LENGTH = 5
+_SUFFIX_LETTERS = "bcdfghjklmnpqrstvwxz2456789"  # Kubernetes' choice: no vowels, so no words
+
+
+@dataclass(frozen=True)
+class JobStep:
+    """What to do about a Job now."""
+
+    status: Object
+    starts: tuple[int, ...] = ()
+    """Indexes of pods to create; 0 for the one of a Job that is not Indexed."""
+    stops: tuple[Object, ...] = ()
+    """Pods to delete."""
+
+
+def refuse_unsupported(job: Object) -> None:
+    """Raise InvalidError for several pods other than those of an Indexed Job, all at once."""
+    spec, name = job["spec"], job["metadata"]["name"]
+    completions = spec.get("completions", 1)
+    if spec.get("parallelism", 1) != completions:
+        raise InvalidError(f"Job {name}: spec.parallelism other than spec.completions needs a cluster")
+    if completions > 1 and not _is_indexed(job):
+        raise InvalidError(f"Job {name}: spec.completions above 1 needs completionMode: Indexed")
+
+
+def step_job(job: Object, pods: list[Object], now: datetime, retry_seconds: float = RETRY_SECONDS) -> JobStep:
+    """What a Job should be, given its pods."""
+    old: Object = job.get("status", {})
+    if is_finished(job):
+        return JobStep(old)
+    active = tuple(p for p in pods if not is_terminal(p) and not is_being_deleted(p))
+    terminating = [p for p in pods if not is_terminal(p) and is_being_deleted(p)]
+    status = wire(old) | _counts(job, pods, len(active), len(terminating))
+
+    if not _unfinished(job, pods):
+        _set(
+            status,
+            "SuccessCriteriaMet",
+            "CompletionsReached",
+            "Reached expected number of succeeded pods",
+            now,
+        )
+        _set(status, "Complete", "CompletionsReached", "Reached expected number of succeeded pods", now)
+        status["completionTime"] = timestamp(now)
+        return JobStep(status, stops=active)
+    if job["spec"].get("suspend"):
+        status.pop("startTime", None)
+        _set(status, "Suspended", "JobSuspended", "Job suspended", now)
+        return JobStep(status, stops=active)
+    if has_condition(job, "Suspended"):
+        _set(status, "Suspended", "JobResumed", "Job resumed", now, holds=False)
+    status.setdefault("startTime", timestamp(now))
+
+    failure = _failure(job, pods, status, now)
+    if failure:
+        _set(status, "FailureTarget", *failure, now)
+        if not active and not terminating:
+            _set(status, "Failed", *failure, now)
+        return JobStep(status, stops=active)
+    starts = missing_indexes(job, pods) if _retry_is_due(job, pods, now, retry_seconds) else ()
+    return JobStep(status, starts=starts)
+
+
+def missing_indexes(job: Object, pods: list[Object]) -> tuple[int, ...]:
+    """Indexes without a pod that succeeded, or that is not at its end yet."""
+    there = {index_of(pod) for pod in pods if not is_terminal(pod)}
+    return tuple(index for index in _unfinished(job, pods) if index not in there)
+
+
+def index_of(pod: Object) -> int:
+    """Its number among the pods of an Indexed Job, else 0."""
+    return int(pod["metadata"].get("labels", {}).get(INDEX_LABEL, "0"))
+
+
+def _unfinished(job: Object, pods: list[Object]) -> list[int]:
+    done = {index_of(pod) for pod in pods if phase(pod) == "Succeeded"}
+    return [index for index in range(job["spec"].get("completions", 1)) if index not in done]
+
+
+def _is_indexed(job: Object) -> bool:
+    return bool(job["spec"].get("completionMode") == "Indexed")
+
+
+def new_pod(job: Object, index: int = 0) -> Object:
+    """A pod of this Job, with a name like Kubernetes' and the labels that its Job controller adds."""
+    metadata, template, owner = job["metadata"], wire(job["spec"]["template"]), controlling_owner(job)
+    ending = f"-{index}-" if _is_indexed(job) else "-"
+    longest = _POD_NAME_LENGTH - _SUFFIX_LENGTH
+    if _is_indexed(job):  # there the index stays, whatever is cut
+        prefix = metadata["name"][: longest - len(ending)] + ending
+    else:
+        prefix = f"{metadata['name']}{ending}"[:longest]
+    labels = dict.fromkeys(JOB_NAME_LABELS, metadata["name"]) | dict.fromkeys(
+        CONTROLLER_UID_LABELS, metadata["uid"]
+    )
+    if _is_indexed(job):
+        labels |= {INDEX_LABEL: str(index)}
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": prefix + "".join(random.choices(_SUFFIX_LETTERS, k=_SUFFIX_LENGTH)),
+            "namespace": metadata["namespace"],
+            "labels": {**template.get("metadata", {}).get("labels", {}), **labels},
+            "annotations": {
+                **template.get("metadata", {}).get("annotations", {}),
+                **({OWNER_ANNOTATION: owner.uid, OWNER_NAME_ANNOTATION: owner.key.name} if owner else {}),
+            },
+            "ownerReferences": [owner_reference(job)],
+        },
+        "spec": {**template["spec"], "nodeName": "localhost"},
+    }
+
+
+def owner_name(obj: Object) -> str | None:
+    """For whom a Job or one of its pods works, or None when that is nobody."""
+    if obj["kind"] == "Pod":
+        name: str | None = obj["metadata"].get("annotations", {}).get(OWNER_NAME_ANNOTATION)
+        return name
+    owner = controlling_owner(obj)
+    return owner.key.name if owner else None
+
+
+def _counts(job: Object, pods: list[Object], active: int, terminating: int) -> Object:
+    return {
+        "active": active,
+        "ready": sum(has_condition(pod, "Ready") for pod in pods),
+        "terminating": terminating,
+        "succeeded": sum(phase(pod) == "Succeeded" for pod in pods),
+        "failed": len(_counted_failures(job, pods)),
+    }
+
+
+def _counted_failures(job: Object, pods: list[Object]) -> list[Object]:
+    failed = [pod for pod in pods if phase(pod) == "Failed"]
+    return [pod for pod in failed if _action(job, pod)[0] != "Ignore"]
+
+
+def _action(job: Object, pod: Object) -> tuple[str, int]:
+    """What the first matching rule of podFailurePolicy says of a failed pod, and the rule's index."""
+    for index, rule in enumerate(job["spec"].get("podFailurePolicy", {}).get("rules", ())):
+        if _matches(rule, pod):
+            return rule["action"], index
+    return "Count", -1
+
+
+def _matches(rule: dict[str, Any], pod: Object) -> bool:
+    codes = rule.get("onExitCodes")
+    if codes:
+        code = exit_code(pod) or 0
+        return code != 0 and bool((code in codes["values"]) == (codes["operator"] == "In"))
+    conditions = pod.get("status", {}).get("conditions", ())
+    return any(
+        c["type"] == wanted["type"] and c["status"] == wanted.get("status", "True")
+        for wanted in rule.get("onPodConditions", ())
+        for c in conditions
+    )
+
+
+def _failure(job: Object, pods: list[Object], status: Object, now: datetime) -> tuple[str, str] | None:
+    """Reason and message of why the Job fails, with Kubernetes' words."""
+    for condition in status.get("conditions", ()):
+        if condition["type"] == "FailureTarget":
+            return str(condition["reason"]), str(condition["message"])
+    for pod in pods:
+        action, index = _action(job, pod) if phase(pod) == "Failed" else ("", -1)
+        if action == "FailJob":
+            metadata, container = pod["metadata"], pod["spec"]["containers"][0]["name"]
+            return "PodFailurePolicy", (
+                f"Container {container} for pod {metadata['namespace']}/{metadata['name']} "
+                f"failed with exit code {exit_code(pod)} matching FailJob rule at index {index}"
+            )
+    spec = job["spec"]
+    if status["failed"] > spec.get("backoffLimit", DEFAULT_BACKOFF_LIMIT):
+        return "BackoffLimitExceeded", "Job has reached the specified backoff limit"
+    limit = spec.get("activeDeadlineSeconds")
+    if limit is not None and (now - moment(status["startTime"])).total_seconds() >= limit:
+        return "DeadlineExceeded", "Job was active longer than specified deadline"
+    return None
+
+
+def _retry_is_due(job: Object, pods: list[Object], now: datetime, retry_seconds: float) -> bool:
+    failures = _counted_failures(job, pods)
+    ends = [moment(end) for pod in failures if (end := finished_at(pod))]
+    if not ends:
+        return True
+    delay: float = min(retry_seconds * 2 ** min(len(failures) - 1, 16), LONGEST_RETRY)
+    return (now - max(ends)).total_seconds() >= delay
+
+
+def _set(status: Object, type: str, reason: str, message: str, now: datetime, *, holds: bool = True) -> None:
+    """Set a condition; its times change only when its status does."""
+    value = "True" if holds else "False"
+    conditions = status.setdefault("conditions", [])
+    for condition in conditions:
+        if condition["type"] == type:
+            if condition["status"] == value:
+                return
+            conditions.remove(condition)
+            break
+    time = timestamp(now)
+    conditions.append(
+        {
+            "type": type,
+            "status": value,
+            "reason": reason,
+            "message": message,
+            "lastProbeTime": time,
+            "lastTransitionTime": time,
+        }
+    )

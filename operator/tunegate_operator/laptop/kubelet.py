@@ -1,0 +1,257 @@
+"""What a kubelet does, with a process for each pod."""
+
+import json
+import logging
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+
+import psutil
+
+from tunegate_operator.children import pod_status
+from tunegate_operator.engine.clock import Clock
+from tunegate_operator.engine.cluster import ConflictError, Key, NotFoundError, Object
+from tunegate_operator.engine.objects import is_being_deleted, moment, uid_of
+from tunegate_operator.laptop import pod_folder, pod_process
+from tunegate_operator.laptop.pod_folder import CannotStartError, FindObject, FindVolume, UnschedulableError
+from tunegate_operator.laptop.pod_process import PodProcess, Record
+from tunegate_operator.laptop.store import DEFAULT_GRACE_SECONDS, ObjectStore
+
+log = logging.getLogger(__name__)
+
+LOST_EXIT_CODE = 137
+"""Of a process whose end nobody saw and that left no word: as if it was killed."""
+START_ERROR_EXIT_CODE = 128
+INTERRUPTED = "Pod was terminated in response to imminent node shutdown."
+RESTARTED = "The machine restarted while the pod ran."
+_PYTHONS = ("python", "python3")
+_LOOK_SECONDS = 0.05
+
+WorksOn = Callable[[Object], bool]
+"""Whether a Job or pod is this process's to work on."""
+
+
+def everything(_: Object) -> bool:
+    """A WorksOn without exceptions."""
+    return True
+
+
+class Kubelet:
+    """Runs the pods of a store. One thread may use it."""
+
+    def __init__(
+        self,
+        store: ObjectStore,
+        root: Path,
+        find_volume: FindVolume,
+        clock: Clock,
+        wake: Callable[[], None],
+        *,
+        works_on: WorksOn = everything,
+    ) -> None:
+        """``wake`` is called from another thread when a process ends."""
+        self._store = store
+        self._root = root
+        self._find_volume = find_volume
+        self._clock = clock
+        self._wake = wake
+        self._works_on = works_on
+        self._processes: dict[str, PodProcess] = {}
+        self._lost: dict[str, Object] = {}  # pods that ran when we died, and do not any more
+        self._adopt()
+
+    def log_file(self, pod_name: str) -> Path:
+        """What the pod printed. It outlives the pod."""
+        return self._root / "logs" / f"{pod_name}.log"
+
+    def ended_pods(self) -> list[Object]:
+        """Pods whose process has ended though their status does not say so yet."""
+        pods = [pod for pod in self._pods() if not pod_status.is_terminal(pod)]
+        return [pod for pod in pods if uid_of(pod) in self._lost or self._has_ended(pod)]
+
+    def conclude(self, ended: list[Object], disruption: str | None = None) -> None:
+        """Write how these pods ended; ``disruption`` says why we ended them, if we did."""
+        for pod in ended:
+            uid = uid_of(pod)
+            process = self._processes.pop(uid, None)
+            self._lost.pop(uid, None)
+            if process:
+                process.kill_the_rest()
+            code = process.exit_code() if process else None
+            if code is None:
+                code = self._code_left_behind(pod)
+            why = RESTARTED if process is None and self._has_restarted_since(pod) else disruption
+            folder = self._folder(pod)
+            pod_folder.remove_secrets(pod, folder)
+            message = pod_folder.termination_message(
+                pod, folder, self.log_file(pod["metadata"]["name"]), code
+            )
+            status = pod_status.terminated(pod, code, message, self._now(), disruption=why)
+            self._write_status(pod, status)
+
+    def step(self) -> None:
+        """Start what waits, and bring what is being deleted to its end."""
+        for pod in self._pods():
+            if is_being_deleted(pod):
+                self._end(pod)
+            elif pod_status.phase(pod) == "Pending":
+                self._start(pod)
+
+    def interrupt(self, limit: float | None = None) -> None:
+        """Ask all processes to stop, and wait; each gets its grace period, but at most ``limit`` seconds.
+
+        Afterwards call :meth:`conclude` with :meth:`ended_pods`.
+        """
+        began = self._clock.monotonic()
+        pods = {uid_of(pod): pod for pod in self._pods()}
+        running = {uid: process for uid, process in self._processes.items() if not process.has_ended()}
+        for process in running.values():
+            process.ask_to_stop()
+        while running:
+            waited = self._clock.monotonic() - began
+            for uid, process in list(running.items()):
+                if process.has_ended():
+                    del running[uid]
+                elif waited >= min(_grace(pods.get(uid)), limit if limit is not None else float("inf")):
+                    process.kill()
+            if running:
+                time.sleep(_LOOK_SECONDS)
+
+    # Inside
+
+    def _pods(self) -> list[Object]:
+        return [pod for pod in self._store.list_objects("Pod") if self._works_on(pod)]
+
+    def _adopt(self) -> None:
+        """Take up the processes that an earlier life started, and clear what is left of gone pods."""
+        unfinished = [pod for pod in self._pods() if not pod_status.is_terminal(pod)]
+        found = pod_process.find_all() if unfinished else {}
+        for pod in unfinished:
+            uid = uid_of(pod)
+            record = Record.read(self._record_file(pod))
+            process = pod_process.find(uid, record) if record else found.get(uid)
+            if process:
+                self._processes[uid] = process
+                if not record or pod_status.phase(pod) == "Pending":
+                    self._announce(pod)
+                log.info("pod %s goes on as process %d", pod["metadata"]["name"], process.record.pid)
+            elif record or pod_status.phase(pod) == "Running" or self._left_message(pod):
+                self._lost[uid] = pod
+        names = {pod["metadata"]["name"] for pod in self._store.list_objects("Pod")}
+        for folder in (self._root / "pods").glob("*"):
+            if folder.name not in names:
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def _start(self, pod: Object) -> None:
+        uid = uid_of(pod)
+        if uid in self._lost:
+            return
+        if uid in self._processes:  # it could not be said on disk when it started
+            self._announce(pod)
+            return
+        folder, now = self._folder(pod), self._now()
+        try:
+            pod_folder.build(pod, folder, self._finder(pod), self._find_volume)
+            environment = pod_folder.environment(pod, folder, self._finder(pod))
+        except UnschedulableError as error:
+            self._write_status(pod, pod_status.unschedulable(pod, str(error), now))
+            return
+        except CannotStartError as error:
+            self._write_status(pod, pod_status.waiting(pod, error.reason, str(error), now))
+            return
+        except OSError as error:  # say, a full disk
+            self._write_status(pod, pod_status.waiting(pod, "CreateContainerError", str(error), now))
+            return
+        try:
+            self._processes[uid] = pod_process.start(
+                uid,
+                _command(pod),
+                folder=folder,
+                environment=environment,
+                log_file=self.log_file(pod["metadata"]["name"]),
+                on_end=self._wake,
+            )
+        except OSError as error:
+            status = pod_status.terminated(pod, START_ERROR_EXIT_CODE, str(error), now, reason="StartError")
+            self._write_status(pod, status)
+            return
+        # A crash before this line leaves a process without a record: it is found by its environment.
+        self._announce(pod)
+
+    def _announce(self, pod: Object) -> None:
+        """Record the pod's process, then say that the pod runs."""
+        self._processes[uid_of(pod)].record.write(self._record_file(pod))
+        self._write_status(pod, pod_status.running(pod, self._now()))
+
+    def _end(self, pod: Object) -> None:
+        process = self._processes.get(uid_of(pod))
+        if process is None or process.has_ended():
+            if uid_of(pod) in self._lost or process:
+                return  # its end is written first, in conclude()
+            self._store.finalize(Key.of(pod), uid_of(pod))
+            shutil.rmtree(self._folder(pod), ignore_errors=True)
+        elif self._now() >= moment(pod["metadata"]["deletionTimestamp"]):
+            process.kill()
+        else:
+            process.ask_to_stop()
+
+    def _has_ended(self, pod: Object) -> bool:
+        process = self._processes.get(uid_of(pod))
+        return process is not None and process.has_ended()
+
+    def _code_left_behind(self, pod: Object) -> int:
+        """The exit code that the trainer wrote into its termination message."""
+        try:
+            return int(json.loads(self._left_message(pod))["exitCode"])
+        except (ValueError, KeyError, TypeError):
+            return LOST_EXIT_CODE
+
+    def _left_message(self, pod: Object) -> str:
+        try:
+            return pod_folder.termination_message(pod, self._folder(pod), Path("/dev/null"), 0)
+        except CannotStartError:  # a path that no pod may have: it never ran
+            return ""
+
+    def _has_restarted_since(self, pod: Object) -> bool:
+        record = Record.read(self._record_file(pod))
+        return record is not None and record.create_time < psutil.boot_time() - 1
+
+    def _write_status(self, pod: Object, status: Object) -> None:
+        """Write over whatever version there is: a pod's status is ours alone."""
+        key = Key.of(pod)
+        current = self._store.get(key)
+        if current is None or uid_of(current) != uid_of(pod):
+            return
+        try:
+            self._store.patch_status(key, status, current["metadata"]["resourceVersion"])
+        except (ConflictError, NotFoundError):
+            log.debug("pod %s changed meanwhile; the next step sees it", key.name)
+
+    def _finder(self, pod: Object) -> FindObject:
+        """Finds ConfigMaps and Secrets in the pod's namespace."""
+        namespace = pod["metadata"]["namespace"]
+        return lambda kind, name: self._store.get(Key(kind, namespace, name))
+
+    def _folder(self, pod: Object) -> Path:
+        return self._root / "pods" / str(pod["metadata"]["name"])
+
+    def _record_file(self, pod: Object) -> Path:
+        return self._folder(pod) / "process.json"
+
+    def _now(self) -> datetime:
+        return self._clock.now()
+
+
+def _command(pod: Object) -> list[str]:
+    """The image's Python is this Python."""
+    container = pod["spec"]["containers"][0]
+    command = [*container.get("command", ()), *container.get("args", ())]
+    return [sys.executable, *command[1:]] if command[0] in _PYTHONS else command
+
+
+def _grace(pod: Object | None) -> float:
+    spec = pod["spec"] if pod else {}
+    return float(spec.get("terminationGracePeriodSeconds", DEFAULT_GRACE_SECONDS))

@@ -1,0 +1,183 @@
+"""What manifests may change in a folder of runs. Pure, but for reading the files."""
+
+import base64
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tunegate_api.contract import sha256_text
+from tunegate_api.schema.crd import MUTABLE
+from tunegate_api.v1alpha1.finetunejob_status import Phase
+from tunegate_operator.engine.cluster import Key, Object
+from tunegate_operator.manifests import load_manifests
+
+NAMESPACE = "default"
+"""A laptop has one namespace: manifests may name any, and what they create is found under this one."""
+ORDER = {"ConfigMap": 0, "Secret": 0, "EvalGate": 1, "FineTuneJob": 2}
+"""The kinds that are created, in an order in which nothing waits."""
+RESERVED = ("volumes",)
+"""Entries of the runs folder that are no job's."""
+
+
+class RefusedError(Exception):
+    """Manifests that cannot be applied to this folder of runs. Nothing was changed."""
+
+
+@dataclass(frozen=True)
+class Project:
+    """The objects of one path on the command line, and the folder that they were read from."""
+
+    objects: list[Object]
+    folder: Path
+
+
+def read_project(path: Path) -> Project:
+    """The manifests of a file or folder. Raises ManifestError."""
+    folder = path if path.is_dir() else path.parent
+    objects = [manifest.obj for manifest in load_manifests([path])]
+    ours = sorted((o for o in objects if o["kind"] in ORDER), key=lambda o: ORDER[o["kind"]])
+    return Project([_as_stored(_located(obj, folder)) for obj in ours], folder)
+
+
+def jobs_of(project: Project) -> list[Object]:
+    return [obj for obj in project.objects if obj["kind"] == "FineTuneJob"]
+
+
+def job_names(objects: Iterable[Object]) -> list[str]:
+    return [obj["metadata"]["name"] for obj in objects if obj["kind"] == "FineTuneJob"]
+
+
+def in_our_namespace(objects: Iterable[Object]) -> list[Object]:
+    """The objects, in the one namespace there is. Raises RefusedError where that makes two of them one."""
+    moved: dict[Key, Object] = {}
+    for obj in objects:
+        new = {**obj, "metadata": {**obj["metadata"], "namespace": NAMESPACE}}
+        if Key.of(new) in moved:
+            raise RefusedError(
+                f"there are two {obj['kind']}s {obj['metadata']['name']}, in different namespaces, and a "
+                "laptop has one: rename one of them, or run them apart, each with its own --runs"
+            )
+        moved[Key.of(new)] = new
+    return list(moved.values())
+
+
+def refuse_reserved(names: Iterable[str]) -> None:
+    """Raises RefusedError for a job whose folder would be something else's."""
+    for name in names:
+        if name in RESERVED:
+            raise RefusedError(
+                f"FineTuneJob {name}: the runs folder keeps something else in {name}/; "
+                "give the job another name"
+            )
+
+
+def refuse_other_experiment(existing: Object, obj: Object) -> None:
+    """Raises RefusedError if a FineTuneJob exists and is another one."""
+    old, new = ({k: v for k, v in o["spec"].items() if k not in MUTABLE} for o in (existing, obj))
+    changed = sorted(k for k in {*old, *new} if old.get(k) != new.get(k))
+    if changed:
+        raise RefusedError(
+            f"FineTuneJob {obj['metadata']['name']} exists and its spec is immutable; "
+            f"changed: {', '.join(changed)}. "
+            "Give the new experiment another name, or start over with --again."
+        )
+
+
+def refuse_start_from_nothing(job: Object, earlier: Object | None) -> None:
+    """Raises RefusedError for a job that starts from one that is not here, or that nobody works on now."""
+    name = job["metadata"]["name"]
+    source = job["spec"]["model"]["startFrom"]
+    if earlier is None:
+        raise RefusedError(f"FineTuneJob {name} starts from {source}, which never ran here. Run it first.")
+    phase = earlier.get("status", {}).get("phase") or Phase.PENDING
+    if not Phase(phase).is_final:
+        raise RefusedError(
+            f"FineTuneJob {name} starts from {source}, which is {phase}. "
+            "Let it end first, or run both together."
+        )
+
+
+def changes_what_is_fixed(existing: Object, obj: Object) -> bool:
+    """Whether a cluster would refuse this change of an EvalGate or ConfigMap."""
+    if obj["kind"] == "EvalGate":
+        return bool(existing["spec"].get("golden") != obj["spec"].get("golden"))
+    return bool(existing.get("immutable")) and content(existing) != content(obj)
+
+
+def refuse_change(obj: Object, users: Iterable[str], *, again: bool) -> None:
+    """Raises RefusedError for a change of what is fixed, unless its only ``users`` start over."""
+    users = list(users)
+    if again and not users:
+        return
+    name, gate = obj["metadata"]["name"], obj["kind"] == "EvalGate"
+    what = "its golden set is immutable, so that pass rates compare" if gate else "it is immutable"
+    way = f"It is used by {', '.join(users)}, too" if users else "Or start over with --again"
+    raise RefusedError(
+        f"{obj['kind']} {name} exists and {what}. "
+        f"Give the new {'set a gate of its own' if gate else 'content a name of its own'}. {way}."
+    )
+
+
+def _uses(user: Object, obj: Object) -> bool:
+    """Whether a FineTuneJob names an EvalGate, or either of them a ConfigMap."""
+    field = "name" if obj["kind"] == "EvalGate" else "configMap"
+    part = _gates(user["spec"]) if obj["kind"] == "EvalGate" else user["spec"]
+    return obj["metadata"]["name"] in _values(part, field)
+
+
+def inputs_of(job: Object, objects: Iterable[Object]) -> dict[str, str]:
+    """The gates and ConfigMaps that a FineTuneJob reads, each with the digest of its content."""
+    objects = list(objects)
+    gates = [o for o in objects if o["kind"] == "EvalGate" and _uses(job, o)]
+    maps = [o for o in objects if o["kind"] == "ConfigMap" and any(_uses(user, o) for user in (job, *gates))]
+    return {f"{o['kind']} {o['metadata']['name']}": _digest(o) for o in (*maps, *gates)}
+
+
+def content(obj: Object) -> Object:
+    """What a person wrote, but for the metadata."""
+    return {field: value for field, value in obj.items() if field not in ("metadata", "status")}
+
+
+def _digest(obj: Object) -> str:
+    return sha256_text(json.dumps(content(obj), sort_keys=True))
+
+
+def _gates(spec: Object) -> list[Any]:
+    return [spec.get("gates"), *(stage.get("gates") for stage in spec.get("stages") or [])]
+
+
+def _values(value: Any, field: str) -> set[str]:
+    """The texts of all fields of this name, however deep."""
+    if isinstance(value, dict):
+        here = {value[field]} if isinstance(value.get(field), str) else set()
+        return here.union(*(_values(part, field) for part in value.values()))
+    if isinstance(value, list):
+        return set().union(*(_values(part, field) for part in value))
+    return set()
+
+
+def _as_stored(obj: Object) -> Object:
+    """The object as an API server would keep it: the texts of a Secret's stringData are part of its data."""
+    if obj["kind"] != "Secret":
+        return obj
+    texts = (obj.get("stringData") or {}).items()
+    encoded = {key: base64.b64encode(text.encode()).decode() for key, text in texts}
+    kept = {field: value for field, value in obj.items() if field != "stringData"}
+    return kept | {"data": (obj.get("data") or {}) | encoded}
+
+
+def _located(obj: Object, folder: Path) -> Object:
+    """The object with file:// URIs that are relative to its manifest made absolute."""
+
+    def absolute(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {k: absolute(v) for k, v in value.items()}
+        if isinstance(value, list):
+            return [absolute(v) for v in value]
+        if isinstance(value, str) and value.startswith("file://") and not value.startswith("file:///"):
+            return f"file://{(folder / value.removeprefix('file://')).resolve()}"
+        return value
+
+    return {**obj, "spec": absolute(obj["spec"])} if obj["kind"] == "FineTuneJob" else obj

@@ -1,0 +1,187 @@
+"""A pod's process: started, found again after our own death, and ended with all that it started."""
+
+import json
+import logging
+import os
+import signal
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from tunegate_operator.laptop.object_folder import write_atomically
+
+log = logging.getLogger(__name__)
+
+UID_VARIABLE = "TUNEGATE_POD_UID"
+"""Set in every process of a pod, so that each can be told from all others, whoever's child it is."""
+_CLOCK_TOLERANCE = 2.0
+"""Seconds by which a process's start, computed from the boot time, may differ when the clock was set."""
+_SIGNAL_BASE = 128
+
+
+@dataclass(frozen=True)
+class Record:
+    """What is remembered of a process on disk."""
+
+    pid: int
+    create_time: float
+    """Seconds since 1970."""
+
+    @classmethod
+    def read(cls, path: Path) -> "Record | None":
+        """None if there is none: the process may still exist, see :func:`find_all`."""
+        try:
+            content = json.loads(path.read_text())
+            return cls(content["pid"], content["createTime"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def write(self, path: Path) -> None:
+        """Raises OSError."""
+        write_atomically(path, json.dumps({"pid": self.pid, "createTime": self.create_time}).encode())
+
+
+class PodProcess:
+    """The main process of a pod, our child or not."""
+
+    def __init__(
+        self, uid: str, process: psutil.Process, child: "subprocess.Popen[bytes] | None" = None
+    ) -> None:
+        self._uid = uid
+        self._process = process
+        self._child = child
+        self.record = Record(process.pid, process.create_time())
+        self.was_asked_to_stop = False
+
+    def has_ended(self) -> bool:
+        if self._child:
+            return self._child.returncode is not None  # set by the thread that waits for it
+        return not is_alive(self._process)
+
+    def exit_code(self) -> int | None:
+        """As a container's: 128 + the signal that killed it. None if only its parent could know."""
+        if self._child is None or self._child.returncode is None:
+            return None
+        code = self._child.returncode
+        return code if code >= 0 else _SIGNAL_BASE - code
+
+    def ask_to_stop(self) -> None:
+        """SIGTERM to the main process, as Kubernetes does; once."""
+        if not self.was_asked_to_stop:
+            self.was_asked_to_stop = True
+            _send(self._process, signal.SIGTERM)
+
+    def kill(self) -> None:
+        """SIGKILL to all processes of the pod."""
+        _send(self._process, signal.SIGKILL)
+        self.kill_the_rest()
+
+    def kill_the_rest(self) -> None:
+        """A container ends with its main process: what that left running goes, too."""
+        for process, uid in _marked_processes():
+            if uid == self._uid and process != self._process:
+                _send(process, signal.SIGKILL)
+
+
+def start(
+    uid: str,
+    command: list[str],
+    *,
+    folder: Path,
+    environment: dict[str, str],
+    log_file: Path,
+    on_end: Callable[[], None],
+) -> PodProcess:
+    """Start a process in its own session, so that Ctrl-C at our terminal is not its Ctrl-C.
+
+    ``on_end`` is called from another thread. Raises OSError when there is no such command.
+    """
+    log_file.parent.mkdir(parents=True, exist_ok=True)
+    with log_file.open("ab") as output:
+        child = subprocess.Popen(
+            command,
+            cwd=folder,
+            env=environment | {UID_VARIABLE: uid},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    started = PodProcess(uid, psutil.Process(child.pid), child)
+
+    def wait() -> None:
+        child.wait()
+        on_end()
+
+    # The thread also keeps the child from becoming a zombie when whoever started it is gone.
+    threading.Thread(target=wait, name=f"wait-{child.pid}", daemon=True).start()
+    return started
+
+
+def find(uid: str, record: Record | None) -> PodProcess | None:
+    """The running process of a pod that an earlier life of ours started, or None."""
+    if record:
+        try:
+            process = psutil.Process(record.pid)
+            if is_alive(process) and _is_marked(process, uid, record):
+                return PodProcess(uid, process)
+        except psutil.Error:
+            pass
+        return None
+    return find_all().get(uid)
+
+
+def find_all() -> dict[str, PodProcess]:
+    """The main processes of all pods on this machine, by uid.
+
+    For a process that was started but not recorded, because we died in between."""
+    leaders: dict[str, PodProcess] = {}
+    for process, uid in _marked_processes():
+        try:
+            if os.getsid(process.pid) != process.pid or not is_alive(process):
+                continue
+            found = PodProcess(uid, process)
+        except (psutil.Error, OSError):  # gone meanwhile
+            continue
+        # Something that the trainer started may lead a session, too; the trainer is older.
+        if uid not in leaders or found.record.create_time < leaders[uid].record.create_time:
+            leaders[uid] = found
+    return leaders
+
+
+def is_alive(process: psutil.Process) -> bool:
+    """Whether it runs. A zombie has ended: only its exit code is left."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
+
+
+def _is_marked(process: psutil.Process, uid: str, record: Record) -> bool:
+    try:
+        return process.environ().get(UID_VARIABLE) == uid
+    except psutil.AccessDenied:
+        return abs(process.create_time() - record.create_time) < _CLOCK_TOLERANCE
+
+
+def _marked_processes() -> Iterator[tuple[psutil.Process, str]]:
+    for process in psutil.process_iter():
+        try:
+            uid = process.environ().get(UID_VARIABLE)
+        except (psutil.Error, OSError):  # someone else's, or gone
+            continue
+        if uid:
+            yield process, uid
+
+
+def _send(process: psutil.Process, number: signal.Signals) -> None:
+    try:
+        process.send_signal(number)
+    except psutil.NoSuchProcess:
+        pass
+    except psutil.AccessDenied as error:
+        log.warning("cannot send %s to process %d: %s", number.name, process.pid, error)

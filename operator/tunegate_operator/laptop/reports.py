@@ -1,0 +1,80 @@
+"""Reports as files: what running pods leave in their job's outbox on a volume."""
+
+import json
+import logging
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from tunegate_operator.engine.cluster import Object
+from tunegate_operator.engine.reports import JobTooLargeError, StoreFullError
+from tunegate_operator.laptop.jobs import OWNER_ANNOTATION
+from tunegate_operator.laptop.pod_folder import FindVolume
+
+log = logging.getLogger(__name__)
+
+OUTBOX = "outbox"
+ReportListener = Callable[[Object], None]
+
+
+class Outboxes:
+    """Reads each report when it changed. One thread may use it."""
+
+    def __init__(self, find_volume: FindVolume) -> None:
+        self._find_volume = find_volume
+        self._listeners: list[ReportListener] = []
+        self._seen: dict[Path, tuple[int, int, int]] = {}
+        self._deferred: set[Path] = set()
+        """Reports that found the store full: read again, also after their pod has ended."""
+
+    def watch(self, listener: ReportListener) -> None:
+        """Call ``listener`` with every report from now on; those that lie there are read again."""
+        self._listeners.append(listener)
+        self._seen.clear()
+
+    def poll(self, pods: Iterable[Object]) -> None:
+        """Hand on what these pods reported since the last look."""
+        folders = {folder for pod in pods for folder in self._outboxes(pod)}
+        found = {path for folder in folders for path in folder.glob("*.json")}
+        for path in sorted(found | self._deferred):
+            self._read(path)
+
+    def _outboxes(self, pod: Object) -> Iterable[Path]:
+        owner = pod["metadata"].get("annotations", {}).get(OWNER_ANNOTATION)
+        if owner is None:
+            return
+        for volume in pod["spec"].get("volumes", ()):
+            if "persistentVolumeClaim" in volume:
+                try:
+                    root = self._find_volume(volume["persistentVolumeClaim"]["claimName"])
+                except (KeyError, OSError):  # the pod's status says so
+                    continue
+                yield root / owner / OUTBOX
+
+    def _read(self, path: Path) -> None:
+        was_deferred = path in self._deferred
+        self._deferred.discard(path)
+        try:
+            stat = path.stat()
+            version = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
+            if self._seen.get(path) == version:
+                return
+            report = json.loads(path.read_bytes())
+        except FileNotFoundError:  # replaced or removed just now
+            return
+        except (OSError, ValueError) as error:
+            log.warning("report %s cannot be read: %s", path, error)
+            self._seen[path] = version
+            return
+        self._seen[path] = version
+        for listener in self._listeners:
+            try:
+                listener(report)
+            except JobTooLargeError as error:
+                log.warning("%s: %s", path, error)
+            except StoreFullError as error:
+                if not was_deferred:
+                    log.warning("%s is read again later: %s", path, error)
+                self._deferred.add(path)
+                self._seen.pop(path, None)
+            except (KeyError, TypeError) as error:
+                log.warning("%s is no report: %r", path, error)

@@ -1,0 +1,346 @@
+"""The cluster on a laptop: the same controllers over a folder, and what a user sees of it there.
+
+::
+
+    <runs>/<job>/status.yaml     the FineTuneJob with its status, as kubectl would show it
+    <runs>/<job>/report.html     the report, once there is one
+    <runs>/volumes/<claim>/      PersistentVolumeClaims; a link where the manifests have a folder of that name
+    <runs>/.cluster/             every object, pod and log, see :mod:`tunegate_operator.laptop.cluster`
+"""
+
+import json
+import logging
+import shutil
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from pydantic import ValidationError
+
+from tunegate_api.contract import Report, Role
+from tunegate_api.v1alpha1.finetunejob_status import TrackingStatus
+from tunegate_operator.children.pod_status import is_terminal
+from tunegate_operator.engine.cache import Cache
+from tunegate_operator.engine.clock import SystemClock
+from tunegate_operator.engine.cluster import Key, Object
+from tunegate_operator.engine.controller import Controller, Decision, View
+from tunegate_operator.engine.objects import is_finished
+from tunegate_operator.engine.owners import owner_uids
+from tunegate_operator.engine.queue import WorkQueue
+from tunegate_operator.engine.reconcile import Reconciler
+from tunegate_operator.evalgate.controller import EvalGateController
+from tunegate_operator.finetunejob.attempts import SUCCEEDED
+from tunegate_operator.finetunejob.build import PodSettings
+from tunegate_operator.finetunejob.controller import FineTuneJobController, start_from
+from tunegate_operator.laptop.cluster import LocalCluster
+from tunegate_operator.laptop.jobs import OWNER_ANNOTATION, owner_name
+from tunegate_operator.laptop.manifests import (
+    NAMESPACE,
+    Project,
+    changes_what_is_fixed,
+    content,
+    in_our_namespace,
+    inputs_of,
+    job_names,
+    refuse_change,
+    refuse_other_experiment,
+    refuse_reserved,
+    refuse_start_from_nothing,
+)
+from tunegate_operator.laptop.object_folder import to_yaml
+from tunegate_operator.laptop.report_page import with_status
+from tunegate_operator.laptop.status import (
+    AT_REST,
+    ENDED,
+    cluster_folder,
+    read_status,
+    say_what_runs,
+    write_if_changed,
+)
+from tunegate_operator.laptop.store import ObjectStore
+from tunegate_operator.laptop.volumes import make_links, plan_links
+from tunegate_operator.names import ROLE_LABEL
+
+log = logging.getLogger(__name__)
+
+PODS = PodSettings(image="laptop", secrets_needed=False, on_one_machine=True)
+"""No image: pods are processes of the installed trainer. Credentials may be in the user's environment."""
+PROGRESS_SECONDS = 1.0
+"""Status is a local file here, so progress may be written often."""
+INPUTS_ANNOTATION = "local.tunegate.dev/inputs"
+"""On a FineTuneJob: the digests of the gates and ConfigMaps that it began with."""
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """What had come of a job before it was applied again."""
+
+    has_ended: bool
+    ended_at: datetime | None
+    unseen: tuple[str, ...]
+    """The gates and ConfigMaps that are not any more what the job began with."""
+
+
+class Laptop:
+    """One ``runs`` folder, held by this process, which works on the named jobs and leaves all others alone.
+
+    Raises RootInUseError if another process holds it, and ClusterError when it cannot be read.
+    """
+
+    def __init__(self, runs: Path, names: Collection[str]) -> None:
+        self.runs = runs.absolute()
+        self._names = names
+        clock = SystemClock()
+        self._cluster = LocalCluster(
+            cluster_folder(self.runs),
+            self._volume,
+            clock,
+            works_on=lambda obj: self._is_ours(obj, owner_name(obj)),
+        )
+        say_what_runs(self.runs, names)
+        self._reconciler = Reconciler(
+            self._cluster,
+            Cache(self._cluster.get),
+            WorkQueue(clock),
+            [_Only(FineTuneJobController(PODS), self._is_ours), EvalGateController()],
+            clock,
+            progress_interval=PROGRESS_SECONDS,
+        )
+        self._cluster.watch(self._reconciler.handle)
+        self._cluster.watch_reports(self._take_report)
+        self._reconciler.resync()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Leave no process behind, whatever ended us. Who pressed Ctrl-C here does not want to wait."""
+        try:
+            self._cluster.interrupt(limit=0 if isinstance(error, KeyboardInterrupt) else None)
+        finally:
+            self._cluster.close()
+
+    # What kubectl does
+
+    def apply(self, projects: Sequence[Project], *, again: bool = False) -> dict[str, Earlier]:
+        """Create or update what manifests say, with ``again`` in place of earlier runs of their jobs.
+
+        Returns what had come of each job. Raises RefusedError or InvalidError, before anything is changed,
+        for what a cluster would refuse.
+        """
+        objects = in_our_namespace(obj for project in projects for obj in project.objects)
+        self._refuse(objects, again=again)
+        links = plan_links(self._volumes, projects)
+        if again:
+            self._delete(job_names(objects))
+        for obj in objects:
+            self._apply_one(obj)
+        make_links(links)
+        return {name: self._begin(name, objects) for name in job_names(objects)}
+
+    def annotate(self, name: str, annotation: str, value: Any) -> None:
+        """Set an annotation of a FineTuneJob to ``value`` as JSON. Raises KeyError if there is none."""
+        obj = self.job(name)
+        annotations = obj["metadata"].get("annotations") or {}
+        obj["metadata"]["annotations"] = {**annotations, annotation: json.dumps(value)}
+        self._cluster.replace(obj)
+
+    def job(self, name: str) -> Object:
+        """A FineTuneJob as it is now. Raises KeyError."""
+        obj = self._cluster.get(Key("FineTuneJob", NAMESPACE, name))
+        if obj is None:
+            raise KeyError(name)
+        return obj
+
+    # What the machine does
+
+    def step(self, seconds: float) -> None:
+        """Let pods and operator do what is due, then wait for more, at most ``seconds``."""
+        self._cluster.step()
+        self._reconciler.run_ready()
+        for job in self._list("FineTuneJob"):
+            if job["metadata"]["name"] in self._names:
+                self._show(job)
+        self._cluster.wait(seconds)
+
+    def is_at_rest(self, name: str) -> bool:
+        """Whether nothing will happen to a job without a person: no pod of it is still to end, either."""
+        job = self.job(name)
+        uid, status = job["metadata"]["uid"], read_status(job)
+        return (
+            status.phase in AT_REST
+            and (status.tracking is None or status.tracking.result is not None)
+            and all(is_finished(child) for child in self._children(uid))
+            and all(is_terminal(pod) for pod in self._pods(uid))
+        )
+
+    def interrupt(self) -> None:
+        """Let every pod save and stop. The next run goes on from there."""
+        self._cluster.interrupt()
+
+    def log_file(self, name: str) -> Path | None:
+        """The log of the newest of a job's pods that did something for its model."""
+        pods = [
+            pod
+            for pod in self._pods(self.job(name)["metadata"]["uid"])
+            if not Role(pod["metadata"]["labels"][ROLE_LABEL]).is_chore
+        ]
+        newest = max(pods, key=lambda pod: int(pod["metadata"]["resourceVersion"]), default=None)
+        return self._cluster.log_file(newest["metadata"]["name"]) if newest else None
+
+    def report_file(self, name: str) -> Path:
+        return self.runs / name / "report.html"
+
+    # Inside
+
+    @property
+    def _volumes(self) -> Path:
+        return self.runs / "volumes"
+
+    def _is_ours(self, obj: Object, name: str | None) -> bool:
+        """Whether we work on an object that belongs to the job of this name, or to none."""
+        return obj["metadata"]["namespace"] == NAMESPACE and (name is None or name in self._names)
+
+    def _list(self, kind: str) -> list[Object]:
+        return [o for o in self._cluster.list_objects(kind) if o["metadata"]["namespace"] == NAMESPACE]
+
+    def _take_report(self, report: Object) -> None:
+        """Hand on a report; one that can't be read would only be read in vain again and again."""
+        try:
+            Report.model_validate(report)
+        except ValidationError as error:
+            log.warning("a report of job %s cannot be read: %s", report.get("jobUid"), error)
+        else:
+            self._reconciler.handle_report(report)
+
+    def _refuse(self, objects: list[Object], *, again: bool) -> None:
+        """Find all that could be refused, before the first change."""
+        names = job_names(objects)
+        refuse_reserved(names)
+        rehearsal = ObjectStore(SystemClock())
+        for obj in objects:
+            rehearsal.create(obj)
+            existing = self._cluster.get(Key.of(obj))
+            source = start_from(obj)
+            if source and source not in names and (again or not _has_begun(existing)):
+                refuse_start_from_nothing(obj, self._cluster.get(Key("FineTuneJob", NAMESPACE, source)))
+            if existing is None:
+                continue
+            if obj["kind"] == "FineTuneJob":
+                if not again:
+                    refuse_other_experiment(existing, obj)
+            elif changes_what_is_fixed(existing, obj):
+                refuse_change(obj, self._users(existing, besides=names), again=again)
+
+    def _users(self, obj: Object, besides: Collection[str]) -> list[str]:
+        """The names of the other jobs that read a gate or ConfigMap."""
+        objects = [*self._list("ConfigMap"), *self._list("EvalGate")]
+        jobs = [job for job in self._list("FineTuneJob") if job["metadata"]["name"] not in besides]
+        label = f"{obj['kind']} {obj['metadata']['name']}"
+        return [job["metadata"]["name"] for job in jobs if label in inputs_of(job, objects)]
+
+    def _delete(self, names: list[str]) -> None:
+        """Delete FineTuneJobs with all that they own. Their folders on the volume stay."""
+        jobs = [job for job in self._list("FineTuneJob") if job["metadata"]["name"] in names]
+        for job in jobs:
+            self._cluster.delete(Key.of(job), job["metadata"]["uid"])
+        while any(
+            self._pods(job["metadata"]["uid"]) for job in jobs
+        ):  # each is killed after its grace period
+            self._cluster.step()
+            self._cluster.wait(0.1)
+        for job in jobs:
+            shutil.rmtree(self.runs / job["metadata"]["name"], ignore_errors=True)
+
+    def _apply_one(self, obj: Object) -> None:
+        key = Key.of(obj)
+        existing = self._cluster.get(key)
+        if existing and obj["kind"] != "FineTuneJob" and changes_what_is_fixed(existing, obj):
+            self._cluster.delete(key, existing["metadata"]["uid"])  # nobody else uses it
+            existing = None
+        if existing is None:
+            self._cluster.create(obj)
+        elif content(existing) != content(obj):
+            self._cluster.replace({**content(obj), "metadata": existing["metadata"]})
+
+    def _begin(self, name: str, objects: list[Object]) -> Earlier:
+        """Remember what a job begins with; or if it has begun, say what became of it."""
+        job = self.job(name)
+        status, inputs = read_status(job), inputs_of(job, objects)
+        has_ended = status.phase in ENDED
+        if status.tracking and status.tracking.result != SUCCEEDED and status.cleanup is None:
+            self._track_again(job, status.tracking)
+        if status.request is None and not has_ended:
+            self.annotate(name, INPUTS_ANNOTATION, inputs)
+            return Earlier(has_ended=False, ended_at=None, unseen=())
+        annotations = job["metadata"].get("annotations", {})
+        seen = json.loads(annotations.get(INPUTS_ANNOTATION, "null")) or inputs
+        unseen = sorted(what for what in {*seen, *inputs} if seen.get(what) != inputs.get(what))
+        return Earlier(has_ended, status.completion_time, tuple(unseen))
+
+    def _track_again(self, job: Object, tracking: TrackingStatus) -> None:
+        """Forget that trackers could not be told the rest of a job that ended: now they may be there. Not
+        where a pod of an earlier command goes on, or files are being removed."""
+        roles = {
+            child["metadata"]["labels"][ROLE_LABEL]: child for child in self._children(job["metadata"]["uid"])
+        }
+        if Role.CLEANUP in roles or not all(is_terminal(pod) for pod in self._pods(job["metadata"]["uid"])):
+            return
+        if Role.TRACK in roles:
+            self._cluster.delete(Key.of(roles[Role.TRACK]), roles[Role.TRACK]["metadata"]["uid"])
+        status = job["status"] | {"tracking": TrackingStatus(behind=tracking.behind).to_wire()}
+        self._cluster.patch_status(Key.of(job), status, job["metadata"]["resourceVersion"])
+
+    def _children(self, uid: str) -> list[Object]:
+        return [child for child in self._list("Job") if uid in owner_uids(child)]
+
+    def _pods(self, uid: str) -> list[Object]:
+        """The pods of a FineTuneJob, also those whose Job is gone."""
+        return [
+            pod
+            for pod in self._list("Pod")
+            if pod["metadata"].get("annotations", {}).get(OWNER_ANNOTATION) == uid
+        ]
+
+    def _volume(self, claim: str) -> Path:
+        folder = self._volumes / claim
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder.resolve()
+
+    def _show(self, job: Object) -> None:
+        """Keep the files that people read up to date."""
+        metadata = job["metadata"]
+        folder = self.runs / metadata["name"]
+        write_if_changed(folder / "status.yaml", to_yaml(job))
+        claim = job["spec"].get("storage", {}).get("persistentVolumeClaim")
+        report = self._volumes / str(claim) / metadata["uid"] / "report.html"
+        if report.exists():
+            page = report.read_text(encoding="utf-8")
+            write_if_changed(folder / "report.html", with_status(page, metadata["name"], read_status(job)))
+
+
+def _has_begun(job: Object | None) -> bool:
+    """Whether a FineTuneJob has all that it waits for."""
+    return job is not None and read_status(job).request is not None
+
+
+class _Only:
+    """A controller that decides about our objects only: the others stay as they are."""
+
+    def __init__(self, controller: Controller, is_ours: Callable[[Object, str], bool]) -> None:
+        self.kind = controller.kind
+        self._controller = controller
+        self._is_ours = is_ours
+
+    def decide(self, obj: Object, view: View, now: datetime) -> Decision | None:
+        if not self._is_ours(obj, obj["metadata"]["name"]):
+            return None
+        return self._controller.decide(obj, view, now)
+
+    def concerns(self, changed: Object, view: View) -> Iterable[Key]:
+        return self._controller.concerns(changed, view)

@@ -1,0 +1,65 @@
+"""What a folder of runs says of its jobs, also to those who do not run it."""
+
+import json
+from collections.abc import Collection
+from pathlib import Path
+
+import yaml
+
+from tunegate_api.v1alpha1 import FineTuneJobStatus
+from tunegate_api.v1alpha1.finetunejob_status import Phase
+from tunegate_operator.engine.cluster import Object
+from tunegate_operator.laptop.cluster import is_in_use
+
+AT_REST = (Phase.SUCCEEDED, Phase.FAILED, Phase.STOPPED, Phase.SUSPENDED)
+"""Phases in which nothing happens without a person."""
+ENDED = (Phase.SUCCEEDED, Phase.FAILED)
+
+
+def cluster_folder(runs: Path) -> Path:
+    return runs / ".cluster"
+
+
+def read_status(job: Object) -> FineTuneJobStatus:
+    return FineTuneJobStatus.model_validate(job.get("status", {}))
+
+
+def read_jobs(runs: Path) -> list[Object]:
+    """The FineTuneJobs of a folder as last shown, also while another process runs it."""
+    return [yaml.safe_load(path.read_text(encoding="utf-8")) for path in sorted(runs.glob("*/status.yaml"))]
+
+
+def say_what_runs(runs: Path, names: Collection[str]) -> None:
+    """Leave word for :func:`what_runs`. Only the process that holds the folder may."""
+    write_if_changed(_word(runs), json.dumps(sorted(names)))
+
+
+def what_runs(runs: Path) -> set[str]:
+    """The jobs that the process which holds the folder works on; none when nobody holds it."""
+    if not is_in_use(cluster_folder(runs)):
+        return set()
+    try:
+        return set(json.loads(_word(runs).read_text(encoding="utf-8")))
+    except FileNotFoundError:  # it begins just now
+        return set()
+
+
+def interrupted_jobs(runs: Path, jobs: Collection[Object]) -> set[str]:
+    """The jobs that are neither at rest nor worked on: somebody has to run them again."""
+    running = what_runs(runs)
+    names = {job["metadata"]["name"] for job in jobs if read_status(job).phase not in AT_REST}
+    return names - running
+
+
+def write_if_changed(path: Path, text: str) -> None:
+    """Write a file that people read, leaving it alone when it says this already."""
+    if path.exists() and path.read_text(encoding="utf-8") == text:
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
+
+
+def _word(runs: Path) -> Path:
+    return cluster_folder(runs) / "running.json"

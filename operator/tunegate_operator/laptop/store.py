@@ -1,0 +1,285 @@
+"""An API server without a network: its rules about names, versions, status and ownership on plain dicts."""
+
+import re
+import threading
+import uuid
+from collections.abc import Callable, Collection
+from datetime import timedelta
+
+from tunegate_operator.engine.clock import Clock
+from tunegate_operator.engine.cluster import (
+    AlreadyExistsError,
+    ConflictError,
+    InvalidError,
+    Key,
+    NotFoundError,
+    Object,
+    WatchEvent,
+)
+from tunegate_operator.engine.events import new_event
+from tunegate_operator.engine.objects import is_being_deleted, resource_version, timestamp, uid_of, wire
+from tunegate_operator.engine.owners import owner_uids
+from tunegate_operator.laptop.object_folder import ObjectFolder
+
+KEPT_EVENTS = 200
+DEFAULT_GRACE_SECONDS = 30
+WITHOUT_STATUS = ("ConfigMap", "Secret", "Event")
+"""Kinds whose content is one: no status that is written on its own, no generation."""
+SET_BY_SERVER = (
+    "uid",
+    "creationTimestamp",
+    "generation",
+    "deletionTimestamp",
+    "deletionGracePeriodSeconds",
+)
+
+_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?")
+_NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
+_LABEL_VALUE = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?")
+_LONGEST_NAME, _LONGEST_LABEL = 253, 63
+_LARGEST_CONFIG_MAP = 1024 * 1024
+_LARGEST_ANNOTATIONS = 256 * 1024
+
+Listener = Callable[[WatchEvent], None]
+
+
+class ObjectStore:
+    """Implements ``cluster.Cluster``. Thread-safe; objects go in and out as copies.
+
+    Listeners are called under the store's lock, so that every one sees every change in order: they must be
+    quick, and may call the store but not wait for another thread that does.
+
+    With a ``folder``, every change is on disk before it is visible. Objects of the ``graceful`` kinds stay
+    until :meth:`finalize`, with a deletionTimestamp, as pods do.
+    """
+
+    def __init__(
+        self, clock: Clock, folder: ObjectFolder | None = None, graceful: Collection[str] = ()
+    ) -> None:
+        self._clock = clock
+        self._folder = folder
+        self._graceful = graceful
+        self._lock = threading.RLock()
+        self._objects: dict[Key, Object] = {}
+        self._listeners: list[Listener] = []
+        self._version = 0
+        for obj in folder.load() if folder else ():
+            self._objects[Key.of(obj)] = obj
+            self._version = max(self._version, resource_version(obj))
+        self._collect_garbage()  # an earlier process may have died between an owner and its children
+
+    # cluster.Cluster
+
+    def list_objects(self, kind: str, namespace: str | None = None) -> list[Object]:
+        with self._lock:
+            return [
+                wire(obj)
+                for key, obj in sorted(self._objects.items())
+                if key.kind == kind and namespace in (None, key.namespace)
+            ]
+
+    def get(self, key: Key) -> Object | None:
+        with self._lock:
+            obj = self._objects.get(key)
+            return wire(obj) if obj else None
+
+    def watch(self, listener: Listener) -> None:
+        """As the Protocol says. Events (the kind) are not watched: nobody decides on them."""
+        with self._lock:
+            self._listeners.append(listener)
+
+    def create(self, obj: Object) -> Object:
+        new = _validated(obj)
+        key = Key.of(new)
+        with self._lock:
+            if key in self._objects:
+                raise AlreadyExistsError(f"{key.kind} {key.name} already exists")
+            metadata = new["metadata"]
+            metadata["namespace"] = key.namespace
+            metadata["uid"] = str(uuid.uuid4())
+            metadata["creationTimestamp"] = timestamp(self._clock.now())
+            if key.kind not in WITHOUT_STATUS:
+                metadata["generation"] = 1
+                new.pop("status", None)
+            stored = self._save(new, "ADDED")
+            self._collect_garbage()  # its owner may be gone already
+            return wire(stored)
+
+    def replace(self, obj: Object) -> Object:
+        new = _validated(obj)
+        key = Key.of(new)
+        with self._lock:
+            old = self._current(key, new["metadata"].get("resourceVersion"))
+            metadata = new["metadata"]
+            metadata["namespace"] = key.namespace
+            if metadata.get("uid", uid_of(old)) != uid_of(old):
+                raise ConflictError(f"{key.kind} {key.name} is another object now")
+            for field in SET_BY_SERVER:
+                if field in old["metadata"]:
+                    metadata[field] = old["metadata"][field]
+            if key.kind not in WITHOUT_STATUS:
+                new.pop("status", None)
+                if "status" in old:
+                    new["status"] = old["status"]
+                if _content(new) != _content(old):
+                    metadata["generation"] = old["metadata"]["generation"] + 1
+            if old.get("immutable") and _content(new) != _content(old):
+                raise InvalidError(f"{key.kind} {key.name} is immutable")
+            return wire(self._save(new, "MODIFIED"))
+
+    def delete(self, key: Key, uid: str) -> None:
+        with self._lock:
+            obj = self._objects.get(key)
+            if obj is None or uid_of(obj) != uid:
+                return
+            if key.kind in self._graceful:
+                self._begin_deletion(obj)
+            else:
+                self._remove(key)
+                self._collect_garbage()
+
+    def patch_status(self, key: Key, status: Object, resource_version: str) -> Object:
+        with self._lock:
+            old = self._current(key, resource_version)
+            if key.kind in WITHOUT_STATUS:
+                raise NotFoundError(f"{key.kind} has no status")
+            return wire(self._save({**old, "status": wire(status)}, "MODIFIED"))
+
+    def record_event(self, regarding: Object, type: str, reason: str, message: str) -> None:
+        """As the Protocol says: as an object of kind Event, repeats counted, the last 200 kept."""
+        event = new_event(regarding, type, reason, message, timestamp(self._clock.now()))
+        with self._lock:
+            before = self._objects.pop(Key.of(event), None)
+            if before:
+                again = {"count": before["count"] + 1, "lastTimestamp": event["lastTimestamp"]}
+                event = before | again
+            else:
+                event["metadata"]["uid"] = str(uuid.uuid4())
+            self._save(event, None)
+            events = [k for k in self._objects if k.kind == "Event"]
+            for oldest in sorted(events, key=self._event_age)[:-KEPT_EVENTS]:
+                self._remove(oldest)
+
+    def list_events(self, namespace: str, uid: str) -> list[Object]:
+        with self._lock:
+            events = [o for key, o in self._objects.items() if key.kind == "Event"]
+            return [wire(e) for e in events if Key.of(e).namespace == namespace and _is_about(e, uid)]
+
+    # What only the one who plays the rest of the cluster may do
+
+    def finalize(self, key: Key, uid: str) -> None:
+        """Remove an object that was waiting for its end, at once. Absent is fine."""
+        with self._lock:
+            obj = self._objects.get(key)
+            if obj is not None and uid_of(obj) == uid:
+                self._remove(key)
+                self._collect_garbage()
+
+    # Inside; the lock is held
+
+    def _current(self, key: Key, version: str | None) -> Object:
+        obj = self._objects.get(key)
+        if obj is None:
+            raise NotFoundError(f"{key.kind} {key.name} not found")
+        if not version:
+            raise InvalidError(f"{key.kind} {key.name}: metadata.resourceVersion is missing")
+        if obj["metadata"]["resourceVersion"] != version:
+            raise ConflictError(f"{key.kind} {key.name} was modified since it was read")
+        return obj
+
+    def _save(self, obj: Object, type: str | None) -> Object:
+        """Give it the next version, on disk, in memory, to listeners. The same content is no change."""
+        key = Key.of(obj)
+        if obj == self._objects.get(key):
+            return obj
+        version = self._version + 1
+        stored = obj | {"metadata": obj["metadata"] | {"resourceVersion": str(version)}}
+        if self._folder:
+            self._folder.save(stored)  # first: what could not be written did not happen
+        self._version = version
+        self._objects[key] = stored
+        if type == "ADDED":
+            self._notify(WatchEvent("ADDED", stored))
+        elif type == "MODIFIED":
+            self._notify(WatchEvent("MODIFIED", stored))
+        return stored
+
+    def _begin_deletion(self, obj: Object) -> None:
+        if is_being_deleted(obj):
+            return
+        grace = obj.get("spec", {}).get("terminationGracePeriodSeconds", DEFAULT_GRACE_SECONDS)
+        # Written in whole seconds: rounded up, so that nobody gets less than its grace.
+        end = self._clock.now() + timedelta(seconds=grace, milliseconds=999)
+        going = {"deletionTimestamp": timestamp(end), "deletionGracePeriodSeconds": grace}
+        self._save(obj | {"metadata": obj["metadata"] | going}, "MODIFIED")
+
+    def _remove(self, key: Key) -> None:
+        if self._folder:
+            self._folder.remove(key)
+        gone = self._objects.pop(key)
+        if key.kind != "Event":
+            self._version += 1
+            version = {"resourceVersion": str(self._version)}
+            self._notify(WatchEvent("DELETED", gone | {"metadata": gone["metadata"] | version}))
+
+    def _collect_garbage(self) -> None:
+        """Delete what has owners none of which is there, and again for what that leaves behind."""
+        while True:
+            uids = {uid_of(obj) for obj in self._objects.values()}
+            orphans = [
+                obj
+                for obj in self._objects.values()
+                if owner_uids(obj) and not owner_uids(obj) & uids and not is_being_deleted(obj)
+            ]
+            if not orphans:
+                return
+            for obj in orphans:
+                if obj["kind"] in self._graceful:
+                    self._begin_deletion(obj)
+                else:
+                    self._remove(Key.of(obj))
+
+    def _event_age(self, key: Key) -> tuple[str, int]:
+        event = self._objects[key]
+        return (event["lastTimestamp"], resource_version(event))
+
+    def _notify(self, event: WatchEvent) -> None:
+        for listener in self._listeners:
+            listener(WatchEvent(event.type, wire(event.obj)))
+
+
+def _content(obj: Object) -> Object:
+    """What a generation counts."""
+    return {field: value for field, value in obj.items() if field not in ("metadata", "status")}
+
+
+def _validated(obj: Object) -> Object:
+    """A copy as JSON carries it. Raises InvalidError for what every API server refuses."""
+    try:
+        copied = wire(obj)
+    except (TypeError, ValueError) as error:
+        raise InvalidError(f"not JSON: {error}") from error
+    if not copied.get("apiVersion") or not copied.get("kind"):
+        raise InvalidError("apiVersion and kind must be set")
+    metadata = copied.get("metadata") or {}
+    name = metadata.get("name", "")
+    if not _NAME.fullmatch(name) or len(name) > _LONGEST_NAME:
+        raise InvalidError(f"metadata.name {name!r} is not a lower-case DNS name")
+    namespace = metadata.get("namespace", "default")
+    if not _NAMESPACE.fullmatch(namespace) or len(namespace) > _LONGEST_LABEL:
+        raise InvalidError(f"metadata.namespace {namespace!r} is not a lower-case DNS label")
+    for label, value in (metadata.get("labels") or {}).items():
+        if not isinstance(value, str) or not _LABEL_VALUE.fullmatch(value) or len(value) > _LONGEST_LABEL:
+            raise InvalidError(f"metadata.labels[{label!r}]: {value!r} is not a label value")
+    annotations = metadata.get("annotations") or {}
+    if sum(len(k.encode()) + len(v.encode()) for k, v in annotations.items()) > _LARGEST_ANNOTATIONS:
+        raise InvalidError("metadata.annotations are larger than 256 KiB")
+    if copied["kind"] == "ConfigMap":
+        size = sum(len(v.encode()) for v in (copied.get("data") or {}).values())
+        if size > _LARGEST_CONFIG_MAP:
+            raise InvalidError(f"ConfigMap {name} is larger than 1 MiB: {size} bytes")
+    return copied
+
+
+def _is_about(event: Object, uid: str) -> bool:
+    return bool(event["involvedObject"]["uid"] == uid)

@@ -1,0 +1,78 @@
+"""Which folder a claim is on a laptop: one beside the manifests that has its name, or one below the runs."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from tunegate_operator.engine.cluster import Object
+from tunegate_operator.laptop.manifests import Project, RefusedError
+
+
+def plan_links(volumes: Path, projects: Iterable[Project]) -> dict[Path, Path]:
+    """The links that have to be made below ``volumes``, and where each leads.
+
+    Raises RefusedError where a claim is another folder already: nobody should train on another project's
+    data unawares.
+    """
+    wanted: dict[Path, Path] = {}
+    for project in projects:
+        for claim in sorted(claims_of(project.objects)):
+            link, beside = volumes / claim, project.folder / claim
+            if beside.is_dir():
+                target = beside.resolve()
+                _refuse_other(claim, target, wanted.setdefault(link, target))
+            elif link.is_symlink() and not link.exists():
+                raise RefusedError(
+                    f"claim {claim}: {link} leads to {link.readlink()}, which is gone. Bring it back, "
+                    f"or remove the link."
+                )
+    return {link: target for link, target in wanted.items() if _must_be_made(link, target)}
+
+
+def make_links(links: Mapping[Path, Path]) -> None:
+    """Make planned links, in place of dangling ones and of empty folders that a failed run left."""
+    for link, target in links.items():
+        link.parent.mkdir(parents=True, exist_ok=True)
+        if link.is_symlink():
+            link.unlink()
+        elif link.is_dir():
+            link.rmdir()
+        link.symlink_to(target)
+
+
+def claims_of(objects: Iterable[Object]) -> set[str]:
+    """The claims that manifests refer to, by address or for storage."""
+    return {claim for obj in objects if "spec" in obj for claim in _claims(obj["spec"])}
+
+
+def _claims(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        if isinstance(claim := value.get("persistentVolumeClaim"), str):
+            yield claim
+        for part in value.values():
+            yield from _claims(part)
+    elif isinstance(value, list):
+        for part in value:
+            yield from _claims(part)
+    elif isinstance(value, str) and value.startswith("pvc://"):
+        yield urlsplit(value).netloc
+
+
+def _must_be_made(link: Path, target: Path) -> bool:
+    """Whether the link is not there yet. Raises RefusedError if something else is."""
+    if link.is_symlink() and link.exists():
+        _refuse_other(link.name, target, link.resolve())
+        return False
+    if link.is_dir() and any(link.iterdir()):
+        _refuse_other(link.name, target, link.resolve())
+        return False
+    return True
+
+
+def _refuse_other(claim: str, target: Path, present: Path) -> None:
+    if target != present:
+        raise RefusedError(
+            f"claim {claim} would be {target}, but it is {present} already. Give one of them another name, "
+            "or choose another folder with --runs."
+        )

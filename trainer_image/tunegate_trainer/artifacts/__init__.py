@@ -1,0 +1,1 @@
+"""The files that would be published, and the verdict on them."""

@@ -1,0 +1,88 @@
+"""The model that another job ended with, as one folder of safetensors on the workspace."""
+
+import hashlib
+import logging
+import shutil
+from pathlib import Path
+
+from tunegate_api.contract import StartRequest, files_digest
+from tunegate_api.plan import ModelPlan, StartPlan
+from tunegate_api.workspace import Workspace
+from tunegate_trainer.artifacts.build import is_adapter, write_artifact
+from tunegate_trainer.fetch.sources import locate
+from tunegate_trainer.models.base_model import EVALUATIONS
+from tunegate_trainer.models.resolve import place, place_model, reading, require_bitsandbytes
+from tunegate_trainer.models.safetensors import count_parameters
+from tunegate_trainer.process.errors import BadDataError, SourceNotFoundError, StorageError
+from tunegate_trainer.process.files import is_complete, read_manifest, verify
+
+logger = logging.getLogger(__name__)
+
+MERGE = "merged-1"
+"""Part of a merged model's digest: another way to merge makes another model."""
+_FIELD = "model.startFrom"
+
+
+def resolve_start(root: Path, workspace: Path, start: StartRequest) -> ModelPlan:
+    """Put the artifact of another job at ``models/<digest>`` of the workspace, unless it is there: a whole
+    model as it is, an adapter merged into its base as the gate would have it with ``mergeAdapter``.
+
+    Raises :class:`SourceNotFoundError`, :class:`BadDataError` if it is not the one that passed that job's
+    gate, and :class:`StorageError` if files of it, or of its base, are damaged.
+    """
+    artifact = locate(root, start.uri)
+    with reading(start.uri, artifact, _FIELD):
+        _check_artifact(artifact, start)
+        merges = is_adapter(artifact)
+        if merges:
+            target = _merge(root, workspace, start)
+        else:
+            target = place_model(workspace, start.uri, artifact, shutil.copyfile)
+    return ModelPlan(
+        uri=start.uri,
+        digest=target.name,
+        parameters=count_parameters(target),
+        start_from=StartPlan(job=start.job, uid=start.uid, digest=start.digest, merged=merges),
+    )
+
+
+def _check_artifact(artifact: Path, start: StartRequest) -> None:
+    hint = "its folder was removed or changed on the volume: run that job again under another name"
+    what = f"{_FIELD}: the model of FineTuneJob {start.job}"
+    if not is_complete(artifact):
+        raise SourceNotFoundError(f"{what} is not at {start.uri}", hint)
+    problems = verify(artifact)
+    if problems:
+        raise StorageError(f"{what} is damaged: {'; '.join(problems)}", hint)
+    found = files_digest(read_manifest(artifact).files)
+    if found != start.digest:
+        raise BadDataError(
+            f"{what} has the digest {found} at {start.uri}, the one that passed its gates has {start.digest}",
+            hint,
+        )
+
+
+def _merge(root: Path, workspace: Path, start: StartRequest) -> Path:
+    """The adapter and its base as one model in the workspace."""
+    trained = start.trained
+    if trained.quantization:
+        require_bitsandbytes(f"{_FIELD}: the adapter of FineTuneJob {start.job} stands beside an NF4 base")
+    name = Workspace.base_model(start.base_digest)
+    base = locate(root, f"pvc://{start.claim}/{name}")
+    problems = verify(base, beside=(EVALUATIONS,)) if is_complete(base) else ["it is not there"]
+    if problems:
+        raise StorageError(
+            f"{_FIELD}: the base model of FineTuneJob {start.job}, {name} on claim {start.claim}, cannot be "
+            f"used: {'; '.join(problems)}",
+            "a job with the same model.uri on that claim puts it there again",
+        )
+    how = f"{MERGE} {start.digest} {start.base_digest} {trained.quantization} {trained.dtype}"
+    digest = hashlib.sha256(how.encode()).hexdigest()
+
+    def fill(folder: Path) -> None:
+        logger.info("merging the adapter of FineTuneJob %s into its base", start.job)
+        artifact = locate(root, start.uri)
+        # Its chat template may have arguments that the base's has not.
+        write_artifact(artifact, base, folder, whole=True, trained=trained, tokenizer=artifact)
+
+    return place(workspace, digest, fill)

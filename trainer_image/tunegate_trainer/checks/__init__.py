@@ -1,0 +1,1 @@
+"""Checks of data, golden sets and templates before training."""

@@ -1,0 +1,103 @@
+"""Several processes of one pod that train together, one a GPU: started, stopped, and ended as one.
+
+torchrun would do it with its own ideas of an end: it turns every exit code into 1, and kills thirty seconds
+after SIGTERM, in which nothing large is saved (docs/adr/0013-several-processes.md).
+"""
+
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+
+from pydantic import ValidationError
+
+from tunegate_api.contract import MASTER_VARIABLE, Termination, tells_most
+from tunegate_api.v1alpha1.finetunejob_status import Failure
+from tunegate_trainer.distributed.topology import LOCAL_RANK_VARIABLE, TERMINATION_VARIABLE
+
+logger = logging.getLogger(__name__)
+
+STRAGGLER_SECONDS = 120.0
+"""How long the others have to end once one of them failed: what they wait for will not come."""
+_LOOK_SECONDS = 0.2
+_SIGNAL_BASE = 128
+
+
+def launch(arguments: Sequence[str], processes: int, root: Path) -> int:
+    """Run the trainer with ``arguments`` in so many processes. Returns the exit code that says most, and
+    leaves the termination message that goes with it."""
+    with tempfile.TemporaryDirectory() as folder:
+        messages = [Path(folder) / f"{rank}.json" for rank in range(processes)]
+        environment = {
+            MASTER_VARIABLE: f"127.0.0.1:{_free_port()}",
+            "OMP_NUM_THREADS": str(max(1, len(os.sched_getaffinity(0)) // processes)),
+            **os.environ,
+        }
+        children = [
+            subprocess.Popen(
+                [sys.executable, "-m", "tunegate_trainer", *arguments],
+                env=environment | {LOCAL_RANK_VARIABLE: str(rank), TERMINATION_VARIABLE: str(message)},
+            )
+            for rank, message in enumerate(messages)
+        ]
+
+        def pass_on(signum: int, _: FrameType | None) -> None:
+            for child in children:
+                child.send_signal(signum)
+
+        signal.signal(signal.SIGTERM, pass_on)
+        killed = _wait(children)
+
+        def says(rank: int) -> tuple[bool, int]:
+            """How much; one that we killed waited for the others."""
+            return rank not in killed, tells_most(_exit_code(children[rank]), _failure(messages[rank]))
+
+        telling = max(range(processes), key=says)
+        if messages[telling].exists():
+            (root / "termination.json").write_bytes(messages[telling].read_bytes())
+        return _exit_code(children[telling])
+
+
+def _wait(children: Sequence["subprocess.Popen[bytes]"]) -> set[int]:
+    """Wait until all have ended. Whoever outlives a failure for too long is killed: returns their ranks."""
+    deadline: float | None = None
+    killed: set[int] = set()
+    while None in (codes := [child.poll() for child in children]):
+        if deadline is None and any(codes):
+            deadline = time.monotonic() + STRAGGLER_SECONDS
+        if deadline is not None and time.monotonic() > deadline:
+            logger.warning("a process of this training failed, and others do not end: they are killed")
+            for rank, code in enumerate(codes):
+                if code is None:
+                    children[rank].kill()
+                    killed.add(rank)
+            deadline = None
+        time.sleep(_LOOK_SECONDS)
+    return killed
+
+
+def _exit_code(child: "subprocess.Popen[bytes]") -> int:
+    """As a container's."""
+    code: int = child.returncode
+    return code if code >= 0 else _SIGNAL_BASE - code
+
+
+def _failure(message: Path) -> Failure | None:
+    try:
+        return Termination.model_validate_json(message.read_bytes()).failure
+    except (FileNotFoundError, ValidationError):  # it was killed
+        return None
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+        return port

@@ -1,0 +1,166 @@
+"""``hf://``: models and data sets of a model hub. ``HF_ENDPOINT`` names another one than the default.
+
+Files are read over plain HTTP: the hub's client begins each file anew in a new process.
+"""
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import PurePosixPath
+from typing import Any, Literal
+
+import httpx2
+from huggingface_hub import HfApi, get_session, get_token, hf_hub_url, hf_raise_for_status
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+from huggingface_hub.hf_api import RepoSibling
+
+from tunegate_trainer.fetch.address import Address, Choose, RemoteFile, RemoteModel, Stream
+from tunegate_trainer.fetch.checksum import Checksum
+from tunegate_trainer.fetch.license import license_of
+from tunegate_trainer.fetch.network import TIMEOUT, check_status, http_trouble, patiently
+
+KEY = "HF_TOKEN"
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_MODEL = re.compile(r"[^/@]+(/[^/@]+)?")
+_FILE = re.compile(r"datasets/(?P<repo>[^/@]+/[^/@]+)(@(?P<revision>[^/]+))?/(?P<path>.+)")
+
+RepoType = Literal["model", "dataset"]
+
+
+def pinned(address: Address) -> str | None:
+    """The commit, where the spec names one."""
+    revision = address.revision or ""
+    return revision if _COMMIT.fullmatch(revision) else None
+
+
+def find_model(address: Address, choose: Choose) -> RemoteModel:
+    """The files of hf://ORG/NAME at the spec's revision; a branch or tag becomes the commit it is now."""
+    if not _MODEL.fullmatch(address.rest):
+        raise address.wrong("a model is hf://ORG/NAME", "its commit goes into revision")
+    if address.revision is None:
+        raise address.wrong(
+            "what is under this name can change",
+            "give model.revision: a commit, or a tag or branch, whose commit is recorded in the plan",
+        )
+    found = _list(address, address.rest, "model", address.revision)
+    files = tuple(found.file(path) for path in choose(list(found.files)))
+    return RemoteModel(files, revision=found.commit, license=license_of(found.card))
+
+
+def find_file(address: Address) -> RemoteFile:
+    """hf://datasets/ORG/NAME/PATH, or hf://datasets/ORG/NAME@REVISION/PATH."""
+    match = _FILE.fullmatch(address.rest)
+    if match is None:
+        raise address.wrong("a data file is hf://datasets/ORG/NAME/PATH, or .../NAME@REVISION/PATH")
+    found = _list(address, match["repo"], "dataset", match["revision"])
+    path = match["path"]
+    if path not in found.files:
+        raise address.not_found(
+            f"there is no file {path} in {match['repo']}", f"it has: {', '.join(sorted(found.files)[:8])}"
+        )
+    return found.file(path)
+
+
+@dataclass(frozen=True)
+class _Snapshot:
+    """A repository at one commit."""
+
+    address: Address
+    repo: str
+    repo_type: RepoType
+    commit: str
+    files: dict[str, RepoSibling]
+    """By path."""
+    card: dict[str, Any]
+    """The front matter of its card."""
+
+    def file(self, path: str) -> RemoteFile:
+        sibling = self.files[path]
+        if sibling.lfs is not None:
+            size, checksum = sibling.lfs.size, Checksum("sha256", sibling.lfs.sha256)
+        else:
+            size, checksum = sibling.size or 0, Checksum("git", str(sibling.blob_id))
+        return RemoteFile(PurePosixPath(path).name, size, checksum, partial(self._read, path))
+
+    @contextmanager
+    def _read(self, path: str, start: int) -> Iterator[Stream]:
+        url = hf_hub_url(
+            self.repo, path, repo_type=self.repo_type, revision=self.commit, endpoint=_endpoint()
+        )
+        # The bytes as they are stored: of compressed ones there is no range.
+        headers = {"Accept-Encoding": "identity", "Range": f"bytes={start}-"}
+        token = _token(self.address) or get_token()
+        if token:
+            headers["Authorization"] = f"Bearer {token}"
+        with (
+            _refusals(self.address),
+            get_session().stream("GET", url, headers=headers, timeout=TIMEOUT) as response,
+        ):
+            hf_raise_for_status(response)
+            is_rest = response.status_code == httpx2.codes.PARTIAL_CONTENT
+            yield Stream(start if is_rest else 0, response.iter_bytes())
+
+
+def _list(address: Address, repo: str, repo_type: RepoType, revision: str | None) -> _Snapshot:
+    """What a repository holds at a revision."""
+    api = HfApi(endpoint=_endpoint(), token=_token(address))
+    ask = api.model_info if repo_type == "model" else api.dataset_info
+
+    def snapshot() -> _Snapshot:
+        with _refusals(address):
+            info = ask(repo, revision=revision, files_metadata=True, timeout=60)
+        files = {sibling.rfilename: sibling for sibling in info.siblings or []}
+        card = vars(info.card_data) if info.card_data else {}
+        return _Snapshot(address, repo, repo_type, str(info.sha), files, card)
+
+    return patiently(address.field, snapshot)
+
+
+@contextmanager
+def _refusals(address: Address) -> Iterator[None]:
+    """Say what errors of the hub's client mean. Their own texts hold addresses that are signed."""
+    try:
+        with http_trouble():
+            yield
+    except OfflineModeIsEnabled as error:
+        raise address.wrong("HF_HUB_OFFLINE is set", "unset it, or copy the model to a volume") from error
+    except HFValidationError as error:
+        raise address.wrong("this is no name of a repository", "hf://ORG/NAME") from error
+    except GatedRepoError as error:
+        raise address.refused("it is gated: ask for access on its page") from error
+    except RepositoryNotFoundError as error:
+        if error.response.status_code == httpx2.codes.UNAUTHORIZED and address.secret is not None:
+            raise address.refused(f"it does not exist, or {KEY} is wrong") from error
+        raise address.not_found(
+            f"there is no {address.uri}, or it is private", f"a private one needs a Secret with {KEY}"
+        ) from error
+    except RevisionNotFoundError as error:
+        raise address.not_found(f"{address.uri} has no revision {address.revision}") from error
+    except EntryNotFoundError as error:
+        raise address.not_found(f"{address.uri} has lost a file that it listed") from error
+    except HfHubHTTPError as error:
+        status = error.response.status_code
+        check_status(status)
+        if status in (httpx2.codes.UNAUTHORIZED, httpx2.codes.FORBIDDEN):
+            raise address.refused(f"the hub answered {status}") from error
+        raise address.wrong(f"the hub answered {status}") from error
+
+
+def _token(address: Address) -> str | None:
+    """The Secret's token; None is whatever the client finds: HF_TOKEN, or who is logged in."""
+    return address.secret[KEY] if address.secret is not None else None
+
+
+def _endpoint() -> str | None:
+    return os.environ.get("HF_ENDPOINT") or None

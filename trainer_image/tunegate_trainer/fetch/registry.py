@@ -1,0 +1,179 @@
+"""Requests to an OCI registry, and how it lets somebody in: Basic, or a Bearer token from where it says."""
+
+import base64
+import binascii
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+import httpx2
+
+from tunegate_trainer.fetch.address import Address
+from tunegate_trainer.fetch.network import TIMEOUT, check_status, http_trouble
+from tunegate_trainer.process.errors import CredentialsError
+
+DOCKER_CONFIG = ".dockerconfigjson"
+"""The key of a Secret of type kubernetes.io/dockerconfigjson."""
+_DOCKER_HUB_API = "registry-1.docker.io"
+_DOCKER_HUB = ("docker.io", "index.docker.io", _DOCKER_HUB_API)
+"""The names that one registry goes by: in images, in logins, and where it listens."""
+_PARAMETER = re.compile(r'(\w+)="([^"]*)"')
+
+
+@dataclass(frozen=True)
+class Repository:
+    """A registry's host, with its port if any, and a name there."""
+
+    host: str
+    name: str
+
+    @property
+    def url(self) -> str:
+        host = _DOCKER_HUB_API if self.host in _DOCKER_HUB else self.host
+        return f"{'http' if self.is_local else 'https'}://{host}"
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it is on this machine, where registries speak plain HTTP, as with other clients."""
+        name = self.host.rpartition(":")[0] or self.host
+        try:
+            return ip_address(name).is_loopback
+        except ValueError:
+            return name == "localhost"
+
+
+@dataclass(frozen=True)
+class Login:
+    """Who asks."""
+
+    user: str
+    password: str
+
+    @property
+    def header(self) -> str:
+        return f"Basic {base64.b64encode(f'{self.user}:{self.password}'.encode()).decode()}"
+
+    def __repr__(self) -> str:
+        return "Login()"
+
+
+class Registry:
+    """One repository of a registry."""
+
+    def __init__(self, address: Address, repository: Repository) -> None:
+        self._address, self._repository = address, repository
+        self._authorization: str | None = None
+
+    @contextmanager
+    def get(self, path: str, headers: Mapping[str, str]) -> Iterator[httpx2.Response]:
+        """What is at ``path`` of the repository. Raises :class:`SourceNotFoundError`,
+        :class:`CredentialsError` and, for what may pass, :class:`TransientError`."""
+        with http_trouble():
+            with self._ask(path, headers) as response:
+                is_own = response.url.origin == httpx2.URL(self._repository.url).origin
+                if response.status_code != httpx2.codes.UNAUTHORIZED or not is_own:  # no other host may ask
+                    yield self._checked(response)
+                    return
+                challenge = response.headers.get("WWW-Authenticate", "")
+            # Nobody asked before, or the token is too old.
+            self._authorization = self._answer(challenge)
+            with self._ask(path, headers) as response:
+                yield self._checked(response)
+
+    @contextmanager
+    def _ask(self, path: str, headers: Mapping[str, str]) -> Iterator[httpx2.Response]:
+        url = f"{self._repository.url}/v2/{self._repository.name}/{path}"
+        known = {"Authorization": self._authorization} if self._authorization else {}
+        with httpx2.stream(
+            "GET", url, headers={**headers, **known}, follow_redirects=True, timeout=TIMEOUT
+        ) as response:
+            yield response
+
+    def _checked(self, response: httpx2.Response) -> httpx2.Response:
+        status = response.status_code
+        if status in (httpx2.codes.UNAUTHORIZED, httpx2.codes.FORBIDDEN):
+            raise self._address.refused(f"the registry answered {status}")
+        if status == httpx2.codes.NOT_FOUND:
+            raise self._address.not_found(f"there is no {self._address.uri}")
+        check_status(status)
+        if not response.is_success:
+            raise self._address.wrong(f"the registry answered {status}")
+        return response
+
+    def _answer(self, challenge: str) -> str:
+        """The Authorization header that a challenge asks for."""
+        kind = challenge.partition(" ")[0].lower()
+        login = self._login()
+        if kind == "basic":
+            if login is None:
+                raise self._address.refused("it asks for a user and a password")
+            return login.header
+        if kind != "bearer":
+            raise self._address.refused("it asks for a kind of login that is not known here")
+        parameters = dict(_PARAMETER.findall(challenge))
+        realm = httpx2.URL(parameters.pop("realm", ""))
+        if realm.scheme != "https" and not self._repository.is_local:
+            raise self._address.refused("its tokens come over a connection that is not encrypted")
+        asked = {
+            "service": parameters.get("service", ""),
+            "scope": f"repository:{self._repository.name}:pull",
+        }
+        headers = {"Authorization": login.header} if login else {}
+        response = httpx2.get(realm, params=asked, headers=headers, timeout=TIMEOUT)
+        if response.status_code in (httpx2.codes.UNAUTHORIZED, httpx2.codes.FORBIDDEN):
+            raise self._address.refused(f"its token service answered {response.status_code}")
+        check_status(response.status_code)
+        try:
+            answer = response.json()
+            return f"Bearer {answer.get('token') or answer['access_token']}"
+        except (ValueError, KeyError, AttributeError) as error:
+            raise self._address.refused("its token service sent no token") from error
+
+    def _login(self) -> Login | None:
+        secret = self._address.secret
+        if secret is None:
+            return login_of(_user_config(), self._repository.host)
+        if DOCKER_CONFIG not in secret:
+            return Login(secret["username"], secret["password"])
+        try:
+            login = login_of(json.loads(secret[DOCKER_CONFIG]), self._repository.host)
+        except (ValueError, AttributeError, TypeError):
+            login = None
+        if login is None:
+            raise CredentialsError(
+                f"Secret {secret.name}: {DOCKER_CONFIG} has no user and password for {self._repository.host}",
+                "kubectl create secret docker-registry NAME --docker-server=… writes one",
+            )
+        return login
+
+
+def _user_config() -> Any:
+    """What a user logged in to on this machine, unless a helper program keeps it."""
+    folder = os.environ.get("DOCKER_CONFIG") or str(Path.home() / ".docker")
+    try:
+        return json.loads((Path(folder) / "config.json").read_bytes())
+    except (OSError, ValueError):
+        return {}
+
+
+def login_of(config: Any, host: str) -> Login | None:
+    """The login for a registry in Docker's configuration."""
+    names = _DOCKER_HUB if host in _DOCKER_HUB else (host,)
+    for name, entry in (config.get("auths") or {}).items():
+        if name.removeprefix("https://").partition("/")[0] not in names:
+            continue
+        if entry.get("username") and entry.get("password"):
+            return Login(entry["username"], entry["password"])
+        try:
+            user, _, password = base64.b64decode(entry.get("auth", "")).decode().partition(":")
+        except (binascii.Error, UnicodeDecodeError):
+            continue
+        if user:
+            return Login(user, password)
+    return None

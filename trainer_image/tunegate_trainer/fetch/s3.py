@@ -1,0 +1,213 @@
+"""``s3://``: folders and files of object stores that speak S3.
+
+Without a Secret the client looks for credentials where it always does: the environment, a profile, a web
+identity that the cluster gives the pod's service account.
+"""
+
+import base64
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast
+
+from botocore.config import Config
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    CredentialRetrievalError,
+    HTTPClientError,
+    IncompleteReadError,
+    NoCredentialsError,
+    ParamValidationError,
+    PartialCredentialsError,
+    ResponseStreamingError,
+    TokenRetrievalError,
+)
+from botocore.exceptions import ConnectionError as BotoConnectionError
+from botocore.session import get_session
+
+from tunegate_trainer.fetch.address import Address, Choose, RemoteFile, RemoteModel, Stream
+from tunegate_trainer.fetch.checksum import Checksum
+from tunegate_trainer.fetch.network import TransientError, check_status, patiently
+from tunegate_trainer.process.errors import StorageError
+
+if TYPE_CHECKING:
+    from types_boto3_s3 import S3Client
+    from types_boto3_s3.type_defs import HeadObjectOutputTypeDef
+
+KEY_ID, KEY, SESSION_TOKEN = "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"
+ENDPOINT, REGION = "AWS_ENDPOINT_URL", "AWS_REGION"
+_CHUNK = 1 << 16
+"""Bytes. What is read of a chunk when a connection breaks is lost."""
+_DIGEST = 32
+"""Hexadecimal digits of an MD5."""
+_EXPIRED = ("ExpiredToken", "InvalidToken", "TokenRefreshRequired")
+_TROUBLE = (BotoConnectionError, HTTPClientError, IncompleteReadError, ResponseStreamingError)
+_NO_CREDENTIALS = (
+    CredentialRetrievalError,
+    NoCredentialsError,
+    PartialCredentialsError,
+    TokenRetrievalError,
+)
+
+
+def pinned(_: Address) -> None:
+    """Nothing: versions are of objects, and a folder has none."""
+
+
+def find_model(address: Address, choose: Choose) -> RemoteModel:
+    """The files right below s3://BUCKET/PREFIX."""
+    bucket = _Bucket.of(address)
+    folder = address.rest.partition("/")[2].strip("/")
+    prefix = f"{folder}/" if folder else ""
+    names = patiently(address.field, lambda: bucket.names(prefix))
+    if not names:
+        raise address.not_found(
+            f"there is nothing in {address.uri}", "it must be a folder with config.json and safetensors"
+        )
+    return RemoteModel(tuple(bucket.file(prefix + name) for name in choose(names)))
+
+
+def find_file(address: Address) -> RemoteFile:
+    """The file s3://BUCKET/KEY."""
+    key = address.rest.partition("/")[2]
+    if not key or key.endswith("/"):
+        raise address.wrong("a data file is s3://BUCKET/KEY")
+    return _Bucket.of(address).file(key)
+
+
+@dataclass(frozen=True)
+class _Bucket:
+    """The bucket of an address."""
+
+    address: Address
+    name: str
+    client: "S3Client"
+
+    @classmethod
+    def of(cls, address: Address) -> "_Bucket":
+        return cls(address, address.rest.partition("/")[0], _client(address))
+
+    def names(self, prefix: str) -> list[str]:
+        """The names right below a prefix."""
+        names: list[str] = []
+        with _refusals(self.address, self.name):
+            pages = self.client.get_paginator("list_objects_v2").paginate(
+                Bucket=self.name, Prefix=prefix, Delimiter="/"
+            )
+            for page in pages:
+                names += [entry["Key"].removeprefix(prefix) for entry in page.get("Contents", [])]
+        return [name for name in names if name]
+
+    def file(self, key: str) -> RemoteFile:
+        return patiently(self.address.field, partial(self._file, key))
+
+    def _file(self, key: str) -> RemoteFile:
+        with _refusals(self.address, self.name):
+            head = self.client.head_object(Bucket=self.name, Key=key, ChecksumMode="ENABLED")
+            etag, checksum = head["ETag"], _checksum(head)
+        if checksum is not None and checksum.kind == "md5-parts":
+            with _refusals(self.address, self.name):
+                checksum = self._of_parts(key, checksum.value, head["ContentLength"])
+        read = partial(self._read, key, etag)
+        return RemoteFile(key.rpartition("/")[2], head["ContentLength"], checksum, read, version=etag)
+
+    def _of_parts(self, key: str, etag: str, size: int) -> Checksum | None:
+        """The checksum of an upload in parts of one size but the last, as most clients make them; other
+        parts, or a server that does not say their sizes, leave nothing to compute."""
+        count = int(etag.partition("-")[2])
+        try:
+            first, last = (
+                self.client.head_object(Bucket=self.name, Key=key, PartNumber=number)["ContentLength"]
+                for number in (1, count)
+            )
+        except ClientError as error:
+            check_status(_status(error))
+            return None
+        return Checksum("md5-parts", etag, first) if first * (count - 1) + last == size else None
+
+    @contextmanager
+    def _read(self, key: str, etag: str, start: int) -> Iterator[Stream]:
+        with _refusals(self.address, self.name):
+            answer = self.client.get_object(Bucket=self.name, Key=key, Range=f"bytes={start}-", IfMatch=etag)
+            body = answer["Body"]
+            try:
+                yield Stream(start if "ContentRange" in answer else 0, body.iter_chunks(_CHUNK))
+            finally:
+                body.close()
+
+
+def _client(address: Address) -> "S3Client":
+    secret = address.secret
+    given: dict[str, Any] = {}
+    if secret is not None:
+        given = {
+            "aws_access_key_id": secret[KEY_ID],
+            "aws_secret_access_key": secret[KEY],
+            "aws_session_token": secret.get(SESSION_TOKEN),
+            "region_name": secret.get(REGION),
+            "endpoint_url": secret.get(ENDPOINT),
+        }
+    # What is tried again, and what has its checksum, is decided here and not twice.
+    config = Config(
+        retries={"total_max_attempts": 1},
+        connect_timeout=20,
+        read_timeout=60,
+        response_checksum_validation="when_required",
+    )
+    try:
+        return cast("S3Client", get_session().create_client("s3", config=config, **given))
+    except (ValueError, BotoCoreError) as error:
+        raise address.wrong(
+            f"its client cannot be set up: {type(error).__name__}", f"check {ENDPOINT} and {REGION}"
+        ) from error
+
+
+def _checksum(head: "HeadObjectOutputTypeDef") -> Checksum | None:
+    """The SHA-256 of an object that was uploaded with one; else the MD5 that an ETag is, except of objects
+    that are encrypted with keys of a customer's."""
+    sha256 = head.get("ChecksumSHA256", "-")  # with a dash it is of the parts' checksums
+    if "-" not in sha256 and head.get("ChecksumType", "FULL_OBJECT") == "FULL_OBJECT":
+        return Checksum("sha256", base64.b64decode(sha256).hex())
+    etag = head["ETag"].strip('"')
+    if head.get("ServerSideEncryption", "AES256") != "AES256" or head.get("SSECustomerAlgorithm"):
+        return None
+    digest, _, parts = etag.partition("-")
+    if len(digest) != _DIGEST:
+        return None
+    return Checksum("md5-parts", etag) if parts else Checksum("md5", etag)
+
+
+def _status(error: ClientError) -> int:
+    return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+
+
+@contextmanager
+def _refusals(address: Address, bucket: str) -> Iterator[None]:
+    """Say what errors of the client mean."""
+    try:
+        yield
+    except ClientError as error:
+        code = str(error.response.get("Error", {}).get("Code", ""))
+        status = _status(error)
+        check_status(status)
+        # Of a HEAD the status alone is known, and that of a token that has expired is 400.
+        has_token = address.secret is not None and address.secret.get(SESSION_TOKEN)
+        is_expired = code in _EXPIRED or (code == "400" and has_token)
+        if status in (401, 403) or is_expired:
+            raise address.refused(code if not code.isdigit() else f"the server answered {code}") from error
+        if status == 404:
+            what = f"there is no bucket {bucket}" if code == "NoSuchBucket" else f"there is no {address.uri}"
+            raise address.not_found(what) from error
+        if status == 412:
+            raise StorageError(
+                f"{address.field}: {address.uri} changed while it was downloaded", "leave its files alone"
+            ) from error
+        raise address.wrong(f"the server answered {status} {code}") from error
+    except _NO_CREDENTIALS as error:
+        raise address.refused(f"there are no credentials ({type(error).__name__})") from error
+    except ParamValidationError as error:
+        raise address.wrong("this is no name of a bucket and a key", "s3://BUCKET/KEY") from error
+    except _TROUBLE as error:
+        raise TransientError(f"the connection failed ({type(error).__name__})") from error

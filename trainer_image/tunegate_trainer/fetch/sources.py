@@ -1,0 +1,116 @@
+"""Where training rows come from: the bytes behind a DataSource, pinned by their digest."""
+
+import difflib
+import hashlib
+import shutil
+from pathlib import Path, PurePosixPath
+
+from tunegate_api.v1alpha1.data import DataSource
+from tunegate_trainer.fetch import FILE_SCHEMES, fetch_file
+from tunegate_trainer.fetch.address import Address
+from tunegate_trainer.process.context import Context
+from tunegate_trainer.process.credentials import Environment, Secret
+from tunegate_trainer.process.errors import BadDataError, SourceNotFoundError, UserError, unreadable
+
+
+def locate(root: Path, uri: str) -> Path:
+    """The path behind a pvc:// or file:// URI.
+
+    Raises :class:`UserError` for other schemes, a path that leaves its claim, and a relative one.
+    """
+    scheme, _, rest = uri.partition("://")
+    if scheme == "pvc":
+        if ".." in PurePosixPath(rest).parts:
+            raise UserError(f"{uri}: a path must not contain ..")
+        return root / "volumes" / rest
+    if scheme == "file":
+        if not rest.startswith("/"):
+            raise UserError(f"{uri}: the path must be absolute, as in file:///data/train.jsonl")
+        return Path(rest)
+    raise UserError(f"{uri}: {scheme}:// is no place that this is read from", "use pvc:// or a ConfigMap")
+
+
+def credentials(context: Context, name: str | None) -> Secret | None:
+    """The Secret of a source; None where it names none, or a laptop has none of that name: then libraries
+    look for credentials in the environment, where they always do."""
+    secret = context.secret(name) if name else None
+    return None if isinstance(secret, Environment) else secret
+
+
+def read_source(context: Context, source: DataSource, field: str) -> tuple[str, str]:
+    """The text of a source and its sha256. ``field`` names it in errors, as in ``data.train``.
+
+    Raises :class:`SourceNotFoundError` saying what is there instead, :class:`BadDataError` when the digest is
+    not the pinned one or the file is not UTF-8, :class:`UserError` when it may not be read, and what
+    :mod:`tunegate_trainer.fetch` raises.
+    """
+    content = _read_bytes(context, source, field)
+    digest = hashlib.sha256(content).hexdigest()
+    if source.sha256 is not None and digest != source.sha256:
+        raise BadDataError(
+            f"{field}: the file has sha256 {digest}, the spec pins {source.sha256}",
+            "the data changed since it was pinned: check it, then pin the new digest in a new job",
+        )
+    try:
+        return content.decode("utf-8-sig"), digest  # Windows editors put a byte order mark first
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise BadDataError(f"{field}: line {line} is not UTF-8", "save the file as UTF-8") from error
+
+
+def _read_bytes(context: Context, source: DataSource, field: str) -> bytes:
+    if source.config_map is not None:
+        return _config_map_file(context.root / "inputs" / source.config_map, source, field).read_bytes()
+    address = Address(f"{field}.uri", source.uri or "", secret=credentials(context, source.secret_name))
+    if address.scheme in FILE_SCHEMES:
+        return _download(context, address, field)
+    path = locate(context.root, address.uri)
+    try:
+        return path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        raise SourceNotFoundError(f"{field}: there is no {source.uri}", _what_is_there(path)) from None
+    except IsADirectoryError:
+        raise SourceNotFoundError(
+            f"{field}: {source.uri} is a folder", "name a JSON Lines file in it"
+        ) from None
+    except PermissionError:
+        raise unreadable(f"{field}: {source.uri}") from None
+
+
+def _download(context: Context, address: Address, field: str) -> bytes:
+    """The content of a file on another machine. What is learned from it is written down by the caller."""
+    folder = context.workspace / context.paths.download / field
+    content = fetch_file(address, folder).read_bytes()
+    shutil.rmtree(folder)
+    return content
+
+
+def _config_map_file(folder: Path, source: DataSource, field: str) -> Path:
+    keys = (
+        sorted(path.name for path in folder.iterdir() if not path.name.startswith(".."))
+        if folder.is_dir()
+        else []
+    )
+    if source.key is None and len(keys) == 1:
+        return folder / keys[0]
+    there = f"ConfigMap {source.config_map} has: {', '.join(keys) or 'no keys'}"
+    if source.key is None:
+        raise SourceNotFoundError(f"{field}: say which key of the ConfigMap to read", there)
+    if source.key not in keys:
+        raise SourceNotFoundError(f"{field}: ConfigMap {source.config_map} has no key {source.key}", there)
+    return folder / source.key
+
+
+def _what_is_there(path: Path) -> str:
+    """What a user may have meant."""
+    folder = path.parent
+    if not folder.is_dir():
+        return f"the folder {folder.name}/ is not there either"
+    try:
+        names = sorted(entry.name for entry in folder.iterdir())
+    except PermissionError:
+        return f"the folder {folder.name}/ may be entered but not listed: check the name"
+    close = difflib.get_close_matches(path.name, names, n=3) or names[:5]
+    return (
+        f"in {folder.name}/ there are: {', '.join(close)}" if close else f"the folder {folder.name}/ is empty"
+    )

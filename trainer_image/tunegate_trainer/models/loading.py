@@ -1,0 +1,165 @@
+"""The base model: loaded, with an adapter or a checkpoint's weights, in the type it computes in."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from peft import PeftModel, set_peft_model_state_dict
+from safetensors.torch import load_file
+from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
+from transformers import (
+    AutoConfig,
+    BitsAndBytesConfig,
+    GenerationConfig,
+    PreTrainedModel,
+)
+from transformers.distributed.configuration_utils import DistributedConfig
+from transformers.distributed.fsdp import is_fsdp_managed_module
+from transformers.utils.logging import disable_progress_bar
+
+from tunegate_api.contract import Request
+from tunegate_trainer.models.architecture import attention_of, auto_class
+from tunegate_trainer.process.errors import NoAcceleratorError, SourceNotFoundError
+
+_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
+
+
+def load_base(
+    folder: Path,
+    dtype: str,
+    device: torch.device,
+    quantization: str | None = None,
+    shards: int = 1,
+) -> PreTrainedModel:
+    """The model in ``folder`` on ``device``; ``dtype`` is ``bfloat16``, ``float16`` or ``float32``, and
+    ``quantization`` ``NF4`` or none. Of ``shards`` processes each holds a part of it.
+
+    Weights come from safetensors only, and no code of the model's own runs. Generation settings that the
+    model ships (temperature, penalties) are dropped but for its special tokens: gates judge greedy outputs.
+    """
+    if not any(folder.glob("*.safetensors")):
+        raise SourceNotFoundError(f"no safetensors weights in the workspace's {Path(*folder.parts[-2:])}")
+    disable_progress_bar()
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    model: PreTrainedModel = auto_class(config).from_pretrained(
+        folder,
+        dtype=_DTYPES[dtype],
+        use_safetensors=True,
+        trust_remote_code=False,
+        local_files_only=True,
+        attn_implementation=attention_of(config),
+        **({"quantization_config": _nf4(dtype), "device_map": {"": device}} if quantization else {}),
+        **({"distributed_config": DistributedConfig(fsdp_size=shards)} if shards > 1 else {}),
+    )
+    model.generation_config = _special_tokens(model.generation_config)
+    if quantization is None and shards == 1:  # the others are where they belong
+        torch.nn.Module.to(model, device)
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            # bitsandbytes would repack weights at the first evaluation, and then pass on no gradient.
+            vars(module)["support_avx512bf16_for_cpu"] = False
+    return model
+
+
+def generation_config(folder: Path) -> GenerationConfig:
+    """The special tokens of the model in ``folder``, as :func:`load_base` has them, without its weights."""
+    try:
+        shipped = GenerationConfig.from_pretrained(folder, local_files_only=True)
+    except OSError:  # no generation_config.json: transformers takes them from config.json then
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+        shipped = GenerationConfig.from_model_config(config)
+    return _special_tokens(shipped)
+
+
+def _special_tokens(shipped: Any) -> GenerationConfig:
+    return GenerationConfig(
+        bos_token_id=shipped.bos_token_id,
+        eos_token_id=shipped.eos_token_id,
+        pad_token_id=shipped.pad_token_id,
+    )
+
+
+def _nf4(dtype: str) -> BitsAndBytesConfig:
+    """As in QLoRA (arXiv 2305.14314): normal floats of 4 bits, whose scales are quantized too."""
+    make: Callable[..., BitsAndBytesConfig] = BitsAndBytesConfig
+    return make(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=_DTYPES[dtype],
+    )
+
+
+def choose_device(request: Request, local_rank: int = 0) -> torch.device:
+    """The device that the job asks for, of several GPUs that of ``local_rank``.
+
+    Raises :class:`NoAcceleratorError` if there is no such GPU.
+    """
+    if request.spec.resources.accelerator == "CPU":
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        raise NoAcceleratorError(
+            "spec.resources.accelerator is GPU and PyTorch finds no CUDA device",
+            "run it where a GPU is, or set spec.resources.accelerator: CPU for a small model",
+        )
+    if torch.cuda.device_count() <= local_rank:
+        raise NoAcceleratorError(
+            f"spec.resources.gpu.count is more than the {torch.cuda.device_count()} GPUs that PyTorch finds",
+            "set it to what a machine has, and resources.nodes for more",
+        )
+    return torch.device("cuda", local_rank)
+
+
+def hub_name(uri: str) -> str:
+    """What users load the base by: ``hf://ORG/NAME`` as ``ORG/NAME``, any other URI as it is."""
+    return uri.removeprefix("hf://")
+
+
+def load_adapter(base: PreTrainedModel, folder: Path, *, trainable: bool) -> Any:
+    """``base`` with the LoRA adapter of ``folder`` around it, in float32. Returns a ``peft.PeftModel``."""
+    return PeftModel.from_pretrained(base, str(folder), is_trainable=trainable, torch_device=str(base.device))
+
+
+def load_weights(model: Any, checkpoint: Path, meet: Callable[[], None]) -> None:
+    """Put a checkpoint's weights into ``model``, a ``peft.PeftModel`` or a whole model in float32.
+
+    Where several processes hold parts of it, the others ``meet`` the first one after it has read all.
+    """
+    if isinstance(model, PeftModel):
+        set_peft_model_state_dict(model, load_file(checkpoint / "adapter_model.safetensors"))
+        return
+    # Not straight from the files: of many architectures they name tensors as the hub does, not as the model.
+    if not is_sharded(model):
+        model.load_state_dict(_whole_weights(checkpoint))
+        return
+    weights = _whole_weights(checkpoint) if dist.get_rank() == 0 else {}
+    meet()
+    set_model_state_dict(model, weights, options=FROM_FIRST)
+
+
+def _whole_weights(checkpoint: Path) -> dict[str, Any]:
+    weights: dict[str, Any] = load_base(checkpoint, "float32", torch.device("cpu")).state_dict()
+    return weights
+
+
+FROM_FIRST = StateDictOptions(full_state_dict=True, broadcast_from_rank0=True)
+"""How sharded state is loaded: the first process has all of it, once in the machine's memory."""
+
+
+def is_sharded(model: Any) -> bool:
+    """Whether this process holds only a part of it."""
+    return is_fsdp_managed_module(model)
+
+
+def mixed_precision(device: torch.device, *, whole: bool) -> torch.autocast:
+    """In this block a GPU multiplies in bfloat16 what is float32, for a model that is trained as a ``whole``.
+    Below an adapter the base has a type of its own, and autocast would only cast back and forth."""
+    return torch.autocast("cuda", torch.bfloat16, enabled=device.type == "cuda" and whole)
+
+
+def no_gradients(model: Any) -> AbstractContextManager[Any]:
+    """In this block nothing is computed for training. FSDP keeps buffers that must outlive it."""
+    return torch.no_grad() if is_sharded(model) else torch.inference_mode()

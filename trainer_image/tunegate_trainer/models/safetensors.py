@@ -1,0 +1,107 @@
+"""Safetensors files by their headers alone: whole or not, and how many numbers they hold.
+
+The format: 8 bytes with the length of the header, the header as JSON, then the tensors' bytes to the file's
+end (the documentation of safetensors, "Format").
+"""
+
+import json
+from collections import Counter
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from tunegate_trainer.process.errors import BadDataError, SourceNotFoundError
+
+INDEX = "model.safetensors.index.json"
+"""Which file each tensor of a model in several files is in."""
+_MAX_HEADER = 100_000_000
+"""Bytes that the format allows for a header."""
+_SHORT_NAMES = {"BF16": "bfloat16", "F16": "float16"}
+_COPY_AGAIN = "copy it again"
+_GIT_LFS = b"version https://git-lfs"
+
+
+def check_weights(folder: Path) -> None:
+    """Raise :class:`BadDataError` or :class:`SourceNotFoundError` unless every weights file is whole.
+
+    A download that broke off, or a Git LFS pointer in a file's place, would be found by a GPU otherwise.
+    """
+    for path in _files(folder):
+        header = _header(path)
+        ends = [tensor["data_offsets"][1] for tensor in header.values()]
+        expected = _header_bytes(path) + max(ends, default=0)
+        if path.stat().st_size != expected:
+            raise BadDataError(
+                f"model.uri: {path.name} has {path.stat().st_size:,} bytes, its header promises {expected:,}",
+                "it was not copied as a whole: copy it again",
+            )
+    index = folder / INDEX
+    if index.is_file():
+        missing = sorted({name for name in _weight_map(index).values() if not (folder / str(name)).is_file()})
+        if missing:
+            raise SourceNotFoundError(
+                f"model.uri: {INDEX} names {len(missing)} files that are not there: {', '.join(missing[:5])}",
+                "copy all of the model's files",
+            )
+
+
+def count_parameters(folder: Path) -> int:
+    """Numbers in all weights of ``folder``; tied ones are stored, and count, once."""
+    return sum(prod(tensor["shape"]) for path in _files(folder) for tensor in _header(path).values())
+
+
+def stored_dtype(folder: Path) -> str:
+    """The type of most numbers in ``folder``: ``bfloat16``, ``float16``, else ``float32``. Of a model that is
+    only described there, the type that its configuration names."""
+    numbers: Counter[str] = Counter()
+    for path in _files(folder):
+        for tensor in _header(path).values():
+            numbers[tensor["dtype"]] += prod(tensor["shape"])
+    if not numbers:
+        described = json.loads((folder / "config.json").read_bytes())
+        named = described.get("dtype") or described.get("torch_dtype")
+        return named if named in _SHORT_NAMES.values() else "float32"
+    return _SHORT_NAMES.get(max(numbers, key=lambda name: numbers[name]), "float32")
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.safetensors"))
+
+
+def _header(path: Path) -> dict[str, Any]:
+    """Name to dtype, shape and place of each tensor."""
+    length = _header_bytes(path) - 8
+    try:
+        with path.open("rb") as file:
+            file.seek(8)
+            header = json.loads(file.read(length))
+        tensors = {name: tensor for name, tensor in header.items() if name != "__metadata__"}
+        for tensor in tensors.values():
+            prod(tensor["shape"])
+            tensor["data_offsets"][1] + 0
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        raise BadDataError(f"model.uri: {path.name} is no safetensors file", _COPY_AGAIN) from error
+    return tensors
+
+
+def _header_bytes(path: Path) -> int:
+    """Bytes before the tensors begin."""
+    with path.open("rb") as file:
+        start = file.read(len(_GIT_LFS))
+    if start == _GIT_LFS:
+        raise BadDataError(
+            f"model.uri: {path.name} is a Git LFS pointer, not the weights", "fetch them: git lfs pull"
+        )
+    length = int.from_bytes(start[:8], "little")
+    if length > min(_MAX_HEADER, path.stat().st_size):
+        raise BadDataError(
+            f"model.uri: {path.name} is no safetensors file, or was not copied as a whole", _COPY_AGAIN
+        )
+    return 8 + length
+
+
+def _weight_map(index: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(index.read_bytes())["weight_map"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise BadDataError(f"model.uri: {INDEX} is damaged", _COPY_AGAIN) from error

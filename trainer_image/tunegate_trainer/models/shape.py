@@ -1,0 +1,66 @@
+"""The sizes of a model, of which only the configuration is needed."""
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+from tunegate_api.memory.shapes import LinearShape, ModelShape
+from tunegate_trainer.models.architecture import sees_all_before
+from tunegate_trainer.models.target_modules import language_model, output_head, skeleton
+
+
+def model_shape(folder: Path) -> ModelShape | None:
+    """The sizes of the model in ``folder``: its modules are made, but no memory for their weights. Of a
+    multimodal model the linear layers are those of its language model.
+
+    None for a model that is not built of blocks of attention heads, or does not say so in the usual words.
+    """
+    model = skeleton(folder)
+    try:
+        return _shape(model, model.config.get_text_config())
+    except AttributeError:
+        return None
+
+
+def _shape(model: PreTrainedModel, config: Any) -> ModelShape:
+    head, found = output_head(model), Counter[tuple[str, str, int, int]]()
+    for parent_path, parent in language_model(model).named_modules():
+        linears = [
+            (name, *sizes)
+            for name, child in parent.named_children()
+            if child is not head and (sizes := _linear_sizes(child))
+        ]
+        place = parent_path.rpartition(".")[2]
+        for i, (name, inputs, outputs) in enumerate(linears):
+            # The last one of attention or MLP is applied to what the others made of their common input.
+            reads = name if i and i == len(linears) - 1 else place
+            found[name, reads, inputs, outputs] += 1
+    heads = config.num_attention_heads
+    return ModelShape(
+        parameters=sum(p.numel() for p in model.parameters()),
+        vocabulary=config.vocab_size,
+        hidden_size=config.hidden_size,
+        layers=config.num_hidden_layers,
+        heads=heads,
+        key_value_heads=getattr(config, "num_key_value_heads", None) or heads,
+        head_size=getattr(config, "head_dim", None) or config.hidden_size // heads,
+        intermediate_size=getattr(config, "intermediate_size", None) or 4 * config.hidden_size,
+        linears=[
+            LinearShape(name=name, reads=reads, inputs=inputs, outputs=outputs, count=count)
+            for (name, reads, inputs, outputs), count in found.items()
+        ],
+        sees_all_before=sees_all_before(model.config),
+    )
+
+
+def _linear_sizes(module: nn.Module) -> tuple[int, int] | None:
+    """Inputs and outputs of a linear layer; None for any other."""
+    if isinstance(module, nn.Linear):
+        return module.in_features, module.out_features
+    if isinstance(module, Conv1D):
+        return int(module.nx), int(module.nf)
+    return None

@@ -1,0 +1,156 @@
+"""Which layers get an adapter: names that training would stumble over, or pass over, are refused before.
+
+PEFT complains only where not one of several names is in the model.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from torch import nn
+from transformers import AutoConfig, PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+from tunegate_api.plan import StagePlan
+from tunegate_api.v1alpha1.stages import Stage
+from tunegate_trainer.models.architecture import auto_class
+from tunegate_trainer.process.errors import UserError
+
+ALL_LINEAR = "all-linear"
+_ADAPTABLE = (nn.Linear, Conv1D, nn.Embedding)
+"""What LoRA can be put beside."""
+
+
+def check_target_modules(folder: Path, stages: Sequence[Stage]) -> None:
+    """Raise :class:`UserError` for the names of ``adapter.targetModules`` that cannot work with the model in
+    ``folder``, of which only the configuration is read."""
+    asked = {stage.name: stage.adapter.target_modules for stage in stages if stage.adapter}
+    named = {stage: names for stage, names in asked.items() if names and names != [ALL_LINEAR]}
+    if not named:
+        return
+    model = skeleton(folder)
+    for stage, names in named.items():
+        problems = [problem for name in names if (problem := _problem(model, name))]
+        if problems:
+            raise UserError(
+                f"stage {stage}: adapter.targetModules: {'; '.join(problems)}",
+                f"the model's layers are: {', '.join(layer_names(model))}; {ALL_LINEAR} alone means every "
+                "linear one",
+            )
+
+
+def auto_class_name(folder: Path) -> str:
+    """The name of the class of transformers that loads the model in ``folder``."""
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    return str(auto_class(config).__name__)
+
+
+def skeleton(folder: Path) -> PreTrainedModel:
+    """The model without weights: modules take no memory on the meta device."""
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    make: Callable[..., PreTrainedModel] = auto_class(config).from_config
+    with torch.device("meta"):
+        return make(config, trust_remote_code=False)
+
+
+def _problem(model: PreTrainedModel, name: str) -> str | None:
+    """Why a target cannot work; None if it can. As in PEFT, it is a module's name or the end of one."""
+    if name == ALL_LINEAR:
+        return f"{ALL_LINEAR} does not go together with names"
+    found = [module for key, module in model.named_modules() if key == name or key.endswith(f".{name}")]
+    if not found:
+        return f"the model has no layer {name}"
+    if any(module is output_head(model) for module in found):
+        return f"{name} is the output head, which gets no adapter"
+    if any(module is tied_embedding(model) for module in found):
+        return f"{name} shares its weights with the output head, which gets no adapter"
+    unfit = next((module for module in found if not isinstance(module, _ADAPTABLE)), None)
+    return f"{name} is no layer but a {type(unfit).__name__}" if unfit is not None else None
+
+
+def layer_names(model: PreTrainedModel) -> list[str]:
+    """What targets can be called: the last part of the name of each layer that can get an adapter."""
+    without = (output_head(model), tied_embedding(model))
+    return sorted(
+        {
+            key.rpartition(".")[2]
+            for key, module in model.named_modules()
+            if isinstance(module, _ADAPTABLE) and module not in without
+        }
+    )
+
+
+def language_model(model: PreTrainedModel) -> nn.Module:
+    """The part that reads and generates text: of a model that is not multimodal, all of it."""
+    config = model.config
+    return model if config.get_text_config() is config else model.get_decoder()
+
+
+def other_parts(model: PreTrainedModel) -> list[str]:
+    """The names of the parts of a multimodal model beside its language model that have layers: vision tower,
+    projector. None of a model that reads text alone."""
+    language = language_model(model)
+    path = next((key for key, module in model.named_modules() if module is language), "")
+    if not path:
+        return []
+    parts: list[str] = []
+    parent: nn.Module = model
+    above = ""
+    for name in path.split("."):
+        for key, child in parent.named_children():
+            if key != name and child is not output_head(model) and _has_layers(child):
+                parts.append(above + key)
+        parent, above = parent.get_submodule(name), f"{above}{name}."
+    return parts
+
+
+def _has_layers(part: nn.Module) -> bool:
+    return any(isinstance(module, _ADAPTABLE) for module in part.modules())
+
+
+def with_excluded_modules(folder: Path, stages: Sequence[StagePlan]) -> list[StagePlan]:
+    """``stages`` of the model in ``folder``, of which only the configuration is read, that train its language
+    model alone. A part is trained if ``targetModules`` names a layer that only this part has."""
+    model = skeleton(folder)
+    parts = other_parts(model)
+    if not parts:
+        return list(stages)
+    layers = [key for key, module in model.named_modules() if isinstance(module, _ADAPTABLE)]
+    found = []
+    for stage in stages:
+        named = _named_parts(layers, parts, stage.parameters.target_modules or [])
+        excluded = [part for part in parts if part not in named]
+        parameters = stage.parameters.model_copy(update={"excluded_modules": excluded or None})
+        found.append(stage.model_copy(update={"parameters": parameters}))
+    return found
+
+
+def _named_parts(layers: Sequence[str], parts: Sequence[str], names: Sequence[str]) -> set[str]:
+    """The ``parts`` that have a layer of one of the ``names``, which the language model does not have."""
+    named: set[str] = set()
+    for name in names:
+        keys = [key for key in layers if key == name or key.endswith(f".{name}")]
+        of_parts = {key: part for key in keys for part in parts if f"{key}.".startswith(f"{part}.")}
+        if len(of_parts) == len(keys):
+            named |= set(of_parts.values())
+    return named
+
+
+def excluded_pattern(parts: Sequence[str]) -> str:
+    """A regular expression for the names of all layers of ``parts``, as PEFT's ``exclude_modules``."""
+    return rf"({'|'.join(map(re.escape, parts))})(\..*)?"
+
+
+def output_head(model: PreTrainedModel) -> nn.Module | None:
+    head: nn.Module | None = model.get_output_embeddings()
+    return head
+
+
+def tied_embedding(model: PreTrainedModel) -> nn.Module | None:
+    """The input embedding where its weights are the output head's too: merged into them, an adapter would
+    change both."""
+    if not getattr(model.config, "tie_word_embeddings", False):
+        return None
+    embedding: nn.Module = model.get_input_embeddings()
+    return embedding

@@ -1,0 +1,1 @@
+"""The plan: what a spec leaves open, resolved before a GPU is asked for."""

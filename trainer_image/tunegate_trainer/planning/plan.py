@@ -1,0 +1,263 @@
+"""Every parameter resolved: what a spec leaves open is decided here, once, and stands in the plan."""
+
+import math
+import platform
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, Literal
+
+import torch
+
+from tunegate_api import __version__
+from tunegate_api.contract import Request
+from tunegate_api.meta import exact
+from tunegate_api.plan import StagePlan, TrainingParameters
+from tunegate_api.v1alpha1.pods import Resources
+from tunegate_api.v1alpha1.stages import EvaluateEvery, Stage, Training
+from tunegate_trainer.models.target_modules import ALL_LINEAR
+from tunegate_trainer.planning import defaults
+from tunegate_trainer.process.errors import UserError
+from tunegate_trainer.tokens.examples import TOKENS_PER_PASS
+
+DEFAULT_MAX_LENGTH = 2048
+ADAMW = {"adam_beta1": "0.9", "adam_beta2": "0.999", "adam_epsilon": "1e-8"}
+"""AdamW's arguments as PyTorch and transformers have them."""
+MAX_CHECKPOINTS = 200
+"""Checkpoints of a stage."""
+MAX_OUTCOMES = 700_000
+"""Outcomes of a job, a letter each: with the ids of the cases they must fit one ConfigMap, of 1 MiB."""
+BFLOAT16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16")
+"""As ``torch.cpu.get_capabilities`` names them, on x86-64 and on Arm."""
+LIBRARIES = ("bitsandbytes", "torch", "transformers", "trl", "peft", "accelerate", "datasets", "tokenizers")
+
+
+def plan_stages(
+    request: Request, lengths: Mapping[str, Sequence[int]], model_length: int, model_size: int
+) -> list[StagePlan]:
+    """The plan of each stage. ``lengths`` are tokens of each example to train on, by method,
+    ``model_length`` is the model's longest, and ``model_size`` its parameters.
+
+    Raises :class:`UserError` for parameters that cannot work together.
+    """
+    stages: list[StagePlan] = []
+    for stage in request.spec.stages:
+        before = stages[-1] if stages else None
+        stages.append(
+            plan_stage(
+                request,
+                stage,
+                lengths[stage.method],
+                model_length=model_length,
+                model_size=model_size,
+                before=before,
+            )
+        )
+    return stages
+
+
+def plan_stage(
+    request: Request,
+    stage: Stage,
+    lengths: Sequence[int],
+    *,
+    model_length: int,
+    model_size: int,
+    before: StagePlan | None = None,
+) -> StagePlan:
+    """The plan of a stage, which follows the one ``before``."""
+    training, rows = stage.training, len(lengths)
+    processes = request.spec.resources.processes
+    batch_size = training.batch_size or math.ceil(defaults.BATCH_SIZE / processes) * processes
+    epochs = training.epochs or defaults.epochs(stage, rows)
+    total_steps = training.max_steps or math.ceil(rows * epochs / batch_size)
+    parameters = TrainingParameters(
+        method=stage.method,
+        adapter="LoRA" if stage.adapter else "None",
+        **_adapter_parameters(stage, rows, before),
+        epochs=round(total_steps * batch_size / rows, 4),
+        learning_rate=float(training.learning_rate or defaults.learning_rate(stage, model_size)),
+        scheduler=training.scheduler or "linear",
+        warmup_steps=math.ceil(exact(training.warmup_fraction or "0.03") * total_steps),
+        weight_decay=float(training.weight_decay or 0),
+        max_grad_norm=float(training.max_grad_norm or 1),
+        batch_size=batch_size,
+        micro_batch_size=micro_batch_size(batch_size // processes, sum(lengths) / rows),
+        max_length=stage_max_length(stage, model_length),
+        seed=stage_seed(stage),
+        dtype=base_dtype(request, stage),
+        quantization=_quantization(stage, before),
+        **_preference_parameters(stage),
+        **_optimizer_parameters(training),
+    )
+    shared = parallelism(request.spec.resources, stage)
+    if shared == "FSDP" and parameters.optim == "adafactor":
+        raise UserError(
+            f"stage {stage.name}: adafactor cannot train all weights on several GPUs",
+            "leave trainerArgs.optim out",
+        )
+    continues = stage.adapter is not None and stage.adapter.from_ is not None
+    return StagePlan(
+        name=stage.name,
+        parameters=parameters,
+        starts_from=None if before is None else "Adapter" if continues else "Merged",
+        total_steps=total_steps,
+        checkpoint_steps=checkpoint_steps(request.spec.evaluate_every, total_steps),
+        tokens=sum(lengths),
+        gates=[gate.name for gate in request.gates_of(stage.name)],
+        parallelism=shared,
+    )
+
+
+def parallelism(resources: Resources, stage: Stage) -> Literal["DDP", "FSDP"] | None:
+    """How several processes share the work: with all weights and their optimizer, which are sixteen bytes a
+    parameter, no GPU holds everything. An adapter is small, and its base stays as it is."""
+    if resources.processes == 1:
+        return None
+    return "FSDP" if stage.adapter is None and resources.accelerator == "GPU" else "DDP"
+
+
+def _adapter_parameters(stage: Stage, rows: int, before: StagePlan | None) -> dict[str, Any]:
+    adapter = stage.adapter
+    if adapter is None:
+        return {}
+    if adapter.from_ is not None:
+        if before is None or before.parameters.adapter == "None":
+            raise UserError(
+                f"stage {stage.name}: adapter.from is Previous, and the stage before has no adapter",
+                "give type: LoRA for a new one, or leave the adapter out to train all weights",
+            )
+        shape = before.parameters.model_dump(include={"lora_r", "lora_alpha", "target_modules"})
+        # DPO goes without, as in TRL: dropout would count as a difference from the reference.
+        dropout = 0.0 if stage.method == "DPO" else before.parameters.lora_dropout
+        return {**shape, "lora_dropout": dropout}
+    r = adapter.r or defaults.lora_rank(rows)
+    return {
+        "lora_r": r,
+        "lora_alpha": adapter.alpha or 2 * r,
+        "lora_dropout": float(adapter.dropout or 0),
+        "target_modules": adapter.target_modules or [ALL_LINEAR],
+    }
+
+
+def _quantization(stage: Stage, before: StagePlan | None) -> Literal["NF4"] | None:
+    """How the base is held: below an adapter of the stage before as it was there."""
+    if before is None or stage.adapter is None or stage.adapter.from_ is None:
+        return stage.quantization
+    held = before.parameters.quantization
+    if stage.quantization and stage.quantization != held:
+        raise UserError(
+            f"stage {stage.name}: quantization is {stage.quantization}, and stage {before.name} before it, "
+            "whose adapter it trains further, has none",
+            f"leave it out, or set it in stage {before.name} too",
+        )
+    return held
+
+
+def _preference_parameters(stage: Stage) -> dict[str, Any]:
+    if stage.method != "DPO":
+        return {}
+    return {"beta": float(stage.training.beta or "0.1"), "loss": stage.training.loss or "sigmoid"}
+
+
+def _optimizer_parameters(training: Training) -> dict[str, Any]:
+    asked = training.trainer_args or {}
+    if asked.get("optim") == "adafactor":
+        return {"optim": "adafactor"}
+    return {
+        "optim": asked.get("optim", "adamw_torch"),
+        **{name: float(asked.get(name, value)) for name, value in ADAMW.items()},
+    }
+
+
+def base_dtype(request: Request, stage: Stage) -> str:
+    """Of the base weights: bfloat16 below an adapter, but on a CPU only if it has instructions for it.
+
+    Emulated, with AVX-512 alone, a product of matrices takes four times as long as in float32, and 70 to 140
+    times with less. This machine speaks for the one that trains.
+    """
+    if stage.adapter is None:
+        return "float32"
+    if request.spec.resources.accelerator == "CPU" and not _cpu_computes_bfloat16():
+        return "float32"
+    return "bfloat16"
+
+
+def _cpu_computes_bfloat16() -> bool:
+    return any(torch.cpu.get_capabilities().get(name) for name in BFLOAT16_INSTRUCTIONS)
+
+
+def stage_seed(stage: Stage) -> int:
+    return 42 if stage.training.seed is None else stage.training.seed
+
+
+def stage_max_length(stage: Stage, model_length: int) -> int:
+    """Longest example in tokens. Raises :class:`UserError` beyond what the model can take."""
+    asked = stage.training.max_length
+    if asked is not None and asked > model_length:
+        raise UserError(
+            f"stage {stage.name}: training.maxLength is {asked}, the model takes {model_length} tokens",
+            f"set it to {model_length} or less",
+        )
+    return asked or min(DEFAULT_MAX_LENGTH, model_length)
+
+
+def micro_batch_size(batch_size: int, mean_tokens: float) -> int:
+    """Examples per forward pass: the largest divisor of the batch with about ``TOKENS_PER_PASS`` tokens."""
+    fitting = [
+        n for n in range(1, batch_size + 1) if batch_size % n == 0 and n * mean_tokens <= TOKENS_PER_PASS
+    ]
+    return max(fitting, default=1)
+
+
+def checkpoint_steps(every: EvaluateEvery, total_steps: int) -> list[int]:
+    """Steps after which a checkpoint is saved and evaluated; the last step always is one.
+
+    Raises :class:`UserError` when there are too many to record.
+    """
+    if every.steps is not None:
+        steps = list(range(every.steps, total_steps + 1, every.steps))
+    else:
+        fraction = exact(every.fraction or "0.2")
+        count = math.floor(Fraction(1) / fraction)
+        steps = [math.ceil(total_steps * fraction * k) for k in range(1, count + 1)]
+    steps = sorted({*steps, total_steps} - {0})
+    if len(steps) > MAX_CHECKPOINTS:
+        raise UserError(
+            f"evaluateEvery makes {len(steps)} checkpoints of {total_steps} steps, at most {MAX_CHECKPOINTS} "
+            "can be recorded",
+            "evaluate less often",
+        )
+    return steps
+
+
+def check_outcomes(stages: Sequence[StagePlan], golden_cases: Mapping[str, int], dev_outcomes: int) -> None:
+    """Raise :class:`UserError` when all evaluations make more outcomes than can be recorded.
+
+    ``golden_cases`` are the cases of each gate, ``dev_outcomes`` what the dev split adds to an evaluation.
+    """
+    outcomes = sum(
+        (1 + len(stage.checkpoint_steps)) * (dev_outcomes + sum(golden_cases[gate] for gate in stage.gates))
+        for stage in stages
+    ) + sum(golden_cases.values())  # the base model is measured by all gates
+    if outcomes > MAX_OUTCOMES:
+        raise UserError(
+            f"evaluateEvery makes {outcomes:,} outcomes of cases, at most {MAX_OUTCOMES:,} can be recorded",
+            "evaluate less often, or on fewer cases",
+        )
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:  # bitsandbytes is for Linux alone
+        return None
+
+
+def library_versions() -> dict[str, str]:
+    """Versions of everything that the numbers of a run depend on."""
+    return {
+        "python": platform.python_version(),
+        "tunegate": __version__,
+        **{name: found for name in LIBRARIES if (found := _version(name))},
+    }

@@ -1,0 +1,219 @@
+"""Whether each stage fits the GPU that it would get, before one is asked for."""
+
+from collections.abc import Callable, Iterable, Sequence
+
+from transformers import PreTrainedTokenizerBase
+
+from tunegate_api.contract import Request
+from tunegate_api.memory.block import Block
+from tunegate_api.memory.estimate import estimate, judging
+from tunegate_api.memory.fitting import KEPT_FREE, by_part, fits, hint, needed, shards, size_text
+from tunegate_api.memory.shapes import GenerationBatch, ModelShape, Pass
+from tunegate_api.plan import Plan, StagePlan, TrainingParameters
+from tunegate_api.v1alpha1.pods import quantity_value
+from tunegate_trainer.data.parse import RowT
+from tunegate_trainer.data.usable import Measured
+from tunegate_trainer.evaluate.sets import GeneratedSet, task_generation
+from tunegate_trainer.process.errors import GpuTooSmallError
+from tunegate_trainer.tokens.chat import encode
+from tunegate_trainer.tokens.examples import examples_of
+from tunegate_trainer.tokens.rows import Pair, Row
+from tunegate_trainer.tokens.shared_prefix import part_sizes
+
+LargestPass = Callable[[int], Pass]
+"""The pass of so many rows or pairs that needs most."""
+
+
+def with_memory(
+    request: Request,
+    stages: Sequence[StagePlan],
+    model: ModelShape,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    rows: Sequence[Measured[Row]],
+    pairs: Sequence[Measured[Pair]],
+    batches: Sequence[GenerationBatch],
+) -> list[StagePlan]:
+    """The stages with what they need, each with as many examples a pass as fit ``resources.gpu.memory``.
+
+    ``batches`` are what evaluations generate, see :func:`generation_batches`. Raises
+    :class:`GpuTooSmallError` where one example alone does not fit.
+    """
+    of_rows = _largest_of_rows(rows)
+    shares = request.spec.resources.accelerator == "CPU" and model.sees_all_before
+
+    def largest(parameters: TrainingParameters) -> LargestPass:
+        if parameters.method == "SFT":
+            return of_rows
+        return _largest_of_pairs(tokenizer, pairs, shares=shares and not parameters.lora_dropout)
+
+    return [_fitted(request, one, model, largest(one.parameters), batches) for one in stages]
+
+
+def _fitted(
+    request: Request,
+    stage: StagePlan,
+    model: ModelShape,
+    largest: LargestPass,
+    batches: Sequence[GenerationBatch],
+) -> StagePlan:
+    sized = stage
+    for size in _micro_batches(stage.parameters, request.spec.resources.processes):
+        sized = with_estimate(request, stage, model, size, largest=largest(size), batches=batches)
+        if not is_too_small(request, sized):
+            return sized
+    raise too_small(request, sized, model)
+
+
+def with_estimate(
+    request: Request,
+    stage: StagePlan,
+    model: ModelShape,
+    micro_batch_size: int,
+    *,
+    largest: Pass,
+    batches: Sequence[GenerationBatch] = (),
+) -> StagePlan:
+    """The stage with so many examples a pass, and what it then needs; ``batches`` are what it generates."""
+    parameters = stage.parameters.model_copy(update={"micro_batch_size": micro_batch_size})
+    asked = request.spec.resources
+    block = Block(model, parameters, largest, asked.accelerator)
+    generation = max(batches, key=block.generating, default=None)
+    memory = estimate(
+        model,
+        parameters,
+        largest,
+        accelerator=asked.accelerator,
+        generation=generation,
+        shards=shards(stage, asked.processes),
+    )
+    return stage.model_copy(
+        update={
+            "parameters": parameters,
+            "largest_pass": largest,
+            "largest_generation": generation,
+            "memory": memory,
+        }
+    )
+
+
+def is_too_small(request: Request, stage: StagePlan) -> bool:
+    """Whether the GPU that is asked for cannot hold a stage, as far as both are known."""
+    size = _gpu_bytes(request)
+    return size is not None and stage.memory is not None and not fits(stage.memory, size)
+
+
+def with_judging(request: Request, plan: Plan, batches: Sequence[GenerationBatch], stored: str) -> Plan:
+    """The plan with what the gate needs, of a model whose shape is known. ``stored`` is the type that the
+    base is stored in.
+
+    Raises :class:`GpuTooSmallError` where that does not fit ``resources.gpu.memory``: all training would
+    be in vain.
+    """
+    last, asked = plan.stages[-1], request.spec.resources
+    if plan.model.shape is None:
+        return plan
+    whole = stored if asked.accelerator == "GPU" else last.parameters.dtype
+    memory = judging(
+        plan.model.shape,
+        last.parameters,
+        batches,
+        accelerator=asked.accelerator,
+        whole=whole if _is_whole(request, plan, last) else None,
+    )
+    size = _gpu_bytes(request)
+    if size is not None and not fits(memory, size):
+        as_adapter = (
+            "leave mergeAdapter out, which judges an adapter on the base as it was trained, "
+            if request.spec.merge_adapter and not _is_whole_anyhow(plan, last)
+            else ""
+        )
+        raise GpuTooSmallError(
+            f"what stage {last.name} makes cannot be judged on resources.gpu.memory, {size_text(size)}, by "
+            f"an estimate: {by_part(memory)}; with {KEPT_FREE} kept free the gate needs "
+            f"{size_text(needed(memory))}",
+            f"lower generation.batchSize of the EvalGate, {as_adapter}or ask for a GPU of "
+            f"{size_text(needed(memory))}",
+        )
+    return plan.model_copy(update={"judging": memory})
+
+
+def _is_whole(request: Request, plan: Plan, last: StagePlan) -> bool:
+    """Whether the artifact has all weights, as gate.py makes it."""
+    return request.spec.merge_adapter or _is_whole_anyhow(plan, last)
+
+
+def _is_whole_anyhow(plan: Plan, last: StagePlan) -> bool:
+    """Whether it has them without ``mergeAdapter`` too."""
+    is_adapter = last.parameters.adapter != "None" and plan.based_on(last.name).starts_from is None
+    return not is_adapter or plan.model.is_merged
+
+
+def too_small(request: Request, stage: StagePlan, model: ModelShape) -> GpuTooSmallError:
+    """The arithmetic of a stage that does not fit, and what would help."""
+    size, memory, largest = _gpu_bytes(request), stage.memory, stage.largest_pass
+    if size is None or memory is None or largest is None:
+        raise ValueError(f"nothing says that stage {stage.name} is too small")
+    return GpuTooSmallError(
+        f"stage {stage.name} does not fit resources.gpu.memory, {size_text(size)}, by an estimate: "
+        f"{by_part(memory)}, with one {stage.parameters.unit} of {largest.longest} tokens a pass; with "
+        f"{KEPT_FREE} kept free it needs {size_text(needed(memory))}",
+        hint(model, stage, memory, size, request.spec.resources.processes),
+    )
+
+
+def _gpu_bytes(request: Request) -> int | None:
+    gpu = request.spec.resources.gpu
+    return int(quantity_value(gpu.memory)) if gpu and gpu.memory else None
+
+
+def _micro_batches(planned: TrainingParameters, processes: int) -> list[int]:
+    """Sizes to try, the planned one first: those by which each process's share of a batch is divided."""
+    sizes = range(planned.micro_batch_size, 0, -1)
+    return [size for size in sizes if planned.batch_size % (size * processes) == 0]
+
+
+def _largest_of_rows(rows: Sequence[Measured[Row]]) -> LargestPass:
+    """Of whole examples: what others begin with as well is not known of every pass."""
+    lengths = sorted((row.tokens for row in rows), reverse=True)
+    return lambda count: Pass.of(lengths[:count], _most_learned(rows, count))
+
+
+def _largest_of_pairs(
+    tokenizer: PreTrainedTokenizerBase, pairs: Sequence[Measured[Pair]], *, shares: bool
+) -> LargestPass:
+    """``shares``: where the prompt of both answers is computed once."""
+    ordered = sorted(pairs, key=lambda pair: -pair.tokens - (pair.learned if shares else 0))
+
+    def of(count: int) -> Pass:
+        longest = [examples_of(tokenizer, pair.labelled.row) for pair in ordered[:count]]
+        lengths = [len(one["input_ids"]) for both in longest for one in both]
+        parts = [size for both in longest for size in part_sizes(both)] if shares else ()
+        return Pass.of(lengths, _most_learned(pairs, count), parts)
+
+    return of
+
+
+def _most_learned(rows: Sequence[Measured[RowT]], count: int) -> int:
+    """Of any so many rows or pairs, which need not be the longest: a long answer may have a short prompt."""
+    return sum(sorted((row.learned for row in rows), reverse=True)[:count])
+
+
+def generation_batches(
+    request: Request,
+    tokenizer: PreTrainedTokenizerBase,
+    dev: Sequence[Measured[Row]],
+    golden: Iterable[GeneratedSet],
+) -> list[GenerationBatch]:
+    """Of each set, what is at least as large as every batch of it."""
+    asked = [(one.generation, [len(encode(tokenizer, c.prompt)) for c in one.cases]) for one in golden]
+    asked.append((task_generation([g.spec.generation for g in request.final_gates]), [r.tokens for r in dev]))
+    return [
+        GenerationBatch(
+            prompts=min(generation.batch_size, len(prompts)),
+            longest=max(prompts),
+            new_tokens=generation.max_new_tokens,
+        )
+        for generation, prompts in asked
+        if prompts
+    ]

@@ -1,0 +1,117 @@
+"""What every role knows: its request and plan, its folders, and how to report."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+
+from tunegate_api.baselines import BASELINES_VARIABLE, MeasuredBaseline, read_baselines
+from tunegate_api.contract import DEFAULT_ROOT, ROOT_VARIABLE, Report, Request, Role
+from tunegate_api.plan import Plan
+from tunegate_api.workspace import Workspace
+from tunegate_trainer.process.credentials import Secret, read_secret
+from tunegate_trainer.process.files import sha256_file, write_model
+from tunegate_trainer.process.report_sender import Courier, ReportAddress
+from tunegate_trainer.tracking.process import TrackerProcesses, names_of
+
+
+@dataclass
+class Context:
+    """One process of one role. Paths are below ``root``, see :mod:`tunegate_api.contract`."""
+
+    role: Role
+    attempt: int = 1
+    stage: str | None = None
+    root: Path = field(default_factory=lambda: Path(os.environ.get(ROOT_VARIABLE, DEFAULT_ROOT)))
+    baselines: Mapping[str, frozenset[str]] = field(
+        default_factory=lambda: read_baselines(os.environ.get(BASELINES_VARIABLE, ""))
+    )
+    """The recorded digests of cached baselines, by key."""
+    measured_baselines: dict[str, MeasuredBaseline] = field(default_factory=dict)
+    """Those that this process wrote or used, by key, for its termination message."""
+    speaks: bool = True
+    """Whether it reports: of the processes that train together, only the first one does."""
+    courier: Courier | None = None
+    """Brings reports to the operator; None where files are all of the reporting."""
+    trackers: TrackerProcesses | None = None
+    """Tell the job's experiment trackers; None where it has none."""
+
+    @cached_property
+    def request(self) -> Request:
+        return Request.model_validate_json((self.root / "request" / "request.json").read_bytes())
+
+    @cached_property
+    def plan(self) -> Plan:
+        return Plan.model_validate_json((self.root / "plan" / "plan.json").read_bytes())
+
+    @property
+    def workspace(self) -> Path:
+        """The storage volume."""
+        return self.root / "workspace"
+
+    def secret(self, name: str) -> Secret:
+        """The Secret that the spec names, where this role is one that needs it.
+
+        Raises :class:`CredentialsError` if it cannot be read, or later for a key that it does not have.
+        """
+        return read_secret(self.root / "secrets" / name)
+
+    @cached_property
+    def paths(self) -> Workspace:
+        """This job's folders, relative to ``workspace``."""
+        return Workspace(self.request.uid)
+
+    @cached_property
+    def report(self) -> Report:
+        """The last report of this role and stage, or an empty first one. Changed only by :meth:`tell`."""
+        empty = Report(
+            job_uid=self.request.uid,
+            role=self.role,
+            stage=self.stage,
+            attempt=self.attempt,
+            sequence=0,
+            time=datetime.now(UTC),
+        )
+        try:
+            last = Report.model_validate_json(
+                (self.workspace / self.paths.outbox / empty.file_name).read_bytes()
+            )
+        except FileNotFoundError:
+            return empty
+        return last.model_copy(update={"attempt": self.attempt, "outcome": None, "failure": None})
+
+    def open_courier(self) -> None:
+        """Send reports to the operator from now on, if it has an address; also what earlier pods left."""
+        address = ReportAddress.from_environment(self.root)
+        if address and self.speaks:
+            self.courier = Courier(address, self.workspace / self.paths.outbox)
+
+    def open_trackers(self, names: Sequence[str] | None = None, failure: str | None = None) -> None:
+        """Tell the job's trackers, or those named, from now on what is on the volume; and why the job failed,
+        where the operator says so."""
+        tracking = self.request.spec.tracking
+        if self.speaks and tracking:
+            wanted = [name for name in names_of(tracking) if names is None or name in names]
+            self.trackers = TrackerProcesses.start(wanted, self.role, self.root, failure)
+
+    def tell(self, **changes: object) -> None:
+        """Report to the operator: what changed, on top of all that was reported before."""
+        if not self.speaks:
+            return
+        report = self.report.model_copy(
+            update={**changes, "sequence": self.report.sequence + 1, "time": datetime.now(UTC)}
+        )
+        self.__dict__["report"] = report
+        write_model(self.report_file, report)
+        if self.courier:
+            self.courier.notify(urgent=not changes.keys() <= {"progress", "usage"})
+
+    @property
+    def report_file(self) -> Path:
+        return self.workspace / self.paths.outbox / self.report.file_name
+
+    @property
+    def report_sha256(self) -> str | None:
+        return sha256_file(self.report_file) if self.report_file.exists() else None

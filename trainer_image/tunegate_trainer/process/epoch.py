@@ -1,0 +1,53 @@
+"""Only one pod writes to a folder: it claims an epoch by an exclusive file, and the highest epoch counts."""
+
+import logging
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tunegate_trainer.process.interruption import Superseded
+
+if TYPE_CHECKING:  # it imports PyTorch, of which publishing needs nothing
+    from tunegate_trainer.distributed.ranks import Ranks
+
+logger = logging.getLogger(__name__)
+
+
+class Writer:
+    """The claim of this process on the folder of a stage, of the gate or of publishing."""
+
+    def __init__(self, folder: Path, epoch: int, *, writes: bool = True) -> None:
+        self._folder = folder
+        self.epoch = epoch
+        self.writes = writes
+        """False in the processes that train together with the one that claimed."""
+
+    @classmethod
+    def claim(cls, folder: Path) -> "Writer":
+        """Become the writer of ``folder``. Whoever claimed before may no longer mark anything as done."""
+        folder.mkdir(parents=True, exist_ok=True)
+        epoch = _highest(folder) + 1
+        while True:
+            try:
+                os.close(os.open(folder / f"epoch-{epoch:06d}", os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644))
+            except FileExistsError:
+                epoch += 1
+            else:
+                return cls(folder, epoch)
+
+    @classmethod
+    def claim_once(cls, folder: Path, ranks: "Ranks") -> "Writer":
+        """Claim ``folder`` for all processes that train together, of which the first one writes."""
+        epoch = ranks.shared(lambda: cls.claim(folder).epoch)
+        return cls(folder, epoch, writes=ranks.is_first)
+
+    def check(self) -> None:
+        """Raise :class:`Superseded` if another process claimed the folder since."""
+        highest = _highest(self._folder)
+        if highest > self.epoch:
+            logger.warning("another pod does this now (epoch %d after %d)", highest, self.epoch)
+            raise Superseded
+
+
+def _highest(folder: Path) -> int:
+    return max((int(path.name.removeprefix("epoch-")) for path in folder.glob("epoch-*")), default=0)

@@ -1,0 +1,334 @@
+"""The data role: fetch model and data, check every row, hold rows out, and write down the plan.
+
+It needs no GPU, and what it refuses never asks for one.
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from transformers import PreTrainedTokenizerBase
+
+from tunegate_api.contract import MINIMUM_ROWS, Request
+from tunegate_api.judging.verdict import MAX_CASES
+from tunegate_api.meta import exact
+from tunegate_api.plan import DataPlan, ModelPlan, Plan
+from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec
+from tunegate_api.v1alpha1.stages import Stage
+from tunegate_api.workspace import Workspace
+from tunegate_trainer.checks.golden_prompts import learned_before, refuse_golden_prompts
+from tunegate_trainer.checks.golden_sets import check_measures, cut_answers
+from tunegate_trainer.checks.templates import (
+    check_one_form,
+    check_template,
+    lost_reasoning,
+    rewritten_answers,
+)
+from tunegate_trainer.data.folder import DataFolder
+from tunegate_trainer.data.held_out import (
+    joined,
+    learned_prompts,
+    prompts_of,
+    prove_apart,
+    without_held_out_turns,
+)
+from tunegate_trainer.data.parse import parse_rows
+from tunegate_trainer.data.preference import preference_plan, read_preference, split_preference
+from tunegate_trainer.data.sides import SIDES_FILE, Sides, read_sides, write_sides
+from tunegate_trainer.data.split import SIDES, Split, split_rows, text_key
+from tunegate_trainer.data.usable import Limit, Measured, usable_rows
+from tunegate_trainer.evaluate.sets import check_split
+from tunegate_trainer.fetch.sources import read_source
+from tunegate_trainer.models.resolve import model_length, require_bitsandbytes, resolve_model
+from tunegate_trainer.models.safetensors import stored_dtype
+from tunegate_trainer.models.shape import model_shape
+from tunegate_trainer.models.target_modules import (
+    auto_class_name,
+    check_target_modules,
+    with_excluded_modules,
+)
+from tunegate_trainer.planning.plan import check_outcomes, library_versions, plan_stages, stage_max_length
+from tunegate_trainer.planning.sizing import generation_batches, with_judging, with_memory
+from tunegate_trainer.process.context import Context
+from tunegate_trainer.process.errors import BadDataError, TooFewRowsError, TrainerError, UserError
+from tunegate_trainer.process.files import is_complete, write_model
+from tunegate_trainer.tokens.chat import load_tokenizer
+from tunegate_trainer.tokens.rows import PAIRS_PREFIX, PREFERENCE, Pair, Row
+
+logger = logging.getLogger(__name__)
+
+
+def run(context: Context) -> None:
+    """Make the plan and the files it pins, or find them made by an earlier attempt, and report it.
+
+    Raises :class:`TrainerError` for whatever keeps the job from training.
+    """
+    folder = context.workspace / context.paths.data
+    plan = _made_before(context.workspace, folder) or _make(context, DataFolder(folder))
+    context.tell(plan=plan)
+    data = plan.data
+    logger.info("data: %d train, %d dev, %d test rows", data.train.rows, data.dev.rows, data.test.rows)
+    if data.preference:
+        pairs = data.preference
+        logger.info("pairs: %d train, %d dev, %d test", pairs.train.rows, pairs.dev.rows, pairs.test.rows)
+
+
+def _made_before(workspace: Path, folder: Path) -> Plan | None:
+    """The plan of an earlier attempt, if it and everything that it pins is still there."""
+    try:
+        plan = Plan.model_validate_json((folder / "plan.json").read_bytes())
+        for side in SIDES:
+            check_split(folder / f"{side}.jsonl", getattr(plan.data, side))
+            if plan.data.preference:
+                check_split(folder / f"{PAIRS_PREFIX}{side}.jsonl", getattr(plan.data.preference, side))
+        (folder / SIDES_FILE).stat()
+    except (FileNotFoundError, ValidationError, TrainerError):
+        return None
+    return plan if is_complete(workspace / Workspace.base_model(plan.model.digest)) else None
+
+
+def _make(context: Context, folder: DataFolder) -> Plan:
+    model = _model(context)
+    plan = prepare(context, folder, model, context.workspace / Workspace.base_model(model.digest))
+    write_model(folder.path / "plan.json", plan)  # last: it says that all it pins is there
+    return plan
+
+
+def prepare(context: Context, folder: DataFolder, model: ModelPlan, model_folder: Path) -> Plan:
+    """Check everything, write the split into ``folder``, and plan the stages of the model in
+    ``model_folder``."""
+    request = context.request
+    spec = request.spec
+    longest_chat = model_length(model_folder)
+    tokenizer = _load_tokenizer(model_folder, spec.model.chat_template_args or {})
+    _check_stages(request.spec)
+    check_target_modules(model_folder, spec.stages)
+    golden = check_measures(context, tokenizer)
+    golden_cases = {name: len(found.cases) for name, found in golden.items()}
+
+    text, digest = read_source(context, spec.data.train, "data.train")
+    parsed = parse_rows(text, spec.data.train.columns, spec.data.held_out.group_by)
+    longest = _longest(spec.stages, "SFT", longest_chat)
+    rows, dropped = usable_rows(
+        "data.train", parsed, tokenizer, longest, folder.note, max_too_long=exact(spec.data.max_too_long)
+    )
+    preference = read_preference(context, tokenizer, folder, _longest(spec.stages, "DPO", longest_chat))
+    refuse_golden_prompts(context, {"data.train": rows, "data.preference": preference.pairs}, folder.note)
+    rows, pairs, warnings = joined(rows, preference.pairs)
+
+    earlier = read_sides(context.root, request.start_from)
+    warnings += learned_before(context, earlier)
+    placed = earlier.of_groups([*rows, *pairs])
+    rows, lines_of_rows = earlier.without_conflicts(rows, placed)
+    pairs, lines_of_pairs = earlier.without_conflicts(pairs, placed)
+    conflicts = len(lines_of_rows) + len(lines_of_pairs)
+    if request.start_from and conflicts:
+        folder.note({"conflicts": {"data.train": lines_of_rows, "data.preference": lines_of_pairs}})
+        warnings.append(_left_out(conflicts, request.start_from.job))
+    split = split_rows(rows, exact(spec.data.held_out.fraction), placed)
+    of_pairs = split_preference(context, folder, pairs, rows=split, placed=placed)
+    held = earlier.held_out | _held_out_keys(split, of_pairs)
+    learned_rows, masked = without_held_out_turns(split.train, held)
+    split = replace(split, train=learned_rows)
+    folder.note({"split": _prove(split, of_pairs, earlier, len(rows))})
+    write_sides(folder.path, earlier, split, of_pairs)
+    warnings += masked
+    warnings += _check_sizes(request, len(rows), split, of_pairs)
+    warnings += _check_form(context, tokenizer, split.train, of_pairs.train)
+
+    lengths = {
+        "SFT": [row.tokens for row in split.train],
+        "DPO": [pair.tokens for pair in of_pairs.train],
+    }
+    stages = plan_stages(request, lengths, longest_chat, model.parameters)
+    stages = with_excluded_modules(model_folder, stages)
+    shape = model_shape(model_folder)
+    batches = generation_batches(request, tokenizer, split.dev, golden.values())
+    if shape:
+        stages = with_memory(
+            request, stages, shape, tokenizer, rows=split.train, pairs=of_pairs.train, batches=batches
+        )
+    elif spec.resources.gpu and spec.resources.gpu.memory:
+        warnings.append("resources.gpu.memory was not checked: this model's sizes are not known")
+    names = [metric.name for metric in spec.task_metrics]
+    measured = sum(len(of_pairs.dev) if name == PREFERENCE else len(split.dev) for name in names)
+    check_outcomes(stages, golden_cases, measured)
+    plan = Plan(
+        job_uid=request.uid,
+        model=model.model_copy(
+            update={
+                "shape": shape,
+                "auto_class": auto_class_name(model_folder),
+                "chat_template_args": spec.model.chat_template_args or {},
+            }
+        ),
+        data=DataPlan(
+            source_sha256=digest,
+            **folder.write_split(split),
+            dropped=dropped + preference.dropped + conflicts,
+            preference=preference_plan(folder, preference, of_pairs),
+            warnings=warnings,
+        ),
+        stages=stages,
+        versions=library_versions(),
+    )
+    return with_judging(request, plan, batches, stored_dtype(model_folder))
+
+
+def _check_form(
+    context: Context,
+    tokenizer: PreTrainedTokenizerBase,
+    rows: Sequence[Measured[Row]],
+    pairs: Sequence[Measured[Pair]],
+) -> list[str]:
+    """Raise where gates ask in a form that is not trained. Returns warnings about what the template does with
+    the rows, and what gates do with answers as long as theirs."""
+    trained = [row.labelled.row for row in rows]
+    prompts = [row.prompt for row in trained] + [pair.labelled.row.prompt for pair in pairs]
+    check_one_form(context, tokenizer, prompts)
+    methods = {stage.method for stage in context.request.spec.stages}
+    learned = [row.answer for row in rows] if "SFT" in methods else []
+    learned += [pair.answer for pair in pairs] if "DPO" in methods else []
+    return [
+        *cut_answers(context.request.gates, learned),
+        *rewritten_answers(tokenizer, trained),
+        *lost_reasoning(tokenizer, trained),
+    ]
+
+
+def _model(context: Context) -> ModelPlan:
+    """The model that training starts from, put on the workspace."""
+    start, source = context.request.start_from, context.request.spec.model
+    logger.info("fetching the model %s", start.uri if start else source.uri)
+    if start is not None:
+        # Imported where it is needed, as main.py does with roles: PEFT would be two seconds of every start.
+        start_from = import_module("tunegate_trainer.artifacts.start_from")
+        model: ModelPlan = start_from.resolve_start(context.root, context.workspace, start)
+        return model
+    return resolve_model(context, source)
+
+
+def _check_stages(spec: FineTuneJobSpec) -> None:
+    """Raise :class:`UserError` for what no stage could do with this machine's packages, or at all."""
+    if any(stage.quantization for stage in spec.stages):
+        require_bitsandbytes("stages.quantization is NF4")
+    if spec.merge_adapter and spec.stages[-1].adapter is None:
+        raise UserError(
+            "mergeAdapter: the last stage trains all weights, and has no adapter to merge",
+            "leave it out: the whole model is published anyway",
+        )
+
+
+def _longest(stages: Sequence[Stage], method: str, model_length: int) -> Limit:
+    """What every stage of a method can take, or any stage where none has it."""
+    of_method = [stage for stage in stages if stage.method == method]
+    tokens, stage = min((stage_max_length(stage, model_length), stage.name) for stage in of_method or stages)
+    return Limit(tokens, None if tokens == model_length else stage)
+
+
+def _left_out(conflicts: int, job: str) -> str:
+    return (
+        f"{conflicts} rows or pairs are left out: FineTuneJob {job}, or one that it started from, held them "
+        "out, and trained on others of their groups; data/report.json on the volume lists them"
+    )
+
+
+def _held_out_keys(split: Split[Measured[Row]], of_pairs: Split[Measured[Pair]]) -> set[str]:
+    prompts = prompts_of([*split.dev, *split.test]) + prompts_of([*of_pairs.dev, *of_pairs.test])
+    return set(map(text_key, prompts))
+
+
+def _prove(
+    split: Split[Measured[Row]], of_pairs: Split[Measured[Pair]], earlier: Sides, kept: int
+) -> dict[str, Any]:
+    """Show that no prompt and no group is on two sides, nothing that any job held out is learned, nothing
+    that an ``earlier`` one learned is held out, and no row got lost."""
+    sides = {side: split.side(side) for side in SIDES}
+    prove_apart({side: [row.group for row in rows] for side, rows in sides.items()})
+    prove_apart({side: prompts_of(rows) for side, rows in sides.items()})
+    learned = set(map(text_key, learned_prompts(split.train) + learned_prompts(of_pairs.train)))
+    held = _held_out_keys(split, of_pairs)
+    prove_apart({"learned": [*learned, *earlier.trained], "held out": list(held)})
+    prove_apart({"learned": list(learned), "held out": list(earlier.held_out)})
+    if sum(map(len, sides.values())) != kept:
+        raise AssertionError("the split lost rows")
+    return {"overlapping_prompts": 0, **{k: len(rows) for k, rows in sides.items()}}
+
+
+def _check_sizes(
+    request: Request, rows: int, split: Split[Measured[Row]], of_pairs: Split[Measured[Pair]]
+) -> list[str]:
+    """Raise when there is too little to evaluate on, or to learn from, of so many rows. Returns warnings."""
+    data = request.spec.data
+    for side in SIDES:
+        if not split.side(side):
+            raise BadDataError(
+                f"the {side} split is empty: heldOut.fraction {data.held_out.fraction} of {rows} rows",
+                "give more rows, or a finer heldOut.groupBy"
+                if side == "train"
+                else "give more rows, a larger fraction, or a finer heldOut.groupBy",
+            )
+    # What the stages learn from: rows, unless all of them learn from pairs.
+    learns_rows = any(stage.method == "SFT" for stage in request.spec.stages)
+    warnings = _capped(data.held_out.fraction, rows, split, of_pairs, learns_rows=learns_rows)
+    found, what = (len(split.train), "rows") if learns_rows else (len(of_pairs.train), "pairs")
+    minimum = MINIMUM_ROWS[data.goal]
+    if found >= minimum:
+        return warnings
+    message = f"{found} training {what}, goal {data.goal} needs at least {minimum}"
+    if data.size_policy == "Refuse":
+        raise TooFewRowsError(
+            message,
+            f"give more {what}, or set data.sizePolicy: Warn to train all the same, as for an experiment",
+        )
+    return [*warnings, message]
+
+
+def _capped(
+    fraction: str,
+    rows: int,
+    split: Split[Measured[Row]],
+    of_pairs: Split[Measured[Pair]],
+    *,
+    learns_rows: bool,
+) -> list[str]:
+    """Warnings where fewer rows or pairs are held out than ``fraction`` of them."""
+    warnings = []
+    wanted = round(exact(fraction) * rows)
+    if wanted > 2 * MAX_CASES:
+        warnings.append(
+            f"heldOut.fraction {fraction} of {rows} rows would be {wanted}: at most {MAX_CASES} each are dev "
+            f"and test, {'the rest trains' if learns_rows else 'no stage learns from the rest'}"
+        )
+    pairs = [pair for side in SIDES for pair in of_pairs.side(side)]
+    of_rows = {row.group for side in SIDES for row in split.side(side)}
+    free = sum(pair.group not in of_rows for pair in pairs)
+    wanted = round(exact(fraction) * len(pairs))
+    if exact(fraction) * free > 2 * MAX_CASES:
+        warnings.append(
+            f"heldOut.fraction {fraction} of {len(pairs)} pairs would be {wanted}: at most {MAX_CASES} each "
+            "are dev and test beside those of held-out rows, the rest trains"
+        )
+    return warnings
+
+
+def _load_tokenizer(folder: Path, arguments: Mapping[str, Any]) -> PreTrainedTokenizerBase:
+    """The tokenizer, with a chat template that can be trained with."""
+    try:
+        tokenizer = load_tokenizer(folder, arguments=arguments)
+    except UserError as error:
+        raise UserError(f"model.uri: {error}", error.hint) from error
+    except Exception as error:  # tokenizers raises no type of its own, and damage shows in many ways
+        if getattr(error, "errno", None):  # the disk's error, not transformers' own
+            raise
+        said = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise UserError(
+            f"model.uri: its tokenizer cannot be loaded: {said}",
+            "the folder needs a whole tokenizer.json, or all that this model's tokenizer consists of",
+        ) from error
+    check_template(tokenizer, arguments)
+    return tokenizer

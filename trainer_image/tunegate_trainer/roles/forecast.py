@@ -1,0 +1,196 @@
+"""What a job would be, for ``tunegate plan``: ``python -m tunegate_trainer.roles.forecast``.
+
+Below ``$TUNEGATE_ROOT`` it finds what the data role would, but for the request: ``job.json`` and
+``gates.json`` are the manifests as they are, of gates those that are at hand. It leaves ``forecast.json``.
+"""
+
+import json
+import logging
+import os
+import sys
+from functools import partial
+from pathlib import Path
+
+from tunegate_api.contract import (
+    ROOT_VARIABLE,
+    Forecast,
+    GateRequest,
+    ModelForecast,
+    Request,
+    Role,
+    sha256_text,
+)
+from tunegate_api.memory.shapes import ModelShape, Pass
+from tunegate_api.plan import ModelPlan, StagePlan
+from tunegate_api.v1alpha1 import EvalGate, FineTuneJob
+from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec
+from tunegate_api.workspace import Workspace
+from tunegate_trainer.data.folder import DataFolder
+from tunegate_trainer.evaluate.sets import golden_text
+from tunegate_trainer.fetch import MODEL_SCHEMES, fetch_model, find_model
+from tunegate_trainer.fetch.model_files import choose_description
+from tunegate_trainer.models.resolve import model_address, model_length, resolve_model, source_folder
+from tunegate_trainer.models.safetensors import check_weights
+from tunegate_trainer.models.shape import model_shape
+from tunegate_trainer.models.target_modules import skeleton
+from tunegate_trainer.planning.plan import plan_stages
+from tunegate_trainer.planning.sizing import is_too_small, too_small, with_estimate
+from tunegate_trainer.process.context import Context
+from tunegate_trainer.process.errors import GpuTooSmallError, SourceNotFoundError, TrainerError
+from tunegate_trainer.process.files import write_model
+from tunegate_trainer.roles.data import prepare
+
+FILE = "forecast.json"
+
+
+def main() -> int:
+    """Leave the forecast. Returns 0, also where the job would be refused."""
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
+    root = Path(os.environ[ROOT_VARIABLE])
+    job = FineTuneJob.model_validate_json((root / "job.json").read_bytes())
+    gates = [EvalGate.model_validate(gate) for gate in json.loads((root / "gates.json").read_bytes())]
+    write_model(root / FILE, forecast(root, job, gates))
+    return 0
+
+
+def forecast(root: Path, job: FineTuneJob, gates: list[EvalGate]) -> Forecast:
+    """As much as can be known of ``job``. The model itself must be at hand, or at least its configuration."""
+    spec = job.spec
+    uri = str(spec.model.uri or "")
+    if spec.model.start_from:
+        unknown = (
+            f"model.startFrom: nothing is known of the model of FineTuneJob {spec.model.start_from} here; "
+            "give its address as model.uri for a plan"
+        )
+        return Forecast(model=ModelForecast(uri=uri, parameters=0), notes=[unknown])
+    context = Context(role=Role.DATA, root=root)
+    try:
+        folder = _model_folder(context, spec)
+        longest = model_length(folder)
+        shape = model_shape(folder)
+    except TrainerError as error:
+        return Forecast(model=ModelForecast(uri=uri, parameters=0), failure=error.failure)
+    if shape is None:
+        return _of_unknown_sizes(root, job, gates, folder)
+    known = Forecast(model=ModelForecast(uri=uri, parameters=shape.parameters, shape=shape))
+    try:
+        _write_request(root, job, gates)
+        return _of_rows(context, known, folder)
+    except GpuTooSmallError as error:
+        _write_request(root, _without_gpu_memory(job), gates)
+        return _of_rows(Context(role=Role.DATA, root=root), known, folder).model_copy(
+            update={"failure": error.failure}
+        )
+    except SourceNotFoundError as error:
+        notes = [f"{error}: rows, tokens and steps are not known, nor what evaluations need"]
+        return _of_lengths(known.model_copy(update={"notes": notes}), job, shape, longest)
+    except TrainerError as error:
+        return _of_lengths(known.model_copy(update={"failure": error.failure}), job, shape, longest)
+
+
+def _of_unknown_sizes(root: Path, job: FineTuneJob, gates: list[EvalGate], folder: Path) -> Forecast:
+    """Of a model that can be trained, and whose memory cannot be estimated."""
+    parameters = sum(weight.numel() for weight in skeleton(folder).parameters())
+    known = Forecast(
+        model=ModelForecast(uri=str(job.spec.model.uri), parameters=parameters),
+        notes=[
+            "model.uri: the sizes of this model are not found in its config.json: its memory is not known"
+        ],
+    )
+    try:
+        _write_request(root, job, gates)
+        return _of_rows(Context(role=Role.DATA, root=root), known, folder)
+    except SourceNotFoundError as error:
+        return known.model_copy(update={"notes": [*known.notes, f"{error}: rows and steps are not known"]})
+    except TrainerError as error:
+        return known.model_copy(update={"failure": error.failure})
+
+
+def _model_folder(context: Context, spec: FineTuneJobSpec) -> Path:
+    """The model where it is; in the workspace that of a GGUF file, which has to be converted first, and what
+    describes one on another machine."""
+    address = model_address(context, spec.model)
+    if address.scheme in MODEL_SCHEMES:
+        described = find_model(address, partial(choose_description, address.uri))
+        return fetch_model(address, described, context.workspace / "description")
+    folder = source_folder(context.root, spec.model)
+    if (folder / "config.json").is_file():
+        check_weights(folder)
+        return folder
+    if not any(folder.glob("*.gguf")):
+        raise SourceNotFoundError(
+            f"model.uri: there is no config.json in {spec.model.uri}",
+            "its sizes are read from there; weights and tokenizer may be missing for a plan",
+        )
+    model = resolve_model(context, spec.model)
+    return context.workspace / Workspace.base_model(model.digest)
+
+
+def _write_request(root: Path, job: FineTuneJob, gates: list[EvalGate]) -> None:
+    """The request as the operator would make it. Raises :class:`SourceNotFoundError` for a gate that is not
+    given."""
+    spec, by_name = job.spec, {gate.metadata.name: gate for gate in gates}
+    named = [spec.gates, *(stage.gates or [] for stage in spec.stages)]
+    names = sorted({gate.name for gates_of_part in named for gate in gates_of_part})
+    for name in names:
+        if name not in by_name:
+            raise SourceNotFoundError(f"EvalGate {name} is not among the manifests")
+    requests = [
+        GateRequest(
+            name=name,
+            spec=by_name[name].spec,
+            golden_sha256=sha256_text(golden_text(root, name, by_name[name].spec.golden.source)),
+        )
+        for name in names
+    ]
+    write_model(root / "request" / "request.json", _request(job, job.spec, requests))
+
+
+def _request(job: FineTuneJob, spec: FineTuneJobSpec, gates: list[GateRequest]) -> Request:
+    return Request(
+        name=job.metadata.name, namespace=job.metadata.namespace, uid="plan", spec=spec, gates=gates
+    )
+
+
+def _of_rows(context: Context, known: Forecast, folder: Path) -> Forecast:
+    """With rows and golden sets: what the data role would plan."""
+    if not (folder / "tokenizer.json").is_file() and not (folder / "tokenizer_config.json").is_file():
+        raise SourceNotFoundError(f"model.uri: there is no tokenizer in {known.model.uri}")
+    model = ModelPlan(uri=known.model.uri, digest="0" * 64, parameters=known.model.parameters)
+    data = DataFolder(context.workspace / context.paths.data)
+    plan = prepare(context, data, model, folder)
+    return known.model_copy(update={"data": plan.data, "stages": plan.stages, "judging": plan.judging})
+
+
+def _of_lengths(known: Forecast, job: FineTuneJob, shape: ModelShape, longest: int) -> Forecast:
+    """Without rows: each stage with one example of the greatest length a pass, every token of it learned."""
+    request = _request(job, _without_gates(job.spec), [])
+    rows = {method: [1] for method in ("SFT", "DPO")}
+    stages, failure = [], known.failure
+    for planned in plan_stages(request, rows, longest, shape.parameters):
+        length, examples = planned.parameters.max_length, 2 if planned.parameters.method == "DPO" else 1
+        largest = Pass.of([length] * examples, labelled=length * examples)
+        sized = with_estimate(request, planned, shape, 1, largest=largest)
+        if failure is None and is_too_small(request, sized):
+            failure = too_small(request, sized, shape).failure
+        stages.append(_without_steps(sized))
+    return known.model_copy(update={"stages": stages, "failure": failure})
+
+
+def _without_steps(stage: StagePlan) -> StagePlan:
+    return stage.model_copy(update={"total_steps": 0, "tokens": 0, "checkpoint_steps": []})
+
+
+def _without_gates(spec: FineTuneJobSpec) -> FineTuneJobSpec:
+    stages = [stage.model_copy(update={"gates": None}) for stage in spec.stages]
+    return spec.model_copy(update={"gates": [], "stages": stages})
+
+
+def _without_gpu_memory(job: FineTuneJob) -> FineTuneJob:
+    gpu = job.spec.resources.gpu
+    resources = job.spec.resources.model_copy(update={"gpu": gpu and gpu.model_copy(update={"memory": None})})
+    return job.model_copy(update={"spec": job.spec.model_copy(update={"resources": resources})})
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,186 @@
+"""The gate role: build the artifact that would be published, load exactly its bytes, judge them.
+
+The only role that opens the test split. A verdict is no outcome: it ends well when it could measure. What the
+publish targets hold is read last, so that the artifact is compared with what was published meanwhile.
+"""
+
+import logging
+from datetime import UTC, datetime
+
+from tunegate_api.contract import Subject
+from tunegate_api.judging.judgement import Judgement, judge_artifact
+from tunegate_api.published import LastPublished
+from tunegate_api.v1alpha1.finetunejob_status import Progress
+from tunegate_trainer.artifacts.build import (
+    build_artifact,
+    is_adapter,
+    judged_dtype,
+    load_artifact,
+    published_stops,
+)
+from tunegate_trainer.artifacts.gate_result import GateResult, GateVerdict
+from tunegate_trainer.evaluate.baselines import BaselineCache
+from tunegate_trainer.evaluate.evaluate import Weights, as_evaluation, as_results, evaluate, write_cases
+from tunegate_trainer.evaluate.generate import device_name
+from tunegate_trainer.evaluate.openings import record_openings
+from tunegate_trainer.evaluate.sets import GeneratedSet, golden_sets, held_out_sets
+from tunegate_trainer.models.base_model import merged_base, verified_base
+from tunegate_trainer.models.loading import choose_device, load_base
+from tunegate_trainer.process.context import Context
+from tunegate_trainer.process.epoch import Writer
+from tunegate_trainer.process.errors import CudaOutOfMemoryError, TrainerError, UserError, is_out_of_memory
+from tunegate_trainer.process.files import read_manifest, weights_digest, write_model
+from tunegate_trainer.publish.history import newest_versions, read_again, strictest
+from tunegate_trainer.publish.targets import target_folder, version_name
+from tunegate_trainer.tokens.chat import load_tokenizer
+
+logger = logging.getLogger(__name__)
+
+
+def run(context: Context, stage: str | None, step: int | None) -> None:
+    """Judge the checkpoint of ``stage`` at ``step``, the best of those that passed.
+
+    Leaves the artifact in ``model/``, outputs and result in ``gate/``, and reports both evaluations. Raises
+    :class:`TrainerError` where it cannot measure, :class:`Superseded` if another process took over.
+    """
+    if stage is None or step is None:
+        raise UserError("the gate role needs --stage and --step")
+    writer = Writer.claim(context.workspace / context.paths.gate)
+    try:
+        _judge(context, stage, step, writer)
+    except BaseException as error:
+        # SIGTERM too: whoever took over writes the report, and removes what this one reads.
+        writer.check()
+        if is_out_of_memory(error):
+            raise CudaOutOfMemoryError(
+                f"the GPU is out of memory: {error}", _less_memory(context, stage)
+            ) from error
+        raise
+
+
+def _judge(context: Context, stage: str, step: int, writer: Writer) -> None:
+    request, plan, workspace = context.request, context.plan, context.workspace
+    last_stage = plan.stages[-1].name
+    folder = workspace / context.paths.gate
+    device = choose_device(request)
+
+    artifact, checkpoint = workspace / context.paths.model, workspace / context.paths.checkpoint(stage, step)
+    base_model_folder = verified_base(workspace, plan)
+    below = merged_base(context, stage)
+    parameters = plan.stage(stage).parameters
+    manifest = build_artifact(
+        checkpoint,
+        below or base_model_folder,
+        artifact,
+        writer,
+        whole=below is not None or request.spec.merge_adapter or plan.model.is_merged,
+        trained=parameters,
+        arguments=plan.model.chat_template_args,
+    )
+    dtype = judged_dtype(parameters, artifact, device)
+    quantization = parameters.quantization if is_adapter(artifact) else None
+    tokenizer = load_tokenizer(
+        artifact, base_model_folder if is_adapter(artifact) else None, plan.model.chat_template_args
+    )
+    stops = published_stops(artifact)
+    test_sets = held_out_sets(context, tokenizer, "test")
+    sets = [*golden_sets(context, tokenizer, request.final_gates), *test_sets]
+    openings = record_openings(workspace, request, stage, step, test_sets)
+
+    _report_activity(context, stage, step, "judging the base model")
+    base_model = load_base(base_model_folder, dtype, device, quantization)
+    cache = BaselineCache(context, dtype, device, quantization)
+    base_results = cache.evaluate(base_model, tokenizer, sets)
+    base_weights = Weights(Subject.BASE, last_stage, step=0, digest=plan.model.digest)
+    base = as_evaluation(base_weights, sets, base_results)
+
+    writer.check()
+    _report_activity(context, stage, step, "judging the final model")
+    model = load_artifact(base_model, artifact, dtype, device)
+    final_results = evaluate(model, tokenizer, sets, stops=stops)
+    final_weights = Weights(Subject.FINAL, last_stage, step, manifest.digest)
+    final = as_evaluation(final_weights, sets, final_results)
+
+    writer.check()
+    for evaluation_set, base_result, result in zip(sets, base_results, final_results, strict=True):
+        write_cases(folder / f"base-{evaluation_set.file}", base_result)
+        write_cases(folder / evaluation_set.file, result)
+    results = as_results(sets, [base, final])
+    results = results.model_copy(update={"last_published": _last_published(context)})
+    judgement = judge_artifact(request, results, final)
+    verdicts = _verdicts(judgement)
+    for each in verdicts:
+        logger.info("%s: %s, %s%s", each.name, each.state, each.message, " (dry run)" if each.dry_run else "")
+    write_model(
+        folder / "result.json",
+        GateResult(
+            stage=stage,
+            step=step,
+            artifact=manifest.digest,
+            weights=weights_digest(read_manifest(checkpoint).files),
+            device=device_name(device),
+            dtype=dtype,
+            quantization=quantization,
+            generation={
+                name: s.generation for s in sets if isinstance(s, GeneratedSet) for name in s.names.values()
+            },
+            openings=openings,
+            evaluations=[base, final],
+            verdicts=verdicts,
+            verdict=judgement.state,
+        ),
+    )
+    context.tell(results=results)
+
+
+def _last_published(context: Context) -> LastPublished | None:
+    """What the publish targets hold now, which the artifact is compared with.
+
+    Raises :class:`StorageError` if a target cannot be read now.
+    """
+    request, found = context.request, []
+    for target in request.spec.publish if request.compares_with_published else ():
+        try:
+            folder = target_folder(context.root, target.uri)
+        except TrainerError as error:  # as where an earlier operator made this pod, without these volumes
+            logger.warning("this target is not compared with until the model is published: %s", error)
+            continue
+        own = version_name(request.name, request.uid)
+        found.append(newest_versions(target.uri, folder, request.final_gates, own))
+    return read_again(context.report.results.last_published, strictest(found))
+
+
+def _less_memory(context: Context, stage: str) -> str:
+    """What would take less memory of the gate: the length of examples takes none."""
+    made = context.plan.based_on(stage)
+    # A model that is judged whole is not quantized.
+    can_quantize = made.parameters.quantization is None and is_adapter(
+        context.workspace / context.paths.model
+    )
+    smaller = (
+        f"set quantization: NF4 in stage {made.name} to hold the base in 4 bits, or " if can_quantize else ""
+    )
+    return f"{smaller}ask for a GPU with more memory"
+
+
+def _report_activity(context: Context, stage: str, step: int, activity: str) -> None:
+    context.tell(
+        progress=Progress(
+            stage=stage,
+            step=step,
+            total_steps=context.plan.stage(stage).total_steps,
+            percent=100,
+            activity=activity,
+            updated=datetime.now(UTC),
+        )
+    )
+
+
+def _verdicts(judgement: Judgement) -> list[GateVerdict]:
+    """One for each gate, and one for all task metrics."""
+    gates = [
+        GateVerdict(name=g.name, state=g.verdict.state, message=g.verdict.message, dry_run=g.dry_run)
+        for g in judgement.gates
+    ]
+    tasks = GateVerdict(name="taskMetrics", state=judgement.task_state, message=judgement.task_message)
+    return [*gates, tasks]

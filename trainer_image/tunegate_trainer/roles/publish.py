@@ -1,0 +1,236 @@
+"""The publish role: let out what passed, and nothing else.
+
+It believes no verdict. What the gate role measured is judged once more, and the bytes that go out are those
+that were judged.
+"""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from tunegate_api.contract import (
+    FileManifest,
+    PublishedArtifact,
+    Report,
+    Results,
+    Role,
+    Subject,
+    files_digest,
+)
+from tunegate_api.judging.judgement import Judgement, judge_final
+from tunegate_api.judging.verdict import VerdictState
+from tunegate_trainer.artifacts.gate_result import GateResult
+from tunegate_trainer.process.context import Context
+from tunegate_trainer.process.epoch import Writer
+from tunegate_trainer.process.errors import StorageError, UserError
+from tunegate_trainer.process.files import is_complete, read_manifest, refuse_unreadable, verify
+from tunegate_trainer.publish.evidence import is_described, write_evidence
+from tunegate_trainer.publish.history import is_recorded, last_number, newest_versions, read_again, strictest
+from tunegate_trainer.publish.targets import (
+    Version,
+    point_latest,
+    publish_version,
+    record_version,
+    take_away,
+    target_folder,
+    version_name,
+)
+
+logger = logging.getLogger(__name__)
+
+
+MAX_TRIES = 10
+"""How often a version is judged again because another job published to the same target meanwhile."""
+
+
+def run(context: Context, digest: str | None) -> None:
+    """Publish the artifact with ``digest`` to every address of the spec, and report where it went.
+
+    If another job has published there since the gate role judged the artifact, it is compared with that
+    version too. If it then does not pass, nothing more is published and the role ends well: the operator
+    computes the same verdict from what is reported.
+
+    Raises :class:`UserError` unless it passed its gates and is undamaged, :class:`Superseded` if another
+    process publishes it now. Running it again changes nothing.
+    """
+    request = context.request
+    if digest is None:
+        raise UserError("the publish role needs --digest")
+    # Check all addresses first: an invalid one is reported before anything is published.
+    folders = {target.uri: target_folder(context.root, target.uri) for target in request.spec.publish}
+    artifact = context.workspace / context.paths.model
+    manifest = check_artifact(artifact, digest)
+    results, measured = read_gate_results(context, digest)
+    check_verdict(context, results)
+
+    version = version_name(request.name, request.uid)
+    artifacts = {uri: PublishedArtifact(uri=f"{uri.rstrip('/')}/{version}", digest=digest) for uri in folders}
+    writer = Writer.claim(context.workspace / context.paths.job / "publish")
+    publication = _Publication(context, folders, artifact, manifest, measured, results, writer)
+    has_ended = False
+    there = {uri for uri in folders if artifacts[uri] in context.report.published}  # by an earlier attempt
+    try:
+        for uri, folder in folders.items():
+            if not publication.publish(folder / version, is_there=uri in there):
+                break
+            there.add(uri)
+            logger.info("published to %s", artifacts[uri].uri)
+        has_ended = True  # if a copy could not be removed, its lost verdict waits for a retry
+    finally:  # where one cannot be reached, the others have it all the same
+        writer.check()  # the report is another pod's now
+        # One report: with a verdict that is lost the operator ends the job, and hears nothing more.
+        published = [artifacts[uri] for uri in folders if uri in there]
+        read = publication.readings if has_ended else context.report.results
+        context.tell(published=published, results=read)
+
+
+@dataclass
+class _Publication:
+    """One process that publishes one artifact."""
+
+    context: Context
+    folders: Mapping[str, Path]
+    artifact: Path
+    manifest: FileManifest
+    measured: GateResult
+    gate_results: Results
+    """What the gate role measured, and what it read at the targets."""
+    writer: Writer
+
+    def __post_init__(self) -> None:
+        self._results = self.gate_results.merged(self.context.report.results)  # of earlier attempts
+
+    @property
+    def readings(self) -> Results:
+        """What this role has read at the targets, where that is not what the gate role had read."""
+        read = self._results.last_published
+        return Results(last_published=None if read == self.gate_results.last_published else read)
+
+    def publish(self, target: Path, *, is_there: bool) -> bool:
+        """Copy the artifact to ``target`` and record it as the last publication there. False if it does not
+        pass in comparison with what others published. ``is_there``: an earlier attempt reported it there."""
+        folder = target.parent
+        for _ in range(MAX_TRIES):
+            number = last_number(folder)  # before the versions are read: whatever follows has another number
+            is_done = is_there or is_recorded(folder, target.name)
+            if not is_done and self._judge_again(target).state is not VerdictState.PASSED:
+                take_away(target, self.manifest.digest, self.writer)
+                return False
+            if self.context.report.results != self.readings:
+                self.writer.check()
+                self.context.tell(results=self.readings)
+            self._copy(target, keep=is_done)
+            if is_done or record_version(target, number + 1, self.manifest.digest, self.writer):
+                point_latest(target, self.writer)
+                return True
+            logger.info("another job has published to %s: comparing with its version", folder.name)
+        raise StorageError(
+            f"other jobs published to {folder.name} {MAX_TRIES} times while this one tried", "try again"
+        )
+
+    def _judge_again(self, target: Path) -> Judgement:
+        """The verdict in comparison with what the targets hold now.
+
+        Another target that cannot be read now is left out: its error is reported when it is published to.
+        """
+        request = self.context.request
+        if request.compares_with_published:
+            found = []
+            for uri, folder in self.folders.items():
+                try:
+                    found.append(newest_versions(uri, folder, request.final_gates, target.name))
+                except StorageError:
+                    if folder == target.parent:
+                        raise
+            reading = read_again(self._results.last_published, strictest(found))
+            self._results = self._results.merged(Results(last_published=reading))
+        judgement = self._judgement
+        if judgement.state is not VerdictState.PASSED:
+            logger.warning("not published, the verdict is %s: %s", judgement.state, judgement.message)
+        return judgement
+
+    @property
+    def _judgement(self) -> Judgement:
+        judgement = judge_final(self.context.request, self._results)
+        if judgement is None:  # check_verdict has seen that there is one
+            raise UserError("the artifact was not measured")
+        return judgement
+
+    def _copy(self, target: Path, *, keep: bool) -> None:
+        """Copy the artifact with its evidence. With ``keep`` a version that is there stays unless damaged."""
+        context, judgement = self.context, self._judgement
+
+        def describe(folder: Path) -> None:
+            write_evidence(
+                folder,
+                request=context.request,
+                plan=context.plan,
+                judgement=judgement,
+                measured=self.measured,
+                manifest=self.manifest,
+            )
+
+        def may_stay(folder: Path) -> bool:
+            return keep or is_described(folder, judgement, self.measured)
+
+        publish_version(target, Version(self.artifact, self.manifest, describe, may_stay), self.writer)
+
+
+def check_artifact(artifact: Path, digest: str) -> FileManifest:
+    """The manifest of ``artifact``. Raises :class:`UserError` unless its files are those of ``digest``."""
+    if not is_complete(artifact):
+        raise UserError("the workspace has no artifact to publish", "the gate Job makes it in model/")
+    problems = verify(artifact)
+    refuse_unreadable("the artifact", problems)
+    if problems:
+        raise UserError(
+            f"the artifact was changed after it was judged: {'; '.join(problems)}",
+            "nothing was published; judge the checkpoint again in a new job",
+        )
+    manifest = read_manifest(artifact)
+    found = files_digest(manifest.files)
+    if not found == manifest.digest == digest:
+        raise UserError(f"the artifact has digest {found}, the one that passed has {digest}")
+    return manifest
+
+
+def read_gate_results(context: Context, digest: str) -> tuple[Results, GateResult]:
+    """What the gate role measured on the artifact, as it reported it and as it stands in gate/result.json.
+
+    Raises :class:`UserError` if one is missing, they differ, or they are about another artifact.
+    """
+    reported = context.paths.outbox / f"{Role.GATE}.json"
+    written = context.paths.gate / "result.json"
+    try:
+        report = Report.model_validate_json((context.workspace / reported).read_bytes())
+        measured = GateResult.model_validate_json((context.workspace / written).read_bytes())
+    except FileNotFoundError as error:
+        raise UserError(
+            f"nothing is published without the gate's results: {error.filename} is missing"
+        ) from error
+    except ValidationError as error:
+        raise UserError(f"the gate's results cannot be read: {error}") from error
+    outcomes = {e.key: e.outcomes for e in measured.evaluations}
+    if outcomes != {e.key: e.outcomes for e in report.results.evaluations}:
+        raise UserError(f"{written} and {reported} differ: one was changed after the gate measured")
+    judged = {measured.artifact, *(e.digest for e in report.results.find(Subject.FINAL))}
+    if judged != {digest}:
+        found = ", ".join(sorted(str(d) for d in judged))
+        raise UserError(f"the gate's results are about the artifact {found}, not {digest}")
+    return report.results, measured
+
+
+def check_verdict(context: Context, results: Results) -> Judgement:
+    """The verdict, computed from the outcomes. Raises :class:`UserError` unless it is Passed."""
+    judgement = judge_final(context.request, results)
+    if judgement is None:
+        raise UserError("nothing is published without the gate's results: the artifact was not measured")
+    if judgement.state is not VerdictState.PASSED:
+        raise UserError(
+            f"not published, the verdict is {judgement.state}: {judgement.message}",
+            "the report compares base and tuned model case by case",
+        )
+    return judgement

@@ -1,0 +1,361 @@
+"""How one stage is trained, from top to bottom."""
+
+import gc
+import logging
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedTokenizerBase
+from transformers.trainer_callback import PrinterCallback
+from trl.trainer.sft_config import SFTConfig
+
+from tunegate_api.contract import Outcome, Subject
+from tunegate_api.judging.verdict import StopAction
+from tunegate_api.memory.estimate import is_checkpointed
+from tunegate_api.plan import Plan, StagePlan, TrainingParameters
+from tunegate_trainer.distributed.ranks import ALONE, TRAINING_SECONDS, Ranks
+from tunegate_trainer.evaluate.evaluate import Weights, evaluate
+from tunegate_trainer.evaluate.sets import EvaluationSet, check_split, golden_sets, held_out_sets
+from tunegate_trainer.models.base_model import verified_base
+from tunegate_trainer.models.loading import choose_device, load_weights, mixed_precision
+from tunegate_trainer.planning.plan import ADAMW
+from tunegate_trainer.process.context import Context
+from tunegate_trainer.process.epoch import Writer
+from tunegate_trainer.process.errors import (
+    CudaOutOfMemoryError,
+    FewerExamplesError,
+    UserError,
+    is_out_of_memory,
+)
+from tunegate_trainer.process.files import read_manifest, weights_digest
+from tunegate_trainer.process.interruption import Interruption
+from tunegate_trainer.tokens.chat import load_tokenizer
+from tunegate_trainer.tokens.examples import Example, tokenize_pairs, tokenize_rows
+from tunegate_trainer.tokens.rows import PAIRS_PREFIX, read_pairs, read_rows
+from tunegate_trainer.train.callback import StageCallback
+from tunegate_trainer.train.checkpoints import CheckpointFolder
+from tunegate_trainer.train.dataset import preference_example, training_dataset
+from tunegate_trainer.train.losses import LossFile
+from tunegate_trainer.train.micro_batch import (
+    MicroBatchTooLargeError,
+    halve_micro_batch,
+    less_memory,
+    with_micro_batch,
+)
+from tunegate_trainer.train.preference import reference_log_probs, without_dropout
+from tunegate_trainer.train.progress import ProgressReporter
+from tunegate_trainer.train.record import StageRecord
+from tunegate_trainer.train.retention import drop_unneeded
+from tunegate_trainer.train.start import find_start, load_start, score_start, trainable
+from tunegate_trainer.train.trainer import CompletionTrainer, PreferenceTrainer, StageTrainer
+
+logger = logging.getLogger(__name__)
+
+
+def run(
+    context: Context,
+    interruption: Interruption,
+    *,
+    start_step: int | None = None,
+    accepted_step: int | None = None,
+    ranks: Ranks = ALONE,
+) -> Outcome:
+    """Train ``context.stage``. ``start_step`` is the checkpoint of the stage before to start from, and
+    ``accepted_step`` the checkpoint at which a person said to continue. All of ``ranks`` do the same,
+    but that the first one writes.
+
+    Returns Completed, or Stopped by the stop rule. Raises a :class:`TrainerError` that names what is wrong,
+    or ``Interrupted`` once everything is saved.
+    """
+    if context.stage is None:
+        raise UserError("the train role needs --stage")
+    stage = context.plan.stage(context.stage)
+    check_parameters(stage.parameters, ranks.size)
+    device = choose_device(context.request, ranks.local_rank)
+    folder = context.workspace / context.paths.stage(stage.name)
+    writer = Writer.claim_once(folder, ranks)
+    try:
+        while True:
+            used = ranks.shared(lambda: with_micro_batch(stage, folder))
+            try:
+                return _train(
+                    context,
+                    used,
+                    writer,
+                    device,
+                    interruption=interruption,
+                    start_step=start_step,
+                    accepted_step=accepted_step,
+                    ranks=ranks,
+                )
+            except MicroBatchTooLargeError as error:
+                said = str(error)
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
+                raise CudaOutOfMemoryError(
+                    f"the GPU is out of memory: {error}", less_memory(stage)
+                ) from error
+            # The error is gone, and with it all that its frames held. What is on disk is where it goes on.
+            writer.check()
+            halve_micro_batch(used, folder, said, ranks.size)
+            if ranks.size > 1:  # the others are in the middle of a step: all of them begin anew
+                raise FewerExamplesError(f"fewer examples are a pass from the next attempt on: {said}")
+            interruption.check()  # asked to stop in the step that did not fit: nothing more is to be saved
+            gc.collect()
+            torch.cuda.empty_cache()
+    finally:
+        # A process whose files are taken over ends in many ways, also by SIGTERM, and reports none of them.
+        with interruption.deferred():
+            writer.check()
+
+
+def _train(
+    context: Context,
+    stage: StagePlan,
+    writer: Writer,
+    device: torch.device,
+    *,
+    interruption: Interruption,
+    start_step: int | None,
+    accepted_step: int | None,
+    ranks: Ranks,
+) -> Outcome:
+    workspace, paths, plan = context.workspace, context.paths, context.plan
+    folder, parameters = workspace / paths.stage(stage.name), stage.parameters
+    progress = ProgressReporter(context, writer, stage)
+
+    # Where an earlier attempt got to, by what is complete on disk.
+    checkpoints = CheckpointFolder(folder, writer)
+    checkpoints.clean()
+    resumed_step = ranks.shared(lambda: checkpoints.newest() or 0)
+    losses = LossFile(folder, writer)
+    losses.cut_back(resumed_step)
+
+    # What every checkpoint is measured by.
+    base_model = verified_base(workspace, plan)
+    tokenizer = load_tokenizer(base_model, arguments=plan.model.chat_template_args)
+    start_sets, sets = measures(context, stage, tokenizer)
+    record = StageRecord(
+        workspace / paths.evaluation(stage.name, 0).parent,
+        lambda step: workspace / paths.evaluation(stage.name, step),
+        writer=writer,
+        plan=stage,
+        gates=context.request.gates_of(stage.name),
+        sets=start_sets,
+        accepted_step=accepted_step,
+    )
+    record.cut_back(resumed_step)
+    drop_unneeded(context, stage.name, checkpoints, record)
+    record.evaluations = ranks.shared(lambda: record.evaluations)
+    progress.resumed(resumed_step, losses.at(resumed_step), record.evaluations)
+    progress.report(activity="loading model", results=record.results)
+    if record.next_step() is None:
+        return _outcome(record)  # an earlier attempt ended, or was stopped, and could not say so
+
+    examples = read_examples(context, stage, tokenizer)
+
+    # The starting weights, and what they score: the first point of the stop rule's history.
+    start = ranks.first(lambda: find_start(context, stage, writer, base_model, start_step))
+    measuring = replace(ranks, shares=stage.parallelism != "FSDP")
+    model = load_start(start, parameters, device, 1 if measuring.shares else ranks.size)
+    if not record.has(0):
+        progress.report(activity="evaluating")
+        weights = Weights(Subject.START, stage.name, step=0, digest=start.digest)
+        scores = score_start(
+            context, stage, start, model, tokenizer=tokenizer, sets=start_sets, ranks=measuring
+        )
+        evaluation = record.add(weights, start_sets, scores)
+        progress.evaluated(0, evaluation.seconds, record.results)
+    model = trainable(model, plan.model, parameters)
+    if parameters.method == "DPO":
+        without_dropout(model)
+        progress.report(activity="computing the reference")
+    dataset = training_dataset(
+        trained_examples(examples, folder, model, start.digest, stage=stage, ranks=measuring),
+        steps=stage.total_steps,
+        batch_size=parameters.batch_size,
+        seed=parameters.seed,
+    )
+
+    def evaluate_checkpoint(step: int) -> None:
+        progress.report(activity="evaluating")
+        digest, loss = ranks.shared(
+            lambda: (weights_digest(read_manifest(checkpoints.path(step)).files), losses.at(step))
+        )
+        weights = Weights(Subject.CHECKPOINT, stage.name, step, digest, loss)
+        with mixed_precision(device, whole=parameters.adapter == "None"):
+            evaluation = record.add(weights, sets, evaluate(model, tokenizer, sets, measuring))
+        progress.evaluated(step, evaluation.seconds, record.results)
+        drop_unneeded(context, stage.name, checkpoints, record)
+
+    # A checkpoint that was saved but not evaluated is evaluated before training goes on.
+    if resumed_step and record.next_step() == resumed_step:
+        load_weights(model, checkpoints.path(resumed_step), ranks.meet)
+        evaluate_checkpoint(resumed_step)
+    if record.next_step() is None:
+        return _outcome(record)
+
+    # The rest of the steps.
+    callback = StageCallback(
+        checkpoints=checkpoints,
+        record=record,
+        losses=losses,
+        progress=progress,
+        interruption=interruption,
+        evaluate_checkpoint=evaluate_checkpoint,
+        ranks=ranks,
+    )
+    trainer = make_trainer(
+        parameters,
+        callback,
+        model=model,
+        ranks=ranks,
+        args=trainer_arguments(stage, plan, device, checkpoints.scratch, ranks.size),
+        train_dataset=dataset,
+        processing_class=tokenizer,
+    )
+    with interruption.deferred():
+        trainer.train_from(checkpoints, resumed_step)
+    checkpoints.close()
+    return _outcome(record)
+
+
+def _outcome(record: StageRecord) -> Outcome:
+    found = record.assessment()
+    if found and found.assessment.action is StopAction.STOP:
+        logger.warning("stopped by %s: %s", found.gate, found.assessment.message)
+        return Outcome.STOPPED
+    return Outcome.COMPLETED
+
+
+def measures(
+    context: Context, stage: StagePlan, tokenizer: PreTrainedTokenizerBase
+) -> tuple[list[EvaluationSet], list[EvaluationSet]]:
+    """What the starting model is measured by, and what checkpoints are. The first stage starts from the model
+    that every gate of the job compares with."""
+    gates = context.request.gates_of(stage.name)
+    others = [g for g in context.request.gates if g not in gates] if stage.starts_from is None else []
+    sets = [*golden_sets(context, tokenizer, gates), *held_out_sets(context, tokenizer, "dev")]
+    return [*sets, *golden_sets(context, tokenizer, others)], sets
+
+
+Examples = list[Example] | list[tuple[Example, Example]]
+"""Of rows, or of the chosen and the rejected answer of pairs."""
+
+
+def read_examples(context: Context, stage: StagePlan, tokenizer: PreTrainedTokenizerBase) -> Examples:
+    """The examples that the stage learns from, of the rows or pairs that the plan pins."""
+    folder, data, longest = (
+        context.workspace / context.paths.data,
+        context.plan.data,
+        stage.parameters.max_length,
+    )
+    if stage.parameters.method == "SFT":
+        path = folder / "train.jsonl"
+        check_split(path, data.train)
+        return tokenize_rows(tokenizer, read_rows(path), longest)
+    if data.preference is None:
+        raise UserError(f"stage {stage.name} learns from preferences, and the plan has none")
+    path = folder / f"{PAIRS_PREFIX}train.jsonl"
+    check_split(path, data.preference.train)
+    return tokenize_pairs(tokenizer, read_pairs(path), longest)
+
+
+def trained_examples(
+    examples: Examples,
+    folder: Path,
+    model: Any,
+    weights: str,
+    *,
+    stage: StagePlan,
+    ranks: Ranks = ALONE,
+) -> list[dict[str, Any]]:
+    """The examples as they are trained on; pairs with the log-probabilities by ``model``, which still has the
+    starting ``weights``.
+
+    Raises :class:`CudaOutOfMemoryError` where one answer alone does not fit the GPU.
+    """
+    pairs = [one for one in examples if isinstance(one, tuple)]
+    if not pairs:
+        return [dict(one) for one in examples if isinstance(one, dict)]
+    try:
+        reference = reference_log_probs(folder, model, weights, pairs, ranks)
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        raise CudaOutOfMemoryError(
+            f"the GPU is out of memory with one answer of the reference: {error}", less_memory(stage)
+        ) from error
+    return [preference_example(*pair, given) for pair, given in zip(pairs, reference, strict=True)]
+
+
+def make_trainer(
+    parameters: TrainingParameters, callback: StageCallback | None = None, **arguments: Any
+) -> StageTrainer:
+    """The trainer of a method, with the ``callback`` that follows it. It prints nothing."""
+    trainer: StageTrainer
+    if parameters.method == "SFT":
+        trainer = CompletionTrainer(**arguments)
+    else:
+        trainer = PreferenceTrainer(loss=str(parameters.loss), beta=float(parameters.beta or 0), **arguments)
+    trainer.remove_callback(PrinterCallback)
+    if callback is not None:
+        callback.trainer = trainer
+        trainer.add_callback(callback)
+    return trainer
+
+
+def check_parameters(parameters: TrainingParameters, processes: int = 1) -> None:
+    """Raise :class:`UserError` for what the trainer cannot do."""
+    if parameters.batch_size % (parameters.micro_batch_size * processes):
+        raise UserError(
+            f"batchSize {parameters.batch_size} is not a multiple of the {parameters.micro_batch_size} "
+            f"examples of a forward pass, by {processes} processes"
+        )
+
+
+def trainer_arguments(
+    stage: StagePlan, plan: Plan, device: torch.device, scratch: Path, processes: int = 1
+) -> SFTConfig:
+    """The stage's parameters in the words of transformers and TRL. Of ``processes`` that train together each
+    gets its share of the same steps: micro-batches go round."""
+    parameters = stage.parameters
+    on_cpu = device.type == "cpu"
+    adamw = parameters.model_dump(include=set(ADAMW), exclude_none=True)
+    return SFTConfig(
+        output_dir=str(scratch),
+        max_steps=stage.total_steps,
+        per_device_train_batch_size=parameters.micro_batch_size,
+        gradient_accumulation_steps=parameters.batch_size // (parameters.micro_batch_size * processes),
+        learning_rate=parameters.learning_rate,
+        # "constant" of transformers has no warm-up, ours does.
+        lr_scheduler_type="constant_with_warmup"
+        if parameters.scheduler == "constant"
+        else parameters.scheduler,
+        warmup_steps=parameters.warmup_steps,
+        weight_decay=parameters.weight_decay,
+        max_grad_norm=parameters.max_grad_norm,
+        optim=parameters.optim or "adamw_torch",
+        **adamw,
+        seed=parameters.seed,
+        train_sampling_strategy="sequential",  # the data set is in training order
+        dataset_kwargs={"skip_prepare_dataset": True},  # and tokenized
+        remove_unused_columns=False,
+        padding_free=True,
+        max_length=None,
+        # It would change the model's forward, in evaluations too; the loss does what is needed.
+        bf16=False,
+        activation_checkpointing=is_checkpointed(plan.model.parameters, "CPU" if on_cpu else "GPU"),
+        use_cpu=on_cpu,
+        dataloader_pin_memory=not on_cpu,
+        ddp_backend="gloo" if on_cpu and processes > 1 else None,
+        ddp_timeout=TRAINING_SECONDS,
+        save_strategy="no",  # the callback says when
+        logging_steps=1,
+        logging_nan_inf_filter=False,
+        report_to="none",
+        disable_tqdm=True,
+    )

@@ -1,0 +1,160 @@
+"""How likely a model finds completions: what losses, references and preferences are computed from."""
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import torch
+from torch.nn.functional import cross_entropy
+
+from tunegate_trainer.distributed.ranks import ALONE, Ranks
+from tunegate_trainer.models.loading import is_sharded, no_gradients
+from tunegate_trainer.process.errors import is_out_of_memory
+from tunegate_trainer.tokens.examples import IGNORED, TOKENS_PER_PASS, Example
+from tunegate_trainer.tokens.shared_prefix import share_beginnings, shares_beginnings
+
+
+def flatten(examples: Sequence[Example]) -> dict[str, Any]:
+    """One row of concatenated examples, with ``position_ids`` that start again at each.
+
+    The same as TRL's collator makes for padding-free training.
+    """
+    lengths = torch.tensor([len(one["input_ids"]) for one in examples])
+    edges = torch.cat([torch.zeros(1, dtype=torch.long), lengths.cumsum(0)]).to(torch.int32)
+    longest = int(lengths.max())
+    return {
+        "input_ids": torch.tensor([[i for one in examples for i in one["input_ids"]]]),
+        "labels": torch.tensor([[i for one in examples for i in one["labels"]]]),
+        "position_ids": torch.cat([torch.arange(n) for n in lengths.tolist()])[None],
+        "cu_seq_lens_q": edges,
+        "cu_seq_lens_k": edges,
+        "max_length_q": longest,
+        "max_length_k": longest,
+        "seq_idx": torch.repeat_interleave(torch.arange(len(examples), dtype=torch.int32), lengths)[None],
+    }
+
+
+_FLAG = "computes_examples_singly"
+
+
+def compute_singly(model: Any) -> None:
+    """Note that packed examples would see each other in a model, so each gets a pass of its own."""
+    setattr(model, _FLAG, True)
+
+
+def computes_singly(model: Any) -> bool:
+    """Whether that was noted, of the model or of the one inside an adapter."""
+    return bool(getattr(model, _FLAG, False))
+
+
+class TokenLosses(NamedTuple):
+    """What one pass says of the tokens with a label. The first two have the shape (labelled tokens,)."""
+
+    losses: torch.Tensor
+    """Negative log-probabilities."""
+    examples: torch.Tensor
+    """The number of each one's example."""
+    balance: torch.Tensor | None
+    """How unevenly a mixture of experts spread the tokens of the pass, if its router was asked for that."""
+
+
+def token_losses(model: Any, inputs: dict[str, Any]) -> TokenLosses:
+    """The loss of every token with a label.
+
+    ``inputs`` is one row of concatenated examples, of which ``labels`` is taken out. The LM head is applied
+    where a label is, and nowhere else: logits of every token are most of a CPU step on short completions, and
+    on a GPU the memory of tokens x vocabulary. Computed in the caller's precision, see
+    :func:`tunegate_trainer.models.loading.mixed_precision`.
+    """
+    if computes_singly(getattr(model, "module", model)):
+        return _token_losses_singly(model, inputs)
+    labels = inputs.pop("labels")[0, 1:]
+    inputs |= _positions(model, inputs["position_ids"])
+    predictors = (labels != IGNORED).nonzero().flatten()
+    outputs = model(**inputs, logits_to_keep=predictors, use_cache=False)
+    losses = cross_entropy(outputs.logits[0].float(), labels[predictors], reduction="none")
+    return TokenLosses(losses, inputs["seq_idx"][0, predictors], getattr(outputs, "aux_loss", None))
+
+
+def _token_losses_singly(model: Any, inputs: dict[str, Any]) -> TokenLosses:
+    """The same, from a pass for each example."""
+    routes = {name: inputs[name] for name in ("output_router_logits",) if name in inputs}
+    losses, numbers, balances = [], [], []
+    for number, (start, end) in enumerate(pairwise(inputs["cu_seq_lens_q"].tolist())):
+        labels = inputs["labels"][0, start + 1 : end]
+        predictors = (labels != IGNORED).nonzero().flatten()
+        if not len(predictors):
+            continue
+        ids = inputs["input_ids"][:, start:end]
+        outputs = model(input_ids=ids, logits_to_keep=predictors, use_cache=False, **routes)
+        losses.append(cross_entropy(outputs.logits[0].float(), labels[predictors], reduction="none"))
+        numbers.append(torch.full_like(predictors, number))
+        balance = getattr(outputs, "aux_loss", None)
+        balances += [] if balance is None else [balance]
+    mean = torch.stack(balances).mean() if balances else None
+    return TokenLosses(torch.cat(losses), torch.cat(numbers), mean)
+
+
+def _positions(model: Any, position_ids: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Positions as the model takes them, of packed examples of text: those with a position for time, height
+    and width (M-RoPE) separate examples by a fourth row in front."""
+    config = getattr(model, "module", model).config.get_text_config()
+    rope = getattr(config, "rope_parameters", None) or {}
+    rows = 4 if "mrope_section" in rope else 0
+    return {"position_ids": position_ids.expand(rows, *position_ids.shape)} if rows else {}
+
+
+def log_probs(model: Any, examples: Sequence[Example], ranks: Ranks = ALONE) -> list[float]:
+    """The log-probability of each example's completion, summed over its tokens. The model stays as it is.
+
+    A pass that does not fit the GPU becomes two. Raises :class:`torch.OutOfMemoryError` where one example
+    alone does not.
+    """
+    found: dict[int, float] = {}
+    with no_gradients(model):
+        waiting = deque(ranks.mine(list(_batches(examples))))
+        while waiting:
+            batch = sorted(waiting.popleft(), key=lambda i: examples[i]["input_ids"])  # alike, side by side
+            try:
+                sums = _sums(model, [examples[i] for i in batch])
+            except RuntimeError as error:
+                if not is_out_of_memory(error) or len(batch) == 1:
+                    raise
+                if is_sharded(model):  # what holds parts computes the same passes
+                    raise
+                waiting.extendleft([batch[len(batch) // 2 :], batch[: len(batch) // 2]])
+            else:
+                found.update(zip(batch, sums, strict=True))
+    found = ranks.merged(found)
+    return [found[i] for i in range(len(examples))]
+
+
+def _sums(model: Any, examples: Sequence[Example]) -> list[float]:
+    """The log-probability of each completion, of all in one pass."""
+    inputs = {
+        name: value.to(model.device) if isinstance(value, torch.Tensor) else value
+        for name, value in flatten(examples).items()
+    }
+    if shares_beginnings(model):
+        inputs = share_beginnings(inputs)
+    losses, numbers, _ = token_losses(model, inputs)
+    sums: list[float] = (
+        torch.zeros(len(examples), device=losses.device).index_add(0, numbers, -losses).tolist()
+    )
+    return sums
+
+
+def _batches(examples: Sequence[Example]) -> Iterator[list[int]]:
+    """Numbers of examples, longest first, of about ``TOKENS_PER_PASS`` tokens together."""
+    batch: list[int] = []
+    tokens = 0
+    for i in sorted(range(len(examples)), key=lambda i: (-len(examples[i]["input_ids"]), i)):
+        length = len(examples[i]["input_ids"])
+        if batch and tokens + length > TOKENS_PER_PASS:
+            yield batch
+            batch, tokens = [], 0
+        batch.append(i)
+        tokens += length
+    if batch:
+        yield batch
