@@ -1,21 +1,24 @@
 """Settings and fixtures for all tests."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
 from support.api_server import ApiServer, api_server
+from support.laptop import Laptop
 
 # A busy machine is slow, not wrong.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 
 
+TESTS = Path(__file__).parent
 SLOW_FIRST = (
-    "trainer/test_train_together",
+    "trainer/train/test_together",
     "laptop/",
-    "trainer/test_train",
+    "trainer/train/",
     "finetunejob/test_faults",
     "trainer/",
 )
@@ -24,7 +27,7 @@ SLOW_FIRST = (
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     def place(item: pytest.Item) -> int:
-        path = f"{item.path.parent.name}/{item.path.name}"
+        path = item.path.relative_to(TESTS).as_posix()
         return next((i for i, slow in enumerate(SLOW_FIRST) if path.startswith(slow)), len(SLOW_FIRST))
 
     items.sort(key=place)
@@ -44,3 +47,12 @@ def mlflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
     with mlflow_server(tmp_path_factory.mktemp("mlflow")) as url:
         yield url
+
+
+@pytest.fixture
+def laptop(tmp_path: Path) -> Iterator[Laptop]:
+    """A laptop whose processes end with the test."""
+    laptop = Laptop(tmp_path)
+    yield laptop
+    laptop.cluster.interrupt(limit=0)
+    laptop.cluster.close()

@@ -27,7 +27,7 @@ MUTATED = [
 # These live lives with hundreds of turns: they would take most of the time and kill few.
 LONG_TESTS = ("test_faults", "test_status_size")
 TESTS = [
-    *(f"tests/api/test_{name}.py" for name in ("verdict", "verdict_texts", "judgement")),
+    *(f"tests/api/judging/test_{name}.py" for name in ("verdict", "verdict_texts", "judgement")),
     *("tests/finetunejob", *(f"--ignore=tests/finetunejob/{name}.py" for name in LONG_TESTS)),
 ]
 CONFIG = f"""

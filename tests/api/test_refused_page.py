@@ -13,7 +13,9 @@ from support.wrong_manifests import EDITS, WRONG
 from tunegate_api.schema.crd import crds
 
 ROOT = Path(__file__).parents[2]
-ANSWERS = Path(__file__).parent / "__snapshots__/test_refused/test_the_words_are_those_of_the_page.json"
+ANSWERS = (
+    Path(__file__).parent / "validation/__snapshots__/test_refused/test_the_words_are_those_of_the_page.json"
+)
 
 answers: dict[str, dict[str, list[str]]] = json.loads(ANSWERS.read_text(encoding="utf-8"))
 
@@ -40,7 +42,7 @@ def test_the_committed_page_is_current() -> None:
 
 
 def test_a_stale_page_fails_the_check(tmp_path: Path) -> None:
-    for folder in ("tools", "tests/support", "tests/api/__snapshots__/test_refused", "docs/api"):
+    for folder in ("tools", "tests/support", "tests/api/validation/__snapshots__/test_refused", "docs/api"):
         shutil.copytree(ROOT / folder, tmp_path / folder)
     page = tmp_path / "docs/api/refused.md"
     text = page.read_text(encoding="utf-8").replace("startFrom: orders-v1", "startFrom: x", 1)

@@ -1,24 +1,13 @@
 """Fixtures of the engine's tests."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from support.api_server import ApiServer
-from support.laptop import Laptop
 from support.operator_process import watching
 from tunegate_operator.engine.clock import SystemClock
 from tunegate_operator.engine.kubernetes import KubernetesCluster
-
-
-@pytest.fixture
-def laptop(tmp_path: Path) -> Iterator[Laptop]:
-    """A laptop whose processes end with the test."""
-    laptop = Laptop(tmp_path)
-    yield laptop
-    laptop.cluster.interrupt(limit=0)
-    laptop.cluster.close()
 
 
 @pytest.fixture(scope="session")

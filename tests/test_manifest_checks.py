@@ -21,7 +21,7 @@ from tunegate_api.judging.golden import inline_golden
 from tunegate_operator.manifest_checks import validate
 from tunegate_operator.manifests import load_manifests
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
+EXAMPLES = Path(__file__).parents[1] / "examples"
 CASES = GOLDEN_TEXT + "".join(
     json.dumps({"id": f"case-{n}", "prompt": "hi", "expect": [{"type": "equals", "value": "ho"}]}) + "\n"
     for n in range(2, 31)

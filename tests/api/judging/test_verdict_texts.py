@@ -1,6 +1,6 @@
 """What verdicts and the stop rule say, word for word, in every kind of situation.
 
-After a wanted change ``pytest tests/api/test_verdict_texts.py --snapshot-update`` writes the text anew.
+After a wanted change ``pytest tests/api/judging --snapshot-update`` writes the text anew.
 """
 
 from collections.abc import Iterator

@@ -11,7 +11,7 @@ from tunegate_api.judging.golden import parse_golden
 from tunegate_api.v1alpha1 import EvalGate, FineTuneJob
 from tunegate_api.validation.problems import Problem, find_problems
 
-DATA = Path(__file__).parent / "data"
+DATA = Path(__file__).parents[1] / "data"
 STAGE = "spec.stages.0"
 
 

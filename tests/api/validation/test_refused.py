@@ -24,8 +24,8 @@ from tunegate_api.validation.problems import find_problems
 
 pytestmark = pytest.mark.cluster
 
-ROOT = Path(__file__).parents[2]
-DATA = Path(__file__).parent / "data"
+ROOT = Path(__file__).parents[3]
+DATA = Path(__file__).parents[1] / "data"
 FILES = [*sorted((ROOT / "examples").rglob("*.yaml")), *sorted(DATA.glob("*.yaml"))]
 MANIFESTS = [
     *(make() for make in GOOD.values()),

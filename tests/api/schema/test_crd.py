@@ -17,8 +17,8 @@ from tunegate_api.schema.crd import MUTABLE, crds, main, to_yaml
 from tunegate_api.schema.structural import NotStructuralError, structural_schema
 from tunegate_api.v1alpha1 import EvalGate, FineTuneJob, FineTuneJobSpec, FineTuneJobStatus
 
-ROOT = Path(__file__).parents[2]
-DATA = Path(__file__).parent / "data"
+ROOT = Path(__file__).parents[3]
+DATA = Path(__file__).parents[1] / "data"
 FILES = {"FineTuneJob": "tunegate.dev_finetunejobs.yaml", "EvalGate": "tunegate.dev_evalgates.yaml"}
 EXAMPLES = sorted((ROOT / "examples").rglob("*.yaml"))
 

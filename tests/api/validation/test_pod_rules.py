@@ -71,5 +71,5 @@ def test_every_variable_of_the_table_is_accepted() -> None:
 
 
 def test_table_of_variables_is_on_the_page() -> None:
-    page = (Path(__file__).parents[2] / "docs" / "api" / "finetunejob.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[3] / "docs" / "api" / "finetunejob.md").read_text(encoding="utf-8")
     assert all(f"`{name}`" in page for group in ALLOWED for name in group.names)

@@ -19,7 +19,7 @@ from tunegate_api.schema.crd import crds
 
 pytestmark = pytest.mark.cluster
 
-CRDS = Path(__file__).parents[2] / "crds"
+CRDS = Path(__file__).parents[3] / "crds"
 MAX_ANNOTATIONS = 256 * 1024
 """What `kubectl apply` may keep of an object in its annotation; etcd takes six times as much."""
 

@@ -8,7 +8,7 @@ import pytest
 from tunegate_api.v1alpha1.stages import Stage
 from tunegate_trainer.planning.defaults import BATCH_SIZE, epochs, learning_rate, lora_rank
 
-PAGE = (Path(__file__).parents[2] / "docs" / "parameters.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[3] / "docs" / "parameters.md").read_text(encoding="utf-8")
 TABLE = {
     label.strip(): [cell.strip() for cell in cells]
     for label, *cells in (line.strip("|").split("|") for line in PAGE.splitlines() if line.startswith("|"))
