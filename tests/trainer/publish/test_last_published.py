@@ -236,7 +236,8 @@ def test_job_that_publishes_during_the_copy_becomes_the_baseline(
 def test_processes_that_publish_at_once_get_one_number_each(folder: Path, target: Path) -> None:
     jobs = [Job(folder, f"job-{n}", 18) for n in range(4)]
     code = "import sys; from pathlib import Path; from tunegate_api.contract import Role\n"
-    code += "from tunegate_trainer.process.context import Context; from tunegate_trainer.publish import run\n"
+    code += "from tunegate_trainer.process.context import Context\n"
+    code += "from tunegate_trainer.roles.publish import run\n"
     code += "print(flush=True); sys.stdin.readline()\n"
     code += "run(Context(role=Role.PUBLISH, root=Path(sys.argv[1])), sys.argv[2])"
     with ExitStack() as stack:

@@ -175,8 +175,8 @@ def test_two_processes_train_other_families_as_one_does(make_together, tmp_path,
 
 
 RECOMPUTES = """
-from tunegate_trainer.train import recipe
-recipe.is_checkpointed = lambda *_: True
+from tunegate_trainer.roles import train
+train.is_checkpointed = lambda *_: True
 """
 """What large models do on a GPU: activations are computed again for the backward pass."""
 
@@ -308,10 +308,11 @@ def test_one_that_is_asked_to_stop_stops_all_at_one_step_and_they_resume_as_if_n
 SLOW = """
 import time
 from transformers import modeling_utils
-from tunegate_trainer import model, ranks
+from tunegate_trainer.distributed import ranks
+from tunegate_trainer.models import loading
 
 ranks.TRAINING_SECONDS = 10
-read, write = model._whole_weights, modeling_utils.safe_save_file
+read, write = loading._whole_weights, modeling_utils.safe_save_file
 
 def slow_read(folder):
     time.sleep(13)
@@ -321,7 +322,7 @@ def slow_write(*arguments, **options):
     time.sleep(13)
     write(*arguments, **options)
 
-model._whole_weights, modeling_utils.safe_save_file = slow_read, slow_write
+loading._whole_weights, modeling_utils.safe_save_file = slow_read, slow_write
 """
 """The first process reads and writes for longer than one waits in a training step."""
 
@@ -336,11 +337,11 @@ def test_a_model_that_takes_long_to_read_and_to_save_is_waited_for(make_together
 
 
 DISAGREES = """
-from tunegate_trainer import place
+from tunegate_trainer.distributed import topology
 from tunegate_trainer.evaluate import evaluate, scorers
 from tunegate_trainer.train.record import StageRecord
 
-if not place.is_first():
+if not topology.is_first():
     evaluate.score = lambda *_: scorers.Score("e", "took too long")
 add = StageRecord.add
 
@@ -504,11 +505,11 @@ def test_one_that_had_to_be_killed_does_not_hide_why_another_ended(tmp_path):
     code = f"""
 import os, sys
 from pathlib import Path
-from tunegate_trainer import launch
+from tunegate_trainer.distributed import launcher
 
-launch.STRAGGLER_SECONDS = 0.5
+launcher.STRAGGLER_SECONDS = 0.5
 os.environ["PYTHONPATH"] = {str(trainer.parent)!r}
-sys.exit(launch.launch([{said!r}], 2, Path({str(tmp_path)!r})))
+sys.exit(launcher.launch([{said!r}], 2, Path({str(tmp_path)!r})))
 """
     assert subprocess.run([sys.executable, "-c", code], timeout=60, check=False).returncode == 1
     assert (tmp_path / "termination.json").read_text() == said
