@@ -181,7 +181,7 @@ def computed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         counts.append(shared["input_ids"].numel())
         return shared
 
-    for module in ("likelihood", "train.trainer"):
+    for module in ("tokens.likelihood", "train.trainer"):
         monkeypatch.setattr(f"tunegate_trainer.{module}.share_beginnings", counted)
     return counts
 
