@@ -8,6 +8,7 @@ import pytest
 
 from support.command import QUICKSTART, STAND_IN, Command
 from support.tiny_model import save_tiny_model
+from support.warm_trainer import warm_trainer
 
 
 @pytest.fixture(scope="session")
@@ -18,15 +19,28 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """The environment in which pods are forks of one trainer, that imported its libraries once."""
+    with warm_trainer(tmp_path_factory.mktemp("warm")) as environment:
+        yield environment
+
+
 @pytest.fixture
-def tunegate(tmp_path: Path) -> Command:
+def tunegate(tmp_path: Path, warm: dict[str, str]) -> Command:
+    return Command(tmp_path, dict(warm))
+
+
+@pytest.fixture
+def cold(tmp_path: Path) -> Command:
+    """The command as a user has it, whose pods import everything themselves."""
     return Command(tmp_path)
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Command:
+def finished(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, warm: dict[str, str]) -> Command:
     """A run that passed. Not to be changed."""
-    command = Command(tmp_path_factory.mktemp("finished"))
+    command = Command(tmp_path_factory.mktemp("finished"), dict(warm))
     result = command("run", command.write(tiny_model))
     assert result.returncode == 0, result.stdout
     return command

@@ -158,15 +158,15 @@ def test_a_killed_command_finds_its_trainer_again(tunegate, tiny_model, undistur
     assert tunegate.stage.losses() == pytest.approx(undisturbed, abs=1e-4)
 
 
-def test_a_killed_trainer_goes_on_from_its_checkpoint(tunegate, tiny_model, undisturbed):
-    tunegate.write(tiny_model)
-    process = tunegate.start("run", "manifests")
-    found = eventually(lambda: tunegate.trainer, seconds=120)
-    eventually(lambda: tunegate.stage.checkpoints() != [], seconds=120)
+def test_a_killed_trainer_goes_on_from_its_checkpoint(cold, tiny_model, undisturbed):
+    cold.write(tiny_model)
+    process = cold.start("run", "manifests")
+    found = eventually(lambda: cold.trainer, seconds=120)
+    eventually(lambda: cold.stage.checkpoints() != [], seconds=120)
     os.kill(found.pid, signal.SIGKILL)
     output, _ = process.communicate(timeout=240)
     assert process.returncode == 0, output
-    assert tunegate.stage.losses() == pytest.approx(undisturbed, abs=1e-4)
+    assert cold.stage.losses() == pytest.approx(undisturbed, abs=1e-4)
 
 
 def test_killed_together_they_go_on_together(tunegate, tiny_model, undisturbed):

@@ -8,7 +8,7 @@ from support.stores.model_hub import COMMIT, TOKEN, ModelHub, Repository
 pytestmark = pytest.mark.model
 
 
-def test_a_private_model_is_fetched_with_a_secret_of_the_manifests(tunegate, tiny_model, monkeypatch):
+def test_a_private_model_is_fetched_with_a_secret_of_the_manifests(cold, tiny_model, monkeypatch):
     files = {path.name: path.read_bytes() for path in tiny_model.iterdir()}
     hub = ModelHub({"org/tiny": Repository(files, is_private=True)})
     secret = {
@@ -18,16 +18,16 @@ def test_a_private_model_is_fetched_with_a_secret_of_the_manifests(tunegate, tin
         "stringData": {"HF_TOKEN": TOKEN},
     }
     model = {"uri": "hf://org/tiny", "revision": COMMIT, "secretName": "hub"}
-    tunegate.write_all([secret, *manifests(tiny_model, model=model)])
+    cold.write_all([secret, *manifests(tiny_model, model=model)])
     monkeypatch.delenv("HF_TOKEN", raising=False)
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     with hub.cdn, hub.server:
         monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{hub.server.port}")
-        planned = tunegate("plan", "manifests")
+        planned = cold("plan", "manifests")
         assert planned.returncode == 0, planned.stdout
-        result = tunegate("run", "manifests")
+        result = cold("run", "manifests")
     assert result.returncode == 0, result.stdout
-    written = [path for path in tunegate.runs.rglob("*") if path.is_file() and not path.is_symlink()]
+    written = [path for path in cold.runs.rglob("*") if path.is_file() and not path.is_symlink()]
     assert not [path for path in written if TOKEN.encode() in path.read_bytes()]
     (stored,) = (path for path in written if path.name == "hub.yaml")
     assert stored.stat().st_mode & 0o077 == 0

@@ -27,9 +27,9 @@ SECRET = {
 
 
 @pytest.fixture(scope="module")
-def tracked(tmp_path_factory, tiny_model, mlflow) -> Command:
+def tracked(tmp_path_factory, tiny_model, mlflow, warm) -> Command:
     """A job that ran to its end. Not to be changed."""
-    tunegate = Command(tmp_path_factory.mktemp("tracked"))
+    tunegate = Command(tmp_path_factory.mktemp("tracked"), dict(warm))
     with closing(Door(mlflow)) as door:
         door.token = TOKEN
         changes = DPO_AFTER_SFT | {

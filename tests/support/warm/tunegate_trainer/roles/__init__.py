@@ -1,0 +1,11 @@
+"""The roles of the trainer, and a command among them."""
+
+import os
+
+import tunegate_trainer
+
+__path__.extend(
+    path
+    for entry in tunegate_trainer.__path__
+    if os.path.isdir(path := os.path.join(entry, "roles")) and path not in __path__
+)

@@ -1,0 +1,171 @@
+"""The trainer in a process that imported its libraries already: each command is a fork of it.
+
+The imports of PyTorch and TRL are 5 of the 6 seconds that a role takes with a tiny model. A fork is a process
+of its own as any other, so tests still run real roles. Where starting is tested, start a real process.
+
+``python warm_trainer.py SOCKET`` serves until its standard input ends. A client sends one line of JSON
+(``module``, ``arguments``, ``folder``, ``environment``) with the descriptors of stdin, stdout and stderr,
+then signals, one byte each; it receives the exit code, one line. If the client is gone, the fork is killed.
+"""
+
+import gc
+import json
+import os
+import runpy
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import Any, NoReturn
+
+SOCKET_VARIABLE = "WARM_TRAINER"
+PACKAGE = Path(__file__).with_name("warm")
+ROLES = ("data", "train", "gate", "publish", "cleanup", "forecast")
+MODULES = ("main", "report", "distributed.ranks", *(f"roles.{role}" for role in ROLES))
+
+
+@contextmanager
+def warm_trainer(folder: Path) -> Iterator[dict[str, str]]:
+    """Yields the environment in which ``python -m tunegate_trainer`` is such a fork."""
+    path = folder / "warm.sock"
+    environment = os.environ | {
+        "HF_HUB_OFFLINE": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "OMP_NUM_THREADS": "1",
+    }
+    server = subprocess.Popen(
+        [sys.executable, __file__, str(path)],
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert server.stdin
+    assert server.stdout
+    try:
+        assert server.stdout.readline() == "ready\n"
+        search = os.pathsep.join(filter(None, (str(PACKAGE), os.environ.get("PYTHONPATH", ""))))
+        yield {SOCKET_VARIABLE: str(path), "PYTHONPATH": search}
+    finally:
+        server.stdin.close()
+        server.wait(timeout=30)
+        server.stdout.close()
+
+
+@dataclass
+class _Fork:
+    pid: int
+    client: socket.socket
+    fd: int
+    """A pidfd: readable once the process has ended."""
+
+
+@dataclass
+class _Server:
+    listener: socket.socket
+    selector: selectors.BaseSelector = field(default_factory=selectors.DefaultSelector)
+
+    def run(self) -> None:
+        self.selector.register(self.listener, selectors.EVENT_READ, self._accept)
+        self.selector.register(sys.stdin, selectors.EVENT_READ, None)
+        forks: dict[int, _Fork] = {}
+        while True:
+            for key, _ in self.selector.select():
+                if key.data is None:
+                    for fork in forks.values():
+                        os.kill(fork.pid, signal.SIGKILL)
+                    return
+                key.data(forks)
+
+    def _accept(self, forks: dict[int, _Fork]) -> None:
+        client, _ = self.listener.accept()
+        client.settimeout(10)
+        text, descriptors = b"", list[int]()
+        while not text.endswith(b"\n"):
+            more, found, _, _ = socket.recv_fds(client, 1 << 20, 3)
+            if not more:
+                return
+            text += more
+            descriptors += found
+        client.settimeout(None)
+        request = json.loads(text)
+        pid = os.fork()
+        if pid == 0:
+            become(request, descriptors)
+        for descriptor in descriptors:
+            os.close(descriptor)
+        fork = forks[pid] = _Fork(pid, client, os.pidfd_open(pid))
+        self.selector.register(client, selectors.EVENT_READ, lambda _: self._pass_on(fork))
+        self.selector.register(fork.fd, selectors.EVENT_READ, lambda forks: self._end(forks.pop(fork.pid)))
+
+    def _pass_on(self, fork: _Fork) -> None:
+        """A signal from the client, or its end."""
+        try:
+            numbers = fork.client.recv(16)
+        except ConnectionError:
+            numbers = b""
+        for number in numbers or [signal.SIGKILL]:
+            os.kill(fork.pid, number)
+        if not numbers:
+            self.selector.unregister(fork.client)
+
+    def _end(self, fork: _Fork) -> None:
+        _, status = os.waitpid(fork.pid, 0)
+        self.selector.unregister(fork.fd)
+        os.close(fork.fd)
+        if fork.client in self.selector.get_map():
+            self.selector.unregister(fork.client)
+        with suppress(ConnectionError):
+            fork.client.sendall(f"{os.waitstatus_to_exitcode(status)}\n".encode())
+        fork.client.close()
+
+
+def become(request: dict[str, Any], descriptors: list[int]) -> NoReturn:
+    """Be the process that a pod would have started, from its first line on."""
+    code = 1
+    try:
+        for number, descriptor in enumerate(descriptors):
+            os.dup2(descriptor, number)
+        os.closerange(3, 1024)
+        os.chdir(request["folder"])
+        os.environ.clear()
+        os.environ.update(request["environment"])
+        sys.argv = [request["module"], *request["arguments"]]
+        runpy.run_module(request["module"], run_name="__main__", alter_sys=True)
+        code = 0
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+    except BaseException:  # noqa: BLE001 - as Python itself does
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def serve(path: str) -> None:
+    """Import what roles need, and fork for whoever connects."""
+    modules: dict[str, Any] = sys.modules
+    for name in ("scipy", "sklearn", "wandb"):  # which roles do not import either
+        modules[name] = None
+    for name in MODULES:
+        import_module(f"tunegate_trainer.{name}")
+    gc.collect()
+    gc.freeze()
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen()
+        print("ready", flush=True)  # noqa: T201 - which is how it says so
+        _Server(listener).run()
+    os._exit(0)  # to take apart what the libraries loaded takes a second, and some complain
+
+
+if __name__ == "__main__":
+    serve(sys.argv[1])
