@@ -8,6 +8,7 @@ from hypothesis import settings
 
 from support.api_server import ApiServer, api_server
 from support.laptop import Laptop
+from support.warm_trainer import warm_trainer
 
 # A busy machine is slow, not wrong.
 settings.register_profile("untimed", deadline=None)
@@ -56,3 +57,17 @@ def laptop(tmp_path: Path) -> Iterator[Laptop]:
     yield laptop
     laptop.cluster.interrupt(limit=0)
     laptop.cluster.close()
+
+
+@pytest.fixture(scope="session")
+def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """The environment in which pods are forks of one trainer, that imported its libraries once."""
+    with warm_trainer(tmp_path_factory.mktemp("warm")) as environment:
+        yield environment
+
+
+@pytest.fixture
+def warm_roles(warm: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Roles that the test starts as processes are such forks."""
+    for name, value in warm.items():
+        monkeypatch.setenv(name, value)

@@ -8,7 +8,6 @@ import pytest
 
 from support.command import QUICKSTART, STAND_IN, Command
 from support.tiny_model import save_tiny_model
-from support.warm_trainer import warm_trainer
 
 
 @pytest.fixture(scope="session")
@@ -17,13 +16,6 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder.mkdir()
     save_tiny_model(folder)
     return folder
-
-
-@pytest.fixture(scope="session")
-def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """The environment in which pods are forks of one trainer, that imported its libraries once."""
-    with warm_trainer(tmp_path_factory.mktemp("warm")) as environment:
-        yield environment
 
 
 @pytest.fixture

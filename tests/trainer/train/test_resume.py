@@ -79,6 +79,7 @@ def test_sigterm_saves_and_the_next_attempt_continues_the_same_run(make_root, at
     assert len(root.report().results.evaluations) == 3
 
 
+@pytest.mark.usefixtures("warm_roles")
 def test_a_killed_run_continues_the_same_run(make_root):
     steps = (20, 40, 60)
     whole, root = make_root(checkpoint_steps=steps), make_root(checkpoint_steps=steps)

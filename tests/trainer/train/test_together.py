@@ -31,7 +31,7 @@ from tunegate_trainer.distributed.ranks import Ranks
 from tunegate_trainer.process.interruption import Interrupted, Interruption
 from tunegate_trainer.roles import train as train_role
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.timeout(900), pytest.mark.usefixtures("warm_roles")]
 
 EXACT = {"lora_dropout": 0.0, "micro_batch_size": 2}
 """Without dropout, of which each process draws its own, two processes compute what one does."""
@@ -54,7 +54,7 @@ class Pods:
             self.master = f"127.0.0.1:{free.getsockname()[1]}"
         self.processes = [
             subprocess.Popen(
-                [sys.executable, "-c", code],
+                [sys.executable, "-m", "tunegate_trainer.code", code],
                 env=os.environ
                 | {ROOT_VARIABLE: str(path), NODE_VARIABLE: str(node), MASTER_VARIABLE: self.master},
                 stdout=subprocess.PIPE,
