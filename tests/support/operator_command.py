@@ -18,6 +18,8 @@ from support.waiting import eventually
 
 SERVICE = "tunegate-reports"
 POLICY = ("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding")
+CONFIGURING = ("TUNEGATE_", "KUBE", "POD_")
+"""The caller's variables with these prefixes would configure the operator too."""
 RIGHTS = ("ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding", *POLICY)
 
 
@@ -28,7 +30,7 @@ class OperatorCommand:
         self.health_port = free_port()
         self.log = log
         environment = {
-            **os.environ,
+            **{name: value for name, value in os.environ.items() if not name.startswith(CONFIGURING)},
             "KUBECONFIG": str(server.operator_kubeconfig),
             "MALLOC_ARENA_MAX": "2",  # as its Dockerfile has it
             "TUNEGATE_TRAINER_IMAGE": "trainer:test",
@@ -56,6 +58,16 @@ class OperatorCommand:
             return urllib3.request("GET", url, timeout=2, retries=False).status
         except urllib3.exceptions.HTTPError:
             return 0
+
+    def is_ready(self) -> bool:
+        """Raises RuntimeError with the end of its log if it has ended."""
+        if self.process.poll() is not None:
+            raise RuntimeError(f"the operator ended with {self.process.returncode}:\n{self.log_tail()}")
+        return self.probe("/readyz") == 200
+
+    def log_tail(self) -> str:
+        """The last lines that it logged."""
+        return "\n".join(self.log.read_text().splitlines()[-20:])
 
     def kill(self) -> None:
         self.process.kill()
@@ -89,7 +101,10 @@ def operator(server: ApiServer, log: Path, **settings: str) -> Iterator[Operator
     """An operator that answers its probes; it ends with the context."""
     command = OperatorCommand(server, log, **settings)
     try:
-        eventually(lambda: command.probe("/readyz") == 200, seconds=60, what=f"ready, see {log}")
+        try:
+            eventually(command.is_ready, seconds=60, what="the operator is ready")
+        except AssertionError as error:
+            raise RuntimeError(f"the operator is not ready:\n{command.log_tail()}") from error
         yield command
     finally:
         if command.process.poll() is None:
