@@ -8,6 +8,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSeriali
 from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 
+RULES_KEY = "x-rules"
+"""Where a type's JSON schema holds CEL rules of its own, in the form of ``x-kubernetes-validations``."""
+
 
 class ApiModel(BaseModel):
     """A part of a spec: camelCase on the wire, unknown fields refused, immutable once parsed."""

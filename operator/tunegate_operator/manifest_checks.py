@@ -12,10 +12,10 @@ from pydantic import ValidationError
 from tunegate_api.contract import sha256_text
 from tunegate_api.judging.golden import GoldenCase, GoldenError, inline_golden, parse_golden, unreachable
 from tunegate_api.meta import MAX_DNS_NAME
-from tunegate_api.schema.json_schema import schema_faults
 from tunegate_api.v1alpha1.evalgate import Thresholds
 from tunegate_api.v1alpha1.fields import KEY_PATTERN
 from tunegate_api.validation.explain import SHAPES
+from tunegate_api.validation.json_schema import schema_faults
 from tunegate_api.validation.metadata import DNS_NAMES, metadata_problems
 from tunegate_api.validation.problems import Problem, find_problems
 from tunegate_operator.manifests import Diagnostic, Manifest, ObjectPath

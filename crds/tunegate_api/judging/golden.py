@@ -10,8 +10,8 @@ from pydantic_core import PydanticCustomError
 
 from tunegate_api.judging.verdict import MAX_CASES, CaseSet
 from tunegate_api.meta import ApiModel
-from tunegate_api.schema.json_schema import schema_faults
 from tunegate_api.v1alpha1.evalgate import CaseId, Thresholds
+from tunegate_api.validation.json_schema import schema_faults
 from tunegate_api.validation.partial import Problem
 
 

@@ -8,10 +8,9 @@ from typing import Any
 
 from pydantic import BaseModel
 
-Schema = dict[str, Any]
+from tunegate_api.meta import RULES_KEY
 
-RULES = "x-rules"
-"""Where a type's JSON schema holds CEL rules of its own, in the form of ``x-kubernetes-validations``."""
+Schema = dict[str, Any]
 
 _COPIED = {
     "type",
@@ -29,7 +28,7 @@ _COPIED = {
     "maxProperties",
 }
 _DROPPED = {"title", "default", "examples", "description"}
-_HANDLED = {"properties", "required", "items", "additionalProperties", "const", "$defs", RULES}
+_HANDLED = {"properties", "required", "items", "additionalProperties", "const", "$defs", RULES_KEY}
 _BOUNDS = {"exclusiveMinimum": "minimum", "exclusiveMaximum": "maximum"}
 
 FREE_FORM: Schema = {"x-kubernetes-preserve-unknown-fields": True}
@@ -87,7 +86,7 @@ class _Converter:
         for bound, plain in _BOUNDS.items():
             if bound in node:
                 out |= {plain: node[bound], bound: True}
-        if rules := [*self._shape(node), *node.get(RULES, [])]:
+        if rules := [*self._shape(node), *node.get(RULES_KEY, [])]:
             out["x-kubernetes-validations"] = rules
         if "items" in node:
             out["items"] = self.convert(node["items"], (*path, "[]"))

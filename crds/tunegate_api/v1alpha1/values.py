@@ -12,8 +12,7 @@ from typing import Any
 from pydantic import GetJsonSchemaHandler
 from pydantic_core import CoreSchema
 
-from tunegate_api.meta import DECIMAL_PATTERN, exact
-from tunegate_api.schema.structural import RULES
+from tunegate_api.meta import DECIMAL_PATTERN, RULES_KEY, exact
 
 Number = int | Fraction
 
@@ -24,7 +23,7 @@ class ValueRule(ABC):
 
     def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         schema = handler(core)
-        schema[RULES] = [*schema.get(RULES, []), {"rule": self.cel, "message": self.words}]
+        schema[RULES_KEY] = [*schema.get(RULES_KEY, []), {"rule": self.cel, "message": self.words}]
         return schema
 
     @abstractmethod

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tunegate_api.schema.json_schema import schema_faults
+from tunegate_api.validation.json_schema import schema_faults
 
 NESTED = {"$defs": {"row": {"anyOf": [{"items": {"type": "text"}}]}}}
 
