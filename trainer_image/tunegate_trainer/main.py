@@ -37,6 +37,7 @@ from tunegate_trainer.process.errors import (
     printable,
 )
 from tunegate_trainer.process.interruption import Interrupted, Interruption, Superseded
+from tunegate_trainer.tracking.process import start_trackers
 
 logger = logging.getLogger(__name__)
 
@@ -88,7 +89,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if arguments is None and not context.role.is_chore:  # the process is the role's own
             _hide_unused(context)
         if context.role.tells_trackers:
-            context.open_trackers(options.trackers.split(",") if options.trackers else None, options.failure)
+            names = options.trackers.split(",") if options.trackers else None
+            context.trackers = start_trackers(context, names, options.failure)
         try:
             outcome = _role(context, options, interruption)
         except (PeerLostError, ImportError) as error:

@@ -30,6 +30,7 @@ from tunegate_trainer.distributed import ranks
 from tunegate_trainer.distributed.ranks import Ranks
 from tunegate_trainer.process.interruption import Interrupted, Interruption
 from tunegate_trainer.roles import train as train_role
+from tunegate_trainer.tracking.process import start_trackers
 
 pytestmark = [pytest.mark.timeout(900), pytest.mark.usefixtures("warm_roles")]
 
@@ -417,8 +418,7 @@ def test_only_the_first_tells_the_trackers(make_together):
     root = make_together(spec={"tracking": {"mlflow": {"uri": "http://127.0.0.1:9", "experiment": "orders"}}})
     context = root.context()
     context.speaks = False
-    context.open_trackers()
-    assert context.trackers is None
+    assert start_trackers(context) is None
 
 
 def test_when_one_is_killed_the_others_end_soon_and_say_so(make_together):

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -14,7 +15,8 @@ import torch.distributed as dist
 
 from tunegate_api.contract import Request
 from tunegate_trainer.distributed.topology import Place
-from tunegate_trainer.models.loading import choose_device
+from tunegate_trainer.process.device import choose_device
+from tunegate_trainer.process.epoch import Writer
 from tunegate_trainer.process.errors import PeerLostError
 
 T = TypeVar("T")
@@ -63,6 +65,11 @@ class Ranks:
             dist.broadcast_object_list(box, src=0, group=self._control)
         made: T = box[0]
         return made
+
+    def claim(self, folder: Path) -> Writer:
+        """Claim ``folder`` once for all ranks. Only the first one writes."""
+        epoch = self.shared(lambda: Writer.claim(folder).epoch)
+        return Writer(folder, epoch, writes=self.is_first)
 
     def first(self, work: Callable[[], T]) -> T:
         """Work that the first process does before the others do it, who find what it made."""

@@ -20,9 +20,8 @@ from transformers.distributed.configuration_utils import DistributedConfig
 from transformers.distributed.fsdp import is_fsdp_managed_module
 from transformers.utils.logging import disable_progress_bar
 
-from tunegate_api.contract import Request
 from tunegate_trainer.models.architecture import attention_of, auto_class
-from tunegate_trainer.process.errors import NoAcceleratorError, SourceNotFoundError
+from tunegate_trainer.process.errors import SourceNotFoundError
 
 _DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 
@@ -91,26 +90,6 @@ def _nf4(dtype: str) -> BitsAndBytesConfig:
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=_DTYPES[dtype],
     )
-
-
-def choose_device(request: Request, local_rank: int = 0) -> torch.device:
-    """The device that the job asks for, of several GPUs that of ``local_rank``.
-
-    Raises :class:`NoAcceleratorError` if there is no such GPU.
-    """
-    if request.spec.resources.accelerator == "CPU":
-        return torch.device("cpu")
-    if not torch.cuda.is_available():
-        raise NoAcceleratorError(
-            "spec.resources.accelerator is GPU and PyTorch finds no CUDA device",
-            "run it where a GPU is, or set spec.resources.accelerator: CPU for a small model",
-        )
-    if torch.cuda.device_count() <= local_rank:
-        raise NoAcceleratorError(
-            f"spec.resources.gpu.count is more than the {torch.cuda.device_count()} GPUs that PyTorch finds",
-            "set it to what a machine has, and resources.nodes for more",
-        )
-    return torch.device("cuda", local_rank)
 
 
 def hub_name(uri: str) -> str:

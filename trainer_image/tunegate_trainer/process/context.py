@@ -1,11 +1,12 @@
 """What every role knows: its request and plan, its folders, and how to report."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
+from typing import Protocol
 
 from tunegate_api.baselines import BASELINES_VARIABLE, MeasuredBaseline, read_baselines
 from tunegate_api.contract import DEFAULT_ROOT, ROOT_VARIABLE, Report, Request, Role
@@ -14,7 +15,22 @@ from tunegate_api.workspace import Workspace
 from tunegate_trainer.process.credentials import Secret, read_secret
 from tunegate_trainer.process.files import sha256_file, write_model
 from tunegate_trainer.process.report_sender import Courier, ReportAddress
-from tunegate_trainer.tracking.process import TrackerProcesses, names_of
+
+
+class Trackers(Protocol):
+    """What sends a job's metrics to its experiment trackers while a role runs."""
+
+    def wait(self) -> list[str]:
+        """Wait until all of them ended by themselves. Returns the trackers that are behind."""
+
+    def finish(self) -> None:
+        """Ask each for its last try, and return at once."""
+
+    def close(self) -> list[str]:
+        """Wait a bounded time for the last try of each. Returns the trackers that are behind."""
+
+    def abandon(self) -> None:
+        """End what still runs, without a last try."""
 
 
 @dataclass
@@ -35,7 +51,7 @@ class Context:
     """Whether it reports: of the processes that train together, only the first one does."""
     courier: Courier | None = None
     """Brings reports to the operator; None where files are all of the reporting."""
-    trackers: TrackerProcesses | None = None
+    trackers: Trackers | None = None
     """Tell the job's experiment trackers; None where it has none."""
 
     @cached_property
@@ -87,14 +103,6 @@ class Context:
         address = ReportAddress.from_environment(self.root)
         if address and self.speaks:
             self.courier = Courier(address, self.workspace / self.paths.outbox)
-
-    def open_trackers(self, names: Sequence[str] | None = None, failure: str | None = None) -> None:
-        """Tell the job's trackers, or those named, from now on what is on the volume; and why the job failed,
-        where the operator says so."""
-        tracking = self.request.spec.tracking
-        if self.speaks and tracking:
-            wanted = [name for name in names_of(tracking) if names is None or name in names]
-            self.trackers = TrackerProcesses.start(wanted, self.role, self.root, failure)
 
     def tell(self, **changes: object) -> None:
         """Report to the operator: what changed, on top of all that was reported before."""

@@ -3,12 +3,8 @@
 import logging
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from tunegate_trainer.process.interruption import Superseded
-
-if TYPE_CHECKING:  # it imports PyTorch, of which publishing needs nothing
-    from tunegate_trainer.distributed.ranks import Ranks
 
 logger = logging.getLogger(__name__)
 
@@ -34,12 +30,6 @@ class Writer:
                 epoch += 1
             else:
                 return cls(folder, epoch)
-
-    @classmethod
-    def claim_once(cls, folder: Path, ranks: "Ranks") -> "Writer":
-        """Claim ``folder`` for all processes that train together, of which the first one writes."""
-        epoch = ranks.shared(lambda: cls.claim(folder).epoch)
-        return cls(folder, epoch, writes=ranks.is_first)
 
     def check(self) -> None:
         """Raise :class:`Superseded` if another process claimed the folder since."""

@@ -25,8 +25,9 @@ from tunegate_trainer.evaluate.generate import device_name
 from tunegate_trainer.evaluate.openings import record_openings
 from tunegate_trainer.evaluate.sets import GeneratedSet, golden_sets, held_out_sets
 from tunegate_trainer.models.base_model import merged_base, verified_base
-from tunegate_trainer.models.loading import choose_device, load_base
+from tunegate_trainer.models.loading import load_base
 from tunegate_trainer.process.context import Context
+from tunegate_trainer.process.device import choose_device
 from tunegate_trainer.process.epoch import Writer
 from tunegate_trainer.process.errors import CudaOutOfMemoryError, TrainerError, UserError, is_out_of_memory
 from tunegate_trainer.process.files import read_manifest, weights_digest, write_model

@@ -19,9 +19,10 @@ from tunegate_trainer.distributed.ranks import ALONE, TRAINING_SECONDS, Ranks
 from tunegate_trainer.evaluate.evaluate import Weights, evaluate
 from tunegate_trainer.evaluate.sets import EvaluationSet, check_split, golden_sets, held_out_sets
 from tunegate_trainer.models.base_model import verified_base
-from tunegate_trainer.models.loading import choose_device, load_weights, mixed_precision
+from tunegate_trainer.models.loading import load_weights, mixed_precision
 from tunegate_trainer.planning.plan import ADAMW
 from tunegate_trainer.process.context import Context
+from tunegate_trainer.process.device import choose_device
 from tunegate_trainer.process.epoch import Writer
 from tunegate_trainer.process.errors import (
     CudaOutOfMemoryError,
@@ -75,7 +76,7 @@ def run(
     check_parameters(stage.parameters, ranks.size)
     device = choose_device(context.request, ranks.local_rank)
     folder = context.workspace / context.paths.stage(stage.name)
-    writer = Writer.claim_once(folder, ranks)
+    writer = ranks.claim(folder)
     try:
         while True:
             used = ranks.shared(lambda: with_micro_batch(stage, folder))

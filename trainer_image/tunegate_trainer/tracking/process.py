@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tunegate_api.contract import ROOT_VARIABLE, Role
 from tunegate_api.v1alpha1.tracking import Tracking
+from tunegate_trainer.process.context import Context
 
 logger = logging.getLogger(__name__)
 
@@ -66,6 +67,20 @@ class TrackerProcesses:
         for process in self._processes.values():
             process.kill()
             process.wait()
+
+
+def start_trackers(
+    context: Context, names: Sequence[str] | None = None, failure: str | None = None
+) -> TrackerProcesses | None:
+    """Start a process for each of the job's trackers, or of those in ``names``; ``failure`` is why it failed.
+
+    Returns None where the job has no tracker, or another rank reports.
+    """
+    tracking = context.request.spec.tracking
+    if not context.speaks or not tracking:
+        return None
+    wanted = [name for name in names_of(tracking) if names is None or name in names]
+    return TrackerProcesses.start(wanted, context.role, context.root, failure)
 
 
 def names_of(tracking: Tracking) -> list[str]:

@@ -1,0 +1,26 @@
+"""The device that a process computes on."""
+
+import torch
+
+from tunegate_api.contract import Request
+from tunegate_trainer.process.errors import NoAcceleratorError
+
+
+def choose_device(request: Request, local_rank: int = 0) -> torch.device:
+    """The device that the job asks for, of several GPUs that of ``local_rank``.
+
+    Raises :class:`NoAcceleratorError` if there is no such GPU.
+    """
+    if request.spec.resources.accelerator == "CPU":
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        raise NoAcceleratorError(
+            "spec.resources.accelerator is GPU and PyTorch finds no CUDA device",
+            "run it where a GPU is, or set spec.resources.accelerator: CPU for a small model",
+        )
+    if torch.cuda.device_count() <= local_rank:
+        raise NoAcceleratorError(
+            f"spec.resources.gpu.count is more than the {torch.cuda.device_count()} GPUs that PyTorch finds",
+            "set it to what a machine has, and resources.nodes for more",
+        )
+    return torch.device("cuda", local_rank)
