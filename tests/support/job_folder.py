@@ -36,7 +36,7 @@ from tunegate_api.v1alpha1.evalgate import EvalGateSpec
 from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec
 from tunegate_api.v1alpha1.finetunejob_status import Failure
 from tunegate_api.workspace import Workspace
-from tunegate_trainer.process.context import Context
+from tunegate_trainer.process.context import Context, Options
 from tunegate_trainer.process.files import seal, write_model
 
 UID = "3f2b9c1e-5d60-4000-8000-00000000abcd"
@@ -97,8 +97,8 @@ class JobFolder:
     def artifact(self) -> Path:
         return self.workspace / self.paths.model
 
-    def context(self, role: Role = Role.PUBLISH) -> Context:
-        return Context(role=role, root=self.root)
+    def context(self, role: Role = Role.PUBLISH, *, digest: str | None = None) -> Context:
+        return Context(role=role, options=Options(digest=digest), root=self.root)
 
     @property
     def request(self) -> Request:

@@ -21,8 +21,9 @@ from tunegate_api.plan import (
 from tunegate_api.v1alpha1.evalgate import EvalGateSpec
 from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec
 from tunegate_api.workspace import Workspace
-from tunegate_trainer.process.context import Context
+from tunegate_trainer.process.context import Context, Options
 from tunegate_trainer.process.files import seal, sha256_file, write_model
+from tunegate_trainer.process.interruption import Interruption
 from tunegate_trainer.tokens.rows import PAIRS_PREFIX, Pair, Row, write_rows
 
 UID = "0f7c9c1e-0000-4000-8000-000000000001"
@@ -116,9 +117,23 @@ class TrainerRoot:
     def checkpoint(self, step: int, stage: str = STAGE) -> Path:
         return self.workspace / self.paths.checkpoint(stage, step)
 
-    def context(self, role: Role = Role.TRAIN, attempt: int = 1, stage: str = STAGE) -> Context:
-        of_training = stage if role is Role.TRAIN else None
-        return Context(role=role, attempt=attempt, stage=of_training, root=self.path)
+    def context(
+        self,
+        role: Role = Role.TRAIN,
+        attempt: int = 1,
+        *,
+        stage: str = STAGE,
+        interruption: Interruption | None = None,
+        **options: Any,
+    ) -> Context:
+        """What one process of a role gets; ``options`` are those of its command line."""
+        return Context(
+            role=role,
+            attempt=attempt,
+            options=Options(stage=stage, **options),
+            interruption=interruption or Interruption(),
+            root=self.path,
+        )
 
     def losses(self, stage: str = STAGE) -> list[float]:
         return [line["loss"] for line in self.loss_lines(stage)]

@@ -13,7 +13,6 @@ from tunegate_api.workspace import Workspace
 from tunegate_trainer.artifacts.build import build_artifact
 from tunegate_trainer.process.epoch import Writer
 from tunegate_trainer.process.files import is_complete, write_model
-from tunegate_trainer.process.interruption import Interruption
 from tunegate_trainer.roles import train as train_role
 from tunegate_trainer.train.preference import REFERENCE
 
@@ -24,7 +23,7 @@ pytestmark = pytest.mark.skipif(
 
 
 def train(root: TrainerRoot, stage: str = STAGE, start_step: int | None = None) -> None:
-    outcome = train_role.run(root.context(stage=stage), Interruption(), start_step=start_step)
+    outcome = train_role.run(root.context(stage=stage, start_step=start_step))
     assert outcome is Outcome.COMPLETED
 
 

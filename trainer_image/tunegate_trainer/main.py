@@ -25,14 +25,12 @@ from tunegate_api.contract import ExitCode, Outcome, Role, Termination
 from tunegate_api.v1alpha1.finetunejob_status import Failure, Reason
 from tunegate_trainer.distributed import topology
 from tunegate_trainer.distributed.launcher import launch
-from tunegate_trainer.process.context import Context
+from tunegate_trainer.process.context import Context, Options
 from tunegate_trainer.process.errors import (
     CudaOutOfMemoryError,
     PeerLostError,
     StorageError,
-    TrackersBehindError,
     TrainerError,
-    UndeliveredError,
     is_out_of_memory,
     printable,
 )
@@ -63,7 +61,7 @@ class End:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one role. Returns the exit code, see :class:`tunegate_api.contract.ExitCode`."""
-    options = _parser().parse_args(arguments)
+    parsed = _parser().parse_args(arguments)
     logging.basicConfig(
         level=logging.INFO if topology.is_first() or not topology.is_launched() else logging.WARNING,
         format="%(asctime)s %(levelname)s %(message)s",
@@ -71,16 +69,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         stream=sys.stderr,
     )
     context = Context(
-        role=Role(options.role),
-        attempt=options.attempt,
-        # Only training is done, and reported, a stage at a time.
-        stage=options.stage if options.role == Role.TRAIN else None,
+        role=Role(parsed.role),
+        attempt=parsed.attempt,
+        options=Options(
+            stage=parsed.stage,
+            step=parsed.step,
+            start_step=parsed.start_step,
+            accepted_step=parsed.accepted_step,
+            digest=parsed.digest,
+            trackers=tuple(parsed.trackers.split(",")) if parsed.trackers else None,
+            failure=parsed.failure,
+        ),
         speaks=topology.is_first(),
     )
     processes = 1 if topology.is_launched() else _processes(context)
     if processes > 1:
         return launch(sys.argv[1:] if arguments is None else arguments, processes, context.root)
-    interruption = Interruption()
+    interruption = context.interruption
     interruption.install()
 
     def work() -> Outcome:
@@ -89,10 +94,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if arguments is None and not context.role.is_chore:  # the process is the role's own
             _hide_unused(context)
         if context.role.tells_trackers:
-            names = options.trackers.split(",") if options.trackers else None
-            context.trackers = start_trackers(context, names, options.failure)
+            context.trackers = start_trackers(context)
         try:
-            outcome = _role(context, options, interruption)
+            # Imported by role: nothing is loaded that it does not need, and the environment was set before.
+            outcome: Outcome = _load(f"roles.{context.role}", interruption).run(context)
         except (PeerLostError, ImportError) as error:
             if interruption.requested:  # as the others were; or something was being imported
                 raise Interrupted from error
@@ -135,40 +140,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--trackers", help="track: which ones, with commas between them; default: all")
     parser.add_argument("--failure", help="track: why the job failed, where it did")
     return parser
-
-
-def _role(context: Context, options: argparse.Namespace, interruption: Interruption) -> Outcome:
-    # Imported by role: nothing is loaded that it does not need, and the environment was set before.
-    match context.role:
-        case Role.DATA:
-            _load("roles.data", interruption).run(context)
-        case Role.TRAIN:
-            recipe = _load("roles.train", interruption)
-            with _load("distributed.ranks", interruption).together(context.request) as ranks:
-                return Outcome(
-                    recipe.run(
-                        context,
-                        interruption,
-                        start_step=options.start_step,
-                        accepted_step=options.accepted_step,
-                        ranks=ranks,
-                    )
-                )
-        case Role.GATE:
-            _load("roles.gate", interruption).run(context, stage=options.stage, step=options.step)
-        case Role.PUBLISH:
-            _load("roles.publish", interruption).run(context, digest=options.digest)
-        case Role.REPORT:
-            if context.courier is None or not context.courier.close():
-                why = f": {context.courier.refusals}" if context.courier and context.courier.refusals else ""
-                raise UndeliveredError(f"the operator did not acknowledge the reports in the outbox{why}")
-        case Role.TRACK:
-            behind = context.trackers.wait() if context.trackers else []
-            if behind:
-                raise TrackersBehindError(f"{' and '.join(behind)}: not told everything; the log says why")
-        case Role.CLEANUP:
-            _load("roles.cleanup", interruption).run(context, digest=options.digest)
-    return Outcome.COMPLETED
 
 
 def _load(name: str, interruption: Interruption) -> ModuleType:

@@ -16,7 +16,6 @@ from tunegate_trainer.models.loading import load_base
 from tunegate_trainer.process.epoch import Writer
 from tunegate_trainer.process.errors import BadDataError, SourceNotFoundError, StorageError
 from tunegate_trainer.process.files import read_manifest, seal, verify
-from tunegate_trainer.process.interruption import Interruption
 from tunegate_trainer.roles import train as train_role
 
 
@@ -26,7 +25,7 @@ def earlier(make_root):
 
     def make(*, whole: bool = False, arguments=None, **parameters) -> tuple[TrainerRoot, StartRequest]:
         root = make_root(checkpoint_steps=(2,), parameters=parameters)
-        assert train_role.run(root.context(), Interruption()) is Outcome.COMPLETED
+        assert train_role.run(root.context()) is Outcome.COMPLETED
         plan = root.context().plan
         base = root.workspace / Workspace.base_model(plan.model.digest)
         manifest = build_artifact(

@@ -19,7 +19,7 @@ PASSING = {"base": ("p" * 10 + "f" * 10, "pp" + "f" * 8), "final": ("p" * 19 + "
 
 def card_of(job: JobFolder) -> str:
     (job.root / "volumes" / "models").mkdir(parents=True)
-    run(job.write_request().write_data().context(), job.write_gate(**PASSING))
+    run(job.write_request().write_data().context(digest=job.write_gate(**PASSING)))
     return (job.root / "volumes" / "models" / "invoice-extractor" / VERSION / "README.md").read_text()
 
 

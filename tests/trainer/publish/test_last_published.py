@@ -54,7 +54,7 @@ class Job(JobFolder):
 
     def publish(self) -> bool:
         """Run the publish role. Whether it reports the model at a target."""
-        run(self.context(), self.digest)
+        run(self.context(digest=self.digest))
         return bool(self.context().report.published)
 
     def as_operator_judges(self) -> Judgement:
@@ -236,10 +236,10 @@ def test_job_that_publishes_during_the_copy_becomes_the_baseline(
 def test_processes_that_publish_at_once_get_one_number_each(folder: Path, target: Path) -> None:
     jobs = [Job(folder, f"job-{n}", 18) for n in range(4)]
     code = "import sys; from pathlib import Path; from tunegate_api.contract import Role\n"
-    code += "from tunegate_trainer.process.context import Context\n"
+    code += "from tunegate_trainer.process.context import Context, Options\n"
     code += "from tunegate_trainer.roles.publish import run\n"
     code += "print(flush=True); sys.stdin.readline()\n"
-    code += "run(Context(role=Role.PUBLISH, root=Path(sys.argv[1])), sys.argv[2])"
+    code += "run(Context(role=Role.PUBLISH, options=Options(digest=sys.argv[2]), root=Path(sys.argv[1])))"
     with ExitStack() as stack:
         processes = [
             stack.enter_context(

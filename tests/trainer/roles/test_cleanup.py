@@ -92,9 +92,9 @@ def test_what_cannot_be_removed_is_a_storage_failure() -> None:
         rows.parent.mkdir(parents=True)
         rows.touch()
         rows.parent.chmod(0o555)
-        context = job.context(Role.CLEANUP)
+        context = job.context(Role.CLEANUP, digest=DIGEST)
         with unprivileged():
-            end = end_of(lambda: run(context, DIGEST) or Outcome.COMPLETED)  # type: ignore[func-returns-value]
+            end = end_of(lambda: run(context))
         assert end.exit_code is ExitCode.STORAGE
         assert end.failure is not None
         assert str(rows) in end.failure.message

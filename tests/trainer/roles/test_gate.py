@@ -26,7 +26,6 @@ from tunegate_trainer.main import main
 from tunegate_trainer.process import files
 from tunegate_trainer.process.epoch import Writer
 from tunegate_trainer.process.files import remove, seal, sha256_file, verify, write_model
-from tunegate_trainer.process.interruption import Interruption
 from tunegate_trainer.roles import gate as gate_module
 from tunegate_trainer.roles import train as train_role
 from tunegate_trainer.tokens.chat import load_tokenizer
@@ -40,7 +39,7 @@ def trained(tmp_path_factory, tiny_model) -> TrainerRoot:
     gates = {"orders": gate_spec(golden_cases()), "dry": gate_spec(golden_cases(5, expect="no"), dryRun=True)}
     root = TrainerRoot(tmp_path_factory.mktemp("trained") / "root", checkpoint_steps=(STEP,), gates=gates)
     root.write(tiny_model)
-    train_role.run(root.context(), Interruption())
+    train_role.run(root.context())
     return root
 
 

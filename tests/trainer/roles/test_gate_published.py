@@ -12,7 +12,6 @@ from tunegate_api.judging.judgement import judge_final
 from tunegate_api.judging.verdict import VerdictState
 from tunegate_trainer.artifacts.gate_result import GateResult
 from tunegate_trainer.main import main
-from tunegate_trainer.process.interruption import Interruption
 from tunegate_trainer.roles import train as train_role
 
 pytestmark = pytest.mark.model
@@ -27,7 +26,7 @@ SPEC = {
 def trained(tmp_path_factory, tiny_model) -> Path:
     """The root of a stage that learned nothing yet. Not to be written to."""
     root = make(tmp_path_factory.mktemp("trained") / "root").write(tiny_model)
-    train_role.run(root.context(), Interruption())
+    train_role.run(root.context())
     return root.path
 
 

@@ -37,7 +37,7 @@ def nothing_is_published(job: JobFolder) -> bool:
 
 def test_a_model_that_passed_is_published_byte_for_byte(job: JobFolder) -> None:
     digest = job.write_gate(**PASSING)
-    run(job.context(), digest)
+    run(job.context(digest=digest))
 
     judged = read_manifest(job.artifact)
     for name in judged.files:
@@ -48,7 +48,7 @@ def test_a_model_that_passed_is_published_byte_for_byte(job: JobFolder) -> None:
 
 def test_the_report_names_the_version_and_its_digest(job: JobFolder) -> None:
     digest = job.write_gate(**PASSING)
-    run(job.context(), digest)
+    run(job.context(digest=digest))
 
     (artifact,) = job.context().report.published
     assert artifact.uri == f"pvc://models/invoice-extractor/{VERSION}"
@@ -59,7 +59,7 @@ def test_latest_points_to_the_version_published_last(job: JobFolder) -> None:
     folder = published(job).parent
     folder.mkdir()
     (folder / "latest").symlink_to("an-older-version")
-    run(job.context(), job.write_gate(**PASSING))
+    run(job.context(digest=job.write_gate(**PASSING)))
 
     assert (folder / "latest").readlink() == Path(VERSION)
     assert sorted(path.name for path in folder.iterdir()) == [".history", VERSION, "latest"]
@@ -67,9 +67,9 @@ def test_latest_points_to_the_version_published_last(job: JobFolder) -> None:
 
 def test_publishing_again_changes_nothing(job: JobFolder) -> None:
     digest = job.write_gate(**PASSING)
-    run(job.context(), digest)
+    run(job.context(digest=digest))
     before = {path: path.stat().st_mtime_ns for path in published(job).rglob("*")}
-    run(job.context(), digest)
+    run(job.context(digest=digest))
 
     assert {path: path.stat().st_mtime_ns for path in published(job).rglob("*")} == before
     assert len(job.context().report.published) == 1
@@ -77,18 +77,18 @@ def test_publishing_again_changes_nothing(job: JobFolder) -> None:
 
 def test_a_version_that_a_crash_left_damaged_is_replaced(job: JobFolder) -> None:
     digest = job.write_gate(**PASSING)
-    run(job.context(), digest)
+    run(job.context(digest=digest))
     (published(job) / "adapter_model.safetensors").write_bytes(b"half")
-    run(job.context(), digest)
+    run(job.context(digest=digest))
 
     assert verify(published(job)) == []
 
 
 def test_a_published_version_is_never_replaced_by_other_weights(job: JobFolder) -> None:
-    run(job.context(), job.write_gate(**PASSING))
+    run(job.context(digest=job.write_gate(**PASSING)))
     job.weights = b"other weights"
     with pytest.raises(UserError, match="already published with digest"):
-        run(job.context(), job.write_gate(**PASSING))
+        run(job.context(digest=job.write_gate(**PASSING)))
     assert (published(job) / "adapter_model.safetensors").read_bytes() == b"weights"
 
 
@@ -97,14 +97,14 @@ def test_a_model_below_the_golden_threshold_is_not_published_and_the_arithmetic_
 ) -> None:
     digest = job.write_gate(base=PASSING["base"], final=("p" * 17 + "fff", "p" * 10))
     with pytest.raises(UserError, match=r"verdict is Failed: .*golden 17/20 = 0.85, required 0.90"):
-        run(job.context(), digest)
+        run(job.context(digest=digest))
     assert nothing_is_published(job)
 
 
 def test_a_model_below_a_task_metric_on_test_is_not_published(job: JobFolder) -> None:
     digest = job.write_gate(base=PASSING["base"], final=("p" * 20, "p" * 7 + "fff"))
     with pytest.raises(UserError, match=r"exact_match 7/10 = 0.70, required 0.80"):
-        run(job.context(), digest)
+        run(job.context(digest=digest))
     assert nothing_is_published(job)
 
 
@@ -113,21 +113,21 @@ def test_a_drop_below_the_version_last_published_is_not_published(job: JobFolder
     job.write_request()
     digest = job.write_gate(**PASSING)
     with pytest.raises(UserError, match=r"golden 19/20, LastPublished 20/20: -5.0 points, limit -5.0"):
-        run(job.context(), digest)
+        run(job.context(digest=digest))
     assert nothing_is_published(job)
 
 
 def test_a_case_that_could_not_be_scored_is_not_published(job: JobFolder) -> None:
     digest = job.write_gate(base=PASSING["base"], final=("p" * 19 + "e", "p" * 10))
     with pytest.raises(UserError, match="verdict is Error"):
-        run(job.context(), digest)
+        run(job.context(digest=digest))
     assert nothing_is_published(job)
 
 
 def test_a_dry_run_gate_blocks_nothing(job: JobFolder) -> None:
     job.gate_spec = {"dryRun": True}
     job.write_request()
-    run(job.context(), job.write_gate(base=PASSING["base"], final=("f" * 20, "p" * 10)))
+    run(job.context(digest=job.write_gate(base=PASSING["base"], final=("f" * 20, "p" * 10))))
     assert published(job).is_dir()
 
 
@@ -136,7 +136,7 @@ def test_a_verdict_of_passed_in_the_results_file_is_not_believed(job: JobFolder)
     result = json.loads((job.folder / "gate" / "result.json").read_text())
     assert result["verdict"] == "Passed"
     with pytest.raises(UserError, match="verdict is Failed"):
-        run(job.context(), digest)
+        run(job.context(digest=digest))
 
 
 def test_results_that_differ_from_what_was_reported_are_refused(job: JobFolder) -> None:
@@ -144,14 +144,14 @@ def test_results_that_differ_from_what_was_reported_are_refused(job: JobFolder) 
     path = job.folder / "gate" / "result.json"
     path.write_text(path.read_text().replace("f" * 20, "p" * 20))
     with pytest.raises(UserError, match="differ: one was changed"):
-        run(job.context(), digest)
+        run(job.context(digest=digest))
 
 
 def test_an_artifact_that_changed_after_it_was_judged_is_refused(job: JobFolder) -> None:
     digest = job.write_gate(**PASSING)
     (job.artifact / "adapter_config.json").write_text('{"r": 999}')
     with pytest.raises(UserError, match=r"adapter_config.json does not have its digest"):
-        run(job.context(), digest)
+        run(job.context(digest=digest))
     assert nothing_is_published(job)
 
 
@@ -159,7 +159,7 @@ def test_an_artifact_with_a_file_that_was_not_judged_is_refused(job: JobFolder) 
     digest = job.write_gate(**PASSING)
     (job.artifact / "modeling_evil.py").write_text("")
     with pytest.raises(UserError, match=r"modeling_evil.py is not in the manifest"):
-        run(job.context(), digest)
+        run(job.context(digest=digest))
 
 
 @pytest.mark.parametrize("name", ["adapter_config.json", "tokenizer_config.json", "modeling_evil.py"])
@@ -169,7 +169,7 @@ def test_an_artifact_that_was_sealed_again_with_other_files_is_refused(job: JobF
     (job.artifact / "DONE").unlink()
     seal(job.artifact)
     with pytest.raises(UserError, match=f"the one that passed has {digest}"):
-        run(job.context(), digest)
+        run(job.context(digest=digest))
     assert nothing_is_published(job)
 
 
@@ -179,36 +179,36 @@ def test_a_manifest_that_only_claims_the_digest_that_passed_is_refused(job: JobF
     (job.artifact / "DONE").unlink()
     seal(job.artifact, digest)
     with pytest.raises(UserError, match=f"the one that passed has {digest}"):
-        run(job.context(), digest)
+        run(job.context(digest=digest))
 
 
 def test_an_artifact_whose_manifest_is_damaged_is_refused(job: JobFolder) -> None:
     digest = job.write_gate(**PASSING)
     (job.artifact / "manifest.json").write_text("{")
     with pytest.raises(UserError, match=r"manifest\.json is damaged"):
-        run(job.context(), digest)
+        run(job.context(digest=digest))
 
 
 def test_a_published_version_with_another_configuration_is_never_kept_as_this_one(job: JobFolder) -> None:
     digest = job.write_gate(**PASSING)
-    run(job.context(), digest)
+    run(job.context(digest=digest))
     (published(job) / "adapter_config.json").write_text('{"r": 999}')
     seal(published(job), digest)
     with pytest.raises(UserError, match="already published with digest"):
-        run(job.context(), digest)
+        run(job.context(digest=digest))
 
 
 def test_another_digest_than_the_one_that_passed_is_refused(job: JobFolder) -> None:
     job.write_gate(**PASSING)
     with pytest.raises(UserError, match="the one that passed has 0000"):
-        run(job.context(), "0" * 64)
+        run(job.context(digest="0" * 64))
     assert nothing_is_published(job)
 
 
 def test_without_gate_results_nothing_is_published(job: JobFolder) -> None:
     digest = job.write_artifact()
     with pytest.raises(UserError, match=r"without the gate's results"):
-        run(job.context(), digest)
+        run(job.context(digest=digest))
     assert nothing_is_published(job)
 
 
@@ -225,7 +225,7 @@ def test_weights_that_change_while_they_are_copied_are_not_published(
 
     monkeypatch.setattr(shutil, "copyfile", swap_first)
     with pytest.raises(StorageError, match=r"adapter_model.safetensors differs from what was judged"):
-        run(job.context(), digest)
+        run(job.context(digest=digest))
     assert list(published(job).parent.iterdir()) == []
 
 
@@ -236,7 +236,7 @@ def test_an_address_that_is_not_supported_yet_fails_before_anything_is_copied(
     job.spec = {"publish": [{"uri": "pvc://models/invoice-extractor"}, {"uri": uri}]}
     job.write_request()
     with pytest.raises(UserError, match="is not supported yet"):
-        run(job.context(), job.write_gate(**PASSING))
+        run(job.context(digest=job.write_gate(**PASSING)))
     assert nothing_is_published(job)
 
 
@@ -244,21 +244,21 @@ def test_a_path_cannot_leave_its_volume(job: JobFolder) -> None:
     job.spec = {"publish": [{"uri": "pvc://models/../elsewhere"}]}
     job.write_request()
     with pytest.raises(UserError, match=r"must not contain \.\."):
-        run(job.context(), job.write_gate(**PASSING))
+        run(job.context(digest=job.write_gate(**PASSING)))
 
 
 def test_a_claim_that_is_not_mounted_is_named(job: JobFolder) -> None:
     job.spec = {"publish": [{"uri": "pvc://archive/invoice-extractor"}]}
     job.write_request()
     with pytest.raises(SourceNotFoundError, match="there is no PersistentVolumeClaim archive"):
-        run(job.context(), job.write_gate(**PASSING))
+        run(job.context(digest=job.write_gate(**PASSING)))
 
 
 def test_several_addresses_each_get_the_model(job: JobFolder, tmp_path: Path) -> None:
     target = tmp_path / "out" / "model"
     job.spec = {"publish": [{"uri": "pvc://models/invoice-extractor"}, {"uri": f"file://{target}/"}]}
     job.write_request()
-    run(job.context(), job.write_gate(**PASSING))
+    run(job.context(digest=job.write_gate(**PASSING)))
 
     assert verify(published(job)) == []
     assert verify(target / VERSION) == []
@@ -270,9 +270,9 @@ def test_where_one_address_fails_the_report_names_the_others(job: JobFolder, tmp
     target.write_text("a file, where a folder should be")
     job.spec = {"publish": [{"uri": "pvc://models/invoice-extractor"}, {"uri": f"file://{target}"}]}
     job.write_request()
-    context = job.context()
+    context = job.context(digest=job.write_gate(**PASSING))
     with pytest.raises(StorageError, match="out"):
-        run(context, job.write_gate(**PASSING))
+        run(context)
     assert [a.uri for a in context.report.published] == [f"pvc://models/invoice-extractor/{VERSION}"]
 
 
@@ -288,11 +288,11 @@ def test_an_attempt_that_fails_forgets_nothing_that_an_earlier_one_published(
     other = PublishedArtifact(uri=f"file://{target}/{VERSION}", digest="0" * 64)
     job.write_report(Role.PUBLISH, published=[known, other])
     with pytest.raises(StorageError, match="out"):
-        run(job.context(), digest)
+        run(job.context(digest=digest))
     assert job.context().report.published == [known]
 
     target.unlink()
-    run(job.context(), digest)
+    run(job.context(digest=digest))
     assert job.context().report.published == [other.model_copy(update={"digest": digest}), known]
 
 
@@ -319,7 +319,7 @@ def test_a_copy_that_fails_or_is_interrupted_leaves_nothing_on_the_volume(
     digest = job.write_gate(**PASSING)
     before_copying("tokenizer_config.json", lambda: fail(error), monkeypatch)
     with pytest.raises(type(error)):
-        run(job.context(), digest)
+        run(job.context(digest=digest))
     assert list(published(job).parent.iterdir()) == []
 
 
@@ -332,11 +332,11 @@ def test_what_a_killed_process_left_is_removed_and_what_is_of_another_job_stays(
         killed.setattr(shutil, "rmtree", lambda *_, **__: None)
         before_copying("tokenizer_config.json", lambda: fail(Interrupted()), killed)
         with pytest.raises(Interrupted):
-            run(job.context(), digest)
+            run(job.context(digest=digest))
     (left,) = folder.iterdir()
     others = folder / left.name.replace(VERSION, "another-job-12345")
     others.mkdir()
-    run(job.context(), digest)
+    run(job.context(digest=digest))
     assert {path.name for path in folder.iterdir()} == {".history", VERSION, "latest", others.name}
 
 
@@ -344,9 +344,9 @@ def test_a_process_that_was_thought_dead_damages_nothing_and_reports_nothing(
     job: JobFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     digest = job.write_gate(**PASSING)
-    before_copying("tokenizer_config.json", lambda: run(job.context(), digest), monkeypatch)
+    before_copying("tokenizer_config.json", lambda: run(job.context(digest=digest)), monkeypatch)
     with pytest.raises(Superseded):
-        run(job.context(), digest)
+        run(job.context(digest=digest))
     assert verify(published(job)) == []
     assert {path.name for path in published(job).parent.iterdir()} == {".history", VERSION, "latest"}
     assert (job.context().report.sequence, len(job.context().report.published)) == (1, 1)
@@ -356,11 +356,11 @@ def test_a_version_that_appears_while_it_is_copied_is_kept(
     job: JobFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     digest = job.write_gate(**PASSING)
-    run(job.context(), digest)
+    run(job.context(digest=digest))
     aside = published(job).rename(job.root / "aside")
     before = aside.stat().st_ino
     before_copying("tokenizer_config.json", lambda: aside.rename(published(job)), monkeypatch)
-    run(job.context(), digest)
+    run(job.context(digest=digest))
     assert published(job).stat().st_ino == before
     assert {path.name for path in published(job).parent.iterdir()} == {".history", VERSION, "latest"}
 
@@ -370,7 +370,7 @@ def test_a_file_that_cannot_be_read_now_proves_no_damage(
     job: JobFolder, what: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     digest = job.write_gate(**PASSING)
-    run(job.context(), digest)
+    run(job.context(digest=digest))
     folder = job.artifact if what == "artifact" else published(job)
     before, digest_of = sorted(published(job).iterdir()), files.sha256_file
 
@@ -381,19 +381,19 @@ def test_a_file_that_cannot_be_read_now_proves_no_damage(
 
     monkeypatch.setattr(files, "sha256_file", stale)
     with pytest.raises(StorageError, match="cannot be read: Stale file handle"):
-        run(job.context(), digest)
+        run(job.context(digest=digest))
     assert sorted(published(job).iterdir()) == before
 
 
 def test_a_folder_named_latest_is_left_alone(job: JobFolder) -> None:
     (published(job).parent / "latest").mkdir(parents=True)
     with pytest.raises(UserError, match="latest is a folder"):
-        run(job.context(), job.write_gate(**PASSING))
+        run(job.context(digest=job.write_gate(**PASSING)))
 
 
 def test_the_evidence_has_counts_digests_and_arithmetic_but_no_prompts(job: JobFolder) -> None:
     digest = job.write_gate(**PASSING)
-    run(job.context(), digest)
+    run(job.context(digest=digest))
     evidence = published(job) / "evidence"
     verdict = json.loads((evidence / "verdict.json").read_text())
 
@@ -432,5 +432,5 @@ def test_the_evidence_has_counts_digests_and_arithmetic_but_no_prompts(job: JobF
 
 
 def test_publishing_runs_under_its_role(job: JobFolder) -> None:
-    run(job.context(Role.PUBLISH), job.write_gate(**PASSING))
+    run(job.context(Role.PUBLISH, digest=job.write_gate(**PASSING)))
     assert (job.workspace / job.paths.outbox / "publish.json").exists()

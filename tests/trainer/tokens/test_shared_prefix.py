@@ -11,7 +11,6 @@ from transformers import MistralConfig
 from support.random_models import save_random_model
 from support.trainer_root import TrainerRoot
 from tunegate_trainer.models.loading import load_base
-from tunegate_trainer.process.interruption import Interruption
 from tunegate_trainer.roles import train as train_role
 from tunegate_trainer.tokens.examples import Example, example
 from tunegate_trainer.tokens.likelihood import flatten, log_probs, token_losses
@@ -204,9 +203,9 @@ def test_a_run_is_the_same_with_fewer_tokens_computed(
     make_root: Any, computed: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one, other = (make_root(parameters={"lora_dropout": 0.0}) for _ in range(2))
-    train_role.run(one.context(), Interruption())
+    train_role.run(one.context())
     monkeypatch.setattr(start, "can_share", lambda _: False)
-    train_role.run(other.context(), Interruption())
+    train_role.run(other.context())
     assert one.losses() == pytest.approx(other.losses(), rel=1e-5)
     lines = one.loss_lines()
     assert [line["tokens"] for line in lines] == [line["tokens"] for line in other.loss_lines()]

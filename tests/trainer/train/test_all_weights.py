@@ -17,7 +17,6 @@ from tunegate_trainer.artifacts.gate_result import GateResult
 from tunegate_trainer.main import main
 from tunegate_trainer.models.loading import load_base, load_weights
 from tunegate_trainer.process.files import seal, verify
-from tunegate_trainer.process.interruption import Interruption
 from tunegate_trainer.roles import train as train_role
 from tunegate_trainer.train.losses import LossFile
 
@@ -34,7 +33,7 @@ def trained(tmp_path_factory, tiny_model) -> TrainerRoot:
     root = TrainerRoot(
         folder, checkpoint_steps=(10, STEP), gates=gates, parameters=ALL_WEIGHTS, spec=SPEC
     ).write(tiny_model)
-    assert train_role.run(root.context(), Interruption()) is Outcome.COMPLETED
+    assert train_role.run(root.context()) is Outcome.COMPLETED
     return root
 
 
@@ -79,7 +78,7 @@ def test_a_checkpoint_holds_the_model_and_nothing_that_runs_code(trained):
 
 def test_an_interrupted_run_continues_the_same_run(make_root, monkeypatch):
     whole, root = (make_root(checkpoint_steps=(3, 6), parameters=ALL_WEIGHTS, spec=SPEC) for _ in range(2))
-    train_role.run(whole.context(), Interruption())
+    train_role.run(whole.context())
     append = LossFile.append
 
     def append_and_stop(self: LossFile, line: dict[str, float]) -> None:

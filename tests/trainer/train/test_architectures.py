@@ -23,7 +23,6 @@ from tunegate_api.contract import Outcome
 from tunegate_trainer.models.loading import load_base
 from tunegate_trainer.models.resolve import model_length
 from tunegate_trainer.process.errors import UserError
-from tunegate_trainer.process.interruption import Interruption
 from tunegate_trainer.roles import train as train_role
 from tunegate_trainer.tokens.chat import load_tokenizer
 from tunegate_trainer.tokens.examples import tokenize_rows
@@ -97,8 +96,8 @@ def test_preferences_are_learned_with_the_balance_too(mixture, make_root):
         parameters={"lora_dropout": 0.0},
         later=[dpo_plan(checkpoint_steps=(2,))],
     )
-    assert train_role.run(root.context(), Interruption()) is Outcome.COMPLETED
-    assert train_role.run(root.context(stage="dpo"), Interruption(), start_step=2) is Outcome.COMPLETED
+    assert train_role.run(root.context()) is Outcome.COMPLETED
+    assert train_role.run(root.context(stage="dpo", start_step=2)) is Outcome.COMPLETED
     first = root.losses("dpo")[0]
     assert first - math.log(2) > 0.1, "no difference to the reference, and the balance"
 
@@ -111,7 +110,7 @@ def test_an_adapter_beside_experts_is_trained_and_judged(mixture, make_root, jud
         parameters={"lora_dropout": 0.0},
         spec={"mergeAdapter": True},
     )
-    assert train_role.run(root.context(), Interruption()) is Outcome.COMPLETED
+    assert train_role.run(root.context()) is Outcome.COMPLETED
     trained = load_file(root.checkpoint(4) / "adapter_model.safetensors")
     assert any(".experts." in name for name in trained), "all-linear means them too"
     result = judge(root, 4)
@@ -120,7 +119,7 @@ def test_an_adapter_beside_experts_is_trained_and_judged(mixture, make_root, jud
 
 def test_a_mixture_of_experts_is_trained_evaluated_and_judged(mixture, make_root, judge):
     root: TrainerRoot = make_root(model=mixture, checkpoint_steps=(2, 4), parameters=ALL_WEIGHTS)
-    assert train_role.run(root.context(), Interruption()) is Outcome.COMPLETED
+    assert train_role.run(root.context()) is Outcome.COMPLETED
     assert root.losses()[-1] < root.losses()[0]
     assert root.evaluated_steps() == [0, 2, 4]
     result = judge(root, 4)
@@ -142,7 +141,7 @@ def test_a_model_of_such_an_architecture_without_experts_has_nothing_to_balance(
         position_embedding_type="rope",
     )
     root = make_root(model=folder, checkpoint_steps=(2,), parameters=ALL_WEIGHTS)
-    assert train_role.run(root.context(), Interruption()) is Outcome.COMPLETED
+    assert train_role.run(root.context()) is Outcome.COMPLETED
 
 
 def test_a_model_without_fused_attention_is_trained_with_the_plain_one(tmp_path, make_root, judge):
@@ -150,7 +149,7 @@ def test_a_model_without_fused_attention_is_trained_with_the_plain_one(tmp_path,
         tmp_path / "gemma2", Gemma2Config, intermediate_size=64, num_key_value_heads=2, head_dim=16
     )
     root: TrainerRoot = make_root(model=folder, checkpoint_steps=(2,), parameters=ALL_WEIGHTS)
-    assert train_role.run(root.context(), Interruption()) is Outcome.COMPLETED
+    assert train_role.run(root.context()) is Outcome.COMPLETED
     result = judge(root, 2)
     assert result.evaluations[1].outcomes["golden/orders"] == root.evaluation(2).outcomes["golden/orders"]
 
@@ -182,7 +181,7 @@ def lfm2(tmp_path) -> Path:
 
 def test_examples_that_would_see_each_other_are_computed_singly(lfm2, make_root, judge, caplog):
     root: TrainerRoot = make_root(model=lfm2, checkpoint_steps=(2, 4), parameters={"lora_dropout": 0.0})
-    assert train_role.run(root.context(), Interruption()) is Outcome.COMPLETED
+    assert train_role.run(root.context()) is Outcome.COMPLETED
     assert "a lfm2 model does not keep packed examples apart" in caplog.text
     assert "Install `causal_conv1d`" in caplog.text
     assert root.losses()[-1] < root.losses()[0]

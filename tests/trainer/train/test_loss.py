@@ -12,7 +12,6 @@ from support.trainer_root import ITEMS, TrainerRoot, rows
 from tunegate_api.judging.golden import Message
 from tunegate_trainer.models.loading import load_base
 from tunegate_trainer.process.errors import BadDataError
-from tunegate_trainer.process.interruption import Interruption
 from tunegate_trainer.roles import train as train_role
 from tunegate_trainer.tokens.chat import load_tokenizer
 from tunegate_trainer.tokens.examples import tokenize_rows
@@ -126,7 +125,7 @@ def test_a_batch_is_so_many_examples_whatever_the_micro_batch(make_root, base_mo
     for micro_batch_size in (8, 2, 1):
         sizes = {"batch_size": 8, "micro_batch_size": micro_batch_size, "lora_dropout": 0.0}
         root: TrainerRoot = make_root(model=base_model, checkpoint_steps=(3,), parameters={**sizes, **rate})
-        train_role.run(root.context(), Interruption())
+        train_role.run(root.context())
         lines = (root.stage_folder / "losses.jsonl").read_text().splitlines()
         steps.append([json.loads(line) for line in lines])
     for line, *others in zip(*steps, strict=True):

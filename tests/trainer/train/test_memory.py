@@ -52,7 +52,7 @@ def a_small_gpu(monkeypatch):
 
 
 def run(root: TrainerRoot) -> None:
-    assert train_role.run(root.context(), Interruption()) is Outcome.COMPLETED
+    assert train_role.run(root.context()) is Outcome.COMPLETED
 
 
 def test_half_as_many_examples_a_pass_are_the_same_steps(make_root, a_small_gpu):
@@ -104,7 +104,7 @@ def test_one_that_was_replaced_meanwhile_changes_nothing(make_root, monkeypatch)
 
     monkeypatch.setattr(CompletionTrainer, "token_losses", replaced)
     with pytest.raises(Superseded):
-        train_role.run(root.context(), Interruption())
+        train_role.run(root.context())
     assert not (root.stage_folder / "micro-batch").exists()
 
 
@@ -138,7 +138,7 @@ def test_a_model_that_does_not_fit_is_told_what_it_does_not_do_yet(
 
     monkeypatch.setattr(train_role, "load_start", full)
     with pytest.raises(CudaOutOfMemoryError) as raised:
-        train_role.run(make_root(parameters=parameters).context(), Interruption())
+        train_role.run(make_root(parameters=parameters).context())
     assert raised.value.hint == f"lower training.maxLength, {smaller}or ask for a GPU with more memory"
 
 
@@ -259,7 +259,7 @@ def test_a_stop_that_was_asked_for_in_a_step_that_did_not_fit_is_obeyed(make_roo
 
     monkeypatch.setattr(train_role, "halve_micro_batch", asked_meanwhile)
     with pytest.raises(Interrupted):
-        train_role.run(root.context(), interruption)
+        train_role.run(root.context(interruption=interruption))
     assert not (root.stage_folder / "losses.jsonl").read_text()
 
 
@@ -293,7 +293,6 @@ def test_computing_activations_again_changes_no_preference(make_root, monkeypatc
         monkeypatch.setattr(train_role, "is_checkpointed", lambda *_, again=again: again)
         root = make_root(checkpoint_steps=(2,), later=[dpo_plan(checkpoint_steps=(3,))])
         run(root)
-        stage = root.context(stage="dpo")
-        assert train_role.run(stage, Interruption(), start_step=2) is Outcome.COMPLETED
+        assert train_role.run(root.context(stage="dpo", start_step=2)) is Outcome.COMPLETED
         losses.append(root.losses("dpo"))
     assert losses[0] == losses[1]

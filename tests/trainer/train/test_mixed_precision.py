@@ -12,7 +12,6 @@ from tunegate_api.contract import Outcome
 from tunegate_trainer.evaluate.baselines import BaselineCache
 from tunegate_trainer.evaluate.sets import golden_sets
 from tunegate_trainer.models.loading import load_base
-from tunegate_trainer.process.interruption import Interruption
 from tunegate_trainer.roles import train as train_role
 from tunegate_trainer.tokens.chat import load_tokenizer
 from tunegate_trainer.train import preference, start, trainer
@@ -43,7 +42,7 @@ def computed(monkeypatch: pytest.MonkeyPatch) -> Iterator[Computed]:
 
 
 def train(root: TrainerRoot, stage: str = "sft", start_step: int | None = None) -> None:
-    done = train_role.run(root.context(stage=stage), Interruption(), start_step=start_step)
+    done = train_role.run(root.context(stage=stage, start_step=start_step))
     assert done is Outcome.COMPLETED
 
 

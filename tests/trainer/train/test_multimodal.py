@@ -12,7 +12,6 @@ from tunegate_api.contract import ROOT_VARIABLE, ExitCode, Outcome
 from tunegate_api.plan import Plan
 from tunegate_trainer.main import main
 from tunegate_trainer.models.loading import load_base
-from tunegate_trainer.process.interruption import Interruption
 from tunegate_trainer.roles import train as train_role
 
 pytestmark = pytest.mark.model
@@ -55,7 +54,7 @@ def test_adapter_is_on_the_language_model_alone(family, folder, make_root, judge
     root: TrainerRoot = make_root(
         model=folder, checkpoint_steps=(2,), parameters={"lora_dropout": 0.0, "excluded_modules": excluded}
     )
-    assert train_role.run(root.context(), Interruption()) is Outcome.COMPLETED
+    assert train_role.run(root.context()) is Outcome.COMPLETED
     found = adapted(root.checkpoint(2))
     assert all(name.startswith(LANGUAGE[family]) for name in found)
     linears = {n for n, m in load_base(folder, "float32", CPU).named_modules() if type(m) is torch.nn.Linear}
@@ -68,7 +67,7 @@ def test_all_weights_of_the_language_model_are_trained_and_no_others(make_root, 
     folder = save_multimodal_model(tmp_path / "smolvlm", "smolvlm")
     changes = {"excluded_modules": PARTS["smolvlm"]}
     root: TrainerRoot = make_root(model=folder, checkpoint_steps=(2,), parameters=ALL_WEIGHTS | changes)
-    assert train_role.run(root.context(), Interruption()) is Outcome.COMPLETED
+    assert train_role.run(root.context()) is Outcome.COMPLETED
     before, after = (load_base(path, "float32", CPU).state_dict() for path in (folder, root.checkpoint(2)))
     trained = {name for name in before if not torch.equal(before[name], after[name])}
     assert trained
@@ -136,7 +135,7 @@ def test_merged_multimodal_model_keeps_what_reads_its_images(tmp_path, make_root
         parameters={"lora_dropout": 0.0, "excluded_modules": PARTS["gemma3"]},
         spec={"mergeAdapter": True},
     )
-    train_role.run(root.context(), Interruption())
+    train_role.run(root.context())
     judge(root, 2)
     artifact = root.workspace / root.paths.model
     assert (artifact / "preprocessor_config.json").read_text() == "{}"

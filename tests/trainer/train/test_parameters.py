@@ -17,7 +17,7 @@ CPU = torch.device("cpu")
 
 def train(root: TrainerRoot) -> list[dict[str, Any]]:
     """Train the stage. Returns the lines of its losses.jsonl."""
-    train_role.run(root.context(), Interruption())
+    train_role.run(root.context())
     return [json.loads(line) for line in (root.stage_folder / "losses.jsonl").read_text().splitlines()]
 
 
@@ -98,7 +98,7 @@ def test_each_argument_of_the_trainer_decides_and_a_resumed_run_has_it_too(make_
     interruption = Interruption()
     at_step(4, interruption.request)
     with pytest.raises(Interrupted):
-        train_role.run(root.context(), interruption)
+        train_role.run(root.context(interruption=interruption))
     train(root)
     assert root.losses() == whole.losses()
     assert root.evaluation(6).digest == whole.evaluation(6).digest
@@ -118,7 +118,7 @@ def test_a_run_that_accumulates_gradients_continues_as_the_same_run(make_root, a
     interruption = Interruption()
     at_step(4, interruption.request)
     with pytest.raises(Interrupted):
-        train_role.run(root.context(), interruption)
+        train_role.run(root.context(interruption=interruption))
     assert root.evaluated_steps() == [0, 3]
     train(root)
     assert root.losses() == whole.losses()

@@ -209,8 +209,8 @@ def test_a_step_is_so_many_pairs_whatever_the_micro_batch(make_root):
 
 
 def train_both(root: TrainerRoot, start_step: int) -> None:
-    assert train_role.run(root.context(), Interruption()) is Outcome.COMPLETED
-    outcome = train_role.run(root.context(stage="dpo"), Interruption(), start_step=start_step)
+    assert train_role.run(root.context()) is Outcome.COMPLETED
+    outcome = train_role.run(root.context(stage="dpo", start_step=start_step))
     assert outcome is Outcome.COMPLETED
 
 
@@ -243,7 +243,7 @@ def test_preferences_may_come_first(make_root):
     """Their reference is then the job's model, and the adapter is new."""
     parameters = dpo_plan().parameters.model_dump(exclude_defaults=True)
     root = make_root(checkpoint_steps=(8,), parameters=parameters)
-    assert train_role.run(root.context(), Interruption()) is Outcome.COMPLETED
+    assert train_role.run(root.context()) is Outcome.COMPLETED
     losses = root.losses()
     assert losses[0] == pytest.approx(0.693147, abs=1e-5)
     assert losses[-1] < 0.6
@@ -330,12 +330,12 @@ def test_all_weights_learn_preferences_and_resume_with_the_same_bits(make_root, 
     assert trained.keys() == before.keys()
     assert not any(torch.equal(trained[name], before[name]) for name in trained)
 
-    assert train_role.run(root.context(), Interruption()) is Outcome.COMPLETED
+    assert train_role.run(root.context()) is Outcome.COMPLETED
     interruption = Interruption()
     at_step(4, interruption.request)
     with pytest.raises(Interrupted):
-        train_role.run(root.context(stage="dpo"), interruption, start_step=6)
-    assert train_role.run(root.context(stage="dpo"), Interruption(), start_step=6) is Outcome.COMPLETED
+        train_role.run(root.context(stage="dpo", interruption=interruption, start_step=6))
+    assert train_role.run(root.context(stage="dpo", start_step=6)) is Outcome.COMPLETED
     assert root.losses("dpo") == whole.losses("dpo")
     resumed = load_file(root.checkpoint(6, "dpo") / "model.safetensors")
     assert all(torch.equal(trained[name], resumed[name]) for name in trained)
@@ -360,14 +360,14 @@ def test_a_model_with_dropout_of_its_own_starts_at_its_reference_too(tmp_path, t
 def test_a_resumed_run_keeps_its_reference_and_ends_with_the_same_bits(make_root, at_step):
     whole, root = (make_root(later=[dpo_plan(checkpoint_steps=(3, 6))]) for _ in range(2))
     train_both(whole, start_step=6)
-    assert train_role.run(root.context(), Interruption()) is Outcome.COMPLETED
+    assert train_role.run(root.context()) is Outcome.COMPLETED
     interruption = Interruption()
     at_step(4, interruption.request)
     with pytest.raises(Interrupted):
-        train_role.run(root.context(stage="dpo"), interruption, start_step=6)
+        train_role.run(root.context(stage="dpo", interruption=interruption, start_step=6))
     reference = root.workspace / root.paths.stage("dpo") / REFERENCE
     before = reference.read_bytes()
-    assert train_role.run(root.context(stage="dpo"), Interruption(), start_step=6) is Outcome.COMPLETED
+    assert train_role.run(root.context(stage="dpo", start_step=6)) is Outcome.COMPLETED
     assert reference.read_bytes() == before
     for found, expected in zip(root.loss_lines("dpo"), whole.loss_lines("dpo"), strict=True):
         for name in ("step", "loss", "reward_margin", "reward_accuracy", "grad_norm"):

@@ -27,7 +27,7 @@ CONFIG = LlamaConfig(
 
 
 def train(root: TrainerRoot, stage: str = STAGE, start_step: int | None = None) -> None:
-    outcome = train_role.run(root.context(stage=stage), Interruption(), start_step=start_step)
+    outcome = train_role.run(root.context(stage=stage, start_step=start_step))
     assert outcome is Outcome.COMPLETED
 
 
@@ -115,7 +115,7 @@ def test_a_resumed_run_ends_with_the_same_bits(make_root, at_step):
     interruption = Interruption()
     at_step(4, interruption.request)
     with pytest.raises(Interrupted):
-        train_role.run(root.context(), interruption)
+        train_role.run(root.context(interruption=interruption))
     train(root)
     assert root.losses() == whole.losses()
     left, right = (load_file(r.checkpoint(6) / "adapter_model.safetensors") for r in (whole, root))

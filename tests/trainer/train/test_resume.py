@@ -30,7 +30,7 @@ from tunegate_trainer.train.losses import LossFile
 
 
 def run(root: TrainerRoot, interruption: Interruption | None = None) -> Outcome:
-    return train_role.run(root.context(), interruption or Interruption())
+    return train_role.run(root.context(interruption=interruption))
 
 
 def assert_same_run(left: TrainerRoot, right: TrainerRoot) -> None:

@@ -13,7 +13,6 @@ from tunegate_api.judging.judgement import assess_stage, best_checkpoint
 from tunegate_api.judging.verdict import CaseSet, StopAction
 from tunegate_trainer.process import files
 from tunegate_trainer.process.files import is_complete, verify
-from tunegate_trainer.process.interruption import Interruption
 from tunegate_trainer.roles import train as train_role
 from tunegate_trainer.train.retention import needed_steps
 
@@ -22,7 +21,7 @@ MINIMUM = {"thresholds": {"minPassRate": "0.5"}}
 
 
 def run(root: TrainerRoot, stage: str = STAGE, **arguments: Any) -> Outcome:
-    return train_role.run(root.context(stage=stage), Interruption(), **arguments)
+    return train_role.run(root.context(stage=stage, **arguments))
 
 
 def on_disk(root: TrainerRoot, stage: str = STAGE) -> list[int]:

@@ -29,7 +29,6 @@ from tunegate_trainer.models.base_model import merged_base
 from tunegate_trainer.process import files
 from tunegate_trainer.process.errors import StorageError, UserError
 from tunegate_trainer.process.files import is_complete, read_manifest, seal, verify, weights_digest
-from tunegate_trainer.process.interruption import Interruption
 from tunegate_trainer.roles import train as train_role
 
 CPU = torch.device("cpu")
@@ -39,7 +38,7 @@ PREFERENCE = {
 
 
 def train(root: TrainerRoot, stage: str = STAGE, start_step: int | None = None) -> None:
-    outcome = train_role.run(root.context(stage=stage), Interruption(), start_step=start_step)
+    outcome = train_role.run(root.context(stage=stage, start_step=start_step))
     assert outcome is Outcome.COMPLETED
 
 

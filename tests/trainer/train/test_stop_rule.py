@@ -51,7 +51,7 @@ def scripted(make_root, monkeypatch):
 
 
 def run(root: TrainerRoot, accepted_step: int | None = None) -> Outcome:
-    return train_role.run(root.context(), Interruption(), accepted_step=accepted_step)
+    return train_role.run(root.context(accepted_step=accepted_step))
 
 
 def test_a_regression_is_checked_early_and_then_stops_training(scripted, monkeypatch):
@@ -102,7 +102,7 @@ def test_a_resumed_run_takes_the_same_decisions(scripted, monkeypatch):
 
     monkeypatch.setattr(LossFile, "append", interrupt_in_step_8)
     with pytest.raises(Interrupted):
-        train_role.run(root.context(), interruption)
+        train_role.run(root.context(interruption=interruption))
     monkeypatch.setattr(LossFile, "append", append)
     assert run(root) is Outcome.STOPPED
     assert root.evaluated_steps() == [0, 4, 8, 10]

@@ -120,9 +120,8 @@ def train(root: TrainerRoot, *arguments: str, stage: str = STAGE) -> Pods:
 
 
 def train_alone(root: TrainerRoot, stage: str = STAGE, start_step: int | None = None) -> None:
-    assert (
-        train_role.run(root.context(stage=stage), Interruption(), start_step=start_step) is Outcome.COMPLETED
-    )
+    context = root.context(stage=stage, start_step=start_step)
+    assert train_role.train_stage(context, ranks.ALONE) is Outcome.COMPLETED
 
 
 def lines(root: TrainerRoot, stage: str = STAGE) -> list[dict[str, float]]:
@@ -396,7 +395,7 @@ def test_who_is_asked_to_stop_after_all_agreed_to_go_on_goes_on_for_one_step(mak
             return sums
 
     with pytest.raises(Interrupted):
-        train_role.run(root.context(), interruption, ranks=AskedLate())
+        train_role.train_stage(root.context(interruption=interruption), AskedLate())
     assert [path.parent.name for path in sorted(root.stage_folder.glob("step-*/DONE"))] == [
         "step-000003",
         "step-000005",

@@ -11,7 +11,7 @@ from tunegate_api.contract import Outcome, Results, Subject
 from tunegate_api.judging.verdict import PASS
 from tunegate_trainer.evaluate.evaluate import CaseResult
 from tunegate_trainer.process.epoch import Writer
-from tunegate_trainer.process.interruption import Interruption, Superseded
+from tunegate_trainer.process.interruption import Superseded
 from tunegate_trainer.roles import train as train_role
 from tunegate_trainer.train.checkpoints import CheckpointFolder
 from tunegate_trainer.train.progress import ProgressReporter
@@ -20,7 +20,7 @@ from tunegate_trainer.train.start import trainable
 
 def test_a_stage_learns_and_every_checkpoint_is_evaluated(make_root):
     root = make_root(checkpoint_steps=(10, 20))
-    assert train_role.run(root.context(), Interruption()) is Outcome.COMPLETED
+    assert train_role.run(root.context()) is Outcome.COMPLETED
     assert root.evaluated_steps() == [0, 10, 20]
     assert root.evaluation(0).outcomes["golden/orders"].count(PASS) == 0
     assert root.evaluation(20).outcomes == {"golden/orders": PASS * 20, "dev/exact_match": PASS * 6}
@@ -41,7 +41,7 @@ def test_what_is_not_trained_stays_the_same_to_the_last_bit(make_root, monkeypat
 
     monkeypatch.setattr(train_role, "trainable", watched)
     root = make_root(checkpoint_steps=(3, 6), parameters=changes)
-    assert train_role.run(root.context(), Interruption()) is Outcome.COMPLETED
+    assert train_role.run(root.context()) is Outcome.COMPLETED
     after = dict(found["model"].named_parameters())
     assert len(found["before"]) > 10
     for name, before in found["before"].items():
@@ -51,7 +51,7 @@ def test_what_is_not_trained_stays_the_same_to_the_last_bit(make_root, monkeypat
 
 def test_the_last_report_has_all_that_was_measured(make_root):
     root = make_root(checkpoint_steps=(3, 6))
-    train_role.run(root.context(), Interruption())
+    train_role.run(root.context())
     report = root.report()
     assert [(e.subject, e.step) for e in report.results.evaluations] == [
         (Subject.START, 0),
@@ -66,7 +66,7 @@ def test_the_last_report_has_all_that_was_measured(make_root):
 
 def test_every_case_is_kept_with_its_output_and_why_it_failed(make_root):
     root = make_root(checkpoint_steps=(20,), gates={"orders": gate_spec(golden_cases(3, expect="no"))})
-    train_role.run(root.context(), Interruption())
+    train_role.run(root.context())
     folder = root.workspace / root.paths.evaluation(STAGE, 20)
     lines = (folder / "golden-orders.jsonl").read_text().splitlines()
     case = CaseResult.model_validate_json(lines[0])
@@ -78,7 +78,7 @@ def test_every_case_is_kept_with_its_output_and_why_it_failed(make_root):
 
 def test_losses_are_written_for_every_step_in_full_precision(make_root):
     root = make_root()
-    train_role.run(root.context(), Interruption())
+    train_role.run(root.context())
     lines = [json.loads(line) for line in (root.stage_folder / "losses.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [1, 2, 3, 4, 5, 6]
     assert lines[0].keys() == {"step", "loss", "learning_rate", "grad_norm", "seconds", "tokens", "time"}
@@ -129,7 +129,7 @@ def test_the_estimated_end_counts_the_steps_and_evaluations_to_come(make_root):
 
 def test_a_resumed_attempt_knows_how_long_evaluations_take(make_root):
     root = make_root(checkpoint_steps=(3, 6))
-    train_role.run(root.context(), Interruption())
+    train_role.run(root.context())
     first, second = (root.evaluation(step) for step in (0, 3))
     evaluations = [first, second.model_copy(update={"seconds": 30.0})]
     context = root.context(attempt=2)
@@ -145,12 +145,12 @@ def test_a_resumed_attempt_knows_how_long_evaluations_take(make_root):
 def test_training_never_needs_the_test_split(make_root):
     root = make_root()
     (root.data / "test.jsonl").unlink()
-    assert train_role.run(root.context(), Interruption()) is Outcome.COMPLETED
+    assert train_role.run(root.context()) is Outcome.COMPLETED
 
 
 def test_what_a_stage_took_is_counted_over_all_attempts(make_root):
     root = make_root()
-    assert train_role.run(root.context(), Interruption()) is Outcome.COMPLETED
+    assert train_role.run(root.context()) is Outcome.COMPLETED
     first = root.report().usage
     assert first.steps == 6
     assert first.tokens == sum(json.loads(line)["tokens"] for line in loss_lines(root))
@@ -158,7 +158,7 @@ def test_what_a_stage_took_is_counted_over_all_attempts(make_root):
     assert first.evaluation_seconds == pytest.approx(sum(root.evaluation(step).seconds for step in (0, 3, 6)))
     assert first.peak_process_bytes > 100 * 2**20
     (root.stage_folder / "step-000006" / "DONE").unlink()
-    assert train_role.run(root.context(attempt=2), Interruption()) is Outcome.COMPLETED
+    assert train_role.run(root.context(attempt=2)) is Outcome.COMPLETED
     again = root.report().usage
     assert again.steps == 6 + 3, "the last three steps were computed twice"
     assert again.training_seconds > first.training_seconds

@@ -14,7 +14,28 @@ from tunegate_api.plan import Plan
 from tunegate_api.workspace import Workspace
 from tunegate_trainer.process.credentials import Secret, read_secret
 from tunegate_trainer.process.files import sha256_file, write_model
+from tunegate_trainer.process.interruption import Interruption
 from tunegate_trainer.process.report_sender import Courier, ReportAddress
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the operator asks of a role on the command line. None where the role does not take it."""
+
+    stage: str | None = None
+    """train: the stage; gate: the stage of the checkpoint to judge."""
+    step: int | None = None
+    """gate: the checkpoint to judge."""
+    start_step: int | None = None
+    """train: the checkpoint of the stage before to start from."""
+    accepted_step: int | None = None
+    """train: the checkpoint at which a person said to continue."""
+    digest: str | None = None
+    """publish, cleanup: the artifact that passed."""
+    trackers: tuple[str, ...] | None = None
+    """track: which ones; None: all."""
+    failure: str | None = None
+    """track: why the job failed, if it did."""
 
 
 class Trackers(Protocol):
@@ -39,7 +60,8 @@ class Context:
 
     role: Role
     attempt: int = 1
-    stage: str | None = None
+    options: Options = field(default_factory=Options)
+    interruption: Interruption = field(default_factory=Interruption)
     root: Path = field(default_factory=lambda: Path(os.environ.get(ROOT_VARIABLE, DEFAULT_ROOT)))
     baselines: Mapping[str, frozenset[str]] = field(
         default_factory=lambda: read_baselines(os.environ.get(BASELINES_VARIABLE, ""))
@@ -61,6 +83,11 @@ class Context:
     @cached_property
     def plan(self) -> Plan:
         return Plan.model_validate_json((self.root / "plan" / "plan.json").read_bytes())
+
+    @property
+    def stage(self) -> str | None:
+        """The stage that this process trains and reports: only training is reported a stage at a time."""
+        return self.options.stage if self.role is Role.TRAIN else None
 
     @property
     def workspace(self) -> Path:

@@ -10,27 +10,29 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from tunegate_api.contract import Outcome
 from tunegate_trainer.process.context import Context
 from tunegate_trainer.process.files import DONE
 
 logger = logging.getLogger(__name__)
 
 
-def run(context: Context, digest: str | None) -> None:
-    """Remove all but what is kept; ``digest`` is that of the model that passed, if one did.
+def run(context: Context) -> Outcome:
+    """Remove all but what is kept. ``context.options.digest`` is that of the model that passed, if one did.
 
     Doing it again changes nothing, so an interrupted cleanup goes on. Raises OSError if something can't be
     removed.
     """
     paths = context.paths
     kept = {paths.report, paths.evals, paths.gate, paths.data, paths.tracking}
-    kept |= {paths.model} if digest else set()
+    kept |= {paths.model} if context.options.digest else set()
     for path in _found(context.workspace / paths.job):
         if paths.job / path.name not in kept:
             _remove(path)
     for path in _found(context.workspace / paths.data):
         if path.suffix != ".json":
             _remove(path)
+    return Outcome.COMPLETED
 
 
 def _found(folder: Path) -> Iterator[Path]:

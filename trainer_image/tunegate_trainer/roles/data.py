@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 from transformers import PreTrainedTokenizerBase
 
-from tunegate_api.contract import MINIMUM_ROWS, Request
+from tunegate_api.contract import MINIMUM_ROWS, Outcome, Request
 from tunegate_api.judging.verdict import MAX_CASES
 from tunegate_api.meta import exact
 from tunegate_api.plan import DataPlan, ModelPlan, Plan
@@ -62,7 +62,7 @@ from tunegate_trainer.tokens.rows import PAIRS_PREFIX, PREFERENCE, Pair, Row
 logger = logging.getLogger(__name__)
 
 
-def run(context: Context) -> None:
+def run(context: Context) -> Outcome:
     """Make the plan and the files it pins, or find them made by an earlier attempt, and report it.
 
     Raises :class:`TrainerError` for whatever keeps the job from training.
@@ -75,6 +75,7 @@ def run(context: Context) -> None:
     if data.preference:
         pairs = data.preference
         logger.info("pairs: %d train, %d dev, %d test", pairs.train.rows, pairs.dev.rows, pairs.test.rows)
+    return Outcome.COMPLETED
 
 
 def _made_before(workspace: Path, folder: Path) -> Plan | None:

@@ -16,6 +16,7 @@ from tunegate_api.contract import (
     Forecast,
     GateRequest,
     ModelForecast,
+    Outcome,
     Request,
     Role,
     sha256_text,
@@ -46,11 +47,17 @@ FILE = "forecast.json"
 def main() -> int:
     """Leave the forecast. Returns 0, also where the job would be refused."""
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
-    root = Path(os.environ[ROOT_VARIABLE])
+    run(Context(role=Role.DATA, root=Path(os.environ[ROOT_VARIABLE])))
+    return 0
+
+
+def run(context: Context) -> Outcome:
+    """Write the forecast of the job whose manifests lie below ``context.root``."""
+    root = context.root
     job = FineTuneJob.model_validate_json((root / "job.json").read_bytes())
     gates = [EvalGate.model_validate(gate) for gate in json.loads((root / "gates.json").read_bytes())]
     write_model(root / FILE, forecast(root, job, gates))
-    return 0
+    return Outcome.COMPLETED
 
 
 def forecast(root: Path, job: FineTuneJob, gates: list[EvalGate]) -> Forecast:

@@ -7,7 +7,7 @@ publish targets hold is read last, so that the artifact is compared with what wa
 import logging
 from datetime import UTC, datetime
 
-from tunegate_api.contract import Subject
+from tunegate_api.contract import Outcome, Subject
 from tunegate_api.judging.judgement import Judgement, judge_artifact
 from tunegate_api.published import LastPublished
 from tunegate_api.v1alpha1.finetunejob_status import Progress
@@ -38,12 +38,13 @@ from tunegate_trainer.tokens.chat import load_tokenizer
 logger = logging.getLogger(__name__)
 
 
-def run(context: Context, stage: str | None, step: int | None) -> None:
-    """Judge the checkpoint of ``stage`` at ``step``, the best of those that passed.
+def run(context: Context) -> Outcome:
+    """Judge the checkpoint that ``context.options`` names by stage and step, the best of those that passed.
 
     Leaves the artifact in ``model/``, outputs and result in ``gate/``, and reports both evaluations. Raises
     :class:`TrainerError` where it cannot measure, :class:`Superseded` if another process took over.
     """
+    stage, step = context.options.stage, context.options.step
     if stage is None or step is None:
         raise UserError("the gate role needs --stage and --step")
     writer = Writer.claim(context.workspace / context.paths.gate)
@@ -57,6 +58,7 @@ def run(context: Context, stage: str | None, step: int | None) -> None:
                 f"the GPU is out of memory: {error}", _less_memory(context, stage)
             ) from error
         raise
+    return Outcome.COMPLETED
 
 
 def _judge(context: Context, stage: str, step: int, writer: Writer) -> None:

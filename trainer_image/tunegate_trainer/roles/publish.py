@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from tunegate_api.contract import (
     FileManifest,
+    Outcome,
     PublishedArtifact,
     Report,
     Results,
@@ -46,8 +47,9 @@ MAX_TRIES = 10
 """How often a version is judged again because another job published to the same target meanwhile."""
 
 
-def run(context: Context, digest: str | None) -> None:
-    """Publish the artifact with ``digest`` to every address of the spec, and report where it went.
+def run(context: Context) -> Outcome:
+    """Publish the artifact with ``context.options.digest`` to every address of the spec, and report where it
+    went.
 
     If another job has published there since the gate role judged the artifact, it is compared with that
     version too. If it then does not pass, nothing more is published and the role ends well: the operator
@@ -56,7 +58,7 @@ def run(context: Context, digest: str | None) -> None:
     Raises :class:`UserError` unless it passed its gates and is undamaged, :class:`Superseded` if another
     process publishes it now. Running it again changes nothing.
     """
-    request = context.request
+    request, digest = context.request, context.options.digest
     if digest is None:
         raise UserError("the publish role needs --digest")
     # Check all addresses first: an invalid one is reported before anything is published.
@@ -85,6 +87,7 @@ def run(context: Context, digest: str | None) -> None:
         published = [artifacts[uri] for uri in folders if uri in there]
         read = publication.readings if has_ended else context.report.results
         context.tell(published=published, results=read)
+    return Outcome.COMPLETED
 
 
 @dataclass

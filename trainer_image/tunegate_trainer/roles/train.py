@@ -15,7 +15,7 @@ from tunegate_api.contract import Outcome, Subject
 from tunegate_api.judging.verdict import StopAction
 from tunegate_api.memory.estimate import is_checkpointed
 from tunegate_api.plan import Plan, StagePlan, TrainingParameters
-from tunegate_trainer.distributed.ranks import ALONE, TRAINING_SECONDS, Ranks
+from tunegate_trainer.distributed.ranks import ALONE, TRAINING_SECONDS, Ranks, together
 from tunegate_trainer.evaluate.evaluate import Weights, evaluate
 from tunegate_trainer.evaluate.sets import EvaluationSet, check_split, golden_sets, held_out_sets
 from tunegate_trainer.models.base_model import verified_base
@@ -31,7 +31,6 @@ from tunegate_trainer.process.errors import (
     is_out_of_memory,
 )
 from tunegate_trainer.process.files import read_manifest, weights_digest
-from tunegate_trainer.process.interruption import Interruption
 from tunegate_trainer.tokens.chat import load_tokenizer
 from tunegate_trainer.tokens.examples import Example, tokenize_pairs, tokenize_rows
 from tunegate_trainer.tokens.rows import PAIRS_PREFIX, read_pairs, read_rows
@@ -55,20 +54,20 @@ from tunegate_trainer.train.trainer import CompletionTrainer, PreferenceTrainer,
 logger = logging.getLogger(__name__)
 
 
-def run(
-    context: Context,
-    interruption: Interruption,
-    *,
-    start_step: int | None = None,
-    accepted_step: int | None = None,
-    ranks: Ranks = ALONE,
-) -> Outcome:
-    """Train ``context.stage``. ``start_step`` is the checkpoint of the stage before to start from, and
-    ``accepted_step`` the checkpoint at which a person said to continue. All of ``ranks`` do the same,
-    but that the first one writes.
+def run(context: Context) -> Outcome:
+    """Train ``context.stage``, together with the other ranks where the job asks for several.
 
     Returns Completed, or Stopped by the stop rule. Raises a :class:`TrainerError` that names what is wrong,
     or ``Interrupted`` once everything is saved.
+    """
+    with together(context.request) as ranks:
+        return train_stage(context, ranks)
+
+
+def train_stage(context: Context, ranks: Ranks) -> Outcome:
+    """Train ``context.stage`` as one of ``ranks``: all do the same, but only the first one writes.
+
+    A pass that does not fit the GPU is repeated with fewer examples.
     """
     if context.stage is None:
         raise UserError("the train role needs --stage")
@@ -81,16 +80,7 @@ def run(
         while True:
             used = ranks.shared(lambda: with_micro_batch(stage, folder))
             try:
-                return _train(
-                    context,
-                    used,
-                    writer,
-                    device,
-                    interruption=interruption,
-                    start_step=start_step,
-                    accepted_step=accepted_step,
-                    ranks=ranks,
-                )
+                return _train(context, used, writer, device, ranks)
             except MicroBatchTooLargeError as error:
                 said = str(error)
             except RuntimeError as error:
@@ -104,27 +94,18 @@ def run(
             halve_micro_batch(used, folder, said, ranks.size)
             if ranks.size > 1:  # the others are in the middle of a step: all of them begin anew
                 raise FewerExamplesError(f"fewer examples are a pass from the next attempt on: {said}")
-            interruption.check()  # asked to stop in the step that did not fit: nothing more is to be saved
+            # SIGTERM in the step that did not fit: nothing more is to be saved.
+            context.interruption.check()
             gc.collect()
             torch.cuda.empty_cache()
     finally:
         # A process whose files are taken over ends in many ways, also by SIGTERM, and reports none of them.
-        with interruption.deferred():
+        with context.interruption.deferred():
             writer.check()
 
 
-def _train(
-    context: Context,
-    stage: StagePlan,
-    writer: Writer,
-    device: torch.device,
-    *,
-    interruption: Interruption,
-    start_step: int | None,
-    accepted_step: int | None,
-    ranks: Ranks,
-) -> Outcome:
-    workspace, paths, plan = context.workspace, context.paths, context.plan
+def _train(context: Context, stage: StagePlan, writer: Writer, device: torch.device, ranks: Ranks) -> Outcome:
+    workspace, paths, plan, options = context.workspace, context.paths, context.plan, context.options
     folder, parameters = workspace / paths.stage(stage.name), stage.parameters
     progress = ProgressReporter(context, writer, stage)
 
@@ -146,7 +127,7 @@ def _train(
         plan=stage,
         gates=context.request.gates_of(stage.name),
         sets=start_sets,
-        accepted_step=accepted_step,
+        accepted_step=options.accepted_step,
     )
     record.cut_back(resumed_step)
     drop_unneeded(context, stage.name, checkpoints, record)
@@ -159,7 +140,7 @@ def _train(
     examples = read_examples(context, stage, tokenizer)
 
     # The starting weights, and what they score: the first point of the stop rule's history.
-    start = ranks.first(lambda: find_start(context, stage, writer, base_model, start_step))
+    start = ranks.first(lambda: find_start(context, stage, writer, base_model, options.start_step))
     measuring = replace(ranks, shares=stage.parallelism != "FSDP")
     model = load_start(start, parameters, device, 1 if measuring.shares else ranks.size)
     if not record.has(0):
@@ -205,7 +186,7 @@ def _train(
         record=record,
         losses=losses,
         progress=progress,
-        interruption=interruption,
+        interruption=context.interruption,
         evaluate_checkpoint=evaluate_checkpoint,
         ranks=ranks,
     )
@@ -218,7 +199,7 @@ def _train(
         train_dataset=dataset,
         processing_class=tokenizer,
     )
-    with interruption.deferred():
+    with context.interruption.deferred():
         trainer.train_from(checkpoints, resumed_step)
     checkpoints.close()
     return _outcome(record)

@@ -69,17 +69,16 @@ class TrackerProcesses:
             process.wait()
 
 
-def start_trackers(
-    context: Context, names: Sequence[str] | None = None, failure: str | None = None
-) -> TrackerProcesses | None:
-    """Start a process for each of the job's trackers, or of those in ``names``; ``failure`` is why it failed.
+def start_trackers(context: Context) -> TrackerProcesses | None:
+    """Start a process for each of the job's trackers, or of those that the role's options name.
 
     Returns None where the job has no tracker, or another rank reports.
     """
     tracking = context.request.spec.tracking
     if not context.speaks or not tracking:
         return None
-    wanted = [name for name in names_of(tracking) if names is None or name in names]
+    named, failure = context.options.trackers, context.options.failure
+    wanted = [name for name in names_of(tracking) if named is None or name in named]
     return TrackerProcesses.start(wanted, context.role, context.root, failure)
 
 

@@ -1,0 +1,27 @@
+"""Every role starts in one way, and loads no more than it needs."""
+
+import inspect
+import subprocess
+import sys
+from importlib import import_module
+
+import pytest
+
+from tunegate_api.contract import Outcome, Role
+from tunegate_trainer.process.context import Context
+
+
+@pytest.mark.parametrize("role", Role)
+def test_every_role_runs_by_its_name_with_its_context(role: Role) -> None:
+    run = import_module(f"tunegate_trainer.roles.{role}").run
+    signature = inspect.signature(run)
+    assert [p.annotation for p in signature.parameters.values()] == [Context]
+    assert signature.return_annotation is Outcome
+
+
+@pytest.mark.parametrize("role", [Role.PUBLISH, Role.REPORT, Role.TRACK, Role.CLEANUP])
+def test_roles_without_a_model_import_no_pytorch(role: Role) -> None:
+    code = (
+        f"import sys, tunegate_trainer.main, tunegate_trainer.roles.{role}; assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,17 @@
+"""The report role: send the reports that earlier pods left in the outbox."""
+
+from tunegate_api.contract import Outcome
+from tunegate_trainer.process.context import Context
+from tunegate_trainer.process.errors import UndeliveredError
+
+
+def run(context: Context) -> Outcome:
+    """Wait a bounded time until the operator acknowledged them.
+
+    Raises :class:`UndeliveredError` if it did not.
+    """
+    courier = context.courier
+    if courier is None or not courier.close():
+        why = f": {courier.refusals}" if courier and courier.refusals else ""
+        raise UndeliveredError(f"the operator did not acknowledge the reports in the outbox{why}")
+    return Outcome.COMPLETED

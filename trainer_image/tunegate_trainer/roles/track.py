@@ -1,0 +1,13 @@
+"""The track role: send the trackers what earlier pods could not, and how the job ended."""
+
+from tunegate_api.contract import Outcome
+from tunegate_trainer.process.context import Context
+from tunegate_trainer.process.errors import TrackersBehindError
+
+
+def run(context: Context) -> Outcome:
+    """Wait until each tracker has everything. Raises :class:`TrackersBehindError` if one has not."""
+    behind = context.trackers.wait() if context.trackers else []
+    if behind:
+        raise TrackersBehindError(f"{' and '.join(behind)}: not told everything; the log says why")
+    return Outcome.COMPLETED
