@@ -21,7 +21,8 @@ ROWS = "".join(f'{{"prompt": "order {i}", "completion": "{i}"}}\n' for i in rang
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(network, "PAUSES_SECONDS", (0, 0, 0, 0, 0))
+    monkeypatch.setattr(network, "FIRST_PAUSE", 0)
+    monkeypatch.setattr(network, "LONGEST_PAUSE", 0)
     # The other tests set it before the client is imported, and the data role does not.
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
     for name in ("HF_TOKEN", "HF_ENDPOINT", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):

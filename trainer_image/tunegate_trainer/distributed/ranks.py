@@ -15,6 +15,7 @@ import torch.distributed as dist
 
 from tunegate_api.contract import Request
 from tunegate_trainer.distributed.topology import Place
+from tunegate_trainer.process.backoff import backoff
 from tunegate_trainer.process.device import choose_device
 from tunegate_trainer.process.epoch import Writer
 from tunegate_trainer.process.errors import PeerLostError
@@ -31,7 +32,7 @@ MEETING_SECONDS = 1800
 gives up after the job's startTimeoutSeconds."""
 _LATER_SECONDS = 60
 """So much later than the operator, which knows what the pod waits for."""
-_LONGEST_PAUSE = 5.0
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
 _c10d: Any = dist  # whose types leave out its stores
 _ARRIVED = "arrived"
 _BY_GLOO = "gloo"
@@ -193,15 +194,14 @@ def _listens(host: str, port: int) -> bool:
 
 
 def _until(deadline: float, is_so: Callable[[], bool], otherwise: str) -> None:
-    pause = 0.1
+    pauses = backoff(_FIRST_PAUSE, _LONGEST_PAUSE)
     while not is_so():
         if time.monotonic() > deadline:
             raise PeerLostError(
                 f"of the processes that train together, {otherwise}",
                 "check that all pods run, and that DNS knows them by their headless Service",
             )
-        time.sleep(pause)
-        pause = min(2 * pause, _LONGEST_PAUSE)
+        time.sleep(next(pauses))
 
 
 def is_lost_peer(error: BaseException) -> bool:

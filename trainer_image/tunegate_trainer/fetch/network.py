@@ -8,13 +8,16 @@ from typing import TypeVar
 
 import httpx2
 
+from tunegate_trainer.process.backoff import backoff
 from tunegate_trainer.process.errors import UnreachableError
 
 logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
-PAUSES_SECONDS = (1, 2, 4, 8, 16)
-"""Before each further try; a download that got on begins anew."""
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 16.0
+"""Seconds before each further try: doubling from the first to the longest."""
+MAX_RETRIES = 5
+"""Further tries in a row; a download that got on begins anew."""
 TIMEOUT = httpx2.Timeout(60, connect=20)
 """Seconds without a byte after which a connection counts as broken."""
 _TRANSIENT_STATUSES = (408, 425, 429, 500, 502, 503, 504)
@@ -29,21 +32,22 @@ class Patience:
 
     def __init__(self, field: str) -> None:
         self._field = field
-        self._tries = 0
+        self.got_on()
 
     def got_on(self) -> None:
         """Something came: what went wrong before does not count."""
-        self._tries = 0
+        self._failed = 0
+        self._pauses = backoff(FIRST_PAUSE, LONGEST_PAUSE)
 
     def wait(self, error: TransientError) -> None:
         """Wait before the next try. Raises :class:`UnreachableError` after the last."""
-        if self._tries == len(PAUSES_SECONDS):
+        self._failed += 1
+        if self._failed > MAX_RETRIES:
             raise UnreachableError(
-                f"{self._field}: {error}, {self._tries + 1} times in a row",
+                f"{self._field}: {error}, {self._failed} times in a row",
                 "check the network from the pod (a proxy, a policy, DNS) and whether the server is up",
             ) from error
-        pause = PAUSES_SECONDS[self._tries]
-        self._tries += 1
+        pause = next(self._pauses)
         logger.warning("%s: %s; another try in %d s", self._field, error, pause)
         time.sleep(pause)
 

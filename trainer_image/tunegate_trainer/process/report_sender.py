@@ -17,6 +17,7 @@ from http.client import HTTPException
 from pathlib import Path
 
 from tunegate_api.contract import REPORT_CA_VARIABLE, REPORT_URL_VARIABLE
+from tunegate_trainer.process.backoff import backoff
 from tunegate_trainer.process.files import write_atomic
 
 logger = logging.getLogger(__name__)
@@ -100,24 +101,24 @@ class Courier:
         return "; ".join(f"{name}: {said}" for name, (_, said) in sorted(self._refused.items()))
 
     def _run(self) -> None:
-        pause = FIRST_PAUSE
+        pauses = backoff(FIRST_PAUSE, LONGEST_PAUSE)
         while True:
             self._changed.clear()
             self._urgent.clear()
             if self._is_delivered():
-                pause = FIRST_PAUSE
+                pauses = backoff(FIRST_PAUSE, LONGEST_PAUSE)
                 if self._closing_until is not None:
                     return
                 self._changed.wait()
                 self._urgent.wait(PROGRESS_SECONDS)
                 continue
+            pause = next(pauses)
             if self._closing_until is None:
                 self._urgent.wait(pause)
             elif time.monotonic() < self._closing_until:
                 time.sleep(min(pause, CLOSING_PAUSE))
             else:
                 return
-            pause = min(2 * pause, LONGEST_PAUSE)
 
     def _is_delivered(self) -> bool:
         """Post what is left to post; says whether nothing of it is. A volume that cannot be read for a moment
