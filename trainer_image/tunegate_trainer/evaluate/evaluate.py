@@ -5,6 +5,7 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from tunegate_trainer.evaluate.generate import generate, undisturbed
 from tunegate_trainer.evaluate.merged import merged_adapter
 from tunegate_trainer.evaluate.scorers import Output, score
 from tunegate_trainer.evaluate.sets import Case, EvaluationSet, GeneratedSet, PairSet, TokenPair
-from tunegate_trainer.process.errors import CudaOutOfMemoryError, StorageError, is_out_of_memory
+from tunegate_trainer.process.errors import StorageError, out_of_memory_explained
 from tunegate_trainer.process.files import write_atomic, write_model
 from tunegate_trainer.tokens.examples import completion_tokens
 from tunegate_trainer.tokens.likelihood import log_probs
@@ -108,7 +109,7 @@ def _measure(
     results = []
     for evaluation_set in sets:
         start = time.monotonic()
-        try:
+        with out_of_memory_explained(partial(_less_memory, evaluation_set), "while it evaluates"):
             if isinstance(evaluation_set, PairSet):
                 cases = _compare(model, evaluation_set.pairs, ranks)
             elif isinstance(evaluation_set, GeneratedSet):
@@ -121,12 +122,6 @@ def _measure(
                 cases = [_judge(case, by_prompt[case.prompt]) for case in evaluation_set.cases]
             else:
                 raise TypeError(f"nobody measures a {type(evaluation_set).__name__}")
-        except RuntimeError as error:
-            if not is_out_of_memory(error):
-                raise
-            raise CudaOutOfMemoryError(
-                f"the GPU is out of memory while it evaluates: {error}", _less_memory(evaluation_set)
-            ) from error
         result = SetResult(cases=cases, seconds=round(time.monotonic() - start, 3))
         logger.info(
             "%s: %d/%d passed in %.1f s",

@@ -3,6 +3,8 @@
 import os
 import re
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from tunegate_api.contract import ExitCode
 from tunegate_api.v1alpha1.finetunejob_status import Failure, Reason
@@ -120,6 +122,21 @@ def is_out_of_memory(error: BaseException) -> bool:
     if torch is None or not isinstance(error, RuntimeError):
         return False
     return isinstance(error, torch.OutOfMemoryError) or _FULL_GPU.search(str(error)) is not None
+
+
+@contextmanager
+def out_of_memory_explained(less_memory: Callable[[], str], doing: str = "") -> Iterator[None]:
+    """Within this block, raise :class:`CudaOutOfMemoryError` where the GPU's memory is full.
+
+    ``less_memory`` returns the hint, what would take less of it. ``doing`` says what did not fit.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        message = f"the GPU is out of memory {doing}".rstrip()
+        raise CudaOutOfMemoryError(f"{message}: {error}", less_memory()) from error
 
 
 def unreadable(what: str) -> UserError:

@@ -29,7 +29,7 @@ from tunegate_trainer.models.loading import load_base
 from tunegate_trainer.process.context import Context
 from tunegate_trainer.process.device import choose_device
 from tunegate_trainer.process.epoch import Writer
-from tunegate_trainer.process.errors import CudaOutOfMemoryError, TrainerError, UserError, is_out_of_memory
+from tunegate_trainer.process.errors import TrainerError, UserError, out_of_memory_explained
 from tunegate_trainer.process.files import read_manifest, weights_digest, write_model
 from tunegate_trainer.publish.history import newest_versions, read_again, strictest
 from tunegate_trainer.publish.targets import target_folder, version_name
@@ -49,14 +49,11 @@ def run(context: Context) -> Outcome:
         raise UserError("the gate role needs --stage and --step")
     writer = Writer.claim(context.workspace / context.paths.gate)
     try:
-        _judge(context, stage, step, writer)
-    except BaseException as error:
+        with out_of_memory_explained(lambda: _less_memory(context, stage)):
+            _judge(context, stage, step, writer)
+    except BaseException:
         # SIGTERM too: whoever took over writes the report, and removes what this one reads.
         writer.check()
-        if is_out_of_memory(error):
-            raise CudaOutOfMemoryError(
-                f"the GPU is out of memory: {error}", _less_memory(context, stage)
-            ) from error
         raise
     return Outcome.COMPLETED
 

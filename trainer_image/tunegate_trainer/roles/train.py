@@ -25,10 +25,9 @@ from tunegate_trainer.process.context import Context
 from tunegate_trainer.process.device import choose_device
 from tunegate_trainer.process.epoch import Writer
 from tunegate_trainer.process.errors import (
-    CudaOutOfMemoryError,
     FewerExamplesError,
     UserError,
-    is_out_of_memory,
+    out_of_memory_explained,
 )
 from tunegate_trainer.process.files import read_manifest, weights_digest
 from tunegate_trainer.tokens.chat import load_tokenizer
@@ -80,15 +79,10 @@ def train_stage(context: Context, ranks: Ranks) -> Outcome:
         while True:
             used = ranks.shared(lambda: with_micro_batch(stage, folder))
             try:
-                return _train(context, used, writer, device, ranks)
+                with out_of_memory_explained(lambda: less_memory(stage)):
+                    return _train(context, used, writer, device, ranks)
             except MicroBatchTooLargeError as error:
                 said = str(error)
-            except RuntimeError as error:
-                if not is_out_of_memory(error):
-                    raise
-                raise CudaOutOfMemoryError(
-                    f"the GPU is out of memory: {error}", less_memory(stage)
-                ) from error
             # The error is gone, and with it all that its frames held. What is on disk is where it goes on.
             writer.check()
             halve_micro_batch(used, folder, said, ranks.size)
@@ -263,14 +257,8 @@ def trained_examples(
     pairs = [one for one in examples if isinstance(one, tuple)]
     if not pairs:
         return [dict(one) for one in examples if isinstance(one, dict)]
-    try:
+    with out_of_memory_explained(lambda: less_memory(stage), "with one answer of the reference"):
         reference = reference_log_probs(folder, model, weights, pairs, ranks)
-    except RuntimeError as error:
-        if not is_out_of_memory(error):
-            raise
-        raise CudaOutOfMemoryError(
-            f"the GPU is out of memory with one answer of the reference: {error}", less_memory(stage)
-        ) from error
     return [preference_example(*pair, given) for pair, given in zip(pairs, reference, strict=True)]
 
 
