@@ -15,6 +15,7 @@ from transformers import PreTrainedTokenizerBase
 from tunegate_api.contract import Evaluation, Results, Subject
 from tunegate_api.judging.verdict import ERROR, FAIL, PASS
 from tunegate_api.meta import StatusModel
+from tunegate_trainer.artifacts.evaluation_files import RESULT
 from tunegate_trainer.distributed.ranks import ALONE, Ranks
 from tunegate_trainer.evaluate.generate import generate, undisturbed
 from tunegate_trainer.evaluate.merged import merged_adapter
@@ -27,9 +28,6 @@ from tunegate_trainer.tokens.likelihood import log_probs
 from tunegate_trainer.tokens.rows import PREFERENCE
 
 logger = logging.getLogger(__name__)
-
-RESULT = "result.json"
-"""An :class:`Evaluation`, written last: a folder without it was not evaluated."""
 
 
 class CaseResult(StatusModel):

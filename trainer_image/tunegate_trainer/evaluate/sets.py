@@ -24,6 +24,7 @@ from tunegate_api.judging.verdict import MAX_CASES, CaseSet
 from tunegate_api.plan import SplitPlan
 from tunegate_api.v1alpha1.evalgate import Generation, GoldenSource
 from tunegate_api.v1alpha1.finetunejob import SchemaSource, TaskMetric
+from tunegate_trainer.artifacts.evaluation_files import golden_file, pairs_file, rows_file
 from tunegate_trainer.evaluate.scorers import (
     Scorer,
     calls_scorer,
@@ -161,7 +162,7 @@ def _golden_set(context: Context, tokenizer: PreTrainedTokenizerBase, gate: Gate
         for case in golden
     ]
     return GeneratedSet(
-        file=f"golden-{gate.name}.jsonl",
+        file=golden_file(gate.name),
         identity=digest,
         generation=gate.spec.generation,
         cases=cases,
@@ -263,7 +264,7 @@ def _rows(
         for row in rows
     ]
     return GeneratedSet(
-        file=f"{split}.jsonl",
+        file=rows_file(split),
         identity=sha256_text(json.dumps([plan.sha256, schemas], sort_keys=True)),
         generation=task_generation([gate.spec.generation for gate in context.request.final_gates]),
         cases=cases,
@@ -281,7 +282,7 @@ def _pairs(context: Context, tokenizer: PreTrainedTokenizerBase, split: Split) -
     check_split(path, plan)
     pairs = read_pairs(path)[:MAX_CASES]
     return PairSet(
-        file=path.name,
+        file=pairs_file(split),
         identity=plan.sha256,
         names={PREFERENCE: task_set(split, PREFERENCE)},
         case_set=CaseSet(sha256=plan.sha256, ids=[pair.id for pair in pairs]),

@@ -7,9 +7,9 @@ from typing import Any
 
 from tunegate_api.contract import Subject
 from tunegate_api.judging.verdict import ERROR, FAIL, PASS, TRUNCATED
+from tunegate_trainer.artifacts.evaluation_files import base_file, golden_file, pairs_file, rows_file
 from tunegate_trainer.report.collect import Collected, read_lines
 from tunegate_trainer.report.stages import Stage
-from tunegate_trainer.tokens.rows import PAIRS_PREFIX
 
 SHOWN_CASES = 100
 """Cases of a group that are shown with their outputs; of the others the ids."""
@@ -91,7 +91,7 @@ def comparisons(job: Collected, stages: Sequence[Stage]) -> list[Comparison]:
     stage, its best checkpoint against the one that stopped it."""
     gate = job.workspace / job.paths.gate
     if job.results.find(Subject.FINAL):
-        files = {name: (gate / f"base-{name}", gate / name) for name in _file_names(job, "test")}
+        files = {name: (gate / base_file(name), gate / name) for name in _file_names(job, "test")}
         return _compare(files, "Base model", "Tuned model")
     evaluated = [stage for stage in stages if len(stage.checkpoints) > 1]
     if not evaluated:
@@ -107,8 +107,8 @@ def comparisons(job: Collected, stages: Sequence[Stage]) -> list[Comparison]:
 
 def _file_names(job: Collected, split: str, stage: str | None = None) -> list[str]:
     gates = job.request.gates_of(stage) if stage else job.request.final_gates
-    golden = [f"golden-{gate.name}.jsonl" for gate in gates]
-    return [*golden, f"{split}.jsonl", f"{PAIRS_PREFIX}{split}.jsonl"]
+    golden = [golden_file(gate.name) for gate in gates]
+    return [*golden, rows_file(split), pairs_file(split)]
 
 
 def _compare(files: Mapping[str, tuple[Path, Path]], before: str, after: str) -> list[Comparison]:

@@ -14,8 +14,9 @@ from tunegate_api.contract import Evaluation, Report, Request, Results, Role, go
 from tunegate_api.judging.verdict import CaseSet
 from tunegate_api.plan import Plan
 from tunegate_api.workspace import Workspace
+from tunegate_trainer.artifacts.evaluation_files import RESULT, golden_file, pairs_file, rows_file
 from tunegate_trainer.artifacts.gate_result import GateResult
-from tunegate_trainer.tokens.rows import PAIRS_PREFIX, PREFERENCE
+from tunegate_trainer.tokens.rows import PREFERENCE
 
 logger = logging.getLogger(__name__)
 
@@ -115,7 +116,7 @@ def collect(workspace: Path, request: Request) -> Collected:
         reports=reports,
         results=results,
         losses={stage: _losses(workspace / paths.stage(stage) / "losses.jsonl") for stage in stages},
-        gate_result=_gate_result(workspace / paths.gate / "result.json"),
+        gate_result=_gate_result(workspace / paths.gate / RESULT),
     )
 
 
@@ -177,7 +178,7 @@ def _evaluated(folder: Path, request: Request, plan: Plan | None) -> Results:
     """The evaluations in ``evals/<stage>``, with the cases as their own files name them."""
     sets: dict[str, CaseSet] = {}
     evaluations = []
-    for path in sorted(folder.glob("step-*/result.json")):
+    for path in sorted(folder.glob(f"step-*/{RESULT}")):
         try:
             evaluations.append(Evaluation.model_validate_json(path.read_bytes()))
         except (OSError, ValidationError) as error:
@@ -190,12 +191,12 @@ def _evaluated(folder: Path, request: Request, plan: Plan | None) -> Results:
 def _case_sets(folder: Path, request: Request, plan: Plan | None) -> dict[str, CaseSet]:
     """The cases of one evaluation: of each golden set, and the dev rows or pairs of each task metric."""
     found = {
-        golden_set(gate.name): _case_set(folder / f"golden-{gate.name}.jsonl", gate.golden_sha256)
+        golden_set(gate.name): _case_set(folder / golden_file(gate.name), gate.golden_sha256)
         for gate in request.gates
     }
     preference = plan.data.preference if plan else None
-    rows = _case_set(folder / "dev.jsonl", plan.data.dev.sha256 if plan else "")
-    pairs = _case_set(folder / f"{PAIRS_PREFIX}dev.jsonl", preference.dev.sha256 if preference else "")
+    rows = _case_set(folder / rows_file("dev"), plan.data.dev.sha256 if plan else "")
+    pairs = _case_set(folder / pairs_file("dev"), preference.dev.sha256 if preference else "")
     for metric in request.spec.task_metrics:
         found[task_set("dev", metric.name)] = pairs if metric.name == PREFERENCE else rows
     return {name: cases for name, cases in found.items() if cases.ids}

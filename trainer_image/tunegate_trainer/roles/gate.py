@@ -18,6 +18,7 @@ from tunegate_trainer.artifacts.build import (
     load_artifact,
     published_stops,
 )
+from tunegate_trainer.artifacts.evaluation_files import RESULT, base_file
 from tunegate_trainer.artifacts.gate_result import GateResult, GateVerdict
 from tunegate_trainer.evaluate.baselines import BaselineCache
 from tunegate_trainer.evaluate.evaluate import Weights, as_evaluation, as_results, evaluate, write_cases
@@ -103,7 +104,7 @@ def _judge(context: Context, stage: str, step: int, writer: Writer) -> None:
 
     writer.check()
     for evaluation_set, base_result, result in zip(sets, base_results, final_results, strict=True):
-        write_cases(folder / f"base-{evaluation_set.file}", base_result)
+        write_cases(folder / base_file(evaluation_set.file), base_result)
         write_cases(folder / evaluation_set.file, result)
     results = as_results(sets, [base, final])
     results = results.model_copy(update={"last_published": _last_published(context)})
@@ -112,7 +113,7 @@ def _judge(context: Context, stage: str, step: int, writer: Writer) -> None:
     for each in verdicts:
         logger.info("%s: %s, %s%s", each.name, each.state, each.message, " (dry run)" if each.dry_run else "")
     write_model(
-        folder / "result.json",
+        folder / RESULT,
         GateResult(
             stage=stage,
             step=step,

@@ -23,6 +23,7 @@ from tunegate_api.contract import (
 )
 from tunegate_api.judging.judgement import Judgement, judge_final
 from tunegate_api.judging.verdict import VerdictState
+from tunegate_trainer.artifacts.evaluation_files import RESULT
 from tunegate_trainer.artifacts.gate_result import GateResult
 from tunegate_trainer.process.context import Context
 from tunegate_trainer.process.epoch import Writer
@@ -206,7 +207,7 @@ def read_gate_results(context: Context, digest: str) -> tuple[Results, GateResul
     Raises :class:`UserError` if one is missing, they differ, or they are about another artifact.
     """
     reported = context.paths.outbox / f"{Role.GATE}.json"
-    written = context.paths.gate / "result.json"
+    written = context.paths.gate / RESULT
     try:
         report = Report.model_validate_json((context.workspace / reported).read_bytes())
         measured = GateResult.model_validate_json((context.workspace / written).read_bytes())

@@ -11,6 +11,7 @@ from tunegate_api.contract import Outcome, Request, Role, plan_digest
 from tunegate_api.judging.judgement import Judgement, judge_final
 from tunegate_api.judging.verdict import VerdictState, rate
 from tunegate_api.plan import Plan, StagePlan
+from tunegate_trainer.artifacts.evaluation_files import RESULT
 from tunegate_trainer.process.files import sha256_file
 from tunegate_trainer.report.collect import Collected, LossPoint
 from tunegate_trainer.report.headline import publish_addresses
@@ -162,7 +163,7 @@ def _training_point(point: LossPoint) -> Point:
 
 
 def _checkpoint_point(job: Collected, stage: Stage, checkpoint: Checkpoint) -> Point:
-    written = job.workspace / job.paths.evaluation(stage.name, checkpoint.step) / "result.json"
+    written = job.workspace / job.paths.evaluation(stage.name, checkpoint.step) / RESULT
     metrics = {
         EVALUATED: float(checkpoint.step),
         "checkpoint/passed": float(checkpoint.verdict is VerdictState.PASSED),
@@ -191,7 +192,7 @@ def _final_evaluation(job: Collected, judgement: Judgement | None) -> tuple[Poin
         metrics |= _rates(f"{task.split}/{task.name}", task.passed, task.total)
         if task.base_passed is not None:
             metrics[f"{task.split}/{task.name}/BaseModel_rate"] = float(rate(task.base_passed, task.total))
-    return (Point(step, _written(job.workspace / job.paths.gate / "result.json"), metrics),)
+    return (Point(step, _written(job.workspace / job.paths.gate / RESULT), metrics),)
 
 
 def _rates(name: str, passed: int, total: int) -> dict[str, float]:
