@@ -22,7 +22,7 @@ from support.trainer_root import STAGE, TrainerRoot
 from tunegate_api.contract import ROOT_VARIABLE, ExitCode, Role
 from tunegate_api.v1alpha1.finetunejob import ModelSource
 from tunegate_api.workspace import Workspace
-from tunegate_trainer.artifacts.gate_result import GateResult
+from tunegate_trainer.artifacts.gate_result import GateRoleResult
 from tunegate_trainer.main import main
 from tunegate_trainer.models.resolve import resolve_model
 from tunegate_trainer.process.context import Context
@@ -30,7 +30,7 @@ from tunegate_trainer.train.losses import LossFile
 
 MakeRoot = Callable[..., TrainerRoot]
 AtStep = Callable[[int, Callable[[], object]], None]
-Judge = Callable[..., GateResult]
+Judge = Callable[..., GateRoleResult]
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -104,9 +104,11 @@ def at_step(monkeypatch: pytest.MonkeyPatch) -> AtStep:
 def judge(monkeypatch: pytest.MonkeyPatch) -> Judge:
     """Runs the gate role on a stage's checkpoint."""
 
-    def run(root: TrainerRoot, step: int, stage: str = STAGE) -> GateResult:
+    def run(root: TrainerRoot, step: int, stage: str = STAGE) -> GateRoleResult:
         monkeypatch.setenv(ROOT_VARIABLE, str(root.path))
         assert main(["gate", "--stage", stage, "--step", str(step)]) == ExitCode.OK
-        return GateResult.model_validate_json((root.workspace / root.paths.gate / "result.json").read_bytes())
+        return GateRoleResult.model_validate_json(
+            (root.workspace / root.paths.gate / "result.json").read_bytes()
+        )
 
     return run

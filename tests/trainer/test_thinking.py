@@ -14,7 +14,7 @@ from tunegate_api.contract import ROOT_VARIABLE, ExitCode, Role, Termination, go
 from tunegate_api.judging.verdict import FAIL, PASS, TRUNCATED
 from tunegate_api.plan import Plan
 from tunegate_api.workspace import Workspace
-from tunegate_trainer.artifacts.gate_result import GateResult
+from tunegate_trainer.artifacts.gate_result import GateRoleResult
 from tunegate_trainer.main import main
 from tunegate_trainer.process.files import write_model
 from tunegate_trainer.tokens.chat import load_tokenizer
@@ -109,7 +109,7 @@ class Job:
 
     def outcomes(self, gate: str) -> str:
         result = self.root.workspace / self.root.paths.gate / "result.json"
-        _, final = GateResult.model_validate_json(result.read_bytes()).evaluations
+        _, final = GateRoleResult.model_validate_json(result.read_bytes()).evaluations
         return final.outcomes[golden_set(gate)]
 
     def outputs(self, gate: str) -> set[str]:

@@ -180,7 +180,7 @@ def assess_stage(
     order = list(StopAction)
     assessed = []
     for gate in gates:
-        cases = case_set(gate, results)
+        cases = measured_cases(gate, results)
         if gate.spec.dry_run or not cases.ids:
             continue
         history = [Measured(e.step, e.outcomes.get(golden_set(gate.name), "")) for e in counted]
@@ -205,7 +205,7 @@ def referenced_checkpoints(request: Request, results: Results, stage: str, accep
     return steps - {0}
 
 
-def case_set(gate: GateRequest, results: Results) -> CaseSet:
+def measured_cases(gate: GateRequest, results: Results) -> CaseSet:
     """The cases that were measured for ``gate``; none, which cannot pass, where they are not its own."""
     cases = results.sets.get(golden_set(gate.name))
     if cases is None or cases.sha256 != gate.golden_sha256:
@@ -251,7 +251,7 @@ def _judge_gate(
 ) -> GateJudgement:
     """Against every baseline that exists. The base model must exist; an earlier version may not."""
     name = golden_set(gate.name)
-    cases, outcomes = case_set(gate, results), evaluation.outcomes.get(name, "")
+    cases, outcomes = measured_cases(gate, results), evaluation.outcomes.get(name, "")
     baselines: dict[str, Baseline] = {}
     skipped: tuple[str, ...] = ()
     if "BaseModel" in gate.spec.baselines:

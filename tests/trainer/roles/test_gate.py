@@ -18,7 +18,7 @@ from tunegate_api.judging.verdict import PASS, VerdictState
 from tunegate_api.v1alpha1.evaluation_status import BaselineDigest
 from tunegate_api.v1alpha1.finetunejob_status import Reason
 from tunegate_trainer.artifacts import build as artifact_module
-from tunegate_trainer.artifacts.gate_result import GateResult
+from tunegate_trainer.artifacts.gate_result import GateRoleResult
 from tunegate_trainer.evaluate.evaluate import SetResult
 from tunegate_trainer.evaluate.openings import record_openings
 from tunegate_trainer.evaluate.sets import held_out_sets
@@ -55,8 +55,8 @@ def gate() -> int:
     return main(["gate", "--stage", STAGE, "--step", str(STEP)])
 
 
-def result(root: TrainerRoot) -> GateResult:
-    return GateResult.model_validate_json((root.workspace / root.paths.gate / "result.json").read_bytes())
+def result(root: TrainerRoot) -> GateRoleResult:
+    return GateRoleResult.model_validate_json((root.workspace / root.paths.gate / "result.json").read_bytes())
 
 
 def artifact(root: TrainerRoot) -> Path:

@@ -10,7 +10,7 @@ from support.trainer_root import STAGE, TrainerRoot, gate_spec
 from tunegate_api.contract import ROOT_VARIABLE, ExitCode, Role
 from tunegate_api.judging.judgement import judge_final
 from tunegate_api.judging.verdict import VerdictState
-from tunegate_trainer.artifacts.gate_result import GateResult
+from tunegate_trainer.artifacts.gate_result import GateRoleResult
 from tunegate_trainer.main import main
 from tunegate_trainer.roles import train as train_role
 
@@ -48,9 +48,9 @@ def target(root) -> Path:
     return root.path / "volumes" / "models" / "orders"
 
 
-def judge(root: TrainerRoot) -> GateResult:
+def judge(root: TrainerRoot) -> GateRoleResult:
     assert main(["gate", "--stage", STAGE, "--step", str(STEP)]) == ExitCode.OK
-    return GateResult.model_validate_json((root.workspace / root.paths.gate / "result.json").read_bytes())
+    return GateRoleResult.model_validate_json((root.workspace / root.paths.gate / "result.json").read_bytes())
 
 
 def publish_rival(root: TrainerRoot, target: Path, outcomes: str) -> Path:

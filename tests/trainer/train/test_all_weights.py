@@ -13,7 +13,7 @@ from support.trainer_root import ALL_WEIGHTS, STAGE, TrainerRoot, gate_spec, gol
 from tunegate_api.contract import ROOT_VARIABLE, ExitCode, Outcome
 from tunegate_api.judging.verdict import PASS, VerdictState
 from tunegate_trainer.artifacts.build import judged_dtype
-from tunegate_trainer.artifacts.gate_result import GateResult
+from tunegate_trainer.artifacts.gate_result import GateRoleResult
 from tunegate_trainer.main import main
 from tunegate_trainer.models.loading import load_base, load_weights
 from tunegate_trainer.process.files import seal, verify
@@ -53,8 +53,8 @@ def artifact(root: TrainerRoot):
     return root.workspace / root.paths.model
 
 
-def result(root: TrainerRoot) -> GateResult:
-    return GateResult.model_validate_json((root.workspace / root.paths.gate / "result.json").read_bytes())
+def result(root: TrainerRoot) -> GateRoleResult:
+    return GateRoleResult.model_validate_json((root.workspace / root.paths.gate / "result.json").read_bytes())
 
 
 def test_every_weight_changes_and_the_base_on_the_volume_does_not(trained, tiny_model):

@@ -17,7 +17,7 @@ class GateVerdict(StatusModel):
     """Recorded, without a say in the verdict."""
 
 
-class GateResult(StatusModel):
+class GateRoleResult(StatusModel):
     """What was judged, how and what was measured, what that says.
 
     Operator and publish role compute the verdict again from the evaluations.

@@ -17,7 +17,7 @@ from tunegate_api.judging.verdict import VerdictState, points_text, rate, rate_t
 from tunegate_api.meta import Sha256, StatusModel, Time
 from tunegate_api.plan import Plan, StagePlan
 from tunegate_api.v1alpha1.evalgate import Generation
-from tunegate_trainer.artifacts.gate_result import GateResult
+from tunegate_trainer.artifacts.gate_result import GateRoleResult
 from tunegate_trainer.process.files import write_atomic, write_model
 from tunegate_trainer.tokens.rows import PREFERENCE
 
@@ -118,7 +118,7 @@ def write_evidence(
     request: Request,
     plan: Plan,
     judgement: Judgement,
-    measured: GateResult,
+    measured: GateRoleResult,
     manifest: FileManifest,
 ) -> None:
     """Write ``evidence/`` and the model card into ``folder``, beside the weights."""
@@ -159,7 +159,7 @@ def write_evidence(
     write_atomic(folder / CARD, card)
 
 
-def is_described(folder: Path, judgement: Judgement, measured: GateResult) -> bool:
+def is_described(folder: Path, judgement: Judgement, measured: GateRoleResult) -> bool:
     """Whether the evidence in ``folder`` says this of the gates, and what they compared with."""
     try:
         written = VerdictEvidence.model_validate_json((folder / VERDICT).read_bytes())
@@ -279,7 +279,7 @@ def parameter_rows(stages: Sequence[StagePlan]) -> list[tuple[str, list[str]]]:
     return [(name, [_plain(v[name]) for v in values]) for name in names]
 
 
-def _gates(judgement: Judgement, measured: GateResult) -> list[GateEvidence]:
+def _gates(judgement: Judgement, measured: GateRoleResult) -> list[GateEvidence]:
     return [_gate_evidence(g, measured.generation.get(golden_set(g.name))) for g in judgement.gates]
 
 
@@ -305,7 +305,7 @@ def _gate_evidence(gate: GateJudgement, generation: Generation | None) -> GateEv
     )
 
 
-def _task_evidence(task: TaskJudgement, measured: GateResult, test_set: str) -> TaskEvidence:
+def _task_evidence(task: TaskJudgement, measured: GateRoleResult, test_set: str) -> TaskEvidence:
     return TaskEvidence(
         name=task.name,
         generation=measured.generation.get(test_set),

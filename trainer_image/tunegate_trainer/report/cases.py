@@ -9,7 +9,7 @@ from tunegate_api.contract import Subject
 from tunegate_api.judging.verdict import ERROR, FAIL, PASS, TRUNCATED
 from tunegate_trainer.artifacts.evaluation_files import base_file, golden_file, pairs_file, rows_file
 from tunegate_trainer.report.collect import Collected, read_lines
-from tunegate_trainer.report.stages import Stage
+from tunegate_trainer.report.stages import StageHistory
 
 SHOWN_CASES = 100
 """Cases of a group that are shown with their outputs; of the others the ids."""
@@ -19,7 +19,7 @@ OUTCOME_WORDS = {PASS: "passed", FAIL: "failed", TRUNCATED: "cut off", ERROR: "n
 
 
 @dataclass(frozen=True)
-class Answer:
+class CaseAnswer:
     """What one model answered to a case."""
 
     text: str
@@ -39,23 +39,23 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Pair:
+class ComparedCase:
     """One case and both answers. ``before`` is None where the first model was not measured on it."""
 
     id: str
     tags: tuple[str, ...]
     prompt: str
-    before: Answer | None
-    after: Answer
+    before: CaseAnswer | None
+    after: CaseAnswer
 
 
 @dataclass(frozen=True)
 class Group:
-    """Pairs with the same change."""
+    """Cases with the same change."""
 
     key: str
     title: str
-    shown: tuple[Pair, ...]
+    shown: tuple[ComparedCase, ...]
     others: tuple[str, ...]
     """Ids of those beyond ``SHOWN_CASES``."""
 
@@ -86,7 +86,7 @@ _GROUPS = (
 """In the order they are shown, each with whether the first and the second model passed."""
 
 
-def comparisons(job: Collected, stages: Sequence[Stage]) -> list[Comparison]:
+def comparisons(job: Collected, stages: Sequence[StageHistory]) -> list[Comparison]:
     """The base model against the artifact; before there is one, against the newest checkpoint; of a stopped
     stage, its best checkpoint against the one that stopped it."""
     gate = job.workspace / job.paths.gate
@@ -136,10 +136,10 @@ def _title(key: str) -> str:
     return f"Held-out rows, {key}"
 
 
-def _pairs(before: Sequence[dict[str, Any]], after: Sequence[dict[str, Any]]) -> list[Pair]:
+def _pairs(before: Sequence[dict[str, Any]], after: Sequence[dict[str, Any]]) -> list[ComparedCase]:
     earlier = {str(case.get("id")): _answer(case) for case in before}
     return [
-        Pair(
+        ComparedCase(
             id=str(case.get("id")),
             tags=tuple(str(tag) for tag in case.get("tags") or ()),
             prompt=_shown(case.get("prompt")),
@@ -150,11 +150,11 @@ def _pairs(before: Sequence[dict[str, Any]], after: Sequence[dict[str, Any]]) ->
     ]
 
 
-def _answer(case: Mapping[str, Any]) -> Answer:
+def _answer(case: Mapping[str, Any]) -> CaseAnswer:
     outcomes = {str(k): str(v) for k, v in dict(case.get("outcomes") or {}).items()}
     letters = set(outcomes.values()) or {ERROR}
     worst = next((letter for letter in (ERROR, TRUNCATED, FAIL) if letter in letters), None)
-    return Answer(
+    return CaseAnswer(
         text=_shown(case.get("output")),
         outcome=worst or (PASS if letters == {PASS} else ERROR),
         explanation=_shown(case.get("explanation")),
@@ -164,7 +164,7 @@ def _answer(case: Mapping[str, Any]) -> Answer:
     )
 
 
-def _grouped(pairs: Sequence[Pair]) -> tuple[Group, ...]:
+def _grouped(pairs: Sequence[ComparedCase]) -> tuple[Group, ...]:
     groups = []
     for key, title, passed in _GROUPS:
         # Without a first answer there is no change to speak of: such a case counts as what it is now.

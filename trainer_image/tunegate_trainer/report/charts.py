@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from tunegate_api.judging.verdict import rate
 from tunegate_trainer.report.collect import LossPoint
-from tunegate_trainer.report.stages import Stage
+from tunegate_trainer.report.stages import StageHistory
 
 _SIZE = (5.6, 3.6)
 """Inches at 72 points: wide enough for a column, and text is still readable on a phone."""
@@ -40,7 +40,7 @@ class _Line:
     dev: bool
 
 
-def loss_chart(stage: Stage) -> Markup | None:
+def loss_chart(stage: StageHistory) -> Markup | None:
     """Training loss by step, with the best checkpoint and the stop; None before the second step."""
     if len(stage.losses) < 2:
         return None
@@ -66,7 +66,7 @@ def loss_chart(stage: Stage) -> Markup | None:
     return _svg(f"loss-{stage.name}", f"Training loss, stage {stage.name}", words, draw, stage)
 
 
-def rate_chart(stage: Stage) -> Markup | None:
+def rate_chart(stage: StageHistory) -> Markup | None:
     """Golden rate of each gate and dev metrics by checkpoint; None before the first checkpoint."""
     if len(stage.checkpoints) < 2:
         return None
@@ -103,7 +103,7 @@ def rate_chart(stage: Stage) -> Markup | None:
     return _svg(f"rates-{stage.name}", title, f"{words}. {_marks_in_words(stage)}", draw, stage)
 
 
-def _lines(stage: Stage) -> list[_Line]:
+def _lines(stage: StageHistory) -> list[_Line]:
     """What was measured at more than one checkpoint or at the start."""
     found: dict[str, _Line] = {}
     for checkpoint in stage.checkpoints:
@@ -117,7 +117,7 @@ def _lines(stage: Stage) -> list[_Line]:
     return list(found.values())
 
 
-def _svg(name: str, title: str, words: str, draw: Callable[[Any], None], stage: Stage) -> Markup:
+def _svg(name: str, title: str, words: str, draw: Callable[[Any], None], stage: StageHistory) -> Markup:
     # Matplotlib costs a second to load, which only a report with a curve needs.
     import matplotlib as mpl  # noqa: PLC0415
     from matplotlib.backends.backend_svg import FigureCanvasSVG  # noqa: PLC0415
@@ -151,7 +151,7 @@ def _svg(name: str, title: str, words: str, draw: Callable[[Any], None], stage: 
     return _inline(drawn.getvalue(), name, title, words)
 
 
-def _mark(axes: Any, stage: Stage, *, at_top: bool) -> None:
+def _mark(axes: Any, stage: StageHistory, *, at_top: bool) -> None:
     """Vertical lines with words, where no curve is: the best checkpoint, continued by a person, stopped."""
     best = stage.stop.best_step if stage.stop else stage.best_step
     words: dict[int, list[str]] = {}
@@ -174,7 +174,7 @@ def _mark(axes: Any, stage: Stage, *, at_top: bool) -> None:
         )  # fmt: skip
 
 
-def _marks_in_words(stage: Stage) -> str:
+def _marks_in_words(stage: StageHistory) -> str:
     best = stage.stop.best_step if stage.stop else stage.best_step
     words = [f"Best checkpoint: step {best}." if best else "No best checkpoint."]
     words += [f"Continued by a person after step {step}." for step in stage.accepted_steps]

@@ -15,7 +15,7 @@ from tunegate_api.judging.verdict import CaseSet
 from tunegate_api.plan import Plan
 from tunegate_api.workspace import Workspace
 from tunegate_trainer.artifacts.evaluation_files import RESULT, golden_file, pairs_file, rows_file
-from tunegate_trainer.artifacts.gate_result import GateResult
+from tunegate_trainer.artifacts.gate_result import GateRoleResult
 from tunegate_trainer.tokens.rows import PREFERENCE
 
 logger = logging.getLogger(__name__)
@@ -83,7 +83,7 @@ class Collected:
     results: Results
     losses: Mapping[str, tuple[LossPoint, ...]]
     """By stage."""
-    gate_result: GateResult | None
+    gate_result: GateRoleResult | None
     """What the final gate left."""
 
     @property
@@ -157,9 +157,9 @@ def _reports(outbox: Path) -> Iterator[tuple[str, Report]]:
             logger.warning("%s is left out of the report: %s", path.name, error)
 
 
-def _gate_result(path: Path) -> GateResult | None:
+def _gate_result(path: Path) -> GateRoleResult | None:
     try:
-        return GateResult.model_validate_json(path.read_bytes())
+        return GateRoleResult.model_validate_json(path.read_bytes())
     except FileNotFoundError:
         return None
     except (OSError, ValidationError) as error:

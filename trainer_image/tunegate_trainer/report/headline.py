@@ -9,7 +9,7 @@ from tunegate_api.judging.judgement import Judgement
 from tunegate_api.judging.verdict import Finding, VerdictState
 from tunegate_api.v1alpha1.finetunejob_status import Failure
 from tunegate_trainer.report.collect import Collected
-from tunegate_trainer.report.stages import Stage, Stop
+from tunegate_trainer.report.stages import GateStop, StageHistory
 
 Tone = Literal["good", "bad", "unsure", "busy"]
 _ROLE_WORDS = {
@@ -30,11 +30,11 @@ class Headline:
     findings: tuple[tuple[str, Finding], ...] = ()
     """The arithmetic: who says it, and what."""
     failure: Failure | None = None
-    stop: Stop | None = None
+    stop: GateStop | None = None
     published: tuple[PublishedArtifact, ...] = ()
 
 
-def headline(job: Collected, stages: Sequence[Stage], judgement: Judgement | None) -> Headline:
+def headline(job: Collected, stages: Sequence[StageHistory], judgement: Judgement | None) -> Headline:
     """How the job stands, by what there is of it."""
     failed = [r for r in job.reports.values() if r.failure is not None and r.outcome is Outcome.FAILED]
     if failed:
@@ -93,7 +93,7 @@ def _judged(job: Collected, judgement: Judgement) -> Headline:
     return Headline(title, tone, sentence, findings=tuple(judgement.findings), published=published)
 
 
-def _under_way(job: Collected, stages: Sequence[Stage]) -> Headline:
+def _under_way(job: Collected, stages: Sequence[StageHistory]) -> Headline:
     if not stages:
         return _before_training(job)
     stage = stages[-1]

@@ -7,10 +7,10 @@ from tunegate_api.memory.fitting import by_part
 from tunegate_api.plan import StagePlan
 from tunegate_api.v1alpha1.evalgate import EvalGateSpec
 from tunegate_api.v1alpha1.stages import EvaluateEvery
-from tunegate_trainer.artifacts.gate_result import GateResult
+from tunegate_trainer.artifacts.gate_result import GateRoleResult
 
 
-def job_rows(request: Request, measured: GateResult | None) -> list[tuple[str, str]]:
+def job_rows(request: Request, measured: GateRoleResult | None) -> list[tuple[str, str]]:
     """What holds for all stages, and once the final gate ran, what it ran on."""
     held_out = request.spec.data.held_out
     rows = [

@@ -8,11 +8,11 @@ from tunegate_api.judging.judgement import GateJudgement, Judgement, TaskJudgeme
 from tunegate_api.judging.verdict import VerdictState, points_text, rate, rate_text
 from tunegate_api.meta import exact
 from tunegate_trainer.report.collect import Collected
-from tunegate_trainer.report.stages import Stage
+from tunegate_trainer.report.stages import StageHistory
 
 
 @dataclass(frozen=True)
-class Score:
+class ScoreRow:
     """One measure of two models."""
 
     measure: str
@@ -46,10 +46,10 @@ class Scores:
     """The table, and whose numbers it has."""
 
     tuned: str
-    rows: tuple[Score, ...]
+    rows: tuple[ScoreRow, ...]
 
 
-def scores(job: Collected, stages: Sequence[Stage], judgement: Judgement | None) -> Scores | None:
+def scores(job: Collected, stages: Sequence[StageHistory], judgement: Judgement | None) -> Scores | None:
     """Of the artifact once it is judged; before, of the best or else the newest checkpoint."""
     evaluated = [stage for stage in stages if len(stage.checkpoints) > 1]
     if judgement is not None:
@@ -70,14 +70,14 @@ def scores(job: Collected, stages: Sequence[Stage], judgement: Judgement | None)
     return Scores(f"{stage.name}, step {shown.step} ({word})", tuple(rows))
 
 
-def _dev_of(stage: Stage, step: int) -> Sequence[TaskJudgement]:
+def _dev_of(stage: StageHistory, step: int) -> Sequence[TaskJudgement]:
     checkpoint = stage.checkpoint(step)
     return checkpoint.tasks if checkpoint else ()
 
 
-def _of_gate(request: Request, gate: GateJudgement) -> Score:
+def _of_gate(request: Request, gate: GateJudgement) -> ScoreRow:
     minimum = request.gate(gate.name).spec.thresholds.min_pass_rate
-    return Score(
+    return ScoreRow(
         measure=f"golden set {gate.name}" + (" (dry run)" if gate.dry_run else ""),
         passed=gate.verdict.passed,
         total=gate.verdict.total,
@@ -88,9 +88,9 @@ def _of_gate(request: Request, gate: GateJudgement) -> Score:
     )
 
 
-def _of_task(task: TaskJudgement, *, counts: bool) -> Score:
+def _of_task(task: TaskJudgement, *, counts: bool) -> ScoreRow:
     """Dev scores checkpoints: nothing is required of it, so it does not count."""
-    return Score(
+    return ScoreRow(
         measure=f"{task.name}, {task.split}",
         passed=task.passed,
         total=task.total,

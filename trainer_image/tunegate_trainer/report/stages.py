@@ -33,7 +33,7 @@ class Checkpoint:
 
 
 @dataclass(frozen=True)
-class Stop:
+class GateStop:
     """Why a gate stopped a stage."""
 
     stage: str
@@ -59,7 +59,7 @@ class Stop:
 
 
 @dataclass(frozen=True)
-class Stage:
+class StageHistory:
     """One stage, as far as it came."""
 
     name: str
@@ -76,7 +76,7 @@ class Stage:
     """The passing checkpoint that goes on."""
     accepted_steps: tuple[int, ...]
     """Where a person said to continue after a stop."""
-    stop: Stop | None
+    stop: GateStop | None
 
     @property
     def last_step(self) -> int:
@@ -91,12 +91,12 @@ class Stage:
         return next((c for c in self.checkpoints if c.step == step), None)
 
 
-def stages_of(job: Collected) -> list[Stage]:
+def stages_of(job: Collected) -> list[StageHistory]:
     """The stages that began, in order."""
     return [stage for name in job.stage_names if (stage := _stage(job, name)) is not None]
 
 
-def _stage(job: Collected, name: str) -> Stage | None:
+def _stage(job: Collected, name: str) -> StageHistory | None:
     report = job.report_of(Role.TRAIN, name)
     evaluations = job.results.find(Subject.START, name) + job.results.find(Subject.CHECKPOINT, name)
     losses = job.losses[name]
@@ -113,7 +113,7 @@ def _stage(job: Collected, name: str) -> Stage | None:
     stop = None
     if stopped and report is not None and found is not None:
         assessment = found.assessment
-        stop = Stop(
+        stop = GateStop(
             stage=name,
             step=found.step,
             total_steps=total_steps,
@@ -126,7 +126,7 @@ def _stage(job: Collected, name: str) -> Stage | None:
             seconds_per_step=_seconds_per_step(losses),
         )
     method = next(stage.method for stage in job.request.spec.stages if stage.name == name)
-    return Stage(
+    return StageHistory(
         name=name,
         method=method,
         total_steps=total_steps,

@@ -19,7 +19,7 @@ from tunegate_trainer.artifacts.build import (
     published_stops,
 )
 from tunegate_trainer.artifacts.evaluation_files import RESULT, base_file
-from tunegate_trainer.artifacts.gate_result import GateResult, GateVerdict
+from tunegate_trainer.artifacts.gate_result import GateRoleResult, GateVerdict
 from tunegate_trainer.evaluate.baselines import BaselineCache
 from tunegate_trainer.evaluate.evaluate import Weights, as_evaluation, as_results, evaluate, write_cases
 from tunegate_trainer.evaluate.generate import device_name
@@ -114,7 +114,7 @@ def _judge(context: Context, stage: str, step: int, writer: Writer) -> None:
         logger.info("%s: %s, %s%s", each.name, each.state, each.message, " (dry run)" if each.dry_run else "")
     write_model(
         folder / RESULT,
-        GateResult(
+        GateRoleResult(
             stage=stage,
             step=step,
             artifact=manifest.digest,

@@ -24,7 +24,7 @@ from tunegate_api.contract import (
 from tunegate_api.judging.judgement import Judgement, judge_final
 from tunegate_api.judging.verdict import VerdictState
 from tunegate_trainer.artifacts.evaluation_files import RESULT
-from tunegate_trainer.artifacts.gate_result import GateResult
+from tunegate_trainer.artifacts.gate_result import GateRoleResult
 from tunegate_trainer.process.context import Context
 from tunegate_trainer.process.epoch import Writer
 from tunegate_trainer.process.errors import StorageError, UserError
@@ -99,7 +99,7 @@ class _Publication:
     folders: Mapping[str, Path]
     artifact: Path
     manifest: FileManifest
-    measured: GateResult
+    measured: GateRoleResult
     gate_results: Results
     """What the gate role measured, and what it read at the targets."""
     writer: Writer
@@ -201,7 +201,7 @@ def check_artifact(artifact: Path, digest: str) -> FileManifest:
     return manifest
 
 
-def read_gate_results(context: Context, digest: str) -> tuple[Results, GateResult]:
+def read_gate_results(context: Context, digest: str) -> tuple[Results, GateRoleResult]:
     """What the gate role measured on the artifact, as it reported it and as it stands in gate/result.json.
 
     Raises :class:`UserError` if one is missing, they differ, or they are about another artifact.
@@ -210,7 +210,7 @@ def read_gate_results(context: Context, digest: str) -> tuple[Results, GateResul
     written = context.paths.gate / RESULT
     try:
         report = Report.model_validate_json((context.workspace / reported).read_bytes())
-        measured = GateResult.model_validate_json((context.workspace / written).read_bytes())
+        measured = GateRoleResult.model_validate_json((context.workspace / written).read_bytes())
     except FileNotFoundError as error:
         raise UserError(
             f"nothing is published without the gate's results: {error.filename} is missing"

@@ -15,7 +15,7 @@ from tunegate_trainer.artifacts.evaluation_files import RESULT
 from tunegate_trainer.process.files import sha256_file
 from tunegate_trainer.report.collect import Collected, LossPoint
 from tunegate_trainer.report.headline import publish_addresses
-from tunegate_trainer.report.stages import Checkpoint, Stage, stages_of
+from tunegate_trainer.report.stages import Checkpoint, StageHistory, stages_of
 
 JOB = "job"
 """The key of the job's own run; a stage's is ``stage/NAME``."""
@@ -132,7 +132,7 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Va
             yield f"{prefix}{name}", value
 
 
-def _stage_run(job: Collected, stage: Stage, *, has_failed: bool) -> TrackedRun:
+def _stage_run(job: Collected, stage: StageHistory, *, has_failed: bool) -> TrackedRun:
     state = _stage_state(stage)
     plan = next((one for one in job.plan.stages if one.name == stage.name), None) if job.plan else None
     training = tuple(_training_point(point) for point in stage.losses)
@@ -162,7 +162,7 @@ def _training_point(point: LossPoint) -> Point:
     return Point(point.step, point.time, metrics)
 
 
-def _checkpoint_point(job: Collected, stage: Stage, checkpoint: Checkpoint) -> Point:
+def _checkpoint_point(job: Collected, stage: StageHistory, checkpoint: Checkpoint) -> Point:
     written = job.workspace / job.paths.evaluation(stage.name, checkpoint.step) / RESULT
     metrics = {
         EVALUATED: float(checkpoint.step),
@@ -215,7 +215,7 @@ def _identity(request: Request) -> dict[str, str]:
     return {"job": request.name, "namespace": request.namespace, "uid": request.uid}
 
 
-def _stage_tags(stage: Stage) -> dict[str, str]:
+def _stage_tags(stage: StageHistory) -> dict[str, str]:
     tags = {f"verdict.step-{c.step:06d}": str(c.verdict) for c in stage.checkpoints if c.step}
     if stage.best_step is not None:
         tags["best_step"] = str(stage.best_step)
@@ -246,7 +246,7 @@ def _job_tags(job: Collected, judgement: Judgement | None, failure: str | None) 
     return tags
 
 
-def _stage_state(stage: Stage) -> RunState:
+def _stage_state(stage: StageHistory) -> RunState:
     states = {
         Outcome.COMPLETED: RunState.FINISHED,
         Outcome.STOPPED: RunState.STOPPED,
@@ -255,7 +255,7 @@ def _stage_state(stage: Stage) -> RunState:
     return states.get(stage.outcome, RunState.RUNNING) if stage.outcome else RunState.RUNNING
 
 
-def _job_state(job: Collected, stages: list[Stage], judgement: Judgement | None) -> RunState:
+def _job_state(job: Collected, stages: list[StageHistory], judgement: Judgement | None) -> RunState:
     """As far as the job's own pods know it."""
     if any(report.outcome is Outcome.FAILED for report in job.reports.values()):
         return RunState.FAILED
