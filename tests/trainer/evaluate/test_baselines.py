@@ -15,7 +15,7 @@ from tunegate_trainer.evaluate.baselines import BaselineCache
 from tunegate_trainer.evaluate.evaluate import SetResult
 from tunegate_trainer.evaluate.generate import device_name
 from tunegate_trainer.evaluate.scorers import Output
-from tunegate_trainer.evaluate.sets import GOLDEN, golden_sets
+from tunegate_trainer.evaluate.sets import GOLDEN, Expected, golden_sets
 from tunegate_trainer.models.loading import load_base
 from tunegate_trainer.process.context import Context
 from tunegate_trainer.process.files import sha256_file, write_model
@@ -179,10 +179,12 @@ def test_a_result_of_one_gpu_is_no_baseline_on_another(volume, monkeypatch):
 def test_what_could_not_be_scored_is_measured_again(volume):
     (sound,) = volume.sets
 
-    def stuck(_: str) -> None:
-        raise TimeoutError
+    class Stuck:
+        def score(self, samples):
+            raise TimeoutError(samples)
 
-    broken = replace(sound, cases=[replace(case, scorers={GOLDEN: [stuck]}) for case in sound.cases])
+    stuck = {GOLDEN: [Expected(Stuck(), None)]}
+    broken = replace(sound, cases=[replace(case, measures=stuck) for case in sound.cases])
     (errors,) = volume.evaluate([broken])
     assert errors.outcomes(GOLDEN) == "ee"
     assert not volume.folder.exists()

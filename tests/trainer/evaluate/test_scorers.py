@@ -2,24 +2,18 @@
 
 import json
 import time
+from collections.abc import Mapping
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from threading import Thread
 
 import pytest
-from pydantic import TypeAdapter
 
-from tunegate_api.judging.golden import Expectation, FunctionCall
-from tunegate_trainer.evaluate import scorers
-from tunegate_trainer.evaluate.scorers import (
-    Output,
-    Score,
-    calls_scorer,
-    exact_match_scorer,
-    expectation_scorer,
-    same_json,
-    schema_scorer,
-    score,
-)
+from tunegate_api.judging.golden import FunctionCall, GoldenCase, Message, ToolCall
+from tunegate_trainer.evaluate.scorers import SCORERS, Sample, Score, Scorer
+from tunegate_trainer.evaluate.scorers.json_values import same_json
+from tunegate_trainer.evaluate.scorers.one_by_one import OneByOne, matcher
+from tunegate_trainer.tokens.rows import Row
 
 SCHEMA = {
     "type": "object",
@@ -39,13 +33,20 @@ def written(calls: list[FunctionCall]) -> str:
     return "\n".join(f"<tool_call>\n{call.model_dump_json()}\n</tool_call>" for call in calls)
 
 
+EXISTS = {"type": "contains", "value": "x"}
 CALL = {"name": "weather", "arguments": {"city": "Oslo", "days": 2}}
 
 
-def judge(text: str, *, allow_empty: bool = False, **expectation) -> Score:
-    parsed = TypeAdapter(Expectation).validate_python(expectation)
-    scorer = expectation_scorer(parsed, allow_empty=allow_empty, calls=written)
-    return score(Output(text, truncated=False), [scorer])
+def judge(
+    text: str, *, allow_empty: bool = False, scorers: Mapping[str, Scorer] = SCORERS, **expectation
+) -> Score:
+    """Score an output by one expectation of a golden case."""
+    case = GoldenCase(id="case", prompt="?", expect=[EXISTS], allow_empty=allow_empty)
+    reference = expectation["schema" if "schema" in expectation else "value"]
+    if expectation["type"] == "tool_calls_equal":
+        reference = written([FunctionCall(**call) for call in reference])
+    (score,) = scorers[expectation["type"]].score([Sample("?", text, reference, case)])
+    return score
 
 
 @pytest.mark.parametrize(
@@ -119,38 +120,41 @@ def test_a_failure_is_explained():
     assert judge("{", type="json_equals", value=1).explanation.startswith("is not JSON: ")
 
 
-def test_a_truncated_output_never_passes():
-    assert score(Output("yes", truncated=True), [exact_match_scorer("yes")]).outcome == "t"
+def test_exact_match_compares_calls_where_the_row_calls_tools():
+    calls = [ToolCall(function=FunctionCall(**CALL))]
+    row = Row(id="r", prompt=[Message(role="user", content="?")], completion="", tool_calls=calls)
+    reference = written([call.function for call in calls])
+    respaced = reference.replace("\n", "  ")
+    plain = row.model_copy(update={"tool_calls": None})
+    samples = [Sample("?", respaced, reference, case) for case in (row, plain)]
+    assert [score.outcome for score in SCORERS["exact_match"].score(samples)] == ["p", "f"]
 
 
-def test_all_expectations_must_hold():
-    both = [exact_match_scorer("yes"), schema_scorer({"type": "string"})]
-    assert score(Output('"yes"', truncated=False), both).outcome == "f"
-
-
-def test_a_pattern_that_takes_for_ever_is_an_error_and_is_not_waited_for(monkeypatch):
-    monkeypatch.setattr(scorers, "SCORE_SECONDS", 0.2)
-    judged = judge("a" * 40 + "!", type="regex", value=r"^(\w+\s?)*$")
+def test_a_pattern_that_takes_for_ever_is_an_error_and_is_not_waited_for():
+    regex = SCORERS["regex"]
+    assert isinstance(regex, OneByOne)
+    hurried = {"regex": replace(regex, seconds=0.2)}
+    judged = judge("a" * 40 + "!", type="regex", value=r"^(\w+\s?)*$", scorers=hurried)
     assert judged.outcome == "e"
     assert "took more than 0.2 s" in judged.explanation
-    assert judge("42", type="regex", value=r"^\d+$").outcome == "p"
+    assert judge("42", type="regex", value=r"^\d+$", scorers=hurried).outcome == "p"
 
 
-def test_a_process_that_has_to_wait_for_its_turn_judges_as_any_other(monkeypatch):
-    monkeypatch.setattr(scorers, "SCORE_SECONDS", 0.1)
-
-    def paused(_: str) -> None:
-        time.sleep(0.3)
-
-    assert score(Output("x", truncated=False), [paused]).outcome == "p"
+def test_a_process_that_has_to_wait_for_its_turn_judges_as_any_other():
+    waiting = replace(matcher(lambda _: time.sleep(0.3)), seconds=0.1)
+    assert judge("x", **EXISTS, scorers={"contains": waiting}).outcome == "p"
 
 
-def test_a_scorer_that_raises_is_an_error_and_no_failure():
-    def broken(text: str) -> str | None:
-        raise RuntimeError(f"no judge for {text}")
+def test_a_sample_whose_scoring_raises_is_an_error_of_that_sample_alone():
+    def broken(sample: Sample) -> str | None:
+        if sample.output == "x":
+            raise RuntimeError(f"no judge for {sample.output}")
+        return None
 
-    result = score(Output("x", truncated=False), [broken])
-    assert result == Score("e", "could not be scored: RuntimeError: no judge for x")
+    case = GoldenCase(id="case", prompt="?", expect=[EXISTS])
+    scores = matcher(broken).score([Sample("?", output, "", case) for output in ("y", "x", "z")])
+    error = Score("e", "could not be scored: RuntimeError: no judge for x")
+    assert scores == [Score("p"), error, Score("p")]
 
 
 @pytest.mark.parametrize(
@@ -194,10 +198,11 @@ def test_a_schema_is_not_fetched_from_the_network():
 
 
 def test_calls_in_another_form_than_json_differ_by_their_spaces_within():
-    judged = calls_scorer(
-        "<tool_call>f\n<arg_key>city</arg_key>\n<arg_value>New York</arg_value>\n</tool_call>"
-    )
-    assert judged("<tool_call>f <arg_key>city</arg_key><arg_value>New  York</arg_value></tool_call>") is None
-    assert (
-        judged("<tool_call>f <arg_key>city</arg_key><arg_value>NewYork</arg_value></tool_call>") is not None
-    )
+    case = GoldenCase(id="case", prompt="?", expect=[EXISTS])
+    reference = "<tool_call>f\n<arg_key>city</arg_key>\n<arg_value>New York</arg_value>\n</tool_call>"
+    outputs = [
+        "<tool_call>f <arg_key>city</arg_key><arg_value>New  York</arg_value></tool_call>",
+        "<tool_call>f <arg_key>city</arg_key><arg_value>NewYork</arg_value></tool_call>",
+    ]
+    scores = SCORERS["tool_calls_equal"].score([Sample("?", text, reference, case) for text in outputs])
+    assert [score.outcome for score in scores] == ["p", "f"]

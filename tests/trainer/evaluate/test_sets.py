@@ -16,7 +16,8 @@ from tunegate_api.v1alpha1.evalgate import Generation
 from tunegate_api.v1alpha1.finetunejob import TaskMetric
 from tunegate_trainer.evaluate import evaluate as module
 from tunegate_trainer.evaluate.evaluate import evaluate
-from tunegate_trainer.evaluate.scorers import Output, score
+from tunegate_trainer.evaluate.scorers import Output
+from tunegate_trainer.evaluate.scoring import score_cases
 from tunegate_trainer.evaluate.sets import (
     GOLDEN,
     GeneratedSet,
@@ -52,8 +53,8 @@ def test_a_case_may_allow_an_empty_output(make_root, tokenizer):
     cases = [{"id": "strict", **asked}, {"id": "silent", "allowEmpty": True, **asked}]
     root = make_root(gates={"orders": gate_spec(cases)})
     (golden,) = golden_sets(root.context(), tokenizer, root.context().request.gates)
-    empty = Output("", truncated=False)
-    assert [score(empty, case.scorers[GOLDEN]).outcome for case in golden.cases] == ["f", "p"]
+    scores = score_cases(golden.cases, [Output("", truncated=False)] * 2)
+    assert [score[GOLDEN].outcome for score in scores] == ["f", "p"]
 
 
 def test_a_chat_is_shown_turn_by_turn(make_root, tokenizer):
@@ -225,10 +226,8 @@ def test_case_with_tools_is_asked_with_them_and_judged_by_the_call(make_root):
     (asked,) = golden.cases
     assert '"name": "weather", "description": "The weather"' in asked.prompt
     said = f"<tool_call>\n{json.dumps(call)}\n</tool_call>"
-    outcomes = [
-        score(Output(text, truncated=False), asked.scorers["golden"]).outcome for text in (said, "cold")
-    ]
-    assert outcomes == [PASS, FAIL]
+    scores = score_cases([asked, asked], [Output(text, truncated=False) for text in (said, "cold")])
+    assert [score[GOLDEN].outcome for score in scores] == [PASS, FAIL]
 
 
 def test_case_whose_tools_the_template_does_not_write_is_refused_by_its_id(make_root, tokenizer):
@@ -249,6 +248,8 @@ def test_held_out_row_whose_answer_calls_a_tool_is_judged_by_the_call(make_root)
     write_model(root.path / "plan" / "plan.json", plan.model_copy(update={"data": data}))
     (rows,) = held_out_sets(root.context(), tokenizer, "dev")
     assert isinstance(rows, GeneratedSet)
-    (scorer,) = rows.cases[0].scorers["exact_match"]
-    assert scorer('<tool_call>{"name": "weather", "arguments": {"city": "Oslo"}}</tool_call>') is None
-    assert "does not call" in str(scorer(""))
+    said = '<tool_call>{"name": "weather", "arguments": {"city": "Oslo"}}</tool_call>'
+    outputs = [Output(text, truncated=False) for text in (said, "")]
+    called, silent = (score["exact_match"] for score in score_cases([*rows.cases] * 2, outputs))
+    assert called.outcome == PASS
+    assert "does not call" in silent.explanation

@@ -10,7 +10,8 @@ from trl.chat_template_utils import add_response_schema, parse_response
 from support.model_templates import model_templates, tokenizer_for
 from support.tiny_model import make_tokenizer
 from tunegate_api.judging.golden import FunctionCall, Message, ToolCall
-from tunegate_trainer.evaluate.scorers import calls_scorer
+from tunegate_api.judging.verdict import FAIL, PASS
+from tunegate_trainer.evaluate.scorers import SCORERS, Sample
 from tunegate_trainer.process.errors import UserError
 from tunegate_trainer.tokens.answers import answer_after, calls_text, example_tokens
 from tunegate_trainer.tokens.chat import (
@@ -21,6 +22,7 @@ from tunegate_trainer.tokens.chat import (
     without_special_tokens,
 )
 from tunegate_trainer.tokens.reasoning import reasoning_of, without_reasoning
+from tunegate_trainer.tokens.rows import Row
 
 TEMPLATES = model_templates()
 QUESTION = [Message(role="user", content="mug to Oslo?")]
@@ -232,10 +234,12 @@ def test_trained_call_is_judged_as_that_call(name, thought):
     form, seen = reasoning_of(tokenizer), made.text
     if form is not None:
         seen = without_reasoning(form, render(tokenizer, QUESTION, TOOLS), seen)
-    judged = calls_scorer(calls_text(tokenizer, QUESTION, CALL.tool_calls or [], TOOLS))
-    assert judged(without_special_tokens(tokenizer, seen)) is None
-    other = CALL.model_copy(update={"tool_calls": [ToolCall(function=FunctionCall(name="weather"))]})
-    assert judged(calls_text(tokenizer, QUESTION, other.tool_calls or [], TOOLS)) is not None
+    reference = calls_text(tokenizer, QUESTION, CALL.tool_calls or [], TOOLS)
+    other = [ToolCall(function=FunctionCall(name="weather"))]
+    outputs = [without_special_tokens(tokenizer, seen), calls_text(tokenizer, QUESTION, other, TOOLS)]
+    row = Row(id="row", prompt=QUESTION, completion="", tool_calls=CALL.tool_calls)
+    scores = SCORERS["tool_calls_equal"].score([Sample("", text, reference, row) for text in outputs])
+    assert [score.outcome for score in scores] == [PASS, FAIL]
 
 
 @pytest.mark.parametrize("name", CALL_TOOLS)

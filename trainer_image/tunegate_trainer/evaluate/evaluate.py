@@ -3,7 +3,7 @@
 import logging
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,8 @@ from tunegate_trainer.artifacts.evaluation_files import RESULT
 from tunegate_trainer.distributed.ranks import ALONE, Ranks
 from tunegate_trainer.evaluate.generate import generate, undisturbed
 from tunegate_trainer.evaluate.merged import merged_adapter
-from tunegate_trainer.evaluate.scorers import Output, score
+from tunegate_trainer.evaluate.scorers import Output, Score
+from tunegate_trainer.evaluate.scoring import score_cases
 from tunegate_trainer.evaluate.sets import Case, EvaluationSet, GeneratedSet, PairSet, TokenPair
 from tunegate_trainer.process.errors import StorageError, out_of_memory_explained
 from tunegate_trainer.process.files import write_atomic, write_model
@@ -117,7 +118,7 @@ def _measure(
                 if key not in generated:
                     generated[key] = generate(model, tokenizer, prompts, settings, ranks, stops=stops)
                 by_prompt = dict(zip(prompts, generated[key], strict=True))
-                cases = [_judge(case, by_prompt[case.prompt]) for case in evaluation_set.cases]
+                cases = _judge(evaluation_set.cases, [by_prompt[c.prompt] for c in evaluation_set.cases])
             else:
                 raise TypeError(f"nobody measures a {type(evaluation_set).__name__}")
         result = SetResult(cases=cases, seconds=round(time.monotonic() - start, 3))
@@ -176,8 +177,12 @@ def _preferred(pair: TokenPair, chosen: float, rejected: float) -> CaseResult:
     )
 
 
-def _judge(case: Case, output: Output) -> CaseResult:
-    scores = {measure: score(output, scorers) for measure, scorers in case.scorers.items()}
+def _judge(cases: Sequence[Case], outputs: Sequence[Output]) -> list[CaseResult]:
+    scores = score_cases(cases, outputs)
+    return [_case_result(*each) for each in zip(cases, outputs, scores, strict=True)]
+
+
+def _case_result(case: Case, output: Output, scores: Mapping[str, Score]) -> CaseResult:
     explanations = dict.fromkeys(s.explanation for s in scores.values() if s.explanation)
     return CaseResult(
         id=case.id,

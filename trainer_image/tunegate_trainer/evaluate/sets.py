@@ -11,11 +11,9 @@ from transformers import PreTrainedTokenizerBase
 
 from tunegate_api.contract import GateRequest, Split, golden_set, sha256_text, task_set
 from tunegate_api.judging.golden import (
-    FunctionCall,
     GoldenCase,
     GoldenError,
     Message,
-    ToolCall,
     case_set,
     inline_golden,
     parse_golden,
@@ -25,20 +23,14 @@ from tunegate_api.plan import SplitPlan
 from tunegate_api.v1alpha1.evalgate import Generation, GoldenSource
 from tunegate_api.v1alpha1.finetunejob import SchemaSource, TaskMetric
 from tunegate_trainer.artifacts.evaluation_files import golden_file, pairs_file, rows_file
-from tunegate_trainer.evaluate.scorers import (
-    Scorer,
-    calls_scorer,
-    exact_match_scorer,
-    expectation_scorer,
-    schema_scorer,
-)
+from tunegate_trainer.evaluate.references import golden_reference, labelled_answer
+from tunegate_trainer.evaluate.scorers import SCORERS, Scorer
 from tunegate_trainer.process.context import Context
 from tunegate_trainer.process.errors import BadDataError, SourceNotFoundError, UserError, unreadable
 from tunegate_trainer.process.files import sha256_file
-from tunegate_trainer.tokens.answers import calls_text, example_tokens
+from tunegate_trainer.tokens.answers import example_tokens
 from tunegate_trainer.tokens.chat import render
 from tunegate_trainer.tokens.examples import Example, example
-from tunegate_trainer.tokens.reasoning import split_reasoning
 from tunegate_trainer.tokens.rows import PAIRS_PREFIX, PREFERENCE, Row, read_pairs, read_rows, said
 
 GOLDEN = "golden"
@@ -50,8 +42,17 @@ _NO_FILE = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 
 
 @dataclass(frozen=True)
+class Expected:
+    """What an output is compared with, and by which scorer."""
+
+    scorer: Scorer
+    reference: Any
+    """See :class:`~tunegate_trainer.evaluate.scorers.Sample`."""
+
+
+@dataclass(frozen=True)
 class Case:
-    """One prompt, and the scorers of each measure that judge its output."""
+    """One prompt, and what each measure expects of its output."""
 
     id: str
     tags: Sequence[str]
@@ -59,7 +60,9 @@ class Case:
     """The prompt as people wrote it."""
     prompt: str
     """The prompt as the model reads it."""
-    scorers: Mapping[str, Sequence[Scorer]]
+    source: GoldenCase | Row
+    """What the prompt was made of."""
+    measures: Mapping[str, Sequence[Expected]]
 
 
 @dataclass(frozen=True)
@@ -127,16 +130,21 @@ class PairSet(EvaluationSet):
 
 
 def golden_sets(
-    context: Context, tokenizer: PreTrainedTokenizerBase, gates: Sequence[GateRequest]
+    context: Context,
+    tokenizer: PreTrainedTokenizerBase,
+    gates: Sequence[GateRequest],
+    scorers: Mapping[str, Scorer] = SCORERS,
 ) -> list[GeneratedSet]:
-    """The golden sets of ``gates``, as they were pinned.
+    """The golden sets of ``gates``, as they were pinned, judged by ``scorers``.
 
     Raises :class:`BadDataError` naming the line of a bad case, or when a file is not the pinned one.
     """
-    return [_golden_set(context, tokenizer, gate) for gate in gates]
+    return [_golden_set(context, tokenizer, gate, scorers) for gate in gates]
 
 
-def _golden_set(context: Context, tokenizer: PreTrainedTokenizerBase, gate: GateRequest) -> GeneratedSet:
+def _golden_set(
+    context: Context, tokenizer: PreTrainedTokenizerBase, gate: GateRequest, scorers: Mapping[str, Scorer]
+) -> GeneratedSet:
     text = golden_text(context.root, gate.name, gate.spec.golden.source)
     digest = sha256_text(text)
     if digest != gate.golden_sha256:
@@ -157,7 +165,8 @@ def _golden_set(context: Context, tokenizer: PreTrainedTokenizerBase, gate: Gate
             tags=case.tags,
             shown=_shown(case.turns),
             prompt=_prompt(tokenizer, gate.name, case),
-            scorers={GOLDEN: _golden_scorers(tokenizer, gate.name, case)},
+            source=case,
+            measures={GOLDEN: _golden_expected(tokenizer, gate.name, case, scorers)},
         )
         for case in golden
     ]
@@ -176,12 +185,11 @@ def _prompt(tokenizer: PreTrainedTokenizerBase, gate: str, case: GoldenCase) -> 
         return render(tokenizer, case.turns, case.tools)
 
 
-def _golden_scorers(tokenizer: PreTrainedTokenizerBase, gate: str, case: GoldenCase) -> list[Scorer]:
-    def calls(functions: list[FunctionCall]) -> str:
-        return calls_text(tokenizer, case.turns, [ToolCall(function=one) for one in functions], case.tools)
-
+def _golden_expected(
+    tokenizer: PreTrainedTokenizerBase, gate: str, case: GoldenCase, scorers: Mapping[str, Scorer]
+) -> list[Expected]:
     with _named(gate, case):
-        return [expectation_scorer(e, allow_empty=case.allow_empty, calls=calls) for e in case.expect]
+        return [Expected(scorers[e.type], golden_reference(tokenizer, case, e)) for e in case.expect]
 
 
 @contextmanager
@@ -232,21 +240,42 @@ def config_map_file(root: Path, name: str, key: str | None) -> Path:
     return keys[0]
 
 
-def held_out_sets(context: Context, tokenizer: PreTrainedTokenizerBase, split: Split) -> list[EvaluationSet]:
+def held_out_sets(
+    context: Context,
+    tokenizer: PreTrainedTokenizerBase,
+    split: Split,
+    scorers: Mapping[str, Scorer] = SCORERS,
+) -> list[EvaluationSet]:
     """All task metrics of the job on one held-out split, of which the first 1,000 rows and pairs count.
 
-    Raises :class:`BadDataError` if a file is not the one that the plan pins.
+    Raises :class:`BadDataError` if a file is not the one that the plan pins, and :class:`UserError` naming a
+    task metric that is not one of ``scorers``.
     """
     metrics = context.request.spec.task_metrics
+    check_metrics(metrics, scorers)
     of_rows = [metric for metric in metrics if metric.name != PREFERENCE]
-    sets: list[EvaluationSet] = [_rows(context, tokenizer, split, of_rows)] if of_rows else []
+    sets: list[EvaluationSet] = [_rows(context, tokenizer, split, of_rows, scorers)] if of_rows else []
     if len(of_rows) < len(metrics):
         sets.append(_pairs(context, tokenizer, split))
     return sets
 
 
+def check_metrics(metrics: Sequence[TaskMetric], scorers: Mapping[str, Scorer] = SCORERS) -> None:
+    """Raise :class:`UserError` naming a task metric of rows that has no scorer."""
+    for metric in metrics:
+        if metric.name != PREFERENCE and metric.name not in scorers:
+            raise UserError(
+                f"task metric {metric.name} is not supported yet",
+                f"use another in spec.taskMetrics, such as exact_match or {PREFERENCE}",
+            )
+
+
 def _rows(
-    context: Context, tokenizer: PreTrainedTokenizerBase, split: Split, metrics: Sequence[TaskMetric]
+    context: Context,
+    tokenizer: PreTrainedTokenizerBase,
+    split: Split,
+    metrics: Sequence[TaskMetric],
+    scorers: Mapping[str, Scorer],
 ) -> GeneratedSet:
     plan: SplitPlan = getattr(context.plan.data, split)
     path = context.workspace / context.paths.data / f"{split}.jsonl"
@@ -259,7 +288,11 @@ def _rows(
             tags=[],
             shown=_shown(row.prompt),
             prompt=render(tokenizer, row.prompt, row.tools),
-            scorers={m.name: [_metric_scorer(tokenizer, m, row, schemas[m.name])] for m in metrics},
+            source=row,
+            measures={
+                name: [Expected(scorers[name], labelled_answer(tokenizer, row) if schema is None else schema)]
+                for name, schema in schemas.items()
+            },
         )
         for row in rows
     ]
@@ -313,21 +346,6 @@ def check_split(path: Path, plan: SplitPlan) -> None:
             f"planned {plan.sha256}",
             "start another job: this one's plan no longer describes its data",
         )
-
-
-def _metric_scorer(
-    tokenizer: PreTrainedTokenizerBase, metric: TaskMetric, row: Row, schema: dict[str, Any] | None
-) -> Scorer:
-    match metric.name:
-        case "exact_match" if row.tool_calls:
-            return calls_scorer(calls_text(tokenizer, row.prompt, row.tool_calls, row.tools, row.completion))
-        case "exact_match":
-            asked = render(tokenizer, row.prompt, row.tools)
-            return exact_match_scorer(split_reasoning(tokenizer, asked, row.answer).content)
-        case "json_schema" if schema is not None:
-            return schema_scorer(schema)
-        case _:
-            raise UserError(f"task metric {metric.name} is not supported yet")
 
 
 def metric_schema(root: Path, metric: TaskMetric) -> dict[str, Any] | None:

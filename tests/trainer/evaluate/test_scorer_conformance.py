@@ -1,0 +1,125 @@
+"""Every scorer of the table keeps one contract: batches, order, errors, explanations."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, get_args
+
+import pytest
+
+from tunegate_api.judging.golden import Expectation, GoldenCase, Message
+from tunegate_api.judging.verdict import ERROR, FAIL, PASS
+from tunegate_trainer.evaluate.scorers import SCORERS, Sample, Score
+from tunegate_trainer.evaluate.scorers.scorer import MAX_EXPLANATION
+from tunegate_trainer.tokens.rows import Row
+
+CASES = (
+    GoldenCase(id="golden", prompt="?", expect=[{"type": "equals", "value": "yes"}]),
+    Row(id="row", prompt=[Message(role="user", content="?")], completion="yes"),
+)
+CALL = '<tool_call>{"name": "weather", "arguments": {"city": "Oslo"}}</tool_call>'
+
+
+@dataclass(frozen=True)
+class Example:
+    """A reference of a scorer, and outputs whose outcomes are known."""
+
+    reference: Any
+    passes: str
+    fails: str
+    broken: Any
+    """A reference that no output can be judged by."""
+
+
+EXAMPLES = {
+    "equals": Example("yes", passes=" yes\n", fails="no", broken=None),
+    "contains": Example("yes", passes="well, yes", fails="no", broken=None),
+    "not_contains": Example("yes", passes="no", fails="well, yes", broken=None),
+    "regex": Example(r"^\d+$", passes="42", fails="4 2", broken="("),
+    "json_schema": Example({"type": "array"}, passes="[1]", fails="{}", broken={"type": "no-such-type"}),
+    "json_equals": Example({"a": 1}, passes='{"a": 1.0}', fails='{"a": 2}', broken={1, 2}),
+    "tool_calls_equal": Example(CALL, passes=CALL, fails="cold", broken=None),
+    "exact_match": Example("yes", passes="yes ", fails="yes.", broken=None),
+}
+
+
+BREAKING = (
+    "",
+    " \n",
+    "yes",
+    "[]",
+    "{",
+    "[" * 100_000,
+    '{"a":' * 400 + "null" + "}" * 400,
+    "y" * 100_000,
+    "\ud800",
+)
+"""Outputs that a scorer may not expect."""
+
+each_scorer = pytest.mark.parametrize("name", SCORERS)
+
+
+def samples(outputs: Sequence[str], reference: Any) -> list[Sample]:
+    """One sample for each output and each kind of case."""
+    return [Sample("?", output, reference, case) for output in outputs for case in CASES]
+
+
+def outcomes(scores: Sequence[Score]) -> str:
+    return "".join(score.outcome for score in scores)
+
+
+def test_every_scorer_has_an_example():
+    assert EXAMPLES.keys() == SCORERS.keys()
+
+
+def test_every_expectation_and_metric_has_its_scorer():
+    union, _ = get_args(Expectation)
+    types = {kind for one in get_args(union) for kind in get_args(one.model_fields["type"].annotation)}
+    assert types | {"exact_match"} == SCORERS.keys()
+
+
+@each_scorer
+def test_known_outputs_have_their_outcome(name):
+    example = EXAMPLES[name]
+    scored = SCORERS[name].score(samples([example.passes, example.fails], example.reference))
+    assert outcomes(scored) == PASS * 2 + FAIL * 2
+
+
+@each_scorer
+def test_batch_scores_as_its_samples_do_one_by_one(name):
+    example, scorer = EXAMPLES[name], SCORERS[name]
+    batch = samples([example.passes, *BREAKING, example.fails, example.passes], example.reference)
+    alone = [score for sample in batch for score in scorer.score([sample])]
+    assert list(scorer.score(batch)) == alone
+    assert list(scorer.score(batch[::-1])) == alone[::-1]
+    assert list(scorer.score(batch)) == alone, "a second time"
+
+
+@each_scorer
+def test_empty_batch_has_no_scores(name):
+    assert list(SCORERS[name].score([])) == []
+
+
+@each_scorer
+def test_empty_output_is_measured(name):
+    scored = SCORERS[name].score(samples([""], EXAMPLES[name].reference))
+    assert ERROR not in outcomes(scored)
+
+
+@each_scorer
+def test_output_that_does_not_pass_is_explained_briefly(name):
+    example = EXAMPLES[name]
+    for reference in (example.reference, example.broken):
+        batch = samples([example.passes, example.fails, *BREAKING], reference)
+        for score in SCORERS[name].score(batch):
+            assert score.outcome in (PASS, FAIL, ERROR)
+            assert (score.explanation == "") == (score.outcome == PASS)
+            assert len(score.explanation) <= MAX_EXPLANATION
+
+
+@each_scorer
+def test_broken_reference_is_an_error_of_its_samples_alone(name):
+    example, scorer = EXAMPLES[name], SCORERS[name]
+    outputs = [example.passes, example.fails]
+    sound, broken = samples(outputs, example.reference), samples(outputs, example.broken)
+    scored = scorer.score([*sound[:2], *broken, *sound[2:]])
+    assert outcomes(scored) == PASS * 2 + ERROR * 4 + FAIL * 2

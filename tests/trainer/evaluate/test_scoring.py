@@ -1,0 +1,103 @@
+"""From outputs to scores: batches, truncated outputs, several scorers, scorers that break their contract."""
+
+from collections.abc import Sequence
+
+import pytest
+
+from tunegate_api.judging.golden import GoldenCase
+from tunegate_api.judging.verdict import ERROR, FAIL, PASS, TRUNCATED
+from tunegate_trainer.evaluate.scorers import SCORERS, Output, Sample, Score, Scorer
+from tunegate_trainer.evaluate.scoring import score_cases
+from tunegate_trainer.evaluate.sets import Case, Expected
+
+GOLDEN = GoldenCase(id="case", prompt="?", expect=[{"type": "equals", "value": "yes"}])
+EQUALS, CONTAINS, REGEX = (SCORERS[name] for name in ("equals", "contains", "regex"))
+
+
+class Recorder:
+    """Passes everything, and keeps the outputs of each batch."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[str]] = []
+
+    def score(self, samples: Sequence[Sample]) -> list[Score]:
+        self.batches.append([sample.output for sample in samples])
+        return [Score(PASS)] * len(samples)
+
+
+class Returns:
+    """Returns the same scores whatever it is asked."""
+
+    def __init__(self, *scores: Score) -> None:
+        self._scores = scores
+
+    def score(self, samples: Sequence[Sample]) -> Sequence[Score]:
+        del samples
+        return self._scores
+
+
+class Raises:
+    def score(self, samples: Sequence[Sample]) -> Sequence[Score]:
+        raise RuntimeError(f"no judge for {len(samples)} samples")
+
+
+def case(**measures: Sequence[tuple[Scorer, object]]) -> Case:
+    expected = {name: [Expected(*one) for one in all_of] for name, all_of in measures.items()}
+    return Case(id="case", tags=[], shown="?", prompt="?", source=GOLDEN, measures=expected)
+
+
+def answers(*texts: str) -> list[Output]:
+    return [Output(text, truncated=False) for text in texts]
+
+
+def test_all_cases_of_a_scorer_are_one_batch():
+    recorder = Recorder()
+    cases = [case(golden=[(recorder, 1)]), case(golden=[(EQUALS, "b")]), case(golden=[(recorder, 2)])]
+    scores = score_cases(cases, answers("a", "b", "c"))
+    assert recorder.batches == [["a", "c"]]
+    assert [score["golden"].outcome for score in scores] == [PASS] * 3
+
+
+def test_each_case_gets_the_score_of_its_own_output():
+    cases = [case(golden=[(EQUALS, text)], other=[(CONTAINS, text)]) for text in ("a", "b", "c")]
+    scores = score_cases(cases, answers("a", "bb", "d"))
+    assert [score["golden"].outcome for score in scores] == [PASS, FAIL, FAIL]
+    assert [score["other"].outcome for score in scores] == [PASS, PASS, FAIL]
+
+
+def test_truncated_output_never_passes_and_is_not_scored():
+    recorder = Recorder()
+    outputs = [Output("yes", truncated=True), Output("yes", truncated=False)]
+    cut, whole = score_cases([case(golden=[(recorder, None)])] * 2, outputs)
+    assert cut["golden"] == Score(TRUNCATED, "cut at maxNewTokens before the end of the turn")
+    assert whole["golden"] == Score(PASS)
+    assert recorder.batches == [["yes"]]
+
+
+def test_all_expectations_of_a_case_must_hold():
+    both = case(golden=[(EQUALS, "yes"), (CONTAINS, "no"), (CONTAINS, "!")])
+    (score,) = score_cases([both], answers("yes"))
+    assert score["golden"] == Score(FAIL, "does not contain 'no'; does not contain '!'")
+
+
+def test_error_of_one_expectation_outweighs_failures_of_others():
+    all_of = case(golden=[(EQUALS, "no"), (REGEX, "("), (CONTAINS, "no")])
+    (score,) = score_cases([all_of], answers("yes"))
+    assert score["golden"].outcome == ERROR
+    assert score["golden"].explanation.startswith("could not be scored: error: missing ), ")
+
+
+@pytest.mark.parametrize(
+    ("scorer", "explanation"),
+    [
+        (Raises(), "RuntimeError: no judge for 2 samples"),
+        (Returns(Score(PASS)), "ValueError: the scorer returned 1 scores for 2 samples"),
+        (Returns(*[Score("pass")] * 2), "ValueError: the scorer returned the outcome 'pass'"),
+        (Returns(*[Score(TRUNCATED)] * 2), "ValueError: the scorer returned the outcome 't'"),
+    ],
+    ids=["raises", "too few", "unknown outcome", "outcome of another"],
+)
+def test_scorer_that_breaks_its_contract_is_an_error(scorer, explanation):
+    scores = score_cases([case(golden=[(scorer, None)], other=[(EQUALS, "a")])] * 2, answers("a", "a"))
+    assert [score["golden"] for score in scores] == [Score(ERROR, f"could not be scored: {explanation}")] * 2
+    assert [score["other"].outcome for score in scores] == [PASS] * 2

@@ -1,0 +1,6 @@
+"""Scorers: one file for each family, one line for each scorer in :mod:`.table`."""
+
+from tunegate_trainer.evaluate.scorers.scorer import Output, Sample, Score, Scorer
+from tunegate_trainer.evaluate.scorers.table import SCORERS
+
+__all__ = ["SCORERS", "Output", "Sample", "Score", "Scorer"]

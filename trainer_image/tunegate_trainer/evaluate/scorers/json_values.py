@@ -1,0 +1,57 @@
+"""Expectations on an output that is JSON: it follows a schema, or has a value."""
+
+import json
+from typing import Any
+
+from jsonschema.validators import validator_for
+from referencing import Registry
+
+from tunegate_trainer.evaluate.scorers.scorer import MAX_EXPLANATION, Sample, quoted
+
+
+def json_schema(sample: Sample) -> str | None:
+    """JSON that follows the reference, a JSON schema. A schema that is invalid makes every score an error; so
+    does one that refers to another, because nothing is fetched."""
+    schema: dict[str, Any] = sample.reference
+    validator_class = validator_for(schema)
+    validator_class.check_schema(schema)
+    value, problem = _parsed(sample.output)
+    if problem is not None:
+        return problem
+    # jsonschema's own registry would open the network, and wait for as long as it takes.
+    validator = validator_class(schema, registry=Registry())
+    error = next(iter(sorted(validator.iter_errors(value), key=lambda e: str(e.path))), None)
+    return None if error is None else f"{error.json_path}: {error.message}"[:MAX_EXPLANATION]
+
+
+def json_equals(sample: Sample) -> str | None:
+    """JSON with the value of the reference, whatever its spacing and the order of keys. ``1`` and ``1.0`` are
+    the same number; ``1`` and ``true`` are not the same value."""
+    shown = json.dumps(sample.reference, ensure_ascii=False)
+    value, problem = _parsed(sample.output)
+    if problem is not None:
+        return problem
+    return None if same_json(value, sample.reference) else f"is not {quoted(shown)}"
+
+
+def same_json(left: Any, right: Any) -> bool:
+    """Return whether two parsed JSON values are equal as JSON."""
+    if isinstance(left, bool) or isinstance(right, bool):
+        return left is right
+    if isinstance(left, dict) and isinstance(right, dict):
+        return left.keys() == right.keys() and all(same_json(left[k], right[k]) for k in left)
+    if isinstance(left, list) and isinstance(right, list):
+        return len(left) == len(right) and all(map(same_json, left, right))
+    return bool(left == right)
+
+
+def _parsed(text: str) -> tuple[Any, str | None]:
+    """The parsed text, or why it is not JSON."""
+    try:
+        return json.loads(text, parse_constant=_refuse_constant), None
+    except ValueError as error:
+        return None, f"is not JSON: {error}"
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")

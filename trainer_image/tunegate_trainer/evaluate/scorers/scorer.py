@@ -1,0 +1,70 @@
+"""What all scorers share: samples in, scores out."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from tunegate_api.judging.golden import GoldenCase
+from tunegate_api.judging.verdict import ERROR
+from tunegate_trainer.tokens.rows import Row
+
+MAX_EXPLANATION = 1000
+"""Characters of what one scorer explains."""
+_SHOWN = 200
+"""Characters of a text that an explanation quotes."""
+
+
+@dataclass(frozen=True)
+class Output:
+    """What the model answered."""
+
+    text: str
+    """Without special tokens."""
+    truncated: bool
+    """Whether ``max_new_tokens`` came before the end of the turn."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One output, and what it is judged by."""
+
+    prompt: str
+    """The prompt as the model read it."""
+    output: str
+    """The answer, without special tokens."""
+    reference: Any
+    """What the output is compared with: a text, a JSON value or a JSON schema."""
+    case: GoldenCase | Row
+    """The golden case or the held-out row that the prompt comes from."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """How one output was judged."""
+
+    outcome: str
+    """One letter, see :mod:`tunegate_api.judging.verdict`."""
+    explanation: str = ""
+    """Why it did not pass."""
+
+
+class Scorer(Protocol):
+    """Judges outputs by one type of expectation, or by one task metric."""
+
+    def score(self, samples: Sequence[Sample]) -> Sequence[Score]:
+        """Return a score for each sample, in their order: passed, failed, or an error if the sample could not
+        be scored.
+
+        Each of the last two has an explanation. A score depends on its own sample alone. If the scorer
+        raises, all samples of the batch are errors.
+        """
+
+
+def not_scored(error: Exception) -> Score:
+    """Return the score of an output that could not be scored."""
+    return Score(ERROR, f"could not be scored: {type(error).__name__}: {error}"[:MAX_EXPLANATION])
+
+
+def quoted(text: str) -> str:
+    """Return the start of a text as an explanation quotes it."""
+    return repr(text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…")

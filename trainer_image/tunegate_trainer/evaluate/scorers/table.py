@@ -1,0 +1,22 @@
+"""Every scorer by the name that golden sets and task metrics give it."""
+
+from collections.abc import Mapping
+
+from tunegate_trainer.evaluate.scorers.exact_match import exact_match
+from tunegate_trainer.evaluate.scorers.json_values import json_equals, json_schema
+from tunegate_trainer.evaluate.scorers.one_by_one import matcher
+from tunegate_trainer.evaluate.scorers.scorer import Scorer
+from tunegate_trainer.evaluate.scorers.text import contains, equals, not_contains, regex
+from tunegate_trainer.evaluate.scorers.tool_calls import tool_calls_equal
+
+SCORERS: Mapping[str, Scorer] = {
+    "equals": matcher(equals),
+    "contains": matcher(contains),
+    "not_contains": matcher(not_contains),
+    "regex": matcher(regex),
+    "json_schema": matcher(json_schema),
+    "json_equals": matcher(json_equals),
+    "tool_calls_equal": matcher(tool_calls_equal),
+    "exact_match": matcher(exact_match),
+}
+"""By the type of an expectation in a golden set, or the name of a task metric; ``json_schema`` is both."""
