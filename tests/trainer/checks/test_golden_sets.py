@@ -7,7 +7,7 @@ import pytest
 from support.trainer_root import gate_spec
 from tunegate_api.judging.golden import Message
 from tunegate_trainer.checks.golden_sets import check_measures, cut_answers
-from tunegate_trainer.process.errors import BadDataError
+from tunegate_trainer.process.errors import BadDataError, UserError
 from tunegate_trainer.tokens.chat import encode, load_tokenizer
 from tunegate_trainer.tokens.examples import answer_tokens, examples_of
 from tunegate_trainer.tokens.rows import Row
@@ -36,6 +36,12 @@ def check(make_root, tiny_model, schema: dict[str, object]) -> None:
 )
 def test_a_schema_that_holds_what_it_refers_to_is_taken(make_root, tiny_model, schema):
     check(make_root, tiny_model, schema)
+
+
+def test_task_metric_without_a_scorer_is_refused_by_name(make_root, tiny_model):
+    root = make_root(spec={"taskMetrics": [{"name": "rouge_l", "min": "0.5"}]})
+    with pytest.raises(UserError, match="task metric rouge_l is not supported yet"):
+        check_measures(root.context(), load_tokenizer(tiny_model))
 
 
 @pytest.mark.parametrize(

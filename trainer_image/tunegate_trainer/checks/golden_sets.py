@@ -13,7 +13,13 @@ from transformers import PreTrainedTokenizerBase
 from tunegate_api.contract import GateRequest
 from tunegate_api.judging.golden import SchemaExpectation, parse_golden
 from tunegate_api.judging.verdict import MAX_CUT
-from tunegate_trainer.evaluate.sets import GeneratedSet, golden_sets, golden_text, metric_schema
+from tunegate_trainer.evaluate.sets import (
+    GeneratedSet,
+    check_metrics,
+    golden_sets,
+    golden_text,
+    metric_schema,
+)
 from tunegate_trainer.process.context import Context
 from tunegate_trainer.process.errors import BadDataError
 
@@ -22,9 +28,10 @@ def check_measures(context: Context, tokenizer: PreTrainedTokenizerBase) -> dict
     """Read every golden set, whose patterns are checked with it, and every schema.
 
     Returns the golden set of each gate. Raises :class:`BadDataError` naming gate and line or case, or
-    the metric.
+    the metric, and :class:`UserError` naming a metric that cannot be measured.
     """
     request = context.request
+    check_metrics(request.spec.task_metrics)
     sets = golden_sets(context, tokenizer, request.gates)
     problems: list[str] = []
     for gate in request.gates:
