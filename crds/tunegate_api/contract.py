@@ -232,6 +232,8 @@ class Evaluation(StatusModel):
     """Of the weights; of Final, of all files of the artifact."""
     outcomes: Mapped[str]
     """Set name to one letter a case, see :mod:`tunegate_api.judging.verdict`."""
+    counts: Mapped[str] | None = None
+    """Set name to two counts a case, of metrics of :mod:`tunegate_api.judging.counts`. None without these."""
     seconds: float = 0.0
     """Time the evaluation took."""
 

@@ -17,8 +17,9 @@ EVALUATION = {"subject": "Checkpoint", "stage": "sft", "step": 1}
         {"sets": {"golden/g": {"sha256": "0", "ids": [1] * 100_000}}},
         {"sets": {"golden/g": {"sha256": "0", "ids": ["a"], "tags": [[1] * 100_000]}}},
         {"evaluations": [EVALUATION | {"outcomes": {str(n): 1 for n in range(100_000)}}]},
+        {"evaluations": [EVALUATION | {"outcomes": {}, "counts": {str(n): 1 for n in range(100_000)}}]},
     ],
-    ids=["evaluations", "sets", "ids", "tags", "outcomes"],
+    ids=["evaluations", "sets", "ids", "tags", "outcomes", "counts"],
 )
 def test_a_long_list_of_wrong_items_has_few_errors(results):
     with pytest.raises(ValidationError) as caught:

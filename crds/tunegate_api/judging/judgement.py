@@ -18,6 +18,7 @@ from tunegate_api.contract import (
     golden_set,
     task_set,
 )
+from tunegate_api.judging.counts import COUNTED, CountedMetric, counted_metric
 from tunegate_api.judging.verdict import (
     PASS,
     Assessment,
@@ -39,6 +40,7 @@ from tunegate_api.judging.verdict import (
 )
 from tunegate_api.meta import exact
 from tunegate_api.published import PublishedVersion
+from tunegate_api.v1alpha1.finetunejob import TaskMetric
 
 NO_ROWS = CaseSet(sha256="", ids=[])
 """Stands for held-out rows that nobody named: what is said to be measured on them cannot pass."""
@@ -78,6 +80,10 @@ class TaskJudgement:
     total: int
     base_passed: int | None
     """Rows that the base model passed; None where it was not measured."""
+    value: Fraction
+    """What is compared with ``minimum``: the pass rate, or of a metric of counts its value."""
+    base_value: Fraction | None
+    """The same of the base model; None where it was not measured."""
     finding: Finding
 
 
@@ -150,7 +156,7 @@ def best_checkpoint(request: Request, results: Results, stage: str) -> Candidate
                 step=j.evaluation.step,
                 verdict=j.gate_state,
                 golden=sum((rate(g.verdict.passed, g.verdict.total) for g in j.enforced), Fraction(0)),
-                dev=sum((rate(t.passed, t.total) for t in j.tasks), Fraction(0)),
+                dev=sum((t.value for t in j.tasks), Fraction(0)),
             )
             for j in judged
         ]
@@ -213,8 +219,8 @@ def measured_cases(gate: GateRequest, results: Results) -> CaseSet:
     return cases
 
 
-def base_outcomes(request: Request, results: Results, name: str, subject: Subject) -> str | None:
-    """The base model's outcomes on a set, measured as what it is compared with was.
+def base_evaluation(request: Request, results: Results, name: str, subject: Subject) -> Evaluation | None:
+    """The base model's evaluation on a set, measured as what it is compared with was.
 
     That is by the gate for an artifact, and as the first stage's starting model for what trained since: a
     checkpoint that passed must not fail because the gate holds the base in another type. Where one of the two
@@ -223,7 +229,7 @@ def base_outcomes(request: Request, results: Results, name: str, subject: Subjec
     trained = results.find(Subject.START, request.spec.stages[0].name)
     judged = results.find(Subject.BASE)
     measured = judged + trained if subject is Subject.FINAL else trained + judged
-    return next((e.outcomes[name] for e in measured if name in e.outcomes), None)
+    return next((e for e in measured if name in e.outcomes), None)
 
 
 def last_published(gate: GateRequest, results: Results, subject: Subject) -> PublishedVersion | None:
@@ -255,8 +261,8 @@ def _judge_gate(
     baselines: dict[str, Baseline] = {}
     skipped: tuple[str, ...] = ()
     if "BaseModel" in gate.spec.baselines:
-        base = base_outcomes(request, results, name, evaluation.subject)
-        baselines["BaseModel"] = Baseline(gate.golden_sha256, base)
+        base = base_evaluation(request, results, name, evaluation.subject)
+        baselines["BaseModel"] = Baseline(gate.golden_sha256, base.outcomes[name] if base else None)
     if "LastPublished" in gate.spec.baselines:
         last = last_published(gate, results, evaluation.subject)
         if last is None:
@@ -282,21 +288,37 @@ def _judge_gate(
 def _judge_tasks(
     request: Request, results: Results, evaluation: Evaluation, split: Split
 ) -> Sequence[TaskJudgement]:
-    judged = []
-    for metric in request.spec.task_metrics:
-        name = task_set(split, metric.name)
-        outcomes = evaluation.outcomes.get(name, "")
-        rows = results.sets.get(name, NO_ROWS)
-        base = base_outcomes(request, results, name, evaluation.subject)
-        judged.append(
-            TaskJudgement(
-                name=metric.name,
-                split=split,
-                minimum=metric.min,
-                passed=passed_count(outcomes),
-                total=len(rows.ids),
-                base_passed=None if base is None else passed_count(base),
-                finding=judge_task(metric.name, rows, outcomes, exact(metric.min)),
-            )
-        )
-    return judged
+    return [_judge_task(metric, request, results, evaluation, split) for metric in request.spec.task_metrics]
+
+
+def _judge_task(
+    metric: TaskMetric, request: Request, results: Results, evaluation: Evaluation, split: Split
+) -> TaskJudgement:
+    name, minimum = task_set(split, metric.name), exact(metric.min)
+    rows = results.sets.get(name, NO_ROWS)
+    outcomes = evaluation.outcomes.get(name, "")
+    base = base_evaluation(request, results, name, evaluation.subject)
+    if metric.name in COUNTED:
+        counted = _counted(metric.name, rows, evaluation, name)
+        value, finding = counted.value, counted.judge(minimum)
+        base_value = _counted(metric.name, rows, base, name).value if base else None
+    else:
+        value = rate(passed_count(outcomes), len(rows.ids))
+        finding = judge_task(metric.name, rows, outcomes, minimum)
+        base_value = rate(passed_count(base.outcomes[name]), len(rows.ids)) if base else None
+    return TaskJudgement(
+        name=metric.name,
+        split=split,
+        minimum=metric.min,
+        passed=passed_count(outcomes),
+        total=len(rows.ids),
+        base_passed=passed_count(base.outcomes[name]) if base else None,
+        value=value,
+        base_value=base_value,
+        finding=finding,
+    )
+
+
+def _counted(metric: str, rows: CaseSet, evaluation: Evaluation, name: str) -> CountedMetric:
+    counts = (evaluation.counts or {}).get(name, "")
+    return counted_metric(metric, rows, evaluation.outcomes.get(name, ""), counts)

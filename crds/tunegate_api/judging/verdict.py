@@ -139,6 +139,11 @@ def rate_text(value: Fraction) -> str:
     return f"{int(value * 100) / 100:.2f}"
 
 
+def threshold_text(value: Fraction) -> str:
+    """``0.94``; a threshold of more digits in full."""
+    return rate_text(value) if value * 100 % 1 == 0 else str(float(value))
+
+
 def points_text(value: Fraction) -> str:
     """``-4.9``: signed percentage points, cut after one digit so that no drop looks like a limit it kept."""
     tenths = int(abs(value) * 10)
@@ -175,7 +180,10 @@ def judge_golden(
 
 
 def judge_task(name: str, rows: CaseSet, outcomes: str, minimum: Fraction) -> Finding:
-    """Judge one task metric, a pass rate over held-out ``rows``. No rows at all is Inconclusive."""
+    """Judge one task metric, a pass rate over held-out ``rows``. No rows at all is Inconclusive.
+
+    Metrics that are no pass rate are judged by :mod:`tunegate_api.judging.counts`.
+    """
     total = len(rows.ids)
     if len(outcomes) > total:
         return Finding(
@@ -204,7 +212,7 @@ def _min_rate(name: str, passed: int, errors: int, total: int, minimum: Fraction
     measured = f"{name} {passed}/{total} = {rate_text(rate(passed, total))}"
     if minimum is None:
         return Finding("minPassRate", VerdictState.PASSED, measured)
-    message = f"{measured}, required {rate_text(minimum) if minimum * 100 % 1 == 0 else float(minimum)}"
+    message = f"{measured}, required {threshold_text(minimum)}"
     if rate(passed + errors, total) < minimum:
         return Finding("minPassRate", VerdictState.FAILED, message)
     if errors:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from support.builders import make_gate, make_job
-from tunegate_api.contract import Evaluation, GateRequest, Request, Results, Subject
+from tunegate_api.contract import Evaluation, GateRequest, Request, Results, Subject, canonical_json
 from tunegate_api.judging.judgement import (
     assess_stage,
     best_checkpoint,
@@ -335,3 +335,67 @@ def test_the_strictest_of_several_gates_decides_and_a_dry_run_does_not():
 def test_a_gate_whose_cases_were_not_measured_stops_nothing():
     measured = results(*history(20, 0), cases=CASES.model_copy(update={"sha256": "b" * 64}))
     assert assess_stage(request().final_gates, measured, "sft", 0) is None
+
+
+F1 = ("dev/f1", "test/f1")
+"""The same rows, measured by counts."""
+
+
+def counted_request(minimum: str = "0.75") -> Request:
+    asked = request()
+    spec = asked.spec.to_wire() | {"taskMetrics": [{"name": "f1", "min": minimum}]}
+    return asked.model_copy(update={"spec": FineTuneJobSpec.model_validate(spec)})
+
+
+def counted(subject: Subject, step: int, counts: str | None, letters: str = "pppp") -> Evaluation:
+    measured = dict.fromkeys(F1, letters)
+    return evaluation(subject, step, 19, **measured).model_copy(
+        update={"counts": counts and dict.fromkeys(F1, counts)}
+    )
+
+
+def counted_results(*evaluations: Evaluation) -> Results:
+    return results(*evaluations, **dict.fromkeys(F1, ROWS))
+
+
+def test_task_metric_of_counts_is_judged_by_its_sums():
+    base, final = counted(Subject.BASE, 0, "0/4 0/4 2/4 1/4"), counted(Subject.FINAL, 40, "4/4 4/4 2/4 2/4")
+    judged = judge_final(counted_request(), counted_results(base, final))
+    assert judged is not None
+    (task,) = judged.tasks
+    assert task.finding.message == "f1 12/16 = 0.75 over 4 rows, required 0.75"
+    assert (task.value, task.base_value) == (Fraction(3, 4), Fraction(3, 16))
+    assert judged.state is VerdictState.PASSED
+
+
+def test_task_metric_of_counts_cannot_pass_by_its_letters():
+    base = counted(Subject.BASE, 0, None)
+    for final in (counted(Subject.FINAL, 40, None), counted(Subject.FINAL, 40, "4/4 4/4 4/4", "ppp")):
+        judged = judge_final(counted_request(), counted_results(base, final))
+        assert judged is not None
+        assert judged.task_state is VerdictState.ERROR
+
+
+def test_best_checkpoint_has_the_best_metric_of_counts():
+    measured = [
+        counted(Subject.START, 0, "0/4 0/4 0/4 0/4", "ffff"),
+        counted(Subject.CHECKPOINT, 10, "4/4 0/9 0/9 0/9", "pfff"),
+        counted(Subject.CHECKPOINT, 20, "8/9 8/9 8/9 8/9", "ffff"),
+        counted(Subject.CHECKPOINT, 30, "4/4 4/4 4/4 -", "pppe"),
+    ]
+    best = best_checkpoint(counted_request(), counted_results(*measured), "sft")
+    assert best is not None
+    assert (best.step, best.dev) == (20, Fraction(8, 9))
+
+
+def test_results_without_counts_are_written_as_before():
+    text = canonical_json(results(BASE))
+    assert "counts" not in text
+    assert Results.model_validate_json(text) == results(BASE)
+
+
+def test_results_with_counts_are_read_as_they_were_written():
+    measured = counted_results(counted(Subject.FINAL, 40, "4/4 0/3 - 2/4", "pfef"))
+    read = Results.model_validate_json(canonical_json(measured))
+    assert read == measured
+    assert read.merged(read) == read

@@ -1,0 +1,167 @@
+"""Task metrics that one letter a case cannot carry: two counts a case, and the metric computed from them.
+
+A case has a numerator and a denominator, ``3/5``. What is compared with a metric's threshold is its value on
+all cases, an exact fraction:
+
+* *Micro*: the sum of the numerators by the sum of the denominators. The F1 score has ``2 tp`` and
+  ``2 tp + fp + fn``, its true and false positives and false negatives, so the value is micro-averaged F1
+  (Manning, Raghavan and Schütze, Introduction to Information Retrieval, 2008, section 13.6).
+* *Mean*: the mean of the values of the cases. ROUGE-L has twice the length of the longest common subsequence
+  and the sum of both lengths, so the value is the mean of the F-measures (Lin, ROUGE: A Package for Automatic
+  Evaluation of Summaries, 2004).
+
+As with a pass rate, the value itself is compared with the threshold, without an interval around it. The rules
+of :mod:`tunegate_api.judging.verdict` hold: a truncated output adds nothing but its denominator, and a case
+that was not measured, or whose counts are invalid, makes an *Error*, unless the metric would fail even if
+that case were right in everything.
+
+Counts are compared with nothing but the threshold. Gates compare a model with baselines, and checkpoints with
+the best so far, by golden cases, which pass or fail: no type of expectation is a metric of counts. A fair
+comparison of two values would resample the cases of both models together, a paired bootstrap, for which the
+counts of each case are kept (Koehn, Statistical Significance Tests for Machine Translation Evaluation, 2004).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from fractions import Fraction
+from math import lcm
+
+from tunegate_api.judging.verdict import (
+    FAIL,
+    PASS,
+    TRUNCATED,
+    CaseSet,
+    Finding,
+    VerdictState,
+    rate_text,
+    threshold_text,
+)
+
+MAX_COUNT = 99_999
+"""The largest count of a case, so that the counts of all cases fit one ConfigMap."""
+COUNTS_LENGTH = len(f"{MAX_COUNT}/{MAX_COUNT} ")
+"""Characters that the counts of a case take at most."""
+NOT_COUNTED = "-"
+"""Stands for the counts of a case that was not measured."""
+
+
+class Aggregate(StrEnum):
+    """How the value of a metric follows from the counts of all cases."""
+
+    MICRO = "Micro"
+    MEAN = "Mean"
+
+
+COUNTED: Mapping[str, Aggregate] = {"f1": Aggregate.MICRO, "rouge_l": Aggregate.MEAN}
+"""The task metrics that are measured by counts. All others are pass rates."""
+
+
+@dataclass(frozen=True)
+class Counts:
+    """The counts of one case."""
+
+    numerator: int
+    denominator: int
+
+    def __str__(self) -> str:
+        return f"{self.numerator}/{self.denominator}"
+
+    def is_valid(self, aggregate: Aggregate) -> bool:
+        """Whether a metric can be computed from them. A mean has no value for a case of nothing; a sum has,
+        because other cases have something."""
+        least = 1 if aggregate is Aggregate.MEAN else 0
+        return 0 <= self.numerator <= self.denominator <= MAX_COUNT and self.denominator >= least
+
+
+RIGHT = Counts(MAX_COUNT, MAX_COUNT)
+"""The best that a case could have: no other counts raise a metric as much."""
+
+
+@dataclass(frozen=True)
+class CountedMetric:
+    """A metric as it was measured on a set of cases."""
+
+    name: str
+    total: int
+    """Cases of the set."""
+    entries: int
+    """Cases that there are counts of."""
+    measured: tuple[Counts, ...]
+    """The valid ones, of cases whose outcome is known."""
+
+    @property
+    def value(self) -> Fraction:
+        """The exact value; 0 if it has none, as where a case was not measured."""
+        is_complete = len(self.measured) == self.total >= self.entries
+        value = _value(self.name, self.measured) if is_complete else None
+        return Fraction(0) if value is None else value
+
+    def judge(self, minimum: Fraction) -> Finding:
+        """Compare with the threshold. No cases at all is Inconclusive."""
+        if self.entries > self.total:
+            text = f"{self.name}: {self.entries} counts for {self.total} held-out rows"
+            return Finding(self.name, VerdictState.ERROR, text)
+        if self.total == 0:
+            text = f"{self.name}: no held-out rows to measure on"
+            return Finding(self.name, VerdictState.INCONCLUSIVE, text)
+        missing = self.total - len(self.measured)
+        best = _value(self.name, [*self.measured, *[RIGHT] * missing])
+        if best is None:
+            text = f"{self.name}: it has no value, all {self.total} rows have a denominator of 0"
+            return Finding(self.name, VerdictState.ERROR, text)
+        text = f"{self._arithmetic()}, required {threshold_text(minimum)}"
+        if missing:
+            text = f"{text}, {missing} not measured"
+        if best < minimum:
+            return Finding(self.name, VerdictState.FAILED, text)
+        return Finding(self.name, VerdictState.ERROR if missing else VerdictState.PASSED, text)
+
+    def _arithmetic(self) -> str:
+        value = _value(self.name, self.measured)
+        if value is None:
+            return self.name
+        if COUNTED[self.name] is Aggregate.MICRO:
+            parts = f"{sum(c.numerator for c in self.measured)}/{sum(c.denominator for c in self.measured)}"
+        else:
+            parts = f"{rate_text(value * len(self.measured))}/{len(self.measured)}"
+        return f"{self.name} {parts} = {rate_text(value)} over {len(self.measured)} rows"
+
+
+def counted_metric(name: str, rows: CaseSet, outcomes: str, counts: str) -> CountedMetric:
+    """Read the counts of a metric in :data:`COUNTED`. ``outcomes`` has one letter a case, ``counts`` one
+    entry a case, see :func:`counts_text`."""
+    aggregate = COUNTED[name]
+    entries = counts.split(" ") if counts else []
+    found = (_read(outcome, entry) for outcome, entry in zip(outcomes, entries, strict=False))
+    measured = [each for each in found if each is not None and each.is_valid(aggregate)]
+    return CountedMetric(name, len(rows.ids), max(len(entries), len(outcomes)), tuple(measured))
+
+
+def counts_text(counts: Sequence[Counts | None]) -> str:
+    """Return the form in which results hold the counts of all cases: ``3/5 0/4 -``."""
+    return " ".join(NOT_COUNTED if each is None else str(each) for each in counts)
+
+
+def _read(outcome: str, entry: str) -> Counts | None:
+    """The counts of one case; None where it was not measured."""
+    numerator, _, denominator = entry.partition("/")
+    is_number = all(
+        part.isascii() and part.isdecimal() and len(part) <= 5 for part in (numerator, denominator)
+    )
+    if outcome not in (PASS, FAIL, TRUNCATED) or not is_number:
+        return None
+    counts = Counts(int(numerator), int(denominator))
+    return replace(counts, numerator=0) if outcome == TRUNCATED else counts
+
+
+def _value(name: str, counts: Sequence[Counts]) -> Fraction | None:
+    """The value of a metric on these cases; None where it has none."""
+    if COUNTED[name] is Aggregate.MICRO:
+        whole = sum(c.denominator for c in counts)
+        return Fraction(sum(c.numerator for c in counts), whole) if whole else None
+    if not counts:
+        return None
+    # One common denominator: adding fractions one by one takes a thousand times as long.
+    common = lcm(*(c.denominator for c in counts))
+    return Fraction(sum(c.numerator * (common // c.denominator) for c in counts), common * len(counts))
