@@ -6,12 +6,16 @@ from typing import Any, get_args
 
 import pytest
 
+from support.dummy_scorer import f1
 from tunegate_api.judging.golden import Expectation, GoldenCase, Message
 from tunegate_api.judging.verdict import ERROR, FAIL, PASS
 from tunegate_trainer.evaluate.scorers import SCORERS, Sample, Score
+from tunegate_trainer.evaluate.scorers.one_by_one import OneByOne
 from tunegate_trainer.evaluate.scorers.scorer import MAX_EXPLANATION
 from tunegate_trainer.tokens.rows import Row
 
+TABLE = {**SCORERS, "f1": OneByOne(f1)}
+"""The table, and one more line of it: a scorer with counts."""
 CASES = (
     GoldenCase(id="golden", prompt="?", expect=[{"type": "equals", "value": "yes"}]),
     Row(id="row", prompt=[Message(role="user", content="?")], completion="yes"),
@@ -39,6 +43,7 @@ EXAMPLES = {
     "json_equals": Example({"a": 1}, passes='{"a": 1.0}', fails='{"a": 2}', broken={1, 2}),
     "tool_calls_equal": Example(CALL, passes=CALL, fails="cold", broken=None),
     "exact_match": Example("yes", passes="yes ", fails="yes.", broken=None),
+    "f1": Example("yes", passes="yes", fails="yet", broken=5),
 }
 
 
@@ -55,7 +60,7 @@ BREAKING = (
 )
 """Outputs that a scorer may not expect."""
 
-each_scorer = pytest.mark.parametrize("name", SCORERS)
+each_scorer = pytest.mark.parametrize("name", TABLE)
 
 
 def samples(outputs: Sequence[str], reference: Any) -> list[Sample]:
@@ -68,7 +73,7 @@ def outcomes(scores: Sequence[Score]) -> str:
 
 
 def test_every_scorer_has_an_example():
-    assert EXAMPLES.keys() == SCORERS.keys()
+    assert EXAMPLES.keys() == TABLE.keys()
 
 
 def test_every_expectation_and_metric_has_its_scorer():
@@ -80,13 +85,13 @@ def test_every_expectation_and_metric_has_its_scorer():
 @each_scorer
 def test_known_outputs_have_their_outcome(name):
     example = EXAMPLES[name]
-    scored = SCORERS[name].score(samples([example.passes, example.fails], example.reference))
+    scored = TABLE[name].score(samples([example.passes, example.fails], example.reference))
     assert outcomes(scored) == PASS * 2 + FAIL * 2
 
 
 @each_scorer
 def test_batch_scores_as_its_samples_do_one_by_one(name):
-    example, scorer = EXAMPLES[name], SCORERS[name]
+    example, scorer = EXAMPLES[name], TABLE[name]
     batch = samples([example.passes, *BREAKING, example.fails, example.passes], example.reference)
     alone = [score for sample in batch for score in scorer.score([sample])]
     assert list(scorer.score(batch)) == alone
@@ -96,12 +101,12 @@ def test_batch_scores_as_its_samples_do_one_by_one(name):
 
 @each_scorer
 def test_empty_batch_has_no_scores(name):
-    assert list(SCORERS[name].score([])) == []
+    assert list(TABLE[name].score([])) == []
 
 
 @each_scorer
 def test_empty_output_is_measured(name):
-    scored = SCORERS[name].score(samples([""], EXAMPLES[name].reference))
+    scored = TABLE[name].score(samples([""], EXAMPLES[name].reference))
     assert ERROR not in outcomes(scored)
 
 
@@ -110,7 +115,7 @@ def test_output_that_does_not_pass_is_explained_briefly(name):
     example = EXAMPLES[name]
     for reference in (example.reference, example.broken):
         batch = samples([example.passes, example.fails, *BREAKING], reference)
-        for score in SCORERS[name].score(batch):
+        for score in TABLE[name].score(batch):
             assert score.outcome in (PASS, FAIL, ERROR)
             assert (score.explanation == "") == (score.outcome == PASS)
             assert len(score.explanation) <= MAX_EXPLANATION
@@ -118,7 +123,7 @@ def test_output_that_does_not_pass_is_explained_briefly(name):
 
 @each_scorer
 def test_broken_reference_is_an_error_of_its_samples_alone(name):
-    example, scorer = EXAMPLES[name], SCORERS[name]
+    example, scorer = EXAMPLES[name], TABLE[name]
     outputs = [example.passes, example.fails]
     sound, broken = samples(outputs, example.reference), samples(outputs, example.broken)
     scored = scorer.score([*sound[:2], *broken, *sound[2:]])

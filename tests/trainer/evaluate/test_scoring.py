@@ -1,9 +1,10 @@
-"""From outputs to scores: batches, truncated outputs, several scorers, scorers that break their contract."""
+"""From outputs to scores: batches, truncated outputs, several scorers, counts, broken contracts."""
 
 from collections.abc import Sequence
 
 import pytest
 
+from tunegate_api.judging.counts import MAX_COUNT, Counts
 from tunegate_api.judging.golden import GoldenCase
 from tunegate_api.judging.verdict import ERROR, FAIL, PASS, TRUNCATED
 from tunegate_trainer.evaluate.scorers import SCORERS, Output, Sample, Score, Scorer
@@ -101,3 +102,33 @@ def test_scorer_that_breaks_its_contract_is_an_error(scorer, explanation):
     scores = score_cases([case(golden=[(scorer, None)], other=[(EQUALS, "a")])] * 2, answers("a", "a"))
     assert [score["golden"] for score in scores] == [Score(ERROR, f"could not be scored: {explanation}")] * 2
     assert [score["other"].outcome for score in scores] == [PASS] * 2
+
+
+def test_metric_of_counts_keeps_them_whatever_the_outcome():
+    counted = Returns(Score(PASS, counts=Counts(4, 4)), Score(FAIL, "half", Counts(2, 4)))
+    scores = score_cases([case(f1=[(counted, None)])] * 2, answers("a", "b"))
+    assert [str(score["f1"].counts) for score in scores] == ["4/4", "2/4"]
+
+
+def test_truncated_output_is_scored_for_a_metric_of_counts():
+    counted, passes = Returns(Score(PASS, counts=Counts(4, 4))), Recorder()
+    (score,) = score_cases(
+        [case(f1=[(counted, None)], exact_match=[(passes, None)])], [Output("a", truncated=True)]
+    )
+    assert (score["f1"].outcome, score["f1"].counts) == (TRUNCATED, Counts(4, 4))
+    assert score["exact_match"].outcome == TRUNCATED
+    assert passes.batches == []
+
+
+@pytest.mark.parametrize("counts", [None, Counts(5, 4), Counts(-1, 4), Counts(0, MAX_COUNT + 1)])
+@pytest.mark.parametrize("truncated", [False, True])
+def test_metric_of_counts_without_valid_ones_is_an_error(counts, truncated):
+    scorer = Returns(Score(PASS, counts=counts))
+    (score,) = score_cases([case(f1=[(scorer, None)])], [Output("a", truncated=truncated)])
+    assert (score["f1"].outcome, score["f1"].counts) == (ERROR, None)
+    assert "the scorer returned the counts" in score["f1"].explanation
+
+
+def test_counts_of_a_pass_rate_are_left_out():
+    (score,) = score_cases([case(golden=[(Returns(Score(PASS, counts=Counts(4, 4))), None)])], answers("a"))
+    assert score["golden"] == Score(PASS)

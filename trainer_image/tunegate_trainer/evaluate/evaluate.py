@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from transformers import PreTrainedTokenizerBase
 
 from tunegate_api.contract import Evaluation, Results, Subject
+from tunegate_api.judging.counts import NOT_COUNTED
 from tunegate_api.judging.verdict import ERROR, FAIL, PASS
 from tunegate_api.meta import StatusModel
 from tunegate_trainer.artifacts.evaluation_files import RESULT
@@ -45,6 +46,8 @@ class CaseResult(StatusModel):
     """One letter for each measure: ``golden``, or the names of the task metrics."""
     explanation: str = ""
     """Why it did not pass."""
+    counts: dict[str, str] | None = None
+    """The counts of each measure that has some, see :mod:`tunegate_api.judging.counts`."""
 
 
 class SetResult(StatusModel):
@@ -56,6 +59,12 @@ class SetResult(StatusModel):
     def outcomes(self, measure: str) -> str:
         """One letter a case, see :mod:`tunegate_api.judging.verdict`."""
         return "".join(case.outcomes[measure] for case in self.cases)
+
+    def counts(self, measure: str) -> str:
+        """The counts of all cases, as :class:`~tunegate_api.contract.Evaluation` has them; "" for a measure
+        without."""
+        counted = [(case.counts or {}).get(measure) for case in self.cases]
+        return " ".join(each or NOT_COUNTED for each in counted) if any(counted) else ""
 
     @property
     def has_errors(self) -> bool:
@@ -193,24 +202,28 @@ def _case_result(case: Case, output: Output, scores: Mapping[str, Score]) -> Cas
         passed=all(s.outcome == PASS for s in scores.values()),
         outcomes={measure: s.outcome for measure, s in scores.items()},
         explanation="; ".join(explanations),
+        counts={measure: str(s.counts) for measure, s in scores.items() if s.counts} or None,
     )
 
 
 def as_evaluation(
     weights: Weights, sets: Sequence[EvaluationSet], results: Sequence[SetResult]
 ) -> Evaluation:
-    """The outcomes in the form that operator and trainer exchange."""
+    """The outcomes and counts in the form that operator and trainer exchange."""
+    measured = [
+        (name, measure, result)
+        for evaluation_set, result in zip(sets, results, strict=True)
+        for measure, name in evaluation_set.names.items()
+    ]
+    counts = {name: result.counts(measure) for name, measure, result in measured}
     return Evaluation(
         subject=weights.subject,
         stage=weights.stage,
         step=weights.step,
         loss=weights.loss,
         digest=weights.digest,
-        outcomes={
-            name: result.outcomes(measure)
-            for evaluation_set, result in zip(sets, results, strict=True)
-            for measure, name in evaluation_set.names.items()
-        },
+        outcomes={name: result.outcomes(measure) for name, measure, result in measured},
+        counts={name: each for name, each in counts.items() if each} or None,
         seconds=round(sum(result.seconds for result in results), 3),
     )
 
@@ -223,7 +236,8 @@ def as_results(sets: Sequence[EvaluationSet], evaluations: Sequence[Evaluation])
 
 def write_cases(path: Path, result: SetResult) -> None:
     """Write one line a case."""
-    write_atomic(path, "".join(case.model_dump_json(by_alias=True) + "\n" for case in result.cases))
+    lines = (case.model_dump_json(by_alias=True, exclude_none=True) + "\n" for case in result.cases)
+    write_atomic(path, "".join(lines))
 
 
 def write_evaluation(

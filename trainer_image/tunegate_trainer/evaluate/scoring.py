@@ -1,34 +1,45 @@
 """From outputs to scores: each scorer is called once, with all samples that it judges."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
+from tunegate_api.judging.counts import COUNTED
 from tunegate_api.judging.verdict import ERROR, FAIL, PASS, TRUNCATED
 from tunegate_trainer.evaluate.scorers import Output, Sample, Score, Scorer
 from tunegate_trainer.evaluate.scorers.scorer import not_scored
-from tunegate_trainer.evaluate.sets import Case
+from tunegate_trainer.evaluate.sets import Case, Expected
 
-CUT = Score(TRUNCATED, "cut at maxNewTokens before the end of the turn")
+CUT = "cut at maxNewTokens before the end of the turn"
 
 
 def score_cases(cases: Sequence[Case], outputs: Sequence[Output]) -> list[Mapping[str, Score]]:
     """Return the score of each case by each of its measures. ``outputs`` has one answer a case, in order.
 
     All scorers of a measure must pass. An output that one of them could not score is an error. A truncated
-    output does not pass, and no scorer sees it.
+    output does not pass; no scorer sees it but those of metrics of counts, whose denominators count.
     """
-    samples: dict[Scorer, list[Sample]] = {}
+    batches: dict[int, tuple[Scorer, list[Sample]]] = {}
     for case, output in zip(cases, outputs, strict=True):
-        for expected in [] if output.truncated else [e for all_of in case.measures.values() for e in all_of]:
-            sample = Sample(case.prompt, output.text, expected.reference, case.source)
-            samples.setdefault(expected.scorer, []).append(sample)
-    scores = {scorer: iter(_scored(scorer, batch)) for scorer, batch in samples.items()}
+        for measure, all_of in case.measures.items():
+            for expected in all_of if _is_scored(measure, output) else ():
+                sample = Sample(case.prompt, output.text, expected.reference, case.source)
+                batches.setdefault(id(expected.scorer), (expected.scorer, []))[1].append(sample)
+    scores = {key: iter(_scored(scorer, batch)) for key, (scorer, batch) in batches.items()}
+
+    def score(measure: str, all_of: Sequence[Expected], output: Output) -> Score:
+        if not _is_scored(measure, output):
+            return Score(TRUNCATED, CUT)
+        found = _all([next(scores[id(expected.scorer)]) for expected in all_of])
+        return _counted(measure, found, output) if measure in COUNTED else replace(found, counts=None)
+
     return [
-        {
-            measure: CUT if output.truncated else _all([next(scores[e.scorer]) for e in all_of])
-            for measure, all_of in case.measures.items()
-        }
+        {measure: score(measure, all_of, output) for measure, all_of in case.measures.items()}
         for case, output in zip(cases, outputs, strict=True)
     ]
+
+
+def _is_scored(measure: str, output: Output) -> bool:
+    return measure in COUNTED or not output.truncated
 
 
 def _scored(scorer: Scorer, batch: Sequence[Sample]) -> Sequence[Score]:
@@ -51,8 +62,19 @@ def _known(score: Score) -> Score:
 
 def _all(scores: Sequence[Score]) -> Score:
     """One score of several: the first error, or all failures."""
+    if len(scores) == 1:
+        return scores[0]
     errors = [score for score in scores if score.outcome == ERROR]
     if errors:
         return errors[0]
     problems = [score.explanation for score in scores if score.outcome == FAIL]
     return Score(FAIL, "; ".join(problems)) if problems else Score(PASS)
+
+
+def _counted(measure: str, score: Score, output: Output) -> Score:
+    """The score of a metric of counts: an error without valid ones, and truncated if the output is."""
+    if score.outcome == ERROR:
+        return replace(score, counts=None)
+    if score.counts is None or not score.counts.is_valid(COUNTED[measure]):
+        return not_scored(ValueError(f"the scorer returned the counts {score.counts}"))
+    return replace(score, outcome=TRUNCATED, explanation=CUT) if output.truncated else score

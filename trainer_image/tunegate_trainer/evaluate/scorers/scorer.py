@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from tunegate_api.judging.counts import Counts
 from tunegate_api.judging.golden import GoldenCase
 from tunegate_api.judging.verdict import ERROR
 from tunegate_trainer.tokens.rows import Row
@@ -46,6 +47,8 @@ class Score:
     """One letter, see :mod:`tunegate_api.judging.verdict`."""
     explanation: str = ""
     """Why it did not pass."""
+    counts: Counts | None = None
+    """Of a metric of :mod:`tunegate_api.judging.counts`, which has them also where the output failed."""
 
 
 class Scorer(Protocol):

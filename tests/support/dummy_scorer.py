@@ -1,0 +1,16 @@
+"""A scorer as somebody adds one: this file, and the line ``"f1": OneByOne(f1)`` in the table of scorers."""
+
+from collections import Counter
+
+from tunegate_api.judging.counts import Counts
+from tunegate_api.judging.verdict import FAIL, PASS
+from tunegate_trainer.evaluate.scorers import Sample, Score
+
+
+def f1(sample: Sample) -> Score:
+    """Compare the characters of an output with those of the labelled answer, whatever their order."""
+    output, reference = Counter[str](sample.output), Counter[str](sample.reference)
+    counts = Counts(2 * (output & reference).total(), output.total() + reference.total())
+    if output == reference:
+        return Score(PASS, counts=counts)
+    return Score(FAIL, f"has an F1 of {counts}", counts)

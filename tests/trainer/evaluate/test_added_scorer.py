@@ -1,0 +1,77 @@
+"""A scorer that is added by one file and one line of the table is measured and judged like any other."""
+
+from collections import Counter
+from fractions import Fraction
+from math import floor
+from typing import Any
+
+import torch
+
+from support.dummy_scorer import f1
+from support.trainer_root import STAGE
+from tunegate_api.contract import Request, Results, Role, Subject, canonical_json
+from tunegate_api.judging.judgement import judge_final
+from tunegate_api.judging.verdict import VerdictState
+from tunegate_trainer.evaluate.evaluate import (
+    Weights,
+    as_evaluation,
+    as_results,
+    evaluate,
+    read_cases,
+    write_cases,
+)
+from tunegate_trainer.evaluate.scorers import SCORERS
+from tunegate_trainer.evaluate.scorers.one_by_one import OneByOne
+from tunegate_trainer.evaluate.sets import golden_sets, held_out_sets
+from tunegate_trainer.models.loading import load_base
+from tunegate_trainer.tokens.chat import load_tokenizer
+
+CPU = torch.device("cpu")
+TABLE = {**SCORERS, "f1": OneByOne(f1)}
+
+
+def with_minimum(request: Request, minimum: str) -> Request:
+    metrics = [metric.model_copy(update={"min": minimum}) for metric in request.spec.task_metrics]
+    return request.model_copy(update={"spec": request.spec.model_copy(update={"task_metrics": metrics})})
+
+
+def varied(model: Any) -> Any:
+    """Change the weights so that no two prompts have the same answer."""
+    generator = torch.Generator().manual_seed(0)
+    for parameter in model.parameters():
+        parameter.data.normal_(0, 0.5, generator=generator)
+    return model
+
+
+def test_scorer_added_by_one_line_is_measured_and_judged(make_root, tiny_model, tmp_path):
+    context = make_root(spec={"taskMetrics": [{"name": "f1", "min": "0.5"}]}).context(Role.GATE)
+    request, tokenizer = context.request, load_tokenizer(tiny_model)
+    gates = golden_sets(context, tokenizer, request.final_gates, TABLE)
+    sets = [*gates, *held_out_sets(context, tokenizer, "test", TABLE)]
+    stops = range(0, len(tokenizer), 4)  # so that some answers end before they are cut
+    golden, rows = evaluate(varied(load_base(tiny_model, "float32", CPU)), tokenizer, sets, stops=stops)
+    assert {case.truncated for case in rows.cases} == {True, False}
+
+    write_cases(tmp_path / "test.jsonl", rows)
+    write_cases(tmp_path / "golden.jsonl", golden)
+    assert read_cases(tmp_path / "test.jsonl") == rows.model_copy(update={"seconds": 0})
+    assert "counts" not in (tmp_path / "golden.jsonl").read_text()
+
+    weights = (Weights(Subject.BASE, STAGE, 0, "a" * 64), Weights(Subject.FINAL, STAGE, 6, "b" * 64))
+    measured = as_results(sets, [as_evaluation(each, sets, [golden, rows]) for each in weights])
+    results = Results.model_validate_json(canonical_json(measured))
+
+    # The labelled answer of every row is "yes". A cut output has nothing right.
+    right = sum(0 if c.truncated else 2 * (Counter(c.output) & Counter("yes")).total() for c in rows.cases)
+    f1_score = Fraction(right, sum(len(c.output) + len("yes") for c in rows.cases))
+    assert 0 < f1_score < 1
+    for minimum, state in (
+        (floor(f1_score * 10_000), VerdictState.PASSED),
+        (floor(f1_score * 10_000) + 1, VerdictState.FAILED),
+    ):
+        judged = judge_final(with_minimum(request, f"{minimum / 10_000:.4f}"), results)
+        assert judged is not None
+        (task,) = judged.tasks
+        assert (task.value, task.base_value) == (f1_score, f1_score)
+        assert task.finding.state is state
+        assert task.finding.message.startswith(f"f1 {right}/")
