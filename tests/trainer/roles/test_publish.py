@@ -147,6 +147,16 @@ def test_results_that_differ_from_what_was_reported_are_refused(job: JobFolder) 
         run(job.context(digest=digest))
 
 
+def test_counts_that_differ_from_what_was_reported_are_refused(job: JobFolder) -> None:
+    digest = job.write_gate(base=PASSING["base"], final=PASSING["final"])
+    path = job.folder / "gate" / "result.json"
+    result = json.loads(path.read_text())
+    result["evaluations"][-1]["counts"] = {"test/f1": "4/4 4/4"}
+    path.write_text(json.dumps(result))
+    with pytest.raises(UserError, match="differ: one was changed"):
+        run(job.context(), digest)
+
+
 def test_an_artifact_that_changed_after_it_was_judged_is_refused(job: JobFolder) -> None:
     digest = job.write_gate(**PASSING)
     (job.artifact / "adapter_config.json").write_text('{"r": 999}')

@@ -217,8 +217,8 @@ def read_gate_results(context: Context, digest: str) -> tuple[Results, GateRoleR
         ) from error
     except ValidationError as error:
         raise UserError(f"the gate's results cannot be read: {error}") from error
-    outcomes = {e.key: e.outcomes for e in measured.evaluations}
-    if outcomes != {e.key: e.outcomes for e in report.results.evaluations}:
+    outcomes = {e.key: (e.outcomes, e.counts) for e in measured.evaluations}
+    if outcomes != {e.key: (e.outcomes, e.counts) for e in report.results.evaluations}:
         raise UserError(f"{written} and {reported} differ: one was changed after the gate measured")
     judged = {measured.artifact, *(e.digest for e in report.results.find(Subject.FINAL))}
     if judged != {digest}:
