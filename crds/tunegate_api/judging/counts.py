@@ -74,6 +74,11 @@ class Counts:
         return 0 <= self.numerator <= self.denominator <= MAX_COUNT and self.denominator >= least
 
 
+def outcome_length(metric: str) -> int:
+    """Return how many characters the results of a task metric take at most for each case."""
+    return 1 + COUNTS_LENGTH if metric in COUNTED else 1
+
+
 RIGHT = Counts(MAX_COUNT, MAX_COUNT)
 """The best that a case could have: no other counts raise a metric as much."""
 

@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 
 from tunegate_api.judging.counts import (
     COUNTED,
-    COUNTS_LENGTH,
     MAX_COUNT,
     NOT_COUNTED,
     Counts,
     counted_metric,
     counts_text,
+    outcome_length,
 )
 from tunegate_api.judging.golden import Expectation
 from tunegate_api.judging.verdict import CaseSet, Finding, VerdictState
@@ -118,7 +118,8 @@ def test_pass_letters_do_not_change_a_metric_of_counts():
 
 def test_counts_of_a_case_take_a_bounded_length():
     longest = counts_text([Counts(MAX_COUNT, MAX_COUNT)] * 1000)
-    assert len(longest) <= 1000 * COUNTS_LENGTH
+    assert len("p" * 1000 + longest) <= 1000 * outcome_length("f1")
+    assert outcome_length("exact_match") == 1
     assert judge("f1", "p" * 1000, longest).state is PASSED
 
 

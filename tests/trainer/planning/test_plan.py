@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from support.trainer_root import TrainerRoot
+from support.trainer_root import TrainerRoot, stage_plan
 from tunegate_api.v1alpha1.pods import Resources
 from tunegate_api.v1alpha1.stages import EvaluateEvery, Stage
 from tunegate_trainer.planning import plan
@@ -199,10 +199,21 @@ def test_examples_longer_than_the_model_takes_are_refused(tmp_path, tiny_model):
 def test_more_outcomes_than_can_be_recorded_are_refused_before_training(tmp_path, tiny_model):
     often = planned(tmp_path, tiny_model, [50] * 100, maxSteps=1000)
     often = often.model_copy(update={"checkpoint_steps": list(range(5, 1001, 5)), "gates": ["a", "b"]})
-    check_outcomes([often], {"a": 1000, "b": 1000, "of another stage": 1000}, dev_outcomes=1400)
+    check_outcomes(
+        [often],
+        {"a": 1000, "b": 1000, "of another stage": 1000},
+        dev_cases={"exact_match": 700, "json_schema": 700},
+    )
     with pytest.raises(UserError, match=r"makes 705,500 outcomes of cases, at most 700,000") as raised:
-        check_outcomes([often], {"a": 1000, "b": 1000}, dev_outcomes=1500)
+        check_outcomes([often], {"a": 1000, "b": 1000}, dev_cases={"exact_match": 1500})
     assert raised.value.hint == "evaluate less often, or on fewer cases"
+
+
+def test_counts_of_a_metric_take_the_room_of_several_outcomes():
+    planned = stage_plan("sft", checkpoint_steps=range(1, 51))
+    check_outcomes([planned], {"orders": 1000}, dev_cases={"exact_match": 1000})
+    with pytest.raises(UserError, match="makes 715,000 outcomes of cases, at most 700,000"):
+        check_outcomes([planned], {"orders": 1000}, dev_cases={"f1": 1000})
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import torch
 
 from tunegate_api import __version__
 from tunegate_api.contract import Request
+from tunegate_api.judging.counts import outcome_length
 from tunegate_api.meta import exact
 from tunegate_api.plan import StagePlan, TrainingParameters
 from tunegate_api.v1alpha1.pods import Resources
@@ -231,11 +232,15 @@ def checkpoint_steps(every: EvaluateEvery, total_steps: int) -> list[int]:
     return steps
 
 
-def check_outcomes(stages: Sequence[StagePlan], golden_cases: Mapping[str, int], dev_outcomes: int) -> None:
+def check_outcomes(
+    stages: Sequence[StagePlan], golden_cases: Mapping[str, int], dev_cases: Mapping[str, int]
+) -> None:
     """Raise :class:`UserError` when all evaluations make more outcomes than can be recorded.
 
-    ``golden_cases`` are the cases of each gate, ``dev_outcomes`` what the dev split adds to an evaluation.
+    ``golden_cases`` are the cases of each gate, ``dev_cases`` those of each task metric on the dev split. The
+    counts of a case, where a metric has these, take as much room as several outcomes.
     """
+    dev_outcomes = sum(outcome_length(metric) * cases for metric, cases in dev_cases.items())
     outcomes = sum(
         (1 + len(stage.checkpoint_steps)) * (dev_outcomes + sum(golden_cases[gate] for gate in stage.gates))
         for stage in stages

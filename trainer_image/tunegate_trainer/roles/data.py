@@ -156,8 +156,8 @@ def prepare(context: Context, folder: DataFolder, model: ModelPlan, model_folder
     elif spec.resources.gpu and spec.resources.gpu.memory:
         warnings.append("resources.gpu.memory was not checked: this model's sizes are not known")
     names = [metric.name for metric in spec.task_metrics]
-    measured = sum(len(of_pairs.dev) if name == PREFERENCE else len(split.dev) for name in names)
-    check_outcomes(stages, golden_cases, measured)
+    dev_cases = {name: len(of_pairs.dev) if name == PREFERENCE else len(split.dev) for name in names}
+    check_outcomes(stages, golden_cases, dev_cases)
     plan = Plan(
         job_uid=request.uid,
         model=model.model_copy(
