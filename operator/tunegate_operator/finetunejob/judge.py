@@ -1,8 +1,8 @@
 """From judgements to status: every number in status is computed here, from case outcomes alone."""
 
-from tunegate_api.contract import Evaluation, Request, Results, Subject, golden_set
+from tunegate_api.contract import Evaluation, Request, Results, Subject, golden_set, task_set
 from tunegate_api.judging import judgement
-from tunegate_api.judging.judgement import GateJudgement
+from tunegate_api.judging.judgement import GateJudgement, Judgement
 from tunegate_api.judging.verdict import TRUNCATED, passed_count, points_text, rate, rate_text
 from tunegate_api.v1alpha1.evaluation_status import (
     MAX_NAMED_CASES,
@@ -20,7 +20,7 @@ def judge_checkpoint(request: Request, results: Results, evaluation: Evaluation)
         stage=evaluation.stage,
         step=evaluation.step,
         loss=None if evaluation.loss is None else f"{evaluation.loss:.4g}",
-        task=_task_rates(request, evaluation, "dev"),
+        task=_task_values(judged),
         gates=[_gate_result(gate, results, evaluation) for gate in judged.gates],
     )
 
@@ -32,7 +32,7 @@ def judge_final(request: Request, results: Results) -> FinalStatus | None:
         return None
     return FinalStatus(
         model_digest=judged.evaluation.digest,
-        task=_task_rates(request, judged.evaluation, "test"),
+        task=_task_values(judged),
         task_verdict=judged.task_state,
         task_message=judged.task_message,
         gates=[_gate_result(gate, results, judged.evaluation) for gate in judged.gates],
@@ -71,6 +71,7 @@ def _best_so_far(results: Results, evaluation: Evaluation, name: str) -> str | N
     return rate_text(max(rate(passed_count(o), len(o)) for o in seen))
 
 
-def _task_rates(request: Request, evaluation: Evaluation, split: str) -> dict[str, str]:
-    measured = {m.name: evaluation.outcomes.get(f"{split}/{m.name}") for m in request.spec.task_metrics}
-    return {name: rate_text(rate(passed_count(o), len(o))) for name, o in measured.items() if o is not None}
+def _task_values(judged: Judgement) -> dict[str, str]:
+    """What each measured task metric is compared with its minimum by."""
+    outcomes = judged.evaluation.outcomes
+    return {t.name: rate_text(t.value) for t in judged.tasks if task_set(t.split, t.name) in outcomes}

@@ -12,6 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from pydantic import ValidationError
 
 from tunegate_api.contract import FileManifest, Request, golden_set, task_set
+from tunegate_api.judging.counts import COUNTED
 from tunegate_api.judging.judgement import GateJudgement, Judgement, TaskJudgement
 from tunegate_api.judging.verdict import VerdictState, points_text, rate, rate_text
 from tunegate_api.meta import Sha256, StatusModel, Time
@@ -70,6 +71,7 @@ class TaskEvidence(StatusModel):
     passed: int
     total: int
     rate: str
+    """What is compared with ``min``: of a metric of counts its value, which ``passed`` does not give."""
     min: str
     base_passed: int | None
     openings: int | None = None
@@ -248,6 +250,7 @@ def _of_task_metrics(plan: Plan, verdict: VerdictEvidence) -> list[EvalResult]:
     results = []
     for task in verdict.task_metrics:
         kind, name, digest = sets.get(task.name, rows)
+        counted = task.name in COUNTED
         if task.total:
             results.append(
                 EvalResult(
@@ -257,8 +260,8 @@ def _of_task_metrics(plan: Plan, verdict: VerdictEvidence) -> list[EvalResult]:
                     dataset_split="test",
                     dataset_revision=digest,
                     metric_type=task.name,
-                    metric_value=_rate(task.passed, task.total),
-                    metric_args={"passed": task.passed, "total": task.total},
+                    metric_value=float(task.rate) if counted else _rate(task.passed, task.total),
+                    metric_args={"total": task.total} | ({} if counted else {"passed": task.passed}),
                 )
             )
     return results
@@ -311,7 +314,7 @@ def _task_evidence(task: TaskJudgement, measured: GateRoleResult, test_set: str)
         generation=measured.generation.get(test_set),
         passed=task.passed,
         total=task.total,
-        rate=rate_text(rate(task.passed, task.total)),
+        rate=rate_text(task.value),
         min=task.minimum,
         base_passed=task.base_passed,
         openings=measured.openings.get(test_set),

@@ -107,13 +107,14 @@ def _lines(stage: StageHistory) -> list[_Line]:
     """What was measured at more than one checkpoint or at the start."""
     found: dict[str, _Line] = {}
     for checkpoint in stage.checkpoints:
-        measured = [(f"golden {g.name}", g.verdict.passed, g.verdict.total, False) for g in checkpoint.gates]
-        measured += [(f"dev {t.name}", t.passed, t.total, True) for t in checkpoint.tasks]
-        for label, passed, total, dev in measured:
+        golden = [(f"golden {g.name}", g.verdict) for g in checkpoint.gates]
+        measured = [(label, rate(v.passed, v.total), v.total, False) for label, v in golden]
+        measured += [(f"dev {t.name}", t.value, t.total, True) for t in checkpoint.tasks]
+        for label, value, total, dev in measured:
             if total:
                 line = found.setdefault(label, _Line(label, [], [], dev))
                 line.steps.append(checkpoint.step)
-                line.rates.append(float(rate(passed, total)))
+                line.rates.append(float(value))
     return list(found.values())
 
 

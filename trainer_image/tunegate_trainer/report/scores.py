@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 
 from tunegate_api.contract import Request, Subject
 from tunegate_api.judging.judgement import GateJudgement, Judgement, TaskJudgement
@@ -25,20 +26,24 @@ class ScoreRow:
     state: VerdictState | None
     """None where nothing depends on it."""
 
+    value: Fraction
+    """The pass rate, or the value of a metric of counts."""
+    base_value: Fraction | None
+
     @property
     def rate(self) -> str:
-        return rate_text(rate(self.passed, self.total))
+        return rate_text(self.value)
 
     @property
     def base_rate(self) -> str:
-        return rate_text(rate(self.base_passed or 0, self.total))
+        return rate_text(self.base_value or Fraction(0))
 
     @property
     def change(self) -> str | None:
         """Percentage points against the base model."""
-        if self.base_passed is None or not self.total:
+        if self.base_value is None or not self.total:
             return None
-        return points_text(100 * (rate(self.passed, self.total) - rate(self.base_passed, self.total)))
+        return points_text(100 * (self.value - self.base_value))
 
 
 @dataclass(frozen=True)
@@ -77,14 +82,17 @@ def _dev_of(stage: StageHistory, step: int) -> Sequence[TaskJudgement]:
 
 def _of_gate(request: Request, gate: GateJudgement) -> ScoreRow:
     minimum = request.gate(gate.name).spec.thresholds.min_pass_rate
+    total, base_passed = gate.verdict.total, gate.baselines.get("BaseModel")
     return ScoreRow(
         measure=f"golden set {gate.name}" + (" (dry run)" if gate.dry_run else ""),
         passed=gate.verdict.passed,
-        total=gate.verdict.total,
-        base_passed=gate.baselines.get("BaseModel"),
+        total=total,
+        base_passed=base_passed,
         last_published_passed=gate.baselines.get("LastPublished"),
         required=None if minimum is None else f"{float(exact(minimum)):g}",
         state=None if gate.dry_run else gate.verdict.state,
+        value=rate(gate.verdict.passed, total),
+        base_value=None if base_passed is None else rate(base_passed, total),
     )
 
 
@@ -98,4 +106,6 @@ def _of_task(task: TaskJudgement, *, counts: bool) -> ScoreRow:
         last_published_passed=None,
         required=f"{float(exact(task.minimum)):g}" if counts else None,
         state=task.finding.state if counts else None,
+        value=task.value,
+        base_value=task.base_value,
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tunegate_api.contract import Outcome, Request, Role, plan_digest
-from tunegate_api.judging.judgement import Judgement, judge_final
+from tunegate_api.judging.judgement import Judgement, TaskJudgement, judge_final
 from tunegate_api.judging.verdict import VerdictState, rate
 from tunegate_api.plan import Plan, StagePlan
 from tunegate_trainer.artifacts.evaluation_files import RESULT
@@ -171,7 +171,7 @@ def _checkpoint_point(job: Collected, stage: StageHistory, checkpoint: Checkpoin
     for gate in checkpoint.gates:
         metrics |= _rates(f"golden/{gate.name}", gate.verdict.passed, gate.verdict.total)
     for task in checkpoint.tasks:
-        metrics |= _rates(f"{task.split}/{task.name}", task.passed, task.total)
+        metrics |= _task_rates(task)
     return Point(checkpoint.step, _written(written), metrics)
 
 
@@ -189,10 +189,15 @@ def _final_evaluation(job: Collected, judgement: Judgement | None) -> tuple[Poin
         for baseline, passed in gate.baselines.items():
             metrics[f"golden/{gate.name}/{baseline}_rate"] = float(rate(passed, gate.verdict.total))
     for task in judgement.tasks:
-        metrics |= _rates(f"{task.split}/{task.name}", task.passed, task.total)
-        if task.base_passed is not None:
-            metrics[f"{task.split}/{task.name}/BaseModel_rate"] = float(rate(task.base_passed, task.total))
+        metrics |= _task_rates(task)
+        if task.base_value is not None:
+            metrics[f"{task.split}/{task.name}/BaseModel_rate"] = float(task.base_value)
     return (Point(step, _written(job.workspace / job.paths.gate / RESULT), metrics),)
+
+
+def _task_rates(task: TaskJudgement) -> dict[str, float]:
+    name = f"{task.split}/{task.name}"
+    return _rates(name, task.passed, task.total) | {f"{name}/rate": float(task.value)}
 
 
 def _rates(name: str, passed: int, total: int) -> dict[str, float]:

@@ -1,0 +1,30 @@
+"""What status says of measured weights."""
+
+from support.builders import make_gate, make_job
+from tunegate_api.contract import Evaluation, GateRequest, Request, Results, Subject
+from tunegate_api.judging.verdict import CaseSet
+from tunegate_api.v1alpha1.evalgate import EvalGateSpec
+from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec
+from tunegate_operator.finetunejob.judge import judge_checkpoint
+
+
+def test_status_has_the_value_of_a_metric_of_counts():
+    spec = make_job().with_gates("golden").spec | {"taskMetrics": [{"name": "f1", "min": "0.5"}]}
+    gate = GateRequest(
+        name="golden",
+        spec=EvalGateSpec.model_validate(make_gate("golden").spec),
+        golden_sha256="a" * 64,
+    )
+    request = Request(
+        name="orders", namespace="default", uid="u", spec=FineTuneJobSpec.model_validate(spec), gates=[gate]
+    )
+    evaluation = Evaluation(
+        subject=Subject.CHECKPOINT,
+        stage="sft",
+        step=10,
+        outcomes={"dev/f1": "pf"},
+        counts={"dev/f1": "4/4 2/4"},
+    )
+    rows = CaseSet(sha256="b" * 64, ids=["row-0", "row-1"])
+    results = Results(sets={"dev/f1": rows}, evaluations=[evaluation])
+    assert judge_checkpoint(request, results, evaluation).task == {"f1": "0.75"}
