@@ -10,7 +10,6 @@ from support.trainer_root import TrainerRoot
 from tunegate_api.contract import ExitCode, Role
 from tunegate_api.judging.golden import Message
 from tunegate_api.plan import Plan
-from tunegate_trainer.checks.templates import rewritten_answers
 from tunegate_trainer.main import main
 from tunegate_trainer.process.errors import UserError
 from tunegate_trainer.tokens.answers import answered_tokens, example_tokens, is_rewritten
@@ -148,15 +147,6 @@ def test_the_job_says_how_many_rows_lose_an_answer(make_job):
     assert plan is not None
     (warning,) = [w for w in plan.data.warnings if "chat template" in w]
     assert warning.startswith("the model's chat template changes earlier answers of 31 of 31 training rows")
-
-
-def test_where_a_tokenizer_cannot_tell_answers_apart_the_job_says_so(tokenizer, monkeypatch):
-    asked, chatted = chat("mug", "yes"), chat("mug", "yes", "lamp", "no")
-    assert rewritten_answers(tokenizer, [asked, chatted]) == []
-    monkeypatch.setattr(type(tokenizer), "is_fast", property(lambda _: False))
-    assert rewritten_answers(tokenizer, [asked]) == []
-    (warning,) = rewritten_answers(tokenizer, [asked, chatted])
-    assert "only the last answer of each row is learned" in warning
 
 
 @pytest.fixture

@@ -1,1 +1,75 @@
-"""Checks of data, golden sets and templates before training."""
+"""Checks of data before training, a module each. :data:`CHECKS` is the table of them.
+
+To add one, write a module with ``NAME`` and ``run(rows, context)``, see :class:`finding.Check`, and add it to
+the list of the rows that it reads.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from tunegate_api.v1alpha1.data import Data
+from tunegate_trainer.checks import (
+    bad_rows,
+    capped_splits,
+    conflicting_sides,
+    cut_answers,
+    empty_splits,
+    few_rows,
+    golden_prompts,
+    held_out_pairs,
+    long_rows,
+    lost_reasoning,
+    masked_answers,
+    rewritten_answers,
+    schemas,
+    shared_prompts,
+    system_turns,
+    trained_prompts,
+)
+from tunegate_trainer.checks.finding import Check, Policy
+from tunegate_trainer.checks.rows import SplitRows, UsableRows
+from tunegate_trainer.checks.schemas import MetricSchemas
+from tunegate_trainer.data.split import Split
+from tunegate_trainer.data.usable import Measured, SourceRows
+from tunegate_trainer.tokens.rows import Pair
+
+
+@dataclass(frozen=True)
+class Checks:
+    """Every check, by what it reads. Lists run from top to bottom, and each from left to right."""
+
+    schemas: tuple[Check[MetricSchemas], ...]
+    """Before any row is read."""
+    source: tuple[Check[SourceRows[Any]], ...]
+    """On each source alone."""
+    usable: tuple[Check[UsableRows], ...]
+    """On all rows and pairs that can be trained on."""
+    pairs: tuple[Check[Split[Measured[Pair]]], ...]
+    """On the split of the pairs, if there are any."""
+    split: tuple[Check[SplitRows], ...]
+    """On everything that is trained on and measured."""
+
+
+CHECKS = Checks(
+    schemas=(schemas,),
+    source=(bad_rows, long_rows),
+    usable=(golden_prompts, shared_prompts),
+    pairs=(held_out_pairs,),
+    split=(
+        trained_prompts,
+        conflicting_sides,
+        masked_answers,
+        empty_splits,
+        capped_splits,
+        few_rows,
+        system_turns,
+        cut_answers,
+        rewritten_answers,
+        lost_reasoning,
+    ),
+)
+
+
+def policies(data: Data) -> dict[str, Policy]:
+    """The policies that a job's ``data`` sets. Every other check is enforced."""
+    return {few_rows.NAME: Policy.ENFORCE if data.size_policy == "Refuse" else Policy.WARN}

@@ -17,27 +17,20 @@ def prompts_of(rows: Sequence[Measured[RowT]]) -> list[str]:
 
 def joined(
     rows: Sequence[Measured[Row]], pairs: Sequence[Measured[Pair]]
-) -> tuple[list[Measured[Row]], list[Measured[Pair]], list[str]]:
-    """Rows and pairs with groups that share no prompt, and a warning where such groups had to be joined."""
+) -> tuple[list[Measured[Row]], list[Measured[Pair]]]:
+    """Return rows and pairs with groups that share no prompt: those that did are one group."""
     before = [row.group for row in rows] + [pair.group for pair in pairs]
     after = join_groups(list(zip(before, prompts_of(rows) + prompts_of(pairs), strict=True)))
     of_rows = [replace(row, group=group) for row, group in zip(rows, after[: len(rows)], strict=True)]
     of_pairs = [replace(pair, group=group) for pair, group in zip(pairs, after[len(rows) :], strict=True)]
-    groups, left = len(set(before)), len(set(after))
-    if groups == left:
-        return of_rows, of_pairs, []
-    warning = (
-        f"{groups} groups of heldOut.groupBy share prompts and were joined to {left}, so that no held-out "
-        "prompt is trained on"
-    )
-    return of_rows, of_pairs, [warning]
+    return of_rows, of_pairs
 
 
 def without_held_out_turns(
     rows: Sequence[Measured[Row]], held: Collection[str]
-) -> tuple[list[Measured[Row]], list[str]]:
-    """The rows to train on, without the answers in their chats to prompts whose :func:`text_key` is in
-    ``held``, and a warning that counts these answers.
+) -> tuple[list[Measured[Row]], list[int]]:
+    """Return the rows to train on, without the answers in their chats to prompts whose :func:`text_key` is in
+    ``held``, and how many answers each row lost.
 
     A chat may begin as another one that is held out: what it was asked there must not be learned.
     """
@@ -46,13 +39,7 @@ def without_held_out_turns(
         len(after.labelled.row.unlearned) - len(before.labelled.row.unlearned)
         for before, after in zip(rows, masked, strict=True)
     ]
-    if not any(answers):
-        return masked, []
-    warning = (
-        f"{sum(answers)} earlier answers in {sum(map(bool, answers))} of {len(rows)} training rows are not "
-        "learned: what they answer is held out"
-    )
-    return masked, [warning]
+    return masked, answers
 
 
 def _without_turns(measured: Measured[Row], held: Collection[str]) -> Measured[Row]:

@@ -1,18 +1,15 @@
-"""Rows that can be trained on: sound, and short enough. What cannot is named, and counted."""
+"""The rows of a source, as they were parsed and as they are tokenized."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from fractions import Fraction
+from functools import cached_property
 from typing import Any, Generic
 
 from transformers import PreTrainedTokenizerBase
 
 from tunegate_trainer.data.parse import Labelled, Parsed, RowProblem, RowT
-from tunegate_trainer.process.errors import BadDataError, UserError
+from tunegate_trainer.process.errors import UserError
 from tunegate_trainer.tokens.examples import answer_tokens, completion_tokens, examples_of
-
-SHOWN_PROBLEMS = 10
-"""Bad rows that an error names; the report on the volume has all of them."""
 
 
 @dataclass(frozen=True)
@@ -38,67 +35,59 @@ class Limit:
     """Whose ``training.maxLength`` it is; None where it is the most that the model takes."""
 
 
-def usable_rows(
-    field: str,
-    parsed: Parsed[RowT],
-    tokenizer: PreTrainedTokenizerBase,
-    longest: Limit,
-    note: Callable[[dict[str, Any]], None],
-    *,
-    max_too_long: Fraction,
-) -> tuple[list[Measured[RowT]], int]:
-    """The rows of the source ``field`` whose examples are no longer than ``longest``, and how many were left
-    out. ``note`` is told of all of them.
+@dataclass(frozen=True)
+class Tokenized(Generic[RowT]):
+    """The parsed rows of a source, each in one of these lists."""
 
-    Raises :class:`BadDataError` for bad rows, none at all, or more that are too long than the share
-    ``max_too_long``.
-    """
-    note(
-        {
+    kept: list[Measured[RowT]]
+    too_long: list[RowProblem]
+    refused: list[RowProblem]
+    """Rows that the chat template refuses."""
+    hint: str
+    """What to do about the first refused row."""
+
+
+@dataclass(frozen=True)
+class SourceRows(Generic[RowT]):
+    """The rows of one source. They are tokenized when :attr:`tokenized` is first read."""
+
+    field: str
+    """``data.train`` or ``data.preference``."""
+    parsed: Parsed[RowT]
+    tokenizer: PreTrainedTokenizerBase
+    longest: Limit
+
+    @cached_property
+    def tokenized(self) -> Tokenized[RowT]:
+        return _tokenize(self.tokenizer, self.parsed.rows, self.longest.tokens)
+
+    @property
+    def dropped(self) -> list[RowProblem]:
+        """Repeated and too long rows, in the order of the file."""
+        return sorted([*self.parsed.duplicates, *self.tokenized.too_long], key=lambda problem: problem.line)
+
+    @property
+    def parsed_report(self) -> dict[str, Any]:
+        """What data/report.json has of the parsed rows."""
+        parsed = self.parsed
+        return {
             "rows": len(parsed.rows) + len(parsed.bad) + len(parsed.duplicates),
             "bad": [asdict(problem) for problem in parsed.bad],
             "dropped": [asdict(problem) for problem in parsed.duplicates],
         }
-    )
-    _refuse_bad(field, parsed)
-    kept: list[Measured[RowT]]
-    too_long: list[RowProblem]
-    kept, too_long = _within(field, tokenizer, parsed.rows, longest.tokens)
-    dropped = sorted([*parsed.duplicates, *too_long], key=lambda problem: problem.line)
-    note({"dropped": [asdict(problem) for problem in dropped], "lengths": _histogram(kept)})
-    if len(too_long) > max_too_long * len(parsed.rows):
-        most, raised = (
-            (f"{longest.tokens} tokens", f"raise training.maxLength of stage {longest.stage}, ")
-            if longest.stage
-            else (f"the {longest.tokens} tokens that the model takes", "")
-        )
-        raise BadDataError(
-            f"{field}: {len(too_long)} of {len(parsed.rows)} rows are longer than {most}, the first in line "
-            f"{too_long[0].line}; at most the share {float(max_too_long):g} may be left out",
-            f"{raised}shorten the rows, or raise data.maxTooLong",
-        )
-    return kept, len(dropped)
+
+    @property
+    def tokenized_report(self) -> dict[str, Any]:
+        """What data/report.json has of the tokenized rows."""
+        return {
+            "dropped": [asdict(problem) for problem in self.dropped],
+            "lengths": _histogram(self.tokenized.kept),
+        }
 
 
-def _refuse_bad(field: str, parsed: Parsed[RowT]) -> None:
-    if not parsed.bad and not parsed.rows:
-        raise BadDataError(f"{field} has no rows", "write one JSON object a line")
-    if parsed.bad:
-        hint = "mend or remove these rows; data/report.json on the volume lists all of them"
-        raise _bad_rows(field, parsed.bad, hint)
-
-
-def _bad_rows(field: str, bad: Sequence[RowProblem], hint: str) -> BadDataError:
-    shown = "; ".join(f"line {p.line}: {p.reason}" for p in bad[:SHOWN_PROBLEMS])
-    more = len(bad) - SHOWN_PROBLEMS
-    rest = f"; and {more} more" if more > 0 else ""
-    return BadDataError(f"{field}: {len(bad)} bad rows: {shown}{rest}", hint)
-
-
-def _within(
-    field: str, tokenizer: PreTrainedTokenizerBase, rows: Sequence[Labelled[RowT]], longest: int
-) -> tuple[list[Measured[RowT]], list[RowProblem]]:
-    """Rows of at most ``longest`` tokens, and the others."""
+def _tokenize(
+    tokenizer: PreTrainedTokenizerBase, rows: Sequence[Labelled[RowT]], longest: int
+) -> Tokenized[RowT]:
     kept: list[Measured[RowT]] = []
     too_long: list[RowProblem] = []
     refused: list[RowProblem] = []
@@ -116,9 +105,7 @@ def _within(
             kept.append(Measured(row, sum(lengths), learned, row.group, max(map(answer_tokens, examples))))
         else:
             too_long.append(RowProblem(row.line, f"{max(lengths)} tokens, at most {longest}"))
-    if refused:
-        raise _bad_rows(field, refused, hint)
-    return kept, too_long
+    return Tokenized(kept, too_long, refused, hint)
 
 
 def _histogram(rows: Sequence[Measured[RowT]], buckets: int = 10) -> dict[str, Any]:

@@ -5,7 +5,7 @@ It needs no GPU, and what it refuses never asks for one.
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -13,21 +13,17 @@ from typing import Any
 from pydantic import ValidationError
 from transformers import PreTrainedTokenizerBase
 
-from tunegate_api.contract import MINIMUM_ROWS, Outcome, Request
-from tunegate_api.judging.verdict import MAX_CASES
-from tunegate_api.meta import exact
+from tunegate_api.contract import Outcome
+from tunegate_api.judging.golden import parse_golden
+from tunegate_api.meta import Sha256, exact
 from tunegate_api.plan import DataPlan, ModelPlan, Plan
 from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec
 from tunegate_api.v1alpha1.stages import Stage
 from tunegate_api.workspace import Workspace
-from tunegate_trainer.checks.golden_prompts import learned_before, refuse_golden_prompts
-from tunegate_trainer.checks.golden_sets import check_measures, cut_answers
-from tunegate_trainer.checks.templates import (
-    check_one_form,
-    check_template,
-    lost_reasoning,
-    rewritten_answers,
-)
+from tunegate_trainer.checks import CHECKS, Checks, policies
+from tunegate_trainer.checks.finding import CheckContext, Note, run_checks
+from tunegate_trainer.checks.rows import SplitRows, UsableRows
+from tunegate_trainer.checks.templates import check_template
 from tunegate_trainer.data.folder import DataFolder
 from tunegate_trainer.data.held_out import (
     joined,
@@ -36,12 +32,23 @@ from tunegate_trainer.data.held_out import (
     prove_apart,
     without_held_out_turns,
 )
-from tunegate_trainer.data.parse import parse_rows
-from tunegate_trainer.data.preference import preference_plan, read_preference, split_preference
+from tunegate_trainer.data.parse import RowT, parse_rows
+from tunegate_trainer.data.preference import (
+    Preference,
+    preference_plan,
+    read_preference,
+    split_preference,
+)
 from tunegate_trainer.data.sides import SIDES_FILE, Sides, read_sides, write_sides
 from tunegate_trainer.data.split import SIDES, Split, split_rows, text_key
-from tunegate_trainer.data.usable import Limit, Measured, usable_rows
-from tunegate_trainer.evaluate.sets import check_split
+from tunegate_trainer.data.usable import Limit, Measured, SourceRows
+from tunegate_trainer.evaluate.sets import (
+    check_metrics,
+    check_split,
+    golden_sets,
+    golden_text,
+    metric_schema,
+)
 from tunegate_trainer.fetch.sources import read_source
 from tunegate_trainer.models.resolve import model_length, require_bitsandbytes, resolve_model
 from tunegate_trainer.models.safetensors import stored_dtype
@@ -54,7 +61,7 @@ from tunegate_trainer.models.target_modules import (
 from tunegate_trainer.planning.plan import check_outcomes, library_versions, plan_stages, stage_max_length
 from tunegate_trainer.planning.sizing import generation_batches, with_judging, with_memory
 from tunegate_trainer.process.context import Context
-from tunegate_trainer.process.errors import BadDataError, TooFewRowsError, TrainerError, UserError
+from tunegate_trainer.process.errors import TrainerError, UserError
 from tunegate_trainer.process.files import is_complete, write_model
 from tunegate_trainer.tokens.chat import load_tokenizer
 from tunegate_trainer.tokens.rows import PAIRS_PREFIX, PREFERENCE, Pair, Row
@@ -99,7 +106,9 @@ def _make(context: Context, folder: DataFolder) -> Plan:
     return plan
 
 
-def prepare(context: Context, folder: DataFolder, model: ModelPlan, model_folder: Path) -> Plan:
+def prepare(
+    context: Context, folder: DataFolder, model: ModelPlan, model_folder: Path, checks: Checks = CHECKS
+) -> Plan:
     """Check everything, write the split into ``folder``, and plan the stages of the model in
     ``model_folder``."""
     request = context.request
@@ -107,39 +116,12 @@ def prepare(context: Context, folder: DataFolder, model: ModelPlan, model_folder
     longest_chat = model_length(model_folder)
     tokenizer = _load_tokenizer(model_folder, spec.model.chat_template_args or {})
     _check_stages(request.spec)
+    check_metrics(spec.task_metrics)
     check_target_modules(model_folder, spec.stages)
-    golden = check_measures(context, tokenizer)
-    golden_cases = {name: len(found.cases) for name, found in golden.items()}
-
-    text, digest = read_source(context, spec.data.train, "data.train")
-    parsed = parse_rows(text, spec.data.train.columns, spec.data.held_out.group_by)
-    longest = _longest(spec.stages, "SFT", longest_chat)
-    rows, dropped = usable_rows(
-        "data.train", parsed, tokenizer, longest, folder.note, max_too_long=exact(spec.data.max_too_long)
-    )
-    preference = read_preference(context, tokenizer, folder, _longest(spec.stages, "DPO", longest_chat))
-    refuse_golden_prompts(context, {"data.train": rows, "data.preference": preference.pairs}, folder.note)
-    rows, pairs, warnings = joined(rows, preference.pairs)
-
-    earlier = read_sides(context.root, request.start_from)
-    warnings += learned_before(context, earlier)
-    placed = earlier.of_groups([*rows, *pairs])
-    rows, lines_of_rows = earlier.without_conflicts(rows, placed)
-    pairs, lines_of_pairs = earlier.without_conflicts(pairs, placed)
-    conflicts = len(lines_of_rows) + len(lines_of_pairs)
-    if request.start_from and conflicts:
-        folder.note({"conflicts": {"data.train": lines_of_rows, "data.preference": lines_of_pairs}})
-        warnings.append(_left_out(conflicts, request.start_from.job))
-    split = split_rows(rows, exact(spec.data.held_out.fraction), placed)
-    of_pairs = split_preference(context, folder, pairs, rows=split, placed=placed)
-    held = earlier.held_out | _held_out_keys(split, of_pairs)
-    learned_rows, masked = without_held_out_turns(split.train, held)
-    split = replace(split, train=learned_rows)
-    folder.note({"split": _prove(split, of_pairs, earlier, len(rows))})
-    write_sides(folder.path, earlier, split, of_pairs)
-    warnings += masked
-    warnings += _check_sizes(request, len(rows), split, of_pairs)
-    warnings += _check_form(context, tokenizer, split.train, of_pairs.train)
+    golden = golden_sets(context, tokenizer, request.gates)
+    checking = _check_context(context, tokenizer)
+    data = _read_data(context, folder, longest_chat, checks, checking)
+    split, of_pairs, warnings = data.rows.rows, data.rows.pairs, list(data.warnings)
 
     lengths = {
         "SFT": [row.tokens for row in split.train],
@@ -148,7 +130,7 @@ def prepare(context: Context, folder: DataFolder, model: ModelPlan, model_folder
     stages = plan_stages(request, lengths, longest_chat, model.parameters)
     stages = with_excluded_modules(model_folder, stages)
     shape = model_shape(model_folder)
-    batches = generation_batches(request, tokenizer, split.dev, golden.values())
+    batches = generation_batches(request, tokenizer, split.dev, golden)
     if shape:
         stages = with_memory(
             request, stages, shape, tokenizer, rows=split.train, pairs=of_pairs.train, batches=batches
@@ -157,7 +139,7 @@ def prepare(context: Context, folder: DataFolder, model: ModelPlan, model_folder
         warnings.append("resources.gpu.memory was not checked: this model's sizes are not known")
     names = [metric.name for metric in spec.task_metrics]
     dev_cases = {name: len(of_pairs.dev) if name == PREFERENCE else len(split.dev) for name in names}
-    check_outcomes(stages, golden_cases, dev_cases)
+    check_outcomes(stages, {gate: len(cases) for gate, cases in checking.golden.items()}, dev_cases)
     plan = Plan(
         job_uid=request.uid,
         model=model.model_copy(
@@ -168,10 +150,10 @@ def prepare(context: Context, folder: DataFolder, model: ModelPlan, model_folder
             }
         ),
         data=DataPlan(
-            source_sha256=digest,
+            source_sha256=data.source_sha256,
             **folder.write_split(split),
-            dropped=dropped + preference.dropped + conflicts,
-            preference=preference_plan(folder, preference, of_pairs),
+            dropped=data.dropped,
+            preference=preference_plan(folder, data.preference, of_pairs),
             warnings=warnings,
         ),
         stages=stages,
@@ -180,25 +162,79 @@ def prepare(context: Context, folder: DataFolder, model: ModelPlan, model_folder
     return with_judging(request, plan, batches, stored_dtype(model_folder))
 
 
-def _check_form(
-    context: Context,
-    tokenizer: PreTrainedTokenizerBase,
-    rows: Sequence[Measured[Row]],
-    pairs: Sequence[Measured[Pair]],
-) -> list[str]:
-    """Raise where gates ask in a form that is not trained. Returns warnings about what the template does with
-    the rows, and what gates do with answers as long as theirs."""
-    trained = [row.labelled.row for row in rows]
-    prompts = [row.prompt for row in trained] + [pair.labelled.row.prompt for pair in pairs]
-    check_one_form(context, tokenizer, prompts)
-    methods = {stage.method for stage in context.request.spec.stages}
-    learned = [row.answer for row in rows] if "SFT" in methods else []
-    learned += [pair.answer for pair in pairs] if "DPO" in methods else []
-    return [
-        *cut_answers(context.request.gates, learned),
-        *rewritten_answers(tokenizer, trained),
-        *lost_reasoning(tokenizer, trained),
-    ]
+@dataclass(frozen=True)
+class _Data:
+    """The data of a job, read, checked and split."""
+
+    rows: SplitRows
+    source_sha256: Sha256
+    preference: Preference | None
+    dropped: int
+    """Rows and pairs that were left out."""
+    warnings: list[str]
+
+
+def _read_data(
+    context: Context, folder: DataFolder, longest_chat: int, checks: Checks, checking: CheckContext
+) -> _Data:
+    """Read and split the rows and pairs, and run every check as soon as there is what it reads."""
+    request = context.request
+    spec, tokenizer = request.spec, checking.tokenizer
+    warnings = run_checks(checks.schemas, _metric_schemas(context), checking)
+
+    def usable(source: SourceRows[RowT], note: Note) -> list[Measured[RowT]]:
+        note(source.parsed_report)
+        warnings.extend(run_checks(checks.source, source, checking, note))
+        note(source.tokenized_report)
+        return source.tokenized.kept
+
+    text, digest = read_source(context, spec.data.train, "data.train")
+    parsed = parse_rows(text, spec.data.train.columns, spec.data.held_out.group_by)
+    source = SourceRows("data.train", parsed, tokenizer, _longest(spec.stages, "SFT", longest_chat))
+    rows = usable(source, folder.note)
+    preference = read_preference(context, tokenizer, _longest(spec.stages, "DPO", longest_chat))
+    pairs = usable(preference.source, folder.note_pairs) if preference else []
+    groups = len({row.group for row in rows} | {pair.group for pair in pairs})
+    rows, pairs = joined(rows, pairs)
+    warnings += run_checks(checks.usable, UsableRows(rows, pairs, groups), checking, folder.note)
+
+    earlier = read_sides(context.root, request.start_from)
+    placed = earlier.of_groups([*rows, *pairs])
+    rows, lines_of_rows = earlier.without_conflicts(rows, placed)
+    pairs, lines_of_pairs = earlier.without_conflicts(pairs, placed)
+    conflicts = len(lines_of_rows) + len(lines_of_pairs)
+    if conflicts:
+        folder.note({"conflicts": {"data.train": lines_of_rows, "data.preference": lines_of_pairs}})
+    split = split_rows(rows, exact(spec.data.held_out.fraction), placed)
+    of_pairs = split_preference(context, folder, pairs, rows=split, placed=placed)
+    if pairs:
+        warnings += run_checks(checks.pairs, of_pairs, checking, folder.note_pairs)
+    held = earlier.held_out | _held_out_keys(split, of_pairs)
+    learned_rows, masked = without_held_out_turns(split.train, held)
+    split = replace(split, train=learned_rows)
+    folder.note({"split": _prove(split, of_pairs, earlier, len(rows))})
+    write_sides(folder.path, earlier, split, of_pairs)
+    split_data = SplitRows(split, of_pairs, masked, earlier, conflicts)
+    warnings += run_checks(checks.split, split_data, checking, folder.note)
+
+    dropped = len(source.dropped) + (len(preference.source.dropped) if preference else 0) + conflicts
+    return _Data(split_data, digest, preference, dropped, warnings)
+
+
+def _check_context(context: Context, tokenizer: PreTrainedTokenizerBase) -> CheckContext:
+    request = context.request
+    golden = {
+        gate.name: parse_golden(golden_text(context.root, gate.name, gate.spec.golden.source))
+        for gate in request.gates
+    }
+    return CheckContext(request, tokenizer, golden, policies(request.spec.data))
+
+
+def _metric_schemas(context: Context) -> dict[str, dict[str, Any]]:
+    """The JSON schema of each task metric that has one."""
+    metrics = context.request.spec.task_metrics
+    schemas = {metric.name: metric_schema(context.root, metric) for metric in metrics}
+    return {name: schema for name, schema in schemas.items() if schema is not None}
 
 
 def _model(context: Context) -> ModelPlan:
@@ -231,13 +267,6 @@ def _longest(stages: Sequence[Stage], method: str, model_length: int) -> Limit:
     return Limit(tokens, None if tokens == model_length else stage)
 
 
-def _left_out(conflicts: int, job: str) -> str:
-    return (
-        f"{conflicts} rows or pairs are left out: FineTuneJob {job}, or one that it started from, held them "
-        "out, and trained on others of their groups; data/report.json on the volume lists them"
-    )
-
-
 def _held_out_keys(split: Split[Measured[Row]], of_pairs: Split[Measured[Pair]]) -> set[str]:
     prompts = prompts_of([*split.dev, *split.test]) + prompts_of([*of_pairs.dev, *of_pairs.test])
     return set(map(text_key, prompts))
@@ -258,63 +287,6 @@ def _prove(
     if sum(map(len, sides.values())) != kept:
         raise AssertionError("the split lost rows")
     return {"overlapping_prompts": 0, **{k: len(rows) for k, rows in sides.items()}}
-
-
-def _check_sizes(
-    request: Request, rows: int, split: Split[Measured[Row]], of_pairs: Split[Measured[Pair]]
-) -> list[str]:
-    """Raise when there is too little to evaluate on, or to learn from, of so many rows. Returns warnings."""
-    data = request.spec.data
-    for side in SIDES:
-        if not split.side(side):
-            raise BadDataError(
-                f"the {side} split is empty: heldOut.fraction {data.held_out.fraction} of {rows} rows",
-                "give more rows, or a finer heldOut.groupBy"
-                if side == "train"
-                else "give more rows, a larger fraction, or a finer heldOut.groupBy",
-            )
-    # What the stages learn from: rows, unless all of them learn from pairs.
-    learns_rows = any(stage.method == "SFT" for stage in request.spec.stages)
-    warnings = _capped(data.held_out.fraction, rows, split, of_pairs, learns_rows=learns_rows)
-    found, what = (len(split.train), "rows") if learns_rows else (len(of_pairs.train), "pairs")
-    minimum = MINIMUM_ROWS[data.goal]
-    if found >= minimum:
-        return warnings
-    message = f"{found} training {what}, goal {data.goal} needs at least {minimum}"
-    if data.size_policy == "Refuse":
-        raise TooFewRowsError(
-            message,
-            f"give more {what}, or set data.sizePolicy: Warn to train all the same, as for an experiment",
-        )
-    return [*warnings, message]
-
-
-def _capped(
-    fraction: str,
-    rows: int,
-    split: Split[Measured[Row]],
-    of_pairs: Split[Measured[Pair]],
-    *,
-    learns_rows: bool,
-) -> list[str]:
-    """Warnings where fewer rows or pairs are held out than ``fraction`` of them."""
-    warnings = []
-    wanted = round(exact(fraction) * rows)
-    if wanted > 2 * MAX_CASES:
-        warnings.append(
-            f"heldOut.fraction {fraction} of {rows} rows would be {wanted}: at most {MAX_CASES} each are dev "
-            f"and test, {'the rest trains' if learns_rows else 'no stage learns from the rest'}"
-        )
-    pairs = [pair for side in SIDES for pair in of_pairs.side(side)]
-    of_rows = {row.group for side in SIDES for row in split.side(side)}
-    free = sum(pair.group not in of_rows for pair in pairs)
-    wanted = round(exact(fraction) * len(pairs))
-    if exact(fraction) * free > 2 * MAX_CASES:
-        warnings.append(
-            f"heldOut.fraction {fraction} of {len(pairs)} pairs would be {wanted}: at most {MAX_CASES} each "
-            "are dev and test beside those of held-out rows, the rest trains"
-        )
-    return warnings
 
 
 def _load_tokenizer(folder: Path, arguments: Mapping[str, Any]) -> PreTrainedTokenizerBase:

@@ -1,0 +1,78 @@
+"""Data without any fault, as every check reads it, for tests that put one fault into it."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+
+from support.trainer_root import gate_spec
+from tunegate_api.judging.golden import parse_golden
+from tunegate_api.v1alpha1.data import Columns
+from tunegate_trainer.checks.finding import CheckContext
+from tunegate_trainer.checks.rows import SplitRows, UsableRows
+from tunegate_trainer.data.parse import parse_pairs, parse_rows
+from tunegate_trainer.data.sides import Sides
+from tunegate_trainer.data.split import Split
+from tunegate_trainer.data.usable import Limit, Measured, SourceRows
+from tunegate_trainer.tokens.chat import load_tokenizer
+from tunegate_trainer.tokens.rows import Pair, Row
+
+MINIMUM = 200
+"""Training rows that the goal of these jobs needs."""
+LIMIT = Limit(128, "sft")
+
+
+@dataclass(frozen=True)
+class SoundData:
+    """What the checks of each list read."""
+
+    context: CheckContext
+    source: SourceRows[Row]
+    pair_source: SourceRows[Pair]
+    usable: UsableRows
+    split: SplitRows
+
+    @property
+    def schemas(self) -> dict[str, dict[str, object]]:
+        return {"json_schema": {"type": "object"}}
+
+    @property
+    def pairs(self) -> Split[Measured[Pair]]:
+        return self.split.pairs
+
+    def source_of(self, *lines: str) -> SourceRows[Row]:
+        """The source whose file has these lines."""
+        parsed = parse_rows("\n".join(lines), Columns(), None)
+        return SourceRows("data.train", parsed, self.context.tokenizer, LIMIT)
+
+    def rows_of(self, *rows: dict[str, object]) -> list[Measured[Row]]:
+        return self.source_of(*map(json.dumps, rows)).tokenized.kept
+
+
+@pytest.fixture
+def sound(make_root: Callable[..., object], tiny_model: object) -> SoundData:
+    cases = [{"id": "a", "prompt": "golden order", "expect": [{"type": "equals", "value": "yes"}]}]
+    root = make_root(gates={"orders": gate_spec(cases, generation={"maxNewTokens": 64})})
+    request, tokenizer = root.context().request, load_tokenizer(tiny_model)
+    golden = {"orders": parse_golden("\n".join(map(json.dumps, cases)))}
+    text = [json.dumps({"prompt": f"order {i}", "completion": f"{i}"}) for i in range(MINIMUM + 2)]
+    ranked = [json.dumps({"prompt": f"pair {i}", "chosen": "yes", "rejected": "no"}) for i in range(3)]
+    source = SourceRows("data.train", parse_rows("\n".join(text), Columns(), None), tokenizer, LIMIT)
+    of_pairs = parse_pairs("\n".join(ranked), Columns(), None)
+    pair_source = SourceRows("data.preference", of_pairs, tokenizer, LIMIT)
+    rows, pairs = source.tokenized.kept, pair_source.tokenized.kept
+    groups = len({measured.group for measured in [*rows, *pairs]})
+    return SoundData(
+        context=CheckContext(request, tokenizer, golden),
+        source=source,
+        pair_source=pair_source,
+        usable=UsableRows(rows, pairs, groups),
+        split=SplitRows(
+            rows=Split(rows[:-2], [rows[-2]], [rows[-1]]),
+            pairs=Split([pairs[0]], [pairs[1]], [pairs[2]]),
+            masked=[0] * MINIMUM,
+            earlier=Sides({}),
+            conflicts=0,
+        ),
+    )

@@ -1,0 +1,35 @@
+"""Gates whose outputs are shorter than training answers are warned of."""
+
+from dataclasses import replace
+
+import pytest
+
+from support.trainer_root import gate_spec
+from tunegate_api.judging.golden import Message
+from tunegate_trainer.checks import cut_answers
+from tunegate_trainer.tokens.chat import encode, load_tokenizer
+from tunegate_trainer.tokens.examples import answer_tokens, examples_of
+from tunegate_trainer.tokens.rows import Row
+
+
+@pytest.mark.parametrize(("most", "longer"), [(3, 4), (4, 0)])
+def test_gate_that_would_cut_answers_as_trained_is_warned_of(make_root, sound, most, longer):
+    gates = {
+        "short": gate_spec(generation={"maxNewTokens": most}),
+        "long": gate_spec(generation={"maxNewTokens": 99}),
+    }
+    row = sound.split.rows.train[0]
+    trained = [replace(row, answer=3)] * 36 + [replace(row, answer=4)] * 4
+    rows = replace(sound.split, rows=replace(sound.split.rows, train=trained))
+    context = replace(sound.context, request=make_root(gates=gates).context().request)
+    assert [finding.message for finding in cut_answers.run(rows, context)] == [
+        f"EvalGate short: generation.maxNewTokens is {most}, and {longer} of 40 training answers are longer: "
+        "an output that is cut does not pass"
+    ] * bool(longer)
+
+
+def test_answer_is_counted_with_the_end_of_its_turn(tiny_model):
+    tokenizer = load_tokenizer(tiny_model)
+    turns = [Message(role=role, content="yes") for role in ("user", "assistant", "user")]
+    (example,) = examples_of(tokenizer, Row(id="r", prompt=turns, completion="yes"))
+    assert answer_tokens(example) == len(encode(tokenizer, "yes<|im_end|>"))

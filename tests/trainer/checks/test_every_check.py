@@ -1,0 +1,263 @@
+"""What holds for every data check of the table, and for one that is added to it."""
+
+import json
+import pkgutil
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import pytest
+
+from support.tiny_model import make_tokenizer
+from support.trainer_root import stage_plan
+from tunegate_api.contract import Role, StartRequest
+from tunegate_api.judging.golden import parse_golden
+from tunegate_api.plan import ModelPlan
+from tunegate_trainer import checks as package
+from tunegate_trainer.checks import CHECKS, policies
+from tunegate_trainer.checks.finding import (
+    SHOWN_EXAMPLES,
+    CheckContext,
+    Finding,
+    Policy,
+    Severity,
+    run_checks,
+)
+from tunegate_trainer.checks.rows import SplitRows
+from tunegate_trainer.data.folder import DataFolder
+from tunegate_trainer.data.sides import Sides
+from tunegate_trainer.data.split import Split, normalize, text_key
+from tunegate_trainer.data.usable import Limit
+from tunegate_trainer.process.errors import BadDataError, TooFewRowsError
+from tunegate_trainer.roles.data import prepare
+
+TABLE = [(field.name, check) for field in fields(CHECKS) for check in getattr(CHECKS, field.name)]
+OTHER_MODULES = {"finding", "rows", "templates"}
+"""Modules beside the checks: what they are, what they read, and the template that all of them need."""
+
+WITHOUT_EARLIER_THOUGHTS = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n"
+    "{% if m.role == 'assistant' and not loop.last %}...{% else %}{{ m.content }}{% endif %}<|im_end|>\n"
+    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+def asked(context: CheckContext, **case: object) -> CheckContext:
+    """The context with a golden set of one case."""
+    line = json.dumps({"id": "a", "expect": [{"type": "equals", "value": "yes"}], **case})
+    return replace(context, golden={"orders": parse_golden(line)})
+
+
+def requested(context: CheckContext, **spec: object) -> CheckContext:
+    """The context of a job with another spec."""
+    changed = context.request.spec.model_copy(update=spec)
+    return replace(context, request=context.request.model_copy(update={"spec": changed}))
+
+
+def bad_row(sound):
+    return sound.source_of('{"prompt": "a", "completion": "b"}', "{broken"), sound.context
+
+
+def broken_schema(sound):
+    return {"json_schema": {"type": "no-such-type"}}, sound.context
+
+
+def longer_than_a_stage_takes(sound):
+    return replace(sound.source, longest=Limit(1, "sft")), sound.context
+
+
+def golden_prompt(sound):
+    return sound.usable, asked(sound.context, prompt="order 1")
+
+
+def joined_groups(sound):
+    return replace(sound.usable, groups_before=sound.usable.groups_before + 1), sound.context
+
+
+def pairs_held_out(sound):
+    return Split([], [*sound.pairs.train, *sound.pairs.dev], sound.pairs.test), sound.context
+
+
+def golden_prompt_of_an_earlier_job(sound):
+    earlier = Sides({text_key(normalize("golden order")): "train"})
+    return replace(sound.split, earlier=earlier), sound.context
+
+
+def held_out_by_an_earlier_job(sound):
+    start = StartRequest(
+        job="earlier",
+        uid="1",
+        claim="tuning",
+        digest="1" * 64,
+        base_digest="2" * 64,
+        trained=stage_plan("sft").parameters,
+    )
+    request = sound.context.request.model_copy(update={"start_from": start})
+    return replace(sound.split, conflicts=2), replace(sound.context, request=request)
+
+
+def held_out_answers_in_chats(sound):
+    return replace(sound.split, masked=[0, 2, 1]), sound.context
+
+
+def no_test_rows(sound):
+    return replace(sound.split, rows=replace(sound.split.rows, test=[])), sound.context
+
+
+def more_held_out_than_is_evaluated(sound):
+    data = sound.context.request.spec.data
+    held_out = data.held_out.model_copy(update={"fraction": "0.9"})
+    rows = replace(sound.split.rows, train=sound.split.rows.train * 12)
+    context = requested(sound.context, data=data.model_copy(update={"held_out": held_out}))
+    return replace(sound.split, rows=rows), context
+
+
+def one_training_row(sound):
+    return replace(sound.split, rows=replace(sound.split.rows, train=sound.split.rows.train[:1])), (
+        sound.context
+    )
+
+
+def golden_system_turn(sound):
+    turns = [{"role": "system", "content": "be brief"}, {"role": "user", "content": "order"}]
+    return sound.split, asked(sound.context, messages=turns)
+
+
+def short_outputs(sound):
+    (gate,) = sound.context.request.gates
+    generation = gate.spec.generation.model_copy(update={"max_new_tokens": 1})
+    gate = gate.model_copy(update={"spec": gate.spec.model_copy(update={"generation": generation})})
+    request = sound.context.request.model_copy(update={"gates": [gate]})
+    return sound.split, replace(sound.context, request=request)
+
+
+def template_that_changes_answers(sound):
+    turns = [{"role": ("user", "assistant")[i % 2], "content": f"{i}"} for i in range(4)]
+    tokenizer = make_tokenizer()
+    tokenizer.chat_template = WITHOUT_EARLIER_THOUGHTS
+    rows = replace(sound.split.rows, train=sound.rows_of({"messages": turns}))
+    return replace(sound.split, rows=rows), replace(sound.context, tokenizer=tokenizer)
+
+
+def reasoning_without_template(sound):
+    rows = sound.rows_of({"prompt": "order", "completion": "1", "reasoning_content": "one mug"})
+    return replace(sound.split, rows=replace(sound.split.rows, train=rows)), sound.context
+
+
+FAULTS: dict[str, Callable[[Any], tuple[Any, CheckContext]]] = {
+    "bad_rows": bad_row,
+    "capped_splits": more_held_out_than_is_evaluated,
+    "conflicting_sides": held_out_by_an_earlier_job,
+    "cut_answers": short_outputs,
+    "empty_splits": no_test_rows,
+    "few_rows": one_training_row,
+    "golden_prompts": golden_prompt,
+    "held_out_pairs": pairs_held_out,
+    "long_rows": longer_than_a_stage_takes,
+    "lost_reasoning": reasoning_without_template,
+    "masked_answers": held_out_answers_in_chats,
+    "rewritten_answers": template_that_changes_answers,
+    "schemas": broken_schema,
+    "shared_prompts": joined_groups,
+    "system_turns": golden_system_turn,
+    "trained_prompts": golden_prompt_of_an_earlier_job,
+}
+"""Check to data with the fault that it finds."""
+
+every_check = pytest.mark.parametrize(("reads", "check"), TABLE, ids=[check.NAME for _, check in TABLE])
+
+
+def test_every_check_module_is_in_the_table_once():
+    modules = {module.name for module in pkgutil.iter_modules(package.__path__)} - OTHER_MODULES
+    assert sorted(check.NAME for _, check in TABLE) == sorted(modules)
+    assert [check.__name__.rpartition(".")[2] for _, check in TABLE] == [check.NAME for _, check in TABLE]
+
+
+@every_check
+def test_check_finds_nothing_in_sound_data(sound, reads, check):
+    assert check.run(getattr(sound, reads), sound.context) == []
+
+
+@every_check
+def test_check_finds_its_fault_and_describes_it(sound, reads, check):
+    del reads
+    rows, context = FAULTS[check.NAME](sound)
+    findings = check.run(rows, context)
+    assert findings
+    for finding in findings:
+        assert finding.check == check.NAME
+        assert finding.count > 0
+        assert finding.message
+        assert len(finding.examples) <= min(finding.count, SHOWN_EXAMPLES)
+        assert finding.remedy or finding.severity is Severity.WARNING, "an error says what to do"
+        json.dumps(dict(finding.report))
+
+
+@dataclass(frozen=True)
+class NoMugs:
+    """A check that is added in these tests."""
+
+    severity: Severity = Severity.WARNING
+    NAME: str = "no_mugs"
+
+    def run(self, rows: SplitRows, context: CheckContext) -> list[Finding]:
+        del context
+        mugs = [row for row in rows.rows.train if "order" in row.labelled.row.prompt[0].content]
+        message = f"{len(mugs)} training rows are orders"
+        return [
+            Finding(
+                check=self.NAME,
+                severity=self.severity,
+                message=message,
+                count=len(mugs),
+                remedy="remove them",
+                report={"orders": len(mugs)},
+            )
+        ]
+
+
+def test_added_check_runs_with_one_line_in_the_table(make_root, tiny_model, tmp_path):
+    rows = "".join(json.dumps({"prompt": f"order {i}", "completion": f"{i}"}) + "\n" for i in range(40))
+    data = {"goal": "StyleOrFormat", "train": {"configMap": "orders"}, "sizePolicy": "Warn"}
+    root = make_root(spec={"data": data}, inputs={"orders/train.jsonl": rows})
+    folder = DataFolder(tmp_path / "data")
+    model = ModelPlan(uri="package://tiny", digest="0" * 64, parameters=1)
+    checks = replace(CHECKS, split=(*CHECKS.split, NoMugs()))
+    plan = prepare(root.context(Role.DATA), folder, model, tiny_model, checks)
+    assert plan.data.warnings[-1] == f"{plan.data.train.rows} training rows are orders"
+    assert json.loads((folder.path / "report.json").read_text())["orders"] == plan.data.train.rows
+
+
+@pytest.mark.parametrize(
+    ("severity", "policy", "warnings"),
+    [
+        (Severity.WARNING, Policy.ENFORCE, 1),
+        (Severity.WARNING, Policy.WARN, 1),
+        (Severity.WARNING, Policy.OFF, 0),
+        (Severity.ERROR, Policy.WARN, 1),
+        (Severity.ERROR, Policy.OFF, 0),
+    ],
+)
+def test_policy_decides_whether_a_finding_is_a_warning(sound, severity, policy, warnings):
+    context = replace(sound.context, policies={"no_mugs": policy})
+    assert len(run_checks([NoMugs(severity)], sound.split, context)) == warnings
+
+
+def test_error_of_an_enforced_check_refuses_the_data(sound):
+    noted: list[dict[str, Any]] = []
+    with pytest.raises(BadDataError, match="200 training rows are orders") as raised:
+        run_checks([NoMugs(Severity.ERROR)], sound.split, sound.context, noted.append)
+    assert raised.value.hint == "remove them"
+    assert noted == [{"orders": 200}]
+
+
+@pytest.mark.parametrize("policy", ["Refuse", "Warn"])
+def test_size_policy_is_the_policy_of_few_rows(sound, policy):
+    rows, context = one_training_row(sound)
+    data = context.request.spec.data.model_copy(update={"size_policy": policy})
+    context = replace(context, policies=policies(data))
+    if policy == "Warn":
+        assert len(run_checks(CHECKS.split, rows, context)) == 1
+    else:
+        with pytest.raises(TooFewRowsError, match="1 training rows"):
+            run_checks(CHECKS.split, rows, context)

@@ -1,0 +1,44 @@
+"""Rows of a source that cannot be read, or that the model's chat template refuses."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from tunegate_trainer.checks.finding import SHOWN_EXAMPLES, CheckContext, Finding, Severity, listed
+from tunegate_trainer.data.parse import RowProblem
+from tunegate_trainer.data.usable import SourceRows
+
+NAME = "bad_rows"
+
+
+def run(rows: SourceRows[Any], context: CheckContext) -> list[Finding]:
+    """Refuse a source without rows, and name the bad rows of one that has some. Rows are tokenized only if
+    all of them can be read."""
+    del context
+    parsed = rows.parsed
+    if parsed.bad:
+        hint = "mend or remove these rows; data/report.json on the volume lists all of them"
+        return [_finding(rows.field, parsed.bad, hint)]
+    if not parsed.rows:
+        return [
+            Finding(
+                check=NAME,
+                severity=Severity.ERROR,
+                message=f"{rows.field} has no rows",
+                count=1,
+                remedy="write one JSON object a line",
+            )
+        ]
+    refused = rows.tokenized.refused
+    return [_finding(rows.field, refused, rows.tokenized.hint)] if refused else []
+
+
+def _finding(field: str, bad: Sequence[RowProblem], remedy: str) -> Finding:
+    examples = [f"line {problem.line}: {problem.reason}" for problem in bad]
+    return Finding(
+        check=NAME,
+        severity=Severity.ERROR,
+        message=f"{field}: {len(bad)} bad rows: {listed(examples)}",
+        count=len(bad),
+        examples=examples[:SHOWN_EXAMPLES],
+        remedy=remedy,
+    )

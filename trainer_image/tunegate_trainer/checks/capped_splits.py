@@ -1,0 +1,43 @@
+"""Fewer rows or pairs held out than ``heldOut.fraction`` of them, because their number is bounded."""
+
+from tunegate_api.judging.verdict import MAX_CASES
+from tunegate_api.meta import exact
+from tunegate_trainer.checks.finding import CheckContext, Finding, Severity
+from tunegate_trainer.checks.rows import SplitRows
+from tunegate_trainer.data.split import SIDES
+
+NAME = "capped_splits"
+
+
+def run(rows: SplitRows, context: CheckContext) -> list[Finding]:
+    """Warn where the dev or test split has as many rows or pairs as are evaluated at most."""
+    spec = context.request.spec
+    fraction = spec.data.held_out.fraction
+    learns_rows = any(stage.method == "SFT" for stage in spec.stages)
+    rest = "the rest trains" if learns_rows else "no stage learns from the rest"
+    messages: list[tuple[int, str]] = []
+    wanted = round(exact(fraction) * rows.total)
+    if wanted > 2 * MAX_CASES:
+        messages.append(
+            (
+                wanted - 2 * MAX_CASES,
+                f"heldOut.fraction {fraction} of {rows.total} rows would be {wanted}: at most {MAX_CASES} "
+                f"each are dev and test, {rest}",
+            )
+        )
+    pairs = [pair for side in SIDES for pair in rows.pairs.side(side)]
+    of_rows = {row.group for side in SIDES for row in rows.rows.side(side)}
+    free = sum(pair.group not in of_rows for pair in pairs)
+    wanted = round(exact(fraction) * len(pairs))
+    if exact(fraction) * free > 2 * MAX_CASES:
+        messages.append(
+            (
+                wanted - 2 * MAX_CASES,
+                f"heldOut.fraction {fraction} of {len(pairs)} pairs would be {wanted}: at most {MAX_CASES} "
+                "each are dev and test beside those of held-out rows, the rest trains",
+            )
+        )
+    return [
+        Finding(check=NAME, severity=Severity.WARNING, message=message, count=count)
+        for count, message in messages
+    ]

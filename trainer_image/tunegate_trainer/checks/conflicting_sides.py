@@ -1,0 +1,23 @@
+"""Rows that an earlier job held out, in groups that it trained on."""
+
+from tunegate_trainer.checks.finding import CheckContext, Finding, Severity
+from tunegate_trainer.checks.rows import SplitRows
+
+NAME = "conflicting_sides"
+
+
+def run(rows: SplitRows, context: CheckContext) -> list[Finding]:
+    """Warn of the rows and pairs that were left out because of the job that this one starts from."""
+    start = context.request.start_from
+    if not (start and rows.conflicts):
+        return []
+    return [
+        Finding(
+            check=NAME,
+            severity=Severity.WARNING,
+            message=f"{rows.conflicts} rows or pairs are left out: FineTuneJob {start.job}, or one that it "
+            "started from, held them out, and trained on others of their groups; data/report.json on the "
+            "volume lists them",
+            count=rows.conflicts,
+        )
+    ]

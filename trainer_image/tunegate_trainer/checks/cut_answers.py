@@ -1,0 +1,29 @@
+"""Gates whose outputs are cut where training answers are longer."""
+
+from tunegate_api.judging.verdict import MAX_CUT
+from tunegate_trainer.checks.finding import CheckContext, Finding, Severity
+from tunegate_trainer.checks.rows import SplitRows
+
+NAME = "cut_answers"
+
+
+def run(rows: SplitRows, context: CheckContext) -> list[Finding]:
+    """Warn of each gate that would cut many answers as long as those that are trained."""
+    methods = {stage.method for stage in context.request.spec.stages}
+    answers = [row.answer for row in rows.rows.train] if "SFT" in methods else []
+    answers += [pair.answer for pair in rows.pairs.train] if "DPO" in methods else []
+    findings = []
+    for gate in context.request.gates:
+        most = gate.spec.generation.max_new_tokens
+        longer = sum(length > most for length in answers)
+        if longer > MAX_CUT * len(answers):
+            findings.append(
+                Finding(
+                    check=NAME,
+                    severity=Severity.WARNING,
+                    message=f"EvalGate {gate.name}: generation.maxNewTokens is {most}, and {longer} of "
+                    f"{len(answers)} training answers are longer: an output that is cut does not pass",
+                    count=longer,
+                )
+            )
+    return findings

@@ -1,0 +1,29 @@
+"""Fewer training rows than the goal needs. ``data.sizePolicy`` is the policy of this check."""
+
+from tunegate_api.contract import MINIMUM_ROWS
+from tunegate_trainer.checks.finding import CheckContext, Finding, Severity
+from tunegate_trainer.checks.rows import SplitRows
+from tunegate_trainer.process.errors import TooFewRowsError
+
+NAME = "few_rows"
+
+
+def run(rows: SplitRows, context: CheckContext) -> list[Finding]:
+    """Refuse fewer training rows than ``data.goal`` needs; pairs, where all stages learn from pairs."""
+    spec = context.request.spec
+    learns_rows = any(stage.method == "SFT" for stage in spec.stages)
+    found, what = (len(rows.rows.train), "rows") if learns_rows else (len(rows.pairs.train), "pairs")
+    minimum = MINIMUM_ROWS[spec.data.goal]
+    if found >= minimum:
+        return []
+    return [
+        Finding(
+            check=NAME,
+            severity=Severity.ERROR,
+            message=f"{found} training {what}, goal {spec.data.goal} needs at least {minimum}",
+            count=found,
+            remedy=f"give more {what}, or set data.sizePolicy: Warn to train all the same, as for an "
+            "experiment",
+            error=TooFewRowsError,
+        )
+    ]

@@ -1,0 +1,39 @@
+"""Reasoning of rows that is not trained, because the chat template does not write it."""
+
+from transformers import PreTrainedTokenizerBase
+
+from tunegate_trainer.checks.finding import CheckContext, Finding, Severity
+from tunegate_trainer.checks.rows import SplitRows
+from tunegate_trainer.tokens.answers import answer_after
+from tunegate_trainer.tokens.chat import render
+from tunegate_trainer.tokens.reasoning import reasoning_of, split_reasoning
+from tunegate_trainer.tokens.rows import Row
+
+NAME = "lost_reasoning"
+
+
+def run(rows: SplitRows, context: CheckContext) -> list[Finding]:
+    """Warn where the reasoning that rows carry is not in what the template writes."""
+    tokenizer = context.tokenizer
+    trained = [measured.labelled.row for measured in rows.rows.train]
+    given = [row for row in trained if _has_reasoning(tokenizer, row)]
+    lost = sum(not answer_after(tokenizer, row.prompt, row.answer, row.tools).has_reasoning for row in given)
+    if not lost:
+        return []
+    return [
+        Finding(
+            check=NAME,
+            severity=Severity.WARNING,
+            message=f"the reasoning of {lost} of {len(trained)} training rows is not learned: the model's "
+            "chat template, with the arguments that it has, does not write it",
+            count=lost,
+        )
+    ]
+
+
+def _has_reasoning(tokenizer: PreTrainedTokenizerBase, row: Row) -> bool:
+    form = reasoning_of(tokenizer)
+    if row.reasoning is not None or form is None or form.closes not in row.completion:
+        return row.reasoning is not None
+    asked = render(tokenizer, row.prompt, row.tools)
+    return split_reasoning(tokenizer, asked, row.answer).reasoning_content is not None

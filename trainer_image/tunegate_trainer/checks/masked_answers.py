@@ -1,0 +1,22 @@
+"""Answers in training chats that are not learned, because what they answer is held out."""
+
+from tunegate_trainer.checks.finding import CheckContext, Finding, Severity
+from tunegate_trainer.checks.rows import SplitRows
+
+NAME = "masked_answers"
+
+
+def run(rows: SplitRows, context: CheckContext) -> list[Finding]:
+    """Warn of earlier answers in chats whose prompts are held out."""
+    del context
+    if not any(rows.masked):
+        return []
+    return [
+        Finding(
+            check=NAME,
+            severity=Severity.WARNING,
+            message=f"{sum(rows.masked)} earlier answers in {sum(map(bool, rows.masked))} of "
+            f"{len(rows.masked)} training rows are not learned: what they answer is held out",
+            count=sum(rows.masked),
+        )
+    ]

@@ -1,0 +1,35 @@
+"""Earlier answers of chats that are not learned, because the chat template changes them."""
+
+from tunegate_trainer.checks.finding import CheckContext, Finding, Severity
+from tunegate_trainer.checks.rows import SplitRows
+from tunegate_trainer.tokens.answers import is_rewritten
+
+NAME = "rewritten_answers"
+
+
+def run(rows: SplitRows, context: CheckContext) -> list[Finding]:
+    """Warn where the template leaves earlier answers out or changes them, or where a tokenizer without the
+    library's fast form cannot locate them."""
+    tokenizer = context.tokenizer
+    trained = [measured.labelled.row for measured in rows.rows.train]
+    if not tokenizer.is_fast:
+        chats = sum(any(turn.role == "assistant" for turn in row.prompt) for row in trained)
+        return [_finding(chats, _SLOW_TOKENIZER)] if chats else []
+    changed = sum(is_rewritten(tokenizer, row.prompt, row.tools) for row in trained)
+    if not changed:
+        return []
+    message = (
+        f"the model's chat template changes earlier answers of {changed} of {len(trained)} training rows: "
+        "they are not learned, the last answer is"
+    )
+    return [_finding(changed, message)]
+
+
+_SLOW_TOKENIZER = (
+    "the model's tokenizer is not a fast one and cannot tell where earlier answers of a chat stand: only the "
+    "last answer of each row is learned; a tokenizer.json beside the model changes that"
+)
+
+
+def _finding(count: int, message: str) -> Finding:
+    return Finding(check=NAME, severity=Severity.WARNING, message=message, count=count)

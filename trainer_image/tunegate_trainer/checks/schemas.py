@@ -1,0 +1,81 @@
+"""JSON schemas that cases and rows are judged by: found to be wrong before training, not at a checkpoint."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from jsonschema.exceptions import SchemaError
+from jsonschema.validators import validator_for
+from jsonschema_specifications import REGISTRY  # type: ignore[import-untyped]
+from referencing.exceptions import Unresolvable
+from referencing.jsonschema import specification_with
+
+from tunegate_api.judging.golden import SchemaExpectation
+from tunegate_trainer.checks.finding import SHOWN_EXAMPLES, CheckContext, Finding, Severity, listed
+
+NAME = "schemas"
+
+MetricSchemas = Mapping[str, dict[str, Any]]
+"""Task metric to its JSON schema."""
+
+
+def run(rows: MetricSchemas, context: CheckContext) -> list[Finding]:
+    """Refuse a JSON schema of a golden case or a task metric that nothing could be judged by."""
+    problems: list[str] = []
+    for gate, cases in context.golden.items():
+        for case in cases:
+            for expectation in case.expect:
+                if isinstance(expectation, SchemaExpectation):
+                    problems += _schema_problem(f"EvalGate {gate}, case {case.id}", expectation.schema_)
+    for metric, schema in rows.items():
+        problems += _schema_problem(f"taskMetrics {metric}", schema)
+    if not problems:
+        return []
+    return [
+        Finding(
+            check=NAME,
+            severity=Severity.ERROR,
+            message=listed(problems),
+            count=len(problems),
+            examples=problems[:SHOWN_EXAMPLES],
+            remedy="nothing could be judged by these: mend them",
+        )
+    ]
+
+
+def _schema_problem(where: str, schema: dict[str, Any]) -> list[str]:
+    try:
+        validator_for(schema).check_schema(schema)
+    except SchemaError as error:
+        return [f"{where}: not a JSON schema: {error.json_path}: {error.message}"]
+    return [
+        f"{where}: the schema's reference {reference} leads nowhere; it may refer to its own parts alone"
+        for reference in _dangling(schema)
+    ]
+
+
+def _dangling(schema: dict[str, Any]) -> list[str]:
+    """References of a valid schema to what is not in it, such as those that the network would be needed for.
+
+    Followed as jsonschema follows them, see https://referencing.readthedocs.io.
+    """
+    specification = specification_with(validator_for(schema).META_SCHEMA["$schema"])
+    root = specification.create_resource(schema)
+    pending = [(root, REGISTRY.resolver_with_root(root))]
+    dangling: set[str] = set()
+    seen: set[int] = set()
+    while pending:
+        part, resolver = pending.pop()
+        if id(part.contents) in seen or not isinstance(part.contents, dict):
+            continue
+        seen.add(id(part.contents))
+        pending += [(inner, resolver.in_subresource(inner)) for inner in part.subresources()]
+        for reference in (part.contents.get("$ref"), part.contents.get("$dynamicRef")):
+            if not isinstance(reference, str):
+                continue
+            try:
+                found = resolver.lookup(reference)
+            except (Unresolvable, TypeError, ValueError):  # the last two: a pointer into a number or a list
+                dangling.add(reference)
+            else:
+                pending.append((specification.create_resource(found.contents), found.resolver))
+    return sorted(dangling)

@@ -1,0 +1,23 @@
+"""Groups of ``heldOut.groupBy`` that share prompts, and so were joined."""
+
+from tunegate_trainer.checks.finding import CheckContext, Finding, Severity
+from tunegate_trainer.checks.rows import UsableRows
+
+NAME = "shared_prompts"
+
+
+def run(rows: UsableRows, context: CheckContext) -> list[Finding]:
+    """Warn where groups had to be joined so that no held-out prompt is trained on."""
+    del context
+    groups = {row.group for row in rows.rows} | {pair.group for pair in rows.pairs}
+    if len(groups) == rows.groups_before:
+        return []
+    return [
+        Finding(
+            check=NAME,
+            severity=Severity.WARNING,
+            message=f"{rows.groups_before} groups of heldOut.groupBy share prompts and were joined to "
+            f"{len(groups)}, so that no held-out prompt is trained on",
+            count=rows.groups_before - len(groups),
+        )
+    ]

@@ -1,0 +1,51 @@
+"""Gates that ask in another form than is trained: with a system turn, or without one."""
+
+from transformers import PreTrainedTokenizerBase
+
+from tunegate_api.judging.golden import Message
+from tunegate_trainer.checks.finding import CheckContext, Finding, Severity
+from tunegate_trainer.checks.rows import SplitRows
+from tunegate_trainer.tokens.chat import render
+
+NAME = "system_turns"
+SHOWN_CHARACTERS = 160
+"""Of a rendered prompt, in an error."""
+
+Chat = list[Message]
+
+
+def run(rows: SplitRows, context: CheckContext) -> list[Finding]:
+    """Refuse a gate of which all cases have a system turn and no training prompt has, or the reverse."""
+    trained = [row.labelled.row.prompt for row in rows.rows.train]
+    trained += [pair.labelled.row.prompt for pair in rows.pairs.train]
+    trained_forms = {_has_system(chat) for chat in trained}
+    findings = []
+    for gate, cases in context.golden.items():
+        asked = [case.turns for case in cases]
+        forms = {_has_system(chat) for chat in asked}
+        if not asked or not trained or forms & trained_forms:
+            continue
+        whose = "its cases have" if True in forms else "training rows have"
+        findings.append(
+            Finding(
+                check=NAME,
+                severity=Severity.ERROR,
+                message=f"EvalGate {gate} asks in another form than is trained, for only {whose} a system "
+                f"turn: trained is {_shown(context.tokenizer, trained[0])}, asked "
+                f"{_shown(context.tokenizer, asked[0])}",
+                count=len(asked),
+                remedy="give rows and cases the same system turn, as the model will be asked; where both "
+                "forms are meant, one row or case of the other form says so",
+            )
+        )
+    return findings
+
+
+def _has_system(chat: Chat) -> bool:
+    return chat[0].role == "system"
+
+
+def _shown(tokenizer: PreTrainedTokenizerBase, chat: Chat) -> str:
+    """The first characters of a prompt, as the model reads it."""
+    text = render(tokenizer, chat)
+    return repr(text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}…")

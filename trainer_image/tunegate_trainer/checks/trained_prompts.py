@@ -1,0 +1,33 @@
+"""Golden prompts that the model which the job starts from was trained on."""
+
+from tunegate_trainer.checks.finding import SHOWN_EXAMPLES, CheckContext, Finding, Severity
+from tunegate_trainer.checks.rows import SplitRows
+from tunegate_trainer.data.parse import prompt_text
+from tunegate_trainer.data.split import normalize, text_key
+
+NAME = "trained_prompts"
+
+
+def run(rows: SplitRows, context: CheckContext) -> list[Finding]:
+    """Warn of the golden cases whose prompts an earlier job trained on."""
+    trained = rows.earlier.trained
+    found = [
+        f"{case.id} of EvalGate {gate}"
+        for gate, golden in context.golden.items()
+        for case in golden
+        if text_key(normalize(prompt_text(case.turns))) in trained
+    ]
+    if not found:
+        return []
+    shown = found[:SHOWN_EXAMPLES]
+    more = f" and {len(found) - len(shown)} more" if len(found) > len(shown) else ""
+    return [
+        Finding(
+            check=NAME,
+            severity=Severity.WARNING,
+            message="the model that the job starts from was trained on the prompts of these golden cases, "
+            f"which measure memory: {', '.join(shown)}{more}",
+            count=len(found),
+            examples=shown,
+        )
+    ]
