@@ -12,7 +12,7 @@ from tunegate_api.contract import Role
 from tunegate_api.judging.golden import FunctionCall, Message, ToolCall
 from tunegate_api.judging.verdict import FAIL, PASS
 from tunegate_api.plan import SplitPlan
-from tunegate_api.v1alpha1.evalgate import Generation
+from tunegate_api.v1alpha1.evalgate import Generation, GoldenSource
 from tunegate_api.v1alpha1.finetunejob import TaskMetric
 from tunegate_trainer.evaluate import evaluate as module
 from tunegate_trainer.evaluate.evaluate import evaluate
@@ -23,6 +23,7 @@ from tunegate_trainer.evaluate.sets import (
     GeneratedSet,
     config_map_file,
     golden_sets,
+    golden_text,
     held_out_sets,
     metric_schema,
     task_generation,
@@ -105,6 +106,22 @@ def test_a_golden_path_through_a_file_leads_nowhere(make_root, tokenizer):
     context = root.context()
     with pytest.raises(SourceNotFoundError, match="no golden set at"):
         golden_sets(context, tokenizer, context.request.final_gates)
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("golden/../../secrets/hub/HF_TOKEN", "a path must not contain .."),
+        ("/etc/passwd", "name the claim, as in pvc://CLAIM/PATH"),
+    ],
+)
+def test_golden_path_that_leaves_its_claim_is_refused(tmp_path, path, said):
+    (tmp_path / "secrets" / "hub").mkdir(parents=True)
+    (tmp_path / "secrets" / "hub" / "HF_TOKEN").write_text("a secret")
+    (tmp_path / "volumes" / "golden").mkdir(parents=True)
+    with pytest.raises(UserError) as raised:
+        golden_text(tmp_path, "orders", GoldenSource(uri=f"pvc://{path}"))
+    assert str(raised.value) == f"EvalGate orders: spec.golden.source.uri: pvc://{path}: {said}"
 
 
 def test_a_schema_that_is_not_there_is_named_with_what_is(tmp_path):

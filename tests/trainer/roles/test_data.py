@@ -399,6 +399,7 @@ def test_a_byte_order_mark_is_no_part_of_the_first_row(make_job):
     ("uri", "message"),
     [
         ("pvc://datasets/../inputs/orders/train.jsonl", "a path must not contain .."),
+        ("pvc:///etc/passwd", "name the claim, as in pvc://CLAIM/PATH"),
         ("file://orders.jsonl", "the path must be absolute, as in file:///data/train.jsonl"),
         ("oci://registry/orders:v1", "oci:// is no place that this is read from"),
     ],

@@ -25,6 +25,7 @@ from tunegate_api.v1alpha1.finetunejob import SchemaSource, TaskMetric
 from tunegate_trainer.artifacts.evaluation_files import golden_file, pairs_file, rows_file
 from tunegate_trainer.evaluate.references import golden_reference, labelled_answer
 from tunegate_trainer.evaluate.scorers import SCORERS, Scorer
+from tunegate_trainer.fetch.sources import locate
 from tunegate_trainer.process.context import Context
 from tunegate_trainer.process.errors import BadDataError, SourceNotFoundError, UserError, unreadable
 from tunegate_trainer.process.files import sha256_file
@@ -212,7 +213,7 @@ def golden_text(root: Path, gate: str, source: GoldenSource) -> str:
     if source.config_map is not None:
         path = config_map_file(root, source.config_map, source.key)
     elif source.uri is not None and source.uri.startswith("pvc://"):
-        path = root / "volumes" / source.uri.removeprefix("pvc://")
+        path = locate(root, source.uri, f"EvalGate {gate}: spec.golden.source.uri")
     else:
         raise UserError(f"EvalGate {gate}: spec.golden.source needs inline, configMap or a pvc:// uri")
     try:

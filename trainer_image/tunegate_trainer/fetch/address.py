@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from tunegate_api.plan import ModelLicense
 from tunegate_trainer.fetch.checksum import Checksum
@@ -21,7 +21,7 @@ class Address:
     """A ``uri`` of the spec, and what is said beside it."""
 
     field: str
-    """Where it stands in the spec, as errors say it: ``model.uri``."""
+    """Where it stands in the spec, as errors say it: ``model.uri``. Empty where the URI alone says it."""
     uri: str
     revision: str | None = None
     secret: Secret | None = None
@@ -35,11 +35,34 @@ class Address:
     def rest(self) -> str:
         return self.uri.partition("://")[2]
 
+    @property
+    def has_parent_part(self) -> bool:
+        """Whether its path has a ``..``, which could lead out of its folder."""
+        return ".." in PurePosixPath(self.rest).parts
+
+    def on_volume(self, root: Path) -> Path:
+        """The path of ``pvc://CLAIM/PATH`` below ``root``.
+
+        Raises :class:`UserError` for a path that leaves its claim, and for one without a claim.
+        """
+        if self.has_parent_part:
+            raise self.wrong("a path must not contain ..")
+        if not self.rest.partition("/")[0]:
+            raise self.wrong("name the claim, as in pvc://CLAIM/PATH")
+        return root / "volumes" / self.rest
+
+    def on_machine(self, example: str) -> Path:
+        """The path of ``file://PATH``. Raises :class:`UserError` with ``example`` for a relative one."""
+        if not self.rest.startswith("/"):
+            raise self.wrong(f"the path must be absolute, as in {example}")
+        return Path(self.rest)
+
     def not_found(self, what: str, hint: str = "") -> SourceNotFoundError:
         return SourceNotFoundError(f"{self.field}: {what}", hint)
 
     def wrong(self, what: str, hint: str = "") -> UserError:
-        return UserError(f"{self.field}: {self.uri}: {what}", hint)
+        where = f"{self.field}: {self.uri}" if self.field else self.uri
+        return UserError(f"{where}: {what}", hint)
 
     def refused(self, said: str) -> CredentialsError:
         """The other side does not let us in. ``said`` is its code or its words, and holds no secret."""

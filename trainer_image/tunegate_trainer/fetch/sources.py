@@ -3,31 +3,29 @@
 import difflib
 import hashlib
 import shutil
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from tunegate_api.v1alpha1.data import DataSource
 from tunegate_trainer.fetch import FILE_SCHEMES, fetch_file
 from tunegate_trainer.fetch.address import Address
 from tunegate_trainer.process.context import Context
 from tunegate_trainer.process.credentials import Environment, Secret
-from tunegate_trainer.process.errors import BadDataError, SourceNotFoundError, UserError, unreadable
+from tunegate_trainer.process.errors import BadDataError, SourceNotFoundError, unreadable
 
 
-def locate(root: Path, uri: str) -> Path:
-    """The path behind a pvc:// or file:// URI.
+def locate(root: Path, uri: str, field: str = "") -> Path:
+    """The path behind a pvc:// or file:// URI. ``field`` names it in errors.
 
     Raises :class:`UserError` for other schemes, a path that leaves its claim, and a relative one.
     """
-    scheme, _, rest = uri.partition("://")
-    if scheme == "pvc":
-        if ".." in PurePosixPath(rest).parts:
-            raise UserError(f"{uri}: a path must not contain ..")
-        return root / "volumes" / rest
-    if scheme == "file":
-        if not rest.startswith("/"):
-            raise UserError(f"{uri}: the path must be absolute, as in file:///data/train.jsonl")
-        return Path(rest)
-    raise UserError(f"{uri}: {scheme}:// is no place that this is read from", "use pvc:// or a ConfigMap")
+    address = Address(field, uri)
+    if address.scheme == "pvc":
+        return address.on_volume(root)
+    if address.scheme == "file":
+        return address.on_machine("file:///data/train.jsonl")
+    raise address.wrong(
+        f"{address.scheme}:// is no place that this is read from", "use pvc:// or a ConfigMap"
+    )
 
 
 def credentials(context: Context, name: str | None) -> Secret | None:
