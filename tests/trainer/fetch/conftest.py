@@ -46,7 +46,7 @@ def model_hub(model_files: dict[str, bytes], monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.fixture
-def hub_store(model_hub: ModelHub, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModelStore]:
+def hf_store(model_hub: ModelHub, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModelStore]:
     model_hub.repositories["org/tiny"].is_private = True
     with FaultyProxy(model_hub.server.port) as api, FaultyProxy(model_hub.cdn.port) as files:
         model_hub.cdn_port = files.port

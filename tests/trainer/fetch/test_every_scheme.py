@@ -15,6 +15,7 @@ from support.waiting import eventually
 from tunegate_api.contract import ExitCode, Role
 from tunegate_api.v1alpha1.finetunejob_status import Failure, Reason
 from tunegate_api.workspace import Workspace
+from tunegate_trainer.fetch import SCHEMES
 from tunegate_trainer.fetch.download import PART
 from tunegate_trainer.main import main
 from tunegate_trainer.process import files
@@ -29,8 +30,9 @@ SMALL = 60_000
 """More than everything but the weights."""
 
 
-@pytest.fixture(params=["hub", "s3", "oci"])
+@pytest.fixture(params=sorted(SCHEMES))
 def store(request) -> ModelStore:
+    """A server of each scheme in the table. A new scheme needs a fixture SCHEME_store."""
     return request.getfixturevalue(f"{request.param}_store")
 
 
@@ -190,7 +192,7 @@ def test_a_second_job_does_not_download_again(store, job):
     assert root.report(Role.DATA).plan.model.revision == store.recorded
 
 
-@pytest.mark.parametrize("store", ["hub", "oci"], indirect=True)
+@pytest.mark.parametrize("store", ["hf", "oci"], indirect=True)
 def test_a_pinned_model_that_is_there_needs_no_network(store, job):
     root = job(store, **store.pinned)
     assert main(["data"]) == ExitCode.OK

@@ -6,12 +6,12 @@ from tunegate_trainer.models.safetensors import count_parameters
 from tunegate_trainer.roles.forecast import forecast
 
 
-def test_a_plan_needs_none_of_the_weights(hub_store, tiny_model, tmp_path):
+def test_a_plan_needs_none_of_the_weights(hf_store, tiny_model, tmp_path):
     secret = tmp_path / "secrets" / "store"
     secret.mkdir(parents=True)
-    for key, value in hub_store.secret.items():
+    for key, value in hf_store.secret.items():
         (secret / key).write_text(value)
-    objects = manifests(tiny_model, model=hub_store.source())
+    objects = manifests(tiny_model, model=hf_store.source())
     job = FineTuneJob.model_validate(next(obj for obj in objects if obj["kind"] == "FineTuneJob"))
 
     found = forecast(tmp_path, job, [])
@@ -19,12 +19,12 @@ def test_a_plan_needs_none_of_the_weights(hub_store, tiny_model, tmp_path):
     assert found.failure is None
     assert found.model.parameters == count_parameters(tiny_model)
     assert found.stages[0].memory is not None
-    assert 0 < hub_store.proxy.served < (tiny_model / "model.safetensors").stat().st_size
+    assert 0 < hf_store.proxy.served < (tiny_model / "model.safetensors").stat().st_size
     assert not list(tmp_path.rglob("*.safetensors"))
 
 
-def test_a_model_that_is_not_there_is_said(hub_store, tiny_model, tmp_path):
-    objects = manifests(tiny_model, model=hub_store.source(secretName=None))
+def test_a_model_that_is_not_there_is_said(hf_store, tiny_model, tmp_path):
+    objects = manifests(tiny_model, model=hf_store.source(secretName=None))
     job = FineTuneJob.model_validate(next(obj for obj in objects if obj["kind"] == "FineTuneJob"))
     found = forecast(tmp_path, job, [])
     assert found.failure is not None

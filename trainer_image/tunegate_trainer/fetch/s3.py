@@ -52,8 +52,10 @@ _NO_CREDENTIALS = (
 )
 
 
-def pinned(_: Address) -> None:
-    """Nothing: versions are of objects, and a folder has none."""
+def pinned(address: Address) -> str | None:
+    """Return None: versions are of objects, and a folder has none."""
+    del address
+    return None
 
 
 def find_model(address: Address, choose: Choose) -> RemoteModel:

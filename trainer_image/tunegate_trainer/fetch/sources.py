@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 from tunegate_api.v1alpha1.data import DataSource
-from tunegate_trainer.fetch import FILE_SCHEMES, fetch_file
+from tunegate_trainer.fetch import SCHEMES, Schemes, fetch_file, has_files
 from tunegate_trainer.fetch.address import Address
 from tunegate_trainer.process.context import Context
 from tunegate_trainer.process.credentials import Environment, Secret
@@ -35,14 +35,16 @@ def credentials(context: Context, name: str | None) -> Secret | None:
     return None if isinstance(secret, Environment) else secret
 
 
-def read_source(context: Context, source: DataSource, field: str) -> tuple[str, str]:
+def read_source(
+    context: Context, source: DataSource, field: str, schemes: Schemes = SCHEMES
+) -> tuple[str, str]:
     """The text of a source and its sha256. ``field`` names it in errors, as in ``data.train``.
 
     Raises :class:`SourceNotFoundError` saying what is there instead, :class:`BadDataError` when the digest is
     not the pinned one or the file is not UTF-8, :class:`UserError` when it may not be read, and what
     :mod:`tunegate_trainer.fetch` raises.
     """
-    content = _read_bytes(context, source, field)
+    content = _read_bytes(context, source, field, schemes)
     digest = hashlib.sha256(content).hexdigest()
     if source.sha256 is not None and digest != source.sha256:
         raise BadDataError(
@@ -56,12 +58,12 @@ def read_source(context: Context, source: DataSource, field: str) -> tuple[str, 
         raise BadDataError(f"{field}: line {line} is not UTF-8", "save the file as UTF-8") from error
 
 
-def _read_bytes(context: Context, source: DataSource, field: str) -> bytes:
+def _read_bytes(context: Context, source: DataSource, field: str, schemes: Schemes) -> bytes:
     if source.config_map is not None:
         return _config_map_file(context.root / "inputs" / source.config_map, source, field).read_bytes()
     address = Address(f"{field}.uri", source.uri or "", secret=credentials(context, source.secret_name))
-    if address.scheme in FILE_SCHEMES:
-        return _download(context, address, field)
+    if has_files(address, schemes):
+        return _download(context, address, field, schemes)
     path = locate(context.root, address.uri)
     try:
         return path.read_bytes()
@@ -75,10 +77,10 @@ def _read_bytes(context: Context, source: DataSource, field: str) -> bytes:
         raise unreadable(f"{field}: {source.uri}") from None
 
 
-def _download(context: Context, address: Address, field: str) -> bytes:
+def _download(context: Context, address: Address, field: str, schemes: Schemes) -> bytes:
     """The content of a file on another machine. What is learned from it is written down by the caller."""
     folder = context.workspace / context.paths.download / field
-    content = fetch_file(address, folder).read_bytes()
+    content = fetch_file(address, folder, schemes).read_bytes()
     shutil.rmtree(folder)
     return content
 

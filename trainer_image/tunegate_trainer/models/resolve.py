@@ -16,7 +16,7 @@ import gguf
 from tunegate_api.plan import ModelLicense, ModelPlan
 from tunegate_api.v1alpha1.finetunejob import ModelSource
 from tunegate_api.workspace import Workspace
-from tunegate_trainer.fetch import MODEL_SCHEMES, fetch_model, find_model, pinned, remove_others
+from tunegate_trainer.fetch import SCHEMES, Schemes, fetch_model, find_model, pinned, remove_others
 from tunegate_trainer.fetch.address import Address
 from tunegate_trainer.fetch.license import read_license
 from tunegate_trainer.fetch.model_files import choose
@@ -36,7 +36,7 @@ _STALE_SECONDS = 24 * 3600
 """Age of a half-filled folder whose process must be dead."""
 
 
-def resolve_model(context: Context, source: ModelSource) -> ModelPlan:
+def resolve_model(context: Context, source: ModelSource, schemes: Schemes = SCHEMES) -> ModelPlan:
     """Put the model at ``models/<digest>`` of the workspace, unless it is there.
 
     The digest is of the source: its weights, configuration and tokenizer files, and for a GGUF file of the
@@ -47,8 +47,8 @@ def resolve_model(context: Context, source: ModelSource) -> ModelPlan:
     :mod:`tunegate_trainer.fetch` raises.
     """
     uri, address = source.uri or "", model_address(context, source)
-    if address.scheme in MODEL_SCHEMES:
-        target, revision, found = _from_afar(context, address)
+    if address.scheme in schemes:
+        target, revision, found = _from_afar(context, address, schemes)
     else:
         folder = source_folder(context.root, source)
         with reading(uri, folder):
@@ -68,14 +68,16 @@ def model_address(context: Context, source: ModelSource) -> Address:
     return Address("model.uri", source.uri or "", source.revision, credentials(context, source.secret_name))
 
 
-def _from_afar(context: Context, address: Address) -> tuple[Path, str | None, ModelLicense | None]:
+def _from_afar(
+    context: Context, address: Address, schemes: Schemes
+) -> tuple[Path, str | None, ModelLicense | None]:
     """The folder in the workspace of a model on another machine, and its revision and license there."""
     workspace = context.workspace
-    pin = pinned(address)
+    pin = pinned(address, schemes)
     known = known_model(workspace, address.uri, pin) if pin else None
     if known is not None:
         return known[0], pin, known[1]
-    model = find_model(address, partial(choose, address.uri))
+    model = find_model(address, partial(choose, address.uri), schemes)
     known = known_model(workspace, address.uri, model.pin)
     if known is not None:
         return known[0], model.revision, model.license

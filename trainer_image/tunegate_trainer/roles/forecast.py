@@ -28,7 +28,7 @@ from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec
 from tunegate_api.workspace import Workspace
 from tunegate_trainer.data.folder import DataFolder
 from tunegate_trainer.evaluate.sets import golden_text
-from tunegate_trainer.fetch import MODEL_SCHEMES, fetch_model, find_model
+from tunegate_trainer.fetch import SCHEMES, fetch_model, find_model
 from tunegate_trainer.fetch.model_files import choose_description
 from tunegate_trainer.models.resolve import model_address, model_length, resolve_model, source_folder
 from tunegate_trainer.models.safetensors import check_weights
@@ -117,7 +117,7 @@ def _model_folder(context: Context, spec: FineTuneJobSpec) -> Path:
     """The model where it is; in the workspace that of a GGUF file, which has to be converted first, and what
     describes one on another machine."""
     address = model_address(context, spec.model)
-    if address.scheme in MODEL_SCHEMES:
+    if address.scheme in SCHEMES:
         described = find_model(address, partial(choose_description, address.uri))
         return fetch_model(address, described, context.workspace / "description")
     folder = source_folder(context.root, spec.model)

@@ -1,0 +1,88 @@
+"""What the table of schemes requires, and a scheme that is added to it with one line."""
+
+import hashlib
+import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+
+import pytest
+
+from tunegate_api.contract import Role
+from tunegate_api.v1alpha1.data import DataSource
+from tunegate_api.v1alpha1.finetunejob import ModelSource
+from tunegate_api.workspace import Workspace
+from tunegate_trainer.fetch import SCHEMES, RemoteFiles, RemoteModels, Scheme
+from tunegate_trainer.fetch.address import Address, Choose, RemoteFile, RemoteModel, Stream
+from tunegate_trainer.fetch.checksum import Checksum
+from tunegate_trainer.fetch.sources import read_source
+from tunegate_trainer.models.resolve import resolve_model
+from tunegate_trainer.process.context import Context
+from tunegate_trainer.process.errors import UserError
+from tunegate_trainer.process.files import verify
+
+ROW = b'{"prompt": "a", "completion": "b"}\n'
+
+
+@dataclass(frozen=True)
+class Memory:
+    """A source that is added in these tests: files by name, in this process."""
+
+    files: dict[str, bytes]
+
+    def pinned(self, address: Address) -> str | None:
+        return address.revision
+
+    def find_model(self, address: Address, choose: Choose) -> RemoteModel:
+        return RemoteModel(tuple(map(self._file, choose(list(self.files)))), revision=address.revision)
+
+    def find_file(self, address: Address) -> RemoteFile:
+        if address.rest not in self.files:
+            raise address.not_found(f"there is no {address.uri}")
+        return self._file(address.rest)
+
+    def _file(self, name: str) -> RemoteFile:
+        content = self.files[name]
+        checksum = Checksum("sha256", hashlib.sha256(content).hexdigest())
+        return RemoteFile(name, len(content), checksum, partial(self._read, content))
+
+    @contextmanager
+    def _read(self, content: bytes, start: int) -> Iterator[Stream]:
+        yield Stream(start, iter([content[start:]]))
+
+
+def parameters(function: object) -> list[str]:
+    return list(inspect.signature(function).parameters)
+
+
+@pytest.mark.parametrize("name", sorted(SCHEMES))
+def test_every_scheme_has_what_its_protocol_names(name):
+    models, files = SCHEMES[name].models(), SCHEMES[name].files
+    for method in ("pinned", "find_model"):
+        assert parameters(getattr(models, method)) == parameters(getattr(RemoteModels, method))[1:]
+    if files is not None:
+        assert parameters(files().find_file) == parameters(RemoteFiles.find_file)[1:]
+
+
+def test_added_scheme_brings_models_and_files_with_one_line(make_root, tiny_model):
+    files = {path.name: path.read_bytes() for path in tiny_model.iterdir()}
+    memory = Memory({**files, "rows.jsonl": ROW})
+    schemes = SCHEMES | {"memory": Scheme(models=lambda: memory, files=lambda: memory)}
+    root = make_root()
+    context = root.context(Role.DATA)
+    source = ModelSource.model_construct(uri="memory://tiny", revision="1", secret_name=None)
+    plan = resolve_model(context, source, schemes)
+    assert plan.revision == "1"
+    assert verify(root.workspace / Workspace.base_model(plan.digest)) == []
+    rows = DataSource.model_construct(uri="memory://rows.jsonl")
+    assert read_source(context, rows, "data.train", schemes) == (
+        ROW.decode(),
+        hashlib.sha256(ROW).hexdigest(),
+    )
+
+
+def test_scheme_that_is_not_in_the_table_is_refused(tmp_path):
+    source = DataSource.model_construct(uri="memory://rows.jsonl")
+    with pytest.raises(UserError, match="memory:// is no place that this is read from"):
+        read_source(Context(Role.DATA, root=tmp_path), source, "data.train")
