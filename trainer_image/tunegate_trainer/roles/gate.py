@@ -32,8 +32,9 @@ from tunegate_trainer.process.device import choose_device
 from tunegate_trainer.process.epoch import Writer
 from tunegate_trainer.process.errors import TrainerError, UserError, out_of_memory_explained
 from tunegate_trainer.process.files import read_manifest, weights_digest, write_model
-from tunegate_trainer.publish.history import newest_versions, read_again, strictest
-from tunegate_trainer.publish.targets import target_folder, version_name
+from tunegate_trainer.publish.history import read_again, strictest
+from tunegate_trainer.publish.targets import open_target
+from tunegate_trainer.publish.targets.target import version_name
 from tunegate_trainer.tokens.chat import load_tokenizer
 
 logger = logging.getLogger(__name__)
@@ -140,14 +141,14 @@ def _last_published(context: Context) -> LastPublished | None:
     Raises :class:`StorageError` if a target cannot be read now.
     """
     request, found = context.request, []
-    for target in request.spec.publish if request.compares_with_published else ():
+    for published in request.spec.publish if request.compares_with_published else ():
         try:
-            folder = target_folder(context.root, target.uri)
+            target = open_target(context.root, published.uri)
         except TrainerError as error:  # as where an earlier operator made this pod, without these volumes
             logger.warning("this target is not compared with until the model is published: %s", error)
             continue
         own = version_name(request.name, request.uid)
-        found.append(newest_versions(target.uri, folder, request.final_gates, own))
+        found.append(target.newest_versions(request.final_gates, own))
     return read_again(context.report.results.last_published, strictest(found))
 
 

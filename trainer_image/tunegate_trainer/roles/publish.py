@@ -5,7 +5,7 @@ that were judged.
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,16 +30,9 @@ from tunegate_trainer.process.epoch import Writer
 from tunegate_trainer.process.errors import StorageError, UserError
 from tunegate_trainer.process.files import is_complete, read_manifest, refuse_unreadable, verify
 from tunegate_trainer.publish.evidence import is_described, write_evidence
-from tunegate_trainer.publish.history import is_recorded, last_number, newest_versions, read_again, strictest
-from tunegate_trainer.publish.targets import (
-    Version,
-    point_latest,
-    publish_version,
-    record_version,
-    take_away,
-    target_folder,
-    version_name,
-)
+from tunegate_trainer.publish.history import read_again, strictest
+from tunegate_trainer.publish.targets import TARGETS, Targets, open_target
+from tunegate_trainer.publish.targets.target import Target, Version, version_name
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +41,7 @@ MAX_TRIES = 10
 """How often a version is judged again because another job published to the same target meanwhile."""
 
 
-def run(context: Context) -> Outcome:
+def run(context: Context, targets: Targets = TARGETS) -> Outcome:
     """Publish the artifact with ``context.options.digest`` to every address of the spec, and report where it
     went.
 
@@ -63,21 +56,21 @@ def run(context: Context) -> Outcome:
     if digest is None:
         raise UserError("the publish role needs --digest")
     # Check all addresses first: an invalid one is reported before anything is published.
-    folders = {target.uri: target_folder(context.root, target.uri) for target in request.spec.publish}
+    opened = {target.uri: open_target(context.root, target.uri, targets) for target in request.spec.publish}
     artifact = context.workspace / context.paths.model
     manifest = check_artifact(artifact, digest)
     results, measured = read_gate_results(context, digest)
     check_verdict(context, results)
 
     version = version_name(request.name, request.uid)
-    artifacts = {uri: PublishedArtifact(uri=f"{uri.rstrip('/')}/{version}", digest=digest) for uri in folders}
+    artifacts = {uri: PublishedArtifact(uri=f"{uri.rstrip('/')}/{version}", digest=digest) for uri in opened}
     writer = Writer.claim(context.workspace / context.paths.job / "publish")
-    publication = _Publication(context, folders, artifact, manifest, measured, results, writer)
+    publication = _Publication(context, [*opened.values()], artifact, manifest, measured, results, writer)
     has_ended = False
-    there = {uri for uri in folders if artifacts[uri] in context.report.published}  # by an earlier attempt
+    there = {uri for uri in opened if artifacts[uri] in context.report.published}  # by an earlier attempt
     try:
-        for uri, folder in folders.items():
-            if not publication.publish(folder / version, is_there=uri in there):
+        for uri, target in opened.items():
+            if not publication.publish(target, is_there=uri in there):
                 break
             there.add(uri)
             logger.info("published to %s", artifacts[uri].uri)
@@ -85,7 +78,7 @@ def run(context: Context) -> Outcome:
     finally:  # where one cannot be reached, the others have it all the same
         writer.check()  # the report is another pod's now
         # One report: with a verdict that is lost the operator ends the job, and hears nothing more.
-        published = [artifacts[uri] for uri in folders if uri in there]
+        published = [artifacts[uri] for uri in opened if uri in there]
         read = publication.readings if has_ended else context.report.results
         context.tell(published=published, results=read)
     return Outcome.COMPLETED
@@ -96,7 +89,7 @@ class _Publication:
     """One process that publishes one artifact."""
 
     context: Context
-    folders: Mapping[str, Path]
+    targets: Sequence[Target]
     artifact: Path
     manifest: FileManifest
     measured: GateRoleResult
@@ -113,29 +106,32 @@ class _Publication:
         read = self._results.last_published
         return Results(last_published=None if read == self.gate_results.last_published else read)
 
-    def publish(self, target: Path, *, is_there: bool) -> bool:
+    def publish(self, target: Target, *, is_there: bool) -> bool:
         """Copy the artifact to ``target`` and record it as the last publication there. False if it does not
         pass in comparison with what others published. ``is_there``: an earlier attempt reported it there."""
-        folder = target.parent
         for _ in range(MAX_TRIES):
-            number = last_number(folder)  # before the versions are read: whatever follows has another number
-            is_done = is_there or is_recorded(folder, target.name)
+            number = target.read_stable()  # before the versions are read: whatever follows has another number
+            is_done = is_there or target.contains(self._name)
+            version = self._version(keep=is_done)
             if not is_done and self._judge_again(target).state is not VerdictState.PASSED:
-                take_away(target, self.manifest.digest, self.writer)
+                target.take_away(version, self.writer)
                 return False
             if self.context.report.results != self.readings:
                 self.writer.check()
                 self.context.tell(results=self.readings)
-            self._copy(target, keep=is_done)
-            if is_done or record_version(target, number + 1, self.manifest.digest, self.writer):
-                point_latest(target, self.writer)
+            target.upload(version, self.writer)
+            if target.set_stable(version, None if is_done else number, self.writer):
                 return True
-            logger.info("another job has published to %s: comparing with its version", folder.name)
+            logger.info("another job has published to %s: comparing with its version", target.name)
         raise StorageError(
-            f"other jobs published to {folder.name} {MAX_TRIES} times while this one tried", "try again"
+            f"other jobs published to {target.name} {MAX_TRIES} times while this one tried", "try again"
         )
 
-    def _judge_again(self, target: Path) -> Judgement:
+    @property
+    def _name(self) -> str:
+        return version_name(self.context.request.name, self.context.request.uid)
+
+    def _judge_again(self, target: Target) -> Judgement:
         """The verdict in comparison with what the targets hold now.
 
         Another target that cannot be read now is left out: its error is reported when it is published to.
@@ -143,11 +139,11 @@ class _Publication:
         request = self.context.request
         if request.compares_with_published:
             found = []
-            for uri, folder in self.folders.items():
+            for one in self.targets:
                 try:
-                    found.append(newest_versions(uri, folder, request.final_gates, target.name))
+                    found.append(one.newest_versions(request.final_gates, self._name))
                 except StorageError:
-                    if folder == target.parent:
+                    if one is target:
                         raise
             reading = read_again(self._results.last_published, strictest(found))
             self._results = self._results.merged(Results(last_published=reading))
@@ -163,24 +159,24 @@ class _Publication:
             raise UserError("the artifact was not measured")
         return judgement
 
-    def _copy(self, target: Path, *, keep: bool) -> None:
-        """Copy the artifact with its evidence. With ``keep`` a version that is there stays unless damaged."""
-        context, judgement = self.context, self._judgement
+    def _version(self, *, keep: bool) -> Version:
+        """The artifact with its evidence. With ``keep`` a version that is there stays unless damaged."""
+        context = self.context
 
         def describe(folder: Path) -> None:
             write_evidence(
                 folder,
                 request=context.request,
                 plan=context.plan,
-                judgement=judgement,
+                judgement=self._judgement,
                 measured=self.measured,
                 manifest=self.manifest,
             )
 
         def may_stay(folder: Path) -> bool:
-            return keep or is_described(folder, judgement, self.measured)
+            return keep or is_described(folder, self._judgement, self.measured)
 
-        publish_version(target, Version(self.artifact, self.manifest, describe, may_stay), self.writer)
+        return Version(self._name, self.artifact, self.manifest, describe, may_stay)
 
 
 def check_artifact(artifact: Path, digest: str) -> FileManifest:

@@ -1,0 +1,198 @@
+"""What holds for every publish target of the table, and for one that is added to it."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.job_folder import GATE, UID, JobFolder
+from tunegate_api.contract import FileManifest, GateRequest
+from tunegate_api.published import PublishedVersion
+from tunegate_trainer.fetch.address import Address
+from tunegate_trainer.process.epoch import Writer
+from tunegate_trainer.process.errors import UserError
+from tunegate_trainer.process.files import seal
+from tunegate_trainer.process.interruption import Superseded
+from tunegate_trainer.publish.targets import TARGETS, open_target
+from tunegate_trainer.publish.targets.target import Target, Version, version_name
+from tunegate_trainer.roles.publish import run
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> JobFolder:
+    (tmp_path / "volumes" / "models").mkdir(parents=True)
+    return JobFolder(tmp_path).write_request().write_data()
+
+
+@pytest.fixture(params=sorted(TARGETS))
+def target(request: pytest.FixtureRequest, job: JobFolder) -> Target:
+    """An empty target of each scheme in the table. A new scheme needs an address here."""
+    addresses = {"pvc": "pvc://models/extractor", "file": f"file://{job.root}/published/extractor"}
+    return open_target(job.root, addresses[request.param])
+
+
+@pytest.fixture
+def writer(tmp_path: Path) -> Writer:
+    return Writer.claim(tmp_path / "writer")
+
+
+@pytest.fixture
+def make_version(job: JobFolder) -> Callable[..., Version]:
+    """Makes a version, with evidence that it passed all cases of the job's gate."""
+
+    def make(name: str, weights: bytes = b"weights") -> Version:
+        artifact = job.root / "artifacts" / name / weights.decode()
+        artifact.mkdir(parents=True)
+        (artifact / "model.safetensors").write_bytes(weights)
+
+        def describe(folder: Path) -> None:
+            gate = {"name": GATE, "goldenSha256": job.golden_sha256, "passed": 20, "total": 20}
+            verdict = {"job": name, "time": datetime.now(UTC).isoformat(), "gates": [gate]}
+            (folder / "evidence").mkdir()
+            text = json.dumps({**verdict, "artifactDigest": manifest.digest})
+            (folder / "evidence" / "verdict.json").write_text(text)
+
+        manifest: FileManifest = seal(artifact)
+        return Version(name, artifact, manifest, describe, lambda _: True)
+
+    return make
+
+
+def test_empty_target_contains_nothing(target):
+    assert not target.contains("one")
+    assert target.read_stable() == 0
+
+
+def test_version_is_contained_once_it_is_stable(target, make_version, writer):
+    version = make_version("one")
+    target.upload(version, writer)
+    assert not target.contains("one")
+    assert target.set_stable(version, 0, writer)
+    assert target.contains("one")
+    assert target.read_stable() == 1
+
+
+def test_second_publication_after_the_same_number_is_refused(target, make_version, writer):
+    one, two = make_version("one"), make_version("two")
+    for version in (one, two):
+        target.upload(version, writer)
+    assert target.set_stable(one, 0, writer)
+    assert not target.set_stable(two, 0, writer)
+    assert not target.contains("two")
+    assert target.set_stable(two, target.read_stable(), writer)
+    assert target.read_stable() == 2
+
+
+def test_recorded_version_is_not_recorded_again(target, make_version, writer):
+    version = make_version("one")
+    for after in (0, None):
+        target.upload(version, writer)
+        assert target.set_stable(version, after, writer)
+    assert target.read_stable() == 1
+
+
+def test_published_version_is_never_replaced_by_another_artifact(target, make_version, writer):
+    target.upload(make_version("one"), writer)
+    with pytest.raises(UserError, match="one is already published with digest"):
+        target.upload(make_version("one", b"others"), writer)
+
+
+def test_upload_that_fails_leaves_nothing(target, make_version, writer):
+    def fail(_: Path) -> None:
+        raise UserError("no evidence")
+
+    broken = replace(make_version("one"), describe=fail)
+    with pytest.raises(UserError, match="no evidence"):
+        target.upload(broken, writer)
+    target.upload(make_version("one", b"others"), writer)  # the name is free
+
+
+def test_version_that_is_taken_away_leaves_its_name_free(target, make_version, writer):
+    version = make_version("one")
+    target.upload(version, writer)
+    target.take_away(version, writer)
+    target.upload(make_version("one", b"others"), writer)
+    assert not target.contains("one")
+
+
+def test_superseded_process_records_nothing(target, make_version, writer, tmp_path):
+    version = make_version("one")
+    target.upload(version, writer)
+    Writer.claim(tmp_path / "writer")
+    with pytest.raises(Superseded):
+        target.set_stable(version, 0, writer)
+    assert not target.contains("one")
+
+
+def test_newest_version_with_the_gates_evidence_is_found(target, make_version, writer, job):
+    gates = job.request.final_gates
+    for number, name in enumerate(("one", "two")):
+        version = make_version(name)
+        target.upload(version, writer)
+        assert target.set_stable(version, number, writer)
+    assert target.newest_versions(gates, "none")[GATE].job == "two"
+    assert target.newest_versions(gates, "two")[GATE].job == "one"
+
+
+@dataclass
+class Memory:
+    """A target that is added in these tests: versions in this process."""
+
+    name: str = "memory"
+    uploaded: dict[str, dict[str, bytes]] = field(default_factory=dict)
+    recorded: list[str] = field(default_factory=list)
+
+    def contains(self, version: str) -> bool:
+        return version in self.recorded
+
+    def upload(self, version: Version, writer: Writer) -> None:
+        writer.check()
+        files = version.manifest.files
+        self.uploaded[version.name] = {name: (version.artifact / name).read_bytes() for name in files}
+
+    def set_stable(self, version: Version, after: int | None, writer: Writer) -> bool:
+        writer.check()
+        if after is not None and after != len(self.recorded):
+            return False
+        self.recorded += [version.name] if after is not None else []
+        return True
+
+    def read_stable(self) -> int:
+        return len(self.recorded)
+
+    def newest_versions(self, gates: list[GateRequest], own: str) -> dict[str, PublishedVersion]:
+        del gates, own
+        return {}
+
+    def take_away(self, version: Version, writer: Writer) -> None:
+        writer.check()
+        del self.uploaded[version.name]
+
+
+def test_added_target_is_published_to_with_one_line(job):
+    job.spec = {"publish": [{"uri": "mlflow://registry/extractor"}]}
+    job.write_request()
+    outcomes: dict[str, Any] = {"base": ("p" * 10 + "f" * 10, "p" * 10), "final": ("p" * 20, "p" * 10)}
+    memory, digest = Memory(), job.write_gate(**outcomes)
+
+    def open_memory(_: Path, address: Address) -> Memory:
+        assert address.rest == "registry/extractor"
+        return memory
+
+    run(job.context(), digest, targets={**TARGETS, "mlflow": open_memory})
+    version = version_name(job.name, UID)
+    assert memory.recorded == [version]
+    assert memory.uploaded[version]["adapter_model.safetensors"] == b"weights"
+    (published,) = job.context().report.published
+    assert published.uri == f"mlflow://registry/extractor/{version}"
+
+
+def test_scheme_that_is_not_in_the_table_is_refused(job):
+    with pytest.raises(UserError) as raised:
+        open_target(job.root, "mlflow://registry/extractor")
+    assert str(raised.value) == ("spec.publish: mlflow://registry/extractor: mlflow:// is not supported yet")
+    assert raised.value.hint == "publish to pvc://CLAIM/PATH"

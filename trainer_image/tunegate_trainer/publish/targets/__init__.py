@@ -1,0 +1,32 @@
+"""Where models are published, a module for each kind of target. :data:`TARGETS` is the table of them.
+
+To add one, write a module with a :class:`~tunegate_trainer.publish.targets.target.Target`, and add a line for
+its scheme.
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from tunegate_trainer.fetch.address import Address
+from tunegate_trainer.publish.targets.folder import FolderTarget
+from tunegate_trainer.publish.targets.target import Target
+
+Targets = Mapping[str, Callable[[Path, Address], Target]]
+
+TARGETS: Targets = {
+    "pvc": FolderTarget.open,
+    "file": FolderTarget.open,
+}
+"""Scheme to what opens the target at an address."""
+
+
+def open_target(root: Path, uri: str, targets: Targets = TARGETS) -> Target:
+    """Return the target at ``uri``.
+
+    Raises :class:`UserError` for a URI that cannot be published to, :class:`SourceNotFoundError` for a
+    claim that is not there.
+    """
+    address = Address("spec.publish", uri)
+    if address.scheme not in targets:
+        raise address.wrong(f"{address.scheme}:// is not supported yet", "publish to pvc://CLAIM/PATH")
+    return targets[address.scheme](root, address)

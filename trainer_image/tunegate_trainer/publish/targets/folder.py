@@ -1,0 +1,192 @@
+"""A publish target that is a folder: one sub-folder a version, whole or absent, and ``latest``."""
+
+import contextlib
+import logging
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tunegate_api.contract import FileManifest, GateRequest
+from tunegate_api.published import PublishedVersion
+from tunegate_trainer.fetch.address import Address
+from tunegate_trainer.process.epoch import Writer
+from tunegate_trainer.process.errors import StorageError, UserError
+from tunegate_trainer.process.files import is_complete, read_manifest, refuse_unreadable, remove, seal, verify
+from tunegate_trainer.publish.history import (
+    LATEST,
+    append,
+    head,
+    is_recorded,
+    last_number,
+    newest_versions,
+)
+from tunegate_trainer.publish.targets.target import Version
+
+logger = logging.getLogger(__name__)
+
+MAX_LOOKS = 10
+"""How often ``latest`` is moved on while other jobs publish."""
+
+
+@dataclass(frozen=True)
+class FolderTarget:
+    """The folder at ``uri``, on a volume or this machine. :mod:`tunegate_trainer.publish.history` keeps the
+    order of its versions."""
+
+    uri: str
+    folder: Path
+
+    @classmethod
+    def open(cls, root: Path, address: Address) -> "FolderTarget":
+        """Return the target at a pvc:// or file:// address. The volume must be there, the folder need not.
+
+        Raises :class:`UserError` for an address that leaves its volume or is not absolute, and
+        :class:`SourceNotFoundError` for a claim that is not there.
+        """
+        if address.scheme == "file":
+            if address.has_parent_part:
+                raise address.wrong("a path must not contain ..")
+            return cls(address.uri, address.on_machine("file:///models/name"))
+        folder = address.on_volume(root)
+        claim = address.rest.partition("/")[0]
+        if not (root / "volumes" / claim).is_dir():
+            raise address.not_found(f"{address.uri}: there is no PersistentVolumeClaim {claim} here")
+        return cls(address.uri, folder)
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+    def contains(self, version: str) -> bool:
+        return is_recorded(self.folder, version)
+
+    def read_stable(self) -> int:
+        return last_number(self.folder)
+
+    def newest_versions(self, gates: Sequence[GateRequest], own: str) -> dict[str, PublishedVersion]:
+        return newest_versions(self.uri, self.folder, gates, own)
+
+    def upload(self, version: Version, writer: Writer) -> None:
+        """Copy ``version``. Copies that earlier processes of the job began are removed: one that still writes
+        its own finds that it is superseded."""
+        target = self.folder / version.name
+        with _writable(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            _refuse_folder(self.folder / LATEST)
+            _remove_copies(target, writer)
+            if _is_published(target, version.manifest) and version.is_described(target):
+                logger.info("%s is already published", version.name)
+            else:
+                _copy(version, target, writer)
+
+    def take_away(self, version: Version, writer: Writer) -> None:
+        """Remove the version and copies that were begun. A complete version with another digest stays."""
+        target = self.folder / version.name
+        with _writable(self.folder):
+            _remove_copies(target, writer)
+            if not is_complete(target) or read_manifest(target).digest == version.manifest.digest:
+                remove(target)
+
+    def set_stable(self, version: Version, after: int | None, writer: Writer) -> bool:
+        with _writable(self.folder):
+            if after is not None:
+                writer.check()
+                if not append(self.folder, after + 1, version.name, version.manifest.digest):
+                    return False
+            _point_latest(self.folder / version.name, writer)
+        return True
+
+
+def _point_latest(target: Path, writer: Writer) -> None:
+    """Let ``latest`` beside ``target`` name the version that was published last.
+
+    That may be another job's, which does the same at the same time: whoever moves the link looks again.
+    """
+    folder, link = target.parent, target.parent / LATEST
+    for _ in range(MAX_LOOKS):
+        newest = head(folder)
+        if newest is None or (link.is_symlink() and os.readlink(link) == newest):
+            return
+        scratch = folder / f".{LATEST}.{target.name}-{writer.epoch:06d}"
+        scratch.unlink(missing_ok=True)
+        try:
+            scratch.symlink_to(newest)
+        except OSError as error:
+            # Volumes backed by an object store have no links. The version itself is published.
+            logger.warning("no link %s: %s", LATEST, error)
+            return
+        scratch.replace(link)
+
+
+@contextlib.contextmanager
+def _writable(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except PermissionError as error:
+        raise StorageError(f"{folder} cannot be written: {error}", "who owns the volume's files?") from error
+
+
+def _remove_copies(target: Path, writer: Writer) -> None:
+    writer.check()  # the scratch folder of a later pod is not ours to remove
+    for left in target.parent.glob(f".{target.name}.scratch*"):
+        remove(left)
+
+
+def _refuse_folder(latest: Path) -> None:
+    if latest.is_dir() and not latest.is_symlink():
+        raise UserError(
+            f"{latest.parent.name}/{LATEST} is a folder: that name is kept for a link to the last version"
+        )
+
+
+def _is_published(target: Path, manifest: FileManifest) -> bool:
+    """Whether this artifact already lies there, whole. A damaged or unfinished version does not count."""
+    if not is_complete(target):
+        return False
+    problems = verify(target)
+    refuse_unreadable(target.name, problems)
+    if problems:
+        return False
+    found = read_manifest(target)
+    if found.digest != manifest.digest or not manifest.files.items() <= found.files.items():
+        raise UserError(
+            f"{target.name} is already published with digest {found.digest} and {len(found.files)} files, "
+            f"this artifact has {manifest.digest}",
+            "a published version is never replaced: remove it, or publish under another address",
+        )
+    return True
+
+
+def _copy(version: Version, target: Path, writer: Writer) -> None:
+    scratch = target.with_name(f".{target.name}.scratch-{writer.epoch:06d}")
+    try:
+        _fill(scratch, version)
+        writer.check()
+        # A process that was superseded may have published it as it ended.
+        if _is_published(target, version.manifest) and version.is_described(target):
+            remove(scratch)
+            return
+        if target.exists():
+            logger.warning("replacing %s, which is damaged, unfinished or compared otherwise", target.name)
+            remove(target)
+        scratch.rename(target)
+    except BaseException:  # SIGTERM too: a full volume should not stay full
+        with contextlib.suppress(OSError):
+            remove(scratch)
+        writer.check()  # what went wrong may be that a later pod removed the scratch folder
+        raise
+
+
+def _fill(scratch: Path, version: Version) -> None:
+    manifest = version.manifest
+    for name in manifest.files:
+        copy = scratch / name
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(version.artifact / name, copy)
+    version.describe(scratch)
+    copied = seal(scratch, manifest.digest)
+    changed = sorted(name for name, digest in manifest.files.items() if copied.files.get(name) != digest)
+    if changed:
+        raise StorageError(f"the copy of {', '.join(changed)} differs from what was judged")
