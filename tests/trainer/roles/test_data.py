@@ -243,6 +243,12 @@ def test_an_invalid_json_schema_is_found_before_training(make_job):
     assert failure(root).startswith("taskMetrics json_schema: not a JSON schema: $.type: 'no-such-type'")
 
 
+def test_a_task_metric_without_a_scorer_is_refused_by_name(make_job):
+    root = make_job(jsonl(100), taskMetrics=[{"name": "rouge_l", "min": "0.5"}])
+    assert run(root) == ExitCode.USER_ERROR
+    assert failure(root).startswith("task metric rouge_l is not supported yet")
+
+
 def test_an_invalid_pattern_in_a_golden_case_is_found_before_training(make_job):
     case = {"id": "odd", "prompt": "a", "expect": [{"type": "regex", "value": "("}]}
     root = make_job(jsonl(100), gates={"orders": gate_spec([case])})
