@@ -137,7 +137,7 @@ def prepare(
         )
     elif spec.resources.gpu and spec.resources.gpu.memory:
         warnings.append("resources.gpu.memory was not checked: this model's sizes are not known")
-    names = [metric.name for metric in spec.task_metrics]
+    names: list[str] = [metric.name for metric in spec.task_metrics]
     dev_cases = {name: len(of_pairs.dev) if name == PREFERENCE else len(split.dev) for name in names}
     check_outcomes(stages, {gate: len(cases) for gate, cases in checking.golden.items()}, dev_cases)
     plan = Plan(
