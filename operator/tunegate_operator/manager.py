@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from aiohttp import web
 
+from tunegate_operator.children.job import PodSettings, ReportTo
 from tunegate_operator.engine.cache import Cache
 from tunegate_operator.engine.clock import Clock
 from tunegate_operator.engine.cluster import ClusterError
@@ -19,7 +20,6 @@ from tunegate_operator.engine.queue import WorkQueue
 from tunegate_operator.engine.reconcile import Reconciler
 from tunegate_operator.engine.reflector import Reflector
 from tunegate_operator.evalgate.controller import EvalGateController
-from tunegate_operator.finetunejob.build import PodSettings, ReportTo
 from tunegate_operator.finetunejob.controller import FineTuneJobController
 from tunegate_operator.reporting.address import publish_address, report_host
 from tunegate_operator.reporting.certificates import KeyPair, kept_authority

@@ -1,8 +1,13 @@
 """Names and labels of what the operator creates: deterministic, so a repeated step meets its own result."""
 
+from dataclasses import dataclass
+
 from tunegate_api import GROUP
+from tunegate_api.contract import Role
 
 JOB_LABEL = f"{GROUP}/job"
+GATE_LABEL = f"{GROUP}/gate"
+"""What belongs to a FineTuneJob, and what to an EvalGate, by its name."""
 ROLE_LABEL = f"{GROUP}/role"
 STAGE_LABEL = f"{GROUP}/stage"
 ATTEMPT_LABEL = f"{GROUP}/attempt"
@@ -14,6 +19,17 @@ DISCARD_ANNOTATION = f"{GROUP}/discard"
 MAX_LABEL = 63
 MAX_INDEXED = 58 - len("-1023-")
 """Of the name of an Indexed Job: with the index behind it, no pod's name has it cut."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One thing that a child Job does: a role, for training of one stage."""
+
+    role: Role
+    stage: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.role} {self.stage}" if self.stage else self.role
 
 
 def child_name(job: str, uid: str, *parts: str) -> str:

@@ -18,16 +18,10 @@ from support.team import GROUP
 from support.waiting import eventually
 from tunegate_api.contract import Request, Role
 from tunegate_api.v1alpha1 import FineTuneJob
+from tunegate_operator.children.job import PodSettings, ReportTo
 from tunegate_operator.engine.owners import owner_reference
-from tunegate_operator.finetunejob.build import (
-    PodSettings,
-    ReportTo,
-    Step,
-    child_job,
-    nodes_service,
-    request_config_map,
-)
-from tunegate_operator.names import MANAGED_LABELS
+from tunegate_operator.finetunejob.build import child_job, nodes_service, request_config_map
+from tunegate_operator.names import MANAGED_LABELS, Step
 
 pytestmark = pytest.mark.cluster
 

@@ -7,6 +7,7 @@ import pytest
 from tunegate_api.meta import MAX_MESSAGE
 from tunegate_api.v1alpha1 import FineTuneJobStatus
 from tunegate_api.v1alpha1.finetunejob_status import Failure, Phase, Reason
+from tunegate_operator.engine.controller import Agenda
 from tunegate_operator.finetunejob.draft import Draft
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -14,19 +15,19 @@ LONG = "x" * (2 * MAX_MESSAGE)
 
 
 def draft() -> Draft:
-    return Draft(FineTuneJobStatus(), NOW)
+    return Draft(FineTuneJobStatus(), Agenda(NOW))
 
 
 @pytest.mark.parametrize("seconds", [(30, 10), (10, 30), (10, 10)])
 def test_the_earliest_moment_counts(seconds):
-    made = draft()
+    made = Agenda(NOW)
     for s in seconds:
         made.look_again_at(NOW + timedelta(seconds=s))
     assert made.requeue_after == 10
 
 
 def test_a_moment_that_has_passed_is_now():
-    made = draft()
+    made = Agenda(NOW)
     made.look_again_at(NOW - timedelta(seconds=5))
     assert made.requeue_after == 0
 

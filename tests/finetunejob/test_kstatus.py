@@ -17,6 +17,7 @@ from support.world import World
 from tunegate_api.v1alpha1 import FineTuneJob
 from tunegate_api.v1alpha1.finetunejob_status import Failure, Phase, Reason
 from tunegate_operator.engine.cluster import Object
+from tunegate_operator.engine.controller import Agenda
 from tunegate_operator.finetunejob.conditions import with_conditions
 from tunegate_operator.finetunejob.draft import Draft
 
@@ -86,7 +87,8 @@ def job_in(phase: Phase) -> Object:
     """A FineTuneJob whose status says that it is in this phase."""
     obj = make_job().obj()
     obj["metadata"] |= {"uid": "u", "generation": 3}
-    draft = Draft(FineTuneJob.model_validate(obj).status.model_copy(update={"observed_generation": 3}), NOW)
+    status = FineTuneJob.model_validate(obj).status.model_copy(update={"observed_generation": 3})
+    draft = Draft(status, Agenda(NOW))
     if phase is Phase.FAILED:
         draft.fail(Failure(reason=Reason.NOT_FOUND, message="no such file"))
     else:

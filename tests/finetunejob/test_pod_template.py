@@ -11,8 +11,10 @@ from support.world import World, plan_for
 from tunegate_api.contract import Request, Role
 from tunegate_api.v1alpha1 import FineTuneJob
 from tunegate_api.validation.problems import find_problems
+from tunegate_operator.children.job import PodSettings, ReportTo
 from tunegate_operator.engine.cluster import Object
-from tunegate_operator.finetunejob.build import PodSettings, ReportTo, Step, child_job
+from tunegate_operator.finetunejob.build import child_job
+from tunegate_operator.names import Step
 
 PODS = PodSettings("trainer:test", ReportTo("https://tunegate.default:443", "PEM"))
 UID = "0f7c9c1e-0000-4000-8000-000000000001"

@@ -5,10 +5,10 @@ import pytest
 from support.builders import golden_text, make_config_map, make_gate, make_job
 from support.world import World
 from tunegate_api.v1alpha1.finetunejob_status import Phase, Reason
+from tunegate_operator.children.job import PodSettings
 from tunegate_operator.engine.cache import Cache
 from tunegate_operator.engine.cluster import Key, Object
 from tunegate_operator.engine.owners import owner_reference
-from tunegate_operator.finetunejob.build import PodSettings
 from tunegate_operator.finetunejob.controller import FineTuneJobController
 
 ROWS = make_config_map("rows", train__jsonl="{}")

@@ -9,7 +9,7 @@ from tunegate_api import API_VERSION
 from tunegate_api.contract import Role, report_audience
 from tunegate_operator.engine.cache import Cache
 from tunegate_operator.engine.cluster import ClusterError, Object, WatchEvent
-from tunegate_operator.names import ATTEMPT_LABEL, JOB_LABEL, MANAGED_LABELS, ROLE_LABEL, STAGE_LABEL
+from tunegate_operator.names import ATTEMPT_LABEL, JOB_LABEL, MANAGED_LABELS, ROLE_LABEL, STAGE_LABEL, Step
 from tunegate_operator.reporting.senders import (
     REFUSED_SECONDS,
     REMEMBERED_SECONDS,
@@ -18,7 +18,6 @@ from tunegate_operator.reporting.senders import (
     Senders,
     UnknownPodError,
 )
-from tunegate_operator.reporting.steps import Step
 
 JOB = "job-uid"
 LABELS = MANAGED_LABELS | {JOB_LABEL: JOB, ROLE_LABEL: "train", STAGE_LABEL: "sft", ATTEMPT_LABEL: "2"}

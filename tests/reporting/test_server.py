@@ -25,11 +25,12 @@ from support.waiting import eventually
 from tunegate_api.contract import Report, Role, report_path
 from tunegate_operator.engine.cluster import ClusterError
 from tunegate_operator.engine.reports import JobTooLargeError, StoreFullError
+from tunegate_operator.names import Step
 from tunegate_operator.reporting import body, server, turns
 from tunegate_operator.reporting.certificates import make_authority
 from tunegate_operator.reporting.connections import Limits
 from tunegate_operator.reporting.senders import UnknownPodError
-from tunegate_operator.reporting.steps import Sender, Step
+from tunegate_operator.reporting.steps import Sender
 
 JOB = "job-uid"
 

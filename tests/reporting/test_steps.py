@@ -9,7 +9,8 @@ from support.world import plan_for
 from tunegate_api.contract import Evaluation, PublishedArtifact, Report, Results, Role, Subject
 from tunegate_api.judging.verdict import CaseSet
 from tunegate_api.published import LastPublished
-from tunegate_operator.reporting.steps import ForeignReportError, Sender, Step
+from tunegate_operator.names import Step
+from tunegate_operator.reporting.steps import ForeignReportError, Sender
 
 DATA, SFT, DPO = Step(Role.DATA), Step(Role.TRAIN, "sft"), Step(Role.TRAIN, "dpo")
 GATE, PUBLISH, MESSENGER = Step(Role.GATE), Step(Role.PUBLISH), Step(Role.REPORT)

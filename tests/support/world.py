@@ -35,12 +35,12 @@ from tunegate_api.plan import DataPlan, ModelPlan, Plan, SplitPlan, StagePlan, T
 from tunegate_api.published import LastPublished
 from tunegate_api.v1alpha1 import EvalGateSpec, FineTuneJobStatus
 from tunegate_api.v1alpha1.finetunejob_status import Failure, Progress
+from tunegate_operator.children.job import PodSettings, ReportTo
 from tunegate_operator.engine.cache import Cache
 from tunegate_operator.engine.cluster import Key, Object, WatchEvent
 from tunegate_operator.engine.queue import WorkQueue
 from tunegate_operator.engine.reconcile import Reconciler
 from tunegate_operator.evalgate.controller import EvalGateController
-from tunegate_operator.finetunejob.build import PodSettings, ReportTo
 from tunegate_operator.finetunejob.controller import FineTuneJobController
 
 DIGEST = "d" * 64

@@ -12,7 +12,7 @@ from rich.text import Text
 from tunegate_api.v1alpha1 import FineTuneJobStatus
 from tunegate_api.v1alpha1.evaluation_status import CheckpointStatus
 from tunegate_api.v1alpha1.finetunejob_status import Phase, Stop, TrackingStatus
-from tunegate_operator.finetunejob.attempts import SUCCEEDED
+from tunegate_operator.children.child_jobs import SUCCEEDED
 
 COLOURS = {
     Phase.SUCCEEDED: "green",

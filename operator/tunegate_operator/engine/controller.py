@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Literal, Protocol, TypeVar
 
@@ -60,6 +60,21 @@ class LookUpEvents:
 
 
 Action = Create | Put | Delete | LookUpEvents
+
+
+@dataclass
+class Agenda:
+    """What one decision has found to do so far, and when to decide again. Made anew for each decision."""
+
+    now: datetime
+    actions: list[Action] = field(default_factory=list)
+    requeue_after: float | None = None
+    """Seconds; None where only a change leads to another decision."""
+
+    def look_again_at(self, moment: datetime) -> None:
+        """Decide again at ``moment`` though nothing changed. The earliest moment counts."""
+        seconds = max(0.0, (moment - self.now).total_seconds())
+        self.requeue_after = seconds if self.requeue_after is None else min(self.requeue_after, seconds)
 
 
 @dataclass(frozen=True)

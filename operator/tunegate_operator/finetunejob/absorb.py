@@ -18,15 +18,17 @@ from tunegate_api.v1alpha1.finetunejob_status import (
     Published,
     StageSummary,
 )
+from tunegate_operator.children.observed import ChildState
 from tunegate_operator.engine.controller import Create, Put
 from tunegate_operator.finetunejob.advice import advise
-from tunegate_operator.finetunejob.build import Step, plan_config_map, results_config_map
+from tunegate_operator.finetunejob.build import plan_config_map, results_config_map
 from tunegate_operator.finetunejob.cost import memory_of
 from tunegate_operator.finetunejob.draft import Draft
 from tunegate_operator.finetunejob.judge import judge_checkpoint
-from tunegate_operator.finetunejob.observe import ChildState, Observed
+from tunegate_operator.finetunejob.observe import Observed
 from tunegate_operator.finetunejob.run import Run
 from tunegate_operator.finetunejob.stops import accepted_step
+from tunegate_operator.names import Step
 
 
 def absorb_plan(observed: Observed, draft: Draft) -> Plan | None:
@@ -38,7 +40,7 @@ def absorb_plan(observed: Observed, draft: Draft) -> Plan | None:
         if plan is None:
             return None
         plan = plan.model_copy(update={"image": _image_of(observed)})
-        draft.actions.append(Create(plan_config_map(observed.job, plan)))
+        draft.agenda.actions.append(Create(plan_config_map(observed.job, plan)))
     data = plan.data
     draft.set(
         data=DataStatus(
@@ -86,7 +88,7 @@ def absorb_results(observed: Observed, draft: Draft) -> Results:
     for report in observed.reports:
         results = results.merged(report.results)
     if results != observed.results:
-        draft.actions.append(Put(results_config_map(observed.job, results)))
+        draft.agenda.actions.append(Put(results_config_map(observed.job, results)))
     return results
 
 

@@ -7,17 +7,19 @@ from tunegate_api.meta import cut, find_condition
 from tunegate_api.v1alpha1 import FineTuneJobStatus
 from tunegate_api.v1alpha1.finetunejob_status import ConditionType, Failure, Phase, Reason
 from tunegate_api.validation.problems import Problem, find_problems
+from tunegate_operator.children.job import PodSettings
+from tunegate_operator.children.observed import Stranger
+from tunegate_operator.children.records import UnreadableRecordError
 from tunegate_operator.engine.cluster import Key, Object
-from tunegate_operator.engine.controller import Decision, Event, View, read_status
+from tunegate_operator.engine.controller import Agenda, Decision, Event, View, read_status
 from tunegate_operator.engine.owners import controlling_owner
 from tunegate_operator.finetunejob.absorb import measured_baselines
-from tunegate_operator.finetunejob.build import PodSettings
 from tunegate_operator.finetunejob.conditions import of_a_held_job, of_a_refused_spec, with_conditions
 from tunegate_operator.finetunejob.decide import decide
 from tunegate_operator.finetunejob.draft import Draft
 from tunegate_operator.finetunejob.events import events_between
 from tunegate_operator.finetunejob.lifecycle import with_lifecycle
-from tunegate_operator.finetunejob.observe import Observed, Stranger, UnreadableRecordError, observe
+from tunegate_operator.finetunejob.observe import Observed, observe
 from tunegate_operator.finetunejob.tracking import tell_trackers
 from tunegate_operator.finetunejob.ttl import clean_up
 
@@ -56,14 +58,14 @@ class FineTuneJobController:
         new = with_lifecycle(new, now, publishes=bool(observed.job.spec.publish))
         return Decision(
             status=new.to_wire(),
-            actions=tuple(draft.actions),
+            actions=tuple(draft.agenda.actions),
             events=events_between(name, old, new),
             warnings=(
                 *_about_strangers(observed.strangers),
                 *_about_variables(problems),
                 *_about_baselines(observed),
             ),
-            requeue_after=draft.requeue_after,
+            requeue_after=draft.agenda.requeue_after,
             is_last=new.phase is not None and new.phase.is_final,
             message_is_progress=_is_unschedulable(new),
         )
@@ -86,7 +88,7 @@ class FineTuneJobController:
         if not (_has_ttl(obj) or _tracks(seen.to_wire())) or _that_hold(find_problems(obj)):
             return Decision(seen.to_wire())
         try:
-            observed, draft = observe(obj | {"status": seen.to_wire()}, view), Draft(seen, now)
+            observed, draft = observe(obj | {"status": seen.to_wire()}, view), Draft(seen, Agenda(now))
         except UnreadableRecordError as error:  # what is left to do needs it
             warning = Event("Warning", Reason.RECORD_UNREADABLE, _cannot_be_read(error))
             return Decision(seen.to_wire(), warnings=(warning,))
@@ -94,9 +96,9 @@ class FineTuneJobController:
             clean_up(observed, draft, self._pods)
         return Decision(
             status=draft.status.to_wire(),
-            actions=tuple(draft.actions),
+            actions=tuple(draft.agenda.actions),
             events=events_between(self._named_in_commands(obj), old, draft.status),
-            requeue_after=draft.requeue_after,
+            requeue_after=draft.agenda.requeue_after,
         )
 
     def _named_in_commands(self, obj: Object) -> str:

@@ -3,8 +3,7 @@
 from datetime import timedelta
 
 from tunegate_api.v1alpha1.finetunejob_status import Failure, Reason
-from tunegate_operator.finetunejob.attempts import is_recorded
-from tunegate_operator.finetunejob.observe import ChildState
+from tunegate_operator.children.observed import ChildState
 from tunegate_operator.finetunejob.run import Run
 
 
@@ -13,14 +12,14 @@ def enforce_deadline(run: Run) -> None:
     observed, draft = run.observed, run.draft
     limit = observed.job.spec.active_deadline_seconds
     # One that was ended is recorded at once, and may be seen a while longer.
-    active = [c for c in observed.children if c.state is ChildState.ACTIVE and not is_recorded(run, c)]
-    status = draft.status
-    if limit is None or status.failure or not (active or draft.starts_something):
+    active = [c for c in observed.children if c.state is ChildState.ACTIVE and not run.jobs.is_recorded(c)]
+    ledger = run.jobs.ledger
+    if limit is None or draft.status.failure or not (active or draft.starts_something):
         return
-    used = status.running_seconds + sum(c.running_seconds(draft.now, status.counted_until) for c in active)
+    used = ledger.running_seconds + sum(c.running_seconds(draft.now, ledger.counted_until) for c in active)
     if used < limit:
         if any(c.is_running for c in active):
-            draft.look_again_at(draft.now + timedelta(seconds=limit - used))
+            draft.agenda.look_again_at(draft.now + timedelta(seconds=limit - used))
         return
     draft.fail(
         Failure(

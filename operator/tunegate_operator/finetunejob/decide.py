@@ -11,8 +11,10 @@ from tunegate_api.judging.verdict import StopAction, VerdictState
 from tunegate_api.meta import cut
 from tunegate_api.plan import Plan
 from tunegate_api.v1alpha1.finetunejob_status import Failure, Phase, Reason
-from tunegate_operator.engine.controller import Delete, Refusal
-from tunegate_operator.finetunejob import attempts
+from tunegate_operator.children.attempts import count_ended_pods, record_finished, stop_all
+from tunegate_operator.children.job import PodSettings
+from tunegate_operator.children.observed import Child, ChildState
+from tunegate_operator.engine.controller import Agenda, Delete, Refusal
 from tunegate_operator.finetunejob.absorb import (
     absorb_baselines,
     absorb_plan,
@@ -20,15 +22,15 @@ from tunegate_operator.finetunejob.absorb import (
     absorb_results,
     show_progress,
 )
-from tunegate_operator.finetunejob.build import PodSettings, Step
 from tunegate_operator.finetunejob.cost import show_cost
 from tunegate_operator.finetunejob.deadlines import enforce_deadline
 from tunegate_operator.finetunejob.draft import Draft
 from tunegate_operator.finetunejob.inputs import ready_request
 from tunegate_operator.finetunejob.judge import judge_final
 from tunegate_operator.finetunejob.last_report import await_report
-from tunegate_operator.finetunejob.observe import Child, ChildState, Observed
-from tunegate_operator.finetunejob.run import Run
+from tunegate_operator.finetunejob.observe import Observed
+from tunegate_operator.finetunejob.run import Run, last_step
+from tunegate_operator.finetunejob.steps import delete_suspended, ensure_completed, start
 from tunegate_operator.finetunejob.stops import (
     accepted_step,
     be_stopped,
@@ -39,6 +41,7 @@ from tunegate_operator.finetunejob.stops import (
 )
 from tunegate_operator.finetunejob.suspend import be_suspended, suspend
 from tunegate_operator.finetunejob.tracking import note_trackers_behind
+from tunegate_operator.names import Step
 
 RECORD_AGAIN = timedelta(seconds=10)
 """How soon to look whether the cluster took a record that it could not take before."""
@@ -47,7 +50,8 @@ RECORD_AGAIN = timedelta(seconds=10)
 def decide(observed: Observed, now: datetime, pods: PodSettings) -> Draft:
     """The next status of a job, and what to do. The same input gives the same answer."""
     job = observed.job
-    draft = Draft(job.status.model_copy(update={"observed_generation": job.metadata.generation}), now)
+    status = job.status.model_copy(update={"observed_generation": job.metadata.generation})
+    draft = Draft(status, Agenda(now))
     results = absorb_results(observed, draft)
     absorb_baselines(observed, draft)
     if job.spec.suspend and observed.request is None and not observed.children:
@@ -56,7 +60,7 @@ def decide(observed: Observed, now: datetime, pods: PodSettings) -> Draft:
     request = ready_request(observed, draft, pods)
     if request is None:
         if draft.status.failure:  # a job whose request was removed may have pods
-            draft.actions += [
+            draft.agenda.actions += [
                 Delete(child.key, child.uid)
                 for child in observed.children
                 if child.state is ChildState.ACTIVE
@@ -65,16 +69,29 @@ def decide(observed: Observed, now: datetime, pods: PodSettings) -> Draft:
     plan = absorb_plan(observed, draft)
     absorb_published(observed, draft)
     run = Run(observed, draft, request, plan, results, pods)
-    attempts.count_ended_pods(run)
-    attempts.record_finished(run)
+    count_ended_pods(run.jobs)
+    record_finished(run.jobs)
     show_progress(run)
     show_cost(run)
     _decide_on(run)
     if draft.status.failure:
         _end(run, draft.status.failure)
+    _keep_ledger(run)
     if draft.status.phase and draft.status.phase.is_final:
         note_trackers_behind(observed, draft)
     return draft
+
+
+def _keep_ledger(run: Run) -> None:
+    """Keep in status what is to be remembered of the child Jobs."""
+    ledger = run.jobs.ledger
+    run.draft.set(
+        attempts=list(ledger.attempts),
+        evictions=list(ledger.evictions),
+        running_seconds=ledger.running_seconds,
+        gpu_seconds=ledger.gpu_seconds,
+        counted_until=ledger.counted_until,
+    )
 
 
 def _end(run: Run, failure: Failure) -> None:
@@ -83,14 +100,14 @@ def _end(run: Run, failure: Failure) -> None:
     draft, before, refusal = run.draft, run.observed.job.status, run.observed.refusal
     unrecorded = refusal if refusal and refusal.kind == "ConfigMap" else None
     if unrecorded and not _may_pass(unrecorded, failure):
-        draft.actions = [action for action in draft.actions if isinstance(action, Delete)]
+        draft.agenda.actions = [action for action in draft.agenda.actions if isinstance(action, Delete)]
         unrecorded = None
-    all_told = attempts.stop_all(run, failure.reason)
-    draft.actions.sort(key=lambda action: not isinstance(action, Delete))  # none waits for a record
+    all_asked = stop_all(run.jobs, failure.reason)
+    draft.agenda.actions.sort(key=lambda action: not isinstance(action, Delete))  # none waits for a record
     if unrecorded:
         draft.set(message=cut(f"{draft.status.message}; not recorded yet: {unrecorded.message}"))
-        draft.look_again_at(draft.now + RECORD_AGAIN)
-    if unrecorded or not all_told:
+        draft.agenda.look_again_at(draft.now + RECORD_AGAIN)
+    if unrecorded or not all_asked:
         draft.set(phase=before.phase, completion_time=before.completion_time)
 
 
@@ -116,7 +133,7 @@ def _decide_on(run: Run) -> None:
         return
     elif run.observed.job.spec.suspend:
         suspend(run)
-    elif not attempts.delete_recorded(run):
+    elif not delete_suspended(run):
         _advance(run)
         enforce_deadline(run)
 
@@ -124,7 +141,7 @@ def _decide_on(run: Run) -> None:
 def _advance(run: Run) -> None:
     """Walk through the steps as far as they are finished, and work on the first that is not."""
     plan = run.plan
-    if not _completed(run, Step(Role.DATA), is_known=plan is not None):
+    if not ensure_completed(run, Step(Role.DATA), is_known=plan is not None):
         return
     if plan is None:
         await_report(run, Step(Role.DATA))
@@ -142,26 +159,6 @@ def _advance(run: Run) -> None:
     run.draft.end(Phase.SUCCEEDED)
 
 
-def _completed(run: Run, step: Step, args: tuple[str, ...] = (), *, is_known: bool) -> bool:
-    """Whether the latest attempt of a step completed. If not, whatever is due is done about it.
-
-    ``is_known`` says that what the step found is in hand: then it is done though its Job was removed.
-    """
-    latest = attempts.latest(run, step)
-    if latest is None and is_known and attempts.has_succeeded(run, step):
-        return True
-    if latest is None:
-        attempts.start(run, step, args)
-    elif latest.state is ChildState.ACTIVE:
-        attempts.watch(run, latest)
-    elif latest.state is ChildState.FAILED:
-        if attempts.after_failure(run, latest):
-            attempts.start(run, step, args)
-    else:
-        return True
-    return False
-
-
 def _trained(run: Run, plan: Plan, stage: str, start_step: int) -> int | None:
     """The step of the checkpoint that goes on from a stage; None while it trains, stopped, or failed.
 
@@ -172,14 +169,14 @@ def _trained(run: Run, plan: Plan, stage: str, start_step: int) -> int | None:
     accepted = accepted_step(decisions, stage)
     args: tuple[str, ...] = ("--start-step", str(start_step)) if start_step else ()
     args += ("--accepted-step", str(accepted)) if accepted else ()
-    if not _completed(run, step, args, is_known=True):
+    if not ensure_completed(run, step, args, is_known=True):
         return None
-    latest, number = attempts.latest(run, step), attempts.latest_number(run, step)
+    latest, number = run.jobs.latest(step), run.jobs.latest_number(step)
     if is_continued(decisions, stop_id(stage, number, accepted)):
-        attempts.start(run, step, args)
+        start(run, step, args)
         return None
 
-    reached, total = attempts.last_step(run.results, step), plan.stage(stage).total_steps
+    reached, total = last_step(run.results, step), plan.stage(stage).total_steps
     found = assess_stage(run.request.gates_of(stage), run.results, stage, accepted)
     if found and found.assessment.action is StopAction.STOP:
         stop = draft.status.stop or make_stop(run, found, plan.stage(stage), number)
@@ -230,7 +227,7 @@ def _gated(run: Run, stage: str, best_step: int) -> bool:
     step, draft = Step(Role.GATE), run.draft
     final = judge_final(run.request, run.results)
     args = ("--stage", stage, "--step", str(best_step))
-    if not _completed(run, step, args, is_known=final is not None):
+    if not ensure_completed(run, step, args, is_known=final is not None):
         return False
     if final is None:
         await_report(run, step)
@@ -267,7 +264,7 @@ def _published(run: Run) -> bool:
     step, final = Step(Role.PUBLISH), run.draft.status.final
     if not run.observed.job.spec.publish or final is None:
         return True
-    if not _completed(run, step, ("--digest", final.model_digest), is_known=_is_everywhere(run)):
+    if not ensure_completed(run, step, ("--digest", final.model_digest), is_known=_is_everywhere(run)):
         return False
     if not _is_everywhere(run):
         await_report(run, step)
@@ -281,7 +278,7 @@ def _is_everywhere(run: Run) -> bool:
 
 
 def _outcome(child: Child) -> Outcome | None:
-    ended = child.telling_pod.termination if child.telling_pod else None
+    ended = child.decisive_pod.termination if child.decisive_pod else None
     return ended.outcome if ended else None
 
 

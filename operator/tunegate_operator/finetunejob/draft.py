@@ -1,13 +1,14 @@
 """The status being written: each policy adds its part, and the end makes one decision of it."""
 
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from dataclasses import dataclass
+from datetime import datetime
 
 from tunegate_api.meta import cut
 from tunegate_api.v1alpha1 import FineTuneJobStatus
 from tunegate_api.v1alpha1.finetunejob_status import Failure, Phase, Reason
-from tunegate_operator.engine.controller import Action, Create
-from tunegate_operator.finetunejob.failures import with_hint
+from tunegate_operator.children.failures import with_hint
+from tunegate_operator.children.waiting import start_timeout
+from tunegate_operator.engine.controller import Action, Agenda, Create
 
 
 @dataclass
@@ -15,13 +16,15 @@ class Draft:
     """What one decision has found so far. Made anew each time; nothing is remembered in it."""
 
     status: FineTuneJobStatus
-    now: datetime
-    actions: list[Action] = field(default_factory=list)
-    requeue_after: float | None = None
+    agenda: Agenda
     reason: Reason = Reason.PROGRESSING
     """Why the job is where it is: the reason of its Ready condition, unless it failed."""
     regression: str = ""
     """The arithmetic of a regression that the last checkpoint shows; empty when it shows none."""
+
+    @property
+    def now(self) -> datetime:
+        return self.agenda.now
 
     def set(self, **changes: object) -> None:
         """Change fields of the status."""
@@ -34,7 +37,7 @@ class Draft:
 
     def fail(self, failure: Failure) -> None:
         """End the job. What it was about to start is not started; what it was told is kept."""
-        self.actions = [action for action in self.actions if not _starts(action)]
+        self.agenda.actions = [action for action in self.agenda.actions if not _starts(action)]
         message = cut(f"{failure.reason}: {failure.message}")
         self.set(failure=with_hint(failure), message=message, waiting_since=None)
         self.end(Phase.FAILED)
@@ -42,7 +45,7 @@ class Draft:
     @property
     def starts_something(self) -> bool:
         """Whether a pod follows from this decision."""
-        return any(_starts(action) for action in self.actions)
+        return any(_starts(action) for action in self.agenda.actions)
 
     def end(self, phase: Phase) -> None:
         self.set(phase=phase, completion_time=self.status.completion_time or self.now)
@@ -61,24 +64,14 @@ class Draft:
 
     def _may_wait(self, since: datetime, reason: Reason, message: str, timeout_seconds: int) -> bool:
         """Whether there is time left. If not, the job has failed."""
-        end = since + timedelta(seconds=timeout_seconds)
-        if self.now < end:
-            self.look_again_at(end)
-            return True
-        self.fail(
-            Failure(
-                reason=Reason.START_TIMEOUT,
-                message=f"waited {timeout_seconds} s: {reason}: {message}",
-                hint="Provide what is missing; then delete the job and create it again, with a longer "
-                "startTimeoutSeconds if that may take as long.",
+        failure = start_timeout(since, self.agenda, reason, message, timeout_seconds)
+        if failure:
+            hint = (
+                "Provide what is missing; then delete the job and create it again, with a longer "
+                "startTimeoutSeconds if that may take as long."
             )
-        )
-        return False
-
-    def look_again_at(self, moment: datetime) -> None:
-        """Decide again at ``moment`` though nothing changed."""
-        seconds = max(0.0, (moment - self.now).total_seconds())
-        self.requeue_after = seconds if self.requeue_after is None else min(self.requeue_after, seconds)
+            self.fail(failure.model_copy(update={"hint": hint}))
+        return failure is None
 
 
 def _starts(action: Action) -> bool:

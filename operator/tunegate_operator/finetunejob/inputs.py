@@ -9,8 +9,9 @@ from tunegate_api.meta import find_condition
 from tunegate_api.published import PublishedVersion
 from tunegate_api.v1alpha1 import EvalGate, FineTuneJobSpec
 from tunegate_api.v1alpha1.finetunejob_status import Failure, Phase, Reason
+from tunegate_operator.children.job import PodSettings
 from tunegate_operator.engine.controller import Create
-from tunegate_operator.finetunejob.build import PodSettings, request_config_map
+from tunegate_operator.finetunejob.build import request_config_map
 from tunegate_operator.finetunejob.draft import Draft
 from tunegate_operator.finetunejob.observe import EarlierJob, Observed
 from tunegate_operator.names import plan_name, request_name
@@ -37,10 +38,10 @@ def ready_request(observed: Observed, draft: Draft, pods: PodSettings) -> Reques
         reason, message = missing
         draft.wait(Phase.PENDING, reason, message, observed.job.spec.start_timeout_seconds)
         if reason is Reason.START_FROM_NOT_READY:
-            draft.look_again_at(draft.now + timedelta(seconds=LOOK_AGAIN_SECONDS))
+            draft.agenda.look_again_at(draft.now + timedelta(seconds=LOOK_AGAIN_SECONDS))
         return None
     request = _make_request(observed, pods.image)
-    draft.actions.append(Create(request_config_map(observed.job, request)))
+    draft.agenda.actions.append(Create(request_config_map(observed.job, request)))
     _note(draft, request_name(meta.name, meta.uid))
     return request
 

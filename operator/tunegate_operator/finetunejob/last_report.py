@@ -8,47 +8,47 @@ from datetime import datetime, timedelta
 
 from tunegate_api.contract import Role
 from tunegate_api.v1alpha1.finetunejob_status import Failure, Reason
-from tunegate_operator.finetunejob import attempts
-from tunegate_operator.finetunejob.build import Step
-from tunegate_operator.finetunejob.failures import classify
-from tunegate_operator.finetunejob.observe import Child, ChildState
+from tunegate_operator.children.failures import classify
+from tunegate_operator.children.observed import Child, ChildState
+from tunegate_operator.children.waiting import end_is_due
 from tunegate_operator.finetunejob.run import Run
-from tunegate_operator.finetunejob.waiting import end_is_due
+from tunegate_operator.finetunejob.steps import PHASES, start, watch
+from tunegate_operator.names import Step
 
 FILE_SECONDS = 120
 """How long a report may take that is only a file, as on a laptop."""
 POST_SECONDS = 30
 """How long one may take that is posted, before and after a pod was sent for it."""
-MESSENGER = Step(Role.REPORT)
+REPORT_SENDER = Step(Role.REPORT)
 
 
 def await_report(run: Run, step: Step) -> None:
     """Work on the last report of ``step``, whose latest child completed. Ends the job if there is none."""
-    since = attempts.finished(run, step) or run.draft.now
+    since = run.jobs.finished(step) or run.draft.now
     if run.pods.report_to is None:
         _wait_or_fail(run, step, since + timedelta(seconds=FILE_SECONDS), f"within {FILE_SECONDS} s")
         return
     if run.draft.now < since + timedelta(seconds=POST_SECONDS):
         _wait_until(run, step, since + timedelta(seconds=POST_SECONDS))
         return
-    run.draft.set(phase=attempts.PHASES[step.role])  # whatever it was meanwhile, say, suspended
-    messenger = _messenger(run, since)
-    if messenger is None:
-        attempts.start(run, MESSENGER)
-    elif messenger.state is ChildState.ACTIVE:
-        attempts.watch(run, messenger)
-    elif end_is_due(messenger, run.draft):
+    run.draft.set(phase=PHASES[step.role])  # whatever it was meanwhile, say, suspended
+    sender = _report_sender(run, since)
+    if sender is None:
+        start(run, REPORT_SENDER)
+    elif sender.state is ChildState.ACTIVE:
+        watch(run, sender)
+    elif end_is_due(sender, run.draft.agenda):
         return
-    elif messenger.state is ChildState.FAILED:
-        _fail(run, step, f"though a pod was sent for it: {classify(messenger).message}")
+    elif sender.state is ChildState.FAILED:
+        _fail(run, step, f"though a pod was sent for it: {classify(sender).message}")
     else:
-        sent = messenger.finished or run.draft.now
+        sent = sender.finished or run.draft.now
         _wait_or_fail(run, step, sent + timedelta(seconds=POST_SECONDS), "though a pod was sent for it")
 
 
-def _messenger(run: Run, since: datetime) -> Child | None:
+def _report_sender(run: Run, since: datetime) -> Child | None:
     """The latest child that was sent after ``since``; earlier ones went for another step's report."""
-    sent = [c for c in run.observed.attempts_of(MESSENGER) if c.finished is None or c.finished > since]
+    sent = [c for c in run.observed.attempts_of(REPORT_SENDER) if c.finished is None or c.finished > since]
     return sent[-1] if sent else None
 
 
@@ -60,8 +60,8 @@ def _wait_or_fail(run: Run, step: Step, until: datetime, why: str) -> None:
 
 
 def _wait_until(run: Run, step: Step, until: datetime) -> None:
-    run.draft.enter(attempts.PHASES[step.role], f"{step} completed; waiting for its last report")
-    run.draft.look_again_at(until)
+    run.draft.enter(PHASES[step.role], f"{step} completed; waiting for its last report")
+    run.draft.agenda.look_again_at(until)
 
 
 def _fail(run: Run, step: Step, why: str) -> None:

@@ -8,8 +8,8 @@ from tunegate_api.plan import StagePlan
 from tunegate_api.v1alpha1 import FineTuneJob
 from tunegate_api.v1alpha1.evaluation_status import MAX_NAMED_CASES, CheckpointReference
 from tunegate_api.v1alpha1.finetunejob_status import MAX_DECISIONS, Failure, Phase, Reason, Stop, StopDecision
-from tunegate_operator.finetunejob import attempts
-from tunegate_operator.finetunejob.bounded import newest
+from tunegate_operator.children.bounded import newest
+from tunegate_operator.finetunejob.build import gpus
 from tunegate_operator.finetunejob.cost import seconds_saved
 from tunegate_operator.finetunejob.draft import Draft
 from tunegate_operator.finetunejob.run import Run
@@ -32,7 +32,13 @@ def take_answer(job: FineTuneJob, draft: Draft) -> bool:
     decisions = newest([*draft.status.decisions, decision], MAX_DECISIONS, key=lambda one: one.stage)
     draft.set(decisions=decisions)
     if action == "discard":
-        draft.fail(Failure(reason=Reason.DISCARDED, message=f"discarded at step {stop.step}: {reason}"))
+        draft.fail(
+            Failure(
+                reason=Reason.DISCARDED,
+                message=f"discarded at step {stop.step}: {reason}",
+                hint="Nothing is published. Change rows or parameters, and create the job anew.",
+            )
+        )
         return True
     draft.set(stop=None)
     return False
@@ -98,7 +104,6 @@ def accepted_step(decisions: list[StopDecision], stage: str) -> int:
 def make_stop(run: Run, found: GateAssessment, stage: StagePlan, attempt: int) -> Stop:
     """What status says of a stop."""
     assessment, saved = found.assessment, seconds_saved(run, stage, found.step)
-    gpus = attempts.gpus(run.observed.job, Role.TRAIN)
     return Stop(
         id=stop_id(stage.name, attempt, found.step),
         stage=stage.name,
@@ -113,6 +118,6 @@ def make_stop(run: Run, found: GateAssessment, stage: StagePlan, attempt: int) -
         else None,
         steps_saved=stage.total_steps - found.step,
         seconds_saved=saved,
-        gpu_seconds_saved=None if saved is None else saved * gpus,
+        gpu_seconds_saved=None if saved is None else saved * gpus(run.observed.job, Role.TRAIN),
         time=run.draft.now,
     )

@@ -1,7 +1,8 @@
 """A suspended job has no pods: they save and go, and the next attempts go on from there."""
 
 from tunegate_api.v1alpha1.finetunejob_status import Phase, Reason
-from tunegate_operator.finetunejob.attempts import SUSPENDED, stop_all
+from tunegate_operator.children.attempts import stop_all
+from tunegate_operator.children.child_jobs import SUSPENDED
 from tunegate_operator.finetunejob.draft import Draft
 from tunegate_operator.finetunejob.run import Run
 from tunegate_operator.finetunejob.stops import be_stopped
@@ -9,7 +10,7 @@ from tunegate_operator.finetunejob.stops import be_stopped
 
 def suspend(run: Run) -> None:
     """Let go of everything that runs. A job that a gate stopped stays Stopped: it waits for a person."""
-    stop_all(run, SUSPENDED)
+    stop_all(run.jobs, SUSPENDED)
     stop = run.draft.status.stop
     if stop:
         be_stopped(run, stop)

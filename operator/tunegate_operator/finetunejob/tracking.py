@@ -13,14 +13,17 @@ from datetime import datetime, timedelta
 from tunegate_api.contract import Outcome, Role
 from tunegate_api.meta import cut
 from tunegate_api.v1alpha1.finetunejob_status import Attempt, Failure, Reason, TrackingStatus
+from tunegate_operator.children.child_jobs import SUCCEEDED
+from tunegate_operator.children.ended import has_run, is_for_good
+from tunegate_operator.children.failures import DEADLINE, classify
+from tunegate_operator.children.job import PodSettings
+from tunegate_operator.children.observed import Child, ChildState
+from tunegate_operator.children.waiting import end_is_due
 from tunegate_operator.engine.controller import Create, Delete
-from tunegate_operator.finetunejob.attempts import SUCCEEDED
-from tunegate_operator.finetunejob.build import CHORE_SECONDS, PodSettings, Step, child_job
+from tunegate_operator.finetunejob.build import CHORE_SECONDS, child_job
 from tunegate_operator.finetunejob.draft import Draft
-from tunegate_operator.finetunejob.ended import all_left, has_written, is_for_good
-from tunegate_operator.finetunejob.failures import DEADLINE, classify
-from tunegate_operator.finetunejob.observe import Child, ChildState, Observed
-from tunegate_operator.finetunejob.waiting import end_is_due
+from tunegate_operator.finetunejob.observe import Observed
+from tunegate_operator.names import Step
 
 TRACK = Step(Role.TRACK)
 PATIENCE = timedelta(days=1)
@@ -43,7 +46,7 @@ def note_trackers_behind(observed: Observed, draft: Draft) -> None:
     names = [name for name in ("mlflow", "wandb") if tracking and getattr(tracking, name)]
     said = _said_behind(observed, draft)
     behind = names if said is None else [name for name in names if name in said]
-    if behind and has_written(draft.status):
+    if behind and has_run(draft.status.start_time, draft.status.attempts):
         draft.set(tracking=TrackingStatus(behind=behind))
 
 
@@ -76,7 +79,7 @@ def tell_trackers(observed: Observed, draft: Draft, pods: PodSettings) -> bool:
         return True
     last = tries[-1] if tries else None
     is_new = last is not None and last.attempt > tracking.attempts
-    if last and last.state is ChildState.FAILED and is_new and not end_is_due(last, draft):
+    if last and last.state is ChildState.FAILED and is_new and not end_is_due(last, draft.agenda):
         tracking = tracking.model_copy(
             update={
                 "attempts": last.attempt,
@@ -96,7 +99,7 @@ def tell_trackers(observed: Observed, draft: Draft, pods: PodSettings) -> bool:
     elif tracking.attempts and max(due, draft.now) > until:
         _give_up(observed, draft, tracking, tracking.message)
     elif draft.now < due:
-        draft.look_again_at(due if tries else min(due, draft.now + timedelta(seconds=LOOK_SECONDS)))
+        draft.agenda.look_again_at(due if tries else min(due, draft.now + timedelta(seconds=LOOK_SECONDS)))
     else:
         _start(observed, draft, tracking, tries, pods)
     return False
@@ -108,16 +111,16 @@ def _due(observed: Observed, tracking: TrackingStatus, ended: datetime) -> datet
         pause: timedelta = min(FIRST_PAUSE * 2 ** (tracking.attempts - 1), LONGEST_PAUSE)
         return tracking.time + pause
     # Not beside a pod that may still say that the job goes on. Of one on a lost node nobody says it left.
-    return all_left(observed, ended) if observed.has_pods else ended
+    return observed.all_left(ended) if observed.has_pods else ended
 
 
 def _watch(observed: Observed, draft: Draft, tracking: TrackingStatus, child: Child, until: datetime) -> None:
     """Wait for a try to end. On a lost node it never does."""
     if draft.now < until:
-        draft.look_again_at(until)
+        draft.agenda.look_again_at(until)
     else:
         _give_up(observed, draft, tracking, tracking.message or "the pod that was to tell them does not end")
-        draft.actions.append(Delete(child.key, child.uid))
+        draft.agenda.actions.append(Delete(child.key, child.uid))
 
 
 def _start(
@@ -134,8 +137,8 @@ def _start(
         args += ("--failure", _argument(failure, pods)) if failure else ()
         number = tracking.attempts + 1
         job = child_job(observed.job, request, TRACK, number, pods=pods, extra_args=args)
-        draft.actions.append(Create(job))
-        draft.actions += [Delete(child.key, child.uid) for child in tries]
+        draft.agenda.actions.append(Create(job))
+        draft.agenda.actions += [Delete(child.key, child.uid) for child in tries]
 
 
 def _argument(failure: Failure, pods: PodSettings) -> str:

@@ -22,6 +22,8 @@ from pydantic import ValidationError
 
 from tunegate_api.contract import Report, Role
 from tunegate_api.v1alpha1.finetunejob_status import TrackingStatus
+from tunegate_operator.children.child_jobs import SUCCEEDED
+from tunegate_operator.children.job import PodSettings
 from tunegate_operator.children.pod_status import is_terminal
 from tunegate_operator.engine.cache import Cache
 from tunegate_operator.engine.clock import SystemClock
@@ -32,8 +34,6 @@ from tunegate_operator.engine.owners import owner_uids
 from tunegate_operator.engine.queue import WorkQueue
 from tunegate_operator.engine.reconcile import Reconciler
 from tunegate_operator.evalgate.controller import EvalGateController
-from tunegate_operator.finetunejob.attempts import SUCCEEDED
-from tunegate_operator.finetunejob.build import PodSettings
 from tunegate_operator.finetunejob.controller import FineTuneJobController, start_from
 from tunegate_operator.laptop.cluster import LocalCluster
 from tunegate_operator.laptop.jobs import OWNER_ANNOTATION, owner_name

@@ -13,9 +13,16 @@ from tunegate_operator.engine.cache import Cache
 from tunegate_operator.engine.clock import Clock
 from tunegate_operator.engine.cluster import Object
 from tunegate_operator.engine.objects import is_being_deleted, uid_of
-from tunegate_operator.names import ATTEMPT_LABEL, JOB_LABEL, MANAGED_LABELS, ROLE_LABEL, STAGE_LABEL
+from tunegate_operator.names import (
+    ATTEMPT_LABEL,
+    JOB_LABEL,
+    MANAGED_LABELS,
+    ROLE_LABEL,
+    STAGE_LABEL,
+    Step,
+)
 from tunegate_operator.reporting.remembered import Remembered
-from tunegate_operator.reporting.steps import Sender, Step
+from tunegate_operator.reporting.steps import Sender
 
 REMEMBERED_SECONDS = 300.0
 """How long a token that was reviewed is believed without asking again."""

@@ -2,25 +2,15 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from tunegate_api.contract import Report, Role, Subject
+from tunegate_operator.names import Step
 
 MEASURED = {
     Role.TRAIN: {Subject.START, Subject.CHECKPOINT},
     Role.GATE: {Subject.BASE, Subject.FINAL},
 }
 """The weights that each role evaluates; the other roles evaluate none."""
-
-
-class Step(NamedTuple):
-    """A role, and the stage that it trains."""
-
-    role: Role
-    stage: str | None = None
-
-    def __str__(self) -> str:
-        return f"{self.role} {self.stage}" if self.stage else self.role
 
 
 class ForeignReportError(Exception):

@@ -9,7 +9,9 @@ from support.manifests import changed, finetunejob, told
 from tunegate_api.contract import Request, Role
 from tunegate_api.v1alpha1 import FineTuneJob
 from tunegate_api.v1alpha1.environment import ALLOWED, pods_of
-from tunegate_operator.finetunejob.build import PodSettings, ReportTo, Step, child_job
+from tunegate_operator.children.job import PodSettings, ReportTo
+from tunegate_operator.finetunejob.build import child_job
+from tunegate_operator.names import Step
 
 POD = "spec.podTemplate"
 OWNED = "is set by the operator or the cluster: leave it out"

@@ -1,15 +1,14 @@
-"""Why a child does not run yet, in the words of whoever holds it back."""
+"""Why a child Job does not run yet, as the cluster says, and how long that is waited for."""
 
 import re
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from tunegate_api.contract import Role
-from tunegate_api.v1alpha1.finetunejob_status import Reason
-from tunegate_operator.engine.controller import LookUpEvents, Refusal
-from tunegate_operator.finetunejob.build import Step
-from tunegate_operator.finetunejob.draft import Draft
-from tunegate_operator.finetunejob.failures import is_explained
-from tunegate_operator.finetunejob.observe import Child, ChildState, Pod
+from tunegate_api.v1alpha1.finetunejob_status import Failure, Reason
+from tunegate_operator.children.failures import is_explained
+from tunegate_operator.children.observed import Child, ChildState, Pod
+from tunegate_operator.engine.controller import Agenda, LookUpEvents, Refusal
+from tunegate_operator.names import Step
 
 LOOK_UP_AFTER_SECONDS = 10
 """How long a child may be silent about why it does not run before its Events are looked up."""
@@ -26,6 +25,8 @@ PURPOSES = {
     Role.GATE: "judging the artifact",
     Role.PUBLISH: "publishing",
     Role.REPORT: "sending the last report",
+    Role.TRACK: "sending metrics to the trackers",
+    Role.CLEANUP: "removing files",
 }
 """What a child of each role is for."""
 
@@ -61,36 +62,48 @@ def refused(refusal: Refusal, role: Role) -> tuple[Reason, str]:
     return _reason_in(refusal.message, Reason.FORBIDDEN), f"{role}: {refusal.message}"
 
 
-def why_waiting(child: Child, draft: Draft) -> tuple[Reason, str] | None:
+def start_timeout(
+    since: datetime, agenda: Agenda, reason: Reason, message: str, timeout_seconds: int
+) -> Failure | None:
+    """Return the failure of a wait that began at ``since`` and has lasted too long; None while there is time
+    left."""
+    end = since + timedelta(seconds=timeout_seconds)
+    if agenda.now < end:
+        agenda.look_again_at(end)
+        return None
+    return Failure(reason=Reason.START_TIMEOUT, message=f"waited {timeout_seconds} s: {reason}: {message}")
+
+
+def why_waiting(child: Child, agenda: Agenda) -> tuple[Reason, str] | None:
     """What holds a child back, as its pod says, or else as Events do; None where nobody says anything."""
-    pod = child.telling_pod
-    return (_pod_says(child.step, pod) if pod else None) or _events_say(child, draft)
+    pod = child.decisive_pod
+    return (_why_by_pod(child.step, pod) if pod else None) or _why_by_events(child, agenda)
 
 
-def end_is_due(child: Child, draft: Draft) -> bool:
+def end_is_due(child: Child, agenda: Agenda) -> bool:
     """Whether to wait for the end of a failed child's pods, which says why it failed. A pod that somebody
     deleted says nothing more, so the wait is short."""
     if child.state is not ChildState.FAILED or is_explained(child):
         return False
     until = (child.finished or child.created) + timedelta(seconds=POD_END_SECONDS)
-    if draft.now < until:
-        draft.look_again_at(until)
-    return draft.now < until
+    if agenda.now < until:
+        agenda.look_again_at(until)
+    return agenda.now < until
 
 
-def not_ending(child: Child, draft: Draft) -> tuple[Reason, str] | None:
+def not_ending(child: Child, agenda: Agenda) -> tuple[Reason, str] | None:
     """What to wait for where a pod still runs that should have ended: only its node could say that it has."""
     for pod in child.pods:
         if pod.phase == "Running" and pod.due_to_end:
             overdue = pod.due_to_end + timedelta(seconds=NODE_PATIENCE_SECONDS)
-            if draft.now >= overdue:
+            if agenda.now >= overdue:
                 message = f"{child.step}: pod {pod.key.name} was to end, and its node does not say it did"
                 return Reason.NODE_LOST, message
-            draft.look_again_at(overdue)
+            agenda.look_again_at(overdue)
     return None
 
 
-def _pod_says(step: Step, pod: Pod) -> tuple[Reason, str] | None:
+def _why_by_pod(step: Step, pod: Pod) -> tuple[Reason, str] | None:
     if pod.unschedulable:
         reason = _reason_in(pod.unschedulable, Reason.POD_UNSCHEDULABLE)
         return reason, f"{step}: {pod.unschedulable}{_about_the_zone(pod.unschedulable)}"
@@ -107,25 +120,25 @@ def _pod_says(step: Step, pod: Pod) -> tuple[Reason, str] | None:
     return _reason_in(message, Reason.POD_NOT_STARTED), said
 
 
-def _events_say(child: Child, draft: Draft) -> tuple[Reason, str] | None:
+def _why_by_events(child: Child, agenda: Agenda) -> tuple[Reason, str] | None:
     """A pod that is not created has its reason in the Job's Events; a volume not mounted, in the pod's."""
-    pod = child.telling_pod
+    pod = child.decisive_pod
     silent = pod if pod and len(child.pods) >= child.nodes else child
-    told = silent.told
+    found = silent.looked_up
     due = (
-        told.asked + timedelta(seconds=LOOK_UP_AGAIN_SECONDS)
-        if told
+        found.asked + timedelta(seconds=LOOK_UP_AGAIN_SECONDS)
+        if found
         else silent.created + timedelta(seconds=LOOK_UP_AFTER_SECONDS)
     )
-    if draft.now >= due:
-        draft.actions.append(LookUpEvents(silent.key.namespace, silent.uid))
+    if agenda.now >= due:
+        agenda.actions.append(LookUpEvents(silent.key.namespace, silent.uid))
     else:
-        draft.look_again_at(due)
-    if told and told.is_warning:
-        reason = _reason_in(f"{told.reason}: {told.message}", Reason.POD_NOT_STARTED)
-        return reason, f"{child.step}: {told.reason}: {told.message}"
-    if told and told.reason == "Pulling":
-        return Reason.POD_NOT_STARTED, f"{child.step}: {told.message}"
+        agenda.look_again_at(due)
+    if found and found.is_warning:
+        reason = _reason_in(f"{found.reason}: {found.message}", Reason.POD_NOT_STARTED)
+        return reason, f"{child.step}: {found.reason}: {found.message}"
+    if found and found.reason == "Pulling":
+        return Reason.POD_NOT_STARTED, f"{child.step}: {found.message}"
     return None
 
 

@@ -1,11 +1,11 @@
-"""Why a child ended or can't start, said so that a user knows what to do."""
+"""Why a child Job failed, as a reason, a message and a hint what to do."""
 
 from dataclasses import replace
 
-from tunegate_api.contract import PERMANENT_EXIT_CODES, ExitCode, Role
+from tunegate_api.contract import PERMANENT_EXIT_CODES, ExitCode
 from tunegate_api.meta import MAX_MESSAGE
 from tunegate_api.v1alpha1.finetunejob_status import Failure, Reason
-from tunegate_operator.finetunejob.observe import Child, ChildState, Pod
+from tunegate_operator.children.observed import Child, ChildState, Pod
 
 DEADLINE, POLICY = "DeadlineExceeded", "PodFailurePolicy"
 """Kubernetes' reasons of a failed Job: it took too long, and its pods are deleted; or a pod ended with a
@@ -48,10 +48,7 @@ _BY_EXIT_CODE: dict[int, tuple[Reason, str]] = {
 }
 
 
-_BY_REASON: dict[str, str] = {
-    **dict(_BY_EXIT_CODE.values()),
-    Reason.DISCARDED: "Nothing is published. Change rows or parameters, and create the job anew.",
-}
+_BY_REASON: dict[str, str] = dict(_BY_EXIT_CODE.values())
 _OTHERWISE = "The log of the job's last pod says more: kubectl logs, or the file that `tunegate run` names."
 
 
@@ -64,7 +61,7 @@ def with_hint(failure: Failure) -> Failure:
 
 def classify(child: Child) -> Failure:
     """Why this child failed, from its own words first, then from exit code and pod status."""
-    pod = child.telling_pod
+    pod = child.decisive_pod
     if pod is None or (child.state is ChildState.FAILED and not _explains(child, pod)):
         return Failure(
             reason=Reason.INTERNAL_ERROR,
@@ -100,7 +97,7 @@ def classify(child: Child) -> Failure:
 def is_explained(child: Child) -> bool:
     """Whether the pods of a failed child are seen to have ended, and one of them for the Job's reason. Where
     the Job took too long, its pods are deleted, and nothing more is heard of them."""
-    pod = child.telling_pod
+    pod = child.decisive_pod
     if pod is None or child.failure_reason == DEADLINE:
         return child.failure_reason == DEADLINE
     return _explains(child, pod) and all(_has_ended(each) for each in child.pods)
@@ -118,27 +115,27 @@ def _has_ended(pod: Pod) -> bool:
 
 
 def is_permanent(child: Child) -> bool:
-    """Whether a failed child would end in the same way again. Of pods that train together the first that
-    ends fails the Job, and it may know less than the others."""
-    pod = child.telling_pod
+    """Whether a failed child would end in the same way again. A multi-pod Job fails by the pod that ends
+    first, which may know less than the others."""
+    pod = child.decisive_pod
     if child.nodes > 1 and pod and (pod.oom_killed or pod.exit_code in PERMANENT_EXIT_CODES):
         return True
     return child.failure_reason == POLICY
 
 
-def was_evicted(pod: Pod, *, together: bool = False) -> bool:
-    """Whether the cluster ended it, though not for its node's sake.
+def was_evicted(pod: Pod, *, is_multi_pod: bool = False) -> bool:
+    """Whether the cluster ended it, though not because of its node.
 
-    Of pods that train ``together`` all end when one is asked to stop, and that one is gone soon: an end on
-    request is enough.
+    All pods of a multi-pod Job end when one is asked to stop, and that one is gone soon: an end on request is
+    enough.
     """
-    if together and pod.exit_code == ExitCode.INTERRUPTED and not pod.ended_by:
+    if is_multi_pod and pod.exit_code == ExitCode.INTERRUPTED and not pod.ended_by:
         return True
     return pod.phase == "Failed" and pod.ended_by != "" and pod.ended_by not in _LOST_NODE
 
 
 def without_progress(failure: Failure) -> Failure:
-    """The failure of a step that was tried again, and got no further."""
+    """The failure of a step whose restarts got no further."""
     why = " (no restart got further)"
     message = failure.message[-(MAX_MESSAGE - len(why)) :] + why  # of a log, the end says most
     return failure.model_copy(update={"message": message})
@@ -180,11 +177,6 @@ def invalid_image(child: Child) -> Failure:
         message=f"{child.step}: the image's name is invalid: {said}",
         hint="Correct the trainer image in the operator's settings, and create the job again.",
     )
-
-
-def can_go_on(step_role: Role, added_checkpoint: bool) -> bool:
-    """Whether an attempt that used up its restarts is followed by another: only if it got further."""
-    return step_role is Role.TRAIN and added_checkpoint
 
 
 def _tail(pod: Pod) -> str:

@@ -1,0 +1,56 @@
+"""Pods that the cluster took away: they cost no restart, until too many in a row add no checkpoint."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from tunegate_api.v1alpha1.finetunejob_status import MAX_EVICTIONS, Eviction, Failure, Reason
+from tunegate_operator.children.child_jobs import ChildJobs
+from tunegate_operator.children.failures import was_evicted
+from tunegate_operator.children.observed import Child, Pod
+
+LONGEST_PREFIX = 58
+"""To so many characters a Job's name is cut before a pod's five are added."""
+
+
+def evicted_too_often(jobs: ChildJobs, child: Child) -> Failure | None:
+    """Record pods that were evicted, since they are soon gone. Returns a failure if the last ones all got
+    nowhere."""
+    reached, known = jobs.last_checkpoint(child.step), list(jobs.ledger.evictions)
+    for pod in _evicted(child, known)[-MAX_EVICTIONS:]:
+        if pod.key.name not in {e.pod for e in known}:
+            ended = pod.finished or jobs.agenda.now
+            known.append(Eviction(pod=pod.key.name, step=reached, time=ended))
+    known = known[-MAX_EVICTIONS:]
+    jobs.ledger = replace(jobs.ledger, evictions=tuple(known))
+    prefix = pod_prefix(child)
+    in_vain = [e for e in known if e.step == reached and e.pod.startswith(prefix)]
+    if len(in_vain) < MAX_EVICTIONS:
+        return None
+    return Failure(
+        reason=Reason.EVICTED,
+        message=f"{child.step}: {MAX_EVICTIONS} pods in a row were evicted, with no checkpoint after "
+        f"step {reached}",
+        hint="Ask for what the pod uses (resources.memory), for a higher podTemplate.priorityClassName, or "
+        "for more checkpoints (evaluateEvery).",
+    )
+
+
+def pod_prefix(child: Child) -> str:
+    """The prefix that pods share which replace each other: the Job's name, or for a multi-pod Job that of all
+    attempts."""
+    if child.nodes > 1:
+        return child.key.name.removesuffix(str(child.attempt))
+    return f"{child.key.name}-"[:LONGEST_PREFIX]
+
+
+def _evicted(child: Child, known: Sequence[Eviction]) -> list[Pod]:
+    """The pods that were evicted; one of a multi-pod Job, because it ended all."""
+    evicted = [pod for pod in child.pods if was_evicted(pod)]
+    if child.nodes == 1:
+        return evicted
+    if any(eviction.pod.startswith(f"{child.key.name}-") for eviction in known):
+        return []
+    pod = child.decisive_pod
+    if pod and was_evicted(pod, is_multi_pod=True):  # the others are stopped after a fault of one, too
+        evicted.append(pod)
+    return evicted[:1]

@@ -1,0 +1,259 @@
+"""Build the batch/v1 Job of one attempt, for a controller of any kind. Pure: no client, no cluster.
+
+The kind gives the owner, the step and a :class:`PodNeeds`. What all child Jobs have in common is added here:
+names, labels, restarts, the report address and the security settings.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from tunegate_api import API_VERSION
+from tunegate_api.contract import (
+    DEFAULT_ROOT,
+    MASTER_VARIABLE,
+    NODE_VARIABLE,
+    PERMANENT_EXIT_CODES,
+    REPORT_CA_VARIABLE,
+    REPORT_URL_VARIABLE,
+    Role,
+    report_path,
+)
+from tunegate_api.v1alpha1.pods import PodTemplate
+from tunegate_operator.children.pod_template import with_user_settings
+from tunegate_operator.children.volumes import PodVolumes
+from tunegate_operator.engine.cluster import Object
+from tunegate_operator.names import (
+    ATTEMPT_LABEL,
+    MANAGED_LABELS,
+    ROLE_LABEL,
+    STAGE_LABEL,
+    Step,
+    attempt_name,
+    nodes_name,
+)
+
+CONTAINER = "trainer"
+BACKOFF_LIMIT = 3
+"""Restarts of a pod within one attempt."""
+GRACE_SECONDS = 120
+"""Time that a pod gets to save after SIGTERM, and to report it."""
+MASTER_PORT = 29500
+"""Where the first pod of a multi-pod Job listens for the others."""
+_LOCAL_PORTS = range(20000, 30000)
+"""The same for processes of one machine: below the ports that systems assign by themselves."""
+INDEX_LABEL = "batch.kubernetes.io/job-completion-index"
+"""The index of a pod of an Indexed Job, set by the Job controller."""
+
+
+@dataclass(frozen=True)
+class JobOwner:
+    """The object that child Jobs belong to."""
+
+    kind: str
+    """Of the API group of Tunegate."""
+    name: str
+    namespace: str
+    uid: str
+    labels: Mapping[str, str]
+    """What its children are selected by, besides the labels of everything that the operator creates."""
+
+    def metadata(self, name: str) -> Object:
+        """The metadata of an object called ``name`` that belongs to it."""
+        return {
+            "name": name,
+            "namespace": self.namespace,
+            "labels": MANAGED_LABELS | dict(self.labels),
+            "ownerReferences": [
+                {
+                    "apiVersion": API_VERSION,
+                    "kind": self.kind,
+                    "name": self.name,
+                    "uid": self.uid,
+                    "controller": True,
+                    "blockOwnerDeletion": True,
+                }
+            ],
+        }
+
+
+@dataclass(frozen=True)
+class ReportTo:
+    """Where pods report to: the operator's HTTPS address, and the authority that it is certified by."""
+
+    url: str
+    authority: str
+    """In PEM."""
+
+
+@dataclass(frozen=True)
+class PodSettings:
+    """What the operator's settings say about every pod."""
+
+    image: str
+    report_to: ReportTo | None = None
+    """None where reports are files only, as on a laptop."""
+    secrets_needed: bool = True
+    """Whether a pod waits for a Secret that does not exist. On a laptop the user's environment may hold what
+    would be in it."""
+    on_one_machine: bool = False
+    """Whether all pods share this machine's network, as on a laptop, and have no names of their own; and
+    share its files."""
+
+
+@dataclass(frozen=True)
+class PodNeeds:
+    """What a kind decides about the pods of one attempt."""
+
+    image: str
+    volumes: PodVolumes
+    args: tuple[str, ...] = ()
+    """Arguments of the trainer after role, stage and attempt."""
+    environment: tuple[Object, ...] = ()
+    """Variables besides those that are set here."""
+    resources: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """``limits`` and ``requests``, where there are any. A limit of CPU is also the number of
+    PyTorch's threads."""
+    grace_seconds: int = GRACE_SECONDS
+    nodes: int = 1
+    """How many pods run at the same time, and train one model."""
+    deadline_seconds: int | None = None
+    """How long the attempt may take, waiting for its pod included."""
+    report_key: str | None = None
+    """The key that its reports are held by: a uid that the cache knows. None for pods that report nothing."""
+    user_settings: PodTemplate | None = None
+
+
+def build_job(owner: JobOwner, step: Step, attempt: int, needs: PodNeeds, settings: PodSettings) -> Object:
+    """Build the Job that runs one attempt of one step."""
+    name = attempt_name(owner.name, owner.uid, step.role, step.stage, attempt, is_indexed=needs.nodes > 1)
+    metadata = owner.metadata(name)
+    labels = metadata["labels"] | {ROLE_LABEL: step.role, ATTEMPT_LABEL: str(attempt)}
+    if step.stage:
+        labels[STAGE_LABEL] = step.stage
+    template = _pod_template(owner, step, attempt, needs, settings)
+    template = {"metadata": {"labels": labels}, "spec": template}
+    deadline = needs.deadline_seconds
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": metadata | {"labels": labels},
+        "spec": {
+            **(_indexed(needs.nodes) if needs.nodes > 1 else {"backoffLimit": BACKOFF_LIMIT}),
+            "podReplacementPolicy": "Failed",
+            "podFailurePolicy": _failure_policy(needs.nodes),
+            **({} if deadline is None else {"activeDeadlineSeconds": deadline}),
+            "template": with_user_settings(template, needs.user_settings)
+            if needs.user_settings
+            else template,
+        },
+    }
+
+
+def _pod_template(
+    owner: JobOwner, step: Step, attempt: int, needs: PodNeeds, settings: PodSettings
+) -> Object:
+    """Build the spec of the attempt's pods, without the user's settings."""
+    stage_args = ["--stage", step.stage] if step.stage else []
+    container: Object = {
+        "name": CONTAINER,
+        "image": needs.image,
+        "command": ["python", "-m", "tunegate_trainer"],
+        "args": [str(step.role), *stage_args, "--attempt", str(attempt), *needs.args],
+        "env": [
+            *_report_address(needs, settings),
+            *_threads(needs),
+            *(_master(owner, step, attempt, settings) if needs.nodes > 1 else []),
+            *needs.environment,
+        ],
+        "volumeMounts": needs.volumes.mounts,
+        "terminationMessagePath": f"{DEFAULT_ROOT}/termination.json",
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+    }
+    if needs.resources:
+        container["resources"] = needs.resources
+    return {
+        **({"subdomain": nodes_name(owner.name, owner.uid)} if needs.nodes > 1 else {}),
+        "restartPolicy": "Never",
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "terminationGracePeriodSeconds": needs.grace_seconds,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": 65532,
+            "fsGroup": 65532,
+            "fsGroupChangePolicy": "OnRootMismatch",
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "containers": [container],
+        "volumes": needs.volumes.volumes,
+    }
+
+
+def build_nodes_service(owner: JobOwner, role: Role) -> Object:
+    """Build the headless Service that gives each pod of a multi-pod Job a name, before it is ready too."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": owner.metadata(nodes_name(owner.name, owner.uid)),
+        "spec": {
+            "clusterIP": "None",
+            "publishNotReadyAddresses": True,
+            "selector": {**owner.labels, ROLE_LABEL: role.value},
+            "ports": [{"name": "training", "port": MASTER_PORT}],
+        },
+    }
+
+
+def _indexed(nodes: int) -> Object:
+    """All pods at once, each with its index. If one fails, the Job fails: see :mod:`.multi_pod`."""
+    return {"completionMode": "Indexed", "completions": nodes, "parallelism": nodes, "backoffLimit": 0}
+
+
+def _failure_policy(nodes: int) -> Object:
+    """Evictions cost nothing; what can't get better fails at once; the rest counts.
+
+    No pod of a multi-pod Job is replaced alone: see :mod:`tunegate_operator.children.multi_pod`.
+    """
+    evicted = {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]}
+    codes = {"containerName": CONTAINER, "operator": "In", "values": PERMANENT_EXIT_CODES}
+    permanent = {"action": "FailJob", "onExitCodes": codes}
+    return {"rules": [evicted, permanent] if nodes == 1 else [permanent]}
+
+
+def _report_address(needs: PodNeeds, settings: PodSettings) -> list[Object]:
+    if settings.report_to is None or needs.report_key is None:
+        return []
+    url = settings.report_to.url + report_path(needs.report_key)
+    return [
+        {"name": REPORT_URL_VARIABLE, "value": url},
+        {"name": REPORT_CA_VARIABLE, "value": settings.report_to.authority},
+    ]
+
+
+def _threads(needs: PodNeeds) -> list[Object]:
+    """As many threads as the cores that a pod may use: by itself PyTorch starts one for each core of the
+    node."""
+    if "cpu" not in needs.resources.get("limits", {}):
+        return []
+    limit = {"containerName": CONTAINER, "resource": "limits.cpu", "divisor": "1"}
+    return [{"name": "OMP_NUM_THREADS", "valueFrom": {"resourceFieldRef": limit}}]
+
+
+def _master(owner: JobOwner, step: Step, attempt: int, settings: PodSettings) -> list[Object]:
+    """The address of the first pod, and the index of each."""
+    name = attempt_name(owner.name, owner.uid, step.role, step.stage, attempt, is_indexed=True)
+    host, port = f"{name}-0.{nodes_name(owner.name, owner.uid)}", MASTER_PORT
+    if settings.on_one_machine:  # where the pods of other jobs listen too
+        host, port = "127.0.0.1", _LOCAL_PORTS[(int(owner.uid[:5], 16) + attempt) % len(_LOCAL_PORTS)]
+    return [
+        {"name": MASTER_VARIABLE, "value": f"{host}:{port}"},
+        {
+            "name": NODE_VARIABLE,
+            "valueFrom": {"fieldRef": {"fieldPath": f"metadata.labels['{INDEX_LABEL}']"}},
+        },
+    ]

@@ -1,0 +1,263 @@
+"""The child Jobs of an object and their pods, as the cache has them, for a controller of any kind."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from pydantic import ValidationError
+
+from tunegate_api.contract import Role, Termination, tells_most
+from tunegate_operator.children.job import CONTAINER
+from tunegate_operator.engine.cluster import Key, Object
+from tunegate_operator.engine.controller import View
+from tunegate_operator.names import ATTEMPT_LABEL, ROLE_LABEL, STAGE_LABEL, Step
+
+_ATTEMPT = re.compile("[1-9][0-9]{0,5}")
+
+
+class ChildState(StrEnum):
+    ACTIVE = "Active"
+    COMPLETE = "Complete"
+    FAILED = "Failed"
+
+
+@dataclass(frozen=True)
+class LookedUp:
+    """What a look-up of an object's Events found: the newest one."""
+
+    asked: datetime
+    is_warning: bool = False
+    reason: str = ""
+    message: str = ""
+
+
+@dataclass(frozen=True)
+class Pod:
+    """The part of a pod that decisions need."""
+
+    key: Key
+    uid: str
+    created: datetime
+    phase: str
+    started: datetime | None = None
+    """When its container started."""
+    finished: datetime | None = None
+    exit_code: int | None = None
+    oom_killed: bool = False
+    image: str = ""
+    """What runs in it, by digest; empty before it runs, and where there are no images."""
+    text: str = ""
+    """The termination message: ours as JSON, or the end of the log."""
+    waiting_reason: str = ""
+    waiting_message: str = ""
+    unschedulable: str = ""
+    ended_by: str = ""
+    """Why the cluster ends it, if it does: the reason of the pod, or of its DisruptionTarget condition."""
+    ended_message: str = ""
+    due_to_end: datetime | None = None
+    """When it should have ended, if it is being deleted."""
+    looked_up: LookedUp | None = None
+
+    def running_seconds(self, now: datetime) -> int:
+        """How long its container ran, or has run by ``now``."""
+        return max(0, round(((self.finished or now) - self.started).total_seconds())) if self.started else 0
+
+    @property
+    def termination(self) -> Termination | None:
+        """What the trainer wrote there; None if it did not get that far."""
+        try:
+            return Termination.model_validate_json(self.text)
+        except ValidationError:
+            return None
+
+
+@dataclass(frozen=True)
+class Child:
+    """One child Job: one attempt of one step."""
+
+    key: Key
+    uid: str
+    created: datetime
+    step: Step
+    attempt: int
+    state: ChildState
+    failure_reason: str
+    """Kubernetes' reason of the Job's Failed condition."""
+    finished: datetime | None
+    deleting: bool
+    pods: tuple[Pod, ...]
+    """Oldest first."""
+    looked_up: LookedUp | None = None
+    nodes: int = 1
+    """How many of them run at the same time, as one multi-pod Job."""
+
+    @property
+    def decisive_pod(self) -> Pod | None:
+        """The pod that shows how the child is doing: the newest, or of a multi-pod Job the one whose end
+        explains the end of the others."""
+        if self.nodes == 1:
+            return self.pods[-1] if self.pods else None
+        return max(self.pods, key=_weight, default=None)
+
+    @property
+    def started(self) -> datetime | None:
+        """When the first container started: waiting for a queue or a node is no running time."""
+        return min((pod.started for pod in self.pods if pod.started), default=None)
+
+    def running_seconds(self, now: datetime, counted_until: datetime | None) -> int:
+        """How long containers ran, or have run by ``now``, of pods created after ``counted_until``. The pods
+        of a multi-pod Job count once: for as long as the longest of them."""
+        counted = [
+            pod.running_seconds(now)
+            for pod in self.pods
+            if counted_until is None or pod.created > counted_until
+        ]
+        return sum(counted) if self.nodes == 1 else max(counted, default=0)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether as many pods as it needs run, not only wait; or succeeded: the Job will notice."""
+        return sum(pod.phase in ("Running", "Succeeded") for pod in self.pods) >= self.nodes
+
+
+def _weight(pod: Pod) -> float:
+    """How much the end of a pod explains the end of a multi-pod Job; see :func:`tells_most`."""
+    if pod.oom_killed:
+        return 5
+    if pod.phase != "Failed":
+        return -1 if pod.phase == "Running" else 0
+    ended = pod.termination
+    weight = tells_most(137 if pod.exit_code is None else pod.exit_code, ended.failure if ended else None)
+    return max(weight, 2.5) if pod.ended_by else weight
+
+
+@dataclass(frozen=True)
+class Stranger:
+    """A Job that names the object as its owner, and whose labels are those of none of its attempts."""
+
+    name: str
+    problem: str
+
+
+def observe_children(
+    owner: Object, view: View, nodes: Mapping[Step, int]
+) -> tuple[tuple[Child, ...], tuple[Stranger, ...]]:
+    """Return the child Jobs of ``owner``, and the Jobs that only claim to be.
+
+    ``nodes`` has the steps that the owner may have, and how many pods run each at the same time.
+    """
+    found = [_child(job, view, nodes) for job in view.children(owner, "Job")]
+    return (
+        tuple(child for child in found if isinstance(child, Child)),
+        tuple(child for child in found if isinstance(child, Stranger)),
+    )
+
+
+def _child(obj: Object, view: View, nodes: Mapping[Step, int]) -> Child | Stranger:
+    meta, status = obj["metadata"], obj.get("status", {})
+    try:
+        step, attempt = _attempt(meta.get("labels") or {}, nodes)
+    except ValueError as error:
+        return Stranger(meta["name"], str(error))
+    conditions = {c["type"]: c for c in status.get("conditions", []) if c["status"] == "True"}
+    if "Complete" in conditions:
+        state, finished = ChildState.COMPLETE, _time(status.get("completionTime"))
+    elif "Failed" in conditions:
+        state, finished = ChildState.FAILED, _time(conditions["Failed"].get("lastTransitionTime"))
+    else:
+        state, finished = ChildState.ACTIVE, None
+    pods = sorted(
+        view.children(obj, "Pod"),
+        key=lambda p: (p["metadata"]["creationTimestamp"], p["metadata"]["name"]),
+    )
+    return Child(
+        key=Key.of(obj),
+        uid=meta["uid"],
+        created=datetime.fromisoformat(meta["creationTimestamp"]),
+        step=step,
+        attempt=attempt,
+        state=state,
+        failure_reason=conditions.get("Failed", {}).get("reason", ""),
+        finished=finished,
+        deleting="deletionTimestamp" in meta,
+        pods=tuple(_pod(pod, view) for pod in pods),
+        looked_up=_looked_up(view, meta["uid"]),
+        nodes=nodes[step],
+    )
+
+
+def _attempt(labels: dict[str, str], steps: Mapping[Step, int]) -> tuple[Step, int]:
+    """Which attempt of which step a child's labels name. Raises ValueError for none of ``steps``."""
+    role, stage, attempt = (labels.get(label) for label in (ROLE_LABEL, STAGE_LABEL, ATTEMPT_LABEL))
+    if role not in {str(step.role) for step in steps}:
+        raise ValueError(f"its label {ROLE_LABEL} is {_shown(role)}")
+    step = Step(Role(role), stage)
+    if step not in steps:
+        raise ValueError(f"its label {STAGE_LABEL} is {_shown(stage)}")
+    if attempt is None or not _ATTEMPT.fullmatch(attempt):
+        raise ValueError(f"its label {ATTEMPT_LABEL} is {_shown(attempt)}")
+    return step, int(attempt)
+
+
+def _shown(label: str | None) -> str:
+    return "missing" if label is None else repr(label)
+
+
+def _pod(obj: Object, view: View) -> Pod:
+    meta, status = obj["metadata"], obj.get("status", {})
+    conditions = {c["type"]: c for c in status.get("conditions", [])}
+    ours = (c for c in status.get("containerStatuses", []) if c["name"] == CONTAINER)  # others may join it
+    container: dict[str, Any] = next(ours, {})
+    state = container.get("state", {})
+    ended, waiting = state.get("terminated", {}), state.get("waiting", {})
+    started = ended.get("startedAt") or state.get("running", {}).get("startedAt")
+    scheduled, disruption = conditions.get("PodScheduled", {}), conditions.get("DisruptionTarget", {})
+    return Pod(
+        key=Key.of(obj),
+        uid=meta["uid"],
+        created=datetime.fromisoformat(meta["creationTimestamp"]),
+        phase=status.get("phase", "Pending"),
+        started=_time(started),
+        finished=_time(ended.get("finishedAt")),
+        exit_code=ended.get("exitCode"),
+        oom_killed=ended.get("reason") == "OOMKilled",
+        image=container.get("imageID", ""),
+        text=ended.get("message", ""),
+        waiting_reason=waiting.get("reason", ""),
+        waiting_message=waiting.get("message", ""),
+        unschedulable=scheduled.get("message", "") if scheduled.get("status") == "False" else "",
+        ended_by=status.get("reason", "") or disruption.get("reason", ""),
+        ended_message=status.get("message", "") or disruption.get("message", ""),
+        due_to_end=_time(meta.get("deletionTimestamp")),
+        looked_up=_looked_up(view, meta["uid"]),
+    )
+
+
+def _looked_up(view: View, uid: str) -> LookedUp | None:
+    """The newest of the Events that were looked up about an object."""
+    found = view.events_about(uid)
+    if found is None:
+        return None
+    newest = max(found.events, key=_event_time, default=None)
+    if newest is None:
+        return LookedUp(found.asked)
+    return LookedUp(
+        asked=found.asked,
+        is_warning=newest.get("type") == "Warning",
+        reason=newest.get("reason", ""),
+        message=newest.get("message", ""),
+    )
+
+
+def _event_time(event: Object) -> str:
+    """When it was last seen. Clients write one of these fields or another."""
+    series = event.get("series") or {}
+    times = (series.get("lastObservedTime"), event.get("lastTimestamp"), event.get("eventTime"))
+    return next((time for time in times if time), "")
+
+
+def _time(value: str | None) -> datetime | None:
+    return datetime.fromisoformat(value) if value else None

@@ -1,0 +1,52 @@
+"""ConfigMaps that record what a controller's Jobs were asked and what they found."""
+
+from typing import TypeVar
+
+from pydantic import ValidationError
+
+from tunegate_api.contract import canonical_json
+from tunegate_api.meta import StatusModel
+from tunegate_operator.children.job import JobOwner
+from tunegate_operator.engine.cluster import Key, Object
+from tunegate_operator.engine.controller import View
+from tunegate_operator.engine.owners import owner_uids
+
+ModelT = TypeVar("ModelT", bound=StatusModel)
+
+
+class UnreadableRecordError(Exception):
+    """A record is not what an operator of this version writes."""
+
+    def __init__(self, config_map: str, problem: str) -> None:
+        super().__init__(f"ConfigMap {config_map} cannot be read: {problem}")
+
+
+def record_config_map(
+    owner: JobOwner, name: str, key: str, content: StatusModel, *, immutable: bool
+) -> Object:
+    """Build the ConfigMap that records ``content`` under ``key``."""
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": owner.metadata(name),
+        "data": {key: canonical_json(content)},
+    } | ({"immutable": True} if immutable else {})
+
+
+def read_record(view: View, owner: JobOwner, name: str, key: str, model: type[ModelT]) -> ModelT | None:
+    """Return what a ConfigMap of ``owner`` records, or None if there is none.
+
+    Raises :class:`UnreadableRecordError` for one that somebody edited or another version wrote.
+    """
+    obj = view.get(Key("ConfigMap", owner.namespace, name))
+    if obj is None or owner.uid not in owner_uids(obj):
+        return None
+    text = (obj.get("data") or {}).get(key)
+    if text is None:
+        raise UnreadableRecordError(name, f"it has no key {key}")
+    try:
+        return model.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join([key, *map(str, first["loc"])])
+        raise UnreadableRecordError(name, f"{where}: {first['msg']}") from error

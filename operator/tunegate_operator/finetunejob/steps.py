@@ -1,0 +1,125 @@
+"""The steps of a FineTuneJob: what its child Jobs run, and what status shows of them."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from tunegate_api.contract import Role
+from tunegate_api.v1alpha1.evaluation_status import BaselineDigest
+from tunegate_api.v1alpha1.finetunejob_status import Failure, Phase, Reason
+from tunegate_operator.children import attempts
+from tunegate_operator.children.attempts import Build, Completed, Ending, Running, Standing, Starting, Waiting
+from tunegate_operator.children.multi_pod import Restart
+from tunegate_operator.children.observed import Child
+from tunegate_operator.children.waiting import PURPOSES
+from tunegate_operator.engine.cluster import Object
+from tunegate_operator.finetunejob.build import child_job, node_count, nodes_service
+from tunegate_operator.finetunejob.run import Run
+from tunegate_operator.names import Step
+
+PHASES = {
+    Role.DATA: Phase.VALIDATING,
+    Role.TRAIN: Phase.TRAINING,
+    Role.GATE: Phase.GATING,
+    Role.PUBLISH: Phase.PUBLISHING,
+}
+"""Where a job is while a role runs. Sending a report is part of the phase that the report is about."""
+WAITING_PHASES = {Role.DATA: Phase.PENDING, Role.TRAIN: Phase.QUEUED}
+"""Where it is while the role's pod does not run yet, if that is another phase."""
+
+
+def ensure_completed(run: Run, step: Step, args: tuple[str, ...] = (), *, is_known: bool) -> bool:
+    """Do what is due about a step, show it in status, and return whether its latest attempt completed.
+
+    ``is_known`` says that what the step found is in hand: then it is done though its Job was removed.
+    """
+    standing = attempts.advance(run.jobs, step, _build(run, step, args), is_known=is_known)
+    _show(run, step, standing)
+    return isinstance(standing, Completed)
+
+
+def start(run: Run, step: Step, args: tuple[str, ...] = ()) -> None:
+    """Start the next attempt of a step."""
+    _show(run, step, attempts.start_attempt(run.jobs, step, _build(run, step, args)))
+
+
+def watch(run: Run, child: Child) -> None:
+    """Show how a running child is doing, and fail the job where the child can only fail again."""
+    _show(run, child.step, attempts.watch_attempt(run.jobs, child))
+
+
+def delete_suspended(run: Run) -> bool:
+    """Delete what was recorded as ended and still runs. Whether there is such a child."""
+    left = attempts.delete_recorded(run.jobs)
+    if left:
+        message = f"{left.step}: ending attempt {left.attempt}, which was suspended"
+        _show(run, left.step, Waiting(Reason.POD_NOT_STARTED, message))
+    return left is not None
+
+
+def _build(run: Run, step: Step, args: tuple[str, ...]) -> Build:
+    """What builds the attempts of a step."""
+    job = run.observed.job
+    baselines = _recorded_baselines(run) if step.role in (Role.TRAIN, Role.GATE) else ()
+
+    def build(number: int) -> Sequence[Object]:
+        child = child_job(
+            job,
+            run.request,
+            step,
+            number,
+            pods=run.pods,
+            plan=run.plan,
+            extra_args=args,
+            baselines=baselines,
+        )
+        return [nodes_service(job), child] if node_count(job, step.role) > 1 else [child]
+
+    return build
+
+
+def _recorded_baselines(run: Run) -> tuple[BaselineDigest, ...]:
+    """The cached baselines that pods may use: of this job, and of earlier ones with its gates. They come
+    from status, which only the operator writes."""
+    gates = [gate for gate in run.observed.gates.values() if gate is not None]
+    earlier = (baseline for gate in gates for baseline in gate.status.baselines)
+    return (*run.draft.status.baselines, *earlier)
+
+
+def _show(run: Run, step: Step, standing: Standing) -> None:
+    """Show in status how a step is doing. Something to wait for is shown where it is news: each change costs
+    a write."""
+    draft, role, timeout = run.draft, step.role, run.observed.job.spec.start_timeout_seconds
+    phase = PHASES.get(role) or draft.status.phase or Phase.PENDING
+    waiting_phase = WAITING_PHASES.get(role)
+    match standing:
+        case Failure():
+            draft.fail(standing)
+        case Running(child):
+            draft.set(start_time=draft.status.start_time or child.started or draft.now)
+            draft.enter(phase, _doing(run, step))
+        case Restart(message):
+            draft.enter(phase, message)
+        case Waiting(reason, message, has_run):
+            draft.wait(phase if has_run else waiting_phase or phase, reason, message, timeout)
+        case Starting(since):
+            _show_start(run, step, since, waiting_phase or phase)
+        case Completed() | Ending():
+            pass
+
+
+def _show_start(run: Run, step: Step, since: datetime, phase: Phase) -> None:
+    timeout, purpose = run.observed.job.spec.start_timeout_seconds, PURPOSES[step.role]
+    if step.role in WAITING_PHASES:
+        run.draft.wait(phase, Reason.POD_NOT_STARTED, f"waiting for a pod: {purpose}", timeout)
+    else:
+        run.draft.expect(phase, purpose, since, timeout)
+
+
+def _doing(run: Run, step: Step) -> str:
+    report = run.observed.report_of(step)
+    progress = report.progress if report else None
+    if progress is None:
+        return PURPOSES[step.role]
+    if progress.activity:
+        return progress.activity
+    return f"training {progress.stage}: step {progress.step} of {progress.total_steps}"

@@ -1,0 +1,77 @@
+"""The volumes of a FineTuneJob's pods: what its spec names, for the roles that need it."""
+
+from collections.abc import Iterable
+from urllib.parse import urlsplit
+
+from tunegate_api.contract import Request, Role
+from tunegate_api.v1alpha1 import EvalGateSpec, FineTuneJob, FineTuneJobSpec
+from tunegate_api.v1alpha1.data import DataSource
+from tunegate_operator.children.volumes import ROOT, PodVolumes
+from tunegate_operator.names import plan_name, request_name
+
+
+def input_config_maps(spec: FineTuneJobSpec, gates: Iterable[EvalGateSpec]) -> list[str]:
+    """The ConfigMaps that pods read: data, schemas, golden sets."""
+    names = [source.config_map for source in _sources(spec)]
+    names += [metric.schema_.config_map for metric in spec.task_metrics if metric.schema_]
+    names += [gate.golden.source.config_map for gate in gates]
+    return sorted({name for name in names if name})
+
+
+def _sources(spec: FineTuneJobSpec) -> list[DataSource]:
+    """The data that the data role reads."""
+    return [source for source in (spec.data.train, spec.data.preference) if source]
+
+
+def _claims(spec: FineTuneJobSpec, request: Request, role: Role) -> dict[str, bool]:
+    """The claims that a role reads or writes besides its workspace, and whether it writes there."""
+    if role is Role.DATA:
+        start = request.start_from.uri if request.start_from else None
+        uris = dict.fromkeys([spec.model.uri, start, *(source.uri for source in _sources(spec))], False)
+    elif role is Role.PUBLISH:
+        uris = {target.uri: True for target in spec.publish}
+    elif role is Role.GATE and request.compares_with_published:
+        uris = {target.uri: False for target in spec.publish}
+    else:
+        return {}
+    return {urlsplit(uri).netloc: writes for uri, writes in uris.items() if uri and uri.startswith("pvc://")}
+
+
+def secrets(spec: FineTuneJobSpec, role: Role) -> list[str]:
+    """The Secrets with the credentials that a role's URIs, or the trackers, need. No other role gets them."""
+    names: list[str | None] = []
+    tracking = spec.tracking
+    if tracking and role.tells_trackers:
+        names = [tracker.secret_name for tracker in (tracking.mlflow, tracking.wandb) if tracker]
+    if role is Role.DATA:
+        names += [spec.model.secret_name, *(source.secret_name for source in _sources(spec))]
+    elif role is Role.PUBLISH:
+        names += [target.secret_name for target in spec.publish]
+    return sorted({name for name in names if name})
+
+
+def pod_volumes(
+    job: FineTuneJob, request: Request, role: Role, *, reports: bool, secrets_needed: bool
+) -> PodVolumes:
+    """The volumes of a role's pods, see :mod:`tunegate_api.contract`.
+
+    ``secrets_needed`` says whether a pod waits for a Secret that does not exist.
+    """
+    meta, storage = job.metadata, job.spec.storage.persistent_volume_claim
+    found = PodVolumes()
+    found.add_config_map("request", request_name(meta.name, meta.uid), ROOT / "request")
+    if role is not Role.DATA and not role.is_chore:
+        found.add_config_map("plan", plan_name(meta.name, meta.uid), ROOT / "plan")
+    inputs = input_config_maps(job.spec, [gate.spec for gate in request.gates])
+    for i, name in enumerate(() if role.is_chore else inputs):
+        found.add_config_map(f"input-{i}", name, ROOT / "inputs" / name)
+    for i, (name, writes) in enumerate(sorted(_claims(job.spec, request, role).items())):
+        if name == storage:  # one claim is one volume of a pod
+            found.mount("workspace", ROOT / "volumes" / name, writes=writes)
+        else:
+            found.add_claim(f"volume-{i}", name, ROOT / "volumes" / name, writes=writes)
+    found.add_secrets(secrets(job.spec, role), needed=secrets_needed)
+    if reports:
+        found.add_report_token(meta.uid)
+    found.add_workspace(storage)
+    return found
