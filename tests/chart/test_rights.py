@@ -2,11 +2,23 @@
 
 import re
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+from kubernetes import client
+from kubernetes.config import new_client_from_config_dict
 
+from support.api_server import api_server
+from support.builders import make_gate
 from support.helm import ROOT, Helm, Objects
+from support.operator_command import grant_rights
+from support.team import GROUP
+from tunegate_api.contract import Role
+from tunegate_operator.children.job import JobOwner, PodNeeds, PodSettings, build_job
+from tunegate_operator.children.volumes import PodVolumes
+from tunegate_operator.names import GATE_LABEL, Step
 
 pytestmark = pytest.mark.cluster
 
@@ -74,6 +86,23 @@ def test_what_is_its_own_is_bound_to_a_name(helm: Helm) -> None:
         "secrets": ["tunegate-report-ca"],
         "endpointslices": ["tunegate-reports"],
     }
+
+
+def test_operator_creates_a_job_that_an_evalgate_owns(tmp_path: Path) -> None:
+    with api_server(tmp_path) as server, server.client() as admin:
+        grant_rights(admin)
+        gates = client.CustomObjectsApi(admin)
+        made = gates.create_namespaced_custom_object(*GROUP, "default", "evalgates", make_gate().obj())
+        meta = made["metadata"]
+        owner = JobOwner("EvalGate", meta["name"], "default", meta["uid"], {GATE_LABEL: meta["name"]})
+        volumes = PodVolumes()
+        volumes.add_workspace("runs")
+        needs = PodNeeds(image="trainer:test", volumes=volumes)
+        job = build_job(owner, Step(Role.GATE), 1, needs, PodSettings("trainer:test"))
+        with new_client_from_config_dict(yaml.safe_load(server.operator_kubeconfig.read_text())) as operator:
+            created = client.BatchV1Api(operator).create_namespaced_job("default", job)
+        (reference,) = created.metadata.owner_references
+        assert (reference.kind, reference.block_owner_deletion) == ("EvalGate", True)
 
 
 def test_users_roles_grant_no_status(helm: Helm) -> None:
