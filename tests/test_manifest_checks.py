@@ -51,6 +51,12 @@ def test_manifests_that_agree_have_nothing_said_of_them(tmp_path: Path) -> None:
     assert said_of(tmp_path, family()) == []
 
 
+def test_key_that_begins_with_a_dot_does_not_count(tmp_path: Path) -> None:
+    files = family({"gate.spec.golden.source.key": LEAVE_OUT})
+    files["golden"]["data"][".notes"] = "not a golden set"
+    assert said_of(tmp_path, files) == []
+
+
 CHECKS: list[tuple[str, Changes, str]] = [
     (
         "a gate that is not there",

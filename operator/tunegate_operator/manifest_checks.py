@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
+from tunegate_api.config_map import visible_keys
 from tunegate_api.contract import sha256_text
 from tunegate_api.judging.golden import GoldenCase, GoldenError, inline_golden, parse_golden, unreachable
 from tunegate_api.meta import MAX_DNS_NAME
@@ -144,17 +145,16 @@ class _Checks:
         if holder is None:
             return user.at((*source, "configMap"), self._not_there(CONFIG_MAP, user, name), self._missing)
         data = holder.obj.get("data")
-        keys = sorted(data) if isinstance(data, Mapping) else []
-        key = spec.get("key")
+        texts = data if isinstance(data, Mapping) else {}
+        keys, key = visible_keys(map(str, texts)), spec.get("key")
         if key is None and len(keys) != 1:
             listed = f"keys: {', '.join(keys)}; say which one as key" if keys else "no data"
             return user.at((*source, "configMap"), f"ConfigMap {name} has {listed}")
         key = keys[0] if key is None else key
-        if not isinstance(data, Mapping) or key not in data:
-            return user.at(
-                (*source, "key"), f"ConfigMap {name} has no key {key}; it has: {', '.join(keys) or 'none'}"
-            )
-        value = data[key]
+        if key not in texts:
+            there = ", ".join(sorted(map(str, texts))) or "none"
+            return user.at((*source, "key"), f"ConfigMap {name} has no key {key}; it has: {there}")
+        value = texts[key]
         return _Text(value, holder, ("data", key)) if isinstance(value, str) else None
 
 

@@ -63,6 +63,36 @@ def test_a_missing_golden_set_is_waited_for():
     assert ready(world)[0] == "True"
 
 
+def test_key_that_begins_with_a_dot_is_not_the_golden_set():
+    world = World()
+    keys = make_config_map("cases", golden__jsonl=golden_text())
+    keys["data"] |= {".notes": "not a golden set"}
+    gate = make_gate().obj()
+    gate["spec"]["golden"]["source"].pop("key", None)
+    world.apply(keys, gate)
+    world.settle()
+    assert ready(world) == ("True", GateReason.GOLDEN_READ, "100 cases")
+
+
+def test_golden_set_under_a_hidden_key_must_be_named():
+    world = World()
+    keys = make_config_map("cases")
+    keys["data"] = {".golden.jsonl": golden_text()}
+    gate = make_gate().obj()
+    gate["spec"]["golden"]["source"].pop("key", None)
+    world.apply(keys, gate)
+    world.settle()
+    assert ready(world)[:2] == ("False", GateReason.CONFIG_MAP_NOT_FOUND)
+    gate = make_gate().named("named").obj()
+    gate["spec"]["golden"]["source"]["key"] = ".golden.jsonl"
+    world.apply(gate)
+    world.settle()
+    named = EvalGateStatus.model_validate(world.gate("named")["status"])
+    condition = find_condition(named.conditions, "Ready")
+    assert condition is not None
+    assert condition.status == "True"
+
+
 def test_a_changed_golden_set_makes_the_gate_stall():
     world = World()
     world.apply(make_config_map("cases", golden__jsonl=golden_text()), make_gate().obj())

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from pydantic import ValidationError
 
+from tunegate_api.config_map import visible_keys
 from tunegate_api.contract import Results, Subject, golden_set, sha256_text
 from tunegate_api.judging.golden import inline_golden
 from tunegate_api.judging.verdict import passed_count
@@ -88,12 +89,13 @@ def _golden_text(gate: EvalGate, view: View) -> str | Missing:
     if config_map is None:
         return Missing(GateReason.CONFIG_MAP_NOT_FOUND, f"ConfigMap {name} does not exist in this namespace")
     data: dict[str, str] = config_map.get("data") or {}
-    key = source.key or next(iter(data), "")
-    if source.key is None and len(data) != 1:
+    keys = visible_keys(data)
+    if source.key is None and len(keys) != 1:
         return Missing(
             GateReason.CONFIG_MAP_NOT_FOUND,
-            f"ConfigMap {name} has {len(data)} keys: say which one in golden.source.key",
+            f"ConfigMap {name} has {len(keys)} keys: say which one in golden.source.key",
         )
+    key = source.key or keys[0]
     if key not in data:
         there = ", ".join(sorted(data)) or "none"
         return Missing(GateReason.CONFIG_MAP_NOT_FOUND, f"ConfigMap {name} has no key {key}; it has: {there}")
