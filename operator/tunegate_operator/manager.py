@@ -11,6 +11,7 @@ from typing import TypeVar
 from aiohttp import web
 
 from tunegate_operator.children.job import PodSettings, ReportTo
+from tunegate_operator.engine.backoff import backoff
 from tunegate_operator.engine.cache import Cache
 from tunegate_operator.engine.clock import Clock
 from tunegate_operator.engine.cluster import ClusterError
@@ -27,7 +28,7 @@ from tunegate_operator.reporting.senders import Senders
 from tunegate_operator.reporting.server import ReportServer
 from tunegate_operator.settings import Settings
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 _Result = TypeVar("_Result")
 
@@ -122,7 +123,7 @@ class Manager:
         for thread in deciding:
             await asyncio.to_thread(thread.join, STOP_SECONDS)
         if any(thread.is_alive() for thread in deciding):
-            log.warning("a request was not answered yet: the Lease is not given back, and runs out")
+            logger.warning("a request was not answered yet: the Lease is not given back, and runs out")
         else:
             self._has_decided.set()
             for thread in self._threads:
@@ -146,7 +147,7 @@ class Manager:
         try:
             held = lease.lead(lead, self._has_decided)
         except Exception:
-            log.exception("leader election failed; this process ends, so that another can lead")
+            logger.exception("leader election failed; this process ends, so that another can lead")
         finally:  # whatever happened: nobody renews the Lease any more
             if not held:
                 self._give_up()
@@ -161,7 +162,7 @@ class Manager:
         try:
             self._start_leading(reconciler, server)
         except Exception:
-            log.exception("leading failed; this process ends, so that another can lead")
+            logger.exception("leading failed; this process ends, so that another can lead")
             self._give_up()
 
     def _start_leading(self, reconciler: Reconciler, server: ReportServer) -> None:
@@ -177,7 +178,7 @@ class Manager:
         self._listen_for_reports(server)
         self._run("resync", lambda: self._resync_again(reconciler))
         self._persist("the report address", self._publish_address)
-        log.info("deciding since %.1f s after the Lease was taken", time.monotonic() - began)
+        logger.info("deciding since %.1f s after the Lease was taken", time.monotonic() - began)
 
     def _resync_again(self, reconciler: Reconciler) -> None:
         while not self._stop.wait(self._settings.resync_seconds):
@@ -186,7 +187,7 @@ class Manager:
                 try:
                     work()
                 except ClusterError as error:  # the watch goes on, and the next resync is never far
-                    log.warning("%s: %s", what, error)
+                    logger.warning("%s: %s", what, error)
 
     def _listen_for_reports(self, server: ReportServer) -> None:
         starting = server.start(self._settings.report_port)
@@ -213,14 +214,15 @@ class Manager:
 
     def _persist(self, what: str, work: Callable[[], _Result]) -> _Result | None:
         """Do it until it succeeds; None if the process is stopped before."""
-        pause = FIRST_RETRY
+        failures = 0
         while not self._stop.is_set():
             try:
                 return work()
             except ClusterError as error:
-                log.warning("%s: %s; again in %.0f s", what, error, pause)
+                failures += 1
+                pause = backoff(FIRST_RETRY, LONGEST_RETRY, failures)
+                logger.warning("%s: %s; again in %.0f s", what, error, pause)
             self._stop.wait(pause)
-            pause = min(2 * pause, LONGEST_RETRY)
         return None
 
     # Threads and probes

@@ -14,10 +14,11 @@ from tunegate_operator.children.evictions import evicted_too_often, pod_prefix
 from tunegate_operator.children.failures import classify, without_progress
 from tunegate_operator.children.job import BACKOFF_LIMIT
 from tunegate_operator.children.observed import Child
+from tunegate_operator.engine.backoff import backoff
 
-FIRST_PAUSE_SECONDS = 10
+FIRST_PAUSE = timedelta(seconds=10)
 """Before the first restart; twice as long before each of the next, as the Job controller does."""
-LONGEST_PAUSE_SECONDS = 600
+LONGEST_PAUSE = timedelta(minutes=10)
 """Nodes may be lost without end: whoever has enough of it sets ``activeDeadlineSeconds``."""
 _NOT_COUNTED = (SUCCEEDED, SUSPENDED, Reason.EVICTED, Reason.NODE_LOST)
 
@@ -44,8 +45,8 @@ def restart(jobs: ChildJobs, child: Child) -> Restart | Failure | None:
     failure = classify(child)
     if len(failed) > BACKOFF_LIMIT:
         return without_progress(failure)
-    pause = min(FIRST_PAUSE_SECONDS * 2 ** (ended[child.attempt] - 1), LONGEST_PAUSE_SECONDS)
-    due = (child.finished or jobs.agenda.now) + timedelta(seconds=pause)
+    pause = backoff(FIRST_PAUSE, LONGEST_PAUSE, ended[child.attempt])
+    due = (child.finished or jobs.agenda.now) + pause
     if jobs.agenda.now < due:
         jobs.agenda.look_again_at(due)
         return Restart(f"restarting after: {failure.message}")

@@ -5,6 +5,7 @@ import random
 import threading
 from collections import deque
 
+from tunegate_operator.engine.backoff import backoff
 from tunegate_operator.engine.clock import Clock
 from tunegate_operator.engine.cluster import Key
 
@@ -68,9 +69,8 @@ class WorkQueue:
             kind, failures = self._failures.get(key, (longest, 0))
             failures = failures if kind == longest else 0
             self._failures[key] = longest, failures + 1
-        # The exponent is bounded so that a key that fails for weeks does not overflow a float.
-        backoff = min(FIRST_BACKOFF * 2 ** min(failures, 32), longest)
-        self.add_after(key, backoff * random.uniform(0.5, 1) if outage else backoff)
+        pause = backoff(FIRST_BACKOFF, longest, failures + 1)
+        self.add_after(key, pause * random.uniform(0.5, 1) if outage else pause)
 
     def forget(self, key: Key) -> None:
         """Its next failure is a first one."""

@@ -9,10 +9,11 @@ import threading
 import time
 from collections.abc import Callable
 
+from tunegate_operator.engine.backoff import backoff
 from tunegate_operator.engine.cluster import ClusterError, Object
 from tunegate_operator.engine.kubernetes import ExpiredError, KubernetesCluster
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 WATCH_SECONDS = 60
 """After which the server ends a watch, and it is opened anew: a dead connection says nothing either."""
@@ -42,7 +43,7 @@ class Reflector:
 
     def run(self, stop: threading.Event) -> None:
         """Until ``stop`` is set, which is noticed between events. No failure ends it: it tries again."""
-        pause = FIRST_PAUSE
+        failures = 0
         while not stop.is_set():
             try:
                 if not self._version:
@@ -51,15 +52,16 @@ class Reflector:
                     if stop.is_set():
                         return
                     self._take_in(event)
-                    pause = FIRST_PAUSE
+                    failures = 0
             except ExpiredError as error:
-                log.info("watching %ss: %s; listing them", self.kind, error)
+                logger.info("watching %ss: %s; listing them", self.kind, error)
                 self._version = ""
                 stop.wait(FIRST_PAUSE)
             except ClusterError as error:
-                log.warning("watching %ss: %s; again in %.0f s", self.kind, error, pause)
+                failures += 1
+                pause = backoff(FIRST_PAUSE, LONGEST_PAUSE, failures)
+                logger.warning("watching %ss: %s; again in %.0f s", self.kind, error, pause)
                 stop.wait(pause)
-                pause = min(2 * pause, LONGEST_PAUSE)
 
     def _list(self) -> None:
         """Take the version from which to watch first: what comes twice does no harm."""

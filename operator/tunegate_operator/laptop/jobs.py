@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from tunegate_operator.children.pod_status import exit_code, finished_at, is_terminal, phase
+from tunegate_operator.engine.backoff import backoff
 from tunegate_operator.engine.cluster import InvalidError, Object
 from tunegate_operator.engine.objects import (
     has_condition,
@@ -219,8 +220,8 @@ def _retry_is_due(job: Object, pods: list[Object], now: datetime, retry_seconds:
     ends = [moment(end) for pod in failures if (end := finished_at(pod))]
     if not ends:
         return True
-    delay: float = min(retry_seconds * 2 ** min(len(failures) - 1, 16), LONGEST_RETRY)
-    return (now - max(ends)).total_seconds() >= delay
+    pause = backoff(retry_seconds, LONGEST_RETRY, len(failures))
+    return (now - max(ends)).total_seconds() >= pause
 
 
 def _set(status: Object, type: str, reason: str, message: str, now: datetime, *, holds: bool = True) -> None:
