@@ -16,7 +16,7 @@ from support.waiting import eventually
 from tunegate_operator.engine.cluster import Key
 from tunegate_operator.engine.objects import has_condition, uid_of
 from tunegate_operator.laptop.cluster import LocalCluster, RootInUseError
-from tunegate_operator.laptop.pod_process import Record, is_alive
+from tunegate_operator.laptop.pod_process import ProcessRecord, is_alive
 
 
 def test_a_running_trainer_is_taken_up_instead_of_started_again(laptop: Laptop) -> None:
@@ -39,7 +39,7 @@ def test_a_trainer_that_was_started_but_not_recorded_is_found(laptop: Laptop) ->
     laptop.cluster.step()
     assert laptop.starts() == [pid]
     assert laptop.pod()["status"]["phase"] == "Running"
-    record = Record.read(laptop.root / "state" / "pods" / pod["metadata"]["name"] / "process.json")
+    record = ProcessRecord.read(laptop.root / "state" / "pods" / pod["metadata"]["name"] / "process.json")
     assert record is not None
     assert record.pid == pid
 
@@ -48,7 +48,7 @@ def test_another_process_with_the_recorded_pid_is_not_taken_for_the_trainer(lapt
     laptop.create_job("train")
     os.kill(laptop.until_training(), signal.SIGKILL)
     record = laptop.root / "state" / "pods" / laptop.pod()["metadata"]["name"] / "process.json"
-    Record(os.getpid(), psutil.Process().create_time()).write(record)
+    ProcessRecord(os.getpid(), psutil.Process().create_time()).write(record)
     laptop.reopen()
     laptop.until_finished()
     assert terminated(laptop.pod())["exitCode"] == 137

@@ -12,7 +12,7 @@ from datetime import datetime
 from tunegate_operator.engine.clock import Clock
 from tunegate_operator.engine.cluster import Cluster, ClusterError, Key, Object
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 DURATION = 15.0
 """Seconds without renewal after which another may take the Lease."""
@@ -47,14 +47,14 @@ class Lease:
             if stop.wait(RETRY):
                 return True
             renewed = self._clock.monotonic()
-        log.info("leading as %s", self._identity)
+        logger.info("leading as %s", self._identity)
         started()
         while not stop.wait(RETRY):
             asked = self._clock.monotonic()  # others count from before the answer came
             if self._try():
                 renewed = asked
             elif self._is_anothers() or self._clock.monotonic() - renewed >= RENEW_DEADLINE:
-                log.error("the Lease %s is lost", self._key.name)
+                logger.error("the Lease %s is lost", self._key.name)
                 return False
         self._give_back()
         return True
@@ -64,7 +64,7 @@ class Lease:
         try:
             return self._hold()
         except ClusterError as error:
-            log.warning("the Lease %s: %s", self._key.name, error)
+            logger.warning("the Lease %s: %s", self._key.name, error)
             return False
 
     def _hold(self) -> bool:
@@ -77,7 +77,7 @@ class Lease:
         if self._seen is None or current.get("spec") != self._seen.get("spec"):
             self._see(current)
             if problems:
-                log.warning(
+                logger.warning(
                     "the Lease %s is malformed: %s; it is replaced after %.0f s unless its holder renews it",
                     self._key.name,
                     "; ".join(problems),
@@ -126,7 +126,7 @@ class Lease:
                 held_by_nobody = {k: v for k, v in current["spec"].items() if k != "holderIdentity"}
                 self._cluster.replace(current | {"spec": held_by_nobody | {"leaseDurationSeconds": 1}})
         except ClusterError as error:
-            log.warning("the Lease %s was not given back: %s", self._key.name, error)
+            logger.warning("the Lease %s was not given back: %s", self._key.name, error)
 
 
 def _read_spec(lease: Object) -> tuple[Object, list[str]]:

@@ -46,7 +46,7 @@ from tunegate_operator.engine.controller import (
 from tunegate_operator.engine.objects import uid_of, wire
 from tunegate_operator.engine.queue import WorkQueue
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 PROGRESS_INTERVAL = 30.0
 """Seconds between status writes that only tell progress."""
@@ -140,7 +140,7 @@ class Reconciler:
             try:
                 concerned += controller.concerns(changed, self._cache)
             except Exception:
-                log.exception("%s: who is concerned by %s", controller.kind, key)
+                logger.exception("%s: who is concerned by %s", controller.kind, key)
         for one in concerned:
             if one.kind in self._controllers:
                 self._queue.add(one)
@@ -169,7 +169,7 @@ class Reconciler:
             if key is None:
                 return count
             self._process_and_release(key)
-        log.warning("still not settled after %d decisions", limit)
+        logger.warning("still not settled after %d decisions", limit)
         return limit
 
     def _process_and_release(self, key: Key) -> None:
@@ -186,7 +186,7 @@ class Reconciler:
             self._complain(key, error)
             self._queue.add_failed(key, outage=type(error) in OUTAGES)
         except Exception:  # a bug in one object's decision must not take the others down
-            log.exception("%s %s/%s: internal error", key.kind, key.namespace, key.name)
+            logger.exception("%s %s/%s: internal error", key.kind, key.namespace, key.name)
             self._queue.add_failed(key)
         else:
             self._complaints.pop(key, None)
@@ -267,7 +267,7 @@ class Reconciler:
         try:
             found = self._cluster.list_events(namespace, uid)
         except ClusterError as error:
-            log.warning("the events about %s cannot be listed: %s", uid, error)
+            logger.warning("the events about %s cannot be listed: %s", uid, error)
         self._cache.set_events(uid, EventsAbout(self._clock.now(), tuple(found)))
 
     def _write_status(self, key: Key, obj: Object, decision: Decision) -> float | None:
@@ -316,16 +316,16 @@ class Reconciler:
         try:
             self._cluster.record_event(obj, event.type, event.reason, event.message)
         except ClusterError as error:
-            log.warning("event %s not recorded: %s", event.reason, error)
+            logger.warning("event %s not recorded: %s", event.reason, error)
 
     def _complain(self, key: Key, error: Exception) -> None:
         """Log a failure once, not with every try."""
         message = f"{type(error).__name__}: {error}"
         if isinstance(error, ConflictError) or self._complaints.get(key) == message:
-            log.debug("%s %s/%s: %s", key.kind, key.namespace, key.name, message)
+            logger.debug("%s %s/%s: %s", key.kind, key.namespace, key.name, message)
             return
         self._complaints[key] = message
-        log.warning("%s %s/%s: %s; trying again", key.kind, key.namespace, key.name, message)
+        logger.warning("%s %s/%s: %s; trying again", key.kind, key.namespace, key.name, message)
 
 
 def _log(key: Key, decision: Decision) -> None:
@@ -335,7 +335,7 @@ def _log(key: Key, decision: Decision) -> None:
     conditions = [f"{c['type']}={c['status']}" for c in status.get("conditions", ())]
     said = [str(status[field]) for field in ("phase", "message") if status.get(field)] or conditions
     what = " ".join(said)
-    log.info(
+    logger.info(
         "%s %s/%s: %s",
         key.kind,
         key.namespace,

@@ -17,10 +17,10 @@ from tunegate_operator.engine.cluster import ConflictError, Key, NotFoundError, 
 from tunegate_operator.engine.objects import is_being_deleted, moment, uid_of
 from tunegate_operator.laptop import pod_folder, pod_process
 from tunegate_operator.laptop.pod_folder import CannotStartError, FindObject, FindVolume, UnschedulableError
-from tunegate_operator.laptop.pod_process import PodProcess, Record
+from tunegate_operator.laptop.pod_process import PodProcess, ProcessRecord
 from tunegate_operator.laptop.store import DEFAULT_GRACE_SECONDS, ObjectStore
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 LOST_EXIT_CODE = 137
 """Of a process whose end nobody saw and that left no word: as if it was killed."""
@@ -131,13 +131,13 @@ class Kubelet:
         found = pod_process.find_all() if unfinished else {}
         for pod in unfinished:
             uid = uid_of(pod)
-            record = Record.read(self._record_file(pod))
+            record = ProcessRecord.read(self._record_file(pod))
             process = pod_process.find(uid, record) if record else found.get(uid)
             if process:
                 self._processes[uid] = process
                 if not record or pod_status.phase(pod) == "Pending":
                     self._announce(pod)
-                log.info("pod %s goes on as process %d", pod["metadata"]["name"], process.record.pid)
+                logger.info("pod %s goes on as process %d", pod["metadata"]["name"], process.record.pid)
             elif record or pod_status.phase(pod) == "Running" or self._left_message(pod):
                 self._lost[uid] = pod
         names = {pod["metadata"]["name"] for pod in self._store.list_objects("Pod")}
@@ -216,7 +216,7 @@ class Kubelet:
             return ""
 
     def _has_restarted_since(self, pod: Object) -> bool:
-        record = Record.read(self._record_file(pod))
+        record = ProcessRecord.read(self._record_file(pod))
         return record is not None and record.create_time < psutil.boot_time() - 1
 
     def _write_status(self, pod: Object, status: Object) -> None:
@@ -228,7 +228,7 @@ class Kubelet:
         try:
             self._store.patch_status(key, status, current["metadata"]["resourceVersion"])
         except (ConflictError, NotFoundError):
-            log.debug("pod %s changed meanwhile; the next step sees it", key.name)
+            logger.debug("pod %s changed meanwhile; the next step sees it", key.name)
 
     def _finder(self, pod: Object) -> FindObject:
         """Finds ConfigMaps and Secrets in the pod's namespace."""

@@ -14,7 +14,7 @@ import psutil
 
 from tunegate_operator.laptop.object_folder import write_atomically
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 UID_VARIABLE = "TUNEGATE_POD_UID"
 """Set in every process of a pod, so that each can be told from all others, whoever's child it is."""
@@ -24,7 +24,7 @@ _SIGNAL_BASE = 128
 
 
 @dataclass(frozen=True)
-class Record:
+class ProcessRecord:
     """What is remembered of a process on disk."""
 
     pid: int
@@ -32,7 +32,7 @@ class Record:
     """Seconds since 1970."""
 
     @classmethod
-    def read(cls, path: Path) -> "Record | None":
+    def read(cls, path: Path) -> "ProcessRecord | None":
         """None if there is none: the process may still exist, see :func:`find_all`."""
         try:
             content = json.loads(path.read_text())
@@ -54,7 +54,7 @@ class PodProcess:
         self._uid = uid
         self._process = process
         self._child = child
-        self.record = Record(process.pid, process.create_time())
+        self.record = ProcessRecord(process.pid, process.create_time())
         self.was_asked_to_stop = False
 
     def has_ended(self) -> bool:
@@ -122,7 +122,7 @@ def start(
     return started
 
 
-def find(uid: str, record: Record | None) -> PodProcess | None:
+def find(uid: str, record: ProcessRecord | None) -> PodProcess | None:
     """The running process of a pod that an earlier life of ours started, or None."""
     if record:
         try:
@@ -161,7 +161,7 @@ def is_alive(process: psutil.Process) -> bool:
         return False
 
 
-def _is_marked(process: psutil.Process, uid: str, record: Record) -> bool:
+def _is_marked(process: psutil.Process, uid: str, record: ProcessRecord) -> bool:
     try:
         return process.environ().get(UID_VARIABLE) == uid
     except psutil.AccessDenied:
@@ -184,4 +184,4 @@ def _send(process: psutil.Process, number: signal.Signals) -> None:
     except psutil.NoSuchProcess:
         pass
     except psutil.AccessDenied as error:
-        log.warning("cannot send %s to process %d: %s", number.name, process.pid, error)
+        logger.warning("cannot send %s to process %d: %s", number.name, process.pid, error)

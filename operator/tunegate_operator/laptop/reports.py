@@ -10,7 +10,7 @@ from tunegate_operator.engine.reports import JobTooLargeError, StoreFullError
 from tunegate_operator.laptop.jobs import OWNER_ANNOTATION
 from tunegate_operator.laptop.pod_folder import FindVolume
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 OUTBOX = "outbox"
 ReportListener = Callable[[Object], None]
@@ -62,7 +62,7 @@ class Outboxes:
         except FileNotFoundError:  # replaced or removed just now
             return
         except (OSError, ValueError) as error:
-            log.warning("report %s cannot be read: %s", path, error)
+            logger.warning("report %s cannot be read: %s", path, error)
             self._seen[path] = version
             return
         self._seen[path] = version
@@ -70,11 +70,11 @@ class Outboxes:
             try:
                 listener(report)
             except JobTooLargeError as error:
-                log.warning("%s: %s", path, error)
+                logger.warning("%s: %s", path, error)
             except StoreFullError as error:
                 if not was_deferred:
-                    log.warning("%s is read again later: %s", path, error)
+                    logger.warning("%s is read again later: %s", path, error)
                 self._deferred.add(path)
                 self._seen.pop(path, None)
             except (KeyError, TypeError) as error:
-                log.warning("%s is no report: %r", path, error)
+                logger.warning("%s is no report: %r", path, error)

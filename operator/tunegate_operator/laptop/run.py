@@ -64,7 +64,7 @@ from tunegate_operator.laptop.store import ObjectStore
 from tunegate_operator.laptop.volumes import make_links, plan_links
 from tunegate_operator.names import ROLE_LABEL
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 PODS = PodSettings(image="laptop", secrets_needed=False, on_one_machine=True)
 """No image: pods are processes of the installed trainer. Credentials may be in the user's environment."""
@@ -214,7 +214,7 @@ class Laptop:
         try:
             Report.model_validate(report)
         except ValidationError as error:
-            log.warning("a report of job %s cannot be read: %s", report.get("jobUid"), error)
+            logger.warning("a report of job %s cannot be read: %s", report.get("jobUid"), error)
         else:
             self._reconciler.handle_report(report)
 

@@ -16,7 +16,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from tunegate_operator.engine.cluster import AlreadyExistsError, Cluster, Key, Object
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 AUTHORITY_DAYS = 3650
 SERVING_DAYS = 7
@@ -88,7 +88,7 @@ def kept_authority(cluster: Cluster, namespace: str, name: str, now: datetime) -
             cluster.create(_secret(key, made))
         except AlreadyExistsError:  # another operator was faster
             return kept_authority(cluster, namespace, name, now)
-        log.info("made a certificate authority for reports: Secret %s/%s", namespace, name)
+        logger.info("made a certificate authority for reports: Secret %s/%s", namespace, name)
         return made
     data = secret.get("data") or {}
     try:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import cast
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 ACCEPT_PAUSE = 1.0
 """Seconds without new connections once the process has no file descriptor left."""
@@ -101,7 +101,7 @@ class Connections:
             try:
                 connected, address = await loop.sock_accept(self._listener)
             except OSError as error:
-                log.warning("no connection for reports can be accepted: %s", error)
+                logger.warning("no connection for reports can be accepted: %s", error)
                 await asyncio.sleep(ACCEPT_PAUSE)
                 continue
             source = address[0]
@@ -135,7 +135,7 @@ class Connections:
         if not self._sources[source]:
             del self._sources[source]
         if not task.cancelled() and task.exception():
-            log.error("a connection for reports failed", exc_info=task.exception())
+            logger.error("a connection for reports failed", exc_info=task.exception())
 
     async def _serve(self, connected: socket.socket, source: str) -> None:
         """One connection from its first byte to its last."""
@@ -162,7 +162,7 @@ class Connections:
                     return
                 await connection.is_lost.wait()
         except (OSError, TimeoutError) as error:
-            log.debug("a connection for reports ended: %s", error)
+            logger.debug("a connection for reports ended: %s", error)
         finally:
             if transport:
                 transport.abort()

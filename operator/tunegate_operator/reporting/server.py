@@ -30,8 +30,8 @@ from tunegate_operator.reporting.senders import RefusedError, Senders, UnknownPo
 from tunegate_operator.reporting.steps import ForeignReportError, Sender
 from tunegate_operator.reporting.turns import Turn, Turns
 
-log = logging.getLogger(__name__)
-_silent = log.getChild("http")
+logger = logging.getLogger(__name__)
+_silent = logger.getChild("http")
 _silent.setLevel(logging.CRITICAL)
 
 ACKNOWLEDGE_SECONDS = 20.0
@@ -133,9 +133,9 @@ class ReportServer:
             try:
                 self._use(make_serving(self._authority, self._host, self._now()))
             except OSError as error:  # no room for its files; a third of the old one's life is left
-                log.warning("the serving certificate of reports is not rotated: %s", error)
+                logger.warning("the serving certificate of reports is not rotated: %s", error)
             else:
-                log.info("rotated the serving certificate of reports")
+                logger.info("rotated the serving certificate of reports")
 
     def _use(self, serving: KeyPair) -> None:
         """From the next connection on."""
@@ -157,7 +157,7 @@ class ReportServer:
         except (ConnectionError, web.HTTPException):
             raise
         except Exception:
-            log.exception("a report could not be answered")
+            logger.exception("a report could not be answered")
             return _answer(500, "internal error: the operator's log has it")
 
     async def _post(self, request: web.Request) -> web.Response:
@@ -193,7 +193,7 @@ class ReportServer:
         message, reason = _line(error), f"{uid} {type(error).__name__}"
         if not self._logged.get(reason):
             self._logged.put(reason, True)
-            log.warning("a report on job %s was refused: %s", uid, message)
+            logger.warning("a report on job %s was refused: %s", uid, message)
         return _answer(code, message)
 
     async def _sender(self, token: str, uid: str) -> Sender:
