@@ -1,5 +1,6 @@
 """What every resource shares: metadata, conditions, and the base models of the API."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from fractions import Fraction
 from typing import Annotated, Any, Literal, TypeVar
@@ -105,6 +106,16 @@ MAX_MESSAGE = 1024
 def cut(text: str) -> str:
     """The beginning of a message, as much as status holds."""
     return text[:MAX_MESSAGE]
+
+
+def summarize(
+    items: Sequence[str], most: int, *, total: int | None = None, separator: str = ", ", last: str = " and "
+) -> str:
+    """Join the first ``most`` items, and count the rest: "a, b and 3 more". ``total`` is how many there are,
+    where ``items`` is only the beginning of them."""
+    shown = items[:most]
+    rest = (len(items) if total is None else total) - len(shown)
+    return separator.join(shown) + (f"{last}{rest} more" if rest > 0 else "")
 
 
 Message = Annotated[str, Field(max_length=MAX_MESSAGE), BeforeValidator(cut)]

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, mo
 from pydantic_core import PydanticCustomError
 
 from tunegate_api.judging.verdict import MAX_CASES, CaseSet
-from tunegate_api.meta import ApiModel
+from tunegate_api.meta import ApiModel, summarize
 from tunegate_api.v1alpha1.evalgate import CaseId, Thresholds
 from tunegate_api.validation.json_schema import schema_faults
 from tunegate_api.validation.partial import Problem
@@ -209,9 +209,7 @@ class GoldenError(ValueError):
 
     def __init__(self, problems: Sequence[str]) -> None:
         self.problems = list(problems)
-        super().__init__(
-            "; ".join(problems[:5]) + (f" and {len(problems) - 5} more" if len(problems) > 5 else "")
-        )
+        super().__init__(summarize(self.problems, 5, separator="; "))
 
 
 def parse_golden(text: str) -> list[GoldenCase]:

@@ -9,8 +9,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from tunegate_api.meta import summarize
 from tunegate_api.v1alpha1 import FineTuneJobStatus
-from tunegate_api.v1alpha1.evaluation_status import CheckpointStatus
+from tunegate_api.v1alpha1.evaluation_status import MAX_NAMED_CASES, CheckpointStatus
 from tunegate_api.v1alpha1.finetunejob_status import Phase, Stop, TrackingStatus
 from tunegate_operator.children.child_jobs import SUCCEEDED
 
@@ -208,8 +209,7 @@ def _trouble(name: str, status: FineTuneJobStatus, runs: str) -> RenderableType:
     hint = Text(status.failure.hint if status.failure else "", style="yellow")
     if status.stop:
         stop = status.stop
-        more = stop.regressed_count - len(stop.regressed_cases)
-        cases = ", ".join(stop.regressed_cases) + (f" and {more} more" if more > 0 else "")
+        cases = summarize(stop.regressed_cases, MAX_NAMED_CASES, total=stop.regressed_count)
         return Group(
             Text(f"regressed: {cases or 'none'}"),
             Text(_saved(stop)),
