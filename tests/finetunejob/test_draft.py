@@ -1,6 +1,7 @@
-"""When a decision wants to be made again, and how long a message in status is."""
+"""When a decision wants to be made again, and what a draft accepts as status."""
 
 from datetime import UTC, datetime, timedelta
+from typing import Any, get_type_hints
 
 import pytest
 
@@ -8,7 +9,7 @@ from tunegate_api.meta import MAX_MESSAGE
 from tunegate_api.v1alpha1 import FineTuneJobStatus
 from tunegate_api.v1alpha1.finetunejob_status import Failure, Phase, Reason
 from tunegate_operator.engine.controller import Agenda
-from tunegate_operator.finetunejob.draft import Draft
+from tunegate_operator.finetunejob.draft import Draft, StatusChanges
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 LONG = "x" * (2 * MAX_MESSAGE)
@@ -41,3 +42,26 @@ def test_a_long_message_is_cut_everywhere():
         assert len(made.status.message) == MAX_MESSAGE
     assert failed.status.failure is not None
     assert len(failed.status.failure.message) == MAX_MESSAGE
+
+
+def test_misspelt_field_of_status_is_refused() -> None:
+    made = draft()
+    with pytest.raises(TypeError, match="no field mesage"):
+        made.set(mesage="waiting")  # type: ignore[call-arg]
+    assert made.status == FineTuneJobStatus()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"completion_time": "soon"}, {"phase": "Dancing"}, {"attempts": [{"role": "train"}]}, {"gpu_seconds": None}],
+)
+def test_value_of_a_wrong_type_is_refused(changes: dict[str, Any]) -> None:
+    made = draft()
+    with pytest.raises(ValueError, match="validation error"):
+        made.set(**changes)
+    assert made.status == FineTuneJobStatus()
+
+
+def test_changes_have_the_types_of_the_status() -> None:
+    fields = get_type_hints(FineTuneJobStatus)
+    assert {name: fields[name] for name in get_type_hints(StatusChanges)} == get_type_hints(StatusChanges)

@@ -1,14 +1,17 @@
 """The child Jobs of one object in one decision: what is observed and remembered of them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TypeVar
 
 from tunegate_api.contract import Role
 from tunegate_api.v1alpha1.finetunejob_status import Attempt, Eviction
 from tunegate_operator.children.observed import Child, ChildState
 from tunegate_operator.engine.controller import Agenda, Refusal
 from tunegate_operator.names import Step
+
+Item = TypeVar("Item")
 
 SUCCEEDED, SUSPENDED = "Succeeded", "Suspended"
 """Results of attempts that are no failure."""
@@ -83,3 +86,14 @@ class ChildJobs:
 
     def _latest_recorded(self, step: Step) -> Attempt | None:
         return max(self.recorded(step), key=lambda attempt: attempt.number, default=None)
+
+
+def newest(items: Sequence[Item], most: int, key: Callable[[Item], Hashable]) -> list[Item]:
+    """The ``most`` newest items, in their order, where the newest of each key outlives any other.
+
+    What happened last to a thing says how it stands; without it, it would seem never to have happened.
+    """
+    last = {key(item): item for item in items}
+    older = [item for item in items if last[key(item)] is not item]
+    dropped = {id(item) for item in older[: max(0, len(items) - most)]}
+    return [item for item in items if id(item) not in dropped][-most:]

@@ -1,7 +1,7 @@
 """Take in what pods reported: record it as a ConfigMap, and show it in status."""
 
 from tunegate_api.baselines import MeasuredBaseline
-from tunegate_api.contract import Results, Role, Subject, plan_digest
+from tunegate_api.contract import Role, Subject, plan_digest
 from tunegate_api.judging.judgement import assess_stage, best_checkpoint
 from tunegate_api.judging.verdict import VerdictState
 from tunegate_api.meta import Sha256
@@ -23,22 +23,21 @@ from tunegate_operator.engine.controller import Create, Put
 from tunegate_operator.finetunejob.advice import advise
 from tunegate_operator.finetunejob.build import plan_config_map, results_config_map
 from tunegate_operator.finetunejob.cost import memory_of
-from tunegate_operator.finetunejob.draft import Draft
-from tunegate_operator.finetunejob.judge import judge_checkpoint
+from tunegate_operator.finetunejob.draft import Run
+from tunegate_operator.finetunejob.judge import checkpoint_status
 from tunegate_operator.finetunejob.observe import Observed
-from tunegate_operator.finetunejob.run import Run
 from tunegate_operator.finetunejob.stops import accepted_step
 from tunegate_operator.names import Step
 
 
-def absorb_plan(observed: Observed, draft: Draft) -> Plan | None:
-    """The plan: as recorded, or as the data pod reports it, which records it. None before that."""
-    plan = observed.plan
+def absorb_plan(run: Run) -> None:
+    """Take the plan as recorded, or as the data pod reports it, and record it then."""
+    observed, draft, plan = run.observed, run.draft, run.observed.plan
     if plan is None:
         report = observed.report_of(Step(Role.DATA))
         plan = report.plan if report else None
         if plan is None:
-            return None
+            return
         plan = plan.model_copy(update={"image": _image_of(observed)})
         draft.agenda.actions.append(Create(plan_config_map(observed.job, plan)))
     data = plan.data
@@ -54,7 +53,7 @@ def absorb_plan(observed: Observed, draft: Draft) -> Plan | None:
     digest = plan_digest(plan)
     if draft.status.plan is None or draft.status.plan.sha256 != digest:
         draft.set(plan=_plan_status(observed.job, plan, digest))
-    return plan
+    run.plan = plan
 
 
 def _image_of(observed: Observed) -> str | None:
@@ -82,32 +81,31 @@ def _plan_status(job: FineTuneJob, plan: Plan, digest: Sha256) -> PlanStatus:
     )
 
 
-def absorb_results(observed: Observed, draft: Draft) -> Results:
-    """All outcomes known so far. What is new is recorded before status speaks of it."""
-    results = observed.results
-    for report in observed.reports:
-        results = results.merged(report.results)
-    if results != observed.results:
-        draft.agenda.actions.append(Put(results_config_map(observed.job, results)))
-    return results
+def absorb_results(run: Run) -> None:
+    """Merge all outcomes known so far. What is new is recorded before status shows it."""
+    for report in run.observed.reports:
+        run.results = run.results.merged(report.results)
+    if run.results != run.observed.results:
+        run.draft.agenda.actions.append(Put(results_config_map(run.observed.job, run.results)))
 
 
-def absorb_published(observed: Observed, draft: Draft) -> None:
-    """Where the artifact is, as soon as the pod that put it there says so."""
-    report = observed.report_of(Step(Role.PUBLISH))
+def absorb_published(run: Run) -> None:
+    """Show where the artifact is, as soon as the pod that put it there reports it."""
+    draft = run.draft
+    report = run.observed.report_of(Step(Role.PUBLISH))
     known = {(p.uri, p.digest): p for p in draft.status.published}
     if report and report.published:
         told = [Published(uri=p.uri, digest=p.digest, time=report.time) for p in report.published]
         draft.set(published=[known.get((p.uri, p.digest), p) for p in told])
 
 
-def absorb_baselines(observed: Observed, draft: Draft) -> None:
-    """The cached baselines that pods of this job measured or used, the newest last."""
-    known = {baseline.key: baseline for baseline in draft.status.baselines}
-    for each in measured_baselines(observed):
+def absorb_baselines(run: Run) -> None:
+    """Show the cached baselines that pods of this job measured or used, the newest last."""
+    known = {baseline.key: baseline for baseline in run.draft.status.baselines}
+    for each in measured_baselines(run.observed):
         known.pop(each.key, None)
         known[each.key] = BaselineDigest(key=each.key, sha256=each.sha256)
-    draft.set(baselines=list(known.values())[-MAX_BASELINES:])
+    run.draft.set(baselines=list(known.values())[-MAX_BASELINES:])
 
 
 def measured_baselines(observed: Observed) -> list[MeasuredBaseline]:
@@ -122,7 +120,7 @@ def show_progress(run: Run) -> None:
     observed, draft, request, results = run.observed, run.draft, run.request, run.results
     stages = [stage.name for stage in observed.job.spec.stages]
     checkpoints = [
-        judge_checkpoint(request, results, e)
+        checkpoint_status(request, results, e)
         for stage in stages
         for e in results.find(Subject.CHECKPOINT, stage)
     ]
@@ -144,7 +142,7 @@ def show_progress(run: Run) -> None:
     reports = [report for step in steps if (report := observed.report_of(step))]
     before = draft.status.progress
     reached = before.model_copy(update={"activity": None}) if before else None
-    starts = [judge_checkpoint(request, results, e) for s in stages for e in results.find(Subject.START, s)]
+    starts = [checkpoint_status(request, results, e) for s in stages for e in results.find(Subject.START, s)]
     draft.set(
         start=[*(_rates_alone(s) for s in starts[:-1]), *starts[-1:]],
         checkpoints=shown,

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from datetime import datetime
 
-from tunegate_api.meta import cut, find_condition
+from tunegate_api.meta import cut, find_condition, summarize
 from tunegate_api.v1alpha1 import FineTuneJobStatus
 from tunegate_api.v1alpha1.finetunejob_status import ConditionType, Failure, Phase, Reason
 from tunegate_api.validation.problems import Problem, find_problems
@@ -16,7 +16,7 @@ from tunegate_operator.engine.owners import controlling_owner
 from tunegate_operator.finetunejob.absorb import measured_baselines
 from tunegate_operator.finetunejob.conditions import of_a_held_job, of_a_refused_spec, with_conditions
 from tunegate_operator.finetunejob.decide import decide
-from tunegate_operator.finetunejob.draft import Draft
+from tunegate_operator.finetunejob.draft import Draft, Run
 from tunegate_operator.finetunejob.events import events_between
 from tunegate_operator.finetunejob.lifecycle import with_lifecycle
 from tunegate_operator.finetunejob.observe import Observed, observe
@@ -88,12 +88,13 @@ class FineTuneJobController:
         if not (_has_ttl(obj) or _tracks(seen.to_wire())) or _that_hold(find_problems(obj)):
             return Decision(seen.to_wire())
         try:
-            observed, draft = observe(obj | {"status": seen.to_wire()}, view), Draft(seen, Agenda(now))
+            run = Run(observe(obj | {"status": seen.to_wire()}, view), Draft(seen, Agenda(now)), self._pods)
         except UnreadableRecordError as error:  # what is left to do needs it
             warning = Event("Warning", Reason.RECORD_UNREADABLE, _cannot_be_read(error))
             return Decision(seen.to_wire(), warnings=(warning,))
-        if tell_trackers(observed, draft, self._pods) and _has_ttl(obj):
-            clean_up(observed, draft, self._pods)
+        if tell_trackers(run) and _has_ttl(obj):
+            clean_up(run)
+        draft = run.draft
         return Decision(
             status=draft.status.to_wire(),
             actions=tuple(draft.agenda.actions),
@@ -218,8 +219,7 @@ def _about_variables(problems: list[Problem]) -> tuple[Event, ...]:
 
 def _named(problems: list[Problem]) -> str:
     """The problems as status has room for them."""
-    more = f"; and {len(problems) - MAX_PROBLEMS} more" if len(problems) > MAX_PROBLEMS else ""
-    return "; ".join(str(problem) for problem in problems[:MAX_PROBLEMS]) + more
+    return summarize([str(problem) for problem in problems], MAX_PROBLEMS, separator="; ", last="; and ")
 
 
 def _not_understood(problems: list[Problem]) -> str:

@@ -8,7 +8,7 @@ from tunegate_api.meta import exact
 from tunegate_api.plan import Plan, StagePlan
 from tunegate_api.v1alpha1.cost import Cost, StageCost, StageMemory
 from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec
-from tunegate_operator.finetunejob.run import Run
+from tunegate_operator.finetunejob.draft import Run
 
 TRAINED = (Subject.START, Subject.CHECKPOINT)
 """What the training pod evaluates; the gate evaluates the rest."""

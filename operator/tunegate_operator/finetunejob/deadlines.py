@@ -4,7 +4,7 @@ from datetime import timedelta
 
 from tunegate_api.v1alpha1.finetunejob_status import Failure, Reason
 from tunegate_operator.children.observed import ChildState
-from tunegate_operator.finetunejob.run import Run
+from tunegate_operator.finetunejob.draft import Run
 
 
 def enforce_deadline(run: Run) -> None:

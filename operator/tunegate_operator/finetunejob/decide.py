@@ -12,6 +12,7 @@ from tunegate_api.meta import cut
 from tunegate_api.plan import Plan
 from tunegate_api.v1alpha1.finetunejob_status import Failure, Phase, Reason
 from tunegate_operator.children.attempts import count_ended_pods, record_finished, stop_all
+from tunegate_operator.children.child_jobs import SUSPENDED
 from tunegate_operator.children.job import PodSettings
 from tunegate_operator.children.observed import Child, ChildState
 from tunegate_operator.engine.controller import Agenda, Delete, Refusal
@@ -24,12 +25,11 @@ from tunegate_operator.finetunejob.absorb import (
 )
 from tunegate_operator.finetunejob.cost import show_cost
 from tunegate_operator.finetunejob.deadlines import enforce_deadline
-from tunegate_operator.finetunejob.draft import Draft
-from tunegate_operator.finetunejob.inputs import ready_request
-from tunegate_operator.finetunejob.judge import judge_final
+from tunegate_operator.finetunejob.draft import Draft, Run, last_step
+from tunegate_operator.finetunejob.inputs import ensure_request
+from tunegate_operator.finetunejob.judge import final_status
 from tunegate_operator.finetunejob.last_report import await_report
 from tunegate_operator.finetunejob.observe import Observed
-from tunegate_operator.finetunejob.run import Run, last_step
 from tunegate_operator.finetunejob.steps import delete_suspended, ensure_completed, start
 from tunegate_operator.finetunejob.stops import (
     accepted_step,
@@ -39,7 +39,6 @@ from tunegate_operator.finetunejob.stops import (
     stop_id,
     take_answer,
 )
-from tunegate_operator.finetunejob.suspend import be_suspended, suspend
 from tunegate_operator.finetunejob.tracking import note_trackers_behind
 from tunegate_operator.names import Step
 
@@ -51,35 +50,34 @@ def decide(observed: Observed, now: datetime, pods: PodSettings) -> Draft:
     """The next status of a job, and what to do. The same input gives the same answer."""
     job = observed.job
     status = job.status.model_copy(update={"observed_generation": job.metadata.generation})
-    draft = Draft(status, Agenda(now))
-    results = absorb_results(observed, draft)
-    absorb_baselines(observed, draft)
+    run = Run(observed, Draft(status, Agenda(now)), pods)
+    draft = run.draft
+    absorb_results(run)
+    absorb_baselines(run)
     if job.spec.suspend and observed.request is None and not observed.children:
-        be_suspended(draft)
-        return draft
-    request = ready_request(observed, draft, pods)
-    if request is None:
-        if draft.status.failure:  # a job whose request was removed may have pods
-            draft.agenda.actions += [
-                Delete(child.key, child.uid)
-                for child in observed.children
-                if child.state is ChildState.ACTIVE
-            ]
-        return draft
-    plan = absorb_plan(observed, draft)
-    absorb_published(observed, draft)
-    run = Run(observed, draft, request, plan, results, pods)
+        _be_suspended(run, "suspended by spec.suspend; false starts it")
+    elif ensure_request(run):
+        _work(run)
+    elif draft.status.failure:  # a job whose request was removed may have pods
+        active = [child for child in observed.children if child.state is ChildState.ACTIVE]
+        draft.agenda.actions += [Delete(child.key, child.uid) for child in active]
+    return draft
+
+
+def _work(run: Run) -> None:
+    """Decide about a job whose request is made, from what its pods reported and how they are doing."""
+    absorb_plan(run)
+    absorb_published(run)
     count_ended_pods(run.jobs)
     record_finished(run.jobs)
     show_progress(run)
     show_cost(run)
     _decide_on(run)
-    if draft.status.failure:
-        _end(run, draft.status.failure)
+    if run.draft.status.failure:
+        _end(run, run.draft.status.failure)
     _keep_ledger(run)
-    if draft.status.phase and draft.status.phase.is_final:
-        note_trackers_behind(observed, draft)
-    return draft
+    if run.draft.status.phase and run.draft.status.phase.is_final:
+        note_trackers_behind(run)
 
 
 def _keep_ledger(run: Run) -> None:
@@ -129,13 +127,29 @@ def _decide_on(run: Run) -> None:
                 hint="Change what the message names, and create the job again.",
             )
         )
-    elif take_answer(run.observed.job, draft):
+    elif take_answer(run):
         return
     elif run.observed.job.spec.suspend:
-        suspend(run)
+        _suspend(run)
     elif not delete_suspended(run):
         _advance(run)
         enforce_deadline(run)
+
+
+def _suspend(run: Run) -> None:
+    """End whatever runs: pods save, and the next attempts resume. A job that a gate stopped stays Stopped: it
+    waits for a person."""
+    stop_all(run.jobs, SUSPENDED)
+    stop = run.draft.status.stop
+    if stop:
+        be_stopped(run, stop)
+    else:
+        _be_suspended(run, "suspended by spec.suspend; false goes on from the last checkpoint")
+
+
+def _be_suspended(run: Run, message: str) -> None:
+    """Be in the phase Suspended. Neither of the two deadlines runs meanwhile."""
+    run.draft.enter(Phase.SUSPENDED, message, Reason.SUSPENDED)
 
 
 def _advance(run: Run) -> None:
@@ -148,18 +162,18 @@ def _advance(run: Run) -> None:
         return
     best_step = 0
     for stage in plan.stages:
-        found = _trained(run, plan, stage.name, best_step)
+        found = _ensure_trained(run, plan, stage.name, best_step)
         if found is None:
             return
         best_step = found
     last = plan.stages[-1].name
-    if not _gated(run, last, best_step) or not _published(run):
+    if not _ensure_gate_passed(run, last, best_step) or not _ensure_published(run):
         return
     run.draft.enter(Phase.SUCCEEDED, _success(run), Reason.SUCCEEDED)
     run.draft.end(Phase.SUCCEEDED)
 
 
-def _trained(run: Run, plan: Plan, stage: str, start_step: int) -> int | None:
+def _ensure_trained(run: Run, plan: Plan, stage: str, start_step: int) -> int | None:
     """The step of the checkpoint that goes on from a stage; None while it trains, stopped, or failed.
 
     ``start_step`` is the checkpoint of the stage before that this one starts from, 0 for the first.
@@ -222,10 +236,10 @@ def _select(run: Run, stage: str) -> int | None:
     return None
 
 
-def _gated(run: Run, stage: str, best_step: int) -> bool:
+def _ensure_gate_passed(run: Run, stage: str, best_step: int) -> bool:
     """Whether the artifact of the best checkpoint passed."""
     step, draft = Step(Role.GATE), run.draft
-    final = judge_final(run.request, run.results)
+    final = final_status(run.request, run.results)
     args = ("--stage", stage, "--step", str(best_step))
     if not ensure_completed(run, step, args, is_known=final is not None):
         return False
@@ -259,7 +273,7 @@ def _where_it_went(run: Run) -> str:
     return f"Published only to {published}." if published else "Nothing was published."
 
 
-def _published(run: Run) -> bool:
+def _ensure_published(run: Run) -> bool:
     """Whether the artifact is at every address of the spec."""
     step, final = Step(Role.PUBLISH), run.draft.status.final
     if not run.observed.job.spec.publish or final is None:

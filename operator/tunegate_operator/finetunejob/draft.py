@@ -1,14 +1,75 @@
-"""The status being written: each policy adds its part, and the end makes one decision of it."""
+"""One decision about a FineTuneJob: what is known, and the status that each policy adds its part to."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
+from typing import TypedDict, Unpack
 
+from tunegate_api.contract import Request, Results, Role, Subject
 from tunegate_api.meta import cut
+from tunegate_api.plan import Plan
 from tunegate_api.v1alpha1 import FineTuneJobStatus
-from tunegate_api.v1alpha1.finetunejob_status import Failure, Phase, Reason
+from tunegate_api.v1alpha1.cost import Cost
+from tunegate_api.v1alpha1.evaluation_status import (
+    BaselineDigest,
+    CheckpointReference,
+    CheckpointStatus,
+    FinalStatus,
+)
+from tunegate_api.v1alpha1.finetunejob_status import (
+    Attempt,
+    Cleanup,
+    DataStatus,
+    Eviction,
+    Failure,
+    Phase,
+    PlanStatus,
+    Progress,
+    Published,
+    Reason,
+    Stop,
+    StopDecision,
+    TrackingStatus,
+)
+from tunegate_operator.children.child_jobs import ChildJobs, Ledger
 from tunegate_operator.children.failures import with_hint
+from tunegate_operator.children.job import PodSettings
 from tunegate_operator.children.waiting import start_timeout
 from tunegate_operator.engine.controller import Action, Agenda, Create
+from tunegate_operator.finetunejob.build import gpus
+from tunegate_operator.finetunejob.observe import Observed
+from tunegate_operator.names import Step
+
+
+class StatusChanges(TypedDict, total=False):
+    """The fields of a FineTuneJobStatus that policies change, with their types."""
+
+    phase: Phase | None
+    message: str
+    waiting_since: datetime | None
+    start_time: datetime | None
+    completion_time: datetime | None
+    request: str | None
+    plan: PlanStatus | None
+    data: DataStatus | None
+    progress: Progress | None
+    start: list[CheckpointStatus]
+    checkpoints: list[CheckpointStatus]
+    checkpoints_omitted: int
+    best_checkpoint: CheckpointReference | None
+    final: FinalStatus | None
+    published: list[Published]
+    baselines: list[BaselineDigest]
+    stop: Stop | None
+    decisions: list[StopDecision]
+    failure: Failure | None
+    attempts: list[Attempt]
+    evictions: list[Eviction]
+    running_seconds: int
+    gpu_seconds: int
+    counted_until: datetime | None
+    cost: Cost | None
+    tracking: TrackingStatus | None
+    cleanup: Cleanup | None
 
 
 @dataclass
@@ -26,9 +87,16 @@ class Draft:
     def now(self) -> datetime:
         return self.agenda.now
 
-    def set(self, **changes: object) -> None:
-        """Change fields of the status."""
-        self.status = self.status.model_copy(update=changes)
+    def set(self, **changes: Unpack[StatusChanges]) -> None:
+        """Change fields of the status.
+
+        Raises TypeError for a field that does not exist, and ValueError for a value that it cannot hold.
+        """
+        unknown = changes.keys() - FineTuneJobStatus.model_fields.keys()
+        if unknown:
+            raise TypeError(f"FineTuneJobStatus has no field {', '.join(sorted(unknown))}")
+        checked = FineTuneJobStatus.model_validate(changes)
+        self.status = self.status.model_copy(update={name: getattr(checked, name) for name in changes})
 
     def enter(self, phase: Phase, message: str, reason: Reason = Reason.PROGRESSING) -> None:
         """Be in a phase, nothing to wait for."""
@@ -76,3 +144,51 @@ class Draft:
 
 def _starts(action: Action) -> bool:
     return isinstance(action, Create) and action.obj["kind"] != "ConfigMap"
+
+
+@dataclass
+class Run:
+    """What every policy takes: what is known, the draft that it adds to, and what the policies before it
+    found."""
+
+    observed: Observed
+    draft: Draft
+    pods: PodSettings
+    jobs: ChildJobs = field(init=False)
+    """The child Jobs, and what the status remembers of them."""
+    results: Results = field(init=False)
+    """As recorded, and with what reports add once they were absorbed."""
+    plan: Plan | None = None
+    """As recorded, or as the data role reports it."""
+    made_request: Request | None = None
+
+    @property
+    def request(self) -> Request:
+        """What the job asks for. Raises LookupError while it is not made."""
+        if self.made_request is None:
+            raise LookupError("the request of the job is not made yet")
+        return self.made_request
+
+    def __post_init__(self) -> None:
+        self.results = self.observed.results
+        status = self.observed.job.status
+        self.jobs = ChildJobs(
+            children=self.observed.children,
+            refusal=self.observed.refusal,
+            ledger=Ledger(
+                attempts=tuple(status.attempts),
+                evictions=tuple(status.evictions),
+                running_seconds=status.running_seconds,
+                gpu_seconds=status.gpu_seconds,
+                counted_until=status.counted_until,
+            ),
+            agenda=self.draft.agenda,
+            gpus=lambda step: gpus(self.observed.job, step.role),
+            last_checkpoint=lambda step: last_step(self.results, step),
+            resumable=frozenset({Role.TRAIN}),
+        )
+
+
+def last_step(results: Results, step: Step) -> int:
+    """The step of a stage's last evaluated checkpoint; 0 when there is none."""
+    return max((e.step for e in results.find(Subject.CHECKPOINT, step.stage)), default=0)

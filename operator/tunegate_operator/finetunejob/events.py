@@ -1,6 +1,8 @@
 """Events, from the difference of two statuses: said once, whatever is restarted in between."""
 
+from tunegate_api.meta import summarize
 from tunegate_api.v1alpha1 import FineTuneJobStatus
+from tunegate_api.v1alpha1.evaluation_status import MAX_NAMED_CASES
 from tunegate_api.v1alpha1.finetunejob_status import ConditionType, Phase, Stop, TrackingStatus
 from tunegate_operator.engine.controller import Event
 from tunegate_operator.finetunejob.conditions import HELD
@@ -65,8 +67,7 @@ def _true_message(status: FineTuneJobStatus) -> str:
 
 
 def _stop_text(job: str, stop: Stop) -> str:
-    more = stop.regressed_count - len(stop.regressed_cases)
-    cases = ", ".join(stop.regressed_cases) + (f" and {more} more" if more > 0 else "")
+    cases = summarize(stop.regressed_cases, MAX_NAMED_CASES, total=stop.regressed_count)
     kept = f"step {stop.kept.step} kept" if stop.kept else "the starting model was best"
     return (
         f"{stop.message}. Regressed: {cases}. Training stopped, {kept}. "

@@ -9,10 +9,9 @@ from tunegate_api.meta import find_condition
 from tunegate_api.published import PublishedVersion
 from tunegate_api.v1alpha1 import EvalGate, FineTuneJobSpec
 from tunegate_api.v1alpha1.finetunejob_status import Failure, Phase, Reason
-from tunegate_operator.children.job import PodSettings
 from tunegate_operator.engine.controller import Create
 from tunegate_operator.finetunejob.build import request_config_map
-from tunegate_operator.finetunejob.draft import Draft
+from tunegate_operator.finetunejob.draft import Run
 from tunegate_operator.finetunejob.observe import EarlierJob, Observed
 from tunegate_operator.names import plan_name, request_name
 
@@ -20,36 +19,38 @@ LOOK_AGAIN_SECONDS = 60
 """How old the phase may be that a waiting job's message says of the job it waits for."""
 
 
-def ready_request(observed: Observed, draft: Draft, pods: PodSettings) -> Request | None:
-    """The job's request: as recorded, or made now that all is there. None while something is missing.
+def ensure_request(run: Run) -> bool:
+    """Take the job's request as recorded, or make it once all is there. Whether it is made.
 
-    A new request's pods run the image of ``pods``, whatever the operator's settings say later.
+    A new request's pods run the image of the operator's settings, whatever these are later.
     """
+    observed, draft = run.observed, run.draft
     meta = observed.job.metadata
     if observed.request is not None:
-        _note(draft, request_name(meta.name, meta.uid))
-        return observed.request
-    never = _lost_start(observed) or (None if pods.on_one_machine else _local_files(observed.job.spec))
+        _take(run, observed.request, request_name(meta.name, meta.uid))
+        return True
+    never = _lost_start(observed) or (None if run.pods.on_one_machine else _local_files(observed.job.spec))
     if never is not None:
         draft.fail(never)
-        return None
+        return False
     missing = _missing(observed) or _missing_start(observed)
     if missing is not None:
         reason, message = missing
         draft.wait(Phase.PENDING, reason, message, observed.job.spec.start_timeout_seconds)
         if reason is Reason.START_FROM_NOT_READY:
             draft.agenda.look_again_at(draft.now + timedelta(seconds=LOOK_AGAIN_SECONDS))
-        return None
-    request = _make_request(observed, pods.image)
+        return False
+    request = _make_request(observed, run.pods.image)
     draft.agenda.actions.append(Create(request_config_map(observed.job, request)))
-    _note(draft, request_name(meta.name, meta.uid))
-    return request
+    _take(run, request, request_name(meta.name, meta.uid))
+    return True
 
 
-def _note(draft: Draft, name: str) -> None:
-    """Say where the request is. The wait for what it needs is over, and another one begins."""
-    if draft.status.request is None:
-        draft.set(request=name, waiting_since=None)
+def _take(run: Run, request: Request, name: str) -> None:
+    """Show where the request is. The wait for what it needs is over, and another one begins."""
+    run.made_request = request
+    if run.draft.status.request is None:
+        run.draft.set(request=name, waiting_since=None)
 
 
 def _missing(observed: Observed) -> tuple[Reason, str] | None:

@@ -13,7 +13,7 @@ from tunegate_api.v1alpha1.evaluation_status import (
 )
 
 
-def judge_checkpoint(request: Request, results: Results, evaluation: Evaluation) -> CheckpointStatus:
+def checkpoint_status(request: Request, results: Results, evaluation: Evaluation) -> CheckpointStatus:
     """How a checkpoint, or a stage's starting model, does on the gates of its stage and on dev."""
     judged = judgement.judge_checkpoint(request, results, evaluation)
     return CheckpointStatus(
@@ -25,7 +25,7 @@ def judge_checkpoint(request: Request, results: Results, evaluation: Evaluation)
     )
 
 
-def judge_final(request: Request, results: Results) -> FinalStatus | None:
+def final_status(request: Request, results: Results) -> FinalStatus | None:
     """The verdict on the artifact that would be published; None until it is measured, digest and all."""
     judged = judgement.judge_final(request, results)
     if judged is None or judged.evaluation.digest is None:

@@ -11,7 +11,7 @@ from tunegate_api.v1alpha1.finetunejob_status import Failure, Reason
 from tunegate_operator.children.failures import classify
 from tunegate_operator.children.observed import Child, ChildState
 from tunegate_operator.children.waiting import end_is_due
-from tunegate_operator.finetunejob.run import Run
+from tunegate_operator.finetunejob.draft import Run
 from tunegate_operator.finetunejob.steps import PHASES, start, watch
 from tunegate_operator.names import Step
 

@@ -13,7 +13,7 @@ from tunegate_operator.children.observed import Child
 from tunegate_operator.children.waiting import PURPOSES
 from tunegate_operator.engine.cluster import Object
 from tunegate_operator.finetunejob.build import child_job, node_count, nodes_service
-from tunegate_operator.finetunejob.run import Run
+from tunegate_operator.finetunejob.draft import Run
 from tunegate_operator.names import Step
 
 PHASES = {

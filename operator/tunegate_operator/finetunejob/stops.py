@@ -8,21 +8,20 @@ from tunegate_api.plan import StagePlan
 from tunegate_api.v1alpha1 import FineTuneJob
 from tunegate_api.v1alpha1.evaluation_status import MAX_NAMED_CASES, CheckpointReference
 from tunegate_api.v1alpha1.finetunejob_status import MAX_DECISIONS, Failure, Phase, Reason, Stop, StopDecision
-from tunegate_operator.children.bounded import newest
+from tunegate_operator.children.child_jobs import newest
 from tunegate_operator.finetunejob.build import gpus
 from tunegate_operator.finetunejob.cost import seconds_saved
-from tunegate_operator.finetunejob.draft import Draft
-from tunegate_operator.finetunejob.run import Run
+from tunegate_operator.finetunejob.draft import Run
 from tunegate_operator.names import CONTINUE_ANNOTATION, DISCARD_ANNOTATION
 
 
-def take_answer(job: FineTuneJob, draft: Draft) -> bool:
+def take_answer(run: Run) -> bool:
     """Record what a person decided about the present stop. Whether that ended the job.
 
     The decision is an annotation that names the stop and a reason: ``{"stop": "<id>", "reason": "…"}``.
     """
-    stop = draft.status.stop
-    answer = stop and _answer_to(job, stop)
+    draft, stop = run.draft, run.draft.status.stop
+    answer = stop and _answer_to(run.observed.job, stop)
     if stop is None or answer is None:
         return False
     action, reason = answer

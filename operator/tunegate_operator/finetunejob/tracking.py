@@ -19,10 +19,10 @@ from tunegate_operator.children.failures import DEADLINE, classify
 from tunegate_operator.children.job import PodSettings
 from tunegate_operator.children.observed import Child, ChildState
 from tunegate_operator.children.waiting import end_is_due
+from tunegate_operator.engine.backoff import backoff
 from tunegate_operator.engine.controller import Create, Delete
 from tunegate_operator.finetunejob.build import CHORE_SECONDS, child_job
-from tunegate_operator.finetunejob.draft import Draft
-from tunegate_operator.finetunejob.observe import Observed
+from tunegate_operator.finetunejob.draft import Run
 from tunegate_operator.names import Step
 
 TRACK = Step(Role.TRACK)
@@ -40,30 +40,28 @@ _JUDGED = {
 """Failures that follow from what the pods of a role measured, who know of them therefore."""
 
 
-def note_trackers_behind(observed: Observed, draft: Draft) -> None:
+def note_trackers_behind(run: Run) -> None:
     """As a job ends, note the trackers that do not know all of it."""
-    tracking = observed.job.spec.tracking
+    tracking = run.observed.job.spec.tracking
     names = [name for name in ("mlflow", "wandb") if tracking and getattr(tracking, name)]
-    said = _said_behind(observed, draft)
+    said = _said_behind(run)
     behind = names if said is None else [name for name in names if name in said]
-    if behind and has_run(draft.status.start_time, draft.status.attempts):
-        draft.set(tracking=TrackingStatus(behind=behind))
+    if behind and has_run(run.draft.status.start_time, run.draft.status.attempts):
+        run.draft.set(tracking=TrackingStatus(behind=behind))
 
 
-def _said_behind(observed: Observed, draft: Draft) -> list[str] | None:
+def _said_behind(run: Run) -> list[str] | None:
     """The trackers that were not told everything, as the pod said that told them last; None where it did not
     say so, or could not know how the job ended."""
-    ended = [attempt for attempt in draft.status.attempts if Role(attempt.role).tells_trackers]
-    last = next(
-        (c for c in observed.children if ended and _is(c, ended[-1]) and c.state is not ChildState.ACTIVE),
-        None,
-    )
+    ended = [attempt for attempt in run.draft.status.attempts if Role(attempt.role).tells_trackers]
+    over = (child for child in run.observed.children if child.state is not ChildState.ACTIVE)
+    last = next((child for child in over if ended and _is(child, ended[-1])), None)
     if last is None:
         return None
     pods = last.pods if last.nodes > 1 else last.pods[-1:]
     said = [pod.termination for pod in pods if pod.termination]
     told = next((one for one in said if one.trackers_behind is not None), None)
-    failure = draft.status.failure
+    failure = run.draft.status.failure
     judged = failure is None or failure.reason in _JUDGED.get(last.step.role, ())
     return told.trackers_behind if told and (judged or told.outcome is Outcome.FAILED) else None
 
@@ -72,9 +70,10 @@ def _is(child: Child, attempt: Attempt) -> bool:
     return (child.step, child.attempt) == (Step(Role(attempt.role), attempt.stage), attempt.number)
 
 
-def tell_trackers(observed: Observed, draft: Draft, pods: PodSettings) -> bool:
+def tell_trackers(run: Run) -> bool:
     """See to it that pods tell trackers the rest, and note how that ended. Whether it is over."""
-    tracking, tries = draft.status.tracking, observed.attempts_of(TRACK)
+    draft = run.draft
+    tracking, tries = draft.status.tracking, run.observed.attempts_of(TRACK)
     if tracking is None or tracking.result is not None:
         return True
     last = tries[-1] if tries else None
@@ -89,56 +88,53 @@ def tell_trackers(observed: Observed, draft: Draft, pods: PodSettings) -> bool:
         )
         draft.set(tracking=tracking)
     ended = draft.status.completion_time or draft.now
-    until = ended if pods.on_one_machine else ended + PATIENCE  # a person runs the command again
-    due = _due(observed, tracking, ended)
+    until = ended if run.pods.on_one_machine else ended + PATIENCE  # a person runs the command again
+    due = _due(run, tracking, ended)
     if last and last.state is ChildState.COMPLETE:
-        _end(draft, tracking, SUCCEEDED, f"told {' and '.join(tracking.behind)} the rest")
+        _end(run, tracking, SUCCEEDED, f"told {' and '.join(tracking.behind)} the rest")
     elif last and last.attempt > tracking.attempts:
-        if not pods.on_one_machine:
-            _watch(observed, draft, tracking, last, until + ONE_TRY)
+        if not run.pods.on_one_machine:
+            _watch(run, tracking, last, until + ONE_TRY)
     elif tracking.attempts and max(due, draft.now) > until:
-        _give_up(observed, draft, tracking, tracking.message)
+        _give_up(run, tracking, tracking.message)
     elif draft.now < due:
         draft.agenda.look_again_at(due if tries else min(due, draft.now + timedelta(seconds=LOOK_SECONDS)))
     else:
-        _start(observed, draft, tracking, tries, pods)
+        _start(run, tracking, tries)
     return False
 
 
-def _due(observed: Observed, tracking: TrackingStatus, ended: datetime) -> datetime:
+def _due(run: Run, tracking: TrackingStatus, ended: datetime) -> datetime:
     """When the next pod is to try."""
     if tracking.attempts and tracking.time:
-        pause: timedelta = min(FIRST_PAUSE * 2 ** (tracking.attempts - 1), LONGEST_PAUSE)
-        return tracking.time + pause
+        return tracking.time + backoff(FIRST_PAUSE, LONGEST_PAUSE, tracking.attempts)
     # Not beside a pod that may still say that the job goes on. Of one on a lost node nobody says it left.
-    return observed.all_left(ended) if observed.has_pods else ended
+    return run.observed.all_left(ended) if run.observed.has_pods else ended
 
 
-def _watch(observed: Observed, draft: Draft, tracking: TrackingStatus, child: Child, until: datetime) -> None:
+def _watch(run: Run, tracking: TrackingStatus, child: Child, until: datetime) -> None:
     """Wait for a try to end. On a lost node it never does."""
-    if draft.now < until:
-        draft.agenda.look_again_at(until)
+    if run.draft.now < until:
+        run.draft.agenda.look_again_at(until)
     else:
-        _give_up(observed, draft, tracking, tracking.message or "the pod that was to tell them does not end")
-        draft.agenda.actions.append(Delete(child.key, child.uid))
+        _give_up(run, tracking, tracking.message or "the pod that was to tell them does not end")
+        run.draft.agenda.actions.append(Delete(child.key, child.uid))
 
 
-def _start(
-    observed: Observed, draft: Draft, tracking: TrackingStatus, tries: Sequence[Child], pods: PodSettings
-) -> None:
+def _start(run: Run, tracking: TrackingStatus, tries: Sequence[Child]) -> None:
     """Start the next try, and remove those before it."""
-    request, refusal, failure = observed.request, observed.refusal, draft.status.failure
+    request, refusal, failure = run.observed.request, run.observed.refusal, run.draft.status.failure
     if request is None:
-        _give_up(observed, draft, tracking, "the job's request was removed")
-    elif refusal and is_for_good(refusal, PATIENCE, draft.now):
-        _give_up(observed, draft, tracking, refusal.message)
+        _give_up(run, tracking, "the job's request was removed")
+    elif refusal and is_for_good(refusal, PATIENCE, run.draft.now):
+        _give_up(run, tracking, refusal.message)
     else:
         args: tuple[str, ...] = ("--trackers", ",".join(tracking.behind))
-        args += ("--failure", _argument(failure, pods)) if failure else ()
+        args += ("--failure", _argument(failure, run.pods)) if failure else ()
         number = tracking.attempts + 1
-        job = child_job(observed.job, request, TRACK, number, pods=pods, extra_args=args)
-        draft.agenda.actions.append(Create(job))
-        draft.agenda.actions += [Delete(child.key, child.uid) for child in tries]
+        job = child_job(run.observed.job, request, TRACK, number, pods=run.pods, extra_args=args)
+        run.draft.agenda.actions.append(Create(job))
+        run.draft.agenda.actions += [Delete(child.key, child.uid) for child in tries]
 
 
 def _argument(failure: Failure, pods: PodSettings) -> str:
@@ -156,13 +152,13 @@ def _why(child: Child) -> str:
     return classify(child).message
 
 
-def _end(draft: Draft, tracking: TrackingStatus, result: str, message: str) -> None:
-    update = {"result": result, "message": cut(message), "time": draft.now}
-    draft.set(tracking=tracking.model_copy(update=update))
+def _end(run: Run, tracking: TrackingStatus, result: str, message: str) -> None:
+    update = {"result": result, "message": cut(message), "time": run.draft.now}
+    run.draft.set(tracking=tracking.model_copy(update=update))
 
 
-def _give_up(observed: Observed, draft: Draft, tracking: TrackingStatus, why: str) -> None:
-    uid, claim = observed.job.metadata.uid, observed.job.spec.storage.persistent_volume_claim
+def _give_up(run: Run, tracking: TrackingStatus, why: str) -> None:
+    uid, claim = run.observed.job.metadata.uid, run.observed.job.spec.storage.persistent_volume_claim
     names = " and ".join(tracking.behind)
     message = f"{names} may lack what is in the folder {uid} of the claim {claim}: {why}"
-    _end(draft, tracking, Reason.TRACKER_BEHIND, message)
+    _end(run, tracking, Reason.TRACKER_BEHIND, message)

@@ -1,6 +1,6 @@
 """What is left of a list that is full."""
 
-from tunegate_operator.children.bounded import newest
+from tunegate_operator.children.child_jobs import newest
 
 
 def test_the_newest_of_each_kind_outlives_newer_ones_of_another():
