@@ -1,4 +1,4 @@
-"""Mutation tests of what decides: verdict.py, judgement.py and the policies of a FineTuneJob.
+"""Mutation tests of what decides: verdict.py, judgement.py, and the policies of Jobs and of a FineTuneJob.
 
 mutmut wants one source folder, so a copy is laid out under build/mutants and tested there. Prints the
 survivors, writes build/mutants.json, and fails below the share of killed mutants that is promised.
@@ -14,20 +14,27 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 WORK = ROOT / "build" / "mutants"
 PROMISED = 0.90
-POLICIES = (
-    *("absorb", "attempts", "conditions", "deadlines", "decide", "draft"),
-    *("events", "evictions", "failures", "inputs", "judge", "last_report"),
-    *("stops", "suspend", "ttl", "waiting"),
-)
+POLICIES = {
+    "children": (
+        *("attempts", "child_jobs", "ended", "evictions", "failures", "multi_pod", "observed"),
+        "waiting",
+    ),
+    "finetunejob": (
+        *("absorb", "conditions", "deadlines", "decide", "draft", "events", "inputs", "judge"),
+        *("last_report", "steps", "stops", "ttl"),
+    ),
+}
 MUTATED = [
     "src/tunegate_api/judging/verdict.py",
     "src/tunegate_api/judging/judgement.py",
-    *(f"src/tunegate_operator/finetunejob/{name}.py" for name in POLICIES),
+    *(f"src/tunegate_operator/{folder}/{name}.py" for folder, names in POLICIES.items() for name in names),
 ]
 # These live lives with hundreds of turns: they would take most of the time and kill few.
 LONG_TESTS = ("test_faults", "test_status_size")
 TESTS = [
     *(f"tests/api/judging/test_{name}.py" for name in ("verdict", "verdict_texts", "judgement")),
+    "tests/children",
+    "tests/evalgate/test_child_jobs.py",
     *("tests/finetunejob", *(f"--ignore=tests/finetunejob/{name}.py" for name in LONG_TESTS)),
 ]
 CONFIG = f"""
@@ -70,7 +77,7 @@ def lay_out() -> None:
     shutil.copytree(
         ROOT / "operator" / "tunegate_operator", WORK / "src" / "tunegate_operator", ignore=ignore
     )
-    for name in ("finetunejob", "support", "api"):
+    for name in ("children", "evalgate", "finetunejob", "support", "api"):
         shutil.copytree(ROOT / "tests" / name, WORK / "tests" / name, ignore=ignore)
     shutil.copytree(ROOT / "docs", WORK / "docs")  # test_kstatus.py compares with a page
     (WORK / "pyproject.toml").write_text(CONFIG)
