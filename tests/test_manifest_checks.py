@@ -61,22 +61,22 @@ CHECKS: list[tuple[str, Changes, str]] = [
     (
         "a gate that is not there",
         {"job.spec.gates.0.name": "odd"},
-        "job: there is no EvalGate odd in these files; there is: orders-format, orders-golden",
+        "job: no EvalGate odd in these files; found: orders-format, orders-golden",
     ),
     (
         "a stage's gate that is not there",
         {"job.spec.stages.0.gates.0.name": "odd"},
-        "job: there is no EvalGate odd in these files",
+        "job: no EvalGate odd in these files",
     ),
     (
         "a gate in another namespace",
         {"gate.metadata.namespace": "team-b"},
-        "job: EvalGate orders-golden is in namespace team-b, and this is default",
+        "job: EvalGate orders-golden is in namespace team-b, but this manifest is in default",
     ),
     (
         "data that is not there",
         {"job.spec.data.train.configMap": "odd"},
-        "job: there is no ConfigMap odd in these files; there is: orders-data, orders-golden-v1",
+        "job: no ConfigMap odd in these files; found: orders-data, orders-golden-v1",
     ),
     (
         "data with another key",
@@ -86,7 +86,7 @@ CHECKS: list[tuple[str, Changes, str]] = [
     (
         "data with two keys and none said",
         {"job.spec.data.train.key": LEAVE_OUT, "data.data.b": "text"},
-        "job: ConfigMap orders-data has keys: b, train.jsonl; say which one as key",
+        "job: ConfigMap orders-data has keys: b, train.jsonl; set key to one of them",
     ),
     (
         "data that holds nothing",
@@ -96,13 +96,13 @@ CHECKS: list[tuple[str, Changes, str]] = [
     (
         "data that changed",
         {"job.spec.data.train.sha256": "0" * 64},
-        "job: spec.data.train.sha256 is not the digest of the content, which is "
+        "job: spec.data.train.sha256 does not match the content, whose digest is "
         + sha256_text('{"prompt": "a", "completion": "b"}\n'),
     ),
     (
         "a schema that is not there",
         {"job.spec.taskMetrics.0.schema": {"configMap": "odd"}},
-        "job: there is no ConfigMap odd in these files",
+        "job: no ConfigMap odd in these files",
     ),
     (
         "a schema that is no JSON",
@@ -136,12 +136,12 @@ CHECKS: list[tuple[str, Changes, str]] = [
     (
         "cases that changed",
         {"gate.spec.golden.sha256": "0" * 64},
-        f"gate: spec.golden.sha256 is not the digest of the content, which is {sha256_text(CASES)}",
+        f"gate: spec.golden.sha256 does not match the content, whose digest is {sha256_text(CASES)}",
     ),
     (
         "cases that are not there",
         {"gate.spec.golden.source.configMap": "odd"},
-        "gate: there is no ConfigMap odd in these files",
+        "gate: no ConfigMap odd in these files",
     ),
     (
         "a tag that no case has",
@@ -172,7 +172,7 @@ CHECKS: list[tuple[str, Changes, str]] = [
     (
         "a ConfigMap of text",
         {"data.data": "all"},
-        "data: data must be a mapping of keys to texts",
+        "data: data must be a mapping of keys to text",
     ),
     (
         "a key that none can be",
@@ -182,7 +182,7 @@ CHECKS: list[tuple[str, Changes, str]] = [
     (
         "a ConfigMap that is too large",
         {"data.data.more": "é" * (512 * 1024)},
-        "data: data has 1,048,611 bytes and a ConfigMap takes at most 1,048,576: put the file on a volume",
+        "data: data has 1,048,611 bytes, and a ConfigMap takes at most 1,048,576: put the file on a volume",
     ),
     (
         "a misspelt kind of ours",
@@ -238,7 +238,7 @@ def test_a_secret_is_checked_and_its_values_are_not_shown(tmp_path: Path) -> Non
     assert said_of(tmp_path, family() | {"hub": secret | {"stringData": {"HF_TOKEN": "pa$$"}}}) == []
     wrong = secret | {"data": {"HF_TOKEN": "pa$$"}, "stringData": {"PORT": 1}}
     assert said_of(tmp_path, family() | {"hub": wrong}) == [
-        "hub: data.HF_TOKEN must be base64: write it below stringData instead",
+        "hub: data.HF_TOKEN must be base64: use stringData for plain text",
         "hub: stringData.PORT must be text: write it below `PORT: |`",
     ]
 

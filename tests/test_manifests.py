@@ -173,15 +173,12 @@ FAULTS = [
     (
         "a tab",
         "apiVersion: v1\nkind: A\nspec:\n\ta: 1\n",
-        ["a.yaml:4: not YAML: a tab cannot indent, use spaces"],
+        ["a.yaml:4: not YAML: indent with spaces, not tabs"],
     ),
     (
         "a colon too many",
         "apiVersion: v1\nkind: A\nspec: a: b\n",
-        [
-            "a.yaml:3: not YAML: a colon where none is expected; "
-            "put quotes around the text, or check the indentation"
-        ],
+        ["a.yaml:3: not YAML: unexpected colon; put quotes around the text, or check the indentation"],
     ),
     (
         "an open bracket",
@@ -197,25 +194,25 @@ FAULTS = [
         "halves of characters",
         'apiVersion: v1\nkind: A\nspec:\n  text: "\\ud83d\\ude00"\n  "\\ud83d": 1\n',
         [
-            "a.yaml:4: \\uD800 to \\uDFFF are no characters: write the character itself",
-            "a.yaml:5: \\uD800 to \\uDFFF are no characters: write the character itself",
+            "a.yaml:4: \\uD800 to \\uDFFF are not characters: write the character itself",
+            "a.yaml:5: \\uD800 to \\uDFFF are not characters: write the character itself",
         ],
     ),
     (
         "every key that is there twice",
         "apiVersion: v1\nkind: A\nspec:\n  r: 1\n  r: 2\nkind: B\n---\nkind: C\nkind: D\n",
         [
-            "a.yaml:5: the key r is already in line 4: keep one of them",
-            "a.yaml:6: the key kind is already in line 2: keep one of them",
-            "a.yaml:9: the key kind is already in line 8: keep one of them",
+            "a.yaml:5: duplicate key r, first in line 4: keep one of them",
+            "a.yaml:6: duplicate key kind, first in line 2: keep one of them",
+            "a.yaml:9: duplicate key kind, first in line 8: keep one of them",
         ],
     ),
     (
         "keys that are no text",
         "apiVersion: v1\nkind: A\nspec:\n  on: 1\n  2: b\n",
         [
-            "a.yaml:4: the key on is no text: put quotes around it",
-            "a.yaml:5: the key 2 is no text: put quotes around it",
+            "a.yaml:4: the key on is not a string: put quotes around it",
+            "a.yaml:5: the key 2 is not a string: put quotes around it",
         ],
     ),
     (
@@ -251,9 +248,9 @@ def test_all_faults_of_all_files_are_told(write: Write, tmp_path: Path) -> None:
         write("a: 1\na: 2\n", "b.yaml"), write("", "a.yaml"), tmp_path / "none.yaml", tmp_path / "latin.yaml"
     ) == [
         "a.yaml:1: the file is empty",
-        "b.yaml:2: the key a is already in line 1: keep one of them",
-        "latin.yaml:1: cannot be read: it is not UTF-8 text",
-        "none.yaml:1: cannot be read: there is no such file",
+        "b.yaml:2: duplicate key a, first in line 1: keep one of them",
+        "latin.yaml:1: cannot be read: not UTF-8 text",
+        "none.yaml:1: cannot be read: no such file",
     ]
 
 

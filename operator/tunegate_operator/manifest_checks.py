@@ -94,9 +94,10 @@ class _Checks:
     def _not_there(self, kind: str, user: Manifest, name: str) -> str:
         others = [m for m in self._manifests if m.kind == kind and m.name == name]
         if others:
-            return f"{kind} {name} is in namespace {others[0].namespace}, and this is {user.namespace}"
+            where = others[0].namespace
+            return f"{kind} {name} is in namespace {where}, but this manifest is in {user.namespace}"
         given = sorted({m.name for m in self._manifests if m.kind == kind and m.namespace == user.namespace})
-        return f"there is no {kind} {name} in these files; there is: {', '.join(given) or 'none'}"
+        return f"no {kind} {name} in these files; found: {', '.join(given) or 'none'}"
 
     def _pinned(self, user: Manifest, source: ObjectPath, pin: ObjectPath) -> Iterator[Diagnostic]:
         """The text that a source names exists and has the digest that pins it."""
@@ -148,7 +149,7 @@ class _Checks:
         texts = data if isinstance(data, Mapping) else {}
         keys, key = visible_keys(map(str, texts)), spec.get("key")
         if key is None and len(keys) != 1:
-            listed = f"keys: {', '.join(keys)}; say which one as key" if keys else "no data"
+            listed = f"keys: {', '.join(keys)}; set key to one of them" if keys else "no data"
             return user.at((*source, "configMap"), f"ConfigMap {name} has {listed}")
         key = keys[0] if key is None else key
         if key not in texts:
@@ -195,8 +196,8 @@ def _config_map(config_map: Manifest) -> Iterator[Diagnostic]:
     if size > MAX_CONFIG_MAP:
         yield config_map.at(
             ("data",),
-            f"data has {size:,} bytes and a ConfigMap takes at most {MAX_CONFIG_MAP:,}: "
-            "put the file on a volume, and name it as uri: pvc://CLAIM/PATH",
+            f"data has {size:,} bytes, and a ConfigMap takes at most {MAX_CONFIG_MAP:,}: "
+            "put the file on a volume, and set uri: pvc://CLAIM/PATH",
         )
 
 
@@ -210,7 +211,7 @@ def _secret(secret: Manifest) -> Iterator[Diagnostic]:
         try:
             base64.b64decode(value, validate=True) if isinstance(value, str) else b""
         except ValueError:
-            yield secret.at(("data", key), f"data.{key} must be base64: write it below stringData instead")
+            yield secret.at(("data", key), f"data.{key} must be base64: use stringData for plain text")
 
 
 def _texts(holder: Manifest, field: str) -> Iterator[Diagnostic]:
@@ -218,7 +219,7 @@ def _texts(holder: Manifest, field: str) -> Iterator[Diagnostic]:
     texts = holder.obj.get(field)
     if texts is not None and not isinstance(texts, Mapping):
         yield holder.at(
-            (field,), f"{field} must be a mapping of keys to texts: write KEY: | and the text below"
+            (field,), f"{field} must be a mapping of keys to text: write KEY: | and the text below it"
         )
         return
     for key, value in (texts or {}).items():
@@ -247,7 +248,7 @@ def _digest(user: Manifest, pin: ObjectPath, text: str) -> Iterator[Diagnostic]:
     pinned, found = _find(user.obj, pin), sha256_text(text)
     if isinstance(pinned, str) and pinned != found:
         field = ".".join(str(name) for name in pin)
-        yield user.at(pin, f"{field} is not the digest of the content, which is {found}")
+        yield user.at(pin, f"{field} does not match the content, whose digest is {found}")
 
 
 def _golden_fault(text: _Text, problem: str) -> Diagnostic:

@@ -157,10 +157,10 @@ def read_documents(file: Path) -> list[Manifest]:
     try:
         text = file.read_text(encoding="utf-8")
     except OSError as error:
-        reason = "there is no such file" if isinstance(error, FileNotFoundError) else error.strerror
+        reason = "no such file" if isinstance(error, FileNotFoundError) else error.strerror
         raise ManifestError([Diagnostic(file, 1, f"cannot be read: {reason}")]) from error
     except UnicodeDecodeError as error:
-        raise ManifestError([Diagnostic(file, 1, "cannot be read: it is not UTF-8 text")]) from error
+        raise ManifestError([Diagnostic(file, 1, "cannot be read: not UTF-8 text")]) from error
     try:
         return list(_documents(file, text))
     except yaml.MarkedYAMLError as error:
@@ -212,11 +212,9 @@ def _error_line(error: yaml.MarkedYAMLError) -> int:
 def _error_text(error: yaml.MarkedYAMLError) -> str:
     problem = error.problem or "cannot be parsed"
     if "'\\t'" in problem:
-        return "not YAML: a tab cannot indent, use spaces"
+        return "not YAML: indent with spaces, not tabs"
     if "mapping values are not allowed" in problem:
-        return (
-            "not YAML: a colon where none is expected; put quotes around the text, or check the indentation"
-        )
+        return "not YAML: unexpected colon; put quotes around the text, or check the indentation"
     context = (
         f" ({error.context}, line {error.context_mark.line + 1})"
         if error.context and error.context_mark
@@ -283,7 +281,7 @@ class _Walk:
 
     def _characters(self, node: yaml.ScalarNode, line: int) -> None:
         if SURROGATE.search(node.value):
-            self._fault(line, "\\uD800 to \\uDFFF are no characters: write the character itself")
+            self._fault(line, "\\uD800 to \\uDFFF are not characters: write the character itself")
 
     def _mapping(self, node: yaml.MappingNode, path: ObjectPath) -> None:
         first_lines: dict[str, int] = {}
@@ -295,12 +293,13 @@ class _Walk:
                 continue
             if key.tag != "tag:yaml.org,2002:str":
                 shown = key.value if isinstance(key, yaml.ScalarNode) else "a mapping or a list"
-                self._fault(line, f"the key {shown} is no text: put quotes around it")
+                self._fault(line, f"the key {shown} is not a string: put quotes around it")
                 continue
             self._characters(key, line)
             if key.value in first_lines:
                 self._fault(
-                    line, f"the key {key.value} is already in line {first_lines[key.value]}: keep one of them"
+                    line,
+                    f"duplicate key {key.value}, first in line {first_lines[key.value]}: keep one of them",
                 )
             first_lines.setdefault(key.value, line)
             self.visit(value, (*path, key.value), line)

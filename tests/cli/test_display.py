@@ -33,7 +33,7 @@ def test_progress_has_its_loss_speed_and_eta_and_says_where_less_fits_a_pass_tha
     assert "step 20/50 · loss 0.41 · 1800 tokens/s · ETA 1 min 30 s" in text
     smaller = progress.model_copy(update={"micro_batch_size": 2})
     text = shown(FineTuneJobStatus(phase=Phase.TRAINING, progress=smaller))
-    assert "1800 tokens/s · 2 examples a pass, more did not fit · ETA" in text
+    assert "1800 tokens/s · 2 examples per pass, more did not fit · ETA" in text
 
 
 def test_commands_name_the_folder_where_it_is_not_the_usual_one():
@@ -55,4 +55,4 @@ def test_commands_name_the_folder_where_it_is_not_the_usual_one():
     assert 'tunegate discard orders --reason "…" --runs here' in shown(status, runs=" --runs here")
     interrupted = FineTuneJobStatus(phase=Phase.TRAINING)
     text = shown(interrupted, runs=" --runs here", is_interrupted=True)
-    assert "interrupted; `tunegate run … --runs here` goes on" in text
+    assert "interrupted; resume with `tunegate run … --runs here`" in text

@@ -57,7 +57,7 @@ def test_a_finished_run_does_not_pass_for_one_of_changed_manifests(ended, change
     for _ in range(2):
         result = ended("run", "manifests")
         assert result.returncode == 2, result.stdout
-        assert f"before this command and did not see the change of {what}: --again" in result.stdout
+        assert f"and did not use the changed {what}: use --again" in result.stdout
     before = uid(ended)
     assert ended("run", "manifests", "--again").returncode == 0
     assert uid(ended) != before
@@ -68,7 +68,7 @@ def test_an_unchanged_finished_run_says_when_it_ended(ended):
     result = ended("run", "manifests")
     assert result.returncode == 0
     when = ended.status()["completionTime"].replace("T", " ").removesuffix("Z")
-    assert f"orders ended {when} UTC, before this command: --again runs it anew" in result.stdout
+    assert f"orders already ended at {when} UTC: use --again to run it again" in result.stdout
 
 
 def test_a_change_that_no_finished_job_reads_is_no_news(ended):
@@ -88,7 +88,7 @@ def test_again_deletes_nothing_before_all_is_known_to_be_allowed(ended):
     result = ended("run", "manifests", "--again")
     assert result.returncode == 1
     assert "EvalGate golden exists and its golden set is immutable" in result.stdout
-    assert "It is used by others, too." in result.stdout
+    assert "It is also used by others." in result.stdout
     assert uid(ended) == before
     assert ended.status()["phase"] == "Succeeded"
 
@@ -121,7 +121,7 @@ def test_a_job_may_not_be_called_as_the_folder_of_the_claims(ended, options):
     ended.edit(lambda objects: objects["orders"]["metadata"].update(name="volumes"))
     result = ended("run", "manifests", *options)
     assert result.returncode == 1
-    assert "FineTuneJob volumes: the runs folder keeps something else in volumes/" in result.stdout
+    assert "FineTuneJob volumes: volumes/ is a reserved name in the runs folder" in result.stdout
     assert list((ended.runs / "volumes" / "tuning").iterdir())
 
 

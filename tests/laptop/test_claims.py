@@ -79,5 +79,5 @@ def test_a_claim_whose_folder_is_gone_is_named(quick):
     shutil.rmtree(folder / "datasets")
     result = quick("run", "one", "--again")
     assert result.returncode == 1
-    assert f"leads to {folder / 'datasets'}, which is gone" in result.stdout
+    assert f"links to {folder / 'datasets'}, which does not exist" in result.stdout
     assert quick.status("one")["phase"] == "Succeeded"

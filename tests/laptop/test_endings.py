@@ -68,7 +68,7 @@ def test_a_decision_about_a_job_that_is_not_here_says_where_else_it_may_be(quick
     for command in ("continue", "discard"):
         result = quick(command, "orders", "--reason", "good enough")
         assert result.returncode == 1
-        assert "there is none; for a job on a cluster say its --namespace" in result.stdout
+        assert "jobs there: none; for a job on a cluster, add --namespace" in result.stdout
     assert not quick.runs.exists()
 
 

@@ -272,7 +272,7 @@ def test_a_secret_is_the_users_alone_and_gone_when_its_pod_has_ended(laptop: Lap
 def test_a_pod_waits_for_a_secret_that_is_not_among_the_manifests(laptop: Laptop) -> None:
     laptop.create_job(pod=pod_with_secret("true"))
     state = laptop.until(lambda: laptop.pods() and laptop.pod()["status"]["containerStatuses"][0]["state"])
-    assert state["waiting"]["message"] == 'secret "hub" not found: put it among the manifests'
+    assert state["waiting"]["message"] == 'secret "hub" not found: add it to the manifests'
     laptop.cluster.create(secret("hub", KEY="k"))
     assert laptop.until_finished()["type"] == "Complete"
 

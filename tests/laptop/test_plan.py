@@ -72,7 +72,7 @@ def test_plan_names_what_is_not_adapted_of_a_multimodal_model(tunegate, tmp_path
 def test_of_a_job_without_data_weights_and_gates_the_configuration_is_enough(tunegate, tiny_model):
     result = tunegate("plan", only_the_job(tunegate, tiny_model, **ON_A_VOLUME))
     assert result.returncode == 0, result.stdout
-    assert "note: there is no EvalGate golden in these files" in result.stdout
+    assert "note: no EvalGate golden in these files" in result.stdout
     assert "rows, tokens and steps are not known" in result.stdout
     assert "stage sft fits a GPU of 16 GB" in result.stdout
     assert "sft 1 x 128" in result.stdout, "one example of maxLength"

@@ -138,7 +138,7 @@ def test_ctrl_c_saves_and_the_same_command_goes_on(tunegate, tiny_model, undistu
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 130, output
-    assert "the same command goes on" in output
+    assert "the same command resumes" in output
     assert tunegate.trainer is None
     result = tunegate("run", "manifests")
     assert result.returncode == 0, result.stdout

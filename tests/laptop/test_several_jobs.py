@@ -49,7 +49,7 @@ def test_an_interrupted_job_goes_on_when_it_is_named(interrupted):
 
 def test_status_tells_interrupted_from_running(interrupted):
     assert "first: interrupted" in interrupted("status").stdout
-    assert "interrupted; `tunegate run …` goes on" in interrupted("status", "first").stdout
+    assert "interrupted; resume with `tunegate run …`" in interrupted("status", "first").stdout
     write(interrupted, "second")
     process = interrupted.start("run", "second")
     eventually(lambda: interrupted.is_training("second"), seconds=60)

@@ -45,7 +45,7 @@ def test_a_job_that_never_ran_here_is_not_waited_for(quick):
     write_later(quick, Path("/nowhere"))
     result = quick("run", "second", seconds=60)
     assert result.returncode == 1, result.stdout
-    assert "FineTuneJob later starts from orders, which never ran here. Run it first." in result.stdout
+    assert "FineTuneJob later starts from orders, which has not run here. Run it first." in result.stdout
 
 
 def test_a_job_that_nobody_works_on_is_not_waited_for(quick):

@@ -63,7 +63,7 @@ def test_ctrl_c_while_a_tracker_is_tried_leaves_the_job_as_it_ended(quick):
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 0, output
-    assert "mlflow is still to be told the rest" in output
+    assert "remaining data not yet sent to mlflow" in output
 
     del quick.environment["STAND_IN_AWAY"]
     assert "tracking  told mlflow the rest" in quick("run", "manifests").stdout

@@ -70,7 +70,7 @@ def test_a_job_that_is_not_there_is_named(team, tunegate):
 def test_a_decision_needs_a_reason(tunegate):
     said = tunegate("continue", "orders", "--namespace", "team", "--reason", " ")
     assert said.returncode == 2
-    assert "Invalid value for '--reason': must say why" in said.stdout
+    assert "Invalid value for '--reason': must not be blank" in said.stdout
 
 
 def test_without_a_cluster_it_says_what_to_set(tmp_path):
@@ -87,5 +87,5 @@ def test_a_cluster_that_is_away_is_said_in_one_line(server, tmp_path):
     tunegate = Command(tmp_path, {"KUBECONFIG": str(config)})
     said = tunegate("continue", "orders", "--namespace", "team", "--reason", "why not")
     assert said.returncode == 1
-    assert "Error: the cluster does not answer: " in said.stdout
+    assert "Error: the cluster is unreachable: " in said.stdout
     assert "Traceback" not in said.stdout

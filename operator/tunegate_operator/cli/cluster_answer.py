@@ -32,7 +32,7 @@ def answer(name: str, namespace: str, annotation: str, reason: str) -> None:
     except client.ApiException as error:
         raise AnswerError(_said_by(error)) from error
     except urllib3.exceptions.HTTPError as error:
-        raise AnswerError(f"the cluster does not answer: {error}") from error
+        raise AnswerError(f"the cluster is unreachable: {error}") from error
 
 
 def _said_by(error: client.ApiException) -> str:

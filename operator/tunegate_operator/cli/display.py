@@ -26,7 +26,7 @@ VERDICT_COLOURS = {"Passed": "green", "Failed": "red", "Error": "magenta", "Inco
 
 def interrupted(runs: str) -> str:
     """What to do about a job that nobody works on. ``runs`` is as in :func:`job_view`."""
-    return f"interrupted; `tunegate run …{runs}` goes on"
+    return f"interrupted; resume with `tunegate run …{runs}`"
 
 
 def job_view(
@@ -83,11 +83,11 @@ def jobs_table(
 def earlier_note(name: str, ended_at: datetime | None, unseen: Sequence[str]) -> str:
     """What to know of a job that had begun before this command; empty when there is nothing."""
     if ended_at:
-        missed = f" and did not see the change of {', '.join(unseen)}" if unseen else ""
+        missed = f" and did not use the changed {', '.join(unseen)}" if unseen else ""
         when = f"{ended_at:%Y-%m-%d %H:%M:%S} UTC"
-        return f"{name} ended {when}, before this command{missed}: --again runs it anew"
+        return f"{name} already ended at {when}{missed}: use --again to run it again"
     if unseen:
-        return f"{name} began before {', '.join(unseen)} changed: --again starts over"
+        return f"{name} started before {', '.join(unseen)} changed: use --again to start over"
     return ""
 
 
@@ -122,7 +122,9 @@ def _headline(phase: Phase, status: FineTuneJobStatus) -> Text:
 def tracking_line(tracking: TrackingStatus) -> Text:
     """What came of trackers that were away when a job ended."""
     if tracking.result is None:
-        return Text(f"tracking  {' and '.join(tracking.behind)} is still to be told the rest", style="yellow")
+        return Text(
+            f"tracking  remaining data not yet sent to {' and '.join(tracking.behind)}", style="yellow"
+        )
     if tracking.result == SUCCEEDED:
         return Text(f"tracking  {tracking.message}", style="dim")
     return Text(f"tracking  {tracking.message}", style="yellow")
@@ -139,7 +141,7 @@ def _progress(status: FineTuneJobStatus, now: datetime) -> RenderableType:
     if progress.tokens_per_second:
         facts.append(f"{progress.tokens_per_second} tokens/s")
     if progress.micro_batch_size:
-        facts.append(f"{progress.micro_batch_size} examples a pass, more did not fit")
+        facts.append(f"{progress.micro_batch_size} examples per pass, more did not fit")
     if progress.estimated_end:
         facts.append(f"ETA {_duration((progress.estimated_end - now).total_seconds())}")
     row.add_row(
@@ -186,7 +188,7 @@ def _cost(status: FineTuneJobStatus) -> Iterator[str]:
         if stage.peak_gpu_memory:
             facts.append(f"peak {stage.peak_gpu_memory} of GPU memory")
         if stage.peak_process_memory:
-            facts.append(f"peak {stage.peak_process_memory}, the whole process")
+            facts.append(f"peak {stage.peak_process_memory} of process memory")
         yield f"cost      {stage.stage}: {' · '.join(facts)}"
     facts = [f"{_duration(float(cost.evaluation_seconds))} in evaluations"]
     if cost.evaluation_share:
@@ -225,7 +227,7 @@ def _choice(name: str, runs: str) -> Text:
 
 def _saved(stop: Stop) -> str:
     """What was not spent, in steps and where it is known in time."""
-    text = f"{stop.steps_saved} steps were not spent on a run that got worse"
+    text = f"{stop.steps_saved} steps saved by stopping"
     if stop.seconds_saved is None:
         return text
     gpus = f", {_duration(stop.gpu_seconds_saved)} of GPU time" if stop.gpu_seconds_saved else ""

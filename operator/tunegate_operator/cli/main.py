@@ -46,46 +46,49 @@ RUNS = click.option(
     show_default=True,
     envvar=RUNS_VARIABLE,
     type=click.Path(file_okay=False, path_type=Path),
-    help="The folder that holds runs, volumes and reports.",
+    help="Folder for runs, volumes and reports.",
 )
 NAMESPACE = click.option(
-    "--namespace", "-n", help="The job's namespace, where it runs on the cluster of your kubeconfig."
+    "--namespace", "-n", help="Namespace of a job that runs on the cluster of your kubeconfig."
 )
 
 
 def _not_blank(_: click.Context, __: click.Parameter, reason: str) -> str:
     if not reason.strip():
-        raise click.BadParameter("must say why")
+        raise click.BadParameter("must not be blank")
     return reason
 
 
 REASON = click.option(
-    "--reason", required=True, callback=_not_blank, help="Why. It is kept in the job's status."
+    "--reason",
+    required=True,
+    callback=_not_blank,
+    help="Reason for the decision, recorded in the job's status.",
 )
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="tunegate")
 def main() -> None:
-    """Fine-tune a model, judge every checkpoint, publish only what passed.
+    """Fine-tune a model, evaluate every checkpoint, and publish only a model that passed.
 
     \b
     The same manifests run here and on a cluster:
-      tunegate validate examples/quickstart    every mistake at once, with its line
-      tunegate plan examples/quickstart        what it would need, and train nothing
-      tunegate run examples/quickstart         data, training, gate, report
-      tunegate status                          what ran, and how it ended
+      tunegate validate examples/quickstart    report every mistake, with its line
+      tunegate plan examples/quickstart        estimate what it needs, without training
+      tunegate run examples/quickstart         prepare data, train, judge, publish
+      tunegate status                          show runs and their results
 
-    A run that a gate stopped waits for you: `tunegate continue` or `tunegate discard`.
+    A run that a gate stopped waits for your decision: `tunegate continue` or `tunegate discard`.
     """
 
 
 @main.command()
 @PATHS
 def validate(paths: tuple[Path, ...]) -> None:
-    """Check manifests: every mistake at once, each with its line.
+    """Check manifests and report every mistake with its line.
 
-    Nothing is run. Exit code 0: no mistakes, 2: there are some.
+    Nothing is run. Exit codes: 0 no mistakes, 2 mistakes.
     """
     count = _print_diagnostics(paths)
     if count:
@@ -99,24 +102,24 @@ def validate(paths: tuple[Path, ...]) -> None:
 @click.option(
     "--again",
     is_flag=True,
-    help="Forget earlier runs of these jobs and start over. A gate whose golden set changed, or an immutable "
-    "ConfigMap, is replaced as well, with its record, unless another job uses it.",
+    help="Forget earlier runs of these jobs and start over. Also replace an immutable ConfigMap that changed, "
+    "and a gate whose golden set changed, with its record, unless another job uses them.",
 )
 def run(paths: tuple[Path, ...], runs: Path, again: bool) -> None:
-    """Run manifests on this machine, with no cluster.
+    """Run manifests on this machine, without a cluster.
 
     \b
-    A folder stands for all manifests in it. What is created, in the folder RUNS:
+    A folder stands for all manifests in it. Files are created in the folder RUNS:
       RUNS/NAME/status.yaml    the FineTuneJob with its status
       RUNS/NAME/report.html    the report
       RUNS/volumes/CLAIM/      what pvc://CLAIM/… refers to
 
-    Ctrl-C saves and stops; the same command goes on from there. Jobs of other manifests in RUNS stay as they
-    are. A job that has ended is not run again unless you say --again.
+    Ctrl-C saves a checkpoint and stops; the same command resumes from it. Other jobs in RUNS are not
+    changed. A job that has ended runs again only with --again.
 
     \b
     Exit codes: 0 passed, 1 failed, 3 stopped by a gate, 4 suspended by its spec, 130 interrupted,
-      2 wrong manifests, or changed ones that a finished run has not seen
+      2 mistakes in manifests, or changes that a finished run did not use
     """
     if _print_diagnostics(paths):
         raise SystemExit(EXIT_USAGE)
@@ -135,15 +138,14 @@ def run(paths: tuple[Path, ...], runs: Path, again: bool) -> None:
     "-o", "--output", type=click.Choice(["table", "json", "yaml"]), default="table", show_default=True
 )
 def plan(paths: tuple[Path, ...], runs: Path, output: str) -> None:
-    """Say what jobs would be, and train nothing: rows, steps, memory by part, which GPU, which method.
+    """Estimate what jobs need, without training: rows, steps, memory by part, GPU, method.
 
     \b
-    Checks what `tunegate run` checks before it trains. Of a job whose data or weights are not here, the
-    model's config.json is enough for the memory. Nothing is left behind, but a model that had to be
-    converted.
+    Makes the checks that `tunegate run` makes before training. If data or weights are not on this machine,
+    the model's config.json is enough to estimate memory. No files are left, except a converted model.
 
     \b
-    Exit codes: 0 the job could run, 1 it would be refused, 2 wrong manifests
+    Exit codes: 0 the job can run, 1 it would be refused, 2 mistakes in manifests
     """
     if _print_diagnostics(paths, complete=False):
         raise SystemExit(EXIT_USAGE)
@@ -169,9 +171,9 @@ def plan(paths: tuple[Path, ...], runs: Path, output: str) -> None:
 @click.argument("name", required=False)
 @RUNS
 def status(name: str | None, runs: Path) -> None:
-    """Show what ran here, or one job in full.
+    """Show the runs on this machine, or one job in detail.
 
-    It may be used while `tunegate run` works in another terminal.
+    You can use it while `tunegate run` runs in another terminal.
     """
     console = Console()
     found = read_jobs(runs)
@@ -196,9 +198,9 @@ def status(name: str | None, runs: Path) -> None:
 @NAMESPACE
 @RUNS
 def continue_(name: str, reason: str, namespace: str | None, runs: Path) -> None:
-    """Go on with a run that a gate stopped.
+    """Resume a run that a gate stopped.
 
-    Training resumes from its last checkpoint. What it is worse than from now on is that checkpoint.
+    Training resumes from its last checkpoint. Later checkpoints are compared with this one.
     """
     if namespace:
         _answer_on_cluster(name, namespace, CONTINUE_ANNOTATION, reason)
@@ -252,7 +254,9 @@ def _open(runs: Path, names: list[str]) -> Iterator[Laptop]:
         with Laptop(runs, names) as laptop:
             yield laptop
     except RootInUseError as error:
-        raise click.ClickException(f"{error}: wait for it, or choose another folder with --runs") from error
+        raise click.ClickException(
+            f"{error}: wait until it ends, or choose another folder with --runs"
+        ) from error
     except (RefusedError, ClusterError) as error:
         raise click.ClickException(str(error)) from error
     except KeyboardInterrupt:
@@ -264,7 +268,7 @@ def _answer(laptop: Laptop, name: str, annotation: str, reason: str) -> None:
     try:
         found = read_status(laptop.job(name))
     except KeyError:
-        raise click.ClickException(f"nothing is left of {name} but its status: run it again") from None
+        raise click.ClickException(f"only the status of {name} is left: run it again") from None
     if found.stop is None or found.completion_time:
         raise click.ClickException(f"{name} is not stopped: there is nothing to decide")
     laptop.annotate(name, annotation, {"stop": found.stop.id, "reason": reason})
@@ -278,7 +282,9 @@ def _answer_on_cluster(name: str, namespace: str, annotation: str, reason: str) 
         cluster.answer(name, namespace, annotation, reason)
     except cluster.AnswerError as error:
         raise click.ClickException(str(error)) from error
-    click.echo(f"said; what follows: kubectl get ftj {name} --namespace {namespace} --watch")
+    click.echo(
+        f"Decision recorded. Follow progress with: kubectl get ftj {name} --namespace {namespace} --watch"
+    )
 
 
 def _live(laptop: Laptop, names: list[str], earlier: Mapping[str, Earlier]) -> None:
@@ -302,10 +308,10 @@ def _live(laptop: Laptop, names: list[str], earlier: Mapping[str, Earlier]) -> N
                 if all(laptop.is_at_rest(name) for name in names):
                     break
     except KeyboardInterrupt:
-        click.echo("\nsaving… (once more Ctrl-C: don't wait, and lose what is not saved)", err=True)
+        click.echo("\nsaving a checkpoint… (press Ctrl-C again to exit without saving)", err=True)
         laptop.interrupt()
         if any(read_status(laptop.job(name)).phase not in AT_REST for name in names):
-            click.echo("interrupted; the same command goes on from the last checkpoint", err=True)
+            click.echo("interrupted; the same command resumes from the last checkpoint", err=True)
             raise SystemExit(EXIT_INTERRUPTED) from None
     code = _conclude(laptop, names, console)
     click.echo(f"took      {time.monotonic() - started:.0f} s")
@@ -354,7 +360,7 @@ def _look_for(name: str, runs: Path) -> None:
     names = [job["metadata"]["name"] for job in read_jobs(runs)]
     if name not in names:
         raise click.ClickException(
-            f"{_no_such_job(name, runs, names)}; for a job on a cluster say its --namespace"
+            f"{_no_such_job(name, runs, names)}; for a job on a cluster, add --namespace"
         )
 
 
@@ -365,7 +371,7 @@ def _runs_option(runs: Path) -> str:
 
 
 def _no_such_job(name: str, runs: Path, names: list[str]) -> str:
-    return f"no job {name} in {runs}; there {'are: ' + ', '.join(names) if names else 'is none'}"
+    return f"no job {name} in {runs}; jobs there: {', '.join(names) or 'none'}"
 
 
 def _as_ctrl_c(*_: object) -> None:

@@ -45,7 +45,7 @@ def plan_view(job: Object, forecast: Forecast) -> RenderableType:
             parts.append(Text(_how_counted(forecast.stages, on_gpu=on_gpu), style="dim"))
         parts += [
             Text(),
-            Text("time      known once it trains: status has an estimate from its first steps on"),
+            Text("time      estimated in status after the first training steps"),
         ]
         advice = advise(spec, forecast.model.shape, forecast.stages, forecast.judging)
         parts += [Text(f"advice    {each}") for each in advice]
@@ -78,7 +78,7 @@ def _stages(stages: list[StagePlan]) -> Table:
     table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
     for column in ("STAGE", "METHOD", "TRAINS"):
         table.add_column(column)
-    for column in ("STEPS", "CHECKPOINTS", "TOKENS AN EPOCH", "EXAMPLES A STEP", "A PASS"):
+    for column in ("STEPS", "CHECKPOINTS", "TOKENS/EPOCH", "EXAMPLES/STEP", "EXAMPLES/PASS"):
         table.add_column(column, justify="right")
     for stage in stages:
         parameters = stage.parameters
@@ -105,13 +105,13 @@ def _trained(stage: StagePlan) -> str:
 
 def _memory(stages: list[StagePlan], *, on_gpu: bool) -> Table:
     table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0), title_justify="left")
-    table.add_column("MEMORY, ESTIMATED")
+    table.add_column("ESTIMATED MEMORY")
     for stage in stages:
         table.add_column(stage.name, justify="right")
     known = [stage.memory for stage in stages]
     for part in PARTS:
         table.add_row(part, *(_size(getattr(memory, part) if memory else None) for memory in known))
-    table.add_row("at most", *(_size(memory.total if memory else None) for memory in known), style="bold")
+    table.add_row("peak", *(_size(memory.total if memory else None) for memory in known), style="bold")
     if on_gpu:
         table.add_row("GPU needed", *(_size(needed(memory) if memory else None) for memory in known))
         for card in fitting_cards(stages[0]):
@@ -129,10 +129,10 @@ def _how_counted(stages: list[StagePlan], *, on_gpu: bool) -> str:
     largest = ", ".join(
         f"{stage.name} {one.examples} x {one.longest}" for stage in stages if (one := stage.largest_pass)
     )
-    kept_free = f"; GPU needed keeps {KEPT_FREE} free" if on_gpu else ""
+    kept_free = f"; the GPU needed includes {KEPT_FREE} kept free" if on_gpu else ""
     return (
-        "parts at the moment of a step at which most is held, by the largest pass, examples x tokens of the "
-        f"longest: {largest}{kept_free}"
+        "memory by part at the peak of a step, for the largest pass (examples x tokens of the longest): "
+        f"{largest}{kept_free}"
     )
 
 

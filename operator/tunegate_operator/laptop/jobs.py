@@ -54,7 +54,7 @@ def refuse_unsupported(job: Object) -> None:
     spec, name = job["spec"], job["metadata"]["name"]
     completions = spec.get("completions", 1)
     if spec.get("parallelism", 1) != completions:
-        raise InvalidError(f"Job {name}: spec.parallelism other than spec.completions needs a cluster")
+        raise InvalidError(f"Job {name}: without a cluster, spec.parallelism must equal spec.completions")
     if completions > 1 and not _is_indexed(job):
         raise InvalidError(f"Job {name}: spec.completions above 1 needs completionMode: Indexed")
 

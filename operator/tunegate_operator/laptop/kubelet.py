@@ -137,7 +137,7 @@ class Kubelet:
                 self._processes[uid] = process
                 if not record or pod_status.phase(pod) == "Pending":
                     self._announce(pod)
-                logger.info("pod %s goes on as process %d", pod["metadata"]["name"], process.record.pid)
+                logger.info("pod %s continues as process %d", pod["metadata"]["name"], process.record.pid)
             elif record or pod_status.phase(pod) == "Running" or self._left_message(pod):
                 self._lost[uid] = pod
         names = {pod["metadata"]["name"] for pod in self._store.list_objects("Pod")}
@@ -228,7 +228,7 @@ class Kubelet:
         try:
             self._store.patch_status(key, status, current["metadata"]["resourceVersion"])
         except (ConflictError, NotFoundError):
-            logger.debug("pod %s changed meanwhile; the next step sees it", key.name)
+            logger.debug("pod %s changed in the meantime; the next step handles it", key.name)
 
     def _finder(self, pod: Object) -> FindObject:
         """Finds ConfigMaps and Secrets in the pod's namespace."""

@@ -56,8 +56,8 @@ def in_our_namespace(objects: Iterable[Object]) -> list[Object]:
         new = {**obj, "metadata": {**obj["metadata"], "namespace": NAMESPACE}}
         if Key.of(new) in moved:
             raise RefusedError(
-                f"there are two {obj['kind']}s {obj['metadata']['name']}, in different namespaces, and a "
-                "laptop has one: rename one of them, or run them apart, each with its own --runs"
+                f"{obj['kind']} {obj['metadata']['name']} is in two namespaces, but a run on a laptop has "
+                "only one: rename one of them, or run them separately, each with its own --runs"
             )
         moved[Key.of(new)] = new
     return list(moved.values())
@@ -68,7 +68,7 @@ def refuse_reserved(names: Iterable[str]) -> None:
     for name in names:
         if name in RESERVED:
             raise RefusedError(
-                f"FineTuneJob {name}: the runs folder keeps something else in {name}/; "
+                f"FineTuneJob {name}: {name}/ is a reserved name in the runs folder; "
                 "give the job another name"
             )
 
@@ -90,12 +90,12 @@ def refuse_start_from_nothing(job: Object, earlier: Object | None) -> None:
     name = job["metadata"]["name"]
     source = job["spec"]["model"]["startFrom"]
     if earlier is None:
-        raise RefusedError(f"FineTuneJob {name} starts from {source}, which never ran here. Run it first.")
+        raise RefusedError(f"FineTuneJob {name} starts from {source}, which has not run here. Run it first.")
     phase = earlier.get("status", {}).get("phase") or Phase.PENDING
     if not Phase(phase).is_final:
         raise RefusedError(
             f"FineTuneJob {name} starts from {source}, which is {phase}. "
-            "Let it end first, or run both together."
+            "Wait until it ends, or run both with one command."
         )
 
 
@@ -112,11 +112,11 @@ def refuse_change(obj: Object, users: Iterable[str], *, again: bool) -> None:
     if again and not users:
         return
     name, gate = obj["metadata"]["name"], obj["kind"] == "EvalGate"
-    what = "its golden set is immutable, so that pass rates compare" if gate else "it is immutable"
-    way = f"It is used by {', '.join(users)}, too" if users else "Or start over with --again"
+    what = "its golden set is immutable, so that pass rates stay comparable" if gate else "it is immutable"
+    way = f"It is also used by {', '.join(users)}" if users else "Or start over with --again"
     raise RefusedError(
         f"{obj['kind']} {name} exists and {what}. "
-        f"Give the new {'set a gate of its own' if gate else 'content a name of its own'}. {way}."
+        f"{'Create another EvalGate for the set' if gate else 'Give the new content another name'}. {way}."
     )
 
 

@@ -88,7 +88,7 @@ class ObjectFolder:
             try:
                 obj = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506 - a safe loader
                 if self._path(Key.of(obj)) != path:
-                    raise ClusterError(f"{path}: kind, namespace or name differ from the file's place")
+                    raise ClusterError(f"{path}: kind, namespace or name do not match the path")
             except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError) as error:
                 raise ClusterError(f"{path} cannot be read: {error!r}") from error
             objects.append(obj)

@@ -96,8 +96,8 @@ def _run(root: Path) -> Forecast:
             check=False,
         )
     except subprocess.TimeoutExpired as error:
-        raise ForecastError(f"it is not known after {SECONDS} s what the job would be") from error
+        raise ForecastError(f"the estimate did not finish within {SECONDS} s") from error
     if ended.returncode != 0:
         last = "\n".join(ended.stderr.strip().splitlines()[-_LAST_LINES:])
-        raise ForecastError(f"the trainer could not say what the job would be:\n{last}")
+        raise ForecastError(f"the trainer failed to estimate the job:\n{last}")
     return Forecast.model_validate_json((root / "forecast.json").read_bytes())

@@ -73,7 +73,7 @@ def build(pod: Object, folder: Path, find: FindObject, find_volume: FindVolume) 
             target.mkdir(parents=True)
         link = below(folder, mount["mountPath"])
         if any(parent.is_symlink() for parent in link.parents if parent != folder):
-            raise CannotStartError("CreateContainerError", f"{mount['mountPath']} lies in another mount")
+            raise CannotStartError("CreateContainerError", f"{mount['mountPath']} is inside another mount")
         link.parent.mkdir(parents=True, exist_ok=True)
         link.symlink_to(target.absolute())
     message_path(pod, folder).parent.mkdir(parents=True, exist_ok=True)
@@ -110,7 +110,7 @@ def _materialize(volume: Object, folder: Path, find: FindObject, find_volume: Fi
     if any(source in volume for source in _EMPTY_FOLDERS):
         (folder / name).mkdir(parents=True)
         return folder / name
-    raise CannotStartError("CreateContainerConfigError", f'volume "{name}" is of a type that needs a cluster')
+    raise CannotStartError("CreateContainerConfigError", f'volume "{name}" has a type that needs a cluster')
 
 
 def _files(kind: str, name: str, source: Object, folder: Path, find: FindObject) -> Path:
@@ -120,7 +120,7 @@ def _files(kind: str, name: str, source: Object, folder: Path, find: FindObject)
     if found is None:
         if source.get("optional"):
             return folder
-        hint = ": put it among the manifests" if kind == "Secret" else ""
+        hint = ": add it to the manifests" if kind == "Secret" else ""
         raise CannotStartError("CreateContainerConfigError", f'{kind.lower()} "{name}" not found{hint}')
     content = content_of(found)
     if kind == "Secret":
@@ -178,7 +178,7 @@ def _value_from(source: Object, name: str, pod: Object, find: FindObject) -> str
     if "resourceFieldRef" in source:
         return _limit(source["resourceFieldRef"]["resource"], name, pod)
     if "secretKeyRef" in source:
-        hint = f": put it among the manifests, or set {name} in your environment"
+        hint = f": add it to the manifests, or set {name} in your environment"
         reference = source["secretKeyRef"] | ({"optional": True} if name in os.environ else {})
         return _value_of("Secret", reference, find, hint)
     if "configMapKeyRef" in source:

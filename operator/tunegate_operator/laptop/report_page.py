@@ -32,5 +32,5 @@ def _banner(status: FineTuneJobStatus) -> str:
     lines = [f"<strong>{status.phase}</strong> {escape(status.message)}"]
     if status.failure and status.failure.hint:
         lines.append(f"What to do: {escape(status.failure.hint)}")
-    lines.append("<small>What follows is older: it is what the trainer knew.</small>")
+    lines.append("<small>The trainer wrote the report below before this happened.</small>")
     return f'<p role="status" style="{_STYLE}">{"<br>".join(lines)}</p>'

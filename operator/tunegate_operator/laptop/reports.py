@@ -73,8 +73,8 @@ class Outboxes:
                 logger.warning("%s: %s", path, error)
             except StoreFullError as error:
                 if not was_deferred:
-                    logger.warning("%s is read again later: %s", path, error)
+                    logger.warning("%s will be read again later: %s", path, error)
                 self._deferred.add(path)
                 self._seen.pop(path, None)
             except (KeyError, TypeError) as error:
-                logger.warning("%s is no report: %r", path, error)
+                logger.warning("%s is not a valid report: %r", path, error)

@@ -113,7 +113,7 @@ class ObjectStore:
             metadata = new["metadata"]
             metadata["namespace"] = key.namespace
             if metadata.get("uid", uid_of(old)) != uid_of(old):
-                raise ConflictError(f"{key.kind} {key.name} is another object now")
+                raise ConflictError(f"{key.kind} {key.name} has been replaced by another object")
             for field in SET_BY_SERVER:
                 if field in old["metadata"]:
                     metadata[field] = old["metadata"][field]

@@ -24,7 +24,7 @@ def plan_links(volumes: Path, projects: Iterable[Project]) -> dict[Path, Path]:
                 _refuse_other(claim, target, wanted.setdefault(link, target))
             elif link.is_symlink() and not link.exists():
                 raise RefusedError(
-                    f"claim {claim}: {link} leads to {link.readlink()}, which is gone. Bring it back, "
+                    f"claim {claim}: {link} links to {link.readlink()}, which does not exist. Restore it, "
                     f"or remove the link."
                 )
     return {link: target for link, target in wanted.items() if _must_be_made(link, target)}
@@ -73,6 +73,6 @@ def _must_be_made(link: Path, target: Path) -> bool:
 def _refuse_other(claim: str, target: Path, present: Path) -> None:
     if target != present:
         raise RefusedError(
-            f"claim {claim} would be {target}, but it is {present} already. Give one of them another name, "
+            f"claim {claim} would refer to {target}, but it already refers to {present}. Rename one of them, "
             "or choose another folder with --runs."
         )
