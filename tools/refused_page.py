@@ -39,20 +39,20 @@ MUTABLE_FIELDS = {
 INTRODUCTION = """\
 # What is refused
 
-`kubectl apply` refuses a manifest that contradicts itself, before anything runs, and says for each fault
-where it is and what to do. `tunegate validate` says the same of a file, with the line and without a cluster,
-and finds more: what needs other objects, and what is not supported yet.
+`kubectl apply` refuses a manifest that contradicts itself, before anything runs. The answer names each field at
+fault and what to do. `tunegate validate` gives the same answers for a file, with line numbers and without a
+cluster. It also checks references to other objects, and fields that are not supported yet.
 
-Here is every rule, with a manifest that breaks it and the answer of a real API server. What does not matter
-is left out of the manifests. A fault in a name, an address or a number is answered in words, and again with
-the pattern that the schema has for tools. Two things hold for every field:
+This page lists every rule, with a manifest that breaks it and the answer of a real API server. The manifests
+show only the relevant fields. A fault in a name, an address or a number is answered twice: in words, and with the
+pattern from the schema. Two rules apply to every field:
 
-- A field that does not exist is refused by its name: `unknown field "spec.resources.gpus"`. kubectl asks for
-  that; with `--validate=ignore` the API server drops the field without a word.
-- A missing field, one of the wrong type and one that is too long are answered first, with the line
-  `some validation rules were not checked`: mend these, and the rest is checked.
+- An unknown field is refused by its name: `unknown field "spec.resources.gpus"`. kubectl requests this check;
+  with `--validate=ignore` the API server drops the field silently.
+- Missing fields, fields of a wrong type and fields that are too long are reported first, with the line
+  `some validation rules were not checked`: fix these, and the other rules are checked.
 
-This page is written by `tools/refused_page.py`, from the table and the answers in the tests.
+`tools/refused_page.py` generates this page from the table and the answers in the tests.
 
 """
 
