@@ -12,6 +12,8 @@ from tunegate_api.memory.shapes import GenerationBatch, ModelShape, Pass
 from tunegate_api.plan import StagePlan, TrainingParameters
 
 PAGE = (Path(__file__).parents[2] / "docs" / "choosing.md").read_text(encoding="utf-8")
+PROSE = " ".join(PAGE.split())
+"""The page without line breaks."""
 MODELS = {
     "SmolLM2-135M": SMOLLM2,
     "Qwen2.5-1.5B": QWEN_1_5B,
@@ -62,7 +64,7 @@ def test_the_table_of_memory_is_the_estimate(name: str) -> None:
 
 
 def test_what_is_kept_free_and_which_gpus_are_meant_is_said() -> None:
-    assert KEPT_FREE in PAGE
+    assert KEPT_FREE in PROSE
     assert f"{', '.join(map(str, CARDS[:-1]))} and {CARDS[-1]} GB" in PAGE
 
 
@@ -80,13 +82,13 @@ def test_where_evaluations_need_most_a_smaller_batch_of_them_is_the_first_to_hel
     first = next(remedies(LLAMA_7B, planned))
     assert first.change == "generation.batchSize: 16 in the EvalGate"
     assert smallest_card(first.memory) == 24
-    assert "with a batch of 16,\nLlama-2-7B with LoRA fits 24 GB" in PAGE
+    assert "With a batch of 16, Llama-2-7B with LoRA fits 24 GB" in PROSE
 
 
 def test_what_a_merged_model_needs_at_the_gate_is_said() -> None:
     quantized = stage(**LORA, quantization="NF4")
     merged = judging(QWEN_7B, quantized, [EVALUATION], accelerator="GPU", whole="bfloat16")
-    assert f"trained by QLoRA and merged needs {size_text(needed(merged))} there" in PAGE
+    assert f"trained by QLoRA and merged needs {size_text(needed(merged))} there" in PROSE
     assert merged.weights == 2 * QWEN_7B.parameters
     as_adapter = judging(QWEN_7B, quantized, [EVALUATION], accelerator="GPU")
     trained = estimate(QWEN_7B, quantized, LARGEST, accelerator="GPU", generation=EVALUATION)
