@@ -39,16 +39,16 @@ MUTABLE_FIELDS = {
 INTRODUCTION = """\
 # What is refused
 
-`kubectl apply` refuses a manifest that contradicts itself, before anything runs. The answer names each field at
-fault and what to do. `tunegate validate` gives the same answers for a file, with line numbers and without a
-cluster. It also checks references to other objects, and fields that are not supported yet.
+`kubectl apply` refuses a manifest that contradicts itself, before anything runs. The answer names each
+field at fault and what to do. `tunegate validate` gives the same answers for a file, with line numbers and
+without a cluster. It also checks references to other objects, and fields that are not supported yet.
 
 This page lists every rule, with a manifest that breaks it and the answer of a real API server. The manifests
-show only the relevant fields. A fault in a name, an address or a number is answered twice: in words, and with the
-pattern from the schema. Two rules apply to every field:
+show only the relevant fields. A fault in a name, an address or a number is answered twice: in words, and
+with the pattern from the schema. Two rules apply to every field:
 
-- An unknown field is refused by its name: `unknown field "spec.resources.gpus"`. kubectl requests this check;
-  with `--validate=ignore` the API server drops the field silently.
+- An unknown field is refused by its name: `unknown field "spec.resources.gpus"`. kubectl requests this
+  check; with `--validate=ignore` the API server drops the field silently.
 - Missing fields, fields of a wrong type and fields that are too long are reported first, with the line
   `some validation rules were not checked`: fix these, and the other rules are checked.
 

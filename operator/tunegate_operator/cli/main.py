@@ -102,8 +102,8 @@ def validate(paths: tuple[Path, ...]) -> None:
 @click.option(
     "--again",
     is_flag=True,
-    help="Forget earlier runs of these jobs and start over. Also replace an immutable ConfigMap that changed, "
-    "and a gate whose golden set changed, with its record, unless another job uses them.",
+    help="Forget earlier runs of these jobs and start over. Also replace an immutable ConfigMap that "
+    "changed, and a gate whose golden set changed, with its record, unless another job uses them.",
 )
 def run(paths: tuple[Path, ...], runs: Path, again: bool) -> None:
     """Run manifests on this machine, without a cluster.
