@@ -53,7 +53,12 @@ def test_misspelt_field_of_status_is_refused() -> None:
 
 @pytest.mark.parametrize(
     "changes",
-    [{"completion_time": "soon"}, {"phase": "Dancing"}, {"attempts": [{"role": "train"}]}, {"gpu_seconds": None}],
+    [
+        {"completion_time": "soon"},
+        {"phase": "Dancing"},
+        {"attempts": [{"role": "train"}]},
+        {"gpu_seconds": None},
+    ],
 )
 def test_value_of_a_wrong_type_is_refused(changes: dict[str, Any]) -> None:
     made = draft()
