@@ -183,7 +183,7 @@ def test_added_target_is_published_to_with_one_line(job):
         assert address.rest == "registry/extractor"
         return memory
 
-    run(job.context(), digest, targets={**TARGETS, "mlflow": open_memory})
+    run(job.context(digest=digest), targets={**TARGETS, "mlflow": open_memory})
     version = version_name(job.name, UID)
     assert memory.recorded == [version]
     assert memory.uploaded[version]["adapter_model.safetensors"] == b"weights"
