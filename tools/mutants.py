@@ -77,7 +77,7 @@ def lay_out() -> None:
     shutil.copytree(
         ROOT / "operator" / "tunegate_operator", WORK / "src" / "tunegate_operator", ignore=ignore
     )
-    for name in ("children", "evalgate", "finetunejob", "support", "api"):
+    for name in ("api", "children", "evalgate", "finetunejob", "support"):
         shutil.copytree(ROOT / "tests" / name, WORK / "tests" / name, ignore=ignore)
     shutil.copytree(ROOT / "docs", WORK / "docs")  # test_kstatus.py compares with a page
     (WORK / "pyproject.toml").write_text(CONFIG)
