@@ -5,7 +5,7 @@ from tunegate_api.contract import Evaluation, GateRequest, Request, Results, Sub
 from tunegate_api.judging.verdict import CaseSet
 from tunegate_api.v1alpha1.evalgate import EvalGateSpec
 from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec
-from tunegate_operator.finetunejob.judge import judge_checkpoint
+from tunegate_operator.finetunejob.judge import checkpoint_status
 
 
 def test_status_has_the_value_of_a_metric_of_counts():
@@ -27,4 +27,4 @@ def test_status_has_the_value_of_a_metric_of_counts():
     )
     rows = CaseSet(sha256="b" * 64, ids=["row-0", "row-1"])
     results = Results(sets={"dev/f1": rows}, evaluations=[evaluation])
-    assert judge_checkpoint(request, results, evaluation).task == {"f1": "0.75"}
+    assert checkpoint_status(request, results, evaluation).task == {"f1": "0.75"}

@@ -154,7 +154,7 @@ def test_counts_that_differ_from_what_was_reported_are_refused(job: JobFolder) -
     result["evaluations"][-1]["counts"] = {"test/f1": "4/4 4/4"}
     path.write_text(json.dumps(result))
     with pytest.raises(UserError, match="differ: one was changed"):
-        run(job.context(), digest)
+        run(job.context(digest=digest))
 
 
 def test_an_artifact_that_changed_after_it_was_judged_is_refused(job: JobFolder) -> None:
