@@ -51,6 +51,12 @@ quickstart: $(STAMP) ## Tune, judge and publish a small real model on this machi
 test: $(STAMP) ## Run the tests, several at a time
 	$(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadfile --no-loadscope-reorder
 
+# Without the trainer and its libraries, and without the lifecycles that are repeated for every write.
+FAST := $(addprefix tests/,api chart cli engine evalgate finetunejob reporting) $(wildcard tests/test_*.py)
+.PHONY: test-fast
+test-fast: $(STAMP) ## Run the tests that train nothing, for the inner loop
+	$(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadfile $(FAST) --ignore tests/finetunejob/test_faults.py
+
 .PHONY: stories
 stories: $(STAMP) $(VLLM) ## Run the tests that train SmolLM2 for many minutes (vLLM takes 6 GB)
 	$(BIN)/python -m pytest -m story
