@@ -30,7 +30,8 @@ def report(step: Step, attempt: int = 1, **content: Any) -> Report:
 
 
 def measured(subject: Subject, stage: str = "sft") -> Results:
-    return Results(evaluations=[Evaluation(subject=subject, stage=stage, step=1, outcomes={})])
+    step = 0 if subject is Subject.START else 1
+    return Results(evaluations=[Evaluation(subject=subject, stage=stage, step=step, outcomes={})])
 
 
 def sender(step: Step, attempt: int | None = None) -> Sender:
@@ -146,3 +147,12 @@ def test_results_of_another_stage_are_refused(step, stage):
 def test_a_role_reports_nothing_of_another_roles_work(step, content, message):
     with pytest.raises(ForeignReportError, match=message):
         sender(step).check(report(step, **content))
+
+
+def test_report_of_more_than_status_holds_is_refused() -> None:
+    published = [PublishedArtifact(uri=f"pvc://m/{n}", digest="0" * 64) for n in range(5)]
+    with pytest.raises(ForeignReportError, match="published: a job has at most 4 targets"):
+        sender(PUBLISH).check(report(PUBLISH, published=published))
+    started = Results(evaluations=[Evaluation(subject=Subject.START, stage="sft", step=3, outcomes={})])
+    with pytest.raises(ForeignReportError, match="results: a stage starts at step 0, not 3"):
+        sender(SFT).check(report(SFT, results=started))

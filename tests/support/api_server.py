@@ -1,11 +1,12 @@
 """A real API server with etcd and the controllers that clean up, for one test session."""
 
 import base64
+import random
 import secrets
 import socket
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -248,16 +249,15 @@ def _is_established(extensions: client.ApiextensionsV1Api, name: str) -> bool:
 
 
 def free_port() -> int:
-    """A port that the kernel gives to nobody for a minute, while a server may still ask for it by number.
+    """Return a port that nobody listens on, for a server that is told its number.
 
-    That is what an ended connection leaves behind; a closed listener leaves nothing.
+    It is below the ports of outgoing connections (``ip_local_port_range``), one of which could take it before
+    the server starts.
     """
-    with socket.socket() as listener, socket.socket() as caller:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(("127.0.0.1", 0))
-        listener.listen(1)
-        caller.connect(listener.getsockname())
-        called, _ = listener.accept()
-        called.close()  # the end that closes first is the one that waits
-        port: int = listener.getsockname()[1]
-        return port
+    for _ in range(100):
+        port = random.SystemRandom().randrange(10_000, 20_000)
+        with socket.socket() as probe, suppress(OSError):
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("", port))
+            return port
+    raise RuntimeError("no port between 10000 and 20000 is free")

@@ -85,28 +85,41 @@ class _Server:
                 key.data(forks)
 
     def _accept(self, forks: dict[int, _Fork]) -> None:
+        """A client that cannot be understood is closed, which ends it."""
         client, _ = self.listener.accept()
-        client.settimeout(10)
-        text, descriptors = b"", list[int]()
-        while not text.endswith(b"\n"):
-            more, found, _, _ = socket.recv_fds(client, 1 << 20, 3)
-            if not more:
-                return
-            text += more
-            descriptors += found
-        client.settimeout(None)
-        request = json.loads(text)
+        client.settimeout(60)
+        descriptors: list[int] = []
+        try:
+            request, numbers = _receive(client, descriptors)
+        except (OSError, ValueError):
+            client.close()
+        else:
+            client.settimeout(None)
+            self._fork(request, numbers, descriptors, client, forks)
+        for descriptor in descriptors:
+            os.close(descriptor)
+
+    def _fork(
+        self,
+        request: dict[str, Any],
+        numbers: bytes,
+        descriptors: list[int],
+        client: socket.socket,
+        forks: dict[int, _Fork],
+    ) -> None:
         pid = os.fork()
         if pid == 0:
             become(request, descriptors)
-        for descriptor in descriptors:
-            os.close(descriptor)
         fork = forks[pid] = _Fork(pid, client, os.pidfd_open(pid))
-        self.selector.register(client, selectors.EVENT_READ, lambda _: self._pass_on(fork))
+        for number in numbers:
+            os.kill(pid, number)
+        self.selector.register(client, selectors.EVENT_READ, lambda forks: self._pass_on(fork, forks))
         self.selector.register(fork.fd, selectors.EVENT_READ, lambda forks: self._end(forks.pop(fork.pid)))
 
-    def _pass_on(self, fork: _Fork) -> None:
+    def _pass_on(self, fork: _Fork, forks: dict[int, _Fork]) -> None:
         """A signal from the client, or its end."""
+        if fork.pid not in forks:  # it ended, and the selector had both events
+            return
         try:
             numbers = fork.client.recv(16)
         except ConnectionError:
@@ -125,6 +138,23 @@ class _Server:
         with suppress(ConnectionError):
             fork.client.sendall(f"{os.waitstatus_to_exitcode(status)}\n".encode())
         fork.client.close()
+
+
+def _receive(client: socket.socket, descriptors: list[int]) -> tuple[dict[str, Any], bytes]:
+    """Read a request and its descriptors, and signals that follow at once.
+
+    Raises OSError or ValueError if there is no whole request.
+    """
+    text = b""
+    while b"\n" not in text:
+        more, found, _, _ = socket.recv_fds(client, 1 << 20, 3)
+        descriptors += found
+        if not more:
+            raise ConnectionError("the client went away")
+        text += more
+    line, _, numbers = text.partition(b"\n")
+    request: dict[str, Any] = json.loads(line)
+    return request, numbers
 
 
 def become(request: dict[str, Any], descriptors: list[int]) -> NoReturn:

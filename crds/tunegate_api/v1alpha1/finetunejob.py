@@ -11,7 +11,7 @@ from pydantic import Field
 from tunegate_api.meta import ApiModel, Name, ObjectMeta
 from tunegate_api.v1alpha1.data import Data
 from tunegate_api.v1alpha1.fields import Key, Share, Uri
-from tunegate_api.v1alpha1.finetunejob_status import FineTuneJobStatus
+from tunegate_api.v1alpha1.finetunejob_status import MAX_PUBLISHED, FineTuneJobStatus
 from tunegate_api.v1alpha1.pods import PodTemplate, Resources
 from tunegate_api.v1alpha1.stages import EvaluateEvery, GateReference, Stage
 from tunegate_api.v1alpha1.tracking import Tracking
@@ -144,7 +144,7 @@ class FineTuneJobSpec(ApiModel):
     """The volume to work on."""
     tracking: Tracking | None = None
     """Experiment trackers."""
-    publish: Annotated[list[PublishTarget], Field(max_length=4)] = []
+    publish: Annotated[list[PublishTarget], Field(max_length=MAX_PUBLISHED)] = []
     """Where the model goes when it passed. Left out: it stays on the storage volume."""
     merge_adapter: bool = False
     """True: an adapter is merged into its base, and the whole model is judged and published. False: the

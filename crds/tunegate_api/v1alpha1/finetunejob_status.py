@@ -29,6 +29,8 @@ MAX_EVICTIONS = 10
 """Evicted pods that status remembers. As many without a new checkpoint end the job."""
 MAX_BASELINES = 24
 """Cached baselines that status remembers, 160 bytes each: those of each gate, and of held-out rows."""
+MAX_PUBLISHED = 4
+"""Publish targets of a job."""
 MAX_DECISIONS = 8
 """Decisions about stops that status remembers."""
 
@@ -322,7 +324,7 @@ class FineTuneJobStatus(StatusModel):
     """The checkpoint that goes on: golden rate, then dev metric, then the earliest."""
     final: FinalStatus | None = None
     """The judgement of the artifact that would be published."""
-    published: Annotated[list[Published], Field(max_length=4)] = []
+    published: Annotated[list[Published], Field(max_length=MAX_PUBLISHED)] = []
     """Where the model went, one entry for each target."""
     baselines: Annotated[list[BaselineDigest], Field(max_length=MAX_BASELINES)] = []
     """Files of the baseline cache on the volume that this job's pods measured or used, the newest last."""

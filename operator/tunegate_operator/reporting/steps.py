@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tunegate_api.contract import Report, Role, Subject
+from tunegate_api.v1alpha1.finetunejob_status import MAX_PUBLISHED
 from tunegate_operator.names import Step
 
 MEASURED = {
@@ -64,6 +65,8 @@ class Sender:
         for evaluation in report.results.evaluations:
             if evaluation.subject not in MEASURED.get(report.role, ()):
                 raise ForeignReportError(f"results: role {report.role} evaluates no {evaluation.subject}")
+            if evaluation.subject is Subject.START and evaluation.step != 0:
+                raise ForeignReportError(f"results: a stage starts at step 0, not {evaluation.step}")
             if evaluation.stage not in stages:
                 raise ForeignReportError(f"results: {evaluation.stage} is not the stage of the report")
         if report.results.sets and report.role not in MEASURED:
@@ -74,3 +77,5 @@ class Sender:
             raise ForeignReportError(f"plan: role {report.role} makes no plan")
         if report.published and report.role is not Role.PUBLISH:
             raise ForeignReportError(f"published: role {report.role} publishes nothing")
+        if len(report.published) > MAX_PUBLISHED:
+            raise ForeignReportError(f"published: a job has at most {MAX_PUBLISHED} targets")

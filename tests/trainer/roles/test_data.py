@@ -281,6 +281,12 @@ def test_rows_are_read_from_a_volume(make_job):
     assert run(root) == ExitCode.OK
 
 
+def test_key_that_begins_with_a_dot_counts_only_where_it_is_named(make_job):
+    root = make_job(jsonl(100))
+    (root.path / "inputs" / "orders" / ".notes").write_text("not data")
+    assert run(root) == ExitCode.OK
+
+
 def test_a_config_map_with_several_keys_needs_one_named(make_job):
     root = make_job(jsonl(100))
     (root.path / "inputs" / "orders" / "other.jsonl").write_text("{}")

@@ -5,6 +5,7 @@ import hashlib
 import shutil
 from pathlib import Path
 
+from tunegate_api.config_map import visible_keys
 from tunegate_api.v1alpha1.data import DataSource
 from tunegate_trainer.fetch import SCHEMES, Schemes, fetch_file, has_files
 from tunegate_trainer.fetch.address import Address
@@ -91,8 +92,9 @@ def _config_map_file(folder: Path, source: DataSource, field: str) -> Path:
         if folder.is_dir()
         else []
     )
-    if source.key is None and len(keys) == 1:
-        return folder / keys[0]
+    visible = visible_keys(keys)
+    if source.key is None and len(visible) == 1:
+        return folder / visible[0]
     there = f"ConfigMap {source.config_map} has: {', '.join(keys) or 'no keys'}"
     if source.key is None:
         raise SourceNotFoundError(f"{field}: say which key of the ConfigMap to read", there)

@@ -261,7 +261,7 @@ def _of_task_metrics(plan: Plan, verdict: VerdictEvidence) -> list[EvalResult]:
                     dataset_revision=digest,
                     metric_type=task.name,
                     metric_value=float(task.rate) if counted else _rate(task.passed, task.total),
-                    metric_args={"total": task.total} | ({} if counted else {"passed": task.passed}),
+                    metric_args=({} if counted else {"passed": task.passed}) | {"total": task.total},
                 )
             )
     return results

@@ -14,7 +14,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from tunegate_api.contract import Role
-from tunegate_trainer.process.backoff import backoff
 from tunegate_trainer.process.context import Context
 from tunegate_trainer.process.errors import CredentialsError
 from tunegate_trainer.report.collect import collect
@@ -67,7 +66,6 @@ def _follow(context: Context, tracker: Tracker, credentials: Sequence[str], fail
     once = context.role is Role.TRACK
     wait = None if tracker.pause is None and not once else 0.0
     problem: str | None = None
-    pauses = backoff(FIRST_PAUSE, LONGEST_PAUSE)
     while True:
         closing = _ends_within(wait)
         began, before = time.monotonic(), problem
@@ -79,9 +77,9 @@ def _follow(context: Context, tracker: Tracker, credentials: Sequence[str], fail
         if closing or (once and not problem):
             return 1 if problem else 0
         if problem:
-            wait = max(next(pauses), min(wait or 0.0, LONGEST_PAUSE))
+            # Growing from how often it is sent anyway.
+            wait = min(2 * max(wait or 0.0, FIRST_PAUSE / 2), LONGEST_PAUSE)
         else:
-            pauses = backoff(FIRST_PAUSE, LONGEST_PAUSE)
             wait = max(tracker.pause or 0.0, (time.monotonic() - began) / BUSY_SHARE)
 
 

@@ -22,9 +22,14 @@ def run(module: str) -> None:
             "folder": os.getcwd(),
             "environment": environment | {"PYTHONPATH": others},
         }
-        for number in (signal.SIGTERM, signal.SIGINT):
+        passed_on = (signal.SIGTERM, signal.SIGINT)
+        signal.pthread_sigmask(signal.SIG_BLOCK, passed_on)  # until the server has the request
+        for number in passed_on:
             signal.signal(number, lambda number, _: server.sendall(bytes([number])))
-        socket.send_fds(server, [json.dumps(request).encode() + b"\n"], [0, 1, 2])
+        text = json.dumps(request).encode() + b"\n"
+        sent = socket.send_fds(server, [text], [0, 1, 2])
+        server.sendall(text[sent:])
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, passed_on)
         code = int(server.makefile().readline() or -signal.SIGKILL)
     if code < 0:
         if code != -signal.SIGKILL:
