@@ -249,7 +249,7 @@ def _is_established(extensions: client.ApiextensionsV1Api, name: str) -> bool:
 
 
 def free_port() -> int:
-    """Return a port that nobody listens on, for a server that is told its number.
+    """Return a port that nobody listens on, for a server that gets its number as a setting.
 
     It is below the ports of outgoing connections (``ip_local_port_range``), one of which could take it before
     the server starts.
