@@ -1,5 +1,6 @@
 """A cluster in memory that fails on command, and whose kubelet a test plays by hand."""
 
+import copy
 import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -51,6 +52,8 @@ class FakeCluster(ObjectStore):
         """Name of the object, type, reason, message."""
         self.event_lists: list[str] = []
         """The uids of objects whose Events were listed."""
+        self.write_listener: Callable[[], None] | None = None
+        """Called before and after each write of the operator."""
         self.as_user = _Unharmed(self)
         self._report_listeners: list[Callable[[Object], None]] = []
         self._crash_before: int | None = None
@@ -170,8 +173,12 @@ class FakeCluster(ObjectStore):
             raise ClusterError("etcdserver: request timed out")
         if self._crash_before == number:
             self._die()
+        if self.write_listener:
+            self.write_listener()
         yield
         self.writes.append(Write(verb, key.kind, key.name))
+        if self.write_listener:
+            self.write_listener()
         if self._crash_after == number:
             self._die()
 
@@ -181,6 +188,18 @@ class FakeCluster(ObjectStore):
         self._listeners.clear()
         self._report_listeners.clear()
         raise Crash
+
+    def snapshot(self) -> "FakeCluster":
+        """Return a cluster with the same objects at the same time, without listeners and faults."""
+        same = FakeCluster(copy.copy(self.clock))
+        with self._lock:  # stored objects are replaced, never changed
+            same._objects, same._version = dict(self._objects), self._version
+        same.writes, same.events = list(self.writes), list(self.events)
+        return same
+
+    def newest_version(self) -> int:
+        """Return the newest resourceVersion of all objects, Events included."""
+        return self._version
 
     # Reports
 

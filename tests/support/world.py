@@ -4,6 +4,7 @@ The volume (``outbox``) outlives the operator. On a laptop a new operator reads 
 pods tell again only what was not acknowledged.
 """
 
+import copy
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -204,6 +205,22 @@ class World:
         self.reconciler.resync()
         self._deliver_outbox()
 
+    def without_operator(self) -> "World":
+        """Return a copy of this world at this moment, in which the operator has died: ``boot`` it."""
+        dead = copy.copy(self)
+        dead.cluster = self.cluster.snapshot()
+        dead.clock = dead.cluster.clock
+        dead.script = copy.deepcopy(self.script)
+        dead.outbox = dict(self.outbox)
+        dead._delivered = {name: told for name, told in self._delivered.items() if _acknowledged(told)}
+        return dead
+
+    def moment(self) -> object:
+        """Return what differs whenever anything in the cluster, on the volume or in time does."""
+        acknowledged = sorted(name for name, told in self._delivered.items() if _acknowledged(told))
+        reports = sorted((name, report.sequence) for name, report in self.outbox.items())
+        return self.cluster.newest_version(), self.clock.now(), reports, acknowledged, self.telling
+
     def _hear(self, event: WatchEvent) -> None:
         if self._late is not None and event.obj["kind"] in self._late_kinds:
             self._late.append(event)
@@ -226,7 +243,7 @@ class World:
         """All of it, or where reports are posted what was not acknowledged."""
         for name, report in self.outbox.items():
             told = self._delivered.get(name)
-            if not (self._posts and told and told.done() and not told.cancelled()):
+            if not (self._posts and told and _acknowledged(told)):
                 self._deliver(report)
 
     def apply(self, *objects: Object) -> None:
@@ -472,6 +489,10 @@ class World:
             return
         wire = report.model_dump(mode="json", by_alias=True, exclude_none=True)
         self._delivered[report.file_name] = self.reconciler.handle_report(wire)
+
+
+def _acknowledged(delivery: Future[None]) -> bool:
+    return delivery.done() and not delivery.cancelled()
 
 
 def _rows(count: int) -> CaseSet:
