@@ -125,7 +125,7 @@ def test_a_model_that_is_gone_is_said_with_its_place(earlier, resolve):
 def test_a_damaged_model_is_not_started_from(earlier, resolve):
     root, start = earlier()
     (root.workspace / root.paths.model / "adapter_config.json").write_text("{}")
-    with pytest.raises(StorageError, match=r"damaged: adapter_config\.json does not match its digest"):
+    with pytest.raises(StorageError, match=r"damaged: adapter_config\.json does not have its digest"):
         resolve(root, start)
 
 
