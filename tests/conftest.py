@@ -1,6 +1,7 @@
 """Settings and fixtures for all tests."""
 
 import gc
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,7 +29,7 @@ def pytest_collection_finish() -> None:
 
 def pytest_runtest_setup() -> None:
     if not gc.get_freeze_count():  # the trainer's main, which a test called, unfreezes
-        gc.collect()
+        gc.collect(1)
         gc.freeze()
 
 
@@ -81,10 +82,12 @@ def laptop(tmp_path: Path) -> Iterator[Laptop]:
 
 
 @pytest.fixture(scope="session")
-def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+def warm(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """The environment in which pods are forks of one trainer, that imported its libraries once."""
-    with warm_trainer(tmp_path_factory.mktemp("warm")) as environment:
-        yield environment
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        return warm_trainer(folder, owner=os.getpid())
+    return warm_trainer(folder.parent, owner=os.getppid())
 
 
 @pytest.fixture

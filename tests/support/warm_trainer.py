@@ -3,11 +3,12 @@
 The imports of PyTorch and TRL are 5 of the 6 seconds that a role takes with a tiny model. A fork is a process
 of its own as any other, so tests still run real roles. Where starting is tested, start a real process.
 
-``python warm_trainer.py SOCKET`` serves until its standard input ends. A client sends one line of JSON
+``python warm_trainer.py SOCKET PID`` serves until the process PID ends. A client sends one line of JSON
 (``module``, ``arguments``, ``folder``, ``environment``) with the descriptors of stdin, stdout and stderr,
 then signals, one byte each; it receives the exit code, one line. If the client is gone, the fork is killed.
 """
 
+import fcntl
 import gc
 import json
 import os
@@ -15,11 +16,9 @@ import runpy
 import selectors
 import signal
 import socket
-import subprocess
 import sys
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -31,32 +30,36 @@ ROLES = ("data", "train", "gate", "publish", "cleanup", "forecast")
 MODULES = ("main", "report", "distributed.ranks", *(f"roles.{role}" for role in ROLES))
 
 
-@contextmanager
-def warm_trainer(folder: Path) -> Iterator[dict[str, str]]:
-    """Yields the environment in which ``python -m tunegate_trainer`` is such a fork."""
+def warm_trainer(folder: Path, owner: int) -> dict[str, str]:
+    """Return the environment in which ``python -m tunegate_trainer`` is such a fork.
+
+    All test processes that give the same ``folder`` share one server, which ends with the process ``owner``.
+    """
     path = folder / "warm.sock"
+    with (folder / "warm.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not path.exists():
+            _start(path, owner)
+    search = os.pathsep.join(filter(None, (str(PACKAGE), os.environ.get("PYTHONPATH", ""))))
+    return {SOCKET_VARIABLE: str(path), "PYTHONPATH": search}
+
+
+def _start(path: Path, owner: int) -> None:
     environment = os.environ | {
         "HF_HUB_OFFLINE": "1",
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "OMP_NUM_THREADS": "1",
     }
-    server = subprocess.Popen(
-        [sys.executable, __file__, str(path)],
-        env=environment,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
+    ready, theirs = os.pipe()
+    os.posix_spawn(
+        sys.executable,
+        [sys.executable, __file__, str(path), str(owner)],
+        environment,
+        file_actions=[(os.POSIX_SPAWN_DUP2, theirs, 1)],
     )
-    assert server.stdin
-    assert server.stdout
-    try:
-        assert server.stdout.readline() == "ready\n"
-        search = os.pathsep.join(filter(None, (str(PACKAGE), os.environ.get("PYTHONPATH", ""))))
-        yield {SOCKET_VARIABLE: str(path), "PYTHONPATH": search}
-    finally:
-        server.stdin.close()
-        server.wait(timeout=30)
-        server.stdout.close()
+    os.close(theirs)
+    with os.fdopen(ready) as output:
+        assert output.readline() == "ready\n"
 
 
 @dataclass
@@ -70,11 +73,13 @@ class _Fork:
 @dataclass
 class _Server:
     listener: socket.socket
+    owner: int
+    """A pidfd of the process that it ends with."""
     selector: selectors.BaseSelector = field(default_factory=selectors.DefaultSelector)
 
     def run(self) -> None:
         self.selector.register(self.listener, selectors.EVENT_READ, self._accept)
-        self.selector.register(sys.stdin, selectors.EVENT_READ, None)
+        self.selector.register(self.owner, selectors.EVENT_READ, None)
         forks: dict[int, _Fork] = {}
         while True:
             for key, _ in self.selector.select():
@@ -183,8 +188,9 @@ def become(request: dict[str, Any], descriptors: list[int]) -> NoReturn:
         os._exit(code)
 
 
-def serve(path: str) -> None:
-    """Import what roles need, and fork for whoever connects."""
+def serve(path: str, owner: int) -> None:
+    """Import what roles need, and fork for each client until the process ``owner`` ends."""
+    owner_fd = os.pidfd_open(owner)
     modules: dict[str, Any] = sys.modules
     for name in ("scipy", "sklearn", "wandb"):  # which roles do not import either
         modules[name] = None
@@ -196,9 +202,10 @@ def serve(path: str) -> None:
         listener.bind(path)
         listener.listen()
         print("ready", flush=True)  # noqa: T201 - which is how it says so
-        _Server(listener).run()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        _Server(listener, owner_fd).run()
     os._exit(0)  # to take apart what the libraries loaded takes a second, and some complain
 
 
 if __name__ == "__main__":
-    serve(sys.argv[1])
+    serve(sys.argv[1], int(sys.argv[2]))
