@@ -1,12 +1,11 @@
 """A tiny model, the command in a folder of its own, and a run that passed."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from support.command import QUICKSTART, STAND_IN, Command
+from support.command import QUICKSTART, Command, stand_in_environment
 from support.tiny_model import save_tiny_model
 
 
@@ -50,7 +49,6 @@ def quickstart(tmp_path_factory: pytest.TempPathFactory) -> Command:
 @pytest.fixture
 def quick(tmp_path: Path) -> Iterator[Command]:
     """The command with a stand-in for the trainer, which says what that would and trains nothing."""
-    path = os.pathsep.join([str(STAND_IN), os.environ.get("PYTHONPATH", "")])
-    command = Command(tmp_path, {"PYTHONPATH": path.removesuffix(os.pathsep)})
+    command = Command(tmp_path, stand_in_environment())
     yield command
     command.kill()

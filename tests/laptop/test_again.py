@@ -1,24 +1,33 @@
 """Manifests that changed since a job began: what is refused, what is said, and what ``--again`` does."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from support.command import Command
+from support.command import Command, stand_in_environment
 from tunegate_api.contract import sha256_text
 
 NOWHERE = Path("/nowhere")
 Objects = dict[str, dict[str, Any]]
 
 
-@pytest.fixture
-def ended(quick: Command) -> Command:
-    """A folder whose job ``orders`` has passed."""
-    quick.write(NOWHERE)
-    result = quick("run", "manifests")
+@pytest.fixture(scope="module")
+def finished_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run that passed. Not to be changed."""
+    command = Command(tmp_path_factory.mktemp("finished"), stand_in_environment())
+    command.write(NOWHERE)
+    result = command("run", "manifests")
     assert result.returncode == 0, result.stdout
+    return command.folder
+
+
+@pytest.fixture
+def ended(quick: Command, finished_folder: Path) -> Command:
+    """A folder whose job ``orders`` has passed."""
+    shutil.copytree(finished_folder, quick.folder, symlinks=True, dirs_exist_ok=True)
     return quick
 
 

@@ -25,6 +25,11 @@ QUICKSTART = Path(__file__).parents[2] / "examples" / "quickstart"
 ITEMS = ("mug", "lamp", "chair", "desk", "pen", "cup")
 
 
+def stand_in_environment() -> dict[str, str]:
+    """Return the variables with which a command's pods run the stand-in."""
+    return {"PYTHONPATH": os.pathsep.join(filter(None, (str(STAND_IN), os.environ.get("PYTHONPATH"))))}
+
+
 @dataclass
 class Command:
     """The ``tunegate`` command in a working folder of its own."""
