@@ -123,7 +123,7 @@ class Manager:
         for thread in deciding:
             await asyncio.to_thread(thread.join, STOP_SECONDS)
         if any(thread.is_alive() for thread in deciding):
-            logger.warning("a request was not answered yet: the Lease is not given back, and runs out")
+            logger.warning("a request has no response yet: the Lease is not released, and will expire")
         else:
             self._has_decided.set()
             for thread in self._threads:
@@ -147,7 +147,7 @@ class Manager:
         try:
             held = lease.lead(lead, self._has_decided)
         except Exception:
-            logger.exception("leader election failed; this process ends, so that another can lead")
+            logger.exception("leader election failed; this process exits, so that another can lead")
         finally:  # whatever happened: nobody renews the Lease any more
             if not held:
                 self._give_up()
@@ -162,7 +162,7 @@ class Manager:
         try:
             self._start_leading(reconciler, server)
         except Exception:
-            logger.exception("leading failed; this process ends, so that another can lead")
+            logger.exception("leading failed; this process exits, so that another can lead")
             self._give_up()
 
     def _start_leading(self, reconciler: Reconciler, server: ReportServer) -> None:
@@ -178,7 +178,7 @@ class Manager:
         self._listen_for_reports(server)
         self._run("resync", lambda: self._resync_again(reconciler))
         self._persist("the report address", self._publish_address)
-        logger.info("deciding since %.1f s after the Lease was taken", time.monotonic() - began)
+        logger.info("started reconciling %.1f s after the Lease was acquired", time.monotonic() - began)
 
     def _resync_again(self, reconciler: Reconciler) -> None:
         while not self._stop.wait(self._settings.resync_seconds):
@@ -221,7 +221,7 @@ class Manager:
             except ClusterError as error:
                 failures += 1
                 pause = backoff(FIRST_RETRY, LONGEST_RETRY, failures)
-                logger.warning("%s: %s; again in %.0f s", what, error, pause)
+                logger.warning("%s: %s; retrying in %.0f s", what, error, pause)
             self._stop.wait(pause)
         return None
 
@@ -243,7 +243,7 @@ class Manager:
     async def _healthz(self, _: web.Request) -> web.Response:
         dead = [t.name for t in self._threads if t.name != "start" and not t.is_alive()]
         if dead and not self._stop.is_set():
-            return web.Response(status=500, text=f"ended: {', '.join(dead)}\n")
+            return web.Response(status=500, text=f"threads ended: {', '.join(dead)}\n")
         return web.Response(text="ok\n")
 
     async def _readyz(self, _: web.Request) -> web.Response:

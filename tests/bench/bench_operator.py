@@ -147,7 +147,9 @@ def writes_of_a_life() -> list[Measure]:
             operator(server, log, TUNEGATE_RESYNC_SECONDS=str(RESYNC_SECONDS)),
             kubelet.running(),
         ):
-            eventually(lambda: "deciding since" in log.read_text(), seconds=60, what="the operator leads")
+            eventually(
+                lambda: "started reconciling" in log.read_text(), seconds=60, what="the operator leads"
+            )
             apply_inputs(api)
             started = our_writes(server)  # what is written once: for the operator's start, for the gate
             apply_jobs(api, "orders")
@@ -284,7 +286,9 @@ def cost_of_stored_jobs() -> list[Measure]:
         log = server.folder / "operator.log"
         with operator(server, log) as first:
             apply_inputs(api)
-            eventually(lambda: "deciding since" in log.read_text(), seconds=120, what="the operator leads")
+            eventually(
+                lambda: "started reconciling" in log.read_text(), seconds=120, what="the operator leads"
+            )
             first.kill()
         with restarted(server, api, log, "operator-0", "after-a-crash") as (_, in_place):
             pass  # and it stops as a rolling update has it
@@ -308,7 +312,9 @@ def wait_after_a_long_list() -> list[Measure]:
             list(pool.map(lambda n: copy_life(api, lived, n), range(LISTED_JOBS)))
         log = server.folder / "operator.log"
         with operator(server, log) as command:
-            eventually(lambda: "deciding since" in log.read_text(), seconds=120, what="the operator leads")
+            eventually(
+                lambda: "started reconciling" in log.read_text(), seconds=120, what="the operator leads"
+            )
             apply_jobs(api, "after-the-list")
             began = time.monotonic()
             eventually(

@@ -278,7 +278,7 @@ def test_failed_attempt_with_progress_is_retried_and_without_fails(world: FakeWo
     assert [job["metadata"]["name"][-2:] for job in world.jobs()] == ["-1", "-2"]
     status = world.end_attempt()
     assert (status.state, status.reason) == ("Failed", Reason.INTERNAL_ERROR)
-    assert status.message.endswith("ValueError: odd (no restart got further)")
+    assert status.message.endswith("ValueError: odd (restarts made no progress)")
     assert [(a.number, a.last_step) for a in status.attempts] == [(1, 3), (2, 3)]
     assert len(world.jobs()) == 2
 

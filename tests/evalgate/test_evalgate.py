@@ -122,7 +122,7 @@ def test_a_config_map_of_several_keys_needs_one_named():
     world = World()
     world.apply(make_config_map("cases", a="", b=""), make_gate().obj())
     world.settle()
-    assert ready(world)[2] == "ConfigMap cases has 2 keys: say which one in golden.source.key"
+    assert ready(world)[2] == "ConfigMap cases has 2 keys: set golden.source.key to one of them"
 
 
 def test_cases_may_stand_in_the_spec():

@@ -27,7 +27,7 @@ def test_restarts_without_a_new_checkpoint_fail_the_job():
     status = world.run()
     assert status.failure is not None
     assert status.failure.reason == Reason.KILLED
-    assert "no restart got further" in status.failure.message
+    assert "restarts made no progress" in status.failure.message
 
 
 def test_an_attempt_that_got_further_is_followed_by_the_next():
@@ -130,7 +130,7 @@ def test_a_long_log_leaves_room_to_say_that_restarts_did_not_help():
     failure = world.run().failure
     assert failure is not None
     assert len(failure.message) == 1024
-    assert failure.message.endswith("xxlast (no restart got further)")
+    assert failure.message.endswith("xxlast (restarts made no progress)")
 
 
 def test_a_pod_says_why_itself_where_it_can():
@@ -207,7 +207,8 @@ def test_failed_job_without_a_pods_end_fails_after_100_seconds():
     assert failure is not None
     assert failure.reason == Reason.INTERNAL_ERROR
     assert failure.message == (
-        "data: the Job failed (BackoffLimitExceeded), and no pod of it says why (no restart got further)"
+        "data: the Job failed (BackoffLimitExceeded), and none of its pods reported why "
+        "(restarts made no progress)"
     )
     assert failure.hint == f"kubectl describe job {name}"
 
@@ -276,7 +277,7 @@ def test_a_pod_that_the_cluster_ended_says_why(pod_status, reason, message):
     world.settle()
     failure = world.status().failure
     assert failure is not None
-    assert (failure.reason, failure.message) == (reason, f"{message} (no restart got further)")
+    assert (failure.reason, failure.message) == (reason, f"{message} (restarts made no progress)")
     assert failure.hint
 
 

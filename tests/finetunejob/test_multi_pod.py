@@ -194,7 +194,7 @@ def test_three_restarts_without_a_new_checkpoint_come_later_and_later_and_fail_t
     both_end(world, end(*LOST), end(*KILLED))
     failure = world.status().failure
     assert failure.reason == Reason.KILLED
-    assert failure.message.endswith("(no restart got further)")
+    assert failure.message.endswith("(restarts made no progress)")
 
 
 def evict_one(world: World, name: str) -> Object:

@@ -116,7 +116,7 @@ def test_a_job_that_failed_has_no_model_and_is_not_waited_for(world):
     status = world.status("later")
     assert (status.phase, status.failure.reason) == (Phase.FAILED, Reason.START_FROM_FAILED)
     assert status.failure.message == (
-        "FineTuneJob orders, whose model to start from, failed: BadData: line 3: prompt is missing"
+        "FineTuneJob orders, which model.startFrom names, failed: BadData: line 3: prompt is missing"
     )
     assert status.failure.hint
 

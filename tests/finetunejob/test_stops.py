@@ -98,7 +98,7 @@ def test_an_answer_to_another_stop_does_not_count_and_that_is_said():
     status = world.status()
     assert status.phase is Phase.STOPPED
     assert status.message.startswith(
-        "annotation tunegate.dev/continue is about stop sft-1-20, this one is sft-1-35"
+        "annotation tunegate.dev/continue names stop sft-1-20, but the current stop is sft-1-35"
     )
     assert "golden 85/100 at step 35" in status.message
 
@@ -182,7 +182,7 @@ def test_a_stop_that_case_results_do_not_explain_is_an_error(monkeypatch):
     status = world.run()
     assert status.failure is not None
     assert status.failure.reason == Reason.GATE_ERROR
-    assert "which its case results do not explain" in status.failure.message
+    assert "but its case results give no reason to stop" in status.failure.message
 
 
 def test_a_trainer_that_hides_a_regression_is_stopped_all_the_same(monkeypatch):

@@ -37,7 +37,10 @@ def test_a_job_created_suspended_starts_nothing_and_needs_nothing():
     world.settle()
     world.advance(3600)
     status = world.status()
-    assert (status.phase, status.message) == (Phase.SUSPENDED, "suspended by spec.suspend; false starts it")
+    assert (status.phase, status.message) == (
+        Phase.SUSPENDED,
+        "suspended by spec.suspend; set it to false to start the job",
+    )
     assert {c.type: (c.status, c.reason) for c in status.conditions if c.type == "Ready"} == {
         "Ready": ("False", "Suspended")
     }
@@ -188,7 +191,7 @@ def test_a_stopped_job_stays_stopped_and_a_continued_one_is_suspended():
     assert stopped.stop is not None
     world.edit(annotations={CONTINUE_ANNOTATION: '{"stop": "another", "reason": "accepted"}'})
     world.settle()
-    assert world.status().message.startswith("annotation tunegate.dev/continue is about stop another, ")
+    assert world.status().message.startswith("annotation tunegate.dev/continue names stop another, but ")
     world.edit(annotations={CONTINUE_ANNOTATION: f'{{"stop": "{stopped.stop.id}", "reason": "accepted"}}'})
     world.settle()
     assert world.status().phase is Phase.SUSPENDED

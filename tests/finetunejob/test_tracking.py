@@ -60,7 +60,10 @@ def test_a_tracker_that_was_away_as_the_last_pod_ended_is_told_the_rest():
     world.run()
     status = world.status()
     assert status.tracking is not None
-    assert (status.tracking.result, status.tracking.message) == ("Succeeded", "told mlflow the rest")
+    assert (status.tracking.result, status.tracking.message) == (
+        "Succeeded",
+        "sent the remaining metrics to mlflow",
+    )
     assert status.model_copy(update={"tracking": None}) == before.model_copy(update={"tracking": None})
     assert [reason for reason in world.events() if "Trackers" in reason] == ["TrackersBehind", "TrackersTold"]
 
@@ -234,7 +237,9 @@ def test_a_tracker_that_stays_away_is_tried_for_a_day_by_pods_that_end():
     live_for(world, DAY)
     tracking, uid = world.status().tracking, world.job()["metadata"]["uid"]
     assert tracking.result == "TrackerBehind"
-    assert tracking.message.startswith(f"mlflow may lack what is in the folder {uid} of the claim ")
+    assert tracking.message.startswith(
+        f"mlflow may lack metrics, which are in the folder {uid} of the claim "
+    )
     assert len(world.job()["status"]["tracking"]["message"]) == MAX_MESSAGE, "the API server takes no more"
     assert world.events()[-1] == "TrackersBehind"
     tries = [w for w in world.cluster.writes if w.verb == "create" and "-track-" in w.name]

@@ -161,7 +161,7 @@ def test_files_that_cannot_be_removed_are_said_and_hold_nothing_back():
     assert cleanup.result == Reason.STORAGE
     uid = world.job()["metadata"]["uid"]
     assert cleanup.message == (
-        f"files are left in the folder {uid} of the claim tuning: the volume cannot be written"
+        f"files remain in the folder {uid} of the claim tuning: the volume cannot be written"
     )
     assert owned(world) == EVIDENCE
     assert world.events()[-1] == "CleanupFailed"
@@ -176,7 +176,7 @@ def test_a_cleanup_that_takes_too_long_is_given_up():
     cleanup = world.status().cleanup
     assert cleanup is not None
     assert cleanup.message.endswith(
-        "tuning: cleanup: the Job failed (DeadlineExceeded), and no pod of it says why"
+        "tuning: cleanup: the Job failed (DeadlineExceeded), and none of its pods reported why"
     )
     assert owned(world) == EVIDENCE
 

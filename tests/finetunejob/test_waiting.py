@@ -77,7 +77,7 @@ def test_files_of_one_machine_are_refused_on_a_cluster_before_anything_runs(spec
     failure = world.status().failure
     assert failure is not None
     assert failure.reason == Reason.INVALID_SPEC
-    assert failure.message.startswith(f"{fields}: file:// is a file of the machine")
+    assert failure.message.startswith(f"{fields}: file:// is a file on the machine")
     assert "pvc://CLAIM/PATH" in failure.hint
     assert world.jobs() == []
 
@@ -235,7 +235,7 @@ def unschedulable(message: str) -> Object:
             unschedulable("0/2 nodes: 1 Insufficient nvidia.com/gpu, 1 volume node affinity conflict."),
             Reason.POD_UNSCHEDULABLE,
             "data: 0/2 nodes: 1 Insufficient nvidia.com/gpu, 1 volume node affinity conflict. "
-            "(the storage volume binds pods to nodes, or a zone, where none fits)",
+            "(the storage volume can be mounted only on nodes, or in a zone, where the pod does not fit)",
         ),
         (
             unschedulable("0/1 nodes are available: 1 node(s) had untolerated taint {gpu: l4}."),
@@ -590,7 +590,7 @@ def test_a_node_that_does_not_end_its_pod_is_said():
     world.advance(1)
     name = pod["metadata"]["name"]
     assert world.condition("Ready").reason == Reason.NODE_LOST
-    assert world.status().message == f"data: pod {name} was to end, and its node does not say it did"
+    assert world.status().message == f"data: pod {name} should have ended, but its node does not confirm it"
     assert world.status().phase is Phase.VALIDATING
     world.advance(600)
     failure = world.status().failure

@@ -94,7 +94,7 @@ def test_what_no_gpu_has_run_yet_is_said(tunegate, tiny_model):
     whole = {"name": "sft", "method": "SFT", "training": {"maxLength": 128, "batchSize": 8}}
     found = in_json(tunegate, tunegate.write(tiny_model, resources=two, stages=[whole]))
     assert found["stages"][0]["parallelism"] == "FSDP"
-    assert any("sharded by FSDP, which no GPU has run yet" in advice for advice in found["advice"])
+    assert any("sharded by FSDP, which has not run on a GPU yet" in advice for advice in found["advice"])
 
 
 @pytest.mark.usefixtures("without_weights")

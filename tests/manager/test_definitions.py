@@ -49,7 +49,7 @@ def test_it_waits_for_its_definitions_and_then_watches_its_kinds(tmp_path: Path)
             assert started.probe("/healthz") == 200
             assert started.probe("/readyz") == 503
             server.install_crds()
-            eventually(lambda: "deciding since" in started.log.read_text(), seconds=90, what="it leads")
+            eventually(lambda: "started reconciling" in started.log.read_text(), seconds=90, what="it leads")
             # Resyncs are minutes apart: only a watch sees this in time.
             custom = client.CustomObjectsApi(api)
             custom.create_namespaced_custom_object(*GROUP, manifests.evalgate("golden"))

@@ -224,7 +224,9 @@ def test_a_report_address_that_somebody_removed_is_back_with_the_next_resync(ser
 
     log = tmp_path / "operator.log"
     with operator(server, log, TUNEGATE_RESYNC_SECONDS="10"):
-        eventually(lambda: "deciding since" in log.read_text(), what="it leads, and has said where it is")
+        eventually(
+            lambda: "started reconciling" in log.read_text(), what="it leads, and has said where it is"
+        )
         first = uid()
         slices.delete_namespaced_endpoint_slice(SERVICE, NAMESPACE)
         eventually(lambda: uid() not in (None, first), seconds=40, what="it is known again")

@@ -30,8 +30,8 @@ def evicted_too_often(jobs: ChildJobs, child: Child) -> Failure | None:
         reason=Reason.EVICTED,
         message=f"{child.step}: {MAX_EVICTIONS} pods in a row were evicted, with no checkpoint after "
         f"step {reached}",
-        hint="Ask for what the pod uses (resources.memory), for a higher podTemplate.priorityClassName, or "
-        "for more checkpoints (evaluateEvery).",
+        hint="Request as much memory as the pod uses (resources.memory), set a podTemplate.priorityClassName "
+        "with a higher priority, or save checkpoints more often (evaluateEvery).",
     )
 
 

@@ -26,14 +26,14 @@ A kubelet that evicts for a lack of room calls the pod Evicted; TerminationByKub
 _BY_EXIT_CODE: dict[int, tuple[Reason, str]] = {
     ExitCode.BAD_DATA: (
         Reason.BAD_DATA,
-        "Mend the rows named above; data/report.json on the volume has all of them.",
+        "Fix the rows named above; data/report.json on the volume lists all of them.",
     ),
-    ExitCode.NOT_FOUND: (Reason.NOT_FOUND, "Check the URI, and that the volume or ConfigMap holds it."),
+    ExitCode.NOT_FOUND: (Reason.NOT_FOUND, "Check the URI, and that the volume or ConfigMap contains it."),
     ExitCode.CREDENTIALS: (Reason.CREDENTIALS, "Check the Secret that secretName refers to."),
     ExitCode.USER_ERROR: (Reason.USER_ERROR, "Change the spec as the message says."),
     ExitCode.NO_ACCELERATOR: (
         Reason.NO_ACCELERATOR,
-        "Run where a GPU is, or set resources.accelerator: CPU.",
+        "Run on a machine with a GPU, or set resources.accelerator: CPU.",
     ),
     ExitCode.CUDA_OUT_OF_MEMORY: (
         Reason.CUDA_OUT_OF_MEMORY,
@@ -44,12 +44,12 @@ _BY_EXIT_CODE: dict[int, tuple[Reason, str]] = {
         Reason.UNREACHABLE,
         "Check the network from the pod: a proxy, a policy, DNS; and whether the server is up.",
     ),
-    ExitCode.STORAGE: (Reason.STORAGE, "Make room on the storage volume, and check that it is writable."),
+    ExitCode.STORAGE: (Reason.STORAGE, "Free space on the storage volume, and check that it is writable."),
 }
 
 
 _BY_REASON: dict[str, str] = dict(_BY_EXIT_CODE.values())
-_OTHERWISE = "The log of the job's last pod says more: kubectl logs, or the file that `tunegate run` names."
+_OTHERWISE = "See the log of the job's last pod: kubectl logs, or the file that `tunegate run` names."
 
 
 def with_hint(failure: Failure) -> Failure:
@@ -65,7 +65,8 @@ def classify(child: Child) -> Failure:
     if pod is None or (child.state is ChildState.FAILED and not _explains(child, pod)):
         return Failure(
             reason=Reason.INTERNAL_ERROR,
-            message=f"{child.step}: the Job failed ({child.failure_reason}), and no pod of it says why",
+            message=f"{child.step}: the Job failed ({child.failure_reason}), and none of its pods reported "
+            "why",
             hint=f"kubectl describe job {child.key.name}",
         )
     if pod.oom_killed:
@@ -75,22 +76,24 @@ def classify(child: Child) -> Failure:
     if pod.exit_code in _BY_EXIT_CODE:
         reason, hint = _BY_EXIT_CODE[pod.exit_code]
         return Failure(
-            reason=reason, message=_tail(pod) or f"{child.step} ended with {pod.exit_code}", hint=hint
+            reason=reason,
+            message=_tail(pod) or f"{child.step} ended with exit code {pod.exit_code}",
+            hint=hint,
         )
     if pod.ended_by:
         return _taken_away(child, pod)
     if child.nodes > 1 and pod.exit_code == ExitCode.INTERRUPTED:
-        return _taken_away(child, replace(pod, ended_by="asked to stop", ended_message="all have saved"))
+        return _taken_away(child, replace(pod, ended_by="SIGTERM", ended_message="all ranks saved"))
     if pod.exit_code in _KILLED:
         return Failure(
             reason=Reason.KILLED,
             message=f"{child.step}: the process was killed (exit code {pod.exit_code})",
-            hint="If it happens again: check memory on the machine, and who ends its processes.",
+            hint="If it happens again, check the memory of the machine, and which program kills processes.",
         )
     return Failure(
         reason=Reason.INTERNAL_ERROR,
         message=_tail(pod) or f"{child.step} ended with exit code {pod.exit_code}",
-        hint=f"The whole log: kubectl logs job/{child.key.name}, or the file that `tunegate run` names.",
+        hint=f"See the whole log: kubectl logs job/{child.key.name}, or the file that `tunegate run` names.",
     )
 
 
@@ -136,7 +139,7 @@ def was_evicted(pod: Pod, *, is_multi_pod: bool = False) -> bool:
 
 def without_progress(failure: Failure) -> Failure:
     """The failure of a step whose restarts got no further."""
-    why = " (no restart got further)"
+    why = " (restarts made no progress)"
     message = failure.message[-(MAX_MESSAGE - len(why)) :] + why  # of a log, the end says most
     return failure.model_copy(update={"message": message})
 
@@ -152,8 +155,8 @@ def _taken_away(child: Child, pod: Pod) -> Failure:
     return Failure(
         reason=Reason.EVICTED,
         message=message.removesuffix(": "),
-        hint="Ask for the memory that the pod uses (resources.memory), or for a higher "
-        "podTemplate.priorityClassName.",
+        hint="Request as much memory as the pod uses (resources.memory), or set a "
+        "podTemplate.priorityClassName with a higher priority.",
     )
 
 

@@ -97,7 +97,9 @@ def not_ending(child: Child, agenda: Agenda) -> tuple[Reason, str] | None:
         if pod.phase == "Running" and pod.due_to_end:
             overdue = pod.due_to_end + timedelta(seconds=NODE_PATIENCE_SECONDS)
             if agenda.now >= overdue:
-                message = f"{child.step}: pod {pod.key.name} was to end, and its node does not say it did"
+                message = (
+                    f"{child.step}: pod {pod.key.name} should have ended, but its node does not confirm it"
+                )
                 return Reason.NODE_LOST, message
             agenda.look_again_at(overdue)
     return None
@@ -146,7 +148,7 @@ def _about_the_zone(words: str) -> str:
     """What the scheduler's words mean here: the data pod chose the zone, and GPUs are in another one."""
     if "volume node affinity conflict" not in words:
         return ""
-    return " (the storage volume binds pods to nodes, or a zone, where none fits)"
+    return " (the storage volume can be mounted only on nodes, or in a zone, where the pod does not fit)"
 
 
 def _reason_in(words: str, otherwise: Reason) -> Reason:

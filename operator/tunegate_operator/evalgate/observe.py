@@ -93,7 +93,7 @@ def _golden_text(gate: EvalGate, view: View) -> str | Missing:
     if source.key is None and len(keys) != 1:
         return Missing(
             GateReason.CONFIG_MAP_NOT_FOUND,
-            f"ConfigMap {name} has {len(keys)} keys: say which one in golden.source.key",
+            f"ConfigMap {name} has {len(keys)} keys: set golden.source.key to one of them",
         )
     key = source.key or keys[0]
     if key not in data:

@@ -21,8 +21,8 @@ def advise(
 def _on_method(stages: list[StagePlan]) -> Iterator[str]:
     if any(stage.parameters.adapter == "None" for stage in stages):
         yield (
-            "train all weights only once an adapter of a higher rank gains nothing more: "
-            "format and domain are learned by SFT with LoRA"
+            "train all weights only if a higher adapter rank no longer helps: "
+            "SFT with LoRA is enough to learn a format or a domain"
         )
     if all(stage.parameters.method == "SFT" for stage in stages):
         yield (
@@ -37,27 +37,29 @@ def _on_gpus(spec: FineTuneJobSpec, model: ModelShape | None, stages: list[Stage
     for stage in stages:
         if stage.parallelism == "FSDP":
             yield (
-                f"stage {stage.name} is sharded by FSDP, which no GPU has run yet: compare its first losses "
-                "with those of an adapter"
+                f"stage {stage.name} is sharded by FSDP, which has not run on a GPU yet: compare its first "
+                "losses with those of an adapter"
             )
         if stage.memory is None:
             continue
         card = smallest_card(stage.memory)
         smaller = _smaller_cards(stage, model, card, spec.resources.processes)
         if card is None:
-            yield f"stage {stage.name} fits none of {_listed(CARDS)} GB" + (f": {smaller}" if smaller else "")
+            yield f"stage {stage.name} does not fit a GPU of {_listed(CARDS)} GB" + (
+                f": {smaller}" if smaller else ""
+            )
         else:
             yield f"stage {stage.name} fits a GPU of {card} GB" + (f"; {smaller}" if smaller else "")
     if not (spec.resources.gpu and spec.resources.gpu.memory):
-        yield "give resources.gpu.memory: what does not fit it is refused before a GPU is asked for"
+        yield "set resources.gpu.memory: a job that does not fit is then refused before it requests a GPU"
 
 
 def _on_judging(spec: FineTuneJobSpec, stages: list[StagePlan], judging: Memory | None) -> Iterator[str]:
     trained = max((needed(stage.memory) for stage in stages if stage.memory), default=0)
     if judging and spec.resources.accelerator == "GPU" and needed(judging) > trained:
         yield (
-            f"the gate needs {size_text(needed(judging))}, more than training: it judges on one GPU what is "
-            "published"
+            f"the gate needs {size_text(needed(judging))}, more than training: it judges the artifact on "
+            "one GPU"
         )
 
 
@@ -78,4 +80,4 @@ def fitting_cards(stage: StagePlan) -> dict[int, bool]:
 
 
 def _listed(cards: tuple[int, ...]) -> str:
-    return ", ".join(str(card) for card in cards[:-1]) + f" and {cards[-1]}"
+    return ", ".join(str(card) for card in cards[:-1]) + f" or {cards[-1]}"

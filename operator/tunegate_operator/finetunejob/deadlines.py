@@ -25,6 +25,6 @@ def enforce_deadline(run: Run) -> None:
         Failure(
             reason=Reason.DEADLINE_EXCEEDED,
             message=f"pods ran {used} s, activeDeadlineSeconds is {limit}",
-            hint="Delete the job, and create it with a longer activeDeadlineSeconds: it begins anew.",
+            hint="Delete the job, and create it with a longer activeDeadlineSeconds: training starts over.",
         )
     )

@@ -55,7 +55,7 @@ def decide(observed: Observed, now: datetime, pods: PodSettings) -> Draft:
     absorb_results(run)
     absorb_baselines(run)
     if job.spec.suspend and observed.request is None and not observed.children:
-        _be_suspended(run, "suspended by spec.suspend; false starts it")
+        _be_suspended(run, "suspended by spec.suspend; set it to false to start the job")
     elif ensure_request(run):
         _work(run)
     elif draft.status.failure:  # a job whose request was removed may have pods
@@ -144,7 +144,7 @@ def _suspend(run: Run) -> None:
     if stop:
         be_stopped(run, stop)
     else:
-        _be_suspended(run, "suspended by spec.suspend; false goes on from the last checkpoint")
+        _be_suspended(run, "suspended by spec.suspend; set it to false to resume from the last checkpoint")
 
 
 def _be_suspended(run: Run, message: str) -> None:
@@ -206,7 +206,7 @@ def _ensure_trained(run: Run, plan: Plan, stage: str, start_step: int) -> int | 
         Failure(
             reason=Reason.GATE_ERROR,
             message=f"the trainer ended stage {stage} at step {reached} of {total}, "
-            "which its case results do not explain",
+            "but its case results give no reason to stop",
             hint="Do not trust this run: its pod may have been tampered with.",
         )
     )
@@ -230,7 +230,7 @@ def _select(run: Run, stage: str) -> int | None:
             reason=Reason.NO_PASSING_CHECKPOINT,
             message=f"no checkpoint of stage {stage} passed its gates; "
             f"the nearest, step {nearest.step}: {why}",
-            hint="The report shows case by case what is still wrong: give more or better rows for those.",
+            hint="The report shows which cases still fail: add more or better rows for them.",
         )
     )
     return None

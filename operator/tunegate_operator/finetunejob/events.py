@@ -53,7 +53,7 @@ def _held_by(status: FineTuneJobStatus) -> str | None:
 def _about_trackers(tracking: TrackingStatus) -> Event:
     if tracking.result is None:
         names = " and ".join(tracking.behind)
-        return Event("Normal", "TrackersBehind", f"a pod tells {names} what is still missing there")
+        return Event("Normal", "TrackersBehind", f"a pod sends the remaining metrics to {names}")
     if tracking.result == "Succeeded":
         return Event("Normal", "TrackersTold", tracking.message)
     return Event("Warning", "TrackersBehind", tracking.message)

@@ -78,8 +78,8 @@ def _local_files(spec: FineTuneJobSpec) -> Failure | None:
         return None
     return Failure(
         reason=Reason.INVALID_SPEC,
-        message=f"{', '.join(local)}: file:// is a file of the machine that `tunegate run` runs on",
-        hint="On a cluster put it on a volume: pvc://CLAIM/PATH.",
+        message=f"{', '.join(local)}: file:// is a file on the machine that runs `tunegate run`",
+        hint="On a cluster, put it on a volume: pvc://CLAIM/PATH.",
     )
 
 
@@ -92,8 +92,8 @@ def _lost_start(observed: Observed) -> Failure | None:
     why = f": {failure.reason}: {failure.message}" if failure else ""
     return Failure(
         reason=Reason.START_FROM_FAILED,
-        message=f"FineTuneJob {name}, whose model to start from, failed{why}",
-        hint="Name a job that succeeded as model.startFrom, and create the job again.",
+        message=f"FineTuneJob {name}, which model.startFrom names, failed{why}",
+        hint="Set model.startFrom to a job that succeeded, and create the job again.",
     )
 
 

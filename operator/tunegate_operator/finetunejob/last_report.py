@@ -40,10 +40,12 @@ def await_report(run: Run, step: Step) -> None:
     elif end_is_due(sender, run.draft.agenda):
         return
     elif sender.state is ChildState.FAILED:
-        _fail(run, step, f"though a pod was sent for it: {classify(sender).message}")
+        _fail(run, step, f"although a pod was started to send it: {classify(sender).message}")
     else:
         sent = sender.finished or run.draft.now
-        _wait_or_fail(run, step, sent + timedelta(seconds=POST_SECONDS), "though a pod was sent for it")
+        _wait_or_fail(
+            run, step, sent + timedelta(seconds=POST_SECONDS), "although a pod was started to send it"
+        )
 
 
 def _report_sender(run: Run, since: datetime) -> Child | None:
@@ -69,6 +71,6 @@ def _fail(run: Run, step: Step, why: str) -> None:
         Failure(
             reason=Reason.REPORT_MISSING,
             message=f"{step} completed, but its last report did not arrive {why}",
-            hint="The results are on the volume. Check that pods reach the operator's report address.",
+            hint="The results are on the volume. Check that pods can reach the operator's report address.",
         )
     )

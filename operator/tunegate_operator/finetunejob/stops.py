@@ -35,7 +35,7 @@ def take_answer(run: Run) -> bool:
             Failure(
                 reason=Reason.DISCARDED,
                 message=f"discarded at step {stop.step}: {reason}",
-                hint="Nothing is published. Change rows or parameters, and create the job anew.",
+                hint="Nothing is published. Change rows or parameters, and create the job again.",
             )
         )
         return True
@@ -62,7 +62,7 @@ def _unheard_answer(job: FineTuneJob, stop: Stop, decisions: list[StopDecision])
         if said["stop"] == stop.id:
             return f"annotation {annotation} gives no reason"
         if said["stop"] not in [decision.stop for decision in decisions]:
-            return f"annotation {annotation} is about stop {said['stop']}, this one is {stop.id}"
+            return f"annotation {annotation} names stop {said['stop']}, but the current stop is {stop.id}"
     return ""
 
 

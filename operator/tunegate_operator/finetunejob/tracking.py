@@ -91,7 +91,7 @@ def tell_trackers(run: Run) -> bool:
     until = ended if run.pods.on_one_machine else ended + PATIENCE  # a person runs the command again
     due = _due(run, tracking, ended)
     if last and last.state is ChildState.COMPLETE:
-        _end(run, tracking, SUCCEEDED, f"told {' and '.join(tracking.behind)} the rest")
+        _end(run, tracking, SUCCEEDED, f"sent the remaining metrics to {' and '.join(tracking.behind)}")
     elif last and last.attempt > tracking.attempts:
         if not run.pods.on_one_machine:
             _watch(run, tracking, last, until + ONE_TRY)
@@ -117,7 +117,7 @@ def _watch(run: Run, tracking: TrackingStatus, child: Child, until: datetime) ->
     if run.draft.now < until:
         run.draft.agenda.look_again_at(until)
     else:
-        _give_up(run, tracking, tracking.message or "the pod that was to tell them does not end")
+        _give_up(run, tracking, tracking.message or "the pod that sends the metrics does not end")
         run.draft.agenda.actions.append(Delete(child.key, child.uid))
 
 
@@ -160,5 +160,5 @@ def _end(run: Run, tracking: TrackingStatus, result: str, message: str) -> None:
 def _give_up(run: Run, tracking: TrackingStatus, why: str) -> None:
     uid, claim = run.observed.job.metadata.uid, run.observed.job.spec.storage.persistent_volume_claim
     names = " and ".join(tracking.behind)
-    message = f"{names} may lack what is in the folder {uid} of the claim {claim}: {why}"
+    message = f"{names} may lack metrics, which are in the folder {uid} of the claim {claim}: {why}"
     _end(run, tracking, Reason.TRACKER_BEHIND, message)

@@ -74,4 +74,4 @@ def _note(run: Run, result: str, message: str) -> None:
 def _note_failure(run: Run, reason: str, why: str) -> None:
     """What is left for a person to do, and why."""
     uid, claim = run.observed.job.metadata.uid, run.observed.job.spec.storage.persistent_volume_claim
-    _note(run, reason, f"files are left in the folder {uid} of the claim {claim}: {why}")
+    _note(run, reason, f"files remain in the folder {uid} of the claim {claim}: {why}")
