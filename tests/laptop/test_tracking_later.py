@@ -13,14 +13,14 @@ def test_the_same_command_tells_the_rest_once_the_tracker_is_there(quick):
     quick.environment["STAND_IN_AWAY"] = "mlflow"
     result = quick("run", "manifests")
     assert result.returncode == 0, "the job passed"
-    assert "tracking  mlflow may lack what is in the folder " in result.stdout
+    assert "tracking  mlflow may lack metrics, which are in the folder " in result.stdout
     assert quick.status()["tracking"]["result"] == "TrackerBehind"
     assert quick.pods() == []
 
     del quick.environment["STAND_IN_AWAY"]
     result = quick("run", "manifests")
     assert result.returncode == 0
-    assert "tracking  told mlflow the rest" in result.stdout
+    assert "tracking  sent the remaining metrics to mlflow" in result.stdout
     assert quick.status()["tracking"]["result"] == "Succeeded"
     ended = quick.object()
     assert quick("run", "manifests").returncode == 0
@@ -45,7 +45,10 @@ def test_trackers_hear_of_a_run_that_a_person_discarded(quick):
     quick.environment["STAND_IN"] = "stops"
     quick("run", "manifests")
     assert "tracking" not in quick.status(), "the pods told all there was"
-    assert "tracking  told mlflow the rest" in quick("discard", "orders", "--reason", "worse").stdout
+    assert (
+        "tracking  sent the remaining metrics to mlflow"
+        in quick("discard", "orders", "--reason", "worse").stdout
+    )
     assert quick.status()["tracking"]["result"] == "Succeeded"
     assert "told: --trackers mlflow --failure Discarded: " in quick.logs()
 
@@ -66,7 +69,7 @@ def test_ctrl_c_while_a_tracker_is_tried_leaves_the_job_as_it_ended(quick):
     assert "remaining data not yet sent to mlflow" in output
 
     del quick.environment["STAND_IN_AWAY"]
-    assert "tracking  told mlflow the rest" in quick("run", "manifests").stdout
+    assert "tracking  sent the remaining metrics to mlflow" in quick("run", "manifests").stdout
 
 
 def test_the_log_that_is_named_is_none_of_a_pod_that_only_tells_trackers(quick):
