@@ -5,11 +5,11 @@ import logging
 from datetime import UTC, datetime
 
 _STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
-"""What every record has. The rest was given as ``extra``."""
+"""Attributes that every log record has. All others come from ``extra``."""
 
 
 class JsonFormatter(logging.Formatter):
-    """``time``, ``level``, ``logger``, ``message``, then what was given as ``extra``."""
+    """Format a record as ``time``, ``level``, ``logger`` and ``message``, then the fields of ``extra``."""
 
     def format(self, record: logging.LogRecord) -> str:
         line = {
@@ -25,7 +25,7 @@ class JsonFormatter(logging.Formatter):
 
 
 def set_up_logs(form: str, level: str) -> None:
-    """Log to standard error as ``text`` or ``json``, from ``level`` on."""
+    """Log to standard error as ``text`` or ``json``, at ``level`` and above."""
     handler = logging.StreamHandler()
     handler.setFormatter(
         JsonFormatter()
@@ -33,6 +33,6 @@ def set_up_logs(form: str, level: str) -> None:
         else logging.Formatter("%(asctime)s %(levelname)-7s %(message)s", datefmt="%H:%M:%S")
     )
     logging.basicConfig(level=level, handlers=[handler], force=True)
-    # Kopf tells of every event it hands on, and aiohttp of every request.
+    # Kopf logs every event that it passes to a handler, and aiohttp every request.
     for noisy in ("kopf", "aiohttp"):
         logging.getLogger(noisy).setLevel(max(logging.WARNING, logging.getLogger().level))

@@ -1,4 +1,4 @@
-"""Kopf's side: a routing table, no logic. What Kopf sees goes to the engine."""
+"""Set up Kopf, which watches our kinds and passes each event to the engine. No logic."""
 
 import gc
 import threading
@@ -20,23 +20,23 @@ from tunegate_operator.manager import Manager
 from tunegate_operator.settings import SettingsError, read_settings
 
 SILENT_SECONDS = 60
-"""A watch that is silent for so long is opened anew: a dead connection says nothing either."""
+"""A watch without events for this long is reopened, because a dead connection is silent too."""
 COLLECT_AFTER = 50_000
-"""New objects after which Python looks for cycles. After its own 700 it looks hundreds of times at each page
-of a list, which takes two thirds of the time of reading it."""
+"""How many new objects trigger a garbage collection. With Python's default of 700, hundreds of collections
+run for each page of a list, and take two thirds of the time to read it."""
 LISTED_AT_ONCE = 10
-"""Objects of a page of Kopf's lists, which it reads whole: each may have 1.5 MiB."""
+"""Page size of Kopf's lists. Kopf reads a page as a whole, and each object may have 1.5 MiB."""
 HANDED_ON_AT_ONCE = 16
 HAND_ON_SECONDS = 0.001
-"""How long a task of Kopf waits for the next event of its object, which blocks one of the few places. With
-0.1 s, an event after a list of 5,000 objects waits half a minute. It must be above 0: the wait would be over
-before it begins, and the task would never get its event."""
+"""How long a worker of Kopf waits for the next event of its object, and is not free for another one. With
+0.1 s, an event after a list of 5,000 objects waits half a minute. With 0, the wait ends before it begins, and
+the worker never gets its event."""
 SPARE_CONNECTIONS = 8
-"""Of the client, besides one for each worker: Lease, resync, watches, token reviews."""
+"""Connections of the client besides one for each worker: for Lease, resync, watches and token reviews."""
 
 
 def main() -> int:
-    """Run the operator until it is asked to stop. Returns the exit code."""
+    """Run the operator until it is stopped, and return the exit code."""
     try:
         settings = read_settings()
     except SettingsError as error:
@@ -52,13 +52,13 @@ def main() -> int:
     async def start() -> None:
         try:
             await manager.start()
-        except BaseException:  # failed, or was asked to stop before it was done: then Kopf cleans nothing up
+        except BaseException:  # failed or cancelled: Kopf then calls no cleanup handler
             await end()
             raise
 
     async def end() -> None:
         await manager.stop()
-        stop.set()  # a thread of Kopf's waits for it, and would keep the process alive
+        stop.set()  # a thread of Kopf waits for it, and would keep the process alive
 
     cluster = KubernetesCluster(
         connect(settings.workers + SPARE_CONNECTIONS), clock, settings.watch_namespaces
@@ -80,11 +80,11 @@ def main() -> int:
 
 
 def routes(cluster: KubernetesCluster) -> kopf.OperatorRegistry:
-    """The kinds that we define, each object delivered to the engine as it comes."""
+    """Return the handlers that deliver each event of our kinds to the engine."""
     registry = kopf.OperatorRegistry()
 
     async def deliver(event: kopf.RawEvent, **_: Any) -> None:
-        type = event["type"] or "LISTED"  # Kopf's lists have none
+        type = event["type"] or "LISTED"  # Kopf sets no type for listed objects
         if type != "BOOKMARK":
             cluster.deliver(type, dict(event["object"]))
         # Kopf leaves the event in a reference cycle, where it would stay until the next collection.
@@ -97,7 +97,7 @@ def routes(cluster: KubernetesCluster) -> kopf.OperatorRegistry:
 
 
 def kopf_settings() -> kopf.OperatorSettings:
-    """No events of Kopf's own, no peering, and bounded waits."""
+    """Return Kopf's settings: it creates no Events, has no peering, and its waits are bounded."""
     made = kopf.OperatorSettings()
     made.posting.enabled = False
     made.peering.standalone = True
@@ -106,7 +106,7 @@ def kopf_settings() -> kopf.OperatorSettings:
     made.watching.client_timeout = SILENT_SECONDS + REQUEST_SECONDS
     made.watching.chunk_size = LISTED_AT_ONCE
     made.networking.request_timeout = REQUEST_SECONDS
-    # Handing on an object takes no time, so few are needed at once, and a task for each would cost memory.
+    # Delivering an object takes no time, so a few workers are enough; one for each object would cost memory.
     made.queueing.worker_limit = HANDED_ON_AT_ONCE
     made.queueing.idle_timeout = HAND_ON_SECONDS
     made.persistence.diffbase_storage = _NoDifferences()
@@ -114,8 +114,8 @@ def kopf_settings() -> kopf.OperatorSettings:
 
 
 class _NoDifferences(kopf.DiffBaseStorage):
-    """A storage that remembers nothing. Kopf's default copies each object to find what changed, which our
-    handlers do not ask for."""
+    """Store nothing. Kopf's default copies each object to compute what changed, which our handlers do not
+    need."""
 
     def build(self, *, body: kopf.Body, extra_fields: Any = None) -> Any:  # noqa: ARG002 - Kopf names it
         return {}
@@ -128,7 +128,7 @@ class _NoDifferences(kopf.DiffBaseStorage):
 
 
 def _calling(method: Callable[[], Awaitable[None]]) -> Any:
-    """A Kopf handler that needs none of Kopf's arguments."""
+    """Return a Kopf handler that calls ``method`` without Kopf's arguments."""
 
     async def handler(**_: Any) -> None:
         await method()
@@ -137,6 +137,6 @@ def _calling(method: Callable[[], Awaitable[None]]) -> Any:
 
 
 def _selector(resource: Resource) -> tuple[str, str, str]:
-    """Group, version, plural; the group of the core is empty."""
+    """Return group, version and plural of a kind; the core group is empty."""
     group, _, version = resource.api_version.rpartition("/")
     return group, version, resource.plural

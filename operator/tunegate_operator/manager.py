@@ -1,4 +1,5 @@
-"""What an operator process runs beside Kopf's watches: others, leader election, workers, reports, probes."""
+"""Run everything in an operator process besides Kopf: watches of children, leader election, workers, the
+report server, probes."""
 
 import asyncio
 import logging
@@ -35,26 +36,27 @@ _Result = TypeVar("_Result")
 LEASE = "tunegate-operator"
 AUTHORITY = "tunegate-report-ca"
 FIRST_RETRY, LONGEST_RETRY = 1.0, 30.0
-"""Seconds between tries of what a process cannot do without: doubling from the first to the longest."""
+"""Seconds between retries of a step that the process needs; they double from the first to the longest."""
 SYNC_PATIENCE = 0.5
-"""Seconds after which whoever waits for the first lists looks whether it should stop."""
+"""Seconds between checks for a stop, while the leader waits for the first lists."""
 FRESH_SECONDS = 10.0
-"""So old a list may be when another's work is taken over: a watch may hang for longer than a minute."""
+"""How old, in seconds, a list may be when a process starts to lead. Older ones are listed again, because a
+watch may hang for over a minute."""
 STOP_SECONDS = 10.0
 """How long a stopping process waits for each of its threads."""
 
 
 def kinds_to_list(reflectors: Iterable[Reflector], now: float) -> list[str]:
-    """What must be listed before the first decision, children first: the kinds that we define, and those of
-    the others whose last list is old at the monotonic time ``now``."""
+    """Return the kinds to list before the first decision: first the kinds of children whose last list is too
+    old at the monotonic time ``now``, then the kinds that we define."""
     old = {reflector.kind for reflector in reflectors if reflector.listed_at < now - FRESH_SECONDS}
     return [*(kind for kind in CHILD_RESOURCES if kind in old), *OWN_RESOURCES]
 
 
 class Manager:
-    """One operator process. Only the leader decides; the others keep their caches warm.
+    """One operator process. Only the leader reconciles; the other replicas keep their caches warm.
 
-    ``lost`` is called, from a thread, when another leads now: the process must end.
+    ``lost`` is called from a thread when the process must exit, because it lost the Lease or failed to lead.
     """
 
     def __init__(
@@ -68,21 +70,22 @@ class Manager:
         self._queue = WorkQueue(clock)
         self._stop = threading.Event()
         self._has_decided = threading.Event()
-        """Nothing is being decided any more: another may lead."""
+        """Set once no decision is in progress, so that another replica may lead."""
         self._threads: list[threading.Thread] = []
         self._reflectors: list[Reflector] = []
         self._probes: web.AppRunner | None = None
         self._server: ReportServer | None = None
 
     async def start(self) -> None:
-        """Answer probes, and stand for election."""
+        """Serve probes, start the watches, and join the leader election."""
         self._loop = asyncio.get_running_loop()
         await self._answer_probes()
         authority = await asyncio.to_thread(self._persist, "the certificate authority", self._authority)
-        if authority is None:  # stopped before it was there
+        if authority is None:  # stopped before it was created
             return
-        # Kopf looks once for what is served, after this: without the definitions it would never watch them.
-        await asyncio.to_thread(self._persist, "the definitions", self._find_definitions)
+        # After this, Kopf looks up once what the API server serves. Kinds that are not defined by then would
+        # never be watched.
+        await asyncio.to_thread(self._persist, "the CustomResourceDefinitions", self._find_definitions)
         host = report_host(self._settings.report_service, self._settings.pod_namespace)
         report_to = ReportTo(f"https://{host}", authority.certificate.decode())
         pods = PodSettings(self._settings.trainer_image, report_to)
@@ -113,12 +116,12 @@ class Manager:
         self._run("lease", lambda: self._stand(reconciler, server))
 
     async def stop(self) -> None:
-        """Finish what is being decided, only then give the Lease back, and close."""
+        """Finish the decisions in progress, then release the Lease, then close the probes."""
         self._stop.set()
         self._queue.shut_down()
         if self._server:
             await self._server.stop()
-        # Those that watch read until the server ends them.
+        # Watches are not waited for: they read until the API server closes the connection.
         deciding = [thread for thread in self._threads if not thread.name.startswith(("watch-", "lease"))]
         for thread in deciding:
             await asyncio.to_thread(thread.join, STOP_SECONDS)
@@ -148,12 +151,12 @@ class Manager:
             held = lease.lead(lead, self._has_decided)
         except Exception:
             logger.exception("leader election failed; this process exits, so that another can lead")
-        finally:  # whatever happened: nobody renews the Lease any more
+        finally:  # in every case, the Lease is no longer renewed
             if not held:
                 self._give_up()
 
     def _give_up(self) -> None:
-        """End this process, so that another can lead. From here on it decides nothing more."""
+        """Make this process exit, so that another can lead. It makes no more decisions."""
         self._stop.set()
         self._queue.shut_down()
         self._lost()
@@ -182,11 +185,11 @@ class Manager:
 
     def _resync_again(self, reconciler: Reconciler) -> None:
         while not self._stop.wait(self._settings.resync_seconds):
-            # Nobody watches the address, and without it no pod can report.
+            # The address is not watched, and without it no pod can report.
             for what, work in (("the report address", self._publish_address), ("resync", reconciler.resync)):
                 try:
                     work()
-                except ClusterError as error:  # the watch goes on, and the next resync is never far
+                except ClusterError as error:  # watches continue, and the next resync comes soon
                     logger.warning("%s: %s", what, error)
 
     def _listen_for_reports(self, server: ReportServer) -> None:
@@ -194,7 +197,7 @@ class Manager:
         asyncio.run_coroutine_threadsafe(starting, self._loop).result(STOP_SECONDS)
 
     def _publish_address(self) -> None:
-        """Only the leader's status writes acknowledge reports, so only its address is known."""
+        """Publish this pod's address. Only the leader does: only its status writes acknowledge reports."""
         settings = self._settings
         publish_address(
             self._cluster,
@@ -213,7 +216,7 @@ class Manager:
         return kept_authority(self._cluster, self._settings.pod_namespace, AUTHORITY, self._clock.now())
 
     def _persist(self, what: str, work: Callable[[], _Result]) -> _Result | None:
-        """Do it until it succeeds; None if the process is stopped before."""
+        """Retry ``work`` until it succeeds, and return its result; None if the process is stopped before."""
         failures = 0
         while not self._stop.is_set():
             try:
@@ -230,7 +233,7 @@ class Manager:
     def _run(self, name: str, work: Callable[[], None]) -> None:
         thread = threading.Thread(target=work, name=name, daemon=True)
         thread.start()
-        self._threads.append(thread)  # once it lives: a probe may look at any moment
+        self._threads.append(thread)  # after its start: a probe may check it at any moment
 
     async def _answer_probes(self) -> None:
         app = web.Application()

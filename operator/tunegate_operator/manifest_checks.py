@@ -1,4 +1,4 @@
-"""What manifests that belong together must agree on: names, keys, digests, and cases to judge by."""
+"""Check manifests against each other: names, keys, digests, and the cases that thresholds need."""
 
 import base64
 import json
@@ -23,15 +23,15 @@ from tunegate_operator.manifests import Diagnostic, Manifest, ObjectPath
 
 CONFIG_MAP = "ConfigMap"
 MAX_CONFIG_MAP = 1024 * 1024
-"""Bytes of all values of a ConfigMap, by the API server's limit."""
+"""The API server's limit for the values of a ConfigMap, in bytes."""
 _Id = tuple[str, str, str]
 
 
 def validate(manifests: Iterable[Manifest], *, complete: bool = True) -> list[Diagnostic]:
-    """Everything that is wrong with the manifests, alone and together, by file and line.
+    """Return everything that is wrong with the manifests, alone and together, by file and line.
 
-    Where they are ``complete``, a gate or a ConfigMap that one names must be among them; else that it is not
-    is only noted. Kinds that are not ours are noted and otherwise ignored.
+    If they are ``complete``, a missing gate or ConfigMap is an error; otherwise it is a note. Kinds that are
+    not ours get a note and are otherwise ignored.
     """
     checks = _Checks(list(manifests), complete=complete)
     return sorted(checks.run(), key=lambda d: (d.file, d.line, d.message))
@@ -39,7 +39,7 @@ def validate(manifests: Iterable[Manifest], *, complete: bool = True) -> list[Di
 
 @dataclass(frozen=True)
 class _Text:
-    """A file's content, and where it stands."""
+    """The text that a source refers to, with its manifest and path."""
 
     text: str
     holder: Manifest
@@ -100,7 +100,7 @@ class _Checks:
         return f"no {kind} {name} in these files; found: {', '.join(given) or 'none'}"
 
     def _pinned(self, user: Manifest, source: ObjectPath, pin: ObjectPath) -> Iterator[Diagnostic]:
-        """The text that a source names exists and has the digest that pins it."""
+        """Check that the text of a source exists and has the pinned digest."""
         text = self._text(user, source)
         if isinstance(text, Diagnostic):
             yield text
@@ -137,7 +137,8 @@ class _Checks:
         yield from _reachable(gate, cases)
 
     def _text(self, user: Manifest, source: ObjectPath) -> _Text | Diagnostic | None:
-        """The content of the ConfigMap that a source names; what is wrong; or None when it names none."""
+        """Return the text of the ConfigMap key that a source names, a diagnostic if it is missing, or None if
+        the source names no ConfigMap."""
         spec = _find(user.obj, source)
         name = spec.get("configMap") if isinstance(spec, Mapping) else None
         if not isinstance(spec, Mapping) or not isinstance(name, str):
@@ -187,7 +188,7 @@ def _told(manifest: Manifest, problems: Iterable[Problem]) -> Iterator[Diagnosti
 
 
 def _config_map(config_map: Manifest) -> Iterator[Diagnostic]:
-    """What the API server would refuse of a ConfigMap."""
+    """Find what the API server would refuse in a ConfigMap."""
     yield from _told(config_map, metadata_problems(config_map.obj.get("metadata"), DNS_NAMES))
     yield from _texts(config_map, "data")
     data = config_map.obj.get("data")
@@ -202,7 +203,7 @@ def _config_map(config_map: Manifest) -> Iterator[Diagnostic]:
 
 
 def _secret(secret: Manifest) -> Iterator[Diagnostic]:
-    """What the API server would refuse of a Secret. No value is shown."""
+    """Find what the API server would refuse in a Secret. No value is shown."""
     yield from _told(secret, metadata_problems(secret.obj.get("metadata"), DNS_NAMES))
     for field in ("data", "stringData"):
         yield from _texts(secret, field)
@@ -215,7 +216,7 @@ def _secret(secret: Manifest) -> Iterator[Diagnostic]:
 
 
 def _texts(holder: Manifest, field: str) -> Iterator[Diagnostic]:
-    """Keys and values of a ConfigMap or a Secret."""
+    """Check the keys and values of a ConfigMap or a Secret."""
     texts = holder.obj.get(field)
     if texts is not None and not isinstance(texts, Mapping):
         yield holder.at(
@@ -237,7 +238,7 @@ def _schema_faults(text: _Text) -> Iterator[Diagnostic]:
         yield Diagnostic(text.holder.file, line, f"the schema is not JSON: {error.msg}")
         return
     except (ValueError, RecursionError) as error:
-        # JSON, but nested too deeply, or with a number beyond what can be read.
+        # JSON, but nested too deeply, or with a number that is too large.
         yield text.holder.at(text.path, f"the schema cannot be read: {error}")
         return
     for path, fault in schema_faults(schema):
@@ -252,7 +253,7 @@ def _digest(user: Manifest, pin: ObjectPath, text: str) -> Iterator[Diagnostic]:
 
 
 def _golden_fault(text: _Text, problem: str) -> Diagnostic:
-    """A fault of a golden set, in the line of its case."""
+    """Return a diagnostic for a fault of a golden set, in the line of its case."""
     match = re.match(r"line (\d+): (.*)", problem, re.DOTALL)
     if match is None:
         return text.holder.at(text.path, f"golden set: {problem}")
@@ -265,12 +266,12 @@ def _golden_fault(text: _Text, problem: str) -> Diagnostic:
 
 
 def _reachable(gate: Manifest, cases: list[GoldenCase]) -> Iterator[Diagnostic]:
-    """The thresholds speak of cases that exist, and the cases are enough for them."""
+    """Check that the thresholds name existing cases, and that there are enough cases for them."""
     try:
         thresholds = Thresholds.model_validate(_find(gate.obj, ("spec", "thresholds")) or {})
     except ValidationError:
         return
     given = _find(gate.obj, ("spec", "baselines"))
-    baselines = given if isinstance(given, list) else ["BaseModel"]  # as where they are left out
+    baselines = given if isinstance(given, list) else ["BaseModel"]  # the default
     for problem in unreachable(thresholds, cases, baselines):
         yield gate.at(problem.path, problem.message)

@@ -1,7 +1,7 @@
-"""Manifests from YAML files, each value with the line it stands in.
+"""Read manifests from YAML files, with the line of each value.
 
-Read the way ``kubectl`` reads them, where PyYAML alone would differ: ``2e-4`` is a number, a date is text,
-``1:30`` is text. What YAML allows and nobody means is refused: a key twice, a key that is no text.
+Values are read as ``kubectl`` reads them, where PyYAML alone would differ: ``2e-4`` is a number, a date and
+``1:30`` are text. Duplicate keys and keys that are not strings are refused, although YAML allows them.
 """
 
 import re
@@ -20,16 +20,16 @@ ObjectPath = tuple[str | int, ...]
 
 SUFFIXES = (".yaml", ".yml")
 IDENTITY = {"apiVersion", "kind"}
-"""The fields by which a document is a manifest."""
+"""A document that has these fields is a manifest."""
 SURROGATE = re.compile("[\ud800-\udfff]")
-"""What JSON writes in pairs, and YAML lets through one by one."""
+"""Surrogates. JSON has them in pairs only, but YAML accepts single ones."""
 MAX_NODES = 200_000
-"""Values in one file. A few aliases of aliases would grow without end."""
+"""Limit of values in one file. A few nested aliases can expand to any number."""
 
 
 @dataclass(frozen=True)
 class Diagnostic:
-    """Something to say about one line of a file."""
+    """An error or a note about one line of a file."""
 
     file: Path
     line: int
@@ -43,7 +43,7 @@ class Diagnostic:
 
 
 class ManifestError(Exception):
-    """Files that cannot be read as manifests. ``diagnostics`` has all that is wrong with all of them."""
+    """Some files cannot be read as manifests. ``diagnostics`` lists all faults of all files."""
 
     def __init__(self, diagnostics: Iterable[Diagnostic]) -> None:
         self.diagnostics = sorted(diagnostics, key=lambda d: (d.file, d.line))
@@ -59,7 +59,7 @@ class Manifest:
     lines: Mapping[ObjectPath, int]
     """The line of each key and each list entry, from 1."""
     blocks: frozenset[ObjectPath] = field(default=frozenset())
-    """Texts in literal style (``|``), whose lines are lines of the file."""
+    """Paths of literal block scalars (``|``). Each of their lines is a line of the file."""
 
     @property
     def kind(self) -> str:
@@ -67,7 +67,7 @@ class Manifest:
 
     @property
     def is_ours(self) -> bool:
-        """Whether it is meant for Tunegate, by its kind or its API group, even where the other is missing."""
+        """Whether it is meant for Tunegate, by its kind or its API group, even if the other is missing."""
         return self.kind in KINDS or str(self.obj.get("apiVersion")).startswith(f"{GROUP}/")
 
     @property
@@ -79,15 +79,15 @@ class Manifest:
         return str(self._metadata.get("namespace") or "default")
 
     def line_of(self, path: ObjectPath) -> int:
-        """The line of a value, or of the nearest one that holds it."""
+        """Return the line of a value, or of the nearest parent that has one."""
         return next(self.lines[path[:n]] for n in range(len(path), -1, -1) if path[:n] in self.lines)
 
     def line_in(self, path: ObjectPath, line: int) -> int:
-        """The file's line of the ``line``-th line of a text; the text's own where that can't be told."""
+        """Return the file's line of line ``line`` of a text; the text's own line if it is no block scalar."""
         return self.line_of(path) + (line if path in self.blocks else 0)
 
     def at(self, path: ObjectPath, message: str, severity: Literal["error", "note"] = "error") -> Diagnostic:
-        """Something to say about a value."""
+        """Return a diagnostic about a value."""
         return Diagnostic(self.file, self.line_of(path), message, severity)
 
     @property
@@ -97,10 +97,10 @@ class Manifest:
 
 
 def load_manifests(paths: Iterable[Path]) -> list[Manifest]:
-    """The manifests of files, and of all YAML files of folders, in order.
+    """Read the manifests in files, and in all YAML files of folders, in order.
 
-    A file that is named must hold manifests. Of a folder's documents, those that are none are skipped, unless
-    they are meant for Tunegate. Raises :class:`ManifestError` with all faults of all files.
+    A file must contain only manifests. In a folder, other documents are skipped, unless they are meant for
+    Tunegate. Raises :class:`ManifestError` with all faults of all files.
     """
     manifests: list[Manifest] = []
     faults: list[Diagnostic] = []
@@ -153,7 +153,7 @@ def _missing(manifest: Manifest) -> str:
 
 
 def read_documents(file: Path) -> list[Manifest]:
-    """The mappings of a YAML file, one a document; empty documents are skipped."""
+    """Read each document of a YAML file; empty documents are skipped. Raises :class:`ManifestError`."""
     try:
         text = file.read_text(encoding="utf-8")
     except OSError as error:
@@ -197,7 +197,7 @@ def _documents(file: Path, text: str) -> Iterator[Manifest]:
 
 
 def _without_nulls(obj: dict[str, Any]) -> dict[str, Any]:
-    """``annotations:`` with nothing behind it is no annotations, as ``kubectl`` takes it."""
+    """Drop metadata fields without a value, such as an empty ``annotations:``, as ``kubectl`` does."""
     metadata = obj.get("metadata")
     if not isinstance(metadata, dict):
         return obj
@@ -224,7 +224,7 @@ def _error_text(error: yaml.MarkedYAMLError) -> str:
 
 
 class _Loader(yaml.SafeLoader):
-    """Takes plain scalars for what ``kubectl`` takes them for."""
+    """Give plain scalars the types that ``kubectl`` gives them."""
 
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}
 
@@ -246,7 +246,7 @@ for _tag, _pattern, _first in (
 
 
 class _Walk:
-    """Visits the nodes of one document: notes lines, and finds what nobody means."""
+    """Visit the nodes of one document: record their lines, and collect faults."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
@@ -257,7 +257,7 @@ class _Walk:
         self.faults: list[Diagnostic] = []
 
     def visit(self, node: yaml.Node, path: ObjectPath, line: int) -> None:
-        """``line`` is that of the key or the dash, where people look first."""
+        """Visit a node and its children. ``line`` is the line of its key or dash, where people look first."""
         self.lines.setdefault(path, line)
         self._nodes += 1
         if id(node) in self._above or self._nodes > MAX_NODES:
@@ -303,7 +303,7 @@ class _Walk:
                 )
             first_lines.setdefault(key.value, line)
             self.visit(value, (*path, key.value), line)
-        for other in merged:  # last: what stands here wins over what is merged in
+        for other in merged:  # last, because the keys of the mapping itself win over merged ones
             self.visit(other, path, other.start_mark.line + 1)
 
     def _fault(self, line: int, message: str) -> None:

@@ -1,4 +1,7 @@
-"""Names and labels of what the operator creates: deterministic, so a repeated step meets its own result."""
+"""Names and labels of the objects that the operator creates.
+
+Names are deterministic, so a repeated step finds what it created before.
+"""
 
 from dataclasses import dataclass
 
@@ -7,7 +10,7 @@ from tunegate_api.contract import Role
 
 JOB_LABEL = f"{GROUP}/job"
 GATE_LABEL = f"{GROUP}/gate"
-"""What belongs to a FineTuneJob, and what to an EvalGate, by its name."""
+"""Labels of objects that belong to a FineTuneJob or an EvalGate; the value is its name."""
 ROLE_LABEL = f"{GROUP}/role"
 STAGE_LABEL = f"{GROUP}/stage"
 ATTEMPT_LABEL = f"{GROUP}/attempt"
@@ -18,12 +21,12 @@ DISCARD_ANNOTATION = f"{GROUP}/discard"
 
 MAX_LABEL = 63
 MAX_INDEXED = 58 - len("-1023-")
-"""Of the name of an Indexed Job: with the index behind it, no pod's name has it cut."""
+"""Longest name of an Indexed Job. Pod names add an index and a suffix, and would cut a longer name."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """One thing that a child Job does: a role, for training of one stage."""
+    """What a child Job does: its role, and for training also the stage."""
 
     role: Role
     stage: str | None = None
@@ -33,24 +36,21 @@ class Step:
 
 
 def child_name(job: str, uid: str, *parts: str) -> str:
-    """``<job>-<parts>-<uid5>``, the job's name cut so that the whole is a valid label value.
-
-    A child Job's parts are its role, its stage if it has one, and after the uid its attempt.
-    """
+    """Return ``<job>-<parts>-<uid5>``. The job's name is cut so that the result is a valid label value."""
     return _bounded(job, [*parts, uid[:5]])
 
 
 def attempt_name(
     job: str, uid: str, role: str, stage: str | None, attempt: int, *, is_indexed: bool = False
 ) -> str:
-    """The name of a child Job."""
+    """Return the name of a child Job: ``<job>-<role>[-<stage>]-<uid5>-<attempt>``."""
     parts = [role, *([stage] if stage else []), uid[:5], str(attempt)]
     return _bounded(job, parts, MAX_INDEXED if is_indexed else MAX_LABEL)
 
 
 def nodes_name(job: str, uid: str) -> str:
-    """The Service by which pods that train together find each other. Its name begins with a letter, as it
-    must, whatever the job's does."""
+    """Return the name of the Service by which the pods of a multi-pod Job find each other. It starts with a
+    letter, as a Service's name must, even if the job's name does not."""
     return f"nodes-{child_name(job[: MAX_LABEL - 12], uid)}"
 
 
@@ -60,22 +60,22 @@ def _bounded(job: str, parts: list[str], longest: int = MAX_LABEL) -> str:
 
 
 def request_name(job: str, uid: str) -> str:
-    """The ConfigMap with spec and gates as they were read."""
+    """Return the name of the ConfigMap that records spec and gates as they were read."""
     return child_name(job, uid, "request")
 
 
 def plan_name(job: str, uid: str) -> str:
-    """The ConfigMap with what was resolved before training."""
+    """Return the name of the ConfigMap that records the plan."""
     return child_name(job, uid, "plan")
 
 
 def results_name(job: str, uid: str) -> str:
-    """The ConfigMap with the outcome of every case."""
+    """Return the name of the ConfigMap that records the outcome of every case."""
     return child_name(job, uid, "results")
 
 
 def records_name(gate: str, uid: str) -> str:
-    """The ConfigMap with the outcome of every case of the models that an EvalGate judged."""
+    """Return the name of the ConfigMap that records the models that an EvalGate judged."""
     return child_name(gate, uid, "records")
 
 

@@ -19,32 +19,34 @@ def _comma_list(text: object) -> object:
 
 
 class Settings(BaseModel):
-    """Each field is the environment variable of its name, with ``TUNEGATE_`` before it."""
+    """The settings. Each field is read from the environment variable ``TUNEGATE_<NAME>``, the last three from
+    ``POD_NAME``, ``POD_NAMESPACE`` and ``POD_IP``."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     trainer_image: str = Field(min_length=1)
-    """Image of the pods that train and judge."""
+    """Image of the trainer's pods."""
     watch_namespaces: Annotated[tuple[str, ...], BeforeValidator(_comma_list)] = ()
-    """Namespaces, separated by commas; empty means all of them."""
+    """Namespaces, separated by commas; empty means all namespaces."""
     log_format: Literal["text", "json"] = "text"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     workers: int = Field(default=4, ge=1, le=64)
-    """Objects that are decided about at once."""
+    """How many objects are reconciled at the same time."""
     resync_seconds: int = Field(default=300, ge=10)
-    """Time between complete lists, which find what a watch missed."""
+    """Seconds between full lists, which find changes that a watch missed."""
     report_service: str = "tunegate-reports"
     """The Service without selector, in the operator's namespace, that pods report to."""
     report_port: int = Field(default=8443, ge=1, le=65535)
     health_port: int = Field(default=8080, ge=1, le=65535)
     pod_name: str = Field(min_length=1)
-    """From the downward API, as the two below: who leads, where its Lease is, where reports go."""
+    """From the downward API, like the next two: the holder of the Lease, its namespace, and the address for
+    reports."""
     pod_namespace: str = Field(min_length=1)
     pod_ip: str = Field(min_length=1)
 
 
 def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
-    """Raises SettingsError, naming every variable that is missing, unknown or wrong."""
+    """Read the settings. Raises SettingsError with every variable that is missing, unknown or wrong."""
     values = {
         name.removeprefix(PREFIX).lower(): value
         for name, value in environment.items()

@@ -1,4 +1,5 @@
-"""Attempts of a step: start the first, watch the running one, retry what got further, record what ended."""
+"""Manage the attempts of a step: start the first, watch the running one, retry one that made progress, and
+record those that ended."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -23,10 +24,11 @@ from tunegate_operator.engine.controller import Create, Delete
 from tunegate_operator.names import Step
 
 POD_SECONDS = 30
-"""How old a Job may be that has no pod yet. One that is older may have lost its pod: the wait begins then."""
+"""How long a Job may have no pod before status says that it waits for one. An older Job may have lost its
+pod, so the start timeout begins at that moment."""
 
 Build = Callable[[int], Sequence[Object]]
-"""Builds what an attempt consists of, by its number: the Job, after what it needs."""
+"""Builds the objects of an attempt from its number: what the Job needs, then the Job."""
 
 
 @dataclass(frozen=True)
@@ -36,21 +38,21 @@ class Completed:
 
 @dataclass(frozen=True)
 class Running:
-    """The pods of an attempt run."""
+    """The pods of an attempt are running."""
 
     child: Child
 
 
 @dataclass(frozen=True)
 class Starting:
-    """A pod of an attempt should run soon: nothing is known to hold it back."""
+    """The pods of an attempt should run soon: no obstacle is known."""
 
     since: datetime
 
 
 @dataclass(frozen=True)
 class Waiting:
-    """Something holds an attempt back, which may pass."""
+    """The pods of an attempt do not run, for a reason that may go away."""
 
     reason: Reason
     message: str
@@ -60,18 +62,18 @@ class Waiting:
 
 @dataclass(frozen=True)
 class Ending:
-    """An attempt failed, and the end of its pods, which shows why, is not seen yet."""
+    """An attempt failed, but the end of its pods, which shows why, is not seen yet."""
 
 
 Standing = Completed | Running | Starting | Waiting | Restart | Ending | Failure
-"""How a step is doing. With a Failure it is over."""
+"""The state of a step. A Failure ends it."""
 
 
 def advance(jobs: ChildJobs, step: Step, build: Build, *, is_known: bool = False) -> Standing:
-    """Do what is due about a step: start its first attempt, watch the running one, or retry.
+    """Advance a step: start its first attempt, watch the running one, or retry. Return its state.
 
-    ``is_known`` says that what the step found is recorded elsewhere: then it is done though its Job was
-    removed.
+    If ``is_known``, the result of the step is recorded elsewhere, so a step that succeeded stays completed
+    when its Job is removed.
     """
     latest = jobs.latest(step)
     if latest is None:
@@ -92,13 +94,14 @@ def start_attempt(jobs: ChildJobs, step: Step, build: Build) -> Standing:
 
 
 def watch_attempt(jobs: ChildJobs, child: Child) -> Standing:
-    """See how a running child is doing. What can only fail again is a Failure."""
+    """Return the state of a running child; a Failure if it can only fail again."""
     failure = _dead_end(jobs, child)
     if failure:
         return failure
     last = child.decisive_pod
     lost = not_ending(child, jobs.agenda)
-    if (child.is_running and not lost) or (last and last.phase == "Succeeded"):  # its Job will notice soon
+    # The Job controller will soon notice a pod that succeeded.
+    if (child.is_running and not lost) or (last and last.phase == "Succeeded"):
         return Running(child)
     if lost is None and last and last.phase == "Failed":
         lost = Reason.POD_NOT_STARTED, f"restarting after: {classify(child).message}"
@@ -112,18 +115,19 @@ def watch_attempt(jobs: ChildJobs, child: Child) -> Standing:
 
 
 def _dead_end(jobs: ChildJobs, child: Child) -> Failure | None:
-    """Why a running child cannot get anywhere."""
+    """Return why a running child cannot succeed; None if it may."""
     if any(pod.oom_killed for pod in child.pods):
         return out_of_memory(child)
     if has_invalid_image(child):
         return invalid_image(child)
-    if child.nodes > 1 and is_permanent(child):  # its Job fails by the pod that ends first
+    # A multi-pod Job fails with the first pod that ends, whatever its exit code.
+    if child.nodes > 1 and is_permanent(child):
         return classify(child)
     return evicted_too_often(jobs, child)
 
 
 def _after_failure(jobs: ChildJobs, child: Child) -> Standing | None:
-    """How a step is doing whose latest attempt failed; None where another attempt follows now."""
+    """Return the state of a step whose latest attempt failed; None if the next attempt is due now."""
     if end_is_due(child, jobs.agenda):
         return Ending()
     failure = classify(child)
@@ -139,10 +143,11 @@ def _after_failure(jobs: ChildJobs, child: Child) -> Standing | None:
 
 
 def stop_all(jobs: ChildJobs, result: str) -> bool:
-    """End whatever still runs or waits; each process saves on SIGTERM. Whether all were asked to end.
+    """Delete the Jobs that run or wait; their processes save on SIGTERM. Return whether all are being
+    deleted.
 
-    What is deleted has soon left no trace. So it is recorded first, and deleted in the next decision, which
-    follows at once: that this one ended it, and how long it ran, is then never forgotten.
+    A deleted Job soon leaves no trace. So this decision records ``result`` and the running time, and the next
+    decision, which follows at once, deletes the Jobs.
     """
     active = jobs.active
     unrecorded = [child for child in active if not jobs.is_recorded(child)]
@@ -156,15 +161,15 @@ def stop_all(jobs: ChildJobs, result: str) -> bool:
 
 
 def delete_recorded(jobs: ChildJobs) -> Child | None:
-    """Delete what was recorded as ended and still runs, as after a suspension that was taken back at once.
-    Returns the first such child."""
+    """Delete active children that are recorded as ended, such as after a suspension that was undone at once.
+    Return the first of them."""
     left = [child for child in jobs.active if jobs.is_recorded(child)]
     jobs.agenda.actions += [Delete(child.key, child.uid) for child in left]
     return left[0] if left else None
 
 
 def record_finished(jobs: ChildJobs) -> None:
-    """Record each child that ended, once, with the time it ran."""
+    """Record each child that ended, once, with its running time."""
     for child in sorted(jobs.children, key=lambda c: c.finished or jobs.agenda.now):
         if child.state is ChildState.ACTIVE or child.finished is None or end_is_due(child, jobs.agenda):
             continue
@@ -176,9 +181,9 @@ def record_finished(jobs: ChildJobs) -> None:
 
 
 def count_ended_pods(jobs: ChildJobs) -> None:
-    """Add the time of pods that ended while their child goes on: a pod that was evicted is soon gone.
+    """Add the running time of pods that ended while their Job continues: an evicted pod is soon deleted.
 
-    Pods of a Job run one after the other, so those that are counted were created up to some moment.
+    The pods of a Job run one after the other, so those created up to ``counted_until`` are counted already.
     """
     for child in jobs.children:
         if child.state is not ChildState.ACTIVE or child.nodes > 1 or jobs.is_recorded(child):

@@ -1,4 +1,4 @@
-"""The child Jobs of one object in one decision: what is observed and remembered of them."""
+"""The child Jobs of one owner in one decision: what is observed, and what status remembers."""
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from tunegate_operator.names import Step
 Item = TypeVar("Item")
 
 SUCCEEDED, SUSPENDED = "Succeeded", "Suspended"
-"""Results of attempts that are no failure."""
+"""Results of attempts that did not fail."""
 
 
 @dataclass(frozen=True)
@@ -22,61 +22,62 @@ class Ledger:
     """What the owner's status remembers of its child Jobs: read before a decision, and written after it."""
 
     attempts: tuple[Attempt, ...] = ()
-    """Those that ended."""
+    """Attempts that ended."""
     evictions: tuple[Eviction, ...] = ()
     running_seconds: int = 0
-    """How long the pods ran that have ended."""
+    """Running time of all pods that ended."""
     gpu_seconds: int = 0
     counted_until: datetime | None = None
-    """When the last pod was created that is counted in both although its Job goes on."""
+    """Creation time of the last pod whose time is in both totals although its Job continues."""
 
 
 @dataclass
 class ChildJobs:
-    """What the policies of child Jobs decide from, and what they change: the ledger and the agenda."""
+    """What policies read about child Jobs, and what they change: the ledger and the agenda."""
 
     children: tuple[Child, ...]
     refusal: Refusal | None
-    """Why the cluster did not create a child when it was last asked to."""
+    """Why the last creation of a child failed; None if it did not."""
     ledger: Ledger
     agenda: Agenda
     gpus: Callable[[Step], int]
-    """How many GPUs all pods of a step hold."""
+    """How many GPUs the pods of a step hold in total."""
     last_checkpoint: Callable[[Step], int]
-    """The number of the last checkpoint that a step has, which shows its progress; 0 without any."""
+    """The training step of the last checkpoint, which shows progress; 0 without one."""
     resumable: frozenset[Role] = frozenset()
-    """The roles whose next attempt resumes from the last checkpoint. Of other roles no attempt is retried."""
+    """Roles whose next attempt resumes from the last checkpoint. Other roles are not retried after a
+    failure."""
 
     def recorded(self, step: Step) -> list[Attempt]:
-        """The attempts of a step that ended and that the status remembers."""
+        """Return the attempts of a step that status records as ended."""
         return [a for a in self.ledger.attempts if (a.role, a.stage) == (step.role, step.stage)]
 
     def latest_number(self, step: Step) -> int:
-        """The number of the latest attempt of a step, its Job removed or not; 0 before the first."""
+        """Return the number of the latest attempt of a step, even without its Job; 0 before the first."""
         seen = [child.attempt for child in self.children if child.step == step]
         return max([*seen, *(attempt.number for attempt in self.recorded(step))], default=0)
 
     def latest(self, step: Step) -> Child | None:
-        """The Job of the latest attempt; None if it was removed, as by a suspension, or if there was none."""
+        """Return the Job of the latest attempt; None if there is none, or a suspension removed it."""
         number = self.latest_number(step)
         found = (c for c in self.children if c.step == step and not c.deleting and c.attempt == number)
         return next(found, None)
 
     def has_succeeded(self, step: Step) -> bool:
-        """Whether the status says that the latest attempt of a step completed."""
+        """Whether status says that the latest attempt of a step completed."""
         latest = self._latest_recorded(step)
         return latest is not None and latest.result == SUCCEEDED
 
     def finished(self, step: Step) -> datetime | None:
-        """When the latest attempt of a step ended, its Job removed or not."""
+        """Return when the latest attempt of a step ended, even if its Job is removed."""
         child, recorded = self.latest(step), self._latest_recorded(step)
         if child:
             return child.finished
         return recorded.finished if recorded else None
 
     def is_recorded(self, child: Child) -> bool:
-        """Whether the status has this attempt, or had it: it ended, or was ended. Attempts are recorded in
-        order."""
+        """Whether this attempt was recorded as ended. Attempts are recorded in order, so the record of a
+        later one is enough."""
         return any(attempt.number >= child.attempt for attempt in self.recorded(child.step))
 
     @property
@@ -89,9 +90,9 @@ class ChildJobs:
 
 
 def newest(items: Sequence[Item], most: int, key: Callable[[Item], Hashable]) -> list[Item]:
-    """The ``most`` newest items, in their order, where the newest of each key outlives any other.
+    """Return the ``most`` newest items, in their order. The newest item of each key is kept before any other.
 
-    What happened last to a thing says how it stands; without it, it would seem never to have happened.
+    The newest item shows the state of its key. Without it, nothing would seem to have happened.
     """
     last = {key(item): item for item in items}
     older = [item for item in items if last[key(item)] is not item]

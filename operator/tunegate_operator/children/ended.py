@@ -1,4 +1,4 @@
-"""What the Jobs that follow the end of their owner's work have in common."""
+"""Rules for Jobs that run after their owner ended: those for cleanup and for trackers."""
 
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
@@ -17,8 +17,8 @@ def all_left(
     grace_seconds: Callable[[Step], int],
     ended: datetime,
 ) -> datetime:
-    """Return when no pod writes any more for sure: those that were asked to stop at the end may still save.
-    Their Jobs are deleted, so nothing else shows it."""
+    """Return when all pods have certainly stopped writing. Pods that were stopped at ``ended`` may still save
+    during their grace period, and their Jobs are deleted, so nothing shows when they are done."""
     seen = {
         (child.step, child.attempt)
         for child in children
@@ -34,13 +34,13 @@ def all_left(
 
 
 def has_run(started: datetime | None, attempts: Iterable[Attempt]) -> bool:
-    """Whether a pod of the owner ever ran, which may have written files."""
+    """Whether a pod of the owner ever ran, and so may have written files."""
     return started is not None or any(attempt.started for attempt in attempts)
 
 
 def is_for_good(refusal: Refusal, patience: timedelta, now: datetime) -> bool:
-    """Whether a Job is refused, or was not allowed for so long. A cluster that cannot create it now is asked
-    again, with growing pauses, for as long as that takes."""
+    """Whether a Job is refused for good: it is invalid, or was forbidden for longer than ``patience``. An
+    unavailable API server is retried without limit, with growing pauses."""
     if refusal.cause == "Unavailable":
         return False
     lasts = now - refusal.since

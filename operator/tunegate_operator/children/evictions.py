@@ -1,4 +1,4 @@
-"""Pods that the cluster took away: they cost no restart, until too many in a row add no checkpoint."""
+"""Record evicted pods. An eviction costs no restart, until too many in a row add no checkpoint."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -9,12 +9,12 @@ from tunegate_operator.children.failures import was_evicted
 from tunegate_operator.children.observed import Child, Pod
 
 LONGEST_PREFIX = 58
-"""To so many characters a Job's name is cut before a pod's five are added."""
+"""Kubernetes cuts a Job's name to this length before it adds the five characters of a pod's name."""
 
 
 def evicted_too_often(jobs: ChildJobs, child: Child) -> Failure | None:
-    """Record pods that were evicted, since they are soon gone. Returns a failure if the last ones all got
-    nowhere."""
+    """Record evicted pods, because they are soon deleted. Return a failure if the last MAX_EVICTIONS pods
+    added no checkpoint."""
     reached, known = jobs.last_checkpoint(child.step), list(jobs.ledger.evictions)
     for pod in _evicted(child, known)[-MAX_EVICTIONS:]:
         if pod.key.name not in {e.pod for e in known}:
@@ -36,21 +36,22 @@ def evicted_too_often(jobs: ChildJobs, child: Child) -> Failure | None:
 
 
 def pod_prefix(child: Child) -> str:
-    """The prefix that pods share which replace each other: the Job's name, or for a multi-pod Job that of all
-    attempts."""
+    """Return the shared prefix of the names of pods that replace each other: the Job's name, or for a
+    multi-pod Job that name without the attempt."""
     if child.nodes > 1:
         return child.key.name.removesuffix(str(child.attempt))
     return f"{child.key.name}-"[:LONGEST_PREFIX]
 
 
 def _evicted(child: Child, known: Sequence[Eviction]) -> list[Pod]:
-    """The pods that were evicted; one of a multi-pod Job, because it ended all."""
+    """Return the evicted pods; at most one of a multi-pod Job, because one eviction ends all its pods."""
     evicted = [pod for pod in child.pods if was_evicted(pod)]
     if child.nodes == 1:
         return evicted
     if any(eviction.pod.startswith(f"{child.key.name}-") for eviction in known):
         return []
     pod = child.decisive_pod
-    if pod and was_evicted(pod, is_multi_pod=True):  # the others are stopped after a fault of one, too
+    # Only the decisive pod: the others get SIGTERM after the fault of one, too.
+    if pod and was_evicted(pod, is_multi_pod=True):
         evicted.append(pod)
     return evicted[:1]

@@ -1,4 +1,4 @@
-"""Why a child Job failed, as a reason, a message and a hint what to do."""
+"""Find out why a child Job failed: a reason, a message, and a hint what to do."""
 
 from dataclasses import replace
 
@@ -8,8 +8,8 @@ from tunegate_api.v1alpha1.finetunejob_status import Failure, Reason
 from tunegate_operator.children.observed import Child, ChildState, Pod
 
 DEADLINE, POLICY = "DeadlineExceeded", "PodFailurePolicy"
-"""Kubernetes' reasons of a failed Job: it took too long, and its pods are deleted; or a pod ended with a
-permanent exit code."""
+"""Kubernetes' reasons of a failed Job: it exceeded its deadline, and its pods are deleted; or a pod ended
+with a permanent exit code."""
 _KILLED = (137, 143, ExitCode.INTERRUPTED)
 _LOST_NODE = (
     "DeletionByPodGC",
@@ -20,8 +20,9 @@ _LOST_NODE = (
     "Terminated",
     "TerminationByKubelet",
 )
-"""Reasons with which Kubernetes ends a pod because of its node: it shut down, went away, or does not answer.
-A kubelet that evicts for a lack of room calls the pod Evicted; TerminationByKubelet alone is a shutdown."""
+"""Reasons of pods that Kubernetes ended because their node shut down, was deleted, or does not respond. A
+kubelet that evicts a pod under node pressure calls it Evicted; TerminationByKubelet alone means a
+shutdown."""
 
 _BY_EXIT_CODE: dict[int, tuple[Reason, str]] = {
     ExitCode.BAD_DATA: (
@@ -53,14 +54,14 @@ _OTHERWISE = "See the log of the job's last pod: kubectl logs, or the file that 
 
 
 def with_hint(failure: Failure) -> Failure:
-    """The failure with what to do, where who found it does not say it."""
+    """Return the failure with a hint: its own, or else the usual one for its reason."""
     if failure.hint:
         return failure
     return failure.model_copy(update={"hint": _BY_REASON.get(failure.reason, _OTHERWISE)})
 
 
 def classify(child: Child) -> Failure:
-    """Why this child failed, from its own words first, then from exit code and pod status."""
+    """Return why this child failed, by its termination message, or else by exit code and pod status."""
     pod = child.decisive_pod
     if pod is None or (child.state is ChildState.FAILED and not _explains(child, pod)):
         return Failure(
@@ -98,8 +99,8 @@ def classify(child: Child) -> Failure:
 
 
 def is_explained(child: Child) -> bool:
-    """Whether the pods of a failed child are seen to have ended, and one of them for the Job's reason. Where
-    the Job took too long, its pods are deleted, and nothing more is heard of them."""
+    """Whether all pods of a failed child are seen to have ended, and one of them explains the Job's failure.
+    If the Job exceeded its deadline, its pods are deleted, and there is nothing more to see."""
     pod = child.decisive_pod
     if pod is None or child.failure_reason == DEADLINE:
         return child.failure_reason == DEADLINE
@@ -107,7 +108,7 @@ def is_explained(child: Child) -> bool:
 
 
 def _explains(child: Child, pod: Pod) -> bool:
-    """Whether a Job may have failed by the end of this pod."""
+    """Whether the Job may have failed because this pod ended."""
     if child.failure_reason == POLICY:
         return pod.exit_code in PERMANENT_EXIT_CODES or pod.oom_killed
     return _has_ended(pod)
@@ -118,8 +119,8 @@ def _has_ended(pod: Pod) -> bool:
 
 
 def is_permanent(child: Child) -> bool:
-    """Whether a failed child would end in the same way again. A multi-pod Job fails by the pod that ends
-    first, which may know less than the others."""
+    """Whether a failed child would fail again in the same way. A multi-pod Job fails with the first pod that
+    ends, so the exit code of its decisive pod counts too."""
     pod = child.decisive_pod
     if child.nodes > 1 and pod and (pod.oom_killed or pod.exit_code in PERMANENT_EXIT_CODES):
         return True
@@ -127,10 +128,10 @@ def is_permanent(child: Child) -> bool:
 
 
 def was_evicted(pod: Pod, *, is_multi_pod: bool = False) -> bool:
-    """Whether the cluster ended it, though not because of its node.
+    """Whether the cluster ended the pod, for another reason than a lost node.
 
-    All pods of a multi-pod Job end when one is asked to stop, and that one is gone soon: an end on request is
-    enough.
+    When one pod of a multi-pod Job gets SIGTERM, all its pods end, and that one is soon deleted. So an exit
+    after SIGTERM is enough.
     """
     if is_multi_pod and pod.exit_code == ExitCode.INTERRUPTED and not pod.ended_by:
         return True
@@ -138,9 +139,9 @@ def was_evicted(pod: Pod, *, is_multi_pod: bool = False) -> bool:
 
 
 def without_progress(failure: Failure) -> Failure:
-    """The failure of a step whose restarts got no further."""
+    """Return the failure of a step whose restarts made no progress."""
     why = " (restarts made no progress)"
-    message = failure.message[-(MAX_MESSAGE - len(why)) :] + why  # of a log, the end says most
+    message = failure.message[-(MAX_MESSAGE - len(why)) :] + why  # the end of a log is the most useful part
     return failure.model_copy(update={"message": message})
 
 
@@ -169,7 +170,7 @@ def out_of_memory(child: Child) -> Failure:
 
 
 def has_invalid_image(child: Child) -> bool:
-    """Whether the image's name can never be pulled."""
+    """Whether the image's name is invalid, so that it can never be pulled."""
     return any(pod.waiting_reason == "InvalidImageName" for pod in child.pods)
 
 
@@ -183,5 +184,5 @@ def invalid_image(child: Child) -> Failure:
 
 
 def _tail(pod: Pod) -> str:
-    """The last lines that the pod wrote."""
+    """Return the end of the pod's termination message or log."""
     return pod.text.strip()[-MAX_MESSAGE:]

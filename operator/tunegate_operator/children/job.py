@@ -1,7 +1,7 @@
 """Build the batch/v1 Job of one attempt, for a controller of any kind. Pure: no client, no cluster.
 
-The kind gives the owner, the step and a :class:`PodNeeds`. What all child Jobs have in common is added here:
-names, labels, restarts, the report address and the security settings.
+The controller gives the owner, the step and a :class:`PodNeeds`. This module adds what all child Jobs have in
+common: names, labels, restarts, the report address and the security settings.
 """
 
 from collections.abc import Mapping
@@ -34,13 +34,13 @@ from tunegate_operator.names import (
 
 CONTAINER = "trainer"
 BACKOFF_LIMIT = 3
-"""Restarts of a pod within one attempt."""
+"""How many restarts of a pod one attempt has."""
 GRACE_SECONDS = 120
-"""Time that a pod gets to save after SIGTERM, and to report it."""
+"""Time that a pod gets after SIGTERM to save and to report."""
 MASTER_PORT = 29500
 """Where the first pod of a multi-pod Job listens for the others."""
 _LOCAL_PORTS = range(20000, 30000)
-"""The same for processes of one machine: below the ports that systems assign by themselves."""
+"""The same on a laptop, where jobs share the ports: below the range that systems assign automatically."""
 INDEX_LABEL = "batch.kubernetes.io/job-completion-index"
 """The index of a pod of an Indexed Job, set by the Job controller."""
 
@@ -50,15 +50,15 @@ class JobOwner:
     """The object that child Jobs belong to."""
 
     kind: str
-    """Of the API group of Tunegate."""
+    """A kind of Tunegate's API group."""
     name: str
     namespace: str
     uid: str
     labels: Mapping[str, str]
-    """What its children are selected by, besides the labels of everything that the operator creates."""
+    """Labels that select its children, besides the labels of everything that the operator creates."""
 
     def metadata(self, name: str) -> Object:
-        """The metadata of an object called ``name`` that belongs to it."""
+        """Return the metadata of an object called ``name`` that belongs to this owner."""
         return {
             "name": name,
             "namespace": self.namespace,
@@ -78,7 +78,8 @@ class JobOwner:
 
 @dataclass(frozen=True)
 class ReportTo:
-    """Where pods report to: the operator's HTTPS address, and the authority that it is certified by."""
+    """Where pods send reports: the operator's HTTPS address, and the authority that signed its
+    certificate."""
 
     url: str
     authority: str
@@ -93,33 +94,32 @@ class PodSettings:
     report_to: ReportTo | None = None
     """None where reports are files only, as on a laptop."""
     secrets_needed: bool = True
-    """Whether a pod waits for a Secret that does not exist. On a laptop the user's environment may hold what
-    would be in it."""
+    """Whether a pod waits for a Secret that does not exist. On a laptop the user's environment may have the
+    credentials instead."""
     on_one_machine: bool = False
-    """Whether all pods share this machine's network, as on a laptop, and have no names of their own; and
-    share its files."""
+    """Whether all pods run on this machine, as on a laptop: they share its network and its files, and have no
+    DNS names."""
 
 
 @dataclass(frozen=True)
 class PodNeeds:
-    """What a kind decides about the pods of one attempt."""
+    """What a controller decides about the pods of one attempt."""
 
     image: str
     volumes: PodVolumes
     args: tuple[str, ...] = ()
     """Arguments of the trainer after role, stage and attempt."""
     environment: tuple[Object, ...] = ()
-    """Variables besides those that are set here."""
+    """Variables besides those that :func:`build_job` sets."""
     resources: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    """``limits`` and ``requests``, where there are any. A limit of CPU is also the number of
-    PyTorch's threads."""
+    """``limits`` and ``requests``, if any. A CPU limit is also the number of PyTorch's threads."""
     grace_seconds: int = GRACE_SECONDS
     nodes: int = 1
-    """How many pods run at the same time, and train one model."""
+    """How many pods run at the same time and train one model."""
     deadline_seconds: int | None = None
-    """How long the attempt may take, waiting for its pod included."""
+    """How long the attempt may take, including the wait for its pod."""
     report_key: str | None = None
-    """The key that its reports are held by: a uid that the cache knows. None for pods that report nothing."""
+    """The key of its reports: the uid of an object in the cache. None for pods that report nothing."""
     user_settings: PodTemplate | None = None
 
 
@@ -195,7 +195,8 @@ def _pod_template(
 
 
 def build_nodes_service(owner: JobOwner, role: Role) -> Object:
-    """Build the headless Service that gives each pod of a multi-pod Job a name, before it is ready too."""
+    """Build the headless Service that gives each pod of a multi-pod Job a DNS name, even before it is
+    ready."""
     return {
         "apiVersion": "v1",
         "kind": "Service",
@@ -210,14 +211,15 @@ def build_nodes_service(owner: JobOwner, role: Role) -> Object:
 
 
 def _indexed(nodes: int) -> Object:
-    """All pods at once, each with its index. If one fails, the Job fails: see :mod:`.multi_pod`."""
+    """Return the fields of a Job that runs all pods at once and fails if one fails: see :mod:`.multi_pod`."""
     return {"completionMode": "Indexed", "completions": nodes, "parallelism": nodes, "backoffLimit": 0}
 
 
 def _failure_policy(nodes: int) -> Object:
-    """Evictions cost nothing; what can't get better fails at once; the rest counts.
+    """Return the pod failure policy: evictions do not count as restarts, permanent exit codes fail the Job at
+    once, and everything else counts.
 
-    No pod of a multi-pod Job is replaced alone: see :mod:`tunegate_operator.children.multi_pod`.
+    In a multi-pod Job no pod is replaced alone: see :mod:`tunegate_operator.children.multi_pod`.
     """
     evicted = {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]}
     codes = {"containerName": CONTAINER, "operator": "In", "values": PERMANENT_EXIT_CODES}
@@ -236,7 +238,7 @@ def _report_address(needs: PodNeeds, settings: PodSettings) -> list[Object]:
 
 
 def _threads(needs: PodNeeds) -> list[Object]:
-    """As many threads as the cores that a pod may use: by itself PyTorch starts one for each core of the
+    """Limit PyTorch's threads to the cores that a pod may use. Its default is one for each core of the
     node."""
     if "cpu" not in needs.resources.get("limits", {}):
         return []
@@ -245,10 +247,10 @@ def _threads(needs: PodNeeds) -> list[Object]:
 
 
 def _master(owner: JobOwner, step: Step, attempt: int, settings: PodSettings) -> list[Object]:
-    """The address of the first pod, and the index of each."""
+    """Return variables with the address of the first pod, and with each pod's index."""
     name = attempt_name(owner.name, owner.uid, step.role, step.stage, attempt, is_indexed=True)
     host, port = f"{name}-0.{nodes_name(owner.name, owner.uid)}", MASTER_PORT
-    if settings.on_one_machine:  # where the pods of other jobs listen too
+    if settings.on_one_machine:  # other jobs listen on the same address
         host, port = "127.0.0.1", _LOCAL_PORTS[(int(owner.uid[:5], 16) + attempt) % len(_LOCAL_PORTS)]
     return [
         {"name": MASTER_VARIABLE, "value": f"{host}:{port}"},

@@ -1,8 +1,8 @@
-"""Restarts of multi-pod Jobs: when one pod ends all do, and the next attempt starts all of them.
+"""Restart multi-pod Jobs: when one pod ends, all end, and the next attempt starts all of them.
 
-Kubernetes replaces no single pod, because the others cannot train without it. So what it does for one pod is
-done here: some restarts without a new checkpoint, with growing pauses, of which none counts where the cluster
-took a pod away.
+Kubernetes replaces no single pod, because the others cannot train without it. So this module does what the
+Job controller does for a single pod: it allows some restarts without a new checkpoint, with growing pauses.
+Restarts after an eviction or a lost node do not count.
 """
 
 from dataclasses import dataclass
@@ -17,9 +17,9 @@ from tunegate_operator.children.observed import Child
 from tunegate_operator.engine.backoff import backoff
 
 FIRST_PAUSE = timedelta(seconds=10)
-"""Before the first restart; twice as long before each of the next, as the Job controller does."""
+"""Pause before the first restart. It doubles with each restart, as in the Job controller."""
 LONGEST_PAUSE = timedelta(minutes=10)
-"""Nodes may be lost without end: whoever has enough of it sets ``activeDeadlineSeconds``."""
+"""Restarts after lost nodes have no limit but ``activeDeadlineSeconds``."""
 _NOT_COUNTED = (SUCCEEDED, SUSPENDED, Reason.EVICTED, Reason.NODE_LOST)
 
 
@@ -31,7 +31,7 @@ class Restart:
 
 
 def restart(jobs: ChildJobs, child: Child) -> Restart | Failure | None:
-    """Return what follows a failed attempt: a pause, or nothing more; None where the next attempt is due."""
+    """Return what follows a failed attempt: a pause or the final failure; None if the next attempt is due."""
     evicted = evicted_too_often(jobs, child)
     if evicted:
         return evicted
@@ -54,14 +54,13 @@ def restart(jobs: ChildJobs, child: Child) -> Restart | Failure | None:
 
 
 def lost_to_eviction(child: Child, ledger: Ledger) -> bool:
-    """Whether a pod of a multi-pod Job was seen to be evicted. It is soon gone, and so are those that ran
-    when it ended."""
+    """Whether an eviction is recorded for a multi-pod Job, whose pods may be deleted by now."""
     prefix = f"{child.key.name}-"
     return child.nodes > 1 and any(eviction.pod.startswith(prefix) for eviction in ledger.evictions)
 
 
 def _counts(attempt: Attempt, child: Child, ledger: Ledger) -> bool:
-    """Whether an attempt ended by a fault of its own, as far as is known."""
+    """Whether an attempt counts as a restart: it failed for a reason of its own, as far as is known."""
     prefix = f"{pod_prefix(child)}{attempt.number}-"
     return attempt.result not in _NOT_COUNTED and not any(
         eviction.pod.startswith(prefix) for eviction in ledger.evictions

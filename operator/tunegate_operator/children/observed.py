@@ -1,4 +1,4 @@
-"""The child Jobs of an object and their pods, as the cache has them, for a controller of any kind."""
+"""Read the child Jobs of an object and their pods from the cache, for a controller of any kind."""
 
 import re
 from collections.abc import Mapping
@@ -26,7 +26,7 @@ class ChildState(StrEnum):
 
 @dataclass(frozen=True)
 class LookedUp:
-    """What a look-up of an object's Events found: the newest one."""
+    """The newest Event that a look-up of an object's Events found, if any."""
 
     asked: datetime
     is_warning: bool = False
@@ -48,26 +48,26 @@ class Pod:
     exit_code: int | None = None
     oom_killed: bool = False
     image: str = ""
-    """What runs in it, by digest; empty before it runs, and where there are no images."""
+    """The image that runs in it, by digest; empty before it runs, and on a laptop."""
     text: str = ""
-    """The termination message: ours as JSON, or the end of the log."""
+    """The termination message: JSON of the trainer, or the end of the log."""
     waiting_reason: str = ""
     waiting_message: str = ""
     unschedulable: str = ""
     ended_by: str = ""
-    """Why the cluster ends it, if it does: the reason of the pod, or of its DisruptionTarget condition."""
+    """Why the cluster ended it, if it did: the reason of the pod, or of its DisruptionTarget condition."""
     ended_message: str = ""
     due_to_end: datetime | None = None
     """When it should have ended, if it is being deleted."""
     looked_up: LookedUp | None = None
 
     def running_seconds(self, now: datetime) -> int:
-        """How long its container ran, or has run by ``now``."""
+        """Return for how long its container ran, or has run by ``now``."""
         return max(0, round(((self.finished or now) - self.started).total_seconds())) if self.started else 0
 
     @property
     def termination(self) -> Termination | None:
-        """What the trainer wrote there; None if it did not get that far."""
+        """The trainer's termination message; None if it wrote none."""
         try:
             return Termination.model_validate_json(self.text)
         except ValidationError:
@@ -92,11 +92,11 @@ class Child:
     """Oldest first."""
     looked_up: LookedUp | None = None
     nodes: int = 1
-    """How many of them run at the same time, as one multi-pod Job."""
+    """How many pods run at the same time: more than 1 for a multi-pod Job."""
 
     @property
     def decisive_pod(self) -> Pod | None:
-        """The pod that shows how the child is doing: the newest, or of a multi-pod Job the one whose end
+        """The pod that decides the child's state: the newest, or in a multi-pod Job the one whose end best
         explains the end of the others."""
         if self.nodes == 1:
             return self.pods[-1] if self.pods else None
@@ -104,12 +104,12 @@ class Child:
 
     @property
     def started(self) -> datetime | None:
-        """When the first container started: waiting for a queue or a node is no running time."""
+        """When the first container started. Waiting for a queue or a node is not running time."""
         return min((pod.started for pod in self.pods if pod.started), default=None)
 
     def running_seconds(self, now: datetime, counted_until: datetime | None) -> int:
-        """How long containers ran, or have run by ``now``, of pods created after ``counted_until``. The pods
-        of a multi-pod Job count once: for as long as the longest of them."""
+        """Return for how long containers have run by ``now``, in pods created after ``counted_until``. A
+        multi-pod Job counts as long as its longest pod."""
         counted = [
             pod.running_seconds(now)
             for pod in self.pods
@@ -119,12 +119,12 @@ class Child:
 
     @property
     def is_running(self) -> bool:
-        """Whether as many pods as it needs run, not only wait; or succeeded: the Job will notice."""
+        """Whether all pods that it needs are running or have succeeded."""
         return sum(pod.phase in ("Running", "Succeeded") for pod in self.pods) >= self.nodes
 
 
 def _weight(pod: Pod) -> float:
-    """How much the end of a pod explains the end of a multi-pod Job; see :func:`tells_most`."""
+    """Return how well the end of a pod explains the end of a multi-pod Job; see :func:`tells_most`."""
     if pod.oom_killed:
         return 5
     if pod.phase != "Failed":
@@ -136,7 +136,7 @@ def _weight(pod: Pod) -> float:
 
 @dataclass(frozen=True)
 class Stranger:
-    """A Job that names the object as its owner, and whose labels are those of none of its attempts."""
+    """A Job that names the object as its owner, but whose labels match none of its attempts."""
 
     name: str
     problem: str
@@ -190,7 +190,7 @@ def _child(obj: Object, view: View, nodes: Mapping[Step, int]) -> Child | Strang
 
 
 def _attempt(labels: dict[str, str], steps: Mapping[Step, int]) -> tuple[Step, int]:
-    """Which attempt of which step a child's labels name. Raises ValueError for none of ``steps``."""
+    """Return step and attempt from a child's labels. Raises ValueError if they match none of ``steps``."""
     role, stage, attempt = (labels.get(label) for label in (ROLE_LABEL, STAGE_LABEL, ATTEMPT_LABEL))
     if role not in {str(step.role) for step in steps}:
         raise ValueError(f"its label {ROLE_LABEL} is {_shown(role)}")
@@ -209,7 +209,7 @@ def _shown(label: str | None) -> str:
 def _pod(obj: Object, view: View) -> Pod:
     meta, status = obj["metadata"], obj.get("status", {})
     conditions = {c["type"]: c for c in status.get("conditions", [])}
-    ours = (c for c in status.get("containerStatuses", []) if c["name"] == CONTAINER)  # others may join it
+    ours = (c for c in status.get("containerStatuses", []) if c["name"] == CONTAINER)  # sidecars may be added
     container: dict[str, Any] = next(ours, {})
     state = container.get("state", {})
     ended, waiting = state.get("terminated", {}), state.get("waiting", {})
@@ -237,7 +237,7 @@ def _pod(obj: Object, view: View) -> Pod:
 
 
 def _looked_up(view: View, uid: str) -> LookedUp | None:
-    """The newest of the Events that were looked up about an object."""
+    """Return the newest of the Events that were looked up for an object."""
     found = view.events_about(uid)
     if found is None:
         return None
@@ -253,7 +253,7 @@ def _looked_up(view: View, uid: str) -> LookedUp | None:
 
 
 def _event_time(event: Object) -> str:
-    """When it was last seen. Clients write one of these fields or another."""
+    """Return when an Event was last seen. Clients set different fields."""
     series = event.get("series") or {}
     times = (series.get("lastObservedTime"), event.get("lastTimestamp"), event.get("eventTime"))
     return next((time for time in times if time), "")

@@ -1,4 +1,4 @@
-"""The status of a pod of one container, as a kubelet would write it. Pure."""
+"""Build and read the status of a pod with one container, as a kubelet writes it. Pure."""
 
 from datetime import datetime
 
@@ -18,7 +18,7 @@ def phase(pod: Object) -> str:
 
 
 def is_terminal(pod: Object) -> bool:
-    """Whether its container ended and will not start again."""
+    """Whether its container ended and will not restart."""
     return phase(pod) in TERMINAL_PHASES
 
 
@@ -42,13 +42,13 @@ def finished_at(pod: Object) -> str | None:
 
 
 def waiting(pod: Object, reason: str, message: str, now: datetime) -> Object:
-    """The container can't start, for now."""
+    """Build the status of a pod whose container cannot start yet."""
     state = {"waiting": {"reason": reason, "message": message}}
     return _status(pod, "Pending", state, ready=False, now=now)
 
 
 def unschedulable(pod: Object, message: str, now: datetime) -> Object:
-    """No node can take the pod, for now."""
+    """Build the status of a pod that fits no node yet."""
     condition = _condition("PodScheduled", False, pod, now) | {"reason": "Unschedulable", "message": message}
     return {"phase": "Pending", "conditions": [condition]}
 
@@ -66,7 +66,7 @@ def terminated(
     reason: str | None = None,
     disruption: str | None = None,
 ) -> Object:
-    """The container ended. ``disruption`` is why the cluster ended it, if it did: no fault of the pod."""
+    """Build the status of a pod whose container ended. ``disruption`` says why, if the cluster ended it."""
     containers = pod.get("status", {}).get("containerStatuses") or [{"state": {}}]
     started = containers[0]["state"].get("running", {}).get("startedAt", timestamp(now))
     state: Object = {

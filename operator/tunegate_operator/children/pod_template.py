@@ -1,4 +1,4 @@
-"""What a user set on pods, ``spec.podTemplate``, on top of what the operator sets."""
+"""Add the user's settings, ``spec.podTemplate``, to the operator's settings of a pod."""
 
 from tunegate_api.contract import Role
 from tunegate_api.v1alpha1.environment import pods_of
@@ -7,7 +7,8 @@ from tunegate_operator.engine.cluster import Object
 
 
 def with_user_settings(template: Object, wanted: PodTemplate) -> Object:
-    """A pod template with the user's settings. What both set was refused before, see ``pods.py``."""
+    """Return a pod template with the user's settings. Fields that the operator sets were refused:
+    ``pods.py``."""
     metadata, spec = template["metadata"], template["spec"]
     (container,) = spec["containers"]
     asked = wanted.to_wire()
@@ -40,9 +41,10 @@ def with_user_settings(template: Object, wanted: PodTemplate) -> Object:
 
 
 def for_role(wanted: PodTemplate, role: Role) -> PodTemplate:
-    """The settings for pods of one role, with the variables that these get and no others.
+    """Return the settings for pods of one role, with only the variables that this role gets.
 
-    A pod that only removes files or sends reports keeps where to run: the rest may be gone by then.
+    A pod that only removes files or sends reports keeps the settings that say where it runs. It does not need
+    the others, and what they refer to may be deleted by then.
     """
     if not role.tells_trackers:
         gone = ("env", "volumes", "volume_mounts", "shared_memory")

@@ -1,4 +1,4 @@
-"""ConfigMaps that record what a controller's Jobs were asked and what they found."""
+"""ConfigMaps that record the input and the results of a controller's Jobs."""
 
 from typing import TypeVar
 

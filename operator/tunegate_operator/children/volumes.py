@@ -1,4 +1,4 @@
-"""The volumes of a pod, and where it sees them, see :mod:`tunegate_api.contract`."""
+"""The volumes of a pod and their mount paths: see :mod:`tunegate_api.contract`."""
 
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
@@ -10,7 +10,7 @@ ROOT = PurePosixPath(DEFAULT_ROOT)
 TMP_SIZE = "10Gi"
 """What a pod may write into /tmp, where libraries keep caches. A pod that writes more is evicted."""
 SECRET_MODE = 0o440
-"""Of a Secret's files: they are root's, and a pod's user reads them by its fsGroup."""
+"""Mode of a Secret's files. They belong to root, and the pod's user reads them through its fsGroup."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class PodVolumes:
     mounts: list[Object] = field(default_factory=list)
 
     def mount(self, name: str, path: PurePosixPath, *, writes: bool = False) -> None:
-        """Mount a volume of the pod, once more if it is mounted already."""
+        """Mount a volume of the pod. A volume may be mounted several times."""
         self.mounts.append({"name": name, "mountPath": str(path)} | ({} if writes else {"readOnly": True}))
 
     def add(self, name: str, source: Object, path: PurePosixPath, *, writes: bool = False) -> None:
@@ -46,7 +46,7 @@ class PodVolumes:
             self.add(f"secret-{i}", {"secret": source | optional}, ROOT / "secrets" / name)
 
     def add_report_token(self, report_key: str) -> None:
-        """Add a token that is good for sending reports with this key, and for nothing else."""
+        """Add a service account token that is valid only for sending reports with this key."""
         token = {
             "audience": report_audience(report_key),
             "expirationSeconds": REPORT_TOKEN_SECONDS,

@@ -1,4 +1,4 @@
-"""Why a child Job does not run yet, as the cluster says, and how long that is waited for."""
+"""Find out why a child Job does not run yet, and how long to wait for it."""
 
 import re
 from datetime import datetime, timedelta
@@ -11,13 +11,13 @@ from tunegate_operator.engine.controller import Agenda, LookUpEvents, Refusal
 from tunegate_operator.names import Step
 
 LOOK_UP_AFTER_SECONDS = 10
-"""How long a child may be silent about why it does not run before its Events are looked up."""
+"""How long a child may give no reason why it does not run, before its Events are looked up."""
 LOOK_UP_AGAIN_SECONDS = 60
 NODE_PATIENCE_SECONDS = 30
-"""How much later than its grace period a pod may be said to have ended."""
+"""How long after a pod's grace period its node may take to report its end."""
 POD_END_SECONDS = 100
-"""How much later than its Job a pod may be seen to end: watches of Jobs and of pods have no common order, and
-one on a dead connection is opened anew after 90 seconds."""
+"""How long after its Job a pod may be seen to end. Watches of Jobs and pods have no common order, and a watch
+on a dead connection is reopened after 90 seconds."""
 
 PURPOSES = {
     Role.DATA: "checking the data and fetching the model",
@@ -39,9 +39,9 @@ _IMAGE_REASONS = (
     "SignatureValidationFailed",
 )
 _PAUSE = re.compile(r'Back-off pulling image "[^"]*": (?P<code>\w+): (?P<message>.*)', re.DOTALL)
-"""How a kubelet says that it waits before it tries to pull an image again."""
+"""The message of a kubelet that waits before it pulls an image again."""
 _NO_REASONS = ("", "ContainerCreating", "PodInitializing")
-"""What a kubelet calls a container that it will start, or would if it could."""
+"""A kubelet's reasons for any container that has not started yet. They do not say why."""
 
 _WORDS: tuple[tuple[str, Reason], ...] = (
     (r"exceeded quota", Reason.QUOTA_EXCEEDED),
@@ -50,11 +50,11 @@ _WORDS: tuple[tuple[str, Reason], ...] = (
     (r"configmap \S* ?not found|config key|in ConfigMap ", Reason.CONFIG_MAP_NOT_FOUND),
     (r"(?i:persistentvolumeclaim)|Multi-Attach|^FailedAttachVolume|^FailedMount", Reason.VOLUME_NOT_READY),
 )
-"""What the words of Kubernetes' components mean. They have no codes of their own; the first match counts."""
+"""Reasons by the messages of Kubernetes, which have no codes of their own. The first match counts."""
 
 
 def refused(refusal: Refusal, role: Role) -> tuple[Reason, str]:
-    """Why the cluster does not create a child now."""
+    """Return the reason and the message of a refusal to create a child."""
     if refusal.cause == "Taken":
         return Reason.NAME_TAKEN, refusal.message
     if refusal.cause == "Unavailable":
@@ -65,8 +65,7 @@ def refused(refusal: Refusal, role: Role) -> tuple[Reason, str]:
 def start_timeout(
     since: datetime, agenda: Agenda, reason: Reason, message: str, timeout_seconds: int
 ) -> Failure | None:
-    """Return the failure of a wait that began at ``since`` and has lasted too long; None while there is time
-    left."""
+    """Return a failure if a wait since ``since`` has lasted too long; None while there is time left."""
     end = since + timedelta(seconds=timeout_seconds)
     if agenda.now < end:
         agenda.look_again_at(end)
@@ -75,14 +74,14 @@ def start_timeout(
 
 
 def why_waiting(child: Child, agenda: Agenda) -> tuple[Reason, str] | None:
-    """What holds a child back, as its pod says, or else as Events do; None where nobody says anything."""
+    """Return why a child does not run, from its pod, or else from Events; None if neither shows it."""
     pod = child.decisive_pod
     return (_why_by_pod(child.step, pod) if pod else None) or _why_by_events(child, agenda)
 
 
 def end_is_due(child: Child, agenda: Agenda) -> bool:
-    """Whether to wait for the end of a failed child's pods, which says why it failed. A pod that somebody
-    deleted says nothing more, so the wait is short."""
+    """Whether to wait until the pods of a failed child end, which shows why it failed. The wait is short,
+    because a pod may have been deleted."""
     if child.state is not ChildState.FAILED or is_explained(child):
         return False
     until = (child.finished or child.created) + timedelta(seconds=POD_END_SECONDS)
@@ -92,7 +91,7 @@ def end_is_due(child: Child, agenda: Agenda) -> bool:
 
 
 def not_ending(child: Child, agenda: Agenda) -> tuple[Reason, str] | None:
-    """What to wait for where a pod still runs that should have ended: only its node could say that it has."""
+    """Return what to wait for if a pod runs that should have ended. Only its node can confirm the end."""
     for pod in child.pods:
         if pod.phase == "Running" and pod.due_to_end:
             overdue = pod.due_to_end + timedelta(seconds=NODE_PATIENCE_SECONDS)
@@ -112,7 +111,7 @@ def _why_by_pod(step: Step, pod: Pod) -> tuple[Reason, str] | None:
     if pod.waiting_reason in _NO_REASONS:
         return None
     code, message = pod.waiting_reason, pod.waiting_message
-    # Tries and pauses alternate; a pause repeats what the try said, and is no news.
+    # Pulls and back-offs alternate. A back-off repeats the error of the pull, so it is no change.
     pause = _PAUSE.fullmatch(message)
     if pause:
         code, message = pause["code"], pause["message"]
@@ -123,7 +122,8 @@ def _why_by_pod(step: Step, pod: Pod) -> tuple[Reason, str] | None:
 
 
 def _why_by_events(child: Child, agenda: Agenda) -> tuple[Reason, str] | None:
-    """A pod that is not created has its reason in the Job's Events; a volume not mounted, in the pod's."""
+    """Return the reason from Events: the Job's say why a pod is not created, the pod's why a volume is not
+    mounted."""
     pod = child.decisive_pod
     silent = pod if pod and len(child.pods) >= child.nodes else child
     found = silent.looked_up
@@ -145,7 +145,7 @@ def _why_by_events(child: Child, agenda: Agenda) -> tuple[Reason, str] | None:
 
 
 def _about_the_zone(words: str) -> str:
-    """What the scheduler's words mean here: the data pod chose the zone, and GPUs are in another one."""
+    """Explain a volume node affinity conflict: the data pod chose the zone, and the GPUs are in another."""
     if "volume node affinity conflict" not in words:
         return ""
     return " (the storage volume can be mounted only on nodes, or in a zone, where the pod does not fit)"

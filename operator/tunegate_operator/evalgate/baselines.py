@@ -1,4 +1,4 @@
-"""The cached baselines that a gate remembers: files on a volume that later jobs may use, by their digests."""
+"""The cached baselines in a gate's status: files on a volume that later jobs may use, with their digests."""
 
 from collections.abc import Iterable, Sequence
 
@@ -9,7 +9,7 @@ from tunegate_operator.engine.cluster import Object
 
 
 def names_gate(job: Object, gate: str) -> bool:
-    """Whether a FineTuneJob names the gate, read loosely: its spec may be wrong."""
+    """Whether a FineTuneJob names the gate. Its spec may be invalid."""
     spec = job.get("spec")
     spec = spec if isinstance(spec, dict) else {}
     stages = [stage for stage in spec.get("stages") or () if isinstance(stage, dict)]
@@ -20,10 +20,10 @@ def names_gate(job: Object, gate: str) -> bool:
 def with_baselines(
     known: Sequence[RecordedBaseline], gate: str, jobs: Iterable[Object]
 ) -> list[RecordedBaseline]:
-    """Add what the status of ``jobs`` with this ``gate`` lists, and keep that of the newest jobs.
+    """Add the baselines in the status of ``jobs`` with this ``gate``, and keep those of the newest jobs.
 
-    The status of a job is written by the operator alone. The order is by the time at which a job was created,
-    so the same jobs always give the same list.
+    Only the operator writes the status of a job. Jobs are sorted by creation time, so the same jobs always
+    give the same list.
     """
     found = [baseline for job in jobs if names_gate(job, gate) for baseline in _baselines(job)]
     latest: dict[tuple[str, str], RecordedBaseline] = {}
@@ -36,7 +36,7 @@ def with_baselines(
 
 
 def _baselines(job: Object) -> list[RecordedBaseline]:
-    """What a job's status lists; nothing where another version wrote it in another form."""
+    """Return the baselines in a job's status; none if another version wrote them in another form."""
     created, listed = job["metadata"].get("creationTimestamp"), (job.get("status") or {}).get("baselines")
     try:
         return [RecordedBaseline.model_validate({**one, "time": created}) for one in listed or ()]

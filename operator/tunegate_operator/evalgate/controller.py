@@ -1,4 +1,4 @@
-"""The EvalGate controller: is the golden set what it says, and what has it judged."""
+"""The EvalGate controller: check the golden set, and record the models that the gate judged."""
 
 from collections.abc import Iterable
 from datetime import datetime
@@ -20,7 +20,7 @@ class EvalGateController:
     kind = "EvalGate"
 
     def decide(self, obj: Object, view: View, now: datetime) -> Decision | None:
-        """What to say about one EvalGate, and to record of the models that it judged."""
+        """Return the status of one EvalGate, and what to record about the models that it judged."""
         if "deletionTimestamp" in obj["metadata"]:
             return None
         status, problems = read_status(obj, EvalGateStatus), find_problems(obj)
@@ -35,7 +35,7 @@ class EvalGateController:
         return Decision(status.to_wire(), actions, warnings=warnings)
 
     def concerns(self, changed: Object, view: View) -> Iterable[Key]:
-        """Gates whose golden set a ConfigMap holds, and gates that a FineTuneJob names."""
+        """Return the gates whose golden set a changed ConfigMap has, or that a changed FineTuneJob names."""
         namespace, name = changed["metadata"].get("namespace", "default"), changed["metadata"]["name"]
         if changed["kind"] == "ConfigMap":
             gates = view.of_kind(self.kind, namespace)
@@ -64,7 +64,7 @@ def _about_results(unreadable: Unreadable) -> Event:
 
 
 def _has_new_baselines(gate: Object, job: Object) -> bool:
-    """Whether a job measured or used baselines that the gate's status is to list."""
+    """Whether a job measured or used baselines that the gate's status does not list yet."""
     if not names_gate(job, gate["metadata"]["name"]):
         return False
     try:
@@ -75,7 +75,7 @@ def _has_new_baselines(gate: Object, job: Object) -> bool:
 
 
 def _source(gate: Object) -> Object:
-    """``spec.golden.source``, read loosely: the spec may be wrong."""
+    """Return ``spec.golden.source``. The spec may be invalid."""
     found: object = gate.get("spec")
     for key in ("golden", "source"):
         found = found.get(key) if isinstance(found, dict) else None

@@ -1,4 +1,4 @@
-"""The status of an EvalGate: whether its golden set is the pinned one, and the record of what it judged."""
+"""Decide the status of an EvalGate: whether its golden set is valid, and which models it judged."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -15,11 +15,11 @@ from tunegate_operator.evalgate.records import in_full, in_status, records_confi
 from tunegate_operator.names import records_name
 
 Decided = tuple[EvalGateStatus, tuple[Action, ...]]
-"""The next status, and what is to be recorded."""
+"""The next status, and the actions that record models."""
 
 
 def decide(observed: Observed, now: datetime) -> Decided:
-    """The next status, and what to record before. The same input gives the same answer."""
+    """Return the next status, and what to record before it. The same input gives the same result."""
     gate = observed.gate
     status, actions = _with_records(gate.metadata, gate.status, observed.records, observed.recorded)
     status = status.model_copy(update={"baselines": list(observed.baselines)})
@@ -29,9 +29,9 @@ def decide(observed: Observed, now: datetime) -> Decided:
 def _with_records(
     meta: ObjectMeta, status: EvalGateStatus, found: Sequence[Record], recorded: tuple[Record, ...]
 ) -> Decided:
-    """What is known of judged models, as far as it is recorded in full; and what is to be recorded now.
+    """Return the status with the models that are recorded in full, and the action that records new ones.
 
-    A model that is not recorded yet is added to status by the decision that follows the recording.
+    The decision after that action adds a new model to status.
     """
     full = in_full(with_records(status, found).records, (recorded, found))
     actions = () if tuple(full) == recorded else (Put(records_config_map(meta, full)),)
@@ -44,7 +44,7 @@ def _with_records(
 
 
 def _judge_golden_set(observed: Observed, status: EvalGateStatus, now: datetime) -> EvalGateStatus:
-    """Whether the golden set is what the spec says, and can be judged by."""
+    """Return the status with a Ready condition that says whether the golden set is valid."""
     gate = observed.gate
     generation, golden = gate.metadata.generation, observed.golden
     if isinstance(golden, Missing):
@@ -77,7 +77,7 @@ def refuse(
     problems: list[Problem],
     now: datetime,
 ) -> Decided:
-    """The status of a gate whose spec contradicts itself."""
+    """Return the status of a gate with an invalid spec."""
     status, actions = _with_records(meta, status, (), recorded)
     message = "; ".join(str(problem) for problem in problems)
     reason = GateReason.INVALID_SPEC
@@ -93,7 +93,7 @@ def _not_ready(
     now: datetime,
     stalled: bool = True,
 ) -> EvalGateStatus:
-    """Not to be judged by. What only a person can mend is also Stalled."""
+    """Return the status of a gate that cannot be used; also Stalled if only a person can fix it."""
     status = status.model_copy(update={"digest": None, "cases": None})
     status = _ready(status, "False", reason, message, generation=generation, now=now)
     if not stalled:

@@ -1,4 +1,4 @@
-"""What is known about an EvalGate: the text of its golden set, and the final models it judged."""
+"""Read what is known about an EvalGate: the text of its golden set, and the final models that it judged."""
 
 from dataclasses import dataclass
 
@@ -20,7 +20,7 @@ from tunegate_operator.names import RESULTS_KEY, results_name
 
 @dataclass(frozen=True)
 class Missing:
-    """Why the golden set can't be read."""
+    """Why the golden set cannot be read."""
 
     reason: GateReason
     message: str
@@ -28,7 +28,7 @@ class Missing:
 
 @dataclass(frozen=True)
 class Unreadable:
-    """A job whose results somebody edited, or another version of the operator wrote."""
+    """A job whose results were edited, or written by another version of the operator."""
 
     job: str
     config_map: str
@@ -40,11 +40,11 @@ class Observed:
     golden: str | Missing
     """The text of the golden set."""
     records: tuple[Record, ...]
-    """Final models that finished jobs had judged by this gate, and that its status does not speak of yet."""
+    """Final models of finished jobs that this gate judged and that its status does not list yet."""
     recorded: tuple[Record, ...]
     """The records in the gate's ConfigMap."""
     unreadable: tuple[Unreadable, ...]
-    """Jobs whose results are there and cannot be read. Their models are not recorded."""
+    """Jobs whose results cannot be read. Their models are not recorded."""
     baselines: tuple[RecordedBaseline, ...] = ()
     """Cached baselines that jobs with this gate measured or used, those of earlier jobs included."""
 
@@ -66,7 +66,7 @@ def observe(gate: EvalGate, view: View) -> Observed:
 
 
 def may_be_new(gate: EvalGate, job: Object) -> bool:
-    """Whether a job may have a record that is to be added, read loosely: there may be thousands of them."""
+    """Whether a job may have a new record. It is not validated, because there may be thousands of jobs."""
     status = job.get("status") or {}
     judged = {result.get("name") for result in (status.get("final") or {}).get("gates") or ()}
     records = gate.status.records
@@ -74,7 +74,7 @@ def may_be_new(gate: EvalGate, job: Object) -> bool:
         return False
     if job["metadata"]["uid"] in {record.job_uid for record in records}:
         return False
-    # A full record has dropped what is older than all it kept, but for baselines, which may be older.
+    # A full list dropped everything older than what it kept. Only kept baselines may be older.
     baselines = baseline_jobs(records)
     kept = [r.time for r in records if r.job_uid not in baselines]
     return len(records) < MAX_RECORDS or not kept or moment(status["completionTime"]) > min(kept)
@@ -103,9 +103,9 @@ def _golden_text(gate: EvalGate, view: View) -> str | Missing:
 
 
 def _record(gate: EvalGate, obj: Object, digest: str, view: View) -> Record | Unreadable | None:
-    """What a job's final judgement says of this gate; None while it has none.
+    """Return the record of a job's final model; None if this gate did not judge it.
 
-    An earlier gate of this name had other cases, with another ``digest``: what it judged is not this one's.
+    An earlier gate of the same name had a golden set with another ``digest``, so its results do not count.
     """
     meta = obj["metadata"]
     config_map_name = results_name(meta["name"], meta["uid"])
@@ -115,7 +115,7 @@ def _record(gate: EvalGate, obj: Object, digest: str, view: View) -> Record | Un
     text: str | None = (config_map.get("data") or {}).get(RESULTS_KEY)
     if text is None:
         return Unreadable(meta["name"], config_map_name)
-    if digest not in text:  # before all of it is read, and the job: there may be thousands
+    if digest not in text:  # checked before parsing, because there may be thousands of jobs
         return None
     try:
         job = FineTuneJob.model_validate(obj)

@@ -1,4 +1,4 @@
-"""The record of the models that a gate judged: in full in a ConfigMap, and in short in status."""
+"""The records of the models that a gate judged: all in a ConfigMap, and a summary in status."""
 
 from collections.abc import Iterable, Sequence
 
@@ -17,15 +17,15 @@ from tunegate_operator.names import MANAGED_LABELS, RECORDS_KEY, records_name
 
 
 class Records(StatusModel):
-    """What the ConfigMap holds: the records that status lists, with all outcomes and URIs."""
+    """The content of the ConfigMap: the records that status lists, with all outcomes and URIs."""
 
     records: list[Record] = []
 
 
 def read_records(meta: ObjectMeta, view: View) -> tuple[Record, ...]:
-    """The records in a gate's ConfigMap; none where it is missing, somebody else's, or cannot be read.
+    """Return the records in a gate's ConfigMap; none if it is missing, not owned by the gate, or unreadable.
 
-    Nothing is decided from their content: more people may write a ConfigMap than the status of a gate.
+    No verdict depends on their content, because more people may write a ConfigMap than the status of a gate.
     """
     found = view.get(Key("ConfigMap", meta.namespace, records_name(meta.name, meta.uid)))
     owner = controlling_owner(found) if found else None
@@ -38,7 +38,7 @@ def read_records(meta: ObjectMeta, view: View) -> tuple[Record, ...]:
 
 
 def records_config_map(meta: ObjectMeta, records: Sequence[Record]) -> Object:
-    """Build the ConfigMap with all that is known of the models that a gate judged."""
+    """Build the ConfigMap with the full records of the models that a gate judged."""
     owner = {
         "apiVersion": API_VERSION,
         "kind": "EvalGate",
@@ -61,13 +61,13 @@ def records_config_map(meta: ObjectMeta, records: Sequence[Record]) -> Object:
 
 
 def in_full(records: Sequence[Record], sources: Iterable[Sequence[Record]]) -> list[Record]:
-    """Each of ``records`` as the last of ``sources`` has it that knows it."""
+    """Return each of ``records`` as the last of ``sources`` that contains it has it."""
     known = {record.job_uid: record for source in sources for record in source}
     return [known.get(record.job_uid, record) for record in records]
 
 
 def with_records(status: EvalGateStatus, found: Sequence[Record]) -> EvalGateStatus:
-    """Add newly judged models to the record, newest first. Jobs may be deleted; their records stay."""
+    """Add newly judged models to the records, newest first. Records of deleted jobs stay."""
     known = {r.job_uid for r in found}
     records = sorted([*found, *(r for r in status.records if r.job_uid not in known)], key=lambda r: r.time)
     records.reverse()
@@ -89,10 +89,12 @@ def with_records(status: EvalGateStatus, found: Sequence[Record]) -> EvalGateSta
 
 
 def in_status(records: Sequence[Record], recorded: Sequence[Record]) -> list[Record]:
-    """Return ``records`` as status has them: the outcomes of those that are ``recorded`` only while they are
-    baselines, and outcomes and URIs of the newest for which there is room.
+    """Return ``records`` as status lists them. Of a record that is also in the ConfigMap (``recorded``),
+    status has its outcomes only while it is a baseline. Outcomes and URIs of the newest records are kept, up
+    to a limit.
 
-    The previous release reads the outcomes of a baseline in status alone, as after ``helm rollback``.
+    Baselines keep their outcomes because the previous release reads them only in status, as after
+    ``helm rollback``.
     """
     uids, baselines = {record.job_uid for record in recorded}, baseline_jobs(records)
     uri_room, outcome_room = MAX_URI_BYTES, MAX_OUTCOME_BYTES
@@ -115,7 +117,7 @@ def in_status(records: Sequence[Record], recorded: Sequence[Record]) -> list[Rec
 
 
 def _bounded(records: list[Record]) -> list[Record]:
-    """The newest records, and of each URI the newest published one, which is a baseline."""
+    """Return the newest records, and for each URI the newest published one, which is a baseline."""
     baselines = baseline_jobs(records)
     room = max(0, MAX_RECORDS - len(baselines))
     kept: list[Record] = []
@@ -129,8 +131,8 @@ def _bounded(records: list[Record]) -> list[Record]:
 
 
 def baseline_jobs(records: Iterable[Record]) -> set[str]:
-    """Return the uids of the jobs that were the last to publish to some URI a version that passed, of
-    ``records``, newest first."""
+    """Return the uids of the jobs whose passing version is the newest published to some URI. ``records`` are
+    newest first."""
     newest: dict[str, str] = {}
     for record in records:
         for uri in record.published_uris if record.verdict is VerdictState.PASSED else ():

@@ -1,4 +1,4 @@
-"""Take in what pods reported: record it as a ConfigMap, and show it in status."""
+"""Record what pods reported in ConfigMaps, and show it in status."""
 
 from tunegate_api.baselines import MeasuredBaseline
 from tunegate_api.contract import Role, Subject, plan_digest
@@ -31,7 +31,7 @@ from tunegate_operator.names import Step
 
 
 def absorb_plan(run: Run) -> None:
-    """Take the plan as recorded, or as the data pod reports it, and record it then."""
+    """Read the recorded plan; if there is none, take it from the data pod's report and record it."""
     observed, draft, plan = run.observed, run.draft, run.observed.plan
     if plan is None:
         report = observed.report_of(Step(Role.DATA))
@@ -57,7 +57,7 @@ def absorb_plan(run: Run) -> None:
 
 
 def _image_of(observed: Observed) -> str | None:
-    """What the data pod runs, by digest."""
+    """Return the image that the data pod runs, by digest."""
     pods = [pod for child in observed.attempts_of(Step(Role.DATA)) for pod in child.pods if pod.image]
     return pods[-1].image[:MAX_IMAGE_ID] if pods else None
 
@@ -82,7 +82,7 @@ def _plan_status(job: FineTuneJob, plan: Plan, digest: Sha256) -> PlanStatus:
 
 
 def absorb_results(run: Run) -> None:
-    """Merge all outcomes known so far. What is new is recorded before status shows it."""
+    """Merge all outcomes known so far. New outcomes are recorded before status shows them."""
     for report in run.observed.reports:
         run.results = run.results.merged(report.results)
     if run.results != run.observed.results:
@@ -90,7 +90,7 @@ def absorb_results(run: Run) -> None:
 
 
 def absorb_published(run: Run) -> None:
-    """Show where the artifact is, as soon as the pod that put it there reports it."""
+    """Show where the artifact is published, as soon as the publish pod reports it."""
     draft = run.draft
     report = run.observed.report_of(Step(Role.PUBLISH))
     known = {(p.uri, p.digest): p for p in draft.status.published}
@@ -109,14 +109,14 @@ def absorb_baselines(run: Run) -> None:
 
 
 def measured_baselines(observed: Observed) -> list[MeasuredBaseline]:
-    """What the termination messages of training and gate pods say, the oldest pod's first."""
+    """Return the baselines in the termination messages of training and gate pods, oldest pod first."""
     children = [child for child in observed.children if child.step.role in (Role.TRAIN, Role.GATE)]
     pods = sorted((pod for child in children for pod in child.pods), key=lambda pod: (pod.created, pod.uid))
     return [each for pod in pods if (said := pod.termination) for each in said.baselines]
 
 
 def show_progress(run: Run) -> None:
-    """Checkpoints, the best of them, and how far training is."""
+    """Show the checkpoints, the best of them, and the progress of training."""
     observed, draft, request, results = run.observed, run.draft, run.request, run.results
     stages = [stage.name for stage in observed.job.spec.stages]
     checkpoints = [
@@ -138,7 +138,7 @@ def show_progress(run: Run) -> None:
     draft.regression = found.assessment.message if found and found.assessment.regressing else ""
     steps = [Step(Role.TRAIN, stage) for stage in stages]
     if any(child.state is ChildState.ACTIVE for child in observed.attempts_of(Step(Role.GATE))):
-        steps.append(Step(Role.GATE))  # what it does at the moment, while it does it
+        steps.append(Step(Role.GATE))  # its current activity, while it runs
     reports = [report for step in steps if (report := observed.report_of(step))]
     before = draft.status.progress
     reached = before.model_copy(update={"activity": None}) if before else None
@@ -153,9 +153,9 @@ def show_progress(run: Run) -> None:
 
 
 def _bounded(checkpoints: list[CheckpointStatus], best: CheckpointReference | None) -> list[CheckpointStatus]:
-    """The last checkpoints and the best one, so that status stays small with any number of gates.
+    """Return the last checkpoints and the best one, few enough for any number of gates.
 
-    Only the last one names its failed cases; the others' are in the results ConfigMap and the report.
+    Only the last one names its failed cases. Those of the others are in the results ConfigMap and the report.
     """
     gates = max((len(c.gates) for c in checkpoints), default=1)
     room = max(2, MAX_CHECKPOINTS // max(1, gates))
@@ -167,7 +167,7 @@ def _bounded(checkpoints: list[CheckpointStatus], best: CheckpointReference | No
 
 
 def _rates_alone(checkpoint: CheckpointStatus) -> CheckpointStatus:
-    """Of a stage that is over, what its start scored: which cases, and why, the report says."""
+    """Return a checkpoint with its pass rates alone. The report has the cases of a stage that has ended."""
     gates = [
         gate.model_copy(update={"failed_cases": [], "message": "", "skipped": []})
         for gate in checkpoint.gates

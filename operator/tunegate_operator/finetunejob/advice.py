@@ -1,4 +1,4 @@
-"""Which method and which GPU fit a job, by its stages and the estimate of what they need. Pure."""
+"""Advise which method and which GPU fit a job, from its stages and their memory estimates. Pure."""
 
 from collections.abc import Iterator
 
@@ -13,8 +13,8 @@ GB = 10**9
 def advise(
     spec: FineTuneJobSpec, model: ModelShape | None, stages: list[StagePlan], judging: Memory | None
 ) -> list[str]:
-    """What a person may want to change, and why; docs/choosing.md has the whole of it. ``model`` is None
-    where its sizes are not known, and ``judging`` what the gate needs, where that is known."""
+    """Return what a user may want to change, and why; docs/choosing.md explains it. ``model`` is None if its
+    shape is unknown; ``judging`` is the memory that the gate needs, or None if unknown."""
     return [*_on_method(stages), *_on_gpus(spec, model, stages), *_on_judging(spec, stages, judging)]
 
 
@@ -64,7 +64,7 @@ def _on_judging(spec: FineTuneJobSpec, stages: list[StagePlan], judging: Memory 
 
 
 def _smaller_cards(stage: StagePlan, model: ModelShape, card: int | None, processes: int) -> str:
-    """The mildest change that lets a smaller GPU do."""
+    """List changes with which the stage fits a smaller GPU."""
     found = []
     for remedy in remedies(model, stage, processes):
         enough = smallest_card(remedy.memory)
@@ -74,7 +74,7 @@ def _smaller_cards(stage: StagePlan, model: ModelShape, card: int | None, proces
 
 
 def fitting_cards(stage: StagePlan) -> dict[int, bool]:
-    """Which of the usual GPUs hold a stage, by their GB."""
+    """Return for each common GPU size in GB whether a stage fits."""
     memory = stage.memory
     return {card: memory is not None and fits(memory, card * GB) for card in CARDS}
 

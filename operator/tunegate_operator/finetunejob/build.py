@@ -31,39 +31,39 @@ from tunegate_operator.names import (
 )
 
 SAVED_BYTES = 24
-"""Of each weight that is trained: itself and the two moments of AdamW, in float32, written
-and read back for their digests."""
+"""Bytes to save for each trained weight: the weight and the two moments of AdamW, in float32, written once
+and read once for their digests."""
 SAVE_BYTES_PER_SECOND = 100_000_000
-"""What a slow network volume takes, and gives."""
+"""How fast a slow network volume writes, and reads."""
 CHORE_SECONDS = {Role.CLEANUP: 3600, Role.REPORT: 600, Role.TRACK: 600}
-"""For how long such a Job may work, and wait for its pod: that of a report is waited for as long as any
-other."""
+"""How long such a Job may run, including the wait for its pod. A report Job waits for its pod longer: for
+``startTimeoutSeconds``."""
 LAPTOP_TRACK_SECONDS = 30
-"""For how long trackers are tried where a person waits for the command to end, and can run it again."""
+"""How long trackers are tried on a laptop, where a user waits for the command and can run it again."""
 _CHORE_MEMORY = {Role.TRACK: "1Gi"}
-"""Where it is not 512Mi: the clients of two trackers take 300 MB, and a long training's points some more."""
+"""Memory limits other than 512Mi. Two tracker clients take 300 MB, and the points of a long training more."""
 
 
 def owner_of(job: FineTuneJob) -> JobOwner:
-    """The job as the owner of its children."""
+    """Return the job as the owner of its children."""
     meta = job.metadata
     return JobOwner("FineTuneJob", meta.name, meta.namespace, meta.uid, {JOB_LABEL: meta.name})
 
 
 def request_config_map(job: FineTuneJob, request: Request) -> Object:
-    """What the job asks for, as it was read."""
+    """Build the ConfigMap that records the request."""
     name = request_name(job.metadata.name, job.metadata.uid)
     return record_config_map(owner_of(job), name, REQUEST_KEY, request, immutable=True)
 
 
 def plan_config_map(job: FineTuneJob, plan: Plan) -> Object:
-    """What was resolved before training."""
+    """Build the ConfigMap that records the plan."""
     name = plan_name(job.metadata.name, job.metadata.uid)
     return record_config_map(owner_of(job), name, PLAN_KEY, plan, immutable=True)
 
 
 def results_config_map(job: FineTuneJob, results: Results) -> Object:
-    """The outcome of every case, from which every verdict can be computed again."""
+    """Build the ConfigMap that records every case outcome, from which each verdict can be recomputed."""
     name = results_name(job.metadata.name, job.metadata.uid)
     return record_config_map(owner_of(job), name, RESULTS_KEY, results, immutable=False)
 
@@ -79,9 +79,9 @@ def child_job(
     extra_args: tuple[str, ...] = (),
     baselines: Sequence[BaselineDigest] = (),
 ) -> Object:
-    """Build the Job that runs one attempt of one step, and may use these cached ``baselines``."""
+    """Build the Job that runs one attempt of one step. It may use the cached ``baselines``."""
     role, wanted = step.role, job.spec.pod_template
-    reports = role not in (Role.CLEANUP, Role.TRACK)  # they report by their termination message alone
+    reports = role not in (Role.CLEANUP, Role.TRACK)  # these send only a termination message
     volumes = pod_volumes(
         job,
         request,
@@ -89,8 +89,7 @@ def child_job(
         reports=reports and pods.report_to is not None,
         secrets_needed=pods.secrets_needed,
     )
-    # Not an argument: a trainer of an earlier release, which the job may have begun with, refuses arguments
-    # that it does not know.
+    # A variable, because the job may run a trainer of an earlier release, which refuses unknown arguments.
     known = ({"name": BASELINES_VARIABLE, "value": write_baselines(baselines)},) if baselines else ()
     needs = PodNeeds(
         image=request.trainer_image or pods.image,
@@ -120,12 +119,12 @@ def _chore_seconds(job: FineTuneJob, role: Role, pods: PodSettings) -> int:
 
 
 def node_count(job: FineTuneJob, role: Role) -> int:
-    """How many pods run a step at the same time."""
+    """Return how many pods run a step at the same time."""
     return job.spec.resources.nodes if role is Role.TRAIN else 1
 
 
 def grace_seconds(job: FineTuneJob, step: Step, plan: Plan | None) -> int:
-    """What a pod may take to save and leave: more where more is trained, or as the user said."""
+    """Return the grace period of a step's pods: the user's, or one that grows with the trained weights."""
     wanted = job.spec.pod_template
     if wanted and wanted.termination_grace_period_seconds is not None:
         return wanted.termination_grace_period_seconds
@@ -136,7 +135,7 @@ def grace_seconds(job: FineTuneJob, step: Step, plan: Plan | None) -> int:
 
 
 def _trained_weights(model: ModelPlan, parameters: TrainingParameters) -> int:
-    """How many weights a stage trains; those of an adapter beside a model of unknown shape count as none."""
+    """Return how many weights a stage trains; 0 for an adapter of a model of unknown shape."""
     if parameters.adapter == "None":
         return model.parameters
     if model.shape is None:
@@ -145,12 +144,12 @@ def _trained_weights(model: ModelPlan, parameters: TrainingParameters) -> int:
 
 
 def gpus(job: FineTuneJob, role: Role) -> int:
-    """How many GPUs all pods of a role hold."""
+    """Return how many GPUs the pods of a role hold in total."""
     return gpus_of_pod(job, role) * node_count(job, role)
 
 
 def gpus_of_pod(job: FineTuneJob, role: Role) -> int:
-    """GPUs that a pod of a role holds. One judges: as many would answer no case sooner."""
+    """Return how many GPUs a pod of a role holds. The gate uses one: more would not judge faster."""
     asked = job.spec.resources
     if asked.accelerator == "CPU" or role not in (Role.TRAIN, Role.GATE):
         return 0
@@ -158,9 +157,9 @@ def gpus_of_pod(job: FineTuneJob, role: Role) -> int:
 
 
 def _resources(job: FineTuneJob, role: Role) -> dict[str, dict[str, str]]:
-    """GPUs for the roles that run a model; memory and CPU as the user said, for every role.
+    """Return limits and requests: GPUs for roles that run a model, memory and CPU of the spec for every role.
 
-    Without a GPU the CPU is what trains: limited, so that neighbours keep theirs and threads can follow it.
+    If the CPU trains, it is also a limit: it protects other pods, and sets the number of threads.
     """
     if role.is_chore:
         limit = _CHORE_MEMORY.get(role, "512Mi")

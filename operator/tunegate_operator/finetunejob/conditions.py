@@ -1,4 +1,4 @@
-"""Phase and facts as conditions and columns: one table for kstatus, Argo CD and people."""
+"""Set conditions and columns from the phase and the rest of status, for kstatus, Argo CD and people."""
 
 from datetime import datetime
 
@@ -15,14 +15,14 @@ WORKING = (
     Phase.GATING,
     Phase.PUBLISHING,
 )
-"""Phases in which the operator or its pods have something to do."""
+"""Phases in which the operator or a pod is working."""
 NEEDS_A_PERSON = (Phase.FAILED, Phase.STOPPED, Phase.AWAITING_REVIEW)
 _JUDGED = (Reason.NO_PASSING_CHECKPOINT, Reason.DISCARDED)
-"""Reasons with which a gate ends a job before its final verdict."""
+"""Reasons of jobs that a gate ended before the final verdict."""
 
 
 def with_conditions(job: FineTuneJob, draft: Draft) -> FineTuneJobStatus:
-    """The draft's status with conditions and columns that say the same."""
+    """Return the draft's status with conditions and columns that agree with it."""
     status, generation = draft.status, job.metadata.generation
     conditions = _conditions(
         status, _reason(status, draft), draft.regression, generation=generation, now=draft.now
@@ -31,7 +31,7 @@ def with_conditions(job: FineTuneJob, draft: Draft) -> FineTuneJobStatus:
 
 
 def of_a_refused_spec(status: FineTuneJobStatus, *, generation: int, now: datetime) -> FineTuneJobStatus:
-    """The same for a job that failed since nobody can read its spec: the columns are what they were."""
+    """Return the status of a job whose spec is refused, with conditions. Columns stay as they were."""
     reason = status.failure.reason if status.failure else Reason.INVALID_SPEC
     conditions = _conditions(status, reason, generation=generation, now=now)
     display = status.display.model_copy(update={"gate": _gate(status)})
@@ -39,14 +39,14 @@ def of_a_refused_spec(status: FineTuneJobStatus, *, generation: int, now: dateti
 
 
 HELD = (Reason.SPEC_NOT_UNDERSTOOD, Reason.RECORD_UNREADABLE)
-"""Why a job that has started is left as it is."""
+"""Reasons to hold a job that has started."""
 
 
 def of_a_held_job(
     status: FineTuneJobStatus, reason: Reason, *, generation: int, now: datetime
 ) -> FineTuneJobStatus:
-    """The same for a job that is held: Ready and Stalled give the reason, Reconciling is absent. The other
-    conditions are what they were."""
+    """Return the status of a held job: Ready and Stalled give the reason, Reconciling is absent. The other
+    conditions stay as they were."""
     conditions = without_condition(status.conditions, ConditionType.RECONCILING)
     standing: dict[ConditionType, ConditionStatus] = {
         ConditionType.READY: _ready(status.phase or Phase.PENDING),
@@ -107,7 +107,7 @@ def _reason(status: FineTuneJobStatus, draft: Draft) -> str:
 
 
 def _facts(status: FineTuneJobStatus) -> dict[ConditionType, ConditionStatus]:
-    """The milestones in their order: True when reached, False when the job ended before, else Unknown."""
+    """Return each milestone, in order: True once reached, False if the job ended before it, else Unknown."""
     phase = status.phase or Phase.PENDING
     trained = status.final is not None or phase in (Phase.GATING, Phase.PUBLISHING, Phase.SUCCEEDED)
     passed = status.final.verdict == "Passed" if status.final else None
@@ -117,8 +117,8 @@ def _facts(status: FineTuneJobStatus) -> dict[ConditionType, ConditionStatus]:
         ConditionType.GATE_PASSED: bool(passed),
         ConditionType.PUBLISHED: bool(status.published) and phase is Phase.SUCCEEDED,
     }
-    # What was reached once stays reached, whatever the job does later. But a verdict may change until the
-    # artifact is published: another job's version may be a new baseline.
+    # A milestone stays reached, whatever the job does later. But a verdict may change until the artifact is
+    # published, because another job may publish a new baseline.
     before = {c.type for c in status.conditions if c.status == "True"}
     if passed is False:
         before.discard(ConditionType.GATE_PASSED)
@@ -155,7 +155,7 @@ def _display(job: FineTuneJob, status: FineTuneJobStatus) -> Display:
 
 
 def _gate(status: FineTuneJobStatus) -> str:
-    """What the gates say. A job that ended before they said anything is not one that they failed."""
+    """Return the gates' result for the column. A job that ended before any gate has not failed one."""
     if status.final:
         return status.final.verdict
     if status.stop or (status.failure and status.failure.reason in _JUDGED):

@@ -1,4 +1,4 @@
-"""The FineTuneJob controller: observe, decide, and say it as status, actions and events."""
+"""The FineTuneJob controller: observe, decide, and return status, actions and events."""
 
 from collections.abc import Iterable
 from datetime import datetime
@@ -25,7 +25,7 @@ from tunegate_operator.finetunejob.ttl import clean_up
 
 _FINAL = {phase.value for phase in Phase if phase.is_final}
 MAX_PROBLEMS = 10
-"""Problems of a spec that status lists; the message says how many more there are."""
+"""How many problems of a spec status lists; the message counts the others."""
 
 
 class FineTuneJobController:
@@ -37,7 +37,7 @@ class FineTuneJobController:
         self._pods = pods
 
     def decide(self, obj: Object, view: View, now: datetime) -> Decision | None:
-        """What to do about one FineTuneJob."""
+        """Decide about one FineTuneJob; None if there is nothing to do."""
         if "deletionTimestamp" in obj["metadata"] or _is_over(obj, view):
             return None
         old, name = read_status(obj, FineTuneJobStatus), self._named_in_commands(obj)
@@ -71,10 +71,11 @@ class FineTuneJobController:
         )
 
     def _hold(self, obj: Object, old: FineTuneJobStatus, reason: Reason, why: str, now: datetime) -> Decision:
-        """Leave a job that has started as it is, and say why. Afterwards the start timeout restarts.
+        """Hold a job that has started: change nothing but its message. The start timeout begins again after
+        it.
 
-        What its pods report meanwhile is not acknowledged, because status does not say it: they keep it in
-        the outbox on the volume, and a pod that ends waits for up to a minute longer.
+        Reports are not acknowledged meanwhile, because status does not include them. Pods keep them in the
+        outbox on the volume, and a pod that ends waits up to a minute longer.
         """
         generation = obj["metadata"].get("generation", 1)
         update = {"observed_generation": generation, "message": cut(f"held: {why}"), "waiting_since": None}
@@ -83,13 +84,14 @@ class FineTuneJobController:
         return Decision(new.to_wire(), events=events, acknowledges=False)
 
     def _after_the_end(self, obj: Object, old: FineTuneJobStatus, view: View, now: datetime) -> Decision:
-        """What to do about a job that ended: nothing, or tell its trackers the rest, or clean up after it."""
+        """Decide about a job that ended: send the remaining metrics to its trackers, clean up, or do
+        nothing."""
         seen = _seen(obj, old)
         if not (_has_ttl(obj) or _tracks(seen.to_wire())) or _that_hold(find_problems(obj)):
             return Decision(seen.to_wire())
         try:
             run = Run(observe(obj | {"status": seen.to_wire()}, view), Draft(seen, Agenda(now)), self._pods)
-        except UnreadableRecordError as error:  # what is left to do needs it
+        except UnreadableRecordError as error:  # the remaining work needs the record
             warning = Event("Warning", Reason.RECORD_UNREADABLE, _cannot_be_read(error))
             return Decision(seen.to_wire(), warnings=(warning,))
         if tell_trackers(run) and _has_ttl(obj):
@@ -103,14 +105,15 @@ class FineTuneJobController:
         )
 
     def _named_in_commands(self, obj: Object) -> str:
-        """What follows ``tunegate continue``: on a laptop there are no namespaces."""
+        """Return the arguments that name the job in a command. A laptop has no namespaces."""
         name, namespace = obj["metadata"]["name"], obj["metadata"]["namespace"]
         return str(name) if self._pods.on_one_machine else f"{name} --namespace {namespace}"
 
     def concerns(self, changed: Object, view: View) -> Iterable[Key]:
-        """Jobs that name a changed EvalGate, may wait for a new ConfigMap, or for the end of another job."""
+        """Return the jobs that name a changed EvalGate, or may wait for a changed ConfigMap or an ended
+        job."""
         namespace = changed["metadata"].get("namespace", "default")
-        if changed["kind"] == "EvalGate":  # that of a job which has its request is in there
+        if changed["kind"] == "EvalGate":  # a job that has its request needs no gate
             name, pending = changed["metadata"]["name"], view.of_kind(self.kind, namespace, Phase.PENDING)
             return [Key.of(job) for job in pending if name in _gate_names(job)]
         if changed["kind"] == "ConfigMap" and not _is_of_a_job(changed):
@@ -123,7 +126,7 @@ class FineTuneJobController:
 
 
 def _is_of_a_job(config_map: Object) -> bool:
-    """Whether it is one that we made; users' may have other owners."""
+    """Whether a FineTuneJob owns it. ConfigMaps of users may have other owners."""
     owner = controlling_owner(config_map)
     return owner is not None and owner.key.kind == FineTuneJobController.kind
 
@@ -134,7 +137,7 @@ def _is_unschedulable(status: FineTuneJobStatus) -> bool:
 
 
 def _about_strangers(strangers: tuple[Stranger, ...]) -> tuple[Event, ...]:
-    """An event about the oldest Job that is ignored: there may be any number of them."""
+    """Return an event about the first ignored Job. There may be many."""
     return tuple(
         Event(
             "Warning",
@@ -147,7 +150,7 @@ def _about_strangers(strangers: tuple[Stranger, ...]) -> tuple[Event, ...]:
 
 
 def _about_baselines(observed: Observed) -> tuple[Event, ...]:
-    """An event about the first cached baseline that a pod did not use: somebody may have planted it."""
+    """Return an event about the first cached baseline that a pod refused, because it may be forged."""
     refused = [baseline for baseline in measured_baselines(observed) if baseline.refused]
     return tuple(
         Event(
@@ -162,7 +165,7 @@ def _about_baselines(observed: Observed) -> tuple[Event, ...]:
 
 
 def _is_over(obj: Object, view: View) -> bool:
-    """Whether nothing is decided about a job any more, read loosely: of most jobs no more is asked."""
+    """Whether nothing is left to decide about a job. Reads the object without validation, which is fast."""
     status = obj.get("status") or {}
     return (
         status.get("phase") in _FINAL
@@ -173,19 +176,20 @@ def _is_over(obj: Object, view: View) -> bool:
 
 
 def _tracks(status: Object) -> bool:
-    """Whether trackers of a job that ended still have to be told something."""
+    """Whether a job that ended still has metrics to send to its trackers."""
     tracking = status.get("tracking")
     return tracking is not None and "result" not in tracking
 
 
 def _has_ttl(obj: Object) -> bool:
-    """Whether ``ttlSecondsAfterFinished`` is given, read loosely: the spec may be wrong."""
+    """Whether ``ttlSecondsAfterFinished`` is set. The spec may be invalid."""
     spec = obj.get("spec")
     return isinstance(spec, dict) and spec.get("ttlSecondsAfterFinished") is not None
 
 
 def _seen(obj: Object, status: FineTuneJobStatus) -> FineTuneJobStatus:
-    """The status of a job that ended, for whatever its spec says now: nothing is decided any more."""
+    """Return the status of a job that ended, with the generation of its current spec, which changes
+    nothing."""
     generation = obj["metadata"].get("generation", 1)
     if status.observed_generation == generation:
         return status
@@ -194,14 +198,14 @@ def _seen(obj: Object, status: FineTuneJobStatus) -> FineTuneJobStatus:
 
 
 def _has_begun(obj: Object, status: FineTuneJobStatus, view: View) -> bool:
-    """Whether a job's request was made: status or what the job owns says so."""
+    """Whether a job has started: status names its request, or it owns children."""
     has_children = any(view.children(obj, kind) for kind in ("ConfigMap", "Job"))
     return has_children or status.request is not None
 
 
 def _that_hold(problems: list[Problem]) -> list[Problem]:
-    """The problems for which a job that has begun is held. A variable that an earlier release accepted is not
-    one of them: pods do not get it any more, and the spec cannot be changed."""
+    """Return the problems for which a job that has started is held. A variable that only an earlier release
+    accepted is none: pods no longer get it, and the spec cannot be changed."""
     return [problem for problem in problems if not _is_about_a_variable(problem)]
 
 
@@ -210,7 +214,7 @@ def _is_about_a_variable(problem: Problem) -> bool:
 
 
 def _about_variables(problems: list[Problem]) -> tuple[Event, ...]:
-    """An event about the variables of a job that has begun which its next pods do not get."""
+    """Return an event about the variables that the next pods of a started job do not get."""
     dropped = [problem for problem in problems if _is_about_a_variable(problem)]
     if not dropped:
         return ()
@@ -218,15 +222,15 @@ def _about_variables(problems: list[Problem]) -> tuple[Event, ...]:
 
 
 def _named(problems: list[Problem]) -> str:
-    """The problems as status has room for them."""
+    """Return the problems as text, as many as fit in status."""
     return summarize([str(problem) for problem in problems], MAX_PROBLEMS, separator="; ", last="; and ")
 
 
 def _not_understood(problems: list[Problem]) -> str:
-    """Why a job that has started is held for its spec.
+    """Return why a job that has started is held because of its spec.
 
-    The spec was good when the job started, and the API server lets nobody change what matters: so another
-    version of the operator, or of the CustomResourceDefinitions, is or was there.
+    The spec was valid when the job started, and the API server refuses changes that matter. So another
+    version of the operator or of the CustomResourceDefinitions is, or was, installed.
     """
     return (
         "this version of the operator does not understand the spec, which another version wrote or accepts; "
@@ -244,7 +248,7 @@ def _cannot_be_read(error: UnreadableRecordError) -> str:
 def _refused(
     obj: Object, old: FineTuneJobStatus, problems: list[Problem], now: datetime
 ) -> FineTuneJobStatus:
-    """A spec that contradicts itself: failed at once, every problem named."""
+    """Return the status of a job with an invalid spec: it fails at once, and status names the problems."""
     failure = Failure(
         reason=Reason.INVALID_SPEC,
         message=_named(problems),
@@ -266,14 +270,14 @@ def _refused(
 
 
 def start_from(job: Object) -> str | None:
-    """The job that a job starts from, read loosely."""
+    """Return the job that ``model.startFrom`` names. The spec may be invalid."""
     spec = job.get("spec")
     model = spec.get("model") if isinstance(spec, dict) else None
     return model.get("startFrom") if isinstance(model, dict) else None
 
 
 def _gate_names(job: Object) -> set[str]:
-    """The gates a job names, read loosely: its spec may be wrong."""
+    """Return the gates that a job names. Its spec may be invalid."""
     spec = job.get("spec")
     spec = spec if isinstance(spec, dict) else {}
     stages = [stage for stage in spec.get("stages") or [] if isinstance(stage, dict)]

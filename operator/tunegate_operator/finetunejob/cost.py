@@ -1,4 +1,4 @@
-"""What a job needs, took and saved, from its plan, reports and results. Pure."""
+"""Compute what a job needs, used and saved, from its plan, reports and results. Pure."""
 
 from fractions import Fraction
 
@@ -11,11 +11,11 @@ from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec
 from tunegate_operator.finetunejob.draft import Run
 
 TRAINED = (Subject.START, Subject.CHECKPOINT)
-"""What the training pod evaluates; the gate evaluates the rest."""
+"""Subjects that the training pod evaluates; the gate evaluates the others."""
 
 
 def memory_of(plan: Plan, spec: FineTuneJobSpec) -> list[StageMemory]:
-    """What each stage will need, as the data role estimated it."""
+    """Return the memory that each stage will need, as the data role estimated it."""
     on_gpu = spec.resources.accelerator == "GPU"
     return [
         StageMemory(
@@ -30,7 +30,7 @@ def memory_of(plan: Plan, spec: FineTuneJobSpec) -> list[StageMemory]:
 
 
 def show_cost(run: Run) -> None:
-    """What all stages took, as far as it is known: reports may be gone, what status says of them is not."""
+    """Show the cost of all stages, from reports, or from status if a report is no longer there."""
     before = run.draft.status.cost
     known = {one.stage: one for one in before.stages} if before else {}
     known |= {
@@ -56,8 +56,8 @@ def show_cost(run: Run) -> None:
 
 
 def seconds_saved(run: Run, stage: StagePlan, step: int) -> int | None:
-    """What the rest of a stage would have taken, by its steps and evaluations up to ``step``; None where
-    none was measured. Of the stages after it nothing is known."""
+    """Return how many seconds the rest of a stage would have taken, estimated from its steps and evaluations
+    up to ``step``; None if no time was measured. Later stages are not included."""
     cost = run.draft.status.cost
     measured = next((one for one in cost.stages if one.stage == stage.name), None) if cost else None
     if measured is None or not measured.steps:

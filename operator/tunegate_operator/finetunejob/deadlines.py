@@ -1,4 +1,4 @@
-"""The running time that a job may use in all: waiting in a queue or for a person does not count."""
+"""Limit the total running time of a job. Waiting in a queue or for a person does not count."""
 
 from datetime import timedelta
 
@@ -8,10 +8,10 @@ from tunegate_operator.finetunejob.draft import Run
 
 
 def enforce_deadline(run: Run) -> None:
-    """End a job that runs on, or is about to, when its running time is used up."""
+    """Fail a job that runs, or is about to, if its running time is used up."""
     observed, draft = run.observed, run.draft
     limit = observed.job.spec.active_deadline_seconds
-    # One that was ended is recorded at once, and may be seen a while longer.
+    # A stopped child is recorded at once, but may be visible for a while.
     active = [c for c in observed.children if c.state is ChildState.ACTIVE and not run.jobs.is_recorded(c)]
     ledger = run.jobs.ledger
     if limit is None or draft.status.failure or not (active or draft.starts_something):

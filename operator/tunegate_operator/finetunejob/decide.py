@@ -1,6 +1,7 @@
-"""What should be true of a FineTuneJob now: one pure function, read from top to bottom.
+"""Decide about a FineTuneJob: one pure function, read from top to bottom.
 
-Data, then each training stage, then the gate, then publishing: the first step that is not finished decides.
+Its steps are data, each training stage, the gate, and publishing. The first step that is not finished
+decides.
 """
 
 from datetime import datetime, timedelta
@@ -43,11 +44,11 @@ from tunegate_operator.finetunejob.tracking import note_trackers_behind
 from tunegate_operator.names import Step
 
 RECORD_AGAIN = timedelta(seconds=10)
-"""How soon to look whether the cluster took a record that it could not take before."""
+"""How soon to check whether the cluster accepted a record that it could not accept before."""
 
 
 def decide(observed: Observed, now: datetime, pods: PodSettings) -> Draft:
-    """The next status of a job, and what to do. The same input gives the same answer."""
+    """Return the next status of a job, and what to do. The same input gives the same result."""
     job = observed.job
     status = job.status.model_copy(update={"observed_generation": job.metadata.generation})
     run = Run(observed, Draft(status, Agenda(now)), pods)
@@ -65,7 +66,7 @@ def decide(observed: Observed, now: datetime, pods: PodSettings) -> Draft:
 
 
 def _work(run: Run) -> None:
-    """Decide about a job whose request is made, from what its pods reported and how they are doing."""
+    """Decide about a job that has its request, from the reports and the state of its pods."""
     absorb_plan(run)
     absorb_published(run)
     count_ended_pods(run.jobs)
@@ -81,7 +82,7 @@ def _work(run: Run) -> None:
 
 
 def _keep_ledger(run: Run) -> None:
-    """Keep in status what is to be remembered of the child Jobs."""
+    """Write the ledger of the child Jobs to status."""
     ledger = run.jobs.ledger
     run.draft.set(
         attempts=list(ledger.attempts),
@@ -93,15 +94,17 @@ def _keep_ledger(run: Run) -> None:
 
 
 def _end(run: Run, failure: Failure) -> None:
-    """Let go of everything that runs. A failure that is found stays one, and ends the job once all is, and
-    what it found is recorded."""
+    """Stop everything that runs. A failure is final; the job ends once all pods are stopped and its results
+    are recorded."""
     draft, before, refusal = run.draft, run.observed.job.status, run.observed.refusal
     unrecorded = refusal if refusal and refusal.kind == "ConfigMap" else None
     if unrecorded and not _may_pass(unrecorded, failure):
         draft.agenda.actions = [action for action in draft.agenda.actions if isinstance(action, Delete)]
         unrecorded = None
     all_asked = stop_all(run.jobs, failure.reason)
-    draft.agenda.actions.sort(key=lambda action: not isinstance(action, Delete))  # none waits for a record
+    draft.agenda.actions.sort(
+        key=lambda action: not isinstance(action, Delete)
+    )  # no deletion waits for a record
     if unrecorded:
         draft.set(message=cut(f"{draft.status.message}; not recorded yet: {unrecorded.message}"))
         draft.agenda.look_again_at(draft.now + RECORD_AGAIN)
@@ -110,12 +113,12 @@ def _end(run: Run, failure: Failure) -> None:
 
 
 def _may_pass(refusal: Refusal, failure: Failure) -> bool:
-    """Whether a record that was refused is worth waiting for. Else it would keep the job from ending."""
+    """Whether the end of the job waits for a refused record, because the refusal may be temporary."""
     return refusal.cause == "Unavailable" and failure.reason != Reason.START_TIMEOUT
 
 
 def _decide_on(run: Run) -> None:
-    """Fail, suspend or go on with a job whose request is made."""
+    """Fail, suspend or advance a job that has its request."""
     draft, refusal = run.draft, run.observed.refusal
     if draft.status.failure:
         draft.fail(draft.status.failure)
@@ -137,8 +140,8 @@ def _decide_on(run: Run) -> None:
 
 
 def _suspend(run: Run) -> None:
-    """End whatever runs: pods save, and the next attempts resume. A job that a gate stopped stays Stopped: it
-    waits for a person."""
+    """Stop all pods: they save, and the next attempts resume. A job that a gate stopped stays Stopped,
+    because it waits for a person."""
     stop_all(run.jobs, SUSPENDED)
     stop = run.draft.status.stop
     if stop:
@@ -148,12 +151,12 @@ def _suspend(run: Run) -> None:
 
 
 def _be_suspended(run: Run, message: str) -> None:
-    """Be in the phase Suspended. Neither of the two deadlines runs meanwhile."""
+    """Enter the phase Suspended, in which neither deadline runs."""
     run.draft.enter(Phase.SUSPENDED, message, Reason.SUSPENDED)
 
 
 def _advance(run: Run) -> None:
-    """Walk through the steps as far as they are finished, and work on the first that is not."""
+    """Skip the steps that are finished, and work on the first that is not."""
     plan = run.plan
     if not ensure_completed(run, Step(Role.DATA), is_known=plan is not None):
         return
@@ -174,9 +177,9 @@ def _advance(run: Run) -> None:
 
 
 def _ensure_trained(run: Run, plan: Plan, stage: str, start_step: int) -> int | None:
-    """The step of the checkpoint that goes on from a stage; None while it trains, stopped, or failed.
+    """Return the training step of a stage's selected checkpoint; None if it still trains, stopped or failed.
 
-    ``start_step`` is the checkpoint of the stage before that this one starts from, 0 for the first.
+    ``start_step`` is the checkpoint of the previous stage that this one starts from; 0 for the first stage.
     """
     step, draft = Step(Role.TRAIN, stage), run.draft
     decisions = draft.status.decisions
@@ -214,11 +217,11 @@ def _ensure_trained(run: Run, plan: Plan, stage: str, start_step: int) -> int | 
 
 
 def _select(run: Run, stage: str) -> int | None:
-    """The best passing checkpoint of a finished stage. Without one the job has failed."""
+    """Return the best passing checkpoint of a finished stage. Fail the job if there is none."""
     best = best_checkpoint(run.request, run.results, stage)
     if best is not None:
         return best.step
-    tried = [c for c in run.draft.status.checkpoints if c.stage == stage]  # a finished stage has one
+    tried = [c for c in run.draft.status.checkpoints if c.stage == stage]  # at least one
     enforced = {gate.name for gate in run.request.gates_of(stage) if not gate.spec.dry_run}
     nearest = max(
         tried, key=lambda c: sum(g.golden.passed for g in c.gates if g.golden and g.name in enforced)
@@ -237,7 +240,7 @@ def _select(run: Run, stage: str) -> int | None:
 
 
 def _ensure_gate_passed(run: Run, stage: str, best_step: int) -> bool:
-    """Whether the artifact of the best checkpoint passed."""
+    """Work on the gate step. Return whether the artifact of the best checkpoint passed."""
     step, draft = Step(Role.GATE), run.draft
     final = final_status(run.request, run.results)
     args = ("--stage", stage, "--step", str(best_step))
@@ -267,14 +270,14 @@ def _ensure_gate_passed(run: Run, stage: str, best_step: int) -> bool:
 
 
 def _where_it_went(run: Run) -> str:
-    """What became of an artifact that does not pass. Another job may have published a better one to the next
-    target after this one went to the first."""
+    """Return where an artifact that does not pass was published. After it was published to one target,
+    another job may have published a better one to the next target."""
     published = ", ".join(p.uri for p in run.draft.status.published)
     return f"Published only to {published}." if published else "Nothing was published."
 
 
 def _ensure_published(run: Run) -> bool:
-    """Whether the artifact is at every address of the spec."""
+    """Work on the publish step. Return whether the artifact is at every URI of the spec."""
     step, final = Step(Role.PUBLISH), run.draft.status.final
     if not run.observed.job.spec.publish or final is None:
         return True
@@ -287,7 +290,7 @@ def _ensure_published(run: Run) -> bool:
 
 
 def _is_everywhere(run: Run) -> bool:
-    """Whether the publish role said of every address that it is there."""
+    """Whether the publish role reported the artifact at every URI."""
     return len(run.draft.status.published) >= len({t.uri for t in run.observed.job.spec.publish})
 
 
@@ -297,7 +300,7 @@ def _outcome(child: Child) -> Outcome | None:
 
 
 def _has_ended(run: Run, step: Step, attempt: int) -> bool:
-    """Whether the last report of an attempt is in hand."""
+    """Whether the last report of an attempt has arrived."""
     report = run.observed.report_of(step)
     return report is not None and report.attempt == attempt and report.outcome is not None
 

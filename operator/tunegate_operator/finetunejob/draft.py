@@ -1,4 +1,4 @@
-"""One decision about a FineTuneJob: what is known, and the status that each policy adds its part to."""
+"""One decision about a FineTuneJob: the input of all policies, and the status that they change."""
 
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -74,14 +74,14 @@ class StatusChanges(TypedDict, total=False):
 
 @dataclass
 class Draft:
-    """What one decision has found so far. Made anew each time; nothing is remembered in it."""
+    """The result of one decision so far. Each decision starts with a new one."""
 
     status: FineTuneJobStatus
     agenda: Agenda
     reason: Reason = Reason.PROGRESSING
-    """Why the job is where it is: the reason of its Ready condition, unless it failed."""
+    """The reason of the job's Ready condition, unless it failed."""
     regression: str = ""
-    """The arithmetic of a regression that the last checkpoint shows; empty when it shows none."""
+    """The message of a regression at the last checkpoint; empty if there is none."""
 
     @property
     def now(self) -> datetime:
@@ -99,12 +99,12 @@ class Draft:
         self.status = self.status.model_copy(update={name: getattr(checked, name) for name in changes})
 
     def enter(self, phase: Phase, message: str, reason: Reason = Reason.PROGRESSING) -> None:
-        """Be in a phase, nothing to wait for."""
+        """Enter a phase, and wait for nothing."""
         self.reason = reason
         self.set(phase=phase, message=cut(message), waiting_since=None)
 
     def fail(self, failure: Failure) -> None:
-        """End the job. What it was about to start is not started; what it was told is kept."""
+        """Fail the job. Planned pods are not started, but results are still recorded."""
         self.agenda.actions = [action for action in self.agenda.actions if not _starts(action)]
         message = cut(f"{failure.reason}: {failure.message}")
         self.set(failure=with_hint(failure), message=message, waiting_since=None)
@@ -112,26 +112,26 @@ class Draft:
 
     @property
     def starts_something(self) -> bool:
-        """Whether a pod follows from this decision."""
+        """Whether this decision starts a pod."""
         return any(_starts(action) for action in self.agenda.actions)
 
     def end(self, phase: Phase) -> None:
         self.set(phase=phase, completion_time=self.status.completion_time or self.now)
 
     def wait(self, phase: Phase, reason: Reason, message: str, timeout_seconds: int) -> None:
-        """Wait for what may come, until the job has waited too long."""
+        """Wait for something missing. Fail the job if it has waited too long."""
         since = self.status.waiting_since or self.now
         if self._may_wait(since, reason, message, timeout_seconds):
             self.reason = reason
             self.set(phase=phase, message=cut(message), waiting_since=since)
 
     def expect(self, phase: Phase, message: str, since: datetime, timeout_seconds: int) -> None:
-        """Be in a phase whose pod should start soon. Nothing is said of it, but it has the same time."""
+        """Enter a phase whose pod should start soon. Status does not show this wait, but it can time out."""
         if self._may_wait(since, Reason.POD_NOT_STARTED, f"no pod: {message}", timeout_seconds):
             self.enter(phase, message)
 
     def _may_wait(self, since: datetime, reason: Reason, message: str, timeout_seconds: int) -> bool:
-        """Whether there is time left. If not, the job has failed."""
+        """Return whether there is time left. If not, fail the job."""
         failure = start_timeout(since, self.agenda, reason, message, timeout_seconds)
         if failure:
             hint = (
@@ -148,23 +148,23 @@ def _starts(action: Action) -> bool:
 
 @dataclass
 class Run:
-    """What every policy takes: what is known, the draft that it adds to, and what the policies before it
-    found."""
+    """What every policy gets: the observed state, the draft that it changes, and the results of the policies
+    before it."""
 
     observed: Observed
     draft: Draft
     pods: PodSettings
     jobs: ChildJobs = field(init=False)
-    """The child Jobs, and what the status remembers of them."""
+    """The child Jobs, and what status remembers of them."""
     results: Results = field(init=False)
-    """As recorded, and with what reports add once they were absorbed."""
+    """The recorded results; :func:`absorb_results` adds those of reports."""
     plan: Plan | None = None
-    """As recorded, or as the data role reports it."""
+    """The plan as recorded, or as the data role reports it."""
     made_request: Request | None = None
 
     @property
     def request(self) -> Request:
-        """What the job asks for. Raises LookupError while it is not made."""
+        """The job's request. Raises LookupError before it is made."""
         if self.made_request is None:
             raise LookupError("the request of the job is not made yet")
         return self.made_request
@@ -190,5 +190,5 @@ class Run:
 
 
 def last_step(results: Results, step: Step) -> int:
-    """The step of a stage's last evaluated checkpoint; 0 when there is none."""
+    """Return the training step of a stage's last evaluated checkpoint; 0 if there is none."""
     return max((e.step for e in results.find(Subject.CHECKPOINT, step.stage)), default=0)

@@ -1,5 +1,5 @@
-"""What must be there before anything runs: the gates, ready, the ConfigMaps that pods read, and the job whose
-model to start from."""
+"""Make a job's request once its inputs exist: ready gates, the ConfigMaps that pods read, and the job that
+``model.startFrom`` names."""
 
 from datetime import timedelta
 
@@ -16,13 +16,13 @@ from tunegate_operator.finetunejob.observe import EarlierJob, Observed
 from tunegate_operator.names import plan_name, request_name
 
 LOOK_AGAIN_SECONDS = 60
-"""How old the phase may be that a waiting job's message says of the job it waits for."""
+"""How often a waiting job reads the phase of the job that it waits for, which its message shows."""
 
 
 def ensure_request(run: Run) -> bool:
-    """Take the job's request as recorded, or make it once all is there. Whether it is made.
+    """Read the job's recorded request, or make it once all inputs exist. Return whether there is one.
 
-    A new request's pods run the image of the operator's settings, whatever these are later.
+    A new request records the trainer image of the operator's settings, so later settings change nothing.
     """
     observed, draft = run.observed, run.draft
     meta = observed.job.metadata
@@ -47,7 +47,7 @@ def ensure_request(run: Run) -> bool:
 
 
 def _take(run: Run, request: Request, name: str) -> None:
-    """Show where the request is. The wait for what it needs is over, and another one begins."""
+    """Show the name of the request. The wait for inputs ends, and the next wait has the full timeout."""
     run.made_request = request
     if run.draft.status.request is None:
         run.draft.set(request=name, waiting_since=None)
@@ -68,7 +68,7 @@ def _missing(observed: Observed) -> tuple[Reason, str] | None:
 
 
 def _local_files(spec: FineTuneJobSpec) -> Failure | None:
-    """Why addresses of files on one machine lead nowhere from a pod."""
+    """Return a failure if the spec has ``file://`` URIs, which pods on a cluster cannot read."""
     addresses = {"spec.model.uri": spec.model.uri, "spec.data.train.uri": spec.data.train.uri}
     if spec.data.preference:
         addresses["spec.data.preference.uri"] = spec.data.preference.uri
@@ -84,7 +84,7 @@ def _local_files(spec: FineTuneJobSpec) -> Failure | None:
 
 
 def _lost_start(observed: Observed) -> Failure | None:
-    """Why the model to start from will never come."""
+    """Return a failure if the job that ``model.startFrom`` names has failed."""
     earlier = observed.start_from
     if earlier is None or earlier.job.status.phase is not Phase.FAILED:
         return None
@@ -116,7 +116,7 @@ def _missing_start(observed: Observed) -> tuple[Reason, str] | None:
 
 
 def _start_request(earlier: EarlierJob | None) -> StartRequest | None:
-    """Of a job that succeeded, where its artifact lies and what it is."""
+    """Return where the artifact of an earlier job is and what it is; None if it has not succeeded."""
     if earlier is None or earlier.plan is None or earlier.job.status.final is None:
         return None
     return StartRequest(
@@ -163,9 +163,11 @@ def _make_request(observed: Observed, trainer_image: str) -> Request:
 
 
 def _last_published(gate: EvalGate, uris: set[str]) -> PublishedVersion | None:
-    """Return the newest version that passed this gate and was published to one of ``uris``, by its counts if
-    status has no outcomes: more people may write the ConfigMap with all of them. A dry run publishes versions
-    that did not pass, which are no baseline."""
+    """Return the newest version that passed this gate and was published to one of ``uris``.
+
+    If status has no outcomes of its cases, its counts are used. The ConfigMap with all outcomes is not: more
+    people may write it. A version that a dry run published without passing is no baseline.
+    """
     published = (r for r in gate.status.records if r.verdict is VerdictState.PASSED)
     record = next((r for r in published if uris & set(r.published_uris)), None)
     if record is None:

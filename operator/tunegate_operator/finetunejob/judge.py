@@ -1,4 +1,4 @@
-"""From judgements to status: every number in status is computed here, from case outcomes alone."""
+"""Compute every number of an evaluation in status, from case outcomes alone."""
 
 from tunegate_api.contract import Evaluation, Request, Results, Subject, golden_set, task_set
 from tunegate_api.judging import judgement
@@ -14,7 +14,7 @@ from tunegate_api.v1alpha1.evaluation_status import (
 
 
 def checkpoint_status(request: Request, results: Results, evaluation: Evaluation) -> CheckpointStatus:
-    """How a checkpoint, or a stage's starting model, does on the gates of its stage and on dev."""
+    """Return how a checkpoint, or a stage's starting model, scores on its gates and on the dev rows."""
     judged = judgement.judge_checkpoint(request, results, evaluation)
     return CheckpointStatus(
         stage=evaluation.stage,
@@ -26,7 +26,7 @@ def checkpoint_status(request: Request, results: Results, evaluation: Evaluation
 
 
 def final_status(request: Request, results: Results) -> FinalStatus | None:
-    """The verdict on the artifact that would be published; None until it is measured, digest and all."""
+    """Return the verdict on the artifact; None until it is evaluated and its digest is known."""
     judged = judgement.judge_final(request, results)
     if judged is None or judged.evaluation.digest is None:
         return None
@@ -72,6 +72,6 @@ def _best_so_far(results: Results, evaluation: Evaluation, name: str) -> str | N
 
 
 def _task_values(judged: Judgement) -> dict[str, str]:
-    """What each measured task metric is compared with its minimum by."""
+    """Return the value of each measured task metric."""
     outcomes = judged.evaluation.outcomes
     return {t.name: rate_text(t.value) for t in judged.tasks if task_set(t.split, t.name) in outcomes}

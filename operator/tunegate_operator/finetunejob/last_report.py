@@ -1,7 +1,7 @@
-"""A step completed, but its last report is not here: wait, then start a small pod that sends the outbox.
+"""Wait for the last report of a completed step, then start a small pod that sends the outbox.
 
-A pod waits itself until its report is acknowledged, and what it could not deliver the job's next pod sends.
-Here no next pod would come.
+A pod waits until its report is acknowledged, and the job's next pod sends what it could not deliver. But
+without this report, the job has no next pod.
 """
 
 from datetime import datetime, timedelta
@@ -16,14 +16,14 @@ from tunegate_operator.finetunejob.steps import PHASES, start, watch
 from tunegate_operator.names import Step
 
 FILE_SECONDS = 120
-"""How long a report may take that is only a file, as on a laptop."""
+"""How long to wait for a report that is a file, as on a laptop."""
 POST_SECONDS = 30
-"""How long one may take that is posted, before and after a pod was sent for it."""
+"""How long to wait for a report that is posted: before a pod is started to send it, and after that pod."""
 REPORT_SENDER = Step(Role.REPORT)
 
 
 def await_report(run: Run, step: Step) -> None:
-    """Work on the last report of ``step``, whose latest child completed. Ends the job if there is none."""
+    """Wait for the last report of ``step``, which completed. Fail the job if it does not arrive."""
     since = run.jobs.finished(step) or run.draft.now
     if run.pods.report_to is None:
         _wait_or_fail(run, step, since + timedelta(seconds=FILE_SECONDS), f"within {FILE_SECONDS} s")
@@ -31,7 +31,7 @@ def await_report(run: Run, step: Step) -> None:
     if run.draft.now < since + timedelta(seconds=POST_SECONDS):
         _wait_until(run, step, since + timedelta(seconds=POST_SECONDS))
         return
-    run.draft.set(phase=PHASES[step.role])  # whatever it was meanwhile, say, suspended
+    run.draft.set(phase=PHASES[step.role])  # the job may have been suspended meanwhile
     sender = _report_sender(run, since)
     if sender is None:
         start(run, REPORT_SENDER)
@@ -49,7 +49,7 @@ def await_report(run: Run, step: Step) -> None:
 
 
 def _report_sender(run: Run, since: datetime) -> Child | None:
-    """The latest child that was sent after ``since``; earlier ones went for another step's report."""
+    """Return the latest report Job that ended after ``since`` or still runs; earlier ones are of other steps."""
     sent = [c for c in run.observed.attempts_of(REPORT_SENDER) if c.finished is None or c.finished > since]
     return sent[-1] if sent else None
 

@@ -1,4 +1,4 @@
-"""The seven stages of fine-tuning (arXiv 2408.13296), as far as a job has come through them."""
+"""The state of a job in each of the seven stages of fine-tuning (arXiv 2408.13296)."""
 
 from collections.abc import Iterator
 from datetime import datetime
@@ -16,13 +16,13 @@ _HALTED = {
     Phase.SUSPENDED: LifecycleState.SUSPENDED,
     Phase.PENDING: LifecycleState.PENDING,
 }
-"""What the stage that a job stands in is called while nothing runs."""
+"""The state of the current stage in phases in which nothing runs."""
 _OVER = (LifecycleState.SUCCEEDED, LifecycleState.FAILED)
 _FROM_TRAINING = (Phase.TRAINING, Phase.GATING, Phase.PUBLISHING, Phase.SUCCEEDED)
 
 
 def with_lifecycle(status: FineTuneJobStatus, now: datetime, *, publishes: bool) -> FineTuneJobStatus:
-    """The status with an entry for each stage, in order. Times are those at which a state was first seen."""
+    """Return the status with an entry for each stage, in order. A time is when a state was first seen."""
     before = {entry.stage: entry for entry in status.lifecycle}
     entries = [
         _entry(before.get(stage), stage, state, now) for stage, state in _states(status, publishes=publishes)
@@ -31,12 +31,12 @@ def with_lifecycle(status: FineTuneJobStatus, now: datetime, *, publishes: bool)
 
 
 def _states(status: FineTuneJobStatus, *, publishes: bool) -> Iterator[tuple[LifecycleStage, LifecycleState]]:
-    """Done up to the stage that the job stands in, and nothing behind it."""
+    """Yield each stage with its state: succeeded up to the current stage, then pending or not reached."""
     phase = status.phase or Phase.PENDING
     standing = _HALTED.get(phase, LifecycleState.RUNNING)
     behind = LifecycleState.NOT_REACHED if phase is Phase.FAILED else LifecycleState.PENDING
     planned = status.plan is not None
-    reached = planned  # whether everything before is done
+    reached = planned  # whether all earlier stages are done
     for stage, done in (
         (LifecycleStage.DATA_PREPARATION, planned),
         (LifecycleStage.MODEL_INITIALIZATION, planned or _has_bad_data(status)),  # one Job does both
@@ -61,7 +61,7 @@ _OF_DATA = (LifecycleStage.DATA_PREPARATION, LifecycleStage.MODEL_INITIALIZATION
 
 
 def _has_bad_data(status: FineTuneJobStatus) -> bool:
-    """Whether rows were refused, which are read once the model is there."""
+    """Whether rows were refused. They are read after the model was fetched."""
     return status.failure is not None and status.failure.reason in (Reason.BAD_DATA, Reason.TOO_FEW_ROWS)
 
 

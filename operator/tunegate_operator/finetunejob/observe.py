@@ -1,4 +1,4 @@
-"""What is known about a FineTuneJob: its spec and status, its children, and what they reported."""
+"""Read everything known about a FineTuneJob from the cache: its spec, status, children and reports."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -30,45 +30,46 @@ from tunegate_operator.names import (
 
 @dataclass(frozen=True)
 class EarlierJob:
-    """The job whose model another one starts from."""
+    """The job whose model another job starts from."""
 
     job: FineTuneJob
     plan: Plan | None
     problem: str = ""
-    """Why there is no plan, where it is there and cannot be read."""
+    """Why the plan cannot be read, if it exists."""
 
 
 @dataclass(frozen=True)
 class Observed:
-    """Everything a decision is made from. Nothing here is fetched later."""
+    """The input of a decision about a FineTuneJob. Nothing is fetched later."""
 
     job: FineTuneJob
     gates: dict[str, EvalGate | None]
-    """The gates that the spec names; None where there is none."""
+    """The gates that the spec names; None for a gate that does not exist."""
     missing_config_maps: tuple[str, ...]
     start_from: EarlierJob | None
-    """The job that ``model.startFrom`` names; None where there is none."""
+    """The job that ``model.startFrom`` names; None if it does not exist."""
     request: Request | None
     plan: Plan | None
     results: Results
-    """As recorded; reports may know more."""
+    """The recorded results; reports may have newer ones."""
     children: tuple[Child, ...]
     strangers: tuple[Stranger, ...]
-    """Ignored: nothing is decided from them."""
+    """Jobs that are ignored."""
     reports: tuple[Report, ...]
     refusal: Refusal | None
-    """Why the cluster did not create a child when it was last asked to."""
+    """Why the last creation of a child failed; None if it did not."""
     has_pods: bool = False
-    """Of a job whose trackers are behind: whether a pod of it has not ended yet, its Job deleted or not."""
+    """Whether a pod has not ended yet, even if its Job is deleted. Only set for jobs whose trackers are
+    behind."""
 
     def attempts_of(self, step: Step) -> list[Child]:
-        """The child Jobs of a step that are not being deleted, by attempt."""
+        """Return the child Jobs of a step that are not being deleted, sorted by attempt."""
         return sorted(
             (c for c in self.children if c.step == step and not c.deleting), key=lambda c: c.attempt
         )
 
     def all_left(self, ended: datetime) -> datetime:
-        """When no pod of the job, which ended at ``ended``, writes any more for sure."""
+        """Return when all pods of a job that ended at ``ended`` have certainly stopped writing."""
         return all_left(
             self.children,
             self.job.status.attempts,
@@ -81,7 +82,7 @@ class Observed:
 
 
 def observe(obj: Object, view: View) -> Observed:
-    """Gather what the cache knows about a FineTuneJob whose spec has no problems.
+    """Read what the cache has about a FineTuneJob with a valid spec.
 
     Raises :class:`UnreadableRecordError` for a request, plan or results that somebody edited or another
     version wrote.
@@ -113,14 +114,14 @@ def observe(obj: Object, view: View) -> Observed:
 
 
 def _steps(job: FineTuneJob) -> dict[Step, int]:
-    """The steps that a job may have, and how many pods run each at the same time."""
+    """Return the steps that a job may have, and how many pods run each at the same time."""
     steps = [Step(Role.TRAIN, stage.name) for stage in job.spec.stages]
     steps += [Step(role) for role in Role if role is not Role.TRAIN]
     return {step: node_count(job, step.role) for step in steps}
 
 
 def _has_pods(namespace: str, name: str, view: View) -> bool:
-    """Whether a pod has not ended whose job has this name."""
+    """Whether a pod of the job with this name has not ended."""
     pods = view.of_kind("Pod", namespace)
     return any(
         pod["metadata"].get("labels", {}).get(JOB_LABEL) == name and not is_terminal(pod) for pod in pods
@@ -128,7 +129,7 @@ def _has_pods(namespace: str, name: str, view: View) -> bool:
 
 
 def _gate(obj: Object | None) -> EvalGate | None:
-    """A gate with a spec that can't be read counts as not there; its own status says why."""
+    """Return a gate; None if it does not exist or its spec is invalid, which its own status shows."""
     try:
         return EvalGate.model_validate(obj) if obj else None
     except ValidationError:
@@ -136,7 +137,7 @@ def _gate(obj: Object | None) -> EvalGate | None:
 
 
 def _earlier_job(view: View, job: FineTuneJob) -> EarlierJob | None:
-    """One that can't be read counts as not there, as a gate does."""
+    """Return the job that ``model.startFrom`` names; None if it does not exist or is invalid."""
     name, namespace = job.spec.model.start_from, job.metadata.namespace
     found = view.get(Key("FineTuneJob", namespace, name)) if name else None
     try:

@@ -1,4 +1,4 @@
-"""The steps of a FineTuneJob: what its child Jobs run, and what status shows of them."""
+"""Run the steps of a FineTuneJob as child Jobs, and show them in status."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -22,15 +22,16 @@ PHASES = {
     Role.GATE: Phase.GATING,
     Role.PUBLISH: Phase.PUBLISHING,
 }
-"""Where a job is while a role runs. Sending a report is part of the phase that the report is about."""
+"""The phase of a job while a role runs. The report role keeps the phase of the step it reports about."""
 WAITING_PHASES = {Role.DATA: Phase.PENDING, Role.TRAIN: Phase.QUEUED}
-"""Where it is while the role's pod does not run yet, if that is another phase."""
+"""The phase while the role's pod does not run yet, if it is another one."""
 
 
 def ensure_completed(run: Run, step: Step, args: tuple[str, ...] = (), *, is_known: bool) -> bool:
-    """Do what is due about a step, show it in status, and return whether its latest attempt completed.
+    """Advance a step, show it in status, and return whether its latest attempt completed.
 
-    ``is_known`` says that what the step found is in hand: then it is done though its Job was removed.
+    If ``is_known``, the result of the step is recorded, so a step that succeeded stays completed when its Job
+    is removed.
     """
     standing = attempts.advance(run.jobs, step, _build(run, step, args), is_known=is_known)
     _show(run, step, standing)
@@ -43,12 +44,12 @@ def start(run: Run, step: Step, args: tuple[str, ...] = ()) -> None:
 
 
 def watch(run: Run, child: Child) -> None:
-    """Show how a running child is doing, and fail the job where the child can only fail again."""
+    """Show the state of a running child. Fail the job if the child can only fail again."""
     _show(run, child.step, attempts.watch_attempt(run.jobs, child))
 
 
 def delete_suspended(run: Run) -> bool:
-    """Delete what was recorded as ended and still runs. Whether there is such a child."""
+    """Delete active children that are recorded as ended. Return whether there is one."""
     left = attempts.delete_recorded(run.jobs)
     if left:
         message = f"{left.step}: ending attempt {left.attempt}, which was suspended"
@@ -57,7 +58,7 @@ def delete_suspended(run: Run) -> bool:
 
 
 def _build(run: Run, step: Step, args: tuple[str, ...]) -> Build:
-    """What builds the attempts of a step."""
+    """Return the function that builds the attempts of a step."""
     job = run.observed.job
     baselines = _recorded_baselines(run) if step.role in (Role.TRAIN, Role.GATE) else ()
 
@@ -78,16 +79,16 @@ def _build(run: Run, step: Step, args: tuple[str, ...]) -> Build:
 
 
 def _recorded_baselines(run: Run) -> tuple[BaselineDigest, ...]:
-    """The cached baselines that pods may use: of this job, and of earlier ones with its gates. They come
-    from status, which only the operator writes."""
+    """Return the cached baselines that pods may use: those of this job, and of earlier jobs with its gates.
+    They come from status, which only the operator writes."""
     gates = [gate for gate in run.observed.gates.values() if gate is not None]
     earlier = (baseline for gate in gates for baseline in gate.status.baselines)
     return (*run.draft.status.baselines, *earlier)
 
 
 def _show(run: Run, step: Step, standing: Standing) -> None:
-    """Show in status how a step is doing. Something to wait for is shown where it is news: each change costs
-    a write."""
+    """Show the state of a step in status. A state that soon changes is not shown: each change costs a
+    write."""
     draft, role, timeout = run.draft, step.role, run.observed.job.spec.start_timeout_seconds
     phase = PHASES.get(role) or draft.status.phase or Phase.PENDING
     waiting_phase = WAITING_PHASES.get(role)

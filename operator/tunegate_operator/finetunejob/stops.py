@@ -1,4 +1,4 @@
-"""A run that a gate stopped: what is said of it, and what a person decided."""
+"""Handle a stop of training by a gate: show it in status, and read the decision of a person."""
 
 import json
 
@@ -16,7 +16,7 @@ from tunegate_operator.names import CONTINUE_ANNOTATION, DISCARD_ANNOTATION
 
 
 def take_answer(run: Run) -> bool:
-    """Record what a person decided about the present stop. Whether that ended the job.
+    """Record a person's decision about the current stop. Return whether it ended the job.
 
     The decision is an annotation that names the stop and a reason: ``{"stop": "<id>", "reason": "…"}``.
     """
@@ -44,14 +44,15 @@ def take_answer(run: Run) -> bool:
 
 
 def be_stopped(run: Run, stop: Stop) -> None:
-    """Be in the phase Stopped, and wait for a person's decision."""
+    """Enter the phase Stopped, and wait for a person's decision."""
     unheard = _unheard_answer(run.observed.job, stop, run.draft.status.decisions)
     message = f"{unheard}. {stop.message}" if unheard else stop.message
     run.draft.enter(Phase.STOPPED, message, Reason(stop.reason))
 
 
 def _unheard_answer(job: FineTuneJob, stop: Stop, decisions: list[StopDecision]) -> str:
-    """What is wrong with an annotation that decides nothing, though no earlier stop was meant; or nothing."""
+    """Return what is wrong with an annotation that has no effect; empty if none is wrong. One about an
+    earlier stop is not wrong."""
     for annotation in (DISCARD_ANNOTATION, CONTINUE_ANNOTATION):
         text = job.metadata.annotations.get(annotation)
         if text is None:
@@ -67,7 +68,7 @@ def _unheard_answer(job: FineTuneJob, stop: Stop, decisions: list[StopDecision])
 
 
 def _said(text: str) -> dict[str, object] | None:
-    """What an annotation says; None if it is no JSON object."""
+    """Parse an annotation; None if it is not a JSON object."""
     try:
         said = json.loads(text)
     except ValueError:
@@ -76,7 +77,7 @@ def _said(text: str) -> dict[str, object] | None:
 
 
 def _answer_to(job: FineTuneJob, stop: Stop) -> tuple[str, str] | None:
-    """Action and reason of the annotation that names this stop. Without a reason it does not count."""
+    """Return action and reason of the annotation that names this stop. One without a reason has no effect."""
     for action, annotation in (("discard", DISCARD_ANNOTATION), ("continue", CONTINUE_ANNOTATION)):
         said = _said(job.metadata.annotations.get(annotation, ""))
         if said is not None and said.get("stop") == stop.id:
@@ -91,17 +92,17 @@ def stop_id(stage: str, attempt: int, step: int) -> str:
 
 
 def is_continued(decisions: list[StopDecision], id: str) -> bool:
-    """Whether a person said to go on after this stop."""
+    """Whether a person decided to continue after this stop."""
     return any(d.stop == id and d.action == "continue" for d in decisions)
 
 
 def accepted_step(decisions: list[StopDecision], stage: str) -> int:
-    """The step up to which a person accepted what a stage has become; 0 when nobody had to."""
+    """Return the step of the last stop of a stage that a person continued from; 0 if there is none."""
     return max((d.step for d in decisions if d.stage == stage and d.action == "continue"), default=0)
 
 
 def make_stop(run: Run, found: GateAssessment, stage: StagePlan, attempt: int) -> Stop:
-    """What status says of a stop."""
+    """Build the status of a stop."""
     assessment, saved = found.assessment, seconds_saved(run, stage, found.step)
     return Stop(
         id=stop_id(stage.name, attempt, found.step),

@@ -1,10 +1,11 @@
-"""After the end: a small pod tells trackers what the job's own pods could not.
+"""After the end of a job, send its trackers what its own pods could not send.
 
-A pod that ends gives each tracker a last try and says which are behind; the job's next pod sends what is
-missing. After the last one nothing would follow. Nor does any pod know of an end that only the operator or a
-person brought about: a deadline, a lack of memory, a discarded run.
+A pod that ends tries each tracker once more and reports which are behind; the job's next pod sends them the
+remaining metrics. After the last pod, a small Job of role ``track`` does this. It also sends the end of the
+job if no pod knew of it: a deadline, a lack of memory, a discarded run.
 
-A pod tries for some minutes, and others follow after growing pauses: none holds a volume and a node for long.
+A pod tries for some minutes, and further pods follow after growing pauses, so that none occupies a volume and
+a node for long.
 """
 
 from collections.abc import Sequence
@@ -27,21 +28,21 @@ from tunegate_operator.names import Step
 
 TRACK = Step(Role.TRACK)
 PATIENCE = timedelta(days=1)
-"""How long after the end pods are started."""
+"""For how long after the end of a job pods are started."""
 ONE_TRY = timedelta(seconds=CHORE_SECONDS[Role.TRACK])
 FIRST_PAUSE, LONGEST_PAUSE = timedelta(minutes=5), timedelta(hours=2)
-"""Between two pods: doubling from the first to the longest."""
+"""Pauses between pods; they double from the first to the longest."""
 LOOK_SECONDS = 5
-"""How soon to look whether the job's pods have left."""
+"""How often to check whether the job's own pods have ended."""
 _JUDGED = {
     Role.TRAIN: (Reason.NO_PASSING_CHECKPOINT,),
     Role.GATE: (Reason.GATE_FAILED, Reason.GATE_INCONCLUSIVE, Reason.GATE_ERROR),
 }
-"""Failures that follow from what the pods of a role measured, who know of them therefore."""
+"""Failures that result from what the pods of a role measured, so these pods know of them."""
 
 
 def note_trackers_behind(run: Run) -> None:
-    """As a job ends, note the trackers that do not know all of it."""
+    """When a job ends, record the trackers that have not received everything."""
     tracking = run.observed.job.spec.tracking
     names = [name for name in ("mlflow", "wandb") if tracking and getattr(tracking, name)]
     said = _said_behind(run)
@@ -51,8 +52,8 @@ def note_trackers_behind(run: Run) -> None:
 
 
 def _said_behind(run: Run) -> list[str] | None:
-    """The trackers that were not told everything, as the pod said that told them last; None where it did not
-    say so, or could not know how the job ended."""
+    """Return the trackers that are behind, as reported by the last pod that sent metrics; None if it did not
+    report them, or could not know how the job ended."""
     ended = [attempt for attempt in run.draft.status.attempts if Role(attempt.role).tells_trackers]
     over = (child for child in run.observed.children if child.state is not ChildState.ACTIVE)
     last = next((child for child in over if ended and _is(child, ended[-1])), None)
@@ -71,7 +72,7 @@ def _is(child: Child, attempt: Attempt) -> bool:
 
 
 def tell_trackers(run: Run) -> bool:
-    """See to it that pods tell trackers the rest, and note how that ended. Whether it is over."""
+    """Start pods that send the remaining metrics, and record the result. Return whether this has ended."""
     draft = run.draft
     tracking, tries = draft.status.tracking, run.observed.attempts_of(TRACK)
     if tracking is None or tracking.result is not None:
@@ -88,7 +89,7 @@ def tell_trackers(run: Run) -> bool:
         )
         draft.set(tracking=tracking)
     ended = draft.status.completion_time or draft.now
-    until = ended if run.pods.on_one_machine else ended + PATIENCE  # a person runs the command again
+    until = ended if run.pods.on_one_machine else ended + PATIENCE  # a user can run the command again
     due = _due(run, tracking, ended)
     if last and last.state is ChildState.COMPLETE:
         _end(run, tracking, SUCCEEDED, f"sent the remaining metrics to {' and '.join(tracking.behind)}")
@@ -105,15 +106,15 @@ def tell_trackers(run: Run) -> bool:
 
 
 def _due(run: Run, tracking: TrackingStatus, ended: datetime) -> datetime:
-    """When the next pod is to try."""
+    """Return when the next pod should start."""
     if tracking.attempts and tracking.time:
         return tracking.time + backoff(FIRST_PAUSE, LONGEST_PAUSE, tracking.attempts)
-    # Not beside a pod that may still say that the job goes on. Of one on a lost node nobody says it left.
+    # Not beside a pod that may still report a running job. A pod on a lost node may never be seen to end.
     return run.observed.all_left(ended) if run.observed.has_pods else ended
 
 
 def _watch(run: Run, tracking: TrackingStatus, child: Child, until: datetime) -> None:
-    """Wait for a try to end. On a lost node it never does."""
+    """Wait for a pod to end, but not without limit: on a lost node it never ends."""
     if run.draft.now < until:
         run.draft.agenda.look_again_at(until)
     else:
@@ -122,7 +123,7 @@ def _watch(run: Run, tracking: TrackingStatus, child: Child, until: datetime) ->
 
 
 def _start(run: Run, tracking: TrackingStatus, tries: Sequence[Child]) -> None:
-    """Start the next try, and remove those before it."""
+    """Start the next pod, and remove the Jobs of earlier ones."""
     request, refusal, failure = run.observed.request, run.observed.refusal, run.draft.status.failure
     if request is None:
         _give_up(run, tracking, "the job's request was removed")
@@ -138,14 +139,14 @@ def _start(run: Run, tracking: TrackingStatus, tries: Sequence[Child]) -> None:
 
 
 def _argument(failure: Failure, pods: PodSettings) -> str:
-    """A failure as an argument of a container: the message may quote a log, and a kubelet puts the values of
-    variables where it finds ``$(NAME)``."""
+    """Return a failure as an argument of a container. The message may quote a log, so it is escaped: a
+    kubelet replaces ``$(NAME)`` by the value of a variable."""
     text = "".join(c if c.isprintable() else " " for c in f"{failure.reason}: {failure.message}")
     return text if pods.on_one_machine else text.replace("$", "$$")
 
 
 def _why(child: Child) -> str:
-    """Why a try failed. With its deadline its pod is removed, and says no more."""
+    """Return why a pod failed. After the deadline of its Job it is deleted and reports nothing."""
     if child.failure_reason == DEADLINE:
         seconds = round(((child.finished or child.created) - child.created).total_seconds())
         return f"not done within {seconds} s"

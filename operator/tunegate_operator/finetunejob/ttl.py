@@ -1,7 +1,7 @@
-"""What a finished job left goes when its time has come: files by a cleanup Job, then Jobs and pods.
+"""Clean up after a finished job when its TTL has expired: a cleanup Job removes files, then Jobs and pods go.
 
-The FineTuneJob stays, with the ConfigMaps that hold the evidence for its status: request, plan, results. A
-job that a gate stopped has not finished.
+The FineTuneJob stays, with the ConfigMaps that prove its status: request, plan, results. A job that a gate
+stopped has not finished.
 """
 
 from datetime import timedelta
@@ -22,21 +22,21 @@ CLEANUP = Step(Role.CLEANUP)
 PATIENCE = timedelta(seconds=CHORE_SECONDS[Role.CLEANUP])
 """How long a cleanup Job may be refused."""
 _KEPT = "report.html, evals/, gate/, tracking/, data/*.json"
-"""What the cleanup role leaves in the job's folder, besides a model that passed."""
+"""What the cleanup role keeps in the job's folder, besides a model that passed."""
 
 
 def clean_up(run: Run) -> None:
-    """What to do about a finished job that has a TTL."""
+    """Clean up after a finished job that has a TTL."""
     if run.draft.status.cleanup is None:
         _remove_files(run)
-    else:  # once status says what came of the files, or a crash here would start over
+    else:  # only once status has the result for the files, or a crash here would start over
         run.draft.agenda.actions += [
             Delete(child.key, child.uid) for child in run.observed.children if not child.deleting
         ]
 
 
 def _remove_files(run: Run) -> None:
-    """See to it that the cleanup Job runs, once, and note how it ended."""
+    """Run the cleanup Job once, and record its result."""
     spec, ended = run.observed.job.spec, run.draft.status.completion_time or run.draft.now
     due = max(ended + timedelta(seconds=spec.ttl_seconds_after_finished or 0), run.observed.all_left(ended))
     if run.draft.now < due:
@@ -72,6 +72,6 @@ def _note(run: Run, result: str, message: str) -> None:
 
 
 def _note_failure(run: Run, reason: str, why: str) -> None:
-    """What is left for a person to do, and why."""
+    """Record that files remain, where, and why."""
     uid, claim = run.observed.job.metadata.uid, run.observed.job.spec.storage.persistent_volume_claim
     _note(run, reason, f"files remain in the folder {uid} of the claim {claim}: {why}")

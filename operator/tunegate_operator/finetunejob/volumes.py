@@ -1,4 +1,4 @@
-"""The volumes of a FineTuneJob's pods: what its spec names, for the roles that need it."""
+"""Build the volumes of a FineTuneJob's pods: each role gets those that it needs."""
 
 from collections.abc import Iterable
 from urllib.parse import urlsplit
@@ -11,7 +11,7 @@ from tunegate_operator.names import plan_name, request_name
 
 
 def input_config_maps(spec: FineTuneJobSpec, gates: Iterable[EvalGateSpec]) -> list[str]:
-    """The ConfigMaps that pods read: data, schemas, golden sets."""
+    """Return the ConfigMaps that pods read: data, schemas, golden sets."""
     names = [source.config_map for source in _sources(spec)]
     names += [metric.schema_.config_map for metric in spec.task_metrics if metric.schema_]
     names += [gate.golden.source.config_map for gate in gates]
@@ -19,12 +19,12 @@ def input_config_maps(spec: FineTuneJobSpec, gates: Iterable[EvalGateSpec]) -> l
 
 
 def _sources(spec: FineTuneJobSpec) -> list[DataSource]:
-    """The data that the data role reads."""
+    """Return the sources that the data role reads."""
     return [source for source in (spec.data.train, spec.data.preference) if source]
 
 
 def _claims(spec: FineTuneJobSpec, request: Request, role: Role) -> dict[str, bool]:
-    """The claims that a role reads or writes besides its workspace, and whether it writes there."""
+    """Return the claims that a role uses besides its workspace, and whether it writes to them."""
     if role is Role.DATA:
         start = request.start_from.uri if request.start_from else None
         uris = dict.fromkeys([spec.model.uri, start, *(source.uri for source in _sources(spec))], False)
@@ -38,7 +38,7 @@ def _claims(spec: FineTuneJobSpec, request: Request, role: Role) -> dict[str, bo
 
 
 def secrets(spec: FineTuneJobSpec, role: Role) -> list[str]:
-    """The Secrets with the credentials that a role's URIs, or the trackers, need. No other role gets them."""
+    """Return the Secrets that a role needs for its URIs or for the trackers. It gets no others."""
     names: list[str | None] = []
     tracking = spec.tracking
     if tracking and role.tells_trackers:
@@ -53,7 +53,7 @@ def secrets(spec: FineTuneJobSpec, role: Role) -> list[str]:
 def pod_volumes(
     job: FineTuneJob, request: Request, role: Role, *, reports: bool, secrets_needed: bool
 ) -> PodVolumes:
-    """The volumes of a role's pods, see :mod:`tunegate_api.contract`.
+    """Build the volumes of a role's pods: see :mod:`tunegate_api.contract`.
 
     ``secrets_needed`` says whether a pod waits for a Secret that does not exist.
     """
