@@ -19,15 +19,15 @@ from tunegate_operator.logs import set_up_logs
 from tunegate_operator.manager import Manager
 from tunegate_operator.settings import SettingsError, read_settings
 
-SILENT_SECONDS = 60
+WATCH_TIMEOUT_SECONDS = 60
 """A watch without events for this long is reopened, because a dead connection is silent too."""
-COLLECT_AFTER = 50_000
+GC_THRESHOLD = 50_000
 """How many new objects trigger a garbage collection. With Python's default of 700, hundreds of collections
 run for each page of a list, and take two thirds of the time to read it."""
-LISTED_AT_ONCE = 10
+LIST_PAGE_SIZE = 10
 """Page size of Kopf's lists. Kopf reads a page as a whole, and each object may have 1.5 MiB."""
-HANDED_ON_AT_ONCE = 16
-HAND_ON_SECONDS = 0.001
+KOPF_WORKERS = 16
+KOPF_IDLE_SECONDS = 0.001
 """How long a worker of Kopf waits for the next event of its object, and is not free for another one. With
 0.1 s, an event after a list of 5,000 objects waits half a minute. With 0, the wait ends before it begins, and
 the worker never gets its event."""
@@ -42,7 +42,7 @@ def main() -> int:
     except SettingsError as error:
         raise SystemExit(f"tunegate_operator: {error}") from error
     set_up_logs(settings.log_format, settings.log_level)
-    gc.set_threshold(COLLECT_AFTER)
+    gc.set_threshold(GC_THRESHOLD)
     clock, stop, lost = SystemClock(), threading.Event(), threading.Event()
 
     def give_up() -> None:
@@ -98,19 +98,19 @@ def routes(cluster: KubernetesCluster) -> kopf.OperatorRegistry:
 
 def kopf_settings() -> kopf.OperatorSettings:
     """Return Kopf's settings: it creates no Events, has no peering, and its waits are bounded."""
-    made = kopf.OperatorSettings()
-    made.posting.enabled = False
-    made.peering.standalone = True
-    made.scanning.disabled = True
-    made.watching.server_timeout = SILENT_SECONDS
-    made.watching.client_timeout = SILENT_SECONDS + REQUEST_SECONDS
-    made.watching.chunk_size = LISTED_AT_ONCE
-    made.networking.request_timeout = REQUEST_SECONDS
+    settings = kopf.OperatorSettings()
+    settings.posting.enabled = False
+    settings.peering.standalone = True
+    settings.scanning.disabled = True
+    settings.watching.server_timeout = WATCH_TIMEOUT_SECONDS
+    settings.watching.client_timeout = WATCH_TIMEOUT_SECONDS + REQUEST_SECONDS
+    settings.watching.chunk_size = LIST_PAGE_SIZE
+    settings.networking.request_timeout = REQUEST_SECONDS
     # Delivering an object takes no time, so a few workers are enough; one for each object would cost memory.
-    made.queueing.worker_limit = HANDED_ON_AT_ONCE
-    made.queueing.idle_timeout = HAND_ON_SECONDS
-    made.persistence.diffbase_storage = _NoDifferences()
-    return made
+    settings.queueing.worker_limit = KOPF_WORKERS
+    settings.queueing.idle_timeout = KOPF_IDLE_SECONDS
+    settings.persistence.diffbase_storage = _NoDifferences()
+    return settings
 
 
 class _NoDifferences(kopf.DiffBaseStorage):

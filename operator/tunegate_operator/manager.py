@@ -37,7 +37,7 @@ LEASE = "tunegate-operator"
 AUTHORITY = "tunegate-report-ca"
 FIRST_RETRY, LONGEST_RETRY = 1.0, 30.0
 """Seconds between retries of a step that the process needs; they double from the first to the longest."""
-SYNC_PATIENCE = 0.5
+SYNC_POLL_SECONDS = 0.5
 """Seconds between checks for a stop, while the leader waits for the first lists."""
 FRESH_SECONDS = 10.0
 """How old, in seconds, a list may be when a process starts to lead. Older ones are listed again, because a
@@ -69,7 +69,7 @@ class Manager:
         self._cache = Cache(cluster.get)
         self._queue = WorkQueue(clock)
         self._stop = threading.Event()
-        self._has_decided = threading.Event()
+        self._is_idle = threading.Event()
         """Set once no decision is in progress, so that another replica may lead."""
         self._threads: list[threading.Thread] = []
         self._reflectors: list[Reflector] = []
@@ -80,12 +80,12 @@ class Manager:
         """Serve probes, start the watches, and join the leader election."""
         self._loop = asyncio.get_running_loop()
         await self._answer_probes()
-        authority = await asyncio.to_thread(self._persist, "the certificate authority", self._authority)
+        authority = await asyncio.to_thread(self._retry, "the certificate authority", self._authority)
         if authority is None:  # stopped before it was created
             return
         # After this, Kopf looks up once what the API server serves. Kinds that are not defined by then would
         # never be watched.
-        await asyncio.to_thread(self._persist, "the CustomResourceDefinitions", self._find_definitions)
+        await asyncio.to_thread(self._retry, "the CustomResourceDefinitions", self._find_definitions)
         host = report_host(self._settings.report_service, self._settings.pod_namespace)
         report_to = ReportTo(f"https://{host}", authority.certificate.decode())
         pods = PodSettings(self._settings.trainer_image, report_to)
@@ -113,7 +113,7 @@ class Manager:
         ]
         for reflector in self._reflectors:
             self._run(f"watch-{reflector.kind}", partial(reflector.run, self._stop))
-        self._run("lease", lambda: self._stand(reconciler, server))
+        self._run("lease", lambda: self._run_election(reconciler, server))
 
     async def stop(self) -> None:
         """Finish the decisions in progress, then release the Lease, then close the probes."""
@@ -128,7 +128,7 @@ class Manager:
         if any(thread.is_alive() for thread in deciding):
             logger.warning("a request has no response yet: the Lease is not released, and will expire")
         else:
-            self._has_decided.set()
+            self._is_idle.set()
             for thread in self._threads:
                 if thread.name == "lease":
                     await asyncio.to_thread(thread.join, STOP_SECONDS)
@@ -137,7 +137,7 @@ class Manager:
 
     # Leading
 
-    def _stand(self, reconciler: Reconciler, server: ReportServer) -> None:
+    def _run_election(self, reconciler: Reconciler, server: ReportServer) -> None:
         settings = self._settings
         lease = Lease(self._cluster, self._clock, settings.pod_namespace, LEASE, settings.pod_name)
 
@@ -148,7 +148,7 @@ class Manager:
 
         held = False
         try:
-            held = lease.lead(lead, self._has_decided)
+            held = lease.lead(lead, self._is_idle)
         except Exception:
             logger.exception("leader election failed; this process exits, so that another can lead")
         finally:  # in every case, the Lease is no longer renewed
@@ -172,18 +172,18 @@ class Manager:
         began = time.monotonic()
         # Children first: the first decision about an owner should already see them.
         for reflector in self._reflectors:
-            while not (reflector.is_synced.wait(SYNC_PATIENCE) or self._stop.is_set()):
+            while not (reflector.is_synced.wait(SYNC_POLL_SECONDS) or self._stop.is_set()):
                 pass
         kinds = kinds_to_list(self._reflectors, began)
-        self._persist("the first list", lambda: reconciler.resync(*kinds))
+        self._retry("the first list", lambda: reconciler.resync(*kinds))
         for n in range(self._settings.workers):
             self._run(f"worker-{n}", lambda: reconciler.run_worker(self._stop))
         self._listen_for_reports(server)
-        self._run("resync", lambda: self._resync_again(reconciler))
-        self._persist("the report address", self._publish_address)
+        self._run("resync", lambda: self._resync_periodically(reconciler))
+        self._retry("the report address", self._publish_address)
         logger.info("started reconciling %.1f s after the Lease was acquired", time.monotonic() - began)
 
-    def _resync_again(self, reconciler: Reconciler) -> None:
+    def _resync_periodically(self, reconciler: Reconciler) -> None:
         while not self._stop.wait(self._settings.resync_seconds):
             # The address is not watched, and without it no pod can report.
             for what, work in (("the report address", self._publish_address), ("resync", reconciler.resync)):
@@ -215,7 +215,7 @@ class Manager:
     def _authority(self) -> KeyPair:
         return kept_authority(self._cluster, self._settings.pod_namespace, AUTHORITY, self._clock.now())
 
-    def _persist(self, what: str, work: Callable[[], _Result]) -> _Result | None:
+    def _retry(self, what: str, work: Callable[[], _Result]) -> _Result | None:
         """Retry ``work`` until it succeeds, and return its result; None if the process is stopped before."""
         failures = 0
         while not self._stop.is_set():

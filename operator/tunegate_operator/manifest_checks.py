@@ -65,7 +65,7 @@ class _Checks:
                     ("metadata", "name"), f"{manifest.kind} {manifest.name} is already defined at {where}"
                 )
             if manifest.is_ours:
-                yield from _told(manifest, find_problems(manifest.obj))
+                yield from _diagnostics(manifest, find_problems(manifest.obj))
             if manifest.kind == "FineTuneJob":
                 yield from self._job(manifest)
             elif manifest.kind == "EvalGate":
@@ -89,9 +89,9 @@ class _Checks:
     def _gate_exists(self, job: Manifest, path: ObjectPath, reference: object) -> Iterator[Diagnostic]:
         name = reference.get("name") if isinstance(reference, Mapping) else None
         if isinstance(name, str) and ("EvalGate", job.namespace, name) not in self._by_id:
-            yield job.at(path, self._not_there("EvalGate", job, name), self._missing)
+            yield job.at(path, self._missing_text("EvalGate", job, name), self._missing)
 
-    def _not_there(self, kind: str, user: Manifest, name: str) -> str:
+    def _missing_text(self, kind: str, user: Manifest, name: str) -> str:
         others = [m for m in self._manifests if m.kind == kind and m.name == name]
         if others:
             where = others[0].namespace
@@ -145,7 +145,7 @@ class _Checks:
             return None
         holder = self._by_id.get((CONFIG_MAP, user.namespace, name))
         if holder is None:
-            return user.at((*source, "configMap"), self._not_there(CONFIG_MAP, user, name), self._missing)
+            return user.at((*source, "configMap"), self._missing_text(CONFIG_MAP, user, name), self._missing)
         data = holder.obj.get("data")
         texts = data if isinstance(data, Mapping) else {}
         keys, key = visible_keys(map(str, texts)), spec.get("key")
@@ -182,14 +182,14 @@ def _positions(manifest: Manifest, name: str) -> range:
     return range(len(_list(manifest.obj, ("spec", name))))
 
 
-def _told(manifest: Manifest, problems: Iterable[Problem]) -> Iterator[Diagnostic]:
+def _diagnostics(manifest: Manifest, problems: Iterable[Problem]) -> Iterator[Diagnostic]:
     for problem in problems:
         yield manifest.at(problem.path, str(problem))
 
 
 def _config_map(config_map: Manifest) -> Iterator[Diagnostic]:
     """Find what the API server would refuse in a ConfigMap."""
-    yield from _told(config_map, metadata_problems(config_map.obj.get("metadata"), DNS_NAMES))
+    yield from _diagnostics(config_map, metadata_problems(config_map.obj.get("metadata"), DNS_NAMES))
     yield from _texts(config_map, "data")
     data = config_map.obj.get("data")
     texts = data if isinstance(data, Mapping) else {}
@@ -204,7 +204,7 @@ def _config_map(config_map: Manifest) -> Iterator[Diagnostic]:
 
 def _secret(secret: Manifest) -> Iterator[Diagnostic]:
     """Find what the API server would refuse in a Secret. No value is shown."""
-    yield from _told(secret, metadata_problems(secret.obj.get("metadata"), DNS_NAMES))
+    yield from _diagnostics(secret, metadata_problems(secret.obj.get("metadata"), DNS_NAMES))
     for field in ("data", "stringData"):
         yield from _texts(secret, field)
     data = secret.obj.get("data")

@@ -251,7 +251,7 @@ class _Walk:
     def __init__(self, file: Path) -> None:
         self._file = file
         self._nodes = 0
-        self._above: set[int] = set()
+        self._ancestors: set[int] = set()
         self.lines: dict[ObjectPath, int] = {}
         self.blocks: set[ObjectPath] = set()
         self.faults: list[Diagnostic] = []
@@ -260,10 +260,10 @@ class _Walk:
         """Visit a node and its children. ``line`` is the line of its key or dash, where people look first."""
         self.lines.setdefault(path, line)
         self._nodes += 1
-        if id(node) in self._above or self._nodes > MAX_NODES:
-            what = "an alias that contains itself" if id(node) in self._above else "too many values"
+        if id(node) in self._ancestors or self._nodes > MAX_NODES:
+            what = "an alias that contains itself" if id(node) in self._ancestors else "too many values"
             raise ManifestError([Diagnostic(self._file, node.start_mark.line + 1, f"not a manifest: {what}")])
-        self._above.add(id(node))
+        self._ancestors.add(id(node))
         if isinstance(node, yaml.MappingNode):
             self._mapping(node, path)
         elif isinstance(node, yaml.SequenceNode):
@@ -271,7 +271,7 @@ class _Walk:
                 self.visit(entry, (*path, i), entry.start_mark.line + 1)
         elif isinstance(node, yaml.ScalarNode):
             self._scalar(node, path, line)
-        self._above.discard(id(node))
+        self._ancestors.discard(id(node))
 
     def _scalar(self, node: yaml.ScalarNode, path: ObjectPath, line: int) -> None:
         if node.style == "|":

@@ -30,7 +30,7 @@ from tunegate_operator.children import pod_status
 from tunegate_operator.children.attempts import (
     Completed,
     Running,
-    Standing,
+    StepState,
     Waiting,
     advance,
     count_ended_pods,
@@ -141,14 +141,14 @@ class JudgingController:
         return build_job(owner, JUDGE, number, needs, self._settings)
 
 
-def shown_as(standing: Standing) -> GateStatus:
-    match standing:
+def shown_as(state: StepState) -> GateStatus:
+    match state:
         case Failure(reason=reason, message=message):
             return GateStatus(state="Failed", reason=reason, message=message)
         case Waiting(reason, message):
             return GateStatus(state="Waiting", reason=reason, message=message)
         case _:
-            return GateStatus(state=type(standing).__name__)
+            return GateStatus(state=type(state).__name__)
 
 
 class GateWorld:

@@ -16,7 +16,9 @@ GROUP = ("tunegate.dev", "v1alpha1", "default", "evalgates")
 
 
 def wait_for_definitions(started: OperatorCommand) -> None:
-    eventually(lambda: "the definitions: " in started.log.read_text(), what="it says what it waits for")
+    eventually(
+        lambda: "the CustomResourceDefinitions: " in started.log.read_text(), what="it says what it waits for"
+    )
 
 
 def test_a_start_that_cannot_succeed_ends_the_process(tmp_path: Path) -> None:

@@ -18,7 +18,13 @@ from tunegate_operator.children.failures import (
 )
 from tunegate_operator.children.multi_pod import Restart, lost_to_eviction, restart
 from tunegate_operator.children.observed import Child, ChildState
-from tunegate_operator.children.waiting import PURPOSES, end_is_due, not_ending, refused, why_waiting
+from tunegate_operator.children.waiting import (
+    PURPOSES,
+    must_await_pods,
+    overdue_pod,
+    refusal_reason,
+    why_waiting,
+)
 from tunegate_operator.engine.cluster import Object
 from tunegate_operator.engine.controller import Create, Delete
 from tunegate_operator.names import Step
@@ -65,11 +71,11 @@ class Ending:
     """An attempt failed, but the end of its pods, which shows why, is not seen yet."""
 
 
-Standing = Completed | Running | Starting | Waiting | Restart | Ending | Failure
+StepState = Completed | Running | Starting | Waiting | Restart | Ending | Failure
 """The state of a step. A Failure ends it."""
 
 
-def advance(jobs: ChildJobs, step: Step, build: Build, *, is_known: bool = False) -> Standing:
+def advance(jobs: ChildJobs, step: Step, build: Build, *, is_known: bool = False) -> StepState:
     """Advance a step: start its first attempt, watch the running one, or retry. Return its state.
 
     If ``is_known``, the result of the step is recorded elsewhere, so a step that succeeded stays completed
@@ -85,21 +91,21 @@ def advance(jobs: ChildJobs, step: Step, build: Build, *, is_known: bool = False
     return _after_failure(jobs, latest) or start_attempt(jobs, step, build)
 
 
-def start_attempt(jobs: ChildJobs, step: Step, build: Build) -> Standing:
+def start_attempt(jobs: ChildJobs, step: Step, build: Build) -> StepState:
     """Start the next attempt of a step."""
     jobs.agenda.actions += [Create(obj) for obj in build(1 + jobs.latest_number(step))]
     if jobs.refusal:
-        return Waiting(*refused(jobs.refusal, step.role))
+        return Waiting(*refusal_reason(jobs.refusal, step.role))
     return Starting(jobs.agenda.now)
 
 
-def watch_attempt(jobs: ChildJobs, child: Child) -> Standing:
+def watch_attempt(jobs: ChildJobs, child: Child) -> StepState:
     """Return the state of a running child; a Failure if it can only fail again."""
-    failure = _dead_end(jobs, child)
+    failure = _unrecoverable_failure(jobs, child)
     if failure:
         return failure
     last = child.decisive_pod
-    lost = not_ending(child, jobs.agenda)
+    lost = overdue_pod(child, jobs.agenda)
     # The Job controller will soon notice a pod that succeeded.
     if (child.is_running and not lost) or (last and last.phase == "Succeeded"):
         return Running(child)
@@ -114,7 +120,7 @@ def watch_attempt(jobs: ChildJobs, child: Child) -> Standing:
     return Waiting(*held_back) if held_back else Starting(since)
 
 
-def _dead_end(jobs: ChildJobs, child: Child) -> Failure | None:
+def _unrecoverable_failure(jobs: ChildJobs, child: Child) -> Failure | None:
     """Return why a running child cannot succeed; None if it may."""
     if any(pod.oom_killed for pod in child.pods):
         return out_of_memory(child)
@@ -126,9 +132,9 @@ def _dead_end(jobs: ChildJobs, child: Child) -> Failure | None:
     return evicted_too_often(jobs, child)
 
 
-def _after_failure(jobs: ChildJobs, child: Child) -> Standing | None:
+def _after_failure(jobs: ChildJobs, child: Child) -> StepState | None:
     """Return the state of a step whose latest attempt failed; None if the next attempt is due now."""
-    if end_is_due(child, jobs.agenda):
+    if must_await_pods(child, jobs.agenda):
         return Ending()
     failure = classify(child)
     if is_permanent(child):
@@ -171,7 +177,7 @@ def delete_recorded(jobs: ChildJobs) -> Child | None:
 def record_finished(jobs: ChildJobs) -> None:
     """Record each child that ended, once, with its running time."""
     for child in sorted(jobs.children, key=lambda c: c.finished or jobs.agenda.now):
-        if child.state is ChildState.ACTIVE or child.finished is None or end_is_due(child, jobs.agenda):
+        if child.state is ChildState.ACTIVE or child.finished is None or must_await_pods(child, jobs.agenda):
             continue
         if child.state is ChildState.COMPLETE:
             result = SUCCEEDED

@@ -23,8 +23,8 @@ def evicted_too_often(jobs: ChildJobs, child: Child) -> Failure | None:
     known = known[-MAX_EVICTIONS:]
     jobs.ledger = replace(jobs.ledger, evictions=tuple(known))
     prefix = pod_prefix(child)
-    in_vain = [e for e in known if e.step == reached and e.pod.startswith(prefix)]
-    if len(in_vain) < MAX_EVICTIONS:
+    at_this_checkpoint = [e for e in known if e.step == reached and e.pod.startswith(prefix)]
+    if len(at_this_checkpoint) < MAX_EVICTIONS:
         return None
     return Failure(
         reason=Reason.EVICTED,

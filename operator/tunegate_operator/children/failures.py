@@ -49,15 +49,15 @@ _BY_EXIT_CODE: dict[int, tuple[Reason, str]] = {
 }
 
 
-_BY_REASON: dict[str, str] = dict(_BY_EXIT_CODE.values())
-_OTHERWISE = "See the log of the job's last pod: kubectl logs, or the file that `tunegate run` names."
+_HINTS: dict[str, str] = dict(_BY_EXIT_CODE.values())
+_DEFAULT_HINT = "See the log of the job's last pod: kubectl logs, or the file that `tunegate run` names."
 
 
 def with_hint(failure: Failure) -> Failure:
     """Return the failure with a hint: its own, or else the usual one for its reason."""
     if failure.hint:
         return failure
-    return failure.model_copy(update={"hint": _BY_REASON.get(failure.reason, _OTHERWISE)})
+    return failure.model_copy(update={"hint": _HINTS.get(failure.reason, _DEFAULT_HINT)})
 
 
 def classify(child: Child) -> Failure:
@@ -82,9 +82,9 @@ def classify(child: Child) -> Failure:
             hint=hint,
         )
     if pod.ended_by:
-        return _taken_away(child, pod)
+        return _ended_by_cluster(child, pod)
     if child.nodes > 1 and pod.exit_code == ExitCode.INTERRUPTED:
-        return _taken_away(child, replace(pod, ended_by="SIGTERM", ended_message="all ranks saved"))
+        return _ended_by_cluster(child, replace(pod, ended_by="SIGTERM", ended_message="all ranks saved"))
     if pod.exit_code in _KILLED:
         return Failure(
             reason=Reason.KILLED,
@@ -145,7 +145,7 @@ def without_progress(failure: Failure) -> Failure:
     return failure.model_copy(update={"message": message})
 
 
-def _taken_away(child: Child, pod: Pod) -> Failure:
+def _ended_by_cluster(child: Child, pod: Pod) -> Failure:
     message = f"{child.step}: the cluster ended the pod: {pod.ended_by}: {pod.ended_message}"
     if pod.ended_by in _LOST_NODE:
         return Failure(
@@ -175,10 +175,10 @@ def has_invalid_image(child: Child) -> bool:
 
 
 def invalid_image(child: Child) -> Failure:
-    said = next(pod.waiting_message for pod in child.pods if pod.waiting_reason == "InvalidImageName")
+    message = next(pod.waiting_message for pod in child.pods if pod.waiting_reason == "InvalidImageName")
     return Failure(
         reason=Reason.IMAGE_PULL,
-        message=f"{child.step}: the image's name is invalid: {said}",
+        message=f"{child.step}: the image's name is invalid: {message}",
         hint="Correct the trainer image in the operator's settings, and create the job again.",
     )
 

@@ -36,9 +36,9 @@ def restart(jobs: ChildJobs, child: Child) -> Restart | Failure | None:
     if evicted:
         return evicted
     reached = jobs.last_checkpoint(child.step)
-    in_vain = [attempt for attempt in jobs.recorded(child.step) if attempt.last_step == reached]
-    failed = [attempt for attempt in in_vain if _counts(attempt, child, jobs.ledger)]
-    lost = [attempt for attempt in in_vain if attempt.result == Reason.NODE_LOST]
+    at_this_checkpoint = [attempt for attempt in jobs.recorded(child.step) if attempt.last_step == reached]
+    failed = [attempt for attempt in at_this_checkpoint if _counts(attempt, child, jobs.ledger)]
+    lost = [attempt for attempt in at_this_checkpoint if attempt.result == Reason.NODE_LOST]
     ended = {attempt.number: len(alike) for alike in (failed, lost) for attempt in alike}
     if child.attempt not in ended:
         return None

@@ -135,7 +135,7 @@ def _weight(pod: Pod) -> float:
 
 
 @dataclass(frozen=True)
-class Stranger:
+class IgnoredJob:
     """A Job that names the object as its owner, but whose labels match none of its attempts."""
 
     name: str
@@ -144,7 +144,7 @@ class Stranger:
 
 def observe_children(
     owner: Object, view: View, nodes: Mapping[Step, int]
-) -> tuple[tuple[Child, ...], tuple[Stranger, ...]]:
+) -> tuple[tuple[Child, ...], tuple[IgnoredJob, ...]]:
     """Return the child Jobs of ``owner``, and the Jobs that only claim to be.
 
     ``nodes`` has the steps that the owner may have, and how many pods run each at the same time.
@@ -152,16 +152,16 @@ def observe_children(
     found = [_child(job, view, nodes) for job in view.children(owner, "Job")]
     return (
         tuple(child for child in found if isinstance(child, Child)),
-        tuple(child for child in found if isinstance(child, Stranger)),
+        tuple(child for child in found if isinstance(child, IgnoredJob)),
     )
 
 
-def _child(obj: Object, view: View, nodes: Mapping[Step, int]) -> Child | Stranger:
+def _child(obj: Object, view: View, nodes: Mapping[Step, int]) -> Child | IgnoredJob:
     meta, status = obj["metadata"], obj.get("status", {})
     try:
         step, attempt = _attempt(meta.get("labels") or {}, nodes)
     except ValueError as error:
-        return Stranger(meta["name"], str(error))
+        return IgnoredJob(meta["name"], str(error))
     conditions = {c["type"]: c for c in status.get("conditions", []) if c["status"] == "True"}
     if "Complete" in conditions:
         state, finished = ChildState.COMPLETE, _time(status.get("completionTime"))

@@ -88,7 +88,7 @@ def terminated(
 
 def _status(pod: Object, phase: str, state: Object, *, ready: bool, now: datetime) -> Object:
     container = pod["spec"]["containers"][0]
-    facts = {
+    conditions = {
         "PodScheduled": True,
         "Initialized": True,
         "ContainersReady": ready,
@@ -96,7 +96,7 @@ def _status(pod: Object, phase: str, state: Object, *, ready: bool, now: datetim
     }
     return {
         "phase": phase,
-        "conditions": [_condition(type, holds, pod, now) for type, holds in facts.items()],
+        "conditions": [_condition(type, holds, pod, now) for type, holds in conditions.items()],
         "startTime": pod.get("status", {}).get("startTime", timestamp(now)),
         "containerStatuses": [
             {

@@ -11,17 +11,17 @@ def with_user_settings(template: Object, wanted: PodTemplate) -> Object:
     ``pods.py``."""
     metadata, spec = template["metadata"], template["spec"]
     (container,) = spec["containers"]
-    asked = wanted.to_wire()
-    volumes, mounts = [*asked.get("volumes", [])], [*asked.get("volumeMounts", [])]
+    settings = wanted.to_wire()
+    volumes, mounts = [*settings.get("volumes", [])], [*settings.get("volumeMounts", [])]
     if wanted.shared_memory:
         memory = {"medium": "Memory", "sizeLimit": wanted.shared_memory}
         volumes.append({"name": "shared-memory", "emptyDir": memory})
         mounts.append({"name": "shared-memory", "mountPath": "/dev/shm"})  # noqa: S108 - the pod's own
     container = container | {
-        "env": [*container["env"], *asked.get("env", [])],
+        "env": [*container["env"], *settings.get("env", [])],
         "volumeMounts": [*container["volumeMounts"], *mounts],
     }
-    taken_as_they_are = (
+    copied_fields = (
         "nodeSelector",
         "tolerations",
         "affinity",
@@ -31,11 +31,11 @@ def with_user_settings(template: Object, wanted: PodTemplate) -> Object:
     )
     return {
         "metadata": {
-            "labels": asked.get("labels", {}) | metadata["labels"],
-            "annotations": asked.get("annotations", {}),
+            "labels": settings.get("labels", {}) | metadata["labels"],
+            "annotations": settings.get("annotations", {}),
         },
         "spec": spec
-        | {field: asked[field] for field in taken_as_they_are if field in asked}
+        | {field: settings[field] for field in copied_fields if field in settings}
         | {"containers": [container], "volumes": [*spec["volumes"], *volumes]},
     }
 
@@ -47,7 +47,7 @@ def for_role(wanted: PodTemplate, role: Role) -> PodTemplate:
     the others, and what they refer to may be deleted by then.
     """
     if not role.tells_trackers:
-        gone = ("env", "volumes", "volume_mounts", "shared_memory")
-        return wanted.model_copy(update=dict.fromkeys(gone))
+        removed = ("env", "volumes", "volume_mounts", "shared_memory")
+        return wanted.model_copy(update=dict.fromkeys(removed))
     variables = [variable for variable in wanted.env or () if role in pods_of(variable.name)]
     return wanted.model_copy(update={"env": variables})

@@ -38,12 +38,12 @@ _IMAGE_REASONS = (
     "RegistryUnavailable",
     "SignatureValidationFailed",
 )
-_PAUSE = re.compile(r'Back-off pulling image "[^"]*": (?P<code>\w+): (?P<message>.*)', re.DOTALL)
+_BACK_OFF = re.compile(r'Back-off pulling image "[^"]*": (?P<code>\w+): (?P<message>.*)', re.DOTALL)
 """The message of a kubelet that waits before it pulls an image again."""
-_NO_REASONS = ("", "ContainerCreating", "PodInitializing")
+_UNSPECIFIC_REASONS = ("", "ContainerCreating", "PodInitializing")
 """A kubelet's reasons for any container that has not started yet. They do not say why."""
 
-_WORDS: tuple[tuple[str, Reason], ...] = (
+_REASON_PATTERNS: tuple[tuple[str, Reason], ...] = (
     (r"exceeded quota", Reason.QUOTA_EXCEEDED),
     (r"is forbidden", Reason.FORBIDDEN),
     (r"secret \S* ?not found|secret key|in Secret ", Reason.SECRET_NOT_FOUND),
@@ -53,7 +53,7 @@ _WORDS: tuple[tuple[str, Reason], ...] = (
 """Reasons by the messages of Kubernetes, which have no codes of their own. The first match counts."""
 
 
-def refused(refusal: Refusal, role: Role) -> tuple[Reason, str]:
+def refusal_reason(refusal: Refusal, role: Role) -> tuple[Reason, str]:
     """Return the reason and the message of a refusal to create a child."""
     if refusal.cause == "Taken":
         return Reason.NAME_TAKEN, refusal.message
@@ -79,7 +79,7 @@ def why_waiting(child: Child, agenda: Agenda) -> tuple[Reason, str] | None:
     return (_why_by_pod(child.step, pod) if pod else None) or _why_by_events(child, agenda)
 
 
-def end_is_due(child: Child, agenda: Agenda) -> bool:
+def must_await_pods(child: Child, agenda: Agenda) -> bool:
     """Whether to wait until the pods of a failed child end, which shows why it failed. The wait is short,
     because a pod may have been deleted."""
     if child.state is not ChildState.FAILED or is_explained(child):
@@ -90,7 +90,7 @@ def end_is_due(child: Child, agenda: Agenda) -> bool:
     return agenda.now < until
 
 
-def not_ending(child: Child, agenda: Agenda) -> tuple[Reason, str] | None:
+def overdue_pod(child: Child, agenda: Agenda) -> tuple[Reason, str] | None:
     """Return what to wait for if a pod runs that should have ended. Only its node can confirm the end."""
     for pod in child.pods:
         if pod.phase == "Running" and pod.due_to_end:
@@ -107,33 +107,33 @@ def not_ending(child: Child, agenda: Agenda) -> tuple[Reason, str] | None:
 def _why_by_pod(step: Step, pod: Pod) -> tuple[Reason, str] | None:
     if pod.unschedulable:
         reason = _reason_in(pod.unschedulable, Reason.POD_UNSCHEDULABLE)
-        return reason, f"{step}: {pod.unschedulable}{_about_the_zone(pod.unschedulable)}"
-    if pod.waiting_reason in _NO_REASONS:
+        return reason, f"{step}: {pod.unschedulable}{_zone_hint(pod.unschedulable)}"
+    if pod.waiting_reason in _UNSPECIFIC_REASONS:
         return None
     code, message = pod.waiting_reason, pod.waiting_message
     # Pulls and back-offs alternate. A back-off repeats the error of the pull, so it is no change.
-    pause = _PAUSE.fullmatch(message)
-    if pause:
-        code, message = pause["code"], pause["message"]
-    said = f"{step}: {code}: {message}".removesuffix(": ")
+    back_off = _BACK_OFF.fullmatch(message)
+    if back_off:
+        code, message = back_off["code"], back_off["message"]
+    full_message = f"{step}: {code}: {message}".removesuffix(": ")
     if code in _IMAGE_REASONS:
-        return Reason.IMAGE_PULL, said
-    return _reason_in(message, Reason.POD_NOT_STARTED), said
+        return Reason.IMAGE_PULL, full_message
+    return _reason_in(message, Reason.POD_NOT_STARTED), full_message
 
 
 def _why_by_events(child: Child, agenda: Agenda) -> tuple[Reason, str] | None:
     """Return the reason from Events: the Job's say why a pod is not created, the pod's why a volume is not
     mounted."""
     pod = child.decisive_pod
-    silent = pod if pod and len(child.pods) >= child.nodes else child
-    found = silent.looked_up
+    subject = pod if pod and len(child.pods) >= child.nodes else child
+    found = subject.looked_up
     due = (
         found.asked + timedelta(seconds=LOOK_UP_AGAIN_SECONDS)
         if found
-        else silent.created + timedelta(seconds=LOOK_UP_AFTER_SECONDS)
+        else subject.created + timedelta(seconds=LOOK_UP_AFTER_SECONDS)
     )
     if agenda.now >= due:
-        agenda.actions.append(LookUpEvents(silent.key.namespace, silent.uid))
+        agenda.actions.append(LookUpEvents(subject.key.namespace, subject.uid))
     else:
         agenda.look_again_at(due)
     if found and found.is_warning:
@@ -144,12 +144,12 @@ def _why_by_events(child: Child, agenda: Agenda) -> tuple[Reason, str] | None:
     return None
 
 
-def _about_the_zone(words: str) -> str:
+def _zone_hint(text: str) -> str:
     """Explain a volume node affinity conflict: the data pod chose the zone, and the GPUs are in another."""
-    if "volume node affinity conflict" not in words:
+    if "volume node affinity conflict" not in text:
         return ""
     return " (the storage volume can be mounted only on nodes, or in a zone, where the pod does not fit)"
 
 
-def _reason_in(words: str, otherwise: Reason) -> Reason:
-    return next((reason for pattern, reason in _WORDS if re.search(pattern, words)), otherwise)
+def _reason_in(text: str, otherwise: Reason) -> Reason:
+    return next((reason for pattern, reason in _REASON_PATTERNS if re.search(pattern, text)), otherwise)

@@ -10,7 +10,7 @@ from tunegate_api.v1alpha1 import EvalGateStatus
 from tunegate_api.v1alpha1.evalgate_status import GateReason, Record
 from tunegate_api.validation.problems import Problem
 from tunegate_operator.engine.controller import Action, Put
-from tunegate_operator.evalgate.observe import Missing, Observed
+from tunegate_operator.evalgate.observe import Missing, ObservedGate
 from tunegate_operator.evalgate.records import in_full, in_status, records_config_map, with_records
 from tunegate_operator.names import records_name
 
@@ -18,7 +18,7 @@ Decided = tuple[EvalGateStatus, tuple[Action, ...]]
 """The next status, and the actions that record models."""
 
 
-def decide(observed: Observed, now: datetime) -> Decided:
+def decide(observed: ObservedGate, now: datetime) -> Decided:
     """Return the next status, and what to record before it. The same input gives the same result."""
     gate = observed.gate
     status, actions = _with_records(gate.metadata, gate.status, observed.records, observed.recorded)
@@ -43,7 +43,7 @@ def _with_records(
     return status.model_copy(update={"records": shown, "records_config_map": name}), actions
 
 
-def _judge_golden_set(observed: Observed, status: EvalGateStatus, now: datetime) -> EvalGateStatus:
+def _judge_golden_set(observed: ObservedGate, status: EvalGateStatus, now: datetime) -> EvalGateStatus:
     """Return the status with a Ready condition that says whether the golden set is valid."""
     gate = observed.gate
     generation, golden = gate.metadata.generation, observed.golden

@@ -35,7 +35,7 @@ class Unreadable:
 
 
 @dataclass(frozen=True)
-class Observed:
+class ObservedGate:
     gate: EvalGate
     golden: str | Missing
     """The text of the golden set."""
@@ -49,13 +49,13 @@ class Observed:
     """Cached baselines that jobs with this gate measured or used, those of earlier jobs included."""
 
 
-def observe(gate: EvalGate, view: View) -> Observed:
+def observe(gate: EvalGate, view: View) -> ObservedGate:
     golden, recorded = _golden_text(gate, view), read_records(gate.metadata, view)
     if isinstance(golden, Missing):
-        return Observed(gate, golden, (), recorded, (), tuple(gate.status.baselines))
+        return ObservedGate(gate, golden, (), recorded, (), tuple(gate.status.baselines))
     jobs, digest = view.of_kind("FineTuneJob", gate.metadata.namespace), sha256_text(golden)
     found = [_record(gate, job, digest, view) for job in jobs if may_be_new(gate, job)]
-    return Observed(
+    return ObservedGate(
         gate,
         golden,
         tuple(record for record in found if isinstance(record, Record)),

@@ -25,7 +25,7 @@ from tunegate_operator.finetunejob.build import plan_config_map, results_config_
 from tunegate_operator.finetunejob.cost import memory_of
 from tunegate_operator.finetunejob.draft import Run
 from tunegate_operator.finetunejob.judge import checkpoint_status
-from tunegate_operator.finetunejob.observe import Observed
+from tunegate_operator.finetunejob.observe import ObservedJob
 from tunegate_operator.finetunejob.stops import accepted_step
 from tunegate_operator.names import Step
 
@@ -56,7 +56,7 @@ def absorb_plan(run: Run) -> None:
     run.plan = plan
 
 
-def _image_of(observed: Observed) -> str | None:
+def _image_of(observed: ObservedJob) -> str | None:
     """Return the image that the data pod runs, by digest."""
     pods = [pod for child in observed.attempts_of(Step(Role.DATA)) for pod in child.pods if pod.image]
     return pods[-1].image[:MAX_IMAGE_ID] if pods else None
@@ -95,8 +95,8 @@ def absorb_published(run: Run) -> None:
     report = run.observed.report_of(Step(Role.PUBLISH))
     known = {(p.uri, p.digest): p for p in draft.status.published}
     if report and report.published:
-        told = [Published(uri=p.uri, digest=p.digest, time=report.time) for p in report.published]
-        draft.set(published=[known.get((p.uri, p.digest), p) for p in told])
+        reported = [Published(uri=p.uri, digest=p.digest, time=report.time) for p in report.published]
+        draft.set(published=[known.get((p.uri, p.digest), p) for p in reported])
 
 
 def absorb_baselines(run: Run) -> None:
@@ -108,11 +108,11 @@ def absorb_baselines(run: Run) -> None:
     run.draft.set(baselines=list(known.values())[-MAX_BASELINES:])
 
 
-def measured_baselines(observed: Observed) -> list[MeasuredBaseline]:
+def measured_baselines(observed: ObservedJob) -> list[MeasuredBaseline]:
     """Return the baselines in the termination messages of training and gate pods, oldest pod first."""
     children = [child for child in observed.children if child.step.role in (Role.TRAIN, Role.GATE)]
     pods = sorted((pod for child in children for pod in child.pods), key=lambda pod: (pod.created, pod.uid))
-    return [each for pod in pods if (said := pod.termination) for each in said.baselines]
+    return [each for pod in pods if (end := pod.termination) for each in end.baselines]
 
 
 def show_progress(run: Run) -> None:
@@ -144,7 +144,7 @@ def show_progress(run: Run) -> None:
     reached = before.model_copy(update={"activity": None}) if before else None
     starts = [checkpoint_status(request, results, e) for s in stages for e in results.find(Subject.START, s)]
     draft.set(
-        start=[*(_rates_alone(s) for s in starts[:-1]), *starts[-1:]],
+        start=[*(_rates_only(s) for s in starts[:-1]), *starts[-1:]],
         checkpoints=shown,
         checkpoints_omitted=len(checkpoints) - len(shown),
         best_checkpoint=best,
@@ -166,7 +166,7 @@ def _bounded(checkpoints: list[CheckpointStatus], best: CheckpointReference | No
     return [*(_without_cases(c) for c in kept[:-1]), *kept[-1:]]
 
 
-def _rates_alone(checkpoint: CheckpointStatus) -> CheckpointStatus:
+def _rates_only(checkpoint: CheckpointStatus) -> CheckpointStatus:
     """Return a checkpoint with its pass rates alone. The report has the cases of a stage that has ended."""
     gates = [
         gate.model_copy(update={"failed_cases": [], "message": "", "skipped": []})

@@ -30,7 +30,7 @@ def with_conditions(job: FineTuneJob, draft: Draft) -> FineTuneJobStatus:
     return status.model_copy(update={"conditions": conditions, "display": _display(job, status)})
 
 
-def of_a_refused_spec(status: FineTuneJobStatus, *, generation: int, now: datetime) -> FineTuneJobStatus:
+def with_refused_spec(status: FineTuneJobStatus, *, generation: int, now: datetime) -> FineTuneJobStatus:
     """Return the status of a job whose spec is refused, with conditions. Columns stay as they were."""
     reason = status.failure.reason if status.failure else Reason.INVALID_SPEC
     conditions = _conditions(status, reason, generation=generation, now=now)
@@ -42,17 +42,17 @@ HELD = (Reason.SPEC_NOT_UNDERSTOOD, Reason.RECORD_UNREADABLE)
 """Reasons to hold a job that has started."""
 
 
-def of_a_held_job(
+def with_hold(
     status: FineTuneJobStatus, reason: Reason, *, generation: int, now: datetime
 ) -> FineTuneJobStatus:
     """Return the status of a held job: Ready and Stalled give the reason, Reconciling is absent. The other
     conditions stay as they were."""
     conditions = without_condition(status.conditions, ConditionType.RECONCILING)
-    standing: dict[ConditionType, ConditionStatus] = {
+    statuses: dict[ConditionType, ConditionStatus] = {
         ConditionType.READY: _ready(status.phase or Phase.PENDING),
         ConditionType.STALLED: "True",
     }
-    for type, value in standing.items():
+    for type, value in statuses.items():
         conditions = with_condition(
             conditions,
             type,
@@ -70,25 +70,25 @@ def _conditions(
 ) -> list[Condition]:
     phase, conditions = status.phase or Phase.PENDING, status.conditions
 
-    def say(type: ConditionType, value: ConditionStatus, why: str, message: str = "") -> None:
+    def set_condition(type: ConditionType, value: ConditionStatus, why: str, message: str = "") -> None:
         nonlocal conditions
         conditions = with_condition(conditions, type, value, why, message, generation=generation, now=now)
 
-    say(ConditionType.READY, _ready(phase), reason, status.message)
+    set_condition(ConditionType.READY, _ready(phase), reason, status.message)
     for type, present in (
         (ConditionType.RECONCILING, phase in WORKING),
         (ConditionType.STALLED, phase in NEEDS_A_PERSON),
     ):
         if present:
-            say(type, "True", reason, status.message)
+            set_condition(type, "True", reason, status.message)
         else:
             conditions = without_condition(conditions, type)
-    for type, value in _facts(status).items():
-        say(type, value, *_why(value, phase, reason, status.message))
+    for type, value in _milestones(status).items():
+        set_condition(type, value, *_why(value, phase, reason, status.message))
     if regression:
-        say(ConditionType.REGRESSING, "True", Reason.REGRESSING, regression)
+        set_condition(ConditionType.REGRESSING, "True", Reason.REGRESSING, regression)
     else:
-        say(ConditionType.REGRESSING, "False", Reason.PROGRESSING)
+        set_condition(ConditionType.REGRESSING, "False", Reason.PROGRESSING)
     return conditions
 
 
@@ -106,7 +106,7 @@ def _reason(status: FineTuneJobStatus, draft: Draft) -> str:
     return draft.reason
 
 
-def _facts(status: FineTuneJobStatus) -> dict[ConditionType, ConditionStatus]:
+def _milestones(status: FineTuneJobStatus) -> dict[ConditionType, ConditionStatus]:
     """Return each milestone, in order: True once reached, False if the job ended before it, else Unknown."""
     phase = status.phase or Phase.PENDING
     trained = status.final is not None or phase in (Phase.GATING, Phase.PUBLISHING, Phase.SUCCEEDED)

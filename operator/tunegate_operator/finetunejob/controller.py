@@ -8,19 +8,19 @@ from tunegate_api.v1alpha1 import FineTuneJobStatus
 from tunegate_api.v1alpha1.finetunejob_status import ConditionType, Failure, Phase, Reason
 from tunegate_api.validation.problems import Problem, find_problems
 from tunegate_operator.children.job import PodSettings
-from tunegate_operator.children.observed import Stranger
+from tunegate_operator.children.observed import IgnoredJob
 from tunegate_operator.children.records import UnreadableRecordError
 from tunegate_operator.engine.cluster import Key, Object
 from tunegate_operator.engine.controller import Agenda, Decision, Event, View, read_status
 from tunegate_operator.engine.owners import controlling_owner
 from tunegate_operator.finetunejob.absorb import measured_baselines
-from tunegate_operator.finetunejob.conditions import of_a_held_job, of_a_refused_spec, with_conditions
+from tunegate_operator.finetunejob.conditions import with_conditions, with_hold, with_refused_spec
 from tunegate_operator.finetunejob.decide import decide
 from tunegate_operator.finetunejob.draft import Draft, Run
 from tunegate_operator.finetunejob.events import events_between
 from tunegate_operator.finetunejob.lifecycle import with_lifecycle
-from tunegate_operator.finetunejob.observe import Observed, observe
-from tunegate_operator.finetunejob.tracking import tell_trackers
+from tunegate_operator.finetunejob.observe import ObservedJob, observe
+from tunegate_operator.finetunejob.tracking import send_remaining_metrics
 from tunegate_operator.finetunejob.ttl import clean_up
 
 _FINAL = {phase.value for phase in Phase if phase.is_final}
@@ -38,15 +38,15 @@ class FineTuneJobController:
 
     def decide(self, obj: Object, view: View, now: datetime) -> Decision | None:
         """Decide about one FineTuneJob; None if there is nothing to do."""
-        if "deletionTimestamp" in obj["metadata"] or _is_over(obj, view):
+        if "deletionTimestamp" in obj["metadata"] or _is_done(obj, view):
             return None
-        old, name = read_status(obj, FineTuneJobStatus), self._named_in_commands(obj)
+        old, name = read_status(obj, FineTuneJobStatus), self._command_arguments(obj)
         if old.phase is not None and old.phase.is_final:
             return self._after_the_end(obj, old, view, now)
-        problems, has_begun = find_problems(obj), _has_begun(obj, old, view)
-        if has_begun and _that_hold(problems):
+        problems, has_started = find_problems(obj), _has_started(obj, old, view)
+        if has_started and _holding(problems):
             return self._hold(obj, old, Reason.SPEC_NOT_UNDERSTOOD, _not_understood(problems), now)
-        if problems and not has_begun:
+        if problems and not has_started:
             new = _refused(obj, old, problems, now)
             return Decision(new.to_wire(), events=events_between(name, old, new))
         try:
@@ -61,7 +61,7 @@ class FineTuneJobController:
             actions=tuple(draft.agenda.actions),
             events=events_between(name, old, new),
             warnings=(
-                *_about_strangers(observed.strangers),
+                *_about_ignored_jobs(observed.ignored_jobs),
                 *_about_variables(problems),
                 *_about_baselines(observed),
             ),
@@ -79,32 +79,34 @@ class FineTuneJobController:
         """
         generation = obj["metadata"].get("generation", 1)
         update = {"observed_generation": generation, "message": cut(f"held: {why}"), "waiting_since": None}
-        new = of_a_held_job(old.model_copy(update=update), reason, generation=generation, now=now)
-        events = events_between(self._named_in_commands(obj), old, new)
+        new = with_hold(old.model_copy(update=update), reason, generation=generation, now=now)
+        events = events_between(self._command_arguments(obj), old, new)
         return Decision(new.to_wire(), events=events, acknowledges=False)
 
     def _after_the_end(self, obj: Object, old: FineTuneJobStatus, view: View, now: datetime) -> Decision:
         """Decide about a job that ended: send the remaining metrics to its trackers, clean up, or do
         nothing."""
-        seen = _seen(obj, old)
-        if not (_has_ttl(obj) or _tracks(seen.to_wire())) or _that_hold(find_problems(obj)):
-            return Decision(seen.to_wire())
+        current = _with_generation(obj, old)
+        if not (_has_ttl(obj) or _has_metrics_to_send(current.to_wire())) or _holding(find_problems(obj)):
+            return Decision(current.to_wire())
         try:
-            run = Run(observe(obj | {"status": seen.to_wire()}, view), Draft(seen, Agenda(now)), self._pods)
+            run = Run(
+                observe(obj | {"status": current.to_wire()}, view), Draft(current, Agenda(now)), self._pods
+            )
         except UnreadableRecordError as error:  # the remaining work needs the record
             warning = Event("Warning", Reason.RECORD_UNREADABLE, _cannot_be_read(error))
-            return Decision(seen.to_wire(), warnings=(warning,))
-        if tell_trackers(run) and _has_ttl(obj):
+            return Decision(current.to_wire(), warnings=(warning,))
+        if send_remaining_metrics(run) and _has_ttl(obj):
             clean_up(run)
         draft = run.draft
         return Decision(
             status=draft.status.to_wire(),
             actions=tuple(draft.agenda.actions),
-            events=events_between(self._named_in_commands(obj), old, draft.status),
+            events=events_between(self._command_arguments(obj), old, draft.status),
             requeue_after=draft.agenda.requeue_after,
         )
 
-    def _named_in_commands(self, obj: Object) -> str:
+    def _command_arguments(self, obj: Object) -> str:
         """Return the arguments that name the job in a command. A laptop has no namespaces."""
         name, namespace = obj["metadata"]["name"], obj["metadata"]["namespace"]
         return str(name) if self._pods.on_one_machine else f"{name} --namespace {namespace}"
@@ -136,20 +138,20 @@ def _is_unschedulable(status: FineTuneJobStatus) -> bool:
     return ready is not None and ready.reason == Reason.POD_UNSCHEDULABLE
 
 
-def _about_strangers(strangers: tuple[Stranger, ...]) -> tuple[Event, ...]:
+def _about_ignored_jobs(ignored_jobs: tuple[IgnoredJob, ...]) -> tuple[Event, ...]:
     """Return an event about the first ignored Job. There may be many."""
     return tuple(
         Event(
             "Warning",
             "ChildIgnored",
-            f"Job {stranger.name} claims this FineTuneJob as its owner but is not one of its attempts: "
-            f"{stranger.problem}. The operator ignores it; delete it.",
+            f"Job {ignored.name} claims this FineTuneJob as its owner but is not one of its attempts: "
+            f"{ignored.problem}. The operator ignores it; delete it.",
         )
-        for stranger in strangers[:1]
+        for ignored in ignored_jobs[:1]
     )
 
 
-def _about_baselines(observed: Observed) -> tuple[Event, ...]:
+def _about_baselines(observed: ObservedJob) -> tuple[Event, ...]:
     """Return an event about the first cached baseline that a pod refused, because it may be forged."""
     refused = [baseline for baseline in measured_baselines(observed) if baseline.refused]
     return tuple(
@@ -164,18 +166,18 @@ def _about_baselines(observed: Observed) -> tuple[Event, ...]:
     )
 
 
-def _is_over(obj: Object, view: View) -> bool:
+def _is_done(obj: Object, view: View) -> bool:
     """Whether nothing is left to decide about a job. Reads the object without validation, which is fast."""
     status = obj.get("status") or {}
     return (
         status.get("phase") in _FINAL
         and status.get("observedGeneration") == obj["metadata"].get("generation", 1)
-        and not _tracks(status)
+        and not _has_metrics_to_send(status)
         and (not _has_ttl(obj) or ("cleanup" in status and not view.children(obj, "Job")))
     )
 
 
-def _tracks(status: Object) -> bool:
+def _has_metrics_to_send(status: Object) -> bool:
     """Whether a job that ended still has metrics to send to its trackers."""
     tracking = status.get("tracking")
     return tracking is not None and "result" not in tracking
@@ -187,7 +189,7 @@ def _has_ttl(obj: Object) -> bool:
     return isinstance(spec, dict) and spec.get("ttlSecondsAfterFinished") is not None
 
 
-def _seen(obj: Object, status: FineTuneJobStatus) -> FineTuneJobStatus:
+def _with_generation(obj: Object, status: FineTuneJobStatus) -> FineTuneJobStatus:
     """Return the status of a job that ended, with the generation of its current spec, which changes
     nothing."""
     generation = obj["metadata"].get("generation", 1)
@@ -197,13 +199,13 @@ def _seen(obj: Object, status: FineTuneJobStatus) -> FineTuneJobStatus:
     return status.model_copy(update={"observed_generation": generation, "conditions": conditions})
 
 
-def _has_begun(obj: Object, status: FineTuneJobStatus, view: View) -> bool:
+def _has_started(obj: Object, status: FineTuneJobStatus, view: View) -> bool:
     """Whether a job has started: status names its request, or it owns children."""
     has_children = any(view.children(obj, kind) for kind in ("ConfigMap", "Job"))
     return has_children or status.request is not None
 
 
-def _that_hold(problems: list[Problem]) -> list[Problem]:
+def _holding(problems: list[Problem]) -> list[Problem]:
     """Return the problems for which a job that has started is held. A variable that only an earlier release
     accepted is none: pods no longer get it, and the spec cannot be changed."""
     return [problem for problem in problems if not _is_about_a_variable(problem)]
@@ -218,10 +220,10 @@ def _about_variables(problems: list[Problem]) -> tuple[Event, ...]:
     dropped = [problem for problem in problems if _is_about_a_variable(problem)]
     if not dropped:
         return ()
-    return (Event("Warning", "VariableDropped", f"pods do not get these variables: {_named(dropped)}"),)
+    return (Event("Warning", "VariableDropped", f"pods do not get these variables: {_summarized(dropped)}"),)
 
 
-def _named(problems: list[Problem]) -> str:
+def _summarized(problems: list[Problem]) -> str:
     """Return the problems as text, as many as fit in status."""
     return summarize([str(problem) for problem in problems], MAX_PROBLEMS, separator="; ", last="; and ")
 
@@ -234,7 +236,7 @@ def _not_understood(problems: list[Problem]) -> str:
     """
     return (
         "this version of the operator does not understand the spec, which another version wrote or accepts; "
-        f"upgrade the operator, or change the spec back: {_named(problems)}"
+        f"upgrade the operator, or change the spec back: {_summarized(problems)}"
     )
 
 
@@ -251,7 +253,7 @@ def _refused(
     """Return the status of a job with an invalid spec: it fails at once, and status names the problems."""
     failure = Failure(
         reason=Reason.INVALID_SPEC,
-        message=_named(problems),
+        message=_summarized(problems),
         hint="tunegate validate FILE shows every problem with its line.",
     )
     generation = obj["metadata"].get("generation", 1)
@@ -265,7 +267,7 @@ def _refused(
         }
     )
     spec = obj.get("spec")
-    ended = of_a_refused_spec(ended, generation=generation, now=now)
+    ended = with_refused_spec(ended, generation=generation, now=now)
     return with_lifecycle(ended, now, publishes=isinstance(spec, dict) and bool(spec.get("publish")))
 
 

@@ -30,24 +30,24 @@ from tunegate_operator.finetunejob.draft import Draft, Run, last_step
 from tunegate_operator.finetunejob.inputs import ensure_request
 from tunegate_operator.finetunejob.judge import final_status
 from tunegate_operator.finetunejob.last_report import await_report
-from tunegate_operator.finetunejob.observe import Observed
+from tunegate_operator.finetunejob.observe import ObservedJob
 from tunegate_operator.finetunejob.steps import delete_suspended, ensure_completed, start
 from tunegate_operator.finetunejob.stops import (
     accepted_step,
-    be_stopped,
+    enter_stopped,
     is_continued,
     make_stop,
+    record_decision,
     stop_id,
-    take_answer,
 )
-from tunegate_operator.finetunejob.tracking import note_trackers_behind
+from tunegate_operator.finetunejob.tracking import record_trackers_behind
 from tunegate_operator.names import Step
 
 RECORD_AGAIN = timedelta(seconds=10)
 """How soon to check whether the cluster accepted a record that it could not accept before."""
 
 
-def decide(observed: Observed, now: datetime, pods: PodSettings) -> Draft:
+def decide(observed: ObservedJob, now: datetime, pods: PodSettings) -> Draft:
     """Return the next status of a job, and what to do. The same input gives the same result."""
     job = observed.job
     status = job.status.model_copy(update={"observed_generation": job.metadata.generation})
@@ -56,16 +56,16 @@ def decide(observed: Observed, now: datetime, pods: PodSettings) -> Draft:
     absorb_results(run)
     absorb_baselines(run)
     if job.spec.suspend and observed.request is None and not observed.children:
-        _be_suspended(run, "suspended by spec.suspend; set it to false to start the job")
+        _enter_suspended(run, "suspended by spec.suspend; set it to false to start the job")
     elif ensure_request(run):
-        _work(run)
+        _decide_with_request(run)
     elif draft.status.failure:  # a job whose request was removed may have pods
         active = [child for child in observed.children if child.state is ChildState.ACTIVE]
         draft.agenda.actions += [Delete(child.key, child.uid) for child in active]
     return draft
 
 
-def _work(run: Run) -> None:
+def _decide_with_request(run: Run) -> None:
     """Decide about a job that has its request, from the reports and the state of its pods."""
     absorb_plan(run)
     absorb_published(run)
@@ -73,15 +73,15 @@ def _work(run: Run) -> None:
     record_finished(run.jobs)
     show_progress(run)
     show_cost(run)
-    _decide_on(run)
+    _choose_phase(run)
     if run.draft.status.failure:
         _end(run, run.draft.status.failure)
-    _keep_ledger(run)
+    _save_ledger(run)
     if run.draft.status.phase and run.draft.status.phase.is_final:
-        note_trackers_behind(run)
+        record_trackers_behind(run)
 
 
-def _keep_ledger(run: Run) -> None:
+def _save_ledger(run: Run) -> None:
     """Write the ledger of the child Jobs to status."""
     ledger = run.jobs.ledger
     run.draft.set(
@@ -117,7 +117,7 @@ def _may_pass(refusal: Refusal, failure: Failure) -> bool:
     return refusal.cause == "Unavailable" and failure.reason != Reason.START_TIMEOUT
 
 
-def _decide_on(run: Run) -> None:
+def _choose_phase(run: Run) -> None:
     """Fail, suspend or advance a job that has its request."""
     draft, refusal = run.draft, run.observed.refusal
     if draft.status.failure:
@@ -130,7 +130,7 @@ def _decide_on(run: Run) -> None:
                 hint="Change what the message names, and create the job again.",
             )
         )
-    elif take_answer(run):
+    elif record_decision(run):
         return
     elif run.observed.job.spec.suspend:
         _suspend(run)
@@ -145,12 +145,12 @@ def _suspend(run: Run) -> None:
     stop_all(run.jobs, SUSPENDED)
     stop = run.draft.status.stop
     if stop:
-        be_stopped(run, stop)
+        enter_stopped(run, stop)
     else:
-        _be_suspended(run, "suspended by spec.suspend; set it to false to resume from the last checkpoint")
+        _enter_suspended(run, "suspended by spec.suspend; set it to false to resume from the last checkpoint")
 
 
-def _be_suspended(run: Run, message: str) -> None:
+def _enter_suspended(run: Run, message: str) -> None:
     """Enter the phase Suspended, in which neither deadline runs."""
     run.draft.enter(Phase.SUSPENDED, message, Reason.SUSPENDED)
 
@@ -198,7 +198,7 @@ def _ensure_trained(run: Run, plan: Plan, stage: str, start_step: int) -> int | 
     if found and found.assessment.action is StopAction.STOP:
         stop = draft.status.stop or make_stop(run, found, plan.stage(stage), number)
         draft.set(stop=stop)
-        be_stopped(run, stop)
+        enter_stopped(run, stop)
         return None
     if reached >= total and (latest is None or _outcome(latest) is not Outcome.STOPPED):
         return _select(run, stage)
@@ -263,13 +263,13 @@ def _ensure_gate_passed(run: Run, stage: str, best_step: int) -> bool:
         Failure(
             reason=reasons[final.verdict],
             message="; ".join(messages),
-            hint=f"{_where_it_went(run)} The report compares base and tuned model case by case.",
+            hint=f"{_published_text(run)} The report compares base and tuned model case by case.",
         )
     )
     return False
 
 
-def _where_it_went(run: Run) -> str:
+def _published_text(run: Run) -> str:
     """Return where an artifact that does not pass was published. After it was published to one target,
     another job may have published a better one to the next target."""
     published = ", ".join(p.uri for p in run.draft.status.published)
@@ -281,15 +281,15 @@ def _ensure_published(run: Run) -> bool:
     step, final = Step(Role.PUBLISH), run.draft.status.final
     if not run.observed.job.spec.publish or final is None:
         return True
-    if not ensure_completed(run, step, ("--digest", final.model_digest), is_known=_is_everywhere(run)):
+    if not ensure_completed(run, step, ("--digest", final.model_digest), is_known=_is_fully_published(run)):
         return False
-    if not _is_everywhere(run):
+    if not _is_fully_published(run):
         await_report(run, step)
         return False
     return True
 
 
-def _is_everywhere(run: Run) -> bool:
+def _is_fully_published(run: Run) -> bool:
     """Whether the publish role reported the artifact at every URI."""
     return len(run.draft.status.published) >= len({t.uri for t in run.observed.job.spec.publish})
 

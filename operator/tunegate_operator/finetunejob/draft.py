@@ -36,7 +36,7 @@ from tunegate_operator.children.job import PodSettings
 from tunegate_operator.children.waiting import start_timeout
 from tunegate_operator.engine.controller import Action, Agenda, Create
 from tunegate_operator.finetunejob.build import gpus
-from tunegate_operator.finetunejob.observe import Observed
+from tunegate_operator.finetunejob.observe import ObservedJob
 from tunegate_operator.names import Step
 
 
@@ -151,7 +151,7 @@ class Run:
     """What every policy gets: the observed state, the draft that it changes, and the results of the policies
     before it."""
 
-    observed: Observed
+    observed: ObservedJob
     draft: Draft
     pods: PodSettings
     jobs: ChildJobs = field(init=False)

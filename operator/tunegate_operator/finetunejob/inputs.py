@@ -12,7 +12,7 @@ from tunegate_api.v1alpha1.finetunejob_status import Failure, Phase, Reason
 from tunegate_operator.engine.controller import Create
 from tunegate_operator.finetunejob.build import request_config_map
 from tunegate_operator.finetunejob.draft import Run
-from tunegate_operator.finetunejob.observe import EarlierJob, Observed
+from tunegate_operator.finetunejob.observe import EarlierJob, ObservedJob
 from tunegate_operator.names import plan_name, request_name
 
 LOOK_AGAIN_SECONDS = 60
@@ -27,13 +27,15 @@ def ensure_request(run: Run) -> bool:
     observed, draft = run.observed, run.draft
     meta = observed.job.metadata
     if observed.request is not None:
-        _take(run, observed.request, request_name(meta.name, meta.uid))
+        _use_request(run, observed.request, request_name(meta.name, meta.uid))
         return True
-    never = _lost_start(observed) or (None if run.pods.on_one_machine else _local_files(observed.job.spec))
-    if never is not None:
-        draft.fail(never)
+    failure = _failed_start_from(observed) or (
+        None if run.pods.on_one_machine else _local_files(observed.job.spec)
+    )
+    if failure is not None:
+        draft.fail(failure)
         return False
-    missing = _missing(observed) or _missing_start(observed)
+    missing = _missing(observed) or _missing_start_from(observed)
     if missing is not None:
         reason, message = missing
         draft.wait(Phase.PENDING, reason, message, observed.job.spec.start_timeout_seconds)
@@ -42,18 +44,18 @@ def ensure_request(run: Run) -> bool:
         return False
     request = _make_request(observed, run.pods.image)
     draft.agenda.actions.append(Create(request_config_map(observed.job, request)))
-    _take(run, request, request_name(meta.name, meta.uid))
+    _use_request(run, request, request_name(meta.name, meta.uid))
     return True
 
 
-def _take(run: Run, request: Request, name: str) -> None:
+def _use_request(run: Run, request: Request, name: str) -> None:
     """Show the name of the request. The wait for inputs ends, and the next wait has the full timeout."""
     run.made_request = request
     if run.draft.status.request is None:
         run.draft.set(request=name, waiting_since=None)
 
 
-def _missing(observed: Observed) -> tuple[Reason, str] | None:
+def _missing(observed: ObservedJob) -> tuple[Reason, str] | None:
     for name, gate in observed.gates.items():
         if gate is None:
             return Reason.GATE_NOT_FOUND, f"EvalGate {name} does not exist in this namespace"
@@ -83,7 +85,7 @@ def _local_files(spec: FineTuneJobSpec) -> Failure | None:
     )
 
 
-def _lost_start(observed: Observed) -> Failure | None:
+def _failed_start_from(observed: ObservedJob) -> Failure | None:
     """Return a failure if the job that ``model.startFrom`` names has failed."""
     earlier = observed.start_from
     if earlier is None or earlier.job.status.phase is not Phase.FAILED:
@@ -97,7 +99,7 @@ def _lost_start(observed: Observed) -> Failure | None:
     )
 
 
-def _missing_start(observed: Observed) -> tuple[Reason, str] | None:
+def _missing_start_from(observed: ObservedJob) -> tuple[Reason, str] | None:
     name, earlier = observed.job.spec.model.start_from, observed.start_from
     if name is None:
         return None
@@ -139,7 +141,7 @@ def _is_ready(gate: EvalGate) -> bool:
     )
 
 
-def _make_request(observed: Observed, trainer_image: str) -> Request:
+def _make_request(observed: ObservedJob, trainer_image: str) -> Request:
     job = observed.job
     uris = {target.uri for target in job.spec.publish}
     return Request(

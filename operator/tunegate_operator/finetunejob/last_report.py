@@ -10,7 +10,7 @@ from tunegate_api.contract import Role
 from tunegate_api.v1alpha1.finetunejob_status import Failure, Reason
 from tunegate_operator.children.failures import classify
 from tunegate_operator.children.observed import Child, ChildState
-from tunegate_operator.children.waiting import end_is_due
+from tunegate_operator.children.waiting import must_await_pods
 from tunegate_operator.finetunejob.draft import Run
 from tunegate_operator.finetunejob.steps import PHASES, start, watch
 from tunegate_operator.names import Step
@@ -37,7 +37,7 @@ def await_report(run: Run, step: Step) -> None:
         start(run, REPORT_SENDER)
     elif sender.state is ChildState.ACTIVE:
         watch(run, sender)
-    elif end_is_due(sender, run.draft.agenda):
+    elif must_await_pods(sender, run.draft.agenda):
         return
     elif sender.state is ChildState.FAILED:
         _fail(run, step, f"although a pod was started to send it: {classify(sender).message}")
@@ -49,7 +49,7 @@ def await_report(run: Run, step: Step) -> None:
 
 
 def _report_sender(run: Run, since: datetime) -> Child | None:
-    """Return the latest report Job that ended after ``since`` or still runs; earlier ones are of other steps."""
+    """Return the latest report Job that ended after ``since`` or runs; earlier ones are of other steps."""
     sent = [c for c in run.observed.attempts_of(REPORT_SENDER) if c.finished is None or c.finished > since]
     return sent[-1] if sent else None
 

@@ -17,7 +17,7 @@ _HALTED = {
     Phase.PENDING: LifecycleState.PENDING,
 }
 """The state of the current stage in phases in which nothing runs."""
-_OVER = (LifecycleState.SUCCEEDED, LifecycleState.FAILED)
+_FINISHED = (LifecycleState.SUCCEEDED, LifecycleState.FAILED)
 _FROM_TRAINING = (Phase.TRAINING, Phase.GATING, Phase.PUBLISHING, Phase.SUCCEEDED)
 
 
@@ -33,8 +33,8 @@ def with_lifecycle(status: FineTuneJobStatus, now: datetime, *, publishes: bool)
 def _states(status: FineTuneJobStatus, *, publishes: bool) -> Iterator[tuple[LifecycleStage, LifecycleState]]:
     """Yield each stage with its state: succeeded up to the current stage, then pending or not reached."""
     phase = status.phase or Phase.PENDING
-    standing = _HALTED.get(phase, LifecycleState.RUNNING)
-    behind = LifecycleState.NOT_REACHED if phase is Phase.FAILED else LifecycleState.PENDING
+    current = _HALTED.get(phase, LifecycleState.RUNNING)
+    later = LifecycleState.NOT_REACHED if phase is Phase.FAILED else LifecycleState.PENDING
     planned = status.plan is not None
     reached = planned  # whether all earlier stages are done
     for stage, done in (
@@ -47,12 +47,12 @@ def _states(status: FineTuneJobStatus, *, publishes: bool) -> Iterator[tuple[Lif
         if done:
             yield stage, LifecycleState.SUCCEEDED
         elif reached or (not planned and stage in _OF_DATA):
-            yield stage, standing
+            yield stage, current
         else:
-            yield stage, behind
+            yield stage, later
         reached = planned and done
     is_published = _is_true(status, ConditionType.PUBLISHED)
-    deployment = LifecycleState.SUCCEEDED if is_published else standing if reached else behind
+    deployment = LifecycleState.SUCCEEDED if is_published else current if reached else later
     yield LifecycleStage.DEPLOYMENT, deployment if publishes else LifecycleState.NOT_REQUESTED
     yield LifecycleStage.MONITORING, LifecycleState.NOT_REQUESTED
 
@@ -80,11 +80,15 @@ def _entry(
 ) -> LifecycleEntry:
     if before is not None and before.state == state:
         return before
-    begins = state not in (LifecycleState.PENDING, LifecycleState.NOT_REACHED, LifecycleState.NOT_REQUESTED)
+    has_started = state not in (
+        LifecycleState.PENDING,
+        LifecycleState.NOT_REACHED,
+        LifecycleState.NOT_REQUESTED,
+    )
     started = before.started if before else None
     return LifecycleEntry(
         stage=stage,
         state=state,
-        started=started or (now if begins else None),
-        finished=now if state in _OVER else None,
+        started=started or (now if has_started else None),
+        finished=now if state in _FINISHED else None,
     )

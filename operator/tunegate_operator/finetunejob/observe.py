@@ -8,8 +8,8 @@ from pydantic import ValidationError
 from tunegate_api.contract import Report, Request, Results, Role
 from tunegate_api.plan import Plan
 from tunegate_api.v1alpha1 import EvalGate, FineTuneJob
-from tunegate_operator.children.ended import all_left
-from tunegate_operator.children.observed import Child, Stranger, observe_children
+from tunegate_operator.children.after_end import pods_gone_by
+from tunegate_operator.children.observed import Child, IgnoredJob, observe_children
 from tunegate_operator.children.pod_status import is_terminal
 from tunegate_operator.children.records import UnreadableRecordError, read_record
 from tunegate_operator.engine.cluster import Key, Object
@@ -39,7 +39,7 @@ class EarlierJob:
 
 
 @dataclass(frozen=True)
-class Observed:
+class ObservedJob:
     """The input of a decision about a FineTuneJob. Nothing is fetched later."""
 
     job: FineTuneJob
@@ -53,7 +53,7 @@ class Observed:
     results: Results
     """The recorded results; reports may have newer ones."""
     children: tuple[Child, ...]
-    strangers: tuple[Stranger, ...]
+    ignored_jobs: tuple[IgnoredJob, ...]
     """Jobs that are ignored."""
     reports: tuple[Report, ...]
     refusal: Refusal | None
@@ -68,9 +68,9 @@ class Observed:
             (c for c in self.children if c.step == step and not c.deleting), key=lambda c: c.attempt
         )
 
-    def all_left(self, ended: datetime) -> datetime:
+    def pods_gone_by(self, ended: datetime) -> datetime:
         """Return when all pods of a job that ended at ``ended`` have certainly stopped writing."""
-        return all_left(
+        return pods_gone_by(
             self.children,
             self.job.status.attempts,
             lambda step: grace_seconds(self.job, step, self.plan),
@@ -81,7 +81,7 @@ class Observed:
         return next((r for r in self.reports if (r.role, r.stage) == (step.role, step.stage)), None)
 
 
-def observe(obj: Object, view: View) -> Observed:
+def observe(obj: Object, view: View) -> ObservedJob:
     """Read what the cache has about a FineTuneJob with a valid spec.
 
     Raises :class:`UnreadableRecordError` for a request, plan or results that somebody edited or another
@@ -92,9 +92,9 @@ def observe(obj: Object, view: View) -> Observed:
     names = {g.name for g in job.spec.gates} | {g.name for s in job.spec.stages for g in s.gates or []}
     gates = {name: _gate(view.get(Key("EvalGate", meta.namespace, name))) for name in sorted(names)}
     config_maps = input_config_maps(job.spec, [g.spec for g in gates.values() if g])
-    children, strangers = observe_children(obj, view, _steps(job))
+    children, ignored_jobs = observe_children(obj, view, _steps(job))
     owner = owner_of(job)
-    return Observed(
+    return ObservedJob(
         job=job,
         gates=gates,
         missing_config_maps=tuple(
@@ -106,7 +106,7 @@ def observe(obj: Object, view: View) -> Observed:
         results=read_record(view, owner, results_name(meta.name, meta.uid), RESULTS_KEY, Results)
         or Results(),
         children=children,
-        strangers=strangers,
+        ignored_jobs=ignored_jobs,
         reports=tuple(Report.model_validate(report) for report in view.reports(meta.uid)),
         refusal=view.refusal(meta.uid),
         has_pods=job.status.tracking is not None and _has_pods(meta.namespace, meta.name, view),

@@ -7,7 +7,15 @@ from tunegate_api.contract import Role
 from tunegate_api.v1alpha1.evaluation_status import BaselineDigest
 from tunegate_api.v1alpha1.finetunejob_status import Failure, Phase, Reason
 from tunegate_operator.children import attempts
-from tunegate_operator.children.attempts import Build, Completed, Ending, Running, Standing, Starting, Waiting
+from tunegate_operator.children.attempts import (
+    Build,
+    Completed,
+    Ending,
+    Running,
+    Starting,
+    StepState,
+    Waiting,
+)
 from tunegate_operator.children.multi_pod import Restart
 from tunegate_operator.children.observed import Child
 from tunegate_operator.children.waiting import PURPOSES
@@ -33,9 +41,9 @@ def ensure_completed(run: Run, step: Step, args: tuple[str, ...] = (), *, is_kno
     If ``is_known``, the result of the step is recorded, so a step that succeeded stays completed when its Job
     is removed.
     """
-    standing = attempts.advance(run.jobs, step, _build(run, step, args), is_known=is_known)
-    _show(run, step, standing)
-    return isinstance(standing, Completed)
+    state = attempts.advance(run.jobs, step, _build(run, step, args), is_known=is_known)
+    _show(run, step, state)
+    return isinstance(state, Completed)
 
 
 def start(run: Run, step: Step, args: tuple[str, ...] = ()) -> None:
@@ -86,15 +94,15 @@ def _recorded_baselines(run: Run) -> tuple[BaselineDigest, ...]:
     return (*run.draft.status.baselines, *earlier)
 
 
-def _show(run: Run, step: Step, standing: Standing) -> None:
+def _show(run: Run, step: Step, state: StepState) -> None:
     """Show the state of a step in status. A state that soon changes is not shown: each change costs a
     write."""
     draft, role, timeout = run.draft, step.role, run.observed.job.spec.start_timeout_seconds
     phase = PHASES.get(role) or draft.status.phase or Phase.PENDING
     waiting_phase = WAITING_PHASES.get(role)
-    match standing:
+    match state:
         case Failure():
-            draft.fail(standing)
+            draft.fail(state)
         case Running(child):
             draft.set(start_time=draft.status.start_time or child.started or draft.now)
             draft.enter(phase, _doing(run, step))

@@ -15,16 +15,16 @@ from tunegate_operator.finetunejob.draft import Run
 from tunegate_operator.names import CONTINUE_ANNOTATION, DISCARD_ANNOTATION
 
 
-def take_answer(run: Run) -> bool:
+def record_decision(run: Run) -> bool:
     """Record a person's decision about the current stop. Return whether it ended the job.
 
     The decision is an annotation that names the stop and a reason: ``{"stop": "<id>", "reason": "…"}``.
     """
     draft, stop = run.draft, run.draft.status.stop
-    answer = stop and _answer_to(run.observed.job, stop)
-    if stop is None or answer is None:
+    found = stop and _decision_about(run.observed.job, stop)
+    if stop is None or found is None:
         return False
-    action, reason = answer
+    action, reason = found
     decision = StopDecision(
         stop=stop.id, action=action, reason=reason, stage=stop.stage, step=stop.step, time=draft.now
     )
@@ -43,45 +43,45 @@ def take_answer(run: Run) -> bool:
     return False
 
 
-def be_stopped(run: Run, stop: Stop) -> None:
+def enter_stopped(run: Run, stop: Stop) -> None:
     """Enter the phase Stopped, and wait for a person's decision."""
-    unheard = _unheard_answer(run.observed.job, stop, run.draft.status.decisions)
-    message = f"{unheard}. {stop.message}" if unheard else stop.message
+    problem = _ignored_annotation(run.observed.job, stop, run.draft.status.decisions)
+    message = f"{problem}. {stop.message}" if problem else stop.message
     run.draft.enter(Phase.STOPPED, message, Reason(stop.reason))
 
 
-def _unheard_answer(job: FineTuneJob, stop: Stop, decisions: list[StopDecision]) -> str:
+def _ignored_annotation(job: FineTuneJob, stop: Stop, decisions: list[StopDecision]) -> str:
     """Return what is wrong with an annotation that has no effect; empty if none is wrong. One about an
     earlier stop is not wrong."""
     for annotation in (DISCARD_ANNOTATION, CONTINUE_ANNOTATION):
         text = job.metadata.annotations.get(annotation)
         if text is None:
             continue
-        said = _said(text)
-        if said is None or "stop" not in said:
+        parsed = _parsed(text)
+        if parsed is None or "stop" not in parsed:
             return f'annotation {annotation} must be {{"stop": "{stop.id}", "reason": "…"}}'
-        if said["stop"] == stop.id:
+        if parsed["stop"] == stop.id:
             return f"annotation {annotation} gives no reason"
-        if said["stop"] not in [decision.stop for decision in decisions]:
-            return f"annotation {annotation} names stop {said['stop']}, but the current stop is {stop.id}"
+        if parsed["stop"] not in [decision.stop for decision in decisions]:
+            return f"annotation {annotation} names stop {parsed['stop']}, but the current stop is {stop.id}"
     return ""
 
 
-def _said(text: str) -> dict[str, object] | None:
+def _parsed(text: str) -> dict[str, object] | None:
     """Parse an annotation; None if it is not a JSON object."""
     try:
-        said = json.loads(text)
+        parsed = json.loads(text)
     except ValueError:
         return None
-    return said if isinstance(said, dict) else None
+    return parsed if isinstance(parsed, dict) else None
 
 
-def _answer_to(job: FineTuneJob, stop: Stop) -> tuple[str, str] | None:
+def _decision_about(job: FineTuneJob, stop: Stop) -> tuple[str, str] | None:
     """Return action and reason of the annotation that names this stop. One without a reason has no effect."""
     for action, annotation in (("discard", DISCARD_ANNOTATION), ("continue", CONTINUE_ANNOTATION)):
-        said = _said(job.metadata.annotations.get(annotation, ""))
-        if said is not None and said.get("stop") == stop.id:
-            reason = str(said.get("reason") or "").strip()
+        parsed = _parsed(job.metadata.annotations.get(annotation, ""))
+        if parsed is not None and parsed.get("stop") == stop.id:
+            reason = str(parsed.get("reason") or "").strip()
             if reason:
                 return action, reason
     return None

@@ -14,12 +14,12 @@ from datetime import datetime, timedelta
 from tunegate_api.contract import Outcome, Role
 from tunegate_api.meta import cut
 from tunegate_api.v1alpha1.finetunejob_status import Attempt, Failure, Reason, TrackingStatus
+from tunegate_operator.children.after_end import has_run, is_final_refusal
 from tunegate_operator.children.child_jobs import SUCCEEDED
-from tunegate_operator.children.ended import has_run, is_for_good
 from tunegate_operator.children.failures import DEADLINE, classify
 from tunegate_operator.children.job import PodSettings
 from tunegate_operator.children.observed import Child, ChildState
-from tunegate_operator.children.waiting import end_is_due
+from tunegate_operator.children.waiting import must_await_pods
 from tunegate_operator.engine.backoff import backoff
 from tunegate_operator.engine.controller import Create, Delete
 from tunegate_operator.finetunejob.build import CHORE_SECONDS, child_job
@@ -29,7 +29,7 @@ from tunegate_operator.names import Step
 TRACK = Step(Role.TRACK)
 PATIENCE = timedelta(days=1)
 """For how long after the end of a job pods are started."""
-ONE_TRY = timedelta(seconds=CHORE_SECONDS[Role.TRACK])
+TRY_TIMEOUT = timedelta(seconds=CHORE_SECONDS[Role.TRACK])
 FIRST_PAUSE, LONGEST_PAUSE = timedelta(minutes=5), timedelta(hours=2)
 """Pauses between pods; they double from the first to the longest."""
 LOOK_SECONDS = 5
@@ -41,37 +41,37 @@ _JUDGED = {
 """Failures that result from what the pods of a role measured, so these pods know of them."""
 
 
-def note_trackers_behind(run: Run) -> None:
+def record_trackers_behind(run: Run) -> None:
     """When a job ends, record the trackers that have not received everything."""
     tracking = run.observed.job.spec.tracking
     names = [name for name in ("mlflow", "wandb") if tracking and getattr(tracking, name)]
-    said = _said_behind(run)
-    behind = names if said is None else [name for name in names if name in said]
+    reported = _reported_behind(run)
+    behind = names if reported is None else [name for name in names if name in reported]
     if behind and has_run(run.draft.status.start_time, run.draft.status.attempts):
         run.draft.set(tracking=TrackingStatus(behind=behind))
 
 
-def _said_behind(run: Run) -> list[str] | None:
+def _reported_behind(run: Run) -> list[str] | None:
     """Return the trackers that are behind, as reported by the last pod that sent metrics; None if it did not
     report them, or could not know how the job ended."""
     ended = [attempt for attempt in run.draft.status.attempts if Role(attempt.role).tells_trackers]
     over = (child for child in run.observed.children if child.state is not ChildState.ACTIVE)
-    last = next((child for child in over if ended and _is(child, ended[-1])), None)
+    last = next((child for child in over if ended and _is_attempt(child, ended[-1])), None)
     if last is None:
         return None
     pods = last.pods if last.nodes > 1 else last.pods[-1:]
-    said = [pod.termination for pod in pods if pod.termination]
-    told = next((one for one in said if one.trackers_behind is not None), None)
+    ends = [pod.termination for pod in pods if pod.termination]
+    reported = next((end for end in ends if end.trackers_behind is not None), None)
     failure = run.draft.status.failure
     judged = failure is None or failure.reason in _JUDGED.get(last.step.role, ())
-    return told.trackers_behind if told and (judged or told.outcome is Outcome.FAILED) else None
+    return reported.trackers_behind if reported and (judged or reported.outcome is Outcome.FAILED) else None
 
 
-def _is(child: Child, attempt: Attempt) -> bool:
+def _is_attempt(child: Child, attempt: Attempt) -> bool:
     return (child.step, child.attempt) == (Step(Role(attempt.role), attempt.stage), attempt.number)
 
 
-def tell_trackers(run: Run) -> bool:
+def send_remaining_metrics(run: Run) -> bool:
     """Start pods that send the remaining metrics, and record the result. Return whether this has ended."""
     draft = run.draft
     tracking, tries = draft.status.tracking, run.observed.attempts_of(TRACK)
@@ -79,7 +79,7 @@ def tell_trackers(run: Run) -> bool:
         return True
     last = tries[-1] if tries else None
     is_new = last is not None and last.attempt > tracking.attempts
-    if last and last.state is ChildState.FAILED and is_new and not end_is_due(last, draft.agenda):
+    if last and last.state is ChildState.FAILED and is_new and not must_await_pods(last, draft.agenda):
         tracking = tracking.model_copy(
             update={
                 "attempts": last.attempt,
@@ -95,7 +95,7 @@ def tell_trackers(run: Run) -> bool:
         _end(run, tracking, SUCCEEDED, f"sent the remaining metrics to {' and '.join(tracking.behind)}")
     elif last and last.attempt > tracking.attempts:
         if not run.pods.on_one_machine:
-            _watch(run, tracking, last, until + ONE_TRY)
+            _watch(run, tracking, last, until + TRY_TIMEOUT)
     elif tracking.attempts and max(due, draft.now) > until:
         _give_up(run, tracking, tracking.message)
     elif draft.now < due:
@@ -110,7 +110,7 @@ def _due(run: Run, tracking: TrackingStatus, ended: datetime) -> datetime:
     if tracking.attempts and tracking.time:
         return tracking.time + backoff(FIRST_PAUSE, LONGEST_PAUSE, tracking.attempts)
     # Not beside a pod that may still report a running job. A pod on a lost node may never be seen to end.
-    return run.observed.all_left(ended) if run.observed.has_pods else ended
+    return run.observed.pods_gone_by(ended) if run.observed.has_pods else ended
 
 
 def _watch(run: Run, tracking: TrackingStatus, child: Child, until: datetime) -> None:
@@ -127,7 +127,7 @@ def _start(run: Run, tracking: TrackingStatus, tries: Sequence[Child]) -> None:
     request, refusal, failure = run.observed.request, run.observed.refusal, run.draft.status.failure
     if request is None:
         _give_up(run, tracking, "the job's request was removed")
-    elif refusal and is_for_good(refusal, PATIENCE, run.draft.now):
+    elif refusal and is_final_refusal(refusal, PATIENCE, run.draft.now):
         _give_up(run, tracking, refusal.message)
     else:
         args: tuple[str, ...] = ("--trackers", ",".join(tracking.behind))

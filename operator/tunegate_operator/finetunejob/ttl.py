@@ -8,11 +8,11 @@ from datetime import timedelta
 
 from tunegate_api.contract import Role
 from tunegate_api.v1alpha1.finetunejob_status import Cleanup, Phase, Reason
+from tunegate_operator.children.after_end import has_run, is_final_refusal
 from tunegate_operator.children.child_jobs import SUCCEEDED
-from tunegate_operator.children.ended import has_run, is_for_good
 from tunegate_operator.children.failures import classify
 from tunegate_operator.children.observed import Child, ChildState
-from tunegate_operator.children.waiting import end_is_due
+from tunegate_operator.children.waiting import must_await_pods
 from tunegate_operator.engine.controller import Create, Delete
 from tunegate_operator.finetunejob.build import CHORE_SECONDS, child_job
 from tunegate_operator.finetunejob.draft import Run
@@ -38,17 +38,19 @@ def clean_up(run: Run) -> None:
 def _remove_files(run: Run) -> None:
     """Run the cleanup Job once, and record its result."""
     spec, ended = run.observed.job.spec, run.draft.status.completion_time or run.draft.now
-    due = max(ended + timedelta(seconds=spec.ttl_seconds_after_finished or 0), run.observed.all_left(ended))
+    due = max(
+        ended + timedelta(seconds=spec.ttl_seconds_after_finished or 0), run.observed.pods_gone_by(ended)
+    )
     if run.draft.now < due:
         run.draft.agenda.look_again_at(due)
         return
     request, children = run.observed.request, run.observed.attempts_of(CLEANUP)
     if request is None or not has_run(run.observed.job.status.start_time, run.observed.job.status.attempts):
-        _note(run, SUCCEEDED, "no pod of the job ran, so it left no files")
+        _record(run, SUCCEEDED, "no pod of the job ran, so it left no files")
     elif children:
-        _note_end(run, children[-1])
-    elif run.observed.refusal and is_for_good(run.observed.refusal, PATIENCE, run.draft.now):
-        _note_failure(run, Reason.REFUSED, run.observed.refusal.message)
+        _record_end(run, children[-1])
+    elif run.observed.refusal and is_final_refusal(run.observed.refusal, PATIENCE, run.draft.now):
+        _record_failure(run, Reason.REFUSED, run.observed.refusal.message)
     else:
         final = run.draft.status.final
         passed = run.draft.status.phase is Phase.SUCCEEDED and final
@@ -58,20 +60,20 @@ def _remove_files(run: Run) -> None:
         )
 
 
-def _note_end(run: Run, child: Child) -> None:
+def _record_end(run: Run, child: Child) -> None:
     if child.state is ChildState.COMPLETE:
         kept = f"{_KEPT}, model/" if run.draft.status.phase is Phase.SUCCEEDED else _KEPT
-        _note(run, SUCCEEDED, f"kept {kept}; removed all other files, the Jobs and their pods")
-    elif child.state is ChildState.FAILED and not end_is_due(child, run.draft.agenda):
+        _record(run, SUCCEEDED, f"kept {kept}; removed all other files, the Jobs and their pods")
+    elif child.state is ChildState.FAILED and not must_await_pods(child, run.draft.agenda):
         failure = classify(child)
-        _note_failure(run, failure.reason, failure.message)
+        _record_failure(run, failure.reason, failure.message)
 
 
-def _note(run: Run, result: str, message: str) -> None:
+def _record(run: Run, result: str, message: str) -> None:
     run.draft.set(cleanup=Cleanup(time=run.draft.now, result=result, message=message))
 
 
-def _note_failure(run: Run, reason: str, why: str) -> None:
+def _record_failure(run: Run, reason: str, why: str) -> None:
     """Record that files remain, where, and why."""
     uid, claim = run.observed.job.metadata.uid, run.observed.job.spec.storage.persistent_volume_claim
-    _note(run, reason, f"files remain in the folder {uid} of the claim {claim}: {why}")
+    _record(run, reason, f"files remain in the folder {uid} of the claim {claim}: {why}")

@@ -11,7 +11,7 @@ from tunegate_operator.engine.controller import Refusal
 from tunegate_operator.names import Step
 
 
-def all_left(
+def pods_gone_by(
     children: Iterable[Child],
     attempts: Iterable[Attempt],
     grace_seconds: Callable[[Step], int],
@@ -38,7 +38,7 @@ def has_run(started: datetime | None, attempts: Iterable[Attempt]) -> bool:
     return started is not None or any(attempt.started for attempt in attempts)
 
 
-def is_for_good(refusal: Refusal, patience: timedelta, now: datetime) -> bool:
+def is_final_refusal(refusal: Refusal, patience: timedelta, now: datetime) -> bool:
     """Whether a Job is refused for good: it is invalid, or was forbidden for longer than ``patience``. An
     unavailable API server is retried without limit, with growing pauses."""
     if refusal.cause == "Unavailable":
