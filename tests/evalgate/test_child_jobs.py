@@ -256,7 +256,7 @@ def test_gate_owns_its_job_and_the_job_reports_under_its_uid(world: FakeWorld) -
     assert token["sources"][0]["serviceAccountToken"]["audience"] == report_audience(uid)
 
 
-def test_gate_shows_its_job_until_it_completes(world: FakeWorld) -> None:
+def test_gate_status_follows_its_job_until_it_completes(world: FakeWorld) -> None:
     assert world.status.state == "Starting"
     pod = world.fake.pending_pod(world.job_name)
     waiting = pod_status.waiting(pod, "ErrImagePull", "no such image", world.clock.now())
@@ -271,7 +271,7 @@ def test_gate_shows_its_job_until_it_completes(world: FakeWorld) -> None:
     assert status.running_seconds == 7
 
 
-def test_failed_attempt_with_progress_is_retried_and_without_fails(world: FakeWorld) -> None:
+def test_failed_attempt_is_retried_only_after_progress(world: FakeWorld) -> None:
     world.start()
     world.report(judged=3)
     assert world.end_attempt().state == "Starting"
@@ -327,7 +327,7 @@ def test_suspended_gate_ends_its_job_and_resumes_with_the_next_attempt(world: Fa
     assert [job["metadata"]["name"][-2:] for job in world.jobs()] == ["-2"]
 
 
-def test_refused_job_is_waited_for_with_its_reason() -> None:
+def test_gate_waits_for_a_forbidden_job_with_its_reason() -> None:
     world = FakeWorld()
     for job in world.jobs():
         world.fake.as_user.delete(Key.of(job), uid_of(job))
@@ -338,7 +338,7 @@ def test_refused_job_is_waited_for_with_its_reason() -> None:
     assert (status.state, status.reason) == ("Waiting", Reason.QUOTA_EXCEEDED)
 
 
-def test_restarted_operator_goes_on_from_what_status_remembers(world: FakeWorld) -> None:
+def test_restarted_operator_continues_from_the_ledger_in_status(world: FakeWorld) -> None:
     world.start()
     world.report(judged=3)
     world.end_attempt()
@@ -360,7 +360,7 @@ sys.exit(code)
 """
 
 
-def test_gate_runs_a_real_process_on_a_laptop_to_its_end(tmp_path: Path) -> None:
+def test_gate_runs_a_process_to_completion_on_a_laptop(tmp_path: Path) -> None:
     package = tmp_path / "code" / "tunegate_trainer"
     package.mkdir(parents=True)
     (package / "__init__.py").touch()

@@ -25,7 +25,7 @@ def ready(world: World) -> tuple[str, str, str]:
     return condition.status, condition.reason, condition.message
 
 
-def test_a_gate_is_ready_once_its_golden_set_is_the_pinned_one():
+def test_gate_is_ready_once_its_golden_set_matches_the_digest():
     world = World()
     world.apply(make_config_map("cases", golden__jsonl=golden_text()), make_gate().obj())
     world.settle()
@@ -33,7 +33,7 @@ def test_a_gate_is_ready_once_its_golden_set_is_the_pinned_one():
     assert (status(world).cases, status(world).digest) == (100, make_gate().spec["golden"]["sha256"])
 
 
-def test_a_gate_of_the_same_name_with_other_cases_begins_a_record_of_its_own():
+def test_recreated_gate_with_other_cases_starts_with_empty_records():
     world = World()
     world.apply_all()
     assert world.run().phase is Phase.SUCCEEDED
@@ -52,7 +52,7 @@ def test_a_gate_of_the_same_name_with_other_cases_begins_a_record_of_its_own():
     assert status(world).last_verdict is None
 
 
-def test_a_missing_golden_set_is_waited_for():
+def test_gate_waits_for_a_missing_golden_set():
     world = World()
     world.apply(make_gate().obj())
     world.settle()
@@ -63,7 +63,7 @@ def test_a_missing_golden_set_is_waited_for():
     assert ready(world)[0] == "True"
 
 
-def test_key_that_begins_with_a_dot_is_not_the_golden_set():
+def test_hidden_configmap_key_is_not_the_golden_set():
     world = World()
     keys = make_config_map("cases", golden__jsonl=golden_text())
     keys["data"] |= {".notes": "not a golden set"}
@@ -74,7 +74,7 @@ def test_key_that_begins_with_a_dot_is_not_the_golden_set():
     assert ready(world) == ("True", GateReason.GOLDEN_READ, "100 cases")
 
 
-def test_golden_set_under_a_hidden_key_must_be_named():
+def test_golden_set_in_a_hidden_key_must_be_named():
     world = World()
     keys = make_config_map("cases")
     keys["data"] = {".golden.jsonl": golden_text()}
@@ -93,7 +93,7 @@ def test_golden_set_under_a_hidden_key_must_be_named():
     assert condition.status == "True"
 
 
-def test_a_changed_golden_set_makes_the_gate_stall():
+def test_changed_golden_set_stalls_the_gate():
     world = World()
     world.apply(make_config_map("cases", golden__jsonl=golden_text()), make_gate().obj())
     world.settle()
@@ -107,7 +107,7 @@ def test_a_changed_golden_set_makes_the_gate_stall():
     assert status(world).digest is None
 
 
-def test_a_broken_golden_set_names_its_lines():
+def test_broken_golden_set_is_reported_with_its_lines():
     text = golden_text() + "{broken\n"
     gate = make_gate().obj()
     gate["spec"]["golden"]["sha256"] = sha256_text(text)
@@ -118,14 +118,14 @@ def test_a_broken_golden_set_names_its_lines():
     assert "line 101: not JSON" in ready(world)[2]
 
 
-def test_a_config_map_of_several_keys_needs_one_named():
+def test_configmap_with_several_keys_needs_a_key():
     world = World()
     world.apply(make_config_map("cases", a="", b=""), make_gate().obj())
     world.settle()
     assert ready(world)[2] == "ConfigMap cases has 2 keys: set golden.source.key to one of them"
 
 
-def test_cases_may_stand_in_the_spec():
+def test_inline_cases_make_the_gate_ready():
     case = {"id": "a", "prompt": "hi", "expect": [{"type": "contains", "value": "yes"}]}
     gate = make_gate().obj()
     gate["spec"] |= {"golden": {"source": {"inline": [case]}}, "baselines": []}
@@ -149,7 +149,7 @@ def test_cases_may_stand_in_the_spec():
         ),
     ],
 )
-def test_a_job_does_not_begin_for_a_gate_that_no_model_can_pass(thresholds, message):
+def test_job_waits_for_a_gate_that_no_model_can_pass(thresholds, message):
     gate = make_gate().obj()
     gate["spec"]["thresholds"] |= thresholds
     world = World()
@@ -162,7 +162,7 @@ def test_a_job_does_not_begin_for_a_gate_that_no_model_can_pass(thresholds, mess
     assert message in world.status().message
 
 
-def test_a_spec_that_contradicts_itself_stalls():
+def test_invalid_spec_stalls_the_gate():
     gate = make_gate().obj()
     gate["spec"]["golden"]["source"] = {}
     world = World()
@@ -171,7 +171,7 @@ def test_a_spec_that_contradicts_itself_stalls():
     assert ready(world)[:2] == ("False", GateReason.INVALID_SPEC)
 
 
-def test_final_models_are_recorded_and_the_record_outlives_the_job():
+def test_record_of_a_final_model_outlives_its_job():
     world = World()
     world.apply_all(make_job().with_publish().obj())
     world.run()
@@ -230,7 +230,7 @@ def record(number: int, uris: list[str]) -> Record:
 
 
 @pytest.mark.parametrize("published", [0, 3])
-def test_of_many_records_the_newest_stay_and_the_baseline_of_each_uri(published):
+def test_newest_records_and_baselines_are_kept(published):
     records = tuple(record(n, ["pvc://models/a"] if n == published else []) for n in range(40))
     kept = with_records(EvalGateStatus(), records).records
     assert len(kept) == MAX_RECORDS
@@ -238,7 +238,7 @@ def test_of_many_records_the_newest_stay_and_the_baseline_of_each_uri(published)
     assert f"job-{published}" in {r.job for r in kept}
 
 
-def test_what_a_full_record_dropped_is_not_read_again():
+def test_dropped_record_is_not_read_again():
     """An old baseline that it keeps does not make what came after it new."""
     records = tuple(record(n, ["pvc://models/a"] if n == 0 else []) for n in range(40))
     obj = make_gate().obj() | {"status": with_records(EvalGateStatus(), records).to_wire()}

@@ -82,7 +82,7 @@ LONGEST_MESSAGES = {
 
 @pytest.mark.parametrize("why", LONGEST_MESSAGES)
 @pytest.mark.parametrize(("uris", "uri_bytes", "kept"), [(4, 1024, 3), (1, 614, 6)])
-def test_status_at_its_fullest_stays_below_32_kib(why: str, uris: int, uri_bytes: int, kept: int) -> None:
+def test_full_gate_status_is_below_32_kib(why: str, uris: int, uri_bytes: int, kept: int) -> None:
     gate = make_gate("g" * 63).with_spec(**LONGEST_MESSAGES[why]).obj()
     world = world_with_old_status(gate, uris, uri_bytes)
     assert len(json.dumps(world.gate("g" * 63)["status"])) > LIMIT
@@ -96,7 +96,7 @@ def test_status_at_its_fullest_stays_below_32_kib(why: str, uris: int, uri_bytes
     assert len(wire["records"][0]["publishedUris"]) == uris
 
 
-def test_what_an_earlier_release_kept_in_status_moves_to_the_config_map() -> None:
+def test_records_of_an_earlier_release_move_to_the_configmap() -> None:
     world = world_with_old_status(make_gate().obj())
     world.settle()
     assert len(recorded(world)) == MAX_RECORDS
@@ -105,7 +105,7 @@ def test_what_an_earlier_release_kept_in_status_moves_to_the_config_map() -> Non
     assert (owner["kind"], owner["uid"]) == ("EvalGate", world.gate()["metadata"]["uid"])
 
 
-def test_outcomes_are_recorded_before_status_speaks_of_the_model() -> None:
+def test_outcomes_are_recorded_before_status_lists_the_model() -> None:
     world = World()
     world.apply_all(make_job().with_publish().obj())
     world.run()
@@ -154,7 +154,7 @@ def test_outcomes_leave_status_when_another_model_becomes_the_baseline() -> None
     assert shown == {"first": "", "second": letters(94)}
 
 
-def test_record_outlives_a_config_map_that_somebody_deletes() -> None:
+def test_records_in_status_survive_a_deleted_configmap() -> None:
     world = World()
     world.apply_all(make_job("first").with_publish().obj())
     world.run("first")
@@ -182,7 +182,7 @@ def test_baseline_comes_from_status_and_not_from_the_config_map() -> None:
     assert "golden 89/100, LastPublished 94/100: -5.0 points, limit -5.0" in failure.message
 
 
-def test_model_that_only_a_dry_run_published_is_no_baseline() -> None:
+def test_model_published_only_by_a_dry_run_is_no_baseline() -> None:
     world = World()
     world.apply_all(make_job("first").with_publish().obj())
     world.run("first")

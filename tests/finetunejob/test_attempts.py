@@ -14,7 +14,7 @@ from tunegate_operator.names import MANAGED_LABELS
 KILLED = (137, "")
 
 
-def test_a_killed_pod_is_restarted_within_its_attempt():
+def test_killed_pod_restarts_within_its_attempt():
     world = World(Script(exits={"train": [KILLED, KILLED]}))
     world.apply_all()
     assert world.run().phase is Phase.SUCCEEDED
@@ -30,7 +30,7 @@ def test_restarts_without_a_new_checkpoint_fail_the_job():
     assert "restarts made no progress" in status.failure.message
 
 
-def test_an_attempt_that_got_further_is_followed_by_the_next():
+def test_failed_attempt_with_a_new_checkpoint_is_retried():
     world = World()
     world.apply_all()
     while not world.status().checkpoints:
@@ -43,7 +43,7 @@ def test_an_attempt_that_got_further_is_followed_by_the_next():
     assert [(a.number, a.result, a.last_step) for a in trains] == [(1, "Killed", 20), (2, "Succeeded", 50)]
 
 
-def test_an_attempt_that_repeats_without_getting_further_fails():
+def test_second_attempt_without_a_new_checkpoint_fails_the_job():
     world = World()
     world.apply_all()
     while not world.status().checkpoints:
@@ -55,7 +55,7 @@ def test_an_attempt_that_repeats_without_getting_further_fails():
     assert [a.number for a in status.attempts if a.role == "train"] == [1, 2]
 
 
-def test_a_reason_of_a_newer_trainer_ends_the_job_as_any_other():
+def test_unknown_failure_reason_of_a_newer_trainer_fails_the_job():
     ended = Termination(
         exit_code=ExitCode.USER_ERROR,
         outcome=Outcome.FAILED,
@@ -70,7 +70,7 @@ def test_a_reason_of_a_newer_trainer_ends_the_job_as_any_other():
     assert "kubectl logs" in status.failure.hint
 
 
-def test_out_of_memory_ends_the_attempt_at_once():
+def test_out_of_memory_fails_the_job_at_once():
     world = World()
     world.apply_all()
     world.settle()
@@ -92,7 +92,7 @@ def test_out_of_memory_ends_the_attempt_at_once():
         (ExitCode.CREDENTIALS, Reason.CREDENTIALS),
     ],
 )
-def test_a_permanent_exit_code_is_classified_though_the_pod_said_nothing(code, reason):
+def test_permanent_exit_code_without_termination_message_is_classified(code, reason):
     world = World(Script(exits={"data": [(int(code), "last line of the log")]}))
     world.apply_all()
     status = world.run()
@@ -105,7 +105,7 @@ def test_a_permanent_exit_code_is_classified_though_the_pod_said_nothing(code, r
     ("code", "reason"),
     [(ExitCode.STORAGE, Reason.STORAGE), (ExitCode.UNREACHABLE, Reason.UNREACHABLE)],
 )
-def test_what_may_pass_is_tried_again_and_classified_though_the_pod_said_nothing(code, reason):
+def test_temporary_exit_code_is_retried_and_then_classified(code, reason):
     world = World(Script(exits={"data": [(int(code), "last line of the log")] * 4}))
     world.apply_all()
     status = world.run()
@@ -115,7 +115,7 @@ def test_what_may_pass_is_tried_again_and_classified_though_the_pod_said_nothing
     assert status.failure.hint
 
 
-def test_the_end_of_the_log_is_the_message_of_an_unknown_failure():
+def test_unknown_failure_has_the_end_of_the_log_as_message():
     world = World(Script(exits={"data": [(1, "Traceback\nValueError: odd")] * 4}))
     world.apply_all()
     status = world.run()
@@ -124,7 +124,7 @@ def test_the_end_of_the_log_is_the_message_of_an_unknown_failure():
     assert "ValueError: odd" in status.failure.message
 
 
-def test_a_long_log_leaves_room_to_say_that_restarts_did_not_help():
+def test_long_log_is_cut_so_that_the_restart_note_fits():
     world = World(Script(exits={"data": [(1, "first" + "x" * 3000 + "last")] * 4}))
     world.apply_all()
     failure = world.run().failure
@@ -133,7 +133,7 @@ def test_a_long_log_leaves_room_to_say_that_restarts_did_not_help():
     assert failure.message.endswith("xxlast (restarts made no progress)")
 
 
-def test_a_pod_says_why_itself_where_it_can():
+def test_failure_in_the_termination_message_is_shown():
     world = World(Script(exits={"gate": [failed(ExitCode.NOT_FOUND, "NotFound", "no such file")]}))
     world.apply_all()
     status = world.run()
@@ -142,7 +142,7 @@ def test_a_pod_says_why_itself_where_it_can():
 
 
 def starts_its_pod(world: World, role: str = "data") -> str:
-    """The Job of this role whose pod runs."""
+    """Start the pod of the next Job of this role. Return the Job's name."""
     world.until_job(role)
     (job,) = world.active_jobs()
     name: str = job["metadata"]["name"]
@@ -159,8 +159,8 @@ OUT_OF_GPU_MEMORY = failed(ExitCode.CUDA_OUT_OF_MEMORY, "CudaOutOfMemory", "the 
     ("role", "end", "reason"),
     [("data", BAD_ROWS, Reason.BAD_DATA), ("train", OUT_OF_GPU_MEMORY, Reason.CUDA_OUT_OF_MEMORY)],
 )
-def test_job_seen_to_fail_before_its_pod_ends_by_the_pods_reason(role, end, reason):
-    """Watches of Jobs and of pods have no common order."""
+def test_job_failure_seen_before_the_pods_end_waits_for_its_reason(role, end, reason):
+    """Watches of Jobs and of pods are not ordered with each other."""
     world = World()
     world.apply_all()
     name = starts_its_pod(world, role)
@@ -177,8 +177,8 @@ def test_job_seen_to_fail_before_its_pod_ends_by_the_pods_reason(role, end, reas
     assert world.status().attempts[-1].result == reason
 
 
-def test_failed_job_waits_for_the_pod_that_its_policy_speaks_of():
-    """The newest pod that is known was only killed; the next one, not heard of yet, ended for good."""
+def test_failed_job_waits_for_the_pod_that_matches_its_failure_policy():
+    """The newest pod in the cache was killed. The next one, not seen yet, had a permanent exit code."""
     world = World()
     world.apply_all()
     name = starts_its_pod(world)
@@ -194,7 +194,7 @@ def test_failed_job_waits_for_the_pod_that_its_policy_speaks_of():
     assert failure.reason == Reason.BAD_DATA
 
 
-def test_failed_job_without_a_pods_end_fails_after_100_seconds():
+def test_failed_job_whose_pod_never_ends_fails_after_100_seconds():
     world = World()
     world.apply_all()
     name = starts_its_pod(world)
@@ -213,7 +213,7 @@ def test_failed_job_without_a_pods_end_fails_after_100_seconds():
     assert failure.hint == f"kubectl describe job {name}"
 
 
-def test_several_pods_are_all_heard_before_the_reason_is_chosen():
+def test_multi_pod_failure_waits_for_the_end_of_all_pods():
     world = World()
     world.apply_all(make_job().with_spec(resources={"nodes": 2}).obj())
     name = starts_its_pod(world, "train")
@@ -233,7 +233,7 @@ def test_several_pods_are_all_heard_before_the_reason_is_chosen():
 
 
 def taken_away(reason: str, message: str, condition: str = "TerminationByKubelet") -> Object:
-    """The status of a pod that the cluster ended before its container said anything."""
+    """Return the status of a pod that the cluster ended, without a termination message."""
     disruption = {"type": "DisruptionTarget", "status": "True", "reason": condition, "message": message}
     return {"phase": "Failed", "reason": reason, "message": message, "conditions": [disruption]}
 
@@ -264,7 +264,7 @@ def taken_away(reason: str, message: str, condition: str = "TerminationByKubelet
         ),
     ],
 )
-def test_a_pod_that_the_cluster_ended_says_why(pod_status, reason, message):
+def test_failure_shows_why_the_cluster_ended_the_pod(pod_status, reason, message):
     world = World()
     world.apply_all()
     world.settle()
@@ -282,7 +282,7 @@ def test_a_pod_that_the_cluster_ended_says_why(pod_status, reason, message):
 
 
 def evict(world: World, after: float = 1, *, stays: bool = False) -> None:
-    """A pod of higher priority takes the place of the running one, which is soon gone, or stays as failed."""
+    """Preempt the running pod. It is deleted, or ``stays`` as a failed pod."""
     (job,) = world.active_jobs()
     name = job["metadata"]["name"]
     pod = world.cluster.start_pod(name)
@@ -295,7 +295,7 @@ def evict(world: World, after: float = 1, *, stays: bool = False) -> None:
         world.settle()
 
 
-def test_an_evicted_pod_costs_no_restart():
+def test_evicted_pod_costs_no_restart():
     world = World()
     world.apply_all()
     world.until_checkpoint()
@@ -307,7 +307,7 @@ def test_an_evicted_pod_costs_no_restart():
     assert [a.number for a in status.attempts if a.role == "train"] == [1]
 
 
-def test_ten_evictions_in_a_row_that_gained_nothing_end_the_job():
+def test_ten_evictions_without_a_new_checkpoint_fail_the_job():
     name = "a-name-as-long-as-a-label-may-be-and-so-cut-in-those-of-its-pods"[:63]
     world = World()
     world.apply_all(make_job(name).obj())
@@ -324,7 +324,7 @@ def test_ten_evictions_in_a_row_that_gained_nothing_end_the_job():
     assert status.attempts[-1].result == "Evicted"
 
 
-def test_the_time_of_evicted_pods_counts_though_they_are_gone():
+def test_running_time_of_deleted_evicted_pods_counts():
     world = World()
     spec = {"activeDeadlineSeconds": 9000, "resources": {"gpu": {"count": 1}, "memory": "8Gi"}}
     world.apply_all(make_job().with_spec(**spec).obj())
@@ -346,7 +346,7 @@ def test_the_time_of_evicted_pods_counts_though_they_are_gone():
     assert world.active_jobs() == []
 
 
-def test_evicted_pods_that_stay_are_noted_once():
+def test_evicted_pods_that_are_not_deleted_are_recorded_once():
     world = World()
     world.apply_all()
     world.until_checkpoint()
@@ -364,7 +364,7 @@ def test_evicted_pods_that_stay_are_noted_once():
     assert world.run().phase is Phase.SUCCEEDED
 
 
-def test_a_checkpoint_between_evictions_lets_the_job_go_on():
+def test_new_checkpoint_resets_the_count_of_evictions():
     world = World()
     world.apply_all()
     world.until_checkpoint()
@@ -379,7 +379,7 @@ def test_a_checkpoint_between_evictions_lets_the_job_go_on():
     assert len(world.status().evictions) == 10
 
 
-def test_a_process_that_was_asked_to_stop_by_nobody_we_know_was_killed():
+def test_exit_after_sigterm_without_a_known_cause_is_killed():
     world = World(Script(exits={"data": [(int(ExitCode.INTERRUPTED), "")] * 4}))
     world.apply_all()
     failure = world.run().failure
@@ -387,7 +387,7 @@ def test_a_process_that_was_asked_to_stop_by_nobody_we_know_was_killed():
     assert failure.reason == Reason.KILLED
 
 
-def test_suspend_lets_go_of_the_pods_and_resume_goes_on():
+def test_suspend_deletes_the_pods_and_resume_starts_the_next_attempt():
     world = World()
     world.apply_all()
     while not world.status().checkpoints:
@@ -407,7 +407,7 @@ def test_suspend_lets_go_of_the_pods_and_resume_goes_on():
     ]
 
 
-def test_running_time_has_a_deadline_and_waiting_does_not_count():
+def test_waiting_does_not_count_for_active_deadline_seconds():
     world = World()
     world.apply_all(make_job().with_spec(activeDeadlineSeconds=100).obj())
     world.settle()
@@ -425,7 +425,7 @@ def test_running_time_has_a_deadline_and_waiting_does_not_count():
     assert world.active_jobs() == []
 
 
-def test_a_job_that_is_done_is_not_failed_by_its_deadline():
+def test_completed_job_does_not_fail_at_its_deadline():
     world = World()
     world.apply_all(make_job().with_publish().obj())
     used = world.run().running_seconds
@@ -436,7 +436,7 @@ def test_a_job_that_is_done_is_not_failed_by_its_deadline():
     assert (status.phase, status.failure) == (Phase.SUCCEEDED, None)
 
 
-def test_a_last_report_that_never_comes_is_a_failure_after_a_while():
+def test_missing_last_report_fails_the_job_after_120_seconds():
     world = World()
     world.apply_all()
     world.settle()
@@ -452,7 +452,7 @@ def test_a_last_report_that_never_comes_is_a_failure_after_a_while():
     assert status.failure.reason == Reason.REPORT_MISSING
 
 
-def test_a_job_that_waited_too_long_holds_nothing():
+def test_start_timeout_deletes_the_child_jobs():
     world = World()
     world.apply_all(make_job().with_spec(startTimeoutSeconds=60).obj())
     world.until_job("train")
@@ -460,11 +460,11 @@ def test_a_job_that_waited_too_long_holds_nothing():
     status = world.status()
     assert status.failure is not None
     assert status.failure.reason == Reason.START_TIMEOUT
-    assert world.active_jobs() == [], "no pod of it starts when a GPU comes free"
+    assert world.active_jobs() == [], "no pod starts when a GPU becomes free"
     assert status.attempts[-1].result == Reason.START_TIMEOUT
 
 
-def test_results_that_the_cluster_refuses_fail_the_job_and_end_its_pods():
+def test_refused_results_configmap_fails_the_job_and_deletes_its_pods():
     world = World()
     world.apply_all()
     world.until_job("train")
@@ -477,7 +477,7 @@ def test_results_that_the_cluster_refuses_fail_the_job_and_end_its_pods():
 
 
 @pytest.mark.parametrize("role", ["data", "train", "gate"])
-def test_a_step_is_not_repeated_because_somebody_removed_its_job(role):
+def test_completed_step_is_not_repeated_when_its_job_is_deleted(role):
     world = World()
     world.apply_all(make_job().with_publish().obj())
     following = {"data": "train", "train": "gate", "gate": "publish"}[role]
@@ -494,8 +494,8 @@ def test_a_step_is_not_repeated_because_somebody_removed_its_job(role):
 
 
 @pytest.mark.parametrize("role", ["data", "train", "gate"])
-def test_a_running_child_that_loses_its_label_is_not_created_twice(role: str) -> None:
-    """To a watch that selects by label it is then deleted, though it runs."""
+def test_running_child_that_loses_its_label_is_not_created_twice(role: str) -> None:
+    """A watch that selects by label then shows it as deleted, although it runs."""
     world = World()
     world.apply_all()
     world.until_job(role)
@@ -511,7 +511,7 @@ def test_a_running_child_that_loses_its_label_is_not_created_twice(role: str) ->
     assert len([name for name in world.jobs() if f"-{role}-" in name]) == 1
 
 
-def test_a_job_keeps_the_trainer_image_that_it_began_with():
+def test_job_keeps_the_trainer_image_that_it_started_with():
     world = World()
     world.apply_all()
     world.until_job("train")
@@ -525,7 +525,7 @@ def test_a_job_keeps_the_trainer_image_that_it_began_with():
     assert images == {"trainer:test"}
 
 
-def test_a_child_that_the_cluster_refuses_fails_the_job_with_its_words():
+def test_refused_child_fails_the_job_with_the_refusal_message():
     world = World()
     world.cluster.refuse("Job", "spec.template: invalid image name")
     world.apply_all()
@@ -537,7 +537,7 @@ def test_a_child_that_the_cluster_refuses_fails_the_job_with_its_words():
     assert "invalid image name" in status.failure.message
 
 
-def test_what_a_pod_found_is_kept_though_the_job_fails_in_the_same_moment():
+def test_plan_reported_at_the_deadline_is_recorded():
     world = World()
     world.apply_all(make_job().with_spec(activeDeadlineSeconds=100).obj())
     world.settle()
@@ -554,7 +554,7 @@ def test_what_a_pod_found_is_kept_though_the_job_fails_in_the_same_moment():
     assert world.cluster.as_user.get(Key("ConfigMap", "default", status.plan.config_map)) is not None
 
 
-def test_a_container_that_joined_the_pod_does_not_speak_for_ours():
+def test_exit_of_a_sidecar_is_not_taken_for_the_trainers():
     world = World()
     world.apply_all()
     world.settle()

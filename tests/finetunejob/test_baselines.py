@@ -61,7 +61,7 @@ def test_gate_pod_may_use_what_the_training_pod_measured(world: World) -> None:
 
 
 @pytest.mark.parametrize("role", [Role.DATA, Role.PUBLISH])
-def test_pod_that_evaluates_nothing_gets_no_baselines(role: Role) -> None:
+def test_pod_without_evaluation_gets_no_baselines(role: Role) -> None:
     world = World()
     world.script.baselines = [baseline("golden")]
     world.apply_all(make_job("first").with_publish().obj())
@@ -87,7 +87,7 @@ def test_digests_outlive_the_job_that_measured_them(world: World) -> None:
     assert set(recorded_for(child(world, "second", "train"))) == {sha256_text("golden"), sha256_text("dev")}
 
 
-def test_report_registers_no_baseline(world: World) -> None:
+def test_baseline_in_a_report_is_not_recorded(world: World) -> None:
     """Reports lie on the volume first, where others may change them."""
     world.until_job("train")
     world.until_checkpoint("first")
@@ -107,7 +107,7 @@ def test_refused_baseline_is_an_event_that_names_the_file(world: World) -> None:
     assert "f" * 64 in message
 
 
-def test_gate_lists_nothing_of_a_job_without_it(world: World) -> None:
+def test_gate_lists_no_baselines_of_jobs_with_other_gates(world: World) -> None:
     world.run("first")
     world.apply(make_gate("other").obj())
     for name, gate in (("second", "other"), ("third", "golden")):

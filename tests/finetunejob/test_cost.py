@@ -1,4 +1,4 @@
-"""What a job needs, takes and saves stands in its status, and outlives the operator and its reports."""
+"""Status shows what a job needs, uses and saves, even after a restart of the operator."""
 
 from support.builders import make_job
 from support.model_shapes import QWEN_7B
@@ -13,7 +13,7 @@ REGRESSING = {10: 60, 20: 95, 30: 87, 35: 85, 40: 99, 50: 99}
 GPUS = make_job().with_spec(resources={"accelerator": "GPU", "gpu": {"count": 1}})
 
 
-def test_speed_memory_and_the_share_of_evaluations_are_told() -> None:
+def test_cost_has_speed_memory_and_evaluation_share() -> None:
     world = World()
     world.apply_all()
     cost = world.run().cost
@@ -24,11 +24,11 @@ def test_speed_memory_and_the_share_of_evaluations_are_told() -> None:
     assert stage.tokens_per_second == "500"
     assert stage.peak_process_memory == "1.0 GiB"
     assert stage.peak_gpu_memory is None
-    assert (cost.training_seconds, cost.evaluation_seconds) == ("100.0", "40.0")  # the gate's two as well
+    assert (cost.training_seconds, cost.evaluation_seconds) == ("100.0", "40.0")  # with the two of the gate
     assert cost.evaluation_share == "0.29"
 
 
-def test_each_stage_is_told() -> None:
+def test_cost_lists_each_stage() -> None:
     later = dict.fromkeys((10, 20, 30, 40, 50), 91)
     world = World(Script(later={"more": later}))
     stages = [{"name": n, "method": "SFT", "adapter": {"type": "LoRA"}} for n in (STAGE, "more")]
@@ -39,7 +39,7 @@ def test_each_stage_is_told() -> None:
     assert cost.training_seconds == "200.0"
 
 
-def test_a_new_operator_without_the_reports_knows_it_still() -> None:
+def test_cost_survives_an_operator_restart_without_reports() -> None:
     world = World()
     world.apply_all()
     world.until_job("gate")
@@ -51,7 +51,7 @@ def test_a_new_operator_without_the_reports_knows_it_still() -> None:
     assert world.status().cost == before
 
 
-def test_what_a_stop_saved_is_told_by_the_steps_and_evaluations_that_were_measured() -> None:
+def test_stop_shows_the_seconds_saved_by_measured_steps_and_evaluations() -> None:
     world = World(Script(checkpoints=REGRESSING))
     world.apply_all(GPUS.obj())
     stop = world.run().stop
@@ -61,7 +61,7 @@ def test_what_a_stop_saved_is_told_by_the_steps_and_evaluations_that_were_measur
     assert stop.gpu_seconds_saved == stop.seconds_saved
 
 
-def test_of_several_gpus_the_time_of_all_was_saved() -> None:
+def test_gpu_seconds_saved_count_all_gpus() -> None:
     world = World(Script(checkpoints=REGRESSING))
     world.apply_all(GPUS.with_spec(resources={"accelerator": "GPU", "nodes": 2, "gpu": {"count": 2}}).obj())
     stop = world.run().stop
@@ -69,7 +69,7 @@ def test_of_several_gpus_the_time_of_all_was_saved() -> None:
     assert stop.gpu_seconds_saved == 4 * stop.seconds_saved
 
 
-def test_without_a_gpu_none_of_its_time_was_saved() -> None:
+def test_gpu_seconds_saved_are_zero_on_a_cpu() -> None:
     world = World(Script(checkpoints=REGRESSING))
     world.apply_all()
     stop = world.run().stop
@@ -77,7 +77,7 @@ def test_without_a_gpu_none_of_its_time_was_saved() -> None:
     assert (stop.seconds_saved, stop.gpu_seconds_saved) == (40, 0)
 
 
-def test_what_is_needed_is_told_before_a_gpu_is_asked_for() -> None:
+def test_plan_memory_lists_parts_and_need_of_each_stage() -> None:
     plan = plan_for("uid")
     (stage,) = plan.stages
     memory = estimate(QWEN_7B, stage.parameters, Pass.of([512] * 8, 2048), accelerator="GPU")

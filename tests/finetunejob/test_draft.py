@@ -1,4 +1,4 @@
-"""When a decision wants to be made again, and what a draft accepts as status."""
+"""When an agenda requeues a decision, and which changes of status a draft accepts."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any, get_type_hints
@@ -20,20 +20,20 @@ def draft() -> Draft:
 
 
 @pytest.mark.parametrize("seconds", [(30, 10), (10, 30), (10, 10)])
-def test_the_earliest_moment_counts(seconds):
+def test_agenda_keeps_the_earliest_time(seconds):
     made = Agenda(NOW)
     for s in seconds:
         made.look_again_at(NOW + timedelta(seconds=s))
     assert made.requeue_after == 10
 
 
-def test_a_moment_that_has_passed_is_now():
+def test_time_in_the_past_requeues_at_once():
     made = Agenda(NOW)
     made.look_again_at(NOW - timedelta(seconds=5))
     assert made.requeue_after == 0
 
 
-def test_a_long_message_is_cut_everywhere():
+def test_long_message_is_cut_in_every_field():
     entered, waiting, failed = draft(), draft(), draft()
     entered.enter(Phase.TRAINING, LONG)
     waiting.wait(Phase.PENDING, Reason.GATE_NOT_FOUND, LONG, 60)
@@ -60,13 +60,13 @@ def test_misspelt_field_of_status_is_refused() -> None:
         {"gpu_seconds": None},
     ],
 )
-def test_value_of_a_wrong_type_is_refused(changes: dict[str, Any]) -> None:
+def test_status_value_of_a_wrong_type_is_refused(changes: dict[str, Any]) -> None:
     made = draft()
     with pytest.raises(ValueError, match="validation error"):
         made.set(**changes)
     assert made.status == FineTuneJobStatus()
 
 
-def test_changes_have_the_types_of_the_status() -> None:
+def test_status_changes_have_the_types_of_the_status() -> None:
     fields = get_type_hints(FineTuneJobStatus)
     assert {name: fields[name] for name in get_type_hints(StatusChanges)} == get_type_hints(StatusChanges)

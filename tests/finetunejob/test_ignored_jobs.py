@@ -1,4 +1,4 @@
-"""Jobs that name a FineTuneJob as their owner and are none of its attempts."""
+"""Jobs that name a FineTuneJob as their owner but are none of its attempts are ignored."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ LABELS = {
 
 
 def stranger(world: World, labels: dict[str, str], namespace: str = "default") -> Object:
-    """A Job that somebody else created, with ``orders`` as its owner."""
+    """Return a Job that somebody else created, with ``orders`` as its owner."""
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
@@ -83,7 +83,7 @@ def test_job_with_unreadable_labels_is_ignored_and_reported_once(
     assert named in message
 
 
-def test_removed_stranger_is_not_reported_by_a_new_operator() -> None:
+def test_deleted_ignored_job_is_not_reported_by_a_restarted_operator() -> None:
     world = training()
     world.apply(stranger(world, {}))
     world.settle()

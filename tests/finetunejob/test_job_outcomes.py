@@ -1,4 +1,4 @@
-"""A job's whole life on the fake cluster, its pods played by a script."""
+"""A job from creation to its end on the fake cluster. A script plays its pods."""
 
 import json
 
@@ -14,7 +14,7 @@ from tunegate_operator.engine.objects import uid_of
 from tunegate_operator.names import REQUEST_KEY, request_name, results_name
 
 
-def test_a_good_run_is_judged_and_published():
+def test_good_run_is_judged_and_published():
     world = World()
     world.apply_all(make_job().with_publish().obj())
     status = world.run()
@@ -42,7 +42,7 @@ def test_a_good_run_is_judged_and_published():
     }
 
 
-def test_without_publish_the_model_stays_on_the_volume():
+def test_job_without_publish_targets_starts_no_publish_pod():
     world = World()
     world.apply_all()
     status = world.run()
@@ -50,7 +50,7 @@ def test_without_publish_the_model_stays_on_the_volume():
     assert not any("publish" in name for name in world.jobs())
 
 
-def test_phases_come_in_order_and_are_told_once():
+def test_phases_are_emitted_as_events_once_and_in_order():
     world = World()
     world.apply_all(make_job().with_publish().obj())
     world.run()
@@ -66,7 +66,7 @@ def test_phases_come_in_order_and_are_told_once():
     ]
 
 
-def test_the_gate_judges_the_best_checkpoint_and_publish_names_what_was_judged():
+def test_publish_gets_the_digest_that_the_gate_judged():
     world = World()
     world.apply_all(make_job().with_publish().obj())
     world.run()
@@ -119,7 +119,7 @@ def test_the_gate_judges_the_best_checkpoint_and_publish_names_what_was_judged()
         ),
     ],
 )
-def test_what_did_not_pass_is_not_published(what, script, reason, message):
+def test_model_that_does_not_pass_is_not_published(what, script, reason, message):
     world = World(script)
     world.apply_all(make_job().with_publish().obj())
     status = world.run()
@@ -131,7 +131,7 @@ def test_what_did_not_pass_is_not_published(what, script, reason, message):
     assert not any("publish" in name for name in world.jobs())
 
 
-def test_failure_names_no_gate_in_a_dry_run():
+def test_failure_does_not_name_a_gate_in_dry_run():
     world = World(Script(checkpoints={10: 20, 50: 30}))
     world.apply(make_gate("rehearsed").obj())
     world.apply_all(make_job().with_gates("golden", "rehearsed").obj())
@@ -139,7 +139,7 @@ def test_failure_names_no_gate_in_a_dry_run():
     name = request_name("orders", world.job()["metadata"]["uid"])
     recorded = world.cluster.as_user.get(Key("ConfigMap", "default", name))
     request = Request.model_validate_json(recorded["data"][REQUEST_KEY])
-    dry = request.gate("rehearsed")  # the operator accepts no such gate yet
+    dry = request.gate("rehearsed")  # the API does not accept dryRun yet
     dry = dry.model_copy(update={"spec": dry.spec.model_copy(update={"dry_run": True})})
     request = request.model_copy(update={"gates": [request.gate("golden"), dry]})
     world.cluster.as_user.delete(Key.of(recorded), recorded["metadata"]["uid"])
@@ -152,7 +152,7 @@ def test_failure_names_no_gate_in_a_dry_run():
     )
 
 
-def test_no_passing_checkpoint_fails_before_the_gate():
+def test_job_without_a_passing_checkpoint_fails_before_the_gate():
     world = World(Script(checkpoints={10: 20, 30: 45, 50: 60}))
     world.apply_all()
     status = world.run()
@@ -171,7 +171,7 @@ def test_outcomes_of_another_golden_set_never_pass():
     assert "100 outcomes for the 0 cases of the golden set" in status.failure.message
 
 
-def test_the_request_keeps_the_gate_as_it_was_read():
+def test_later_edit_of_a_gate_does_not_change_a_running_job():
     world = World()
     world.apply_all()
     world.settle()
@@ -181,7 +181,7 @@ def test_the_request_keeps_the_gate_as_it_was_read():
     assert world.run().phase is Phase.SUCCEEDED
 
 
-def test_children_are_hardened_and_owned():
+def test_child_jobs_are_hardened_and_owned():
     world = World()
     world.apply_all()
     world.settle()
@@ -210,7 +210,7 @@ def test_children_are_hardened_and_owned():
     ]
 
 
-def test_only_training_and_the_gate_ask_for_gpus():
+def test_only_training_and_gate_request_gpus():
     world = World()
     world.apply_all(make_job().with_spec(resources={"gpu": {"count": 1}, "memory": "8Gi"}).obj())
     status = world.run()
@@ -230,7 +230,7 @@ def test_only_training_and_the_gate_ask_for_gpus():
     assert (status.running_seconds, status.gpu_seconds) == (9, 8)
 
 
-def test_names_of_children_fit_a_label_however_long_the_name():
+def test_child_name_of_a_long_job_name_is_a_valid_label():
     world = World()
     world.apply_all(make_job("n" * 63).obj())
     world.settle()
@@ -239,7 +239,7 @@ def test_names_of_children_fit_a_label_however_long_the_name():
     assert name.endswith("-1")
 
 
-def test_a_wrong_spec_fails_at_once_and_names_every_problem():
+def test_invalid_spec_fails_at_once_and_names_every_problem():
     world = World()
     world.apply_all(make_job().with_spec(model={}, evaluateEvery={"fraction": "0.2", "steps": 3}).obj())
     status = world.run()
@@ -252,7 +252,7 @@ def test_a_wrong_spec_fails_at_once_and_names_every_problem():
     assert world.jobs() == []
 
 
-def test_a_finished_job_is_left_alone():
+def test_finished_job_is_not_written_again():
     world = World()
     world.apply_all()
     world.run()
@@ -262,7 +262,7 @@ def test_a_finished_job_is_left_alone():
     assert len(world.cluster.writes) == before
 
 
-def test_an_earlier_version_published_to_the_same_uri_is_a_baseline():
+def test_version_published_to_the_same_uri_is_a_baseline():
     world = World()
     world.apply_all(make_job("first").with_publish().obj())
     world.run("first")
@@ -274,7 +274,7 @@ def test_an_earlier_version_published_to_the_same_uri_is_a_baseline():
     assert "golden 89/100, LastPublished 94/100: -5.0 points, limit -5.0" in status.failure.message
 
 
-def test_while_nothing_was_published_that_baseline_is_skipped_and_said():
+def test_last_published_is_skipped_while_nothing_is_published():
     world = World()
     world.apply_all(make_job().with_publish().obj())
     status = world.run()
@@ -282,7 +282,7 @@ def test_while_nothing_was_published_that_baseline_is_skipped_and_said():
     assert status.final.gates[0].skipped == ["LastPublished"]
 
 
-def test_the_plan_names_by_digest_the_image_that_ran():
+def test_plan_has_the_digest_of_the_image_that_ran():
     world = World()
     world.apply_all()
     plan = world.run().plan
@@ -293,7 +293,7 @@ def test_the_plan_names_by_digest_the_image_that_ran():
     assert plan.image == json.loads(recorded["data"]["plan.json"])["image"] == image_id(image)
 
 
-def test_results_are_recorded_before_status_speaks_of_them():
+def test_results_are_recorded_before_status_shows_them():
     world = World()
     world.apply_all()
     world.run()
@@ -302,7 +302,7 @@ def test_results_are_recorded_before_status_speaks_of_them():
     assert writes[first_results + 1] == ("status", "FineTuneJob")
 
 
-def test_a_job_ends_once_its_results_are_recorded_however_long_the_cluster_could_not_take_them():
+def test_job_waits_for_results_configmap_before_it_ends():
     world = World(Script(final="f" * 100))
     world.apply_all()
     world.until_job("gate")
@@ -325,7 +325,7 @@ def test_a_job_ends_once_its_results_are_recorded_however_long_the_cluster_could
     assert Results.model_validate_json(results["data"]["results.json"]).find(Subject.FINAL)
 
 
-def test_no_pod_waits_for_a_record_in_a_namespace_that_is_being_deleted():
+def test_pods_do_not_wait_for_records_in_a_terminating_namespace():
     world = World(posts=True)
     world.apply_all()
     world.until_job("train")
@@ -336,7 +336,7 @@ def test_no_pod_waits_for_a_record_in_a_namespace_that_is_being_deleted():
     assert world._delivered["train-sft.json"].cancelled()
 
 
-def test_what_runs_is_ended_though_the_cluster_takes_no_records():
+def test_deadline_deletes_pods_although_records_cannot_be_written():
     world = World()
     world.apply_all(make_job().with_spec(activeDeadlineSeconds=100).obj())
     world.until_checkpoint()
@@ -350,7 +350,7 @@ def test_what_runs_is_ended_though_the_cluster_takes_no_records():
     assert status.failure.reason == Reason.DEADLINE_EXCEEDED
 
 
-def test_permanent_exit_code_fails_with_the_pods_own_words():
+def test_permanent_exit_code_fails_with_the_pods_message_and_hint():
     world = World(Script(exits={"data": [failed(ExitCode.BAD_DATA, "BadData", "line 17: not JSON")]}))
     world.apply_all()
     status = world.run()
@@ -363,7 +363,7 @@ def test_permanent_exit_code_fails_with_the_pods_own_words():
     assert world.condition("DataReady").status == "False"
 
 
-def test_the_request_is_immutable_and_whole():
+def test_request_configmap_is_immutable_and_complete():
     world = World()
     world.apply_all()
     world.settle()
@@ -376,7 +376,7 @@ def test_the_request_is_immutable_and_whole():
     assert request.final_gates[0].golden_sha256 == make_gate().spec["golden"]["sha256"]
 
 
-def test_a_running_job_whose_request_and_rows_were_removed_leaves_no_pod():
+def test_job_whose_request_and_data_are_deleted_leaves_no_pod():
     world = World()
     world.apply_all(make_job().with_spec(startTimeoutSeconds=60).obj())
     world.until_job("train")
@@ -396,7 +396,7 @@ def test_a_running_job_whose_request_and_rows_were_removed_leaves_no_pod():
     ("kind", "name", "field"), [("FineTuneJob", "orders", "phase"), ("EvalGate", "golden", "lastVerdict")]
 )
 @pytest.mark.parametrize("is_wrong_here", [False, True])
-def test_a_status_that_a_newer_version_wrote_is_left_alone(kind, name, field, is_wrong_here, caplog):
+def test_unreadable_status_of_a_newer_version_is_not_changed(kind, name, field, is_wrong_here, caplog):
     world = World()
     world.apply_all(make_job().with_spec(ttlSecondsAfterFinished=600).obj())
     assert world.run().phase is Phase.SUCCEEDED

@@ -8,7 +8,7 @@ from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec
 from tunegate_operator.finetunejob.judge import checkpoint_status
 
 
-def test_status_has_the_value_of_a_metric_of_counts():
+def test_status_shows_the_value_of_a_metric_of_counts():
     spec = make_job().with_gates("golden").spec | {"taskMetrics": [{"name": "f1", "min": "0.5"}]}
     gate = GateRequest(
         name="golden",

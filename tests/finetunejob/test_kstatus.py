@@ -1,4 +1,4 @@
-"""The tables of docs/status.md: each phase's conditions, what kstatus computes, what Argo CD shows.
+"""Check the tables of docs/status.md: each phase's conditions, the result of kstatus, the health in Argo CD.
 
 Argo CD's part runs the Lua scripts of docs/gitops.md in the Lua that Argo CD has.
 """
@@ -31,19 +31,19 @@ function(script, obj)
   return check()
 end
 """
-"""As Argo CD runs a health check: with the object, and nothing of the machine."""
+"""Runs a health check as Argo CD does: with the object, without access to the machine."""
 STANDARD = ("Ready", "Reconciling", "Stalled")
 
 
 def rows_of(heading: str) -> dict[str, list[str]]:
-    """The table whose first column is called so: first cell to the others."""
+    """Return the table whose first column has this heading: first cell to the other cells."""
     table = PAGE.split(f"| {heading} |", 1)[1].split("\n\n", 1)[0]
     rows = [[cell.strip().strip("`") for cell in line.split("|")[1:-1]] for line in table.splitlines()[2:]]
     return {first: others for first, *others in rows}
 
 
 def kstatus(obj: Object) -> str:
-    """What kstatus makes of a custom resource: its published rules, in their order."""
+    """Return what kstatus computes for a custom resource, by its published rules."""
     metadata, status = obj["metadata"], obj.get("status", {})
     if metadata.get("deletionTimestamp"):
         return "Terminating"
@@ -60,7 +60,7 @@ def kstatus(obj: Object) -> str:
 
 
 def argo_health(obj: Object) -> dict[str, str]:
-    """What the health check of docs/gitops.md says."""
+    """Return the result of the health check in docs/gitops.md."""
     (block,) = re.findall(r"```yaml\n(.*?)```", (DOCS / "gitops.md").read_text(), re.DOTALL)
     scripts = yaml.safe_load(block)["data"]
     lua = lua51.LuaRuntime()
@@ -78,13 +78,13 @@ def to_lua(lua: Any, value: Any) -> Any:
 
 
 def described(obj: Object) -> list[str]:
-    """A row of the table."""
+    """Return the table row of an object."""
     conditions = {c["type"]: c["status"] for c in obj["status"]["conditions"]}
     return [*(conditions.get(type, "") for type in STANDARD), kstatus(obj), argo_health(obj)["status"]]
 
 
 def job_in(phase: Phase) -> Object:
-    """A FineTuneJob whose status says that it is in this phase."""
+    """Return a FineTuneJob with the status of this phase."""
     obj = make_job().obj()
     obj["metadata"] |= {"uid": "u", "generation": 3}
     status = FineTuneJob.model_validate(obj).status.model_copy(update={"observed_generation": 3})
@@ -97,11 +97,11 @@ def job_in(phase: Phase) -> Object:
 
 
 @pytest.mark.parametrize("phase", Phase)
-def test_a_phase_looks_as_its_row_says(phase: Phase) -> None:
+def test_phase_has_the_conditions_and_health_of_its_table_row(phase: Phase) -> None:
     assert described(job_in(phase)) == rows_of("FineTuneJob")[phase]
 
 
-def test_a_held_job_is_stalled_and_degraded() -> None:
+def test_held_job_is_stalled_and_degraded() -> None:
     world = World()
     world.apply_all()
     world.until_job("train")
@@ -111,11 +111,11 @@ def test_a_held_job_is_stalled_and_degraded() -> None:
     assert "spec.mixing" in argo_health(world.job())["message"]
 
 
-def test_every_phase_has_a_row_and_every_row_a_phase() -> None:
+def test_table_has_one_row_for_each_phase() -> None:
     assert list(rows_of("FineTuneJob")) == [str(phase) for phase in Phase]
 
 
-def test_a_gate_looks_as_its_rows_say() -> None:
+def test_gate_has_the_conditions_and_health_of_its_table_rows() -> None:
     rows = rows_of("EvalGate")
     world = World()
     world.apply(make_gate().obj())
@@ -139,13 +139,13 @@ def test_a_gate_looks_as_its_rows_say() -> None:
 
 
 @pytest.mark.parametrize("obj", [job_in(Phase.SUCCEEDED), job_in(Phase.FAILED)], ids=["succeeded", "failed"])
-def test_a_spec_that_the_operator_has_not_seen_is_in_progress(obj: Object) -> None:
+def test_new_generation_is_in_progress(obj: Object) -> None:
     obj["metadata"]["generation"] += 1
     assert (kstatus(obj), argo_health(obj)["status"]) == ("InProgress", "Progressing")
 
 
-def test_a_job_that_was_just_created_is_in_progress() -> None:
-    """Before the first status Argo CD waits; the first status that is written has a Ready condition."""
+def test_new_job_is_in_progress() -> None:
+    """Argo CD waits before the first status. The first status has a Ready condition."""
     obj = make_job().obj()
     obj["metadata"]["generation"] = 1
     assert argo_health(obj)["status"] == "Progressing"
@@ -158,11 +158,11 @@ def test_a_job_that_was_just_created_is_in_progress() -> None:
     assert {c["type"]: c["status"] for c in written[0]["status"]["conditions"]}["Ready"] == "Unknown"
 
 
-def test_argo_cd_shows_the_message_of_the_status() -> None:
+def test_argo_cd_shows_the_message_of_status() -> None:
     assert argo_health(job_in(Phase.FAILED))["message"] == "NotFound: no such file"
 
 
-def test_every_reason_is_on_the_page() -> None:
+def test_page_lists_every_reason() -> None:
     on_its_way = {"Pending", "Progressing", "Succeeded", "Suspended", "NotRequested", "Regressing"}
     first_cells = re.findall(r"^\| (`.*?) \|", PAGE.split("## Waiting", 1)[1], re.MULTILINE)
     named = {name for cell in first_cells for name in re.findall(r"`(\w+)`", cell)}

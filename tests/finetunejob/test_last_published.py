@@ -1,4 +1,4 @@
-"""The artifact is compared with what the publish targets hold, as the gate and publish pods read it."""
+"""The artifact is compared with the published version that the gate and publish pods read at the targets."""
 
 import json
 
@@ -24,7 +24,7 @@ def reading(number: int, passed: int = 94, problem: str | None = None) -> LastPu
     return LastPublished(reading=number, versions={"golden": version})
 
 
-def test_job_that_loses_to_an_overlapping_one_fails_and_names_it():
+def test_job_worse_than_one_published_meanwhile_fails_and_names_it():
     world = World(Script(final=80, publish_reads=reading(1)))
     world.apply_all(make_job().with_publish().obj())
     status = world.run()
@@ -39,7 +39,7 @@ def test_job_that_loses_to_an_overlapping_one_fails_and_names_it():
     assert world.condition("Published").status == "False"
 
 
-def test_job_that_loses_at_its_last_target_says_where_it_is():
+def test_failure_at_the_last_target_names_where_the_model_is_published():
     world = World(Script(final=80, publish_reads=reading(1)))
     targets = [{"uri": "pvc://models/first"}, {"uri": "pvc://models/second"}]
     world.apply_all(make_job().with_spec(publish=targets).obj())
@@ -50,7 +50,7 @@ def test_job_that_loses_at_its_last_target_says_where_it_is():
     assert status.failure.hint.startswith(f"Published only to {published.uri}.")
 
 
-def test_gate_without_a_record_compares_with_the_evidence():
+def test_gate_without_a_record_compares_with_published_evidence():
     world = World(Script(final=80, gate_reads=reading(1)))
     world.apply_all(make_job().with_publish().obj())
     assert world.gate().get("status", {}).get("records", []) == []
@@ -60,7 +60,7 @@ def test_gate_without_a_record_compares_with_the_evidence():
     assert [name for name in world.jobs() if "-publish-" in name] == []
 
 
-def test_evidence_that_cannot_be_read_is_an_error_of_the_gate():
+def test_unreadable_evidence_is_a_gate_error():
     world = World(Script(gate_reads=reading(1, problem="its evidence/verdict.json was changed")))
     world.apply_all(make_job().with_publish().obj())
     status = world.run()
@@ -70,7 +70,7 @@ def test_evidence_that_cannot_be_read_is_an_error_of_the_gate():
     assert expected in status.failure.message
 
 
-def test_checkpoints_are_compared_with_what_the_request_knew():
+def test_checkpoints_are_compared_with_the_version_in_the_request():
     world = World(Script(gate_reads=reading(1, passed=95)))
     world.apply_all(make_job().with_publish().obj())
     status = world.run()
@@ -82,7 +82,7 @@ def test_checkpoints_are_compared_with_what_the_request_knew():
     assert status.final.gates[0].golden.delta_points["LastPublished"] == "-1.0"
 
 
-def test_what_was_compared_with_is_recorded_with_the_results():
+def test_results_record_the_compared_version():
     world = World(Script(gate_reads=reading(1, passed=95)))
     world.apply_all(make_job().with_publish().obj())
     world.run()

@@ -1,4 +1,4 @@
-"""What a pod could not deliver reaches the operator all the same, or the job says that it did not."""
+"""A report that its pod could not send still reaches the operator, or the job fails with that reason."""
 
 from support.world import Script, World
 from tunegate_api.contract import ExitCode
@@ -9,7 +9,7 @@ from tunegate_operator.finetunejob.last_report import POST_SECONDS
 
 
 def unreachable_at_the_end_of(role: str, script: Script | None = None) -> World:
-    """A cluster whose pod of this role ended while the operator could not be reached."""
+    """Return a world whose pod of this role ended while the operator was unreachable."""
     world = World(script, posts=True)
     world.apply_all()
     world.until_job(role)
@@ -25,15 +25,15 @@ def pods(world: World, role: str):
     return [pod for name in names for pod in world.cluster.pods_of(name)]
 
 
-def test_a_small_pod_is_sent_for_the_last_report():
+def test_report_pod_sends_a_missing_last_report():
     world = unreachable_at_the_end_of("gate")
     assert "waiting for its last report" in world.status().message
     assert not pods(world, "report")
     world.advance(POST_SECONDS)
-    (messenger,) = [
+    (report_job,) = [
         job for job in world.active_jobs() if job["metadata"]["labels"]["tunegate.dev/role"] == "report"
     ]
-    container = messenger["spec"]["template"]["spec"]["containers"][0]
+    container = report_job["spec"]["template"]["spec"]["containers"][0]
     assert "nvidia.com/gpu" not in container["resources"]["limits"]
     assert world.status().phase is Phase.GATING
     world.is_reachable = True
@@ -41,7 +41,7 @@ def test_a_small_pod_is_sent_for_the_last_report():
     assert [(a.role, a.result) for a in world.status().attempts][-1] == ("report", "Succeeded")
 
 
-def test_a_job_that_was_suspended_meanwhile_is_not_said_to_be():
+def test_resumed_job_that_waits_for_a_report_is_not_suspended():
     world = unreachable_at_the_end_of("gate")
     world.edit(suspend=True)
     world.settle()
@@ -54,8 +54,8 @@ def test_a_job_that_was_suspended_meanwhile_is_not_said_to_be():
     assert world.run().phase is Phase.SUCCEEDED
 
 
-def test_what_training_could_not_deliver_the_gate_would_not_get_either():
-    """Without the last checkpoint's outcomes there is nothing to go on with."""
+def test_report_pod_sends_the_outcomes_of_training_before_the_gate():
+    """The gate cannot start without the outcomes of the last checkpoint."""
     world = unreachable_at_the_end_of("train")
     world.advance(POST_SECONDS)
     world.is_reachable = True
@@ -64,7 +64,7 @@ def test_what_training_could_not_deliver_the_gate_would_not_get_either():
     assert [c.step for c in status.checkpoints] == [10, 20, 30, 40, 50]
 
 
-def test_the_wait_goes_on_though_somebody_removed_the_job_that_completed():
+def test_wait_for_a_report_continues_when_the_completed_job_is_deleted():
     world = unreachable_at_the_end_of("train")
     for job in world.cluster.as_user.list_objects("Job"):
         world.cluster.as_user.delete(Key.of(job), uid_of(job))
@@ -75,7 +75,7 @@ def test_the_wait_goes_on_though_somebody_removed_the_job_that_completed():
     assert world.run().phase is Phase.SUCCEEDED
 
 
-def test_a_second_step_gets_a_pod_of_its_own():
+def test_second_step_with_a_missing_report_gets_its_own_report_pod():
     world = unreachable_at_the_end_of("data")
     world.advance(POST_SECONDS)
     world.is_reachable = True
@@ -90,7 +90,7 @@ def test_a_second_step_gets_a_pod_of_its_own():
     assert [a.number for a in world.status().attempts if a.role == "report"] == [1, 2]
 
 
-def test_a_report_that_the_pod_found_but_nobody_got_ends_the_job():
+def test_report_that_the_report_pod_cannot_send_fails_the_job():
     world = unreachable_at_the_end_of("gate")
     world.advance(POST_SECONDS)
     while world.active_jobs():
@@ -102,7 +102,7 @@ def test_a_report_that_the_pod_found_but_nobody_got_ends_the_job():
     assert failure.reason == Reason.REPORT_MISSING
 
 
-def test_a_pod_that_could_not_deliver_either_says_why():
+def test_failed_report_pod_is_named_in_the_failure():
     script = Script(exits={"report": [(ExitCode.INTERNAL_ERROR, "no route to host")] * 10})
     world = unreachable_at_the_end_of("gate", script)
     world.advance(POST_SECONDS)

@@ -1,4 +1,4 @@
-"""The seven stages of fine-tuning in status, in every way that a job can go."""
+"""The seven stages of fine-tuning in ``status.lifecycle``, for each way in which a job can end."""
 
 from support.builders import make_job
 from support.world import Script, World, failed
@@ -31,7 +31,7 @@ def run(script: Script | None = None, *, publish: bool = True) -> World:
     return world
 
 
-def test_a_published_model_has_come_through_all_that_was_asked_for():
+def test_published_job_has_succeeded_in_all_requested_stages():
     world = run()
     assert states(world) == ["Succeeded"] * 6 + ["NotRequested"]
     times = [(entry.started, entry.finished) for entry in lifecycle(world)[:6]]
@@ -40,15 +40,15 @@ def test_a_published_model_has_come_through_all_that_was_asked_for():
     training = lifecycle(world)[3]
     assert training.started
     assert training.finished
-    assert (training.finished - training.started).total_seconds() >= 5, "a checkpoint a second"
+    assert (training.finished - training.started).total_seconds() >= 5, "one checkpoint each second"
     assert lifecycle(world)[6].started is None
 
 
-def test_without_a_target_nothing_is_deployed():
+def test_deployment_is_not_requested_without_publish_targets():
     assert states(run(publish=False))[5] == "NotRequested"
 
 
-def test_stages_begin_one_after_the_other():
+def test_lifecycle_stages_start_in_order():
     world = World()
     world.apply_all(make_job().with_publish().obj())
     seen: list[list[str]] = []
@@ -69,7 +69,7 @@ def test_stages_begin_one_after_the_other():
     ]
 
 
-def test_where_a_job_ends_is_failed_and_what_follows_not_reached():
+def test_failed_job_has_a_failed_stage_and_later_ones_not_reached():
     world = run(Script(exits={"data": [failed(ExitCode.BAD_DATA, "BadData", "a row")]}))
     assert states(world) == ["Failed", "Succeeded", *["NotReached"] * 4, "NotRequested"]
     assert lifecycle(world)[0].finished is not None
@@ -81,7 +81,7 @@ def test_where_a_job_ends_is_failed_and_what_follows_not_reached():
     assert states(world) == [*["Succeeded"] * 4, "Failed", "NotReached", "NotRequested"]
 
 
-def test_a_stopped_job_stands_in_training_and_goes_on_there():
+def test_stopped_job_stays_in_fine_tuning_and_continues_there():
     world = run(Script(checkpoints=DROPPING))
     assert world.status().phase is Phase.STOPPED
     assert states(world)[2:5] == ["Succeeded", "Stopped", "Pending"]
@@ -90,11 +90,11 @@ def test_a_stopped_job_stands_in_training_and_goes_on_there():
     assert stop is not None
     world.edit(annotations={CONTINUE_ANNOTATION: f'{{"stop": "{stop.id}", "reason": "known"}}'})
     world.settle()
-    assert states(world)[2:5] == ["Succeeded", "Running", "Pending"], "it was set up before"
+    assert states(world)[2:5] == ["Succeeded", "Running", "Pending"], "training was set up before"
     assert lifecycle(world)[3].started == began
 
 
-def test_a_job_is_held_where_it_is():
+def test_job_suspended_in_gating_shows_evaluation_suspended():
     world = World()
     world.apply_all(make_job().with_publish().obj())
     world.until_job("gate")
@@ -103,7 +103,7 @@ def test_a_job_is_held_where_it_is():
     assert states(world) == [*["Succeeded"] * 4, "Suspended", "Pending", "NotRequested"]
 
 
-def test_a_suspended_job_says_where_it_is_held():
+def test_job_suspended_in_training_shows_fine_tuning_suspended():
     world = World()
     world.apply_all()
     world.until_checkpoint()
@@ -115,7 +115,7 @@ def test_a_suspended_job_says_where_it_is_held():
     assert states(world)[2:5] == ["Succeeded", "Running", "Pending"]
 
 
-def test_a_spec_that_became_wrong_ends_where_the_job_was():
+def test_spec_that_becomes_invalid_fails_the_current_stage():
     world = World()
     world.apply(make_job().with_publish().obj())
     world.settle()
@@ -125,7 +125,7 @@ def test_a_spec_that_became_wrong_ends_where_the_job_was():
     assert states(world) == [*["Failed"] * 2, *["NotReached"] * 4, "NotRequested"]
 
 
-def test_job_held_by_its_spec_stays_in_its_stage():
+def test_held_job_stays_in_its_stage():
     world = World()
     world.apply_all(make_job().with_publish().obj())
     world.until_checkpoint()

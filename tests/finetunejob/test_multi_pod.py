@@ -1,4 +1,4 @@
-"""Two pods that train one model: started together, ended together, and begun again together."""
+"""Two pods that train one model: they start, end and restart at the same time."""
 
 from typing import Any
 
@@ -26,7 +26,7 @@ def end(code: int, message: str = "", **how: Any) -> dict[str, Any]:
 
 @pytest.fixture
 def world() -> World:
-    """Two pods train, each with two GPUs, and have no checkpoint yet."""
+    """Return a job with two training pods, each with two GPUs, before the first checkpoint."""
     world = World()
     resources = {"nodes": 2, "gpu": {"count": 2}}
     world.apply_all(make_job().with_spec(resources=resources).obj())
@@ -48,7 +48,7 @@ def both_run(world: World) -> None:
 
 
 def both_end(world: World, *ends: dict[str, Any]) -> None:
-    """In this order: the first of ``ends`` is of pod 0."""
+    """End the pods in this order; the first of ``ends`` is for pod 0."""
     name = training(world)["metadata"]["name"]
     for index, how in enumerate(ends):
         world.cluster.finish_pod(name, index=index, **how)
@@ -59,7 +59,7 @@ def attempts(world: World) -> list[tuple[int, str]]:
     return [(a.number, a.result) for a in world.status().attempts if a.role == "train"]
 
 
-def test_all_pods_start_at_once_and_find_the_first_by_name(world):
+def test_all_pods_start_at_once_and_get_the_name_of_the_first(world):
     job = training(world)
     spec, name = job["spec"], job["metadata"]["name"]
     pod = spec["template"]["spec"]
@@ -75,17 +75,19 @@ def test_all_pods_start_at_once_and_find_the_first_by_name(world):
     assert pod["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == "2"
 
 
-def test_a_long_name_leaves_room_for_the_number_of_each_pod():
+def test_long_job_name_is_cut_so_that_pod_indexes_fit():
     world = World()
     world.apply_all(make_job("7" * 63).with_spec(resources={"nodes": 2}).obj())
     world.until_job("train")
     job = training(world)
     assert len(f"{job['metadata']['name']}-1023") <= 63
-    assert job["spec"]["template"]["spec"]["subdomain"][0].isalpha(), "as the name of a Service must begin"
+    assert job["spec"]["template"]["spec"]["subdomain"][0].isalpha(), (
+        "the name of a Service must start with a letter"
+    )
     assert len(job["spec"]["template"]["spec"]["subdomain"]) <= 63
 
 
-def test_a_job_of_two_pods_lives_to_its_end(world):
+def test_job_with_two_pods_succeeds(world):
     status = world.run()
     assert status.phase is Phase.SUCCEEDED
     gate = next(job for job in world.cluster.as_user.list_objects("Job") if "gate" in job["metadata"]["name"])
@@ -93,7 +95,7 @@ def test_a_job_of_two_pods_lives_to_its_end(world):
     assert gate["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == "1"
 
 
-def test_gpu_time_is_of_all_gpus_of_all_pods(world):
+def test_gpu_seconds_count_all_gpus_of_all_pods(world):
     before = world.status()
     world.advance(100)
     both_end(world, end(*LOST), end(*KILLED))
@@ -103,7 +105,7 @@ def test_gpu_time_is_of_all_gpus_of_all_pods(world):
     assert after.gpu_seconds - before.gpu_seconds == 4 * seconds
 
 
-def test_it_does_not_run_before_all_its_pods_do():
+def test_job_is_queued_until_all_its_pods_run():
     world = World()
     world.apply_all(make_job().with_spec(resources={"nodes": 2}).obj())
     world.until_job("train")
@@ -137,25 +139,25 @@ def test_it_does_not_run_before_all_its_pods_do():
     ids=[
         "the second killed",
         "the first killed",
-        "asked to stop",
-        "one asked to stop",
-        "one stopped since the other was killed",
-        "a fault in one",
-        "nobody knows",
+        "both got SIGTERM",
+        "one got SIGTERM",
+        "one got SIGTERM after the other was killed",
+        "one failed",
+        "unknown cause",
     ],
 )
-def test_the_end_that_explains_the_others_is_the_attempts(world, ends, reason):
+def test_attempt_has_the_reason_of_the_pod_that_ended_the_others(world, ends, reason):
     both_end(world, *ends)
     assert attempts(world) == [(1, reason)]
     if reason == Reason.EVICTED:
         assert len(world.status().evictions) == 1
     else:
-        assert (world.status().evictions, world.active_jobs()) == ([], []), "it counts, and there is a pause"
+        assert (world.status().evictions, world.active_jobs()) == ([], []), "it counts, and a pause follows"
     world.advance(10)
-    assert training(world)["metadata"]["labels"]["tunegate.dev/attempt"] == "2", "all begin again"
+    assert training(world)["metadata"]["labels"]["tunegate.dev/attempt"] == "2", "all restart"
 
 
-def test_what_would_happen_again_fails_the_job_whoever_says_it(world):
+def test_permanent_failure_of_any_pod_fails_the_job(world):
     too_large = failed(ExitCode.CUDA_OUT_OF_MEMORY, Reason.CUDA_OUT_OF_MEMORY, "one example does not fit")
     both_end(world, end(*LOST), end(*too_large))
     failure = world.status().failure
@@ -163,7 +165,7 @@ def test_what_would_happen_again_fails_the_job_whoever_says_it(world):
     assert world.active_jobs() == []
 
 
-def test_what_would_happen_again_fails_the_job_before_its_pod_is_gone(world):
+def test_permanent_failure_fails_the_job_while_its_child_is_active(world):
     name = training(world)["metadata"]["name"]
     world.cluster.finish_pod(name, *LOST, index=0)
     world.settle()
@@ -177,12 +179,12 @@ def test_what_would_happen_again_fails_the_job_before_its_pod_is_gone(world):
     assert world.status().failure.message == "odd"
 
 
-def test_host_memory_is_named_though_another_pod_ended_first(world):
+def test_oom_kill_is_the_reason_although_another_pod_ended_first(world):
     both_end(world, end(*LOST), end(137, reason="OOMKilled"))
     assert world.status().failure.reason == Reason.OUT_OF_MEMORY
 
 
-def test_three_restarts_without_a_new_checkpoint_come_later_and_later_and_fail_the_job(world):
+def test_three_restarts_back_off_and_fail_without_a_new_checkpoint(world):
     for number, pause in ((1, 10), (2, 20), (3, 40)):
         both_end(world, end(*LOST), end(*KILLED))
         assert world.status().message.startswith("restarting after: ")
@@ -198,7 +200,7 @@ def test_three_restarts_without_a_new_checkpoint_come_later_and_later_and_fail_t
 
 
 def evict_one(world: World, name: str) -> Object:
-    """The second of two running pods is drained from its node, and saves."""
+    """Evict the second of two running pods, which saves a checkpoint."""
     pod = world.cluster.pods_of(name)[1]
     status = pod_status.terminated(pod, *SAVED, world.clock.now())
     drained = {"type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI"}
@@ -206,14 +208,14 @@ def evict_one(world: World, name: str) -> Object:
     return world.cluster.set_pod_status(name, status)
 
 
-def test_an_eviction_of_one_pod_restarts_all_and_costs_no_restart(world):
+def test_eviction_of_one_pod_restarts_all_without_counting(world):
     for number in range(1, MAX_EVICTIONS):
         name = training(world)["metadata"]["name"]
         evict_one(world, name)
         world.settle()
         world.cluster.finish_pod(name, *SAVED, index=0)
         world.settle()
-        assert len(world.status().evictions) == number, "one an attempt"
+        assert len(world.status().evictions) == number, "one for each attempt"
         both_run(world)
     assert attempts(world) == [(n, Reason.EVICTED) for n in range(1, MAX_EVICTIONS)]
     evict_one(world, training(world)["metadata"]["name"])
@@ -223,7 +225,7 @@ def test_an_eviction_of_one_pod_restarts_all_and_costs_no_restart(world):
 
 
 @pytest.mark.parametrize("length", [6, 38, 45, 63])
-def test_an_evicted_pod_that_is_gone_when_the_others_fail_costs_no_restart_whatever_the_name(length):
+def test_deleted_evicted_pod_costs_no_restart_for_any_name_length(length):
     world, name = World(), "n" * length
     world.apply_all(make_job(name).with_spec(resources={"nodes": 2}).obj())
     world.until_job("train")
@@ -235,12 +237,12 @@ def test_an_evicted_pod_that_is_gone_when_the_others_fail_costs_no_restart_whate
         world.cluster.as_user.delete(Key.of(evicted), evicted["metadata"]["uid"])
         world.cluster.finish_pod(child, *LOST, index=0)
         world.settle()
-        assert world.active_jobs(), "the next attempt has begun"
+        assert world.active_jobs(), "the next attempt has started"
     results = [a.result for a in world.status(name).attempts if a.role == "train"]
     assert results == [Reason.EVICTED] * 5
 
 
-def test_lost_nodes_cost_no_restart_and_each_is_counted_once_however_many(world):
+def test_lost_nodes_cost_no_restart_and_their_time_counts_once(world):
     gone = end(143, disruption="the node shuts down")
     seconds = world.status().running_seconds
     pauses = [10, 20, 40, 80, 160, 320, *[600] * MAX_ATTEMPTS]
@@ -255,5 +257,5 @@ def test_lost_nodes_cost_no_restart_and_each_is_counted_once_however_many(world)
     status = world.status()
     assert {result for _, result in attempts(world)} == {Reason.NODE_LOST}
     assert len(status.attempts) == MAX_ATTEMPTS
-    assert status.attempts[0].role == "data", "the last of its step"
+    assert status.attempts[0].role == "data", "the last attempt of its step"
     assert world.run().phase is Phase.SUCCEEDED

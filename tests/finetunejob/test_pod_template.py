@@ -1,4 +1,4 @@
-"""What pods get: hardened by the operator, and what a user set on top."""
+"""The specs of pods: hardened by the operator, with the user's pod template."""
 
 from typing import Any
 
@@ -21,7 +21,7 @@ UID = "0f7c9c1e-0000-4000-8000-000000000001"
 
 
 def template_of(role: Role, **spec: Any) -> Object:
-    """The pod template of a job's child of this role."""
+    """Return the pod template of a job's child with this role."""
     obj = make_job().with_spec(**spec).obj()
     obj["metadata"]["uid"] = UID
     job = FineTuneJob.model_validate(obj)
@@ -46,7 +46,7 @@ def container(template: Object) -> Object:
         (Role.GATE, "None", 7_000_000_000, QWEN_7B, 120),
     ],
 )
-def test_who_saves_more_gets_the_time_for_it(role, adapter, parameters, shape, seconds):
+def test_grace_period_grows_with_the_trained_weights(role, adapter, parameters, shape, seconds):
     obj = make_job().obj()
     obj["metadata"]["uid"] = UID
     job = FineTuneJob.model_validate(obj)
@@ -74,7 +74,7 @@ def test_who_saves_more_gets_the_time_for_it(role, adapter, parameters, shape, s
         (Role.TRAIN, None),
     ],
 )
-def test_a_report_pod_may_wait_as_long_as_any_other(role: Role, seconds: int | None):
+def test_deadline_of_a_report_job_includes_the_start_timeout(role: Role, seconds: int | None):
     obj = make_job().with_spec(startTimeoutSeconds=7200).obj()
     obj["metadata"]["uid"] = UID
     job = FineTuneJob.model_validate(obj)
@@ -85,7 +85,7 @@ def test_a_report_pod_may_wait_as_long_as_any_other(role: Role, seconds: int | N
 
 
 @pytest.mark.parametrize("role", Role)
-def test_every_pod_is_hardened_whatever_a_user_sets(role: Role):
+def test_every_pod_is_hardened_with_any_pod_template(role: Role):
     for wanted in (None, finetunejob()["spec"]["podTemplate"]):
         template = template_of(role, podTemplate=wanted)
         spec = template["spec"]
@@ -108,7 +108,7 @@ def test_every_pod_is_hardened_whatever_a_user_sets(role: Role):
 
 
 @pytest.mark.parametrize("role", [role for role in Role if not role.is_chore])
-def test_what_a_user_sets_is_on_every_pod(role: Role):
+def test_pod_template_is_applied_to_every_pod(role: Role):
     wanted = finetunejob()["spec"]["podTemplate"]
     template = template_of(role, podTemplate=wanted)
     metadata, spec = template["metadata"], template["spec"]
@@ -164,15 +164,15 @@ OF_EVERY_POD = {"HTTPS_PROXY", "SSL_CERT_FILE", "WANDB_MODE"}
         (Role.CLEANUP, set()),
     ],
 )
-def test_pod_gets_the_variables_of_its_role_alone(role: Role, names: set[str]):
-    """The last one is refused in a manifest: here the definitions are those of an earlier version."""
+def test_pod_gets_only_the_variables_of_its_role(role: Role, names: set[str]):
+    """The last variable is refused today. Here the CustomResourceDefinitions are of an earlier version."""
     env = [{"name": name, "value": value} for name, value in WANTED.items()]
     found = container(template_of(role, podTemplate={"env": env}))["env"]
     users = {v["name"]: v["value"] for v in found if not v["name"].startswith("TUNEGATE_")}
     assert users == {name: WANTED[name] for name in names}
 
 
-def test_a_pod_that_cleans_up_runs_where_the_others_ran_and_needs_nothing_that_may_be_gone():
+def test_cleanup_pod_keeps_node_selector_but_no_user_volumes():
     wanted = finetunejob()["spec"]["podTemplate"]
     spec = template_of(Role.CLEANUP, podTemplate=wanted)["spec"]
     assert spec["nodeSelector"] == wanted["nodeSelector"]
@@ -180,15 +180,15 @@ def test_a_pod_that_cleans_up_runs_where_the_others_ran_and_needs_nothing_that_m
     assert spec["containers"][0]["env"] == []
 
 
-def test_a_pod_that_tells_trackers_is_small_and_has_the_environment_of_their_clients():
+def test_track_pod_is_small_and_has_the_tracker_variables():
     wanted = finetunejob()["spec"]["podTemplate"]
     template = template_of(Role.TRACK, podTemplate=wanted, resources={"accelerator": "GPU", "cpu": "8"})
-    assert wanted["env"] == container(template)["env"], "a proxy, or an address; and it reports to nobody"
+    assert wanted["env"] == container(template)["env"], "a proxy or an address, and no report address"
     assert wanted["volumes"][0] in template["spec"]["volumes"], "a certificate"
     assert container(template)["resources"]["limits"] == {"memory": "1Gi"}
 
 
-def test_a_job_that_sets_nothing_has_none_of_it():
+def test_pod_without_a_pod_template_has_no_extra_fields():
     template = template_of(Role.TRAIN)
     assert template["metadata"].keys() == {"labels"}
     assert "nodeSelector" not in template["spec"]
@@ -197,7 +197,7 @@ def test_a_job_that_sets_nothing_has_none_of_it():
     assert names == ["TUNEGATE_REPORT_URL", "TUNEGATE_REPORT_CA"]
 
 
-def test_threads_follow_the_cores_of_a_pod_that_trains_on_its_cpu():
+def test_cpu_training_sets_threads_to_the_cpu_limit():
     template = template_of(Role.TRAIN, resources={"accelerator": "CPU", "cpu": "1500m", "memory": "2Gi"})
     limits = {"cpu": "1500m", "memory": "2Gi"}
     assert container(template)["resources"] == {"limits": limits, "requests": limits}
@@ -206,7 +206,7 @@ def test_threads_follow_the_cores_of_a_pod_that_trains_on_its_cpu():
     assert variable in container(template)["env"]
 
 
-def test_a_gpu_is_asked_for_where_a_model_runs_and_nowhere_else():
+def test_only_roles_that_run_a_model_request_a_gpu():
     asked = {"accelerator": "GPU", "cpu": "8", "memory": "32Gi", "gpu": {"count": 1}}
     expected = {
         Role.DATA: {},
@@ -219,7 +219,7 @@ def test_a_gpu_is_asked_for_where_a_model_runs_and_nowhere_else():
         assert found["resources"]["limits"] == {"memory": "32Gi"} | gpus, role
         assert found["resources"]["requests"] == {"memory": "32Gi", "cpu": "8"}
         names = [variable["name"] for variable in found["env"]]
-        assert "OMP_NUM_THREADS" not in names, "data loaders may use what is idle"
+        assert "OMP_NUM_THREADS" not in names, "data loaders may use idle cores"
 
 
 CREDENTIALS = {
@@ -236,7 +236,7 @@ CREDENTIALS = {
 @pytest.mark.parametrize(
     ("role", "names"), [(Role.DATA, {"bucket", "hub"}), (Role.PUBLISH, {"registry"}), (Role.TRAIN, set())]
 )
-def test_a_pod_gets_the_secrets_of_its_role_and_no_others(role: Role, names: set[str]):
+def test_pod_gets_only_the_secrets_of_its_role(role: Role, names: set[str]):
     template = template_of(role, **CREDENTIALS)
     secrets = {v["name"]: v["secret"] for v in template["spec"]["volumes"] if "secret" in v}
     mounts = {m["name"]: m for m in container(template)["volumeMounts"]}
@@ -244,11 +244,13 @@ def test_a_pod_gets_the_secrets_of_its_role_and_no_others(role: Role, names: set
     assert seen == {f"/tunegate/secrets/{name}": name for name in names}
     assert all(mounts[name]["readOnly"] for name in secrets)
     assert all(secret["defaultMode"] == 0o440 for secret in secrets.values())
-    assert not any(secret.get("optional") for secret in secrets.values()), "it would start without"
+    assert not any(secret.get("optional") for secret in secrets.values()), (
+        "with optional, the pod would start without them"
+    )
 
 
 @pytest.mark.parametrize("role", Role)
-def test_every_pod_that_has_news_gets_the_secrets_of_the_trackers(role: Role):
+def test_every_role_that_sends_metrics_gets_the_tracker_secrets(role: Role):
     mlflow = {"uri": "http://mlflow.internal", "experiment": "orders", "secretName": "mlflow-token"}
     wandb = {"project": "orders", "secretName": "wandb-key"}
     template = template_of(role, tracking={"mlflow": mlflow, "wandb": wandb})
@@ -258,13 +260,13 @@ def test_every_pod_that_has_news_gets_the_secrets_of_the_trackers(role: Role):
 
 
 @pytest.mark.parametrize("role", Role)
-def test_no_volume_of_a_user_may_take_the_name_of_the_operators(role: Role):
+def test_user_volume_with_an_operators_name_is_refused(role: Role):
     for volume in template_of(role, **CREDENTIALS)["spec"]["volumes"]:
         problems = find_problems(changed(finetunejob(), {"spec.podTemplate.volumes": [volume]}))
         assert any("must be none of the operator's volumes" in str(p) for p in problems), volume["name"]
 
 
-def test_a_job_with_everything_set_on_its_pods_lives_as_any_other():
+def test_job_with_a_full_pod_template_succeeds():
     world = World()
     world.apply_all(make_job().with_spec(podTemplate=finetunejob()["spec"]["podTemplate"]).obj())
     assert world.run().phase == "Succeeded"

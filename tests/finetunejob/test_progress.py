@@ -1,4 +1,4 @@
-"""Progress is shown, and costs few writes."""
+"""Progress is shown with few writes."""
 
 from support.world import STAGE, World
 
@@ -16,7 +16,7 @@ def test_progress_alone_is_written_at_most_every_30_seconds():
     assert len(world.status_writes()) - written == 2
 
 
-def test_the_last_progress_is_written_in_the_end():
+def test_last_progress_is_written_after_30_seconds():
     world = World()
     world.apply_all()
     world.until_checkpoint()
@@ -32,7 +32,7 @@ def test_the_last_progress_is_written_in_the_end():
     assert (progress.stage, progress.step) == (STAGE, 12)
 
 
-def test_what_a_gate_does_is_shown_while_it_does_it_and_is_progress_alone():
+def test_gate_activity_is_shown_and_written_as_progress():
     world = World()
     world.apply_all()
     world.until_job("gate")

@@ -1,7 +1,7 @@
-"""Whole lives of jobs, word for word: every change of status, every child, every event.
+"""Scenarios of jobs as transcripts: every change of status, every child, every event.
 
-The texts are in ``__snapshots__/test_lives``, one file a life. After a wanted change ``pytest
---snapshot-update`` writes them anew, and their difference is what to review: users will see it.
+The transcripts are in ``__snapshots__/test_scenarios``, one file for each scenario. After an intended change,
+``pytest --snapshot-update`` rewrites them. Review their difference: users will see it.
 """
 
 import json
@@ -21,7 +21,7 @@ from tunegate_operator.names import CONTINUE_ANNOTATION, DISCARD_ANNOTATION
 
 REGRESSING = {10: 60, 20: 95, 30: 87, 35: 85, 40: 99, 50: 99}
 KILLED = (137, "")
-Life = Callable[[World], None]
+Scenario = Callable[[World], None]
 
 
 def passes(world: World) -> None:
@@ -35,8 +35,8 @@ def passes_unpublished(world: World) -> None:
     world.run()
 
 
-def answers(annotation: str) -> Life:
-    def live(world: World) -> None:
+def decides(annotation: str) -> Scenario:
+    def play(world: World) -> None:
         passes(world)
         stop = world.status().stop
         assert stop is not None
@@ -45,7 +45,7 @@ def answers(annotation: str) -> Life:
         world.edit(annotations={annotation: json.dumps(said)})
         world.run()
 
-    return live
+    return play
 
 
 def waits_for_everything(world: World) -> None:
@@ -112,7 +112,7 @@ def suspended_from_the_start(world: World) -> None:
 
 
 def suspended_when_stopped(world: World) -> None:
-    """The decision is taken in; what it allows waits until the job is not suspended any more."""
+    """The decision is recorded, but training resumes only when the job is no longer suspended."""
     passes(world)
     world.edit(suspend=True)
     world.settle()
@@ -126,7 +126,7 @@ def suspended_when_stopped(world: World) -> None:
 
 
 def waits_for_its_volume(world: World) -> None:
-    """First no pod is allowed, then its volume is attached elsewhere: only Events say so."""
+    """A quota refuses the first pod, then the volume is attached elsewhere. Only Events show this."""
     world.apply_all()
     world.settle()
     (job,) = world.active_jobs()
@@ -143,7 +143,7 @@ def waits_for_its_volume(world: World) -> None:
 
 
 def evicted(world: World) -> None:
-    """A pod of higher priority takes the place; the next one goes on."""
+    """A pod of higher priority preempts the training pod; the next one resumes."""
     world.apply_all()
     world.until_checkpoint()
     (job,) = world.active_jobs()
@@ -208,7 +208,7 @@ def gate_report_lost(world: World) -> None:
 
 
 def stopped_for_no_reason(world: World) -> None:
-    """The trainer says at its last step that a gate stopped it; its outcomes say nothing of the kind."""
+    """The trainer reports at its last step that a gate stopped it, but its outcomes show no regression."""
     world.apply_all()
     while world.status().progress is None or world.status().progress.step < 50:
         world.tick()
@@ -227,7 +227,7 @@ def publish_report_lost(world: World) -> None:
 
 
 def complete_without_report(world: World) -> None:
-    """The operator is away for a minute: what it waits for counts from when the pod ended."""
+    """The operator is down for a minute. Its timeout counts from the end of the pod."""
     (job,) = world.active_jobs()
     said = Termination(exit_code=0, outcome=Outcome.COMPLETED).model_dump_json()
     world.cluster.complete_job(job["metadata"]["name"], said)
@@ -237,7 +237,7 @@ def complete_without_report(world: World) -> None:
 
 
 def operator_is_slow(world: World) -> None:
-    """It looks ten seconds after each step of a pod: times are those of the pods."""
+    """It sees each step of a pod ten seconds late. Times in status are those of the pods."""
     world.apply_all(make_job().with_publish().obj())
     for _ in range(40):
         world.settle()
@@ -318,7 +318,7 @@ def cleaned_up(world: World) -> None:
 
 
 def held_while_training(world: World) -> None:
-    """The operator was rolled back to a version that does not know a field."""
+    """The operator is rolled back to a version that does not know a field of the spec."""
     world.apply_all()
     world.until_checkpoint()
     spec = world.job()["spec"]
@@ -330,11 +330,11 @@ def held_while_training(world: World) -> None:
     world.run()
 
 
-LIVES: dict[str, tuple[Life, Script]] = {
+SCENARIOS: dict[str, tuple[Scenario, Script]] = {
     "passes": (passes, Script()),
     "passes-unpublished": (passes_unpublished, Script()),
-    "stopped-then-continued": (answers(CONTINUE_ANNOTATION), Script(checkpoints=REGRESSING)),
-    "stopped-then-discarded": (answers(DISCARD_ANNOTATION), Script(checkpoints=REGRESSING)),
+    "stopped-then-continued": (decides(CONTINUE_ANNOTATION), Script(checkpoints=REGRESSING)),
+    "stopped-then-discarded": (decides(DISCARD_ANNOTATION), Script(checkpoints=REGRESSING)),
     "stopped-with-many-regressed": (passes, Script(checkpoints={10: 95, 20: 84, 25: 84, 50: 99})),
     "must-pass-lost": (loses_a_must_pass_case, Script(base=95, checkpoints={10: 93, 20: 99, 50: 99})),
     "regression-not-confirmed": (passes, Script(checkpoints={10: 95, 20: 88, 30: 94, 50: 96})),
@@ -378,29 +378,29 @@ LIVES: dict[str, tuple[Life, Script]] = {
 }
 
 
-class LifeFile(SingleFileSnapshotExtension):
+class TranscriptFile(SingleFileSnapshotExtension):
     _write_mode = WriteMode.TEXT
     file_extension = "txt"
 
 
-@pytest.mark.parametrize("name", LIVES)
-def test_a_life_goes_as_written(name: str, snapshot: SnapshotAssertion) -> None:
-    live, script = LIVES[name]
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_scenario_matches_its_snapshot(name: str, snapshot: SnapshotAssertion) -> None:
+    play, script = SCENARIOS[name]
     world = World(deepcopy(script))
     transcript = Transcript(world)
-    live(world)
-    assert str(transcript) == snapshot(extension_class=LifeFile)
+    play(world)
+    assert str(transcript) == snapshot(extension_class=TranscriptFile)
     for job in world.cluster.as_user.list_objects("FineTuneJob"):
         failure = job["status"].get("failure")
         assert failure is None or failure["hint"], "what to do"
 
 
-def test_every_phase_is_lived_through() -> None:
-    """So that no phase is without a text."""
+def test_scenarios_reach_every_phase() -> None:
+    """Each phase appears in a transcript."""
     seen = set()
     for name in ("passes", "stopped-then-discarded", "suspended"):
-        live, script = LIVES[name]
+        play, script = SCENARIOS[name]
         world = World(deepcopy(script))
         world.cluster.watch(lambda change: seen.add(change.obj.get("status", {}).get("phase")))
-        live(world)
+        play(world)
     assert {str(phase) for phase in Phase} - seen == {"AwaitingReview"}

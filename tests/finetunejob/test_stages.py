@@ -1,4 +1,4 @@
-"""Stages in order: each goes on from the best passing checkpoint of the one before."""
+"""Stages run in order. Each starts from the best passing checkpoint of the previous one."""
 
 from typing import Any
 
@@ -25,7 +25,7 @@ def two_stages(script: Script | None = None) -> World:
 
 
 def arguments(world: World, role: str, stage: str = "") -> list[list[str]]:
-    """Of each Job of a role and stage, by attempt."""
+    """Return the arguments of each Job of a role and stage, by attempt."""
     found: list[list[str]] = []
     for job in world.cluster.as_user.list_objects("Job"):
         labels: dict[str, Any] = job["metadata"]["labels"]
@@ -34,7 +34,7 @@ def arguments(world: World, role: str, stage: str = "") -> list[list[str]]:
     return sorted(found, key=lambda args: int(args[args.index("--attempt") + 1]))
 
 
-def test_the_second_stage_starts_from_the_best_checkpoint_of_the_first():
+def test_second_stage_starts_from_the_best_checkpoint_of_the_first():
     world = two_stages()
     status = world.run()
     assert status.phase is Phase.SUCCEEDED
@@ -50,7 +50,7 @@ def test_the_second_stage_starts_from_the_best_checkpoint_of_the_first():
     assert (status.display.stage, status.display.best) == ("more 2/2", "step 50")
 
 
-def test_the_base_of_a_later_stages_comparison_is_the_jobs_model():
+def test_later_stage_is_compared_with_the_jobs_base_model():
     world = two_stages()
     world.run()
     later = next(c for c in world.status().checkpoints if c.stage == "more")
@@ -58,7 +58,7 @@ def test_the_base_of_a_later_stages_comparison_is_the_jobs_model():
     assert later.gates[0].golden.delta_points == {"BaseModel": "+81.0"}  # 91 against the base's 10
 
 
-def test_without_a_passing_checkpoint_no_further_stage_asks_for_a_gpu():
+def test_stage_without_a_passing_checkpoint_starts_no_next_stage():
     world = two_stages(Script(checkpoints={50: 20}, later={"more": RISING}))
     status = world.run()
     assert status.phase is Phase.FAILED
@@ -67,7 +67,7 @@ def test_without_a_passing_checkpoint_no_further_stage_asks_for_a_gpu():
     assert arguments(world, "train", "more") == []
 
 
-def test_a_stage_that_regresses_stops_and_a_continued_one_keeps_its_start():
+def test_continued_second_stage_keeps_its_start_checkpoint():
     world = two_stages(Script(later={"more": {**FALLING, 50: 95}}))
     status = world.run()
     assert status.phase is Phase.STOPPED
@@ -83,7 +83,7 @@ def test_a_stage_that_regresses_stops_and_a_continued_one_keeps_its_start():
 
 
 @pytest.mark.parametrize("turns", [8, 12, 15, 20])
-def test_a_new_operator_goes_on_where_the_stages_are(turns):
+def test_restarted_operator_continues_in_the_current_stage(turns):
     world = two_stages()
     for _ in range(turns):
         world.settle()
@@ -93,7 +93,7 @@ def test_a_new_operator_goes_on_where_the_stages_are(turns):
     assert [len(arguments(world, "train", stage)) for stage in ("sft", "more")] == [1, 1]
 
 
-def test_a_failure_of_the_second_stage_restarts_that_one_alone():
+def test_failure_of_the_second_stage_does_not_restart_the_first():
     world = two_stages()
     world.until_job("train")
     for _ in range(30):

@@ -1,4 +1,4 @@
-"""A job that starts from another one's model waits for it, and knows just which model that is."""
+"""A job that starts from another job's model waits for it, and records which model that is."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ LATER = make_job("later").with_spec(
 
 @pytest.fixture
 def world() -> World:
-    """The job ``orders``, which ends well, and what jobs need."""
+    """Return a world with the inputs of jobs and the job ``orders``, which succeeds."""
     world = World()
     world.apply_all()
     return world
@@ -44,13 +44,13 @@ def data_pod(world: World) -> Object:
 
 
 def mounted(pod: Object) -> dict[str, Any]:
-    """Mount path to the claim that is there and whether it is read-only."""
+    """Return for each mount path its claim, and whether it is read-only."""
     claims = {
         v["name"]: v["persistentVolumeClaim"]["claimName"]
         for v in pod["volumes"]
         if "persistentVolumeClaim" in v
     }
-    assert len(set(claims.values())) == len(claims), "a claim is one volume of a pod"
+    assert len(set(claims.values())) == len(claims), "one volume for each claim"
     return {
         m["mountPath"]: (claims[m["name"]], m.get("readOnly", False))
         for m in pod["containers"][0]["volumeMounts"]
@@ -58,7 +58,7 @@ def mounted(pod: Object) -> dict[str, Any]:
     }
 
 
-def test_a_job_that_does_not_exist_is_waited_for(world):
+def test_job_waits_for_a_missing_start_from_job(world):
     world.run()
     world.apply(make_job("later").with_spec(model={"startFrom": "unknown"}).obj())
     world.settle()
@@ -69,7 +69,7 @@ def test_a_job_that_does_not_exist_is_waited_for(world):
     assert world.status("later").phase is Phase.PENDING
 
 
-def test_a_job_that_has_not_succeeded_is_waited_for_and_then_started_from(world):
+def test_job_waits_until_the_start_from_job_succeeds(world):
     world.apply(LATER.obj())
     world.settle()
     assert ready(world) == (
@@ -90,13 +90,13 @@ def test_a_job_that_has_not_succeeded_is_waited_for_and_then_started_from(world)
     assert start.uri == f"pvc://tuning/{uid}/model"
 
 
-def test_its_end_is_noticed_at_once(world):
+def test_job_starts_as_soon_as_the_start_from_job_succeeds(world):
     world.apply(LATER.obj())
     world.run("orders")
-    assert world.status("later").phase is not Phase.PENDING, "without any time passing"
+    assert world.status("later").phase is not Phase.PENDING, "no time has passed"
 
 
-def test_a_job_that_stays_away_ends_the_wait(world):
+def test_wait_for_the_start_from_job_ends_at_the_start_timeout(world):
     world.script.exits["data"] = [(int(ExitCode.INTERNAL_ERROR), "slow")]
     world.apply(LATER.obj())
     world.settle()
@@ -109,7 +109,7 @@ def test_a_job_that_stays_away_ends_the_wait(world):
     )
 
 
-def test_a_job_that_failed_has_no_model_and_is_not_waited_for(world):
+def test_failed_start_from_job_fails_the_job_at_once(world):
     world.script.exits["data"] = [failed(ExitCode.BAD_DATA, "BadData", "line 3: prompt is missing")]
     world.apply(LATER.obj())
     world.run()
@@ -121,7 +121,7 @@ def test_a_job_that_failed_has_no_model_and_is_not_waited_for(world):
     assert status.failure.hint
 
 
-def test_the_data_pod_reads_the_claim_that_the_model_lies_on(world):
+def test_data_pod_mounts_the_claim_of_the_start_model(world):
     world.run()
     world.apply(LATER.obj())
     world.settle()
@@ -131,7 +131,7 @@ def test_the_data_pod_reads_the_claim_that_the_model_lies_on(world):
     }
 
 
-def test_on_one_claim_the_model_is_read_there(world):
+def test_data_pod_mounts_a_shared_claim_twice(world):
     world.run()
     world.apply(make_job("later").with_spec(model={"startFrom": "orders"}).obj())
     world.settle()
@@ -143,10 +143,10 @@ def test_on_one_claim_the_model_is_read_there(world):
     world.play(job)
     world.play(job)
     world.settle()
-    assert "/tunegate/volumes/tuning" not in mounted(data_pod(world)), "training does not need it"
+    assert "/tunegate/volumes/tuning" not in mounted(data_pod(world)), "the training pod does not need it"
 
 
-def test_what_becomes_of_the_earlier_job_later_changes_nothing(world):
+def test_deleted_start_from_job_does_not_change_a_started_job(world):
     world.run()
     world.apply(LATER.obj())
     world.settle()

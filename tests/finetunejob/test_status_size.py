@@ -13,7 +13,7 @@ LIMIT = 32 * 1024
 BASELINES = [MeasuredBaseline(key=f"{n:064}", sha256="f" * 64) for n in range(MAX_BASELINES)]
 
 
-def test_status_stays_below_32_kib_at_its_fullest():
+def test_full_job_status_is_below_32_kib():
     checkpoints = {step: 60 + step % 3 for step in range(1, 61)}
     script = Script(
         checkpoints=checkpoints | {61: 95}, final=95, id_suffix="-" + "x" * 50, baselines=BASELINES
@@ -43,7 +43,7 @@ def test_status_stays_below_32_kib_at_its_fullest():
     assert len(wire.encode()) < LIMIT
 
 
-def test_status_stays_below_32_kib_with_as_many_stages_as_there_may_be():
+def test_job_status_with_the_most_stages_is_below_32_kib():
     names = ["sft", *(f"stage-{i}" + "x" * 12 for i in range(1, 8))]
     later = {name: dict.fromkeys((10, 20, 30, 40, 50), 91) for name in names[1:]}
     world = World(Script(later=later, id_suffix="-" + "x" * 50, baselines=BASELINES))
@@ -55,7 +55,7 @@ def test_status_stays_below_32_kib_with_as_many_stages_as_there_may_be():
     assert len(json.dumps(world.job()["status"]).encode()) < LIMIT
 
 
-def test_the_best_checkpoint_is_listed_however_old_it_is():
+def test_old_best_checkpoint_stays_in_status():
     checkpoints = {1: 95} | dict.fromkeys(range(2, 61), 92)
     world = World(Script(checkpoints=checkpoints))
     world.apply_all()
@@ -66,7 +66,7 @@ def test_the_best_checkpoint_is_listed_however_old_it_is():
     assert [bool(c.gates[0].failed_cases) for c in status.checkpoints] == [False] * 19 + [True]
 
 
-def test_status_stays_below_32_kib_after_many_stops_suspensions_and_evictions():
+def test_job_status_after_many_stops_and_evictions_is_below_32_kib():
     falls = {3 * n + i: passed for n in range(MAX_DECISIONS) for i, passed in ((1, 95), (2, 85), (3, 85))}
     world = World(Script(checkpoints=falls | {50: 99}, id_suffix="-" + "x" * 50, baselines=BASELINES))
     world.apply_all()

@@ -1,4 +1,4 @@
-"""A run that gets worse: the stop, and what a person does about it."""
+"""A run that regresses: the stop, and the decision of a person."""
 
 import json
 
@@ -30,7 +30,7 @@ def answer(
     world.settle()
 
 
-def test_a_confirmed_regression_stops_the_run_and_names_the_cases():
+def test_confirmed_regression_stops_training_and_names_the_cases():
     world = stopped()
     status = world.status()
     assert status.phase is Phase.STOPPED
@@ -47,7 +47,7 @@ def test_a_confirmed_regression_stops_the_run_and_names_the_cases():
     assert world.condition("Regressing").status == "True"
 
 
-def test_the_first_drop_is_a_warning_the_confirmed_one_a_stop():
+def test_first_drop_emits_a_warning_and_a_confirmed_one_a_stop():
     world = stopped()
     told = [(reason, message) for _, type, reason, message in world.cluster.events if type == "Warning"]
     assert [reason for reason, _ in told] == ["GoldenRegressing", "GoldenRegression"]
@@ -56,7 +56,7 @@ def test_the_first_drop_is_a_warning_the_confirmed_one_a_stop():
     assert told[1][1].endswith('tunegate continue|discard orders --namespace default --reason "…"')
 
 
-def test_nothing_follows_a_stop_until_a_person_decides():
+def test_stopped_job_starts_nothing_until_a_person_decides():
     world = stopped()
     before = world.jobs()
     world.advance(24 * 3600)
@@ -66,7 +66,7 @@ def test_nothing_follows_a_stop_until_a_person_decides():
     assert world.status().phase is Phase.STOPPED
 
 
-def test_continue_goes_on_from_the_stop_and_keeps_the_reason():
+def test_continue_resumes_after_the_stop_and_records_the_reason():
     world = stopped()
     answer(world, CONTINUE_ANNOTATION)
     status = world.status()
@@ -82,7 +82,7 @@ def test_continue_goes_on_from_the_stop_and_keeps_the_reason():
     assert status.best_checkpoint.step == 40
 
 
-def test_discard_ends_the_job():
+def test_discard_fails_the_job():
     world = stopped()
     answer(world, DISCARD_ANNOTATION, reason="the data was wrong")
     status = world.status()
@@ -92,7 +92,7 @@ def test_discard_ends_the_job():
     assert status.failure.message == "discarded at step 35: the data was wrong"
 
 
-def test_an_answer_to_another_stop_does_not_count_and_that_is_said():
+def test_decision_about_an_unknown_stop_is_ignored_with_a_message():
     world = stopped()
     answer(world, CONTINUE_ANNOTATION, stop="sft-1-20")
     status = world.status()
@@ -103,7 +103,7 @@ def test_an_answer_to_another_stop_does_not_count_and_that_is_said():
     assert "golden 85/100 at step 35" in status.message
 
 
-def test_an_answer_to_an_earlier_stop_is_nobodys_mistake():
+def test_decision_about_an_earlier_stop_is_ignored_without_a_message():
     world = World(Script(checkpoints={10: 95, 20: 85, 30: 85, 35: 95, 40: 75, 45: 75, 50: 99}))
     world.apply_all()
     world.run()
@@ -115,7 +115,7 @@ def test_an_answer_to_an_earlier_stop_is_nobodys_mistake():
 
 
 @pytest.mark.parametrize("said", [{"reason": "  "}, {}])
-def test_an_answer_without_a_reason_does_not_count_and_that_is_said(said):
+def test_decision_without_a_reason_is_ignored_with_a_message(said):
     world = stopped()
     stop = world.status().stop
     assert stop is not None
@@ -127,7 +127,7 @@ def test_an_answer_without_a_reason_does_not_count_and_that_is_said(said):
 
 
 @pytest.mark.parametrize("written", ["{", "null", "[]", '"go on"', "{}"])
-def test_a_broken_annotation_does_not_count_and_what_it_should_be_is_said(written):
+def test_malformed_annotation_is_ignored_with_the_expected_format(written):
     world = stopped()
     world.edit(annotations={DISCARD_ANNOTATION: written})
     world.settle()
@@ -138,14 +138,14 @@ def test_a_broken_annotation_does_not_count_and_what_it_should_be_is_said(writte
     )
 
 
-def test_a_broken_discard_does_not_hide_an_answer():
+def test_malformed_discard_does_not_hide_a_continue():
     world = stopped()
     world.edit(annotations={DISCARD_ANNOTATION: "{"})
     answer(world, CONTINUE_ANNOTATION)
     assert world.status().phase is not Phase.STOPPED
 
 
-def test_a_regression_after_continue_stops_again():
+def test_regression_after_continue_stops_training_again():
     world = World(Script(checkpoints={10: 95, 20: 80, 25: 80, 30: 70, 35: 70, 50: 99}))
     world.apply_all()
     world.run()
@@ -158,7 +158,7 @@ def test_a_regression_after_continue_stops_again():
     )
 
 
-def test_immediate_stops_at_the_first_drop():
+def test_immediate_policy_stops_at_the_first_drop():
     world = World(Script(checkpoints=REGRESSING))
     world.apply_all(gate=make_gate().with_thresholds(onRegression="Immediate").obj())
     status = world.run()
@@ -166,7 +166,7 @@ def test_immediate_stops_at_the_first_drop():
     assert status.stop.step == 30
 
 
-def test_a_lost_must_pass_case_stops_at_once():
+def test_failed_must_pass_case_stops_training_at_once():
     world = World(Script(base=95, checkpoints={10: 93, 20: 99, 50: 99}))
     world.apply_all(gate=make_gate().with_thresholds(mustPass=["case-94"]).obj())
     status = world.run()
@@ -175,7 +175,7 @@ def test_a_lost_must_pass_case_stops_at_once():
     assert status.stop.kept is None
 
 
-def test_a_stop_that_case_results_do_not_explain_is_an_error(monkeypatch):
+def test_stop_without_a_regression_in_the_results_is_a_gate_error(monkeypatch):
     world = World()
     monkeypatch.setattr(world, "_is_stopped", lambda results, _: bool(results.find(Subject.CHECKPOINT)))
     world.apply_all()
@@ -185,14 +185,14 @@ def test_a_stop_that_case_results_do_not_explain_is_an_error(monkeypatch):
     assert "but its case results give no reason to stop" in status.failure.message
 
 
-def test_a_trainer_that_hides_a_regression_is_stopped_all_the_same(monkeypatch):
+def test_regression_that_the_trainer_ignores_stops_the_job(monkeypatch):
     world = World(Script(checkpoints={10: 95, 40: 85, 50: 84}))
     monkeypatch.setattr(world, "_is_stopped", lambda *_: False)
     world.apply_all()
     assert world.run().phase is Phase.STOPPED
 
 
-def test_each_of_many_decisions_is_told_and_the_last_ones_are_listed():
+def test_every_decision_emits_an_event_and_status_lists_the_last():
     times = MAX_DECISIONS + 2
     falls = {3 * n + step: passed for n in range(times) for step, passed in ((1, 95), (2, 85), (3, 85))}
     world = World(Script(checkpoints=falls | {50: 99}))

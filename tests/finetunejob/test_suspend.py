@@ -1,4 +1,4 @@
-"""A suspended job has no pods, waits without a deadline, and goes on where it was."""
+"""A suspended job has no pods and no deadline, and resumes from its last checkpoint."""
 
 import pytest
 
@@ -12,7 +12,7 @@ REGRESSING = {10: 60, 20: 95, 30: 87, 35: 85, 40: 99, 50: 99}
 
 
 def training() -> World:
-    """A job whose training pod has just started."""
+    """Return a job whose training pod has just started."""
     world = World()
     world.apply_all()
     world.until_job("train")
@@ -31,7 +31,7 @@ def resume(world: World) -> None:
     world.settle()
 
 
-def test_a_job_created_suspended_starts_nothing_and_needs_nothing():
+def test_job_created_suspended_starts_nothing_and_needs_no_inputs():
     world = World()
     world.apply(make_job().with_spec(suspend=True, startTimeoutSeconds=60).obj())
     world.settle()
@@ -58,9 +58,9 @@ def test_a_job_created_suspended_starts_nothing_and_needs_nothing():
     assert world.run().phase is Phase.SUCCEEDED
 
 
-@pytest.mark.parametrize("starts", [False, True], ids=["waiting for its pod", "running"])
+@pytest.mark.parametrize("starts", [False, True], ids=["waiting for a pod", "running"])
 @pytest.mark.parametrize("role", ["data", "train", "gate", "publish"])
-def test_suspended_in_any_phase_it_goes_on_with_the_next_attempt(role, starts):
+def test_job_suspended_in_any_phase_resumes_with_the_next_attempt(role, starts):
     world = World()
     world.apply_all(make_job().with_publish().with_spec(activeDeadlineSeconds=300).obj())
     world.until_job(role)
@@ -72,7 +72,7 @@ def test_suspended_in_any_phase_it_goes_on_with_the_next_attempt(role, starts):
     assert world.active_jobs() == []
     writes = len(world.cluster.writes)
     world.advance(3600)
-    assert len(world.cluster.writes) == writes, "nothing happens meanwhile"
+    assert len(world.cluster.writes) == writes, "nothing is written while the job is suspended"
 
     resume(world)
     status = world.run()
@@ -82,7 +82,7 @@ def test_suspended_in_any_phase_it_goes_on_with_the_next_attempt(role, starts):
 
 
 @pytest.mark.parametrize("fault", ["crash", "conflict"])
-def test_what_a_suspended_attempt_used_is_not_forgotten(fault):
+def test_running_time_of_a_suspended_attempt_survives_a_crash(fault):
     world = World()
     world.apply_all(make_job().with_spec(activeDeadlineSeconds=4000).obj())
     world.until_job("train")
@@ -94,7 +94,7 @@ def test_what_a_suspended_attempt_used_is_not_forgotten(fault):
         world.settle()
         world.advance(60)
     else:
-        world.cluster.fail_before(2)  # what follows the status, or what it follows
+        world.cluster.fail_before(2)  # the write after the status, or before it
         with pytest.raises(Crash):
             world.settle()
         world.boot()
@@ -106,7 +106,7 @@ def test_what_a_suspended_attempt_used_is_not_forgotten(fault):
     assert status.running_seconds >= 3000
 
 
-def test_a_suspension_that_is_taken_back_at_once_lets_no_pod_run_on_uncounted():
+def test_suspension_undone_at_once_still_replaces_the_attempt():
     world = training()
     world.edit(suspend=True)
     world.cluster.fail_before(2)
@@ -120,7 +120,7 @@ def test_a_suspension_that_is_taken_back_at_once_lets_no_pod_run_on_uncounted():
     assert trains == [(1, "Suspended"), (2, "Succeeded")]
 
 
-def test_a_resumed_job_waits_for_the_suspended_attempt_to_end_and_says_so():
+def test_resumed_job_waits_until_the_suspended_attempt_has_ended():
     world = training()
     with world.late_children():
         suspend(world)
@@ -133,7 +133,7 @@ def test_a_resumed_job_waits_for_the_suspended_attempt_to_end_and_says_so():
     assert world.run().phase is Phase.SUCCEEDED
 
 
-def test_what_is_heard_late_is_not_counted_twice():
+def test_suspended_attempt_that_is_seen_late_is_counted_once():
     world = World()
     world.apply_all(make_job().with_spec(activeDeadlineSeconds=3600).obj())
     world.until_checkpoint()
@@ -165,7 +165,7 @@ def test_no_deadline_runs_while_a_job_is_suspended():
     assert world.run().phase is Phase.SUCCEEDED
 
 
-def test_the_seconds_before_it_was_suspended_count_for_the_deadline():
+def test_running_time_before_a_suspension_counts_for_the_deadline():
     world = World()
     world.apply_all(make_job().with_spec(activeDeadlineSeconds=100).obj())
     world.until_checkpoint()
@@ -181,7 +181,7 @@ def test_the_seconds_before_it_was_suspended_count_for_the_deadline():
     assert failure.reason == "DeadlineExceeded"
 
 
-def test_a_stopped_job_stays_stopped_and_a_continued_one_is_suspended():
+def test_suspended_stopped_job_stays_stopped_until_continued():
     world = World(Script(checkpoints=REGRESSING))
     world.apply_all()
     stopped = world.run()
@@ -200,7 +200,7 @@ def test_a_stopped_job_stays_stopped_and_a_continued_one_is_suspended():
     assert world.run().phase is Phase.SUCCEEDED
 
 
-def test_suspending_what_has_ended_changes_nothing():
+def test_suspending_an_ended_job_changes_nothing():
     world = World()
     world.apply_all()
     ended = world.run()
@@ -216,7 +216,7 @@ def test_suspending_what_has_ended_changes_nothing():
     assert world.active_jobs() == []
 
 
-def test_suspended_more_often_than_attempts_are_listed_it_counts_no_time_twice():
+def test_running_time_counts_once_after_many_suspensions():
     world = World()
     world.apply_all()
     world.until_checkpoint()
@@ -235,7 +235,7 @@ def test_suspended_more_often_than_attempts_are_listed_it_counts_no_time_twice()
     assert world.run().phase is Phase.SUCCEEDED
 
 
-def test_suspended_as_soon_as_it_was_continued_it_goes_on_from_there():
+def test_job_suspended_right_after_continue_resumes_from_the_stop():
     world = World(Script(checkpoints=REGRESSING))
     world.apply_all()
     stop = world.run().stop

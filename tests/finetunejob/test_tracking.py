@@ -1,4 +1,4 @@
-"""After the end: a pod tells trackers what the job's own pods could not."""
+"""After the end, a pod sends trackers the metrics that the job's own pods could not send."""
 
 from datetime import timedelta
 
@@ -29,7 +29,7 @@ def tracked(script: Script, **spec: object) -> World:
 
 
 def until_ended(world: World) -> None:
-    """Turns until the job has ended, and the operator did what follows at once."""
+    """Take turns until the job has ended and the operator has nothing left to do at once."""
     for _ in range(60):
         world.settle()
         if world.status().completion_time:
@@ -49,11 +49,11 @@ def arguments(job: Object) -> list[str]:
     return args
 
 
-def test_a_tracker_that_was_away_as_the_last_pod_ended_is_told_the_rest():
+def test_track_pod_sends_remaining_metrics_to_an_unreachable_tracker():
     world = tracked(Script(behind=["mlflow"]))
     until_ended(world)
     before = world.status()
-    assert before.phase is Phase.SUCCEEDED, "nobody waits for a tracker"
+    assert before.phase is Phase.SUCCEEDED, "the job does not wait for a tracker"
     assert before.tracking is not None
     assert (before.tracking.behind, before.tracking.result) == (["mlflow"], None)
     assert arguments(track_job(world)) == ["track", "--attempt", "1", "--trackers", "mlflow"]
@@ -69,7 +69,7 @@ def test_a_tracker_that_was_away_as_the_last_pod_ended_is_told_the_rest():
 
 
 @pytest.mark.parametrize("script", [Script(behind=[]), Script(behind=[], final=79)])
-def test_nothing_follows_where_the_last_pod_told_everything(script: Script):
+def test_no_track_pod_starts_when_the_last_pod_sent_everything(script: Script):
     world = tracked(script)
     status = world.run()
     assert status.phase is not None
@@ -78,13 +78,13 @@ def test_nothing_follows_where_the_last_pod_told_everything(script: Script):
     assert not any("-track-" in name for name in world.jobs())
 
 
-def test_a_failure_that_the_pod_told_itself_needs_no_other():
+def test_failure_that_the_pod_sent_itself_needs_no_track_pod():
     world = tracked(Script(exits={"data": [failed(ExitCode.BAD_DATA, "BadData", "row 3", behind=[])]}))
     assert world.run().phase is Phase.FAILED
     assert world.status().tracking is None
 
 
-def test_what_only_the_operator_ended_trackers_hear_from_another_pod():
+def test_track_pod_sends_an_end_that_only_the_operator_knows():
     world = tracked(Script(behind=[]), activeDeadlineSeconds=600)
     world.until_checkpoint()
     world.advance(600)
@@ -100,37 +100,41 @@ def test_what_only_the_operator_ended_trackers_hear_from_another_pod():
 
 @pytest.fixture
 def saving() -> tuple[World, Object]:
-    """A job that ran into its deadline, and a pod of it that has not left yet."""
+    """Return a job that failed at its deadline, and a pod of it that has not ended yet."""
     world = tracked(Script(behind=[]), activeDeadlineSeconds=600)
     world.until_checkpoint()
     (job,) = world.active_jobs()
     (pod,) = world.cluster.pods_of(job["metadata"]["name"])
-    metadata = {"name": "saving", "namespace": "default", "labels": pod["metadata"]["labels"]}  # and no Job
+    metadata = {
+        "name": "saving",
+        "namespace": "default",
+        "labels": pod["metadata"]["labels"],
+    }  # without a Job
     left = world.cluster.as_user.create({**pod, "metadata": metadata})
     world.cluster.as_user.patch_status(Key.of(left), pod["status"], left["metadata"]["resourceVersion"])
     world.advance(600)
     until_ended(world)
     world.advance(GRACE_SECONDS - 10)
-    assert world.active_jobs() == [], "the pod may still say that the job goes on"
+    assert world.active_jobs() == [], "the pod may still report a running job"
     return world, left
 
 
-def test_trackers_are_told_once_the_last_pod_has_left(saving):
+def test_track_pod_starts_when_the_last_pod_has_ended(saving):
     world, left = saving
     world.cluster.as_user.delete(Key.of(left), left["metadata"]["uid"])
     world.advance(LOOK_SECONDS)
     track_job(world)
 
 
-def test_a_pod_that_never_leaves_is_waited_for_as_long_as_it_may_save(saving):
+def test_track_pod_starts_after_the_grace_period_of_the_last_pod(saving):
     world, _ = saving
     world.advance(10)
     track_job(world)
 
 
 def after_a_failed_attempt(**spec: object) -> World:
-    """The second attempt trains. The first one's pod told trackers that the job failed, this one's that it
-    goes on."""
+    """Return a job whose second attempt trains. The first attempt's pod sent trackers that the job failed,
+    the second one's that it runs."""
     before = failed(ExitCode.INTERNAL_ERROR, "InternalError", "once", behind=[])
     world = tracked(Script(behind=[]), **spec)
     world.until_checkpoint()
@@ -143,7 +147,7 @@ def after_a_failed_attempt(**spec: object) -> World:
     return world
 
 
-def test_an_attempt_that_failed_before_knew_nothing_of_the_end():
+def test_tracker_report_of_an_earlier_attempt_does_not_count():
     world = after_a_failed_attempt(activeDeadlineSeconds=600)
     world.advance(600)
     until_ended(world)
@@ -151,7 +155,7 @@ def test_an_attempt_that_failed_before_knew_nothing_of_the_end():
     assert world.status().tracking.behind == ["mlflow", "wandb"]
 
 
-def test_an_attempt_whose_job_was_removed_is_not_forgotten():
+def test_attempt_whose_job_was_deleted_leaves_trackers_behind():
     world = after_a_failed_attempt(startTimeoutSeconds=300)
     world.edit(suspend=True)
     world.settle()
@@ -163,7 +167,7 @@ def test_an_attempt_whose_job_was_removed_is_not_forgotten():
     assert world.status().tracking.behind == ["mlflow", "wandb"]
 
 
-def test_a_pod_that_never_ends_is_given_up():
+def test_track_pod_that_never_ends_is_deleted_after_a_day():
     world = tracked(Script(behind=["mlflow"]))
     until_ended(world)
     job = track_job(world)
@@ -174,7 +178,7 @@ def test_a_pod_that_never_ends_is_given_up():
     assert world.active_jobs() == []
 
 
-def test_what_a_log_says_is_no_variable_of_a_container_that_repeats_it():
+def test_failure_argument_escapes_variable_references():
     script = Script(exits={"data": [failed(ExitCode.BAD_DATA, "BadData", "row 3: $(TOKEN)\0\n")]})
     world = tracked(script)
     until_ended(world)
@@ -182,7 +186,7 @@ def test_what_a_log_says_is_no_variable_of_a_container_that_repeats_it():
 
 
 @pytest.mark.parametrize("telling", [0, 1])
-def test_of_pods_that_trained_together_the_one_that_tells_trackers_is_heard(telling: int):
+def test_multi_pod_job_reads_trackers_from_the_pod_that_sent_metrics(telling: int):
     worst = dict.fromkeys((10, 20, 30, 40, 50), 10)
     world = tracked(Script(behind=[], checkpoints=worst), resources={"accelerator": "CPU", "nodes": 2})
     world.telling = telling
@@ -191,24 +195,24 @@ def test_of_pods_that_trained_together_the_one_that_tells_trackers_is_heard(tell
     assert status.tracking is None
 
 
-def test_a_discarded_run_has_failed_at_its_trackers_too():
+def test_track_pod_sends_the_failure_of_a_discarded_run():
     world = tracked(Script(behind=[], checkpoints=WORSE))
     stopped = world.run()
     assert stopped.phase is Phase.STOPPED
-    assert stopped.tracking is None, "a person decides; another pod may follow"
+    assert stopped.tracking is None, "a person decides; another pod may start"
     world.edit(annotations={DISCARD_ANNOTATION: f'{{"stop": "{stopped.stop.id}", "reason": "worse"}}'})
     world.settle()
     assert arguments(track_job(world))[-1].startswith("Discarded: ")
 
 
-def test_a_pod_that_left_no_word_may_have_told_nothing():
+def test_pod_without_a_termination_message_leaves_all_trackers_behind():
     world = tracked(Script(exits={"data": [(137, "")] * 9}))
     until_ended(world)
     assert world.status().phase is Phase.FAILED
     assert world.status().tracking.behind == ["mlflow", "wandb"]
 
 
-def test_a_job_that_never_ran_has_nothing_to_tell():
+def test_job_that_never_ran_has_no_trackers_behind():
     world = tracked(Script(), startTimeoutSeconds=60)
     world.settle()
     world.advance(61)
@@ -217,7 +221,7 @@ def test_a_job_that_never_ran_has_nothing_to_tell():
 
 
 def live_for(world: World, seconds: int) -> None:
-    """Let this time pass, in which every pod that is started ends."""
+    """Let this time pass. Every pod that is started ends."""
     end = world.clock.now() + timedelta(seconds=seconds)
     while world.clock.now() < end:
         while world.tick():
@@ -225,7 +229,7 @@ def live_for(world: World, seconds: int) -> None:
         world.advance(60)
 
 
-def test_a_tracker_that_stays_away_is_tried_for_a_day_by_pods_that_end():
+def test_unreachable_tracker_is_retried_by_short_pods_for_a_day():
     world = tracked(Script(behind=["mlflow"], exits={"track": [(1, "away " * 250)] * 999}))
     until_ended(world)
     live_for(world, DAY // 2)
@@ -233,24 +237,24 @@ def test_a_tracker_that_stays_away_is_tried_for_a_day_by_pods_that_end():
     assert waiting.result is None
     assert waiting.attempts > 5
     assert waiting.message.startswith(f"attempt {waiting.attempts}: away")
-    assert sum("-track-" in name for name in world.jobs()) == 1, "those before are removed"
+    assert sum("-track-" in name for name in world.jobs()) == 1, "earlier ones are removed"
     live_for(world, DAY)
     tracking, uid = world.status().tracking, world.job()["metadata"]["uid"]
     assert tracking.result == "TrackerBehind"
     assert tracking.message.startswith(
         f"mlflow may lack metrics, which are in the folder {uid} of the claim "
     )
-    assert len(world.job()["status"]["tracking"]["message"]) == MAX_MESSAGE, "the API server takes no more"
+    assert len(world.job()["status"]["tracking"]["message"]) == MAX_MESSAGE, "the limit of the API"
     assert world.events()[-1] == "TrackersBehind"
     tries = [w for w in world.cluster.writes if w.verb == "create" and "-track-" in w.name]
     assert 12 <= len(tries) <= 18
     before = len(world.cluster.writes)
     world.boot()
     world.advance(DAY)
-    assert len(world.cluster.writes) == before, "it is over"
+    assert len(world.cluster.writes) == before, "nothing is tried any more"
 
 
-def test_a_tracker_that_comes_back_hours_later_is_told():
+def test_tracker_that_is_reachable_after_hours_gets_the_metrics():
     seven_jobs = [(1, "away")] * 7 * (1 + BACKOFF_LIMIT)
     world = tracked(Script(behind=["mlflow"], exits={"track": seven_jobs}))
     until_ended(world)
@@ -258,7 +262,7 @@ def test_a_tracker_that_comes_back_hours_later_is_told():
     assert (world.status().tracking.result, world.status().tracking.attempts) == ("Succeeded", 7)
 
 
-def test_an_operator_that_starts_anew_goes_on_where_trackers_are_behind():
+def test_restarted_operator_does_not_start_a_second_track_pod():
     world = tracked(Script(behind=["wandb"]))
     until_ended(world)
     world.boot()
@@ -267,7 +271,7 @@ def test_an_operator_that_starts_anew_goes_on_where_trackers_are_behind():
     assert [w.verb for w in world.cluster.writes if "-track-" in w.name] == ["create"]
 
 
-def test_files_stay_until_trackers_heard_of_them():
+def test_cleanup_waits_until_trackers_have_the_metrics():
     world = tracked(Script(behind=["mlflow"]), ttlSecondsAfterFinished=0)
     until_ended(world)
     world.advance(3600)
@@ -280,7 +284,7 @@ def test_files_stay_until_trackers_heard_of_them():
     assert world.jobs() == []
 
 
-def test_a_pod_that_is_refused_does_not_hold_the_job_back():
+def test_refused_track_pod_does_not_delay_the_end_of_the_job():
     world = tracked(Script(behind=["mlflow"]), publish=[])
     world.until_job("gate")
     world.cluster.forbid("Job", "exceeded quota")
@@ -291,7 +295,7 @@ def test_a_pod_that_is_refused_does_not_hold_the_job_back():
     track_job(world)
 
 
-def test_a_pod_that_is_refused_for_good_is_said():
+def test_track_pod_that_stays_forbidden_is_given_up_with_a_message():
     world = tracked(Script(behind=["mlflow"]), publish=[])
     world.until_job("gate")
     world.cluster.forbid("Job", "exceeded quota")

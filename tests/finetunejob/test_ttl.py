@@ -1,4 +1,4 @@
-"""After ttlSecondsAfterFinished: a cleanup Job, then no Job and no pod is left, and the evidence stays."""
+"""After ttlSecondsAfterFinished, a cleanup Job runs, then Jobs and pods are deleted. The evidence stays."""
 
 import pytest
 
@@ -14,7 +14,7 @@ TTL = 3600
 
 
 def finished(script: Script | None = None, **spec: object) -> World:
-    """A world whose job has ended just now."""
+    """Return a world whose job has just ended."""
     world = World(script)
     world.apply_all(make_job().with_spec(**{"ttlSecondsAfterFinished": TTL, **spec}).obj())
     world.run()
@@ -22,7 +22,7 @@ def finished(script: Script | None = None, **spec: object) -> World:
 
 
 def owned(world: World) -> list[str]:
-    """Kind and first name of everything that the job owns."""
+    """Return kind and name, without the last part, of everything that the job owns."""
     return sorted(
         f"{obj['kind']} {obj['metadata']['name'].rsplit('-', 1)[0]}"
         for kind in ("Job", "Pod", "ConfigMap")
@@ -40,14 +40,14 @@ def cleanup_job(world: World) -> Object:
 EVIDENCE = ["ConfigMap orders-plan", "ConfigMap orders-request", "ConfigMap orders-results"]
 
 
-def test_when_its_time_has_come_files_go_first_and_then_jobs_and_pods():
+def test_expired_ttl_removes_files_first_and_then_jobs_and_pods():
     world = finished()
     ended, everything = world.status(), owned(world)
     world.advance(TTL - 1 - (world.clock.now() - ended.completion_time).total_seconds())
     assert owned(world) == everything, "a second too early"
     world.advance(1)
     cleanup_job(world)
-    assert world.status() == ended, "nothing is said before it is done"
+    assert world.status() == ended, "status does not change before the cleanup ends"
     world.run()
     assert owned(world) == EVIDENCE
     status = world.status()
@@ -61,7 +61,7 @@ def test_when_its_time_has_come_files_go_first_and_then_jobs_and_pods():
     assert world.events()[-1] == "CleanedUp"
 
 
-def test_a_cleaned_up_job_stays_as_it_is():
+def test_cleaned_up_job_is_not_written_again():
     world = finished()
     world.advance(TTL)
     world.run()
@@ -74,7 +74,7 @@ def test_a_cleaned_up_job_stays_as_it_is():
     assert world.status().phase is Phase.SUCCEEDED
 
 
-def test_nothing_of_a_cleaned_up_job_is_held_in_memory():
+def test_cleanup_removes_the_jobs_reports_from_memory():
     world = finished()
     assert world.cache.reports(world.job()["metadata"]["uid"])
     world.advance(TTL)
@@ -83,7 +83,7 @@ def test_nothing_of_a_cleaned_up_job_is_held_in_memory():
     assert world.cache.reports(world.job()["metadata"]["uid"]) == []
 
 
-def test_a_model_that_passed_is_kept_and_no_other():
+def test_cleanup_keeps_only_a_model_that_passed():
     world = finished()
     world.advance(TTL)
     args = cleanup_job(world)["spec"]["template"]["spec"]["containers"][0]["args"]
@@ -98,7 +98,7 @@ def test_a_model_that_passed_is_kept_and_no_other():
     assert cleanup.message.startswith("kept report.html, evals/, gate/, tracking/, data/*.json; removed")
 
 
-def test_a_cleanup_pod_needs_little_and_nothing_that_may_be_gone():
+def test_cleanup_pod_is_small_and_has_no_user_volumes():
     world = finished(resources={"accelerator": "GPU", "cpu": "8", "memory": "64Gi"})
     world.advance(TTL)
     job = cleanup_job(world)["spec"]
@@ -108,14 +108,14 @@ def test_a_cleanup_pod_needs_little_and_nothing_that_may_be_gone():
     assert {volume["name"] for volume in pod["volumes"]} == {"request", "workspace", "tmp"}
 
 
-def test_without_a_ttl_everything_stays():
+def test_job_without_a_ttl_is_not_cleaned_up():
     world = finished(ttlSecondsAfterFinished=None)
     everything = owned(world)
     world.advance(100 * TTL)
     assert owned(world) == everything
 
 
-def test_a_ttl_may_be_given_after_the_end():
+def test_ttl_can_be_set_after_the_end():
     world = finished(ttlSecondsAfterFinished=None)
     world.advance(100 * TTL)
     world.edit(ttlSecondsAfterFinished=0)
@@ -123,7 +123,7 @@ def test_a_ttl_may_be_given_after_the_end():
     assert owned(world) == EVIDENCE
 
 
-def test_a_stopped_job_is_never_cleaned_up_and_a_discarded_one_is():
+def test_stopped_job_is_cleaned_up_only_after_discard():
     world = finished(Script(checkpoints=REGRESSING))
     everything = owned(world)
     world.advance(100 * TTL)
@@ -132,14 +132,14 @@ def test_a_stopped_job_is_never_cleaned_up_and_a_discarded_one_is():
     assert owned(world) == everything
     world.edit(annotations={DISCARD_ANNOTATION: f'{{"stop": "{stop.id}", "reason": "no"}}'})
     world.settle()
-    assert owned(world) == everything, "its time begins when it ends"
+    assert owned(world) == everything, "the TTL starts at the end of the job"
     world.advance(TTL)
     world.run()
     assert world.status().phase is Phase.FAILED
     assert owned(world) == EVIDENCE
 
 
-def test_a_continued_job_is_cleaned_up_after_its_own_end():
+def test_ttl_of_a_continued_job_starts_at_its_end():
     world = finished(Script(checkpoints=REGRESSING))
     world.advance(100 * TTL)
     stop = world.status().stop
@@ -152,7 +152,7 @@ def test_a_continued_job_is_cleaned_up_after_its_own_end():
     assert owned(world) == EVIDENCE
 
 
-def test_files_that_cannot_be_removed_are_said_and_hold_nothing_back():
+def test_failed_file_removal_is_shown_and_jobs_are_still_deleted():
     world = finished(Script(exits={"cleanup": [(16, "the volume cannot be written")] * 4}))
     world.advance(TTL)
     world.run()
@@ -168,7 +168,7 @@ def test_files_that_cannot_be_removed_are_said_and_hold_nothing_back():
     assert world.status().phase is Phase.SUCCEEDED
 
 
-def test_a_cleanup_that_takes_too_long_is_given_up():
+def test_cleanup_that_exceeds_its_deadline_is_given_up():
     world = finished()
     world.advance(TTL)
     world.cluster.fail_job(cleanup_job(world)["metadata"]["name"], "DeadlineExceeded")
@@ -182,7 +182,7 @@ def test_a_cleanup_that_takes_too_long_is_given_up():
 
 
 @pytest.mark.parametrize("fault", ["refuse", "forbid"])
-def test_a_cleanup_job_that_the_cluster_does_not_take_is_given_up(fault):
+def test_refused_cleanup_job_is_given_up(fault):
     world = finished()
     getattr(world.cluster, fault)("Job", "exceeded quota: team")
     world.advance(TTL)
@@ -195,7 +195,7 @@ def test_a_cleanup_job_that_the_cluster_does_not_take_is_given_up(fault):
     assert owned(world) == EVIDENCE
 
 
-def test_a_cleanup_job_that_the_cluster_cannot_take_now_is_tried_until_it_can():
+def test_cleanup_job_is_retried_while_the_api_server_is_unavailable():
     world = finished()
     world.cluster.fail("Job", "failed calling webhook")
     world.advance(TTL)
@@ -207,7 +207,7 @@ def test_a_cleanup_job_that_the_cluster_cannot_take_now_is_tried_until_it_can():
     assert cleanup_job(world)
 
 
-def test_a_cleanup_job_that_is_refused_long_after_it_was_due_is_tried_again():
+def test_cleanup_job_that_is_late_and_forbidden_is_retried():
     world = finished()
     world.clock.advance(TTL + 100_000)
     world.cluster.forbid("Job", "exceeded quota: team")
@@ -218,7 +218,7 @@ def test_a_cleanup_job_that_is_refused_long_after_it_was_due_is_tried_again():
     assert cleanup_job(world)
 
 
-def test_a_job_that_never_ran_a_pod_has_no_files_to_remove():
+def test_job_that_never_ran_a_pod_needs_no_cleanup_job():
     world = World()
     world.apply_all(make_job().with_spec(ttlSecondsAfterFinished=TTL, startTimeoutSeconds=60).obj())
     world.settle()
@@ -231,13 +231,13 @@ def test_a_job_that_never_ran_a_pod_has_no_files_to_remove():
     assert not any(name.startswith(("Job", "Pod")) for name in owned(world))
 
 
-def test_a_ttl_of_nothing_begins_at_once():
+def test_ttl_of_zero_cleans_up_at_once():
     world = finished(ttlSecondsAfterFinished=0)
     assert world.status().phase is Phase.SUCCEEDED
     assert owned(world) == EVIDENCE
 
 
-def test_a_job_whose_spec_is_wrong_is_left_alone():
+def test_job_with_an_invalid_spec_is_not_cleaned_up():
     world = World()
     world.apply(make_job().with_spec(ttlSecondsAfterFinished=0, stages=[]).obj())
     world.settle()
@@ -247,7 +247,7 @@ def test_a_job_whose_spec_is_wrong_is_left_alone():
     assert world.jobs() == []
 
 
-def test_files_stay_while_a_pod_that_was_stopped_may_still_save():
+def test_cleanup_waits_for_the_grace_period_of_a_stopped_pod():
     world = World()
     world.apply_all(make_job().with_spec(ttlSecondsAfterFinished=0, activeDeadlineSeconds=100).obj())
     world.until_checkpoint()

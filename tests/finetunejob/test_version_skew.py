@@ -39,7 +39,7 @@ def is_held(world: World) -> bool:
 
 @pytest.mark.parametrize("spec", [NEW_FIELD, NOT_YET, CONTRADICTION])
 @pytest.mark.parametrize("role", ["data", "train", "gate", "publish"])
-def test_running_job_with_a_spec_not_understood_is_held(role: str, spec: dict[str, Any]) -> None:
+def test_running_job_with_an_unknown_field_is_held(role: str, spec: dict[str, Any]) -> None:
     world = World()
     world.apply_all(make_job().with_publish().obj())
     world.until_job(role)
@@ -60,7 +60,7 @@ def test_running_job_with_a_spec_not_understood_is_held(role: str, spec: dict[st
     assert world.events()[changed:] == [Reason.SPEC_NOT_UNDERSTOOD]
 
 
-def test_held_job_ends_as_undisturbed_once_its_spec_is_understood() -> None:
+def test_held_job_ends_normally_once_its_spec_is_understood() -> None:
     undisturbed = World()
     undisturbed.apply_all()
     undisturbed.run()
@@ -114,7 +114,7 @@ def test_results_reported_while_held_survive_a_new_operator() -> None:
     assert [c.step for c in status.checkpoints] == [10, 20, 30, 40, 50]
 
 
-def test_held_job_is_written_once_whatever_its_pods_do() -> None:
+def test_held_job_is_written_once_although_its_pods_change() -> None:
     world = World()
     world.apply_all()
     world.until_checkpoint()
@@ -176,7 +176,7 @@ def test_held_time_does_not_count_for_the_start_timeout() -> None:
 
 
 @pytest.mark.parametrize("phase", [Phase.SUSPENDED, Phase.STOPPED])
-def test_resting_job_is_held_and_then_says_again_why_it_rests(phase: Phase) -> None:
+def test_stopped_or_suspended_job_shows_its_message_again_after_a_hold(phase: Phase) -> None:
     world = World(Script(checkpoints={10: 60, 20: 95, 30: 87, 35: 85}))
     world.apply_all()
     if phase is Phase.STOPPED:
@@ -205,7 +205,7 @@ def test_waiting_job_with_an_unknown_field_fails_as_invalid() -> None:
     assert (failure.reason, world.jobs()) == (Reason.INVALID_SPEC, [])
 
 
-def test_ended_job_stays_as_it_is_with_an_unknown_field() -> None:
+def test_ended_job_with_an_unknown_field_does_not_change() -> None:
     world = World()
     world.apply_all()
     before = world.run()
@@ -214,7 +214,7 @@ def test_ended_job_stays_as_it_is_with_an_unknown_field() -> None:
     assert (after.phase, after.message, after.failure) == (Phase.SUCCEEDED, before.message, None)
 
 
-def test_running_job_does_not_depend_on_an_unknown_field_of_its_gate() -> None:
+def test_unknown_field_in_a_gate_does_not_affect_a_running_job() -> None:
     world = World()
     world.apply_all()
     world.until_job("gate")
@@ -240,7 +240,7 @@ EARLIER_VARIABLE = {"podTemplate": {"env": [{"name": "MY_TEAM_SETTING", "value":
 
 
 @pytest.mark.parametrize("role", ["data", "train", "gate", "publish"])
-def test_job_that_began_with_an_earlier_variable_ends_without_it(role: str) -> None:
+def test_started_job_with_a_no_longer_allowed_variable_ends_without_it(role: str) -> None:
     world = World()
     world.apply_all(make_job().with_publish().obj())
     world.until_job(role)
@@ -255,7 +255,7 @@ def test_job_that_began_with_an_earlier_variable_ends_without_it(role: str) -> N
     assert "MY_TEAM_SETTING" in dropped[0]
 
 
-def test_ended_job_with_an_earlier_variable_is_cleaned_up() -> None:
+def test_ended_job_with_a_no_longer_allowed_variable_is_cleaned_up() -> None:
     world = World()
     world.apply_all(make_job().with_spec(ttlSecondsAfterFinished=60).obj())
     world.run()

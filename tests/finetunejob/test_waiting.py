@@ -1,4 +1,4 @@
-"""What is missing but may come is waited for, with its reason, until the start timeout."""
+"""A job waits for missing inputs, and shows the reason, until the start timeout."""
 
 import pytest
 
@@ -15,7 +15,7 @@ ROWS = make_config_map("rows", train__jsonl="{}")
 CASES = make_config_map("cases", golden__jsonl=golden_text())
 
 
-def test_a_missing_gate_is_waited_for():
+def test_job_waits_for_a_missing_gate():
     world = World()
     world.apply(ROWS, CASES, make_job().obj())
     world.settle()
@@ -25,7 +25,7 @@ def test_a_missing_gate_is_waited_for():
     assert world.run().phase is Phase.SUCCEEDED
 
 
-def test_a_gate_without_its_golden_set_is_waited_for():
+def test_job_waits_for_a_gate_without_its_golden_set():
     world = World()
     world.apply(ROWS, make_gate().obj(), make_job().obj())
     world.settle()
@@ -36,7 +36,7 @@ def test_a_gate_without_its_golden_set_is_waited_for():
     assert world.run().phase is Phase.SUCCEEDED
 
 
-def test_missing_data_is_waited_for():
+def test_job_waits_for_missing_data():
     world = World()
     world.apply(CASES, make_gate().obj(), make_job().obj())
     world.settle()
@@ -70,7 +70,7 @@ def test_missing_data_is_waited_for():
         ),
     ],
 )
-def test_files_of_one_machine_are_refused_on_a_cluster_before_anything_runs(spec, fields):
+def test_file_uris_are_refused_on_a_cluster_before_any_pod(spec, fields):
     world = World()
     world.apply_all(make_job().with_spec(**spec).obj())
     world.settle()
@@ -82,7 +82,7 @@ def test_files_of_one_machine_are_refused_on_a_cluster_before_anything_runs(spec
     assert world.jobs() == []
 
 
-def test_a_pod_that_is_deleted_late_is_waited_for_anew():
+def test_start_timeout_restarts_when_a_pod_is_deleted_late():
     world = World()
     world.apply_all(make_job().with_spec(startTimeoutSeconds=600).obj())
     world.until_job("gate")
@@ -93,12 +93,12 @@ def test_a_pod_that_is_deleted_late_is_waited_for_anew():
     world.cluster.finalize(Key.of(pod), pod["metadata"]["uid"])
     world.settle()
     assert world.cluster.pods_of(gate["metadata"]["name"]) == []
-    assert world.status().phase is Phase.GATING, "the Job controller creates the next one after a pause"
+    assert world.status().phase is Phase.GATING, "the Job controller creates the next pod after a pause"
     assert world.run().phase is Phase.SUCCEEDED
 
 
 @pytest.mark.parametrize("kind", ["ConfigMap", "Job"])
-def test_what_stays_forbidden_ends_the_job_at_the_start_timeout(kind):
+def test_forbidden_object_fails_the_job_at_the_start_timeout(kind):
     world = World()
     world.apply(ROWS, CASES, make_gate().obj())
     world.cluster.forbid(kind, "exceeded quota: team")
@@ -112,7 +112,7 @@ def test_what_stays_forbidden_ends_the_job_at_the_start_timeout(kind):
     assert "exceeded quota: team" in failure.message
 
 
-def test_a_cluster_that_cannot_create_a_gate_is_named_until_the_start_timeout():
+def test_unavailable_api_server_is_shown_until_the_start_timeout():
     world = World()
     world.apply_all(make_job().with_spec(startTimeoutSeconds=600).obj())
     world.until_job("train")
@@ -130,8 +130,8 @@ def test_a_cluster_that_cannot_create_a_gate_is_named_until_the_start_timeout():
 
 
 @pytest.mark.parametrize("late", [ROWS, make_gate().obj()], ids=["rows", "gate"])
-def test_what_comes_while_the_first_status_is_written_is_not_missed(late):
-    """What the write answers is held before a watch tells of it, and is then no news that wakes the job."""
+def test_input_created_during_the_first_status_write_is_seen(late):
+    """The response to the write is in the cache before the watch event, which then triggers no decision."""
     cache, metadata = Cache(), {"namespace": "default", "uid": "uid", "resourceVersion": "1"}
     job = make_job().obj()
     job["metadata"] |= metadata
@@ -140,7 +140,7 @@ def test_what_comes_while_the_first_status_is_written_is_not_missed(late):
     assert [*FineTuneJobController(PodSettings("trainer")).concerns(changed, cache)] == [Key.of(job)]
 
 
-def test_a_config_map_that_somebody_elses_object_owns_is_seen_at_once():
+def test_configmap_with_another_owner_is_seen_at_once():
     world = World()
     world.apply(CASES, make_gate().obj(), make_job().obj())
     world.settle()
@@ -150,7 +150,7 @@ def test_a_config_map_that_somebody_elses_object_owns_is_seen_at_once():
     assert world.active_jobs()
 
 
-def test_waiting_ends_at_the_start_timeout_and_says_for_what():
+def test_start_timeout_names_what_the_job_waited_for():
     world = World()
     world.apply(ROWS, CASES, make_job().with_spec(startTimeoutSeconds=60).obj())
     world.settle()
@@ -167,13 +167,13 @@ def test_waiting_ends_at_the_start_timeout_and_says_for_what():
 
 
 def waiting(reason: str, message: str = "") -> Object:
-    """The status of a pod whose container does not start."""
+    """Return the status of a pod whose container does not start."""
     state = {"waiting": {"reason": reason, "message": message}}
     return {"phase": "Pending", "containerStatuses": [{"name": "trainer", "state": state}]}
 
 
 def unschedulable(message: str) -> Object:
-    """The status of a pod that no node takes."""
+    """Return the status of a pod that fits no node."""
     condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message}
     return {"phase": "Pending", "conditions": [condition]}
 
@@ -249,7 +249,7 @@ def unschedulable(message: str) -> Object:
         ),
     ],
 )
-def test_a_pod_that_cannot_start_says_why(pod_status, reason, message):
+def test_status_shows_why_a_pod_cannot_start(pod_status, reason, message):
     world = World()
     world.apply_all()
     world.settle()
@@ -264,7 +264,7 @@ def test_a_pod_that_cannot_start_says_why(pod_status, reason, message):
 
 
 def test_scheduler_message_with_other_numbers_is_written_every_30_seconds():
-    """The autoscaler adds and removes nodes: five minutes of that cost eleven writes and no event."""
+    """While the autoscaler adds and removes nodes, five minutes cost eleven writes and no event."""
     world = World()
     world.apply_all()
     world.settle()
@@ -286,7 +286,7 @@ def test_scheduler_message_with_other_numbers_is_written_every_30_seconds():
     assert ready.last_transition_time == before.conditions[0].last_transition_time
 
 
-def test_scheduler_messages_that_alternate_are_written_every_30_seconds():
+def test_alternating_scheduler_messages_are_written_every_30_seconds():
     world = World()
     world.apply_all()
     world.settle()
@@ -306,7 +306,7 @@ def test_scheduler_messages_that_alternate_are_written_every_30_seconds():
     assert world.status().message == f"data: {messages[1]}"
 
 
-def test_other_reason_to_wait_is_written_at_once():
+def test_new_waiting_reason_is_written_at_once():
     world = World()
     world.apply_all()
     world.settle()
@@ -318,19 +318,19 @@ def test_other_reason_to_wait_is_written_at_once():
     assert world.status().message == "data: ErrImagePull: no such image"
 
 
-def test_time_spent_waiting_is_counted_anew_after_it_ended():
+def test_start_timeout_restarts_for_the_next_wait():
     world = World()
     world.apply(ROWS, CASES, make_job().with_spec(startTimeoutSeconds=60).obj())
     world.settle()
     world.advance(50)
     world.apply(make_gate().obj())
     world.settle()
-    assert world.status().waiting_since == world.clock.now(), "for its pod, since now"
+    assert world.status().waiting_since == world.clock.now(), "the wait for its pod starts now"
     world.advance(59)
     assert world.status().phase is Phase.PENDING
 
 
-def test_a_name_that_another_object_has_is_waited_for():
+def test_job_waits_while_another_object_has_the_childs_name():
     world = World()
     world.apply_all()
     uid = world.job()["metadata"]["uid"]
@@ -347,7 +347,7 @@ def test_a_name_that_another_object_has_is_waited_for():
     assert world.run().phase is Phase.SUCCEEDED
 
 
-def test_a_name_that_stays_taken_ends_at_the_start_timeout():
+def test_taken_name_fails_the_job_at_the_start_timeout():
     world = World()
     world.apply_all(make_job().with_spec(startTimeoutSeconds=60).obj())
     name = f"orders-data-{world.job()['metadata']['uid'][:5]}-1"
@@ -361,7 +361,7 @@ def test_a_name_that_stays_taken_ends_at_the_start_timeout():
     assert failure.reason == Reason.START_TIMEOUT
 
 
-def test_an_image_name_that_is_invalid_fails_at_once():
+def test_invalid_image_name_fails_the_job_at_once():
     world = World()
     world.apply_all()
     world.settle()
@@ -379,7 +379,7 @@ def test_an_image_name_that_is_invalid_fails_at_once():
     assert not world.active_jobs()
 
 
-def test_waiting_for_a_node_is_no_running_time():
+def test_waiting_for_a_node_does_not_count_as_running_time():
     world = World()
     world.apply_all(make_job().with_spec(activeDeadlineSeconds=60).obj())
     world.settle()
@@ -396,7 +396,7 @@ VIOLATES = 'Error creating: pods "orders" is forbidden: violates PodSecurity "re
 
 
 def silent_pod(world: World) -> Object:
-    """The data pod is created and says nothing."""
+    """Create the data pod, which gives no reason why it does not start."""
     world.apply_all()
     world.settle()
     (name,) = world.jobs()
@@ -413,7 +413,7 @@ def silent_pod(world: World) -> Object:
         ("FailedCreatePodSandBox", "network is not ready", Reason.POD_NOT_STARTED),
     ],
 )
-def test_the_events_of_a_pod_say_why_it_is_silent(event_reason, words, reason):
+def test_pod_events_show_why_a_pod_does_not_start(event_reason, words, reason):
     world = World()
     pod = silent_pod(world)
     world.cluster.as_user.record_event(pod, "Warning", event_reason, words)
@@ -428,7 +428,7 @@ def test_the_events_of_a_pod_say_why_it_is_silent(event_reason, words, reason):
 @pytest.mark.parametrize(
     ("words", "reason"), [(EXCEEDED_QUOTA, Reason.QUOTA_EXCEEDED), (VIOLATES, Reason.FORBIDDEN)]
 )
-def test_the_events_of_a_job_say_why_it_has_no_pod(words, reason):
+def test_job_events_show_why_there_is_no_pod(words, reason):
     world = World()
     world.apply_all()
     world.settle()
@@ -441,7 +441,7 @@ def test_the_events_of_a_job_say_why_it_has_no_pod(words, reason):
     assert world.status().phase is Phase.SUCCEEDED
 
 
-def test_the_newest_event_is_what_counts_and_a_long_pull_is_said():
+def test_newest_event_counts_and_a_long_image_pull_is_shown():
     world = World()
     pod = silent_pod(world)
     world.cluster.as_user.record_event(pod, "Warning", "FailedMount", "timed out")
@@ -452,7 +452,7 @@ def test_the_newest_event_is_what_counts_and_a_long_pull_is_said():
     assert world.status().message == 'data: Pulling image "trainer"'
 
 
-def test_events_are_looked_up_at_most_once_a_minute_and_not_for_a_pod_that_says_why():
+def test_events_are_looked_up_once_a_minute_if_the_pod_shows_nothing():
     world = World()
     pod = silent_pod(world)
     for _ in range(65):
@@ -467,14 +467,14 @@ def test_events_are_looked_up_at_most_once_a_minute_and_not_for_a_pod_that_says_
     assert len(world.cluster.event_lists) == 2
 
 
-def test_a_life_without_trouble_looks_up_no_events():
+def test_job_without_problems_looks_up_no_events():
     world = World()
     world.apply_all()
     world.run()
     assert world.cluster.event_lists == []
 
 
-def test_events_that_cannot_be_listed_change_nothing():
+def test_failed_event_lookup_changes_nothing():
     world = World()
     silent_pod(world)
     with world.cluster.unavailable():
@@ -491,7 +491,7 @@ def test_events_that_cannot_be_listed_change_nothing():
         ('jobs.batch "orders" is forbidden: User "tunegate" cannot create', Reason.FORBIDDEN),
     ],
 )
-def test_a_job_that_the_cluster_does_not_allow_now_is_waited_for(words, reason):
+def test_job_waits_while_a_child_is_forbidden(words, reason):
     world = World()
     world.cluster.forbid("Job", words)
     world.apply_all()
@@ -504,8 +504,8 @@ def test_a_job_that_the_cluster_does_not_allow_now_is_waited_for(words, reason):
     assert world.run().phase is Phase.SUCCEEDED
 
 
-def test_a_gate_pod_that_does_not_start_is_only_said_when_something_holds_it_back():
-    """Gating is the phase before and after: that its pod is on its way is no news."""
+def test_pending_gate_pod_is_shown_only_with_a_reason():
+    """The phase is Gating before and after, so a pod that starts normally changes nothing."""
     world = World()
     world.apply_all(make_job().with_spec(startTimeoutSeconds=600).obj())
     world.until_job("gate")
@@ -530,7 +530,7 @@ def test_a_gate_pod_that_does_not_start_is_only_said_when_something_holds_it_bac
     assert failure.message == "waited 600 s: PodNotStarted: no pod: judging the artifact"
 
 
-def test_what_is_never_allowed_ends_at_the_start_timeout():
+def test_child_that_stays_forbidden_fails_the_job_at_the_start_timeout():
     world = World()
     world.cluster.forbid("Job", "exceeded quota: team")
     world.apply_all(make_job().with_spec(startTimeoutSeconds=60).obj())
@@ -543,7 +543,7 @@ def test_what_is_never_allowed_ends_at_the_start_timeout():
     assert failure.message == "waited 60 s: QuotaExceeded: data: exceeded quota: team"
 
 
-def test_a_server_that_says_in_other_words_each_time_that_it_cannot_is_quoted_once():
+def test_changing_server_error_is_written_once():
     world = World()
     world.cluster.fail("Job", "read tcp 10.0.0.1:50001: connection reset")
     world.apply_all()
@@ -561,8 +561,8 @@ def test_a_server_that_says_in_other_words_each_time_that_it_cannot_is_quoted_on
     assert world.status().message == "data: failed calling webhook: no endpoints"
 
 
-def test_a_pod_that_ended_well_does_not_wait_for_anything():
-    """The kubelet is done, and the Job controller has not said so yet."""
+def test_succeeded_pod_of_an_active_job_changes_no_status():
+    """The pod has ended, but the Job controller has not updated the Job yet."""
     world = World()
     world.apply_all()
     world.settle()
@@ -576,7 +576,7 @@ def test_a_pod_that_ended_well_does_not_wait_for_anything():
     assert len(world.cluster.writes) == writes
 
 
-def test_a_node_that_does_not_end_its_pod_is_said():
+def test_node_that_does_not_confirm_the_end_of_a_pod_is_shown():
     world = World()
     world.apply_all(make_job().with_spec(startTimeoutSeconds=600).obj())
     world.settle()

@@ -5,7 +5,7 @@ from support.world import World
 
 
 def test_passing_job_with_five_checkpoints_costs_29_writes():
-    """Promised are 30: on a cluster a last report may come some time before the end of its pod."""
+    """The documented limit is 30: on a cluster, a last report may arrive before the end of its pod."""
     world = World()
     world.apply_all(make_job().with_publish().obj())
     assert len(world.run().checkpoints) == 5
@@ -13,8 +13,8 @@ def test_passing_job_with_five_checkpoints_costs_29_writes():
     assert len(writes) <= 29, writes
 
 
-def test_a_pod_that_gets_ready_step_by_step_costs_one_write():
-    """The kubelet says Pending, then ContainerCreating, then Running: only the last is news."""
+def test_pod_start_costs_one_status_write():
+    """The kubelet reports Pending, ContainerCreating and Running. Only the last one changes the status."""
     world = World()
     world.apply_all()
     world.settle()
@@ -32,7 +32,7 @@ def test_a_pod_that_gets_ready_step_by_step_costs_one_write():
     assert len(world.status_writes()) - before == 1
 
 
-def test_nothing_is_written_while_nothing_changes():
+def test_unchanged_job_is_not_written():
     world = World()
     world.apply_all()
     world.until_checkpoint()

@@ -1,4 +1,4 @@
-"""An operator that starts before its definitions are served."""
+"""An operator that starts before its CustomResourceDefinitions are installed."""
 
 from pathlib import Path
 
@@ -17,12 +17,13 @@ GROUP = ("tunegate.dev", "v1alpha1", "default", "evalgates")
 
 def wait_for_definitions(started: OperatorCommand) -> None:
     eventually(
-        lambda: "the CustomResourceDefinitions: " in started.log.read_text(), what="it says what it waits for"
+        lambda: "the CustomResourceDefinitions: " in started.log.read_text(),
+        what="a log line about what it waits for",
     )
 
 
-def test_a_start_that_cannot_succeed_ends_the_process(tmp_path: Path) -> None:
-    """Whoever started it starts it again, when what it names may be mended."""
+def test_failed_start_ends_the_process(tmp_path: Path) -> None:
+    """Kubernetes restarts the pod, and a person can fix what the log names."""
     with api_server(tmp_path, definitions=False) as server, server.client() as api:
         grant_rights(api)
         broken = {"metadata": {"name": "tunegate-report-ca"}, "data": {"tls.key": "", "tls.crt": ""}}
@@ -35,7 +36,7 @@ def test_a_start_that_cannot_succeed_ends_the_process(tmp_path: Path) -> None:
         assert "tunegate-report-ca" in started.log.read_text()
 
 
-def test_it_waits_for_its_definitions_and_then_watches_its_kinds(tmp_path: Path) -> None:
+def test_operator_waits_for_its_definitions_and_then_watches(tmp_path: Path) -> None:
     with (
         api_server(tmp_path, definitions=False) as server,
         server.client() as api,

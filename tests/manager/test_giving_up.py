@@ -1,4 +1,4 @@
-"""A process whose leader election fails in a way that nobody foresaw decides nothing more, and ends."""
+"""A process whose leader election fails unexpectedly makes no more decisions and exits."""
 
 import asyncio
 import socket
@@ -19,7 +19,7 @@ from tunegate_operator.settings import Settings
 
 
 class WatchedCluster(FakeCluster):
-    """What a Manager asks of an API server, and a Lease whose reading may raise what no code expects."""
+    """An API server as a Manager uses it. Reading its Lease can raise an unexpected error."""
 
     namespaces = (None,)
 
@@ -48,7 +48,7 @@ class WatchedCluster(FakeCluster):
 
 
 class Process:
-    """A Manager as ``main`` runs one, in an event loop of its own."""
+    """A Manager as ``main`` runs it, in its own event loop."""
 
     def __init__(self, cluster: WatchedCluster) -> None:
         self.cluster = cluster
@@ -99,14 +99,14 @@ def test_unexpected_error_while_renewing_ends_the_leader(process, caplog):
     workers = process.threads("worker")
     assert len(workers) == 4
     process.cluster.lease_error = TypeError("nobody foresaw this")
-    assert process.lost.wait(10), "the process is asked to end"
+    assert process.lost.wait(10), "the process must exit"
     for worker in workers:
         worker.join(5)
-    assert not any(worker.is_alive() for worker in workers), "nothing more is decided"
+    assert not any(worker.is_alive() for worker in workers), "no more decisions are made"
     assert "nobody foresaw this" in caplog.text
 
 
-def test_leader_that_gave_up_decides_nothing_more(process):
+def test_leader_that_gave_up_makes_no_more_decisions(process):
     def written(gate: str) -> bool:
         return any(write.name == gate for write in process.cluster.writes)
 

@@ -1,4 +1,4 @@
-"""What Kopf hands on while it lists many objects."""
+"""Events that Kopf delivers while it lists many objects."""
 
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.cluster
 GROUP = ("tunegate.dev", "v1alpha1", "default", "evalgates")
 MANY = 1500
 MOST_SECONDS = 4.0
-"""Handing on 16 objects in each 0.1 s takes 9 s. ``make bench-operator`` measures 5,000."""
+"""Delivering 16 objects in each 0.1 s would take 9 s. ``make bench-operator`` measures 5,000."""
 
 
 def test_object_created_after_a_long_list_is_delivered_at_once(server, api):

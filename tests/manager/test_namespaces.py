@@ -1,4 +1,4 @@
-"""An operator that serves some namespaces only, with the rights that the chart then grants."""
+"""An operator that watches one namespace only, with the rights that the chart then grants."""
 
 from collections.abc import Iterator
 
@@ -18,7 +18,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
         yield server
 
 
-def test_a_job_there_is_published_and_others_are_not_touched(server, api, kubelet, tmp_path):
+def test_job_in_a_watched_namespace_is_published_and_others_are_untouched(server, api, kubelet, tmp_path):
     served, other = Team(api, SERVED), Team(api, "other")
     grant_rights(api, f"watchNamespaces={{{SERVED}}}")
     log = tmp_path / "operator.log"

@@ -1,4 +1,4 @@
-"""The operator's process on a real API server, with real Jobs and tokens, and pods that a test plays."""
+"""The operator's process on a real API server, with real Jobs and tokens, and pods that the test plays."""
 
 import itertools
 import json
@@ -25,7 +25,7 @@ from tunegate_operator.manager import LEASE, STOP_SECONDS
 pytestmark = pytest.mark.cluster
 
 
-def test_a_job_lives_from_apply_to_succeeded(server, team, kubelet, tmp_path):
+def test_applied_job_succeeds(server, team, kubelet, tmp_path):
     log = tmp_path / "operator.log"
     with operator(server, log), kubelet.running():
         team.apply_all()
@@ -42,9 +42,7 @@ def test_a_job_lives_from_apply_to_succeeded(server, team, kubelet, tmp_path):
 
 
 @pytest.mark.parametrize("phase", ["Pending", "Validating", "Queued", "Training", "Gating", "Publishing"])
-def test_an_operator_that_is_killed_in_any_phase_is_followed_without_loss(
-    server, team, kubelet, tmp_path, phase
-):
+def test_job_succeeds_when_the_operator_is_killed_in_any_phase(server, team, kubelet, tmp_path, phase):
     log = tmp_path / "operator.log"
     with kubelet.running():
         with operator(server, log, POD_NAME="first") as first:
@@ -72,7 +70,7 @@ def _kill_in(team: Team, command: Any, phase: str) -> None:
         command.kill()
 
 
-def test_the_second_operator_leads_as_soon_as_the_first_stops(server, team, kubelet, tmp_path):
+def test_second_operator_leads_as_soon_as_the_first_stops(server, team, kubelet, tmp_path):
     with (
         operator(server, tmp_path / "a.log", POD_NAME="a") as a,
         operator(server, tmp_path / "b.log", POD_NAME="b") as b,
@@ -93,8 +91,10 @@ def test_the_second_operator_leads_as_soon_as_the_first_stops(server, team, kube
 
 
 @pytest.mark.parametrize("seconds", [2 * RETRY, STOP_SECONDS + 2])
-def test_the_lease_is_kept_while_a_decision_is_still_being_written(server, team, kubelet, tmp_path, seconds):
-    """Another that led meanwhile would decide on what it cannot see yet."""
+def test_stopping_operator_keeps_the_lease_until_its_status_write_ends(
+    server, team, kubelet, tmp_path, seconds
+):
+    """Another leader would decide without the write that is still in progress."""
     with (
         operator(server, tmp_path / "a.log", POD_NAME="a") as a,
         operator(server, tmp_path / "b.log", POD_NAME="b"),
@@ -116,7 +116,7 @@ def test_the_lease_is_kept_while_a_decision_is_still_being_written(server, team,
         team.wait_for("Succeeded")
 
 
-def test_an_operator_that_lost_the_lease_ends(server, team, tmp_path):
+def test_operator_that_loses_the_lease_exits(server, team, tmp_path):
     leases = client.CoordinationV1Api(team.api)
     with operator(server, tmp_path / "operator.log", POD_NAME="a") as a:
         eventually(lambda: _leader(team.api) == "a", what="a leads")
@@ -125,9 +125,7 @@ def test_an_operator_that_lost_the_lease_ends(server, team, tmp_path):
     leases.delete_namespaced_lease(LEASE, NAMESPACE)  # nobody renews it
 
 
-def test_a_job_that_was_suspended_under_one_operator_is_resumed_under_the_next(
-    server, team, kubelet, tmp_path
-):
+def test_job_suspended_under_one_operator_resumes_under_the_next(server, team, kubelet, tmp_path):
     log = tmp_path / "operator.log"
     with kubelet.running():
         with operator(server, log, POD_NAME="first") as first:
@@ -154,7 +152,7 @@ def _leader(api: client.ApiClient) -> str | None:
 
 
 class Waiting(PlayedKubelet):
-    """Its data pods start and then do nothing."""
+    """A kubelet whose data pods start and then do nothing."""
 
     def play(self, pod: PlayedPod) -> None:
         pod.start()
@@ -183,7 +181,7 @@ def test_forged_reports_are_refused(server, api, team, tmp_path):
         assert eventually(lambda: ours.post(body, accepted) == 200, what="the real one")
 
 
-def test_a_pod_of_another_namespace_is_refused(server, api, team, tmp_path):
+def test_report_of_a_pod_in_another_namespace_is_refused(server, api, team, tmp_path):
     address = Address(api, NAMESPACE, SERVICE)
     kubelet, core = Waiting(api, address), client.CoreV1Api(api)
     attacker = Team(api, f"{team.namespace}-attacker").namespace
@@ -207,7 +205,7 @@ def _report(uid: str) -> bytes:
     return made.model_dump_json(by_alias=True, exclude_none=True).encode()
 
 
-def test_a_deleted_job_leaves_nothing(server, team, kubelet, tmp_path):
+def test_deleted_job_leaves_no_children(server, team, kubelet, tmp_path):
     with operator(server, tmp_path / "operator.log"), kubelet.running():
         team.apply_all()
         team.wait_for("Training")
@@ -215,7 +213,7 @@ def test_a_deleted_job_leaves_nothing(server, team, kubelet, tmp_path):
         eventually(lambda: team.children() == [], seconds=60, what="no children")
 
 
-def test_a_report_address_that_somebody_removed_is_back_with_the_next_resync(server, api, tmp_path):
+def test_deleted_report_address_is_restored_by_the_next_resync(server, api, tmp_path):
     slices = client.DiscoveryV1Api(api)
 
     def uid() -> str | None:
@@ -232,7 +230,7 @@ def test_a_report_address_that_somebody_removed_is_back_with_the_next_resync(ser
         eventually(lambda: uid() not in (None, first), seconds=40, what="it is known again")
 
 
-def test_decisions_are_one_json_line_each(server, team, kubelet, tmp_path):
+def test_each_decision_is_one_json_log_line(server, team, kubelet, tmp_path):
     log = tmp_path / "operator.log"
     with operator(server, log), kubelet.running():
         team.apply_all()

@@ -1,4 +1,4 @@
-"""What the probes say of a process whose threads should all live."""
+"""The answers of the probes about the threads of a process."""
 
 import asyncio
 from typing import Any
@@ -12,8 +12,8 @@ from tunegate_operator.manager import Manager
 from tunegate_operator.settings import Settings
 
 
-def test_a_thread_that_ended_is_named():
-    nobody: Any = FakeCluster()  # no thread here asks the cluster
+def test_healthz_names_a_thread_that_ended():
+    nobody: Any = FakeCluster()  # no thread here calls the cluster
     settings = Settings(
         trainer_image="trainer:test",
         health_port=free_port(),
@@ -32,4 +32,4 @@ def test_a_thread_that_ended_is_named():
         await manager.stop()
         return answer.status, answer.data.decode()
 
-    assert asyncio.run(probed()) == (500, "ended: worker-0\n")
+    assert asyncio.run(probed()) == (500, "threads ended: worker-0\n")

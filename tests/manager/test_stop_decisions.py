@@ -1,4 +1,4 @@
-"""``tunegate continue`` and ``tunegate discard`` say a decision to a cluster."""
+"""``tunegate continue`` and ``tunegate discard`` write a decision to a cluster."""
 
 import json
 from typing import Any
@@ -35,7 +35,7 @@ def annotations(team: Team) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("command", "annotation"), [("continue", CONTINUE_ANNOTATION), ("discard", DISCARD_ANNOTATION)]
 )
-def test_a_decision_names_the_present_stop(team, tunegate, command, annotation):
+def test_decision_names_the_current_stop(team, tunegate, command, annotation):
     team.apply_all()
     team.set_status({"phase": "Stopped", "stop": STOP})
     said = tunegate(command, "orders", "--namespace", team.namespace, "--reason", "an old format")
@@ -44,7 +44,7 @@ def test_a_decision_names_the_present_stop(team, tunegate, command, annotation):
     assert json.loads(annotations(team)[annotation]) == {"stop": "sft-1-35", "reason": "an old format"}
 
 
-def test_what_runs_is_not_decided_about(team, tunegate):
+def test_decision_about_a_running_job_is_refused(team, tunegate):
     team.apply_all()
     said = tunegate("discard", "orders", "--namespace", team.namespace, "--reason", "too slow")
     assert said.returncode == 1
@@ -52,7 +52,7 @@ def test_what_runs_is_not_decided_about(team, tunegate):
     assert annotations(team) == {}
 
 
-def test_what_has_ended_is_not_decided_about(team, tunegate):
+def test_decision_about_an_ended_job_is_refused(team, tunegate):
     team.apply_all()
     team.set_status({"phase": "Failed", "stop": STOP, "completionTime": "2026-01-01T01:00:00Z"})
     said = tunegate("continue", "orders", "--namespace", team.namespace, "--reason", "after all")
@@ -61,19 +61,19 @@ def test_what_has_ended_is_not_decided_about(team, tunegate):
     assert annotations(team) == {}
 
 
-def test_a_job_that_is_not_there_is_named(team, tunegate):
+def test_missing_job_is_named(team, tunegate):
     said = tunegate("continue", "orders", "--namespace", team.namespace, "--reason", "why not")
     assert said.returncode == 1
     assert 'finetunejobs.tunegate.dev "orders" not found' in said.stdout
 
 
-def test_a_decision_needs_a_reason(tunegate):
+def test_decision_without_a_reason_is_refused(tunegate):
     said = tunegate("continue", "orders", "--namespace", "team", "--reason", " ")
     assert said.returncode == 2
     assert "Invalid value for '--reason': must not be blank" in said.stdout
 
 
-def test_without_a_cluster_it_says_what_to_set(tmp_path):
+def test_missing_kubeconfig_is_reported_with_what_to_set(tmp_path):
     tunegate = Command(tmp_path, {"KUBECONFIG": str(tmp_path / "none"), "HOME": str(tmp_path)})
     said = tunegate("continue", "orders", "--namespace", "team", "--reason", "why not")
     assert said.returncode == 1
@@ -81,7 +81,7 @@ def test_without_a_cluster_it_says_what_to_set(tmp_path):
     assert "set KUBECONFIG" in said.stdout
 
 
-def test_a_cluster_that_is_away_is_said_in_one_line(server, tmp_path):
+def test_unreachable_cluster_is_reported_in_one_line(server, tmp_path):
     config = tmp_path / "config"
     config.write_text(server.kubeconfig.read_text().replace(f":{server.port}", ":1"))
     tunegate = Command(tmp_path, {"KUBECONFIG": str(config)})

@@ -1,4 +1,4 @@
-"""What an operator looks at again before it decides in another's place."""
+"""Which kinds a new leader lists again before its first decision."""
 
 from typing import Any
 
@@ -13,12 +13,12 @@ def listed(kind: str, at: float) -> Reflector:
     return reflector
 
 
-def test_lists_of_a_process_that_just_started_are_not_asked_for_again():
+def test_new_process_does_not_repeat_fresh_lists():
     reflectors = [listed(kind, 100.0) for kind in ("Job", "Pod", "ConfigMap")]
     assert kinds_to_list(reflectors, 100 + FRESH_SECONDS) == ["FineTuneJob", "EvalGate"]
 
 
-def test_one_that_waited_lists_children_first():
-    """Its watches may hang on a server that is gone, and show what was before the other's last steps."""
+def test_process_that_waited_lists_children_first():
+    """Its watches may hang on a dead connection and miss the last writes of the earlier leader."""
     reflectors = [listed("ConfigMap", 100.0), listed("Job", 50.0), listed("Job", 100.0), listed("Pod", 99.0)]
     assert kinds_to_list(reflectors, 100 + FRESH_SECONDS) == ["Job", "Pod", "FineTuneJob", "EvalGate"]

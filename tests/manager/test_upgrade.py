@@ -1,4 +1,4 @@
-"""Definitions that have one more field than the operator knows, as in an upgrade or after a rollback."""
+"""CustomResourceDefinitions with a field that the operator does not know, as in an upgrade or a rollback."""
 
 import threading
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ ONE_OF_EACH = ["data", "gate", "publish", "train"]
 
 
 class PausedTraining(PlayedKubelet):
-    """Pods that train wait in the middle."""
+    """A kubelet whose training pods wait halfway."""
 
     def __init__(self, api: client.ApiClient) -> None:
         super().__init__(api, Address(api, NAMESPACE, SERVICE))
@@ -45,7 +45,7 @@ def kubelet(api: client.ApiClient) -> PausedTraining:
 
 @contextmanager
 def one_more_field(api: client.ApiClient) -> Iterator[None]:
-    """While this lasts, the definition of the next release is served: its FineTuneJob may have ``mixing``."""
+    """Install the definition of the next release for a while. Its FineTuneJob may have ``mixing``."""
     crd = yaml.safe_load((CRDS / "tunegate.dev_finetunejobs.yaml").read_text())
     before = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
     spec = before["properties"]["spec"]
@@ -64,7 +64,7 @@ def serve(api: client.ApiClient, schema: Object) -> None:
 
 
 def mix(team: Team, value: str | None) -> None:
-    """Give the job the new field, or take it back."""
+    """Set the new field of the job, or remove it."""
 
     def is_changed() -> bool:
         team.change(mixing=value)
@@ -90,7 +90,7 @@ def roles(team: Team) -> list[str]:
     return sorted(name.split("-")[1] for name in team.jobs() if name.startswith("orders-"))
 
 
-def test_job_goes_on_through_upgrade_and_rollback_of_the_definitions(
+def test_job_continues_through_upgrade_and_rollback_of_the_definitions(
     server: ApiServer, api: client.ApiClient, team: Team, kubelet: PausedTraining, tmp_path: Path
 ) -> None:
     with operator(server, tmp_path / "operator.log"), kubelet.running():
@@ -113,7 +113,7 @@ def test_job_goes_on_through_upgrade_and_rollback_of_the_definitions(
     assert roles(team) == ONE_OF_EACH
 
 
-def test_job_with_a_field_of_a_newer_release_is_held_until_it_is_gone(
+def test_job_with_a_field_of_a_newer_release_is_held_until_it_is_removed(
     server: ApiServer, api: client.ApiClient, team: Team, kubelet: PausedTraining, tmp_path: Path
 ) -> None:
     with operator(server, tmp_path / "operator.log"), kubelet.running(), one_more_field(api):
@@ -132,10 +132,10 @@ def test_job_with_a_field_of_a_newer_release_is_held_until_it_is_gone(
     assert roles(team) == ONE_OF_EACH
 
 
-def test_held_job_goes_on_when_the_definitions_are_rolled_back(
+def test_held_job_continues_when_the_definitions_are_rolled_back(
     server: ApiServer, api: client.ApiClient, team: Team, kubelet: PausedTraining, tmp_path: Path
 ) -> None:
-    """The API server drops the field from what it serves, and the object has the version that it had."""
+    """The API server no longer returns the field, but the object keeps its resourceVersion."""
     with operator(server, tmp_path / "operator.log"), kubelet.running():
         with one_more_field(api):
             team.apply_all()

@@ -1,4 +1,4 @@
-"""Status writes of FineTuneJobs that a real API server holds back, as it does for a slow webhook."""
+"""Delay status writes of FineTuneJobs on a real API server, with a slow webhook."""
 
 import base64
 import json
@@ -16,12 +16,12 @@ from tunegate_operator.reporting.certificates import make_authority, make_servin
 
 NAME = "held-writes.test.tunegate.dev"
 LONGEST_SECONDS = 20
-"""After this the API server writes anyway."""
+"""After this time the API server writes anyway."""
 
 
 @contextmanager
 def held_status_writes(api: client.ApiClient, folder: Path) -> Iterator[threading.Event]:
-    """While this lasts, each write waits. The event is set as soon as one does."""
+    """Delay each write until the context ends. The event is set once a write waits."""
     is_held, may_go_on = threading.Event(), threading.Event()
 
     class Webhook(BaseHTTPRequestHandler):
@@ -43,7 +43,7 @@ def held_status_writes(api: client.ApiClient, folder: Path) -> Iterator[threadin
             self.wfile.write(answer)
 
         def log_message(self, format: str, *args: object) -> None:
-            """Nobody reads it."""
+            """Log nothing."""
 
     authority = make_authority(datetime.now(UTC))
     serving = make_serving(authority, "localhost", datetime.now(UTC))

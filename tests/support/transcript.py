@@ -1,4 +1,4 @@
-"""A life as a text: what changed in status, which children came and went, what people were told."""
+"""A scenario as text: changes of status, children created and deleted, events."""
 
 import re
 from collections.abc import Iterator
@@ -14,10 +14,11 @@ SHOWN = ("FineTuneJob", "EvalGate")
 
 
 class Transcript:
-    """Listens to a world's cluster from the moment it is made. ``str()`` is the text.
+    """Records the changes of a world's cluster from its creation on. ``str()`` is the text.
 
-    Of a status only what a write changed is said: a line a field, a condition, or an item of a list. The text
-    of a condition is left out where it is the status's message. Uids and digests go by what they are of.
+    Only what a write changed in a status is recorded, with one line for each field, condition or list item.
+    The message of a condition is left out if it is the message of the status. Uids and digests are replaced
+    by names.
     """
 
     def __init__(self, world: World) -> None:
@@ -31,7 +32,7 @@ class Transcript:
         world.cluster.watch(self._see)
 
     def __str__(self) -> str:
-        self._tell_events()
+        self._add_events()
         text = "\n".join(self._lines) + "\n"
         for uid, name in self._names.items():
             text = text.replace(uid, f"{name}-uid").replace(f"-{uid[:5]}", "-uid")
@@ -40,7 +41,7 @@ class Transcript:
         return text.replace(DIGEST, "digest").replace(self._world.script.golden_sha256, "golden-digest")
 
     def _see(self, change: WatchEvent) -> None:
-        self._tell_events()
+        self._add_events()
         obj = change.obj
         name, kind = obj["metadata"]["name"], obj["kind"]
         owned = any(o["kind"] in SHOWN for o in obj["metadata"].get("ownerReferences", ()))
@@ -51,19 +52,19 @@ class Transcript:
             changed = [f"{k}: {v}" for k, v in after.items() if before.get(k) != v]
             changed += [f"{k}: gone" for k in before if k not in after]
             if changed:
-                self._tell(f"{kind} {name}", *changed)
+                self._add(f"{kind} {name}", *changed)
         elif owned and change.type == "ADDED":
-            self._tell(f"create {kind} {name}", *([" ".join(_args(obj))] if kind == "Job" else []))
+            self._add(f"create {kind} {name}", *([" ".join(_args(obj))] if kind == "Job" else []))
         elif owned and change.type == "DELETED":
-            self._tell(f"delete {kind} {name}")
+            self._add(f"delete {kind} {name}")
 
-    def _tell_events(self) -> None:
+    def _add_events(self) -> None:
         new = self._world.cluster.events[self._events :]
         self._events += len(new)
         for _, type, reason, message in new:
-            self._tell(f"event {type} {reason}: {message}")
+            self._add(f"event {type} {reason}: {message}")
 
-    def _tell(self, what: str, *details: str) -> None:
+    def _add(self, what: str, *details: str) -> None:
         seconds = (self._world.clock.now() - self._start).total_seconds()
         if seconds != self._seconds:
             self._lines.append(f"\nAfter {seconds:g} s")
@@ -81,10 +82,10 @@ def _fields(status: dict[str, Any]) -> Iterator[tuple[str, str]]:
         if key == "conditions":
             for c in value:
                 since = c["lastTransitionTime"].removeprefix("2026-01-01T")
-                said = "…" if c["message"] == status.get("message") else c["message"]
+                message = "…" if c["message"] == status.get("message") else c["message"]
                 yield (
                     f"condition {c['type']}",
-                    f"{c['status']} {c['reason']} since {since} of {c['observedGeneration']}: {said}",
+                    f"{c['status']} {c['reason']} since {since} of {c['observedGeneration']}: {message}",
                 )
         elif isinstance(value, list) and value and isinstance(value[0], dict):
             yield from ((f"{key}[{i}]", _flow(item)) for i, item in enumerate(value))

@@ -1,7 +1,7 @@
-"""A whole world on the fake cluster: the operator's process, which may die, and pods that a script plays.
+"""A world on the fake cluster: the operator's process, which may die, and pods that a script plays.
 
 The volume (``outbox``) outlives the operator. On a laptop a new operator reads all of it again; in a cluster
-pods tell again only what was not acknowledged.
+pods send again only what was not acknowledged.
 """
 
 import copy
@@ -46,10 +46,10 @@ from tunegate_operator.finetunejob.controller import FineTuneJobController
 
 DIGEST = "d" * 64
 MOST_DECISIONS = 60
-"""Decisions that one change may cause, at the very most."""
+"""Limit of the decisions that one change may cause."""
 STAGE = "sft"
 DEV = "pf"
-"""Outcomes of the task metric on dev, always."""
+"""Outcomes of the task metric on dev, in all scripts."""
 
 
 def plan_for(job_uid: str, stages: tuple[str, ...] = (STAGE,), total_steps: int = 50) -> Plan:
@@ -107,24 +107,24 @@ class Script:
     checkpoints: dict[int, int] = field(default_factory=lambda: {10: 60, 20: 80, 30: 90, 40: 94, 50: 92})
     """Golden cases passed at each step."""
     later: dict[str, dict[int, int]] = field(default_factory=dict)
-    """The same of the stages after the first."""
+    """The same for stages after the first."""
     final: int | str = 94
     test: str = "p" * 8 + "f" * 2
     """Outcomes of the task metric on the test split."""
     golden_sha256: str = field(default_factory=lambda: sha256_text(golden_text()))
-    """The digest of the set that the pods say they measured."""
+    """The digest of the golden set that the pods report."""
     id_suffix: str = ""
-    """Makes the ids of cases long."""
+    """Suffix that makes the ids of cases longer."""
     behind: list[str] | None = None
-    """Trackers that the pods say are behind; None where they say nothing of them."""
+    """Trackers that the pods report as behind; None if they report none."""
     gate_reads: LastPublished | None = None
     """What the gate pod finds at the publish targets."""
     publish_reads: LastPublished | None = None
-    """What the publish pod finds there, to which it loses: it publishes to all targets but the last."""
+    """A better version that the publish pod finds there: it publishes to all targets but the last."""
     baselines: list[MeasuredBaseline] = field(default_factory=list)
-    """The cached baselines that training and gate pods say they measured or used."""
+    """The cached baselines that training and gate pods report as measured or used."""
     exits: dict[str, list[tuple[int, str]]] = field(default_factory=dict)
-    """Role to (exit code, message) of pods that end badly, in order; what follows them ends well."""
+    """For each role the (exit code, message) of pods that fail, in order; later pods succeed."""
 
     def sets(self) -> dict[str, CaseSet]:
         ids = [f"case-{i}{self.id_suffix}" for i in range(GOLDEN_CASES)]
@@ -139,7 +139,7 @@ class Script:
         return self.checkpoints if stage == STAGE else self.later[stage]
 
     def evaluation(self, subject: Subject, step: int, stage: str = STAGE) -> Evaluation:
-        """What is measured of these weights."""
+        """Return the evaluation of these weights."""
         passed = {
             Subject.START: self.base if stage == STAGE else 90,
             Subject.CHECKPOINT: self.checkpoints_of(stage).get(step, 0),
@@ -161,13 +161,13 @@ class Script:
         )
 
     def final_results(self, step: int, stage: str = STAGE) -> Results:
-        """What the gate measures of the artifact of this step."""
+        """Return what the gate measures for the artifact of this step."""
         evaluations = [self.evaluation(Subject.BASE, 0, stage), self.evaluation(Subject.FINAL, step, stage)]
         return Results(sets=self.sets(), evaluations=evaluations, last_published=self.gate_reads)
 
 
 class World:
-    """Operator, cluster, pods and time. ``run`` lives a job's whole life."""
+    """Operator, cluster, pods and time. ``run`` runs a job to its end."""
 
     def __init__(self, script: Script | None = None, *, posts: bool = False) -> None:
         self.clock = FakeClock()
@@ -178,7 +178,7 @@ class World:
         """Whether pods that post their reports reach the operator."""
         self._delivered: dict[str, Future[None]] = {}
         self.telling = 0
-        """Which of the pods that train together tells trackers, in the order in which they end."""
+        """Which pod of a multi-pod Job sends metrics to trackers, by the order in which the pods end."""
         self.trainer_image = "trainer:test"
         """The operator's setting."""
         self._late: list[WatchEvent] | None = None
@@ -188,7 +188,7 @@ class World:
         self.boot()
 
     def boot(self) -> None:
-        """A new operator process, with nothing but the cluster and the volume to know from."""
+        """Start a new operator process, which knows only the cluster and the volume."""
         self.cache = Cache(self.cluster.get)
         self.queue = WorkQueue(self.clock)
         self.reconciler = Reconciler(
@@ -229,7 +229,7 @@ class World:
 
     @contextmanager
     def late_children(self, *kinds: str) -> Iterator[None]:
-        """What happens to Jobs and pods, or to one of these kinds, is heard of when this is over."""
+        """Delay the watch events of Jobs and pods, or of these kinds, until the context ends."""
         self._late, self._late_kinds = [], kinds or ("Job", "Pod")
         yield
         late, self._late = self._late, None
@@ -240,19 +240,19 @@ class World:
         return ReportTo("https://tunegate-reports.tunegate.svc", "authority") if self._posts else None
 
     def _deliver_outbox(self) -> None:
-        """All of it, or where reports are posted what was not acknowledged."""
+        """Deliver all reports, or, if they are posted, those that were not acknowledged."""
         for name, report in self.outbox.items():
             told = self._delivered.get(name)
             if not (self._posts and told and _acknowledged(told)):
                 self._deliver(report)
 
     def apply(self, *objects: Object) -> None:
-        """What a user creates."""
+        """Create objects as a user."""
         for obj in objects:
             self.cluster.as_user.create(obj)
 
     def apply_all(self, job: Object | None = None, gate: Object | None = None) -> None:
-        """ConfigMaps, the gate and the job."""
+        """Create the ConfigMaps, the gate and the job."""
         self.apply(
             make_config_map("rows", train__jsonl="{}"),
             make_config_map("cases", golden__jsonl=golden_text()),
@@ -260,7 +260,7 @@ class World:
             job or make_job().obj(),
         )
 
-    # Looking
+    # State
 
     def job(self, name: str = "orders") -> Object:
         found = self.cluster.as_user.get(Key("FineTuneJob", "default", name))
@@ -282,7 +282,7 @@ class World:
         return sorted(job["metadata"]["name"] for job in self.cluster.as_user.list_objects("Job"))
 
     def active_jobs(self) -> list[Object]:
-        """The operator's Jobs that run; strangers' have other names."""
+        """Return the operator's Jobs that have not ended, without the Job that tests call ``stranger``."""
         jobs = self.cluster.as_user.list_objects("Job")
         return [
             job
@@ -291,14 +291,14 @@ class World:
         ]
 
     def status_writes(self) -> list[Write]:
-        """How often a job's status was written."""
+        """Return the writes of a job's status."""
         return [w for w in self.cluster.writes if (w.verb, w.kind) == ("status", "FineTuneJob")]
 
     def events(self) -> list[str]:
         return [reason for _, _, reason, _ in self.cluster.events]
 
     def edit(self, name: str = "orders", **metadata_or_spec: Any) -> None:
-        """What a user changes: ``annotations=`` in metadata, everything else in the spec."""
+        """Edit a job as a user: ``annotations=`` in metadata, everything else in the spec."""
         obj = self.job(name)
         annotations = metadata_or_spec.pop("annotations", None)
         if annotations:
@@ -306,10 +306,10 @@ class World:
         obj["spec"].update(metadata_or_spec)
         self.cluster.as_user.replace(obj)
 
-    # Living
+    # Time
 
     def settle(self) -> None:
-        """Let the operator do all it can without time passing. It must come to rest."""
+        """Let the operator decide until nothing is left to do at this time."""
         assert self.reconciler.run_ready(MOST_DECISIONS) < MOST_DECISIONS, "decisions never settle"
 
     def advance(self, seconds: float) -> None:
@@ -317,7 +317,8 @@ class World:
         self.settle()
 
     def run(self, name: str = "orders", turns: int = 60) -> FineTuneJobStatus:
-        """Turns of operator and pods, until nothing more happens. Returns the status of the job ``name``."""
+        """Take turns of operator and pods until nothing more happens. Return the status of the job
+        ``name``."""
         for _ in range(turns):
             self.settle()
             if not self.tick():
@@ -325,7 +326,7 @@ class World:
         raise AssertionError(f"still not at rest: {self.status(name).phase}")
 
     def until_checkpoint(self, name: str = "orders", turns: int = 20) -> None:
-        """Turns until a first checkpoint of the job ``name`` is judged."""
+        """Take turns until the first checkpoint of the job ``name`` is judged."""
         for _ in range(turns):
             self.settle()
             if self.status(name).checkpoints:
@@ -334,7 +335,7 @@ class World:
         raise AssertionError(f"no checkpoint; {self.status(name).message}")
 
     def until_job(self, role: str, turns: int = 40) -> None:
-        """Turns until a Job of this role exists."""
+        """Take turns until a Job of this role exists."""
         for _ in range(turns):
             self.settle()
             if any(job["metadata"]["labels"]["tunegate.dev/role"] == role for job in self.active_jobs()):
@@ -343,7 +344,7 @@ class World:
         raise AssertionError(f"no {role} Job; {self.status().message}")
 
     def tick(self) -> bool:
-        """One step of one pod. Whether there was one to make."""
+        """Play one step of one pod. Return whether there was one to play."""
         self.clock.advance(1)
         for job in self.active_jobs():
             self.play(job)
@@ -351,7 +352,7 @@ class World:
         return False
 
     def play(self, job: Object) -> None:
-        """The next thing that happens in a Job's pod."""
+        """Play the next step of a Job's pod."""
         name, labels = job["metadata"]["name"], job["metadata"]["labels"]
         role = Role(labels["tunegate.dev/role"])
         running = [p for p in self.cluster.pods_of(name) if p["status"].get("phase") == "Running"]
@@ -371,8 +372,8 @@ class World:
                 self._deliver_outbox()
             elif role is Role.CLEANUP:
                 self.outbox.clear()
-            said = Termination(exit_code=0, outcome=Outcome.COMPLETED).model_dump_json(by_alias=True)
-            self.cluster.finish_pod(job["metadata"]["name"], 0, said)
+            termination = Termination(exit_code=0, outcome=Outcome.COMPLETED).model_dump_json(by_alias=True)
+            self.cluster.finish_pod(job["metadata"]["name"], 0, termination)
             return
         owner = job["metadata"]["ownerReferences"][0]
         uid, job_name = owner["uid"], owner["name"]
@@ -395,7 +396,7 @@ class World:
             self._finish(job, role, uid, published=published, results=Results(last_published=found))
 
     def _train(self, job: Object, uid: str) -> None:
-        """Measure the starting model or the next checkpoint, or end."""
+        """Evaluate the starting model or the next checkpoint, or end."""
         stage = _stage(job)
         report = self.outbox.get(f"train-{stage}.json")
         known = report.results if report else Results(sets=self.script.sets())
@@ -411,14 +412,14 @@ class World:
                 self._finish(job, Role.TRAIN, uid, results=known)
                 return
             new = self.script.evaluation(Subject.CHECKPOINT, due[0], stage)
-        self._tell_step(job, uid, known.merged(Results(evaluations=[new])), new.step)
+        self._report_step(job, uid, known.merged(Results(evaluations=[new])), new.step)
 
     def report_progress(self, job: Object, step: int) -> None:
-        """A training pod says how far it is."""
+        """Report the progress of a training pod."""
         uid = job["metadata"]["ownerReferences"][0]["uid"]
-        self._tell_step(job, uid, self.outbox[f"train-{_stage(job)}.json"].results, step)
+        self._report_step(job, uid, self.outbox[f"train-{_stage(job)}.json"].results, step)
 
-    def _tell_step(self, job: Object, uid: str, results: Results, step: int) -> None:
+    def _report_step(self, job: Object, uid: str, results: Results, step: int) -> None:
         progress = Progress(
             stage=_stage(job),
             step=step,
@@ -435,20 +436,20 @@ class World:
             evaluation_seconds=evaluations,
             peak_process_bytes=2**30,
         )
-        self._tell(job, Role.TRAIN, uid, results=results, progress=progress, usage=usage)
+        self._write_report(job, Role.TRAIN, uid, results=results, progress=progress, usage=usage)
 
     def report_activity(self, job: Object, activity: str) -> None:
-        """A gate pod says what it does."""
+        """Report the activity of a gate pod."""
         progress = Progress(
             stage=STAGE, step=50, total_steps=50, percent=100, activity=activity, updated=self.clock.now()
         )
-        self._tell(job, Role.GATE, job["metadata"]["ownerReferences"][0]["uid"], progress=progress)
+        self._write_report(job, Role.GATE, job["metadata"]["ownerReferences"][0]["uid"], progress=progress)
 
     def report_outcome(self, job: Object, outcome: Outcome) -> None:
-        """A training pod says how it ended, and nothing new besides."""
+        """Report the outcome of a training pod, without new results."""
         uid = job["metadata"]["ownerReferences"][0]["uid"]
         known = self.outbox[f"train-{_stage(job)}.json"].results
-        self._tell(job, Role.TRAIN, uid, outcome=outcome, results=known)
+        self._write_report(job, Role.TRAIN, uid, outcome=outcome, results=known)
 
     def _is_stopped(self, results: Results, accepted: int) -> bool:
         measured = [
@@ -463,15 +464,17 @@ class World:
     def _finish(
         self, job: Object, role: Role, uid: str, outcome: Outcome = Outcome.COMPLETED, **report: object
     ) -> None:
-        self._tell(job, role, uid, outcome=outcome, **report)
+        self._write_report(job, role, uid, outcome=outcome, **report)
         pods = job["spec"].get("completions", 1)
         for number in range(pods):
             behind = self.script.behind if number == self.telling % pods else None
             measured = self.script.baselines if role in (Role.TRAIN, Role.GATE) else []
-            said = Termination(exit_code=0, outcome=outcome, trackers_behind=behind, baselines=measured)
-            self.cluster.finish_pod(job["metadata"]["name"], 0, said.model_dump_json(by_alias=True))
+            termination = Termination(
+                exit_code=0, outcome=outcome, trackers_behind=behind, baselines=measured
+            )
+            self.cluster.finish_pod(job["metadata"]["name"], 0, termination.model_dump_json(by_alias=True))
 
-    def _tell(self, job: Object, role: Role, uid: str, **content: Any) -> None:
+    def _write_report(self, job: Object, role: Role, uid: str, **content: Any) -> None:
         """Write a report to the volume and deliver it."""
         stage = _stage(job) if role is Role.TRAIN else None
         attempt = int(job["metadata"]["labels"]["tunegate.dev/attempt"])
@@ -510,7 +513,7 @@ def _argument(job: Object, name: str) -> int:
 
 
 def failed(code: ExitCode, reason: str, message: str, *, behind: list[str] | None = None) -> tuple[int, str]:
-    """How a pod ends that knows why, and which trackers are behind."""
+    """Return exit code and termination message of a pod that reports why it failed."""
     termination = Termination(
         exit_code=code,
         outcome=Outcome.FAILED,
@@ -521,5 +524,5 @@ def failed(code: ExitCode, reason: str, message: str, *, behind: list[str] | Non
 
 
 def at(world: World, seconds: float) -> datetime:
-    """A moment from now."""
+    """Return the time in ``seconds`` from now."""
     return datetime.fromtimestamp(world.clock.now().timestamp() + seconds, world.clock.now().tzinfo)
