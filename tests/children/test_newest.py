@@ -1,4 +1,4 @@
-"""What is left of a list that is full."""
+"""Which items stay in a full list."""
 
 from tunegate_operator.children.child_jobs import newest
 

@@ -1,4 +1,4 @@
-"""An EvalGate runs a throw-away Job through children/: built, watched, retried, classified, and done."""
+"""An EvalGate runs a Job with the modules of children/: it builds, watches, retries and classifies it."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -59,7 +59,7 @@ Gate = dict[str, Any]
 
 
 class GateStatus(StatusModel):
-    """What the throw-away controller remembers."""
+    """The status that the controller of this test keeps."""
 
     state: str = ""
     reason: str | None = None
@@ -71,7 +71,7 @@ class GateStatus(StatusModel):
 
 
 class JudgingController:
-    """Runs one Job for each EvalGate, until it completed or failed for good."""
+    """Run one Job for each EvalGate, until it completes or fails permanently."""
 
     kind = "EvalGate"
 
@@ -152,7 +152,7 @@ def shown_as(state: StepState) -> GateStatus:
 
 
 class GateWorld:
-    """A cluster, an operator whose only controller is the throw-away one, and one EvalGate."""
+    """A cluster, an operator with only the controller of this test, and one EvalGate."""
 
     def __init__(self, cluster: Cluster, clock: Clock, controller: JudgingController | None = None) -> None:
         self.cluster, self.clock = cluster, clock
@@ -161,7 +161,7 @@ class GateWorld:
         cluster.create(make_gate().obj())
 
     def boot(self) -> None:
-        """A new operator process, which knows only what the cluster has."""
+        """Start a new operator process, which knows only the cluster."""
         self._reconciler = Reconciler(
             self.cluster, Cache(self.cluster.get), WorkQueue(self.clock), [self._controller], self.clock
         )
@@ -187,7 +187,7 @@ class GateWorld:
         return self.status
 
     def report(self, judged: int) -> None:
-        """The running pod reports so many evaluations."""
+        """Report this many evaluations as the running pod."""
         measured = [
             Evaluation(subject=Subject.FINAL, stage="sft", step=step, outcomes={}) for step in range(judged)
         ]
@@ -203,7 +203,7 @@ class GateWorld:
 
 
 class FakeWorld(GateWorld):
-    """The same on the fake cluster, whose pods the test plays."""
+    """The same on the fake cluster; the test plays the pods."""
 
     fake: FakeCluster
 
@@ -223,12 +223,12 @@ class FakeWorld(GateWorld):
         return self.settle()
 
     def end(self, code: int = 0, message: str = "", **how: Any) -> GateStatus:
-        """The running pod ends."""
+        """End the running pod."""
         self.fake.finish_pod(self.job_name, code, message, **how)
         return self.settle()
 
     def end_attempt(self) -> GateStatus:
-        """Every restart of the pod fails until the Job gives up."""
+        """Fail every restart of the pod, until the Job fails."""
         for _ in range(1 + BACKOFF_LIMIT):
             self.end(*BROKEN)
         return self.settle()

@@ -1,4 +1,4 @@
-"""An EvalGate: is its golden set the pinned one, and what did it judge."""
+"""An EvalGate checks its golden set, and records the models that it judged."""
 
 import pytest
 
@@ -239,7 +239,7 @@ def test_newest_records_and_baselines_are_kept(published):
 
 
 def test_dropped_record_is_not_read_again():
-    """An old baseline that it keeps does not make what came after it new."""
+    """A kept old baseline does not make later, dropped records count as new."""
     records = tuple(record(n, ["pvc://models/a"] if n == 0 else []) for n in range(40))
     obj = make_gate().obj() | {"status": with_records(EvalGateStatus(), records).to_wire()}
     gate = EvalGate.model_validate(obj)

@@ -1,4 +1,4 @@
-"""What a gate keeps of the models it judged: the outcomes in a ConfigMap, the rest in a small status."""
+"""A gate keeps case outcomes in a ConfigMap, and all else about judged models in a small status."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -18,7 +18,7 @@ SHA = "d" * 64
 
 
 def full_record(number: int, uris: int = 4, uri_bytes: int = 1024) -> Record:
-    """A record as large as one may be, with so many URIs."""
+    """Return the largest possible record with this many URIs."""
     return Record(
         job=f"{number:02}" + "j" * 61,
         job_uid=f"{number:08}-5d60-4000-8000-00000000abcd",
@@ -36,7 +36,7 @@ def full_record(number: int, uris: int = 4, uri_bytes: int = 1024) -> Record:
 
 
 def world_with_old_status(gate: Object, uris: int = 4, uri_bytes: int = 1024) -> World:
-    """A gate whose status an earlier release wrote, as full as it could be."""
+    """Return a gate with the fullest status that an earlier release could write."""
     world = World()
     world.apply(make_config_map("cases", golden__jsonl=golden_text()), gate)
     records = [full_record(n, uris, uri_bytes) for n in reversed(range(MAX_RECORDS))]
@@ -133,7 +133,7 @@ def test_status_waits_for_outcomes_that_cannot_be_recorded_yet() -> None:
 
 
 def test_previous_release_finds_the_outcomes_of_a_baseline_in_status() -> None:
-    """After a rollback it reads them there alone, and ends a job with an Error where they are missing."""
+    """After a rollback it reads them only there. Without them a job fails with a gate error."""
     world = World()
     world.apply_all(make_job("first").with_publish().obj())
     world.run("first")

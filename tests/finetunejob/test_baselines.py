@@ -20,7 +20,7 @@ def baseline(name: str, content: str = "", **more: Any) -> MeasuredBaseline:
 
 
 def recorded_for(job: Object) -> dict[str, frozenset[str]]:
-    """What a child Job gives to its pod."""
+    """Return the baselines that a child Job passes to its pod."""
     (container,) = job["spec"]["template"]["spec"]["containers"]
     values = [v["value"] for v in container["env"] if v["name"] == BASELINES_VARIABLE]
     return read_baselines(values[0]) if values else {}
@@ -88,7 +88,7 @@ def test_digests_outlive_the_job_that_measured_them(world: World) -> None:
 
 
 def test_baseline_in_a_report_is_not_recorded(world: World) -> None:
-    """Reports lie on the volume first, where others may change them."""
+    """Reports are first on the volume, where others may change them."""
     world.until_job("train")
     world.until_checkpoint("first")
     (name,) = (name for name in world.outbox if name.startswith("train"))
@@ -143,7 +143,7 @@ def test_baseline_that_a_newer_job_used_stays(world: World) -> None:
 
 
 def test_two_measurements_of_one_key_are_both_recorded(world: World) -> None:
-    """Two jobs that measure at the same time may differ, and the volume has the file of one of them."""
+    """Two jobs that measure at the same time may differ. The volume has the file of one of them."""
     world.run("first")
     begin_another(world, "second", baseline("golden", "measured again"))
     world.run("second")

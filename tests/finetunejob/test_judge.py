@@ -1,4 +1,4 @@
-"""What status says of measured weights."""
+"""The status of evaluated weights."""
 
 from support.builders import make_gate, make_job
 from tunegate_api.contract import Evaluation, GateRequest, Request, Results, Subject

@@ -1,4 +1,4 @@
-"""A spec that is too large to be kept is refused, and a job that runs is held for it."""
+"""A spec that is too large is refused. A running job whose spec becomes too large is held."""
 
 from pathlib import Path
 

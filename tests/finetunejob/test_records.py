@@ -1,4 +1,4 @@
-"""A job whose request, plan or results somebody edited, or another version wrote."""
+"""A job whose request, plan or results were edited, or written by another version."""
 
 import pytest
 
@@ -29,7 +29,7 @@ def config_map(world: World, name: str) -> Object:
 
 
 def put(world: World, record: Object, data: dict[str, str]) -> None:
-    """Replace a ConfigMap by another of its name, as one may that is immutable."""
+    """Delete a ConfigMap and create another one with its name, as a user can even if it is immutable."""
     user, found = world.cluster.as_user, config_map(world, record["metadata"]["name"])
     user.delete(Key.of(found), found["metadata"]["uid"])
     kept = ("name", "namespace", "labels", "ownerReferences")

@@ -1,4 +1,4 @@
-"""Status is read by every dashboard and rewritten with every change: it stays small."""
+"""The status of a job stays small, because every dashboard reads it and every change rewrites it."""
 
 import json
 

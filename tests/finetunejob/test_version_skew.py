@@ -20,7 +20,7 @@ CONTRADICTION = {"gates": []}
 
 
 def change(world: World, **spec: Any) -> Object:
-    """What a newer API server takes in. Returns the spec before."""
+    """Set a field that only a newer API server accepts. Return the spec before."""
     before: Object = world.job()["spec"]
     world.edit(**spec)
     world.settle()
@@ -28,7 +28,7 @@ def change(world: World, **spec: Any) -> Object:
 
 
 def restore(world: World, spec: Object) -> None:
-    """The operator understands the spec again."""
+    """Restore a spec that the operator understands."""
     job = world.job()
     world.cluster.as_user.replace(job | {"spec": spec})
 
@@ -97,7 +97,7 @@ def test_held_job_starts_nothing_when_its_pod_ends() -> None:
 
 
 def test_results_reported_while_held_survive_a_new_operator() -> None:
-    """A pod would forget what was acknowledged, and status does not have it."""
+    """Results in no status must not be acknowledged, because a pod then no longer sends them."""
     world = World(posts=True)
     world.apply_all()
     world.until_job("train")
@@ -131,7 +131,7 @@ def test_held_job_is_written_once_although_its_pods_change() -> None:
 
 
 def test_new_operator_holds_a_job_whose_first_status_was_not_written() -> None:
-    """The other version's operator ended between the first child and the status that speaks of it."""
+    """The other version's operator died after it created the first child, before it wrote status."""
     undisturbed = World()
     undisturbed.apply_all()
     undisturbed.settle()
@@ -196,7 +196,7 @@ def test_stopped_or_suspended_job_shows_its_message_again_after_a_hold(phase: Ph
 
 
 def test_waiting_job_with_an_unknown_field_fails_as_invalid() -> None:
-    """Nothing runs yet, and whoever wrote the field waits for an answer."""
+    """Nothing runs yet, so the job fails at once instead of being held."""
     world = World()
     world.apply(make_job().with_spec(**NEW_FIELD).obj())
     world.settle()
@@ -236,7 +236,7 @@ def test_job_waits_for_a_gate_with_an_unknown_field() -> None:
 
 
 EARLIER_VARIABLE = {"podTemplate": {"env": [{"name": "MY_TEAM_SETTING", "value": "x"}]}}
-"""A variable that an earlier release accepted and this one does not list."""
+"""A variable that an earlier release accepted, and that this one refuses."""
 
 
 @pytest.mark.parametrize("role", ["data", "train", "gate", "publish"])

@@ -1,4 +1,4 @@
-"""A real API server with the Job controller, for a whole module of tests."""
+"""A real API server with the Job controller, one for each module of tests."""
 
 import itertools
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""The operator's memory stays bounded, however large the objects are that somebody creates."""
+"""The operator's memory stays bounded, even if users create large objects."""
 
 import threading
 from collections.abc import Iterator
@@ -17,12 +17,12 @@ GROUP = ("tunegate.dev", "v1alpha1", "default", "finetunejobs")
 JOBS, JOB_BYTES = 100, 1_200_000
 MOST_GROWTH = 60_000_000
 MOST_AT_START = 200_000_000
-"""Bytes while the jobs are listed, in pages of 10."""
+"""Limit in bytes while the jobs are listed in pages of 10."""
 
 
 @contextmanager
 def memory_of(command: OperatorCommand) -> Iterator[list[int]]:
-    """Resident bytes of the operator while this lasts; the first is from before."""
+    """Sample the operator's resident bytes until the context ends. The first sample is from before."""
     process, stop = psutil.Process(command.process.pid), threading.Event()
     seen = [process.memory_info().rss]
 

@@ -80,7 +80,7 @@ def test_second_operator_leads_as_soon_as_the_first_stops(server, team, kubelet,
         assert a.stop() == 0
         probes: list[int] = []
 
-        def leads() -> bool:  # probed all the while: its threads start as it takes the Lease
+        def leads() -> bool:  # probes run meanwhile, because threads start when b takes the Lease
             probes.extend(b.probe("/healthz") for _ in range(20))
             return _leader(team.api) == "b"
 
@@ -106,10 +106,10 @@ def test_stopping_operator_keeps_the_lease_until_its_status_write_ends(
             assert is_held.wait(30)
             a.process.terminate()
             asked = time.monotonic()
-            while time.monotonic() - asked < seconds:  # by then another would have taken it
+            while time.monotonic() - asked < seconds:  # long enough for another process to take the Lease
                 assert _leader(team.api) == "a"
                 time.sleep(0.1)
-        # Of a process that waits no longer for the answer, it runs out.
+        # If the process stops waiting for the response, the Lease must expire.
         runs_out = DURATION if seconds > STOP_SECONDS else 0
         eventually(lambda: _leader(team.api) == "b", seconds=runs_out + 3 * RETRY, what="b leads")
         assert a.process.wait(10) == 0

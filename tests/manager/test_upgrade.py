@@ -99,12 +99,12 @@ def test_job_continues_through_upgrade_and_rollback_of_the_definitions(
         with one_more_field(api):
             other = Team(api, f"{team.namespace}-mixed")
             other.apply_all()
-            mix(other, "even")  # so the definition is served
+            mix(other, "even")  # then the definition is served
             team.apply(make_job("early").with_spec(mixing="even").obj())
             answer = eventually(lambda: stalled(team, "early"), what="the job with the field is answered")
         kubelet.may_end.set()
         team.wait_for("Succeeded", "Failed")
-    # Held where a watch that still had the old definition showed it without the field first.
+    # A watch with the old definition may show the job without the field first.
     assert answer["reason"] in ("InvalidSpec", "SpecNotUnderstood")
     assert "spec.mixing" in answer["message"]
     events = client.CoreV1Api(api).list_namespaced_event(team.namespace).items
