@@ -1,4 +1,4 @@
-"""The operator dies before and after every single write of a job's life; a new process goes on."""
+"""The operator dies before and after every write for a job, and a new process continues."""
 
 import json
 import re
@@ -19,7 +19,7 @@ TTL = 600
 
 
 def live(world: World) -> None:
-    """A whole life, until what is left of it is removed; where training is stopped, a person continues it."""
+    """Run a job to its end and its cleanup. If a gate stops training, continue it."""
     world.run()
     stop = world.status().stop
     if stop is not None:
@@ -40,7 +40,7 @@ def new_world(checkpoints: dict[int, int], ttl: int | None = None, *, posts: boo
 
 
 def end_state(world: World) -> dict[str, Any]:
-    """What must be the same however often the operator died: all but times and random names."""
+    """Return what must be the same however often the operator died: everything but times and random names."""
     uid, gate_uid = world.job()["metadata"]["uid"], world.gate()["metadata"]["uid"]
 
     def masked(value: Any) -> Any:
@@ -57,7 +57,7 @@ def end_state(world: World) -> dict[str, Any]:
             return {k: masked(v) for k, v in value.items() if k not in times}
         if isinstance(value, list):
             return [masked(v) for v in value]
-        if isinstance(value, str):  # its first five digits as a word: they may stand within a digest too
+        if isinstance(value, str):  # its first five digits only as a word: a digest may contain them
             return re.sub(rf"\b({uid[:5]}|{gate_uid[:5]})\b", "UID5", value.replace(uid, "UID"))
         return value
 
@@ -119,7 +119,7 @@ def test_operator_may_die_before_and_after_every_write(checkpoints, ttl, posts):
 
 @LIVES
 @pytest.mark.parametrize("posts", [False, True], ids=["laptop", "cluster"])
-def test_every_single_write_may_fail(checkpoints, ttl, posts):
+def test_failed_write_does_not_change_the_end_state(checkpoints, ttl, posts):
     undisturbed = new_world(checkpoints, ttl)
     live(undisturbed)
     expected = end_state(undisturbed)
@@ -128,12 +128,12 @@ def test_every_single_write_may_fail(checkpoints, ttl, posts):
         world = new_world(checkpoints, ttl, posts=posts)
         world.cluster.error_on(n)
         live(world)
-        world.advance(1)  # what failed is tried again a little later
+        world.advance(1)  # what failed is retried soon
         live(world)
         assert end_state(world) == expected, f"write {n} failed: {write}"
 
 
-def test_a_child_that_could_not_be_deleted_at_the_deadline_is_deleted_later():
+def test_child_deletion_that_fails_at_the_deadline_is_retried():
     world = World()
     world.apply_all(make_job().with_spec(activeDeadlineSeconds=100).obj())
     world.until_checkpoint()
@@ -148,7 +148,7 @@ def test_a_child_that_could_not_be_deleted_at_the_deadline_is_deleted_later():
 
 @pytest.mark.parametrize("n", [1, 2, 3, 4])
 @pytest.mark.parametrize("moment", ["fail_before", "fail_after", "conflict"])
-def test_a_deadline_that_ended_a_run_ends_the_job_whatever_fails_then(moment, n):
+def test_deadline_fails_the_job_even_if_a_later_write_fails(moment, n):
     world = World()
     world.apply_all(make_job().with_spec(activeDeadlineSeconds=100).obj())
     world.until_checkpoint()
@@ -160,7 +160,7 @@ def test_a_deadline_that_ended_a_run_ends_the_job_whatever_fails_then(moment, n)
     try:
         world.advance(200)
         world.advance(60)
-        world.cluster.fail_before(10**6)  # where it came to no n-th write
+        world.cluster.fail_before(10**6)  # in case there is no n-th write
     except Crash:
         world.boot()
     world.advance(60)
@@ -172,11 +172,13 @@ def test_a_deadline_that_ended_a_run_ends_the_job_whatever_fails_then(moment, n)
         ("data", "Succeeded"),
         ("train", "DeadlineExceeded"),
     ]
-    assert len(world.jobs()) == len(before) - 1, "no second Job, and the first is gone"
-    assert world.events().count("DeadlineExceeded") <= 1, "who dies between status and event does not tell"
+    assert len(world.jobs()) == len(before) - 1, "no second Job, and the first is deleted"
+    assert world.events().count("DeadlineExceeded") <= 1, (
+        "a process that dies between status and event emits none"
+    )
 
 
-def test_an_unavailable_api_server_is_waited_for():
+def test_job_continues_after_the_api_server_was_unavailable():
     world = new_world(Script().checkpoints)
     with world.cluster.unavailable():
         world.settle()
@@ -185,7 +187,7 @@ def test_an_unavailable_api_server_is_waited_for():
     assert world.run().phase == "Succeeded"
 
 
-def test_a_conflict_on_the_status_is_decided_again():
+def test_status_conflict_repeats_the_decision():
     world = new_world(Script().checkpoints)
     world.cluster.conflict(times=3)
     for _ in range(5):
