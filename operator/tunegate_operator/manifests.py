@@ -83,7 +83,7 @@ class Manifest:
         return next(self.lines[path[:n]] for n in range(len(path), -1, -1) if path[:n] in self.lines)
 
     def line_in(self, path: ObjectPath, line: int) -> int:
-        """Return the file's line of line ``line`` of a text; the text's own line if it is no block scalar."""
+        """Convert a line number within a text to one of the file. Only block scalars have several lines."""
         return self.line_of(path) + (line if path in self.blocks else 0)
 
     def at(self, path: ObjectPath, message: str, severity: Literal["error", "note"] = "error") -> Diagnostic:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-PREFIX = "TUNEGATE_"
+VARIABLE_PREFIX = "TUNEGATE_"
 _POD = ("POD_NAME", "POD_NAMESPACE", "POD_IP")
 
 
@@ -19,8 +19,8 @@ def _comma_list(text: object) -> object:
 
 
 class Settings(BaseModel):
-    """The settings. Each field is read from the environment variable ``TUNEGATE_<NAME>``, the last three from
-    ``POD_NAME``, ``POD_NAMESPACE`` and ``POD_IP``."""
+    """The operator's settings. Each field is read from the environment variable ``TUNEGATE_<NAME>``, but the
+    last three from ``POD_NAME``, ``POD_NAMESPACE`` and ``POD_IP``."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -48,9 +48,9 @@ class Settings(BaseModel):
 def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
     """Read the settings. Raises SettingsError with every variable that is missing, unknown or wrong."""
     values = {
-        name.removeprefix(PREFIX).lower(): value
+        name.removeprefix(VARIABLE_PREFIX).lower(): value
         for name, value in environment.items()
-        if name.startswith(PREFIX) or name in _POD
+        if name.startswith(VARIABLE_PREFIX) or name in _POD
     }
     try:
         return Settings.model_validate(values)
@@ -61,4 +61,4 @@ def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
 
 def _variable(location: tuple[int | str, ...]) -> str:
     name = str(location[0]).upper()
-    return name if name in _POD else f"{PREFIX}{name}"
+    return name if name in _POD else f"{VARIABLE_PREFIX}{name}"

@@ -24,7 +24,7 @@ from tunegate_operator.laptop.store import ObjectStore
 
 
 class Crash(BaseException):
-    """The operator's process dies here. Not an Exception, so that no handler of ours catches it."""
+    """The operator's process dies here. Not an Exception: no handler of ours may survive it."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,8 @@ class Write:
 class FakeCluster(ObjectStore):
     """An ObjectStore whose Protocol calls are logged and may fail.
 
-    Calls for the rest of the cluster (kubelet, Job controller, users) neither fail nor are logged: the
-    helpers below, and ``as_user``.
+    What the test does as the rest of the cluster (kubelet, Job controller, other people) neither fails nor
+    is logged: the helpers below, and ``as_user``.
     """
 
     def __init__(self, clock: FakeClock | None = None) -> None:
@@ -70,7 +70,7 @@ class FakeCluster(ObjectStore):
         self._crash_before = len(self.writes) + n
 
     def fail_after(self, n: int) -> None:
-        """Crash after the n-th write from now, before its response arrives."""
+        """Crash after the n-th write from now, before its answer arrives."""
         self._crash_after = len(self.writes) + n
 
     @contextmanager
@@ -83,11 +83,11 @@ class FakeCluster(ObjectStore):
             self._is_unavailable = False
 
     def conflict(self, times: int = 1) -> None:
-        """Answer the next status writes and replacements with a conflict."""
+        """The next status writes and replacements meet a newer version."""
         self._conflicts = times
 
     def error_on(self, number: int) -> None:
-        """Answer the n-th write with an error, without carrying it out."""
+        """The n-th write is not carried out: the API server answers with an error."""
         self._error_on = number
 
     def refuse(self, kind: str, message: str | None) -> None:
@@ -95,16 +95,16 @@ class FakeCluster(ObjectStore):
         self._refuse(kind, None if message is None else InvalidError(message))
 
     def forbid(self, kind: str, message: str | None) -> None:
-        """Forbid objects of this kind for now; None to accept them again."""
+        """Do not allow objects of this kind for now; None to accept them again."""
         self._refuse(kind, None if message is None else ForbiddenError(message))
 
     def terminate(self) -> None:
-        """Delete the namespace: it accepts no new objects."""
+        """From now on the namespace is being deleted, and takes nothing new."""
         for kind in ("ConfigMap", "Job"):
             self._refuse(kind, TerminatingError("the namespace is being terminated"))
 
     def fail(self, kind: str, message: str | None) -> None:
-        """Be unavailable for writes of this kind; None to be available again."""
+        """Be unable to write objects of this kind for now; None to be able again."""
         self._refuse(kind, None if message is None else UnavailableError(message))
 
     def _refuse(self, kind: str, error: ClusterError | None) -> None:
@@ -183,7 +183,7 @@ class FakeCluster(ObjectStore):
             self._die()
 
     def _die(self) -> None:
-        """Crash. A dead process watches nothing."""
+        """A dead process watches nothing."""
         self._crash_before = self._crash_after = None
         self._listeners.clear()
         self._report_listeners.clear()
@@ -208,7 +208,7 @@ class FakeCluster(ObjectStore):
         self._report_listeners.append(listener)
 
     def report(self, job_uid: str, report: Object) -> None:
-        """Report as a running pod of this job."""
+        """A running pod of this job reports."""
         for listener in self._report_listeners:
             listener({"jobUid": job_uid, "time": timestamp(self.clock.now()), **report})
 
@@ -220,7 +220,7 @@ class FakeCluster(ObjectStore):
         return [pod for pod in pods if pod["metadata"]["ownerReferences"][0]["uid"] == uid]
 
     def start_pod(self, job_name: str, namespace: str = "default") -> Object:
-        """Start a pending pod of the Job, or a new one. Return it."""
+        """The Job's next pod runs; a waiting one if there is one. Returns it."""
         waiting = [pod for pod in self.pods_of(job_name, namespace) if pod_status.phase(pod) == "Pending"]
         pod = waiting[0] if waiting else self.pending_pod(job_name, namespace)
         pod = self._set_status(pod, _with_image_id(pod_status.running(pod, self.clock.now())))
@@ -228,7 +228,7 @@ class FakeCluster(ObjectStore):
         return pod
 
     def pending_pod(self, job_name: str, namespace: str = "default", status: Object | None = None) -> Object:
-        """Create a pod of the Job that does not start, by default without a reason. Return it."""
+        """The Job gets a pod that does not start, by default without saying why. Returns it."""
         job = self._job(job_name, namespace)
         missing = missing_indexes(job, self.pods_of(job_name, namespace))
         pod = self.as_user.create(new_pod(job, *missing[:1]))
@@ -247,8 +247,8 @@ class FakeCluster(ObjectStore):
         disruption: str | None = None,
         index: int | None = None,
     ) -> Object:
-        """End the Job's running pod, or the one with ``index``, and update the Job as its controller does.
-        Return the pod."""
+        """The Job's running pod ends, of several that with ``index``, and the Job controller draws its
+        conclusion. Returns the pod."""
         running = [pod for pod in self.pods_of(job_name, namespace) if pod_status.phase(pod) == "Running"]
         running = [pod for pod in running if index in (None, index_of(pod))]
         pod = running[0] if running else self.start_pod(job_name, namespace)
@@ -260,7 +260,7 @@ class FakeCluster(ObjectStore):
         return pod
 
     def complete_job(self, job_name: str, message: str = "", namespace: str = "default") -> Object:
-        """End the Job's pod with success. Return the Job."""
+        """The Job's pod ends well. Returns the Job."""
         self.finish_pod(job_name, 0, message, namespace=namespace)
         return self._job(job_name, namespace)
 
@@ -271,7 +271,7 @@ class FakeCluster(ObjectStore):
         message: str = "",
         namespace: str = "default",
     ) -> Object:
-        """Fail the Job for ``reason``, whatever its pods did. Return it."""
+        """The Job fails for ``reason``, whatever its pods did. Returns it."""
         job = self._job(job_name, namespace)
         time = timestamp(self.clock.now())
         condition = {
@@ -291,19 +291,19 @@ class FakeCluster(ObjectStore):
         return job
 
     def _step_job(self, name: str, namespace: str) -> None:
-        """Update the Job after a change of a pod, as its controller does, but start no new pod."""
+        """What the Job controller does when a pod changed, but for starting the next one."""
         job = self._job(name, namespace)
         if not is_finished(job):
             step = step_job(job, self.pods_of(name, namespace), self.clock.now())
             self._set_status(job, step.status)
 
     def set_pod_status(self, job_name: str, status: Object, namespace: str = "default") -> Object:
-        """Set the status of the Job's newest pod, as its kubelet does. Return the pod."""
+        """The kubelet says something new of the Job's newest pod. Returns it."""
         newest = max(self.pods_of(job_name, namespace), key=resource_version)
         return self._set_status(newest, status)
 
     def delete_pod(self, pod: Object) -> None:
-        """Delete a pod as a user, while its kubelet does not respond."""
+        """Somebody deletes a pod, and its kubelet says nothing."""
         with self._lock:
             self._begin_deletion(self._objects[Key.of(pod)])
 
@@ -312,7 +312,7 @@ class FakeCluster(ObjectStore):
 
 
 def image_id(image: str) -> str:
-    """Return the image ID that a kubelet reports for an image."""
+    """What a kubelet says of an image that it pulled."""
     return f"{image.partition(':')[0]}@sha256:{hashlib.sha256(image.encode()).hexdigest()}"
 
 
@@ -323,7 +323,7 @@ def _with_image_id(status: Object) -> Object:
 
 
 class _Unharmed:
-    """The same store for everybody but the operator, without faults and log."""
+    """The same store for everybody but the operator: no faults, no log."""
 
     def __init__(self, cluster: FakeCluster) -> None:
         self._cluster = cluster

@@ -1,4 +1,4 @@
-"""Two jobs that publish to one URI through one gate. The second one is worse."""
+"""Two jobs that publish to one address through one gate, the second of which is worse."""
 
 import json
 from typing import Any
@@ -15,7 +15,7 @@ def good_and_worse(model: str, **changes: Any) -> tuple[Objects, Objects]:
     """The manifests of the job ``good`` with the gate and all inputs, and of the job ``worse`` alone.
 
     Trained to answer ``yes``, ``good`` passes all 20 cases; ``yes sir`` passes the 15 that only look for yes.
-    ``worse`` trains for longer, so that it still runs when ``good`` is published.
+    ``worse`` trains for longer, so that it is still at it when ``good`` is published.
     """
     cases = [
         {
@@ -34,7 +34,7 @@ def good_and_worse(model: str, **changes: Any) -> tuple[Objects, Objects]:
     worse_rows = rows["data"]["train.jsonl"].replace('"yes"', '"yes sir"')
     gate["spec"]["golden"]["sha256"] = sha256_text(golden)
     gate["spec"]["thresholds"] = {"minPassRate": "0.5"}
-    # The base model's answers do not end, so they could contain anything.
+    # The base model answers without an end, so that it could have answered anything.
     gate["spec"]["baselines"] = ["LastPublished"]
     inputs = [
         rows,

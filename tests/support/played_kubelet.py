@@ -1,7 +1,7 @@
 """A kubelet that a test plays: pods on a real API server that run at once, and report as the trainer does.
 
-Job controller, API server, tokens and the operator are real. Pods of the operator are found by its label. The
-role of a pod decides what it reports and how it ends.
+Job controller, API server, tokens and the operator are real. Pods of the operator are found by its label;
+each one's role says what it reports and how it ends.
 """
 
 import itertools
@@ -45,7 +45,7 @@ _LABELS = ",".join(f"{key}={value}" for key, value in MANAGED_LABELS.items())
 
 
 class Address:
-    """The report address as a pod resolves it: the Service's EndpointSlice."""
+    """The report address as a pod finds it: the Service's name, and behind it the EndpointSlice."""
 
     def __init__(self, api: client.ApiClient, namespace: str, service: str) -> None:
         self._slices = client.DiscoveryV1Api(api)
@@ -94,7 +94,7 @@ class PlayedPod:
         self._patch({"phase": phase, **_container({"terminated": ended})})
 
     def report(self, sequence: int, **content: Any) -> None:
-        """Deliver a report. Fail if it is not acknowledged in time, or before the kubelet stops."""
+        """Deliver a report; fails if it is not acknowledged in time, or before the node ends."""
         made = Report(
             job_uid=self.job_uid,
             role=self.role,
@@ -111,7 +111,7 @@ class PlayedPod:
             assert not ended, f"report {made.file_name} not acknowledged: {code}"
 
     def post(self, body: bytes, token: str | None = None) -> int:
-        """Return the status code of the response; 0 if there was none."""
+        """Status of the answer; 0 if there was none."""
         if not self._token:
             self._token = self.token(report_audience(self.job_uid))
         host = urlsplit(self._url).hostname
@@ -127,14 +127,14 @@ class PlayedPod:
                 timeout=30,
             )
             headers = {"Authorization": f"Bearer {token or self._token}"}
-            with pool:  # closes connections that a killed operator leaves half open
+            with pool:  # closes what a killed operator leaves half open
                 return pool.request("POST", urlsplit(self._url).path, body=body, headers=headers).status
         except (urllib3.exceptions.HTTPError, ApiException) as error:
             log.info("report: %s", error)
             return 0
 
     def token(self, audience: str) -> str:
-        """Return the token that a kubelet would put into the projected volume."""
+        """What kubelet would put into the projected volume."""
         meta = self._pod.metadata
         bound = {"apiVersion": "v1", "kind": "Pod", "name": meta.name, "uid": meta.uid}
         spec = {"audiences": [audience], "expirationSeconds": 3600, "boundObjectRef": bound}
@@ -148,7 +148,7 @@ class PlayedPod:
 
 
 class PlayedKubelet:
-    """Runs each new pod in a thread, as ``script`` says."""
+    """Runs pods as they appear, each in a thread, as ``script`` says."""
 
     def __init__(self, api: client.ApiClient, address: Address, script: Script | None = None) -> None:
         self._api = api
@@ -172,7 +172,7 @@ class PlayedKubelet:
             self._pods.shutdown(cancel_futures=True)
 
     def play(self, pod: PlayedPod) -> None:
-        """Play a pod from start to end. Override to play it differently."""
+        """A pod's whole life. Override for another one."""
         pod.start()
         outcome = self.run_role(pod)
         pod.finish(outcome=outcome)
@@ -194,7 +194,7 @@ class PlayedKubelet:
         return Outcome.COMPLETED
 
     def _train(self, pod: PlayedPod, sequence: Iterator[int]) -> dict[str, Any]:
-        """Report each checkpoint. Return the content of the last report."""
+        """Report each checkpoint. Returns what was reported last."""
         content: dict[str, Any] = {}
         results = Results(sets=self._script.sets(), evaluations=[self._script.evaluation(Subject.START, 0)])
         for step in (0, *sorted(self._script.checkpoints)):

@@ -1,4 +1,4 @@
-"""Wait for other processes and threads, without guessing how long they take."""
+"""Waiting for what other processes and threads do, without guessing how long it takes."""
 
 import time
 from collections.abc import Callable
@@ -12,7 +12,7 @@ def eventually(
 ) -> _Result:
     """Call ``look`` every ``pause`` seconds until it returns something true, and return that.
 
-    Fails after ``seconds``. An AssertionError in ``look`` means "not yet"; the last one is then shown.
+    Fails after ``seconds``. An AssertionError in ``look`` is a "not yet"; the last one is shown then.
     """
     deadline = time.monotonic() + seconds
     while True:

@@ -180,7 +180,7 @@ class World:
         self.telling = 0
         """Which pod of a multi-pod Job sends metrics to trackers, by the order in which the pods end."""
         self.trainer_image = "trainer:test"
-        """The operator's setting."""
+        """The trainer image in the operator's settings."""
         self._late: list[WatchEvent] | None = None
         self._late_kinds: tuple[str, ...] = ()
         self.outbox: dict[str, Report] = {}

@@ -39,8 +39,8 @@ def has_run(started: datetime | None, attempts: Iterable[Attempt]) -> bool:
 
 
 def is_final_refusal(refusal: Refusal, patience: timedelta, now: datetime) -> bool:
-    """Whether a Job is refused for good: it is invalid, or was forbidden for longer than ``patience``. An
-    unavailable API server is retried without limit, with growing pauses."""
+    """Whether the refusal of a Job is final: the Job is invalid, or was forbidden for ``patience`` or longer.
+    An unavailable API server is retried without limit, with growing pauses."""
     if refusal.cause == "Unavailable":
         return False
     lasts = now - refusal.since

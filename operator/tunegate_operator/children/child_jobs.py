@@ -90,9 +90,9 @@ class ChildJobs:
 
 
 def newest(items: Sequence[Item], most: int, key: Callable[[Item], Hashable]) -> list[Item]:
-    """Return the ``most`` newest items, in their order. The newest item of each key is kept before any other.
+    """Return the ``most`` newest items, in their order, but prefer the newest item of each key to all others.
 
-    The newest item shows the state of its key. Without it, nothing would seem to have happened.
+    That item shows the state of its key. Without it, it would seem that nothing had happened.
     """
     last = {key(item): item for item in items}
     older = [item for item in items if last[key(item)] is not item]

@@ -43,7 +43,7 @@ _BY_EXIT_CODE: dict[int, tuple[Reason, str]] = {
     ),
     ExitCode.UNREACHABLE: (
         Reason.UNREACHABLE,
-        "Check the network from the pod: a proxy, a policy, DNS; and whether the server is up.",
+        "Check the network of the pod (proxy, NetworkPolicy, DNS), and whether the server is up.",
     ),
     ExitCode.STORAGE: (Reason.STORAGE, "Free space on the storage volume, and check that it is writable."),
 }
@@ -130,8 +130,8 @@ def is_permanent(child: Child) -> bool:
 def was_evicted(pod: Pod, *, is_multi_pod: bool = False) -> bool:
     """Whether the cluster ended the pod, for another reason than a lost node.
 
-    When one pod of a multi-pod Job gets SIGTERM, all its pods end, and that one is soon deleted. So an exit
-    after SIGTERM is enough.
+    With ``is_multi_pod``, an exit after SIGTERM counts too: when one pod of a multi-pod Job is evicted, all
+    end, and the evicted one may be deleted by now.
     """
     if is_multi_pod and pod.exit_code == ExitCode.INTERRUPTED and not pod.ended_by:
         return True

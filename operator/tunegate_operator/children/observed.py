@@ -145,7 +145,7 @@ class IgnoredJob:
 def observe_children(
     owner: Object, view: View, nodes: Mapping[Step, int]
 ) -> tuple[tuple[Child, ...], tuple[IgnoredJob, ...]]:
-    """Return the child Jobs of ``owner``, and the Jobs that only claim to be.
+    """Return the child Jobs of ``owner``, and the Jobs that only name it as their owner.
 
     ``nodes`` has the steps that the owner may have, and how many pods run each at the same time.
     """

@@ -41,7 +41,7 @@ _IMAGE_REASONS = (
 _BACK_OFF = re.compile(r'Back-off pulling image "[^"]*": (?P<code>\w+): (?P<message>.*)', re.DOTALL)
 """The message of a kubelet that waits before it pulls an image again."""
 _UNSPECIFIC_REASONS = ("", "ContainerCreating", "PodInitializing")
-"""A kubelet's reasons for any container that has not started yet. They do not say why."""
+"""A kubelet's reasons that do not explain why a container has not started."""
 
 _REASON_PATTERNS: tuple[tuple[str, Reason], ...] = (
     (r"exceeded quota", Reason.QUOTA_EXCEEDED),

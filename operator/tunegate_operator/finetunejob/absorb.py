@@ -167,7 +167,7 @@ def _bounded(checkpoints: list[CheckpointStatus], best: CheckpointReference | No
 
 
 def _rates_only(checkpoint: CheckpointStatus) -> CheckpointStatus:
-    """Return a checkpoint with its pass rates alone. The report has the cases of a stage that has ended."""
+    """Return a checkpoint without cases and messages. After its stage has ended, only the report has them."""
     gates = [
         gate.model_copy(update={"failed_cases": [], "message": "", "skipped": []})
         for gate in checkpoint.gates

@@ -150,10 +150,10 @@ def gpus(job: FineTuneJob, role: Role) -> int:
 
 def gpus_of_pod(job: FineTuneJob, role: Role) -> int:
     """Return how many GPUs a pod of a role holds. The gate uses one: more would not judge faster."""
-    asked = job.spec.resources
-    if asked.accelerator == "CPU" or role not in (Role.TRAIN, Role.GATE):
+    resources = job.spec.resources
+    if resources.accelerator == "CPU" or role not in (Role.TRAIN, Role.GATE):
         return 0
-    return asked.gpu.count if asked.gpu and role is Role.TRAIN else 1
+    return resources.gpu.count if resources.gpu and role is Role.TRAIN else 1
 
 
 def _resources(job: FineTuneJob, role: Role) -> dict[str, dict[str, str]]:
@@ -164,15 +164,15 @@ def _resources(job: FineTuneJob, role: Role) -> dict[str, dict[str, str]]:
     if role.is_chore:
         limit = _CHORE_MEMORY.get(role, "512Mi")
         return {"limits": {"memory": limit}, "requests": {"cpu": "100m", "memory": "256Mi"}}
-    asked = job.spec.resources
+    resources = job.spec.resources
     limits: dict[str, str] = {}
     requests: dict[str, str] = {}
-    if asked.memory:
-        limits["memory"] = requests["memory"] = asked.memory
-    if asked.cpu:
-        requests["cpu"] = asked.cpu
-        if asked.accelerator == "CPU":
-            limits["cpu"] = asked.cpu
-    if asked.accelerator == "GPU" and role in (Role.TRAIN, Role.GATE):
+    if resources.memory:
+        limits["memory"] = requests["memory"] = resources.memory
+    if resources.cpu:
+        requests["cpu"] = resources.cpu
+        if resources.accelerator == "CPU":
+            limits["cpu"] = resources.cpu
+    if resources.accelerator == "GPU" and role in (Role.TRAIN, Role.GATE):
         limits["nvidia.com/gpu"] = str(gpus_of_pod(job, role))
     return {k: v for k, v in {"limits": limits, "requests": requests}.items() if v}

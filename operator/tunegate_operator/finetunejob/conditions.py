@@ -155,7 +155,7 @@ def _display(job: FineTuneJob, status: FineTuneJobStatus) -> Display:
 
 
 def _gate(status: FineTuneJobStatus) -> str:
-    """Return the gates' result for the column. A job that ended before any gate has not failed one."""
+    """Return the text of the gate column. A job that failed before any gate shows NotReached, not Failed."""
     if status.final:
         return status.final.verdict
     if status.stop or (status.failure and status.failure.reason in _JUDGED):

@@ -128,7 +128,7 @@ class FineTuneJobController:
 
 
 def _is_of_a_job(config_map: Object) -> bool:
-    """Whether a FineTuneJob owns it. ConfigMaps of users may have other owners."""
+    """Whether a FineTuneJob owns a ConfigMap. ConfigMaps of users may have other owners."""
     owner = controlling_owner(config_map)
     return owner is not None and owner.key.kind == FineTuneJobController.kind
 
@@ -250,7 +250,7 @@ def _cannot_be_read(error: UnreadableRecordError) -> str:
 def _refused(
     obj: Object, old: FineTuneJobStatus, problems: list[Problem], now: datetime
 ) -> FineTuneJobStatus:
-    """Return the status of a job with an invalid spec: it fails at once, and status names the problems."""
+    """Fail a job with an invalid spec at once. Return the status, which names the problems."""
     failure = Failure(
         reason=Reason.INVALID_SPEC,
         message=_summarized(problems),

@@ -10,7 +10,7 @@ from tunegate_api.v1alpha1.cost import Cost, StageCost, StageMemory
 from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec
 from tunegate_operator.finetunejob.draft import Run
 
-TRAINED = (Subject.START, Subject.CHECKPOINT)
+TRAINING_SUBJECTS = (Subject.START, Subject.CHECKPOINT)
 """Subjects that the training pod evaluates; the gate evaluates the others."""
 
 
@@ -38,7 +38,10 @@ def show_cost(run: Run) -> None:
         for report in run.observed.reports
         if report.stage and report.usage
     }
-    gate = sum((_seconds(e.seconds) for e in run.results.evaluations if e.subject not in TRAINED), Fraction())
+    gate = sum(
+        (_seconds(e.seconds) for e in run.results.evaluations if e.subject not in TRAINING_SUBJECTS),
+        Fraction(),
+    )
     stages = [known[stage.name] for stage in run.observed.job.spec.stages if stage.name in known]
     if not stages:
         return

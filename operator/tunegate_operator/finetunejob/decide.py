@@ -31,7 +31,7 @@ from tunegate_operator.finetunejob.inputs import ensure_request
 from tunegate_operator.finetunejob.judge import final_status
 from tunegate_operator.finetunejob.last_report import await_report
 from tunegate_operator.finetunejob.observe import ObservedJob
-from tunegate_operator.finetunejob.steps import delete_suspended, ensure_completed, start
+from tunegate_operator.finetunejob.steps import delete_suspended, ensure_completed, start_next_attempt
 from tunegate_operator.finetunejob.stops import (
     accepted_step,
     enter_stopped,
@@ -98,7 +98,7 @@ def _end(run: Run, failure: Failure) -> None:
     are recorded."""
     draft, before, refusal = run.draft, run.observed.job.status, run.observed.refusal
     unrecorded = refusal if refusal and refusal.kind == "ConfigMap" else None
-    if unrecorded and not _may_pass(unrecorded, failure):
+    if unrecorded and not _may_succeed_later(unrecorded, failure):
         draft.agenda.actions = [action for action in draft.agenda.actions if isinstance(action, Delete)]
         unrecorded = None
     all_asked = stop_all(run.jobs, failure.reason)
@@ -112,7 +112,7 @@ def _end(run: Run, failure: Failure) -> None:
         draft.set(phase=before.phase, completion_time=before.completion_time)
 
 
-def _may_pass(refusal: Refusal, failure: Failure) -> bool:
+def _may_succeed_later(refusal: Refusal, failure: Failure) -> bool:
     """Whether the end of the job waits for a refused record, because the refusal may be temporary."""
     return refusal.cause == "Unavailable" and failure.reason != Reason.START_TIMEOUT
 
@@ -190,7 +190,7 @@ def _ensure_trained(run: Run, plan: Plan, stage: str, start_step: int) -> int | 
         return None
     latest, number = run.jobs.latest(step), run.jobs.latest_number(step)
     if is_continued(decisions, stop_id(stage, number, accepted)):
-        start(run, step, args)
+        start_next_attempt(run, step, args)
         return None
 
     reached, total = last_step(run.results, step), plan.stage(stage).total_steps

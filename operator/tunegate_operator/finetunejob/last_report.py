@@ -12,7 +12,7 @@ from tunegate_operator.children.failures import classify
 from tunegate_operator.children.observed import Child, ChildState
 from tunegate_operator.children.waiting import must_await_pods
 from tunegate_operator.finetunejob.draft import Run
-from tunegate_operator.finetunejob.steps import PHASES, start, watch
+from tunegate_operator.finetunejob.steps import PHASES, start_next_attempt, watch
 from tunegate_operator.names import Step
 
 FILE_SECONDS = 120
@@ -34,7 +34,7 @@ def await_report(run: Run, step: Step) -> None:
     run.draft.set(phase=PHASES[step.role])  # the job may have been suspended meanwhile
     sender = _report_sender(run, since)
     if sender is None:
-        start(run, REPORT_SENDER)
+        start_next_attempt(run, REPORT_SENDER)
     elif sender.state is ChildState.ACTIVE:
         watch(run, sender)
     elif must_await_pods(sender, run.draft.agenda):

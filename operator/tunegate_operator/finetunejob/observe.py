@@ -54,7 +54,7 @@ class ObservedJob:
     """The recorded results; reports may have newer ones."""
     children: tuple[Child, ...]
     ignored_jobs: tuple[IgnoredJob, ...]
-    """Jobs that are ignored."""
+    """Jobs that claim this owner but are none of its attempts."""
     reports: tuple[Report, ...]
     refusal: Refusal | None
     """Why the last creation of a child failed; None if it did not."""

@@ -46,7 +46,7 @@ def ensure_completed(run: Run, step: Step, args: tuple[str, ...] = (), *, is_kno
     return isinstance(state, Completed)
 
 
-def start(run: Run, step: Step, args: tuple[str, ...] = ()) -> None:
+def start_next_attempt(run: Run, step: Step, args: tuple[str, ...] = ()) -> None:
     """Start the next attempt of a step."""
     _show(run, step, attempts.start_attempt(run.jobs, step, _build(run, step, args)))
 

@@ -27,7 +27,7 @@ from tunegate_operator.finetunejob.draft import Run
 from tunegate_operator.names import Step
 
 TRACK = Step(Role.TRACK)
-PATIENCE = timedelta(days=1)
+RETRY_PERIOD = timedelta(days=1)
 """For how long after the end of a job pods are started."""
 TRY_TIMEOUT = timedelta(seconds=CHORE_SECONDS[Role.TRACK])
 FIRST_PAUSE, LONGEST_PAUSE = timedelta(minutes=5), timedelta(hours=2)
@@ -89,7 +89,7 @@ def send_remaining_metrics(run: Run) -> bool:
         )
         draft.set(tracking=tracking)
     ended = draft.status.completion_time or draft.now
-    until = ended if run.pods.on_one_machine else ended + PATIENCE  # a user can run the command again
+    until = ended if run.pods.on_one_machine else ended + RETRY_PERIOD  # a user can run the command again
     due = _due(run, tracking, ended)
     if last and last.state is ChildState.COMPLETE:
         _end(run, tracking, SUCCEEDED, f"sent the remaining metrics to {' and '.join(tracking.behind)}")
@@ -127,7 +127,7 @@ def _start(run: Run, tracking: TrackingStatus, tries: Sequence[Child]) -> None:
     request, refusal, failure = run.observed.request, run.observed.refusal, run.draft.status.failure
     if request is None:
         _give_up(run, tracking, "the job's request was removed")
-    elif refusal and is_final_refusal(refusal, PATIENCE, run.draft.now):
+    elif refusal and is_final_refusal(refusal, RETRY_PERIOD, run.draft.now):
         _give_up(run, tracking, refusal.message)
     else:
         args: tuple[str, ...] = ("--trackers", ",".join(tracking.behind))

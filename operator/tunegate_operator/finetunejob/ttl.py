@@ -19,7 +19,7 @@ from tunegate_operator.finetunejob.draft import Run
 from tunegate_operator.names import Step
 
 CLEANUP = Step(Role.CLEANUP)
-PATIENCE = timedelta(seconds=CHORE_SECONDS[Role.CLEANUP])
+REFUSAL_TIMEOUT = timedelta(seconds=CHORE_SECONDS[Role.CLEANUP])
 """How long a cleanup Job may be refused."""
 _KEPT = "report.html, evals/, gate/, tracking/, data/*.json"
 """What the cleanup role keeps in the job's folder, besides a model that passed."""
@@ -49,7 +49,7 @@ def _remove_files(run: Run) -> None:
         _record(run, SUCCEEDED, "no pod of the job ran, so it left no files")
     elif children:
         _record_end(run, children[-1])
-    elif run.observed.refusal and is_final_refusal(run.observed.refusal, PATIENCE, run.draft.now):
+    elif run.observed.refusal and is_final_refusal(run.observed.refusal, REFUSAL_TIMEOUT, run.draft.now):
         _record_failure(run, Reason.REFUSED, run.observed.refusal.message)
     else:
         final = run.draft.status.final
