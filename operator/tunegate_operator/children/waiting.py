@@ -122,8 +122,8 @@ def _why_by_pod(step: Step, pod: Pod) -> tuple[Reason, str] | None:
 
 
 def _why_by_events(child: Child, agenda: Agenda) -> tuple[Reason, str] | None:
-    """Return the reason from Events: the Job's say why a pod is not created, the pod's why a volume is not
-    mounted."""
+    """Return the reason from Events. Those of the Job explain a missing pod, those of the pod a missing
+    volume."""
     pod = child.decisive_pod
     subject = pod if pod and len(child.pods) >= child.nodes else child
     found = subject.looked_up

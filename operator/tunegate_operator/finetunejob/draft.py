@@ -135,8 +135,8 @@ class Draft:
         failure = start_timeout(since, self.agenda, reason, message, timeout_seconds)
         if failure:
             hint = (
-                "Provide what is missing; then delete the job and create it again, with a longer "
-                "startTimeoutSeconds if that may take as long."
+                "Provide what is missing, then delete the job and create it again. "
+                "If the wait may be longer, raise startTimeoutSeconds."
             )
             self.fail(failure.model_copy(update={"hint": hint}))
         return failure is None
