@@ -39,7 +39,7 @@ def has_run(started: datetime | None, attempts: Iterable[Attempt]) -> bool:
 
 
 def is_final_refusal(refusal: Refusal, patience: timedelta, now: datetime) -> bool:
-    """Whether the refusal of a Job is final: the Job is invalid, or was forbidden for ``patience`` or longer.
+    """Whether the refusal of a Job is final: the Job is invalid, or was refused for ``patience`` or longer.
     An unavailable API server is retried without limit, with growing pauses."""
     if refusal.cause == "Unavailable":
         return False

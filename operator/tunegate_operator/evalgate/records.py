@@ -61,7 +61,7 @@ def records_config_map(meta: ObjectMeta, records: Sequence[Record]) -> Object:
 
 
 def in_full(records: Sequence[Record], sources: Iterable[Sequence[Record]]) -> list[Record]:
-    """Return each of ``records`` as the last of ``sources`` that contains it has it."""
+    """Return ``records``, each replaced by its version in the last of ``sources`` that has it."""
     known = {record.job_uid: record for source in sources for record in source}
     return [known.get(record.job_uid, record) for record in records]
 

@@ -1,4 +1,4 @@
-"""Record what pods reported in ConfigMaps, and show it in status."""
+"""Record the reports of pods in ConfigMaps, and show them in status."""
 
 from tunegate_api.baselines import MeasuredBaseline
 from tunegate_api.contract import Role, Subject, plan_digest

@@ -207,7 +207,7 @@ def _has_started(obj: Object, status: FineTuneJobStatus, view: View) -> bool:
 
 def _holding(problems: list[Problem]) -> list[Problem]:
     """Return the problems for which a job that has started is held. A variable that only an earlier release
-    accepted is none: pods no longer get it, and the spec cannot be changed."""
+    accepted is not one of them: pods no longer get it, and the spec cannot be changed."""
     return [problem for problem in problems if not _is_about_a_variable(problem)]
 
 
