@@ -85,9 +85,9 @@ def test_plan_memory_lists_parts_and_need_of_each_stage() -> None:
         plan.model_dump() | {"stages": [stage.model_dump() | {"memory": memory.model_dump()}]}
     )
     spec = make_job().with_spec(resources={"accelerator": "GPU"}).obj()["spec"]
-    (told,) = memory_of(sized, FineTuneJobSpec.model_validate(spec))
-    assert told.stage == STAGE
-    assert told.parts.startswith("weights 28.4 GiB + ")
-    assert told.parts.endswith(f" = {told.total}")
-    assert told.needed is not None
-    assert float(told.needed.split()[0]) > float(told.total.split()[0])
+    (shown,) = memory_of(sized, FineTuneJobSpec.model_validate(spec))
+    assert shown.stage == STAGE
+    assert shown.parts.startswith("weights 28.4 GiB + ")
+    assert shown.parts.endswith(f" = {shown.total}")
+    assert shown.needed is not None
+    assert float(shown.needed.split()[0]) > float(shown.total.split()[0])

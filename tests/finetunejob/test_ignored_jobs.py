@@ -19,7 +19,7 @@ LABELS = {
 }
 
 
-def stranger(world: World, labels: dict[str, str], namespace: str = "default") -> Object:
+def ignored_job(world: World, labels: dict[str, str], namespace: str = "default") -> Object:
     """Return a Job that somebody else created, with ``orders`` as its owner."""
     return {
         "apiVersion": "batch/v1",
@@ -54,7 +54,7 @@ def end_of(world: World) -> dict[str, Any]:
 @pytest.mark.parametrize("labels", [LABELS, {}], ids=["labelled as an attempt", "without labels"])
 def test_job_in_another_namespace_changes_nothing(labels: dict[str, str]) -> None:
     expected, world = end_of(training()), training()
-    world.apply(stranger(world, labels, namespace="attacker"))
+    world.apply(ignored_job(world, labels, namespace="attacker"))
     assert end_of(world) == expected
     assert ignored(world) == []
 
@@ -76,7 +76,7 @@ def test_job_with_unreadable_labels_is_ignored_and_reported_once(
 ) -> None:
     expected, world = end_of(training()), training()
     labels = {k: v for k, v in (LABELS | wrong).items() if v is not None}
-    world.apply(stranger(world, labels))
+    world.apply(ignored_job(world, labels))
     assert end_of(world) == expected
     [message] = ignored(world)
     assert "Job stranger" in message
@@ -85,7 +85,7 @@ def test_job_with_unreadable_labels_is_ignored_and_reported_once(
 
 def test_deleted_ignored_job_is_not_reported_by_a_restarted_operator() -> None:
     world = training()
-    world.apply(stranger(world, {}))
+    world.apply(ignored_job(world, {}))
     world.settle()
     found = world.cluster.as_user.get(Key("Job", "default", "stranger"))
     assert found is not None

@@ -255,8 +255,8 @@ def test_every_role_that_sends_metrics_gets_the_tracker_secrets(role: Role):
     wandb = {"project": "orders", "secretName": "wandb-key"}
     template = template_of(role, tracking={"mlflow": mlflow, "wandb": wandb})
     names = {v["secret"]["secretName"] for v in template["spec"]["volumes"] if "secret" in v}
-    tells = role not in (Role.REPORT, Role.CLEANUP)
-    assert names == ({"mlflow-token", "wandb-key"} if tells else set()), role
+    gets_secrets = role not in (Role.REPORT, Role.CLEANUP)
+    assert names == ({"mlflow-token", "wandb-key"} if gets_secrets else set()), role
 
 
 @pytest.mark.parametrize("role", Role)

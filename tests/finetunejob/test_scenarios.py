@@ -41,8 +41,8 @@ def decides(annotation: str) -> Scenario:
         stop = world.status().stop
         assert stop is not None
         world.advance(3600)
-        said = {"stop": stop.id, "reason": " reviewed by the data team "}
-        world.edit(annotations={annotation: json.dumps(said)})
+        decision = {"stop": stop.id, "reason": " reviewed by the data team "}
+        world.edit(annotations={annotation: json.dumps(decision)})
         world.run()
 
     return play
@@ -118,8 +118,8 @@ def suspended_when_stopped(world: World) -> None:
     world.settle()
     stop = world.status().stop
     assert stop is not None
-    said = {"stop": stop.id, "reason": "reviewed"}
-    world.edit(annotations={CONTINUE_ANNOTATION: json.dumps(said)})
+    decision = {"stop": stop.id, "reason": "reviewed"}
+    world.edit(annotations={CONTINUE_ANNOTATION: json.dumps(decision)})
     world.settle()
     world.edit(suspend=False)
     world.settle()
@@ -215,8 +215,8 @@ def stopped_for_no_reason(world: World) -> None:
         world.settle()
     (training,) = world.active_jobs()
     world.report_outcome(training, Outcome.STOPPED)
-    said = Termination(exit_code=0, outcome=Outcome.STOPPED).model_dump_json()
-    world.cluster.complete_job(training["metadata"]["name"], said)
+    termination = Termination(exit_code=0, outcome=Outcome.STOPPED).model_dump_json()
+    world.cluster.complete_job(training["metadata"]["name"], termination)
     world.settle()
 
 
@@ -229,8 +229,8 @@ def publish_report_lost(world: World) -> None:
 def complete_without_report(world: World) -> None:
     """The operator is down for a minute. Its timeout counts from the end of the pod."""
     (job,) = world.active_jobs()
-    said = Termination(exit_code=0, outcome=Outcome.COMPLETED).model_dump_json()
-    world.cluster.complete_job(job["metadata"]["name"], said)
+    termination = Termination(exit_code=0, outcome=Outcome.COMPLETED).model_dump_json()
+    world.cluster.complete_job(job["metadata"]["name"], termination)
     world.advance(60)
     world.advance(59)
     world.advance(1)

@@ -73,8 +73,8 @@ def test_job_status_after_many_stops_and_evictions_is_below_32_kib():
     for _ in range(MAX_DECISIONS):
         stop = world.run().stop
         assert stop is not None
-        said = json.dumps({"stop": stop.id, "reason": "r" * MAX_MESSAGE})
-        world.edit(annotations={CONTINUE_ANNOTATION: said})
+        decision = json.dumps({"stop": stop.id, "reason": "r" * MAX_MESSAGE})
+        world.edit(annotations={CONTINUE_ANNOTATION: decision})
         world.settle()
     for _ in range(MAX_ATTEMPTS):
         world.edit(suspend=True)

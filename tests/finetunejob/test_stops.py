@@ -20,7 +20,7 @@ def stopped() -> World:
     return world
 
 
-def answer(
+def decide(
     world: World, annotation: str, reason: str = "label noise, accepted", stop: str | None = None
 ) -> None:
     found = world.status().stop
@@ -49,11 +49,11 @@ def test_confirmed_regression_stops_training_and_names_the_cases():
 
 def test_first_drop_emits_a_warning_and_a_confirmed_one_a_stop():
     world = stopped()
-    told = [(reason, message) for _, type, reason, message in world.cluster.events if type == "Warning"]
-    assert [reason for reason, _ in told] == ["GoldenRegressing", "GoldenRegression"]
-    assert told[0][1] == "golden 87/100 at step 30, best 95/100 at step 20: -8.0 points, limit -5.0"
-    assert "Training stopped, step 20 kept" in told[1][1]
-    assert told[1][1].endswith('tunegate continue|discard orders --namespace default --reason "…"')
+    warnings = [(reason, message) for _, type, reason, message in world.cluster.events if type == "Warning"]
+    assert [reason for reason, _ in warnings] == ["GoldenRegressing", "GoldenRegression"]
+    assert warnings[0][1] == "golden 87/100 at step 30, best 95/100 at step 20: -8.0 points, limit -5.0"
+    assert "Training stopped, step 20 kept" in warnings[1][1]
+    assert warnings[1][1].endswith('tunegate continue|discard orders --namespace default --reason "…"')
 
 
 def test_stopped_job_starts_nothing_until_a_person_decides():
@@ -68,7 +68,7 @@ def test_stopped_job_starts_nothing_until_a_person_decides():
 
 def test_continue_resumes_after_the_stop_and_records_the_reason():
     world = stopped()
-    answer(world, CONTINUE_ANNOTATION)
+    decide(world, CONTINUE_ANNOTATION)
     status = world.status()
     assert status.stop is None
     assert [(d.action, d.reason, d.step) for d in status.decisions] == [
@@ -84,7 +84,7 @@ def test_continue_resumes_after_the_stop_and_records_the_reason():
 
 def test_discard_fails_the_job():
     world = stopped()
-    answer(world, DISCARD_ANNOTATION, reason="the data was wrong")
+    decide(world, DISCARD_ANNOTATION, reason="the data was wrong")
     status = world.status()
     assert status.phase is Phase.FAILED
     assert status.failure is not None
@@ -94,7 +94,7 @@ def test_discard_fails_the_job():
 
 def test_decision_about_an_unknown_stop_is_ignored_with_a_message():
     world = stopped()
-    answer(world, CONTINUE_ANNOTATION, stop="sft-1-20")
+    decide(world, CONTINUE_ANNOTATION, stop="sft-1-20")
     status = world.status()
     assert status.phase is Phase.STOPPED
     assert status.message.startswith(
@@ -107,19 +107,19 @@ def test_decision_about_an_earlier_stop_is_ignored_without_a_message():
     world = World(Script(checkpoints={10: 95, 20: 85, 30: 85, 35: 95, 40: 75, 45: 75, 50: 99}))
     world.apply_all()
     world.run()
-    answer(world, CONTINUE_ANNOTATION)
+    decide(world, CONTINUE_ANNOTATION)
     status = world.run()
     assert status.stop is not None
     assert status.stop.step == 45
     assert status.message == status.stop.message
 
 
-@pytest.mark.parametrize("said", [{"reason": "  "}, {}])
-def test_decision_without_a_reason_is_ignored_with_a_message(said):
+@pytest.mark.parametrize("decision", [{"reason": "  "}, {}])
+def test_decision_without_a_reason_is_ignored_with_a_message(decision):
     world = stopped()
     stop = world.status().stop
     assert stop is not None
-    world.edit(annotations={CONTINUE_ANNOTATION: json.dumps({"stop": stop.id, **said})})
+    world.edit(annotations={CONTINUE_ANNOTATION: json.dumps({"stop": stop.id, **decision})})
     world.settle()
     status = world.status()
     assert status.phase is Phase.STOPPED
@@ -141,7 +141,7 @@ def test_malformed_annotation_is_ignored_with_the_expected_format(written):
 def test_malformed_discard_does_not_hide_a_continue():
     world = stopped()
     world.edit(annotations={DISCARD_ANNOTATION: "{"})
-    answer(world, CONTINUE_ANNOTATION)
+    decide(world, CONTINUE_ANNOTATION)
     assert world.status().phase is not Phase.STOPPED
 
 
@@ -149,7 +149,7 @@ def test_regression_after_continue_stops_training_again():
     world = World(Script(checkpoints={10: 95, 20: 80, 25: 80, 30: 70, 35: 70, 50: 99}))
     world.apply_all()
     world.run()
-    answer(world, CONTINUE_ANNOTATION)
+    decide(world, CONTINUE_ANNOTATION)
     status = world.run()
     assert status.phase is Phase.STOPPED
     assert status.stop is not None
@@ -199,7 +199,7 @@ def test_every_decision_emits_an_event_and_status_lists_the_last():
     world.apply_all()
     for n in range(times):
         assert world.run().phase is Phase.STOPPED
-        answer(world, CONTINUE_ANNOTATION, reason=f"accepted {n}")
+        decide(world, CONTINUE_ANNOTATION, reason=f"accepted {n}")
     assert world.run().phase is Phase.SUCCEEDED
     assert world.events().count("Decided") == times
     expected = [f"accepted {n}" for n in range(times)][-MAX_DECISIONS:]

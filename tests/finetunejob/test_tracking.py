@@ -92,8 +92,8 @@ def test_track_pod_sends_an_end_that_only_the_operator_knows():
     status = world.status()
     assert status.failure is not None
     assert status.failure.reason == "DeadlineExceeded"
-    told = arguments(track_job(world))
-    assert told[-2:] == ["--failure", f"DeadlineExceeded: {status.failure.message}"]
+    args = arguments(track_job(world))
+    assert args[-2:] == ["--failure", f"DeadlineExceeded: {status.failure.message}"]
     world.run()
     assert world.status().tracking.result == "Succeeded"
 
@@ -185,11 +185,11 @@ def test_failure_argument_escapes_variable_references():
     assert arguments(track_job(world))[-1] == "BadData: row 3: $$(TOKEN)  "
 
 
-@pytest.mark.parametrize("telling", [0, 1])
-def test_multi_pod_job_reads_trackers_from_the_pod_that_sent_metrics(telling: int):
+@pytest.mark.parametrize("sender", [0, 1])
+def test_multi_pod_job_reads_trackers_from_the_pod_that_sent_metrics(sender: int):
     worst = dict.fromkeys((10, 20, 30, 40, 50), 10)
     world = tracked(Script(behind=[], checkpoints=worst), resources={"accelerator": "CPU", "nodes": 2})
-    world.telling = telling
+    world.telling = sender
     status = world.run()
     assert status.failure.reason == "NoPassingCheckpoint"
     assert status.tracking is None

@@ -269,17 +269,17 @@ def test_scheduler_message_with_other_numbers_is_written_every_30_seconds():
     world.apply_all()
     world.settle()
     (name,) = world.jobs()
-    said = "0/{} nodes are available: {} Insufficient nvidia.com/gpu."
-    world.cluster.pending_pod(name, status=unschedulable(said.format(5, 3)))
+    message = "0/{} nodes are available: {} Insufficient nvidia.com/gpu."
+    world.cluster.pending_pod(name, status=unschedulable(message.format(5, 3)))
     world.settle()
     before, events, writes = world.status(), world.events(), len(world.status_writes())
     for second in range(5, 305, 5):
-        world.cluster.set_pod_status(name, unschedulable(said.format(5 + second % 7, second % 4)))
+        world.cluster.set_pod_status(name, unschedulable(message.format(5 + second % 7, second % 4)))
         world.advance(5)
     assert len(world.status_writes()) - writes <= 11
     assert world.events() == events
     world.advance(30)
-    assert world.status().message == f"data: {said.format(5 + second % 7, second % 4)}", "the last one"
+    assert world.status().message == f"data: {message.format(5 + second % 7, second % 4)}", "the last one"
     assert world.status().waiting_since == before.waiting_since
     ready = world.condition("Ready")
     assert (ready.message, ready.reason) == (world.status().message, Reason.POD_UNSCHEDULABLE)
@@ -335,14 +335,14 @@ def test_job_waits_while_another_object_has_the_childs_name():
     world.apply_all()
     uid = world.job()["metadata"]["uid"]
     name = f"orders-data-{uid[:5]}-1"
-    stranger = world.cluster.as_user.create(
+    other = world.cluster.as_user.create(
         {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": name}, "spec": {}}
     )
     world.settle()
     world.advance(1)
     assert world.condition("Ready").reason == Reason.NAME_TAKEN
     assert world.status().message == f"Job {name} exists and belongs to nobody"
-    world.cluster.as_user.delete(Key.of(stranger), stranger["metadata"]["uid"])
+    world.cluster.as_user.delete(Key.of(other), other["metadata"]["uid"])
     world.advance(10)
     assert world.run().phase is Phase.SUCCEEDED
 
@@ -404,7 +404,7 @@ def silent_pod(world: World) -> Object:
 
 
 @pytest.mark.parametrize(
-    ("event_reason", "words", "reason"),
+    ("event_reason", "message", "reason"),
     [
         ("FailedMount", FAILED_MOUNT, Reason.CONFIG_MAP_NOT_FOUND),
         ("FailedMount", 'secret "token" not found', Reason.SECRET_NOT_FOUND),
@@ -413,30 +413,30 @@ def silent_pod(world: World) -> Object:
         ("FailedCreatePodSandBox", "network is not ready", Reason.POD_NOT_STARTED),
     ],
 )
-def test_pod_events_show_why_a_pod_does_not_start(event_reason, words, reason):
+def test_pod_events_show_why_a_pod_does_not_start(event_reason, message, reason):
     world = World()
     pod = silent_pod(world)
-    world.cluster.as_user.record_event(pod, "Warning", event_reason, words)
+    world.cluster.as_user.record_event(pod, "Warning", event_reason, message)
     world.settle()
     world.advance(9)
     assert world.condition("Ready").reason == Reason.POD_NOT_STARTED
     world.advance(1)
     assert world.condition("Ready").reason == reason
-    assert world.status().message == f"data: {event_reason}: {words}"
+    assert world.status().message == f"data: {event_reason}: {message}"
 
 
 @pytest.mark.parametrize(
-    ("words", "reason"), [(EXCEEDED_QUOTA, Reason.QUOTA_EXCEEDED), (VIOLATES, Reason.FORBIDDEN)]
+    ("message", "reason"), [(EXCEEDED_QUOTA, Reason.QUOTA_EXCEEDED), (VIOLATES, Reason.FORBIDDEN)]
 )
-def test_job_events_show_why_there_is_no_pod(words, reason):
+def test_job_events_show_why_there_is_no_pod(message, reason):
     world = World()
     world.apply_all()
     world.settle()
     (job,) = world.active_jobs()
-    world.cluster.as_user.record_event(job, "Warning", "FailedCreate", words)
+    world.cluster.as_user.record_event(job, "Warning", "FailedCreate", message)
     world.advance(10)
     assert world.condition("Ready").reason == reason
-    assert world.status().message == f"data: FailedCreate: {words}"
+    assert world.status().message == f"data: FailedCreate: {message}"
     world.run()
     assert world.status().phase is Phase.SUCCEEDED
 
@@ -485,20 +485,20 @@ def test_failed_event_lookup_changes_nothing():
 
 
 @pytest.mark.parametrize(
-    ("words", "reason"),
+    ("message", "reason"),
     [
         ('jobs.batch "orders" is forbidden: exceeded quota: team', Reason.QUOTA_EXCEEDED),
         ('jobs.batch "orders" is forbidden: User "tunegate" cannot create', Reason.FORBIDDEN),
     ],
 )
-def test_job_waits_while_a_child_is_forbidden(words, reason):
+def test_job_waits_while_a_child_is_forbidden(message, reason):
     world = World()
-    world.cluster.forbid("Job", words)
+    world.cluster.forbid("Job", message)
     world.apply_all()
     world.settle()
     world.advance(1)
     assert (world.status().phase, world.condition("Ready").reason) == (Phase.PENDING, reason)
-    assert world.status().message == f"data: {words}"
+    assert world.status().message == f"data: {message}"
     world.cluster.forbid("Job", None)
     world.advance(60)
     assert world.run().phase is Phase.SUCCEEDED
@@ -548,12 +548,12 @@ def test_changing_server_error_is_written_once():
     world.cluster.fail("Job", "read tcp 10.0.0.1:50001: connection reset")
     world.apply_all()
     world.settle()
-    said, writes = world.status().message, len(world.status_writes())
-    assert "50001" in said
+    message, writes = world.status().message, len(world.status_writes())
+    assert "50001" in message
     for port in range(50002, 50010):
         world.cluster.fail("Job", f"read tcp 10.0.0.1:{port}: connection reset")
         world.advance(60)
-    assert world.status().message == said
+    assert world.status().message == message
     assert len(world.status_writes()) == writes
     world.cluster.fail("Job", "failed calling webhook: no endpoints")
     world.advance(1000)
@@ -569,10 +569,10 @@ def test_succeeded_pod_of_an_active_job_changes_no_status():
     (name,) = world.jobs()
     world.cluster.start_pod(name)
     world.settle()
-    said, writes = world.status(), len(world.cluster.writes)
+    before, writes = world.status(), len(world.cluster.writes)
     world.cluster.set_pod_status(name, {"phase": "Succeeded"})
     world.settle()
-    assert world.status() == said
+    assert world.status() == before
     assert len(world.cluster.writes) == writes
 
 

@@ -223,7 +223,7 @@ def test_deleted_report_address_is_restored_by_the_next_resync(server, api, tmp_
     log = tmp_path / "operator.log"
     with operator(server, log, TUNEGATE_RESYNC_SECONDS="10"):
         eventually(
-            lambda: "started reconciling" in log.read_text(), what="it leads, and has said where it is"
+            lambda: "started reconciling" in log.read_text(), what="it leads and has published its address"
         )
         first = uid()
         slices.delete_namespaced_endpoint_slice(SERVICE, NAMESPACE)
@@ -241,5 +241,5 @@ def test_each_decision_is_one_json_log_line(server, team, kubelet, tmp_path):
     assert [p for p, _ in itertools.groupby(phases)][-1] == "Succeeded"
     created = [action for line in decided for action in line["actions"] if action.startswith("create Job ")]
     assert len(created) == len(set(created)) == len(team.jobs()) == 4
-    said = [line["message"] for line in decided]
-    assert all(one != other for one, other in itertools.pairwise(said)), "each line says something new"
+    messages = [line["message"] for line in decided]
+    assert all(one != other for one, other in itertools.pairwise(messages)), "no message is repeated"

@@ -28,8 +28,8 @@ def test_healthz_names_a_thread_that_ended():
         await manager._answer_probes()
         manager._run("worker-0", lambda: None)
         await asyncio.to_thread(manager._threads[0].join)
-        answer = await asyncio.to_thread(urllib3.request, "GET", url, timeout=5, retries=False)
+        response = await asyncio.to_thread(urllib3.request, "GET", url, timeout=5, retries=False)
         await manager.stop()
-        return answer.status, answer.data.decode()
+        return response.status, response.data.decode()
 
     assert asyncio.run(probed()) == (500, "threads ended: worker-0\n")

@@ -38,54 +38,54 @@ def annotations(team: Team) -> dict[str, Any]:
 def test_decision_names_the_current_stop(team, tunegate, command, annotation):
     team.apply_all()
     team.set_status({"phase": "Stopped", "stop": STOP})
-    said = tunegate(command, "orders", "--namespace", team.namespace, "--reason", "an old format")
-    assert said.returncode == 0, said.stdout
-    assert f"kubectl get ftj orders --namespace {team.namespace}" in said.stdout
+    result = tunegate(command, "orders", "--namespace", team.namespace, "--reason", "an old format")
+    assert result.returncode == 0, result.stdout
+    assert f"kubectl get ftj orders --namespace {team.namespace}" in result.stdout
     assert json.loads(annotations(team)[annotation]) == {"stop": "sft-1-35", "reason": "an old format"}
 
 
 def test_decision_about_a_running_job_is_refused(team, tunegate):
     team.apply_all()
-    said = tunegate("discard", "orders", "--namespace", team.namespace, "--reason", "too slow")
-    assert said.returncode == 1
-    assert f"orders in namespace {team.namespace} is not stopped: there is nothing to decide" in said.stdout
+    result = tunegate("discard", "orders", "--namespace", team.namespace, "--reason", "too slow")
+    assert result.returncode == 1
+    assert f"orders in namespace {team.namespace} is not stopped: there is nothing to decide" in result.stdout
     assert annotations(team) == {}
 
 
 def test_decision_about_an_ended_job_is_refused(team, tunegate):
     team.apply_all()
     team.set_status({"phase": "Failed", "stop": STOP, "completionTime": "2026-01-01T01:00:00Z"})
-    said = tunegate("continue", "orders", "--namespace", team.namespace, "--reason", "after all")
-    assert said.returncode == 1
-    assert f"orders in namespace {team.namespace} is not stopped: there is nothing to decide" in said.stdout
+    result = tunegate("continue", "orders", "--namespace", team.namespace, "--reason", "after all")
+    assert result.returncode == 1
+    assert f"orders in namespace {team.namespace} is not stopped: there is nothing to decide" in result.stdout
     assert annotations(team) == {}
 
 
 def test_missing_job_is_named(team, tunegate):
-    said = tunegate("continue", "orders", "--namespace", team.namespace, "--reason", "why not")
-    assert said.returncode == 1
-    assert 'finetunejobs.tunegate.dev "orders" not found' in said.stdout
+    result = tunegate("continue", "orders", "--namespace", team.namespace, "--reason", "why not")
+    assert result.returncode == 1
+    assert 'finetunejobs.tunegate.dev "orders" not found' in result.stdout
 
 
 def test_decision_without_a_reason_is_refused(tunegate):
-    said = tunegate("continue", "orders", "--namespace", "team", "--reason", " ")
-    assert said.returncode == 2
-    assert "Invalid value for '--reason': must not be blank" in said.stdout
+    result = tunegate("continue", "orders", "--namespace", "team", "--reason", " ")
+    assert result.returncode == 2
+    assert "Invalid value for '--reason': must not be blank" in result.stdout
 
 
 def test_missing_kubeconfig_is_reported_with_what_to_set(tmp_path):
     tunegate = Command(tmp_path, {"KUBECONFIG": str(tmp_path / "none"), "HOME": str(tmp_path)})
-    said = tunegate("continue", "orders", "--namespace", "team", "--reason", "why not")
-    assert said.returncode == 1
-    assert "no cluster: " in said.stdout
-    assert "set KUBECONFIG" in said.stdout
+    result = tunegate("continue", "orders", "--namespace", "team", "--reason", "why not")
+    assert result.returncode == 1
+    assert "no cluster: " in result.stdout
+    assert "set KUBECONFIG" in result.stdout
 
 
 def test_unreachable_cluster_is_reported_in_one_line(server, tmp_path):
     config = tmp_path / "config"
     config.write_text(server.kubeconfig.read_text().replace(f":{server.port}", ":1"))
     tunegate = Command(tmp_path, {"KUBECONFIG": str(config)})
-    said = tunegate("continue", "orders", "--namespace", "team", "--reason", "why not")
-    assert said.returncode == 1
-    assert "Error: the cluster is unreachable: " in said.stdout
-    assert "Traceback" not in said.stdout
+    result = tunegate("continue", "orders", "--namespace", "team", "--reason", "why not")
+    assert result.returncode == 1
+    assert "Error: the cluster is unreachable: " in result.stdout
+    assert "Traceback" not in result.stdout

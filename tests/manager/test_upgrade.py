@@ -101,12 +101,12 @@ def test_job_continues_through_upgrade_and_rollback_of_the_definitions(
             other.apply_all()
             mix(other, "even")  # then the definition is served
             team.apply(make_job("early").with_spec(mixing="even").obj())
-            answer = eventually(lambda: stalled(team, "early"), what="the job with the field is answered")
+            condition = eventually(lambda: stalled(team, "early"), what="a condition about the field")
         kubelet.may_end.set()
         team.wait_for("Succeeded", "Failed")
     # A watch with the old definition may show the job without the field first.
-    assert answer["reason"] in ("InvalidSpec", "SpecNotUnderstood")
-    assert "spec.mixing" in answer["message"]
+    assert condition["reason"] in ("InvalidSpec", "SpecNotUnderstood")
+    assert "spec.mixing" in condition["message"]
     events = client.CoreV1Api(api).list_namespaced_event(team.namespace).items
     assert "SpecNotUnderstood" not in [e.reason for e in events if e.involved_object.name == "orders"]
     assert team.phase() == "Succeeded"
