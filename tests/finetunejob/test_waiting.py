@@ -335,14 +335,14 @@ def test_job_waits_while_another_object_has_the_childs_name():
     world.apply_all()
     uid = world.job()["metadata"]["uid"]
     name = f"orders-data-{uid[:5]}-1"
-    other = world.cluster.as_user.create(
+    stranger = world.cluster.as_user.create(
         {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": name}, "spec": {}}
     )
     world.settle()
     world.advance(1)
     assert world.condition("Ready").reason == Reason.NAME_TAKEN
     assert world.status().message == f"Job {name} exists and belongs to nobody"
-    world.cluster.as_user.delete(Key.of(other), other["metadata"]["uid"])
+    world.cluster.as_user.delete(Key.of(stranger), stranger["metadata"]["uid"])
     world.advance(10)
     assert world.run().phase is Phase.SUCCEEDED
 

@@ -181,7 +181,7 @@ def test_forged_reports_are_refused(server, api, team, tmp_path):
         assert eventually(lambda: ours.post(body, accepted) == 200, what="the real one")
 
 
-def test_report_of_a_pod_in_another_namespace_is_refused(server, api, team, tmp_path):
+def test_pod_in_another_namespace_is_refused(server, api, team, tmp_path):
     address = Address(api, NAMESPACE, SERVICE)
     kubelet, core = Waiting(api, address), client.CoreV1Api(api)
     attacker = Team(api, f"{team.namespace}-attacker").namespace

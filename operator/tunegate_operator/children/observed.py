@@ -124,7 +124,7 @@ class Child:
 
 
 def _weight(pod: Pod) -> float:
-    """Return how well the end of a pod explains the end of a multi-pod Job; see :func:`tells_most`."""
+    """How much the end of a pod explains the end of a multi-pod Job; see :func:`tells_most`."""
     if pod.oom_killed:
         return 5
     if pod.phase != "Failed":

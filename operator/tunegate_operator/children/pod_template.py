@@ -47,7 +47,7 @@ def for_role(wanted: PodTemplate, role: Role) -> PodTemplate:
     the others, and what they refer to may be deleted by then.
     """
     if not role.tells_trackers:
-        removed = ("env", "volumes", "volume_mounts", "shared_memory")
-        return wanted.model_copy(update=dict.fromkeys(removed))
+        gone = ("env", "volumes", "volume_mounts", "shared_memory")
+        return wanted.model_copy(update=dict.fromkeys(gone))
     variables = [variable for variable in wanted.env or () if role in pods_of(variable.name)]
     return wanted.model_copy(update={"env": variables})
