@@ -51,11 +51,15 @@ quickstart: $(STAMP) ## Tune, judge and publish a small real model on this machi
 test: $(STAMP) ## Run the tests, several at a time
 	$(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadfile --no-loadscope-reorder
 
-# Without the trainer and its libraries, and without the lifecycles that are repeated for every write.
+# Without the trainer and its libraries.
 FAST := $(addprefix tests/,api chart cli engine evalgate finetunejob reporting) $(wildcard tests/test_*.py)
 .PHONY: test-fast
 test-fast: $(STAMP) ## Run the tests that train nothing, for the inner loop
-	$(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadfile $(FAST) --ignore tests/finetunejob/test_faults.py
+	$(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadfile $(FAST)
+
+.PHONY: test-slow
+test-slow: $(STAMP) ## Run the tests that are exhaustive or start many processes (5 minutes)
+	$(BIN)/python -m pytest -m "slow and not story" --numprocesses $(PROCESSES) --dist worksteal
 
 .PHONY: stories
 stories: $(STAMP) $(VLLM) ## Run the tests that train SmolLM2 for many minutes (vLLM takes 6 GB)

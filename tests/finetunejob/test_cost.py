@@ -2,14 +2,13 @@
 
 from support.builders import make_job
 from support.model_shapes import QWEN_7B
-from support.world import STAGE, Script, World, plan_for
+from support.world import REGRESSING, STAGE, Script, World, plan_for
 from tunegate_api.memory.estimate import estimate
 from tunegate_api.memory.shapes import Pass
 from tunegate_api.plan import Plan
 from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec
 from tunegate_operator.finetunejob.cost import memory_of
 
-REGRESSING = {10: 60, 20: 95, 30: 87, 35: 85, 40: 99, 50: 99}
 GPUS = make_job().with_spec(resources={"accelerator": "GPU", "gpu": {"count": 1}})
 
 

@@ -8,12 +8,9 @@ import pytest
 
 from support.builders import make_job
 from support.fake_cluster import Crash
-from support.world import Script, World
+from support.world import REGRESSING, Script, World
 from tunegate_operator.engine.cluster import Key
 from tunegate_operator.names import CONTINUE_ANNOTATION
-
-REGRESSING = {10: 60, 20: 95, 30: 87, 35: 85, 40: 99, 50: 99}
-
 
 TTL = 600
 
@@ -83,8 +80,11 @@ def end_state(world: World) -> dict[str, Any]:
 
 LIVES = pytest.mark.parametrize(
     ("checkpoints", "ttl"),
-    [(Script().checkpoints, None), (Script().checkpoints, TTL), (REGRESSING, None)],
-    ids=["passes", "passes, tracked, cleaned up", "stopped, continued"],
+    [
+        pytest.param(Script().checkpoints, None, id="passes"),
+        pytest.param(Script().checkpoints, TTL, id="passes, tracked, cleaned up", marks=pytest.mark.slow),
+        pytest.param(REGRESSING, None, id="stopped, continued", marks=pytest.mark.slow),
+    ],
 )
 
 

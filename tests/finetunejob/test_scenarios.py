@@ -14,12 +14,11 @@ from syrupy.extensions.single_file import SingleFileSnapshotExtension, WriteMode
 
 from support.builders import golden_text, make_config_map, make_gate, make_job
 from support.transcript import Transcript
-from support.world import Script, World, failed
+from support.world import REGRESSING, Script, World, failed
 from tunegate_api.contract import ExitCode, Outcome, Termination
 from tunegate_api.v1alpha1.finetunejob_status import Phase
 from tunegate_operator.names import CONTINUE_ANNOTATION, DISCARD_ANNOTATION
 
-REGRESSING = {10: 60, 20: 95, 30: 87, 35: 85, 40: 99, 50: 99}
 KILLED = (137, "")
 Scenario = Callable[[World], None]
 

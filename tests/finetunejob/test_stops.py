@@ -5,12 +5,10 @@ import json
 import pytest
 
 from support.builders import make_gate, make_job
-from support.world import Script, World
+from support.world import REGRESSING, Script, World
 from tunegate_api.contract import Subject
 from tunegate_api.v1alpha1.finetunejob_status import MAX_DECISIONS, Phase, Reason
 from tunegate_operator.names import CONTINUE_ANNOTATION, DISCARD_ANNOTATION
-
-REGRESSING = {10: 60, 20: 95, 30: 87, 35: 85, 40: 99, 50: 99}
 
 
 def stopped() -> World:

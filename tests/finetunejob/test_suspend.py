@@ -4,11 +4,9 @@ import pytest
 
 from support.builders import golden_text, make_config_map, make_gate, make_job
 from support.fake_cluster import Crash
-from support.world import Script, World
+from support.world import REGRESSING, Script, World
 from tunegate_api.v1alpha1.finetunejob_status import MAX_ATTEMPTS, Phase
 from tunegate_operator.names import CONTINUE_ANNOTATION
-
-REGRESSING = {10: 60, 20: 95, 30: 87, 35: 85, 40: 99, 50: 99}
 
 
 def training() -> World:

@@ -3,13 +3,12 @@
 import pytest
 
 from support.builders import make_job
-from support.world import DIGEST, Script, World
+from support.world import DIGEST, REGRESSING, Script, World
 from tunegate_api.v1alpha1.finetunejob_status import Phase, Reason
 from tunegate_operator.children.job import GRACE_SECONDS
 from tunegate_operator.engine.cluster import Object
 from tunegate_operator.names import CONTINUE_ANNOTATION, DISCARD_ANNOTATION
 
-REGRESSING = {10: 60, 20: 95, 30: 87, 35: 85, 40: 99, 50: 99}
 TTL = 3600
 
 
