@@ -1,4 +1,4 @@
-"""The format of golden sets: JSON Lines of cases with known expected behaviour, pass or fail, no ratings."""
+"""The format of golden sets: JSON Lines of cases that pass or fail. There are no ratings."""
 
 import json
 import re
@@ -16,57 +16,57 @@ from tunegate_api.validation.partial import Problem
 
 
 def _parsed(arguments: object) -> object:
-    """Arguments as a mapping. OpenAI's API has them as a text with JSON in it."""
+    """Return the arguments of a call as a mapping. In OpenAI's API, they are a string of JSON."""
     if not isinstance(arguments, str):
         return arguments
     try:
         return json.loads(arguments)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"a text that is not JSON: {error}") from None
+        raise ValueError(f"a string that is not JSON: {error}") from None
 
 
 class FunctionCall(ApiModel):
-    """A function that is called."""
+    """The function of a tool call."""
 
     name: Annotated[str, Field(min_length=1)]
-    """Its name."""
+    """Name of the function."""
     arguments: Annotated[dict[str, Any], BeforeValidator(_parsed)] = {}
-    """Its arguments: a mapping, or a text with one as JSON."""
+    """Arguments of the function: an object, or a string that contains one as JSON."""
 
 
 class ToolCall(ApiModel):
-    """A call of a tool, in OpenAI's form."""
+    """A tool call, in OpenAI's format."""
 
     id: str | None = None
-    """What a tool's answer names."""
+    """Id of the call, which the answer of the tool refers to."""
     type: Literal["function"] = "function"
-    """What is called."""
+    """Type of the tool."""
     function: FunctionCall
-    """The function."""
+    """The called function."""
 
 
 class Message(ApiModel):
-    """One turn of a chat, in OpenAI's form."""
+    """A message of a chat, in OpenAI's format."""
 
     role: Literal["system", "user", "assistant", "tool"]
-    """Who speaks."""
+    """Role of the author."""
     content: str = ""
-    """What is said. An assistant that calls tools may say nothing."""
+    """Text of the message. It may be omitted if an assistant calls tools."""
     reasoning_content: Annotated[str | None, Field(alias="reasoning_content")] = None
-    """What an assistant thought before it said this."""
+    """Reasoning of an assistant before its answer."""
     tool_calls: Annotated[list[ToolCall] | None, Field(alias="tool_calls", min_length=1, max_length=64)] = (
         None
     )
-    """The tools that an assistant calls."""
+    """Tool calls of an assistant."""
     tool_call_id: Annotated[str | None, Field(alias="tool_call_id")] = None
-    """Which call a tool answers."""
+    """Id of the call that a tool answers."""
     name: str | None = None
-    """The name of a tool that answers."""
+    """Name of the tool that answers."""
 
     @model_validator(mode="before")
     @classmethod
     def _without_null(cls, given: Any) -> Any:
-        """OpenAI's API says null where an assistant only calls tools."""
+        """Drop null values. OpenAI's API returns a null content if an assistant only calls tools."""
         if isinstance(given, dict):
             return {name: value for name, value in given.items() if value is not None}
         return given
@@ -77,7 +77,7 @@ class Message(ApiModel):
             raise ValueError("content is missing")
         for field, role in _OF_ROLE.items():
             if getattr(self, field) is not None and self.role != role:
-                raise ValueError(f"{field} is a field of the {role}, this is a turn of the {self.role}")
+                raise ValueError(f"{field} is only allowed for role {role}, not for {self.role}")
         return self
 
 
@@ -90,40 +90,40 @@ _OF_ROLE = {
 
 
 class TextExpectation(ApiModel):
-    """The output, white space at its ends apart, against a text."""
+    """Compares the output with a text. Leading and trailing white space of the output is ignored."""
 
     type: Literal["equals", "contains", "not_contains", "regex"]
-    """How to compare."""
+    """Type of the comparison."""
     value: Annotated[str, Field(min_length=1)]
-    """The text; for regex a Python pattern that must be found somewhere in the output."""
+    """The text. For regex, a Python regular expression that must match somewhere in the output."""
 
 
 class SchemaExpectation(ApiModel):
-    """The output is JSON and follows a JSON schema."""
+    """Passes if the output is JSON and follows a JSON schema."""
 
     type: Literal["json_schema"]
-    """How to compare."""
+    """Type of the comparison."""
     schema_: Annotated[dict[str, Any], Field(alias="schema")]
     """The JSON schema."""
 
 
 class JsonExpectation(ApiModel):
-    """The output is JSON and equal to a value, whatever its spacing and order of keys."""
+    """Passes if the output is JSON and equal to a value. Spacing and the order of keys are ignored."""
 
     type: Literal["json_equals"]
-    """How to compare."""
+    """Type of the comparison."""
     value: Any
-    """The value. 1 and 1.0 are the same number; 1 and true are not the same value."""
+    """The expected value. 1 and 1.0 are equal; 1 and true are not."""
 
 
 class CallsExpectation(ApiModel):
-    """The model calls just these tools, in this order. What its reasoning says does not count."""
+    """Passes if the model calls exactly these tools, in this order. Its reasoning is ignored."""
 
     type: Literal["tool_calls_equal"]
-    """How to compare."""
+    """Type of the comparison."""
     value: Annotated[list[FunctionCall], Field(min_length=1, max_length=64)]
-    """The calls. Numbers, texts and lists of arguments must be equal; the order of their names does not count
-    where the model writes them as JSON."""
+    """The expected calls. Names and arguments must be equal. The order of arguments is ignored if the model
+    writes them as JSON."""
 
 
 Expectation = Annotated[
@@ -132,7 +132,7 @@ Expectation = Annotated[
 
 
 def _judgeable(expectation: Expectation) -> Expectation:
-    """Refuse what no output could be judged by, before a model is trained for it."""
+    """Refuse an expectation that cannot be evaluated, before a model is trained."""
     faults = "; ".join(_faults(expectation))
     if faults:
         raise PydanticCustomError("judgeable", "{faults}", {"faults": faults})
@@ -147,50 +147,50 @@ def _faults(expectation: Expectation) -> Iterator[str]:
         try:
             re.compile(expectation.value)
         except (re.error, OverflowError, RecursionError) as error:
-            yield f"value: is no Python pattern: {error}"
+            yield f"value: not a valid Python regular expression: {error}"
 
 
 _OF_FUNCTION = ("name", "description", "parameters")
 
 
 def _in_order(tool: dict[str, Any]) -> dict[str, Any]:
-    """A tool with its fields in the order in which servers give them to a chat template, which may write them
-    as they come."""
+    """Return a tool with its fields in the order in which inference servers pass them to a chat template.
+    Templates may print fields in the order given."""
     function = tool.get("function")
     has_all = isinstance(function, dict) and all(function.get(name) for name in _OF_FUNCTION)
     if not isinstance(function, dict) or not has_all or tool.get("type") != "function":
         raise ValueError("must be {type: function, function: {name, description, parameters}}")
     others = sorted((tool.keys() - {"type", "function"}) | (function.keys() - set(_OF_FUNCTION)))
     if others:
-        raise ValueError(f"has {', '.join(others)}, which not every server gives to a template: leave it out")
+        raise ValueError(f"has {', '.join(others)}, which some servers do not pass on: leave it out")
     return {"type": "function", "function": {name: function[name] for name in _OF_FUNCTION}}
 
 
 Tools = Annotated[
     list[Annotated[dict[str, Any], AfterValidator(_in_order)]], Field(min_length=1, max_length=128)
 ]
-"""Functions that a model may call, in OpenAI's form."""
+"""Functions that a model may call, in OpenAI's format."""
 
 
 class GoldenCase(ApiModel):
-    """One prompt and what its output must be. All expectations must hold."""
+    """A prompt, and the expectations of its output. The case passes if all expectations pass."""
 
     id: CaseId
-    """Names the case in status and reports. Unique in its set."""
+    """Id of the case in status and reports. It must be unique in the set."""
     tags: list[CaseId] = []
-    """Groups of cases that thresholds can speak of."""
+    """Tags that group cases. Thresholds can refer to them."""
     prompt: str | None = None
-    """One user turn."""
+    """A single user message. Either `prompt` or `messages` must be set."""
     messages: Annotated[list[Message] | None, Field(min_length=1)] = None
-    """A chat that the model answers."""
+    """A chat that the model continues. Either `prompt` or `messages` must be set."""
     tools: Tools | None = None
-    """Functions that the model may call, in OpenAI's form: {type: function, function: {name, description,
+    """Functions that the model may call, in OpenAI's format: {type: function, function: {name, description,
     parameters}}."""
     expect: Annotated[list[Annotated[Expectation, AfterValidator(_judgeable)]], Field(min_length=1)]
-    """What must hold of the output."""
+    """Expectations of the output."""
     allow_empty: bool = False
-    """Whether an empty output passes `not_contains`. Left out: it fails, as a model that answers nothing is
-    broken rather than safe."""
+    """If true, an empty output passes `not_contains`. By default it fails, because a model that answers
+    nothing is broken."""
 
     @model_validator(mode="after")
     def _one_input(self) -> "GoldenCase":
@@ -200,12 +200,12 @@ class GoldenCase(ApiModel):
 
     @property
     def turns(self) -> list[Message]:
-        """The chat to answer, whichever way it was written."""
+        """The chat to answer: ``messages``, or ``prompt`` as one user message."""
         return self.messages or [Message(role="user", content=self.prompt or "")]
 
 
 class GoldenError(ValueError):
-    """A golden set that cannot be judged by. ``problems`` has one line for each fault, all of them."""
+    """A golden set is invalid. ``problems`` has one line for each fault."""
 
     def __init__(self, problems: Sequence[str]) -> None:
         self.problems = list(problems)
@@ -213,14 +213,15 @@ class GoldenError(ValueError):
 
 
 def parse_golden(text: str) -> list[GoldenCase]:
-    """The cases of a golden set. Blank lines are skipped.
+    """Parse the cases of a golden set. Blank lines are skipped.
 
-    Raises :class:`GoldenError` naming each bad line, each id used twice, an empty or an oversized set.
+    Raises :class:`GoldenError`, which names each invalid line and each duplicate id, or an empty or too large
+    set.
     """
     cases: list[GoldenCase] = []
     problems: list[str] = []
     lines_by_id: dict[str, int] = {}
-    # Not splitlines(), which would also cut at U+2028 and the like inside a JSON text.
+    # Not splitlines(), which would also split at characters such as U+2028 inside a JSON string.
     for number, line in enumerate(text.removeprefix("\ufeff").split("\n"), start=1):
         if not line.strip():
             continue
@@ -231,10 +232,10 @@ def parse_golden(text: str) -> list[GoldenCase]:
             problems.append(f"line {number}: not JSON ({error.msg} at column {error.colno})")
             continue
         except UnicodeEncodeError:
-            problems.append(f"line {number}: half of a surrogate pair, which is no character")
+            problems.append(f"line {number}: unpaired surrogate, which is not a character")
             continue
         except RecursionError:
-            problems.append(f"line {number}: nested too deeply to be read")
+            problems.append(f"line {number}: nested too deeply to be parsed")
             continue
         except ValidationError as error:
             problems += [
@@ -242,8 +243,8 @@ def parse_golden(text: str) -> list[GoldenCase]:
                 for e in error.errors()
             ]
             continue
-        except ValueError as error:  # JSON, but with a number beyond what can be read
-            problems.append(f"line {number}: cannot be read: {error}")
+        except ValueError as error:  # valid JSON, but with a number that is too long to parse
+            problems.append(f"line {number}: cannot be parsed: {error}")
             continue
         if case.id in lines_by_id:
             problems.append(f"line {number}: id {case.id} is already used in line {lines_by_id[case.id]}")
@@ -252,7 +253,7 @@ def parse_golden(text: str) -> list[GoldenCase]:
     if not cases and not problems:
         problems.append("no cases")
     if len(cases) > MAX_CASES:
-        problems.append(f"{len(cases)} cases, at most {MAX_CASES} are supported")
+        problems.append(f"{len(cases)} cases, but at most {MAX_CASES} are supported")
     if problems:
         raise GoldenError(problems)
     return cases
@@ -261,9 +262,9 @@ def parse_golden(text: str) -> list[GoldenCase]:
 def unreachable(
     thresholds: Thresholds, cases: Sequence[GoldenCase], baselines: Sequence[str]
 ) -> list[Problem]:
-    """Why no model could pass, whatever it answers. Paths begin at the EvalGate.
+    """Return the reasons why no model could pass, with paths from the root of the EvalGate.
 
-    A version that was published is not there for every job, so it makes nothing impossible.
+    The baseline LastPublished is not considered, because a published version does not exist for every job.
     """
     path = ("spec", "thresholds")
     names = {case.id for case in cases} | {tag for case in cases for tag in case.tags}
@@ -284,10 +285,10 @@ def unreachable(
 
 
 def inline_golden(cases: Sequence[dict[str, Any]]) -> str:
-    """The text form of cases that stand in a spec, one for equal content, so that it has one digest."""
+    """Return the canonical text of inline cases: equal cases have the same text, and so the same digest."""
     return "".join(json.dumps(case, sort_keys=True, ensure_ascii=False) + "\n" for case in cases)
 
 
 def case_set(cases: Sequence[GoldenCase], sha256: str) -> CaseSet:
-    """The ids and tags that outcomes refer to."""
+    """Return the ids and tags of the cases, in the order of outcomes."""
     return CaseSet(sha256=sha256, ids=[c.id for c in cases], tags=[list(c.tags) for c in cases])

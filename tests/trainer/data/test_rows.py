@@ -157,7 +157,7 @@ def test_a_bad_pair_is_named(row, reason):
         (answered(tool_calls=CALLS, content=3), "messages[1].content must be a text, it is a number"),
         (
             answered(tool_calls=[{"function": {"name": "weather", "arguments": "{"}}]),
-            "messages[1].tool_calls.0.function.arguments: Value error, a text that is not JSON: Expecting "
+            "messages[1].tool_calls.0.function.arguments: Value error, a string that is not JSON: Expecting "
             "property name enclosed in double quotes: line 1 column 2 (char 1)",
         ),
         (

@@ -254,7 +254,7 @@ def test_an_invalid_pattern_in_a_golden_case_is_found_before_training(make_job):
     root = make_job(jsonl(100), gates={"orders": gate_spec([case])})
     assert run(root) == ExitCode.BAD_DATA
     assert failure(root).startswith("EvalGate orders: golden set: line 1: ")
-    assert "is no Python pattern: missing )" in failure(root)
+    assert "not a valid Python regular expression: missing )" in failure(root)
 
 
 def test_a_missing_model_says_what_to_install(make_job, capsys):
