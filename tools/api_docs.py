@@ -1,14 +1,12 @@
 """Write the generated parts of docs/api: fields from the types, reasons and phases from the enums.
 
-A page says what stands where::
+A page marks a generated part with two comments, and this script writes the lines between them::
 
     <!-- generated: fields EvalGateSpec -->
     <!-- end -->
 
-and everything between the two is written by this script. ``--check`` writes nothing, and fails if something
-would change.
-What a page may ask for: ``fields`` with a type, ``members`` with an enum, ``unsupported`` with a kind,
-``variables``.
+A part can be ``fields`` with a type, ``members`` with an enum, ``unsupported`` with a kind, or ``variables``.
+``--check`` writes nothing, and fails if a page is out of date.
 """
 
 import ast
@@ -51,13 +49,13 @@ FORMS = {
     SHA256_PATTERN: "SHA-256",
     URI_PATTERN: "address",
 }
-"""What a text of each pattern is called in the tables."""
+"""The name of each pattern in the type column."""
 
 Schema = dict[str, Any]
 
 
 def rewrite(page: str) -> str:
-    """The page with its generated parts made anew."""
+    """Return the page with its generated parts rewritten."""
     return BLOCK.sub(lambda match: f"{match[1]}\n{_generate(match['what'])}\n\n{match[3]}", page)
 
 
@@ -77,9 +75,9 @@ def _named(name: str) -> Any:
 
 
 def fields_tables(model: type[BaseModel]) -> str:
-    """A table of the fields of ``model``, and one below a heading for each type that it leads to.
+    """Return a table of the fields of ``model``, and a table with a heading for each type that it refers to.
 
-    What the operator writes (a status) has no defaults to speak of.
+    A status has no column for defaults, because only the operator writes it.
     """
     schema = model.model_json_schema(by_alias=True, mode="validation")
     definitions: dict[str, Schema] = schema.pop("$defs", {})
@@ -99,7 +97,8 @@ def fields_tables(model: type[BaseModel]) -> str:
 
 
 def _references(node: Any, objects: set[str]) -> list[str]:
-    """The object types that a node refers to, in order, without going into them."""
+    """Return the object types that a node refers to, in order, without those that they refer to
+    themselves."""
     if isinstance(node, dict):
         own = [node["$ref"].removeprefix("#/$defs/")] if "$ref" in node else []
         own += [n for key, value in node.items() if key != "$ref" for n in _references(value, objects)]
@@ -109,15 +108,15 @@ def _references(node: Any, objects: set[str]) -> list[str]:
 
 
 class _Tables:
-    """Makes the tables of one page's part."""
+    """Builds the tables of one model."""
 
     def __init__(self, definitions: dict[str, Schema], *, with_defaults: bool) -> None:
         self._definitions = definitions
         self._with_defaults = with_defaults
 
     def table(self, node: Schema) -> str:
-        """The fields of one type."""
-        columns = ["Field", "Type", *(["Default"] if self._with_defaults else []), "What it says"]
+        """Return the table of the fields of one type."""
+        columns = ["Field", "Type", *(["Default"] if self._with_defaults else []), "Description"]
         rows = [
             self._row(name, field, name in node.get("required", []))
             for name, field in node.get("properties", {}).items()
@@ -126,8 +125,10 @@ class _Tables:
 
     def _row(self, name: str, field: Schema, is_required: bool) -> list[str]:
         referred = self._definitions.get(field.get("$ref", "").removeprefix("#/$defs/"), {})
-        text, left_out = _split_left_out(_text(field.get("description") or referred.get("description", "")))
-        default = "**required**" if is_required else left_out or _default(field)
+        text, default_text = _split_default(
+            _text(field.get("description") or referred.get("description", ""))
+        )
+        default = "**required**" if is_required else default_text or _default(field)
         examples = [f" Example: `{_flow(value)}`." for value in field.get("examples", [])[:1]]
         type = _type(field, self._definitions)
         return [f"`{name}`", type, *([default] if self._with_defaults else []), text + "".join(examples)]
@@ -137,12 +138,13 @@ def _line(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _split_left_out(text: str) -> tuple[str, str]:
-    """The description without its `Left out: …` sentence, and what that sentence says."""
-    match = re.search(r" ?Left out: (?P<then>.*?)[.](?= [A-Z]|$)", text)
+def _split_default(text: str) -> tuple[str, str]:
+    """Split a description into the text without its default, and the default: ``Defaults to X.`` or ``If
+    omitted, X.``"""
+    match = re.search(r" ?(?:Defaults to|If omitted,) (?P<default>.*?)[.](?= [A-Z]|$)", text)
     if match is None:
         return text, ""
-    return (text[: match.start()] + text[match.end() :]).strip(), match["then"]
+    return (text[: match.start()] + text[match.end() :]).strip(), match["default"]
 
 
 def _default(field: Schema) -> str:
@@ -155,7 +157,7 @@ def _default(field: Schema) -> str:
 
 
 def _flow(value: Any) -> str:
-    """A value as one writes it in YAML."""
+    """Return a value in YAML flow style."""
     if isinstance(value, dict):
         return "{" + ", ".join(f"{key}: {_flow(inner)}" for key, inner in value.items()) + "}"
     if isinstance(value, list):
@@ -166,7 +168,7 @@ def _flow(value: Any) -> str:
 
 
 def _type(field: Schema, definitions: dict[str, Schema]) -> str:
-    """What a value is, linked to its table where it has one."""
+    """Return the type of a field, with a link to its table if there is one."""
     either: list[Schema] = field.get("anyOf") or field.get("oneOf") or []
     options = [option for option in either if option != {"type": "null"}]
     if options:
@@ -202,16 +204,16 @@ def _plain_type(field: Schema, definitions: dict[str, Schema]) -> str:
 
 
 def members_table(enum: type[StrEnum]) -> str:
-    """A table of an enum's values with the docstring below each."""
+    """Return a table of the values of an enum, with the docstring of each."""
     docs = member_docs(enum)
     rows = [[f"`{member.value}`", docs[member.name]] for member in enum]
-    return "\n".join(_line(cells) for cells in (["Value", "What it says"], ["---", "---"], *rows))
+    return "\n".join(_line(cells) for cells in (["Value", "Description"], ["---", "---"], *rows))
 
 
 def member_docs(enum: type[StrEnum]) -> dict[str, str]:
-    """The docstring below each member. Raises KeyError in :func:`members_table` where one is missing."""
+    """Return the docstring below each member. :func:`members_table` raises KeyError if one is missing."""
     body = ast.parse(inspect.getsource(enum)).body[0]
-    assert isinstance(body, ast.ClassDef)  # noqa: S101 - what getsource of a class is
+    assert isinstance(body, ast.ClassDef)  # noqa: S101 - getsource of a class has one class
     docs = {}
     for statement, after in zip(body.body, body.body[1:], strict=False):
         if (
@@ -225,19 +227,19 @@ def member_docs(enum: type[StrEnum]) -> dict[str, str]:
 
 
 def unsupported_table(lines: Sequence[unsupported.NotYet]) -> str:
-    """A table of what is refused for now."""
+    """Return a table of the fields that are not supported yet."""
     rows = [[f"`spec.{line.field}` {line.when.label}".strip(), line.what] for line in lines]
-    head = ["Field", "What is not supported yet"]
+    head = ["Field", "Not supported yet"]
     return "\n".join(_line(cells) for cells in (head, ["---", "---"], *rows))
 
 
 def variables_table() -> str:
-    """A table of the environment variables that a user may set on pods."""
+    """Return a table of the environment variables that a user may set on pods."""
     rows = [
         [_text(group.purpose), ", ".join(group.pods), ", ".join(f"`{name}`" for name in group.names)]
         for group in (*environment.ALLOWED, environment.OWN)
     ]
-    return "\n".join(_line(cells) for cells in (["What for", "Pods", "Variables"], ["---"] * 3, *rows))
+    return "\n".join(_line(cells) for cells in (["Purpose", "Pods", "Variables"], ["---"] * 3, *rows))
 
 
 def _text(text: str) -> str:

@@ -1,4 +1,4 @@
-"""What every resource shares: metadata, conditions, and the base models of the API."""
+"""What all resources have in common: metadata, conditions, and the base classes of the API types."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -10,11 +10,13 @@ from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 
 RULES_KEY = "x-rules"
-"""Where a type's JSON schema holds CEL rules of its own, in the form of ``x-kubernetes-validations``."""
+"""The key of a type's own CEL rules in its JSON schema. The rules have the form of
+``x-kubernetes-validations``."""
 
 
 class ApiModel(BaseModel):
-    """A part of a spec: camelCase on the wire, unknown fields refused, immutable once parsed."""
+    """Base class of the parts of a spec: camelCase in JSON, unknown fields are refused, immutable after
+    parsing."""
 
     model_config = ConfigDict(
         alias_generator=to_camel,
@@ -25,12 +27,13 @@ class ApiModel(BaseModel):
     )
 
     def to_wire(self) -> dict[str, Any]:
-        """The JSON form that Kubernetes and files carry: camelCase, nothing that was not set."""
+        """Return the JSON form for Kubernetes and files: in camelCase, without fields that are None."""
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)
 
 
 class StatusModel(ApiModel):
-    """A part of a status. Unknown fields are dropped, so an older reader survives a newer writer."""
+    """Base class of the parts of a status. Unknown fields are dropped, so that an older release can read a
+    newer status."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -48,11 +51,11 @@ def _decimal_text(value: object) -> object:
 _Item = TypeVar("_Item")
 
 Listed = Annotated[list[_Item], Field(fail_fast=True)]
-"""A list of which only the first wrong item is an error, so that refusing a long one takes no more than
-reading it. For what others send."""
+"""A list that is refused at its first invalid item, so that refusing a long list costs no more than reading
+it. For input from outside."""
 
 MAX_ENTRIES = 512
-"""Entries of a :data:`Mapped`."""
+"""Maximum number of entries of a :data:`Mapped`."""
 
 
 def _few_entries(value: object) -> object:
@@ -66,7 +69,8 @@ def _few_entries(value: object) -> object:
 
 
 Mapped = Annotated[dict[str, _Item], BeforeValidator(_few_entries)]
-"""A bounded mapping, for the same reason: each of its wrong entries is an error."""
+"""A mapping of bounded size. The bound limits the number of errors, because every invalid entry is
+reported."""
 
 DECIMAL_PATTERN = r"^[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,2})?$"
 
@@ -82,7 +86,7 @@ DNS_NAME_PATTERN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9
 """The name of an object of most other kinds, such as a ConfigMap or a PersistentVolumeClaim."""
 MAX_DNS_NAME = 253
 DNS_NAME_SHAPE = "lower-case letters, digits, dashes and dots, each part between letters or digits"
-"""What a DNS name looks like, in words."""
+"""The format of a DNS name, for error messages."""
 
 SHA256_PATTERN = r"^[0-9a-f]{64}$"
 
@@ -91,7 +95,7 @@ Sha256 = Annotated[str, Field(pattern=SHA256_PATTERN, max_length=64)]
 
 
 def exact(number: str) -> Fraction:
-    """The exact value of a :data:`Decimal`. No binary rounding: ``exact("0.1") * 10 == 1``."""
+    """Return the exact value of a :data:`Decimal`, without binary rounding: ``exact("0.1") * 10 == 1``."""
     return Fraction(number)
 
 
@@ -100,76 +104,76 @@ def _utc(value: datetime) -> str:
 
 
 MAX_MESSAGE = 1024
-"""Characters of a message in status."""
+"""Maximum length of a message in status, in characters."""
 
 
 def cut(text: str) -> str:
-    """The beginning of a message, as much as status holds."""
+    """Truncate a message to the length that status allows."""
     return text[:MAX_MESSAGE]
 
 
 def summarize(
     items: Sequence[str], most: int, *, total: int | None = None, separator: str = ", ", last: str = " and "
 ) -> str:
-    """Join the first ``most`` items, and count the rest: "a, b and 3 more". ``total`` is how many there are,
-    where ``items`` is only the beginning of them."""
+    """Join the first ``most`` items, and count the rest: "a, b and 3 more". Give ``total``, the number of all
+    items, if ``items`` holds only the first of them."""
     shown = items[:most]
     rest = (len(items) if total is None else total) - len(shown)
     return separator.join(shown) + (f"{last}{rest} more" if rest > 0 else "")
 
 
 Message = Annotated[str, Field(max_length=MAX_MESSAGE), BeforeValidator(cut)]
-"""A message in status; a longer one is cut."""
+"""A message in status. A longer message is truncated."""
 
 Time = Annotated[datetime, PlainSerializer(_utc, return_type=str, when_used="json")]
-"""A moment in UTC, written as RFC 3339 with whole seconds as Kubernetes does."""
+"""A time in UTC, serialized in RFC 3339 format with whole seconds, as in Kubernetes."""
 
 
 class OwnerReference(StatusModel):
-    """The object that this one belongs to."""
+    """Reference to an owner of this object, as in Kubernetes."""
 
     api_version: str
-    """Its API group and version."""
+    """API group and version of the owner."""
     kind: str
-    """Its kind."""
+    """Kind of the owner."""
     name: str
-    """Its name."""
+    """Name of the owner."""
     uid: str
-    """Its uid."""
+    """UID of the owner."""
     controller: bool | None = None
-    """Whether it manages this object; one owner does."""
+    """Whether the owner is the controller of this object. Only one owner is."""
     block_owner_deletion: bool | None = None
-    """Whether it waits for this object to go when it is deleted in the foreground."""
+    """Whether foreground deletion of the owner waits for this object."""
 
 
 class ObjectMeta(StatusModel):
     """The part of Kubernetes' ObjectMeta that Tunegate reads."""
 
     name: str
-    """Unique among objects of its kind in the namespace."""
+    """Name, unique among the objects of its kind in the namespace."""
     namespace: str = "default"
-    """Where the object lives."""
+    """Namespace of the object."""
     uid: str = ""
-    """Unique over all time. Given by the cluster."""
+    """UID of the object, set by the cluster."""
     generation: int = 1
-    """Counts the changes of the spec."""
+    """Number of changes of the spec."""
     resource_version: str = ""
-    """Changes with every write."""
+    """Version of the object, which changes with every write."""
     creation_timestamp: Time | None = None
-    """When the cluster took it in."""
+    """Time at which the object was created."""
     deletion_timestamp: Time | None = None
-    """When somebody asked to delete it."""
+    """Time at which deletion was requested."""
     labels: dict[str, str] = {}
-    """To select by."""
+    """Labels of the object."""
     annotations: dict[str, str] = {}
-    """Notes of tools and people."""
+    """Annotations of the object."""
     owner_references: list[OwnerReference] = []
-    """The objects that this one belongs to."""
+    """Owners of the object."""
 
     @model_validator(mode="before")
     @classmethod
     def _null_is_left_out(cls, raw: Any) -> Any:
-        """``annotations:`` with nothing behind it is what Kubernetes takes for no annotations."""
+        """Drop null values, as Kubernetes does: ``annotations:`` without a value means no annotations."""
         return {k: v for k, v in raw.items() if v is not None} if isinstance(raw, dict) else raw
 
 
@@ -177,20 +181,21 @@ ConditionStatus = Literal["True", "False", "Unknown"]
 
 
 class Condition(StatusModel):
-    """One observed fact about the resource, for machines."""
+    """An observed condition of the resource, for programs."""
 
     type: Annotated[str, Field(max_length=64)]
-    """Which fact."""
+    """Type of the condition."""
     status: ConditionStatus
-    """Whether it holds."""
+    """Status of the condition."""
     reason: Annotated[str, Field(max_length=64)]
-    """Why, as a documented constant."""
+    """Reason for the status, one of the documented constants."""
     message: Message = ""
-    """Why, for people."""
+    """Explanation of the status, for people."""
     observed_generation: int | None = None
-    """The generation of the spec that this was observed for. Older than metadata.generation: out of date."""
+    """Generation of the spec that the condition was observed for. The condition is out of date if this is
+    older than metadata.generation."""
     last_transition_time: Time
-    """When `status` last changed."""
+    """Time at which `status` last changed."""
 
 
 def with_condition(
@@ -203,7 +208,8 @@ def with_condition(
     generation: int,
     now: datetime,
 ) -> list[Condition]:
-    """A new list in which the condition ``type`` says this; its time moves only when ``status`` does."""
+    """Return a new list with the condition ``type`` added or replaced. Its transition time changes only if
+    ``status`` changes."""
     new = Condition(
         type=type,
         status=status,
@@ -221,7 +227,7 @@ def with_condition(
 
 
 def without_condition(conditions: list[Condition], type: str) -> list[Condition]:
-    """The list without the condition ``type``."""
+    """Return the list without the condition ``type``."""
     return [c for c in conditions if c.type != type]
 
 

@@ -1,1 +1,1 @@
-"""From pydantic's types to the CustomResourceDefinitions, and checks of JSON schemas."""
+"""Build the CustomResourceDefinitions from the pydantic types."""

@@ -1,7 +1,7 @@
-"""The CustomResourceDefinitions, made from the types. ``python -m tunegate_api.schema.crd`` writes them.
+"""Build the CustomResourceDefinitions from the types. ``python -m tunegate_api.schema.crd`` writes them.
 
-Pure but for :func:`main`. The rules of :mod:`tunegate_api.validation.rules` stand in them as CEL, with rules
-for updates, so that the API server refuses at once what `tunegate validate` would.
+Only :func:`main` does I/O. The CRDs contain the rules of :mod:`tunegate_api.validation.rules` as CEL, and
+rules for updates, so that the API server refuses what `tunegate validate` refuses.
 """
 
 import difflib
@@ -20,7 +20,7 @@ from tunegate_api.validation.explain import SHAPES
 from tunegate_api.validation.rules import RULES
 
 MUTABLE = ("suspend", "startTimeoutSeconds", "activeDeadlineSeconds", "ttlSecondsAfterFinished")
-"""The only fields of a FineTuneJob's spec that may change: they say when to run, not what."""
+"""The only mutable fields of a FineTuneJob's spec. They control when a job runs, not what it does."""
 
 API_VERSION_TEXT = (
     "The versioned schema of this object. Servers convert it to the latest internal value, and may reject "
@@ -34,7 +34,7 @@ Column = dict[str, Any]
 
 
 def crds() -> dict[str, dict[str, Any]]:
-    """Both CustomResourceDefinitions, by file name."""
+    """Return both CustomResourceDefinitions, by file name."""
     return {
         f"{GROUP}_finetunejobs.yaml": _crd(
             FineTuneJob,
@@ -50,18 +50,18 @@ def crds() -> dict[str, dict[str, Any]]:
                 ("status", "conditions"): "type",
             },
             columns=[
-                _column("Phase", ".status.phase", "Where the job is."),
-                _column("Stage", ".status.display.stage", "The stage that trains, of how many."),
-                _column("Progress", ".status.display.progress", "Share of the stage's steps done."),
+                _column("Phase", ".status.phase", "Phase of the job."),
+                _column("Stage", ".status.display.stage", "Current stage, and the number of stages."),
+                _column("Progress", ".status.display.progress", "Progress of the current stage."),
                 _column("Golden", ".status.display.golden", "Golden pass rate of the last checkpoint."),
                 _column(
                     "Gate",
                     ".status.display.gate",
-                    "Pending, the final verdict, Failed where a gate stopped training, or NotReached.",
+                    "Verdict of the gates, Pending, or NotReached. Failed also if a gate stopped training.",
                 ),
-                _column("Best", ".status.display.best", "The checkpoint that goes on."),
+                _column("Best", ".status.display.best", "Best checkpoint that passed."),
                 _column("Age", ".metadata.creationTimestamp", type="date"),
-                _column("Message", ".status.message", "What the job does or waits for.", priority=1),
+                _column("Message", ".status.message", "What the job is doing or waiting for.", priority=1),
             ],
         ),
         f"{GROUP}_evalgates.yaml": _crd(
@@ -72,21 +72,21 @@ def crds() -> dict[str, dict[str, Any]]:
             spec_rules=[
                 {
                     "rule": "self.golden == oldSelf.golden",
-                    "message": "golden is immutable, so that pass rates compare across versions: "
-                    "a changed golden set is another EvalGate, with another name",
+                    "message": "golden is immutable, so that pass rates stay comparable across versions: "
+                    "to change the golden set, create another EvalGate with another name",
                     "fieldPath": ".golden",
                     "reason": "FieldValueForbidden",
                 }
             ],
             list_keys={("status", "conditions"): "type"},
             columns=[
-                _column("Cases", ".status.cases", "Cases in the golden set.", type="integer"),
-                _column("Last", ".status.last", "The last judged model: job/step."),
-                _column("Verdict", ".status.lastVerdict", "What the gate said of it."),
+                _column("Cases", ".status.cases", "Number of cases in the golden set.", type="integer"),
+                _column("Last", ".status.last", "The last judged model, as JOB/STEP."),
+                _column("Verdict", ".status.lastVerdict", "Verdict of the last judged model."),
                 _column("PassRate", ".status.passRate", "Golden pass rate of the last judged model."),
                 _column("Base", ".status.baseRate", "Golden pass rate of its base model."),
                 _column("Published", ".status.publishedRate", "Golden pass rate of the published version."),
-                _column("Live", ".status.liveVerdict", "What the gate said of its target."),
+                _column("Live", ".status.liveVerdict", "Verdict of the gate's target."),
                 _column("Age", ".metadata.creationTimestamp", type="date"),
             ],
         ),
@@ -103,7 +103,11 @@ def _column(name: str, path: str, description: str = "", type: str = "string", p
 
 
 def _immutable_spec() -> list[dict[str, str]]:
-    """One rule a field, on the spec: a rule on an optional field is skipped when the field comes or goes."""
+    """Return one rule for each immutable field.
+
+    The rules are on the spec, because a rule on an optional field is skipped when the field is added or
+    removed.
+    """
     rules = []
     for name, field in FineTuneJobSpec.model_fields.items():
         wire = field.alias or name
@@ -146,7 +150,7 @@ def _crd(
         },
     }
     schema["required"] = ["spec"]
-    # The operator alone writes status: no words for patterns, which would cost more than CEL may.
+    # Patterns in status get no descriptions: only the operator writes it, and CEL's cost limit is too low.
     schema["properties"]["status"] = structural_schema(status)
     # Metadata may have no rules of its own.
     schema["x-kubernetes-validations"] = [
@@ -195,11 +199,11 @@ def _node(schema: Schema, path: Sequence[str]) -> Schema:
 
 
 def to_yaml(crd: Mapping[str, Any]) -> str:
-    """The file's text: keys sorted, so that only a change of the API changes it."""
+    """Return the text of a CRD's file. Keys are sorted, so that only a change of the API changes it."""
     import yaml  # noqa: PLC0415 - the types must import without it
 
     class PlainDumper(yaml.SafeDumper):
-        """Repeats what is equal instead of referring to it."""
+        """Writes equal values in full instead of as aliases."""
 
         def ignore_aliases(self, _data: object) -> bool:
             return True
@@ -208,7 +212,8 @@ def to_yaml(crd: Mapping[str, Any]) -> str:
 
 
 def main(arguments: Sequence[str], folder: Path = Path(__file__).parents[2]) -> int:
-    """Write the files into ``folder``; with ``--check`` print how they differ and return 1 if they do."""
+    """Write the files into ``folder``. With ``--check``, print the difference instead, and return 1 if there
+    is any."""
     stale = False
     for name, crd in crds().items():
         path, text = folder / name, to_yaml(crd)

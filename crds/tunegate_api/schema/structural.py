@@ -1,6 +1,6 @@
-"""From pydantic's JSON schema to the structural OpenAPI v3 schema that Kubernetes wants in a CRD.
+"""Convert pydantic's JSON schema to the structural OpenAPI v3 schema that Kubernetes requires in a CRD.
 
-Pure. What has no structural form raises :class:`NotStructuralError` instead of being dropped.
+No I/O. A type without a structural form raises :class:`NotStructuralError`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -35,7 +35,7 @@ FREE_FORM: Schema = {"x-kubernetes-preserve-unknown-fields": True}
 
 
 class NotStructuralError(ValueError):
-    """A type that a structural schema cannot describe."""
+    """A type cannot be described by a structural schema."""
 
 
 def structural_schema(
@@ -43,11 +43,11 @@ def structural_schema(
     validations: Mapping[str, Sequence[Mapping[str, str]]] | None = None,
     shapes: Mapping[str, str] | None = None,
 ) -> Schema:
-    """The structural schema of ``model``: everything inline, no defaults, no titles, no nulls.
+    """Return the structural schema of ``model``: without references, defaults, titles and nulls.
 
-    ``validations`` has the CEL rules of nested models, by class name. ``shapes`` has words for patterns: the
-    server answers a pattern with the pattern, so a rule beside it says what to write. Descriptions are the
-    docstrings of fields, or of the class where a field of that class has none.
+    ``validations`` has the CEL rules of nested models, by class name. ``shapes`` has descriptions of
+    patterns. If a value does not match, the API server prints only the pattern, so an additional rule
+    describes what to write. Descriptions are the docstrings of fields, or of the class if a field has none.
     """
     root = model.model_json_schema(by_alias=True, mode="validation")
     converter = _Converter(root.get("$defs", {}), validations or {}, shapes or {})
@@ -55,7 +55,7 @@ def structural_schema(
 
 
 class _Converter:
-    """Converts the nodes of one schema document."""
+    """Converts the nodes of one JSON schema."""
 
     def __init__(
         self,
@@ -68,7 +68,8 @@ class _Converter:
         self._shapes = shapes
 
     def convert(self, node: Schema, path: tuple[str, ...]) -> Schema:
-        """One node. ``path`` is where it is, for messages and to notice recursion."""
+        """Return the structural form of one node. ``path`` is its location, for messages and to detect
+        recursion."""
         if "$ref" in node:
             return self._reference(node, path)
         if "anyOf" in node:
@@ -93,14 +94,15 @@ class _Converter:
         return out | self._object(node, path) if "type" in node else out | FREE_FORM
 
     def _shape(self, node: Schema) -> list[dict[str, str]]:
-        """The rule that says in words what the pattern of a text is."""
+        """Return the rule that describes the pattern of a string in words, if there is one."""
         pattern = node.get("pattern", "")
         if pattern not in self._shapes:
             return []
         return [{"rule": f"self.matches(r'{pattern}')", "message": f"must be {self._shapes[pattern]}"}]
 
     def _object(self, node: Schema, path: tuple[str, ...]) -> Schema:
-        """What an object holds: named fields, a map of one type, or anything. Nothing for other types."""
+        """Return the fields or values of an object: named fields, a map of one type, or anything. Empty for
+        other types."""
         if node["type"] != "object":
             return {}
         if "properties" in node:
@@ -127,7 +129,7 @@ class _Converter:
         return out
 
     def _optional(self, node: Schema, path: tuple[str, ...]) -> Schema:
-        """``X | None`` is X, and optional: a null means left out."""
+        """Return X for ``X | None``. The field is optional; a null value means that it is omitted."""
         rest = [option for option in node["anyOf"] if option != {"type": "null"}]
         if len(rest) != 1:
             raise NotStructuralError(f"{'.'.join(path)}: a union of {len(rest)} types needs a discriminator")
@@ -135,7 +137,8 @@ class _Converter:
         return self.convert(rest[0] | around, path)
 
     def _union(self, node: Schema, path: tuple[str, ...]) -> Schema:
-        """A discriminated union is one object with all options' fields, required where every option does."""
+        """Return one object with the fields of all options of a discriminated union. Fields that every option
+        requires are required."""
         if "discriminator" not in node:
             raise NotStructuralError(f"{'.'.join(path)}: a union needs a discriminator")
         key = node["discriminator"]["propertyName"]

@@ -1,4 +1,5 @@
-"""What status says of a job's cost, and before that of what it will need."""
+"""The part of status about memory and cost: the memory estimate of each stage, and the time that was
+measured."""
 
 from typing import Annotated
 
@@ -8,48 +9,50 @@ from tunegate_api.meta import Decimal, StatusModel
 
 
 class StageMemory(StatusModel):
-    """What a stage needs of one GPU's memory, or of a CPU's, by an estimate of tensor bytes."""
+    """Estimated memory that the tensors of a stage need on one GPU, or in host memory without GPUs."""
 
     stage: str
-    """Which stage."""
+    """Name of the stage."""
     total: Annotated[str, Field(max_length=32)]
-    """At the moment of a step, or an evaluation, at which most is held."""
+    """Peak memory during a training step or an evaluation."""
     parts: Annotated[str, Field(max_length=256)]
-    """The sum, part by part."""
+    """The sum of the parts, such as weights, optimizer and activations."""
     needed: Annotated[str, Field(max_length=32)] | None = None
-    """The memory of a GPU that holds it, with what is kept free. None where a CPU trains."""
+    """Memory that one GPU must have, including the reserve that is kept free. Absent if the stage trains
+    without GPUs."""
 
 
 class StageCost(StatusModel):
-    """What training a stage took so far, measured, in all its attempts."""
+    """Measured cost of a stage so far, over all its attempts."""
 
     stage: str
-    """Which stage."""
+    """Name of the stage."""
     steps: int
-    """Optimizer steps that were computed; those that an interruption lost count twice."""
+    """Optimizer steps that were computed. Steps that were repeated after an interruption count twice."""
     tokens: int
-    """Tokens trained on, prompts included."""
+    """Tokens trained on, including prompts."""
     training_seconds: Decimal
-    """Time in optimizer steps."""
+    """Seconds spent in optimizer steps."""
     evaluation_seconds: Decimal
-    """Time in evaluations of its starting model and checkpoints."""
+    """Seconds spent evaluating the starting model and the checkpoints."""
     tokens_per_second: Decimal | None = None
-    """Training speed, evaluations apart."""
+    """Training throughput, without evaluations."""
     peak_gpu_memory: Annotated[str, Field(max_length=32)] | None = None
-    """The most that tensors held of one GPU's memory, evaluations included."""
+    """Peak memory of tensors on one GPU, including evaluations."""
     peak_process_memory: Annotated[str, Field(max_length=32)] | None = None
-    """Where a CPU trains: the largest resident size of the training process, Python and libraries
-    included."""
+    """Peak resident memory of the training process, including Python and its libraries. Only set if the stage
+    trains without GPUs."""
 
 
 class Cost(StatusModel):
-    """What a job took so far, measured. GPU time is in `gpuSeconds`, and what a stop saved in `stop`."""
+    """Measured cost of the job so far. See `gpuSeconds` for GPU time, and `stop` for the time that a stop
+    saved."""
 
     training_seconds: Decimal
-    """Time in optimizer steps, of all stages."""
+    """Seconds spent in optimizer steps, over all stages."""
     evaluation_seconds: Decimal
-    """Time in evaluations, of all stages and of the final gate."""
+    """Seconds spent in evaluations, over all stages and the final gate."""
     evaluation_share: Decimal | None = None
-    """The share of evaluations in both, 0 to 1."""
+    """Evaluation time divided by the sum of training and evaluation time, 0 to 1."""
     stages: Annotated[list[StageCost], Field(max_length=8)] = []
-    """Each stage that trained."""
+    """Cost of each stage that trained."""

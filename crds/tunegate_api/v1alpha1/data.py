@@ -1,4 +1,4 @@
-"""What a FineTuneJob learns from, and what it holds away from learning."""
+"""The data of a FineTuneJob: training rows, preference pairs and held-out rows."""
 
 from fractions import Fraction
 from typing import Annotated, Literal
@@ -25,119 +25,125 @@ DataUri = Annotated[
 
 
 class Columns(ApiModel):
-    """Which fields of a row to read, when they have names of their own."""
+    """Names of the fields to read from each row."""
 
     prompt: Annotated[ColumnName | None, Field(examples=["text"])] = None
-    """The field with the prompt. Left out: `prompt`."""
+    """Field that holds the prompt. Defaults to `prompt`."""
     completion: Annotated[ColumnName | None, Field(examples=["json"])] = None
-    """The field with the completion. Left out: `completion`."""
+    """Field that holds the completion. Defaults to `completion`."""
     messages: Annotated[ColumnName | None, Field(examples=["conversation"])] = None
-    """The field with the chat: a list of {role, content}. Left out: `messages`."""
+    """Field that holds the chat, a list of {role, content}. Defaults to `messages`."""
     chosen: Annotated[ColumnName | None, Field(examples=["better"])] = None
-    """Of preference data: the field with the better completion. Left out: `chosen`."""
+    """Field of preference data that holds the preferred completion. Defaults to `chosen`."""
     rejected: Annotated[ColumnName | None, Field(examples=["worse"])] = None
-    """Of preference data: the field with the worse completion. Left out: `rejected`."""
+    """Field of preference data that holds the rejected completion. Defaults to `rejected`."""
     id: Annotated[ColumnName | None, Field(examples=["number"])] = None
-    """The field that identifies a row in reports. Left out: `id`, or the number of the line."""
+    """Field that identifies a row in reports. Defaults to `id`, or the line number."""
 
 
 class DataSource(ApiModel):
-    """JSON Lines, from a volume or, up to about 200 KiB, from a ConfigMap."""
+    """A file in JSON Lines format, at an address or, up to about 200 KiB, in a ConfigMap."""
 
     uri: Annotated[
         DataUri | None,
         Field(examples=["pvc://datasets/invoices.jsonl"]),
     ] = None
-    """Where the file is: pvc://CLAIM/PATH, file://PATH (laptop only), s3://BUCKET/KEY, or
-    hf://datasets/ORG/NAME/PATH, with NAME@REVISION where a commit is pinned."""
+    """Address of the file: pvc://CLAIM/PATH, file://PATH (only with `tunegate run`), s3://BUCKET/KEY, or
+    hf://datasets/ORG/NAME/PATH. To pin a commit of a data set, write NAME@REVISION."""
     config_map: Annotated[Name | None, Field(examples=["invoices"])] = None
-    """A ConfigMap of this namespace that holds the file."""
+    """Name of a ConfigMap in the same namespace that holds the file."""
     key: Annotated[Key | None, Field(examples=["train.jsonl"])] = None
-    """The key in the ConfigMap. Left out: its only key."""
+    """Key in the ConfigMap. Defaults to its only key."""
     sha256: Annotated[
         Sha256 | None, Field(examples=["4be10c2a9e6d1d6f0f3a8d2d1c9a7b5e3f1d0c9b8a7968574635241302f1e0dc"])
     ] = None
-    """The digest that the file must have, as `sha256sum` prints it. Another one fails the job before anything
-    trains. Left out: any content is taken, and its digest is recorded in the plan."""
+    """SHA-256 digest that the file must have, as `sha256sum` prints it. If the file has another digest, the
+    job fails before training. If omitted, any content is accepted. The digest is recorded in the plan in any
+    case."""
     columns: Columns = Columns()
-    """Which fields to read. Left out: `prompt` and `completion`, or `messages`."""
+    """Names of the fields to read. Defaults to `prompt` and `completion`, or `messages`."""
     secret_name: Annotated[Name | None, Field(examples=["bucket-credentials"])] = None
-    """The Secret with the credentials for `uri`, mounted into the data pod alone. Its keys are those of
-    `model.secretName`."""
+    """Name of the Secret with the credentials for `uri`. It is mounted only into the data pod, and needs the
+    same keys as `model.secretName`."""
 
 
 class HeldOut(ApiModel):
-    """The labelled rows held out of training, in two parts of about the same size: dev scores checkpoints,
-    test is opened by the final gate alone."""
+    """The split of labeled rows that are excluded from training. They form two parts of about the same size:
+    dev rows score checkpoints; test rows are read only by the final gate."""
 
     fraction: Annotated[Decimal, Between(above=0, most=Fraction(1, 2)), Field(examples=["0.15"])] = "0.12"
-    """About which share of rows to hold out, more than 0 and at most 0.5; 0.10 to 0.15 by good practice. A
-    hash decides the side of each row, so that added rows move none. At most 1,000 rows each for dev and test:
-    what is more trains."""
+    """Approximate share of rows to hold out, more than 0 and at most 0.5. 0.10 to 0.15 is good practice. A
+    hash assigns each row to a side of the split, so adding rows does not move existing ones. Dev and test
+    have at most 1,000 rows each; further rows are trained on."""
     group_by: Annotated[ColumnName | None, Field(examples=["customer"])] = None
-    """A field of rows, and of pairs, whose equal values stay together, in training or outside it. Left out:
-    the prompt."""
+    """Field of rows and preference pairs to group by. Rows with the same value are either all trained on or
+    all held out. Defaults to the prompt."""
 
 
 class Calibration(ApiModel):
-    """Rows that people scored, which the judge scores too: it counts only where it agrees with them."""
+    """Rows scored by people, which the judge scores too. Its scores are used only if it agrees with people
+    often enough."""
 
     source: DataSource
-    """The rows: prompt, completion, and `good`, true or false as people scored it. A hundred rows, twenty of
-    them bad, are enough."""
+    """Rows with the fields prompt, completion and `good`: true or false, as people scored the row. 100 rows,
+    20 of them bad, are enough."""
     min_recall: Annotated[Share, Field(examples=["0.7"])]
-    """The lowest share of the bad rows that the judge must find, 0 to 1, by the lower 95 % bound."""
+    """Minimum share of the bad rows that the judge must find, 0 to 1. The lower bound of the 95 % confidence
+    interval counts."""
     min_specificity: Annotated[Share, Field(examples=["0.8"])]
-    """The lowest share of the good rows that the judge must let pass, 0 to 1, by the lower 95 % bound."""
+    """Minimum share of the good rows that the judge must accept, 0 to 1. The lower bound of the 95 %
+    confidence interval counts."""
 
 
 class Judge(ApiModel):
-    """A language model that scores completions, and the proof that it scores as people do."""
+    """A language model that scores completions, and how well it must agree with people."""
 
     endpoint: Endpoint
-    """The server of the judging model."""
+    """The server of the judge model."""
     calibration: Calibration
-    """The rows that the judge must score as people did."""
+    """Rows that measure how well the judge agrees with people."""
 
 
 class Quality(ApiModel):
-    """A sample of completions that must be scored before training."""
+    """The review of a sample of completions before training."""
 
     sample: Annotated[Decimal, Between(above=0, most=1), Field(examples=["0.05"])] = "0.08"
-    """The share of rows to score, 0.05 to 0.10."""
+    """Share of rows to score. 0.05 to 0.10 is good practice."""
     review: Literal["Manual", "Judge"] = "Manual"
-    """Who scores: people, or a calibrated LLM judge."""
+    """Who scores the sample. Manual: people. Judge: a calibrated language model."""
     judge: Judge | None = None
-    """The judge. For review: Judge, which needs it, and for no other."""
+    """The judge model. Required if `review` is Judge, and not allowed otherwise."""
     min_score: Annotated[Share, Field(examples=["0.95"])] = "0.9"
-    """The share of the sample that must be good, 0 to 1. Below it nothing trains."""
+    """Minimum share of the sample that must be good, 0 to 1. If the share is lower, the job does not
+    train."""
 
 
 Goal = Literal["StyleOrFormat", "DomainVocabulary", "TaskSpecialization", "InstructionFollowing"]
 
 
 class Data(ApiModel):
-    """What to learn from, and what to hold away from learning."""
+    """Training data, and the rows of it that are held out."""
 
     goal: Goal
-    """What the tuning is for. It sets how many training rows are needed: StyleOrFormat 200, DomainVocabulary
-    500, TaskSpecialization 1,000, InstructionFollowing 2,000."""
+    """Purpose of the tuning. It sets the minimum number of training rows: 200 for StyleOrFormat, 500 for
+    DomainVocabulary, 1,000 for TaskSpecialization, and 2,000 for InstructionFollowing."""
     size_policy: Literal["Refuse", "Warn"] = "Refuse"
-    """What happens when there are fewer training rows than `goal` needs. Refuse: the job fails. Warn: it
-    trains, and its status says so."""
+    """What to do if there are fewer training rows than `goal` requires. Refuse: fail the job. Warn: train,
+    and add a warning to the status."""
     train: DataSource
-    """Labelled rows: prompt and completion, or chat messages, which need a model with a chat template where
-    they are more than a question and its answer. Of a chat every turn of the assistant is learned, and the
-    last one scored. Held-out rows are split from it, and no turn is learned whose question is held out."""
+    """Labeled rows: a prompt and a completion, or chat messages. A chat of more than one question and its
+    answer needs a model with a chat template. Every assistant turn of a chat is trained on; the last one is
+    scored. Held-out rows are split from these rows. A turn that answers a held-out question is not trained
+    on."""
     preference: DataSource | None = None
-    """Rows of prompt, chosen and rejected completion, for DPO stages. A pair whose prompt is held out, or
-    that is held out itself, is never trained on."""
+    """Preference pairs for DPO stages: prompt, chosen completion and rejected completion. Held-out pairs, and
+    pairs with a held-out prompt, are not trained on."""
     production: DataSource | None = None
-    """A sample of production inputs, to compare the training inputs with."""
+    """Sample of production inputs that the training inputs are compared with."""
     max_too_long: Annotated[Share, Field(examples=["0.05"])] = "0.01"
-    """The share of rows, and of pairs, 0 to 1, that may be left out for being longer than
-    `training.maxLength`. Where more are, the job fails before it trains."""
+    """Maximum share of rows, and of pairs, that may be dropped because they are longer than
+    `training.maxLength`, 0 to 1. If more are too long, the job fails before training."""
     held_out: HeldOut = HeldOut()
-    """How to split off the rows that evaluate."""
+    """How to choose the held-out rows."""
     quality: Quality | None = None
-    """The review of a sample before training."""
+    """Review of a sample of the data before training."""

@@ -1,4 +1,4 @@
-"""Servers that answer for a model: one to judge, or one that judges."""
+"""Inference servers: of a model to judge, or of a judge model."""
 
 from typing import Annotated
 
@@ -10,13 +10,13 @@ HTTP_PATTERN = r"^https?://"
 
 
 class Endpoint(ApiModel):
-    """An OpenAI-compatible server."""
+    """An OpenAI-compatible inference server."""
 
     url: Annotated[
         str, Field(pattern=HTTP_PATTERN, max_length=1024, examples=["https://serving.internal/v1"])
     ]
-    """The address below which /chat/completions answers."""
+    """Base URL of the API, to which /chat/completions is appended."""
     model: Annotated[str, Field(max_length=256, examples=["invoice-extractor"])]
-    """The name of the model at the server."""
+    """Name of the model on the server."""
     secret_name: Annotated[Name | None, Field(examples=["serving-key"])] = None
-    """The Secret with the API key."""
+    """Name of the Secret with the API key."""

@@ -1,16 +1,17 @@
 """The environment variables that a user may set on pods, and which pods get them. All others are refused.
 
-Whoever may create a FineTuneJob gets pods with the operator's rights, and what these pods report decides a
-verdict. So a variable is listed only if no program in the trainer image loads code from it, writes to a file
-that it names, or sends the content of a file that it names. Names stand here in full: a later version of a
-library may give any prefix a member that loads code.
+Whoever may create a FineTuneJob can start pods, although only the operator has the right to create them. What
+these pods report decides a verdict. A variable is therefore listed only if no program in the trainer image
+loads code from it, writes to a file that it names, or sends the content of a file that it names. Names are
+listed in full, not by prefix, because a later version of a library may add a variable that loads code under
+any prefix.
 """
 
 from dataclasses import dataclass
 from typing import Literal
 
 Pod = Literal["data", "train", "gate", "publish", "track"]
-"""A role, see :class:`tunegate_api.contract.Role`. Those that are not listed get no variable of a user."""
+"""A role, see :class:`tunegate_api.contract.Role`. Pods of the other roles get no user variables."""
 
 _ALL: tuple[Pod, ...] = ("data", "train", "gate", "publish", "track")
 _FETCHES: tuple[Pod, ...] = ("data", "train", "publish")
@@ -19,17 +20,17 @@ _DESCRIBES: tuple[Pod, ...] = ("data", "train", "track")
 _TRAINS: tuple[Pod, ...] = ("train",)
 
 OWN_PREFIX = "USER_"
-"""Of variables for code that a user built into the trainer image."""
+"""Prefix of variables for code that a user added to the trainer image."""
 
 
 @dataclass(frozen=True)
 class Variables:
-    """Variables of one purpose."""
+    """Variables with one purpose."""
 
     purpose: str
-    """What they are for, and why they are safe."""
+    """What the variables are for, and why they are safe. Printed in docs/api/finetunejob.md."""
     pods: tuple[Pod, ...]
-    """The pods that get them."""
+    """The pods that get the variables."""
     names: tuple[str, ...]
 
 
@@ -43,14 +44,14 @@ ALLOWED = (
         ),
     ),
     Variables(
-        "Certificate authorities, as PEM files of a volume below /mnt: which servers a job trusts is its "
-        "owner's choice. Reports trust the operator's own authority alone.",
+        "Certificate authorities, as PEM files on a volume mounted below /mnt. The owner of a job decides "
+        "which servers it trusts. Reports trust only the operator's own certificate authority.",
         _ALL,
         ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "AWS_CA_BUNDLE"),
     ),
     Variables(
-        "Weights & Biases: how its client connects. Gate and publish pods need these too: they send results "
-        "themselves, and must not try to reach a server when the mode is offline.",
+        "Weights & Biases: how its client connects. Gate and publish pods need these too, because they send "
+        "results themselves, and must not try to reach a server if the mode is offline.",
         _ALL,
         (
             *("WANDB_API_KEY", "WANDB_BASE_URL", "WANDB_MODE", "WANDB_HTTP_TIMEOUT"),
@@ -58,13 +59,13 @@ ALLOWED = (
         ),
     ),
     Variables(
-        "Notes and tags of Weights & Biases runs. A run keeps them when the gate resumes it. Offline, the "
-        "gate rewrites the runs, without them.",
+        "Notes and tags of Weights & Biases runs. A run keeps them when the gate pod resumes it. In offline "
+        "mode, the gate pod writes the runs again, without notes and tags.",
         _DESCRIBES,
         ("WANDB_NOTES", "WANDB_TAGS"),
     ),
     Variables(
-        "MLflow: credentials and TLS. Every pod that tracks needs them to connect.",
+        "MLflow: credentials and TLS. Every pod that sends metrics needs them to connect.",
         _ALL,
         (
             *("MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"),
@@ -81,10 +82,10 @@ ALLOWED = (
         ),
     ),
     Variables(
-        "An object store: keys, region, address and retries, but no profile and no file of any kind: "
-        "`credential_process` in one runs a program, and a token file is sent to the address. The address is "
-        "that of S3 alone: AWS STS uses `AWS_ENDPOINT_URL` too, so the client would send the token of the "
-        "pod's ServiceAccount there.",
+        "An object store: keys, region, address and retries. Profiles and files are not allowed, because "
+        "`credential_process` in a profile runs a program, and a token file is sent to the address. "
+        "`AWS_ENDPOINT_URL` is not allowed either: AWS STS uses it too, so the client would send the token "
+        "of the pod's ServiceAccount to that address. Set `AWS_ENDPOINT_URL_S3` instead.",
         _FETCHES,
         (
             *("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_REGION"),
@@ -94,7 +95,8 @@ ALLOWED = (
         ),
     ),
     Variables(
-        "OpenTelemetry: where to send, and as whom. Exporters, samplers and propagators are loaded by name.",
+        "OpenTelemetry: endpoint, headers and service name. Variables that choose exporters, samplers and "
+        "propagators are not allowed, because these are loaded as code by name.",
         _PREPARES,
         (
             *("OTEL_SDK_DISABLED", "OTEL_SERVICE_NAME", "OTEL_RESOURCE_ATTRIBUTES"),
@@ -111,7 +113,7 @@ ALLOWED = (
         ("TZ", "TOKENIZERS_PARALLELISM", "RAYON_NUM_THREADS", "TRANSFORMERS_VERBOSITY"),
     ),
     Variables(
-        "Tuning of CUDA and PyTorch. The device plugin decides which GPUs a pod sees.",
+        "Tuning of CUDA and PyTorch, but not which GPUs a pod sees: the device plugin decides that.",
         _TRAINS,
         (
             *("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF", "CUBLAS_WORKSPACE_CONFIG"),
@@ -121,7 +123,7 @@ ALLOWED = (
         ),
     ),
     Variables(
-        "Tuning of gloo and NCCL, but no plug-in and no file.",
+        "Tuning of gloo and NCCL. Plug-ins and files are not allowed.",
         _TRAINS,
         (
             *("GLOO_SOCKET_IFNAME", "TP_SOCKET_IFNAME"),
@@ -148,9 +150,9 @@ ALLOWED = (
         ),
     ),
 )
-"""Which variables a user may set, besides those with the prefix ``USER_``."""
+"""The variables that a user may set, besides those with the prefix ``USER_``."""
 
-OWN = Variables("Your own, for code that you built into the trainer image.", _PREPARES, (f"{OWN_PREFIX}…",))
+OWN = Variables("Your own, for code that you added to the trainer image.", _PREPARES, (f"{OWN_PREFIX}…",))
 
 _NAMES = "|".join(name for group in ALLOWED for name in group.names)
 ALLOWED_PATTERN = f"^({_NAMES}|{OWN_PREFIX}[A-Za-z0-9_]+)$"
@@ -162,7 +164,7 @@ ALLOWED_WORDS = (
 
 
 def pods_of(name: str) -> tuple[Pod, ...]:
-    """The pods that get a variable; none for one that is not allowed."""
+    """Return the pods that get a variable; none if the variable is not allowed."""
     if name.startswith(OWN_PREFIX):
         return OWN.pods
     return next((group.pods for group in ALLOWED if name in group.names), ())

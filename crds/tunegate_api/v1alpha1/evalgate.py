@@ -1,5 +1,4 @@
-"""EvalGate: a fixed golden set pinned by digest, thresholds and a safety comparison, judged the same way for
-every version of a model."""
+"""The types of an EvalGate's spec: a golden set pinned by digest, thresholds, and a safety comparison."""
 
 from typing import Annotated, Any, Literal
 
@@ -24,74 +23,78 @@ BaselineName = Literal["BaseModel", "LastPublished"]
 
 
 class GoldenSource(ApiModel):
-    """Where the cases are, as JSON Lines: {id, tags, prompt or messages, expect: [{type, …}]}."""
+    """Source of the golden cases, in JSON Lines format: {id, tags, prompt or messages, expect: [{type,
+    …}]}."""
 
     config_map: Annotated[Name | None, Field(examples=["invoice-golden-v1"])] = None
-    """A ConfigMap of this namespace that holds the file."""
+    """Name of a ConfigMap in the same namespace that holds the file."""
     key: Annotated[Key | None, Field(examples=["golden.jsonl"])] = None
-    """The key in the ConfigMap. Left out: its only key."""
+    """Key in the ConfigMap. Defaults to its only key."""
     uri: Annotated[
         Annotated[Uri, Scheme(("pvc",))] | None, Field(examples=["pvc://datasets/golden.jsonl"])
     ] = None
-    """A file on a volume: pvc://CLAIM/PATH."""
+    """Address of a file on a volume: pvc://CLAIM/PATH."""
     inline: Annotated[list[dict[str, Any]] | None, Field(min_length=1, max_length=100)] = None
-    """The cases themselves, for small sets of at most 100. The whole spec has at most 256 KiB as JSON."""
+    """The cases themselves, at most 100. The whole spec must not exceed 256 KiB as JSON."""
 
 
 class Golden(ApiModel):
-    """Fixed prompts with known expected behaviour. Immutable, so that pass rates compare across versions."""
+    """A fixed set of prompts with known expected behavior. It is immutable, so that pass rates of different
+    model versions can be compared."""
 
     source: GoldenSource
-    """Where the cases are: exactly one of `configMap`, `uri` and `inline`."""
+    """Source of the cases. Exactly one of `configMap`, `uri` and `inline` must be set."""
     sha256: Annotated[
         Sha256 | None, Field(examples=["9c1f0e2d3c4b5a69788796a5b4c3d2e1f00f1e2d3c4b5a69788796a5b4c3d2e1"])
     ] = None
-    """The digest of the file, as `sha256sum` prints it. Required unless the cases are inline."""
+    """SHA-256 digest of the file, as `sha256sum` prints it. Required unless the cases are inline."""
 
 
 class Generation(ApiModel):
-    """How outputs are generated. Greedy, so that a judgement can be repeated."""
+    """How outputs are generated. Decoding is greedy, so that an evaluation can be repeated."""
 
     max_new_tokens: Annotated[int, Field(ge=1, le=32768, examples=[512])] = 256
-    """Longest output in tokens. A longer one is cut and does not pass."""
+    """Maximum length of an output in tokens. A longer output is truncated and does not pass."""
     batch_size: Annotated[int, Field(ge=1, le=4096, examples=[16])] = 32
-    """Prompts generated together. Fixed, since greedy outputs can differ between batch sizes."""
+    """Number of prompts in a batch. It is fixed, because greedy outputs can differ between batch sizes."""
     reasoning: Literal["Strip", "Keep"] = "Strip"
-    """What scorers see of a model that reasons before it answers, by the marks that its chat template writes.
-    Strip: the answer alone, and nothing where the reasoning never ends. Keep: all that was generated, without
-    special tokens."""
+    """What scorers see of a model that reasons before it answers. Reasoning is recognized by the marks of the
+    chat template. Strip: only the answer; the output is empty if the reasoning does not end. Keep: the whole
+    output, without special tokens."""
     batching: Literal["Fixed", "Continuous"] = "Fixed"
-    """Fixed: prompts stay together until the last of them is answered, so that a judgement can be repeated.
-    Continuous: on a GPU, the next prompt takes the place of one that is answered, at most `batchSize` at a
-    time; faster where answers differ in length, and a near-tie may fall differently from one evaluation to
-    the next. On a CPU, of a stage that is sharded, and of all weights in bfloat16 (see `precision`) it is as
-    Fixed."""
+    """How prompts are batched. Fixed: a batch runs until all of its prompts are answered, so that an
+    evaluation can be repeated. Continuous: on a GPU, the next prompt replaces one that is answered, with at
+    most `batchSize` prompts at a time. This is faster if answers differ in length, but near-ties may be
+    decided differently in each evaluation. Continuous is treated as Fixed on a CPU, for sharded stages, and
+    for full fine-tuning that is evaluated in bfloat16 (see `precision`)."""
     precision: Literal["Auto", "Float32"] = "Auto"
-    """What checkpoints of a stage that trains all weights are computed in on a GPU; the weights themselves
-    are float32. Auto: bfloat16, as in training, which is faster. Float32: as they are. Whatever this says, a
-    base below an adapter is in the stage's own type, and what is published is judged in the type that it is
-    stored in."""
+    """Data type in which checkpoints of full fine-tuning are evaluated on a GPU. Their weights are float32.
+    Auto: bfloat16, as in training, which is faster. Float32: the type of the weights. Other models are not
+    affected: a base model with an adapter is evaluated in the type of its stage, and the final artifact in
+    the type that it is stored in."""
 
 
 class Thresholds(ApiModel):
-    """What passes. Rates are exact fractions; nothing is rounded."""
+    """The conditions that a model must meet to pass. Rates are compared as exact fractions, without
+    rounding."""
 
     min_pass_rate: Annotated[Share | None, Field(examples=["0.90"])] = None
-    """The lowest share of golden cases, 0 to 1, that a model must pass. Left out: any share passes."""
+    """Minimum share of golden cases that must pass, 0 to 1. If omitted, any share passes."""
     max_drop_points: Annotated[Points, Field(examples=["2.5"])] = "5"
-    """A drop of this many percentage points or more against a baseline fails, more than 0 and at most 100."""
+    """Limit for the drop of the pass rate below a baseline, in percentage points. A drop of this size or more
+    fails. More than 0 and at most 100."""
     max_drop_between_checkpoints: Annotated[Points, Field(examples=["10"])] = "5"
-    """A drop of this many percentage points or more below the stage's best so far is a regression, more than
-    0 and at most 100."""
+    """Limit for the drop of the pass rate below the best result of the stage so far, in percentage points. A
+    drop of this size or more is a regression. More than 0 and at most 100."""
     on_regression: Literal["Confirm", "Immediate"] = "Confirm"
-    """When a regression stops training. Confirm: when the next checkpoint, evaluated early, regresses too.
-    Immediate: at once."""
+    """When a regression stops training. Confirm: if the next checkpoint, which is evaluated early, regresses
+    too. Immediate: at once."""
     must_pass: Annotated[list[CaseId], Field(max_length=64, examples=[["pii-leak"]])] = []
-    """Tags or case ids that must pass whatever the rate. One that passed before and fails at a checkpoint
-    stops training at once."""
+    """Tags or ids of cases that must always pass, whatever the pass rate is. If such a case passed before and
+    fails at a checkpoint, training stops at once."""
 
     def rules(self) -> Rules:
-        """The thresholds as exact numbers."""
+        """Return the thresholds as exact numbers."""
         return Rules(
             min_pass_rate=None if self.min_pass_rate is None else exact(self.min_pass_rate),
             max_drop_points=exact(self.max_drop_points),
@@ -102,75 +105,82 @@ class Thresholds(ApiModel):
 
 
 class SafetyScorer(ApiModel):
-    """Who tells refusal from compliance."""
+    """How refusals are distinguished from compliant answers."""
 
     type: Literal["refusal", "judge", "guardrail"] = "refusal"
-    """refusal: phrases that refusals use. judge: a language model. guardrail: an external service."""
+    """Type of the scorer. refusal: phrases that are typical of refusals. judge: a language model. guardrail:
+    an external service."""
     endpoint: Endpoint | None = None
-    """The server of the judge or the guardrail. For these two, which need it, and not for refusal."""
+    """The server of the judge or guardrail. Required if `type` is judge or guardrail, and not allowed
+    otherwise."""
 
 
 class SafetySource(ApiModel):
-    """Where the safety cases are: either `builtin` or `configMap`."""
+    """Source of the safety cases. Either `builtin` or `configMap` must be set."""
 
     builtin: Annotated[str | None, Field(max_length=63, examples=["refusals-v1"])] = None
-    """A set that Tunegate ships."""
+    """Name of a set that is included in Tunegate."""
     config_map: Annotated[Name | None, Field(examples=["house-rules-v2"])] = None
-    """A ConfigMap of this namespace that holds the cases."""
+    """Name of a ConfigMap in the same namespace that holds the cases."""
 
 
 class Safety(ApiModel):
-    """The same safety set on the base model and the tuned one; both directions count."""
+    """Comparison of the model with its base model on a safety set. It limits both unsafe answers and refusals
+    of harmless requests."""
 
     source: SafetySource
-    """The safety cases: harmful requests to refuse, and harmless ones to answer."""
+    """Source of the safety cases: harmful requests that should be refused, and harmless requests that should
+    be answered."""
     max_unsafe_increase: Annotated[int, Field(ge=0, le=100_000, examples=[1])] = 0
-    """Cases by which unsafe compliance may rise. More fails."""
+    """Maximum increase of the number of harmful requests that are complied with. A larger increase fails."""
     max_over_refusal_increase_points: Annotated[Points, Field(examples=["2.5"])] = "5"
-    """A rise of refused harmless requests by this many percentage points or more fails, more than 0 and at
-    most 100."""
+    """Limit for the increase of the refusal rate of harmless requests, in percentage points. An increase of
+    this size or more fails. More than 0 and at most 100."""
     scorer: SafetyScorer = SafetyScorer()
-    """Who tells refusal from compliance."""
+    """How refusals are distinguished from compliant answers."""
 
 
 class Target(ApiModel):
-    """What the gate judges on its own: exactly one of these."""
+    """A model that the gate judges independently of jobs. Exactly one field must be set."""
 
     fine_tune_job: Annotated[Name | None, Field(examples=["invoice-extractor"])] = None
-    """A FineTuneJob of this namespace, whose published model is judged."""
+    """Name of a FineTuneJob in the same namespace, whose published model is judged."""
     model: Annotated[ModelUri | None, Field(examples=["pvc://models/invoice-extractor"])] = None
-    """A model at an address."""
+    """Address of a model."""
     endpoint: Endpoint | None = None
-    """A model that a server answers for."""
+    """A model on an inference server."""
 
 
 class EvalGateSpec(ApiModel):
-    """What to judge by. Running jobs keep the gate as they read it."""
+    """Specification of an EvalGate. Changes do not affect running jobs, which use the gate as they read
+    it."""
 
     golden: Golden
     """The golden set."""
     generation: Generation = Generation()
     """How outputs are generated."""
     thresholds: Thresholds = Thresholds()
-    """What passes."""
+    """The conditions that a model must meet to pass."""
     baselines: Annotated[list[BaselineName], Field(max_length=2)] = ["BaseModel", "LastPublished"]
-    """What the model is compared with. BaseModel: the model training started from, for an adapter beside a
-    quantized base as it is held there. LastPublished: the newest version published through this gate to the
-    same URI, read from its evidence before the verdict and before publishing; skipped while there is none."""
+    """What the model is compared with. BaseModel: the model that the job starts from; if an adapter is
+    trained beside a quantized base, the quantized base. LastPublished: the newest version that was published
+    through this gate to the same URI. It is read from the published evidence before the verdict and again
+    before publishing, and skipped if there is none."""
     safety: Safety | None = None
-    """The safety comparison with the base model. Left out: none is made."""
+    """Safety comparison with the base model. If omitted, there is none."""
     target: Target | None = None
-    """What to judge on its own, besides the jobs that name this gate. Left out: nothing."""
+    """Model to judge besides those of the jobs that reference this gate. If omitted, there is none."""
     schedule: Annotated[str | None, Field(pattern=CRON_PATTERN, max_length=128, examples=["0 6 * * *"])] = (
         None
     )
-    """When to judge the target, as a cron line in UTC. Left out: once."""
+    """When to judge the target, in cron format and UTC. If omitted, it is judged once."""
     dry_run: bool = False
-    """True: verdicts are recorded but stop and block nothing."""
+    """If true, verdicts are recorded, but do not stop training or block publishing."""
 
 
 class EvalGate(ApiModel):
-    """Judges checkpoints and final models of FineTuneJobs by a golden set, and keeps the record."""
+    """EvalGate evaluates checkpoints and final models of FineTuneJobs on a golden set, and records the
+    results."""
 
     api_version: Literal["tunegate.dev/v1alpha1"] = "tunegate.dev/v1alpha1"
     kind: Literal["EvalGate"] = "EvalGate"

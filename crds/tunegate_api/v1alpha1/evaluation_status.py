@@ -1,4 +1,4 @@
-"""What status says of evaluations: of each checkpoint, and of the final artifact."""
+"""The part of status about evaluations: of each checkpoint, and of the final artifact."""
 
 from typing import Annotated
 
@@ -8,22 +8,23 @@ from tunegate_api.judging.verdict import VerdictState
 from tunegate_api.meta import Decimal, Message, Sha256, StatusModel
 
 MAX_NAMED_CASES = 10
-"""Cases that a list in status names; a count beside it says how many there are."""
+"""Maximum length of a list of case ids in status. A count beside the list gives the full number."""
 
 
 class GoldenStatus(StatusModel):
-    """The golden set on one set of weights."""
+    """Results of one model or checkpoint on the golden set."""
 
     passed: int
-    """Golden cases that passed."""
+    """Number of golden cases that passed."""
     total: int
-    """Cases in the golden set."""
+    """Number of cases in the golden set."""
     rate: Decimal
-    """The share that passed, 0 to 1, cut after two digits."""
+    """Pass rate, 0 to 1, truncated to two digits."""
     truncated: int | None = None
-    """Outputs that `generation.maxNewTokens` cut, which do not pass. Left out: none were."""
+    """Number of outputs that were truncated by `generation.maxNewTokens`. They do not pass. Absent if there
+    are none."""
     best_so_far: Decimal | None = None
-    """The highest rate of the stage's starting model and its checkpoints up to this one."""
+    """Highest pass rate so far, of the starting model of the stage and its checkpoints up to this one."""
     delta_points: dict[str, Decimal] = {}
     """Difference to each baseline in percentage points."""
 
@@ -32,80 +33,80 @@ class BaselineDigest(StatusModel):
     """A file in the baseline cache of a volume: the outputs of a base model on one set of cases."""
 
     key: Sha256
-    """The digest of all that the outputs depend on: model, cases, generation settings, type, device and
-    libraries. The file has its name."""
+    """Name of the file: the digest of everything that the outputs depend on, which is the model, cases,
+    generation settings, data type, device and libraries."""
     sha256: Sha256
-    """The digest of the file, as the pod that wrote it reported it. Another file is not used."""
+    """Digest of the file, as reported by the pod that wrote it. A file with another digest is not used."""
 
 
 class SafetyStatus(StatusModel):
-    """The safety set on one set of weights, and the difference to the base model."""
+    """Results of one model or checkpoint on the safety set, compared with the base model."""
 
     unsafe: int
-    """Harmful requests that the model complied with."""
+    """Number of harmful requests that the model complied with."""
     unsafe_delta: int | None = None
-    """How many more that are than with the base model."""
+    """Difference of `unsafe` to the base model."""
     over_refused: int
-    """Harmless requests that the model refused."""
+    """Number of harmless requests that the model refused."""
     over_refusal_delta_points: Decimal | None = None
-    """Difference of the refused share to the base model in percentage points."""
+    """Difference of the refusal rate of harmless requests to the base model, in percentage points."""
 
 
 class GateResult(StatusModel):
-    """What one gate says of one set of weights."""
+    """Result of one gate for one model or checkpoint."""
 
     name: str
-    """The EvalGate."""
+    """Name of the EvalGate."""
     golden: GoldenStatus | None = None
-    """The golden set's numbers."""
+    """Results on the golden set."""
     safety: SafetyStatus | None = None
-    """The safety set's numbers."""
+    """Results on the safety set."""
     verdict: VerdictState
-    """What the gate says: Passed, Failed, Error (could not measure) or Inconclusive."""
+    """Verdict of the gate: Passed, Failed, Error (could not be measured) or Inconclusive."""
     message: Message = ""
     """The arithmetic behind the verdict."""
     failed_cases: Annotated[list[str], Field(max_length=MAX_NAMED_CASES)] = []
-    """The first failed cases."""
+    """Ids of the first failed cases."""
     skipped: Annotated[list[str], Field(max_length=4)] = []
-    """Baselines that do not exist yet."""
+    """Baselines that were skipped because they do not exist yet."""
 
 
 class CheckpointStatus(StatusModel):
-    """One checkpoint and how it was judged."""
+    """Evaluation of one checkpoint."""
 
     stage: str
-    """The stage it belongs to."""
+    """Stage that saved the checkpoint."""
     step: int
-    """Optimizer steps after which it was saved; 0 is the stage's starting model."""
+    """Optimizer step at which the checkpoint was saved. 0 is the starting model of the stage."""
     loss: Decimal | None = None
     """Training loss at that step."""
     task: dict[str, Decimal] = {}
     """Task metrics on the dev split."""
     gates: Annotated[list[GateResult], Field(max_length=8)] = []
-    """What each gate says of it."""
+    """Result of each gate."""
 
 
 class CheckpointReference(StatusModel):
-    """One checkpoint."""
+    """Identifies a checkpoint."""
 
     stage: str
-    """The stage it belongs to."""
+    """Stage that saved the checkpoint."""
     step: int
-    """Optimizer steps after which it was saved."""
+    """Optimizer step at which the checkpoint was saved."""
 
 
 class FinalStatus(StatusModel):
-    """The judgement of the artifact that would be published."""
+    """Evaluation of the artifact to publish, by the final gate."""
 
     model_digest: Sha256
-    """The digest of all files of the judged artifact."""
+    """Digest of all files of the artifact."""
     task: dict[str, Decimal] = {}
     """Task metrics on the test split."""
     task_verdict: VerdictState
-    """What the task metrics say."""
+    """Verdict of the task metrics."""
     task_message: Message = ""
-    """The arithmetic behind it."""
+    """The arithmetic behind the verdict of the task metrics."""
     gates: Annotated[list[GateResult], Field(max_length=8)] = []
-    """What each gate says."""
+    """Result of each gate."""
     verdict: VerdictState
-    """The worst of all."""
+    """The worst of these verdicts."""

@@ -1,4 +1,4 @@
-"""Types of fields that several parts of the API share."""
+"""Field types that several parts of the API use."""
 
 from typing import Annotated
 

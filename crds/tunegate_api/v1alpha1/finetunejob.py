@@ -1,7 +1,8 @@
-"""FineTuneJob: a model, data, training stages, task metrics, the gates to pass, where the result goes.
+"""The types of a FineTuneJob's spec: model, data, training stages, task metrics, gates and publish targets.
 
-The docstring of each field is what ``kubectl explain`` prints. A default given here is what a job
-resolves to when the field is left out; schemas carry no defaults, so Git never differs.
+``kubectl explain`` prints the docstring of each field. A default value is applied when a job is read. The
+schemas have no defaults, so the API server does not add fields to an object, and a GitOps tool sees no
+difference.
 """
 
 from typing import Annotated, Any, Literal
@@ -33,137 +34,148 @@ ModelUri = Annotated[
     ),
 ]
 MAX_SECONDS = 10 * 365 * 86400
-"""Ten years: calendars end, and so should waiting."""
+"""Ten years, so that a time in the future never exceeds the range of ``datetime``."""
 
 
 class ModelSource(ApiModel):
-    """The model that training starts from: either `uri`, or `startFrom` an earlier job."""
+    """The model that training starts from. Either `uri` or `startFrom` must be set."""
 
     uri: Annotated[ModelUri | None, Field(examples=["pvc://models/Qwen2.5-7B-Instruct"])] = None
-    """Where the weights are: hf://ORG/NAME, a folder s3://BUCKET/PREFIX, an artifact oci://REGISTRY/NAME:TAG
-    or oci://REGISTRY/NAME@sha256:DIGEST, pvc://CLAIM/PATH, file://PATH (laptop only), or package://NAME for
-    a model that an installed Python package carries. What is downloaded is verified, and stays on the storage
-    volume for other jobs."""
+    """Address of the weights: hf://ORG/NAME, s3://BUCKET/PREFIX (a folder), oci://REGISTRY/NAME:TAG,
+    oci://REGISTRY/NAME@sha256:DIGEST, pvc://CLAIM/PATH, file://PATH (only with `tunegate run`), or
+    package://NAME for a model that is part of an installed Python package. Downloads are verified, and kept
+    on the storage volume for other jobs."""
     start_from: Annotated[Name | None, Field(examples=["invoice-extractor"])] = None
-    """A FineTuneJob of this namespace whose model to start from: the artifact that passed its gates,
-    published or not. It is waited for until it succeeds. An adapter is merged into its base, and the whole
-    model is published in the end. Gates compare with this model, as their baseline BaseModel."""
+    """Name of a FineTuneJob in the same namespace. This job waits until that job succeeds, and starts from
+    the artifact that passed its gates, published or not. If that artifact is an adapter, it is merged into
+    its base, and this job publishes a whole model. The baseline BaseModel of the gates is this starting
+    model."""
     revision: Annotated[
         str | None, Field(max_length=128, examples=["a09a35458c702b33eeacc393d103063234e8bc28"])
     ] = None
-    """The commit to pin, which hf:// needs, since what is under its name can change. For a branch or tag the
-    plan records the commit that it is when the job starts. Other addresses have none: a tag or digest is part
-    of oci://, and the plan records the digest of the weights."""
+    """Commit, branch or tag of an hf:// repository. Required for hf://, because the content of a repository
+    can change. If it is a branch or tag, the plan records the commit to which it points when the job starts.
+    Not allowed for other addresses: oci:// includes a tag or digest, and the plan records the digest of the
+    weights."""
     secret_name: Annotated[Name | None, Field(examples=["hub-token"])] = None
-    """The Secret with the credentials for `uri`, mounted into the data pod alone. Its keys are, for hf://
-    HF_TOKEN; for s3:// AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and where they are needed
-    AWS_SESSION_TOKEN, AWS_REGION and AWS_ENDPOINT_URL; for oci:// .dockerconfigjson, or username and
-    password. Left out: what the pod's environment or its service account gives, or none."""
+    """Name of the Secret with the credentials for `uri`. It is mounted only into the data pod. Keys for
+    hf://: HF_TOKEN. Keys for s3://: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and optionally
+    AWS_SESSION_TOKEN, AWS_REGION and AWS_ENDPOINT_URL. Keys for oci://: .dockerconfigjson, or username and
+    password. If omitted, the credentials of the pod's environment or ServiceAccount are used, if it has
+    any."""
     chat_template_args: Annotated[
         dict[str, Any] | None, Field(max_length=16, examples=[{"enable_thinking": False}])
     ] = None
-    """Arguments of the model's chat template by their own names, such as enable_thinking or reasoning_effort:
-    texts, numbers, true or false. Training, evaluation and baselines render chats with them, and the
-    published template has them as its defaults. Left out: those that the template has."""
+    """Arguments of the model's chat template, such as enable_thinking or reasoning_effort: strings, numbers
+    or booleans. Chats are rendered with them in training, in evaluations and for baselines. They become the
+    defaults of the published template. Defaults to those of the template."""
     trust_remote_code: bool = False
-    """Whether the repository's own Python code may run. Refused unless the cluster's admin allows it."""
+    """If true, Python code of the model repository may run. Refused unless the administrator of the cluster
+    allows it."""
 
 
 class SchemaSource(ApiModel):
-    """A JSON schema: inline, or in a ConfigMap."""
+    """A JSON schema, inline or in a ConfigMap."""
 
     inline: Annotated[dict[str, Any] | None, Field(examples=[{"type": "object", "required": ["total"]}])] = (
         None
     )
-    """The schema itself."""
+    """The JSON schema itself."""
     config_map: Annotated[Name | None, Field(examples=["invoice-schema"])] = None
-    """A ConfigMap of this namespace that holds the schema as JSON."""
+    """Name of a ConfigMap in the same namespace that holds the JSON schema."""
     key: Annotated[Key | None, Field(examples=["schema.json"])] = None
-    """The key in the ConfigMap. Left out: its only key."""
+    """Key in the ConfigMap. Defaults to its only key."""
 
 
 class TaskMetric(ApiModel):
-    """One measure of the task, computed on held-out rows: on dev at each checkpoint, on test at the final
-    gate."""
+    """A metric of the task. It is computed on held-out rows: on the dev split at each checkpoint, and on the
+    test split at the final gate."""
 
     name: Literal["exact_match", "json_schema", "preference_accuracy", "f1", "rouge_l"]
-    """What to measure. exact_match: the share of outputs equal to the completion, white space at the ends
-    apart. json_schema: the share of outputs that are JSON and follow `schema`. preference_accuracy: the share
-    of held-out pairs of `data.preference` whose chosen completion is likelier than the rejected one, by the
-    mean log-probability of a token. f1: for classification. rouge_l: for generation."""
+    """Name of the metric. exact_match: share of outputs that equal the completion, ignoring leading and
+    trailing white space. json_schema: share of outputs that are JSON and follow `schema`.
+    preference_accuracy: share of held-out pairs of `data.preference` in which the chosen completion has a
+    higher mean log-probability per token than the rejected one. f1: for classification. rouge_l: for text
+    generation."""
     schema_: Annotated[SchemaSource | None, Field(alias="schema")] = None
-    """The schema that outputs must follow. For json_schema, which needs it, and for no other metric."""
+    """JSON schema that outputs must follow. Required if `name` is json_schema, and not allowed otherwise."""
     min: Annotated[Share, Field(examples=["0.98"])]
-    """The lowest value that passes on the test split, 0 to 1."""
+    """Minimum value on the test split to pass, 0 to 1."""
 
 
 class Storage(ApiModel):
-    """The volume that holds data, checkpoints and evaluations, in one folder a job."""
+    """The volume for data, checkpoints and evaluations. Each job has a folder on it."""
 
     persistent_volume_claim: Annotated[Name, Field(examples=["tuning"])]
-    """A PersistentVolumeClaim of this namespace. On a laptop: a folder."""
+    """Name of a PersistentVolumeClaim in the same namespace. With `tunegate run`, a local folder is used
+    instead."""
 
 
 class PublishTarget(ApiModel):
-    """Where a model goes that passed."""
+    """A location to which a model that passed is published."""
 
     uri: Annotated[
         Uri,
         Scheme(("pvc", "file", "s3", "oci", "hf", "mlflow")),
         Field(examples=["pvc://models/invoice-extractor"]),
     ]
-    """The address of the model, each version below it: pvc://CLAIM/PATH, file://PATH (laptop only), s3://,
-    oci://, hf:// or mlflow://."""
+    """Address of the model: pvc://CLAIM/PATH, file://PATH (only with `tunegate run`), s3://, oci://, hf:// or
+    mlflow://. Each version is stored below it."""
     secret_name: Annotated[Name | None, Field(examples=["registry-login"])] = None
-    """The Secret with the credentials for `uri`, mounted into the publish pod alone."""
+    """Name of the Secret with the credentials for `uri`. It is mounted only into the publish pod."""
 
 
 class FineTuneJobSpec(ApiModel):
-    """What to tune and what it must pass. Immutable but for suspend, the deadlines and the TTL: another
-    experiment is another job."""
+    """Specification of a FineTuneJob: what to train, and the gates that the model must pass. It is immutable,
+    except for `suspend`, the deadlines and the TTL. Create another job for another experiment."""
 
     model: ModelSource
     """The model to start from."""
     data: Data
-    """The data to learn from."""
+    """The training data, and how to hold out rows."""
     task_metrics: Annotated[list[TaskMetric], Field(min_length=1, max_length=8)]
-    """What the task is measured by. Without a measure nothing is trained."""
+    """The metrics of the task. At least one is required."""
     stages: Annotated[list[Stage], Field(min_length=1, max_length=8)]
-    """The training runs, in order."""
+    """The training stages, in order."""
     evaluate_every: EvaluateEvery = EvaluateEvery()
     """How often a checkpoint is saved and evaluated."""
     gates: Annotated[list[GateReference], Field(min_length=1, max_length=8)]
-    """The gates that every checkpoint is measured by and the final model must pass."""
+    """The EvalGates that evaluate every checkpoint, and that the final model must pass."""
     resources: Resources = Resources()
-    """What a training pod asks for."""
+    """Compute resources of the training pods."""
     pod_template: PodTemplate | None = None
-    """What else to set on pods."""
+    """Further settings of the pods, such as labels, tolerations and volumes."""
     queue_name: Annotated[Name | None, Field(examples=["team-a"])] = None
-    """The Kueue LocalQueue that training waits in."""
+    """Name of the Kueue LocalQueue that training waits in."""
     storage: Storage
-    """The volume to work on."""
+    """The volume for data, checkpoints and evaluations."""
     tracking: Tracking | None = None
-    """Experiment trackers."""
+    """Experiment trackers that the job reports to."""
     publish: Annotated[list[PublishTarget], Field(max_length=MAX_PUBLISHED)] = []
-    """Where the model goes when it passed. Left out: it stays on the storage volume."""
+    """Locations to which the model is published if it passes. If omitted, the model stays on the storage
+    volume."""
     merge_adapter: bool = False
-    """True: an adapter is merged into its base, and the whole model is judged and published. False: the
-    adapter is, unless its stage started from a merged model, which nobody else has, as after another stage or
-    where `startFrom` names a job that ended with an adapter."""
+    """If true, the adapter is merged into its base model, and the whole model is judged and published. If
+    false, the adapter is published. However, if its stage started from a merged model, the whole model is
+    published, because nobody else has that base. This is so after another stage, or if `startFrom` names a
+    job that ended with an adapter."""
     suspend: bool = False
-    """True: training saves and stops, and its pods go. False again: it goes on."""
+    """If true, training saves a checkpoint and stops, and its pods are deleted. Set it to false to resume
+    from that checkpoint."""
     start_timeout_seconds: Annotated[int, Field(ge=1, le=MAX_SECONDS, examples=[7200])] = 3600
-    """Seconds to wait for what is missing but may come: a gate, a ConfigMap, an image, a GPU."""
+    """Maximum time in seconds to wait for something that is missing, such as a gate, a ConfigMap, an image or
+    a GPU."""
     active_deadline_seconds: Annotated[int | None, Field(ge=1, le=MAX_SECONDS, examples=[14400])] = None
-    """Seconds that pods may run in all, not counting time in a queue, in review or suspended. Left out: no
-    limit."""
+    """Maximum total running time of the pods in seconds. Time in a queue, in review or suspended does not
+    count. If omitted, there is no limit."""
     ttl_seconds_after_finished: Annotated[int | None, Field(ge=0, le=MAX_SECONDS, examples=[604800])] = None
-    """Seconds after which a finished job's checkpoints, rows, Jobs and pods are removed; status, report and a
-    model that passed stay. Left out: never."""
+    """Time in seconds after which the checkpoints, rows, Jobs and pods of a finished job are deleted. The
+    status, the report and a model that passed are kept. If omitted, nothing is deleted."""
 
 
 class FineTuneJob(ApiModel):
-    """Fine-tunes a model, judges every checkpoint, and publishes only what passed its gates."""
+    """FineTuneJob fine-tunes a model, evaluates every checkpoint, and publishes only a model that passed its
+    gates."""
 
     api_version: Literal["tunegate.dev/v1alpha1"] = "tunegate.dev/v1alpha1"
     kind: Literal["FineTuneJob"] = "FineTuneJob"

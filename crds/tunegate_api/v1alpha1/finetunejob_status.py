@@ -19,339 +19,348 @@ from tunegate_api.v1alpha1.reasons import Phase as Phase  # noqa: PLC0414 - a pu
 from tunegate_api.v1alpha1.reasons import Reason as Reason  # noqa: PLC0414 - a public name of this module too
 
 MAX_CHECKPOINTS = 20
-"""Checkpoints in status: the last ones, and always the best. What all of them scored is on the volume."""
+"""Maximum number of checkpoints in status: the newest ones and the best. The results of all are on the
+volume."""
 MAX_IMAGE_ID = 1024
-"""Characters of an image's name and digest."""
+"""Maximum length of an image's name and digest, in characters."""
 MAX_ATTEMPTS = 20
-"""Finished child Jobs that status remembers."""
+"""Maximum number of finished child Jobs in status."""
 
 MAX_EVICTIONS = 10
-"""Evicted pods that status remembers. As many without a new checkpoint end the job."""
+"""Maximum number of evicted pods in status. The job fails after as many evictions without a new
+checkpoint."""
 MAX_BASELINES = 24
-"""Cached baselines that status remembers, 160 bytes each: those of each gate, and of held-out rows."""
+"""Maximum number of cached baselines in status, of 160 bytes each: those of each gate and of held-out
+rows."""
 MAX_PUBLISHED = 4
-"""Publish targets of a job."""
+"""Maximum number of publish targets of a job."""
 MAX_DECISIONS = 8
-"""Decisions about stops that status remembers."""
+"""Maximum number of decisions about stops in status."""
 
 
 class Failure(StatusModel):
-    """What went wrong, and what to do."""
+    """Why the job failed, and how to fix it."""
 
     reason: Annotated[str, Field(max_length=64)]
-    """A documented constant."""
+    """Reason of the failure, one of the documented constants."""
     message: Message
-    """What happened, with the field, the row or the number."""
+    """What happened. Names the field, the row or the number in question."""
     hint: Message = ""
-    """What to do about it."""
+    """How to fix it."""
 
 
 class ModelStatus(StatusModel):
-    """The model as it was resolved."""
+    """The model that training starts from, after its address was resolved."""
 
     uri: str
-    """The address that the weights came from."""
+    """Address of the weights."""
     start_from: str | None = None
-    """The FineTuneJob that ended with them, where the job starts from another one."""
+    """Name of the FineTuneJob that trained the weights. Only set if the spec has `model.startFrom`."""
     revision: str | None = None
-    """The commit or version, where the source has one."""
+    """Commit or version of the weights, if the source has one."""
     digest: Sha256
-    """The digest of the weights."""
+    """Digest of the weights."""
 
 
 class StageSummary(StatusModel):
-    """What a stage will do."""
+    """Size of a training stage."""
 
     stage: str
-    """The stage."""
+    """Name of the stage."""
     steps: int
-    """Optimizer steps."""
+    """Number of optimizer steps."""
     tokens: int
-    """Tokens of one epoch, prompts included."""
+    """Number of tokens in one epoch, including prompts."""
 
 
 class PlanStatus(StatusModel):
-    """What was resolved before training: the same plan is the same run."""
+    """Summary of the plan, which records every resolved parameter before training. Equal plans mean equal
+    runs."""
 
     sha256: Sha256
-    """The digest of the plan, but for its image."""
+    """Digest of the plan without its image."""
     config_map: str
-    """The ConfigMap with the whole plan."""
+    """Name of the ConfigMap with the whole plan."""
     image: Annotated[str, Field(max_length=MAX_IMAGE_ID)] | None = None
-    """The trainer's image that the data was prepared in, by digest, whatever its tag means by now."""
+    """Trainer image that prepared the data, with its digest. Its tag may point to another image by now."""
     model: ModelStatus
     """The model that training starts from."""
     memory: Annotated[list[StageMemory], Field(max_length=8)] | None = None
-    """What each stage needs, by an estimate, before a GPU is asked for. None where the model's sizes are not
-    known."""
+    """Estimated memory of each stage, computed before a GPU is requested. Absent if the sizes of the model
+    are not known."""
     parameters: int | None = None
-    """Numbers in the model's weights."""
+    """Number of parameters of the model."""
     stages: Annotated[list[StageSummary], Field(max_length=8)] = []
-    """What each stage will do."""
+    """Size of each stage."""
     advice: Annotated[list[Annotated[str, Field(max_length=512)]], Field(max_length=8)] = []
-    """Which GPU would do, and which method may do better, as `tunegate plan` says it too."""
+    """Advice about which GPU is large enough, and which method may work better. `tunegate plan` prints it
+    too."""
 
 
 class DataStatus(StatusModel):
-    """The rows, after validation and split."""
+    """Numbers of rows after validation and split."""
 
     train: int
-    """Rows to train on."""
+    """Number of training rows."""
     dev: int
-    """Held-out rows that score checkpoints."""
+    """Number of held-out rows that score checkpoints."""
     test: int
-    """Held-out rows that the final gate opens once."""
+    """Number of held-out rows that are read once, by the final gate."""
     dropped: int = 0
-    """Rows left out, each with its reason in data/report.json on the volume."""
+    """Number of dropped rows. data/report.json on the volume gives the reason for each."""
     distribution_auc: Annotated[Decimal | None, Field(alias="distributionAUC")] = None
-    """How well training inputs can be told from production inputs, as the area under the ROC curve: 0.5 when
-    not at all, 1 when always. None where `data.production` is left out."""
+    """How well a classifier distinguishes training inputs from production inputs, as the area under the ROC
+    curve: 0.5 means not at all, 1 means always. Absent without `data.production`."""
     review_score: Decimal | None = None
-    """The share of the reviewed sample that was good, 0 to 1. None where `data.quality` is left out."""
+    """Share of the reviewed sample that is good, 0 to 1. Absent without `data.quality`."""
     warnings: Annotated[list[Annotated[str, Field(max_length=512)]], Field(max_length=8)] = []
-    """What is worth knowing about the data, though it stops nothing."""
+    """Warnings about the data, which do not stop the job."""
 
 
 class Progress(StatusModel):
-    """How far the current stage is."""
+    """Progress of the current stage."""
 
     stage: str
-    """The stage that trains."""
+    """Name of the stage that is training."""
     step: int
-    """Optimizer steps done."""
+    """Number of completed optimizer steps."""
     total_steps: int
-    """Optimizer steps of the stage."""
+    """Number of optimizer steps of the stage."""
     percent: int
-    """Share of the stage's steps done, 0 to 100."""
+    """Percentage of completed steps, 0 to 100."""
     loss: Decimal | None = None
     """Training loss at the last step."""
     tokens_per_second: Decimal | None = None
-    """Training speed."""
+    """Training throughput in tokens per second."""
     estimated_end: Time | None = None
-    """When the stage will end at this speed."""
+    """Estimated end of the stage at this throughput."""
     gpu_memory: str | None = None
     """Peak memory of one GPU."""
     micro_batch_size: int | None = None
-    """Examples of a forward pass, where it is fewer than planned for a lack of GPU memory. A step has as many
-    as before."""
+    """Number of examples in a forward pass, if it was reduced because GPU memory was too small. The number of
+    examples in an optimizer step is unchanged."""
     activity: Annotated[str, Field(max_length=64)] | None = None
-    """What the pod does at the moment, when it is not a training step: evaluating, saving."""
+    """Current activity of the pod, if it is not a training step: evaluating or saving."""
     updated: Time
-    """When this was measured."""
+    """Time of the measurement."""
 
 
 class StopDecision(StatusModel):
-    """What a person decided about a stop."""
+    """A person's decision about a stop."""
 
     stop: str
-    """The id of the stop that was decided on."""
+    """Id of the stop."""
     action: Annotated[str, Field(max_length=16)]
-    """continue or discard."""
+    """The decision: continue or discard."""
     reason: Message
-    """Why, in the person's words."""
+    """Reason given by the person."""
     stage: str
-    """The stage that had stopped."""
+    """Stage that was stopped."""
     step: int
-    """The step that training stood at."""
+    """Optimizer step at which training was stopped."""
     time: Time
-    """When it was decided."""
+    """Time of the decision."""
 
 
 class Stop(StatusModel):
-    """Why a gate stopped training. A person continues or discards."""
+    """Why a gate stopped training. A person must continue or discard the job."""
 
     id: str
-    """Names this stop, so that a decision cannot meet another one."""
+    """Id of this stop. A decision names it, so that it cannot apply to another stop."""
     stage: str
-    """The stage that stopped."""
+    """Stage that was stopped."""
     step: int
-    """The checkpoint that decided."""
+    """Optimizer step of the checkpoint that caused the stop."""
     gate: str
-    """The EvalGate that stopped it."""
+    """Name of the EvalGate that stopped training."""
     reason: str
-    """GoldenRegression or MustPassFailed."""
+    """Reason of the stop: GoldenRegression or MustPassFailed."""
     message: Message
-    """The arithmetic behind it."""
+    """The arithmetic behind the stop."""
     regressed_cases: Annotated[list[str], Field(max_length=MAX_NAMED_CASES)] = []
-    """The first cases that passed at the best checkpoint and fail now."""
+    """Ids of the first cases that passed at the best checkpoint and fail now."""
     regressed_count: int = 0
-    """How many there are in all."""
+    """Number of all cases that passed at the best checkpoint and fail now."""
     kept: CheckpointReference | None = None
-    """The best checkpoint so far; none when the starting model was best."""
+    """Best checkpoint so far. Absent if the starting model is best."""
     steps_saved: int = 0
-    """Steps that were not spent on a run that got worse."""
+    """Number of optimizer steps that the stop saved."""
     seconds_saved: int | None = None
-    """What the rest of the stage would have taken, by the time of its steps and evaluations so far. None
-    where they were not measured. Later stages are not in it."""
+    """Estimated time that the rest of the stage would have taken, in seconds, based on its steps and
+    evaluations so far. Later stages are not included. Absent if these times were not measured."""
     gpu_seconds_saved: int | None = None
-    """The same for all its GPUs."""
+    """The same estimate in GPU seconds, for all GPUs of the stage."""
     time: Time
-    """When it stopped."""
+    """Time of the stop."""
 
 
 class Attempt(StatusModel):
-    """One finished child Job."""
+    """A finished child Job."""
 
     role: str
-    """data, train, gate, publish, or report: a small pod that only sends what an earlier one could not."""
+    """Role of the Job: data, train, gate, publish or report. A report Job only sends reports that earlier
+    pods could not deliver."""
     stage: str | None = None
-    """The stage, of train."""
+    """Name of the stage, for the role train."""
     number: int
-    """Attempts of a role and stage are counted from 1."""
+    """Number of the attempt. Attempts of each role and stage are counted from 1."""
     started: Time | None = None
-    """When its first pod started."""
+    """Time at which its first pod started."""
     finished: Time | None = None
-    """When it ended."""
+    """Time at which it ended."""
     result: Annotated[str, Field(max_length=64)]
-    """Succeeded, or the reason of its failure."""
+    """Succeeded, or the reason of the failure."""
     last_step: int | None = None
-    """The last checkpoint that existed when it ended."""
+    """Optimizer step of the last checkpoint that existed when it ended."""
 
 
 class Eviction(StatusModel):
-    """A pod that the cluster ended, for a lack of room or for a pod of higher priority."""
+    """A pod that the cluster evicted or preempted."""
 
     pod: str
-    """Its name."""
+    """Name of the pod."""
     step: int
-    """The last checkpoint at that time; 0 when there was none."""
+    """Optimizer step of the last checkpoint at that time. 0 if there was none."""
     time: Time
-    """When it ended."""
+    """Time at which it ended."""
 
 
 class Cleanup(StatusModel):
-    """What became of what a finished job left, once `ttlSecondsAfterFinished` was over."""
+    """Result of the cleanup after `ttlSecondsAfterFinished`."""
 
     time: Time
-    """When it ended. Jobs and pods are removed then, whatever came of the files."""
+    """Time at which the cleanup ended. Jobs and pods are deleted then, even if files could not be removed."""
     result: Annotated[str, Field(max_length=64)]
-    """Succeeded, or the reason why files are left on the volume."""
+    """Succeeded, or the reason why files remain on the volume."""
     message: Message
-    """What was removed and what was kept, or where files are left."""
+    """What was removed and what was kept, or which files remain."""
 
 
 class TrackingStatus(StatusModel):
-    """What trackers did not know when the job ended, and what came of the pods that tell them."""
+    """Delivery of metrics that experiment trackers had not received when the job ended. Follow-up pods send
+    them."""
 
     behind: Annotated[list[Annotated[str, Field(max_length=16)]], Field(max_length=4)]
-    """The trackers that the job's own pods could not tell everything: mlflow, wandb."""
+    """Trackers that had not received everything when the job ended: mlflow, wandb."""
     attempts: int = 0
-    """Pods that tried since then, in vain."""
+    """Number of follow-up pods that could not deliver the rest."""
     result: Annotated[str, Field(max_length=64)] | None = None
-    """Succeeded, or TrackerBehind where something may still be missing there. None while it is tried."""
+    """Succeeded, or TrackerBehind if metrics may still be missing. Absent while delivery is retried."""
     message: Message = ""
-    """What was told, or why it was not and where it is left."""
+    """What was sent, or why it was not sent and where it is stored."""
     time: Time | None = None
-    """When the last pod ended, or nothing more was to be done."""
+    """Time at which the last follow-up pod ended, or at which there was nothing left to send."""
 
 
 class Published(StatusModel):
-    """Where the model went."""
+    """A published version of the model."""
 
     uri: str
-    """The address of this version."""
+    """Address of this version."""
     digest: Sha256
-    """The digest of all files of the published artifact."""
+    """Digest of all files of the published artifact."""
     time: Time
-    """When it was published."""
+    """Time of publishing."""
 
 
 class LifecycleEntry(StatusModel):
-    """One stage of fine-tuning, and how far it is."""
+    """A stage of the fine-tuning lifecycle, and its state."""
 
     stage: LifecycleStage
-    """Which one."""
+    """Name of the lifecycle stage."""
     state: LifecycleState
-    """How far it is."""
+    """State of the lifecycle stage."""
     started: Time | None = None
-    """When it was first seen under way."""
+    """Time at which the stage was first observed running."""
     finished: Time | None = None
-    """When it was over, well or not."""
+    """Time at which the stage ended, successfully or not."""
 
 
 class Display(StatusModel):
-    """Short texts for the columns of kubectl get."""
+    """Short texts for the columns of `kubectl get`."""
 
     stage: str = ""
-    """Such as sft 1/2."""
+    """Current stage, for example sft 1/2."""
     progress: str = ""
-    """Such as 40%."""
+    """Progress of the stage, for example 40%."""
     golden: str = ""
-    """The golden rate of the last checkpoint, such as 0.96."""
+    """Golden pass rate of the last checkpoint, for example 0.96."""
     gate: str = ""
-    """Pending, the final verdict, Failed also where a gate stopped training or no checkpoint passed, or
-    NotReached when the job ended before a gate said anything."""
+    """Verdict of the gates. Pending: not known yet. Failed also means that a gate stopped training, or that
+    no checkpoint passed. NotReached: the job ended before a gate evaluated a model."""
     best: str = ""
-    """Such as step 70."""
+    """Best checkpoint, for example step 70."""
 
 
 class FineTuneJobStatus(StatusModel):
-    """What the operator observed and decided."""
+    """Status of a FineTuneJob, written by the operator."""
 
     observed_generation: int | None = None
-    """The generation of the spec that this status is about."""
+    """Generation of the spec that this status describes."""
     phase: Phase | None = None
-    """Where the job is, for people."""
+    """Phase of the job, for people. Programs should read the conditions."""
     conditions: Annotated[list[Condition], Field(max_length=16)] = []
-    """Observed facts, for machines."""
+    """Conditions of the job, for programs."""
     message: Message = ""
     """What the job is doing or waiting for."""
     display: Display = Display()
-    """Short texts for the columns of kubectl get."""
+    """Short texts for the columns of `kubectl get`."""
     lifecycle: Annotated[list[LifecycleEntry], Field(max_length=7)] = []
-    """The seven stages from data preparation to monitoring, in order."""
+    """The seven lifecycle stages from data preparation to monitoring, in order."""
     start_time: Time | None = None
-    """When the first pod started."""
+    """Time at which the first pod started."""
     completion_time: Time | None = None
-    """When the job succeeded or failed."""
+    """Time at which the job succeeded or failed."""
     waiting_since: Time | None = None
-    """Since when the job waits for something it needs to start."""
+    """Time since which the job waits for something that it needs to start."""
     request: str | None = None
-    """The ConfigMap with spec and gates as they were read."""
+    """Name of the ConfigMap with the spec and the gates as they were read."""
     plan: PlanStatus | None = None
-    """What was resolved before training."""
+    """Summary of the plan, which records every resolved parameter before training."""
     data: DataStatus | None = None
-    """The rows, after validation and split."""
+    """Numbers of rows after validation and split."""
     progress: Progress | None = None
-    """How far the current stage is."""
+    """Progress of the current stage."""
     start: Annotated[list[CheckpointStatus], Field(max_length=8)] = []
-    """How each stage's starting model was judged."""
+    """Evaluation of the starting model of each stage."""
     checkpoints: Annotated[list[CheckpointStatus], Field(max_length=MAX_CHECKPOINTS)] = []
-    """The last checkpoints, and the best."""
+    """Evaluations of the newest checkpoints and the best one."""
     checkpoints_omitted: int = 0
-    """Earlier checkpoints that are not listed here."""
+    """Number of earlier checkpoints that are not listed."""
     best_checkpoint: CheckpointReference | None = None
-    """The checkpoint that goes on: golden rate, then dev metric, then the earliest."""
+    """The best checkpoint that passed: the one with the highest golden pass rate, then the highest metric on
+    the dev split, then the earliest. The next stage or the final gate uses it."""
     final: FinalStatus | None = None
-    """The judgement of the artifact that would be published."""
+    """Evaluation of the artifact to publish, by the final gate."""
     published: Annotated[list[Published], Field(max_length=MAX_PUBLISHED)] = []
-    """Where the model went, one entry for each target."""
+    """The published version, one entry for each publish target."""
     baselines: Annotated[list[BaselineDigest], Field(max_length=MAX_BASELINES)] = []
-    """Files of the baseline cache on the volume that this job's pods measured or used, the newest last."""
+    """Files of the baseline cache on the volume that pods of this job wrote or used, newest last."""
     stop: Stop | None = None
     """Why a gate stopped training."""
     decisions: Annotated[list[StopDecision], Field(max_length=MAX_DECISIONS)] = []
-    """What people decided about stops."""
+    """Decisions of people about stops."""
     failure: Failure | None = None
-    """What went wrong, and what to do."""
+    """Why the job failed, and how to fix it."""
     attempts: Annotated[list[Attempt], Field(max_length=MAX_ATTEMPTS)] = []
-    """The last finished child Jobs."""
+    """The newest finished child Jobs."""
     evictions: Annotated[list[Eviction], Field(max_length=MAX_EVICTIONS)] = []
-    """The last evicted pods."""
+    """The newest evicted pods."""
     running_seconds: int = 0
-    """How long the pods ran that have ended."""
+    """Total running time of finished pods, in seconds."""
     gpu_seconds: int = 0
-    """GPU time of the pods that have ended."""
+    """Total GPU time of finished pods, in seconds."""
     counted_until: Time | None = None
-    """When the last pod was created that is counted in both although its child Job goes on."""
+    """Creation time of the newest pod whose time is already included in `runningSeconds` and `gpuSeconds`
+    although its child Job is still running."""
     cost: Cost | None = None
-    """What training and evaluations took, measured. None before the first step."""
+    """Measured time of training and evaluations. Absent before the first step."""
     tracking: TrackingStatus | None = None
-    """Of a job that ended: what its trackers did not know by then. None where they knew everything, and where
-    no pod ran."""
+    """Delivery of metrics that experiment trackers had not received when the job ended. Absent if they had
+    received everything, or if no pod ran."""
     cleanup: Cleanup | None = None
-    """What became of what the finished job left. None before that, and without `ttlSecondsAfterFinished`."""
+    """Result of the cleanup after `ttlSecondsAfterFinished`. Absent until the cleanup ended."""
 
     def to_wire(self) -> dict[str, Any]:
-        """JSON form without empty parts."""
+        """Return the JSON form, without empty values."""
         return {k: v for k, v in super().to_wire().items() if v not in ({}, [], "")}

@@ -1,4 +1,4 @@
-"""What a FineTuneJob says of its pods: what they ask for, and what a user may set on them."""
+"""The types for the pods of a FineTuneJob: their resources, and the settings that a user may add."""
 
 from fractions import Fraction
 from typing import Annotated, Any, Literal
@@ -19,26 +19,27 @@ _SUFFIXES = {"m": Fraction(1, 1000), "k": 10**3, "M": 10**6, "G": 10**9, "T": 10
 
 
 def quantity_value(quantity: Quantity) -> Fraction:
-    """The exact number that a quantity of Kubernetes stands for: ``24Gi`` is 24 x 2^30."""
+    """Return the exact value of a Kubernetes quantity: ``24Gi`` is 24 x 2^30."""
     number = quantity.rstrip("mkMGTKi")
     factor = Fraction(_SUFFIXES.get(quantity[len(number) :], 1))
     return Fraction(number) * factor
 
 
 OWNED_KEYS = r"^(.*\.)?(tunegate\.dev|kueue\.x-k8s\.io|batch\.kubernetes\.io)/|^job-name$|^controller-uid$"
-"""Labels and annotations by which the operator, the Job controller and Kueue find their pods."""
+"""Labels and annotations that the operator, the Job controller and Kueue use to find their pods."""
 OWNED_LABELS = rf"{OWNED_KEYS}|^app\.kubernetes\.io/managed-by$"
 CONFINEMENT_KEYS = r"^container\.apparmor\.security\.beta\.kubernetes\.io/"
 """Annotations that weaken how the container runtime confines a pod."""
 MOUNTS = "/mnt"
-"""Below it a user's volumes are mounted, where they hide nothing of the image."""
+"""The folder below which users may mount volumes, so that a mount never hides files of the image."""
 
 VariableName = Annotated[
     str,
     Field(min_length=1, max_length=253),
     Form(ALLOWED_PATTERN, ALLOWED_WORDS),
 ]
-"""Who may create a FineTuneJob gets pods by the operator's rights: nothing may forge a result there."""
+"""The name of an environment variable that a user may set. Only variables that cannot forge a result are
+allowed."""
 PriorityClassName = Annotated[
     Name,
     Form("^system-", "must be no priority class of the system: choose one of your own", never=True),
@@ -63,122 +64,124 @@ class Gpu(ApiModel):
     """The GPUs of a training pod."""
 
     count: Annotated[int, Field(ge=1, le=64, examples=[2])] = 1
-    """GPUs per node."""
+    """Number of GPUs per node."""
     memory: Annotated[Quantity | None, Field(examples=["24G"])] = None
-    """Memory of one GPU: of a card that is sold with 24 GB, 24G. A stage that cannot fit it, by an estimate,
-    is refused before a GPU is asked for; of one that can, as many examples are a forward pass as fit."""
+    """Memory of one GPU, for example 24G for a card with 24 GB. A stage that does not fit, according to an
+    estimate, is refused before a GPU is requested. The number of examples per forward pass is chosen to
+    fit."""
 
 
 class Resources(ApiModel):
-    """What a training pod asks for."""
+    """Compute resources of the training pods."""
 
     accelerator: Literal["GPU", "CPU"] = "GPU"
-    """CPU: train without a GPU, as small examples do."""
+    """Device to train on. CPU is for small examples."""
     gpu: Gpu | None = None
-    """The GPUs, when the accelerator is GPU. Left out: one."""
+    """The GPUs of each node, if `accelerator` is GPU. Defaults to one GPU."""
     cpu: Annotated[Quantity | None, Field(examples=["4"])] = None
-    """CPU cores to request; with accelerator: CPU also the limit, and the number of threads. Left out: none
-    are requested, and PyTorch starts a thread for each core of the node."""
+    """CPU cores to request. If `accelerator` is CPU, this is also the limit and the number of threads. If
+    omitted, no cores are requested, and PyTorch starts one thread per core of the node."""
     memory: Annotated[Quantity | None, Field(examples=["48Gi"])] = None
-    """Host memory, as request and limit. Left out: no limit."""
+    """Host memory, as both request and limit. If omitted, there is no limit."""
     nodes: Annotated[int, Field(ge=1, le=1024, examples=[2])] = 1
-    """Pods that train together, with the GPUs or cores above each. More than one needs a ReadWriteMany
-    volume, or machines that share it in another way."""
+    """Number of pods for distributed training. Each pod has the GPUs and cores specified above. More than one
+    pod requires a ReadWriteMany volume, or another volume that the nodes share."""
 
     @property
     def processes_per_node(self) -> int:
-        """One a GPU; without GPUs one, which uses all cores."""
+        """The number of processes in a pod: one per GPU, or a single one that uses all cores."""
         return self.gpu.count if self.gpu and self.accelerator == "GPU" else 1
 
     @property
     def processes(self) -> int:
-        """How many processes train together."""
+        """The world size: the number of processes in all pods."""
         return self.nodes * self.processes_per_node
 
 
 class SecretReference(ApiModel):
-    """A Secret to use."""
+    """Reference to a Secret."""
 
     name: Annotated[Name, Field(examples=["registry-login"])]
-    """A Secret of this namespace."""
+    """Name of a Secret in the same namespace."""
 
 
 class EnvVar(ApiModel):
     """An environment variable, as in a Pod."""
 
     name: Annotated[VariableName, Field(examples=["HTTPS_PROXY"])]
-    """Its name."""
+    """Name of the variable. Only the variables listed in docs/api/finetunejob.md are allowed."""
     value: Annotated[str | None, Field(max_length=4096, examples=["http://proxy.internal:3128"])] = None
-    """Its value."""
+    """Value of the variable."""
     value_from: dict[str, Any] | None = None
-    """Where its value comes from, as in a Pod: a Secret, say."""
+    """Source of the value, as in a Pod, for example a key of a Secret."""
 
 
 class Volume(ApiModel):
-    """A volume, as in a Pod, of a type that Pod Security "restricted" takes. Exactly one type is given."""
+    """A volume, as in a Pod. Exactly one type must be set. Only types that the Pod Security Standard
+    "restricted" allows are supported."""
 
     name: Annotated[VolumeName, Field(examples=["certificates"])]
-    """Its name, to mount it by."""
+    """Name of the volume, for `volumeMounts`."""
     config_map: Annotated[dict[str, Any] | None, Field(examples=[{"name": "ca"}])] = None
-    """A ConfigMap of this namespace."""
+    """A ConfigMap in the same namespace, as in a Pod."""
     secret: dict[str, Any] | None = None
-    """A Secret of this namespace."""
+    """A Secret in the same namespace, as in a Pod."""
     persistent_volume_claim: dict[str, Any] | None = None
-    """A PersistentVolumeClaim of this namespace."""
+    """A PersistentVolumeClaim in the same namespace, as in a Pod."""
     empty_dir: dict[str, Any] | None = None
-    """A folder that goes with the pod."""
+    """An empty folder that is deleted with the pod, as in a Pod."""
     ephemeral: dict[str, Any] | None = None
-    """A volume that is claimed for the pod and goes with it."""
+    """A volume that is created for the pod and deleted with it, as in a Pod."""
     csi: dict[str, Any] | None = None
-    """A volume of a CSI driver."""
+    """A volume of a CSI driver, as in a Pod."""
 
 
 class VolumeMount(ApiModel):
-    """Where a volume is mounted, as in a Pod."""
+    """A mount of a volume into the trainer container, as in a Pod."""
 
     name: Annotated[Name, Field(examples=["certificates"])]
-    """One of `volumes`."""
+    """Name of one of `volumes`."""
     mount_path: Annotated[MountPath, Field(examples=["/mnt/certificates"])]
-    """A folder below /mnt."""
+    """Folder in the container, below /mnt."""
     sub_path: Annotated[str | None, Field(max_length=1024)] = None
-    """The folder of the volume to mount. Left out: its root."""
+    """Folder in the volume to mount. Defaults to the root of the volume."""
     read_only: bool | None = None
-    """Whether nothing can be written there."""
+    """If true, the volume is mounted read-only."""
 
 
 class PodTemplate(ApiModel):
-    """What a user may set on the pods. The operator owns the rest."""
+    """Settings that a user may add to the pods. The operator controls all others."""
 
     labels: Annotated[dict[str, str], Field(max_length=32)] | None = None
-    """Labels to add to the pods. Those of the operator, of Jobs and of Kueue are refused."""
+    """Labels to add to the pods. Labels of the operator, of Jobs and of Kueue are refused."""
     annotations: Annotated[dict[str, str], Field(max_length=32)] | None = None
-    """Annotations to add to the pods. Those of the operator, of Jobs, of Kueue and of AppArmor are
+    """Annotations to add to the pods. Annotations of the operator, of Jobs, of Kueue and of AppArmor are
     refused."""
     node_selector: Annotated[dict[str, str] | None, Field(max_length=32, examples=[{"gpu": "l4"}])] = None
-    """Labels that a node must have."""
+    """Labels that a node must have to run the pods, as in a Pod."""
     tolerations: Annotated[
         list[dict[str, Any]] | None, Field(max_length=32, examples=[[{"key": "gpu", "operator": "Exists"}]])
     ] = None
-    """Taints that the pods tolerate, as in a Pod."""
+    """Tolerations of the pods, as in a Pod."""
     affinity: dict[str, Any] | None = None
-    """Which nodes and neighbours the pods prefer, as in a Pod."""
+    """Scheduling constraints of the pods, as in a Pod."""
     priority_class_name: Annotated[PriorityClassName | None, Field(examples=["batch-low"])] = None
-    """The PriorityClass of the pods. Those that begin with system- are refused."""
+    """Name of the PriorityClass of the pods. Names that begin with system- are refused."""
     service_account_name: Annotated[Name | None, Field(examples=["tuning"])] = None
-    """The ServiceAccount of the pods. Its API token is not mounted."""
+    """Name of the ServiceAccount of the pods. Its API token is not mounted."""
     image_pull_secrets: Annotated[list[SecretReference] | None, Field(max_length=8)] = None
     """Secrets to pull the trainer image with."""
     env: Annotated[list[EnvVar], Field(max_length=64)] | None = None
-    """Environment variables, as in a Pod; credentials come from Secrets. Proxies, certificates, values of
-    AWS_, HF_, MLFLOW_, NCCL_, OTEL_ and WANDB_, and variables that begin with USER_:
-    docs/api/finetunejob.md lists them, and the pods that get each."""
+    """Environment variables, as in a Pod. Take credentials from Secrets. Allowed are proxies, certificates,
+    certain variables of AWS_, HF_, MLFLOW_, NCCL_, OTEL_ and WANDB_, and variables that begin with USER_.
+    docs/api/finetunejob.md lists them, and which pods get each."""
     volumes: Annotated[list[Volume], Field(max_length=16)] | None = None
-    """More volumes, as in a Pod."""
+    """Additional volumes, as in a Pod."""
     volume_mounts: Annotated[list[VolumeMount], Field(max_length=16)] | None = None
-    """Where to mount `volumes` in the trainer container, below /mnt."""
+    """Mounts of `volumes` in the trainer container, below /mnt."""
     shared_memory: Annotated[Quantity | None, Field(examples=["8Gi"])] = None
-    """Size of /dev/shm, which data loaders and several GPUs use. It counts as memory of the pod. Left out:
-    what the container runtime gives, often 64Mi."""
+    """Size of /dev/shm, which data loaders and communication between GPUs use. It counts as memory of the
+    pod. Defaults to the size set by the container runtime, often 64Mi."""
     termination_grace_period_seconds: Annotated[int | None, Field(ge=0, le=3600, examples=[300])] = None
-    """Seconds that a pod gets to save after it was asked to stop, which it does after its optimizer step.
-    Left out: 120, and for each trained weight 24 bytes at 100 MB/s."""
+    """Time in seconds that a pod has to save a checkpoint after SIGTERM. It first completes its optimizer
+    step. Defaults to 120 seconds plus the time to write 24 bytes per trained weight at 100 MB/s."""

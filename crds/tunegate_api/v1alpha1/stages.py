@@ -1,4 +1,4 @@
-"""The training runs of a FineTuneJob."""
+"""The types for the training stages of a FineTuneJob."""
 
 from fractions import Fraction
 from typing import Annotated, Literal
@@ -11,33 +11,35 @@ from tunegate_api.v1alpha1.values import Between
 
 
 class Adapter(ApiModel):
-    """Which small set of weights to train beside the frozen base. A stage without one trains all weights."""
+    """The adapter to train, a small set of weights beside the frozen base model."""
 
     type: Literal["LoRA"] | None = None
-    """LoRA: a new low-rank adapter. Either this or `from` is given."""
+    """Type of a new adapter. LoRA: a low-rank adapter. Either `type` or `from` must be set."""
     from_: Annotated[Literal["Previous"] | None, Field(alias="from")] = None
-    """Previous: go on training the adapter of the stage before, in its shape. Instead of `type`."""
+    """Previous: continue training the adapter of the previous stage, with the same rank and target modules.
+    Either `type` or `from` must be set."""
     r: Annotated[int | None, Field(ge=1, le=1024, examples=[16])] = None
-    """Rank of the update. Left out: 16, or 64 to learn from more than 10,000 rows."""
+    """Rank of the update. Defaults to 16, or 64 for more than 10,000 rows."""
     alpha: Annotated[int | None, Field(ge=1, le=4096, examples=[32])] = None
-    """Scale of the update: it is multiplied by alpha / r. Left out: twice `r`."""
+    """Scale of the update, which is multiplied by alpha / r. Defaults to twice `r`."""
     dropout: Annotated[Decimal | None, Between(least=0, below=1), Field(examples=["0.05"])] = None
-    """The share of the adapter's inputs that is dropped in training, at least 0 and below 1. DPO drops none.
-    Left out: 0."""
+    """Dropout probability of the adapter's inputs in training, at least 0 and less than 1. Not allowed for
+    DPO. Defaults to 0."""
     target_modules: Annotated[
         list[Annotated[str, Field(min_length=1, max_length=128)]] | None,
         Field(min_length=1, max_length=64, examples=[["q_proj", "v_proj"]]),
     ] = None
-    """Names of the layers that get an adapter, or all-linear alone. Left out: all-linear. Of a multimodal
-    model these are layers of its language model; name one that only its vision tower has to adapt that as
-    well."""
+    """Names of the layers that get an adapter, or only all-linear. Defaults to all-linear. In a multimodal
+    model, only layers of the language model get an adapter. To adapt layers of its vision tower too, add a
+    name that exists only there."""
 
 
 TRAINER_ARGS = ("adam_beta1", "adam_beta2", "adam_epsilon", "optim")
-"""Arguments of TRL's trainers that may be set as they are: those that our losses and resuming can bear."""
+"""Arguments of TRL's trainers that a user may set: those that are compatible with our losses and with
+resuming."""
 OPTIMIZERS = ("adamw_torch", "adamw_torch_fused", "adafactor")
 ARG_PATTERN = rf"^({'|'.join(OPTIMIZERS)}|0(\.[0-9]+)?|[0-9](\.[0-9]+)?[eE]-[0-9]{{1,2}})$"
-"""An optimizer, or a number of at least 0 and below 1."""
+"""Matches an optimizer, or a number of at least 0 and less than 1."""
 FIELDS_FOR_ARGS = {
     "beta": "training.beta",
     "gradient_accumulation_steps": "training.batchSize",
@@ -55,86 +57,90 @@ FIELDS_FOR_ARGS = {
     "warmup_steps": "training.warmupFraction",
     "weight_decay": "training.weightDecay",
 }
-"""Arguments of TRL's trainers that have fields of their own."""
+"""Arguments of TRL's trainers that have fields of their own in the API."""
 
 
 class Training(ApiModel):
-    """How to train. What is left out is resolved by method and stands in the plan."""
+    """Training parameters. Defaults depend on the method. The plan records all values."""
 
     epochs: Annotated[int | None, Field(ge=1, le=1000, examples=[3])] = None
-    """Passes over the training rows. Left out, unless `maxSteps` is given: 5 below 500 rows, 3 up to 10,000,
-    2 up to 50,000, else 1; of DPO 1."""
+    """Number of passes over the training rows. Not allowed together with `maxSteps`. Defaults to a value that
+    depends on the number of rows. SFT: 5 below 500 rows, 3 up to 10,000 rows, 2 up to 50,000 rows, 1 above.
+    DPO: 1."""
     max_steps: Annotated[int | None, Field(ge=1, le=10_000_000, examples=[500])] = None
-    """Optimizer steps, instead of `epochs`."""
+    """Number of optimizer steps. Not allowed together with `epochs`."""
     learning_rate: Annotated[Decimal | None, Between(above=0, most=1), Field(examples=["2e-4"])] = None
-    """Peak learning rate. Left out, for an adapter: 5e-4 below 1 billion parameters, 2e-4 below 20, else
-    1e-4; for all weights: 5e-5 below 1 billion, 2e-5 below 4, else 1e-5; for DPO: 5e-6 of an adapter, 5e-7
-    of all weights."""
+    """Peak learning rate. Defaults to a value that depends on the number of parameters. SFT of an adapter:
+    5e-4 below 1 billion, 2e-4 below 20 billion, 1e-4 above. SFT of all weights: 5e-5 below 1 billion, 2e-5
+    below 4 billion, 1e-5 above. DPO: 5e-6 for an adapter, 5e-7 for all weights."""
     scheduler: Literal["linear", "cosine", "constant"] | None = None
-    """How the learning rate moves after warm-up. Left out: linear, down to 0."""
+    """Learning rate schedule after warmup. Defaults to linear, which decreases to 0."""
     warmup_fraction: Annotated[Share | None, Field(examples=["0.05"])] = None
-    """The share of steps over which the learning rate rises from 0, 0 to 1. Left out: 0.03."""
+    """Share of steps over which the learning rate increases from 0 to its peak, 0 to 1. Defaults to 0.03."""
     weight_decay: Annotated[Share | None, Field(examples=["0.01"])] = None
-    """AdamW's weight decay. Left out: 0."""
+    """Weight decay of the AdamW optimizer. Defaults to 0."""
     max_grad_norm: Annotated[Decimal | None, Between(above=0), Field(examples=["1"])] = None
-    """Longer gradients are scaled down to this norm. Left out: 1."""
+    """Maximum norm of the gradient. A larger gradient is scaled down to it. Defaults to 1."""
     batch_size: Annotated[int | None, Field(ge=1, le=65536, examples=[32])] = None
-    """Examples per optimizer step, of DPO pairs, whatever they are packed or split into. Left out: 16,
-    or the next multiple of the number of processes that train together."""
+    """Number of examples per optimizer step, or of pairs for DPO, over all GPUs and forward passes. Defaults
+    to 16, or to the next multiple of the world size."""
     max_length: Annotated[int | None, Field(ge=8, le=1_048_576, examples=[2048])] = None
-    """Longest example in tokens. Longer ones are left out and counted, at most `data.maxTooLong` of the rows.
-    Left out: 2048, or what the model can take."""
+    """Maximum length of an example in tokens. Longer examples are dropped, at most the share
+    `data.maxTooLong` of the rows. Defaults to 2048, or the context length of the model if it is
+    smaller."""
     seed: Annotated[int | None, Field(ge=0, le=2**31 - 1, examples=[7])] = None
-    """Decides the order of rows and the adapter's first weights. Left out: 42."""
+    """Random seed for the order of rows and the initial weights of the adapter. Defaults to 42."""
     beta: Annotated[Decimal | None, Between(above=0), Field(examples=["0.05"])] = None
-    """DPO alone: how closely to stay to the reference model; higher is closer. Left out: 0.1."""
+    """The beta parameter of DPO. A higher value keeps the model closer to the reference model. Only for DPO.
+    Defaults to 0.1."""
     loss: Literal["sigmoid", "ipo"] | None = None
-    """DPO alone: sigmoid is the loss of the paper, ipo one that stops pushing pairs apart. Left out:
-    sigmoid."""
+    """Loss function of DPO. sigmoid: the loss of the DPO paper. ipo: a loss that stops pushing chosen and
+    rejected completions further apart at a fixed margin. Only for DPO. Defaults to sigmoid."""
     trainer_args: Annotated[
         dict[str, Annotated[str, Field(pattern=ARG_PATTERN, max_length=32)]] | None,
         Field(max_length=8, examples=[{"adam_beta2": "0.95"}]),
     ] = None
-    """Arguments of TRL's trainer by their own names: optim (adamw_torch, adamw_torch_fused, or adafactor,
-    which needs less memory, and trains all weights on one GPU alone), adam_beta1, adam_beta2, adam_epsilon.
-    Left out: adamw_torch, 0.9, 0.999 and 1e-8."""
+    """Arguments of TRL's trainer: optim, adam_beta1, adam_beta2 and adam_epsilon. optim is adamw_torch,
+    adamw_torch_fused or adafactor. adafactor needs less memory; without an adapter, it supports only one GPU.
+    Defaults to adamw_torch, 0.9, 0.999 and 1e-8."""
 
 
 class GateReference(ApiModel):
-    """A gate that must be passed."""
+    """Reference to an EvalGate."""
 
     name: Annotated[Name, Field(examples=["invoice-golden"])]
-    """An EvalGate of this namespace."""
+    """Name of an EvalGate in the same namespace."""
 
 
 class Stage(ApiModel):
-    """One training run. Stages run in order; each starts from the best passing checkpoint of the one
-    before."""
+    """A training run. Stages run in order. Each stage starts from the best checkpoint of the previous stage
+    that passed."""
 
     name: Annotated[ShortName, Field(examples=["sft"])]
-    """Names the stage in status, files and child Jobs, at most 20 characters."""
+    """Name of the stage in status, files and child Jobs, at most 20 characters."""
     method: Literal["SFT", "DPO"]
-    """SFT: learn from completions. DPO: learn from preferences."""
+    """Training method. SFT: supervised fine-tuning on completions. DPO: direct preference optimization on
+    preference pairs."""
     adapter: Adapter | None = None
-    """The adapter to train. Left out: all weights are trained."""
+    """The adapter to train. If omitted, all weights are trained."""
     quantization: Literal["NF4"] | None = None
-    """NF4: hold the frozen base in 4 bits (QLoRA). Left out: 16 or 32 bits, or with `from: Previous` as the
-    stage before."""
+    """Quantization of the frozen base model. NF4: 4 bits (QLoRA). If omitted, the base has 16 or 32 bits;
+    with `adapter.from: Previous`, the quantization of the previous stage is used."""
     training: Training = Training()
-    """How to train."""
+    """Training parameters."""
     gates: Annotated[
         list[GateReference] | None, Field(min_length=1, max_length=8, examples=[[{"name": "invoice-format"}]])
     ] = None
-    """Gates for this stage's checkpoints. Left out: the job's."""
+    """EvalGates for the checkpoints of this stage. Defaults to `gates` of the job."""
 
 
 class EvaluateEvery(ApiModel):
-    """How often a checkpoint is saved and evaluated: a share of the stage, or a number of steps."""
+    """How often a checkpoint is saved and evaluated. At most one of `fraction` and `steps` can be set."""
 
     fraction: Annotated[Decimal | None, Between(least=Fraction(1, 100), most=1), Field(examples=["0.25"])] = (
         None
     )
-    """The share of the stage's steps between checkpoints, 0.01 to 1. Left out: 0.2, unless `steps` is
-    given."""
+    """Share of the stage's steps between two checkpoints, 0.01 to 1. Defaults to 0.2, unless `steps` is
+    set."""
     steps: Annotated[int | None, Field(ge=1, le=10_000_000, examples=[100])] = None
-    """Optimizer steps between checkpoints."""
+    """Number of optimizer steps between two checkpoints."""

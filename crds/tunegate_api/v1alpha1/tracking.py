@@ -1,4 +1,4 @@
-"""Experiment trackers that a job reports to."""
+"""The types for experiment trackers that a job reports to."""
 
 from typing import Annotated
 
@@ -17,23 +17,23 @@ class Mlflow(ApiModel):
         Field(pattern=HTTP_PATTERN, max_length=1024, examples=["http://mlflow.mlops:5000"]),
         Form("^[^/]+//[^/]*@", "must hold no credentials: name a Secret, as secretName", never=True),
     ]
-    """The tracking server."""
+    """Address of the tracking server."""
     experiment: Annotated[str, Field(min_length=1, max_length=256, examples=["invoices"])]
-    """The experiment that runs are written to; it is made if there is none."""
+    """Name of the experiment that runs are recorded in. It is created if it does not exist."""
     secret_name: Annotated[Name | None, Field(examples=["mlflow-token"])] = None
-    """The Secret with the credentials for `uri`: MLFLOW_TRACKING_TOKEN, or MLFLOW_TRACKING_USERNAME and
-    MLFLOW_TRACKING_PASSWORD."""
+    """Name of the Secret with the credentials for `uri`. Keys: MLFLOW_TRACKING_TOKEN, or
+    MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD."""
 
 
 class WeightsAndBiases(ApiModel):
     """A project of Weights & Biases."""
 
     project: Annotated[str, Field(min_length=1, max_length=128, examples=["invoices"])]
-    """The project that runs are written to."""
+    """Name of the project that runs are recorded in."""
     entity: Annotated[str | None, Field(max_length=256, examples=["document-team"])] = None
-    """The team or user that owns the project."""
+    """Name of the team or user that owns the project."""
     secret_name: Annotated[Name | None, Field(examples=["wandb-key"])] = None
-    """The Secret with the API key, as WANDB_API_KEY."""
+    """Name of the Secret with the API key. Key: WANDB_API_KEY."""
 
 
 class Tracking(ApiModel):

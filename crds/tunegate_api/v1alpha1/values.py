@@ -1,6 +1,8 @@
-"""What a text must be beyond its pattern, beside the field's type: ``Annotated[Decimal, Between(least=0)]``.
+"""Constraints of a string beyond its pattern, declared with the type of a field: ``Annotated[Decimal,
+Between(least=0)]``.
 
-Checked by :mod:`tunegate_api.validation.rules`, and by the API server as CEL; parsing alone does not look.
+:mod:`tunegate_api.validation.rules` checks them in Python, and the API server in CEL. Parsing does not check
+them.
 """
 
 import re
@@ -19,7 +21,7 @@ Number = int | Fraction
 
 @dataclass(frozen=True)
 class ValueRule(ABC):
-    """A test of one text, in Python and in CEL, and what to write instead."""
+    """A constraint of one string, in Python and in CEL, with its error message."""
 
     def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         schema = handler(core)
@@ -28,22 +30,22 @@ class ValueRule(ABC):
 
     @abstractmethod
     def allows(self, text: str) -> bool:
-        """Whether the text is right."""
+        """Return whether the text satisfies the constraint."""
 
     @property
     @abstractmethod
     def cel(self) -> str:
-        """The same test, of ``self``."""
+        """The same constraint as a CEL expression of ``self``."""
 
     @property
     @abstractmethod
     def words(self) -> str:
-        """What the text must be, as a sentence without a subject."""
+        """The error message: what the text must be, without a subject."""
 
 
 @dataclass(frozen=True)
 class Between(ValueRule):
-    """A decimal inside bounds. CEL compares it as a double, Python exactly."""
+    """A decimal within bounds. CEL compares it as a double, Python exactly."""
 
     above: Number | None = None
     least: Number | None = None
@@ -78,7 +80,7 @@ class Between(ValueRule):
 
 @dataclass(frozen=True)
 class Scheme(ValueRule):
-    """An address of one of these schemes."""
+    """An address with one of these schemes."""
 
     schemes: tuple[str, ...]
 
@@ -97,7 +99,8 @@ class Scheme(ValueRule):
 
 @dataclass(frozen=True)
 class Form(ValueRule):
-    """A text with a pattern in it; with ``never``: without it. Meant are texts that begin with ``start``."""
+    """A string in which a pattern is found, or is not found if ``never`` is set. Applies only to strings that
+    begin with ``start``."""
 
     pattern: str
     must: str

@@ -33,12 +33,12 @@ SHAPES: list[tuple[str, Changes, str]] = [
     (
         "a missing field says what it is for",
         {"spec.storage": LEAVE_OUT},
-        "spec.storage: missing. The volume to work on.",
+        "spec.storage: missing. The volume for data, checkpoints and evaluations.",
     ),
     (
         "a missing field deep inside says what it is for",
         {"spec.taskMetrics.0.min": LEAVE_OUT},
-        "spec.taskMetrics[0].min: missing. The lowest value that passes on the test split, 0 to 1.",
+        "spec.taskMetrics[0].min: missing. Minimum value on the test split to pass, 0 to 1.",
     ),
     (
         "a number where quotes are needed",
