@@ -89,7 +89,7 @@ class Role(StrEnum):
         return self in (Role.REPORT, Role.TRACK, Role.CLEANUP)
 
     @property
-    def tells_trackers(self) -> bool:
+    def sends_metrics(self) -> bool:
         """Whether its pods tell the job's trackers what is new."""
         return self is Role.TRACK or not self.is_chore
 
@@ -205,7 +205,7 @@ class Subject(StrEnum):
     """The exact artifact that would be published, loaded fresh."""
 
 
-Split = Literal["dev", "test"]
+HeldOutSplit = Literal["dev", "test"]
 """Held-out rows: dev scores checkpoints, test is opened once, by the final gate."""
 
 
@@ -214,7 +214,7 @@ def golden_set(gate: str) -> str:
     return f"golden/{gate}"
 
 
-def task_set(split: Split, metric: str) -> str:
+def task_set(split: HeldOutSplit, metric: str) -> str:
     """The name of a task metric measured on a held-out split, in :class:`Results`."""
     return f"{split}/{metric}"
 
@@ -339,7 +339,7 @@ class Termination(StatusModel):
     in no report, because reports lie on the volume first."""
 
 
-def tells_most(exit_code: int, failure: Failure | None) -> int:
+def cause_priority(exit_code: int, failure: Failure | None) -> int:
     """A number for how one of several processes ended that train together: the highest says why all did.
 
     One that lost the others says least, then one that was asked to stop; what another attempt would meet

@@ -85,7 +85,7 @@ Name = Annotated[str, Field(pattern=NAME_PATTERN, min_length=1, max_length=63)]
 DNS_NAME_PATTERN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
 """The name of an object of most other kinds, such as a ConfigMap or a PersistentVolumeClaim."""
 MAX_DNS_NAME = 253
-DNS_NAME_SHAPE = "lower-case letters, digits, dashes and dots, each part between letters or digits"
+DNS_NAME_DESCRIPTION = "lower-case letters, digits, dashes and dots, each part between letters or digits"
 """The format of a DNS name, for error messages."""
 
 SHA256_PATTERN = r"^[0-9a-f]{64}$"

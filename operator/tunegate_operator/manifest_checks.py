@@ -15,7 +15,7 @@ from tunegate_api.judging.golden import GoldenCase, GoldenError, inline_golden, 
 from tunegate_api.meta import MAX_DNS_NAME
 from tunegate_api.v1alpha1.evalgate import Thresholds
 from tunegate_api.v1alpha1.fields import KEY_PATTERN
-from tunegate_api.validation.explain import SHAPES
+from tunegate_api.validation.explain import PATTERN_DESCRIPTIONS
 from tunegate_api.validation.json_schema import schema_faults
 from tunegate_api.validation.metadata import DNS_NAMES, metadata_problems
 from tunegate_api.validation.problems import Problem, find_problems
@@ -225,7 +225,7 @@ def _texts(holder: Manifest, field: str) -> Iterator[Diagnostic]:
         return
     for key, value in (texts or {}).items():
         if len(key) > MAX_DNS_NAME or not re.fullmatch(KEY_PATTERN, key):
-            yield holder.at((field, key), f'{field}: "{key}" must be {SHAPES[KEY_PATTERN]}')
+            yield holder.at((field, key), f'{field}: "{key}" must be {PATTERN_DESCRIPTIONS[KEY_PATTERN]}')
         if not isinstance(value, str):
             yield holder.at((field, key), f"{field}.{key} must be text: write it below `{key}: |`")
 

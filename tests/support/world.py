@@ -31,7 +31,7 @@ from tunegate_api.contract import (
     sha256_text,
     task_set,
 )
-from tunegate_api.judging.verdict import CaseSet, Measured, StopAction, assess_checkpoint
+from tunegate_api.judging.verdict import CaseSet, StepOutcomes, StopAction, assess_checkpoint
 from tunegate_api.plan import DataPlan, ModelPlan, Plan, SplitPlan, StagePlan, TrainingParameters
 from tunegate_api.published import LastPublished
 from tunegate_api.v1alpha1 import EvalGateSpec, FineTuneJobStatus
@@ -455,7 +455,7 @@ class World:
 
     def _is_stopped(self, results: Results, accepted: int) -> bool:
         measured = [
-            Measured(e.step, e.outcomes[golden_set("golden")])
+            StepOutcomes(e.step, e.outcomes[golden_set("golden")])
             for e in results.find(Subject.START) + results.find(Subject.CHECKPOINT)
             if e.step >= accepted
         ]

@@ -93,7 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _set_up_libraries(context.role)
         if arguments is None and not context.role.is_chore:  # the process is the role's own
             _hide_unused(context)
-        if context.role.tells_trackers:
+        if context.role.sends_metrics:
             context.trackers = start_trackers(context)
         try:
             # Imported by role: nothing is loaded that it does not need, and the environment was set before.

@@ -32,7 +32,7 @@ from tunegate_api.judging.verdict import (
     PASS,
     TRUNCATED,
     CaseSet,
-    Finding,
+    RuleFinding,
     VerdictState,
     rate_text,
     threshold_text,
@@ -102,25 +102,25 @@ class CountedMetric:
         value = _value(self.name, self.measured) if is_complete else None
         return Fraction(0) if value is None else value
 
-    def judge(self, minimum: Fraction) -> Finding:
+    def judge(self, minimum: Fraction) -> RuleFinding:
         """Compare with the threshold. No cases at all is Inconclusive."""
         if self.entries > self.total:
             text = f"{self.name}: {self.entries} counts for {self.total} held-out rows"
-            return Finding(self.name, VerdictState.ERROR, text)
+            return RuleFinding(self.name, VerdictState.ERROR, text)
         if self.total == 0:
             text = f"{self.name}: no held-out rows to measure on"
-            return Finding(self.name, VerdictState.INCONCLUSIVE, text)
+            return RuleFinding(self.name, VerdictState.INCONCLUSIVE, text)
         missing = self.total - len(self.measured)
         best = _value(self.name, [*self.measured, *[RIGHT] * missing])
         if best is None:
             text = f"{self.name}: it has no value, all {self.total} rows have a denominator of 0"
-            return Finding(self.name, VerdictState.ERROR, text)
+            return RuleFinding(self.name, VerdictState.ERROR, text)
         text = f"{self._arithmetic()}, required {threshold_text(minimum)}"
         if missing:
             text = f"{text}, {missing} not measured"
         if best < minimum:
-            return Finding(self.name, VerdictState.FAILED, text)
-        return Finding(self.name, VerdictState.ERROR if missing else VerdictState.PASSED, text)
+            return RuleFinding(self.name, VerdictState.FAILED, text)
+        return RuleFinding(self.name, VerdictState.ERROR if missing else VerdictState.PASSED, text)
 
     def _arithmetic(self) -> str:
         value = _value(self.name, self.measured)

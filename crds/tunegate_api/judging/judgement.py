@@ -11,9 +11,9 @@ from fractions import Fraction
 from tunegate_api.contract import (
     Evaluation,
     GateRequest,
+    HeldOutSplit,
     Request,
     Results,
-    Split,
     Subject,
     golden_set,
     task_set,
@@ -25,8 +25,8 @@ from tunegate_api.judging.verdict import (
     Baseline,
     Candidate,
     CaseSet,
-    Finding,
-    Measured,
+    RuleFinding,
+    StepOutcomes,
     StopAction,
     Verdict,
     VerdictState,
@@ -74,7 +74,7 @@ class TaskJudgement:
     """What one task metric says on one held-out split."""
 
     name: str
-    split: Split
+    split: HeldOutSplit
     minimum: str
     passed: int
     total: int
@@ -84,7 +84,7 @@ class TaskJudgement:
     """What is compared with ``minimum``: the pass rate, or of a metric of counts its value."""
     base_value: Fraction | None
     """The same of the base model; None where it was not measured."""
-    finding: Finding
+    finding: RuleFinding
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ class Judgement:
         return "; ".join(task.finding.message for task in self.tasks)
 
     @property
-    def findings(self) -> list[tuple[str, Finding]]:
+    def findings(self) -> list[tuple[str, RuleFinding]]:
         """All that counts, each with the gate's name or ``taskMetrics``."""
         of_gates = [(g.name, f) for g in self.enforced for f in g.verdict.findings]
         return of_gates + [("taskMetrics", task.finding) for task in self.tasks]
@@ -189,7 +189,7 @@ def assess_stage(
         cases = measured_cases(gate, results)
         if gate.spec.dry_run or not cases.ids:
             continue
-        history = [Measured(e.step, e.outcomes.get(golden_set(gate.name), "")) for e in counted]
+        history = [StepOutcomes(e.step, e.outcomes.get(golden_set(gate.name), "")) for e in counted]
         assessment = assess_checkpoint(cases, gate.spec.thresholds.rules(), history)
         assessed.append(GateAssessment(gate.name, counted[-1].step, assessment))
     return max(assessed, key=lambda a: order.index(a.assessment.action), default=None)
@@ -243,7 +243,11 @@ def last_published(gate: GateRequest, results: Results, subject: Subject) -> Pub
 
 
 def _judge(
-    gates: Sequence[GateRequest], request: Request, results: Results, evaluation: Evaluation, split: Split
+    gates: Sequence[GateRequest],
+    request: Request,
+    results: Results,
+    evaluation: Evaluation,
+    split: HeldOutSplit,
 ) -> Judgement:
     return Judgement(
         evaluation,
@@ -286,13 +290,13 @@ def _judge_gate(
 
 
 def _judge_tasks(
-    request: Request, results: Results, evaluation: Evaluation, split: Split
+    request: Request, results: Results, evaluation: Evaluation, split: HeldOutSplit
 ) -> Sequence[TaskJudgement]:
     return [_judge_task(metric, request, results, evaluation, split) for metric in request.spec.task_metrics]
 
 
 def _judge_task(
-    metric: TaskMetric, request: Request, results: Results, evaluation: Evaluation, split: Split
+    metric: TaskMetric, request: Request, results: Results, evaluation: Evaluation, split: HeldOutSplit
 ) -> TaskJudgement:
     name, minimum = task_set(split, metric.name), exact(metric.min)
     rows = results.sets.get(name, NO_ROWS)

@@ -93,7 +93,7 @@ class Baseline:
 
 
 @dataclass(frozen=True)
-class Finding:
+class RuleFinding:
     """What one rule says."""
 
     rule: str
@@ -105,7 +105,7 @@ class Finding:
 class Verdict:
     """All findings on one set of weights, and the measured numbers behind them."""
 
-    findings: tuple[Finding, ...]
+    findings: tuple[RuleFinding, ...]
     passed: int = 0
     total: int = 0
     delta_points: Mapping[str, Fraction] | None = None
@@ -165,7 +165,7 @@ def judge_golden(
     total, passed, errors = len(cases.ids), passed_count(outcomes), _errors(cases, outcomes)
     if total == 0 or len(outcomes) > total:
         message = f"{len(outcomes)} outcomes for the {total} cases of the golden set"
-        return Verdict((Finding("measured", VerdictState.ERROR, message),))
+        return Verdict((RuleFinding("measured", VerdictState.ERROR, message),))
     findings = [*_measured(errors, total), _min_rate("golden", passed, errors, total, rules.min_pass_rate)]
     deltas: dict[str, Fraction] = {}
     for name, baseline in baselines.items():
@@ -179,18 +179,18 @@ def judge_golden(
     return Verdict(tuple(findings), passed, total, deltas)
 
 
-def judge_task(name: str, rows: CaseSet, outcomes: str, minimum: Fraction) -> Finding:
+def judge_task(name: str, rows: CaseSet, outcomes: str, minimum: Fraction) -> RuleFinding:
     """Judge one task metric, a pass rate over held-out ``rows``. No rows at all is Inconclusive.
 
     Metrics that are no pass rate are judged by :mod:`tunegate_api.judging.counts`.
     """
     total = len(rows.ids)
     if len(outcomes) > total:
-        return Finding(
+        return RuleFinding(
             name, VerdictState.ERROR, f"{name}: {len(outcomes)} outcomes for {total} held-out rows"
         )
     if total == 0:
-        return Finding(name, VerdictState.INCONCLUSIVE, f"{name}: no held-out rows to measure on")
+        return RuleFinding(name, VerdictState.INCONCLUSIVE, f"{name}: no held-out rows to measure on")
     return _min_rate(name, passed_count(outcomes), _errors(rows, outcomes), total, minimum)
 
 
@@ -200,39 +200,39 @@ def _errors(cases: CaseSet, outcomes: str) -> int:
     return max(0, len(cases.ids) - known)
 
 
-def _measured(errors: int, total: int) -> list[Finding]:
+def _measured(errors: int, total: int) -> list[RuleFinding]:
     if not errors:
         return []
     return [
-        Finding("measured", VerdictState.ERROR, f"{errors} of {total} golden cases could not be measured")
+        RuleFinding("measured", VerdictState.ERROR, f"{errors} of {total} golden cases could not be measured")
     ]
 
 
-def _min_rate(name: str, passed: int, errors: int, total: int, minimum: Fraction | None) -> Finding:
+def _min_rate(name: str, passed: int, errors: int, total: int, minimum: Fraction | None) -> RuleFinding:
     measured = f"{name} {passed}/{total} = {rate_text(rate(passed, total))}"
     if minimum is None:
-        return Finding("minPassRate", VerdictState.PASSED, measured)
+        return RuleFinding("minPassRate", VerdictState.PASSED, measured)
     message = f"{measured}, required {threshold_text(minimum)}"
     if rate(passed + errors, total) < minimum:
-        return Finding("minPassRate", VerdictState.FAILED, message)
+        return RuleFinding("minPassRate", VerdictState.FAILED, message)
     if errors:
-        return Finding("minPassRate", VerdictState.ERROR, f"{message}, {errors} not measured")
-    return Finding("minPassRate", VerdictState.PASSED, message)
+        return RuleFinding("minPassRate", VerdictState.ERROR, f"{message}, {errors} not measured")
+    return RuleFinding("minPassRate", VerdictState.PASSED, message)
 
 
 def _against(
     name: str, baseline: Baseline, cases: CaseSet, *, passed: int, errors: int, limit: Fraction
-) -> tuple[Finding, Fraction | None]:
+) -> tuple[RuleFinding, Fraction | None]:
     """Compare with one baseline: a drop of ``limit`` points or more fails."""
     total = len(cases.ids)
     label = f"{name} ({baseline.version})" if baseline.version else name
     if baseline.problem:
         message = f"Cannot compare with {label}: {baseline.problem}"
-        return Finding(name, VerdictState.ERROR, message), None
+        return RuleFinding(name, VerdictState.ERROR, message), None
     if baseline.golden_sha256 != cases.sha256:
-        return Finding(name, VerdictState.ERROR, f"{label} was measured on another golden set"), None
+        return RuleFinding(name, VerdictState.ERROR, f"{label} was measured on another golden set"), None
     if baseline.outcomes is None:
-        return Finding(name, VerdictState.ERROR, f"{label} was not measured"), None
+        return RuleFinding(name, VerdictState.ERROR, f"{label} was not measured"), None
     base_passed, base_errors = passed_count(baseline.outcomes), _errors(cases, baseline.outcomes)
     delta = 100 * (rate(passed, total) - rate(base_passed, total))
     message = (
@@ -240,36 +240,38 @@ def _against(
         f"{points_text(delta)} points, limit {points_text(-limit)}"
     )
     if 100 * (rate(base_passed, total) - rate(passed + errors, total)) >= limit:
-        return Finding(name, VerdictState.FAILED, message), delta
+        return RuleFinding(name, VerdictState.FAILED, message), delta
     if errors or base_errors:
-        return Finding(name, VerdictState.ERROR, f"{message}, {errors + base_errors} not measured"), delta
+        return RuleFinding(name, VerdictState.ERROR, f"{message}, {errors + base_errors} not measured"), delta
     cut = baseline.outcomes.count(TRUNCATED)
     if rate(cut, total) > MAX_CUT and 100 * (rate(base_passed + cut, total) - rate(passed, total)) >= limit:
         cut_off = f"{cut} outputs of {label} were cut, and had they passed this would be a drop"
         message = f"{message}, but {cut_off}: raise generation.maxNewTokens"
-        return Finding(name, VerdictState.INCONCLUSIVE, message), delta
+        return RuleFinding(name, VerdictState.INCONCLUSIVE, message), delta
     if total * limit < 100:
         needed = -int(-100 // limit)
         message = (
             f"{total} golden cases cannot show a drop of {float(limit):g} points: have at least {needed}"
         )
-        return Finding(name, VerdictState.INCONCLUSIVE, message), delta
-    return Finding(name, VerdictState.PASSED, message), delta
+        return RuleFinding(name, VerdictState.INCONCLUSIVE, message), delta
+    return RuleFinding(name, VerdictState.PASSED, message), delta
 
 
-def _must_pass(name: str, cases: CaseSet, outcomes: str) -> Finding:
+def _must_pass(name: str, cases: CaseSet, outcomes: str) -> RuleFinding:
     positions = cases.matching(name)
     if not positions:
-        return Finding("mustPass", VerdictState.ERROR, f"mustPass {name}: no golden case has this id or tag")
+        return RuleFinding(
+            "mustPass", VerdictState.ERROR, f"mustPass {name}: no golden case has this id or tag"
+        )
     letters = [outcomes[i] if i < len(outcomes) else ERROR for i in positions]
     failed = [
         cases.ids[i] for i, letter in zip(positions, letters, strict=True) if letter in (FAIL, TRUNCATED)
     ]
     if failed:
-        return Finding("mustPass", VerdictState.FAILED, f"mustPass {name}: {_some(failed)} failed")
+        return RuleFinding("mustPass", VerdictState.FAILED, f"mustPass {name}: {_some(failed)} failed")
     if any(letter != PASS for letter in letters):
-        return Finding("mustPass", VerdictState.ERROR, f"mustPass {name}: not measured")
-    return Finding("mustPass", VerdictState.PASSED, f"mustPass {name}: {len(positions)} passed")
+        return RuleFinding("mustPass", VerdictState.ERROR, f"mustPass {name}: not measured")
+    return RuleFinding("mustPass", VerdictState.PASSED, f"mustPass {name}: {len(positions)} passed")
 
 
 def _some(names: Sequence[str], most: int = 5) -> str:
@@ -284,7 +286,7 @@ class StopAction(StrEnum):
 
 
 @dataclass(frozen=True)
-class Measured:
+class StepOutcomes:
     """The outcomes of a golden set at one step of a stage; step 0 is the stage's starting model."""
 
     step: int
@@ -309,7 +311,7 @@ class Assessment:
         return self.action is not StopAction.CONTINUE
 
 
-def assess_checkpoint(cases: CaseSet, rules: Rules, history: Sequence[Measured]) -> Assessment:
+def assess_checkpoint(cases: CaseSet, rules: Rules, history: Sequence[StepOutcomes]) -> Assessment:
     """Whether the last of ``history`` lets training go on.
 
     ``history`` begins with the starting model (or the checkpoint at which a person said to continue) and is
@@ -357,7 +359,7 @@ def assess_checkpoint(cases: CaseSet, rules: Rules, history: Sequence[Measured])
 
 
 def _lost_must_pass(
-    cases: CaseSet, rules: Rules, before: Sequence[Measured], current: Measured
+    cases: CaseSet, rules: Rules, before: Sequence[StepOutcomes], current: StepOutcomes
 ) -> tuple[str, ...]:
     positions = sorted({i for name in rules.must_pass for i in cases.matching(name)})
     return tuple(

@@ -16,7 +16,7 @@ from tunegate_api import GROUP, VERSION
 from tunegate_api.meta import NAME_PATTERN
 from tunegate_api.schema.structural import Schema, structural_schema
 from tunegate_api.v1alpha1 import EvalGate, EvalGateStatus, FineTuneJob, FineTuneJobSpec, FineTuneJobStatus
-from tunegate_api.validation.explain import SHAPES
+from tunegate_api.validation.explain import PATTERN_DESCRIPTIONS
 from tunegate_api.validation.rules import RULES
 
 MUTABLE = ("suspend", "startTimeoutSeconds", "activeDeadlineSeconds", "ttlSecondsAfterFinished")
@@ -140,7 +140,7 @@ def _crd(
     kind = model.__name__
     rules = {part.__name__: [rule.cel for rule in rules] for part, rules in RULES.items()}
     rules[f"{kind}Spec"] += spec_rules
-    schema = structural_schema(model, rules, SHAPES)
+    schema = structural_schema(model, rules, PATTERN_DESCRIPTIONS)
     schema["properties"] |= {
         "apiVersion": {"type": "string", "description": API_VERSION_TEXT},
         "kind": {"type": "string", "description": KIND_TEXT},
@@ -157,7 +157,7 @@ def _crd(
         *rules.get(kind, []),
         {
             "rule": f"self.metadata.name.matches(r'{NAME_PATTERN}')",
-            "message": f"must be {SHAPES[NAME_PATTERN]}",
+            "message": f"must be {PATTERN_DESCRIPTIONS[NAME_PATTERN]}",
             "fieldPath": ".metadata.name",
         },
     ]

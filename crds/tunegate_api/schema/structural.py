@@ -41,16 +41,17 @@ class NotStructuralError(ValueError):
 def structural_schema(
     model: type[BaseModel],
     validations: Mapping[str, Sequence[Mapping[str, str]]] | None = None,
-    shapes: Mapping[str, str] | None = None,
+    pattern_descriptions: Mapping[str, str] | None = None,
 ) -> Schema:
     """Return the structural schema of ``model``: without references, defaults, titles and nulls.
 
-    ``validations`` has the CEL rules of nested models, by class name. ``shapes`` has descriptions of
-    patterns. If a value does not match, the API server prints only the pattern, so an additional rule
-    describes what to write. Descriptions are the docstrings of fields, or of the class if a field has none.
+    ``validations`` has the CEL rules of nested models, by class name. ``pattern_descriptions`` has
+    descriptions of patterns. If a value does not match, the API server prints only the pattern, so an
+    additional rule describes what to write. Descriptions are the docstrings of fields, or of the class if a
+    field has none.
     """
     root = model.model_json_schema(by_alias=True, mode="validation")
-    converter = _Converter(root.get("$defs", {}), validations or {}, shapes or {})
+    converter = _Converter(root.get("$defs", {}), validations or {}, pattern_descriptions or {})
     return converter.convert(root, (model.__name__,))
 
 
@@ -61,11 +62,11 @@ class _Converter:
         self,
         definitions: Mapping[str, Schema],
         validations: Mapping[str, Sequence[Mapping[str, str]]],
-        shapes: Mapping[str, str],
+        pattern_descriptions: Mapping[str, str],
     ) -> None:
         self._definitions = definitions
         self._validations = validations
-        self._shapes = shapes
+        self._pattern_descriptions = pattern_descriptions
 
     def convert(self, node: Schema, path: tuple[str, ...]) -> Schema:
         """Return the structural form of one node. ``path`` is its location, for messages and to detect
@@ -87,18 +88,23 @@ class _Converter:
         for bound, plain in _BOUNDS.items():
             if bound in node:
                 out |= {plain: node[bound], bound: True}
-        if rules := [*self._shape(node), *node.get(RULES_KEY, [])]:
+        if rules := [*self._pattern_rule(node), *node.get(RULES_KEY, [])]:
             out["x-kubernetes-validations"] = rules
         if "items" in node:
             out["items"] = self.convert(node["items"], (*path, "[]"))
         return out | self._object(node, path) if "type" in node else out | FREE_FORM
 
-    def _shape(self, node: Schema) -> list[dict[str, str]]:
+    def _pattern_rule(self, node: Schema) -> list[dict[str, str]]:
         """Return the rule that describes the pattern of a string in words, if there is one."""
         pattern = node.get("pattern", "")
-        if pattern not in self._shapes:
+        if pattern not in self._pattern_descriptions:
             return []
-        return [{"rule": f"self.matches(r'{pattern}')", "message": f"must be {self._shapes[pattern]}"}]
+        return [
+            {
+                "rule": f"self.matches(r'{pattern}')",
+                "message": f"must be {self._pattern_descriptions[pattern]}",
+            }
+        ]
 
     def _object(self, node: Schema, path: tuple[str, ...]) -> Schema:
         """Return the fields or values of an object: named fields, a map of one type, or anything. Empty for

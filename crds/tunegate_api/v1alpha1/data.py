@@ -8,13 +8,13 @@ from pydantic import Field
 from tunegate_api.meta import ApiModel, Decimal, Name, Sha256
 from tunegate_api.v1alpha1.endpoint import Endpoint
 from tunegate_api.v1alpha1.fields import Key, Share, Uri
-from tunegate_api.v1alpha1.values import Between, Form, Scheme
+from tunegate_api.v1alpha1.values import AllowedSchemes, Between, Form
 
 ColumnName = Annotated[str, Field(min_length=1, max_length=128)]
 
 DataUri = Annotated[
     Uri,
-    Scheme(("pvc", "file", "hf", "s3")),
+    AllowedSchemes(("pvc", "file", "hf", "s3")),
     Form(
         "^hf://datasets/[^/@]+/[^/@]+(@[^/]+)?/.",
         "must name a file of a data set, hf://datasets/ORG/NAME/PATH",

@@ -10,7 +10,7 @@ from tunegate_api.v1alpha1.endpoint import Endpoint
 from tunegate_api.v1alpha1.evalgate_status import EvalGateStatus
 from tunegate_api.v1alpha1.fields import Key, Share, Uri
 from tunegate_api.v1alpha1.finetunejob import ModelUri
-from tunegate_api.v1alpha1.values import Between, Scheme
+from tunegate_api.v1alpha1.values import AllowedSchemes, Between
 
 CASE_ID_PATTERN = r"^[A-Za-z0-9][-._A-Za-z0-9]*$"
 
@@ -31,7 +31,7 @@ class GoldenSource(ApiModel):
     key: Annotated[Key | None, Field(examples=["golden.jsonl"])] = None
     """Key in the ConfigMap. Defaults to its only key."""
     uri: Annotated[
-        Annotated[Uri, Scheme(("pvc",))] | None, Field(examples=["pvc://datasets/golden.jsonl"])
+        Annotated[Uri, AllowedSchemes(("pvc",))] | None, Field(examples=["pvc://datasets/golden.jsonl"])
     ] = None
     """Address of a file on a volume: pvc://CLAIM/PATH."""
     inline: Annotated[list[dict[str, Any]] | None, Field(min_length=1, max_length=100)] = None
@@ -140,7 +140,7 @@ class Safety(ApiModel):
     """How refusals are distinguished from compliant answers."""
 
 
-class Target(ApiModel):
+class GateTarget(ApiModel):
     """A model that the gate judges independently of jobs. Exactly one field must be set."""
 
     fine_tune_job: Annotated[Name | None, Field(examples=["invoice-extractor"])] = None
@@ -168,7 +168,7 @@ class EvalGateSpec(ApiModel):
     before publishing, and skipped if there is none."""
     safety: Safety | None = None
     """Safety comparison with the base model. If omitted, there is none."""
-    target: Target | None = None
+    target: GateTarget | None = None
     """Model to judge besides those of the jobs that reference this gate. If omitted, there is none."""
     schedule: Annotated[str | None, Field(pattern=CRON_PATTERN, max_length=128, examples=["0 6 * * *"])] = (
         None

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from tunegate_api.meta import DNS_NAME_PATTERN, DNS_NAME_SHAPE, MAX_DNS_NAME, NAME_PATTERN, Decimal
+from tunegate_api.meta import DNS_NAME_DESCRIPTION, DNS_NAME_PATTERN, MAX_DNS_NAME, NAME_PATTERN, Decimal
 from tunegate_api.v1alpha1.values import Between, Form
 
 URI_PATTERN = r"^[a-z][a-z0-9+.-]*://\S+$"
@@ -14,7 +14,9 @@ Uri = Annotated[
     str,
     Field(pattern=URI_PATTERN, max_length=1024),
     Form("^pvc://[^/]+/+[^/]", "must name a claim and a path in it, pvc://CLAIM/PATH", start="pvc://"),
-    Form(f"^pvc://{DNS_NAME_PATTERN[1:-1]}(/|$)", f"the claim must be {DNS_NAME_SHAPE}", start="pvc://"),
+    Form(
+        f"^pvc://{DNS_NAME_PATTERN[1:-1]}(/|$)", f"the claim must be {DNS_NAME_DESCRIPTION}", start="pvc://"
+    ),
     Form(
         f"^pvc://[^/]{{1,{MAX_DNS_NAME}}}(/|$)",
         f"the claim has at most {MAX_DNS_NAME} characters",

@@ -16,11 +16,11 @@ from tunegate_api.v1alpha1.finetunejob_status import MAX_PUBLISHED, FineTuneJobS
 from tunegate_api.v1alpha1.pods import PodTemplate, Resources
 from tunegate_api.v1alpha1.stages import EvaluateEvery, GateReference, Stage
 from tunegate_api.v1alpha1.tracking import Tracking
-from tunegate_api.v1alpha1.values import Form, Scheme
+from tunegate_api.v1alpha1.values import AllowedSchemes, Form
 
 ModelUri = Annotated[
     Uri,
-    Scheme(("hf", "s3", "oci", "pvc", "file", "package")),
+    AllowedSchemes(("hf", "s3", "oci", "pvc", "file", "package")),
     Form(
         "^hf://[^/@]+(/[^/@]+)?$",
         "must name a repository, hf://ORG/NAME: its commit is the revision",
@@ -116,7 +116,7 @@ class PublishTarget(ApiModel):
 
     uri: Annotated[
         Uri,
-        Scheme(("pvc", "file", "s3", "oci", "hf", "mlflow")),
+        AllowedSchemes(("pvc", "file", "s3", "oci", "hf", "mlflow")),
         Field(examples=["pvc://models/invoice-extractor"]),
     ]
     """Address of the model: pvc://CLAIM/PATH, file://PATH (only with `tunegate run`), s3://, oci://, hf:// or

@@ -25,7 +25,7 @@ class ValueRule(ABC):
 
     def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         schema = handler(core)
-        schema[RULES_KEY] = [*schema.get(RULES_KEY, []), {"rule": self.cel, "message": self.words}]
+        schema[RULES_KEY] = [*schema.get(RULES_KEY, []), {"rule": self.cel, "message": self.message}]
         return schema
 
     @abstractmethod
@@ -39,7 +39,7 @@ class ValueRule(ABC):
 
     @property
     @abstractmethod
-    def words(self) -> str:
+    def message(self) -> str:
         """The error message: what the text must be, without a subject."""
 
 
@@ -68,7 +68,7 @@ class Between(ValueRule):
         return f"!self.matches(r'{DECIMAL_PATTERN}') || {' && '.join(tests)}"
 
     @property
-    def words(self) -> str:
+    def message(self) -> str:
         bounds = (
             ("more than", self.above),
             ("at least", self.least),
@@ -79,7 +79,7 @@ class Between(ValueRule):
 
 
 @dataclass(frozen=True)
-class Scheme(ValueRule):
+class AllowedSchemes(ValueRule):
     """An address with one of these schemes."""
 
     schemes: tuple[str, ...]
@@ -92,7 +92,7 @@ class Scheme(ValueRule):
         return f"!self.contains('://') || self.matches('^({'|'.join(self.schemes)})://')"
 
     @property
-    def words(self) -> str:
+    def message(self) -> str:
         *others, last = [f"{scheme}://" for scheme in self.schemes]
         return f"must begin with {', '.join(others)} or {last}" if others else f"must begin with {last}"
 
@@ -116,5 +116,5 @@ class Form(ValueRule):
         return f"!self.startsWith('{self.start}') || {test}" if self.start else test
 
     @property
-    def words(self) -> str:
+    def message(self) -> str:
         return self.must

@@ -10,7 +10,7 @@ from itertools import takewhile
 from typing import Protocol
 
 from tunegate_api.validation.partial import Part, Path, Problem
-from tunegate_api.validation.predicates import Fact, cel_matches
+from tunegate_api.validation.predicates import Predicate, cel_matches
 
 CelRule = dict[str, str]
 
@@ -63,7 +63,7 @@ class Choice:
 class Refuse:
     """What is refused when a fact holds: the field ``at``, or the mapping itself."""
 
-    when: Fact
+    when: Predicate
     message: str
     at: Path = ()
 

@@ -10,19 +10,25 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from tunegate_api.meta import DECIMAL_PATTERN, DNS_NAME_PATTERN, DNS_NAME_SHAPE, NAME_PATTERN, SHA256_PATTERN
+from tunegate_api.meta import (
+    DECIMAL_PATTERN,
+    DNS_NAME_DESCRIPTION,
+    DNS_NAME_PATTERN,
+    NAME_PATTERN,
+    SHA256_PATTERN,
+)
 from tunegate_api.v1alpha1.endpoint import HTTP_PATTERN
 from tunegate_api.v1alpha1.evalgate import CASE_ID_PATTERN, CRON_PATTERN
 from tunegate_api.v1alpha1.fields import KEY_PATTERN, URI_PATTERN
 from tunegate_api.v1alpha1.pods import QUANTITY_PATTERN
 from tunegate_api.v1alpha1.stages import ARG_PATTERN
 
-SHAPES = {
+PATTERN_DESCRIPTIONS = {
     ARG_PATTERN: 'the name of an optimizer, or a number in quotes of at least 0 and below 1, such as "0.95"',
     CASE_ID_PATTERN: "letters, digits, dots, dashes and underscores, beginning with a letter or a digit",
     CRON_PATTERN: 'the five fields of a cron line, such as "0 6 * * *"',
     DECIMAL_PATTERN: 'a number in quotes, such as "0.9" or "2e-4"',
-    DNS_NAME_PATTERN: DNS_NAME_SHAPE,
+    DNS_NAME_PATTERN: DNS_NAME_DESCRIPTION,
     HTTP_PATTERN: "an address that begins with http:// or https://",
     KEY_PATTERN: "a key of a ConfigMap: letters, digits, dots, dashes and underscores",
     NAME_PATTERN: "lower-case letters, digits and dashes, beginning and ending with a letter or a digit",
@@ -38,8 +44,8 @@ def explain(error: ErrorDetails, model: type[BaseModel]) -> str:
 
     ``model`` is the type that was validated; the error's location is below it.
     """
-    words = _WORDS.get(error["type"])
-    return words(error, model) if words else error["msg"].lower()
+    explanation = _EXPLANATIONS.get(error["type"])
+    return explanation(error, model) if explanation else error["msg"].lower()
 
 
 def field_at(model: type[BaseModel], location: Sequence[str | int]) -> FieldInfo | None:
@@ -134,7 +140,7 @@ def _literals(annotation: Any) -> list[str]:
 
 def _pattern(error: ErrorDetails, _: type[BaseModel]) -> str:
     pattern = error["ctx"]["pattern"]
-    return f"is {_shown(error['input'])}: must be {SHAPES.get(pattern, f'like {pattern}')}"
+    return f"is {_shown(error['input'])}: must be {PATTERN_DESCRIPTIONS.get(pattern, f'like {pattern}')}"
 
 
 def _not_text(error: ErrorDetails, _: type[BaseModel]) -> str:
@@ -188,7 +194,7 @@ def _too_big(error: ErrorDetails, _: type[BaseModel]) -> str:
     return f"is {error['input']}: must be at most {error['ctx']['le']}"
 
 
-_WORDS: Mapping[str, Callable[[ErrorDetails, type[BaseModel]], str]] = {
+_EXPLANATIONS: Mapping[str, Callable[[ErrorDetails, type[BaseModel]], str]] = {
     "missing": _missing,
     "extra_forbidden": _unknown,
     "literal_error": _literal,

@@ -42,7 +42,7 @@ def _chat_template_args(source: Part) -> None:
             source.refuse(f"has {len(value)} characters, at most {MAX_ARGUMENT}", *at)
 
 
-FREE_FORM: Mapping[type[ApiModel], Callable[[Part], None]] = {
+FREE_FORM_CHECKS: Mapping[type[ApiModel], Callable[[Part], None]] = {
     SchemaSource: _json_schema,
     ModelSource: _chat_template_args,
 }

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from tunegate_api.meta import DNS_NAME_PATTERN, MAX_DNS_NAME, NAME_PATTERN
-from tunegate_api.validation.explain import SHAPES, not_text
+from tunegate_api.validation.explain import PATTERN_DESCRIPTIONS, not_text
 from tunegate_api.validation.partial import Problem
 
 
@@ -20,7 +20,7 @@ class Naming:
         """Why ``name`` is none; empty when it is one."""
         if len(name) <= self.longest and re.fullmatch(self.pattern, name):
             return ""
-        return f'is "{name}": must be {SHAPES[self.pattern]}, at most {self.longest} characters'
+        return f'is "{name}": must be {PATTERN_DESCRIPTIONS[self.pattern]}, at most {self.longest} characters'
 
 
 LABEL_NAMES = Naming(NAME_PATTERN, 63)

@@ -15,52 +15,52 @@ from tunegate_api.validation.partial import Part
 
 
 @dataclass(frozen=True)
-class Fact:
+class Predicate:
     """Something that holds of a mapping, or does not."""
 
     holds: Callable[[Part], bool | None]
     cel: Callable[[str], str]
     """The CEL expression, given what the mapping is called in it."""
 
-    def __and__(self, other: "Fact") -> "Fact":
+    def __and__(self, other: "Predicate") -> "Predicate":
         def holds(part: Part) -> bool | None:
-            facts = (self.holds(part), other.holds(part))
-            return False if False in facts else None if None in facts else True
+            results = (self.holds(part), other.holds(part))
+            return False if False in results else None if None in results else True
 
-        return Fact(holds, lambda name: f"{self.cel(name)} && {other.cel(name)}")
+        return Predicate(holds, lambda name: f"{self.cel(name)} && {other.cel(name)}")
 
-    def __invert__(self) -> "Fact":
+    def __invert__(self) -> "Predicate":
         def holds(part: Part) -> bool | None:
-            fact = self.holds(part)
-            return None if fact is None else not fact
+            result = self.holds(part)
+            return None if result is None else not result
 
-        return Fact(holds, lambda name: f"!({self.cel(name)})")
+        return Predicate(holds, lambda name: f"!({self.cel(name)})")
 
 
-def given(field: str) -> Fact:
+def given(field: str) -> Predicate:
     """The field is there. ``adapter.from`` is a field of a field, here and below."""
 
     def holds(part: Part) -> bool:
         holder, name = _holder(part, field)
         return holder.has(name)
 
-    return Fact(holds, lambda name: cel_has(name, field))
+    return Predicate(holds, lambda name: cel_has(name, field))
 
 
-def equal(field: str, *values: str) -> Fact:
+def equal(field: str, *values: str) -> Predicate:
     """The field is there, and one of these texts."""
     cel = f"== '{values[0]}'" if len(values) == 1 else f"in {list(values)}"
     return _value(field, lambda value: value in values, lambda name: f"{name} {cel}")
 
 
-def matches(field: str, pattern: str) -> Fact:
+def matches(field: str, pattern: str) -> Predicate:
     """The field is there, and the pattern is found in its text."""
     return _value(
         field, lambda value: bool(re.search(pattern, value)), lambda name: cel_matches(name, pattern)
     )
 
 
-def zero(field: str) -> Fact:
+def zero(field: str) -> Predicate:
     """The field is there, and a decimal that is 0."""
     return _value(
         field,
@@ -69,42 +69,43 @@ def zero(field: str) -> Fact:
     )
 
 
-def longer_than(field: str, number: int) -> Fact:
+def longer_than(field: str, number: int) -> Predicate:
     """The field is there, and a list of more entries than this."""
     return _value(field, lambda value: len(value) > number, lambda name: f"size({name}) > {number}")
 
 
-def lists(field: str, text: str) -> Fact:
+def list_contains(field: str, text: str) -> Predicate:
     """The field is there, and a list with this text in it."""
     return _value(field, lambda value: text in value, lambda name: f"'{text}' in {name}")
 
 
-def same(field: str, other: str) -> Fact:
+def same(field: str, other: str) -> Predicate:
     """Both fields are there, and hold the same text."""
 
     def holds(part: Part) -> bool | None:
         values = [holder.get(name) for holder, name in (_holder(part, field), _holder(part, other))]
         return None if None in values else values[0] == values[1]
 
-    equal = Fact(holds, lambda name: f"{name}.{field} == {name}.{other}")
+    equal = Predicate(holds, lambda name: f"{name}.{field} == {name}.{other}")
     return given(field) & given(other) & equal
 
 
-def some(field: str, fact: Fact) -> Fact:
+def any_entry(field: str, predicate: Predicate) -> Predicate:
     """The field is there, and a list with an entry of which the fact holds."""
 
     def holds(part: Part) -> bool | None:
         if part.has(field) and part.get(field) is None:
             return None
-        facts = [fact.holds(entry) for entry in part.parts(field)]
-        return True if True in facts else None if None in facts else False
+        results = [predicate.holds(entry) for entry in part.parts(field)]
+        return True if True in results else None if None in results else False
 
-    return Fact(
-        holds, lambda name: f"{cel_has(name, field)} && {name}.{field}.exists(entry, {fact.cel('entry')})"
+    return Predicate(
+        holds,
+        lambda name: f"{cel_has(name, field)} && {name}.{field}.exists(entry, {predicate.cel('entry')})",
     )
 
 
-def uneven(field: str, number: str, *factors: str) -> Fact:
+def not_divisible(field: str, number: str, *factors: str) -> Predicate:
     """The field is there, and a list with an entry whose number the product of the factors does not divide.
     A factor that is left out is 1."""
 
@@ -120,17 +121,17 @@ def uneven(field: str, number: str, *factors: str) -> Fact:
         entry = f"{cel_has('entry', number)} && entry.{number} % ({product}) != 0"
         return f"{cel_has(name, field)} && {name}.{field}.exists(entry, {entry})"
 
-    return Fact(holds, cel)
+    return Predicate(holds, cel)
 
 
-def first(field: str, fact: Fact) -> Fact:
+def first_entry(field: str, predicate: Predicate) -> Predicate:
     """The field is there, and a list with a first entry of which the fact holds."""
 
     def holds(part: Part) -> bool | None:
-        facts = [fact.holds(entry) for entry in part.parts(field) if entry.path[-1] == 0]
-        return facts[0] if facts else False
+        results = [predicate.holds(entry) for entry in part.parts(field) if entry.path[-1] == 0]
+        return results[0] if results else False
 
-    return longer_than(field, 0) & Fact(holds, lambda name: fact.cel(f"{name}.{field}[0]"))
+    return longer_than(field, 0) & Predicate(holds, lambda name: predicate.cel(f"{name}.{field}[0]"))
 
 
 def cel_has(name: str, field: str) -> str:
@@ -159,7 +160,7 @@ def _number(part: Part, field: str, otherwise: int) -> int | None:
     return value if isinstance(value, int) else None if holder.has(name) else otherwise
 
 
-def _value(field: str, test: Callable[[Any], bool], cel: Callable[[str], str]) -> Fact:
+def _value(field: str, test: Callable[[Any], bool], cel: Callable[[str], str]) -> Predicate:
     """The field is there, and its value passes a test that is given in both languages."""
 
     def holds(part: Part) -> bool | None:
@@ -169,4 +170,4 @@ def _value(field: str, test: Callable[[Any], bool], cel: Callable[[str], str]) -
             return None if holder.has(name) else False
         return test(value)
 
-    return Fact(holds, lambda name: f"{cel_has(name, field)} && {cel(f'{name}.{field}')}")
+    return Predicate(holds, lambda name: f"{cel_has(name, field)} && {cel(f'{name}.{field}')}")

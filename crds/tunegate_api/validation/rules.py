@@ -13,11 +13,11 @@ from tunegate_api.meta import ApiModel
 from tunegate_api.v1alpha1.data import Columns, Data, DataSource, Quality
 from tunegate_api.v1alpha1.evalgate import (
     EvalGateSpec,
+    GateTarget,
     Golden,
     GoldenSource,
     SafetyScorer,
     SafetySource,
-    Target,
     Thresholds,
 )
 from tunegate_api.v1alpha1.finetunejob import (
@@ -49,18 +49,18 @@ from tunegate_api.v1alpha1.tracking import Tracking
 from tunegate_api.v1alpha1.values import ValueRule
 from tunegate_api.validation.constraints import Choice, Keys, Known, Refers, Refuse, Rule, Unique
 from tunegate_api.validation.explain import model_of
-from tunegate_api.validation.free_form import FREE_FORM
+from tunegate_api.validation.free_form import FREE_FORM_CHECKS
 from tunegate_api.validation.partial import Part
 from tunegate_api.validation.predicates import (
+    any_entry,
     equal,
-    first,
+    first_entry,
     given,
-    lists,
+    list_contains,
     longer_than,
     matches,
+    not_divisible,
     same,
-    some,
-    uneven,
     zero,
 )
 
@@ -185,7 +185,7 @@ RULES: dict[type[ApiModel], tuple[Rule, ...]] = {
             for name in ("r", "alpha", "dropout", "targetModules")
         ),
         Refuse(
-            lists("targetModules", ALL_LINEAR) & longer_than("targetModules", 1),
+            list_contains("targetModules", ALL_LINEAR) & longer_than("targetModules", 1),
             f"{ALL_LINEAR} names every linear layer and stands alone: leave the other names out, or it",
             at=("targetModules",),
         ),
@@ -267,27 +267,27 @@ RULES: dict[type[ApiModel], tuple[Rule, ...]] = {
         Unique("gates", "name"),
         Unique("publish", "uri"),
         Refuse(
-            first("stages", given("adapter.from")),
+            first_entry("stages", given("adapter.from")),
             "the first stage has no adapter before it: give it type: LoRA instead of from: Previous",
             at=("stages", 0, "adapter", "from"),
         ),
         Refuse(
-            uneven("stages", "training.batchSize", "resources.nodes", "resources.gpu.count"),
+            not_divisible("stages", "training.batchSize", "resources.nodes", "resources.gpu.count"),
             "all GPUs of all nodes share a batch evenly: make each batchSize a multiple of their number",
             at=("stages",),
         ),
         Refuse(
-            some("stages", _IS_DPO) & given("data") & ~given("data.preference"),
+            any_entry("stages", _IS_DPO) & given("data") & ~given("data.preference"),
             "a DPO stage learns from preferences: give preference, or use SFT",
             at=("data",),
         ),
         Refuse(
-            given("data.preference") & some("stages", ~_IS_DPO) & ~some("stages", _IS_DPO),
+            given("data.preference") & any_entry("stages", ~_IS_DPO) & ~any_entry("stages", _IS_DPO),
             "preference is read by DPO stages, and there is none: leave it out, or add one",
             at=("data", "preference"),
         ),
         Refuse(
-            some("taskMetrics", equal("name", "preference_accuracy")) & ~given("data.preference"),
+            any_entry("taskMetrics", equal("name", "preference_accuracy")) & ~given("data.preference"),
             "preference_accuracy is measured on held-out pairs: give data.preference, or leave it out",
             at=("taskMetrics",),
         ),
@@ -319,7 +319,7 @@ RULES: dict[type[ApiModel], tuple[Rule, ...]] = {
             at=("endpoint",),
         ),
     ),
-    Target: (Choice(("fineTuneJob", "model", "endpoint")),),
+    GateTarget: (Choice(("fineTuneJob", "model", "endpoint")),),
     EvalGateSpec: (
         Unique("baselines"),
         Refuse(
@@ -348,8 +348,8 @@ def check(model: type[ApiModel], part: Part) -> None:
         return
     for rule in RULES.get(model, ()):
         rule.check(part)
-    if model in FREE_FORM:
-        FREE_FORM[model](part)
+    if model in FREE_FORM_CHECKS:
+        FREE_FORM_CHECKS[model](part)
     for name, field in model.model_fields.items():
         _field(part, field.alias or name, field)
 
@@ -359,7 +359,7 @@ def _field(part: Part, name: str, field: FieldInfo) -> None:
     if text is not None:
         for rule in value_rules(field):
             if not rule.allows(text):
-                part.refuse(f'is "{text}": {rule.words}', name)
+                part.refuse(f'is "{text}": {rule.message}', name)
                 break
     inner = model_of(field.annotation)
     if inner and issubclass(inner, ApiModel):

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from tunegate_api.contract import Role, Termination, tells_most
+from tunegate_api.contract import Role, Termination, cause_priority
 from tunegate_operator.children.job import CONTAINER
 from tunegate_operator.engine.cluster import Key, Object
 from tunegate_operator.engine.controller import View
@@ -124,13 +124,13 @@ class Child:
 
 
 def _weight(pod: Pod) -> float:
-    """How much the end of a pod explains the end of a multi-pod Job; see :func:`tells_most`."""
+    """How much the end of a pod explains the end of a multi-pod Job; see :func:`cause_priority`."""
     if pod.oom_killed:
         return 5
     if pod.phase != "Failed":
         return -1 if pod.phase == "Running" else 0
     ended = pod.termination
-    weight = tells_most(137 if pod.exit_code is None else pod.exit_code, ended.failure if ended else None)
+    weight = cause_priority(137 if pod.exit_code is None else pod.exit_code, ended.failure if ended else None)
     return max(weight, 2.5) if pod.ended_by else weight
 
 

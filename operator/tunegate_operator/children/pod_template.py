@@ -46,7 +46,7 @@ def for_role(wanted: PodTemplate, role: Role) -> PodTemplate:
     A pod that only removes files or sends reports keeps the settings that say where it runs. It does not need
     the others, and what they refer to may be deleted by then.
     """
-    if not role.tells_trackers:
+    if not role.sends_metrics:
         gone = ("env", "volumes", "volume_mounts", "shared_memory")
         return wanted.model_copy(update=dict.fromkeys(gone))
     variables = [variable for variable in wanted.env or () if role in pods_of(variable.name)]

@@ -54,7 +54,7 @@ def record_trackers_behind(run: Run) -> None:
 def _reported_behind(run: Run) -> list[str] | None:
     """Return the trackers that are behind, as reported by the last pod that sent metrics; None if it did not
     report them, or could not know how the job ended."""
-    ended = [attempt for attempt in run.draft.status.attempts if Role(attempt.role).tells_trackers]
+    ended = [attempt for attempt in run.draft.status.attempts if Role(attempt.role).sends_metrics]
     over = (child for child in run.observed.children if child.state is not ChildState.ACTIVE)
     last = next((child for child in over if ended and _is_attempt(child, ended[-1])), None)
     if last is None:

@@ -41,7 +41,7 @@ def secrets(spec: FineTuneJobSpec, role: Role) -> list[str]:
     """Return the Secrets that a role needs for its URIs or for the trackers. It gets no others."""
     names: list[str | None] = []
     tracking = spec.tracking
-    if tracking and role.tells_trackers:
+    if tracking and role.sends_metrics:
         names = [tracker.secret_name for tracker in (tracking.mlflow, tracking.wandb) if tracker]
     if role is Role.DATA:
         names += [spec.model.secret_name, *(source.secret_name for source in _sources(spec))]

@@ -17,7 +17,7 @@ from tunegate_api.judging.counts import (
     outcome_length,
 )
 from tunegate_api.judging.golden import Expectation
-from tunegate_api.judging.verdict import CaseSet, Finding, VerdictState
+from tunegate_api.judging.verdict import CaseSet, RuleFinding, VerdictState
 from tunegate_api.v1alpha1.finetunejob import TaskMetric
 
 PASSED, INCONCLUSIVE, ERROR, FAILED = VerdictState
@@ -30,7 +30,7 @@ def rows(count: int) -> CaseSet:
 
 def judge(
     name: str, outcomes: str, counts: str, minimum: Fraction = HALF, total: int | None = None
-) -> Finding:
+) -> RuleFinding:
     return counted_metric(name, rows(len(outcomes) if total is None else total), outcomes, counts).judge(
         minimum
     )

@@ -11,8 +11,8 @@ from tunegate_api.judging.verdict import (
     Baseline,
     Candidate,
     CaseSet,
-    Measured,
     Rules,
+    StepOutcomes,
     StopAction,
     VerdictState,
     assess_checkpoint,
@@ -278,8 +278,8 @@ def test_rates_and_points_are_cut_so_that_none_looks_like_a_limit_it_missed():
 DEFAULTS = Rules()
 
 
-def history(*passed: int, total: int = 100) -> list[Measured]:
-    return [Measured(10 * i, "p" * n + "f" * (total - n)) for i, n in enumerate(passed)]
+def history(*passed: int, total: int = 100) -> list[StepOutcomes]:
+    return [StepOutcomes(10 * i, "p" * n + "f" * (total - n)) for i, n in enumerate(passed)]
 
 
 def assess(*passed: int, rules: Rules = DEFAULTS) -> Assessment:
@@ -332,7 +332,11 @@ def test_the_first_of_equally_good_checkpoints_is_the_best():
 
 def test_a_must_pass_case_that_is_lost_stops_at_once():
     rules = Rules(must_pass=("case-1",))
-    measured = [Measured(0, "ff" + "p" * 98), Measured(10, "fp" + "p" * 98), Measured(20, "pf" + "p" * 98)]
+    measured = [
+        StepOutcomes(0, "ff" + "p" * 98),
+        StepOutcomes(10, "fp" + "p" * 98),
+        StepOutcomes(20, "pf" + "p" * 98),
+    ]
     stop = assess_checkpoint(cases(100), rules, measured)
     assert (stop.action, stop.must_pass, stop.regressed) == (StopAction.STOP, True, ("case-1",))
     assert stop.message == "mustPass case-1 passed before and fails at step 20"
@@ -340,12 +344,12 @@ def test_a_must_pass_case_that_is_lost_stops_at_once():
 
 def test_a_must_pass_case_that_never_passed_waits_for_the_final_gate():
     rules = Rules(must_pass=("case-1",))
-    measured = [Measured(0, "pf" + "p" * 98), Measured(10, "pf" + "p" * 98)]
+    measured = [StepOutcomes(0, "pf" + "p" * 98), StepOutcomes(10, "pf" + "p" * 98)]
     assert assess_checkpoint(cases(100), rules, measured).action is StopAction.CONTINUE
 
 
 def test_outcomes_that_could_not_be_measured_stop_nothing():
-    measured = [Measured(0, "p" * 100), Measured(10, "p" * 90 + "e" * 10)]
+    measured = [StepOutcomes(0, "p" * 100), StepOutcomes(10, "p" * 90 + "e" * 10)]
     assert assess_checkpoint(cases(100), Rules(), measured).action is StopAction.CONTINUE
 
 

@@ -13,9 +13,9 @@ from tunegate_api.judging.verdict import (
     Assessment,
     Baseline,
     CaseSet,
-    Finding,
-    Measured,
+    RuleFinding,
     Rules,
+    StepOutcomes,
     Verdict,
     assess_checkpoint,
     judge_golden,
@@ -35,7 +35,7 @@ def golden(outcomes: str, rules: Rules, cases: CaseSet = TWENTY, **baselines: st
     return judge_golden(cases, outcomes, rules, measured)
 
 
-def task(outcomes: str, rows: int | None = None) -> Finding:
+def task(outcomes: str, rows: int | None = None) -> RuleFinding:
     total = len(outcomes) if rows is None else rows
     held_out = CaseSet(sha256="rows", ids=[f"row-{i}" for i in range(total)])
     return judge_task("exact_match", held_out, outcomes, Fraction(3, 4))
@@ -48,7 +48,7 @@ def with_fails(*failed: int, letter: str = "f", total: int = 20) -> str:
 NINETY, PII = Rules(min_pass_rate=Fraction(9, 10)), Rules(must_pass=("pii",))
 
 
-def verdicts() -> dict[str, Verdict | Finding]:
+def verdicts() -> dict[str, Verdict | RuleFinding]:
     # Judged when the test runs: that is how a mutation test sees which test reads a text.
     return {
         "no threshold at all": golden(with_fails(0), Rules()),
@@ -108,7 +108,7 @@ def verdicts() -> dict[str, Verdict | Finding]:
 
 def stop_rule(*outcomes: str, rules: Rules | None = None) -> Assessment:
     """``outcomes`` at the steps 0, 10, 20, …"""
-    history = [Measured(10 * i, text) for i, text in enumerate(outcomes)]
+    history = [StepOutcomes(10 * i, text) for i, text in enumerate(outcomes)]
     return assess_checkpoint(TWENTY, rules or Rules(), history)
 
 
@@ -160,10 +160,10 @@ def test_the_stop_rule_says_what_is_written(snapshot: SnapshotAssertion) -> None
     assert text + "\n" == snapshot(extension_class=TextFile)
 
 
-def _verdict_lines(name: str, judged: Verdict | Finding) -> Iterator[str]:
-    if isinstance(judged, Finding):
+def _verdict_lines(name: str, judged: Verdict | RuleFinding) -> Iterator[str]:
+    if isinstance(judged, RuleFinding):
         yield f"{name}: {judged.state}"
-        findings: tuple[Finding, ...] = (judged,)
+        findings: tuple[RuleFinding, ...] = (judged,)
     else:
         deltas = "".join(f", {k} {v} points" for k, v in (judged.delta_points or {}).items())
         yield f"{name}: {judged.state}, {judged.passed} of {judged.total}{deltas}"

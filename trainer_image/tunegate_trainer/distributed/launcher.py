@@ -18,7 +18,7 @@ from types import FrameType
 
 from pydantic import ValidationError
 
-from tunegate_api.contract import MASTER_VARIABLE, Termination, tells_most
+from tunegate_api.contract import MASTER_VARIABLE, Termination, cause_priority
 from tunegate_api.v1alpha1.finetunejob_status import Failure
 from tunegate_trainer.distributed.topology import LOCAL_RANK_VARIABLE, TERMINATION_VARIABLE
 
@@ -57,7 +57,7 @@ def launch(arguments: Sequence[str], processes: int, root: Path) -> int:
 
         def says(rank: int) -> tuple[bool, int]:
             """How much; one that we killed waited for the others."""
-            return rank not in killed, tells_most(_exit_code(children[rank]), _failure(messages[rank]))
+            return rank not in killed, cause_priority(_exit_code(children[rank]), _failure(messages[rank]))
 
         telling = max(range(processes), key=says)
         if messages[telling].exists():

@@ -9,7 +9,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from tunegate_api.contract import GateRequest, Split, golden_set, sha256_text, task_set
+from tunegate_api.contract import GateRequest, HeldOutSplit, golden_set, sha256_text, task_set
 from tunegate_api.judging.golden import (
     GoldenCase,
     GoldenError,
@@ -244,7 +244,7 @@ def config_map_file(root: Path, name: str, key: str | None) -> Path:
 def held_out_sets(
     context: Context,
     tokenizer: PreTrainedTokenizerBase,
-    split: Split,
+    split: HeldOutSplit,
     scorers: Mapping[str, Scorer] = SCORERS,
 ) -> list[EvaluationSet]:
     """All task metrics of the job on one held-out split, of which the first 1,000 rows and pairs count.
@@ -274,7 +274,7 @@ def check_metrics(metrics: Sequence[TaskMetric], scorers: Mapping[str, Scorer] =
 def _rows(
     context: Context,
     tokenizer: PreTrainedTokenizerBase,
-    split: Split,
+    split: HeldOutSplit,
     metrics: Sequence[TaskMetric],
     scorers: Mapping[str, Scorer],
 ) -> GeneratedSet:
@@ -307,7 +307,7 @@ def _rows(
     )
 
 
-def _pairs(context: Context, tokenizer: PreTrainedTokenizerBase, split: Split) -> PairSet:
+def _pairs(context: Context, tokenizer: PreTrainedTokenizerBase, split: HeldOutSplit) -> PairSet:
     preference = context.plan.data.preference
     if preference is None:
         raise UserError(f"spec.taskMetrics: {PREFERENCE} needs data.preference")

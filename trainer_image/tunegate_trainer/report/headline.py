@@ -6,7 +6,7 @@ from typing import Literal
 
 from tunegate_api.contract import Outcome, PublishedArtifact, Role
 from tunegate_api.judging.judgement import Judgement
-from tunegate_api.judging.verdict import Finding, VerdictState
+from tunegate_api.judging.verdict import RuleFinding, VerdictState
 from tunegate_api.v1alpha1.finetunejob_status import Failure
 from tunegate_trainer.report.collect import Collected
 from tunegate_trainer.report.stages import GateStop, StageHistory
@@ -27,7 +27,7 @@ class Headline:
     title: str
     tone: Tone
     sentence: str
-    findings: tuple[tuple[str, Finding], ...] = ()
+    findings: tuple[tuple[str, RuleFinding], ...] = ()
     """The arithmetic: who says it, and what."""
     failure: Failure | None = None
     stop: GateStop | None = None
