@@ -151,7 +151,7 @@ CHECKS: list[tuple[str, Changes, str]] = [
     (
         "fewer cases than the threshold needs",
         {"gate.spec.thresholds.maxDropPoints": "2"},
-        "gate: 30 golden cases cannot show a drop of 2 points, so no model can pass: have at least 50 cases",
+        "gate: 30 golden cases are too few to detect a drop of 2 points, so no model can pass: have at least",
     ),
     (
         "a value that is no text",

@@ -1,4 +1,4 @@
-"""The types that are the API, and everything operator and trainer must agree on. No I/O."""
+"""The API types, and everything that the operator and the trainer share. No I/O."""
 
 __version__ = "0.1.0"
 GROUP = "tunegate.dev"

@@ -1,8 +1,8 @@
-"""Cached results of base models, and how pods know which files of the cache they may use.
+"""Cached results of base models, and the digests of the cache files that pods may use.
 
-A pod names the digest of each file that it writes in its termination message, which does not lie on the
-volume. The operator records it in status, which nobody else can write, and gives what it recorded to later
-pods in a variable of their environment.
+A pod reports the digest of each file that it writes in its termination message, because other pods can change
+the volume. The operator records the digests in status, which only the operator can write, and passes them to
+later pods in an environment variable.
 """
 
 from collections.abc import Iterable
@@ -11,14 +11,16 @@ from tunegate_api.meta import Sha256
 from tunegate_api.v1alpha1.evaluation_status import BaselineDigest
 
 BASELINES_VARIABLE = "TUNEGATE_BASELINES"
-"""Key and digest of each cached baseline that a pod may use: KEY:SHA256, with commas between them."""
+"""Environment variable with the key and digest of each cached baseline that a pod may use: KEY:SHA256,
+separated by commas."""
 
 
 class MeasuredBaseline(BaselineDigest):
-    """A base model's results that a pod measured and cached, or read from the cache."""
+    """Results of a base model that a pod measured and cached, or read from the cache."""
 
     refused: Sha256 | None = None
-    """The digest of a cached file with this key that is not the recorded one. The pod measured again."""
+    """Digest of a cached file with this key that is not the recorded one. The pod did not use it, and
+    measured again."""
 
 
 def write_baselines(recorded: Iterable[BaselineDigest]) -> str:

@@ -1,15 +1,15 @@
-"""What operator and trainer exchange: request in, plan and results out, exit codes. One definition for both.
+"""The contract between operator and trainer: request, plan, reports and exit codes.
 
-Files, as a trainer process sees them below ``$TUNEGATE_ROOT`` (``/tunegate`` in a pod)::
+Files that a trainer process sees below ``$TUNEGATE_ROOT`` (``/tunegate`` in a pod)::
 
     request/request.json          Request, from an immutable ConfigMap
-    plan/plan.json                Plan, from an immutable ConfigMap (not for the data role, which makes it)
-    inputs/<configmap>/<key>      ConfigMaps that spec or gates refer to
-    secrets/<secret>/<key>        Secrets with the credentials for URIs, for the role alone that needs them
-    volumes/<claim>/…             PersistentVolumeClaims that URIs refer to
+    plan/plan.json                Plan, from an immutable ConfigMap (created by the data role)
+    inputs/<configmap>/<key>      ConfigMaps that the spec or its gates reference
+    secrets/<secret>/<key>        Secrets with credentials for URIs, only for the role that needs them
+    volumes/<claim>/…             PersistentVolumeClaims that URIs reference
     workspace/                    the storage volume, see :class:`tunegate_api.workspace.Workspace`
     termination.json              Termination, written last
-    report/token                  the pod's token for reporting to the operator, where that is to be done
+    report/token                  the pod's token for reports, if it sends any
 """
 
 import hashlib
@@ -36,28 +36,28 @@ ROOT_VARIABLE = "TUNEGATE_ROOT"
 DEFAULT_ROOT = "/tunegate"
 
 REPORT_URL_VARIABLE = "TUNEGATE_REPORT_URL"
-"""Where a pod posts its reports; without it, the files in the outbox are all of the reporting."""
+"""Environment variable with the URL for reports. If it is not set, reports are only written to the outbox."""
 REPORT_CA_VARIABLE = "TUNEGATE_REPORT_CA"
-"""The certificate authority of that address, in PEM."""
+"""Environment variable with the certificate authority of that URL, in PEM format."""
 MASTER_VARIABLE = "TUNEGATE_MASTER"
-"""Where the pods that train together meet: HOST:PORT of the first."""
+"""Environment variable with HOST:PORT of the first pod of distributed training."""
 NODE_VARIABLE = "TUNEGATE_NODE"
-"""Which of these pods this is, from 0."""
+"""Environment variable with the number of this pod in distributed training, from 0."""
 REPORT_TOKEN_SECONDS = 3600
-"""How long a reporting token lives; kubelet renews it in time."""
+"""Lifetime of a token for reports. The kubelet renews it in time."""
 
 
 def report_path(job_uid: str) -> str:
-    """The path at the operator that takes a :class:`Report` by POST.
+    """Return the path at the operator to which a :class:`Report` is sent by POST.
 
-    200: status says it, or it told only progress. 401 and 403: the token is refused. 404: no such job.
-    413: too large. 422: no report, or not one that this pod may send. 503: try again later.
+    Responses: 200, the report is recorded in status, or had only progress. 401 and 403, the token is refused.
+    404, no such job. 413, too large. 422, not a report, or one that this pod may not send. 503, retry later.
     """
     return f"/v1/jobs/{job_uid}/report"
 
 
 def report_audience(job_uid: str) -> str:
-    """The audience of the tokens that may report on a job: no other job's token will do."""
+    """Return the audience of tokens for reports on a job. Each job has its own."""
     return f"{GROUP}/{job_uid}"
 
 
@@ -67,35 +67,35 @@ MINIMUM_ROWS: dict[Goal, int] = {
     "TaskSpecialization": 1000,
     "InstructionFollowing": 2000,
 }
-"""Training rows below which a goal is out of reach (mission D5)."""
+"""The minimum number of training rows for each goal."""
 
 
 class Role(StrEnum):
-    """What a child Job does: the first argument of the trainer."""
+    """The role of a child Job, which is the first argument of the trainer."""
 
     DATA = "data"
     TRAIN = "train"
     GATE = "gate"
     PUBLISH = "publish"
     REPORT = "report"
-    """Only sends what earlier pods could not: the reports that lie in the outbox."""
+    """Sends the reports in the outbox that earlier pods could not deliver."""
     TRACK = "track"
-    """Only tells the trackers what earlier pods could not, and how the job ended."""
+    """Sends trackers the metrics that earlier pods could not deliver, and the end of the job."""
     CLEANUP = "cleanup"
 
     @property
     def is_chore(self) -> bool:
-        """Whether it does nothing for the model: a small pod, which reports nothing of its own."""
+        """Whether the role only does follow-up work, in a small pod that sends no reports of its own."""
         return self in (Role.REPORT, Role.TRACK, Role.CLEANUP)
 
     @property
     def sends_metrics(self) -> bool:
-        """Whether its pods tell the job's trackers what is new."""
+        """Whether pods of this role send metrics to the trackers of the job."""
         return self is Role.TRACK or not self.is_chore
 
 
 class ExitCode(IntEnum):
-    """How a trainer process ended. The permanent ones never succeed on a retry."""
+    """Exit code of a trainer process. A retry after a permanent one cannot succeed."""
 
     OK = 0
     INTERNAL_ERROR = 1
@@ -108,7 +108,7 @@ class ExitCode(IntEnum):
     STORAGE = 16
     UNREACHABLE = 17
     INTERRUPTED = 75
-    """Asked to stop by SIGTERM, everything saved: another attempt goes on from there."""
+    """Stopped by SIGTERM with everything saved. The next attempt resumes from there."""
 
     @property
     def is_permanent(self) -> bool:
@@ -119,48 +119,47 @@ PERMANENT_EXIT_CODES = [int(code) for code in ExitCode if code.is_permanent]
 
 
 class Outcome(StrEnum):
-    """What a role achieved. A verdict is not an outcome: a gate that measured a bad model is Completed."""
+    """How a role ended. It is not a verdict: a gate that measured a bad model is Completed."""
 
     COMPLETED = "Completed"
     STOPPED = "Stopped"
-    """The stop rule ended training; its last checkpoint is complete."""
+    """The stop rule ended training. The last checkpoint is complete."""
     INTERRUPTED = "Interrupted"
     FAILED = "Failed"
 
 
 class GateRequest(StatusModel):
-    """An EvalGate as it was read."""
+    """An EvalGate as it was read when the job started."""
 
     name: str
     spec: EvalGateSpec
     golden_sha256: Sha256
     last_published: PublishedVersion | None = None
-    """What checkpoints are compared with as LastPublished, and the artifact too where the publish targets
-    hold no evidence of this gate. None while nothing was published."""
+    """LastPublished for checkpoints, and for the artifact if publish targets have no evidence of the gate."""
 
 
 class StartRequest(StatusModel):
-    """The model that another job ended with, as its status and its plan had it."""
+    """The final model of another job, from its status and its plan."""
 
     job: str
     uid: str
     claim: str
-    """The PersistentVolumeClaim that its folder lies on."""
+    """The PersistentVolumeClaim with the folder of that job."""
     digest: Sha256
-    """Of the artifact that passed."""
+    """Digest of the artifact that passed."""
     base_digest: Sha256
-    """Of that job's own model, which an adapter stands beside, in ``models/`` of the claim."""
+    """Digest of the base model of that job, in ``models/`` of the claim."""
     trained: TrainingParameters
-    """How the artifact's stage was trained."""
+    """Training parameters of the stage that trained the artifact."""
 
     @property
     def uri(self) -> str:
-        """Where the artifact lies."""
+        """The address of the artifact."""
         return f"pvc://{self.claim}/{Workspace(self.uid).model}"
 
 
 class Request(StatusModel):
-    """What a job asks for. Later edits of an EvalGate don't change it."""
+    """The immutable record of a job's spec and gates. Later changes of an EvalGate do not affect it."""
 
     name: str
     namespace: str
@@ -168,74 +167,74 @@ class Request(StatusModel):
     spec: FineTuneJobSpec
     gates: list[GateRequest]
     start_from: StartRequest | None = None
-    """Where the spec names a job to start from."""
+    """The model of the job in `model.startFrom`, if the spec has one."""
     trainer_image: str | None = None
-    """The image of all pods of the job, as the operator had it when the job began."""
+    """The image of all pods of the job, as configured in the operator when the job started."""
 
     def gate(self, name: str) -> GateRequest:
         return next(g for g in self.gates if g.name == name)
 
     def gates_of(self, stage: str) -> list[GateRequest]:
-        """The gates of a stage: its own, or the job's."""
+        """Return the gates of a stage, which default to those of the job."""
         own = next(s for s in self.spec.stages if s.name == stage).gates
         return [self.gate(g.name) for g in (own or self.spec.gates)]
 
     @property
     def final_gates(self) -> list[GateRequest]:
-        """The gates that the published artifact must pass."""
+        """The gates that the artifact must pass before it is published."""
         return [self.gate(g.name) for g in self.spec.gates]
 
     @property
     def compares_with_published(self) -> bool:
-        """Whether the artifact is compared with what its publish targets hold."""
+        """Whether the artifact is compared with the last version in its publish targets."""
         names = {gate.name for gate in self.spec.gates}
         gates = [gate for gate in self.gates if gate.name in names]
         return bool(self.spec.publish) and any("LastPublished" in gate.spec.baselines for gate in gates)
 
 
 class Subject(StrEnum):
-    """Which weights an evaluation is about."""
+    """The model that an evaluation measures."""
 
     BASE = "Base"
-    """The model the job started from, as the gate's baseline."""
+    """The starting model of the job, measured as a baseline by the final gate."""
     START = "Start"
-    """The model a stage started from; step 0."""
+    """The starting model of a stage, which is step 0."""
     CHECKPOINT = "Checkpoint"
     FINAL = "Final"
-    """The exact artifact that would be published, loaded fresh."""
+    """The artifact to publish, loaded in a new process."""
 
 
 HeldOutSplit = Literal["dev", "test"]
-"""Held-out rows: dev scores checkpoints, test is opened once, by the final gate."""
+"""A split of the held-out rows: dev scores checkpoints; test is read once, by the final gate."""
 
 
 def golden_set(gate: str) -> str:
-    """The name of a gate's golden set in :class:`Results`."""
+    """Return the name of a gate's golden set in :class:`Results`."""
     return f"golden/{gate}"
 
 
 def task_set(split: HeldOutSplit, metric: str) -> str:
-    """The name of a task metric measured on a held-out split, in :class:`Results`."""
+    """Return the name of a task metric on a held-out split in :class:`Results`."""
     return f"{split}/{metric}"
 
 
 class Evaluation(StatusModel):
-    """The outcomes of all sets on one set of weights."""
+    """The outcomes of one model or checkpoint on all sets."""
 
     subject: Subject
     stage: str
-    """The stage the weights come from; of Base and Final, the last stage."""
+    """The stage of the model or checkpoint. The last stage for Base and Final."""
     step: int
     loss: float | None = None
     """Training loss at that step."""
     digest: Sha256 | None = None
-    """Of the weights; of Final, of all files of the artifact."""
+    """Digest of the weights. For Final, the digest of all files of the artifact."""
     outcomes: Mapped[str]
-    """Set name to one letter a case, see :mod:`tunegate_api.judging.verdict`."""
+    """One letter per case by name of the set, see :mod:`tunegate_api.judging.verdict`."""
     counts: Mapped[str] | None = None
-    """Set name to two counts a case, of metrics of :mod:`tunegate_api.judging.counts`. None without these."""
+    """Two counts per case by name of the set, for metrics of :mod:`tunegate_api.judging.counts`."""
     seconds: float = 0.0
-    """Time the evaluation took."""
+    """Duration of the evaluation."""
 
     @property
     def key(self) -> tuple[str, str, int]:
@@ -243,17 +242,16 @@ class Evaluation(StatusModel):
 
 
 class Results(StatusModel):
-    """Measured outcomes, cumulative and idempotent: merging a report twice changes nothing."""
+    """Measured outcomes. They are cumulative and idempotent: merging a report twice changes nothing."""
 
     sets: Mapped[CaseSet] = {}
     evaluations: Listed[Evaluation] = []
     last_published: LastPublished | None = None
-    """What the artifact is compared with as LastPublished. None before the publish targets were read, and
-    while they hold nothing."""
+    """Baseline LastPublished of the artifact. None if publish targets were not read yet, or are empty."""
 
     def merged(self, newer: "Results") -> "Results":
-        """These results and ``newer`` ones; where both measured the same weights, the newer measurement, and
-        in any order of merging the last reading of the publish targets."""
+        """Return these results merged with ``newer`` ones, which replace measurements of the same model. The
+        last reading of the publish targets is kept in any order of merging."""
         by_key = {e.key: e for e in self.evaluations} | {e.key: e for e in newer.evaluations}
         readings = [found for found in (newer.last_published, self.last_published) if found]
         return Results(
@@ -263,7 +261,7 @@ class Results(StatusModel):
         )
 
     def find(self, subject: Subject, stage: str | None = None) -> list[Evaluation]:
-        """Evaluations of ``subject``, in the order of their steps."""
+        """Return the evaluations of ``subject``, in the order of their steps."""
         found = [e for e in self.evaluations if e.subject is subject and stage in (None, e.stage)]
         return sorted(found, key=lambda e: e.step)
 
@@ -274,36 +272,36 @@ class PublishedArtifact(StatusModel):
 
 
 class Usage(StatusModel):
-    """What training a stage took, in all its attempts."""
+    """The cost of training a stage, over all its attempts."""
 
     steps: int = 0
-    """Optimizer steps that were computed, also those that were lost."""
+    """Number of computed optimizer steps, including steps that were lost by an interruption."""
     tokens: int = 0
     training_seconds: float = 0.0
-    """In optimizer steps."""
+    """Seconds spent in optimizer steps."""
     evaluation_seconds: float = 0.0
     peak_gpu_bytes: int = 0
-    """Of tensors."""
+    """Peak GPU memory of tensors."""
     peak_process_bytes: int = 0
-    """Resident, where a CPU trains."""
+    """Peak resident memory of a stage without GPUs."""
 
 
 class Report(StatusModel):
-    """What a running pod tells the operator: all of its stage each time, so that any one may be lost."""
+    """A report of a running pod. Each has all results of its stage, so that any one may be lost."""
 
     job_uid: str
     role: Role
     stage: str | None = None
-    """For the train role."""
+    """Name of the stage, for the role train."""
     attempt: int
     sequence: int
-    """Rises with every report of a job's role and stage, also across attempts."""
+    """Number of the report. It increases with every report of a role and stage, also across attempts."""
     time: Time
     progress: Progress | None = None
     usage: Usage | None = None
-    """Of the stage."""
+    """Cost of the stage."""
     plan: Plan | None = None
-    """From the data role."""
+    """The plan, from the role data."""
     results: Results = Results()
     published: Listed[PublishedArtifact] = []
     outcome: Outcome | None = None
@@ -312,7 +310,7 @@ class Report(StatusModel):
 
     @property
     def file_name(self) -> str:
-        """Its name in the outbox. A later attempt of the same role and stage goes on in the same file."""
+        """The file name in the outbox. All attempts of a role and stage use the same file."""
         return f"{self.role}-{self.stage}.json" if self.stage else f"{self.role}.json"
 
 
@@ -331,19 +329,20 @@ class Termination(StatusModel):
     outcome: Outcome
     failure: Failure | None = None
     report_sha256: Sha256 | None = None
-    """Digest of the last report's file."""
+    """Digest of the file of the last report."""
     trackers_behind: list[str] | None = None
-    """Trackers that were not told all that this pod knew. None where it did not come to ask them."""
+    """Trackers that did not receive all metrics of this pod. None if the pod ended before it sent them."""
     baselines: list[MeasuredBaseline] = []
-    """The files of the baseline cache that this pod wrote or used, as far as there is room. They are here and
-    in no report, because reports lie on the volume first."""
+    """Files of the baseline cache that this pod wrote or used, as many as fit. They are not in reports,
+    because other pods can change reports on the volume."""
 
 
 def cause_priority(exit_code: int, failure: Failure | None) -> int:
-    """A number for how one of several processes ended that train together: the highest says why all did.
+    """Return how well the end of one rank explains the end of distributed training: the highest number
+    explains it best.
 
-    One that lost the others says least, then one that was asked to stop; what another attempt would meet
-    again says most.
+    A rank that only lost its peers explains least, then a rank that was stopped. A permanent failure, which a
+    retry would meet again, explains most.
     """
     if failure is not None and failure.reason == Reason.PEER_LOST:
         return 1
@@ -355,45 +354,45 @@ def cause_priority(exit_code: int, failure: Failure | None) -> int:
 
 
 class Forecast(StatusModel):
-    """What ``tunegate plan`` finds out: as much of a plan as there is without training, or a GPU."""
+    """The output of ``tunegate plan``: the part of a plan that is known without a GPU."""
 
     model: ModelForecast
     data: DataPlan | None = None
-    """None where rows, golden sets or tokenizer are not at hand. Steps and tokens of stages are 0 then, and
-    their largest pass is one example of the greatest length."""
+    """None if rows, golden sets or the tokenizer are not available. Then the stages have 0 steps and tokens,
+    and their largest pass is one example of the maximum length."""
     stages: list[StagePlan] = []
     judging: Memory | None = None
-    """As of :class:`tunegate_api.plan.Plan`."""
+    """Estimated memory of the final gate, see :class:`tunegate_api.plan.Plan`."""
     notes: list[str] = []
     """What is not known, and why."""
     failure: Failure | None = None
-    """Why the job would be refused before it trains."""
+    """Why the job would fail before training."""
 
 
 class FileManifest(StatusModel):
-    """manifest.json of a checkpoint or an artifact: what belongs to it, and the digest of each file."""
+    """The manifest.json of a checkpoint or an artifact: its files and their digests."""
 
     files: dict[str, Sha256]
     digest: Sha256
-    """Of all files, see :func:`files_digest`. A published version has the digest of the artifact that was
-    judged, though card and evidence lie beside it."""
+    """Digest of all files, see :func:`files_digest`. A published version has the digest of the judged
+    artifact, without the model card and the evidence."""
 
 
 def files_digest(files: Mapping[str, Sha256]) -> Sha256:
-    """One digest of a folder, by the names and digests of its files: all that decides how a model behaves,
-    its tokenizer and chat template too. SHA-256 of the object as JSON, keys sorted and without spaces."""
+    """Return the digest of a folder: the SHA-256 of the names and digests of its files as JSON, with sorted
+    keys and without spaces. The files include the tokenizer and the chat template."""
     return sha256_text(json.dumps(dict(files), sort_keys=True, separators=(",", ":")))
 
 
 def canonical_json(model: StatusModel) -> str:
-    """One text for equal content: sorted keys, no spaces. What digests of plans are taken of."""
+    """Return the same text for equal content: JSON with sorted keys and without spaces."""
     return json.dumps(
         model.model_dump(mode="json", by_alias=True, exclude_none=True), sort_keys=True, separators=(",", ":")
     )
 
 
 def plan_digest(plan: Plan) -> Sha256:
-    """What plans of the same run share: the digest of all but the image, which only a cluster can tell."""
+    """Return the digest of a plan without its image, which is only known in a cluster."""
     return sha256_text(canonical_json(plan.model_copy(update={"image": None})))
 
 

@@ -1,4 +1,4 @@
-"""The plan of a run: everything that was resolved before training."""
+"""The plan of a run: everything that is resolved before training."""
 
 from typing import Any, Literal
 
@@ -7,7 +7,7 @@ from tunegate_api.meta import Listed, Mapped, Sha256, StatusModel
 
 
 class TrainingParameters(StatusModel):
-    """A stage's parameters, every one resolved."""
+    """The resolved training parameters of a stage."""
 
     method: str
     adapter: Literal["LoRA", "None"]
@@ -15,10 +15,10 @@ class TrainingParameters(StatusModel):
     lora_alpha: int | None = None
     lora_dropout: float | None = None
     target_modules: Listed[str] | None = None
-    """Of an adapter; without one, all weights are trained."""
+    """Target modules of the adapter. None if all weights are trained."""
     excluded_modules: Listed[str] | None = None
-    """The parts of a multimodal model that are not trained: its vision tower, unless ``target_modules`` names
-    a layer of it. None where all parts are."""
+    """Parts of a multimodal model that are not trained: its vision tower, unless ``target_modules`` names a
+    layer of it. None if all parts are trained."""
     epochs: float
     learning_rate: float
     scheduler: str
@@ -26,31 +26,32 @@ class TrainingParameters(StatusModel):
     weight_decay: float
     max_grad_norm: float
     batch_size: int
-    """Examples per optimizer step; of DPO, pairs."""
+    """Number of examples, or of pairs for DPO, per optimizer step."""
     micro_batch_size: int
-    """Of these, per forward pass."""
+    """Number of examples or pairs per forward pass."""
     max_length: int
-    """Tokens."""
+    """Maximum length of an example in tokens."""
     seed: int
     dtype: str
-    """Of the base weights; what is trained, and the optimizer, is float32."""
+    """Data type of the base weights. Trained weights and the optimizer state are float32."""
     quantization: Literal["NF4"] | None = None
-    """How a frozen base is held: its linear layers in 4 bits, with double quantization, and computed with in
-    ``dtype``."""
+    """Quantization of the frozen base: its linear layers have 4 bits, with double quantization. Computations
+    use ``dtype``."""
     beta: float | None = None
-    """Of DPO: how closely to stay to the reference, which is the model that the stage started from."""
+    """Beta of DPO. A higher value keeps the model closer to the reference model, which is the starting model
+    of the stage."""
     loss: str | None = None
-    """Of DPO: ``sigmoid`` or ``ipo``."""
+    """Loss function of DPO: ``sigmoid`` or ``ipo``."""
     optim: str | None = None
-    """The optimizer, by its name in transformers. None, in plans of before it could be chosen: AdamW."""
+    """Name of the optimizer in transformers. None in plans of earlier releases, which always used AdamW."""
     adam_beta1: float | None = None
     adam_beta2: float | None = None
     adam_epsilon: float | None = None
-    """These three of AdamW. None, as above: 0.9, 0.999, 1e-8."""
+    """Parameters of AdamW. None in plans of earlier releases, which used 0.9, 0.999 and 1e-8."""
 
     @property
     def unit(self) -> str:
-        """What ``batch_size`` counts, in words."""
+        """The unit of ``batch_size``, for messages."""
         return "pair" if self.method == "DPO" else "example"
 
 
@@ -58,36 +59,37 @@ class StagePlan(StatusModel):
     name: str
     parameters: TrainingParameters
     starts_from: Literal["Adapter", "Merged"] | None = None
-    """What the stage takes from the one before, of its best passing checkpoint. Adapter: it is trained
-    further. Merged: all weights, an adapter merged into its base. None, for a first stage: it starts from the
-    job's model."""
+    """What the stage starts from. Adapter: it continues training the adapter of the previous stage. Merged:
+    the whole model of the previous stage, with its adapter merged into the base. Both are of the best
+    checkpoint that passed. None: the model of the job, for a first stage."""
     total_steps: int
-    """Optimizer steps."""
+    """Number of optimizer steps."""
     checkpoint_steps: Listed[int]
-    """Steps after which a checkpoint is saved and evaluated; the last is ``total_steps``."""
+    """Optimizer steps at which a checkpoint is saved and evaluated. The last one is ``total_steps``."""
     tokens: int
-    """Tokens of one epoch, prompts included."""
+    """Number of tokens in one epoch, including prompts."""
     gates: Listed[str]
     parallelism: Literal["DDP", "FSDP"] | None = None
-    """How several processes hold what is trained. DDP: each has all of it. FSDP: each has its share of the
-    weights, gradients and optimizer, and borrows the others' layer by layer. None: one process."""
+    """Type of distributed training. DDP: each rank has all trained weights. FSDP: each rank has a shard of
+    the weights, gradients and optimizer state, and gathers the other shards layer by layer. None: one
+    process."""
     largest_pass: Pass | None = None
-    """The examples of a forward pass if all of them are the longest: no pass needs more memory."""
+    """A forward pass in which all examples have the maximum length. No pass needs more memory."""
     largest_generation: GenerationBatch | None = None
-    """Of all evaluations."""
+    """The largest generation batch of all evaluations."""
     memory: Memory | None = None
-    """What the stage needs, by an estimate. None where the model's shape is not known."""
+    """Estimated memory of the stage. None if the shape of the model is not known."""
 
 
 class SplitPlan(StatusModel):
-    """One file of rows, or of pairs, on the workspace."""
+    """A file of rows or pairs in the workspace."""
 
     rows: int
     sha256: Sha256
 
 
 class PreferencePlan(StatusModel):
-    """Pairs of a chosen and a rejected completion of one prompt."""
+    """The preference pairs: a chosen and a rejected completion of one prompt."""
 
     source_sha256: Sha256
     train: SplitPlan
@@ -101,81 +103,85 @@ class DataPlan(StatusModel):
     dev: SplitPlan
     test: SplitPlan
     dropped: int
-    """Rows and pairs left out, each with its reason in data/report.json."""
+    """Number of dropped rows and pairs. data/report.json gives the reason for each."""
     preference: PreferencePlan | None = None
-    """Where a stage learns from preferences."""
+    """The preference pairs. None without a DPO stage."""
     warnings: Listed[str] = []
 
 
 class StartPlan(StatusModel):
-    """Another job's artifact that a model is, or was made of."""
+    """The artifact of another job that a model is, or was merged from."""
 
     job: str
     uid: str
     digest: Sha256
-    """Of the artifact."""
+    """Digest of the artifact."""
     merged: bool
-    """Whether it was an adapter, merged into its base: a model that nobody else has."""
+    """Whether the artifact is an adapter that was merged into its base. Nobody else has such a model."""
 
 
 class ModelLicense(StatusModel):
-    """What the model card of a source says of its license."""
+    """The license of a model, from its model card."""
 
     id: str
-    """Such as ``apache-2.0``; ``other`` for one that the model hub does not list."""
+    """License id, for example ``apache-2.0``. ``other`` if the model hub does not list the license."""
     name: str | None = None
-    """Of another one."""
+    """Name of a license that the model hub does not list."""
     link: str | None = None
-    """Where its text is, as an http address."""
+    """HTTP address of the license text."""
 
 
 class ModelPlan(StatusModel):
     uri: str
-    """Of a model that another job ended with, where that job's artifact lies."""
+    """Address of the model. If the job starts from another job, the address of that job's artifact."""
     revision: str | None = None
     digest: Sha256
-    """Of the source: its files and, where it is converted, how. It names the folder in ``models/``."""
+    """Digest of the source files and, if they are converted, of the conversion. It is the name of the folder
+    in ``models/``."""
     parameters: int
     start_from: StartPlan | None = None
-    """Where the job starts from another one."""
+    """The artifact of another job that this job starts from. None if the spec has no `model.startFrom`."""
     chat_template_args: Mapped[Any] = {}
-    """Arguments of the chat template, wherever a chat is rendered."""
+    """Arguments of the chat template, used wherever a chat is rendered."""
     shape: ModelShape | None = None
-    """None of an architecture whose sizes are not found in its configuration."""
+    """Sizes of the model. None if they cannot be read from the configuration of its architecture."""
     auto_class: str | None = None
-    """The class of transformers that loads it. None, in older plans: AutoModelForCausalLM."""
+    """The transformers class that loads the model. None in plans of earlier releases, which used
+    AutoModelForCausalLM."""
     license: ModelLicense | None = None
-    """None where the source has no model card that says so."""
+    """License of the model. None if the source has no model card with a license."""
 
     @property
     def is_merged(self) -> bool:
-        """Whether it was merged for this job, so that nobody else could put an adapter beside it."""
+        """Whether the model was merged for this job. An adapter for it would be of no use to others, who do
+        not have this base."""
         return self.start_from is not None and self.start_from.merged
 
 
 class Plan(StatusModel):
-    """Everything that was resolved before training. The same plan is the same run."""
+    """Everything that is resolved before training. Equal plans mean equal runs."""
 
     job_uid: str
     model: ModelPlan
     data: DataPlan
     stages: Listed[StagePlan]
     judging: Memory | None = None
-    """What the gate needs, by an estimate: the artifact of the last stage on one GPU. None as of a stage."""
+    """Estimated memory of the final gate, which loads the artifact of the last stage on one GPU. None if the
+    shape of the model is not known."""
     versions: Mapped[str]
     """Versions of the libraries that the results depend on."""
     image: str | None = None
-    """The image that the data was prepared in, by digest, as the cluster tells it. None without a cluster."""
+    """Image that prepared the data, with the digest reported by the cluster. None without a cluster."""
 
     def stage(self, name: str) -> StagePlan:
         return next(s for s in self.stages if s.name == name)
 
     def before(self, name: str) -> StagePlan:
-        """The stage before one that ``starts_from`` it."""
+        """Return the stage before the stage ``name``."""
         return self.stages[self.stages.index(self.stage(name)) - 1]
 
     def based_on(self, name: str) -> StagePlan:
-        """The stage at whose start the base of a stage's weights was made: itself, or an earlier one whose
-        adapter it trains further."""
+        """Return the stage for which the base model of stage ``name`` was created: the stage itself or, if it
+        continues an adapter, the earlier stage that started the adapter."""
         stage = self.stage(name)
         return self.based_on(self.before(name).name) if stage.starts_from == "Adapter" else stage

@@ -1,16 +1,16 @@
-"""Where things lie on the storage volume: one folder a job uid."""
+"""The folders of a job on the storage volume."""
 
 from pathlib import PurePosixPath
 
 
 class Workspace:
-    """Paths on the storage volume, relative to its root; one folder a job uid."""
+    """Paths on the storage volume, relative to its root. Each job has a folder with the name of its UID."""
 
     def __init__(self, uid: str) -> None:
         self.job = PurePosixPath(uid)
         self.data = self.job / "data"
         self.download = self.job / "download"
-        """What is being downloaded, until it is whole and has its place."""
+        """Files that are being downloaded. They are moved when the download is complete."""
         self.evals = self.job / "evals"
         self.gate = self.job / "gate"
         self.model = self.job / "model"
@@ -20,30 +20,32 @@ class Workspace:
 
     @staticmethod
     def base_model(digest: str) -> PurePosixPath:
-        """A resolved model, shared by the jobs on this volume."""
+        """Return the folder of a resolved model, which all jobs on the volume share."""
         return PurePosixPath("models") / digest
 
     @staticmethod
     def source(key: str) -> PurePosixPath:
-        """Which model a source of this key was when it was downloaded."""
+        """Return the file that records which model was downloaded from the source with this key."""
         return PurePosixPath("models") / ".sources" / f"{key}.json"
 
     @staticmethod
     def openings(test_sha256: str) -> PurePosixPath:
-        """One file for each final gate that opened a test set, by the digest of the set's file."""
+        """Return the folder with one file for each final gate that read the test set with this digest."""
         return PurePosixPath("test-sets") / test_sha256
 
     def stage(self, stage: str) -> PurePosixPath:
         return self.job / "stages" / stage
 
     def checkpoint(self, stage: str, step: int) -> PurePosixPath:
-        """A checkpoint's folder: complete and hashed, or absent."""
+        """Return the folder of a checkpoint. It exists only when the checkpoint is complete and hashed."""
         return self.stage(stage) / f"step-{step:06d}"
 
     def merged(self, stage: str) -> PurePosixPath:
-        """The merged model that a stage started from, see :attr:`StagePlan.starts_from`."""
+        """Return the folder of the merged model that a stage started from, see
+        :attr:`StagePlan.starts_from`."""
         return self.stage(stage) / "base"
 
     def evaluation(self, stage: str, step: int) -> PurePosixPath:
-        """Outputs and outcomes of one checkpoint, one line a case; step 0 is the starting model."""
+        """Return the folder with the outputs and outcomes of one checkpoint, one line per case. Step 0 is the
+        starting model."""
         return self.evals / stage / f"step-{step:06d}"

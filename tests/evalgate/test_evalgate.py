@@ -144,8 +144,8 @@ def test_inline_cases_make_the_gate_ready():
         ),
         (
             {"maxDropPoints": "0.5"},
-            "spec.thresholds.maxDropPoints: 100 golden cases cannot show a drop of 0.5 points, so no model "
-            "can pass: have at least 200 cases, or raise maxDropPoints",
+            "spec.thresholds.maxDropPoints: 100 golden cases are too few to detect a drop of 0.5 points, "
+            "so no model can pass: have at least 200 cases, or raise maxDropPoints",
         ),
     ],
 )

@@ -25,14 +25,14 @@ DPO_STAGE = {"name": "dpo", "method": "DPO", "adapter": {"type": "LoRA"}}
 SECOND_STAGE = {"name": "more", "method": "SFT", "adapter": {"from": "Previous"}}
 
 
-ALLOWED_ARGS = "may hold adam_beta1, adam_beta2, adam_epsilon, optim, and no other argument"
+ALLOWED_ARGS = "may only have adam_beta1, adam_beta2, adam_epsilon, optim"
 TRAINER_ARGS: list[tuple[str, dict[str, Any], str, dict[str, str]]] = [
     (
         "an argument of TRL that has a field of its own",
         {"learning_rate": "1e-4"},
         ALLOWED_ARGS,
         {
-            "told": "training.learningRate is the field for it: set that, or leave it out",
+            "told": "use the field training.learningRate, or leave it out",
             "below": ".learning_rate",
         },
     ),
@@ -52,7 +52,7 @@ TRAINER_ARGS: list[tuple[str, dict[str, Any], str, dict[str, str]]] = [
         (
             f"an optimizer as {name}",
             {name: "adafactor"},
-            f"{name} must be a number, and this is an optimizer: give it as optim",
+            f"{name} must be a number, but this is an optimizer: give it as optim",
             {},
         )
         for name in ("adam_beta1", "adam_beta2", "adam_epsilon")
@@ -61,7 +61,7 @@ TRAINER_ARGS: list[tuple[str, dict[str, Any], str, dict[str, str]]] = [
         (
             f"{name} beside Adafactor",
             {"optim": "adafactor", name: "0.5"},
-            f"{name} belongs to AdamW, and optim is adafactor: leave one of them out",
+            f"{name} is only for AdamW, but optim is adafactor: leave one of them out",
             {},
         )
         for name in ("adam_beta1", "adam_beta2", "adam_epsilon")
@@ -137,13 +137,13 @@ FINETUNEJOB = [
         "a model of a hub that is not pinned",
         {"spec.model": {"uri": "hf://org/base"}},
         "spec.model",
-        "what is under a name of hf:// can change: give revision, the commit to pin",
+        "the content of an hf:// repository can change: give revision, the commit to pin",
     ),
     Wrong(
         "a commit in the name of a model",
         {"spec.model": {"uri": "hf://org/base@main", "revision": "main"}},
         "spec.model.uri",
-        "must name a repository, hf://ORG/NAME: its commit is the revision",
+        "must name a repository, hf://ORG/NAME: give the commit as revision",
     ),
     Wrong(
         "a bucket without a folder",
@@ -161,7 +161,7 @@ FINETUNEJOB = [
         "a revision beside a tag",
         {"spec.model": {"uri": "oci://registry.internal/team/base:v1", "revision": "v1"}},
         "spec.model.revision",
-        "the tag or digest is part of oci://: leave it out",
+        "the tag or digest is part of the oci:// address: leave it out",
     ),
     Wrong(
         "a volume without a path",
@@ -179,7 +179,7 @@ FINETUNEJOB = [
         "a claim that is too long",
         {"spec.model.uri": f"pvc://{'c' * 254}/base"},
         "spec.model.uri",
-        "the claim has at most 253 characters",
+        "the claim must have at most 253 characters",
     ),
     Wrong(
         "a path out of its volume",
@@ -191,13 +191,13 @@ FINETUNEJOB = [
         "a revision of what has none",
         {"spec.model.revision": "main"},
         "spec.model.revision",
-        "package://, file://, pvc:// and s3:// have no revisions: leave it out",
+        "package://, file://, pvc:// and s3:// have no revision: leave it out",
     ),
     Wrong(
         "credentials for a job",
         {"spec.model": {"startFrom": "orders-v1", "secretName": "hub-token"}},
         "spec.model.secretName",
-        "holds the credentials for uri, and there is none: leave it out",
+        "is for the credentials of uri, but uri is not set: leave it out",
     ),
     Wrong(
         "a job that starts from itself",
@@ -268,7 +268,7 @@ FINETUNEJOB = [
         "a key without a ConfigMap",
         {"spec.data.train": {"uri": "pvc://datasets/orders.jsonl", "key": "train.jsonl"}},
         "spec.data.train.key",
-        "key names an entry of configMap, and there is none: give configMap, or leave key out",
+        "key is an entry of a ConfigMap, but configMap is not set: give configMap, or leave key out",
     ),
     Wrong(
         "a key that no ConfigMap has",
@@ -286,7 +286,7 @@ FINETUNEJOB = [
         "credentials for a ConfigMap",
         {"spec.data.train.secretName": "bucket"},
         "spec.data.train.secretName",
-        "holds the credentials for uri, and there is none: leave it out",
+        "is for the credentials of uri, but uri is not set: leave it out",
     ),
     Wrong(
         "half a digest",
@@ -298,13 +298,13 @@ FINETUNEJOB = [
         "chats and prompts in one file",
         {"spec.data.train.columns": {"messages": "chat", "prompt": "text"}},
         "spec.data.train.columns.messages",
-        "messages holds prompt and completion both: leave it out, or prompt",
+        "messages includes prompt and completion: leave it out, or prompt",
     ),
     Wrong(
         "chats and completions in one file",
         {"spec.data.train.columns": {"messages": "chat", "completion": "json"}},
         "spec.data.train.columns.messages",
-        "messages holds prompt and completion both: leave it out, or completion",
+        "messages includes prompt and completion: leave it out, or completion",
     ),
     Wrong(
         "preferences in labelled rows",
@@ -343,7 +343,7 @@ FINETUNEJOB = [
             "spec.stages.1": DPO_STAGE,
         },
         "spec.data.preference.columns.chosen",
-        "is the field of the prompt already: name the field with the answer",
+        "names the field of the prompt: name the field with the answer",
     ),
     Wrong(
         "the worse answer in the field of the prompt",
@@ -355,7 +355,7 @@ FINETUNEJOB = [
             "spec.stages.1": DPO_STAGE,
         },
         "spec.data.preference.columns.rejected",
-        "is the field of the prompt already: name the field with the answer",
+        "names the field of the prompt: name the field with the answer",
     ),
     Wrong(
         "dropout in DPO",
@@ -364,7 +364,7 @@ FINETUNEJOB = [
             "spec.stages.1": {**DPO_STAGE, "adapter": {"type": "LoRA", "dropout": "0.1"}},
         },
         "spec.stages[1].adapter.dropout",
-        "trains without: leave it out",
+        "trains without dropout: leave it out",
     ),
     Wrong(
         "chosen and rejected in one field",
@@ -376,7 +376,7 @@ FINETUNEJOB = [
             "spec.stages.1": DPO_STAGE,
         },
         "spec.data.preference.columns.rejected",
-        "are one field: name the field of each",
+        "name the same field: name the field of each",
     ),
     Wrong(
         "a preference metric without preferences",
@@ -388,7 +388,7 @@ FINETUNEJOB = [
         "prompt and completion in one field",
         {"spec.data.train.columns": {"prompt": "text", "completion": "text"}},
         "spec.data.train.columns.completion",
-        "is the field of the prompt already: name the field with the answer",
+        "names the field of the prompt: name the field with the answer",
     ),
     Wrong(
         "nothing held out",
@@ -430,7 +430,7 @@ FINETUNEJOB = [
         "a judge beside people",
         {"spec.data.quality": {"judge": JUDGE}},
         "spec.data.quality.judge",
-        "belongs to review: Judge: leave it out, or set review: Judge",
+        "is only for review: Judge: leave it out, or set review: Judge",
     ),
     Wrong(
         "a judge at an address of no web server",
@@ -474,7 +474,7 @@ FINETUNEJOB = [
         "a schema for a metric that has none",
         {"spec.taskMetrics.1.schema": {"configMap": "order-schema"}},
         "spec.taskMetrics[1].schema",
-        "belongs to json_schema, and to no other metric: leave it out",
+        "is only for the metric json_schema: leave it out",
     ),
     Wrong(
         "a schema in two places",
@@ -493,13 +493,13 @@ FINETUNEJOB = [
         "a key of a schema that is inline",
         {"spec.taskMetrics.0.schema.key": "schema.json"},
         "spec.taskMetrics[0].schema.key",
-        "key names an entry of configMap, and there is none: give configMap, or leave key out",
+        "key is an entry of a ConfigMap, but configMap is not set: give configMap, or leave key out",
     ),
     Wrong(
         "a metric twice",
         {"spec.taskMetrics.1.name": "json_schema", "spec.taskMetrics.1.schema": {"inline": {}}},
         "spec.taskMetrics",
-        "each name once: change one, or leave it out",
+        "each name must be unique: change one, or leave it out",
         below="[1].name",
     ),
     Wrong(
@@ -541,7 +541,7 @@ FINETUNEJOB = [
         "a stage name twice",
         {"spec.stages.1": {**SECOND_STAGE, "name": "sft"}},
         "spec.stages",
-        "each name once: change one, or leave it out",
+        "each name must be unique: change one, or leave it out",
         below="[1].name",
     ),
     Wrong(
@@ -568,7 +568,7 @@ FINETUNEJOB = [
         "an adapter from before the first stage",
         {f"{STAGE}.adapter": {"from": "Previous"}},
         "spec.stages",
-        "the first stage has no adapter before it: give it type: LoRA instead of from: Previous",
+        "the first stage has no previous adapter: give it type: LoRA instead of from: Previous",
         below="[0].adapter.from",
     ),
     *(
@@ -576,7 +576,7 @@ FINETUNEJOB = [
             f"an old adapter with another {name}",
             {"spec.stages.1": {**SECOND_STAGE, "adapter": {"from": "Previous", name: value}}},
             f"spec.stages[1].adapter.{name}",
-            "the previous stage's adapter keeps its shape: leave this out, or give type",
+            "the adapter of the previous stage cannot be changed: leave this out, or give type",
         )
         for name, value in (("r", 8), ("alpha", 16), ("dropout", "0.1"), ("targetModules", ["q_proj"]))
     ),
@@ -611,7 +611,7 @@ FINETUNEJOB = [
         "all layers and one more",
         {f"{STAGE}.adapter.targetModules": ["q_proj", "all-linear"]},
         "spec.stages[0].adapter.targetModules",
-        "all-linear names every linear layer and stands alone: leave the other names out, or it",
+        "all-linear already includes every linear layer: leave the other names out, or all-linear",
     ),
     Wrong(
         "a frozen base and nothing else",
@@ -660,13 +660,13 @@ FINETUNEJOB = [
         "beta without DPO",
         {f"{STAGE}.training.beta": "0.1"},
         "spec.stages[0].training.beta",
-        "belongs to DPO, and this stage is SFT: leave it out",
+        "is only for DPO, and this stage is SFT: leave it out",
     ),
     Wrong(
         "a loss of DPO without DPO",
         {f"{STAGE}.training.loss": "ipo"},
         "spec.stages[0].training.loss",
-        "belongs to DPO, and this stage is SFT: leave it out",
+        "is only for DPO, and this stage is SFT: leave it out",
     ),
     Wrong(
         "a loss that nobody computes",
@@ -694,13 +694,13 @@ FINETUNEJOB = [
         "preferences without DPO",
         {"spec.data.preference": {"configMap": "ranked"}},
         "spec.data.preference",
-        "is read by DPO stages, and there is none: leave it out, or add one",
+        "is only for DPO stages, and the job has none: leave it out, or add one",
     ),
     Wrong(
         "a stage's gate twice",
         {f"{STAGE}.gates.1": {"name": "orders-format"}},
         "spec.stages[0].gates",
-        "each name once: change one, or leave it out",
+        "each name must be unique: change one, or leave it out",
         below="[1].name",
     ),
     # evaluation
@@ -724,7 +724,7 @@ FINETUNEJOB = [
         "a gate twice",
         {"spec.gates.1": {"name": "orders-golden"}},
         "spec.gates",
-        "each name once: change one, or leave it out",
+        "each name must be unique: change one, or leave it out",
         below="[1].name",
     ),
     # pods
@@ -732,19 +732,19 @@ FINETUNEJOB = [
         "a GPU without one",
         {"spec.resources.gpu": {"count": 1}},
         "spec.resources.gpu",
-        "the accelerator is CPU, which has none: leave gpu out, or set accelerator: GPU",
+        "gpu is set, but the accelerator is CPU: leave gpu out, or set accelerator: GPU",
     ),
     Wrong(
         "a batch that machines do not share evenly",
         {"spec.resources.nodes": 3, "spec.stages.0.training": {"batchSize": 8}},
         "spec.stages",
-        "all GPUs of all nodes share a batch evenly: make each batchSize a multiple of their number",
+        "make each batchSize a multiple of their number",
     ),
     Wrong(
         "an amount that Kubernetes does not know",
         {"spec.resources.memory": "4 GB"},
         "spec.resources.memory",
-        'must be an amount as Kubernetes writes it, such as "4", "500m" or "24Gi"',
+        'must be a Kubernetes quantity, such as "4", "500m" or "24Gi"',
     ),
     Wrong(
         "more labels than a pod gets",
@@ -772,14 +772,14 @@ FINETUNEJOB = [
         "an annotation that turns AppArmor off",
         {f"{POD}.annotations": {APPARMOR: "unconfined"}},
         f"{POD}.annotations",
-        "AppArmor confines pods by its default profile: leave it out",
+        "the AppArmor profile cannot be changed: leave it out",
         below=f".{APPARMOR}",
     ),
     Wrong(
         "a priority class of the system",
         {f"{POD}.priorityClassName": "system-node-critical"},
         f"{POD}.priorityClassName",
-        "must be no priority class of the system: choose one of your own",
+        "must not be a priority class of the system: choose another one",
     ),
     *(
         Wrong(
@@ -807,7 +807,7 @@ FINETUNEJOB = [
         "a variable twice",
         {f"{POD}.env": [{"name": "TZ", "value": "UTC"}, {"name": "TZ", "value": "CET"}]},
         f"{POD}.env",
-        "each name once: change one, or leave it out",
+        "each name must be unique: change one, or leave it out",
         below="[1].name",
     ),
     Wrong(
@@ -838,13 +838,13 @@ FINETUNEJOB = [
         "a volume by the name of one of the operator's",
         {f"{POD}.volumes.0.name": "workspace", f"{POD}.volumeMounts": []},
         f"{POD}.volumes[0].name",
-        "must be none of the operator's volumes: choose another name",
+        "must not be a volume of the operator: choose another name",
     ),
     Wrong(
         "a volume twice",
         {f"{POD}.volumes.1": {"name": "certificates", "emptyDir": {}}},
         f"{POD}.volumes",
-        "each name once: change one, or leave it out",
+        "each name must be unique: change one, or leave it out",
         below="[1].name",
     ),
     Wrong(
@@ -858,7 +858,7 @@ FINETUNEJOB = [
         "a mount over the trainer",
         {f"{POD}.volumeMounts.0.mountPath": "/usr/lib/python3"},
         f"{POD}.volumeMounts[0].mountPath",
-        "must be a folder below /mnt, where it hides nothing",
+        "must be a folder below /mnt, where it hides no files of the image",
     ),
     Wrong(
         "a mount that leaves its folder",
@@ -870,7 +870,7 @@ FINETUNEJOB = [
         "a folder mounted over another",
         {f"{POD}.volumeMounts.1": {"name": "certificates", "mountPath": "/mnt/ca"}},
         f"{POD}.volumeMounts",
-        "each mountPath once: change one, or leave it out",
+        "each mountPath must be unique: change one, or leave it out",
         below="[1].mountPath",
     ),
     # the rest
@@ -885,7 +885,7 @@ FINETUNEJOB = [
         "a target twice",
         {"spec.publish.1": {"uri": "pvc://models/orders"}},
         "spec.publish",
-        "each uri once: change one, or leave it out",
+        "each uri must be unique: change one, or leave it out",
         below="[1].uri",
     ),
     Wrong(
@@ -953,13 +953,13 @@ EVALGATE = [
         "a key without a ConfigMap",
         {"spec.golden.source": {"inline": [{"id": "a"}], "key": "golden.jsonl"}},
         "spec.golden.source.key",
-        "key names an entry of configMap, and there is none: give configMap, or leave key out",
+        "key is an entry of a ConfigMap, but configMap is not set: give configMap, or leave key out",
     ),
     Wrong(
         "a set that nothing pins",
         {"spec.golden.sha256": LEAVE_OUT},
         "spec.golden",
-        "give sha256, the digest that pins the set",
+        "give sha256, the digest of the set",
     ),
     Wrong(
         "a batch of nothing",
@@ -996,14 +996,14 @@ EVALGATE = [
         "a tag twice",
         {"spec.thresholds.mustPass.1": "edge"},
         "spec.thresholds.mustPass",
-        "each entry once: change one, or leave it out",
+        "each entry must be unique: change one, or leave it out",
         below="[1]",
     ),
     Wrong(
         "a baseline twice",
         {"spec.baselines.1": "BaseModel"},
         "spec.baselines",
-        "each entry once: change one, or leave it out",
+        "each entry must be unique: change one, or leave it out",
         below="[1]",
     ),
     Wrong(
@@ -1048,13 +1048,13 @@ EVALGATE = [
         "a scorer without its server",
         {"spec.safety": {**SAFETY, "scorer": {"type": "guardrail"}}},
         "spec.safety.scorer",
-        "judge and guardrail are models behind a server: give endpoint",
+        "judge and guardrail need a server: give endpoint",
     ),
     Wrong(
         "a server for what phrases tell",
         {"spec.safety": {**SAFETY, "scorer": {"endpoint": ENDPOINT}}},
         "spec.safety.scorer.endpoint",
-        "belongs to judge and guardrail: leave it out, or set type",
+        "is only for the types judge and guardrail: leave it out, or set type",
     ),
     Wrong(
         "a target that is two",
@@ -1073,13 +1073,13 @@ EVALGATE = [
         "a schedule for nothing",
         {"spec.schedule": "0 6 * * *"},
         "spec.schedule",
-        "schedule has nothing to judge: give a target too, or leave it out",
+        "schedule needs a target to judge: give a target too, or leave it out",
     ),
     Wrong(
         "a schedule that is no cron line",
         {"spec.target": {"fineTuneJob": "orders"}, "spec.schedule": "every morning"},
         "spec.schedule",
-        'must be the five fields of a cron line, such as "0 6 * * *"',
+        'must be a cron schedule of five fields, such as "0 6 * * *"',
     ),
 ]
 

@@ -1,1 +1,1 @@
-"""What passes and why: the cases of golden sets, their outcomes, and the verdict. Pure."""
+"""Judgement: the cases of golden sets, their outcomes, and the verdict. No I/O."""

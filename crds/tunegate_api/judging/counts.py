@@ -1,7 +1,7 @@
-"""Task metrics that one letter a case cannot carry: two counts a case, and the metric computed from them.
+"""Task metrics that are computed from two counts per case instead of one pass or fail per case.
 
-A case has a numerator and a denominator, ``3/5``. What is compared with a metric's threshold is its value on
-all cases, an exact fraction:
+A case has a numerator and a denominator, ``3/5``. The value of a metric on all cases is an exact fraction,
+which is compared with the threshold:
 
 * *Micro*: the sum of the numerators by the sum of the denominators. The F1 score has ``2 tp`` and
   ``2 tp + fp + fn``, its true and false positives and false negatives, so the value is micro-averaged F1
@@ -10,15 +10,15 @@ all cases, an exact fraction:
   and the sum of both lengths, so the value is the mean of the F-measures (Lin, ROUGE: A Package for Automatic
   Evaluation of Summaries, 2004).
 
-As with a pass rate, the value itself is compared with the threshold, without an interval around it. The rules
-of :mod:`tunegate_api.judging.verdict` hold: a truncated output adds nothing but its denominator, and a case
-that was not measured, or whose counts are invalid, makes an *Error*, unless the metric would fail even if
-that case were right in everything.
+As with a pass rate, the value itself is compared with the threshold, without a confidence interval. The rules
+of :mod:`tunegate_api.judging.verdict` apply: a truncated output adds only its denominator. If a case was not
+measured, or its counts are invalid, the result is *Error*, unless the metric would fail even with the best
+possible counts for that case.
 
-Counts are compared with nothing but the threshold. Gates compare a model with baselines, and checkpoints with
-the best so far, by golden cases, which pass or fail: no type of expectation is a metric of counts. A fair
-comparison of two values would resample the cases of both models together, a paired bootstrap, for which the
-counts of each case are kept (Koehn, Statistical Significance Tests for Machine Translation Evaluation, 2004).
+Counts are compared only with the threshold. Comparisons with baselines, and of checkpoints with the best so
+far, use golden cases, which pass or fail. A fair comparison of two values would need a paired bootstrap,
+which resamples the cases of both models together; the counts of each case are kept for it (Koehn, Statistical
+Significance Tests for Machine Translation Evaluation, 2004).
 """
 
 from collections.abc import Mapping, Sequence
@@ -39,15 +39,15 @@ from tunegate_api.judging.verdict import (
 )
 
 MAX_COUNT = 99_999
-"""The largest count of a case, so that the counts of all cases fit one ConfigMap."""
+"""Maximum count of a case, so that the counts of all cases fit in one ConfigMap."""
 COUNTS_LENGTH = len(f"{MAX_COUNT}/{MAX_COUNT} ")
-"""Characters that the counts of a case take at most."""
+"""Maximum length of the counts of a case, in characters."""
 NOT_COUNTED = "-"
-"""Stands for the counts of a case that was not measured."""
+"""Written instead of the counts of a case that was not measured."""
 
 
 class Aggregate(StrEnum):
-    """How the value of a metric follows from the counts of all cases."""
+    """How the value of a metric is computed from the counts of all cases."""
 
     MICRO = "Micro"
     MEAN = "Mean"
@@ -68,42 +68,42 @@ class Counts:
         return f"{self.numerator}/{self.denominator}"
 
     def is_valid(self, aggregate: Aggregate) -> bool:
-        """Whether a metric can be computed from them. A mean has no value for a case of nothing; a sum has,
-        because other cases have something."""
+        """Return whether a metric can be computed from the counts. A mean needs a denominator of at least 1
+        in each case; for a ratio of sums, a case may have a denominator of 0."""
         least = 1 if aggregate is Aggregate.MEAN else 0
         return 0 <= self.numerator <= self.denominator <= MAX_COUNT and self.denominator >= least
 
 
 def outcome_length(metric: str) -> int:
-    """Return how many characters the results of a task metric take at most for each case."""
+    """Return the maximum length of the results of a task metric for each case, in characters."""
     return 1 + COUNTS_LENGTH if metric in COUNTED else 1
 
 
 RIGHT = Counts(MAX_COUNT, MAX_COUNT)
-"""The best that a case could have: no other counts raise a metric as much."""
+"""The best possible counts of a case: no other counts raise a metric as much."""
 
 
 @dataclass(frozen=True)
 class CountedMetric:
-    """A metric as it was measured on a set of cases."""
+    """The measured counts of a metric on a set of cases."""
 
     name: str
     total: int
-    """Cases of the set."""
+    """Number of cases in the set."""
     entries: int
-    """Cases that there are counts of."""
+    """Number of cases with counts."""
     measured: tuple[Counts, ...]
-    """The valid ones, of cases whose outcome is known."""
+    """The valid counts of cases whose outcome is known."""
 
     @property
     def value(self) -> Fraction:
-        """The exact value; 0 if it has none, as where a case was not measured."""
+        """The exact value. 0 if it has none, for example because a case was not measured."""
         is_complete = len(self.measured) == self.total >= self.entries
         value = _value(self.name, self.measured) if is_complete else None
         return Fraction(0) if value is None else value
 
     def judge(self, minimum: Fraction) -> RuleFinding:
-        """Compare with the threshold. No cases at all is Inconclusive."""
+        """Compare the value with the threshold. Without cases, the result is Inconclusive."""
         if self.entries > self.total:
             text = f"{self.name}: {self.entries} counts for {self.total} held-out rows"
             return RuleFinding(self.name, VerdictState.ERROR, text)
@@ -113,7 +113,7 @@ class CountedMetric:
         missing = self.total - len(self.measured)
         best = _value(self.name, [*self.measured, *[RIGHT] * missing])
         if best is None:
-            text = f"{self.name}: it has no value, all {self.total} rows have a denominator of 0"
+            text = f"{self.name}: it has no value, because all {self.total} rows have a denominator of 0"
             return RuleFinding(self.name, VerdictState.ERROR, text)
         text = f"{self._arithmetic()}, required {threshold_text(minimum)}"
         if missing:
@@ -134,8 +134,8 @@ class CountedMetric:
 
 
 def counted_metric(name: str, rows: CaseSet, outcomes: str, counts: str) -> CountedMetric:
-    """Read the counts of a metric in :data:`COUNTED`. ``outcomes`` has one letter a case, ``counts`` one
-    entry a case, see :func:`counts_text`."""
+    """Parse the counts of a metric in :data:`COUNTED`. ``outcomes`` has one letter per case, ``counts`` one
+    entry per case, see :func:`counts_text`."""
     aggregate = COUNTED[name]
     entries = counts.split(" ") if counts else []
     found = (_read(outcome, entry) for outcome, entry in zip(outcomes, entries, strict=False))
@@ -144,12 +144,12 @@ def counted_metric(name: str, rows: CaseSet, outcomes: str, counts: str) -> Coun
 
 
 def counts_text(counts: Sequence[Counts | None]) -> str:
-    """Return the form in which results hold the counts of all cases: ``3/5 0/4 -``."""
+    """Return the text form of the counts of all cases, as in results: ``3/5 0/4 -``."""
     return " ".join(NOT_COUNTED if each is None else str(each) for each in counts)
 
 
 def _read(outcome: str, entry: str) -> Counts | None:
-    """The counts of one case; None where it was not measured."""
+    """Return the counts of one case. None if it was not measured."""
     numerator, _, denominator = entry.partition("/")
     is_number = all(
         part.isascii() and part.isdecimal() and len(part) <= 5 for part in (numerator, denominator)
@@ -161,12 +161,12 @@ def _read(outcome: str, entry: str) -> Counts | None:
 
 
 def _value(name: str, counts: Sequence[Counts]) -> Fraction | None:
-    """The value of a metric on these cases; None where it has none."""
+    """Return the value of a metric on these cases. None if it has no value."""
     if COUNTED[name] is Aggregate.MICRO:
         whole = sum(c.denominator for c in counts)
         return Fraction(sum(c.numerator for c in counts), whole) if whole else None
     if not counts:
         return None
-    # One common denominator: adding fractions one by one takes a thousand times as long.
+    # One common denominator is a thousand times faster than adding fractions one by one.
     common = lcm(*(c.denominator for c in counts))
     return Fraction(sum(c.numerator * (common // c.denominator) for c in counts), common * len(counts))

@@ -277,8 +277,8 @@ def unreachable(
     if "BaseModel" in baselines and limit > 0 and len(cases) * limit < 100:
         needed = -int(-100 // limit)
         message = (
-            f"{len(cases)} golden cases cannot show a drop of {thresholds.max_drop_points} points, so no "
-            f"model can pass: have at least {needed} cases, or raise maxDropPoints"
+            f"{len(cases)} golden cases are too few to detect a drop of {thresholds.max_drop_points} points, "
+            f"so no model can pass: have at least {needed} cases, or raise maxDropPoints"
         )
         problems.append(Problem((*path, "maxDropPoints"), message))
     return problems

@@ -1,7 +1,7 @@
-"""From a job's outcomes to what is decided on: which cases and baselines of which gate, then the verdict.
+"""Judge a job's outcomes: find the cases and baselines of each gate, and compute the verdict.
 
-The operator's status, the trainer's stop rule, the gate's result, the evidence and the report all judge with
-these functions. The arithmetic is in :mod:`tunegate_api.judging.verdict`.
+The operator's status, the trainer's stop rule, the result of the final gate, the evidence and the report all
+use these functions. The arithmetic is in :mod:`tunegate_api.judging.verdict`.
 """
 
 from collections.abc import Sequence
@@ -43,25 +43,25 @@ from tunegate_api.published import PublishedVersion
 from tunegate_api.v1alpha1.finetunejob import TaskMetric
 
 NO_ROWS = CaseSet(sha256="", ids=[])
-"""Stands for held-out rows that nobody named: what is said to be measured on them cannot pass."""
+"""Used if no held-out rows were reported: outcomes on them cannot pass."""
 
 
 @dataclass(frozen=True)
 class GateJudgement:
-    """What one gate says of one set of weights."""
+    """The judgement of one gate for one model or checkpoint."""
 
     name: str
     cases: CaseSet
-    """The set that was measured; an empty one, which is an error, where that is not the gate's own."""
+    """The measured golden set. Empty, which is an error, if another set than the gate's was measured."""
     outcomes: str
-    """One letter a case."""
+    """One letter per case."""
     verdict: Verdict
     baselines: dict[str, int]
-    """Golden cases that each baseline passed."""
+    """Number of golden cases that each baseline passed."""
     skipped: tuple[str, ...]
-    """Baselines that do not exist yet."""
+    """Baselines that were skipped because they do not exist yet."""
     dry_run: bool
-    """Recorded, without a say in the verdict."""
+    """Whether the gate is in a dry run: its verdict is recorded, but not enforced."""
 
     @property
     def failed_cases(self) -> list[str]:
@@ -71,7 +71,7 @@ class GateJudgement:
 
 @dataclass(frozen=True)
 class TaskJudgement:
-    """What one task metric says on one held-out split."""
+    """The judgement of one task metric on one held-out split."""
 
     name: str
     split: HeldOutSplit
@@ -79,17 +79,17 @@ class TaskJudgement:
     passed: int
     total: int
     base_passed: int | None
-    """Rows that the base model passed; None where it was not measured."""
+    """Number of rows that the base model passed. None if it was not measured."""
     value: Fraction
-    """What is compared with ``minimum``: the pass rate, or of a metric of counts its value."""
+    """The number that is compared with ``minimum``: the pass rate, or the value of a metric of counts."""
     base_value: Fraction | None
-    """The same of the base model; None where it was not measured."""
+    """The same number for the base model. None if it was not measured."""
     finding: RuleFinding
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """What all gates and task metrics say of one set of weights."""
+    """The judgement of all gates and task metrics for one model or checkpoint."""
 
     evaluation: Evaluation
     gates: tuple[GateJudgement, ...]
@@ -102,12 +102,12 @@ class Judgement:
 
     @property
     def gate_state(self) -> VerdictState:
-        """The worst of the enforced gates."""
+        """The worst verdict of the enforced gates."""
         return worst([gate.verdict.state for gate in self.enforced])
 
     @property
     def task_state(self) -> VerdictState:
-        """The worst of the task metrics."""
+        """The worst result of the task metrics."""
         return worst([task.finding.state for task in self.tasks])
 
     @property
@@ -116,7 +116,7 @@ class Judgement:
 
     @property
     def findings(self) -> list[tuple[str, RuleFinding]]:
-        """All that counts, each with the gate's name or ``taskMetrics``."""
+        """All enforced findings, each with the name of its gate or ``taskMetrics``."""
         of_gates = [(g.name, f) for g in self.enforced for f in g.verdict.findings]
         return of_gates + [("taskMetrics", task.finding) for task in self.tasks]
 
@@ -127,28 +127,29 @@ class Judgement:
 
     @property
     def message(self) -> str:
-        """The findings that decided, or all of them when everything passed."""
+        """The messages of the worst findings. If everything passed, these are all findings."""
         return "; ".join(f"{name}: {f.message}" for name, f in self.findings if f.state is self.state)
 
 
 def judge_final(request: Request, results: Results) -> Judgement | None:
-    """The verdict on the artifact that would be published; None until it is measured."""
+    """Return the judgement of the artifact to publish. None until it was measured."""
     final = next(iter(results.find(Subject.FINAL)), None)
     return None if final is None else judge_artifact(request, results, final)
 
 
 def judge_artifact(request: Request, results: Results, evaluation: Evaluation) -> Judgement:
-    """What the job's gates, and the task metrics on test, say of the evaluated artifact."""
+    """Judge an artifact by the gates of the job, and by the task metrics on the test split."""
     return _judge(request.final_gates, request, results, evaluation, "test")
 
 
 def judge_checkpoint(request: Request, results: Results, evaluation: Evaluation) -> Judgement:
-    """What a stage's gates, and the task metrics on dev, say of a checkpoint or of the starting model."""
+    """Judge a checkpoint or a starting model by the gates of its stage, and by the task metrics on the dev
+    split."""
     return _judge(request.gates_of(evaluation.stage), request, results, evaluation, "dev")
 
 
 def best_checkpoint(request: Request, results: Results, stage: str) -> Candidate | None:
-    """The passing checkpoint of a stage that goes on. Gates in a dry run do not count."""
+    """Return the best checkpoint of a stage that passed. Gates in a dry run are ignored."""
     judged = [judge_checkpoint(request, results, e) for e in results.find(Subject.CHECKPOINT, stage)]
     return select_best(
         [
@@ -165,7 +166,7 @@ def best_checkpoint(request: Request, results: Results, stage: str) -> Candidate
 
 @dataclass(frozen=True)
 class GateAssessment:
-    """What the stop rule of one gate says after a stage's last checkpoint."""
+    """The result of the stop rule of one gate after the last checkpoint of a stage."""
 
     gate: str
     step: int
@@ -175,9 +176,10 @@ class GateAssessment:
 def assess_stage(
     gates: Sequence[GateRequest], results: Results, stage: str, accepted_step: int
 ) -> GateAssessment | None:
-    """The strictest word of the stage's ``gates`` on its last checkpoint; None before the first.
+    """Apply the stop rule of each gate to the last checkpoint of a stage, and return the strictest result.
 
-    ``accepted_step`` is the step at which a person said to continue; what was before does not count.
+    ``accepted_step`` is the step at which a person continued the job; earlier evaluations are ignored.
+    Returns None before the first checkpoint.
     """
     evaluations = results.find(Subject.START, stage) + results.find(Subject.CHECKPOINT, stage)
     counted = [e for e in evaluations if e.step >= accepted_step]
@@ -196,9 +198,9 @@ def assess_stage(
 
 
 def referenced_checkpoints(request: Request, results: Results, stage: str, accepted_step: int) -> set[int]:
-    """The steps of the checkpoints that a verdict refers to, or may once more is measured: the best of those
-    that passed, and for each gate the best that its stop rule compares with. ``accepted_step`` is as in
-    :func:`assess_stage`."""
+    """Return the steps of the checkpoints that must be kept, because a verdict refers to them now or may do
+    so later: the best checkpoint that passed, and for each gate the best one that its stop rule compares
+    with. For ``accepted_step`` see :func:`assess_stage`."""
     passing = best_checkpoint(request, results, stage)
     steps = {passing.step} if passing else set()
     evaluations = results.find(Subject.START, stage) + results.find(Subject.CHECKPOINT, stage)
@@ -212,7 +214,8 @@ def referenced_checkpoints(request: Request, results: Results, stage: str, accep
 
 
 def measured_cases(gate: GateRequest, results: Results) -> CaseSet:
-    """The cases that were measured for ``gate``; none, which cannot pass, where they are not its own."""
+    """Return the cases that were measured for ``gate``. If another set was measured, return an empty set,
+    which cannot pass."""
     cases = results.sets.get(golden_set(gate.name))
     if cases is None or cases.sha256 != gate.golden_sha256:
         return CaseSet(sha256=gate.golden_sha256, ids=[])
@@ -220,11 +223,12 @@ def measured_cases(gate: GateRequest, results: Results) -> CaseSet:
 
 
 def base_evaluation(request: Request, results: Results, name: str, subject: Subject) -> Evaluation | None:
-    """The base model's evaluation on a set, measured as what it is compared with was.
+    """Return the evaluation of the base model on a set, measured in the same way as what is compared with it.
 
-    That is by the gate for an artifact, and as the first stage's starting model for what trained since: a
-    checkpoint that passed must not fail because the gate holds the base in another type. Where one of the two
-    did not measure a set, the other did.
+    An artifact is compared with the base model as the final gate measured it, a checkpoint with the base
+    model as the first stage measured its starting model. Otherwise a checkpoint could fail only because the
+    gate loads the base model in another data type. If one of them did not measure the set, the other
+    evaluation is used.
     """
     trained = results.find(Subject.START, request.spec.stages[0].name)
     judged = results.find(Subject.BASE)
@@ -233,10 +237,11 @@ def base_evaluation(request: Request, results: Results, name: str, subject: Subj
 
 
 def last_published(gate: GateRequest, results: Results, subject: Subject) -> PublishedVersion | None:
-    """The version that ``gate`` compares with as LastPublished; None where nothing was published through it.
+    """Return the version that ``gate`` compares with as LastPublished. None if nothing was published through
+    it.
 
-    Checkpoints are compared with what the job knew when it started, so that all are judged alike. The
-    artifact is compared with what the publish targets held when they were last read.
+    Checkpoints are compared with the version that was known when the job started, so that all have the same
+    baseline. The artifact is compared with the version that the publish targets had when they were last read.
     """
     read = results.last_published if subject is Subject.FINAL else None
     return (read.versions.get(gate.name) if read else None) or gate.last_published
@@ -259,7 +264,8 @@ def _judge(
 def _judge_gate(
     gate: GateRequest, request: Request, results: Results, evaluation: Evaluation
 ) -> GateJudgement:
-    """Against every baseline that exists. The base model must exist; an earlier version may not."""
+    """Judge by one gate, compared with every baseline that exists. The base model always exists; a published
+    version may not."""
     name = golden_set(gate.name)
     cases, outcomes = measured_cases(gate, results), evaluation.outcomes.get(name, "")
     baselines: dict[str, Baseline] = {}

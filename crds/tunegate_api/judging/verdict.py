@@ -1,14 +1,14 @@
-"""Pure judgement: the outcomes of fixed cases against thresholds, with the arithmetic shown.
+"""Judge the outcomes of fixed cases by thresholds, with messages that show the arithmetic. No I/O.
 
-The operator and the trainer call the same functions on the same outcomes, so neither has to believe the
-other. All rates are exact fractions. The rules:
+The operator and the trainer call the same functions on the same outcomes, so the operator computes every
+verdict itself. All rates are exact fractions. The rules:
 
-* Only a measured pass counts. A failed or truncated output does not pass; a missing or erroneous outcome is
-  *Error*, unless the rule would fail even if all of those had passed.
-* A baseline of which more than 5 % of the outputs were cut says little of what it can do. Where it would be
-  reached if all of those had passed, the comparison is *Inconclusive* instead of passed.
-* *Failed* is measured and bad, *Error* could not be measured, *Inconclusive* was measured but says too
-  little. The worst finding is the verdict.
+* Only a measured pass counts. A failed or truncated output does not pass. If an outcome is missing or an
+  error, the result is *Error*, unless the rule would fail even if all such cases had passed.
+* If more than 5 % of a baseline's outputs were truncated, its pass rate may be too low. If the comparison
+  would fail with these counted as passed, it is *Inconclusive* instead of passed.
+* *Failed* means measured and not good enough, *Error* could not be measured, *Inconclusive* measured but not
+  enough to decide. The worst finding is the verdict.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,35 +22,36 @@ from pydantic import Field
 from tunegate_api.meta import Listed, StatusModel
 
 PASS, FAIL, TRUNCATED, ERROR = "p", "f", "t", "e"
-"""The letters of an outcome string, one a case in the order of its set."""
+"""The letters of an outcome string, which has one letter per case in the order of the set."""
 
-MAX_CUT = Fraction(5, 100)
-"""The share of a baseline's outputs that may be cut without a word."""
+MAX_TRUNCATED = Fraction(5, 100)
+"""The share of a baseline's outputs that may be truncated before a comparison can become Inconclusive."""
 
 MAX_CASES = 1000
-"""Cases a set may have, so that all outcomes of a job fit one ConfigMap."""
+"""Maximum number of cases in a set, so that all outcomes of a job fit in one ConfigMap."""
 
 
 class VerdictState(StrEnum):
-    """What a judgement says, from best to worst."""
+    """The result of a judgement, from best to worst."""
 
     PASSED = "Passed"
-    """Measured, and good enough."""
+    """The model was measured and is good enough."""
     INCONCLUSIVE = "Inconclusive"
-    """Measured, but the cases are too few to say, or too many outputs of a baseline were cut."""
+    """The model was measured, but there are too few cases to decide, or too many outputs of a baseline were
+    truncated."""
     ERROR = "Error"
-    """It could not be measured."""
+    """The model could not be measured."""
     FAILED = "Failed"
-    """Measured, and not good enough."""
+    """The model was measured and is not good enough."""
 
     @property
     def severity(self) -> int:
-        """0 for Passed, rising with how bad it is."""
+        """Position in the order from best to worst, 0 for Passed."""
         return list(VerdictState).index(self)
 
 
 def worst(states: Sequence[VerdictState]) -> VerdictState:
-    """The most severe of ``states``; Error when there is none, since nothing was measured."""
+    """Return the most severe of ``states``. An empty sequence is Error, because nothing was measured."""
     return max(states, key=lambda s: s.severity, default=VerdictState.ERROR)
 
 
@@ -58,20 +59,20 @@ class CaseSet(StatusModel):
     """The cases that outcomes refer to, in order."""
 
     sha256: str
-    """The digest of the set. Outcomes compare only within one digest."""
+    """Digest of the set. Outcomes can be compared only if their sets have the same digest."""
     ids: Annotated[Listed[str], Field(max_length=MAX_CASES)]
     tags: Annotated[Listed[Listed[str]], Field(max_length=MAX_CASES)] = []
-    """Tags of each case; empty when the set has none."""
+    """Tags of each case. Empty if no case has tags."""
 
     def matching(self, name: str) -> list[int]:
-        """Positions of the cases whose id or tag is ``name``."""
+        """Return the positions of the cases whose id or tag is ``name``."""
         tags = self.tags or [[]] * len(self.ids)
         return [i for i, case_id in enumerate(self.ids) if case_id == name or name in tags[i]]
 
 
 @dataclass(frozen=True)
 class Rules:
-    """The thresholds of a gate, as exact numbers. Rates from 0 to 1, drops in percentage points."""
+    """The thresholds of a gate as exact numbers. Rates are from 0 to 1, drops are in percentage points."""
 
     min_pass_rate: Fraction | None = None
     max_drop_points: Fraction = Fraction(5)
@@ -82,19 +83,20 @@ class Rules:
 
 @dataclass(frozen=True)
 class Baseline:
-    """What a model is compared with. ``outcomes`` is None when it should exist but was not measured."""
+    """What a model is compared with. ``outcomes`` is None if the baseline should exist but was not
+    measured."""
 
     golden_sha256: str
     outcomes: str | None
     version: str = ""
-    """Which published version it is, for messages; empty where that is not known."""
+    """The published version, for messages. Empty if it is not known."""
     problem: str = ""
-    """Why no comparison with it is possible; empty if one is."""
+    """Why a comparison is not possible. Empty if it is."""
 
 
 @dataclass(frozen=True)
 class RuleFinding:
-    """What one rule says."""
+    """The result of one rule."""
 
     rule: str
     state: VerdictState
@@ -103,7 +105,7 @@ class RuleFinding:
 
 @dataclass(frozen=True)
 class Verdict:
-    """All findings on one set of weights, and the measured numbers behind them."""
+    """The results of all rules for one model or checkpoint, and the numbers that they are based on."""
 
     findings: tuple[RuleFinding, ...]
     passed: int = 0
@@ -116,7 +118,7 @@ class Verdict:
 
     @property
     def message(self) -> str:
-        """The findings that decided, or all of them when everything passed."""
+        """The messages of the worst findings. If everything passed, these are all findings."""
         return "; ".join(f.message for f in self.findings if f.state == self.state)
 
 
@@ -125,27 +127,30 @@ def passed_count(outcomes: str) -> int:
 
 
 def counted_outcomes(passed: int, total: int) -> str:
-    """Outcomes with these counts, for a comparison by counts where the cases are not known."""
+    """Return outcomes with these counts, for a comparison by counts if the outcome of each case is not
+    known."""
     return PASS * passed + FAIL * (total - passed)
 
 
 def rate(passed: int, total: int) -> Fraction:
-    """The exact share; 0 of an empty set."""
+    """Return the exact pass rate; 0 for an empty set."""
     return Fraction(passed, total) if total else Fraction(0)
 
 
 def rate_text(value: Fraction) -> str:
-    """``0.94``: two digits, cut and not rounded, so that no rate looks like a threshold it missed."""
+    """Format a rate as ``0.94``: truncated to two digits, because a rounded rate could look like a threshold
+    that it misses."""
     return f"{int(value * 100) / 100:.2f}"
 
 
 def threshold_text(value: Fraction) -> str:
-    """``0.94``; a threshold of more digits in full."""
+    """Format a threshold as ``0.94``, or in full if it has more than two digits."""
     return rate_text(value) if value * 100 % 1 == 0 else str(float(value))
 
 
 def points_text(value: Fraction) -> str:
-    """``-4.9``: signed percentage points, cut after one digit so that no drop looks like a limit it kept."""
+    """Format signed percentage points as ``-4.9``: truncated to one digit, because a rounded drop could look
+    like a limit that it does not reach."""
     tenths = int(abs(value) * 10)
     sign = "-" if value < 0 else "+"
     return f"{sign}{tenths // 10}.{tenths % 10}"
@@ -157,10 +162,10 @@ def judge_golden(
     rules: Rules,
     baselines: Mapping[str, Baseline],
 ) -> Verdict:
-    """Judge one set of weights by a golden set.
+    """Judge one model or checkpoint by a golden set.
 
-    ``outcomes`` has one letter a case. ``baselines`` holds those that must be compared with; one that does
-    not exist yet is left out by the caller, one that should exist but could not be measured has no outcomes.
+    ``outcomes`` has one letter per case. ``baselines`` has the baselines to compare with: the caller omits a
+    baseline that does not exist yet; a baseline that should exist but could not be measured has no outcomes.
     """
     total, passed, errors = len(cases.ids), passed_count(outcomes), _errors(cases, outcomes)
     if total == 0 or len(outcomes) > total:
@@ -180,9 +185,10 @@ def judge_golden(
 
 
 def judge_task(name: str, rows: CaseSet, outcomes: str, minimum: Fraction) -> RuleFinding:
-    """Judge one task metric, a pass rate over held-out ``rows``. No rows at all is Inconclusive.
+    """Judge a task metric that is a pass rate over held-out ``rows``. Without rows, the result is
+    Inconclusive.
 
-    Metrics that are no pass rate are judged by :mod:`tunegate_api.judging.counts`.
+    :mod:`tunegate_api.judging.counts` judges metrics that are not pass rates.
     """
     total = len(rows.ids)
     if len(outcomes) > total:
@@ -195,7 +201,8 @@ def judge_task(name: str, rows: CaseSet, outcomes: str, minimum: Fraction) -> Ru
 
 
 def _errors(cases: CaseSet, outcomes: str) -> int:
-    """Cases without a measured outcome: erroneous, missing, or not a letter we know."""
+    """Return the number of cases without a measured outcome: those with an error, a missing letter or an
+    unknown one."""
     known = sum(outcomes.count(letter) for letter in (PASS, FAIL, TRUNCATED))
     return max(0, len(cases.ids) - known)
 
@@ -223,7 +230,7 @@ def _min_rate(name: str, passed: int, errors: int, total: int, minimum: Fraction
 def _against(
     name: str, baseline: Baseline, cases: CaseSet, *, passed: int, errors: int, limit: Fraction
 ) -> tuple[RuleFinding, Fraction | None]:
-    """Compare with one baseline: a drop of ``limit`` points or more fails."""
+    """Compare with one baseline. A drop of ``limit`` points or more fails."""
     total = len(cases.ids)
     label = f"{name} ({baseline.version})" if baseline.version else name
     if baseline.problem:
@@ -243,16 +250,17 @@ def _against(
         return RuleFinding(name, VerdictState.FAILED, message), delta
     if errors or base_errors:
         return RuleFinding(name, VerdictState.ERROR, f"{message}, {errors + base_errors} not measured"), delta
-    cut = baseline.outcomes.count(TRUNCATED)
-    if rate(cut, total) > MAX_CUT and 100 * (rate(base_passed + cut, total) - rate(passed, total)) >= limit:
-        cut_off = f"{cut} outputs of {label} were cut, and had they passed this would be a drop"
-        message = f"{message}, but {cut_off}: raise generation.maxNewTokens"
+    truncated = baseline.outcomes.count(TRUNCATED)
+    possible_drop = 100 * (rate(base_passed + truncated, total) - rate(passed, total))
+    if rate(truncated, total) > MAX_TRUNCATED and possible_drop >= limit:
+        reason = f"{truncated} outputs of {label} were truncated"
+        remedy = "if they had passed, this would be a drop: raise generation.maxNewTokens"
+        message = f"{message}, but {reason}, and {remedy}"
         return RuleFinding(name, VerdictState.INCONCLUSIVE, message), delta
     if total * limit < 100:
         needed = -int(-100 // limit)
-        message = (
-            f"{total} golden cases cannot show a drop of {float(limit):g} points: have at least {needed}"
-        )
+        drop = f"a drop of {float(limit):g} points"
+        message = f"{total} golden cases are too few to detect {drop}: have at least {needed}"
         return RuleFinding(name, VerdictState.INCONCLUSIVE, message), delta
     return RuleFinding(name, VerdictState.PASSED, message), delta
 
@@ -287,7 +295,7 @@ class StopAction(StrEnum):
 
 @dataclass(frozen=True)
 class StepOutcomes:
-    """The outcomes of a golden set at one step of a stage; step 0 is the stage's starting model."""
+    """The outcomes of a golden set at one step of a stage. Step 0 is the starting model of the stage."""
 
     step: int
     outcomes: str
@@ -295,16 +303,16 @@ class StepOutcomes:
 
 @dataclass(frozen=True)
 class Assessment:
-    """What the stop rule says after a checkpoint."""
+    """The result of the stop rule after a checkpoint."""
 
     action: StopAction
     message: str
     must_pass: bool = False
-    """Whether a mustPass case decided."""
+    """Whether a mustPass case caused the result."""
     best_step: int = 0
     best_passed: int = 0
     regressed: tuple[str, ...] = ()
-    """Ids of the cases that passed at the best step and do not now."""
+    """Ids of the cases that passed at the best step and fail now."""
 
     @property
     def regressing(self) -> bool:
@@ -312,13 +320,16 @@ class Assessment:
 
 
 def assess_checkpoint(cases: CaseSet, rules: Rules, history: Sequence[StepOutcomes]) -> Assessment:
-    """Whether the last of ``history`` lets training go on.
+    """Apply the stop rule to the last checkpoint of ``history``, and return whether training continues.
 
-    ``history`` begins with the starting model (or the checkpoint at which a person said to continue) and is
-    in the order of steps. A golden rate ``max_drop_between_checkpoints`` points or more below the best so
-    far is a regression: the next checkpoint comes early, and training stops if it regresses too (Confirm),
-    or at once (Immediate). A mustPass case that passed before and fails now stops at once. An outcome that
-    could not be measured stops nothing here: its checkpoint cannot pass.
+    ``history`` is in the order of steps, and begins with the starting model, or with the checkpoint at which
+    a person continued the job. A golden pass rate that is ``max_drop_between_checkpoints`` points or more
+    below the best so far is a regression. Immediate stops training at once; Confirm evaluates the next
+    checkpoint early, and stops training if it regresses too. If a mustPass case passed before and fails now,
+    training stops at once. An outcome that could not be measured does not stop training, because its
+    checkpoint cannot pass anyway.
+
+    Raises ValueError if ``history`` is empty.
     """
     if not history:
         raise ValueError("history is empty: it begins with the starting model")
@@ -372,17 +383,18 @@ def _lost_must_pass(
 
 @dataclass(frozen=True)
 class Candidate:
-    """A checkpoint that could go on."""
+    """A checkpoint that the next stage or the final gate could use."""
 
     step: int
     verdict: VerdictState
     golden: Fraction
-    """Golden rate; with several gates, their sum."""
+    """Golden pass rate; with several gates, the sum of their rates."""
     dev: Fraction
-    """Task metric on dev; with several metrics, their sum."""
+    """Task metric on the dev split; with several metrics, their sum."""
 
 
 def select_best(candidates: Sequence[Candidate]) -> Candidate | None:
-    """The passing checkpoint that goes on: by golden rate, then dev metric, then the earliest; or None."""
+    """Return the best checkpoint that passed: by golden pass rate, then by dev metric, then the earliest.
+    None if none passed."""
     passing = [c for c in candidates if c.verdict is VerdictState.PASSED]
     return max(passing, key=lambda c: (c.golden, c.dev, -c.step), default=None)

@@ -1,5 +1,5 @@
-"""What a stage needs of memory, by arithmetic alone: tensor bytes of its largest pass, part by part.
+"""Estimate the memory of a training stage from the sizes of its tensors, without a GPU.
 
-``shapes`` has the words, ``block`` what one layer keeps, ``estimate`` the sum, and ``fitting`` what follows:
-whether a GPU holds it, and what would help.
+``shapes`` has the types, ``block`` the bytes of one transformer block, ``estimate`` their sum for the largest
+pass, and ``fitting`` decides whether a stage fits on a GPU, and suggests changes if it does not.
 """

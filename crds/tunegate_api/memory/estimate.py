@@ -1,4 +1,4 @@
-"""The bytes of a stage, part by part."""
+"""Estimate the memory of a stage by part."""
 
 from collections.abc import Iterable
 
@@ -7,15 +7,18 @@ from tunegate_api.memory.shapes import Accelerator, GenerationBatch, Memory, Mod
 from tunegate_api.plan import TrainingParameters
 
 CHECKPOINTING_FROM = 1_000_000_000
-"""Parameters from which activations are recomputed to fit a GPU, at about 20 % more time a step."""
+"""Number of parameters from which activation checkpointing is used on a GPU. It makes a step about 20 %
+slower."""
 _LOGITS = 3
-"""Float32 numbers of a logit when backward begins: its log-probability, that one's gradient, and its own."""
+"""Number of float32 values for each logit when backward starts: its log-probability, the gradient of that,
+and its own gradient."""
 
 _NO_PASS = Pass.of([0], 0)
 
 
 def is_checkpointed(parameters: int, accelerator: Accelerator) -> bool:
-    """Whether activations are recomputed block by block instead of kept (arXiv 1604.06174)."""
+    """Return whether activation checkpointing is used: activations are recomputed block by block (arXiv
+    1604.06174)."""
     return accelerator == "GPU" and parameters >= CHECKPOINTING_FROM
 
 
@@ -29,12 +32,12 @@ def estimate(
     checkpointing: bool | None = None,
     shards: int = 1,
 ) -> Memory:
-    """The bytes of a stage, by its ``largest`` pass and the largest batch that is generated.
+    """Return the memory of a stage, from its ``largest`` pass and its largest ``generation`` batch.
 
-    ``checkpointing`` left out: as :func:`is_checkpointed` says. Of several ``shards``, as FSDP holds them,
-    this is one: its share of weights, gradients and optimizer, the weights of the block that computes and of
-    the next one, and the gradients of one (arXiv 2304.11277). A step has moments at which it may need most;
-    that one counts.
+    ``checkpointing`` defaults to :func:`is_checkpointed`. With several FSDP ``shards``, the result is for one
+    GPU: its shard of weights, gradients and optimizer state, the weights of the current and the next block,
+    and the gradients of one block (arXiv 2304.11277). The peak can be at several moments of a step; the
+    largest counts.
     """
     if checkpointing is None:
         checkpointing = is_checkpointed(model.parameters, accelerator)
@@ -42,14 +45,14 @@ def estimate(
     everywhere = FLOAT32 * block.trained // shards
     of_block = (FLOAT32 * block.trained // model.layers) if shards > 1 else 0
     borrowed = (2 * block.weights // model.layers) if shards > 1 else 0
-    # Of earlier passes of the same step.
+    # Gradients of earlier passes of the same step.
     before = everywhere if stage.batch_size > stage.micro_batch_size else 0
     kept = model.layers * (block.stream if checkpointing else block.saved) + block.ends + block.copies
     last_layer = kept + block.backward + (block.saved if checkpointing else 0)
     logits = FLOAT32 * largest.labelled * model.vocabulary
-    # Gradients, activations, logits, and what an update needs.
+    # Gradients, activations, logits, and temporary tensors of the update.
     moments = [
-        (before, kept, _LOGITS * logits, 0),  # the loss: everything is still there
+        (before, kept, _LOGITS * logits, 0),  # the loss: all activations are kept
         (before + block.head_gradient + of_block, kept, logits, 0),
         ((before or block.head_gradient) + of_block, last_layer, 0, 0),
         (everywhere + block.embedding_gradient + of_block, block.ends + block.saved + block.backward, 0, 0),
@@ -75,8 +78,9 @@ def judging(
     accelerator: Accelerator,
     whole: str | None = None,
 ) -> Memory:
-    """The bytes of the gate, which judges what ``stage`` made on one GPU: an adapter on its base, held as in
-    training, or all weights in the type that ``whole`` names. ``batches`` are what it generates."""
+    """Return the memory of the final gate, which evaluates the artifact of ``stage`` on one GPU: an adapter
+    beside its base, as in training, or all weights in the data type ``whole``. ``batches`` are its generation
+    batches."""
     if whole:
         stage = stage.model_copy(update={"adapter": "None", "quantization": None, "dtype": whole})
     block = Block(model, stage, _NO_PASS, accelerator)
@@ -88,5 +92,5 @@ def judging(
         gradients=0,
         activations=0,
         logits=0,
-        evaluation=max(0, generating - block.copies),  # which only training makes
+        evaluation=max(0, generating - block.copies),  # only training makes copies
     )

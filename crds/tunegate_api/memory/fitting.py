@@ -1,4 +1,4 @@
-"""Whether a GPU holds a stage, by the estimate, and what would help where it does not."""
+"""Decide by the memory estimate whether a stage fits on a GPU, and suggest changes if it does not."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,21 +10,23 @@ from tunegate_api.plan import StagePlan, TrainingParameters
 
 GIB = 2**30
 KEPT_FREE_BYTES = GIB
-"""For the CUDA context and the workspaces of its libraries, which are no tensors."""
+"""Memory that is kept free for the CUDA context and the workspaces of CUDA libraries, which are not
+tensors."""
 KEPT_FREE_SHARE = 0.05
-"""Of a GPU: gaps between tensors that the allocator cannot use."""
+"""Share of GPU memory that is kept free for fragmentation: gaps between tensors that the allocator cannot
+use."""
 KEPT_FREE = f"{KEPT_FREE_BYTES // GIB} GiB and {100 * KEPT_FREE_SHARE:.0f} %"
-"""Both, in words."""
+"""Both reserves as text."""
 CARDS = (16, 24, 40, 80)
-"""GPUs that people have, in GB of 10^9 bytes, as their makers count at least."""
+"""Common sizes of GPU memory, in GB of 10^9 bytes."""
 _SHOWN = 0.01
-"""The share of the total from which a part is worth a word."""
+"""Minimum share of the total for a part to be shown."""
 _DEFAULT_RANK = 16
 _SMALL_RANK = 8
 
 
 def needed(memory: Memory) -> int:
-    """Bytes that a GPU must have for a stage, with what is kept free."""
+    """Return the memory that a GPU must have for a stage, including the reserve, in bytes."""
     return round((memory.total + KEPT_FREE_BYTES) / (1 - KEPT_FREE_SHARE))
 
 
@@ -33,17 +35,17 @@ def fits(memory: Memory, gpu_bytes: int) -> bool:
 
 
 def smallest_card(memory: Memory) -> int | None:
-    """The smallest of ``CARDS`` that holds a stage; None if none does."""
+    """Return the smallest of ``CARDS`` that a stage fits on. None if it fits on none."""
     return next((card for card in CARDS if fits(memory, card * 10**9)), None)
 
 
 def size_text(size: int) -> str:
-    """``16.2 GiB``, or ``310 MiB`` below 1 GiB."""
+    """Format a size as ``16.2 GiB``, or as ``310 MiB`` below 1 GiB."""
     return f"{size / GIB:.1f} GiB" if size >= GIB else f"{size / 2**20:.0f} MiB"
 
 
 def by_part(memory: Memory) -> str:
-    """The arithmetic: parts that are something, and their sum."""
+    """Return the arithmetic as text: all parts of relevant size, and their sum."""
     parts = {"weights": memory.weights, "adapter": memory.adapter, "optimizer": memory.optimizer}
     training = {"gradients": memory.gradients, "activations": memory.activations, "logits": memory.logits}
     is_evaluation = memory.evaluation > sum(training.values())
@@ -54,21 +56,21 @@ def by_part(memory: Memory) -> str:
 
 @dataclass(frozen=True)
 class Remedy:
-    """A change of a stage that needs less."""
+    """A change of a stage that reduces its memory."""
 
     change: str
-    """As in a spec: ``quantization: NF4``."""
+    """The change as written in a spec: ``quantization: NF4``."""
     memory: Memory
 
 
 def shards(stage: StagePlan, processes: int) -> int:
-    """Among how many of the ``processes`` a stage's weights are shared out."""
+    """Return the number of shards of a stage's weights, for this number of ``processes``."""
     return processes if stage.parallelism == "FSDP" else 1
 
 
 def remedies(model: ModelShape, stage: StagePlan, processes: int = 1) -> Iterator[Remedy]:
-    """What would need less on each GPU of the ``processes``, the mildest change first; each by itself.
-    Nothing for a stage whose passes are not known."""
+    """Yield single changes that reduce the memory on each GPU, the smallest change first. Yields nothing if
+    the passes of the stage are not known."""
     parameters, largest, generation = stage.parameters, stage.largest_pass, stage.largest_generation
     if largest is None:
         return
@@ -81,7 +83,7 @@ def remedies(model: ModelShape, stage: StagePlan, processes: int = 1) -> Iterato
             yield Remedy(f"generation.batchSize: {half.prompts} in the EvalGate", memory)
     for change, update, smaller in _changes(parameters, largest, continues=stage.starts_from == "Adapter"):
         changed = parameters.model_copy(update=update)
-        each = among if changed.adapter == "None" else 1  # each process has a whole base beside its adapter
+        each = among if changed.adapter == "None" else 1  # each rank has the whole base of an adapter
         memory = estimate(model, changed, smaller, accelerator="GPU", generation=generation, shards=each)
         if memory.total < now.total:
             yield Remedy(change, memory)
@@ -90,8 +92,10 @@ def remedies(model: ModelShape, stage: StagePlan, processes: int = 1) -> Iterato
 def _changes(
     stage: TrainingParameters, largest: Pass, *, continues: bool
 ) -> Iterator[tuple[str, dict[str, Any], Pass]]:
-    """A change in words, what it sets, and the largest pass then. Of a stage that ``continues`` an adapter,
-    the base and the adapter are those of the stage that made it."""
+    """Yield changes: the text, the updated parameters, and the new largest pass.
+
+    If a stage ``continues`` an adapter, its base and adapter are set in the stage that started the adapter.
+    """
     adapter = {
         "adapter": "LoRA",
         "lora_r": _DEFAULT_RANK,
@@ -113,14 +117,15 @@ def _changes(
 
 
 def _shortened(largest: Pass, longest: int) -> Pass:
-    """The pass of as many examples of at most this length; the share that carries loss stays."""
+    """Return the pass with the same number of examples of at most this length, and the same share of tokens
+    with loss."""
     each = min(longest, largest.tokens // largest.examples)
     labelled = largest.labelled * each * largest.examples // largest.tokens
     return Pass.of([each] * largest.examples, labelled)
 
 
 def hint(model: ModelShape, stage: StagePlan, memory: Memory, gpu_bytes: int, processes: int = 1) -> str:
-    """What to change of a stage that needs ``memory`` and does not fit, and by how much that would help."""
+    """Return advice for a stage that needs ``memory`` and does not fit: changes, and how much each saves."""
     texts = []
     for remedy in remedies(model, stage, processes):
         saved = size_text(memory.total - remedy.memory.total)

@@ -1,4 +1,4 @@
-"""The sizes that decide what a stage needs, and what it needs by part."""
+"""The sizes of a model and a pass, and the memory that a stage needs."""
 
 from collections.abc import Sequence
 from typing import Annotated, Literal, Self
@@ -11,16 +11,16 @@ Accelerator = Literal["GPU", "CPU"]
 
 
 class LinearShape(StatusModel):
-    """The linear layers of one name and shape."""
+    """The linear layers with the same name and shape."""
 
     name: str
-    """Such as ``q_proj``."""
+    """Name of the layers, for example ``q_proj``."""
     reads: str
-    """What they are applied to. Layers of one block with the same text here have the same input."""
+    """Name of the input of the layers. Layers of a block with the same name have the same input."""
     inputs: int
     outputs: int
     count: int
-    """In the whole model."""
+    """Number of such layers in the whole model."""
 
     @property
     def weights(self) -> int:
@@ -31,7 +31,7 @@ class ModelShape(StatusModel):
     """The sizes of a model."""
 
     parameters: int
-    """Tied weights count once."""
+    """Number of parameters. Tied weights count once."""
     vocabulary: int
     hidden_size: int
     layers: int
@@ -40,97 +40,103 @@ class ModelShape(StatusModel):
     head_size: int
     intermediate_size: int
     linears: Annotated[Listed[LinearShape], Field(max_length=64)]
-    """But for the output head."""
+    """All linear layers except the output head."""
     sees_all_before: bool = False
-    """Whether each token sees all that is before it, and by attention alone."""
+    """Whether each token attends to all tokens before it, and the model has no other way to pass information
+    between tokens."""
 
     @property
     def embedding(self) -> int:
-        """Weights of the input embedding; an output head that is not tied to it has as many."""
+        """Number of weights of the input embedding. An output head that is not tied to it has as many."""
         return self.vocabulary * self.hidden_size
 
     @property
     def linear(self) -> int:
-        """Weights of linear layers: what quantization holds in 4 bits."""
+        """Number of weights of linear layers, which quantization stores in 4 bits."""
         return sum(one.weights for one in self.linears)
 
     @property
     def is_tied(self) -> bool:
-        """Whether the output head is the embedding: then there is no room for another one."""
+        """Whether the output head is tied to the embedding. The number of parameters is then too small for
+        both."""
         return self.parameters - self.linear < 2 * self.embedding
 
     def targets(self, modules: Sequence[str]) -> list[LinearShape]:
-        """The layers that get an adapter. As in PEFT, a target is a layer's name or the end of its path."""
+        """Return the layers that get an adapter. As in PEFT, a target module is a layer's name or the end of
+        its path."""
         if list(modules) == ["all-linear"]:
             return self.linears
         names = {module.rpartition(".")[2] for module in modules}
         return [one for one in self.linears if one.name in names]
 
     def adapter_weights(self, modules: Sequence[str], rank: int) -> int:
-        """Weights of an adapter: two factors of that rank beside each target (LoRA, arXiv 2106.09685, section
-        4.1)."""
+        """Return the number of weights of an adapter: two factors of that rank for each target module (LoRA,
+        arXiv 2106.09685, section 4.1)."""
         return sum((one.inputs + one.outputs) * rank * one.count for one in self.targets(modules))
 
 
 class Pass(StatusModel):
-    """One forward and backward pass."""
+    """A forward and backward pass."""
 
     examples: int
-    """A pair has two."""
+    """Number of examples. A preference pair counts as two."""
     tokens: int
-    """Of all of them."""
+    """Number of tokens of all examples."""
     longest: int
-    """Tokens of the longest."""
+    """Length of the longest example in tokens."""
     squares: int
-    """Pairs of tokens that attention computes: the sum of their squared lengths."""
+    """Number of token pairs that attention computes: the sum of the squared lengths."""
     keys: int = 0
-    """Tokens that attention reads: where examples go on from a beginning that is computed once, it is read by
-    each of them. 0 for ``tokens``."""
+    """Number of keys that attention reads. If examples have a shared prefix that is computed once, each of
+    them reads it again. 0 means ``tokens``."""
     labelled: int
-    """Tokens that carry loss, of all of them."""
+    """Number of tokens with loss, in all examples."""
 
     @classmethod
-    def of(cls, lengths: Sequence[int], labelled: int, parts: Sequence[tuple[int, int]] = ()) -> Self:
-        """The pass of examples of these ``lengths`` in tokens. ``parts`` are the tokens of each part that is
-        computed by itself, and how many these see, where that is not the examples."""
-        parts = parts or [(n, n) for n in lengths]
+    def of(cls, lengths: Sequence[int], labelled: int, segments: Sequence[tuple[int, int]] = ()) -> Self:
+        """Return the pass for examples of these ``lengths`` in tokens.
+
+        If examples have shared prefixes, ``segments`` has for each separately computed segment its number of
+        tokens, and the number of tokens that these attend to.
+        """
+        segments = segments or [(n, n) for n in lengths]
         return cls(
             examples=len(lengths),
-            tokens=sum(own for own, _ in parts),
+            tokens=sum(own for own, _ in segments),
             longest=max(lengths),
-            squares=sum(own * seen for own, seen in parts),
-            keys=sum(seen for _, seen in parts),
+            squares=sum(own * seen for own, seen in segments),
+            keys=sum(seen for _, seen in segments),
             labelled=labelled,
         )
 
 
 class GenerationBatch(StatusModel):
-    """The largest batch that an evaluation generates."""
+    """The largest batch of an evaluation."""
 
     prompts: int
     longest: int
-    """Tokens of the longest prompt."""
+    """Length of the longest prompt in tokens."""
     new_tokens: int
-    """That are generated at most."""
+    """Maximum number of generated tokens per prompt."""
 
 
 class Memory(StatusModel):
-    """Bytes of a stage at the moment of a step at which most is held, by part."""
+    """Memory of a stage by part, in bytes, at the peak of a training step."""
 
     weights: int
-    """Of the base model."""
+    """Weights of the base model."""
     adapter: int
-    """Its weights, in float32."""
+    """Weights of the adapter, in float32."""
     optimizer: int
-    """The moments of what is trained, and where the update is that moment, what it needs besides."""
+    """Optimizer state and, if the peak is during the optimizer update, its temporary tensors."""
     gradients: int
     activations: int
-    """What backward needs of the layers."""
+    """Activations of the layers that backward needs."""
     logits: int
-    """Of the tokens that carry loss, with their gradients."""
+    """Logits of the tokens with loss, and their gradients."""
     evaluation: int
-    """What an evaluation needs beside weights, adapter and moments. Counts where it is more than gradients,
-    activations and logits, which it does not meet."""
+    """Memory of an evaluation in addition to weights, adapter and optimizer. An evaluation has no gradients,
+    activations and logits, so only the larger of both counts."""
 
     @property
     def total(self) -> int:

@@ -19,7 +19,7 @@ Uri = Annotated[
     ),
     Form(
         f"^pvc://[^/]{{1,{MAX_DNS_NAME}}}(/|$)",
-        f"the claim has at most {MAX_DNS_NAME} characters",
+        f"the claim must have at most {MAX_DNS_NAME} characters",
         start="pvc://",
     ),
     Form(r"/\.\.(/|$)", 'the path must stay inside the claim, without ".."', never=True, start="pvc://"),

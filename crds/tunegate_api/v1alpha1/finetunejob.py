@@ -23,7 +23,7 @@ ModelUri = Annotated[
     AllowedSchemes(("hf", "s3", "oci", "pvc", "file", "package")),
     Form(
         "^hf://[^/@]+(/[^/@]+)?$",
-        "must name a repository, hf://ORG/NAME: its commit is the revision",
+        "must name a repository, hf://ORG/NAME: give the commit as revision",
         start="hf://",
     ),
     Form("^s3://[^/]+/+[^/]", "must name a bucket and a folder in it, s3://BUCKET/PREFIX", start="s3://"),

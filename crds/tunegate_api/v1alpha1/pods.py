@@ -42,20 +42,20 @@ VariableName = Annotated[
 allowed."""
 PriorityClassName = Annotated[
     Name,
-    Form("^system-", "must be no priority class of the system: choose one of your own", never=True),
+    Form("^system-", "must not be a priority class of the system: choose another one", never=True),
 ]
 VolumeName = Annotated[
     Name,
     Form(
         "^(request|plan|report|workspace|tmp|shared-memory|(input|volume|secret)-[0-9]+)$|^tunegate-",
-        "must be none of the operator's volumes: choose another name",
+        "must not be a volume of the operator: choose another name",
         never=True,
     ),
 ]
 MountPath = Annotated[
     str,
     Field(min_length=1, max_length=1024),
-    Form(f"^{MOUNTS}/+[^/]", f"must be a folder below {MOUNTS}, where it hides nothing"),
+    Form(f"^{MOUNTS}/+[^/]", f"must be a folder below {MOUNTS}, where it hides no files of the image"),
     Form(r"/\.\.(/|$)", f'must be a folder below {MOUNTS}, without ".."', never=True),
 ]
 

@@ -15,7 +15,7 @@ class Mlflow(ApiModel):
     uri: Annotated[
         str,
         Field(pattern=HTTP_PATTERN, max_length=1024, examples=["http://mlflow.mlops:5000"]),
-        Form("^[^/]+//[^/]*@", "must hold no credentials: name a Secret, as secretName", never=True),
+        Form("^[^/]+//[^/]*@", "must not contain credentials: name a Secret, as secretName", never=True),
     ]
     """Address of the tracking server."""
     experiment: Annotated[str, Field(min_length=1, max_length=256, examples=["invoices"])]

@@ -1,1 +1,1 @@
-"""What makes a manifest valid beyond the types of its fields, and the errors that say so."""
+"""Validation of manifests beyond the types of their fields, and the error messages."""

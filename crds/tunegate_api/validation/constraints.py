@@ -1,6 +1,6 @@
-"""Rules about the fields of one mapping. Each is checked here, and written as CEL for the API server.
+"""Rules about the fields of one mapping, each in Python and in CEL for the API server.
 
-A rule refuses; the message says what to do instead, in the same words on both sides.
+Both have the same error message, which says how to fix the manifest.
 """
 
 import re
@@ -16,10 +16,10 @@ CelRule = dict[str, str]
 
 
 class Rule(Protocol):
-    """One thing that the fields of a mapping must agree on."""
+    """A rule about the fields of a mapping."""
 
     def check(self, part: Part) -> None:
-        """Complain about ``part`` if it breaks the rule."""
+        """Add a problem if ``part`` breaks the rule."""
         ...
 
     @property
@@ -30,7 +30,7 @@ class Rule(Protocol):
 
 @dataclass(frozen=True)
 class Choice:
-    """Fields of which one may be given; ``required``: must be."""
+    """Fields of which at most one may be given, or exactly one if ``required``."""
 
     names: tuple[str, ...]
     required: bool = True
@@ -61,7 +61,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class Refuse:
-    """What is refused when a fact holds: the field ``at``, or the mapping itself."""
+    """Refuses the field ``at``, or the mapping itself, if a predicate holds."""
 
     when: Predicate
     message: str
@@ -73,7 +73,7 @@ class Refuse:
 
     @property
     def cel(self) -> CelRule:
-        """CEL can name no entry of a list, so it names the list."""
+        """The rule in CEL. It cannot name an entry of a list, so it names the list."""
         rule = {"rule": (~self.when).cel("self"), "message": self.message}
         field = "".join(f".{name}" for name in takewhile(lambda name: isinstance(name, str), self.at))
         return rule | ({"fieldPath": field} if field else {})
@@ -81,7 +81,7 @@ class Refuse:
 
 @dataclass(frozen=True)
 class Keys:
-    """A map in which no key has the pattern in it."""
+    """A map in which no key may match the pattern."""
 
     field: str
     never: str
@@ -104,7 +104,7 @@ class Keys:
 
 @dataclass(frozen=True)
 class Known:
-    """A map with no other keys than these; ``instead`` names the fields that some others are called by."""
+    """A map with only these keys. For some other keys, ``instead`` has the field to use."""
 
     field: str
     keys: tuple[str, ...]
@@ -113,9 +113,7 @@ class Known:
     def check(self, part: Part) -> None:
         for key in part.part(self.field).value or {}:
             if key in self.instead:
-                part.refuse(
-                    f"{self.instead[key]} is the field for it: set that, or leave it out", self.field, key
-                )
+                part.refuse(f"use the field {self.instead[key]}, or leave it out", self.field, key)
             elif key not in self.keys:
                 part.refuse(self._message, self.field, str(key))
 
@@ -131,14 +129,14 @@ class Known:
     @property
     def _message(self) -> str:
         return (
-            f"may hold {', '.join(self.keys)}, and no other argument: give what has a field of its own there "
-            f"(learning_rate is learningRate), and leave the rest out"
+            f"may only have {', '.join(self.keys)}: set arguments with a field of their own in that field "
+            f"(learning_rate is learningRate), and leave out the rest"
         )
 
 
 @dataclass(frozen=True)
 class Refers:
-    """A list whose entries each have the ``name`` of an entry of another list."""
+    """A list whose entries refer to the entries of another list by ``name``."""
 
     field: str
     to: str
@@ -146,11 +144,11 @@ class Refers:
     def check(self, part: Part) -> None:
         known = {entry.text("name") for entry in part.parts(self.to)}
         if None in known or (part.has(self.to) and part.get(self.to) is None):
-            return  # one of them cannot be read, and may be the one
+            return  # a name that cannot be read may be the missing one
         for entry in part.parts(self.field):
             name = entry.text("name")
             if name is not None and name not in known:
-                entry.refuse(f"{name} is none of them: {self._message}", "name")
+                entry.refuse(f"{name} is not one of them: {self._message}", "name")
 
     @property
     def cel(self) -> CelRule:
@@ -169,7 +167,8 @@ class Refers:
 
 @dataclass(frozen=True)
 class Unique:
-    """A list in which no two entries have the same ``key``; without a key: in which no text stands twice."""
+    """A list without duplicates: of the field ``key`` of its entries, or of the entries themselves if there
+    is no key."""
 
     field: str
     key: str = ""
@@ -194,7 +193,7 @@ class Unique:
         }
 
     def _values(self, part: Part) -> list[str | None]:
-        """What must differ, of each entry; None where it cannot be read."""
+        """Return the value of each entry that must be unique. None if it cannot be read."""
         if not self.key:
             return part.texts(self.field)
         entries = {entry.path[-1]: entry.text(self.key) for entry in part.parts(self.field)}
@@ -202,4 +201,4 @@ class Unique:
 
     @property
     def _message(self) -> str:
-        return f"each {self.key or 'entry'} once: change one, or leave it out"
+        return f"each {self.key or 'entry'} must be unique: change one, or leave it out"

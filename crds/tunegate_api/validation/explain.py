@@ -1,4 +1,4 @@
-"""pydantic's errors, in the words of somebody who writes the manifest."""
+"""Translate pydantic's errors into messages for the author of a manifest."""
 
 import difflib
 import re
@@ -26,30 +26,30 @@ from tunegate_api.v1alpha1.stages import ARG_PATTERN
 PATTERN_DESCRIPTIONS = {
     ARG_PATTERN: 'the name of an optimizer, or a number in quotes of at least 0 and below 1, such as "0.95"',
     CASE_ID_PATTERN: "letters, digits, dots, dashes and underscores, beginning with a letter or a digit",
-    CRON_PATTERN: 'the five fields of a cron line, such as "0 6 * * *"',
+    CRON_PATTERN: 'a cron schedule of five fields, such as "0 6 * * *"',
     DECIMAL_PATTERN: 'a number in quotes, such as "0.9" or "2e-4"',
     DNS_NAME_PATTERN: DNS_NAME_DESCRIPTION,
     HTTP_PATTERN: "an address that begins with http:// or https://",
     KEY_PATTERN: "a key of a ConfigMap: letters, digits, dots, dashes and underscores",
     NAME_PATTERN: "lower-case letters, digits and dashes, beginning and ending with a letter or a digit",
-    QUANTITY_PATTERN: 'an amount as Kubernetes writes it, such as "4", "500m" or "24Gi"',
+    QUANTITY_PATTERN: 'a Kubernetes quantity, such as "4", "500m" or "24Gi"',
     SHA256_PATTERN: "the 64 hexadecimal digits that sha256sum prints",
     URI_PATTERN: "an address with its scheme, such as pvc://CLAIM/PATH or package://NAME",
 }
-"""What a value of each pattern looks like."""
+"""Descriptions of the patterns, for error messages."""
 
 
 def explain(error: ErrorDetails, model: type[BaseModel]) -> str:
-    """What is wrong with the field that ``error`` is about, and what to write instead.
+    """Return the message for an error: what is wrong with the field, and what to write instead.
 
-    ``model`` is the type that was validated; the error's location is below it.
+    ``model`` is the type that was validated. The location of the error is relative to it.
     """
     explanation = _EXPLANATIONS.get(error["type"])
     return explanation(error, model) if explanation else error["msg"].lower()
 
 
 def field_at(model: type[BaseModel], location: Sequence[str | int]) -> FieldInfo | None:
-    """The field that a location in wire names leads to; None inside free-form values."""
+    """Return the field at a location, which uses JSON names. None inside free-form values."""
     owner: type[BaseModel] | None = model
     field = None
     for name in location:
@@ -65,7 +65,7 @@ def field_at(model: type[BaseModel], location: Sequence[str | int]) -> FieldInfo
 
 
 def model_of(annotation: Any) -> type[BaseModel] | None:
-    """The model inside an annotation: ``list[Stage] | None`` is of Stage."""
+    """Return the model in an annotation: Stage for ``list[Stage] | None``."""
     return _model_of(annotation)
 
 
@@ -77,24 +77,24 @@ def _model_of(annotation: Any) -> type[BaseModel] | None:
 
 
 def wire_names(model: type[BaseModel]) -> list[str]:
-    """The fields of ``model`` as manifests spell them."""
+    """Return the JSON names of the fields of ``model``."""
     return [field.alias or name for name, field in model.model_fields.items()]
 
 
 def unknown_field(name: object, known: Sequence[str]) -> str:
-    """What to say of a field that does not exist."""
+    """Return the message for an unknown field."""
     return f"unknown field{_guess(name, known) or '.'} Known fields: {', '.join(known)}"
 
 
 def wrong_choice(value: object, allowed: Sequence[str]) -> str:
-    """What to say of a word that is none of those allowed."""
+    """Return the message for a value that is not one of those allowed."""
     guess = _guess(value, allowed) if len(allowed) > 1 else ""
     choices = f"one of {', '.join(allowed)}" if len(allowed) > 1 else "".join(allowed)
     return f"is {_shown(value)}{guess or ':'} {'Must' if guess else 'must'} be {choices}"
 
 
 def not_text(value: object) -> str:
-    """What to say of a value that must be a text."""
+    """Return the message for a value that must be text."""
     if isinstance(value, (bool, int, float)):
         return f'must be text: write "{_yaml(value)}", with the quotes'
     return f"must be text, not {_kind(value)}"
@@ -106,7 +106,7 @@ def _guess(word: object, known: Sequence[str]) -> str:
 
 
 def _letters(name: object) -> str:
-    """Without case and separators, so that learning_rate is near to learningRate."""
+    """Return the name without case and separators, so that learning_rate is similar to learningRate."""
     return re.sub(r"[^a-z0-9]", "", str(name).lower())
 
 
@@ -132,7 +132,7 @@ def _literal(error: ErrorDetails, model: type[BaseModel]) -> str:
 
 
 def _literals(annotation: Any) -> list[str]:
-    """The texts that a Literal inside an annotation allows."""
+    """Return the strings that a Literal in an annotation allows."""
     inner = get_args(annotation)
     texts = [value for value in inner if isinstance(value, str)]
     return texts or [text for arg in inner for text in _literals(arg)]
@@ -166,7 +166,7 @@ def _not_mapping(error: ErrorDetails, model: type[BaseModel]) -> str:
 
 
 def _not_list(error: ErrorDetails, _: type[BaseModel]) -> str:
-    return f"must be a list, each entry behind a dash, not {_kind(error['input'])}"
+    return f"must be a list with a dash before each entry, not {_kind(error['input'])}"
 
 
 def _too_short(error: ErrorDetails, _: type[BaseModel]) -> str:
@@ -224,7 +224,7 @@ def _yaml(value: object) -> str:
 
 
 def _shown(value: object) -> str:
-    """A value as the manifest has it, cut to a length that one can read."""
+    """Return a value as in the manifest, truncated to a readable length."""
     if isinstance(value, str):
         return f'"{value}"' if len(value) <= 60 else f'"{value[:57]}..."'
     return _yaml(value) if isinstance(value, (bool, int, float)) else _kind(value)

@@ -1,7 +1,7 @@
-"""What is wrong with a JSON schema, as far as can be told without a library for them.
+"""Find common errors in a JSON schema without a JSON schema library.
 
-The operator and the API install no such library; the trainer, which does, looks closer before it trains. What
-this finds is what people get wrong: a type that does not exist, and a keyword that holds the wrong shape.
+The operator does not depend on such a library. The trainer does, and checks a schema fully before training.
+This finds types that do not exist, and keywords with values of the wrong type.
 """
 
 from collections import deque
@@ -11,19 +11,19 @@ from typing import Any
 Path = tuple[str | int, ...]
 
 TYPES = ("array", "boolean", "integer", "null", "number", "object", "string")
-"""The words of ``type``."""
+"""The values of ``type``."""
 
 _SCHEMA = ("additionalProperties", "contains", "else", "if", "items", "not", "propertyNames", "then")
 _LISTS = ("allOf", "anyOf", "items", "oneOf", "prefixItems")
-"""Keywords with a list of schemas; ``items`` had one in earlier drafts."""
+"""Keywords whose value is a list of schemas. ``items`` may be a list in earlier drafts."""
 _MAPPINGS = ("$defs", "definitions", "patternProperties", "properties")
-"""Keywords with a schema behind each name."""
+"""Keywords whose value maps names to schemas."""
 
 
 def schema_faults(schema: object) -> Iterator[tuple[Path, str]]:
-    """Each fault: the keys that lead to it, and what must be there instead.
+    """Yield the path of each fault, and what must be there instead.
 
-    No recursion, so that no depth of a schema takes the caller down.
+    It does not recurse, so a deeply nested schema cannot exceed the recursion limit.
     """
     if not isinstance(schema, Mapping):
         yield (), f"a JSON schema must be a mapping, not {_kind(schema)}"
@@ -31,7 +31,7 @@ def schema_faults(schema: object) -> Iterator[tuple[Path, str]]:
     waiting: deque[tuple[Path, Any]] = deque([((), schema)])
     while waiting:
         path, part = waiting.popleft()
-        if isinstance(part, bool):  # true takes everything, false nothing
+        if isinstance(part, bool):  # true allows every value, false none
             continue
         if not isinstance(part, Mapping):
             yield path, f"must be a schema, which is a mapping, not {_kind(part)}"
@@ -42,7 +42,7 @@ def schema_faults(schema: object) -> Iterator[tuple[Path, str]]:
 
 
 def _keyword_faults(part: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """What is wrong with the keywords of one schema, apart from the schemas in it."""
+    """Yield the faults of the keywords of one schema, without those of the schemas in it."""
     if "type" in part and not _is_type(part["type"]):
         yield "type", f"must be one of {', '.join(TYPES)}, or a list of these"
     if "required" in part and not _is_texts(part["required"]):

@@ -1,4 +1,4 @@
-"""What is wrong with the metadata that a manifest gives its object."""
+"""Check the metadata of a manifest."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -11,28 +11,28 @@ from tunegate_api.validation.partial import Problem
 
 @dataclass(frozen=True)
 class Naming:
-    """What objects of a kind may be called."""
+    """The rule for the names of a kind."""
 
     pattern: str
     longest: int
 
     def fault(self, name: str) -> str:
-        """Why ``name`` is none; empty when it is one."""
+        """Return why ``name`` is not valid. Empty if it is."""
         if len(name) <= self.longest and re.fullmatch(self.pattern, name):
             return ""
         return f'is "{name}": must be {PATTERN_DESCRIPTIONS[self.pattern]}, at most {self.longest} characters'
 
 
 LABEL_NAMES = Naming(NAME_PATTERN, 63)
-"""Namespaces, and our kinds: their names become values of labels."""
+"""The rule for namespaces and for our kinds, whose names are used as label values."""
 DNS_NAMES = Naming(DNS_NAME_PATTERN, MAX_DNS_NAME)
-"""ConfigMaps, and most other kinds of Kubernetes."""
+"""The rule for ConfigMaps and most other kinds of Kubernetes."""
 
 
 def metadata_problems(metadata: object, naming: Naming) -> Iterator[Problem]:
-    """Everything that the API server would refuse of name, namespace, labels and annotations.
+    """Yield the problems for which the API server would refuse the name, namespace, labels or annotations.
 
-    What is given as ``null`` is left out, as Kubernetes takes it.
+    ``null`` counts as not given, as in Kubernetes.
     """
     if metadata is not None and not isinstance(metadata, Mapping):
         yield Problem(("metadata",), "must be a mapping with the name of the object")

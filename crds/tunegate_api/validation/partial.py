@@ -1,4 +1,4 @@
-"""Reading a spec that may be half wrong, so that one mistake never hides another."""
+"""Read a manifest that may have errors, so that one error does not hide another."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,15 +9,15 @@ Path = tuple[str | int, ...]
 
 @dataclass(frozen=True)
 class Problem:
-    """What is wrong in one place of a manifest, and what to do about it."""
+    """An error at one place of a manifest, with a message that says how to fix it."""
 
     path: Path
-    """Keys and list positions from the top of the manifest, as YAML spells them."""
+    """Keys and list positions from the root of the manifest."""
     message: str
 
     @property
     def where(self) -> str:
-        """The path as people write it: ``spec.stages[0].adapter.r``."""
+        """The path as text: ``spec.stages[0].adapter.r``."""
         return "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in self.path).lstrip(".")
 
     def __str__(self) -> str:
@@ -26,10 +26,10 @@ class Problem:
 
 @dataclass
 class Part:
-    """A mapping inside a manifest, where values of the wrong type or shape read as not readable (None).
+    """A mapping in a manifest. A value of the wrong type is read as None.
 
-    ``invalid`` has the paths that are already complained about: such a field counts as given, but has no
-    value. Parts of one manifest share ``problems`` and ``invalid``.
+    ``invalid`` has the paths of fields with an error. Such a field counts as given, but has no value. All
+    parts of a manifest share ``problems`` and ``invalid``.
     """
 
     value: Mapping[str, Any] | None
@@ -38,15 +38,15 @@ class Part:
     problems: list[Problem] = field(default_factory=list)
 
     def __bool__(self) -> bool:
-        """Whether it was given, as a mapping."""
+        """Whether the part is given and a mapping."""
         return self.value is not None
 
     def has(self, name: str) -> bool:
-        """Whether the field is given. ``null`` is not."""
+        """Return whether the field is given. ``null`` counts as not given."""
         return self.value is not None and self.value.get(name) is not None
 
     def get(self, name: str) -> Any:
-        """The field's value; None when it is left out or already complained about."""
+        """Return the value of a field. None if it is not given or already has an error."""
         if not self.has(name) or (*self.path, name) in self.invalid:
             return None
         return (self.value or {})[name]
@@ -56,7 +56,7 @@ class Part:
         return value if isinstance(value, str) else None
 
     def texts(self, name: str) -> list[str | None]:
-        """The texts of a list, with None for each entry that is none."""
+        """Return the strings of a list, with None for each entry that is not a string."""
         value = self.get(name)
         entries = value if isinstance(value, list) else []
         return [entry if isinstance(entry, str) else None for entry in entries]
@@ -66,14 +66,14 @@ class Part:
         return self._inner(value, (*self.path, name))
 
     def parts(self, name: str) -> list["Part"]:
-        """The mappings of a list; entries that are none are skipped."""
+        """Return the mappings of a list. Other entries are skipped."""
         value = self.get(name)
         entries = value if isinstance(value, list) else []
         parts = [self._inner(entry, (*self.path, name, i)) for i, entry in enumerate(entries)]
         return [part for part in parts if part]
 
     def refuse(self, message: str, *names: str | int) -> None:
-        """Complain about this part, or about a field in it."""
+        """Add a problem of this part, or of a field in it."""
         self.problems.append(Problem((*self.path, *names), message))
 
     def _inner(self, value: object, path: Path) -> "Part":

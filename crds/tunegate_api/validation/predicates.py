@@ -1,7 +1,7 @@
-"""Facts about a mapping that rules ask for, each in two languages: Python over a Part, and CEL.
+"""Predicates of a mapping for validation rules, each in Python (on a Part) and in CEL.
 
-Facts combine with ``&`` and ``~``. In Python a fact is unknown (None) where a field that is complained about
-already would decide; what is unknown is never refused.
+Predicates are combined with ``&`` and ``~``. In Python, a predicate is None (unknown) if it depends on a
+field that already has an error. A rule does not refuse anything because of an unknown predicate.
 """
 
 import math
@@ -16,11 +16,11 @@ from tunegate_api.validation.partial import Part
 
 @dataclass(frozen=True)
 class Predicate:
-    """Something that holds of a mapping, or does not."""
+    """A condition of a mapping."""
 
     holds: Callable[[Part], bool | None]
     cel: Callable[[str], str]
-    """The CEL expression, given what the mapping is called in it."""
+    """Returns the CEL expression, given the name of the mapping in it."""
 
     def __and__(self, other: "Predicate") -> "Predicate":
         def holds(part: Part) -> bool | None:
@@ -38,7 +38,7 @@ class Predicate:
 
 
 def given(field: str) -> Predicate:
-    """The field is there. ``adapter.from`` is a field of a field, here and below."""
+    """Return the predicate "the field is given". Here and below, ``adapter.from`` is a nested field."""
 
     def holds(part: Part) -> bool:
         holder, name = _holder(part, field)
@@ -48,20 +48,20 @@ def given(field: str) -> Predicate:
 
 
 def equal(field: str, *values: str) -> Predicate:
-    """The field is there, and one of these texts."""
+    """Return the predicate "the field is given, and equals one of these strings"."""
     cel = f"== '{values[0]}'" if len(values) == 1 else f"in {list(values)}"
     return _value(field, lambda value: value in values, lambda name: f"{name} {cel}")
 
 
 def matches(field: str, pattern: str) -> Predicate:
-    """The field is there, and the pattern is found in its text."""
+    """Return the predicate "the field is given, and the pattern is found in it"."""
     return _value(
         field, lambda value: bool(re.search(pattern, value)), lambda name: cel_matches(name, pattern)
     )
 
 
 def zero(field: str) -> Predicate:
-    """The field is there, and a decimal that is 0."""
+    """Return the predicate "the field is given, and is the decimal 0"."""
     return _value(
         field,
         lambda value: exact(value) == 0,
@@ -70,17 +70,17 @@ def zero(field: str) -> Predicate:
 
 
 def longer_than(field: str, number: int) -> Predicate:
-    """The field is there, and a list of more entries than this."""
+    """Return the predicate "the field is given, and is a list with more entries than this"."""
     return _value(field, lambda value: len(value) > number, lambda name: f"size({name}) > {number}")
 
 
 def list_contains(field: str, text: str) -> Predicate:
-    """The field is there, and a list with this text in it."""
+    """Return the predicate "the field is given, and is a list that contains this string"."""
     return _value(field, lambda value: text in value, lambda name: f"'{text}' in {name}")
 
 
 def same(field: str, other: str) -> Predicate:
-    """Both fields are there, and hold the same text."""
+    """Return the predicate "both fields are given, and are the same string"."""
 
     def holds(part: Part) -> bool | None:
         values = [holder.get(name) for holder, name in (_holder(part, field), _holder(part, other))]
@@ -91,7 +91,7 @@ def same(field: str, other: str) -> Predicate:
 
 
 def any_entry(field: str, predicate: Predicate) -> Predicate:
-    """The field is there, and a list with an entry of which the fact holds."""
+    """Return the predicate "the field is given, and is a list in which the predicate holds for any entry"."""
 
     def holds(part: Part) -> bool | None:
         if part.has(field) and part.get(field) is None:
@@ -106,8 +106,8 @@ def any_entry(field: str, predicate: Predicate) -> Predicate:
 
 
 def not_divisible(field: str, number: str, *factors: str) -> Predicate:
-    """The field is there, and a list with an entry whose number the product of the factors does not divide.
-    A factor that is left out is 1."""
+    """Return the predicate "the field is a list, and in any entry the number is not divisible by the product
+    of the factors". A factor that is not given is 1."""
 
     def holds(part: Part) -> bool | None:
         known = [_number(part, factor, 1) for factor in factors]
@@ -125,7 +125,7 @@ def not_divisible(field: str, number: str, *factors: str) -> Predicate:
 
 
 def first_entry(field: str, predicate: Predicate) -> Predicate:
-    """The field is there, and a list with a first entry of which the fact holds."""
+    """Return the predicate "the field is a list, and the predicate holds for its first entry"."""
 
     def holds(part: Part) -> bool | None:
         results = [predicate.holds(entry) for entry in part.parts(field) if entry.path[-1] == 0]
@@ -135,18 +135,19 @@ def first_entry(field: str, predicate: Predicate) -> Predicate:
 
 
 def cel_has(name: str, field: str) -> str:
-    """Whether ``name`` has the field, and each field on the way to it."""
+    """Return the CEL test that ``name`` has the field and all of its parents."""
     names = field.split(".")
     return " && ".join(f"has({'.'.join([name, *names[: i + 1]])})" for i in range(len(names)))
 
 
 def cel_matches(name: str, pattern: str) -> str:
-    """Whether the text ``name`` has the pattern in it. Patterns are those that Python and RE2 both read."""
+    """Return the CEL test that the pattern is found in the string ``name``. Patterns must be valid in both
+    Python and RE2."""
     return f"{name}.matches(r'{pattern}')"
 
 
 def _holder(part: Part, field: str) -> tuple[Part, str]:
-    """The mapping that a field of a field is in, and its name there."""
+    """Return the mapping that contains a nested field, and the name of the field in it."""
     *parents, name = field.split(".")
     for parent in parents:
         part = part.part(parent)
@@ -154,14 +155,15 @@ def _holder(part: Part, field: str) -> tuple[Part, str]:
 
 
 def _number(part: Part, field: str, otherwise: int) -> int | None:
-    """A whole number; ``otherwise`` where it is left out, and None where it is none."""
+    """Return an integer field: ``otherwise`` if it is not given, and None if it is not an integer."""
     holder, name = _holder(part, field)
     value = holder.get(name)
     return value if isinstance(value, int) else None if holder.has(name) else otherwise
 
 
 def _value(field: str, test: Callable[[Any], bool], cel: Callable[[str], str]) -> Predicate:
-    """The field is there, and its value passes a test that is given in both languages."""
+    """Return the predicate "the field is given, and its value passes the test", which is given in Python and
+    in CEL."""
 
     def holds(part: Part) -> bool | None:
         holder, name = _holder(part, field)

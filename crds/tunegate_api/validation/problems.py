@@ -1,8 +1,8 @@
-"""Everything that is wrong with a manifest, at once, in words that say what to do.
+"""Find all problems of a manifest at once.
 
-Three kinds of checks, none of which hides another: the shape of each field (the types), what fields must
-agree on (``rules.py``), and what nothing implements yet (``unsupported.py``). Pure: what needs other objects,
-files or a model is checked elsewhere.
+There are three kinds of checks, and all are run: the type of each field, the rules between fields
+(``rules.py``), and fields that are not supported yet (``unsupported.py``). No I/O: checks that need other
+objects, files or a model are elsewhere.
 """
 
 from collections.abc import Mapping
@@ -39,16 +39,16 @@ _KINDS = {
     "FineTuneJob": _Kind(FineTuneJob, FineTuneJobSpec, FINETUNEJOB),
 }
 KINDS = tuple(_KINDS)
-"""The kinds that :func:`find_problems` knows."""
+"""The kinds that :func:`find_problems` supports."""
 
 
 def find_problems(raw: Mapping[str, Any]) -> list[Problem]:
-    """All problems of a FineTuneJob or an EvalGate, in the order of its fields. Empty when it is good.
+    """Return all problems of a FineTuneJob or an EvalGate in the order of its fields. Empty if it is valid.
 
-    ``raw`` is the object as YAML or JSON has it. Status and what the API server fills into metadata are not
-    looked at. Of a spec that is too large only that is reported.
+    ``raw`` is the object as parsed from YAML or JSON. Its status, and metadata set by the API server, are not
+    checked. If a spec is too large, nothing else is reported about it.
     """
-    problems = _about_the_object(raw)
+    problems = _object_problems(raw)
     kind = _KINDS.get(str(raw.get("kind")))
     if kind is None:
         return problems
@@ -57,18 +57,21 @@ def find_problems(raw: Mapping[str, Any]) -> list[Problem]:
         return [*problems, Problem(("spec",), too_large(name))]
     if not isinstance(spec, Mapping):
         what = "missing" if spec is None else "not a mapping"
-        return [*problems, Problem(("spec",), f"{what}: it holds everything that a {name} says")]
-    shape = [Problem(("spec", *e["loc"]), explain(e, kind.spec)) for e in _shape_errors(kind.spec, spec)]
-    part = Part(spec, ("spec",), frozenset(problem.path for problem in shape))
+        return [*problems, Problem(("spec",), f"{what}: it must hold the fields of a {name}")]
+    type_problems = [
+        Problem(("spec", *e["loc"]), explain(e, kind.spec)) for e in _type_errors(kind.spec, spec)
+    ]
+    part = Part(spec, ("spec",), frozenset(problem.path for problem in type_problems))
     check(kind.spec, part)
     check_supported(part, kind.not_yet)
     for rule in RULES.get(kind.model, ()):
         rule.check(Part(raw, (), part.invalid, part.problems))
-    return problems + _in_order([*shape, *part.problems], spec)
+    return problems + _in_order([*type_problems, *part.problems], spec)
 
 
-def _shape_errors(model: type[BaseModel], spec: Mapping[str, Any]) -> list[Any]:
-    """pydantic's errors, as strict as the API server: no text for a number, no Python spelling of a field."""
+def _type_errors(model: type[BaseModel], spec: Mapping[str, Any]) -> list[Any]:
+    """Return pydantic's errors. Parsing is as strict as in the API server: no string for a number, and only
+    the JSON names of fields."""
     try:
         model.model_validate(dict(spec), strict=True, by_alias=True, by_name=False)
     except ValidationError as error:
@@ -76,7 +79,7 @@ def _shape_errors(model: type[BaseModel], spec: Mapping[str, Any]) -> list[Any]:
     return []
 
 
-def _about_the_object(raw: Mapping[str, Any]) -> list[Problem]:
+def _object_problems(raw: Mapping[str, Any]) -> list[Problem]:
     problems = [Problem((name,), unknown_field(name, TOP_LEVEL)) for name in raw if name not in TOP_LEVEL]
     for name, allowed in (("apiVersion", (API_VERSION,)), ("kind", KINDS)):
         value = raw.get(name)
@@ -88,20 +91,21 @@ def _about_the_object(raw: Mapping[str, Any]) -> list[Problem]:
 
 
 def _in_order(problems: list[Problem], spec: Mapping[str, Any]) -> list[Problem]:
-    """Sorted as the manifest's fields are; what is missing comes with the mapping it is missing in."""
+    """Sort problems in the order of the manifest's fields. A missing field has the position of its
+    mapping."""
 
-    def place(problem: Problem) -> list[int]:
+    def position(problem: Problem) -> list[int]:
         at: Any = spec
-        places = []
+        positions = []
         for name in problem.path[1:]:
             if isinstance(at, Mapping) and name in at:
-                places.append(list(at).index(name))
+                positions.append(list(at).index(name))
                 at = at[name]
             elif isinstance(at, list) and isinstance(name, int) and name < len(at):
-                places.append(name)
+                positions.append(name)
                 at = at[name]
             else:
                 break
-        return places
+        return positions
 
-    return sorted(problems, key=place)
+    return sorted(problems, key=position)

@@ -1,7 +1,7 @@
-"""What fields of one manifest must agree on, by the type that holds them. All rules are checked.
+"""The rules between fields of a manifest, by the type that has the fields.
 
-The CRDs carry the same rules as CEL, so `kubectl apply` and `tunegate validate` refuse the same in the same
-words. Bounds of one text stand beside its type, as ``Between`` and ``Form``.
+The CRDs contain the same rules in CEL, so `kubectl apply` and `tunegate validate` report the same errors with
+the same messages. Constraints of a single value are declared with its type, as ``Between`` and ``Form``.
 """
 
 from collections.abc import Iterator
@@ -65,16 +65,16 @@ from tunegate_api.validation.predicates import (
 )
 
 ALL_LINEAR = "all-linear"
-"""What stands for all linear layers in ``targetModules``. PEFT expands it only where it stands alone."""
+"""The value of ``targetModules`` for all linear layers. PEFT expands it only if it is the only entry."""
 
 _KEY = Refuse(
     given("key") & ~given("configMap"),
-    "key names an entry of configMap, and there is none: give configMap, or leave key out",
+    "key is an entry of a ConfigMap, but configMap is not set: give configMap, or leave key out",
     at=("key",),
 )
 _SECRET = Refuse(
     given("secretName") & ~given("uri"),
-    "secretName holds the credentials for uri, and there is none: leave it out",
+    "secretName is for the credentials of uri, but uri is not set: leave it out",
     at=("secretName",),
 )
 _OWNED = "the operator or the cluster sets keys of tunegate.dev, of Jobs and of Kueue: leave them out"
@@ -89,18 +89,19 @@ RULES: dict[type[ApiModel], tuple[Rule, ...]] = {
         Choice(("uri", "startFrom")),
         Refuse(
             given("revision") & matches("uri", "^(package|file|pvc|s3)://"),
-            "package://, file://, pvc:// and s3:// have no revisions: leave it out, the plan records the "
+            "package://, file://, pvc:// and s3:// have no revision: leave it out; the plan records the "
             "digest of the weights",
             at=("revision",),
         ),
         Refuse(
             given("revision") & matches("uri", "^oci://"),
-            "the tag or digest is part of oci://: leave it out, write oci://REGISTRY/NAME@sha256:DIGEST",
+            "the tag or digest is part of the oci:// address: leave it out, and write "
+            "oci://REGISTRY/NAME@sha256:DIGEST",
             at=("revision",),
         ),
         Refuse(
             ~given("revision") & matches("uri", "^hf://"),
-            "what is under a name of hf:// can change: give revision, the commit to pin",
+            "the content of an hf:// repository can change: give revision, the commit to pin",
         ),
         _SECRET,
     ),
@@ -109,27 +110,27 @@ RULES: dict[type[ApiModel], tuple[Rule, ...]] = {
         *(
             Refuse(
                 given("messages") & given(name),
-                f"messages holds prompt and completion both: leave it out, or {name}",
+                f"messages includes prompt and completion: leave it out, or {name}",
                 at=("messages",),
             )
             for name in ("prompt", "completion")
         ),
         Refuse(
             same("completion", "prompt"),
-            "completion is the field of the prompt already: name the field with the answer",
+            "completion names the field of the prompt: name the field with the answer",
             at=("completion",),
         ),
         *(
             Refuse(
                 same(name, "prompt"),
-                f"{name} is the field of the prompt already: name the field with the answer",
+                f"{name} names the field of the prompt: name the field with the answer",
                 at=(name,),
             )
             for name in ("chosen", "rejected")
         ),
         Refuse(
             same("chosen", "rejected"),
-            "chosen and rejected are one field: name the field of each",
+            "chosen and rejected name the same field: name the field of each",
             at=("rejected",),
         ),
     ),
@@ -154,11 +155,11 @@ RULES: dict[type[ApiModel], tuple[Rule, ...]] = {
     Quality: (
         Refuse(
             _IS_JUDGED & ~given("judge"),
-            "review: Judge needs the model that scores: give judge, with endpoint and calibration",
+            "review: Judge needs a judge model: give judge, with endpoint and calibration",
         ),
         Refuse(
             given("judge") & ~_IS_JUDGED,
-            "judge belongs to review: Judge: leave it out, or set review: Judge",
+            "judge is only for review: Judge: leave it out, or set review: Judge",
             at=("judge",),
         ),
     ),
@@ -169,7 +170,7 @@ RULES: dict[type[ApiModel], tuple[Rule, ...]] = {
         ),
         Refuse(
             given("schema") & ~equal("name", "json_schema"),
-            "schema belongs to json_schema, and to no other metric: leave it out",
+            "schema is only for the metric json_schema: leave it out",
             at=("schema",),
         ),
     ),
@@ -179,14 +180,14 @@ RULES: dict[type[ApiModel], tuple[Rule, ...]] = {
         *(
             Refuse(
                 given("from") & given(name),
-                "the previous stage's adapter keeps its shape: leave this out, or give type",
+                "the adapter of the previous stage cannot be changed: leave this out, or give type",
                 at=(name,),
             )
             for name in ("r", "alpha", "dropout", "targetModules")
         ),
         Refuse(
             list_contains("targetModules", ALL_LINEAR) & longer_than("targetModules", 1),
-            f"{ALL_LINEAR} names every linear layer and stands alone: leave the other names out, or it",
+            f"{ALL_LINEAR} already includes every linear layer: leave the other names out, or all-linear",
             at=("targetModules",),
         ),
     ),
@@ -196,7 +197,7 @@ RULES: dict[type[ApiModel], tuple[Rule, ...]] = {
         *(
             Refuse(
                 equal(f"trainerArgs.{name}", *OPTIMIZERS),
-                f"{name} must be a number, and this is an optimizer: give it as optim",
+                f"{name} must be a number, but this is an optimizer: give it as optim",
                 at=("trainerArgs",),
             )
             for name in _OF_ADAMW
@@ -209,7 +210,7 @@ RULES: dict[type[ApiModel], tuple[Rule, ...]] = {
         *(
             Refuse(
                 equal("trainerArgs.optim", "adafactor") & given(f"trainerArgs.{name}"),
-                f"{name} belongs to AdamW, and optim is adafactor: leave one of them out",
+                f"{name} is only for AdamW, but optim is adafactor: leave one of them out",
                 at=("trainerArgs",),
             )
             for name in _OF_ADAMW
@@ -218,20 +219,20 @@ RULES: dict[type[ApiModel], tuple[Rule, ...]] = {
     Stage: (
         Refuse(
             given("quantization") & ~given("adapter"),
-            "quantization holds the base frozen, so something else must train: give an adapter",
+            "a quantized base is frozen and cannot be trained: give an adapter",
             at=("quantization",),
         ),
         *(
             Refuse(
                 equal("method", "SFT") & given(f"training.{name}"),
-                f"{name} belongs to DPO, and this stage is SFT: leave it out",
+                f"{name} is only for DPO, and this stage is SFT: leave it out",
                 at=("training", name),
             )
             for name in ("beta", "loss")
         ),
         Refuse(
             _IS_DPO & given("adapter.dropout"),
-            "DPO measures from a reference without dropout, and trains without: leave it out",
+            "DPO trains without dropout: leave it out",
             at=("adapter", "dropout"),
         ),
         Unique("gates", "name"),
@@ -240,14 +241,14 @@ RULES: dict[type[ApiModel], tuple[Rule, ...]] = {
     Resources: (
         Refuse(
             _IS_CPU & given("gpu"),
-            "the accelerator is CPU, which has none: leave gpu out, or set accelerator: GPU",
+            "gpu is set, but the accelerator is CPU: leave gpu out, or set accelerator: GPU",
             at=("gpu",),
         ),
     ),
     PodTemplate: (
         Keys("labels", OWNED_LABELS, _OWNED),
         Keys("annotations", OWNED_KEYS, _OWNED),
-        Keys("annotations", CONFINEMENT_KEYS, "AppArmor confines pods by its default profile: leave it out"),
+        Keys("annotations", CONFINEMENT_KEYS, "the AppArmor profile cannot be changed: leave it out"),
         Unique("env", "name"),
         Unique("volumes", "name"),
         Unique("volumeMounts", "mountPath"),
@@ -257,7 +258,7 @@ RULES: dict[type[ApiModel], tuple[Rule, ...]] = {
     Tracking: (
         Refuse(
             ~given("mlflow") & ~given("wandb"),
-            "tracking without a tracker: give mlflow, wandb or both, or leave it out",
+            "tracking needs a tracker: give mlflow, wandb or both, or leave it out",
         ),
     ),
     Volume: (Choice(("configMap", "secret", "persistentVolumeClaim", "emptyDir", "ephemeral", "csi")),),
@@ -268,22 +269,23 @@ RULES: dict[type[ApiModel], tuple[Rule, ...]] = {
         Unique("publish", "uri"),
         Refuse(
             first_entry("stages", given("adapter.from")),
-            "the first stage has no adapter before it: give it type: LoRA instead of from: Previous",
+            "the first stage has no previous adapter: give it type: LoRA instead of from: Previous",
             at=("stages", 0, "adapter", "from"),
         ),
         Refuse(
             not_divisible("stages", "training.batchSize", "resources.nodes", "resources.gpu.count"),
-            "all GPUs of all nodes share a batch evenly: make each batchSize a multiple of their number",
+            "a batch is divided evenly among all GPUs of all nodes: make each batchSize a multiple of their "
+            "number",
             at=("stages",),
         ),
         Refuse(
             any_entry("stages", _IS_DPO) & given("data") & ~given("data.preference"),
-            "a DPO stage learns from preferences: give preference, or use SFT",
+            "a DPO stage needs preference data: give preference, or use SFT",
             at=("data",),
         ),
         Refuse(
             given("data.preference") & any_entry("stages", ~_IS_DPO) & ~any_entry("stages", _IS_DPO),
-            "preference is read by DPO stages, and there is none: leave it out, or add one",
+            "preference is only for DPO stages, and the job has none: leave it out, or add one",
             at=("data", "preference"),
         ),
         Refuse(
@@ -303,7 +305,7 @@ RULES: dict[type[ApiModel], tuple[Rule, ...]] = {
     Golden: (
         Refuse(
             ~given("sha256") & ~given("source.inline") & given("source"),
-            "give sha256, the digest that pins the set: without it nobody notices a changed case",
+            "give sha256, the digest of the set: without it, changed cases are not detected",
         ),
     ),
     Thresholds: (Unique("mustPass"),),
@@ -311,11 +313,11 @@ RULES: dict[type[ApiModel], tuple[Rule, ...]] = {
     SafetyScorer: (
         Refuse(
             _HAS_SERVER & ~given("endpoint"),
-            "judge and guardrail are models behind a server: give endpoint",
+            "judge and guardrail need a server: give endpoint",
         ),
         Refuse(
             given("endpoint") & ~_HAS_SERVER,
-            "endpoint belongs to judge and guardrail: leave it out, or set type",
+            "endpoint is only for the types judge and guardrail: leave it out, or set type",
             at=("endpoint",),
         ),
     ),
@@ -334,16 +336,16 @@ RULES: dict[type[ApiModel], tuple[Rule, ...]] = {
         ),
         Refuse(
             given("schedule") & ~given("target"),
-            "schedule has nothing to judge: give a target too, or leave it out",
+            "schedule needs a target to judge: give a target too, or leave it out",
             at=("schedule",),
         ),
     ),
 }
-"""The rules of each type, wherever in a manifest it stands."""
+"""The rules of each type. They apply wherever the type is used."""
 
 
 def check(model: type[ApiModel], part: Part) -> None:
-    """Complain about everything in ``part``, which is a ``model``, that breaks a rule."""
+    """Check ``part``, which is a ``model``, and everything in it, and add a problem for each broken rule."""
     if not part:
         return
     for rule in RULES.get(model, ()):
@@ -368,7 +370,7 @@ def _field(part: Part, name: str, field: FieldInfo) -> None:
 
 
 def value_rules(field: FieldInfo) -> Iterator[ValueRule]:
-    """The rules that stand beside the type of a field's text."""
+    """Yield the constraints that are declared with the type of a field."""
     yield from (rule for rule in field.metadata if isinstance(rule, ValueRule))
     yield from _annotated(field.annotation)
 

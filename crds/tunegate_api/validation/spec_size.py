@@ -1,4 +1,4 @@
-"""How large a spec may be: parts of it are free-form, and the types do not limit those."""
+"""The maximum size of a spec. The types do not limit free-form parts."""
 
 import json
 from collections.abc import Mapping
@@ -8,9 +8,10 @@ from pydantic_core import to_json
 
 KIB = 1024
 MAX_SPEC_BYTES = {"EvalGate": 256 * KIB, "FineTuneJob": 64 * KIB}
-"""Bytes of a spec as JSON. An EvalGate may hold its golden set."""
+"""Maximum size of a spec as JSON, in bytes. An EvalGate may contain its golden set."""
 TOO_LARGE = "left out, because it is too large"
-"""Stands for a spec that is too large, where the operator keeps objects. A spec itself is a mapping."""
+"""Stored instead of a spec that is too large, in the operator's cache. A valid spec is a mapping, never a
+string."""
 _ADVICE = {
     "EvalGate": "move the cases to a ConfigMap, and name it in golden.source.configMap",
     "FineTuneJob": "shorten podTemplate, and move JSON schemas to ConfigMaps (schema.configMap)",
@@ -18,17 +19,18 @@ _ADVICE = {
 
 
 def is_too_large(kind: str, spec: Mapping[str, Any]) -> bool:
-    """Whether a spec of one of our kinds has more bytes than it may have."""
+    """Return whether the spec of a FineTuneJob or EvalGate is too large."""
     return _size(spec) > MAX_SPEC_BYTES[kind]
 
 
 def too_large(kind: str) -> str:
-    """What is wrong with a spec that is too large, and what to do."""
+    """Return the error message for a spec that is too large."""
     return f"larger than {MAX_SPEC_BYTES[kind] // KIB} KiB as JSON: {_ADVICE[kind]}"
 
 
 def _size(spec: Mapping[str, Any]) -> int:
-    """Bytes as JSON without spaces. What JSON cannot carry counts as text."""
+    """Return the size as JSON without spaces, in bytes. Values that JSON cannot represent count as
+    strings."""
     try:
         return len(to_json(spec, fallback=str))
     except ValueError:  # nested too deeply for pydantic

@@ -1,6 +1,6 @@
-"""What the API promises and nothing implements yet. It is refused: a field is never ignored.
+"""Fields of the API that are not implemented yet. They are refused, because no field may be ignored.
 
-The tables shrink with each release. Delete a line when the feature works, and its test with it.
+When a feature works, delete its line from the table, and its test.
 """
 
 from collections.abc import Callable, Iterator
@@ -12,10 +12,10 @@ from tunegate_api.validation.partial import Part
 
 @dataclass(frozen=True)
 class When:
-    """Which values of a field are meant."""
+    """The values of a field that are not supported."""
 
     label: str
-    """Behind the field's name, in docs."""
+    """Text after the field's name in the docs."""
     holds: Callable[[Any], bool]
 
 
@@ -37,13 +37,13 @@ def _scheme_besides(*schemes: str) -> When:
 
 @dataclass(frozen=True)
 class NotYet:
-    """One line of the table."""
+    """A line of the table."""
 
     field: str
-    """The field below ``spec``; ``[]`` is each entry of a list."""
+    """Path of the field below ``spec``. ``[]`` stands for each entry of a list."""
     when: When
     what: str
-    """What is not supported, and what to do instead."""
+    """What is not supported, and what to use instead."""
 
 
 FINETUNEJOB = (
@@ -72,7 +72,7 @@ EVALGATE = (
 
 
 def check_supported(spec: Part, table: tuple[NotYet, ...]) -> None:
-    """Refuse what ``table`` lists."""
+    """Refuse the fields that ``table`` lists."""
     for line in table:
         for part, name in _holders(spec, line.field):
             value = part.get(name)
@@ -81,7 +81,7 @@ def check_supported(spec: Part, table: tuple[NotYet, ...]) -> None:
 
 
 def _holders(part: Part, field: str) -> Iterator[tuple[Part, str]]:
-    """The parts that have, or could have, the field, and its name there."""
+    """Yield each mapping that can have the field, and the name of the field in it."""
     head, _, rest = field.partition(".")
     if not rest:
         yield part, head

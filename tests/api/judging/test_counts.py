@@ -57,7 +57,7 @@ def value(name: str, outcomes: str, counts: str) -> Fraction:
             FAILED,
             "rouge_l 0.00/2 = 0.00 over 2 rows, required 0.50, 1 not measured",
         ),
-        ("f1", "ff", "0/0 0/0", ERROR, "f1: it has no value, all 2 rows have a denominator of 0"),
+        ("f1", "ff", "0/0 0/0", ERROR, "f1: it has no value, because all 2 rows have a denominator of 0"),
         (
             "rouge_l",
             "pf",

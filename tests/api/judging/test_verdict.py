@@ -150,7 +150,7 @@ def base(outcomes: str | None, sha256: str = "golden") -> dict[str, Baseline]:
             base("p" * 80 + "t" * 15 + "f" * 5),
             INCONCLUSIVE,
             "golden 90/100, BaseModel 80/100: +10.0 points, limit -5.0, but 15 outputs of BaseModel were "
-            "cut, and had they passed this would be a drop: raise generation.maxNewTokens",
+            "truncated, and if they had passed, this would be a drop: raise generation.maxNewTokens",
         ),
         (
             "a baseline that is cut and beaten all the same is passed",
@@ -211,7 +211,7 @@ def test_golden_set_is_judged(what, outcomes, rules, baselines, state, message):
 def test_a_set_too_small_to_show_the_drop_is_inconclusive():
     verdict = judge_golden(cases(10), "p" * 10, Rules(), base("p" * 10))
     assert verdict.state is INCONCLUSIVE
-    assert verdict.message == "10 golden cases cannot show a drop of 5 points: have at least 20"
+    assert verdict.message == "10 golden cases are too few to detect a drop of 5 points: have at least 20"
 
 
 def test_a_set_in_which_one_case_weighs_the_limit_is_enough():

@@ -73,7 +73,7 @@ SHAPES: list[tuple[str, Changes, str]] = [
     (
         "an amount that Kubernetes does not know",
         {"spec.resources.memory": "4 GB"},
-        'spec.resources.memory: is "4 GB": must be an amount as Kubernetes writes it',
+        'spec.resources.memory: is "4 GB": must be a Kubernetes quantity',
     ),
     (
         "a switch in quotes",
@@ -88,7 +88,7 @@ SHAPES: list[tuple[str, Changes, str]] = [
     (
         "a mapping where a list is needed",
         {"spec.gates": {"name": "a"}},
-        "spec.gates: must be a list, each entry behind a dash, not a mapping",
+        "spec.gates: must be a list with a dash before each entry, not a mapping",
     ),
     (
         "a list where text is needed",

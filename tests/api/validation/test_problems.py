@@ -157,11 +157,11 @@ OBJECTS: list[tuple[str, Changes, str]] = [
         {"sepc": {}},
         "sepc: unknown field, did you mean spec? Known",
     ),
-    ("no spec", {"spec": LEAVE_OUT}, "spec: missing: it holds everything"),
+    ("no spec", {"spec": LEAVE_OUT}, "spec: missing: it must hold the fields"),
     (
         "a spec that is text",
         {"spec": "all"},
-        "spec: not a mapping: it holds everything",
+        "spec: not a mapping: it must hold the fields",
     ),
 ]
 

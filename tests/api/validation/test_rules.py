@@ -85,12 +85,12 @@ def test_a_rate_that_cannot_be_read_may_be_one_that_can_fail() -> None:
 @pytest.mark.parametrize(
     ("name", "value", "said"),
     [
-        ("enable-thinking", False, "is no name of an argument: letters, digits and _, with no digit first"),
-        ("messages", "x", "is set for each chat, or a word of the template language: leave it out"),
-        ("not", 1, "is set for each chat, or a word of the template language: leave it out"),
-        ("documents", ["x"], "must be a text, a number, true or false"),
-        ("effort", None, "must be a text, a number, true or false"),
-        ("effort", "x" * 257, "has 257 characters, at most 256"),
+        ("enable-thinking", False, "is not an argument name: use letters, digits and _, and no digit first"),
+        ("messages", "x", "is set for each chat, or is a keyword of the template language: leave it out"),
+        ("not", 1, "is set for each chat, or is a keyword of the template language: leave it out"),
+        ("documents", ["x"], "must be text, a number, true or false"),
+        ("effort", None, "must be text, a number, true or false"),
+        ("effort", "x" * 257, "has 257 characters: must have at most 256"),
     ],
 )
 def test_argument_that_no_chat_template_can_be_given_is_refused(name: str, value: object, said: str) -> None:

@@ -1,6 +1,6 @@
 """Gates whose outputs are cut where training answers are longer."""
 
-from tunegate_api.judging.verdict import MAX_CUT
+from tunegate_api.judging.verdict import MAX_TRUNCATED
 from tunegate_trainer.checks.finding import CheckContext, Finding, Severity
 from tunegate_trainer.checks.rows import SplitRows
 
@@ -16,7 +16,7 @@ def run(rows: SplitRows, context: CheckContext) -> list[Finding]:
     for gate in context.request.gates:
         most = gate.spec.generation.max_new_tokens
         longer = sum(length > most for length in answers)
-        if longer > MAX_CUT * len(answers):
+        if longer > MAX_TRUNCATED * len(answers):
             findings.append(
                 Finding(
                     check=NAME,
