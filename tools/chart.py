@@ -1,7 +1,5 @@
-"""The chart's copies of our CustomResourceDefinitions. ``python tools/chart.py`` writes them.
-
-Helm packages nothing that lies outside a chart's folder.
-"""
+"""Copy the CustomResourceDefinitions into the chart, because Helm packages only files in the chart's
+folder."""
 
 import sys
 from collections.abc import Sequence
@@ -13,7 +11,7 @@ COPIES = ROOT / "helm" / "tunegate" / "files"
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Write the copies, or with ``--check`` say which are not current."""
+    """Write the copies. With ``--check``, print which are out of date instead, and return 1 if any are."""
     wanted = {path.name: path.read_bytes() for path in CRDS.glob("*.yaml")}
     present = {path.name: path.read_bytes() for path in COPIES.glob("*.yaml")}
     different = sorted(
@@ -21,7 +19,7 @@ def main(arguments: Sequence[str]) -> int:
     )
     if "--check" in arguments:
         for name in different:
-            print(f"{COPIES.relative_to(ROOT) / name} is not the copy of crds/{name}: make generate")
+            print(f"{COPIES.relative_to(ROOT) / name} differs from crds/{name}: run `make generate`")
         return int(bool(different))
     COPIES.mkdir(exist_ok=True)
     for name in different:

@@ -1,7 +1,7 @@
-"""Check that every relative link in the repository's Markdown leads somewhere, its anchor too.
+"""Check that the target of every relative link in the repository's Markdown exists, and its anchor too.
 
-Run from anywhere: ``python tools/check_links.py [FOLDER]``. Prints ``file:line: what`` for each dead link and
-exits with 1 if there are any. Links to other hosts are not followed: a build must not depend on them.
+Usage: ``python tools/check_links.py [FOLDER]``. Prints ``file:line: problem`` for each broken link, and exits
+with 1 if there are any. Links to other hosts are not checked, because a build must not depend on them.
 """
 
 import re
@@ -20,8 +20,8 @@ FENCE = re.compile(r"^\s*(`{3,}|~{3,})")
 ELSEWHERE = re.compile(r"^[a-z][a-z0-9+.-]*:|^//", re.IGNORECASE)
 
 
-def dead_links(folder: Path) -> list[str]:
-    """One line for each relative link below ``folder`` that leads nowhere."""
+def broken_links(folder: Path) -> list[str]:
+    """Return one line for each broken relative link below ``folder``."""
     root = folder.resolve()
     return [
         f"{file.relative_to(root)}:{line}: {problem}"
@@ -32,7 +32,7 @@ def dead_links(folder: Path) -> list[str]:
 
 
 def _markdown_files(root: Path) -> list[Path]:
-    """The Markdown files that Git knows or would take; all of them where there is no Git."""
+    """Return the Markdown files that Git tracks or does not ignore. Without Git, return all of them."""
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z", "--", "*.md"],
         cwd=root,
@@ -46,7 +46,7 @@ def _markdown_files(root: Path) -> list[Path]:
 
 
 def _problem(root: Path, file: Path, target: str) -> str | None:
-    """Why a link leads nowhere; None when it leads somewhere, or to another host."""
+    """Return why a link is broken. None if it is not, or if it is a link to another host."""
     if ELSEWHERE.match(target):
         return None
     path, _, anchor = unquote(target).partition("#")
@@ -68,7 +68,7 @@ def _links(file: Path) -> Iterator[tuple[int, str]]:
 
 @cache
 def _anchors(file: Path) -> set[str]:
-    """What headings and HTML ids can be linked to, as GitHub names them: a repeated name gets a number."""
+    """Return the anchors of headings and HTML ids, as GitHub names them: a repeated name gets a number."""
     anchors: set[str] = set()
     for _, line in _prose(file):
         anchors |= {name.lower() for name in ANCHOR.findall(line)}
@@ -83,14 +83,15 @@ def _anchors(file: Path) -> set[str]:
 
 
 def _slug(heading: str) -> str:
-    """Lower case, spaces as dashes, without anything but letters, digits, dashes and underscores."""
+    """Return a heading in lower case, with dashes for spaces, and only letters, digits, dashes and
+    underscores."""
     text = re.sub(r"!?\[([^\]]*)\]\([^)]*\)", r"\1", heading).replace("`", "").lower()
     kept = (c for c in text if c in " -_" or unicodedata.category(c)[0] in "LNM")
     return "".join(kept).strip().replace(" ", "-")
 
 
 def _prose(file: Path) -> Iterator[tuple[int, str]]:
-    """The numbered lines outside fenced code."""
+    """Yield the lines outside fenced code blocks, with their numbers."""
     fence = ""
     for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
         match = FENCE.match(line)
@@ -103,8 +104,8 @@ def _prose(file: Path) -> Iterator[tuple[int, str]]:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Print dead links; 1 if there are any."""
-    found = dead_links(Path(arguments[0]) if arguments else Path(__file__).parents[1])
+    """Print broken links. Return 1 if there are any."""
+    found = broken_links(Path(arguments[0]) if arguments else Path(__file__).parents[1])
     print("\n".join(found), end="\n" if found else "")
     return int(bool(found))
 

@@ -1,9 +1,9 @@
-"""Run the examples, and print what their pages report.
+"""Run the examples, and print the results that their pages report.
 
-Each run is the ``tunegate`` command on a copy of the example. Those that are about the stop rule run with
-several seeds, and the regression also without its fault in the learning rate. Everything lies below
-build/examples; what was measured is printed, and written to build/examples.json. Fails if a run ends in
-another phase than the example promises, or if the metric that it is about does not rise.
+Each run is the ``tunegate`` command on a copy of the example in build/examples. Examples of the stop rule run
+with several seeds, and the regression also with a lower learning rate that does not regress. The results are
+printed and written to build/examples.json. Fails if a run ends in another phase than expected, or if its
+metric does not improve.
 """
 
 import argparse
@@ -26,7 +26,7 @@ SEEDS = (7, 8, 9)
 
 @dataclass(frozen=True)
 class Variant:
-    """An example as it is run, and the phase in which it should end."""
+    """A way to run an example, and the phase in which it should end."""
 
     name: str
     folder: str
@@ -34,31 +34,31 @@ class Variant:
     phase: str
     learning_rate: str | None = None
     seeds: int = 1
-    """How many of the seeds it runs with."""
-    rises: str | None = None
-    """A task metric that the published checkpoint has more of than the model its stage started from."""
+    """Number of seeds that it runs with."""
+    improves: str | None = None
+    """A task metric in which the published checkpoint must be better than the starting model of its stage."""
 
 
 VARIANTS = (
     Variant("quickstart", "quickstart", "order-extractor", "Succeeded", seeds=3),
     Variant("regression", "regression", "order-extractor-regressing", "Stopped", seeds=3),
-    Variant("regression-mended", "regression", "order-extractor-regressing", "Succeeded", "5e-4", seeds=3),
+    Variant("regression-fixed", "regression", "order-extractor-regressing", "Succeeded", "5e-4", seeds=3),
     Variant("sft-lora", "sft-lora", "order-desk", "Succeeded"),
     Variant("qlora", "qlora", "order-extractor-qlora", "Succeeded"),
     Variant("full", "full", "order-extractor-full", "Succeeded"),
     Variant("two-pods", "two-pods", "order-extractor-two-pods", "Succeeded"),
-    Variant("dpo-after-sft", "dpo-after-sft", "reply-writer", "Succeeded", rises="preference_accuracy"),
+    Variant("dpo-after-sft", "dpo-after-sft", "reply-writer", "Succeeded", improves="preference_accuracy"),
 )
 
 
 @dataclass(frozen=True)
-class Point:
-    """What a starting model or a checkpoint scored."""
+class Scores:
+    """The results of a starting model or a checkpoint."""
 
     stage: str
     step: int
     golden: dict[str, str]
-    """Golden cases that passed, of all, by gate."""
+    """Golden cases that passed and all of them, as ``96/100``, by gate."""
     task: dict[str, str]
     """Task metrics on dev rows."""
 
@@ -68,34 +68,34 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Row:
-    """What one run came to."""
+class RunResult:
+    """The result of one run."""
 
     example: str
     seed: int
     phase: str
     ended: str
-    """What decided: the final gate's golden rates and metrics, or where training was stopped."""
-    points: list[Point]
+    """How it ended: the golden rates and metrics of the final gate, or the step at which training stopped."""
+    points: list[Scores]
     best: str
-    """The checkpoint that was published, or would be: STAGE STEP."""
+    """The best checkpoint: STAGE STEP."""
     seconds: float
 
     @property
-    def is_as_promised(self) -> bool:
+    def is_as_expected(self) -> bool:
         variant = next(v for v in VARIANTS if v.name == self.example)
-        if self.phase != variant.phase or variant.rises is None:
+        if self.phase != variant.phase or variant.improves is None:
             return self.phase == variant.phase
         stage = self.best.split()[0]
         before, after = (
             next(p for p in self.points if f"{p.stage} {p.step}" == which)
             for which in (f"{stage} 0", self.best)
         )
-        return float(after.task[variant.rises]) > float(before.task[variant.rises])
+        return float(after.task[variant.improves]) > float(before.task[variant.improves])
 
 
 def main() -> int:
-    """Returns 1 if an example did not end as it should."""
+    """Run the examples. Return 1 if one did not end as expected."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
     parser.add_argument("--only", choices=[v.name for v in VARIANTS], nargs="+")
@@ -110,11 +110,11 @@ def main() -> int:
             )
             print(*(f"  {point}" for point in row.points), sep="\n", flush=True)
     (ROOT / "build" / "examples.json").write_text(json.dumps([asdict(r) for r in rows], indent=1) + "\n")
-    return 0 if all(row.is_as_promised for row in rows) else 1
+    return 0 if all(row.is_as_expected for row in rows) else 1
 
 
-def run(variant: Variant, seed: int) -> Row:
-    """One example with one seed, from nothing."""
+def run(variant: Variant, seed: int) -> RunResult:
+    """Run one example with one seed in an empty folder."""
     folder = BUILD / f"{variant.name}-{seed}"
     shutil.rmtree(folder, ignore_errors=True)
     manifests = folder / "manifests"
@@ -131,13 +131,13 @@ def run(variant: Variant, seed: int) -> Row:
     seconds = time.monotonic() - started
     status = yaml.safe_load((folder / "runs" / variant.job / "status.yaml").read_text())["status"]
     best = status.get("bestCheckpoint", {})
-    return Row(
+    return RunResult(
         example=variant.name,
         seed=seed,
         phase=status["phase"],
         ended=_ended(status),
         points=[
-            Point(
+            Scores(
                 stage=point["stage"],
                 step=point["step"],
                 golden=_golden(point["gates"]),

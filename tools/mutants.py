@@ -1,7 +1,8 @@
-"""Mutation tests of what decides: verdict.py, judgement.py, and the policies of Jobs and of a FineTuneJob.
+"""Run mutation tests of verdict.py, judgement.py, and the policies of child Jobs and of a FineTuneJob.
 
-mutmut wants one source folder, so a copy is laid out under build/mutants and tested there. Prints the
-survivors, writes build/mutants.json, and fails below the share of killed mutants that is promised.
+mutmut needs a single source folder, so the code is copied to build/mutants and tested there. The script
+prints the survivors, writes build/mutants.json, and fails if fewer than ``REQUIRED_SHARE`` of the mutants are
+killed.
 """
 
 import json
@@ -13,7 +14,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 WORK = ROOT / "build" / "mutants"
-PROMISED = 0.90
+REQUIRED_SHARE = 0.90
 POLICIES = {
     "children": (
         *("attempts", "child_jobs", "ended", "evictions", "failures", "multi_pod", "observed"),
@@ -29,7 +30,7 @@ MUTATED = [
     "src/tunegate_api/judging/judgement.py",
     *(f"src/tunegate_operator/{folder}/{name}.py" for folder, names in POLICIES.items() for name in names),
 ]
-# These live lives with hundreds of turns: they would take most of the time and kill few.
+# These tests reconcile hundreds of times: they would take most of the time and kill few mutants.
 LONG_TESTS = ("test_faults", "test_status_size")
 TESTS = [
     *(f"tests/api/judging/test_{name}.py" for name in ("verdict", "verdict_texts", "judgement")),
@@ -53,8 +54,8 @@ timeout = 30
 
 
 def main() -> int:
-    """Run mutmut. Returns the exit code."""
-    lay_out()
+    """Run mutmut. Return 1 if too few mutants are killed."""
+    copy_sources()
     subprocess.run([sys.executable, "-m", "mutmut", "run"], cwd=WORK, check=True)
     results = read_results()
     counts = Counter(results.values())
@@ -63,14 +64,14 @@ def main() -> int:
     survivors = sorted(name for name, status in results.items() if status not in ("killed", "timeout"))
     for name in survivors:
         print(f"{results[name]:>12}  {name}")
-    print(f"{killed} of {len(results)} mutants killed: {share:.1%}, promised {PROMISED:.0%}")
+    print(f"{killed} of {len(results)} mutants killed: {share:.1%}, required {REQUIRED_SHARE:.0%}")
     report = {"mutants": len(results), "killed": killed, "survivors": survivors}
     (ROOT / "build" / "mutants.json").write_text(json.dumps(report, indent=1) + "\n")
-    return 0 if share >= PROMISED else 1
+    return 0 if share >= REQUIRED_SHARE else 1
 
 
-def lay_out() -> None:
-    """Copy packages and tests to where mutmut expects them."""
+def copy_sources() -> None:
+    """Copy packages and tests to the folders that mutmut expects."""
     shutil.rmtree(WORK, ignore_errors=True)
     ignore = shutil.ignore_patterns("__pycache__")
     shutil.copytree(ROOT / "crds" / "tunegate_api", WORK / "src" / "tunegate_api", ignore=ignore)
@@ -84,7 +85,7 @@ def lay_out() -> None:
 
 
 def read_results() -> dict[str, str]:
-    """Mutant to what became of it: killed, survived, timeout, no tests, …"""
+    """Return the result of each mutant: killed, survived, timeout, no tests, …"""
     shown = subprocess.run(
         [sys.executable, "-m", "mutmut", "results", "--all", "true"],
         cwd=WORK,

@@ -1,7 +1,7 @@
-"""Write docs/api/refused.md: each wrong manifest of the tests, and what the API server says of it.
+"""Write docs/api/refused.md: each invalid manifest of the tests, and the answer of the API server.
 
-What it says was recorded by the tests that ask a real one (``make test-cluster``), so this needs none.
-``--check`` writes nothing, and fails if the page would change.
+The answers are recorded by tests with a real API server (``make test-cluster``), so this script needs none.
+``--check`` writes nothing, and fails if the page is out of date.
 """
 
 import difflib
@@ -28,9 +28,9 @@ PAGE = ROOT / "docs" / "api" / "refused.md"
 ANSWERS = ROOT / "tests/api/validation/__snapshots__/test_refused/test_the_words_are_those_of_the_page.json"
 INCOMPLETE = "<nil>: Invalid value: null: some validation rules were not checked"
 IDENTITY = ("name", "method", "uri")
-"""What tells one entry of a list from the others."""
+"""Fields that identify an entry of a list."""
 SHOWN = 4
-"""Entries of a list that are shown before it is cut."""
+"""Maximum length of a list that is shown in full."""
 MUTABLE_FIELDS = {
     "FineTuneJob": "`suspend`, the deadlines and the TTL may change, come and go. Nothing else may.",
     "EvalGate": "Everything but the golden set may change; a running job keeps the gate as it read it.",
@@ -62,7 +62,7 @@ Answers = dict[str, dict[str, list[str]]]
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes numbers that are text: Kubernetes reads more of them as numbers than PyYAML thinks."""
+    """Quotes strings that look like numbers. Kubernetes reads more of them as numbers than PyYAML."""
 
 
 def _text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
@@ -74,7 +74,7 @@ _Dumper.add_representer(str, _text)
 
 
 def page() -> str:
-    """The whole page."""
+    """Return the whole page."""
     answers = json.loads(ANSWERS.read_text(encoding="utf-8"))
     return INTRODUCTION + "\n\n".join(_sections(answers)) + "\n"
 
@@ -101,23 +101,24 @@ def _answer(answers: Answers, kind: str, name: str) -> list[str]:
     return answers[kind][name]
 
 
-def _section(name: str, snippet: str, said: Sequence[str]) -> str:
-    lines = [f"* {_cut(line)}" for line in said if not line.startswith(INCOMPLETE)]
+def _section(name: str, snippet: str, answer: Sequence[str]) -> str:
+    lines = [f"* {_shorten_runs(line)}" for line in answer if not line.startswith(INCOMPLETE)]
     return "\n".join(
         [f"### {name[0].upper()}{name[1:]}", "", "```yaml", f"{snippet}```", "", "```text", *lines, "```"]
     )
 
 
 def _yaml(manifest: dict[str, Any], changes: Changes) -> str:
-    """The changed fields, with what stands beside them if it is short."""
+    """Return the changed fields as YAML, with the fields beside them if they are short."""
     kept = _around(manifest, [tuple(path.split(".")) for path in changes])
-    return _cut(yaml.dump(kept, Dumper=_Dumper, sort_keys=False, width=100))
+    return _shorten_runs(yaml.dump(kept, Dumper=_Dumper, sort_keys=False, width=100))
 
 
 def _around(node: Any, paths: Sequence[Path]) -> Any:
-    """The parts of ``node`` that the paths lead to. Neighbours of their ends are shown if they are plain."""
+    """Return the parts of ``node`` at the paths. Fields beside the last field of a path are kept if they are
+    scalars."""
     if () in paths:
-        return _beginning(node)
+        return _shortened(node)
     at_end = any(len(path) == 1 for path in paths)
     if isinstance(node, list):
         entries = {str(i): entry for i, entry in enumerate(node)}
@@ -138,8 +139,8 @@ def _kept(entries: Mapping[str, Any], paths: Sequence[Path], at_end: bool) -> di
     return kept
 
 
-def _beginning(value: Any) -> Any:
-    """The first entries of what is long."""
+def _shortened(value: Any) -> Any:
+    """Return only the first entries of a long list or mapping."""
     if isinstance(value, list) and len(value) > SHOWN:
         return [*value[:2], f"and {len(value) - 2} more"]
     if isinstance(value, dict) and len(value) > 2 * SHOWN:
@@ -147,13 +148,13 @@ def _beginning(value: Any) -> Any:
     return value
 
 
-def _cut(text: str) -> str:
-    """A long run of one letter says nothing."""
+def _shorten_runs(text: str) -> str:
+    """Shorten long runs of one character."""
     return re.sub(r"(.)\1{30,}", lambda run: f"{run[1] * 8}…", text)
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Write the page; with ``--check`` print how it differs and return 1 if it does."""
+    """Write the page. With ``--check``, print the difference instead, and return 1 if there is any."""
     new, old = page(), PAGE.read_text(encoding="utf-8") if PAGE.exists() else ""
     if "--check" not in arguments:
         PAGE.write_text(new, encoding="utf-8")

@@ -123,11 +123,11 @@ def test_the_operator_accepts_what_the_chart_sets(helm: Helm) -> None:
 
 
 @pytest.mark.parametrize(
-    ("values", "serves"),
-    [((), "in every namespace."), (("watchNamespaces={team-a,team-b}",), "in team-a, team-b.")],
+    ("values", "namespaces"),
+    [((), "in all namespaces."), (("watchNamespaces={team-a,team-b}",), "in team-a, team-b.")],
 )
 def test_what_it_says_after_an_installation_names_what_there_is(
-    helm: Helm, values: tuple[str, ...], serves: str
+    helm: Helm, values: tuple[str, ...], namespaces: str
 ) -> None:
     sets = [
         argument
@@ -137,6 +137,6 @@ def test_what_it_says_after_an_installation_names_what_there_is(
     done = helm("install", "tunegate", CHART, "--namespace", "tunegate-system", "--dry-run=client", *sets)
     assert done.returncode == 0, done.stderr
     notes = done.stdout.partition("NOTES:\n")[2]
-    assert f"serves FineTuneJobs {serves}" in notes
+    assert f"watches FineTuneJobs {namespaces}" in notes
     assert "deployment/tunegate" in notes
     assert "{{" not in notes

@@ -1,4 +1,4 @@
-{{/* The name of everything that is installed: the release's, with the chart's in it. */}}
+{{/* The name of all installed objects: the release name, which includes the chart name or is followed by it. */}}
 {{- define "tunegate.name" -}}
 {{- if contains .Chart.Name .Release.Name -}}
 {{ .Release.Name | trunc 50 | trimSuffix "-" }}
@@ -19,12 +19,12 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- end -}}
 
-{{/* The reference of the image that a value is about: (list . "image"). */}}
+{{/* The image reference for the values below a key: (list . "image"). */}}
 {{- define "tunegate.image" -}}
 {{- $chart := (index . 0).Chart -}}
 {{- $value := index . 1 -}}
 {{- $image := index (index . 0).Values $value -}}
-{{- $missing := printf "%s.repository: name the repository that the image was pushed to, see docs/install.md" $value -}}
+{{- $missing := printf "%s.repository: set the repository that the image was pushed to, see docs/install.md" $value -}}
 {{- $repository := required $missing $image.repository -}}
 {{- if $image.digest -}}
 {{ $repository }}@{{ $image.digest }}
@@ -33,7 +33,7 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- end -}}
 {{- end -}}
 
-{{/* Who gets the rights: the operator, in its own namespace. */}}
+{{/* The subject of all bindings: the operator's ServiceAccount. */}}
 {{- define "tunegate.subjects" -}}
 - kind: ServiceAccount
   name: {{ include "tunegate.name" . }}
