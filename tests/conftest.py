@@ -12,7 +12,7 @@ from support.api_server import ApiServer, api_server
 from support.laptop import Laptop
 from support.warm_trainer import warm_trainer
 
-# A busy machine is slow, not wrong.
+# No deadlines: tests must not fail because a machine is busy.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 
@@ -41,7 +41,7 @@ SLOW_FIRST = (
     "finetunejob/test_faults",
     "trainer/",
 )
-"""Files that take minutes: what begins last should be short, so that all processes end together."""
+"""Files that take minutes. They run first, so that all test processes end at about the same time."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -70,7 +70,7 @@ def mlflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture
 def laptop(tmp_path: Path) -> Iterator[Laptop]:
-    """A laptop whose processes end with the test."""
+    """A local cluster whose processes end with the test."""
     laptop = Laptop(tmp_path)
     yield laptop
     laptop.cluster.interrupt(limit=0)
@@ -79,7 +79,7 @@ def laptop(tmp_path: Path) -> Iterator[Laptop]:
 
 @pytest.fixture(scope="session")
 def warm(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """The environment in which pods are forks of one trainer, that imported its libraries once."""
+    """Return variables with which pods are forks of one trainer process, which has imported its libraries."""
     folder = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" not in os.environ:
         return warm_trainer(folder, owner=os.getpid())
@@ -88,6 +88,6 @@ def warm(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 @pytest.fixture
 def warm_roles(warm: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Roles that the test starts as processes are such forks."""
+    """Fork the roles that the test starts as processes from that trainer process."""
     for name, value in warm.items():
         monkeypatch.setenv(name, value)

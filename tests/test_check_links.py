@@ -1,4 +1,4 @@
-"""Links in Markdown: dead ones are told by file and line, live ones pass in every form that people write."""
+"""Links in Markdown: broken links are reported with file and line, valid links pass in every form."""
 
 import subprocess
 import sys
@@ -24,7 +24,7 @@ PAGE = """\
 
 
 def check(folder: Path, text: str) -> list[str]:
-    """What is said of a file ``docs/a.md`` with this text, beside ``docs/page.md``."""
+    """Return the problems of a file ``docs/a.md`` with this text, beside ``docs/page.md``."""
     docs = folder / "docs"
     (docs / "sub").mkdir(parents=True, exist_ok=True)
     (docs / "page.md").write_text(PAGE.replace("(other.md)", "(page.md)"), encoding="utf-8")
@@ -65,12 +65,12 @@ def check(folder: Path, text: str) -> list[str]:
         "~~~~\n```\n[a](none.md)\n~~~~",
     ],
 )
-def test_a_link_that_leads_somewhere_passes(tmp_path: Path, link: str) -> None:
+def test_valid_link_passes(tmp_path: Path, link: str) -> None:
     assert check(tmp_path, link) == []
 
 
 @pytest.mark.parametrize(
-    ("link", "said"),
+    ("link", "message"),
     [
         ("[a](none.md)", "docs/a.md:1: none.md does not exist"),
         ("\n\n[a](page.md), [b](none/)", "docs/a.md:3: none/ does not exist"),
@@ -83,10 +83,10 @@ def test_a_link_that_leads_somewhere_passes(tmp_path: Path, link: str) -> None:
         ("[a](../../etc)", "docs/a.md:1: ../../etc leads out of the repository"),
     ],
 )
-def test_a_dead_link_is_told(tmp_path: Path, link: str, said: str) -> None:
-    assert check(tmp_path, link) == [said]
+def test_broken_link_is_reported_with_file_and_line(tmp_path: Path, link: str, message: str) -> None:
+    assert check(tmp_path, link) == [message]
 
 
-def test_this_repository_has_no_dead_links() -> None:
+def test_repository_has_no_broken_links() -> None:
     done = subprocess.run([sys.executable, SCRIPT], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "")

@@ -1,4 +1,4 @@
-"""Reading manifests: every value with its line, every fault with file, line and advice."""
+"""Reading manifests: every value has a line, and every error has a file, a line and a remedy."""
 
 import textwrap
 from collections.abc import Callable
@@ -56,27 +56,27 @@ def test_every_value_has_its_line(write: Write) -> None:
     assert manifest.line_of(("metadata", "namespace")) == 4
 
 
-def test_a_value_that_is_missing_has_the_line_of_what_it_is_missing_in(write: Write) -> None:
+def test_missing_value_has_the_line_of_its_mapping(write: Write) -> None:
     manifest = load_one(write(JOB))
     assert manifest.line_of(("spec", "stages", 0, "training", "seed")) == 8
     assert manifest.line_of(("spec", "storage", "persistentVolumeClaim")) == 5
     assert manifest.line_of(("status",)) == 2
 
 
-def test_a_manifest_knows_its_kind_name_and_namespace(write: Write) -> None:
+def test_manifest_has_kind_name_and_namespace(write: Write) -> None:
     manifest = load_one(write(JOB))
     assert (manifest.kind, manifest.namespace, manifest.name) == ("FineTuneJob", "team-a", "orders")
     assert load_one(write("{apiVersion: v1, kind: Pod, metadata: {name: a}}")).namespace == "default"
 
 
-def test_several_documents_keep_their_lines(write: Write) -> None:
+def test_multiple_documents_keep_their_line_numbers(write: Write) -> None:
     first, second = load_manifests(
         [write("---\napiVersion: v1\nkind: A\n---\n---\napiVersion: v1\nkind: B\n---\n")]
     )
     assert (first.line_of(("kind",)), second.line_of(("kind",))) == (3, 7)
 
 
-def test_the_lines_of_a_literal_text_are_lines_of_the_file(write: Write) -> None:
+def test_lines_of_a_literal_block_are_lines_of_the_file(write: Write) -> None:
     manifest = load_one(
         write(
             """\
@@ -119,13 +119,13 @@ def test_the_lines_of_a_literal_text_are_lines_of_the_file(write: Write) -> None
         ("y", "y"),
     ],
 )
-def test_plain_values_are_what_kubectl_takes_them_for(write: Write, written: str, read: object) -> None:
+def test_plain_scalars_are_read_like_kubectl_reads_them(write: Write, written: str, read: object) -> None:
     value = load_one(write(f"apiVersion: v1\nkind: A\nvalue: {written}\n")).obj["value"]
     assert value == read
     assert type(value) is type(read)
 
 
-def test_anchors_and_merges_work(write: Write) -> None:
+def test_anchors_and_merge_keys_are_supported(write: Write) -> None:
     manifest = load_one(
         write("apiVersion: v1\nkind: A\nbase: &base {r: 8, alpha: 16}\nadapter:\n  <<: *base\n  r: 4\n")
     )
@@ -133,7 +133,7 @@ def test_anchors_and_merges_work(write: Write) -> None:
     assert manifest.line_of(("adapter", "r")) in (5, 6)
 
 
-def test_a_folder_gives_its_manifests_in_order_and_skips_the_rest(write: Write, tmp_path: Path) -> None:
+def test_folder_is_read_in_order_without_other_files(write: Write, tmp_path: Path) -> None:
     write("{apiVersion: v1, kind: B}", "b.yml")
     write("{apiVersion: v1, kind: A}", "a.yaml")
     write("{some: values}", "values.yaml")
@@ -142,7 +142,7 @@ def test_a_folder_gives_its_manifests_in_order_and_skips_the_rest(write: Write, 
     assert [m.kind for m in load_manifests([tmp_path])] == ["A", "B"]
 
 
-def test_a_folders_document_that_is_meant_for_tunegate_is_never_skipped(write: Write, tmp_path: Path) -> None:
+def test_misspelled_tunegate_document_in_a_folder_is_not_skipped(write: Write, tmp_path: Path) -> None:
     write("{apiVersion: v1, kind: A}", "a.yaml")
     write("{apiVersion: tunegate.dev/v1alpha1, metadata: {name: orders}}", "b.yaml")
     write("{kind: EvalGate, metadata: {name: orders}}", "c.yaml")
@@ -153,7 +153,7 @@ def test_a_folders_document_that_is_meant_for_tunegate_is_never_skipped(write: W
     ]
 
 
-def test_a_folder_without_manifests_is_a_fault(write: Write, tmp_path: Path) -> None:
+def test_folder_without_manifests_is_an_error(write: Write, tmp_path: Path) -> None:
     write("{some: values}", "values.yaml")
     assert faults(tmp_path) == [
         f"{tmp_path.name}:1: no manifests in this folder: it needs .yaml files with apiVersion and kind"
@@ -162,16 +162,16 @@ def test_a_folder_without_manifests_is_a_fault(write: Write, tmp_path: Path) -> 
 
 FAULTS = [
     ("an empty file", "", ["a.yaml:1: the file is empty"]),
-    ("nothing but comments", "# nothing\n", ["a.yaml:1: the file is empty"]),
+    ("only comments", "# nothing\n", ["a.yaml:1: the file is empty"]),
     (
-        "a file that is no manifest",
+        "a file that is not a manifest",
         "# values\nlearningRate: 1\n",
         ["a.yaml:2: not a manifest: apiVersion and kind are missing"],
     ),
     ("a file without a kind", "apiVersion: v1\n", ["a.yaml:1: not a manifest: kind is missing"]),
     ("a list", "- a\n- b\n", ["a.yaml:1: not a manifest: it must be a mapping"]),
     (
-        "a tab",
+        "a tab as indentation",
         "apiVersion: v1\nkind: A\nspec:\n\ta: 1\n",
         ["a.yaml:4: not YAML: indent with spaces, not tabs"],
     ),
@@ -191,7 +191,7 @@ FAULTS = [
         ["a.yaml:2: not YAML: the character U+0007 is not allowed"],
     ),
     (
-        "halves of characters",
+        "unpaired surrogates",
         'apiVersion: v1\nkind: A\nspec:\n  text: "\\ud83d\\ude00"\n  "\\ud83d": 1\n',
         [
             "a.yaml:4: \\uD800 to \\uDFFF are not characters: write the character itself",
@@ -199,7 +199,7 @@ FAULTS = [
         ],
     ),
     (
-        "every key that is there twice",
+        "duplicate keys",
         "apiVersion: v1\nkind: A\nspec:\n  r: 1\n  r: 2\nkind: B\n---\nkind: C\nkind: D\n",
         [
             "a.yaml:5: duplicate key r, first in line 4: keep one of them",
@@ -208,7 +208,7 @@ FAULTS = [
         ],
     ),
     (
-        "keys that are no text",
+        "keys that are not text",
         "apiVersion: v1\nkind: A\nspec:\n  on: 1\n  2: b\n",
         [
             "a.yaml:4: the key on is not a string: put quotes around it",
@@ -231,18 +231,18 @@ FAULTS = [
 ]
 
 
-@pytest.mark.parametrize(("text", "said"), [row[1:] for row in FAULTS], ids=[row[0] for row in FAULTS])
-def test_a_file_is_refused_with_the_line(write: Write, text: str, said: list[str]) -> None:
-    assert faults(write(text)) == said
+@pytest.mark.parametrize(("text", "message"), [row[1:] for row in FAULTS], ids=[row[0] for row in FAULTS])
+def test_invalid_file_is_refused_with_its_line(write: Write, text: str, message: list[str]) -> None:
+    assert faults(write(text)) == message
 
 
-def test_aliases_cannot_grow_without_end(write: Write) -> None:
+def test_number_of_aliased_values_is_limited(write: Write) -> None:
     lines = ["apiVersion: v1", "kind: A", "a0: &a0 [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]"]
     lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 9)]
     assert faults(write("\n".join(lines))) == ["a.yaml:3: not a manifest: too many values"]
 
 
-def test_all_faults_of_all_files_are_told(write: Write, tmp_path: Path) -> None:
+def test_all_errors_of_all_files_are_reported(write: Write, tmp_path: Path) -> None:
     (tmp_path / "latin.yaml").write_bytes(b"kind: caf\xe9\n")
     assert faults(
         write("a: 1\na: 2\n", "b.yaml"), write("", "a.yaml"), tmp_path / "none.yaml", tmp_path / "latin.yaml"
@@ -254,7 +254,7 @@ def test_all_faults_of_all_files_are_told(write: Write, tmp_path: Path) -> None:
     ]
 
 
-def test_an_error_reads_as_file_line_and_message(write: Write) -> None:
+def test_error_is_printed_as_file_line_and_message(write: Write) -> None:
     path = write("")
     with pytest.raises(ManifestError) as caught:
         load_manifests([path])

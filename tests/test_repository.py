@@ -1,4 +1,4 @@
-"""Traps of the layout: a folder named operator must never shadow the standard library's module."""
+"""The repository layout: the folder ``operator`` must not shadow the module of the standard library."""
 
 import subprocess
 import sys
@@ -10,21 +10,21 @@ ROOT = Path(__file__).parents[1]
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Python, started in the repository's root as people do."""
+    """Run Python in the root of the repository."""
     return subprocess.run(
         [sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, check=False, timeout=120
     )
 
 
-def test_the_operator_folder_is_no_package() -> None:
+def test_operator_folder_is_not_a_package() -> None:
     assert not (ROOT / "operator" / "__init__.py").exists()
 
 
-def test_no_test_folder_is_named_like_the_standard_librarys_module() -> None:
+def test_no_test_folder_is_named_operator() -> None:
     assert [path for path in (ROOT / "tests").rglob("operator") if path.is_dir()] == []
 
 
-def test_only_the_support_folder_of_the_tests_is_a_package() -> None:
+def test_only_the_support_folder_of_tests_is_a_package() -> None:
     found = {
         path.parent.relative_to(ROOT / "tests").parts[0] for path in (ROOT / "tests").rglob("__init__.py")
     }
@@ -33,7 +33,7 @@ def test_only_the_support_folder_of_the_tests_is_a_package() -> None:
 
 @pytest.mark.parametrize("isolation", ["-S", "-sE"])
 def test_python_starts_in_the_repository_root(isolation: str) -> None:
-    """``-S`` shows what a site-packages full of earlier imports may hide."""
+    """``-S`` starts without site-packages, whose imports could hide the problem."""
     done = run(isolation, "-c", "import collections, operator; print(operator.add(1, 2))")
     assert (done.returncode, done.stdout) == (0, "3\n"), done.stderr
 

@@ -1,4 +1,4 @@
-"""What the images install is what the tests ran with."""
+"""The images install the versions that the tests run with."""
 
 import re
 import tomllib
@@ -15,7 +15,7 @@ def pinned(name: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("side", ["operator", "trainer"])
-def test_an_image_has_what_its_side_asks_for_in_the_tested_versions(side: str) -> None:
+def test_image_requirements_are_pinned_to_the_tested_versions(side: str) -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     asked = project["dependencies"] + project["optional-dependencies"][side]
     found = pinned(f"{side}.txt")
@@ -24,6 +24,6 @@ def test_an_image_has_what_its_side_asks_for_in_the_tested_versions(side: str) -
 
 
 @pytest.mark.parametrize("dockerfile", ["operator/Dockerfile", "trainer_image/Dockerfile"])
-def test_images_are_installed_by_the_uv_of_the_makefile(dockerfile: str) -> None:
+def test_images_use_the_uv_version_of_the_makefile(dockerfile: str) -> None:
     (version,) = re.findall(r"^UV_VERSION := (.+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
     assert re.findall(r"uv:([0-9.]+)$", (ROOT / dockerfile).read_text(), re.MULTILINE) == [version]

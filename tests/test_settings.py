@@ -1,4 +1,4 @@
-"""Settings come from the environment, and a wrong one is named."""
+"""Settings are read from the environment, and errors name the variable."""
 
 import json
 import logging
@@ -12,13 +12,13 @@ POD = {"POD_NAME": "a", "POD_NAMESPACE": "tunegate", "POD_IP": "10.0.0.1"}
 LEAST = POD | {"TUNEGATE_TRAINER_IMAGE": "trainer:1"}
 
 
-def test_what_must_be_given_is_enough():
+def test_required_settings_are_enough():
     settings = read_settings(LEAST | {"PATH": "/bin", "POD_OTHER": "x"})
     assert (settings.trainer_image, settings.pod_ip) == ("trainer:1", "10.0.0.1")
     assert settings.watch_namespaces == ()
 
 
-def test_namespaces_are_a_comma_list():
+def test_namespaces_are_separated_by_commas():
     assert read_settings(LEAST | {"TUNEGATE_WATCH_NAMESPACES": "a, b,"}).watch_namespaces == ("a", "b")
 
 
@@ -32,19 +32,19 @@ def test_namespaces_are_a_comma_list():
         ({"POD_IP": ""}, "POD_IP"),
     ],
 )
-def test_a_wrong_setting_is_named(wrong, named):
+def test_invalid_setting_is_named_in_the_error(wrong, named):
     with pytest.raises(SettingsError, match=named):
         read_settings(LEAST | wrong)
 
 
-def test_every_missing_setting_is_named_at_once():
+def test_all_missing_settings_are_named_at_once():
     with pytest.raises(SettingsError) as caught:
         read_settings({})
     for name in ("TUNEGATE_TRAINER_IMAGE", "POD_NAME", "POD_NAMESPACE", "POD_IP"):
         assert name in str(caught.value)
 
 
-def test_a_json_line_has_what_was_given_as_extra():
+def test_json_log_line_includes_extra_fields():
     record = logging.makeLogRecord({"name": "x", "msg": "decided %s", "args": ("a",), "phase": "Training"})
     line = json.loads(JsonFormatter().format(record))
     assert (line["message"], line["phase"], line["logger"]) == ("decided a", "Training", "x")

@@ -35,16 +35,16 @@ def page(kind: str) -> str:
 
 
 def blocks(kind: str, language: str) -> list[str]:
-    """The fenced examples of a page in a language."""
+    """Return the code blocks of a page in a language."""
     return re.findall(rf"^```{language}\n(.*?)^```$", page(kind), re.MULTILINE | re.DOTALL)
 
 
-def test_the_committed_pages_are_current() -> None:
+def test_committed_api_pages_are_current() -> None:
     done = run(SCRIPT, "--check")
     assert done.returncode == 0, done.stdout
 
 
-def test_a_stale_page_fails_the_check_and_is_mended(tmp_path: Path) -> None:
+def test_outdated_page_fails_the_check_and_is_regenerated(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "docs" / "api", tmp_path / "docs" / "api")
     (tmp_path / "tools").mkdir()
     script = Path(shutil.copy(SCRIPT, tmp_path / "tools"))
@@ -62,7 +62,7 @@ def test_a_stale_page_fails_the_check_and_is_mended(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", PAGES)
-def test_every_field_stands_in_its_page(kind: str) -> None:
+def test_every_field_is_on_its_page(kind: str) -> None:
     crd = next(crd for crd in crds().values() if crd["spec"]["names"]["kind"] == kind)
     schema: dict[str, Any] = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]
     names = {path.rsplit(".", 1)[-1] for part in ("spec", "status") for path, _ in fields(schema[part])}
@@ -79,25 +79,25 @@ def test_every_field_stands_in_its_page(kind: str) -> None:
         ("EvalGate", GateReason),
     ],
 )
-def test_every_word_of_a_status_has_its_line(kind: str, enum: type[StrEnum]) -> None:
+def test_every_status_constant_is_documented(kind: str, enum: type[StrEnum]) -> None:
     text = page(kind)
     for member in enum:
         assert re.search(rf"^\| `{member.value}` \| \S.*\. \|$", text, re.MULTILINE), member
 
 
 @pytest.mark.parametrize("kind", PAGES)
-def test_the_example_manifests_have_no_problems(kind: str) -> None:
+def test_example_manifests_on_the_pages_are_valid(kind: str) -> None:
     manifests = [yaml.safe_load(text) for text in blocks(kind, "yaml")]
     assert manifests
     assert [str(problem) for manifest in manifests for problem in find_problems(manifest)] == []
 
 
-def test_the_example_cases_are_a_golden_set() -> None:
+def test_example_cases_on_the_page_are_a_golden_set() -> None:
     (text,) = blocks("EvalGate", "json")
     assert [case.id for case in parse_golden(text)] == ["total-eur", "no-prompt-leak"]
 
 
-def test_every_kind_of_expectation_is_explained() -> None:
+def test_every_type_of_expectation_is_documented() -> None:
     explained = re.findall(r"^\| `(\w+)` \| `(value|schema)`", page("EvalGate"), re.MULTILINE)
     assert len(explained) == 7
     operands = {"schema": {}, "tool_calls_equal": [{"name": "weather"}]}

@@ -1,4 +1,4 @@
-"""docs/choosing.md: what it says of memory is what the estimate says."""
+"""The memory sizes in docs/choosing.md match the estimate."""
 
 from pathlib import Path
 from typing import Any
@@ -58,17 +58,17 @@ def cell(model: ModelShape, method: dict[str, Any]) -> str:
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_the_table_of_memory_is_the_estimate(name: str) -> None:
+def test_memory_table_matches_the_estimate(name: str) -> None:
     row = " | ".join([name, *(cell(MODELS[name], method) for method in METHODS)])
     assert f"| {row} |" in PAGE
 
 
-def test_what_is_kept_free_and_which_gpus_are_meant_is_said() -> None:
+def test_page_states_the_reserve_and_the_gpu_sizes() -> None:
     assert KEPT_FREE in PROSE
     assert f"{', '.join(map(str, CARDS[:-1]))} and {CARDS[-1]} GB" in PAGE
 
 
-def test_where_evaluations_need_most_a_smaller_batch_of_them_is_the_first_to_help() -> None:
+def test_smaller_evaluation_batch_is_suggested_first_if_evaluations_need_most() -> None:
     planned = StagePlan(
         name="sft",
         parameters=stage(**LORA),
@@ -85,7 +85,7 @@ def test_where_evaluations_need_most_a_smaller_batch_of_them_is_the_first_to_hel
     assert "With a batch of 16, Llama-2-7B with LoRA fits 24 GB" in PROSE
 
 
-def test_what_a_merged_model_needs_at_the_gate_is_said() -> None:
+def test_page_states_the_memory_of_a_merged_model_at_the_gate() -> None:
     quantized = stage(**LORA, quantization="NF4")
     merged = judging(QWEN_7B, quantized, [EVALUATION], accelerator="GPU", whole="bfloat16")
     assert f"trained by QLoRA and merged needs {size_text(needed(merged))} there" in PROSE
@@ -99,7 +99,7 @@ def test_what_a_merged_model_needs_at_the_gate_is_said() -> None:
     )
 
 
-def test_all_weights_are_judged_by_no_copies_of_them() -> None:
+def test_gate_makes_no_weight_copies_after_full_fine_tuning() -> None:
     whole = stage(adapter="None", dtype="float32")
     trained = estimate(QWEN_1_5B, whole, LARGEST, accelerator="GPU", generation=EVALUATION)
     judged = judging(QWEN_1_5B, whole, [EVALUATION], accelerator="GPU", whole="bfloat16")

@@ -1,4 +1,4 @@
-"""docs/api/refused.md: current, and complete. What the API server says was recorded by test_refused.py."""
+"""docs/api/refused.md is current and complete. The API server's answers are recorded by test_refused.py."""
 
 import json
 import shutil
@@ -14,7 +14,7 @@ from tunegate_api.schema.crd import crds
 
 ROOT = Path(__file__).parents[2]
 ANSWERS = (
-    Path(__file__).parent / "validation/__snapshots__/test_refused/test_the_words_are_those_of_the_page.json"
+    Path(__file__).parent / "validation/__snapshots__/test_refused/test_answers_match_the_recorded_ones.json"
 )
 
 answers: dict[str, dict[str, list[str]]] = json.loads(ANSWERS.read_text(encoding="utf-8"))
@@ -30,18 +30,18 @@ def schemas() -> list[dict[str, Any]]:
 
 
 def rules(schema: dict[str, Any]) -> Iterator[str]:
-    """The message of every CEL rule."""
+    """Yield the messages of all CEL rules of a schema."""
     nodes = [schema, *(node for _, node in fields(schema))]
     for node in [*nodes, *(node["items"] for node in nodes if "items" in node)]:
         yield from (rule["message"] for rule in node.get("x-kubernetes-validations", []))
 
 
-def test_the_committed_page_is_current() -> None:
+def test_committed_refused_page_is_current() -> None:
     done = check(ROOT)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_a_stale_page_fails_the_check(tmp_path: Path) -> None:
+def test_outdated_refused_page_fails_the_check(tmp_path: Path) -> None:
     for folder in ("tools", "tests/support", "tests/api/validation/__snapshots__/test_refused", "docs/api"):
         shutil.copytree(ROOT / folder, tmp_path / folder)
     page = tmp_path / "docs/api/refused.md"
@@ -53,13 +53,13 @@ def test_a_stale_page_fails_the_check(tmp_path: Path) -> None:
     assert "+    startFrom: orders-v1" in done.stdout
 
 
-def test_every_rule_is_broken_by_a_manifest_of_the_table() -> None:
-    said = "\n".join(line for cases in answers.values() for lines in cases.values() for line in lines)
+def test_every_rule_is_violated_by_a_manifest_in_the_table() -> None:
+    answer_text = "\n".join(line for cases in answers.values() for lines in cases.values() for line in lines)
     messages = {message for schema in schemas() for message in rules(schema)}
-    assert sorted(message for message in messages if message not in said) == []
+    assert sorted(message for message in messages if message not in answer_text) == []
 
 
-def test_every_case_has_its_answer_and_no_answer_is_left_over() -> None:
+def test_recorded_answers_match_the_cases() -> None:
     cases = {kind: [case.name for case in table] for kind, table in WRONG.items()}
     edits = {f"{kind} edits": [case.name for case in table] for kind, table in EDITS.items()}
     assert {kind: sorted(found) for kind, found in answers.items()} == {
@@ -68,7 +68,7 @@ def test_every_case_has_its_answer_and_no_answer_is_left_over() -> None:
     assert sum(len(names) for names in answers.values()) >= 40
 
 
-def test_no_two_cases_have_the_same_name() -> None:
+def test_case_names_are_unique() -> None:
     for table in (*WRONG.values(), *EDITS.values()):
         names = [case.name for case in table]
         assert len(names) == len(set(names))

@@ -1,4 +1,4 @@
-"""The chart's policy on a real API server: the operator's account writes its own objects and no others."""
+"""The chart's policies on a real API server: the operator can write only its own objects."""
 
 import copy
 from collections.abc import Callable, Iterator
@@ -54,7 +54,7 @@ def admin(server: ApiServer) -> Iterator[client.ApiClient]:
 
 @pytest.fixture(scope="module")
 def operator(server: ApiServer) -> Iterator[client.ApiClient]:
-    """The client of the operator's account, once the server knows the policies."""
+    """A client with the operator's service account, after the policies are in force."""
     with new_client_from_config_dict(yaml.safe_load(server.operator_kubeconfig.read_text())) as api:
         core, batch = client.CoreV1Api(api), client.BatchV1Api(api)
         bare = {"metadata": {"generateName": "probe-"}}
@@ -85,7 +85,7 @@ def request_of(job: FineTuneJob) -> Request:
 
 
 def refusal(act: Callable[[], Any]) -> str:
-    """What the server says when it forbids it; empty when it does not."""
+    """Return the server's message if it forbids the call. Empty if it does not."""
     try:
         act()
     except ApiException as error:
@@ -96,7 +96,7 @@ def refusal(act: Callable[[], Any]) -> str:
 
 
 def own(job: FineTuneJob, name: str, **metadata: Any) -> Object:
-    """A ConfigMap as the operator makes one."""
+    """Return a ConfigMap as the operator creates it."""
     owner = {"apiVersion": "tunegate.dev/v1alpha1", "kind": "FineTuneJob", "metadata": job.metadata.to_wire()}
     return {
         "metadata": {"name": name, "labels": MANAGED_LABELS, "ownerReferences": [owner_reference(owner)]}
@@ -126,8 +126,8 @@ def test_operator_cannot_change_or_adopt_a_foreign_config_map(
     changed = COREFILE | {"data": {"Corefile": "evil"}}
     adopted = own(job, "coredns") | {"data": {"Corefile": "evil"}}
     for body in (changed, adopted):
-        said = refusal(lambda body=body: core.replace_namespaced_config_map("coredns", "kube-system", body))
-        assert "the operator may" in said
+        answer = refusal(lambda body=body: core.replace_namespaced_config_map("coredns", "kube-system", body))
+        assert "the operator may" in answer
     kept = client.CoreV1Api(admin).read_namespaced_config_map("coredns", "kube-system")
     assert kept.data == COREFILE["data"]
 
@@ -160,7 +160,7 @@ def test_operator_cannot_create_an_object_without_label_or_owner(
     assert reason in refusal(lambda: core.create_namespaced_service("default", service))
 
 
-def test_operator_writes_its_own_config_maps_and_keeps_their_owner(
+def test_operator_can_write_its_config_maps_but_not_change_owners(
     operator: client.ApiClient, admin: client.ApiClient, job: FineTuneJob
 ) -> None:
     core = client.CoreV1Api(operator)
@@ -175,14 +175,14 @@ def test_operator_writes_its_own_config_maps_and_keeps_their_owner(
     assert not refusal(lambda: core.create_namespaced_config_map("default", of_gate))
 
     taken = own(job, "results", ownerReferences=[owner_reference(gate)])
-    said = refusal(lambda: core.replace_namespaced_config_map("results", "default", taken))
-    assert "may not change the owner" in said
+    answer = refusal(lambda: core.replace_namespaced_config_map("results", "default", taken))
+    assert "may not change the owner" in answer
     bare = {"metadata": {"name": "results"}}
     assert refusal(lambda: core.replace_namespaced_config_map("results", "default", bare))
 
 
 @pytest.mark.parametrize("role", Role)
-def test_operator_creates_and_deletes_the_jobs_that_it_builds(
+def test_operator_can_create_and_delete_its_jobs(
     operator: client.ApiClient, job: FineTuneJob, request_of: Request, role: Role
 ) -> None:
     batch = client.BatchV1Api(operator)
@@ -210,7 +210,7 @@ VOLUMES: list[Object] = [
 
 
 @pytest.mark.parametrize("role", Role)
-def test_operator_creates_jobs_with_every_setting_of_users(
+def test_operator_can_create_jobs_with_every_user_setting(
     operator: client.ApiClient, admin: client.ApiClient, role: Role
 ) -> None:
     manifest = finetunejob()
@@ -229,7 +229,7 @@ def test_operator_creates_jobs_with_every_setting_of_users(
     assert not refusal(lambda: client.BatchV1Api(operator).create_namespaced_job("default", child))
 
 
-def test_operator_creates_request_and_service_as_it_builds_them(
+def test_operator_can_create_its_request_and_service(
     operator: client.ApiClient, job: FineTuneJob, request_of: Request
 ) -> None:
     core = client.CoreV1Api(operator)
@@ -428,7 +428,7 @@ def test_operator_cannot_create_a_job_with_pods_unlike_its_own(
     assert "may create only Jobs" in refusal(lambda: batch.create_namespaced_job("default", child))
 
 
-def test_operator_cannot_unconfine_pods_by_an_annotation(
+def test_operator_cannot_disable_apparmor_by_annotation(
     operator: client.ApiClient, job: FineTuneJob, request_of: Request
 ) -> None:
     child = copy.deepcopy(child_job(job, request_of, Step(Role.DATA), 2, pods=PODS))

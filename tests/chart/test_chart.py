@@ -1,4 +1,4 @@
-"""What the chart installs, and what it refuses."""
+"""The objects that the chart installs, and the values that it refuses."""
 
 from typing import Any
 
@@ -22,7 +22,7 @@ def environment(objects: Objects) -> dict[str, Any]:
     return {entry["name"]: entry.get("value") for entry in container(objects)["env"]}
 
 
-def test_the_operator_may_do_no_more_than_it_must(helm: Helm) -> None:
+def test_operator_pod_is_unprivileged_and_limited(helm: Helm) -> None:
     objects = helm.render()
     pod = objects["Deployment", NAME]["spec"]["template"]["spec"]
     assert pod["securityContext"]["runAsNonRoot"] is True
@@ -36,16 +36,16 @@ def test_the_operator_may_do_no_more_than_it_must(helm: Helm) -> None:
     assert container(objects)["resources"]["limits"]["memory"] == "512Mi"
 
 
-def test_it_is_probed_where_it_answers(helm: Helm) -> None:
+def test_probes_use_the_health_port(helm: Helm) -> None:
     objects = helm.render()
     ports = {port["name"]: str(port["containerPort"]) for port in container(objects)["ports"]}
-    told = environment(objects)
-    assert ports == {"health": told["TUNEGATE_HEALTH_PORT"], "reports": told["TUNEGATE_REPORT_PORT"]}
+    settings = environment(objects)
+    assert ports == {"health": settings["TUNEGATE_HEALTH_PORT"], "reports": settings["TUNEGATE_REPORT_PORT"]}
     for probe, path in (("livenessProbe", "/healthz"), ("readinessProbe", "/readyz")):
         assert container(objects)[probe]["httpGet"] == {"path": path, "port": "health"}
 
 
-def test_every_setting_is_documented_and_set_or_has_its_default(helm: Helm) -> None:
+def test_every_setting_is_documented_and_set_or_has_a_default(helm: Helm) -> None:
     page = (CHART.parents[1] / "docs" / "install.md").read_text()
     for name, field in Settings.model_fields.items():
         variable = name.upper() if name.startswith("pod_") else f"TUNEGATE_{name.upper()}"
@@ -53,41 +53,41 @@ def test_every_setting_is_documented_and_set_or_has_its_default(helm: Helm) -> N
         assert variable in environment(helm.render()) or not field.is_required()
 
 
-def test_lint_finds_nothing(helm: Helm) -> None:
+def test_helm_lint_finds_nothing(helm: Helm) -> None:
     done = helm("lint", "--strict", CHART)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "[WARNING]" not in done.stdout
 
 
-def test_reports_go_to_a_service_without_a_selector(helm: Helm) -> None:
+def test_report_service_has_no_selector(helm: Helm) -> None:
     objects = helm.render()
-    told = environment(objects)
-    service = objects["Service", told["TUNEGATE_REPORT_SERVICE"]]["spec"]
+    settings = environment(objects)
+    service = objects["Service", settings["TUNEGATE_REPORT_SERVICE"]]["spec"]
     assert "selector" not in service
     assert [(port["port"], str(port["targetPort"])) for port in service["ports"]] == [
-        (443, told["TUNEGATE_REPORT_PORT"])
+        (443, settings["TUNEGATE_REPORT_PORT"])
     ]
 
 
-def test_an_image_without_a_tag_has_the_charts_version(helm: Helm) -> None:
+def test_image_tag_defaults_to_the_app_version(helm: Helm) -> None:
     version = yaml.safe_load((CHART / "Chart.yaml").read_text())["appVersion"]
     objects = helm.render()
     assert container(objects)["image"] == f"mine/operator:{version}"
     assert environment(objects)["TUNEGATE_TRAINER_IMAGE"] == f"mine/trainer:{version}"
 
 
-def test_a_digest_wins_over_a_tag(helm: Helm) -> None:
+def test_digest_is_used_instead_of_a_tag(helm: Helm) -> None:
     digest = "sha256:" + "a" * 64
     objects = helm.render("trainerImage.tag=v1", f"trainerImage.digest={digest}")
     assert environment(objects)["TUNEGATE_TRAINER_IMAGE"] == f"mine/trainer@{digest}"
 
 
-def test_uninstalling_keeps_the_crds_and_with_them_every_job(helm: Helm) -> None:
+def test_crds_are_kept_on_uninstall(helm: Helm) -> None:
     crds = [obj for (kind, _), obj in helm.render().items() if kind == "CustomResourceDefinition"]
     assert [crd["metadata"]["annotations"]["helm.sh/resource-policy"] for crd in crds] == ["keep", "keep"]
 
 
-def test_the_crds_can_be_left_to_others(helm: Helm) -> None:
+def test_crds_are_not_installed_if_disabled(helm: Helm) -> None:
     objects = helm.render("crds.install=false")
     assert not [name for kind, name in objects if kind == "CustomResourceDefinition"]
 
@@ -99,7 +99,7 @@ def test_the_crds_can_be_left_to_others(helm: Helm) -> None:
         ("image.name=mine", "additional properties 'name' not allowed"),
         (
             "image.repository=mine",
-            "trainerImage.repository: name the repository that the image was pushed to",
+            "trainerImage.repository: set the repository that the image was pushed to",
         ),
         ("replicas=0", "at '/replicas': minimum: got 0, want 1"),
         ("log.level=LOUD", "at '/log/level': value must be one of"),
@@ -107,13 +107,13 @@ def test_the_crds_can_be_left_to_others(helm: Helm) -> None:
         ("watchNamespaces={Team_A}", "at '/watchNamespaces/0': 'Team_A' does not match pattern"),
     ],
 )
-def test_a_wrong_value_is_refused_by_its_name(helm: Helm, value: str, message: str) -> None:
+def test_invalid_value_is_refused_by_name(helm: Helm, value: str, message: str) -> None:
     done = helm("template", NAME, CHART, "--set", value)
     assert done.returncode != 0
     assert message in done.stderr
 
 
-def test_the_operator_accepts_what_the_chart_sets(helm: Helm) -> None:
+def test_operator_accepts_the_settings_of_the_chart(helm: Helm) -> None:
     objects = helm.render("replicas=2", "watchNamespaces={team-a,team-b}", "log.level=DEBUG", "workers=8")
     given = {name: value if value is not None else "10.0.0.1" for name, value in environment(objects).items()}
     settings = read_settings(given)
@@ -126,7 +126,7 @@ def test_the_operator_accepts_what_the_chart_sets(helm: Helm) -> None:
     ("values", "namespaces"),
     [((), "in all namespaces."), (("watchNamespaces={team-a,team-b}",), "in team-a, team-b.")],
 )
-def test_what_it_says_after_an_installation_names_what_there_is(
+def test_notes_name_the_watched_namespaces_and_the_deployment(
     helm: Helm, values: tuple[str, ...], namespaces: str
 ) -> None:
     sets = [

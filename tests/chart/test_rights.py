@@ -1,4 +1,4 @@
-"""The operator's rights: as few as it needs, and each of them in the documentation."""
+"""The operator's permissions are minimal and documented."""
 
 import re
 from collections.abc import Iterable
@@ -32,7 +32,7 @@ def grants(rules: Iterable[dict[str, Any]]) -> set[Grant]:
 
 
 def bound(objects: Objects, kind: str) -> set[Grant]:
-    """What the operator may do by its bindings of one kind."""
+    """Return what the operator is permitted by its bindings of one kind."""
     given: set[Grant] = set()
     for (found, _), binding in objects.items():
         if found == kind:
@@ -42,7 +42,7 @@ def bound(objects: Objects, kind: str) -> set[Grant]:
 
 
 def documented(heading: str) -> set[Grant]:
-    """The table below a heading of docs/install.md."""
+    """Return the permissions in the table below a heading of docs/install.md."""
     text = (ROOT / "docs" / "install.md").read_text().partition(f"### {heading}\n")[2].partition("\n#")[0]
     rows = re.findall(r"^\| (`.+?) \| (.+?) \|", text, re.MULTILINE)
     return {
@@ -53,7 +53,7 @@ def documented(heading: str) -> set[Grant]:
     }
 
 
-def test_every_right_is_documented(helm: Helm) -> None:
+def test_every_permission_is_documented(helm: Helm) -> None:
     objects = helm.render()
     assert documented("In the namespaces that it serves") | documented("In the whole cluster") == bound(
         objects, "ClusterRoleBinding"
@@ -61,19 +61,19 @@ def test_every_right_is_documented(helm: Helm) -> None:
     assert documented("In its own namespace") == bound(objects, "RoleBinding")
 
 
-def test_with_namespaces_it_has_rights_in_those_alone(helm: Helm) -> None:
+def test_watch_namespaces_limit_permissions_to_these_namespaces(helm: Helm) -> None:
     objects = helm.render("watchNamespaces={team-a}")
     assert bound(objects, "ClusterRoleBinding") == {("tokenreviews", "create")}
     assert objects["RoleBinding", "tunegate"]["metadata"]["namespace"] == "team-a"
     assert documented("In the namespaces that it serves") == grants(objects["Role", "tunegate"]["rules"])
 
 
-def test_users_secrets_logs_and_processes_are_out_of_reach(helm: Helm) -> None:
+def test_operator_has_no_access_to_secrets_logs_or_exec(helm: Helm) -> None:
     resources = {resource for resource, _ in bound(helm.render(), "ClusterRoleBinding")}
     assert not resources & {"secrets", "pods/log", "pods/exec", "*"}
 
 
-def test_what_is_its_own_is_bound_to_a_name(helm: Helm) -> None:
+def test_own_resources_are_restricted_by_name(helm: Helm) -> None:
     rules = helm.render()["Role", "tunegate-own"]["rules"]
     named = {
         resource: rule["resourceNames"]
@@ -88,7 +88,7 @@ def test_what_is_its_own_is_bound_to_a_name(helm: Helm) -> None:
     }
 
 
-def test_operator_creates_a_job_that_an_evalgate_owns(tmp_path: Path) -> None:
+def test_operator_can_create_a_job_owned_by_an_evalgate(tmp_path: Path) -> None:
     with api_server(tmp_path) as server, server.client() as admin:
         grant_rights(admin)
         gates = client.CustomObjectsApi(admin)
@@ -105,14 +105,14 @@ def test_operator_creates_a_job_that_an_evalgate_owns(tmp_path: Path) -> None:
         assert (reference.kind, reference.block_owner_deletion) == ("EvalGate", True)
 
 
-def test_users_roles_grant_no_status(helm: Helm) -> None:
+def test_user_roles_do_not_grant_status(helm: Helm) -> None:
     objects = helm.render()
     edit = grants(objects["ClusterRole", "tunegate-edit"]["rules"])
     assert ("finetunejobs", "create") in edit
     assert not [resource for resource, _ in edit if "/" in resource]
 
 
-def test_policies_bind_the_account_of_the_operator(helm: Helm) -> None:
+def test_policies_apply_to_the_operator_service_account(helm: Helm) -> None:
     objects = helm.render()
     (subject,) = objects["ClusterRoleBinding", "tunegate"]["subjects"]
     pod = objects["Deployment", "tunegate"]["spec"]["template"]["spec"]
@@ -125,7 +125,7 @@ def test_policies_bind_the_account_of_the_operator(helm: Helm) -> None:
         assert binding == {"policyName": name, "validationActions": ["Deny"]}
 
 
-def test_policy_covers_every_write_that_no_name_limits(helm: Helm) -> None:
+def test_policy_covers_every_write_not_restricted_by_name(helm: Helm) -> None:
     objects = helm.render()
     writes = {(resource, verb) for resource, verb in bound(objects, "ClusterRoleBinding") if verb in WRITES}
     rules = objects["ValidatingAdmissionPolicy", "tunegate-owned"]["spec"]["matchConstraints"][
@@ -143,6 +143,6 @@ def test_policy_covers_every_write_that_no_name_limits(helm: Helm) -> None:
     } == free
 
 
-def test_without_the_value_there_is_no_policy(helm: Helm) -> None:
+def test_policies_are_not_installed_if_disabled(helm: Helm) -> None:
     kinds = {kind for kind, _ in helm.render("admissionPolicy.install=false")}
     assert not any(kind.startswith("ValidatingAdmissionPolicy") for kind in kinds)

@@ -124,12 +124,12 @@ def changed(manifest: dict[str, Any], changes: Changes) -> dict[str, Any]:
     return out
 
 
-def told(manifest: dict[str, Any]) -> list[str]:
-    """What :func:`find_problems` says, as users read it."""
+def problem_messages(manifest: dict[str, Any]) -> list[str]:
+    """Return the problems of a manifest as users read them."""
     return [str(problem) for problem in find_problems(manifest)]
 
 
 def table(rows: list[tuple[str, Changes, str]]) -> pytest.MarkDecorator:
-    """Rows of: a sentence, what to change in a good manifest, how what must be said of it begins."""
+    """Parametrize a test with rows of a name, changes to a valid manifest, and the start of the message."""
     names = [row[0] for row in rows]
-    return pytest.mark.parametrize(("changes", "said"), [row[1:] for row in rows], ids=names)
+    return pytest.mark.parametrize(("changes", "message"), [row[1:] for row in rows], ids=names)

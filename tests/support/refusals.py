@@ -1,4 +1,4 @@
-"""What a real API server says of manifests, without keeping them."""
+"""Send manifests to a real API server in dry-run mode."""
 
 import json
 from typing import Any
@@ -8,18 +8,19 @@ from kubernetes import client
 Object = dict[str, Any]
 
 
-class Asker:
-    """Asks one API server, as `kubectl apply` does: unknown fields are errors."""
+class DryRunClient:
+    """Sends manifests to an API server as `kubectl apply` does: unknown fields are errors."""
 
     def __init__(self, api: client.ApiClient) -> None:
         self._api = api
 
     def create(self, manifest: Object, *, unknown: str = "Strict") -> list[str]:
-        """Why the manifest is refused, words before patterns; nothing when it is taken. It is not kept."""
+        """Return why the manifest is refused, descriptions before patterns. Empty if it is accepted. It is
+        not stored."""
         return self._send("POST", _path(manifest), manifest, unknown)
 
     def replace(self, before: Object, after: Object) -> list[str]:
-        """Why an object that was made as ``before`` may not become ``after``."""
+        """Return why an object that was created as ``before`` may not be changed to ``after``."""
         path = _path(before)
         made = self._call("POST", path, before)
         assert made["kind"] == before["kind"], made

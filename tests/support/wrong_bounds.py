@@ -1,4 +1,4 @@
-"""For each bound of a schema a value beyond it, and what must be said of it."""
+"""Values beyond each bound of a schema, and the expected messages."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,8 +13,8 @@ class WrongValue:
 
     path: Path
     value: Any
-    said: str
-    """Words of the API server that name the bound."""
+    message: str
+    """The part of the API server's message that names the bound."""
 
     @property
     def field(self) -> str:
@@ -25,7 +25,7 @@ class WrongValue:
         return text.removeprefix(".")
 
     def placed(self, manifest: dict[str, Any]) -> dict[str, Any]:
-        """The manifest, which is changed, with the value at its path."""
+        """Set the value at its path, and return the changed manifest."""
         at: Any = manifest
         for part, following in zip(self.path[:-1], self.path[1:], strict=True):
             missing: Any = [] if isinstance(following, int) else {}
@@ -43,7 +43,8 @@ class WrongValue:
 
 
 def wrong_values(schema: dict[str, Any], path: Path = ()) -> Iterator[WrongValue]:
-    """One for each bound of each field below ``schema``, of the items of lists and the values of maps too."""
+    """Yield a value for each bound of each field below ``schema``, including items of lists and values of
+    maps."""
     for name, field in schema.get("properties", {}).items():
         yield from _beyond(field, (*path, name))
         yield from wrong_values(field, (*path, name))
@@ -55,8 +56,8 @@ def wrong_values(schema: dict[str, Any], path: Path = ()) -> Iterator[WrongValue
 
 
 def _beyond(node: dict[str, Any], path: Path) -> Iterator[WrongValue]:
-    def wrong(value: Any, said: str) -> WrongValue:
-        return WrongValue(path, value, said)
+    def wrong(value: Any, message: str) -> WrongValue:
+        return WrongValue(path, value, message)
 
     if "enum" in node:
         yield wrong("none-of-them", f'supported values: "{node["enum"][0]}"')

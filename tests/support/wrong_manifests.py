@@ -1,8 +1,8 @@
-"""Wrong manifests, at least one for each rule of the API, as a list to read.
+"""A table of invalid manifests, at least one for each rule of the API.
 
-Each says what to change in the good manifests of ``support.manifests``, where the fault is found, and what
-the message must say to do. The same table is asked of the API server and of ``tunegate validate``, and makes
-docs/api/refused.md.
+Each has the changes of a valid manifest of ``support.manifests``, the field with the error, and the remedy in
+the message. The API server and ``tunegate validate`` are tested with this table, and docs/api/refused.md is
+generated from it.
 """
 
 import dataclasses
@@ -32,12 +32,12 @@ TRAINER_ARGS: list[tuple[str, dict[str, Any], str, dict[str, str]]] = [
         {"learning_rate": "1e-4"},
         ALLOWED_ARGS,
         {
-            "told": "use the field training.learningRate, or leave it out",
+            "own_message": "use the field training.learningRate, or leave it out",
             "below": ".learning_rate",
         },
     ),
     (
-        "an argument of TRL that nothing here could bear",
+        "an unsupported argument of TRL",
         {"packing": "true"},
         ALLOWED_ARGS,
         {"below": ".packing"},
@@ -71,36 +71,36 @@ TRAINER_ARGS: list[tuple[str, dict[str, Any], str, dict[str, str]]] = [
 
 @dataclass(frozen=True)
 class Wrong:
-    """One wrong manifest."""
+    """An invalid manifest."""
 
     name: str
     changes: Changes
     field: str
-    """Where the API server finds it."""
+    """The field that the API server reports."""
     remedy: str
-    """What it says to do."""
-    told: str = ""
-    """How ``tunegate validate`` says the same, where its words are others."""
+    """The remedy in the message."""
+    own_message: str = ""
+    """The message of ``tunegate validate``, if it is another one."""
     below: str = ""
-    """Where below ``field`` ``tunegate validate`` finds it: it can name an entry of a list."""
+    """The path below ``field`` that ``tunegate validate`` reports, because it can name an entry of a list."""
 
 
 @dataclass(frozen=True)
 class Edit:
-    """A change to an object that exists."""
+    """A change of an existing object."""
 
     name: str
     changes: Changes
     field: str = ""
-    """Where the API server finds it, if it is refused."""
+    """The field that the API server reports, if the change is refused."""
     before: Changes = dataclasses.field(default_factory=dict)
-    """What to change in the good manifest first."""
+    """Changes of the valid manifest before the edit."""
 
 
 FINETUNEJOB = [
     # metadata
     Wrong(
-        "a name that no label can hold",
+        "a name with dots",
         {"metadata.name": "Orders.v1"},
         "metadata.name",
         "must be lower-case letters, digits and dashes",
@@ -113,9 +113,11 @@ FINETUNEJOB = [
         "at most 63",
     ),
     # model
-    Wrong("a model from nowhere", {"spec.model": {}}, "spec.model", "give exactly one of uri and startFrom"),
     Wrong(
-        "a model from two places",
+        "a model without a source", {"spec.model": {}}, "spec.model", "give exactly one of uri and startFrom"
+    ),
+    Wrong(
+        "a model from two sources",
         {"spec.model.startFrom": "orders-v1"},
         "spec.model",
         "give exactly one of uri and startFrom",
@@ -128,73 +130,73 @@ FINETUNEJOB = [
         "must be an address with its scheme, such as pvc://CLAIM/PATH or package://NAME",
     ),
     Wrong(
-        "a model by a scheme that does not exist",
+        "a model with an unknown scheme",
         {"spec.model.uri": "ftp://models/base"},
         "spec.model.uri",
         "must begin with hf://, s3://, oci://, pvc://, file:// or package://",
     ),
     Wrong(
-        "a model of a hub that is not pinned",
+        "a hub model without a revision",
         {"spec.model": {"uri": "hf://org/base"}},
         "spec.model",
         "the content of an hf:// repository can change: give revision, the commit to pin",
     ),
     Wrong(
-        "a commit in the name of a model",
+        "a commit in the address of a model",
         {"spec.model": {"uri": "hf://org/base@main", "revision": "main"}},
         "spec.model.uri",
         "must name a repository, hf://ORG/NAME: give the commit as revision",
     ),
     Wrong(
-        "a bucket without a folder",
+        "a model address without a folder",
         {"spec.model.uri": "s3://models"},
         "spec.model.uri",
         "must name a bucket and a folder in it, s3://BUCKET/PREFIX",
     ),
     Wrong(
-        "an artifact without a tag",
+        "an OCI artifact without a tag or digest",
         {"spec.model.uri": "oci://registry.internal:5000/team/base"},
         "spec.model.uri",
         "must name an artifact with a tag or a digest, oci://REGISTRY/NAME:TAG",
     ),
     Wrong(
-        "a revision beside a tag",
+        "a revision of an OCI artifact",
         {"spec.model": {"uri": "oci://registry.internal/team/base:v1", "revision": "v1"}},
         "spec.model.revision",
         "the tag or digest is part of the oci:// address: leave it out",
     ),
     Wrong(
-        "a volume without a path",
+        "a volume address without a path",
         {"spec.model.uri": "pvc://models"},
         "spec.model.uri",
         "must name a claim and a path in it, pvc://CLAIM/PATH",
     ),
     Wrong(
-        "a claim that none can have",
+        "an invalid claim name",
         {"spec.model.uri": "pvc://My_Claim/base"},
         "spec.model.uri",
         "the claim must be lower-case letters, digits, dashes and dots",
     ),
     Wrong(
-        "a claim that is too long",
+        "a claim name that is too long",
         {"spec.model.uri": f"pvc://{'c' * 254}/base"},
         "spec.model.uri",
         "the claim must have at most 253 characters",
     ),
     Wrong(
-        "a path out of its volume",
+        "a path outside its volume",
         {"spec.model.uri": "pvc://models/../secrets"},
         "spec.model.uri",
         'the path must stay inside the claim, without ".."',
     ),
     Wrong(
-        "a revision of what has none",
+        "a revision of a model on a volume",
         {"spec.model.revision": "main"},
         "spec.model.revision",
         "package://, file://, pvc:// and s3:// have no revision: leave it out",
     ),
     Wrong(
-        "credentials for a job",
+        "credentials for a model from another job",
         {"spec.model": {"startFrom": "orders-v1", "secretName": "hub-token"}},
         "spec.model.secretName",
         "is for the credentials of uri, but uri is not set: leave it out",
@@ -207,11 +209,11 @@ FINETUNEJOB = [
     ),
     # trainerArgs
     Wrong(
-        "an optimizer that nobody tested",
+        "an unsupported optimizer",
         {f"{STAGE}.training.trainerArgs": {"optim": "sgd"}},
         "spec.stages[0].training.trainerArgs",
         "optim must be adamw_torch, adamw_torch_fused or adafactor",
-        told="must be the name of an optimizer, or a number in quotes of at least 0 and below 1",
+        own_message="must be the name of an optimizer, or a number in quotes of at least 0 and below 1",
         below=".optim",
     ),
     *(
@@ -227,39 +229,39 @@ FINETUNEJOB = [
     # data
     Wrong("no goal", {"spec.data.goal": LEAVE_OUT}, "spec.data.goal", "Required value", "missing"),
     Wrong(
-        "a goal that nobody knows",
+        "an unknown goal",
         {"spec.data.goal": "Chat"},
         "spec.data.goal",
         'supported values: "StyleOrFormat", "DomainVocabulary", "TaskSpecialization", "InstructionFollowing"',
         "must be one of StyleOrFormat, DomainVocabulary, TaskSpecialization, InstructionFollowing",
     ),
     Wrong(
-        "data from nowhere",
+        "data without a source",
         {"spec.data.train": {}},
         "spec.data.train",
         "give exactly one of uri and configMap",
     ),
     Wrong(
-        "data from two places",
+        "data from two sources",
         {"spec.data.train.uri": "pvc://datasets/orders.jsonl"},
         "spec.data.train",
         "give exactly one of uri and configMap",
         below=".configMap",
     ),
     Wrong(
-        "data by a scheme that is for models",
+        "data with a scheme that is only for models",
         {"spec.data.train": {"uri": "oci://registry.internal/orders:v1"}},
         "spec.data.train.uri",
         "must begin with pvc://, file://, hf:// or s3://",
     ),
     Wrong(
-        "a folder of a bucket as data",
+        "a folder in a bucket as data",
         {"spec.data.train": {"uri": "s3://bucket/orders/"}},
         "spec.data.train.uri",
         "must name a bucket and a file in it, s3://BUCKET/KEY",
     ),
     Wrong(
-        "data of a hub that is no file of a data set",
+        "hub data that is not a file of a data set",
         {"spec.data.train": {"uri": "hf://org/orders"}},
         "spec.data.train.uri",
         "must name a file of a data set, hf://datasets/ORG/NAME/PATH",
@@ -271,55 +273,55 @@ FINETUNEJOB = [
         "key is an entry of a ConfigMap, but configMap is not set: give configMap, or leave key out",
     ),
     Wrong(
-        "a key that no ConfigMap has",
+        "an invalid ConfigMap key",
         {"spec.data.train.key": "train/rows"},
         "spec.data.train.key",
         "must be a key of a ConfigMap: letters, digits, dots, dashes and underscores",
     ),
     Wrong(
-        "a ConfigMap that none can be",
+        "an invalid ConfigMap name",
         {"spec.data.train.configMap": "Orders"},
         "spec.data.train.configMap",
         "must be lower-case letters, digits and dashes",
     ),
     Wrong(
-        "credentials for a ConfigMap",
+        "credentials for data in a ConfigMap",
         {"spec.data.train.secretName": "bucket"},
         "spec.data.train.secretName",
         "is for the credentials of uri, but uri is not set: leave it out",
     ),
     Wrong(
-        "half a digest",
+        "a digest that is too short",
         {"spec.data.train.sha256": "4be10c2a"},
         "spec.data.train.sha256",
         "must be the 64 hexadecimal digits that sha256sum prints",
     ),
     Wrong(
-        "chats and prompts in one file",
+        "columns for chats and prompts",
         {"spec.data.train.columns": {"messages": "chat", "prompt": "text"}},
         "spec.data.train.columns.messages",
         "messages includes prompt and completion: leave it out, or prompt",
     ),
     Wrong(
-        "chats and completions in one file",
+        "columns for chats and completions",
         {"spec.data.train.columns": {"messages": "chat", "completion": "json"}},
         "spec.data.train.columns.messages",
         "messages includes prompt and completion: leave it out, or completion",
     ),
     Wrong(
-        "preferences in labelled rows",
+        "a column of chosen answers in training rows",
         {"spec.data.train.columns": {"chosen": "better"}},
         "spec.data.train.columns.chosen",
         "is a field of preference data: leave it out, or move it to preference.columns",
     ),
     Wrong(
-        "rejected answers in labelled rows",
+        "a column of rejected answers in training rows",
         {"spec.data.train.columns": {"rejected": "worse"}},
         "spec.data.train.columns.rejected",
         "is a field of preference data: leave it out, or move it to preference.columns",
     ),
     Wrong(
-        "a completion in preferences",
+        "a completion column in preference data",
         {
             "spec.data.preference": {"configMap": "ranked", "columns": {"completion": "json"}},
             "spec.stages.1": DPO_STAGE,
@@ -328,7 +330,7 @@ FINETUNEJOB = [
         "preference data has the fields prompt, chosen and rejected: leave this out",
     ),
     Wrong(
-        "whole chats in preferences",
+        "a chat column in preference data",
         {
             "spec.data.preference": {"configMap": "ranked", "columns": {"messages": "chat"}},
             "spec.stages.1": DPO_STAGE,
@@ -337,7 +339,7 @@ FINETUNEJOB = [
         "preference data has the fields prompt, chosen and rejected: leave this out",
     ),
     Wrong(
-        "the better answer in the field of the prompt",
+        "chosen answers in the field of the prompt",
         {
             "spec.data.preference": {"configMap": "ranked", "columns": {"prompt": "a", "chosen": "a"}},
             "spec.stages.1": DPO_STAGE,
@@ -346,7 +348,7 @@ FINETUNEJOB = [
         "names the field of the prompt: name the field with the answer",
     ),
     Wrong(
-        "the worse answer in the field of the prompt",
+        "rejected answers in the field of the prompt",
         {
             "spec.data.preference": {
                 "configMap": "ranked",
@@ -367,7 +369,7 @@ FINETUNEJOB = [
         "trains without dropout: leave it out",
     ),
     Wrong(
-        "chosen and rejected in one field",
+        "chosen and rejected answers in the same field",
         {
             "spec.data.preference": {
                 "configMap": "ranked",
@@ -379,79 +381,79 @@ FINETUNEJOB = [
         "name the same field: name the field of each",
     ),
     Wrong(
-        "a preference metric without preferences",
+        "a preference metric without preference data",
         {"spec.taskMetrics": [{"name": "preference_accuracy", "min": "0.7"}]},
         "spec.taskMetrics",
         "is measured on held-out pairs: give data.preference, or leave it out",
     ),
     Wrong(
-        "prompt and completion in one field",
+        "prompts and completions in the same field",
         {"spec.data.train.columns": {"prompt": "text", "completion": "text"}},
         "spec.data.train.columns.completion",
         "names the field of the prompt: name the field with the answer",
     ),
     Wrong(
-        "nothing held out",
+        "no held-out rows",
         {"spec.data.heldOut.fraction": "0"},
         "spec.data.heldOut.fraction",
         "must be more than 0 and at most 0.5",
     ),
     Wrong(
-        "most held out",
+        "more than half of the rows held out",
         {"spec.data.heldOut.fraction": "0.51"},
         "spec.data.heldOut.fraction",
         "must be more than 0 and at most 0.5",
     ),
     Wrong(
-        "a share of long rows in per cent",
+        "a share of long rows in percent",
         {"spec.data.maxTooLong": "5"},
         "spec.data.maxTooLong",
         "must be at least 0 and at most 1",
     ),
     Wrong(
-        "a sample larger than the data",
+        "a review sample larger than the data",
         {"spec.data.quality": {"sample": "1.1"}},
         "spec.data.quality.sample",
         "must be more than 0 and at most 1",
     ),
     Wrong(
-        "a score in per cent",
+        "a minimum score in percent",
         {"spec.data.quality": {"minScore": "90"}},
         "spec.data.quality.minScore",
         "must be at least 0 and at most 1",
     ),
     Wrong(
-        "a review by a judge that is not named",
+        "a review by a judge without a judge model",
         {"spec.data.quality": {"review": "Judge"}},
         "spec.data.quality",
         "give judge, with endpoint and calibration",
     ),
     Wrong(
-        "a judge beside people",
+        "a judge model with a manual review",
         {"spec.data.quality": {"judge": JUDGE}},
         "spec.data.quality.judge",
         "is only for review: Judge: leave it out, or set review: Judge",
     ),
     Wrong(
-        "a judge at an address of no web server",
+        "a judge address that is not HTTP",
         {"spec.data.quality": changed(REVIEW, {"judge.endpoint.url": "judge.internal"})},
         "spec.data.quality.judge.endpoint.url",
         "must be an address that begins with http:// or https://",
     ),
     Wrong(
-        "a judge that is tried on rows from nowhere",
+        "calibration rows without a source",
         {"spec.data.quality": changed(REVIEW, {"judge.calibration.source": {}})},
         "spec.data.quality.judge.calibration.source",
         "give exactly one of uri and configMap",
     ),
     Wrong(
-        "a judge that must find more than all",
+        "a minimum recall above 1",
         {"spec.data.quality": changed(REVIEW, {"judge.calibration.minRecall": "70"})},
         "spec.data.quality.judge.calibration.minRecall",
         "must be at least 0 and at most 1",
     ),
     Wrong(
-        "a judge that must spare more than all",
+        "a minimum specificity above 1",
         {"spec.data.quality": changed(REVIEW, {"judge.calibration.minSpecificity": "80"})},
         "spec.data.quality.judge.calibration.minSpecificity",
         "must be at least 0 and at most 1",
@@ -471,39 +473,39 @@ FINETUNEJOB = [
         "give schema.inline or schema.configMap",
     ),
     Wrong(
-        "a schema for a metric that has none",
+        "a schema for another metric",
         {"spec.taskMetrics.1.schema": {"configMap": "order-schema"}},
         "spec.taskMetrics[1].schema",
         "is only for the metric json_schema: leave it out",
     ),
     Wrong(
-        "a schema in two places",
+        "a schema from two sources",
         {"spec.taskMetrics.0.schema.configMap": "order-schema"},
         "spec.taskMetrics[0].schema",
         "give exactly one of inline and configMap",
         below=".configMap",
     ),
     Wrong(
-        "a schema in no place",
+        "a schema without a source",
         {"spec.taskMetrics.0.schema": {}},
         "spec.taskMetrics[0].schema",
         "give exactly one of inline and configMap",
     ),
     Wrong(
-        "a key of a schema that is inline",
+        "a key for an inline schema",
         {"spec.taskMetrics.0.schema.key": "schema.json"},
         "spec.taskMetrics[0].schema.key",
         "key is an entry of a ConfigMap, but configMap is not set: give configMap, or leave key out",
     ),
     Wrong(
-        "a metric twice",
+        "a duplicate metric",
         {"spec.taskMetrics.1.name": "json_schema", "spec.taskMetrics.1.schema": {"inline": {}}},
         "spec.taskMetrics",
         "each name must be unique: change one, or leave it out",
         below="[1].name",
     ),
     Wrong(
-        "a minimum in per cent",
+        "a minimum in percent",
         {"spec.taskMetrics.0.min": "98"},
         "spec.taskMetrics[0].min",
         "must be at least 0 and at most 1",
@@ -524,7 +526,7 @@ FINETUNEJOB = [
         "must have at least 1",
     ),
     Wrong(
-        "more stages than a job has",
+        "too many stages",
         {"spec.stages": [{**SECOND_STAGE, "name": f"s{i}", "adapter": {"type": "LoRA"}} for i in range(9)]},
         "spec.stages",
         "must have at most 8 items",
@@ -538,34 +540,34 @@ FINETUNEJOB = [
         "must have at most 20",
     ),
     Wrong(
-        "a stage name twice",
+        "a duplicate stage name",
         {"spec.stages.1": {**SECOND_STAGE, "name": "sft"}},
         "spec.stages",
         "each name must be unique: change one, or leave it out",
         below="[1].name",
     ),
     Wrong(
-        "a method that does not exist",
+        "an unknown method",
         {f"{STAGE}.method": "PPO"},
         "spec.stages[0].method",
         'supported values: "SFT", "DPO"',
         "must be one of SFT, DPO",
     ),
     Wrong(
-        "an adapter of no kind",
+        "an adapter without a type",
         {f"{STAGE}.adapter": {"r": 8}},
         "spec.stages[0].adapter",
         "give exactly one of type and from",
     ),
     Wrong(
-        "an adapter that is new and old",
+        "an adapter that is both new and continued",
         {"spec.stages.1": {**SECOND_STAGE, "adapter": {"type": "LoRA", "from": "Previous"}}},
         "spec.stages[1].adapter",
         "give exactly one of type and from",
         below=".from",
     ),
     Wrong(
-        "an adapter from before the first stage",
+        "a continued adapter in the first stage",
         {f"{STAGE}.adapter": {"from": "Previous"}},
         "spec.stages",
         "the first stage has no previous adapter: give it type: LoRA instead of from: Previous",
@@ -581,14 +583,14 @@ FINETUNEJOB = [
         for name, value in (("r", 8), ("alpha", 16), ("dropout", "0.1"), ("targetModules", ["q_proj"]))
     ),
     Wrong(
-        "an adapter of no rank",
+        "an adapter of rank 0",
         {f"{STAGE}.adapter.r": 0},
         "spec.stages[0].adapter.r",
         "should be greater than or equal to 1",
         "must be at least 1",
     ),
     Wrong(
-        "an adapter of more ranks than any layer has",
+        "an adapter rank that is too large",
         {f"{STAGE}.adapter.r": 2048},
         "spec.stages[0].adapter.r",
         "should be less than or equal to 1024",
@@ -602,44 +604,44 @@ FINETUNEJOB = [
         "must be a whole number: write 16, without quotes",
     ),
     Wrong(
-        "dropout of everything",
+        "dropout of 1",
         {f"{STAGE}.adapter.dropout": "1"},
         "spec.stages[0].adapter.dropout",
         "must be at least 0 and less than 1",
     ),
     Wrong(
-        "all layers and one more",
+        "all-linear with another layer",
         {f"{STAGE}.adapter.targetModules": ["q_proj", "all-linear"]},
         "spec.stages[0].adapter.targetModules",
         "all-linear already includes every linear layer: leave the other names out, or all-linear",
     ),
     Wrong(
-        "a frozen base and nothing else",
+        "quantization without an adapter",
         {f"{STAGE}.adapter": LEAVE_OUT, f"{STAGE}.quantization": "NF4"},
         "spec.stages[0].quantization",
         "give an adapter",
     ),
     Wrong(
-        "epochs and steps",
+        "both epochs and steps",
         {f"{STAGE}.training.maxSteps": 500},
         "spec.stages[0].training",
         "give at most one of epochs and maxSteps",
         below=".maxSteps",
     ),
     Wrong(
-        "a word for a number",
+        "text instead of a number",
         {f"{STAGE}.training.learningRate": "fast"},
         "spec.stages[0].training.learningRate",
         'must be a number in quotes, such as "0.9" or "2e-4"',
     ),
     Wrong(
-        "a learning rate of nothing",
+        "a learning rate of 0",
         {f"{STAGE}.training.learningRate": "0"},
         "spec.stages[0].training.learningRate",
         "must be more than 0 and at most 1",
     ),
     Wrong(
-        "a warm-up longer than the training",
+        "a warmup longer than the training",
         {f"{STAGE}.training.warmupFraction": "2"},
         "spec.stages[0].training.warmupFraction",
         "must be at least 0 and at most 1",
@@ -651,7 +653,7 @@ FINETUNEJOB = [
         "must be at least 0 and at most 1",
     ),
     Wrong(
-        "gradients of no length",
+        "a maximum gradient norm of 0",
         {f"{STAGE}.training.maxGradNorm": "0"},
         "spec.stages[0].training.maxGradNorm",
         "must be more than 0",
@@ -663,13 +665,13 @@ FINETUNEJOB = [
         "is only for DPO, and this stage is SFT: leave it out",
     ),
     Wrong(
-        "a loss of DPO without DPO",
+        "a DPO loss without DPO",
         {f"{STAGE}.training.loss": "ipo"},
         "spec.stages[0].training.loss",
         "is only for DPO, and this stage is SFT: leave it out",
     ),
     Wrong(
-        "a loss that nobody computes",
+        "an unknown loss",
         {
             "spec.data.preference": {"configMap": "ranked"},
             "spec.stages.1": {**DPO_STAGE, "training": {"loss": "hinge"}},
@@ -679,7 +681,7 @@ FINETUNEJOB = [
         "must be one of sigmoid, ipo",
     ),
     Wrong(
-        "a beta of nothing",
+        "a beta of 0",
         {
             "spec.data.preference": {"configMap": "ranked"},
             "spec.stages.1": {**DPO_STAGE, "training": {"beta": "0"}},
@@ -688,16 +690,19 @@ FINETUNEJOB = [
         "must be more than 0",
     ),
     Wrong(
-        "DPO without preferences", {"spec.stages.1": DPO_STAGE}, "spec.data", "give preference, or use SFT"
+        "DPO without preference data",
+        {"spec.stages.1": DPO_STAGE},
+        "spec.data",
+        "give preference, or use SFT",
     ),
     Wrong(
-        "preferences without DPO",
+        "preference data without DPO",
         {"spec.data.preference": {"configMap": "ranked"}},
         "spec.data.preference",
         "is only for DPO stages, and the job has none: leave it out, or add one",
     ),
     Wrong(
-        "a stage's gate twice",
+        "a duplicate gate of a stage",
         {f"{STAGE}.gates.1": {"name": "orders-format"}},
         "spec.stages[0].gates",
         "each name must be unique: change one, or leave it out",
@@ -705,7 +710,7 @@ FINETUNEJOB = [
     ),
     # evaluation
     Wrong(
-        "a share and a number of steps",
+        "both a share and a number of steps",
         {"spec.evaluateEvery.steps": 5},
         "spec.evaluateEvery",
         "give at most one of fraction and steps",
@@ -721,7 +726,7 @@ FINETUNEJOB = [
         "no gates", {"spec.gates": []}, "spec.gates", "should have at least 1 items", "must have at least 1"
     ),
     Wrong(
-        "a gate twice",
+        "a duplicate gate",
         {"spec.gates.1": {"name": "orders-golden"}},
         "spec.gates",
         "each name must be unique: change one, or leave it out",
@@ -729,25 +734,25 @@ FINETUNEJOB = [
     ),
     # pods
     Wrong(
-        "a GPU without one",
+        "GPUs for a CPU job",
         {"spec.resources.gpu": {"count": 1}},
         "spec.resources.gpu",
         "gpu is set, but the accelerator is CPU: leave gpu out, or set accelerator: GPU",
     ),
     Wrong(
-        "a batch that machines do not share evenly",
+        "a batch size that GPUs do not divide evenly",
         {"spec.resources.nodes": 3, "spec.stages.0.training": {"batchSize": 8}},
         "spec.stages",
         "make each batchSize a multiple of their number",
     ),
     Wrong(
-        "an amount that Kubernetes does not know",
+        "an invalid quantity",
         {"spec.resources.memory": "4 GB"},
         "spec.resources.memory",
         'must be a Kubernetes quantity, such as "4", "500m" or "24Gi"',
     ),
     Wrong(
-        "more labels than a pod gets",
+        "too many labels",
         {f"{POD}.labels": {f"label-{i}": "x" for i in range(33)}},
         f"{POD}.labels",
         "must have at most 32 items",
@@ -769,14 +774,14 @@ FINETUNEJOB = [
         )
     ),
     Wrong(
-        "an annotation that turns AppArmor off",
+        "an annotation that disables AppArmor",
         {f"{POD}.annotations": {APPARMOR: "unconfined"}},
         f"{POD}.annotations",
         "the AppArmor profile cannot be changed: leave it out",
         below=f".{APPARMOR}",
     ),
     Wrong(
-        "a priority class of the system",
+        "a system priority class",
         {f"{POD}.priorityClassName": "system-node-critical"},
         f"{POD}.priorityClassName",
         "must not be a priority class of the system: choose another one",
@@ -804,7 +809,7 @@ FINETUNEJOB = [
         "missing",
     ),
     Wrong(
-        "a variable twice",
+        "a duplicate variable",
         {f"{POD}.env": [{"name": "TZ", "value": "UTC"}, {"name": "TZ", "value": "CET"}]},
         f"{POD}.env",
         "each name must be unique: change one, or leave it out",
@@ -822,74 +827,74 @@ FINETUNEJOB = [
         below=".valueFrom",
     ),
     Wrong(
-        "a volume of two types",
+        "a volume with two types",
         {f"{POD}.volumes.0.emptyDir": {}},
         f"{POD}.volumes[0]",
         "give exactly one of configMap, secret, persistentVolumeClaim, emptyDir, ephemeral and csi",
         below=".emptyDir",
     ),
     Wrong(
-        "a volume of no type",
+        "a volume without a type",
         {f"{POD}.volumes.0.configMap": LEAVE_OUT},
         f"{POD}.volumes[0]",
         "give exactly one of configMap, secret, persistentVolumeClaim, emptyDir, ephemeral and csi",
     ),
     Wrong(
-        "a volume by the name of one of the operator's",
+        "a volume name of the operator",
         {f"{POD}.volumes.0.name": "workspace", f"{POD}.volumeMounts": []},
         f"{POD}.volumes[0].name",
         "must not be a volume of the operator: choose another name",
     ),
     Wrong(
-        "a volume twice",
+        "a duplicate volume",
         {f"{POD}.volumes.1": {"name": "certificates", "emptyDir": {}}},
         f"{POD}.volumes",
         "each name must be unique: change one, or leave it out",
         below="[1].name",
     ),
     Wrong(
-        "a mount of no volume",
+        "a mount of an unknown volume",
         {f"{POD}.volumeMounts.0.name": "workspace"},
         f"{POD}.volumeMounts",
         "each name must be one of volumes: add it there, or leave the entry out",
         below="[0].name",
     ),
     Wrong(
-        "a mount over the trainer",
+        "a mount outside /mnt",
         {f"{POD}.volumeMounts.0.mountPath": "/usr/lib/python3"},
         f"{POD}.volumeMounts[0].mountPath",
         "must be a folder below /mnt, where it hides no files of the image",
     ),
     Wrong(
-        "a mount that leaves its folder",
+        "a mount path with ..",
         {f"{POD}.volumeMounts.0.mountPath": "/mnt/../tunegate"},
         f"{POD}.volumeMounts[0].mountPath",
         'must be a folder below /mnt, without ".."',
     ),
     Wrong(
-        "a folder mounted over another",
+        "two mounts at the same path",
         {f"{POD}.volumeMounts.1": {"name": "certificates", "mountPath": "/mnt/ca"}},
         f"{POD}.volumeMounts",
         "each mountPath must be unique: change one, or leave it out",
         below="[1].mountPath",
     ),
     # the rest
-    Wrong("no volume", {"spec.storage": LEAVE_OUT}, "spec.storage", "Required value", "missing"),
+    Wrong("no storage volume", {"spec.storage": LEAVE_OUT}, "spec.storage", "Required value", "missing"),
     Wrong(
-        "a target by a scheme that is for models",
+        "a publish target with an unsupported scheme",
         {"spec.publish.0.uri": "package://orders"},
         "spec.publish[0].uri",
         "must begin with pvc://, file://, s3://, oci://, hf:// or mlflow://",
     ),
     Wrong(
-        "a target twice",
+        "a duplicate publish target",
         {"spec.publish.1": {"uri": "pvc://models/orders"}},
         "spec.publish",
         "each uri must be unique: change one, or leave it out",
         below="[1].uri",
     ),
     Wrong(
-        "more targets than a job has",
+        "too many publish targets",
         {"spec.publish": [{"uri": f"pvc://models/orders-{i}"} for i in range(5)]},
         "spec.publish",
         "must have at most 4 items",
@@ -902,26 +907,26 @@ FINETUNEJOB = [
         "give mlflow, wandb or both",
     ),
     Wrong(
-        "a tracker that is no web server",
+        "a tracker address that is not HTTP",
         {"spec.tracking": {"mlflow": {"uri": "file:///mlruns", "experiment": "orders"}}},
         "spec.tracking.mlflow.uri",
         "must be an address that begins with http:// or https://",
     ),
     Wrong(
-        "a tracker's credentials in the open",
+        "credentials in a tracker address",
         {"spec.tracking": {"mlflow": {"uri": "https://me:word@mlflow.internal", "experiment": "orders"}}},
         "spec.tracking.mlflow.uri",
         "name a Secret, as secretName",
     ),
     Wrong(
-        "a wait that never ends",
+        "a start timeout that is too long",
         {"spec.startTimeoutSeconds": 10**12},
         "spec.startTimeoutSeconds",
         "should be less than or equal to 315360000",
         "must be at most 315360000",
     ),
     Wrong(
-        "a switch in quotes",
+        "a boolean in quotes",
         {"spec.suspend": "yes"},
         "spec.suspend",
         "must be of type boolean",
@@ -931,20 +936,20 @@ FINETUNEJOB = [
 
 EVALGATE = [
     Wrong(
-        "cases from nowhere",
+        "golden cases without a source",
         {"spec.golden.source": {}},
         "spec.golden.source",
         "give exactly one of configMap, uri and inline",
     ),
     Wrong(
-        "cases from two places",
+        "golden cases from two sources",
         {"spec.golden.source.uri": "pvc://datasets/golden.jsonl"},
         "spec.golden.source",
         "give exactly one of configMap, uri and inline",
         below=".uri",
     ),
     Wrong(
-        "cases that are not on a volume",
+        "golden cases outside a volume",
         {"spec.golden.source": {"uri": "s3://bucket/golden.jsonl"}},
         "spec.golden.source.uri",
         "must begin with pvc://",
@@ -956,127 +961,127 @@ EVALGATE = [
         "key is an entry of a ConfigMap, but configMap is not set: give configMap, or leave key out",
     ),
     Wrong(
-        "a set that nothing pins",
+        "a golden set without a digest",
         {"spec.golden.sha256": LEAVE_OUT},
         "spec.golden",
         "give sha256, the digest of the set",
     ),
     Wrong(
-        "a batch of nothing",
+        "a batch size of 0",
         {"spec.generation.batchSize": 0},
         "spec.generation.batchSize",
         "should be greater than or equal to 1",
         "must be at least 1",
     ),
     Wrong(
-        "a pass rate in per cent",
+        "a pass rate in percent",
         {"spec.thresholds.minPassRate": "90"},
         "spec.thresholds.minPassRate",
         "must be at least 0 and at most 1",
     ),
     Wrong(
-        "a drop of nothing",
+        "a drop limit of 0",
         {"spec.thresholds.maxDropPoints": "0"},
         "spec.thresholds.maxDropPoints",
         "must be more than 0 and at most 100",
     ),
     Wrong(
-        "a drop of more than all",
+        "a drop limit above 100",
         {"spec.thresholds.maxDropBetweenCheckpoints": "101"},
         "spec.thresholds.maxDropBetweenCheckpoints",
         "must be more than 0 and at most 100",
     ),
     Wrong(
-        "a tag that no case can have",
+        "an invalid tag",
         {"spec.thresholds.mustPass.0": "-edge"},
         "spec.thresholds.mustPass[0]",
         "must be letters, digits, dots, dashes and underscores, beginning with a letter or a digit",
     ),
     Wrong(
-        "a tag twice",
+        "a duplicate tag",
         {"spec.thresholds.mustPass.1": "edge"},
         "spec.thresholds.mustPass",
         "each entry must be unique: change one, or leave it out",
         below="[1]",
     ),
     Wrong(
-        "a baseline twice",
+        "a duplicate baseline",
         {"spec.baselines.1": "BaseModel"},
         "spec.baselines",
         "each entry must be unique: change one, or leave it out",
         below="[1]",
     ),
     Wrong(
-        "a baseline that does not exist",
+        "an unknown baseline",
         {"spec.baselines.1": "Champion"},
         "spec.baselines[1]",
         'supported values: "BaseModel", "LastPublished"',
         "must be one of BaseModel, LastPublished",
     ),
     Wrong(
-        "nothing that could fail",
+        "a gate that every model passes",
         {"spec.baselines": [], "spec.thresholds": LEAVE_OUT},
         "spec.baselines",
         "add thresholds.minPassRate, thresholds.mustPass or a baseline",
     ),
     Wrong(
-        "a rate that everything passes, and nothing else",
+        "a gate with only a pass rate of 0",
         {"spec.baselines": [], "spec.thresholds": {"minPassRate": "0.0", "mustPass": []}},
         "spec.baselines",
         "add thresholds.minPassRate, thresholds.mustPass or a baseline",
     ),
     Wrong(
-        "safety cases from nowhere",
+        "safety cases without a source",
         {"spec.safety": {"source": {}}},
         "spec.safety.source",
         "give exactly one of builtin and configMap",
     ),
     Wrong(
-        "a rise of nothing",
+        "a refusal limit of 0",
         {"spec.safety": {**SAFETY, "maxOverRefusalIncreasePoints": "0"}},
         "spec.safety.maxOverRefusalIncreasePoints",
         "must be more than 0 and at most 100",
     ),
     Wrong(
-        "a negative number of unsafe answers",
+        "a negative limit of unsafe answers",
         {"spec.safety": {**SAFETY, "maxUnsafeIncrease": -1}},
         "spec.safety.maxUnsafeIncrease",
         "should be greater than or equal to 0",
         "must be at least 0",
     ),
     Wrong(
-        "a scorer without its server",
+        "a judge scorer without a server",
         {"spec.safety": {**SAFETY, "scorer": {"type": "guardrail"}}},
         "spec.safety.scorer",
         "judge and guardrail need a server: give endpoint",
     ),
     Wrong(
-        "a server for what phrases tell",
+        "a server for the refusal scorer",
         {"spec.safety": {**SAFETY, "scorer": {"endpoint": ENDPOINT}}},
         "spec.safety.scorer.endpoint",
         "is only for the types judge and guardrail: leave it out, or set type",
     ),
     Wrong(
-        "a target that is two",
+        "two targets of a gate",
         {"spec.target": {"model": "pvc://models/orders", "fineTuneJob": "orders"}},
         "spec.target",
         "give exactly one of fineTuneJob, model and endpoint",
         below=".model",
     ),
     Wrong(
-        "a target that is none",
+        "a target without a model",
         {"spec.target": {}},
         "spec.target",
         "give exactly one of fineTuneJob, model and endpoint",
     ),
     Wrong(
-        "a schedule for nothing",
+        "a schedule without a target",
         {"spec.schedule": "0 6 * * *"},
         "spec.schedule",
         "schedule needs a target to judge: give a target too, or leave it out",
     ),
     Wrong(
-        "a schedule that is no cron line",
+        "an invalid schedule",
         {"spec.target": {"fineTuneJob": "orders"}, "spec.schedule": "every morning"},
         "spec.schedule",
         'must be a cron schedule of five fields, such as "0 6 * * *"',
@@ -1099,56 +1104,56 @@ FINETUNEJOB_EDITS = [
     Edit("checkpoints as they come", {"spec.evaluateEvery": LEAVE_OUT}, "spec.evaluateEvery"),
     Edit("another gate", {"spec.gates.0.name": "orders-lenient"}, "spec.gates"),
     Edit("more memory", {"spec.resources.memory": "8Gi"}, "spec.resources"),
-    Edit("no resources any more", {"spec.resources": LEAVE_OUT}, "spec.resources"),
+    Edit("resources removed", {"spec.resources": LEAVE_OUT}, "spec.resources"),
     Edit(
-        "resources at last",
+        "resources added",
         {"spec.resources": {"accelerator": "CPU"}},
         "spec.resources",
         before={"spec.resources": LEAVE_OUT},
     ),
     Edit(
-        "settings of pods at last",
+        "pod settings added",
         {"spec.podTemplate": {"labels": {"team": "a"}}},
         "spec.podTemplate",
         before={"spec.podTemplate": LEAVE_OUT},
     ),
-    Edit("no settings of pods any more", {"spec.podTemplate": LEAVE_OUT}, "spec.podTemplate"),
+    Edit("pod settings removed", {"spec.podTemplate": LEAVE_OUT}, "spec.podTemplate"),
     Edit("another node", {"spec.podTemplate.nodeSelector.pool": "gpu"}, "spec.podTemplate"),
-    Edit("a queue at last", {"spec.queueName": "team-a"}, "spec.queueName"),
+    Edit("a queue added", {"spec.queueName": "team-a"}, "spec.queueName"),
     Edit(
-        "no queue any more",
+        "a queue removed",
         {"spec.queueName": LEAVE_OUT},
         "spec.queueName",
         before={"spec.queueName": "team-a"},
     ),
     Edit("another volume", {"spec.storage.persistentVolumeClaim": "other"}, "spec.storage"),
     Edit(
-        "tracking at last",
+        "tracking added",
         {"spec.tracking": {"wandb": {"project": "orders"}}},
         "spec.tracking",
     ),
     Edit(
-        "no tracking any more",
+        "tracking removed",
         {"spec.tracking": LEAVE_OUT},
         "spec.tracking",
         before={"spec.tracking": {"wandb": {"project": "orders"}}},
     ),
-    Edit("a merged model after all", {"spec.mergeAdapter": True}, "spec.mergeAdapter"),
+    Edit("a merged model instead of an adapter", {"spec.mergeAdapter": True}, "spec.mergeAdapter"),
     Edit("another target", {"spec.publish.0.uri": "pvc://models/elsewhere"}, "spec.publish"),
-    Edit("no target any more", {"spec.publish": LEAVE_OUT}, "spec.publish"),
+    Edit("publish targets removed", {"spec.publish": LEAVE_OUT}, "spec.publish"),
     Edit(
-        "a target at last",
+        "publish targets added",
         {"spec.publish": [{"uri": "pvc://models/orders"}]},
         "spec.publish",
         before={"spec.publish": LEAVE_OUT},
     ),
 ]
-"""Each is refused. What may change is in :data:`ALLOWED_EDITS`."""
+"""Edits that are refused. :data:`ALLOWED_EDITS` has those that are accepted."""
 
 EVALGATE_EDITS = [
     Edit("another golden set", {"spec.golden.source.configMap": "orders-golden-v2"}, "spec.golden"),
     Edit(
-        "a golden set that nothing pins any more",
+        "a golden set without its digest",
         {"spec.golden": {"source": {"inline": [{"id": "a"}]}}},
         "spec.golden",
     ),
@@ -1158,14 +1163,14 @@ ALLOWED_EDITS = {
     "FineTuneJob": [
         Edit("suspended", {"spec.suspend": True}),
         Edit(
-            "suspended by a field that was not there",
+            "suspended by a new field",
             {"spec.suspend": True},
             before={"spec.suspend": LEAVE_OUT},
         ),
-        Edit("not suspended any more", {"spec.suspend": LEAVE_OUT}, before={"spec.suspend": True}),
-        Edit("a longer wait", {"spec.startTimeoutSeconds": 7200}),
-        Edit("no deadline any more", {"spec.activeDeadlineSeconds": LEAVE_OUT}),
-        Edit("a TTL at last", {"spec.ttlSecondsAfterFinished": 3600}),
+        Edit("suspension removed", {"spec.suspend": LEAVE_OUT}, before={"spec.suspend": True}),
+        Edit("a longer start timeout", {"spec.startTimeoutSeconds": 7200}),
+        Edit("a deadline removed", {"spec.activeDeadlineSeconds": LEAVE_OUT}),
+        Edit("a TTL added", {"spec.ttlSecondsAfterFinished": 3600}),
         Edit(
             "the gates in another order",
             {"spec.gates": [{"name": "b"}, {"name": "a"}]},
@@ -1178,7 +1183,7 @@ ALLOWED_EDITS = {
         Edit("longer outputs", {"spec.generation.maxNewTokens": 128}),
     ],
 }
-"""Each is taken. CEL compares lists with keys as sets, and the order of gates means nothing."""
+"""Edits that are accepted. CEL compares lists with map keys as sets, so the order of gates may change."""
 
 GOOD = {"FineTuneJob": finetunejob, "EvalGate": evalgate}
 WRONG = {"FineTuneJob": FINETUNEJOB, "EvalGate": EVALGATE}
@@ -1190,6 +1195,6 @@ def wrong_manifest(kind: str, case: Wrong) -> dict[str, Any]:
 
 
 def edit(kind: str, case: Edit) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The manifest before and after."""
+    """Return the manifest before and after the edit."""
     before = changed(GOOD[kind](), case.before)
     return before, changed(before, case.changes)

@@ -1,4 +1,4 @@
-"""Metrics that one letter a case cannot carry: their value, their verdict, and what cannot pass."""
+"""Metrics of counts: their value, their verdict, and what cannot pass."""
 
 from fractions import Fraction
 from typing import get_args
@@ -89,7 +89,7 @@ def test_metric_of_counts_is_judged_by_its_value(name, outcomes, counts, state, 
         "4/4  4/4",
     ],
 )
-def test_counts_that_are_missing_or_invalid_never_pass(counts):
+def test_missing_or_invalid_counts_never_pass(counts):
     for name in COUNTED:
         assert judge(name, "pp", counts, Fraction(1, 100)).state is ERROR
         assert value(name, "pp", counts) == 0
@@ -106,7 +106,7 @@ def test_counts_of_an_unknown_outcome_are_not_measured():
     assert judge("f1", "p", "4/4 4/4", total=2).state is ERROR
 
 
-def test_truncated_output_adds_its_denominator_alone():
+def test_truncated_output_adds_only_its_denominator():
     assert value("f1", "pt", "4/4 4/4") == HALF
     assert value("rouge_l", "pt", "4/4 3/4") == HALF
 
@@ -116,7 +116,7 @@ def test_pass_letters_do_not_change_a_metric_of_counts():
     assert judge("f1", "ff", "4/4 3/4").state is PASSED
 
 
-def test_counts_of_a_case_take_a_bounded_length():
+def test_counts_of_a_case_have_a_bounded_length():
     longest = counts_text([Counts(MAX_COUNT, MAX_COUNT)] * 1000)
     assert len("p" * 1000 + longest) <= 1000 * outcome_length("f1")
     assert outcome_length("exact_match") == 1
@@ -124,7 +124,7 @@ def test_counts_of_a_case_take_a_bounded_length():
 
 
 def test_only_task_metrics_are_measured_by_counts():
-    """Baselines and the stop rule compare golden cases by letters."""
+    """Baselines and the stop rule compare golden cases, which pass or fail."""
     union, _ = get_args(Expectation)
     expectations = {kind for one in get_args(union) for kind in get_args(one.model_fields["type"].annotation)}
     metrics = set(get_args(TaskMetric.model_fields["name"].annotation))

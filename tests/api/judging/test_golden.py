@@ -1,4 +1,4 @@
-"""The golden format: every fault is named by its line, and no input takes the reader down."""
+"""The format of golden sets: every fault is reported with its line, and no input crashes the parser."""
 
 import json
 
@@ -25,12 +25,12 @@ def test_cases_keep_their_order_and_tags():
     assert case_set(cases, "digest").matching("edge") == [0]
 
 
-def test_a_prompt_is_one_user_turn():
+def test_prompt_is_one_user_turn():
     (case,) = parse_golden(line())
     assert [(m.role, m.content) for m in case.turns] == [("user", "hi")]
 
 
-def test_a_chat_is_kept_as_it_is():
+def test_chat_messages_are_kept_unchanged():
     chat = [{"role": "system", "content": "s"}, {"role": "user", "content": "u"}]
     (case,) = parse_golden(line(prompt=None, messages=chat))
     assert [m.role for m in case.turns] == ["system", "user"]
@@ -65,25 +65,25 @@ def test_a_chat_is_kept_as_it_is():
         (golden_text(MAX_CASES + 1), f"{MAX_CASES + 1} cases, but at most {MAX_CASES} are supported"),
     ],
 )
-def test_a_fault_is_named(text, problem):
+def test_invalid_line_is_named_with_its_fault(text, problem):
     with pytest.raises(GoldenError) as caught:
         parse_golden(text)
     assert any(problem in each for each in caught.value.problems), caught.value.problems
 
 
-def test_every_fault_is_listed_and_the_message_stays_short():
+def test_all_faults_are_listed_in_a_short_message():
     with pytest.raises(GoldenError, match="and 2 more") as caught:
         parse_golden("{\n" * 7)
     assert len(caught.value.problems) == 7
 
 
-def test_line_separators_inside_a_text_cut_nothing():
+def test_line_separators_in_a_string_do_not_split_lines():
     text = json.dumps({**CASE, "prompt": "a\u2028b\u0085c"}, ensure_ascii=False) + "\n"
     (case,) = parse_golden("\ufeff" + text)
     assert case.prompt == "a\u2028b\u0085c"
 
 
-def test_inline_cases_have_one_text():
+def test_equal_inline_cases_have_the_same_text():
     shuffled = dict(reversed(list(CASE.items())))
     assert inline_golden([CASE]) == inline_golden([shuffled])
     assert parse_golden(inline_golden([CASE]))[0].id == "a"

@@ -1,4 +1,4 @@
-"""Which cases and baselines a judgement takes, and whose word counts."""
+"""Which cases, baselines and gates a judgement uses."""
 
 from fractions import Fraction
 from typing import Any
@@ -68,11 +68,11 @@ BASE = evaluation(Subject.BASE, 0, 10)
 FINAL = evaluation(Subject.FINAL, 40, 19)
 
 
-def test_nothing_is_judged_before_the_artifact_is_measured():
+def test_final_judgement_is_none_before_the_artifact_is_measured():
     assert judge_final(request(), results(BASE)) is None
 
 
-def test_the_artifact_is_compared_with_the_base_model():
+def test_artifact_is_compared_with_the_base_model():
     judged = judge_final(request(), results(BASE, FINAL))
     assert judged is not None
     assert judged.state is VerdictState.PASSED
@@ -81,7 +81,7 @@ def test_the_artifact_is_compared_with_the_base_model():
     assert gate.failed_cases == ["case-19"]
 
 
-def test_the_first_starting_model_stands_in_for_a_base_that_the_gate_did_not_measure():
+def test_first_starting_model_is_used_if_the_gate_measured_no_base():
     start = evaluation(Subject.START, 0, 20)
     judged = judge_final(request(), results(start, evaluation(Subject.FINAL, 40, 10)))
     assert judged is not None
@@ -89,8 +89,9 @@ def test_the_first_starting_model_stands_in_for_a_base_that_the_gate_did_not_mea
     assert judged.state is VerdictState.FAILED
 
 
-def test_the_base_is_compared_with_where_each_set_was_measured():
-    """The gate measures it on the final gates and on test, the first stage on all gates and on dev."""
+def test_base_evaluation_is_chosen_for_each_set():
+    """The gate measures the base model on the final gates and the test split, the first stage on all gates
+    and the dev split."""
     asked = request(gate_request(), gate_request("form"), stage_gates=("form",))
     base = Evaluation(subject=Subject.BASE, stage="dpo", step=0, outcomes={GOLDEN: "p" * 20, TEST: "pppp"})
     start = evaluation(Subject.START, 0, 20, **{"golden/form": "p" * 4 + "f" * 16, DEV: "pppf"})
@@ -104,8 +105,8 @@ def test_the_base_is_compared_with_where_each_set_was_measured():
     assert [task.base_passed for task in judged.tasks] == [3]
 
 
-def test_a_checkpoint_that_passed_stays_passed_when_the_gate_measures_another_base():
-    """A gate may hold the base in another type than training did."""
+def test_passed_checkpoint_stays_passed_if_the_gate_base_differs():
+    """The gate may load the base model in another data type than training."""
     start, checkpoint = evaluation(Subject.START, 0, 17), evaluation(Subject.CHECKPOINT, 40, 18)
     before = results(start, checkpoint)
     after = results(start, checkpoint, evaluation(Subject.BASE, 0, 20), FINAL)
@@ -118,7 +119,7 @@ def test_a_checkpoint_that_passed_stays_passed_when_the_gate_measures_another_ba
     assert final.gates[0].baselines == {"BaseModel": 20}
 
 
-def test_a_base_model_that_nobody_measured_is_an_error():
+def test_unmeasured_base_model_is_an_error():
     judged = judge_final(request(), results(FINAL))
     assert judged is not None
     assert judged.gate_state is VerdictState.ERROR
@@ -134,7 +135,7 @@ def test_outcomes_of_another_golden_set_are_an_error(cases):
     assert judged.gates[0].cases == CaseSet(sha256=SHA, ids=[])
 
 
-def test_a_version_never_published_is_skipped_and_one_that_was_is_compared():
+def test_last_published_is_compared_or_skipped_if_missing():
     baselines = ["LastPublished"]
     first = judge_final(request(gate_request(baselines=baselines)), results(BASE, FINAL))
     assert first is not None
@@ -151,7 +152,7 @@ def test_a_version_never_published_is_skipped_and_one_that_was_is_compared():
     assert second.message.startswith("golden: golden 19/20, LastPublished 20/20: -5.0 points")
 
 
-def test_a_last_version_of_another_golden_set_is_an_error():
+def test_last_version_of_another_golden_set_is_an_error():
     last = PublishedVersion(job="v1", golden_sha256="b" * 64, outcomes="p" * 20)
     gate = gate_request(baselines=["LastPublished"], last_published=last)
     judged = judge_final(request(gate), results(BASE, FINAL))
@@ -159,7 +160,7 @@ def test_a_last_version_of_another_golden_set_is_an_error():
     assert judged.state is VerdictState.ERROR
 
 
-def test_what_targets_hold_is_the_baseline_of_the_artifact_alone():
+def test_version_in_publish_targets_is_the_baseline_of_the_artifact_only():
     known = PublishedVersion(job="v1", golden_sha256=SHA, outcomes="p" * 10 + "f" * 10)
     held = PublishedVersion(
         job="v2", golden_sha256=SHA, outcomes="p" * 20, version="pvc://models/orders/v2-1a2b3"
@@ -182,7 +183,7 @@ def test_merged_results_keep_the_last_reading_of_the_targets(readings):
     assert first.merged(second).last_published == LastPublished(reading=2)
 
 
-def test_task_metrics_are_of_test_for_the_artifact_and_of_dev_for_a_checkpoint():
+def test_task_metrics_use_test_for_artifacts_and_dev_for_checkpoints():
     final = evaluation(Subject.FINAL, 40, 19, **{DEV: "ffff", TEST: "pppf"})
     judged = judge_final(request(), results(BASE, final))
     assert judged is not None
@@ -194,7 +195,7 @@ def test_task_metrics_are_of_test_for_the_artifact_and_of_dev_for_a_checkpoint()
     assert [(t.split, t.passed) for t in judged.tasks] == [("dev", 2)]
 
 
-def test_a_task_metric_below_its_minimum_fails_the_artifact_and_says_so():
+def test_task_metric_below_its_minimum_fails_the_artifact():
     judged = judge_final(request(), results(BASE, evaluation(Subject.FINAL, 40, 19, **{TEST: "ffff"})))
     assert judged is not None
     assert (judged.gate_state, judged.task_state) == (VerdictState.PASSED, VerdictState.FAILED)
@@ -203,21 +204,21 @@ def test_a_task_metric_below_its_minimum_fails_the_artifact_and_says_so():
 
 
 @pytest.mark.parametrize("outcomes", ["ppp", "p", "", "ppppp", "pppe"])
-def test_a_task_metric_with_missing_or_surplus_outcomes_is_an_error(outcomes):
+def test_task_metric_with_missing_or_extra_outcomes_is_an_error(outcomes):
     measured = evaluation(Subject.FINAL, 40, 19, **{TEST: outcomes})
     judged = judge_final(request(), results(BASE, measured))
     assert judged is not None
     assert judged.task_state is VerdictState.ERROR
 
 
-def test_rows_that_nobody_named_cannot_pass():
+def test_outcomes_on_unreported_rows_cannot_pass():
     unnamed = Results(sets={GOLDEN: CASES}, evaluations=[BASE, FINAL])
     judged = judge_final(request(), unnamed)
     assert judged is not None
     assert judged.task_state is VerdictState.ERROR
 
 
-def test_a_dry_run_has_no_say():
+def test_dry_run_gate_does_not_affect_the_verdict():
     dry = gate_request("dry", dry_run=True, minPassRate="1")
     measured = results(
         evaluation(Subject.BASE, 0, 10, **{"golden/dry": "p" * 20}),
@@ -231,7 +232,7 @@ def test_a_dry_run_has_no_say():
     assert judged.state is judged.gate_state is VerdictState.PASSED
 
 
-def test_a_stage_is_judged_by_its_own_gates():
+def test_stage_is_judged_by_its_own_gates():
     own = gate_request("own")
     checkpoint = evaluation(Subject.CHECKPOINT, 20, 19, **{"golden/own": "p" * 20})
     judged = judge_checkpoint(
@@ -240,7 +241,7 @@ def test_a_stage_is_judged_by_its_own_gates():
     assert [gate.name for gate in judged.gates] == ["own"]
 
 
-def test_the_best_checkpoint_passes_and_has_the_highest_rates():
+def test_best_checkpoint_passed_and_has_the_highest_rates():
     measured = results(
         evaluation(Subject.START, 0, 10),
         evaluation(Subject.CHECKPOINT, 10, 18, **{DEV: "ppff"}),
@@ -256,7 +257,7 @@ def test_the_best_checkpoint_passes_and_has_the_highest_rates():
 
 
 def history(*passed: int) -> list[Evaluation]:
-    """A starting model, then a checkpoint every ten steps."""
+    """Return evaluations of a starting model and of a checkpoint every ten steps."""
     start, *checkpoints = passed
     return [
         evaluation(Subject.START, 0, start),
@@ -264,13 +265,13 @@ def history(*passed: int) -> list[Evaluation]:
     ]
 
 
-def test_nothing_is_assessed_before_the_first_checkpoint():
+def test_stop_rule_returns_none_before_the_first_checkpoint():
     gates = request().final_gates
     assert assess_stage(gates, results(*history(20)), "sft", 0) is None
     assert assess_stage(gates, Results(), "sft", 0) is None
 
 
-def test_a_confirmed_regression_stops_and_an_accepted_one_begins_a_new_history():
+def test_confirmed_regression_stops_and_continuing_starts_a_new_history():
     gates, measured = request().final_gates, results(*history(10, 20, 15, 15))
     found = assess_stage(gates, measured, "sft", 0)
     assert found is not None
@@ -295,7 +296,7 @@ def test_dry_run_gate_does_not_choose_the_best_checkpoint():
     assert (best.step, best.golden) == (10, Fraction(19, 20))
 
 
-def test_checkpoint_that_only_a_dry_run_prefers_is_not_kept():
+def test_checkpoint_that_is_best_only_for_a_dry_run_is_not_kept():
     dry = gate_request("dry", dry_run=True)
     measured = results(
         BASE,
@@ -306,7 +307,7 @@ def test_checkpoint_that_only_a_dry_run_prefers_is_not_kept():
     assert referenced_checkpoints(request(gate_request(), dry), measured, "sft", 0) == {10}
 
 
-def test_the_strictest_of_several_gates_decides_and_a_dry_run_does_not():
+def test_strictest_enforced_gate_decides():
     gates = [
         gate_request("lenient", maxDropBetweenCheckpoints="50"),
         gate_request("strict"),
@@ -332,13 +333,13 @@ def test_the_strictest_of_several_gates_decides_and_a_dry_run_does_not():
     )
 
 
-def test_a_gate_whose_cases_were_not_measured_stops_nothing():
+def test_gate_without_measured_cases_does_not_stop_training():
     measured = results(*history(20, 0), cases=CASES.model_copy(update={"sha256": "b" * 64}))
     assert assess_stage(request().final_gates, measured, "sft", 0) is None
 
 
 F1 = ("dev/f1", "test/f1")
-"""The same rows, measured by counts."""
+"""Names of the F1 metric on both splits."""
 
 
 def counted_request(minimum: str = "0.75") -> Request:
@@ -368,7 +369,7 @@ def test_task_metric_of_counts_is_judged_by_its_sums():
     assert judged.state is VerdictState.PASSED
 
 
-def test_task_metric_of_counts_cannot_pass_by_its_letters():
+def test_task_metric_of_counts_ignores_pass_letters():
     base = counted(Subject.BASE, 0, None)
     for final in (counted(Subject.FINAL, 40, None), counted(Subject.FINAL, 40, "4/4 4/4 4/4", "ppp")):
         judged = judge_final(counted_request(), counted_results(base, final))
@@ -388,13 +389,13 @@ def test_best_checkpoint_has_the_best_metric_of_counts():
     assert (best.step, best.dev) == (20, Fraction(8, 9))
 
 
-def test_results_without_counts_are_written_as_before():
+def test_results_without_counts_have_no_counts_in_json():
     text = canonical_json(results(BASE))
     assert "counts" not in text
     assert Results.model_validate_json(text) == results(BASE)
 
 
-def test_results_with_counts_are_read_as_they_were_written():
+def test_results_with_counts_survive_a_round_trip():
     measured = counted_results(counted(Subject.FINAL, 40, "4/4 0/3 - 2/4", "pfef"))
     read = Results.model_validate_json(canonical_json(measured))
     assert read == measured

@@ -1,4 +1,4 @@
-"""Judgement: the arithmetic on tables, and what must hold for any outcomes at all."""
+"""Judgement: tables of its arithmetic, and properties that hold for all outcomes."""
 
 from fractions import Fraction
 
@@ -87,7 +87,7 @@ def base(outcomes: str | None, sha256: str = "golden") -> dict[str, Baseline]:
             "golden 89/100 = 0.89, required 0.90",
         ),
         (
-            "an error that could change the answer is an error",
+            "an error that could change the result is an error",
             "p" * 89 + "f" * 10 + "e",
             Rules(min_pass_rate=Fraction(9, 10)),
             {},
@@ -96,7 +96,7 @@ def base(outcomes: str | None, sha256: str = "golden") -> dict[str, Baseline]:
             "golden 89/100 = 0.89, required 0.90, 1 not measured",
         ),
         (
-            "a failure that no error could change is a failure",
+            "a failure that no error could change fails",
             "p" * 80 + "f" * 19 + "e",
             Rules(min_pass_rate=Fraction(9, 10)),
             {},
@@ -144,7 +144,7 @@ def base(outcomes: str | None, sha256: str = "golden") -> dict[str, Baseline]:
             "golden 100/100, BaseModel 99/100: +1.0 points, limit -5.0, 1 not measured",
         ),
         (
-            "a baseline that is cut and would be reached is inconclusive",
+            "a truncated baseline that decides is inconclusive",
             "p" * 90 + "f" * 10,
             Rules(),
             base("p" * 80 + "t" * 15 + "f" * 5),
@@ -153,7 +153,7 @@ def base(outcomes: str | None, sha256: str = "golden") -> dict[str, Baseline]:
             "truncated, and if they had passed, this would be a drop: raise generation.maxNewTokens",
         ),
         (
-            "a baseline that is cut and beaten all the same is passed",
+            "a truncated baseline that is beaten anyway passes",
             "p" * 91 + "f" * 9,
             Rules(),
             base("p" * 80 + "t" * 15 + "f" * 5),
@@ -161,7 +161,7 @@ def base(outcomes: str | None, sha256: str = "golden") -> dict[str, Baseline]:
             "golden 91/100 = 0.91; golden 91/100, BaseModel 80/100: +11.0 points, limit -5.0",
         ),
         (
-            "a baseline of which few outputs are cut is as it is",
+            "a baseline with few truncated outputs passes",
             "p" * 90 + "f" * 10,
             Rules(),
             base("p" * 90 + "t" * 5 + "f" * 5),
@@ -169,7 +169,7 @@ def base(outcomes: str | None, sha256: str = "golden") -> dict[str, Baseline]:
             "golden 90/100 = 0.90; golden 90/100, BaseModel 90/100: +0.0 points, limit -5.0",
         ),
         (
-            "a drop below a baseline that is cut fails",
+            "a drop below a truncated baseline fails",
             "p" * 70 + "f" * 30,
             Rules(),
             base("p" * 80 + "t" * 20),
@@ -177,7 +177,7 @@ def base(outcomes: str | None, sha256: str = "golden") -> dict[str, Baseline]:
             "golden 70/100, BaseModel 80/100: -10.0 points, limit -5.0",
         ),
         (
-            "a mustPass case that failed fails, whatever the rate",
+            "a failed mustPass case fails at any rate",
             "f" + "p" * 99,
             Rules(must_pass=("case-0",)),
             {},
@@ -202,38 +202,38 @@ def base(outcomes: str | None, sha256: str = "golden") -> dict[str, Baseline]:
         ),
     ],
 )
-def test_golden_set_is_judged(what, outcomes, rules, baselines, state, message):
+def test_golden_set_is_judged_by_thresholds_and_baselines(what, outcomes, rules, baselines, state, message):
     verdict = judge_golden(cases(100), outcomes, rules, baselines)
     assert verdict.state is state, what
     assert verdict.message == message
 
 
-def test_a_set_too_small_to_show_the_drop_is_inconclusive():
+def test_set_too_small_to_detect_the_drop_is_inconclusive():
     verdict = judge_golden(cases(10), "p" * 10, Rules(), base("p" * 10))
     assert verdict.state is INCONCLUSIVE
     assert verdict.message == "10 golden cases are too few to detect a drop of 5 points: have at least 20"
 
 
-def test_a_set_in_which_one_case_weighs_the_limit_is_enough():
+def test_set_in_which_one_case_equals_the_limit_passes():
     assert judge_golden(cases(20), "p" * 20, Rules(), base("p" * 20)).state is PASSED
 
 
-def test_a_small_set_still_fails_by_what_it_shows():
+def test_small_set_with_a_drop_still_fails():
     assert judge_golden(cases(10), "p" * 9 + "f", Rules(), base("p" * 10)).state is FAILED
 
 
-def test_an_empty_set_is_an_error():
+def test_empty_golden_set_is_an_error():
     assert judge_golden(cases(0), "", Rules(), {}).state is ERROR
 
 
-def test_must_pass_names_a_tag_of_several_cases():
+def test_must_pass_tag_applies_to_all_its_cases():
     tagged = cases(25, {3: "pii", 7: "pii"})
     outcomes = "".join("f" if i in (3, 7) else "p" for i in range(25))
     verdict = judge_golden(tagged, outcomes, Rules(must_pass=("pii",)), {})
     assert verdict.message == "mustPass pii: case-3, case-7 failed"
 
 
-def test_differences_to_each_baseline_are_kept_exact():
+def test_difference_to_each_baseline_is_exact():
     verdict = judge_golden(cases(48), "p" * 40 + "f" * 8, Rules(), base("p" * 10 + "f" * 38))
     assert verdict.delta_points == {"BaseModel": Fraction(3000, 48)}
     assert (verdict.passed, verdict.total) == (40, 48)
@@ -253,7 +253,7 @@ def test_task_metric_is_judged(outcomes, state, message):
     assert (finding.state, finding.message) == (state, message)
 
 
-def test_minimum_with_many_digits_is_shown_in_full():
+def test_threshold_with_many_digits_is_shown_in_full():
     assert judge_task("f1", cases(2), "pf", Fraction("0.4567")).message == "f1 1/2 = 0.50, required 0.4567"
 
 
@@ -264,7 +264,7 @@ def test_worst_state_wins():
     assert worst([]) is ERROR
 
 
-def test_rates_and_points_are_cut_so_that_none_looks_like_a_limit_it_missed():
+def test_rates_and_points_are_truncated_not_rounded():
     assert rate_text(Fraction(899, 1000)) == "0.89"
     assert rate_text(Fraction(1)) == "1.00"
     assert points_text(Fraction(-499, 100)) == "-4.9"
@@ -293,12 +293,12 @@ def assess(*passed: int, rules: Rules = DEFAULTS) -> Assessment:
         ("a checkpoint as good as the start", [90, 90], StopAction.CONTINUE),
         ("a drop inside the limit", [90, 86], StopAction.CONTINUE),
         ("a first drop of the limit", [90, 85], StopAction.CHECK_EARLY),
-        ("a drop that is confirmed", [90, 85, 85], StopAction.STOP),
+        ("a confirmed drop", [90, 85, 85], StopAction.STOP),
         ("a drop from the best checkpoint, not the start", [10, 90, 85], StopAction.CHECK_EARLY),
-        ("a slow slide is seen against the best", [90, 88, 86, 84], StopAction.CHECK_EARLY),
+        ("a slow decline below the best checkpoint", [90, 88, 86, 84], StopAction.CHECK_EARLY),
         ("a drop that recovered", [90, 85, 90], StopAction.CONTINUE),
         ("a drop, a recovery, another drop", [90, 85, 90, 85], StopAction.CHECK_EARLY),
-        ("a drop confirmed by a smaller one of the limit", [90, 70, 85], StopAction.STOP),
+        ("a drop confirmed by a smaller drop", [90, 70, 85], StopAction.STOP),
     ],
 )
 def test_stop_rule_with_confirmation(what, passed, action):
@@ -310,7 +310,7 @@ def test_immediate_stops_at_the_first_drop():
     assert assess(90, 86, rules=Rules(confirm=False)).action is StopAction.CONTINUE
 
 
-def test_a_stop_names_its_arithmetic_and_the_cases():
+def test_stop_reports_its_arithmetic_and_the_cases():
     stop = assess(10, 95, 87, 85)
     assert (
         stop.message
@@ -320,17 +320,17 @@ def test_a_stop_names_its_arithmetic_and_the_cases():
     assert (stop.best_step, stop.best_passed, stop.regressing, stop.must_pass) == (10, 95, True, False)
 
 
-def test_a_drop_below_the_starting_model_says_so():
+def test_drop_below_the_starting_model_names_it():
     assert assess(95, 85).message == (
         "golden 85/100 at step 10, starting model 95/100: -10.0 points, limit -5.0"
     )
 
 
-def test_the_first_of_equally_good_checkpoints_is_the_best():
+def test_first_of_equal_checkpoints_is_the_best():
     assert assess(50, 90, 90, 84).best_step == 10
 
 
-def test_a_must_pass_case_that_is_lost_stops_at_once():
+def test_lost_must_pass_case_stops_training_at_once():
     rules = Rules(must_pass=("case-1",))
     measured = [
         StepOutcomes(0, "ff" + "p" * 98),
@@ -342,18 +342,18 @@ def test_a_must_pass_case_that_is_lost_stops_at_once():
     assert stop.message == "mustPass case-1 passed before and fails at step 20"
 
 
-def test_a_must_pass_case_that_never_passed_waits_for_the_final_gate():
+def test_must_pass_case_that_never_passed_does_not_stop_training():
     rules = Rules(must_pass=("case-1",))
     measured = [StepOutcomes(0, "pf" + "p" * 98), StepOutcomes(10, "pf" + "p" * 98)]
     assert assess_checkpoint(cases(100), rules, measured).action is StopAction.CONTINUE
 
 
-def test_outcomes_that_could_not_be_measured_stop_nothing():
+def test_unmeasured_outcomes_do_not_stop_training():
     measured = [StepOutcomes(0, "p" * 100), StepOutcomes(10, "p" * 90 + "e" * 10)]
     assert assess_checkpoint(cases(100), Rules(), measured).action is StopAction.CONTINUE
 
 
-def test_an_empty_history_is_a_mistake_of_the_caller():
+def test_empty_history_raises_value_error():
     with pytest.raises(ValueError, match="begins with the starting model"):
         assess_checkpoint(cases(100), Rules(), [])
 
@@ -368,24 +368,28 @@ def candidate(step: int, golden: str, dev: str, verdict: VerdictState = PASSED) 
 @pytest.mark.parametrize(
     ("what", "candidates", "step"),
     [
-        ("golden rate first", [candidate(1, "0.8", "0.9"), candidate(2, "0.9", "0.1")], 2),
-        ("then the dev metric", [candidate(1, "0.9", "0.1"), candidate(2, "0.9", "0.2")], 2),
-        ("then the earliest", [candidate(2, "0.9", "0.2"), candidate(1, "0.9", "0.2")], 1),
-        ("only what passed", [candidate(1, "0.99", "1", FAILED), candidate(2, "0.8", "0")], 2),
+        ("the highest golden rate", [candidate(1, "0.8", "0.9"), candidate(2, "0.9", "0.1")], 2),
         (
-            "an inconclusive one did not pass",
+            "the highest dev metric if rates are equal",
+            [candidate(1, "0.9", "0.1"), candidate(2, "0.9", "0.2")],
+            2,
+        ),
+        ("the earliest if metrics are equal", [candidate(2, "0.9", "0.2"), candidate(1, "0.9", "0.2")], 1),
+        ("only passed checkpoints", [candidate(1, "0.99", "1", FAILED), candidate(2, "0.8", "0")], 2),
+        (
+            "no inconclusive checkpoint",
             [candidate(1, "1", "1", INCONCLUSIVE), candidate(2, "0", "0")],
             2,
         ),
     ],
 )
-def test_best_checkpoint_is_selected(what, candidates, step):
+def test_best_checkpoint_has_highest_golden_rate_then_dev_metric(what, candidates, step):
     best = select_best(candidates)
     assert best is not None, what
     assert best.step == step, what
 
 
-def test_no_passing_checkpoint_selects_none():
+def test_no_checkpoint_is_selected_if_none_passed():
     assert select_best([candidate(1, "1", "1", FAILED), candidate(2, "1", "1", ERROR)]) is None
     assert select_best([]) is None
 
@@ -410,7 +414,7 @@ def judged(draw: st.DrawFn) -> tuple[CaseSet, str, Rules, dict[str, Baseline]]:
 
 
 @given(judged(), st.data())
-def test_nothing_missing_or_erroneous_ever_passes(drawn, data):
+def test_missing_or_erroneous_outcome_never_passes(drawn, data):
     case_set, outcomes, rules, baselines = drawn
     at = data.draw(st.integers(0, len(outcomes) - 1))
     for broken in (
@@ -422,14 +426,14 @@ def test_nothing_missing_or_erroneous_ever_passes(drawn, data):
 
 
 @given(judged())
-def test_a_truncated_case_counts_like_a_failed_one(drawn):
+def test_truncated_case_counts_as_failed(drawn):
     case_set, outcomes, rules, baselines = drawn
     as_failed = judge_golden(case_set, outcomes.replace("t", "f"), rules, baselines)
     assert judge_golden(case_set, outcomes, rules, baselines) == as_failed
 
 
 @given(st.integers(0, 100), st.integers(0, 100), st.integers(0, 100))
-def test_cut_baseline_passes_only_what_its_best_case_would_pass(passed, base_passed, cut):
+def test_truncated_baseline_passes_only_if_its_best_case_would(passed, base_passed, cut):
     base_passed, cut = min(base_passed, passed), min(6 + cut, 100 - min(base_passed, passed))
     before = "p" * base_passed + "t" * cut + "f" * (100 - base_passed - cut)
     outcomes = "p" * passed + "f" * (100 - passed)
@@ -439,7 +443,7 @@ def test_cut_baseline_passes_only_what_its_best_case_would_pass(passed, base_pas
 
 
 @given(judged(), st.data())
-def test_turning_a_pass_into_a_failure_never_improves_a_verdict(drawn, data):
+def test_failing_one_more_case_never_improves_a_verdict(drawn, data):
     case_set, outcomes, rules, baselines = drawn
     passing = [i for i, letter in enumerate(outcomes) if letter == "p"]
     if not passing:
@@ -452,7 +456,7 @@ def test_turning_a_pass_into_a_failure_never_improves_a_verdict(drawn, data):
 
 
 @given(judged(), st.randoms(use_true_random=False))
-def test_order_never_matters(drawn, random):
+def test_order_of_cases_never_changes_a_verdict(drawn, random):
     case_set, outcomes, rules, baselines = drawn
     order = list(range(len(outcomes)))
     random.shuffle(order)
@@ -477,12 +481,12 @@ def test_order_never_matters(drawn, random):
 
 
 @given(st.lists(st.integers(0, 100), min_size=1, max_size=8))
-def test_confirmation_never_stops_what_immediate_would_let_go_on(passed):
+def test_confirm_never_stops_where_immediate_continues(passed):
     if assess(*passed).action is StopAction.STOP:
         assert assess(*passed, rules=Rules(confirm=False)).action is StopAction.STOP
 
 
 @given(st.lists(st.integers(0, 100), min_size=2, max_size=8))
-def test_no_rate_at_the_best_so_far_is_ever_a_regression(passed):
+def test_rate_equal_to_the_best_is_never_a_regression(passed):
     if passed[-1] >= max(passed[:-1]):
         assert assess(*passed).action is StopAction.CONTINUE

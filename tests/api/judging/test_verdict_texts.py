@@ -1,6 +1,6 @@
-"""What verdicts and the stop rule say, word for word, in every kind of situation.
+"""The messages of verdicts and the stop rule in all situations, compared with snapshots.
 
-After a wanted change ``pytest tests/api/judging --snapshot-update`` writes the text anew.
+After an intended change, ``pytest tests/api/judging --snapshot-update`` updates the snapshots.
 """
 
 from collections.abc import Iterator
@@ -49,7 +49,7 @@ NINETY, PII = Rules(min_pass_rate=Fraction(9, 10)), Rules(must_pass=("pii",))
 
 
 def verdicts() -> dict[str, Verdict | RuleFinding]:
-    # Judged when the test runs: that is how a mutation test sees which test reads a text.
+    # Computed in the test, so that mutation tests know which test covers a message.
     return {
         "no threshold at all": golden(with_fails(0), Rules()),
         "a minimum with three digits": golden(with_fails(0), Rules(min_pass_rate=Fraction(925, 1000))),
@@ -150,12 +150,12 @@ class TextFile(SingleFileSnapshotExtension):
     file_extension = "txt"
 
 
-def test_verdicts_say_what_is_written(snapshot: SnapshotAssertion) -> None:
+def test_verdict_messages_match_the_snapshot(snapshot: SnapshotAssertion) -> None:
     text = "\n".join(line for name, verdict in verdicts().items() for line in _verdict_lines(name, verdict))
     assert text + "\n" == snapshot(extension_class=TextFile)
 
 
-def test_the_stop_rule_says_what_is_written(snapshot: SnapshotAssertion) -> None:
+def test_stop_rule_messages_match_the_snapshot(snapshot: SnapshotAssertion) -> None:
     text = "\n".join(line for name, assessment in stops().items() for line in _stop_lines(name, assessment))
     assert text + "\n" == snapshot(extension_class=TextFile)
 
@@ -167,15 +167,15 @@ def _verdict_lines(name: str, judged: Verdict | RuleFinding) -> Iterator[str]:
     else:
         deltas = "".join(f", {k} {v} points" for k, v in (judged.delta_points or {}).items())
         yield f"{name}: {judged.state}, {judged.passed} of {judged.total}{deltas}"
-        yield f"  says: {judged.message}"
+        yield f"  message: {judged.message}"
         findings = judged.findings
     yield from (f"  {f.rule} {f.state}: {f.message}" for f in findings)
     yield ""
 
 
-def _stop_lines(name: str, said: Assessment) -> Iterator[str]:
-    yield f"{name}: {said.action}{', mustPass' if said.must_pass else ''}"
-    yield f"  says: {said.message}"
-    regressed = ", ".join(said.regressed) or "none"
-    yield f"  best: {said.best_passed} at step {said.best_step}; regressed: {regressed}"
+def _stop_lines(name: str, assessment: Assessment) -> Iterator[str]:
+    yield f"{name}: {assessment.action}{', mustPass' if assessment.must_pass else ''}"
+    yield f"  message: {assessment.message}"
+    regressed = ", ".join(assessment.regressed) or "none"
+    yield f"  best: {assessment.best_passed} at step {assessment.best_step}; regressed: {regressed}"
     yield ""

@@ -1,4 +1,4 @@
-"""The CRDs: what the API server takes, what `kubectl explain` says, and that nothing changes by chance."""
+"""The CRDs: what the API server accepts, what `kubectl explain` prints, and that the files are current."""
 
 import os
 import subprocess
@@ -41,19 +41,19 @@ kinds = pytest.mark.parametrize("kind", FILES)
 
 
 @kinds
-def test_schemas_follow_every_rule_of_structural_schemas(kind: str) -> None:
+def test_schemas_are_structural(kind: str) -> None:
     assert list(violations(schema_of(kind))) == []
 
 
 @kinds
-def test_explain_has_a_text_for_every_field(kind: str) -> None:
+def test_every_field_has_a_description(kind: str) -> None:
     given_by_kubernetes = {".metadata", ".metadata.name"}
     bare = [path for path, field in fields(schema_of(kind)) if not field.get("description")]
     assert set(bare) <= given_by_kubernetes
 
 
 @kinds
-def test_explanations_are_sentences_on_one_line(kind: str) -> None:
+def test_descriptions_are_sentences_on_one_line(kind: str) -> None:
     for path, field in fields(schema_of(kind)):
         text = field.get("description", "Fine.")
         assert text == " ".join(text.split()), path
@@ -61,17 +61,17 @@ def test_explanations_are_sentences_on_one_line(kind: str) -> None:
 
 
 @kinds
-def test_everything_in_a_spec_is_bounded(kind: str) -> None:
+def test_every_value_in_a_spec_is_bounded(kind: str) -> None:
     in_maps = ("spec.podTemplate.labels", "spec.podTemplate.annotations", "spec.podTemplate.nodeSelector")
     found = unbounded(schema_of(kind)["properties"]["spec"], "spec")
     assert [path for path in found if not path.startswith(in_maps)] == []
 
 
-def test_the_committed_files_are_what_the_types_say(capsys: pytest.CaptureFixture[str]) -> None:
+def test_committed_crds_match_the_types(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--check"]) == 0, capsys.readouterr().out
 
 
-def test_check_fails_and_shows_the_difference(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_check_fails_and_prints_the_difference(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([], folder=tmp_path) == 0
     file = tmp_path / FILES["EvalGate"]
     file.write_text(file.read_text(encoding="utf-8").replace("shortNames", "nicknames"), encoding="utf-8")
@@ -83,7 +83,7 @@ def test_check_fails_and_shows_the_difference(tmp_path: Path, capsys: pytest.Cap
     assert "python -m tunegate_api.schema.crd" in captured.err
 
 
-def test_the_output_does_not_depend_on_the_hash_seed() -> None:
+def test_crds_do_not_depend_on_the_hash_seed() -> None:
     script = "from tunegate_api.schema.crd import *; print(*map(to_yaml, crds().values()))"
     outputs = {
         subprocess.run(
@@ -97,22 +97,22 @@ def test_the_output_does_not_depend_on_the_hash_seed() -> None:
     assert len(outputs) == 1
 
 
-def test_the_schemas_need_no_yaml_library() -> None:
+def test_building_crds_needs_no_yaml_library() -> None:
     script = "import sys; sys.modules['yaml'] = None; from tunegate_api.schema.crd import crds; crds()"
     subprocess.run([sys.executable, "-c", script], check=True)
 
 
-def test_yaml_repeats_instead_of_referring() -> None:
+def test_crd_files_have_no_yaml_aliases() -> None:
     assert "*id" not in "".join(to_yaml(crd) for crd in crds().values())
 
 
 @pytest.mark.parametrize("manifest", [finetunejob(), evalgate()], ids=["FineTuneJob", "EvalGate"])
-def test_good_manifests_validate(manifest: dict[str, Any]) -> None:
+def test_valid_manifests_match_the_schema(manifest: dict[str, Any]) -> None:
     jsonschema.validate(manifest, schema_of(manifest["kind"]))
 
 
 @pytest.mark.parametrize("file", [DATA / "finetunejob.yaml", DATA / "evalgate.yaml"], ids=lambda p: p.stem)
-def test_what_the_project_promises_can_be_expressed(file: Path) -> None:
+def test_full_manifests_match_the_schema(file: Path) -> None:
     manifest = yaml.safe_load(file.read_text(encoding="utf-8"))
     jsonschema.validate(manifest, schema_of(manifest["kind"]))
 
@@ -142,7 +142,7 @@ STATUS: dict[str, Any] = {
 }
 
 
-def test_the_status_that_the_project_promises_is_kept_by_the_api_server_and_by_readers() -> None:
+def test_full_status_is_kept_by_the_schema_and_the_types() -> None:
     known = {path for path, _ in fields(schema_of("FineTuneJob")["properties"]["status"])}
     assert {".data.distributionAUC", ".data.reviewScore"} <= known
     gate = ".checkpoints[].gates[].safety"
@@ -155,7 +155,7 @@ def test_the_status_that_the_project_promises_is_kept_by_the_api_server_and_by_r
     assert wire["checkpoints"][0]["gates"][0]["safety"] == STATUS["checkpoints"][0]["gates"][0]["safety"]
 
 
-def test_a_judge_can_be_described_wherever_one_scores() -> None:
+def test_judge_endpoint_is_allowed_for_quality_and_safety() -> None:
     endpoint = {"url": "https://judge.internal/v1", "model": "judge", "secretName": "judge-key"}
     calibration = {"source": {"configMap": "scored"}, "minRecall": "0.7", "minSpecificity": "0.8"}
     quality = {"review": "Judge", "judge": {"endpoint": endpoint, "calibration": calibration}}
@@ -173,7 +173,7 @@ def test_a_judge_can_be_described_wherever_one_scores() -> None:
 
 
 @pytest.mark.parametrize("file", EXAMPLES, ids=lambda p: str(p.relative_to(ROOT)))
-def test_examples_validate(file: Path) -> None:
+def test_examples_match_the_schema(file: Path) -> None:
     for manifest in yaml.safe_load_all(file.read_text(encoding="utf-8")):
         if manifest and manifest.get("kind") in FILES:
             jsonschema.validate(manifest, schema_of(manifest["kind"]))
@@ -193,12 +193,12 @@ def test_examples_validate(file: Path) -> None:
     ],
     ids=str,
 )
-def test_the_api_server_refuses_what_is_wrong_on_its_own(changes: dict[str, Any]) -> None:
+def test_invalid_manifests_do_not_match_the_schema(changes: dict[str, Any]) -> None:
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(changed(finetunejob(), changes), schema_of("FineTuneJob"))
 
 
-def test_free_form_values_keep_their_fields() -> None:
+def test_free_form_values_keep_unknown_fields() -> None:
     for path in (".spec.taskMetrics[].schema.inline", ".spec.podTemplate.affinity"):
         assert field_of("FineTuneJob", path)["x-kubernetes-preserve-unknown-fields"] is True
     assert field_of("EvalGate", ".spec.golden.source.inline")["items"] == {
@@ -207,7 +207,7 @@ def test_free_form_values_keep_their_fields() -> None:
     }
 
 
-def test_short_names_and_category() -> None:
+def test_crds_have_short_names_and_a_category() -> None:
     assert names("FineTuneJob") == {
         "kind": "FineTuneJob",
         "listKind": "FineTuneJobList",
@@ -220,7 +220,7 @@ def test_short_names_and_category() -> None:
 
 
 @kinds
-def test_status_has_its_own_endpoint(kind: str) -> None:
+def test_status_is_a_subresource(kind: str) -> None:
     version = crds()[FILES[kind]]["spec"]["versions"][0]
     assert version["subresources"] == {"status": {}}
     assert version["served"] is version["storage"] is True
@@ -233,14 +233,14 @@ def test_status_has_its_own_endpoint(kind: str) -> None:
         ("EvalGate", ["CASES", "LAST", "VERDICT", "PASSRATE", "BASE", "PUBLISHED", "LIVE", "AGE"]),
     ],
 )
-def test_kubectl_get_shows_these_columns(kind: str, columns: list[str]) -> None:
+def test_kubectl_get_columns_exist_in_the_schema(kind: str, columns: list[str]) -> None:
     found = crds()[FILES[kind]]["spec"]["versions"][0]["additionalPrinterColumns"]
     assert [c["name"].upper() for c in found if not c.get("priority")] == columns
     paths = {path for path, _ in fields(schema_of(kind))} | {".metadata.creationTimestamp"}
     assert {c["jsonPath"] for c in found} <= paths
 
 
-def test_each_field_of_a_spec_is_immutable_or_on_the_list_that_says_why() -> None:
+def test_every_spec_field_is_immutable_or_listed_as_mutable() -> None:
     rules = schema_of("FineTuneJob")["properties"]["spec"]["x-kubernetes-validations"]
     rules = [rule for rule in rules if "oldSelf" in rule["rule"]]
     immutable = {rule["fieldPath"].removeprefix(".") for rule in rules}
@@ -250,8 +250,8 @@ def test_each_field_of_a_spec_is_immutable_or_on_the_list_that_says_why() -> Non
     assert all(rule["message"].startswith(rule["fieldPath"][1:]) for rule in rules)
 
 
-def test_the_order_of_stages_is_immutable_too() -> None:
-    """CEL compares lists with keys as sets."""
+def test_order_of_stages_is_immutable() -> None:
+    """A list with map keys would be compared as a set in CEL."""
     assert "x-kubernetes-list-map-keys" not in field_of("FineTuneJob", ".spec.stages")
 
 
@@ -277,11 +277,11 @@ class Nested(BaseModel):
     inner: "Nested | None" = None
 
 
-class Measured(BaseModel):
+class Bounded(BaseModel):
     size: Annotated[int, Field(gt=0)]
 
 
-def test_a_discriminated_union_becomes_one_object() -> None:
+def test_discriminated_union_becomes_one_object() -> None:
     pet = structural_schema(Owner)["properties"]["pet"]
     assert list(violations(pet)) == []
     assert pet["properties"]["type"]["enum"] == ["cat", "dog"]
@@ -289,12 +289,12 @@ def test_a_discriminated_union_becomes_one_object() -> None:
     assert pet["required"] == ["type"]
 
 
-def test_exclusive_bounds_take_the_form_of_openapi_3_0() -> None:
-    size = structural_schema(Measured)["properties"]["size"]
+def test_exclusive_bounds_have_the_openapi_3_0_form() -> None:
+    size = structural_schema(Bounded)["properties"]["size"]
     assert size == {"type": "integer", "minimum": 0, "exclusiveMinimum": True}
 
 
 @pytest.mark.parametrize("model", [Confused, Nested])
-def test_what_has_no_structural_form_is_refused_and_not_dropped(model: type[BaseModel]) -> None:
+def test_type_without_structural_form_raises_an_error(model: type[BaseModel]) -> None:
     with pytest.raises(NotStructuralError, match=f"{model.__name__}.*(pet|inner)"):
         structural_schema(model)

@@ -1,42 +1,42 @@
-"""What a field of the wrong type, form or size is told."""
+"""The messages for fields with a value of the wrong type, format or size."""
 
-from support.manifests import LEAVE_OUT, Changes, changed, finetunejob, table, told
+from support.manifests import LEAVE_OUT, Changes, changed, finetunejob, problem_messages, table
 
 STAGE = "spec.stages.0"
 
-SHAPES: list[tuple[str, Changes, str]] = [
+INVALID_FIELDS: list[tuple[str, Changes, str]] = [
     (
-        "a misspelt field gets the nearest name",
+        "a misspelled field gets the nearest name",
         {f"{STAGE}.training.learningrate": "1e-4"},
         "spec.stages[0].training.learningrate: unknown field, did you mean learningRate? Known",
     ),
     (
-        "the Python spelling of a field is no field",
+        "the Python name of a field is unknown",
         {f"{STAGE}.training.batch_size": 8},
         "spec.stages[0].training.batch_size: unknown field, did you mean batchSize? Known",
     ),
     (
-        "a field that is like no other gets the list",
+        "an unknown field gets the list of fields",
         {"spec.colour": "red"},
         "spec.colour: unknown field. Known fields: model, data, taskMetrics, stages,",
     ),
     (
-        "a wrong choice gets the choices and the nearest",
+        "an invalid value gets the allowed values and the nearest",
         {"spec.resources.accelerator": "gpu"},
         'spec.resources.accelerator: is "gpu", did you mean GPU? Must be one of GPU, CPU',
     ),
     (
-        "a wrong choice of one gets the one",
+        "an invalid value gets the only allowed value",
         {f"{STAGE}.adapter.type": "IA3"},
         'spec.stages[0].adapter.type: is "IA3": must be LoRA',
     ),
     (
-        "a missing field says what it is for",
+        "a missing field gets its description",
         {"spec.storage": LEAVE_OUT},
         "spec.storage: missing. The volume for data, checkpoints and evaluations.",
     ),
     (
-        "a missing field deep inside says what it is for",
+        "a missing nested field gets its description",
         {"spec.taskMetrics.0.min": LEAVE_OUT},
         "spec.taskMetrics[0].min: missing. Minimum value on the test split to pass, 0 to 1.",
     ),
@@ -46,37 +46,37 @@ SHAPES: list[tuple[str, Changes, str]] = [
         'spec.taskMetrics[0].min: must be a quoted string, so that no digit is lost: write "0.98"',
     ),
     (
-        "a word where a number is needed",
+        "text where a number is needed",
         {f"{STAGE}.training.learningRate": "fast"},
         'spec.stages[0].training.learningRate: is "fast": must be a number in quotes, such as "0.9"',
     ),
     (
-        "a quoted number where none is needed",
+        "a quoted number where an integer is needed",
         {f"{STAGE}.adapter.r": "16"},
         "spec.stages[0].adapter.r: must be a whole number: write 16, without quotes",
     ),
     (
-        "a word where a whole number is needed",
+        "text where an integer is needed",
         {f"{STAGE}.adapter.r": "many"},
         'spec.stages[0].adapter.r: must be a whole number, not "many"',
     ),
     (
-        "half a number where a whole one is needed",
+        "a fraction where an integer is needed",
         {f"{STAGE}.adapter.r": 1.5},
         "spec.stages[0].adapter.r: must be a whole number, not 1.5",
     ),
     (
-        "an amount without quotes",
+        "a quantity without quotes",
         {"spec.resources.cpu": 2},
         'spec.resources.cpu: must be text: write "2", with the quotes',
     ),
     (
-        "an amount that Kubernetes does not know",
+        "an invalid quantity",
         {"spec.resources.memory": "4 GB"},
         'spec.resources.memory: is "4 GB": must be a Kubernetes quantity',
     ),
     (
-        "a switch in quotes",
+        "a boolean in quotes",
         {"spec.suspend": "yes"},
         'spec.suspend: must be true or false, without quotes, not "yes"',
     ),
@@ -109,7 +109,7 @@ SHAPES: list[tuple[str, Changes, str]] = [
     ),
     ("too small a number", {f"{STAGE}.adapter.r": 0}, "spec.stages[0].adapter.r: is 0: must be at least 1"),
     (
-        "too big a number",
+        "too large a number",
         {f"{STAGE}.adapter.r": 5000},
         "spec.stages[0].adapter.r: is 5000: must be at most",
     ),
@@ -119,7 +119,7 @@ SHAPES: list[tuple[str, Changes, str]] = [
         'spec.model.uri: is "Qwen/Qwen2.5-7B": must be an address with its scheme, such as pvc://CLAIM/PATH',
     ),
     (
-        "a digest that is none",
+        "an invalid digest",
         {"spec.data.train.sha256": "4be1"},
         'spec.data.train.sha256: is "4be1": must be the 64 hexadecimal digits',
     ),
@@ -131,7 +131,7 @@ SHAPES: list[tuple[str, Changes, str]] = [
 ]
 
 
-@table(SHAPES)
-def test_the_shape_of_a_field(changes: Changes, said: str) -> None:
-    problems = told(changed(finetunejob(), changes))
-    assert [problem for problem in problems if problem.startswith(said)], problems
+@table(INVALID_FIELDS)
+def test_field_with_an_invalid_value_is_refused_with_advice(changes: Changes, message: str) -> None:
+    problems = problem_messages(changed(finetunejob(), changes))
+    assert [problem for problem in problems if problem.startswith(message)], problems

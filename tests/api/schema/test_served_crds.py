@@ -1,4 +1,4 @@
-"""The CRDs on a real API server: applied twice, explained, and small enough to be kept."""
+"""The CRDs on a real API server: they can be applied, explained and updated."""
 
 import copy
 import json
@@ -12,7 +12,7 @@ from kubernetes import client
 
 from support.api_server import ApiServer
 from support.manifests import changed, finetunejob
-from support.refusals import Asker
+from support.refusals import DryRunClient
 from support.structural_rules import fields
 from support.waiting import eventually
 from tunegate_api.schema.crd import crds
@@ -21,10 +21,11 @@ pytestmark = pytest.mark.cluster
 
 CRDS = Path(__file__).parents[3] / "crds"
 MAX_ANNOTATIONS = 256 * 1024
-"""What `kubectl apply` may keep of an object in its annotation; etcd takes six times as much."""
+"""Maximum size of the annotation in which `kubectl apply` stores an object. etcd accepts six times as
+much."""
 
 GIVEN = (".apiVersion", ".kind", ".metadata")
-"""Fields that Kubernetes explains itself, in all kinds alike."""
+"""Fields that Kubernetes describes itself, in the same way for all kinds."""
 
 
 @pytest.fixture(scope="module")
@@ -41,9 +42,7 @@ def call(api: client.ApiClient, method: str, path: str, body: Any = None) -> tup
 
 
 @pytest.mark.parametrize("file", sorted(CRDS.glob("*.yaml")), ids=lambda file: file.stem)
-def test_a_crd_is_applied_from_its_file_and_applying_it_again_changes_nothing(
-    api: client.ApiClient, file: Path
-) -> None:
+def test_applying_a_crd_file_twice_changes_nothing(api: client.ApiClient, file: Path) -> None:
     crd = yaml.safe_load(file.read_text(encoding="utf-8"))
     path = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{crd['metadata']['name']}"
     apply = f"{path}?fieldManager=test&force=true&fieldValidation=Strict"
@@ -57,12 +56,12 @@ def test_a_crd_is_applied_from_its_file_and_applying_it_again_changes_nothing(
 
 
 @pytest.mark.parametrize("crd", crds().values(), ids=crds())
-def test_a_crd_fits_into_the_annotation_of_kubectl_apply(crd: dict[str, Any]) -> None:
+def test_crd_fits_in_the_kubectl_apply_annotation(crd: dict[str, Any]) -> None:
     size = len(json.dumps(crd, separators=(",", ":")))
     assert size < MAX_ANNOTATIONS / 2, f"{size:,} bytes"
 
 
-def test_explain_is_served_for_every_field(api: client.ApiClient) -> None:
+def test_kubectl_explain_describes_every_field(api: client.ApiClient) -> None:
     def served() -> dict[str, Any]:
         code, answer = call(api, "GET", "/openapi/v3/apis/tunegate.dev/v1alpha1")
         assert code == 200, answer
@@ -82,7 +81,7 @@ def test_explain_is_served_for_every_field(api: client.ApiClient) -> None:
         assert lost == []
 
 
-def test_job_with_a_variable_refused_since_keeps_its_lifecycle(api: client.ApiClient) -> None:
+def test_job_created_before_a_rule_can_still_be_updated(api: client.ApiClient) -> None:
     (crd,) = (crd for crd in crds().values() if crd["spec"]["names"]["kind"] == "FineTuneJob")
     earlier = copy.deepcopy(crd)
     (version,) = earlier["spec"]["versions"]
@@ -91,19 +90,19 @@ def test_job_with_a_variable_refused_since_keeps_its_lifecycle(api: client.ApiCl
     assert name.pop("x-kubernetes-validations")
     applied = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{crd['metadata']['name']}"
     applied += "?fieldManager=test&force=true"
-    asker, custom = Asker(api), client.CustomObjectsApi(api)
+    dry_run, custom = DryRunClient(api), client.CustomObjectsApi(api)
     where = ("tunegate.dev", "v1alpha1", "default", "finetunejobs")
     job = changed(finetunejob(), {"spec.podTemplate.env": [{"name": "MY_OWN", "value": "x"}]})
     try:
         assert call(api, "PATCH", applied, earlier)[0] == 200
-        eventually(lambda: asker.create(job) == [], what="the earlier definition is in force")
+        eventually(lambda: dry_run.create(job) == [], what="the earlier definition is in force")
         custom.create_namespaced_custom_object(*where, job)
     finally:
         assert call(api, "PATCH", applied, crd)[0] == 200
     name = job["metadata"]["name"]
     try:
         later = job | {"metadata": {"name": "later"}}
-        eventually(lambda: asker.create(later) != [], what="the definition of today is in force")
+        eventually(lambda: dry_run.create(later) != [], what="the definition of today is in force")
         custom.patch_namespaced_custom_object_status(*where, name, {"status": {"phase": "Training"}})
         custom.patch_namespaced_custom_object(*where, name, {"spec": {"suspend": True}})
         assert custom.get_namespaced_custom_object(*where, name)["status"]["phase"] == "Training"

@@ -1,5 +1,5 @@
-"""Every bound of the schema, one value beyond it: refused by the API server and by ``tunegate validate``, and
-both name the field."""
+"""For every bound of the schema, a value beyond it is refused by the API server and by ``tunegate
+validate``."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from support.api_server import ApiServer
-from support.refusals import Asker
+from support.refusals import DryRunClient
 from support.wrong_bounds import WrongValue, wrong_values
 from support.wrong_manifests import GOOD
 from tunegate_api.schema.crd import crds
@@ -17,9 +17,9 @@ pytestmark = pytest.mark.cluster
 
 
 @pytest.fixture(scope="module")
-def asker(server: ApiServer) -> Iterator[Asker]:
+def dry_run(server: ApiServer) -> Iterator[DryRunClient]:
     with server.client() as api:
-        yield Asker(api)
+        yield DryRunClient(api)
 
 
 def cases() -> list[tuple[str, WrongValue]]:
@@ -35,10 +35,12 @@ CASES = cases()
 
 
 @pytest.mark.parametrize(
-    ("kind", "wrong"), CASES, ids=[f"{kind}-{wrong.field}-{wrong.said[:24]}" for kind, wrong in CASES]
+    ("kind", "wrong"), CASES, ids=[f"{kind}-{wrong.field}-{wrong.message[:24]}" for kind, wrong in CASES]
 )
-def test_a_value_beyond_a_bound_is_refused_by_both(asker: Asker, kind: str, wrong: WrongValue) -> None:
+def test_value_beyond_a_bound_is_refused_by_server_and_validator(
+    dry_run: DryRunClient, kind: str, wrong: WrongValue
+) -> None:
     manifest: dict[str, Any] = wrong.placed(GOOD[kind]())
-    said = asker.create(manifest)
-    assert [line for line in said if line.startswith(f"{wrong.field}: ") and wrong.said in line], said
+    answer = dry_run.create(manifest)
+    assert [line for line in answer if line.startswith(f"{wrong.field}: ") and wrong.message in line], answer
     assert find_problems(manifest)

@@ -1,11 +1,11 @@
-"""What may not stand in spec.podTemplate."""
+"""What is refused in spec.podTemplate."""
 
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from support.manifests import changed, finetunejob, told
+from support.manifests import changed, finetunejob, problem_messages
 from tunegate_api.contract import Request, Role
 from tunegate_api.v1alpha1 import FineTuneJob
 from tunegate_api.v1alpha1.environment import ALLOWED, pods_of
@@ -19,13 +19,15 @@ TYPES = "give one of configMap, secret, persistentVolumeClaim, emptyDir, ephemer
 
 
 @pytest.mark.parametrize("type", ["hostPath", "projected"])
-def test_a_volume_that_reaches_into_the_node_or_the_api_server_is_no_field(type: str) -> None:
-    problems = told(changed(finetunejob(), {f"{POD}.volumes": [{"name": "certificates", type: {}}]}))
+def test_host_path_and_projected_volumes_are_unknown_fields(type: str) -> None:
+    problems = problem_messages(
+        changed(finetunejob(), {f"{POD}.volumes": [{"name": "certificates", type: {}}]})
+    )
     assert any(p.startswith(f"{POD}.volumes[0].{type}: unknown field") for p in problems), problems
 
 
 @pytest.mark.parametrize("role", Role)
-def test_every_volume_of_the_operator_has_a_name_that_nobody_else_may_use(role: Role) -> None:
+def test_users_cannot_use_volume_and_variable_names_of_the_operator(role: Role) -> None:
     manifest: dict[str, Any] = finetunejob()
     manifest["metadata"] |= {"uid": "0f7c9c1e"}
     manifest["spec"]["model"] = {"uri": "pvc://models/a"}
@@ -35,11 +37,11 @@ def test_every_volume_of_the_operator_has_a_name_that_nobody_else_may_use(role: 
     template = child_job(job, request, Step(role), 1, pods=pods)["spec"]["template"]["spec"]
     ours = [volume["name"] for volume in template["volumes"] if volume["name"] != "certificates"]
     volumes = [{"name": name, "emptyDir": {}} for name in ours]
-    problems = told(changed(manifest, {f"{POD}.volumes": volumes, f"{POD}.volumeMounts": []}))
+    problems = problem_messages(changed(manifest, {f"{POD}.volumes": volumes, f"{POD}.volumeMounts": []}))
     assert len(problems) == len(ours)
     variables = [v["name"] for v in template["containers"][0]["env"] if v["name"] != "HTTPS_PROXY"]
     env = [{"name": name, "value": "x"} for name in variables]
-    assert len(told(changed(manifest, {f"{POD}.env": env}))) == len(variables)
+    assert len(problem_messages(changed(manifest, {f"{POD}.env": env}))) == len(variables)
 
 
 DANGEROUS = (
@@ -58,7 +60,7 @@ DANGEROUS = (
 
 @pytest.mark.parametrize("name", DANGEROUS)
 def test_variable_outside_the_table_is_refused_with_advice(name: str) -> None:
-    problems = told(changed(finetunejob(), {f"{POD}.env": [{"name": name, "value": "/mnt/x"}]}))
+    problems = problem_messages(changed(finetunejob(), {f"{POD}.env": [{"name": name, "value": "/mnt/x"}]}))
     (problem,) = problems
     assert problem.startswith(f'{POD}.env[0].name: is "{name}": must be a variable that docs/api/')
     assert "set others in the trainer image" in problem
@@ -68,10 +70,10 @@ def test_every_variable_of_the_table_is_accepted() -> None:
     names = [name for group in ALLOWED for name in group.names]
     assert len(names) == len(set(names))
     for name in (*names, "USER_PROMPT_STYLE"):
-        assert told(changed(finetunejob(), {f"{POD}.env": [{"name": name, "value": "x"}]})) == []
+        assert problem_messages(changed(finetunejob(), {f"{POD}.env": [{"name": name, "value": "x"}]})) == []
         assert set(pods_of(name)) <= set(Role)
 
 
-def test_table_of_variables_is_on_the_page() -> None:
+def test_every_allowed_variable_is_on_the_page() -> None:
     page = (Path(__file__).parents[3] / "docs" / "api" / "finetunejob.md").read_text(encoding="utf-8")
     assert all(f"`{name}`" in page for group in ALLOWED for name in group.names)

@@ -1,4 +1,4 @@
-"""What a wrong manifest is told: every problem at once, in place, with what to do."""
+"""The problems of invalid manifests: all at once, with their path and remedy."""
 
 from pathlib import Path
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from support.manifests import LEAVE_OUT, Changes, changed, evalgate, finetunejob, table, told
+from support.manifests import LEAVE_OUT, Changes, changed, evalgate, finetunejob, problem_messages, table
 from tunegate_api.judging.golden import parse_golden
 from tunegate_api.v1alpha1 import EvalGate, FineTuneJob
 from tunegate_api.validation.problems import Problem, find_problems
@@ -16,41 +16,43 @@ STAGE = "spec.stages.0"
 
 
 @pytest.mark.parametrize("manifest", [finetunejob(), evalgate()], ids=["FineTuneJob", "EvalGate"])
-def test_a_good_manifest_has_no_problems(manifest: dict[str, Any]) -> None:
-    assert told(manifest) == []
+def test_valid_manifest_has_no_problems(manifest: dict[str, Any]) -> None:
+    assert problem_messages(manifest) == []
 
 
 @pytest.mark.parametrize(("manifest", "model"), [(finetunejob(), FineTuneJob), (evalgate(), EvalGate)])
-def test_what_has_no_problems_parses(manifest: dict[str, Any], model: type[FineTuneJob | EvalGate]) -> None:
+def test_manifest_without_problems_can_be_parsed(
+    manifest: dict[str, Any], model: type[FineTuneJob | EvalGate]
+) -> None:
     model.model_validate(manifest)
 
 
 @pytest.mark.parametrize("field", ["labels", "annotations", "namespace", "ownerReferences"])
-def test_metadata_that_is_left_empty_parses(field: str) -> None:
+def test_null_metadata_can_be_parsed(field: str) -> None:
     empty = FineTuneJob.model_validate(changed(finetunejob(), {f"metadata.{field}": None}))
     assert empty.metadata == FineTuneJob.model_validate(finetunejob()).metadata
 
 
 @pytest.mark.parametrize("name", ["finetunejob.yaml", "evalgate.yaml"])
-def test_what_the_project_promises_is_at_most_not_supported_yet(name: str) -> None:
+def test_full_manifests_have_only_not_supported_yet_problems(name: str) -> None:
     manifest = yaml.safe_load((DATA / name).read_text(encoding="utf-8"))
-    assert [problem for problem in told(manifest) if "not supported yet" not in problem] == []
+    assert [problem for problem in problem_messages(manifest) if "not supported yet" not in problem] == []
 
 
-def test_the_golden_set_that_the_project_promises_can_be_judged_by() -> None:
+def test_full_golden_set_can_be_parsed() -> None:
     cases = parse_golden((DATA / "golden.jsonl").read_text(encoding="utf-8"))
     assert [case.id for case in cases] == ["total-eur", "not-an-invoice"]
 
 
 GOOD: list[tuple[str, Changes]] = [
-    ("the least that a job can say", {"spec.evaluateEvery": LEAVE_OUT, "spec.resources": LEAVE_OUT}),
+    ("a minimal job", {"spec.evaluateEvery": LEAVE_OUT, "spec.resources": LEAVE_OUT}),
     ("steps instead of epochs", {f"{STAGE}.training": {"maxSteps": 100}}),
     ("steps between checkpoints", {"spec.evaluateEvery": {"steps": 10}}),
     ("a GPU", {"spec.resources": {"gpu": {"count": 1}, "memory": "48Gi"}}),
     ("all linear layers", {f"{STAGE}.adapter.targetModules": ["all-linear"]}),
     ("layers by name", {f"{STAGE}.adapter.targetModules": ["q_proj", "v_proj"]}),
     ("a claim with dots", {"spec.publish.0.uri": "pvc://models.team-a/orders"}),
-    ("rows named by their prompt", {"spec.data.train.columns": {"prompt": "text", "id": "text"}}),
+    ("the prompt column as the id column", {"spec.data.train.columns": {"prompt": "text", "id": "text"}}),
     (
         "a schema of schemas",
         {
@@ -72,37 +74,37 @@ GOOD: list[tuple[str, Changes]] = [
     ("data in a file", {"spec.data.train": {"uri": "file://orders.jsonl"}}),
     ("a schema in a ConfigMap", {"spec.taskMetrics.0.schema": {"configMap": "schemas", "key": "a.json"}}),
     ("half of the rows held out", {"spec.data.heldOut.fraction": "0.5"}),
-    ("an explicit null is left out", {"spec.queueName": None}),
-    ("status and metadata of the server", {"status": {"phase": "Odd"}, "metadata.managedFields": [{}]}),
+    ("an explicit null", {"spec.queueName": None}),
+    ("status and server-side metadata", {"status": {"phase": "Odd"}, "metadata.managedFields": [{}]}),
     ("a namespace", {"metadata.namespace": "team-a"}),
     ("labels and annotations", {"metadata.labels": {"team": "a"}, "metadata.annotations": {"a/b": "7"}}),
-    ("annotations that are left empty", {"metadata.annotations": None, "metadata.labels": None}),
+    ("empty annotations", {"metadata.annotations": None, "metadata.labels": None}),
 ]
 
 
 @pytest.mark.parametrize("changes", [row[1] for row in GOOD], ids=[row[0] for row in GOOD])
-def test_nothing_is_said_against(changes: Changes) -> None:
-    assert told(changed(finetunejob(), changes)) == []
+def test_valid_job_has_no_problems(changes: Changes) -> None:
+    assert problem_messages(changed(finetunejob(), changes)) == []
 
 
 GOOD_GATES: list[tuple[str, Changes]] = [
-    ("the least that a gate can say", {"spec.thresholds": LEAVE_OUT, "spec.baselines": LEAVE_OUT}),
-    ("a rate alone", {"spec.thresholds": {"minPassRate": "0.9"}, "spec.baselines": []}),
-    ("mustPass alone", {"spec.thresholds": {"mustPass": ["edge"]}, "spec.baselines": []}),
-    ("a baseline alone", {"spec.thresholds": LEAVE_OUT, "spec.baselines": ["LastPublished"]}),
+    ("a minimal gate", {"spec.thresholds": LEAVE_OUT, "spec.baselines": LEAVE_OUT}),
+    ("only a pass rate", {"spec.thresholds": {"minPassRate": "0.9"}, "spec.baselines": []}),
+    ("only mustPass", {"spec.thresholds": {"mustPass": ["edge"]}, "spec.baselines": []}),
+    ("only a baseline", {"spec.thresholds": LEAVE_OUT, "spec.baselines": ["LastPublished"]}),
 ]
 
 
 @pytest.mark.parametrize("changes", [row[1] for row in GOOD_GATES], ids=[row[0] for row in GOOD_GATES])
-def test_nothing_is_said_against_a_gate(changes: Changes) -> None:
-    assert told(changed(evalgate(), changes)) == []
+def test_valid_gate_has_no_problems(changes: Changes) -> None:
+    assert problem_messages(changed(evalgate(), changes)) == []
 
 
 OBJECTS: list[tuple[str, Changes, str]] = [
     ("no name", {"metadata": {}}, "metadata.name: missing: give the object a name"),
     ("no metadata", {"metadata": LEAVE_OUT}, "metadata.name: missing: give the object a name"),
     (
-        "a name that no label takes",
+        "a name with dots",
         {"metadata.name": "orders.v2"},
         'metadata.name: is "orders.v2": must be lower-case letters, digits and dashes, beginning and',
     ),
@@ -114,7 +116,7 @@ OBJECTS: list[tuple[str, Changes, str]] = [
     ),
     ("another kind", {"kind": "Job"}, 'kind: is "Job": must be one of EvalGate, FineTuneJob'),
     (
-        "a misspelt kind",
+        "a misspelled kind",
         {"kind": "FinetuneJob"},
         'kind: is "FinetuneJob", did you mean FineTuneJob? Must be one of EvalGate, FineTuneJob',
     ),
@@ -123,7 +125,7 @@ OBJECTS: list[tuple[str, Changes, str]] = [
     ("metadata that is text", {"metadata": "orders"}, "metadata: must be a mapping with the name"),
     ("a name that is a number", {"metadata.name": 7}, 'metadata.name: must be text: write "7", with the'),
     (
-        "a namespace that none can have",
+        "an invalid namespace",
         {"metadata.namespace": "Team A"},
         'metadata.namespace: is "Team A": must be lower-case letters, digits and dashes, beginning and',
     ),
@@ -138,7 +140,7 @@ OBJECTS: list[tuple[str, Changes, str]] = [
         'metadata.labels.version: must be text: write "2", with the quotes',
     ),
     (
-        "an annotation that is a switch",
+        "an annotation that is a boolean",
         {"metadata.annotations": {"a/b": True}},
         'metadata.annotations.a/b: must be text: write "true", with the quotes',
     ),
@@ -153,7 +155,7 @@ OBJECTS: list[tuple[str, Changes, str]] = [
         "metadata.annotations: must be a mapping of names to texts: write NAME: TEXT below it",
     ),
     (
-        "a misspelt part",
+        "a misspelled top-level field",
         {"sepc": {}},
         "sepc: unknown field, did you mean spec? Known",
     ),
@@ -167,12 +169,12 @@ OBJECTS: list[tuple[str, Changes, str]] = [
 
 
 @table(OBJECTS)
-def test_the_object_itself(changes: Changes, said: str) -> None:
-    problems = told(changed(finetunejob(), changes))
-    assert [problem for problem in problems if problem.startswith(said)], problems
+def test_invalid_metadata_or_kind_is_reported(changes: Changes, message: str) -> None:
+    problems = problem_messages(changed(finetunejob(), changes))
+    assert [problem for problem in problems if problem.startswith(message)], problems
 
 
-def test_every_mistake_is_told_at_once_whatever_kind_it_is() -> None:
+def test_all_problems_are_reported_at_once_in_field_order() -> None:
     wrong = changed(
         finetunejob(),
         {
@@ -195,19 +197,19 @@ def test_every_mistake_is_told_at_once_whatever_kind_it_is() -> None:
 
 
 @pytest.mark.parametrize("value", ["LoRA", ["a"], 7, True])
-def test_a_part_of_the_wrong_shape_is_told_once(value: object) -> None:
-    problems = told(changed(finetunejob(), {f"{STAGE}.adapter": value}))
+def test_value_of_the_wrong_type_is_reported_once(value: object) -> None:
+    problems = problem_messages(changed(finetunejob(), {f"{STAGE}.adapter": value}))
     assert len(problems) == 1, problems
     assert problems[0].startswith("spec.stages[0].adapter: must be a mapping")
 
 
-def test_a_field_of_the_wrong_shape_is_not_called_missing() -> None:
-    assert told(changed(finetunejob(), {"spec.model.uri": 7})) == [
+def test_field_of_the_wrong_type_is_not_reported_as_missing() -> None:
+    assert problem_messages(changed(finetunejob(), {"spec.model.uri": 7})) == [
         'spec.model.uri: must be text: write "7", with the quotes'
     ]
 
 
-def test_every_field_may_be_anything_without_a_crash() -> None:
+def test_any_value_in_any_field_does_not_crash() -> None:
     def paths(value: Any, path: str) -> list[str]:
         keys: list[Any] = list(value) if isinstance(value, dict) else []
         keys = list(range(len(value))) if isinstance(value, list) else keys
@@ -220,7 +222,7 @@ def test_every_field_may_be_anything_without_a_crash() -> None:
                 find_problems(changed(manifest, {path: value}))
 
 
-def test_a_problem_reads_as_place_and_message() -> None:
+def test_problem_is_printed_as_path_and_message() -> None:
     problem = Problem(("spec", "stages", 0, "adapter"), "is odd")
     assert problem.where == "spec.stages[0].adapter"
     assert str(problem) == "spec.stages[0].adapter: is odd"
