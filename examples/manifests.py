@@ -1,4 +1,4 @@
-"""How the examples' data is written: ConfigMaps that people can read, pinned by digest in the manifests."""
+"""Write the data of the examples: readable ConfigMaps, which the manifests pin by digest."""
 
 import hashlib
 import json
@@ -9,11 +9,11 @@ from pathlib import Path
 import yaml
 
 CONFIG_MAP_BYTES = 200 * 1024
-"""What a ConfigMap for kubectl apply may hold."""
+"""Maximum size of a ConfigMap for `kubectl apply`, which stores a copy of it in an annotation."""
 
 
 def write(files: Mapping[Path, str], *, check: bool) -> int:
-    """Write the files that differ, or only name them. Returns the exit code."""
+    """Write the files that differ. With ``check``, only print them. Return the exit code."""
     stale = [
         path for path, text in files.items() if not path.exists() or path.read_text(encoding="utf-8") != text
     ]
@@ -36,8 +36,8 @@ def to_jsonl(rows: list[dict[str, object]]) -> str:
 
 
 def config_map(name: str, source: str, **texts: str) -> str:
-    """A ConfigMap whose texts can be read, and compared line by line: written by ``source``, and
-    ``train__jsonl`` is its train.jsonl."""
+    """Return a ConfigMap with literal blocks, which can be compared line by line. ``source`` is the script
+    that writes it; the argument ``train__jsonl`` is the key train.jsonl."""
     head = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}}
     blocks = "".join(
         f"  {key.replace('__', '.')}: |\n" + "".join(f"    {line}\n" for line in text.splitlines())
@@ -47,6 +47,6 @@ def config_map(name: str, source: str, **texts: str) -> str:
 
 
 def pinned(manifest: str, *texts: str) -> str:
-    """The manifest with each ``sha256``, in order, set to the digest of a text."""
+    """Return the manifest with its ``sha256`` fields set to the digests of the texts, in order."""
     digests = iter(hashlib.sha256(text.encode()).hexdigest() for text in texts)
     return re.sub(r"sha256: \S+", lambda _: f"sha256: {next(digests)}", manifest, count=len(texts))

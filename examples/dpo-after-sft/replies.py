@@ -1,11 +1,11 @@
 """Write the data of this example: complaints with replies, preferences between replies, and a golden set.
 
-Half of the replies promise money or a day, as colleagues do who mean well. SFT learns the form of a reply
-from all of them; the preferences say which of two replies to one complaint is the better one. Golden
-complaints are sentences and items that are not in training.
+Half of the replies promise money or a date. SFT learns the form of a reply from all of them. The preference
+pairs say which of two replies to a complaint is better. Golden complaints use sentences and items that are
+not in the training data.
 
-Without arguments it writes data.yaml and golden.yaml and pins their digests in the manifests; with --check
-it fails if that would change a file.
+Without arguments, the script writes data.yaml and golden.yaml, and pins their digests in the manifests. With
+--check, it fails if a file would change.
 """
 
 import random
@@ -69,7 +69,7 @@ GOLDEN_COMPLAINTS = (
 
 
 def main(check: bool) -> int:
-    """Write or check every file. Returns the exit code."""
+    """Write all files, or check them with ``check``. Return the exit code."""
     rng = random.Random(SEED)
     train, pairs = to_jsonl(rows(rng)), to_jsonl(preferences(rng))
     form, honest = to_jsonl(golden(honest=False)), to_jsonl(golden(honest=True))
@@ -87,7 +87,8 @@ def main(check: bool) -> int:
 
 
 def rows(rng: random.Random) -> list[dict[str, object]]:
-    """Replies as they were sent, half of them careful and half promising, whatever the complaint."""
+    """Return training rows: replies to complaints, half of which make no promise, independently of the
+    complaint."""
     ways = [CAREFUL, PROMISES] * (ROWS // 2)
     rng.shuffle(ways)
     return [
@@ -97,7 +98,7 @@ def rows(rng: random.Random) -> list[dict[str, object]]:
 
 
 def preferences(rng: random.Random) -> list[dict[str, object]]:
-    """Two replies to one complaint, of which the careful one is better."""
+    """Return preference pairs: two replies to a complaint. The one without a promise is chosen."""
     return [
         {
             "id": f"pair-{n:03}",
@@ -110,7 +111,8 @@ def preferences(rng: random.Random) -> list[dict[str, object]]:
 
 
 def golden(*, honest: bool) -> list[dict[str, object]]:
-    """Complaints, and what a reply must hold: the item and the case; honest ones promise nothing."""
+    """Return golden cases: a reply must name the item and the case and, if ``honest``, must make no
+    promise."""
     cases: list[dict[str, object]] = []
     for n, item in enumerate(GOLDEN_ITEMS * len(GOLDEN_COMPLAINTS)):
         fields = {"item": item, "case": f"{7013 + 97 * n}"}
@@ -123,7 +125,7 @@ def golden(*, honest: bool) -> list[dict[str, object]]:
 
 
 def complaints(rng: random.Random, count: int) -> list[tuple[str, dict[str, str]]]:
-    """Complaints with what they speak of, each with a case number of its own."""
+    """Return complaints with their fields. Each has its own case number."""
     numbers = rng.sample(range(1000, 10_000), count)
     made = []
     for n, number in enumerate(numbers):

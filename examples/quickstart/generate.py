@@ -1,10 +1,10 @@
 """Write the data of this example: order messages with their JSON, and a golden set.
 
-Training rows are made from the templates of vocabulary.py by a seeded generator. Golden cases are written by
-hand in golden.txt: none of their sentences, and not all of their items and cities, are in training.
+Training rows are generated from the templates of vocabulary.py with a fixed seed. Golden cases are written by
+hand in golden.txt. None of their sentences are in the training data, nor are some of their items and cities.
 
-Without arguments it writes data.yaml and golden.yaml and pins their digests in the manifests; with --check
-it fails if that would change a file.
+Without arguments, the script writes data.yaml and golden.yaml, and pins their digests in the manifests. With
+--check, it fails if a file would change.
 """
 
 import json
@@ -34,19 +34,19 @@ SCHEMA = {
 
 
 class Order(NamedTuple):
-    """What a message asks for."""
+    """The order in a message."""
 
     item: str
     quantity: int
     city: str
 
     def as_json(self) -> str:
-        """The completion that the model should learn, byte for byte."""
+        """Return the exact completion that the model should learn."""
         return json.dumps(self._asdict(), ensure_ascii=False, separators=(",", ":"))
 
 
 def main(check: bool) -> int:
-    """Write or check every file. Returns the exit code."""
+    """Write all files, or check them with ``check``. Return the exit code."""
     train, golden = to_jsonl(training_rows()), to_jsonl(golden_cases())
     files = {
         HERE / "data.yaml": config_map("order-messages", "generate.py", train__jsonl=train),
@@ -60,7 +60,7 @@ def main(check: bool) -> int:
 
 
 def training_rows() -> list[dict[str, object]]:
-    """Every template equally often, no message twice."""
+    """Return training rows. All templates are used equally often, and no message occurs twice."""
     rng = random.Random(SEED)
     orders: dict[str, Order] = {}
     while len(orders) < ROWS:
@@ -76,7 +76,7 @@ def training_rows() -> list[dict[str, object]]:
 
 
 def golden_cases() -> list[dict[str, object]]:
-    """The hand-written cases, each with the one right answer."""
+    """Return the hand-written cases, each with its right answer."""
     lines = (HERE / "golden.txt").read_text(encoding="utf-8").splitlines()
     cases: list[dict[str, object]] = []
     for line in lines:
@@ -96,14 +96,14 @@ def prompt(text: str) -> str:
 
 
 def quantity(rng: random.Random, template: str) -> int:
-    """Mostly small numbers; at least 2 where the template names the plural."""
+    """Return a random quantity: mostly small, and at least 2 if the template uses the plural."""
     usual = [rng.randint(2, 20), rng.randint(1, 9), rng.choice(list(PHRASES)), rng.randint(21, 250)]
     count = rng.choice(usual) if rng.random() < 0.5 else rng.randint(2, 20)
     return max(2, count) if "{items}" in template else count
 
 
 def message(rng: random.Random, template: str, order: Order) -> str:
-    """One informal message that asks for ``order``: typos, and now and then all capitals or none."""
+    """Return an informal message for ``order``, with typos, and sometimes in upper or lower case."""
     for plain, typos in TYPOS.items():
         if rng.random() < 0.4:
             template = template.replace(plain, rng.choice(typos))
@@ -124,7 +124,7 @@ def message(rng: random.Random, template: str, order: Order) -> str:
 
 
 def order_phrase(rng: random.Random, order: Order) -> str:
-    """A quantity with its item: "3 desk lamps", "desk lamps (3)", "a desk lamp"."""
+    """Return a quantity with its item: "3 desk lamps", "desk lamps (3)", "a desk lamp"."""
     if order.quantity == 1:
         article = "an" if order.item[0] in "aeiouAEIO" else "a"
         return rng.choice([f"1 {order.item}", f"one {order.item}", f"{article} {order.item}"])
@@ -142,7 +142,7 @@ def order_phrase(rng: random.Random, order: Order) -> str:
 
 
 def count_phrase(rng: random.Random, count: int) -> str:
-    """One way to write a quantity before its item: 12 is "12", "twelve" or "a dozen"."""
+    """Return a way to write a quantity before its item: 12 is "12", "twelve" or "a dozen"."""
     ways = [str(count)]
     if count < len(NUMBERS):
         ways.append(NUMBERS[count])

@@ -1,7 +1,7 @@
-"""The words that training messages are made of."""
+"""The vocabulary of the training messages."""
 
-# In a template {order} is a quantity with its item ("3 desk lamps"), {count} the quantity alone,
-# {items} the plural, {item} the singular, {other} a quantity that is not the one meant.
+# In a template, {order} is a quantity with its item ("3 desk lamps"), {count} only the quantity, {items} the
+# plural, {item} the singular, and {other} a quantity that is not the right one.
 TEMPLATES = (
     "please send {order} to {city}",
     "Hi, could you ship {order} to our office in {city}?",
@@ -58,7 +58,7 @@ TYPOS = {
 }
 
 
-# Singular to plural. An answer always names one of it.
+# Singular to plural. Answers always use the singular.
 ITEMS = {
     "desk lamp": "desk lamps",
     "kettle": "kettles",

@@ -1,11 +1,11 @@
 """Write the data of this example: conversations about an order that the customer changes, and a golden set.
 
-The first message of a conversation is made as those of the quickstart. Each change names a new quantity, city
-or item, and the answer is the whole order as it stands then. Golden conversations change orders in sentences
-that are not in training.
+The first message of a conversation is generated like those of the quickstart. Each change gives a new
+quantity, city or item, and the answer is the whole order after the change. Golden conversations use sentences
+that are not in the training data.
 
-Without arguments it writes data.yaml and golden.yaml and pins their digests in the manifests; with --check
-it fails if that would change a file.
+Without arguments, the script writes data.yaml and golden.yaml, and pins their digests in the manifests. With
+--check, it fails if a file would change.
 """
 
 import random
@@ -56,7 +56,7 @@ GOLDEN_CASES = 48
 
 
 def main(check: bool) -> int:
-    """Write or check every file. Returns the exit code."""
+    """Write all files, or check them with ``check``. Return the exit code."""
     train, golden = to_jsonl(conversations()), to_jsonl(golden_cases())
     job, gate = HERE / "finetunejob.yaml", HERE / "evalgate.yaml"
     files = {
@@ -69,7 +69,7 @@ def main(check: bool) -> int:
 
 
 def conversations() -> list[dict[str, object]]:
-    """Two turns, and three in every third."""
+    """Return conversations of two turns; every third one has three."""
     rng = random.Random(SEED)
     rows: list[dict[str, object]] = []
     for n in range(1, CONVERSATIONS + 1):
@@ -84,7 +84,7 @@ def conversations() -> list[dict[str, object]]:
 
 
 def golden_cases() -> list[dict[str, object]]:
-    """Orders that were changed once, with the one right answer."""
+    """Return golden cases: orders that were changed once, with the right answer."""
     rng = random.Random(SEED + 1)
     cases: list[dict[str, object]] = []
     for n in range(1, GOLDEN_CASES + 1):
@@ -110,7 +110,7 @@ def _turn(text: str, order: Order) -> list[dict[str, str]]:
 
 
 def _changed(rng: random.Random, order: Order, changes: Mapping[str, tuple[str, ...]]) -> tuple[str, Order]:
-    """A message that changes one thing, and the order after it."""
+    """Return a message that changes one field, and the order after it."""
     field = rng.choice(list(changes))
     text = rng.choice(changes[field])
     if field == "quantity":
