@@ -47,7 +47,7 @@ JOB = """\
     """
 
 
-def test_every_value_has_its_line(write: Write) -> None:
+def test_every_value_of_a_manifest_has_a_line_number(write: Write) -> None:
     manifest = load_one(write(JOB))
     assert manifest.line_of(("spec",)) == 5
     assert manifest.line_of(("spec", "stages", 0)) == 7
@@ -125,7 +125,7 @@ def test_plain_scalars_are_read_like_kubectl_reads_them(write: Write, written: s
     assert type(value) is type(read)
 
 
-def test_anchors_and_merge_keys_are_supported(write: Write) -> None:
+def test_yaml_anchors_and_merge_keys_are_supported(write: Write) -> None:
     manifest = load_one(
         write("apiVersion: v1\nkind: A\nbase: &base {r: 8, alpha: 16}\nadapter:\n  <<: *base\n  r: 4\n")
     )

@@ -32,17 +32,17 @@ def test_only_the_support_folder_of_tests_is_a_package() -> None:
 
 
 @pytest.mark.parametrize("isolation", ["-S", "-sE"])
-def test_python_starts_in_the_repository_root(isolation: str) -> None:
+def test_python_can_start_in_the_repository_root(isolation: str) -> None:
     """``-S`` starts without site-packages, whose imports could hide the problem."""
     done = run(isolation, "-c", "import collections, operator; print(operator.add(1, 2))")
     assert (done.returncode, done.stdout) == (0, "3\n"), done.stderr
 
 
-def test_pytest_starts_in_the_repository_root() -> None:
+def test_pytest_can_start_in_the_repository_root() -> None:
     done = run("-m", "pytest", "--version")
     assert done.returncode == 0, done.stderr
 
 
-def test_kopf_starts_in_the_repository_root() -> None:
+def test_kopf_can_start_in_the_repository_root() -> None:
     done = run("-m", "kopf", "--version")
     assert done.returncode == 0, done.stderr

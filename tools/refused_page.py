@@ -32,8 +32,8 @@ IDENTITY = ("name", "method", "uri")
 SHOWN = 4
 """Maximum length of a list that is shown in full."""
 MUTABLE_FIELDS = {
-    "FineTuneJob": "`suspend`, the deadlines and the TTL may change, come and go. Nothing else may.",
-    "EvalGate": "Everything but the golden set may change; a running job keeps the gate as it read it.",
+    "FineTuneJob": "Only `suspend`, the deadlines and the TTL can be added, changed or removed.",
+    "EvalGate": "All fields except the golden set can be changed. A running job uses the gate as it read it.",
 }
 
 INTRODUCTION = """\

@@ -300,13 +300,13 @@ FINETUNEJOB = [
         "columns for chats and prompts",
         {"spec.data.train.columns": {"messages": "chat", "prompt": "text"}},
         "spec.data.train.columns.messages",
-        "messages includes prompt and completion: leave it out, or prompt",
+        "messages already includes prompt and completion: leave out messages or prompt",
     ),
     Wrong(
         "columns for chats and completions",
         {"spec.data.train.columns": {"messages": "chat", "completion": "json"}},
         "spec.data.train.columns.messages",
-        "messages includes prompt and completion: leave it out, or completion",
+        "messages already includes prompt and completion: leave out messages or completion",
     ),
     Wrong(
         "a column of chosen answers in training rows",
@@ -378,7 +378,7 @@ FINETUNEJOB = [
             "spec.stages.1": DPO_STAGE,
         },
         "spec.data.preference.columns.rejected",
-        "name the same field: name the field of each",
+        "name the same field: name two different fields",
     ),
     Wrong(
         "a preference metric without preference data",
@@ -432,7 +432,7 @@ FINETUNEJOB = [
         "a judge model with a manual review",
         {"spec.data.quality": {"judge": JUDGE}},
         "spec.data.quality.judge",
-        "is only for review: Judge: leave it out, or set review: Judge",
+        "is not allowed with review: Manual: leave it out, or set review: Judge",
     ),
     Wrong(
         "a judge address that is not HTTP",

@@ -162,7 +162,8 @@ def _in_order(tool: dict[str, Any]) -> dict[str, Any]:
         raise ValueError("must be {type: function, function: {name, description, parameters}}")
     others = sorted((tool.keys() - {"type", "function"}) | (function.keys() - set(_OF_FUNCTION)))
     if others:
-        raise ValueError(f"has {', '.join(others)}, which some servers do not pass on: leave it out")
+        names = ", ".join(others)
+        raise ValueError(f"has {names}, which some servers do not pass to a template: leave it out")
     return {"type": "function", "function": {name: function[name] for name in _OF_FUNCTION}}
 
 

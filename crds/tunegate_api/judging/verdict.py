@@ -332,7 +332,7 @@ def assess_checkpoint(cases: CaseSet, rules: Rules, history: Sequence[StepOutcom
     Raises ValueError if ``history`` is empty.
     """
     if not history:
-        raise ValueError("history is empty: it begins with the starting model")
+        raise ValueError("history is empty: it must begin with the starting model")
     current, before, total = history[-1], history[:-1], len(cases.ids)
     passed = passed_count(current.outcomes)
     if not before:

@@ -26,7 +26,7 @@ API_VERSION_TEXT = (
     "The versioned schema of this object. Servers convert it to the latest internal value, and may reject "
     "versions that they do not know."
 )
-KIND_TEXT = "The REST resource that this object is. Cannot be changed. In CamelCase."
+KIND_TEXT = "The kind of REST resource that this object represents. Cannot be changed. In CamelCase."
 
 HEADER = "# Generated from crds/tunegate_api by `python -m tunegate_api.schema.crd`. Do not edit.\n"
 

@@ -160,7 +160,7 @@ class Reason(StrEnum):
     another version of the operator. The operator starts and deletes nothing until it can be read."""
     # stopped by a gate
     GOLDEN_REGRESSION = "GoldenRegression"
-    """The golden pass rate is below that of the best checkpoint by the limit of the gate or more."""
+    """The golden pass rate dropped below that of the best checkpoint by at least the gate's limit."""
     MUST_PASS_FAILED = "MustPassFailed"  # noqa: S105 - no password, though it has "pass" in it
     """A `mustPass` case that passed before fails now."""
     REGRESSING = "Regressing"

@@ -129,8 +129,8 @@ class Known:
     @property
     def _message(self) -> str:
         return (
-            f"may only have {', '.join(self.keys)}: set arguments with a field of their own in that field "
-            f"(learning_rate is learningRate), and leave out the rest"
+            f"may only have {', '.join(self.keys)}: set other arguments by their own field "
+            f"(learning_rate is learningRate), or leave them out"
         )
 
 

@@ -110,7 +110,7 @@ RULES: dict[type[ApiModel], tuple[Rule, ...]] = {
         *(
             Refuse(
                 given("messages") & given(name),
-                f"messages includes prompt and completion: leave it out, or {name}",
+                f"messages already includes prompt and completion: leave out messages or {name}",
                 at=("messages",),
             )
             for name in ("prompt", "completion")
@@ -130,7 +130,7 @@ RULES: dict[type[ApiModel], tuple[Rule, ...]] = {
         ),
         Refuse(
             same("chosen", "rejected"),
-            "chosen and rejected name the same field: name the field of each",
+            "chosen and rejected name the same field: name two different fields",
             at=("rejected",),
         ),
     ),
@@ -159,7 +159,7 @@ RULES: dict[type[ApiModel], tuple[Rule, ...]] = {
         ),
         Refuse(
             given("judge") & ~_IS_JUDGED,
-            "judge is only for review: Judge: leave it out, or set review: Judge",
+            "judge is not allowed with review: Manual: leave it out, or set review: Judge",
             at=("judge",),
         ),
     ),
@@ -274,7 +274,7 @@ RULES: dict[type[ApiModel], tuple[Rule, ...]] = {
         ),
         Refuse(
             not_divisible("stages", "training.batchSize", "resources.nodes", "resources.gpu.count"),
-            "a batch is divided evenly among all GPUs of all nodes: make each batchSize a multiple of their "
+            "all GPUs of all nodes get equal shares of a batch: make each batchSize a multiple of their "
             "number",
             at=("stages",),
         ),

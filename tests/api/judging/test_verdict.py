@@ -248,7 +248,7 @@ def test_difference_to_each_baseline_is_exact():
         ("", INCONCLUSIVE, "f1: no held-out rows to measure on"),
     ],
 )
-def test_task_metric_is_judged(outcomes, state, message):
+def test_task_metric_is_judged_by_its_pass_rate(outcomes, state, message):
     finding = judge_task("f1", cases(len(outcomes)), outcomes, Fraction(3, 4))
     assert (finding.state, finding.message) == (state, message)
 
@@ -301,7 +301,7 @@ def assess(*passed: int, rules: Rules = DEFAULTS) -> Assessment:
         ("a drop confirmed by a smaller drop", [90, 70, 85], StopAction.STOP),
     ],
 )
-def test_stop_rule_with_confirmation(what, passed, action):
+def test_stop_rule_stops_only_after_a_confirmed_drop(what, passed, action):
     assert assess(*passed).action is action, what
 
 
@@ -354,7 +354,7 @@ def test_unmeasured_outcomes_do_not_stop_training():
 
 
 def test_empty_history_raises_value_error():
-    with pytest.raises(ValueError, match="begins with the starting model"):
+    with pytest.raises(ValueError, match="must begin with the starting model"):
         assess_checkpoint(cases(100), Rules(), [])
 
 
