@@ -193,7 +193,9 @@ def test_pod_in_another_namespace_is_refused(server, api, team, tmp_path):
         body = _report(ours.job_uid)
         eventually(lambda: forged.post(body) == 403, what="the forged pod is known, and refused")
         log = (tmp_path / "operator.log").read_text()
-        assert f"the token is of a pod in namespace {attacker}, where the job is not" in log
+        assert (
+            f"the token belongs to a pod in namespace {attacker}, but the job is in another namespace" in log
+        )
         assert eventually(lambda: ours.post(body) == 200, what="the real one")
         release(api, attacker)
 

@@ -147,7 +147,7 @@ def test_a_token_is_reviewed_again_only_after_a_while(senders, reviews, clock):
 
 def test_a_refused_token_is_reviewed_again_only_after_a_while(senders, reviews, clock):
     for _ in range(100):
-        with pytest.raises(RefusedError, match="not one for reporting on this job"):
+        with pytest.raises(RefusedError, match="not valid for reports on this job"):
             senders.check("bad", JOB)
     assert reviews.count == 1
     clock.advance(REFUSED_SECONDS + 1)
@@ -170,7 +170,7 @@ def test_many_refused_tokens_do_not_displace_an_accepted_one(senders, reviews):
 
 
 def test_a_token_of_another_audience_is_refused(senders):
-    with pytest.raises(RefusedError, match="not one for reporting on this job"):
+    with pytest.raises(RefusedError, match="not valid for reports on this job"):
         senders.check("good", "other-job")
 
 
@@ -195,7 +195,9 @@ def test_a_pod_of_another_namespace_is_refused(senders, reviews, cache, job_is_t
     if not job_is_there:
         delete(cache, "forged-child")
     reviews.pods, reviews.username = ["forged-pod"], "system:serviceaccount:attacker:default"
-    with pytest.raises(RefusedError, match="a pod in namespace attacker, where the job is not"):
+    with pytest.raises(
+        RefusedError, match="a pod in namespace attacker, but the job is in another namespace"
+    ):
         senders.check("good", JOB)
 
 
@@ -217,7 +219,9 @@ def test_a_job_of_another_namespace_makes_no_sender(senders, reviews, cache):
 @pytest.mark.parametrize(("namespace", "name"), [("attacker", None), ("default", "another")])
 def test_a_token_that_contradicts_its_pod_is_refused(senders, reviews, namespace, name):
     reviews.username, reviews.name = f"system:serviceaccount:{namespace}:default", name
-    with pytest.raises(RefusedError, match="the token names another pod than its uid does"):
+    with pytest.raises(
+        RefusedError, match="the pod name and the pod uid in the token belong to different pods"
+    ):
         senders.check("good", JOB)
 
 
@@ -234,11 +238,11 @@ def test_a_token_that_contradicts_its_pod_is_refused(senders, reviews, namespace
         ),
         (
             owned("Job", "c", "FineTuneJob", JOB, labels=LABELS | {ATTEMPT_LABEL: "3"}),
-            "the labels of the pod are not those of its Job",
+            "the labels of the pod differ from those of its Job",
         ),
         (
             owned("Job", "c", "FineTuneJob", JOB, labels=LABELS | {ROLE_LABEL: "gate"}),
-            "the labels of the pod are not those of its Job",
+            "the labels of the pod differ from those of its Job",
         ),
     ],
     ids=["other kind", "other group", "no Job", "no labels", "another job's", "attempt", "role"],
@@ -254,7 +258,7 @@ def test_a_pod_is_refused_by_what_its_job_is(senders, reviews, cache, child, mes
 def test_a_pod_without_a_job_is_refused(senders, reviews, cache):
     add(cache, owned("Pod", "bare", "FineTuneJob", JOB))
     reviews.pods = ["bare"]
-    with pytest.raises(RefusedError, match="a pod that no Job controls"):
+    with pytest.raises(RefusedError, match="a pod that is not controlled by a Job"):
         senders.check("good", JOB)
 
 
@@ -263,7 +267,7 @@ def test_labels_that_name_no_role_are_refused(senders, reviews, cache):
     add(cache, owned("Job", "c", "FineTuneJob", JOB, labels=labels))
     add(cache, owned("Pod", "p", "Job", "c", labels=labels))
     reviews.pods = ["p"]
-    with pytest.raises(RefusedError, match="name no role and attempt"):
+    with pytest.raises(RefusedError, match="have no valid role or attempt"):
         senders.check("good", JOB)
 
 

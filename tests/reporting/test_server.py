@@ -130,14 +130,14 @@ def test_its_certificate_is_another_one_before_it_expires(monkeypatch, caplog):
         with monkeypatch.context() as patch:
             patch.setattr(server.tempfile, "TemporaryDirectory", no_room)
             clock.advance(timedelta(days=5).total_seconds())
-            eventually(lambda: "is not rotated: [Errno 28]" in caplog.text, seconds=10, what="it tried")
+            eventually(lambda: "was not rotated: [Errno 28]" in caplog.text, seconds=10, what="it tried")
             assert serial_number(engine) == first
         eventually(lambda: serial_number(engine) != first, seconds=10, what="it is another one")
         assert post(engine, report()) == (200, "acknowledged")
 
 
 def test_a_forged_report_is_refused_and_not_handed_on(engine):
-    assert post(engine, report(), token="another") == (403, "the token is of a pod of another job")
+    assert post(engine, report(), token="another") == (403, "the token belongs to a pod of another job")
     assert post(engine, report(), token=None)[0] == 401
     assert engine.taken == []
 
@@ -161,7 +161,7 @@ def test_what_may_pass_is_to_be_tried_again(engine, error):
         (report(role="dance"), "role: Input should be 'data'"),
         ({}, "jobUid: Field required; role: Field required; attempt: Field required"),
         (report(results={"sets": {"a\nb": 1}}), "results.sets.a b: "),
-        (report(jobUid="other"), "jobUid: other is not the job of this address"),
+        (report(jobUid="other"), "jobUid: other is not the job uid in the URL"),
     ],
 )
 def test_what_is_no_report_is_refused_by_name(engine, body, named):
@@ -180,7 +180,7 @@ def test_a_report_of_another_step_is_refused_and_not_handed_on(engine):
         "attempt: 2 is higher than the latest attempt (1) of data",
     )
     code, message = post(engine, report(role="train", stage="forged"))
-    assert (code, message) == (422, "stage: forged is no stage of this job")
+    assert (code, message) == (422, "stage: forged is not a stage of this job")
     assert engine.taken == []
     assert post(engine, report())[0] == 200
 
@@ -198,7 +198,7 @@ def test_a_report_of_another_step_is_refused_and_not_handed_on(engine):
 def test_a_report_above_a_limit_is_refused_with_what_to_do(engine, body):
     code, message = post(engine, body)
     assert code == 413
-    assert "sending it again does not help: use smaller golden sets" in message
+    assert "retrying does not help: use smaller golden sets" in message
     assert engine.taken == []
 
 
@@ -248,7 +248,7 @@ def test_an_error_of_the_operator_is_answered_and_logged(engine, caplog):
         raise RuntimeError("a bug")
 
     engine.acknowledge = fail
-    assert post(engine, report()) == (500, "internal error: the operator's log has it")
+    assert post(engine, report()) == (500, "internal error: see the operator's log")
     assert "RuntimeError: a bug" in caplog.text
 
 

@@ -65,10 +65,10 @@ def test_other_chores_send_nothing(chore):
 @pytest.mark.parametrize(
     ("reported", "message"),
     [
-        (Step(Role.TRAIN, "forged"), "stage: forged is no stage of this job"),
-        (Step(Role.TRAIN), "stage: None is no stage of this job"),
-        (Step(Role.GATE, "sft"), "role: gate sft is no step of this job"),
-        (Step(Role.REPORT), "role: report is no step of this job"),
+        (Step(Role.TRAIN, "forged"), "stage: forged is not a stage of this job"),
+        (Step(Role.TRAIN), "stage: None is not a stage of this job"),
+        (Step(Role.GATE, "sft"), "role: gate sft is not a step of this job"),
+        (Step(Role.REPORT), "role: report is not a step of this job"),
     ],
 )
 def test_a_report_of_no_step_of_the_job_is_refused(reported, message):
@@ -124,7 +124,7 @@ def test_a_role_reports_results_of_what_it_evaluates(step, subject, is_allowed):
     if is_allowed:
         sender(step).check(sent)
     else:
-        with pytest.raises(ForeignReportError, match=f"role {step.role} evaluates no {subject}"):
+        with pytest.raises(ForeignReportError, match=f"role {step.role} does not evaluate {subject}"):
             sender(step).check(sent)
 
 
@@ -138,10 +138,18 @@ def test_results_of_another_stage_are_refused(step, stage):
 @pytest.mark.parametrize(
     ("step", "content", "message"),
     [
-        (DATA, {"results": Results(sets={"golden/g": CaseSet(sha256="0", ids=["a"])})}, "evaluates nothing"),
-        (SFT, {"plan": plan_for("1")}, "role train makes no plan"),
-        (GATE, {"published": [PublishedArtifact(uri="pvc://m/x", digest="0" * 64)]}, "publishes nothing"),
-        (SFT, {"results": Results(last_published=LastPublished(reading=1))}, "reads no published version"),
+        (
+            DATA,
+            {"results": Results(sets={"golden/g": CaseSet(sha256="0", ids=["a"])})},
+            "does not evaluate anything",
+        ),
+        (SFT, {"plan": plan_for("1")}, "role train does not make a plan"),
+        (GATE, {"published": [PublishedArtifact(uri="pvc://m/x", digest="0" * 64)]}, "does not publish"),
+        (
+            SFT,
+            {"results": Results(last_published=LastPublished(reading=1))},
+            "does not read published versions",
+        ),
     ],
 )
 def test_a_role_reports_nothing_of_another_roles_work(step, content, message):

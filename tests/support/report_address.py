@@ -42,7 +42,7 @@ class Senders:
         if self.error:
             raise self.error
         if token != TOKEN:
-            raise RefusedError("the token is of a pod of another job")
+            raise RefusedError("the token belongs to a pod of another job")
         return self.sender
 
 

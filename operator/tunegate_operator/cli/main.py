@@ -268,7 +268,7 @@ def _answer(laptop: Laptop, name: str, annotation: str, reason: str) -> None:
     try:
         found = read_status(laptop.job(name))
     except KeyError:
-        raise click.ClickException(f"only the status of {name} is left: run it again") from None
+        raise click.ClickException(f"only the status file of {name} is left: run it again") from None
     if found.stop is None or found.completion_time:
         raise click.ClickException(f"{name} is not stopped: there is nothing to decide")
     laptop.annotate(name, annotation, {"stop": found.stop.id, "reason": reason})

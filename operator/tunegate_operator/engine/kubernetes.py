@@ -268,7 +268,7 @@ class KubernetesCluster:
         try:
             answer: Object = read_json(text)
         except ValueError as error:
-            raise ClusterError(f"{method} {path}: {response.status}, and no JSON") from error
+            raise ClusterError(f"{method} {path}: the answer ({response.status}) is not JSON") from error
         if response.status >= 400:
             raise _error(response.status, answer)
         return _without_managed_fields(answer)

@@ -64,7 +64,7 @@ class Lease:
         try:
             return self._hold()
         except ClusterError as error:
-            logger.warning("the Lease %s: %s", self._key.name, error)
+            logger.warning("the Lease %s cannot be taken or renewed: %s", self._key.name, error)
             return False
 
     def _hold(self) -> bool:
@@ -126,7 +126,7 @@ class Lease:
                 held_by_nobody = {k: v for k, v in current["spec"].items() if k != "holderIdentity"}
                 self._cluster.replace(current | {"spec": held_by_nobody | {"leaseDurationSeconds": 1}})
         except ClusterError as error:
-            logger.warning("the Lease %s was not given back: %s", self._key.name, error)
+            logger.warning("the Lease %s was not released: %s", self._key.name, error)
 
 
 def _read_spec(lease: Object) -> tuple[Object, list[str]]:

@@ -140,7 +140,9 @@ class Reconciler:
             try:
                 concerned += controller.concerns(changed, self._cache)
             except Exception:
-                logger.exception("%s: who is concerned by %s", controller.kind, key)
+                logger.exception(
+                    "%s: internal error while finding the objects that %s concerns", controller.kind, key
+                )
         for one in concerned:
             if one.kind in self._controllers:
                 self._queue.add(one)
@@ -325,7 +327,7 @@ class Reconciler:
             logger.debug("%s %s/%s: %s", key.kind, key.namespace, key.name, message)
             return
         self._complaints[key] = message
-        logger.warning("%s %s/%s: %s; trying again", key.kind, key.namespace, key.name, message)
+        logger.warning("%s %s/%s: %s; retrying", key.kind, key.namespace, key.name, message)
 
 
 def _log(key: Key, decision: Decision) -> None:

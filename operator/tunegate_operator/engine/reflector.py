@@ -60,7 +60,7 @@ class Reflector:
             except ClusterError as error:
                 failures += 1
                 pause = backoff(FIRST_PAUSE, LONGEST_PAUSE, failures)
-                logger.warning("watching %ss: %s; again in %.0f s", self.kind, error, pause)
+                logger.warning("watching %ss: %s; retrying in %.0f s", self.kind, error, pause)
                 stop.wait(pause)
 
     def _list(self) -> None:

@@ -169,7 +169,7 @@ class ReportStore:
                 break
         if self._held(uid) + more > self._max_job_bytes:
             raise JobTooLargeError(
-                f"the job's reports hold more than {self._max_job_bytes} bytes, which no ConfigMap can"
+                f"the job's reports are larger than {self._max_job_bytes} bytes, too large for its ConfigMaps"
             )
         for _ in self._released(list(self._recorded)):
             if self._bytes + more <= self._max_bytes:

@@ -100,6 +100,6 @@ def _named(field: tuple[int | str, ...], problem: str) -> str:
 
 def _too_large(found: str) -> TooLargeError:
     return TooLargeError(
-        f"the report is too large ({found}); it cannot be recorded and sending it again does not help: "
+        f"the report is too large ({found}); it cannot be recorded and retrying does not help: "
         "use smaller golden sets, or evaluate fewer checkpoints (spec.evaluateEvery)"
     )

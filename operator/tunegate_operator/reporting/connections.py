@@ -101,7 +101,7 @@ class Connections:
             try:
                 connected, address = await loop.sock_accept(self._listener)
             except OSError as error:
-                logger.warning("no connection for reports can be accepted: %s", error)
+                logger.warning("cannot accept connections for reports: %s", error)
                 await asyncio.sleep(ACCEPT_PAUSE)
                 continue
             source = address[0]

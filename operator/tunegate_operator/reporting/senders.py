@@ -96,9 +96,11 @@ class Senders:
             raise UnknownPodError(f"pod {identity.pod_uid} is not known yet")
         name, namespace = pod["metadata"]["name"], pod["metadata"]["namespace"]
         if (identity.namespace, identity.pod_name) != (namespace, name):
-            raise RefusedError("the token names another pod than its uid does")
+            raise RefusedError("the pod name and the pod uid in the token belong to different pods")
         if namespace != job["metadata"]["namespace"]:
-            raise RefusedError(f"the token is of a pod in namespace {namespace}, where the job is not")
+            raise RefusedError(
+                f"the token belongs to a pod in namespace {namespace}, but the job is in another namespace"
+            )
         step, attempt = self._step(pod, job)
         return Sender(step, attempt, _stages(job), self._latest_attempts(job))
 
@@ -106,7 +108,7 @@ class Senders:
         """What a pod of the job's namespace works at. Raises RefusedError and UnknownPodError."""
         uid, child_uid = uid_of(pod), _controller(pod, "batch", "Job")
         if child_uid is None:
-            raise RefusedError("the token is of a pod that no Job controls")
+            raise RefusedError("the token belongs to a pod that is not controlled by a Job")
         child = self._cache.by_uid(child_uid)
         if child is None:
             return self._step_without_job(pod, job)
@@ -118,7 +120,7 @@ class Senders:
             step = Step(Role(labels[ROLE_LABEL]), labels.get(STAGE_LABEL))
             attempt = int(labels[ATTEMPT_LABEL])
         except (KeyError, ValueError) as error:
-            raise RefusedError("the labels of the pod's Job name no role and attempt") from error
+            raise RefusedError("the labels of the pod's Job have no valid role or attempt") from error
         with self._lock:
             self._steps.put(uid, (uid_of(job), step, attempt))
         return step, attempt
@@ -131,7 +133,7 @@ class Senders:
         if known is None and len(self._cache.owners(pod)) > 1:
             raise RefusedError("the Job of this pod was deleted")
         if known and known[0] != uid_of(job):
-            raise RefusedError("the token is of a pod of another job")
+            raise RefusedError("the token belongs to a pod of another job")
         if known and is_being_deleted(pod):
             return known[1], known[2]
         raise UnknownPodError(f"the Job of pod {uid_of(pod)} is not known yet")
@@ -164,7 +166,7 @@ class Senders:
             return known
         status = self._review(token, audience)
         if not status.get("authenticated") or audience not in status.get("audiences", ()):
-            self._refuse(key, "the token is not one for reporting on this job, or has expired")
+            self._refuse(key, "the token is not valid for reports on this job, or has expired")
         user = status.get("user", {})
         extra, username = user.get("extra", {}), user.get("username", "")
         uids, names = extra.get(_POD_UID, ()), extra.get(_POD_NAME, ())
@@ -187,13 +189,13 @@ def _child_problem(child: Object, pod: Object, job: Object) -> str | None:
     if child["kind"] != "Job" or child["metadata"]["namespace"] != job["metadata"]["namespace"]:
         return "the pod's Job is in another namespace"
     if _controller(child, GROUP, "FineTuneJob") != uid_of(job):
-        return "the token is of a pod of another job"
+        return "the token belongs to a pod of another job"
     own, its = (obj["metadata"].get("labels") or {} for obj in (pod, child))
     expected = MANAGED_LABELS | {JOB_LABEL: job["metadata"]["name"]}
     if not expected.items() <= its.items():
         return "the pod's Job does not have the labels of the operator's Jobs"
     if any(own.get(label) != its.get(label) for label in _LABELS):
-        return "the labels of the pod are not those of its Job"
+        return "the labels of the pod differ from those of its Job"
     return None
 
 

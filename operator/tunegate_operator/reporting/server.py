@@ -133,7 +133,7 @@ class ReportServer:
             try:
                 self._use(make_serving(self._authority, self._host, self._now()))
             except OSError as error:  # no room for its files; a third of the old one's life is left
-                logger.warning("the serving certificate of reports is not rotated: %s", error)
+                logger.warning("the serving certificate of reports was not rotated: %s", error)
             else:
                 logger.info("rotated the serving certificate of reports")
 
@@ -157,8 +157,8 @@ class ReportServer:
         except (ConnectionError, web.HTTPException):
             raise
         except Exception:
-            logger.exception("a report could not be answered")
-            return _answer(500, "internal error: the operator's log has it")
+            logger.exception("internal error while answering a report")
+            return _answer(500, "internal error: see the operator's log")
 
     async def _post(self, request: web.Request) -> web.Response:
         """Answer a report: first who sends it, at no cost but a look at the headers, then what it says."""
@@ -216,7 +216,7 @@ class ReportServer:
         with turn.measured():
             report = parse_report(body)
             if report.job_uid != uid:
-                raise UnreadableError(f"jobUid: {report.job_uid[:64]} is not the job of this address")
+                raise UnreadableError(f"jobUid: {report.job_uid[:64]} is not the job uid in the URL")
             sender.check(report)
             return self._take(report.model_dump(mode="json", by_alias=True, exclude_none=True))
 

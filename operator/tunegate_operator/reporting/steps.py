@@ -45,8 +45,8 @@ class Sender:
         reported = Step(report.role, report.stage)
         if reported not in steps:
             if report.role is Role.TRAIN:
-                raise ForeignReportError(f"stage: {report.stage} is no stage of this job")
-            raise ForeignReportError(f"role: {reported} is no step of this job")
+                raise ForeignReportError(f"stage: {report.stage} is not a stage of this job")
+            raise ForeignReportError(f"role: {reported} is not a step of this job")
         if self.step.role is not Role.REPORT and (
             self.step not in steps or steps.index(reported) > steps.index(self.step)
         ):
@@ -64,18 +64,20 @@ class Sender:
         stages = self.stages if report.stage is None else (report.stage,)
         for evaluation in report.results.evaluations:
             if evaluation.subject not in MEASURED.get(report.role, ()):
-                raise ForeignReportError(f"results: role {report.role} evaluates no {evaluation.subject}")
+                raise ForeignReportError(
+                    f"results: role {report.role} does not evaluate {evaluation.subject}"
+                )
             if evaluation.subject is Subject.START and evaluation.step != 0:
                 raise ForeignReportError(f"results: a stage starts at step 0, not {evaluation.step}")
             if evaluation.stage not in stages:
                 raise ForeignReportError(f"results: {evaluation.stage} is not the stage of the report")
         if report.results.sets and report.role not in MEASURED:
-            raise ForeignReportError(f"results: role {report.role} evaluates nothing")
+            raise ForeignReportError(f"results: role {report.role} does not evaluate anything")
         if report.results.last_published and report.role not in (Role.GATE, Role.PUBLISH):
-            raise ForeignReportError(f"results: role {report.role} reads no published version")
+            raise ForeignReportError(f"results: role {report.role} does not read published versions")
         if report.plan is not None and report.role is not Role.DATA:
-            raise ForeignReportError(f"plan: role {report.role} makes no plan")
+            raise ForeignReportError(f"plan: role {report.role} does not make a plan")
         if report.published and report.role is not Role.PUBLISH:
-            raise ForeignReportError(f"published: role {report.role} publishes nothing")
+            raise ForeignReportError(f"published: role {report.role} does not publish")
         if len(report.published) > MAX_PUBLISHED:
             raise ForeignReportError(f"published: a job has at most {MAX_PUBLISHED} targets")
