@@ -1,4 +1,4 @@
-"""Create an object, or replace it where its content differs: what a Put means."""
+"""Create an object, or replace it if its content differs: how a Put action is carried out."""
 
 from tunegate_operator.engine.cluster import AlreadyExistsError, Cluster, Key, Object
 from tunegate_operator.engine.objects import is_being_deleted, wire
@@ -6,26 +6,26 @@ from tunegate_operator.engine.owners import controlling_owner
 
 
 def create_ours(cluster: Cluster, desired: Object) -> Object:
-    """Create; an existing object of this name with the same controlling owner is what we want, too.
+    """Create ``desired``, or return the existing object of this name if it has the same controlling owner.
 
-    Raises AlreadyExistsError while the name belongs to someone else or to an object that is going away:
-    garbage collection will free it, or nobody will. Raises InvalidError and ClusterError.
+    Raises AlreadyExistsError if the name belongs to another owner's object, or to one that is being deleted.
+    Raises InvalidError and ClusterError.
     """
     try:
         return cluster.create(desired)
     except AlreadyExistsError:
         existing = cluster.get(Key.of(desired))
-        if existing is None:  # gone since
+        if existing is None:  # deleted in the meantime
             raise
         return _ours(existing, desired)
 
 
 def apply(cluster: Cluster, desired: Object, held: Object | None = None) -> Object:
-    """Make the cluster hold ``desired``; returns the object as it is then.
+    """Create ``desired`` or update the existing object to match it. Returns the object as the cluster has it.
 
-    ``held`` is the whole object as the caller last saw it. What the cluster sets itself, the status, and
-    labels and annotations of others stay as they are. Raises ConflictError when ``held`` is out of date, and
-    as :func:`create_ours` does.
+    ``held`` is the whole object as the caller last saw it. An update keeps the status, the fields that the
+    cluster sets, and labels and annotations that others added. Raises ConflictError if ``held`` is out of
+    date, and the errors of :func:`create_ours`.
     """
     existing = _ours(held, desired) if held else create_ours(cluster, desired)
     updated = _updated(existing, desired)
@@ -44,7 +44,7 @@ def _ours(existing: Object, desired: Object) -> Object:
 
 
 def _updated(existing: Object, desired: Object) -> Object:
-    """``desired`` with what the cluster set on ``existing``."""
+    """Return ``desired`` with the status and metadata that the cluster set on ``existing``."""
     content = wire(desired)
     content.pop("status", None)
     wanted = content["metadata"]

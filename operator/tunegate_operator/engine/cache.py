@@ -1,4 +1,4 @@
-"""What we know of the cluster: an index over its objects that a watch and our own writes keep current."""
+"""Cache the objects of the cluster, indexed by name, kind and owner. Watches and our own writes update it."""
 
 import sys
 import threading
@@ -19,23 +19,23 @@ from tunegate_operator.engine.reports import ReportStore
 _Entry = TypeVar("_Entry")
 
 REMEMBERED_DELETIONS = 10_000
-"""Uids of deleted objects that late news must not bring back."""
+"""Number of deleted uids that are remembered, so that a late watch event does not bring an object back."""
 _FOR_GOOD = sys.maxsize
-"""The version of a deletion after which no state of the object can follow."""
+"""The version of a deletion that no later state of the object can follow."""
 
 
 class Cache:
     """Thread-safe store of objects by uid; implements ``controller.View``.
 
-    News comes from three sides in any order: a watch, lists, and answers to our own requests. Of one uid the
-    highest resourceVersion wins, and of one version the last that came in. A deletion has a version, too,
-    because a watch with a label selector also reports one for an object that lost its label: a state of that
-    version or a later one shows that it still exists.
+    Updates come from a watch, from lists, and from answers to our own requests, in any order. For each uid,
+    the highest resourceVersion wins; if versions are equal, the last update wins. Deletions have a version,
+    too: a watch with a label selector also reports a deletion when an object loses its label, and a state
+    with the same or a later version shows that the object still exists.
 
-    Of each object only what decisions read is held (:mod:`tunegate_operator.engine.kept`), as JSON text,
-    which takes a fifth of the memory: a cluster has thousands, and a decision reads a dozen. What is read is
-    the reader's own. :meth:`get` reads the content of a ConfigMap with ``read``, and keeps it for as long as
-    it is current and fits into ``content_bytes``.
+    The cache keeps only the fields that decisions read (:mod:`tunegate_operator.engine.kept`). It keeps them
+    as JSON text, which needs a fifth of the memory: there are thousands of objects, and a decision reads
+    about a dozen. Every read returns a new copy. :meth:`get` fetches the content of a ConfigMap with
+    ``read``, and keeps it while it is current and fits into ``content_bytes``.
     """
 
     def __init__(
@@ -55,13 +55,13 @@ class Cache:
         self._deleted: OrderedDict[str, _Deletion] = OrderedDict()
         self._refusals: dict[str, Refusal] = {}
         self._events: dict[str, EventsAbout] = {}
-        self._unseen: set[str] = set()  # our own writes that no watch has shown yet
-        self._time = 0  # rises with every object that comes in
+        self._unseen: set[str] = set()  # uids of our own writes that no watch has reported yet
+        self._time = 0  # counts the objects that were added
 
     # Reading: controller.View
 
     def get(self, key: Key) -> Object | None:
-        """The object, a ConfigMap with its content. Raises ClusterError if that cannot be read."""
+        """Return the object, a ConfigMap with its content. Raises ClusterError if that cannot be read."""
         with self._lock:
             uid = self._uids.get(key)
             if uid is None:
@@ -98,22 +98,21 @@ class Cache:
     # Reading: the engine
 
     def uid_at(self, key: Key) -> str | None:
-        """The uid of the object that has this name."""
+        """Return the uid of the object that has this name."""
         with self._lock:
             return self._uids.get(key)
 
     def by_uid(self, uid: str) -> Object | None:
-        """The object with this uid, if it is still there; of a ConfigMap the metadata only."""
+        """Return the object with this uid, or None. A ConfigMap comes with its metadata only."""
         with self._lock:
             held = self._objects.get(uid)
         return held.read() if held else None
 
     def owners(self, obj: Object) -> list[Owner]:
-        """The controlling owner, its controlling owner, and so on, as far as we know them.
+        """Return the controlling owner, its controlling owner, and so on, as far as they are known.
 
-        A deleted object still links what it owns to its owner: a pod outlives its Job for as long as it
-        takes to stop, and the one who waits for that is the Job's owner. A reference to an object that has
-        another kind, name or namespace is false, and leads nowhere.
+        Deleted owners are followed, too: a pod outlives its deleted Job until it stops, and the Job's owner
+        waits for that. The chain ends at a reference whose kind, name or namespace does not match its uid.
         """
         found: list[Owner] = []
         owner = controlling_owner(obj)
@@ -130,10 +129,10 @@ class Cache:
     # Writing
 
     def apply(self, event: WatchEvent) -> bool:
-        """Take in what a watch saw; False if it was old news.
+        """Apply a watch event. Returns False if it is stale.
 
-        The echo of our own write, which is held already, is no old news: whoever decided on the state
-        before it should look again. What is listed and was seen before is old news.
+        The first event for our own write counts as new, although the cache has that state already: decisions
+        made before the write have to be repeated. A LISTED object that was seen before is stale.
         """
         with self._lock:
             if event.type == "DELETED":
@@ -146,8 +145,8 @@ class Cache:
             return not (is_known and event.type == "LISTED")
 
     def put(self, obj: Object) -> bool:
-        """Take in the answer to a write or a read of our own, which is the whole object; False if something
-        newer is held."""
+        """Store the whole object that a write or read of our own returned. Returns False if the cache has a
+        newer one."""
         with self._lock:
             news = self._take_in(obj)
             if news is _News.NEW:
@@ -157,25 +156,25 @@ class Cache:
             return news is not _News.OLD
 
     def remove(self, uid: str) -> None:
-        """A request found that the object with this uid is gone."""
+        """Remove an object, because a request found that it no longer exists."""
         with self._lock:
             self._drop(uid, None, _FOR_GOOD)
 
     def mark(self) -> int:
-        """A moment to give to :meth:`resync`: take it before asking for the list."""
+        """Return the ``since`` for :meth:`resync`. Call it before requesting the list."""
         with self._lock:
             return self._time
 
     def resync(
         self, kind: str, listed: Iterable[Object], since: int, namespace: str | None = None
     ) -> Iterator[WatchEvent]:
-        """Compare with a complete list, of all namespaces or one, that was asked for after :meth:`mark` gave
-        ``since``.
+        """Compare the cache with a complete list of all namespaces or one, requested after :meth:`mark`
+        returned ``since``.
 
-        Yields what was missed, as the list is read. What is held but not listed is gone, unless it came in
-        after ``since``: that may be younger than the list. The list must be a consistent read, not one of a
-        stale cache; one that ends with an exception reports no deletions. An object that is not listed may
-        have lost its label only: reading it brings it back.
+        Yields an event for each missed change, while the list is read. A cached object that is not listed
+        counts as deleted, unless it was added after ``since`` and so may be younger than the list. The list
+        must be a consistent read, not one from a stale cache. If it ends with an exception, no deletions are
+        reported. An unlisted object may only have lost its label: reading it adds it again.
         """
         present: set[str] = set()
         for obj in listed:
@@ -202,7 +201,7 @@ class Cache:
             yield WatchEvent("DELETED", held.read())
 
     def set_refusal(self, owner_uid: str, refusal: Refusal | None) -> None:
-        """Remember why a child of this owner was refused; None once its children were accepted."""
+        """Store why a child of this owner was refused; None once its children were accepted."""
         with self._lock:
             if refusal is None:
                 self._refusals.pop(owner_uid, None)
@@ -210,14 +209,14 @@ class Cache:
                 self._refusals[owner_uid] = refusal
 
     def set_events(self, uid: str, found: EventsAbout) -> None:
-        """Remember what a look-up found, for as long as the object is there."""
+        """Store the Events that a look-up found, until the object is removed."""
         with self._lock:
             if uid in self._objects:
                 self._events[uid] = found
 
     def _fetch(self, key: Key) -> Object | None:
-        """Read an object whose content is not held. If it is gone, its metadata stay held until a watch or a
-        list reports the deletion: that wakes whoever it concerns."""
+        """Read an object whose content is not cached. If it no longer exists, its metadata stays cached until
+        a watch or a list reports the deletion, because that event enqueues the keys that it concerns."""
         if self._read is None:
             raise LookupError(f"the content of {key} is not held, and this cache cannot read it")
         found = self._read(key)
@@ -226,10 +225,10 @@ class Cache:
         return found
 
     def _take_in_deletion(self, last: Object) -> bool:
-        """Return whether it is news. ``last`` is the last state, with the version of the deletion."""
+        """Return whether the deletion is new. ``last`` is the last state, with the deletion's version."""
         uid, version = uid_of(last), resource_version(last)
         held = self._objects.get(uid)
-        if held and held.version > version:  # its label was restored since
+        if held and held.version > version:  # its label was restored later
             return False
         is_known = uid in self._deleted
         self._drop(uid, controlling_owner(last), version)
@@ -244,10 +243,10 @@ class Cache:
         if held and version < held.version:
             return _News.OLD
         if held and version == held.version and held.read() == obj:
-            return _News.SAME  # else the definition changed: the same object is served with other fields
+            return _News.SAME  # otherwise the CRD changed, and serves the same version with other fields
         namesake = self._namesake(obj)
         if namesake:
-            # One name, two objects: the older one was deleted, whether or not we were told.
+            # Two objects with one name: the older one was deleted, even if no event reported it.
             if version < namesake.version:
                 self._bury(uid, owner, _FOR_GOOD)
                 return _News.OLD
@@ -268,7 +267,7 @@ class Cache:
         return _News.NEW
 
     def _namesake(self, obj: Object) -> "_Held | None":
-        """Another object, with another uid, that has its name."""
+        """Return the cached object that has the same name but another uid, or None."""
         uid = self._uids.get(Key.of(obj), uid_of(obj))
         return self._objects[uid] if uid != uid_of(obj) else None
 
@@ -283,7 +282,7 @@ class Cache:
         self._bury(uid, owner or (held.owner if held else None), version)
 
     def _unlink(self, held: "_Held") -> None:
-        """Take an object out of the indexes; empty entries go, or they would pile up for ever."""
+        """Remove an object from the indexes, and index entries that are then empty, which would pile up."""
         if self._uids.get(held.key) == held.uid:
             del self._uids[held.key]
         _discard(self._by_kind, (held.key.kind, held.key.namespace), held.uid)
@@ -299,7 +298,7 @@ class Cache:
 
 @dataclass(frozen=True, slots=True)
 class _Held:
-    """An object, and what the indexes need of it."""
+    """A cached object as JSON text, with the fields that the indexes use."""
 
     uid: str
     key: Key
@@ -315,18 +314,18 @@ class _Held:
 
 @dataclass(frozen=True, slots=True)
 class _Deletion:
-    """What is remembered of a deleted object."""
+    """The owner and version of a deleted object."""
 
     owner: Owner | None
     version: int
-    """States of the object that are older are late news."""
+    """Older states of the object are stale."""
 
 
 _NEVER = _Deletion(None, 0)
 
 
 class _News(Enum):
-    """What an object that comes in is, compared with the one held."""
+    """How an incoming object compares with the cached one."""
 
     NEW = auto()
     SAME = auto()
@@ -346,5 +345,5 @@ def _discard(index: dict[_Entry, set[str]], entry: _Entry, uid: str) -> None:
 
 
 def _sorted(objects: Iterable[Object]) -> list[Object]:
-    """Oldest first; names decide between those of the same second."""
+    """Sort by creation time, oldest first, and by name within a second."""
     return sorted(objects, key=lambda o: (o["metadata"].get("creationTimestamp", ""), o["metadata"]["name"]))

@@ -1,4 +1,4 @@
-"""Time as an argument, so that a delay can be tested without waiting for it."""
+"""Pass the clock as an argument, so that tests of a delay need not wait for it."""
 
 import time
 from datetime import UTC, datetime
@@ -6,19 +6,19 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """Two clocks: one for what people read, one for measuring, which never goes back."""
+    """A wall clock for timestamps, and a monotonic clock for durations."""
 
     def now(self) -> datetime:
-        """This moment, aware, in UTC."""
+        """Return the current time as an aware datetime in UTC."""
         ...
 
     def monotonic(self) -> float:
-        """Seconds since some fixed moment."""
+        """Return the seconds since some fixed moment."""
         ...
 
 
 class SystemClock:
-    """The machine's clocks."""
+    """The clocks of the machine."""
 
     def now(self) -> datetime:
         return datetime.now(UTC)

@@ -1,7 +1,7 @@
-"""What the engine needs of a cluster, whichever one it is.
+"""The interface between the engine and a cluster.
 
-Objects are plain dicts of the shape that Kubernetes serves. Three implementations pass one conformance
-suite: the API server, a folder on a laptop, and a fake that fails on command.
+Objects are plain dicts in the form that Kubernetes serves. Three implementations pass the same conformance
+tests: an API server, a folder on a laptop, and a fake with fault injection.
 """
 
 from collections.abc import Callable, Iterable
@@ -13,7 +13,7 @@ Object = dict[str, Any]
 
 @dataclass(frozen=True, order=True, slots=True)
 class Key:
-    """Where an object is."""
+    """The kind, namespace and name of an object."""
 
     kind: str
     namespace: str
@@ -33,7 +33,7 @@ class WatchEvent:
 
 
 class ClusterError(Exception):
-    """A request that the cluster did not carry out. The base class means: try again later."""
+    """The cluster did not carry out a request. The base class means: retry later."""
 
 
 class AlreadyExistsError(ClusterError):
@@ -49,64 +49,66 @@ class NotFoundError(ClusterError):
 
 
 class ForbiddenError(ClusterError):
-    """The cluster does not allow it: a quota is used up, or a right is missing. Either may change."""
+    """The cluster does not allow it, because a quota is used up or a permission is missing. Retry: either may
+    change."""
 
 
 class TerminatingError(ForbiddenError):
-    """The namespace is being deleted, and takes nothing new."""
+    """The namespace is being deleted, and accepts no new objects."""
 
 
 class UnavailableError(ClusterError):
-    """The cluster answered that it cannot carry it out now: a webhook does not answer, say."""
+    """The cluster cannot carry out the request now, for example because a webhook does not answer."""
 
 
 class InvalidError(ClusterError):
-    """The cluster refuses the object itself: trying again is of no use."""
+    """The cluster refuses the object itself. Retrying does not help."""
 
 
 class Cluster(Protocol):
     """The requests that the engine makes. Every call may raise :class:`ClusterError`."""
 
     def list_objects(self, kind: str, namespace: str | None = None) -> Iterable[Object]:
-        """All objects of a kind that concern us, in all watched namespaces or in one. ConfigMaps may come
-        with their metadata only.
+        """List the objects of a kind that the operator manages or reads, in all watched namespaces or in one.
+        ConfigMaps may come with their metadata only.
 
-        What is iterated over may be read meanwhile, and so raise in the middle."""
+        The list may be read page by page, so iterating over it may raise ClusterError."""
         ...
 
     def get(self, key: Key) -> Object | None:
-        """One object as it is now, or None."""
+        """Return the current state of an object, or None."""
         ...
 
     def watch(self, listener: Callable[[WatchEvent], None]) -> None:
-        """Call ``listener`` on every change from now on, from whichever thread sees it. ConfigMaps may come
-        with their metadata only."""
+        """Call ``listener`` on every change from now on, from any thread. ConfigMaps may come with their
+        metadata only."""
         ...
 
     def create(self, obj: Object) -> Object:
-        """Create; returns it with uid and resourceVersion.
+        """Create an object. Returns it with its uid and resourceVersion.
 
         Raises AlreadyExistsError, ForbiddenError, InvalidError."""
         ...
 
     def replace(self, obj: Object) -> Object:
-        """Replace all but the status, if ``metadata.resourceVersion`` is still current.
+        """Replace an object except its status, if its ``metadata.resourceVersion`` is still current.
 
         Raises ConflictError, NotFoundError, InvalidError."""
         ...
 
     def delete(self, key: Key, uid: str) -> None:
-        """Delete if it still has this uid, and in the background what it owns. Absent is fine."""
+        """Delete an object if it still has this uid, and the objects that it owns in the background. Do
+        nothing if there is no such object."""
         ...
 
     def patch_status(self, key: Key, status: Object, resource_version: str) -> Object:
-        """Replace the status if ``resource_version`` is current. Raises ConflictError, NotFoundError."""
+        """Replace the status, if ``resource_version`` is current. Raises ConflictError, NotFoundError."""
         ...
 
     def record_event(self, regarding: Object, type: str, reason: str, message: str) -> None:
-        """Record a Kubernetes Event about an object; ``type`` is Normal or Warning."""
+        """Record a Kubernetes Event about an object. ``type`` is Normal or Warning."""
         ...
 
     def list_events(self, namespace: str, uid: str) -> list[Object]:
-        """The Events about the object with this uid, whoever recorded them, in no order."""
+        """List the Events about the object with this uid, from all sources, in no particular order."""
         ...

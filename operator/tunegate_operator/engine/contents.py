@@ -1,23 +1,23 @@
-"""Whole objects that were read from the cluster, as many as fit."""
+"""A least-recently-used cache of whole objects, limited in bytes."""
 
 from collections import OrderedDict
 
 CONTENT_BYTES = 32 * 1024 * 1024
-"""Bytes of JSON that the cache keeps of ConfigMaps. A job's request, plan and results take about 10 KB with a
-golden set of 100 cases."""
+"""Bytes of JSON that the cache keeps of ConfigMap contents. The request, plan and results of a job with 100
+golden cases are about 10 KB."""
 
 
 class Contents:
-    """The JSON text of objects by uid, at most ``limit`` bytes in all: the least recently read are dropped.
+    """The JSON text of objects by uid, at most ``limit`` bytes in total.
 
-    Not thread-safe.
+    The least recently read objects are dropped first. Not thread-safe.
     """
 
     def __init__(self, limit: int = CONTENT_BYTES) -> None:
         self._limit = limit
         self._texts: OrderedDict[str, bytes] = OrderedDict()
         self.size = 0
-        """Bytes kept now."""
+        """Total bytes of the texts."""
 
     def get(self, uid: str) -> bytes | None:
         if uid not in self._texts:
@@ -26,7 +26,7 @@ class Contents:
         return self._texts[uid]
 
     def put(self, uid: str, text: bytes) -> None:
-        """Keep it, unless it alone is larger than the limit."""
+        """Store a text, unless it alone is larger than the limit."""
         self.discard(uid)
         if len(text) > self._limit:
             return

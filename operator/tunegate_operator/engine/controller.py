@@ -1,4 +1,4 @@
-"""What a kind gives the engine: a pure decision, and which of its objects a change elsewhere concerns."""
+"""The interface of a controller: a pure decision about one object, and the objects that a change concerns."""
 
 import re
 from collections.abc import Iterable
@@ -14,11 +14,11 @@ StatusT = TypeVar("StatusT", bound=BaseModel)
 
 
 class UnreadableStatusError(Exception):
-    """A status that this version cannot read, as a newer one may have written it. It is left as it is."""
+    """This version cannot read a status, for example because a newer one wrote it. It is left unchanged."""
 
 
 def read_status(obj: Object, model: type[StatusT]) -> StatusT:
-    """The status of an object. Raises :class:`UnreadableStatusError`."""
+    """Return the status of an object. Raises :class:`UnreadableStatusError`."""
     try:
         return model.model_validate(obj.get("status") or {})
     except ValidationError as error:
@@ -31,21 +31,21 @@ def read_status(obj: Object, model: type[StatusT]) -> StatusT:
 
 @dataclass(frozen=True)
 class Create:
-    """Create this child. One that exists and is ours is fine."""
+    """Create this child, unless it exists with the same controlling owner."""
 
     obj: Object
 
 
 @dataclass(frozen=True)
 class Put:
-    """Create this ConfigMap, or replace it where its content differs."""
+    """Create this ConfigMap, or replace it if its content differs."""
 
     obj: Object
 
 
 @dataclass(frozen=True)
 class Delete:
-    """Delete this object, and what it owns."""
+    """Delete this object, and the objects that it owns."""
 
     key: Key
     uid: str
@@ -53,7 +53,7 @@ class Delete:
 
 @dataclass(frozen=True)
 class LookUpEvents:
-    """List the Events about this object, then decide again: :meth:`View.events_about` has them."""
+    """List the Events about this object, then decide again with them in :meth:`View.events_about`."""
 
     namespace: str
     uid: str
@@ -64,22 +64,22 @@ Action = Create | Put | Delete | LookUpEvents
 
 @dataclass
 class Agenda:
-    """What one decision has found to do so far, and when to decide again. Made anew for each decision."""
+    """Collects the actions of one decision, and the time of the next one. Each decision has its own."""
 
     now: datetime
     actions: list[Action] = field(default_factory=list)
     requeue_after: float | None = None
-    """Seconds; None where only a change leads to another decision."""
+    """In seconds. If None, only a change leads to another decision."""
 
     def look_again_at(self, moment: datetime) -> None:
-        """Decide again at ``moment`` though nothing changed. The earliest moment counts."""
+        """Decide again at ``moment`` even if nothing changed. The earliest of several moments counts."""
         seconds = max(0.0, (moment - self.now).total_seconds())
         self.requeue_after = seconds if self.requeue_after is None else min(self.requeue_after, seconds)
 
 
 @dataclass(frozen=True)
 class Event:
-    """What people are told once, after the status says it."""
+    """A Kubernetes Event, recorded once, after the status was written."""
 
     type: Literal["Normal", "Warning"]
     reason: str
@@ -88,44 +88,49 @@ class Event:
 
 @dataclass(frozen=True)
 class Decision:
-    """What should be true now: children by actions, then the status, then events."""
+    """The result of a decision: actions on children, then the status, then events."""
 
     status: Object
-    """The whole status as it goes on the wire."""
+    """The whole status, as it is sent to the API server."""
     actions: tuple[Action, ...] = ()
     events: tuple[Event, ...] = ()
     warnings: tuple[Event, ...] = ()
-    """What is wrong around the object while its status does not change. Each is recorded once."""
+    """Events that are recorded even if the status does not change. Each is recorded once."""
     requeue_after: float | None = None
-    """Seconds after which to decide again though nothing changed."""
+    """Seconds after which to decide again even if nothing changed."""
     is_last: bool = False
-    """Nothing repeats these actions after this status, so it is written only once all of them succeeded."""
+    """Whether no later decision repeats these actions. If so, the status is written only after all of them
+    succeeded."""
     message_is_progress: bool = False
-    """Whether a change of the status's message alone is progress: a scheduler's words change with every node
-    that comes or goes."""
+    """Whether a changed status message alone counts as progress. A scheduler's message, for example, changes
+    whenever a node joins or leaves."""
     acknowledges: bool = True
-    """Whether the status says what pods reported. If not, they keep their reports and send them again."""
+    """Whether the status includes what pods reported. If not, they keep their reports and send them again."""
 
 
 Cause = Literal["Taken", "Forbidden", "Unavailable", "Invalid"]
-"""Taken: the name is another object's, which may go away. Forbidden: by a quota or a missing right, which may
-change. Unavailable: the cluster cannot do it now. Invalid: the child itself is refused for good."""
+"""Taken: another object has the name, and may be deleted. Forbidden: a quota is used up or a permission is
+missing, which may change. Unavailable: the cluster cannot do it now. Invalid: the child itself is wrong, and
+will always be refused."""
 
 
 @dataclass(frozen=True)
 class Refusal:
-    """Why the cluster did not take an object when it was last tried."""
+    """Why the cluster refused an object in the last attempt to create or replace it."""
 
     kind: str
-    """Of the object."""
+    """The kind of the object."""
     message: str
     cause: Cause
     since: datetime
-    """When it was refused for this cause for the first time."""
+    """When it was first refused for this cause."""
 
     def after(self, before: "Refusal | None") -> "Refusal":
-        """This refusal, where it follows another. What differs in nothing but numbers, as a port, is no news:
-        each change of the words would be written."""
+        """Return this refusal, with the start time of ``before`` if the kind and cause are the same.
+
+        Returns ``before`` if an Unavailable message differs only in numbers, such as a port: otherwise every
+        retry would write a new status.
+        """
         if before is None or (before.kind, before.cause) != (self.kind, self.cause):
             return self
         words = [re.sub(r"\d+", "", each.message) for each in (before, self)]
@@ -136,61 +141,65 @@ class Refusal:
 
 @dataclass(frozen=True)
 class EventsAbout:
-    """What a look-up of an object's Events found."""
+    """The Events about an object that a look-up found."""
 
     asked: datetime
     events: tuple[Object, ...]
 
 
 class View(Protocol):
-    """The cache, as controllers read it. Objects must not be changed."""
+    """The cache, as controllers read it. Do not change the returned objects."""
 
     def get(self, key: Key) -> Object | None:
-        """The object, or None. A ConfigMap may have to be read from the cluster, which may raise
-        ClusterError. Ask :meth:`has` where its content does not matter."""
+        """Return the object, or None.
+
+        A ConfigMap may have to be read from the cluster, which may raise ClusterError. Use :meth:`has` if
+        its content does not matter."""
         ...
 
     def has(self, key: Key) -> bool:
-        """Whether there is such an object."""
+        """Return whether the object exists."""
         ...
 
     def children(self, owner: Object, kind: str) -> list[Object]:
-        """Objects of ``kind`` whose controlling owner is ``owner``: its uid, kind, name and namespace. Of
-        ConfigMaps the metadata only."""
+        """Return the objects of ``kind`` whose controlling owner has the uid, kind, name and namespace of
+        ``owner``. ConfigMaps come with their metadata only."""
         ...
 
     def of_kind(self, kind: str, namespace: str, phase: str | None = None) -> list[Object]:
-        """Objects of ``kind``, of ConfigMaps the metadata only; with ``phase``, those whose status has it, or
-        has none yet: thousands may have ended."""
+        """Return the objects of ``kind``. ConfigMaps come with their metadata only.
+
+        ``phase`` selects those whose status has this phase or no phase yet, because reading thousands of
+        finished jobs takes long."""
         ...
 
     def reports(self, job_uid: str) -> list[Object]:
-        """The latest report of each role and stage of a job."""
+        """Return the latest report of each role and stage of a job."""
         ...
 
     def refusal(self, owner_uid: str) -> Refusal | None:
-        """Why the cluster did not create a child of this object when it was last tried, or None.
+        """Return why the cluster refused a child of this object in the last attempt, or None.
 
-        In memory only: after a restart it is known again once the next try was refused."""
+        It is kept in memory only: after a restart it is None until the next attempt is refused."""
         ...
 
     def events_about(self, uid: str) -> EventsAbout | None:
-        """The last look-up of the Events about an object, or None. In memory only."""
+        """Return the last look-up of the Events about an object, or None. It is kept in memory only."""
         ...
 
 
 class Controller(Protocol):
-    """One kind's behaviour. Neither method does I/O, but for what :meth:`View.get` reads."""
+    """The behaviour of one kind. The methods do no I/O, except that :meth:`View.get` may read a ConfigMap."""
 
     kind: str
 
     def decide(self, obj: Object, view: View, now: datetime) -> Decision | None:
-        """What to do about ``obj``; None when it is none of our business (being deleted)."""
+        """Return what to do about ``obj``, or None if there is nothing to do because it is being deleted."""
         ...
 
     def concerns(self, changed: Object, view: View) -> Iterable[Key]:
-        """Objects of this kind to look at again because ``changed``, of another kind, did.
+        """Return the objects of this kind to reconcile after a change of ``changed``, of another kind.
 
-        Children need not be named here: their owner is always looked at again. Do not read the content of
-        ConfigMaps here: this is called for every change that a watch sees."""
+        Owners of ``changed`` need not be returned: they are always reconciled. Do not read the content of
+        ConfigMaps here, because this is called for every change that a watch reports."""
         ...

@@ -1,4 +1,4 @@
-"""Events, as Kubernetes keeps them: named by what they say, so that the same said again is one Event."""
+"""Build Kubernetes Events. An Event's name is a digest of its content, so that a repeat is the same Event."""
 
 import hashlib
 
@@ -11,7 +11,7 @@ MAX_MESSAGE = 1024
 
 
 def new_event(regarding: Object, type: str, reason: str, message: str, time: str) -> Object:
-    """The first Event about ``regarding`` that says this."""
+    """Build the Event about ``regarding``, with a count of 1."""
     key = Key.of(regarding)
     what = "\0".join((uid_of(regarding), type, reason, message))
     digest = hashlib.sha256(what.encode()).hexdigest()[:16]

@@ -1,8 +1,8 @@
-"""What the cache keeps of an object: only what decisions are made from.
+"""Prune objects for the cache: keep only the fields that decisions read.
 
-Whoever may create objects chooses their labels, annotations and owner references, up to a megabyte of each,
-the data of ConfigMaps, and the free-form parts of a spec. Whoever may write a status chooses that. None of it
-may decide how much memory the operator takes.
+Users choose labels, annotations and owner references (up to a megabyte of each), the data of ConfigMaps, and
+the free-form parts of a spec. Anyone with permission to write a status chooses its size. Pruning keeps them
+from determining how much memory the operator needs.
 """
 
 from typing import Any
@@ -21,25 +21,28 @@ from tunegate_operator.names import (
 )
 
 FETCHED_KINDS = frozenset({"ConfigMap"})
-"""Kinds of which only the metadata is kept. Their content is fetched when a decision reads it."""
+"""Kinds that are cached with their metadata only. Their content is fetched when a decision reads it."""
 _STATUS_ONLY = frozenset({"Job", "Pod"})
-"""Kinds whose spec no decision reads."""
+"""Kinds whose spec is dropped, because no decision reads it."""
 _FIELDS = frozenset(
     {"name", "namespace", "uid", "resourceVersion", "generation", "creationTimestamp", "deletionTimestamp"}
 )
 _LABELS = frozenset({*MANAGED_LABELS, JOB_LABEL, ROLE_LABEL, STAGE_LABEL, ATTEMPT_LABEL})
 _ANNOTATIONS = frozenset({CONTINUE_ANNOTATION, DISCARD_ANNOTATION})
 _MAX_REFERENCE = 1024
-"""Characters of an owner reference. The API server limits none of its fields; a name has at most 253."""
+"""Characters of an owner reference. The API server does not limit its fields; a name has at most 253."""
 MAX_ANNOTATION = 4096
-"""Bytes of an annotation as JSON. Of one that is longer nothing is kept but that it is there."""
+"""Bytes of an annotation as JSON. A longer value is replaced by an empty text."""
 MAX_STATUS = 128 * 1024
-"""Bytes of a status as JSON. Our own have at most 32 KiB. A larger one is dropped: somebody else wrote it."""
+"""Bytes of a status as JSON. A larger status is dropped: the operator's own have at most 32 KiB, so somebody
+else wrote it."""
 
 
 def kept(obj: Object) -> Object:
-    """The part of an object that decisions read. Labels, annotations and owners of others are left out, so
-    what is kept must never replace an object in the cluster."""
+    """Return the fields of an object that decisions read.
+
+    The result lacks labels, annotations and owner references of others, so never write it to the cluster.
+    """
     metadata = obj["metadata"]
     small: Object = {field: value for field, value in metadata.items() if field in _FIELDS}
     for field, ours in (("labels", _LABELS), ("annotations", _ANNOTATIONS)):
@@ -65,12 +68,12 @@ def _text(value: str) -> str:
 
 
 def _spec(kind: str, spec: Any) -> Any:
-    """The spec, or what stands for one that is too large: ``find_problems`` reports it as the spec itself."""
+    """Return the spec, or TOO_LARGE, which ``find_problems`` reports like an oversized spec."""
     is_ours = kind in MAX_SPEC_BYTES and isinstance(spec, dict)
     return TOO_LARGE if is_ours and is_too_large(kind, spec) else spec
 
 
 def _is_kept(owner: dict[str, Any]) -> bool:
-    """Whether it is the controlling owner, of which there is at most one, and no longer than names are."""
+    """Return whether a reference names the controlling owner and has a plausible length."""
     size = sum(len(str(value)) for value in owner.values())
     return bool(owner.get("controller")) and size <= _MAX_REFERENCE

@@ -1,7 +1,7 @@
-"""The API server as a cluster: plain JSON in and out, errors by what should happen next.
+"""Send requests to the API server: plain JSON in and out, and an error class for each way to handle an error.
 
-Nothing is retried here: whoever called decides anew, after a backoff of its own. Watching is Kopf's and the
-reflectors'; what they see comes to :meth:`KubernetesCluster.deliver`.
+Requests are not retried here: the caller decides again after its own backoff. Kopf and the reflectors watch,
+and pass their events to :meth:`KubernetesCluster.deliver`.
 """
 
 import os
@@ -34,36 +34,36 @@ from tunegate_operator.engine.objects import read_json, timestamp
 from tunegate_operator.names import MANAGED_LABELS
 
 REQUEST_SECONDS = 30.0
-"""After which a request that got no answer has failed."""
+"""Timeout of a request."""
 LEASE_SECONDS = 2.0
-"""The same for a Lease: see :data:`tunegate_operator.engine.lease.RENEW_DEADLINE`."""
+"""Timeout of a request for a Lease: see :data:`tunegate_operator.engine.lease.RENEW_DEADLINE`."""
 PAGE = 200
-"""Objects of a list that are asked for, and in memory, at once, at most."""
+"""The most objects of a list that are requested, and held in memory, at once."""
 PAGE_BYTES = 4 * 1024 * 1024
-"""The same in bytes: a page that is longer is asked for again with half as many objects,
-and the page after it with twice as many."""
+"""The most bytes of a page. A longer page is requested again with half as many objects, and the page after it
+with twice as many."""
 
 
 class ExpiredError(ClusterError):
-    """The server no longer knows the version from which to go on."""
+    """The server no longer has the resourceVersion to resume from."""
 
 
 class AnswerTooLargeError(ClusterError):
-    """The answer has more bytes than were asked for."""
+    """The answer has more bytes than the caller allows."""
 
 
 @dataclass(frozen=True)
 class Resource:
-    """Where a kind is served."""
+    """The URL path of a kind, and how it is listed and watched."""
 
     api_version: str
     plural: str
     labels: str = ""
-    """Selects the objects that concern us, on the server."""
+    """Label selector of lists and watches, applied by the server."""
     seconds: float = REQUEST_SECONDS
-    """After which a request for one has failed."""
+    """Timeout of a request for one object."""
     metadata_only: bool = False
-    """Whether lists and watches bring nothing but the metadata."""
+    """Whether lists and watches return the metadata only."""
 
     def path(self, namespace: str | None, name: str = "") -> str:
         root = "/api/v1" if self.api_version == "v1" else f"/apis/{self.api_version}"
@@ -76,35 +76,35 @@ OWN_RESOURCES = {
     "FineTuneJob": Resource(API_VERSION, "finetunejobs"),
     "EvalGate": Resource(API_VERSION, "evalgates"),
 }
-"""The kinds that we define."""
+"""The kinds that Tunegate defines."""
 CHILD_RESOURCES = {
     "Job": Resource("batch/v1", "jobs", _OURS),
     "Pod": Resource("v1", "pods", _OURS),
     "ConfigMap": Resource("v1", "configmaps", metadata_only=True),
 }
-"""Kinds that we create, and users' ConfigMaps: these have no selector, and may be large."""
+"""Kinds that the operator creates. ConfigMaps have no selector, because users' ConfigMaps are read, too."""
 _UNWATCHED = {
     "Lease": Resource("coordination.k8s.io/v1", "leases", seconds=LEASE_SECONDS),
     "Secret": Resource("v1", "secrets"),
     "EndpointSlice": Resource("discovery.k8s.io/v1", "endpointslices"),
     "Service": Resource("v1", "services"),
 }
-"""Kinds that are neither listed nor watched: the operator's own, and the Services of pods that train
-together, which go with their owner."""
+"""Kinds that are neither listed nor watched: the operator's own objects, and the Services of multi-pod
+training, which are deleted with their owner."""
 _RESOURCES = OWN_RESOURCES | CHILD_RESOURCES | _UNWATCHED
 _EVENTS = Resource("v1", "events")
 _JSON = "application/json"
 _METADATA = f"{_JSON};as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 _METADATA_LIST = f"{_JSON};as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
-"""What to accept in order to get the metadata only."""
+"""Accept headers that request the metadata only."""
 _TOKEN_REVIEWS = Resource("authentication.k8s.io/v1", "tokenreviews")
 
 
 def connect(threads: int, *, of_user: bool = False) -> client.ApiClient:
-    """A client with the pod's service account, or outside a cluster with the kubeconfig of the user; with
-    ``of_user``, as kubectl does, with the kubeconfig wherever there is one.
+    """Return a client for the pod's service account, or outside a cluster for the user's kubeconfig.
 
-    ``threads`` may use it at once. Raises ``kubernetes.config.ConfigException`` if there is neither.
+    ``of_user`` prefers a kubeconfig if there is one, as kubectl does. ``threads`` is the number of threads
+    that may use the client at once. Raises ``kubernetes.config.ConfigException`` if there is neither.
     """
     configuration = client.Configuration()
     if of_user and _has_kubeconfig():
@@ -125,9 +125,9 @@ def _has_kubeconfig() -> bool:
 
 
 class KubernetesCluster:
-    """One API server; implements :class:`tunegate_operator.engine.cluster.Cluster`. Thread-safe.
+    """Implements :class:`tunegate_operator.engine.cluster.Cluster` with an API server. Thread-safe.
 
-    ``namespaces`` limits what is listed to those; empty means all of them.
+    ``namespaces`` limits lists to these namespaces; empty means all.
     """
 
     def __init__(self, api: client.ApiClient, clock: Clock, namespaces: tuple[str, ...] = ()) -> None:
@@ -151,18 +151,18 @@ class KubernetesCluster:
         self._listeners.append(listener)
 
     def current_version(self, kind: str, namespace: str | None) -> str:
-        """The resourceVersion from which a watch sees whatever a list that is begun now may lack."""
+        """Return a resourceVersion for a watch that sees every change that a list requested now may miss."""
         resource = _RESOURCES[kind]
         query = {"limit": "1", "labelSelector": resource.labels}
-        accept = _METADATA_LIST  # of the one object that comes along nothing is read
+        accept = _METADATA_LIST  # the list's own metadata is enough
         answer = self._request("GET", resource.path(namespace), query=query, accept=accept)
         version: str = answer["metadata"]["resourceVersion"]
         return version
 
     def follow(self, kind: str, namespace: str | None, since: str, seconds: int) -> Iterator[Object]:
-        """What a watch says from a resourceVersion on, bookmarks too, until the server ends it.
+        """Yield the events of a watch from a resourceVersion on, with bookmarks, until the server ends it.
 
-        Raises ExpiredError if the server no longer knows that version, and ClusterError.
+        Raises ExpiredError if the server no longer has that version, and ClusterError.
         """
         resource = _RESOURCES[kind]
         query = {
@@ -186,7 +186,7 @@ class KubernetesCluster:
             raise ClusterError(f"GET {path}: {error}") from error
 
     def deliver(self, type: Literal["LISTED", "ADDED", "MODIFIED", "DELETED"], obj: Object) -> None:
-        """Tell the listeners what a watch saw, or the list before it."""
+        """Call the listeners with an event from a watch, or from the list before it."""
         for listener in self._listeners:
             listener(WatchEvent(type, obj))
 
@@ -201,11 +201,11 @@ class KubernetesCluster:
 
     def delete(self, key: Key, uid: str) -> None:
         options = {"propagationPolicy": "Background", "preconditions": {"uid": uid}}
-        with suppress(NotFoundError, ConflictError):  # gone, or the name is another object's
+        with suppress(NotFoundError, ConflictError):  # deleted, or the name belongs to another object
             self._request("DELETE", _RESOURCES[key.kind].path(key.namespace, key.name), options)
 
     def patch_status(self, key: Key, status: Object, resource_version: str) -> Object:
-        # The version that the patch sets makes the server compare it; a failed "test" would be Invalid.
+        # Setting resourceVersion makes the server compare it. A failed "test" operation would be Invalid.
         patch = [
             {"op": "replace", "path": "/metadata/resourceVersion", "value": resource_version},
             {"op": "add", "path": "/status", "value": status},
@@ -214,7 +214,7 @@ class KubernetesCluster:
         return self._request("PATCH", path, patch, content_type="application/json-patch+json")
 
     def review_token(self, token: str, audience: str) -> Object:
-        """The status of a TokenReview: whose token it is, and whether it was made for ``audience``."""
+        """Return the status of a TokenReview: whose token it is, and whether its audience is ``audience``."""
         review = {
             "apiVersion": _TOKEN_REVIEWS.api_version,
             "kind": "TokenReview",
@@ -224,20 +224,21 @@ class KubernetesCluster:
         return status
 
     def record_event(self, regarding: Object, type: str, reason: str, message: str) -> None:
-        """As the Protocol says. Said again, even after a restart, it is the same Event."""
+        """See the Protocol. A repeat creates no second Event, even after a restart."""
         event = new_event(regarding, type, reason, message, timestamp(self._clock.now()))
         with suppress(AlreadyExistsError):
             self._request("POST", _EVENTS.path(event["metadata"]["namespace"]), event)
 
     def list_events(self, namespace: str, uid: str) -> list[Object]:
-        """As the Protocol says: one page, which is more than the kubelet and the scheduler say of a pod."""
+        """See the Protocol. Reads one page, which is more than kubelet and scheduler record about a pod."""
         query = {"fieldSelector": f"involvedObject.uid={uid}", "limit": str(PAGE)}
         answer = self._request("GET", _EVENTS.path(namespace), query=query, max_bytes=PAGE_BYTES)
         found: list[Object] = answer["items"]
         return found
 
     def _list(self, kind: str, namespace: str | None) -> Iterator[Object]:
-        """Page by page, as one consistent read. An expired continuation fails: the caller lists anew."""
+        """List page by page, as one consistent read. Raises ExpiredError if the server no longer has that
+        state; the caller then lists again."""
         resource, more, page = _RESOURCES[kind], "", PAGE
         accept = _METADATA_LIST if resource.metadata_only else _JSON
         while True:
@@ -259,7 +260,10 @@ class KubernetesCluster:
     def _request(
         self, method: str, path: str, body: Any = None, *, max_bytes: int | None = None, **options: Any
     ) -> Object:
-        """The answer's JSON. ``options`` as of :meth:`_send`. Raises the error that says what to do."""
+        """Send a request and return the JSON of the answer. ``options`` are those of :meth:`_send`.
+
+        Raises the ClusterError that matches the answer.
+        """
         try:
             response = self._send(method, path, body, **options)
             text = response.read() if max_bytes is None else _read_at_most(max_bytes, response.response)
@@ -284,7 +288,8 @@ class KubernetesCluster:
         accept: str = _JSON,
         seconds: float = REQUEST_SECONDS,
     ) -> Any:
-        """The open response, whatever its status. Raises ApiException and urllib3's errors."""
+        """Send a request and return the open response, whatever its status. Raises ApiException and urllib3's
+        errors."""
         headers = {"Accept": accept, "Content-Type": content_type}
         self._api.update_params_for_auth(headers, [], ["BearerToken"], path, method, body)
         url = self._api.configuration.host + path
@@ -294,11 +299,11 @@ class KubernetesCluster:
 
 
 _SAID_BY_ADMISSION = ("ValidatingAdmissionPolicy", "denied the request")
-"""In refusals of policies and webhooks, which may let the same object pass another day."""
+"""Texts in the refusals of policies and webhooks. These may accept the same object later."""
 
 
 def _error(code: int, status: Object) -> ClusterError:
-    """The server's ``Status`` as an exception."""
+    """Return the exception for a ``Status`` object of the server."""
     message, reason = status.get("message") or f"HTTP {code}", status.get("reason", "")
     if code == 409:
         return AlreadyExistsError(message) if reason == "AlreadyExists" else ConflictError(message)
@@ -317,7 +322,7 @@ def _error(code: int, status: Object) -> ClusterError:
 
 
 def _read_at_most(limit: int, response: urllib3.BaseHTTPResponse) -> bytes:
-    """The body. Raises AnswerTooLargeError, and reads no further, if it has more bytes."""
+    """Return the body. Raises AnswerTooLargeError, and stops reading, if it has more than ``limit`` bytes."""
     text = response.read(limit + 1)
     if len(text) > limit:
         response.close()
@@ -326,12 +331,14 @@ def _read_at_most(limit: int, response: urllib3.BaseHTTPResponse) -> bytes:
 
 
 def _named(kind: str, obj: Object) -> Object:
-    """An object of a list, which lacks its kind, or of a watch of metadata, which names that of its form."""
+    """Return the object with its kind. Items of a list have none, and items of a metadata watch have the kind
+    PartialObjectMetadata."""
     return obj | {"apiVersion": _RESOURCES[kind].api_version, "kind": kind}
 
 
 def _without_managed_fields(obj: Object) -> Object:
-    """Who wrote which field is half of an object; one that is replaced without it keeps it."""
+    """Return the object without managedFields, which take half of its size. A replace without them keeps
+    them."""
     if "managedFields" not in obj.get("metadata", {}):
         return obj
     metadata = {field: value for field, value in obj["metadata"].items() if field != "managedFields"}

@@ -1,7 +1,8 @@
-"""Leader election by a Lease of coordination.k8s.io: at most one operator decides at any time.
+"""Leader election with a coordination.k8s.io Lease: at most one operator makes decisions at any time.
 
-Kopf's peering has no compare-and-swap. The protocol is that of client-go: a Lease that did not change for its
-whole duration, by our own clock, may be taken over, so clocks of machines need not agree.
+Kopf's peering is not used because it has no compare-and-swap. The protocol is that of client-go: a candidate
+may take over a Lease that did not change for its whole duration, measured with the candidate's own clock. The
+clocks of machines need not agree.
 """
 
 import logging
@@ -15,18 +16,19 @@ from tunegate_operator.engine.cluster import Cluster, ClusterError, Key, Object
 logger = logging.getLogger(__name__)
 
 DURATION = 15.0
-"""Seconds without renewal after which another may take the Lease."""
+"""Seconds without renewal after which another candidate may take the Lease."""
 RENEW_DEADLINE = 10.0
-"""Seconds after the start of the last successful renewal, after which the holder gives up. One more try, a
-read and a write that each time out, ends before ``DURATION``."""
+"""Seconds from the start of the last successful renewal until the holder gives up. One more attempt, with a
+read and a write that both time out, still ends before ``DURATION``."""
 RETRY = 2.0
-"""Seconds between tries, to take it and to renew it."""
+"""Seconds between attempts to take the Lease or to renew it."""
 LONGEST_DURATION = 3600
-"""Seconds that another's Lease may last. A longer duration counts as malformed: nobody could ever lead."""
+"""The longest duration, in seconds, that is accepted in another holder's Lease. A longer one counts as
+malformed, because it could block leader election for ever."""
 
 
 class Lease:
-    """One candidate's view of the Lease. One thread may use it."""
+    """One candidate for the Lease. For one thread."""
 
     def __init__(self, cluster: Cluster, clock: Clock, namespace: str, name: str, identity: str) -> None:
         self._cluster = cluster
@@ -39,8 +41,9 @@ class Lease:
     def lead(self, started: Callable[[], None], stop: threading.Event) -> bool:
         """Wait for the Lease, call ``started`` once, and renew it until ``stop`` is set.
 
-        Returns whether it was still held, and is given back, when asked to stop. False means that it was
-        lost: whoever led must end at once, because another may lead now. The same holds after an exception.
+        Returns True after ``stop``; the Lease is then released if it was held. Returns False if the Lease was
+        lost: the process must exit at once, because another may be the leader now. The same is true after an
+        exception.
         """
         renewed = self._clock.monotonic()
         while not self._try():
@@ -50,7 +53,7 @@ class Lease:
         logger.info("leading as %s", self._identity)
         started()
         while not stop.wait(RETRY):
-            asked = self._clock.monotonic()  # others count from before the answer came
+            asked = self._clock.monotonic()  # before the request: others may see the renewal before we do
             if self._try():
                 renewed = asked
             elif self._is_anothers() or self._clock.monotonic() - renewed >= RENEW_DEADLINE:
@@ -60,7 +63,7 @@ class Lease:
         return True
 
     def _try(self) -> bool:
-        """Take or renew the Lease; False while another holds it or the cluster does not answer."""
+        """Take or renew the Lease. Returns False if another holds it or the cluster does not answer."""
         try:
             return self._hold()
         except ClusterError as error:
@@ -119,7 +122,7 @@ class Lease:
         }
 
     def _give_back(self) -> None:
-        """Let the next one take it without waiting. Best effort: it runs out by itself."""
+        """Release the Lease so that another candidate need not wait. Best effort: it also expires."""
         try:
             current = self._cluster.get(self._key)
             if current and _holder(current) == self._identity:
@@ -130,9 +133,9 @@ class Lease:
 
 
 def _read_spec(lease: Object) -> tuple[Object, list[str]]:
-    """Return the well-formed fields of a Lease's spec, and what is wrong with the others.
+    """Return the well-formed fields of a Lease's spec, and the problems of the others.
 
-    Anybody with rights in the namespace may have written it.
+    The Lease is checked because anybody with permissions in the namespace may have written it.
     """
     spec = lease.get("spec") or {}
     if not isinstance(spec, dict):
@@ -146,7 +149,7 @@ def _read_spec(lease: Object) -> tuple[Object, list[str]]:
             read[field] = value
         else:
             problems.append(f"spec.{field} is {value!r}, and must be {must_be}")
-            if field == "holderIdentity":  # somebody holds it
+            if field == "holderIdentity":  # a malformed holder still holds the Lease
                 read[field] = str(value)
     return read, problems
 
@@ -172,5 +175,5 @@ _FIELDS: dict[str, tuple[Callable[[object], bool], str]] = {
 
 
 def _micro(moment: datetime) -> str:
-    """RFC 3339 with microseconds, as a Lease has its times."""
+    """Format a time for a Lease: RFC 3339 with microseconds."""
     return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")

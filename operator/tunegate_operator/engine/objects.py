@@ -1,4 +1,4 @@
-"""Small questions about Kubernetes objects as plain dicts."""
+"""Helper functions for Kubernetes objects as plain dicts."""
 
 import json
 from datetime import UTC, datetime
@@ -10,18 +10,19 @@ from tunegate_operator.engine.cluster import Object
 
 
 def wire(obj: Object) -> Object:
-    """A deep copy as JSON carries it: enums become text, tuples become lists.
+    """Return a deep copy with JSON types only: enums become text, tuples become lists.
 
-    Raises TypeError or ValueError for what JSON cannot carry.
+    Raises TypeError or ValueError for values that JSON cannot represent.
     """
     copied: Object = json.loads(json.dumps(obj, allow_nan=False))
     return copied
 
 
 def read_json(text: bytes) -> Any:
-    """What JSON says; ValueError if it is none.
+    """Parse JSON. Raises ValueError.
 
-    pydantic's parser takes two thirds of the time of Python's, which takes what is nested more deeply.
+    pydantic's parser needs two thirds of the time of Python's. Python's is the fallback, because it accepts
+    deeper nesting.
     """
     try:
         return from_json(text)
@@ -30,7 +31,10 @@ def read_json(text: bytes) -> Any:
 
 
 def write_json(obj: Any) -> bytes:
-    """An object as JSON, for :func:`read_json`: in a seventh of Python's time for all but odd objects."""
+    """Return an object as JSON for :func:`read_json`.
+
+    pydantic needs a seventh of the time of Python's encoder, the fallback for objects that pydantic refuses.
+    """
     try:
         return to_json(obj)
     except ValueError:
@@ -38,13 +42,14 @@ def write_json(obj: Any) -> bytes:
 
 
 def uid_of(obj: Object) -> str:
-    """The uid that the cluster gave it."""
+    """Return the uid of an object."""
     uid: str = obj["metadata"]["uid"]
     return uid
 
 
 def resource_version(obj: Object) -> int:
-    """Its version as a number; versions of one kind may be compared (KEP-5504). 0 if it has none."""
+    """Return the resourceVersion as a number, 0 if there is none. Versions of one kind may be compared
+    (KEP-5504)."""
     return int(obj["metadata"].get("resourceVersion") or 0)
 
 
@@ -53,21 +58,21 @@ def is_being_deleted(obj: Object) -> bool:
 
 
 def has_condition(obj: Object, type: str) -> bool:
-    """Whether the condition is there and True."""
+    """Return whether the object has this condition with status True."""
     conditions = obj.get("status", {}).get("conditions", ())
     return any(c["type"] == type and c["status"] == "True" for c in conditions)
 
 
 def is_finished(job: Object) -> bool:
-    """Whether a Job ended, well or not."""
+    """Return whether a Job has completed or failed."""
     return has_condition(job, "Complete") or has_condition(job, "Failed")
 
 
 def timestamp(moment: datetime) -> str:
-    """RFC 3339 in UTC with whole seconds, as Kubernetes writes times."""
+    """Format a time as Kubernetes does: RFC 3339 in UTC, in whole seconds."""
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def moment(text: str) -> datetime:
-    """The moment that :func:`timestamp` wrote."""
+    """Parse the output of :func:`timestamp`."""
     return datetime.fromisoformat(text)

@@ -1,4 +1,4 @@
-"""Who an object belongs to, by its owner references."""
+"""Read and build owner references."""
 
 from dataclasses import dataclass
 
@@ -7,19 +7,19 @@ from tunegate_operator.engine.cluster import Key, Object
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """The controlling owner of an object. It lives in the same namespace."""
+    """The controlling owner of an object, in the same namespace."""
 
     key: Key
     uid: str
 
     @classmethod
     def of(cls, obj: Object) -> "Owner":
-        """``obj`` as the owner of others."""
+        """Return ``obj`` as an owner."""
         return cls(Key.of(obj), obj["metadata"]["uid"])
 
 
 def controlling_owner(obj: Object) -> Owner | None:
-    """The one owner whose reference says ``controller: true``, or None."""
+    """Return the owner whose reference has ``controller: true``, or None."""
     metadata = obj["metadata"]
     namespace = metadata.get("namespace", "default")
     for reference in metadata.get("ownerReferences") or ():
@@ -29,12 +29,12 @@ def controlling_owner(obj: Object) -> Owner | None:
 
 
 def owner_uids(obj: Object) -> set[str]:
-    """The uids of all owners, controlling or not."""
+    """Return the uids of all owners, controlling or not."""
     return {reference["uid"] for reference in obj["metadata"].get("ownerReferences") or ()}
 
 
 def owner_reference(owner: Object) -> Object:
-    """The reference that makes ``owner`` the controlling owner of an object."""
+    """Build the reference that makes ``owner`` the controlling owner of an object."""
     metadata = owner["metadata"]
     return {
         "apiVersion": owner["apiVersion"],

@@ -1,4 +1,4 @@
-"""Which objects to look at next, in the manner of client-go's work queue."""
+"""A work queue of keys to reconcile, like client-go's, with delays and backoff."""
 
 import heapq
 import random
@@ -11,17 +11,18 @@ from tunegate_operator.engine.cluster import Key
 
 FIRST_BACKOFF = 0.005
 LONGEST_BACKOFF = 1000.0
-"""Seconds between tries of a key that keeps failing: doubling from the first to the longest."""
+"""Seconds between retries of a key that keeps failing: they double from the first to the longest."""
 LONGEST_OUTAGE_BACKOFF = 15.0
-"""The longest backoff while the cluster is unavailable: so soon after an outage, every key is tried again."""
+"""Seconds between retries at most, while the cluster is unavailable. After an outage, every key is retried
+within this time."""
 VOID_ENTRIES = 64
-"""So many entries of the timetable may be void before it is made anew, and as many more as are not."""
+"""The heap of delayed keys is rebuilt when it has this many stale entries more than current ones."""
 
 
 class WorkQueue:
-    """Thread-safe. A key waits at most once, and only one worker has it at a time.
+    """A queue in which a key waits at most once, and only one worker processes it at a time. Thread-safe.
 
-    A key that is added while a worker has it comes again when the worker is done with it.
+    A key that is added while a worker processes it is queued again when the worker is done.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -36,12 +37,12 @@ class WorkQueue:
         self._shut_down = False
 
     def add(self, key: Key) -> None:
-        """Look at ``key`` as soon as a worker is free."""
+        """Queue ``key`` for the next free worker."""
         with self._changed:
             self._add(key)
 
     def add_after(self, key: Key, seconds: float) -> None:
-        """Look at ``key`` after a while; the earliest of several such wishes wins."""
+        """Queue ``key`` after a delay. The earliest of several delays counts."""
         with self._changed:
             if self._shut_down:
                 return
@@ -55,14 +56,14 @@ class WorkQueue:
                 if len(self._timetable) > 2 * len(self._due) + VOID_ENTRIES:
                     self._timetable = [(due, key) for key, due in self._due.items()]
                     heapq.heapify(self._timetable)
-                self._changed.notify()  # whoever waits may have to wake earlier
+                self._changed.notify()  # a waiting worker may have to wake earlier
 
     def add_failed(self, key: Key, *, outage: bool = False) -> None:
-        """Look at ``key`` again after its backoff, which doubles with each failure until :meth:`forget`.
+        """Queue ``key`` again after its backoff, which doubles with each failure until :meth:`forget`.
 
-        ``outage`` says that the cluster is unavailable, which is not the key's own failure. Its backoff is
-        bounded by :data:`LONGEST_OUTAGE_BACKOFF`, and random between half of it and all, because an outage
-        makes all keys fail at once. The first failure of the other kind starts at the shortest backoff again.
+        Set ``outage`` if the key failed because the cluster is unavailable. The backoff is then at most
+        :data:`LONGEST_OUTAGE_BACKOFF`, and randomly shortened by up to half, because an outage makes all keys
+        fail at once. When the kind of failure changes, the backoff starts at the shortest again.
         """
         longest = LONGEST_OUTAGE_BACKOFF if outage else LONGEST_BACKOFF
         with self._changed:
@@ -73,17 +74,17 @@ class WorkQueue:
         self.add_after(key, pause * random.uniform(0.5, 1) if outage else pause)
 
     def forget(self, key: Key) -> None:
-        """Its next failure is a first one."""
+        """Reset the backoff of ``key``."""
         with self._changed:
             self._failures.pop(key, None)
 
     def failures(self, key: Key) -> int:
-        """Failures in a row, of the last kind."""
+        """Return the number of failures in a row of the latest kind."""
         with self._changed:
             return self._failures.get(key, (0.0, 0))[1]
 
     def get(self, timeout: float | None) -> Key | None:
-        """The next key, or None after ``timeout`` seconds or once shut down; call :meth:`done` with it."""
+        """Return the next key, or None after ``timeout`` seconds or shutdown. Call :meth:`done` with it."""
         with self._changed:
             deadline = None if timeout is None else self._clock.monotonic() + timeout
             while not self._shut_down:
@@ -98,7 +99,7 @@ class WorkQueue:
             return None
 
     def done(self, key: Key) -> None:
-        """A worker is through with ``key``."""
+        """Mark ``key`` as processed."""
         with self._changed:
             self._processing.discard(key)
             if key in self._waiting:
@@ -106,7 +107,7 @@ class WorkQueue:
                 self._changed.notify()
 
     def next_due(self) -> float | None:
-        """Seconds until the next delayed key is due; 0 when one is ready now, None when none is known."""
+        """Return the seconds until the next key is due: 0 if one is ready, None if there is none."""
         with self._changed:
             now = self._clock.monotonic()
             self._add_due(now)
@@ -115,7 +116,7 @@ class WorkQueue:
             return self._timetable[0][0] - now if self._timetable else None
 
     def shut_down(self) -> None:
-        """Hand out no more keys, and wake whoever waits for one."""
+        """Return no more keys, and wake waiting workers."""
         with self._changed:
             self._shut_down = True
             self._changed.notify_all()
@@ -132,12 +133,12 @@ class WorkQueue:
         key = self._ready.popleft()
         self._waiting.discard(key)
         self._processing.add(key)
-        # Whoever processes it now says anew when to look again.
+        # Processing the key now replaces the delay: its decision sets a new one.
         self._due.pop(key, None)
         return key
 
     def _add_due(self, now: float) -> None:
-        """Move what is due to the ready keys, and leave a valid entry, if any, on top of the heap."""
+        """Move due keys to the ready keys. Afterwards the top of the heap, if any, is a current entry."""
         while self._timetable:
             due, key = self._timetable[0]
             if self._due.get(key) == due:

@@ -1,8 +1,8 @@
-"""One turn of the wheel: observe, decide, act, write status once, tell.
+"""Reconcile one object: observe, decide, act, write the status once, record events.
 
-A crash between any two steps, or doing a step twice, ends in the same state: children have deterministic
-names, the status is written whole and only over the version that was decided on, and events are told only
-by the turn whose status write changed something.
+A crash between two steps, or a repeated step, leads to the same state: children have deterministic names, the
+status is written as a whole and only over the version that the decision read, and events are recorded only by
+the reconciliation whose status write changed something.
 """
 
 import logging
@@ -49,13 +49,13 @@ from tunegate_operator.engine.queue import WorkQueue
 logger = logging.getLogger(__name__)
 
 PROGRESS_INTERVAL = 30.0
-"""Seconds between status writes that only tell progress."""
+"""Seconds between status writes that only update progress."""
 PROGRESS_FIELDS = ("progress", "message", "cost")
 WORKER_PATIENCE = 0.5
-"""Seconds after which an idle worker looks whether it should stop."""
+"""Seconds after which an idle worker checks whether it should stop."""
 REMEMBERED_EVENTS = 4096
 CHILD_KINDS = ("ConfigMap", "Job", "Pod")
-"""Listed before their owners: the first decision about one should already see them."""
+"""Kinds that are listed before their owners, so that the first decision about an owner sees its children."""
 CAUSES: dict[type[ClusterError], Cause] = {
     AlreadyExistsError: "Taken",
     ForbiddenError: "Forbidden",
@@ -63,13 +63,13 @@ CAUSES: dict[type[ClusterError], Cause] = {
     InvalidError: "Invalid",
     UnavailableError: "Unavailable",
 }
-"""Errors that decisions look at; all others are only tried again."""
+"""Errors that are stored for the next decision. All others are only retried."""
 OUTAGES = (ClusterError, UnavailableError)
-"""Errors of the cluster, whatever is asked of it: no answer, an answer of 5xx, or too many requests."""
+"""Errors that do not depend on the request: no answer, an answer of 5xx, or too many requests."""
 
 
 class Reconciler:
-    """Keeps the objects of the controllers' kinds as they should be. Every method is thread-safe."""
+    """Reconciles the objects of the controllers' kinds. Thread-safe."""
 
     def __init__(
         self,
@@ -93,36 +93,36 @@ class Reconciler:
         self._complaints: dict[Key, str] = {}
         self._lock = threading.Lock()  # guards _told
 
-    # What comes in
+    # Input: watch events, reports, lists
 
     def handle(self, event: WatchEvent) -> None:
-        """Take in what a watch saw, and look again at whom it concerns."""
+        """Apply a watch event to the cache, and enqueue the keys that it concerns."""
         if self._cache.apply(event):
             self._wake(event)
-        elif event.type == "DELETED":  # which a request had found out before
+        elif event.type == "DELETED":  # a request of our own found the deletion earlier
             self._forget(uid_of(event.obj))
 
     def handle_report(self, report: Object) -> Future[None]:
-        """Take in what a running pod says: a ``tunegate_api.contract.Report`` as JSON.
+        """Store a pod's report, a ``tunegate_api.contract.Report`` as JSON, and enqueue its job.
 
-        What is returned is done once status says it: only then may the pod forget it. Raises KeyError if
-        the report lacks what identifies it.
+        The returned future is done when the report is in status: only then may the pod drop it. Raises
+        KeyError if the report lacks a field that identifies it, and the errors of ``ReportStore.put``.
         """
         store = self._cache.report_store
         is_new = store.put(report)
         promise = store.acknowledgement(report)
         owner = self._cache.by_uid(report["jobUid"])
-        if owner is None:  # it was deleted meanwhile
+        if owner is None:  # the job was deleted in the meantime
             store.forget(report["jobUid"])
         elif is_new or not promise.done():
             self._queue.add(Key.of(owner))
         return promise
 
     def resync(self, *kinds: str, namespace: str | None = None) -> None:
-        """List everything, or these kinds, or one namespace, and take in what a watch missed, deletions too.
-        Also how to start.
+        """List all kinds or these, in all namespaces or one, and apply what the watches missed.
 
-        Raises ClusterError; what was listed before is taken in.
+        Also fills the cache at start-up. Raises ClusterError; the objects listed before the error stay
+        applied.
         """
         for kind in kinds or self._kinds:
             since = self._cache.mark()
@@ -148,11 +148,11 @@ class Reconciler:
                 self._queue.add(one)
 
     def _forget(self, uid: str) -> None:
-        """Drop what is kept of an object beside the object itself."""
+        """Drop the reports and the write time of a deleted object."""
         self._cache.report_store.forget(uid)
         self._status_written.pop(uid, None)
 
-    # What goes out
+    # Output: actions, status, events
 
     def run_worker(self, stop: threading.Event) -> None:
         """Process keys until ``stop`` is set or the queue is shut down."""
@@ -162,9 +162,9 @@ class Reconciler:
                 self._process_and_release(key)
 
     def run_ready(self, limit: int = 1000) -> int:
-        """Process what is ready now and what that makes ready, in this thread; returns how many keys.
+        """Process keys in this thread until none is ready. Returns the number of keys processed.
 
-        ``limit`` keeps a decision that never settles from hanging the caller.
+        ``limit`` bounds it, so that decisions that never settle do not hang the caller.
         """
         for count in range(limit):
             key = self._queue.get(0)
@@ -181,13 +181,13 @@ class Reconciler:
             self._queue.done(key)
 
     def process(self, key: Key) -> None:
-        """One turn for one object. Whatever fails is tried again after the key's backoff, for ever."""
+        """Reconcile one object. Any failure is retried after the key's backoff, without limit."""
         try:
             again = self._reconcile(key)
         except (ClusterError, UnreadableStatusError) as error:
             self._complain(key, error)
             self._queue.add_failed(key, outage=type(error) in OUTAGES)
-        except Exception:  # a bug in one object's decision must not take the others down
+        except Exception:  # a bug in the decision about one object must not affect the others
             logger.exception("%s %s/%s: internal error", key.kind, key.namespace, key.name)
             self._queue.add_failed(key)
         else:
@@ -197,13 +197,13 @@ class Reconciler:
                 self._queue.add_after(key, again)
 
     def _reconcile(self, key: Key) -> float | None:
-        """Returns the seconds after which to look again, if it must be."""
+        """Reconcile one object. Returns the seconds until the next reconciliation, or None."""
         obj = self._cache.get(key)
         if obj is None:
             return None
         reports = self._cache.reports(uid_of(obj))
         decision = self._controllers[key.kind].decide(obj, self._cache, self._clock.now())
-        if decision is None:  # whatever its pods say, nobody wants to know any more
+        if decision is None:  # it is being deleted: its pods need not wait for an acknowledgement
             self._cache.report_store.acknowledge(uid_of(obj), reports)
             self._cache.report_store.forget(uid_of(obj))
             return None
@@ -217,7 +217,7 @@ class Reconciler:
             throttled = self._write_status(key, obj, decision)
             for warning in decision.warnings:
                 self._tell(obj, warning)
-        if isinstance(failure, TerminatingError):  # no pod need wait for what is not recorded any more
+        if isinstance(failure, TerminatingError):  # pods must not wait for reports that are never recorded
             self._cache.report_store.forget(uid_of(obj))
         if failure:
             if decision.requeue_after is not None:  # a deadline does not wait for the backoff
@@ -233,7 +233,7 @@ class Reconciler:
         return min((s for s in (decision.requeue_after, throttled) if s is not None), default=None)
 
     def _act(self, owner_uid: str, actions: Iterable[Action]) -> None:
-        """Carry out actions in order, up to the first that fails: later ones may build on it."""
+        """Carry out actions in order, and stop at the first that fails: later ones may depend on it."""
         for action in actions:
             try:
                 self._carry_out(action)
@@ -249,7 +249,9 @@ class Reconciler:
         match action:
             case Create(obj):
                 created = create_ours(self._cluster, obj)
-                if obj["kind"] in self._kinds:  # nothing is decided from others, and nobody says when they go
+                if (
+                    obj["kind"] in self._kinds
+                ):  # other kinds are not watched, so the cache would not stay current
                     self._cache.put(created)
             case Put(obj):
                 key = Key.of(obj)
@@ -264,7 +266,7 @@ class Reconciler:
                 self._look_up_events(namespace, uid)
 
     def _look_up_events(self, namespace: str, uid: str) -> None:
-        """Best effort: a look-up that fails has found nothing."""
+        """List the Events about an object. Best effort: a failed look-up counts as having found none."""
         found: list[Object] = []
         try:
             found = self._cluster.list_events(namespace, uid)
@@ -273,7 +275,10 @@ class Reconciler:
         self._cache.set_events(uid, EventsAbout(self._clock.now(), tuple(found)))
 
     def _write_status(self, key: Key, obj: Object, decision: Decision) -> float | None:
-        """Write it if it differs, then tell the events. Returns seconds to wait if progress must wait."""
+        """Write the status if it differs, then record the events.
+
+        Returns the seconds to wait if the write is postponed because only progress changed.
+        """
         uid = uid_of(obj)
         old, new = obj.get("status") or {}, wire(decision.status)
         if new == old:
@@ -299,7 +304,7 @@ class Reconciler:
         return None
 
     def _refresh(self, key: Key) -> None:
-        """Look at the object itself, since the watch is behind."""
+        """Read the object from the cluster, because the watch lags behind."""
         held, current = self._cache.uid_at(key), self._cluster.get(key)
         if current:
             self._cache.put(current)
@@ -307,7 +312,7 @@ class Reconciler:
             self._cache.remove(held)
 
     def _tell(self, obj: Object, event: Event) -> None:
-        """Record an event once. Best effort: the status says it already."""
+        """Record an event once. Best effort: the status has the information, too."""
         what = (uid_of(obj), event.reason, event.message)
         with self._lock:
             if what in self._told:
@@ -321,7 +326,7 @@ class Reconciler:
             logger.warning("event %s not recorded: %s", event.reason, error)
 
     def _complain(self, key: Key, error: Exception) -> None:
-        """Log a failure once, not with every try."""
+        """Log a failure once, not with every retry."""
         message = f"{type(error).__name__}: {error}"
         if isinstance(error, ConflictError) or self._complaints.get(key) == message:
             logger.debug("%s %s/%s: %s", key.kind, key.namespace, key.name, message)
@@ -331,7 +336,7 @@ class Reconciler:
 
 
 def _log(key: Key, decision: Decision) -> None:
-    """One line for each decision that changed something, with all that it did."""
+    """Log a decision that changed something, with its actions, in one line."""
     done = [_said(action) for action in decision.actions]
     status = decision.status
     conditions = [f"{c['type']}={c['status']}" for c in status.get("conditions", ())]
@@ -366,7 +371,8 @@ def _said(action: Action) -> str:
 
 
 def _tells_progress_alone(old: Object, new: Object, *, message_is_progress: bool) -> bool:
-    """Whether nothing changed but how far the work is, or a message that does not count as news."""
+    """Return whether only progress changed: a progress field, numbers in the message, or, with
+    ``message_is_progress``, any part of the message."""
     if _without_progress(new) != _without_progress(old):
         return False
     before, after = (re.sub(r"\d+", "", status.get("message", "")) for status in (old, new))
@@ -374,7 +380,7 @@ def _tells_progress_alone(old: Object, new: Object, *, message_is_progress: bool
 
 
 def _without_progress(status: Object) -> Object:
-    """A status without what changes all the time and changes nothing."""
+    """Return a status without the fields that only show progress."""
     rest = {field: value for field, value in status.items() if field not in PROGRESS_FIELDS}
     rest["conditions"] = [
         # Ready and Reconciling repeat the status's message.

@@ -1,7 +1,7 @@
-"""Keeping up with one kind of a real API server, as reflectors of client-go do: a list, then a watch.
+"""List and watch one kind of an API server, as client-go's reflectors do.
 
-Kopf does this for the kinds that we define. Of their children there may be thousands, and of each little is
-needed: docs/adr/0008-children-by-reflectors.md.
+Kopf does this for the kinds that Tunegate defines. Their children have reflectors, because there may be
+thousands of them and few of their fields are needed: docs/adr/0008-children-by-reflectors.md.
 """
 
 import logging
@@ -16,25 +16,25 @@ from tunegate_operator.engine.kubernetes import ExpiredError, KubernetesCluster
 logger = logging.getLogger(__name__)
 
 WATCH_SECONDS = 60
-"""After which the server ends a watch, and it is opened anew: a dead connection says nothing either."""
+"""Seconds after which the server ends a watch, and it is opened again. This also detects dead connections."""
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
-"""Seconds between tries: doubling from the first to the longest."""
+"""Seconds between retries: they double from the first to the longest."""
 
 
 class Reflector:
-    """Delivers every change of a kind, in one namespace or (None) in all, to the cluster's listeners.
+    """Delivers every change of a kind to the cluster's listeners, from one namespace or, if None, from all.
 
-    ``relist`` is called, at the start and whenever the server no longer knows where the watch was, and must
-    find what changed unseen.
+    ``relist`` is called at the start, and whenever the server no longer has the resourceVersion of the watch.
+    It must list the kind and find the changes that the watch missed.
     """
 
     def __init__(
         self, cluster: KubernetesCluster, kind: str, namespace: str | None, relist: Callable[[], None]
     ) -> None:
         self.is_synced = threading.Event()
-        """Set once the first list was taken in."""
+        """Set when the first list is complete."""
         self.listed_at = 0.0
-        """When the last list that was taken in was begun, by the monotonic clock."""
+        """When the last complete list was requested, by the monotonic clock."""
         self._cluster = cluster
         self.kind = kind
         self._namespace = namespace
@@ -42,7 +42,7 @@ class Reflector:
         self._version = ""
 
     def run(self, stop: threading.Event) -> None:
-        """Until ``stop`` is set, which is noticed between events. No failure ends it: it tries again."""
+        """Watch until ``stop`` is set, which is checked between events. Retry failures without limit."""
         failures = 0
         while not stop.is_set():
             try:
@@ -64,7 +64,7 @@ class Reflector:
                 stop.wait(pause)
 
     def _list(self) -> None:
-        """Take the version from which to watch first: what comes twice does no harm."""
+        """List the kind, and watch from a version read before the list: repeated events are harmless."""
         began = time.monotonic()
         version = self._cluster.current_version(self.kind, self._namespace)
         self._relist()

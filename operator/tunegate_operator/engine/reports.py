@@ -1,4 +1,4 @@
-"""The latest report of each role and stage of a job, and whether status says what it said."""
+"""Store the latest report of each role and stage of a job, and acknowledge it once it is in status."""
 
 import hashlib
 import threading
@@ -11,26 +11,26 @@ from tunegate_operator.engine.cluster import Object
 from tunegate_operator.engine.objects import read_json, write_json
 
 PASSING = ("attempt", "sequence", "time", "progress", "usage")
-"""Fields of a report that may be lost: the next one says them anew."""
+"""Fields of a report that may be lost, because the next report has them again."""
 RECORDED = ("plan", "results")
-"""Fields that ConfigMaps hold once a report is acknowledged."""
+"""Fields that are in ConfigMaps once a report is acknowledged."""
 MAX_JOB_BYTES = 4 * 1024 * 1024
-"""What a job's reports may hold: its plan and its results fit one ConfigMap each, of 1 MiB."""
+"""Limit for the reports of one job. Its plan and its results have to fit into one ConfigMap of 1 MiB each."""
 MAX_BYTES = 32 * 1024 * 1024
-"""What the reports of all jobs may hold before recorded fields are released, and large jobs have to wait."""
+"""Limit for the reports of all jobs. Above it, recorded fields are dropped, then large jobs have to wait."""
 
 
 class JobTooLargeError(ValueError):
-    """The reports of one job hold more than can ever be recorded: sending them again does not help."""
+    """The reports of one job are too large to be recorded. Retrying does not help."""
 
 
 class StoreFullError(Exception):
-    """The reports of all jobs hold too much until some are recorded: send the report again later."""
+    """The reports of all jobs are too large until some are recorded. Retry later."""
 
 
 @dataclass(frozen=True)
 class _Said:
-    """What decides whether a report is news: its age, and a digest of all that must not be lost."""
+    """Identifies the content of a report: its age, and a digest of the fields that must not be lost."""
 
     age: tuple[int, int]
     digest: bytes
@@ -41,7 +41,7 @@ class _Said:
         return cls(_age(report), hashlib.sha256(write_json(lasting)).digest())
 
     def is_in(self, acknowledged: "_Said | None") -> bool:
-        """Whether everything that must not be lost is in what is acknowledged."""
+        """Return whether the acknowledged report has every field of this one that must not be lost."""
         if acknowledged is None:
             return False
         return self.age <= acknowledged.age or self.digest == acknowledged.digest
@@ -49,19 +49,20 @@ class _Said:
 
 @dataclass
 class _Entry:
-    """What one role and stage of a job said. Held as JSON text, which takes a fifth of the memory."""
+    """The latest report of one role and stage, as JSON text, which needs a fifth of the memory."""
 
     text: bytes
     said: _Said
     acknowledged: _Said | None = None
-    """The newest report that status speaks of."""
+    """The newest report that is in status."""
     waiting: list[Future[None]] = field(default_factory=list)
 
 
 class ReportStore:
-    """Thread-safe. Reports are cumulative, so only the latest of each role and stage counts.
+    """Keeps the latest report of each role and stage: reports are cumulative. Thread-safe.
 
-    In memory only: after a restart, pods and the outboxes on the volumes tell again what status lacks.
+    Reports are in memory only. After a restart, pods send again what is not in status, from their own memory
+    or from the outbox on the volume.
     """
 
     def __init__(self, *, max_job_bytes: int = MAX_JOB_BYTES, max_bytes: int = MAX_BYTES) -> None:
@@ -71,20 +72,19 @@ class ReportStore:
         self._jobs: dict[str, dict[str, _Entry]] = {}
         self._bytes = 0
         self._recorded: OrderedDict[tuple[str, str], None] = OrderedDict()
-        """Entries whose recorded fields may be released, by job and file name, the oldest first."""
+        """Entries whose recorded fields may be dropped, by job and file name, the oldest first."""
 
     @property
     def held_bytes(self) -> int:
-        """What all reports hold."""
+        """Total bytes of the stored reports."""
         return self._bytes
 
     def put(self, report: Object) -> bool:
-        """Keep ``report`` unless one as new is held; says whether it was kept.
+        """Store ``report``, unless the stored one is as new or newer. Returns whether it was stored.
 
-        The higher ``sequence`` wins. ``attempt`` goes before it: an attempt that found an emptied volume
-        counts from one again, and what it says is still newer than what an earlier attempt said.
-        Raises KeyError without ``jobUid``, ``role`` or ``sequence``; JobTooLargeError and StoreFullError
-        for a report that is not kept because it holds too much.
+        The higher ``attempt`` wins, then the higher ``sequence``. ``attempt`` goes first because an attempt
+        that finds an emptied volume starts its sequence at one again. Raises KeyError if ``jobUid``,
+        ``role`` or ``sequence`` is missing, and JobTooLargeError or StoreFullError if there is no room.
         """
         uid, name, text, said = report["jobUid"], _file_name(report), write_json(report), _Said.by(report)
         with self._lock:
@@ -102,9 +102,9 @@ class ReportStore:
             return True
 
     def acknowledgement(self, report: Object) -> Future[None]:
-        """Done once status says what ``report`` does; at once where it tells nothing new but progress.
+        """Return a future that is done when ``report`` is in status, or at once if only progress is new.
 
-        Cancelled if the job goes away first. Raises KeyError for one that was never :meth:`put`.
+        It is cancelled if the job is deleted first. Raises KeyError if the report was never :meth:`put`.
         """
         said = _Said.by(report)
         with self._lock:
@@ -118,7 +118,7 @@ class ReportStore:
             return promise
 
     def acknowledge(self, job_uid: str, reports: Iterable[Object]) -> None:
-        """Status speaks of these reports, which :meth:`latest` gave before it was decided."""
+        """Acknowledge reports that are in status; :meth:`latest` returned them before the decision."""
         spoken_of = [(_file_name(report), _Said.by(report)) for report in reports]
         done: list[Future[None]] = []
         with self._lock:
@@ -127,7 +127,7 @@ class ReportStore:
                 entry = entries.get(name)
                 if entry is None or (entry.acknowledged and said.age < entry.acknowledged.age):
                     continue
-                # A report whose recorded fields were released is still the one that was acknowledged.
+                # A report whose recorded fields were dropped still counts as the acknowledged one.
                 if entry.acknowledged is None or said.age > entry.acknowledged.age:
                     entry.acknowledged = said
                     self._recorded[job_uid, name] = None
@@ -136,19 +136,19 @@ class ReportStore:
                     entry.waiting = []
                 else:
                     self._recorded.pop((job_uid, name), None)
-        for promise in done:  # outside the lock: whoever waits may come back
+        for promise in done:  # outside the lock, because callbacks may call this store
             if promise.set_running_or_notify_cancel():
                 promise.set_result(None)
 
     def latest(self, job_uid: str) -> list[Object]:
-        """The held reports of a job, in the order of their file names."""
+        """Return the stored reports of a job, in the order of their file names."""
         with self._lock:
             entries = self._jobs.get(job_uid, {})
             texts = [entries[name].text for name in sorted(entries)]
         return [read_json(text) for text in texts]
 
     def forget(self, job_uid: str) -> None:
-        """Drop what a deleted job reported."""
+        """Drop the reports of a deleted job, and cancel its acknowledgements."""
         with self._lock:
             entries = self._jobs.pop(job_uid, {})
             self._bytes -= sum(len(entry.text) for entry in entries.values())
@@ -159,9 +159,10 @@ class ReportStore:
                 promise.cancel()
 
     def _make_room(self, uid: str, more: int) -> None:
-        """Make room for ``more`` bytes of a job: release what ConfigMaps hold, the oldest first.
+        """Make room for ``more`` bytes of a job: drop fields that are in ConfigMaps, the oldest first.
 
-        A job may always hold its share of the whole, so a few large jobs cannot stop the reports of others.
+        Every job may use an equal share of the limit, so that a few large jobs cannot block the others.
+        Raises JobTooLargeError and StoreFullError.
         """
         own = [key for key in self._recorded if key[0] == uid]
         for _ in self._released(own):
@@ -179,7 +180,7 @@ class ReportStore:
             raise StoreFullError("the operator holds too many reports that are not recorded yet")
 
     def _released(self, keys: Iterable[tuple[str, str]]) -> Iterator[None]:
-        """Release the recorded fields of one entry after another; the first step releases none."""
+        """Drop the recorded fields of one entry per step. The first step drops none."""
         yield
         for uid, name in keys:
             entry = self._jobs[uid][name]
