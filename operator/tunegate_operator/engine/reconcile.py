@@ -249,9 +249,7 @@ class Reconciler:
         match action:
             case Create(obj):
                 created = create_ours(self._cluster, obj)
-                if (
-                    obj["kind"] in self._kinds
-                ):  # other kinds are not watched, so the cache would not stay current
+                if obj["kind"] in self._kinds:  # other kinds are not watched: they would become stale
                     self._cache.put(created)
             case Put(obj):
                 key = Key.of(obj)

@@ -1,4 +1,4 @@
-"""Where reports arrive: the leader's address behind a Service without selector."""
+"""Publish the leader's address as the endpoint of the report Service, which has no selector."""
 
 from ipaddress import ip_address
 
@@ -7,12 +7,12 @@ from tunegate_operator.engine.cluster import Cluster, Key, Object
 
 
 def report_host(service: str, namespace: str) -> str:
-    """The Service's name in the cluster's DNS."""
+    """Return the DNS name of the Service in the cluster."""
     return f"{service}.{namespace}.svc"
 
 
 def publish_address(cluster: Cluster, service: str, namespace: str, ip: str, port: int) -> None:
-    """Let the Service lead to us, and to nobody else. Raises ClusterError."""
+    """Make this process the only endpoint of the Service. Raises ClusterError."""
     slice = _endpoint_slice(service, namespace, ip, port)
     apply(cluster, slice, cluster.get(Key.of(slice)))
 

@@ -1,4 +1,4 @@
-"""The body of a report: read within limits, so that no sender can fill memory or hold the interpreter."""
+"""Read and parse the body of a report within limits, so that no sender can fill memory or hold the GIL."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -10,32 +10,33 @@ from pydantic import ValidationError
 from tunegate_api.contract import Report
 
 MAX_BYTES = 2 * 1024 * 1024
-"""Results that fit a ConfigMap, 1 MiB, do so with the indentation that older senders add."""
+"""Enough for results of 1 MiB, the limit of a ConfigMap, with the indentation that older senders add."""
 MAX_OBJECTS, MAX_VALUES = 8192, 100_000
-"""Objects, and commas and arrays, of a report. Parsing holds the interpreter for as long as they take, and
-one object may lack many fields. Sixteen gates of a thousand cases with two tags have 64,000 values; a
-thousand evaluations have 2,000 objects."""
+"""Limits for the objects of a report, and for its commas plus arrays, because they determine how long parsing
+holds the GIL. Sixteen gates of a thousand cases with two tags have 64,000 values; a thousand evaluations have
+2,000 objects."""
 MAX_ERRORS = 20
-"""Errors of a report that are named. Of more, the number is: to write them out takes longer than to parse."""
+"""The most validation errors that are listed. If there are more, only their number is reported, because
+formatting them takes longer than parsing."""
 
 
 class TooLargeError(Exception):
-    """A report that no answer but 413 fits."""
+    """The report is too large (HTTP 413)."""
 
 
 class UnreadableError(Exception):
-    """What was sent is no report."""
+    """The body is not a valid report."""
 
 
 class GivenUpError(Exception):
-    """The bodies of all reports held too much, and this one held most: send the report again later."""
+    """All bodies together exceeded the limit, and this was the largest. Retry later."""
 
 
 class Bodies:
-    """Bodies that are being read or wait to be parsed. For one event loop.
+    """Reads bodies, and counts those that are being read or wait to be parsed. For one event loop.
 
-    Any number is read at once, so senders that are slow delay nobody. Above ``most`` bytes in all, the
-    largest body is given up.
+    Bodies are read concurrently, so that a slow sender does not delay others. If all bodies together exceed
+    ``most`` bytes, the largest is dropped.
     """
 
     def __init__(self, most: int) -> None:
@@ -44,9 +45,9 @@ class Bodies:
 
     @asynccontextmanager
     async def read(self, request: web.Request) -> AsyncIterator[bytes]:
-        """Read the body of a request, which counts as held until the context ends.
+        """Read the body of a request. It counts towards the limit until the context ends.
 
-        Raises GivenUpError, and TooLargeError, before the body is read if its length is declared.
+        Raises GivenUpError, and TooLargeError: before it reads the body if the declared length is too large.
         """
         if (request.content_length or 0) > MAX_BYTES:
             raise _too_large(f"{request.content_length} bytes, limit {MAX_BYTES}")
@@ -74,12 +75,12 @@ class Bodies:
     def _give_up_largest(self) -> None:
         if sum(self._held.values()) > self._most:
             largest = max(self._held, key=lambda until: self._held[until])
-            self._held[largest] = 0  # no longer counted: it ends as soon as the event loop runs it
+            self._held[largest] = 0  # no longer counted: its read ends in the loop's next iteration
             largest.reschedule(asyncio.get_running_loop().time())
 
 
 def parse_report(body: bytes) -> Report:
-    """The report in a body. Raises TooLargeError and UnreadableError."""
+    """Parse the report in a body. Raises TooLargeError and UnreadableError."""
     objects, values = body.count(b"{"), body.count(b",") + body.count(b"[")
     if objects > MAX_OBJECTS or values > MAX_VALUES:
         found = f"{objects} objects and {values} values, limits {MAX_OBJECTS} and {MAX_VALUES}"
@@ -94,7 +95,7 @@ def parse_report(body: bytes) -> Report:
 
 
 def _named(field: tuple[int | str, ...], problem: str) -> str:
-    """A problem after the path of its field; the report as a whole has none."""
+    """Return a problem with the path of its field in front, unless it concerns the whole report."""
     return f"{'.'.join(str(part) for part in field)}: {problem}" if field else problem
 
 

@@ -1,7 +1,8 @@
-"""Certificates of the report address: an authority that lasts, and short-lived serving certificates under it.
+"""Certificates of the report address: a long-lived certificate authority, short-lived serving certificates.
 
-The authority is made at first start and kept in a Secret, so that pods which trust it outlive the operator.
-A serving certificate lives in memory only: each process makes its own, and a new one before it expires.
+The operator creates the authority at its first start and keeps it in a Secret, so that running pods trust it
+across restarts of the operator. Serving certificates are in memory only: each process makes its own, and
+replaces it before it expires.
 """
 
 import base64
@@ -21,7 +22,7 @@ logger = logging.getLogger(__name__)
 AUTHORITY_DAYS = 3650
 SERVING_DAYS = 7
 CLOCK_SKEW = timedelta(minutes=5)
-"""How far behind a pod's clock may be."""
+"""How far a pod's clock may be behind."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class KeyPair:
 
 
 def make_authority(now: datetime) -> KeyPair:
-    """A new certificate authority."""
+    """Create a certificate authority."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Tunegate reports")])
     certificate = (
@@ -46,7 +47,7 @@ def make_authority(now: datetime) -> KeyPair:
 
 
 def make_serving(authority: KeyPair, host: str, now: datetime) -> KeyPair:
-    """A certificate for ``host``, signed by ``authority``."""
+    """Create a serving certificate for ``host``, signed by ``authority``."""
     signer = serialization.load_pem_private_key(authority.key, password=None)
     issuer = x509.load_pem_x509_certificate(authority.certificate)
     if not isinstance(signer, ec.EllipticCurvePrivateKey):
@@ -68,17 +69,17 @@ def make_serving(authority: KeyPair, host: str, now: datetime) -> KeyPair:
 
 
 def is_due(serving: KeyPair, now: datetime) -> bool:
-    """Whether a serving certificate should be replaced: two thirds of its life are over."""
+    """Return whether to replace a serving certificate, because two thirds of its lifetime are over."""
     certificate = x509.load_pem_x509_certificate(serving.certificate)
     life = certificate.not_valid_after_utc - certificate.not_valid_before_utc
     return now >= certificate.not_valid_before_utc + life * 2 / 3
 
 
 def kept_authority(cluster: Cluster, namespace: str, name: str, now: datetime) -> KeyPair:
-    """The authority in the Secret, which is made if there is none.
+    """Return the authority from the Secret, or create both.
 
-    Raises ClusterError, and ValueError for a Secret that holds no authority or an expired one: then nobody
-    could trust us, and a person has to delete it.
+    Raises ClusterError, and ValueError if the Secret has no valid authority or an expired one. A person has
+    to delete that Secret, because no pod would trust the operator.
     """
     key = Key("Secret", namespace, name)
     secret = cluster.get(key)
@@ -86,7 +87,7 @@ def kept_authority(cluster: Cluster, namespace: str, name: str, now: datetime) -
         made = make_authority(now)
         try:
             cluster.create(_secret(key, made))
-        except AlreadyExistsError:  # another operator was faster
+        except AlreadyExistsError:  # another operator created it first
             return kept_authority(cluster, namespace, name, now)
         logger.info("made a certificate authority for reports: Secret %s/%s", namespace, name)
         return made

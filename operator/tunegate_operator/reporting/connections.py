@@ -1,4 +1,4 @@
-"""Connections to the report address: a limited number, each for one request, each stage with a deadline."""
+"""Accept connections to the report address: a limited number, one request each, a deadline for each stage."""
 
 import asyncio
 import logging
@@ -14,49 +14,49 @@ from typing import cast
 logger = logging.getLogger(__name__)
 
 ACCEPT_PAUSE = 1.0
-"""Seconds without new connections once the process has no file descriptor left."""
+"""Seconds to wait after an accept failed, for example because no file descriptor is left."""
 
 
 BUFFER_BYTES = 16 * 1024
-"""What TLS, and the socket, hold of each connection before the request's handler reads it. With the 256 KiB
-of the event loop, 500 strangers take 266 MB."""
+"""Size of the TLS and socket buffers of each connection. With asyncio's default of 256 KiB, 500 unknown
+clients would need 266 MB."""
 
 MAX_HEADER_BYTES = 64 * 1024
-"""What may come before a request's header block is complete; a pod's token has about 1 KiB."""
+"""Limit for the bytes up to the end of a request's headers. A pod's token has about 1 KiB."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What the other side of a connection may take. Times in seconds."""
+    """Limits for clients. Times in seconds."""
 
     connections: int = 512
     per_source: int = 128
-    """Of one address: pods of a node may share the node's. A hundred that report at the same time fit."""
+    """Connections from one address. All pods of a node may share an address; a hundred can report at once."""
     per_job: int = 4
-    """Connections of one job that no newcomer displaces. Its pods send one report at a time each."""
+    """Connections of one job that a new connection cannot displace. Each pod sends one report at a time."""
     handshake: float = 5.0
     headers: float = 5.0
-    """From the handshake to the end of the request's header block."""
+    """From the handshake to the end of the request's headers."""
     body: float = 20.0
-    """Including the time in which other reports of the job are read."""
+    """Includes the wait while other reports of the same job are read."""
     held: int = 16 * 1024 * 1024
-    """Bytes of all bodies that are being read or wait to be parsed."""
+    """Total bytes of all bodies that are being read or wait to be parsed."""
     connection: float = 90.0
-    """All of it: more than handshake, headers, body, and the time until a report is acknowledged."""
+    """The whole connection: more than handshake, headers, body and acknowledgement together."""
     closing: float = 5.0
-    """For the TLS close of the other side."""
+    """For the client's TLS close."""
 
 
 LIMITS = Limits()
 
 
 class Connections:
-    """Accepts TLS connections for an HTTP protocol, in the event loop it is started in.
+    """Accepts TLS connections for an HTTP protocol, in the event loop in which it is started.
 
-    If all are taken, a newcomer displaces the oldest connection without an accepted sender, of the source
-    that has most of them, so that no number of silent connections shuts others out. A connection over the
-    limit of its source, or that can displace none, is closed before its handshake. Senders see a failed
-    connection and try again with their backoff.
+    At the limit, a new connection displaces one without an accepted sender: the oldest from the address that
+    has most of those. So idle connections cannot lock out others. A new connection is closed before its
+    handshake if its address is at its limit, or if there is none to displace. Senders then retry with
+    backoff.
     """
 
     def __init__(self, limits: Limits, tls: ssl.SSLContext, protocol: Callable[[], asyncio.Protocol]) -> None:
@@ -73,12 +73,12 @@ class Connections:
         self._accepting = asyncio.create_task(self._accept())
 
     def stop_listening(self) -> None:
-        """Take no further connection."""
+        """Accept no more connections."""
         self._accepting.cancel()
         self._listener.close()
 
     async def close(self) -> None:
-        """Close what is still open."""
+        """Close all connections."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -89,8 +89,7 @@ class Connections:
             self._open[protocol].has_headers.set()
 
     def has_sender(self, protocol: asyncio.Protocol, job_uid: str) -> None:
-        """The sender of a report on this job is accepted: no newcomer displaces its connection any more,
-        unless the job has ``per_job`` already."""
+        """Protect the connection of an accepted sender from being displaced, up to ``per_job`` for a job."""
         of_job = sum(connection.job_uid == job_uid for connection in self._open.values())
         if protocol in self._open and of_job < self._limits.per_job:
             self._open[protocol].job_uid = job_uid
@@ -114,10 +113,10 @@ class Connections:
             task.add_done_callback(partial(self._release, source))
 
     async def _has_room(self) -> bool:
-        """Whether one more connection may be served, after another was displaced if all places are taken."""
+        """Return whether another connection may be served. At the limit, displace one first."""
         if len(self._tasks) < self._limits.connections:
             return True
-        await asyncio.sleep(0)  # those that were accepted just now are in _open then
+        await asyncio.sleep(0)  # so that connections accepted just now are in _open
         unknown = [connection for connection in self._open.values() if connection.job_uid is None]
         if not unknown:
             return False
@@ -138,7 +137,7 @@ class Connections:
             logger.error("a connection for reports failed", exc_info=task.exception())
 
     async def _serve(self, connected: socket.socket, source: str) -> None:
-        """One connection from its first byte to its last."""
+        """Serve one connection until it is closed or a deadline expires."""
         loop, limits, inner = asyncio.get_running_loop(), self._limits, self._protocol()
         connection = self._open[inner] = _Connection(inner, source)
         handshake: asyncio.Future[None] = loop.create_future()
@@ -170,13 +169,13 @@ class Connections:
 
 
 class _Tls(SSLProtocol):
-    """As the event loop makes it, but for its buffer, which has 256 KiB there."""
+    """asyncio's TLS protocol with a smaller buffer."""
 
     max_size = BUFFER_BYTES
 
 
 class _Connection(asyncio.Protocol):
-    """Hands a connection on to another protocol, and knows how far it is."""
+    """Passes a connection's data to another protocol, and records whether headers and sender are known."""
 
     def __init__(self, inner: asyncio.Protocol, source: str) -> None:
         self._inner = inner
@@ -184,7 +183,7 @@ class _Connection(asyncio.Protocol):
         self.source = source
         self.task = cast("asyncio.Task[None]", asyncio.current_task())
         self.job_uid: str | None = None
-        """Of an accepted sender."""
+        """The job of an accepted sender, or None."""
         self.has_headers = asyncio.Event()
         self.has_too_much = False
         self.is_lost = asyncio.Event()
@@ -218,11 +217,11 @@ class _Connection(asyncio.Protocol):
 
 
 def _listener(port: int) -> socket.socket:
-    """A listening socket for IPv6 and IPv4, or IPv4 where there is no other."""
+    """Return a listening socket for IPv6 and IPv4, or only IPv4 if the machine has no IPv6."""
     try:
         listener = socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=128)
     except (OSError, ValueError):
         listener = socket.create_server(("", port), backlog=128)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER_BYTES)  # of those that it accepts too
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER_BYTES)  # accepted sockets inherit it
     listener.setblocking(False)
     return listener

@@ -1,4 +1,4 @@
-"""A bounded memory whose entries expire."""
+"""A bounded cache whose entries expire."""
 
 from collections import OrderedDict
 from typing import Generic, TypeVar
@@ -9,7 +9,7 @@ _Value = TypeVar("_Value")
 
 
 class Remembered(Generic[_Value]):
-    """Values by key, each for ``seconds``; beyond ``most`` the oldest are forgotten. Not thread-safe."""
+    """Keeps values for ``seconds``, and at most ``most`` of them: the oldest are dropped. Not thread-safe."""
 
     def __init__(self, most: int, seconds: float, clock: Clock) -> None:
         self._most = most

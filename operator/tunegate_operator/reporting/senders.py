@@ -1,4 +1,4 @@
-"""Who sends a report: the token names the pod, and the cache has the Job and the FineTuneJob of that pod."""
+"""Authenticate senders of reports: the token names the pod, the cache has the pod's Job and FineTuneJob."""
 
 import hashlib
 import threading
@@ -25,32 +25,32 @@ from tunegate_operator.reporting.remembered import Remembered
 from tunegate_operator.reporting.steps import Sender
 
 REMEMBERED_SECONDS = 300.0
-"""How long a token that was reviewed is believed without asking again."""
+"""How long the result of a TokenReview is trusted."""
 REFUSED_SECONDS = 20.0
-"""How long a token that the API server refused is refused without asking again."""
+"""How long a token that the API server refused is refused without another TokenReview."""
 REMEMBERED_TOKENS = 4096
 REMEMBERED_PODS = 4096
 
 Review = Callable[[str, str], Object]
-"""Token and audience to the status of a TokenReview."""
+"""Returns the status of a TokenReview for a token and an audience."""
 _POD_NAME = "authentication.kubernetes.io/pod-name"
 _POD_UID = "authentication.kubernetes.io/pod-uid"
 _SERVICE_ACCOUNT = "system:serviceaccount:"
 _LABELS = (*MANAGED_LABELS, JOB_LABEL, ROLE_LABEL, STAGE_LABEL, ATTEMPT_LABEL)
-"""Labels that a pod has in common with its Job."""
+"""Labels whose values are the same on a pod and its Job."""
 
 
 class RefusedError(Exception):
-    """This sender may not report on this job."""
+    """The sender may not report on this job."""
 
 
 class UnknownPodError(Exception):
-    """The pod is real, but too little is known of it or its job yet: the sender should retry."""
+    """The token is valid, but the pod, its Job or the job's spec is not in the cache yet. Retry later."""
 
 
 @dataclass(frozen=True)
 class _Identity:
-    """The pod that a token was made for."""
+    """The pod that a token was issued for."""
 
     namespace: str
     pod_name: str
@@ -58,34 +58,33 @@ class _Identity:
 
 
 class Senders:
-    """Checks senders. Thread-safe."""
+    """Authenticates senders. Thread-safe."""
 
     def __init__(self, review: Review, cache: Cache, clock: Clock) -> None:
         self._review = review
         self._cache = cache
         self._lock = threading.Lock()
         self._reviewed = Remembered[_Identity](REMEMBERED_TOKENS, REMEMBERED_SECONDS, clock)
-        # Apart from those that were accepted: a flood of bad tokens must not displace them.
+        # A separate cache, so that a flood of bad tokens does not displace accepted ones.
         self._refused = Remembered[str](REMEMBERED_TOKENS, REFUSED_SECONDS, clock)
         self._steps = Remembered[tuple[str, Step, int]](REMEMBERED_PODS, float("inf"), clock)
-        """By pod uid: the job, step and attempt of pods that were checked while their Job existed."""
+        """By pod uid: the job, step and attempt of each pod that was checked while its Job existed."""
 
     def is_known_job(self, uid: str) -> bool:
-        """Whether there is a FineTuneJob with this uid."""
+        """Return whether there is a FineTuneJob with this uid."""
         return self._job(uid) is not None
 
     def is_remembered(self, token: str, job_uid: str) -> bool:
-        """Whether :meth:`check` answers without asking the API server."""
+        """Return whether :meth:`check` needs no TokenReview for this token."""
         key = _token_key(token, report_audience(job_uid))
         with self._lock:
             return self._reviewed.get(key) is not None or self._refused.get(key) is not None
 
     def check(self, token: str, job_uid: str) -> Sender:
-        """The sender, if the token is of a pod of this job and made for reporting on it.
+        """Return the sender if the token belongs to a pod of this job, and has the job's audience.
 
-        Token, pod, Job and FineTuneJob must be of one namespace, because owner references name a uid that
-        anybody may copy. Raises RefusedError, UnknownPodError, and ClusterError when the API server could
-        not be asked.
+        Token, pod, Job and FineTuneJob must be in the same namespace, because anybody can copy a uid into an
+        owner reference. Raises RefusedError, UnknownPodError, and ClusterError if the TokenReview fails.
         """
         identity = self._identity(token, report_audience(job_uid))
         job = self._job(job_uid)
@@ -105,7 +104,7 @@ class Senders:
         return Sender(step, attempt, _stages(job), self._latest_attempts(job))
 
     def _step(self, pod: Object, job: Object) -> tuple[Step, int]:
-        """What a pod of the job's namespace works at. Raises RefusedError and UnknownPodError."""
+        """Return step and attempt of a pod in the job's namespace. Raises RefusedError, UnknownPodError."""
         uid, child_uid = uid_of(pod), _controller(pod, "batch", "Job")
         if child_uid is None:
             raise RefusedError("the token belongs to a pod that is not controlled by a Job")
@@ -126,8 +125,11 @@ class Senders:
         return step, attempt
 
     def _step_without_job(self, pod: Object, job: Object) -> tuple[Step, int]:
-        """What a pod works at whose Job is not in the cache. A suspension deletes the Job, and its pod saves
-        and reports then; a pod that was not checked before may have been created since, by anybody."""
+        """Return the step and attempt of a pod whose Job is not in the cache.
+
+        A suspended job's Job is deleted while its pod still saves a checkpoint and reports. Only a pod that
+        was checked while its Job existed is accepted: anybody may have created another one since.
+        """
         with self._lock:
             known = self._steps.get(uid_of(pod))
         if known is None and len(self._cache.owners(pod)) > 1:
@@ -143,7 +145,7 @@ class Senders:
         return found if found and found["kind"] == "FineTuneJob" else None
 
     def _latest_attempts(self, job: Object) -> dict[Step, int]:
-        """The latest attempt of each step that the job has had: by its Jobs, and by what status recorded."""
+        """Return the latest attempt of each step, from the job's child Jobs and from its status."""
         labels = [child["metadata"].get("labels") or {} for child in self._cache.children(job, "Job")]
         found = [(each.get(ROLE_LABEL), each.get(STAGE_LABEL), each.get(ATTEMPT_LABEL)) for each in labels]
         recorded = (job.get("status") or {}).get("attempts") or ()
@@ -156,7 +158,7 @@ class Senders:
         return latest
 
     def _identity(self, token: str, audience: str) -> _Identity:
-        """The pod that the token was made for. Raises RefusedError, and ClusterError."""
+        """Return the pod that the token was issued for. Raises RefusedError and ClusterError."""
         key = _token_key(token, audience)
         with self._lock:
             known, refusal = self._reviewed.get(key), self._refused.get(key)
@@ -185,7 +187,7 @@ class Senders:
 
 
 def _child_problem(child: Object, pod: Object, job: Object) -> str | None:
-    """Why a Job does not make its pod one of this FineTuneJob's; None if it does."""
+    """Return why a pod of this child Job is not a pod of the FineTuneJob, or None if it is one."""
     if child["kind"] != "Job" or child["metadata"]["namespace"] != job["metadata"]["namespace"]:
         return "the pod's Job is in another namespace"
     if _controller(child, GROUP, "FineTuneJob") != uid_of(job):
@@ -200,7 +202,7 @@ def _child_problem(child: Object, pod: Object, job: Object) -> str | None:
 
 
 def _controller(obj: Object, group: str, kind: str) -> str | None:
-    """The uid of the controlling owner, if that is of this group and kind."""
+    """Return the uid of the controlling owner if it has this group and kind, or None."""
     for reference in obj["metadata"].get("ownerReferences") or ():
         if reference.get("controller"):
             is_it = reference["kind"] == kind and reference["apiVersion"].startswith(f"{group}/")
@@ -209,7 +211,7 @@ def _controller(obj: Object, group: str, kind: str) -> str | None:
 
 
 def _stages(job: Object) -> tuple[str, ...]:
-    """Raises UnknownPodError while the job is held for a spec that is too large to be kept."""
+    """Return the names of the job's stages. Raises UnknownPodError if the spec is too large to be cached."""
     if job["spec"] == TOO_LARGE:
         raise UnknownPodError("the spec of the job is too large")
     return tuple(stage["name"] for stage in job["spec"].get("stages") or ())

@@ -1,4 +1,4 @@
-"""The address that running pods report to. A report is acknowledged once status says what it does."""
+"""The HTTPS server that running pods report to. It acknowledges a report once it is in status."""
 
 import asyncio
 import logging
@@ -35,31 +35,33 @@ _silent = logger.getChild("http")
 _silent.setLevel(logging.CRITICAL)
 
 ACKNOWLEDGE_SECONDS = 20.0
-"""How long a sender waits for its report to be in status before it is told to come again."""
+"""How long a request waits for its report to be in status before the sender is asked to retry."""
 ENDING_SECONDS = 5.0
-"""How long a report that is being answered may hold up the end of the process."""
+"""How long shutdown waits for requests that are being answered."""
 LINGER_SECONDS = 5.0
-"""How long the rest of a body is read and dropped, so that its sender sees why it was refused."""
+"""How long the rest of a refused body is read and dropped, so that its sender can read the answer."""
 READ_BUFFER_BYTES = 16 * 1024
-"""What is read of a body before its sender is known."""
+"""The most bytes of a body that are read before the sender is authenticated."""
 MAX_MESSAGE = 2000
-"""Characters of the message with which a report is refused."""
+"""The most characters of the message in a refusal."""
 REFUSAL_LOG_SECONDS = 60.0
-"""How long refusals of one job for one reason are not logged again."""
+"""How long a repeated refusal for the same job and reason is not logged again."""
 REMEMBERED_REFUSALS = 4096
 REVIEWS_AT_ONCE = 4
-"""Requests to the API server about tokens."""
+"""The most concurrent TokenReviews."""
 ROTATION_SECONDS = 3600.0
-"""Time between looks at the serving certificate."""
+"""How often the age of the serving certificate is checked."""
 
 TakeReport = Callable[[Object], "Future[None]"]
-"""Raises JobTooLargeError and StoreFullError."""
+"""Stores a report, and returns a future that is done when it is acknowledged. Raises JobTooLargeError and
+StoreFullError."""
 
 
 class ReportServer:
-    """HTTPS, in the event loop it is started in.
+    """An HTTPS server for reports, in the event loop in which it is started.
 
-    ``take`` hands a report to the engine, from a thread; ``is_known`` says whether a job is there.
+    ``take`` passes a report to the engine, and is called from a thread. ``is_known`` returns whether a job
+    with a uid exists.
     """
 
     def __init__(
@@ -92,7 +94,7 @@ class ReportServer:
         self._rotation: asyncio.Task[None] | None = None
 
     async def start(self, port: int) -> None:
-        """Listen on every address, and rotate the certificate. Raises OSError."""
+        """Listen on every address, and start the rotation of the certificate. Raises OSError."""
         self._use(make_serving(self._authority, self._host, self._now()))
         app = web.Application(middlewares=[self._note_headers])
         app.router.add_post(report_path("{uid}"), self._post)
@@ -113,7 +115,7 @@ class ReportServer:
         self._rotation = asyncio.create_task(self._rotate())
 
     async def stop(self) -> None:
-        """Answer what is being asked, then close."""
+        """Answer the requests in progress, then close all connections."""
         if self._rotation:
             self._rotation.cancel()
         if self._connections:
@@ -132,13 +134,13 @@ class ReportServer:
                 continue
             try:
                 self._use(make_serving(self._authority, self._host, self._now()))
-            except OSError as error:  # no room for its files; a third of the old one's life is left
+            except OSError as error:  # no disk space for its files; a third of the old one's lifetime is left
                 logger.warning("the serving certificate of reports was not rotated: %s", error)
             else:
                 logger.info("rotated the serving certificate of reports")
 
     def _use(self, serving: KeyPair) -> None:
-        """From the next connection on."""
+        """Use this certificate from the next connection on."""
         with tempfile.TemporaryDirectory() as folder:  # ssl reads files only
             key, certificate = Path(folder, "tls.key"), Path(folder, "tls.crt")
             key.touch(mode=0o600)
@@ -149,7 +151,10 @@ class ReportServer:
 
     @web.middleware
     async def _note_headers(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """The server's own logger is silent, because any stranger can fill it with broken connections."""
+        """Note that the headers are complete, and log internal errors.
+
+        aiohttp's own logger is silenced, because any client could fill it with broken connections.
+        """
         if self._connections:
             self._connections.has_headers(request.protocol)
         try:
@@ -161,7 +166,7 @@ class ReportServer:
             return _answer(500, "internal error: see the operator's log")
 
     async def _post(self, request: web.Request) -> web.Response:
-        """Answer a report: first who sends it, at no cost but a look at the headers, then what it says."""
+        """Answer a report. Authenticate the sender by the headers before reading the body."""
         uid = request.match_info["uid"]
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         if scheme != "Bearer" or not token:
@@ -186,9 +191,9 @@ class ReportServer:
         return await self._acknowledged(promise)
 
     def _refused(self, code: int, uid: str, error: Exception) -> web.Response:
-        """Answer a refusal, and log it unless one of this job for the same reason was logged just now.
+        """Answer with a refusal, and log it unless the same job was refused for the same reason recently.
 
-        The reason is the type of the error: what a message says of the report is the sender's choice.
+        The reason is the type of the error, because a sender can vary the message with every report.
         """
         message, reason = _line(error), f"{uid} {type(error).__name__}"
         if not self._logged.get(reason):
@@ -197,13 +202,13 @@ class ReportServer:
         return _answer(code, message)
 
     async def _sender(self, token: str, uid: str) -> Sender:
-        """Who sends. New tokens wait for one of a few threads, so that a flood of them costs the API server a
-        few requests at a time; pods whose token is known do not wait behind them."""
+        """Authenticate the sender. New tokens wait for one of a few threads, which limits the TokenReviews
+        during a flood of them. Known tokens do not wait behind them."""
         threads = None if self._senders.is_remembered(token, uid) else self._reviews
         return await asyncio.get_running_loop().run_in_executor(threads, self._senders.check, token, uid)
 
     async def _taken(self, request: web.Request, uid: str, sender: Sender) -> "Future[None]":
-        """Read a report, and hand it on. One thread parses, because parsing holds the interpreter anyway."""
+        """Read a report and pass it to the engine. One thread parses: parsing holds the GIL anyway."""
         loop = asyncio.get_running_loop()
         async with (
             asyncio.timeout(self._limits.body),
@@ -231,12 +236,12 @@ class ReportServer:
 
 
 async def _end_connection(_: web.Request, response: web.StreamResponse) -> None:
-    """A connection carries one request, so that its deadlines are those of the request."""
+    """Close the connection after one request, so that its deadlines apply to that request."""
     response.force_close()
 
 
 def _line(error: Exception) -> str:
-    """A message in one line of limited length, because it may quote what was sent."""
+    """Return the message as one line of limited length, because it may quote the sender's input."""
     line = " ".join(str(error).split())
     return line if len(line) <= MAX_MESSAGE else f"{line[: MAX_MESSAGE - 1]}…"
 

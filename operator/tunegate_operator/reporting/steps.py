@@ -1,4 +1,4 @@
-"""Which reports a pod may send: its own, and those that earlier pods of the job left in the outbox."""
+"""Check which reports a pod may send: its own, and those that earlier pods of the job left in the outbox."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,30 +11,30 @@ MEASURED = {
     Role.TRAIN: {Subject.START, Subject.CHECKPOINT},
     Role.GATE: {Subject.BASE, Subject.FINAL},
 }
-"""The weights that each role evaluates; the other roles evaluate none."""
+"""The subjects that each role evaluates. Other roles do not evaluate."""
 
 
 class ForeignReportError(Exception):
-    """This pod may report on this job, but not send this report. The message names the field."""
+    """The pod may report on this job, but may not send this report. The message names the field."""
 
 
 @dataclass(frozen=True)
 class Sender:
-    """A pod of a job, by the labels of its Job."""
+    """A pod that sends reports, as described by the labels of its Job."""
 
     step: Step
     attempt: int
     stages: tuple[str, ...]
-    """Of the job's spec, in order."""
+    """The stages of the job's spec, in order."""
     latest_attempts: Mapping[Step, int]
-    """Of each step that the job has had."""
+    """The latest attempt of each step that has started."""
 
     def check(self, report: Report) -> None:
-        """Raise ForeignReportError for a report that no honest pod in this place sends.
+        """Raise ForeignReportError for a report that this pod may not send.
 
-        A pod also delivers what earlier pods could not, see the trainer's outbox: reports of its own step by
-        an earlier attempt, and of earlier steps. The pod of role report, which follows the last step,
-        delivers any. Nobody sends for a later step.
+        A pod also delivers the outbox of earlier pods: reports of earlier attempts at its own step, and of
+        earlier steps. A pod of role ``report``, which runs after the last step, may deliver any of them. No
+        pod may send a report for a later step.
         """
         steps = [
             Step(Role.DATA),
@@ -60,7 +60,7 @@ class Sender:
         self._check_content(report)
 
     def _check_content(self, report: Report) -> None:
-        """Each role reports what it does, so that no pod can speak about what another measures."""
+        """Raise ForeignReportError for content that another role produces."""
         stages = self.stages if report.stage is None else (report.stage,)
         for evaluation in report.results.evaluations:
             if evaluation.subject not in MEASURED.get(report.role, ()):

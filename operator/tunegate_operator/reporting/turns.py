@@ -1,4 +1,4 @@
-"""Turns at sending reports: one of a job at a time, and no job takes much of the parser's time."""
+"""Throttle reports by job: one at a time, and a limited share of the parser's time."""
 
 import asyncio
 import time
@@ -7,18 +7,19 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 
 PARSER_SHARE = 10
-"""A job waits this many times as long as its last report took: it takes a tenth of the parser's time."""
+"""A job waits this many times the duration of its last report, so it uses at most a tenth of the parser's
+time."""
 
 
 class Turn:
-    """One turn of a job."""
+    """The turn of a job to send one report."""
 
     seconds = 0.0
 
     @contextmanager
     def measured(self) -> Iterator[None]:
-        """Measure the work that the job has to pay for, in whichever thread it is done."""
-        began = time.thread_time()  # not the time in which others had the processor
+        """Measure the CPU time of the block, which sets how long the job's next turn waits."""
+        began = time.thread_time()  # excludes the time in which other threads ran
         try:
             yield
         finally:
@@ -33,14 +34,14 @@ class _Job:
 
 
 class Turns:
-    """Gives the turns of a job in the order in which they are asked for. For one event loop."""
+    """Gives each job one turn at a time, in the order of its requests. For one event loop."""
 
     def __init__(self) -> None:
         self._jobs: dict[str, _Job] = {}
 
     @asynccontextmanager
     async def turn(self, job_uid: str) -> AsyncIterator[Turn]:
-        """Wait for a turn of this job. Give the wait a deadline."""
+        """Wait for a turn of this job. The caller should limit the wait with a timeout."""
         loop, turn = asyncio.get_running_loop(), Turn()
         self._jobs = {uid: job for uid, job in self._jobs.items() if job.waiting or job.free_at > loop.time()}
         job = self._jobs.setdefault(job_uid, _Job())
@@ -49,6 +50,6 @@ class Turns:
             async with job.lock:
                 await asyncio.sleep(job.free_at - loop.time())
                 yield turn
-        finally:  # also after a report that was refused
+        finally:  # also after a refused report
             job.free_at = max(job.free_at, loop.time() + PARSER_SHARE * turn.seconds)
             job.waiting -= 1
