@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Build programs of the test cluster, each once for each version: build.sh kube-apiserver etcd …
-# Prints the folder they are in. It lies outside the checkout and is named by what it was built from.
+# Build programs of the test cluster, once for each version: build.sh kube-apiserver etcd …
+# Prints their folder, which is outside the checkout. Its name is a digest of the sources.
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -8,17 +8,17 @@ command -v go >/dev/null || { echo "the test cluster is built with Go: install G
 built_from=$({ go version; cat ./*/go.mod ./*/go.sum ./*/*.go; } | sha256sum | cut -c1-16)
 bin=${TUNEGATE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/tunegate}/cluster-$built_from
 mkdir -p "$bin"
-touch "$bin" # in use
+touch "$bin" # marks the folder as in use, so that it is not removed below
 is_built() { for program in "$@"; do [ -x "$bin/$program" ] || return 1; done; }
 if is_built "$@"; then
   echo "$bin"
   exit
 fi
-# One builder at a time; the others wait, and find what it built.
+# One builder runs at a time. Others wait, and then find the built programs.
 exec 9>"$bin/.lock"
 flock 9
 
-is_built "$@" || ./space.sh 12 "building $*" # with what Go keeps of it
+is_built "$@" || ./space.sh 12 "building $*" # includes Go's build cache
 find "$(dirname "$bin")" -maxdepth 1 -name 'cluster-*' -mtime +30 ! -path "$bin" -exec rm -rf {} +
 
 version=$(sed -n 's#^\tk8s.io/kubernetes \(v[0-9.]*\).*#\1#p' kubernetes/go.mod)
@@ -27,10 +27,10 @@ stamp=k8s.io/component-base/version
 kubernetes_flags="-X $stamp.gitVersion=$version -X $stamp.gitMajor=1 -X $stamp.gitMinor=${minor%%.*}"
 kubernetes_flags+=" -X k8s.io/client-go/pkg/version.gitVersion=$version"
 
-renice --priority 10 $$ > /dev/null # minutes of all cores, while tests may run
+renice --priority 10 $$ > /dev/null # building uses all cores for minutes, while tests may run
 for program in "$@"; do
   [ -x "$bin/$program" ] && continue
-  echo "building $program, once" >&2
+  echo "building $program (only once)" >&2
   flags="-s -w"
   case $program in
     etcd) module=etcd package=go.etcd.io/etcd/server/v3 ;;

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Print what a shell needs to use the test cluster: eval "$(tests/cluster/env.sh)"
+# Print the environment of a shell that uses the test cluster: eval "$(tests/cluster/env.sh)"
 set -euo pipefail
 cd "$(dirname "$0")"
 source ./paths.sh
-is_up || { say "the test cluster is not up: make cluster-up"; exit 1; }
+is_up || { say "the test cluster is not running: start it with make cluster-up"; exit 1; }
 cat <<EOF
 export KUBECONFIG='$node/admin.kubeconfig'
 export PATH='$(cat "$node/bin")':"\$PATH"

@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# Build images and give them to the node, each once for each content: images.sh operator trainer …
-# Prints a line for each: its name in the node.
+# Build images and load them into the node, if their content changed: images.sh operator trainer …
+# Prints the name of each image in the node, one a line.
 set -euo pipefail
 cd "$(dirname "$0")"
 source ./paths.sh
-# What buildah mounts, and notes about it, goes with this process.
+# Run in a mount namespace, so that buildah's mounts and its records of them end with this process.
 [ "${unshared:-}" = yes ] || unshared=yes exec unshare --mount "./$(basename "$0")" "$@"
 mount -t tmpfs tmpfs /mnt
 eval "$(./env.sh)"
-# One builder at a time; the others wait, and find what it built.
+# One builder runs at a time. Others wait, and then find the built images.
 exec 9>"$cache/images.lock"
 flock 9
 renice --priority 10 $$ > /dev/null # tests may run meanwhile
@@ -20,7 +20,7 @@ storage=$cache/buildah runroot=/mnt
 
 buildah() { command buildah --root "$storage" --runroot "$runroot" --storage-driver overlay "$@"; }
 
-# What one that was killed left.
+# Remove the containers and files of a builder that was killed.
 buildah rm --all > /dev/null
 rm -rf --one-file-system "$scratch"
 mkdir "$scratch"
@@ -28,7 +28,7 @@ trap 'rm -rf --one-file-system "$scratch"' EXIT
 
 has() { buildah inspect --type image "$1" > /dev/null 2>&1; }
 
-# An image of one file: file_image IMAGE FILE PATH
+# Build an image with one file: file_image IMAGE FILE PATH
 file_image() {
   local container
   container=$(buildah from scratch)
@@ -37,7 +37,7 @@ file_image() {
   buildah commit --quiet --rm "$container" "$1" > /dev/null
 }
 
-# Debian with Python, in place of the registry's image that the Dockerfiles name.
+# Build a base image, Debian with Python, that replaces the Dockerfiles' base image from a registry.
 base_image() {
   has $base && return
   local folder=$scratch/base container
@@ -50,7 +50,8 @@ base_image() {
   buildah commit --quiet --rm "$container" $base > /dev/null
 }
 
-# An image of a Dockerfile, with the machine's certificates, a proxy's among them: dockerfile_image IMAGE FILE …
+# Build an image from a Dockerfile, with this machine's certificates, which may include a proxy's:
+# dockerfile_image IMAGE FILE …
 dockerfile_image() {
   local image=$1 dockerfile=$2
   shift 2
@@ -61,7 +62,7 @@ dockerfile_image() {
     --file "$root/$dockerfile" --tag "$image" "$root" > /dev/null
 }
 
-# Give an image to the node, with links for the layers that the node has: they are not copied.
+# Load an image into the node. Links stand for the layers that the node has already, so that they are not copied.
 load() {
   local layout=$scratch/layout
   mkdir -p "$layout/blobs/sha256"
@@ -74,13 +75,13 @@ load() {
   rm -r "$layout"
 }
 
-# What an image is made from, as one short hash: files_hash FILE OR FOLDER …
+# Print a short hash of the files that an image is built from: files_hash FILE OR FOLDER …
 files_hash() {
   (cd "$root" && find "$@" -type f ! -path '*/__pycache__/*' -print0 | sort -z | xargs -0 sha256sum) \
     | sha256sum | cut -c1-12
 }
 
-# Remove what an image replaces, unless something in the cluster names it: remove_older NAME NEW
+# Remove the older images that NEW replaces, unless an object in the cluster uses them: remove_older NAME NEW
 remove_older() {
   local in_use old
   for old in $(buildah images --format '{{.Name}}:{{.Tag}}' | grep "^$1:"); do
@@ -92,7 +93,7 @@ remove_older() {
   done
 }
 
-# Remove what has no name any more but the kubelet's.
+# Remove images that have no name except the one that the kubelet gave them.
 remove_nameless() {
   ctr images list | awk '
     /^sha256:/ { kubelets[$1] = $3; next }
@@ -101,8 +102,8 @@ remove_nameless() {
   ' | xargs --no-run-if-empty ctr images remove > /dev/null
 }
 
-# Build and load one of our images, unless the node has it. Its tag says what is installed, and our code:
-# image NAME GIB DOCKERFILE FOLDER REQUIREMENTS [MORE REQUIREMENTS]
+# Build and load an image of Tunegate, unless the node has it. Its tag is a hash of the requirements and one of the
+# code: image NAME GIB DOCKERFILE FOLDER REQUIREMENTS [MORE REQUIREMENTS]
 image() {
   local name=localhost/$1 space=$2 dockerfile=$3 code=$4 installed image
   shift 4
@@ -133,7 +134,7 @@ for name in "$@"; do
       image tunegate-trainer 30 trainer_image/Dockerfile trainer_image/tunegate_trainer \
         requirements/trainer.txt requirements/smollm2.txt
       ;;
-    *) say "no image is called $name: operator, trainer"; exit 1 ;;
+    *) say "unknown image $name: use operator or trainer"; exit 1 ;;
   esac
 done
 remove_nameless

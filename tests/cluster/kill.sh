@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# End a program of the node, which starts it again at once: kill.sh kube-apiserver [KILL]
+# End a program of the node, which the node restarts: kill.sh kube-apiserver [KILL]
 set -euo pipefail
 cd "$(dirname "$0")"
 source ./paths.sh

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Fail, and say of what, if a test cluster that was taken away left something on this machine.
+# Fail if a stopped test cluster left something on this machine, and print what it is.
 set -euo pipefail
 cd "$(dirname "$0")"
 source ./paths.sh
@@ -10,4 +10,4 @@ left=$(
   pgrep --full --list-full "$cache/" || true
   find "$node" "$scratch" -maxdepth 0 2> /dev/null || true
 )
-[ -z "$left" ] || { say "the test cluster left behind:"; say "$left"; exit 1; }
+[ -z "$left" ] || { say "the stopped test cluster left these behind:"; say "$left"; exit 1; }

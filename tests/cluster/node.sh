@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The node's first process, in namespaces of its own; up.sh starts it. It mounts what the node may write to,
-# and keeps the programs running: what ends is started again, as a service manager would.
+# The node's first process, which up.sh starts in new namespaces. It mounts the folders that the node writes to,
+# and restarts any program of the node that ends, as a service manager would.
 set -euo pipefail
 source "$(dirname "$0")/paths.sh"
 bin=$(cat "$node/bin")
@@ -52,4 +52,4 @@ keep containerd --config=config/containerd.toml &
 keep kubelet --kubeconfig=kubelet.kubeconfig --config=config/kubelet.yaml --root-dir=/var/lib/kubelet \
   --hostname-override=node1 --node-ip=$node_address &
 keep kube-proxy --config=config/proxy.yaml &
-wait  # for ever, and as a first process must: for the children that others leave behind
+wait  # runs for ever, and reaps orphaned processes, as process 1 must

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Install what the test cluster needs of Debian's packages, where it is missing.
+# Install the Debian packages that the test cluster needs, if they are missing.
 set -euo pipefail
 packages=(
   buildah containerd containernetworking-plugins debootstrap iproute2 iptables nftables openssl procps runc

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Keys, certificates and kubeconfigs of the test cluster, in the folder DIR: pki.sh DIR ADDRESS
+# Create keys, certificates and kubeconfigs of the test cluster in the folder DIR: pki.sh DIR ADDRESS
 set -euo pipefail
 cd "$1"
 address=$2

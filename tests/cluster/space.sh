@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Fail unless the cache folder's disk has room: space.sh GIB "what for"
+# Fail if the cache folder's disk has less than GIB free: space.sh GIB "what needs it"
 set -euo pipefail
 cd "$(dirname "$0")"
 source ./paths.sh
 mkdir -p "$cache"
 free=$(($(df --output=avail --block-size=1M "$cache" | tail -1) / 1024))
 [ "$free" -ge "$1" ] || {
-  say "$2 needs $1 GiB of disk at $cache, and $free GiB are free: make room, or set TUNEGATE_CACHE"
+  say "$2 needs $1 GiB of disk at $cache, but only $free GiB are free: free some, or set TUNEGATE_CACHE"
   exit 1
 }

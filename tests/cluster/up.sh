@@ -1,26 +1,26 @@
 #!/usr/bin/env bash
-# Bring up a whole Kubernetes node on this machine: Debian 12, root, Go. Nothing of it is outside the cache
-# folder and the namespaces of its first process; down.sh takes it away.
+# Start a whole Kubernetes node on this machine. Needs Debian 12, root and Go. All its files are in the cache
+# folder, and its processes in new namespaces; down.sh removes it.
 set -euo pipefail
 cd "$(dirname "$0")"
 source ./paths.sh
 
-show() { say "the test cluster is up; for a shell that uses it: eval \"\$(tests/cluster/env.sh)\""; }
+show() { say "the test cluster is running; set up a shell for it with: eval \"\$(tests/cluster/env.sh)\""; }
 
 mkdir -p "$cache"
 exec 8> "$cache/up.lock"
-flock 8 # a second one finds a node that is ready
+flock 8 # a second call waits, and then finds a running node
 if is_up && [ -e "$node/ready" ]; then
   show
   exit
 fi
-[ "$(id -u)" = 0 ] || { say "the test cluster needs root: a kubelet starts containers"; exit 1; }
+[ "$(id -u)" = 0 ] || { say "the test cluster needs root, because a kubelet starts containers"; exit 1; }
 ./packages.sh
 ./space.sh 3 "the test cluster"
 bin=$(./build.sh etcd kube-apiserver kube-controller-manager kube-scheduler kubelet kube-proxy kubectl \
   coredns pause helm)
 
-./down.sh 2>/dev/null  # what a start that failed, or a machine that was switched off, left behind
+./down.sh 2>/dev/null  # removes the remains of a failed start or of a machine that was switched off
 mkdir -p "$node"
 echo "$bin" > "$node/bin"
 cp -r config "$node/config"
@@ -32,7 +32,7 @@ until_true() { # SECONDS WHAT COMMAND…
   local deadline=$((SECONDS + $1)) what=$2
   shift 2
   until "$@" > /dev/null 2>&1; do
-    [ $SECONDS -lt $deadline ] || { say "not in time: $what; see the logs in $node"; exit 1; }
+    [ $SECONDS -lt $deadline ] || { say "timed out waiting until $what; see the logs in $node"; exit 1; }
     sleep 0.3
   done
 }
@@ -40,7 +40,7 @@ until_true 10 "the node's first process starts" pgrep --parent $outer
 pgrep --parent $outer > "$node/init.pid"
 until_true 10 "the node's first process runs" is_up
 
-# A cable from this machine to the node. It goes when the node goes.
+# Connect this machine and the node with a veth pair, which disappears with the node.
 ip link add tunegate type veth peer name host netns "$(cat "$node/init.pid")"
 ip address add $host_address/30 dev tunegate
 ip link set tunegate up

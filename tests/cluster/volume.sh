@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A claim that pods can use, on a folder of this machine: volume.sh NAMESPACE CLAIM. Prints the folder.
+# Create a claim on a folder of this machine, and print the folder: volume.sh NAMESPACE CLAIM
 set -euo pipefail
 cd "$(dirname "$0")"
 source ./paths.sh
@@ -8,11 +8,11 @@ namespace=$1 claim=$2
 name=$namespace-$claim
 folder=$node/volumes/$namespace/$claim
 if ! kubectl get persistentvolumeclaim "$claim" --namespace "$namespace" > /dev/null 2>&1; then
-  # Something may be left of an earlier namespace of this name: a new claim is empty.
+  # Remove the remains of an earlier namespace of this name, so that a new claim is empty.
   kubectl delete persistentvolume "$name" --ignore-not-found >&2
   rm -rf "$folder"
 fi
-install -d --owner 65532 --group 65532 "$folder"  # hostPath volumes know no fsGroup
+install -d --owner 65532 --group 65532 "$folder"  # hostPath volumes do not support fsGroup
 kubectl apply -f - >&2 <<EOF
 apiVersion: v1
 kind: PersistentVolume
