@@ -1,1 +1,1 @@
-"""The ``tunegate`` command, and what it shows on a terminal."""
+"""The ``tunegate`` command and its terminal output."""

@@ -1,4 +1,4 @@
-"""What a person decides about a stopped job, said to the cluster of their kubeconfig."""
+"""Record a user's decision about a stopped job on the cluster of their kubeconfig."""
 
 import json
 from typing import Any
@@ -11,11 +11,11 @@ from tunegate_operator.engine.kubernetes import REQUEST_SECONDS, connect
 
 
 class AnswerError(Exception):
-    """It could not be said. The message is for users."""
+    """The decision could not be recorded. The message is for users."""
 
 
 def answer(name: str, namespace: str, annotation: str, reason: str) -> None:
-    """Annotate the FineTuneJob ``name`` with a decision on its present stop. Raises :class:`AnswerError`."""
+    """Annotate the FineTuneJob ``name`` with a decision on its current stop. Raises :class:`AnswerError`."""
     try:
         jobs = client.CustomObjectsApi(connect(threads=1, of_user=True))
         where = (GROUP, VERSION, namespace, "finetunejobs", name)
@@ -36,7 +36,7 @@ def answer(name: str, namespace: str, annotation: str, reason: str) -> None:
 
 
 def _said_by(error: client.ApiException) -> str:
-    """The API server's own words."""
+    """Return the message in the API server's answer, or its HTTP status."""
     try:
         return str(json.loads(error.body or "")["message"])
     except (TypeError, ValueError, KeyError):

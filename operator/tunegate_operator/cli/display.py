@@ -1,4 +1,4 @@
-"""A job's status on a terminal: live where there is one, a line for each news where there is not."""
+"""Show a job's status: live on a terminal, or as one line for each change."""
 
 from collections.abc import Collection, Iterator, Sequence
 from datetime import UTC, datetime
@@ -25,16 +25,16 @@ VERDICT_COLOURS = {"Passed": "green", "Failed": "red", "Error": "magenta", "Inco
 
 
 def interrupted(runs: str) -> str:
-    """What to do about a job that nobody works on. ``runs`` is as in :func:`job_view`."""
+    """Return the note on a job that no process is running. ``runs`` is as in :func:`job_view`."""
     return f"interrupted; resume with `tunegate run …{runs}`"
 
 
 def job_view(
     name: str, status: FineTuneJobStatus, now: datetime, *, runs: str = "", is_interrupted: bool = False
 ) -> RenderableType:
-    """Everything about a job that fits a terminal.
+    """Render the status of a job.
 
-    ``runs`` ends the commands that it names: `` --runs FOLDER`` where that is not the usual one.
+    ``runs`` is appended to the commands that it shows: `` --runs FOLDER`` if that is not the default folder.
     """
     phase = status.phase or Phase.PENDING
     parts: list[RenderableType] = [_headline(phase, status)]
@@ -66,7 +66,8 @@ def job_view(
 def jobs_table(
     jobs: list[tuple[str, FineTuneJobStatus]], unattended: Collection[str], runs: str = ""
 ) -> RenderableType:
-    """One line a job, in the columns of kubectl get, and which of them nobody works on."""
+    """Render a table with the columns of kubectl get, and a note for each ``unattended`` job: one that no
+    process is running."""
     table = Table(box=None, header_style="bold", padding=(0, 3, 0, 0))
     for column in ("NAME", "PHASE", "STAGE", "PROGRESS", "GOLDEN", "GATE", "BEST"):
         table.add_column(column)
@@ -81,7 +82,10 @@ def jobs_table(
 
 
 def earlier_note(name: str, ended_at: datetime | None, unseen: Sequence[str]) -> str:
-    """What to know of a job that had begun before this command; empty when there is nothing."""
+    """Return the note on a job that an earlier command started; empty if there is nothing to report.
+
+    ``unseen`` names the inputs that changed after the job started.
+    """
     if ended_at:
         missed = f" and did not use the changed {', '.join(unseen)}" if unseen else ""
         when = f"{ended_at:%Y-%m-%d %H:%M:%S} UTC"
@@ -92,7 +96,7 @@ def earlier_note(name: str, ended_at: datetime | None, unseen: Sequence[str]) ->
 
 
 class PlainLog:
-    """News as lines, for pipes and CI."""
+    """Prints changes of a job's status as lines, for pipes and CI."""
 
     def __init__(self, console: Console, name: str) -> None:
         self._console = console
@@ -101,7 +105,7 @@ class PlainLog:
         self._seen: set[tuple[str, int]] = set()
 
     def show(self, status: FineTuneJobStatus) -> None:
-        """Print what is new."""
+        """Print the checkpoints and the phase that are new since the last call."""
         for checkpoint in [*status.start, *status.checkpoints]:
             key = (checkpoint.stage, checkpoint.step)
             if key not in self._seen:
@@ -120,7 +124,7 @@ def _headline(phase: Phase, status: FineTuneJobStatus) -> Text:
 
 
 def tracking_line(tracking: TrackingStatus) -> Text:
-    """What came of trackers that were away when a job ended."""
+    """Render the state of the metrics that could not be sent to a tracker before the job ended."""
     if tracking.result is None:
         return Text(
             f"tracking  remaining data not yet sent to {' and '.join(tracking.behind)}", style="yellow"
@@ -177,7 +181,7 @@ def _checkpoints(status: FineTuneJobStatus) -> Table:
 
 
 def _cost(status: FineTuneJobStatus) -> Iterator[str]:
-    """What training took, stage by stage, and everything together."""
+    """Yield the lines with the cost of each stage and of evaluation."""
     cost = status.cost
     if cost is None:
         return
@@ -226,7 +230,7 @@ def _choice(name: str, runs: str) -> Text:
 
 
 def _saved(stop: Stop) -> str:
-    """What was not spent, in steps and where it is known in time."""
+    """Return the steps that stopping saved, and the time if it is known."""
     text = f"{stop.steps_saved} steps saved by stopping"
     if stop.seconds_saved is None:
         return text

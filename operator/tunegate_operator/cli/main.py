@@ -32,9 +32,9 @@ from tunegate_operator.names import CONTINUE_ANNOTATION, DISCARD_ANNOTATION
 EXIT_FAILED, EXIT_USAGE, EXIT_STOPPED, EXIT_SUSPENDED, EXIT_INTERRUPTED = 1, 2, 3, 4, 130
 EXIT_CODES = {Phase.SUCCEEDED: 0, Phase.STOPPED: EXIT_STOPPED, Phase.SUSPENDED: EXIT_SUSPENDED}
 SEVERITY = (0, EXIT_SUSPENDED, EXIT_FAILED, EXIT_USAGE, EXIT_STOPPED)
-"""Exit codes, rising: of several jobs the worst counts."""
+"""Exit codes from least to most severe. With several jobs, the most severe is used."""
 STEP_SECONDS = 0.25
-"""How long the display may be behind."""
+"""How often the display is updated."""
 
 PATHS = click.argument(
     "paths", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path), metavar="FILE_OR_FOLDER…"
@@ -233,7 +233,7 @@ def discard(name: str, reason: str, namespace: str | None, runs: Path) -> None:
 
 
 def _print_diagnostics(paths: tuple[Path, ...], *, complete: bool = True) -> int:
-    """Print what is wrong with manifests. Returns the number of mistakes."""
+    """Print the mistakes and warnings of manifests. Returns the number of mistakes."""
     try:
         found: list[Diagnostic] = validate_manifests(load_manifests(paths), complete=complete)
     except ManifestError as error:
@@ -248,7 +248,7 @@ def _print_diagnostics(paths: tuple[Path, ...], *, complete: bool = True) -> int
 
 @contextmanager
 def _open(runs: Path, names: list[str]) -> Iterator[Laptop]:
-    """The folder, for the named jobs. What it refuses ends the command with one line."""
+    """Open the runs folder for the named jobs. Refusals end the command with a one-line error."""
     signal.signal(signal.SIGTERM, _as_ctrl_c)
     try:
         with Laptop(runs, names) as laptop:
@@ -264,7 +264,7 @@ def _open(runs: Path, names: list[str]) -> Iterator[Laptop]:
 
 
 def _answer(laptop: Laptop, name: str, annotation: str, reason: str) -> None:
-    """Record a decision on the present stop of a job."""
+    """Record a decision on the current stop of a job."""
     try:
         found = read_status(laptop.job(name))
     except KeyError:
@@ -276,8 +276,8 @@ def _answer(laptop: Laptop, name: str, annotation: str, reason: str) -> None:
 
 
 def _answer_on_cluster(name: str, namespace: str, annotation: str, reason: str) -> None:
-    """Say a decision to the cluster, whose operator does what follows."""
-    cluster = import_module("tunegate_operator.cli.cluster_answer")  # a second, that nothing else here needs
+    """Record a decision on the cluster, where the operator acts on it."""
+    cluster = import_module("tunegate_operator.cli.cluster_answer")  # takes a second, so only if needed
     try:
         cluster.answer(name, namespace, annotation, reason)
     except cluster.AnswerError as error:
@@ -288,7 +288,7 @@ def _answer_on_cluster(name: str, namespace: str, annotation: str, reason: str) 
 
 
 def _live(laptop: Laptop, names: list[str], earlier: Mapping[str, Earlier]) -> None:
-    """Run until every named job is at rest, showing how it goes. Ends the command with its exit code."""
+    """Run until every named job is at rest, and show the progress. Ends the command with its exit code."""
     console = Console()
     plain = {name: PlainLog(console, name) for name in names}
     live: Any = Live(console=console, auto_refresh=False) if console.is_terminal else nullcontext()
@@ -319,7 +319,7 @@ def _live(laptop: Laptop, names: list[str], earlier: Mapping[str, Earlier]) -> N
 
 
 def _conclude(laptop: Laptop, names: list[str], console: Console) -> int:
-    """Say where everything is. Returns the exit code of the worst of the jobs."""
+    """Print where report, status and log of each job are. Returns the most severe of the jobs' exit codes."""
     worst = 0
     for name in names:
         job_status = read_status(laptop.job(name))
@@ -341,7 +341,8 @@ def _worst(*codes: int) -> int:
 
 
 def _say_earlier(earlier: Mapping[str, Earlier]) -> int:
-    """Say which jobs this command did not run, and what they have not seen. Returns an exit code."""
+    """Print which jobs this command did not start, and which changed inputs they did not use. Returns an exit
+    code."""
     for name, before in earlier.items():
         note = earlier_note(name, before.ended_at, before.unseen)
         if note:
@@ -351,12 +352,12 @@ def _say_earlier(earlier: Mapping[str, Earlier]) -> int:
 
 
 def _short(path: Path) -> Path:
-    """The path from here, where that is shorter."""
+    """Return the path relative to the working directory if it is inside."""
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def _look_for(name: str, runs: Path) -> None:
-    """Refuse a name that no job here has."""
+    """Raise ClickException if there is no job with this name in the runs folder."""
     names = [job["metadata"]["name"] for job in read_jobs(runs)]
     if name not in names:
         raise click.ClickException(
@@ -365,7 +366,7 @@ def _look_for(name: str, runs: Path) -> None:
 
 
 def _runs_option(runs: Path) -> str:
-    """What a command needs to find the same folder."""
+    """Return the option that a command needs to find the same folder; empty for the default folder."""
     usual = Path(os.environ.get(RUNS_VARIABLE, DEFAULT_RUNS))
     return "" if runs.resolve() == usual.resolve() else f" --runs {shlex.quote(str(_short(runs.resolve())))}"
 

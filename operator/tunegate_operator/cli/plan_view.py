@@ -1,4 +1,4 @@
-"""A forecast for people, and for machines."""
+"""Show the estimate of `tunegate plan` as a table, JSON or YAML."""
 
 import json
 from typing import Any
@@ -20,7 +20,7 @@ PARTS = ("weights", "adapter", "optimizer", "gradients", "activations", "logits"
 
 
 def plan_view(job: Object, forecast: Forecast) -> RenderableType:
-    """What a job would be, for a terminal."""
+    """Render the estimate of a job for a terminal."""
     spec = FineTuneJob.model_validate(job).spec
     on_gpu = spec.resources.accelerator == "GPU"
     parts: list[RenderableType] = []
@@ -60,7 +60,7 @@ def plan_view(job: Object, forecast: Forecast) -> RenderableType:
 
 
 def plan_text(job: Object, forecast: Forecast, form: str) -> str:
-    """The same as JSON or YAML: the forecast, with what fits and the advice."""
+    """Return the estimate as JSON or YAML, with the GPU sizes on which each stage fits and the advice."""
     spec = FineTuneJob.model_validate(job).spec
     content: dict[str, Any] = {
         "job": job["metadata"]["name"],

@@ -1,1 +1,1 @@
-"""The cluster on a laptop: objects are files in a folder, pods are processes."""
+"""A cluster on a laptop: objects are files in a folder, pods are processes."""

@@ -2,10 +2,10 @@
 
 ::
 
-    <root>/lock                 held by the one process that runs this folder
+    <root>/lock                 locked by the one process that runs this folder
     <root>/objects/             every object, see :mod:`tunegate_operator.laptop.object_folder`
-    <root>/pods/<pod>/          what a pod sees, and process.json
-    <root>/logs/<pod>.log       what a pod printed
+    <root>/pods/<pod>/          the pod's file system, and process.json
+    <root>/logs/<pod>.log       the pod's log
 """
 
 import fcntl
@@ -30,18 +30,18 @@ from tunegate_operator.laptop.reports import Outboxes
 from tunegate_operator.laptop.store import ObjectStore
 
 _LONGEST_LOOK = 0.1
-"""Seconds for which whoever asks is_in_use() may hold the lock."""
+"""The most seconds for which a process that calls is_in_use() holds the lock."""
 
 
 class RootInUseError(Exception):
-    """Another process runs this folder."""
+    """Another process is running this folder."""
 
 
 class LocalCluster:
-    """Implements ``cluster.Cluster``; those calls are thread-safe. The others are for one thread.
+    """Implements ``cluster.Cluster``; those methods are thread-safe. The others are for one thread.
 
-    Whoever owns it calls :meth:`step` again and again, with :meth:`wait` in between. Its processes outlive
-    it: after :meth:`close`, or after our own death, the next LocalCluster of this folder goes on with them.
+    The caller calls :meth:`step` repeatedly, with :meth:`wait` in between. Pod processes keep running after
+    :meth:`close`, or if this process is killed: the next LocalCluster of the same folder adopts them.
     """
 
     def __init__(
@@ -52,11 +52,13 @@ class LocalCluster:
         retry_seconds: float = RETRY_SECONDS,
         works_on: WorksOn = everything,
     ) -> None:
-        """``volumes`` gives the folder of a claim, or raises KeyError.
+        """Lock the folder and load its objects.
 
-        Jobs and pods that ``works_on`` denies stay as they are: they are neither started nor ended, and their
-        processes, if there are any, are not looked at.
-        Raises RootInUseError, and ClusterError when an object's file can't be read.
+        ``volumes`` returns the folder of a claim, or raises KeyError.
+
+        Jobs and pods for which ``works_on`` returns False are left unchanged: they are not started or ended,
+        and their processes are ignored. Raises RootInUseError, and ClusterError if an object's file cannot be
+        read.
         """
         self.root = root.absolute()
         self._lock = _lock(self.root)
@@ -85,7 +87,7 @@ class LocalCluster:
         self.close()
 
     def close(self) -> None:
-        """Let another process run this folder. Pods go on."""
+        """Unlock the folder. Pods keep running."""
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1
@@ -124,18 +126,18 @@ class LocalCluster:
     # The rest of the cluster
 
     def watch_reports(self, listener: Callable[[Object], None]) -> None:
-        """Call ``listener`` with every report that pods leave; the next step begins with all there are."""
+        """Call ``listener`` with every report in the outboxes. The next step also reads existing ones."""
         self._outboxes.watch(listener)
         self._reads_all_outboxes = True
 
     def log_file(self, pod_name: str) -> Path:
-        """What a pod printed."""
+        """Return the path of a pod's log."""
         return self._kubelet.log_file(pod_name)
 
     def step(self) -> None:
-        """One pass over pods, reports and Jobs, without waiting for anything.
+        """Run one pass over pods, reports and Jobs, without waiting.
 
-        Raises ClusterError or OSError when the disk fails; the next step goes on from there.
+        Raises ClusterError or OSError if the disk fails; the next step resumes from there.
         """
         self._changed.clear()
         self._conclude()
@@ -144,21 +146,21 @@ class LocalCluster:
         self._kubelet.step()
 
     def wait(self, seconds: float) -> None:
-        """Wait until something happened that the next step should see, at most this long."""
+        """Wait until there is a change for the next step, for at most ``seconds``."""
         self._changed.wait(seconds)
 
     def interrupt(self, limit: float | None = None) -> None:
-        """What Ctrl-C does: ask all pods to stop, wait for them, and count it as no fault of theirs.
+        """Stop all pods with SIGTERM, wait for them, and record it as a disruption, as Ctrl-C does.
 
-        Each gets its grace period, but at most ``limit`` seconds. Don't call :meth:`step` after it: that
+        Each gets its grace period, but at most ``limit`` seconds. Do not call :meth:`step` afterwards: it
         would start the next pods.
         """
-        self._conclude()  # what ended before we asked
+        self._conclude()  # first record the pods that ended by themselves
         self._kubelet.interrupt(limit)
         self._conclude(INTERRUPTED)
 
     def _conclude(self, disruption: str | None = None) -> None:
-        # In this order: whoever learns that a pod has ended has its last report already.
+        # Reports before ends: a listener that sees a pod end has its last report already.
         ended = self._kubelet.ended_pods()
         pods = [pod for pod in self._store.list_objects("Pod") if self._works_on(pod)]
         if not self._reads_all_outboxes:
@@ -190,7 +192,7 @@ class LocalCluster:
 
 
 def is_in_use(root: Path) -> bool:
-    """Whether a process runs this folder. Asked by those who do not; it changes nothing."""
+    """Return whether another process is running this folder. Changes nothing."""
     try:
         descriptor = os.open(root / "lock", os.O_RDONLY)
     except FileNotFoundError:
@@ -205,7 +207,7 @@ def is_in_use(root: Path) -> bool:
 
 
 def _lock(root: Path) -> int:
-    """An open file that holds the folder's lock; it goes with the process, however that ends."""
+    """Lock the folder, and return the open lock file. The lock ends with the process, however it ends."""
     root.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(root / "lock", os.O_RDWR | os.O_CREAT, 0o644)
     try:
@@ -220,7 +222,7 @@ def _lock(root: Path) -> int:
 
 
 def _take(descriptor: int) -> None:
-    """Take the lock, also from somebody who asks is_in_use() just now. Raises OSError."""
+    """Take the lock; retry once, because is_in_use() may hold it for a moment. Raises OSError."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -1,8 +1,8 @@
-"""What Kubernetes' Job controller does, for Jobs of one pod at a time and for Indexed ones. Pure.
+"""Decide as Kubernetes' Job controller does, for Jobs with one pod at a time and for Indexed Jobs. Pure.
 
-Differences that a laptop makes: pods are tried again after 1, 2, 4 … seconds instead of 10, 20, 40 …; a pod
-that someone deletes is replaced without being counted; a pod that is going away always holds back the next
-one (``podReplacementPolicy: Failed``, which is what we ask of a real cluster, too).
+Differences from Kubernetes: failed pods are retried after 1, 2, 4 … seconds instead of 10, 20, 40 …; a
+deleted pod is replaced without counting as failed; and a terminating pod always delays its replacement
+(``podReplacementPolicy: Failed``, which the operator also sets on a real cluster).
 """
 
 import random
@@ -30,27 +30,27 @@ JOB_NAME_LABELS = ("batch.kubernetes.io/job-name", "job-name")
 INDEX_LABEL = "batch.kubernetes.io/job-completion-index"
 CONTROLLER_UID_LABELS = ("batch.kubernetes.io/controller-uid", "controller-uid")
 OWNER_ANNOTATION = "local.tunegate.dev/owner-uid"
-"""On a pod: the uid of its Job's controlling owner, whose outbox it fills; the Job may be gone before it."""
+"""On a pod: the uid of its Job's controlling owner, whose outbox it fills. The Job may be deleted earlier."""
 OWNER_NAME_ANNOTATION = "local.tunegate.dev/owner-name"
 """On a pod: the name of that owner."""
 _POD_NAME_LENGTH = 63
 _SUFFIX_LENGTH = 5
-_SUFFIX_LETTERS = "bcdfghjklmnpqrstvwxz2456789"  # Kubernetes' choice: no vowels, so no words
+_SUFFIX_LETTERS = "bcdfghjklmnpqrstvwxz2456789"  # as in Kubernetes: no vowels, so no words
 
 
 @dataclass(frozen=True)
 class JobStep:
-    """What to do about a Job now."""
+    """The new status of a Job, and the pods to create and delete."""
 
     status: Object
     starts: tuple[int, ...] = ()
-    """Indexes of pods to create; 0 for the one of a Job that is not Indexed."""
+    """Indexes of pods to create; 0 for the pod of a Job that is not Indexed."""
     stops: tuple[Object, ...] = ()
     """Pods to delete."""
 
 
 def refuse_unsupported(job: Object) -> None:
-    """Raise InvalidError for several pods other than those of an Indexed Job, all at once."""
+    """Raise InvalidError for a Job with several pods, unless it is Indexed and runs all of them at once."""
     spec, name = job["spec"], job["metadata"]["name"]
     completions = spec.get("completions", 1)
     if spec.get("parallelism", 1) != completions:
@@ -60,7 +60,7 @@ def refuse_unsupported(job: Object) -> None:
 
 
 def step_job(job: Object, pods: list[Object], now: datetime, retry_seconds: float = RETRY_SECONDS) -> JobStep:
-    """What a Job should be, given its pods."""
+    """Return the next status and actions of a Job, given its pods."""
     old: Object = job.get("status", {})
     if is_finished(job):
         return JobStep(old)
@@ -98,13 +98,13 @@ def step_job(job: Object, pods: list[Object], now: datetime, retry_seconds: floa
 
 
 def missing_indexes(job: Object, pods: list[Object]) -> tuple[int, ...]:
-    """Indexes without a pod that succeeded, or that is not at its end yet."""
+    """Return the indexes that have neither a succeeded nor a running pod."""
     there = {index_of(pod) for pod in pods if not is_terminal(pod)}
     return tuple(index for index in _unfinished(job, pods) if index not in there)
 
 
 def index_of(pod: Object) -> int:
-    """Its number among the pods of an Indexed Job, else 0."""
+    """Return the completion index of a pod; 0 if its Job is not Indexed."""
     return int(pod["metadata"].get("labels", {}).get(INDEX_LABEL, "0"))
 
 
@@ -118,11 +118,11 @@ def _is_indexed(job: Object) -> bool:
 
 
 def new_pod(job: Object, index: int = 0) -> Object:
-    """A pod of this Job, with a name like Kubernetes' and the labels that its Job controller adds."""
+    """Build a pod of this Job, with a name and labels like those of Kubernetes' Job controller."""
     metadata, template, owner = job["metadata"], wire(job["spec"]["template"]), controlling_owner(job)
     ending = f"-{index}-" if _is_indexed(job) else "-"
     longest = _POD_NAME_LENGTH - _SUFFIX_LENGTH
-    if _is_indexed(job):  # there the index stays, whatever is cut
+    if _is_indexed(job):  # keep the index if the name is cut
         prefix = metadata["name"][: longest - len(ending)] + ending
     else:
         prefix = f"{metadata['name']}{ending}"[:longest]
@@ -149,7 +149,7 @@ def new_pod(job: Object, index: int = 0) -> Object:
 
 
 def owner_name(obj: Object) -> str | None:
-    """For whom a Job or one of its pods works, or None when that is nobody."""
+    """Return the name of the controlling owner of a Job, or of a pod's Job; None if there is none."""
     if obj["kind"] == "Pod":
         name: str | None = obj["metadata"].get("annotations", {}).get(OWNER_NAME_ANNOTATION)
         return name
@@ -173,7 +173,7 @@ def _counted_failures(job: Object, pods: list[Object]) -> list[Object]:
 
 
 def _action(job: Object, pod: Object) -> tuple[str, int]:
-    """What the first matching rule of podFailurePolicy says of a failed pod, and the rule's index."""
+    """Return action and index of the podFailurePolicy rule that matches a failed pod first, or Count, -1."""
     for index, rule in enumerate(job["spec"].get("podFailurePolicy", {}).get("rules", ())):
         if _matches(rule, pod):
             return rule["action"], index
@@ -194,7 +194,7 @@ def _matches(rule: dict[str, Any], pod: Object) -> bool:
 
 
 def _failure(job: Object, pods: list[Object], status: Object, now: datetime) -> tuple[str, str] | None:
-    """Reason and message of why the Job fails, with Kubernetes' words."""
+    """Return the reason and message with which the Job fails, as Kubernetes words them, or None."""
     for condition in status.get("conditions", ()):
         if condition["type"] == "FailureTarget":
             return str(condition["reason"]), str(condition["message"])
@@ -225,7 +225,7 @@ def _retry_is_due(job: Object, pods: list[Object], now: datetime, retry_seconds:
 
 
 def _set(status: Object, type: str, reason: str, message: str, now: datetime, *, holds: bool = True) -> None:
-    """Set a condition; its times change only when its status does."""
+    """Set a condition. Its times change only when its status changes."""
     value = "True" if holds else "False"
     conditions = status.setdefault("conditions", [])
     for condition in conditions:

@@ -1,4 +1,4 @@
-"""What a kubelet does, with a process for each pod."""
+"""Run pods as a kubelet does, with a process for each pod."""
 
 import json
 import logging
@@ -23,7 +23,7 @@ from tunegate_operator.laptop.store import DEFAULT_GRACE_SECONDS, ObjectStore
 logger = logging.getLogger(__name__)
 
 LOST_EXIT_CODE = 137
-"""Of a process whose end nobody saw and that left no word: as if it was killed."""
+"""Exit code of a process whose end was not seen and that left no termination message: as if killed."""
 START_ERROR_EXIT_CODE = 128
 INTERRUPTED = "Pod was terminated in response to imminent node shutdown."
 RESTARTED = "The machine restarted while the pod ran."
@@ -31,11 +31,11 @@ _PYTHONS = ("python", "python3")
 _LOOK_SECONDS = 0.05
 
 WorksOn = Callable[[Object], bool]
-"""Whether a Job or pod is this process's to work on."""
+"""Returns whether this process works on a Job or pod."""
 
 
 def everything(_: Object) -> bool:
-    """A WorksOn without exceptions."""
+    """Return True: a WorksOn for all Jobs and pods."""
     return True
 
 
@@ -60,20 +60,20 @@ class Kubelet:
         self._wake = wake
         self._works_on = works_on
         self._processes: dict[str, PodProcess] = {}
-        self._lost: dict[str, Object] = {}  # pods that ran when we died, and do not any more
+        self._lost: dict[str, Object] = {}  # pods whose process ended while no kubelet ran
         self._adopt()
 
     def log_file(self, pod_name: str) -> Path:
-        """What the pod printed. It outlives the pod."""
+        """Return the path of the pod's log, which stays after the pod is deleted."""
         return self._root / "logs" / f"{pod_name}.log"
 
     def ended_pods(self) -> list[Object]:
-        """Pods whose process has ended though their status does not say so yet."""
+        """Return the pods whose process has ended, but whose status does not show it yet."""
         pods = [pod for pod in self._pods() if not pod_status.is_terminal(pod)]
         return [pod for pod in pods if uid_of(pod) in self._lost or self._has_ended(pod)]
 
     def conclude(self, ended: list[Object], disruption: str | None = None) -> None:
-        """Write how these pods ended; ``disruption`` says why we ended them, if we did."""
+        """Write the final status of these pods. ``disruption`` is the reason if we stopped them."""
         for pod in ended:
             uid = uid_of(pod)
             process = self._processes.pop(uid, None)
@@ -93,7 +93,7 @@ class Kubelet:
             self._write_status(pod, status)
 
     def step(self) -> None:
-        """Start what waits, and bring what is being deleted to its end."""
+        """Start pending pods, and stop pods that are being deleted."""
         for pod in self._pods():
             if is_being_deleted(pod):
                 self._end(pod)
@@ -101,9 +101,9 @@ class Kubelet:
                 self._start(pod)
 
     def interrupt(self, limit: float | None = None) -> None:
-        """Ask all processes to stop, and wait; each gets its grace period, but at most ``limit`` seconds.
+        """Send SIGTERM to all processes, and wait. Each gets its grace period, but at most ``limit`` seconds.
 
-        Afterwards call :meth:`conclude` with :meth:`ended_pods`.
+        Call :meth:`conclude` with :meth:`ended_pods` afterwards.
         """
         began = self._clock.monotonic()
         pods = {uid_of(pod): pod for pod in self._pods()}
@@ -126,7 +126,7 @@ class Kubelet:
         return [pod for pod in self._store.list_objects("Pod") if self._works_on(pod)]
 
     def _adopt(self) -> None:
-        """Take up the processes that an earlier life started, and clear what is left of gone pods."""
+        """Adopt the processes that an earlier process started, and remove the folders of deleted pods."""
         unfinished = [pod for pod in self._pods() if not pod_status.is_terminal(pod)]
         found = pod_process.find_all() if unfinished else {}
         for pod in unfinished:
@@ -149,7 +149,7 @@ class Kubelet:
         uid = uid_of(pod)
         if uid in self._lost:
             return
-        if uid in self._processes:  # it could not be said on disk when it started
+        if uid in self._processes:  # its start could not be written to disk earlier
             self._announce(pod)
             return
         folder, now = self._folder(pod), self._now()
@@ -162,7 +162,7 @@ class Kubelet:
         except CannotStartError as error:
             self._write_status(pod, pod_status.waiting(pod, error.reason, str(error), now))
             return
-        except OSError as error:  # say, a full disk
+        except OSError as error:  # for example a full disk
             self._write_status(pod, pod_status.waiting(pod, "CreateContainerError", str(error), now))
             return
         try:
@@ -178,11 +178,11 @@ class Kubelet:
             status = pod_status.terminated(pod, START_ERROR_EXIT_CODE, str(error), now, reason="StartError")
             self._write_status(pod, status)
             return
-        # A crash before this line leaves a process without a record: it is found by its environment.
+        # After a crash before this line, the process has no record. It is found by its environment then.
         self._announce(pod)
 
     def _announce(self, pod: Object) -> None:
-        """Record the pod's process, then say that the pod runs."""
+        """Record the pod's process on disk, then set the pod's phase to Running."""
         self._processes[uid_of(pod)].record.write(self._record_file(pod))
         self._write_status(pod, pod_status.running(pod, self._now()))
 
@@ -190,7 +190,7 @@ class Kubelet:
         process = self._processes.get(uid_of(pod))
         if process is None or process.has_ended():
             if uid_of(pod) in self._lost or process:
-                return  # its end is written first, in conclude()
+                return  # conclude() writes its final status first
             self._store.finalize(Key.of(pod), uid_of(pod))
             shutil.rmtree(self._folder(pod), ignore_errors=True)
         elif self._now() >= moment(pod["metadata"]["deletionTimestamp"]):
@@ -203,7 +203,7 @@ class Kubelet:
         return process is not None and process.has_ended()
 
     def _code_left_behind(self, pod: Object) -> int:
-        """The exit code that the trainer wrote into its termination message."""
+        """Return the exit code in the trainer's termination message, or LOST_EXIT_CODE."""
         try:
             return int(json.loads(self._left_message(pod))["exitCode"])
         except (ValueError, KeyError, TypeError):
@@ -212,7 +212,7 @@ class Kubelet:
     def _left_message(self, pod: Object) -> str:
         try:
             return pod_folder.termination_message(pod, self._folder(pod), Path("/dev/null"), 0)
-        except CannotStartError:  # a path that no pod may have: it never ran
+        except CannotStartError:  # an invalid path, so the pod never ran
             return ""
 
     def _has_restarted_since(self, pod: Object) -> bool:
@@ -220,7 +220,7 @@ class Kubelet:
         return record is not None and record.create_time < psutil.boot_time() - 1
 
     def _write_status(self, pod: Object, status: Object) -> None:
-        """Write over whatever version there is: a pod's status is ours alone."""
+        """Write a pod's status over any version, because nobody else writes it."""
         key = Key.of(pod)
         current = self._store.get(key)
         if current is None or uid_of(current) != uid_of(pod):
@@ -231,7 +231,7 @@ class Kubelet:
             logger.debug("pod %s changed in the meantime; the next step handles it", key.name)
 
     def _finder(self, pod: Object) -> FindObject:
-        """Finds ConfigMaps and Secrets in the pod's namespace."""
+        """Return a function that finds ConfigMaps and Secrets in the pod's namespace."""
         namespace = pod["metadata"]["namespace"]
         return lambda kind, name: self._store.get(Key(kind, namespace, name))
 
@@ -246,7 +246,7 @@ class Kubelet:
 
 
 def _command(pod: Object) -> list[str]:
-    """The image's Python is this Python."""
+    """Return the pod's command, with this interpreter in place of the image's Python."""
     container = pod["spec"]["containers"][0]
     command = [*container.get("command", ()), *container.get("args", ())]
     return [sys.executable, *command[1:]] if command[0] in _PYTHONS else command

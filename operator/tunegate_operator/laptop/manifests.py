@@ -1,4 +1,7 @@
-"""What manifests may change in a folder of runs. Pure, but for reading the files."""
+"""Read manifests for a folder of runs, and refuse changes that a cluster would refuse.
+
+Pure, except for reading files.
+"""
 
 import base64
 import json
@@ -14,11 +17,11 @@ from tunegate_operator.engine.cluster import Key, Object
 from tunegate_operator.manifests import load_manifests
 
 NAMESPACE = "default"
-"""A laptop has one namespace: manifests may name any, and what they create is found under this one."""
+"""The only namespace on a laptop. Manifests may name any; their objects are created in this one."""
 ORDER = {"ConfigMap": 0, "Secret": 0, "EvalGate": 1, "FineTuneJob": 2}
-"""The kinds that are created, in an order in which nothing waits."""
+"""The kinds that are created, in an order in which each object finds what it refers to."""
 RESERVED = ("volumes",)
-"""Entries of the runs folder that are no job's."""
+"""Names in the runs folder that no job may have."""
 
 
 class RefusedError(Exception):
@@ -34,7 +37,7 @@ class Project:
 
 
 def read_project(path: Path) -> Project:
-    """The manifests of a file or folder. Raises ManifestError."""
+    """Read the manifests of a file or folder. Raises ManifestError."""
     folder = path if path.is_dir() else path.parent
     objects = [manifest.obj for manifest in load_manifests([path])]
     ours = sorted((o for o in objects if o["kind"] in ORDER), key=lambda o: ORDER[o["kind"]])
@@ -50,7 +53,8 @@ def job_names(objects: Iterable[Object]) -> list[str]:
 
 
 def in_our_namespace(objects: Iterable[Object]) -> list[Object]:
-    """The objects, in the one namespace there is. Raises RefusedError where that makes two of them one."""
+    """Return the objects with the laptop's namespace. Raises RefusedError if two of them then have the same
+    name."""
     moved: dict[Key, Object] = {}
     for obj in objects:
         new = {**obj, "metadata": {**obj["metadata"], "namespace": NAMESPACE}}
@@ -64,7 +68,7 @@ def in_our_namespace(objects: Iterable[Object]) -> list[Object]:
 
 
 def refuse_reserved(names: Iterable[str]) -> None:
-    """Raises RefusedError for a job whose folder would be something else's."""
+    """Raise RefusedError if a job has a reserved name."""
     for name in names:
         if name in RESERVED:
             raise RefusedError(
@@ -74,7 +78,7 @@ def refuse_reserved(names: Iterable[str]) -> None:
 
 
 def refuse_other_experiment(existing: Object, obj: Object) -> None:
-    """Raises RefusedError if a FineTuneJob exists and is another one."""
+    """Raise RefusedError if a FineTuneJob exists with another immutable spec."""
     old, new = ({k: v for k, v in o["spec"].items() if k not in MUTABLE} for o in (existing, obj))
     changed = sorted(k for k in {*old, *new} if old.get(k) != new.get(k))
     if changed:
@@ -86,7 +90,7 @@ def refuse_other_experiment(existing: Object, obj: Object) -> None:
 
 
 def refuse_start_from_nothing(job: Object, earlier: Object | None) -> None:
-    """Raises RefusedError for a job that starts from one that is not here, or that nobody works on now."""
+    """Raise RefusedError if a job's ``startFrom`` names a job that is not in this folder or has not ended."""
     name = job["metadata"]["name"]
     source = job["spec"]["model"]["startFrom"]
     if earlier is None:
@@ -100,14 +104,16 @@ def refuse_start_from_nothing(job: Object, earlier: Object | None) -> None:
 
 
 def changes_what_is_fixed(existing: Object, obj: Object) -> bool:
-    """Whether a cluster would refuse this change of an EvalGate or ConfigMap."""
+    """Return whether a cluster would refuse this change of an EvalGate or ConfigMap, because it changes
+    immutable content."""
     if obj["kind"] == "EvalGate":
         return bool(existing["spec"].get("golden") != obj["spec"].get("golden"))
     return bool(existing.get("immutable")) and content(existing) != content(obj)
 
 
 def refuse_change(obj: Object, users: Iterable[str], *, again: bool) -> None:
-    """Raises RefusedError for a change of what is fixed, unless its only ``users`` start over."""
+    """Raise RefusedError for a change of immutable content, unless ``again`` is set and there are no other
+    ``users``, which are names of jobs."""
     users = list(users)
     if again and not users:
         return
@@ -121,14 +127,14 @@ def refuse_change(obj: Object, users: Iterable[str], *, again: bool) -> None:
 
 
 def _uses(user: Object, obj: Object) -> bool:
-    """Whether a FineTuneJob names an EvalGate, or either of them a ConfigMap."""
+    """Return whether ``user`` refers to ``obj``: a FineTuneJob to an EvalGate, or either to a ConfigMap."""
     field = "name" if obj["kind"] == "EvalGate" else "configMap"
     part = _gates(user["spec"]) if obj["kind"] == "EvalGate" else user["spec"]
     return obj["metadata"]["name"] in _values(part, field)
 
 
 def inputs_of(job: Object, objects: Iterable[Object]) -> dict[str, str]:
-    """The gates and ConfigMaps that a FineTuneJob reads, each with the digest of its content."""
+    """Return the gates and ConfigMaps that a FineTuneJob reads, each with the digest of its content."""
     objects = list(objects)
     gates = [o for o in objects if o["kind"] == "EvalGate" and _uses(job, o)]
     maps = [o for o in objects if o["kind"] == "ConfigMap" and any(_uses(user, o) for user in (job, *gates))]
@@ -136,7 +142,7 @@ def inputs_of(job: Object, objects: Iterable[Object]) -> dict[str, str]:
 
 
 def content(obj: Object) -> Object:
-    """What a person wrote, but for the metadata."""
+    """Return an object without metadata and status."""
     return {field: value for field, value in obj.items() if field not in ("metadata", "status")}
 
 
@@ -149,7 +155,7 @@ def _gates(spec: Object) -> list[Any]:
 
 
 def _values(value: Any, field: str) -> set[str]:
-    """The texts of all fields of this name, however deep."""
+    """Return the text values of all fields with this name, at any depth."""
     if isinstance(value, dict):
         here = {value[field]} if isinstance(value.get(field), str) else set()
         return here.union(*(_values(part, field) for part in value.values()))
@@ -159,7 +165,7 @@ def _values(value: Any, field: str) -> set[str]:
 
 
 def _as_stored(obj: Object) -> Object:
-    """The object as an API server would keep it: the texts of a Secret's stringData are part of its data."""
+    """Return the object as an API server would store it: with a Secret's stringData as part of its data."""
     if obj["kind"] != "Secret":
         return obj
     texts = (obj.get("stringData") or {}).items()
@@ -169,7 +175,7 @@ def _as_stored(obj: Object) -> Object:
 
 
 def _located(obj: Object, folder: Path) -> Object:
-    """The object with file:// URIs that are relative to its manifest made absolute."""
+    """Return the object with absolute file:// URIs: relative ones are relative to the manifest's folder."""
 
     def absolute(value: Any) -> Any:
         if isinstance(value, dict):

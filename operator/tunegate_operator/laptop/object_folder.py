@@ -1,6 +1,6 @@
-"""Objects as files that people can read: ``<root>/<Kind>/<namespace>/<name>.yaml``.
+"""Store objects as readable files: ``<root>/<Kind>/<namespace>/<name>.yaml``.
 
-A Secret's file is its owner's alone to read.
+Only the user who owns a Secret's file can read it.
 """
 
 import os
@@ -16,18 +16,18 @@ _FIRST, _LAST = ("apiVersion", "kind", "metadata", "spec"), ("status",)
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]  # no stub for the C one
-    """The fast loader where libyaml is there."""
+    """The fast loader if libyaml is installed."""
 
 
 class _Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]
-    """Block style, no aliases, texts of several lines as blocks."""
+    """Writes block style without aliases, and texts of several lines as literal blocks."""
 
     def ignore_aliases(self, data: object) -> bool:  # noqa: ARG002 - the signature is PyYAML's
         return True
 
 
 _NUMBER = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|0[ox][0-9a-fA-F]+")
-"""Texts that kubectl would read as numbers, though PyYAML, which speaks YAML 1.1, would not."""
+"""Texts that must be quoted, because kubectl reads them as numbers. PyYAML (YAML 1.1) does not."""
 
 
 def _represent_text(dumper: Any, text: str) -> Any:
@@ -39,7 +39,7 @@ _Dumper.add_representer(str, _represent_text)
 
 
 def to_yaml(obj: Object) -> str:
-    """An object as people write it: apiVersion, kind, metadata, spec, …, status."""
+    """Return an object as YAML in the usual order: apiVersion, kind, metadata, spec, …, status."""
     middle = [field for field in obj if field not in (*_FIRST, *_LAST)]
     ordered = {field: obj[field] for field in (*_FIRST, *middle, *_LAST) if field in obj}
     text: str = yaml.dump(
@@ -49,9 +49,9 @@ def to_yaml(obj: Object) -> str:
 
 
 def write_atomically(path: Path, content: bytes, *, private: bool = False) -> None:
-    """Write a file that is there whole or not at all, whenever the power fails. Raises OSError.
+    """Write a file atomically: after a power failure it is complete or unchanged. Raises OSError.
 
-    A ``private`` file is its owner's alone to read.
+    Only the user who owns a ``private`` file can read it.
     """
     temporary = path.with_name(f".{path.name}.tmp")
     with temporary.open("wb") as file:
@@ -73,16 +73,16 @@ def _sync_folder(folder: Path) -> None:
 
 
 class ObjectFolder:
-    """The files of an object store."""
+    """Loads and saves the files of an object store."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
 
     def load(self) -> list[Object]:
-        """All objects. Raises ClusterError with the file's name for one that is not an object."""
+        """Load all objects. Raises ClusterError with the file's name if a file is not a valid object."""
         objects = []
         for path in sorted(self._root.glob("*/*/*.yaml")):
-            if path.name.startswith("."):  # left behind by a write that never ended
+            if path.name.startswith("."):  # left by an interrupted write
                 path.unlink()
                 continue
             try:
@@ -95,7 +95,7 @@ class ObjectFolder:
         return objects
 
     def save(self, obj: Object) -> None:
-        """Write one object. Raises ClusterError, say when the disk is full."""
+        """Write one object. Raises ClusterError, for example if the disk is full."""
         path = self._path(Key.of(obj))
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -104,7 +104,7 @@ class ObjectFolder:
             raise ClusterError(f"{path} cannot be written: {error}") from error
 
     def remove(self, key: Key) -> None:
-        """Remove one object's file; absent is fine. Raises ClusterError."""
+        """Remove one object's file, if it exists. Raises ClusterError."""
         path = self._path(key)
         try:
             path.unlink(missing_ok=True)

@@ -1,7 +1,7 @@
-"""What a job would be: the trainer's forecast, in a folder that is gone afterwards.
+"""Run the trainer's forecast of a job in a temporary folder.
 
-The trainer finds there what it would in a pod, as :mod:`tunegate_api.contract` says; of the volumes, those
-that are on this machine.
+The folder has the layout of a pod's file system, see :mod:`tunegate_api.contract`, with those volumes that
+exist on this machine.
 """
 
 import json
@@ -18,20 +18,20 @@ from tunegate_operator.laptop.pod_folder import content_of
 from tunegate_operator.laptop.volumes import claims_of
 
 SECONDS = 3600
-"""That checking data, or converting a model, may take."""
+"""Timeout of a forecast, which may check all data or convert a model."""
 _LAST_LINES = 5
 _FOLDERS = {"ConfigMap": "inputs", "Secret": "secrets"}
 
 
 class ForecastError(Exception):
-    """The trainer could not say what a job would be, and not why."""
+    """The trainer failed, or did not finish in time."""
 
 
 def forecast(job: Object, objects: Sequence[Object], folder: Path, runs: Path) -> Forecast:
-    """What ``job`` would be, by the gates, ConfigMaps and Secrets among ``objects``.
+    """Return the forecast of ``job`` with the gates, ConfigMaps and Secrets among ``objects``.
 
-    Claims are folders beside the manifest, in ``folder``, or below ``runs``. A model that has to be converted
-    is kept below ``runs``, where ``tunegate run`` finds it. Raises ForecastError.
+    Claims are folders beside the manifest, in ``folder``, or below ``runs``. A converted model stays in the
+    claim's folder, where ``tunegate run`` finds it. Raises ForecastError.
     """
     gates = [obj for obj in objects if obj["kind"] == "EvalGate"]
     with tempfile.TemporaryDirectory(prefix="tunegate-plan-") as made:
@@ -57,34 +57,34 @@ def forecast(job: Object, objects: Sequence[Object], folder: Path, runs: Path) -
 
 
 def _write_keys(found: Object, folder: Path) -> None:
-    """A file for each key. The folder above all of them is this user's alone."""
+    """Write a file for each key. They may hold secrets; only this user can read the temporary folder."""
     folder.mkdir(parents=True)
     for key, content in content_of(found).items():
         (folder / key).write_bytes(content)
 
 
 def _claim_folder(claim: str, beside: Path, runs: Path) -> Path | None:
-    """Where a claim is on this machine; None if it is not."""
+    """Return the folder of a claim on this machine, or None."""
     folders = (beside / claim, runs / "volumes" / claim)
     return next((folder.resolve() for folder in folders if folder.is_dir()), None)
 
 
 def _models(job: Object, beside: Path, runs: Path) -> Path:
-    """Where ``tunegate run`` would keep the job's model."""
+    """Return the folder in which ``tunegate run`` stores the job's model."""
     claim = job["spec"]["storage"]["persistentVolumeClaim"]
     storage = _claim_folder(claim, beside, runs) or (runs / "volumes" / claim).absolute()
     return storage / "models"
 
 
 def _remove_if_empty(folder: Path, runs: Path) -> None:
-    """Remove folders that nothing was put into, up to the one of all runs."""
+    """Remove empty folders upwards, up to and including ``runs``."""
     while (folder == runs.absolute() or runs.absolute() in folder.parents) and not any(folder.iterdir()):
         folder.rmdir()
         folder = folder.parent
 
 
 def _run(root: Path) -> Forecast:
-    """Let the trainer look. It is a process of its own: nothing here loads PyTorch."""
+    """Run the trainer's forecast in its own process, so that this one does not load PyTorch."""
     environment = {**os.environ, ROOT_VARIABLE: str(root), "HF_HUB_DISABLE_TELEMETRY": "1"}
     try:
         ended = subprocess.run(

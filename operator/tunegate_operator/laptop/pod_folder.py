@@ -1,6 +1,6 @@
-"""What a pod sees as its file system and environment, as a folder of links: a laptop has no mounts.
+"""Build a pod's file system and environment in a folder, with links in place of mounts.
 
-Each mount path is a link below the pod's folder. Whether a mount is read-only is not enforced.
+Each mount path is a link below the pod's folder. Read-only mounts are not enforced.
 """
 
 import base64
@@ -16,21 +16,21 @@ from tunegate_operator.engine.cluster import Object
 
 MESSAGE_LIMIT = 4096
 LOG_TAIL_BYTES, LOG_TAIL_LINES = 2048, 80
-"""What Kubernetes keeps of a termination message, and of a log that stands in for one."""
+"""Kubernetes' limits for a termination message, and for the end of a log that replaces it."""
 _DEFAULT_MESSAGE_PATH = "/dev/termination-log"
 _ROOT_VARIABLE, _ROOT_PATH = "TUNEGATE_ROOT", "/tunegate"
 _VOLUMES = ".volumes"
-"""The folder, in the pod's, that holds the volumes which are the pod's alone."""
+"""The folder in the pod's folder for volumes that belong to the pod only."""
 _EMPTY_FOLDERS = ("emptyDir", "projected", "downwardAPI")
-"""Volumes that begin empty here. A laptop has no service accounts and so no tokens to project."""
+"""Volumes that are empty folders here. A laptop has no service accounts, so it has no tokens to project."""
 
 FindObject = Callable[[str, str], Object | None]
-"""Finds the ConfigMap or the Secret of a name: ``find("Secret", name)``."""
+"""Returns a ConfigMap or Secret by kind and name, such as ``find("Secret", name)``, or None."""
 FindVolume = Callable[[str], Path]
 
 
 class CannotStartError(Exception):
-    """The container can't start for now; ``reason`` is what Kubernetes calls it."""
+    """The container cannot start at present. ``reason`` is Kubernetes' reason for it."""
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
@@ -38,14 +38,14 @@ class CannotStartError(Exception):
 
 
 class UnschedulableError(CannotStartError):
-    """No node can take the pod for now."""
+    """The pod cannot be scheduled at present."""
 
     def __init__(self, message: str) -> None:
         super().__init__("Unschedulable", message)
 
 
 def below(folder: Path, path: str) -> Path:
-    """Where ``path`` of the pod is on this machine. Raises CannotStartError if it leads out of the pod."""
+    """Return where a ``path`` in the pod is on this machine. Raises CannotStartError if it leads outside."""
     parts = PurePosixPath(path).parts
     if ".." in parts:
         raise CannotStartError("CreateContainerConfigError", f"path {path!r} must not contain '..'")
@@ -53,9 +53,10 @@ def below(folder: Path, path: str) -> Path:
 
 
 def build(pod: Object, folder: Path, find: FindObject, find_volume: FindVolume) -> None:
-    """Make the pod's folder anew. Raises CannotStartError, UnschedulableError for what is missing.
+    """Create the pod's folder; replace an existing one.
 
-    ``find_volume`` raises KeyError or OSError for a claim that does not exist.
+    ``find_volume`` raises KeyError or OSError if a claim does not exist. Raises CannotStartError if a
+    ConfigMap, Secret or key is missing, and UnschedulableError if a claim is.
     """
     if folder.exists():
         shutil.rmtree(folder)
@@ -80,14 +81,14 @@ def build(pod: Object, folder: Path, find: FindObject, find_volume: FindVolume) 
 
 
 def remove_secrets(pod: Object, folder: Path) -> None:
-    """Remove what was read from Secrets out of the folder of a pod that has ended."""
+    """Remove the contents of Secrets from the folder of a pod that has ended."""
     for volume in pod["spec"].get("volumes", ()):
         if "secret" in volume:
             shutil.rmtree(folder / _VOLUMES / volume["name"], ignore_errors=True)
 
 
 def _materialize(volume: Object, folder: Path, find: FindObject, find_volume: FindVolume) -> Path:
-    """The content of a volume, as a folder."""
+    """Return a folder with the content of a volume."""
     name: str = volume["name"]
     if "configMap" in volume:
         source = volume["configMap"]
@@ -114,7 +115,7 @@ def _materialize(volume: Object, folder: Path, find: FindObject, find_volume: Fi
 
 
 def _files(kind: str, name: str, source: Object, folder: Path, find: FindObject) -> Path:
-    """A folder with the keys of a ConfigMap or a Secret; a Secret's is the user's alone to read."""
+    """Write the keys of a ConfigMap or Secret as files. Only the user can read a Secret's folder."""
     folder.mkdir(parents=True)
     found = find(kind, name)
     if found is None:
@@ -124,7 +125,7 @@ def _files(kind: str, name: str, source: Object, folder: Path, find: FindObject)
         raise CannotStartError("CreateContainerConfigError", f'{kind.lower()} "{name}" not found{hint}')
     content = content_of(found)
     if kind == "Secret":
-        folder.chmod(0o700)  # while it is empty still
+        folder.chmod(0o700)  # before the first file is written
     items = source.get("items") or [{"key": key, "path": key} for key in content]
     for item in items:
         if item["key"] not in content:
@@ -139,7 +140,7 @@ def _files(kind: str, name: str, source: Object, folder: Path, find: FindObject)
 
 
 def content_of(found: Object) -> dict[str, bytes]:
-    """Key to value of a ConfigMap, whose data is text, or a Secret, whose data is base64."""
+    """Return the values of a ConfigMap or Secret as bytes by key, with base64 decoded."""
     texts, encoded = found.get("data") or {}, found.get("binaryData") or {}
     if found["kind"] == "Secret":
         texts, encoded = {}, texts
@@ -149,10 +150,9 @@ def content_of(found: Object) -> dict[str, bytes]:
 
 
 def environment(pod: Object, folder: Path, find: FindObject) -> dict[str, str]:
-    """The container's environment: the caller's own, then the pod's. Raises CannotStartError.
+    """Return the container's environment: the caller's own, overridden by the pod's. Raises CannotStartError.
 
-    A variable from a Secret that is not among the manifests keeps the value that the caller's environment
-    gives it.
+    If a variable refers to a Secret that is not in the manifests, the caller's value is used.
     """
     values = dict(os.environ)
     values["PYTHONUNBUFFERED"] = "1"  # a killed process should leave its last lines in the log
@@ -187,7 +187,7 @@ def _value_from(source: Object, name: str, pod: Object, find: FindObject) -> str
 
 
 def _value_of(kind: str, reference: Object, find: FindObject, hint: str = "") -> str | None:
-    """The value of a key of a ConfigMap or a Secret; None where it may be missing."""
+    """Return the value of a key of a ConfigMap or Secret, or None if it is missing and optional."""
     found = find(kind, reference["name"])
     value = content_of(found).get(reference["key"]) if found else None
     if value is not None:
@@ -199,7 +199,8 @@ def _value_of(kind: str, reference: Object, find: FindObject, hint: str = "") ->
 
 
 def _limit(resource: str, name: str, pod: Object) -> str:
-    """A limit of the container in whole units, rounded up as Kubernetes does."""
+    """Return the container's CPU limit in whole units, rounded up as Kubernetes does. Raises CannotStartError
+    for other resources."""
     kind, _, of = resource.partition(".")
     quantity = pod["spec"]["containers"][0].get("resources", {}).get(kind, {}).get(of)
     match = re.fullmatch(r"([0-9.]+)(m?)", quantity or "")
@@ -209,12 +210,15 @@ def _limit(resource: str, name: str, pod: Object) -> str:
 
 
 def message_path(pod: Object, folder: Path) -> Path:
-    """Where the container writes its termination message."""
+    """Return the path of the container's termination message."""
     return below(folder, pod["spec"]["containers"][0].get("terminationMessagePath", _DEFAULT_MESSAGE_PATH))
 
 
 def termination_message(pod: Object, folder: Path, log: Path, exit_code: int) -> str:
-    """What the container said at its end; if it failed without a word, the end of its log."""
+    """Return the container's termination message.
+
+    If there is none and the container failed, return the end of its log, as terminationMessagePolicy says.
+    """
     message = _tail_or_head(message_path(pod, folder), head=MESSAGE_LIMIT)
     policy = pod["spec"]["containers"][0].get("terminationMessagePolicy", "File")
     if message or exit_code == 0 or policy != "FallbackToLogsOnError":

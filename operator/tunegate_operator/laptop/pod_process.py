@@ -1,4 +1,4 @@
-"""A pod's process: started, found again after our own death, and ended with all that it started."""
+"""Start the process of a pod, find it again after a restart of this process, and end it with its children."""
 
 import json
 import logging
@@ -17,15 +17,15 @@ from tunegate_operator.laptop.object_folder import write_atomically
 logger = logging.getLogger(__name__)
 
 UID_VARIABLE = "TUNEGATE_POD_UID"
-"""Set in every process of a pod, so that each can be told from all others, whoever's child it is."""
+"""Environment variable that identifies every process of a pod, also those whose parent has ended."""
 _CLOCK_TOLERANCE = 2.0
-"""Seconds by which a process's start, computed from the boot time, may differ when the clock was set."""
+"""Seconds by which a process's start time may differ between reads, because the system clock was changed."""
 _SIGNAL_BASE = 128
 
 
 @dataclass(frozen=True)
 class ProcessRecord:
-    """What is remembered of a process on disk."""
+    """The identity of a process, as stored on disk."""
 
     pid: int
     create_time: float
@@ -33,7 +33,7 @@ class ProcessRecord:
 
     @classmethod
     def read(cls, path: Path) -> "ProcessRecord | None":
-        """None if there is none: the process may still exist, see :func:`find_all`."""
+        """Read a record, or return None. The process may exist without a record, see :func:`find_all`."""
         try:
             content = json.loads(path.read_text())
             return cls(content["pid"], content["createTime"])
@@ -41,12 +41,12 @@ class ProcessRecord:
             return None
 
     def write(self, path: Path) -> None:
-        """Raises OSError."""
+        """Write the record atomically. Raises OSError."""
         write_atomically(path, json.dumps({"pid": self.pid, "createTime": self.create_time}).encode())
 
 
 class PodProcess:
-    """The main process of a pod, our child or not."""
+    """The main process of a pod, which need not be a child of this process."""
 
     def __init__(
         self, uid: str, process: psutil.Process, child: "subprocess.Popen[bytes] | None" = None
@@ -63,25 +63,28 @@ class PodProcess:
         return not is_alive(self._process)
 
     def exit_code(self) -> int | None:
-        """As a container's: 128 + the signal that killed it. None if only its parent could know."""
+        """Return the exit code as a container's: 128 + the signal if it was killed by one.
+
+        Returns None if it still runs, or is not a child of this process.
+        """
         if self._child is None or self._child.returncode is None:
             return None
         code = self._child.returncode
         return code if code >= 0 else _SIGNAL_BASE - code
 
     def ask_to_stop(self) -> None:
-        """SIGTERM to the main process, as Kubernetes does; once."""
+        """Send SIGTERM to the main process, once, as Kubernetes does."""
         if not self.was_asked_to_stop:
             self.was_asked_to_stop = True
             _send(self._process, signal.SIGTERM)
 
     def kill(self) -> None:
-        """SIGKILL to all processes of the pod."""
+        """Send SIGKILL to all processes of the pod."""
         _send(self._process, signal.SIGKILL)
         self.kill_the_rest()
 
     def kill_the_rest(self) -> None:
-        """A container ends with its main process: what that left running goes, too."""
+        """Kill the pod's other processes, because a container ends with its main process."""
         for process, uid in _marked_processes():
             if uid == self._uid and process != self._process:
                 _send(process, signal.SIGKILL)
@@ -96,9 +99,9 @@ def start(
     log_file: Path,
     on_end: Callable[[], None],
 ) -> PodProcess:
-    """Start a process in its own session, so that Ctrl-C at our terminal is not its Ctrl-C.
+    """Start a process in its own session, so that it does not receive Ctrl-C from this terminal.
 
-    ``on_end`` is called from another thread. Raises OSError when there is no such command.
+    ``on_end`` is called from another thread when it ends. Raises OSError if there is no such command.
     """
     log_file.parent.mkdir(parents=True, exist_ok=True)
     with log_file.open("ab") as output:
@@ -117,13 +120,13 @@ def start(
         child.wait()
         on_end()
 
-    # The thread also keeps the child from becoming a zombie when whoever started it is gone.
+    # The thread also reaps the child, even if the object that started it no longer exists.
     threading.Thread(target=wait, name=f"wait-{child.pid}", daemon=True).start()
     return started
 
 
 def find(uid: str, record: ProcessRecord | None) -> PodProcess | None:
-    """The running process of a pod that an earlier life of ours started, or None."""
+    """Return the running process of a pod that an earlier process started, or None."""
     if record:
         try:
             process = psutil.Process(record.pid)
@@ -136,25 +139,25 @@ def find(uid: str, record: ProcessRecord | None) -> PodProcess | None:
 
 
 def find_all() -> dict[str, PodProcess]:
-    """The main processes of all pods on this machine, by uid.
+    """Return the main processes of all pods on this machine, by uid.
 
-    For a process that was started but not recorded, because we died in between."""
+    This finds a process without a record, if this process was killed between its start and its record."""
     leaders: dict[str, PodProcess] = {}
     for process, uid in _marked_processes():
         try:
             if os.getsid(process.pid) != process.pid or not is_alive(process):
                 continue
             found = PodProcess(uid, process)
-        except (psutil.Error, OSError):  # gone meanwhile
+        except (psutil.Error, OSError):  # ended in the meantime
             continue
-        # Something that the trainer started may lead a session, too; the trainer is older.
+        # A child of the trainer may also lead a session. The trainer is the older process.
         if uid not in leaders or found.record.create_time < leaders[uid].record.create_time:
             leaders[uid] = found
     return leaders
 
 
 def is_alive(process: psutil.Process) -> bool:
-    """Whether it runs. A zombie has ended: only its exit code is left."""
+    """Return whether the process runs. A zombie has ended: only its exit code is left."""
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.Error:
@@ -172,7 +175,7 @@ def _marked_processes() -> Iterator[tuple[psutil.Process, str]]:
     for process in psutil.process_iter():
         try:
             uid = process.environ().get(UID_VARIABLE)
-        except (psutil.Error, OSError):  # someone else's, or gone
+        except (psutil.Error, OSError):  # another user's, or ended
             continue
         if uid:
             yield process, uid

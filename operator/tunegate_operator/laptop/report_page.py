@@ -1,7 +1,7 @@
-"""The report as people read it on a laptop: the trainer's page, corrected where the operator knows better.
+"""Show the trainer's report on a laptop, with a banner for a failure that the trainer could not report.
 
-The trainer renders the page while it runs. What happens afterwards, a deadline, a kill, a person's discard,
-it never learns.
+The trainer writes the page while it runs, so the page lacks what happens afterwards: a deadline, a kill, or a
+person's decision to discard.
 """
 
 import re
@@ -14,7 +14,8 @@ _STYLE = "margin:1em;padding:.6em 1em;border:2px solid #b00020;border-radius:6px
 
 
 def with_status(page: str, name: str, status: FineTuneJobStatus) -> str:
-    """The page, with the status on top if the job ended or was suspended and the page does not say why."""
+    """Return the page, with the status on top if the job failed or was suspended and the page lacks the
+    reason."""
     if status.phase not in (Phase.FAILED, Phase.SUSPENDED) or _says_why(page, status):
         return page
     title, banner = f"<title>{status.phase} - {escape(name)}</title>", _banner(status)
@@ -24,7 +25,7 @@ def with_status(page: str, name: str, status: FineTuneJobStatus) -> str:
 
 
 def _says_why(page: str, status: FineTuneJobStatus) -> bool:
-    """Whether the trainer itself told of this failure."""
+    """Return whether the page has the message of this failure already."""
     return status.failure is not None and unescape(status.failure.message) in unescape(page)
 
 

@@ -1,4 +1,4 @@
-"""Reports as files: what running pods leave in their job's outbox on a volume."""
+"""Read reports from files: running pods write them to their job's outbox on a volume."""
 
 import json
 import logging
@@ -17,22 +17,22 @@ ReportListener = Callable[[Object], None]
 
 
 class Outboxes:
-    """Reads each report when it changed. One thread may use it."""
+    """Reads each report that changed. For one thread."""
 
     def __init__(self, find_volume: FindVolume) -> None:
         self._find_volume = find_volume
         self._listeners: list[ReportListener] = []
         self._seen: dict[Path, tuple[int, int, int]] = {}
         self._deferred: set[Path] = set()
-        """Reports that found the store full: read again, also after their pod has ended."""
+        """Reports that the full store refused. They are read again, even after their pod has ended."""
 
     def watch(self, listener: ReportListener) -> None:
-        """Call ``listener`` with every report from now on; those that lie there are read again."""
+        """Call ``listener`` with every report from now on. Existing reports are read again."""
         self._listeners.append(listener)
         self._seen.clear()
 
     def poll(self, pods: Iterable[Object]) -> None:
-        """Hand on what these pods reported since the last look."""
+        """Call the listeners with the reports of these pods that changed since the last call."""
         folders = {folder for pod in pods for folder in self._outboxes(pod)}
         found = {path for folder in folders for path in folder.glob("*.json")}
         for path in sorted(found | self._deferred):
@@ -46,7 +46,7 @@ class Outboxes:
             if "persistentVolumeClaim" in volume:
                 try:
                     root = self._find_volume(volume["persistentVolumeClaim"]["claimName"])
-                except (KeyError, OSError):  # the pod's status says so
+                except (KeyError, OSError):  # the pod's status reports it
                     continue
                 yield root / owner / OUTBOX
 
@@ -59,7 +59,7 @@ class Outboxes:
             if self._seen.get(path) == version:
                 return
             report = json.loads(path.read_bytes())
-        except FileNotFoundError:  # replaced or removed just now
+        except FileNotFoundError:  # removed in the meantime
             return
         except (OSError, ValueError) as error:
             logger.warning("report %s cannot be read: %s", path, error)

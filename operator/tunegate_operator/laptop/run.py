@@ -1,10 +1,10 @@
-"""The cluster on a laptop: the same controllers over a folder, and what a user sees of it there.
+"""Run the controllers over a cluster in a folder, and write the files that a user reads.
 
 ::
 
     <runs>/<job>/status.yaml     the FineTuneJob with its status, as kubectl would show it
-    <runs>/<job>/report.html     the report, once there is one
-    <runs>/volumes/<claim>/      PersistentVolumeClaims; a link where the manifests have a folder of that name
+    <runs>/<job>/report.html     the report, if there is one yet
+    <runs>/volumes/<claim>/      PersistentVolumeClaims; a link if a folder beside the manifests has that name
     <runs>/.cluster/             every object, pod and log, see :mod:`tunegate_operator.laptop.cluster`
 """
 
@@ -67,27 +67,28 @@ from tunegate_operator.names import ROLE_LABEL
 logger = logging.getLogger(__name__)
 
 PODS = PodSettings(image="laptop", secrets_needed=False, on_one_machine=True)
-"""No image: pods are processes of the installed trainer. Credentials may be in the user's environment."""
+"""Pods are processes of the installed trainer, so the image is not used. Credentials may come from the user's
+environment."""
 PROGRESS_SECONDS = 1.0
 """Status is a local file here, so progress may be written often."""
 INPUTS_ANNOTATION = "local.tunegate.dev/inputs"
-"""On a FineTuneJob: the digests of the gates and ConfigMaps that it began with."""
+"""On a FineTuneJob: the digests of the gates and ConfigMaps with which it started."""
 
 
 @dataclass(frozen=True)
 class Earlier:
-    """What had come of a job before it was applied again."""
+    """The state of a job from an earlier command when it is applied again."""
 
     has_ended: bool
     ended_at: datetime | None
     unseen: tuple[str, ...]
-    """The gates and ConfigMaps that are not any more what the job began with."""
+    """The gates and ConfigMaps that changed after the job started."""
 
 
 class Laptop:
-    """One ``runs`` folder, held by this process, which works on the named jobs and leaves all others alone.
+    """A ``runs`` folder that this process has locked. Works on the named jobs, and leaves others unchanged.
 
-    Raises RootInUseError if another process holds it, and ClusterError when it cannot be read.
+    Raises RootInUseError if another process has locked it, and ClusterError if it cannot be read.
     """
 
     def __init__(self, runs: Path, names: Collection[str]) -> None:
@@ -119,7 +120,7 @@ class Laptop:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Leave no process behind, whatever ended us. Who pressed Ctrl-C here does not want to wait."""
+        """Stop all pods, whatever the reason for the exit. After Ctrl-C, kill them without a grace period."""
         try:
             self._cluster.interrupt(limit=0 if isinstance(error, KeyboardInterrupt) else None)
         finally:
@@ -128,10 +129,10 @@ class Laptop:
     # What kubectl does
 
     def apply(self, projects: Sequence[Project], *, again: bool = False) -> dict[str, Earlier]:
-        """Create or update what manifests say, with ``again`` in place of earlier runs of their jobs.
+        """Create or update the objects of manifests. ``again`` first deletes earlier runs of their jobs.
 
-        Returns what had come of each job. Raises RefusedError or InvalidError, before anything is changed,
-        for what a cluster would refuse.
+        Returns the earlier state of each job. Raises RefusedError or InvalidError, before any change, if a
+        cluster would refuse an object.
         """
         objects = in_our_namespace(obj for project in projects for obj in project.objects)
         self._refuse(objects, again=again)
@@ -151,7 +152,7 @@ class Laptop:
         self._cluster.replace(obj)
 
     def job(self, name: str) -> Object:
-        """A FineTuneJob as it is now. Raises KeyError."""
+        """Return the current state of a FineTuneJob. Raises KeyError if there is none."""
         obj = self._cluster.get(Key("FineTuneJob", NAMESPACE, name))
         if obj is None:
             raise KeyError(name)
@@ -160,7 +161,7 @@ class Laptop:
     # What the machine does
 
     def step(self, seconds: float) -> None:
-        """Let pods and operator do what is due, then wait for more, at most ``seconds``."""
+        """Run one step of pods and operator, then wait for a change, for at most ``seconds``."""
         self._cluster.step()
         self._reconciler.run_ready()
         for job in self._list("FineTuneJob"):
@@ -169,7 +170,7 @@ class Laptop:
         self._cluster.wait(seconds)
 
     def is_at_rest(self, name: str) -> bool:
-        """Whether nothing will happen to a job without a person: no pod of it is still to end, either."""
+        """Return whether a job changes only when a person acts, and all its pods have ended."""
         job = self.job(name)
         uid, status = job["metadata"]["uid"], read_status(job)
         return (
@@ -180,11 +181,11 @@ class Laptop:
         )
 
     def interrupt(self) -> None:
-        """Let every pod save and stop. The next run goes on from there."""
+        """Let every pod save a checkpoint and stop. The next run resumes from it."""
         self._cluster.interrupt()
 
     def log_file(self, name: str) -> Path | None:
-        """The log of the newest of a job's pods that did something for its model."""
+        """Return the log of a job's newest pod, except pods of chores such as cleanup and tracking."""
         pods = [
             pod
             for pod in self._pods(self.job(name)["metadata"]["uid"])
@@ -203,14 +204,14 @@ class Laptop:
         return self.runs / "volumes"
 
     def _is_ours(self, obj: Object, name: str | None) -> bool:
-        """Whether we work on an object that belongs to the job of this name, or to none."""
+        """Return whether this process works on an object that belongs to the job of this name, or to none."""
         return obj["metadata"]["namespace"] == NAMESPACE and (name is None or name in self._names)
 
     def _list(self, kind: str) -> list[Object]:
         return [o for o in self._cluster.list_objects(kind) if o["metadata"]["namespace"] == NAMESPACE]
 
     def _take_report(self, report: Object) -> None:
-        """Hand on a report; one that can't be read would only be read in vain again and again."""
+        """Pass on a report, unless it is invalid: retrying would not help."""
         try:
             Report.model_validate(report)
         except ValidationError as error:
@@ -219,7 +220,7 @@ class Laptop:
             self._reconciler.handle_report(report)
 
     def _refuse(self, objects: list[Object], *, again: bool) -> None:
-        """Find all that could be refused, before the first change."""
+        """Raise RefusedError or InvalidError for any object that a cluster would refuse."""
         names = job_names(objects)
         refuse_reserved(names)
         rehearsal = ObjectStore(SystemClock())
@@ -238,14 +239,14 @@ class Laptop:
                 refuse_change(obj, self._users(existing, besides=names), again=again)
 
     def _users(self, obj: Object, besides: Collection[str]) -> list[str]:
-        """The names of the other jobs that read a gate or ConfigMap."""
+        """Return the names of the other jobs that read a gate or ConfigMap."""
         objects = [*self._list("ConfigMap"), *self._list("EvalGate")]
         jobs = [job for job in self._list("FineTuneJob") if job["metadata"]["name"] not in besides]
         label = f"{obj['kind']} {obj['metadata']['name']}"
         return [job["metadata"]["name"] for job in jobs if label in inputs_of(job, objects)]
 
     def _delete(self, names: list[str]) -> None:
-        """Delete FineTuneJobs with all that they own. Their folders on the volume stay."""
+        """Delete FineTuneJobs with all objects that they own. Their folders on the volume stay."""
         jobs = [job for job in self._list("FineTuneJob") if job["metadata"]["name"] in names]
         for job in jobs:
             self._cluster.delete(Key.of(job), job["metadata"]["uid"])
@@ -261,7 +262,7 @@ class Laptop:
         key = Key.of(obj)
         existing = self._cluster.get(key)
         if existing and obj["kind"] != "FineTuneJob" and changes_what_is_fixed(existing, obj):
-            self._cluster.delete(key, existing["metadata"]["uid"])  # nobody else uses it
+            self._cluster.delete(key, existing["metadata"]["uid"])  # no other job uses it
             existing = None
         if existing is None:
             self._cluster.create(obj)
@@ -269,7 +270,7 @@ class Laptop:
             self._cluster.replace({**content(obj), "metadata": existing["metadata"]})
 
     def _begin(self, name: str, objects: list[Object]) -> Earlier:
-        """Remember what a job begins with; or if it has begun, say what became of it."""
+        """Record the inputs of a job that has not started, and return the state of the earlier run if any."""
         job = self.job(name)
         status, inputs = read_status(job), inputs_of(job, objects)
         has_ended = status.phase in ENDED
@@ -284,8 +285,10 @@ class Laptop:
         return Earlier(has_ended, status.completion_time, tuple(unseen))
 
     def _track_again(self, job: Object, tracking: TrackingStatus) -> None:
-        """Forget that trackers could not be told the rest of a job that ended: now they may be there. Not
-        where a pod of an earlier command goes on, or files are being removed."""
+        """Retry sending the remaining metrics of an ended job to trackers that were unreachable.
+
+        Does nothing while a pod of an earlier command runs, or if the job has a cleanup Job.
+        """
         roles = {
             child["metadata"]["labels"][ROLE_LABEL]: child for child in self._children(job["metadata"]["uid"])
         }
@@ -300,7 +303,7 @@ class Laptop:
         return [child for child in self._list("Job") if uid in owner_uids(child)]
 
     def _pods(self, uid: str) -> list[Object]:
-        """The pods of a FineTuneJob, also those whose Job is gone."""
+        """Return the pods of a FineTuneJob, also those whose Job was deleted."""
         return [
             pod
             for pod in self._list("Pod")
@@ -313,7 +316,7 @@ class Laptop:
         return folder.resolve()
 
     def _show(self, job: Object) -> None:
-        """Keep the files that people read up to date."""
+        """Update the status file and the report of a job."""
         metadata = job["metadata"]
         folder = self.runs / metadata["name"]
         write_if_changed(folder / "status.yaml", to_yaml(job))
@@ -325,12 +328,12 @@ class Laptop:
 
 
 def _has_begun(job: Object | None) -> bool:
-    """Whether a FineTuneJob has all that it waits for."""
+    """Return whether a FineTuneJob has started, which means that all its inputs exist."""
     return job is not None and read_status(job).request is not None
 
 
 class _Only:
-    """A controller that decides about our objects only: the others stay as they are."""
+    """A controller that decides only about the objects of this process. Others stay unchanged."""
 
     def __init__(self, controller: Controller, is_ours: Callable[[Object, str], bool]) -> None:
         self.kind = controller.kind

@@ -1,4 +1,4 @@
-"""What a folder of runs says of its jobs, also to those who do not run it."""
+"""Read the status of the jobs in a runs folder, also while another process runs them."""
 
 import json
 from collections.abc import Collection
@@ -12,7 +12,7 @@ from tunegate_operator.engine.cluster import Object
 from tunegate_operator.laptop.cluster import is_in_use
 
 AT_REST = (Phase.SUCCEEDED, Phase.FAILED, Phase.STOPPED, Phase.SUSPENDED)
-"""Phases in which nothing happens without a person."""
+"""Phases that change only when a person acts."""
 ENDED = (Phase.SUCCEEDED, Phase.FAILED)
 
 
@@ -25,34 +25,34 @@ def read_status(job: Object) -> FineTuneJobStatus:
 
 
 def read_jobs(runs: Path) -> list[Object]:
-    """The FineTuneJobs of a folder as last shown, also while another process runs it."""
+    """Return the FineTuneJobs of a runs folder from their status files."""
     return [yaml.safe_load(path.read_text(encoding="utf-8")) for path in sorted(runs.glob("*/status.yaml"))]
 
 
 def say_what_runs(runs: Path, names: Collection[str]) -> None:
-    """Leave word for :func:`what_runs`. Only the process that holds the folder may."""
+    """Record the running jobs for :func:`what_runs`. Only the process that locked the folder may call it."""
     write_if_changed(_word(runs), json.dumps(sorted(names)))
 
 
 def what_runs(runs: Path) -> set[str]:
-    """The jobs that the process which holds the folder works on; none when nobody holds it."""
+    """Return the jobs that the process which locked the folder works on; empty if it is not locked."""
     if not is_in_use(cluster_folder(runs)):
         return set()
     try:
         return set(json.loads(_word(runs).read_text(encoding="utf-8")))
-    except FileNotFoundError:  # it begins just now
+    except FileNotFoundError:  # that process has just started
         return set()
 
 
 def interrupted_jobs(runs: Path, jobs: Collection[Object]) -> set[str]:
-    """The jobs that are neither at rest nor worked on: somebody has to run them again."""
+    """Return the jobs that are not at rest, but that no process works on: a person has to run them again."""
     running = what_runs(runs)
     names = {job["metadata"]["name"] for job in jobs if read_status(job).phase not in AT_REST}
     return names - running
 
 
 def write_if_changed(path: Path, text: str) -> None:
-    """Write a file that people read, leaving it alone when it says this already."""
+    """Write a file, unless it has this content already."""
     if path.exists() and path.read_text(encoding="utf-8") == text:
         return
     path.parent.mkdir(parents=True, exist_ok=True)

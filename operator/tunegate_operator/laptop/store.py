@@ -1,4 +1,4 @@
-"""An API server without a network: its rules about names, versions, status and ownership on plain dicts."""
+"""Store objects by an API server's rules about names, versions, status and ownership, as plain dicts."""
 
 import re
 import threading
@@ -24,7 +24,7 @@ from tunegate_operator.laptop.object_folder import ObjectFolder
 KEPT_EVENTS = 200
 DEFAULT_GRACE_SECONDS = 30
 WITHOUT_STATUS = ("ConfigMap", "Secret", "Event")
-"""Kinds whose content is one: no status that is written on its own, no generation."""
+"""Kinds without a status and a generation."""
 SET_BY_SERVER = (
     "uid",
     "creationTimestamp",
@@ -44,13 +44,13 @@ Listener = Callable[[WatchEvent], None]
 
 
 class ObjectStore:
-    """Implements ``cluster.Cluster``. Thread-safe; objects go in and out as copies.
+    """Implements ``cluster.Cluster``. Thread-safe. Objects are copied in and out.
 
-    Listeners are called under the store's lock, so that every one sees every change in order: they must be
-    quick, and may call the store but not wait for another thread that does.
+    Listeners are called while the store's lock is held, so that each sees all changes in order. They must be
+    fast, and may call the store, but must not wait for another thread that does.
 
-    With a ``folder``, every change is on disk before it is visible. Objects of the ``graceful`` kinds stay
-    until :meth:`finalize`, with a deletionTimestamp, as pods do.
+    With a ``folder``, every change is on disk before it is visible. A deleted object of a ``graceful`` kind
+    gets a deletionTimestamp and stays until :meth:`finalize`, as pods do.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class ObjectStore:
         for obj in folder.load() if folder else ():
             self._objects[Key.of(obj)] = obj
             self._version = max(self._version, resource_version(obj))
-        self._collect_garbage()  # an earlier process may have died between an owner and its children
+        self._collect_garbage()  # an earlier process may have deleted an owner, but not its children
 
     # cluster.Cluster
 
@@ -84,7 +84,7 @@ class ObjectStore:
             return wire(obj) if obj else None
 
     def watch(self, listener: Listener) -> None:
-        """As the Protocol says. Events (the kind) are not watched: nobody decides on them."""
+        """See the Protocol. Objects of kind Event are not reported, because no decision reads them."""
         with self._lock:
             self._listeners.append(listener)
 
@@ -102,7 +102,7 @@ class ObjectStore:
                 metadata["generation"] = 1
                 new.pop("status", None)
             stored = self._save(new, "ADDED")
-            self._collect_garbage()  # its owner may be gone already
+            self._collect_garbage()  # its owner may be deleted already
             return wire(stored)
 
     def replace(self, obj: Object) -> Object:
@@ -146,7 +146,7 @@ class ObjectStore:
             return wire(self._save({**old, "status": wire(status)}, "MODIFIED"))
 
     def record_event(self, regarding: Object, type: str, reason: str, message: str) -> None:
-        """As the Protocol says: as an object of kind Event, repeats counted, the last 200 kept."""
+        """See the Protocol. Stores an object of kind Event, counts repeats, and keeps the last 200."""
         event = new_event(regarding, type, reason, message, timestamp(self._clock.now()))
         with self._lock:
             before = self._objects.pop(Key.of(event), None)
@@ -165,17 +165,17 @@ class ObjectStore:
             events = [o for key, o in self._objects.items() if key.kind == "Event"]
             return [wire(e) for e in events if Key.of(e).namespace == namespace and _is_about(e, uid)]
 
-    # What only the one who plays the rest of the cluster may do
+    # For the kubelet
 
     def finalize(self, key: Key, uid: str) -> None:
-        """Remove an object that was waiting for its end, at once. Absent is fine."""
+        """Remove an object that is being deleted, at once. Do nothing if it does not exist."""
         with self._lock:
             obj = self._objects.get(key)
             if obj is not None and uid_of(obj) == uid:
                 self._remove(key)
                 self._collect_garbage()
 
-    # Inside; the lock is held
+    # Internal, called while the lock is held
 
     def _current(self, key: Key, version: str | None) -> Object:
         obj = self._objects.get(key)
@@ -188,14 +188,15 @@ class ObjectStore:
         return obj
 
     def _save(self, obj: Object, type: str | None) -> Object:
-        """Give it the next version, on disk, in memory, to listeners. The same content is no change."""
+        """Store a changed object with the next version, on disk and in memory, and call the listeners. Do
+        nothing if the content is the same."""
         key = Key.of(obj)
         if obj == self._objects.get(key):
             return obj
         version = self._version + 1
         stored = obj | {"metadata": obj["metadata"] | {"resourceVersion": str(version)}}
         if self._folder:
-            self._folder.save(stored)  # first: what could not be written did not happen
+            self._folder.save(stored)  # first: if it fails, nothing has changed
         self._version = version
         self._objects[key] = stored
         if type == "ADDED":
@@ -208,7 +209,7 @@ class ObjectStore:
         if is_being_deleted(obj):
             return
         grace = obj.get("spec", {}).get("terminationGracePeriodSeconds", DEFAULT_GRACE_SECONDS)
-        # Written in whole seconds: rounded up, so that nobody gets less than its grace.
+        # The timestamp has whole seconds. Round up, so that no pod gets less than its grace period.
         end = self._clock.now() + timedelta(seconds=grace, milliseconds=999)
         going = {"deletionTimestamp": timestamp(end), "deletionGracePeriodSeconds": grace}
         self._save(obj | {"metadata": obj["metadata"] | going}, "MODIFIED")
@@ -223,7 +224,7 @@ class ObjectStore:
             self._notify(WatchEvent("DELETED", gone | {"metadata": gone["metadata"] | version}))
 
     def _collect_garbage(self) -> None:
-        """Delete what has owners none of which is there, and again for what that leaves behind."""
+        """Delete objects whose owners are all gone, until there are none."""
         while True:
             uids = {uid_of(obj) for obj in self._objects.values()}
             orphans = [
@@ -249,12 +250,12 @@ class ObjectStore:
 
 
 def _content(obj: Object) -> Object:
-    """What a generation counts."""
+    """Return the content whose changes the generation counts."""
     return {field: value for field, value in obj.items() if field not in ("metadata", "status")}
 
 
 def _validated(obj: Object) -> Object:
-    """A copy as JSON carries it. Raises InvalidError for what every API server refuses."""
+    """Return a copy with JSON types. Raises InvalidError if an API server would refuse the object."""
     try:
         copied = wire(obj)
     except (TypeError, ValueError) as error:

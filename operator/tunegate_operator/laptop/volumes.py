@@ -1,4 +1,4 @@
-"""Which folder a claim is on a laptop: one beside the manifests that has its name, or one below the runs."""
+"""Find the folder of a claim on a laptop: a folder of its name beside the manifests, or one below runs."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -10,10 +10,10 @@ from tunegate_operator.laptop.manifests import Project, RefusedError
 
 
 def plan_links(volumes: Path, projects: Iterable[Project]) -> dict[Path, Path]:
-    """The links that have to be made below ``volumes``, and where each leads.
+    """Return the links to create below ``volumes``, with their targets.
 
-    Raises RefusedError where a claim is another folder already: nobody should train on another project's
-    data unawares.
+    Raises RefusedError if a claim already refers to another folder, because a job must not use another
+    project's data by mistake.
     """
     wanted: dict[Path, Path] = {}
     for project in projects:
@@ -31,7 +31,7 @@ def plan_links(volumes: Path, projects: Iterable[Project]) -> dict[Path, Path]:
 
 
 def make_links(links: Mapping[Path, Path]) -> None:
-    """Make planned links, in place of dangling ones and of empty folders that a failed run left."""
+    """Create the planned links. They replace dangling links, and empty folders of failed runs."""
     for link, target in links.items():
         link.parent.mkdir(parents=True, exist_ok=True)
         if link.is_symlink():
@@ -42,7 +42,7 @@ def make_links(links: Mapping[Path, Path]) -> None:
 
 
 def claims_of(objects: Iterable[Object]) -> set[str]:
-    """The claims that manifests refer to, by address or for storage."""
+    """Return the claims that manifests refer to, in pvc:// URIs or as ``persistentVolumeClaim``."""
     return {claim for obj in objects if "spec" in obj for claim in _claims(obj["spec"])}
 
 
@@ -60,7 +60,7 @@ def _claims(value: Any) -> Iterator[str]:
 
 
 def _must_be_made(link: Path, target: Path) -> bool:
-    """Whether the link is not there yet. Raises RefusedError if something else is."""
+    """Return whether the link is missing. Raises RefusedError if the claim refers to another folder."""
     if link.is_symlink() and link.exists():
         _refuse_other(link.name, target, link.resolve())
         return False
