@@ -24,9 +24,9 @@ from tunegate_operator.engine.cluster import (
     Object,
     WatchEvent,
 )
-from tunegate_operator.engine.kept import kept
 from tunegate_operator.engine.objects import resource_version, uid_of
 from tunegate_operator.engine.owners import owner_reference
+from tunegate_operator.engine.prune import kept
 from tunegate_operator.laptop.cluster import LocalCluster
 
 Names = Callable[[str], str]

@@ -277,7 +277,7 @@ def _answer(laptop: Laptop, name: str, annotation: str, reason: str) -> None:
 
 def _answer_on_cluster(name: str, namespace: str, annotation: str, reason: str) -> None:
     """Record a decision on the cluster, where the operator acts on it."""
-    cluster = import_module("tunegate_operator.cli.cluster_answer")  # takes a second, so only if needed
+    cluster = import_module("tunegate_operator.cli.cluster_decision")  # takes a second, so only if needed
     try:
         cluster.answer(name, namespace, annotation, reason)
     except cluster.AnswerError as error:

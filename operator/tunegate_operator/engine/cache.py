@@ -9,11 +9,11 @@ from enum import Enum, auto
 from typing import TypeVar
 
 from tunegate_operator.engine.cluster import Key, Object, WatchEvent
-from tunegate_operator.engine.contents import CONTENT_BYTES, Contents
+from tunegate_operator.engine.content_cache import CONTENT_BYTES, Contents
 from tunegate_operator.engine.controller import EventsAbout, Refusal
-from tunegate_operator.engine.kept import FETCHED_KINDS, kept
 from tunegate_operator.engine.objects import read_json, resource_version, uid_of, write_json
 from tunegate_operator.engine.owners import Owner, controlling_owner
+from tunegate_operator.engine.prune import FETCHED_KINDS, kept
 from tunegate_operator.engine.reports import ReportStore
 
 _Entry = TypeVar("_Entry")
@@ -32,7 +32,7 @@ class Cache:
     too: a watch with a label selector also reports a deletion when an object loses its label, and a state
     with the same or a later version shows that the object still exists.
 
-    The cache keeps only the fields that decisions read (:mod:`tunegate_operator.engine.kept`). It keeps them
+    The cache keeps only the fields that decisions read (:mod:`tunegate_operator.engine.prune`). It keeps them
     as JSON text, which needs a fifth of the memory: there are thousands of objects, and a decision reads
     about a dozen. Every read returns a new copy. :meth:`get` fetches the content of a ConfigMap with
     ``read``, and keeps it while it is current and fits into ``content_bytes``.

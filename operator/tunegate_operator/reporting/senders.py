@@ -21,7 +21,7 @@ from tunegate_operator.names import (
     STAGE_LABEL,
     Step,
 )
-from tunegate_operator.reporting.remembered import Remembered
+from tunegate_operator.reporting.expiring_cache import Remembered
 from tunegate_operator.reporting.steps import Sender
 
 REMEMBERED_SECONDS = 300.0

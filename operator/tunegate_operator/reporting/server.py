@@ -25,7 +25,7 @@ from tunegate_operator.reporting.body import (
 )
 from tunegate_operator.reporting.certificates import KeyPair, is_due, make_serving
 from tunegate_operator.reporting.connections import LIMITS, Connections, Limits
-from tunegate_operator.reporting.remembered import Remembered
+from tunegate_operator.reporting.expiring_cache import Remembered
 from tunegate_operator.reporting.senders import RefusedError, Senders, UnknownPodError
 from tunegate_operator.reporting.steps import ForeignReportError, Sender
 from tunegate_operator.reporting.turns import Turn, Turns

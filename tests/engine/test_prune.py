@@ -8,8 +8,8 @@ from support.manifests import changed, evalgate, finetunejob
 from tunegate_api.validation.problems import find_problems
 from tunegate_api.validation.spec_size import MAX_SPEC_BYTES
 from tunegate_operator.engine.cluster import Object
-from tunegate_operator.engine.kept import MAX_ANNOTATION, MAX_STATUS, kept
 from tunegate_operator.engine.objects import write_json
+from tunegate_operator.engine.prune import MAX_ANNOTATION, MAX_STATUS, kept
 from tunegate_operator.names import CONTINUE_ANNOTATION, DISCARD_ANNOTATION
 
 MB = 1_000_000
