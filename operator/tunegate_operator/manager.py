@@ -24,8 +24,8 @@ from tunegate_operator.engine.reflector import Reflector
 from tunegate_operator.evalgate.controller import EvalGateController
 from tunegate_operator.finetunejob.controller import FineTuneJobController
 from tunegate_operator.reporting.address import publish_address, report_host
-from tunegate_operator.reporting.certificates import KeyPair, kept_authority
-from tunegate_operator.reporting.senders import Senders
+from tunegate_operator.reporting.certificates import KeyPair, load_authority
+from tunegate_operator.reporting.senders import SenderAuthenticator
 from tunegate_operator.reporting.server import ReportServer
 from tunegate_operator.settings import Settings
 
@@ -97,13 +97,13 @@ class Manager:
             self._clock,
         )
         self._cluster.watch(reconciler.handle)
-        senders = Senders(self._cluster.review_token, self._cache, self._clock)
+        authenticator = SenderAuthenticator(self._cluster.review_token, self._cache, self._clock)
         self._server = server = ReportServer(
             authority,
             host,
-            senders,
+            authenticator,
             reconciler.handle_report,
-            is_known=senders.is_known_job,
+            is_known=authenticator.is_known_job,
             clock=self._clock,
         )
         self._reflectors = [
@@ -213,7 +213,7 @@ class Manager:
                 self._cluster.current_version(kind, namespace)
 
     def _authority(self) -> KeyPair:
-        return kept_authority(self._cluster, self._settings.pod_namespace, AUTHORITY, self._clock.now())
+        return load_authority(self._cluster, self._settings.pod_namespace, AUTHORITY, self._clock.now())
 
     def _retry(self, what: str, work: Callable[[], _Result]) -> _Result | None:
         """Retry ``work`` until it succeeds, and return its result; None if the process is stopped before."""

@@ -26,7 +26,7 @@ from tunegate_operator.engine.cluster import (
 )
 from tunegate_operator.engine.objects import resource_version, uid_of
 from tunegate_operator.engine.owners import owner_reference
-from tunegate_operator.engine.prune import kept
+from tunegate_operator.engine.prune import prune
 from tunegate_operator.laptop.cluster import LocalCluster
 
 Names = Callable[[str], str]
@@ -315,7 +315,7 @@ def test_a_cache_holds_the_content_of_the_config_maps_it_is_asked_for(cluster: C
     made = cluster.create(config_map(named("a"), x="1"))
     key = Key.of(made)
     eventually(lambda: cache.has(key))
-    assert cache.by_uid(uid_of(made)) == kept(made)
+    assert cache.by_uid(uid_of(made)) == prune(made)
     assert cache.get(key) == made
     changed = cluster.replace(made | {"data": {"x": "2"}})
     eventually(lambda: resource_version(cache.by_uid(uid_of(made)) or made) == resource_version(changed))
@@ -329,7 +329,7 @@ def test_a_list_shows_which_config_maps_there_are(cluster: Cluster, named: Names
     made = cluster.create(config_map(named("a"), x="1"))
     cache = Cache(cluster.get)
     list(cache.resync("ConfigMap", cluster.list_objects("ConfigMap"), cache.mark()))
-    assert cache.by_uid(uid_of(made)) == kept(made)
+    assert cache.by_uid(uid_of(made)) == prune(made)
     assert cache.get(Key.of(made)) == made
 
 

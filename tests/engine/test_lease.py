@@ -62,15 +62,15 @@ def test_the_first_candidate_leads_and_gives_the_lease_back(cluster, clock):
 
 def test_a_second_candidate_waits_while_the_first_renews(cluster, clock):
     first, started = candidate(cluster, clock, "a"), []
-    assert first._try()
-    stop = Stop(clock, 30, lambda _: first._try())
+    assert first._try_to_hold()
+    stop = Stop(clock, 30, lambda _: first._try_to_hold())
     candidate(cluster, clock, "b").lead(lambda: started.append(1), stop)
     assert started == []
     assert holder(cluster) == "a"
 
 
 def test_a_dead_holder_is_followed_after_the_duration_and_not_before(cluster, clock):
-    candidate(cluster, clock, "a")._try()
+    candidate(cluster, clock, "a")._try_to_hold()
     began, started = clock.monotonic(), []
     stop = Stop(clock, 20)
     candidate(cluster, clock, "b").lead(lambda: started.append(clock.monotonic() - began), stop)
@@ -90,15 +90,15 @@ def test_a_lease_that_was_given_back_is_taken_at_once(cluster, clock):
 
 def test_the_holders_clock_does_not_matter(cluster, clock):
     """What counts is how long we saw no change, not the times that the Lease names."""
-    candidate(cluster, clock, "a")._try()
+    candidate(cluster, clock, "a")._try_to_hold()
     lease = cluster.as_user.get(KEY)
     assert lease is not None
     lease["spec"]["renewTime"] = "2001-01-01T00:00:00.000000Z"
     cluster.as_user.replace(lease)
     second = candidate(cluster, clock, "b")
-    assert not second._try()
+    assert not second._try_to_hold()
     clock.advance(DURATION - 1)
-    assert not second._try()
+    assert not second._try_to_hold()
 
 
 def test_a_leader_that_cannot_renew_gives_up_before_another_may_lead(cluster, clock):
@@ -133,11 +133,11 @@ def test_two_that_start_together_agree_on_one(cluster, clock):
     def get(key: Key) -> object:
         found = lease(key)
         if next(between, "over") is None:
-            assert b._try()
+            assert b._try_to_hold()
         return found
 
     cluster.get = get  # type: ignore[method-assign,assignment]
-    assert not a._try()
+    assert not a._try_to_hold()
     assert holder(cluster) == "b"
 
 

@@ -9,7 +9,7 @@ from tunegate_api.validation.problems import find_problems
 from tunegate_api.validation.spec_size import MAX_SPEC_BYTES
 from tunegate_operator.engine.cluster import Object
 from tunegate_operator.engine.objects import write_json
-from tunegate_operator.engine.prune import MAX_ANNOTATION, MAX_STATUS, kept
+from tunegate_operator.engine.prune import MAX_ANNOTATION, MAX_STATUS, prune
 from tunegate_operator.names import CONTINUE_ANNOTATION, DISCARD_ANNOTATION
 
 MB = 1_000_000
@@ -37,7 +37,7 @@ def size(obj: Object) -> int:
     ids=[*(next(iter(changes)) for changes in FREE_FORM), "golden.source.inline"],
 )
 def test_large_spec_is_not_kept_and_its_problem_stays_the_same(manifest: Object) -> None:
-    held = kept(manifest)
+    held = prune(manifest)
     assert size(held) < 1024
     (problem,) = find_problems(manifest)
     assert problem.where == "spec"
@@ -52,8 +52,8 @@ def test_spec_of_the_largest_size_is_kept_and_one_byte_more_is_not(manifest: Obj
         return changed(manifest, {"spec.note": "x" * (total - rest)})
 
     limit = MAX_SPEC_BYTES[manifest["kind"]]
-    assert kept(with_bytes(limit)) == with_bytes(limit)
-    assert kept(with_bytes(limit + 1))["spec"] != with_bytes(limit + 1)["spec"]
+    assert prune(with_bytes(limit)) == with_bytes(limit)
+    assert prune(with_bytes(limit + 1))["spec"] != with_bytes(limit + 1)["spec"]
 
 
 @pytest.mark.parametrize("name", [CONTINUE_ANNOTATION, DISCARD_ANNOTATION])
@@ -62,8 +62,8 @@ def test_long_annotation_is_kept_as_an_empty_one(name: str) -> None:
         return changed(finetunejob(), {"metadata.annotations": {name: text}})
 
     short = annotated("x" * (MAX_ANNOTATION - 2))
-    assert kept(short) == short
-    assert kept(annotated("x" * (MAX_ANNOTATION - 1))) == annotated("")
+    assert prune(short) == short
+    assert prune(annotated("x" * (MAX_ANNOTATION - 1))) == annotated("")
 
 
 @pytest.mark.parametrize("kind", ["FineTuneJob", "EvalGate", "Job", "Pod"])
@@ -72,5 +72,5 @@ def test_status_larger_than_any_of_ours_is_dropped(kind: str) -> None:
         metadata = {"name": "orders", "namespace": "default"}
         return {"apiVersion": "v1", "kind": kind, "metadata": metadata, "status": {"message": message}}
 
-    assert kept(reporting("x")) == reporting("x")
-    assert size(kept(reporting("x" * MAX_STATUS))) < 1024
+    assert prune(reporting("x")) == reporting("x")
+    assert size(prune(reporting("x" * MAX_STATUS))) < 1024

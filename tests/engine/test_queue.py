@@ -12,7 +12,7 @@ from tunegate_operator.engine.queue import (
     FIRST_BACKOFF,
     LONGEST_BACKOFF,
     LONGEST_OUTAGE_BACKOFF,
-    VOID_ENTRIES,
+    STALE_ENTRIES,
     WorkQueue,
 )
 
@@ -196,7 +196,7 @@ def test_a_far_time_that_is_said_anew_again_and_again_takes_no_more_memory(
         queue.add(A)
         assert queue.get(0) == A
         queue.done(A)
-    assert len(queue._timetable) <= VOID_ENTRIES + 2
+    assert len(queue._delayed) <= STALE_ENTRIES + 2
     queue.add_after(A, 3600)
     clock.advance(3599)
     assert queue.get(0) is None

@@ -11,7 +11,7 @@ from tunegate_operator.reporting.certificates import (
     AUTHORITY_DAYS,
     SERVING_DAYS,
     is_due,
-    kept_authority,
+    load_authority,
     make_authority,
     make_serving,
 )
@@ -22,8 +22,8 @@ SECRET = Key("Secret", "tunegate", "ca")
 
 def test_the_authority_is_made_once_and_then_kept():
     cluster = FakeCluster()
-    made = kept_authority(cluster, "tunegate", "ca", NOW)
-    assert kept_authority(cluster, "tunegate", "ca", NOW + timedelta(days=400)) == made
+    made = load_authority(cluster, "tunegate", "ca", NOW)
+    assert load_authority(cluster, "tunegate", "ca", NOW + timedelta(days=400)) == made
     assert [(w.verb, w.kind) for w in cluster.writes] == [("create", "Secret")]
 
 
@@ -34,15 +34,15 @@ def test_two_operators_that_start_together_keep_one_authority():
 
     def get(key):
         if next(answers, None):
-            kept = kept_authority(FakeCluster(), "tunegate", "ca", NOW)
+            kept = load_authority(FakeCluster(), "tunegate", "ca", NOW)
             assert kept != other
             return None
         return real_get(key)
 
     cluster.get = get  # type: ignore[method-assign]
-    theirs = kept_authority(cluster, "tunegate", "ca", NOW)
+    theirs = load_authority(cluster, "tunegate", "ca", NOW)
     cluster.get = real_get  # type: ignore[method-assign]
-    assert kept_authority(cluster, "tunegate", "ca", NOW) == theirs
+    assert load_authority(cluster, "tunegate", "ca", NOW) == theirs
 
 
 @pytest.mark.parametrize("data", [None, {"tls.crt": "", "tls.key": ""}, {"tls.crt": "bm9uZQ=="}])
@@ -52,14 +52,14 @@ def test_a_secret_that_holds_no_authority_is_named(data):
     secret = {"apiVersion": "v1", "kind": "Secret", "metadata": metadata} | ({"data": data} if data else {})
     cluster.as_user.create(secret)
     with pytest.raises(ValueError, match="Secret tunegate/ca holds no certificate authority: delete it"):
-        kept_authority(cluster, "tunegate", "ca", NOW)
+        load_authority(cluster, "tunegate", "ca", NOW)
 
 
 def test_an_expired_authority_is_named():
     cluster = FakeCluster()
-    kept_authority(cluster, "tunegate", "ca", NOW)
+    load_authority(cluster, "tunegate", "ca", NOW)
     with pytest.raises(ValueError, match="has expired"):
-        kept_authority(cluster, "tunegate", "ca", NOW + timedelta(days=AUTHORITY_DAYS))
+        load_authority(cluster, "tunegate", "ca", NOW + timedelta(days=AUTHORITY_DAYS))
 
 
 def test_a_serving_certificate_is_due_well_before_it_expires():

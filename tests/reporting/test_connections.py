@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from support.report_address import TOKEN, Engine, Senders, serving
+from support.report_address import TOKEN, Engine, FakeAuthenticator, serving
 from support.waiting import eventually
 from tunegate_api.contract import Report, Role, report_path
 from tunegate_operator.reporting.connections import Limits
@@ -177,7 +177,7 @@ def test_handshakes_that_fail_leave_their_places_free(engine):
 def test_a_stranger_takes_little_memory(engine):
     count, body = 30, b" " * 200_000
     engine.jobs.add("job")
-    engine.senders = held = HeldReviews()
+    engine.authenticator = held = HeldReviews()
     with serving(engine), ExitStack() as strangers:
         strangers.callback(held.is_over.set)
         tracemalloc.start()
@@ -193,15 +193,15 @@ def test_a_stranger_takes_little_memory(engine):
     assert held_bytes / count < 160_000
 
 
-class HeldReviews(Senders):
+class HeldReviews(FakeAuthenticator):
     """Answers nobody while the test lasts."""
 
     def __init__(self) -> None:
         self.is_over = threading.Event()
 
-    def check(self, token: str, job_uid: str) -> Any:
+    def authenticate(self, token: str, job_uid: str) -> Any:
         self.is_over.wait(30)
-        return super().check(token, job_uid)
+        return super().authenticate(token, job_uid)
 
 
 def test_the_end_of_the_server_closes_every_connection(engine):

@@ -15,7 +15,7 @@ from tunegate_operator.reporting.senders import (
     REMEMBERED_SECONDS,
     REMEMBERED_TOKENS,
     RefusedError,
-    Senders,
+    SenderAuthenticator,
     UnknownPodError,
 )
 
@@ -118,77 +118,77 @@ def clock() -> FakeClock:
 
 
 @pytest.fixture
-def senders(reviews: Reviews, cache: Cache, clock: FakeClock) -> Senders:
-    return Senders(reviews, cache, clock)
+def authenticator(reviews: Reviews, cache: Cache, clock: FakeClock) -> SenderAuthenticator:
+    return SenderAuthenticator(reviews, cache, clock)
 
 
-def test_a_pod_of_the_job_may_report(senders, reviews):
-    sender = senders.check("good", JOB)
+def test_a_pod_of_the_job_may_report(authenticator, reviews):
+    sender = authenticator.authenticate("good", JOB)
     assert (sender.step, sender.attempt, sender.stages) == (Step(Role.TRAIN, "sft"), 2, ("sft", "dpo"))
     assert reviews.count == 1
 
 
-def test_pod_of_a_job_with_a_large_spec_is_asked_to_retry(senders, cache):
+def test_pod_of_a_job_with_a_large_spec_is_asked_to_retry(authenticator, cache):
     large = job() | {"spec": {"podTemplate": {"affinity": {"x": "y" * 1_000_000}}}}
     large["metadata"]["resourceVersion"] = "2"
     cache.apply(WatchEvent("MODIFIED", large))
     with pytest.raises(UnknownPodError, match="too large"):
-        senders.check("good", JOB)
+        authenticator.authenticate("good", JOB)
 
 
-def test_a_token_is_reviewed_again_only_after_a_while(senders, reviews, clock):
-    senders.check("good", JOB)
-    senders.check("good", JOB)
+def test_a_token_is_reviewed_again_only_after_a_while(authenticator, reviews, clock):
+    authenticator.authenticate("good", JOB)
+    authenticator.authenticate("good", JOB)
     assert reviews.count == 1
     clock.advance(REMEMBERED_SECONDS + 1)
-    senders.check("good", JOB)
+    authenticator.authenticate("good", JOB)
     assert reviews.count == 2
 
 
-def test_a_refused_token_is_reviewed_again_only_after_a_while(senders, reviews, clock):
+def test_a_refused_token_is_reviewed_again_only_after_a_while(authenticator, reviews, clock):
     for _ in range(100):
         with pytest.raises(RefusedError, match="not valid for reports on this job"):
-            senders.check("bad", JOB)
+            authenticator.authenticate("bad", JOB)
     assert reviews.count == 1
     clock.advance(REFUSED_SECONDS + 1)
-    assert not senders.is_remembered("bad", JOB)
+    assert not authenticator.is_cached("bad", JOB)
     with pytest.raises(RefusedError):
-        senders.check("bad", JOB)
+        authenticator.authenticate("bad", JOB)
     assert reviews.count == 2
 
 
-def test_many_refused_tokens_do_not_displace_an_accepted_one(senders, reviews):
-    senders.check("good", JOB)
+def test_many_refused_tokens_do_not_displace_an_accepted_one(authenticator, reviews):
+    authenticator.authenticate("good", JOB)
     for n in range(REMEMBERED_TOKENS + 10):
         with pytest.raises(RefusedError):
-            senders.check(f"bad-{n}", JOB)
+            authenticator.authenticate(f"bad-{n}", JOB)
     count = reviews.count
-    senders.check("good", JOB)
+    authenticator.authenticate("good", JOB)
     assert reviews.count == count
-    assert senders.is_remembered("good", JOB)
-    assert not senders.is_remembered("bad-0", JOB), "the memory of refused tokens is bounded"
+    assert authenticator.is_cached("good", JOB)
+    assert not authenticator.is_cached("bad-0", JOB), "the memory of refused tokens is bounded"
 
 
-def test_a_token_of_another_audience_is_refused(senders):
+def test_a_token_of_another_audience_is_refused(authenticator):
     with pytest.raises(RefusedError, match="not valid for reports on this job"):
-        senders.check("good", "other-job")
+        authenticator.authenticate("good", "other-job")
 
 
-def test_a_token_of_another_jobs_pod_is_refused(senders, reviews):
+def test_a_token_of_another_jobs_pod_is_refused(authenticator, reviews):
     reviews.pods = ["other-pod"]
     with pytest.raises(RefusedError, match="another job"):
-        senders.check("good", JOB)
+        authenticator.authenticate("good", JOB)
 
 
 @pytest.mark.parametrize("change", [{"pods": []}, {"username": "mallory"}], ids=["no pod", "a person"])
-def test_a_token_that_is_bound_to_no_pod_is_refused(senders, reviews, change):
+def test_a_token_that_is_bound_to_no_pod_is_refused(authenticator, reviews, change):
     vars(reviews).update(change)
     with pytest.raises(RefusedError, match="not bound to a pod"):
-        senders.check("good", JOB)
+        authenticator.authenticate("good", JOB)
 
 
 @pytest.mark.parametrize("job_is_there", [True, False], ids=["with its Job", "after its Job"])
-def test_a_pod_of_another_namespace_is_refused(senders, reviews, cache, job_is_there):
+def test_a_pod_of_another_namespace_is_refused(authenticator, reviews, cache, job_is_there):
     """Its Job names the uid of the FineTuneJob, which anybody may write into an owner reference."""
     add(cache, owned("Job", "forged-child", "FineTuneJob", JOB, "attacker"))
     add(cache, owned("Pod", "forged-pod", "Job", "forged-child", "attacker"))
@@ -198,31 +198,31 @@ def test_a_pod_of_another_namespace_is_refused(senders, reviews, cache, job_is_t
     with pytest.raises(
         RefusedError, match="a pod in namespace attacker, but the job is in another namespace"
     ):
-        senders.check("good", JOB)
+        authenticator.authenticate("good", JOB)
 
 
-def test_a_pod_that_names_a_job_of_another_namespace_is_refused(senders, reviews, cache):
+def test_a_pod_that_names_a_job_of_another_namespace_is_refused(authenticator, reviews, cache):
     add(cache, owned("Pod", "forged-pod", "Job", "child-uid", "attacker"))
     reviews.pods, reviews.username = ["forged-pod"], "system:serviceaccount:attacker:default"
     with pytest.raises(RefusedError, match="a pod in namespace attacker"):
-        senders.check("good", JOB)
+        authenticator.authenticate("good", JOB)
 
 
-def test_a_job_of_another_namespace_makes_no_sender(senders, reviews, cache):
+def test_a_job_of_another_namespace_makes_no_sender(authenticator, reviews, cache):
     add(cache, owned("Job", "forged-child", "FineTuneJob", JOB, "attacker"))
     add(cache, owned("Pod", "forged-pod", "Job", "forged-child"))
     reviews.pods = ["forged-pod"]
     with pytest.raises(RefusedError, match="the pod's Job is in another namespace"):
-        senders.check("good", JOB)
+        authenticator.authenticate("good", JOB)
 
 
 @pytest.mark.parametrize(("namespace", "name"), [("attacker", None), ("default", "another")])
-def test_a_token_that_contradicts_its_pod_is_refused(senders, reviews, namespace, name):
+def test_a_token_that_contradicts_its_pod_is_refused(authenticator, reviews, namespace, name):
     reviews.username, reviews.name = f"system:serviceaccount:{namespace}:default", name
     with pytest.raises(
         RefusedError, match="the pod name and the pod uid in the token belong to different pods"
     ):
-        senders.check("good", JOB)
+        authenticator.authenticate("good", JOB)
 
 
 @pytest.mark.parametrize(
@@ -247,91 +247,91 @@ def test_a_token_that_contradicts_its_pod_is_refused(senders, reviews, namespace
     ],
     ids=["other kind", "other group", "no Job", "no labels", "another job's", "attempt", "role"],
 )
-def test_a_pod_is_refused_by_what_its_job_is(senders, reviews, cache, child, message):
+def test_a_pod_is_refused_by_what_its_job_is(authenticator, reviews, cache, child, message):
     add(cache, child)
     add(cache, owned("Pod", "forged-pod", "Job", "c"))
     reviews.pods = ["forged-pod"]
     with pytest.raises(RefusedError, match=message):
-        senders.check("good", JOB)
+        authenticator.authenticate("good", JOB)
 
 
-def test_a_pod_without_a_job_is_refused(senders, reviews, cache):
+def test_a_pod_without_a_job_is_refused(authenticator, reviews, cache):
     add(cache, owned("Pod", "bare", "FineTuneJob", JOB))
     reviews.pods = ["bare"]
     with pytest.raises(RefusedError, match="a pod that is not controlled by a Job"):
-        senders.check("good", JOB)
+        authenticator.authenticate("good", JOB)
 
 
-def test_labels_that_name_no_role_are_refused(senders, reviews, cache):
+def test_labels_that_name_no_role_are_refused(authenticator, reviews, cache):
     labels = LABELS | {ROLE_LABEL: "dance"}
     add(cache, owned("Job", "c", "FineTuneJob", JOB, labels=labels))
     add(cache, owned("Pod", "p", "Job", "c", labels=labels))
     reviews.pods = ["p"]
     with pytest.raises(RefusedError, match="have no valid role or attempt"):
-        senders.check("good", JOB)
+        authenticator.authenticate("good", JOB)
 
 
-def test_a_pod_that_is_gone_may_not_report(senders, cache):
-    senders.check("good", JOB)
+def test_a_pod_that_is_gone_may_not_report(authenticator, cache):
+    authenticator.authenticate("good", JOB)
     delete(cache, "pod-uid")
     with pytest.raises(UnknownPodError):
-        senders.check("good", JOB)
+        authenticator.authenticate("good", JOB)
 
 
-def test_nobody_reports_on_a_finetunejob_that_is_gone(senders, cache):
-    senders.check("good", JOB)
+def test_nobody_reports_on_a_finetunejob_that_is_gone(authenticator, cache):
+    authenticator.authenticate("good", JOB)
     delete(cache, JOB)
-    assert not senders.is_known_job(JOB)
+    assert not authenticator.is_known_job(JOB)
     with pytest.raises(RefusedError, match="there is no FineTuneJob"):
-        senders.check("good", JOB)
+        authenticator.authenticate("good", JOB)
 
 
-def test_the_uid_of_another_object_is_no_job(senders):
-    assert senders.is_known_job(JOB)
-    assert not senders.is_known_job("pod-uid")
+def test_the_uid_of_another_object_is_no_job(authenticator):
+    assert authenticator.is_known_job(JOB)
+    assert not authenticator.is_known_job("pod-uid")
 
 
-def test_a_pod_that_saves_may_report_after_its_job_was_deleted(senders, cache):
-    senders.check("good", JOB)
+def test_a_pod_that_saves_may_report_after_its_job_was_deleted(authenticator, cache):
+    authenticator.authenticate("good", JOB)
     delete(cache, "child-uid")
     with pytest.raises(UnknownPodError):  # until the garbage collector ends it
-        senders.check("good", JOB)
+        authenticator.authenticate("good", JOB)
     stop(cache, "pod-uid")
-    assert senders.check("good", JOB).attempt == 2
+    assert authenticator.authenticate("good", JOB).attempt == 2
 
 
-def test_a_deleted_job_authorizes_no_pod_that_comes_later(senders, reviews, cache):
+def test_a_deleted_job_authorizes_no_pod_that_comes_later(authenticator, reviews, cache):
     delete(cache, "child-uid")
     add(cache, owned("Pod", "late-pod", "Job", "child-uid"))
     stop(cache, "late-pod")  # as the garbage collector does
     reviews.pods = ["late-pod"]
     with pytest.raises(RefusedError, match="the Job of this pod was deleted"):
-        senders.check("good", JOB)
+        authenticator.authenticate("good", JOB)
 
 
-def test_a_pod_whose_job_is_not_heard_of_yet_should_try_again(senders, cache, reviews):
+def test_a_pod_whose_job_is_not_heard_of_yet_should_try_again(authenticator, cache, reviews):
     add(cache, owned("Pod", "early-pod", "Job", "early-child"))
     reviews.pods = ["early-pod"]
     with pytest.raises(UnknownPodError, match="the Job of pod early-pod"):
-        senders.check("good", JOB)
+        authenticator.authenticate("good", JOB)
 
 
-def test_a_review_that_fails_is_not_remembered(senders, reviews):
+def test_a_review_that_fails_is_not_remembered(authenticator, reviews):
     reviews.error = ClusterError("unavailable")
     with pytest.raises(ClusterError):
-        senders.check("good", JOB)
+        authenticator.authenticate("good", JOB)
     reviews.error = None
-    senders.check("good", JOB)
+    authenticator.authenticate("good", JOB)
 
 
-def test_the_attempts_of_a_job_are_those_of_its_jobs_and_its_status(senders, cache):
+def test_the_attempts_of_a_job_are_those_of_its_jobs_and_its_status(authenticator, cache):
     attempts = ({"role": "data", "number": 3}, {"role": "train", "stage": "sft", "number": 1})
     with_status = job(attempts=attempts)
     with_status["metadata"]["resourceVersion"] = "2"
     add(cache, with_status)
     forged = LABELS | {ROLE_LABEL: "data", ATTEMPT_LABEL: "99"}
     add(cache, owned("Job", "forged", "FineTuneJob", JOB, "attacker", labels=forged))
-    assert senders.check("good", JOB).latest_attempts == {
+    assert authenticator.authenticate("good", JOB).latest_attempts == {
         Step(Role.DATA): 3,
         Step(Role.TRAIN, "sft"): 2,
     }

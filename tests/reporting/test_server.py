@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from support.clock import FakeClock
-from support.report_address import TOKEN, Engine, Senders, serving
+from support.report_address import TOKEN, Engine, FakeAuthenticator, serving
 from support.waiting import eventually
 from tunegate_api.contract import Report, Role, report_path
 from tunegate_operator.engine.cluster import ClusterError
@@ -35,16 +35,16 @@ from tunegate_operator.reporting.steps import Sender
 JOB = "job-uid"
 
 
-class TokensUnderReview(Senders):
+class TokensUnderReview(FakeAuthenticator):
     """Every token but the known one is reviewed for as long as the test lasts."""
 
     def __init__(self) -> None:
         self.is_over = threading.Event()
 
-    def check(self, token: str, job_uid: str) -> Any:
+    def authenticate(self, token: str, job_uid: str) -> Any:
         if token != TOKEN:
             self.is_over.wait(30)
-        return super().check(token, job_uid)
+        return super().authenticate(token, job_uid)
 
 
 def report(**changes: Any) -> dict[str, Any]:
@@ -148,9 +148,9 @@ def test_an_unknown_job_is_said_to_be_unknown(engine):
 
 @pytest.mark.parametrize("error", [UnknownPodError("not known yet"), ClusterError("unavailable")])
 def test_what_may_pass_is_to_be_tried_again(engine, error):
-    engine.senders.error = error
+    engine.authenticator.error = error
     assert post(engine, report()) == (503, str(error))
-    engine.senders.error = None
+    engine.authenticator.error = None
     assert post(engine, report())[0] == 200
 
 
@@ -174,7 +174,7 @@ def test_what_is_no_report_is_refused_by_name(engine, body, named):
 
 
 def test_a_report_of_another_step_is_refused_and_not_handed_on(engine):
-    engine.senders.sender = Sender(Step(Role.DATA), 1, ("sft",), {})
+    engine.authenticator.sender = Sender(Step(Role.DATA), 1, ("sft",), {})
     assert post(engine, report(attempt=2)) == (
         422,
         "attempt: 2 is higher than the latest attempt (1) of data",
@@ -272,7 +272,7 @@ def test_refusals_of_a_job_are_logged_once_a_minute(caplog):
 
 
 def test_refusal_is_one_short_line_whatever_was_sent(engine, caplog):
-    engine.senders.sender = Sender(Step(Role.DATA), 1, ("sft",), {})
+    engine.authenticator.sender = Sender(Step(Role.DATA), 1, ("sft",), {})
     code, message = post(engine, report(role="train", stage="x\n" * 100_000))
     assert code == 422
     assert message.startswith("stage: x x x")
@@ -289,7 +289,7 @@ def test_an_unknown_token_is_refused_before_the_body_is_sent(engine):
 
 
 def test_a_flood_of_new_tokens_does_not_delay_a_known_pod(engine):
-    engine.senders = senders = TokensUnderReview()
+    engine.authenticator = senders = TokensUnderReview()
     with serving(engine), ThreadPoolExecutor(40) as pods:
         refused = [pods.submit(post, engine, report(), token=f"unknown-{n}") for n in range(40)]
         assert post(engine, report()) == (200, "acknowledged")
@@ -347,7 +347,7 @@ def test_one_job_has_one_body_read_at_a_time(engine):
     first, second = (json.dumps(report(sequence=n)).encode() for n in (1, 2))
     with serving(engine), connected(engine) as connection, ThreadPoolExecutor(1) as pod:
         connection.sendall(head(TOKEN, len(first)) + first[:1])
-        eventually(lambda: engine.senders.asked == 1, seconds=10, what="the first report has its turn")
+        eventually(lambda: engine.authenticator.asked == 1, seconds=10, what="the first report has its turn")
         waiting = pod.submit(post, engine, second)
         with pytest.raises(TimeoutError):
             waiting.result(0.3)

@@ -46,20 +46,20 @@ def test_a_pod_sends_the_reports_of_its_step_and_of_earlier_ones(step):
         with pytest.raises(
             ForeignReportError, match=f"role: a {step} pod may not send a report for {reported}"
         ):
-            sender(step).check(report(reported))
+            sender(step).check_report(report(reported))
     for reported in order[: -len(later) or None]:
-        sender(step).check(report(reported))
+        sender(step).check_report(report(reported))
 
 
 @pytest.mark.parametrize("reported", [DATA, SFT, DPO, GATE, PUBLISH])
 def test_the_report_role_sends_what_any_pod_left(reported):
-    sender(MESSENGER).check(report(reported))
+    sender(MESSENGER).check_report(report(reported))
 
 
 @pytest.mark.parametrize("chore", [Step(Role.TRACK), Step(Role.CLEANUP)])
 def test_other_chores_send_nothing(chore):
     with pytest.raises(ForeignReportError, match="may not send a report for data"):
-        Sender(chore, 1, ("sft",), LATEST).check(report(DATA))
+        Sender(chore, 1, ("sft",), LATEST).check_report(report(DATA))
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_other_chores_send_nothing(chore):
 )
 def test_a_report_of_no_step_of_the_job_is_refused(reported, message):
     with pytest.raises(ForeignReportError, match=message):
-        sender(MESSENGER).check(report(reported))
+        sender(MESSENGER).check_report(report(reported))
 
 
 @pytest.mark.parametrize(
@@ -87,22 +87,22 @@ def test_a_report_of_no_step_of_the_job_is_refused(reported, message):
 )
 def test_a_report_of_a_later_attempt_than_the_pods_is_refused(attempt, refusal):
     if refusal is None:
-        sender(SFT, attempt=2).check(report(SFT, attempt))
+        sender(SFT, attempt=2).check_report(report(SFT, attempt))
     else:
         with pytest.raises(ForeignReportError, match=refusal):
-            sender(SFT, attempt=2).check(report(SFT, attempt))
+            sender(SFT, attempt=2).check_report(report(SFT, attempt))
 
 
 def test_an_earlier_step_is_reported_for_attempts_that_it_had():
-    sender(GATE).check(report(SFT, 3))
+    sender(GATE).check_report(report(SFT, 3))
     with pytest.raises(
         ForeignReportError, match=r"attempt: 4 is higher than the latest attempt \(3\) of train sft"
     ):
-        sender(GATE).check(report(SFT, 4))
+        sender(GATE).check_report(report(SFT, 4))
     with pytest.raises(
         ForeignReportError, match=r"attempt: 1 is higher than the latest attempt \(0\) of data"
     ):
-        Sender(GATE, 1, ("sft", "dpo"), {}).check(report(DATA))
+        Sender(GATE, 1, ("sft", "dpo"), {}).check_report(report(DATA))
 
 
 @pytest.mark.parametrize(
@@ -122,17 +122,17 @@ def test_an_earlier_step_is_reported_for_attempts_that_it_had():
 def test_a_role_reports_results_of_what_it_evaluates(step, subject, is_allowed):
     sent = report(step, results=measured(subject))
     if is_allowed:
-        sender(step).check(sent)
+        sender(step).check_report(sent)
     else:
         with pytest.raises(ForeignReportError, match=f"role {step.role} does not evaluate {subject}"):
-            sender(step).check(sent)
+            sender(step).check_report(sent)
 
 
 @pytest.mark.parametrize(("step", "stage"), [(SFT, "dpo"), (GATE, "forged")])
 def test_results_of_another_stage_are_refused(step, stage):
     subject = Subject.FINAL if step is GATE else Subject.CHECKPOINT
     with pytest.raises(ForeignReportError, match=f"results: {stage} is not the stage"):
-        sender(step).check(report(step, results=measured(subject, stage)))
+        sender(step).check_report(report(step, results=measured(subject, stage)))
 
 
 @pytest.mark.parametrize(
@@ -154,13 +154,13 @@ def test_results_of_another_stage_are_refused(step, stage):
 )
 def test_a_role_reports_nothing_of_another_roles_work(step, content, message):
     with pytest.raises(ForeignReportError, match=message):
-        sender(step).check(report(step, **content))
+        sender(step).check_report(report(step, **content))
 
 
 def test_report_of_more_than_status_holds_is_refused() -> None:
     published = [PublishedArtifact(uri=f"pvc://m/{n}", digest="0" * 64) for n in range(5)]
     with pytest.raises(ForeignReportError, match="published: a job has at most 4 targets"):
-        sender(PUBLISH).check(report(PUBLISH, published=published))
+        sender(PUBLISH).check_report(report(PUBLISH, published=published))
     started = Results(evaluations=[Evaluation(subject=Subject.START, stage="sft", step=3, outcomes={})])
     with pytest.raises(ForeignReportError, match="results: a stage starts at step 0, not 3"):
-        sender(SFT).check(report(SFT, results=started))
+        sender(SFT).check_report(report(SFT, results=started))

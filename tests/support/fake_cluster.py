@@ -305,7 +305,7 @@ class FakeCluster(ObjectStore):
     def delete_pod(self, pod: Object) -> None:
         """Somebody deletes a pod, and its kubelet says nothing."""
         with self._lock:
-            self._begin_deletion(self._objects[Key.of(pod)])
+            self._start_deletion(self._objects[Key.of(pod)])
 
     def _set_status(self, obj: Object, status: Object) -> Object:
         return self.as_user.patch_status(Key.of(obj), status, obj["metadata"]["resourceVersion"])

@@ -23,10 +23,10 @@ TOKEN = "a-pods-token"
 class AnyReport:
     """A sender that may send any report."""
 
-    def check(self, _report: Report) -> None: ...
+    def check_report(self, _report: Report) -> None: ...
 
 
-class Senders:
+class FakeAuthenticator:
     """Knows one token."""
 
     asked = 0
@@ -34,10 +34,10 @@ class Senders:
     error: Exception | None = None
     sender: Sender | AnyReport = AnyReport()
 
-    def is_remembered(self, token: str, _job_uid: str) -> bool:
+    def is_cached(self, token: str, _job_uid: str) -> bool:
         return token == TOKEN
 
-    def check(self, token: str, _job_uid: str) -> Sender | AnyReport:
+    def authenticate(self, token: str, _job_uid: str) -> Sender | AnyReport:
         self.asked += 1
         if self.error:
             raise self.error
@@ -50,7 +50,7 @@ class Engine:
     """Takes reports. ``acknowledge`` is what status says of them; None is not yet."""
 
     def __init__(self) -> None:
-        self.senders = Senders()
+        self.authenticator = FakeAuthenticator()
         self.jobs: set[str] = set()
         self.taken: list[Object] = []
         self.acknowledge: Callable[[Future[None]], None] | None = lambda promise: promise.set_result(None)
@@ -83,7 +83,7 @@ def serving(
     server = ReportServer(
         engine.authority,
         "localhost",
-        engine.senders,  # type: ignore[arg-type]  # it is asked for nothing else
+        engine.authenticator,  # type: ignore[arg-type]  # it is asked for nothing else
         engine.take,
         is_known=engine.jobs.__contains__,
         clock=clock or SystemClock(),

@@ -10,12 +10,12 @@ from tunegate_api import GROUP, VERSION
 from tunegate_operator.engine.kubernetes import REQUEST_SECONDS, connect
 
 
-class AnswerError(Exception):
+class DecisionError(Exception):
     """The decision could not be recorded. The message is for users."""
 
 
-def answer(name: str, namespace: str, annotation: str, reason: str) -> None:
-    """Annotate the FineTuneJob ``name`` with a decision on its current stop. Raises :class:`AnswerError`."""
+def record_decision(name: str, namespace: str, annotation: str, reason: str) -> None:
+    """Annotate the FineTuneJob ``name`` with a decision on its current stop. Raises DecisionError."""
     try:
         jobs = client.CustomObjectsApi(connect(threads=1, of_user=True))
         where = (GROUP, VERSION, namespace, "finetunejobs", name)
@@ -23,19 +23,19 @@ def answer(name: str, namespace: str, annotation: str, reason: str) -> None:
         status = job.get("status", {})
         stop = status.get("stop")
         if stop is None or "completionTime" in status:
-            raise AnswerError(f"{name} in namespace {namespace} is not stopped: there is nothing to decide")
-        said = json.dumps({"stop": stop["id"], "reason": reason})
-        change = {"metadata": {"annotations": {annotation: said}}}
-        jobs.patch_namespaced_custom_object(*where, change, _request_timeout=REQUEST_SECONDS)
+            raise DecisionError(f"{name} in namespace {namespace} is not stopped: there is nothing to decide")
+        value = json.dumps({"stop": stop["id"], "reason": reason})
+        patch = {"metadata": {"annotations": {annotation: value}}}
+        jobs.patch_namespaced_custom_object(*where, patch, _request_timeout=REQUEST_SECONDS)
     except config.ConfigException as error:
-        raise AnswerError(f"no cluster: {error}; set KUBECONFIG") from error
+        raise DecisionError(f"no cluster: {error}; set KUBECONFIG") from error
     except client.ApiException as error:
-        raise AnswerError(_said_by(error)) from error
+        raise DecisionError(_server_message(error)) from error
     except urllib3.exceptions.HTTPError as error:
-        raise AnswerError(f"the cluster is unreachable: {error}") from error
+        raise DecisionError(f"the cluster is unreachable: {error}") from error
 
 
-def _said_by(error: client.ApiException) -> str:
+def _server_message(error: client.ApiException) -> str:
     """Return the message in the API server's answer, or its HTTP status."""
     try:
         return str(json.loads(error.body or "")["message"])

@@ -37,29 +37,31 @@ def job_view(
     ``runs`` is appended to the commands that it shows: `` --runs FOLDER`` if that is not the default folder.
     """
     phase = status.phase or Phase.PENDING
-    parts: list[RenderableType] = [_headline(phase, status)]
+    sections: list[RenderableType] = [_headline(phase, status)]
     if is_interrupted:
-        parts.append(Text(interrupted(runs), style="bold yellow"))
+        sections.append(Text(interrupted(runs), style="bold yellow"))
     if status.data:
         data = status.data
-        parts.append(Text(f"data      {data.train} train · {data.dev} dev · {data.test} test", style="dim"))
+        sections.append(
+            Text(f"data      {data.train} train · {data.dev} dev · {data.test} test", style="dim")
+        )
     if status.plan and status.plan.memory and not status.cost:
         needs = [f"{m.stage} {m.needed or m.total}" for m in status.plan.memory]
-        parts.append(Text(f"memory    {' · '.join(needs)}, estimated", style="dim"))
+        sections.append(Text(f"memory    {' · '.join(needs)}, estimated", style="dim"))
     if status.progress and phase in (Phase.TRAINING, Phase.QUEUED) and not is_interrupted:
-        parts.append(_progress(status, now))
+        sections.append(_progress(status, now))
     if status.start or status.checkpoints:
-        parts.append(_checkpoints(status))
+        sections.append(_checkpoints(status))
     if status.cost:
-        parts += [Text(line, style="dim") for line in _cost(status)]
+        sections += [Text(line, style="dim") for line in _cost(status)]
     if status.final:
-        parts.append(_final(status))
+        sections.append(_final(status))
     if status.stop or status.failure:
-        parts.append(_trouble(name, status, runs))
+        sections.append(_problem(name, status, runs))
     if status.tracking:
-        parts.append(tracking_line(status.tracking))
+        sections.append(tracking_line(status.tracking))
     return Panel(
-        Group(*parts), title=f"[bold]{name}", border_style=COLOURS.get(phase, "blue"), padding=(0, 1)
+        Group(*sections), title=f"[bold]{name}", border_style=COLOURS.get(phase, "blue"), padding=(0, 1)
     )
 
 
@@ -81,17 +83,17 @@ def jobs_table(
     return Group(table, *notes)
 
 
-def earlier_note(name: str, ended_at: datetime | None, unseen: Sequence[str]) -> str:
+def earlier_note(name: str, ended_at: datetime | None, changed_inputs: Sequence[str]) -> str:
     """Return the note on a job that an earlier command started; empty if there is nothing to report.
 
-    ``unseen`` names the inputs that changed after the job started.
+    ``changed_inputs`` names the inputs that changed after the job started.
     """
     if ended_at:
-        missed = f" and did not use the changed {', '.join(unseen)}" if unseen else ""
+        missed = f" and did not use the changed {', '.join(changed_inputs)}" if changed_inputs else ""
         when = f"{ended_at:%Y-%m-%d %H:%M:%S} UTC"
         return f"{name} already ended at {when}{missed}: use --again to run it again"
-    if unseen:
-        return f"{name} started before {', '.join(unseen)} changed: use --again to start over"
+    if changed_inputs:
+        return f"{name} started before {', '.join(changed_inputs)} changed: use --again to start over"
     return ""
 
 
@@ -139,19 +141,19 @@ def _progress(status: FineTuneJobStatus, now: datetime) -> RenderableType:
     if progress is None:
         return Text()
     row = Table.grid(padding=(0, 2))
-    facts = [f"step {progress.step}/{progress.total_steps}"]
+    details = [f"step {progress.step}/{progress.total_steps}"]
     if progress.loss:
-        facts.append(f"loss {progress.loss}")
+        details.append(f"loss {progress.loss}")
     if progress.tokens_per_second:
-        facts.append(f"{progress.tokens_per_second} tokens/s")
+        details.append(f"{progress.tokens_per_second} tokens/s")
     if progress.micro_batch_size:
-        facts.append(f"{progress.micro_batch_size} examples per pass, more did not fit")
+        details.append(f"{progress.micro_batch_size} examples per pass, more did not fit")
     if progress.estimated_end:
-        facts.append(f"ETA {_duration((progress.estimated_end - now).total_seconds())}")
+        details.append(f"ETA {_duration((progress.estimated_end - now).total_seconds())}")
     row.add_row(
         f"{progress.stage}",
         ProgressBar(total=max(1, progress.total_steps), completed=progress.step, width=30),
-        " · ".join(facts),
+        " · ".join(details),
     )
     return row
 
@@ -186,20 +188,20 @@ def _cost(status: FineTuneJobStatus) -> Iterator[str]:
     if cost is None:
         return
     for stage in cost.stages:
-        facts = [f"{stage.steps} steps in {_duration(float(stage.training_seconds))}"]
+        details = [f"{stage.steps} steps in {_duration(float(stage.training_seconds))}"]
         if stage.tokens_per_second:
-            facts.append(f"{stage.tokens_per_second} tokens/s")
+            details.append(f"{stage.tokens_per_second} tokens/s")
         if stage.peak_gpu_memory:
-            facts.append(f"peak {stage.peak_gpu_memory} of GPU memory")
+            details.append(f"peak {stage.peak_gpu_memory} of GPU memory")
         if stage.peak_process_memory:
-            facts.append(f"peak {stage.peak_process_memory} of process memory")
-        yield f"cost      {stage.stage}: {' · '.join(facts)}"
-    facts = [f"{_duration(float(cost.evaluation_seconds))} in evaluations"]
+            details.append(f"peak {stage.peak_process_memory} of process memory")
+        yield f"cost      {stage.stage}: {' · '.join(details)}"
+    details = [f"{_duration(float(cost.evaluation_seconds))} in evaluations"]
     if cost.evaluation_share:
-        facts[0] += f", {float(cost.evaluation_share):.0%} of the time"
+        details[0] += f", {float(cost.evaluation_share):.0%} of the time"
     if status.gpu_seconds:
-        facts.append(f"{_duration(status.gpu_seconds)} of GPU time")
-    yield f"          {' · '.join(facts)}"
+        details.append(f"{_duration(status.gpu_seconds)} of GPU time")
+    yield f"          {' · '.join(details)}"
 
 
 def _final(status: FineTuneJobStatus) -> RenderableType:
@@ -211,25 +213,25 @@ def _final(status: FineTuneJobStatus) -> RenderableType:
     return Group(title, *(Text(f"  {line}") for line in lines))
 
 
-def _trouble(name: str, status: FineTuneJobStatus, runs: str) -> RenderableType:
+def _problem(name: str, status: FineTuneJobStatus, runs: str) -> RenderableType:
     hint = Text(status.failure.hint if status.failure else "", style="yellow")
     if status.stop:
         stop = status.stop
         cases = summarize(stop.regressed_cases, MAX_NAMED_CASES, total=stop.regressed_count)
         return Group(
             Text(f"regressed: {cases or 'none'}"),
-            Text(_saved(stop)),
-            hint if status.completion_time else _choice(name, runs),
+            Text(_savings(stop)),
+            hint if status.completion_time else _decision_commands(name, runs),
         )
     return hint
 
 
-def _choice(name: str, runs: str) -> Text:
+def _decision_commands(name: str, runs: str) -> Text:
     commands = [f'tunegate {what} {name} --reason "…"{runs}' for what in ("continue", "discard")]
     return Text("   or   ".join(commands), style="bold")
 
 
-def _saved(stop: Stop) -> str:
+def _savings(stop: Stop) -> str:
     """Return the steps that stopping saved, and the time if it is known."""
     text = f"{stop.steps_saved} steps saved by stopping"
     if stop.seconds_saved is None:

@@ -23,7 +23,7 @@ from tunegate_operator.engine.cluster import ClusterError
 from tunegate_operator.laptop.cluster import RootInUseError
 from tunegate_operator.laptop.manifests import RefusedError, job_names, jobs_of, read_project
 from tunegate_operator.laptop.plan import ForecastError, forecast
-from tunegate_operator.laptop.run import Earlier, Laptop
+from tunegate_operator.laptop.run import EarlierRun, Laptop
 from tunegate_operator.laptop.status import AT_REST, interrupted_jobs, read_jobs, read_status
 from tunegate_operator.manifest_checks import validate as validate_manifests
 from tunegate_operator.manifests import Diagnostic, ManifestError, load_manifests
@@ -33,7 +33,7 @@ EXIT_FAILED, EXIT_USAGE, EXIT_STOPPED, EXIT_SUSPENDED, EXIT_INTERRUPTED = 1, 2, 
 EXIT_CODES = {Phase.SUCCEEDED: 0, Phase.STOPPED: EXIT_STOPPED, Phase.SUSPENDED: EXIT_SUSPENDED}
 SEVERITY = (0, EXIT_SUSPENDED, EXIT_FAILED, EXIT_USAGE, EXIT_STOPPED)
 """Exit codes from least to most severe. With several jobs, the most severe is used."""
-STEP_SECONDS = 0.25
+REFRESH_SECONDS = 0.25
 """How often the display is updated."""
 
 PATHS = click.argument(
@@ -203,11 +203,11 @@ def continue_(name: str, reason: str, namespace: str | None, runs: Path) -> None
     Training resumes from its last checkpoint. Later checkpoints are compared with this one.
     """
     if namespace:
-        _answer_on_cluster(name, namespace, CONTINUE_ANNOTATION, reason)
+        _record_decision_on_cluster(name, namespace, CONTINUE_ANNOTATION, reason)
         return
-    _look_for(name, runs)
+    _require_job(name, runs)
     with _open(runs, [name]) as laptop:
-        _answer(laptop, name, CONTINUE_ANNOTATION, reason)
+        _record_decision(laptop, name, CONTINUE_ANNOTATION, reason)
         _live(laptop, [name], {})
 
 
@@ -219,13 +219,13 @@ def continue_(name: str, reason: str, namespace: str | None, runs: Path) -> None
 def discard(name: str, reason: str, namespace: str | None, runs: Path) -> None:
     """End a run that a gate stopped. Its checkpoints stay on the volume."""
     if namespace:
-        _answer_on_cluster(name, namespace, DISCARD_ANNOTATION, reason)
+        _record_decision_on_cluster(name, namespace, DISCARD_ANNOTATION, reason)
         return
-    _look_for(name, runs)
+    _require_job(name, runs)
     with _open(runs, [name]) as laptop:
-        _answer(laptop, name, DISCARD_ANNOTATION, reason)
+        _record_decision(laptop, name, DISCARD_ANNOTATION, reason)
         while read_status(laptop.job(name)).phase is not Phase.FAILED or not laptop.is_at_rest(name):
-            laptop.step(STEP_SECONDS)
+            laptop.step(REFRESH_SECONDS)
         tracking = read_status(laptop.job(name)).tracking
     click.echo(f"{name} discarded: {reason}")
     if tracking:
@@ -249,7 +249,7 @@ def _print_diagnostics(paths: tuple[Path, ...], *, complete: bool = True) -> int
 @contextmanager
 def _open(runs: Path, names: list[str]) -> Iterator[Laptop]:
     """Open the runs folder for the named jobs. Refusals end the command with a one-line error."""
-    signal.signal(signal.SIGTERM, _as_ctrl_c)
+    signal.signal(signal.SIGTERM, _raise_keyboard_interrupt)
     try:
         with Laptop(runs, names) as laptop:
             yield laptop
@@ -263,7 +263,7 @@ def _open(runs: Path, names: list[str]) -> Iterator[Laptop]:
         raise SystemExit(EXIT_INTERRUPTED) from None
 
 
-def _answer(laptop: Laptop, name: str, annotation: str, reason: str) -> None:
+def _record_decision(laptop: Laptop, name: str, annotation: str, reason: str) -> None:
     """Record a decision on the current stop of a job."""
     try:
         found = read_status(laptop.job(name))
@@ -275,19 +275,19 @@ def _answer(laptop: Laptop, name: str, annotation: str, reason: str) -> None:
     laptop.step(0)
 
 
-def _answer_on_cluster(name: str, namespace: str, annotation: str, reason: str) -> None:
+def _record_decision_on_cluster(name: str, namespace: str, annotation: str, reason: str) -> None:
     """Record a decision on the cluster, where the operator acts on it."""
     cluster = import_module("tunegate_operator.cli.cluster_decision")  # takes a second, so only if needed
     try:
-        cluster.answer(name, namespace, annotation, reason)
-    except cluster.AnswerError as error:
+        cluster.record_decision(name, namespace, annotation, reason)
+    except cluster.DecisionError as error:
         raise click.ClickException(str(error)) from error
     click.echo(
         f"Decision recorded. Follow progress with: kubectl get ftj {name} --namespace {namespace} --watch"
     )
 
 
-def _live(laptop: Laptop, names: list[str], earlier: Mapping[str, Earlier]) -> None:
+def _live(laptop: Laptop, names: list[str], earlier: Mapping[str, EarlierRun]) -> None:
     """Run until every named job is at rest, and show the progress. Ends the command with its exit code."""
     console = Console()
     plain = {name: PlainLog(console, name) for name in names}
@@ -296,7 +296,7 @@ def _live(laptop: Laptop, names: list[str], earlier: Mapping[str, Earlier]) -> N
     try:
         with live:
             while True:
-                laptop.step(STEP_SECONDS)
+                laptop.step(REFRESH_SECONDS)
                 views = {name: read_status(laptop.job(name)) for name in names}
                 if console.is_terminal:
                     now = utc_now()
@@ -313,12 +313,12 @@ def _live(laptop: Laptop, names: list[str], earlier: Mapping[str, Earlier]) -> N
         if any(read_status(laptop.job(name)).phase not in AT_REST for name in names):
             click.echo("interrupted; the same command resumes from the last checkpoint", err=True)
             raise SystemExit(EXIT_INTERRUPTED) from None
-    code = _conclude(laptop, names, console)
+    code = _print_results(laptop, names, console)
     click.echo(f"took      {time.monotonic() - started:.0f} s")
-    raise SystemExit(_worst(code, _say_earlier(earlier)))
+    raise SystemExit(_worst(code, _print_earlier(earlier)))
 
 
-def _conclude(laptop: Laptop, names: list[str], console: Console) -> int:
+def _print_results(laptop: Laptop, names: list[str], console: Console) -> int:
     """Print where report, status and log of each job are. Returns the most severe of the jobs' exit codes."""
     worst = 0
     for name in names:
@@ -340,15 +340,15 @@ def _worst(*codes: int) -> int:
     return max(codes, key=SEVERITY.index)
 
 
-def _say_earlier(earlier: Mapping[str, Earlier]) -> int:
+def _print_earlier(earlier: Mapping[str, EarlierRun]) -> int:
     """Print which jobs this command did not start, and which changed inputs they did not use. Returns an exit
     code."""
     for name, before in earlier.items():
-        note = earlier_note(name, before.ended_at, before.unseen)
+        note = earlier_note(name, before.ended_at, before.changed_inputs)
         if note:
             click.echo(note)
-    unseen = any(before.has_ended and before.unseen for before in earlier.values())
-    return EXIT_USAGE if unseen else 0
+    changed_inputs = any(before.has_ended and before.changed_inputs for before in earlier.values())
+    return EXIT_USAGE if changed_inputs else 0
 
 
 def _short(path: Path) -> Path:
@@ -356,7 +356,7 @@ def _short(path: Path) -> Path:
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
-def _look_for(name: str, runs: Path) -> None:
+def _require_job(name: str, runs: Path) -> None:
     """Raise ClickException if there is no job with this name in the runs folder."""
     names = [job["metadata"]["name"] for job in read_jobs(runs)]
     if name not in names:
@@ -375,7 +375,7 @@ def _no_such_job(name: str, runs: Path, names: list[str]) -> str:
     return f"no job {name} in {runs}; jobs there: {', '.join(names) or 'none'}"
 
 
-def _as_ctrl_c(*_: object) -> None:
+def _raise_keyboard_interrupt(*_: object) -> None:
     raise KeyboardInterrupt
 
 

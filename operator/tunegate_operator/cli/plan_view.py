@@ -16,46 +16,48 @@ from tunegate_operator.engine.cluster import Object
 from tunegate_operator.finetunejob.advice import advise, fitting_cards
 from tunegate_operator.laptop.object_folder import to_yaml
 
-PARTS = ("weights", "adapter", "optimizer", "gradients", "activations", "logits", "evaluation")
+MEMORY_PARTS = ("weights", "adapter", "optimizer", "gradients", "activations", "logits", "evaluation")
 
 
 def plan_view(job: Object, forecast: Forecast) -> RenderableType:
     """Render the estimate of a job for a terminal."""
     spec = FineTuneJob.model_validate(job).spec
     on_gpu = spec.resources.accelerator == "GPU"
-    parts: list[RenderableType] = []
+    sections: list[RenderableType] = []
     if forecast.model.parameters:
-        parts.append(
+        sections.append(
             Text(f"model     {forecast.model.uri}, {_millions(forecast.model.parameters)} parameters")
         )
     if forecast.data:
         data = forecast.data
-        parts.append(Text(f"data      {data.train.rows} train · {data.dev.rows} dev · {data.test.rows} test"))
+        sections.append(
+            Text(f"data      {data.train.rows} train · {data.dev.rows} dev · {data.test.rows} test")
+        )
         if data.preference:
             pairs = data.preference
-            parts.append(
+            sections.append(
                 Text(f"pairs     {pairs.train.rows} train · {pairs.dev.rows} dev · {pairs.test.rows} test")
             )
-        parts += [Text(f"note: {warning}", style="yellow") for warning in data.warnings]
-    parts += [Text(f"note: {note}", style="yellow") for note in forecast.notes]
+        sections += [Text(f"note: {warning}", style="yellow") for warning in data.warnings]
+    sections += [Text(f"note: {note}", style="yellow") for note in forecast.notes]
     if forecast.stages:
-        parts += [Text(), _stages(forecast.stages)]
+        sections += [Text(), _stages(forecast.stages)]
         if any(stage.memory for stage in forecast.stages):
-            parts += [Text(), _memory(forecast.stages, on_gpu=on_gpu)]
-            parts.append(Text(_how_counted(forecast.stages, on_gpu=on_gpu), style="dim"))
-        parts += [
+            sections += [Text(), _memory(forecast.stages, on_gpu=on_gpu)]
+            sections.append(Text(_memory_note(forecast.stages, on_gpu=on_gpu), style="dim"))
+        sections += [
             Text(),
             Text("time      estimated in status after the first training steps"),
         ]
         advice = advise(spec, forecast.model.shape, forecast.stages, forecast.judging)
-        parts += [Text(f"advice    {each}") for each in advice]
+        sections += [Text(f"advice    {each}") for each in advice]
     if forecast.failure:
         failure = forecast.failure
-        parts += [Text(), Text(f"would be refused: {failure.reason}: {failure.message}", style="bold red")]
-        parts.append(Text(failure.hint, style="yellow"))
+        sections += [Text(), Text(f"would be refused: {failure.reason}: {failure.message}", style="bold red")]
+        sections.append(Text(failure.hint, style="yellow"))
     style = "red" if forecast.failure else "blue"
     return Panel(
-        Group(*parts), title=f"[bold]plan of {job['metadata']['name']}", border_style=style, padding=(0, 1)
+        Group(*sections), title=f"[bold]plan of {job['metadata']['name']}", border_style=style, padding=(0, 1)
     )
 
 
@@ -109,7 +111,7 @@ def _memory(stages: list[StagePlan], *, on_gpu: bool) -> Table:
     for stage in stages:
         table.add_column(stage.name, justify="right")
     known = [stage.memory for stage in stages]
-    for part in PARTS:
+    for part in MEMORY_PARTS:
         table.add_row(part, *(_size(getattr(memory, part) if memory else None) for memory in known))
     table.add_row("peak", *(_size(memory.total if memory else None) for memory in known), style="bold")
     if on_gpu:
@@ -125,7 +127,7 @@ def _size(size: int | None) -> str:
     return "?" if size is None else size_text(size) if size else "-"
 
 
-def _how_counted(stages: list[StagePlan], *, on_gpu: bool) -> str:
+def _memory_note(stages: list[StagePlan], *, on_gpu: bool) -> str:
     largest = ", ".join(
         f"{stage.name} {one.examples} x {one.longest}" for stage in stages if (one := stage.largest_pass)
     )

@@ -9,18 +9,18 @@ from enum import Enum, auto
 from typing import TypeVar
 
 from tunegate_operator.engine.cluster import Key, Object, WatchEvent
-from tunegate_operator.engine.content_cache import CONTENT_BYTES, Contents
+from tunegate_operator.engine.content_cache import CONTENT_BYTES, ContentCache
 from tunegate_operator.engine.controller import EventsAbout, Refusal
 from tunegate_operator.engine.objects import read_json, resource_version, uid_of, write_json
 from tunegate_operator.engine.owners import Owner, controlling_owner
-from tunegate_operator.engine.prune import FETCHED_KINDS, kept
+from tunegate_operator.engine.prune import FETCHED_KINDS, prune
 from tunegate_operator.engine.reports import ReportStore
 
 _Entry = TypeVar("_Entry")
 
 REMEMBERED_DELETIONS = 10_000
 """Number of deleted uids that are remembered, so that a late watch event does not bring an object back."""
-_FOR_GOOD = sys.maxsize
+_FINAL_VERSION = sys.maxsize
 """The version of a deletion that no later state of the object can follow."""
 
 
@@ -48,15 +48,15 @@ class Cache:
         self._read = read
         self._lock = threading.RLock()
         self._objects: dict[str, _Held] = {}
-        self._contents = Contents(content_bytes)
+        self._contents = ContentCache(content_bytes)
         self._uids: dict[Key, str] = {}
         self._by_kind: dict[tuple[str, str], set[str]] = defaultdict(set)
         self._by_owner: dict[Owner, set[str]] = defaultdict(set)
         self._deleted: OrderedDict[str, _Deletion] = OrderedDict()
         self._refusals: dict[str, Refusal] = {}
         self._events: dict[str, EventsAbout] = {}
-        self._unseen: set[str] = set()  # uids of our own writes that no watch has reported yet
-        self._time = 0  # counts the objects that were added
+        self._unconfirmed: set[str] = set()  # uids of our own writes that no watch has reported yet
+        self._added = 0  # counts the objects that were added
 
     # Reading: controller.View
 
@@ -122,7 +122,7 @@ class Cache:
                 if held and held.key != owner.key:
                     break
                 found.append(owner)
-                above = held.owner if held else self._deleted.get(owner.uid, _NEVER).owner
+                above = held.owner if held else self._deleted.get(owner.uid, _NO_DELETION).owner
                 owner = above if above and above.key.namespace == owner.key.namespace else None
         return found
 
@@ -136,34 +136,34 @@ class Cache:
         """
         with self._lock:
             if event.type == "DELETED":
-                return self._take_in_deletion(event.obj)
-            news = self._take_in(event.obj)
-            if news is _News.OLD:
+                return self._apply_deletion(event.obj)
+            freshness = self._apply_object(event.obj)
+            if freshness is _Freshness.OLD:
                 return False
-            is_known = news is _News.SAME and uid_of(event.obj) not in self._unseen
-            self._unseen.discard(uid_of(event.obj))
+            is_known = freshness is _Freshness.SAME and uid_of(event.obj) not in self._unconfirmed
+            self._unconfirmed.discard(uid_of(event.obj))
             return not (is_known and event.type == "LISTED")
 
     def put(self, obj: Object) -> bool:
         """Store the whole object that a write or read of our own returned. Returns False if the cache has a
         newer one."""
         with self._lock:
-            news = self._take_in(obj)
-            if news is _News.NEW:
-                self._unseen.add(uid_of(obj))
-            if news is not _News.OLD and obj["kind"] in FETCHED_KINDS:
+            freshness = self._apply_object(obj)
+            if freshness is _Freshness.NEW:
+                self._unconfirmed.add(uid_of(obj))
+            if freshness is not _Freshness.OLD and obj["kind"] in FETCHED_KINDS:
                 self._contents.put(uid_of(obj), write_json(obj))
-            return news is not _News.OLD
+            return freshness is not _Freshness.OLD
 
     def remove(self, uid: str) -> None:
         """Remove an object, because a request found that it no longer exists."""
         with self._lock:
-            self._drop(uid, None, _FOR_GOOD)
+            self._drop(uid, None, _FINAL_VERSION)
 
     def mark(self) -> int:
         """Return the ``since`` for :meth:`resync`. Call it before requesting the list."""
         with self._lock:
-            return self._time
+            return self._added
 
     def resync(
         self, kind: str, listed: Iterable[Object], since: int, namespace: str | None = None
@@ -181,7 +181,7 @@ class Cache:
             present.add(uid_of(obj))
             with self._lock:
                 is_known, replaced = uid_of(obj) in self._objects, self._namesake(obj)
-                is_new = self._take_in(obj) is _News.NEW
+                is_new = self._apply_object(obj) is _Freshness.NEW
             if is_new and replaced:
                 yield WatchEvent("DELETED", replaced.read())
             if is_new:
@@ -224,7 +224,7 @@ class Cache:
             self.put(found)
         return found
 
-    def _take_in_deletion(self, last: Object) -> bool:
+    def _apply_deletion(self, last: Object) -> bool:
         """Return whether the deletion is new. ``last`` is the last state, with the deletion's version."""
         uid, version = uid_of(last), resource_version(last)
         held = self._objects.get(uid)
@@ -234,37 +234,37 @@ class Cache:
         self._drop(uid, controlling_owner(last), version)
         return not is_known
 
-    def _take_in(self, obj: Object) -> "_News":
-        obj = kept(obj)
+    def _apply_object(self, obj: Object) -> "_Freshness":
+        obj = prune(obj)
         uid, key, version, owner = uid_of(obj), Key.of(obj), resource_version(obj), controlling_owner(obj)
         if uid in self._deleted and version < self._deleted[uid].version:
-            return _News.OLD
+            return _Freshness.OLD
         held = self._objects.get(uid)
         if held and version < held.version:
-            return _News.OLD
+            return _Freshness.OLD
         if held and version == held.version and held.read() == obj:
-            return _News.SAME  # otherwise the CRD changed, and serves the same version with other fields
+            return _Freshness.SAME  # otherwise the CRD changed, and serves the same version with other fields
         namesake = self._namesake(obj)
         if namesake:
             # Two objects with one name: the older one was deleted, even if no event reported it.
             if version < namesake.version:
-                self._bury(uid, owner, _FOR_GOOD)
-                return _News.OLD
-            self._drop(namesake.uid, namesake.owner, _FOR_GOOD)
+                self._record_deletion(uid, owner, _FINAL_VERSION)
+                return _Freshness.OLD
+            self._drop(namesake.uid, namesake.owner, _FINAL_VERSION)
         self._deleted.pop(uid, None)
         self._contents.discard(uid)
         if held:
             self._unlink(held)
         else:
-            self._time += 1
-        first_seen = held.first_seen if held else self._time
+            self._added += 1
+        first_seen = held.first_seen if held else self._added
         phase = (obj.get("status") or {}).get("phase")
         self._objects[uid] = _Held(uid, key, version, owner, phase, first_seen, write_json(obj))
         self._uids[key] = uid
         self._by_kind[key.kind, key.namespace].add(uid)
         if owner:
             self._by_owner[owner].add(uid)
-        return _News.NEW
+        return _Freshness.NEW
 
     def _namesake(self, obj: Object) -> "_Held | None":
         """Return the cached object that has the same name but another uid, or None."""
@@ -276,21 +276,21 @@ class Cache:
         if held:
             self._unlink(held)
         self._contents.discard(uid)
-        self._unseen.discard(uid)
+        self._unconfirmed.discard(uid)
         self._refusals.pop(uid, None)
         self._events.pop(uid, None)
-        self._bury(uid, owner or (held.owner if held else None), version)
+        self._record_deletion(uid, owner or (held.owner if held else None), version)
 
     def _unlink(self, held: "_Held") -> None:
         """Remove an object from the indexes, and index entries that are then empty, which would pile up."""
         if self._uids.get(held.key) == held.uid:
             del self._uids[held.key]
-        _discard(self._by_kind, (held.key.kind, held.key.namespace), held.uid)
+        _discard_from(self._by_kind, (held.key.kind, held.key.namespace), held.uid)
         if held.owner:
-            _discard(self._by_owner, held.owner, held.uid)
+            _discard_from(self._by_owner, held.owner, held.uid)
 
-    def _bury(self, uid: str, owner: Owner | None, version: int) -> None:
-        before = self._deleted.get(uid, _NEVER)
+    def _record_deletion(self, uid: str, owner: Owner | None, version: int) -> None:
+        before = self._deleted.get(uid, _NO_DELETION)
         self._deleted[uid] = _Deletion(owner or before.owner, max(version, before.version))
         if len(self._deleted) > REMEMBERED_DELETIONS:
             self._deleted.popitem(last=False)
@@ -321,10 +321,10 @@ class _Deletion:
     """Older states of the object are stale."""
 
 
-_NEVER = _Deletion(None, 0)
+_NO_DELETION = _Deletion(None, 0)
 
 
-class _News(Enum):
+class _Freshness(Enum):
     """How an incoming object compares with the cached one."""
 
     NEW = auto()
@@ -337,7 +337,7 @@ def _object(text: bytes) -> Object:
     return obj
 
 
-def _discard(index: dict[_Entry, set[str]], entry: _Entry, uid: str) -> None:
+def _discard_from(index: dict[_Entry, set[str]], entry: _Entry, uid: str) -> None:
     uids = index.get(entry, set())
     uids.discard(uid)
     if not uids:

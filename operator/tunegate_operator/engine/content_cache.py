@@ -7,7 +7,7 @@ CONTENT_BYTES = 32 * 1024 * 1024
 golden cases are about 10 KB."""
 
 
-class Contents:
+class ContentCache:
     """The JSON text of objects by uid, at most ``limit`` bytes in total.
 
     The least recently read objects are dropped first. Not thread-safe.

@@ -71,15 +71,15 @@ class Resource:
         return f"{root}{inside}/{self.plural}" + (f"/{quote(name, safe='')}" if name else "")
 
 
-_OURS = ",".join(f"{label}={value}" for label, value in MANAGED_LABELS.items())
+_MANAGED_SELECTOR = ",".join(f"{label}={value}" for label, value in MANAGED_LABELS.items())
 OWN_RESOURCES = {
     "FineTuneJob": Resource(API_VERSION, "finetunejobs"),
     "EvalGate": Resource(API_VERSION, "evalgates"),
 }
 """The kinds that Tunegate defines."""
 CHILD_RESOURCES = {
-    "Job": Resource("batch/v1", "jobs", _OURS),
-    "Pod": Resource("v1", "pods", _OURS),
+    "Job": Resource("batch/v1", "jobs", _MANAGED_SELECTOR),
+    "Pod": Resource("v1", "pods", _MANAGED_SELECTOR),
     "ConfigMap": Resource("v1", "configmaps", metadata_only=True),
 }
 """Kinds that the operator creates. ConfigMaps have no selector, because users' ConfigMaps are read, too."""
@@ -181,7 +181,7 @@ class KubernetesCluster:
                 event: Object = read_json(line)
                 if event["type"] == "ERROR":
                     raise _error(event["object"].get("code", 500), event["object"])
-                yield event | {"object": _named(kind, event["object"])}
+                yield event | {"object": _with_kind(kind, event["object"])}
         except (client.ApiException, urllib3.exceptions.HTTPError, ValueError) as error:
             raise ClusterError(f"GET {path}: {error}") from error
 
@@ -239,10 +239,10 @@ class KubernetesCluster:
     def _list(self, kind: str, namespace: str | None) -> Iterator[Object]:
         """List page by page, as one consistent read. Raises ExpiredError if the server no longer has that
         state; the caller then lists again."""
-        resource, more, page = _RESOURCES[kind], "", PAGE
+        resource, continuation, page = _RESOURCES[kind], "", PAGE
         accept = _METADATA_LIST if resource.metadata_only else _JSON
         while True:
-            query = {"limit": str(page), "labelSelector": resource.labels, "continue": more}
+            query = {"limit": str(page), "labelSelector": resource.labels, "continue": continuation}
             limit = PAGE_BYTES if page > 1 else None  # etcd limits one object
             try:
                 answer = self._request(
@@ -252,9 +252,9 @@ class KubernetesCluster:
                 page //= 2
                 continue
             for item in answer["items"] or ():  # null where there are none
-                yield _named(kind, item)
-            more, page = answer["metadata"].get("continue", ""), min(2 * page, PAGE)
-            if not more:
+                yield _with_kind(kind, item)
+            continuation, page = answer["metadata"].get("continue", ""), min(2 * page, PAGE)
+            if not continuation:
                 return
 
     def _request(
@@ -298,7 +298,7 @@ class KubernetesCluster:
         return self._api.call_api(method, url, headers, body, _request_timeout=seconds)
 
 
-_SAID_BY_ADMISSION = ("ValidatingAdmissionPolicy", "denied the request")
+_ADMISSION_MESSAGES = ("ValidatingAdmissionPolicy", "denied the request")
 """Texts in the refusals of policies and webhooks. These may accept the same object later."""
 
 
@@ -314,7 +314,7 @@ def _error(code: int, status: Object) -> ClusterError:
     causes = (status.get("details") or {}).get("causes") or ()
     if any(cause.get("reason") == "NamespaceTerminating" for cause in causes):
         return TerminatingError(message)
-    if code == 403 or (code in (400, 422) and any(word in message for word in _SAID_BY_ADMISSION)):
+    if code == 403 or (code in (400, 422) and any(word in message for word in _ADMISSION_MESSAGES)):
         return ForbiddenError(message)
     if code in (400, 413, 422):
         return InvalidError(message)
@@ -330,7 +330,7 @@ def _read_at_most(limit: int, response: urllib3.BaseHTTPResponse) -> bytes:
     return text
 
 
-def _named(kind: str, obj: Object) -> Object:
+def _with_kind(kind: str, obj: Object) -> Object:
     """Return the object with its kind. Items of a list have none, and items of a metadata watch have the kind
     PartialObjectMetadata."""
     return obj | {"apiVersion": _RESOURCES[kind].api_version, "kind": kind}

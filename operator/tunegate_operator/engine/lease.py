@@ -46,7 +46,7 @@ class Lease:
         exception.
         """
         renewed = self._clock.monotonic()
-        while not self._try():
+        while not self._try_to_hold():
             if stop.wait(RETRY):
                 return True
             renewed = self._clock.monotonic()
@@ -54,15 +54,15 @@ class Lease:
         started()
         while not stop.wait(RETRY):
             asked = self._clock.monotonic()  # before the request: others may see the renewal before we do
-            if self._try():
+            if self._try_to_hold():
                 renewed = asked
-            elif self._is_anothers() or self._clock.monotonic() - renewed >= RENEW_DEADLINE:
+            elif self._is_held_by_another() or self._clock.monotonic() - renewed >= RENEW_DEADLINE:
                 logger.error("the Lease %s is lost", self._key.name)
                 return False
-        self._give_back()
+        self._release()
         return True
 
-    def _try(self) -> bool:
+    def _try_to_hold(self) -> bool:
         """Take or renew the Lease. Returns False if another holds it or the cluster does not answer."""
         try:
             return self._hold()
@@ -74,11 +74,11 @@ class Lease:
         now = self._clock.now()
         current = self._cluster.get(self._key)
         if current is None:
-            self._see(self._cluster.create(self._object(now, transitions=0)))
+            self._observe(self._cluster.create(self._object(now, transitions=0)))
             return True
         spec, problems = _read_spec(current)
         if self._seen is None or current.get("spec") != self._seen.get("spec"):
-            self._see(current)
+            self._observe(current)
             if problems:
                 logger.warning(
                     "the Lease %s is malformed: %s; it is replaced after %.0f s unless its holder renews it",
@@ -94,17 +94,17 @@ class Lease:
         changed = self._object(
             now, transitions=spec.get("leaseTransitions", 0) + (holder != self._identity), before=current
         )
-        self._see(self._cluster.replace(changed))
+        self._observe(self._cluster.replace(changed))
         return True
 
-    def _see(self, lease: Object) -> None:
+    def _observe(self, lease: Object) -> None:
         self._seen, self._seen_at = lease, self._clock.monotonic()
 
-    def _is_anothers(self) -> bool:
+    def _is_held_by_another(self) -> bool:
         return self._seen is not None and _holder(self._seen) != self._identity
 
     def _object(self, now: datetime, transitions: int, before: Object | None = None) -> Object:
-        taken = _micro(now)
+        taken = _timestamp(now)
         if before and _holder(before) == self._identity:
             taken = before["spec"].get("acquireTime", taken)
         metadata = {"name": self._key.name, "namespace": self._key.namespace}
@@ -116,12 +116,12 @@ class Lease:
                 "holderIdentity": self._identity,
                 "leaseDurationSeconds": int(DURATION),
                 "acquireTime": taken,
-                "renewTime": _micro(now),
+                "renewTime": _timestamp(now),
                 "leaseTransitions": transitions,
             },
         }
 
-    def _give_back(self) -> None:
+    def _release(self) -> None:
         """Release the Lease so that another candidate need not wait. Best effort: it also expires."""
         try:
             current = self._cluster.get(self._key)
@@ -174,6 +174,6 @@ _FIELDS: dict[str, tuple[Callable[[object], bool], str]] = {
 }
 
 
-def _micro(moment: datetime) -> str:
+def _timestamp(moment: datetime) -> str:
     """Format a time for a Lease: RFC 3339 with microseconds."""
     return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")

@@ -38,7 +38,7 @@ MAX_STATUS = 128 * 1024
 else wrote it."""
 
 
-def kept(obj: Object) -> Object:
+def prune(obj: Object) -> Object:
     """Return the fields of an object that decisions read.
 
     The result lacks labels, annotations and owner references of others, so never write it to the cluster.
@@ -49,7 +49,7 @@ def kept(obj: Object) -> Object:
         found = {key: _text(value) for key, value in (metadata.get(field) or {}).items() if key in ours}
         if found:
             small[field] = found
-    owners = [owner for owner in metadata.get("ownerReferences") or () if _is_kept(owner)]
+    owners = [owner for owner in metadata.get("ownerReferences") or () if _is_controller(owner)]
     if owners:
         small["ownerReferences"] = owners
     if obj["kind"] in FETCHED_KINDS:
@@ -73,7 +73,7 @@ def _spec(kind: str, spec: Any) -> Any:
     return TOO_LARGE if is_ours and is_too_large(kind, spec) else spec
 
 
-def _is_kept(owner: dict[str, Any]) -> bool:
+def _is_controller(owner: dict[str, Any]) -> bool:
     """Return whether a reference names the controlling owner and has a plausible length."""
     size = sum(len(str(value)) for value in owner.values())
     return bool(owner.get("controller")) and size <= _MAX_REFERENCE

@@ -15,7 +15,7 @@ LONGEST_BACKOFF = 1000.0
 LONGEST_OUTAGE_BACKOFF = 15.0
 """Seconds between retries at most, while the cluster is unavailable. After an outage, every key is retried
 within this time."""
-VOID_ENTRIES = 64
+STALE_ENTRIES = 64
 """The heap of delayed keys is rebuilt when it has this many stale entries more than current ones."""
 
 
@@ -32,7 +32,7 @@ class WorkQueue:
         self._waiting: set[Key] = set()  # in _ready, or to be put there by done()
         self._processing: set[Key] = set()
         self._due: dict[Key, float] = {}
-        self._timetable: list[tuple[float, Key]] = []  # a heap; entries that _due contradicts are void
+        self._delayed: list[tuple[float, Key]] = []  # a heap; entries that _due contradicts are stale
         self._failures: dict[Key, tuple[float, int]] = {}  # of the last kind: longest backoff, count
         self._shut_down = False
 
@@ -52,10 +52,10 @@ class WorkQueue:
             due = self._clock.monotonic() + seconds
             if due < self._due.get(key, float("inf")):
                 self._due[key] = due
-                heapq.heappush(self._timetable, (due, key))
-                if len(self._timetable) > 2 * len(self._due) + VOID_ENTRIES:
-                    self._timetable = [(due, key) for key, due in self._due.items()]
-                    heapq.heapify(self._timetable)
+                heapq.heappush(self._delayed, (due, key))
+                if len(self._delayed) > 2 * len(self._due) + STALE_ENTRIES:
+                    self._delayed = [(due, key) for key, due in self._due.items()]
+                    heapq.heapify(self._delayed)
                 self._changed.notify()  # a waiting worker may have to wake earlier
 
     def add_failed(self, key: Key, *, outage: bool = False) -> None:
@@ -94,7 +94,7 @@ class WorkQueue:
                     return self._take()
                 if deadline is not None and now >= deadline:
                     return None
-                times = [t for t in (deadline, self._timetable[0][0] if self._timetable else None) if t]
+                times = [t for t in (deadline, self._delayed[0][0] if self._delayed else None) if t]
                 self._changed.wait(min(times) - now if times else None)
             return None
 
@@ -113,7 +113,7 @@ class WorkQueue:
             self._add_due(now)
             if self._ready:
                 return 0.0
-            return self._timetable[0][0] - now if self._timetable else None
+            return self._delayed[0][0] - now if self._delayed else None
 
     def shut_down(self) -> None:
         """Return no more keys, and wake waiting workers."""
@@ -139,11 +139,11 @@ class WorkQueue:
 
     def _add_due(self, now: float) -> None:
         """Move due keys to the ready keys. Afterwards the top of the heap, if any, is a current entry."""
-        while self._timetable:
-            due, key = self._timetable[0]
+        while self._delayed:
+            due, key = self._delayed[0]
             if self._due.get(key) == due:
                 if due > now:
                     return
                 del self._due[key]
                 self._add(key)
-            heapq.heappop(self._timetable)
+            heapq.heappop(self._delayed)

@@ -51,7 +51,7 @@ logger = logging.getLogger(__name__)
 PROGRESS_INTERVAL = 30.0
 """Seconds between status writes that only update progress."""
 PROGRESS_FIELDS = ("progress", "message", "cost")
-WORKER_PATIENCE = 0.5
+IDLE_SECONDS = 0.5
 """Seconds after which an idle worker checks whether it should stop."""
 REMEMBERED_EVENTS = 4096
 CHILD_KINDS = ("ConfigMap", "Job", "Pod")
@@ -89,16 +89,16 @@ class Reconciler:
         self._progress_interval = progress_interval
         self._kinds = (*CHILD_KINDS, *self._controllers)
         self._status_written: dict[str, float] = {}
-        self._told: OrderedDict[tuple[str, str, str], None] = OrderedDict()
-        self._complaints: dict[Key, str] = {}
-        self._lock = threading.Lock()  # guards _told
+        self._recorded_events: OrderedDict[tuple[str, str, str], None] = OrderedDict()
+        self._logged_failures: dict[Key, str] = {}
+        self._lock = threading.Lock()  # guards _recorded_events
 
     # Input: watch events, reports, lists
 
     def handle(self, event: WatchEvent) -> None:
         """Apply a watch event to the cache, and enqueue the keys that it concerns."""
         if self._cache.apply(event):
-            self._wake(event)
+            self._enqueue(event)
         elif event.type == "DELETED":  # a request of our own found the deletion earlier
             self._forget(uid_of(event.obj))
 
@@ -128,9 +128,9 @@ class Reconciler:
             since = self._cache.mark()
             listed = self._cluster.list_objects(kind, namespace)
             for event in self._cache.resync(kind, listed, since, namespace):
-                self._wake(event)
+                self._enqueue(event)
 
-    def _wake(self, event: WatchEvent) -> None:
+    def _enqueue(self, event: WatchEvent) -> None:
         changed = event.obj
         key = Key.of(changed)
         if event.type == "DELETED" and key.kind in self._controllers:
@@ -157,7 +157,7 @@ class Reconciler:
     def run_worker(self, stop: threading.Event) -> None:
         """Process keys until ``stop`` is set or the queue is shut down."""
         while not stop.is_set():
-            key = self._queue.get(WORKER_PATIENCE)
+            key = self._queue.get(IDLE_SECONDS)
             if key is not None:
                 self._process_and_release(key)
 
@@ -183,18 +183,18 @@ class Reconciler:
     def process(self, key: Key) -> None:
         """Reconcile one object. Any failure is retried after the key's backoff, without limit."""
         try:
-            again = self._reconcile(key)
+            requeue_after = self._reconcile(key)
         except (ClusterError, UnreadableStatusError) as error:
-            self._complain(key, error)
+            self._log_failure(key, error)
             self._queue.add_failed(key, outage=type(error) in OUTAGES)
         except Exception:  # a bug in the decision about one object must not affect the others
             logger.exception("%s %s/%s: internal error", key.kind, key.namespace, key.name)
             self._queue.add_failed(key)
         else:
-            self._complaints.pop(key, None)
+            self._logged_failures.pop(key, None)
             self._queue.forget(key)
-            if again is not None:
-                self._queue.add_after(key, again)
+            if requeue_after is not None:
+                self._queue.add_after(key, requeue_after)
 
     def _reconcile(self, key: Key) -> float | None:
         """Reconcile one object. Returns the seconds until the next reconciliation, or None."""
@@ -216,15 +216,15 @@ class Reconciler:
         if not (failure and decision.is_last):
             throttled = self._write_status(key, obj, decision)
             for warning in decision.warnings:
-                self._tell(obj, warning)
+                self._record_event(obj, warning)
         if isinstance(failure, TerminatingError):  # pods must not wait for reports that are never recorded
             self._cache.report_store.forget(uid_of(obj))
         if failure:
             if decision.requeue_after is not None:  # a deadline does not wait for the backoff
                 self._queue.add_after(key, decision.requeue_after)
             raise failure
-        is_told = throttled is None and wire(decision.status) != (obj.get("status") or {})  # by writing it
-        if not is_told and any(not isinstance(action, LookUpEvents) for action in decision.actions):
+        is_logged = throttled is None and wire(decision.status) != (obj.get("status") or {})  # by writing it
+        if not is_logged and any(not isinstance(action, LookUpEvents) for action in decision.actions):
             _log(key, decision)
         if decision.acknowledges:
             self._cache.report_store.acknowledge(uid_of(obj), reports)
@@ -281,7 +281,7 @@ class Reconciler:
         old, new = obj.get("status") or {}, wire(decision.status)
         if new == old:
             return None
-        is_progress = _tells_progress_alone(old, new, message_is_progress=decision.message_is_progress)
+        is_progress = _is_progress_only(old, new, message_is_progress=decision.message_is_progress)
         if is_progress and uid in self._status_written:
             wait = self._status_written[uid] + self._progress_interval - self._clock.monotonic()
             if wait > 0:
@@ -298,7 +298,7 @@ class Reconciler:
         self._status_written[uid] = self._clock.monotonic()
         _log(key, decision)
         for event in decision.events:
-            self._tell(written, event)
+            self._record_event(written, event)
         return None
 
     def _refresh(self, key: Key) -> None:
@@ -309,37 +309,37 @@ class Reconciler:
         elif held:
             self._cache.remove(held)
 
-    def _tell(self, obj: Object, event: Event) -> None:
+    def _record_event(self, obj: Object, event: Event) -> None:
         """Record an event once. Best effort: the status has the information, too."""
         what = (uid_of(obj), event.reason, event.message)
         with self._lock:
-            if what in self._told:
+            if what in self._recorded_events:
                 return
-            self._told[what] = None
-            if len(self._told) > REMEMBERED_EVENTS:
-                self._told.popitem(last=False)
+            self._recorded_events[what] = None
+            if len(self._recorded_events) > REMEMBERED_EVENTS:
+                self._recorded_events.popitem(last=False)
         try:
             self._cluster.record_event(obj, event.type, event.reason, event.message)
         except ClusterError as error:
             logger.warning("event %s not recorded: %s", event.reason, error)
 
-    def _complain(self, key: Key, error: Exception) -> None:
+    def _log_failure(self, key: Key, error: Exception) -> None:
         """Log a failure once, not with every retry."""
         message = f"{type(error).__name__}: {error}"
-        if isinstance(error, ConflictError) or self._complaints.get(key) == message:
+        if isinstance(error, ConflictError) or self._logged_failures.get(key) == message:
             logger.debug("%s %s/%s: %s", key.kind, key.namespace, key.name, message)
             return
-        self._complaints[key] = message
+        self._logged_failures[key] = message
         logger.warning("%s %s/%s: %s; retrying", key.kind, key.namespace, key.name, message)
 
 
 def _log(key: Key, decision: Decision) -> None:
     """Log a decision that changed something, with its actions, in one line."""
-    done = [_said(action) for action in decision.actions]
+    done = [_describe(action) for action in decision.actions]
     status = decision.status
     conditions = [f"{c['type']}={c['status']}" for c in status.get("conditions", ())]
-    said = [str(status[field]) for field in ("phase", "message") if status.get(field)] or conditions
-    what = " ".join(said)
+    described = [str(status[field]) for field in ("phase", "message") if status.get(field)] or conditions
+    what = " ".join(described)
     logger.info(
         "%s %s/%s: %s",
         key.kind,
@@ -356,7 +356,7 @@ def _log(key: Key, decision: Decision) -> None:
     )
 
 
-def _said(action: Action) -> str:
+def _describe(action: Action) -> str:
     match action:
         case Create(obj):
             return f"create {obj['kind']} {obj['metadata']['name']}"
@@ -368,7 +368,7 @@ def _said(action: Action) -> str:
             return f"look up events about {uid}"
 
 
-def _tells_progress_alone(old: Object, new: Object, *, message_is_progress: bool) -> bool:
+def _is_progress_only(old: Object, new: Object, *, message_is_progress: bool) -> bool:
     """Return whether only progress changed: a progress field, numbers in the message, or, with
     ``message_is_progress``, any part of the message."""
     if _without_progress(new) != _without_progress(old):

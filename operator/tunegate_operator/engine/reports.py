@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from tunegate_operator.engine.cluster import Object
 from tunegate_operator.engine.objects import read_json, write_json
 
-PASSING = ("attempt", "sequence", "time", "progress", "usage")
+TRANSIENT_FIELDS = ("attempt", "sequence", "time", "progress", "usage")
 """Fields of a report that may be lost, because the next report has them again."""
-RECORDED = ("plan", "results")
+RECORDED_FIELDS = ("plan", "results")
 """Fields that are in ConfigMaps once a report is acknowledged."""
 MAX_JOB_BYTES = 4 * 1024 * 1024
 """Limit for the reports of one job. Its plan and its results have to fit into one ConfigMap of 1 MiB each."""
@@ -29,18 +29,18 @@ class StoreFullError(Exception):
 
 
 @dataclass(frozen=True)
-class _Said:
+class _Version:
     """Identifies the content of a report: its age, and a digest of the fields that must not be lost."""
 
     age: tuple[int, int]
     digest: bytes
 
     @classmethod
-    def by(cls, report: Object) -> "_Said":
-        lasting = {name: value for name, value in report.items() if name not in PASSING}
+    def of(cls, report: Object) -> "_Version":
+        lasting = {name: value for name, value in report.items() if name not in TRANSIENT_FIELDS}
         return cls(_age(report), hashlib.sha256(write_json(lasting)).digest())
 
-    def is_in(self, acknowledged: "_Said | None") -> bool:
+    def is_covered_by(self, acknowledged: "_Version | None") -> bool:
         """Return whether the acknowledged report has every field of this one that must not be lost."""
         if acknowledged is None:
             return False
@@ -52,8 +52,8 @@ class _Entry:
     """The latest report of one role and stage, as JSON text, which needs a fifth of the memory."""
 
     text: bytes
-    said: _Said
-    acknowledged: _Said | None = None
+    version: _Version
+    acknowledged: _Version | None = None
     """The newest report that is in status."""
     waiting: list[Future[None]] = field(default_factory=list)
 
@@ -86,18 +86,19 @@ class ReportStore:
         that finds an emptied volume starts its sequence at one again. Raises KeyError if ``jobUid``,
         ``role`` or ``sequence`` is missing, and JobTooLargeError or StoreFullError if there is no room.
         """
-        uid, name, text, said = report["jobUid"], _file_name(report), write_json(report), _Said.by(report)
+        uid, name = report["jobUid"], _file_name(report)
+        text, version = write_json(report), _Version.of(report)
         with self._lock:
             entry = self._jobs.get(uid, {}).get(name)
-            if entry and said.age <= entry.said.age:
+            if entry and version.age <= entry.version.age:
                 return False
             self._make_room(uid, len(text) - (len(entry.text) if entry else 0))
             if entry is None:
-                self._jobs.setdefault(uid, {})[name] = _Entry(text, said)
+                self._jobs.setdefault(uid, {})[name] = _Entry(text, version)
                 self._bytes += len(text)
             else:
                 self._replace(entry, text)
-                entry.said = said
+                entry.version = version
                 self._recorded.pop((uid, name), None)
             return True
 
@@ -106,11 +107,11 @@ class ReportStore:
 
         It is cancelled if the job is deleted first. Raises KeyError if the report was never :meth:`put`.
         """
-        said = _Said.by(report)
+        version = _Version.of(report)
         with self._lock:
             entry = self._jobs[report["jobUid"]][_file_name(report)]
             promise: Future[None] = Future()
-            if said.is_in(entry.acknowledged):
+            if version.is_covered_by(entry.acknowledged):
                 promise.set_result(None)
             else:
                 entry.waiting = [other for other in entry.waiting if not other.cancelled()]
@@ -119,19 +120,19 @@ class ReportStore:
 
     def acknowledge(self, job_uid: str, reports: Iterable[Object]) -> None:
         """Acknowledge reports that are in status; :meth:`latest` returned them before the decision."""
-        spoken_of = [(_file_name(report), _Said.by(report)) for report in reports]
+        versions = [(_file_name(report), _Version.of(report)) for report in reports]
         done: list[Future[None]] = []
         with self._lock:
             entries = self._jobs.get(job_uid, {})
-            for name, said in spoken_of:
+            for name, version in versions:
                 entry = entries.get(name)
-                if entry is None or (entry.acknowledged and said.age < entry.acknowledged.age):
+                if entry is None or (entry.acknowledged and version.age < entry.acknowledged.age):
                     continue
                 # A report whose recorded fields were dropped still counts as the acknowledged one.
-                if entry.acknowledged is None or said.age > entry.acknowledged.age:
-                    entry.acknowledged = said
+                if entry.acknowledged is None or version.age > entry.acknowledged.age:
+                    entry.acknowledged = version
                     self._recorded[job_uid, name] = None
-                if entry.said.is_in(entry.acknowledged):
+                if entry.version.is_covered_by(entry.acknowledged):
                     done += entry.waiting
                     entry.waiting = []
                 else:
@@ -165,27 +166,27 @@ class ReportStore:
         Raises JobTooLargeError and StoreFullError.
         """
         own = [key for key in self._recorded if key[0] == uid]
-        for _ in self._released(own):
+        for _ in self._drop_recorded(own):
             if self._held(uid) + more <= self._max_job_bytes:
                 break
         if self._held(uid) + more > self._max_job_bytes:
             raise JobTooLargeError(
                 f"the job's reports are larger than {self._max_job_bytes} bytes, too large for its ConfigMaps"
             )
-        for _ in self._released(list(self._recorded)):
+        for _ in self._drop_recorded(list(self._recorded)):
             if self._bytes + more <= self._max_bytes:
                 return
         share = self._max_bytes // (len(self._jobs) + (uid not in self._jobs))
         if self._bytes + more > self._max_bytes and self._held(uid) + more > share:
             raise StoreFullError("the operator holds too many reports that are not recorded yet")
 
-    def _released(self, keys: Iterable[tuple[str, str]]) -> Iterator[None]:
+    def _drop_recorded(self, keys: Iterable[tuple[str, str]]) -> Iterator[None]:
         """Drop the recorded fields of one entry per step. The first step drops none."""
         yield
         for uid, name in keys:
             entry = self._jobs[uid][name]
             report = read_json(entry.text)
-            self._replace(entry, write_json({k: v for k, v in report.items() if k not in RECORDED}))
+            self._replace(entry, write_json({k: v for k, v in report.items() if k not in RECORDED_FIELDS}))
             del self._recorded[uid, name]
             yield
 

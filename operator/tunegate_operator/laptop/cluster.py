@@ -24,12 +24,12 @@ from tunegate_operator.engine.cluster import ConflictError, Key, NotFoundError, 
 from tunegate_operator.engine.objects import uid_of
 from tunegate_operator.engine.owners import controlling_owner
 from tunegate_operator.laptop.jobs import RETRY_SECONDS, new_pod, refuse_unsupported, step_job
-from tunegate_operator.laptop.kubelet import INTERRUPTED, Kubelet, WorksOn, everything
+from tunegate_operator.laptop.kubelet import INTERRUPTED, Kubelet, WorksOn, works_on_all
 from tunegate_operator.laptop.object_folder import ObjectFolder
 from tunegate_operator.laptop.reports import Outboxes
 from tunegate_operator.laptop.store import ObjectStore
 
-_LONGEST_LOOK = 0.1
+_PROBE_SECONDS = 0.1
 """The most seconds for which a process that calls is_in_use() holds the lock."""
 
 
@@ -50,7 +50,7 @@ class LocalCluster:
         volumes: Callable[[str], Path],
         clock: Clock | None = None,
         retry_seconds: float = RETRY_SECONDS,
-        works_on: WorksOn = everything,
+        works_on: WorksOn = works_on_all,
     ) -> None:
         """Lock the folder and load its objects.
 
@@ -140,7 +140,7 @@ class LocalCluster:
         Raises ClusterError or OSError if the disk fails; the next step resumes from there.
         """
         self._changed.clear()
-        self._conclude()
+        self._record_ends()
         self._kubelet.step()
         self._step_jobs()
         self._kubelet.step()
@@ -155,11 +155,11 @@ class LocalCluster:
         Each gets its grace period, but at most ``limit`` seconds. Do not call :meth:`step` afterwards: it
         would start the next pods.
         """
-        self._conclude()  # first record the pods that ended by themselves
+        self._record_ends()  # first record the pods that ended by themselves
         self._kubelet.interrupt(limit)
-        self._conclude(INTERRUPTED)
+        self._record_ends(INTERRUPTED)
 
-    def _conclude(self, disruption: str | None = None) -> None:
+    def _record_ends(self, disruption: str | None = None) -> None:
         # Reports before ends: a listener that sees a pod end has its last report already.
         ended = self._kubelet.ended_pods()
         pods = [pod for pod in self._store.list_objects("Pod") if self._works_on(pod)]
@@ -167,7 +167,7 @@ class LocalCluster:
             pods = [pod for pod in pods if not is_terminal(pod)]
         self._reads_all_outboxes = False
         self._outboxes.poll(pods)
-        self._kubelet.conclude(ended, disruption)
+        self._kubelet.record_ends(ended, disruption)
 
     def _step_jobs(self) -> None:
         pods: dict[str, list[Object]] = defaultdict(list)
@@ -226,5 +226,5 @@ def _take(descriptor: int) -> None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        time.sleep(_LONGEST_LOOK)
+        time.sleep(_PROBE_SECONDS)
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

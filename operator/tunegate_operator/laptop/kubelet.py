@@ -28,13 +28,13 @@ START_ERROR_EXIT_CODE = 128
 INTERRUPTED = "Pod was terminated in response to imminent node shutdown."
 RESTARTED = "The machine restarted while the pod ran."
 _PYTHONS = ("python", "python3")
-_LOOK_SECONDS = 0.05
+_POLL_SECONDS = 0.05
 
 WorksOn = Callable[[Object], bool]
 """Returns whether this process works on a Job or pod."""
 
 
-def everything(_: Object) -> bool:
+def works_on_all(_: Object) -> bool:
     """Return True: a WorksOn for all Jobs and pods."""
     return True
 
@@ -50,7 +50,7 @@ class Kubelet:
         clock: Clock,
         wake: Callable[[], None],
         *,
-        works_on: WorksOn = everything,
+        works_on: WorksOn = works_on_all,
     ) -> None:
         """``wake`` is called from another thread when a process ends."""
         self._store = store
@@ -72,17 +72,17 @@ class Kubelet:
         pods = [pod for pod in self._pods() if not pod_status.is_terminal(pod)]
         return [pod for pod in pods if uid_of(pod) in self._lost or self._has_ended(pod)]
 
-    def conclude(self, ended: list[Object], disruption: str | None = None) -> None:
+    def record_ends(self, ended: list[Object], disruption: str | None = None) -> None:
         """Write the final status of these pods. ``disruption`` is the reason if we stopped them."""
         for pod in ended:
             uid = uid_of(pod)
             process = self._processes.pop(uid, None)
             self._lost.pop(uid, None)
             if process:
-                process.kill_the_rest()
+                process.kill_remaining()
             code = process.exit_code() if process else None
             if code is None:
-                code = self._code_left_behind(pod)
+                code = self._recorded_exit_code(pod)
             why = RESTARTED if process is None and self._has_restarted_since(pod) else disruption
             folder = self._folder(pod)
             pod_folder.remove_secrets(pod, folder)
@@ -96,14 +96,14 @@ class Kubelet:
         """Start pending pods, and stop pods that are being deleted."""
         for pod in self._pods():
             if is_being_deleted(pod):
-                self._end(pod)
+                self._stop(pod)
             elif pod_status.phase(pod) == "Pending":
                 self._start(pod)
 
     def interrupt(self, limit: float | None = None) -> None:
         """Send SIGTERM to all processes, and wait. Each gets its grace period, but at most ``limit`` seconds.
 
-        Call :meth:`conclude` with :meth:`ended_pods` afterwards.
+        Call :meth:`record_ends` with :meth:`ended_pods` afterwards.
         """
         began = self._clock.monotonic()
         pods = {uid_of(pod): pod for pod in self._pods()}
@@ -118,7 +118,7 @@ class Kubelet:
                 elif waited >= min(_grace(pods.get(uid)), limit if limit is not None else float("inf")):
                     process.kill()
             if running:
-                time.sleep(_LOOK_SECONDS)
+                time.sleep(_POLL_SECONDS)
 
     # Inside
 
@@ -136,9 +136,9 @@ class Kubelet:
             if process:
                 self._processes[uid] = process
                 if not record or pod_status.phase(pod) == "Pending":
-                    self._announce(pod)
+                    self._record_start(pod)
                 logger.info("pod %s continues as process %d", pod["metadata"]["name"], process.record.pid)
-            elif record or pod_status.phase(pod) == "Running" or self._left_message(pod):
+            elif record or pod_status.phase(pod) == "Running" or self._termination_message(pod):
                 self._lost[uid] = pod
         names = {pod["metadata"]["name"] for pod in self._store.list_objects("Pod")}
         for folder in (self._root / "pods").glob("*"):
@@ -150,7 +150,7 @@ class Kubelet:
         if uid in self._lost:
             return
         if uid in self._processes:  # its start could not be written to disk earlier
-            self._announce(pod)
+            self._record_start(pod)
             return
         folder, now = self._folder(pod), self._now()
         try:
@@ -179,18 +179,18 @@ class Kubelet:
             self._write_status(pod, status)
             return
         # After a crash before this line, the process has no record. It is found by its environment then.
-        self._announce(pod)
+        self._record_start(pod)
 
-    def _announce(self, pod: Object) -> None:
+    def _record_start(self, pod: Object) -> None:
         """Record the pod's process on disk, then set the pod's phase to Running."""
         self._processes[uid_of(pod)].record.write(self._record_file(pod))
         self._write_status(pod, pod_status.running(pod, self._now()))
 
-    def _end(self, pod: Object) -> None:
+    def _stop(self, pod: Object) -> None:
         process = self._processes.get(uid_of(pod))
         if process is None or process.has_ended():
             if uid_of(pod) in self._lost or process:
-                return  # conclude() writes its final status first
+                return  # record_ends() writes its final status first
             self._store.finalize(Key.of(pod), uid_of(pod))
             shutil.rmtree(self._folder(pod), ignore_errors=True)
         elif self._now() >= moment(pod["metadata"]["deletionTimestamp"]):
@@ -202,14 +202,14 @@ class Kubelet:
         process = self._processes.get(uid_of(pod))
         return process is not None and process.has_ended()
 
-    def _code_left_behind(self, pod: Object) -> int:
+    def _recorded_exit_code(self, pod: Object) -> int:
         """Return the exit code in the trainer's termination message, or LOST_EXIT_CODE."""
         try:
-            return int(json.loads(self._left_message(pod))["exitCode"])
+            return int(json.loads(self._termination_message(pod))["exitCode"])
         except (ValueError, KeyError, TypeError):
             return LOST_EXIT_CODE
 
-    def _left_message(self, pod: Object) -> str:
+    def _termination_message(self, pod: Object) -> str:
         try:
             return pod_folder.termination_message(pod, self._folder(pod), Path("/dev/null"), 0)
         except CannotStartError:  # an invalid path, so the pod never ran

@@ -52,7 +52,7 @@ def job_names(objects: Iterable[Object]) -> list[str]:
     return [obj["metadata"]["name"] for obj in objects if obj["kind"] == "FineTuneJob"]
 
 
-def in_our_namespace(objects: Iterable[Object]) -> list[Object]:
+def in_laptop_namespace(objects: Iterable[Object]) -> list[Object]:
     """Return the objects with the laptop's namespace. Raises RefusedError if two of them then have the same
     name."""
     moved: dict[Key, Object] = {}
@@ -77,7 +77,7 @@ def refuse_reserved(names: Iterable[str]) -> None:
             )
 
 
-def refuse_other_experiment(existing: Object, obj: Object) -> None:
+def refuse_changed_spec(existing: Object, obj: Object) -> None:
     """Raise RefusedError if a FineTuneJob exists with another immutable spec."""
     old, new = ({k: v for k, v in o["spec"].items() if k not in MUTABLE} for o in (existing, obj))
     changed = sorted(k for k in {*old, *new} if old.get(k) != new.get(k))
@@ -89,7 +89,7 @@ def refuse_other_experiment(existing: Object, obj: Object) -> None:
         )
 
 
-def refuse_start_from_nothing(job: Object, earlier: Object | None) -> None:
+def refuse_missing_start_job(job: Object, earlier: Object | None) -> None:
     """Raise RefusedError if a job's ``startFrom`` names a job that is not in this folder or has not ended."""
     name = job["metadata"]["name"]
     source = job["spec"]["model"]["startFrom"]
@@ -103,7 +103,7 @@ def refuse_start_from_nothing(job: Object, earlier: Object | None) -> None:
         )
 
 
-def changes_what_is_fixed(existing: Object, obj: Object) -> bool:
+def changes_immutable_content(existing: Object, obj: Object) -> bool:
     """Return whether a cluster would refuse this change of an EvalGate or ConfigMap, because it changes
     immutable content."""
     if obj["kind"] == "EvalGate":
@@ -111,7 +111,7 @@ def changes_what_is_fixed(existing: Object, obj: Object) -> bool:
     return bool(existing.get("immutable")) and content(existing) != content(obj)
 
 
-def refuse_change(obj: Object, users: Iterable[str], *, again: bool) -> None:
+def refuse_immutable_change(obj: Object, users: Iterable[str], *, again: bool) -> None:
     """Raise RefusedError for a change of immutable content, unless ``again`` is set and there are no other
     ``users``, which are names of jobs."""
     users = list(users)

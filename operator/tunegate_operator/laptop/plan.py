@@ -34,8 +34,8 @@ def forecast(job: Object, objects: Sequence[Object], folder: Path, runs: Path) -
     claim's folder, where ``tunegate run`` finds it. Raises ForecastError.
     """
     gates = [obj for obj in objects if obj["kind"] == "EvalGate"]
-    with tempfile.TemporaryDirectory(prefix="tunegate-plan-") as made:
-        root = Path(made)
+    with tempfile.TemporaryDirectory(prefix="tunegate-plan-") as temporary:
+        root = Path(temporary)
         (root / "job.json").write_text(json.dumps(job), encoding="utf-8")
         (root / "gates.json").write_text(json.dumps(gates), encoding="utf-8")
         for obj in objects:

@@ -81,9 +81,9 @@ class PodProcess:
     def kill(self) -> None:
         """Send SIGKILL to all processes of the pod."""
         _send(self._process, signal.SIGKILL)
-        self.kill_the_rest()
+        self.kill_remaining()
 
-    def kill_the_rest(self) -> None:
+    def kill_remaining(self) -> None:
         """Kill the pod's other processes, because a container ends with its main process."""
         for process, uid in _marked_processes():
             if uid == self._uid and process != self._process:

@@ -40,15 +40,15 @@ from tunegate_operator.laptop.jobs import OWNER_ANNOTATION, owner_name
 from tunegate_operator.laptop.manifests import (
     NAMESPACE,
     Project,
-    changes_what_is_fixed,
+    changes_immutable_content,
     content,
-    in_our_namespace,
+    in_laptop_namespace,
     inputs_of,
     job_names,
-    refuse_change,
-    refuse_other_experiment,
+    refuse_changed_spec,
+    refuse_immutable_change,
+    refuse_missing_start_job,
     refuse_reserved,
-    refuse_start_from_nothing,
 )
 from tunegate_operator.laptop.object_folder import to_yaml
 from tunegate_operator.laptop.report_page import with_status
@@ -57,7 +57,7 @@ from tunegate_operator.laptop.status import (
     ENDED,
     cluster_folder,
     read_status,
-    say_what_runs,
+    record_running_jobs,
     write_if_changed,
 )
 from tunegate_operator.laptop.store import ObjectStore
@@ -76,12 +76,12 @@ INPUTS_ANNOTATION = "local.tunegate.dev/inputs"
 
 
 @dataclass(frozen=True)
-class Earlier:
+class EarlierRun:
     """The state of a job from an earlier command when it is applied again."""
 
     has_ended: bool
     ended_at: datetime | None
-    unseen: tuple[str, ...]
+    changed_inputs: tuple[str, ...]
     """The gates and ConfigMaps that changed after the job started."""
 
 
@@ -101,12 +101,12 @@ class Laptop:
             clock,
             works_on=lambda obj: self._is_ours(obj, owner_name(obj)),
         )
-        say_what_runs(self.runs, names)
+        record_running_jobs(self.runs, names)
         self._reconciler = Reconciler(
             self._cluster,
             Cache(self._cluster.get),
             WorkQueue(clock),
-            [_Only(FineTuneJobController(PODS), self._is_ours), EvalGateController()],
+            [_FilteredController(FineTuneJobController(PODS), self._is_ours), EvalGateController()],
             clock,
             progress_interval=PROGRESS_SECONDS,
         )
@@ -128,13 +128,13 @@ class Laptop:
 
     # What kubectl does
 
-    def apply(self, projects: Sequence[Project], *, again: bool = False) -> dict[str, Earlier]:
+    def apply(self, projects: Sequence[Project], *, again: bool = False) -> dict[str, EarlierRun]:
         """Create or update the objects of manifests. ``again`` first deletes earlier runs of their jobs.
 
         Returns the earlier state of each job. Raises RefusedError or InvalidError, before any change, if a
         cluster would refuse an object.
         """
-        objects = in_our_namespace(obj for project in projects for obj in project.objects)
+        objects = in_laptop_namespace(obj for project in projects for obj in project.objects)
         self._refuse(objects, again=again)
         links = plan_links(self._volumes, projects)
         if again:
@@ -142,7 +142,7 @@ class Laptop:
         for obj in objects:
             self._apply_one(obj)
         make_links(links)
-        return {name: self._begin(name, objects) for name in job_names(objects)}
+        return {name: self._record_start(name, objects) for name in job_names(objects)}
 
     def annotate(self, name: str, annotation: str, value: Any) -> None:
         """Set an annotation of a FineTuneJob to ``value`` as JSON. Raises KeyError if there is none."""
@@ -166,7 +166,7 @@ class Laptop:
         self._reconciler.run_ready()
         for job in self._list("FineTuneJob"):
             if job["metadata"]["name"] in self._names:
-                self._show(job)
+                self._write_files(job)
         self._cluster.wait(seconds)
 
     def is_at_rest(self, name: str) -> bool:
@@ -223,20 +223,20 @@ class Laptop:
         """Raise RefusedError or InvalidError for any object that a cluster would refuse."""
         names = job_names(objects)
         refuse_reserved(names)
-        rehearsal = ObjectStore(SystemClock())
+        dry_run = ObjectStore(SystemClock())
         for obj in objects:
-            rehearsal.create(obj)
+            dry_run.create(obj)
             existing = self._cluster.get(Key.of(obj))
             source = start_from(obj)
-            if source and source not in names and (again or not _has_begun(existing)):
-                refuse_start_from_nothing(obj, self._cluster.get(Key("FineTuneJob", NAMESPACE, source)))
+            if source and source not in names and (again or not _has_started(existing)):
+                refuse_missing_start_job(obj, self._cluster.get(Key("FineTuneJob", NAMESPACE, source)))
             if existing is None:
                 continue
             if obj["kind"] == "FineTuneJob":
                 if not again:
-                    refuse_other_experiment(existing, obj)
-            elif changes_what_is_fixed(existing, obj):
-                refuse_change(obj, self._users(existing, besides=names), again=again)
+                    refuse_changed_spec(existing, obj)
+            elif changes_immutable_content(existing, obj):
+                refuse_immutable_change(obj, self._users(existing, besides=names), again=again)
 
     def _users(self, obj: Object, besides: Collection[str]) -> list[str]:
         """Return the names of the other jobs that read a gate or ConfigMap."""
@@ -261,7 +261,7 @@ class Laptop:
     def _apply_one(self, obj: Object) -> None:
         key = Key.of(obj)
         existing = self._cluster.get(key)
-        if existing and obj["kind"] != "FineTuneJob" and changes_what_is_fixed(existing, obj):
+        if existing and obj["kind"] != "FineTuneJob" and changes_immutable_content(existing, obj):
             self._cluster.delete(key, existing["metadata"]["uid"])  # no other job uses it
             existing = None
         if existing is None:
@@ -269,22 +269,22 @@ class Laptop:
         elif content(existing) != content(obj):
             self._cluster.replace({**content(obj), "metadata": existing["metadata"]})
 
-    def _begin(self, name: str, objects: list[Object]) -> Earlier:
+    def _record_start(self, name: str, objects: list[Object]) -> EarlierRun:
         """Record the inputs of a job that has not started, and return the state of the earlier run if any."""
         job = self.job(name)
         status, inputs = read_status(job), inputs_of(job, objects)
         has_ended = status.phase in ENDED
         if status.tracking and status.tracking.result != SUCCEEDED and status.cleanup is None:
-            self._track_again(job, status.tracking)
+            self._retry_tracking(job, status.tracking)
         if status.request is None and not has_ended:
             self.annotate(name, INPUTS_ANNOTATION, inputs)
-            return Earlier(has_ended=False, ended_at=None, unseen=())
+            return EarlierRun(has_ended=False, ended_at=None, changed_inputs=())
         annotations = job["metadata"].get("annotations", {})
-        seen = json.loads(annotations.get(INPUTS_ANNOTATION, "null")) or inputs
-        unseen = sorted(what for what in {*seen, *inputs} if seen.get(what) != inputs.get(what))
-        return Earlier(has_ended, status.completion_time, tuple(unseen))
+        recorded = json.loads(annotations.get(INPUTS_ANNOTATION, "null")) or inputs
+        changed = sorted(key for key in {*recorded, *inputs} if recorded.get(key) != inputs.get(key))
+        return EarlierRun(has_ended, status.completion_time, tuple(changed))
 
-    def _track_again(self, job: Object, tracking: TrackingStatus) -> None:
+    def _retry_tracking(self, job: Object, tracking: TrackingStatus) -> None:
         """Retry sending the remaining metrics of an ended job to trackers that were unreachable.
 
         Does nothing while a pod of an earlier command runs, or if the job has a cleanup Job.
@@ -315,7 +315,7 @@ class Laptop:
         folder.mkdir(parents=True, exist_ok=True)
         return folder.resolve()
 
-    def _show(self, job: Object) -> None:
+    def _write_files(self, job: Object) -> None:
         """Update the status file and the report of a job."""
         metadata = job["metadata"]
         folder = self.runs / metadata["name"]
@@ -327,12 +327,12 @@ class Laptop:
             write_if_changed(folder / "report.html", with_status(page, metadata["name"], read_status(job)))
 
 
-def _has_begun(job: Object | None) -> bool:
+def _has_started(job: Object | None) -> bool:
     """Return whether a FineTuneJob has started, which means that all its inputs exist."""
     return job is not None and read_status(job).request is not None
 
 
-class _Only:
+class _FilteredController:
     """A controller that decides only about the objects of this process. Others stay unchanged."""
 
     def __init__(self, controller: Controller, is_ours: Callable[[Object, str], bool]) -> None:

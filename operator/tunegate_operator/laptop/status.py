@@ -29,24 +29,24 @@ def read_jobs(runs: Path) -> list[Object]:
     return [yaml.safe_load(path.read_text(encoding="utf-8")) for path in sorted(runs.glob("*/status.yaml"))]
 
 
-def say_what_runs(runs: Path, names: Collection[str]) -> None:
-    """Record the running jobs for :func:`what_runs`. Only the process that locked the folder may call it."""
-    write_if_changed(_word(runs), json.dumps(sorted(names)))
+def record_running_jobs(runs: Path, names: Collection[str]) -> None:
+    """Record job names for :func:`running_jobs`. Only the process that locked the folder may call it."""
+    write_if_changed(_running_file(runs), json.dumps(sorted(names)))
 
 
-def what_runs(runs: Path) -> set[str]:
+def running_jobs(runs: Path) -> set[str]:
     """Return the jobs that the process which locked the folder works on; empty if it is not locked."""
     if not is_in_use(cluster_folder(runs)):
         return set()
     try:
-        return set(json.loads(_word(runs).read_text(encoding="utf-8")))
+        return set(json.loads(_running_file(runs).read_text(encoding="utf-8")))
     except FileNotFoundError:  # that process has just started
         return set()
 
 
 def interrupted_jobs(runs: Path, jobs: Collection[Object]) -> set[str]:
     """Return the jobs that are not at rest, but that no process works on: a person has to run them again."""
-    running = what_runs(runs)
+    running = running_jobs(runs)
     names = {job["metadata"]["name"] for job in jobs if read_status(job).phase not in AT_REST}
     return names - running
 
@@ -61,5 +61,5 @@ def write_if_changed(path: Path, text: str) -> None:
     temporary.replace(path)
 
 
-def _word(runs: Path) -> Path:
+def _running_file(runs: Path) -> Path:
     return cluster_folder(runs) / "running.json"

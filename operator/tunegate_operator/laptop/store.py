@@ -133,7 +133,7 @@ class ObjectStore:
             if obj is None or uid_of(obj) != uid:
                 return
             if key.kind in self._graceful:
-                self._begin_deletion(obj)
+                self._start_deletion(obj)
             else:
                 self._remove(key)
                 self._collect_garbage()
@@ -205,23 +205,23 @@ class ObjectStore:
             self._notify(WatchEvent("MODIFIED", stored))
         return stored
 
-    def _begin_deletion(self, obj: Object) -> None:
+    def _start_deletion(self, obj: Object) -> None:
         if is_being_deleted(obj):
             return
         grace = obj.get("spec", {}).get("terminationGracePeriodSeconds", DEFAULT_GRACE_SECONDS)
         # The timestamp has whole seconds. Round up, so that no pod gets less than its grace period.
         end = self._clock.now() + timedelta(seconds=grace, milliseconds=999)
-        going = {"deletionTimestamp": timestamp(end), "deletionGracePeriodSeconds": grace}
-        self._save(obj | {"metadata": obj["metadata"] | going}, "MODIFIED")
+        marks = {"deletionTimestamp": timestamp(end), "deletionGracePeriodSeconds": grace}
+        self._save(obj | {"metadata": obj["metadata"] | marks}, "MODIFIED")
 
     def _remove(self, key: Key) -> None:
         if self._folder:
             self._folder.remove(key)
-        gone = self._objects.pop(key)
+        removed = self._objects.pop(key)
         if key.kind != "Event":
             self._version += 1
             version = {"resourceVersion": str(self._version)}
-            self._notify(WatchEvent("DELETED", gone | {"metadata": gone["metadata"] | version}))
+            self._notify(WatchEvent("DELETED", removed | {"metadata": removed["metadata"] | version}))
 
     def _collect_garbage(self) -> None:
         """Delete objects whose owners are all gone, until there are none."""
@@ -236,7 +236,7 @@ class ObjectStore:
                 return
             for obj in orphans:
                 if obj["kind"] in self._graceful:
-                    self._begin_deletion(obj)
+                    self._start_deletion(obj)
                 else:
                     self._remove(Key.of(obj))
 

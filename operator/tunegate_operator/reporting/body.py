@@ -28,7 +28,7 @@ class UnreadableError(Exception):
     """The body is not a valid report."""
 
 
-class GivenUpError(Exception):
+class OverloadedError(Exception):
     """All bodies together exceeded the limit, and this was the largest. Retry later."""
 
 
@@ -36,18 +36,18 @@ class Bodies:
     """Reads bodies, and counts those that are being read or wait to be parsed. For one event loop.
 
     Bodies are read concurrently, so that a slow sender does not delay others. If all bodies together exceed
-    ``most`` bytes, the largest is dropped.
+    ``limit`` bytes, the largest is dropped.
     """
 
-    def __init__(self, most: int) -> None:
-        self._most = most
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
         self._held: dict[asyncio.Timeout, int] = {}
 
     @asynccontextmanager
     async def read(self, request: web.Request) -> AsyncIterator[bytes]:
         """Read the body of a request. It counts towards the limit until the context ends.
 
-        Raises GivenUpError, and TooLargeError: before it reads the body if the declared length is too large.
+        Raises OverloadedError, and TooLargeError: before reading if the declared length is too large.
         """
         if (request.content_length or 0) > MAX_BYTES:
             raise _too_large(f"{request.content_length} bytes, limit {MAX_BYTES}")
@@ -59,7 +59,7 @@ class Bodies:
                 finally:
                     del self._held[until]
         except TimeoutError:
-            raise GivenUpError("the operator reads too many reports at once") from None
+            raise OverloadedError("the operator reads too many reports at once") from None
 
     async def _read(self, request: web.Request, until: asyncio.Timeout) -> bytes:
         chunks, size = [], 0
@@ -69,11 +69,11 @@ class Bodies:
                 raise _too_large(f"more than {MAX_BYTES} bytes")
             chunks.append(chunk)
             self._held[until] += len(chunk)
-            self._give_up_largest()
+            self._drop_largest()
         return b"".join(chunks)
 
-    def _give_up_largest(self) -> None:
-        if sum(self._held.values()) > self._most:
+    def _drop_largest(self) -> None:
+        if sum(self._held.values()) > self._limit:
             largest = max(self._held, key=lambda until: self._held[until])
             self._held[largest] = 0  # no longer counted: its read ends in the loop's next iteration
             largest.reschedule(asyncio.get_running_loop().time())
@@ -91,10 +91,10 @@ def parse_report(body: bytes) -> Report:
         if error.error_count() > MAX_ERRORS:
             raise UnreadableError(f"{error.error_count()} errors") from None
         problems = error.errors(include_url=False, include_context=False, include_input=False)
-        raise UnreadableError("; ".join(_named(each["loc"], each["msg"]) for each in problems)) from None
+        raise UnreadableError("; ".join(_with_path(each["loc"], each["msg"]) for each in problems)) from None
 
 
-def _named(field: tuple[int | str, ...], problem: str) -> str:
+def _with_path(field: tuple[int | str, ...], problem: str) -> str:
     """Return a problem with the path of its field in front, unless it concerns the whole report."""
     return f"{'.'.join(str(part) for part in field)}: {problem}" if field else problem
 

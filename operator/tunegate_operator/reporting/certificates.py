@@ -75,7 +75,7 @@ def is_due(serving: KeyPair, now: datetime) -> bool:
     return now >= certificate.not_valid_before_utc + life * 2 / 3
 
 
-def kept_authority(cluster: Cluster, namespace: str, name: str, now: datetime) -> KeyPair:
+def load_authority(cluster: Cluster, namespace: str, name: str, now: datetime) -> KeyPair:
     """Return the authority from the Secret, or create both.
 
     Raises ClusterError, and ValueError if the Secret has no valid authority or an expired one. A person has
@@ -88,7 +88,7 @@ def kept_authority(cluster: Cluster, namespace: str, name: str, now: datetime) -
         try:
             cluster.create(_secret(key, made))
         except AlreadyExistsError:  # another operator created it first
-            return kept_authority(cluster, namespace, name, now)
+            return load_authority(cluster, namespace, name, now)
         logger.info("made a certificate authority for reports: Secret %s/%s", namespace, name)
         return made
     data = secret.get("data") or {}

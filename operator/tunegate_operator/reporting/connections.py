@@ -43,7 +43,7 @@ class Limits:
     """Total bytes of all bodies that are being read or wait to be parsed."""
     connection: float = 90.0
     """The whole connection: more than handshake, headers, body and acknowledgement together."""
-    closing: float = 5.0
+    tls_close: float = 5.0
     """For the client's TLS close."""
 
 
@@ -148,7 +148,7 @@ class Connections:
             handshake,
             server_side=True,
             ssl_handshake_timeout=limits.handshake,  # type: ignore[arg-type]  # a float is fine
-            ssl_shutdown_timeout=limits.closing,
+            ssl_shutdown_timeout=limits.tls_close,
         )
         transport: asyncio.Transport | None = None
         try:
@@ -157,7 +157,7 @@ class Connections:
                 await handshake
                 async with asyncio.timeout(limits.headers):
                     await connection.has_headers.wait()
-                if connection.has_too_much:
+                if connection.has_too_large_headers:
                     return
                 await connection.is_lost.wait()
         except (OSError, TimeoutError) as error:
@@ -185,7 +185,7 @@ class _Connection(asyncio.Protocol):
         self.job_uid: str | None = None
         """The job of an accepted sender, or None."""
         self.has_headers = asyncio.Event()
-        self.has_too_much = False
+        self.has_too_large_headers = False
         self.is_lost = asyncio.Event()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -196,7 +196,7 @@ class _Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._received += len(data)
         if self._received > MAX_HEADER_BYTES and not self.has_headers.is_set():
-            self.has_too_much = True
+            self.has_too_large_headers = True
             self.has_headers.set()
             return
         self._inner.data_received(data)

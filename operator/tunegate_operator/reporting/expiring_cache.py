@@ -8,11 +8,11 @@ from tunegate_operator.engine.clock import Clock
 _Value = TypeVar("_Value")
 
 
-class Remembered(Generic[_Value]):
-    """Keeps values for ``seconds``, and at most ``most`` of them: the oldest are dropped. Not thread-safe."""
+class ExpiringCache(Generic[_Value]):
+    """Keeps at most ``limit`` values, each for ``seconds``. The oldest are dropped. Not thread-safe."""
 
-    def __init__(self, most: int, seconds: float, clock: Clock) -> None:
-        self._most = most
+    def __init__(self, limit: int, seconds: float, clock: Clock) -> None:
+        self._limit = limit
         self._seconds = seconds
         self._clock = clock
         self._values: OrderedDict[str, tuple[float, _Value]] = OrderedDict()
@@ -24,5 +24,5 @@ class Remembered(Generic[_Value]):
     def put(self, key: str, value: _Value) -> None:
         self._values[key] = (self._clock.monotonic() + self._seconds, value)
         self._values.move_to_end(key)
-        while len(self._values) > self._most:
+        while len(self._values) > self._limit:
             self._values.popitem(last=False)

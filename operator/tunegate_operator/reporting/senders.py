@@ -21,7 +21,7 @@ from tunegate_operator.names import (
     STAGE_LABEL,
     Step,
 )
-from tunegate_operator.reporting.expiring_cache import Remembered
+from tunegate_operator.reporting.expiring_cache import ExpiringCache
 from tunegate_operator.reporting.steps import Sender
 
 REMEMBERED_SECONDS = 300.0
@@ -57,30 +57,30 @@ class _Identity:
     pod_uid: str
 
 
-class Senders:
+class SenderAuthenticator:
     """Authenticates senders. Thread-safe."""
 
     def __init__(self, review: Review, cache: Cache, clock: Clock) -> None:
         self._review = review
         self._cache = cache
         self._lock = threading.Lock()
-        self._reviewed = Remembered[_Identity](REMEMBERED_TOKENS, REMEMBERED_SECONDS, clock)
+        self._reviewed = ExpiringCache[_Identity](REMEMBERED_TOKENS, REMEMBERED_SECONDS, clock)
         # A separate cache, so that a flood of bad tokens does not displace accepted ones.
-        self._refused = Remembered[str](REMEMBERED_TOKENS, REFUSED_SECONDS, clock)
-        self._steps = Remembered[tuple[str, Step, int]](REMEMBERED_PODS, float("inf"), clock)
+        self._refused = ExpiringCache[str](REMEMBERED_TOKENS, REFUSED_SECONDS, clock)
+        self._steps = ExpiringCache[tuple[str, Step, int]](REMEMBERED_PODS, float("inf"), clock)
         """By pod uid: the job, step and attempt of each pod that was checked while its Job existed."""
 
     def is_known_job(self, uid: str) -> bool:
         """Return whether there is a FineTuneJob with this uid."""
         return self._job(uid) is not None
 
-    def is_remembered(self, token: str, job_uid: str) -> bool:
-        """Return whether :meth:`check` needs no TokenReview for this token."""
+    def is_cached(self, token: str, job_uid: str) -> bool:
+        """Return whether :meth:`authenticate` needs no TokenReview for this token."""
         key = _token_key(token, report_audience(job_uid))
         with self._lock:
             return self._reviewed.get(key) is not None or self._refused.get(key) is not None
 
-    def check(self, token: str, job_uid: str) -> Sender:
+    def authenticate(self, token: str, job_uid: str) -> Sender:
         """Return the sender if the token belongs to a pod of this job, and has the job's audience.
 
         Token, pod, Job and FineTuneJob must be in the same namespace, because anybody can copy a uid into an
@@ -180,10 +180,10 @@ class Senders:
             self._reviewed.put(key, identity)
         return identity
 
-    def _refuse(self, key: str, why: str) -> NoReturn:
+    def _refuse(self, key: str, message: str) -> NoReturn:
         with self._lock:
-            self._refused.put(key, why)
-        raise RefusedError(why)
+            self._refused.put(key, message)
+        raise RefusedError(message)
 
 
 def _child_problem(child: Object, pod: Object, job: Object) -> str | None:

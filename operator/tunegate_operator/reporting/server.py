@@ -18,15 +18,15 @@ from tunegate_operator.engine.cluster import ClusterError, Object
 from tunegate_operator.engine.reports import JobTooLargeError, StoreFullError
 from tunegate_operator.reporting.body import (
     Bodies,
-    GivenUpError,
+    OverloadedError,
     TooLargeError,
     UnreadableError,
     parse_report,
 )
 from tunegate_operator.reporting.certificates import KeyPair, is_due, make_serving
 from tunegate_operator.reporting.connections import LIMITS, Connections, Limits
-from tunegate_operator.reporting.expiring_cache import Remembered
-from tunegate_operator.reporting.senders import RefusedError, Senders, UnknownPodError
+from tunegate_operator.reporting.expiring_cache import ExpiringCache
+from tunegate_operator.reporting.senders import RefusedError, SenderAuthenticator, UnknownPodError
 from tunegate_operator.reporting.steps import ForeignReportError, Sender
 from tunegate_operator.reporting.turns import Turn, Turns
 
@@ -36,7 +36,7 @@ _silent.setLevel(logging.CRITICAL)
 
 ACKNOWLEDGE_SECONDS = 20.0
 """How long a request waits for its report to be in status before the sender is asked to retry."""
-ENDING_SECONDS = 5.0
+SHUTDOWN_SECONDS = 5.0
 """How long shutdown waits for requests that are being answered."""
 LINGER_SECONDS = 5.0
 """How long the rest of a refused body is read and dropped, so that its sender can read the answer."""
@@ -68,7 +68,7 @@ class ReportServer:
         self,
         authority: KeyPair,
         host: str,
-        senders: Senders,
+        authenticator: SenderAuthenticator,
         take: TakeReport,
         *,
         is_known: Callable[[str], bool],
@@ -77,14 +77,14 @@ class ReportServer:
     ) -> None:
         self._authority = authority
         self._host = host
-        self._senders = senders
+        self._authenticator = authenticator
         self._take = take
         self._is_known = is_known
         self._now = clock.now
         self._limits = limits
         self._tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         self._tls.minimum_version = ssl.TLSVersion.TLSv1_2
-        self._logged = Remembered[bool](REMEMBERED_REFUSALS, REFUSAL_LOG_SECONDS, clock)
+        self._logged_refusals = ExpiringCache[bool](REMEMBERED_REFUSALS, REFUSAL_LOG_SECONDS, clock)
         self._turns = Turns()
         self._bodies = Bodies(limits.held)
         self._reviews = ThreadPoolExecutor(REVIEWS_AT_ONCE, thread_name_prefix="report-review")
@@ -102,7 +102,7 @@ class ReportServer:
         self._runner = runner = web.AppRunner(
             app,
             access_log=None,
-            shutdown_timeout=ENDING_SECONDS,
+            shutdown_timeout=SHUTDOWN_SECONDS,
             lingering_time=LINGER_SECONDS,
             read_bufsize=READ_BUFFER_BYTES,
             auto_decompress=False,
@@ -177,7 +177,7 @@ class ReportServer:
             sender = await self._sender(token, uid)
             if self._connections:
                 self._connections.has_sender(request.protocol, uid)
-            promise = await self._taken(request, uid, sender)
+            promise = await self._receive(request, uid, sender)
         except RefusedError as error:
             return self._refused(403, uid, error)
         except (TooLargeError, JobTooLargeError) as error:
@@ -185,29 +185,30 @@ class ReportServer:
         except (UnreadableError, ForeignReportError) as error:
             return self._refused(422, uid, error)
         except TimeoutError:
-            return _again(f"the report was not read within {self._limits.body:.0f} s")
-        except (UnknownPodError, ClusterError, GivenUpError, StoreFullError) as error:
-            return _again(str(error))
-        return await self._acknowledged(promise)
+            return _retry_later(f"the report was not read within {self._limits.body:.0f} s")
+        except (UnknownPodError, ClusterError, OverloadedError, StoreFullError) as error:
+            return _retry_later(str(error))
+        return await self._wait_for_acknowledgement(promise)
 
     def _refused(self, code: int, uid: str, error: Exception) -> web.Response:
         """Answer with a refusal, and log it unless the same job was refused for the same reason recently.
 
         The reason is the type of the error, because a sender can vary the message with every report.
         """
-        message, reason = _line(error), f"{uid} {type(error).__name__}"
-        if not self._logged.get(reason):
-            self._logged.put(reason, True)
+        message, reason = _one_line(error), f"{uid} {type(error).__name__}"
+        if not self._logged_refusals.get(reason):
+            self._logged_refusals.put(reason, True)
             logger.warning("a report on job %s was refused: %s", uid, message)
         return _answer(code, message)
 
     async def _sender(self, token: str, uid: str) -> Sender:
         """Authenticate the sender. New tokens wait for one of a few threads, which limits the TokenReviews
         during a flood of them. Known tokens do not wait behind them."""
-        threads = None if self._senders.is_remembered(token, uid) else self._reviews
-        return await asyncio.get_running_loop().run_in_executor(threads, self._senders.check, token, uid)
+        loop, authenticator = asyncio.get_running_loop(), self._authenticator
+        threads = None if authenticator.is_cached(token, uid) else self._reviews
+        return await loop.run_in_executor(threads, authenticator.authenticate, token, uid)
 
-    async def _taken(self, request: web.Request, uid: str, sender: Sender) -> "Future[None]":
+    async def _receive(self, request: web.Request, uid: str, sender: Sender) -> "Future[None]":
         """Read a report and pass it to the engine. One thread parses: parsing holds the GIL anyway."""
         loop = asyncio.get_running_loop()
         async with (
@@ -215,21 +216,21 @@ class ReportServer:
             self._turns.turn(uid) as turn,
             self._bodies.read(request) as body,
         ):
-            return await loop.run_in_executor(self._parser, self._parsed, body, uid, sender, turn)
+            return await loop.run_in_executor(self._parser, self._parse_and_take, body, uid, sender, turn)
 
-    def _parsed(self, body: bytes, uid: str, sender: Sender, turn: Turn) -> "Future[None]":
+    def _parse_and_take(self, body: bytes, uid: str, sender: Sender, turn: Turn) -> "Future[None]":
         with turn.measured():
             report = parse_report(body)
             if report.job_uid != uid:
                 raise UnreadableError(f"jobUid: {report.job_uid[:64]} is not the job uid in the URL")
-            sender.check(report)
+            sender.check_report(report)
             return self._take(report.model_dump(mode="json", by_alias=True, exclude_none=True))
 
-    async def _acknowledged(self, promise: "Future[None]") -> web.Response:
+    async def _wait_for_acknowledgement(self, promise: "Future[None]") -> web.Response:
         done, _ = await asyncio.wait([asyncio.wrap_future(promise)], timeout=ACKNOWLEDGE_SECONDS)
         if not done:
             promise.cancel()
-            return _again("the report is not in status yet")
+            return _retry_later("the report is not in status yet")
         if promise.cancelled():
             return _answer(404, "the FineTuneJob was deleted")
         return _answer(200, "acknowledged")
@@ -240,7 +241,7 @@ async def _end_connection(_: web.Request, response: web.StreamResponse) -> None:
     response.force_close()
 
 
-def _line(error: Exception) -> str:
+def _one_line(error: Exception) -> str:
     """Return the message as one line of limited length, because it may quote the sender's input."""
     line = " ".join(str(error).split())
     return line if len(line) <= MAX_MESSAGE else f"{line[: MAX_MESSAGE - 1]}…"
@@ -250,5 +251,5 @@ def _answer(code: int, message: str) -> web.Response:
     return web.json_response({"message": message}, status=code)
 
 
-def _again(message: str) -> web.Response:
+def _retry_later(message: str) -> web.Response:
     return web.json_response({"message": message}, status=503, headers={"Retry-After": "1"})

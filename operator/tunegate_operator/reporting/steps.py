@@ -7,7 +7,7 @@ from tunegate_api.contract import Report, Role, Subject
 from tunegate_api.v1alpha1.finetunejob_status import MAX_PUBLISHED
 from tunegate_operator.names import Step
 
-MEASURED = {
+EVALUATED_SUBJECTS = {
     Role.TRAIN: {Subject.START, Subject.CHECKPOINT},
     Role.GATE: {Subject.BASE, Subject.FINAL},
 }
@@ -29,7 +29,7 @@ class Sender:
     latest_attempts: Mapping[Step, int]
     """The latest attempt of each step that has started."""
 
-    def check(self, report: Report) -> None:
+    def check_report(self, report: Report) -> None:
         """Raise ForeignReportError for a report that this pod may not send.
 
         A pod also delivers the outbox of earlier pods: reports of earlier attempts at its own step, and of
@@ -63,7 +63,7 @@ class Sender:
         """Raise ForeignReportError for content that another role produces."""
         stages = self.stages if report.stage is None else (report.stage,)
         for evaluation in report.results.evaluations:
-            if evaluation.subject not in MEASURED.get(report.role, ()):
+            if evaluation.subject not in EVALUATED_SUBJECTS.get(report.role, ()):
                 raise ForeignReportError(
                     f"results: role {report.role} does not evaluate {evaluation.subject}"
                 )
@@ -71,7 +71,7 @@ class Sender:
                 raise ForeignReportError(f"results: a stage starts at step 0, not {evaluation.step}")
             if evaluation.stage not in stages:
                 raise ForeignReportError(f"results: {evaluation.stage} is not the stage of the report")
-        if report.results.sets and report.role not in MEASURED:
+        if report.results.sets and report.role not in EVALUATED_SUBJECTS:
             raise ForeignReportError(f"results: role {report.role} does not evaluate anything")
         if report.results.last_published and report.role not in (Role.GATE, Role.PUBLISH):
             raise ForeignReportError(f"results: role {report.role} does not read published versions")
