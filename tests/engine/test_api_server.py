@@ -1,4 +1,4 @@
-"""The test bed itself: what it starts ends with it, however the tests end."""
+"""The API server of the tests: its processes end with the tests, however these end."""
 
 import os
 import signal
@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from support import api_server as bed
+from support import api_server as api_server_module
 from support.api_server import api_server
 from support.waiting import eventually
 
@@ -28,7 +28,7 @@ with api_server(Path(sys.argv[1])):
 
 
 def programs_below(folder: Path) -> list[psutil.Process]:
-    """Programs whose command names the folder; those that only wait to be reaped are gone."""
+    """Return the running programs whose command names the folder, without zombies."""
     return [
         process
         for process in psutil.process_iter(["cmdline", "status"])
@@ -38,7 +38,7 @@ def programs_below(folder: Path) -> list[psutil.Process]:
 
 
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGKILL], ids=["interrupted", "killed"])
-def test_nothing_runs_on_when_the_tests_end(tmp_path: Path, end: signal.Signals) -> None:
+def test_cluster_processes_end_with_the_tests(tmp_path: Path, end: signal.Signals) -> None:
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(TESTS), *filter(None, sys.path)])}
     holder = subprocess.Popen(
         [sys.executable, "-c", HOLD, tmp_path], env=environment, stdout=subprocess.PIPE, text=True
@@ -46,16 +46,16 @@ def test_nothing_runs_on_when_the_tests_end(tmp_path: Path, end: signal.Signals)
     assert holder.stdout
     with holder, holder.stdout as output:
         assert output.readline() == "ready\n"
-        assert len(programs_below(tmp_path)) == len(bed.PROGRAMS)
+        assert len(programs_below(tmp_path)) == len(api_server_module.PROGRAMS)
         holder.send_signal(end)
         holder.wait(30)
     eventually(lambda: not programs_below(tmp_path), what="all programs ended")
 
 
-def test_a_start_that_fails_says_why_at_once_and_leaves_nothing(
+def test_failed_start_reports_the_error_and_leaves_no_processes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bed, "API_SERVER_FLAGS", ("--no-such-flag",))
+    monkeypatch.setattr(api_server_module, "API_SERVER_FLAGS", ("--no-such-flag",))
     with (
         pytest.raises(RuntimeError, match=r"(?s)kube-apiserver ended with exit code 1:.*no-such-flag"),
         api_server(tmp_path),

@@ -1,4 +1,4 @@
-"""Pauses between tries: doubled from one failure to the next, and bounded."""
+"""Pauses between retries double with each failure, up to a limit."""
 
 from datetime import timedelta
 
@@ -9,6 +9,6 @@ def test_pause_doubles_with_each_failure_up_to_the_longest() -> None:
     assert [backoff(1.0, 30.0, failures) for failures in range(1, 8)] == [1, 2, 4, 8, 16, 30, 30]
 
 
-def test_pause_after_very_many_failures_is_the_longest() -> None:
+def test_pause_after_many_failures_is_the_longest() -> None:
     assert backoff(0.005, 1000.0, 10**9) == 1000
     assert backoff(timedelta(minutes=5), timedelta(hours=2), 10**9) == timedelta(hours=2)

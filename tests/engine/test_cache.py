@@ -1,4 +1,4 @@
-"""Whatever order news comes in, the cache ends at the truth."""
+"""The cache ends in the cluster's state, in whatever order events, lists and answers arrive."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -25,7 +25,7 @@ def make_owner(uid: str, namespace: str = "default") -> Object:
     return {"apiVersion": "v1", "kind": "FineTuneJob", "metadata": metadata}
 
 
-def held(cache: Cache) -> dict[str, int]:
+def cached(cache: Cache) -> dict[str, int]:
     return {uid_of(obj): resource_version(obj) for obj in cache.of_kind("Job", "default")}
 
 
@@ -33,20 +33,20 @@ def resync(cache: Cache, listed: Iterable[Object], since: int) -> list[WatchEven
     return list(cache.resync("Job", listed, since))
 
 
-def test_an_older_event_does_not_undo_our_own_write() -> None:
+def test_older_event_does_not_undo_our_own_write() -> None:
     cache = Cache()
     cache.put(make("a", "1", 7))
     assert not cache.apply(WatchEvent("MODIFIED", make("a", "1", 5)))
-    assert held(cache) == {"1": 7}
+    assert cached(cache) == {"1": 7}
 
 
-def test_the_echo_of_our_own_write_is_news_to_whoever_decided_before_it() -> None:
+def test_watch_event_of_our_own_write_triggers_a_new_decision() -> None:
     cache = Cache()
     cache.put(make("a", "1", 7))
     assert cache.apply(WatchEvent("MODIFIED", make("a", "1", 7)))
 
 
-def test_listed_object_is_news_only_in_a_version_not_yet_seen() -> None:
+def test_listed_object_is_new_only_in_an_unseen_version() -> None:
     cache = Cache()
     assert cache.apply(WatchEvent("LISTED", make("a", "1", 5)))
     assert not cache.apply(WatchEvent("LISTED", make("a", "1", 5)))
@@ -55,8 +55,8 @@ def test_listed_object_is_news_only_in_a_version_not_yet_seen() -> None:
     assert cache.apply(WatchEvent("LISTED", make("a", "1", 7)))
 
 
-def test_own_write_is_news_when_a_list_replaces_its_echo() -> None:
-    """The watch was interrupted. Whoever decided before the write should still look again, once."""
+def test_own_write_is_new_when_first_seen_in_a_list() -> None:
+    """After an interrupted watch, the object is reconciled again, once."""
     cache = Cache()
     cache.put(make("a", "1", 7))
     assert not cache.apply(WatchEvent("MODIFIED", make("a", "1", 5)))
@@ -64,66 +64,66 @@ def test_own_write_is_news_when_a_list_replaces_its_echo() -> None:
     assert not cache.apply(WatchEvent("LISTED", make("a", "1", 7)))
 
 
-def test_the_late_answer_to_a_write_does_not_bring_back_a_deleted_object() -> None:
+def test_late_answer_to_a_write_does_not_restore_a_deleted_object() -> None:
     cache = Cache()
     cache.put(make("a", "1", 7))
     cache.apply(WatchEvent("DELETED", make("a", "1", 9)))
     assert not cache.put(make("a", "1", 8))
-    assert held(cache) == {}
+    assert cached(cache) == {}
 
 
-def test_an_object_whose_label_was_restored_is_held_again() -> None:
+def test_object_with_a_restored_label_is_cached_again() -> None:
     cache = Cache()
     cache.put(make("a", "1", 7, owner="x"))
     assert cache.apply(WatchEvent("DELETED", make("a", "1", 8, owner="x")))  # it lost its label
     assert cache.children(make_owner("x"), "Job") == []
     assert cache.apply(WatchEvent("ADDED", make("a", "1", 9, owner="x")))
     assert [uid_of(child) for child in cache.children(make_owner("x"), "Job")] == ["1"]
-    assert cache.apply(WatchEvent("DELETED", make("a", "1", 10, owner="x"))), "the second loss is news, too"
-    assert held(cache) == {}
+    assert cache.apply(WatchEvent("DELETED", make("a", "1", 10, owner="x"))), "the second loss is new, too"
+    assert cached(cache) == {}
 
 
-def test_an_object_of_the_version_of_its_deletion_still_exists() -> None:
+def test_object_with_the_version_of_its_deletion_still_exists() -> None:
     cache = Cache()
     cache.put(make("a", "1", 7))
     cache.apply(WatchEvent("DELETED", make("a", "1", 9)))
     assert cache.put(make("a", "1", 9)), "a real deletion is later than every state of the object"
-    assert held(cache) == {"1": 9}
+    assert cached(cache) == {"1": 9}
 
 
-def test_a_late_loss_of_a_label_does_not_drop_a_newer_state() -> None:
+def test_late_deletion_event_does_not_drop_a_newer_state() -> None:
     cache = Cache()
     cache.put(make("a", "1", 9))
     assert not cache.apply(WatchEvent("DELETED", make("a", "1", 8)))
-    assert held(cache) == {"1": 9}
+    assert cached(cache) == {"1": 9}
 
 
-def test_an_object_missing_from_a_list_comes_back_when_it_is_read() -> None:
+def test_object_missing_from_a_list_is_cached_again_when_read() -> None:
     cache = Cache()
     cache.put(make("a", "1", 7))
     resync(cache, [], cache.mark())
     assert not cache.apply(WatchEvent("MODIFIED", make("a", "1", 6)))
     assert cache.put(make("a", "1", 7)), "it lost its label before, as the list shows"
-    assert held(cache) == {"1": 7}
+    assert cached(cache) == {"1": 7}
 
 
-def test_an_object_that_a_request_found_gone_stays_gone() -> None:
+def test_object_that_a_request_did_not_find_stays_removed() -> None:
     cache = Cache()
     cache.put(make("a", "1", 7))
     cache.remove("1")
     assert not cache.apply(WatchEvent("MODIFIED", make("a", "1", 8)))
     assert not cache.apply(WatchEvent("DELETED", make("a", "1", 9)))
-    assert held(cache) == {}
+    assert cached(cache) == {}
 
 
 def test_versions_are_compared_as_numbers() -> None:
     cache = Cache()
     cache.put(make("a", "1", 9))
     cache.apply(WatchEvent("MODIFIED", make("a", "1", 10)))
-    assert held(cache) == {"1": 10}
+    assert cached(cache) == {"1": 10}
 
 
-def test_a_name_given_to_a_new_object_belongs_to_the_new_one() -> None:
+def test_reused_name_refers_to_the_newer_object() -> None:
     cache = Cache()
     cache.put(make("a", "old", 3, owner="x"))
     cache.apply(WatchEvent("ADDED", make("a", "new", 5, owner="y")))
@@ -134,7 +134,7 @@ def test_a_name_given_to_a_new_object_belongs_to_the_new_one() -> None:
     assert cache.children(make_owner("x"), "Job") == []
 
 
-def test_a_resync_finds_a_deletion_that_the_watch_missed() -> None:
+def test_resync_finds_a_deletion_that_the_watch_missed() -> None:
     cache = Cache()
     cache.put(make("a", "1", 1, owner="x"))
     missed = resync(cache, [], cache.mark())
@@ -148,10 +148,10 @@ def test_a_resync_keeps_an_object_created_after_the_list_was_taken() -> None:
     listed: list[Object] = []
     cache.apply(WatchEvent("ADDED", make("a", "1", 1)))
     assert resync(cache, listed, since) == []
-    assert held(cache) == {"1": 1}
+    assert cached(cache) == {"1": 1}
 
 
-def test_a_resync_leaves_other_kinds_alone_and_is_quiet_when_nothing_was_missed() -> None:
+def test_resync_without_missed_changes_yields_no_events() -> None:
     cache = Cache()
     cache.put(make("a", "1", 1))
     cache.put(make("b", "2", 2, kind="ConfigMap"))
@@ -159,8 +159,8 @@ def test_a_resync_leaves_other_kinds_alone_and_is_quiet_when_nothing_was_missed(
     assert cache.get(Key("ConfigMap", "default", "b")) is not None
 
 
-def test_resync_finds_what_a_changed_definition_no_longer_serves() -> None:
-    """The API server drops a field that its schema lacks from what it serves; the version stays."""
+def test_resync_finds_fields_that_a_changed_crd_drops() -> None:
+    """The API server no longer serves a field that its schema lacks, with the same resourceVersion."""
     cache = Cache()
     job = make("a", "1", 1, kind="FineTuneJob")
     cache.put(job | {"spec": {"mixing": "even", "suspend": False}})
@@ -170,14 +170,14 @@ def test_resync_finds_what_a_changed_definition_no_longer_serves() -> None:
     assert list(cache.resync("FineTuneJob", [served], cache.mark())) == []
 
 
-def test_a_resync_tells_that_a_name_changed_hands() -> None:
+def test_resync_reports_deletion_and_creation_of_a_reused_name() -> None:
     cache = Cache()
     cache.put(make("a", "old", 1))
     missed = resync(cache, [make("a", "new", 2)], cache.mark())
     assert [(event.type, uid_of(event.obj)) for event in missed] == [("DELETED", "old"), ("ADDED", "new")]
 
 
-def test_a_list_that_breaks_off_tells_what_it_had_and_of_no_deletions() -> None:
+def test_interrupted_list_reports_additions_but_no_deletions() -> None:
     cache = Cache()
     cache.put(make("a", "1", 1))
 
@@ -189,10 +189,10 @@ def test_a_list_that_breaks_off_tells_what_it_had_and_of_no_deletions() -> None:
     with pytest.raises(ClusterError):
         missed.extend(cache.resync("Job", broken(), cache.mark()))
     assert [uid_of(event.obj) for event in missed] == ["2"]
-    assert held(cache) == {"1": 1, "2": 2}
+    assert cached(cache) == {"1": 1, "2": 2}
 
 
-def test_a_list_of_one_namespace_tells_nothing_of_another() -> None:
+def test_resync_of_one_namespace_does_not_affect_another() -> None:
     cache = Cache()
     here, there = make("a", "1", 1), make("a", "2", 2)
     there["metadata"]["namespace"] = "elsewhere"
@@ -200,10 +200,10 @@ def test_a_list_of_one_namespace_tells_nothing_of_another() -> None:
     cache.put(there)
     (gone,) = cache.resync("Job", [], cache.mark(), "elsewhere")
     assert (gone.type, uid_of(gone.obj)) == ("DELETED", "2")
-    assert held(cache) == {"1": 1}
+    assert cached(cache) == {"1": 1}
 
 
-def test_what_is_read_is_the_readers_own() -> None:
+def test_read_returns_a_copy() -> None:
     cache = Cache()
     made = make("a", "1", 1) | {"data": {"text": "größer 🙂"}}
     cache.put(made)
@@ -213,7 +213,7 @@ def test_what_is_read_is_the_readers_own() -> None:
     assert cache.get(Key.of(made)) == made
 
 
-def test_a_deeply_nested_object_is_held_too() -> None:
+def test_deeply_nested_object_is_cached() -> None:
     cache, deep = Cache(), {}
     for _ in range(500):
         deep = {"deeper": deep}
@@ -232,7 +232,7 @@ def test_objects_are_found_by_their_phase() -> None:
     assert [uid_of(obj) for obj in cache.of_kind("Job", "default", "Failed")] == ["1", "2"]
 
 
-def test_an_object_without_a_phase_is_found_by_every_phase() -> None:
+def test_object_without_a_phase_matches_every_phase() -> None:
     cache = Cache()
     cache.put(make("a", "1", 1) | {"status": {"phase": "Pending"}})
     cache.put(make("b", "2", 2))
@@ -249,7 +249,7 @@ def test_children_follow_a_change_of_owner() -> None:
     assert [uid_of(child) for child in cache.children(make_owner("y"), "Job")] == ["1"]
 
 
-def test_the_owner_of_a_deleted_jobs_pod_is_still_known() -> None:
+def test_owner_of_a_deleted_jobs_pod_is_known() -> None:
     cache = Cache()
     pod = make("p", "pod", 3, kind="Pod")
     pod["metadata"]["ownerReferences"] = [{"kind": "Job", "name": "a", "uid": "job", "controller": True}]
@@ -259,7 +259,7 @@ def test_the_owner_of_a_deleted_jobs_pod_is_still_known() -> None:
     assert [owner.uid for owner in cache.owners(pod)] == ["job", "ftj"]
 
 
-def test_deleted_job_leads_no_pod_of_another_namespace_to_its_owner() -> None:
+def test_pod_in_another_namespace_has_no_owner_through_a_deleted_job() -> None:
     cache = Cache()
     cache.put(make_owner("ftj"))
     cache.put(make("a", "job", 2, owner="ftj"))
@@ -273,7 +273,7 @@ def test_deleted_job_leads_no_pod_of_another_namespace_to_its_owner() -> None:
 @pytest.mark.parametrize(
     ("field", "value"), [("namespace", "attacker"), ("name", "another"), ("kind", "EvalGate")]
 )
-def test_reference_that_only_names_the_uid_makes_no_child(field: str, value: str) -> None:
+def test_owner_reference_with_only_a_matching_uid_makes_no_child(field: str, value: str) -> None:
     cache, owner = Cache(), make_owner("ftj")
     cache.put(owner)
     child = make("a", "job", 2, owner="ftj")
@@ -293,7 +293,7 @@ def test_reference_that_only_names_the_uid_makes_no_child(field: str, value: str
 
 
 class Interleavings(RuleBasedStateMachine):
-    """A cluster, a late watch that loses events, lists that arrive late, and late answers to writes.
+    """A cluster with a late watch that loses events, late lists, and late answers to writes.
 
     Watch and lists select by a label that objects may lose."""
 
@@ -341,8 +341,8 @@ class Interleavings(RuleBasedStateMachine):
             self.watch.append(WatchEvent("DELETED", obj | {"metadata": metadata}))
 
     @rule(name=st.sampled_from("abc"), ours=st.booleans())
-    def lose_the_label(self, name: str, ours: bool) -> None:
-        """The watch shows the object as it was, with the version of the change."""
+    def remove_the_label(self, name: str, ours: bool) -> None:
+        """The watch reports the object's last labelled state, with the version of the change."""
         if name in self.truth:
             obj = self.truth.pop(name)
             metadata = obj["metadata"] | {"resourceVersion": str(self._next())}
@@ -352,7 +352,7 @@ class Interleavings(RuleBasedStateMachine):
                 self.answers.append(self.unlabelled[name])
 
     @rule(name=st.sampled_from("abc"))
-    def get_the_label_back(self, name: str) -> None:
+    def restore_the_label(self, name: str) -> None:
         if name in self.unlabelled:
             obj = self.unlabelled.pop(name)
             metadata = obj["metadata"] | {"resourceVersion": str(self._next())}
@@ -404,15 +404,15 @@ class Interleavings(RuleBasedStateMachine):
             assert self.cache.get(Key.of(obj)) == obj
 
     @invariant()
-    def nothing_is_held_that_the_next_resync_would_not_mend(self) -> None:
+    def next_resync_makes_the_cache_correct(self) -> None:
         probe = Cache()
         for obj in self.cache.of_kind("Job", "default"):
             probe.put(obj)
         resync(probe, list(self.truth.values()), probe.mark())
-        assert held(probe) == {uid_of(o): resource_version(o) for o in self.truth.values()}
+        assert cached(probe) == {uid_of(o): resource_version(o) for o in self.truth.values()}
 
     def teardown(self) -> None:
-        """All that is under way arrives, in any order that is left, and one list more."""
+        """Deliver all outstanding events, answers and lists, and then a current list."""
         for event in self.watch:
             self.cache.apply(event)
         for answer in self.answers:
@@ -420,7 +420,7 @@ class Interleavings(RuleBasedStateMachine):
         for objects, since in self.lists:
             resync(self.cache, objects, since)
         resync(self.cache, list(self.truth.values()), self.cache.mark())
-        assert held(self.cache) == {uid_of(o): resource_version(o) for o in self.truth.values()}
+        assert cached(self.cache) == {uid_of(o): resource_version(o) for o in self.truth.values()}
 
 
 TestInterleavings = Interleavings.TestCase

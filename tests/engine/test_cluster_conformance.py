@@ -1,6 +1,6 @@
-"""What the engine may expect of any cluster: only calls of ``cluster.Cluster``, so the API server can join.
+"""The conformance tests of ``cluster.Cluster``, which run on all three implementations.
 
-A real cluster shows deletions in the background and events on another thread: both are waited for.
+A real cluster deletes in the background and reports events on another thread, so the tests wait for both.
 """
 
 import uuid
@@ -45,7 +45,7 @@ def cluster(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Cluster]
 
 @pytest.fixture
 def named() -> Names:
-    """Names that no other test uses, for a cluster that several tests share."""
+    """Return a function that makes unique names, because several tests share a cluster."""
     suffix = uuid.uuid4().hex[:6]
     return lambda name: f"{name}-{suffix}"
 
@@ -66,7 +66,7 @@ def finetunejob(name: str) -> Object:
 
 
 def job(name: str, owner: Object) -> Object:
-    """A Job that never runs, on any cluster."""
+    """Build a Job that never runs on any cluster."""
     container = {"name": "trainer", "image": "example.invalid/none", "command": ["true"]}
     return {
         "apiVersion": "batch/v1",
@@ -95,7 +95,7 @@ def get(cluster: Cluster, obj: Object) -> Object:
     return found
 
 
-def test_what_is_created_can_be_read_and_listed(cluster: Cluster, named: Names) -> None:
+def test_created_object_can_be_read_and_listed(cluster: Cluster, named: Names) -> None:
     made = cluster.create(config_map(named("a"), x="1"))
     assert uid_of(made)
     assert resource_version(made) > 0
@@ -104,13 +104,13 @@ def test_what_is_created_can_be_read_and_listed(cluster: Cluster, named: Names) 
     assert uid_of(made) in map(uid_of, cluster.list_objects("ConfigMap"))
 
 
-def test_objects_say_their_api_version_and_kind_also_in_lists(cluster: Cluster, named: Names) -> None:
+def test_listed_object_has_api_version_and_kind(cluster: Cluster, named: Names) -> None:
     made = cluster.create(config_map(named("a")))
     (listed,) = [o for o in cluster.list_objects("ConfigMap") if uid_of(o) == uid_of(made)]
     assert (listed["apiVersion"], listed["kind"]) == ("v1", "ConfigMap")
 
 
-def test_one_namespace_is_listed_alone(cluster: Cluster, named: Names) -> None:
+def test_list_of_one_namespace_excludes_others(cluster: Cluster, named: Names) -> None:
     made = cluster.create(config_map(named("a")))
     listed = list(cluster.list_objects("ConfigMap", "default"))
     assert uid_of(made) in map(uid_of, listed)
@@ -118,17 +118,17 @@ def test_one_namespace_is_listed_alone(cluster: Cluster, named: Names) -> None:
     assert list(cluster.list_objects("ConfigMap", "elsewhere")) == []
 
 
-def test_an_absent_object_is_none(cluster: Cluster, named: Names) -> None:
+def test_get_of_a_missing_object_returns_none(cluster: Cluster, named: Names) -> None:
     assert cluster.get(Key("ConfigMap", "default", named("absent"))) is None
 
 
-def test_a_name_is_given_once(cluster: Cluster, named: Names) -> None:
+def test_second_object_with_the_same_name_is_refused(cluster: Cluster, named: Names) -> None:
     cluster.create(config_map(named("a")))
     with pytest.raises(AlreadyExistsError):
         cluster.create(config_map(named("a")))
 
 
-def test_a_name_is_free_again_after_a_deletion_under_another_uid(cluster: Cluster, named: Names) -> None:
+def test_name_of_a_deleted_object_is_reused_with_another_uid(cluster: Cluster, named: Names) -> None:
     first = cluster.create(config_map(named("a")))
     cluster.delete(Key.of(first), uid_of(first))
     eventually(lambda: cluster.get(Key.of(first)) is None)
@@ -140,7 +140,7 @@ def test_an_invalid_name_is_refused(cluster: Cluster) -> None:
         cluster.create(config_map("Not_A_Name"))
 
 
-def test_a_replacement_needs_the_current_version(cluster: Cluster, named: Names) -> None:
+def test_replace_requires_the_current_version(cluster: Cluster, named: Names) -> None:
     made = cluster.create(config_map(named("a"), x="1"))
     newer = cluster.replace(made | {"data": {"x": "2"}})
     assert resource_version(newer) > resource_version(made)
@@ -149,7 +149,7 @@ def test_a_replacement_needs_the_current_version(cluster: Cluster, named: Names)
     assert get(cluster, made)["data"] == {"x": "2"}
 
 
-def test_an_absent_object_cannot_be_replaced(cluster: Cluster, named: Names) -> None:
+def test_replace_of_a_missing_object_raises_not_found(cluster: Cluster, named: Names) -> None:
     made = cluster.create(config_map(named("a")))
     cluster.delete(Key.of(made), uid_of(made))
     eventually(lambda: cluster.get(Key.of(made)) is None)
@@ -167,13 +167,13 @@ def test_an_immutable_config_map_keeps_its_data(cluster: Cluster, named: Names) 
     assert cluster.replace(labelled)["metadata"]["labels"] == {"team": "a"}
 
 
-def test_a_status_is_written_apart_from_the_spec(cluster: Cluster, named: Names) -> None:
+def test_status_and_spec_are_written_separately(cluster: Cluster, named: Names) -> None:
     made = cluster.create(finetunejob(named("a")) | {"status": {"phase": "Forged"}})
     assert "status" not in made
-    told = cluster.patch_status(Key.of(made), {"phase": "Pending"}, version(made))
-    assert told["status"] == {"phase": "Pending"}
-    assert told["metadata"]["generation"] == 1
-    suspended = told | {"spec": told["spec"] | {"suspend": True}, "status": {"phase": "Forged"}}
+    updated = cluster.patch_status(Key.of(made), {"phase": "Pending"}, version(made))
+    assert updated["status"] == {"phase": "Pending"}
+    assert updated["metadata"]["generation"] == 1
+    suspended = updated | {"spec": updated["spec"] | {"suspend": True}, "status": {"phase": "Forged"}}
     changed = cluster.replace(suspended)
     assert changed["status"] == {"phase": "Pending"}
     assert changed["metadata"]["generation"] == 2
@@ -182,32 +182,33 @@ def test_a_status_is_written_apart_from_the_spec(cluster: Cluster, named: Names)
 def test_a_status_is_replaced_as_a_whole(cluster: Cluster, named: Names) -> None:
     made = cluster.create(finetunejob(named("a")))
     first: Object = {"phase": "Training", "message": "m", "display": {"stage": "sft 1/1", "golden": "0.94"}}
-    told = cluster.patch_status(Key.of(made), first, version(made))
+    updated = cluster.patch_status(Key.of(made), first, version(made))
     second: Object = {"phase": "Training", "display": {"stage": "sft 1/1"}}
-    told = cluster.patch_status(Key.of(made), second, version(told))
-    assert told["status"] == second
-    assert get(cluster, made)["status"] == told["status"]
+    updated = cluster.patch_status(Key.of(made), second, version(updated))
+    assert updated["status"] == second
+    assert get(cluster, made)["status"] == updated["status"]
 
 
-def test_a_status_needs_the_current_version(cluster: Cluster, named: Names) -> None:
+def test_status_write_requires_the_current_version(cluster: Cluster, named: Names) -> None:
     made = cluster.create(finetunejob(named("a")))
     cluster.patch_status(Key.of(made), {"phase": "Pending"}, version(made))
     with pytest.raises(ConflictError):
         cluster.patch_status(Key.of(made), {"phase": "Validating"}, version(made))
 
 
-def test_an_absent_objects_status_is_not_found(cluster: Cluster, named: Names) -> None:
+def test_status_write_of_a_missing_object_raises_not_found(cluster: Cluster, named: Names) -> None:
     with pytest.raises(NotFoundError):
         cluster.patch_status(Key("FineTuneJob", "default", named("absent")), {"phase": "Pending"}, "1")
 
 
-def test_the_same_status_again_is_no_change(cluster: Cluster, named: Names) -> None:
+def test_writing_the_same_status_keeps_the_version(cluster: Cluster, named: Names) -> None:
     made = cluster.create(finetunejob(named("a")))
-    told = cluster.patch_status(Key.of(made), {"phase": "Pending"}, version(made))
-    assert version(cluster.patch_status(Key.of(made), {"phase": "Pending"}, version(told))) == version(told)
+    first = cluster.patch_status(Key.of(made), {"phase": "Pending"}, version(made))
+    second = cluster.patch_status(Key.of(made), {"phase": "Pending"}, version(first))
+    assert version(second) == version(first)
 
 
-def test_deleting_takes_along_what_is_owned(cluster: Cluster, named: Names) -> None:
+def test_delete_also_deletes_owned_objects(cluster: Cluster, named: Names) -> None:
     owner = cluster.create(finetunejob(named("a")))
     child = cluster.create(job(named("child"), owner))
     grandchild = cluster.create(config_map(named("grandchild"), child))
@@ -219,7 +220,7 @@ def test_deleting_takes_along_what_is_owned(cluster: Cluster, named: Names) -> N
     assert cluster.get(Key.of(stranger)) is not None
 
 
-def test_a_child_of_an_owner_that_is_gone_goes_too(cluster: Cluster, named: Names) -> None:
+def test_child_created_after_its_owners_deletion_is_deleted(cluster: Cluster, named: Names) -> None:
     owner = cluster.create(finetunejob(named("a")))
     cluster.delete(Key.of(owner), uid_of(owner))
     eventually(lambda: cluster.get(Key.of(owner)) is None)
@@ -227,13 +228,13 @@ def test_a_child_of_an_owner_that_is_gone_goes_too(cluster: Cluster, named: Name
     eventually(lambda: cluster.get(Key.of(child)) is None, seconds=60)
 
 
-def test_deleting_spares_a_namesake_with_another_uid(cluster: Cluster, named: Names) -> None:
+def test_delete_with_another_uid_does_nothing(cluster: Cluster, named: Names) -> None:
     made = cluster.create(config_map(named("a")))
     cluster.delete(Key.of(made), str(uuid.uuid4()))
     assert get(cluster, made) == made
 
 
-def test_deleting_what_is_absent_is_fine(cluster: Cluster, named: Names) -> None:
+def test_delete_of_a_missing_object_succeeds(cluster: Cluster, named: Names) -> None:
     cluster.delete(Key("ConfigMap", "default", named("absent")), str(uuid.uuid4()))
 
 
@@ -242,13 +243,13 @@ def test_a_watch_sees_every_change_of_an_object_in_order(cluster: Cluster, named
     name = named("a")
 
     def note(event: WatchEvent) -> None:
-        """It is called for as long as the cluster is there, also with what other tests make."""
+        """Keep events of this test's object: the listener also receives those of other tests."""
         if event.obj["metadata"]["name"] == name:
             seen.append(event)
 
     cluster.watch(note)
     made = cluster.create(finetunejob(name))
-    told = cluster.patch_status(Key.of(made), {"phase": "Pending"}, version(made))
+    updated = cluster.patch_status(Key.of(made), {"phase": "Pending"}, version(made))
     cluster.delete(Key.of(made), uid_of(made))
 
     def of_this() -> list[WatchEvent]:
@@ -257,12 +258,12 @@ def test_a_watch_sees_every_change_of_an_object_in_order(cluster: Cluster, named
     eventually(lambda: len(of_this()) == 3)
     assert [event.type for event in of_this()] == ["ADDED", "MODIFIED", "DELETED"]
     versions = [resource_version(event.obj) for event in of_this()]
-    assert versions[:2] == [resource_version(made), resource_version(told)]
+    assert versions[:2] == [resource_version(made), resource_version(updated)]
     assert versions == sorted(set(versions))
     assert all(event.obj["kind"] == "FineTuneJob" for event in of_this())
 
 
-def test_changing_a_returned_object_changes_nothing_in_the_cluster(cluster: Cluster, named: Names) -> None:
+def test_changing_a_returned_object_does_not_change_the_cluster(cluster: Cluster, named: Names) -> None:
     made = cluster.create(config_map(named("a"), x="1"))
     made["data"]["x"] = "2"
     next(iter(cluster.list_objects("ConfigMap"))).setdefault("data", {})["x"] = "3"
@@ -275,7 +276,7 @@ def test_an_event_can_be_recorded_about_an_object(cluster: Cluster, named: Names
     cluster.record_event(made, "Warning", "Regressing", "golden 88/100, best 94/100: -6.0 points")
 
 
-def test_creating_again_what_is_ours_is_fine(cluster: Cluster, named: Names) -> None:
+def test_create_ours_returns_an_existing_child(cluster: Cluster, named: Names) -> None:
     owner = cluster.create(finetunejob(named("a")))
     made = create_ours(cluster, job(named("child"), owner))
     assert uid_of(create_ours(cluster, job(named("child"), owner))) == uid_of(made)
@@ -284,7 +285,7 @@ def test_creating_again_what_is_ours_is_fine(cluster: Cluster, named: Names) -> 
         create_ours(cluster, job(named("child"), other))
 
 
-def test_applying_writes_only_what_differs(cluster: Cluster, named: Names) -> None:
+def test_apply_writes_only_changed_content(cluster: Cluster, named: Names) -> None:
     owner = cluster.create(finetunejob(named("a")))
     first = apply(cluster, config_map(named("results"), owner, x="1"))
     assert version(apply(cluster, config_map(named("results"), owner, x="1"))) == version(first)
@@ -294,7 +295,7 @@ def test_applying_writes_only_what_differs(cluster: Cluster, named: Names) -> No
         apply(cluster, config_map(named("results"), owner, x="3"), first)
 
 
-def test_applying_keeps_what_others_attached(cluster: Cluster, named: Names) -> None:
+def test_apply_keeps_metadata_of_others(cluster: Cluster, named: Names) -> None:
     owner = cluster.create(finetunejob(named("a")))
     first = apply(cluster, config_map(named("results"), owner, x="1"))
     theirs = {
@@ -309,7 +310,7 @@ def test_applying_keeps_what_others_attached(cluster: Cluster, named: Names) -> 
     cluster.replace(second | {"metadata": second["metadata"] | {"finalizers": []}})
 
 
-def test_a_cache_holds_the_content_of_the_config_maps_it_is_asked_for(cluster: Cluster, named: Names) -> None:
+def test_cache_returns_current_config_map_content(cluster: Cluster, named: Names) -> None:
     cache = Cache(cluster.get)
     cluster.watch(cache.apply)
     made = cluster.create(config_map(named("a"), x="1"))
@@ -325,7 +326,7 @@ def test_a_cache_holds_the_content_of_the_config_maps_it_is_asked_for(cluster: C
     assert cache.get(key) is None
 
 
-def test_a_list_shows_which_config_maps_there_are(cluster: Cluster, named: Names) -> None:
+def test_resync_finds_existing_config_maps(cluster: Cluster, named: Names) -> None:
     made = cluster.create(config_map(named("a"), x="1"))
     cache = Cache(cluster.get)
     list(cache.resync("ConfigMap", cluster.list_objects("ConfigMap"), cache.mark()))
@@ -339,14 +340,14 @@ def test_the_events_about_an_object_can_be_listed(cluster: Cluster, named: Names
     cluster.record_event(made, "Normal", "Training", "training")
     cluster.record_event(other, "Normal", "Pending", "waiting")
 
-    def told(obj: Object, namespace: str = "default") -> set[tuple[str, str, str]]:
+    def events_about(obj: Object, namespace: str = "default") -> set[tuple[str, str, str]]:
         found = cluster.list_events(namespace, uid_of(obj))
         return {(event["type"], event["reason"], event["message"]) for event in found}
 
-    assert told(made) == {
+    assert events_about(made) == {
         ("Warning", "Regressing", "golden 88/100, best 94/100: -6.0 points"),
         ("Normal", "Training", "training"),
     }
-    assert told(other) == {("Normal", "Pending", "waiting")}
-    assert told(made, "kube-system") == set()
+    assert events_about(other) == {("Normal", "Pending", "waiting")}
+    assert events_about(made, "kube-system") == set()
     assert cluster.list_events("default", str(uuid.uuid4())) == []

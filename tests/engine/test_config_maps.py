@@ -1,4 +1,4 @@
-"""Anybody may create ConfigMaps: the cache holds little of them, and reads what a decision needs."""
+"""The cache keeps little of ConfigMaps, because anybody may create them. Decisions read their content."""
 
 import tracemalloc
 from collections.abc import Iterator
@@ -15,13 +15,13 @@ KEY = Key("ConfigMap", "default", "rows")
 
 
 def config_map(name: str = "rows", version: int = 1, text: str = "1", **metadata: Any) -> Object:
-    """Its uid is its name."""
+    """Build a ConfigMap whose uid is its name."""
     made = {"name": name, "namespace": "default", "uid": name, "resourceVersion": str(version)}
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": made | metadata, "data": {"rows": text}}
 
 
 class Stored:
-    """ConfigMaps of a cluster, which counts how often one is read."""
+    """The ConfigMaps of a cluster, with a record of the reads."""
 
     def __init__(self, *objects: Object) -> None:
         self.objects = {Key.of(obj): obj for obj in objects}
@@ -39,7 +39,7 @@ def memory() -> Iterator[None]:
     tracemalloc.stop()
 
 
-def taken_in(cache: Cache, obj: Object, type: str = "ADDED") -> None:
+def apply_event(cache: Cache, obj: Object, type: str = "ADDED") -> None:
     assert type in ("ADDED", "MODIFIED", "DELETED")
     cache.apply(WatchEvent(type, obj))  # type: ignore[arg-type]
 
@@ -47,30 +47,30 @@ def taken_in(cache: Cache, obj: Object, type: str = "ADDED") -> None:
 def test_content_is_read_once_per_version() -> None:
     stored = Stored(config_map())
     cache = Cache(stored.read)
-    taken_in(cache, config_map())
+    apply_event(cache, config_map())
     assert cache.has(KEY)
     assert stored.reads == []
     assert [cache.get(KEY), cache.get(KEY)] == [config_map()] * 2
     assert stored.reads == ["rows"]
     stored.objects[KEY] = changed = config_map(version=2, text="2")
-    taken_in(cache, changed, "MODIFIED")
+    apply_event(cache, changed, "MODIFIED")
     assert [cache.get(KEY), cache.get(KEY)] == [changed] * 2
     assert stored.reads == ["rows"] * 2
 
 
-def test_content_newer_than_the_watch_is_held_until_the_watch_arrives() -> None:
+def test_content_newer_than_the_watch_is_kept() -> None:
     changed = config_map(version=2, text="2")
     stored = Stored(changed)
     cache = Cache(stored.read)
-    taken_in(cache, config_map())
+    apply_event(cache, config_map())
     assert cache.get(KEY) == changed
-    taken_in(cache, config_map(), "MODIFIED")
-    taken_in(cache, changed, "MODIFIED")
+    apply_event(cache, config_map(), "MODIFIED")
+    apply_event(cache, changed, "MODIFIED")
     assert cache.get(KEY) == changed
     assert stored.reads == ["rows"]
 
 
-def test_the_answer_to_our_own_write_needs_no_read() -> None:
+def test_own_write_needs_no_read() -> None:
     stored = Stored()
     cache = Cache(stored.read)
     cache.put(config_map(text="plan"))
@@ -82,7 +82,7 @@ def test_a_deleted_config_map_is_none_without_a_read() -> None:
     stored = Stored()
     cache = Cache(stored.read)
     cache.put(config_map())
-    taken_in(cache, config_map(version=2), "DELETED")
+    apply_event(cache, config_map(version=2), "DELETED")
     assert cache.get(KEY) is None
     assert not cache.has(KEY)
     assert stored.reads == []
@@ -90,35 +90,35 @@ def test_a_deleted_config_map_is_none_without_a_read() -> None:
 
 def test_a_config_map_deleted_before_it_is_read_is_none() -> None:
     cache = Cache(Stored().read)
-    taken_in(cache, config_map())
+    apply_event(cache, config_map())
     assert cache.get(KEY) is None
 
 
-def test_a_failed_read_is_an_error_and_not_absence() -> None:
+def test_failed_read_raises_an_error_instead_of_returning_none() -> None:
     def fail(key: Key) -> Object:
         raise ClusterError(f"no answer about {key.name}")
 
     cache = Cache(fail)
-    taken_in(cache, config_map())
+    apply_event(cache, config_map())
     with pytest.raises(ClusterError, match="no answer about rows"):
         cache.get(KEY)
 
 
-def test_content_larger_than_all_room_is_read_each_time() -> None:
+def test_content_larger_than_the_cache_is_read_each_time() -> None:
     stored = Stored(config_map(text="x" * 1000))
     cache = Cache(stored.read, content_bytes=500)
-    taken_in(cache, config_map())
+    apply_event(cache, config_map())
     for _ in range(3):
         assert cache.get(KEY) == stored.objects[KEY]
     assert stored.reads == ["rows"] * 3
 
 
-def test_content_that_was_not_read_for_longest_goes_first() -> None:
+def test_least_recently_read_content_is_dropped_first() -> None:
     small = {name: config_map(name, text="x" * 400) for name in "abc"}
     stored = Stored(*small.values())
     cache = Cache(stored.read, content_bytes=2 * len(write_json(small["a"])))
     for obj in small.values():
-        taken_in(cache, obj)
+        apply_event(cache, obj)
     for name in "abacacb":
         assert cache.get(Key("ConfigMap", "default", name)) == small[name]
     assert stored.reads == ["a", "b", "c", "b"]
@@ -128,9 +128,9 @@ def test_memory_does_not_grow_with_the_content_of_config_maps(memory: None) -> N
     cache = Cache()
     before, _ = tracemalloc.get_traced_memory()
     for number in range(30):
-        taken_in(cache, config_map(f"foreign-{number}", text="x" * MB))
+        apply_event(cache, config_map(f"foreign-{number}", text="x" * MB))
     listed = (config_map(f"listed-{number}", text="x" * MB) for number in range(30))
-    assert sum(1 for _ in cache.resync("ConfigMap", listed, cache.mark())) == 60, "30 came, 30 went"
+    assert sum(1 for _ in cache.resync("ConfigMap", listed, cache.mark())) == 60, "30 added, 30 deleted"
     assert tracemalloc.get_traced_memory()[0] - before < MB / 4
 
 
@@ -138,13 +138,13 @@ def test_read_content_takes_no_more_memory_than_its_limit(memory: None) -> None:
     cache = Cache(lambda key: config_map(key.name, text="x" * MB), content_bytes=4 * MB)
     before, _ = tracemalloc.get_traced_memory()
     for number in range(30):
-        taken_in(cache, config_map(f"foreign-{number}"))
+        apply_event(cache, config_map(f"foreign-{number}"))
         assert cache.get(Key("ConfigMap", "default", f"foreign-{number}")) is not None
     assert tracemalloc.get_traced_memory()[0] - before < 4.5 * MB
 
 
 @pytest.mark.parametrize("kind", ["ConfigMap", "Pod", "Job", "FineTuneJob", "EvalGate"])
-def test_what_users_attach_to_an_object_is_not_held(kind: str) -> None:
+def test_metadata_from_users_is_not_cached(kind: str) -> None:
     big = "x" * 1000
     reference = {"apiVersion": "v1", "kind": "Thing", "name": "a", "uid": "u"}
     made = config_map() | {"kind": kind}
@@ -169,7 +169,7 @@ def test_what_users_attach_to_an_object_is_not_held(kind: str) -> None:
     }
 
 
-def test_an_owner_reference_longer_than_any_name_is_not_held() -> None:
+def test_oversized_owner_reference_is_not_cached() -> None:
     cache = Cache()
     owner = {"apiVersion": "v1", "kind": "Thing", "name": "x" * MB, "uid": "owner", "controller": True}
     cache.put(config_map(ownerReferences=[owner]))

@@ -1,4 +1,4 @@
-"""Which cluster a client speaks to, in a pod that has a service account."""
+"""Which cluster a client connects to, in a pod that has a service account."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ OF_POD, OF_USER = "https://of-the-pod", "https://of-the-user"
 
 @pytest.fixture(autouse=True)
 def in_a_pod(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its token would lie in a folder that only a pod has."""
+    """Replace the service account, whose token is in a folder that only pods have."""
 
     def load(configuration: client.Configuration) -> None:
         configuration.host = OF_POD
@@ -23,12 +23,12 @@ def in_a_pod(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def use_kubeconfig(monkeypatch: pytest.MonkeyPatch, location: str) -> None:
-    """As KUBECONFIG says it, which the client reads when it is imported."""
+    """Set the location that the client read from KUBECONFIG when it was imported."""
     for module in (config, kube_config):
         monkeypatch.setattr(module, "KUBE_CONFIG_DEFAULT_LOCATION", location)
 
 
-def test_the_operator_speaks_to_its_own_cluster_and_a_user_to_that_of_the_kubeconfig(
+def test_operator_uses_service_account_and_user_uses_kubeconfig(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = {
@@ -44,7 +44,7 @@ def test_the_operator_speaks_to_its_own_cluster_and_a_user_to_that_of_the_kubeco
 
 
 @pytest.mark.parametrize("location", ["", "/nowhere/config", "/nowhere/config:"])
-def test_without_a_kubeconfig_a_user_has_the_pods_own_cluster(
+def test_user_without_kubeconfig_uses_the_service_account(
     location: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     use_kubeconfig(monkeypatch, location)

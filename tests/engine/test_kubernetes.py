@@ -1,4 +1,4 @@
-"""What the real API server answers, as the error that says what to do."""
+"""Answers of a real API server become the error class that says how to handle them."""
 
 import uuid
 from collections.abc import Iterator
@@ -27,7 +27,7 @@ DENIED = f"denied-{uuid.uuid4().hex[:6]}"
 
 @pytest.fixture
 def cluster(server: ApiServer) -> Iterator[KubernetesCluster]:
-    """Of a server with a policy that denies one ConfigMap."""
+    """A cluster with an admission policy that denies one ConfigMap."""
     policy = {
         "metadata": {"name": DENIED},
         "spec": {
@@ -63,7 +63,7 @@ def config_map(name: str) -> Object:
     return made
 
 
-def test_what_a_policy_denies_may_be_allowed_another_day(cluster: KubernetesCluster) -> None:
+def test_denial_by_an_admission_policy_raises_forbidden(cluster: KubernetesCluster) -> None:
     found: list[ClusterError] = []
 
     def is_denied() -> bool:
@@ -76,12 +76,12 @@ def test_what_a_policy_denies_may_be_allowed_another_day(cluster: KubernetesClus
         cluster.delete(Key.of(made), uid_of(made))
         return False
 
-    eventually(is_denied, seconds=60, what="the policy holds")
+    eventually(is_denied, seconds=60, what="the policy takes effect")
     assert isinstance(found[-1], ForbiddenError), repr(found[-1])
     assert "not this one" in str(found[-1])
 
 
-def test_a_namespace_that_is_being_deleted_takes_nothing_new(
+def test_create_in_a_terminating_namespace_raises_terminating(
     cluster: KubernetesCluster, server: ApiServer
 ) -> None:
     name = f"goes-away-{uuid.uuid4().hex[:6]}"
@@ -97,6 +97,6 @@ def test_a_namespace_that_is_being_deleted_takes_nothing_new(
         namespaces.patch_namespace(name, {"metadata": {"finalizers": None}})
 
 
-def test_what_is_wrong_in_itself_is_invalid(cluster: KubernetesCluster) -> None:
+def test_object_with_an_invalid_name_raises_invalid(cluster: KubernetesCluster) -> None:
     with pytest.raises(InvalidError, match="RFC 1123"):
         cluster.create(config_map("No Name"))

@@ -1,4 +1,4 @@
-"""At most one candidate leads, whatever happens to the others and to the API server."""
+"""At most one candidate leads, even if others or the API server fail."""
 
 import threading
 from collections.abc import Callable
@@ -16,7 +16,7 @@ KEY = Key("Lease", "tunegate", "tunegate-operator")
 
 
 class Stop(threading.Event):
-    """Time passes only while the candidate waits; ``on_wait`` is what happens meanwhile."""
+    """Advances the clock while the candidate waits, and calls ``on_wait`` with the number of the wait."""
 
     def __init__(self, clock: FakeClock, waits: int, on_wait: Callable[[int], None] = lambda _: None) -> None:
         super().__init__()
@@ -51,7 +51,7 @@ def holder(cluster: FakeCluster) -> str | None:
     return found
 
 
-def test_the_first_candidate_leads_and_gives_the_lease_back(cluster, clock):
+def test_first_candidate_leads_and_releases_the_lease(cluster, clock):
     started, seen = [], []
     stop = Stop(clock, 3, lambda _: seen.append(holder(cluster)))
     assert candidate(cluster, clock, "a").lead(lambda: started.append(1), stop)
@@ -69,7 +69,7 @@ def test_a_second_candidate_waits_while_the_first_renews(cluster, clock):
     assert holder(cluster) == "a"
 
 
-def test_a_dead_holder_is_followed_after_the_duration_and_not_before(cluster, clock):
+def test_dead_holder_is_replaced_only_after_the_duration(cluster, clock):
     candidate(cluster, clock, "a")._try_to_hold()
     began, started = clock.monotonic(), []
     stop = Stop(clock, 20)
@@ -81,7 +81,7 @@ def test_a_dead_holder_is_followed_after_the_duration_and_not_before(cluster, cl
     assert lease["spec"]["leaseTransitions"] == 1
 
 
-def test_a_lease_that_was_given_back_is_taken_at_once(cluster, clock):
+def test_released_lease_is_taken_at_once(cluster, clock):
     candidate(cluster, clock, "a").lead(lambda: None, Stop(clock, 0))
     started = []
     candidate(cluster, clock, "b").lead(lambda: started.append(1), Stop(clock, 0))
@@ -89,7 +89,7 @@ def test_a_lease_that_was_given_back_is_taken_at_once(cluster, clock):
 
 
 def test_the_holders_clock_does_not_matter(cluster, clock):
-    """What counts is how long we saw no change, not the times that the Lease names."""
+    """A candidate measures how long it saw no change, and ignores the times in the Lease."""
     candidate(cluster, clock, "a")._try_to_hold()
     lease = cluster.as_user.get(KEY)
     assert lease is not None
@@ -101,7 +101,7 @@ def test_the_holders_clock_does_not_matter(cluster, clock):
     assert not second._try_to_hold()
 
 
-def test_a_leader_that_cannot_renew_gives_up_before_another_may_lead(cluster, clock):
+def test_leader_that_cannot_renew_stops_before_another_may_lead(cluster, clock):
     began, stop = clock.monotonic(), Stop(clock, 50)
 
     def started() -> None:
@@ -111,7 +111,7 @@ def test_a_leader_that_cannot_renew_gives_up_before_another_may_lead(cluster, cl
     assert RENEW_DEADLINE <= clock.monotonic() - began < DURATION
 
 
-def test_a_leader_ends_as_soon_as_it_sees_another_holder(cluster, clock):
+def test_leader_stops_as_soon_as_it_sees_another_holder(cluster, clock):
     def take_over(_: int) -> None:
         lease = cluster.as_user.get(KEY)
         assert lease is not None
@@ -124,8 +124,8 @@ def test_a_leader_ends_as_soon_as_it_sees_another_holder(cluster, clock):
     assert holder(cluster) == "b"
 
 
-def test_two_that_start_together_agree_on_one(cluster, clock):
-    """The one whose write comes second meets the other's version."""
+def test_only_one_of_two_simultaneous_candidates_leads(cluster, clock):
+    """The candidate that writes second gets a conflict."""
     a, b = candidate(cluster, clock, "a"), candidate(cluster, clock, "b")
     lease = cluster.get
     between = iter([None])
@@ -142,8 +142,8 @@ def test_two_that_start_together_agree_on_one(cluster, clock):
 
 
 @pytest.mark.parametrize("slow_renewals", [0, 1, 3])
-def test_a_slow_api_server_holds_no_leader_beyond_the_duration(cluster, clock, slow_renewals):
-    """Others count from the moment that a renewal was sent, and each request may take until it times out."""
+def test_leader_with_a_slow_api_server_stops_within_the_duration(cluster, clock, slow_renewals):
+    """Others count from the moment a renewal was sent, and each request may take until its timeout."""
     get, replace, left = cluster.get, cluster.replace, [slow_renewals]
 
     def slow_get(key: Key) -> object:
@@ -174,12 +174,12 @@ MALFORMED = {
     "words for numbers": {"holderIdentity": "b", "leaseDurationSeconds": "soon", "leaseTransitions": "many"},
     "nulls": {"holderIdentity": "b", "leaseDurationSeconds": None, "leaseTransitions": None},
     "a negative duration": {"holderIdentity": "b", "leaseDurationSeconds": -5},
-    "a holder that is no name": {"holderIdentity": {"name": "b"}},
+    "a holder that is an object": {"holderIdentity": {"name": "b"}},
 }
 
 
 def put_lease(cluster: FakeCluster, spec: object) -> None:
-    """Write a Lease as somebody might by hand, over the one that is there."""
+    """Create or overwrite the Lease, as a person might by hand."""
     current = cluster.as_user.get(KEY)
     lease: Object = {
         "apiVersion": "coordination.k8s.io/v1",
@@ -202,19 +202,19 @@ def test_malformed_lease_is_taken_over_after_the_duration(cluster, clock, spec):
     (after,) = started
     assert after <= DURATION + RETRY
     if isinstance(spec, dict) and spec:
-        assert after >= DURATION, "its holder may still be at work"
+        assert after >= DURATION, "its holder may still be active"
     lease = cluster.as_user.get(KEY)
     assert lease is not None
-    assert lease["spec"]["leaseDurationSeconds"] == 1, "well-formed, and given back"
+    assert lease["spec"]["leaseDurationSeconds"] == 1, "well-formed, and released"
 
 
 def test_malformed_lease_is_logged_once_with_its_field(cluster, clock, caplog):
     put_lease(cluster, MALFORMED["words for numbers"])
     candidate(cluster, clock, "a").lead(lambda: None, Stop(clock, 20))
-    (said,) = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
-    assert "tunegate-operator" in said
-    assert "spec.leaseDurationSeconds" in said
-    assert "'soon'" in said
+    (message,) = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
+    assert "tunegate-operator" in message
+    assert "spec.leaseDurationSeconds" in message
+    assert "'soon'" in message
 
 
 @pytest.mark.parametrize("spec", [None, {}, ["a"], {"leaseTransitions": "many"}])
@@ -227,12 +227,12 @@ def test_leader_repairs_a_lease_that_became_malformed(cluster, clock, spec):
 
 
 @pytest.mark.parametrize("spec", [None, ["a"], {}])
-def test_malformed_lease_is_left_alone_when_the_leader_stops(cluster, clock, spec):
+def test_leader_stops_cleanly_with_a_malformed_lease(cluster, clock, spec):
     stop = Stop(clock, 0, lambda _: put_lease(cluster, spec))
     assert candidate(cluster, clock, "a").lead(lambda: None, stop)
 
 
-def test_leader_gives_up_on_malformed_lease_when_writes_fail(cluster, clock):
+def test_leader_gives_up_if_it_cannot_replace_a_malformed_lease(cluster, clock):
     def meddle(n: int) -> None:
         if n == 1:
             put_lease(cluster, ["b"])

@@ -1,4 +1,4 @@
-"""What is kept of an object is bounded, whatever its author wrote."""
+"""The size of a pruned object is bounded, whatever its author wrote."""
 
 from typing import Any
 
@@ -36,7 +36,7 @@ def size(obj: Object) -> int:
     [*(changed(finetunejob(), changes) for changes in FREE_FORM), changed(evalgate(), GOLDEN)],
     ids=[*(next(iter(changes)) for changes in FREE_FORM), "golden.source.inline"],
 )
-def test_large_spec_is_not_kept_and_its_problem_stays_the_same(manifest: Object) -> None:
+def test_oversized_spec_is_dropped_and_still_reported(manifest: Object) -> None:
     held = prune(manifest)
     assert size(held) < 1024
     (problem,) = find_problems(manifest)
@@ -46,7 +46,7 @@ def test_large_spec_is_not_kept_and_its_problem_stays_the_same(manifest: Object)
 
 
 @pytest.mark.parametrize("manifest", [finetunejob(), evalgate()], ids=["FineTuneJob", "EvalGate"])
-def test_spec_of_the_largest_size_is_kept_and_one_byte_more_is_not(manifest: Object) -> None:
+def test_spec_is_kept_up_to_the_size_limit(manifest: Object) -> None:
     def with_bytes(total: int) -> Object:
         rest = size(changed(manifest, {"spec.note": ""})["spec"])
         return changed(manifest, {"spec.note": "x" * (total - rest)})
@@ -57,7 +57,7 @@ def test_spec_of_the_largest_size_is_kept_and_one_byte_more_is_not(manifest: Obj
 
 
 @pytest.mark.parametrize("name", [CONTINUE_ANNOTATION, DISCARD_ANNOTATION])
-def test_long_annotation_is_kept_as_an_empty_one(name: str) -> None:
+def test_long_annotation_is_replaced_by_an_empty_text(name: str) -> None:
     def annotated(text: str) -> Object:
         return changed(finetunejob(), {"metadata.annotations": {name: text}})
 
@@ -67,7 +67,7 @@ def test_long_annotation_is_kept_as_an_empty_one(name: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["FineTuneJob", "EvalGate", "Job", "Pod"])
-def test_status_larger_than_any_of_ours_is_dropped(kind: str) -> None:
+def test_oversized_status_is_dropped(kind: str) -> None:
     def reporting(message: str) -> dict[str, Any]:
         metadata = {"name": "orders", "namespace": "default"}
         return {"apiVersion": "v1", "kind": kind, "metadata": metadata, "status": {"message": message}}

@@ -1,4 +1,4 @@
-"""Keys come once, one worker at a time, and later after failures."""
+"""Each key is queued once, processed by one worker at a time, and delayed after failures."""
 
 import threading
 
@@ -29,7 +29,7 @@ def queue(clock: FakeClock) -> WorkQueue:
     return WorkQueue(clock)
 
 
-def test_a_key_added_twice_comes_once(queue: WorkQueue) -> None:
+def test_key_added_twice_is_returned_once(queue: WorkQueue) -> None:
     queue.add(A)
     queue.add(A)
     assert queue.get(0) == A
@@ -37,13 +37,13 @@ def test_a_key_added_twice_comes_once(queue: WorkQueue) -> None:
     assert queue.get(0) is None
 
 
-def test_keys_come_in_the_order_in_which_they_were_added(queue: WorkQueue) -> None:
+def test_keys_are_returned_in_the_order_added(queue: WorkQueue) -> None:
     queue.add(B)
     queue.add(A)
     assert [queue.get(0), queue.get(0)] == [B, A]
 
 
-def test_a_key_added_while_a_worker_has_it_comes_after_that_worker_is_done(queue: WorkQueue) -> None:
+def test_key_added_during_processing_is_queued_again_afterwards(queue: WorkQueue) -> None:
     queue.add(A)
     assert queue.get(0) == A
     queue.add(A)
@@ -52,7 +52,7 @@ def test_a_key_added_while_a_worker_has_it_comes_after_that_worker_is_done(queue
     assert queue.get(0) == A
 
 
-def test_a_delayed_key_comes_when_its_time_has_come(queue: WorkQueue, clock: FakeClock) -> None:
+def test_delayed_key_is_returned_when_due(queue: WorkQueue, clock: FakeClock) -> None:
     queue.add_after(A, 10)
     clock.advance(9.9)
     assert queue.get(0) is None
@@ -61,7 +61,7 @@ def test_a_delayed_key_comes_when_its_time_has_come(queue: WorkQueue, clock: Fak
 
 
 @pytest.mark.parametrize("delays", [(5, 10), (10, 5)])
-def test_the_earliest_of_two_delays_wins_and_the_other_is_void(
+def test_earliest_of_two_delays_replaces_the_other(
     queue: WorkQueue, clock: FakeClock, delays: tuple[float, float]
 ) -> None:
     for delay in delays:
@@ -73,7 +73,7 @@ def test_the_earliest_of_two_delays_wins_and_the_other_is_void(
     assert queue.get(0) is None
 
 
-def test_processing_a_key_makes_its_delay_void(queue: WorkQueue, clock: FakeClock) -> None:
+def test_processing_a_key_cancels_its_delay(queue: WorkQueue, clock: FakeClock) -> None:
     queue.add_after(A, 10)
     queue.add(A)
     assert queue.get(0) == A
@@ -82,7 +82,7 @@ def test_processing_a_key_makes_its_delay_void(queue: WorkQueue, clock: FakeCloc
     assert queue.get(0) is None
 
 
-def test_a_delay_wished_for_while_a_worker_has_the_key_is_kept(queue: WorkQueue, clock: FakeClock) -> None:
+def test_delay_set_during_processing_is_kept(queue: WorkQueue, clock: FakeClock) -> None:
     queue.add(A)
     assert queue.get(0) == A
     queue.add_after(A, 1)
@@ -106,7 +106,7 @@ def test_the_backoff_doubles_from_5_ms_to_1000_s(queue: WorkQueue, clock: FakeCl
     assert waits[-1] == pytest.approx(LONGEST_BACKOFF)
 
 
-def test_forgetting_a_key_starts_its_backoff_anew(queue: WorkQueue) -> None:
+def test_forget_resets_the_backoff(queue: WorkQueue) -> None:
     for _ in range(10):
         queue.add_failed(A)
     queue.forget(A)
@@ -115,7 +115,7 @@ def test_forgetting_a_key_starts_its_backoff_anew(queue: WorkQueue) -> None:
     assert queue.next_due() == pytest.approx(FIRST_BACKOFF)
 
 
-def test_after_hours_of_outage_a_key_is_due_within_seconds(queue: WorkQueue, clock: FakeClock) -> None:
+def test_key_is_due_within_seconds_after_a_long_outage(queue: WorkQueue, clock: FakeClock) -> None:
     for _ in range(1000):
         queue.add_failed(A, outage=True)
         wait = queue.next_due()
@@ -124,10 +124,10 @@ def test_after_hours_of_outage_a_key_is_due_within_seconds(queue: WorkQueue, clo
         clock.advance(wait + 1e-6)
         assert queue.get(0) == A
         queue.done(A)
-    assert clock.monotonic() > 3600, "the tries of an hour"
+    assert clock.monotonic() > 3600, "the retries of an hour"
 
 
-def test_keys_that_failed_together_are_tried_again_spread_out(queue: WorkQueue, clock: FakeClock) -> None:
+def test_retries_after_an_outage_are_spread_over_time(queue: WorkQueue, clock: FakeClock) -> None:
     keys = [Key("FineTuneJob", "default", f"job-{i}") for i in range(1000)]
     for key in keys:
         for _ in range(20):
@@ -146,7 +146,7 @@ def test_keys_that_failed_together_are_tried_again_spread_out(queue: WorkQueue, 
     assert max(due) < 0.25 * len(keys)
 
 
-def test_a_failure_of_its_own_after_an_outage_starts_anew(queue: WorkQueue) -> None:
+def test_own_failure_after_an_outage_resets_the_backoff(queue: WorkQueue) -> None:
     for _ in range(1000):
         queue.add_failed(A, outage=True)
     queue.add(A)
@@ -156,25 +156,25 @@ def test_a_failure_of_its_own_after_an_outage_starts_anew(queue: WorkQueue) -> N
     assert queue.next_due() == pytest.approx(FIRST_BACKOFF)
 
 
-def test_one_key_that_fails_does_not_slow_another(queue: WorkQueue) -> None:
+def test_failing_key_does_not_delay_others(queue: WorkQueue) -> None:
     for _ in range(10):
         queue.add_failed(A)
     queue.add(B)
     assert queue.get(0) == B
 
 
-def test_a_waiting_worker_wakes_for_a_new_key_and_for_the_end(queue: WorkQueue) -> None:
+def test_waiting_worker_wakes_for_a_new_key_and_at_shutdown(queue: WorkQueue) -> None:
     got: list[Key | None] = []
     worker = threading.Thread(target=lambda: got.extend([queue.get(None), queue.get(None)]))
     worker.start()
     queue.add(A)
-    queue.shut_down()  # the worker may get A before that, or nothing any more: it must end in any case
+    queue.shut_down()  # the worker may get A first or not: it must end in both cases
     worker.join(10)
     assert not worker.is_alive()
     assert got[-1] is None
 
 
-def test_a_worker_that_waits_for_long_wakes_for_what_is_due_sooner() -> None:
+def test_waiting_worker_wakes_for_a_key_that_is_due_sooner() -> None:
     queue = WorkQueue(SystemClock())
     queue.add_after(B, 1000)
     got: list[Key | None] = []
@@ -188,9 +188,7 @@ def test_a_worker_that_waits_for_long_wakes_for_what_is_due_sooner() -> None:
     assert got == [A]
 
 
-def test_a_far_time_that_is_said_anew_again_and_again_takes_no_more_memory(
-    queue: WorkQueue, clock: FakeClock
-) -> None:
+def test_repeated_delays_of_a_key_use_no_more_memory(queue: WorkQueue, clock: FakeClock) -> None:
     for _ in range(1000):
         queue.add_after(A, 3600)
         queue.add(A)
@@ -204,7 +202,7 @@ def test_a_far_time_that_is_said_anew_again_and_again_takes_no_more_memory(
     assert queue.get(0) == A
 
 
-def test_nothing_comes_after_shut_down(queue: WorkQueue) -> None:
+def test_no_key_is_returned_after_shutdown(queue: WorkQueue) -> None:
     queue.add(A)
     queue.shut_down()
     queue.add(B)

@@ -1,4 +1,4 @@
-"""A turn of the wheel survives crashes, conflicts and an API server that is away, and repeats nothing."""
+"""Reconciliation survives crashes, conflicts and an unavailable API server, and repeats nothing."""
 
 import logging
 from collections.abc import Callable, Iterable
@@ -48,8 +48,8 @@ def job(owner: Object, name: str = "train") -> Object:
     }
 
 
-class Scripted:
-    """A controller whose decision is the test's."""
+class FunctionController:
+    """A controller that decides with the test's function."""
 
     kind = "FineTuneJob"
 
@@ -67,14 +67,14 @@ class Scripted:
 
 
 class Operator:
-    """One life of the operator's process on a cluster."""
+    """One run of the operator's process on a cluster."""
 
     def __init__(self, cluster: FakeCluster, decide: Decide, **options: Any) -> None:
         self.cluster = cluster
         self.clock = cluster.clock
         self.queue = WorkQueue(self.clock)
         self.cache = Cache(cluster.get)
-        self.controller = Scripted(decide)
+        self.controller = FunctionController(decide)
         self.reconciler = Reconciler(
             cluster, self.cache, self.queue, [self.controller], self.clock, **options
         )
@@ -83,11 +83,11 @@ class Operator:
         self.reconciler.resync()
 
     def settle(self) -> None:
-        """Process all that is ready."""
+        """Process all ready keys."""
         self.reconciler.run_ready(limit=50)
 
     def settle_through_backoff(self, seconds: float = 3000) -> None:
-        """Process all that becomes ready within a while."""
+        """Process all keys that become ready within ``seconds``."""
         end = self.clock.monotonic() + seconds
         self.settle()
         while (wait := self.queue.next_due()) is not None and self.clock.monotonic() + wait <= end:
@@ -108,8 +108,8 @@ def cluster() -> FakeCluster:
     return cluster
 
 
-def three_steps(obj: Object, view: View, now: datetime) -> Decision:  # noqa: ARG001 - a Protocol's
-    """Create two children and say so; the phase follows what is seen of them."""
+def two_children(obj: Object, view: View, now: datetime) -> Decision:  # noqa: ARG001 - a Protocol's
+    """Create two children. The phase is Running once both are in the cache."""
     children = len(view.children(obj, "ConfigMap")) + len(view.children(obj, "Job"))
     phase = "Running" if children == 2 else "Pending"
     return Decision(
@@ -119,8 +119,8 @@ def three_steps(obj: Object, view: View, now: datetime) -> Decision:  # noqa: AR
     )
 
 
-def test_children_come_before_the_status_and_events_after_it(cluster: FakeCluster) -> None:
-    operator = Operator(cluster, three_steps)
+def test_children_are_written_before_the_status_and_events_after_it(cluster: FakeCluster) -> None:
+    operator = Operator(cluster, two_children)
     operator.settle()
     assert cluster.writes == [
         Write("create", "ConfigMap", "request"),
@@ -133,15 +133,15 @@ def test_children_come_before_the_status_and_events_after_it(cluster: FakeCluste
     assert operator.status() == {"phase": "Running"}
 
 
-def test_what_is_settled_is_not_written_again(cluster: FakeCluster) -> None:
-    operator = Operator(cluster, three_steps)
+def test_settled_object_is_not_written_again(cluster: FakeCluster) -> None:
+    operator = Operator(cluster, two_children)
     operator.settle()
     cluster.writes.clear()
     operator.queue.add(KEY)
     operator.settle()
-    Operator(cluster, three_steps).settle()
+    Operator(cluster, two_children).settle()
     assert [write for write in cluster.writes if write.verb != "create"] == []
-    assert cluster.writes == [], "an existing child of ours costs a refused request only"
+    assert cluster.writes == [], "creating an existing child again writes nothing"
 
 
 @pytest.mark.parametrize("n", range(1, 7))
@@ -149,17 +149,17 @@ def test_what_is_settled_is_not_written_again(cluster: FakeCluster) -> None:
 def test_a_crash_at_any_write_ends_in_the_same_state(cluster: FakeCluster, when: str, n: int) -> None:
     getattr(cluster, f"fail_{when}")(n)
     with pytest.raises(Crash):
-        Operator(cluster, three_steps).settle()
-    operator = Operator(cluster, three_steps)
+        Operator(cluster, two_children).settle()
+    operator = Operator(cluster, two_children)
     operator.settle()
     assert operator.status() == {"phase": "Running"}
     kinds = ("ConfigMap", "Job")
     assert [len(cluster.as_user.list_objects(kind)) for kind in kinds] == [1, 1]
-    told = [reason for _, _, reason, _ in cluster.events]
-    assert len(told) == len(set(told)), "an event was repeated"
+    reasons = [reason for _, _, reason, _ in cluster.events]
+    assert len(reasons) == len(set(reasons)), "an event was repeated"
 
 
-def test_a_conflict_is_decided_anew_on_what_is_there_now(cluster: FakeCluster) -> None:
+def test_conflict_leads_to_a_decision_on_the_current_object(cluster: FakeCluster) -> None:
     seen = []
 
     def decide(obj: Object, view: View, now: datetime) -> Decision:  # noqa: ARG001
@@ -167,7 +167,7 @@ def test_a_conflict_is_decided_anew_on_what_is_there_now(cluster: FakeCluster) -
         return Decision({"suspended": seen[-1]})
 
     operator = Operator(cluster, decide)
-    cluster._listeners.clear()  # the watch is behind
+    cluster._listeners.clear()  # the watch lags behind
     obj = cluster.as_user.get(KEY)
     assert obj is not None
     cluster.as_user.replace(obj | {"spec": {"suspend": True}})
@@ -176,10 +176,10 @@ def test_a_conflict_is_decided_anew_on_what_is_there_now(cluster: FakeCluster) -
     assert operator.status() == {"suspended": True}
 
 
-def test_an_object_deleted_meanwhile_is_dropped_without_complaint(
+def test_object_deleted_meanwhile_is_dropped_without_a_warning(
     cluster: FakeCluster, caplog: pytest.LogCaptureFixture
 ) -> None:
-    operator = Operator(cluster, three_steps)
+    operator = Operator(cluster, two_children)
     cluster._listeners.clear()
     obj = cluster.as_user.get(KEY)
     assert obj is not None
@@ -191,21 +191,21 @@ def test_an_object_deleted_meanwhile_is_dropped_without_complaint(
     assert caplog.messages == []
 
 
-def test_an_unavailable_api_server_is_tried_again_until_it_is_back(
+def test_unavailable_api_server_is_retried_until_it_is_back(
     cluster: FakeCluster, caplog: pytest.LogCaptureFixture
 ) -> None:
-    operator = Operator(cluster, three_steps)
+    operator = Operator(cluster, two_children)
     with cluster.unavailable(), caplog.at_level(logging.WARNING):
         operator.settle_through_backoff(seconds=3600)
-    assert len(caplog.messages) == 1, "each try was logged"
+    assert len(caplog.messages) == 1, "each retry was logged"
     operator.settle_through_backoff()
     assert operator.status() == {"phase": "Running"}
     assert operator.queue.failures(KEY) == 0, "the next failure would wait as long as the last"
 
 
 @pytest.mark.parametrize("conflicts", [0, 3])
-def test_after_an_hour_of_outage_a_job_goes_on_within_seconds(cluster: FakeCluster, conflicts: int) -> None:
-    operator = Operator(cluster, three_steps)
+def test_job_resumes_within_seconds_after_an_hour_of_outage(cluster: FakeCluster, conflicts: int) -> None:
+    operator = Operator(cluster, two_children)
     with cluster.unavailable():
         operator.settle_through_backoff(seconds=3600)
     cluster.conflict(conflicts)
@@ -213,18 +213,18 @@ def test_after_an_hour_of_outage_a_job_goes_on_within_seconds(cluster: FakeClust
     assert operator.status() == {"phase": "Running"}
 
 
-def test_object_that_fails_by_itself_is_tried_every_1000_seconds(cluster: FakeCluster) -> None:
+def test_failing_object_is_retried_every_1000_seconds(cluster: FakeCluster) -> None:
     cluster.refuse("Job", "spec.template: invalid")
-    operator = Operator(cluster, three_steps)
+    operator = Operator(cluster, two_children)
     operator.settle_through_backoff(seconds=3600)
     decisions = operator.controller.decisions
     operator.settle_through_backoff(seconds=10_000)
     assert operator.controller.decisions - decisions <= 10
 
 
-def test_the_status_is_written_although_an_action_failed(cluster: FakeCluster) -> None:
+def test_status_is_written_even_if_an_action_failed(cluster: FakeCluster) -> None:
     cluster.refuse("Job", "exceeded quota")
-    operator = Operator(cluster, three_steps)
+    operator = Operator(cluster, two_children)
     operator.settle()
     assert operator.status() == {"phase": "Pending"}
     cluster.refuse("Job", None)
@@ -232,7 +232,7 @@ def test_the_status_is_written_although_an_action_failed(cluster: FakeCluster) -
     assert operator.status() == {"phase": "Running"}
 
 
-def test_a_controller_learns_why_its_child_was_refused(cluster: FakeCluster) -> None:
+def test_controller_sees_why_its_child_was_refused(cluster: FakeCluster) -> None:
     def decide(obj: Object, view: View, now: datetime) -> Decision:  # noqa: ARG001
         refusal = view.refusal(uid_of(obj))
         return Decision({"refusal": refusal and refusal.message}, actions=(Create(job(obj)),))
@@ -246,13 +246,13 @@ def test_a_controller_learns_why_its_child_was_refused(cluster: FakeCluster) -> 
     assert operator.status() == {"refusal": None}
 
 
-def test_actions_after_one_that_failed_wait_for_it(cluster: FakeCluster) -> None:
+def test_actions_after_a_failed_one_are_not_carried_out(cluster: FakeCluster) -> None:
     cluster.refuse("ConfigMap", "no")
-    Operator(cluster, three_steps).settle()
+    Operator(cluster, two_children).settle()
     assert cluster.as_user.list_objects("Job") == []
 
 
-def test_a_name_that_belongs_to_someone_else_is_waited_for(cluster: FakeCluster) -> None:
+def test_child_is_created_once_another_owner_frees_its_name(cluster: FakeCluster) -> None:
     other = cluster.as_user.create(ftj("other"))
     taken = cluster.as_user.create(job(other))
 
@@ -292,7 +292,7 @@ def test_put_replaces_changed_content_and_keeps_labels_of_others(cluster: FakeCl
     assert [write.verb for write in cluster.writes if write.kind == "ConfigMap"] == ["create", "replace"]
 
 
-def test_a_status_just_written_is_known_before_the_watch_tells(cluster: FakeCluster) -> None:
+def test_written_status_is_known_before_its_watch_event(cluster: FakeCluster) -> None:
     seen = []
 
     def decide(obj: Object, view: View, now: datetime) -> Decision:  # noqa: ARG001
@@ -307,16 +307,16 @@ def test_a_status_just_written_is_known_before_the_watch_tells(cluster: FakeClus
     assert seen == [{}, {"count": 1}]
 
 
-def says_rows(obj: Object, view: View, now: datetime) -> Decision:  # noqa: ARG001 - a Protocol's
-    """Read a user's ConfigMap, and repeat what it holds."""
+def rows_in_status(obj: Object, view: View, now: datetime) -> Decision:  # noqa: ARG001 - a Protocol's
+    """Read a user's ConfigMap, and copy its content to status."""
     rows = view.get(Key("ConfigMap", "default", "rows"))
     return Decision({"rows": rows and rows["data"]["x"]})
 
 
-def test_a_decision_reads_config_maps_as_they_are_now(cluster: FakeCluster) -> None:
+def test_decision_reads_current_config_maps(cluster: FakeCluster) -> None:
     owner = cluster.as_user.get(KEY)
     assert owner is not None
-    operator = Operator(cluster, says_rows)
+    operator = Operator(cluster, rows_in_status)
     operator.settle()
     assert operator.status() == {"rows": None}
     made = cluster.as_user.create(config_map(owner, "rows"))
@@ -331,7 +331,7 @@ def test_a_config_map_that_cannot_be_read_is_retried_with_backoff(cluster: FakeC
     owner = cluster.as_user.get(KEY)
     assert owner is not None
     cluster.as_user.create(config_map(owner, "rows"))
-    operator = Operator(cluster, says_rows)
+    operator = Operator(cluster, rows_in_status)
     with cluster.unavailable():
         operator.settle_through_backoff(seconds=60)
     assert 5 < operator.controller.decisions < 20
@@ -341,7 +341,7 @@ def test_a_config_map_that_cannot_be_read_is_retried_with_backoff(cluster: FakeC
 
 
 def test_a_child_that_lost_its_label_is_found_by_its_name(cluster: FakeCluster) -> None:
-    """A watch with a label selector then says DELETED, with the version of the change."""
+    """A watch with a label selector then reports DELETED, with the version of the change."""
 
     def decide(obj: Object, view: View, now: datetime) -> Decision:  # noqa: ARG001
         children = [child["metadata"]["name"] for child in view.children(obj, "Job")]
@@ -364,11 +364,11 @@ def test_a_child_that_lost_its_label_is_found_by_its_name(cluster: FakeCluster) 
     assert [uid_of(o) for o in cluster.as_user.list_objects("Job")] == [uid_of(child)]
 
 
-def test_put_over_an_outdated_view_looks_again(cluster: FakeCluster) -> None:
+def test_put_over_a_stale_cache_reads_the_object_again(cluster: FakeCluster) -> None:
     content = "1"
     operator = Operator(cluster, lambda obj, view, now: Decision({}, (Put(config_map(obj, data=content)),)))  # noqa: ARG005
     operator.settle()
-    cluster._listeners.clear()  # the watch is behind
+    cluster._listeners.clear()  # the watch lags behind
     (held,) = cluster.as_user.list_objects("ConfigMap")
     cluster.as_user.replace(held | {"data": {"x": "changed by hand"}})
     content = "2"
@@ -378,7 +378,7 @@ def test_put_over_an_outdated_view_looks_again(cluster: FakeCluster) -> None:
     assert held["data"] == {"x": "2"}
 
 
-def test_delete_takes_the_children_along(cluster: FakeCluster) -> None:
+def test_delete_action_also_deletes_children(cluster: FakeCluster) -> None:
     owner = cluster.as_user.get(KEY)
     assert owner is not None
     child = cluster.as_user.create(job(owner))
@@ -391,7 +391,7 @@ def test_delete_takes_the_children_along(cluster: FakeCluster) -> None:
     assert cluster.as_user.list_objects("Job") == cluster.as_user.list_objects("Pod") == []
 
 
-def test_progress_alone_is_written_at_most_every_interval(cluster: FakeCluster) -> None:
+def test_progress_is_written_at_most_once_per_interval(cluster: FakeCluster) -> None:
     step = 0
 
     def decide(obj: Object, view: View, now: datetime) -> Decision:  # noqa: ARG001
@@ -416,7 +416,7 @@ def test_progress_alone_is_written_at_most_every_interval(cluster: FakeCluster) 
     assert operator.status()["progress"] == {"step": 59}, "the last progress was never written"
 
 
-def test_more_than_progress_is_written_at_once(cluster: FakeCluster) -> None:
+def test_status_change_besides_progress_is_written_at_once(cluster: FakeCluster) -> None:
     status: Object = {"phase": "Training", "display": {"progress": "1 %", "gates": "0/1"}}
     operator = Operator(cluster, lambda obj, view, now: Decision(status), progress_interval=30)  # noqa: ARG005
     operator.settle()
@@ -426,7 +426,7 @@ def test_more_than_progress_is_written_at_once(cluster: FakeCluster) -> None:
     assert operator.status() == status
 
 
-def test_a_decision_comes_again_when_it_asked_to(cluster: FakeCluster) -> None:
+def test_decision_is_repeated_after_requeue_after(cluster: FakeCluster) -> None:
     operator = Operator(cluster, lambda obj, view, now: Decision({"at": str(now)}, requeue_after=60))  # noqa: ARG005
     operator.settle()
     first = operator.status()
@@ -438,7 +438,7 @@ def test_a_decision_comes_again_when_it_asked_to(cluster: FakeCluster) -> None:
     assert operator.status() != first
 
 
-def test_a_bug_in_one_objects_decision_leaves_the_others_working(
+def test_bug_in_one_objects_decision_does_not_affect_others(
     cluster: FakeCluster, caplog: pytest.LogCaptureFixture
 ) -> None:
     def decide(obj: Object, view: View, now: datetime) -> Decision:  # noqa: ARG001
@@ -454,13 +454,13 @@ def test_a_bug_in_one_objects_decision_leaves_the_others_working(
     assert operator.queue.failures(KEY) == 1
 
 
-def test_an_object_being_deleted_is_left_alone(cluster: FakeCluster) -> None:
+def test_object_being_deleted_is_not_written(cluster: FakeCluster) -> None:
     operator = Operator(cluster, lambda obj, view, now: None)  # noqa: ARG005
     operator.settle()
     assert cluster.writes == []
 
 
-def test_an_event_is_told_once_though_the_status_changes_again(cluster: FakeCluster) -> None:
+def test_event_is_recorded_once_when_the_status_changes_again(cluster: FakeCluster) -> None:
     count = 0
 
     def decide(obj: Object, view: View, now: datetime) -> Decision:  # noqa: ARG001
@@ -473,8 +473,8 @@ def test_an_event_is_told_once_though_the_status_changes_again(cluster: FakeClus
     assert cluster.events == [("demo", "Warning", "Regressing", "golden -6.0 points")]
 
 
-def test_a_pod_wakes_the_owner_of_its_job_also_after_the_job_is_gone(cluster: FakeCluster) -> None:
-    operator = Operator(cluster, three_steps)
+def test_pod_change_enqueues_its_jobs_owner_after_job_deletion(cluster: FakeCluster) -> None:
+    operator = Operator(cluster, two_children)
     operator.settle()
     pod = cluster.start_pod("train")
     assert operator.queue.get(0) == KEY
@@ -486,7 +486,7 @@ def test_a_pod_wakes_the_owner_of_its_job_also_after_the_job_is_gone(cluster: Fa
     assert operator.queue.get(0) == KEY
 
 
-def test_a_change_elsewhere_wakes_whom_it_concerns(cluster: FakeCluster) -> None:
+def test_change_of_another_kind_enqueues_concerned_objects(cluster: FakeCluster) -> None:
     operator = Operator(cluster, lambda obj, view, now: Decision({}))  # noqa: ARG005
     operator.settle()
     operator.controller.concerned = [KEY]
@@ -498,7 +498,7 @@ def test_a_change_elsewhere_wakes_whom_it_concerns(cluster: FakeCluster) -> None
     assert operator.controller.decisions == before + 1
 
 
-def test_a_report_wakes_its_job_and_is_seen(cluster: FakeCluster) -> None:
+def test_report_enqueues_its_job_and_is_visible(cluster: FakeCluster) -> None:
     operator = Operator(
         cluster,
         lambda obj, view, now: Decision({"steps": [r["sequence"] for r in view.reports(uid_of(obj))]}),  # noqa: ARG005
@@ -511,8 +511,8 @@ def test_a_report_wakes_its_job_and_is_seen(cluster: FakeCluster) -> None:
     assert operator.status() == {"steps": [4]}
 
 
-def test_no_report_is_kept_of_a_job_that_a_request_found_gone(cluster: FakeCluster) -> None:
-    operator = Operator(cluster, three_steps)
+def test_reports_of_a_deleted_job_are_dropped(cluster: FakeCluster) -> None:
+    operator = Operator(cluster, two_children)
     obj = cluster.as_user.get(KEY)
     assert obj is not None
     report = {"role": "train", "stage": "sft", "attempt": 1, "sequence": 4}
@@ -523,14 +523,14 @@ def test_no_report_is_kept_of_a_job_that_a_request_found_gone(cluster: FakeClust
     assert operator.cache.get(KEY) is None
     operator.reconciler.handle(WatchEvent("DELETED", obj))
     assert operator.cache.reports(uid_of(obj)) == []
-    # Its pod was known when it began to say this.
+    # A report of its pod that arrives after the deletion.
     late = {"jobUid": uid_of(obj), "time": "2026-01-01T00:00:00Z", **report, "sequence": 5}
     assert operator.reconciler.handle_report(late).cancelled()
     assert operator.cache.reports(uid_of(obj)) == []
 
 
-def test_a_deletion_that_the_watch_missed_is_found_by_resync(cluster: FakeCluster) -> None:
-    operator = Operator(cluster, three_steps)
+def test_resync_creates_a_child_whose_deletion_was_missed(cluster: FakeCluster) -> None:
+    operator = Operator(cluster, two_children)
     operator.settle()
     listeners = list(cluster._listeners)
     cluster._listeners.clear()

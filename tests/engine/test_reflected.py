@@ -1,4 +1,4 @@
-"""What a reflector brings into the cache from a real API server, however much there is of it."""
+"""Reflectors fill the cache from a real API server, and use little memory for large objects."""
 
 import gc
 import threading
@@ -26,11 +26,11 @@ from tunegate_operator.names import MANAGED_LABELS
 pytestmark = pytest.mark.cluster
 MB = 1024 * 1024
 ANNOTATION = 256 * 1024
-"""Bytes of annotations that an object may have, which its metadata alone carries too."""
+"""The most bytes of annotations that an object may have. They are part of its metadata."""
 FOREIGN = 40
-"""ConfigMaps of others that are there before the first list, and as many after it."""
+"""Number of ConfigMaps that others create before the first list, and again after it."""
 HELD = FOREIGN * ANNOTATION / 2
-"""Bytes that must not stay: far more than threads read at the moment, an event twice or a page of a list."""
+"""Limit for the bytes that stay in memory. It is far above what threads hold while they read."""
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def cluster(server: ApiServer) -> Iterator[KubernetesCluster]:
 
 @pytest.fixture
 def namespace(server: ApiServer) -> Iterator[str]:
-    """One of this test alone, that goes with all that is in it."""
+    """A namespace for this test only, deleted afterwards with its objects."""
     name = f"tenant-{uuid.uuid4().hex[:6]}"
     with server.client() as api:
         client.CoreV1Api(api).create_namespace({"metadata": {"name": name}})
@@ -51,7 +51,7 @@ def namespace(server: ApiServer) -> Iterator[str]:
 
 @contextmanager
 def reflecting(cluster: KubernetesCluster, cache: Cache, kind: str, namespace: str) -> Iterator[None]:
-    """Keep ``cache`` up to date as the operator does, once the first list was taken in."""
+    """Run a reflector that keeps ``cache`` up to date, as in the operator. Waits for the first list."""
 
     def relist() -> None:
         listed = cluster.list_objects(kind, namespace)
@@ -70,7 +70,7 @@ def reflecting(cluster: KubernetesCluster, cache: Cache, kind: str, namespace: s
 
 
 def create_config_maps(cluster: KubernetesCluster, namespace: str, prefix: str) -> None:
-    """Each as large as the server takes it."""
+    """Create ConfigMaps of the largest size that the server accepts."""
     for number in range(FOREIGN):
         made = manifests.config_map(f"{prefix}-{number}", {"a": "x" * (MB - 100)})
         made["metadata"] |= {"namespace": namespace, "annotations": {"note": "x" * (ANNOTATION - 100)}}
@@ -78,13 +78,13 @@ def create_config_maps(cluster: KubernetesCluster, namespace: str, prefix: str) 
 
 
 def traced() -> int:
-    """Return the bytes that Python holds."""
+    """Return the bytes that Python has allocated."""
     gc.collect()
     return tracemalloc.get_traced_memory()[0]
 
 
 def grown(work: Callable[[], None]) -> tuple[int, int]:
-    """Bytes that Python holds more after some work, and that it held more at most."""
+    """Return the growth of allocated bytes after ``work``, and the largest growth during it."""
     before = traced()
     tracemalloc.reset_peak()
     work()
@@ -104,7 +104,7 @@ def test_large_config_maps_of_others_take_no_memory(cluster: KubernetesCluster, 
 
         listed, at_most = grown(list_them)
         assert listed < HELD
-        assert at_most < 3 * PAGE_BYTES, "a page was read that is larger than it may be"
+        assert at_most < 3 * PAGE_BYTES, "a page above the limit was read"
         assert len(cache.of_kind("ConfigMap", namespace)) >= FOREIGN
         with reflecting(cluster, cache, "ConfigMap", namespace):
             last = Key("ConfigMap", namespace, f"watched-{FOREIGN - 1}")
@@ -129,7 +129,7 @@ def test_large_config_maps_of_others_take_no_memory(cluster: KubernetesCluster, 
 def test_pages_grow_again_after_large_objects(
     cluster: KubernetesCluster, namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With pages of 64 objects and 64 KiB, so that few objects are many pages."""
+    """Pages have 64 objects and 64 KiB here, so that a few objects need many pages."""
     monkeypatch.setattr(kubernetes, "PAGE", 64)
     monkeypatch.setattr(kubernetes, "PAGE_BYTES", 64 * 1024)
     for number in range(200):  # listed by name
@@ -150,7 +150,7 @@ def test_pages_grow_again_after_large_objects(
     assert len(requests) < 25, requests
 
 
-def test_events_of_more_bytes_than_a_page_are_not_read(
+def test_oversized_list_of_events_is_not_read(
     server: ApiServer, cluster: KubernetesCluster, namespace: str
 ) -> None:
     pod = str(uuid.uuid4())
@@ -180,7 +180,7 @@ def suspended_job(namespace: str) -> Object:
     }
 
 
-def test_a_job_whose_label_was_removed_comes_back_with_it(
+def test_job_is_cached_again_when_its_label_is_restored(
     server: ApiServer, cluster: KubernetesCluster, namespace: str
 ) -> None:
     cache = Cache(cluster.get)
@@ -197,10 +197,10 @@ def test_a_job_whose_label_was_removed_comes_back_with_it(
         eventually(lambda: not cache.by_uid(uid_of(made)))
 
 
-def test_a_job_that_lost_its_label_is_held_once_it_is_read(
+def test_job_without_its_label_is_cached_when_read(
     server: ApiServer, cluster: KubernetesCluster, namespace: str
 ) -> None:
-    """The version of the DELETED event is that of the object, which is still there."""
+    """The DELETED event has the version of the object, which still exists."""
     cache = Cache(cluster.get)
     with server.client() as api, reflecting(cluster, cache, "Job", namespace):
         made = cluster.create(suspended_job(namespace))

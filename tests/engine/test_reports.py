@@ -1,4 +1,4 @@
-"""Of each role and stage of a job, the latest report counts, in whatever order they come."""
+"""The latest report of each role and stage counts, in whatever order reports arrive."""
 
 import itertools
 from typing import Any
@@ -30,14 +30,14 @@ def test_a_repeated_report_changes_nothing() -> None:
     assert not store.put(report(1))
 
 
-def test_an_attempt_that_counts_from_one_again_is_newer_than_the_attempt_before() -> None:
+def test_higher_attempt_wins_over_higher_sequence() -> None:
     store = ReportStore()
     store.put(report(50, attempt=1))
     assert store.put(report(1, attempt=2))
     assert not store.put(report(51, attempt=1))
 
 
-def test_roles_stages_and_jobs_are_apart() -> None:
+def test_roles_stages_and_jobs_are_stored_separately() -> None:
     store = ReportStore()
     store.put(report(1, "data", None))
     store.put(report(1, "train", "sft"))
@@ -53,7 +53,7 @@ def test_roles_stages_and_jobs_are_apart() -> None:
     assert len(store.latest("2")) == 1
 
 
-def test_a_report_is_acknowledged_once_status_speaks_of_it() -> None:
+def test_report_is_acknowledged_once_it_is_in_status() -> None:
     store = ReportStore()
     store.put(report(1) | {"results": {"sets": {}}})
     promise = store.acknowledgement(report(1) | {"results": {"sets": {}}})
@@ -62,7 +62,7 @@ def test_a_report_is_acknowledged_once_status_speaks_of_it() -> None:
     assert promise.done()
 
 
-def test_what_came_while_it_was_decided_is_not_acknowledged_with_the_rest() -> None:
+def test_report_received_during_a_decision_is_not_acknowledged_yet() -> None:
     store = ReportStore()
     store.put(report(1) | {"outcome": None})
     decided = store.latest("1")
@@ -86,7 +86,7 @@ def test_progress_alone_is_acknowledged_on_receipt() -> None:
     assert not store.acknowledgement(measured).done()
 
 
-def test_a_late_copy_of_an_older_report_is_acknowledged_with_what_is_held() -> None:
+def test_late_older_report_is_acknowledged_with_the_stored_one() -> None:
     store = ReportStore()
     store.put(report(2) | {"outcome": "Completed"})
     late = report(1)
@@ -97,7 +97,7 @@ def test_a_late_copy_of_an_older_report_is_acknowledged_with_what_is_held() -> N
     assert promise.done()
 
 
-def test_nobody_waits_for_a_job_that_is_gone() -> None:
+def test_acknowledgements_of_a_deleted_job_are_cancelled() -> None:
     store = ReportStore()
     store.put(report(1))
     promise = store.acknowledgement(report(1))
@@ -105,7 +105,7 @@ def test_nobody_waits_for_a_job_that_is_gone() -> None:
     assert promise.cancelled()
 
 
-def test_a_sender_that_gave_up_is_no_hindrance() -> None:
+def test_cancelled_acknowledgement_does_not_block_others() -> None:
     store = ReportStore()
     store.put(report(1))
     impatient, patient = store.acknowledgement(report(1)), store.acknowledgement(report(1))
@@ -121,7 +121,7 @@ def large(uid: str, size: int = 1000, **identity: Any) -> Object:
     }
 
 
-def test_a_job_whose_reports_hold_too_much_is_refused() -> None:
+def test_job_with_too_large_reports_is_refused() -> None:
     store = ReportStore(max_job_bytes=2500)
     assert store.put(large("1", stage="sft"))
     with pytest.raises(JobTooLargeError, match="the job's reports are larger than 2500 bytes"):
@@ -143,7 +143,7 @@ def test_recorded_results_make_room_for_the_next_stage() -> None:
     assert store.acknowledgement(large("1", 2000, stage="sft")).done(), "it is still acknowledged"
 
 
-def test_results_that_are_not_recorded_are_never_released() -> None:
+def test_unrecorded_results_are_never_dropped() -> None:
     store = ReportStore(max_bytes=2500)
     store.put(large("1"))
     store.put(large("2"))
@@ -165,7 +165,7 @@ def test_small_jobs_report_while_large_ones_fill_the_store() -> None:
     assert store.put(large("6", 100))
 
 
-def test_a_forgotten_job_holds_nothing() -> None:
+def test_forgotten_job_uses_no_bytes() -> None:
     store = ReportStore(max_bytes=2500)
     store.put(large("1", 2000))
     store.forget("1")

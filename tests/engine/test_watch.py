@@ -1,4 +1,4 @@
-"""Watching a real API server that goes away and comes back, and what a watch cannot tell."""
+"""Watches of a real API server survive outages, and lists find what watches miss."""
 
 import threading
 import time
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.cluster
 
 @pytest.fixture
 def cluster(server: ApiServer) -> Iterator[KubernetesCluster]:
-    """A client of this test alone: nobody else listens, and nobody watches yet."""
+    """A client for this test only, without listeners and watches."""
     with server.client(retries=False) as api:
         yield KubernetesCluster(api, SystemClock())
 
@@ -35,9 +35,7 @@ def new_gate() -> Object:
     return made
 
 
-def test_a_watch_goes_on_after_an_outage_of_the_api_server(
-    server: ApiServer, cluster: KubernetesCluster
-) -> None:
+def test_watch_resumes_after_an_api_server_outage(server: ApiServer, cluster: KubernetesCluster) -> None:
     seen: list[WatchEvent] = []
     cluster.watch(seen.append)
     with watching(cluster, server.kubeconfig):
@@ -55,7 +53,7 @@ def test_a_watch_goes_on_after_an_outage_of_the_api_server(
         )
 
 
-def test_what_was_deleted_while_nobody_watched_is_found_by_comparing_lists(
+def test_resync_finds_deletions_while_no_watch_was_open(
     server: ApiServer, cluster: KubernetesCluster
 ) -> None:
     seen: list[WatchEvent] = []
@@ -68,7 +66,7 @@ def test_what_was_deleted_while_nobody_watched_is_found_by_comparing_lists(
     stays = cluster.create(new_gate())
     with watching(cluster, server.kubeconfig):
         eventually(lambda: cache.by_uid(uid_of(stays)))
-        assert "DELETED" not in {event.type for event in seen}, "then this test shows nothing"
+        assert "DELETED" not in {event.type for event in seen}, "the watch must miss the deletion"
         since = cache.mark()
         missed = list(cache.resync("EvalGate", cluster.list_objects("EvalGate"), since))
     assert [(event.type, uid_of(event.obj)) for event in missed] == [("DELETED", uid_of(gate))]
@@ -76,14 +74,14 @@ def test_what_was_deleted_while_nobody_watched_is_found_by_comparing_lists(
     assert cache.get(Key.of(stays)) is not None
 
 
-class Behind:
-    """A cluster whose first watch begins before anything that the server still knows."""
+class ExpiredStart:
+    """A cluster whose first watch starts from an expired resourceVersion."""
 
     def __init__(self, cluster: KubernetesCluster) -> None:
         self._cluster = cluster
         self._versions = iter(["1"])
-        # A server that has just started asks etcd, which still knows.
-        eventually(lambda: has_forgotten(cluster, "1"), what="the server has a memory of its own", pause=0.5)
+        # A server that has just started asks etcd, which still has that version.
+        eventually(lambda: has_expired(cluster, "1"), what="version 1 has expired", pause=0.5)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._cluster, name)
@@ -92,9 +90,9 @@ class Behind:
         return next(self._versions, "") or self._cluster.current_version(kind, namespace)
 
 
-def has_forgotten(cluster: KubernetesCluster, version: str) -> bool:
+def has_expired(cluster: KubernetesCluster, version: str) -> bool:
     try:
-        next(iter(cluster.follow("ConfigMap", None, version, 1)), None)
+        next(iter(cluster.watch_from("ConfigMap", None, version, 1)), None)
     except ExpiredError:
         return True
     except ClusterError:  # not ready yet
@@ -108,12 +106,12 @@ def new_config_map() -> Object:
     return made
 
 
-def test_a_reflector_that_lost_its_place_lists_again(cluster: KubernetesCluster) -> None:
+def test_reflector_lists_again_when_its_version_has_expired(cluster: KubernetesCluster) -> None:
     lists: list[float] = []
     cache, stop = Cache(), threading.Event()
     cluster.watch(cache.apply)
-    behind = cast("KubernetesCluster", Behind(cluster))
-    reflector = Reflector(behind, "ConfigMap", None, lambda: lists.append(time.monotonic()))
+    expired = cast("KubernetesCluster", ExpiredStart(cluster))
+    reflector = Reflector(expired, "ConfigMap", None, lambda: lists.append(time.monotonic()))
     thread = threading.Thread(target=reflector.run, args=(stop,), daemon=True)
     thread.start()
     try:
@@ -127,7 +125,7 @@ def test_a_reflector_that_lost_its_place_lists_again(cluster: KubernetesCluster)
     assert not thread.is_alive()
 
 
-def test_a_reflector_misses_nothing_of_an_outage(server: ApiServer, cluster: KubernetesCluster) -> None:
+def test_reflector_sees_all_changes_during_an_outage(server: ApiServer, cluster: KubernetesCluster) -> None:
     cache, stop = Cache(), threading.Event()
     cluster.watch(cache.apply)
 

@@ -159,7 +159,7 @@ class KubernetesCluster:
         version: str = answer["metadata"]["resourceVersion"]
         return version
 
-    def follow(self, kind: str, namespace: str | None, since: str, seconds: int) -> Iterator[Object]:
+    def watch_from(self, kind: str, namespace: str | None, since: str, seconds: int) -> Iterator[Object]:
         """Yield the events of a watch from a resourceVersion on, with bookmarks, until the server ends it.
 
         Raises ExpiredError if the server no longer has that version, and ClusterError.

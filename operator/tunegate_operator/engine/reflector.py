@@ -48,7 +48,8 @@ class Reflector:
             try:
                 if not self._version:
                     self._list()
-                for event in self._cluster.follow(self.kind, self._namespace, self._version, WATCH_SECONDS):
+                since = self._version
+                for event in self._cluster.watch_from(self.kind, self._namespace, since, WATCH_SECONDS):
                     if stop.is_set():
                         return
                     self._take_in(event)
