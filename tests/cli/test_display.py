@@ -1,4 +1,4 @@
-"""What a terminal shows of a job's status."""
+"""The display of a job's status on a terminal."""
 
 import io
 from datetime import UTC, datetime, timedelta
@@ -18,7 +18,7 @@ def shown(status: FineTuneJobStatus, **options: Any) -> str:
     return console.file.getvalue()
 
 
-def test_progress_has_its_loss_speed_and_eta_and_says_where_less_fits_a_pass_than_planned():
+def test_progress_shows_loss_speed_eta_and_a_reduced_micro_batch():
     progress = Progress(
         stage="sft",
         step=20,
@@ -36,7 +36,7 @@ def test_progress_has_its_loss_speed_and_eta_and_says_where_less_fits_a_pass_tha
     assert "1800 tokens/s · 2 examples per pass, more did not fit · ETA" in text
 
 
-def test_commands_name_the_folder_where_it_is_not_the_usual_one():
+def test_commands_include_the_runs_folder_unless_it_is_the_default():
     stop = Stop(
         id="sft-1-20",
         stage="sft",

@@ -29,7 +29,7 @@ def played(node: Node, job: TinyJob) -> PlayedPod:
     return PlayedPod(node.client, Address(node.client, NAMESPACE, "tunegate-reports"), pod)
 
 
-def test_a_pod_of_another_namespace_is_refused(node: Node, namespace: str) -> None:
+def test_pod_in_another_namespace_is_refused(node: Node, namespace: str) -> None:
     node.install()
     ours, attacker = TinyJob(node, namespace, "ours"), f"{namespace}-attacker"
     ours.apply(LONG)

@@ -1,4 +1,4 @@
-"""The authority lasts; serving certificates under it rotate."""
+"""The certificate authority is kept, and serving certificates rotate."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -20,14 +20,14 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 SECRET = Key("Secret", "tunegate", "ca")
 
 
-def test_the_authority_is_made_once_and_then_kept():
+def test_authority_is_created_once_and_then_kept():
     cluster = FakeCluster()
     made = load_authority(cluster, "tunegate", "ca", NOW)
     assert load_authority(cluster, "tunegate", "ca", NOW + timedelta(days=400)) == made
     assert [(w.verb, w.kind) for w in cluster.writes] == [("create", "Secret")]
 
 
-def test_two_operators_that_start_together_keep_one_authority():
+def test_two_operators_that_start_together_share_one_authority():
     cluster = FakeCluster()
     other = make_authority(NOW)
     real_get, answers = cluster.get, iter([True])
@@ -46,7 +46,7 @@ def test_two_operators_that_start_together_keep_one_authority():
 
 
 @pytest.mark.parametrize("data", [None, {"tls.crt": "", "tls.key": ""}, {"tls.crt": "bm9uZQ=="}])
-def test_a_secret_that_holds_no_authority_is_named(data):
+def test_secret_without_a_valid_authority_is_refused(data):
     cluster = FakeCluster()
     metadata = {"name": SECRET.name, "namespace": SECRET.namespace}
     secret = {"apiVersion": "v1", "kind": "Secret", "metadata": metadata} | ({"data": data} if data else {})
@@ -55,7 +55,7 @@ def test_a_secret_that_holds_no_authority_is_named(data):
         load_authority(cluster, "tunegate", "ca", NOW)
 
 
-def test_an_expired_authority_is_named():
+def test_expired_authority_is_refused():
     cluster = FakeCluster()
     load_authority(cluster, "tunegate", "ca", NOW)
     with pytest.raises(ValueError, match="has expired"):
@@ -68,7 +68,7 @@ def test_a_serving_certificate_is_due_well_before_it_expires():
     assert is_due(serving, NOW + timedelta(days=SERVING_DAYS * 0.7))
 
 
-def test_a_serving_certificate_is_signed_by_the_authority_for_the_host_alone():
+def test_serving_certificate_is_signed_for_the_host_only():
     authority = make_authority(NOW)
     serving = x509.load_pem_x509_certificate(make_serving(authority, "reports.tunegate.svc", NOW).certificate)
     serving.verify_directly_issued_by(x509.load_pem_x509_certificate(authority.certificate))

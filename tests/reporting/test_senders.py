@@ -1,4 +1,4 @@
-"""Only a pod of the job, with a token made for reporting on it, may report."""
+"""Only a pod of the job, with a token for reporting on it, may report."""
 
 from typing import Any
 
@@ -24,18 +24,18 @@ LABELS = MANAGED_LABELS | {JOB_LABEL: JOB, ROLE_LABEL: "train", STAGE_LABEL: "sf
 OWNERS = {"FineTuneJob": API_VERSION, "Job": "batch/v1", "CronJob": "batch/v1", "Widget": API_VERSION}
 
 
-def made(kind: str, uid: str, namespace: str = "default", **metadata: Any) -> Object:
-    """An object whose name is its uid."""
+def make_object(kind: str, uid: str, namespace: str = "default", **metadata: Any) -> Object:
+    """Build an object whose name is its uid."""
     own = {"name": uid, "namespace": namespace, "uid": uid, "resourceVersion": "1"}
     return {"apiVersion": OWNERS.get(kind, "v1"), "kind": kind, "metadata": own | metadata}
 
 
-def job(uid: str = JOB, namespace: str = "default", attempts: tuple[Object, ...] = ()) -> Object:
-    obj = made("FineTuneJob", uid, namespace)
+def make_job(uid: str = JOB, namespace: str = "default", attempts: tuple[Object, ...] = ()) -> Object:
+    obj = make_object("FineTuneJob", uid, namespace)
     return obj | {"spec": {"stages": [{"name": "sft"}, {"name": "dpo"}]}, "status": {"attempts": [*attempts]}}
 
 
-def owned(
+def make_owned(
     kind: str,
     uid: str,
     owner_kind: str,
@@ -48,11 +48,11 @@ def owned(
 ) -> Object:
     reference = {"apiVersion": api_version or OWNERS[owner_kind], "kind": owner_kind, "name": owner}
     reference |= {"uid": owner, "controller": True}
-    return made(kind, uid, namespace, ownerReferences=[reference], labels=labels, **metadata)
+    return make_object(kind, uid, namespace, ownerReferences=[reference], labels=labels, **metadata)
 
 
 class Reviews:
-    """Answers as the API server does, and counts."""
+    """Answers TokenReviews as the API server does, and counts them."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -83,12 +83,14 @@ def reviews() -> Reviews:
 def cache() -> Cache:
     cache = Cache()
     for obj in (
-        job(),
-        owned("Job", "child-uid", "FineTuneJob", JOB),
-        owned("Pod", "pod-uid", "Job", "child-uid"),
-        job("other-job"),
-        owned("Job", "other-child", "FineTuneJob", "other-job", labels=LABELS | {JOB_LABEL: "other-job"}),
-        owned("Pod", "other-pod", "Job", "other-child", labels=LABELS | {JOB_LABEL: "other-job"}),
+        make_job(),
+        make_owned("Job", "child-uid", "FineTuneJob", JOB),
+        make_owned("Pod", "pod-uid", "Job", "child-uid"),
+        make_job("other-job"),
+        make_owned(
+            "Job", "other-child", "FineTuneJob", "other-job", labels=LABELS | {JOB_LABEL: "other-job"}
+        ),
+        make_owned("Pod", "other-pod", "Job", "other-child", labels=LABELS | {JOB_LABEL: "other-job"}),
     ):
         add(cache, obj)
     return cache
@@ -105,7 +107,7 @@ def delete(cache: Cache, uid: str) -> None:
 
 
 def stop(cache: Cache, uid: str) -> None:
-    """A pod gets its SIGTERM."""
+    """Mark a pod as terminating."""
     found = cache.by_uid(uid)
     assert found
     found["metadata"] |= {"resourceVersion": "2", "deletionTimestamp": "2026-01-01T00:02:00Z"}
@@ -129,14 +131,14 @@ def test_a_pod_of_the_job_may_report(authenticator, reviews):
 
 
 def test_pod_of_a_job_with_a_large_spec_is_asked_to_retry(authenticator, cache):
-    large = job() | {"spec": {"podTemplate": {"affinity": {"x": "y" * 1_000_000}}}}
+    large = make_job() | {"spec": {"podTemplate": {"affinity": {"x": "y" * 1_000_000}}}}
     large["metadata"]["resourceVersion"] = "2"
     cache.apply(WatchEvent("MODIFIED", large))
     with pytest.raises(UnknownPodError, match="too large"):
         authenticator.authenticate("good", JOB)
 
 
-def test_a_token_is_reviewed_again_only_after_a_while(authenticator, reviews, clock):
+def test_accepted_token_is_cached_for_a_while(authenticator, reviews, clock):
     authenticator.authenticate("good", JOB)
     authenticator.authenticate("good", JOB)
     assert reviews.count == 1
@@ -145,7 +147,7 @@ def test_a_token_is_reviewed_again_only_after_a_while(authenticator, reviews, cl
     assert reviews.count == 2
 
 
-def test_a_refused_token_is_reviewed_again_only_after_a_while(authenticator, reviews, clock):
+def test_refused_token_is_cached_for_a_while(authenticator, reviews, clock):
     for _ in range(100):
         with pytest.raises(RefusedError, match="not valid for reports on this job"):
             authenticator.authenticate("bad", JOB)
@@ -166,7 +168,7 @@ def test_many_refused_tokens_do_not_displace_an_accepted_one(authenticator, revi
     authenticator.authenticate("good", JOB)
     assert reviews.count == count
     assert authenticator.is_cached("good", JOB)
-    assert not authenticator.is_cached("bad-0", JOB), "the memory of refused tokens is bounded"
+    assert not authenticator.is_cached("bad-0", JOB), "the cache of refused tokens is bounded"
 
 
 def test_a_token_of_another_audience_is_refused(authenticator):
@@ -181,17 +183,17 @@ def test_a_token_of_another_jobs_pod_is_refused(authenticator, reviews):
 
 
 @pytest.mark.parametrize("change", [{"pods": []}, {"username": "mallory"}], ids=["no pod", "a person"])
-def test_a_token_that_is_bound_to_no_pod_is_refused(authenticator, reviews, change):
+def test_token_that_is_not_bound_to_a_pod_is_refused(authenticator, reviews, change):
     vars(reviews).update(change)
     with pytest.raises(RefusedError, match="not bound to a pod"):
         authenticator.authenticate("good", JOB)
 
 
 @pytest.mark.parametrize("job_is_there", [True, False], ids=["with its Job", "after its Job"])
-def test_a_pod_of_another_namespace_is_refused(authenticator, reviews, cache, job_is_there):
-    """Its Job names the uid of the FineTuneJob, which anybody may write into an owner reference."""
-    add(cache, owned("Job", "forged-child", "FineTuneJob", JOB, "attacker"))
-    add(cache, owned("Pod", "forged-pod", "Job", "forged-child", "attacker"))
+def test_pod_in_another_namespace_is_refused(authenticator, reviews, cache, job_is_there):
+    """The pod's Job copies the uid of the FineTuneJob into its owner reference, as anybody may."""
+    add(cache, make_owned("Job", "forged-child", "FineTuneJob", JOB, "attacker"))
+    add(cache, make_owned("Pod", "forged-pod", "Job", "forged-child", "attacker"))
     if not job_is_there:
         delete(cache, "forged-child")
     reviews.pods, reviews.username = ["forged-pod"], "system:serviceaccount:attacker:default"
@@ -201,23 +203,23 @@ def test_a_pod_of_another_namespace_is_refused(authenticator, reviews, cache, jo
         authenticator.authenticate("good", JOB)
 
 
-def test_a_pod_that_names_a_job_of_another_namespace_is_refused(authenticator, reviews, cache):
-    add(cache, owned("Pod", "forged-pod", "Job", "child-uid", "attacker"))
+def test_pod_that_names_a_job_in_another_namespace_is_refused(authenticator, reviews, cache):
+    add(cache, make_owned("Pod", "forged-pod", "Job", "child-uid", "attacker"))
     reviews.pods, reviews.username = ["forged-pod"], "system:serviceaccount:attacker:default"
     with pytest.raises(RefusedError, match="a pod in namespace attacker"):
         authenticator.authenticate("good", JOB)
 
 
-def test_a_job_of_another_namespace_makes_no_sender(authenticator, reviews, cache):
-    add(cache, owned("Job", "forged-child", "FineTuneJob", JOB, "attacker"))
-    add(cache, owned("Pod", "forged-pod", "Job", "forged-child"))
+def test_pod_whose_job_is_in_another_namespace_is_refused(authenticator, reviews, cache):
+    add(cache, make_owned("Job", "forged-child", "FineTuneJob", JOB, "attacker"))
+    add(cache, make_owned("Pod", "forged-pod", "Job", "forged-child"))
     reviews.pods = ["forged-pod"]
     with pytest.raises(RefusedError, match="the pod's Job is in another namespace"):
         authenticator.authenticate("good", JOB)
 
 
 @pytest.mark.parametrize(("namespace", "name"), [("attacker", None), ("default", "another")])
-def test_a_token_that_contradicts_its_pod_is_refused(authenticator, reviews, namespace, name):
+def test_token_with_another_pods_name_or_namespace_is_refused(authenticator, reviews, namespace, name):
     reviews.username, reviews.name = f"system:serviceaccount:{namespace}:default", name
     with pytest.raises(
         RefusedError, match="the pod name and the pod uid in the token belong to different pods"
@@ -228,57 +230,57 @@ def test_a_token_that_contradicts_its_pod_is_refused(authenticator, reviews, nam
 @pytest.mark.parametrize(
     ("child", "message"),
     [
-        (owned("Job", "c", "Widget", JOB), "another job"),
-        (owned("Job", "c", "FineTuneJob", JOB, api_version="example.com/v1"), "another job"),
-        (owned("CronJob", "c", "FineTuneJob", JOB), "the pod's Job is in another namespace"),
-        (owned("Job", "c", "FineTuneJob", JOB, labels={}), "does not have the labels"),
+        (make_owned("Job", "c", "Widget", JOB), "another job"),
+        (make_owned("Job", "c", "FineTuneJob", JOB, api_version="example.com/v1"), "another job"),
+        (make_owned("CronJob", "c", "FineTuneJob", JOB), "the pod's Job is in another namespace"),
+        (make_owned("Job", "c", "FineTuneJob", JOB, labels={}), "does not have the labels"),
         (
-            owned("Job", "c", "FineTuneJob", JOB, labels=LABELS | {JOB_LABEL: "x"}),
+            make_owned("Job", "c", "FineTuneJob", JOB, labels=LABELS | {JOB_LABEL: "x"}),
             "does not have the labels",
         ),
         (
-            owned("Job", "c", "FineTuneJob", JOB, labels=LABELS | {ATTEMPT_LABEL: "3"}),
+            make_owned("Job", "c", "FineTuneJob", JOB, labels=LABELS | {ATTEMPT_LABEL: "3"}),
             "the labels of the pod differ from those of its Job",
         ),
         (
-            owned("Job", "c", "FineTuneJob", JOB, labels=LABELS | {ROLE_LABEL: "gate"}),
+            make_owned("Job", "c", "FineTuneJob", JOB, labels=LABELS | {ROLE_LABEL: "gate"}),
             "the labels of the pod differ from those of its Job",
         ),
     ],
     ids=["other kind", "other group", "no Job", "no labels", "another job's", "attempt", "role"],
 )
-def test_a_pod_is_refused_by_what_its_job_is(authenticator, reviews, cache, child, message):
+def test_pod_of_a_foreign_job_is_refused(authenticator, reviews, cache, child, message):
     add(cache, child)
-    add(cache, owned("Pod", "forged-pod", "Job", "c"))
+    add(cache, make_owned("Pod", "forged-pod", "Job", "c"))
     reviews.pods = ["forged-pod"]
     with pytest.raises(RefusedError, match=message):
         authenticator.authenticate("good", JOB)
 
 
 def test_a_pod_without_a_job_is_refused(authenticator, reviews, cache):
-    add(cache, owned("Pod", "bare", "FineTuneJob", JOB))
+    add(cache, make_owned("Pod", "bare", "FineTuneJob", JOB))
     reviews.pods = ["bare"]
     with pytest.raises(RefusedError, match="a pod that is not controlled by a Job"):
         authenticator.authenticate("good", JOB)
 
 
-def test_labels_that_name_no_role_are_refused(authenticator, reviews, cache):
+def test_pod_without_a_valid_role_label_is_refused(authenticator, reviews, cache):
     labels = LABELS | {ROLE_LABEL: "dance"}
-    add(cache, owned("Job", "c", "FineTuneJob", JOB, labels=labels))
-    add(cache, owned("Pod", "p", "Job", "c", labels=labels))
+    add(cache, make_owned("Job", "c", "FineTuneJob", JOB, labels=labels))
+    add(cache, make_owned("Pod", "p", "Job", "c", labels=labels))
     reviews.pods = ["p"]
     with pytest.raises(RefusedError, match="have no valid role or attempt"):
         authenticator.authenticate("good", JOB)
 
 
-def test_a_pod_that_is_gone_may_not_report(authenticator, cache):
+def test_deleted_pod_may_not_report(authenticator, cache):
     authenticator.authenticate("good", JOB)
     delete(cache, "pod-uid")
     with pytest.raises(UnknownPodError):
         authenticator.authenticate("good", JOB)
 
 
-def test_nobody_reports_on_a_finetunejob_that_is_gone(authenticator, cache):
+def test_report_on_a_deleted_finetunejob_is_refused(authenticator, cache):
     authenticator.authenticate("good", JOB)
     delete(cache, JOB)
     assert not authenticator.is_known_job(JOB)
@@ -286,37 +288,37 @@ def test_nobody_reports_on_a_finetunejob_that_is_gone(authenticator, cache):
         authenticator.authenticate("good", JOB)
 
 
-def test_the_uid_of_another_object_is_no_job(authenticator):
+def test_uid_of_another_kind_is_not_a_known_job(authenticator):
     assert authenticator.is_known_job(JOB)
     assert not authenticator.is_known_job("pod-uid")
 
 
-def test_a_pod_that_saves_may_report_after_its_job_was_deleted(authenticator, cache):
+def test_terminating_pod_may_report_after_its_job_was_deleted(authenticator, cache):
     authenticator.authenticate("good", JOB)
     delete(cache, "child-uid")
-    with pytest.raises(UnknownPodError):  # until the garbage collector ends it
+    with pytest.raises(UnknownPodError):  # until the garbage collector deletes it
         authenticator.authenticate("good", JOB)
     stop(cache, "pod-uid")
     assert authenticator.authenticate("good", JOB).attempt == 2
 
 
-def test_a_deleted_job_authorizes_no_pod_that_comes_later(authenticator, reviews, cache):
+def test_pod_created_after_its_jobs_deletion_is_refused(authenticator, reviews, cache):
     delete(cache, "child-uid")
-    add(cache, owned("Pod", "late-pod", "Job", "child-uid"))
+    add(cache, make_owned("Pod", "late-pod", "Job", "child-uid"))
     stop(cache, "late-pod")  # as the garbage collector does
     reviews.pods = ["late-pod"]
     with pytest.raises(RefusedError, match="the Job of this pod was deleted"):
         authenticator.authenticate("good", JOB)
 
 
-def test_a_pod_whose_job_is_not_heard_of_yet_should_try_again(authenticator, cache, reviews):
-    add(cache, owned("Pod", "early-pod", "Job", "early-child"))
+def test_pod_whose_job_is_not_cached_yet_is_asked_to_retry(authenticator, cache, reviews):
+    add(cache, make_owned("Pod", "early-pod", "Job", "early-child"))
     reviews.pods = ["early-pod"]
     with pytest.raises(UnknownPodError, match="the Job of pod early-pod"):
         authenticator.authenticate("good", JOB)
 
 
-def test_a_review_that_fails_is_not_remembered(authenticator, reviews):
+def test_failed_token_review_is_not_cached(authenticator, reviews):
     reviews.error = ClusterError("unavailable")
     with pytest.raises(ClusterError):
         authenticator.authenticate("good", JOB)
@@ -324,13 +326,13 @@ def test_a_review_that_fails_is_not_remembered(authenticator, reviews):
     authenticator.authenticate("good", JOB)
 
 
-def test_the_attempts_of_a_job_are_those_of_its_jobs_and_its_status(authenticator, cache):
+def test_latest_attempts_come_from_child_jobs_and_status(authenticator, cache):
     attempts = ({"role": "data", "number": 3}, {"role": "train", "stage": "sft", "number": 1})
-    with_status = job(attempts=attempts)
+    with_status = make_job(attempts=attempts)
     with_status["metadata"]["resourceVersion"] = "2"
     add(cache, with_status)
     forged = LABELS | {ROLE_LABEL: "data", ATTEMPT_LABEL: "99"}
-    add(cache, owned("Job", "forged", "FineTuneJob", JOB, "attacker", labels=forged))
+    add(cache, make_owned("Job", "forged", "FineTuneJob", JOB, "attacker", labels=forged))
     assert authenticator.authenticate("good", JOB).latest_attempts == {
         Step(Role.DATA): 3,
         Step(Role.TRAIN, "sft"): 2,

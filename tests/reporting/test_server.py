@@ -1,4 +1,4 @@
-"""What a pod that reports is answered, over real TLS."""
+"""The report server's answers to pods, over real TLS."""
 
 import asyncio
 import errno
@@ -35,8 +35,8 @@ from tunegate_operator.reporting.steps import Sender
 JOB = "job-uid"
 
 
-class TokensUnderReview(FakeAuthenticator):
-    """Every token but the known one is reviewed for as long as the test lasts."""
+class BlockedUnknownTokens(FakeAuthenticator):
+    """Blocks the review of every unknown token until the test ends."""
 
     def __init__(self) -> None:
         self.is_over = threading.Event()
@@ -62,8 +62,8 @@ def engine():
 
 
 @contextmanager
-def connected(engine: Engine) -> Iterator[ssl.SSLSocket]:
-    """A connection after its handshake."""
+def tls_connection(engine: Engine) -> Iterator[ssl.SSLSocket]:
+    """Open a TLS connection."""
     tls = ssl.create_default_context(cadata=engine.authority.certificate.decode())
     with (
         socket.create_connection(("localhost", engine.port), timeout=10) as plain,
@@ -78,12 +78,12 @@ def head(token: str, length: int, job: str = JOB) -> bytes:
 
 
 def answer(connection: ssl.SSLSocket) -> bytes:
-    """All that comes until the server closes."""
+    """Return everything that the server sends until it closes the connection."""
     return b"".join(iter(lambda: connection.recv(4096), b""))
 
 
 def post(engine: Engine, body: Any, *, token: str | None = TOKEN, job: str = JOB) -> tuple[int, str]:
-    """Status and message of the answer."""
+    """Post a report. Returns status and message of the answer."""
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     data = body if isinstance(body, bytes | io.BytesIO) else json.dumps(body).encode()
     request = urllib.request.Request(engine.url + report_path(job), data, headers, method="POST")  # noqa: S310 - ours
@@ -95,31 +95,31 @@ def post(engine: Engine, body: Any, *, token: str | None = TOKEN, job: str = JOB
         return error.code, json.loads(error.read())["message"]
 
 
-def test_a_report_is_handed_on_and_acknowledged(engine):
+def test_report_is_passed_to_the_engine_and_acknowledged(engine):
     assert post(engine, report()) == (200, "acknowledged")
     assert engine.taken == [report(results={"sets": {}, "evaluations": []}, published=[])]
 
 
-def test_a_report_that_is_not_in_status_in_time_must_come_again(engine, monkeypatch):
+def test_report_not_in_status_in_time_is_answered_503(engine, monkeypatch):
     monkeypatch.setattr(server, "ACKNOWLEDGE_SECONDS", 0.2)
     engine.acknowledge = None
     code, message = post(engine, report())
     assert (code, message) == (503, "the report is not in status yet")
 
 
-def test_a_job_that_goes_away_meanwhile_is_said_to_be_gone(engine):
+def test_report_on_a_job_deleted_meanwhile_is_answered_404(engine):
     engine.acknowledge = lambda promise: promise.cancel()
     assert post(engine, report())[0] == 404
 
 
 def serial_number(engine: Engine) -> str:
-    """Of the certificate that a connection is shown."""
-    with connected(engine) as connection:
+    """Return the serial number of the certificate that the server presents."""
+    with tls_connection(engine) as connection:
         return str((connection.getpeercert() or {})["serialNumber"])
 
 
-def test_its_certificate_is_another_one_before_it_expires(monkeypatch, caplog):
-    def no_room(*_: Any) -> None:
+def test_serving_certificate_is_rotated_before_it_expires(monkeypatch, caplog):
+    def disk_full(*_: Any) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(server, "ROTATION_SECONDS", 0.05)
@@ -128,26 +128,28 @@ def test_its_certificate_is_another_one_before_it_expires(monkeypatch, caplog):
     with serving(engine, clock=clock):
         first = serial_number(engine)
         with monkeypatch.context() as patch:
-            patch.setattr(server.tempfile, "TemporaryDirectory", no_room)
+            patch.setattr(server.tempfile, "TemporaryDirectory", disk_full)
             clock.advance(timedelta(days=5).total_seconds())
-            eventually(lambda: "was not rotated: [Errno 28]" in caplog.text, seconds=10, what="it tried")
+            eventually(
+                lambda: "was not rotated: [Errno 28]" in caplog.text, seconds=10, what="a rotation failed"
+            )
             assert serial_number(engine) == first
-        eventually(lambda: serial_number(engine) != first, seconds=10, what="it is another one")
+        eventually(lambda: serial_number(engine) != first, seconds=10, what="the certificate is replaced")
         assert post(engine, report()) == (200, "acknowledged")
 
 
-def test_a_forged_report_is_refused_and_not_handed_on(engine):
+def test_report_with_a_wrong_token_is_refused(engine):
     assert post(engine, report(), token="another") == (403, "the token belongs to a pod of another job")
     assert post(engine, report(), token=None)[0] == 401
     assert engine.taken == []
 
 
-def test_an_unknown_job_is_said_to_be_unknown(engine):
+def test_report_on_an_unknown_job_is_answered_404(engine):
     assert post(engine, report(), job="no-such") == (404, "there is no FineTuneJob with uid no-such")
 
 
 @pytest.mark.parametrize("error", [UnknownPodError("not known yet"), ClusterError("unavailable")])
-def test_what_may_pass_is_to_be_tried_again(engine, error):
+def test_temporary_error_is_answered_503(engine, error):
     engine.authenticator.error = error
     assert post(engine, report()) == (503, str(error))
     engine.authenticator.error = None
@@ -164,7 +166,7 @@ def test_what_may_pass_is_to_be_tried_again(engine, error):
         (report(jobUid="other"), "jobUid: other is not the job uid in the URL"),
     ],
 )
-def test_what_is_no_report_is_refused_by_name(engine, body, named):
+def test_invalid_report_is_refused_with_the_field(engine, body, named):
     code, message = post(engine, body)
     assert code == 422
     assert message.startswith(named)
@@ -173,7 +175,7 @@ def test_what_is_no_report_is_refused_by_name(engine, body, named):
     assert engine.taken == []
 
 
-def test_a_report_of_another_step_is_refused_and_not_handed_on(engine):
+def test_report_of_another_step_is_refused(engine):
     engine.authenticator.sender = Sender(Step(Role.DATA), 1, ("sft",), {})
     assert post(engine, report(attempt=2)) == (
         422,
@@ -195,14 +197,14 @@ def test_a_report_of_another_step_is_refused_and_not_handed_on(engine):
     ],
     ids=["bytes", "values", "objects", "bytes of undeclared length"],
 )
-def test_a_report_above_a_limit_is_refused_with_what_to_do(engine, body):
+def test_report_above_a_limit_is_refused_with_advice(engine, body):
     code, message = post(engine, body)
     assert code == 413
     assert "retrying does not help: use smaller golden sets" in message
     assert engine.taken == []
 
 
-def test_a_report_as_large_as_the_limit_is_taken(engine):
+def test_report_of_the_largest_size_is_accepted(engine):
     padded = json.dumps(report()).encode()
     assert post(engine, padded + b" " * (body.MAX_BYTES - len(padded))) == (200, "acknowledged")
 
@@ -217,13 +219,13 @@ def test_a_report_as_large_as_the_limit_is_taken(engine):
     ],
     ids=["objects", "items", "entries", "ids"],
 )
-def test_the_refusal_of_a_long_list_names_few_errors(engine, results):
+def test_refusal_of_a_long_list_has_a_short_message(engine, results):
     code, message = post(engine, report(results=results))
     assert code == 422
     assert len(message) < 5000
 
 
-def test_many_errors_are_counted_and_not_named(engine):
+def test_many_errors_are_counted_instead_of_listed(engine):
     sets = {str(n): {} for n in range(100)}
     assert post(engine, report(results={"sets": sets})) == (422, "200 errors")
 
@@ -235,7 +237,7 @@ def test_a_compressed_body_is_not_expanded(engine):
 @pytest.mark.parametrize(
     ("error", "code"), [(JobTooLargeError("too large"), 413), (StoreFullError("full"), 503)]
 )
-def test_a_report_that_the_store_does_not_hold_is_refused(engine, error, code):
+def test_report_that_does_not_fit_the_store_is_refused(engine, error, code):
     def refuse(_: object) -> None:
         raise error
 
@@ -243,7 +245,7 @@ def test_a_report_that_the_store_does_not_hold_is_refused(engine, error, code):
     assert post(engine, report()) == (code, str(error))
 
 
-def test_an_error_of_the_operator_is_answered_and_logged(engine, caplog):
+def test_internal_error_is_answered_and_logged(engine, caplog):
     def fail(_: object) -> None:
         raise RuntimeError("a bug")
 
@@ -252,7 +254,7 @@ def test_an_error_of_the_operator_is_answered_and_logged(engine, caplog):
     assert "RuntimeError: a bug" in caplog.text
 
 
-def logged(caplog: pytest.LogCaptureFixture) -> list[str]:
+def logged_refusals(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.message for record in caplog.records if "refused" in record.message]
 
 
@@ -262,13 +264,13 @@ def test_refusals_of_a_job_are_logged_once_a_minute(caplog):
     with serving(engine, clock=clock):
         for token in ("one", "two", "three"):
             assert post(engine, report(), token=token)[0] == 403
-        assert len(logged(caplog)) == 1
+        assert len(logged_refusals(caplog)) == 1
         assert post(engine, b"no json")[0] == 422
         assert post(engine, report(), token="one", job="other")[0] == 403
-        assert len(logged(caplog)) == 3, "another reason, and another job"
+        assert len(logged_refusals(caplog)) == 3, "another reason, and another job"
         clock.advance(server.REFUSAL_LOG_SECONDS + 1)
         assert post(engine, report(), token="one")[0] == 403
-        assert len(logged(caplog)) == 4
+        assert len(logged_refusals(caplog)) == 4
 
 
 def test_refusal_is_one_short_line_whatever_was_sent(engine, caplog):
@@ -277,23 +279,23 @@ def test_refusal_is_one_short_line_whatever_was_sent(engine, caplog):
     assert code == 422
     assert message.startswith("stage: x x x")
     assert len(message) <= server.MAX_MESSAGE
-    (line,) = logged(caplog)
+    (line,) = logged_refusals(caplog)
     assert "\n" not in line
     assert len(line) < server.MAX_MESSAGE + 100
 
 
 def test_an_unknown_token_is_refused_before_the_body_is_sent(engine):
-    with connected(engine) as connection:
+    with tls_connection(engine) as connection:
         connection.sendall(head("unknown", 1000))
         assert b" 403 " in answer(connection)
 
 
 def test_a_flood_of_new_tokens_does_not_delay_a_known_pod(engine):
-    engine.authenticator = senders = TokensUnderReview()
+    engine.authenticator = blocked = BlockedUnknownTokens()
     with serving(engine), ThreadPoolExecutor(40) as pods:
         refused = [pods.submit(post, engine, report(), token=f"unknown-{n}") for n in range(40)]
         assert post(engine, report()) == (200, "acknowledged")
-        senders.is_over.set()
+        blocked.is_over.set()
         assert {each.result()[0] for each in refused} == {403}
 
 
@@ -304,28 +306,28 @@ def test_a_hundred_pods_behind_one_address_report_at_once(engine):
         assert {each.result() for each in sent} == {(200, "acknowledged")}
 
 
-def test_a_body_that_comes_slowly_is_given_up(engine):
-    with serving(engine, limits=Limits(body=0.3)), connected(engine) as connection:
+def test_body_that_arrives_too_slowly_is_answered_503(engine):
+    with serving(engine, limits=Limits(body=0.3)), tls_connection(engine) as connection:
         connection.sendall(head(TOKEN, 1000) + b"{")
-        said = answer(connection)
-    assert b" 503 " in said
-    assert b"was not read within 0 s" in said
+        received = answer(connection)
+    assert b" 503 " in received
+    assert b"was not read within 0 s" in received
     assert engine.taken == []
 
 
-def test_slow_bodies_of_many_jobs_delay_no_other_report(engine):
+def test_slow_bodies_of_many_jobs_do_not_delay_another_report(engine):
     engine.jobs |= {f"slow-{n}" for n in range(40)}
     with serving(engine, limits=Limits(body=60)), ExitStack() as stack:
         for n in range(40):
-            slow = stack.enter_context(connected(engine))
+            slow = stack.enter_context(tls_connection(engine))
             slow.sendall(head(TOKEN, 1000, f"slow-{n}") + b"{")
         assert post(engine, report()) == (200, "acknowledged")
 
 
-def test_largest_body_is_given_up_when_all_hold_too_much(engine):
+def test_largest_body_is_dropped_when_all_exceed_the_limit(engine):
     engine.jobs |= {"large", "small"}
     with serving(engine, limits=Limits(body=60, held=300_000)), ExitStack() as stack:
-        large, small = (stack.enter_context(connected(engine)) for _ in range(2))
+        large, small = (stack.enter_context(tls_connection(engine)) for _ in range(2))
         large.sendall(head(TOKEN, 1_000_000, "large") + b" " * 200_000)
         small.sendall(head(TOKEN, 1_000_000, "small") + b" " * 150_000)
         assert b" 503 " in large.recv(4096)
@@ -343,11 +345,13 @@ def test_parsed_bodies_are_no_longer_counted(engine):
     assert len(engine.taken) == 3
 
 
-def test_one_job_has_one_body_read_at_a_time(engine):
+def test_bodies_of_one_job_are_read_one_at_a_time(engine):
     first, second = (json.dumps(report(sequence=n)).encode() for n in (1, 2))
-    with serving(engine), connected(engine) as connection, ThreadPoolExecutor(1) as pod:
+    with serving(engine), tls_connection(engine) as connection, ThreadPoolExecutor(1) as pod:
         connection.sendall(head(TOKEN, len(first)) + first[:1])
-        eventually(lambda: engine.authenticator.asked == 1, seconds=10, what="the first report has its turn")
+        eventually(
+            lambda: engine.authenticator.requests == 1, seconds=10, what="the first report has its turn"
+        )
         waiting = pod.submit(post, engine, second)
         with pytest.raises(TimeoutError):
             waiting.result(0.3)
@@ -379,15 +383,15 @@ def test_reports_are_parsed_outside_the_event_loop(engine):
     assert loops == [False]
 
 
-def test_a_connection_carries_one_report(engine):
+def test_connection_is_closed_after_one_report(engine):
     sent = json.dumps(report()).encode()
-    with connected(engine) as connection:
+    with tls_connection(engine) as connection:
         connection.sendall(2 * (head(TOKEN, len(sent)) + sent))
         assert answer(connection).count(b"HTTP/1.1 200") == 1
     assert len(engine.taken) == 1
 
 
-def test_who_does_not_trust_the_authority_does_not_connect(engine):
+def test_client_that_does_not_trust_the_authority_cannot_connect(engine):
     engine.authority = make_authority(datetime.now(UTC))
     with pytest.raises(urllib.error.URLError, match="CERTIFICATE_VERIFY_FAILED"):
         post(engine, report())

@@ -1,4 +1,4 @@
-"""A pod sends its own reports, and what earlier pods left; never one of a later step."""
+"""A pod may send its own reports and those that earlier pods left, but none of a later step."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -13,8 +13,8 @@ from tunegate_operator.names import Step
 from tunegate_operator.reporting.steps import ForeignReportError, Sender
 
 DATA, SFT, DPO = Step(Role.DATA), Step(Role.TRAIN, "sft"), Step(Role.TRAIN, "dpo")
-GATE, PUBLISH, MESSENGER = Step(Role.GATE), Step(Role.PUBLISH), Step(Role.REPORT)
-LATEST = {DATA: 1, SFT: 3, DPO: 2, GATE: 1, PUBLISH: 1, MESSENGER: 1}
+GATE, PUBLISH, REPORT = Step(Role.GATE), Step(Role.PUBLISH), Step(Role.REPORT)
+LATEST = {DATA: 1, SFT: 3, DPO: 2, GATE: 1, PUBLISH: 1, REPORT: 1}
 
 
 def report(step: Step, attempt: int = 1, **content: Any) -> Report:
@@ -29,7 +29,7 @@ def report(step: Step, attempt: int = 1, **content: Any) -> Report:
     )
 
 
-def measured(subject: Subject, stage: str = "sft") -> Results:
+def results_of(subject: Subject, stage: str = "sft") -> Results:
     step = 0 if subject is Subject.START else 1
     return Results(evaluations=[Evaluation(subject=subject, stage=stage, step=step, outcomes={})])
 
@@ -39,7 +39,7 @@ def sender(step: Step, attempt: int | None = None) -> Sender:
 
 
 @pytest.mark.parametrize("step", [DATA, SFT, DPO, GATE, PUBLISH])
-def test_a_pod_sends_the_reports_of_its_step_and_of_earlier_ones(step):
+def test_pod_may_report_for_its_step_and_earlier_steps_only(step):
     order = [DATA, SFT, DPO, GATE, PUBLISH]
     later = order[order.index(step) + 1 :]
     for reported in later:
@@ -52,12 +52,12 @@ def test_a_pod_sends_the_reports_of_its_step_and_of_earlier_ones(step):
 
 
 @pytest.mark.parametrize("reported", [DATA, SFT, DPO, GATE, PUBLISH])
-def test_the_report_role_sends_what_any_pod_left(reported):
-    sender(MESSENGER).check_report(report(reported))
+def test_report_role_may_send_reports_of_any_step(reported):
+    sender(REPORT).check_report(report(reported))
 
 
 @pytest.mark.parametrize("chore", [Step(Role.TRACK), Step(Role.CLEANUP)])
-def test_other_chores_send_nothing(chore):
+def test_tracking_and_cleanup_pods_may_not_report(chore):
     with pytest.raises(ForeignReportError, match="may not send a report for data"):
         Sender(chore, 1, ("sft",), LATEST).check_report(report(DATA))
 
@@ -71,9 +71,9 @@ def test_other_chores_send_nothing(chore):
         (Step(Role.REPORT), "role: report is not a step of this job"),
     ],
 )
-def test_a_report_of_no_step_of_the_job_is_refused(reported, message):
+def test_report_of_a_step_that_the_job_lacks_is_refused(reported, message):
     with pytest.raises(ForeignReportError, match=message):
-        sender(MESSENGER).check_report(report(reported))
+        sender(REPORT).check_report(report(reported))
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_a_report_of_no_step_of_the_job_is_refused(reported, message):
         (3, r"attempt: 3 is higher than the latest attempt \(2\) of train sft"),
     ],
 )
-def test_a_report_of_a_later_attempt_than_the_pods_is_refused(attempt, refusal):
+def test_report_of_a_later_attempt_than_the_pods_is_refused(attempt, refusal):
     if refusal is None:
         sender(SFT, attempt=2).check_report(report(SFT, attempt))
     else:
@@ -93,7 +93,7 @@ def test_a_report_of_a_later_attempt_than_the_pods_is_refused(attempt, refusal):
             sender(SFT, attempt=2).check_report(report(SFT, attempt))
 
 
-def test_an_earlier_step_is_reported_for_attempts_that_it_had():
+def test_report_of_an_earlier_step_needs_an_attempt_that_existed():
     sender(GATE).check_report(report(SFT, 3))
     with pytest.raises(
         ForeignReportError, match=r"attempt: 4 is higher than the latest attempt \(3\) of train sft"
@@ -119,8 +119,8 @@ def test_an_earlier_step_is_reported_for_attempts_that_it_had():
         (PUBLISH, Subject.FINAL, False),
     ],
 )
-def test_a_role_reports_results_of_what_it_evaluates(step, subject, is_allowed):
-    sent = report(step, results=measured(subject))
+def test_role_may_report_only_the_subjects_that_it_evaluates(step, subject, is_allowed):
+    sent = report(step, results=results_of(subject))
     if is_allowed:
         sender(step).check_report(sent)
     else:
@@ -132,7 +132,7 @@ def test_a_role_reports_results_of_what_it_evaluates(step, subject, is_allowed):
 def test_results_of_another_stage_are_refused(step, stage):
     subject = Subject.FINAL if step is GATE else Subject.CHECKPOINT
     with pytest.raises(ForeignReportError, match=f"results: {stage} is not the stage"):
-        sender(step).check_report(report(step, results=measured(subject, stage)))
+        sender(step).check_report(report(step, results=results_of(subject, stage)))
 
 
 @pytest.mark.parametrize(
@@ -152,12 +152,12 @@ def test_results_of_another_stage_are_refused(step, stage):
         ),
     ],
 )
-def test_a_role_reports_nothing_of_another_roles_work(step, content, message):
+def test_content_of_another_roles_work_is_refused(step, content, message):
     with pytest.raises(ForeignReportError, match=message):
         sender(step).check_report(report(step, **content))
 
 
-def test_report_of_more_than_status_holds_is_refused() -> None:
+def test_report_with_too_many_targets_or_a_wrong_start_is_refused() -> None:
     published = [PublishedArtifact(uri=f"pvc://m/{n}", digest="0" * 64) for n in range(5)]
     with pytest.raises(ForeignReportError, match="published: a job has at most 4 targets"):
         sender(PUBLISH).check_report(report(PUBLISH, published=published))

@@ -1,4 +1,4 @@
-"""Reports of many jobs take turns, and one job cannot take all of them."""
+"""Reports are throttled by job, so that one job cannot use the whole parser."""
 
 import asyncio
 import time
@@ -6,7 +6,7 @@ import time
 from tunegate_operator.reporting.turns import PARSER_SHARE, Turns
 
 
-def test_one_job_takes_one_turn_at_a_time():
+def test_job_has_one_turn_at_a_time():
     async def run() -> list[str]:
         turns, order = Turns(), []
 
@@ -24,7 +24,7 @@ def test_one_job_takes_one_turn_at_a_time():
     assert [entry for entry in order if entry.endswith("a")] == ["+a", "-a", "+a", "-a"]
 
 
-def test_a_job_waits_in_proportion_to_what_its_report_took():
+def test_job_waits_in_proportion_to_its_last_reports_cpu_time():
     async def run() -> tuple[float, float]:
         turns, loop = Turns(), asyncio.get_running_loop()
         async with turns.turn("slow") as turn:
@@ -40,7 +40,7 @@ def test_a_job_waits_in_proportion_to_what_its_report_took():
     assert other < slow
 
 
-def test_a_report_that_fails_counts_too():
+def test_refused_report_counts_towards_the_wait():
     async def run() -> float:
         turns, loop = Turns(), asyncio.get_running_loop()
         try:

@@ -1,4 +1,4 @@
-"""The operator's report address on localhost, in a thread, with an engine that a test plays."""
+"""The operator's report server on localhost, in a thread, with a fake engine."""
 
 import asyncio
 import threading
@@ -27,10 +27,10 @@ class AnyReport:
 
 
 class FakeAuthenticator:
-    """Knows one token."""
+    """Accepts one token."""
 
-    asked = 0
-    """How often it was asked for a sender."""
+    requests = 0
+    """Number of calls of ``authenticate``."""
     error: Exception | None = None
     sender: Sender | AnyReport = AnyReport()
 
@@ -38,7 +38,7 @@ class FakeAuthenticator:
         return token == TOKEN
 
     def authenticate(self, token: str, _job_uid: str) -> Sender | AnyReport:
-        self.asked += 1
+        self.requests += 1
         if self.error:
             raise self.error
         if token != TOKEN:
@@ -47,7 +47,7 @@ class FakeAuthenticator:
 
 
 class Engine:
-    """Takes reports. ``acknowledge`` is what status says of them; None is not yet."""
+    """Collects reports. ``acknowledge`` completes the future of a report; None leaves it pending."""
 
     def __init__(self) -> None:
         self.authenticator = FakeAuthenticator()
@@ -76,14 +76,14 @@ def serving(
     limits: Limits = LIMITS,
     clock: Clock | None = None,
 ) -> Iterator[None]:
-    """Answer at ``engine.url`` while this lasts."""
+    """Run the report server at ``engine.url``."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="report server")
     thread.start()
     server = ReportServer(
         engine.authority,
         "localhost",
-        engine.authenticator,  # type: ignore[arg-type]  # it is asked for nothing else
+        engine.authenticator,  # type: ignore[arg-type]  # the server uses no other methods
         engine.take,
         is_known=engine.jobs.__contains__,
         clock=clock or SystemClock(),
