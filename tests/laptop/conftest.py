@@ -1,4 +1,4 @@
-"""A tiny model, the command in a folder of its own, and a run that passed."""
+"""Fixtures of the laptop tests: a tiny model, the command in its own folder, and a run that passed."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,13 +24,13 @@ def tunegate(tmp_path: Path, warm: dict[str, str]) -> Command:
 
 @pytest.fixture
 def cold(tmp_path: Path) -> Command:
-    """The command as a user has it, whose pods import everything themselves."""
+    """The command as a user has it: its pods start without preloaded imports."""
     return Command(tmp_path)
 
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, warm: dict[str, str]) -> Command:
-    """A run that passed. Not to be changed."""
+    """A run that passed. Tests must not change it."""
     command = Command(tmp_path_factory.mktemp("finished"), dict(warm))
     result = command("run", command.write(tiny_model))
     assert result.returncode == 0, result.stdout
@@ -39,7 +39,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, warm: d
 
 @pytest.fixture(scope="session")
 def quickstart(tmp_path_factory: pytest.TempPathFactory) -> Command:
-    """The quickstart after a run that nothing disturbed. Not to be changed; it takes minutes."""
+    """The quickstart after an undisturbed run, which takes minutes. Tests must not change it."""
     command = Command(tmp_path_factory.mktemp("quickstart"))
     result = command("run", str(QUICKSTART), seconds=2400)
     assert result.returncode == 0, result.stdout
@@ -48,7 +48,7 @@ def quickstart(tmp_path_factory: pytest.TempPathFactory) -> Command:
 
 @pytest.fixture
 def quick(tmp_path: Path) -> Iterator[Command]:
-    """The command with a stand-in for the trainer, which says what that would and trains nothing."""
+    """The command with a fake trainer, which sends the same reports and trains nothing."""
     command = Command(tmp_path, stand_in_environment())
     yield command
     command.kill()

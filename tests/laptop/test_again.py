@@ -1,4 +1,4 @@
-"""Manifests that changed since a job began: what is refused, what is said, and what ``--again`` does."""
+"""Manifests that changed after a job started: refusals, notes, and ``--again``."""
 
 import json
 import shutil
@@ -61,7 +61,7 @@ def another_name(objects: Objects) -> None:
 @pytest.mark.parametrize(
     ("change", "what"), [(lower_gate, "EvalGate golden"), (another_row, "ConfigMap rows")]
 )
-def test_a_finished_run_does_not_pass_for_one_of_changed_manifests(ended, change, what):
+def test_finished_run_of_changed_manifests_exits_with_2(ended, change, what):
     ended.edit(change)
     for _ in range(2):
         result = ended("run", "manifests")
@@ -73,14 +73,14 @@ def test_a_finished_run_does_not_pass_for_one_of_changed_manifests(ended, change
     assert ended("run", "manifests").returncode == 0
 
 
-def test_an_unchanged_finished_run_says_when_it_ended(ended):
+def test_rerun_of_a_finished_job_prints_when_it_ended(ended):
     result = ended("run", "manifests")
     assert result.returncode == 0
     when = ended.status()["completionTime"].replace("T", " ").removesuffix("Z")
     assert f"orders already ended at {when} UTC: use --again to run it again" in result.stdout
 
 
-def test_a_change_that_no_finished_job_reads_is_no_news(ended):
+def test_change_that_no_job_reads_is_ignored(ended):
     def another_config_map(objects: Objects) -> None:
         objects["unused"] = objects["rows"] | {"metadata": {"name": "unused"}}
 
@@ -88,7 +88,7 @@ def test_a_change_that_no_finished_job_reads_is_no_news(ended):
     assert ended("run", "manifests").returncode == 0
 
 
-def test_again_deletes_nothing_before_all_is_known_to_be_allowed(ended):
+def test_again_deletes_nothing_if_a_manifest_is_refused(ended):
     ended.write(NOWHERE, folder="others")
     ended.edit(another_name, folder="others")
     assert ended("run", "others").returncode == 0
@@ -102,7 +102,7 @@ def test_again_deletes_nothing_before_all_is_known_to_be_allowed(ended):
     assert ended.status()["phase"] == "Succeeded"
 
 
-def test_again_replaces_a_golden_set_that_nobody_else_uses(ended):
+def test_again_replaces_a_golden_set_that_no_other_job_uses(ended):
     ended.edit(another_golden_set)
     refused = ended("run", "manifests")
     assert refused.returncode == 1
@@ -110,10 +110,10 @@ def test_again_replaces_a_golden_set_that_nobody_else_uses(ended):
     result = ended("run", "manifests", "--again")
     assert result.returncode == 0, result.stdout
     gate = (ended.runs / ".cluster" / "objects" / "EvalGate" / "default" / "golden.yaml").read_text()
-    assert gate.count("jobUid") == 1, "the record of the old set is gone"
+    assert gate.count("jobUid") == 1, "the record of the old set is deleted"
 
 
-def test_an_immutable_config_map_is_refused_in_one_line(quick):
+def test_change_of_an_immutable_config_map_is_refused_in_one_line(quick):
     quick.write(NOWHERE)
     quick.edit(lambda objects: objects["rows"].update(immutable=True))
     assert quick("run", "manifests").returncode == 0
@@ -126,7 +126,7 @@ def test_an_immutable_config_map_is_refused_in_one_line(quick):
 
 
 @pytest.mark.parametrize("options", [[], ["--again"]])
-def test_a_job_may_not_be_called_as_the_folder_of_the_claims(ended, options):
+def test_job_named_volumes_is_refused(ended, options):
     ended.edit(lambda objects: objects["orders"]["metadata"].update(name="volumes"))
     result = ended("run", "manifests", *options)
     assert result.returncode == 1
@@ -146,7 +146,7 @@ def test_a_manifest_may_name_any_namespace(quick):
     assert quick.status()["phase"] == "Succeeded"
 
 
-def test_what_the_cluster_refuses_is_one_line_and_changes_nothing(ended):
+def test_invalid_object_is_refused_in_one_line_and_changes_nothing(ended):
     ended.edit(lambda objects: objects["rows"]["metadata"].update(annotations={"note": "x" * (1 << 19)}))
     before = uid(ended)
     result = ended("run", "manifests", "--again")
@@ -156,7 +156,7 @@ def test_what_the_cluster_refuses_is_one_line_and_changes_nothing(ended):
     assert uid(ended) == before
 
 
-def test_a_folder_that_cannot_be_read_is_one_line(ended):
+def test_unreadable_runs_folder_is_reported_in_one_line(ended):
     path = ended.runs / ".cluster" / "objects" / "EvalGate" / "default" / "golden.yaml"
     path.write_text("{")
     result = ended("run", "manifests")

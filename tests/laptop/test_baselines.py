@@ -1,4 +1,4 @@
-"""`tunegate run` of two jobs on one volume: the second uses no baseline that somebody else put there."""
+"""`tunegate run` of two jobs on one volume: the second does not use a baseline that somebody forged."""
 
 import json
 
@@ -10,7 +10,7 @@ from support.overlapping import good_and_worse
 pytestmark = pytest.mark.model
 
 
-def test_planted_baseline_changes_no_verdict_of_a_later_job(tunegate, tiny_model):
+def test_forged_baseline_does_not_change_a_later_jobs_verdict(tunegate, tiny_model):
     good, _ = good_and_worse(f"file://{tiny_model}", publish=[])
     first = tunegate("run", tunegate.write_all(good), seconds=400)
     assert first.returncode == 0, first.stdout

@@ -1,4 +1,4 @@
-"""Which folder a claim is: nobody trains on another project's data unawares."""
+"""Which folder a claim refers to: a job must not train on another project's data by mistake."""
 
 import shutil
 from pathlib import Path
@@ -11,22 +11,22 @@ TRAIN = {"goal": "StyleOrFormat", "sizePolicy": "Warn", "train": {"uri": "pvc://
 
 
 def project(quick: Command, name: str, rows: str | None) -> Path:
-    """A folder with manifests, and its own datasets if there are ``rows``."""
+    """Create a folder with manifests and, if ``rows`` is given, a claim with data."""
     folder = quick.folder / name
     folder.mkdir()
     quick.write(folder, folder=name, data=TRAIN)
     quick.edit(lambda objects: objects["orders"]["metadata"].update(name=name), folder=name)
     if rows is not None:
-        give_rows(folder, rows)
+        write_rows(folder, rows)
     return folder
 
 
-def give_rows(folder: Path, rows: str) -> None:
+def write_rows(folder: Path, rows: str) -> None:
     (folder / "datasets").mkdir()
     (folder / "datasets" / "rows.jsonl").write_text(rows)
 
 
-def test_two_projects_do_not_share_a_claim_unawares(quick):
+def test_second_project_with_the_same_claim_is_refused(quick):
     first, second = project(quick, "one", "FIRST"), project(quick, "two", "SECOND")
     assert quick("run", "one").returncode == 0
     assert "rows: FIRST" in quick.logs()
@@ -38,7 +38,7 @@ def test_two_projects_do_not_share_a_claim_unawares(quick):
     assert not (quick.runs / ".cluster" / "objects" / "FineTuneJob" / "default" / "two.yaml").exists()
 
 
-def test_two_projects_of_one_command_do_not_share_a_claim_either(quick):
+def test_two_projects_of_one_command_with_one_claim_are_refused(quick):
     first, second = project(quick, "one", "FIRST"), project(quick, "two", "SECOND")
     quick.edit(lambda objects: [objects.pop(name) for name in ("rows", "cases", "golden")], folder="two")
     result = quick("run", "one", "two")
@@ -48,7 +48,7 @@ def test_two_projects_of_one_command_do_not_share_a_claim_either(quick):
     assert not (quick.runs / "one").exists()
 
 
-def test_folders_that_no_claim_names_do_not_clash(quick):
+def test_folders_that_are_no_claims_do_not_conflict(quick):
     for name in ("one", "two"):
         quick.write(project(quick, name, None), folder=name)
         quick.edit(lambda objects, name=name: objects["orders"]["metadata"].update(name=name), folder=name)
@@ -59,7 +59,7 @@ def test_folders_that_no_claim_names_do_not_clash(quick):
 
 
 @pytest.mark.parametrize("left", ["an empty folder", "a dangling link"])
-def test_what_an_earlier_run_left_does_not_hide_a_folder(quick, left):
+def test_remains_of_an_earlier_run_do_not_hide_a_claim(quick, left):
     folder = project(quick, "one", "HERE NOW")
     claim = quick.runs / "volumes" / "datasets"
     claim.parent.mkdir(parents=True)
@@ -73,7 +73,7 @@ def test_what_an_earlier_run_left_does_not_hide_a_folder(quick, left):
     assert claim.resolve() == folder / "datasets"
 
 
-def test_a_claim_whose_folder_is_gone_is_named(quick):
+def test_claim_with_a_deleted_folder_is_refused(quick):
     folder = project(quick, "one", "FIRST")
     assert quick("run", "one").returncode == 0
     shutil.rmtree(folder / "datasets")

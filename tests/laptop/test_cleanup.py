@@ -1,10 +1,10 @@
-"""ttlSecondsAfterFinished on a laptop: a command removes what is due, and waits for nothing that is not."""
+"""ttlSecondsAfterFinished on a laptop: a command cleans up jobs that are due, and waits for no others."""
 
 from pathlib import Path
 
 
-def kept(command, kind: str) -> list[str]:
-    """The objects of a kind that are left."""
+def remaining(command, kind: str) -> list[str]:
+    """Return the names of the remaining objects of a kind."""
     return sorted(path.stem for path in (command.runs / ".cluster" / "objects" / kind).rglob("*.yaml"))
 
 
@@ -13,23 +13,23 @@ def test_a_run_does_not_wait_for_its_ttl(quick):
     result = quick("run", "manifests", seconds=60)
     assert result.returncode == 0, result.stdout
     assert "cleanup" not in quick.status()
-    assert len(kept(quick, "Job")) == 4
+    assert len(remaining(quick, "Job")) == 4
 
     quick.write(Path("/nowhere"), ttlSecondsAfterFinished=0)
     result = quick("run", "manifests", seconds=60)
     assert result.returncode == 0, result.stdout
     assert quick.status()["cleanup"]["result"] == "Succeeded"
-    assert kept(quick, "Job") == []
+    assert remaining(quick, "Job") == []
 
 
-def test_what_is_due_at_once_is_cleaned_up_by_the_run_itself(quick):
+def test_ttl_of_zero_is_cleaned_up_by_the_run_itself(quick):
     quick.write(Path("/nowhere"), ttlSecondsAfterFinished=0)
     result = quick("run", "manifests", seconds=60)
     assert result.returncode == 0, result.stdout
     assert quick.status()["phase"] == "Succeeded"
     assert quick.status()["cleanup"]["result"] == "Succeeded"
-    assert kept(quick, "Job") == []
-    assert len(kept(quick, "ConfigMap")) == 6, (
+    assert remaining(quick, "Job") == []
+    assert len(remaining(quick, "ConfigMap")) == 6, (
         "two of the user, request, plan and results, and the gate's records"
     )
     assert quick.pods() == []

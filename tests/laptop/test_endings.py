@@ -1,10 +1,10 @@
-"""What is left of a run that the operator or a person ended: no process, and a report that says so."""
+"""A run that the operator or a person ended leaves no process, and a report that shows the reason."""
 
 from copy import deepcopy
 from pathlib import Path
 
 
-def test_the_command_waits_for_a_trainer_that_the_operator_ended(quick):
+def test_command_waits_for_a_trainer_that_the_operator_stopped(quick):
     quick.write(Path("/nowhere"), activeDeadlineSeconds=8)
     quick.environment["STAND_IN"] = "trains"
     result = quick("run", "manifests")
@@ -14,7 +14,7 @@ def test_the_command_waits_for_a_trainer_that_the_operator_ended(quick):
     assert "saved" in quick.logs()
 
 
-def test_the_report_says_how_it_ended_when_the_trainer_could_not_know(quick):
+def test_report_shows_a_failure_that_the_trainer_could_not_know(quick):
     quick.write(Path("/nowhere"), activeDeadlineSeconds=8)
     quick.environment["STAND_IN"] = "trains"
     quick("run", "manifests")
@@ -24,7 +24,7 @@ def test_the_report_says_how_it_ended_when_the_trainer_could_not_know(quick):
     assert "train says so" in page
 
 
-def test_the_report_of_a_discarded_run_says_so_with_the_reason_as_text(quick):
+def test_report_of_a_discarded_run_shows_the_escaped_reason(quick):
     quick.write(Path("/nowhere"))
     quick.environment["STAND_IN"] = "stops"
     quick("run", "manifests")
@@ -41,14 +41,14 @@ def test_the_report_of_a_discarded_run_says_so_with_the_reason_as_text(quick):
     assert "<strong>Failed</strong>" in report.read_text()
 
 
-def test_a_run_that_its_spec_suspends_did_not_pass(quick):
+def test_run_of_a_suspended_job_exits_with_4(quick):
     quick.write(Path("/nowhere"), suspend=True)
     result = quick("run", "manifests")
     assert result.returncode == 4, result.stdout
     assert quick.status()["phase"] == "Suspended"
 
 
-def test_of_several_jobs_the_worst_end_is_the_exit_code(quick):
+def test_exit_code_is_that_of_the_most_severe_job(quick):
     quick.write(Path("/nowhere"), activeDeadlineSeconds=5)
     quick.environment["STAND_IN"] = "trains"
 
@@ -64,7 +64,7 @@ def test_of_several_jobs_the_worst_end_is_the_exit_code(quick):
     assert result.returncode == 1, result.stdout
 
 
-def test_a_decision_about_a_job_that_is_not_here_says_where_else_it_may_be(quick):
+def test_decision_on_an_unknown_job_suggests_namespace(quick):
     for command in ("continue", "discard"):
         result = quick(command, "orders", "--reason", "good enough")
         assert result.returncode == 1
@@ -72,7 +72,7 @@ def test_a_decision_about_a_job_that_is_not_here_says_where_else_it_may_be(quick
     assert not quick.runs.exists()
 
 
-def test_the_report_of_a_run_that_passed_is_the_trainers(quick):
+def test_report_of_a_passed_run_is_the_trainers_page(quick):
     quick.write(Path("/nowhere"))
     assert quick("run", "manifests").returncode == 0
     (page,) = (quick.runs / "volumes" / "tuning").glob("*/report.html")

@@ -1,4 +1,4 @@
-"""What a Job should be, given its pods: a table."""
+"""The next step of a Job, given its pods: a table test."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -28,7 +28,7 @@ def make_job(**spec: Any) -> Object:
 
 
 def pod(code: int | None = None, *, disruption: str | None = None, ended: datetime = NOW) -> Object:
-    """A pod that runs, or ended with this exit code."""
+    """Build a pod that runs or, with ``code``, has ended with this exit code."""
     made = new_pod(make_job())
     made["status"] = pod_status.running(made, NOW - timedelta(minutes=1))
     if code is not None:
@@ -36,7 +36,7 @@ def pod(code: int | None = None, *, disruption: str | None = None, ended: dateti
     return made
 
 
-def going(one: Object) -> Object:
+def terminating(one: Object) -> Object:
     one["metadata"]["deletionTimestamp"] = "2026-01-01T12:00:30Z"
     return one
 
@@ -46,35 +46,37 @@ LONG_AGO = NOW - timedelta(hours=1)
 TABLE: list[tuple[str, dict[str, Any], list[Object], bool, str | None]] = [
     ("a new Job starts a pod", {}, [], True, None),
     ("a running pod is enough", {}, [pod()], False, None),
-    ("a pod that ended well completes the Job", {}, [pod(1), pod(0)], False, "CompletionsReached"),
-    ("a failure within the limit is tried again", {}, [pod(1, ended=LONG_AGO)], True, None),
-    ("but not at once", {}, [pod(1, ended=NOW)], False, None),
+    ("a succeeded pod completes the Job", {}, [pod(1), pod(0)], False, "CompletionsReached"),
+    ("a failure within the limit is retried", {}, [pod(1, ended=LONG_AGO)], True, None),
+    ("a retry waits for its backoff", {}, [pod(1, ended=NOW)], False, None),
     (
-        "one failure more than the limit fails it",
+        "one failure more than the limit fails the Job",
         {"backoffLimit": 0},
         [pod(1)],
         False,
         "BackoffLimitExceeded",
     ),
     (
-        "without a limit it is Kubernetes' six",
+        "seven failures exceed a limit of six",
         {"backoffLimit": 6},
         [pod(1)] * 7,
         False,
         "BackoffLimitExceeded",
     ),
     ("a disrupted pod is replaced at once", {"backoffLimit": 0}, [pod(75, disruption="x")], True, None),
-    ("disruption goes before the exit code", {}, [pod(10, disruption="x")], True, None),
-    ("a permanent exit code fails it", {}, [pod(10, ended=LONG_AGO)], False, "PodFailurePolicy"),
-    ("a pod that is going away holds back the next", {}, [going(pod())], False, None),
-    ("a suspended Job starts nothing", {"suspend": True}, [], False, None),
+    ("a disruption takes precedence over the exit code", {}, [pod(10, disruption="x")], True, None),
+    ("a permanent exit code fails the Job", {}, [pod(10, ended=LONG_AGO)], False, "PodFailurePolicy"),
+    ("a terminating pod delays its replacement", {}, [terminating(pod())], False, None),
+    ("a suspended Job starts no pod", {"suspend": True}, [], False, None),
 ]
 
 
 @pytest.mark.parametrize(
     ("spec", "pods", "starts", "reason"), [row[1:] for row in TABLE], ids=[row[0] for row in TABLE]
 )
-def test_step(spec: dict[str, Any], pods: list[Object], starts: bool, reason: str | None) -> None:
+def test_job_step_has_the_expected_pods_and_condition(
+    spec: dict[str, Any], pods: list[Object], starts: bool, reason: str | None
+) -> None:
     step = step_job(make_job(**spec), pods, NOW)
     assert step.starts == ((0,) if starts else ())
     condition = final_condition({"status": step.status})
@@ -82,7 +84,7 @@ def test_step(spec: dict[str, Any], pods: list[Object], starts: bool, reason: st
 
 
 @pytest.mark.parametrize(("failures", "seconds"), [(1, 1), (2, 2), (3, 4)])
-def test_the_wait_before_the_next_pod_doubles(failures: int, seconds: int) -> None:
+def test_wait_before_the_next_pod_doubles(failures: int, seconds: int) -> None:
     def starts(waited: float) -> bool:
         ended = NOW - timedelta(seconds=waited)
         return bool(step_job(make_job(backoffLimit=9), [pod(1, ended=ended)] * failures, NOW).starts)
@@ -91,7 +93,7 @@ def test_the_wait_before_the_next_pod_doubles(failures: int, seconds: int) -> No
     assert starts(seconds)
 
 
-def test_a_failing_job_ends_only_when_its_pods_have() -> None:
+def test_failing_job_ends_only_after_its_pods() -> None:
     job = make_job(activeDeadlineSeconds=10)
     job["status"] = {"startTime": "2026-01-01T11:59:00Z"}
     running = pod()
@@ -99,19 +101,19 @@ def test_a_failing_job_ends_only_when_its_pods_have() -> None:
     assert step.stops == (running,)
     assert final_condition({"status": step.status}) is None
     job["status"] = step.status
-    assert final_condition({"status": step_job(job, [going(running)], NOW).status}) is None
+    assert final_condition({"status": step_job(job, [terminating(running)], NOW).status}) is None
     condition = final_condition({"status": step_job(job, [], NOW).status})
     assert condition is not None
     assert condition["reason"] == "DeadlineExceeded"
 
 
-def test_a_finished_job_is_left_alone() -> None:
+def test_finished_job_keeps_its_status() -> None:
     job = make_job()
     job["status"] = step_job(job, [pod(0)], NOW).status
     assert step_job(job, [], NOW + timedelta(days=1)).status == job["status"]
 
 
-def test_a_long_job_name_still_gives_a_valid_pod_name() -> None:
+def test_long_job_name_gives_a_valid_pod_name() -> None:
     job = make_job()
     job["metadata"]["name"] = "n" * 63
     name = new_pod(job)["metadata"]["name"]
@@ -123,7 +125,7 @@ INDEXED = {"completionMode": "Indexed", "completions": 3, "parallelism": 3, "bac
 
 
 def indexed(pods: dict[int, Object]) -> list[Object]:
-    """Pods with their numbers."""
+    """Return pods with the labels of their completion indexes."""
     made = []
     for index, one in pods.items():
         labels = new_pod(make_job(**INDEXED), index)["metadata"]["labels"]
@@ -131,7 +133,7 @@ def indexed(pods: dict[int, Object]) -> list[Object]:
     return made
 
 
-def test_an_indexed_job_starts_all_its_pods_at_once_and_is_complete_when_each_succeeded() -> None:
+def test_indexed_job_completes_when_every_pod_succeeded() -> None:
     job = make_job(**INDEXED)
     assert step_job(job, [], NOW).starts == (0, 1, 2)
     assert step_job(job, indexed({0: pod(), 2: pod()}), NOW).starts == (1,)
@@ -144,7 +146,7 @@ def test_an_indexed_job_starts_all_its_pods_at_once_and_is_complete_when_each_su
     assert condition["type"] == "Complete"
 
 
-def test_one_pod_that_fails_ends_all_of_an_indexed_job_that_restarts_none() -> None:
+def test_failed_pod_stops_all_pods_of_an_indexed_job() -> None:
     others = {1: pod(), 2: pod()}
     step = step_job(make_job(**INDEXED), indexed({0: pod(1), **others}), NOW)
     assert [one["metadata"]["labels"]["batch.kubernetes.io/job-completion-index"] for one in step.stops] == [
@@ -153,13 +155,13 @@ def test_one_pod_that_fails_ends_all_of_an_indexed_job_that_restarts_none() -> N
     ]
 
 
-def test_a_pod_of_an_indexed_job_has_its_number_in_name_and_label() -> None:
+def test_indexed_pod_has_its_index_in_name_and_label() -> None:
     made = new_pod(make_job(**INDEXED), 2)["metadata"]
     assert made["name"].startswith(f"{make_job()['metadata']['name']}-2-")
     assert made["labels"]["batch.kubernetes.io/job-completion-index"] == "2"
 
 
-def test_several_pods_without_numbers_need_a_cluster() -> None:
+def test_parallel_pods_without_an_index_are_refused() -> None:
     with pytest.raises(InvalidError, match="completionMode: Indexed"):
         refuse_unsupported(make_job(completions=2, parallelism=2))
     with pytest.raises(InvalidError, match="parallelism"):

@@ -1,4 +1,4 @@
-"""The quickstart killed by SIGKILL wherever it hurts, and run again: it is the run it would have been."""
+"""The quickstart, killed with SIGKILL at critical moments and resumed, gives the same result."""
 
 import os
 import signal
@@ -16,7 +16,7 @@ INTERVAL = 13
 
 
 def kill(command: Command, *processes: int) -> None:
-    """SIGKILL, and see that no more is lost than one interval between checkpoints."""
+    """Kill processes, and check that at most one interval between checkpoints is lost."""
     for pid in processes:
         os.kill(pid, signal.SIGKILL)
     eventually(lambda: not any(p.pid in processes for p in command.trainers()))
@@ -24,17 +24,17 @@ def kill(command: Command, *processes: int) -> None:
 
 
 def trainer_after(command: Command, checkpoints: int) -> int:
-    """The process that trains, once so many checkpoints are evaluated."""
+    """Wait until this many checkpoints are evaluated. Returns the pid of the trainer."""
     eventually(lambda: len(command.stage.evaluated()) >= checkpoints, seconds=600)
     return eventually(lambda: command.trainer, seconds=120).pid
 
 
 def is_inside_a_write(command: Command) -> bool:
-    """Whether a checkpoint has files and is not complete."""
+    """Return whether a checkpoint has files but is not complete."""
     return any(path.is_file() for path in command.stage.path.glob("scratch-*/*/*"))
 
 
-def test_killed_wherever_it_hurts_it_is_the_same_run(tmp_path: Path, quickstart: Command) -> None:
+def test_run_killed_at_critical_moments_gives_the_same_losses(tmp_path: Path, quickstart: Command) -> None:
     command = Command(tmp_path)
     arguments = ("run", str(QUICKSTART))
 
@@ -43,7 +43,7 @@ def test_killed_wherever_it_hurts_it_is_the_same_run(tmp_path: Path, quickstart:
     kill(command, first.pid)
     first.communicate()
     second = command.start(*arguments)
-    assert trainer_after(command, checkpoints=2) == trainer, "the command found its trainer again"
+    assert trainer_after(command, checkpoints=2) == trainer, "the command adopted its trainer"
     assert command.stage.writers() == 1
 
     kill(command, trainer)
@@ -51,7 +51,7 @@ def test_killed_wherever_it_hurts_it_is_the_same_run(tmp_path: Path, quickstart:
     eventually(lambda: is_inside_a_write(command), seconds=600, pause=0.001)
     complete = command.stage.checkpoints()
     kill(command, trainer)
-    assert command.stage.checkpoints() == complete, "a checkpoint that was being written is not one"
+    assert command.stage.checkpoints() == complete, "an incomplete checkpoint does not count"
 
     trainer = trainer_after(command, checkpoints=3)
     kill(command, second.pid, trainer)

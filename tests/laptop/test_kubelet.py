@@ -1,4 +1,4 @@
-"""Jobs on a laptop: real processes, with the visible shapes of Kubernetes."""
+"""Jobs on a laptop run as real processes, and have the status that Kubernetes gives them."""
 
 import base64
 import json
@@ -18,7 +18,7 @@ from tunegate_operator.engine.objects import has_condition, uid_of
 from tunegate_operator.laptop.pod_process import is_alive
 
 
-def runs(pid: int) -> bool:
+def is_running(pid: int) -> bool:
     return psutil.pid_exists(pid) and is_alive(psutil.Process(pid))
 
 
@@ -34,7 +34,7 @@ def test_a_job_runs_to_completion(laptop: Laptop) -> None:
     assert json.loads(terminated(pod)["message"]) == {"exitCode": 0, "outcome": "Completed"}
 
 
-def test_a_running_pod_looks_like_one(laptop: Laptop) -> None:
+def test_running_pod_has_the_fields_of_a_kubernetes_pod(laptop: Laptop) -> None:
     laptop.create_job("train")
     laptop.until_training()
     pod = laptop.pod()
@@ -48,7 +48,7 @@ def test_a_running_pod_looks_like_one(laptop: Laptop) -> None:
     assert laptop.job()["status"]["active"] == 1
 
 
-def test_the_log_stands_in_for_a_missing_termination_message(laptop: Laptop) -> None:
+def test_end_of_the_log_replaces_a_missing_termination_message(laptop: Laptop) -> None:
     laptop.create_job("exit", "3")
     laptop.until_finished()
     assert terminated(laptop.pod())["message"] == "last words\n"
@@ -56,7 +56,7 @@ def test_the_log_stands_in_for_a_missing_termination_message(laptop: Laptop) -> 
     assert laptop.cluster.log_file(name).read_text() == "last words\n"
 
 
-def test_a_pod_that_fails_is_tried_again_up_to_the_backoff_limit(laptop: Laptop) -> None:
+def test_failed_pod_is_retried_up_to_the_backoff_limit(laptop: Laptop) -> None:
     laptop.create_job("exit", "1", backoffLimit=2)
     condition = laptop.until_finished()
     assert (condition["type"], condition["reason"]) == ("Failed", "BackoffLimitExceeded")
@@ -72,7 +72,7 @@ def test_a_permanent_exit_code_fails_the_job_at_once(laptop: Laptop) -> None:
     assert len(laptop.pods()) == 1
 
 
-def test_a_killed_pod_is_tried_again(laptop: Laptop) -> None:
+def test_killed_pod_is_retried(laptop: Laptop) -> None:
     laptop.create_job("train", backoffLimit=1)
     first = laptop.until_training()
     os.kill(first, signal.SIGKILL)
@@ -86,46 +86,46 @@ def test_deleting_a_job_lets_its_pod_save_and_report(laptop: Laptop) -> None:
     laptop.create_job("train")
     pid = laptop.until_training()
     laptop.cluster.delete(Key.of(laptop.job()), uid_of(laptop.job()))
-    going = laptop.pod()
-    assert going["metadata"]["deletionTimestamp"]
+    terminating = laptop.pod()
+    assert terminating["metadata"]["deletionTimestamp"]
     laptop.until(lambda: not laptop.pods())
-    assert not runs(pid)
-    assert laptop.reports[-1]["outcome"] == "Interrupted", "what it reported at its end got lost"
-    assert not (laptop.root / "state" / "pods" / going["metadata"]["name"]).exists()
+    assert not is_running(pid)
+    assert laptop.reports[-1]["outcome"] == "Interrupted", "its last report was lost"
+    assert not (laptop.root / "state" / "pods" / terminating["metadata"]["name"]).exists()
 
 
-def test_deleting_the_owner_ends_everything_below_it(laptop: Laptop) -> None:
+def test_deleting_the_owner_stops_its_jobs_and_pods(laptop: Laptop) -> None:
     laptop.create_job("train")
     pid = laptop.until_training()
     laptop.cluster.delete(Key.of(laptop.owner), uid_of(laptop.owner))
     laptop.until(lambda: not laptop.pods())
     assert laptop.cluster.list_objects("Job") == []
-    assert not runs(pid)
+    assert not is_running(pid)
 
 
-def test_a_pod_that_ignores_sigterm_is_killed_after_its_grace(laptop: Laptop) -> None:
+def test_pod_that_ignores_sigterm_is_killed_after_its_grace_period(laptop: Laptop) -> None:
     laptop.create_job("deaf", pod={"terminationGracePeriodSeconds": 1})
     pid = laptop.until_training()
     began = time.monotonic()
     laptop.cluster.delete(Key.of(laptop.job()), uid_of(laptop.job()))
     laptop.until(lambda: not laptop.pods())
-    assert not runs(pid)
-    assert time.monotonic() - began >= 1, "it was not given its grace"
+    assert not is_running(pid)
+    assert time.monotonic() - began >= 1, "it did not get its grace period"
 
 
-def test_what_a_trainer_started_ends_with_it(laptop: Laptop) -> None:
+def test_child_processes_end_with_the_trainer(laptop: Laptop) -> None:
     laptop.create_job("child")
     laptop.until_finished()
     child = int((laptop.volume / "child").read_text())
-    eventually(lambda: not runs(child), what="the trainer's own child ended")
+    eventually(lambda: not is_running(child), what="the trainer's own child ended")
 
 
-def test_a_job_that_runs_too_long_is_ended(laptop: Laptop) -> None:
+def test_job_fails_at_its_active_deadline(laptop: Laptop) -> None:
     laptop.create_job("train", activeDeadlineSeconds=1)
     pid = laptop.until_training()
     condition = laptop.until_finished()
     assert (condition["type"], condition["reason"]) == ("Failed", "DeadlineExceeded")
-    assert not runs(pid), "the Job was Failed while its pod still ran"
+    assert not is_running(pid), "the Job was Failed while its pod still ran"
 
 
 def test_a_suspended_job_has_no_pods(laptop: Laptop) -> None:
@@ -157,7 +157,7 @@ def config_map(name: str, **data: str) -> Object:
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": data}
 
 
-def pod_that_looks(*paths: str, mounts: list[Object], volumes: list[Object]) -> dict[str, Any]:
+def pod_that_prints(*paths: str, mounts: list[Object], volumes: list[Object]) -> dict[str, Any]:
     env = [
         {"name": "TUNEGATE_TEST_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
         {"name": "TUNEGATE_TEST_CREDENTIAL", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}},
@@ -177,7 +177,7 @@ def test_a_pod_sees_its_volumes_and_environment(laptop: Laptop, monkeypatch: pyt
     laptop.cluster.create(config_map("inputs", **{"train.jsonl": "{2}"}))
     (laptop.volume / "nested").mkdir(parents=True)
     (laptop.volume / "nested" / "file").write_text("{3}")
-    pod = pod_that_looks(
+    pod = pod_that_prints(
         "request/request.json",
         "inputs/data/train.jsonl",
         "part/file",
@@ -190,7 +190,7 @@ def test_a_pod_sees_its_volumes_and_environment(laptop: Laptop, monkeypatch: pyt
         volumes=[
             {"name": "request", "configMap": {"name": "request"}},
             {"name": "inputs", "configMap": {"name": "inputs"}},
-            {"name": "runs", "persistentVolumeClaim": {"claimName": "runs"}},
+            {"name": "runs", "persistentVolumeClaim": {"claimName": "is_running"}},
             {"name": "tmp", "emptyDir": {}},
         ],
     )
@@ -206,7 +206,7 @@ def test_a_pod_sees_its_volumes_and_environment(laptop: Laptop, monkeypatch: pyt
 
 
 @pytest.mark.parametrize(("limit", "threads"), [("2", "2"), ("1500m", "2"), ("0.5", "1")])
-def test_a_variable_may_be_the_cpu_limit_in_whole_cores(laptop: Laptop, limit: str, threads: str) -> None:
+def test_variable_with_the_cpu_limit_is_in_whole_cores(laptop: Laptop, limit: str, threads: str) -> None:
     source = {"containerName": "trainer", "resource": "limits.cpu", "divisor": "1"}
     variable = {"name": "TUNEGATE_TEST_THREADS", "valueFrom": {"resourceFieldRef": source}}
     container = {"name": "trainer", "command": [*TINY_TRAINER, "look"], "env": [variable]}
@@ -216,7 +216,7 @@ def test_a_variable_may_be_the_cpu_limit_in_whole_cores(laptop: Laptop, limit: s
     assert seen["TUNEGATE_TEST_THREADS"] == threads
 
 
-def test_a_pod_waits_for_its_config_map_and_says_so(laptop: Laptop) -> None:
+def test_pod_waits_for_a_missing_config_map(laptop: Laptop) -> None:
     container = {"name": "trainer", "command": ["/bin/true"]}
     laptop.create_job(
         pod={"containers": [container], "volumes": [{"name": "request", "configMap": {"name": "late"}}]}
@@ -228,13 +228,13 @@ def test_a_pod_waits_for_its_config_map_and_says_so(laptop: Laptop) -> None:
     }
     version = laptop.pod()["metadata"]["resourceVersion"]
     laptop.cluster.step()
-    assert laptop.pod()["metadata"]["resourceVersion"] == version, "waiting is written again and again"
+    assert laptop.pod()["metadata"]["resourceVersion"] == version, "the same status was written again"
     laptop.cluster.create(config_map("late", x="1"))
     assert laptop.until_finished()["type"] == "Complete"
 
 
-def test_a_pod_waits_for_a_secret_that_the_shell_does_not_give(laptop: Laptop) -> None:
-    laptop.create_job(pod=pod_that_looks(mounts=[], volumes=[]))
+def test_pod_waits_for_a_secret_missing_in_the_environment(laptop: Laptop) -> None:
+    laptop.create_job(pod=pod_that_prints(mounts=[], volumes=[]))
     state = laptop.until(lambda: laptop.pods() and laptop.pod()["status"]["containerStatuses"][0]["state"])
     assert "set TUNEGATE_TEST_CREDENTIAL in your environment" in state["waiting"]["message"]
 
@@ -245,7 +245,7 @@ def secret(name: str, **data: str) -> Object:
 
 
 def pod_with_secret(command: str, **source: Any) -> Object:
-    """A pod that runs a shell command, where ``$TUNEGATE_ROOT/secrets/hub`` is the Secret ``hub``."""
+    """Build a pod that runs a shell command, with the Secret ``hub`` in ``$TUNEGATE_ROOT/secrets/hub``."""
     container = {
         "name": "trainer",
         "command": ["/bin/sh", "-c", command],
@@ -256,7 +256,7 @@ def pod_with_secret(command: str, **source: Any) -> Object:
     return {"containers": [container], "volumes": volumes}
 
 
-def test_a_secret_is_the_users_alone_and_gone_when_its_pod_has_ended(laptop: Laptop) -> None:
+def test_secret_is_private_and_removed_when_its_pod_has_ended(laptop: Laptop) -> None:
     laptop.cluster.create(secret("hub", TOKEN="t0ken", KEY="k3y"))
     folder = "$TUNEGATE_ROOT/secrets/hub"
     look = f'echo "$(cat {folder}/TOKEN) $TUNEGATE_TEST_KEY $(stat -Lc %a {folder})"'
@@ -264,12 +264,12 @@ def test_a_secret_is_the_users_alone_and_gone_when_its_pod_has_ended(laptop: Lap
     assert laptop.until_finished()["type"] == "Complete"
     assert laptop.cluster.log_file(laptop.pod()["metadata"]["name"]).read_text() == "t0ken k3y 700\n"
     kept = [path for path in laptop.root.rglob("*") if path.is_file() and b"t0ken" in path.read_bytes()]
-    assert [path.name for path in kept if path.suffix != ".log"] == [], "it lies about in clear"
+    assert [path.name for path in kept if path.suffix != ".log"] == [], "the secret is left in clear text"
     (stored,) = laptop.root.rglob("Secret/default/hub.yaml")
     assert stored.stat().st_mode & 0o077 == 0
 
 
-def test_a_pod_waits_for_a_secret_that_is_not_among_the_manifests(laptop: Laptop) -> None:
+def test_pod_waits_for_a_secret_missing_in_the_manifests(laptop: Laptop) -> None:
     laptop.create_job(pod=pod_with_secret("true"))
     state = laptop.until(lambda: laptop.pods() and laptop.pod()["status"]["containerStatuses"][0]["state"])
     assert state["waiting"]["message"] == 'secret "hub" not found: add it to the manifests'
@@ -277,28 +277,26 @@ def test_a_pod_waits_for_a_secret_that_is_not_among_the_manifests(laptop: Laptop
     assert laptop.until_finished()["type"] == "Complete"
 
 
-def test_a_secret_may_be_missing_where_the_pod_says_so(
-    laptop: Laptop, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_optional_secret_may_be_missing(laptop: Laptop, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TUNEGATE_TEST_KEY", "from the shell")
     laptop.create_job(pod=pod_with_secret("ls $TUNEGATE_ROOT/secrets/hub | wc -l", optional=True))
     assert laptop.until_finished()["type"] == "Complete"
     assert laptop.cluster.log_file(laptop.pod()["metadata"]["name"]).read_text() == "0\n"
 
 
-def test_a_mount_that_leads_out_of_the_pod_is_refused(laptop: Laptop) -> None:
+def test_mount_path_outside_the_pod_is_refused(laptop: Laptop) -> None:
     container = {
         "name": "trainer",
         "command": ["/bin/true"],
         "volumeMounts": [{"name": "runs", "mountPath": "/tunegate/../../../etc"}],
     }
-    volumes = [{"name": "runs", "persistentVolumeClaim": {"claimName": "runs"}}]
+    volumes = [{"name": "runs", "persistentVolumeClaim": {"claimName": "is_running"}}]
     laptop.create_job(pod={"containers": [container], "volumes": volumes})
     state = laptop.until(lambda: laptop.pods() and laptop.pod()["status"]["containerStatuses"][0]["state"])
     assert "must not contain '..'" in state["waiting"]["message"]
 
 
-def test_the_last_report_comes_before_the_end_of_its_pod(laptop: Laptop) -> None:
+def test_last_report_is_read_before_its_pods_end_is_recorded(laptop: Laptop) -> None:
     order: list[str] = []
     laptop.cluster.watch_reports(lambda report: order.append(report.get("outcome", "progress")))
     laptop.cluster.watch(
@@ -314,14 +312,14 @@ def test_the_last_report_comes_before_the_end_of_its_pod(laptop: Laptop) -> None
     assert order.index("Interrupted") < order.index("ended")
 
 
-def test_an_unchanged_report_is_not_handed_on_again(laptop: Laptop) -> None:
+def test_unchanged_report_is_not_read_again(laptop: Laptop) -> None:
     laptop.create_job("train")
     laptop.until_training()
     laptop.cluster.step()
     assert [report["sequence"] for report in laptop.reports] == [1]
 
 
-def test_a_broken_report_is_passed_over(laptop: Laptop) -> None:
+def test_broken_report_is_skipped(laptop: Laptop) -> None:
     laptop.create_job("train")
     laptop.until_training()
     outbox = laptop.volume / uid_of(laptop.owner) / "outbox"

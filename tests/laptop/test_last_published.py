@@ -1,4 +1,4 @@
-"""`tunegate run` of jobs that publish to one address: the second must not be worse than the first."""
+"""`tunegate run` of jobs that publish to one URI: the second must not be worse than the first."""
 
 import pytest
 
@@ -20,7 +20,7 @@ def test_overlapping_job_that_is_worse_is_not_published(tunegate, tiny_model):
     assert {path.name for path in target.iterdir()} == {".history", f"good-{uid}", "latest"}
 
 
-def test_gate_that_is_created_again_still_knows_its_baseline(tunegate, tiny_model):
+def test_recreated_gate_still_finds_its_baseline(tunegate, tiny_model):
     good, worse = good_and_worse(f"file://{tiny_model}")
     assert tunegate("run", tunegate.write_all(good), seconds=400).returncode == 0
     uid = tunegate.object("good")["metadata"]["uid"][:5]

@@ -1,4 +1,4 @@
-"""`tunegate run` with two nodes: two processes of this machine train one model."""
+"""`tunegate run` with two nodes: two processes on this machine train one model."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from support.command import manifests
 pytestmark = pytest.mark.model
 
 
-def test_two_nodes_are_two_processes_and_one_model(tunegate, tiny_model):
+def test_job_on_two_nodes_trains_one_model_in_two_processes(tunegate, tiny_model):
     resources = {"accelerator": "CPU", "cpu": "1", "nodes": 2}
     tunegate.write_all(manifests(tiny_model, resources=resources))
     result = tunegate("run", "manifests")

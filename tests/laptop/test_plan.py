@@ -1,4 +1,4 @@
-"""``tunegate plan``: what a job would be, from the manifests, and nothing trained or left behind."""
+"""``tunegate plan`` estimates a job from its manifests, trains nothing and leaves no files."""
 
 import json
 import shutil
@@ -20,7 +20,7 @@ ON_A_VOLUME = {
 
 @pytest.fixture
 def without_weights(tunegate: Command, tiny_model: Path) -> None:
-    """A claim beside the manifests with a model of which only the configuration is there."""
+    """A claim beside the manifests with a model that has only a config.json."""
     folder = tunegate.folder / "manifests" / "models" / "base"
     folder.mkdir(parents=True)
     shutil.copy(tiny_model / "config.json", folder)
@@ -36,7 +36,7 @@ def in_json(tunegate: Command, *paths: str) -> dict:
     return json.loads(result.stdout[result.stdout.index("{") :])
 
 
-def test_it_says_what_a_run_would_be_and_leaves_nothing(tunegate, tiny_model):
+def test_plan_shows_rows_method_and_advice_and_leaves_no_files(tunegate, tiny_model):
     result = tunegate("plan", tunegate.write(tiny_model))
     assert result.returncode == 0, result.stdout
     assert "plan of orders" in result.stdout
@@ -47,7 +47,7 @@ def test_it_says_what_a_run_would_be_and_leaves_nothing(tunegate, tiny_model):
     assert tunegate.pods() == []
 
 
-def test_its_numbers_are_those_of_the_run(tunegate, tiny_model, finished):
+def test_plan_has_the_same_numbers_as_the_run(tunegate, tiny_model, finished):
     found = in_json(tunegate, tunegate.write(tiny_model))
     ran = finished.status()
     assert {side: found["data"][side]["rows"] for side in ("train", "dev", "test")} == {
@@ -60,7 +60,7 @@ def test_its_numbers_are_those_of_the_run(tunegate, tiny_model, finished):
     assert found["fits"] == {"sft": {"16GB": True, "24GB": True, "40GB": True, "80GB": True}}
 
 
-def test_plan_names_what_is_not_adapted_of_a_multimodal_model(tunegate, tmp_path):
+def test_plan_names_excluded_modules_of_a_multimodal_model(tunegate, tmp_path):
     model = save_multimodal_model(tmp_path / "mistral3", "mistral3")
     result = tunegate("plan", tunegate.write(model))
     assert result.returncode == 0, result.stdout
@@ -69,7 +69,7 @@ def test_plan_names_what_is_not_adapted_of_a_multimodal_model(tunegate, tmp_path
 
 
 @pytest.mark.usefixtures("without_weights")
-def test_of_a_job_without_data_weights_and_gates_the_configuration_is_enough(tunegate, tiny_model):
+def test_plan_needs_only_the_model_config(tunegate, tiny_model):
     result = tunegate("plan", only_the_job(tunegate, tiny_model, **ON_A_VOLUME))
     assert result.returncode == 0, result.stdout
     assert "note: no EvalGate golden in these files" in result.stdout
@@ -78,7 +78,7 @@ def test_of_a_job_without_data_weights_and_gates_the_configuration_is_enough(tun
     assert "sft 1 x 128" in result.stdout, "one example of maxLength"
 
 
-def test_what_does_not_fit_the_gpu_would_be_refused_and_is_shown_all_the_same(tunegate, tiny_model):
+def test_plan_of_a_job_too_large_for_the_gpu_shows_memory(tunegate, tiny_model):
     small = {"accelerator": "GPU", "gpu": {"memory": "1Gi", "count": 2}}
     found = in_json(tunegate, tunegate.write(tiny_model, resources=small))
     assert found["failure"]["reason"] == "GpuTooSmall"
@@ -89,7 +89,7 @@ def test_what_does_not_fit_the_gpu_would_be_refused_and_is_shown_all_the_same(tu
     assert stage["memory"]["weights"] > 0
 
 
-def test_what_no_gpu_has_run_yet_is_said(tunegate, tiny_model):
+def test_plan_warns_that_fsdp_is_untested_on_gpus(tunegate, tiny_model):
     two = {"accelerator": "GPU", "gpu": {"memory": "16Gi", "count": 2}}
     whole = {"name": "sft", "method": "SFT", "training": {"maxLength": 128, "batchSize": 8}}
     found = in_json(tunegate, tunegate.write(tiny_model, resources=two, stages=[whole]))
@@ -98,36 +98,36 @@ def test_what_no_gpu_has_run_yet_is_said(tunegate, tiny_model):
 
 
 @pytest.mark.usefixtures("without_weights")
-def test_without_rows_it_is_refused_too(tunegate, tiny_model):
+def test_plan_without_rows_refuses_a_too_small_gpu(tunegate, tiny_model):
     small = ON_A_VOLUME | {"resources": {"accelerator": "GPU", "gpu": {"memory": "1Gi"}}}
     found = in_json(tunegate, only_the_job(tunegate, tiny_model, **small))
     assert found["failure"]["reason"] == "GpuTooSmall"
 
 
-def test_what_the_data_part_would_refuse_is_said(tunegate, tiny_model):
+def test_plan_reports_data_that_would_be_refused(tunegate, tiny_model):
     strict = {"goal": "StyleOrFormat", "train": {"configMap": "rows"}, "heldOut": {"fraction": "0.25"}}
     result = tunegate("plan", tunegate.write(tiny_model, data=strict))
     assert result.returncode == 1
     assert "would be refused: TooFewRows: 48 training rows" in result.stdout
 
 
-def test_without_the_models_configuration_nothing_can_be_said(tunegate, tiny_model):
+def test_plan_without_the_model_config_fails(tunegate, tiny_model):
     (tunegate.folder / "manifests" / "models" / "base").mkdir(parents=True)
     result = tunegate("plan", only_the_job(tunegate, tiny_model, **ON_A_VOLUME))
     assert result.returncode == 1
     assert "NotFound: model.uri: there is no config.json in pvc://models/base" in result.stdout
 
 
-def test_of_a_model_that_another_job_makes_nothing_is_known_yet(tunegate, tiny_model):
+def test_plan_of_a_start_from_job_notes_the_unknown_model(tunegate, tiny_model):
     result = tunegate("plan", only_the_job(tunegate, tiny_model, model={"startFrom": "earlier"}))
     assert result.returncode == 0, result.stdout
     assert "note: model.startFrom: nothing is known of the model of FineTuneJob earlier here" in result.stdout
 
 
-def test_a_model_of_unknown_sizes_has_steps_and_no_memory(tunegate, tiny_model, tmp_path):
+def test_plan_of_an_unknown_architecture_has_no_memory_estimate(tunegate, tiny_model, tmp_path):
     model = tmp_path / "blt"
     shutil.copytree(tiny_model, model, ignore=shutil.ignore_patterns("*.safetensors", "config.json"))
-    BltConfig().save_pretrained(model)  # it has sizes of an encoder, a decoder and what is between
+    BltConfig().save_pretrained(model)  # it has separate sizes for encoder, decoder and the layers between
     stage = {"name": "sft", "method": "SFT", "adapter": {"type": "LoRA"}, "training": {"maxLength": 128}}
     manifests = tunegate.write(model, stages=[stage])
     found = in_json(tunegate, manifests)
@@ -139,7 +139,7 @@ def test_a_model_of_unknown_sizes_has_steps_and_no_memory(tunegate, tiny_model, 
     assert "MEMORY" not in result.stdout
 
 
-def test_each_stage_has_its_memory(tunegate, tiny_model):
+def test_plan_shows_the_memory_of_each_stage(tunegate, tiny_model):
     objects = [*manifests(tiny_model, **DPO_AFTER_SFT), preference_pairs()]
     result = tunegate("plan", tunegate.write_all(objects), "-o", "yaml")
     assert result.returncode == 0, result.stdout

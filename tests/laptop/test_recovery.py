@@ -1,4 +1,4 @@
-"""Whatever happens to the process that runs a laptop's folder, the next one goes on where it was."""
+"""If the process that runs a folder dies, the next one resumes from its state."""
 
 import os
 import signal
@@ -19,7 +19,7 @@ from tunegate_operator.laptop.cluster import LocalCluster, RootInUseError
 from tunegate_operator.laptop.pod_process import ProcessRecord, is_alive
 
 
-def test_a_running_trainer_is_taken_up_instead_of_started_again(laptop: Laptop) -> None:
+def test_running_trainer_is_adopted_after_a_restart(laptop: Laptop) -> None:
     laptop.create_job("train")
     pid = laptop.until_training()
     laptop.reopen()
@@ -28,11 +28,11 @@ def test_a_running_trainer_is_taken_up_instead_of_started_again(laptop: Laptop) 
     assert laptop.pod()["status"]["phase"] == "Running"
 
 
-def test_a_trainer_that_was_started_but_not_recorded_is_found(laptop: Laptop) -> None:
+def test_trainer_without_a_process_record_is_found(laptop: Laptop) -> None:
     laptop.create_job("train")
     pid = laptop.until_training()
     pod = laptop.pod()
-    # As if the process had died right after starting the trainer.
+    # As after a crash between starting the trainer and recording it.
     (laptop.root / "state" / "pods" / pod["metadata"]["name"] / "process.json").unlink()
     laptop.cluster.patch_status(Key.of(pod), {"phase": "Pending"}, pod["metadata"]["resourceVersion"])
     laptop.reopen()
@@ -44,7 +44,7 @@ def test_a_trainer_that_was_started_but_not_recorded_is_found(laptop: Laptop) ->
     assert record.pid == pid
 
 
-def test_another_process_with_the_recorded_pid_is_not_taken_for_the_trainer(laptop: Laptop) -> None:
+def test_other_process_with_the_recorded_pid_is_not_adopted(laptop: Laptop) -> None:
     laptop.create_job("train")
     os.kill(laptop.until_training(), signal.SIGKILL)
     record = laptop.root / "state" / "pods" / laptop.pod()["metadata"]["name"] / "process.json"
@@ -54,7 +54,7 @@ def test_another_process_with_the_recorded_pid_is_not_taken_for_the_trainer(lapt
     assert terminated(laptop.pod())["exitCode"] == 137
 
 
-def test_the_end_of_an_adopted_trainer_is_told_by_its_termination_message(laptop: Laptop) -> None:
+def test_exit_code_of_an_adopted_trainer_comes_from_its_message(laptop: Laptop) -> None:
     laptop.create_job("train")
     pid = laptop.until_training()
     laptop.reopen()
@@ -64,7 +64,7 @@ def test_the_end_of_an_adopted_trainer_is_told_by_its_termination_message(laptop
     assert laptop.reports[-1]["outcome"] == "Interrupted"
 
 
-def test_a_trainer_that_ended_while_nobody_looked_counts_by_what_it_left(laptop: Laptop) -> None:
+def test_trainer_that_ended_unwatched_keeps_its_exit_code_and_report(laptop: Laptop) -> None:
     laptop.create_job("train")
     pid = laptop.until_training()
     laptop.cluster.close()
@@ -74,10 +74,10 @@ def test_a_trainer_that_ended_while_nobody_looked_counts_by_what_it_left(laptop:
     laptop.reopen()
     laptop.until_finished()
     assert terminated(laptop.pod())["exitCode"] == 75
-    assert laptop.reports[-1]["outcome"] == "Interrupted", "its last report was not read at the start"
+    assert laptop.reports[-1]["outcome"] == "Interrupted", "its last report was not read after the restart"
 
 
-def test_a_trainer_that_a_restart_of_the_machine_ended_is_not_at_fault(
+def test_trainer_ended_by_a_reboot_does_not_count_as_failed(
     laptop: Laptop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     laptop.create_job("train", backoffLimit=0)
@@ -89,7 +89,7 @@ def test_a_trainer_that_a_restart_of_the_machine_ended_is_not_at_fault(
     assert laptop.job()["status"]["failed"] == 0
 
 
-def test_what_is_left_of_a_pod_that_is_gone_is_cleared_away(laptop: Laptop) -> None:
+def test_folder_of_a_deleted_pod_is_removed(laptop: Laptop) -> None:
     laptop.create_job("exit", "0")
     laptop.until_finished()
     pods = laptop.root / "state" / "pods"
@@ -100,7 +100,7 @@ def test_what_is_left_of_a_pod_that_is_gone_is_cleared_away(laptop: Laptop) -> N
     assert laptop.volume.exists()
 
 
-def test_reports_of_finished_pods_are_read_again_at_the_start(laptop: Laptop) -> None:
+def test_reports_of_finished_pods_are_read_after_a_restart(laptop: Laptop) -> None:
     laptop.create_job("train")
     os.kill(laptop.until_training(), signal.SIGTERM)
     laptop.until_finished()
@@ -110,7 +110,7 @@ def test_reports_of_finished_pods_are_read_again_at_the_start(laptop: Laptop) ->
     assert [report["outcome"] for report in laptop.reports] == ["Interrupted"]
 
 
-def test_a_deletion_goes_on_after_a_restart(laptop: Laptop) -> None:
+def test_deletion_continues_after_a_restart(laptop: Laptop) -> None:
     laptop.create_job("train")
     pid = laptop.until_training()
     laptop.cluster.delete(Key.of(laptop.job()), uid_of(laptop.job()))
@@ -133,7 +133,7 @@ def test_an_interruption_is_not_counted_as_a_failure(laptop: Laptop) -> None:
     assert laptop.job()["status"]["failed"] == 0
 
 
-def test_an_interruption_ends_a_trainer_that_does_not_listen(laptop: Laptop) -> None:
+def test_interruption_kills_a_trainer_that_ignores_sigterm(laptop: Laptop) -> None:
     laptop.create_job("deaf")
     pid = laptop.until_training()
     laptop.cluster.interrupt(limit=0.2)
@@ -141,7 +141,7 @@ def test_an_interruption_ends_a_trainer_that_does_not_listen(laptop: Laptop) -> 
     assert terminated(laptop.pod())["exitCode"] == 137
 
 
-def test_a_pod_that_ended_before_the_interruption_keeps_its_own_fault(laptop: Laptop) -> None:
+def test_pod_that_failed_before_an_interruption_counts_as_failed(laptop: Laptop) -> None:
     laptop.create_job("train")
     pid = laptop.until_training()
     os.kill(pid, signal.SIGKILL)
@@ -150,7 +150,7 @@ def test_a_pod_that_ended_before_the_interruption_keeps_its_own_fault(laptop: La
     assert not has_condition(laptop.pod(), "DisruptionTarget")
 
 
-def test_a_folder_is_run_by_one_process_only(laptop: Laptop) -> None:
+def test_second_process_cannot_run_the_same_folder(laptop: Laptop) -> None:
     code = (
         "import sys; from pathlib import Path\n"
         "from tunegate_operator.laptop.cluster import LocalCluster\n"
@@ -169,7 +169,7 @@ def test_a_folder_is_run_by_one_process_only(laptop: Laptop) -> None:
     laptop.reopen()
 
 
-def test_a_trainer_survives_the_sudden_death_of_its_parent(tmp_path: Path) -> None:
+def test_trainer_survives_a_kill_of_its_parent(tmp_path: Path) -> None:
     code = (
         "import sys, os, signal; sys.path.insert(0, sys.argv[1]); from pathlib import Path\n"
         "from support.laptop import Laptop\n"

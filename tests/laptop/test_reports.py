@@ -1,4 +1,4 @@
-"""Reports in outboxes reach the report store, also after it was full."""
+"""Reports in outboxes reach the report store, even if it was full at first."""
 
 import json
 from pathlib import Path
@@ -23,7 +23,7 @@ def leave(volume: Path, job_uid: str, size: int) -> None:
     (outbox / "train.json").write_text(json.dumps(report))
 
 
-def test_report_that_found_the_store_full_is_read_again(tmp_path: Path, caplog) -> None:
+def test_report_refused_by_a_full_store_is_read_again(tmp_path: Path, caplog) -> None:
     store = ReportStore(max_bytes=STORE_BYTES)
     outboxes = Outboxes(lambda _claim: tmp_path)
     outboxes.watch(lambda report: store.put(report) and None)
@@ -32,7 +32,7 @@ def test_report_that_found_the_store_full_is_read_again(tmp_path: Path, caplog) 
     for _ in range(2):
         outboxes.poll([pod_of("first"), pod_of("second")])
     assert store.latest("second") == []
-    assert caplog.text.count("second/outbox/train.json") == 1, "one line, however often it is read"
+    assert caplog.text.count("second/outbox/train.json") == 1, "logged once, however often it is read"
     store.forget("first")
     outboxes.poll([])  # its pod has ended
     assert [report["jobUid"] for report in store.latest("second")] == ["second"]

@@ -1,4 +1,4 @@
-"""`tunegate run` from manifests to a published model, with real processes and a tiny real model."""
+"""`tunegate run` from manifests to a published model, with real processes and a tiny model."""
 
 import os
 import signal
@@ -18,7 +18,7 @@ def published(command) -> Path:
     return version
 
 
-def test_a_passing_model_is_published_with_its_evidence(finished):
+def test_passing_model_is_published_with_its_evidence(finished):
     status = finished.status()
     assert status["phase"] == "Succeeded"
     assert status["final"]["verdict"] == "Passed"
@@ -29,7 +29,7 @@ def test_a_passing_model_is_published_with_its_evidence(finished):
     assert (version.parent / "latest").resolve() == version
 
 
-def test_a_job_without_an_adapter_publishes_a_whole_model(tunegate, tiny_model):
+def test_job_without_an_adapter_publishes_a_whole_model(tunegate, tiny_model):
     training = {"maxSteps": 15, "learningRate": "0.003", "batchSize": 4, "maxLength": 128, "seed": 1}
     tunegate.write(tiny_model, stages=[{"name": "sft", "method": "SFT", "training": training}])
     result = tunegate("run", "manifests")
@@ -40,7 +40,7 @@ def test_a_job_without_an_adapter_publishes_a_whole_model(tunegate, tiny_model):
     assert not [name for name in names if name.startswith("adapter")]
 
 
-def test_the_status_file_is_the_resource(finished):
+def test_status_file_is_a_valid_finetunejob(finished):
     resource = yaml.safe_load((finished.runs / "orders" / "status.yaml").read_text())
     assert (resource["apiVersion"], resource["kind"]) == ("tunegate.dev/v1alpha1", "FineTuneJob")
     assert find_problems(resource) == []
@@ -55,27 +55,27 @@ def test_every_checkpoint_has_golden_and_dev_results(finished):
         assert "exact_match" in checkpoint["task"]
 
 
-def test_there_is_a_report(finished):
+def test_report_is_an_html_page_with_cases(finished):
     html = (finished.runs / "orders" / "report.html").read_text()
     assert html.lstrip().lower().startswith("<!doctype html>")
     assert "case-0" in html
 
 
-def test_a_finished_job_is_not_run_again(finished):
+def test_finished_job_is_not_run_again(finished):
     logs = sorted((finished.runs / ".cluster" / "logs").iterdir())
     result = finished("run", "manifests")
     assert result.returncode == 0, result.stdout
     assert sorted((finished.runs / ".cluster" / "logs").iterdir()) == logs
 
 
-def test_status_lists_what_ran(finished):
+def test_status_lists_jobs_and_verdicts(finished):
     result = finished("status")
     assert "orders" in result.stdout
     assert "Succeeded" in result.stdout
     assert "final gate  Passed" in finished("status", "orders").stdout
 
 
-def test_the_evalgate_keeps_the_record(finished):
+def test_evalgate_keeps_a_record_of_the_published_model(finished):
     (path,) = (finished.runs / ".cluster" / "objects" / "EvalGate").rglob("*.yaml")
     status = yaml.safe_load(path.read_text())["status"]
     assert (status["cases"], status["lastVerdict"]) == (20, "Passed")
@@ -115,7 +115,7 @@ def test_bad_rows_fail_before_training(tunegate, tiny_model):
     assert "train" not in {a["role"] for a in tunegate.status()["attempts"]}
 
 
-def test_a_model_that_does_not_pass_is_not_published(tunegate, tiny_model):
+def test_failing_model_is_not_published(tunegate, tiny_model):
     tunegate.write(
         tiny_model,
         taskMetrics=[{"name": "json_schema", "schema": {"inline": {"type": "object"}}, "min": "1"}],
@@ -131,7 +131,7 @@ def undisturbed(finished) -> dict[int, float]:
     return finished.stage.losses()
 
 
-def test_ctrl_c_saves_and_the_same_command_goes_on(tunegate, tiny_model, undisturbed):
+def test_run_interrupted_by_ctrl_c_resumes_with_the_same_losses(tunegate, tiny_model, undisturbed):
     tunegate.write(tiny_model)
     process = tunegate.start("run", "manifests")
     eventually(lambda: tunegate.stage.checkpoints() != [], seconds=120)
@@ -145,7 +145,7 @@ def test_ctrl_c_saves_and_the_same_command_goes_on(tunegate, tiny_model, undistu
     assert tunegate.stage.losses() == pytest.approx(undisturbed, abs=1e-4)
 
 
-def test_a_killed_command_finds_its_trainer_again(tunegate, tiny_model, undisturbed):
+def test_killed_command_adopts_its_trainer_when_run_again(tunegate, tiny_model, undisturbed):
     tunegate.write(tiny_model)
     process = tunegate.start("run", "manifests")
     found = eventually(lambda: tunegate.trainer, seconds=120)
@@ -158,7 +158,7 @@ def test_a_killed_command_finds_its_trainer_again(tunegate, tiny_model, undistur
     assert tunegate.stage.losses() == pytest.approx(undisturbed, abs=1e-4)
 
 
-def test_a_killed_trainer_goes_on_from_its_checkpoint(cold, tiny_model, undisturbed):
+def test_killed_trainer_resumes_from_its_checkpoint(cold, tiny_model, undisturbed):
     cold.write(tiny_model)
     process = cold.start("run", "manifests")
     found = eventually(lambda: cold.trainer, seconds=120)
@@ -169,7 +169,7 @@ def test_a_killed_trainer_goes_on_from_its_checkpoint(cold, tiny_model, undistur
     assert cold.stage.losses() == pytest.approx(undisturbed, abs=1e-4)
 
 
-def test_killed_together_they_go_on_together(tunegate, tiny_model, undisturbed):
+def test_killed_command_and_trainer_resume_from_the_checkpoint(tunegate, tiny_model, undisturbed):
     tunegate.write(tiny_model)
     process = tunegate.start("run", "manifests")
     found = eventually(lambda: tunegate.trainer, seconds=120)
@@ -182,7 +182,7 @@ def test_killed_together_they_go_on_together(tunegate, tiny_model, undisturbed):
     assert tunegate.stage.losses() == pytest.approx(undisturbed, abs=1e-4)
 
 
-def test_what_it_needed_and_cost_is_told(finished):
+def test_status_and_report_show_cost_and_estimated_memory(finished):
     status = finished.status()
     (stage,) = status["cost"]["stages"]
     assert (stage["stage"], stage["steps"]) == ("sft", 15)

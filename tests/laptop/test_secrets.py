@@ -1,4 +1,4 @@
-"""Secrets on a laptop: from the manifests to the pod that needs them, and nowhere else."""
+"""Secrets on a laptop get from the manifests to the pods that need them, and nowhere else."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from support.stores.model_hub import COMMIT, TOKEN, ModelHub, Repository
 pytestmark = pytest.mark.model
 
 
-def test_a_private_model_is_fetched_with_a_secret_of_the_manifests(cold, tiny_model, monkeypatch):
+def test_private_model_is_fetched_with_a_secret_from_the_manifests(cold, tiny_model, monkeypatch):
     files = {path.name: path.read_bytes() for path in tiny_model.iterdir()}
     hub = ModelHub({"org/tiny": Repository(files, is_private=True)})
     secret = {

@@ -1,4 +1,4 @@
-"""The quickstart's published adapter gives the gate's outputs in a real vLLM server and in transformers."""
+"""The quickstart's published adapter reproduces the gate's outputs in a vLLM server and in transformers."""
 
 import json
 import logging
@@ -19,21 +19,22 @@ from support.vllm_server import ask_all, vllm_server
 logger = logging.getLogger(__name__)
 pytestmark = [pytest.mark.story, pytest.mark.timeout(3000)]
 MAX_DIFFERENT = 4
-"""Of 64 answers. Sums of bfloat16 are rounded in another order by another engine."""
+"""The most answers of 64 that may differ. Engines round sums of bfloat16 in different orders."""
 NEAR_TIE = 0.25
-"""Nats. Logits between 16 and 32 are 0.125 apart in bfloat16."""
+"""The largest difference of log-probabilities, in nats, that counts as a near-tie. In bfloat16, logits
+between 16 and 32 are 0.125 apart."""
 LIKELIEST = 10
 AT_ONCE = 16
 
 
 @dataclass(frozen=True)
 class Judged:
-    """What the quickstart published, and what its gate measured of it."""
+    """The quickstart's published model, and its gate's outputs."""
 
     published: Path
     base: Path
     prompts: Mapping[str, str]
-    """User turns of the golden cases, by id."""
+    """The user turn of each golden case, by id."""
     outputs: Mapping[str, str]
     max_tokens: int
 
@@ -63,19 +64,19 @@ def tokenizer(judged: Judged) -> Any:
 
 
 def check(judged: Judged, answers: Mapping[str, Answer], tokenizer: Any) -> None:
-    """All answers are the gate's but a few, which are near-ties in their first other token."""
+    """Check that all answers equal the gate's, except a few that differ first at a near-tie."""
     found = differences(judged.outputs, answers, tokenizer)
-    logger.info("%d of %d answers are not the gate's: %s", len(found), len(answers), found)
+    logger.info("%d of %d answers differ from the gate's: %s", len(found), len(answers), found)
     assert len(found) <= MAX_DIFFERENT, found
     assert all(difference.gap <= NEAR_TIE for difference in found), found
 
 
-def test_vllm_gives_the_gates_outputs_from_published_files(judged, tokenizer, tmp_path):
+def test_vllm_reproduces_the_gates_outputs_from_published_files(judged, tokenizer, tmp_path):
     with vllm_server(judged.base, judged.published, tmp_path / "server.log") as port:
         check(judged, ask_all(port, judged.prompts, judged.max_tokens), tokenizer)
 
 
-def test_vllm_stops_at_tokens_that_only_published_files_name(judged, tokenizer, tmp_path):
+def test_vllm_stops_at_end_tokens_named_only_in_published_files(judged, tokenizer, tmp_path):
     base = base_with_another_end(judged.base, tmp_path / "base")
     prompts = dict(islice(judged.prompts.items(), 8))
     with vllm_server(base, judged.published, tmp_path / "server.log") as port:
@@ -84,7 +85,7 @@ def test_vllm_stops_at_tokens_that_only_published_files_name(judged, tokenizer, 
 
 
 def base_with_another_end(base: Path, folder: Path) -> Path:
-    """The base as many instruct models come: no file of it names the end of turn."""
+    """Copy the base model without an end-of-turn token in its files, as many instruct models come."""
     shutil.copytree(base, folder, ignore=shutil.ignore_patterns("evals"))
     for name, end in {
         "config.json": {"eos_token_id": 0},
@@ -96,7 +97,7 @@ def base_with_another_end(base: Path, folder: Path) -> Path:
     return folder
 
 
-def test_transformers_gives_the_gates_outputs_from_published_files(judged):
+def test_transformers_reproduces_the_gates_outputs_from_published_files(judged):
     model, tokenizer = load_as_the_card_says(judged.published, judged.base)
     answers: dict[str, Answer] = {}
     cases = sorted(judged.prompts, key=lambda case: len(judged.prompts[case]))
@@ -107,7 +108,7 @@ def test_transformers_gives_the_gates_outputs_from_published_files(judged):
 
 
 def generate(model: Any, tokenizer: Any, judged: Judged, cases: list[str]) -> list[Answer]:
-    """The answers of transformers' own greedy generation to a batch of cases."""
+    """Return the answers of transformers' greedy generation to a batch of cases."""
     inputs = tokenizer.apply_chat_template(
         [[{"role": "user", "content": judged.prompts[case]}] for case in cases],
         add_generation_prompt=True,
@@ -128,7 +129,7 @@ def generate(model: Any, tokenizer: Any, judged: Judged, cases: list[str]) -> li
     answers = []
     for row, sequence in enumerate(generated.sequences[:, inputs["input_ids"].shape[1] :].tolist()):
         ends = [place for place, token in enumerate(sequence) if token in stops]
-        tokens = sequence[: ends[0] + 1] if ends else sequence  # what follows is padding
+        tokens = sequence[: ends[0] + 1] if ends else sequence  # the rest is padding
         logprobs = [
             dict(zip(top.indices[row].tolist(), top.values[row].tolist(), strict=True)) for top in likeliest
         ]

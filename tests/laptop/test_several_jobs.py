@@ -1,4 +1,4 @@
-"""One runs folder, several jobs: a command works on those it names."""
+"""Several jobs in one runs folder: a command works only on the jobs that it names."""
 
 import signal
 from pathlib import Path
@@ -16,7 +16,7 @@ def write(quick: Command, name: str) -> None:
 
 @pytest.fixture
 def interrupted(quick: Command) -> Command:
-    """A folder in which the job ``first`` was interrupted while it trained."""
+    """A runs folder whose job ``first`` was interrupted during training."""
     write(quick, "first")
     quick.environment["STAND_IN"] = "trains"
     process = quick.start("run", "first")
@@ -28,7 +28,7 @@ def interrupted(quick: Command) -> Command:
 
 
 @pytest.mark.parametrize("command", ["run", "discard"])
-def test_other_jobs_stay_as_they_are(interrupted, command):
+def test_command_does_not_change_other_jobs(interrupted, command):
     pods = sorted((interrupted.runs / ".cluster" / "logs").glob("first-*"))
     before = (interrupted.runs / "first" / "status.yaml").read_text()
     write(interrupted, "second")
@@ -41,13 +41,13 @@ def test_other_jobs_stay_as_they_are(interrupted, command):
     assert (interrupted.runs / "first" / "status.yaml").read_text() == before
 
 
-def test_an_interrupted_job_goes_on_when_it_is_named(interrupted):
+def test_interrupted_job_resumes_when_it_is_run_again(interrupted):
     interrupted.environment["STAND_IN"] = "passes"
     assert interrupted("run", "first").returncode == 0
     assert interrupted.status("first")["phase"] == "Succeeded"
 
 
-def test_status_tells_interrupted_from_running(interrupted):
+def test_status_distinguishes_interrupted_from_running_jobs(interrupted):
     assert "first: interrupted" in interrupted("status").stdout
     assert "interrupted; resume with `tunegate run …`" in interrupted("status", "first").stdout
     write(interrupted, "second")
@@ -62,7 +62,7 @@ def test_status_tells_interrupted_from_running(interrupted):
     assert "second: interrupted" in interrupted("status").stdout
 
 
-def test_ctrl_c_twice_does_not_wait_and_leaves_nothing_behind(quick):
+def test_second_ctrl_c_exits_at_once_and_leaves_no_processes(quick):
     write(quick, "first")
     quick.environment["STAND_IN"] = "never saves"
     process = quick.start("run", "first")

@@ -15,7 +15,7 @@ WHOLE = {
 }
 
 
-def test_each_stage_goes_on_from_the_one_before_and_a_whole_model_is_published(tunegate, tiny_model):
+def test_three_stages_build_on_each_other_and_publish_a_whole_model(tunegate, tiny_model):
     changes = DPO_AFTER_SFT | {
         "stages": [*DPO_AFTER_SFT["stages"], WHOLE],
         "taskMetrics": [

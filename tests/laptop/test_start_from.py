@@ -1,4 +1,4 @@
-"""`tunegate run` of a job that starts from the model of one that ran before."""
+"""`tunegate run` of a job that starts from the model of an earlier job."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ def write_later(tunegate, model: Path, **changes) -> None:
 
 
 @pytest.mark.model
-def test_the_second_job_starts_from_the_model_that_the_first_published(tunegate, tiny_model):
+def test_job_starts_from_the_model_of_an_earlier_job(tunegate, tiny_model):
     first = tunegate("run", tunegate.write(tiny_model))
     assert first.returncode == 0, first.stdout
     write_later(
@@ -34,21 +34,21 @@ def test_the_second_job_starts_from_the_model_that_the_first_published(tunegate,
     assert later["start"][0]["gates"][0]["golden"]["rate"] == orders["final"]["gates"][0]["golden"]["rate"]
     before, after = (float(s["final"]["gates"][0]["golden"]["rate"]) for s in (orders, later))
     drop = later["final"]["gates"][0]["golden"]["deltaPoints"]["BaseModel"]
-    assert float(drop) == 100 * (after - before), "the gate compares with the model that it started from"
+    assert float(drop) == 100 * (after - before), "the gate compares with the starting model"
     (version,) = (tunegate.runs / "volumes/models/later").glob("later-*")
     names = {path.name for path in version.iterdir()}
-    assert "model.safetensors" in names, "an adapter would stand beside a model that nobody else has"
+    assert "model.safetensors" in names, "an adapter would need a base model that is not published"
     assert "the model of FineTuneJob orders" in (version / "README.md").read_text()
 
 
-def test_a_job_that_never_ran_here_is_not_waited_for(quick):
+def test_start_from_an_unknown_job_is_refused(quick):
     write_later(quick, Path("/nowhere"))
     result = quick("run", "second", seconds=60)
     assert result.returncode == 1, result.stdout
     assert "FineTuneJob later starts from orders, which has not run here. Run it first." in result.stdout
 
 
-def test_a_job_that_nobody_works_on_is_not_waited_for(quick):
+def test_start_from_a_stopped_job_is_refused(quick):
     quick.environment["STAND_IN"] = "stops"
     assert quick("run", quick.write(Path("/nowhere"))).returncode == 3
     write_later(quick, Path("/nowhere"))
@@ -57,7 +57,7 @@ def test_a_job_that_nobody_works_on_is_not_waited_for(quick):
     assert "FineTuneJob later starts from orders, which is Stopped." in result.stdout
 
 
-def test_two_jobs_run_together_in_their_order(quick):
+def test_jobs_of_one_command_run_in_start_from_order(quick):
     quick.environment["STAND_IN"] = "passes"
     later = manifests(Path("/nowhere"), "later", model={"startFrom": "orders"})[-1]
     quick.write_all([*manifests(Path("/nowhere")), later])

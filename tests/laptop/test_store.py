@@ -1,4 +1,4 @@
-"""Objects on disk are readable, whole, and the same after a restart."""
+"""Objects on disk are readable, complete, and the same after a restart."""
 
 from pathlib import Path
 
@@ -28,7 +28,7 @@ def open_store(folder: Path) -> ObjectStore:
     return ObjectStore(FakeClock(), ObjectFolder(folder))
 
 
-def test_a_restart_finds_every_object_as_it_was(tmp_path: Path) -> None:
+def test_restart_loads_every_object_unchanged(tmp_path: Path) -> None:
     store = open_store(tmp_path)
     made = store.create(gate())
     made = store.patch_status(Key.of(made), {"phase": "Ready"}, made["metadata"]["resourceVersion"])
@@ -46,7 +46,7 @@ def test_a_deleted_object_stays_deleted(tmp_path: Path) -> None:
     assert open_store(tmp_path).list_objects("ConfigMap") == []
 
 
-def test_children_whose_owner_went_just_before_a_crash_go_at_the_next_start(tmp_path: Path) -> None:
+def test_orphaned_children_are_deleted_after_a_crash(tmp_path: Path) -> None:
     store = open_store(tmp_path)
     owner = store.create(gate())
     child = config_map()
@@ -56,14 +56,14 @@ def test_children_whose_owner_went_just_before_a_crash_go_at_the_next_start(tmp_
     assert open_store(tmp_path).list_objects("ConfigMap") == []
 
 
-def test_a_write_that_never_ended_is_cleared_away(tmp_path: Path) -> None:
+def test_interrupted_write_is_removed_at_start(tmp_path: Path) -> None:
     open_store(tmp_path).create(config_map())
     half = tmp_path / "ConfigMap" / "default" / ".cm.yaml.tmp"
     half.write_text("apiVersion: v1\nki")
     assert len(open_store(tmp_path).list_objects("ConfigMap")) == 1
 
 
-def test_a_file_that_is_no_object_is_named(tmp_path: Path) -> None:
+def test_invalid_object_file_is_named_in_the_error(tmp_path: Path) -> None:
     open_store(tmp_path).create(config_map())
     file = tmp_path / "ConfigMap" / "default" / "cm.yaml"
     file.write_text("[not, an, object]")
@@ -71,7 +71,7 @@ def test_a_file_that_is_no_object_is_named(tmp_path: Path) -> None:
         open_store(tmp_path)
 
 
-def test_a_full_disk_changes_nothing(tmp_path: Path) -> None:
+def test_failed_write_changes_nothing(tmp_path: Path) -> None:
     store = open_store(tmp_path)
     made = store.create(config_map(x="1"))
     folder = tmp_path / "ConfigMap" / "default"
@@ -83,7 +83,7 @@ def test_a_full_disk_changes_nothing(tmp_path: Path) -> None:
     assert held["data"] == {"x": "1"}
 
 
-def test_files_are_written_for_people() -> None:
+def test_object_files_are_readable_yaml() -> None:
     obj: Object = {
         "status": {"phase": "Ready"},
         "data": {"train.jsonl": '{"a": 1}\n{"ä": 2}\n', "when": "2026-01-01T00:00:00Z", "yes": "no"},
@@ -127,12 +127,12 @@ JSON = st.recursive(
 
 
 @given(content=st.dictionaries(st.text(), JSON, max_size=3))
-def test_whatever_json_carries_comes_back_from_disk(content: Object) -> None:
+def test_any_json_value_survives_a_round_trip_to_disk(content: Object) -> None:
     assert yaml.safe_load(to_yaml({"spec": content})) == {"spec": content}
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"name": "../etc"}, "metadata.name"),
         ({"name": "Upper"}, "metadata.name"),
@@ -142,15 +142,15 @@ def test_whatever_json_carries_comes_back_from_disk(content: Object) -> None:
         ({"annotations": {"a": "x" * 300_000}}, "256 KiB"),
     ],
 )
-def test_what_every_api_server_refuses_is_refused(change: Object, said: str) -> None:
+def test_invalid_metadata_is_refused(change: Object, message: str) -> None:
     store = ObjectStore(FakeClock())
     obj = config_map()
     obj["metadata"] |= change
-    with pytest.raises(InvalidError, match=said):
+    with pytest.raises(InvalidError, match=message):
         store.create(obj)
 
 
-def test_a_config_map_of_more_than_a_mebibyte_is_refused() -> None:
+def test_config_map_above_1_mib_is_refused() -> None:
     with pytest.raises(InvalidError, match="1 MiB"):
         ObjectStore(FakeClock()).create(config_map(x="y" * (1024 * 1024 + 1)))
 
@@ -172,7 +172,7 @@ def test_events_are_counted_and_the_oldest_dropped(tmp_path: Path, monkeypatch: 
         assert "step 14" in events
 
 
-def test_a_name_is_not_ours_while_its_object_is_going_away() -> None:
+def test_name_of_a_terminating_object_is_not_reused() -> None:
     store = ObjectStore(FakeClock(), graceful=("Pod",))
     pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, "spec": {}}
     made = create_ours(store, pod)
@@ -181,7 +181,7 @@ def test_a_name_is_not_ours_while_its_object_is_going_away() -> None:
         create_ours(store, pod)
 
 
-def test_a_pod_stays_until_its_process_has_ended() -> None:
+def test_deleted_pod_stays_until_it_is_finalized() -> None:
     store = ObjectStore(FakeClock(), graceful=("Pod",))
     pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, "spec": {}}
     made = store.create(pod)

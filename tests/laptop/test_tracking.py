@@ -1,4 +1,4 @@
-"""`tunegate run` of a job with two stages that is tracked in MLflow and, offline, in Weights & Biases."""
+"""`tunegate run` of a two-stage job with tracking in MLflow and, offline, in Weights & Biases."""
 
 from contextlib import closing
 from pathlib import Path
@@ -28,7 +28,7 @@ SECRET = {
 
 @pytest.fixture(scope="module")
 def tracked(tmp_path_factory, tiny_model, mlflow, warm) -> Command:
-    """A job that ran to its end. Not to be changed."""
+    """A finished job. Tests must not change it."""
     tunegate = Command(tmp_path_factory.mktemp("tracked"), dict(warm))
     with closing(Door(mlflow)) as door:
         door.token = TOKEN
@@ -51,7 +51,7 @@ def job_folder(tunegate: Command) -> Path:
     return plan.parents[1]
 
 
-def test_mlflow_has_every_parameter_point_and_verdict(tracked, mlflow):
+def test_mlflow_has_all_parameters_metrics_and_verdicts(tracked, mlflow):
     folder, runs = job_folder(tracked), runs_of(mlflow, "two-stages")
     plan = Plan.model_validate_json((folder / "data" / "plan.json").read_bytes())
     job = runs.pop("orders")
@@ -79,8 +79,8 @@ def test_mlflow_has_every_parameter_point_and_verdict(tracked, mlflow):
     assert Path(report).read_bytes() == (folder / "report.html").read_bytes()
 
 
-def test_an_offline_run_is_one_folder_with_all_of_it(tracked):
-    """Uploading it replaces a run: what each pod wrote alone would not add up."""
+def test_offline_wandb_run_is_one_complete_folder(tracked):
+    """An upload replaces a run, so a folder for each pod would overwrite the others."""
     folder = job_folder(tracked)
     plan = Plan.model_validate_json((folder / "data" / "plan.json").read_bytes())
     found = list((folder / "tracking" / "wandb").glob("offline-run-*"))

@@ -1,4 +1,4 @@
-"""A tracker that is away when a job ends: `tunegate run` says so, and the same command tries again."""
+"""A tracker that is unreachable when a job ends: `tunegate run` reports it, and the same command retries."""
 
 import signal
 from pathlib import Path
@@ -8,7 +8,7 @@ from support.waiting import eventually
 MLFLOW = {"mlflow": {"uri": "http://mlflow.internal", "experiment": "orders"}}
 
 
-def test_the_same_command_tells_the_rest_once_the_tracker_is_there(quick):
+def test_same_command_sends_remaining_metrics_once_the_tracker_is_reachable(quick):
     quick.write(Path("/nowhere"), tracking=MLFLOW)
     quick.environment["STAND_IN_AWAY"] = "mlflow"
     result = quick("run", "manifests")
@@ -24,11 +24,11 @@ def test_the_same_command_tells_the_rest_once_the_tracker_is_there(quick):
     assert quick.status()["tracking"]["result"] == "Succeeded"
     ended = quick.object()
     assert quick("run", "manifests").returncode == 0
-    assert quick.object() == ended, "there is nothing more to tell"
+    assert quick.object() == ended, "nothing is left to send"
 
 
-def test_files_that_were_removed_are_told_to_nobody(quick):
-    """What is left says less than trackers know."""
+def test_metrics_of_removed_files_are_not_sent(quick):
+    """The remaining files have less than the trackers received already."""
     quick.write(Path("/nowhere"), tracking=MLFLOW, ttlSecondsAfterFinished=0)
     quick.environment["STAND_IN_AWAY"] = "mlflow"
     quick("run", "manifests")
@@ -40,11 +40,11 @@ def test_files_that_were_removed_are_told_to_nobody(quick):
     assert quick.status()["tracking"] == status["tracking"]
 
 
-def test_trackers_hear_of_a_run_that_a_person_discarded(quick):
+def test_tracker_receives_the_failure_of_a_discarded_run(quick):
     quick.write(Path("/nowhere"), tracking=MLFLOW)
     quick.environment["STAND_IN"] = "stops"
     quick("run", "manifests")
-    assert "tracking" not in quick.status(), "the pods told all there was"
+    assert "tracking" not in quick.status(), "the pods sent all metrics"
     assert (
         "tracking  sent the remaining metrics to mlflow"
         in quick("discard", "orders", "--reason", "worse").stdout
@@ -53,7 +53,7 @@ def test_trackers_hear_of_a_run_that_a_person_discarded(quick):
     assert "told: --trackers mlflow --failure Discarded: " in quick.logs()
 
 
-def test_ctrl_c_while_a_tracker_is_tried_leaves_the_job_as_it_ended(quick):
+def test_ctrl_c_while_tracking_keeps_the_jobs_result(quick):
     quick.write(Path("/nowhere"), tracking=MLFLOW)
     quick.environment["STAND_IN_AWAY"] = "mlflow"
     process = quick.start("run", "manifests")
@@ -61,7 +61,7 @@ def test_ctrl_c_while_a_tracker_is_tried_leaves_the_job_as_it_ended(quick):
     eventually(
         lambda: [p for p in logs.glob("*-track-*") if "told:" in p.read_text()],
         seconds=60,
-        what="a pod tells the tracker",
+        what="a pod sends metrics to the tracker",
     )
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=60)
@@ -72,7 +72,7 @@ def test_ctrl_c_while_a_tracker_is_tried_leaves_the_job_as_it_ended(quick):
     assert "tracking  sent the remaining metrics to mlflow" in quick("run", "manifests").stdout
 
 
-def test_the_log_that_is_named_is_none_of_a_pod_that_only_tells_trackers(quick):
+def test_printed_log_is_not_that_of_a_tracking_pod(quick):
     grace = {"terminationGracePeriodSeconds": 5}
     quick.write(Path("/nowhere"), tracking=MLFLOW, activeDeadlineSeconds=8, podTemplate=grace)
     quick.environment["STAND_IN"] = "trains"
