@@ -12,7 +12,7 @@ def node() -> Node:
 
 @pytest.fixture
 def show(request: pytest.FixtureRequest) -> Callable[[str], None]:
-    """Print a text, of a test that passes too."""
+    """Return a function that prints a text even if the test passes."""
     plugins = request.config.pluginmanager
 
     def write(text: str) -> None:
@@ -24,7 +24,7 @@ def show(request: pytest.FixtureRequest) -> Callable[[str], None]:
 
 @pytest.fixture
 def namespace(node: Node, request: pytest.FixtureRequest, show: Callable[[str], None]) -> Iterator[str]:
-    """A namespace of the test's own, named like it. How its jobs stand is printed when the test ends."""
+    """A namespace for this test, named like it. The state of its jobs is printed when the test ends."""
     name = request.node.originalname.removeprefix("test_").replace("_", "-")[:60].strip("-")
     node.kubectl("create", "namespace", name)
     node.kubectl("label", "namespace", name, "pod-security.kubernetes.io/enforce=restricted")

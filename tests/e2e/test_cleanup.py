@@ -1,4 +1,4 @@
-"""``ttlSecondsAfterFinished``: files, Jobs and pods of a finished job are removed, and what passed stays."""
+"""``ttlSecondsAfterFinished``: files, Jobs and pods of a finished job are removed, but not its model."""
 
 import pytest
 
@@ -9,7 +9,7 @@ from support.waiting import eventually
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
 
 
-def test_what_a_finished_job_left_is_removed_after_its_time(node: Node, namespace: str) -> None:
+def test_finished_job_is_cleaned_up_after_its_ttl(node: Node, namespace: str) -> None:
     node.install()
     job = TinyJob(node, namespace)
     job.apply(ttlSecondsAfterFinished=5)
@@ -24,5 +24,5 @@ def test_what_a_finished_job_left_is_removed_after_its_time(node: Node, namespac
     assert not list(folder.glob("stages/*/step-*"))
     assert (folder / "report.html").exists()
     assert (published / "adapter_model.safetensors").exists()
-    eventually(lambda: job.child_jobs() == [], seconds=60, what="its Jobs are gone", pause=1)
+    eventually(lambda: job.child_jobs() == [], seconds=60, what="its Jobs are deleted", pause=1)
     assert job.status()["phase"] == "Succeeded"

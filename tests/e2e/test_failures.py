@@ -1,4 +1,4 @@
-"""What cannot be waited for: the job fails at once, and says why and what to do."""
+"""Failures for which waiting does not help: the job fails at once, with a reason and a hint."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from support.tiny_job import TinyJob
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
 
 
-def test_too_little_memory(node: Node, namespace: str) -> None:
+def test_job_with_too_little_memory_fails_with_out_of_memory(node: Node, namespace: str) -> None:
     node.install()
     job = TinyJob(node, namespace)
     job.apply(resources={"accelerator": "CPU", "cpu": "1", "memory": "192Mi"})
@@ -18,7 +18,7 @@ def test_too_little_memory(node: Node, namespace: str) -> None:
     assert "resources.memory" in status["failure"]["hint"]
 
 
-def test_bad_rows(node: Node, namespace: str) -> None:
+def test_job_with_bad_rows_fails_before_training(node: Node, namespace: str) -> None:
     node.install()
     job = TinyJob(node, namespace)
     objects = {obj["metadata"]["name"]: obj for obj in job.manifests()}
@@ -32,7 +32,7 @@ def test_bad_rows(node: Node, namespace: str) -> None:
     assert "train" not in " ".join(job.child_jobs()), "no GPU was asked for"
 
 
-def test_a_missing_file(node: Node, namespace: str) -> None:
+def test_job_with_a_missing_model_fails_with_not_found(node: Node, namespace: str) -> None:
     node.install()
     job = TinyJob(node, namespace)
     job.apply(model={"uri": "pvc://models/not-there"})

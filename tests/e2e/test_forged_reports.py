@@ -1,4 +1,4 @@
-"""Only a job's own pod may report about it."""
+"""Only a job's own pods may report on it."""
 
 from datetime import UTC, datetime
 
@@ -16,8 +16,8 @@ from tunegate_api.contract import Outcome, Report, Role, report_audience
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
 
 
-def played(node: Node, job: TinyJob) -> PlayedPod:
-    """The job's training pod, to post in its name."""
+def training_pod(node: Node, job: TinyJob) -> PlayedPod:
+    """Wait until the job's training pod runs. Returns it for posting reports in its name."""
 
     def running() -> str:
         pods = job.pods("train")
@@ -33,7 +33,7 @@ def test_pod_in_another_namespace_is_refused(node: Node, namespace: str) -> None
     node.install()
     ours, attacker = TinyJob(node, namespace, "ours"), f"{namespace}-attacker"
     ours.apply(LONG)
-    pod = played(node, ours)
+    pod = training_pod(node, ours)
     core = client.CoreV1Api(node.client)
     own = next(p for p in core.list_namespaced_pod(namespace).items if p.metadata.labels == pod.labels)
     node.kubectl("create", "namespace", attacker)
@@ -54,15 +54,15 @@ def test_pod_in_another_namespace_is_refused(node: Node, namespace: str) -> None
     finally:
         release(node.client, attacker)
         node.kubectl("delete", "namespace", attacker, "--timeout=120s")
-    assert ours.ended()["phase"] == "Succeeded", "nobody believed it"
+    assert ours.ended()["phase"] == "Succeeded", "the forged report was not accepted"
 
 
-def test_forged_reports_are_refused(node: Node, namespace: str) -> None:
+def test_reports_with_foreign_tokens_are_refused(node: Node, namespace: str) -> None:
     node.install()
     ours, theirs = TinyJob(node, namespace, "ours"), TinyJob(node, namespace, "theirs")
     ours.apply(LONG)
     theirs.apply(LONG)
-    pod, other = played(node, ours), played(node, theirs)
+    pod, other = training_pod(node, ours), training_pod(node, theirs)
     forged = Report(
         job_uid=pod.job_uid,
         role=Role.TRAIN,
@@ -81,4 +81,4 @@ def test_forged_reports_are_refused(node: Node, namespace: str) -> None:
     }
     answers = {name: pod.post(body, token) for name, token in tokens.items()}
     assert answers == dict.fromkeys(tokens, 403)
-    assert ours.ended()["phase"] == "Succeeded", "nobody believed them"
+    assert ours.ended()["phase"] == "Succeeded", "no forged report was accepted"

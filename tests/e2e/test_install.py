@@ -1,4 +1,4 @@
-"""Helm installs the operator from its image, with several replicas too, and takes it away without a loss."""
+"""Helm installs the operator from its image, with one replica or several, and uninstalls it without loss."""
 
 import pytest
 
@@ -14,7 +14,7 @@ def kinds(node: Node) -> list[str]:
     return node.kubectl("api-resources", "--api-group=tunegate.dev", "-o", "name").split()
 
 
-def test_the_operator_is_ready_and_reports_reach_it(node: Node) -> None:
+def test_installed_operator_is_ready_and_receives_reports(node: Node) -> None:
     node.install()
     pod = node.get("pod", node.leader(), NAMESPACE)
     (endpoint,) = node.get("endpointslice", "tunegate-reports", NAMESPACE)["endpoints"]
@@ -22,7 +22,7 @@ def test_the_operator_is_ready_and_reports_reach_it(node: Node) -> None:
     assert kinds(node) == ["evalgates.tunegate.dev", "finetunejobs.tunegate.dev"]
 
 
-def test_another_replica_takes_over(node: Node) -> None:
+def test_second_replica_takes_over_when_the_leader_is_deleted(node: Node) -> None:
     node.install(replicas=2)
     first = node.leader()
     assert len(node.operators()) == 2
@@ -43,7 +43,7 @@ def test_another_replica_takes_over(node: Node) -> None:
     node.install()
 
 
-def test_uninstalling_keeps_jobs_and_installing_again_serves_them(node: Node, namespace: str) -> None:
+def test_jobs_survive_uninstall_and_are_served_after_reinstall(node: Node, namespace: str) -> None:
     node.install()
     node.apply(namespace, waiting_job("before"))
     uid = node.get("ftj", "before", namespace)["metadata"]["uid"]

@@ -12,10 +12,10 @@ from support.tiny_model import save_tiny_model
 from support.waiting import eventually
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
-OF_IT = ("jobs,pods,configmaps", "-l", "tunegate.dev/job=orders", "-o", "name")
+CHILDREN = ("jobs,pods,configmaps", "-l", "tunegate.dev/job=orders", "-o", "name")
 
 
-def test_a_job_is_what_it_would_be_on_a_laptop(node: Node, namespace: str, tmp_path: Path) -> None:
+def test_job_has_the_same_status_as_on_a_laptop(node: Node, namespace: str, tmp_path: Path) -> None:
     node.install()
     job = TinyJob(node, namespace)
     job.apply()
@@ -33,15 +33,15 @@ def test_a_job_is_what_it_would_be_on_a_laptop(node: Node, namespace: str, tmp_p
     assert list(job.models.glob("orders/*/DONE")), "published"
 
 
-def test_deleting_a_job_in_training_leaves_nothing_of_it(node: Node, namespace: str) -> None:
+def test_deleting_a_training_job_deletes_its_children(node: Node, namespace: str) -> None:
     node.install()
     job = TinyJob(node, namespace)
     job.apply()
     job.wait_for("Training")
-    assert node.kubectl("get", "-n", namespace, *OF_IT)
+    assert node.kubectl("get", "-n", namespace, *CHILDREN)
     node.kubectl("delete", "ftj", "orders", "-n", namespace, "--timeout=60s")
     eventually(
-        lambda: not node.kubectl("get", "-n", namespace, *OF_IT),
+        lambda: not node.kubectl("get", "-n", namespace, *CHILDREN),
         seconds=180,
         what="Jobs, Pods and ConfigMaps are gone",
         pause=1,

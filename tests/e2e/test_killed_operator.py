@@ -1,4 +1,4 @@
-"""What runs a job goes away and comes back: the operator, the API server, the address of the reports."""
+"""A job survives outages of the operator, of the API server and of the report address."""
 
 import json
 import time
@@ -12,14 +12,14 @@ from support.waiting import eventually
 
 pytestmark = pytest.mark.timeout(1800)
 ONE_OF_EACH = ["data 1", "gate 1", "publish 1", "train 1"]
-AWAY_SECONDS = 120
+OUTAGE_SECONDS = 120
 SETTLE_SECONDS = 5
-"""Until the node sends nothing more to where it did."""
+"""Time until the node stops forwarding to the old port."""
 
 
 def assert_nothing_was_lost(job: TinyJob) -> None:
-    """It succeeded: one Job for each role, but for reports that were sent late one of their own; one writer,
-    every step once, and every checkpoint in status."""
+    """Check that the job succeeded with one Job for each role (besides one for late reports), one writer,
+    each step once, and every checkpoint in status."""
     status = job.ended()
     assert status["phase"] == "Succeeded", status["message"]
     assert [one for one in job.child_jobs() if not one.startswith("report ")] == ONE_OF_EACH
@@ -32,7 +32,7 @@ def assert_nothing_was_lost(job: TinyJob) -> None:
 
 
 @pytest.mark.e2e
-def test_an_operator_that_is_killed_in_each_phase_loses_nothing(node: Node, namespace: str) -> None:
+def test_job_survives_a_kill_of_the_operator_in_each_phase(node: Node, namespace: str) -> None:
     node.install(replicas=2)
     job = TinyJob(node, namespace)
     job.apply(LONG)
@@ -46,13 +46,13 @@ def test_an_operator_that_is_killed_in_each_phase_loses_nothing(node: Node, name
 
 
 @pytest.mark.e2e
-def test_an_operator_that_is_killed_while_a_job_queues_loses_nothing(node: Node, namespace: str) -> None:
+def test_queued_job_survives_a_kill_of_the_operator(node: Node, namespace: str) -> None:
     node.install(replicas=2)
     job = TinyJob(node, namespace)
     job.apply(LONG)
     every_node = ("--selector", "kubernetes.io/os=linux")
     try:
-        eventually(lambda: are_running(job, "data"), seconds=120, what="the data is looked at", pause=0.3)
+        eventually(lambda: are_running(job, "data"), seconds=120, what="the data pod runs", pause=0.3)
         node.kubectl("cordon", *every_node)
         job.wait_for_reason("PodUnschedulable")
         assert job.status()["phase"] == "Queued"
@@ -65,9 +65,7 @@ def test_an_operator_that_is_killed_while_a_job_queues_loses_nothing(node: Node,
 
 
 @pytest.mark.e2e
-def test_an_operator_that_is_killed_while_a_job_waits_or_is_suspended_loses_nothing(
-    node: Node, namespace: str
-) -> None:
+def test_waiting_and_suspended_job_survives_kills_of_the_operator(node: Node, namespace: str) -> None:
     node.install(replicas=2)
     job = TinyJob(node, namespace)
     objects = {obj["metadata"]["name"]: obj for obj in job.manifests(LONG)}
@@ -93,7 +91,7 @@ def test_an_operator_that_is_killed_while_a_job_waits_or_is_suspended_loses_noth
 
 
 @pytest.mark.e2e
-def test_an_api_server_that_is_killed_in_training_loses_nothing(node: Node, namespace: str) -> None:
+def test_training_job_survives_a_kill_of_the_api_server(node: Node, namespace: str) -> None:
     node.install()
     job = TinyJob(node, namespace)
     job.apply(LONG)
@@ -103,7 +101,7 @@ def test_an_api_server_that_is_killed_in_training_loses_nothing(node: Node, name
 
 
 @pytest.mark.e2e_full
-def test_reports_wait_while_nobody_can_be_reached(node: Node, namespace: str) -> None:
+def test_reports_are_retried_while_the_operator_is_unreachable(node: Node, namespace: str) -> None:
     node.install()
     job = TinyJob(node, namespace)
     job.apply(LONG)
@@ -113,9 +111,9 @@ def test_reports_wait_while_nobody_can_be_reached(node: Node, namespace: str) ->
     try:
         time.sleep(SETTLE_SECONDS)
         before = job.status().get("checkpoints", [])
-        time.sleep(AWAY_SECONDS)
-        assert len(job.stage().evaluated()) > len(before), "it went on"
-        assert job.status().get("checkpoints", []) == before, "and nobody heard of it"
+        time.sleep(OUTAGE_SECONDS)
+        assert len(job.stage().evaluated()) > len(before), "training continues"
+        assert job.status().get("checkpoints", []) == before, "no report arrived"
     finally:
         serve_reports_at(node, port)
     assert_nothing_was_lost(job)
@@ -126,7 +124,7 @@ def are_running(job: TinyJob, role: str) -> bool:
 
 
 def serve_reports_at(node: Node, port: int) -> None:
-    """Pods know the address of reports by its first port: at another one they find nobody."""
+    """Change the Service's port. Pods use the first port, so reports fail while it is another one."""
     patch = json.dumps([{"op": "replace", "path": "/spec/ports/0/port", "value": port}])
     service = ("service", "tunegate-reports", "-n", NAMESPACE)
     node.kubectl("patch", *service, "--type=json", "-p", patch)

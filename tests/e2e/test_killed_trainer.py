@@ -1,4 +1,4 @@
-"""A training pod that is killed, and then evicted: the run goes on from its last checkpoint."""
+"""A training pod is killed, and then evicted: the run resumes from its last checkpoint."""
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ from support.waiting import eventually
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
 
 
-def test_a_killed_and_an_evicted_trainer_are_followed_by_others(node: Node, namespace: str) -> None:
+def test_killed_and_evicted_trainer_resumes_from_its_checkpoint(node: Node, namespace: str) -> None:
     node.install()
     job = TinyJob(node, namespace)
     job.apply(LONG)
@@ -41,7 +41,7 @@ def test_a_killed_and_an_evicted_trainer_are_followed_by_others(node: Node, name
     assert status["checkpoints"][-1]["step"] == LONG["maxSteps"]
 
 
-def test_evicted_twice_the_model_is_that_of_a_run_that_never_was(node: Node, namespace: str) -> None:
+def test_model_of_a_twice_evicted_run_is_bitwise_the_same(node: Node, namespace: str) -> None:
     node.install()
     whole, evicted = TinyJob(node, namespace, "whole"), TinyJob(node, namespace, "evicted")
     whole.apply(LONG)
@@ -64,4 +64,4 @@ def test_evicted_twice_the_model_is_that_of_a_run_that_never_was(node: Node, nam
     assert evicted.stage().losses() == whole.stage().losses()
     step = f"step-{LONG['maxSteps']:06d}/adapter_model.safetensors"
     one, other = (load_file(job.stage().path / step) for job in (whole, evicted))
-    assert all(torch.equal(one[name], other[name]) for name in one), "to the last bit"
+    assert all(torch.equal(one[name], other[name]) for name in one), "bitwise"

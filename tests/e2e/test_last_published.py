@@ -1,4 +1,4 @@
-"""Of two jobs that publish to one address, the second must not be worse than the first."""
+"""The second of two jobs that publish to one URI must not be worse than the first."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from support.overlapping import good_and_worse
 from support.tiny_job import TinyJob
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
-ON_THE_NODE: dict[str, Any] = {
+NODE_CHANGES: dict[str, Any] = {
     "resources": {"accelerator": "CPU", "cpu": "1"},
     "publish": [{"uri": "pvc://models/shared"}],
 }
@@ -24,7 +24,7 @@ def message_of(status: dict[str, Any]) -> str:
 def test_worse_of_two_overlapping_jobs_is_refused(node: Node, namespace: str) -> None:
     node.install()
     good, worse = TinyJob(node, namespace, "good"), TinyJob(node, namespace, "worse")
-    first, second = good_and_worse("pvc://models/tiny", **ON_THE_NODE)
+    first, second = good_and_worse("pvc://models/tiny", **NODE_CHANGES)
     node.apply(namespace, *first, *second)
     assert good.ended()["phase"] == "Succeeded", good.status()["message"]
     uid = good.get()["metadata"]["uid"][:5]
@@ -35,10 +35,10 @@ def test_worse_of_two_overlapping_jobs_is_refused(node: Node, namespace: str) ->
     assert {path.name for path in target.iterdir()} == {".history", f"good-{uid}", "latest"}
 
 
-def test_gate_created_again_still_knows_its_baseline(node: Node, namespace: str) -> None:
+def test_recreated_gate_on_the_node_still_finds_its_baseline(node: Node, namespace: str) -> None:
     node.install()
     good, worse = TinyJob(node, namespace, "good"), TinyJob(node, namespace, "worse")
-    first, second = good_and_worse("pvc://models/tiny", **ON_THE_NODE)
+    first, second = good_and_worse("pvc://models/tiny", **NODE_CHANGES)
     node.apply(namespace, *first)
     assert good.ended()["phase"] == "Succeeded", good.status()["message"]
     node.kubectl("delete", "ftj", "good", "-n", namespace, "--timeout=60s")

@@ -1,4 +1,4 @@
-"""An operator that is told which namespaces to serve has rights in those alone."""
+"""An operator with ``watchNamespaces`` has permissions in these namespaces only."""
 
 import pytest
 
@@ -9,7 +9,7 @@ from support.waiting_job import wait_until_served, waiting_job
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
 
 
-def test_a_job_is_trained_there_and_others_are_not_touched(node: Node, namespace: str) -> None:
+def test_only_jobs_in_watched_namespaces_are_served(node: Node, namespace: str) -> None:
     elsewhere = f"not-{namespace}"[:63]
     node.kubectl("create", "namespace", elsewhere)
     try:

@@ -1,4 +1,4 @@
-"""``kubectl apply -f examples/quickstart/`` on a real cluster: published, and the same as on a laptop."""
+"""``kubectl apply -f examples/quickstart/`` on a cluster publishes the same model as on a laptop."""
 
 import os
 import re
@@ -17,12 +17,12 @@ NAME = "order-extractor"
 
 
 def columns(table: str) -> dict[str, str]:
-    """The only line of what ``kubectl get`` prints, by its headings."""
+    """Return the only row of a ``kubectl get`` table, by column headings."""
     heading, line = (re.split(r"\s{2,}", text.strip()) for text in table.strip().splitlines())
     return dict(zip(heading, line, strict=False))
 
 
-def test_quickstart(node: Node, namespace: str, tmp_path: Path) -> None:
+def test_quickstart_has_the_same_status_as_on_a_laptop(node: Node, namespace: str, tmp_path: Path) -> None:
     node.install()
     node.volume(namespace, "tuning")
     models = node.volume(namespace, "models")
@@ -42,7 +42,7 @@ def test_quickstart(node: Node, namespace: str, tmp_path: Path) -> None:
     assert (shown["CASES"], shown["VERDICT"]) == ("64", "Passed")
     assert node.get("evalgate", "order-golden", namespace)["status"]["lastVerdict"] == "Passed"
 
-    # Threads decide how sums are rounded: as many as the pods have.
+    # Use as many threads as the pods, because their number decides how sums are rounded.
     laptop = Command(tmp_path, {"OMP_NUM_THREADS": str(os.cpu_count())})
     done = laptop("run", str(QUICKSTART), seconds=1500)
     assert done.returncode == 0, done.stdout

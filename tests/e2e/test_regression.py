@@ -1,4 +1,4 @@
-"""A run that gets worse is stopped, its GPU freed, and a person decides."""
+"""A run that gets worse is stopped, its GPU is freed, and a person decides about it."""
 
 import json
 from functools import partial
@@ -14,9 +14,9 @@ pytestmark = pytest.mark.timeout(1800)
 EXAMPLE = ROOT / "examples" / "regression"
 
 
-def start_from_a_good_one(node: Node, namespace: str, *names: str) -> list[TinyJob]:
-    """Jobs that go on from a model which passes all cases, with rows that answer the same orders otherwise:
-    the loss falls, and so do the cases."""
+def start_from_a_passing_model(node: Node, namespace: str, *names: str) -> list[TinyJob]:
+    """Apply jobs that start from a model which passes all cases, with rows that contradict the cases: the loss
+    falls, and so does the pass rate."""
     good = TinyJob(node, namespace, "good")
     good.apply()
     assert good.ended()["phase"] == "Succeeded"
@@ -30,14 +30,14 @@ def start_from_a_good_one(node: Node, namespace: str, *names: str) -> list[TinyJ
     return jobs
 
 
-def is_decided(job: TinyJob) -> bool:
+def has_left_stopped(job: TinyJob) -> bool:
     return job.status()["phase"] != "Stopped"
 
 
 @pytest.mark.e2e
-def test_a_regression_stops_it_and_a_person_decides(node: Node, namespace: str) -> None:
+def test_regression_stops_a_job_until_a_person_decides(node: Node, namespace: str) -> None:
     node.install()
-    one, other = start_from_a_good_one(node, namespace, "one", "other")
+    one, other = start_from_a_passing_model(node, namespace, "one", "other")
     for job in (one, other):
         stop = job.wait_for("Stopped")["stop"]
         assert stop["reason"] == "GoldenRegression"
@@ -45,24 +45,24 @@ def test_a_regression_stops_it_and_a_person_decides(node: Node, namespace: str) 
         assert job.pods("train") == [], "the GPU is free"
         assert max(job.stage().checkpoints()) < LONG["maxSteps"]
 
-    node.process(node.leader()).kill()  # whoever comes next knows what waits for whom
+    node.process(node.leader()).kill()  # the next leader has to resume both stops from status
 
-    said = json.dumps({"stop": one.status()["stop"]["id"], "reason": "to see how far it falls"})
-    node.kubectl("annotate", "ftj", "one", "-n", namespace, f"tunegate.dev/continue={said}")
+    decision = json.dumps({"stop": one.status()["stop"]["id"], "reason": "to see how far it falls"})
+    node.kubectl("annotate", "ftj", "one", "-n", namespace, f"tunegate.dev/continue={decision}")
     node.tunegate("discard", "other", "--namespace", namespace, "--reason", "these answers are not ours")
     for job in (one, other):
-        eventually(partial(is_decided, job), seconds=120, what="a decision is heard", pause=0.5)
+        eventually(partial(has_left_stopped, job), seconds=120, what="the decision takes effect", pause=0.5)
     assert other.wait_for("Failed")["failure"]["reason"] == "Discarded"
     status = one.ended()
     assert one.stage().writers() == 2, "a second attempt trained"
     assert max(one.stage().losses()) == LONG["maxSteps"]
     assert status["decisions"][0]["reason"] == "to see how far it falls"
     assert (status["phase"], status["failure"]["reason"]) == ("Failed", "NoPassingCheckpoint")
-    assert not (one.models / "one").exists(), "what did not pass is not published"
+    assert not (one.models / "one").exists(), "a failing model is not published"
 
 
 @pytest.mark.e2e_full
-def test_the_regression_example_stops(node: Node, namespace: str) -> None:
+def test_regression_example_stops(node: Node, namespace: str) -> None:
     node.install()
     for claim in ("tuning", "models"):
         node.volume(namespace, claim)

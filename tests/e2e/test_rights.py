@@ -1,4 +1,4 @@
-"""The operator's account on the node: the objects of its jobs, and nothing else."""
+"""The operator's account may access only the objects of its jobs."""
 
 import json
 
@@ -12,7 +12,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
 
 
 def refusal(node: Node, *arguments: str, text: str | None = None) -> str:
-    """Run kubectl as the operator's account. Returns what it prints when it fails, else an empty text."""
+    """Run kubectl as the operator's account. Returns its error message, or an empty text if it succeeds."""
     try:
         node.kubectl("--as", OPERATOR, *arguments, text=text)
     except AssertionError as error:
@@ -52,9 +52,9 @@ def test_operator_account_cannot_touch_coredns_while_a_job_succeeds(node: Node, 
         "job": ("create", foreign_job),
     }
     for name, (verb, body) in attempts.items():
-        said = refusal(node, verb, "-f", "-", text=json.dumps(body))
-        assert "the operator may" in said, f"{name}: {said or 'done'}"
-    # The node's API server has a plug-in that may refuse this first; tests/chart has none.
+        message = refusal(node, verb, "-f", "-", text=json.dumps(body))
+        assert "the operator may" in message, f"{name}: {message or 'done'}"
+    # The node's API server has an admission plug-in that may refuse this first; tests/chart has none.
     assert "(Forbidden)" in refusal(node, "replace", "-f", "-", text=json.dumps(adopted))
     own = {"name": "own", "namespace": namespace, "labels": labels, "ownerReferences": [owner]}
     config_map = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": own}

@@ -1,4 +1,4 @@
-"""Runs that must not meet: a job that is applied again, and two at once on one volume."""
+"""Runs that must not affect each other: a job that is applied again, and two jobs on one volume."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from support.tiny_job import TinyJob
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
 
 
-def test_applied_again_it_is_a_new_run(node: Node, namespace: str) -> None:
+def test_deleted_and_reapplied_job_is_a_new_run(node: Node, namespace: str) -> None:
     node.install()
     job = TinyJob(node, namespace)
     job.apply()
@@ -22,7 +22,7 @@ def test_applied_again_it_is_a_new_run(node: Node, namespace: str) -> None:
     assert job.stage().writers() == 1
 
 
-def test_two_jobs_at_once_share_a_volume(node: Node, namespace: str) -> None:
+def test_two_concurrent_jobs_share_a_volume(node: Node, namespace: str) -> None:
     node.install()
     one, two = TinyJob(node, namespace, "one"), TinyJob(node, namespace, "two")
     one.apply()

@@ -1,4 +1,4 @@
-"""SFT, then DPO on the same adapter, each in a pod of its own."""
+"""SFT, then DPO on the same adapter, each in its own pod."""
 
 import pytest
 
@@ -9,7 +9,7 @@ from support.tiny_job import TinyJob
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
 
-def test_a_second_stage_goes_on_from_the_first(node: Node, namespace: str) -> None:
+def test_dpo_stage_continues_the_adapter_of_the_sft_stage(node: Node, namespace: str) -> None:
     node.install()
     job = TinyJob(node, namespace)
     metrics = [{"name": "preference_accuracy", "min": "0.9"}]

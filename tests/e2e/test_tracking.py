@@ -1,5 +1,5 @@
-"""A tracker's client works in a hardened pod: what it keeps is on the volume, and what it could not send, a
-pod sends after the job's end."""
+"""Tracking works in a hardened pod: offline data is on the volume, and a follow-up pod sends the metrics that
+an unreachable tracker did not get."""
 
 from contextlib import closing
 
@@ -15,7 +15,7 @@ from tunegate_api.workspace import Workspace
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
 
 
-def test_an_offline_run_is_on_the_volume_with_the_verdict(node: Node, namespace: str) -> None:
+def test_offline_tracking_run_is_on_the_volume_with_the_verdict(node: Node, namespace: str) -> None:
     node.install()
     job = TinyJob(node, namespace)
     offline = {"env": [{"name": "WANDB_MODE", "value": "offline"}]}
@@ -30,7 +30,7 @@ def test_an_offline_run_is_on_the_volume_with_the_verdict(node: Node, namespace:
     assert verdicts[f"verdict.step-{max(job.stage().losses()):06d}"] == "Passed"
 
 
-def test_a_server_that_was_away_gets_the_verdict_after_the_end(
+def test_unreachable_tracker_receives_the_verdict_after_the_job_ended(
     node: Node, namespace: str, mlflow: str
 ) -> None:
     node.install()
@@ -42,10 +42,10 @@ def test_a_server_that_was_away_gets_the_verdict_after_the_end(
         assert job.status()["tracking"]["behind"] == ["mlflow"]
         assert runs_of(mlflow, namespace) == {}
         door.way = Way.OPEN
-        told = eventually(
-            lambda: job.status()["tracking"].get("result"), seconds=300, pause=1, what="the tracker was told"
+        result = eventually(
+            lambda: job.status()["tracking"].get("result"), seconds=300, pause=1, what="the metrics were sent"
         )
-    assert told == "Succeeded", job.status()["tracking"]
+    assert result == "Succeeded", job.status()["tracking"]
     runs = runs_of(mlflow, namespace)
     assert runs["orders"].data.tags["tunegate.verdict"] == "Passed"
     assert {name: run.info.status for name, run in runs.items()} == dict.fromkeys(

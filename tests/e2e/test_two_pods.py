@@ -1,4 +1,4 @@
-"""Two pods train one model, which is the model that one pod trains; and one of them is taken away."""
+"""Two pods train the same model as one pod, also if one of the two is evicted."""
 
 import json
 
@@ -14,7 +14,7 @@ from tunegate_api.workspace import Workspace
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
 
 CORES = {"accelerator": "CPU", "cpu": "500m"}
-"""Of each pod: two and what else runs fit a node of two cores."""
+"""Resources of each pod. Two pods and the system's pods fit a node with two cores."""
 TWO = CORES | {"nodes": 2}
 SHORT = {**LONG, "maxSteps": 20}
 
@@ -26,11 +26,11 @@ def weights(job: TinyJob, step: int) -> dict[str, torch.Tensor]:
 
 
 ROUNDING = {"float32": 1e-4, "bfloat16": 1e-2}
-"""By the type that a CPU computes in: two pods add up their halves of a batch."""
+"""Relative tolerance of weights by dtype: two pods sum the halves of a batch in another order."""
 
 
 LOSS_ROUNDING = 1e-3
-"""Of a loss, which is a mean over many numbers."""
+"""Relative tolerance of a loss, which is a mean over many numbers."""
 
 
 def rounding(job: TinyJob) -> float:
@@ -47,29 +47,29 @@ def assert_same_model(one: TinyJob, other: TinyJob, step: int) -> None:
 
 def test_two_pods_train_one_model(node: Node, namespace: str) -> None:
     node.install()
-    alone, together = TinyJob(node, namespace, "alone"), TinyJob(node, namespace, "together")
-    for job, resources in ((alone, CORES), (together, TWO)):
+    one_pod, two_pods = TinyJob(node, namespace, "one-pod"), TinyJob(node, namespace, "two-pods")
+    for job, resources in ((one_pod, CORES), (two_pods, TWO)):
         job.apply(SHORT, resources=resources)
         status = job.ended()
         assert status["phase"] == "Succeeded", status["message"]
-    assert together.stage().losses() == pytest.approx(
-        alone.stage().losses(), rel=min(rounding(alone), LOSS_ROUNDING)
+    assert two_pods.stage().losses() == pytest.approx(
+        one_pod.stage().losses(), rel=min(rounding(one_pod), LOSS_ROUNDING)
     )
-    assert_same_model(alone, together, SHORT["maxSteps"])
-    assert [c["task"] for c in together.status()["checkpoints"]] == [
-        c["task"] for c in alone.status()["checkpoints"]
+    assert_same_model(one_pod, two_pods, SHORT["maxSteps"])
+    assert [c["task"] for c in two_pods.status()["checkpoints"]] == [
+        c["task"] for c in one_pod.status()["checkpoints"]
     ]
-    assert together.stage().writers() == 1, "of two pods"
-    assert together.child_jobs() == ["data 1", "gate 1", "publish 1", "train 1"]
+    assert two_pods.stage().writers() == 1, "of two pods"
+    assert two_pods.child_jobs() == ["data 1", "gate 1", "publish 1", "train 1"]
 
 
-def test_when_one_of_two_pods_is_drained_both_begin_again(node: Node, namespace: str) -> None:
+def test_eviction_of_one_of_two_pods_restarts_both(node: Node, namespace: str) -> None:
     node.install()
     job = TinyJob(node, namespace)
     job.apply(LONG, resources=TWO)
     job.wait_for_checkpoints(1)
     node.evict(namespace, job.pods("train")[1]["metadata"]["name"])
-    eventually(lambda: job.stage().writers() == 2, seconds=120, what="both begin again", pause=0.5)
+    eventually(lambda: job.stage().writers() == 2, seconds=120, what="both pods restart", pause=0.5)
 
     status = job.ended()
     assert status["phase"] == "Succeeded", status["message"]
@@ -80,6 +80,6 @@ def test_when_one_of_two_pods_is_drained_both_begin_again(node: Node, namespace:
     eventually(
         lambda: not node.items("services", namespace, "tunegate.dev/job=orders"),
         seconds=60,
-        what="its Service is gone too",
+        what="its Service is deleted, too",
         pause=0.5,
     )

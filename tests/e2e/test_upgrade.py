@@ -1,4 +1,4 @@
-"""Upgrade with newer definitions and rollback in mid-training: the job ends as it would have."""
+"""Upgrade with newer CRDs and rollback during training: the job ends as an undisturbed one."""
 
 import json
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ ONE_OF_EACH = ["data 1", "gate 1", "publish 1", "train 1"]
 
 @contextmanager
 def paused(job: TinyJob) -> Iterator[int]:
-    """Training makes no step, so that it cannot end too soon however slow the node is. Yields its process."""
+    """Pause the training process, so that training cannot end too soon. Yields its process id."""
     process = job.process("train")
     process.suspend()
     try:
@@ -33,8 +33,8 @@ def paused(job: TinyJob) -> Iterator[int]:
         process.resume()
 
 
-def knows_mixing(node: Node) -> bool:
-    """Whether the definition that is installed has the field of the newer chart."""
+def has_mixing_field(node: Node) -> bool:
+    """Return whether the installed CRD has the field of the newer chart."""
     crd = json.loads(node.kubectl("get", "crd", CRD, "-o", "json"))
     spec = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
     return "mixing" in spec["properties"]
@@ -45,8 +45,8 @@ def condition(node: Node, namespace: str, name: str, type: str) -> dict[str, Any
     return next((c for c in conditions if c["type"] == type), {})
 
 
-def mix(job: TinyJob, value: str | None) -> None:
-    """Give the job the new field, or take it back. The API server may serve a new definition a bit later."""
+def set_mixing(job: TinyJob, value: str | None) -> None:
+    """Set or remove the new field of the job. Retries, because a new CRD may be served a bit later."""
     patch = json.dumps({"spec": {"mixing": value}})
 
     def is_changed() -> bool:
@@ -56,7 +56,7 @@ def mix(job: TinyJob, value: str | None) -> None:
     eventually(is_changed, seconds=60, what=f"spec.mixing is {value}", pause=1)
 
 
-def test_training_goes_on_through_upgrade_and_rollback(node: Node, namespace: str, tmp_path: Path) -> None:
+def test_training_continues_during_upgrade_and_rollback(node: Node, namespace: str, tmp_path: Path) -> None:
     newer = chart_with_one_more_field(tmp_path / "newer")
     node.install()
     job = TinyJob(node, namespace)
@@ -65,7 +65,7 @@ def test_training_goes_on_through_upgrade_and_rollback(node: Node, namespace: st
     try:
         with paused(job) as trainer:
             node.install("log.level=DEBUG", chart=newer)  # a new pod of the operator, too
-            assert knows_mixing(node)
+            assert has_mixing_field(node)
             early = waiting_job("early")
             early["spec"]["mixing"] = "even"
 
@@ -82,7 +82,7 @@ def test_training_goes_on_through_upgrade_and_rollback(node: Node, namespace: st
             )
             assert job.status()["phase"] == "Training"
             node.rollback()
-            assert not knows_mixing(node)
+            assert not has_mixing_field(node)
             assert job.process("train").pid == trainer
     finally:
         node.install()
@@ -103,7 +103,7 @@ def test_training_goes_on_through_upgrade_and_rollback(node: Node, namespace: st
 
 def test_job_with_a_field_of_a_newer_release_is_held(node: Node, namespace: str, tmp_path: Path) -> None:
     newer = chart_with_one_more_field(tmp_path / "newer")
-    # A watch that is open while the definition changes serves the old one: the field is seen in a list.
+    # A watch that is open while the CRD changes serves the old one. A list shows the field.
     often = "resyncSeconds=10"
     node.install(often)
     job = TinyJob(node, namespace)
@@ -112,16 +112,21 @@ def test_job_with_a_field_of_a_newer_release_is_held(node: Node, namespace: str,
     try:
         with paused(job):
             node.install(often, chart=newer)
-            mix(job, "even")
+            set_mixing(job, "even")
             assert "spec.mixing" in job.wait_for_reason("SpecNotUnderstood")
         assert condition(node, namespace, "orders", "Stalled")["status"] == "True"
-        eventually(lambda: not job.pods("train"), seconds=600, what="training has ended, held", pause=1)
+        eventually(
+            lambda: not job.pods("train"),
+            seconds=600,
+            what="training has ended while the job is held",
+            pause=1,
+        )
         assert job.status()["phase"] == "Training"
         assert job.child_jobs() == ["data 1", "train 1"]
 
-        # What training found is on the volume alone, because it was not acknowledged.
+        # The training results are only on the volume, because their report was not acknowledged.
         node.process(node.leader()).kill()
-        mix(job, None)
+        set_mixing(job, None)
         status = job.ended()
     finally:
         node.install()

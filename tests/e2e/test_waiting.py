@@ -1,4 +1,4 @@
-"""What a job waits for is said in its status, and it goes on once it is there."""
+"""A job's status names what it waits for, and the job continues once that exists."""
 
 from collections.abc import Iterator
 
@@ -10,7 +10,7 @@ from support.tiny_job import TinyJob
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
 
 
-def test_missing_data_is_named_and_waited_for(node: Node, namespace: str) -> None:
+def test_job_waits_for_missing_data(node: Node, namespace: str) -> None:
     node.install()
     job = TinyJob(node, namespace)
     objects = {obj["metadata"]["name"]: obj for obj in job.manifests()}
@@ -21,7 +21,7 @@ def test_missing_data_is_named_and_waited_for(node: Node, namespace: str) -> Non
     job.wait_for("Training")
 
 
-def test_a_gate_a_secret_and_a_volume_are_named_and_waited_for(node: Node, namespace: str) -> None:
+def test_job_waits_for_a_missing_gate_volume_and_secret(node: Node, namespace: str) -> None:
     node.install()
     job = TinyJob(node, namespace)
     tracking = {"mlflow": {"uri": "http://mlflow.invalid", "experiment": "orders", "secretName": "mlflow"}}
@@ -39,7 +39,7 @@ def test_a_gate_a_secret_and_a_volume_are_named_and_waited_for(node: Node, names
     job.wait_for("Training")
 
 
-def test_room_in_a_quota_is_waited_for(node: Node, namespace: str) -> None:
+def test_job_waits_for_an_exceeded_quota(node: Node, namespace: str) -> None:
     node.install()
     node.kubectl("create", "quota", "team", "-n", namespace, "--hard=pods=0")
     job = TinyJob(node, namespace)
@@ -49,7 +49,7 @@ def test_room_in_a_quota_is_waited_for(node: Node, namespace: str) -> None:
     job.wait_for("Training")
 
 
-def test_a_gpu_that_no_node_has_is_waited_for(node: Node, namespace: str) -> None:
+def test_job_waits_for_a_gpu(node: Node, namespace: str) -> None:
     node.install()
     job = TinyJob(node, namespace)
     job.apply(resources={"accelerator": "GPU"})
@@ -65,7 +65,7 @@ def wrong_trainer_image(node: Node) -> Iterator[str]:
     node.install()
 
 
-def test_an_image_that_cannot_be_pulled_is_named(
+def test_job_names_an_image_that_cannot_be_pulled(
     node: Node, namespace: str, wrong_trainer_image: str
 ) -> None:
     job = TinyJob(node, namespace)

@@ -1,4 +1,4 @@
-"""The operator is away while a pod ends: a small pod brings the report that the pod could not deliver."""
+"""The operator is unreachable when a pod ends: a follow-up pod sends the report that was not acknowledged."""
 
 import pytest
 
@@ -10,13 +10,15 @@ from support.waiting import eventually
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
 
 
-def test_a_report_that_nobody_took_is_brought_by_a_pod_of_its_own(node: Node, namespace: str) -> None:
+def test_report_missed_by_the_operator_is_sent_by_a_report_job(node: Node, namespace: str) -> None:
     node.install()
     job = TinyJob(node, namespace)
     job.apply()
     job.wait_for("Training")
     node.kubectl("scale", "deployment/tunegate", "-n", NAMESPACE, "--replicas=0")
-    eventually(lambda: not job.pods("train"), seconds=300, what="the trainer has ended unheard", pause=1)
+    eventually(
+        lambda: not job.pods("train"), seconds=300, what="the trainer ended while no operator ran", pause=1
+    )
     node.install()
     status = job.ended()
     assert status["phase"] == "Succeeded", status["message"]
