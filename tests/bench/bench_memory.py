@@ -1,7 +1,7 @@
-"""The estimate of memory against every byte that training allocates on a CPU: ``make bench-memory``.
+"""Compare the memory estimate with every byte that training allocates on a CPU: ``make bench-memory``.
 
-Small models of random weights in every method, then SmolLM2-135M's sizes. Prints a table, and writes
-build/bench/memory.json: the value is the estimate over what was allocated.
+Trains small models with random weights by every method, then models with SmolLM2-135M's sizes. Prints a
+table, and writes build/bench/memory.json. The value is the estimate divided by the allocated bytes.
 """
 
 import os

@@ -1,8 +1,8 @@
-"""What the operator costs a cluster, measured on a real API server: ``make bench-operator``.
-Names of parts as arguments run only these.
+"""Measure the operator's load on a real API server, and its latency and memory: ``make bench-operator``.
+Arguments select parts by name.
 
-Pods are played (:mod:`support.played_kubelet`); Jobs, tokens, garbage collection and the audit log are real.
-Writes a table, and build/bench/operator.json.
+The kubelet is fake (:mod:`support.played_kubelet`); Jobs, tokens, garbage collection and the audit log are
+real. Prints a table, and writes build/bench/operator.json.
 """
 
 import itertools
@@ -41,20 +41,20 @@ from tunegate_api.contract import Role
 from tunegate_api.v1alpha1.finetunejob_status import Progress
 
 GROUP = ("tunegate.dev", "v1alpha1")
-APART = {"leases", "events", "tokenreviews"}
-"""Writes that are counted apart: they come with time, with what people are told, and with each pod."""
+COUNTED_SEPARATELY = {"leases", "events", "tokenreviews"}
+"""Writes that are counted separately: they depend on time, on recorded events and on the number of pods."""
 WRITES = {"create", "update", "patch", "delete"}
 RESYNC_SECONDS = 10
 RUNNING_JOBS, STORED_JOBS, LISTED_JOBS = 100, 1000, 5000
 PODS_PER_SECOND = 20
-TELLING_SECONDS = 60
+REPORTING_SECONDS = 60
 
 
 def main() -> int:
     return run(
         "operator",
         {
-            "writes": writes_of_a_life,
+            "writes": writes_of_a_job,
             "latency": latency_at_running_jobs,
             "stored": cost_of_stored_jobs,
             "listed": wait_after_a_long_list,
@@ -75,13 +75,13 @@ def cluster(**options: Any) -> Iterator[tuple[ApiServer, client.ApiClient]]:
 
 
 def apply(api: client.ApiClient, *names: str) -> None:
-    """The inputs, which jobs share, until the gate is ready; then a job of each name."""
+    """Create the shared inputs, wait until the gate is ready, then create a job of each name."""
     apply_inputs(api)
     apply_jobs(api, *names)
 
 
 def apply_inputs(api: client.ApiClient) -> None:
-    """ConfigMaps and the gate, in the default namespace."""
+    """Create ConfigMaps and the gate in the default namespace, and wait until the gate is ready."""
     core, custom = client.CoreV1Api(api), client.CustomObjectsApi(api)
     core.create_namespaced_config_map("default", make_config_map("rows", train__jsonl="{}"))
     core.create_namespaced_config_map("default", make_config_map("cases", golden__jsonl=golden_text()))
@@ -114,12 +114,12 @@ def phases(api: client.ApiClient) -> Counter[str]:
 # API writes
 
 
-class Holding(PlayedKubelet):
-    """Training pods of what comes while ``hold`` is set run on. They say nothing, or while ``tells`` is set
-    their progress every second."""
+class HoldingKubelet(PlayedKubelet):
+    """A kubelet whose training pods do not end if they start while ``hold`` is set. While
+    ``reports_progress`` is set, they report their progress every second."""
 
     hold = False
-    tells = False
+    reports_progress = False
 
     def play(self, pod: PlayedPod) -> None:
         if not (self.hold and pod.role is Role.TRAIN):
@@ -129,7 +129,7 @@ class Holding(PlayedKubelet):
         for step in itertools.count(1):
             if self._stop.wait(1):
                 return
-            if self.tells:
+            if self.reports_progress:
                 pod.report(step, progress=_progress(step))
 
 
@@ -137,12 +137,12 @@ def _progress(step: int) -> Progress:
     return Progress(stage=STAGE, step=step, total_steps=1000, percent=step // 10, updated=datetime.now(UTC))
 
 
-def writes_of_a_life() -> list[Measure]:
-    """One job from apply to Succeeded with 5 checkpoints; then resyncs while nothing changes, and again while
-    another job trains."""
+def writes_of_a_job() -> list[Measure]:
+    """Count the writes of one job from apply to Succeeded with 5 checkpoints, then those of resyncs while
+    nothing changes, and while another job trains."""
     with cluster(audit=True) as (server, api):
         log = server.folder / "operator.log"
-        kubelet = Holding(api, Address(api, NAMESPACE, SERVICE))
+        kubelet = HoldingKubelet(api, Address(api, NAMESPACE, SERVICE))
         with (
             operator(server, log, TUNEGATE_RESYNC_SECONDS=str(RESYNC_SECONDS)),
             kubelet.running(),
@@ -151,48 +151,48 @@ def writes_of_a_life() -> list[Measure]:
                 lambda: "started reconciling" in log.read_text(), seconds=60, what="the operator leads"
             )
             apply_inputs(api)
-            started = our_writes(server)  # what is written once: for the operator's start, for the gate
+            started = our_writes(server)  # the writes of the operator's start and of the gate
             apply_jobs(api, "orders")
             eventually(lambda: phases(api)["Succeeded"] == 1, seconds=120, what="Succeeded")
             checkpoints = len(jobs(api)[0]["status"]["checkpoints"])
             assert checkpoints == 5, checkpoints
             time.sleep(2)
-            lived = our_writes(server)
+            finished = our_writes(server)
             time.sleep(3 * RESYNC_SECONDS)
-            at_rest = our_writes(server) - lived
+            at_rest = our_writes(server) - finished
             kubelet.hold = True
             apply_jobs(api, "another")
             eventually(lambda: phases(api)["Training"] == 1, seconds=120, what="Training")
             time.sleep(2)
-            trains = our_writes(server)
+            before_training = our_writes(server)
             time.sleep(3 * RESYNC_SECONDS)
-            in_training = our_writes(server) - trains
-            kubelet.tells = True
-            time.sleep(TELLING_SECONDS)
-            told = our_writes(server) - trains - in_training
-        ours = lived - started
-    counted = {what: n for what, n in ours.items() if what[1] not in APART}
+            in_training = our_writes(server) - before_training
+            kubelet.reports_progress = True
+            time.sleep(REPORTING_SECONDS)
+            progress_writes = our_writes(server) - before_training - in_training
+        ours = finished - started
+    counted = {what: n for what, n in ours.items() if what[1] not in COUNTED_SEPARATELY}
     lines = [
         Measure("API writes of a job's life", sum(counted.values()), "writes", "<= 30"),
         *(Measure(f"  {verb} {resource}", n, "writes") for (verb, resource), n in sorted(counted.items())),
         *(
             Measure(f"  apart: {verb} {resource}", n, "writes")
             for (verb, resource), n in sorted(ours.items())
-            if resource in APART
+            if resource in COUNTED_SEPARATELY
         ),
     ]
-    progress = sum(n for (_, resource), n in told.items() if resource not in APART)
+    progress = sum(n for (_, resource), n in progress_writes.items() if resource not in COUNTED_SEPARATELY)
     lines.append(
-        Measure(f"  apart: progress alone, {TELLING_SECONDS} s of one report a second", progress, "writes")
+        Measure(f"  apart: progress alone, {REPORTING_SECONDS} s of one report a second", progress, "writes")
     )
     for when, idle in (("at rest", at_rest), ("while a job trains", in_training)):
-        count = sum(n for (_, resource), n in idle.items() if resource not in APART)
+        count = sum(n for (_, resource), n in idle.items() if resource not in COUNTED_SEPARATELY)
         lines.append(Measure(f"API writes during three resyncs {when}", count, "writes", "<= 0"))
     return lines
 
 
 def our_writes(server: ApiServer) -> Counter[tuple[str, str]]:
-    """Writes of the operator's so far, by verb and resource, from the audit log."""
+    """Return the operator's writes so far by verb and resource, from the audit log."""
     counts: Counter[tuple[str, str]] = Counter()
     for line in server.audit_log.read_text().splitlines():
         event = json.loads(line)
@@ -206,8 +206,9 @@ def our_writes(server: ApiServer) -> Counter[tuple[str, str]]:
 # Latency
 
 
-class Starting(PlayedKubelet):
-    """Data pods run through; training pods run on; the last ones start one by one, and are timed."""
+class TimedKubelet(PlayedKubelet):
+    """A kubelet whose data pods complete and whose training pods do not end. While ``hold`` is set, it
+    collects training pods instead of starting them, so that their starts can be timed."""
 
     def __init__(self, api: client.ApiClient) -> None:
         super().__init__(api, Address(api, NAMESPACE, SERVICE))
@@ -224,9 +225,9 @@ class Starting(PlayedKubelet):
 
 
 def latency_at_running_jobs() -> list[Measure]:
-    """From the start of a pod to the status that says Training, with 100 other jobs running."""
+    """Measure the time from a pod's start to phase Training in status, with 100 other jobs running."""
     with cluster() as (server, api):
-        kubelet = Starting(api)
+        kubelet = TimedKubelet(api)
         with operator(server, server.folder / "operator.log"), kubelet.running():
             apply(api, *(f"running-{n}" for n in range(RUNNING_JOBS)))
             eventually(lambda: phases(api)["Training"] == RUNNING_JOBS, seconds=300, what="all train")
@@ -244,10 +245,10 @@ def latency_at_running_jobs() -> list[Measure]:
 
 
 def timed_starts(api: client.ApiClient, pods: list[PlayedPod]) -> list[float]:
-    """Start pods at an even rate. Returns the seconds from each one's start to its job's status."""
-    said: dict[str, float] = {}
+    """Start pods at an even rate. Returns the seconds from each pod's start to its job's status."""
+    seen: dict[str, float] = {}
 
-    def follow(stop: threading.Event) -> None:
+    def watch_jobs(stop: threading.Event) -> None:
         stream = watch.Watch().stream(
             client.CustomObjectsApi(api).list_namespaced_custom_object,
             *GROUP,
@@ -255,32 +256,32 @@ def timed_starts(api: client.ApiClient, pods: list[PlayedPod]) -> list[float]:
             "finetunejobs",
             timeout_seconds=120,
         )
-        with suppress(urllib3.exceptions.HTTPError):  # the server goes away first
+        with suppress(urllib3.exceptions.HTTPError):  # the server is stopped first
             for event in stream:
                 obj = event["object"]
                 if obj.get("status", {}).get("phase") == "Training":
-                    said.setdefault(obj["metadata"]["uid"], time.monotonic())
+                    seen.setdefault(obj["metadata"]["uid"], time.monotonic())
                 if stop.is_set():
                     return
 
     stop, started = threading.Event(), {}
-    follower = threading.Thread(target=follow, args=(stop,), daemon=True)
-    follower.start()
+    watcher = threading.Thread(target=watch_jobs, args=(stop,), daemon=True)
+    watcher.start()
     time.sleep(2)
     for pod in pods:
         pod.start()
         started[pod.job_uid] = time.monotonic()
         time.sleep(1 / PODS_PER_SECOND)
-    eventually(lambda: started.keys() <= said.keys(), seconds=100, what="every start is in status")
+    eventually(lambda: started.keys() <= seen.keys(), seconds=100, what="every start is in status")
     stop.set()
-    return [max(0.0, said[uid] - began) for uid, began in started.items()]
+    return [max(0.0, seen[uid] - began) for uid, began in started.items()]
 
 
 # Memory and restart
 
 
 def cost_of_stored_jobs() -> list[Measure]:
-    """Memory and start-up with 1,000 finished jobs, each with 4 Jobs, 4 Pods and 3 ConfigMaps."""
+    """Measure memory and start-up with 1,000 finished jobs, each with 4 Jobs, 4 Pods and 3 ConfigMaps."""
     with cluster(controllers="garbage-collector-controller,serviceaccount-controller") as (server, api):
         store(api)
         log = server.folder / "operator.log"
@@ -291,7 +292,7 @@ def cost_of_stored_jobs() -> list[Measure]:
             )
             first.kill()
         with restarted(server, api, log, "operator-0", "after-a-crash") as (_, in_place):
-            pass  # and it stops as a rolling update has it
+            pass  # then it is stopped, as in a rolling update
         with restarted(server, api, log, "operator-1", "after-an-update") as (second, in_another_pod):
             time.sleep(4 * RESYNC_SECONDS)
             memory = psutil.Process(second.process.pid).memory_info().rss / 10**6
@@ -305,11 +306,12 @@ def cost_of_stored_jobs() -> list[Measure]:
 
 
 def wait_after_a_long_list() -> list[Measure]:
-    """From a job's creation to its first status, while Kopf still hands on a list of 5,000 finished jobs."""
+    """Measure the time from a job's creation to its first status, while Kopf still handles a list of 5,000
+    finished jobs."""
     with cluster(controllers="garbage-collector-controller,serviceaccount-controller") as (server, api):
-        lived = live_one()[:1]
+        finished = run_one_job()[:1]
         with ThreadPoolExecutor(32) as pool:
-            list(pool.map(lambda n: copy_life(api, lived, n), range(LISTED_JOBS)))
+            list(pool.map(lambda n: copy_job(api, finished, n), range(LISTED_JOBS)))
         log = server.folder / "operator.log"
         with operator(server, log) as command:
             eventually(
@@ -334,7 +336,7 @@ def wait_after_a_long_list() -> list[Measure]:
 def restarted(
     server: ApiServer, api: client.ApiClient, log: Path, pod: str, job: str
 ) -> Iterator[tuple[OperatorCommand, float]]:
-    """An operator that starts in ``pod``, and the seconds until it has decided about a new ``job``."""
+    """Start an operator in ``pod``. Yields it and the seconds until it decided about a new ``job``."""
     apply_jobs(api, job)
     began = time.monotonic()
     with operator(server, log, POD_NAME=pod, TUNEGATE_RESYNC_SECONDS=str(RESYNC_SECONDS)) as command:
@@ -349,14 +351,14 @@ def _job(api: client.ApiClient, name: str) -> dict[str, Any]:
 
 
 def store(api: client.ApiClient) -> None:
-    """Create finished jobs as a life leaves them: one is lived on the side, and copied."""
-    lived = live_one()
+    """Create finished jobs: one is run on another API server, and its objects are copied."""
+    finished = run_one_job()
     with ThreadPoolExecutor(32) as pool:
-        list(pool.map(lambda n: copy_life(api, lived, n), range(STORED_JOBS)))
+        list(pool.map(lambda n: copy_job(api, finished, n), range(STORED_JOBS)))
 
 
-def live_one() -> list[dict[str, Any]]:
-    """The objects that one life leaves, the FineTuneJob first, as the API server has them."""
+def run_one_job() -> list[dict[str, Any]]:
+    """Run one job. Returns its objects as the API server has them, the FineTuneJob first."""
     with cluster() as (server, api):
         kubelet = PlayedKubelet(api, Address(api, NAMESPACE, SERVICE))
         with operator(server, server.folder / "operator.log"), kubelet.running():
@@ -378,10 +380,11 @@ def live_one() -> list[dict[str, Any]]:
             return found
 
 
-def copy_life(api: client.ApiClient, lived: list[dict[str, Any]], n: int) -> None:
-    """Create all of it under other names, with the owners' new uids, and write each status."""
+def copy_job(api: client.ApiClient, finished: list[dict[str, Any]], n: int) -> None:
+    """Create copies of a finished job's objects with other names and the owners' new uids, and write each
+    status."""
     uids: dict[str, str] = {}
-    for obj in lived:
+    for obj in finished:
         meta = obj["metadata"]
         metadata: dict[str, Any] = {
             "name": f"{meta['name'][:50]}-{n}",
@@ -426,7 +429,7 @@ def _send(
 
 
 def _fresh_job_spec(spec: dict[str, Any]) -> dict[str, Any]:
-    """Without what the API server generated."""
+    """Return a Job's spec without the fields that the API server generated."""
     template = json.loads(json.dumps(spec["template"]))
     labels = template["metadata"].get("labels", {})
     template["metadata"]["labels"] = {

@@ -1,8 +1,8 @@
-"""Training text against the chat templates of TRL's package: ``make bench-templates``.
+"""Compare training text with the chat templates in TRL's package: ``make bench-templates``.
 
-One row for each original template: whether prompt and answer, as they are trained, are the text that the
-template itself writes, for a question, a chat of three turns, a system turn, a call of a tool and what comes
-behind it, reasoning on and off. The same is counted for the naive way: prompt, answer and end token. Writes
+Prints a row for each original template: whether prompt and answer, as they are trained, are the text that the
+template itself renders, for a question, a chat of three turns, a system turn, a tool call and the turn after
+it, with reasoning on and off. The same is counted for a naive rendering: prompt, answer and end token. Writes
 build/bench/templates.json.
 """
 
@@ -41,7 +41,7 @@ CALL = Message.model_validate(
     }
 )
 TWO_CALLS = CALL.model_copy(update={"tool_calls": 2 * (CALL.tool_calls or [])})
-SAYS = Message(role="tool", content='{"temp": -3}', tool_call_id="call_0001", name="weather")
+TOOL_RESULT = Message(role="tool", content='{"temp": -3}', tool_call_id="call_0001", name="weather")
 TOOL = {
     "type": "function",
     "function": {
@@ -56,7 +56,7 @@ THOUGHT = ANSWER.model_copy(update={"reasoning_content": "they order lamps"})
 
 @dataclass(frozen=True)
 class Chat:
-    """What is asked, and the answer that is trained."""
+    """A prompt, and the answer that is trained."""
 
     prompt: list[Message]
     answer: Message = ANSWER
@@ -69,7 +69,7 @@ CHATS = {
     "three turns": Chat([*QUESTION, Message(role="assistant", content="yes"), *QUESTION]),
     "system": Chat([Message(role="system", content="be brief"), *QUESTION]),
     "call": Chat(QUESTION, CALL, [TOOL]),
-    "after a call": Chat([*QUESTION, CALL, SAYS], ANSWER, [TOOL]),
+    "after a call": Chat([*QUESTION, CALL, TOOL_RESULT], ANSWER, [TOOL]),
     "two calls": Chat(QUESTION, TWO_CALLS, [TOOL]),
     "thought, call": Chat(QUESTION, CALL.model_copy(update={"reasoning_content": "they ask"}), [TOOL]),
     "reasoning": Chat(QUESTION, THOUGHT),
@@ -89,7 +89,7 @@ LEGEND = f"""
 
 
 class Clock(datetime):
-    """Templates that ask for the date get one day, as in training."""
+    """A fixed date for templates that render the date, as in training."""
 
     @classmethod
     def now(cls, tz: tzinfo | None = None) -> "Clock":
@@ -134,7 +134,7 @@ def _measures() -> Iterator[Measure]:
 
 
 def _compared(template: str, chat: Chat) -> tuple[str, str]:
-    """How the trained text compares, and why it was refused."""
+    """Return how the trained text compares with the template's, and the reason if it is refused."""
     if not chat.arguments.keys() <= template_arguments(template, {}):
         return NONE, ""
     plain, tokenizer = tokenizer_for(template), tokenizer_for(with_arguments(template, chat.arguments))
@@ -151,29 +151,29 @@ def _compared(template: str, chat: Chat) -> tuple[str, str]:
     if not answer_after(tokenizer, chat.prompt, chat.answer, chat.tools).has_reasoning:
         silent = chat.answer.model_copy(update={"reasoning_content": None})
         whole = _written(plain, replace(chat, answer=silent), is_answered=True)
-        return WARNED if whole and _begins(whole, prompt + completion, tokenizer) else OTHER, ""
-    if _begins(whole, prompt + completion, tokenizer):
+        return WARNED if whole and _starts_with(whole, prompt + completion, tokenizer) else OTHER, ""
+    if _starts_with(whole, prompt + completion, tokenizer):
         return SAME, ""
     form = reasoning_of(tokenizer)
     if form and opens_thought(prompt, form):
         text = completion.removesuffix(end_of_turn(tokenizer))
         read = without_reasoning(form, prompt, text)
-        said = chat.answer.content
-        if read.strip() == said if said else read.strip() in whole:
+        content = chat.answer.content
+        if read.strip() == content if content else read.strip() in whole:
             return READ, ""
     return OTHER, ""
 
 
-def _begins(whole: str, trained: str, tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Whether a chat begins with what is trained; behind it may be white space and one more end."""
+def _starts_with(whole: str, trained: str, tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Return whether a chat starts with the trained text, followed only by white space or one end token."""
     ends = [tokenizer.eos_token, end_of_turn(tokenizer)]
     if whole.startswith(trained):
         return whole[len(trained) :].strip() in ("", *ends)
-    return trained.removesuffix(str(tokenizer.eos_token)) == whole  # a template that ends no turn
+    return trained.removesuffix(str(tokenizer.eos_token)) == whole  # a template without end-of-turn tokens
 
 
 def _naively(template: str, chat: Chat) -> bool:
-    """Whether generation prompt, answer and end token are the text that the template writes."""
+    """Return whether generation prompt, answer and end token are the text that the template renders."""
     if chat.answer.tool_calls:
         return False
     tokenizer = tokenizer_for(with_arguments(template, chat.arguments))
@@ -182,11 +182,11 @@ def _naively(template: str, chat: Chat) -> bool:
     except UserError:
         return False
     whole = _written(tokenizer_for(template), chat, is_answered=True)
-    return whole is not None and _begins(whole, trained, tokenizer)
+    return whole is not None and _starts_with(whole, trained, tokenizer)
 
 
 def _written(tokenizer: PreTrainedTokenizerBase, chat: Chat, *, is_answered: bool) -> str | None:
-    """What transformers writes, in the form of contents and arguments that the template takes."""
+    """Return what transformers renders, with contents and arguments in the form that the template accepts."""
     turns = [*chat.prompt, chat.answer] if is_answered else chat.prompt
     plain = [turn.model_dump(exclude_none=True) for turn in turns]
     parts = [{**turn, "content": [{"type": "text", "text": turn["content"]}]} for turn in plain]
@@ -200,7 +200,7 @@ def _written(tokenizer: PreTrainedTokenizerBase, chat: Chat, *, is_answered: boo
                 add_generation_prompt=not is_answered,
                 **chat.arguments,
             )
-        except Exception:  # noqa: BLE001, S112 - a template is a program; it fails in every way
+        except Exception:  # noqa: BLE001, S112 - a template is a program, which may raise anything
             continue
         if QUESTION[0].content in text:
             return str(text)
@@ -208,7 +208,7 @@ def _written(tokenizer: PreTrainedTokenizerBase, chat: Chat, *, is_answered: boo
 
 
 def _with_texts(turn: dict[str, Any]) -> dict[str, Any]:
-    """Arguments of calls as texts."""
+    """Return the tool calls of a turn with their arguments as texts."""
     calls = [
         {**call, "function": {**call["function"], "arguments": json.dumps(call["function"]["arguments"])}}
         for call in turn.get("tool_calls", ())

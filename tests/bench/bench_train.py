@@ -1,11 +1,11 @@
-"""Training against TRL's own commands, on the same rows in the same order: ``make bench-train``.
-Names of parts as arguments run only these.
+"""Compare training with TRL's own commands, on the same rows in the same order: ``make bench-train``.
+Arguments select parts by name.
 
-SmolLM2-135M with LoRA on all linear layers, with as many threads as there are cores, on both sides with the
-weights below the adapter in what the plan chose for this machine: bfloat16 where its CPU has instructions for
-that, else float32. They take turns; a side's speed is the median of its steps but the first two of each turn.
-Then evaluation against lm-eval, and all that a user waits for until the verdict against both. Writes a table,
-and build/bench/train.json.
+Both sides train SmolLM2-135M with LoRA on all linear layers, with a thread for each core. The dtype of the
+frozen weights is what the plan chose for this machine: bfloat16 if its CPU has instructions for it, else
+float32. The sides take turns; a side's speed is the median of its steps except the first two of each turn.
+Then evaluation is compared with lm-eval, and the time to a verdict with both. Prints a table, and writes
+build/bench/train.json.
 """
 
 import json
@@ -22,16 +22,16 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from examples.quickstart.vocabulary import CITIES, ITEMS
 from measures import Measure, run
-from peers import AS_OURS, DEFAULTS, best_way, lm_eval_version, trl
-from tuning_job import TuningJob, Turn, steady
+from peers import DEFAULTS, SHARED_FLAGS, fastest_batch_mode, lm_eval_version, trl
+from tuning_job import TuningJob, Turn, median_step
 from verdicts import evaluation, verdict
 
 BATCH, STEPS, EPOCHS, TURNS = 4, 8, 2, 2
-LEFT_OUT = 2
-"""First steps of a turn, in which memory is allocated and kernels are chosen."""
+SKIPPED_STEPS = 2
+"""First steps of a turn that are not timed, because memory is allocated and kernels are chosen in them."""
 SEED = 7
 FLAGS = [
-    *(*AS_OURS, "--per_device_train_batch_size", str(BATCH), "--seed", str(SEED)),
+    *(*SHARED_FLAGS, "--per_device_train_batch_size", str(BATCH), "--seed", str(SEED)),
     *("--learning_rate", "2e-4", "--lr_scheduler_type", "constant"),
 ]
 
@@ -57,7 +57,7 @@ def main() -> int:
     )
 
 
-# What is trained on
+# Training data
 
 
 def orders(rng: random.Random, count: int) -> list[str]:
@@ -65,13 +65,13 @@ def orders(rng: random.Random, count: int) -> list[str]:
 
 
 def prompt_heavy(rng: random.Random) -> dict[str, str]:
-    """Long messages of ragged length with one short answer."""
+    """Return a long prompt of random length with a short answer."""
     found = orders(rng, rng.randint(20, 60))
     return {"prompt": "Which is the last order?\n" + "\n".join(found), "completion": found[-1]}
 
 
 def completion_heavy(rng: random.Random) -> dict[str, str]:
-    """Short requests with long answers."""
+    """Return a short prompt with a long answer."""
     found = orders(rng, rng.randint(15, 40))
     return {"prompt": f"Write down {len(found)} orders.", "completion": "\n".join(found)}
 
@@ -85,7 +85,8 @@ def preference(rng: random.Random) -> dict[str, str]:
 def training_job(
     folder: Path, rows: list[dict[str, str]], pairs: list[dict[str, str]], steps: int
 ) -> TuningJob:
-    """LoRA on ``rows``, or DPO on ``pairs`` where there are any, with an evaluation that costs nothing."""
+    """Prepare a job that trains LoRA on ``rows``, or DPO if there are ``pairs``, with a minimal
+    evaluation."""
     for name, lines in {"rows": rows, "pairs": pairs}.items():
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     training = {
@@ -126,15 +127,15 @@ def training_job(
     return TuningJob(folder, spec, gate, {})
 
 
-def agreement(ours: Turn, theirs: Turn) -> Iterator[Measure]:
-    """How far apart both sides are, in the first step and in the last. Their adapters begin with the same
-    numbers, by the seed."""
-    yield _apart("loss of the first step", ours.losses[0], theirs.losses[0], "<= 0.001")
-    yield _apart("gradient norm of the first step", ours.norms[0], theirs.norms[0], "<= 0.02")
-    yield _apart("loss of the last step", ours.losses[-1], theirs.losses[-1], "<= 0.02")
+def relative_differences(ours: Turn, theirs: Turn) -> Iterator[Measure]:
+    """Yield the relative differences of both sides in the first and in the last step. Their adapters start
+    with the same numbers, because the seed is the same."""
+    yield _relative_difference("loss of the first step", ours.losses[0], theirs.losses[0], "<= 0.001")
+    yield _relative_difference("gradient norm of the first step", ours.norms[0], theirs.norms[0], "<= 0.02")
+    yield _relative_difference("loss of the last step", ours.losses[-1], theirs.losses[-1], "<= 0.02")
 
 
-def _apart(what: str, ours: float, theirs: float, target: str) -> Measure:
+def _relative_difference(what: str, ours: float, theirs: float, target: str) -> Measure:
     apart = round(abs(ours - theirs) / theirs, 5)
     return Measure(f"  {what}, relative difference", apart, "", target, f"{ours:.4g} and {theirs:.4g}")
 
@@ -148,29 +149,29 @@ def sft(name: str, make: Callable[[random.Random], dict[str, str]], target: str)
         folder = Path(temporary)
         job = training_job(folder, [make(rng) for _ in range(STEPS * BATCH + 16)], [], STEPS)
         data, out = job.for_trl(folder / "trl", STEPS * BATCH), folder / "out"
-        flags = [*FLAGS, *same(job, STEPS)]
-        way = best_way(folder, job.model, data, *flags)
-        job.train()  # after it, what the base model scores is known
+        flags = [*FLAGS, *run_flags(job, STEPS)]
+        mode = fastest_batch_mode(folder, job.model, data, *flags)
+        job.train()  # afterwards the baseline is cached
         ours, theirs = [], []
         for _ in range(TURNS):
             ours.append(job.train())
-            theirs.append(trl("sft", job.model, data, out, *flags, *way.flags))
+            theirs.append(trl("sft", job.model, data, out, *flags, *mode.flags))
         plain = trl("sft", job.model, data, out, *DEFAULTS, *few_steps())
     tokens = job.plan.stages[0].tokens / job.plan.data.train.rows * BATCH
-    fast, slow = steady(ours, LEFT_OUT), steady(theirs, LEFT_OUT - 1)
-    peer = f"trl sft, {way.name}: {tokens / slow:.0f} tokens/s"
+    fast, slow = median_step(ours, SKIPPED_STEPS), median_step(theirs, SKIPPED_STEPS - 1)
+    peer = f"trl sft, {mode.name}: {tokens / slow:.0f} tokens/s"
     yield Measure(f"SFT, {name}, {job.dtype}: tokens a second", round(tokens / fast), "tokens/s", "", peer)
     yield Measure(f"SFT, {name}: times as fast", round(slow / fast, 2), "x", target, peer)
-    slowest = steady([plain], 0)
+    slowest = median_step([plain], 0)
     peer = f"trl sft, its defaults, in bfloat16: {tokens / slowest:.0f} tokens/s"
     yield Measure("  times as fast, for information", round(slowest / fast, 1), "x", "", peer)
-    yield from agreement(ours[-1], theirs[-1])
+    yield from relative_differences(ours[-1], theirs[-1])
     begin, began = (statistics.median(turn.first_step for turn in side) for side in (ours, theirs))
     peer = f"trl sft: {began:.1f} s"
     yield Measure("  start of the process to its first step", round(begin / began, 2), "x", "<= 1.0", peer)
 
 
-def same(job: TuningJob, steps: int) -> list[str]:
+def run_flags(job: TuningJob, steps: int) -> list[str]:
     return ["--dtype", job.dtype, "--max_steps", str(steps), "--save_strategy", "no"]
 
 
@@ -186,13 +187,13 @@ def dpo() -> Iterator[Measure]:
         folder = Path(temporary)
         job = training_job(folder, [completion_heavy(rng) for _ in range(40)], pairs, steps)
         data, out = job.for_trl(folder / "trl", steps * BATCH), folder / "out"
-        flags = [*FLAGS, "--beta", "0.1", *same(job, steps)]
+        flags = [*FLAGS, "--beta", "0.1", *run_flags(job, steps)]
         job.train()
         ours, theirs = [], []
         for _ in range(TURNS):
             ours.append(job.train())
             theirs.append(trl("dpo", job.model, data, out, *flags))
-    # All steps, and what one side does once: the reference.
+    # All steps, and for our side the reference log-probabilities, which it computes once.
     fast = statistics.median(sum(turn.seconds[1:]) * steps / (steps - 1) + turn.reference for turn in ours)
     slow = statistics.median(sum(turn.seconds) * steps / (steps - 1) for turn in theirs)
     peer = f"trl dpo: {slow:.1f} s"
@@ -200,7 +201,7 @@ def dpo() -> Iterator[Measure]:
         f"DPO, {EPOCHS} epochs, {job.dtype}: all steps and the reference", round(fast, 1), "s", "", peer
     )
     yield Measure(f"DPO, {EPOCHS} epochs: times as fast", round(slow / fast, 2), "x", ">= 1.5", peer)
-    yield from agreement(ours[-1], theirs[-1])
+    yield from relative_differences(ours[-1], theirs[-1])
 
 
 if __name__ == "__main__":

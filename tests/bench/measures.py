@@ -1,4 +1,4 @@
-"""What every benchmark does with what it measured: a table, and a file for machines."""
+"""Run the parts of a benchmark, print their measures as a table, and write them to a JSON file."""
 
 import json
 import sys
@@ -12,7 +12,7 @@ RESULTS = ROOT / "build" / "bench"
 
 @dataclass(frozen=True)
 class Measure:
-    """One line of the result."""
+    """One row of the result."""
 
     measure: str
     value: float
@@ -24,9 +24,9 @@ class Measure:
 
 
 def run(name: str, parts: Mapping[str, Callable[[], Iterable[Measure]]], versions: str) -> int:
-    """Run the parts that the command line names, or all; what the file has of others stays.
+    """Run the parts that the command line names, or all. Results of other parts stay in the file.
 
-    Returns 0: a missed target is a result, not an error.
+    Returns 0, because a missed target is a result and not an error.
     """
     file = RESULTS / f"{name}.json"
     RESULTS.mkdir(parents=True, exist_ok=True)
@@ -35,7 +35,7 @@ def run(name: str, parts: Mapping[str, Callable[[], Iterable[Measure]]], version
         for m in parts[part]():
             print(f"{m.measure:<52}  {m.value:>8g} {m.unit:<8} {m.target:<8} {m.peer}", flush=True)
             measured.append(replace(m, versions=versions, part=part))
-        # After each part, of which one may take half an hour.
+        # Write after each part, because one may take half an hour.
         before = [Measure(**m) for m in json.loads(file.read_text())] if file.exists() else []
         kept = [m for m in before if m.part != part and m.part in parts]
         in_order = sorted([*kept, *measured], key=lambda m: list(parts).index(m.part))

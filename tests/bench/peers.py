@@ -1,4 +1,4 @@
-"""What others use: TRL's own commands, and the evaluation harness lm-eval."""
+"""The tools to compare with: TRL's own commands, and the evaluation harness lm-eval."""
 
 import ast
 import json
@@ -13,62 +13,62 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from tuning_job import ENVIRONMENT, Turn, steady
+from tuning_job import ENVIRONMENT, Turn, median_step
 
 from support.helm import ROOT
 from tunegate_trainer.evaluate.sets import GeneratedSet
 
 LM_EVAL = ROOT / "build" / "lm-eval" / "bin" / "lm-eval"
 LORA = ["--use_peft", "true", "--lora_r", "16", "--lora_alpha", "32", "--lora_target_modules", "all-linear"]
-AS_OURS = [
+SHARED_FLAGS = [
     *("--use_cpu", "true", "--bf16", "false", "--activation_checkpointing", "false"),
     *("--train_sampling_strategy", "sequential", "--lora_dropout", "0", "--report_to", "none"),
     *("--disable_tqdm", "true", "--logging_steps", "1"),
 ]
-"""What is the same on both sides, in TRL's words; and ``--dtype``, of the weights below the adapter."""
+"""TRL's flags for the settings that are the same on both sides, besides ``--dtype`` of the frozen weights."""
 DEFAULTS = ["--use_cpu", "true", "--report_to", "none", "--disable_tqdm", "true", "--logging_steps", "1"]
-"""No more than what a machine without a GPU, and we who watch, need."""
+"""TRL's defaults, with the flags that a machine without a GPU and the timing need."""
 TRIAL_STEPS = 6
 
 
 def lm_eval_version() -> str:
     asked = "from importlib.metadata import version; print(version('lm-eval'))"
-    said = subprocess.run(
+    output = subprocess.run(
         [LM_EVAL.with_name("python"), "-c", asked], capture_output=True, text=True, check=True
     )
-    return f"lm-eval {said.stdout.strip()}"
+    return f"lm-eval {output.stdout.strip()}"
 
 
 @dataclass(frozen=True)
-class Way:
-    """One of those in which ``trl sft`` puts the rows of a step together."""
+class BatchMode:
+    """A way in which ``trl sft`` combines the rows of a step into a batch."""
 
     name: str
     flags: list[str]
 
 
-def best_way(folder: Path, model: Path, data: Path, *flags: str) -> Way:
-    """The one whose steps are the fastest here, in a trial of a few.
+def fastest_batch_mode(folder: Path, model: Path, data: Path, *flags: str) -> BatchMode:
+    """Return the batch mode with the fastest steps on this machine, measured in a short trial.
 
-    Packing is none of them: it makes one row of several, and a step of more rows than ours has.
+    Packing is not compared: it combines several rows into one, so its steps have more rows than ours.
     """
-    ways = [_way(folder, "padding-free", "padding_free: true\n"), _way(folder, "padded", "")]
+    modes = [_batch_mode(folder, "padding-free", "padding_free: true\n"), _batch_mode(folder, "padded", "")]
     trial = ["--max_steps", str(TRIAL_STEPS), "--save_strategy", "no"]
 
-    def seconds(way: Way) -> float:
-        return steady([trl("sft", model, data, folder / "trial", *flags, *way.flags, *trial)], 1)
+    def seconds(mode: BatchMode) -> float:
+        return median_step([trl("sft", model, data, folder / "trial", *flags, *mode.flags, *trial)], 1)
 
-    return min(ways, key=seconds)
+    return min(modes, key=seconds)
 
 
-def _way(folder: Path, name: str, setting: str) -> Way:
+def _batch_mode(folder: Path, name: str, setting: str) -> BatchMode:
     path = folder / f"{name}.yaml"
-    path.write_text(f"{setting}completion_only_loss: true\nmax_length: null\n")  # no flag can say null
-    return Way(name, ["--config", str(path)])
+    path.write_text(f"{setting}completion_only_loss: true\nmax_length: null\n")  # a flag cannot set null
+    return BatchMode(name, ["--config", str(path)])
 
 
 def trl(command: str, model: Path, data: Path, out: Path, *flags: str) -> Turn:
-    """One turn of TRL's command on ``train.jsonl`` of ``data``."""
+    """Run TRL's command on ``train.jsonl`` in ``data``. Returns its losses and times."""
     turn = Turn()
     start = last = time.monotonic()
     process = subprocess.Popen(
@@ -86,9 +86,9 @@ def trl(command: str, model: Path, data: Path, out: Path, *flags: str) -> Turn:
         log.append(line)
         if line.startswith("{'loss'"):
             now = time.monotonic()
-            said = ast.literal_eval(line)
-            turn.losses.append(float(said["loss"]))
-            turn.norms.append(float(said["grad_norm"]))
+            output = ast.literal_eval(line)
+            turn.losses.append(float(output["loss"]))
+            turn.norms.append(float(output["grad_norm"]))
             if turn.first_step:
                 turn.seconds.append(now - last)
             else:
@@ -100,7 +100,7 @@ def trl(command: str, model: Path, data: Path, out: Path, *flags: str) -> Turn:
 
 
 class Harness:
-    """lm-eval's tasks, of the cases and the settings that a checkpoint is judged by here."""
+    """lm-eval's tasks with the cases and settings by which Tunegate judges a checkpoint."""
 
     def __init__(self, folder: Path, sets: Sequence[GeneratedSet], dtype: str) -> None:
         self.folder, self.dtype = folder, dtype
@@ -134,7 +134,7 @@ class Harness:
         (self.folder / f"{name}.yaml").write_text(yaml.safe_dump(task))
 
     def evaluate(self, model: Path, adapter: Path) -> tuple[dict[str, list[str]], float]:
-        """What the model answered to each set, and the seconds that generation alone took."""
+        """Return the model's answers to each set, and the seconds of generation alone."""
         out = self.folder / "out" / adapter.name
         log = self.folder / "log.txt"
         command = [
@@ -158,6 +158,6 @@ class Harness:
 
 
 def _generation_seconds(log: str) -> float:
-    """What its progress bar said last: ``… 64/64 [00:24<00:00, …``."""
+    """Return the seconds that lm-eval's progress bar shows last: ``… 64/64 [00:24<00:00, …``."""
     minutes, seconds = re.findall(r"generate_until requests: 100%.*?\[(\d+):(\d+)<", log)[-1]
     return 60 * int(minutes) + int(seconds)

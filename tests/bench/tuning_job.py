@@ -1,4 +1,4 @@
-"""A job as the trainer's roles see it, without an operator: what the benchmarks time."""
+"""A job for the trainer's roles without an operator, which the benchmarks time."""
 
 import json
 import os
@@ -32,7 +32,7 @@ UID = "0f7c9c1e-0000-4000-8000-00000000be7c"
 ENVIRONMENT = {
     "HF_HUB_OFFLINE": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
-    "PYTHONUNBUFFERED": "1",  # a step is timed by when its line arrives
+    "PYTHONUNBUFFERED": "1",  # the arrival of a step's line is its time
     "OMP_NUM_THREADS": str(os.cpu_count()),  # accelerate would make it 1
     "TOKENIZERS_PARALLELISM": "false",
 }
@@ -40,25 +40,26 @@ ENVIRONMENT = {
 
 @dataclass
 class Turn:
-    """What one side did in one turn."""
+    """The losses and times of one side in one turn."""
 
     losses: list[float] = field(default_factory=list)
     norms: list[float] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
-    """Of each step; of TRL's first, nothing is known."""
+    """Seconds of each step. TRL's first step is missing."""
     first_step: float = 0.0
     """Seconds from the start of the process to the end of its first step."""
     reference: float = 0.0
-    """Seconds that the reference took before the first step."""
+    """Seconds for the reference log-probabilities before the first step."""
 
 
-def steady(turns: Sequence[Turn], skipped: int) -> float:
-    """Seconds of a step: the median of all but the first ``skipped`` of each turn."""
+def median_step(turns: Sequence[Turn], skipped: int) -> float:
+    """Return the median seconds of a step, without the first ``skipped`` steps of each turn."""
     return statistics.median(second for turn in turns for second in turn.seconds[skipped:])
 
 
 class TuningJob:
-    """A root for the trainer's roles, whose data role has run. It has one stage and one gate."""
+    """A root folder for the trainer's roles in which the data role has run. The job has one stage and one
+    gate."""
 
     def __init__(
         self,
@@ -94,7 +95,7 @@ class TuningJob:
 
     @classmethod
     def of_example(cls, folder: Path, example: Path) -> "TuningJob":
-        """The job of an example's manifests."""
+        """Build the job of an example's manifests."""
         objects = [o for path in sorted(example.glob("*.yaml")) for o in yaml.safe_load_all(path.read_text())]
         of_kind = {o["kind"]: o for o in objects}
         config_maps = {o["metadata"]["name"]: o["data"] for o in objects if o["kind"] == "ConfigMap"}
@@ -114,20 +115,20 @@ class TuningJob:
 
     @property
     def dtype(self) -> str:
-        """Of the weights below the adapter."""
+        """Return the dtype of the frozen weights."""
         return self.plan.stages[0].parameters.dtype
 
     def checkpoint(self) -> Path:
-        """The last checkpoint."""
+        """Return the folder of the last checkpoint."""
         return self.workspace / Workspace(UID).checkpoint(self.stage, self.plan.stages[0].total_steps)
 
     def evaluation(self) -> Path:
-        """What the last checkpoint answered."""
+        """Return the folder with the evaluation of the last checkpoint."""
         return self.workspace / Workspace(UID).evaluation(self.stage, self.plan.stages[0].total_steps)
 
     @cached_property
     def sets(self) -> list[GeneratedSet]:
-        """What a checkpoint answers: the golden set, and held-out rows."""
+        """The sets on which a checkpoint is evaluated: the golden set and held-out rows."""
         context = Context(Role.TRAIN, root=self.folder)
         tokenizer = load_tokenizer(self.model)
         sets = [
@@ -156,7 +157,7 @@ class TuningJob:
             raise SystemExit((self.folder / "log.txt").read_text()[-3000:])
 
     def train(self) -> Turn:
-        """Train from the start again; what the base model scored is known after the first time."""
+        """Train again from the start. The baseline is cached after the first time."""
         for kind in ("stages", "evals"):
             shutil.rmtree(self.workspace / UID / kind, ignore_errors=True)
         path = self.workspace / Workspace(UID).stage(self.stage) / "losses.jsonl"
@@ -177,7 +178,7 @@ class TuningJob:
         return turn
 
     def evaluate(self) -> float:
-        """Evaluate the last checkpoint again, as a pod does that finds it saved and not evaluated.
+        """Evaluate the last checkpoint again, as a pod does that finds a checkpoint without an evaluation.
 
         Returns the seconds of the whole process.
         """
@@ -187,8 +188,8 @@ class TuningJob:
         return time.monotonic() - start
 
     def for_trl(self, folder: Path, rows: int) -> Path:
-        """The examples of the first ``rows`` in training order, as the texts that the trainer's tokens are
-        made of."""
+        """Write the first ``rows`` examples in training order, as the texts of the trainer's tokens. Returns
+        the folder."""
         tokenizer = load_tokenizer(self.model)
         seed = self.plan.stages[0].parameters.seed
         lines: list[dict[str, str]] = []

@@ -1,4 +1,4 @@
-"""Evaluating a checkpoint against lm-eval, and what a user waits for until a verdict."""
+"""Compare the evaluation of a checkpoint with lm-eval, and the time to a verdict with TRL and lm-eval."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from pathlib import Path
 
 import yaml
 from measures import Measure
-from peers import AS_OURS, Harness, Way, best_way, trl
+from peers import SHARED_FLAGS, BatchMode, Harness, fastest_batch_mode, trl
 from tuning_job import ENVIRONMENT, TuningJob
 
 from support.helm import ROOT
@@ -26,7 +26,7 @@ CHECKPOINTS = 5
 
 
 def evaluation() -> Iterator[Measure]:
-    """The same cases from the same saved checkpoint, as whole processes."""
+    """Compare whole processes that evaluate the same cases with the same saved checkpoint."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         job = TuningJob.of_example(folder, EXAMPLES / "quickstart")
@@ -55,7 +55,8 @@ def evaluation() -> Iterator[Measure]:
 
 
 def _equal_answers(job: TuningJob, answers: dict[str, list[str]]) -> tuple[int, int]:
-    """How many cases have the same output, white space at the ends apart, and how many there are."""
+    """Return how many cases have the same output, ignoring white space at the ends, and how many there
+    are."""
     equal = cases = 0
     for one in job.sets:
         ours = read_cases(job.evaluation() / one.file)
@@ -68,15 +69,15 @@ def _equal_answers(job: TuningJob, answers: dict[str, list[str]]) -> tuple[int, 
 
 @dataclass(frozen=True)
 class Spent:
-    """What a side took."""
+    """The time that one side needed."""
 
     wall: float
     cpu: float
-    """Seconds of all its processes."""
+    """CPU seconds of all its processes."""
 
 
 class Stopwatch:
-    """Wall time, and the CPU time of child processes that have ended."""
+    """Measures wall time, and the CPU time of child processes that have ended."""
 
     def __init__(self) -> None:
         self._wall, self._cpu = time.monotonic(), self._children()
@@ -91,8 +92,8 @@ class Stopwatch:
 
 
 def verdict(example: str, phase: str, target: str, learning_rate: str | None = None) -> Iterator[Measure]:
-    """From the start to a verdict: ``tunegate run``, which must end in ``phase``, against training with ``trl
-    sft`` at its best flags and then lm-eval on each of the same five checkpoints."""
+    """Compare the time to a verdict: ``tunegate run``, which must end in ``phase``, with training by ``trl
+    sft`` with its best flags followed by lm-eval on each of the same five checkpoints."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         manifests = folder / "manifests"
@@ -100,8 +101,8 @@ def verdict(example: str, phase: str, target: str, learning_rate: str | None = N
         _change(manifests / "finetunejob.yaml", learning_rate)
         job = TuningJob.of_example(folder / "job", manifests)
         ours, ended = _tunegate(folder / "ours", manifests, phase)
-        theirs, way, checkpoints = _script(folder, job)
-    peer = f"trl sft, {way.name}, then lm-eval {checkpoints} times: {theirs.wall:.0f} s"
+        theirs, mode, checkpoints = _script(folder, job)
+    peer = f"trl sft, {mode.name}, then lm-eval {checkpoints} times: {theirs.wall:.0f} s"
     example += f" with learning rate {learning_rate}" if learning_rate else ""
     yield Measure(f"{example} in {job.dtype}, to {ended}: wall time", round(ours.wall), "s", "", peer)
     yield Measure(f"{example}: share of wall time", round(ours.wall / theirs.wall, 2), "x", target, peer)
@@ -110,17 +111,17 @@ def verdict(example: str, phase: str, target: str, learning_rate: str | None = N
 
 
 def _change(manifest: Path, learning_rate: str | None) -> None:
-    """Give a job of one stage as many checkpoints as the script has, and another learning rate if asked."""
+    """Set the number of checkpoints of a job with one stage, and its learning rate if one is given."""
     job = yaml.safe_load(manifest.read_text())
     job["spec"]["evaluateEvery"] = {"fraction": str(1 / CHECKPOINTS)}
     if learning_rate:
         (stage,) = job["spec"]["stages"]
         stage["training"]["learningRate"] = learning_rate
-    manifest.write_text(json.dumps(job))  # as YAML, "5e-4" would lose its quotes, and be no text any more
+    manifest.write_text(json.dumps(job))  # YAML would write "5e-4" without quotes, which is read as a number
 
 
 def _tunegate(folder: Path, manifests: Path, phase: str) -> tuple[Spent, str]:
-    """``tunegate run``: data, training with the stop rule, the final gate, publishing, the report."""
+    """Time ``tunegate run``: data, training with the stop rule, the final gate, publishing, the report."""
     folder.mkdir()
     watch = Stopwatch()
     with (folder / "log").open("w") as log:
@@ -136,27 +137,29 @@ def _tunegate(folder: Path, manifests: Path, phase: str) -> tuple[Spent, str]:
     return spent, phase
 
 
-def _script(folder: Path, job: TuningJob) -> tuple[Spent, Way, int]:
-    """What people run today, with the same rows, steps, checkpoints and cases. And how many checkpoints."""
+def _script(folder: Path, job: TuningJob) -> tuple[Spent, BatchMode, int]:
+    """Time a script of TRL and lm-eval with the same rows, steps, checkpoints and cases. Also returns the
+    batch mode and the number of checkpoints."""
     stage = job.plan.stages[0]
     parameters = stage.parameters
     data = job.for_trl(folder / "trl", stage.total_steps * parameters.batch_size)
     harness = Harness(folder / "lm-eval", job.sets, job.dtype)
     out = folder / "out"
     flags = [
-        *(*AS_OURS, "--dtype", job.dtype, "--seed", str(parameters.seed)),
+        *(*SHARED_FLAGS, "--dtype", job.dtype, "--seed", str(parameters.seed)),
         *("--max_steps", str(stage.total_steps), "--learning_rate", str(parameters.learning_rate)),
         *("--per_device_train_batch_size", str(parameters.batch_size)),
         *("--lr_scheduler_type", parameters.scheduler, "--warmup_steps", str(parameters.warmup_steps)),
     ]
-    way = best_way(folder, job.model, data, *flags)
+    mode = fastest_batch_mode(folder, job.model, data, *flags)
     save = ["--save_strategy", "steps", "--save_steps", str(stage.checkpoint_steps[0])]
     watch = Stopwatch()
-    trl("sft", job.model, data, out, *flags, *way.flags, *save)
+    trl("sft", job.model, data, out, *flags, *mode.flags, *save)
     checkpoints = sorted(out.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
-    # Every so many steps, and the last: one less where intervals differ, to its own advantage.
+    # TRL saves at even intervals and at the end: one checkpoint less if intervals differ, to its own
+    # advantage.
     if not len(stage.checkpoint_steps) - 1 <= len(checkpoints) <= len(stage.checkpoint_steps):
         raise SystemExit(f"not {stage.checkpoint_steps}: {[path.name for path in checkpoints]}")
     for checkpoint in checkpoints:
         harness.evaluate(job.model, checkpoint)
-    return watch.read(), way, len(checkpoints)
+    return watch.read(), mode, len(checkpoints)

@@ -15,8 +15,8 @@ EXAMPLE = ROOT / "examples" / "regression"
 
 
 def start_from_a_passing_model(node: Node, namespace: str, *names: str) -> list[TinyJob]:
-    """Apply jobs that start from a model which passes all cases, with rows that contradict the cases: the loss
-    falls, and so does the pass rate."""
+    """Apply jobs that start from a model which passes all cases, with rows that contradict the cases: both
+    the loss and the pass rate fall."""
     good = TinyJob(node, namespace, "good")
     good.apply()
     assert good.ended()["phase"] == "Succeeded"
