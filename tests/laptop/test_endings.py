@@ -21,7 +21,7 @@ def test_report_shows_a_failure_that_the_trainer_could_not_know(quick):
     page = (quick.runs / "orders" / "report.html").read_text()
     assert "<strong>Failed</strong> DeadlineExceeded: " in page
     assert "<title>Failed - orders</title>" in page
-    assert "train says so" in page
+    assert "report of train" in page
 
 
 def test_report_of_a_discarded_run_shows_the_escaped_reason(quick):

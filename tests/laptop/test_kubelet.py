@@ -104,7 +104,7 @@ def test_deleting_the_owner_stops_its_jobs_and_pods(laptop: Laptop) -> None:
 
 
 def test_pod_that_ignores_sigterm_is_killed_after_its_grace_period(laptop: Laptop) -> None:
-    laptop.create_job("deaf", pod={"terminationGracePeriodSeconds": 1})
+    laptop.create_job("ignore-sigterm", pod={"terminationGracePeriodSeconds": 1})
     pid = laptop.until_training()
     began = time.monotonic()
     laptop.cluster.delete(Key.of(laptop.job()), uid_of(laptop.job()))
@@ -164,7 +164,7 @@ def pod_that_prints(*paths: str, mounts: list[Object], volumes: list[Object]) ->
     ]
     container = {
         "name": "trainer",
-        "command": [*TINY_TRAINER, "look", *paths],
+        "command": [*TINY_TRAINER, "print", *paths],
         "env": env,
         "volumeMounts": mounts,
     }
@@ -190,7 +190,7 @@ def test_a_pod_sees_its_volumes_and_environment(laptop: Laptop, monkeypatch: pyt
         volumes=[
             {"name": "request", "configMap": {"name": "request"}},
             {"name": "inputs", "configMap": {"name": "inputs"}},
-            {"name": "runs", "persistentVolumeClaim": {"claimName": "is_running"}},
+            {"name": "runs", "persistentVolumeClaim": {"claimName": "runs"}},
             {"name": "tmp", "emptyDir": {}},
         ],
     )
@@ -209,7 +209,7 @@ def test_a_pod_sees_its_volumes_and_environment(laptop: Laptop, monkeypatch: pyt
 def test_variable_with_the_cpu_limit_is_in_whole_cores(laptop: Laptop, limit: str, threads: str) -> None:
     source = {"containerName": "trainer", "resource": "limits.cpu", "divisor": "1"}
     variable = {"name": "TUNEGATE_TEST_THREADS", "valueFrom": {"resourceFieldRef": source}}
-    container = {"name": "trainer", "command": [*TINY_TRAINER, "look"], "env": [variable]}
+    container = {"name": "trainer", "command": [*TINY_TRAINER, "print"], "env": [variable]}
     laptop.create_job(pod={"containers": [container | {"resources": {"limits": {"cpu": limit}}}]})
     assert laptop.until_finished()["type"] == "Complete"
     seen = json.loads(laptop.cluster.log_file(laptop.pod()["metadata"]["name"]).read_text())
@@ -290,7 +290,7 @@ def test_mount_path_outside_the_pod_is_refused(laptop: Laptop) -> None:
         "command": ["/bin/true"],
         "volumeMounts": [{"name": "runs", "mountPath": "/tunegate/../../../etc"}],
     }
-    volumes = [{"name": "runs", "persistentVolumeClaim": {"claimName": "is_running"}}]
+    volumes = [{"name": "runs", "persistentVolumeClaim": {"claimName": "runs"}}]
     laptop.create_job(pod={"containers": [container], "volumes": volumes})
     state = laptop.until(lambda: laptop.pods() and laptop.pod()["status"]["containerStatuses"][0]["state"])
     assert "must not contain '..'" in state["waiting"]["message"]

@@ -134,7 +134,7 @@ def test_an_interruption_is_not_counted_as_a_failure(laptop: Laptop) -> None:
 
 
 def test_interruption_kills_a_trainer_that_ignores_sigterm(laptop: Laptop) -> None:
-    laptop.create_job("deaf")
+    laptop.create_job("ignore-sigterm")
     pid = laptop.until_training()
     laptop.cluster.interrupt(limit=0.2)
     assert not psutil.pid_exists(pid) or not is_alive(psutil.Process(pid))

@@ -10,14 +10,14 @@ MLFLOW = {"mlflow": {"uri": "http://mlflow.internal", "experiment": "orders"}}
 
 def test_same_command_sends_remaining_metrics_once_the_tracker_is_reachable(quick):
     quick.write(Path("/nowhere"), tracking=MLFLOW)
-    quick.environment["STAND_IN_AWAY"] = "mlflow"
+    quick.environment["STAND_IN_UNREACHABLE"] = "mlflow"
     result = quick("run", "manifests")
     assert result.returncode == 0, "the job passed"
     assert "tracking  mlflow may lack metrics, which are in the folder " in result.stdout
     assert quick.status()["tracking"]["result"] == "TrackerBehind"
     assert quick.pods() == []
 
-    del quick.environment["STAND_IN_AWAY"]
+    del quick.environment["STAND_IN_UNREACHABLE"]
     result = quick("run", "manifests")
     assert result.returncode == 0
     assert "tracking  sent the remaining metrics to mlflow" in result.stdout
@@ -30,9 +30,9 @@ def test_same_command_sends_remaining_metrics_once_the_tracker_is_reachable(quic
 def test_metrics_of_removed_files_are_not_sent(quick):
     """The remaining files have less than the trackers received already."""
     quick.write(Path("/nowhere"), tracking=MLFLOW, ttlSecondsAfterFinished=0)
-    quick.environment["STAND_IN_AWAY"] = "mlflow"
+    quick.environment["STAND_IN_UNREACHABLE"] = "mlflow"
     quick("run", "manifests")
-    del quick.environment["STAND_IN_AWAY"]
+    del quick.environment["STAND_IN_UNREACHABLE"]
     quick("run", "manifests")
     status = quick.status()
     assert (status["tracking"]["result"], status["cleanup"]["result"]) == ("TrackerBehind", "Succeeded")
@@ -50,16 +50,16 @@ def test_tracker_receives_the_failure_of_a_discarded_run(quick):
         in quick("discard", "orders", "--reason", "worse").stdout
     )
     assert quick.status()["tracking"]["result"] == "Succeeded"
-    assert "told: --trackers mlflow --failure Discarded: " in quick.logs()
+    assert "sent: --trackers mlflow --failure Discarded: " in quick.logs()
 
 
 def test_ctrl_c_while_tracking_keeps_the_jobs_result(quick):
     quick.write(Path("/nowhere"), tracking=MLFLOW)
-    quick.environment["STAND_IN_AWAY"] = "mlflow"
+    quick.environment["STAND_IN_UNREACHABLE"] = "mlflow"
     process = quick.start("run", "manifests")
     logs = quick.runs / ".cluster" / "logs"
     eventually(
-        lambda: [p for p in logs.glob("*-track-*") if "told:" in p.read_text()],
+        lambda: [p for p in logs.glob("*-track-*") if "sent:" in p.read_text()],
         seconds=60,
         what="a pod sends metrics to the tracker",
     )
@@ -68,7 +68,7 @@ def test_ctrl_c_while_tracking_keeps_the_jobs_result(quick):
     assert process.returncode == 0, output
     assert "remaining data not yet sent to mlflow" in output
 
-    del quick.environment["STAND_IN_AWAY"]
+    del quick.environment["STAND_IN_UNREACHABLE"]
     assert "tracking  sent the remaining metrics to mlflow" in quick("run", "manifests").stdout
 
 

@@ -1,4 +1,4 @@
-"""What another engine answers to the cases of a gate, and how far it was from the gate's answer."""
+"""Compare another engine's answers to a gate's cases with the gate's own answers."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -10,33 +10,33 @@ _PART_OF_A_CHARACTER = "\ufffd"
 
 @dataclass(frozen=True)
 class Answer:
-    """A greedy answer, with the likeliest tokens at each of its places."""
+    """A greedy answer, with the likeliest tokens at each position."""
 
     text: str
     tokens: Sequence[int]
-    """Its stop token included."""
+    """The token ids, with the stop token."""
     logprobs: Sequence[Mapping[int, float]]
-    """Token ids and their natural log-probabilities, one mapping for each token."""
+    """For each token, the natural log-probabilities of the likeliest token ids."""
 
 
 @dataclass(frozen=True)
 class Difference:
-    """The first token in which an answer is not the gate's, as texts and natural log-probabilities."""
+    """The first token in which an answer differs from the gate's, as texts and natural log-probabilities."""
 
     gate: str
     other: str
     gate_logprob: float
-    """By the other engine; minus infinity if the gate's token is not among the likeliest."""
+    """According to the other engine; minus infinity if the gate's token is not among the likeliest."""
     other_logprob: float
 
     @property
     def gap(self) -> float:
-        """How much likelier the engine found its own token, in nats: 0 is a tie."""
+        """Return how much likelier the engine's own token is, in nats. 0 is a tie."""
         return self.other_logprob - self.gate_logprob
 
 
 def differences(gate: Mapping[str, str], answers: Mapping[str, Answer], tokenizer: Any) -> list[Difference]:
-    """One for each case whose text is not the gate's; both map case ids."""
+    """Return a Difference for each case whose text differs from the gate's. Both mappings are by case id."""
     return [
         _first_difference(text, answers[case], tokenizer)
         for case, text in gate.items()
@@ -45,10 +45,11 @@ def differences(gate: Mapping[str, str], answers: Mapping[str, Answer], tokenize
 
 
 def _first_difference(text: str, answer: Answer, tokenizer: Any) -> Difference:
-    """Where the answer leaves the gate's text.
+    """Find the first token in which the answer differs from the gate's text.
 
-    The gate's tokens are not recorded, and one text has several: "Leipzig" leaves "Lanz" at "Le", not behind
-    "L". So it is the closest of all tokens that begin what the text goes on with.
+    The gate's tokens are not recorded, and a text has several tokenizations: "Leipzig" may differ from "Lanz"
+    at the token "Le", not after "L". So this returns the candidate with the smallest gap among all tokens
+    with which the gate's text can continue.
     """
 
     def fits(tokens: Sequence[int]) -> bool:

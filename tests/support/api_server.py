@@ -1,4 +1,4 @@
-"""A real API server with etcd and the controllers that clean up, for one test session."""
+"""A real API server with etcd and some controllers, such as the garbage collector, for one test session."""
 
 import base64
 import random
@@ -26,11 +26,11 @@ API_SERVER_FLAGS = (
     "--service-cluster-ip-range=10.96.0.0/16",
 )
 STRICT_OWNERS = "--enable-admission-plugins=OwnerReferencesPermissionEnforcement"
-"""As strict as a cluster gets about who may name an owner."""
+"""The strictest setting for who may set owner references."""
 
 
 OPERATOR = "system:serviceaccount:tunegate-system:tunegate"
-"""The user that an operator is: it may do what the chart grants it, and the audit log shows what it does."""
+"""The operator's user. It has the permissions that the chart grants, and the audit log shows its requests."""
 AUDIT_POLICY = {
     "apiVersion": "audit.k8s.io/v1",
     "kind": "Policy",
@@ -53,7 +53,8 @@ class ApiServer:
         self._programs: dict[str, _Program] = {}
 
     def write_kubeconfig(self) -> None:
-        """For kubectl, Kopf and the controllers. The server makes its certificate when it starts."""
+        """Write the kubeconfigs of kubectl, Kopf and the controllers. Call it when the server is ready,
+        because the server creates its certificate at the start."""
         certificate = base64.b64encode(self._certificate.read_bytes()).decode()
         self.kubeconfig.write_text(yaml.safe_dump(self._config(certificate, self._token)))
         self.operator_kubeconfig.write_text(
@@ -61,7 +62,7 @@ class ApiServer:
         )
 
     def client(self, **settings: Any) -> client.ApiClient:
-        """A client of the administrator's."""
+        """Return a client with the administrator's permissions."""
         configuration = client.Configuration()
         for name, value in settings.items():
             setattr(configuration, name, value)
@@ -78,7 +79,8 @@ class ApiServer:
 
     @contextmanager
     def outage(self) -> Iterator[None]:
-        """API server and controllers are down while this lasts, and ready again after it; etcd stays."""
+        """Stop API server and controllers until the context ends, then wait until they are ready. etcd runs
+        on."""
         _, server, controllers = (self._programs[name] for name in PROGRAMS)
         controllers.stop()
         server.stop()
@@ -90,7 +92,7 @@ class ApiServer:
             controllers.start()
 
     def stop(self) -> None:
-        """End every program, the last first."""
+        """Stop every program, in reverse order."""
         for program in reversed(self._programs.values()):
             program.stop()
 
@@ -113,7 +115,7 @@ class ApiServer:
         return self.folder / "certs" / "apiserver.crt"
 
     def install_crds(self) -> None:
-        """Create our CustomResourceDefinitions and wait until they are served."""
+        """Create Tunegate's CustomResourceDefinitions, and wait until they are served."""
         with self.client() as api:
             extensions = client.ApiextensionsV1Api(api)
             for path in sorted(CRDS.glob("*.yaml")):
@@ -143,10 +145,10 @@ def api_server(
     definitions: bool = True,
     strict_owners: bool = True,
 ) -> Iterator[ApiServer]:
-    """Start one below ``folder``, which must be empty; everything ends with the context.
+    """Start an API server in ``folder``, which must be empty. It is stopped when the context ends.
 
-    ``audit`` writes every request to ``audit.log``; without ``definitions`` it does not know our kinds yet;
-    without ``strict_owners`` everybody may name any owner, as in most clusters.
+    ``audit`` writes every request to ``audit.log``. Without ``definitions``, Tunegate's CRDs are not
+    installed. Without ``strict_owners``, everybody may set any owner reference, as in most clusters.
     """
     built = subprocess.run([BUILD, *PROGRAMS], check=True, stdout=subprocess.PIPE, text=True)
     bin = Path(built.stdout.strip())
@@ -190,7 +192,7 @@ def api_server(
         server.wait_until_ready()
         server.write_kubeconfig()
         if definitions:
-            server.install_crds()  # first: the garbage collector looks for new kinds only every 30 s
+            server.install_crds()  # first, because the garbage collector checks for new kinds only every 30 s
         server.start(
             _Program(
                 bin / "kube-controller-manager",
@@ -208,7 +210,8 @@ def api_server(
 
 
 class _Program:
-    """A program of the cluster, with its log in ``folder``. It dies with the process that started it."""
+    """A program of the cluster, with its log in ``folder``. It is killed if the process that started it
+    ends."""
 
     def __init__(self, path: Path, folder: Path, *flags: str) -> None:
         self.name = path.name
@@ -221,7 +224,7 @@ class _Program:
             self._process = subprocess.Popen(self._command, stdout=output, stderr=subprocess.STDOUT)
 
     def check(self) -> None:
-        """Raise RuntimeError, with the end of the log, if it ended by itself."""
+        """Raise RuntimeError with the end of the log if the program has ended."""
         if self._process and self._process.poll() is not None:
             end = "\n".join(self._log.read_text(errors="replace").splitlines()[-20:])
             raise RuntimeError(f"{self.name} ended with exit code {self._process.returncode}:\n{end}")
@@ -249,10 +252,10 @@ def _is_established(extensions: client.ApiextensionsV1Api, name: str) -> bool:
 
 
 def free_port() -> int:
-    """Return a port that nobody listens on, for a server that gets its number as a setting.
+    """Return a port on which nothing listens, for a server that needs a port number as a setting.
 
-    It is below the ports of outgoing connections (``ip_local_port_range``), one of which could take it before
-    the server starts.
+    It is below the ports of outgoing connections (``ip_local_port_range``), because one of those could take
+    it before the server starts.
     """
     for _ in range(100):
         port = random.SystemRandom().randrange(10_000, 20_000)

@@ -1,4 +1,5 @@
-"""Somebody with all rights in a namespace of their own, who knows the uid of a job in another namespace."""
+"""An attacker with all permissions in their own namespace, who knows the uid of a job in another
+namespace."""
 
 import json
 import socket
@@ -41,12 +42,12 @@ FORGED_DIGEST = "f" * 64
 MAP_BYTES = 1_000_000
 JOB_BYTES = 1_200_000
 POSTERS = 4
-"""Threads that create and post at once."""
+"""Number of threads that create objects and post reports."""
 
 
 @dataclass(frozen=True)
 class Target:
-    """What an attacker may learn of a job: its manifest, and where its pods report."""
+    """What an attacker may know about a job: its manifest and the report address."""
 
     uid: str
     name: str
@@ -59,7 +60,7 @@ class Target:
 
 
 class Attacker:
-    """A service account with all rights in ``namespace``, which ``admin`` grants, and none elsewhere."""
+    """A service account with all permissions in ``namespace``, granted by ``admin``, and none elsewhere."""
 
     def __init__(self, admin: client.ApiClient, namespace: str, address: Address, image: str) -> None:
         self._admin = admin
@@ -71,10 +72,11 @@ class Attacker:
         self._core = client.CoreV1Api(self._api)
         self._pods: list[PlayedPod] = []
         self.answers: list[int] = []
-        """To what was posted; 0 is none."""
+        """The status codes of the posted reports; 0 if there was no answer."""
 
     def claim(self, target: Target) -> None:
-        """Create Jobs that name the target as their owner, one without a role, and pods of them."""
+        """Create Jobs that name the target as their owner, one of them without a role label, and their
+        pods."""
         labels = {
             **MANAGED_LABELS,
             JOB_LABEL: target.name,
@@ -92,7 +94,7 @@ class Attacker:
         ]
 
     def forge_reports(self, target: Target) -> None:
-        """Report by each pod that every role of the target has ended, and that all cases pass."""
+        """Send forged reports from each pod: every role of the target has ended, and all cases pass."""
         roles = (Role.DATA, Role.TRAIN, Role.GATE, Role.PUBLISH)
         tokens = {pod: pod.token(report_audience(target.uid)) for pod in self._pods}
         posts = [(pod, _forged(role, target), tokens[pod]) for pod in self._pods for role in roles]
@@ -100,7 +102,7 @@ class Attacker:
             self.answers += pool.map(lambda post: post[0].post(*post[1:]), posts)
 
     def post_large_bodies(self, target: Target, count: int, size: int) -> None:
-        """Post reports of ``size`` bytes, with a token of a pod and with none."""
+        """Post reports of ``size`` bytes, alternately with a pod's token and an invalid one."""
         report = json.loads(_forged(Role.TRAIN, target))
         for cases in report["results"]["sets"].values():
             cases["ids"] = ["x" * 100] * (size // 104)
@@ -111,8 +113,8 @@ class Attacker:
             self.answers += pool.map(lambda n: pod.post(body, tokens[n % 2]), range(count))
 
     def open_connections(self, target: Target, count: int, held: ExitStack) -> int:
-        """Open connections to the report address that stay idle, half of them after a handshake and a part of
-        a request. Returns how many were accepted."""
+        """Open connections to the report address that stay idle, half of them after a TLS handshake and a
+        part of a request. Returns how many were accepted."""
         host, where = urlsplit(target.url).hostname, self._address.find()
         tls = ssl.create_default_context(cadata=target.authority)
         opened = 0
@@ -126,7 +128,7 @@ class Attacker:
         return opened
 
     def fill_config_maps(self, count: int, seconds: float) -> int:
-        """Create ConfigMaps of 1 MB. Returns how many the API server took within ``seconds``."""
+        """Create ConfigMaps of 1 MB. Returns how many the API server accepted within ``seconds``."""
         text = "x" * MAP_BYTES
 
         def create(n: int) -> None:
@@ -136,8 +138,8 @@ class Attacker:
         return _repeat(create, count, seconds)
 
     def create_large_jobs(self, count: int, seconds: float) -> int:
-        """Create FineTuneJobs with 1.2 MB in a free-form field. Returns how many the API server took within
-        ``seconds``."""
+        """Create FineTuneJobs with 1.2 MB in a free-form field. Returns how many the API server accepted
+        within ``seconds``."""
         custom, affinity = client.CustomObjectsApi(self._api), {"nodeAffinity": {"x": "y" * JOB_BYTES}}
 
         def create(n: int) -> None:
@@ -153,7 +155,7 @@ class Attacker:
         """Remove the finalizers, which would keep the namespace from being deleted."""
         batch = client.BatchV1Api(self._admin)
         for job in batch.list_namespaced_job(self._namespace).items:
-            with suppress(ApiException):  # gone meanwhile
+            with suppress(ApiException):  # deleted in the meantime
                 batch.patch_namespaced_job(
                     job.metadata.name, self._namespace, {"metadata": {"finalizers": None}}
                 )
@@ -204,7 +206,7 @@ class Attacker:
                 "finalizers": [FINALIZER],
                 "ownerReferences": [owner],
             },
-            # Its pods are created by hand, and the Job controller must leave them alone.
+            # The test creates its pods, so another controller than the Job controller manages it.
             "spec": {"managedBy": "attacker.example/nobody", "template": {"spec": self._pod_spec(target)}},
         }
         return client.BatchV1Api(self._api).create_namespaced_job(self._namespace, job)
@@ -236,7 +238,7 @@ class Attacker:
 
 
 def _repeat(create: Callable[[int], None], count: int, seconds: float) -> int:
-    """Create objects by several threads. Returns how many the API server took within ``seconds``."""
+    """Create objects in several threads. Returns how many the API server accepted within ``seconds``."""
     ends = time.monotonic() + seconds
 
     def is_created(n: int) -> bool:
@@ -252,7 +254,7 @@ def _repeat(create: Callable[[int], None], count: int, seconds: float) -> int:
 
 
 def _forged(role: Role, target: Target) -> bytes:
-    """The last report of this role, newer than any real one, by which every case passes."""
+    """Build a final report of this role that is newer than any real one, and in which every case passes."""
     golden = golden_set("golden")
     subjects = {Role.TRAIN: (Subject.START, Subject.CHECKPOINT), Role.GATE: (Subject.BASE, Subject.FINAL)}
     cases = CaseSet(sha256=target.golden_sha256, ids=[f"case-{n}" for n in range(target.cases)])

@@ -1,4 +1,4 @@
-"""The ``tunegate`` command as a user calls it, and manifests that it runs with a tiny model."""
+"""Run the ``tunegate`` command as a user does, with manifests for a tiny model."""
 
 import json
 import os
@@ -19,7 +19,7 @@ from support.stage_folder import StageFolder
 from tunegate_api.contract import sha256_text
 
 STAND_IN = Path(__file__).with_name("stand_in")
-"""A package that stands in for the trainer, where it comes first on the path."""
+"""A folder with a fake trainer package, used if it is first on the path."""
 
 QUICKSTART = Path(__file__).parents[2] / "examples" / "quickstart"
 ITEMS = ("mug", "lamp", "chair", "desk", "pen", "cup")
@@ -32,11 +32,11 @@ def stand_in_environment() -> dict[str, str]:
 
 @dataclass
 class Command:
-    """The ``tunegate`` command in a working folder of its own."""
+    """The ``tunegate`` command in its own working folder."""
 
     folder: Path
     environment: dict[str, str] = field(default_factory=dict)
-    """What its processes get besides ours."""
+    """Additional environment variables of its processes."""
     _started: list[subprocess.Popen[str]] = field(default_factory=list)
 
     @property
@@ -51,14 +51,14 @@ class Command:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            # As in a terminal: a background job, as CI may be, inherits that SIGINT is ignored.
+            # As in a terminal. In a background job, as in CI, SIGINT is ignored, and children inherit that.
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - one thread here
         )
         self._started.append(process)
         return process
 
     def kill(self) -> None:
-        """End all that is left of a test that failed half-way."""
+        """Kill the remaining processes of a failed test."""
         for process in self._started:
             if process.returncode is None:
                 process.kill()
@@ -80,7 +80,7 @@ class Command:
         return status
 
     def pods(self) -> list[psutil.Process]:
-        """The processes of all pods below this folder."""
+        """Return the processes of all pods below this folder."""
         root, found = str(self.runs), []
         for process in psutil.process_iter(["cmdline", "environ"]):
             if (process.info["environ"] or {}).get("TUNEGATE_ROOT", "").startswith(root):
@@ -88,33 +88,34 @@ class Command:
         return found
 
     def trainers(self) -> list[psutil.Process]:
-        """Those that train."""
+        """Return the processes of training pods."""
         return [process for process in self.pods() if "train" in (process.info["cmdline"] or [])]
 
     def logs(self) -> str:
-        """What all pods printed."""
+        """Return the logs of all pods."""
         return "".join(path.read_text() for path in (self.runs / ".cluster" / "logs").iterdir())
 
     def is_training(self, name: str = "orders") -> bool:
-        """Whether a job's training was heard of."""
+        """Return whether a job's status shows training progress."""
         return (self.runs / name / "status.yaml").exists() and "progress" in self.status(name)
 
     @property
     def trainer(self) -> psutil.Process | None:
-        """The one that trains. Two at once are an error."""
+        """The process of the only training pod, or None. Two at once are an error."""
         found = self.trainers()
         assert len(found) < 2, f"a second writer: {found}"
         return found[0] if found else None
 
     @property
     def stage(self) -> StageFolder:
-        """What its only job's stage left. Raises AssertionError before there is one."""
+        """The folder of the only job's stage. Raises AssertionError if it does not exist yet."""
         found = list((self.runs / "volumes" / "tuning").glob("*/stages/sft"))
         assert len(found) == 1, f"{len(found)} folders of a stage"
         return StageFolder(found[0])
 
     def write(self, model: Path, /, folder: str = "manifests", **changes: Any) -> str:
-        """Write the four manifests; ``changes`` are merged into the job's spec. Returns the folder's name."""
+        """Write the four manifests, with ``changes`` merged into the job's spec. Returns the folder's
+        name."""
         return self.write_all(manifests(model, **changes), folder)
 
     def write_all(self, objects: list[dict[str, Any]], folder: str = "manifests") -> str:
@@ -125,7 +126,7 @@ class Command:
         return folder
 
     def edit(self, change: Callable[[dict[str, dict[str, Any]]], None], folder: str = "manifests") -> None:
-        """Let ``change`` edit a folder's manifests, given by name."""
+        """Edit a folder's manifests: ``change`` gets the objects by name, and changes them in place."""
         path = self.folder / folder / "all.yaml"
         documents = {d["metadata"]["name"]: d for d in yaml.safe_load_all(path.read_text())}
         change(documents)
@@ -133,14 +134,15 @@ class Command:
 
 
 FIRST_ORDER = 2918
-"""Of the rows in :func:`manifests`: with these, dev and test have exactly their shares."""
+"""The first order number of the rows in :func:`manifests`. With it, dev and test have exactly their
+shares."""
 SFT: dict[str, Any] = {
     "name": "sft",
     "method": "SFT",
     "adapter": {"type": "LoRA", "r": 8},
     "training": {"maxSteps": 15, "learningRate": "0.01", "batchSize": 4, "maxLength": 128, "seed": 1},
 }
-"""A stage that a tiny model learns its answer in."""
+"""A stage in which a tiny model learns the answer."""
 
 DPO_AFTER_SFT: dict[str, Any] = {
     "stages": [
@@ -171,7 +173,7 @@ DPO_AFTER_SFT: dict[str, Any] = {
 
 
 def preference_pairs() -> dict[str, Any]:
-    """The ConfigMap with pairs that a tiny model tells apart."""
+    """Return the ConfigMap with pairs that a tiny model can learn to distinguish."""
     pairs = [
         {"prompt": f"order {FIRST_ORDER + i}: mug", "chosen": "yes", "rejected": "no thanks"}
         for i in range(40)
@@ -217,7 +219,7 @@ def manifests(model: Path, /, name: str = "orders", **changes: Any) -> list[dict
                 "heldOut": {"fraction": "0.25"},
             },
             "taskMetrics": [{"name": "exact_match", "min": "0.8"}],
-            "stages": [deepcopy(SFT)],  # tests change what they get
+            "stages": [deepcopy(SFT)],  # tests change the returned manifests
             "gates": [{"name": "golden"}],
             "resources": {"accelerator": "CPU"},
             "storage": {"persistentVolumeClaim": "tuning"},

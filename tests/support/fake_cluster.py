@@ -1,4 +1,4 @@
-"""A cluster in memory that fails on command, and whose kubelet a test plays by hand."""
+"""A cluster in memory with fault injection. The test acts as its kubelet and Job controller."""
 
 import copy
 import hashlib
@@ -24,7 +24,8 @@ from tunegate_operator.laptop.store import ObjectStore
 
 
 class Crash(BaseException):
-    """The operator's process dies here. Not an Exception: no handler of ours may survive it."""
+    """The operator's process is killed here. A BaseException, so that no handler of the operator catches
+    it."""
 
 
 @dataclass(frozen=True)
@@ -38,10 +39,10 @@ class Write:
 
 
 class FakeCluster(ObjectStore):
-    """An ObjectStore whose Protocol calls are logged and may fail.
+    """An ObjectStore that logs the operator's writes, and can fail them.
 
-    What the test does as the rest of the cluster (kubelet, Job controller, other people) neither fails nor
-    is logged: the helpers below, and ``as_user``.
+    The helpers below and ``as_user`` are for the test, which acts as kubelet, Job controller and users. Their
+    calls do not fail and are not logged.
     """
 
     def __init__(self, clock: FakeClock | None = None) -> None:
@@ -54,7 +55,7 @@ class FakeCluster(ObjectStore):
         """The uids of objects whose Events were listed."""
         self.write_listener: Callable[[], None] | None = None
         """Called before and after each write of the operator."""
-        self.as_user = _Unharmed(self)
+        self.as_user = _WithoutFaults(self)
         self._report_listeners: list[Callable[[Object], None]] = []
         self._crash_before: int | None = None
         self._crash_after: int | None = None
@@ -75,7 +76,7 @@ class FakeCluster(ObjectStore):
 
     @contextmanager
     def unavailable(self) -> Iterator[None]:
-        """Every call fails while this lasts."""
+        """Make every call fail until the context ends."""
         self._is_unavailable = True
         try:
             yield
@@ -83,28 +84,28 @@ class FakeCluster(ObjectStore):
             self._is_unavailable = False
 
     def conflict(self, times: int = 1) -> None:
-        """The next status writes and replacements meet a newer version."""
+        """Make the next ``times`` status writes and replacements fail with a conflict."""
         self._conflicts = times
 
     def error_on(self, number: int) -> None:
-        """The n-th write is not carried out: the API server answers with an error."""
+        """Make the n-th write fail with an error of the API server."""
         self._error_on = number
 
     def refuse(self, kind: str, message: str | None) -> None:
-        """Refuse to write objects of this kind for good; None to accept them again."""
+        """Refuse objects of this kind as invalid; None accepts them again."""
         self._refuse(kind, None if message is None else InvalidError(message))
 
     def forbid(self, kind: str, message: str | None) -> None:
-        """Do not allow objects of this kind for now; None to accept them again."""
+        """Refuse objects of this kind as forbidden; None accepts them again."""
         self._refuse(kind, None if message is None else ForbiddenError(message))
 
     def terminate(self) -> None:
-        """From now on the namespace is being deleted, and takes nothing new."""
+        """Refuse new objects from now on, because the namespace is being deleted."""
         for kind in ("ConfigMap", "Job"):
             self._refuse(kind, TerminatingError("the namespace is being terminated"))
 
     def fail(self, kind: str, message: str | None) -> None:
-        """Be unable to write objects of this kind for now; None to be able again."""
+        """Refuse objects of this kind as unavailable; None accepts them again."""
         self._refuse(kind, None if message is None else UnavailableError(message))
 
     def _refuse(self, kind: str, error: ClusterError | None) -> None:
@@ -183,7 +184,7 @@ class FakeCluster(ObjectStore):
             self._die()
 
     def _die(self) -> None:
-        """A dead process watches nothing."""
+        """Crash, and drop the listeners, because a killed process has no watches."""
         self._crash_before = self._crash_after = None
         self._listeners.clear()
         self._report_listeners.clear()
@@ -208,7 +209,7 @@ class FakeCluster(ObjectStore):
         self._report_listeners.append(listener)
 
     def report(self, job_uid: str, report: Object) -> None:
-        """A running pod of this job reports."""
+        """Deliver a report of a running pod of this job."""
         for listener in self._report_listeners:
             listener({"jobUid": job_uid, "time": timestamp(self.clock.now()), **report})
 
@@ -220,7 +221,7 @@ class FakeCluster(ObjectStore):
         return [pod for pod in pods if pod["metadata"]["ownerReferences"][0]["uid"] == uid]
 
     def start_pod(self, job_name: str, namespace: str = "default") -> Object:
-        """The Job's next pod runs; a waiting one if there is one. Returns it."""
+        """Start a pending pod of the Job, or a new one. Returns it."""
         waiting = [pod for pod in self.pods_of(job_name, namespace) if pod_status.phase(pod) == "Pending"]
         pod = waiting[0] if waiting else self.pending_pod(job_name, namespace)
         pod = self._set_status(pod, _with_image_id(pod_status.running(pod, self.clock.now())))
@@ -228,7 +229,7 @@ class FakeCluster(ObjectStore):
         return pod
 
     def pending_pod(self, job_name: str, namespace: str = "default", status: Object | None = None) -> Object:
-        """The Job gets a pod that does not start, by default without saying why. Returns it."""
+        """Create a pod of the Job that does not start, by default without a reason. Returns it."""
         job = self._job(job_name, namespace)
         missing = missing_indexes(job, self.pods_of(job_name, namespace))
         pod = self.as_user.create(new_pod(job, *missing[:1]))
@@ -247,8 +248,8 @@ class FakeCluster(ObjectStore):
         disruption: str | None = None,
         index: int | None = None,
     ) -> Object:
-        """The Job's running pod ends, of several that with ``index``, and the Job controller draws its
-        conclusion. Returns the pod."""
+        """End the Job's running pod, or the one with ``index``, and update the Job's status as the Job
+        controller does. Returns the pod."""
         running = [pod for pod in self.pods_of(job_name, namespace) if pod_status.phase(pod) == "Running"]
         running = [pod for pod in running if index in (None, index_of(pod))]
         pod = running[0] if running else self.start_pod(job_name, namespace)
@@ -260,7 +261,7 @@ class FakeCluster(ObjectStore):
         return pod
 
     def complete_job(self, job_name: str, message: str = "", namespace: str = "default") -> Object:
-        """The Job's pod ends well. Returns the Job."""
+        """End the Job's pod with exit code 0. Returns the Job."""
         self.finish_pod(job_name, 0, message, namespace=namespace)
         return self._job(job_name, namespace)
 
@@ -271,7 +272,7 @@ class FakeCluster(ObjectStore):
         message: str = "",
         namespace: str = "default",
     ) -> Object:
-        """The Job fails for ``reason``, whatever its pods did. Returns it."""
+        """Fail the Job with ``reason``, whatever its pods did. Returns it."""
         job = self._job(job_name, namespace)
         time = timestamp(self.clock.now())
         condition = {
@@ -291,19 +292,19 @@ class FakeCluster(ObjectStore):
         return job
 
     def _step_job(self, name: str, namespace: str) -> None:
-        """What the Job controller does when a pod changed, but for starting the next one."""
+        """Update the Job's status as the Job controller does, without starting the next pod."""
         job = self._job(name, namespace)
         if not is_finished(job):
             step = step_job(job, self.pods_of(name, namespace), self.clock.now())
             self._set_status(job, step.status)
 
     def set_pod_status(self, job_name: str, status: Object, namespace: str = "default") -> Object:
-        """The kubelet says something new of the Job's newest pod. Returns it."""
+        """Set the status of the Job's newest pod, as the kubelet does. Returns the pod."""
         newest = max(self.pods_of(job_name, namespace), key=resource_version)
         return self._set_status(newest, status)
 
     def delete_pod(self, pod: Object) -> None:
-        """Somebody deletes a pod, and its kubelet says nothing."""
+        """Mark a pod as deleted; its kubelet does not react."""
         with self._lock:
             self._start_deletion(self._objects[Key.of(pod)])
 
@@ -312,7 +313,7 @@ class FakeCluster(ObjectStore):
 
 
 def image_id(image: str) -> str:
-    """What a kubelet says of an image that it pulled."""
+    """Return the imageID that a kubelet reports for an image that it pulled."""
     return f"{image.partition(':')[0]}@sha256:{hashlib.sha256(image.encode()).hexdigest()}"
 
 
@@ -322,8 +323,8 @@ def _with_image_id(status: Object) -> Object:
     return status
 
 
-class _Unharmed:
-    """The same store for everybody but the operator: no faults, no log."""
+class _WithoutFaults:
+    """The same store for everybody except the operator, without faults and log."""
 
     def __init__(self, cluster: FakeCluster) -> None:
         self._cluster = cluster

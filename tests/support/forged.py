@@ -1,4 +1,4 @@
-"""What an attacker with rights in another namespace makes: a Job that copies the uid of somebody's job."""
+"""A Job of an attacker in another namespace, with a copy of a FineTuneJob's uid in its owner reference."""
 
 from typing import Any
 
@@ -9,11 +9,11 @@ from support.waiting import eventually
 from tunegate_api import API_VERSION
 
 FINALIZER = "example.com/hold"
-"""Keeps the Job, whose owner the garbage collector does not find in its namespace."""
+"""Keeps the Job, which the garbage collector would delete because its owner is not in its namespace."""
 
 
 def forged_pod(api: client.ApiClient, namespace: str, pod: Any, job_uid: str, address: Address) -> PlayedPod:
-    """A pod in ``namespace`` that looks like ``pod`` of another one, which no node ever runs."""
+    """Create a pod in ``namespace`` that imitates ``pod`` of another namespace, and that no node runs."""
     labels = {k: v for k, v in pod.metadata.labels.items() if "tunegate" in k or "tunegate" in v}
     environment = [{"name": e.name, "value": e.value} for e in pod.spec.containers[0].env or [] if e.value]
     owner = {"apiVersion": API_VERSION, "kind": "FineTuneJob", "name": "forged", "uid": job_uid}
@@ -37,9 +37,9 @@ def forged_pod(api: client.ApiClient, namespace: str, pod: Any, job_uid: str, ad
         pods = core.list_namespaced_pod(namespace, label_selector="job-name=forged").items
         return pods[0] if pods else None
 
-    return PlayedPod(api, address, eventually(made, seconds=60, what="the forged pod is there"))
+    return PlayedPod(api, address, eventually(made, seconds=60, what="the forged pod exists"))
 
 
 def release(api: client.ApiClient, namespace: str) -> None:
-    """Let the forged Job go."""
+    """Remove the finalizer, so that the forged Job is deleted."""
     client.BatchV1Api(api).patch_namespaced_job("forged", namespace, {"metadata": {"finalizers": None}})

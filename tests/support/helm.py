@@ -1,4 +1,4 @@
-"""The real helm, on the chart as it is here."""
+"""Run the real helm on this repository's chart."""
 
 import os
 import shutil
@@ -15,11 +15,11 @@ RELEASE = "tunegate"
 NAMESPACE = "tunegate-system"
 
 Objects = dict[tuple[str, str], dict[str, Any]]
-"""What the chart installs, by kind and name; where one name stands in several namespaces, the last."""
+"""The objects of the chart by kind and name. If several namespaces have one name, the last object is here."""
 
 
 def chart_with_one_more_field(folder: Path) -> Path:
-    """The chart as the next release may have it: a FineTuneJob may have ``spec.mixing``."""
+    """Copy the chart, with a field that a later release may add: ``spec.mixing`` of a FineTuneJob."""
     chart = folder / "tunegate"
     shutil.copytree(CHART, chart)
     path = chart / "files" / "tunegate.dev_finetunejobs.yaml"
@@ -31,7 +31,7 @@ def chart_with_one_more_field(folder: Path) -> Path:
 
 
 class Helm:
-    """The program, built when it is first asked for."""
+    """The helm program, built at its first use."""
 
     def __init__(self, environment: Mapping[str, str] | None = None) -> None:
         built = subprocess.run(
@@ -46,7 +46,7 @@ class Helm:
         )
 
     def render(self, *values: str) -> Objects:
-        """What an installation with these ``--set`` arguments would create."""
+        """Return the objects that an installation with these ``--set`` arguments would create."""
         images = ("image.repository=mine/operator", "trainerImage.repository=mine/trainer")
         sets = [argument for value in (*images, *values) for argument in ("--set", value)]
         done = self("template", RELEASE, CHART, "--namespace", NAMESPACE, *sets)

@@ -1,4 +1,4 @@
-"""A LocalCluster with a FineTuneJob on it whose Jobs run the tiny trainer."""
+"""A LocalCluster with a FineTuneJob whose Jobs run the tiny trainer."""
 
 import sys
 from collections.abc import Callable
@@ -20,7 +20,7 @@ FAIL_ON_10 = {"action": "FailJob", "onExitCodes": {"operator": "In", "values": [
 
 
 class Laptop:
-    """One folder, and the process that runs it; :meth:`reopen` is the next life of that process."""
+    """A folder and the process that runs it. :meth:`reopen` acts as a restart of that process."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -44,12 +44,12 @@ class Laptop:
         return cluster
 
     def reopen(self) -> None:
-        """The process dies, its pods go on, and another takes over."""
+        """Act as if the process was killed and another one started. Pods keep running."""
         self.cluster.close()
         self.cluster = self._open()
 
     def create_job(self, *args: str, name: str = "train", pod: Object | None = None, **spec: Any) -> Object:
-        """Create a Job that runs ``tiny_trainer.py *args``; ``pod`` adds to its pod's spec."""
+        """Create a Job that runs ``tiny_trainer.py *args``. ``pod`` is merged into its pod's spec."""
         container: Object = {
             "name": "trainer",
             "command": TINY_TRAINER,
@@ -81,7 +81,7 @@ class Laptop:
         )
 
     def until(self, look: Callable[[], _Result | None], what: str = "") -> _Result:
-        """Step until ``look`` returns something true."""
+        """Step until ``look`` returns a true value."""
 
         def step_and_look() -> _Result | None:
             self.cluster.step()
@@ -102,34 +102,34 @@ class Laptop:
         return pod
 
     def is_training(self) -> bool:
-        """A pod runs, and its process is past its first report."""
+        """Return whether a pod runs and has sent its first report."""
         runs = any(pod_status.phase(pod) == "Running" for pod in self.pods())
         return runs and self.starts() != [] and self.reports != []
 
     def starts(self) -> list[int]:
-        """Process ids of all trainers that ever started."""
+        """Return the process ids of all trainers that started so far."""
         try:
             return [int(line) for line in (self.volume / "starts").read_text().split()]
         except FileNotFoundError:
             return []
 
     def until_training(self) -> int:
-        """Step until a trainer trains; returns its process id."""
+        """Step until a trainer trains. Returns its process id."""
         self.until(self.is_training, "a pod trains")
         return self.starts()[-1]
 
     def until_finished(self, name: str = "train") -> Object:
-        """Step until the Job has a final condition; returns that condition."""
+        """Step until the Job has a final condition. Returns that condition."""
         return self.until(lambda: final_condition(self.job(name)), f"Job {name} is finished")
 
 
 def final_condition(job: Object) -> Object | None:
-    """Complete or Failed, once the Job is."""
+    """Return the Job's condition Complete or Failed, or None."""
     conditions = job.get("status", {}).get("conditions", ())
     return next((c for c in conditions if c["type"] in ("Complete", "Failed")), None)
 
 
 def terminated(pod: Object) -> Object:
-    """How the pod's container ended."""
+    """Return the terminated state of the pod's container."""
     state: Object = pod["status"]["containerStatuses"][0]["state"]["terminated"]
     return state

@@ -1,4 +1,5 @@
-"""What two runs of one job have in common: their status, without times, speeds and names of their own."""
+"""Mask the fields of a status that differ between two runs of the same job, such as times, speeds and
+uids."""
 
 from typing import Any
 
@@ -22,16 +23,16 @@ _DIFFERS = frozenset(
 
 
 def masked_status(job: dict[str, Any]) -> Any:
-    """The status of a FineTuneJob, to be compared with another's."""
+    """Return the masked status of a FineTuneJob, for comparison with another run's."""
     return _masked(job["status"], job["metadata"]["uid"])
 
 
 def _masked(value: Any, uid: str) -> Any:
     if isinstance(value, dict):
         kept = {key: item for key, item in value.items() if key not in _DIFFERS}
-        if "configMap" in kept:  # the plan: it names the uid, and so its digest is another
+        if "configMap" in kept:  # the plan, whose digest differs because the plan contains the uid
             kept.pop("sha256", None)
-        if "sha256" in kept:  # a cached baseline: what it depends on, as the version of Python, is in its key
+        if "sha256" in kept:  # a cached baseline, whose key depends on the environment
             kept.pop("key", None)
         return {key: _masked(item, uid) for key, item in kept.items()}
     if isinstance(value, list):

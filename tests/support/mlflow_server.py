@@ -1,4 +1,4 @@
-"""A real MLflow server, and a door in front of it that can be shut, silent, or ask for a token."""
+"""A real MLflow server, and a proxy that can forward, hang, refuse connections, or require a token."""
 
 import os
 import socket
@@ -24,7 +24,7 @@ _HEAD = 65536
 
 @contextmanager
 def mlflow_server(folder: Path) -> Iterator[str]:
-    """Runs a server with its database and artifacts in ``folder``; gives its address."""
+    """Run a server with its database and artifacts in ``folder``. Yields its URL."""
     port = free_port()
     with (folder / "server.log").open("wb") as log:
         process = subprocess.Popen(
@@ -55,15 +55,15 @@ def mlflow_server(folder: Path) -> Iterator[str]:
 
 
 class Way(Enum):
-    """What happens to whoever knocks."""
+    """How the proxy handles a connection."""
 
-    OPEN = "goes through to the server"
-    SILENT = "is let in, and never hears a word"
-    SHUT = "finds nobody"
+    OPEN = "forwards it to the server"
+    SILENT = "accepts it and never answers"
+    SHUT = "closes it"
 
 
 class Door:
-    """An address of its own in front of a server, on ``host``."""
+    """A proxy in front of a server, with its own port on ``host``."""
 
     def __init__(self, server: str, host: str = "127.0.0.1") -> None:
         server_host, _, port = server.removeprefix("http://").partition(":")
@@ -71,7 +71,7 @@ class Door:
         self._host = host
         self.way = Way.OPEN
         self.token: str | None = None
-        """What requests have to bring, if anything."""
+        """The bearer token that requests must have, or None."""
         self._listener = socket.create_server((host, 0))
         self._held: list[socket.socket] = []
         threading.Thread(target=self._listen, name="door", daemon=True).start()
@@ -115,12 +115,12 @@ def _pass_on(source: socket.socket, target: socket.socket) -> None:
             target.sendall(some)
     for one in (source, target):
         with suppress(OSError):
-            one.shutdown(socket.SHUT_RDWR)  # closing alone says nothing while another thread reads
+            one.shutdown(socket.SHUT_RDWR)  # close() alone does not end another thread's recv()
         one.close()
 
 
 def runs_of(server: str, experiment: str) -> dict[str, Run]:
-    """The runs of an experiment by name. Two of one name are an error."""
+    """Return the runs of an experiment by name. Two runs with one name are an error."""
     client = MlflowClient(server)
     found = client.get_experiment_by_name(experiment)
     runs = client.search_runs([found.experiment_id]) if found else []
@@ -130,6 +130,6 @@ def runs_of(server: str, experiment: str) -> dict[str, Run]:
 
 
 def points(server: str, run: Run, metric: str) -> list[tuple[int, float]]:
-    """Step and value of each point that was logged, also of points that were logged twice."""
+    """Return step and value of each logged point. A point that was logged twice is listed twice."""
     history = MlflowClient(server).get_metric_history(run.info.run_id, metric)
     return sorted((point.step, point.value) for point in history)

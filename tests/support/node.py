@@ -1,4 +1,4 @@
-"""The whole node of ``make cluster-up``, as people use it: kubectl, helm, images, volumes."""
+"""The node of ``make cluster-up``, used with kubectl, helm, images and volumes as people do."""
 
 import json
 import subprocess
@@ -18,7 +18,7 @@ SCRIPTS = Path(__file__).parents[1] / "cluster"
 
 
 class Node:
-    """The node that runs on this machine."""
+    """The node that is running on this machine."""
 
     def __init__(self) -> None:
         exported = _run(["bash", "-c", 'eval "$("$0")" && env --null', SCRIPTS / "env.sh"])
@@ -28,15 +28,15 @@ class Node:
 
     @property
     def host(self) -> str:
-        """The address of this machine, as pods reach it."""
+        """The address at which pods reach this machine."""
         return self._environment["TUNEGATE_TEST_HOST"]
 
     def kubectl(self, *arguments: str | Path, text: str | None = None) -> str:
-        """What kubectl prints; fails if it does."""
+        """Run kubectl. Returns its output; raises AssertionError if it fails."""
         return _run(["kubectl", *arguments], self._environment, text)
 
     def tunegate(self, *arguments: str) -> str:
-        """What our command prints; fails if it does."""
+        """Run the tunegate command. Returns its output; raises AssertionError if it fails."""
         return _run([sys.executable, "-m", "tunegate_operator.cli.main", *arguments], self._environment)
 
     def get(self, kind: str, name: str, namespace: str) -> dict[str, Any]:
@@ -44,13 +44,13 @@ class Node:
         return found
 
     def items(self, kind: str, namespace: str, selector: str) -> list[dict[str, Any]]:
-        """The objects that a label selector matches."""
+        """Return the objects that a label selector matches."""
         listed = json.loads(self.kubectl("get", kind, "-n", namespace, "-l", selector, "-o", "json"))
         found: list[dict[str, Any]] = listed["items"]
         return found
 
     def process(self, pod: str) -> psutil.Process:
-        """The Python process of a pod of ours, which the kernel shows on this machine too."""
+        """Return the Python process of a Tunegate pod, which is visible on this machine, too."""
         found = [
             process
             for process in psutil.process_iter(["environ", "cmdline"])
@@ -61,7 +61,7 @@ class Node:
         return found[0]
 
     def evict(self, namespace: str, pod: str) -> None:
-        """Take a pod away, as ``kubectl drain`` does."""
+        """Evict a pod, as ``kubectl drain`` does."""
         eviction = {
             "apiVersion": "policy/v1",
             "kind": "Eviction",
@@ -71,36 +71,36 @@ class Node:
         self.kubectl("create", "--raw", path, "-f", "-", text=json.dumps(eviction))
 
     def restart(self, program: str) -> None:
-        """Kill one of the node's programs; it is started again at once."""
+        """Kill one of the node's programs, which the node restarts."""
         _run([SCRIPTS / "kill.sh", program, "KILL"], self._environment)
 
     def apply(self, namespace: str, *objects: dict[str, Any]) -> None:
-        """Create or change objects, in this namespace whatever they say."""
+        """Create or change objects in this namespace, regardless of the namespace in their metadata."""
         placed = [{**obj, "metadata": {**obj["metadata"], "namespace": namespace}} for obj in objects]
         self.kubectl("apply", "-f", "-", text=yaml.safe_dump_all(placed))
 
     def image(self, name: str) -> str:
-        """Build and load one of our images unless it is there. Returns its name in the node."""
+        """Build and load an image of Tunegate, unless the node has it. Returns its name in the node."""
         return _run([SCRIPTS / "images.sh", name], self._environment).strip()
 
     def manifest(self, image: str) -> dict[str, Any]:
-        """Of an image that the node has: its layers and where its configuration is."""
+        """Return the manifest of an image in the node, with its layers and configuration."""
         listed = _run(["ctr", "images", "list", f"name=={image}"], self._environment)
         _, line = listed.strip().splitlines()
         manifest: dict[str, Any] = json.loads(self.content(line.split()[2]))
         return manifest
 
     def content(self, digest: str) -> bytes:
-        """Of an image's part, what the node has under this digest."""
+        """Return the content of an image in the node by its digest."""
         command = ["ctr", "content", "get", digest]
         return subprocess.run(command, env=self._environment, capture_output=True, check=True).stdout
 
     def volume(self, namespace: str, claim: str) -> Path:
-        """A claim that pods can use. Returns its folder on this machine."""
+        """Create a claim. Returns its folder on this machine."""
         return Path(_run([SCRIPTS / "volume.sh", namespace, claim], self._environment).strip())
 
     def install(self, *values: str, replicas: int = 1, trainer_image: str = "", chart: Path = CHART) -> None:
-        """Install our operator from its image, or change how it is installed; then it works."""
+        """Install or upgrade the operator from its image, and wait until it leads."""
         arguments = ["--set", f"replicas={replicas}"]
         images = {"image": self.image("operator"), "trainerImage": trainer_image or self.image("trainer")}
         for key, image in images.items():
@@ -118,7 +118,7 @@ class Node:
         self._wait_for_operator()
 
     def rollback(self) -> None:
-        """Take back the last :meth:`install`; then the operator works."""
+        """Roll back the last :meth:`install`, and wait until the operator leads."""
         done = self.helm("rollback", RELEASE, "--namespace", NAMESPACE)
         assert done.returncode == 0, done.stderr
         self._wait_for_operator()
@@ -128,12 +128,12 @@ class Node:
         eventually(lambda: self.leader() in self.operators(), seconds=60, what="a new pod leads", pause=0.5)
 
     def operators(self) -> list[str]:
-        """The operator's pods that are to stay."""
+        """Return the operator's pods that are not being deleted."""
         pods = self.items("pods", NAMESPACE, "app.kubernetes.io/name=tunegate")
         return [pod["metadata"]["name"] for pod in pods if "deletionTimestamp" not in pod["metadata"]]
 
     def leader(self) -> str:
-        """The operator's pod that works; empty while there is none."""
+        """Return the name of the operator's leading pod; empty if there is none."""
         found = self.kubectl(
             "get", "lease", "tunegate-operator", "-n", NAMESPACE, "--ignore-not-found", "-o", "json"
         )
@@ -141,7 +141,7 @@ class Node:
         return holder
 
     def ended_job(self, name: str, namespace: str, *, seconds: float) -> dict[str, Any]:
-        """A FineTuneJob once it has ended, well or not."""
+        """Wait until a FineTuneJob has ended in any phase. Returns it."""
 
         def ended() -> dict[str, Any] | None:
             job = self.get("ftj", name, namespace)
@@ -150,7 +150,7 @@ class Node:
         return eventually(ended, seconds=seconds, what=f"{name} ended", pause=2)
 
     def story(self, namespace: str) -> str:
-        """How the jobs of a namespace stand, as people see it."""
+        """Return the state of a namespace's jobs, as kubectl shows it."""
         listed = self.kubectl("get", "ftj,eg,jobs,pods", "-n", namespace, "-o", "wide")
         jobs = self.kubectl("get", "ftj", "-n", namespace, "-o", "name")
         described = self.kubectl("describe", "ftj", "-n", namespace) if jobs else "its jobs are deleted\n"

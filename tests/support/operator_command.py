@@ -1,4 +1,4 @@
-"""The operator as its image runs it: ``python -m tunegate_operator``, against a real API server."""
+"""Run the operator as its image does, with ``python -m tunegate_operator``, against a real API server."""
 
 import os
 import signal
@@ -19,7 +19,7 @@ from support.waiting import eventually
 SERVICE = "tunegate-reports"
 POLICY = ("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding")
 CONFIGURING = ("TUNEGATE_", "KUBE", "POD_")
-"""The caller's variables with these prefixes would configure the operator too."""
+"""Prefixes of the caller's environment variables that would configure the operator, and so are removed."""
 RIGHTS = ("ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding", *POLICY)
 
 
@@ -32,7 +32,7 @@ class OperatorCommand:
         environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith(CONFIGURING)},
             "KUBECONFIG": str(server.operator_kubeconfig),
-            "MALLOC_ARENA_MAX": "2",  # as its Dockerfile has it
+            "MALLOC_ARENA_MAX": "2",  # as in its Dockerfile
             "TUNEGATE_TRAINER_IMAGE": "trainer:test",
             "TUNEGATE_LOG_FORMAT": "json",
             "TUNEGATE_REPORT_SERVICE": SERVICE,
@@ -52,7 +52,7 @@ class OperatorCommand:
             )
 
     def probe(self, path: str) -> int:
-        """The status of a probe; 0 if nothing answers."""
+        """Return the status code of a probe; 0 if there is no answer."""
         try:
             url = f"http://127.0.0.1:{self.health_port}{path}"
             return urllib3.request("GET", url, timeout=2, retries=False).status
@@ -60,13 +60,14 @@ class OperatorCommand:
             return 0
 
     def is_ready(self) -> bool:
-        """Raises RuntimeError with the end of its log if it has ended."""
+        """Return whether the operator is ready. Raises RuntimeError with the end of its log if it has
+        ended."""
         if self.process.poll() is not None:
             raise RuntimeError(f"the operator ended with {self.process.returncode}:\n{self.log_tail()}")
         return self.probe("/readyz") == 200
 
     def log_tail(self) -> str:
-        """The last lines that it logged."""
+        """Return the last lines of its log."""
         return "\n".join(self.log.read_text().splitlines()[-20:])
 
     def kill(self) -> None:
@@ -74,14 +75,14 @@ class OperatorCommand:
         self.process.wait()
 
     def stop(self, seconds: float = 30) -> int:
-        """Ask it to stop. Returns its exit code."""
+        """Send SIGTERM, and wait. Returns the exit code."""
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(seconds)
 
 
 def grant_rights(api: client.ApiClient, *values: str) -> None:
-    """Make the operator's namespace, and grant what the chart does with these ``--set`` arguments, within
-    the limits of its policy."""
+    """Create the operator's namespace, and the permissions and policy of the chart with these ``--set``
+    arguments."""
     client.CoreV1Api(api).create_namespace({"metadata": {"name": NAMESPACE}})
     for (kind, _), obj in Helm().render(*values).items():
         if kind in RIGHTS:
@@ -89,7 +90,7 @@ def grant_rights(api: client.ApiClient, *values: str) -> None:
 
 
 def own_address() -> str:
-    """An address of this machine that is no loopback one: an EndpointSlice takes no other."""
+    """Return an address of this machine that is not a loopback one, which an EndpointSlice would refuse."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         probe.connect(("192.0.2.1", 9))  # sends nothing
         address: str = probe.getsockname()[0]
@@ -98,7 +99,7 @@ def own_address() -> str:
 
 @contextmanager
 def operator(server: ApiServer, log: Path, **settings: str) -> Iterator[OperatorCommand]:
-    """An operator that answers its probes; it ends with the context."""
+    """Start an operator, and wait until it is ready. It is stopped when the context ends."""
     command = OperatorCommand(server, log, **settings)
     try:
         try:

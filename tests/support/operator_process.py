@@ -1,4 +1,4 @@
-"""What watches for the operator, Kopf and reflectors, in threads of the test's own process."""
+"""Run the operator's watches, Kopf and reflectors, in threads of the test's process."""
 
 import asyncio
 import threading
@@ -16,7 +16,7 @@ from tunegate_operator.main import kopf_settings, routes
 
 @contextmanager
 def watching(cluster: KubernetesCluster, kubeconfig: Path) -> Iterator[None]:
-    """Deliver what the API server's watches see to ``cluster`` while this lasts."""
+    """Deliver watch events of the API server to ``cluster`` until the context ends."""
     registry, ready, stop = routes(cluster), threading.Event(), threading.Event()
     _log_in(registry, kubeconfig)
 
@@ -29,7 +29,7 @@ def watching(cluster: KubernetesCluster, kubeconfig: Path) -> Iterator[None]:
             ready_flag=ready,
             stop_flag=stop,
         )
-        await asyncio.sleep(0.5)  # aiohttp closes connections with TLS after it said it has
+        await asyncio.sleep(0.5)  # aiohttp closes TLS connections a bit later than it reports
 
     thread = threading.Thread(target=lambda: asyncio.run(run()), name="kopf")
     thread.start()

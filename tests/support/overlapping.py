@@ -1,4 +1,4 @@
-"""Two jobs that publish to one address through one gate, the second of which is worse."""
+"""Two jobs that publish to one URI through one gate. The second is worse."""
 
 import json
 from typing import Any
@@ -12,10 +12,11 @@ WORSE_STEPS = 200
 
 
 def good_and_worse(model: str, **changes: Any) -> tuple[Objects, Objects]:
-    """The manifests of the job ``good`` with the gate and all inputs, and of the job ``worse`` alone.
+    """Return the manifests of the job ``good`` with the gate and all inputs, and those of the job ``worse``.
 
-    Trained to answer ``yes``, ``good`` passes all 20 cases; ``yes sir`` passes the 15 that only look for yes.
-    ``worse`` trains for longer, so that it is still at it when ``good`` is published.
+    ``good`` learns to answer ``yes``, which passes all 20 cases. ``worse`` learns ``yes sir``, which passes
+    the 15 cases that only require the word. It trains longer, so that it is still training when ``good`` is
+    published.
     """
     cases = [
         {
@@ -34,7 +35,7 @@ def good_and_worse(model: str, **changes: Any) -> tuple[Objects, Objects]:
     worse_rows = rows["data"]["train.jsonl"].replace('"yes"', '"yes sir"')
     gate["spec"]["golden"]["sha256"] = sha256_text(golden)
     gate["spec"]["thresholds"] = {"minPassRate": "0.5"}
-    # The base model answers without an end, so that it could have answered anything.
+    # The base model is no baseline here: its answers do not end, so their pass rate is arbitrary.
     gate["spec"]["baselines"] = ["LastPublished"]
     inputs = [
         rows,

@@ -1,7 +1,7 @@
-"""A kubelet that a test plays: pods on a real API server that run at once, and report as the trainer does.
+"""A fake kubelet: pods on a real API server start at once, and report as the trainer does.
 
-Job controller, API server, tokens and the operator are real. Pods of the operator are found by its label;
-each one's role says what it reports and how it ends.
+Job controller, API server, tokens and the operator are real. The operator's pods are found by its labels; the
+role of a pod decides what it reports and how it ends.
 """
 
 import itertools
@@ -40,25 +40,25 @@ log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 0.1
 REPORT_SECONDS = 60.0
-"""How long a pod tries to deliver a report."""
+"""How long a pod retries a report."""
 _LABELS = ",".join(f"{key}={value}" for key, value in MANAGED_LABELS.items())
 
 
 class Address:
-    """The report address as a pod finds it: the Service's name, and behind it the EndpointSlice."""
+    """The report address: the Service's name and its EndpointSlice."""
 
     def __init__(self, api: client.ApiClient, namespace: str, service: str) -> None:
         self._slices = client.DiscoveryV1Api(api)
         self._namespace, self._service = namespace, service
 
     def find(self) -> tuple[str, int]:
-        """IP and port. Raises ApiException while there is none."""
+        """Return IP and port. Raises ApiException if there is no endpoint yet."""
         found = self._slices.read_namespaced_endpoint_slice(self._service, self._namespace)
         return found.endpoints[0].addresses[0], found.ports[0].port
 
 
 class PlayedPod:
-    """One pod: its token, its reports, its status."""
+    """A fake pod, with a real token, reports and status."""
 
     def __init__(
         self, api: client.ApiClient, address: Address, pod: Any, ended: threading.Event | None = None
@@ -94,7 +94,8 @@ class PlayedPod:
         self._patch({"phase": phase, **_container({"terminated": ended})})
 
     def report(self, sequence: int, **content: Any) -> None:
-        """Deliver a report; fails if it is not acknowledged in time, or before the node ends."""
+        """Send a report until it is acknowledged. Raises AssertionError at the deadline, or if the node
+        stops."""
         made = Report(
             job_uid=self.job_uid,
             role=self.role,
@@ -111,7 +112,7 @@ class PlayedPod:
             assert not ended, f"report {made.file_name} not acknowledged: {code}"
 
     def post(self, body: bytes, token: str | None = None) -> int:
-        """Status of the answer; 0 if there was none."""
+        """Post a report. Returns the status code of the answer; 0 if there was none."""
         if not self._token:
             self._token = self.token(report_audience(self.job_uid))
         host = urlsplit(self._url).hostname
@@ -127,14 +128,14 @@ class PlayedPod:
                 timeout=30,
             )
             headers = {"Authorization": f"Bearer {token or self._token}"}
-            with pool:  # closes what a killed operator leaves half open
+            with pool:  # closes connections that a killed operator left half open
                 return pool.request("POST", urlsplit(self._url).path, body=body, headers=headers).status
         except (urllib3.exceptions.HTTPError, ApiException) as error:
             log.info("report: %s", error)
             return 0
 
     def token(self, audience: str) -> str:
-        """What kubelet would put into the projected volume."""
+        """Return the token that a kubelet would project into the pod's volume."""
         meta = self._pod.metadata
         bound = {"apiVersion": "v1", "kind": "Pod", "name": meta.name, "uid": meta.uid}
         spec = {"audiences": [audience], "expirationSeconds": 3600, "boundObjectRef": bound}
@@ -148,7 +149,7 @@ class PlayedPod:
 
 
 class PlayedKubelet:
-    """Runs pods as they appear, each in a thread, as ``script`` says."""
+    """Runs pods as they appear, each in a thread, with the results of ``script``."""
 
     def __init__(self, api: client.ApiClient, address: Address, script: Script | None = None) -> None:
         self._api = api
@@ -172,7 +173,7 @@ class PlayedKubelet:
             self._pods.shutdown(cancel_futures=True)
 
     def play(self, pod: PlayedPod) -> None:
-        """A pod's whole life. Override for another one."""
+        """Run a pod from its start to its end. Subclasses may override it."""
         pod.start()
         outcome = self.run_role(pod)
         pod.finish(outcome=outcome)
@@ -194,7 +195,7 @@ class PlayedKubelet:
         return Outcome.COMPLETED
 
     def _train(self, pod: PlayedPod, sequence: Iterator[int]) -> dict[str, Any]:
-        """Report each checkpoint. Returns what was reported last."""
+        """Report each checkpoint. Returns the content of the last report."""
         content: dict[str, Any] = {}
         results = Results(sets=self._script.sets(), evaluations=[self._script.evaluation(Subject.START, 0)])
         for step in (0, *sorted(self._script.checkpoints)):

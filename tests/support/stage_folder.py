@@ -1,4 +1,4 @@
-"""What a stage of training leaves on a volume."""
+"""Read the files of a training stage on a volume."""
 
 import json
 from dataclasses import dataclass
@@ -12,17 +12,17 @@ class StageFolder:
     path: Path
 
     def checkpoints(self) -> list[int]:
-        """Steps of the complete checkpoints."""
+        """Return the steps of the complete checkpoints."""
         return sorted(int(done.parent.name[5:]) for done in self.path.glob("step-*/DONE"))
 
     def evaluated(self) -> list[int]:
-        """Steps of the checkpoints that were evaluated, also of those that are gone."""
+        """Return the steps of the evaluated checkpoints, also of removed ones."""
         folder = self.path.parents[1] / "evals" / self.path.name
         steps = [int(result.parent.name[5:]) for result in folder.glob("step-*/result.json")]
         return sorted(step for step in steps if step)
 
     def losses(self) -> dict[int, float]:
-        """Loss by step; a step that is there twice is an error."""
+        """Return the loss by step. A step that was recorded twice is an error."""
         lines = (self.path / "losses.jsonl").read_text().splitlines()
         rows = [json.loads(line) for line in lines]
         by_step = {row["step"]: row["loss"] for row in rows}
@@ -30,11 +30,11 @@ class StageFolder:
         return by_step
 
     def trained(self) -> list[str]:
-        """What was written down of each step up to the last checkpoint, its time too: a step that is trained
-        again has another line."""
+        """Return the recorded line of each step up to the last checkpoint. It includes the time, so a step
+        that is trained again has another line."""
         lines = (self.path / "losses.jsonl").read_text().splitlines()
         return lines[: max(self.checkpoints())]
 
     def writers(self) -> int:
-        """How many processes have claimed to write, one after the other."""
+        """Return how many processes claimed the folder for writing, one after the other."""
         return len(list(self.path.glob("epoch-*")))

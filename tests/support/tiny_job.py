@@ -1,4 +1,4 @@
-"""A job with a tiny model on the node: volumes, model and manifests as tests need them."""
+"""A job with a tiny model on the node, with its volumes, model and manifests."""
 
 import json
 import os
@@ -16,13 +16,13 @@ from tunegate_api.workspace import Workspace
 
 POD_USER = 65532
 LONG = {"maxSteps": 200, "learningRate": "0.01", "batchSize": 4, "maxLength": 128, "seed": 1}
-"""Parameters of a training that takes long enough to meddle with it."""
+"""Parameters of a training that is long enough to be interrupted."""
 
 
 class TinyJob:
-    """The FineTuneJob ``name`` in a namespace, with what it needs there.
+    """The FineTuneJob ``name`` in a namespace, with its volumes and model.
 
-    It reads the tiny model from the volume ``models``, and publishes there. Several share both volumes.
+    It reads the tiny model from the volume ``models``, and publishes to it. Several jobs share both volumes.
     """
 
     def __init__(self, node: Node, namespace: str, name: str = "orders") -> None:
@@ -38,13 +38,14 @@ class TinyJob:
                 os.chown(path, POD_USER, POD_USER)
 
     def manifests(self, training: dict[str, Any] | None = None, **changes: Any) -> list[dict[str, Any]]:
-        """Inputs, gate and job; ``training`` replaces the stage's, and ``changes`` fields of the spec."""
+        """Return inputs, gate and job. ``training`` replaces the stage's, and ``changes`` replace spec
+        fields."""
         made = manifests(
             Path("/unused"),
             self.name,
             **{
                 "model": {"uri": "pvc://models/tiny"},
-                # Threads decide how sums are rounded: one everywhere gives the same model everywhere.
+                # The number of threads decides how sums are rounded. With one, all runs give the same model.
                 "resources": {"accelerator": "CPU", "cpu": "1"},
                 "publish": [{"uri": f"pvc://models/{self.name}"}],
                 **changes,
@@ -58,7 +59,7 @@ class TinyJob:
         self.node.apply(self.namespace, *self.manifests(training, **changes))
 
     def suspend(self, value: bool) -> None:
-        """Suspend it, or let it go on."""
+        """Suspend or resume the job."""
         patch = json.dumps({"spec": {"suspend": value}})
         self.node.kubectl("patch", "ftj", self.name, "-n", self.namespace, "--type=merge", "-p", patch)
 
@@ -70,7 +71,8 @@ class TinyJob:
         return status
 
     def wait_for(self, *phases: str, seconds: float = 240) -> dict[str, Any]:
-        """The status once the job is in one of these phases; fails as soon as it ended in another."""
+        """Wait until the job is in one of these phases. Returns its status; raises RuntimeError if it ended
+        in another."""
 
         def reached() -> dict[str, Any] | None:
             status = self.status()
@@ -83,22 +85,22 @@ class TinyJob:
         return eventually(reached, seconds=seconds, what=f"{self.name} is {' or '.join(phases)}", pause=0.3)
 
     def wait_for_reason(self, reason: str, *, seconds: float = 90) -> str:
-        """The message of the condition that says what the job waits for."""
+        """Wait until the Ready condition has this reason. Returns its message."""
 
-        def said() -> str:
+        def message() -> str:
             conditions = {c["type"]: c for c in self.status().get("conditions", [])}
             ready = conditions.get("Ready", {})
             assert ready.get("reason") == reason, f"{ready.get('reason')}: {ready.get('message')}"
             return str(ready["message"])
 
-        return eventually(said, seconds=seconds, what=f"waiting for {reason}", pause=0.5)
+        return eventually(message, seconds=seconds, what=f"waiting for {reason}", pause=0.5)
 
     def ended(self, seconds: float = 600) -> dict[str, Any]:
-        """The status once it has ended, well or not."""
+        """Wait until the job has ended in any phase. Returns its status."""
         return self.wait_for(*ENDED, seconds=seconds)
 
     def stage(self) -> StageFolder:
-        """Its stage on the volume. Raises AssertionError before there is one."""
+        """Return the job's stage on the volume. Raises AssertionError if it does not exist yet."""
         folder = self.storage / Workspace(self.get()["metadata"]["uid"]).stage("sft")
         assert folder.exists(), f"{folder} is not there yet"
         return StageFolder(folder)
@@ -110,18 +112,18 @@ class TinyJob:
         eventually(there, seconds=240, what=f"{count} checkpoints", pause=0.1)
 
     def pods(self, role: str) -> list[dict[str, Any]]:
-        """Its pods of a role that are not finished."""
+        """Return the job's pending and running pods of a role."""
         selector = f"tunegate.dev/job={self.name},tunegate.dev/role={role}"
         items: list[dict[str, Any]] = self.node.items("pods", self.namespace, selector)
         return [pod for pod in items if pod["status"]["phase"] in ("Pending", "Running")]
 
     def process(self, role: str) -> psutil.Process:
-        """The process of its only running pod of a role."""
+        """Return the process of the job's only pod of a role."""
         (pod,) = self.pods(role)
         return self.node.process(pod["metadata"]["name"])
 
     def child_jobs(self) -> list[str]:
-        """Roles and attempts of its Jobs, sorted."""
+        """Return the roles and attempts of the job's child Jobs, sorted."""
         labels = [
             job["metadata"]["labels"]
             for job in self.node.items("jobs", self.namespace, f"tunegate.dev/job={self.name}")

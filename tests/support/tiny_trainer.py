@@ -1,13 +1,13 @@
-"""A process that behaves like the trainer in milliseconds; run as a script by the local cluster's tests.
+"""A fake trainer that starts in milliseconds, run as a script by the local cluster's tests.
 
-``tiny_trainer.py exit CODE [OUTCOME]``   print, leave a termination message, exit
+``tiny_trainer.py exit CODE [OUTCOME]``   print, write a termination message, exit
 ``tiny_trainer.py train``                 report, then run until SIGTERM: save, report, exit 75
-``tiny_trainer.py deaf``                  the same, but SIGTERM is ignored
+``tiny_trainer.py ignore-sigterm``        the same, but ignore SIGTERM
 ``tiny_trainer.py child``                 start another process, then exit 0
-``tiny_trainer.py look PATH...``          print what is in these files, then the environment
+``tiny_trainer.py print PATH...``         print these files, then the environment
 """
 
-# ruff: noqa: T201 - printing is what it does
+# ruff: noqa: T201 - its output is its purpose
 
 import json
 import os
@@ -33,13 +33,13 @@ def report(sequence, **more):
     temporary.replace(outbox / "train.json")
 
 
-def train(deaf):
+def train(ignores_sigterm):
     starts = ROOT / "workspace" / "starts"
     with starts.open("a") as file:
         file.write(f"{os.getpid()}\n")
 
     def stop(*_):
-        if not deaf:
+        if not ignores_sigterm:
             report(2, outcome="Interrupted")
             leave_message(75, "Interrupted")
             os._exit(75)
@@ -57,15 +57,15 @@ def main(behaviour, *args):
         if args[1:]:
             leave_message(int(args[0]), args[1])
         sys.exit(int(args[0]))
-    elif behaviour in ("train", "deaf"):
-        train(behaviour == "deaf")
+    elif behaviour in ("train", "ignore-sigterm"):
+        train(behaviour == "ignore-sigterm")
     elif behaviour == "child":
         child = subprocess.Popen(
             [sys.executable, "-c", "import time; time.sleep(60)"], start_new_session=True
         )
         (ROOT / "workspace" / "child").write_text(str(child.pid))
         os._exit(0)
-    elif behaviour == "look":
+    elif behaviour == "print":
         for path in args:
             print(path, "=", (ROOT / path).read_text())
         print(json.dumps(dict(os.environ)))

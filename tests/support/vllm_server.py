@@ -1,4 +1,5 @@
-"""A real vLLM server on the CPU with a model and an adapter, in the environment that `make stories` makes."""
+"""A real vLLM server on the CPU with a model and an adapter, in the environment that `make stories`
+creates."""
 
 import json
 import os
@@ -19,7 +20,7 @@ from support.waiting import eventually
 
 PYTHON = Path(__file__).parents[2] / "build" / "vllm" / "bin" / "python"
 ADAPTER = "tuned"
-"""The name that requests ask for."""
+"""The model name in requests."""
 _AT_ONCE = 8
 _SETTINGS = {
     "VLLM_CPU_KVCACHE_SPACE": "1",  # GiB
@@ -30,7 +31,7 @@ _SETTINGS = {
 
 @contextmanager
 def vllm_server(base: Path, adapter: Path, log: Path) -> Iterator[int]:
-    """Serve ``adapter`` on ``base`` in bfloat16, as its model card says; gives the server's port."""
+    """Serve ``adapter`` on ``base`` in bfloat16, as its model card says. Yields the server's port."""
     assert PYTHON.exists(), "`make stories` installs vLLM into build/vllm"
     port = free_port()
     with log.open("wb") as output:
@@ -61,7 +62,7 @@ def vllm_server(base: Path, adapter: Path, log: Path) -> Iterator[int]:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """End the server and the processes that it started."""
+    """Stop the server and its child processes."""
     with suppress(psutil.NoSuchProcess):
         started = psutil.Process(process.pid).children(recursive=True)
         process.terminate()
@@ -75,7 +76,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def ask_all(port: int, prompts: Mapping[str, str], max_tokens: int) -> dict[str, Answer]:
-    """The server's greedy answers to ``prompts``, user turns by case id."""
+    """Return the server's greedy answers by case id. ``prompts`` are user turns by case id."""
     with ThreadPoolExecutor(_AT_ONCE) as threads:
         answers = threads.map(lambda prompt: _ask(port, prompt, max_tokens), prompts.values())
         return dict(zip(prompts, answers, strict=True))

@@ -1,4 +1,4 @@
-"""Waiting for what other processes and threads do, without guessing how long it takes."""
+"""Wait for a condition that other processes or threads fulfil, by polling."""
 
 import time
 from collections.abc import Callable
@@ -10,9 +10,10 @@ _Result = TypeVar("_Result")
 def eventually(
     look: Callable[[], _Result | None], *, seconds: float = 20.0, what: str = "", pause: float = 0.02
 ) -> _Result:
-    """Call ``look`` every ``pause`` seconds until it returns something true, and return that.
+    """Call ``look`` every ``pause`` seconds until it returns a true value, and return that value.
 
-    Fails after ``seconds``. An AssertionError in ``look`` is a "not yet"; the last one is shown then.
+    Raises AssertionError after ``seconds``. An AssertionError in ``look`` counts as "not yet"; the last one
+    is the cause of the final error.
     """
     deadline = time.monotonic() + seconds
     while True:

@@ -1,4 +1,4 @@
-"""A job on the node that waits for as long as it is there: whether it is served shows in its status."""
+"""A job that waits for missing inputs for ever. Its status shows whether an operator serves it."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from support.waiting import eventually
 
 
 def waiting_job(name: str) -> dict[str, Any]:
-    """A job that waits for ConfigMap and EvalGate for as long as it is there."""
+    """Build a job whose ConfigMap and EvalGate do not exist."""
     return {
         "apiVersion": "tunegate.dev/v1alpha1",
         "kind": "FineTuneJob",

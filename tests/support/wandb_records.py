@@ -1,4 +1,4 @@
-"""What Weights & Biases wrote of a run that was offline."""
+"""Read the records of an offline Weights & Biases run."""
 
 import json
 import subprocess
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def records(run: Path) -> list[dict[str, Any]]:
-    """What Weights & Biases' own reader finds in a run's folder."""
+    """Return the records that Weights & Biases' own reader finds in a run's folder."""
     result = subprocess.run(
         [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(run)],
         capture_output=True,
@@ -19,7 +19,7 @@ def records(run: Path) -> list[dict[str, Any]]:
 
 
 def summary_of(records: list[dict[str, Any]]) -> dict[str, Any]:
-    """What a run says of itself in the end."""
+    """Return the final summary of a run."""
     found: dict[str, Any] = {}
     for one in records:
         if one["type"] == "summary":

@@ -1,11 +1,11 @@
-"""Says what the trainer says, and trains nothing: for what the command does around it.
+"""A fake trainer that sends reports and trains nothing, for tests of the command.
 
-``STAND_IN`` chooses how training goes: ``passes`` (default); ``trains`` until SIGTERM, then it saves for a
+``STAND_IN`` selects the course of training: ``passes`` (default); ``trains`` until SIGTERM, then saves for a
 second; ``never saves``, the same, but SIGTERM does not end it; ``stops`` at a regression. The data role
-prints what its rows are. ``STAND_IN_AWAY`` names a tracker that is never reached.
+prints its rows. ``STAND_IN_UNREACHABLE`` names a tracker that is never reached.
 """
 
-# ruff: noqa: T201 - printing is what it does
+# ruff: noqa: T201 - its output is its purpose
 
 import os
 import shutil
@@ -38,24 +38,24 @@ ROLE = Role(sys.argv[1])
 STAGE = sys.argv[sys.argv.index("--stage") + 1] if ROLE is Role.TRAIN else None
 ATTEMPT = int(sys.argv[sys.argv.index("--attempt") + 1])
 BEHAVIOUR = os.environ.get("STAND_IN", "passes")
-AWAY = [name for name in [os.environ.get("STAND_IN_AWAY")] if name]
+UNREACHABLE = [name for name in [os.environ.get("STAND_IN_UNREACHABLE")] if name]
 DIGEST, CASES, ROWS, STEPS = "d" * 64, 20, 8, 50
 
 
-def tell(**what):
+def send_report(**content):
     folder = ROOT / "workspace" / REQUEST.uid
     (folder / "outbox").mkdir(parents=True, exist_ok=True)
-    said = Report(
+    report = Report(
         job_uid=REQUEST.uid,
         role=ROLE,
         stage=STAGE,
         attempt=ATTEMPT,
         sequence=time.time_ns() // 1000,
         time=datetime.now(UTC),
-        **what,
+        **content,
     )
-    write(folder / "outbox" / said.file_name, said.model_dump_json(by_alias=True, exclude_none=True))
-    page = f"<!doctype html>\n<title>{ROLE}</title>\n<body>\n<p>{ROLE} says so</p>\n</body>\n"
+    write(folder / "outbox" / report.file_name, report.model_dump_json(by_alias=True, exclude_none=True))
+    page = f"<!doctype html>\n<title>{ROLE}</title>\n<body>\n<p>report of {ROLE}</p>\n</body>\n"
     write(folder / "report.html", page)
 
 
@@ -65,9 +65,9 @@ def write(path, text):
     temporary.replace(path)
 
 
-def end(outcome=Outcome.COMPLETED, code=0, **what):
-    tell(outcome=outcome, **what)
-    message = Termination(exit_code=code, outcome=outcome, trackers_behind=AWAY)
+def end(outcome=Outcome.COMPLETED, code=0, **content):
+    send_report(outcome=outcome, **content)
+    message = Termination(exit_code=code, outcome=outcome, trackers_behind=UNREACHABLE)
     write(ROOT / "termination.json", message.model_dump_json(by_alias=True, exclude_none=True))
     sys.exit(code)
 
@@ -136,7 +136,7 @@ def train():
     if BEHAVIOUR in ("trains", "never saves"):
         now = datetime.now(UTC)
         progress = Progress(stage="sft", step=1, total_steps=STEPS, percent=2, updated=now)
-        tell(results=results(start), progress=progress)
+        send_report(results=results(start), progress=progress)
         while True:
             signal.pause()
     end(results=results(start, evaluated(Subject.CHECKPOINT, STEPS, CASES)))
@@ -157,8 +157,8 @@ def main():
     elif ROLE is Role.TRAIN:
         train()
     elif ROLE is Role.TRACK:
-        print("told:", *sys.argv[4:], flush=True)
-        while AWAY:
+        print("sent:", *sys.argv[4:], flush=True)
+        while UNREACHABLE:
             signal.pause()
     elif ROLE is Role.CLEANUP:
         shutil.rmtree(ROOT / "workspace" / REQUEST.uid / "outbox")
