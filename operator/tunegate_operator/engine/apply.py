@@ -38,8 +38,8 @@ def _ours(existing: Object, desired: Object) -> Object:
         raise AlreadyExistsError(f"{name} is still being deleted")
     theirs, mine = controlling_owner(existing), controlling_owner(desired)
     if (theirs and theirs.uid) != (mine and mine.uid):
-        whose = f"{theirs.key.kind} {theirs.key.name} ({theirs.uid})" if theirs else "nobody"
-        raise AlreadyExistsError(f"{name} exists and belongs to {whose}")
+        whose = f"belongs to {theirs.key.kind} {theirs.key.name} ({theirs.uid})" if theirs else "has no owner"
+        raise AlreadyExistsError(f"{name} exists and {whose}")
     return existing
 
 

@@ -89,7 +89,7 @@ def load_authority(cluster: Cluster, namespace: str, name: str, now: datetime) -
             cluster.create(_secret(key, made))
         except AlreadyExistsError:  # another operator created it first
             return load_authority(cluster, namespace, name, now)
-        logger.info("made a certificate authority for reports: Secret %s/%s", namespace, name)
+        logger.info("created a certificate authority for reports: Secret %s/%s", namespace, name)
         return made
     data = secret.get("data") or {}
     try:

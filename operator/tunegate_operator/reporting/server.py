@@ -170,7 +170,7 @@ class ReportServer:
         uid = request.match_info["uid"]
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         if scheme != "Bearer" or not token:
-            return _answer(401, "a report needs the pod's token: Authorization: Bearer …")
+            return _answer(401, "no token: send the pod's token as Authorization: Bearer …")
         if not self._is_known(uid):
             return _answer(404, f"there is no FineTuneJob with uid {uid}")
         try:
