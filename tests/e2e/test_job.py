@@ -43,6 +43,6 @@ def test_deleting_a_training_job_deletes_its_children(node: Node, namespace: str
     eventually(
         lambda: not node.kubectl("get", "-n", namespace, *CHILDREN),
         seconds=180,
-        what="Jobs, Pods and ConfigMaps are gone",
+        what="Jobs, Pods and ConfigMaps are deleted",
         pause=1,
     )

@@ -142,7 +142,7 @@ def test_resync_finds_a_deletion_that_the_watch_missed() -> None:
     assert cache.children(make_owner("x"), "Job") == []
 
 
-def test_a_resync_keeps_an_object_created_after_the_list_was_taken() -> None:
+def test_resync_keeps_an_object_created_after_the_list_was_taken() -> None:
     cache = Cache()
     since = cache.mark()
     listed: list[Object] = []

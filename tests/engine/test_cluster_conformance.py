@@ -135,7 +135,7 @@ def test_name_of_a_deleted_object_is_reused_with_another_uid(cluster: Cluster, n
     assert uid_of(cluster.create(config_map(named("a")))) != uid_of(first)
 
 
-def test_an_invalid_name_is_refused(cluster: Cluster) -> None:
+def test_invalid_name_is_refused(cluster: Cluster) -> None:
     with pytest.raises(InvalidError):
         cluster.create(config_map("Not_A_Name"))
 
@@ -157,7 +157,7 @@ def test_replace_of_a_missing_object_raises_not_found(cluster: Cluster, named: N
         cluster.replace(made | {"data": {"x": "1"}})
 
 
-def test_an_immutable_config_map_keeps_its_data(cluster: Cluster, named: Names) -> None:
+def test_immutable_config_map_keeps_its_data(cluster: Cluster, named: Names) -> None:
     made = cluster.create(config_map(named("a"), x="1") | {"immutable": True})
     with pytest.raises(InvalidError):
         cluster.replace(made | {"data": {"x": "2"}})
@@ -179,7 +179,7 @@ def test_status_and_spec_are_written_separately(cluster: Cluster, named: Names) 
     assert changed["metadata"]["generation"] == 2
 
 
-def test_a_status_is_replaced_as_a_whole(cluster: Cluster, named: Names) -> None:
+def test_status_is_replaced_as_a_whole(cluster: Cluster, named: Names) -> None:
     made = cluster.create(finetunejob(named("a")))
     first: Object = {"phase": "Training", "message": "m", "display": {"stage": "sft 1/1", "golden": "0.94"}}
     updated = cluster.patch_status(Key.of(made), first, version(made))
@@ -238,7 +238,7 @@ def test_delete_of_a_missing_object_succeeds(cluster: Cluster, named: Names) -> 
     cluster.delete(Key("ConfigMap", "default", named("absent")), str(uuid.uuid4()))
 
 
-def test_a_watch_sees_every_change_of_an_object_in_order(cluster: Cluster, named: Names) -> None:
+def test_watch_sees_every_change_of_an_object_in_order(cluster: Cluster, named: Names) -> None:
     seen: list[WatchEvent] = []
     name = named("a")
 
@@ -270,7 +270,7 @@ def test_changing_a_returned_object_does_not_change_the_cluster(cluster: Cluster
     assert get(cluster, made)["data"] == {"x": "1"}
 
 
-def test_an_event_can_be_recorded_about_an_object(cluster: Cluster, named: Names) -> None:
+def test_event_can_be_recorded_about_an_object(cluster: Cluster, named: Names) -> None:
     made = cluster.create(finetunejob(named("a")))
     cluster.record_event(made, "Warning", "Regressing", "golden 88/100, best 94/100: -6.0 points")
     cluster.record_event(made, "Warning", "Regressing", "golden 88/100, best 94/100: -6.0 points")
@@ -334,7 +334,7 @@ def test_resync_finds_existing_config_maps(cluster: Cluster, named: Names) -> No
     assert cache.get(Key.of(made)) == made
 
 
-def test_the_events_about_an_object_can_be_listed(cluster: Cluster, named: Names) -> None:
+def test_events_about_an_object_can_be_listed(cluster: Cluster, named: Names) -> None:
     made, other = cluster.create(finetunejob(named("a"))), cluster.create(finetunejob(named("b")))
     cluster.record_event(made, "Warning", "Regressing", "golden 88/100, best 94/100: -6.0 points")
     cluster.record_event(made, "Normal", "Training", "training")

@@ -78,7 +78,7 @@ def test_own_write_needs_no_read() -> None:
     assert stored.reads == []
 
 
-def test_a_deleted_config_map_is_none_without_a_read() -> None:
+def test_deleted_config_map_is_none_without_a_read() -> None:
     stored = Stored()
     cache = Cache(stored.read)
     cache.put(config_map())
@@ -88,7 +88,7 @@ def test_a_deleted_config_map_is_none_without_a_read() -> None:
     assert stored.reads == []
 
 
-def test_a_config_map_deleted_before_it_is_read_is_none() -> None:
+def test_config_map_deleted_before_its_read_is_none() -> None:
     cache = Cache(Stored().read)
     apply_event(cache, config_map())
     assert cache.get(KEY) is None

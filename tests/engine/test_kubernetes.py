@@ -1,4 +1,4 @@
-"""Answers of a real API server become the error class that says how to handle them."""
+"""Each error answer of a real API server is raised as the matching error class."""
 
 import uuid
 from collections.abc import Iterator

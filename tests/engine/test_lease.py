@@ -60,7 +60,7 @@ def test_first_candidate_leads_and_releases_the_lease(cluster, clock):
     assert holder(cluster) is None
 
 
-def test_a_second_candidate_waits_while_the_first_renews(cluster, clock):
+def test_second_candidate_waits_while_the_first_renews(cluster, clock):
     first, started = candidate(cluster, clock, "a"), []
     assert first._try_to_hold()
     stop = Stop(clock, 30, lambda _: first._try_to_hold())
@@ -88,7 +88,7 @@ def test_released_lease_is_taken_at_once(cluster, clock):
     assert started == [1]
 
 
-def test_the_holders_clock_does_not_matter(cluster, clock):
+def test_candidate_ignores_the_times_in_the_lease(cluster, clock):
     """A candidate measures how long it saw no change, and ignores the times in the Lease."""
     candidate(cluster, clock, "a")._try_to_hold()
     lease = cluster.as_user.get(KEY)

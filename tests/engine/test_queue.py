@@ -92,7 +92,7 @@ def test_delay_set_during_processing_is_kept(queue: WorkQueue, clock: FakeClock)
     assert queue.get(0) == A
 
 
-def test_the_backoff_doubles_from_5_ms_to_1000_s(queue: WorkQueue, clock: FakeClock) -> None:
+def test_backoff_doubles_from_5_ms_to_1000_s(queue: WorkQueue, clock: FakeClock) -> None:
     waits = []
     for _ in range(40):
         queue.add_failed(A)

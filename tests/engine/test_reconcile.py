@@ -146,7 +146,7 @@ def test_settled_object_is_not_written_again(cluster: FakeCluster) -> None:
 
 @pytest.mark.parametrize("n", range(1, 7))
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_a_crash_at_any_write_ends_in_the_same_state(cluster: FakeCluster, when: str, n: int) -> None:
+def test_crash_at_any_write_ends_in_the_same_state(cluster: FakeCluster, when: str, n: int) -> None:
     getattr(cluster, f"fail_{when}")(n)
     with pytest.raises(Crash):
         Operator(cluster, two_children).settle()
@@ -327,7 +327,7 @@ def test_decision_reads_current_config_maps(cluster: FakeCluster) -> None:
     assert operator.status() == {"rows": "2"}
 
 
-def test_a_config_map_that_cannot_be_read_is_retried_with_backoff(cluster: FakeCluster) -> None:
+def test_config_map_that_cannot_be_read_is_retried_with_backoff(cluster: FakeCluster) -> None:
     owner = cluster.as_user.get(KEY)
     assert owner is not None
     cluster.as_user.create(config_map(owner, "rows"))
@@ -340,7 +340,7 @@ def test_a_config_map_that_cannot_be_read_is_retried_with_backoff(cluster: FakeC
     assert operator.status() == {"rows": "1"}
 
 
-def test_a_child_that_lost_its_label_is_found_by_its_name(cluster: FakeCluster) -> None:
+def test_child_that_lost_its_label_is_found_by_its_name(cluster: FakeCluster) -> None:
     """A watch with a label selector then reports DELETED, with the version of the change."""
 
     def decide(obj: Object, view: View, now: datetime) -> Decision:  # noqa: ARG001

@@ -17,14 +17,14 @@ def report(
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations([1, 2, 3])))
-def test_the_highest_sequence_wins(order: tuple[int, ...]) -> None:
+def test_highest_sequence_wins(order: tuple[int, ...]) -> None:
     store = ReportStore()
     for sequence in order:
         store.put(report(sequence))
     assert [r["sequence"] for r in store.latest("1")] == [3]
 
 
-def test_a_repeated_report_changes_nothing() -> None:
+def test_repeated_report_changes_nothing() -> None:
     store = ReportStore()
     assert store.put(report(1))
     assert not store.put(report(1))

@@ -61,7 +61,7 @@ def another_name(objects: Objects) -> None:
 @pytest.mark.parametrize(
     ("change", "what"), [(lower_gate, "EvalGate golden"), (another_row, "ConfigMap rows")]
 )
-def test_finished_run_of_changed_manifests_exits_with_2(ended, change, what):
+def test_rerun_with_changed_manifests_exits_with_2(ended, change, what):
     ended.edit(change)
     for _ in range(2):
         result = ended("run", "manifests")
@@ -134,7 +134,7 @@ def test_job_named_volumes_is_refused(ended, options):
     assert list((ended.runs / "volumes" / "tuning").iterdir())
 
 
-def test_a_manifest_may_name_any_namespace(quick):
+def test_manifest_may_name_any_namespace(quick):
     def move(objects: Objects) -> None:
         for obj in objects.values():
             obj["metadata"]["namespace"] = "team"

@@ -48,7 +48,7 @@ def test_two_projects_of_one_command_with_one_claim_are_refused(quick):
     assert not (quick.runs / "one").exists()
 
 
-def test_folders_that_are_no_claims_do_not_conflict(quick):
+def test_folders_that_are_not_claims_do_not_conflict(quick):
     for name in ("one", "two"):
         quick.write(project(quick, name, None), folder=name)
         quick.edit(lambda objects, name=name: objects["orders"]["metadata"].update(name=name), folder=name)

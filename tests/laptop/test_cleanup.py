@@ -8,7 +8,7 @@ def remaining(command, kind: str) -> list[str]:
     return sorted(path.stem for path in (command.runs / ".cluster" / "objects" / kind).rglob("*.yaml"))
 
 
-def test_a_run_does_not_wait_for_its_ttl(quick):
+def test_run_does_not_wait_for_its_ttl(quick):
     quick.write(Path("/nowhere"), ttlSecondsAfterFinished=86400)
     result = quick("run", "manifests", seconds=60)
     assert result.returncode == 0, result.stdout

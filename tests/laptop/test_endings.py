@@ -64,7 +64,7 @@ def test_exit_code_is_that_of_the_most_severe_job(quick):
     assert result.returncode == 1, result.stdout
 
 
-def test_decision_on_an_unknown_job_suggests_namespace(quick):
+def test_decision_on_an_unknown_job_suggests_the_namespace_option(quick):
     for command in ("continue", "discard"):
         result = quick(command, "orders", "--reason", "good enough")
         assert result.returncode == 1

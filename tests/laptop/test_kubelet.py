@@ -22,7 +22,7 @@ def is_running(pid: int) -> bool:
     return psutil.pid_exists(pid) and is_alive(psutil.Process(pid))
 
 
-def test_a_job_runs_to_completion(laptop: Laptop) -> None:
+def test_job_runs_to_completion(laptop: Laptop) -> None:
     laptop.create_job("exit", "0", "Completed")
     assert laptop.until_finished()["type"] == "Complete"
     status = laptop.job()["status"]
@@ -64,7 +64,7 @@ def test_failed_pod_is_retried_up_to_the_backoff_limit(laptop: Laptop) -> None:
     assert len(laptop.pods()) == 3
 
 
-def test_a_permanent_exit_code_fails_the_job_at_once(laptop: Laptop) -> None:
+def test_permanent_exit_code_fails_the_job_at_once(laptop: Laptop) -> None:
     laptop.create_job("exit", "10", backoffLimit=5)
     condition = laptop.until_finished()
     assert (condition["type"], condition["reason"]) == ("Failed", "PodFailurePolicy")
@@ -128,7 +128,7 @@ def test_job_fails_at_its_active_deadline(laptop: Laptop) -> None:
     assert not is_running(pid), "the Job was Failed while its pod still ran"
 
 
-def test_a_suspended_job_has_no_pods(laptop: Laptop) -> None:
+def test_suspended_job_has_no_pods(laptop: Laptop) -> None:
     laptop.create_job("train", suspend=True)
     laptop.until(lambda: laptop.job().get("status", {}).get("conditions"))
     assert laptop.pods() == []
@@ -141,12 +141,12 @@ def test_a_suspended_job_has_no_pods(laptop: Laptop) -> None:
     assert has_condition(laptop.job(), "Suspended")
 
 
-def test_a_job_of_several_pods_is_refused(laptop: Laptop) -> None:
+def test_job_of_several_pods_is_refused(laptop: Laptop) -> None:
     with pytest.raises(InvalidError, match="parallelism"):
         laptop.create_job("train", parallelism=2)
 
 
-def test_a_command_that_does_not_exist_fails_the_pod(laptop: Laptop) -> None:
+def test_command_that_does_not_exist_fails_the_pod(laptop: Laptop) -> None:
     laptop.create_job(pod={"containers": [{"name": "trainer", "command": ["/no/such/command"]}]})
     laptop.until_finished()
     assert terminated(laptop.pod())["reason"] == "StartError"
@@ -171,7 +171,7 @@ def pod_that_prints(*paths: str, mounts: list[Object], volumes: list[Object]) ->
     return {"containers": [container], "volumes": volumes}
 
 
-def test_a_pod_sees_its_volumes_and_environment(laptop: Laptop, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pod_has_its_volumes_and_environment(laptop: Laptop, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TUNEGATE_TEST_CREDENTIAL", "from the shell")
     laptop.cluster.create(config_map("request", **{"request.json": "{1}"}))
     laptop.cluster.create(config_map("inputs", **{"train.jsonl": "{2}"}))

@@ -119,7 +119,7 @@ def test_deletion_continues_after_a_restart(laptop: Laptop) -> None:
     assert not psutil.pid_exists(pid) or not is_alive(psutil.Process(pid))
 
 
-def test_an_interruption_is_not_counted_as_a_failure(laptop: Laptop) -> None:
+def test_interruption_is_not_counted_as_a_failure(laptop: Laptop) -> None:
     laptop.create_job("train", backoffLimit=0)
     laptop.until_training()
     laptop.cluster.interrupt()

@@ -82,7 +82,7 @@ def test_evalgate_keeps_a_record_of_the_published_model(finished):
     assert status["records"][0]["publishedUris"] == ["pvc://models/orders"]
 
 
-def test_a_changed_spec_is_refused(finished, tiny_model):
+def test_changed_spec_is_refused(finished, tiny_model):
     finished.write(
         tiny_model, folder="changed", data={"goal": "StyleOrFormat", "train": {"configMap": "rows"}}
     )

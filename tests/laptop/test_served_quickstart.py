@@ -85,7 +85,7 @@ def test_vllm_stops_at_end_tokens_named_only_in_published_files(judged, tokenize
 
 
 def base_with_another_end(base: Path, folder: Path) -> Path:
-    """Copy the base model without an end-of-turn token in its files, as many instruct models come."""
+    """Copy the base model so that no file names its end-of-turn token, as with many instruct models."""
     shutil.copytree(base, folder, ignore=shutil.ignore_patterns("evals"))
     for name, end in {
         "config.json": {"eos_token_id": 0},

@@ -39,7 +39,7 @@ def test_restart_loads_every_object_unchanged(tmp_path: Path) -> None:
     assert int(newer["metadata"]["resourceVersion"]) > int(made["metadata"]["resourceVersion"])
 
 
-def test_a_deleted_object_stays_deleted(tmp_path: Path) -> None:
+def test_deleted_object_stays_deleted(tmp_path: Path) -> None:
     store = open_store(tmp_path)
     made = store.create(config_map())
     store.delete(Key.of(made), uid_of(made))

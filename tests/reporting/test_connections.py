@@ -64,7 +64,7 @@ def is_closed(connection: socket.socket) -> bool:
         return True
 
 
-def test_a_connection_without_handshake_is_closed(engine):
+def test_connection_without_handshake_is_closed(engine):
     with serving(engine, limits=Limits(handshake=SHORT)), tcp_connection(engine) as plain:
         assert is_closed(plain)
 
@@ -76,7 +76,7 @@ def test_connection_without_complete_headers_is_closed(engine, sent):
         assert is_closed(connection)
 
 
-def test_a_connection_with_too_many_headers_is_closed(engine):
+def test_connection_with_too_many_headers_is_closed(engine):
     with serving(engine, limits=Limits(headers=60)), tls_connection(engine) as connection:
         with suppress(ConnectionError, ssl.SSLError):
             for n in range(100):
@@ -101,7 +101,7 @@ def can_connect(engine: Engine) -> bool:
         return False
 
 
-def test_a_connection_above_the_limit_of_its_source_is_closed(engine):
+def test_connection_above_the_limit_of_its_source_is_closed(engine):
     with serving(engine, limits=replace(NO_DEADLINES, per_source=2)), ExitStack() as others:
         for _ in range(2):
             others.enter_context(tls_connection(engine))
@@ -152,7 +152,7 @@ def test_new_connection_does_not_displace_an_accepted_sender(engine):
         assert is_closed(another)
 
 
-def test_new_connection_displaces_one_of_a_job_with_many(engine):
+def test_new_connection_displaces_one_of_a_job_with_many_connections(engine):
     engine.jobs.add("job")
     engine.acknowledge = None
     limits = replace(NO_DEADLINES, connections=4, per_job=2)

@@ -124,7 +124,7 @@ def authenticator(reviews: Reviews, cache: Cache, clock: FakeClock) -> SenderAut
     return SenderAuthenticator(reviews, cache, clock)
 
 
-def test_a_pod_of_the_job_may_report(authenticator, reviews):
+def test_pod_of_the_job_may_report(authenticator, reviews):
     sender = authenticator.authenticate("good", JOB)
     assert (sender.step, sender.attempt, sender.stages) == (Step(Role.TRAIN, "sft"), 2, ("sft", "dpo"))
     assert reviews.count == 1
@@ -171,12 +171,12 @@ def test_many_refused_tokens_do_not_displace_an_accepted_one(authenticator, revi
     assert not authenticator.is_cached("bad-0", JOB), "the cache of refused tokens is bounded"
 
 
-def test_a_token_of_another_audience_is_refused(authenticator):
+def test_token_of_another_audience_is_refused(authenticator):
     with pytest.raises(RefusedError, match="not valid for reports on this job"):
         authenticator.authenticate("good", "other-job")
 
 
-def test_a_token_of_another_jobs_pod_is_refused(authenticator, reviews):
+def test_token_of_another_jobs_pod_is_refused(authenticator, reviews):
     reviews.pods = ["other-pod"]
     with pytest.raises(RefusedError, match="another job"):
         authenticator.authenticate("good", JOB)
@@ -257,7 +257,7 @@ def test_pod_of_a_foreign_job_is_refused(authenticator, reviews, cache, child, m
         authenticator.authenticate("good", JOB)
 
 
-def test_a_pod_without_a_job_is_refused(authenticator, reviews, cache):
+def test_pod_without_a_job_is_refused(authenticator, reviews, cache):
     add(cache, make_owned("Pod", "bare", "FineTuneJob", JOB))
     reviews.pods = ["bare"]
     with pytest.raises(RefusedError, match="a pod that is not controlled by a Job"):

@@ -230,7 +230,7 @@ def test_many_errors_are_counted_instead_of_listed(engine):
     assert post(engine, report(results={"sets": sets})) == (422, "200 errors")
 
 
-def test_a_compressed_body_is_not_expanded(engine):
+def test_compressed_body_is_not_expanded(engine):
     assert post(engine, gzip.compress(json.dumps(report()).encode()))[0] == 422
 
 
@@ -273,7 +273,7 @@ def test_refusals_of_a_job_are_logged_once_a_minute(caplog):
         assert len(logged_refusals(caplog)) == 4
 
 
-def test_refusal_is_one_short_line_whatever_was_sent(engine, caplog):
+def test_refusal_is_one_short_line_for_any_input(engine, caplog):
     engine.authenticator.sender = Sender(Step(Role.DATA), 1, ("sft",), {})
     code, message = post(engine, report(role="train", stage="x\n" * 100_000))
     assert code == 422
@@ -284,13 +284,13 @@ def test_refusal_is_one_short_line_whatever_was_sent(engine, caplog):
     assert len(line) < server.MAX_MESSAGE + 100
 
 
-def test_an_unknown_token_is_refused_before_the_body_is_sent(engine):
+def test_unknown_token_is_refused_before_the_body_is_sent(engine):
     with tls_connection(engine) as connection:
         connection.sendall(head("unknown", 1000))
         assert b" 403 " in answer(connection)
 
 
-def test_a_flood_of_new_tokens_does_not_delay_a_known_pod(engine):
+def test_many_new_tokens_do_not_delay_a_known_pod(engine):
     engine.authenticator = blocked = BlockedUnknownTokens()
     with serving(engine), ThreadPoolExecutor(40) as pods:
         refused = [pods.submit(post, engine, report(), token=f"unknown-{n}") for n in range(40)]
@@ -299,7 +299,7 @@ def test_a_flood_of_new_tokens_does_not_delay_a_known_pod(engine):
         assert {each.result()[0] for each in refused} == {403}
 
 
-def test_a_hundred_pods_behind_one_address_report_at_once(engine):
+def test_hundred_pods_with_one_address_can_report_at_once(engine):
     engine.jobs |= {f"job-{n}" for n in range(100)}
     with ThreadPoolExecutor(100) as pods:
         sent = [pods.submit(post, engine, report(jobUid=job), job=job) for job in sorted(engine.jobs)]

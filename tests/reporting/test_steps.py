@@ -152,7 +152,7 @@ def test_results_of_another_stage_are_refused(step, stage):
         ),
     ],
 )
-def test_content_of_another_roles_work_is_refused(step, content, message):
+def test_report_with_another_roles_content_is_refused(step, content, message):
     with pytest.raises(ForeignReportError, match=message):
         sender(step).check_report(report(step, **content))
 

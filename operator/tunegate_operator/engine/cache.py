@@ -225,7 +225,8 @@ class Cache:
         return found
 
     def _apply_deletion(self, last: Object) -> bool:
-        """Return whether the deletion is new. ``last`` is the last state, with the deletion's version."""
+        """Apply a deletion. Returns whether it is new. ``last`` is the last state, with the deletion's
+        version."""
         uid, version = uid_of(last), resource_version(last)
         held = self._objects.get(uid)
         if held and held.version > version:  # its label was restored later

@@ -243,7 +243,7 @@ class KubernetesCluster:
         accept = _METADATA_LIST if resource.metadata_only else _JSON
         while True:
             query = {"limit": str(page), "labelSelector": resource.labels, "continue": continuation}
-            limit = PAGE_BYTES if page > 1 else None  # etcd limits one object
+            limit = PAGE_BYTES if page > 1 else None  # etcd limits the size of a single object
             try:
                 answer = self._request(
                     "GET", resource.path(namespace), query=query, accept=accept, max_bytes=limit
