@@ -218,7 +218,9 @@ class Cache:
         """Read an object whose content is not cached. If it no longer exists, its metadata stays cached until
         a watch or a list reports the deletion, because that event enqueues the keys that it concerns."""
         if self._read is None:
-            raise LookupError(f"the content of {key} is not held, and this cache cannot read it")
+            raise LookupError(
+                f"the content of {key} is not cached, and this cache has no function to read it"
+            )
         found = self._read(key)
         if found:
             self.put(found)

@@ -111,7 +111,7 @@ def _materialize(volume: Object, folder: Path, find: FindObject, find_volume: Fi
     if any(source in volume for source in _EMPTY_FOLDERS):
         (folder / name).mkdir(parents=True)
         return folder / name
-    raise CannotStartError("CreateContainerConfigError", f'volume "{name}" has a type that needs a cluster')
+    raise CannotStartError("CreateContainerConfigError", f'volume "{name}": its type works on a cluster only')
 
 
 def _files(kind: str, name: str, source: Object, folder: Path, find: FindObject) -> Path:
@@ -174,7 +174,7 @@ def _value_from(source: Object, name: str, pod: Object, find: FindObject) -> str
         known |= {f"metadata.labels['{key}']": text for key, text in metadata.get("labels", {}).items()}
         if path in known:
             return str(known[path])
-        raise CannotStartError("CreateContainerConfigError", f"fieldPath {path} needs a cluster")
+        raise CannotStartError("CreateContainerConfigError", f"fieldPath {path} works on a cluster only")
     if "resourceFieldRef" in source:
         return _limit(source["resourceFieldRef"]["resource"], name, pod)
     if "secretKeyRef" in source:
@@ -183,7 +183,8 @@ def _value_from(source: Object, name: str, pod: Object, find: FindObject) -> str
         return _value_of("Secret", reference, find, hint)
     if "configMapKeyRef" in source:
         return _value_of("ConfigMap", source["configMapKeyRef"], find)
-    raise CannotStartError("CreateContainerConfigError", f"env {name}: {', '.join(source)} needs a cluster")
+    problem = f"env {name}: {', '.join(source)} works on a cluster only"
+    raise CannotStartError("CreateContainerConfigError", problem)
 
 
 def _value_of(kind: str, reference: Object, find: FindObject, hint: str = "") -> str | None:
@@ -205,7 +206,8 @@ def _limit(resource: str, name: str, pod: Object) -> str:
     quantity = pod["spec"]["containers"][0].get("resources", {}).get(kind, {}).get(of)
     match = re.fullmatch(r"([0-9.]+)(m?)", quantity or "")
     if of != "cpu" or match is None:
-        raise CannotStartError("CreateContainerConfigError", f"env {name}: {resource} needs a cluster")
+        problem = f"env {name}: {resource} works on a cluster only"
+        raise CannotStartError("CreateContainerConfigError", problem)
     return str(ceil(Decimal(match[1]) / (1000 if match[2] else 1)))
 
 

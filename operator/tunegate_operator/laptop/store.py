@@ -271,7 +271,7 @@ def _validated(obj: Object) -> Object:
         raise InvalidError(f"metadata.namespace {namespace!r} is not a lower-case DNS label")
     for label, value in (metadata.get("labels") or {}).items():
         if not isinstance(value, str) or not _LABEL_VALUE.fullmatch(value) or len(value) > _LONGEST_LABEL:
-            raise InvalidError(f"metadata.labels[{label!r}]: {value!r} is not a label value")
+            raise InvalidError(f"metadata.labels[{label!r}]: {value!r} is not a valid label value")
     annotations = metadata.get("annotations") or {}
     if sum(len(k.encode()) + len(v.encode()) for k, v in annotations.items()) > _LARGEST_ANNOTATIONS:
         raise InvalidError("metadata.annotations are larger than 256 KiB")
