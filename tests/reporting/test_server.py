@@ -299,7 +299,7 @@ def test_many_new_tokens_do_not_delay_a_known_pod(engine):
         assert {each.result()[0] for each in refused} == {403}
 
 
-def test_hundred_pods_with_one_address_can_report_at_once(engine):
+def test_100_pods_with_one_address_can_report_at_once(engine):
     engine.jobs |= {f"job-{n}" for n in range(100)}
     with ThreadPoolExecutor(100) as pods:
         sent = [pods.submit(post, engine, report(jobUid=job), job=job) for job in sorted(engine.jobs)]

@@ -15,7 +15,8 @@ RELEASE = "tunegate"
 NAMESPACE = "tunegate-system"
 
 Objects = dict[tuple[str, str], dict[str, Any]]
-"""The objects of the chart by kind and name. If several namespaces have one name, the last object is here."""
+"""The objects of the chart by kind and name. Of objects with the same name in several namespaces, the
+last."""
 
 
 def chart_with_one_more_field(folder: Path) -> Path:

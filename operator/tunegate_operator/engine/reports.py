@@ -181,8 +181,8 @@ class ReportStore:
             raise StoreFullError("the operator holds too many reports that are not recorded yet")
 
     def _drop_recorded(self, keys: Iterable[tuple[str, str]]) -> Iterator[None]:
-        """Drop the recorded fields of one entry after another. Yields before the first and after each, so that
-        the caller can stop once there is room."""
+        """Drop the recorded fields of one entry after another. Yields before the first and after each, so
+        that the caller can stop once there is room."""
         yield
         for uid, name in keys:
             entry = self._jobs[uid][name]
