@@ -1,7 +1,7 @@
 """Measure the operator's load on a real API server, and its latency and memory: ``make bench-operator``.
 Arguments select parts by name.
 
-The kubelet is fake (:mod:`support.played_kubelet`); Jobs, tokens, garbage collection and the audit log are
+The kubelet is fake (:mod:`support.fake_kubelet`); Jobs, tokens, garbage collection and the audit log are
 real. Prints a table, and writes build/bench/operator.json.
 """
 
@@ -32,9 +32,9 @@ from measures import RESULTS, Measure, run
 
 from support.api_server import OPERATOR, ApiServer, api_server
 from support.builders import golden_text, make_config_map, make_gate, make_job
+from support.fake_kubelet import Address, FakeKubelet, FakePod
 from support.helm import NAMESPACE
 from support.operator_command import SERVICE, OperatorCommand, grant_rights, operator
-from support.played_kubelet import Address, PlayedKubelet, PlayedPod
 from support.waiting import eventually
 from support.world import STAGE
 from tunegate_api.contract import Role
@@ -114,16 +114,16 @@ def phases(api: client.ApiClient) -> Counter[str]:
 # API writes
 
 
-class HoldingKubelet(PlayedKubelet):
+class HoldingKubelet(FakeKubelet):
     """A kubelet whose training pods do not end if they start while ``hold`` is set. While
     ``reports_progress`` is set, they report their progress every second."""
 
     hold = False
     reports_progress = False
 
-    def play(self, pod: PlayedPod) -> None:
+    def run_pod(self, pod: FakePod) -> None:
         if not (self.hold and pod.role is Role.TRAIN):
-            super().play(pod)
+            super().run_pod(pod)
             return
         pod.start()
         for step in itertools.count(1):
@@ -206,18 +206,18 @@ def our_writes(server: ApiServer) -> Counter[tuple[str, str]]:
 # Latency
 
 
-class TimedKubelet(PlayedKubelet):
+class TimedKubelet(FakeKubelet):
     """A kubelet whose data pods complete and whose training pods do not end. While ``hold`` is set, it
     collects training pods instead of starting them, so that their starts can be timed."""
 
     def __init__(self, api: client.ApiClient) -> None:
         super().__init__(api, Address(api, NAMESPACE, SERVICE))
-        self.pending: list[PlayedPod] = []
+        self.pending: list[FakePod] = []
         self.hold = False
 
-    def play(self, pod: PlayedPod) -> None:
+    def run_pod(self, pod: FakePod) -> None:
         if pod.role is Role.DATA:
-            super().play(pod)
+            super().run_pod(pod)
         elif self.hold:
             self.pending.append(pod)
         else:
@@ -244,7 +244,7 @@ def latency_at_running_jobs() -> list[Measure]:
     ]
 
 
-def timed_starts(api: client.ApiClient, pods: list[PlayedPod]) -> list[float]:
+def timed_starts(api: client.ApiClient, pods: list[FakePod]) -> list[float]:
     """Start pods at an even rate. Returns the seconds from each pod's start to its job's status."""
     seen: dict[str, float] = {}
 
@@ -360,7 +360,7 @@ def store(api: client.ApiClient) -> None:
 def run_one_job() -> list[dict[str, Any]]:
     """Run one job. Returns its objects as the API server has them, the FineTuneJob first."""
     with cluster() as (server, api):
-        kubelet = PlayedKubelet(api, Address(api, NAMESPACE, SERVICE))
+        kubelet = FakeKubelet(api, Address(api, NAMESPACE, SERVICE))
         with operator(server, server.folder / "operator.log"), kubelet.running():
             apply(api, "orders")
             eventually(lambda: phases(api)["Succeeded"] == 1, seconds=120, what="Succeeded")

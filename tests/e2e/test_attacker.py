@@ -17,10 +17,10 @@ import pytest
 from kubernetes import client
 
 from support.attacker import Attacker, Target
+from support.fake_kubelet import Address
 from support.helm import NAMESPACE
 from support.masking import masked_status
 from support.node import Node
-from support.played_kubelet import Address
 from support.tiny_job import LONG, TinyJob
 from support.waiting import eventually
 from support.waiting_job import waiting_job

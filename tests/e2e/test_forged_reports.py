@@ -5,10 +5,10 @@ from datetime import UTC, datetime
 import pytest
 from kubernetes import client
 
+from support.fake_kubelet import Address, FakePod
 from support.forged import forged_pod, release
 from support.helm import NAMESPACE
 from support.node import Node
-from support.played_kubelet import Address, PlayedPod
 from support.tiny_job import LONG, TinyJob
 from support.waiting import eventually
 from tunegate_api.contract import Outcome, Report, Role, report_audience
@@ -16,7 +16,7 @@ from tunegate_api.contract import Outcome, Report, Role, report_audience
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
 
 
-def training_pod(node: Node, job: TinyJob) -> PlayedPod:
+def training_pod(node: Node, job: TinyJob) -> FakePod:
     """Wait until the job's training pod runs. Returns it for posting reports in its name."""
 
     def running() -> str:
@@ -26,7 +26,7 @@ def training_pod(node: Node, job: TinyJob) -> PlayedPod:
     name = eventually(running, seconds=240, what=f"{job.name} trains", pause=0.5)
     core = client.CoreV1Api(node.client)
     pod = core.read_namespaced_pod(name, job.namespace)
-    return PlayedPod(node.client, Address(node.client, NAMESPACE, "tunegate-reports"), pod)
+    return FakePod(node.client, Address(node.client, NAMESPACE, "tunegate-reports"), pod)
 
 
 def test_pod_in_another_namespace_is_refused(node: Node, namespace: str) -> None:

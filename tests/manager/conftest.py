@@ -7,9 +7,9 @@ import pytest
 from kubernetes import client
 
 from support.api_server import ApiServer, api_server
+from support.fake_kubelet import Address, FakeKubelet
 from support.helm import NAMESPACE
 from support.operator_command import SERVICE, grant_rights
-from support.played_kubelet import Address, PlayedKubelet
 from support.team import Team
 
 _names = (f"team-{n}" for n in itertools.count())
@@ -34,5 +34,5 @@ def team(api: client.ApiClient) -> Team:
 
 
 @pytest.fixture
-def kubelet(api: client.ApiClient) -> PlayedKubelet:
-    return PlayedKubelet(api, Address(api, NAMESPACE, SERVICE))
+def kubelet(api: client.ApiClient) -> FakeKubelet:
+    return FakeKubelet(api, Address(api, NAMESPACE, SERVICE))

@@ -11,11 +11,11 @@ import pytest
 from kubernetes import client
 from kubernetes.client import ApiException
 
+from support.fake_kubelet import Address, FakeKubelet, FakePod
 from support.forged import forged_pod, release
 from support.held_writes import held_status_writes
 from support.helm import NAMESPACE
 from support.operator_command import SERVICE, operator
-from support.played_kubelet import Address, PlayedKubelet, PlayedPod
 from support.team import Team
 from support.waiting import eventually
 from tunegate_api.contract import Outcome, Report, Role, report_audience
@@ -151,10 +151,10 @@ def _leader(api: client.ApiClient) -> str | None:
     return holder
 
 
-class Waiting(PlayedKubelet):
+class Waiting(FakeKubelet):
     """A kubelet whose data pods start and then do nothing."""
 
-    def play(self, pod: PlayedPod) -> None:
+    def run_pod(self, pod: FakePod) -> None:
         pod.start()
 
 

@@ -12,9 +12,9 @@ from kubernetes import client
 
 from support.api_server import CRDS, ApiServer
 from support.builders import make_job
+from support.fake_kubelet import Address, FakeKubelet, FakePod
 from support.helm import NAMESPACE
 from support.operator_command import SERVICE, operator
-from support.played_kubelet import Address, PlayedKubelet, PlayedPod
 from support.team import Team
 from support.waiting import eventually
 from tunegate_api.contract import Outcome, Role
@@ -24,14 +24,14 @@ pytestmark = pytest.mark.cluster
 ONE_OF_EACH = ["data", "gate", "publish", "train"]
 
 
-class PausedTraining(PlayedKubelet):
+class PausedTraining(FakeKubelet):
     """A kubelet whose training pods wait halfway."""
 
     def __init__(self, api: client.ApiClient) -> None:
         super().__init__(api, Address(api, NAMESPACE, SERVICE))
         self.may_end = threading.Event()
 
-    def run_role(self, pod: PlayedPod) -> Outcome:
+    def run_role(self, pod: FakePod) -> Outcome:
         if pod.role is Role.TRAIN:
             while not (self.may_end.wait(0.1) or self._stop.is_set()):
                 pass

@@ -18,7 +18,7 @@ from kubernetes import client, utils
 from kubernetes.client import ApiException
 from kubernetes.config import new_client_from_config_dict
 
-from support.played_kubelet import Address, PlayedPod
+from support.fake_kubelet import Address, FakePod
 from support.waiting_job import waiting_job
 from tunegate_api.contract import (
     REPORT_CA_VARIABLE,
@@ -70,7 +70,7 @@ class Attacker:
         self._grant_rights()
         self._api = self._log_in()
         self._core = client.CoreV1Api(self._api)
-        self._pods: list[PlayedPod] = []
+        self._pods: list[FakePod] = []
         self.answers: list[int] = []
         """The status codes of the posted reports; 0 if there was no answer."""
 
@@ -211,7 +211,7 @@ class Attacker:
         }
         return client.BatchV1Api(self._api).create_namespaced_job(self._namespace, job)
 
-    def _create_pod(self, name: str, job: Any, labels: dict[str, str], target: Target) -> PlayedPod:
+    def _create_pod(self, name: str, job: Any, labels: dict[str, str], target: Target) -> FakePod:
         owner = {
             "apiVersion": "batch/v1",
             "kind": "Job",
@@ -222,7 +222,7 @@ class Attacker:
         metadata = {"name": name, "labels": labels, "ownerReferences": [owner]}
         pod = {"metadata": metadata, "spec": self._pod_spec(target)}
         made = self._core.create_namespaced_pod(self._namespace, pod)
-        return PlayedPod(self._api, self._address, made)
+        return FakePod(self._api, self._address, made)
 
     def _pod_spec(self, target: Target) -> dict[str, Any]:
         container = {

@@ -4,7 +4,7 @@ from typing import Any
 
 from kubernetes import client
 
-from support.played_kubelet import Address, PlayedPod
+from support.fake_kubelet import Address, FakePod
 from support.waiting import eventually
 from tunegate_api import API_VERSION
 
@@ -12,7 +12,7 @@ FINALIZER = "example.com/hold"
 """Keeps the Job, which the garbage collector would delete because its owner is not in its namespace."""
 
 
-def forged_pod(api: client.ApiClient, namespace: str, pod: Any, job_uid: str, address: Address) -> PlayedPod:
+def forged_pod(api: client.ApiClient, namespace: str, pod: Any, job_uid: str, address: Address) -> FakePod:
     """Create a pod in ``namespace`` that imitates ``pod`` of another namespace, and that no node runs."""
     labels = {k: v for k, v in pod.metadata.labels.items() if "tunegate" in k or "tunegate" in v}
     environment = [{"name": e.name, "value": e.value} for e in pod.spec.containers[0].env or [] if e.value]
@@ -37,7 +37,7 @@ def forged_pod(api: client.ApiClient, namespace: str, pod: Any, job_uid: str, ad
         pods = core.list_namespaced_pod(namespace, label_selector="job-name=forged").items
         return pods[0] if pods else None
 
-    return PlayedPod(api, address, eventually(made, seconds=60, what="the forged pod exists"))
+    return FakePod(api, address, eventually(made, seconds=60, what="the forged pod exists"))
 
 
 def release(api: client.ApiClient, namespace: str) -> None:

@@ -57,7 +57,7 @@ class Address:
         return found.endpoints[0].addresses[0], found.ports[0].port
 
 
-class PlayedPod:
+class FakePod:
     """A fake pod, with a real token, reports and status."""
 
     def __init__(
@@ -148,7 +148,7 @@ class PlayedPod:
         self._core.patch_namespaced_pod_status(meta.name, meta.namespace, {"status": status})
 
 
-class PlayedKubelet:
+class FakeKubelet:
     """Runs pods as they appear, each in a thread, with the results of ``script``."""
 
     def __init__(self, api: client.ApiClient, address: Address, script: Script | None = None) -> None:
@@ -156,7 +156,7 @@ class PlayedKubelet:
         self._core = client.CoreV1Api(api)
         self._address = address
         self._script = script or Script()
-        self.seen: dict[str, PlayedPod] = {}
+        self.seen: dict[str, FakePod] = {}
         self.failures: list[str] = []
         self._stop = threading.Event()
         self._pods = ThreadPoolExecutor(max_workers=32, thread_name_prefix="pod")
@@ -172,13 +172,13 @@ class PlayedKubelet:
             thread.join()
             self._pods.shutdown(cancel_futures=True)
 
-    def play(self, pod: PlayedPod) -> None:
+    def run_pod(self, pod: FakePod) -> None:
         """Run a pod from its start to its end. Subclasses may override it."""
         pod.start()
         outcome = self.run_role(pod)
         pod.finish(outcome=outcome)
 
-    def run_role(self, pod: PlayedPod) -> Outcome:
+    def run_role(self, pod: FakePod) -> Outcome:
         sequence = itertools.count(1)
         match pod.role:
             case Role.DATA:
@@ -194,7 +194,7 @@ class PlayedKubelet:
         pod.report(next(sequence), outcome=Outcome.COMPLETED, **content)
         return Outcome.COMPLETED
 
-    def _train(self, pod: PlayedPod, sequence: Iterator[int]) -> dict[str, Any]:
+    def _train(self, pod: FakePod, sequence: Iterator[int]) -> dict[str, Any]:
         """Report each checkpoint. Returns the content of the last report."""
         content: dict[str, Any] = {}
         results = Results(sets=self._script.sets(), evaluations=[self._script.evaluation(Subject.START, 0)])
@@ -222,12 +222,12 @@ class PlayedKubelet:
                     and pod.status.phase == "Pending"
                     and not pod.metadata.deletion_timestamp
                 ):
-                    self.seen[uid] = PlayedPod(self._api, self._address, pod, self._stop)
+                    self.seen[uid] = FakePod(self._api, self._address, pod, self._stop)
                     self._pods.submit(self._guarded, self.seen[uid])
 
-    def _guarded(self, pod: PlayedPod) -> None:
+    def _guarded(self, pod: FakePod) -> None:
         try:
-            self.play(pod)
+            self.run_pod(pod)
         except Exception as error:  # noqa: BLE001 - shown by the test
             self.failures.append(f"{pod.role}: {error!r}")
 
