@@ -15,7 +15,7 @@ from tunegate_api.plan import Plan
 from tunegate_trainer.tracking.mlflow_tracker import parameter_texts
 from tunegate_trainer.tracking.runs import stage_parameters
 
-pytestmark = [pytest.mark.model, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.model, pytest.mark.slow, pytest.mark.timeout(600)]
 
 TOKEN = "token-of-the-tracker"
 SECRET = {

@@ -3,11 +3,14 @@
 import signal
 from pathlib import Path
 
+import pytest
+
 from support.waiting import eventually
 
 MLFLOW = {"mlflow": {"uri": "http://mlflow.internal", "experiment": "orders"}}
 
 
+@pytest.mark.slow
 def test_same_command_sends_remaining_metrics_once_the_tracker_is_reachable(quick):
     quick.write(Path("/nowhere"), tracking=MLFLOW)
     quick.environment["STAND_IN_UNREACHABLE"] = "mlflow"
@@ -27,6 +30,7 @@ def test_same_command_sends_remaining_metrics_once_the_tracker_is_reachable(quic
     assert quick.object() == ended, "nothing is left to send"
 
 
+@pytest.mark.slow
 def test_metrics_of_removed_files_are_not_sent(quick):
     """The remaining files have less than the trackers received already."""
     quick.write(Path("/nowhere"), tracking=MLFLOW, ttlSecondsAfterFinished=0)
