@@ -1,24 +1,34 @@
 """A run that the operator or a person ended leaves no process, and a report that shows the reason."""
 
+from collections.abc import Iterator
 from copy import deepcopy
 from pathlib import Path
+from subprocess import CompletedProcess
+
+import pytest
+
+from support.command import Command, stand_in_environment
 
 
-def test_command_waits_for_a_trainer_that_the_operator_stopped(quick):
-    quick.write(Path("/nowhere"), activeDeadlineSeconds=8)
-    quick.environment["STAND_IN"] = "trains"
-    result = quick("run", "manifests")
+@pytest.fixture(scope="module")
+def overdue(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Command, CompletedProcess[str]]]:
+    """A job whose training was longer than its deadline, and what the command printed."""
+    command = Command(tmp_path_factory.mktemp("overdue"), stand_in_environment() | {"STAND_IN": "trains"})
+    command.write(Path("/nowhere"), activeDeadlineSeconds=8)
+    yield command, command("run", "manifests")
+    command.kill()
+
+
+def test_command_waits_for_a_trainer_that_the_operator_stopped(overdue):
+    command, result = overdue
     assert result.returncode == 1, result.stdout
-    assert quick.status()["failure"]["reason"] == "DeadlineExceeded"
-    assert quick.pods() == []
-    assert "saved" in quick.logs()
+    assert command.status()["failure"]["reason"] == "DeadlineExceeded"
+    assert command.pods() == []
+    assert "saved" in command.logs()
 
 
-def test_report_shows_a_failure_that_the_trainer_could_not_know(quick):
-    quick.write(Path("/nowhere"), activeDeadlineSeconds=8)
-    quick.environment["STAND_IN"] = "trains"
-    quick("run", "manifests")
-    page = (quick.runs / "orders" / "report.html").read_text()
+def test_report_shows_a_failure_that_the_trainer_could_not_know(overdue):
+    page = (overdue[0].runs / "orders" / "report.html").read_text()
     assert "<strong>Failed</strong> DeadlineExceeded: " in page
     assert "<title>Failed - orders</title>" in page
     assert "report of train" in page
