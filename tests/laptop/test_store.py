@@ -13,7 +13,7 @@ from tunegate_operator.engine.cluster import AlreadyExistsError, ClusterError, I
 from tunegate_operator.engine.objects import uid_of
 from tunegate_operator.engine.owners import owner_reference
 from tunegate_operator.laptop.object_folder import ObjectFolder, to_yaml
-from tunegate_operator.laptop.store import ObjectStore
+from tunegate_operator.laptop.store import KEPT_EVENTS, ObjectStore
 
 
 def config_map(name: str = "cm", **data: str) -> Object:
@@ -155,21 +155,20 @@ def test_config_map_above_1_mib_is_refused() -> None:
         ObjectStore(FakeClock()).create(config_map(x="y" * (1024 * 1024 + 1)))
 
 
-def test_events_are_counted_and_the_oldest_dropped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tunegate_operator.laptop.store.KEPT_EVENTS", 10)
+def test_events_are_counted_and_the_oldest_dropped(tmp_path: Path) -> None:
     clock = FakeClock()
     store = ObjectStore(clock, ObjectFolder(tmp_path))
     regarding = store.create(gate())
-    for number in range(15):
+    for number in range(KEPT_EVENTS + 5):
         clock.advance(1)
         store.record_event(regarding, "Normal", "Trained", f"step {number}")
         store.record_event(regarding, "Warning", "Regressing", "golden -6.0 points")
     for kept in (store, ObjectStore(clock, ObjectFolder(tmp_path))):
         events = {event["message"]: event for event in kept.list_objects("Event")}
-        assert len(events) == 10
-        assert events["golden -6.0 points"]["count"] == 15
+        assert len(events) == KEPT_EVENTS
+        assert events["golden -6.0 points"]["count"] == KEPT_EVENTS + 5
         assert "step 0" not in events
-        assert "step 14" in events
+        assert f"step {KEPT_EVENTS + 4}" in events
 
 
 def test_name_of_a_terminating_object_is_not_reused() -> None:

@@ -100,11 +100,12 @@ def test_report_is_passed_to_the_engine_and_acknowledged(engine):
     assert engine.taken == [report(results={"sets": {}, "evaluations": []}, published=[])]
 
 
-def test_report_not_in_status_in_time_is_answered_503(engine, monkeypatch):
-    monkeypatch.setattr(server, "ACKNOWLEDGE_SECONDS", 0.2)
+def test_report_not_in_status_in_time_is_answered_503():
+    engine = Engine()
+    engine.jobs.add(JOB)
     engine.acknowledge = None
-    code, message = post(engine, report())
-    assert (code, message) == (503, "the report is not in status yet")
+    with serving(engine, limits=Limits(acknowledgement=0.2)):
+        assert post(engine, report()) == (503, "the report is not in status yet")
 
 
 def test_report_on_a_job_deleted_meanwhile_is_answered_404(engine):

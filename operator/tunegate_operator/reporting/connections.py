@@ -41,6 +41,8 @@ class Limits:
     """Includes the wait while other reports of the same job are read."""
     held: int = 16 * 1024 * 1024
     """Total bytes of all bodies that are being read or wait to be parsed."""
+    acknowledgement: float = 20.0
+    """Until a report is in status. Then the sender is asked to retry."""
     connection: float = 90.0
     """The whole connection: more than handshake, headers, body and acknowledgement together."""
     tls_close: float = 5.0

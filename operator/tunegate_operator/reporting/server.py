@@ -34,8 +34,6 @@ logger = logging.getLogger(__name__)
 _silent = logger.getChild("http")
 _silent.setLevel(logging.CRITICAL)
 
-ACKNOWLEDGE_SECONDS = 20.0
-"""How long a request waits for its report to be in status before the sender is asked to retry."""
 SHUTDOWN_SECONDS = 5.0
 """How long shutdown waits for requests that are being answered."""
 LINGER_SECONDS = 5.0
@@ -227,7 +225,7 @@ class ReportServer:
             return self._take(report.model_dump(mode="json", by_alias=True, exclude_none=True))
 
     async def _wait_for_acknowledgement(self, promise: "Future[None]") -> web.Response:
-        done, _ = await asyncio.wait([asyncio.wrap_future(promise)], timeout=ACKNOWLEDGE_SECONDS)
+        done, _ = await asyncio.wait([asyncio.wrap_future(promise)], timeout=self._limits.acknowledgement)
         if not done:
             promise.cancel()
             return _retry_later("the report is not in status yet")
