@@ -22,7 +22,7 @@ from tunegate_trainer.evaluate.merged import merged_adapter
 from tunegate_trainer.models.shape import model_shape
 from tunegate_trainer.roles.train import make_trainer, trainer_arguments
 from tunegate_trainer.tokens.examples import Example, completion_tokens, example
-from tunegate_trainer.tokens.shared_prefix import part_sizes
+from tunegate_trainer.tokens.shared_prefix import segment_sizes
 from tunegate_trainer.train.dataset import preference_example, training_dataset
 from tunegate_trainer.train.preference import without_dropout
 from tunegate_trainer.train.start import Start, load_start, trainable
@@ -222,7 +222,7 @@ def measured(one: Configuration, scratch: Path) -> tuple[Allocated, Memory]:
     largest = Pass.of(
         [len(made["input_ids"]) for made in first],
         sum(map(completion_tokens, first)),
-        () if stage.lora_dropout else part_sizes(first),
+        () if stage.lora_dropout else segment_sizes(first),
     )
     return allocated, estimate(
         model_shape(folder), stage, largest, accelerator="CPU", checkpointing=one.checkpointing

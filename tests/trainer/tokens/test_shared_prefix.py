@@ -1,4 +1,4 @@
-"""What packed examples begin with is computed once: the same losses, and nothing that has a label."""
+"""Shared prefixes of packed examples: losses stay the same, and no labelled token is shared."""
 
 import random
 from pathlib import Path
@@ -14,7 +14,12 @@ from tunegate_trainer.models.loading import load_base
 from tunegate_trainer.roles import train as train_role
 from tunegate_trainer.tokens.examples import Example, example
 from tunegate_trainer.tokens.likelihood import flatten, log_probs, token_losses
-from tunegate_trainer.tokens.shared_prefix import let_share, part_sizes, share_beginnings, shares_beginnings
+from tunegate_trainer.tokens.shared_prefix import (
+    allow_shared_prefixes,
+    allows_shared_prefixes,
+    segment_sizes,
+    share_prefixes,
+)
 from tunegate_trainer.train import start
 from tunegate_trainer.train.attention import BY_EXAMPLE
 from tunegate_trainer.train.packing import can_share
@@ -22,26 +27,26 @@ from tunegate_trainer.train.packing import can_share
 CPU = torch.device("cpu")
 
 
-def some(rng: random.Random, count: int) -> list[int]:
+def random_tokens(rng: random.Random, count: int) -> list[int]:
     return [rng.randrange(3, 300) for _ in range(count)]
 
 
 def pairs(count: int, system: int = 30, prompt: int = 40) -> list[Example]:
-    """Two answers for each prompt, all behind one system message."""
+    """Return two examples for each of ``count`` prompts, all after one system message."""
     rng = random.Random(1)
-    same, examples = some(rng, system), []
+    system_message, examples = random_tokens(rng, system), []
     for _ in range(count):
-        asked = same + some(rng, prompt + rng.randrange(20))
-        examples += [example(asked, some(rng, 3 + rng.randrange(8))) for _ in range(2)]
+        tokens = system_message + random_tokens(rng, prompt + rng.randrange(20))
+        examples += [example(tokens, random_tokens(rng, 3 + rng.randrange(8))) for _ in range(2)]
     return examples
 
 
 @pytest.mark.parametrize("length", [40, 300], ids=["short", "long"])
-def test_losses_and_gradients_are_those_of_whole_examples(base_model: Path, length: int) -> None:
+def test_losses_and_gradients_equal_those_without_sharing(base_model: Path, length: int) -> None:
     model = load_base(base_model, "float32", CPU)
     model.set_attn_implementation(BY_EXAMPLE)
     whole = flatten(pairs(2, prompt=length))
-    shared = share_beginnings(whole)
+    shared = share_prefixes(whole)
     assert shared["input_ids"].numel() < 0.6 * whole["input_ids"].numel()
     found = []
     for inputs in (whole, shared):
@@ -57,34 +62,34 @@ def test_losses_and_gradients_are_those_of_whole_examples(base_model: Path, leng
         assert torch.dist(gradient, other_gradients[name]) <= 1e-4 * gradient.norm(), name
 
 
-def test_a_part_goes_on_from_what_its_example_begins_with() -> None:
+def test_segments_refer_to_their_shared_prefix() -> None:
     one, two, three = (example([*range(20), *end], [7, 8]) for end in ([31, 32], [41], [51]))
     inputs = flatten([one, two, three])
-    shared = share_beginnings(inputs)
+    shared = share_prefixes(inputs)
     assert shared["input_ids"].tolist() == [[*range(20), 31, 32, 7, 8, 41, 7, 8, 51, 7, 8]]
     assert shared["position_ids"].tolist() == [[*range(20), 20, 21, 22, 23, 20, 21, 22, 20, 21, 22]]
     assert shared["cu_seq_lens_q"].tolist() == [0, 20, 24, 27, 30]
-    assert shared["beginnings"] == [(), (0,), (0,), (0,)]
+    assert shared["shared_prefixes"] == [(), (0,), (0,), (0,)]
     assert shared["seq_idx"][0, 20:].tolist() == [0, 0, 0, 0, 1, 1, 1, 2, 2, 2]
-    assert flatten([one, two, three])["labels"].equal(inputs["labels"]), "left as they were"
+    assert flatten([one, two, three])["labels"].equal(inputs["labels"]), "the inputs are not changed"
 
 
-def test_of_each_part_it_is_known_how_many_tokens_it_sees() -> None:
-    asked = [example([*range(20), 31, 32], [7, 8]), example([*range(20), 41], [7, 8])]
-    assert part_sizes(asked) == [(20, 20), (4, 24), (3, 23)]
-    assert part_sizes(asked[:1]) == [(24, 24)]
+def test_segment_sizes_count_the_tokens_attended_to() -> None:
+    examples = [example([*range(20), 31, 32], [7, 8]), example([*range(20), 41], [7, 8])]
+    assert segment_sizes(examples) == [(20, 20), (4, 24), (3, 23)]
+    assert segment_sizes(examples[:1]) == [(24, 24)]
 
 
-def test_what_predicts_a_label_is_every_examples_own() -> None:
+def test_token_that_predicts_the_first_label_is_not_shared() -> None:
     twice = [example(list(range(30)), [7, 8])] * 2
-    shared = share_beginnings(flatten(twice))
+    shared = share_prefixes(flatten(twice))
     assert shared["cu_seq_lens_q"].tolist() == [0, 29, 32, 35]
     assert shared["labels"][0, 29:].tolist() == [-100, 7, 8, -100, 7, 8]
 
 
-def test_of_a_chat_the_first_answer_is_where_sharing_ends() -> None:
+def test_shared_prefix_of_chats_ends_before_the_first_answer() -> None:
     chat: Example = {"input_ids": list(range(60)), "labels": [-100] * 25 + [25] + [-100] * 33 + [59]}
-    shared = share_beginnings(flatten([chat, chat]))
+    shared = share_prefixes(flatten([chat, chat]))
     assert shared["cu_seq_lens_q"].tolist() == [0, 24, 60, 96]
 
 
@@ -95,11 +100,11 @@ def test_of_a_chat_the_first_answer_is_where_sharing_ends() -> None:
         [example(list(range(50)), [7])],
         [example([i, *range(50)], [7]) for i in range(3)],
     ],
-    ids=["too little", "one example", "nothing alike"],
+    ids=["short prefix", "one example", "no common prefix"],
 )
-def test_where_it_saves_nothing_the_row_stays_as_it_is(examples: list[Example]) -> None:
+def test_row_is_unchanged_where_sharing_saves_nothing(examples: list[Example]) -> None:
     inputs = flatten(examples)
-    assert share_beginnings(inputs) is inputs
+    assert share_prefixes(inputs) is inputs
 
 
 def mistral(folder: Path, *, window: int | None = None, dropout: float = 0.0) -> Any:
@@ -108,63 +113,63 @@ def mistral(folder: Path, *, window: int | None = None, dropout: float = 0.0) ->
     return load_base(save_random_model(path, MistralConfig, intermediate_size=64, **settings), "float32", CPU)
 
 
-def test_a_model_with_a_window_shares_nothing(tmp_path: Path) -> None:
+def test_model_with_sliding_window_shares_no_prefixes(tmp_path: Path) -> None:
     for window, shares in ((None, True), (64, False)):
         model = mistral(tmp_path, window=window).train()
-        assert not can_share(model), "with sdpa of the whole row"
+        assert not can_share(model), "not while sdpa attends over the whole row"
         model.set_attn_implementation(BY_EXAMPLE)
         assert can_share(model) is shares
         assert model.training
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_a_real_model_shares_in_each_type(base_model: Path, dtype: str) -> None:
+def test_real_model_shares_prefixes_in_each_dtype(base_model: Path, dtype: str) -> None:
     model = load_base(base_model, dtype, CPU)
     model.set_attn_implementation(BY_EXAMPLE)
     assert can_share(model)
 
 
-def test_a_shared_pass_that_fails_leaves_examples_whole(
+def test_prefixes_are_not_shared_if_the_trial_pass_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def unknown(inputs: dict[str, Any]) -> dict[str, Any]:
-        return {**share_beginnings(inputs), "cu_seq_lens_q": torch.tensor([0, 1])}
+    def wrong_lengths(inputs: dict[str, Any]) -> dict[str, Any]:
+        return {**share_prefixes(inputs), "cu_seq_lens_q": torch.tensor([0, 1])}
 
-    monkeypatch.setattr("tunegate_trainer.train.packing.share_beginnings", unknown)
+    monkeypatch.setattr("tunegate_trainer.train.packing.share_prefixes", wrong_lengths)
     model = mistral(tmp_path)
     model.set_attn_implementation(BY_EXAMPLE)
     assert not can_share(model)
     assert model.training is False
 
 
-def test_a_model_with_dropout_of_its_own_shares_nothing(tmp_path: Path) -> None:
+def test_model_with_attention_dropout_shares_no_prefixes(tmp_path: Path) -> None:
     for dropout, shares in ((0.0, True), (0.1, False)):
         model = mistral(tmp_path, dropout=dropout)
         model.set_attn_implementation(BY_EXAMPLE)
         before = torch.get_rng_state()
         assert can_share(model) is shares
-        assert torch.get_rng_state().equal(before), "what is drawn later is the same"
+        assert torch.get_rng_state().equal(before), "the trial does not advance the random state"
 
 
-def test_a_model_that_does_not_go_on_from_what_is_shared_is_found_out(
+def test_model_that_ignores_shared_prefixes_is_detected(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def forgotten(inputs: dict[str, Any]) -> dict[str, Any]:
-        return {name: value for name, value in share_beginnings(inputs).items() if name != "beginnings"}
+    def without_prefixes(inputs: dict[str, Any]) -> dict[str, Any]:
+        return {name: value for name, value in share_prefixes(inputs).items() if name != "shared_prefixes"}
 
-    monkeypatch.setattr("tunegate_trainer.train.packing.share_beginnings", forgotten)
+    monkeypatch.setattr("tunegate_trainer.train.packing.share_prefixes", without_prefixes)
     model = mistral(tmp_path)
     model.set_attn_implementation(BY_EXAMPLE)
     assert not can_share(model)
 
 
-def test_each_example_draws_its_own_dropout(make_root: Any) -> None:
+def test_lora_dropout_turns_shared_prefixes_off(make_root: Any) -> None:
     def shares(**parameters: float) -> bool:
         root: TrainerRoot = make_root(parameters=parameters)
         context = root.context()
         stage = context.plan.stages[0]
         found = start.Start(root.base_model, context.plan.model.digest)
-        return shares_beginnings(start.load_start(found, stage.parameters, CPU))
+        return allows_shared_prefixes(start.load_start(found, stage.parameters, CPU))
 
     assert shares(lora_dropout=0.0)
     assert not shares(lora_dropout=0.1)
@@ -172,34 +177,32 @@ def test_each_example_draws_its_own_dropout(make_root: Any) -> None:
 
 @pytest.fixture
 def computed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many tokens each pass computed that may share beginnings."""
+    """Token counts of the passes that may share prefixes, after sharing."""
     counts: list[int] = []
 
     def counted(inputs: dict[str, Any]) -> dict[str, Any]:
-        shared = share_beginnings(inputs)
+        shared = share_prefixes(inputs)
         counts.append(shared["input_ids"].numel())
         return shared
 
     for module in ("tokens.likelihood", "train.trainer"):
-        monkeypatch.setattr(f"tunegate_trainer.{module}.share_beginnings", counted)
+        monkeypatch.setattr(f"tunegate_trainer.{module}.share_prefixes", counted)
     return counts
 
 
-def test_answers_of_unequal_length_to_one_prompt_are_scored_side_by_side(
-    base_model: Path, computed: list[int]
-) -> None:
+def test_log_probs_share_prompts_of_answers_of_unequal_length(base_model: Path, computed: list[int]) -> None:
     rng = random.Random(2)
-    asked = [some(rng, 40) for _ in range(3)]
-    examples = [example(prompt, some(rng, n)) for n in (4, 30) for prompt in asked]
+    prompts = [random_tokens(rng, 40) for _ in range(3)]
+    examples = [example(prompt, random_tokens(rng, n)) for n in (4, 30) for prompt in prompts]
     model = load_base(base_model, "float32", CPU)
     model.set_attn_implementation(BY_EXAMPLE)
     whole = log_probs(model, examples)
-    let_share(model)
+    allow_shared_prefixes(model)
     assert log_probs(model, examples) == pytest.approx(whole, rel=1e-5)
     assert computed == [sum(len(one["input_ids"]) for one in examples) - 3 * 39]
 
 
-def test_a_run_is_the_same_with_fewer_tokens_computed(
+def test_training_with_shared_prefixes_gives_the_same_losses(
     make_root: Any, computed: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one, other = (make_root(parameters={"lora_dropout": 0.0}) for _ in range(2))

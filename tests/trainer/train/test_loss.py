@@ -16,13 +16,13 @@ from tunegate_trainer.roles import train as train_role
 from tunegate_trainer.tokens.chat import load_tokenizer
 from tunegate_trainer.tokens.examples import tokenize_rows
 from tunegate_trainer.tokens.rows import Row
-from tunegate_trainer.tokens.shared_prefix import let_share, share_beginnings
+from tunegate_trainer.tokens.shared_prefix import allow_shared_prefixes, share_prefixes
 from tunegate_trainer.train.attention import BY_EXAMPLE
 from tunegate_trainer.train.dataset import training_dataset, training_order
 from tunegate_trainer.train.start import trainable
 from tunegate_trainer.train.trainer import CompletionTrainer
 
-SHARED = "shared beginnings"
+SHARED = "shared prefixes"
 
 
 @pytest.fixture(params=["sdpa", BY_EXAMPLE, SHARED])
@@ -34,7 +34,7 @@ def trainer(request, make_root, base_model) -> CompletionTrainer:
     base = load_base(base_model, "float32", cpu)
     base.set_attn_implementation("sdpa" if request.param == "sdpa" else BY_EXAMPLE)
     if request.param == SHARED:
-        let_share(base)
+        allow_shared_prefixes(base)
     model = trainable(base, plan.model, stage.parameters)
     for name, parameter in model.named_parameters():
         if "lora_B" in name:
@@ -51,7 +51,7 @@ def trainer(request, make_root, base_model) -> CompletionTrainer:
 
 def micro_batch(trainer: CompletionTrainer) -> dict[str, Any]:
     batch: dict[str, Any] = next(iter(trainer.get_train_dataloader()))
-    assert "beginnings" in share_beginnings(batch), "the template's"
+    assert "shared_prefixes" in share_prefixes(batch), "the template's"
     return batch
 
 

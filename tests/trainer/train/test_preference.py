@@ -23,7 +23,11 @@ from tunegate_trainer.tokens.chat import load_tokenizer
 from tunegate_trainer.tokens.examples import Example, tokenize_pairs
 from tunegate_trainer.tokens.likelihood import log_probs
 from tunegate_trainer.tokens.rows import PAIRS_PREFIX, read_pairs
-from tunegate_trainer.tokens.shared_prefix import let_share, share_beginnings, shares_beginnings
+from tunegate_trainer.tokens.shared_prefix import (
+    allow_shared_prefixes,
+    allows_shared_prefixes,
+    share_prefixes,
+)
 from tunegate_trainer.train import preference
 from tunegate_trainer.train.attention import BY_EXAMPLE
 from tunegate_trainer.train.dataset import preference_example, training_dataset
@@ -43,7 +47,7 @@ def tuned_model(
     base = load_base(base_model, "float32", CPU)
     base.set_attn_implementation(attention)
     if shares:
-        let_share(base)
+        allow_shared_prefixes(base)
     model = trainable(base, plan.model, stage.parameters)
     torch.manual_seed(3)
     for name, parameter in model.named_parameters():
@@ -108,8 +112,8 @@ def test_loss_and_gradients_are_those_of_trl_on_the_same_pairs(
     model = tuned_model(base_model, dpo_root, attention, shares=shares)
     ours = make_trainer(model, dpo_root, base_model, examples, loss)
     batch = next(iter(ours.get_train_dataloader()))
-    assert "beginnings" in share_beginnings(batch), "a pair has one prompt"
-    assert shares_beginnings(model) is shares
+    assert "shared_prefixes" in share_prefixes(batch), "a pair has one prompt"
+    assert allows_shared_prefixes(model) is shares
     found = ours.compute_loss(model, dict(batch), num_items_in_batch=0)
     found_gradients = gradients(model, found)
 

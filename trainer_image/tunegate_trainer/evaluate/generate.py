@@ -17,7 +17,7 @@ from tunegate_trainer.evaluate.scorers import Output
 from tunegate_trainer.models.loading import is_sharded, no_gradients
 from tunegate_trainer.tokens.chat import encode, stop_token_ids, without_special_tokens
 from tunegate_trainer.tokens.reasoning import Reasoning, reasoning_of, without_reasoning
-from tunegate_trainer.tokens.shared_prefix import common_tokens
+from tunegate_trainer.tokens.shared_prefix import common_prefix_length
 
 _COMPACT = 8
 """Finished answers leave the batch once they are one in this many: one that runs on costs the others nothing,
@@ -112,7 +112,7 @@ def greedy(model: Any, prompts: list[list[int]], max_new_tokens: int, stops: lis
     causal_lm = model.get_base_model() if hasattr(model, "get_base_model") else model
     device = model.device
     cache = DynamicCache(config=causal_lm.config)
-    shared = min(common_tokens(prompts), min(map(len, prompts)) - 1)  # at least one of each is left
+    shared = min(common_prefix_length(prompts), min(map(len, prompts)) - 1)  # at least one of each is left
     is_plain = all(type(layer) is DynamicLayer for layer in cache.layers)
     if not is_plain or shared * (len(prompts) - 1) < _WORTH_SHARING:
         # Padding would stand between a prompt's two parts: a sliding window counts it, and a state that runs

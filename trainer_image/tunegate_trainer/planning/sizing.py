@@ -18,7 +18,7 @@ from tunegate_trainer.process.errors import GpuTooSmallError
 from tunegate_trainer.tokens.chat import encode
 from tunegate_trainer.tokens.examples import examples_of
 from tunegate_trainer.tokens.rows import Pair, Row
-from tunegate_trainer.tokens.shared_prefix import part_sizes
+from tunegate_trainer.tokens.shared_prefix import segment_sizes
 
 LargestPass = Callable[[int], Pass]
 """The pass of so many rows or pairs that needs most."""
@@ -188,7 +188,7 @@ def _largest_of_pairs(
     def of(count: int) -> Pass:
         longest = [examples_of(tokenizer, pair.labelled.row) for pair in ordered[:count]]
         lengths = [len(one["input_ids"]) for both in longest for one in both]
-        parts = [size for both in longest for size in part_sizes(both)] if shares else ()
+        parts = [size for both in longest for size in segment_sizes(both)] if shares else ()
         return Pass.of(lengths, _most_learned(pairs, count), parts)
 
     return of

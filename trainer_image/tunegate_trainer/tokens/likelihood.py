@@ -12,7 +12,7 @@ from tunegate_trainer.distributed.ranks import ALONE, Ranks
 from tunegate_trainer.models.loading import is_sharded, no_gradients
 from tunegate_trainer.process.errors import is_out_of_memory
 from tunegate_trainer.tokens.examples import IGNORED, TOKENS_PER_PASS, Example
-from tunegate_trainer.tokens.shared_prefix import share_beginnings, shares_beginnings
+from tunegate_trainer.tokens.shared_prefix import allows_shared_prefixes, share_prefixes
 
 
 def flatten(examples: Sequence[Example]) -> dict[str, Any]:
@@ -151,8 +151,8 @@ def _sums(model: Any, examples: Sequence[Example]) -> list[float]:
         name: value.to(model.device) if isinstance(value, torch.Tensor) else value
         for name, value in flatten(examples).items()
     }
-    if shares_beginnings(model):
-        inputs = share_beginnings(inputs)
+    if allows_shared_prefixes(model):
+        inputs = share_prefixes(inputs)
     losses, numbers, _ = token_losses(model, inputs)
     sums: list[float] = (
         torch.zeros(len(examples), device=losses.device).index_add(0, numbers, -losses).tolist()

@@ -1,8 +1,9 @@
-"""Packed examples that begin alike: what they share is computed once.
+"""Shared prefixes of packed examples: tokens that several examples start with are computed once.
 
-A system message, an instruction, or the prompt of both answers of a pair: each token there has the same
-hidden states in all of them, since it sees what stands before it alone. So the row holds it once, and the
-parts behind go on from it: losses and gradients are the same.
+A shared prefix is a system message, an instruction, or the prompt of both answers of a pair. Each of its
+tokens has the same hidden states in every example, because a token attends only to the tokens before it. The
+row therefore holds the prefix once, and the rest of each example attends to it. Losses and gradients stay the
+same.
 """
 
 from collections.abc import Sequence
@@ -15,102 +16,105 @@ import torch
 from tunegate_trainer.tokens.examples import IGNORED, Example
 
 _WORTH_SHARING = 16
-"""Tokens that a part must save: its attention is a call of its own in each layer."""
+"""Tokens that a shared prefix must save, because each segment costs one more attention call per layer."""
 
 
-_FLAG = "shares_beginnings"
+_FLAG = "allows_shared_prefixes"
 
 
-def let_share(model: Any) -> None:
-    """Note that a model, or one with an adapter around it, computes the same where beginnings are shared."""
+def allow_shared_prefixes(model: Any) -> None:
+    """Record that a model, or the base inside an adapter, computes the same losses with shared prefixes."""
     setattr(model, _FLAG, True)
 
 
-def shares_beginnings(model: Any) -> bool:
-    """Whether that was noted."""
+def allows_shared_prefixes(model: Any) -> bool:
+    """Return whether :func:`allow_shared_prefixes` was called for a model, or the base inside an adapter."""
     return bool(getattr(model, _FLAG, False))
 
 
 @dataclass(frozen=True)
-class _Part:
-    """Tokens ``start`` to ``end`` of an example, which go on from the parts of those numbers."""
+class _Segment:
+    """Tokens ``start`` to ``end`` of an example. ``prefix`` has the indices of the segments before them."""
 
     example: int
     start: int
     end: int
-    behind: tuple[int, ...] = ()
+    prefix: tuple[int, ...] = ()
 
 
-def share_beginnings(inputs: dict[str, Any]) -> dict[str, Any]:
-    """The same row of concatenated examples, where what examples share stands once.
+def share_prefixes(inputs: dict[str, Any]) -> dict[str, Any]:
+    """Return the same row of concatenated examples with each shared prefix once.
 
-    ``inputs`` as :func:`tunegate_trainer.tokens.likelihood.flatten` makes it. Adds ``beginnings``, for
-    :func:`tunegate_trainer.train.attention.attend_by_example`, where something is shared. No label is, nor
-    what predicts the first one.
+    ``inputs`` has the form that :func:`tunegate_trainer.tokens.likelihood.flatten` returns. If something is
+    shared, the result also has ``shared_prefixes``: for each segment, the indices of the segments of its
+    prefix. :func:`tunegate_trainer.train.attention.attend_by_example` reads it. A prefix ends before the
+    token that predicts the first label, so no label is shared.
     """
     edges = inputs["cu_seq_lens_q"].tolist()
     ids, labels = inputs["input_ids"][0].tolist(), inputs["labels"][0].tolist()
     examples: list[Example] = [
         {"input_ids": ids[start:end], "labels": labels[start:end]} for start, end in pairwise(edges)
     ]
-    parts = _parts(examples)
-    if len(parts) == len(examples):
+    segments = _segments(examples)
+    if len(segments) == len(examples):
         return inputs
     kept = torch.cat(
-        [torch.arange(p.start, p.end) + edges[p.example] for p in parts],
+        [torch.arange(s.start, s.end) + edges[s.example] for s in segments],
     ).to(inputs["input_ids"].device)
     rows = {name: inputs[name][:, kept] for name in ("input_ids", "labels", "position_ids", "seq_idx")}
-    ends = [0, *accumulate(p.end - p.start for p in parts)]
+    ends = [0, *accumulate(s.end - s.start for s in segments)]
     cu_seq_lens = torch.tensor(ends, dtype=inputs["cu_seq_lens_q"].dtype)
     return {
         **inputs,
         **rows,
         "cu_seq_lens_q": cu_seq_lens,
         "cu_seq_lens_k": cu_seq_lens,
-        "beginnings": [part.behind for part in parts],
+        "shared_prefixes": [segment.prefix for segment in segments],
     }
 
 
-def part_sizes(examples: Sequence[Example]) -> list[tuple[int, int]]:
-    """Of each part of a row of ``examples`` that share their beginnings: its tokens, and how many these see,
-    themselves included."""
-    return [(part.end - part.start, part.end) for part in _parts(examples)]
+def segment_sizes(examples: Sequence[Example]) -> list[tuple[int, int]]:
+    """Return two numbers for each segment of a row of ``examples`` with shared prefixes: its tokens, and the
+    tokens that its last token attends to, prefix and itself included."""
+    return [(segment.end - segment.start, segment.end) for segment in _segments(examples)]
 
 
-def _parts(examples: Sequence[Example]) -> list[_Part]:
-    """What all share, then of each two neighbours, as the answers of a pair are, what both share, and the
-    rest of each."""
-    parts: list[_Part] = []
-    shared = _common(examples)
+def _segments(examples: Sequence[Example]) -> list[_Segment]:
+    """Divide examples into the prefix of all, the prefix of each two neighbors, and the rest of each example.
+
+    Neighbors are, for example, the two answers of a pair.
+    """
+    segments: list[_Segment] = []
+    shared = _prefix_length(examples)
     if shared * (len(examples) - 1) < _WORTH_SHARING:
         shared = 0
     if shared:
-        parts.append(_Part(0, 0, shared))
-    of_all = tuple(range(len(parts)))
+        segments.append(_Segment(0, 0, shared))
+    of_all = tuple(range(len(segments)))
     for first in range(0, len(examples), 2):
         both = examples[first : first + 2]
-        start, behind = shared, of_all
-        if len(both) == 2 and _common(both) - shared >= _WORTH_SHARING:
-            start, behind = _common(both), (*of_all, len(parts))
-            parts.append(_Part(first, shared, start, of_all))
-        parts += [_Part(first + i, start, len(one["input_ids"]), behind) for i, one in enumerate(both)]
-    return parts
+        start, prefix = shared, of_all
+        if len(both) == 2 and _prefix_length(both) - shared >= _WORTH_SHARING:
+            start, prefix = _prefix_length(both), (*of_all, len(segments))
+            segments.append(_Segment(first, shared, start, of_all))
+        segments += [_Segment(first + i, start, len(one["input_ids"]), prefix) for i, one in enumerate(both)]
+    return segments
 
 
-def _common(examples: Sequence[Example]) -> int:
-    """How many tokens all begin with, but for labels and what predicts the first of them."""
-    return min(common_tokens([one["input_ids"] for one in examples]), *map(_unlabelled, examples))
+def _prefix_length(examples: Sequence[Example]) -> int:
+    """Return how many tokens the examples can share as their prefix."""
+    return min(common_prefix_length([one["input_ids"] for one in examples]), *map(_sharable, examples))
 
 
-def _unlabelled(one: Example) -> int:
-    """How many tokens of an example may be shared: its first label is predicted by a token of its own."""
+def _sharable(one: Example) -> int:
+    """Return how many tokens of an example may be shared: those before the predictor of the first label."""
     labels = one["labels"]
     first = next((i for i, label in enumerate(labels) if label != IGNORED), len(labels))
     return max(0, first - 1)
 
 
-def common_tokens(sequences: Sequence[list[int]]) -> int:
-    """How many tokens all begin with, such as those of a system message."""
-    first, last = min(sequences), max(sequences)  # in the order of lists these two differ earliest
+def common_prefix_length(sequences: Sequence[list[int]]) -> int:
+    """Return how many tokens all ``sequences`` start with, such as those of a system message."""
+    first, last = min(sequences), max(sequences)  # in sort order, these two have the shortest common prefix
     both = zip(first, last, strict=False)
     return next((i for i, (one, other) in enumerate(both) if one != other), len(first))

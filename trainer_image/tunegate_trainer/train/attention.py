@@ -1,4 +1,4 @@
-"""Attention for flattened micro-batches on a CPU: each example by itself, and behind what it shares."""
+"""Attention for flattened micro-batches on a CPU: each example attends to itself and its shared prefix."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -33,7 +33,7 @@ def attend_by_example(
     seven in eight, a third of a training step on a CPU. Shapes: (1, heads, tokens, head size). Without
     ``cu_seq_lens_q``, in generation, it is ``sdpa`` itself.
 
-    ``beginnings`` has for each part of the row the numbers of those that it goes on from, see
+    ``shared_prefixes`` has the indices of the prefix segments of each segment of the row, see
     :mod:`tunegate_trainer.tokens.shared_prefix`.
     """
     boundaries = kwargs.get("cu_seq_lens_q")
@@ -44,31 +44,34 @@ def attend_by_example(
         return whole
     edges = boundaries.tolist()
     sizes = [end - start for start, end in pairwise(edges)]
-    beginnings = kwargs.pop("beginnings", None) or [()] * len(sizes)
+    prefixes = kwargs.pop("shared_prefixes", None) or [()] * len(sizes)
     queries, keys, values = (torch.split(states, sizes, dim=2) for states in (query, key, value))
     with sdpa_kernel(_SHORT_KERNELS if kwargs["max_length_q"] <= _SHORT else _LONG_KERNELS):
         outputs = [
             sdpa_attention_forward(
                 module,
                 queries[i],
-                _joined(keys, (*behind, i)),
-                _joined(values, (*behind, i)),
-                _mask(attention_mask, slice(*edges[i : i + 2]), sum(sizes[n] for n in behind)),
+                _concatenated(keys, (*prefix, i)),
+                _concatenated(values, (*prefix, i)),
+                _mask(attention_mask, slice(*edges[i : i + 2]), sum(sizes[n] for n in prefix)),
                 **kwargs,
             )[0]
-            for i, behind in enumerate(beginnings)
+            for i, prefix in enumerate(prefixes)
         ]
     return torch.cat(outputs, dim=1), None
 
 
-def _joined(parts: Sequence[torch.Tensor], numbers: Sequence[int]) -> torch.Tensor:
-    """Keys or values that a part sees."""
-    return parts[numbers[0]] if len(numbers) == 1 else torch.cat([parts[n] for n in numbers], dim=2)
+def _concatenated(segments: Sequence[torch.Tensor], indices: Sequence[int]) -> torch.Tensor:
+    """Return the keys or values of a segment and its prefix."""
+    return segments[indices[0]] if len(indices) == 1 else torch.cat([segments[n] for n in indices], dim=2)
 
 
 def _mask(whole: torch.Tensor | None, own: slice, shared: int) -> torch.Tensor | None:
-    """Which keys the tokens of a part see. The mask of the whole row keeps them apart from what they share,
-    and narrows nothing where something is shared."""
+    """Return the mask of a segment with ``shared`` prefix tokens: True where a token attends to a key.
+
+    The mask of the whole row would hide the shared prefix, so it is not used where there is one. It holds
+    nothing else, because models with a window share no prefixes.
+    """
     if not shared:
         return None if whole is None else whole[:, :, own, own]
     size = own.stop - own.start

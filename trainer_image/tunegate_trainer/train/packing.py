@@ -15,7 +15,7 @@ from tunegate_trainer.models.loading import no_gradients
 from tunegate_trainer.process.errors import is_out_of_memory
 from tunegate_trainer.tokens.examples import IGNORED, Example, example
 from tunegate_trainer.tokens.likelihood import flatten, token_losses
-from tunegate_trainer.tokens.shared_prefix import share_beginnings
+from tunegate_trainer.tokens.shared_prefix import share_prefixes
 from tunegate_trainer.train.attention import BY_EXAMPLE
 
 logger = logging.getLogger(__name__)
@@ -69,7 +69,7 @@ def can_share(model: Any) -> bool:
         model.train()
         apart = token_losses(model, dict(inputs)).losses
         try:
-            shared = token_losses(model, share_beginnings(inputs)).losses
+            shared = token_losses(model, share_prefixes(inputs)).losses
         except (RuntimeError, TypeError, ValueError) as error:
             logger.info("packed examples are computed whole: %s", error)
             return False

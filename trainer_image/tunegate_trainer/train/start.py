@@ -25,7 +25,7 @@ from tunegate_trainer.process.epoch import Writer
 from tunegate_trainer.process.errors import UserError
 from tunegate_trainer.process.files import is_complete, read_manifest, remove, verify, weights_digest
 from tunegate_trainer.tokens.likelihood import compute_singly
-from tunegate_trainer.tokens.shared_prefix import let_share
+from tunegate_trainer.tokens.shared_prefix import allow_shared_prefixes
 from tunegate_trainer.train.attention import BY_EXAMPLE
 from tunegate_trainer.train.packing import can_share, keeps_apart
 
@@ -92,7 +92,7 @@ def load_start(start: Start, parameters: TrainingParameters, device: torch.devic
         if not keeps_apart(base):
             compute_singly(base)
         elif device.type == "cpu" and not parameters.lora_dropout and can_share(base):  # each draws its own
-            let_share(base)
+            allow_shared_prefixes(base)
     if start.adapter is None:
         return base
     config = LoraConfig.from_pretrained(str(start.adapter))

@@ -20,7 +20,7 @@ from tunegate_trainer.models.architecture import is_mixture
 from tunegate_trainer.models.loading import FROM_FIRST, is_sharded, load_weights, mixed_precision
 from tunegate_trainer.process.errors import UserError, is_out_of_memory
 from tunegate_trainer.tokens.likelihood import TokenLosses, token_losses
-from tunegate_trainer.tokens.shared_prefix import share_beginnings, shares_beginnings
+from tunegate_trainer.tokens.shared_prefix import allows_shared_prefixes, share_prefixes
 from tunegate_trainer.train.checkpoints import CheckpointFolder
 from tunegate_trainer.train.micro_batch import MicroBatchTooLargeError
 from tunegate_trainer.train.preference import preference_losses
@@ -87,8 +87,8 @@ class StageTrainer(SFTTrainer):
         self.tokens += inputs["input_ids"].numel()
         if self.aux_loss_enabled:  # of every token
             inputs["output_router_logits"] = True
-        elif shares_beginnings(self.model):
-            inputs = share_beginnings(inputs)
+        elif allows_shared_prefixes(self.model):
+            inputs = share_prefixes(inputs)
         with mixed_precision(self.args.device, whole=not isinstance(self.model, PeftModel)):
             return token_losses(model, inputs)
 
