@@ -46,5 +46,5 @@ def test_three_stages_build_on_each_other_and_publish_a_whole_model(tunegate, ti
     text = " ".join(re.sub(r"<[^>]+>", " ", (tunegate.runs / "orders" / "report.html").read_text()).split())
     assert "preference_accuracy, dev" in text
     assert "preference_accuracy, test" in text
-    assert "log-probability a token" in text, "pairs are shown case by case"
+    assert "log-probability per token" in text, "pairs are shown case by case"
     assert "outcomes for" not in text, "every metric has its own rows"

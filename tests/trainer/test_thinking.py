@@ -172,8 +172,8 @@ def test_model_that_must_not_think_is_trained_on_answers_alone(answering):
     assert answering.outputs("all") == {"yes"}
     rows = answering.plan.data.train.rows
     assert (
-        f"the reasoning of {rows} of {rows} training rows is not learned: the model's chat template, with "
-        "the arguments that it has, does not write it"
+        f"the reasoning of {rows} of {rows} training rows is not trained on, because the model's chat "
+        "template, with its current arguments, leaves it out"
     ) in answering.plan.data.warnings
 
 
@@ -194,6 +194,6 @@ def test_argument_that_the_template_does_not_read_is_refused(tmp_path, thinking_
     ended = Termination.model_validate_json((job.root.path / "termination.json").read_bytes())
     assert ended.failure is not None
     assert ended.failure.message == (
-        "model.chatTemplateArgs: the model's chat template reads no enable_thinkin"
+        "model.chatTemplateArgs: the model's chat template does not read enable_thinkin"
     )
     assert ended.failure.hint == "it reads enable_thinking"

@@ -141,6 +141,8 @@ def test_another_model_than_the_one_that_passed_is_not_started_from(earlier, res
 def test_an_adapter_without_its_base_says_what_brings_it_back(earlier, resolve):
     root, start = earlier()
     shutil.rmtree(root.workspace / Workspace.base_model(start.base_digest))
-    with pytest.raises(StorageError, match="cannot be used: it is not there") as failed:
+    with pytest.raises(StorageError, match="cannot be used: it does not exist") as failed:
         resolve(root, start)
-    assert failed.value.hint == "a job with the same model.uri on that claim puts it there again"
+    assert failed.value.hint == (
+        "run a job with the same model.uri on that claim: it puts the base model there again"
+    )

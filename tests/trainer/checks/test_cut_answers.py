@@ -23,8 +23,8 @@ def test_gate_that_would_cut_answers_as_trained_is_warned_of(make_root, sound, m
     rows = replace(sound.split, rows=replace(sound.split.rows, train=trained))
     context = replace(sound.context, request=make_root(gates=gates).context().request)
     assert [finding.message for finding in cut_answers.run(rows, context)] == [
-        f"EvalGate short: generation.maxNewTokens is {most}, and {longer} of 40 training answers are longer: "
-        "an output that is cut does not pass"
+        f"EvalGate short: generation.maxNewTokens is {most}, but {longer} of 40 training answers are longer; "
+        "a truncated output does not pass"
     ] * bool(longer)
 
 

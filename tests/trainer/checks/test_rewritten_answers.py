@@ -15,4 +15,4 @@ def test_slow_tokenizer_is_warned_of_where_chats_have_earlier_answers(sound, mon
     monkeypatch.setattr(type(sound.context.tokenizer), "is_fast", property(lambda _: False))
     assert rewritten_answers.run(asked, sound.context) == []
     (finding,) = rewritten_answers.run(chatted, sound.context)
-    assert "only the last answer of each row is learned" in finding.message
+    assert "only the last answer of each row is trained on" in finding.message

@@ -60,6 +60,6 @@ def test_schema_that_refers_to_its_own_parts_is_accepted(check, schema):
 def test_reference_that_leads_nowhere_is_named(check, schema, reference):
     (finding,) = check(schema)
     assert finding.message == (
-        f"EvalGate orders, case a: the schema's reference {reference} leads nowhere; "
-        "it may refer to its own parts alone"
+        f"EvalGate orders, case a: the reference {reference} cannot be resolved; "
+        "a schema may refer only to its own parts"
     )

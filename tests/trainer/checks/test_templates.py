@@ -216,7 +216,7 @@ def test_a_turn_that_the_template_refuses_is_said_in_its_words():
 def test_a_template_of_another_model_is_noticed():
     tokenizer = make_tokenizer()
     tokenizer.chat_template = FAMILIES["headers"].template
-    with pytest.raises(UserError, match=r"ends an answer with <\|eot_id\|>, which the tokenizer knows as no"):
+    with pytest.raises(UserError, match=r"ends an answer with <\|eot_id\|>, which is not a token of"):
         end_of_turn(tokenizer)
 
 
@@ -229,7 +229,7 @@ def test_of_several_templates_the_default_one_is_used(tmp_path, others, said):
     if said:
         assert load_tokenizer(tmp_path).chat_template == own
     else:
-        with pytest.raises(UserError, match="has the chat templates tool_use, and none called default"):
+        with pytest.raises(UserError, match="has the chat templates tool_use, but none called default"):
             load_tokenizer(tmp_path)
 
 
@@ -291,13 +291,13 @@ def test_a_gate_that_asks_in_a_form_that_is_never_trained_is_refused(prepare, ro
     assert ended.exit_code == ExitCode.BAD_DATA
     message = ended.failure.message
     assert message.startswith(
-        f"EvalGate orders asks in another form than is trained, for only {whose} a system turn: trained is "
+        f"the prompts of EvalGate orders differ from training prompts: only {whose} a system turn; "
     )
     plain = "'<|im_start|>user\\n"
     with_system = "'<|im_start|>system\\nbe brief<|im_end|>\\n<|im_start|>user\\n"
     trained, asked = (with_system, plain) if rows == [True] else (plain, with_system)
-    assert f"trained is {trained}order" in message
-    assert f"asked {asked}golden 0" in message
+    assert f"a training prompt is {trained}order" in message
+    assert f"a golden prompt is {asked}golden 0" in message
 
 
 @pytest.mark.parametrize(("rows", "cases"), [([False], [False, True]), ([True, False], [False])])

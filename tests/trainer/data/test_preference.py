@@ -68,13 +68,16 @@ def test_repetitions_are_left_out_and_another_rejected_answer_is_none():
     ("row", "reason"),
     [
         ({"prompt": "a", "chosen": "b"}, "rejected is missing; the fields are: chosen, prompt"),
-        (PAIR | {"rejected": " mugs:  2\n"}, "chosen and rejected are the same: nothing is preferred"),
+        (
+            PAIR | {"rejected": " mugs:  2\n"},
+            "chosen and rejected are the same, so the pair has no preference",
+        ),
         (PAIR | {"chosen": ""}, "chosen is empty"),
-        (PAIR | {"prompt": [turn("user"), turn("assistant")]}, "prompt must end with the user's turn"),
+        (PAIR | {"prompt": [turn("user"), turn("assistant")]}, "prompt must end with a user turn"),
         (PAIR | {"prompt": []}, "prompt must be a list of {role, content}"),
-        (PAIR | {"chosen": [turn("user")]}, "chosen must be one turn of the assistant"),
-        (PAIR | {"chosen": [turn("assistant"), turn("user")]}, "chosen must be one turn of the assistant"),
-        (PAIR | {"rejected": []}, "rejected must be one turn of the assistant"),
+        (PAIR | {"chosen": [turn("user")]}, "chosen must be a single assistant turn"),
+        (PAIR | {"chosen": [turn("assistant"), turn("user")]}, "chosen must be a single assistant turn"),
+        (PAIR | {"rejected": []}, "rejected must be a single assistant turn"),
         ("{", "not JSON"),
     ],
 )
@@ -263,14 +266,14 @@ def test_a_pair_is_as_long_as_its_longer_answer(make_job):
     assert plan_of(root).data.dropped == 1
     report = json.loads((root.data / "report.json").read_text())
     assert report["preference"]["dropped"][0]["line"] == 121
-    assert "tokens, at most 128" in report["preference"]["dropped"][0]["reason"]
+    assert "tokens, but at most 128" in report["preference"]["dropped"][0]["reason"]
 
 
 def test_pairs_that_are_all_held_out_are_refused(make_job):
     held = [i for i in range(40) if f"order {i} mugs" in held_out_prompts(make_job(pairs(60)))]
     root = make_job("".join(pairs(1, first=i) for i in held))
     assert run(root) == ExitCode.BAD_DATA
-    assert f"none of {len(held)} pairs is left to train on: each is held out" in failure(root)
+    assert f"all {len(held)} pairs are held out, so none is left to train on" in failure(root)
 
 
 def held_out_prompts(root: TrainerRoot) -> set[str]:
@@ -321,14 +324,14 @@ def test_pairs_of_a_held_out_customer_are_held_out_too(make_job):
 def test_a_pair_without_its_group_is_bad(make_job):
     root = make_job(pairs(3), group_by="customer")
     assert run(root) == ExitCode.BAD_DATA
-    assert "customer, by which heldOut.groupBy groups, is missing" in failure(root)
+    assert "customer, the field that heldOut.groupBy names, is missing" in failure(root)
 
 
 def test_a_job_of_pairs_alone_needs_enough_pairs(make_job):
     stages = [{"name": "dpo", "method": "DPO", "adapter": {"type": "LoRA"}}]
     root = make_job(pairs(60), stages=stages)
     assert run(root) == ExitCode.OK
-    assert plan_of(root).data.warnings[0] == "49 training pairs, goal StyleOrFormat needs at least 200"
+    assert plan_of(root).data.warnings[0] == "49 training pairs, but goal StyleOrFormat needs at least 200"
 
 
 def test_more_than_is_ever_held_out_is_said_of_rows_and_of_pairs(make_job):
@@ -337,10 +340,10 @@ def test_more_than_is_ever_held_out_is_said_of_rows_and_of_pairs(make_job):
     root = make_job(pairs(4200), rows=rows, fraction="0.5", stages=stages)
     assert run(root) == ExitCode.OK
     assert plan_of(root).data.warnings[:2] == [
-        "heldOut.fraction 0.5 of 4100 rows would be 2050: at most 1000 each are dev and test, no stage "
-        "learns from the rest",
-        "heldOut.fraction 0.5 of 4200 pairs would be 2100: at most 1000 each are dev and test beside those "
-        "of held-out rows, the rest trains",
+        "heldOut.fraction 0.5 of 4100 rows is 2050 rows, but dev and test have at most 1000 rows each; no "
+        "stage trains on the rest",
+        "heldOut.fraction 0.5 of 4200 pairs is 2100 pairs, but dev and test have at most 1000 pairs each "
+        "besides those in groups of held-out rows; the rest is trained on",
     ]
 
 

@@ -95,19 +95,19 @@ def test_rows_are_grouped_by_prompt_or_by_a_field():
     ("row", "reason"),
     [
         ("{not json", "not JSON: Expecting property name enclosed in double quotes at column 2"),
-        ("[1]", "a row is a JSON object, this is a list"),
+        ("[1]", "a row must be a JSON object, but it is a list"),
         ({"prompt": "a"}, "completion is missing; the fields are: prompt"),
         ({"prompt": "a", "completion": ""}, "completion is empty"),
         ({"prompt": " ", "completion": "b"}, "prompt is empty"),
-        ({"prompt": 3, "completion": "b"}, "prompt must be a text, it is a number"),
-        ({"prompt": "a", "completion": {"x": 1}}, "completion must be a text, it is an object"),
-        ({**PAIR, "id": None}, "id must be a text or a number, it is missing"),
+        ({"prompt": 3, "completion": "b"}, "prompt must be a string, but it is a number"),
+        ({"prompt": "a", "completion": {"x": 1}}, "completion must be a string, but it is an object"),
+        ({**PAIR, "id": None}, "id must be a string or a number, but it is missing"),
         ({"question": "a"}, "prompt is missing; the fields are: question"),
         (
             '{"prompt": "\\ud800", "completion": "b"}',
-            "prompt has half of a surrogate pair, which is no character",
+            "prompt has half of a surrogate pair, which is not a character",
         ),
-        ({**PAIR, "id": "x" * 129}, "id has 129 characters, at most 128"),
+        ({**PAIR, "id": "x" * 129}, "id has 129 characters, but may have at most 128"),
     ],
 )
 def test_a_bad_pair_is_named(row, reason):
@@ -119,42 +119,43 @@ def test_a_bad_pair_is_named(row, reason):
 @pytest.mark.parametrize(
     ("row", "reason"),
     [
-        ({"messages": "hi"}, "messages must be a list of {role, content}, it is a text"),
-        (chat("assistant"), "messages: turn 1 is assistant, user must follow"),
-        (chat("user", "user", "assistant"), "messages: turn 2 is user, assistant must follow"),
-        (chat("user"), "messages must end with the assistant's turn, which is what is learned"),
-        (chat("system"), "messages must end with the assistant's turn, which is what is learned"),
+        ({"messages": "hi"}, "messages must be a list of {role, content}, but it is a string"),
+        (chat("assistant"), "messages: turn 1 must have role user, but it has assistant"),
+        (chat("user", "user", "assistant"), "messages: turn 2 must have role assistant, but it has user"),
+        (chat("user"), "messages must end with an assistant turn, which is the answer to train on"),
+        (chat("system"), "messages must end with an assistant turn, which is the answer to train on"),
         (
             chat("user", "bot"),
-            "messages[1].role must be system, user, assistant or tool, it is 'bot'",
+            "messages[1].role must be system, user, assistant or tool, but it is 'bot'",
         ),
         ({"messages": [{"role": "user"}]}, "messages[0].content is missing; the fields are: role"),
-        ({"messages": ["hi"]}, "messages[0] must be {role, content}, it is a text"),
-        (PAIR, "messages must be a list of {role, content}, it is missing"),
+        ({"messages": ["hi"]}, "messages[0] must be {role, content}, but it is a string"),
+        (PAIR, "messages must be a list of {role, content}, but it is missing"),
         (
             answered(name="bob", refusal="no"),
-            "messages[1] of assistant has name, refusal, which would be lost: used are role, content, "
+            "messages[1] has name, refusal, but a turn with role assistant may only have role, content, "
             "reasoning_content, tool_calls, weight",
         ),
         (
             {"messages": [{"role": "user", "content": "a", "weight": 1}, *answered()["messages"][1:]]},
-            "messages[0] of user has weight, which would be lost: used are role, content",
+            "messages[0] has weight, but a turn with role user may only have role, content",
         ),
         (
             answered(content=[{"type": "text", "text": "b"}]),
-            "messages[1].content must be a text, it is a list",
+            "messages[1].content must be a string, but it is a list",
         ),
         (
             answered(weight=0),
-            "messages[1].weight is 0: the last turn is what is learned; leave it or the row out",
+            "messages[1].weight is 0, but the last turn is the answer to train on: remove the weight or the "
+            "row",
         ),
-        (answered(weight=0.5), "messages[1].weight must be 0 or 1, it is 0.5"),
-        (answered(reasoning_content=3), "messages[1].reasoning_content must be a text, it is a number"),
+        (answered(weight=0.5), "messages[1].weight must be 0 or 1, but it is 0.5"),
+        (answered(reasoning_content=3), "messages[1].reasoning_content must be a string, but it is a number"),
         (
             {**answered(), "tools": [{"type": "function"}]},
             "tools.0: Value error, must be {type: function, function: {name, description, parameters}}",
         ),
-        (answered(tool_calls=CALLS, content=3), "messages[1].content must be a text, it is a number"),
+        (answered(tool_calls=CALLS, content=3), "messages[1].content must be a string, but it is a number"),
         (
             answered(tool_calls=[{"function": {"name": "weather", "arguments": "{"}}]),
             "messages[1].tool_calls.0.function.arguments: Value error, a string that is not JSON: Expecting "
@@ -162,11 +163,11 @@ def test_a_bad_pair_is_named(row, reason):
         ),
         (
             {"messages": [{"role": [], "content": "a"}]},
-            "messages[0].role must be system, user, assistant or tool, it is []",
+            "messages[0].role must be system, user, assistant or tool, but it is []",
         ),
-        ({**answered(), "functions": [{}]}, "functions would be lost: rows of this form have no such field"),
-        (called({"role": "user", "content": "c"}), "messages: turn 3 is user, tool must follow"),
-        (called(TOOL_SAYS, TOOL_SAYS), "messages: turn 4 is tool, assistant must follow"),
+        ({**answered(), "functions": [{}]}, "unsupported in rows of this form: functions"),
+        (called({"role": "user", "content": "c"}), "messages: turn 3 must have role tool, but it has user"),
+        (called(TOOL_SAYS, TOOL_SAYS), "messages: turn 4 must have role assistant, but it has tool"),
     ],
 )
 def test_a_bad_chat_is_named(row, reason):
@@ -216,14 +217,14 @@ def test_what_a_message_repeats_of_a_row_is_short():
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"tools": [{}]}, "tools would be lost: rows of this form have no such field"),
+        ({"tools": [{}]}, "unsupported in rows of this form: tools"),
         (
             {"chosen": [{"role": "assistant", "content": "b", "reasoning_content": "hm"}]},
-            "chosen has more than a text, which would be lost: answers of pairs are texts",
+            "chosen must be plain text: pairs support no tool calls, reasoning or weights",
         ),
         (
             {"rejected": [{"role": "assistant", "tool_calls": [{"function": {"name": "f"}}]}]},
-            "rejected has more than a text, which would be lost: answers of pairs are texts",
+            "rejected must be plain text: pairs support no tool calls, reasoning or weights",
         ),
     ],
 )
@@ -281,7 +282,7 @@ def test_a_row_beyond_what_can_be_read_is_bad(row):
 def test_a_file_of_neither_form_says_what_it_has():
     parsed = parse_rows(lines({"question": "a", "answer": "b"}), Columns(), None)
     assert (
-        "neither prompt and completion nor messages; the fields are: answer, question" in parsed.bad[0].reason
+        "neither prompt and completion nor messages; its fields are: answer, question" in parsed.bad[0].reason
     )
 
 
@@ -294,4 +295,4 @@ def test_an_id_used_twice_is_bad():
 
 def test_a_row_without_its_group_is_bad():
     parsed = parse_rows(lines(PAIR), Columns(), "customer")
-    assert parsed.bad[0].reason == "customer, by which heldOut.groupBy groups, is missing"
+    assert parsed.bad[0].reason == "customer, the field that heldOut.groupBy names, is missing"

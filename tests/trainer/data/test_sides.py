@@ -176,8 +176,8 @@ def test_held_out_rows_in_a_trained_group_are_left_out(run_job):
     count = len(first.held_out - second.held_out)
     assert second.plan.data.dropped == count > 0
     assert (
-        f"{count} rows or pairs are left out: FineTuneJob job-0, or one that it started from, held them out, "
-        "and trained on others of their groups; data/report.json on the volume lists them"
+        f"{count} rows or pairs are excluded: FineTuneJob job-0, or a job that it started from, held them "
+        "out but trained on other rows of their groups; data/report.json on the volume lists them"
     ) in second.plan.data.warnings
     lines = json.loads((second.data / "report.json").read_text())["conflicts"]["data.train"]
     assert {f"order {line - 1} mugs" for line in lines} == first.held_out - second.held_out
@@ -235,9 +235,9 @@ def test_missing_record_of_the_earlier_job_is_refused(run_job):
     second = run_job(orders(0, 120), start=first, code=ExitCode.NOT_FOUND)
     uri = f"pvc://tuning/{first.uid}/data/sides.json"
     assert second.failure.message == (
-        f"model.startFrom: {uri}, which rows FineTuneJob job-0 trained on, is missing"
+        f"model.startFrom: {uri}, the record of the rows that FineTuneJob job-0 trained on, is missing"
     )
-    assert "rows that the model has seen could be held out" in second.failure.hint
+    assert "rows that were trained on could be held out" in second.failure.hint
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"train": []}', '{"train": 1, "dev": [], "test": []}'])
@@ -245,7 +245,9 @@ def test_damaged_record_of_the_earlier_job_is_refused(run_job, text):
     first = run_job(orders(0, 120))
     (first.data / SIDES_FILE).write_text(text)
     second = run_job(orders(0, 120), start=first, code=ExitCode.STORAGE)
-    assert second.failure.message.endswith("which rows FineTuneJob job-0 trained on, is damaged")
+    assert second.failure.message.endswith(
+        "the record of the rows that FineTuneJob job-0 trained on, is damaged"
+    )
 
 
 def test_only_held_out_rows_leave_nothing_to_train_on(run_job):
@@ -266,6 +268,6 @@ def test_golden_prompts_that_the_earlier_job_trained_on_are_named(run_job):
     ]
     second = run_job(orders(1000, 1120), start=first, golden=golden)
     assert (
-        "the model that the job starts from was trained on the prompts of these golden cases, which measure "
-        "memory: seen of EvalGate orders"
+        "the model that the job starts from was trained on the prompts of these golden cases, so they "
+        "measure memorization: seen of EvalGate orders"
     ) in second.plan.data.warnings

@@ -244,5 +244,5 @@ def test_without_a_chat_template_a_prompt_is_its_text(tiny_model):
     tokenizer.chat_template = None
     assert render(tokenizer, [Message(role="user", content="2 mugs?")]) == "2 mugs?"
     chat = [Message(role="system", content="Answer. "), Message(role="user", content="2 mugs?")]
-    with pytest.raises(UserError, match="no chat template, so nothing would tell the turns apart"):
+    with pytest.raises(UserError, match="no chat template to separate them"):
         render(tokenizer, chat)

@@ -70,7 +70,7 @@ def test_truncated_output_never_passes_and_is_not_scored():
     recorder = Recorder()
     outputs = [Output("yes", truncated=True), Output("yes", truncated=False)]
     cut, whole = score_cases([case(golden=[(recorder, None)])] * 2, outputs)
-    assert cut["golden"] == Score(TRUNCATED, "cut at maxNewTokens before the end of the turn")
+    assert cut["golden"] == Score(TRUNCATED, "truncated at maxNewTokens before the end of the turn")
     assert whole["golden"] == Score(PASS)
     assert recorder.batches == [["yes"]]
 

@@ -137,7 +137,7 @@ def test_a_schema_that_is_no_object_is_refused(tmp_path):
     (tmp_path / "inputs" / "schemas").mkdir(parents=True)
     (tmp_path / "inputs" / "schemas" / "a.json").write_text("3")
     metric = {"name": "json_schema", "schema": {"configMap": "schemas", "key": "a.json"}, "min": "0.5"}
-    with pytest.raises(BadDataError, match=r"inputs/schemas/a\.json: a JSON schema is an object"):
+    with pytest.raises(BadDataError, match=r"inputs/schemas/a\.json: a JSON schema must be an object"):
         metric_schema(tmp_path, TaskMetric.model_validate(metric))
 
 
@@ -251,7 +251,9 @@ def test_case_whose_tools_the_template_does_not_write_is_refused_by_its_id(make_
     tool = weather_tool()
     case = {"id": "calls", "prompt": "Cold?", "tools": [tool], "expect": [{"type": "equals", "value": "no"}]}
     root = make_root(gates={"orders": gate_spec([case])})
-    with pytest.raises(UserError, match=r"EvalGate orders, case calls: .*does not write the tools of a chat"):
+    with pytest.raises(
+        UserError, match=r"EvalGate orders, case calls: .*does not render the tools of a chat"
+    ):
         golden_sets(root.context(), tokenizer, root.context().request.gates)
 
 

@@ -84,5 +84,5 @@ def test_added_scheme_brings_models_and_files_with_one_line(make_root, tiny_mode
 
 def test_scheme_that_is_not_in_the_table_is_refused(tmp_path):
     source = DataSource.model_construct(uri="memory://rows.jsonl")
-    with pytest.raises(UserError, match="memory:// is no place that this is read from"):
+    with pytest.raises(UserError, match="memory:// is not supported here"):
         read_source(Context(Role.DATA, root=tmp_path), source, "data.train")

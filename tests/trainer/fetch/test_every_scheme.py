@@ -157,7 +157,7 @@ def test_damaged_content_is_refused_and_nothing_of_it_kept(store, job, model_fil
     root = job(store)
     store.content.damage(WEIGHTS)
     assert main(["data"]) == ExitCode.BAD_DATA
-    assert "arrived with another content than the server says" in failure(root).message
+    assert "does not match the checksum that the server reports" in failure(root).message
     assert list((root.workspace / "models").glob("*")) == []
     store.content.mend(WEIGHTS)
     before = store.proxy.served
@@ -238,5 +238,5 @@ def test_a_download_that_the_volume_cannot_hold_does_not_begin(store, job, monke
     usage = shutil.disk_usage(root.path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=100_000))
     assert main(["data"]) == ExitCode.STORAGE
-    assert "the download needs 0.4 MB and the volume has 0.1 MB free" in failure(root).message
+    assert "the download needs 0.4 MB, but the volume has 0.1 MB free" in failure(root).message
     assert store.proxy.served < SMALL

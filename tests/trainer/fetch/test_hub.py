@@ -70,7 +70,7 @@ def test_a_server_that_sends_whole_files_only_is_taken_as_it_is(model_hub, make_
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"is_gated": True}, "CREDENTIALS: model.uri: hf://org/tiny refuses access: it is gated"),
+        ({"is_gated": True}, "CREDENTIALS: model.uri: hf://org/tiny refuses access: the repository is gated"),
         ({"is_private": True}, "NOT_FOUND: model.uri: there is no hf://org/tiny, or it is private"),
         ({"revisions": {"main": COMMIT}}, f"NOT_FOUND: model.uri: hf://org/tiny has no revision {COMMIT}"),
         (

@@ -119,7 +119,7 @@ def test_archive_that_unpacks_beyond_the_free_room_is_refused(registry, host, ma
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=10_000_000))
     assert main(["data"]) == ExitCode.STORAGE
     assert failure(root).message == (
-        f"model.uri: merges.txt in an archive of oci://{host}/models/tiny:v1 unpacks to 30.0 MB and the "
+        f"model.uri: merges.txt in an archive of oci://{host}/models/tiny:v1 unpacks to 30.0 MB, but the "
         "volume has 10.0 MB free"
     )
     assert failure(root).hint == "grow the volume, or free space on it"
@@ -156,7 +156,7 @@ def test_a_manifest_without_its_digest_is_refused(registry, host, make_job, need
     registry.swap(pinned, other)
     root = make_job(source(host, f"@{pinned}"))
     assert main(["data"]) == ExitCode.BAD_DATA
-    assert f"has the digest {other}" in failure(root).message
+    assert f"has digest {other}" in failure(root).message
 
 
 @pytest.mark.parametrize("login", ["Basic", "Bearer"])

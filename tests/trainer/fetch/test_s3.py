@@ -49,8 +49,8 @@ def test_no_credentials_at_all_are_said(s3_store, make_job, monkeypatch):
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     root = make_job(s3_store.source(secretName=None))
     assert main(["data"]) == ExitCode.CREDENTIALS
-    assert "there are no credentials (NoCredentialsError)" in failure(root).message
-    assert failure(root).hint == "give model.secretName, a Secret with credentials for it"
+    assert "no credentials were found (NoCredentialsError)" in failure(root).message
+    assert failure(root).hint == "set model.secretName to a Secret with credentials for it"
 
 
 def test_address_of_a_job_gets_no_token_of_its_service_account(monkeypatch):
@@ -87,7 +87,7 @@ def test_a_file_that_was_uploaded_in_parts_is_verified(s3_store, s3_server, make
     root = make_job(s3_store.source(), s3_store.secret, train=source)
     s3_server.damage("parts.jsonl")
     assert main(["data"]) == ExitCode.BAD_DATA
-    assert "parts.jsonl arrived with another content than the server says" in failure(root).message
+    assert "parts.jsonl does not match the checksum that the server reports" in failure(root).message
     s3_server.mend("parts.jsonl")
     assert main(["data", "--attempt", "2"]) == ExitCode.BAD_DATA
     assert "not JSON" in failure(root).message, "its content is refused, and not the way it came"
@@ -163,7 +163,7 @@ def test_a_token_that_has_expired_is_a_matter_of_the_secret(s3_server, make_job)
         source = {"uri": f"s3://{BUCKET}/rows/train.jsonl", "secretName": "store"}
         root = make_job({"uri": f"s3://{BUCKET}/team/tiny", "secretName": "store"}, secret, train=source)
         assert main(["data"]) == ExitCode.CREDENTIALS
-    assert "check Secret store" in failure(root).hint
+    assert "check the credentials in Secret store" in failure(root).hint
 
 
 def test_a_file_that_changes_while_it_is_downloaded_is_not_mixed(s3_store, s3_server, make_job, model_files):

@@ -143,7 +143,7 @@ def test_weights_that_were_cut_short_are_refused(tmp_path, source):
     path = source / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(
-        BadDataError, match=r"model\.safetensors has 380,076 bytes, its header promises 380,176"
+        BadDataError, match=r"model\.safetensors has 380,076 bytes, but its header says 380,176"
     ):
         resolve(tmp_path, f"file://{source}")
 
@@ -152,10 +152,10 @@ def test_weights_that_were_cut_short_are_refused(tmp_path, source):
     ("content", "message"),
     [
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n", "is a Git LFS pointer"),
-        (b"PK\x03\x04 something else altogether", "is no safetensors file, or was not copied as a whole"),
-        ((10).to_bytes(8, "little") + b"not a json", "is no safetensors file"),
-        ((14).to_bytes(8, "little") + b'{"w": {"x": 1}}'[:14], "is no safetensors file"),
-        (b"", "is no safetensors file"),
+        (b"PK\x03\x04 something else altogether", "is not a safetensors file, or was not copied completely"),
+        ((10).to_bytes(8, "little") + b"not a json", "is not a safetensors file"),
+        ((14).to_bytes(8, "little") + b'{"w": {"x": 1}}'[:14], "is not a safetensors file"),
+        (b"", "is not a safetensors file"),
     ],
 )
 def test_a_file_that_only_has_the_name_of_weights_is_refused(tmp_path, source, content, message):
@@ -168,7 +168,7 @@ def test_a_missing_shard_is_named(tmp_path, source):
     index = {"weight_map": {"a": "model.safetensors", "b": "model-00002-of-00002.safetensors"}}
     (source / "model.safetensors.index.json").write_text(json.dumps(index))
     with pytest.raises(
-        SourceNotFoundError, match=r"1 files that are not there: model-00002-of-00002.safetensors"
+        SourceNotFoundError, match=r"1 files that do not exist: model-00002-of-00002.safetensors"
     ):
         resolve(tmp_path, f"file://{source}")
 
@@ -242,7 +242,7 @@ def test_a_gguf_file_is_read_once(tmp_path, monkeypatch):
     ("config", "message"),
     [
         ({"model_type": "no-such-architecture"}, "its config.json cannot be used: .*no-such-architecture"),
-        ({"model_type": "t5"}, "a t5 model does not continue text"),
+        ({"model_type": "t5"}, "a t5 model does not generate text"),
     ],
 )
 def test_a_model_that_generates_no_text_is_refused(source, config, message):
@@ -260,7 +260,7 @@ def test_a_model_that_is_stored_quantized_is_refused(source, method):
     )
     with pytest.raises(UserError, match=rf"its weights are stored quantized \({method}\)") as raised:
         model_length(source)
-    assert "quantization: NF4 of a stage" in raised.value.hint
+    assert "a stage with quantization: NF4" in raised.value.hint
 
 
 @pytest.mark.smollm2

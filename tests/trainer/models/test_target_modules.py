@@ -38,18 +38,26 @@ def test_names_of_layers_are_taken(tiny_model, names):
         (["q_proj", "v_porj"], "the model has no layer v_porj"),
         (["proj"], "the model has no layer proj"),
         (["model.layers.2.mlp.down_proj"], "the model has no layer model.layers.2.mlp.down_proj"),
-        (["q_proj", "lm_head"], "lm_head is the output head, which gets no adapter"),
-        (["embed_tokens"], "embed_tokens shares its weights with the output head, which gets no adapter"),
-        (["self_attn"], "self_attn is no layer but a LlamaAttention"),
-        (["all-linear", "q_proj"], "all-linear does not go together with names"),
-        (["x", "lm_head"], "the model has no layer x; lm_head is the output head, which gets no adapter"),
+        (["q_proj", "lm_head"], "lm_head is the output head, which cannot have an adapter"),
+        (
+            ["embed_tokens"],
+            "embed_tokens shares its weights with the output head, which cannot have an adapter",
+        ),
+        (["self_attn"], "self_attn is a LlamaAttention, which LoRA does not support"),
+        (["all-linear", "q_proj"], "all-linear cannot be combined with names"),
+        (
+            ["x", "lm_head"],
+            "the model has no layer x; lm_head is the output head, which cannot have an adapter",
+        ),
     ],
 )
 def test_a_name_that_is_none_is_refused_with_the_names_that_are(tiny_model, names, problem):
     with pytest.raises(UserError) as raised:
         check_target_modules(tiny_model, [stage("q_proj"), stage(*names)])
     assert str(raised.value) == f"stage sft: adapter.targetModules: {problem}"
-    assert raised.value.hint == f"the model's layers are: {LAYERS}; all-linear alone means every linear one"
+    assert (
+        raised.value.hint == f"the model's layers are: {LAYERS}; use all-linear alone for every linear layer"
+    )
 
 
 def test_an_embedding_of_its_own_may_get_an_adapter(tiny_model, tmp_path):

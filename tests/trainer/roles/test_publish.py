@@ -234,7 +234,9 @@ def test_weights_that_change_while_they_are_copied_are_not_published(
         copy(source, target)
 
     monkeypatch.setattr(shutil, "copyfile", swap_first)
-    with pytest.raises(StorageError, match=r"adapter_model.safetensors differs from what was judged"):
+    with pytest.raises(
+        StorageError, match=r"adapter_model.safetensors differs from the artifact that was judged"
+    ):
         run(job.context(digest=digest))
     assert list(published(job).parent.iterdir()) == []
 

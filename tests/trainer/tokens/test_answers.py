@@ -184,9 +184,9 @@ def test_reasoning_counts_only_before_the_answer():
 def test_model_without_a_template_refuses_tools(prompt):
     tokenizer = make_tokenizer()
     tokenizer.chat_template = None
-    with pytest.raises(UserError, match="a chat with tools, and the model has no chat template"):
+    with pytest.raises(UserError, match="the chat has tools, but the model has no chat template"):
         render(tokenizer, prompt, TOOLS)
-    with pytest.raises(UserError, match="a chat with tools, and the model has no chat template"):
+    with pytest.raises(UserError, match="the chat has tools, but the model has no chat template"):
         answer_after(tokenizer, QUESTION, CALL)
 
 
@@ -268,7 +268,7 @@ def test_tool_may_answer_with_json(name):
 
 @pytest.mark.parametrize(
     ("tools", "said"),
-    [(TOOLS, "does not write the tools of a chat"), (None, "does not write what a tool answered")],
+    [(TOOLS, "does not render the tools of a chat"), (None, "does not render the results of tools")],
 )
 def test_template_without_tools_refuses_them(tools, said):
     prompt = [*QUESTION, CALL, Message(role="tool", content="-3 C", tool_call_id="call_0001")]
@@ -277,7 +277,7 @@ def test_template_without_tools_refuses_them(tools, said):
 
 
 def test_call_that_the_template_leaves_out_is_refused():
-    with pytest.raises(UserError, match="does not write an answer behind its own prompt"):
+    with pytest.raises(UserError, match="does not render the answer after the prompt"):
         answer_after(tokenizer_of("llama3"), QUESTION, CALL)
 
 

@@ -110,8 +110,8 @@ def test_a_chat_that_begins_as_a_held_out_one_does_not_teach_its_answer(make_job
         assert row.unlearned == ([1] if question in held else []), question
     masked, plan = len(held & longer.keys()), Plan.model_validate_json((data / "plan.json").read_bytes())
     assert plan.data.warnings[0] == (
-        f"{masked} earlier answers in {masked} of {plan.data.train.rows} training rows are not learned: what "
-        "they answer is held out"
+        f"{masked} earlier answers in {masked} of {plan.data.train.rows} training rows are not trained on, "
+        "because their prompts are held out"
     )
 
 
@@ -133,7 +133,7 @@ def test_a_model_without_a_template_learns_questions_and_answers_and_no_longer_c
     tokenizer.chat_template = None
     assert learned(tokenizer, chat("mug", "yes")) == "yes<|im_end|>"
     for row in (chat("mug", "yes", "lamp", "no"), chat("mug", "yes", system="be brief")):
-        with pytest.raises(UserError, match="turns to answer, and the model has no chat template"):
+        with pytest.raises(UserError, match="turns, but the model has no chat template"):
             learned(tokenizer, row)
 
 

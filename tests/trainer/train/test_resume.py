@@ -222,7 +222,7 @@ def test_what_other_jobs_measured_of_the_base_model_is_no_damage(make_root, capl
     root = make_root(checkpoint_steps=(1,))
     run(root)
     assert run(root) is Outcome.COMPLETED
-    assert caplog.text.count("base model: every file has its digest") == 2, "once a process"
+    assert caplog.text.count("base model: verified the digest of every file") == 2, "once a process"
 
 
 def flip_a_bit(path: Path) -> None:

@@ -114,7 +114,7 @@ def write_artifact(
     if any(manifest.files[path.name] != digest for path, digest in copies.items()) or any(
         sha256_file(path) != digest for path, digest in read.items()
     ):
-        raise StorageError("checkpoint or base model changed while the artifact was made of them")
+        raise StorageError("the checkpoint or the base model changed while the artifact was built")
     return manifest
 
 
@@ -128,7 +128,7 @@ def check_checkpoint(checkpoint: Path) -> None:
     if problems:
         raise StorageError(
             f"{name} is damaged: {'; '.join(problems)}",
-            "something changed files on the volume, or it lost them",
+            "files on the volume were changed or lost",
         )
 
 
@@ -198,7 +198,7 @@ def _write_all_weights(checkpoint: Path, base: Path, folder: Path, trained: Trai
     model.save_pretrained(folder)
     for path, digest in _files_of(checkpoint, read).items():
         if sha256_file(path) != digest:  # checked after loading, as above
-            raise StorageError("the checkpoint changed while the artifact was made of it")
+            raise StorageError("the checkpoint changed while the artifact was built from it")
 
 
 def dequantized(model: Any, dtype: str) -> PreTrainedModel:

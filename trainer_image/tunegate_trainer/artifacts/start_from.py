@@ -57,7 +57,7 @@ def _check_artifact(artifact: Path, start: StartRequest) -> None:
     found = files_digest(read_manifest(artifact).files)
     if found != start.digest:
         raise BadDataError(
-            f"{what} has the digest {found} at {start.uri}, the one that passed its gates has {start.digest}",
+            f"{what} has digest {found} at {start.uri}, but the one that passed its gates has {start.digest}",
             hint,
         )
 
@@ -66,15 +66,15 @@ def _merge(root: Path, workspace: Path, start: StartRequest) -> Path:
     """The adapter and its base as one model in the workspace."""
     trained = start.trained
     if trained.quantization:
-        require_bitsandbytes(f"{_FIELD}: the adapter of FineTuneJob {start.job} stands beside an NF4 base")
+        require_bitsandbytes(f"{_FIELD}: the adapter of FineTuneJob {start.job} has an NF4 base")
     name = Workspace.base_model(start.base_digest)
     base = locate(root, f"pvc://{start.claim}/{name}")
-    problems = verify(base, beside=(EVALUATIONS,)) if is_complete(base) else ["it is not there"]
+    problems = verify(base, beside=(EVALUATIONS,)) if is_complete(base) else ["it does not exist"]
     if problems:
         raise StorageError(
             f"{_FIELD}: the base model of FineTuneJob {start.job}, {name} on claim {start.claim}, cannot be "
             f"used: {'; '.join(problems)}",
-            "a job with the same model.uri on that claim puts it there again",
+            "run a job with the same model.uri on that claim: it puts the base model there again",
         )
     how = f"{MERGE} {start.digest} {start.base_digest} {trained.quantization} {trained.dtype}"
     digest = hashlib.sha256(how.encode()).hexdigest()

@@ -16,7 +16,7 @@ def run(rows: SourceRows[Any], context: CheckContext) -> list[Finding]:
     del context
     parsed = rows.parsed
     if parsed.bad:
-        hint = "mend or remove these rows; data/report.json on the volume lists all of them"
+        hint = "correct or remove these rows; data/report.json on the volume lists all of them"
         return [_finding(rows.field, parsed.bad, hint)]
     if not parsed.rows:
         return [
@@ -25,7 +25,7 @@ def run(rows: SourceRows[Any], context: CheckContext) -> list[Finding]:
                 severity=Severity.ERROR,
                 message=f"{rows.field} has no rows",
                 count=1,
-                remedy="write one JSON object a line",
+                remedy="write one JSON object per line",
             )
         ]
     refused = rows.tokenized.refused

@@ -14,15 +14,15 @@ def run(rows: SplitRows, context: CheckContext) -> list[Finding]:
     spec = context.request.spec
     fraction = spec.data.held_out.fraction
     learns_rows = any(stage.method == "SFT" for stage in spec.stages)
-    rest = "the rest trains" if learns_rows else "no stage learns from the rest"
+    rest = "the rest is trained on" if learns_rows else "no stage trains on the rest"
     messages: list[tuple[int, str]] = []
     wanted = round(exact(fraction) * rows.total)
     if wanted > 2 * MAX_CASES:
         messages.append(
             (
                 wanted - 2 * MAX_CASES,
-                f"heldOut.fraction {fraction} of {rows.total} rows would be {wanted}: at most {MAX_CASES} "
-                f"each are dev and test, {rest}",
+                f"heldOut.fraction {fraction} of {rows.total} rows is {wanted} rows, but dev and test have "
+                f"at most {MAX_CASES} rows each; {rest}",
             )
         )
     pairs = [pair for side in SIDES for pair in rows.pairs.side(side)]
@@ -33,8 +33,9 @@ def run(rows: SplitRows, context: CheckContext) -> list[Finding]:
         messages.append(
             (
                 wanted - 2 * MAX_CASES,
-                f"heldOut.fraction {fraction} of {len(pairs)} pairs would be {wanted}: at most {MAX_CASES} "
-                "each are dev and test beside those of held-out rows, the rest trains",
+                f"heldOut.fraction {fraction} of {len(pairs)} pairs is {wanted} pairs, but dev and test have "
+                f"at most {MAX_CASES} pairs each besides those in groups of held-out rows; the rest is "
+                "trained on",
             )
         )
     return [

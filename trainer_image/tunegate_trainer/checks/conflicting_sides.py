@@ -15,8 +15,8 @@ def run(rows: SplitRows, context: CheckContext) -> list[Finding]:
         Finding(
             check=NAME,
             severity=Severity.WARNING,
-            message=f"{rows.conflicts} rows or pairs are left out: FineTuneJob {start.job}, or one that it "
-            "started from, held them out, and trained on others of their groups; data/report.json on the "
+            message=f"{rows.conflicts} rows or pairs are excluded: FineTuneJob {start.job}, or a job that it "
+            "started from, held them out but trained on other rows of their groups; data/report.json on the "
             "volume lists them",
             count=rows.conflicts,
         )

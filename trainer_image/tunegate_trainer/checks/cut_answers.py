@@ -21,8 +21,8 @@ def run(rows: SplitRows, context: CheckContext) -> list[Finding]:
                 Finding(
                     check=NAME,
                     severity=Severity.WARNING,
-                    message=f"EvalGate {gate.name}: generation.maxNewTokens is {most}, and {longer} of "
-                    f"{len(answers)} training answers are longer: an output that is cut does not pass",
+                    message=f"EvalGate {gate.name}: generation.maxNewTokens is {most}, but {longer} of "
+                    f"{len(answers)} training answers are longer; a truncated output does not pass",
                     count=longer,
                 )
             )

@@ -20,9 +20,9 @@ def run(rows: SplitRows, context: CheckContext) -> list[Finding]:
         Finding(
             check=NAME,
             severity=Severity.ERROR,
-            message=f"{found} training {what}, goal {spec.data.goal} needs at least {minimum}",
+            message=f"{found} training {what}, but goal {spec.data.goal} needs at least {minimum}",
             count=found,
-            remedy=f"give more {what}, or set data.sizePolicy: Warn to train all the same, as for an "
+            remedy=f"give more {what}, or set data.sizePolicy: Warn to train anyway, for example in an "
             "experiment",
             error=TooFewRowsError,
         )

@@ -59,8 +59,8 @@ def run(rows: UsableRows, context: CheckContext) -> list[Finding]:
             message=f"{rows_have} the prompt of a golden case: {listed(examples)}",
             count=count,
             examples=examples[:SHOWN_EXAMPLES],
-            remedy="a model that trains on a golden prompt is not measured by it: remove these rows, which "
-            "data/report.json on the volume lists in full",
+            remedy="remove these rows, because a golden case measures only memorization once its prompt was "
+            "trained on; data/report.json on the volume lists all of them",
             report={"golden_prompts": [asdict(one) for one in found]},
         )
     ]

@@ -16,7 +16,7 @@ def run(rows: Split[Measured[Pair]], context: CheckContext) -> list[Finding]:
             Finding(
                 check=NAME,
                 severity=Severity.ERROR,
-                message=f"data.preference: none of {total} pairs is left to train on: each is held out",
+                message=f"data.preference: all {total} pairs are held out, so none is left to train on",
                 count=total,
                 remedy="give pairs with other prompts",
             )
@@ -29,7 +29,7 @@ def run(rows: Split[Measured[Pair]], context: CheckContext) -> list[Finding]:
             check=NAME,
             severity=Severity.ERROR,
             message=f"data.preference: {len(rows.dev)} of {total} pairs are held out as dev and "
-            f"{len(rows.test)} as test, and {PREFERENCE} is measured on both",
+            f"{len(rows.test)} as test, but {PREFERENCE} needs pairs in both",
             count=total,
             remedy="give more pairs, or a larger heldOut.fraction",
         )

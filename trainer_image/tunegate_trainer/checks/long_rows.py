@@ -19,14 +19,14 @@ def run(rows: SourceRows[Any], context: CheckContext) -> list[Finding]:
     most, raised = (
         (f"{longest.tokens} tokens", f"raise training.maxLength of stage {longest.stage}, ")
         if longest.stage
-        else (f"the {longest.tokens} tokens that the model takes", "")
+        else (f"the model's limit of {longest.tokens} tokens", "")
     )
     return [
         Finding(
             check=NAME,
             severity=Severity.ERROR,
             message=f"{rows.field}: {len(too_long)} of {total} rows are longer than {most}, the first in "
-            f"line {too_long[0].line}; at most the share {float(most_left_out):g} may be left out",
+            f"line {too_long[0].line}; at most a share of {float(most_left_out):g} may be too long",
             count=len(too_long),
             examples=[f"line {problem.line}: {problem.reason}" for problem in too_long[:SHOWN_EXAMPLES]],
             remedy=f"{raised}shorten the rows, or raise data.maxTooLong",

@@ -24,8 +24,8 @@ def run(rows: SplitRows, context: CheckContext) -> list[Finding]:
         Finding(
             check=NAME,
             severity=Severity.WARNING,
-            message=f"the reasoning of {lost} of {len(trained)} training rows is not learned: the model's "
-            "chat template, with the arguments that it has, does not write it",
+            message=f"the reasoning of {lost} of {len(trained)} training rows is not trained on, because the "
+            "model's chat template, with its current arguments, leaves it out",
             count=lost,
         )
     ]

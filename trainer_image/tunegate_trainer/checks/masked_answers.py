@@ -16,7 +16,7 @@ def run(rows: SplitRows, context: CheckContext) -> list[Finding]:
             check=NAME,
             severity=Severity.WARNING,
             message=f"{sum(rows.masked)} earlier answers in {sum(map(bool, rows.masked))} of "
-            f"{len(rows.masked)} training rows are not learned: what they answer is held out",
+            f"{len(rows.masked)} training rows are not trained on, because their prompts are held out",
             count=sum(rows.masked),
         )
     ]

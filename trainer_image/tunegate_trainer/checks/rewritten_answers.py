@@ -20,14 +20,14 @@ def run(rows: SplitRows, context: CheckContext) -> list[Finding]:
         return []
     message = (
         f"the model's chat template changes earlier answers of {changed} of {len(trained)} training rows: "
-        "they are not learned, the last answer is"
+        "these answers are not trained on, but the last answer of each row is"
     )
     return [_finding(changed, message)]
 
 
 _SLOW_TOKENIZER = (
-    "the model's tokenizer is not a fast one and cannot tell where earlier answers of a chat stand: only the "
-    "last answer of each row is learned; a tokenizer.json beside the model changes that"
+    "the model has no fast tokenizer, which is needed to locate earlier answers in a chat: only the last "
+    "answer of each row is trained on; add a tokenizer.json to the model to train on all of them"
 )
 
 

@@ -37,7 +37,7 @@ def run(rows: MetricSchemas, context: CheckContext) -> list[Finding]:
             message=listed(problems),
             count=len(problems),
             examples=problems[:SHOWN_EXAMPLES],
-            remedy="nothing could be judged by these: mend them",
+            remedy="correct these schemas, because no output can be judged by them",
         )
     ]
 
@@ -46,9 +46,9 @@ def _schema_problem(where: str, schema: dict[str, Any]) -> list[str]:
     try:
         validator_for(schema).check_schema(schema)
     except SchemaError as error:
-        return [f"{where}: not a JSON schema: {error.json_path}: {error.message}"]
+        return [f"{where}: not a valid JSON schema: {error.json_path}: {error.message}"]
     return [
-        f"{where}: the schema's reference {reference} leads nowhere; it may refer to its own parts alone"
+        f"{where}: the reference {reference} cannot be resolved; a schema may refer only to its own parts"
         for reference in _dangling(schema)
     ]
 

@@ -30,12 +30,12 @@ def run(rows: SplitRows, context: CheckContext) -> list[Finding]:
             Finding(
                 check=NAME,
                 severity=Severity.ERROR,
-                message=f"EvalGate {gate} asks in another form than is trained, for only {whose} a system "
-                f"turn: trained is {_shown(context.tokenizer, trained[0])}, asked "
+                message=f"the prompts of EvalGate {gate} differ from training prompts: only {whose} a system "
+                f"turn; a training prompt is {_shown(context.tokenizer, trained[0])}, a golden prompt is "
                 f"{_shown(context.tokenizer, asked[0])}",
                 count=len(asked),
-                remedy="give rows and cases the same system turn, as the model will be asked; where both "
-                "forms are meant, one row or case of the other form says so",
+                remedy="give rows and cases the system turn that the model will be served with; if both "
+                "forms are intended, add a row or a case of the other form",
             )
         )
     return findings

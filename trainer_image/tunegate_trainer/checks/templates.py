@@ -22,6 +22,6 @@ def check_template(tokenizer: PreTrainedTokenizerBase, arguments: Mapping[str, A
     unknown = [name for name in sorted(arguments) if name not in reads]
     if unknown:
         raise UserError(
-            f"model.chatTemplateArgs: the model's chat template reads no {' and no '.join(unknown)}",
-            f"it reads {', '.join(sorted(reads))}" if reads else "leave them out: it has no arguments",
+            f"model.chatTemplateArgs: the model's chat template does not read {' or '.join(unknown)}",
+            f"it reads {', '.join(sorted(reads))}" if reads else "remove them: the template has no arguments",
         )

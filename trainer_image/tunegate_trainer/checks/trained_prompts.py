@@ -26,7 +26,7 @@ def run(rows: SplitRows, context: CheckContext) -> list[Finding]:
             check=NAME,
             severity=Severity.WARNING,
             message="the model that the job starts from was trained on the prompts of these golden cases, "
-            f"which measure memory: {', '.join(shown)}{more}",
+            f"so they measure memorization: {', '.join(shown)}{more}",
             count=len(found),
             examples=shown,
         )

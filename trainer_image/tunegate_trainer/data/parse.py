@@ -94,7 +94,7 @@ def parse_pairs(text: str, columns: Columns, group_by: str | None) -> Parsed[Pai
         chosen = _answer(fields, columns.chosen or "chosen")
         rejected = _answer(fields, columns.rejected or "rejected")
         if chosen.split() == rejected.split():
-            raise _BadRowError("chosen and rejected are the same: nothing is preferred")
+            raise _BadRowError("chosen and rejected are the same, so the pair has no preference")
         pair = Pair(id=id, prompt=prompt, chosen=chosen, rejected=rejected)
         return Labelled(0, pair, _group(fields, group_by, prompt))
 
@@ -160,7 +160,7 @@ def _fields(line: str) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:  # JSON, but beyond what can be read
         raise _BadRowError(f"cannot be read: {error}") from None
     if not isinstance(fields, dict):
-        raise _BadRowError(f"a row is a JSON object, this is {_kind(fields)}")
+        raise _BadRowError(f"a row must be a JSON object, but it is {_kind(fields)}")
     return fields
 
 
@@ -171,8 +171,8 @@ def _reader(fields: dict[str, Any], columns: Columns) -> Callable[[dict[str, Any
     if (columns.prompt or "prompt") in fields or (columns.completion or "completion") in fields:
         return _read_completion
     raise _BadRowError(
-        f"neither prompt and completion nor messages; the fields are: {', '.join(sorted(fields)) or 'none'} "
-        "(data.train.columns maps other names)"
+        "the row has neither prompt and completion nor messages; its fields are: "
+        f"{', '.join(sorted(fields)) or 'none'} (data.train.columns maps other names)"
     )
 
 
@@ -190,11 +190,12 @@ def _read_chat(fields: dict[str, Any], columns: Columns) -> Row:
     messages = _messages(fields, name)
     *prompt, answer = messages
     if answer.role != "assistant":
-        raise _BadRowError(f"{name} must end with the assistant's turn, which is what is learned")
+        raise _BadRowError(f"{name} must end with an assistant turn, which is the answer to train on")
     weightless = [i for i, turn in enumerate(fields[name]) if turn.get("weight") == 0]
     if len(prompt) in weightless:
         raise _BadRowError(
-            f"{name}[{len(prompt)}].weight is 0: the last turn is what is learned; leave it or the row out"
+            f"{name}[{len(prompt)}].weight is 0, but the last turn is the answer to train on: remove the "
+            "weight or the row"
         )
     return Row(
         id="",
@@ -213,7 +214,7 @@ def _prompt(fields: dict[str, Any], name: str) -> list[Message]:
         return [Message(role="user", content=_text(fields, name))]
     messages = _messages(fields, name)
     if messages[-1].role != "user":
-        raise _BadRowError(f"{name} must end with the user's turn, which chosen and rejected answer")
+        raise _BadRowError(f"{name} must end with a user turn, which chosen and rejected answer")
     return messages
 
 
@@ -223,9 +224,9 @@ def _answer(fields: dict[str, Any], name: str) -> str:
     if not isinstance(turns, list):
         return _text(fields, name)
     if len(turns) != 1 or (answer := _message(turns[0], name, 0)).role != "assistant":
-        raise _BadRowError(f"{name} must be one turn of the assistant; what is before it belongs to prompt")
+        raise _BadRowError(f"{name} must be a single assistant turn; put earlier turns into prompt")
     if answer.tool_calls or answer.reasoning_content or turns[0].get("weight", 1) != 1:
-        raise _BadRowError(f"{name} has more than a text, which would be lost: answers of pairs are texts")
+        raise _BadRowError(f"{name} must be plain text: pairs support no tool calls, reasoning or weights")
     return answer.content
 
 
@@ -234,13 +235,13 @@ def _messages(fields: dict[str, Any], name: str) -> list[Message]:
     calls tools each of them answers, and the assistant goes on."""
     turns = fields.get(name)
     if not isinstance(turns, list) or not turns:
-        raise _BadRowError(f"{name} must be a list of {{role, content}}, it is {_kind(turns)}")
+        raise _BadRowError(f"{name} must be a list of {{role, content}}, but it is {_kind(turns)}")
     messages = [_message(turn, name, i) for i, turn in enumerate(turns)]
     talk = [m for i, m in enumerate(messages) if not (i == 0 and m.role == "system")]
     expected, unanswered = "user", 0
     for i, message in enumerate(talk):
         if message.role != expected:
-            raise _BadRowError(f"{name}: turn {i + 1} is {message.role}, {expected} must follow")
+            raise _BadRowError(f"{name}: turn {i + 1} must have role {expected}, but it has {message.role}")
         unanswered += len(message.tool_calls or ()) - (message.role == "tool")
         expected = "tool" if unanswered else "user" if message.role == "assistant" else "assistant"
     return messages
@@ -249,19 +250,21 @@ def _messages(fields: dict[str, Any], name: str) -> list[Message]:
 def _message(turn: Any, name: str, i: int) -> Message:
     where = f"{name}[{i}]"
     if not isinstance(turn, dict):
-        raise _BadRowError(f"{where} must be {{role, content}}, it is {_kind(turn)}")
+        raise _BadRowError(f"{where} must be {{role, content}}, but it is {_kind(turn)}")
     role = turn.get("role")
     if not isinstance(role, str) or role not in _FIELDS:
         *others, last = _FIELDS
-        raise _BadRowError(f"{where}.role must be {', '.join(others)} or {last}, it is {_cut(repr(role))}")
+        raise _BadRowError(
+            f"{where}.role must be {', '.join(others)} or {last}, but it is {_cut(repr(role))}"
+        )
     given = {field: value for field, value in turn.items() if value not in (None, [])}
     lost = sorted(given.keys() - _FIELDS[role])
     if lost:
         used = ", ".join(_FIELDS[role])
         named = _cut(", ".join(lost))
-        raise _BadRowError(f"{where} of {role} has {named}, which would be lost: used are {used}")
+        raise _BadRowError(f"{where} has {named}, but a turn with role {role} may only have {used}")
     if given.get("weight", 1) not in (0, 1) or isinstance(given.get("weight"), bool):
-        raise _BadRowError(f"{where}.weight must be 0 or 1, it is {turn['weight']!r}")
+        raise _BadRowError(f"{where}.weight must be 0 or 1, but it is {turn['weight']!r}")
     if "tool_calls" not in given or given.get("content"):
         _text(given, "content", f"{where}.content")
     for field in ("content", "reasoning_content", "tool_call_id", "name"):
@@ -280,7 +283,7 @@ def _refuse_lost(fields: dict[str, Any], *names: str) -> None:
     """Refuse fields of OpenAI's that this form of a row does not read."""
     lost = [name for name in names if fields.get(name) not in (None, [])]
     if lost:
-        raise _BadRowError(f"{', '.join(lost)} would be lost: rows of this form have no such field")
+        raise _BadRowError(f"unsupported in rows of this form: {', '.join(lost)}")
 
 
 def _tools(fields: dict[str, Any]) -> list[dict[str, Any]] | None:
@@ -301,7 +304,7 @@ def _text(fields: dict[str, Any], field: str, name: str | None = None) -> str:
         raise _BadRowError(f"{name} is missing; the fields are: {', '.join(sorted(fields)) or 'none'}")
     value = fields[field]
     if not isinstance(value, str):
-        raise _BadRowError(f"{name} must be a text, it is {_kind(value)}")
+        raise _BadRowError(f"{name} must be a string, but it is {_kind(value)}")
     if not value.strip():
         raise _BadRowError(f"{name} is empty")
     return _encodable(value, name)
@@ -310,7 +313,7 @@ def _text(fields: dict[str, Any], field: str, name: str | None = None) -> str:
 def _encodable(text: str, name: str) -> str:
     """JSON can hold half of a surrogate pair, which no file and no tokenizer can."""
     if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
-        raise _BadRowError(f"{name} has half of a surrogate pair, which is no character")
+        raise _BadRowError(f"{name} has half of a surrogate pair, which is not a character")
     return text
 
 
@@ -320,9 +323,9 @@ def _id(fields: dict[str, Any], columns: Columns, line: int) -> str:
         return f"line-{line}"
     value = fields.get(name)
     if not isinstance(value, (str, int)) or isinstance(value, bool) or not str(value).strip():
-        raise _BadRowError(f"{name} must be a text or a number, it is {_kind(value)}")
+        raise _BadRowError(f"{name} must be a string or a number, but it is {_kind(value)}")
     if len(str(value)) > MAX_ID_LENGTH:
-        raise _BadRowError(f"{name} has {len(str(value))} characters, at most {MAX_ID_LENGTH}")
+        raise _BadRowError(f"{name} has {len(str(value))} characters, but may have at most {MAX_ID_LENGTH}")
     return _encodable(str(value), name)
 
 
@@ -330,10 +333,10 @@ def _group(fields: dict[str, Any], group_by: str | None, prompt: list[Message]) 
     if group_by is None:
         return normalize(prompt_text(prompt))
     if fields.get(group_by) in (None, ""):
-        raise _BadRowError(f"{group_by}, by which heldOut.groupBy groups, is missing")
+        raise _BadRowError(f"{group_by}, the field that heldOut.groupBy names, is missing")
     return json.dumps(fields[group_by], sort_keys=True)
 
 
 def _kind(value: Any) -> str:
-    names = {dict: "an object", list: "a list", str: "a text", bool: "true or false", type(None): "missing"}
+    names = {dict: "an object", list: "a list", str: "a string", bool: "a boolean", type(None): "missing"}
     return names.get(type(value), "a number")

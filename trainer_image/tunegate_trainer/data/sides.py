@@ -77,8 +77,8 @@ def read_sides(root: Path, start: StartRequest | None) -> Sides:
     if start is None:
         return Sides({})
     uri = f"pvc://{start.claim}/{Workspace(start.uid).data}/{SIDES_FILE}"
-    what = f"model.startFrom: {uri}, which rows FineTuneJob {start.job} trained on,"
-    hint = "without it rows that the model has seen could be held out: run that job again under another name"
+    what = f"model.startFrom: {uri}, the record of the rows that FineTuneJob {start.job} trained on,"
+    hint = "without it, rows that were trained on could be held out: run that job again under another name"
     try:
         content = json.loads(locate(root, uri).read_bytes())
         return Sides({str(key): side for side in SIDES for key in content[side]})

@@ -97,14 +97,14 @@ def _tokenize(
             examples = examples_of(tokenizer, row.row)
         except UserError as error:
             refused.append(RowProblem(row.line, str(error)))
-            hint = hint or error.hint or "mend or remove these rows"
+            hint = hint or error.hint or "correct or remove these rows"
             continue
         lengths = [len(one["input_ids"]) for one in examples]
         if max(lengths) <= longest:
             learned = sum(map(completion_tokens, examples))
             kept.append(Measured(row, sum(lengths), learned, row.group, max(map(answer_tokens, examples))))
         else:
-            too_long.append(RowProblem(row.line, f"{max(lengths)} tokens, at most {longest}"))
+            too_long.append(RowProblem(row.line, f"{max(lengths)} tokens, but at most {longest} are allowed"))
     return Tokenized(kept, too_long, refused, hint)
 
 

@@ -129,7 +129,7 @@ def _measure(
                 by_prompt = dict(zip(prompts, generated[key], strict=True))
                 cases = _judge(evaluation_set.cases, [by_prompt[c.prompt] for c in evaluation_set.cases])
             else:
-                raise TypeError(f"nobody measures a {type(evaluation_set).__name__}")
+                raise TypeError(f"no evaluator for {type(evaluation_set).__name__}")
         result = SetResult(cases=cases, seconds=round(time.monotonic() - start, 3))
         logger.info(
             "%s: %d/%d passed in %.1f s",
@@ -145,7 +145,7 @@ def _measure(
 def _less_memory(evaluation_set: EvaluationSet) -> str:
     """What would take less memory. Of pairs one answer alone did not fit: others were not in its pass."""
     if isinstance(evaluation_set, PairSet):
-        smaller = "lower training.maxLength of a DPO stage, which leaves longer pairs out"
+        smaller = "lower training.maxLength of a DPO stage, which excludes longer pairs"
     else:
         smaller = "lower generation.batchSize of the EvalGate"
     return f"{smaller}, or ask for a GPU with more memory"
@@ -169,7 +169,7 @@ def _compare(model: Any, pairs: Sequence[TokenPair], ranks: Ranks) -> list[CaseR
 
 def _preferred(pair: TokenPair, chosen: float, rejected: float) -> CaseResult:
     if math.isnan(chosen) or math.isnan(rejected):
-        outcome, explanation = ERROR, "the model gives no probability"
+        outcome, explanation = ERROR, "the log-probability is not a number"
     elif chosen > rejected:
         outcome, explanation = PASS, ""
     else:
@@ -178,7 +178,7 @@ def _preferred(pair: TokenPair, chosen: float, rejected: float) -> CaseResult:
         id=pair.id,
         tags=[],
         prompt=pair.shown,
-        output=f"log-probability a token: chosen {chosen:.3f}, rejected {rejected:.3f}",
+        output=f"log-probability per token: chosen {chosen:.3f}, rejected {rejected:.3f}",
         truncated=False,
         passed=outcome == PASS,
         outcomes={PREFERENCE: outcome},

@@ -9,7 +9,7 @@ from tunegate_trainer.evaluate.scorers import Output, Sample, Score, Scorer
 from tunegate_trainer.evaluate.scorers.scorer import not_scored
 from tunegate_trainer.evaluate.sets import Case, Expected
 
-CUT = "cut at maxNewTokens before the end of the turn"
+CUT = "truncated at maxNewTokens before the end of the turn"
 
 
 def score_cases(cases: Sequence[Case], outputs: Sequence[Output]) -> list[Mapping[str, Score]]:

@@ -150,7 +150,7 @@ def _golden_set(
     digest = sha256_text(text)
     if digest != gate.golden_sha256:
         raise BadDataError(
-            f"EvalGate {gate.name}: the golden set has sha256 {digest}, the job was started with "
+            f"EvalGate {gate.name}: the golden set has sha256 {digest}, but the job was started with "
             f"{gate.golden_sha256}",
             "a golden set is immutable: put changed cases into a new ConfigMap and a new EvalGate",
         )
@@ -158,7 +158,7 @@ def _golden_set(
         golden = parse_golden(text)
     except GoldenError as error:
         raise BadDataError(
-            f"EvalGate {gate.name}: golden set: {error}", "mend these cases, in a new EvalGate"
+            f"EvalGate {gate.name}: golden set: {error}", "correct these cases in a new EvalGate"
         ) from error
     cases = [
         Case(
@@ -237,7 +237,7 @@ def config_map_file(root: Path, name: str, key: str | None) -> Path:
     keys = [path for path in sorted(folder.glob("*")) if not path.name.startswith(".")]
     if len(keys) != 1:
         found = ", ".join(path.name for path in keys) or "none"
-        raise UserError(f"ConfigMap {name} must have one key or `key` must name it; it has: {found}")
+        raise UserError(f"ConfigMap {name} must have one key, or `key` must name one; it has: {found}")
     return keys[0]
 
 
@@ -372,7 +372,7 @@ def metric_schema(root: Path, metric: TaskMetric) -> dict[str, Any] | None:
     except ValueError as error:
         raise BadDataError(f"{path.relative_to(root)}: not JSON: {error}", _MEND_SCHEMA) from error
     if not isinstance(schema, dict):
-        raise BadDataError(f"{path.relative_to(root)}: a JSON schema is an object", _MEND_SCHEMA)
+        raise BadDataError(f"{path.relative_to(root)}: a JSON schema must be an object", _MEND_SCHEMA)
     return schema
 
 

@@ -110,5 +110,5 @@ def _models(address: Address, schemes: Schemes) -> RemoteModels:
 def _files(address: Address, schemes: Schemes) -> RemoteFiles:
     source = schemes[address.scheme].files
     if source is None:
-        raise address.wrong(f"{address.scheme}:// holds models, and no data files")
+        raise address.wrong(f"{address.scheme}:// has only models, no data files")
     return source()

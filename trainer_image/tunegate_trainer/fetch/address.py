@@ -67,9 +67,9 @@ class Address:
     def refused(self, said: str) -> CredentialsError:
         """The other side does not let us in. ``said`` is its code or its words, and holds no secret."""
         if self.secret is not None:
-            hint = f"check Secret {self.secret.name}, and what its owner may read there"
+            hint = f"check the credentials in Secret {self.secret.name}, and what they may read there"
         else:
-            hint = f"give {self.field.removesuffix('.uri')}.secretName, a Secret with credentials for it"
+            hint = f"set {self.field.removesuffix('.uri')}.secretName to a Secret with credentials for it"
         return CredentialsError(f"{self.field}: {self.uri} refuses access: {said}", hint)
 
 

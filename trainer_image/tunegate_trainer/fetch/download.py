@@ -44,7 +44,7 @@ def _check_room(field: str, files: Sequence[RemoteFile], folder: Path) -> None:
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise StorageError(
-            f"{field}: the download needs {gigabytes(needed)} and the volume has {gigabytes(free)} free",
+            f"{field}: the download needs {gigabytes(needed)}, but the volume has {gigabytes(free)} free",
             "grow the volume, or free space on it",
         )
 
@@ -63,8 +63,8 @@ def _download(field: str, file: RemoteFile, folder: Path, progress: "_Progress")
     if not is_right:
         part.unlink()
         raise BadDataError(
-            f"{field}: {file.name} arrived with another content than the server says it has",
-            "it is damaged there, or on the way: check it at its source, and the proxies between",
+            f"{field}: the content of {file.name} does not match the checksum that the server reports",
+            "it is damaged at its source or on the way: check the file there, and any proxies",
         )
     _flush(part)
     part.rename(folder / file.name)
@@ -97,14 +97,14 @@ def _append(file: RemoteFile, part: Path, progress: "_Progress") -> None:
         out.seek(stream.start)
         for chunk in stream.chunks:
             if out.tell() + len(chunk) > file.size:
-                raise TransientError(f"{file.name} is longer than it should be")
+                raise TransientError(f"{file.name} is longer than the server reported")
             out.write(chunk)
             progress.add(len(chunk))
 
 
 def _is_right(file: RemoteFile, path: Path) -> bool:
     if file.checksum is None:
-        logger.info("%s: its server names no checksum; its size is right", file.name)
+        logger.info("%s: the server reports no checksum; the size matches", file.name)
         return True
     return file.checksum.matches(path)
 
@@ -134,7 +134,7 @@ class _Progress:
         self._began = self._said = time.monotonic()
         self._received = 0
         if total:
-            earlier = f", {gigabytes(held)} are here already" if held else ""
+            earlier = f", {gigabytes(held)} already downloaded" if held else ""
             logger.info("%s: downloading %s%s", field, gigabytes(total), earlier)
 
     def add(self, count: int) -> None:
@@ -144,7 +144,7 @@ class _Progress:
             self._said = time.monotonic()
             speed = self._received / (self._said - self._began)
             logger.info(
-                "%s: %s of %s, %.0f MB/s, %.0f s to go",
+                "%s: %s of %s, %.0f MB/s, %.0f s left",
                 self._field,
                 gigabytes(self._done),
                 gigabytes(self._total),

@@ -47,11 +47,11 @@ def pinned(address: Address) -> str | None:
 def find_model(address: Address, choose: Choose) -> RemoteModel:
     """The files of hf://ORG/NAME at the spec's revision; a branch or tag becomes the commit it is now."""
     if not _MODEL.fullmatch(address.rest):
-        raise address.wrong("a model is hf://ORG/NAME", "its commit goes into revision")
+        raise address.wrong("a model address must be hf://ORG/NAME", "put the commit into model.revision")
     if address.revision is None:
         raise address.wrong(
-            "what is under this name can change",
-            "give model.revision: a commit, or a tag or branch, whose commit is recorded in the plan",
+            "the content at this address can change",
+            "set model.revision to a commit, a tag or a branch; the plan records the commit",
         )
     found = _list(address, address.rest, "model", address.revision)
     files = tuple(found.file(path) for path in choose(list(found.files)))
@@ -62,7 +62,7 @@ def find_file(address: Address) -> RemoteFile:
     """hf://datasets/ORG/NAME/PATH, or hf://datasets/ORG/NAME@REVISION/PATH."""
     match = _FILE.fullmatch(address.rest)
     if match is None:
-        raise address.wrong("a data file is hf://datasets/ORG/NAME/PATH, or .../NAME@REVISION/PATH")
+        raise address.wrong("a data file must be hf://datasets/ORG/NAME/PATH, or .../NAME@REVISION/PATH")
     found = _list(address, match["repo"], "dataset", match["revision"])
     path = match["path"]
     if path not in found.files:
@@ -136,19 +136,19 @@ def _refusals(address: Address) -> Iterator[None]:
     except OfflineModeIsEnabled as error:
         raise address.wrong("HF_HUB_OFFLINE is set", "unset it, or copy the model to a volume") from error
     except HFValidationError as error:
-        raise address.wrong("this is no name of a repository", "hf://ORG/NAME") from error
+        raise address.wrong("this is not a valid repository name", "use hf://ORG/NAME") from error
     except GatedRepoError as error:
-        raise address.refused("it is gated: ask for access on its page") from error
+        raise address.refused("the repository is gated: request access on its page") from error
     except RepositoryNotFoundError as error:
         if error.response.status_code == httpx2.codes.UNAUTHORIZED and address.secret is not None:
             raise address.refused(f"it does not exist, or {KEY} is wrong") from error
         raise address.not_found(
-            f"there is no {address.uri}, or it is private", f"a private one needs a Secret with {KEY}"
+            f"there is no {address.uri}, or it is private", f"a private repository needs a Secret with {KEY}"
         ) from error
     except RevisionNotFoundError as error:
         raise address.not_found(f"{address.uri} has no revision {address.revision}") from error
     except EntryNotFoundError as error:
-        raise address.not_found(f"{address.uri} has lost a file that it listed") from error
+        raise address.not_found(f"{address.uri} lists a file that does not exist") from error
     except HfHubHTTPError as error:
         status = error.response.status_code
         check_status(status)

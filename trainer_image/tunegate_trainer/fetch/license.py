@@ -25,7 +25,7 @@ def read_license(folder: Path) -> ModelLicense | None:
             return None
         return license_of(metadata_load(card) or {})
     except (OSError, ValueError, yaml.YAMLError) as error:
-        logger.info("the license of the base model is not known: %s cannot be read: %s", CARD, error)
+        logger.info("the license of the base model is unknown: %s cannot be read: %s", CARD, error)
         return None
 
 

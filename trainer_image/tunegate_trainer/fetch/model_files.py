@@ -67,16 +67,16 @@ def _no_weights(uri: str, names: Sequence[str], gguf: Sequence[str]) -> TrainerE
     if gguf:
         return UserError(
             f"model.uri: {uri} holds {len(gguf)} GGUF files: {', '.join(gguf[:_SHOWN])}",
-            "leave the one to train on",
+            "keep only the one to train on",
         )
     unsafe = _matching(names, _UNSAFE_WEIGHTS)
     if unsafe:
         return UserError(
             f"model.uri: {uri} has weights only as {unsafe[0]}, which can run code when it is loaded",
-            "convert it: load it where you trust it, and save_pretrained(..., safe_serialization=True)",
+            "convert it where that is safe: load it, then save_pretrained(..., safe_serialization=True)",
         )
     return SourceNotFoundError(
-        f"model.uri: {uri} holds no *.safetensors and no *.gguf", f"it has: {_listed(names)}"
+        f"model.uri: {uri} has neither *.safetensors nor *.gguf files", f"it has: {_listed(names)}"
     )
 
 

@@ -48,7 +48,7 @@ class Patience:
                 "check the network from the pod (a proxy, a policy, DNS) and whether the server is up",
             ) from error
         pause = next(self._pauses)
-        logger.warning("%s: %s; another try in %d s", self._field, error, pause)
+        logger.warning("%s: %s; retrying in %d s", self._field, error, pause)
         time.sleep(pause)
 
 

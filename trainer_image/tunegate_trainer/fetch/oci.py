@@ -53,7 +53,7 @@ class Reference:
     def parse(cls, address: Address) -> "Reference":
         match = _REFERENCE.fullmatch(address.rest)
         if match is None or not (match["tag"] or match["digest"]):
-            raise address.wrong("an artifact is oci://REGISTRY/NAME:TAG or oci://REGISTRY/NAME@sha256:DIGEST")
+            raise address.wrong("an artifact must be oci://REGISTRY/NAME:TAG or .../NAME@sha256:DIGEST")
         return cls(Repository(match["registry"], match["name"]), match["tag"], match["digest"])
 
 
@@ -77,7 +77,7 @@ def find_model(address: Address, choose: Choose) -> RemoteModel:
         here = {path.name: layer for path, layer in files_by_path.items() if path.parent == folder}
         chosen = [here[name] for name in choose(list(here))]
     if not chosen:
-        raise address.not_found(f"{address.uri} has no layers that could be a model")
+        raise address.not_found(f"{address.uri} has no layers that could hold a model")
     files = tuple(
         RemoteFile(
             layer.file_name,
@@ -95,15 +95,18 @@ def _manifest(address: Address, registry: Registry, reference: Reference) -> tup
     digest, manifest = _document(address, registry, reference.digest or str(reference.tag))
     if reference.digest is not None and digest != reference.digest:
         raise BadDataError(
-            f"{address.field}: {address.uri} has the digest {digest}",
-            "the registry, or a proxy before it, is not to be trusted",
+            f"{address.field}: the manifest of {address.uri} has digest {digest}",
+            "do not trust the registry, or a proxy in front of it",
         )
     if "manifests" not in manifest:
         return digest, manifest
     chosen = _for_this_machine(address, manifest["manifests"])
     found, inner = _document(address, registry, chosen)
     if found != chosen:
-        raise BadDataError(f"{address.field}: {address.uri} lists {chosen} and has {found}", _PUSH_AGAIN)
+        raise BadDataError(
+            f"{address.field}: {address.uri} lists the manifest {chosen}, but its digest is {found}",
+            _PUSH_AGAIN,
+        )
     return digest, inner
 
 

@@ -86,7 +86,7 @@ def _put_files(address: Address, layers: Sequence[Layer], folder: Path, into: Pa
 def _two_layers(address: Address, path: PurePath) -> BadDataError:
     return BadDataError(
         f"{address.field}: {address.uri} has two layers for {path}",
-        "which one is the model's is not known: push the artifact again with one of them",
+        "it is unclear which one belongs to the model: push the artifact again with only one of them",
     )
 
 
@@ -111,7 +111,7 @@ def _extract(address: Address, archive: Path, into: Path, whole_files: Collectio
                 if path.is_absolute() or ".." in path.parts:
                     raise BadDataError(
                         f"{address.field}: an archive in {address.uri} would write to {member.name}",
-                        "it is not to be trusted",
+                        "do not trust this artifact",
                     )
                 content = members.extractfile(member) if member.isreg() else None
                 if content is None or not may_be_needed(path.name):
@@ -125,7 +125,7 @@ def _extract(address: Address, archive: Path, into: Path, whole_files: Collectio
                     shutil.copyfileobj(content, file, 1 << 20)
     except (tarfile.TarError, EOFError) as error:
         raise BadDataError(
-            f"{address.field}: a layer of {address.uri} is no whole tar archive", _PUSH_AGAIN
+            f"{address.field}: a layer of {address.uri} is not a complete tar archive", _PUSH_AGAIN
         ) from error
 
 
@@ -135,6 +135,6 @@ def _check_room(address: Address, member: tarfile.TarInfo, into: Path) -> None:
     if member.size > free:
         raise StorageError(
             f"{address.field}: {member.name} in an archive of {address.uri} unpacks to "
-            f"{gigabytes(member.size)} and the volume has {gigabytes(free)} free",
+            f"{gigabytes(member.size)}, but the volume has {gigabytes(free)} free",
             "grow the volume, or free space on it",
         )

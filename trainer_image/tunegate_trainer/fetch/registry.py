@@ -112,14 +112,14 @@ class Registry:
         login = self._login()
         if kind == "basic":
             if login is None:
-                raise self._address.refused("it asks for a user and a password")
+                raise self._address.refused("it requires a user and a password")
             return login.header
         if kind != "bearer":
-            raise self._address.refused("it asks for a kind of login that is not known here")
+            raise self._address.refused("it requires an unsupported type of authentication")
         parameters = dict(_PARAMETER.findall(challenge))
         realm = httpx2.URL(parameters.pop("realm", ""))
         if realm.scheme != "https" and not self._repository.is_local:
-            raise self._address.refused("its tokens come over a connection that is not encrypted")
+            raise self._address.refused("its token service uses an unencrypted connection")
         asked = {
             "service": parameters.get("service", ""),
             "scope": f"repository:{self._repository.name}:pull",
@@ -148,7 +148,7 @@ class Registry:
         if login is None:
             raise CredentialsError(
                 f"Secret {secret.name}: {DOCKER_CONFIG} has no user and password for {self._repository.host}",
-                "kubectl create secret docker-registry NAME --docker-server=… writes one",
+                "create one with: kubectl create secret docker-registry NAME --docker-server=…",
             )
         return login
 

@@ -75,7 +75,7 @@ def find_file(address: Address) -> RemoteFile:
     """The file s3://BUCKET/KEY."""
     key = address.rest.partition("/")[2]
     if not key or key.endswith("/"):
-        raise address.wrong("a data file is s3://BUCKET/KEY")
+        raise address.wrong("a data file must be s3://BUCKET/KEY")
     return _Bucket.of(address).file(key)
 
 
@@ -162,7 +162,7 @@ def _client(address: Address) -> "S3Client":
         return cast("S3Client", get_session().create_client("s3", config=config, **given))
     except (ValueError, BotoCoreError) as error:
         raise address.wrong(
-            f"its client cannot be set up: {type(error).__name__}", f"check {ENDPOINT} and {REGION}"
+            f"the S3 client cannot be created: {type(error).__name__}", f"check {ENDPOINT} and {REGION}"
         ) from error
 
 
@@ -204,12 +204,13 @@ def _refusals(address: Address, bucket: str) -> Iterator[None]:
             raise address.not_found(what) from error
         if status == 412:
             raise StorageError(
-                f"{address.field}: {address.uri} changed while it was downloaded", "leave its files alone"
+                f"{address.field}: {address.uri} changed while it was downloaded",
+                "do not change its files during a download",
             ) from error
         raise address.wrong(f"the server answered {status} {code}") from error
     except _NO_CREDENTIALS as error:
-        raise address.refused(f"there are no credentials ({type(error).__name__})") from error
+        raise address.refused(f"no credentials were found ({type(error).__name__})") from error
     except ParamValidationError as error:
-        raise address.wrong("this is no name of a bucket and a key", "s3://BUCKET/KEY") from error
+        raise address.wrong("this is not a valid bucket name and key", "use s3://BUCKET/KEY") from error
     except _TROUBLE as error:
         raise TransientError(f"the connection failed ({type(error).__name__})") from error

@@ -24,9 +24,7 @@ def locate(root: Path, uri: str, field: str = "") -> Path:
         return address.on_volume(root)
     if address.scheme == "file":
         return address.on_machine("file:///data/train.jsonl")
-    raise address.wrong(
-        f"{address.scheme}:// is no place that this is read from", "use pvc:// or a ConfigMap"
-    )
+    raise address.wrong(f"{address.scheme}:// is not supported here", "use pvc:// or a ConfigMap")
 
 
 def credentials(context: Context, name: str | None) -> Secret | None:
@@ -49,7 +47,7 @@ def read_source(
     digest = hashlib.sha256(content).hexdigest()
     if source.sha256 is not None and digest != source.sha256:
         raise BadDataError(
-            f"{field}: the file has sha256 {digest}, the spec pins {source.sha256}",
+            f"{field}: the file has sha256 {digest}, but the spec pins {source.sha256}",
             "the data changed since it was pinned: check it, then pin the new digest in a new job",
         )
     try:
@@ -97,7 +95,7 @@ def _config_map_file(folder: Path, source: DataSource, field: str) -> Path:
         return folder / visible[0]
     there = f"ConfigMap {source.config_map} has: {', '.join(keys) or 'no keys'}"
     if source.key is None:
-        raise SourceNotFoundError(f"{field}: say which key of the ConfigMap to read", there)
+        raise SourceNotFoundError(f"{field}: set key, to name the key of the ConfigMap to read", there)
     if source.key not in keys:
         raise SourceNotFoundError(f"{field}: ConfigMap {source.config_map} has no key {source.key}", there)
     return folder / source.key
@@ -107,11 +105,11 @@ def _what_is_there(path: Path) -> str:
     """What a user may have meant."""
     folder = path.parent
     if not folder.is_dir():
-        return f"the folder {folder.name}/ is not there either"
+        return f"the folder {folder.name}/ does not exist either"
     try:
         names = sorted(entry.name for entry in folder.iterdir())
     except PermissionError:
-        return f"the folder {folder.name}/ may be entered but not listed: check the name"
+        return f"the folder {folder.name}/ cannot be listed: check the name"
     close = difflib.get_close_matches(path.name, names, n=3) or names[:5]
     return (
         f"in {folder.name}/ there are: {', '.join(close)}" if close else f"the folder {folder.name}/ is empty"

@@ -26,16 +26,16 @@ def verified_base(workspace: Path, plan: Plan) -> Path:
     folder = _base_folder(workspace, plan)
     name = Workspace.base_model(plan.model.digest)
     hint = (
-        f"remove the folder {name} from the volume and start the job anew: its data Job puts the model there"
+        f"remove the folder {name} from the volume and create the job again: its data Job fetches the model"
     )
     if not is_complete(folder):
-        raise SourceNotFoundError(f"the base model in {name} was never completed", hint)
+        raise SourceNotFoundError(f"the base model in {name} is incomplete", hint)
     start = time.monotonic()
     problems = verify(folder, beside=(EVALUATIONS,))
     refuse_unreadable(f"the base model in {name}", problems)
     if problems:
         raise StorageError(f"the base model in {name} is damaged: {'; '.join(problems)}", hint)
-    logger.info("base model: every file has its digest, checked in %.1f s", time.monotonic() - start)
+    logger.info("base model: verified the digest of every file in %.1f s", time.monotonic() - start)
     return folder
 
 
@@ -50,12 +50,12 @@ def merged_base(context: Context, stage: str) -> Path | None:
         return None
     folder = context.workspace / context.paths.merged(based_on.name)
     name = f"the model that stage {based_on.name} started from"
-    problems = verify(folder) if is_complete(folder) else ["it was never completed"]
+    problems = verify(folder) if is_complete(folder) else ["it is incomplete"]
     refuse_unreadable(name, problems)
     if problems:
         raise StorageError(
             f"{name} is damaged: {'; '.join(problems)}",
-            "something changed files on the volume, or it lost them: create the job again",
+            "files on the volume were changed or lost: create the job again",
         )
     return folder
 

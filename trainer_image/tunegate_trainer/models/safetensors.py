@@ -32,15 +32,15 @@ def check_weights(folder: Path) -> None:
         expected = _header_bytes(path) + max(ends, default=0)
         if path.stat().st_size != expected:
             raise BadDataError(
-                f"model.uri: {path.name} has {path.stat().st_size:,} bytes, its header promises {expected:,}",
-                "it was not copied as a whole: copy it again",
+                f"model.uri: {path.name} has {path.stat().st_size:,} bytes, but its header says {expected:,}",
+                "it was not copied completely: copy it again",
             )
     index = folder / INDEX
     if index.is_file():
         missing = sorted({name for name in _weight_map(index).values() if not (folder / str(name)).is_file()})
         if missing:
             raise SourceNotFoundError(
-                f"model.uri: {INDEX} names {len(missing)} files that are not there: {', '.join(missing[:5])}",
+                f"model.uri: {INDEX} names {len(missing)} files that do not exist: {', '.join(missing[:5])}",
                 "copy all of the model's files",
             )
 
@@ -80,7 +80,7 @@ def _header(path: Path) -> dict[str, Any]:
             prod(tensor["shape"])
             tensor["data_offsets"][1] + 0
     except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-        raise BadDataError(f"model.uri: {path.name} is no safetensors file", _COPY_AGAIN) from error
+        raise BadDataError(f"model.uri: {path.name} is not a safetensors file", _COPY_AGAIN) from error
     return tensors
 
 
@@ -95,7 +95,7 @@ def _header_bytes(path: Path) -> int:
     length = int.from_bytes(start[:8], "little")
     if length > min(_MAX_HEADER, path.stat().st_size):
         raise BadDataError(
-            f"model.uri: {path.name} is no safetensors file, or was not copied as a whole", _COPY_AGAIN
+            f"model.uri: {path.name} is not a safetensors file, or was not copied completely", _COPY_AGAIN
         )
     return 8 + length
 

@@ -35,8 +35,8 @@ def check_target_modules(folder: Path, stages: Sequence[Stage]) -> None:
         if problems:
             raise UserError(
                 f"stage {stage}: adapter.targetModules: {'; '.join(problems)}",
-                f"the model's layers are: {', '.join(layer_names(model))}; {ALL_LINEAR} alone means every "
-                "linear one",
+                f"the model's layers are: {', '.join(layer_names(model))}; use {ALL_LINEAR} alone for every "
+                "linear layer",
             )
 
 
@@ -57,16 +57,16 @@ def skeleton(folder: Path) -> PreTrainedModel:
 def _problem(model: PreTrainedModel, name: str) -> str | None:
     """Why a target cannot work; None if it can. As in PEFT, it is a module's name or the end of one."""
     if name == ALL_LINEAR:
-        return f"{ALL_LINEAR} does not go together with names"
+        return f"{ALL_LINEAR} cannot be combined with names"
     found = [module for key, module in model.named_modules() if key == name or key.endswith(f".{name}")]
     if not found:
         return f"the model has no layer {name}"
     if any(module is output_head(model) for module in found):
-        return f"{name} is the output head, which gets no adapter"
+        return f"{name} is the output head, which cannot have an adapter"
     if any(module is tied_embedding(model) for module in found):
-        return f"{name} shares its weights with the output head, which gets no adapter"
+        return f"{name} shares its weights with the output head, which cannot have an adapter"
     unfit = next((module for module in found if not isinstance(module, _ADAPTABLE)), None)
-    return f"{name} is no layer but a {type(unfit).__name__}" if unfit is not None else None
+    return f"{name} is a {type(unfit).__name__}, which LoRA does not support" if unfit is not None else None
 
 
 def layer_names(model: PreTrainedModel) -> list[str]:

@@ -170,7 +170,7 @@ def _published(uri: str, name: str, judged: Judged, gate: JudgedGate) -> Publish
 def _damaged(uri: str, name: str, golden_sha256: Sha256, error: DamagedError) -> PublishedVersion:
     version = f"{uri.rstrip('/')}/{name}"
     if _is_damaged_entry(name):
-        problem = f"{version} {error}; remove it if its version is gone"
+        problem = f"{version} {error}; remove it if its version no longer exists"
     else:
         problem = f"{error}; restore the version, or remove its folder"
     return PublishedVersion(
@@ -186,7 +186,7 @@ def _refuse_recent(folder: Path, error: DamagedError) -> None:
         minutes = int(MAX_REMOVAL.total_seconds()) // 60
         raise StorageError(
             f"the published version {folder.name} was changed less than {minutes} minutes ago, and {error}",
-            "try again once its removal has ended; otherwise restore it",
+            "retry after its removal has finished; if nobody is removing it, restore it",
         ) from error
 
 
@@ -196,7 +196,7 @@ def _readable(folder: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise StorageError(
-            f"what was published to {folder} cannot be read: {error}",
+            f"the versions published to {folder} cannot be read: {error}",
             "check the volume, and who owns its files",
         ) from error
 

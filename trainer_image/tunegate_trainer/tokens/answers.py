@@ -171,9 +171,9 @@ def _overlap(first: str, second: str) -> int:
 def _other_form(asked: str, whole: str) -> UserError:
     shared = max(0, len(common_start(asked, whole)) - _SHOWN // 4)
     return UserError(
-        "the model's chat template does not write an answer behind its own prompt: the prompt is "
-        f"{_shown(asked, shared)}, the chat with its answer {_shown(whole, shared)}",
-        "change the answer, or the template that comes with the model, so that the one begins with the other",
+        "the model's chat template does not render the answer after the prompt: the prompt is "
+        f"{_shown(asked, shared)}, but the chat with the answer is {_shown(whole, shared)}",
+        "change the answer, or the model's chat template, so that the rendered chat starts with the prompt",
     )
 
 
@@ -201,8 +201,8 @@ def example_tokens(
     if tokenizer.decode(prompt_ids + apart) != tokenizer.decode(together):
         raise UserError(
             f"the model's tokenizer cannot continue the prompt {_shown(asked, max(0, len(asked) - _SHOWN))}: "
-            f"the tokens of {_shown(completion, 0)} are those of another text",
-            "use the tokenizer.json that the model was made with",
+            f"the tokens of {_shown(completion, 0)} decode to another text after it",
+            "use the tokenizer.json that the model was trained with",
         )
     return prompt_ids, apart
 

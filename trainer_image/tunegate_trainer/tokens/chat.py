@@ -66,8 +66,8 @@ def load_tokenizer(
     if isinstance(templates, dict):
         if "default" not in templates:
             raise UserError(
-                f"the model has the chat templates {', '.join(sorted(templates))}, and none called default",
-                "keep the one to train with, as chat_template.jinja",
+                f"the model has the chat templates {', '.join(sorted(templates))}, but none called default",
+                "save the one to train with as chat_template.jinja",
             )
         tokenizer.chat_template = templates["default"]
     if arguments and tokenizer.chat_template:
@@ -126,26 +126,25 @@ def render(tokenizer: PreTrainedTokenizerBase, messages: list[Message], tools: T
     if not tokenizer.chat_template:
         if tools or any(message.tool_calls for message in messages):
             raise UserError(
-                "a chat with tools, and the model has no chat template that would write them",
-                "use the model's instruct version, or put a chat_template.jinja beside it",
+                "the chat has tools, but the model has no chat template to render them",
+                "use the model's instruct version, or add a chat_template.jinja to the model",
             )
         if len(messages) > 1:
             raise UserError(
-                f"a chat of {len(messages)} turns to answer, and the model has no chat template, so nothing "
-                "would tell the turns apart",
-                "use the model's instruct version, or put a chat_template.jinja beside it",
+                f"the prompt has {len(messages)} turns, but the model has no chat template to separate them",
+                "use the model's instruct version, or add a chat_template.jinja to the model",
             )
         return _leading_token(tokenizer) + "".join(message.content for message in messages)
     text = apply_template(tokenizer, messages, add_generation_prompt=True, tools=tools)
     lost = ""
     if not all(_is_in(message.content.strip(), text) for message in messages if message.role == "tool"):
-        lost = "what a tool answered"
+        lost = "the results of tools"
     if tools and text == apply_template(tokenizer, messages, add_generation_prompt=True):
         lost = "the tools of a chat"
     if lost:
         raise UserError(
-            f"the model's chat template does not write {lost}",
-            "leave tools out, or use a model that can call them",
+            f"the model's chat template does not render {lost}",
+            "remove the tools, or use a model that can call tools",
         )
     return text
 
@@ -207,13 +206,13 @@ def _answer_end(tokenizer: PreTrainedTokenizerBase, template: str, eos: str) -> 
             looks_like_one = _TOKEN.match(after.strip())
             if looks_like_one and looks_like_one[0] != eos:
                 raise UserError(
-                    f"the chat template ends an answer with {looks_like_one[0]}, which the tokenizer knows "
-                    "as no token: it is another model's template",
-                    "use the template that the model was made with, or add the token to tokenizer and model",
+                    f"the chat template ends an answer with {looks_like_one[0]}, which is not a token of the "
+                    "tokenizer: the template belongs to another model",
+                    "use the model's own chat template, or add the token to the tokenizer and the model",
                 )
     if not eos:
         raise UserError(
-            "the tokenizer has no end-of-sequence token and its chat template ends a turn with none",
+            "the tokenizer has no end-of-sequence token, and its chat template ends a turn without a token",
             "set eos_token in the model's tokenizer_config.json",
         )
     return AnswerEnd(eos, eos, after)
@@ -298,7 +297,7 @@ def apply_template(
         said = said if len(said) <= _SHOWN else f"{said[:_SHOWN]}…"
         raise UserError(
             f"the model's chat template refuses a chat: {said}",
-            "change the chat, or the template that comes with the model",
+            "change the chat, or the model's chat template",
         ) from error
 
 

@@ -115,7 +115,7 @@ def _point_latest(target: Path, writer: Writer) -> None:
             scratch.symlink_to(newest)
         except OSError as error:
             # Volumes backed by an object store have no links. The version itself is published.
-            logger.warning("no link %s: %s", LATEST, error)
+            logger.warning("cannot create the link %s: %s", LATEST, error)
             return
         scratch.replace(link)
 
@@ -125,7 +125,9 @@ def _writable(folder: Path) -> Iterator[None]:
     try:
         yield
     except PermissionError as error:
-        raise StorageError(f"{folder} cannot be written: {error}", "who owns the volume's files?") from error
+        raise StorageError(
+            f"{folder} cannot be written: {error}", "check who owns the files on the volume"
+        ) from error
 
 
 def _remove_copies(target: Path, writer: Writer) -> None:
@@ -137,7 +139,7 @@ def _remove_copies(target: Path, writer: Writer) -> None:
 def _refuse_folder(latest: Path) -> None:
     if latest.is_dir() and not latest.is_symlink():
         raise UserError(
-            f"{latest.parent.name}/{LATEST} is a folder: that name is kept for a link to the last version"
+            f"{latest.parent.name}/{LATEST} is a folder, but the name is reserved for the link to a version"
         )
 
 
@@ -153,8 +155,8 @@ def _is_published(target: Path, manifest: FileManifest) -> bool:
     if found.digest != manifest.digest or not manifest.files.items() <= found.files.items():
         raise UserError(
             f"{target.name} is already published with digest {found.digest} and {len(found.files)} files, "
-            f"this artifact has {manifest.digest}",
-            "a published version is never replaced: remove it, or publish under another address",
+            f"but this artifact has digest {manifest.digest}",
+            "a published version is never replaced: remove it, or publish to another address",
         )
     return True
 
@@ -169,7 +171,7 @@ def _copy(version: Version, target: Path, writer: Writer) -> None:
             remove(scratch)
             return
         if target.exists():
-            logger.warning("replacing %s, which is damaged, unfinished or compared otherwise", target.name)
+            logger.warning("replacing %s, which is damaged, incomplete or has other evidence", target.name)
             remove(target)
         scratch.rename(target)
     except BaseException:  # SIGTERM too: a full volume should not stay full
@@ -189,4 +191,4 @@ def _fill(scratch: Path, version: Version) -> None:
     copied = seal(scratch, manifest.digest)
     changed = sorted(name for name, digest in manifest.files.items() if copied.files.get(name) != digest)
     if changed:
-        raise StorageError(f"the copy of {', '.join(changed)} differs from what was judged")
+        raise StorageError(f"the copy of {', '.join(changed)} differs from the artifact that was judged")
