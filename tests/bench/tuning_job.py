@@ -25,7 +25,7 @@ from tunegate_trainer.evaluate.sets import GeneratedSet, golden_sets, held_out_s
 from tunegate_trainer.process.context import Context
 from tunegate_trainer.tokens.answers import example_tokens
 from tunegate_trainer.tokens.chat import load_tokenizer
-from tunegate_trainer.tokens.rows import PAIRS_PREFIX, read_pairs, read_rows, said
+from tunegate_trainer.tokens.rows import PAIRS_PREFIX, read_pairs, read_rows, text_answer
 from tunegate_trainer.train.dataset import training_order
 
 UID = "0f7c9c1e-0000-4000-8000-00000000be7c"
@@ -196,8 +196,8 @@ class TuningJob:
         if self.plan.data.preference:
             pairs = read_pairs(self.data / f"{PAIRS_PREFIX}train.jsonl")
             for i in training_order(len(pairs), rows, seed):
-                prompt, chosen = example_tokens(tokenizer, pairs[i].prompt, said(pairs[i].chosen))
-                _, rejected = example_tokens(tokenizer, pairs[i].prompt, said(pairs[i].rejected))
+                prompt, chosen = example_tokens(tokenizer, pairs[i].prompt, text_answer(pairs[i].chosen))
+                _, rejected = example_tokens(tokenizer, pairs[i].prompt, text_answer(pairs[i].rejected))
                 texts = {"prompt": prompt, "chosen": chosen, "rejected": rejected}
                 lines.append({name: tokenizer.decode(ids) for name, ids in texts.items()})
         else:

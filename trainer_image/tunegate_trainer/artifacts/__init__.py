@@ -1,1 +1,1 @@
-"""The files that would be published, and the verdict on them."""
+"""The artifact, which is the files that would be published, and the gate's verdict on it."""

@@ -1,4 +1,4 @@
-"""The artifact: the files that would be published, made of a checkpoint, and loaded just as they are."""
+"""Build the artifact, the files that would be published, from a checkpoint, and load exactly these files."""
 
 import shutil
 from collections.abc import Mapping
@@ -30,16 +30,16 @@ from tunegate_trainer.tokens.chat import load_tokenizer, stop_token_ids
 
 _ADAPTER_CONFIG = "adapter_config.json"
 _ADAPTER_FILES = ("adapter_model.safetensors", _ADAPTER_CONFIG)
-"""What of an adapter's checkpoint is published. The optimizer's state is not."""
+"""Files of an adapter's checkpoint that are published. The optimizer's state is not."""
 _TOKENIZER_FILES = ("*token*.json", "vocab*", "merges.txt", "*.model", "chat_template*")
-"""What of the base model is published too: whoever loads the artifact must render chats the same way."""
+"""Tokenizer files of the base model, which are published too, so that users render chats the same way."""
 _CHAT_TEMPLATE = "chat_template.jinja"
 _IMAGE_FILES = ("*processor_config.json",)
-"""What of the base model is published with all weights: how a multimodal one reads images."""
+"""Files that say how a multimodal base model reads images. They are published with a whole model."""
 _GENERATION_FILES = ("config.json", "generation_config.json")
-"""What of the base model names tokens at which generation ends."""
+"""Files of the base model that name its stop tokens."""
 _SET_FOR_TRAINING = ("use_cache", "bos_token_id", "eos_token_id", "pad_token_id")
-"""Settings of a model that the Trainer changes, and that are those of the base again in what is published."""
+"""Settings that the Trainer changes. The artifact has the base model's values again."""
 _CPU = torch.device("cpu")
 
 
@@ -53,15 +53,17 @@ def build_artifact(
     trained: TrainingParameters,
     arguments: Mapping[str, Any] | None = None,
 ) -> FileManifest:
-    """Make ``artifact`` from a checkpoint and files of its base model: whole and hashed, or not there.
+    """Build ``artifact`` from a checkpoint and its base model. The folder appears complete, or not at all.
 
-    Of an adapter it is the adapter, unless ``whole`` asks for it merged into its base; where all weights were
-    trained, it is all of them. Whole models are in the type that the base is stored in. Its chat template has
-    ``arguments``, as training had. One that is already
-    there with just these files, undamaged, stays. Raises :class:`StorageError` if the checkpoint's files are
-    not what its manifest says, :class:`Superseded` if another process became the writer meanwhile.
+    If the checkpoint is an adapter, so is the artifact, unless ``whole`` merges it into its base. If all
+    weights were trained, the artifact is a whole model. A whole model has the dtype in which the base is
+    stored. The chat template gets ``arguments`` as in training. An undamaged artifact with the same files is
+    kept.
+
+    Raises :class:`StorageError` if the checkpoint does not match its manifest, and :class:`Superseded` if
+    another process became the writer.
     """
-    writer.check()  # the scratch folder of a later pod is not ours to remove
+    writer.check()  # only the current writer may remove scratch folders
     for left in artifact.parent.glob(f"{artifact.name}.scratch-*"):
         remove(left)
     scratch = artifact.with_name(f"{artifact.name}.scratch-{writer.epoch:06d}")
@@ -85,12 +87,13 @@ def write_artifact(
     arguments: Mapping[str, Any] | None = None,
     tokenizer: Path | None = None,
 ) -> FileManifest:
-    """Write an artifact, as of :func:`build_artifact`, to a ``folder`` that nobody reads yet.
+    """Write an artifact, as :func:`build_artifact` describes it, to a ``folder`` that nobody reads yet.
 
-    Its tokenizer is that of the base, or the one in the sealed folder ``tokenizer``.
+    The tokenizer comes from the sealed folder ``tokenizer``, by default from the base.
 
-    ``trained`` says how the base was held in training. A quantized one is quantized again just so, and the
-    adapter merged into what that makes of it: beside the original weights it is a little off.
+    ``trained`` has the dtype and the quantization of the base in training. If the base was quantized, the
+    adapter is merged into the dequantized weights, because it was trained beside these, which differ slightly
+    from the original ones.
     """
     check_checkpoint(checkpoint)
     tokenizer = tokenizer or base
@@ -104,7 +107,7 @@ def write_artifact(
     for path in copies:
         shutil.copyfile(path, folder / path.name)
     if arguments:
-        # transformers and vLLM read this file rather than what tokenizer_config.json says.
+        # transformers and vLLM prefer this file to the template in tokenizer_config.json.
         template = load_tokenizer(base, arguments=arguments).chat_template
         (folder / _CHAT_TEMPLATE).write_text(str(template), encoding="utf-8")
         copies = {path: digest for path, digest in copies.items() if path.name != _CHAT_TEMPLATE}
@@ -119,7 +122,8 @@ def write_artifact(
 
 
 def check_checkpoint(checkpoint: Path) -> None:
-    """Raise unless every file of a checkpoint is as it was written."""
+    """Raise :class:`SourceNotFoundError` if a checkpoint is incomplete, :class:`StorageError` if it is
+    damaged."""
     name = f"checkpoint {checkpoint.parent.name}/{checkpoint.name}"
     if not is_complete(checkpoint):
         raise SourceNotFoundError(f"there is no complete {name}")
@@ -133,50 +137,56 @@ def check_checkpoint(checkpoint: Path) -> None:
 
 
 def is_adapter(folder: Path) -> bool:
-    """Whether a checkpoint or an artifact is an adapter alone."""
+    """Return whether a checkpoint or an artifact is an adapter, not a whole model."""
     return (folder / _ADAPTER_CONFIG).exists()
 
 
 def judged_dtype(parameters: TrainingParameters, artifact: Path, device: torch.device) -> str:
-    """The type in which an artifact is judged: the planned one of the base below an adapter; of a whole model
-    the stored one, in which it is served, but float32 on a CPU."""
+    """Return the dtype in which the gate loads an artifact.
+
+    A whole model on a GPU has its stored dtype, in which it will be served. Otherwise it is the planned
+    dtype: that of an adapter's base, or of training on a CPU.
+    """
     if device.type != "cpu" and not is_adapter(artifact):
         return stored_dtype(artifact)
     return parameters.dtype
 
 
 def published_stops(artifact: Path) -> list[int]:
-    """Every token that the artifact's generation_config.json ends an answer at."""
+    """Return the ids of the stop tokens in the artifact's generation_config.json."""
     named: Any = GenerationConfig.from_pretrained(artifact, local_files_only=True).eos_token_id
     return list(named)
 
 
 def load_artifact(base_model: PreTrainedModel, artifact: Path, dtype: str, device: torch.device) -> Any:
-    """The artifact's adapter around ``base_model``, a ``peft.PeftModel``, or the artifact's own weights.
+    """Load an artifact: an adapter around ``base_model`` as a ``peft.PeftModel``, or a whole model.
 
-    ``base_model`` is used up. Raises :class:`StorageError` if the artifact changed meanwhile, in weights or
-    tokenizer.
+    The caller must not use ``base_model`` afterwards. Raises :class:`StorageError` if a file of the artifact,
+    its tokenizer included, changed.
     """
     if is_adapter(artifact):
         model = load_adapter(base_model, artifact, trainable=False)
     else:
-        torch.nn.Module.to(base_model, "meta")  # frees its memory, which the other weights need
+        torch.nn.Module.to(base_model, "meta")  # frees memory for the artifact's weights
         model = load_base(artifact, dtype, device)
     problems = verify(artifact)
-    if problems:  # checked after loading, so that what was loaded is what the digest says
+    if problems:  # checked after loading, so that the loaded weights are those of the digest
         raise StorageError(f"the artifact changed while it was loaded: {'; '.join(problems)}")
     return model
 
 
 def _files_of(folder: Path, patterns: tuple[str, ...]) -> dict[Path, Sha256]:
-    """The files of a sealed folder that match, each with its digest by the manifest."""
+    """Return the files of a sealed folder that match ``patterns``, with their digests in the manifest."""
     files = read_manifest(folder).files
     return {folder / n: files[n] for n in sorted(files) if any(fnmatch(n, pattern) for pattern in patterns)}
 
 
 def _write_generation_config(base: Path, folder: Path) -> None:
-    """Name every stop token where transformers and servers look for them. Of the base's other settings
-    (temperature, penalties) there is none: the gate judges without them."""
+    """Write generation_config.json with every stop token, for transformers and servers.
+
+    It has no other settings of the base, such as temperature or penalties, because the gate judges without
+    them.
+    """
     config = generation_config(base)
     config.eos_token_id = stop_token_ids(load_tokenizer(base), config)
     config.save_pretrained(folder)
@@ -186,10 +196,10 @@ def _write_all_weights(checkpoint: Path, base: Path, folder: Path, trained: Trai
     dtype = stored_dtype(base)
     if is_adapter(checkpoint):
         if trained.quantization:
-            below = dequantized(load_base(base, trained.dtype, _CPU, trained.quantization), dtype)
+            base_model = dequantized(load_base(base, trained.dtype, _CPU, trained.quantization), dtype)
         else:
-            below = load_base(base, dtype, _CPU)
-        model, read = merged(below, checkpoint), _ADAPTER_FILES
+            base_model = load_base(base, dtype, _CPU)
+        model, read = merged(base_model, checkpoint), _ADAPTER_FILES
     else:
         model, read = load_base(checkpoint, dtype, _CPU), ("model*.safetensors", "config.json")
     before = AutoConfig.from_pretrained(base, trust_remote_code=False)
@@ -202,21 +212,22 @@ def _write_all_weights(checkpoint: Path, base: Path, folder: Path, trained: Trai
 
 
 def dequantized(model: Any, dtype: str) -> PreTrainedModel:
-    """The model that a quantized one computes with, in ``dtype``."""
+    """Replace the quantized weights of ``model`` by the values that it computes with, in ``dtype``."""
     model.dequantize()
     whole: PreTrainedModel = torch.nn.Module.to(model, getattr(torch, dtype))
     return whole
 
 
 def merged(base: PreTrainedModel, adapter: Path) -> PreTrainedModel:
-    """``base`` with an adapter merged into its weights, which is used up.
+    """Merge an adapter into the weights of ``base``, which is changed, and return it.
 
-    Added in float32 and rounded once to the base's type; PEFT would round the update before it adds it.
+    The update is added in float32 and rounded once to the base's dtype. PEFT would round the update before it
+    adds it.
     """
     tuned = load_adapter(base, adapter, trainable=False)
     for module in tuned.modules():
         if isinstance(module, LoraLayer):
-            # Of experts, which are one tensor for all, PEFT wraps the tensor and not the layer.
+            # For experts that share one tensor, PEFT wraps the tensor, not the layer.
             name = module.parameter_name if isinstance(module, ParamWrapper) else "weight"
             weight = module.get_base_layer().get_parameter(name)
             stored = weight.dtype

@@ -1,4 +1,4 @@
-"""gate/result.json: what the gate role writes, and publish role and report read without loading PyTorch."""
+"""gate/result.json: the gate role writes it; the publish role and the report read it without PyTorch."""
 
 from tunegate_api.contract import Evaluation
 from tunegate_api.judging.verdict import VerdictState
@@ -7,20 +7,20 @@ from tunegate_api.v1alpha1.evalgate import Generation
 
 
 class GateVerdict(StatusModel):
-    """What one gate, or the task metrics, say of the artifact."""
+    """The verdict of one gate, or of the task metrics, on the artifact."""
 
     name: str
     """The gate's name, or ``taskMetrics``."""
     state: VerdictState
     message: str
     dry_run: bool = False
-    """Recorded, without a say in the verdict."""
+    """Whether the gate is only recorded and does not count for the verdict."""
 
 
 class GateRoleResult(StatusModel):
-    """What was judged, how and what was measured, what that says.
+    """What was judged, how it was measured, and the verdicts.
 
-    Operator and publish role compute the verdict again from the evaluations.
+    The operator and the publish role compute the verdict again from the evaluations.
     """
 
     stage: str
@@ -28,18 +28,18 @@ class GateRoleResult(StatusModel):
     artifact: Sha256
     """The digest in the artifact's manifest."""
     weights: Sha256
-    """The digest of the checkpoint's weights, as its evaluation names it."""
+    """The digest of the checkpoint's weights, as in its evaluation."""
     device: str
-    """``cpu``, or the GPU as its driver calls it."""
+    """``cpu``, or the name of the GPU."""
     dtype: str
-    """The type that the base model's weights were loaded in, or all weights of a whole model."""
+    """The dtype in which the weights were loaded: those of an adapter's base, or of a whole model."""
     quantization: str | None = None
-    """How the base model below an adapter was held."""
+    """The quantization of an adapter's base model."""
     generation: dict[str, Generation]
-    """How the outputs of each set were generated, by its name in the evaluations."""
+    """The generation settings of each set, by the set's name in the evaluations."""
     openings: dict[str, int] = {}
-    """How many final gates on the volume have opened each test set, this one included, by the set's name."""
+    """How many final gates on the volume have opened each test set, including this one, by the set's name."""
     evaluations: list[Evaluation]
     verdicts: list[GateVerdict]
     verdict: VerdictState
-    """The worst of all but dry runs."""
+    """The worst verdict of all that are not dry runs."""

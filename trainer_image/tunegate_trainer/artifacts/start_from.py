@@ -1,4 +1,4 @@
-"""The model that another job ended with, as one folder of safetensors on the workspace."""
+"""Place the model of an earlier job, ``model.startFrom``, in the workspace as one folder of safetensors."""
 
 import hashlib
 import logging
@@ -19,16 +19,18 @@ from tunegate_trainer.process.files import is_complete, read_manifest, verify
 logger = logging.getLogger(__name__)
 
 MERGE = "merged-1"
-"""Part of a merged model's digest: another way to merge makes another model."""
+"""Part of a merged model's digest. Change it if merging gives other weights."""
 _FIELD = "model.startFrom"
 
 
 def resolve_start(root: Path, workspace: Path, start: StartRequest) -> ModelPlan:
-    """Put the artifact of another job at ``models/<digest>`` of the workspace, unless it is there: a whole
-    model as it is, an adapter merged into its base as the gate would have it with ``mergeAdapter``.
+    """Put the artifact of another job at ``models/<digest>`` of the workspace, unless it is already there.
 
-    Raises :class:`SourceNotFoundError`, :class:`BadDataError` if it is not the one that passed that job's
-    gate, and :class:`StorageError` if files of it, or of its base, are damaged.
+    A whole model is copied. An adapter is merged into its base, as ``mergeAdapter`` does it.
+
+    Raises :class:`SourceNotFoundError` if the artifact does not exist, :class:`BadDataError` if it is not the
+    one that passed that job's gates, and :class:`StorageError` if its files, or those of its base, are
+    damaged.
     """
     artifact = locate(root, start.uri)
     with reading(start.uri, artifact, _FIELD):
@@ -63,7 +65,7 @@ def _check_artifact(artifact: Path, start: StartRequest) -> None:
 
 
 def _merge(root: Path, workspace: Path, start: StartRequest) -> Path:
-    """The adapter and its base as one model in the workspace."""
+    """Merge the adapter of the earlier job into its base, and return the model's folder in the workspace."""
     trained = start.trained
     if trained.quantization:
         require_bitsandbytes(f"{_FIELD}: the adapter of FineTuneJob {start.job} has an NF4 base")
@@ -82,7 +84,7 @@ def _merge(root: Path, workspace: Path, start: StartRequest) -> Path:
     def fill(folder: Path) -> None:
         logger.info("merging the adapter of FineTuneJob %s into its base", start.job)
         artifact = locate(root, start.uri)
-        # Its chat template may have arguments that the base's has not.
+        # The chat template of the artifact may have arguments, that of the base has none.
         write_artifact(artifact, base, folder, whole=True, trained=trained, tokenizer=artifact)
 
     return place(workspace, digest, fill)

@@ -1,7 +1,7 @@
-"""Checks of data before training, a module each. :data:`CHECKS` is the table of them.
+"""Data checks that run before training, one module per check. :data:`CHECKS` is their table.
 
-To add one, write a module with ``NAME`` and ``run(rows, context)``, see :class:`finding.Check`, and add it to
-the list of the rows that it reads.
+To add a check, write a module with ``NAME`` and ``run(rows, context)``, see :class:`finding.Check`, and add
+it to the list of :data:`CHECKS` for the rows that it reads.
 """
 
 from dataclasses import dataclass
@@ -36,18 +36,19 @@ from tunegate_trainer.tokens.rows import Pair
 
 @dataclass(frozen=True)
 class Checks:
-    """Every check, by what it reads. Lists run from top to bottom, and each from left to right."""
+    """All checks, by what they read. The fields run from top to bottom, and the checks of a field in
+    order."""
 
     schemas: tuple[Check[MetricSchemas], ...]
     """Before any row is read."""
     source: tuple[Check[SourceRows[Any]], ...]
-    """On each source alone."""
+    """On each data source separately."""
     usable: tuple[Check[UsableRows], ...]
     """On all rows and pairs that can be trained on."""
     pairs: tuple[Check[Split[Measured[Pair]]], ...]
     """On the split of the pairs, if there are any."""
     split: tuple[Check[SplitRows], ...]
-    """On everything that is trained on and measured."""
+    """On the train, dev and test rows and pairs."""
 
 
 CHECKS = Checks(
@@ -71,5 +72,5 @@ CHECKS = Checks(
 
 
 def policies(data: Data) -> dict[str, Policy]:
-    """The policies that a job's ``data`` sets. Every other check is enforced."""
+    """Return the policies that the ``data`` of a job sets. All other checks are enforced."""
     return {few_rows.NAME: Policy.ENFORCE if data.size_policy == "Refuse" else Policy.WARN}

@@ -1,4 +1,4 @@
-"""Rows of a source that cannot be read, or that the model's chat template refuses."""
+"""Check for rows of a source that cannot be parsed, or that the model's chat template refuses."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,8 +11,7 @@ NAME = "bad_rows"
 
 
 def run(rows: SourceRows[Any], context: CheckContext) -> list[Finding]:
-    """Refuse a source without rows, and name the bad rows of one that has some. Rows are tokenized only if
-    all of them can be read."""
+    """Refuse a source that has no rows or that has bad rows. Rows are tokenized only if all can be parsed."""
     del context
     parsed = rows.parsed
     if parsed.bad:

@@ -1,4 +1,4 @@
-"""Fewer rows or pairs held out than ``heldOut.fraction`` of them, because their number is bounded."""
+"""Check whether the limit on held-out rows leaves fewer of them than ``heldOut.fraction`` asks for."""
 
 from tunegate_api.judging.verdict import MAX_CASES
 from tunegate_api.meta import exact
@@ -10,7 +10,7 @@ NAME = "capped_splits"
 
 
 def run(rows: SplitRows, context: CheckContext) -> list[Finding]:
-    """Warn where the dev or test split has as many rows or pairs as are evaluated at most."""
+    """Warn if the dev and test splits are limited to ``MAX_CASES`` rows or pairs each."""
     spec = context.request.spec
     fraction = spec.data.held_out.fraction
     learns_rows = any(stage.method == "SFT" for stage in spec.stages)
@@ -27,9 +27,9 @@ def run(rows: SplitRows, context: CheckContext) -> list[Finding]:
         )
     pairs = [pair for side in SIDES for pair in rows.pairs.side(side)]
     of_rows = {row.group for side in SIDES for row in rows.rows.side(side)}
-    free = sum(pair.group not in of_rows for pair in pairs)
+    unassigned = sum(pair.group not in of_rows for pair in pairs)
     wanted = round(exact(fraction) * len(pairs))
-    if exact(fraction) * free > 2 * MAX_CASES:
+    if exact(fraction) * unassigned > 2 * MAX_CASES:
         messages.append(
             (
                 wanted - 2 * MAX_CASES,

@@ -1,4 +1,4 @@
-"""Rows that an earlier job held out, in groups that it trained on."""
+"""Check for rows that an earlier job held out but whose groups it trained on."""
 
 from tunegate_trainer.checks.finding import CheckContext, Finding, Severity
 from tunegate_trainer.checks.rows import SplitRows
@@ -7,7 +7,7 @@ NAME = "conflicting_sides"
 
 
 def run(rows: SplitRows, context: CheckContext) -> list[Finding]:
-    """Warn of the rows and pairs that were left out because of the job that this one starts from."""
+    """Warn of rows and pairs that are excluded because of the job that this one starts from."""
     start = context.request.start_from
     if not (start and rows.conflicts):
         return []

@@ -1,4 +1,4 @@
-"""Gates whose outputs are cut where training answers are longer."""
+"""Check for gates whose ``maxNewTokens`` is shorter than many training answers."""
 
 from tunegate_api.judging.verdict import MAX_TRUNCATED
 from tunegate_trainer.checks.finding import CheckContext, Finding, Severity
@@ -8,7 +8,7 @@ NAME = "cut_answers"
 
 
 def run(rows: SplitRows, context: CheckContext) -> list[Finding]:
-    """Warn of each gate that would cut many answers as long as those that are trained."""
+    """Warn of each gate that would truncate many outputs of the length of training answers."""
     methods = {stage.method for stage in context.request.spec.stages}
     answers = [row.answer for row in rows.rows.train] if "SFT" in methods else []
     answers += [pair.answer for pair in rows.pairs.train] if "DPO" in methods else []

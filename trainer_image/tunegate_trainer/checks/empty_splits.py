@@ -1,4 +1,4 @@
-"""Splits without rows: nothing to evaluate on, or to learn from."""
+"""Check for splits without rows."""
 
 from tunegate_trainer.checks.finding import CheckContext, Finding, Severity
 from tunegate_trainer.checks.rows import SplitRows
@@ -8,7 +8,7 @@ NAME = "empty_splits"
 
 
 def run(rows: SplitRows, context: CheckContext) -> list[Finding]:
-    """Refuse rows of which a split has none."""
+    """Refuse data if its train, dev or test split is empty."""
     fraction = context.request.spec.data.held_out.fraction
     return [
         Finding(

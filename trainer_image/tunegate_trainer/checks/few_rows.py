@@ -1,4 +1,4 @@
-"""Fewer training rows than the goal needs. ``data.sizePolicy`` is the policy of this check."""
+"""Check for fewer training rows than the goal needs. ``data.sizePolicy`` is the policy of this check."""
 
 from tunegate_api.contract import MINIMUM_ROWS
 from tunegate_trainer.checks.finding import CheckContext, Finding, Severity
@@ -9,7 +9,7 @@ NAME = "few_rows"
 
 
 def run(rows: SplitRows, context: CheckContext) -> list[Finding]:
-    """Refuse fewer training rows than ``data.goal`` needs; pairs, where all stages learn from pairs."""
+    """Refuse fewer training rows than ``data.goal`` needs. If no stage trains on rows, pairs are counted."""
     spec = context.request.spec
     learns_rows = any(stage.method == "SFT" for stage in spec.stages)
     found, what = (len(rows.rows.train), "rows") if learns_rows else (len(rows.pairs.train), "pairs")

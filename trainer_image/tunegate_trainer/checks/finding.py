@@ -1,4 +1,4 @@
-"""What a data check is, what it finds, and the one place where policy decides what a finding does."""
+"""The interface of data checks, their findings, and :func:`run_checks`, which applies the policies."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,23 +12,23 @@ from tunegate_api.judging.golden import GoldenCase
 from tunegate_trainer.process.errors import BadDataError, TrainerError
 
 SHOWN_EXAMPLES = 10
-"""Examples that a finding names; data/report.json on the volume has all of them."""
+"""Most examples in a finding. data/report.json on the volume has all of them."""
 
 Note = Callable[[dict[str, Any]], None]
-"""Adds a part to data/report.json."""
+"""Adds keys to data/report.json."""
 
 
 class Severity(StrEnum):
-    """How bad a finding is."""
+    """The severity of a finding."""
 
     ERROR = "Error"
-    """Refuses the data where the check is enforced."""
+    """The data is refused if the check is enforced."""
     WARNING = "Warning"
-    """Is reported in the plan."""
+    """The finding is reported in the plan."""
 
 
 class Policy(StrEnum):
-    """What the findings of a check do."""
+    """How the findings of a check are handled."""
 
     ENFORCE = "Enforce"
     """An error refuses the data."""
@@ -45,29 +45,29 @@ class Finding:
     check: str
     severity: Severity
     message: str
-    """What was found, with its arithmetic and the first examples."""
+    """What was found, with its numbers and the first examples."""
     count: int
-    """Rows, cases or splits that it is about."""
+    """The number of rows, cases or splits with the problem."""
     examples: Sequence[str] = ()
     """The first of them, each by its line or id."""
     remedy: str = ""
-    """What to do about it. A warning explains itself."""
+    """What to do about it. Warnings need none."""
     report: Mapping[str, Any] = field(default_factory=dict)
-    """What data/report.json has of it."""
+    """The keys that it adds to data/report.json."""
     error: type[TrainerError] = BadDataError
-    """What an enforced error is raised as."""
+    """The exception that an enforced error raises."""
 
 
 @dataclass(frozen=True)
 class CheckContext:
-    """What every check may read besides rows."""
+    """What every check can read besides the rows."""
 
     request: Request
     tokenizer: PreTrainedTokenizerBase
     golden: Mapping[str, Sequence[GoldenCase]]
     """The golden cases of each gate."""
     policies: Mapping[str, Policy] = field(default_factory=dict)
-    """Check to policy. A check that is not here is enforced."""
+    """The policy of each check, by name. A check that is missing here is enforced."""
 
 
 RowsT = TypeVar("RowsT")
@@ -75,23 +75,23 @@ RowsT_contra = TypeVar("RowsT_contra", contravariant=True)
 
 
 class Check(Protocol[RowsT_contra]):
-    """A data check. Each is a module of this package."""
+    """A data check. Each module of this package that :data:`CHECKS` lists is one."""
 
     NAME: str
     """The name of its module."""
 
     def run(self, rows: RowsT_contra, context: CheckContext) -> list[Finding]:
-        """Return what is wrong with ``rows``; an empty list if nothing is. Raises nothing."""
+        """Return the findings on ``rows``; an empty list if there is no problem. Raises nothing."""
         ...
 
 
 def run_checks(
     checks: Sequence[Check[RowsT]], rows: RowsT, context: CheckContext, note: Note | None = None
 ) -> list[str]:
-    """Run ``checks`` on ``rows`` in their order, each by its policy, and return the warnings.
+    """Run ``checks`` on ``rows`` in order, apply their policies, and return the messages of warnings.
 
-    ``note`` receives what data/report.json has of each finding. Raises the error of the first finding that
-    refuses the data.
+    ``note`` receives the keys that each finding adds to data/report.json. Raises the error of the first
+    finding that refuses the data.
     """
     warnings: list[str] = []
     for check in checks:
@@ -108,6 +108,6 @@ def run_checks(
 
 
 def listed(examples: Sequence[str]) -> str:
-    """Join the first examples, and count the others."""
+    """Return the first examples as one text, with the number of the others."""
     more = len(examples) - SHOWN_EXAMPLES
     return "; ".join([*examples[:SHOWN_EXAMPLES], *([f"and {more} more"] if more > 0 else [])])

@@ -1,4 +1,4 @@
-"""Golden prompts that stand in the training data: a gate would measure memory instead of ability."""
+"""Check for golden prompts in the training data. A gate would measure memorization with them."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ NAME = "golden_prompts"
 
 @dataclass(frozen=True)
 class GoldenPrompt:
-    """A row or pair whose prompt is that of a golden case. Lines count from 1."""
+    """A row or pair with the prompt of a golden case. Lines are counted from 1."""
 
     source: str
     """``data.train`` or ``data.preference``."""
@@ -27,10 +27,9 @@ class GoldenPrompt:
 
 
 def run(rows: UsableRows, context: CheckContext) -> list[Finding]:
-    """Refuse rows and pairs whose prompts are those of golden cases.
+    """Refuse rows and pairs that have the prompt of a golden case.
 
-    Whole prompts are compared, all turns together, after :func:`normalize`: equal ones count, similar ones do
-    not.
+    Whole prompts with all their turns are compared after :func:`normalize`. Only equal prompts count.
     """
     cases: dict[str, list[tuple[str, str]]] = defaultdict(list)
     for gate, golden in context.golden.items():

@@ -1,4 +1,4 @@
-"""Too few preference pairs to train on, or to measure by."""
+"""Check for too few preference pairs to train on or to measure a task metric with."""
 
 from tunegate_trainer.checks.finding import CheckContext, Finding, Severity
 from tunegate_trainer.data.split import SIDES, Split
@@ -9,7 +9,7 @@ NAME = "held_out_pairs"
 
 
 def run(rows: Split[Measured[Pair]], context: CheckContext) -> list[Finding]:
-    """Refuse pairs of which none is trained on, or of which too few are held out for a task metric."""
+    """Refuse pairs if all are held out, or if the task metric on pairs has no dev or no test pairs."""
     total = sum(len(rows.side(side)) for side in SIDES)
     if not rows.train:
         return [

@@ -1,4 +1,4 @@
-"""Reasoning of rows that is not trained, because the chat template does not write it."""
+"""Check for reasoning in rows that is not trained on, because the chat template leaves it out."""
 
 from transformers import PreTrainedTokenizerBase
 
@@ -13,11 +13,13 @@ NAME = "lost_reasoning"
 
 
 def run(rows: SplitRows, context: CheckContext) -> list[Finding]:
-    """Warn where the reasoning that rows carry is not in what the template writes."""
+    """Warn if the rendered training rows lack the reasoning that the rows have."""
     tokenizer = context.tokenizer
     trained = [measured.labelled.row for measured in rows.rows.train]
-    given = [row for row in trained if _has_reasoning(tokenizer, row)]
-    lost = sum(not answer_after(tokenizer, row.prompt, row.answer, row.tools).has_reasoning for row in given)
+    reasoned = [row for row in trained if _has_reasoning(tokenizer, row)]
+    lost = sum(
+        not answer_after(tokenizer, row.prompt, row.answer, row.tools).has_reasoning for row in reasoned
+    )
     if not lost:
         return []
     return [

@@ -1,4 +1,4 @@
-"""Answers in training chats that are not learned, because what they answer is held out."""
+"""Check for earlier answers in training chats that are masked, because their prompts are held out."""
 
 from tunegate_trainer.checks.finding import CheckContext, Finding, Severity
 from tunegate_trainer.checks.rows import SplitRows
@@ -7,7 +7,8 @@ NAME = "masked_answers"
 
 
 def run(rows: SplitRows, context: CheckContext) -> list[Finding]:
-    """Warn of earlier answers in chats whose prompts are held out."""
+    """Warn of earlier answers in training chats that are not trained on, because their prompts are held
+    out."""
     del context
     if not any(rows.masked):
         return []

@@ -1,4 +1,4 @@
-"""Earlier answers of chats that are not learned, because the chat template changes them."""
+"""Check for earlier answers in chats that are not trained on, because the chat template changes them."""
 
 from tunegate_trainer.checks.finding import CheckContext, Finding, Severity
 from tunegate_trainer.checks.rows import SplitRows
@@ -8,8 +8,7 @@ NAME = "rewritten_answers"
 
 
 def run(rows: SplitRows, context: CheckContext) -> list[Finding]:
-    """Warn where the template leaves earlier answers out or changes them, or where a tokenizer without the
-    library's fast form cannot locate them."""
+    """Warn if the template changes or drops earlier answers, or if a slow tokenizer cannot locate them."""
     tokenizer = context.tokenizer
     trained = [measured.labelled.row for measured in rows.rows.train]
     if not tokenizer.is_fast:

@@ -1,4 +1,4 @@
-"""The rows that checks read: those of all sources before they are split, and afterwards."""
+"""The rows that checks read: all usable rows before the split, and the split rows."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,28 +11,28 @@ from tunegate_trainer.tokens.rows import Pair, Row
 
 @dataclass(frozen=True)
 class UsableRows:
-    """All rows and pairs that can be trained on. Groups that share a prompt are joined."""
+    """All rows and pairs that can be trained on, after groups with a common prompt were joined."""
 
     rows: Sequence[Measured[Row]]
     pairs: Sequence[Measured[Pair]]
     groups_before: int
-    """Groups before they were joined."""
+    """The number of groups before they were joined."""
 
 
 @dataclass(frozen=True)
 class SplitRows:
-    """Rows and pairs on the three sides, as they are trained on and measured."""
+    """Rows and pairs by side (train, dev, test)."""
 
     rows: Split[Measured[Row]]
     pairs: Split[Measured[Pair]]
     masked: Sequence[int]
-    """For each training row, the earlier answers that are not learned because their prompts are held out."""
+    """For each training row, how many earlier answers are masked because their prompts are held out."""
     earlier: Sides
     """The sides of the job that this one starts from."""
     conflicts: int
-    """Rows and pairs that were left out because of these."""
+    """How many rows and pairs were excluded because of ``earlier``."""
 
     @property
     def total(self) -> int:
-        """Rows on all sides."""
+        """The number of rows on all sides."""
         return sum(len(self.rows.side(side)) for side in SIDES)

@@ -1,4 +1,4 @@
-"""JSON schemas that cases and rows are judged by: found to be wrong before training, not at a checkpoint."""
+"""Check the JSON schemas of golden cases and task metrics, before training instead of at a checkpoint."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -15,11 +15,12 @@ from tunegate_trainer.checks.finding import SHOWN_EXAMPLES, CheckContext, Findin
 NAME = "schemas"
 
 MetricSchemas = Mapping[str, dict[str, Any]]
-"""Task metric to its JSON schema."""
+"""The JSON schema of each task metric, by the metric's name."""
 
 
 def run(rows: MetricSchemas, context: CheckContext) -> list[Finding]:
-    """Refuse a JSON schema of a golden case or a task metric that nothing could be judged by."""
+    """Refuse JSON schemas of golden cases or task metrics that are invalid or have unresolvable
+    references."""
     problems: list[str] = []
     for gate, cases in context.golden.items():
         for case in cases:
@@ -49,19 +50,19 @@ def _schema_problem(where: str, schema: dict[str, Any]) -> list[str]:
         return [f"{where}: not a valid JSON schema: {error.json_path}: {error.message}"]
     return [
         f"{where}: the reference {reference} cannot be resolved; a schema may refer only to its own parts"
-        for reference in _dangling(schema)
+        for reference in _unresolvable(schema)
     ]
 
 
-def _dangling(schema: dict[str, Any]) -> list[str]:
-    """References of a valid schema to what is not in it, such as those that the network would be needed for.
+def _unresolvable(schema: dict[str, Any]) -> list[str]:
+    """Return the references of a valid schema that are not in it, such as URLs of other schemas.
 
-    Followed as jsonschema follows them, see https://referencing.readthedocs.io.
+    References are resolved as jsonschema does it, see https://referencing.readthedocs.io.
     """
     specification = specification_with(validator_for(schema).META_SCHEMA["$schema"])
     root = specification.create_resource(schema)
     pending = [(root, REGISTRY.resolver_with_root(root))]
-    dangling: set[str] = set()
+    unresolvable: set[str] = set()
     seen: set[int] = set()
     while pending:
         part, resolver = pending.pop()
@@ -75,7 +76,7 @@ def _dangling(schema: dict[str, Any]) -> list[str]:
             try:
                 found = resolver.lookup(reference)
             except (Unresolvable, TypeError, ValueError):  # the last two: a pointer into a number or a list
-                dangling.add(reference)
+                unresolvable.add(reference)
             else:
                 pending.append((specification.create_resource(found.contents), found.resolver))
-    return sorted(dangling)
+    return sorted(unresolvable)

@@ -1,4 +1,4 @@
-"""Groups of ``heldOut.groupBy`` that share prompts, and so were joined."""
+"""Check for groups of ``heldOut.groupBy`` that were joined because they share prompts."""
 
 from tunegate_trainer.checks.finding import CheckContext, Finding, Severity
 from tunegate_trainer.checks.rows import UsableRows
@@ -7,7 +7,7 @@ NAME = "shared_prompts"
 
 
 def run(rows: UsableRows, context: CheckContext) -> list[Finding]:
-    """Warn where groups had to be joined so that no held-out prompt is trained on."""
+    """Warn if groups were joined, so that no held-out prompt is trained on."""
     del context
     groups = {row.group for row in rows.rows} | {pair.group for pair in rows.pairs}
     if len(groups) == rows.groups_before:

@@ -1,4 +1,4 @@
-"""Gates that ask in another form than is trained: with a system turn, or without one."""
+"""Check for gates whose prompts have a system turn where training prompts have none, or the reverse."""
 
 from transformers import PreTrainedTokenizerBase
 
@@ -9,23 +9,23 @@ from tunegate_trainer.tokens.chat import render
 
 NAME = "system_turns"
 SHOWN_CHARACTERS = 160
-"""Of a rendered prompt, in an error."""
+"""Characters of a rendered prompt in an error."""
 
 Chat = list[Message]
 
 
 def run(rows: SplitRows, context: CheckContext) -> list[Finding]:
-    """Refuse a gate of which all cases have a system turn and no training prompt has, or the reverse."""
+    """Refuse a gate if all its cases have a system turn and no training prompt has one, or the reverse."""
     trained = [row.labelled.row.prompt for row in rows.rows.train]
     trained += [pair.labelled.row.prompt for pair in rows.pairs.train]
-    trained_forms = {_has_system(chat) for chat in trained}
+    trained_with_system = {_has_system(chat) for chat in trained}
     findings = []
     for gate, cases in context.golden.items():
         asked = [case.turns for case in cases]
-        forms = {_has_system(chat) for chat in asked}
-        if not asked or not trained or forms & trained_forms:
+        asked_with_system = {_has_system(chat) for chat in asked}
+        if not asked or not trained or asked_with_system & trained_with_system:
             continue
-        whose = "its cases have" if True in forms else "training rows have"
+        whose = "its cases have" if True in asked_with_system else "training rows have"
         findings.append(
             Finding(
                 check=NAME,
@@ -46,6 +46,6 @@ def _has_system(chat: Chat) -> bool:
 
 
 def _shown(tokenizer: PreTrainedTokenizerBase, chat: Chat) -> str:
-    """The first characters of a prompt, as the model reads it."""
+    """Return the first characters of a rendered prompt, for an error."""
     text = render(tokenizer, chat)
     return repr(text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}…")

@@ -1,4 +1,4 @@
-"""The chat template, before any row is read: a precondition of all checks, and not one of their table."""
+"""Check the chat template before any row is read. All other checks need it, so it is not in their table."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,8 +10,8 @@ from tunegate_trainer.tokens.chat import end_of_turn, template_arguments
 
 
 def check_template(tokenizer: PreTrainedTokenizerBase, arguments: Mapping[str, Any]) -> None:
-    """Raise :class:`UserError` for a template that ends no turn with a token of this tokenizer, and for
-    ``arguments`` that it does not read."""
+    """Raise :class:`UserError` if answers have no end token of this tokenizer, or if the template does not
+    read one of ``arguments``."""
     try:
         end_of_turn(tokenizer)
     except UserError as error:

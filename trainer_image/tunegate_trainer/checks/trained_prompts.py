@@ -1,4 +1,4 @@
-"""Golden prompts that the model which the job starts from was trained on."""
+"""Check for golden prompts that an earlier job, which this one starts from, trained on."""
 
 from tunegate_trainer.checks.finding import SHOWN_EXAMPLES, CheckContext, Finding, Severity
 from tunegate_trainer.checks.rows import SplitRows
@@ -9,7 +9,7 @@ NAME = "trained_prompts"
 
 
 def run(rows: SplitRows, context: CheckContext) -> list[Finding]:
-    """Warn of the golden cases whose prompts an earlier job trained on."""
+    """Warn of golden cases whose prompts an earlier job trained on."""
     trained = rows.earlier.trained
     found = [
         f"{case.id} of EvalGate {gate}"

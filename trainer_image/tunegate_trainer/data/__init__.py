@@ -1,1 +1,1 @@
-"""Data: sources, rows, split and plan, before any GPU is asked for."""
+"""Data preparation: parse rows and pairs, tokenize them and split them, before a GPU is requested."""

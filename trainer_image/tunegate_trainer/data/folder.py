@@ -1,4 +1,4 @@
-"""The job's data folder: rows in three parts, and the report that grows with every check."""
+"""The job's data folder: the train, dev and test rows, and report.json, to which each check adds."""
 
 import json
 from dataclasses import dataclass, field
@@ -15,22 +15,23 @@ from tunegate_trainer.tokens.rows import write_rows
 
 @dataclass
 class DataFolder:
-    """What the data role leaves for the others, and for people."""
+    """The files that the data role writes for other roles and for people."""
 
     path: Path
     report: dict[str, Any] = field(default_factory=dict)
 
-    def note(self, part: dict[str, Any]) -> None:
-        """Add to report.json what was found."""
-        self.report |= part
+    def note(self, entries: dict[str, Any]) -> None:
+        """Add ``entries`` to report.json."""
+        self.report |= entries
         write_atomic(self.path / "report.json", json.dumps(self.report, indent=1, ensure_ascii=False) + "\n")
 
-    def note_pairs(self, part: dict[str, Any]) -> None:
-        """Add what was found in preference data."""
-        self.note({"preference": self.report.get("preference", {}) | part})
+    def note_pairs(self, entries: dict[str, Any]) -> None:
+        """Add ``entries`` about preference data to report.json."""
+        self.note({"preference": self.report.get("preference", {}) | entries})
 
     def write_split(self, split: Split[Measured[RowT]], prefix: str = "") -> dict[str, SplitPlan]:
-        """Write a file for each side, and say what the plan pins of it."""
+        """Write one file per side, and return the number of rows and the digest that the plan pins for
+        each."""
         return {
             side: SplitPlan(
                 rows=len(rows),

@@ -1,4 +1,4 @@
-"""What is held out stays out of training: groups joined, chats masked, and the proof."""
+"""Keep held-out prompts out of training: join groups, mask earlier answers in chats, and check the result."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
@@ -11,14 +11,14 @@ from tunegate_trainer.tokens.rows import Pair, Row
 
 
 def prompts_of(rows: Sequence[Measured[RowT]]) -> list[str]:
-    """The prompts of rows or pairs, to be compared."""
+    """Return the normalized prompts of rows or pairs."""
     return [normalize(prompt_text(measured.labelled.row.prompt)) for measured in rows]
 
 
 def joined(
     rows: Sequence[Measured[Row]], pairs: Sequence[Measured[Pair]]
 ) -> tuple[list[Measured[Row]], list[Measured[Pair]]]:
-    """Return rows and pairs with groups that share no prompt: those that did are one group."""
+    """Return the rows and pairs with new groups: groups that shared a prompt are joined to one."""
     before = [row.group for row in rows] + [pair.group for pair in pairs]
     after = join_groups(list(zip(before, prompts_of(rows) + prompts_of(pairs), strict=True)))
     of_rows = [replace(row, group=group) for row, group in zip(rows, after[: len(rows)], strict=True)]
@@ -29,10 +29,10 @@ def joined(
 def without_held_out_turns(
     rows: Sequence[Measured[Row]], held: Collection[str]
 ) -> tuple[list[Measured[Row]], list[int]]:
-    """Return the rows to train on, without the answers in their chats to prompts whose :func:`text_key` is in
-    ``held``, and how many answers each row lost.
+    """Mask earlier answers in chats whose prompts are held out, given as the :func:`text_key` in ``held``.
 
-    A chat may begin as another one that is held out: what it was asked there must not be learned.
+    A chat can start with the same turns as a held-out chat, whose answer must not be trained on. Returns the
+    rows to train on, and the number of masked answers of each row.
     """
     masked = [_without_turns(measured, held) for measured in rows]
     answers = [
@@ -57,13 +57,15 @@ def _without_turns(measured: Measured[Row], held: Collection[str]) -> Measured[R
 
 
 def learned_prompts(rows: Sequence[Measured[RowT]]) -> list[str]:
-    """All that the answers which rows or pairs teach were asked."""
+    """Return the prompts of all answers that are trained on, see :func:`answered_prompts`."""
     return [prompt for measured in rows for prompt in answered_prompts(measured)]
 
 
 def answered_prompts(measured: Measured[Any]) -> list[str]:
-    """The normalized prompts that training on a row or pair teaches to answer: its own, and in the chat of a
-    row what comes before each answer that is learned."""
+    """Return the normalized prompts of all answers in a row or pair that are trained on.
+
+    That is its own prompt and, in a chat, the turns before each earlier answer that is not masked.
+    """
     row: Row | Pair = measured.labelled.row
     turns = [i for i in _answers(row) if i not in row.unlearned] if isinstance(row, Row) else []
     return [normalize(prompt_text(prompt)) for prompt in (row.prompt, *(row.prompt[:i] for i in turns))]
@@ -74,7 +76,7 @@ def _answers(row: Row) -> list[int]:
 
 
 def prove_apart(sides: Mapping[str, list[str]]) -> None:
-    """Show that nothing is on two sides. An overlap is a bug of ours."""
+    """Raise :class:`AssertionError` if a text is on two sides, which would be a bug in Tunegate."""
     overlaps = find_overlaps(dict(sides))
     if overlaps:
         raise AssertionError(f"the split is not disjoint: {overlaps[:3]}")

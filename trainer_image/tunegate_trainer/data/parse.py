@@ -1,4 +1,4 @@
-"""Rows as people write them, as the one form that is trained on. Every bad row is named."""
+"""Parse the rows and pairs of a data source. Every bad row is listed with its line and the reason."""
 
 import json
 from collections.abc import Callable
@@ -13,9 +13,9 @@ from tunegate_trainer.data.split import normalize
 from tunegate_trainer.tokens.rows import Pair, Row
 
 SHOWN_CHARACTERS = 160
-"""Of what a row has, in the message about it."""
+"""Most characters of a row's content in a message about it."""
 MAX_ID_LENGTH = 128
-"""Characters of a row's id: ids of held-out rows are reported, and what is reported is bounded."""
+"""Most characters of a row's id. Reports, which are bounded, contain the ids of held-out rows."""
 
 
 _FIELDS = {
@@ -24,21 +24,21 @@ _FIELDS = {
     "assistant": ("role", "content", "reasoning_content", "tool_calls", "weight"),
     "tool": ("role", "content", "tool_call_id", "name"),
 }
-"""Fields of a turn that are used, by its role. With weight 0, as in OpenAI's files, a turn is not learned."""
+"""Allowed fields of a turn, by its role. As in OpenAI's format, a turn with weight 0 is not trained on."""
 _TOOLS: TypeAdapter[list[dict[str, Any]]] = TypeAdapter(Tools)
 
 
-_OF_CHATS = ("tools", "tool_calls", "functions", "function_call", "weight")
-"""Fields of OpenAI's that a row without a chat cannot have."""
+_CHAT_FIELDS = ("tools", "tool_calls", "functions", "function_call", "weight")
+"""Fields of OpenAI's format that only rows with a chat may have."""
 
 
 class _BadRowError(ValueError):
-    """Why a row can't be used."""
+    """The reason why a row cannot be used."""
 
 
 @dataclass(frozen=True)
 class RowProblem:
-    """A line that is not trained on, and why. Lines count from 1."""
+    """A line that is not trained on, and the reason. Lines are counted from 1."""
 
     line: int
     reason: str
@@ -49,7 +49,7 @@ RowT = TypeVar("RowT", Row, Pair)
 
 @dataclass(frozen=True)
 class Labelled(Generic[RowT]):
-    """A usable row, and the group that must stay on one side of the split."""
+    """A usable row, its line, and its group. All rows of a group are on one side of the split."""
 
     line: int
     row: RowT
@@ -58,17 +58,19 @@ class Labelled(Generic[RowT]):
 
 @dataclass(frozen=True)
 class Parsed(Generic[RowT]):
+    """The parsed rows of a source. Every line that is not blank is in one of these lists."""
+
     rows: list[Labelled[RowT]]
     bad: list[RowProblem]
-    """Rows that nobody should train on until they are mended."""
+    """Rows that must be corrected before the source can be trained on."""
     duplicates: list[RowProblem]
-    """Exact repetitions, left out."""
+    """Exact repetitions of earlier rows, which are dropped."""
 
 
 def parse_rows(text: str, columns: Columns, group_by: str | None) -> Parsed[Row]:
-    """Parse JSON Lines of {prompt, completion} or {messages}; blank lines are skipped.
+    """Parse JSON Lines of {prompt, completion} or {messages}. Blank lines are skipped.
 
-    The first row decides which of the two forms the file has.
+    The first row decides which of the two formats the file has.
     """
     read: Callable[[dict[str, Any], Columns], Row] | None = None
 
@@ -82,14 +84,14 @@ def parse_rows(text: str, columns: Columns, group_by: str | None) -> Parsed[Row]
 
 
 def parse_pairs(text: str, columns: Columns, group_by: str | None) -> Parsed[Pair]:
-    """Parse JSON Lines of {prompt, chosen, rejected}; blank lines are skipped.
+    """Parse JSON Lines of {prompt, chosen, rejected}. Blank lines are skipped.
 
-    The prompt is a text, or a chat that ends with the user's turn; chosen and rejected are texts, or a list
-    of the one turn that answers.
+    The prompt is a string, or a chat that ends with a user turn. Chosen and rejected are strings, or lists of
+    one assistant turn.
     """
 
     def make(fields: dict[str, Any], id: str) -> Labelled[Pair]:
-        _refuse_lost(fields, *_OF_CHATS, "reasoning_content")
+        _refuse_fields(fields, *_CHAT_FIELDS, "reasoning_content")
         prompt = _prompt(fields, columns.prompt or "prompt")
         chosen = _answer(fields, columns.chosen or "chosen")
         rejected = _answer(fields, columns.rejected or "rejected")
@@ -104,13 +106,13 @@ def parse_pairs(text: str, columns: Columns, group_by: str | None) -> Parsed[Pai
 def _parse(
     text: str, columns: Columns, make: Callable[[dict[str, Any], str], Labelled[RowT]]
 ) -> Parsed[RowT]:
-    """The rows that ``make`` makes of a line's fields and id, those it refuses, and those that were there."""
+    """Parse each line with ``make``, which gets the fields and the id of a row, and find duplicates."""
     rows: list[Labelled[RowT]] = []
     bad: list[RowProblem] = []
     duplicates: list[RowProblem] = []
     seen: dict[str, int] = {}
     ids: dict[str, int] = {}
-    for number, line in enumerate(text.split("\n"), start=1):  # not splitlines: U+2028 may stand in a text
+    for number, line in enumerate(text.split("\n"), start=1):  # splitlines would also split at U+2028
         if not line.strip():
             continue
         try:
@@ -123,9 +125,9 @@ def _parse(
         except _BadRowError as error:
             bad.append(RowProblem(number, str(error)))
             continue
-        except (RecursionError, TypeError, ValueError) as error:  # what no library expects in a row
-            said = f"{type(error).__name__}: {error}".splitlines()[0]
-            bad.append(RowProblem(number, f"cannot be used: {_cut(said)}"))
+        except (RecursionError, TypeError, ValueError) as error:  # raised by libraries for unusual content
+            first_line = f"{type(error).__name__}: {error}".splitlines()[0]
+            bad.append(RowProblem(number, f"cannot be used: {_cut(first_line)}"))
             continue
         ids.setdefault(found.row.id, number)
         if repeated is not None:
@@ -137,7 +139,7 @@ def _parse(
 
 
 def prompt_text(prompt: list[Message]) -> str:
-    """A prompt as one text, for comparisons."""
+    """Return the turns and tool calls of a prompt as one text, for comparisons."""
     return "\n".join(
         part for message in prompt for part in (message.content, *map(_call_text, message.tool_calls or ()))
     )
@@ -148,7 +150,7 @@ def _call_text(call: ToolCall) -> str:
 
 
 def _cut(text: str) -> str:
-    """A text as a message shows it."""
+    """Return a text, shortened for a message."""
     return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}…"
 
 
@@ -157,7 +159,7 @@ def _fields(line: str) -> dict[str, Any]:
         fields = json.loads(line)
     except json.JSONDecodeError as error:
         raise _BadRowError(f"not JSON: {error.msg} at column {error.colno}") from None
-    except (ValueError, RecursionError) as error:  # JSON, but beyond what can be read
+    except (ValueError, RecursionError) as error:  # valid JSON beyond Python's limits
         raise _BadRowError(f"cannot be read: {error}") from None
     if not isinstance(fields, dict):
         raise _BadRowError(f"a row must be a JSON object, but it is {_kind(fields)}")
@@ -165,7 +167,7 @@ def _fields(line: str) -> dict[str, Any]:
 
 
 def _reader(fields: dict[str, Any], columns: Columns) -> Callable[[dict[str, Any], Columns], Row]:
-    """Which of the two forms the file has, by its first row."""
+    """Return the function that reads rows of this format: chats, or prompt and completion."""
     if columns.messages or (columns.messages or "messages") in fields:
         return _read_chat
     if (columns.prompt or "prompt") in fields or (columns.completion or "completion") in fields:
@@ -177,7 +179,7 @@ def _reader(fields: dict[str, Any], columns: Columns) -> Callable[[dict[str, Any
 
 
 def _read_completion(fields: dict[str, Any], columns: Columns) -> Row:
-    _refuse_lost(fields, *_OF_CHATS)
+    _refuse_fields(fields, *_CHAT_FIELDS)
     prompt = Message(role="user", content=_text(fields, columns.prompt or "prompt"))
     completion = _text(fields, columns.completion or "completion")
     reasoning = fields.get("reasoning_content") and _text(fields, "reasoning_content")
@@ -186,7 +188,7 @@ def _read_completion(fields: dict[str, Any], columns: Columns) -> Row:
 
 def _read_chat(fields: dict[str, Any], columns: Columns) -> Row:
     name = columns.messages or "messages"
-    _refuse_lost(fields, "functions", "function_call", "reasoning_content", "weight")
+    _refuse_fields(fields, "functions", "function_call", "reasoning_content", "weight")
     messages = _messages(fields, name)
     *prompt, answer = messages
     if answer.role != "assistant":
@@ -209,7 +211,7 @@ def _read_chat(fields: dict[str, Any], columns: Columns) -> Row:
 
 
 def _prompt(fields: dict[str, Any], name: str) -> list[Message]:
-    """The prompt of a pair: a text, or a chat."""
+    """Read the prompt of a pair: a string or a chat."""
     if not isinstance(fields.get(name), list):
         return [Message(role="user", content=_text(fields, name))]
     messages = _messages(fields, name)
@@ -219,7 +221,7 @@ def _prompt(fields: dict[str, Any], name: str) -> list[Message]:
 
 
 def _answer(fields: dict[str, Any], name: str) -> str:
-    """An answer of a pair: a text, or the one turn of the assistant."""
+    """Read an answer of a pair: a string or a list of one assistant turn."""
     turns = fields.get(name)
     if not isinstance(turns, list):
         return _text(fields, name)
@@ -231,8 +233,10 @@ def _answer(fields: dict[str, Any], name: str) -> str:
 
 
 def _messages(fields: dict[str, Any], name: str) -> list[Message]:
-    """A chat of user and assistant in turns, perhaps after the system's; not empty. Behind an assistant that
-    calls tools each of them answers, and the assistant goes on."""
+    """Read a chat: user and assistant turns in alternation, after an optional system turn.
+
+    After an assistant turn with tool calls there is one tool turn per call, and then the next assistant turn.
+    """
     turns = fields.get(name)
     if not isinstance(turns, list) or not turns:
         raise _BadRowError(f"{name} must be a list of {{role, content}}, but it is {_kind(turns)}")
@@ -258,11 +262,11 @@ def _message(turn: Any, name: str, i: int) -> Message:
             f"{where}.role must be {', '.join(others)} or {last}, but it is {_cut(repr(role))}"
         )
     given = {field: value for field, value in turn.items() if value not in (None, [])}
-    lost = sorted(given.keys() - _FIELDS[role])
-    if lost:
-        used = ", ".join(_FIELDS[role])
-        named = _cut(", ".join(lost))
-        raise _BadRowError(f"{where} has {named}, but a turn with role {role} may only have {used}")
+    unsupported = sorted(given.keys() - _FIELDS[role])
+    if unsupported:
+        allowed = ", ".join(_FIELDS[role])
+        named = _cut(", ".join(unsupported))
+        raise _BadRowError(f"{where} has {named}, but a turn with role {role} may only have {allowed}")
     if given.get("weight", 1) not in (0, 1) or isinstance(given.get("weight"), bool):
         raise _BadRowError(f"{where}.weight must be 0 or 1, but it is {turn['weight']!r}")
     if "tool_calls" not in given or given.get("content"):
@@ -279,15 +283,15 @@ def _message(turn: Any, name: str, i: int) -> Message:
         raise _BadRowError(_cut(f"{place}: {problem['msg']}")) from None
 
 
-def _refuse_lost(fields: dict[str, Any], *names: str) -> None:
-    """Refuse fields of OpenAI's that this form of a row does not read."""
-    lost = [name for name in names if fields.get(name) not in (None, [])]
-    if lost:
-        raise _BadRowError(f"unsupported in rows of this form: {', '.join(lost)}")
+def _refuse_fields(fields: dict[str, Any], *names: str) -> None:
+    """Raise an error if a row has one of these fields of OpenAI's format, which its own format lacks."""
+    unsupported = [name for name in names if fields.get(name) not in (None, [])]
+    if unsupported:
+        raise _BadRowError(f"unsupported in rows of this form: {', '.join(unsupported)}")
 
 
 def _tools(fields: dict[str, Any]) -> list[dict[str, Any]] | None:
-    """The functions that a row names."""
+    """Read the functions that a row declares in ``tools``."""
     tools = fields.get("tools")
     if tools in (None, []):
         return None
@@ -311,7 +315,7 @@ def _text(fields: dict[str, Any], field: str, name: str | None = None) -> str:
 
 
 def _encodable(text: str, name: str) -> str:
-    """JSON can hold half of a surrogate pair, which no file and no tokenizer can."""
+    """Return ``text``. Raise an error for half of a surrogate pair, which JSON allows but UTF-8 does not."""
     if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
         raise _BadRowError(f"{name} has half of a surrogate pair, which is not a character")
     return text

@@ -1,4 +1,4 @@
-"""Preference data: pairs of a better and a worse answer, of which no held-out prompt is trained on."""
+"""Preference data: read the pairs of a chosen and a rejected answer, and split them like the rows."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ class Preference:
 def read_preference(
     context: Context, tokenizer: PreTrainedTokenizerBase, longest: Limit
 ) -> Preference | None:
-    """Read ``data.preference``; None where the job has none."""
+    """Read ``data.preference``. Returns None if the job has none."""
     data = context.request.spec.data
     if data.preference is None:
         return None
@@ -45,7 +45,10 @@ def split_preference(
     rows: Split[Measured[Row]],
     placed: Mapping[str, str],
 ) -> Split[Measured[Pair]]:
-    """Return the pairs in three parts. One whose group is among ``rows`` or ``placed`` is where that is."""
+    """Split the pairs. A pair whose group is in ``rows`` or ``placed`` gets the side of that group.
+
+    ``placed`` has the sides of groups that an earlier job used.
+    """
     of_rows = {row.group: side for side in SIDES for row in rows.side(side)}
     split = split_rows(pairs, exact(context.request.spec.data.held_out.fraction), {**placed, **of_rows})
     if not pairs:
@@ -64,7 +67,7 @@ def split_preference(
 def preference_plan(
     folder: DataFolder, preference: Preference | None, split: Split[Measured[Pair]]
 ) -> PreferencePlan | None:
-    """Write the pairs, and return what the plan pins of them; None where there are none."""
+    """Write the files of pairs, and return what the plan pins of them. Returns None if there are no pairs."""
     if preference is None or not preference.source.tokenized.kept:
         return None
     return PreferencePlan(source_sha256=preference.source_sha256, **folder.write_split(split, PAIRS_PREFIX))

@@ -1,4 +1,4 @@
-"""Which side every prompt and group was on, recorded for the jobs that start from this one's model."""
+"""Record the side of every prompt and group, for later jobs that start from this job's model."""
 
 import json
 from collections import defaultdict
@@ -19,16 +19,16 @@ from tunegate_trainer.process.files import write_atomic
 from tunegate_trainer.tokens.rows import Pair, Row
 
 SIDES_FILE = "sides.json"
-"""In the data folder. Cleanup keeps it."""
+"""In the data folder. The cleanup role keeps it."""
 HELD_OUT = ("dev", "test")
 
 
 @dataclass(frozen=True)
 class Sides:
-    """The sides of all prompts and groups that a job, or one that it started from, had."""
+    """The sides of all prompts and groups of a job, and of the jobs that it started from."""
 
     side_of: Mapping[str, str]
-    """By :func:`text_key`."""
+    """The side of a prompt or group, by its :func:`text_key`."""
 
     @property
     def held_out(self) -> set[str]:
@@ -39,14 +39,14 @@ class Sides:
         return {key for key, side in self.side_of.items() if side == "train"}
 
     def of(self, measured: Measured[Any]) -> set[str]:
-        """The sides that the group or the prompt of a row was on; none of a new one."""
+        """Return the sides that the group and the prompt of a row or pair were on, if any."""
         keys = map(text_key, [measured.labelled.group, *prompts_of([measured])])
         return {self.side_of[key] for key in keys if key in self.side_of}
 
     def of_groups(self, rows: Sequence[Measured[Any]]) -> dict[str, str]:
-        """The side of each group with a row or pair that is not new.
+        """Return the side of each group that has a known row or pair.
 
-        A group that was on several sides is trained on: what the model has seen is no test of it.
+        A group that was on several sides is trained on, because the model has already seen a part of it.
         """
         found: dict[str, set[str]] = defaultdict(set)
         for measured in rows:
@@ -56,23 +56,25 @@ class Sides:
     def without_conflicts(
         self, rows: Sequence[Measured[RowT]], placed: Mapping[str, str]
     ) -> tuple[list[Measured[RowT]], list[int]]:
-        """The ``rows`` that may go where their group is ``placed``, and the lines of the others: rows that
-        were held out, in a group that is trained on."""
+        """Exclude rows that were held out but whose group is trained on, by the sides in ``placed``.
+
+        Returns the other rows, and the lines of the excluded ones.
+        """
         kept: list[Measured[RowT]] = []
-        left_out: list[int] = []
+        excluded: list[int] = []
         for measured in rows:
             if placed.get(measured.group) == "train" and not self.of(measured).isdisjoint(HELD_OUT):
-                left_out.append(measured.labelled.line)
+                excluded.append(measured.labelled.line)
             else:
                 kept.append(measured)
-        return kept, left_out
+        return kept, excluded
 
 
 def read_sides(root: Path, start: StartRequest | None) -> Sides:
-    """The sides in the job that ``start`` names; none without one.
+    """Read the sides of the job that ``start`` names. Without ``start`` there are none.
 
-    Raises :class:`SourceNotFoundError`, :class:`UserError` or :class:`StorageError` if the record is missing,
-    may not be read, or is damaged.
+    Raises :class:`SourceNotFoundError` if the record is missing, :class:`UserError` if it may not be read,
+    and :class:`StorageError` if it is damaged.
     """
     if start is None:
         return Sides({})
@@ -93,7 +95,7 @@ def read_sides(root: Path, start: StartRequest | None) -> Sides:
 def write_sides(
     folder: Path, earlier: Sides, rows: Split[Measured[Row]], pairs: Split[Measured[Pair]]
 ) -> None:
-    """Record the sides of this job, and those that it took over, in its data ``folder``."""
+    """Record the sides of this job, and those of earlier jobs, in its data ``folder``."""
     keys: dict[str, set[str]] = {side: set() for side in SIDES}
     for side in SIDES:
         both: list[Measured[Any]] = [*rows.side(side), *pairs.side(side)]

@@ -1,4 +1,4 @@
-"""Rows held out of training, and the proof that they are."""
+"""Split rows into train, dev and test by a hash of their groups, and check that no text is on two sides."""
 
 import hashlib
 import math
@@ -13,7 +13,7 @@ from tunegate_api.judging.verdict import MAX_CASES
 
 
 class Grouped(Protocol):
-    """A row that knows its group: rows of one group stay on one side."""
+    """A row with a group. All rows of a group are on one side."""
 
     @property
     def group(self) -> str: ...
@@ -23,36 +23,36 @@ RowT = TypeVar("RowT", bound=Grouped)
 SIDES = ("train", "dev", "test")
 HASH_RANGE = 1 << 64
 _SALT = b"tunegate-sides-1"
-"""The key of the hash. It never changes: another key is another split of everybody's data."""
+"""The key of the hash. It must never change, because another key would split all data differently."""
 
 
 @dataclass(frozen=True)
 class Split(Generic[RowT]):
-    """Every row on exactly one side, in the order of the file."""
+    """The rows of each side, in the order of the file. Every row is on exactly one side."""
 
     train: list[RowT]
     dev: list[RowT]
     test: list[RowT]
 
     def side(self, name: str) -> list[RowT]:
-        """One of ``SIDES``."""
+        """Return the rows of one of ``SIDES``."""
         return {"train": self.train, "dev": self.dev, "test": self.test}[name]
 
 
 def normalize(text: str) -> str:
-    """A prompt without what makes no difference: case, white space, and Unicode's ways to write the same."""
+    """Normalize a prompt for comparisons: case, white space and equivalent Unicode forms do not count."""
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
 def text_key(text: str) -> str:
-    """A short digest of a normalized prompt or a group, to compare those of several jobs by."""
+    """Return a short digest of a normalized prompt or a group, which is comparable between jobs."""
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def join_groups(rows: Sequence[tuple[str, str]]) -> list[str]:
-    """The group of each row, given as group and prompt, so that equal prompts are in one group.
+    """Return a new group for each row, given as its group and its prompt.
 
-    Groups that share a prompt become one: apart, a held-out prompt could be trained on.
+    Groups that share a prompt are joined. Otherwise a held-out prompt could also be trained on.
     """
     joined: dict[str, str] = {}
 
@@ -72,12 +72,12 @@ def join_groups(rows: Sequence[tuple[str, str]]) -> list[str]:
 def split_rows(
     rows: Sequence[RowT], fraction: Fraction, placed: Mapping[str, str] | None = None
 ) -> Split[RowT]:
-    """Hold about ``fraction`` of ``rows`` out, whole groups at a time, about half as dev and half as test.
+    """Hold out about ``fraction`` of ``rows``, in whole groups, half of them as dev and half as test.
 
-    Groups in ``placed`` are on the side that it names. A hash decides the side of every other group, by the
-    group alone: other rows, their order and seeds change nothing. Only where a part would have fewer rows
-    than half of its exact share, or more than twice, the next groups in the order of the hash are added, or
-    the last are not. At most ``MAX_CASES`` rows are added to each of dev and test.
+    Groups in ``placed`` are on the side that it names. The side of every other group depends only on a hash
+    of the group, not on other rows, their order or a seed. If dev or test would get less than half of its
+    exact share, the next groups in the order of the hash are added. If it would get more than twice its
+    share, or more than ``MAX_CASES`` rows, the last groups are not added.
     """
     sizes = Counter(row.group for row in rows)
     side_of = {group: side for group, side in (placed or {}).items() if group in sizes}
@@ -99,14 +99,14 @@ def split_rows(
 
 
 def hash_position(group: str) -> int:
-    """Where the hash puts a group, in ``range(HASH_RANGE)``: the same in every job and version."""
+    """Return the hash of a group, in ``range(HASH_RANGE)``. It is the same in every job and version."""
     return int.from_bytes(hashlib.blake2b(group.encode(), digest_size=8, key=_SALT).digest(), "big")
 
 
 def side_by_hash(group: str, fraction: Fraction) -> str:
-    """The side of a group: dev at the lower end of the hash's range, test at the upper end, train between.
+    """Return the side of a group: dev at the low end of the hash range, test at the high end, else train.
 
-    A larger fraction holds more groups out, and no group changes from dev to test.
+    A larger fraction holds out more groups, and no group changes from dev to test.
     """
     ends = math.floor(fraction * HASH_RANGE / 2)
     position = hash_position(group)
@@ -116,7 +116,7 @@ def side_by_hash(group: str, fraction: Fraction) -> str:
 
 
 def find_overlaps(sides: dict[str, list[str]]) -> list[str]:
-    """Texts that stand on more than one side, as ``text (side, side)``. An empty list is the proof."""
+    """Return the texts that are on more than one side, as ``text (side, side)``."""
     where: dict[str, set[str]] = defaultdict(set)
     for side, texts in sides.items():
         for text in texts:

@@ -1,4 +1,4 @@
-"""The rows of a source, as they were parsed and as they are tokenized."""
+"""The rows of a source, parsed and tokenized."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -14,30 +14,31 @@ from tunegate_trainer.tokens.examples import answer_tokens, completion_tokens, e
 
 @dataclass(frozen=True)
 class Measured(Generic[RowT]):
-    """A usable row with its length in tokens, prompt and completion, and the group it stays with."""
+    """A usable row or pair with its lengths in tokens."""
 
     labelled: Labelled[RowT]
     tokens: int
-    """Of a pair, those of its two examples."""
+    """Tokens of prompt and completion; for a pair, the sum over both examples."""
     learned: int
-    """Of these, the tokens that carry loss."""
+    """How many of them carry loss."""
     group: str
+    """Like ``labelled.group``, but groups that share a prompt are joined."""
     answer: int
-    """Of these, the tokens of the answer, and the end of its turn; of a pair, of the longer one."""
+    """Tokens of the last answer with the end of its turn; for a pair, of the longer answer."""
 
 
 @dataclass(frozen=True)
 class Limit:
-    """How long an example may be."""
+    """The maximum length of an example in tokens."""
 
     tokens: int
     stage: str | None
-    """Whose ``training.maxLength`` it is; None where it is the most that the model takes."""
+    """The stage whose ``training.maxLength`` it is. None if it is the model's own limit."""
 
 
 @dataclass(frozen=True)
 class Tokenized(Generic[RowT]):
-    """The parsed rows of a source, each in one of these lists."""
+    """The parsed rows of a source. Each row is in one of these lists."""
 
     kept: list[Measured[RowT]]
     too_long: list[RowProblem]
@@ -63,12 +64,12 @@ class SourceRows(Generic[RowT]):
 
     @property
     def dropped(self) -> list[RowProblem]:
-        """Repeated and too long rows, in the order of the file."""
+        """Duplicates and rows that are too long, in the order of the file."""
         return sorted([*self.parsed.duplicates, *self.tokenized.too_long], key=lambda problem: problem.line)
 
     @property
     def parsed_report(self) -> dict[str, Any]:
-        """What data/report.json has of the parsed rows."""
+        """The keys for data/report.json about the parsed rows."""
         parsed = self.parsed
         return {
             "rows": len(parsed.rows) + len(parsed.bad) + len(parsed.duplicates),
@@ -78,7 +79,7 @@ class SourceRows(Generic[RowT]):
 
     @property
     def tokenized_report(self) -> dict[str, Any]:
-        """What data/report.json has of the tokenized rows."""
+        """The keys for data/report.json about the tokenized rows."""
         return {
             "dropped": [asdict(problem) for problem in self.dropped],
             "lengths": _histogram(self.tokenized.kept),
@@ -109,7 +110,7 @@ def _tokenize(
 
 
 def _histogram(rows: Sequence[Measured[RowT]], buckets: int = 10) -> dict[str, Any]:
-    """Token lengths of rows in ``buckets`` equal steps."""
+    """Return a histogram of the token lengths of rows, with ``buckets`` bins of equal width."""
     lengths = sorted(row.tokens for row in rows)
     if not lengths:
         return {}

@@ -32,7 +32,7 @@ from tunegate_trainer.process.files import sha256_file
 from tunegate_trainer.tokens.answers import example_tokens
 from tunegate_trainer.tokens.chat import render
 from tunegate_trainer.tokens.examples import Example, example
-from tunegate_trainer.tokens.rows import PAIRS_PREFIX, PREFERENCE, Row, read_pairs, read_rows, said
+from tunegate_trainer.tokens.rows import PAIRS_PREFIX, PREFERENCE, Row, read_pairs, read_rows, text_answer
 
 GOLDEN = "golden"
 """The one measure of a golden set."""
@@ -324,8 +324,8 @@ def _pairs(context: Context, tokenizer: PreTrainedTokenizerBase, split: HeldOutS
             TokenPair(
                 id=pair.id,
                 shown=_shown(pair.prompt),
-                chosen=example(*example_tokens(tokenizer, pair.prompt, said(pair.chosen))),
-                rejected=example(*example_tokens(tokenizer, pair.prompt, said(pair.rejected))),
+                chosen=example(*example_tokens(tokenizer, pair.prompt, text_answer(pair.chosen))),
+                rejected=example(*example_tokens(tokenizer, pair.prompt, text_answer(pair.rejected))),
             )
             for pair in pairs
         ],

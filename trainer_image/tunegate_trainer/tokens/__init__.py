@@ -1,1 +1,1 @@
-"""Rows, chats and pairs as tokens, and how likely a model finds them."""
+"""Rows, chats and pairs as text and tokens, and their log-probabilities under a model."""

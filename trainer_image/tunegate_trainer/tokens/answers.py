@@ -1,7 +1,8 @@
-"""What a model has to generate after a prompt, so that a server reads it as a given answer.
+"""The text that a model must generate after a prompt to give a certain answer.
 
-One rule for every template: it is what the template itself writes for that turn, behind the prompt that the
-template writes for what was asked. docs/adr/0021-the-templates-own-text.md has the cases.
+The rule is the same for every chat template: it is the text that the template itself renders for the
+assistant turn, after the prompt that it renders for the turns before. docs/adr/0021-the-templates-own-text.md
+has the cases.
 """
 
 from collections import Counter
@@ -18,7 +19,7 @@ from tunegate_trainer.tokens.chat import (
     Tools,
     answer_end,
     apply_template,
-    common_start,
+    common_prefix,
     encode,
     end_of_call,
     render,
@@ -33,27 +34,28 @@ from tunegate_trainer.tokens.reasoning import (
 )
 
 _SHOWN = 120
-"""Characters of two texts that an error shows from a little before they part."""
+"""Characters of each text in an error, from a little before the first difference."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What is generated after a prompt."""
+    """The text that a model generates after a prompt."""
 
     text: str
-    """With the reasoning, and with what the template puts around it and the answer."""
+    """The reasoning and the answer, with the template's marks around them."""
     end: str
-    """What is generated behind it, up to the end of the turn."""
+    """The text after the answer, up to and including the token that ends the turn."""
     has_reasoning: bool
-    """Whether the reasoning that belongs to the answer is in it. True where none does."""
+    """Whether the rendered text has the reasoning of the answer. True if the answer has no reasoning."""
 
 
 def answer_after(
     tokenizer: PreTrainedTokenizerBase, prompt: list[Message], answer: Message, tools: Tools = None
 ) -> Answer:
-    """What follows the text that :func:`~tunegate_trainer.tokens.chat.render` gives of ``prompt``.
+    """Return what the model generates for ``answer`` after the text of ``prompt``.
 
-    Raises :class:`UserError` with both texts where the template does not write the answer behind its prompt.
+    The text of the prompt is that of :func:`~tunegate_trainer.tokens.chat.render`. Raises :class:`UserError`
+    with both texts if the template does not render the answer after its prompt.
     """
     return _answer(tokenizer, render(tokenizer, prompt, tools), prompt, answer, tools)
 
@@ -61,20 +63,20 @@ def answer_after(
 def _answer(
     tokenizer: PreTrainedTokenizerBase, asked: str, prompt: list[Message], answer: Message, tools: Tools
 ) -> Answer:
-    """The same, with the text of the prompt."""
+    """Do the same as :func:`answer_after`, given ``asked``, the rendered text of the prompt."""
     end = answer_end(tokenizer)
     if not tokenizer.chat_template:
         if answer.tool_calls:
-            render(tokenizer, [answer])  # which says why not
+            render(tokenizer, [answer])  # raises the error that explains why
         return Answer(answer.content, end.generated, has_reasoning=answer.reasoning_content is None)
     answer = split_reasoning(tokenizer, asked, answer)
     whole, rest = _turn(tokenizer, asked, prompt, answer, tools)
     if rest is None and answer.reasoning_content is not None:
-        # The prompt has closed the thought already, as where an argument of the template turns reasoning off.
+        # The prompt already closes the reasoning, for example because a template argument turns it off.
         plain = answer.model_copy(update={"reasoning_content": None})
         whole, rest = _turn(tokenizer, asked, prompt, plain, tools)
     if rest is None:
-        # Some templates word a question anew once it is answered; served is the question as it was asked.
+        # Some templates render a question differently once it is answered. A server renders it unanswered.
         last = prompt[-1:]
         _, rest = _turn(tokenizer, render(tokenizer, last, tools), last, answer, tools)
     if rest is None or not _says(rest, answer) or _loses_a_call(tokenizer, prompt, answer, whole, tools):
@@ -96,8 +98,10 @@ def calls_text(
     tools: Tools = None,
     content: str = "",
 ) -> str:
-    """What a model that calls just these tools answers, as a scorer sees it: without reasoning and special
-    tokens."""
+    """Return the output of a model that makes exactly these tool calls, as a scorer sees it.
+
+    A scorer sees no reasoning and no special tokens.
+    """
     named = [call.model_copy(update={"id": call.id or CALL_ID}) for call in calls]
     answer = Message(role="assistant", content=content, tool_calls=named)
     text, form = answer_after(tokenizer, prompt, answer, tools).text, reasoning_of(tokenizer)
@@ -107,7 +111,8 @@ def calls_text(
 
 
 def _says(text: str, answer: Message) -> bool:
-    """Whether a text has what an answer says, and the names of all that it calls."""
+    """Return whether a rendered text has the content of an answer, and the names of all functions it
+    calls."""
     called = Counter(call.function.name for call in answer.tool_calls or ())
     return answer.content.strip() in text and all(text.count(name) >= n for name, n in called.items())
 
@@ -115,7 +120,7 @@ def _says(text: str, answer: Message) -> bool:
 def _loses_a_call(
     tokenizer: PreTrainedTokenizerBase, prompt: list[Message], answer: Message, whole: str, tools: Tools
 ) -> bool:
-    """Whether a template writes the same without the last call: some write the first one alone."""
+    """Return whether a template drops the last of several calls. Some render only the first one."""
     if answer.tool_calls is None or len(answer.tool_calls) == 1:
         return False
     fewer = answer.model_copy(update={"tool_calls": answer.tool_calls[:-1]})
@@ -125,21 +130,23 @@ def _loses_a_call(
 def _turn(
     tokenizer: PreTrainedTokenizerBase, asked: str, prompt: list[Message], answer: Message, tools: Tools
 ) -> tuple[str, str | None]:
-    """The text of a whole chat, and what of it follows the text of its prompt, if it does."""
+    """Return the text of the whole chat, and the part of it after the prompt ``asked``, see
+    :func:`_after`."""
     whole = apply_template(tokenizer, [*prompt, answer], add_generation_prompt=False, tools=tools)
-    return whole, _behind(tokenizer, asked, whole, answer)
+    return whole, _after(tokenizer, asked, whole, answer)
 
 
-def _behind(tokenizer: PreTrainedTokenizerBase, asked: str, whole: str, answer: Message) -> str | None:
-    """What of the ``whole`` chat follows the prompt; None where it has another beginning."""
+def _after(tokenizer: PreTrainedTokenizerBase, asked: str, whole: str, answer: Message) -> str | None:
+    """Return the part of the ``whole`` chat after the prompt. None if the chat does not start with the
+    prompt."""
     if whole.startswith(asked):
         return whole[len(asked) :]
     form = reasoning_of(tokenizer)
     if form is None or not form.opens:
         return None
     if not opens_thought(asked, form):
-        return _behind_closed_thought(asked, whole, form)
-    # The prompt opens a thought, and the history of a chat has none, or has it in other white space.
+        return _after_empty_thought(asked, whole, form)
+    # The prompt opens the reasoning, but the rendered chat has none, or has it with other white space.
     opened = asked.rstrip()
     if whole.startswith(opened):
         return whole[len(opened) :].lstrip()
@@ -149,12 +156,15 @@ def _behind(tokenizer: PreTrainedTokenizerBase, asked: str, whole: str, answer: 
     thought, said = answer.reasoning_content or "", whole[len(before) :].lstrip()
     if said.startswith(form.closes):
         return thought + said
-    begun = _overlap(form.closes, said)
-    return f"{thought}\n{form.closes}{said[begun:]}" if begun else f"{thought}\n{form.closes}\n\n{said}"
+    present = _overlap(form.closes, said)
+    return f"{thought}\n{form.closes}{said[present:]}" if present else f"{thought}\n{form.closes}\n\n{said}"
 
 
-def _behind_closed_thought(asked: str, whole: str, form: Reasoning) -> str | None:
-    """What follows a prompt that ends with an empty thought, where the history of a chat has none."""
+def _after_empty_thought(asked: str, whole: str, form: Reasoning) -> str | None:
+    """Return the text after a prompt that ends with empty reasoning, which the rendered chat does not have.
+
+    None if the prompt does not end so, or if the chat differs before it.
+    """
     start = asked.rfind(form.opens)
     empty, said = asked[start:], whole[start:].lstrip()
     is_empty = start >= 0 and "".join(empty.split()) == "".join(f"{form.opens}{form.closes}".split())
@@ -164,12 +174,12 @@ def _behind_closed_thought(asked: str, whole: str, form: Reasoning) -> str | Non
 
 
 def _overlap(first: str, second: str) -> int:
-    """How many characters the second text begins with that the first one ends with."""
+    """Return how many characters at the end of ``first`` are also the start of ``second``."""
     return next(n for n in range(min(len(first), len(second)), -1, -1) if first.endswith(second[:n]))
 
 
 def _other_form(asked: str, whole: str) -> UserError:
-    shared = max(0, len(common_start(asked, whole)) - _SHOWN // 4)
+    shared = max(0, len(common_prefix(asked, whole)) - _SHOWN // 4)
     return UserError(
         "the model's chat template does not render the answer after the prompt: the prompt is "
         f"{_shown(asked, shared)}, but the chat with the answer is {_shown(whole, shared)}",
@@ -185,26 +195,26 @@ def _shown(text: str, start: int) -> str:
 def example_tokens(
     tokenizer: PreTrainedTokenizerBase, prompt: list[Message], answer: Message, tools: Tools = None
 ) -> tuple[list[int], list[int]]:
-    """Token ids of a prompt and of what is generated after it, the end of the turn included.
+    """Return the token ids of a prompt, and those of the completion with the end of its turn.
 
-    The prompt's are those that generation starts from. Both together are the tokens of the whole text, unless
-    a token of that reaches over the border.
+    The prompt's ids are those from which generation starts. Together, both are the tokens of the whole text,
+    unless one token would span the border; then the completion is tokenized separately.
     """
     asked = render(tokenizer, prompt, tools)
-    made = _answer(tokenizer, asked, prompt, answer, tools)
-    prompt_ids, completion = encode(tokenizer, asked), made.text + made.end
-    together = encode(tokenizer, asked + completion)
-    if together[: len(prompt_ids)] == prompt_ids:
-        return prompt_ids, together[len(prompt_ids) :]
-    apart = encode(tokenizer, completion)
-    # Of one that puts a space before every text, the two apart are another text.
-    if tokenizer.decode(prompt_ids + apart) != tokenizer.decode(together):
+    rendered = _answer(tokenizer, asked, prompt, answer, tools)
+    prompt_ids, completion = encode(tokenizer, asked), rendered.text + rendered.end
+    whole_ids = encode(tokenizer, asked + completion)
+    if whole_ids[: len(prompt_ids)] == prompt_ids:
+        return prompt_ids, whole_ids[len(prompt_ids) :]
+    completion_ids = encode(tokenizer, completion)
+    # A tokenizer that puts a space before every text would add one between the two.
+    if tokenizer.decode(prompt_ids + completion_ids) != tokenizer.decode(whole_ids):
         raise UserError(
             f"the model's tokenizer cannot continue the prompt {_shown(asked, max(0, len(asked) - _SHOWN))}: "
             f"the tokens of {_shown(completion, 0)} decode to another text after it",
             "use the tokenizer.json that the model was trained with",
         )
-    return prompt_ids, apart
+    return prompt_ids, completion_ids
 
 
 def answered_tokens(
@@ -213,11 +223,12 @@ def answered_tokens(
     unlearned: Collection[int] = (),
     tools: Tools = None,
 ) -> list[int]:
-    """Which tokens of a prompt are earlier answers but the ``unlearned`` turns, the ends of turns included.
+    """Return the positions of tokens in a prompt that belong to earlier answers, ends of turns included.
 
-    An answer counts where the template still writes it as it follows what was asked: some drop a part of
-    earlier answers, and what stands there then was never to be said. Positions in the tokens that
-    :func:`example_tokens` gives; a token that is only partly of an answer is none of it.
+    ``unlearned`` turns are excluded. So are answers that the template changes in the history of a chat, for
+    example by dropping their reasoning, because a model must never generate the changed text. Positions are
+    in the prompt's tokens of :func:`example_tokens`. A token that belongs only partly to an answer is
+    excluded.
     """
     found = _answer_spans(tokenizer, prompt, tools)
     spans = [span for turn, span in found.items() if turn not in unlearned]
@@ -234,21 +245,24 @@ def answered_tokens(
 
 
 def is_rewritten(tokenizer: PreTrainedTokenizerBase, prompt: list[Message], tools: Tools = None) -> bool:
-    """Whether earlier answers of a prompt are not all there as they were given."""
-    given = sum(message.role == "assistant" for message in prompt)
-    return _can_locate_answers(tokenizer) and len(_answer_spans(tokenizer, prompt, tools)) < given
+    """Return whether the template changes or drops an earlier answer of a prompt."""
+    answers = sum(message.role == "assistant" for message in prompt)
+    return _can_locate_answers(tokenizer) and len(_answer_spans(tokenizer, prompt, tools)) < answers
 
 
 def _can_locate_answers(tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Whether turns have an end, and tokens a place in the text."""
+    """Return whether the model has a chat template, and the tokenizer reports the offsets of tokens."""
     return bool(tokenizer.chat_template) and tokenizer.is_fast
 
 
 def _answer_spans(
     tokenizer: PreTrainedTokenizerBase, prompt: list[Message], tools: Tools
 ) -> dict[int, tuple[int, int]]:
-    """Where the answers stand in the text of a prompt, by turn: from the first character to behind the
-    last."""
+    """Return the span of each earlier answer in the rendered prompt, by turn: its start and its end,
+    exclusive.
+
+    Answers that the template changes or drops are missing.
+    """
     answers = [i for i, message in enumerate(prompt) if message.role == "assistant"]
     if not answers or not _can_locate_answers(tokenizer):
         return {}
@@ -261,10 +275,10 @@ def _answer_spans(
         try:
             answer = _answer(tokenizer, asked, prompt[:i], prompt[i], tools)
         except UserError:
-            continue  # of this turn only the last answer's own check may refuse a row
-        said = len(asked) + len(answer.text)
-        if text[len(asked) : said] == answer.text:
-            # Some templates end the last answer of a chat otherwise than those before.
-            ended = said + len(answer.end) if text.startswith(answer.end, said) else said
-            spans[i] = len(asked), ended
+            continue  # only the check of the last answer may refuse a row
+        end = len(asked) + len(answer.text)
+        if text[len(asked) : end] == answer.text:
+            # Some templates end the last answer of a chat differently from earlier ones.
+            end_of_turn = end + len(answer.end) if text.startswith(answer.end, end) else end
+            spans[i] = len(asked), end_of_turn
     return spans

@@ -1,4 +1,4 @@
-"""The one way a chat becomes text and tokens, in training and evaluation alike."""
+"""Render chats as text and encode them as tokens, in the same way for training and evaluation."""
 
 import json
 import re
@@ -19,22 +19,21 @@ from tunegate_trainer.process.errors import UserError
 Tools = Sequence[dict[str, Any]] | None
 """Functions that a model may call, in OpenAI's form."""
 TODAY = date(2026, 1, 1)
-"""What templates are told that ask for the date. It never changes: rows, cases and attempts of all days are
-rendered alike, and so a resumed run sees what it saw, and a job the prompts that an earlier one was judged
-by."""
-_ASKS_FOR_DATE = re.compile(
+"""The date that chat templates get if they ask for the current date. It never changes, so that rows and cases
+are rendered in the same way in a resumed run, and in a later job that is compared with this one."""
+_DATE_CALL = re.compile(
     r"""strftime_now\(\s*(?:format\s*=\s*)?(?P<quote>['"])(?P<format>.*?)(?P=quote)\s*\)"""
 )
 CALL_ID = "call00001"
-"""Of calls that are rendered to find out how. Mistral's templates take only nine letters and digits."""
+"""The id of tool calls without one. Mistral's templates accept only ids of nine letters and digits."""
 _QUESTION, _ANSWER = "TUNEGATE-QUESTION", "TUNEGATE-ANSWER"
 _TOKEN = re.compile(r"<\|?[^<>|\s]+\|?>")
-"""What special tokens of chats look like."""
+"""The usual form of special tokens in chats."""
 _SHOWN = 300
-"""Characters of what a template says that an error repeats."""
+"""Characters of a template's error message that our error repeats."""
 _GENERATION_TAG = re.compile(r"\{%-?\s*(end)?generation\s*-?%\}")
-"""Marks of transformers' own around answers, for training."""
-_OF_EVERY_CHAT = frozenset(
+"""Tags that only transformers knows. They mark assistant turns for training."""
+_USUAL_VARIABLES = frozenset(
     (
         *("add_generation_prompt", "continue_final_message", "documents", "messages", "tools"),
         *("bos_token", "eos_token", "pad_token", "unk_token", "raise_exception", "strftime_now"),
@@ -44,23 +43,21 @@ _TEMPLATE_FAILURES = (
     *(TemplateError, ArithmeticError, AttributeError, LookupError),
     *(RecursionError, TypeError, ValueError),
 )
-"""How a template, which is a small program, ends on a chat that it was not made for."""
+"""Exceptions of a template on a chat that it was not made for. A template is a small program."""
 
 
 def load_tokenizer(
     folder: Path, base_model: Path | None = None, arguments: Mapping[str, Any] | None = None
 ) -> PreTrainedTokenizerBase:
-    """The tokenizer in ``folder``; of several chat templates with the one called default, and with
-    ``arguments`` as :func:`with_arguments` does.
+    """Load the tokenizer in ``folder``, with ``arguments`` in its chat template, see :func:`with_arguments`.
 
-    Its class, and with it how text becomes tokens, depends on the model's configuration: of an adapter, whose
-    folder has none, it is that of ``base_model``. Raises :class:`UserError` where no template is the default.
+    The class of a tokenizer depends on the model's configuration. An adapter's folder has none, so give its
+    ``base_model``. Of several chat templates, the one named ``default`` is used; raises :class:`UserError` if
+    there is none.
     """
-    described = (
-        {"config": AutoConfig.from_pretrained(base_model, trust_remote_code=False)} if base_model else {}
-    )
+    config = {"config": AutoConfig.from_pretrained(base_model, trust_remote_code=False)} if base_model else {}
     tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-        folder, trust_remote_code=False, **described
+        folder, trust_remote_code=False, **config
     )
     templates = tokenizer.chat_template
     if isinstance(templates, dict):
@@ -78,16 +75,16 @@ def load_tokenizer(
 
 
 def with_arguments(template: str, arguments: Mapping[str, Any]) -> str:
-    """A chat template that has ``arguments`` where its caller gives none: who serves the model needs no flag.
+    """Return a chat template with ``arguments`` as defaults, so that servers of the model need no option.
 
-    Values are texts, numbers, true and false.
+    The values are strings, numbers or booleans.
     """
     defaults = _defaults(arguments)
     return template if template.startswith(defaults) else defaults + template
 
 
 def _defaults(arguments: Mapping[str, Any]) -> str:
-    # A line each, as the first block of a template may be the first thing of its line.
+    # One line each, because the first block of a template may depend on being at the start of a line.
     values = {name: json.dumps(arguments[name], ensure_ascii=False) for name in sorted(arguments)}
     return "".join(
         f"{{%- if {name} is not defined %}}{{%- set {name} = {value} %}}{{%- endif %}}\n"
@@ -96,32 +93,34 @@ def _defaults(arguments: Mapping[str, Any]) -> str:
 
 
 def template_arguments(template: str, given: Mapping[str, Any]) -> set[str]:
-    """The names of the arguments that a chat template reads, but for those of every chat. ``given`` are those
-    that :func:`with_arguments` put in."""
+    """Return the names of the arguments that a chat template reads, without usual ones such as ``messages``.
+
+    ``given`` are the arguments that :func:`with_arguments` added to the template.
+    """
     source = _GENERATION_TAG.sub("", template.removeprefix(_defaults(given)))
     environment = Environment(extensions=["jinja2.ext.loopcontrols"])  # noqa: S701 - it is parsed, not rendered
     parsed = environment.parse(source)
-    # What a template sets itself it may read in a branch that does not; an argument it asks for first, as in
-    # `x is defined` and `x | default(1)`.
-    own = {name.name for name in parsed.find_all(nodes.Name) if name.ctx == "store"}
-    asked = [
+    # A variable that the template sets is not an argument, unless the template also tests it or gives it a
+    # default, as in `x is defined` and `x | default(1)`.
+    set_by_template = {name.name for name in parsed.find_all(nodes.Name) if name.ctx == "store"}
+    tested_nodes = [
         node.node
         for node in parsed.find_all((nodes.Test, nodes.Filter))
         if isinstance(node, nodes.Test) or node.name == "default"
     ]
-    asked_for = {node.name for node in asked if isinstance(node, nodes.Name)}
-    return find_undeclared_variables(parsed) - (own - asked_for) - _OF_EVERY_CHAT
+    tested = {node.name for node in tested_nodes if isinstance(node, nodes.Name)}
+    return find_undeclared_variables(parsed) - (set_by_template - tested) - _USUAL_VARIABLES
 
 
 def render(tokenizer: PreTrainedTokenizerBase, messages: list[Message], tools: Tools = None) -> str:
-    """The prompt text that a completion follows.
+    """Return the prompt text that a completion follows.
 
-    With a chat template: the template with its generation prompt. Without one: the one message as it is. The
-    text holds every special token; encode it with :func:`encode`. ``tools`` are functions that the model may
-    call, in OpenAI's form.
+    With a chat template, it is the rendered chat with the generation prompt. Without one, it is the content
+    of the only message. The text has all special tokens; encode it with :func:`encode`. ``tools`` are
+    functions that the model may call, in OpenAI's format.
 
-    Raises :class:`UserError` where the template refuses the messages, fails on them, or leaves out tools and
-    what they answered, and for a chat of several turns whose turns no template separates.
+    Raises :class:`UserError` if the template refuses the messages, fails on them, or drops tools or their
+    results, and if a chat has several turns or tools but the model has no template.
     """
     if not tokenizer.chat_template:
         if tools or any(message.tool_calls for message in messages):
@@ -149,46 +148,47 @@ def render(tokenizer: PreTrainedTokenizerBase, messages: list[Message], tools: T
     return text
 
 
-def _is_in(said: str, text: str) -> bool:
-    """Whether a text has what a tool said, as it is or as JSON."""
+def _is_in(result: str, text: str) -> bool:
+    """Return whether ``text`` has the result of a tool, as it is or escaped as JSON."""
     return any(
-        form in text for form in (said, json.dumps(said)[1:-1], json.dumps(said, ensure_ascii=False)[1:-1])
+        form in text
+        for form in (result, json.dumps(result)[1:-1], json.dumps(result, ensure_ascii=False)[1:-1])
     )
 
 
 def encode(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-    """Token ids of text from :func:`render`, or of a completion: nothing is added at its ends."""
+    """Return the token ids of a text from :func:`render`, or of a completion. No special tokens are added."""
     ids: list[int] = tokenizer.encode(text, add_special_tokens=False)
     return ids
 
 
 def end_of_turn(tokenizer: PreTrainedTokenizerBase) -> str:
-    """What ends a completion: the special token that the chat template puts after an answer, else eos.
+    """Return the token that ends a completion: the one that the chat template puts after an answer, else EOS.
 
-    Raises :class:`UserError` where there is neither, and for a template of another model: one that ends an
-    answer with what looks like a token, and is none of this tokenizer's.
+    Raises :class:`UserError` if there is neither, or if the template ends an answer with what looks like a
+    token but is not one of this tokenizer, because then it is the template of another model.
     """
     return answer_end(tokenizer).token
 
 
 @dataclass(frozen=True)
 class AnswerEnd:
-    """What a template puts behind an answer."""
+    """The text that a template renders after an answer."""
 
     token: str
     """The token at which generation ends."""
     generated: str
-    """What is generated behind the answer: the token, and what stands before it."""
+    """The generated part: everything after the answer up to and including ``token``."""
     after: str
-    """All that the template writes behind the last answer of a chat."""
+    """Everything that the template renders after the last answer of a chat."""
 
 
 def answer_end(tokenizer: PreTrainedTokenizerBase) -> AnswerEnd:
-    """How answers end. Raises :class:`UserError` as :func:`end_of_turn` does."""
+    """Return how answers end. Raises :class:`UserError` as :func:`end_of_turn` does."""
     return _answer_end(tokenizer, str(tokenizer.chat_template or ""), str(tokenizer.eos_token or ""))
 
 
-@lru_cache(maxsize=4)  # asked for every row, and a tokenizer lists all its added tokens anew each time
+@lru_cache(maxsize=4)  # called for every row, and a tokenizer builds the list of added tokens each time
 def _answer_end(tokenizer: PreTrainedTokenizerBase, template: str, eos: str) -> AnswerEnd:
     after = ""
     if template:
@@ -196,10 +196,10 @@ def _answer_end(tokenizer: PreTrainedTokenizerBase, template: str, eos: str) -> 
         _, found, after = apply_template(tokenizer, chat, add_generation_prompt=False).rpartition(_ANSWER)
         if found:
             tokens = special_tokens(tokenizer, after)
-            # Some templates end a whole chat with one more token, which no answer before the last has.
-            more = [*chat, Message(role="user", content=_QUESTION)]
-            _, _, amid = apply_template(tokenizer, more, add_generation_prompt=True).rpartition(_ANSWER)
-            shared = special_tokens(tokenizer, common_start(after, amid))
+            # Some templates put one more token at the end of a chat, which earlier answers do not have.
+            longer = [*chat, Message(role="user", content=_QUESTION)]
+            _, _, between = apply_template(tokenizer, longer, add_generation_prompt=True).rpartition(_ANSWER)
+            shared = special_tokens(tokenizer, common_prefix(after, between))
             if tokens:
                 token = shared[-1] if shared else tokens[0]
                 return AnswerEnd(token, after[: after.index(token) + len(token)], after)
@@ -219,16 +219,18 @@ def _answer_end(tokenizer: PreTrainedTokenizerBase, template: str, eos: str) -> 
 
 
 def end_of_call(tokenizer: PreTrainedTokenizerBase, chat: str = "") -> str:
-    """What ends an answer that calls tools, of some models a token of its own. ``chat`` is the text of a chat
-    that ends with such an answer; left out, a small one."""
-    end, chat = answer_end(tokenizer), chat or _called(tokenizer, str(tokenizer.chat_template or ""))
+    """Return the token that ends an answer with tool calls. Some models have a separate token for it.
+
+    ``chat`` is the rendered text of a chat that ends with such an answer, by default of a minimal one.
+    """
+    end, chat = answer_end(tokenizer), chat or _chat_with_call(tokenizer, str(tokenizer.chat_template or ""))
     tokens = special_tokens(tokenizer, chat) if chat and not chat.endswith(end.after) else []
     return tokens[-1] if tokens else end.token
 
 
 @lru_cache(maxsize=4)
-def _called(tokenizer: PreTrainedTokenizerBase, template: str) -> str:
-    """A chat that ends with a call of a tool; empty where the template writes none."""
+def _chat_with_call(tokenizer: PreTrainedTokenizerBase, template: str) -> str:
+    """Render a chat that ends with a tool call. Empty if the template renders no calls."""
     call = ToolCall(id=CALL_ID, function=FunctionCall(name=_ANSWER, arguments={"name": _ANSWER}))
     chat = [Message(role="user", content=_QUESTION), Message(role="assistant", tool_calls=[call])]
     try:
@@ -238,28 +240,31 @@ def _called(tokenizer: PreTrainedTokenizerBase, template: str) -> str:
     return text if _ANSWER in text else ""
 
 
-def common_start(first: str, second: str) -> str:
-    """What two texts begin with alike."""
+def common_prefix(first: str, second: str) -> str:
+    """Return the longest text that both texts start with."""
     differs = (i for i, (one, other) in enumerate(zip(first, second, strict=False)) if one != other)
     return first[: next(differs, min(len(first), len(second)))]
 
 
 def special_tokens(tokenizer: PreTrainedTokenizerBase, text: str) -> list[str]:
-    """The added tokens in a text, in their order."""
+    """Return the added tokens in a text, in order."""
     added = tokenizer.added_tokens_decoder
     found = [added[i].content for i in encode(tokenizer, text) if i in added]
-    return [token for token in found if token in text]  # not what stands for text that it does not know
+    return [token for token in found if token in text]  # not the unknown token
 
 
 def without_special_tokens(tokenizer: PreTrainedTokenizerBase, text: str) -> str:
-    """A decoded text without the tokens that decoding can leave out."""
+    """Remove from a decoded text the tokens that ``skip_special_tokens`` would skip."""
     special = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
     return re.sub("|".join(map(re.escape, sorted(special, key=len, reverse=True))) or r"(?!)", "", text)
 
 
 def stop_token_ids(tokenizer: PreTrainedTokenizerBase, generation_config: GenerationConfig) -> list[int]:
-    """Every token at which generation ends: the end of a turn and of a call, the tokenizer's end of sequence,
-    and what the model's own ``generation_config`` names."""
+    """Return the ids of all tokens at which generation ends.
+
+    These are the end of a turn and of a tool call, the tokenizer's EOS token, and the tokens that the model's
+    ``generation_config`` names.
+    """
     named: Any = generation_config.eos_token_id
     ends = [end_of_turn(tokenizer), end_of_call(tokenizer)]
     ids = [*(i for end in ends for i in encode(tokenizer, end)), tokenizer.eos_token_id]
@@ -268,7 +273,7 @@ def stop_token_ids(tokenizer: PreTrainedTokenizerBase, generation_config: Genera
 
 
 def _leading_token(tokenizer: PreTrainedTokenizerBase) -> str:
-    """The token that this tokenizer puts before any text, as a text; empty if it puts none."""
+    """Return the text of the BOS token if this tokenizer adds one to every text, else an empty text."""
     ids = tokenizer.encode("")
     return str(tokenizer.bos_token) if ids[:1] == [tokenizer.bos_token_id] and ids else ""
 
@@ -280,71 +285,71 @@ def apply_template(
     add_generation_prompt: bool,
     tools: Tools = None,
 ) -> str:
-    """What the tokenizer's chat template writes of ``messages``.
+    """Render ``messages`` with the tokenizer's chat template.
 
-    Raises :class:`UserError` where it refuses them, or fails on them.
+    Raises :class:`UserError` if the template refuses them or fails on them.
     """
     try:
-        return _written(
+        return _rendered(
             tokenizer,
             messages,
             tools,
             add_generation_prompt=add_generation_prompt,
-            forms=_forms(tokenizer, str(tokenizer.chat_template)),
+            formats=_formats(tokenizer, str(tokenizer.chat_template)),
         )
     except _TEMPLATE_FAILURES as error:
-        said = str(error) if isinstance(error, TemplateError) else f"{type(error).__name__}: {error}"
-        said = said if len(said) <= _SHOWN else f"{said[:_SHOWN]}…"
+        reason = str(error) if isinstance(error, TemplateError) else f"{type(error).__name__}: {error}"
+        reason = reason if len(reason) <= _SHOWN else f"{reason[:_SHOWN]}…"
         raise UserError(
-            f"the model's chat template refuses a chat: {said}",
+            f"the model's chat template refuses a chat: {reason}",
             "change the chat, or the model's chat template",
         ) from error
 
 
 @dataclass(frozen=True)
-class _Forms:
-    """In which form a template wants what is not a text alone. A server finds out as well."""
+class _Formats:
+    """The formats in which a template expects contents and arguments. Servers detect them too."""
 
-    parts: bool = False
-    """Contents as lists of parts, as templates do that also know pictures."""
-    texts: bool = False
-    """Arguments of calls as texts with JSON in them."""
+    content_parts: bool = False
+    """Contents are lists of parts, as multimodal templates expect them."""
+    json_arguments: bool = False
+    """The arguments of tool calls are JSON strings."""
 
 
 @lru_cache(maxsize=4)
-def _forms(tokenizer: PreTrainedTokenizerBase, template: str) -> _Forms:  # noqa: ARG001 - a part of the key
-    asked = Message(role="user", content=_QUESTION)
+def _formats(tokenizer: PreTrainedTokenizerBase, template: str) -> _Formats:  # noqa: ARG001 - cache key
+    question = Message(role="user", content=_QUESTION)
     function = FunctionCall(name=_ANSWER, arguments={"name": _ANSWER})
-    called = Message(role="assistant", tool_calls=[ToolCall(id=CALL_ID, function=function)])
+    call = Message(role="assistant", tool_calls=[ToolCall(id=CALL_ID, function=function)])
 
-    def writes(messages: list[Message], said: str, forms: _Forms) -> bool:
+    def renders(messages: list[Message], text: str, formats: _Formats) -> bool:
         try:
-            return said in _written(tokenizer, messages, None, add_generation_prompt=False, forms=forms)
+            return text in _rendered(tokenizer, messages, None, add_generation_prompt=False, formats=formats)
         except _TEMPLATE_FAILURES:
             return False
 
-    in_parts = _Forms(parts=True)
-    forms = (
-        in_parts
-        if not writes([asked], _QUESTION, _Forms()) and writes([asked], _QUESTION, in_parts)
-        else _Forms()
+    with_parts = _Formats(content_parts=True)
+    formats = (
+        with_parts
+        if not renders([question], _QUESTION, _Formats()) and renders([question], _QUESTION, with_parts)
+        else _Formats()
     )
-    in_texts = replace(forms, texts=True)
-    chat = [asked, called]
-    return in_texts if not writes(chat, _ANSWER, forms) and writes(chat, _ANSWER, in_texts) else forms
+    with_json = replace(formats, json_arguments=True)
+    chat = [question, call]
+    return with_json if not renders(chat, _ANSWER, formats) and renders(chat, _ANSWER, with_json) else formats
 
 
-def _written(
+def _rendered(
     tokenizer: PreTrainedTokenizerBase,
     messages: list[Message],
     tools: Tools,
     *,
     add_generation_prompt: bool,
-    forms: _Forms,
+    formats: _Formats,
 ) -> str:
     return str(
         tokenizer.apply_chat_template(
-            [_turn(message, forms) for message in messages],
+            [_turn(message, formats) for message in messages],
             tools=None if tools is None else list(tools),
             tokenize=False,
             add_generation_prompt=add_generation_prompt,
@@ -353,12 +358,13 @@ def _written(
     )
 
 
-def _turn(message: Message, forms: _Forms) -> dict[str, Any]:
-    """A message as templates expect it: like OpenAI's, but with the arguments of calls as a mapping."""
+def _turn(message: Message, formats: _Formats) -> dict[str, Any]:
+    """Return a message as templates expect it: OpenAI's format, but by default with arguments as a
+    mapping."""
     turn = message.model_dump(exclude_none=True)
-    if forms.parts:
+    if formats.content_parts:
         turn["content"] = [{"type": "text", "text": message.content}]
-    if forms.texts:
+    if formats.json_arguments:
         for call in turn.get("tool_calls", ()):
             call["function"]["arguments"] = json.dumps(call["function"]["arguments"])
     return turn
@@ -366,6 +372,8 @@ def _turn(message: Message, forms: _Forms) -> dict[str, Any]:
 
 @lru_cache(maxsize=4)
 def _without_clock(template: str) -> str:
-    """The template with a fixed date where it asks for that of today. What it is told is data, so that no
-    function of ours could take the place of the clock."""
-    return _ASKS_FOR_DATE.sub(lambda asked: repr(TODAY.strftime(asked["format"])), template)
+    """Replace the template's calls of ``strftime_now`` by the text of :data:`TODAY`.
+
+    transformers defines that function itself, so the template has to be changed.
+    """
+    return _DATE_CALL.sub(lambda call: repr(TODAY.strftime(call["format"])), template)

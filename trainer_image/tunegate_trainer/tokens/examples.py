@@ -1,4 +1,4 @@
-"""Rows and pairs as tokens."""
+"""Tokenize rows and pairs as training examples."""
 
 from collections.abc import Sequence
 from itertools import takewhile
@@ -8,41 +8,42 @@ from transformers import PreTrainedTokenizerBase
 
 from tunegate_trainer.process.errors import BadDataError
 from tunegate_trainer.tokens.answers import answered_tokens, example_tokens
-from tunegate_trainer.tokens.rows import Pair, Row, said
+from tunegate_trainer.tokens.rows import Pair, Row, text_answer
 
 IGNORED = -100
 """The label of a token that carries no loss."""
 TOKENS_PER_PASS = 1024
-"""Tokens that a forward pass aims at, whether it trains or not: what fits the one fits the other."""
+"""The target number of tokens of a forward pass, in training and in evaluation, so that both need similar
+memory."""
 
 
 class Example(TypedDict):
-    """Tokens of a prompt and its completion."""
+    """The tokens of a prompt and its completion."""
 
     input_ids: list[int]
     labels: list[int]
-    """The same, but ``IGNORED`` where a token carries no loss: in the prompt."""
+    """The input ids, but ``IGNORED`` for tokens without loss, such as those of the prompt."""
 
 
 def example(prompt: list[int], completion: list[int]) -> Example:
-    """The example of a tokenized prompt and completion."""
+    """Return the example of a tokenized prompt and completion. Only the completion carries loss."""
     return {"input_ids": prompt + completion, "labels": [IGNORED] * len(prompt) + completion}
 
 
 def completion_tokens(one: Example) -> int:
-    """How many tokens of an example carry loss."""
+    """Return how many tokens of an example carry loss."""
     return sum(label != IGNORED for label in one["labels"])
 
 
 def answer_tokens(one: Example) -> int:
-    """How many tokens of an example are its last answer, the end of the turn included."""
+    """Return how many tokens the last answer of an example has, including the end of its turn."""
     return sum(1 for _ in takewhile(lambda label: label != IGNORED, reversed(one["labels"])))
 
 
 def tokenize_rows(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row], max_length: int) -> list[Example]:
-    """The example of each row; answers and the ends of their turns carry loss, of a chat all of them.
+    """Return the example of each row. All answers of a chat carry loss, including the ends of their turns.
 
-    Raises :class:`BadDataError` naming the rows longer than ``max_length`` tokens: nothing is cut silently.
+    Raises :class:`BadDataError` with the ids of rows longer than ``max_length`` tokens. No row is truncated.
     """
     examples = [_of_row(tokenizer, row) for row in rows]
     _refuse_longer([(row.id, one) for row, one in zip(rows, examples, strict=True)], max_length)
@@ -50,23 +51,23 @@ def tokenize_rows(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row], max_l
 
 
 def examples_of(tokenizer: PreTrainedTokenizerBase, row: Row | Pair) -> list[Example]:
-    """The example of a row, or those of the chosen and the rejected answer of a pair."""
+    """Return the example of a row, or the two examples of a pair: of the chosen and the rejected answer."""
     return [_of_row(tokenizer, row)] if isinstance(row, Row) else [*_of_pair(tokenizer, row)]
 
 
 def _of_row(tokenizer: PreTrainedTokenizerBase, row: Row) -> Example:
-    made = example(*example_tokens(tokenizer, row.prompt, row.answer, row.tools))
+    one = example(*example_tokens(tokenizer, row.prompt, row.answer, row.tools))
     for i in answered_tokens(tokenizer, row.prompt, row.unlearned, row.tools):
-        made["labels"][i] = made["input_ids"][i]
-    return made
+        one["labels"][i] = one["input_ids"][i]
+    return one
 
 
 def tokenize_pairs(
     tokenizer: PreTrainedTokenizerBase, pairs: Sequence[Pair], max_length: int
 ) -> list[tuple[Example, Example]]:
-    """The examples of the chosen and the rejected answer of each pair.
+    """Return the examples of the chosen and the rejected answer of each pair.
 
-    Raises :class:`BadDataError` naming the pairs with more than ``max_length`` tokens in one of them.
+    Raises :class:`BadDataError` with the ids of pairs that have an example longer than ``max_length`` tokens.
     """
     examples = [_of_pair(tokenizer, pair) for pair in pairs]
     _refuse_longer(
@@ -77,8 +78,8 @@ def tokenize_pairs(
 
 def _of_pair(tokenizer: PreTrainedTokenizerBase, pair: Pair) -> tuple[Example, Example]:
     return (
-        example(*example_tokens(tokenizer, pair.prompt, said(pair.chosen))),
-        example(*example_tokens(tokenizer, pair.prompt, said(pair.rejected))),
+        example(*example_tokens(tokenizer, pair.prompt, text_answer(pair.chosen))),
+        example(*example_tokens(tokenizer, pair.prompt, text_answer(pair.rejected))),
     )
 
 

@@ -1,4 +1,4 @@
-"""How likely a model finds completions: what losses, references and preferences are computed from."""
+"""Log-probabilities of completions under a model, from which losses and preferences are computed."""
 
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -16,9 +16,9 @@ from tunegate_trainer.tokens.shared_prefix import allows_shared_prefixes, share_
 
 
 def flatten(examples: Sequence[Example]) -> dict[str, Any]:
-    """One row of concatenated examples, with ``position_ids`` that start again at each.
+    """Concatenate examples to one row. ``position_ids`` start at 0 for each example.
 
-    The same as TRL's collator makes for padding-free training.
+    The result equals that of TRL's collator for padding-free training.
     """
     lengths = torch.tensor([len(one["input_ids"]) for one in examples])
     edges = torch.cat([torch.zeros(1, dtype=torch.long), lengths.cumsum(0)]).to(torch.int32)
@@ -44,24 +44,24 @@ _FLAG = "computes_examples_singly"
 
 
 def compute_singly(model: Any) -> None:
-    """Note that packed examples would see each other in a model, so each gets a pass of its own."""
+    """Record that a model cannot keep packed examples apart, so each needs a forward pass of its own."""
     setattr(model, _FLAG, True)
 
 
 def computes_singly(model: Any) -> bool:
-    """Whether that was noted, of the model or of the one inside an adapter."""
+    """Return whether :func:`compute_singly` was called for a model, or the base inside an adapter."""
     return bool(getattr(model, _FLAG, False))
 
 
 class TokenLosses(NamedTuple):
-    """What one pass says of the tokens with a label. The first two have the shape (labelled tokens,)."""
+    """The losses of the labelled tokens of one pass. The first two tensors have shape (labelled tokens,)."""
 
     losses: torch.Tensor
     """Negative log-probabilities."""
     examples: torch.Tensor
-    """The number of each one's example."""
+    """The index of each token's example."""
     balance: torch.Tensor | None
-    """How unevenly a mixture of experts spread the tokens of the pass, if its router was asked for that."""
+    """The load-balancing loss of a mixture of experts, if the inputs ask for router logits."""
 
 
 def token_losses(model: Any, inputs: dict[str, Any]) -> TokenLosses:
@@ -93,7 +93,7 @@ def _cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
 
 
 def _token_losses_singly(model: Any, inputs: dict[str, Any]) -> TokenLosses:
-    """The same, from a pass for each example."""
+    """Do the same as :func:`token_losses`, with one forward pass per example."""
     routes = {name: inputs[name] for name in ("output_router_logits",) if name in inputs}
     losses, numbers, balances = [], [], []
     for number, (start, end) in enumerate(pairwise(inputs["cu_seq_lens_q"].tolist())):
@@ -112,8 +112,11 @@ def _token_losses_singly(model: Any, inputs: dict[str, Any]) -> TokenLosses:
 
 
 def _positions(model: Any, position_ids: torch.Tensor) -> dict[str, torch.Tensor]:
-    """Positions as the model takes them, of packed examples of text: those with a position for time, height
-    and width (M-RoPE) separate examples by a fourth row in front."""
+    """Return the positions of packed text examples if the model needs another shape, else nothing.
+
+    Models with positions for time, height and width (M-RoPE) take four rows. The first one separates
+    examples.
+    """
     config = getattr(model, "module", model).config.get_text_config()
     rope = getattr(config, "rope_parameters", None) or {}
     rows = 4 if "mrope_section" in rope else 0
@@ -121,24 +124,25 @@ def _positions(model: Any, position_ids: torch.Tensor) -> dict[str, torch.Tensor
 
 
 def log_probs(model: Any, examples: Sequence[Example], ranks: Ranks = ALONE) -> list[float]:
-    """The log-probability of each example's completion, summed over its tokens. The model stays as it is.
+    """Return the log-probability of each example's completion, summed over its tokens.
 
-    A pass that does not fit the GPU becomes two. Raises :class:`torch.OutOfMemoryError` where one example
-    alone does not.
+    The model is not changed. A pass that does not fit the GPU is split in two. Raises
+    :class:`torch.OutOfMemoryError` if a single example does not fit.
     """
     found: dict[int, float] = {}
     with no_gradients(model):
-        waiting = deque(ranks.mine(list(_batches(examples))))
-        while waiting:
-            batch = sorted(waiting.popleft(), key=lambda i: examples[i]["input_ids"])  # alike, side by side
+        pending = deque(ranks.mine(list(_batches(examples))))
+        while pending:
+            # Sorted, so that examples with a common prefix are neighbors.
+            batch = sorted(pending.popleft(), key=lambda i: examples[i]["input_ids"])
             try:
                 sums = _sums(model, [examples[i] for i in batch])
             except RuntimeError as error:
                 if not is_out_of_memory(error) or len(batch) == 1:
                     raise
-                if is_sharded(model):  # what holds parts computes the same passes
+                if is_sharded(model):  # all ranks must compute the same passes
                     raise
-                waiting.extendleft([batch[len(batch) // 2 :], batch[: len(batch) // 2]])
+                pending.extendleft([batch[len(batch) // 2 :], batch[: len(batch) // 2]])
             else:
                 found.update(zip(batch, sums, strict=True))
     found = ranks.merged(found)
@@ -146,7 +150,7 @@ def log_probs(model: Any, examples: Sequence[Example], ranks: Ranks = ALONE) -> 
 
 
 def _sums(model: Any, examples: Sequence[Example]) -> list[float]:
-    """The log-probability of each completion, of all in one pass."""
+    """Return the log-probability of each completion, computed in one pass."""
     inputs = {
         name: value.to(model.device) if isinstance(value, torch.Tensor) else value
         for name, value in flatten(examples).items()
@@ -161,7 +165,10 @@ def _sums(model: Any, examples: Sequence[Example]) -> list[float]:
 
 
 def _batches(examples: Sequence[Example]) -> Iterator[list[int]]:
-    """Numbers of examples, longest first, of about ``TOKENS_PER_PASS`` tokens together."""
+    """Yield batches of indices of examples, longest first, with up to ``TOKENS_PER_PASS`` tokens each.
+
+    An example that is longer is a batch of its own.
+    """
     batch: list[int] = []
     tokens = 0
     for i in sorted(range(len(examples)), key=lambda i: (-len(examples[i]["input_ids"]), i)):

@@ -1,4 +1,4 @@
-"""Where a model's reasoning ends and its answer begins, by what the chat template writes around the two."""
+"""Separate a model's reasoning from its answer, by the marks that its chat template puts around reasoning."""
 
 import re
 from dataclasses import dataclass
@@ -8,34 +8,34 @@ from transformers import PreTrainedTokenizerBase
 
 from tunegate_api.judging.golden import FunctionCall, Message, ToolCall
 from tunegate_trainer.process.errors import UserError
-from tunegate_trainer.tokens.chat import CALL_ID, apply_template, common_start
+from tunegate_trainer.tokens.chat import CALL_ID, apply_template, common_prefix
 
 _QUESTION, _REASONING, _ANSWER = "TUNEGATE-QUESTION", "TUNEGATE-REASONING", "TUNEGATE-ANSWER"
 _ASKED = Message(role="user", content=_QUESTION)
 _SAID = Message(role="assistant", content=_ANSWER)
 _MARKER = re.compile(r"(<[^<>\s]+>|\[[^\[\]\s]+\])\Z")
-"""What ends a text and looks like the beginning of a part."""
+"""A tag at the end of a text, such as ``<think>`` or ``[THINK]``."""
 _USUAL = (("<think>", "</think>"), ("<|channel>thought", "<channel|>"), ("[THINK]", "[/THINK]"))
-"""Marks of models whose templates cut them out of earlier answers."""
-_OF_THOUGHTS = re.compile("think|thought|reason", re.IGNORECASE)
-"""What the markers of thoughts are named by."""
+"""Known marks of models whose templates cut reasoning out of earlier answers."""
+_REASONING_NAMES = re.compile("think|thought|reason", re.IGNORECASE)
+"""Words in the names of reasoning marks."""
 
 
 @dataclass(frozen=True)
 class Reasoning:
-    """The texts around a model's reasoning, white space at their ends apart."""
+    """The marks around a model's reasoning, without white space at their ends."""
 
     opens: str
     closes: str
-    """Ends with what the answer begins with."""
+    """All text between the reasoning and the answer."""
     closes_before_call: str
-    """The same where a call of a tool follows; a part of ``closes`` where the two begin alike."""
+    """All text between the reasoning and a tool call, or the part of it that ``closes`` also starts with."""
     skipped: str = ""
-    """What stands before an answer that nothing was thought for, unless it is a thought that is closed."""
+    """Text before an answer without reasoning, unless it is empty reasoning, which ends with ``closes``."""
 
 
 def reasoning_of(tokenizer: PreTrainedTokenizerBase) -> Reasoning | None:
-    """How the chat template writes reasoning. None where it knows none."""
+    """Return the marks that the chat template puts around reasoning. None if it has no reasoning."""
     template = str(tokenizer.chat_template or "")
     return _reasoning(tokenizer, template) if template else None
 
@@ -57,13 +57,14 @@ def _reasoning(tokenizer: PreTrainedTokenizerBase, template: str) -> Reasoning |
         opens = before[len(prompt) :] if before.startswith(prompt) else ""
         opens = opens.strip() or _last_marker(before)
         closes = after[: after.index(_ANSWER)].strip()
-        before_call = common_start(closes, _behind_thought_of_call(tokenizer)) or closes
+        before_call = common_prefix(closes, _between_reasoning_and_call(tokenizer)) or closes
         skipped = "" if skipped.endswith(closes) else skipped
         return Reasoning(opens, closes, before_call, skipped) if closes else None
-    # A template that drops what was thought opens a thought for the next answer, or cuts it out of a text.
+    # The template drops earlier reasoning. It may open reasoning in the generation prompt, or cut it out of
+    # the content of earlier answers.
     opens = _last_marker(asked)
     closes = next((text for text in _counterparts(opens) if text in template), "")
-    if closes and _OF_THOUGHTS.search(opens):
+    if closes and _REASONING_NAMES.search(opens):
         return Reasoning(opens, closes, closes)
     for opens, closes in _USUAL:
         inline = _SAID.model_copy(update={"content": f"{opens}{_REASONING}{closes}{_ANSWER}"})
@@ -74,8 +75,9 @@ def _reasoning(tokenizer: PreTrainedTokenizerBase, template: str) -> Reasoning |
     return next((Reasoning(opens, closes, closes) for opens, closes in named), None)
 
 
-def _behind_thought_of_call(tokenizer: PreTrainedTokenizerBase) -> str:
-    """What stands behind a thought that a call of a tool follows; empty where the template knows no calls."""
+def _between_reasoning_and_call(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Return the text from the end of reasoning before a tool call. Empty if the template renders no
+    calls."""
     call = ToolCall(id=CALL_ID, function=FunctionCall(name=_ANSWER))
     thought = Message(role="assistant", reasoning_content=_REASONING, tool_calls=[call])
     try:
@@ -92,7 +94,7 @@ def _last_marker(text: str) -> str:
 
 
 def _counterparts(marker: str) -> list[str]:
-    """What may close that which ``marker`` opens."""
+    """Return the possible closing marks for the opening mark ``marker``."""
     if not marker:
         return []
     changed = [marker[0] + "/" + marker[1:], marker.replace("START", "END"), marker.replace("begin", "end")]
@@ -100,26 +102,31 @@ def _counterparts(marker: str) -> list[str]:
 
 
 def split_reasoning(tokenizer: PreTrainedTokenizerBase, prompt: str, answer: Message) -> Message:
-    """An answer to the text of a ``prompt``, with the reasoning apart that stands before it in its text."""
+    """Move reasoning at the start of an answer's content to its ``reasoning_content``.
+
+    ``prompt`` is the rendered text of the prompt, which may already open the reasoning.
+    """
     form = reasoning_of(tokenizer)
     if form is None or answer.reasoning_content is not None or form.closes not in answer.content:
         return answer
     thought, _, said = answer.content.partition(form.closes)
     thought = thought.strip()
     if not (form.opens and thought.startswith(form.opens)) and not opens_thought(prompt, form):
-        return answer  # which speaks of the mark
+        return answer  # it only mentions the mark
     thought = thought.removeprefix(form.opens).strip()
     return answer.model_copy(update={"reasoning_content": thought or None, "content": said.strip()})
 
 
 def opens_thought(prompt: str, form: Reasoning | None) -> bool:
-    """Whether a prompt ends with a thought that the answer has to go on with, and to close."""
+    """Return whether a rendered prompt opens reasoning, which the answer has to continue and close."""
     return form is not None and bool(form.opens) and prompt.rstrip().endswith(form.opens)
 
 
 def without_reasoning(form: Reasoning, prompt: str, output: str) -> str:
-    """The answer in what was generated after ``prompt``, special tokens included; empty if a thought was
-    never closed."""
+    """Remove the reasoning from the output after ``prompt``, which still has its special tokens.
+
+    Returns an empty text if the reasoning was never closed.
+    """
     for closes in (form.closes, form.closes_before_call):
         _, closed, answer = output.partition(closes)
         if closed:

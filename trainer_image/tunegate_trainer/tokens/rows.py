@@ -1,4 +1,4 @@
-"""The forms of a row and of a pair after validation, and of the files that hold them."""
+"""Validated rows and pairs, and the JSON Lines files that hold them."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,31 +9,31 @@ from tunegate_api.meta import ApiModel
 from tunegate_trainer.process.files import sha256_file, write_atomic
 
 PAIRS_PREFIX = "preference-"
-"""Before the side, in the name of a file of pairs."""
+"""Prefix of the names of files with pairs. The name of the side follows."""
 PREFERENCE = "preference_accuracy"
-"""The task metric that is measured on pairs."""
+"""The name of the task metric on pairs."""
 
 
 class Row(ApiModel):
-    """One labelled example: a chat up to the turn to answer, and the answer."""
+    """One labelled example: a prompt, which may be a chat of several turns, and the answer."""
 
     id: str
     prompt: list[Message]
-    """Ends with the turn of a user, or of a tool."""
+    """Ends with a user turn or a tool turn."""
     completion: str
     reasoning: str | None = None
-    """What was thought before the answer, where the row says it."""
+    """The reasoning before the answer, if the row has it."""
     tool_calls: list[ToolCall] | None = None
-    """The tools that the answer calls."""
+    """The tool calls of the answer."""
     tools: list[dict[str, Any]] | None = None
-    """Functions that the model may call, in OpenAI's form."""
+    """Functions that the model may call, in OpenAI's format."""
     unlearned: list[int] = []
-    """Turns of the prompt, counted from 0, whose answer is not learned: what they answer is held out, or the
-    row gives them no weight."""
+    """Indices of assistant turns in the prompt that are not trained on, because their own prompt is held out
+    or the row gives them weight 0."""
 
     @property
     def answer(self) -> Message:
-        """The turn that answers the prompt."""
+        """The assistant turn that answers the prompt."""
         return Message(
             role="assistant",
             content=self.completion,
@@ -43,7 +43,7 @@ class Row(ApiModel):
 
 
 class Pair(ApiModel):
-    """One preference: a chat up to the turn to answer, the better answer and the worse one."""
+    """One preference: a prompt, which may be a chat, a chosen answer and a rejected one."""
 
     id: str
     prompt: list[Message]
@@ -52,13 +52,13 @@ class Pair(ApiModel):
     rejected: str
 
 
-def said(text: str) -> Message:
-    """An answer without more than its text."""
+def text_answer(text: str) -> Message:
+    """Return an assistant turn that has only text."""
     return Message(role="assistant", content=text)
 
 
 def write_rows(path: Path, rows: Sequence[Row | Pair]) -> str:
-    """Write JSON Lines atomically. Returns the file's sha256."""
+    """Write JSON Lines atomically. Returns the SHA-256 of the file."""
     write_atomic(path, "".join(row.model_dump_json(exclude_defaults=True) + "\n" for row in rows))
     return sha256_file(path)
 
