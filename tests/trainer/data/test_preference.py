@@ -14,7 +14,7 @@ from support.trainer_root import TrainerRoot
 from tunegate_api.contract import ExitCode, Role
 from tunegate_api.plan import Plan
 from tunegate_api.v1alpha1.data import Columns
-from tunegate_trainer.data.held_out import prove_apart
+from tunegate_trainer.data.held_out import check_disjoint
 from tunegate_trainer.data.parse import parse_pairs, prompt_text
 from tunegate_trainer.data.split import SIDES, normalize, split_rows
 from tunegate_trainer.main import main
@@ -292,7 +292,7 @@ def test_a_metric_on_pairs_needs_pairs_in_both_parts(make_job):
 
 def test_something_on_two_sides_goes_no_further():
     with pytest.raises(AssertionError, match=r"not disjoint: \[\"'a' \(dev, train\)\"\]"):
-        prove_apart({"train": ["a", "b"], "dev": ["a"]})
+        check_disjoint({"train": ["a", "b"], "dev": ["a"]})
 
 
 def test_pairs_of_a_held_out_customer_are_held_out_too(make_job):

@@ -134,7 +134,7 @@ def test_the_switch_leads_to_continuous_batching_where_nothing_forbids_it(
         asked.append((len(arguments[1]), at_once))
         return continuous(*arguments, at_once=at_once)
 
-    monkeypatch.setattr("tunegate_trainer.evaluate.generate._computes_alone", lambda _model: True)
+    monkeypatch.setattr("tunegate_trainer.evaluate.generate._supports_continuous", lambda _model: True)
     monkeypatch.setattr("tunegate_trainer.evaluate.generate.continuous", watched)
     continuously = settings.model_copy(update={"batching": "Continuous"})
     assert generate(model, tokenizer, prompts, continuously) == expected

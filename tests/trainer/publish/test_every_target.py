@@ -114,7 +114,7 @@ def test_upload_that_fails_leaves_nothing(target, make_version, writer):
 def test_version_that_is_taken_away_leaves_its_name_free(target, make_version, writer):
     version = make_version("one")
     target.upload(version, writer)
-    target.take_away(version, writer)
+    target.withdraw(version, writer)
     target.upload(make_version("one", b"others"), writer)
     assert not target.contains("one")
 
@@ -168,7 +168,7 @@ class Memory:
         del gates, own
         return {}
 
-    def take_away(self, version: Version, writer: Writer) -> None:
+    def withdraw(self, version: Version, writer: Writer) -> None:
         writer.check()
         del self.uploaded[version.name]
 

@@ -23,7 +23,7 @@ from tunegate_api.judging.verdict import VerdictState
 from tunegate_trainer.process.errors import StorageError
 from tunegate_trainer.process.files import is_complete, seal, verify
 from tunegate_trainer.process.interruption import Interrupted
-from tunegate_trainer.publish.history import newest_versions, read_again
+from tunegate_trainer.publish.history import newest_versions, next_reading
 from tunegate_trainer.roles.publish import run
 
 BASE = ("p" * 2 + "f" * 18, "p" * 8 + "ff")
@@ -414,7 +414,7 @@ def test_retry_replaces_what_an_earlier_attempt_read(
     first.publish()
     found = newest_versions(URI, target, job.request.final_gates, job.version)
     gate = job.context(Role.GATE)
-    gate.tell(results=gate.report.results.merged(Results(last_published=read_again(None, found))))
+    gate.tell(results=gate.report.results.merged(Results(last_published=next_reading(None, found))))
     second.publish()
     crash = before(Path, "rename", lambda: fail(Interrupted()), monkeypatch, at=".history")
     with crash, pytest.raises(Interrupted):

@@ -122,8 +122,7 @@ def write_artifact(
 
 
 def check_checkpoint(checkpoint: Path) -> None:
-    """Raise :class:`SourceNotFoundError` if a checkpoint is incomplete, :class:`StorageError` if it is
-    damaged."""
+    """Raise :class:`SourceNotFoundError` or :class:`StorageError` for an incomplete or damaged checkpoint."""
     name = f"checkpoint {checkpoint.parent.name}/{checkpoint.name}"
     if not is_complete(checkpoint):
         raise SourceNotFoundError(f"there is no complete {name}")

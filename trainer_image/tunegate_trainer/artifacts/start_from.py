@@ -11,7 +11,7 @@ from tunegate_api.workspace import Workspace
 from tunegate_trainer.artifacts.build import is_adapter, write_artifact
 from tunegate_trainer.fetch.sources import locate
 from tunegate_trainer.models.base_model import EVALUATIONS
-from tunegate_trainer.models.resolve import place, place_model, reading, require_bitsandbytes
+from tunegate_trainer.models.resolve import require_bitsandbytes, store, store_model, unreadable_explained
 from tunegate_trainer.models.safetensors import count_parameters
 from tunegate_trainer.process.errors import BadDataError, SourceNotFoundError, StorageError
 from tunegate_trainer.process.files import is_complete, read_manifest, verify
@@ -33,13 +33,13 @@ def resolve_start(root: Path, workspace: Path, start: StartRequest) -> ModelPlan
     damaged.
     """
     artifact = locate(root, start.uri)
-    with reading(start.uri, artifact, _FIELD):
+    with unreadable_explained(start.uri, artifact, _FIELD):
         _check_artifact(artifact, start)
         merges = is_adapter(artifact)
         if merges:
             target = _merge(root, workspace, start)
         else:
-            target = place_model(workspace, start.uri, artifact, shutil.copyfile)
+            target = store_model(workspace, start.uri, artifact, shutil.copyfile)
     return ModelPlan(
         uri=start.uri,
         digest=target.name,
@@ -87,4 +87,4 @@ def _merge(root: Path, workspace: Path, start: StartRequest) -> Path:
         # The chat template of the artifact may have arguments, that of the base has none.
         write_artifact(artifact, base, folder, whole=True, trained=trained, tokenizer=artifact)
 
-    return place(workspace, digest, fill)
+    return store(workspace, digest, fill)

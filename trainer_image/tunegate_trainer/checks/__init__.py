@@ -36,8 +36,7 @@ from tunegate_trainer.tokens.rows import Pair
 
 @dataclass(frozen=True)
 class Checks:
-    """All checks, by what they read. The fields run from top to bottom, and the checks of a field in
-    order."""
+    """All checks, by what they read. The fields run from top to bottom."""
 
     schemas: tuple[Check[MetricSchemas], ...]
     """Before any row is read."""

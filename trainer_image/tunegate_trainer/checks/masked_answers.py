@@ -7,8 +7,7 @@ NAME = "masked_answers"
 
 
 def run(rows: SplitRows, context: CheckContext) -> list[Finding]:
-    """Warn of earlier answers in training chats that are not trained on, because their prompts are held
-    out."""
+    """Warn of earlier answers that are not trained on, because their prompts are held out."""
     del context
     if not any(rows.masked):
         return []

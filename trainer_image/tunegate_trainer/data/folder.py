@@ -30,8 +30,7 @@ class DataFolder:
         self.note({"preference": self.report.get("preference", {}) | entries})
 
     def write_split(self, split: Split[Measured[RowT]], prefix: str = "") -> dict[str, SplitPlan]:
-        """Write one file per side, and return the number of rows and the digest that the plan pins for
-        each."""
+        """Write one file per side, and return what the plan pins: the number of rows and the digest."""
         return {
             side: SplitPlan(
                 rows=len(rows),

@@ -75,7 +75,7 @@ def _answers(row: Row) -> list[int]:
     return [i for i, message in enumerate(row.prompt) if message.role == "assistant"]
 
 
-def prove_apart(sides: Mapping[str, list[str]]) -> None:
+def check_disjoint(sides: Mapping[str, list[str]]) -> None:
     """Raise :class:`AssertionError` if a text is on two sides, which would be a bug in Tunegate."""
     overlaps = find_overlaps(dict(sides))
     if overlaps:

@@ -8,7 +8,7 @@ from transformers import PreTrainedTokenizerBase
 from tunegate_api.meta import Sha256, exact
 from tunegate_api.plan import PreferencePlan
 from tunegate_trainer.data.folder import DataFolder
-from tunegate_trainer.data.held_out import prompts_of, prove_apart
+from tunegate_trainer.data.held_out import check_disjoint, prompts_of
 from tunegate_trainer.data.parse import parse_pairs
 from tunegate_trainer.data.split import SIDES, Split, split_rows
 from tunegate_trainer.data.usable import Limit, Measured, SourceRows
@@ -53,7 +53,7 @@ def split_preference(
     split = split_rows(pairs, exact(context.request.spec.data.held_out.fraction), {**placed, **of_rows})
     if not pairs:
         return split
-    prove_apart(
+    check_disjoint(
         {
             "train": prompts_of(rows.train) + prompts_of(split.train),
             "dev": prompts_of(rows.dev) + prompts_of(split.dev),

@@ -1,1 +1,1 @@
-"""Greedy outputs of a model on fixed cases, judged case by case."""
+"""Evaluate a model: generate greedy outputs for fixed cases, and score each case."""

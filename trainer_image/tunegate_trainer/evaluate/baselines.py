@@ -1,7 +1,7 @@
-"""Results of a base model, shared by the jobs on a volume.
+"""Cached results of a base model, which the jobs on a volume share.
 
-Whoever can write to the volume can put a file there that is easy to beat. So a file is used only if it has
-the digest that the operator recorded for its key; otherwise the base model is measured again.
+Anyone who can write to the volume could place a result that is easy to beat. A cached file is therefore used
+only if it has the digest that the operator recorded for its key. Otherwise the base model is evaluated again.
 """
 
 import hashlib
@@ -29,8 +29,8 @@ logger = logging.getLogger(__name__)
 
 
 class BaselineCache:
-    """Found by all that outputs depend on: weights, cases, prompts as the model reads them, generation
-    settings, dtype, precision, device, libraries."""
+    """Results by a key of everything that outputs depend on: weights, cases, rendered prompts, generation
+    settings, dtype, precision, device and library versions."""
 
     def __init__(
         self, context: Context, dtype: str, device: torch.device, quantization: str | None = None
@@ -46,7 +46,7 @@ class BaselineCache:
             "versions": context.plan.versions,
         }
         self._refused: dict[str, str] = {}
-        """Key to the digest of a file that is not the recorded one."""
+        """The digests of files that do not have their recorded digest, by key."""
 
     def evaluate(
         self,
@@ -55,14 +55,16 @@ class BaselineCache:
         sets: Sequence[EvaluationSet],
         ranks: Ranks = ALONE,
     ) -> list[SetResult]:
-        """The results of the base model on each set; only what was never measured is generated. The context
-        gets the digests of the files that were written or used."""
+        """Return the results of the base model on each set. Only sets without a cached result are evaluated.
+
+        The digests of files that were written or used go to ``measured_baselines`` of the context.
+        """
         keys = [self._key(each) for each in sets]
-        known = ranks.shared(lambda: [self._read(key) for key in keys])
-        missing = [s for s, result in zip(sets, known, strict=True) if result is None]
+        cached = ranks.shared(lambda: [self._read(key) for key in keys])
+        missing = [s for s, result in zip(sets, cached, strict=True) if result is None]
         measured = iter(evaluate(model, tokenizer, missing, ranks))
-        results = [next(measured) if result is None else result for result in known]
-        for key, result, found in zip(keys, results, known, strict=True):
+        results = [next(measured) if result is None else result for result in cached]
+        for key, result, found in zip(keys, results, cached, strict=True):
             if ranks.is_first and found is None and not result.has_errors:
                 self._record(key, result)
         return results
@@ -78,7 +80,7 @@ class BaselineCache:
         return self._folder / f"{key}.json"
 
     def _record(self, key: str, result: SetResult) -> None:
-        """Write a result that was measured, and note its digest for the operator."""
+        """Cache a new result, and note its digest for the operator."""
         text = result.model_copy(update={"seconds": 0.0}).model_dump_json(by_alias=True, exclude_none=True)
         write_atomic(self._path(key), text)
         self._note(key, sha256_text(text))
@@ -89,7 +91,7 @@ class BaselineCache:
         self._context.measured_baselines[key] = measured
 
     def _read(self, key: str) -> SetResult | None:
-        """A result that is known, which takes no time; None where no file has a recorded digest."""
+        """Return a cached result, with 0 seconds. None if no file has a recorded digest."""
         recorded = self._context.baselines.get(key, frozenset())
         try:
             content = self._path(key).read_bytes()
@@ -104,8 +106,8 @@ class BaselineCache:
                 logger.info("%s has no recorded digest: the base model is measured again", name)
             return None
         try:
-            known = SetResult.model_validate_json(content)
+            cached = SetResult.model_validate_json(content)
         except ValidationError:  # another version wrote it
             return None
         self._note(key, digest)
-        return known
+        return cached

@@ -1,4 +1,4 @@
-"""Greedy generation by transformers' continuous batching: the next prompt takes an answered one's place."""
+"""Greedy generation by transformers' continuous batching: a new prompt replaces each finished one at once."""
 
 from math import ceil
 from typing import Any
@@ -7,20 +7,20 @@ import torch
 from transformers import ContinuousBatchingConfig, GenerationConfig
 
 _PAGE = 64
-"""Tokens of a cache page. Answers of a gate are short: transformers' 256 would leave most of a page empty."""
+"""Tokens per cache page. Answers of a gate are short and would use little of transformers' default, 256."""
 _PREFILL = 1024
-"""Tokens of a forward pass, of all prompts together; longer prompts take several. The attention mask has as
-many rows."""
+"""Most tokens in a forward pass, over all prompts. Longer prompts take several passes. The attention mask has
+as many rows."""
 
 
 def continuous(
     model: Any, prompts: list[list[int]], max_new_tokens: int, stops: list[int], at_once: int
 ) -> list[list[int]]:
-    """New token ids for each prompt, up to its first stop token, which is included.
+    """Return the new token ids for each prompt, up to and including the first stop token.
 
-    ``at_once`` prompts share the model, and the cache has room for so many of the longest: it would take all
-    memory that is free. Raises :class:`torch.OutOfMemoryError`, and :class:`RuntimeError` if a prompt is left
-    without an answer for another reason.
+    At most ``at_once`` prompts are in the batch, and the cache is limited to the size of that many of the
+    longest prompts. By default it would take all free memory. Raises :class:`torch.OutOfMemoryError`, and
+    :class:`RuntimeError` if a prompt has no answer for another reason.
     """
     if not prompts:
         return []
@@ -42,7 +42,7 @@ def continuous(
         found = causal_lm.generate_batch(
             prompts, generation_config=generation, continuous_batching_config=batching
         )
-    except MemoryError as error:  # what it says where the cache would not fit the GPU
+    except MemoryError as error:  # raised if the cache does not fit the GPU
         raise torch.OutOfMemoryError(str(error)) from error
     errors = {one.error for one in found.values() if one.error}
     if any("out of memory" in error for error in errors):

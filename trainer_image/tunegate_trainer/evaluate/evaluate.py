@@ -1,4 +1,4 @@
-"""Evaluate one model on all its sets in one go, and keep what it answered: one line a case."""
+"""Evaluate a model on sets of cases, and write its outputs, one case per line."""
 
 import logging
 import math
@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 
 
 class CaseResult(StatusModel):
-    """One line of a results file: what was asked, what came, how it was judged."""
+    """One line of a results file: the prompt, the output and the scores of a case."""
 
     id: str
     tags: list[str]
@@ -41,40 +41,42 @@ class CaseResult(StatusModel):
     output: str
     truncated: bool
     passed: bool
-    """By every measure."""
+    """Whether it passed by every measure."""
     outcomes: dict[str, str]
-    """One letter for each measure: ``golden``, or the names of the task metrics."""
+    """The outcome letter of each measure: ``golden``, or the names of the task metrics."""
     explanation: str = ""
     """Why it did not pass."""
     counts: dict[str, str] | None = None
-    """The counts of each measure that has some, see :mod:`tunegate_api.judging.counts`."""
+    """The counts of measures that have counts, see :mod:`tunegate_api.judging.counts`."""
 
 
 class SetResult(StatusModel):
-    """The outcomes of one set on one set of weights; what a baseline's cache holds."""
+    """The results of one model on one set of cases. The baseline cache stores these."""
 
     cases: list[CaseResult]
     seconds: float
 
     def outcomes(self, measure: str) -> str:
-        """One letter a case, see :mod:`tunegate_api.judging.verdict`."""
+        """Return the outcomes of a measure, one letter per case, see :mod:`tunegate_api.judging.verdict`."""
         return "".join(case.outcomes[measure] for case in self.cases)
 
     def counts(self, measure: str) -> str:
-        """The counts of all cases, as :class:`~tunegate_api.contract.Evaluation` has them; "" for a measure
-        without."""
+        """Return the counts of all cases in the format of :class:`~tunegate_api.contract.Evaluation`.
+
+        Empty for a measure without counts.
+        """
         counted = [(case.counts or {}).get(measure) for case in self.cases]
         return " ".join(each or NOT_COUNTED for each in counted) if any(counted) else ""
 
     @property
     def has_errors(self) -> bool:
-        """Whether a case could not be scored, which may be so this once."""
+        """Whether a case could not be scored. Such a result is not cached, because a retry may score it."""
         return any(ERROR in case.outcomes.values() for case in self.cases)
 
 
 @dataclass(frozen=True)
 class Weights:
-    """Which weights an evaluation is about."""
+    """The weights that were evaluated."""
 
     subject: Subject
     stage: str
@@ -91,18 +93,19 @@ def evaluate(
     *,
     stops: Sequence[int] | None = None,
 ) -> list[SetResult]:
-    """The result of each set, in their order; processes that train together share the work.
+    """Return the result of each set, in order. The ranks share the work.
 
     Answers end at one of ``stops``, by default those of :func:`~tunegate_trainer.tokens.chat.stop_token_ids`.
 
-    A set's prompts are generated together whatever else is evaluated beside it, since greedy outputs can
-    differ with the batch. Sets with the same prompts and settings are generated once.
+    The batches of a set do not depend on the other sets, because greedy outputs can differ with the batch.
+    Outputs for sets with the same prompts and settings are generated once.
 
-    Raises :class:`CudaOutOfMemoryError` where a batch does not fit the GPU.
+    Raises :class:`CudaOutOfMemoryError` if a batch does not fit the GPU.
     """
     with merged_adapter(model):
         measured = _measure(model, tokenizer, sets, ranks, stops)
-    # Judging has a limit of time, which one may reach where another does not; all must decide the same.
+    # Scoring has a time limit that some ranks may reach and others not. All take the result of the first
+    # rank.
     return ranks.shared(lambda: measured)
 
 
@@ -143,7 +146,8 @@ def _measure(
 
 
 def _less_memory(evaluation_set: EvaluationSet) -> str:
-    """What would take less memory. Of pairs one answer alone did not fit: others were not in its pass."""
+    """Return the advice for an evaluation that does not fit. For pairs, batch size is irrelevant: a batch
+    that does not fit is split until a single answer is left."""
     if isinstance(evaluation_set, PairSet):
         smaller = "lower training.maxLength of a DPO stage, which excludes longer pairs"
     else:
@@ -152,8 +156,10 @@ def _less_memory(evaluation_set: EvaluationSet) -> str:
 
 
 def _compare(model: Any, pairs: Sequence[TokenPair], ranks: Ranks) -> list[CaseResult]:
-    """A pair passes where the chosen answer is likelier, by the mean over its tokens: a sum would prefer the
-    shorter one."""
+    """Score pairs: a pair passes if the chosen answer has the higher mean log-probability per token.
+
+    A sum over the tokens would favor short answers.
+    """
     examples = [example for pair in pairs for example in (pair.chosen, pair.rejected)]
     with undisturbed(model):
         model.eval()
@@ -209,7 +215,7 @@ def _case_result(case: Case, output: Output, scores: Mapping[str, Score]) -> Cas
 def as_evaluation(
     weights: Weights, sets: Sequence[EvaluationSet], results: Sequence[SetResult]
 ) -> Evaluation:
-    """The outcomes and counts in the form that operator and trainer exchange."""
+    """Return the outcomes and counts as the :class:`~tunegate_api.contract.Evaluation` that is reported."""
     measured = [
         (name, measure, result)
         for evaluation_set, result in zip(sets, results, strict=True)
@@ -229,13 +235,13 @@ def as_evaluation(
 
 
 def as_results(sets: Sequence[EvaluationSet], evaluations: Sequence[Evaluation]) -> Results:
-    """Evaluations with the cases that their outcomes refer to."""
+    """Return the evaluations together with the cases that their outcomes refer to."""
     case_sets = {name: cases for s in sets for name, cases in s.case_sets.items()}
     return Results(sets=case_sets, evaluations=list(evaluations))
 
 
 def write_cases(path: Path, result: SetResult) -> None:
-    """Write one line a case."""
+    """Write the results of a set, one case per line."""
     lines = (case.model_dump_json(by_alias=True, exclude_none=True) + "\n" for case in result.cases)
     write_atomic(path, "".join(lines))
 
@@ -243,14 +249,14 @@ def write_cases(path: Path, result: SetResult) -> None:
 def write_evaluation(
     folder: Path, sets: Sequence[EvaluationSet], results: Sequence[SetResult], evaluation: Evaluation
 ) -> None:
-    """Write a file for each set, and last the result that makes the folder count."""
+    """Write one file per set, and then ``result.json``, which marks the folder as complete."""
     for evaluation_set, result in zip(sets, results, strict=True):
         write_cases(folder / evaluation_set.file, result)
     write_model(folder / RESULT, evaluation)
 
 
 def read_cases(path: Path) -> SetResult | None:
-    """What :func:`write_cases` wrote, as measured now; None where there is none."""
+    """Read what :func:`write_cases` wrote, with 0 seconds. None if there is no such file."""
     try:
         with path.open(encoding="utf-8", newline="\n") as file:
             return SetResult(cases=[CaseResult.model_validate_json(line) for line in file], seconds=0)
@@ -259,9 +265,9 @@ def read_cases(path: Path) -> SetResult | None:
 
 
 def read_evaluation(folder: Path) -> Evaluation | None:
-    """What :func:`write_evaluation` wrote, or None if it was not finished.
+    """Read what :func:`write_evaluation` wrote. None if it is incomplete.
 
-    Raises :class:`StorageError` where it is damaged: what was decided by it cannot be decided again.
+    Raises :class:`StorageError` if it is damaged, because decisions were already made on it.
     """
     try:
         return Evaluation.model_validate_json((folder / RESULT).read_bytes())

@@ -1,4 +1,4 @@
-"""Greedy generation in fixed batches, which leaves the model and every random state as they were."""
+"""Greedy generation that changes neither the model nor any random state."""
 
 import random
 from collections.abc import Iterator, Sequence
@@ -20,14 +20,14 @@ from tunegate_trainer.tokens.reasoning import Reasoning, reasoning_of, without_r
 from tunegate_trainer.tokens.shared_prefix import common_prefix_length
 
 _COMPACT = 8
-"""Finished answers leave the batch once they are one in this many: one that runs on costs the others nothing,
-and the cache is not copied for each of them."""
+"""Finished answers are removed from the batch when they are at least 1/8 of it. A long answer then costs
+less, and the cache is not copied for each finished answer."""
 _WORTH_SHARING = 64
-"""Tokens that computing a common beginning once must save to be worth a forward pass of its own."""
+"""Tokens that a shared prefix of all prompts must save, because it needs an extra forward pass."""
 
 
 def device_name(device: torch.device) -> str:
-    """The device that greedy outputs depend on: ``cpu``, or the GPU as its driver calls it."""
+    """Return the device on which greedy outputs depend: ``cpu``, or the name of the GPU."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
@@ -40,12 +40,13 @@ def generate(
     *,
     stops: Sequence[int] | None = None,
 ) -> list[Output]:
-    """The greedy answers to rendered prompts, in their order.
+    """Return the greedy answers to rendered prompts, in their order.
 
     An answer ends at one of ``stops``, by default :func:`~tunegate_trainer.tokens.chat.stop_token_ids`.
-    Prompts are sorted by length and cut into batches of ``settings.batch_size``, so that little is padded;
-    equal prompts with equal settings make equal batches, also where several processes share them. Batches
-    that the GPU fills continuously are made by each process of its own share.
+
+    To avoid padding, prompts are sorted by length and then divided into batches of ``settings.batch_size``.
+    Equal prompts and settings give equal batches for any world size. Only with continuous batching, the
+    batches depend on the world size, because each rank gets its own prompts.
     """
     token_ids = [encode(tokenizer, prompt) for prompt in prompts]
     order = sorted(range(len(prompts)), key=lambda i: (-len(token_ids[i]), i))
@@ -54,7 +55,7 @@ def generate(
     answers: dict[int, list[int]] = {}
     with undisturbed(model), no_gradients(model), _precision(model, settings):
         model.eval()
-        if settings.batching == "Continuous" and _computes_alone(model):
+        if settings.batching == "Continuous" and _supports_continuous(model):
             mine = ranks.mine(order)
             found = continuous(model, [token_ids[i] for i in mine], length, stops, at_once=size)
             answers.update(zip(mine, found, strict=True))
@@ -70,14 +71,17 @@ def generate(
     return [outputs[i] for i in range(len(prompts))]
 
 
-def _computes_alone(model: Any) -> bool:
-    """Whether a thread of transformers' own, which autocast does not reach, computes what this one would."""
+def _supports_continuous(model: Any) -> bool:
+    """Return whether continuous batching gives the same outputs for this model.
+
+    It runs in a thread of transformers, where autocast is not active, and does not support sharded models.
+    """
     is_mixed = torch.is_autocast_enabled(model.device.type)
     return model.device.type == "cuda" and not is_sharded(model) and not is_mixed
 
 
 def _precision(model: Any, settings: Generation) -> AbstractContextManager[Any]:
-    """The caller's, or none that is mixed."""
+    """Return a context that turns mixed precision off if ``settings`` ask for float32."""
     full = settings.precision == "Float32"
     return torch.autocast(model.device.type, enabled=False) if full else nullcontext()
 
@@ -89,14 +93,14 @@ def _output(
     stops: list[int],
     form: Reasoning | None,
 ) -> Output:
-    """What was answered; with a ``form`` of reasoning, without that."""
+    """Decode the tokens of an answer. With ``form``, the marks of reasoning, remove the reasoning."""
     ended = answer[-1:] != [] and answer[-1] in stops
-    said = answer[:-1] if ended else answer
-    text = str(tokenizer.decode(said, skip_special_tokens=True, clean_up_tokenization_spaces=False))
+    ids = answer[:-1] if ended else answer
+    text = str(tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))
     if form is None:
         return Output(text, truncated=not ended)
-    # Its marks may be special tokens.
-    whole = str(tokenizer.decode(said, skip_special_tokens=False, clean_up_tokenization_spaces=False))
+    # The marks of reasoning may be special tokens.
+    whole = str(tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))
     rest = without_reasoning(form, prompt, whole)
     if rest != whole:
         text = without_special_tokens(tokenizer, rest).strip()
@@ -104,19 +108,19 @@ def _output(
 
 
 def greedy(model: Any, prompts: list[list[int]], max_new_tokens: int, stops: list[int]) -> list[list[int]]:
-    """New token ids for each prompt of one batch, up to its first stop token, which is included.
+    """Return the new token ids for each prompt of one batch, up to and including its first stop token.
 
-    ``generate`` of transformers computes every row until the longest is done: three times slower where one
-    answer of 32 runs on to 256 tokens.
+    ``generate`` of transformers computes all rows until the longest one is finished. That takes three times
+    as long if one of 32 answers is 256 tokens long.
     """
     causal_lm = model.get_base_model() if hasattr(model, "get_base_model") else model
     device = model.device
     cache = DynamicCache(config=causal_lm.config)
-    shared = min(common_prefix_length(prompts), min(map(len, prompts)) - 1)  # at least one of each is left
+    shared = min(common_prefix_length(prompts), min(map(len, prompts)) - 1)  # keeps a token of each
     is_plain = all(type(layer) is DynamicLayer for layer in cache.layers)
     if not is_plain or shared * (len(prompts) - 1) < _WORTH_SHARING:
-        # Padding would stand between a prompt's two parts: a sliding window counts it, and a state that runs
-        # from token to token takes it in.
+        # Padding would be between the prefix and the rest of a prompt. A sliding window counts padding, and a
+        # recurrent state includes it.
         shared = 0
     if shared:
         causal_lm(
@@ -126,7 +130,7 @@ def greedy(model: Any, prompts: list[list[int]], max_new_tokens: int, stops: lis
             logits_to_keep=1,
         )
         cache.batch_repeat_interleave(len(prompts))
-    # Padded at the left, so that the last column is every prompt's last token. What stands there is masked.
+    # Padded on the left, so that the last column has the last token of every prompt. Padding is masked.
     rest = [ids[shared:] for ids in prompts]
     width = max(len(ids) for ids in rest)
     tokens = torch.tensor([[0] * (width - len(ids)) + ids for ids in rest], device=device)
@@ -135,7 +139,7 @@ def greedy(model: Any, prompts: list[list[int]], max_new_tokens: int, stops: lis
     )
     positions = (mask.cumsum(-1) - 1).clamp(min=0)[:, shared:]
     answers: list[list[int]] = [[] for _ in prompts]
-    rows = list(range(len(prompts)))  # which answer each row of the batch is
+    rows = list(range(len(prompts)))  # the index of the prompt of each row in the batch
     done: set[int] = set()
     for _ in range(max_new_tokens):
         logits = causal_lm(
@@ -159,8 +163,8 @@ def greedy(model: Any, prompts: list[list[int]], max_new_tokens: int, stops: lis
             kept = torch.tensor(alive, device=device)
             if is_plain:
                 cache.batch_select_indices(kept)
-            else:  # which layers with a state do not have
-                cache.reorder_cache(kept)  # type: ignore[arg-type] # torch.tensor says less than LongTensor
+            else:  # layers with a recurrent state have no batch_select_indices
+                cache.reorder_cache(kept)  # type: ignore[arg-type] # torch.tensor has no LongTensor type
             chosen, mask, positions = chosen[kept], mask[kept], positions[kept]
             rows = [rows[i] for i in alive]
         tokens = chosen[:, None]
@@ -171,7 +175,7 @@ def greedy(model: Any, prompts: list[list[int]], max_new_tokens: int, stops: lis
 
 @contextmanager
 def undisturbed(model: Any) -> Iterator[None]:
-    """Put back the model's mode and every random state: training goes on as if nothing had been done."""
+    """Restore the model's mode and every random state afterwards, so that training is not affected."""
     training, python_state, numpy_state = model.training, random.getstate(), np.random.get_state()
     devices = [torch.cuda.current_device()] if model.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):

@@ -1,4 +1,4 @@
-"""An adapter inside the base's weights while answers are generated, where that changes none of them."""
+"""Merge an adapter into the base weights during generation, if that does not change the outputs."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,11 +11,11 @@ from peft.tuners.lora import Linear, LoraLayer
 
 @contextmanager
 def merged_adapter(model: Any) -> Iterator[None]:
-    """Let the weights hold the adapter's update, and afterwards be what they were, bit for bit.
+    """Merge the adapter into the base weights, and restore them afterwards, bit for bit.
 
-    A quarter of the time of an answer goes into the adapter's own small products. Only in float32: rounded to
-    16 bits, or to 4, the sum would be another model than the one that is trained. Meanwhile it takes memory
-    for a copy of the layers that have an adapter.
+    Generation would otherwise spend a quarter of its time in the adapter's small matrix products. This is
+    done only in float32, because sums that are rounded to 16 or 4 bits would be another model. It needs
+    memory for a copy of the layers that have an adapter.
     """
     layers = _mergeable_layers(model)
     own = [layer.get_base_layer().weight.data for layer in layers]
@@ -32,7 +32,7 @@ def merged_adapter(model: Any) -> Iterator[None]:
 
 
 def _mergeable_layers(model: Any) -> list[Any]:
-    """The layers with an adapter, if each of them is a plain float32 one; else none."""
+    """Return the layers with an adapter if all of them are plain float32 layers, else none."""
     if not isinstance(model, PeftModel):
         return []
     layers = [module for module in model.modules() if isinstance(module, LoraLayer)]

@@ -1,4 +1,4 @@
-"""How often final gates opened a test set: what is opened often measures less with each time."""
+"""Count how often final gates opened a test set. The more often it is opened, the less its result means."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -12,7 +12,7 @@ from tunegate_trainer.process.files import write_model
 
 
 class Opening(StatusModel):
-    """One final gate that opened a test set: a file for each, which is never changed or removed."""
+    """One final gate that opened a test set. Each has a file, which is never changed or removed."""
 
     job: str
     uid: str
@@ -26,8 +26,8 @@ def record_openings(
 ) -> dict[str, int]:
     """Record that the final gate of a checkpoint opens the test ``sets``.
 
-    Returns for the name of each set how many final gates have opened it on this volume, this one included. A
-    set is known by the digest of its file. A gate that is tried again for the same checkpoint counts once.
+    Returns, by the name of each set, how many final gates have opened it on this volume, including this one.
+    A set is identified by the digest of its file. A gate that is retried for the same checkpoint counts once.
     """
     opening = Opening(job=request.name, uid=request.uid, stage=stage, step=step, time=datetime.now(UTC))
     counts: dict[str, int] = {}

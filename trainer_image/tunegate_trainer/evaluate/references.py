@@ -1,4 +1,4 @@
-"""What outputs are compared with: the references of golden cases and of held-out rows."""
+"""The references of golden cases and held-out rows, which outputs are compared with."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ from tunegate_trainer.tokens.rows import Row
 
 
 def golden_reference(tokenizer: PreTrainedTokenizerBase, case: GoldenCase, expectation: Expectation) -> Any:
-    """The text, JSON value or JSON schema of an expectation; calls of tools as the chat template writes them.
+    """Return the text, JSON value or JSON schema of an expectation. Tool calls are rendered by the template.
 
     Raises :class:`UserError` if the template refuses the chat.
     """
@@ -29,7 +29,7 @@ def golden_reference(tokenizer: PreTrainedTokenizerBase, case: GoldenCase, expec
 
 
 def labelled_answer(tokenizer: PreTrainedTokenizerBase, row: Row) -> str:
-    """The answer of a row without its reasoning; calls of tools as the chat template writes them.
+    """Return the answer of a row without its reasoning. Tool calls are rendered by the chat template.
 
     Raises :class:`UserError` if the template refuses the chat.
     """

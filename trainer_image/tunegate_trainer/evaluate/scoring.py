@@ -1,4 +1,4 @@
-"""From outputs to scores: each scorer is called once, with all samples that it judges."""
+"""Score outputs. Each scorer is called once, with all samples that it judges."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -13,10 +13,10 @@ CUT = "truncated at maxNewTokens before the end of the turn"
 
 
 def score_cases(cases: Sequence[Case], outputs: Sequence[Output]) -> list[Mapping[str, Score]]:
-    """Return the score of each case by each of its measures. ``outputs`` has one answer a case, in order.
+    """Return the scores of each case, by measure. ``outputs`` has one answer per case, in order.
 
-    All scorers of a measure must pass. An output that one of them could not score is an error. A truncated
-    output does not pass; no scorer sees it but those of metrics of counts, whose denominators count.
+    A measure passes if all its scorers pass. If one of them cannot score an output, the case is an error. A
+    truncated output does not pass and is not scored, except by metrics of counts, which need its denominator.
     """
     batches: dict[int, tuple[Scorer, list[Sample]]] = {}
     for case, output in zip(cases, outputs, strict=True):
@@ -43,25 +43,25 @@ def _is_scored(measure: str, output: Output) -> bool:
 
 
 def _scored(scorer: Scorer, batch: Sequence[Sample]) -> Sequence[Score]:
-    """One score for each sample, whatever the scorer does: an error where it does not keep its contract."""
+    """Return one score per sample. Samples are errors if the scorer raises or returns something invalid."""
     try:
         scores = list(scorer.score(batch))
-    except Exception as error:  # noqa: BLE001 - whatever went wrong, these samples were not measured
+    except Exception as error:  # noqa: BLE001 - any exception means that these samples were not scored
         return [not_scored(error)] * len(batch)
     if len(scores) != len(batch):
         problem = ValueError(f"the scorer returned {len(scores)} scores for {len(batch)} samples")
         return [not_scored(problem)] * len(batch)
-    return [_known(score) for score in scores]
+    return [_validated(score) for score in scores]
 
 
-def _known(score: Score) -> Score:
+def _validated(score: Score) -> Score:
     if score.outcome in (PASS, FAIL, ERROR):
         return score
     return not_scored(ValueError(f"the scorer returned the outcome {score.outcome!r}"))
 
 
 def _all(scores: Sequence[Score]) -> Score:
-    """One score of several: the first error, or all failures."""
+    """Combine several scores to one: the first error, else all failures, else a pass."""
     if len(scores) == 1:
         return scores[0]
     errors = [score for score in scores if score.outcome == ERROR]
@@ -72,7 +72,8 @@ def _all(scores: Sequence[Score]) -> Score:
 
 
 def _counted(measure: str, score: Score, output: Output) -> Score:
-    """The score of a metric of counts: an error without valid ones, and truncated if the output is."""
+    """Return the score of a metric of counts: an error if its counts are invalid, and truncated if the output
+    is truncated."""
     if score.outcome == ERROR:
         return replace(score, counts=None)
     if score.counts is None or not score.counts.is_valid(COUNTED[measure]):

@@ -1,4 +1,4 @@
-"""What a model is evaluated on: golden sets of gates and task metrics on held-out rows, ready to run."""
+"""Prepare the sets of cases that a model is evaluated on: golden sets, and held-out rows and pairs."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -37,14 +37,14 @@ from tunegate_trainer.tokens.rows import PAIRS_PREFIX, PREFERENCE, Row, read_pai
 GOLDEN = "golden"
 """The one measure of a golden set."""
 SCORING = 2
-"""Rises when a scorer judges an output differently, so that no cached result of before is used."""
-_MEND_SCHEMA = "correct the schema in the ConfigMap, and create the job again"
+"""Increase this if a scorer judges an output differently, so that older cached results are not used."""
+_CORRECT_SCHEMA = "correct the schema in the ConfigMap, and create the job again"
 _NO_FILE = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 
 
 @dataclass(frozen=True)
 class Expected:
-    """What an output is compared with, and by which scorer."""
+    """The scorer of an output and the reference that it compares the output with."""
 
     scorer: Scorer
     reference: Any
@@ -58,45 +58,46 @@ class Case:
     id: str
     tags: Sequence[str]
     shown: str
-    """The prompt as people wrote it."""
+    """The prompt for people: its content, or the roles and contents of its turns."""
     prompt: str
-    """The prompt as the model reads it."""
+    """The prompt for the model: the rendered text."""
     source: GoldenCase | Row
-    """What the prompt was made of."""
+    """The golden case or the held-out row of the prompt."""
     measures: Mapping[str, Sequence[Expected]]
+    """What must hold for each measure: ``golden``, or the names of task metrics."""
 
 
 @dataclass(frozen=True)
 class TokenPair:
-    """A preference, ready to be compared."""
+    """A tokenized pair."""
 
     id: str
     shown: str
-    """The prompt as people wrote it."""
+    """The prompt for people."""
     chosen: Example
     rejected: Example
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationSet:
-    """Cases that are measured together, by one measure or more."""
+    """Cases that are evaluated together, by one or more measures."""
 
     file: str
-    """The file of its results, one line a case."""
+    """The name of the file with its results, one case per line."""
     identity: str
-    """Equal for equal cases and measures: what a cached result is good for."""
+    """Equal for equal cases and measures. It is part of the key of cached results."""
     names: Mapping[str, str]
-    """Measure to the name of its set in :class:`tunegate_api.contract.Results`."""
+    """For each measure, the name of its set in :class:`tunegate_api.contract.Results`."""
     case_set: CaseSet
 
     @property
     def case_sets(self) -> dict[str, CaseSet]:
-        """The cases under each name that outcomes are reported by."""
+        """The cases under each name in ``names``."""
         return dict.fromkeys(self.names.values(), self.case_set)
 
     @property
     def depends_on(self) -> dict[str, Any]:
-        """What else than the model decides its results."""
+        """Everything besides the model that its results depend on."""
         return {"set": self.identity}
 
 
@@ -111,7 +112,7 @@ class GeneratedSet(EvaluationSet):
     def depends_on(self) -> dict[str, Any]:
         return {
             **super().depends_on,
-            # A chat template may say today's date: the same cases are other prompts tomorrow.
+            # The same cases give other prompts if the chat template or the way to render it changes.
             "prompts": sha256_text(json.dumps([case.prompt for case in self.cases])),
             "generation": self.generation.to_wire(),
             "scoring": SCORING,
@@ -120,7 +121,7 @@ class GeneratedSet(EvaluationSet):
 
 @dataclass(frozen=True, kw_only=True)
 class PairSet(EvaluationSet):
-    """Preferences: the model generates nothing, and is asked how likely it finds each answer."""
+    """Pairs. Nothing is generated for them; the log-probabilities of both answers are compared."""
 
     pairs: Sequence[TokenPair]
 
@@ -136,9 +137,9 @@ def golden_sets(
     gates: Sequence[GateRequest],
     scorers: Mapping[str, Scorer] = SCORERS,
 ) -> list[GeneratedSet]:
-    """The golden sets of ``gates``, as they were pinned, judged by ``scorers``.
+    """Return the golden sets of ``gates``, with the scorers of their expectations.
 
-    Raises :class:`BadDataError` naming the line of a bad case, or when a file is not the pinned one.
+    Raises :class:`BadDataError` with the line of a bad case, or if a digest is not the pinned one.
     """
     return [_golden_set(context, tokenizer, gate, scorers) for gate in gates]
 
@@ -182,20 +183,20 @@ def _golden_set(
 
 
 def _prompt(tokenizer: PreTrainedTokenizerBase, gate: str, case: GoldenCase) -> str:
-    with _named(gate, case):
+    with _errors_name(gate, case):
         return render(tokenizer, case.turns, case.tools)
 
 
 def _golden_expected(
     tokenizer: PreTrainedTokenizerBase, gate: str, case: GoldenCase, scorers: Mapping[str, Scorer]
 ) -> list[Expected]:
-    with _named(gate, case):
+    with _errors_name(gate, case):
         return [Expected(scorers[e.type], golden_reference(tokenizer, case, e)) for e in case.expect]
 
 
 @contextmanager
-def _named(gate: str, case: GoldenCase) -> Iterator[None]:
-    """Say whose chat the template refuses."""
+def _errors_name(gate: str, case: GoldenCase) -> Iterator[None]:
+    """Add the names of the gate and the case to errors of the chat template."""
     try:
         yield
     except UserError as error:
@@ -203,7 +204,7 @@ def _named(gate: str, case: GoldenCase) -> Iterator[None]:
 
 
 def golden_text(root: Path, gate: str, source: GoldenSource) -> str:
-    """The text of a gate's golden set.
+    """Read the text of a gate's golden set.
 
     Raises :class:`SourceNotFoundError`, :class:`BadDataError` if it is not UTF-8, and :class:`UserError` if
     it may not be read.
@@ -229,11 +230,11 @@ def golden_text(root: Path, gate: str, source: GoldenSource) -> str:
 
 
 def config_map_file(root: Path, name: str, key: str | None) -> Path:
-    """The file of a mounted ConfigMap; without a key its only one."""
+    """Return the file of a key in a mounted ConfigMap, or of its only key."""
     folder = root / "inputs" / name
     if key is not None:
         return folder / key
-    # A mounted ConfigMap also holds Kubernetes' own ..data entries.
+    # A mounted ConfigMap also has the entries of Kubernetes, such as ..data.
     keys = [path for path in sorted(folder.glob("*")) if not path.name.startswith(".")]
     if len(keys) != 1:
         found = ", ".join(path.name for path in keys) or "none"
@@ -247,10 +248,10 @@ def held_out_sets(
     split: HeldOutSplit,
     scorers: Mapping[str, Scorer] = SCORERS,
 ) -> list[EvaluationSet]:
-    """All task metrics of the job on one held-out split, of which the first 1,000 rows and pairs count.
+    """Return the sets for the job's task metrics on one held-out split, with its first 1,000 rows and pairs.
 
-    Raises :class:`BadDataError` if a file is not the one that the plan pins, and :class:`UserError` naming a
-    task metric that is not one of ``scorers``.
+    Raises :class:`BadDataError` if a file does not have the digest in the plan, and :class:`UserError` for a
+    task metric without a scorer.
     """
     metrics = context.request.spec.task_metrics
     check_metrics(metrics, scorers)
@@ -262,7 +263,7 @@ def held_out_sets(
 
 
 def check_metrics(metrics: Sequence[TaskMetric], scorers: Mapping[str, Scorer] = SCORERS) -> None:
-    """Raise :class:`UserError` naming a task metric of rows that has no scorer."""
+    """Raise :class:`UserError` for a task metric on rows that has no scorer."""
     for metric in metrics:
         if metric.name != PREFERENCE and metric.name not in scorers:
             raise UserError(
@@ -333,12 +334,13 @@ def _pairs(context: Context, tokenizer: PreTrainedTokenizerBase, split: HeldOutS
 
 
 def task_generation(gates: Sequence[Generation]) -> Generation:
-    """How held-out rows are generated: as the job's first gate does, with the longest output of any gate."""
+    """Return the generation settings for held-out rows: those of the first gate, with the largest
+    ``maxNewTokens`` of all gates."""
     return gates[0].model_copy(update={"max_new_tokens": max(g.max_new_tokens for g in gates)})
 
 
 def check_split(path: Path, plan: SplitPlan) -> None:
-    """Raise unless ``path`` holds exactly the rows that the plan pins."""
+    """Raise an error if the file at ``path`` is missing or does not have the digest in the plan."""
     if not path.exists():
         raise SourceNotFoundError(f"the workspace has no data/{path.name}", "was the volume emptied?")
     if sha256_file(path) != plan.sha256:
@@ -350,7 +352,7 @@ def check_split(path: Path, plan: SplitPlan) -> None:
 
 
 def metric_schema(root: Path, metric: TaskMetric) -> dict[str, Any] | None:
-    """The JSON schema of a json_schema metric; None for other metrics."""
+    """Read the JSON schema of a json_schema metric. None for other metrics."""
     source: SchemaSource | None = metric.schema_
     if metric.name != "json_schema":
         return None
@@ -370,9 +372,9 @@ def metric_schema(root: Path, metric: TaskMetric) -> dict[str, Any] | None:
     except PermissionError as error:
         raise unreadable(f"the schema at {path.relative_to(root)}") from error
     except ValueError as error:
-        raise BadDataError(f"{path.relative_to(root)}: not JSON: {error}", _MEND_SCHEMA) from error
+        raise BadDataError(f"{path.relative_to(root)}: not JSON: {error}", _CORRECT_SCHEMA) from error
     if not isinstance(schema, dict):
-        raise BadDataError(f"{path.relative_to(root)}: a JSON schema must be an object", _MEND_SCHEMA)
+        raise BadDataError(f"{path.relative_to(root)}: a JSON schema must be an object", _CORRECT_SCHEMA)
     return schema
 
 

@@ -1,8 +1,9 @@
-"""Models and data files from other machines: hubs, object stores and registries.
+"""Fetch models and data files from other machines: hubs, object stores and registries.
 
-Each scheme has a module that says which files there are and how to read one from any byte on; all else is
-done once, in :mod:`download`: it goes on where it was broken off, and keeps nothing that is not verified.
-:data:`SCHEMES` is the table of them. To add one, write a module like :class:`RemoteFiles`, and a line there.
+Each scheme has a module that lists files and reads a file from any byte offset. :mod:`download` does the rest
+for all schemes: it resumes interrupted downloads, and keeps only verified files. :data:`SCHEMES` is the table
+of schemes. To add one, write a module with the functions of :class:`RemoteFiles`, and add a line to the
+table.
 """
 
 import shutil
@@ -18,41 +19,40 @@ from tunegate_trainer.fetch.download import download
 
 
 class RemoteModels(Protocol):
-    """Where models are, by one scheme. Each is a module of this package."""
+    """A scheme for models. Each scheme is a module of this package."""
 
     def pinned(self, address: Address) -> str | None:
-        """Return what identifies the content of a model for ever, where the spec itself has it: a commit, a
-        digest."""
+        """Return the commit or digest if the address or the spec names one, else None."""
         ...
 
     def find_model(self, address: Address, choose: Choose) -> RemoteModel:
-        """Ask which files there are. ``choose`` picks the ones that are needed, by name.
+        """Ask the server for the files of a model. ``choose`` selects the needed ones by name.
 
-        Raises what :class:`Address` makes of refusals, :class:`UnreachableError` and :class:`UserError`.
+        Raises the errors that :class:`Address` creates, :class:`UnreachableError` and :class:`UserError`.
         """
         ...
 
 
 class RemoteFiles(RemoteModels, Protocol):
-    """Where models and data files are, by one scheme."""
+    """A scheme for models and data files."""
 
     def find_file(self, address: Address) -> RemoteFile:
-        """Ask for one file. Raises the same errors."""
+        """Ask the server for one file. Raises the same errors as :meth:`find_model`."""
         ...
 
 
 @dataclass(frozen=True)
 class Scheme:
-    """How addresses with one scheme are read."""
+    """An entry in the table of schemes."""
 
     models: Callable[[], RemoteModels]
-    """Loads the module, when it is needed: the client for S3 takes half a second."""
+    """Imports the scheme's module when it is first needed, because the S3 client takes half a second."""
     files: Callable[[], RemoteFiles] | None = None
-    """The same, where data files can be read; None where there are only models."""
+    """The same for data files. None if the scheme has only models."""
 
 
 def _module(name: str) -> Callable[[], Any]:
-    """Return what loads a module of this package."""
+    """Return a function that imports a module of this package."""
     return lambda: import_module(f"{__name__}.{name}")
 
 
@@ -63,43 +63,43 @@ SCHEMES: Schemes = {
     "s3": Scheme(models=_module("s3"), files=_module("s3")),
     "oci": Scheme(models=_module("oci")),
 }
-"""Every scheme of another machine. pvc://, file:// and package:// are on this one."""
+"""All remote schemes. pvc://, file:// and package:// are local."""
 
 
 def pinned(address: Address, schemes: Schemes = SCHEMES) -> str | None:
-    """What identifies the content of a model for ever, where the spec itself says it: a commit, a digest."""
+    """Return the commit or digest of a model if its address or the spec names one, else None."""
     return _models(address, schemes).pinned(address)
 
 
 def find_model(address: Address, choose: Choose, schemes: Schemes = SCHEMES) -> RemoteModel:
-    """Ask what there is. ``choose`` picks the files that are needed, by name."""
+    """Ask the server for the files of a model. ``choose`` selects the needed ones by name."""
     return _models(address, schemes).find_model(address, choose)
 
 
 def fetch_model(address: Address, model: RemoteModel, folder: Path) -> Path:
-    """Download into ``folder``, and return the one below it that holds the model's files."""
+    """Download a model into ``folder``. Return the folder of the model's files, which may be below it."""
     download(address.field, model.files, folder)
     return model.unpack(folder)
 
 
 def has_files(address: Address, schemes: Schemes = SCHEMES) -> bool:
-    """Whether data files can be fetched from such an address."""
+    """Return whether data files can be fetched with the scheme of this address."""
     return address.scheme in schemes and schemes[address.scheme].files is not None
 
 
 def fetch_file(address: Address, folder: Path, schemes: Schemes = SCHEMES) -> Path:
-    """Download one file into a folder below ``folder``, which holds nothing else."""
+    """Download one file into a sub-folder of ``folder``, which must have no other use. Return its path."""
     file = _files(address, schemes).find_file(address)
-    here = folder / f"version-{sha256_text(file.version)[:16]}"
-    remove_others(folder, here)
-    download(address.field, [file], here)
-    return here / file.name
+    target = folder / f"version-{sha256_text(file.version)[:16]}"
+    remove_others(folder, target)
+    download(address.field, [file], target)
+    return target / file.name
 
 
-def remove_others(downloads: Path, wanted: Path) -> None:
-    """Remove what was downloaded of other versions of the same thing."""
+def remove_others(downloads: Path, keep: Path) -> None:
+    """Remove downloads of other versions of the same model or file."""
     for other in downloads.glob("*"):
-        if other != wanted:
+        if other != keep:
             shutil.rmtree(other, ignore_errors=True)
 
 

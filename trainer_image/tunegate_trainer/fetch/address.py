@@ -1,4 +1,4 @@
-"""What the schemes have in common: an address in the spec, and the files found there."""
+"""The types that all schemes share: an address in the spec, and the remote files at it."""
 
 import hashlib
 import json
@@ -13,19 +13,19 @@ from tunegate_trainer.process.credentials import Secret
 from tunegate_trainer.process.errors import CredentialsError, SourceNotFoundError, UserError
 
 Choose = Callable[[Sequence[str]], list[str]]
-"""Picks what is needed out of the names of files; raises :class:`TrainerError` for what is no model."""
+"""Selects the needed files from a list of names. Raises :class:`TrainerError` if they are not a model."""
 
 
 @dataclass(frozen=True)
 class Address:
-    """A ``uri`` of the spec, and what is said beside it."""
+    """A ``uri`` in the spec, with its revision and credentials."""
 
     field: str
-    """Where it stands in the spec, as errors say it: ``model.uri``. Empty where the URI alone says it."""
+    """The field of the spec, for errors, such as ``model.uri``. If empty, errors name only the URI."""
     uri: str
     revision: str | None = None
     secret: Secret | None = None
-    """The credentials; None where the libraries shall look for the environment's."""
+    """The credentials. None if the client libraries are to find them in the environment."""
 
     @property
     def scheme(self) -> str:
@@ -37,13 +37,13 @@ class Address:
 
     @property
     def has_parent_part(self) -> bool:
-        """Whether its path has a ``..``, which could lead out of its folder."""
+        """Whether its path has a ``..``, which could leave its folder."""
         return ".." in PurePosixPath(self.rest).parts
 
     def on_volume(self, root: Path) -> Path:
-        """The path of ``pvc://CLAIM/PATH`` below ``root``.
+        """Return the path of ``pvc://CLAIM/PATH`` below ``root``.
 
-        Raises :class:`UserError` for a path that leaves its claim, and for one without a claim.
+        Raises :class:`UserError` for a path that leaves its claim, and for an address without a claim.
         """
         if self.has_parent_part:
             raise self.wrong("a path must not contain ..")
@@ -52,7 +52,7 @@ class Address:
         return root / "volumes" / self.rest
 
     def on_machine(self, example: str) -> Path:
-        """The path of ``file://PATH``. Raises :class:`UserError` with ``example`` for a relative one."""
+        """Return the path of ``file://PATH``. Raises :class:`UserError` with ``example`` if relative."""
         if not self.rest.startswith("/"):
             raise self.wrong(f"the path must be absolute, as in {example}")
         return Path(self.rest)
@@ -64,21 +64,21 @@ class Address:
         where = f"{self.field}: {self.uri}" if self.field else self.uri
         return UserError(f"{where}: {what}", hint)
 
-    def refused(self, said: str) -> CredentialsError:
-        """The other side does not let us in. ``said`` is its code or its words, and holds no secret."""
+    def refused(self, reason: str) -> CredentialsError:
+        """Return the error for a server that refuses access. ``reason`` must not contain a secret."""
         if self.secret is not None:
             hint = f"check the credentials in Secret {self.secret.name}, and what they may read there"
         else:
             hint = f"set {self.field.removesuffix('.uri')}.secretName to a Secret with credentials for it"
-        return CredentialsError(f"{self.field}: {self.uri} refuses access: {said}", hint)
+        return CredentialsError(f"{self.field}: {self.uri} refuses access: {reason}", hint)
 
 
 @dataclass(frozen=True)
 class Stream:
-    """The rest of a file."""
+    """The content of a remote file from some byte on."""
 
     start: int
-    """The byte it begins with: 0 where the other side only sends whole files."""
+    """The offset of the first byte. It is 0 if the server sends only whole files."""
     chunks: Iterator[bytes]
 
 
@@ -87,18 +87,18 @@ class RemoteFile:
     """A file on another machine."""
 
     name: str
-    """The name it gets here, without folders."""
+    """Its local name, without folders."""
     size: int
-    """Bytes."""
+    """Size in bytes."""
     checksum: Checksum | None
-    """What its content must have; None where the other side names nothing that can be computed."""
+    """The checksum of its content. None if the server reports none that can be computed here."""
     read: Callable[[int], AbstractContextManager[Stream]] = field(compare=False)
-    """Its content from a byte on. Raises :class:`TransientError` for what another try may mend."""
+    """Opens the content at a byte offset. Raises :class:`TransientError` for errors that a retry may fix."""
     version: str = ""
-    """What the other side calls this content, where neither checksum nor revision tell it from another."""
+    """The server's identifier of this content, such as an ETag, for schemes without revisions."""
 
 
-def _as_it_is(folder: Path) -> Path:
+def _unchanged(folder: Path) -> Path:
     return folder
 
 
@@ -108,11 +108,11 @@ class RemoteModel:
 
     files: tuple[RemoteFile, ...]
     revision: str | None = None
-    """The commit or digest that they belong to; None where there is none."""
+    """The commit or digest of the model, if the scheme has one."""
     license: ModelLicense | None = None
-    """What the other side says of it."""
-    unpack: Callable[[Path], Path] = field(default=_as_it_is, compare=False)
-    """Makes the model's files of the downloaded ones, in a folder below theirs, and returns it."""
+    """The license that the server reports."""
+    unpack: Callable[[Path], Path] = field(default=_unchanged, compare=False)
+    """Unpacks the downloaded files into a sub-folder, and returns the folder of the model's files."""
 
     @property
     def pin(self) -> str:

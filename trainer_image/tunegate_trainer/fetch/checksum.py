@@ -1,4 +1,4 @@
-"""Checksums as the other side names them."""
+"""Checksums of the kinds that servers report."""
 
 import hashlib
 from dataclasses import dataclass
@@ -12,17 +12,17 @@ _BLOCK = 1 << 20
 
 @dataclass(frozen=True)
 class Checksum:
-    """What a file's content must have."""
+    """The expected checksum of a file."""
 
     kind: Literal["sha256", "git", "md5", "md5-parts"]
-    """``git``: SHA-1 of a blob, header included, see git-hash-object. ``md5-parts``: MD5 of the MD5s of
-    parts, a dash, and their number, as S3 computes an ETag for an upload in parts."""
+    """``git`` is the SHA-1 of a Git blob with its header, see git-hash-object. ``md5-parts`` is the ETag of
+    an S3 multipart upload: the MD5 of the MD5s of all parts, a dash, and the number of parts."""
     value: str
     part_size: int = 0
-    """Bytes of each part but the last, for ``md5-parts``."""
+    """Bytes of each part except the last, for ``md5-parts``."""
 
     def of(self, path: Path) -> str:
-        """The checksum of this kind that a file has."""
+        """Return the checksum of a file, of this kind."""
         match self.kind:
             case "sha256":
                 return sha256_file(path)

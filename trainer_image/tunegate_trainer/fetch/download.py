@@ -1,4 +1,4 @@
-"""Files onto the volume: from where an earlier attempt stopped, verified, and only then by their name."""
+"""Download files to the volume. A download resumes, and a file gets its name only after it was verified."""
 
 import logging
 import os
@@ -8,22 +8,22 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tunegate_trainer.fetch.address import RemoteFile
-from tunegate_trainer.fetch.network import Patience, TransientError
+from tunegate_trainer.fetch.network import Retries, TransientError
 from tunegate_trainer.process.errors import BadDataError, StorageError
 
 logger = logging.getLogger(__name__)
 
 PART = ".part"
-"""Ends the name of a file that is not whole, or not verified."""
-_SAY_EVERY_SECONDS = 10
+"""Suffix of a file that is incomplete or not verified yet."""
+_LOG_EVERY_SECONDS = 10
 
 
 def download(field: str, files: Sequence[RemoteFile], folder: Path) -> None:
-    """Bring ``files`` into ``folder``; those that are there are whole and verified already.
+    """Download ``files`` into ``folder``. Files that already have their name there are complete and verified.
 
-    Raises :class:`StorageError` when the volume has no room for them, :class:`BadDataError` for content that
-    does not have its checksum, :class:`UnreachableError` when nothing came for several tries, and what a
-    scheme's ``read`` raises.
+    Raises :class:`StorageError` if the volume has no room for them, :class:`BadDataError` if a checksum does
+    not match, :class:`UnreachableError` if several retries in a row make no progress, and the errors of the
+    scheme's ``read``.
     """
     folder.mkdir(parents=True, exist_ok=True)
     missing = [file for file in files if not (folder / file.name).is_file()]
@@ -35,7 +35,7 @@ def download(field: str, files: Sequence[RemoteFile], folder: Path) -> None:
 
 
 def _held(files: Sequence[RemoteFile], folder: Path) -> int:
-    """Bytes that earlier attempts left of ``files``."""
+    """Return the number of bytes of ``files`` that earlier attempts have already downloaded."""
     return sum(min(_size(_part(file, folder)), file.size) for file in files)
 
 
@@ -53,14 +53,14 @@ def _download(field: str, file: RemoteFile, folder: Path, progress: "_Progress")
     part = _part(file, folder)
     resumed = _size(part) > 0
     _complete(field, file, part, progress)
-    is_right = _is_right(file, part)
-    if not is_right and resumed:
-        # What an earlier attempt left may be damaged, by a node that lost its power for one: from the start.
+    matches = _matches(file, part)
+    if not matches and resumed:
+        # The part of an earlier attempt may be damaged, for example by a power failure: download all of it.
         part.unlink()
-        progress.forget(file.size)
+        progress.discard(file.size)
         _complete(field, file, part, progress)
-        is_right = _is_right(file, part)
-    if not is_right:
+        matches = _matches(file, part)
+    if not matches:
         part.unlink()
         raise BadDataError(
             f"{field}: the content of {file.name} does not match the checksum that the server reports",
@@ -71,28 +71,28 @@ def _download(field: str, file: RemoteFile, folder: Path, progress: "_Progress")
 
 
 def _complete(field: str, file: RemoteFile, part: Path, progress: "_Progress") -> None:
-    """Read on until the file has its size."""
+    """Download the rest of a file, with retries, until the part has its full size."""
     if _size(part) > file.size:
         part.unlink()
     part.touch()
-    patience, furthest = Patience(field), _size(part)
+    retries, furthest = Retries(field), _size(part)
     while _size(part) < file.size:
         try:
             _append(file, part, progress)
             if _size(part) < file.size:
                 raise TransientError("the connection ended too early")
         except TransientError as error:
-            if _size(part) > furthest:  # where each try begins anew, getting as far as before is nothing
+            if _size(part) > furthest:  # servers without ranges start again: only new bytes are progress
                 furthest = _size(part)
-                patience.got_on()
-            patience.wait(error)
+                retries.reset()
+            retries.wait(error)
 
 
 def _append(file: RemoteFile, part: Path, progress: "_Progress") -> None:
     held = _size(part)
     with file.read(held) as stream, part.open("r+b") as out:
         if stream.start != held:
-            progress.forget(held - stream.start)
+            progress.discard(held - stream.start)
             out.truncate(stream.start)
         out.seek(stream.start)
         for chunk in stream.chunks:
@@ -102,7 +102,7 @@ def _append(file: RemoteFile, part: Path, progress: "_Progress") -> None:
             progress.add(len(chunk))
 
 
-def _is_right(file: RemoteFile, path: Path) -> bool:
+def _matches(file: RemoteFile, path: Path) -> bool:
     if file.checksum is None:
         logger.info("%s: the server reports no checksum; the size matches", file.name)
         return True
@@ -127,11 +127,11 @@ def gigabytes(count: int) -> str:
 
 
 class _Progress:
-    """Says now and then how far a download is."""
+    """Logs the progress of a download every few seconds."""
 
     def __init__(self, field: str, total: int, held: int) -> None:
         self._field, self._total, self._done = field, total, held
-        self._began = self._said = time.monotonic()
+        self._started = self._logged = time.monotonic()
         self._received = 0
         if total:
             earlier = f", {gigabytes(held)} already downloaded" if held else ""
@@ -140,9 +140,9 @@ class _Progress:
     def add(self, count: int) -> None:
         self._done += count
         self._received += count
-        if time.monotonic() - self._said >= _SAY_EVERY_SECONDS:
-            self._said = time.monotonic()
-            speed = self._received / (self._said - self._began)
+        if time.monotonic() - self._logged >= _LOG_EVERY_SECONDS:
+            self._logged = time.monotonic()
+            speed = self._received / (self._logged - self._started)
             logger.info(
                 "%s: %s of %s, %.0f MB/s, %.0f s left",
                 self._field,
@@ -152,11 +152,11 @@ class _Progress:
                 (self._total - self._done) / speed,
             )
 
-    def forget(self, count: int) -> None:
-        """Bytes that are to be read once more."""
+    def discard(self, count: int) -> None:
+        """Subtract bytes that must be downloaded again."""
         self._done -= count
 
     def end(self) -> None:
         if self._received:
-            seconds = time.monotonic() - self._began
+            seconds = time.monotonic() - self._started
             logger.info("%s: %s in %.1f s", self._field, gigabytes(self._received), seconds)

@@ -1,6 +1,6 @@
-"""``hf://``: models and data sets of a model hub. ``HF_ENDPOINT`` names another one than the default.
+"""``hf://``: models and datasets on the Hugging Face Hub, or on the hub that ``HF_ENDPOINT`` names.
 
-Files are read over plain HTTP: the hub's client begins each file anew in a new process.
+Files are read over HTTP directly, because the hub's client cannot resume a file in a new process.
 """
 
 import os
@@ -28,7 +28,7 @@ from huggingface_hub.hf_api import RepoSibling
 from tunegate_trainer.fetch.address import Address, Choose, RemoteFile, RemoteModel, Stream
 from tunegate_trainer.fetch.checksum import Checksum
 from tunegate_trainer.fetch.license import license_of
-from tunegate_trainer.fetch.network import TIMEOUT, check_status, http_trouble, patiently
+from tunegate_trainer.fetch.network import TIMEOUT, check_status, transient_http_errors, with_retries
 
 KEY = "HF_TOKEN"
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -39,13 +39,13 @@ RepoType = Literal["model", "dataset"]
 
 
 def pinned(address: Address) -> str | None:
-    """The commit, where the spec names one."""
+    """Return the commit if ``model.revision`` is one, else None."""
     revision = address.revision or ""
     return revision if _COMMIT.fullmatch(revision) else None
 
 
 def find_model(address: Address, choose: Choose) -> RemoteModel:
-    """The files of hf://ORG/NAME at the spec's revision; a branch or tag becomes the commit it is now."""
+    """Return the files of hf://ORG/NAME at ``model.revision``. A branch or tag is resolved to its commit."""
     if not _MODEL.fullmatch(address.rest):
         raise address.wrong("a model address must be hf://ORG/NAME", "put the commit into model.revision")
     if address.revision is None:
@@ -59,7 +59,7 @@ def find_model(address: Address, choose: Choose) -> RemoteModel:
 
 
 def find_file(address: Address) -> RemoteFile:
-    """hf://datasets/ORG/NAME/PATH, or hf://datasets/ORG/NAME@REVISION/PATH."""
+    """Return the file hf://datasets/ORG/NAME/PATH, or hf://datasets/ORG/NAME@REVISION/PATH."""
     match = _FILE.fullmatch(address.rest)
     if match is None:
         raise address.wrong("a data file must be hf://datasets/ORG/NAME/PATH, or .../NAME@REVISION/PATH")
@@ -81,9 +81,9 @@ class _Snapshot:
     repo_type: RepoType
     commit: str
     files: dict[str, RepoSibling]
-    """By path."""
+    """The files by path."""
     card: dict[str, Any]
-    """The front matter of its card."""
+    """The front matter of the model card or dataset card."""
 
     def file(self, path: str) -> RemoteFile:
         sibling = self.files[path]
@@ -98,7 +98,7 @@ class _Snapshot:
         url = hf_hub_url(
             self.repo, path, repo_type=self.repo_type, revision=self.commit, endpoint=_endpoint()
         )
-        # The bytes as they are stored: of compressed ones there is no range.
+        # Without compression, because a range of compressed content is useless.
         headers = {"Accept-Encoding": "identity", "Range": f"bytes={start}-"}
         token = _token(self.address) or get_token()
         if token:
@@ -113,7 +113,7 @@ class _Snapshot:
 
 
 def _list(address: Address, repo: str, repo_type: RepoType, revision: str | None) -> _Snapshot:
-    """What a repository holds at a revision."""
+    """Return the commit and the files of a repository at a revision."""
     api = HfApi(endpoint=_endpoint(), token=_token(address))
     ask = api.model_info if repo_type == "model" else api.dataset_info
 
@@ -124,14 +124,14 @@ def _list(address: Address, repo: str, repo_type: RepoType, revision: str | None
         card = vars(info.card_data) if info.card_data else {}
         return _Snapshot(address, repo, repo_type, str(info.sha), files, card)
 
-    return patiently(address.field, snapshot)
+    return with_retries(address.field, snapshot)
 
 
 @contextmanager
 def _refusals(address: Address) -> Iterator[None]:
-    """Say what errors of the hub's client mean. Their own texts hold addresses that are signed."""
+    """Translate errors of the hub's client, without their texts, which can have signed URLs."""
     try:
-        with http_trouble():
+        with transient_http_errors():
             yield
     except OfflineModeIsEnabled as error:
         raise address.wrong("HF_HUB_OFFLINE is set", "unset it, or copy the model to a volume") from error
@@ -158,7 +158,7 @@ def _refusals(address: Address) -> Iterator[None]:
 
 
 def _token(address: Address) -> str | None:
-    """The Secret's token; None is whatever the client finds: HF_TOKEN, or who is logged in."""
+    """Return the token in the Secret. If None, the client uses HF_TOKEN or the token of a login."""
     return address.secret[KEY] if address.secret is not None else None
 
 

@@ -1,4 +1,4 @@
-"""The license of a base model, as the front matter of its model card says it. Nothing is guessed."""
+"""Read the license of a base model from the front matter of its model card. Nothing is guessed."""
 
 import logging
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ _MOST_CHARACTERS = 256
 
 
 def read_license(folder: Path) -> ModelLicense | None:
-    """The license that the model card in ``folder`` names; None without one, or if it cannot be read."""
+    """Return the license in the model card of ``folder``. None if there is none or it cannot be read."""
     card = folder / CARD
     try:
         if not card.is_file() or card.stat().st_size > _MOST_BYTES:
@@ -30,8 +30,10 @@ def read_license(folder: Path) -> ModelLicense | None:
 
 
 def license_of(front_matter: Mapping[str, Any]) -> ModelLicense | None:
-    """The license in the front matter of a model card. A link that leads nowhere from another card, such as
-    ``LICENSE``, is left out."""
+    """Return the license in the front matter of a model card.
+
+    A relative link such as ``LICENSE`` is dropped, because it would not work in another card.
+    """
     name, link = _text(front_matter.get("license_name")), _text(front_matter.get("license_link"))
     found = _text(front_matter.get("license"))
     if found is None:

@@ -1,4 +1,4 @@
-"""Which files make a model, by their names: asked before anything is copied or downloaded."""
+"""Select the files of a model by their names, before anything is copied or downloaded."""
 
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
@@ -13,17 +13,18 @@ _SHOWN = 8
 
 
 def may_be_needed(name: str) -> bool:
-    """Whether a file of this name can be part of a model."""
+    """Return whether a file of this name can be part of a model."""
     return bool(_matching([name], ("*.safetensors", "*.gguf", *_BESIDE_WEIGHTS)))
 
 
 def choose(uri: str, names: Sequence[str]) -> list[str]:
-    """Of the files right in a model's folder, those that are needed: weights, configuration and tokenizer; or
-    the one GGUF file. Of weights that are there twice, in the layout of another library too, those that
-    transformers loads, which are called ``model``.
+    """Select the needed files in a model's folder: weights, configuration and tokenizer, or one GGUF file.
 
-    Raises :class:`SourceNotFoundError` where there is no model, and :class:`UserError` for an adapter,
-    several GGUF files, and weights that could run code when they are loaded.
+    Files in sub-folders are ignored. If the weights are also there in the layout of another library, only the
+    files that transformers loads are selected, whose names start with ``model``.
+
+    Raises :class:`SourceNotFoundError` if there is no model, and :class:`UserError` for an adapter, several
+    GGUF files, or weights that could run code when they are loaded.
     """
     here = sorted(name for name in names if "/" not in name and name != MANIFEST)
     weights = _matching(here, ("*.safetensors",))
@@ -39,9 +40,9 @@ def choose(uri: str, names: Sequence[str]) -> list[str]:
 
 
 def choose_description(uri: str, names: Sequence[str]) -> list[str]:
-    """What says how a model is built and how it reads text, and none of its weights.
+    """Select the configuration and tokenizer files of a model, without its weights.
 
-    Raises :class:`SourceNotFoundError` where there is no configuration.
+    Raises :class:`SourceNotFoundError` if there is no config.json.
     """
     here = sorted(name for name in names if "/" not in name and name != MANIFEST)
     if "config.json" not in here:

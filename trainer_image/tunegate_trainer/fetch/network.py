@@ -1,4 +1,4 @@
-"""Trouble on the way that may pass: tried again, with longer and longer pauses, and not for ever."""
+"""Retry transient network errors, with exponential backoff and a limit."""
 
 import logging
 import time
@@ -15,32 +15,32 @@ logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 16.0
-"""Seconds before each further try: doubling from the first to the longest."""
+"""Seconds before each retry, doubled from the first to the longest."""
 MAX_RETRIES = 5
-"""Further tries in a row; a download that got on begins anew."""
+"""Retries in a row. Progress of a download resets the count."""
 TIMEOUT = httpx2.Timeout(60, connect=20)
 """Seconds without a byte after which a connection counts as broken."""
 _TRANSIENT_STATUSES = (408, 425, 429, 500, 502, 503, 504)
 
 
 class TransientError(Exception):
-    """Something that another try may mend. Its text is a kind or a status, and holds no address."""
+    """An error that a retry may fix. Its text is an error class or a status, and never has a URL."""
 
 
-class Patience:
-    """Counts tries in vain, and waits between them."""
+class Retries:
+    """Counts failed attempts in a row, and waits between them."""
 
     def __init__(self, field: str) -> None:
         self._field = field
-        self.got_on()
+        self.reset()
 
-    def got_on(self) -> None:
-        """Something came: what went wrong before does not count."""
+    def reset(self) -> None:
+        """Forget earlier failures, because an attempt made progress."""
         self._failed = 0
         self._pauses = backoff(FIRST_PAUSE, LONGEST_PAUSE)
 
     def wait(self, error: TransientError) -> None:
-        """Wait before the next try. Raises :class:`UnreachableError` after the last."""
+        """Wait before the next retry. Raises :class:`UnreachableError` after the last one."""
         self._failed += 1
         if self._failed > MAX_RETRIES:
             raise UnreachableError(
@@ -52,19 +52,19 @@ class Patience:
         time.sleep(pause)
 
 
-def patiently(field: str, ask: Callable[[], Result]) -> Result:
-    """The answer of ``ask``, which may take several tries."""
-    patience = Patience(field)
+def with_retries(field: str, request: Callable[[], Result]) -> Result:
+    """Return the result of ``request``, which is retried after each :class:`TransientError`."""
+    retries = Retries(field)
     while True:
         try:
-            return ask()
+            return request()
         except TransientError as error:
-            patience.wait(error)
+            retries.wait(error)
 
 
 @contextmanager
-def http_trouble() -> Iterator[None]:
-    """Say which errors of HTTP itself may pass."""
+def transient_http_errors() -> Iterator[None]:
+    """Turn connection errors of the HTTP client into :class:`TransientError`."""
     try:
         yield
     except httpx2.RequestError as error:
@@ -72,6 +72,6 @@ def http_trouble() -> Iterator[None]:
 
 
 def check_status(status: int) -> None:
-    """Raise :class:`TransientError` for a status that may be another one soon."""
+    """Raise :class:`TransientError` for a status that a retry may fix."""
     if status in _TRANSIENT_STATUSES:
         raise TransientError(f"the server answered {status}")

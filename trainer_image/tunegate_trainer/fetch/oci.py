@@ -1,7 +1,7 @@
 """``oci://``: models as artifacts in an OCI registry, see the distribution and image specifications.
 
-Three ways to pack one are known: a layer a file, named by an annotation (ORAS, ModelPack); layers that are
-tar archives of files (ModelKits); and image layers with a folder that holds the model (modelcars).
+Three layouts are supported: one layer per file, named by an annotation (ORAS, ModelPack); layers that are tar
+archives of files (ModelKits); and image layers with a folder that holds the model (modelcars).
 """
 
 import hashlib
@@ -19,7 +19,7 @@ import httpx2
 
 from tunegate_trainer.fetch.address import Address, Choose, RemoteFile, RemoteModel, Stream
 from tunegate_trainer.fetch.checksum import Checksum
-from tunegate_trainer.fetch.network import patiently
+from tunegate_trainer.fetch.network import with_retries
 from tunegate_trainer.fetch.oci_layers import Layer, check_paths, model_folder, unpack
 from tunegate_trainer.fetch.registry import Registry, Repository
 from tunegate_trainer.process.errors import BadDataError
@@ -34,10 +34,10 @@ _MANIFESTS = (
     "application/vnd.docker.distribution.manifest.list.v2+json",
 )
 _NAMES = ("org.opencontainers.image.title", "org.cncf.model.filepath")
-"""Annotations of a layer that name the file which it is."""
+"""Annotations that name the file of a layer."""
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 _MAX_MANIFEST = 4 << 20
-"""Bytes; what registries take."""
+"""Bytes of a manifest that registries accept."""
 _PUSH_AGAIN = "push the artifact again, with a client that writes OCI manifests"
 
 
@@ -58,24 +58,24 @@ class Reference:
 
 
 def pinned(address: Address) -> str | None:
-    """The digest, where the address names one."""
+    """Return the digest if the address has one, else None."""
     return Reference.parse(address).digest
 
 
 def find_model(address: Address, choose: Choose) -> RemoteModel:
-    """The layers that hold the model; a tag becomes the digest of the manifest that it names now."""
+    """Return the layers with the model. A tag is resolved to the digest of its manifest."""
     reference = Reference.parse(address)
     registry = Registry(address, reference.repository)
-    digest, manifest = patiently(address.field, lambda: _manifest(address, registry, reference))
+    digest, manifest = with_retries(address.field, lambda: _manifest(address, registry, reference))
     layers = list(dict.fromkeys(_layer(address, entry) for entry in manifest.get("layers", [])))
     check_paths(address, layers)
     chosen = layers
     if any(layer.is_weights for layer in layers):
-        # Each file is a layer, so that what is not needed is not downloaded either.
+        # Each file is a layer, so only the layers of needed files are downloaded.
         files_by_path = {layer.path: layer for layer in layers if not layer.is_archive}
         folder = model_folder(list(files_by_path))
-        here = {path.name: layer for path, layer in files_by_path.items() if path.parent == folder}
-        chosen = [here[name] for name in choose(list(here))]
+        in_folder = {path.name: layer for path, layer in files_by_path.items() if path.parent == folder}
+        chosen = [in_folder[name] for name in choose(list(in_folder))]
     if not chosen:
         raise address.not_found(f"{address.uri} has no layers that could hold a model")
     files = tuple(
@@ -91,7 +91,7 @@ def find_model(address: Address, choose: Choose) -> RemoteModel:
 
 
 def _manifest(address: Address, registry: Registry, reference: Reference) -> tuple[str, Mapping[str, Any]]:
-    """The digest that the address stands for, and the manifest: of an index, that for this machine."""
+    """Return the digest of the address, and the manifest. From an index, take the one for this platform."""
     digest, manifest = _document(address, registry, reference.digest or str(reference.tag))
     if reference.digest is not None and digest != reference.digest:
         raise BadDataError(
@@ -100,7 +100,7 @@ def _manifest(address: Address, registry: Registry, reference: Reference) -> tup
         )
     if "manifests" not in manifest:
         return digest, manifest
-    chosen = _for_this_machine(address, manifest["manifests"])
+    chosen = _for_this_platform(address, manifest["manifests"])
     found, inner = _document(address, registry, chosen)
     if found != chosen:
         raise BadDataError(
@@ -111,7 +111,7 @@ def _manifest(address: Address, registry: Registry, reference: Reference) -> tup
 
 
 def _document(address: Address, registry: Registry, name: str) -> tuple[str, Mapping[str, Any]]:
-    """A manifest or an index, and the digest of its bytes."""
+    """Return the digest of a manifest or index, and its content."""
     with registry.get(f"manifests/{name}", {"Accept": ", ".join(_MANIFESTS)}) as response:
         content = b""
         for chunk in response.iter_bytes():
@@ -128,13 +128,13 @@ def _document(address: Address, registry: Registry, name: str) -> tuple[str, Map
     return f"sha256:{hashlib.sha256(content).hexdigest()}", manifest
 
 
-def _for_this_machine(address: Address, manifests: Sequence[Mapping[str, Any]]) -> str:
-    """The only manifest of an index, or the one of Linux on this machine's architecture."""
+def _for_this_platform(address: Address, manifests: Sequence[Mapping[str, Any]]) -> str:
+    """Return the digest of the only manifest of an index, or of the one for Linux on this architecture."""
     machine = _ARCHITECTURES.get(machine_name(), machine_name())
-    mine = manifests if len(manifests) == 1 else [one for one in manifests if _is_for(one, machine)]
-    if not mine:
+    matching = manifests if len(manifests) == 1 else [one for one in manifests if _is_for(one, machine)]
+    if not matching:
         raise address.not_found(f"{address.uri} has no manifest for linux/{machine}")
-    return str(mine[0]["digest"])
+    return str(matching[0]["digest"])
 
 
 def _is_for(manifest: Mapping[str, Any], machine: str) -> bool:
@@ -151,7 +151,7 @@ def _layer(address: Address, entry: Mapping[str, Any]) -> Layer:
     if media_type.endswith("+zstd"):
         raise address.wrong("its layers are compressed with zstd", "push it again with gzip, or uncompressed")
     is_archive = "tar" in re.split(r"[.+]", media_type)
-    # Without a name: a README, or what only its maker can read.
+    # A layer without a title is, for example, a README or the tool's own data.
     parts = PurePosixPath(title or digest.removeprefix("sha256:")).parts
     path = PurePosixPath(*(part for part in parts if part not in ("/", "..")))
     return Layer(digest, int(entry.get("size", 0)), path, is_archive)
@@ -159,7 +159,7 @@ def _layer(address: Address, entry: Mapping[str, Any]) -> Layer:
 
 @contextmanager
 def _read(registry: Registry, digest: str, start: int) -> Iterator[Stream]:
-    # The bytes as they are stored: a digest is of those.
+    # Without compression, because the digest is that of the stored bytes.
     headers = {"Accept-Encoding": "identity", "Range": f"bytes={start}-"}
     with registry.get(f"blobs/{digest}", headers) as response:
         partial_content = response.status_code == httpx2.codes.PARTIAL_CONTENT

@@ -1,4 +1,4 @@
-"""The files of a model out of the layers of an artifact."""
+"""Unpack the files of a model from the layers of an OCI artifact."""
 
 import shutil
 import tarfile
@@ -21,17 +21,17 @@ _PUSH_AGAIN = "push the artifact again"
 
 @dataclass(frozen=True)
 class Layer:
-    """A blob of an artifact."""
+    """A layer of an artifact."""
 
     digest: str
     size: int
     path: PurePosixPath
-    """Of the file that it is, in the model's folder or one below; of an archive it says nothing."""
+    """The path of the layer's file, relative to the artifact. Meaningless for an archive."""
     is_archive: bool
 
     @property
     def file_name(self) -> str:
-        """Its name on the volume: that of a file could be anybody's."""
+        """Its file name on the volume. The title is not used, because the artifact's author chose it."""
         return self.digest.replace(":", "-")
 
     @property
@@ -40,7 +40,7 @@ class Layer:
 
 
 def check_paths(address: Address, layers: Sequence[Layer]) -> None:
-    """Raise :class:`BadDataError` where two layers are one file of the model."""
+    """Raise :class:`BadDataError` if two layers have the same file of the model."""
     paths = Counter(layer.path for layer in layers if not layer.is_archive)
     for path, count in paths.items():
         if count > 1:
@@ -48,11 +48,13 @@ def check_paths(address: Address, layers: Sequence[Layer]) -> None:
 
 
 def unpack(address: Address, layers: Sequence[Layer], folder: Path) -> Path:
-    """Make the model's files of the layers that lie in ``folder``, in a folder below it, which is returned.
+    """Unpack the downloaded layers in ``folder`` into a sub-folder. Return the folder of the model's files.
 
-    A later archive replaces files of an earlier one, as in an image. Raises :class:`BadDataError` for an
-    archive that is damaged, that would write elsewhere, or over the file that another layer is, and
-    :class:`StorageError` where the volume has no room for its files. Then nothing is left of them.
+    Later archives replace files of earlier ones, as in an image.
+
+    Raises :class:`BadDataError` for an archive that is damaged, that would write outside the folder, or that
+    has the file of another layer, and :class:`StorageError` if the volume has no room for the files. After an
+    error, no unpacked files are left.
     """
     into = folder / _FOLDER
     shutil.rmtree(into, ignore_errors=True)
@@ -77,7 +79,8 @@ def _put_files(address: Address, layers: Sequence[Layer], folder: Path, into: Pa
                 target.parent.mkdir(parents=True, exist_ok=True)
                 take(folder / layer.file_name, target)
     except (FileExistsError, IsADirectoryError, NotADirectoryError) as error:
-        path = Path(error.filename2 or error.filename).relative_to(into)  # of a link, the second is new
+        # For a link, filename2 is the new file.
+        path = Path(error.filename2 or error.filename).relative_to(into)
         raise BadDataError(
             f"{address.field}: {address.uri} has a file and a folder at {path}", _PUSH_AGAIN
         ) from error
@@ -91,7 +94,7 @@ def _two_layers(address: Address, path: PurePath) -> BadDataError:
 
 
 def model_folder(paths: Sequence[PurePath]) -> PurePath:
-    """The folder that holds a model: of the config.json that is nearest to the root, or else of weights."""
+    """Return the folder of a model: that of the config.json nearest to the root, else of the weights."""
 
     def nearest(candidates: Sequence[PurePath]) -> PurePath | None:
         return min(candidates, key=lambda path: (len(path.parts), path), default=None)
@@ -102,8 +105,10 @@ def model_folder(paths: Sequence[PurePath]) -> PurePath:
 
 
 def _extract(address: Address, archive: Path, into: Path, whole_files: Collection[PurePath]) -> None:
-    """The regular files of an archive that may be a model's. Links and devices are none. None may be one of
-    ``whole_files``, which are other layers."""
+    """Extract the regular files of an archive that may belong to a model. Links and devices are skipped.
+
+    Raises :class:`BadDataError` for a file in ``whole_files``, which are the files of other layers.
+    """
     try:
         with tarfile.open(archive, "r|*") as members:
             for member in members:
@@ -130,7 +135,10 @@ def _extract(address: Address, archive: Path, into: Path, whole_files: Collectio
 
 
 def _check_room(address: Address, member: tarfile.TarInfo, into: Path) -> None:
-    """Raise unless the volume holds a file of an archive: what was checked before is its compressed size."""
+    """Raise :class:`StorageError` if the volume has no room for a file of an archive.
+
+    The check before the download knows only compressed sizes.
+    """
     free = shutil.disk_usage(into).free
     if member.size > free:
         raise StorageError(

@@ -1,4 +1,4 @@
-"""Requests to an OCI registry, and how it lets somebody in: Basic, or a Bearer token from where it says."""
+"""Requests to an OCI registry, with Basic authentication or Bearer tokens from its token service."""
 
 import base64
 import binascii
@@ -15,20 +15,20 @@ from typing import Any
 import httpx2
 
 from tunegate_trainer.fetch.address import Address
-from tunegate_trainer.fetch.network import TIMEOUT, check_status, http_trouble
+from tunegate_trainer.fetch.network import TIMEOUT, check_status, transient_http_errors
 from tunegate_trainer.process.errors import CredentialsError
 
 DOCKER_CONFIG = ".dockerconfigjson"
 """The key of a Secret of type kubernetes.io/dockerconfigjson."""
 _DOCKER_HUB_API = "registry-1.docker.io"
 _DOCKER_HUB = ("docker.io", "index.docker.io", _DOCKER_HUB_API)
-"""The names that one registry goes by: in images, in logins, and where it listens."""
+"""The names of this registry: in image names, in logins, and as a host."""
 _PARAMETER = re.compile(r'(\w+)="([^"]*)"')
 
 
 @dataclass(frozen=True)
 class Repository:
-    """A registry's host, with its port if any, and a name there."""
+    """A repository: the host of a registry, with its port if any, and the repository's name."""
 
     host: str
     name: str
@@ -40,7 +40,7 @@ class Repository:
 
     @property
     def is_local(self) -> bool:
-        """Whether it is on this machine, where registries speak plain HTTP, as with other clients."""
+        """Whether the host is this machine. Like other clients, we use plain HTTP for it."""
         name = self.host.rpartition(":")[0] or self.host
         try:
             return ip_address(name).is_loopback
@@ -50,7 +50,7 @@ class Repository:
 
 @dataclass(frozen=True)
 class Login:
-    """Who asks."""
+    """A user and a password."""
 
     user: str
     password: str
@@ -64,7 +64,7 @@ class Login:
 
 
 class Registry:
-    """One repository of a registry."""
+    """A client for one repository of a registry."""
 
     def __init__(self, address: Address, repository: Repository) -> None:
         self._address, self._repository = address, repository
@@ -72,26 +72,30 @@ class Registry:
 
     @contextmanager
     def get(self, path: str, headers: Mapping[str, str]) -> Iterator[httpx2.Response]:
-        """What is at ``path`` of the repository. Raises :class:`SourceNotFoundError`,
-        :class:`CredentialsError` and, for what may pass, :class:`TransientError`."""
-        with http_trouble():
-            with self._ask(path, headers) as response:
+        """Request ``path`` of the repository, and authenticate if the registry asks for it.
+
+        Raises :class:`SourceNotFoundError`, :class:`CredentialsError`, and :class:`TransientError` for errors
+        that a retry may fix.
+        """
+        with transient_http_errors():
+            with self._request(path, headers) as response:
                 is_own = response.url.origin == httpx2.URL(self._repository.url).origin
-                if response.status_code != httpx2.codes.UNAUTHORIZED or not is_own:  # no other host may ask
+                # Credentials are not sent to another host that the registry redirects to.
+                if response.status_code != httpx2.codes.UNAUTHORIZED or not is_own:
                     yield self._checked(response)
                     return
                 challenge = response.headers.get("WWW-Authenticate", "")
-            # Nobody asked before, or the token is too old.
-            self._authorization = self._answer(challenge)
-            with self._ask(path, headers) as response:
+            # This is the first request, or the token has expired.
+            self._authorization = self._authenticate(challenge)
+            with self._request(path, headers) as response:
                 yield self._checked(response)
 
     @contextmanager
-    def _ask(self, path: str, headers: Mapping[str, str]) -> Iterator[httpx2.Response]:
+    def _request(self, path: str, headers: Mapping[str, str]) -> Iterator[httpx2.Response]:
         url = f"{self._repository.url}/v2/{self._repository.name}/{path}"
-        known = {"Authorization": self._authorization} if self._authorization else {}
+        authorization = {"Authorization": self._authorization} if self._authorization else {}
         with httpx2.stream(
-            "GET", url, headers={**headers, **known}, follow_redirects=True, timeout=TIMEOUT
+            "GET", url, headers={**headers, **authorization}, follow_redirects=True, timeout=TIMEOUT
         ) as response:
             yield response
 
@@ -106,8 +110,8 @@ class Registry:
             raise self._address.wrong(f"the registry answered {status}")
         return response
 
-    def _answer(self, challenge: str) -> str:
-        """The Authorization header that a challenge asks for."""
+    def _authenticate(self, challenge: str) -> str:
+        """Return the Authorization header that a WWW-Authenticate challenge asks for."""
         kind = challenge.partition(" ")[0].lower()
         login = self._login()
         if kind == "basic":
@@ -154,7 +158,7 @@ class Registry:
 
 
 def _user_config() -> Any:
-    """What a user logged in to on this machine, unless a helper program keeps it."""
+    """Return Docker's configuration on this machine. Logins in a credential helper are not in it."""
     folder = os.environ.get("DOCKER_CONFIG") or str(Path.home() / ".docker")
     try:
         return json.loads((Path(folder) / "config.json").read_bytes())
@@ -163,7 +167,7 @@ def _user_config() -> Any:
 
 
 def login_of(config: Any, host: str) -> Login | None:
-    """The login for a registry in Docker's configuration."""
+    """Return the login for a registry in Docker's configuration, or None."""
     names = _DOCKER_HUB if host in _DOCKER_HUB else (host,)
     for name, entry in (config.get("auths") or {}).items():
         if name.removeprefix("https://").partition("/")[0] not in names:

@@ -1,6 +1,6 @@
-"""``s3://``: folders and files of object stores that speak S3.
+"""``s3://``: folders and files in object stores with the S3 API.
 
-Without a Secret the client looks for credentials where it always does: the environment, a profile, a web
+Without a Secret, the client looks for credentials in its usual places: the environment, a profile, or a web
 identity that the cluster gives the pod's service account.
 """
 
@@ -29,7 +29,7 @@ from botocore.session import get_session
 
 from tunegate_trainer.fetch.address import Address, Choose, RemoteFile, RemoteModel, Stream
 from tunegate_trainer.fetch.checksum import Checksum
-from tunegate_trainer.fetch.network import TransientError, check_status, patiently
+from tunegate_trainer.fetch.network import TransientError, check_status, with_retries
 from tunegate_trainer.process.errors import StorageError
 
 if TYPE_CHECKING:
@@ -39,11 +39,11 @@ if TYPE_CHECKING:
 KEY_ID, KEY, SESSION_TOKEN = "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"
 ENDPOINT, REGION = "AWS_ENDPOINT_URL", "AWS_REGION"
 _CHUNK = 1 << 16
-"""Bytes. What is read of a chunk when a connection breaks is lost."""
+"""Bytes per chunk. An incomplete chunk is lost when a connection breaks."""
 _DIGEST = 32
 """Hexadecimal digits of an MD5."""
 _EXPIRED = ("ExpiredToken", "InvalidToken", "TokenRefreshRequired")
-_TROUBLE = (BotoConnectionError, HTTPClientError, IncompleteReadError, ResponseStreamingError)
+_CONNECTION_ERRORS = (BotoConnectionError, HTTPClientError, IncompleteReadError, ResponseStreamingError)
 _NO_CREDENTIALS = (
     CredentialRetrievalError,
     NoCredentialsError,
@@ -53,17 +53,17 @@ _NO_CREDENTIALS = (
 
 
 def pinned(address: Address) -> str | None:
-    """Return None: versions are of objects, and a folder has none."""
+    """Return None, because in S3 only objects have versions, not folders."""
     del address
     return None
 
 
 def find_model(address: Address, choose: Choose) -> RemoteModel:
-    """The files right below s3://BUCKET/PREFIX."""
+    """Return the files directly below s3://BUCKET/PREFIX."""
     bucket = _Bucket.of(address)
     folder = address.rest.partition("/")[2].strip("/")
     prefix = f"{folder}/" if folder else ""
-    names = patiently(address.field, lambda: bucket.names(prefix))
+    names = with_retries(address.field, lambda: bucket.names(prefix))
     if not names:
         raise address.not_found(
             f"there is nothing in {address.uri}", "it must be a folder with config.json and safetensors"
@@ -72,7 +72,7 @@ def find_model(address: Address, choose: Choose) -> RemoteModel:
 
 
 def find_file(address: Address) -> RemoteFile:
-    """The file s3://BUCKET/KEY."""
+    """Return the file s3://BUCKET/KEY."""
     key = address.rest.partition("/")[2]
     if not key or key.endswith("/"):
         raise address.wrong("a data file must be s3://BUCKET/KEY")
@@ -92,7 +92,7 @@ class _Bucket:
         return cls(address, address.rest.partition("/")[0], _client(address))
 
     def names(self, prefix: str) -> list[str]:
-        """The names right below a prefix."""
+        """Return the names of objects directly below a prefix."""
         names: list[str] = []
         with _refusals(self.address, self.name):
             pages = self.client.get_paginator("list_objects_v2").paginate(
@@ -103,7 +103,7 @@ class _Bucket:
         return [name for name in names if name]
 
     def file(self, key: str) -> RemoteFile:
-        return patiently(self.address.field, partial(self._file, key))
+        return with_retries(self.address.field, partial(self._file, key))
 
     def _file(self, key: str) -> RemoteFile:
         with _refusals(self.address, self.name):
@@ -116,8 +116,10 @@ class _Bucket:
         return RemoteFile(key.rpartition("/")[2], head["ContentLength"], checksum, read, version=etag)
 
     def _of_parts(self, key: str, etag: str, size: int) -> Checksum | None:
-        """The checksum of an upload in parts of one size but the last, as most clients make them; other
-        parts, or a server that does not say their sizes, leave nothing to compute."""
+        """Return the checksum of a multipart upload, whose parts must all have one size except the last.
+
+        Returns None for parts of other sizes, or if the server does not report the sizes of parts.
+        """
         count = int(etag.partition("-")[2])
         try:
             first, last = (
@@ -132,10 +134,12 @@ class _Bucket:
     @contextmanager
     def _read(self, key: str, etag: str, start: int) -> Iterator[Stream]:
         with _refusals(self.address, self.name):
-            answer = self.client.get_object(Bucket=self.name, Key=key, Range=f"bytes={start}-", IfMatch=etag)
-            body = answer["Body"]
+            response = self.client.get_object(
+                Bucket=self.name, Key=key, Range=f"bytes={start}-", IfMatch=etag
+            )
+            body = response["Body"]
             try:
-                yield Stream(start if "ContentRange" in answer else 0, body.iter_chunks(_CHUNK))
+                yield Stream(start if "ContentRange" in response else 0, body.iter_chunks(_CHUNK))
             finally:
                 body.close()
 
@@ -151,7 +155,7 @@ def _client(address: Address) -> "S3Client":
             "region_name": secret.get(REGION),
             "endpoint_url": secret.get(ENDPOINT),
         }
-    # What is tried again, and what has its checksum, is decided here and not twice.
+    # The client does not retry or verify checksums, because we do both.
     config = Config(
         retries={"total_max_attempts": 1},
         connect_timeout=20,
@@ -167,9 +171,11 @@ def _client(address: Address) -> "S3Client":
 
 
 def _checksum(head: "HeadObjectOutputTypeDef") -> Checksum | None:
-    """The SHA-256 of an object that was uploaded with one; else the MD5 that an ETag is, except of objects
-    that are encrypted with keys of a customer's."""
-    sha256 = head.get("ChecksumSHA256", "-")  # with a dash it is of the parts' checksums
+    """Return the SHA-256 of an object if it was uploaded with one, else the MD5 in its ETag.
+
+    Returns None if the ETag is not an MD5, as for objects that are encrypted with a customer's keys.
+    """
+    sha256 = head.get("ChecksumSHA256", "-")  # with a dash, it is a checksum of the parts' checksums
     if "-" not in sha256 and head.get("ChecksumType", "FULL_OBJECT") == "FULL_OBJECT":
         return Checksum("sha256", base64.b64decode(sha256).hex())
     etag = head["ETag"].strip('"')
@@ -187,14 +193,14 @@ def _status(error: ClientError) -> int:
 
 @contextmanager
 def _refusals(address: Address, bucket: str) -> Iterator[None]:
-    """Say what errors of the client mean."""
+    """Translate errors of the S3 client."""
     try:
         yield
     except ClientError as error:
         code = str(error.response.get("Error", {}).get("Code", ""))
         status = _status(error)
         check_status(status)
-        # Of a HEAD the status alone is known, and that of a token that has expired is 400.
+        # A HEAD request has no error code, only a status, which is 400 for an expired token.
         has_token = address.secret is not None and address.secret.get(SESSION_TOKEN)
         is_expired = code in _EXPIRED or (code == "400" and has_token)
         if status in (401, 403) or is_expired:
@@ -212,5 +218,5 @@ def _refusals(address: Address, bucket: str) -> Iterator[None]:
         raise address.refused(f"no credentials were found ({type(error).__name__})") from error
     except ParamValidationError as error:
         raise address.wrong("this is not a valid bucket name and key", "use s3://BUCKET/KEY") from error
-    except _TROUBLE as error:
+    except _CONNECTION_ERRORS as error:
         raise TransientError(f"the connection failed ({type(error).__name__})") from error

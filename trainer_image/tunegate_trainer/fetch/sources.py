@@ -1,4 +1,4 @@
-"""Where training rows come from: the bytes behind a DataSource, pinned by their digest."""
+"""Read data sources: the content of a file or ConfigMap, and its digest, which the plan pins."""
 
 import difflib
 import hashlib
@@ -15,9 +15,9 @@ from tunegate_trainer.process.errors import BadDataError, SourceNotFoundError, u
 
 
 def locate(root: Path, uri: str, field: str = "") -> Path:
-    """The path behind a pvc:// or file:// URI. ``field`` names it in errors.
+    """Return the path of a pvc:// or file:// URI. Errors name ``field``.
 
-    Raises :class:`UserError` for other schemes, a path that leaves its claim, and a relative one.
+    Raises :class:`UserError` for other schemes, a path that leaves its claim, and a relative path.
     """
     address = Address(field, uri)
     if address.scheme == "pvc":
@@ -28,8 +28,11 @@ def locate(root: Path, uri: str, field: str = "") -> Path:
 
 
 def credentials(context: Context, name: str | None) -> Secret | None:
-    """The Secret of a source; None where it names none, or a laptop has none of that name: then libraries
-    look for credentials in the environment, where they always do."""
+    """Return the Secret of a source, for which its spec gives the ``name``.
+
+    Returns None without a name, or if a laptop has no Secret of that name. Client libraries then look for
+    credentials in the environment.
+    """
     secret = context.secret(name) if name else None
     return None if isinstance(secret, Environment) else secret
 
@@ -37,11 +40,11 @@ def credentials(context: Context, name: str | None) -> Secret | None:
 def read_source(
     context: Context, source: DataSource, field: str, schemes: Schemes = SCHEMES
 ) -> tuple[str, str]:
-    """The text of a source and its sha256. ``field`` names it in errors, as in ``data.train``.
+    """Return the text of a source and its SHA-256. Errors name ``field``, such as ``data.train``.
 
-    Raises :class:`SourceNotFoundError` saying what is there instead, :class:`BadDataError` when the digest is
-    not the pinned one or the file is not UTF-8, :class:`UserError` when it may not be read, and what
-    :mod:`tunegate_trainer.fetch` raises.
+    Raises :class:`SourceNotFoundError` with the names that exist instead, :class:`BadDataError` if the digest
+    is not the pinned one or the file is not UTF-8, :class:`UserError` if it may not be read, and the errors
+    of :mod:`tunegate_trainer.fetch`.
     """
     content = _read_bytes(context, source, field, schemes)
     digest = hashlib.sha256(content).hexdigest()
@@ -67,7 +70,7 @@ def _read_bytes(context: Context, source: DataSource, field: str, schemes: Schem
     try:
         return path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
-        raise SourceNotFoundError(f"{field}: there is no {source.uri}", _what_is_there(path)) from None
+        raise SourceNotFoundError(f"{field}: there is no {source.uri}", _similar_names(path)) from None
     except IsADirectoryError:
         raise SourceNotFoundError(
             f"{field}: {source.uri} is a folder", "name a JSON Lines file in it"
@@ -77,7 +80,7 @@ def _read_bytes(context: Context, source: DataSource, field: str, schemes: Schem
 
 
 def _download(context: Context, address: Address, field: str, schemes: Schemes) -> bytes:
-    """The content of a file on another machine. What is learned from it is written down by the caller."""
+    """Download the file of a source, and return its content. The downloaded copy is removed."""
     folder = context.workspace / context.paths.download / field
     content = fetch_file(address, folder, schemes).read_bytes()
     shutil.rmtree(folder)
@@ -93,16 +96,16 @@ def _config_map_file(folder: Path, source: DataSource, field: str) -> Path:
     visible = visible_keys(keys)
     if source.key is None and len(visible) == 1:
         return folder / visible[0]
-    there = f"ConfigMap {source.config_map} has: {', '.join(keys) or 'no keys'}"
+    found = f"ConfigMap {source.config_map} has: {', '.join(keys) or 'no keys'}"
     if source.key is None:
-        raise SourceNotFoundError(f"{field}: set key, to name the key of the ConfigMap to read", there)
+        raise SourceNotFoundError(f"{field}: set key, to name the key of the ConfigMap to read", found)
     if source.key not in keys:
-        raise SourceNotFoundError(f"{field}: ConfigMap {source.config_map} has no key {source.key}", there)
+        raise SourceNotFoundError(f"{field}: ConfigMap {source.config_map} has no key {source.key}", found)
     return folder / source.key
 
 
-def _what_is_there(path: Path) -> str:
-    """What a user may have meant."""
+def _similar_names(path: Path) -> str:
+    """Return a hint with the existing names that are similar to a missing file's."""
     folder = path.parent
     if not folder.is_dir():
         return f"the folder {folder.name}/ does not exist either"

@@ -1,1 +1,1 @@
-"""Base models: found, checked and loaded."""
+"""Base models: fetch, verify and load them, and inspect their architectures."""

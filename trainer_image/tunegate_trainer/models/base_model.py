@@ -1,5 +1,8 @@
-"""The models below a stage's weights, checked before they are loaded: the job's, which all jobs on a volume
-share, or the merged model that an earlier stage left."""
+"""Verify the base model of a stage before it is loaded.
+
+The base is the job's base model, which all jobs on a volume share, or a model that was merged after an
+earlier stage.
+"""
 
 import logging
 import time
@@ -14,14 +17,14 @@ from tunegate_trainer.process.files import is_complete, refuse_unreadable, verif
 logger = logging.getLogger(__name__)
 
 EVALUATIONS = "evals"
-"""Where a base model's evaluations lie in its folder, beside what belongs to the model."""
+"""The sub-folder of a base model's folder with its cached evaluations."""
 
 
 def verified_base(workspace: Path, plan: Plan) -> Path:
-    """Where the base model lies, with every file as the data role left it. Once a role: each file is hashed.
+    """Verify the base model of the plan, and return its folder. Call it once per role: it hashes every file.
 
-    Raises :class:`SourceNotFoundError` if it is not there or was never completed, :class:`StorageError` if it
-    cannot be read or is damaged: a run on other weights than the plan's would look like any other.
+    Raises :class:`SourceNotFoundError` if the model does not exist or is incomplete, and
+    :class:`StorageError` if it is damaged or cannot be read.
     """
     folder = _base_folder(workspace, plan)
     name = Workspace.base_model(plan.model.digest)
@@ -40,10 +43,10 @@ def verified_base(workspace: Path, plan: Plan) -> Path:
 
 
 def merged_base(context: Context, stage: str) -> Path | None:
-    """The merged model below a stage's weights, with every file as it was made; None where that is the job's
-    model.
+    """Verify the merged model that is the base of a stage, and return its folder.
 
-    Raises :class:`StorageError` if it is not there, cannot be read or is damaged.
+    Returns None if the base is the job's base model. Raises :class:`StorageError` if the merged model does
+    not exist, is damaged or cannot be read.
     """
     based_on = context.plan.based_on(stage)
     if based_on.starts_from is None:
@@ -61,7 +64,7 @@ def merged_base(context: Context, stage: str) -> Path | None:
 
 
 def _base_folder(workspace: Path, plan: Plan) -> Path:
-    """Where the base model lies. Raises :class:`SourceNotFoundError` if it does not."""
+    """Return the folder of the base model. Raises :class:`SourceNotFoundError` if it does not exist."""
     folder = workspace / Workspace.base_model(plan.model.digest)
     if not folder.is_dir():
         raise SourceNotFoundError(

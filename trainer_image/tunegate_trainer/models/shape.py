@@ -1,4 +1,4 @@
-"""The sizes of a model, of which only the configuration is needed."""
+"""Determine the sizes of a model from its configuration."""
 
 from collections import Counter
 from pathlib import Path
@@ -14,10 +14,10 @@ from tunegate_trainer.models.target_modules import language_model, output_head, 
 
 
 def model_shape(folder: Path) -> ModelShape | None:
-    """The sizes of the model in ``folder``: its modules are made, but no memory for their weights. Of a
-    multimodal model the linear layers are those of its language model.
+    """Return the sizes of the model in ``folder``. Its modules are created without memory for weights.
 
-    None for a model that is not built of blocks of attention heads, or does not say so in the usual words.
+    For a multimodal model, the linear layers are those of its language model. Returns None if the
+    configuration lacks the usual fields of a transformer, such as the number of attention heads.
     """
     model = skeleton(folder)
     try:
@@ -34,10 +34,10 @@ def _shape(model: PreTrainedModel, config: Any) -> ModelShape:
             for name, child in parent.named_children()
             if child is not head and (sizes := _linear_sizes(child))
         ]
-        place = parent_path.rpartition(".")[2]
+        block = parent_path.rpartition(".")[2]
         for i, (name, inputs, outputs) in enumerate(linears):
-            # The last one of attention or MLP is applied to what the others made of their common input.
-            reads = name if i and i == len(linears) - 1 else place
+            # The last linear layer of attention or an MLP reads the outputs of the others, not their input.
+            reads = name if i and i == len(linears) - 1 else block
             found[name, reads, inputs, outputs] += 1
     heads = config.num_attention_heads
     return ModelShape(
@@ -58,7 +58,7 @@ def _shape(model: PreTrainedModel, config: Any) -> ModelShape:
 
 
 def _linear_sizes(module: nn.Module) -> tuple[int, int] | None:
-    """Inputs and outputs of a linear layer; None for any other."""
+    """Return the input and output size of a linear layer. None for any other module."""
     if isinstance(module, nn.Linear):
         return module.in_features, module.out_features
     if isinstance(module, Conv1D):

@@ -1,6 +1,6 @@
-"""Which layers get an adapter: names that training would stumble over, or pass over, are refused before.
+"""Check and resolve ``adapter.targetModules``, the layers that get an adapter, before training.
 
-PEFT complains only where not one of several names is in the model.
+PEFT reports an error only if none of several names is in the model.
 """
 
 import re
@@ -19,14 +19,16 @@ from tunegate_trainer.process.errors import UserError
 
 ALL_LINEAR = "all-linear"
 _ADAPTABLE = (nn.Linear, Conv1D, nn.Embedding)
-"""What LoRA can be put beside."""
+"""Types of layers that LoRA supports."""
 
 
 def check_target_modules(folder: Path, stages: Sequence[Stage]) -> None:
-    """Raise :class:`UserError` for the names of ``adapter.targetModules`` that cannot work with the model in
-    ``folder``, of which only the configuration is read."""
-    asked = {stage.name: stage.adapter.target_modules for stage in stages if stage.adapter}
-    named = {stage: names for stage, names in asked.items() if names and names != [ALL_LINEAR]}
+    """Raise :class:`UserError` for names in ``adapter.targetModules`` that cannot work with this model.
+
+    Only the configuration of the model in ``folder`` is read.
+    """
+    targets = {stage.name: stage.adapter.target_modules for stage in stages if stage.adapter}
+    named = {stage: names for stage, names in targets.items() if names and names != [ALL_LINEAR]}
     if not named:
         return
     model = skeleton(folder)
@@ -41,13 +43,13 @@ def check_target_modules(folder: Path, stages: Sequence[Stage]) -> None:
 
 
 def auto_class_name(folder: Path) -> str:
-    """The name of the class of transformers that loads the model in ``folder``."""
+    """Return the name of the transformers class that loads the model in ``folder``."""
     config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     return str(auto_class(config).__name__)
 
 
 def skeleton(folder: Path) -> PreTrainedModel:
-    """The model without weights: modules take no memory on the meta device."""
+    """Create the model in ``folder`` on the meta device, without memory for weights."""
     config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     make: Callable[..., PreTrainedModel] = auto_class(config).from_config
     with torch.device("meta"):
@@ -55,7 +57,7 @@ def skeleton(folder: Path) -> PreTrainedModel:
 
 
 def _problem(model: PreTrainedModel, name: str) -> str | None:
-    """Why a target cannot work; None if it can. As in PEFT, it is a module's name or the end of one."""
+    """Return why a target cannot work, or None. As in PEFT, ``name`` is a module's name or the end of one."""
     if name == ALL_LINEAR:
         return f"{ALL_LINEAR} cannot be combined with names"
     found = [module for key, module in model.named_modules() if key == name or key.endswith(f".{name}")]
@@ -70,26 +72,28 @@ def _problem(model: PreTrainedModel, name: str) -> str | None:
 
 
 def layer_names(model: PreTrainedModel) -> list[str]:
-    """What targets can be called: the last part of the name of each layer that can get an adapter."""
-    without = (output_head(model), tied_embedding(model))
+    """Return the valid target names: the last part of the name of each layer that can have an adapter."""
+    excluded = (output_head(model), tied_embedding(model))
     return sorted(
         {
             key.rpartition(".")[2]
             for key, module in model.named_modules()
-            if isinstance(module, _ADAPTABLE) and module not in without
+            if isinstance(module, _ADAPTABLE) and module not in excluded
         }
     )
 
 
 def language_model(model: PreTrainedModel) -> nn.Module:
-    """The part that reads and generates text: of a model that is not multimodal, all of it."""
+    """Return the language model of a multimodal model. Of a text model, return all of it."""
     config = model.config
     return model if config.get_text_config() is config else model.get_decoder()
 
 
 def other_parts(model: PreTrainedModel) -> list[str]:
-    """The names of the parts of a multimodal model beside its language model that have layers: vision tower,
-    projector. None of a model that reads text alone."""
+    """Return the names of the other parts of a multimodal model that have layers: vision tower, projector.
+
+    Empty for a text model.
+    """
     language = language_model(model)
     path = next((key for key, module in model.named_modules() if module is language), "")
     if not path:
@@ -110,8 +114,11 @@ def _has_layers(part: nn.Module) -> bool:
 
 
 def with_excluded_modules(folder: Path, stages: Sequence[StagePlan]) -> list[StagePlan]:
-    """``stages`` of the model in ``folder``, of which only the configuration is read, that train its language
-    model alone. A part is trained if ``targetModules`` names a layer that only this part has."""
+    """Return ``stages`` with ``excluded_modules`` set, so that they train only the language model.
+
+    Another part of a multimodal model is trained only if ``targetModules`` names a layer that the language
+    model does not have. Only the configuration of the model in ``folder`` is read.
+    """
     model = skeleton(folder)
     parts = other_parts(model)
     if not parts:
@@ -127,7 +134,7 @@ def with_excluded_modules(folder: Path, stages: Sequence[StagePlan]) -> list[Sta
 
 
 def _named_parts(layers: Sequence[str], parts: Sequence[str], names: Sequence[str]) -> set[str]:
-    """The ``parts`` that have a layer of one of the ``names``, which the language model does not have."""
+    """Return the ``parts`` with layers in ``names``, unless the language model has layers of that name."""
     named: set[str] = set()
     for name in names:
         keys = [key for key in layers if key == name or key.endswith(f".{name}")]
@@ -138,7 +145,7 @@ def _named_parts(layers: Sequence[str], parts: Sequence[str], names: Sequence[st
 
 
 def excluded_pattern(parts: Sequence[str]) -> str:
-    """A regular expression for the names of all layers of ``parts``, as PEFT's ``exclude_modules``."""
+    """Return a regular expression that matches all layers of ``parts``, for PEFT's ``exclude_modules``."""
     return rf"({'|'.join(map(re.escape, parts))})(\..*)?"
 
 
@@ -148,8 +155,10 @@ def output_head(model: PreTrainedModel) -> nn.Module | None:
 
 
 def tied_embedding(model: PreTrainedModel) -> nn.Module | None:
-    """The input embedding where its weights are the output head's too: merged into them, an adapter would
-    change both."""
+    """Return the input embedding if it shares its weights with the output head, else None.
+
+    It must have no adapter, because merging it would change both.
+    """
     if not getattr(model.config, "tie_word_embeddings", False):
         return None
     embedding: nn.Module = model.get_input_embeddings()

@@ -1,1 +1,1 @@
-"""Publishing a version: its evidence, its history and its target."""
+"""Publish a version: its evidence and model card, the history of versions, and the publish targets."""

@@ -1,4 +1,4 @@
-"""What is published beside the weights: the numbers that let them pass, and a model card."""
+"""The evidence that is published beside the weights: the verdict and its numbers, the plan, a model card."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -26,11 +26,11 @@ EVIDENCE = "evidence"
 VERDICT = f"{EVIDENCE}/verdict.json"
 CARD = "README.md"
 _TASK = "text-generation"
-"""What the model does, in the words of the model hub."""
+"""The task of the model, as the model hub names it."""
 
 
 class FindingEvidence(StatusModel):
-    """What one rule said."""
+    """The result of one rule of a gate."""
 
     rule: str
     state: VerdictState
@@ -38,14 +38,14 @@ class FindingEvidence(StatusModel):
 
 
 class BaselineEvidence(StatusModel):
-    """A comparison on the same golden set."""
+    """The comparison with a baseline on the same golden set."""
 
     passed: int
     delta_points: str
 
 
 class GateEvidence(StatusModel):
-    """What one gate said, with its counts."""
+    """The verdict of one gate, with its counts."""
 
     name: str
     golden_sha256: Sha256
@@ -53,7 +53,7 @@ class GateEvidence(StatusModel):
     passed: int
     total: int
     outcomes: str = ""
-    """One letter a case in the order of the set: what the next version is compared with."""
+    """One letter per case, in the order of the set. The next version is compared with these."""
     rate: str
     baselines: dict[str, BaselineEvidence]
     skipped: list[str]
@@ -64,25 +64,25 @@ class GateEvidence(StatusModel):
 
 
 class TaskEvidence(StatusModel):
-    """One task metric on the test split, which nothing before had opened in this job."""
+    """The result of one task metric on the test split, which nothing else in this job opens."""
 
     name: str
     generation: Generation | None
     passed: int
     total: int
     rate: str
-    """What is compared with ``min``: of a metric of counts its value, which ``passed`` does not give."""
+    """The value that is compared with ``min``. For a metric of counts, it does not follow from ``passed``."""
     min: str
     base_passed: int | None
     openings: int | None = None
-    """How many final gates have opened this test set on the job's volume, this one included. One row
-    more makes another set: a set is known by the digest of its file."""
+    """How many final gates have opened this test set on the job's volume, including this one. A set is
+    identified by the digest of its file, so any change makes it another set."""
     verdict: VerdictState
     message: str
 
 
 class VerdictEvidence(StatusModel):
-    """evidence/verdict.json: why this model was let through. Counts and digests, no prompts or outputs."""
+    """evidence/verdict.json: why this model passed, with counts and digests, without prompts or outputs."""
 
     job: str
     namespace: str
@@ -92,23 +92,23 @@ class VerdictEvidence(StatusModel):
     step: int
     """The checkpoint that was judged."""
     artifact_digest: Sha256
-    """Of all of ``artifact_files``: SHA-256 of them as JSON, sorted and without spaces."""
+    """The SHA-256 of ``artifact_files`` as JSON, with sorted keys and without spaces."""
     artifact_files: dict[str, Sha256]
-    """What was judged; card and evidence were put beside it."""
+    """The files that were judged. The model card and the evidence were added later."""
     weights_digest: Sha256
-    """Of the checkpoint's weights, as its evaluation names it."""
+    """The digest of the checkpoint's weights, as in its evaluation."""
     device: str
-    """That the outputs were generated on: ``cpu``, or the GPU as its driver calls it."""
+    """The device on which outputs were generated: ``cpu``, or the name of the GPU."""
     dtype: str
-    """Of the base weights."""
+    """The dtype of an adapter's base, or of a whole model."""
     quantization: str | None
-    """How the base below an adapter was held."""
+    """The quantization of an adapter's base."""
     base_model: str
     base_model_digest: Sha256
     data_sha256: dict[str, Sha256]
-    """Of the source and of each split."""
+    """The SHA-256 of the source and of each split."""
     preference_sha256: dict[str, Sha256] = {}
-    """The same of pairs, where a stage learned from them."""
+    """The same for pairs, if the job has preference data."""
     verdict: VerdictState
     gates: list[GateEvidence]
     task_metrics: list[TaskEvidence]
@@ -162,7 +162,7 @@ def write_evidence(
 
 
 def is_described(folder: Path, judgement: Judgement, measured: GateRoleResult) -> bool:
-    """Whether the evidence in ``folder`` says this of the gates, and what they compared with."""
+    """Return whether the evidence in ``folder`` has the same verdicts and baselines of the gates."""
     try:
         written = VerdictEvidence.model_validate_json((folder / VERDICT).read_bytes())
     except (FileNotFoundError, ValidationError):
@@ -178,13 +178,16 @@ def model_card(
     has_chat_template: bool,
     stops: Sequence[int],
 ) -> str:
-    """The card as Markdown with the front matter that model hubs read. ``stops`` are the token ids that
-    generation_config.json ends an answer at; empty if an earlier release judged the artifact without one."""
+    """Return the model card: Markdown with the front matter that model hubs read.
+
+    ``stops`` are the ids of the stop tokens in generation_config.json. They are empty for an artifact of an
+    earlier release that has no such file.
+    """
     uri = plan.model.uri
     is_adapter = "adapter_config.json" in verdict.artifact_files
     environment = Environment(
         loader=PackageLoader("tunegate_trainer.publish"),
-        autoescape=select_autoescape(("html",)),  # Markdown has no such escaping; cells are made by `cell`
+        autoescape=select_autoescape(("html",)),  # not for Markdown: the filter `cell` escapes table cells
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=StrictUndefined,
@@ -208,8 +211,10 @@ def model_card(
 
 
 def _front_matter(name: str, plan: Plan, verdict: VerdictEvidence, *, is_adapter: bool) -> str:
-    """YAML in the format of the model hub. What is not known is left out: the license of a base model without
-    a card, and a base model that is on no hub."""
+    """Return the YAML front matter in the format of the model hub.
+
+    Unknown fields are omitted: the license of a base model without a card, and a base that is not on a hub.
+    """
     methods = [stage.parameters.method.lower() for stage in plan.stages]
     uri, license = plan.model.uri, plan.model.license
     data = ModelCardData(
@@ -268,12 +273,12 @@ def _of_task_metrics(plan: Plan, verdict: VerdictEvidence) -> list[EvalResult]:
 
 
 def _rate(passed: int, total: int) -> float:
-    """Cut after four digits and not rounded, so that no rate looks like a threshold that it missed."""
+    """Return the rate, truncated to four digits. Rounding could show a threshold that was not reached."""
     return int(Fraction(passed, total) * 10_000) / 10_000
 
 
 def parameter_rows(stages: Sequence[StagePlan]) -> list[tuple[str, list[str]]]:
-    """Name of every resolved parameter that a stage has, and its value in each."""
+    """Return the name of each resolved parameter that a stage has, and its values in all stages."""
     values = [
         stage.parameters.model_dump() | stage.model_dump(include={"total_steps", "checkpoint_steps", "gates"})
         for stage in stages
@@ -345,5 +350,5 @@ def _plain(value: object) -> str:
 
 
 def _cell(text: object) -> str:
-    """Text that cannot end a cell of a Markdown table."""
+    """Return text that is escaped for a cell of a Markdown table."""
     return " ".join(str(text).split()).replace("|", "\\|").replace("<", "&lt;")

@@ -1,7 +1,7 @@
-"""The order in which versions were published to a target, and what the newest of them had measured.
+"""The history of a folder target: the order in which versions were published, and the results of the newest.
 
-``.history/000001/entry.json`` and so on, beside the versions. An entry is created whole and only once, so of
-two jobs that publish at the same time one gets the next number and the other sees that it did.
+The entries are ``.history/000001/entry.json`` and so on, beside the versions. An entry is created atomically
+and only once. If two jobs publish at the same time, one of them gets the next number, and the other notices.
 """
 
 import contextlib
@@ -27,11 +27,11 @@ ENTRY = "entry.json"
 LATEST = "latest"
 """A symbolic link to the version that was published last."""
 MAX_REMOVAL = timedelta(minutes=10)
-"""A damaged version that changed so recently may be being removed: it is read again by a retry."""
+"""A damaged version that changed this recently may be in the middle of its removal, so reading is retried."""
 
 
 class DamagedError(Exception):
-    """A part of the history, or of a version, that is there but does not say what it should."""
+    """An entry of the history, or a version, exists but is damaged or incomplete."""
 
 
 class HistoryEntry(StatusModel):
@@ -45,7 +45,7 @@ class HistoryEntry(StatusModel):
 
 
 class JudgedGate(StatusModel):
-    """What a comparison reads of a gate in a version's evidence."""
+    """The fields of a gate in a version's evidence that a comparison needs."""
 
     name: str
     golden_sha256: Sha256
@@ -57,7 +57,7 @@ class JudgedGate(StatusModel):
 
 
 class Judged(StatusModel):
-    """What a comparison reads of a version's evidence."""
+    """The fields of a version's evidence that a comparison needs."""
 
     job: Annotated[str, Field(max_length=MAX_DNS_NAME)]
     time: Time
@@ -66,27 +66,29 @@ class Judged(StatusModel):
 
 
 def last_number(folder: Path) -> int:
-    """The number of the last publication to ``folder``; 0 before the first."""
+    """Return the number of the last publication to ``folder``, or 0 before the first."""
     with _readable(folder):
         return max(_numbers(folder), default=0)
 
 
 def is_recorded(folder: Path, version: str) -> bool:
-    """Whether ``version`` has an entry that can be read."""
+    """Return whether ``version`` has a readable entry."""
     with _readable(folder):
         return version in _recorded(folder)
 
 
 def append(folder: Path, number: int, version: str, digest: Sha256) -> bool:
-    """Record ``version`` as publication ``number``. False if another process recorded one by that number."""
+    """Record ``version`` as publication ``number``. Return False if that number is already taken."""
     entry = HistoryEntry(version=version, digest=digest, time=datetime.now(UTC))
     text = entry.model_dump_json(by_alias=True, indent=2) + "\n"
     return create_once(folder / _entry(number) / ENTRY, text)
 
 
-def head(folder: Path) -> str | None:
-    """The version that ``latest`` is to name: the newest recorded one that is still there. None if there is
-    none, or its entry cannot be read."""
+def newest_recorded(folder: Path) -> str | None:
+    """Return the version that ``latest`` should name: the newest recorded one that still exists.
+
+    Returns None if there is none, or if its entry cannot be read.
+    """
     with _readable(folder):
         newest = next((name for name in _recorded(folder) if (folder / name).exists()), None)
     return None if newest is None or _is_damaged_entry(newest) else newest
@@ -95,19 +97,19 @@ def head(folder: Path) -> str | None:
 def newest_versions(
     uri: str, folder: Path, gates: Sequence[GateRequest], own: str
 ) -> dict[str, PublishedVersion]:
-    """Gate name to the newest version in ``folder`` with evidence of that gate and its golden set.
+    """Return, by gate, the newest version in ``folder`` with evidence of that gate and its golden set.
 
-    Only gates that compare with LastPublished are looked for, and ``own``, the job's own version, is left
-    out. A version that a dry run let out is no baseline of a gate that is enforced. If the newest version is
-    damaged, its problem is that of every gate without a baseline so far.
+    Only gates with the baseline LastPublished are looked up. ``own``, the job's own version, is ignored. A
+    version whose gate was a dry run is not a baseline of an enforced gate. A damaged version is the result,
+    with its problem, for every gate that has no newer version.
 
-    Raises :class:`StorageError` if the folder of ``uri`` cannot be read now.
+    Raises :class:`StorageError` if the folder of ``uri`` cannot be read.
     """
-    left = {gate.name: gate for gate in gates if "LastPublished" in gate.spec.baselines}
+    pending = {gate.name: gate for gate in gates if "LastPublished" in gate.spec.baselines}
     found: dict[str, PublishedVersion] = {}
     with _readable(folder):
         for name in _versions(folder):
-            if not left:
+            if not pending:
                 break
             if name == own:
                 continue
@@ -117,15 +119,15 @@ def newest_versions(
                 judged = _read_judged(folder / name)
             except DamagedError as error:
                 if not (is_complete(folder / name) or name in _recorded(folder)):
-                    continue  # it is being taken away
+                    continue  # it is being removed
                 if not _is_damaged_entry(name):
                     _refuse_recent(folder / name, error)
-                # A gate that may have been judged there must not pass.
-                found |= {gate: _damaged(uri, name, left[gate].golden_sha256, error) for gate in left}
+                # These gates must not pass, because the version may have been their baseline.
+                found |= {gate: _damaged(uri, name, pending[gate].golden_sha256, error) for gate in pending}
                 break
             for judged_gate in judged.gates if judged else ():
-                if judged and _is_baseline(judged_gate, left.get(judged_gate.name)):
-                    del left[judged_gate.name]
+                if judged and _is_baseline(judged_gate, pending.get(judged_gate.name)):
+                    del pending[judged_gate.name]
                     found[judged_gate.name] = _published(uri, name, judged, judged_gate)
     return found
 
@@ -137,8 +139,10 @@ def _is_baseline(judged: JudgedGate, gate: GateRequest | None) -> bool:
 
 
 def strictest(found: Iterable[dict[str, PublishedVersion]]) -> dict[str, PublishedVersion]:
-    """What several targets hold, as one: for each gate the version that passed most cases, so that nothing is
-    published below the last version of any target."""
+    """Combine the newest versions of several targets: for each gate, return the one that passed most cases.
+
+    A new version must then be as good as the last version of every target.
+    """
     chosen: dict[str, PublishedVersion] = {}
     for versions in found:
         for gate, version in versions.items():
@@ -146,8 +150,8 @@ def strictest(found: Iterable[dict[str, PublishedVersion]]) -> dict[str, Publish
     return chosen
 
 
-def read_again(known: LastPublished | None, found: dict[str, PublishedVersion]) -> LastPublished | None:
-    """The reading that follows ``known``; ``known`` itself if nothing has changed since."""
+def next_reading(known: LastPublished | None, found: dict[str, PublishedVersion]) -> LastPublished | None:
+    """Return a new reading with the next number, or ``known`` if it already has the versions ``found``."""
     if found == (known.versions if known else {}):
         return known
     return LastPublished(reading=known.reading + 1 if known else 1, versions=found)
@@ -179,7 +183,7 @@ def _damaged(uri: str, name: str, golden_sha256: Sha256, error: DamagedError) ->
 
 
 def _refuse_recent(folder: Path, error: DamagedError) -> None:
-    """Raise :class:`StorageError` if the damaged version changed so recently that it may be being removed."""
+    """Raise :class:`StorageError` if a damaged version changed recently, because it may be being removed."""
     now = datetime.now(UTC)
     times = [path.stat().st_mtime for path in (folder, folder / EVIDENCE) if path.exists()]
     if now - datetime.fromtimestamp(max(times, default=now.timestamp()), UTC) < MAX_REMOVAL:
@@ -202,13 +206,14 @@ def _readable(folder: Path) -> Iterator[None]:
 
 
 def _versions(folder: Path) -> Iterator[str]:
-    """The versions in ``folder`` that are still there, and entries that cannot be read, newest first.
+    """Yield the versions in ``folder`` that still exist, and unreadable entries, newest first.
 
-    An earlier release keeps no history: if it published last, ``latest`` names a version without an entry.
-    Other versions without one come last, by the time of their evidence.
+    Earlier releases kept no history. If one of them published last, ``latest`` names a version without an
+    entry, which comes first. Other versions without an entry come last, by the time of their evidence.
     """
     recorded, latest = _recorded(folder), _latest(folder)
-    is_known = latest in recorded or any(map(_is_damaged_entry, recorded))  # which may name it
+    # An unreadable entry may be that of ``latest``.
+    is_known = latest in recorded or any(map(_is_damaged_entry, recorded))
     if latest is not None and recorded and not is_known and is_complete(folder / latest):
         recorded.insert(0, latest)
     for name in dict.fromkeys(recorded):
@@ -218,9 +223,9 @@ def _versions(folder: Path) -> Iterator[str]:
 
 
 def _read_judged(folder: Path) -> Judged | None:
-    """The evidence of a version; None if it has none. Raises :class:`DamagedError`.
+    """Read the evidence of a version. None if it has none. Raises :class:`DamagedError`.
 
-    The weights are not read: a comparison needs the evidence alone, and its digest shows that it is whole.
+    Weights are not verified, because a comparison needs only the evidence, which has its own digest.
     """
     if not is_complete(folder):
         raise DamagedError("the version is not complete")
@@ -239,7 +244,7 @@ def _read_judged(folder: Path) -> Judged | None:
 
 def _numbers(folder: Path) -> list[int]:
     try:
-        names = os.listdir(folder / HISTORY)  # unlike glob, it raises if they cannot be read
+        names = os.listdir(folder / HISTORY)  # unlike glob, listdir raises if the folder is unreadable
     except FileNotFoundError:
         return []
     return sorted(int(name) for name in names if re.fullmatch("[0-9]{6,}", name))
@@ -250,12 +255,12 @@ def _entry(number: int) -> str:
 
 
 def _is_damaged_entry(name: str) -> bool:
-    """Whether ``name``, which :func:`_recorded` returned, is that of an entry and not of a version."""
+    """Return whether ``name``, from :func:`_recorded`, names an unreadable entry, not a version."""
     return name.startswith(HISTORY)
 
 
 def _recorded(folder: Path) -> list[str]:
-    """The versions that entries name, newest first. An entry that cannot be read stands for its version."""
+    """Return the versions of the entries, newest first. An unreadable entry is listed by its own name."""
     names: list[str] = []
     for number in reversed(_numbers(folder)):
         entry = _entry(number)
@@ -272,13 +277,13 @@ def _recorded(folder: Path) -> list[str]:
 def _latest(folder: Path) -> str | None:
     try:
         target = os.readlink(folder / LATEST)
-    except OSError:  # no link, or a volume that has none
+    except OSError:  # there is no link, or the volume does not support links
         return None
     return target if target == Path(target).name else None
 
 
 def _by_time(folder: Path) -> list[str]:
-    """Complete versions by the time of their evidence, newest first; those that cannot be read before all."""
+    """Return complete versions by the time of their evidence, newest first. Unreadable ones come first."""
     try:
         names = [entry.name for entry in os.scandir(folder) if entry.is_dir(follow_symlinks=False)]
     except FileNotFoundError:

@@ -26,10 +26,10 @@ from tunegate_trainer.checks.rows import SplitRows, UsableRows
 from tunegate_trainer.checks.templates import check_template
 from tunegate_trainer.data.folder import DataFolder
 from tunegate_trainer.data.held_out import (
+    check_disjoint,
     joined,
     learned_prompts,
     prompts_of,
-    prove_apart,
     without_held_out_turns,
 )
 from tunegate_trainer.data.parse import RowT, parse_rows
@@ -278,12 +278,12 @@ def _prove(
     """Show that no prompt and no group is on two sides, nothing that any job held out is learned, nothing
     that an ``earlier`` one learned is held out, and no row got lost."""
     sides = {side: split.side(side) for side in SIDES}
-    prove_apart({side: [row.group for row in rows] for side, rows in sides.items()})
-    prove_apart({side: prompts_of(rows) for side, rows in sides.items()})
+    check_disjoint({side: [row.group for row in rows] for side, rows in sides.items()})
+    check_disjoint({side: prompts_of(rows) for side, rows in sides.items()})
     learned = set(map(text_key, learned_prompts(split.train) + learned_prompts(of_pairs.train)))
     held = _held_out_keys(split, of_pairs)
-    prove_apart({"learned": [*learned, *earlier.trained], "held out": list(held)})
-    prove_apart({"learned": list(learned), "held out": list(earlier.held_out)})
+    check_disjoint({"learned": [*learned, *earlier.trained], "held out": list(held)})
+    check_disjoint({"learned": list(learned), "held out": list(earlier.held_out)})
     if sum(map(len, sides.values())) != kept:
         raise AssertionError("the split lost rows")
     return {"overlapping_prompts": 0, **{k: len(rows) for k, rows in sides.items()}}

@@ -32,7 +32,7 @@ from tunegate_trainer.process.device import choose_device
 from tunegate_trainer.process.epoch import Writer
 from tunegate_trainer.process.errors import TrainerError, UserError, out_of_memory_explained
 from tunegate_trainer.process.files import read_manifest, weights_digest, write_model
-from tunegate_trainer.publish.history import read_again, strictest
+from tunegate_trainer.publish.history import next_reading, strictest
 from tunegate_trainer.publish.targets import open_target
 from tunegate_trainer.publish.targets.target import version_name
 from tunegate_trainer.tokens.chat import load_tokenizer
@@ -149,7 +149,7 @@ def _last_published(context: Context) -> LastPublished | None:
             continue
         own = version_name(request.name, request.uid)
         found.append(target.newest_versions(request.final_gates, own))
-    return read_again(context.report.results.last_published, strictest(found))
+    return next_reading(context.report.results.last_published, strictest(found))
 
 
 def _less_memory(context: Context, stage: str) -> str:

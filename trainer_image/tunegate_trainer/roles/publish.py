@@ -30,7 +30,7 @@ from tunegate_trainer.process.epoch import Writer
 from tunegate_trainer.process.errors import StorageError, UserError
 from tunegate_trainer.process.files import is_complete, read_manifest, refuse_unreadable, verify
 from tunegate_trainer.publish.evidence import is_described, write_evidence
-from tunegate_trainer.publish.history import read_again, strictest
+from tunegate_trainer.publish.history import next_reading, strictest
 from tunegate_trainer.publish.targets import TARGETS, Targets, open_target
 from tunegate_trainer.publish.targets.target import Target, Version, version_name
 
@@ -114,7 +114,7 @@ class _Publication:
             is_done = is_there or target.contains(self._name)
             version = self._version(keep=is_done)
             if not is_done and self._judge_again(target).state is not VerdictState.PASSED:
-                target.take_away(version, self.writer)
+                target.withdraw(version, self.writer)
                 return False
             if self.context.report.results != self.readings:
                 self.writer.check()
@@ -145,7 +145,7 @@ class _Publication:
                 except StorageError:
                     if one is target:
                         raise
-            reading = read_again(self._results.last_published, strictest(found))
+            reading = next_reading(self._results.last_published, strictest(found))
             self._results = self._results.merged(Results(last_published=reading))
         judgement = self._judgement
         if judgement.state is not VerdictState.PASSED:

@@ -111,8 +111,7 @@ def calls_text(
 
 
 def _says(text: str, answer: Message) -> bool:
-    """Return whether a rendered text has the content of an answer, and the names of all functions it
-    calls."""
+    """Return whether a rendered text has the content of an answer, and the names of its tool calls."""
     called = Counter(call.function.name for call in answer.tool_calls or ())
     return answer.content.strip() in text and all(text.count(name) >= n for name, n in called.items())
 
@@ -130,15 +129,13 @@ def _loses_a_call(
 def _turn(
     tokenizer: PreTrainedTokenizerBase, asked: str, prompt: list[Message], answer: Message, tools: Tools
 ) -> tuple[str, str | None]:
-    """Return the text of the whole chat, and the part of it after the prompt ``asked``, see
-    :func:`_after`."""
+    """Return the text of the whole chat, and its part after the prompt ``asked``, see :func:`_after`."""
     whole = apply_template(tokenizer, [*prompt, answer], add_generation_prompt=False, tools=tools)
     return whole, _after(tokenizer, asked, whole, answer)
 
 
 def _after(tokenizer: PreTrainedTokenizerBase, asked: str, whole: str, answer: Message) -> str | None:
-    """Return the part of the ``whole`` chat after the prompt. None if the chat does not start with the
-    prompt."""
+    """Return the part of the ``whole`` chat after the prompt, or None if it does not start with that."""
     if whole.startswith(asked):
         return whole[len(asked) :]
     form = reasoning_of(tokenizer)
@@ -258,8 +255,7 @@ def _can_locate_answers(tokenizer: PreTrainedTokenizerBase) -> bool:
 def _answer_spans(
     tokenizer: PreTrainedTokenizerBase, prompt: list[Message], tools: Tools
 ) -> dict[int, tuple[int, int]]:
-    """Return the span of each earlier answer in the rendered prompt, by turn: its start and its end,
-    exclusive.
+    """Return the span of each earlier answer in the rendered prompt, by turn. The end is exclusive.
 
     Answers that the template changes or drops are missing.
     """

@@ -359,8 +359,7 @@ def _rendered(
 
 
 def _turn(message: Message, formats: _Formats) -> dict[str, Any]:
-    """Return a message as templates expect it: OpenAI's format, but by default with arguments as a
-    mapping."""
+    """Return a message in the format of templates: OpenAI's, but by default with arguments as a mapping."""
     turn = message.model_dump(exclude_none=True)
     if formats.content_parts:
         turn["content"] = [{"type": "text", "text": message.content}]

@@ -76,8 +76,7 @@ def _reasoning(tokenizer: PreTrainedTokenizerBase, template: str) -> Reasoning |
 
 
 def _between_reasoning_and_call(tokenizer: PreTrainedTokenizerBase) -> str:
-    """Return the text from the end of reasoning before a tool call. Empty if the template renders no
-    calls."""
+    """Return the text after reasoning that precedes a tool call. Empty if the template renders no calls."""
     call = ToolCall(id=CALL_ID, function=FunctionCall(name=_ANSWER))
     thought = Message(role="assistant", reasoning_content=_REASONING, tool_calls=[call])
     try:

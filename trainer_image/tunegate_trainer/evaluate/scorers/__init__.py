@@ -1,4 +1,4 @@
-"""Scorers: one file for each family, one line for each scorer in :mod:`.table`."""
+"""Scorers: one module per family, and one line per scorer in :mod:`.table`."""
 
 from tunegate_trainer.evaluate.scorers.scorer import Output, Sample, Score, Scorer
 from tunegate_trainer.evaluate.scorers.table import SCORERS

@@ -1,4 +1,4 @@
-"""The task metric exact_match: an output equals the labelled answer."""
+"""The task metric exact_match: the output equals the labelled answer."""
 
 from tunegate_trainer.evaluate.scorers.scorer import Sample
 from tunegate_trainer.evaluate.scorers.text import equals
@@ -7,6 +7,6 @@ from tunegate_trainer.tokens.rows import Row
 
 
 def exact_match(sample: Sample) -> str | None:
-    """The labelled answer, the reference: its calls of tools where it calls any, else its text."""
+    """Pass if the output equals the labelled answer: its tool calls if it has any, else its text."""
     calls = isinstance(sample.case, Row) and sample.case.tool_calls
     return tool_calls_equal(sample) if calls else equals(sample)

@@ -1,4 +1,4 @@
-"""Expectations on an output that is JSON: it follows a schema, or has a value."""
+"""Expectations on JSON outputs: valid by a schema, or equal to a value."""
 
 import json
 from typing import Any
@@ -10,23 +10,27 @@ from tunegate_trainer.evaluate.scorers.scorer import MAX_EXPLANATION, Sample, qu
 
 
 def json_schema(sample: Sample) -> str | None:
-    """JSON that follows the reference, a JSON schema. A schema that is invalid makes every score an error; so
-    does one that refers to another, because nothing is fetched."""
+    """Pass if the output is JSON that is valid by the reference, a JSON schema.
+
+    A schema that is invalid, or that refers to another schema, makes every score an error.
+    """
     schema: dict[str, Any] = sample.reference
     validator_class = validator_for(schema)
     validator_class.check_schema(schema)
     value, problem = _parsed(sample.output)
     if problem is not None:
         return problem
-    # jsonschema's own registry would open the network, and wait for as long as it takes.
+    # jsonschema's default registry would fetch schemas over the network, without a timeout.
     validator = validator_class(schema, registry=Registry())
     error = next(iter(sorted(validator.iter_errors(value), key=lambda e: str(e.path))), None)
     return None if error is None else f"{error.json_path}: {error.message}"[:MAX_EXPLANATION]
 
 
 def json_equals(sample: Sample) -> str | None:
-    """JSON with the value of the reference, whatever its spacing and the order of keys. ``1`` and ``1.0`` are
-    the same number; ``1`` and ``true`` are not the same value."""
+    """Pass if the output is JSON with the value of the reference. Spacing and the order of keys do not count.
+
+    ``1`` equals ``1.0``, but not ``true``.
+    """
     shown = json.dumps(sample.reference, ensure_ascii=False)
     value, problem = _parsed(sample.output)
     if problem is not None:
@@ -46,7 +50,7 @@ def same_json(left: Any, right: Any) -> bool:
 
 
 def _parsed(text: str) -> tuple[Any, str | None]:
-    """The parsed text, or why it is not JSON."""
+    """Return the parsed value, or the reason why the text is not JSON."""
     try:
         return json.loads(text, parse_constant=_refuse_constant), None
     except ValueError as error:

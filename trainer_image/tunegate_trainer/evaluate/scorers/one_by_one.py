@@ -1,4 +1,4 @@
-"""Scorers that judge each output by itself. What goes wrong with one sample is an error of that one alone."""
+"""Scorers that judge each output separately. An exception makes only its own sample an error."""
 
 import signal
 import threading
@@ -11,18 +11,19 @@ from tunegate_api.judging.verdict import FAIL, PASS
 from tunegate_trainer.evaluate.scorers.scorer import Sample, Score, not_scored
 
 SCORE_SECONDS = 5.0
-"""CPU time that judging one output by one expectation may take: a thousand times what it should. Not by the
-clock, on which a process also waits for others."""
+"""Limit of the CPU time for one output and one expectation, a thousand times the usual. CPU time does not
+depend on other processes."""
 DEEP = 20
-"""Levels of nesting in an output that may be why its scorer recurses too deeply; below, its schema is."""
+"""If a scorer recurses too deeply, an output with this many levels of nesting fails. With fewer levels, the
+schema is the cause, and the sample is an error."""
 
 
 @dataclass(frozen=True)
 class OneByOne:
-    """A scorer that calls a function for each sample, with a limit of time."""
+    """A scorer that calls a function for each sample, with a time limit."""
 
     judge: Callable[[Sample], Score]
-    """May raise: that sample is an error."""
+    """If it raises, the sample is an error."""
     seconds: float = SCORE_SECONDS
     """CPU time for one sample."""
 
@@ -30,7 +31,7 @@ class OneByOne:
         return [self._judged(sample) for sample in samples]
 
     def _judged(self, sample: Sample) -> Score:
-        """An output that is nested too deeply to be judged fails, as that is the output's own fault."""
+        """Judge one sample. An output that is nested too deeply fails, because that is its own fault."""
         try:
             with _limited(self.seconds):
                 return self.judge(sample)
@@ -38,13 +39,13 @@ class OneByOne:
             if _nesting(sample.output) < DEEP:
                 return not_scored(error)
             return Score(FAIL, "is nested too deeply to be judged")
-        except Exception as error:  # noqa: BLE001 - whatever went wrong, this sample was not measured
+        except Exception as error:  # noqa: BLE001 - any exception means that this sample was not scored
             return not_scored(error)
 
 
 def matcher(problem: Callable[[Sample], str | None]) -> OneByOne:
-    """Return a scorer that passes an output where ``problem`` returns None, and otherwise fails it with what
-    ``problem`` returns."""
+    """Return a scorer that passes an output if ``problem`` returns None. Otherwise the output fails, and the
+    returned text is the explanation."""
 
     def judge(sample: Sample) -> Score:
         found = problem(sample)
@@ -54,16 +55,16 @@ def matcher(problem: Callable[[Sample], str | None]) -> OneByOne:
 
 
 def _nesting(text: str) -> int:
-    """How many brackets of JSON are open at most, those in its strings included."""
+    """Return the largest number of open brackets and braces in a text, including those in JSON strings."""
     steps = ({"[": 1, "{": 1, "]": -1, "}": -1}.get(character, 0) for character in text)
     return max(accumulate(steps, initial=0))
 
 
 @contextmanager
 def _limited(seconds: float) -> Iterator[None]:
-    """Raise TimeoutError within this block once it took too long: some patterns take for ever on some texts.
+    """Raise TimeoutError in this block after ``seconds`` of CPU time. Some patterns never end on some texts.
 
-    Where signals come, that is: in the main thread.
+    It works only in the main thread, which receives signals.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

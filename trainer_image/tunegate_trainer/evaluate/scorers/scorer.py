@@ -1,4 +1,4 @@
-"""What all scorers share: samples in, scores out."""
+"""The interface of scorers: they take samples and return scores."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,45 +10,45 @@ from tunegate_api.judging.verdict import ERROR
 from tunegate_trainer.tokens.rows import Row
 
 MAX_EXPLANATION = 1000
-"""Characters of what one scorer explains."""
+"""Most characters of an explanation."""
 _SHOWN = 200
-"""Characters of a text that an explanation quotes."""
+"""Most characters of a text that an explanation quotes."""
 
 
 @dataclass(frozen=True)
 class Output:
-    """What the model answered."""
+    """The answer of a model."""
 
     text: str
     """Without special tokens."""
     truncated: bool
-    """Whether ``max_new_tokens`` came before the end of the turn."""
+    """Whether generation reached ``max_new_tokens`` before the end of the turn."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One output, and what it is judged by."""
+    """One output, and the reference that it is judged by."""
 
     prompt: str
-    """The prompt as the model read it."""
+    """The rendered prompt."""
     output: str
     """The answer, without special tokens."""
     reference: Any
-    """What the output is compared with: a text, a JSON value or a JSON schema."""
+    """A text, a JSON value or a JSON schema."""
     case: GoldenCase | Row
     """The golden case or the held-out row that the prompt comes from."""
 
 
 @dataclass(frozen=True)
 class Score:
-    """How one output was judged."""
+    """The result of judging one output."""
 
     outcome: str
     """One letter, see :mod:`tunegate_api.judging.verdict`."""
     explanation: str = ""
     """Why it did not pass."""
     counts: Counts | None = None
-    """Of a metric of :mod:`tunegate_api.judging.counts`, which has them also where the output failed."""
+    """The counts of a metric of :mod:`tunegate_api.judging.counts`, also if the output failed."""
 
 
 class Scorer(Protocol):

@@ -1,4 +1,4 @@
-"""Every scorer by the name that golden sets and task metrics give it."""
+"""The table of scorers, by the name that golden sets and task metrics use."""
 
 from collections.abc import Mapping
 
@@ -19,4 +19,4 @@ SCORERS: Mapping[str, Scorer] = {
     "tool_calls_equal": matcher(tool_calls_equal),
     "exact_match": matcher(exact_match),
 }
-"""By the type of an expectation in a golden set, or the name of a task metric; ``json_schema`` is both."""
+"""Scorers by type of expectation in a golden set, or by name of a task metric. ``json_schema`` is both."""

@@ -1,4 +1,4 @@
-"""Expectations on the text of an output: equality, presence, absence, a pattern."""
+"""Expectations on the text of an output: equal, contains, does not contain, matches a pattern."""
 
 import re
 
@@ -7,21 +7,21 @@ from tunegate_trainer.evaluate.scorers.scorer import Sample, quoted
 
 
 def equals(sample: Sample) -> str | None:
-    """The reference, white space at both ends apart."""
+    """Pass if the output equals the reference, apart from white space at both ends."""
     value: str = sample.reference
     return None if sample.output.strip() == value.strip() else f"is not {quoted(value)}"
 
 
 def contains(sample: Sample) -> str | None:
-    """The reference is somewhere in the output."""
+    """Pass if the output contains the reference."""
     value: str = sample.reference
     return None if value in sample.output else f"does not contain {quoted(value)}"
 
 
 def not_contains(sample: Sample) -> str | None:
-    """The reference is nowhere in the output.
+    """Pass if the output does not contain the reference.
 
-    An empty output passes only if the case allows it: a model that answers nothing is not a safe one.
+    An empty output passes only if the case allows it, because a model that answers nothing is not safe.
     """
     value: str = sample.reference
     is_in_it = value in sample.output
@@ -31,6 +31,6 @@ def not_contains(sample: Sample) -> str | None:
 
 
 def regex(sample: Sample) -> str | None:
-    """The reference, a pattern of Python, matches somewhere in the output."""
+    """Pass if the reference, a Python regular expression, matches anywhere in the output."""
     value: str = sample.reference
     return None if re.search(value, sample.output.strip()) else f"does not match {quoted(value)}"

@@ -1,4 +1,4 @@
-"""Calls of tools, as the chat template of a model writes them."""
+"""Compare tool calls, as the chat template of a model renders them."""
 
 import json
 import re
@@ -9,8 +9,11 @@ _BESIDE_MARKS = re.compile(r" ?([<>{}\[\]]) ?")
 
 
 def tool_calls_equal(sample: Sample) -> str | None:
-    """The calls of the reference, a text as the chat template writes them. Runs of white space are one space;
-    the order of keys, ids and ``1.0`` for ``1`` do not count where the template writes JSON."""
+    """Pass if the output makes the tool calls of the reference, which is the text that the template renders.
+
+    Runs of white space count as one space. In JSON, the order of keys, the ids of calls, and ``1.0`` instead
+    of ``1`` do not count.
+    """
     expected: str = sample.reference
     if _canonical(sample.output) == _canonical(expected):
         return None
@@ -18,7 +21,7 @@ def tool_calls_equal(sample: Sample) -> str | None:
 
 
 def _canonical(text: str) -> str:
-    """A text with its JSON objects in one form, and no white space beside marks."""
+    """Return a text with normalized JSON objects, and without white space next to brackets."""
     parts, at = [], 0
     decoder = json.JSONDecoder(parse_float=_number)
     while (start := text.find("{", at)) >= 0:
@@ -27,7 +30,7 @@ def _canonical(text: str) -> str:
         except ValueError:
             value, end = "{", start + 1
         if isinstance(value, dict) and {"id", "name"} <= value.keys():
-            value = {key: one for key, one in value.items() if key != "id"}  # each call has another
+            value = {key: one for key, one in value.items() if key != "id"}  # random for each call
         parts += [text[at:start], json.dumps(value, sort_keys=True)]
         at = end
     whole = " ".join("".join([*parts, text[at:]]).split())

@@ -1,7 +1,7 @@
-"""Where models are published, a module for each kind of target. :data:`TARGETS` is the table of them.
+"""Publish targets, one module per kind. :data:`TARGETS` is their table.
 
-To add one, write a module with a :class:`~tunegate_trainer.publish.targets.target.Target`, and add a line for
-its scheme.
+To add one, write a module with a :class:`~tunegate_trainer.publish.targets.target.Target`, and add a line
+with its scheme to the table.
 """
 
 from collections.abc import Callable, Mapping
@@ -17,14 +17,14 @@ TARGETS: Targets = {
     "pvc": FolderTarget.open,
     "file": FolderTarget.open,
 }
-"""Scheme to what opens the target at an address."""
+"""For each scheme, the function that opens the target at an address."""
 
 
 def open_target(root: Path, uri: str, targets: Targets = TARGETS) -> Target:
     """Return the target at ``uri``.
 
-    Raises :class:`UserError` for a URI that cannot be published to, :class:`SourceNotFoundError` for a
-    claim that is not there.
+    Raises :class:`UserError` for a URI that cannot be published to, and :class:`SourceNotFoundError` for a
+    claim that does not exist.
     """
     address = Address("spec.publish", uri)
     if address.scheme not in targets:

@@ -1,4 +1,4 @@
-"""A publish target that is a folder: one sub-folder a version, whole or absent, and ``latest``."""
+"""A publish target that is a folder. It has one sub-folder per complete version, and the link ``latest``."""
 
 import contextlib
 import logging
@@ -17,9 +17,9 @@ from tunegate_trainer.process.files import is_complete, read_manifest, refuse_un
 from tunegate_trainer.publish.history import (
     LATEST,
     append,
-    head,
     is_recorded,
     last_number,
+    newest_recorded,
     newest_versions,
 )
 from tunegate_trainer.publish.targets.target import Version
@@ -27,23 +27,25 @@ from tunegate_trainer.publish.targets.target import Version
 logger = logging.getLogger(__name__)
 
 MAX_LOOKS = 10
-"""How often ``latest`` is moved on while other jobs publish."""
+"""How often the link ``latest`` is checked again after moving it, because other jobs may publish."""
 
 
 @dataclass(frozen=True)
 class FolderTarget:
-    """The folder at ``uri``, on a volume or this machine. :mod:`tunegate_trainer.publish.history` keeps the
-    order of its versions."""
+    """The folder at ``uri``, on a volume or on this machine.
+
+    :mod:`tunegate_trainer.publish.history` records the order of its versions.
+    """
 
     uri: str
     folder: Path
 
     @classmethod
     def open(cls, root: Path, address: Address) -> "FolderTarget":
-        """Return the target at a pvc:// or file:// address. The volume must be there, the folder need not.
+        """Return the target at a pvc:// or file:// address. The volume must exist, the folder need not.
 
         Raises :class:`UserError` for an address that leaves its volume or is not absolute, and
-        :class:`SourceNotFoundError` for a claim that is not there.
+        :class:`SourceNotFoundError` for a claim that does not exist.
         """
         if address.scheme == "file":
             if address.has_parent_part:
@@ -69,8 +71,11 @@ class FolderTarget:
         return newest_versions(self.uri, self.folder, gates, own)
 
     def upload(self, version: Version, writer: Writer) -> None:
-        """Copy ``version``. Copies that earlier processes of the job began are removed: one that still writes
-        its own finds that it is superseded."""
+        """Copy ``version`` to the folder.
+
+        Unfinished copies of earlier processes of the job are removed. A process that still writes such a copy
+        notices that it is superseded.
+        """
         target = self.folder / version.name
         with _writable(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -81,8 +86,8 @@ class FolderTarget:
             else:
                 _copy(version, target, writer)
 
-    def take_away(self, version: Version, writer: Writer) -> None:
-        """Remove the version and copies that were begun. A complete version with another digest stays."""
+    def withdraw(self, version: Version, writer: Writer) -> None:
+        """Remove the version and unfinished copies. A complete version with another digest is kept."""
         target = self.folder / version.name
         with _writable(self.folder):
             _remove_copies(target, writer)
@@ -100,13 +105,13 @@ class FolderTarget:
 
 
 def _point_latest(target: Path, writer: Writer) -> None:
-    """Let ``latest`` beside ``target`` name the version that was published last.
+    """Point the link ``latest``, beside ``target``, to the version that was published last.
 
-    That may be another job's, which does the same at the same time: whoever moves the link looks again.
+    Another job may publish at the same time and move the link too, so the link is checked again afterwards.
     """
     folder, link = target.parent, target.parent / LATEST
     for _ in range(MAX_LOOKS):
-        newest = head(folder)
+        newest = newest_recorded(folder)
         if newest is None or (link.is_symlink() and os.readlink(link) == newest):
             return
         scratch = folder / f".{LATEST}.{target.name}-{writer.epoch:06d}"
@@ -114,7 +119,7 @@ def _point_latest(target: Path, writer: Writer) -> None:
         try:
             scratch.symlink_to(newest)
         except OSError as error:
-            # Volumes backed by an object store have no links. The version itself is published.
+            # Volumes on an object store have no links. The version itself is published.
             logger.warning("cannot create the link %s: %s", LATEST, error)
             return
         scratch.replace(link)
@@ -131,7 +136,7 @@ def _writable(folder: Path) -> Iterator[None]:
 
 
 def _remove_copies(target: Path, writer: Writer) -> None:
-    writer.check()  # the scratch folder of a later pod is not ours to remove
+    writer.check()  # only the current writer may remove scratch folders
     for left in target.parent.glob(f".{target.name}.scratch*"):
         remove(left)
 
@@ -144,7 +149,10 @@ def _refuse_folder(latest: Path) -> None:
 
 
 def _is_published(target: Path, manifest: FileManifest) -> bool:
-    """Whether this artifact already lies there, whole. A damaged or unfinished version does not count."""
+    """Return whether this artifact is already there, complete and undamaged.
+
+    Raises :class:`UserError` if another artifact is published under the same name.
+    """
     if not is_complete(target):
         return False
     problems = verify(target)
@@ -166,7 +174,7 @@ def _copy(version: Version, target: Path, writer: Writer) -> None:
     try:
         _fill(scratch, version)
         writer.check()
-        # A process that was superseded may have published it as it ended.
+        # A superseded process may have published it just before it ended.
         if _is_published(target, version.manifest) and version.is_described(target):
             remove(scratch)
             return
@@ -174,10 +182,10 @@ def _copy(version: Version, target: Path, writer: Writer) -> None:
             logger.warning("replacing %s, which is damaged, incomplete or has other evidence", target.name)
             remove(target)
         scratch.rename(target)
-    except BaseException:  # SIGTERM too: a full volume should not stay full
+    except BaseException:  # also on SIGTERM, so that a full volume does not stay full
         with contextlib.suppress(OSError):
             remove(scratch)
-        writer.check()  # what went wrong may be that a later pod removed the scratch folder
+        writer.check()  # the cause may be that a later pod removed the scratch folder
         raise
 
 

@@ -1,4 +1,4 @@
-"""What a publish target is, and what is published to it."""
+"""The interface of publish targets, and the version that is published to them."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,34 +11,34 @@ from tunegate_trainer.process.epoch import Writer
 
 
 def version_name(job: str, uid: str) -> str:
-    """The name of a job's version at every target: another job with the same name has another one."""
+    """Return the name of a job's version. It differs between jobs of the same name, by the uid."""
     return f"{job}-{uid[:5]}"
 
 
 @dataclass(frozen=True)
 class Version:
-    """What is to be published."""
+    """A version to publish."""
 
     name: str
     artifact: Path
     manifest: FileManifest
-    """Which bytes passed: exactly these are copied, or nothing appears."""
+    """The digests of the files that passed. Exactly these files are published, or nothing."""
     describe: Callable[[Path], None]
-    """Adds evidence and model card to the copy."""
+    """Adds the evidence and the model card to the copy in a folder."""
     is_described: Callable[[Path], bool]
-    """Whether a version that is there already has that evidence, and may stay."""
+    """Returns whether an existing version has the same evidence, so that it can be kept."""
 
 
 class Target(Protocol):
-    """One address that versions are published to, in an order that all its publishers share.
+    """An address that versions are published to, with a numbered history that all its publishers share.
 
-    Every method raises :class:`StorageError` if the target cannot be read or written now. Those that write
+    Every method raises :class:`StorageError` if the target cannot be read or written. Methods that write
     raise :class:`Superseded` if another process became the writer.
     """
 
     @property
     def name(self) -> str:
-        """Names the target in messages."""
+        """The name of the target in messages."""
         ...
 
     def contains(self, version: str) -> bool:
@@ -46,29 +46,31 @@ class Target(Protocol):
         ...
 
     def upload(self, version: Version, writer: Writer) -> None:
-        """Put ``version`` there, whole or not at all. An undamaged version of the same artifact stays.
+        """Upload ``version``, completely or not at all. An undamaged version of the same artifact is kept.
 
         Raises :class:`UserError` if the version's name belongs to another artifact.
         """
         ...
 
     def set_stable(self, version: Version, after: int | None, writer: Writer) -> bool:
-        """Record the uploaded ``version`` as the publication that follows number ``after``, and make it the
-        one that ``latest`` names. None for ``after``: it is recorded already.
+        """Record the uploaded ``version`` as the publication after number ``after``, and update ``latest``.
 
-        Returns False, and records nothing, if another publication has followed ``after``.
+        ``after`` is None if the version is already recorded. Returns False and records nothing if there
+        already is a publication after ``after``.
         """
         ...
 
     def read_stable(self) -> int:
-        """Return the number of the last publication; 0 before the first."""
+        """Return the number of the last publication, or 0 before the first."""
         ...
 
     def newest_versions(self, gates: Sequence[GateRequest], own: str) -> dict[str, PublishedVersion]:
-        """Return, by gate, the newest version with evidence of that gate and its golden set, without
-        ``own``."""
+        """Return, by gate, the newest version with evidence of that gate and its golden set.
+
+        ``own``, the job's own version, is ignored.
+        """
         ...
 
-    def take_away(self, version: Version, writer: Writer) -> None:
-        """Remove what was uploaded of ``version`` and is not recorded."""
+    def withdraw(self, version: Version, writer: Writer) -> None:
+        """Remove the uploaded files of ``version``, which is not recorded."""
         ...
