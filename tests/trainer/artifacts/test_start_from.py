@@ -1,4 +1,4 @@
-"""The model of another job: whole ones are taken as they are, adapters become one model with their base."""
+"""``model.startFrom``: a whole model of another job is copied, an adapter is merged into its base."""
 
 import shutil
 
@@ -21,7 +21,7 @@ from tunegate_trainer.roles import train as train_role
 
 @pytest.fixture
 def earlier(make_root):
-    """Makes a job that trained and was judged: its root, and what the operator knows of its model."""
+    """Make a job that trained and was judged. Return its root and the start request for a later job."""
 
     def make(*, whole: bool = False, arguments=None, **parameters) -> tuple[TrainerRoot, StartRequest]:
         root = make_root(checkpoint_steps=(2,), parameters=parameters)
@@ -52,7 +52,7 @@ def earlier(make_root):
 
 @pytest.fixture
 def resolve(tmp_path):
-    """Resolves in a root of its own, with the earlier job's workspace as the claim."""
+    """Resolve the start in another root, with the earlier job's workspace as the claim."""
 
     def run(root: TrainerRoot, start: StartRequest) -> tuple[ModelPlan, dict[str, torch.Tensor]]:
         later = tmp_path / "later"
@@ -68,7 +68,7 @@ def resolve(tmp_path):
     return run
 
 
-def test_a_whole_model_is_taken_as_it_is(earlier, resolve):
+def test_whole_model_of_an_earlier_job_is_copied_unchanged(earlier, resolve):
     root, start = earlier(**ALL_WEIGHTS)
     plan, found = resolve(root, start)
     artifact = load_file(root.workspace / root.paths.model / "model.safetensors")
@@ -80,7 +80,7 @@ def test_a_whole_model_is_taken_as_it_is(earlier, resolve):
 
 
 @pytest.mark.parametrize("quantization", [None, "NF4"])
-def test_an_adapter_is_merged_as_the_gate_would_have_judged_it(earlier, resolve, tmp_path, quantization):
+def test_adapter_is_merged_into_its_base_as_for_the_gate(earlier, resolve, tmp_path, quantization):
     root, start = earlier(quantization=quantization)
     plan, found = resolve(root, start)
     base = root.workspace / Workspace.base_model(start.base_digest)
@@ -92,53 +92,55 @@ def test_an_adapter_is_merged_as_the_gate_would_have_judged_it(earlier, resolve,
         found["model.layers.0.self_attn.q_proj.weight"],
         load_file(base / "model.safetensors")["model.layers.0.self_attn.q_proj.weight"],
     )
-    assert plan.is_merged, "nobody else has it, so an adapter beside it is of no use to anybody"
+    assert plan.is_merged, (
+        "an adapter of this model could not be published, because nobody else has the model"
+    )
     assert plan.parameters == sum(
         p.numel() for p in load_base(merged, "float32", torch.device("cpu")).parameters()
     )
 
 
 @pytest.mark.parametrize("whole", [True, False])
-def test_chat_template_is_that_of_the_earlier_job_with_its_arguments(earlier, resolve, tmp_path, whole):
+def test_chat_template_keeps_the_arguments_of_the_earlier_job(earlier, resolve, tmp_path, whole):
     root, start = earlier(whole=whole, arguments={"enable_thinking": False})
     plan, _ = resolve(root, start)
     template = tmp_path / "later" / "workspace" / Workspace.base_model(plan.digest) / "chat_template.jinja"
     assert "{%- set enable_thinking = false %}" in template.read_text()
 
 
-def test_the_same_start_is_not_merged_twice(earlier, resolve, tmp_path):
+def test_merged_model_is_reused_for_the_same_start(earlier, resolve, tmp_path):
     root, start = earlier()
     first, _ = resolve(root, start)
     done = tmp_path / "later" / "workspace" / Workspace.base_model(first.digest) / "DONE"
-    made = done.stat().st_ino
+    inode = done.stat().st_ino
     again, _ = resolve(root, start)
-    assert (again, done.stat().st_ino) == (first, made)
+    assert (again, done.stat().st_ino) == (first, inode)
 
 
-def test_a_model_that_is_gone_is_said_with_its_place(earlier, resolve):
+def test_missing_model_is_reported_with_its_address(earlier, resolve):
     root, start = earlier()
     shutil.rmtree(root.workspace / root.paths.model)
     with pytest.raises(SourceNotFoundError, match=r"FineTuneJob orders is not at pvc://tuning/\S+/model"):
         resolve(root, start)
 
 
-def test_a_damaged_model_is_not_started_from(earlier, resolve):
+def test_damaged_model_is_refused_as_start(earlier, resolve):
     root, start = earlier()
     (root.workspace / root.paths.model / "adapter_config.json").write_text("{}")
     with pytest.raises(StorageError, match=r"damaged: adapter_config\.json does not have its digest"):
         resolve(root, start)
 
 
-def test_another_model_than_the_one_that_passed_is_not_started_from(earlier, resolve):
+def test_model_with_another_digest_than_the_judged_one_is_refused(earlier, resolve):
     root, start = earlier()
     artifact = root.workspace / root.paths.model
     (artifact / "adapter_config.json").write_text("{}")
-    seal(artifact, read_manifest(artifact).digest)  # whoever forges files can forge that, too
+    seal(artifact, read_manifest(artifact).digest)  # an attacker can forge the manifest too
     with pytest.raises(BadDataError, match=f"the one that passed its gates has {start.digest}"):
         resolve(root, start)
 
 
-def test_an_adapter_without_its_base_says_what_brings_it_back(earlier, resolve):
+def test_missing_base_of_an_adapter_is_reported_with_a_remedy(earlier, resolve):
     root, start = earlier()
     shutil.rmtree(root.workspace / Workspace.base_model(start.base_digest))
     with pytest.raises(StorageError, match="cannot be used: it does not exist") as failed:

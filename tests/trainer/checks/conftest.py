@@ -1,4 +1,4 @@
-"""Data without any fault, as every check reads it, for tests that put one fault into it."""
+"""Valid data in the form that checks read, for tests that add one fault."""
 
 import json
 from collections.abc import Callable
@@ -19,13 +19,13 @@ from tunegate_trainer.tokens.chat import load_tokenizer
 from tunegate_trainer.tokens.rows import Pair, Row
 
 MINIMUM = 200
-"""Training rows that the goal of these jobs needs."""
+"""The minimum of training rows for the goal of these jobs."""
 LIMIT = Limit(128, "sft")
 
 
 @dataclass(frozen=True)
 class SoundData:
-    """What the checks of each list read."""
+    """Valid data for the checks of each field of CHECKS."""
 
     context: CheckContext
     source: SourceRows[Row]
@@ -42,7 +42,7 @@ class SoundData:
         return self.split.pairs
 
     def source_of(self, *lines: str) -> SourceRows[Row]:
-        """The source whose file has these lines."""
+        """Return the source of a file with these lines."""
         parsed = parse_rows("\n".join(lines), Columns(), None)
         return SourceRows("data.train", parsed, self.context.tokenizer, LIMIT)
 

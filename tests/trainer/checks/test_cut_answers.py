@@ -1,4 +1,4 @@
-"""Gates whose outputs are shorter than training answers are warned of."""
+"""The check cut_answers warns of gates whose ``maxNewTokens`` is shorter than training answers."""
 
 from dataclasses import replace
 
@@ -13,7 +13,7 @@ from tunegate_trainer.tokens.rows import Row
 
 
 @pytest.mark.parametrize(("most", "longer"), [(3, 4), (4, 0)])
-def test_gate_that_would_cut_answers_as_trained_is_warned_of(make_root, sound, most, longer):
+def test_gate_that_truncates_answers_of_training_length_gives_a_warning(make_root, sound, most, longer):
     gates = {
         "short": gate_spec(generation={"maxNewTokens": most}),
         "long": gate_spec(generation={"maxNewTokens": 99}),
@@ -28,7 +28,7 @@ def test_gate_that_would_cut_answers_as_trained_is_warned_of(make_root, sound, m
     ] * bool(longer)
 
 
-def test_answer_is_counted_with_the_end_of_its_turn(tiny_model):
+def test_answer_tokens_include_the_end_of_the_turn(tiny_model):
     tokenizer = load_tokenizer(tiny_model)
     turns = [Message(role=role, content="yes") for role in ("user", "assistant", "user")]
     (example,) = examples_of(tokenizer, Row(id="r", prompt=turns, completion="yes"))

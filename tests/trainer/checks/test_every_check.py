@@ -1,4 +1,4 @@
-"""What holds for every data check of the table, and for one that is added to it."""
+"""Conformance tests for every data check in the table, and for a check that is added to it."""
 
 import json
 import pkgutil
@@ -33,23 +33,23 @@ from tunegate_trainer.roles.data import prepare
 
 TABLE = [(field.name, check) for field in fields(CHECKS) for check in getattr(CHECKS, field.name)]
 OTHER_MODULES = {"finding", "rows", "templates"}
-"""Modules beside the checks: what they are, what they read, and the template that all of them need."""
+"""Modules of the package that are not checks in the table."""
 
-WITHOUT_EARLIER_THOUGHTS = (
+CHANGES_EARLIER_ANSWERS = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n"
     "{% if m.role == 'assistant' and not loop.last %}...{% else %}{{ m.content }}{% endif %}<|im_end|>\n"
     "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 
 
-def asked(context: CheckContext, **case: object) -> CheckContext:
-    """The context with a golden set of one case."""
+def with_case(context: CheckContext, **case: object) -> CheckContext:
+    """Return the context with a golden set of one case."""
     line = json.dumps({"id": "a", "expect": [{"type": "equals", "value": "yes"}], **case})
     return replace(context, golden={"orders": parse_golden(line)})
 
 
-def requested(context: CheckContext, **spec: object) -> CheckContext:
-    """The context of a job with another spec."""
+def with_spec(context: CheckContext, **spec: object) -> CheckContext:
+    """Return the context of a job with these changes of its spec."""
     changed = context.request.spec.model_copy(update=spec)
     return replace(context, request=context.request.model_copy(update={"spec": changed}))
 
@@ -67,7 +67,7 @@ def longer_than_a_stage_takes(sound):
 
 
 def golden_prompt(sound):
-    return sound.usable, asked(sound.context, prompt="order 1")
+    return sound.usable, with_case(sound.context, prompt="order 1")
 
 
 def joined_groups(sound):
@@ -108,7 +108,7 @@ def more_held_out_than_is_evaluated(sound):
     data = sound.context.request.spec.data
     held_out = data.held_out.model_copy(update={"fraction": "0.9"})
     rows = replace(sound.split.rows, train=sound.split.rows.train * 12)
-    context = requested(sound.context, data=data.model_copy(update={"held_out": held_out}))
+    context = with_spec(sound.context, data=data.model_copy(update={"held_out": held_out}))
     return replace(sound.split, rows=rows), context
 
 
@@ -120,7 +120,7 @@ def one_training_row(sound):
 
 def golden_system_turn(sound):
     turns = [{"role": "system", "content": "be brief"}, {"role": "user", "content": "order"}]
-    return sound.split, asked(sound.context, messages=turns)
+    return sound.split, with_case(sound.context, messages=turns)
 
 
 def short_outputs(sound):
@@ -134,7 +134,7 @@ def short_outputs(sound):
 def template_that_changes_answers(sound):
     turns = [{"role": ("user", "assistant")[i % 2], "content": f"{i}"} for i in range(4)]
     tokenizer = make_tokenizer()
-    tokenizer.chat_template = WITHOUT_EARLIER_THOUGHTS
+    tokenizer.chat_template = CHANGES_EARLIER_ANSWERS
     rows = replace(sound.split.rows, train=sound.rows_of({"messages": turns}))
     return replace(sound.split, rows=rows), replace(sound.context, tokenizer=tokenizer)
 
@@ -162,7 +162,7 @@ FAULTS: dict[str, Callable[[Any], tuple[Any, CheckContext]]] = {
     "system_turns": golden_system_turn,
     "trained_prompts": golden_prompt_of_an_earlier_job,
 }
-"""Check to data with the fault that it finds."""
+"""For each check, a function that returns data with the fault that it finds."""
 
 every_check = pytest.mark.parametrize(("reads", "check"), TABLE, ids=[check.NAME for _, check in TABLE])
 
@@ -195,7 +195,7 @@ def test_check_finds_its_fault_and_describes_it(sound, reads, check):
 
 @dataclass(frozen=True)
 class NoMugs:
-    """A check that is added in these tests."""
+    """A check that these tests add."""
 
     severity: Severity = Severity.WARNING
     NAME: str = "no_mugs"

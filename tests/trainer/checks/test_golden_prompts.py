@@ -1,4 +1,4 @@
-"""Golden prompts in training data: found before training, named by case and line."""
+"""The check golden_prompts refuses golden prompts in training data, and names the case and the line."""
 
 import json
 import shutil
@@ -20,8 +20,8 @@ def orders(first: int, count: int = 100) -> list[dict[str, object]]:
     return [{"prompt": f"order {i} mugs", "completion": f"mugs: {i}"} for i in range(first, first + count)]
 
 
-def case(name: str, **asked: object) -> dict[str, object]:
-    return {"id": name, **asked, "expect": [{"type": "contains", "value": "mug"}]}
+def case(name: str, **prompt: object) -> dict[str, object]:
+    return {"id": name, **prompt, "expect": [{"type": "contains", "value": "mug"}]}
 
 
 def turn(role: str, content: str) -> dict[str, str]:
@@ -30,7 +30,7 @@ def turn(role: str, content: str) -> dict[str, str]:
 
 @pytest.fixture
 def run_data(tmp_path, tiny_model, monkeypatch):
-    """Runs the data role on rows, pairs and gates. Returns its exit code and the root."""
+    """Run the data role on rows, pairs and gates. Return its exit code and the root."""
 
     def run(
         rows: list[dict[str, object]],
@@ -83,7 +83,7 @@ def test_golden_prompt_in_training_rows_is_refused_by_id_and_line(run_data):
 
 
 @pytest.mark.parametrize("asked", ["  ORDER 7\n mugs", "order \uff17 mugs", "order 7\u00a0mugs"])
-def test_case_white_space_and_unicode_forms_do_not_hide_a_golden_prompt(run_data, asked):
+def test_golden_prompt_is_found_despite_case_white_space_and_unicode_forms(run_data, asked):
     code, _ = run_data(orders(0), gates={"orders": [case("seven", prompt=asked)]})
     assert code == ExitCode.BAD_DATA
 
@@ -125,7 +125,7 @@ def test_shared_instruction_with_another_input_is_accepted(run_data):
     assert code == ExitCode.OK
 
 
-def test_message_names_ten_rows_and_the_report_all_of_them(run_data):
+def test_message_names_ten_golden_prompts_and_the_report_names_all(run_data):
     cases = [case(f"case-{i}", prompt=f"order {i} mugs") for i in range(12)]
     _, root = run_data(orders(0), gates={"orders": cases})
     assert failure(root).startswith(

@@ -1,4 +1,4 @@
-"""JSON schemas that outputs are judged by refer to nothing outside themselves."""
+"""The check schemas refuses JSON schemas with references outside themselves."""
 
 import json
 from collections.abc import Callable
@@ -16,7 +16,7 @@ DRAFT_7 = "http://json-schema.org/draft-07/schema#"
 
 @pytest.fixture
 def check(make_root, tiny_model) -> Callable[[dict[str, object]], list[Finding]]:
-    """Checks the schema of a golden case."""
+    """Run the check on the schema of a golden case."""
 
     def run(schema: dict[str, object]) -> list[Finding]:
         case = {"id": "a", "prompt": "b", "expect": [{"type": "json_schema", "schema": schema}]}
@@ -57,7 +57,7 @@ def test_schema_that_refers_to_its_own_parts_is_accepted(check, schema):
         ({"$dynamicRef": "#node"}, "#node"),
     ],
 )
-def test_reference_that_leads_nowhere_is_named(check, schema, reference):
+def test_unresolvable_reference_in_a_schema_is_named(check, schema, reference):
     (finding,) = check(schema)
     assert finding.message == (
         f"EvalGate orders, case a: the reference {reference} cannot be resolved; "

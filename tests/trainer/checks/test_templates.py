@@ -1,4 +1,5 @@
-"""Chat templates in the manner of the common families: each is learned turn by turn, or says why not."""
+"""Chat templates of the common model families: which answers are trained on, and which templates are
+refused."""
 
 import json
 import shutil
@@ -25,13 +26,13 @@ GENERATION = "{% if add_generation_prompt %}"
 
 @dataclass(frozen=True)
 class Family:
-    """How a family writes turns, in a template of our own that does what matters here."""
+    """A model family, with a template of our own that renders turns like the family's."""
 
     template: str
     tokens: tuple[str, ...]
     eos: str
     end: str
-    """What ends an answer."""
+    """The token that ends an answer."""
 
 
 FAMILIES = {
@@ -42,7 +43,7 @@ FAMILIES = {
         "<|im_end|>",
         "<|im_end|>",
     ),
-    # Qwen2.5: a system turn of its own where none is given.
+    # Qwen2.5: a default system turn.
     "default system turn": Family(
         "{% if messages[0].role != 'system' %}<|im_start|>system\nbe helpful<|im_end|>\n{% endif %}"
         "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
@@ -51,8 +52,8 @@ FAMILIES = {
         "<|endoftext|>",
         "<|im_end|>",
     ),
-    # Qwen3: answers behind the last question get thoughts, if only empty ones; earlier ones lose theirs.
-    "thoughts": Family(
+    # Qwen3: answers after the last question have reasoning, which may be empty. Earlier ones lose theirs.
+    "reasoning": Family(
         "{% set ns = namespace(last=-1) %}{% for m in messages %}"
         "{% if m.role == 'user' %}{% set ns.last = loop.index0 %}{% endif %}{% endfor %}"
         "{% for m in messages %}<|im_start|>{{ m.role }}\n"
@@ -64,7 +65,7 @@ FAMILIES = {
         "<|im_end|>",
         "<|im_end|>",
     ),
-    # Llama 3: a first token, headers, and contents without white space at their ends.
+    # Llama 3: a BOS token, headers, and contents that are trimmed.
     "headers": Family(
         "{{ bos_token }}{% for m in messages %}<|start_header_id|>{{ m.role }}<|end_header_id|>\n\n"
         "{{ m.content | trim }}<|eot_id|>{% endfor %}"
@@ -73,7 +74,7 @@ FAMILIES = {
         "<|end_of_text|>",
         "<|eot_id|>",
     ),
-    # Gemma: the assistant is the model, and there is no system turn.
+    # Gemma: the assistant is called model, and there is no system turn.
     "model turns": Family(
         "{% if messages[0].role == 'system' %}{{ raise_exception('no system turn') }}{% endif %}"
         "{% for m in messages %}<start_of_turn>{{ 'model' if m.role == 'assistant' else m.role }}\n"
@@ -83,7 +84,7 @@ FAMILIES = {
         "<eos>",
         "<end_of_turn>",
     ),
-    # Mistral: brackets, a space before each answer, and the system's words in the last question.
+    # Mistral: brackets, a space before each answer, and the system message in the last question.
     "brackets": Family(
         "{% set system = messages[0].content if messages[0].role == 'system' else '' %}"
         "{% for m in messages %}{% if m.role == 'user' %}[INST] "
@@ -93,7 +94,7 @@ FAMILIES = {
         "</s>",
         "</s>",
     ),
-    # Llama 2: the same with white space on both sides of an answer, and markers that are no tokens.
+    # Llama 2: the same with spaces around an answer, and with markers that are not tokens.
     "spaces": Family(
         "{% for m in messages %}{% if m.role == 'user' %}[INST] {{ m.content }} [/INST]"
         "{% elif m.role == 'assistant' %} {{ m.content | trim }} </s>{% endif %}{% endfor %}",
@@ -128,15 +129,15 @@ def chat(*contents: str, system: str = "") -> Row:
 
 
 def learned(tokenizer: PreTrainedTokenizerBase, row: Row) -> list[str]:
-    """The answers that carry loss, without white space around them and with what ends them."""
+    """Return the answers that carry loss, with their end tokens and without white space around them."""
     (example,) = tokenize_rows(tokenizer, [row], 512)
     ids = [i for i, label in zip(example["input_ids"], example["labels"], strict=True) if label != IGNORED]
     end = end_of_turn(tokenizer)
     return [part.strip() + end for part in tokenizer.decode(ids).split(end)[:-1]]
 
 
-@pytest.mark.parametrize("name", sorted(FAMILIES.keys() - {"thoughts"}))
-def test_every_answer_of_a_chat_is_learned_with_its_end(name):
+@pytest.mark.parametrize("name", sorted(FAMILIES.keys() - {"reasoning"}))
+def test_every_answer_of_a_chat_is_trained_on_with_its_end_token(name):
     family = FAMILIES[name]
     tokenizer = tokenizer_of(family)
     row = chat("mug to Oslo", "yes 2", "and a lamp", "no", "thanks", "please")
@@ -145,8 +146,8 @@ def test_every_answer_of_a_chat_is_learned_with_its_end(name):
     assert learned(tokenizer, row) == [f"{text}{family.end}" for text in ("yes 2", "no", "please")]
 
 
-def test_answers_whose_empty_thought_is_dropped_later_are_not_learned():
-    tokenizer = tokenizer_of(FAMILIES["thoughts"])
+def test_earlier_answers_without_their_empty_reasoning_are_not_trained_on():
+    tokenizer = tokenizer_of(FAMILIES["reasoning"])
     row = chat("mug to Oslo", "yes 2", "and a lamp", "no")
     assert is_rewritten(tokenizer, row.prompt)
     assert learned(tokenizer, row) == ["<think>\n\n</think>\n\nno<|im_end|>"]
@@ -164,8 +165,9 @@ def test_answers_whose_empty_thought_is_dropped_later_are_not_learned():
         ("qwen3_instruct_2507", "<|im_end|>"),
     ],
 )
-def test_of_a_models_own_template_the_mask_is_that_of_the_one_that_trl_marked(name, end):
-    """TRL ships both. Its marks include line ends behind a turn, which no model is asked to write."""
+def test_loss_mask_of_a_template_equals_that_of_trls_training_template(name, end):
+    """TRL ships both templates. Its mask also has the line ends after turns, which no model has to
+    generate."""
     templates = Path(trl.__file__).parent / "chat_templates"
     tokenizer = make_tokenizer()
     tokenizer.add_special_tokens({"additional_special_tokens": [end]})
@@ -188,45 +190,45 @@ def test_of_a_models_own_template_the_mask_is_that_of_the_one_that_trl_marked(na
 
 
 @pytest.mark.parametrize("name", ["headers", "model turns", "spaces"])
-def test_white_space_that_a_template_takes_away_is_no_other_answer(name):
+def test_answer_trimmed_by_the_template_does_not_count_as_rewritten(name):
     tokenizer = tokenizer_of(FAMILIES[name])
     assert not is_rewritten(tokenizer, chat("mug", "\nyes\n", "lamp", "no").prompt)
 
 
-def test_thoughts_that_a_template_drops_are_not_learned_where_they_are_missing():
-    tokenizer = tokenizer_of(FAMILIES["thoughts"])
+def test_earlier_answers_without_their_reasoning_are_not_trained_on():
+    tokenizer = tokenizer_of(FAMILIES["reasoning"])
     row = chat("mug", "<think>2</think>yes", "lamp", "<think>3</think>no")
     assert is_rewritten(tokenizer, row.prompt)
     assert learned(tokenizer, row) == ["<think>\n\n</think>\n\nno<|im_end|>"]
 
 
-def test_an_answer_whose_question_the_template_words_anew_is_not_learned():
-    """Asked then, the system's words stood in the first question; now they stand in the last."""
+def test_answer_whose_question_the_template_changes_later_is_not_trained_on():
+    """The template puts the system message into the last question, which was then the first one."""
     tokenizer = tokenizer_of(FAMILIES["brackets"])
     row = chat("mug", "yes", "lamp", "no", system="be brief")
     assert is_rewritten(tokenizer, row.prompt)
     assert learned(tokenizer, row) == ["no</s>"]
 
 
-def test_a_turn_that_the_template_refuses_is_said_in_its_words():
+def test_error_of_the_template_is_repeated_in_the_message():
     with pytest.raises(UserError, match="the model's chat template refuses a chat: no system turn"):
         learned(tokenizer_of(FAMILIES["model turns"]), chat("mug", "yes", system="be brief"))
 
 
-def test_a_template_of_another_model_is_noticed():
+def test_template_with_an_unknown_end_token_raises_an_error():
     tokenizer = make_tokenizer()
     tokenizer.chat_template = FAMILIES["headers"].template
     with pytest.raises(UserError, match=r"ends an answer with <\|eot_id\|>, which is not a token of"):
         end_of_turn(tokenizer)
 
 
-@pytest.mark.parametrize(("others", "said"), [({}, ""), ({"default": "ChatML"}, "ChatML")])
-def test_of_several_templates_the_default_one_is_used(tmp_path, others, said):
+@pytest.mark.parametrize(("others", "default"), [({}, ""), ({"default": "ChatML"}, "ChatML")])
+def test_default_template_is_used_if_there_are_several(tmp_path, others, default):
     tokenizer = make_tokenizer()
     own = FAMILIES["ChatML"].template
     tokenizer.chat_template = {"tool_use": "{{ messages }}"} | dict.fromkeys(others, own)
     tokenizer.save_pretrained(tmp_path)
-    if said:
+    if default:
         assert load_tokenizer(tmp_path).chat_template == own
     else:
         with pytest.raises(UserError, match="has the chat templates tool_use, but none called default"):
@@ -238,8 +240,7 @@ SYSTEM = {"role": "system", "content": "be brief"}
 
 @pytest.fixture
 def prepare(tmp_path, tiny_model, monkeypatch):
-    """Runs the data role on chats that may have a system turn, and a gate whose cases may; with what it
-    said."""
+    """Run the data role on rows and golden cases with or without a system turn. Return its termination."""
 
     def run(rows: list[bool], cases: list[bool], template: str | None = None) -> Termination:
         model = shutil.copytree(tiny_model, tmp_path / "model")
@@ -286,7 +287,7 @@ def prepare(tmp_path, tiny_model, monkeypatch):
     ("rows", "cases", "whose"),
     [([False], [True, True], "its cases have"), ([True], [False, False], "training rows have")],
 )
-def test_a_gate_that_asks_in_a_form_that_is_never_trained_is_refused(prepare, rows, cases, whose):
+def test_gate_is_refused_if_only_its_cases_or_only_rows_have_system_turns(prepare, rows, cases, whose):
     ended = prepare(rows, cases)
     assert ended.exit_code == ExitCode.BAD_DATA
     message = ended.failure.message
@@ -301,11 +302,11 @@ def test_a_gate_that_asks_in_a_form_that_is_never_trained_is_refused(prepare, ro
 
 
 @pytest.mark.parametrize(("rows", "cases"), [([False], [False, True]), ([True, False], [False])])
-def test_a_gate_that_asks_in_both_forms_or_in_one_of_two_is_meant_so(prepare, rows, cases):
+def test_gate_is_accepted_if_rows_or_cases_mix_both_system_turn_forms(prepare, rows, cases):
     assert prepare(rows, cases).exit_code == ExitCode.OK
 
 
-def test_a_template_of_another_model_is_refused_before_training(prepare):
+def test_template_of_another_model_fails_the_data_role(prepare):
     ended = prepare([False], [False], FAMILIES["headers"].template)
     assert ended.exit_code == ExitCode.USER_ERROR
     assert ended.failure.message.startswith("model.uri: the chat template ends an answer with <|eot_id|>")

@@ -1,4 +1,5 @@
-"""Preference data: pairs are read, each bad one is named, and no held-out prompt is trained on."""
+"""Preference data: parsing pairs, reporting bad ones, and splitting them so that no held-out prompt is
+trained on."""
 
 import json
 import os
@@ -34,7 +35,7 @@ def turn(role: str, content: str = "text") -> dict[str, str]:
 # Rows
 
 
-def test_a_pair_is_a_prompt_and_two_answers():
+def test_pair_has_a_prompt_and_two_answers():
     (found,) = parse_pairs(lines(PAIR), Columns(), None).rows
     assert [(m.role, m.content) for m in found.row.prompt] == [("user", "two mugs")]
     assert (found.row.chosen, found.row.rejected) == ("mugs: 2", "Sure! Two mugs.")
@@ -52,13 +53,13 @@ def test_prompt_and_answers_may_be_turns_of_a_chat():
     assert (found.row.chosen, found.row.rejected) == ("mugs: 2", "Sure!")
 
 
-def test_fields_of_other_names_are_mapped():
+def test_columns_map_the_fields_of_pairs():
     columns = Columns(prompt="q", chosen="better", rejected="worse", id="n")
     (found,) = parse_pairs(lines({"q": "a", "better": "b", "worse": "c", "n": 7}), columns, None).rows
     assert (found.row.chosen, found.row.rejected, found.row.id) == ("b", "c", "7")
 
 
-def test_repetitions_are_left_out_and_another_rejected_answer_is_none():
+def test_pair_with_another_rejected_answer_is_not_a_duplicate():
     parsed = parse_pairs(lines(PAIR, PAIR, PAIR | {"rejected": "No."}), Columns(), None)
     assert [found.line for found in parsed.rows] == [1, 3]
     assert [problem.reason for problem in parsed.duplicates] == ["repeats line 1"]
@@ -81,7 +82,7 @@ def test_repetitions_are_left_out_and_another_rejected_answer_is_none():
         ("{", "not JSON"),
     ],
 )
-def test_a_bad_pair_is_named_by_its_line(row, reason):
+def test_bad_preference_pair_is_reported_with_its_line(row, reason):
     parsed = parse_pairs(lines(PAIR, row), Columns(), None)
     assert [(problem.line, reason in problem.reason) for problem in parsed.bad] == [(2, True)]
 
@@ -103,7 +104,7 @@ fractions = st.fractions(min_value=Fraction(1, 20), max_value=Fraction(1, 2))
 
 
 @given(items, places, fractions)
-def test_a_pair_is_where_its_prompt_is_and_every_prompt_on_one_side(pairs, held, fraction):
+def test_pairs_get_the_placed_side_of_their_group(pairs, held, fraction):
     split = split_rows(pairs, fraction, held)
     assert sorted(pair.name for side in SIDES for pair in split.side(side)) == [p.name for p in pairs]
     where = {pair.group: side for side in SIDES for pair in split.side(side)}
@@ -112,7 +113,7 @@ def test_a_pair_is_where_its_prompt_is_and_every_prompt_on_one_side(pairs, held,
         assert all(held.get(pair.group, side) == side for pair in split.side(side))
 
 
-def test_held_out_prompts_count_towards_the_share_of_pairs():
+def test_placed_pairs_count_toward_the_held_out_share():
     pairs = [Item(i, f"prompt-{i}") for i in range(100)]
     held = {f"prompt-{i}": "dev" for i in range(20)}
     assert {pair.group for pair in split_rows(pairs, Fraction(1, 5), held).dev} == held.keys(), (
@@ -127,7 +128,7 @@ def test_held_out_prompts_count_towards_the_share_of_pairs():
 
 @pytest.fixture
 def make_job(tmp_path, tiny_model, monkeypatch):
-    """A root before its data role ran, with forty rows, whose pairs are ``text``."""
+    """Make a root for the data role, with forty rows, and with the pairs in ``text``."""
 
     plain = lines(*({"prompt": f"order {i} mugs", "completion": f"mugs: {i}"} for i in range(40)))
 
@@ -195,10 +196,10 @@ def failure(root: TrainerRoot) -> str:
     [("CPU", "0", True), ("CPU", "0.1", False), ("GPU", "0", False)],
     ids=["CPU", "dropout", "GPU"],
 )
-def test_the_largest_pass_holds_the_prompt_of_a_pair_once_on_a_cpu(make_job, accelerator, dropout, shared):
-    asked = [{"prompt": "order mugs " * n, "chosen": "mugs", "rejected": "no mugs"} for n in range(10, 50)]
+def test_largest_pass_counts_the_prompt_of_a_pair_once_on_cpu(make_job, accelerator, dropout, shared):
+    long = [{"prompt": "order mugs " * n, "chosen": "mugs", "rejected": "no mugs"} for n in range(10, 50)]
     dpo = {"name": "dpo", "method": "DPO", "adapter": {"type": "LoRA", "dropout": dropout}}
-    root = make_job(lines(*asked), stages=[dpo], resources={"accelerator": accelerator})
+    root = make_job(lines(*long), stages=[dpo], resources={"accelerator": accelerator})
     assert run(root) == ExitCode.OK
     largest = plan_of(root).stages[0].largest_pass
     assert largest.longest > 80
@@ -206,7 +207,7 @@ def test_the_largest_pass_holds_the_prompt_of_a_pair_once_on_a_cpu(make_job, acc
     assert (largest.keys > largest.tokens) is shared
 
 
-def test_pairs_are_split_pinned_and_planned(make_job):
+def test_plan_pins_the_split_of_pairs(make_job):
     root = make_job(pairs(60))
     assert run(root) == ExitCode.OK
     plan = plan_of(root)
@@ -234,7 +235,7 @@ def test_pairs_are_split_pinned_and_planned(make_job):
     assert dpo.total_steps == 4, "49 pairs once, in batches of 16"
 
 
-def test_a_second_run_finds_the_pairs_and_makes_changed_ones_again(make_job):
+def test_second_run_keeps_pair_files_and_replaces_damaged_ones(make_job):
     root = make_job(pairs(60))
     assert run(root) == ExitCode.OK
     path = root.data / f"{PAIRS_PREFIX}train.jsonl"
@@ -246,7 +247,7 @@ def test_a_second_run_finds_the_pairs_and_makes_changed_ones_again(make_job):
     assert path.read_bytes() == before
 
 
-def test_bad_pairs_are_named_and_listed(make_job):
+def test_bad_pairs_are_in_the_message_and_the_report(make_job):
     root = make_job(pairs(3) + lines({"prompt": "a", "chosen": "b"}))
     assert run(root) == ExitCode.BAD_DATA
     assert "data.preference: 1 bad rows: line 4: rejected is missing" in failure(root)
@@ -254,7 +255,7 @@ def test_bad_pairs_are_named_and_listed(make_job):
     assert report["preference"]["bad"][0]["line"] == 4
 
 
-def test_a_pair_is_as_long_as_its_longer_answer(make_job):
+def test_pair_is_too_long_if_its_longer_answer_is(make_job):
     long = {"prompt": "a", "chosen": "b", "rejected": "very " * 200}
     root = make_job(
         pairs(120) + lines(long),
@@ -283,14 +284,14 @@ def held_out_prompts(root: TrainerRoot) -> set[str]:
     }
 
 
-def test_a_metric_on_pairs_needs_pairs_in_both_parts(make_job):
+def test_metric_on_pairs_needs_pairs_in_dev_and_test(make_job):
     metrics = [{"name": "preference_accuracy", "min": "0.5"}]
     root = make_job(pairs(4, first=100), taskMetrics=metrics)
     assert run(root) == ExitCode.BAD_DATA
     assert "0 of 4 pairs are held out as dev and 0 as test" in failure(root)
 
 
-def test_something_on_two_sides_goes_no_further():
+def test_text_on_two_sides_raises_an_error():
     with pytest.raises(AssertionError, match=r"not disjoint: \[\"'a' \(dev, train\)\"\]"):
         check_disjoint({"train": ["a", "b"], "dev": ["a"]})
 
@@ -321,20 +322,20 @@ def test_pairs_of_a_held_out_customer_are_held_out_too(make_job):
             assert of_rows[customer(int(pair.prompt[0].content.split()[1]))] == side
 
 
-def test_a_pair_without_its_group_is_bad(make_job):
+def test_pair_without_the_group_field_is_bad(make_job):
     root = make_job(pairs(3), group_by="customer")
     assert run(root) == ExitCode.BAD_DATA
     assert "customer, the field that heldOut.groupBy names, is missing" in failure(root)
 
 
-def test_a_job_of_pairs_alone_needs_enough_pairs(make_job):
+def test_job_with_only_dpo_stages_needs_enough_pairs(make_job):
     stages = [{"name": "dpo", "method": "DPO", "adapter": {"type": "LoRA"}}]
     root = make_job(pairs(60), stages=stages)
     assert run(root) == ExitCode.OK
     assert plan_of(root).data.warnings[0] == "49 training pairs, but goal StyleOrFormat needs at least 200"
 
 
-def test_more_than_is_ever_held_out_is_said_of_rows_and_of_pairs(make_job):
+def test_limit_on_held_out_rows_and_pairs_gives_warnings(make_job):
     rows = lines(*({"prompt": f"row {i}", "completion": "mugs"} for i in range(4100)))
     stages = [{"name": "dpo", "method": "DPO", "adapter": {"type": "LoRA"}}]
     root = make_job(pairs(4200), rows=rows, fraction="0.5", stages=stages)
@@ -347,13 +348,13 @@ def test_more_than_is_ever_held_out_is_said_of_rows_and_of_pairs(make_job):
     ]
 
 
-def test_there_is_nothing_to_merge_where_all_weights_are_trained(make_job):
+def test_merge_adapter_is_refused_if_the_last_stage_trains_all_weights(make_job):
     root = make_job(pairs(60), stages=[{"name": "dpo", "method": "DPO"}], mergeAdapter=True)
     assert run(root) == ExitCode.USER_ERROR
     assert "mergeAdapter: the last stage trains all weights" in failure(root)
 
 
-def test_there_is_no_adapter_to_go_on_with_after_all_weights(make_job):
+def test_adapter_from_previous_is_refused_after_a_stage_without_adapter(make_job):
     stages = [
         {"name": "sft", "method": "SFT"},
         {"name": "dpo", "method": "DPO", "adapter": {"from": "Previous"}},
@@ -364,7 +365,7 @@ def test_there_is_no_adapter_to_go_on_with_after_all_weights(make_job):
 
 
 @pytest.mark.parametrize("again", [None, "NF4"])
-def test_an_adapter_is_trained_further_beside_a_base_held_as_before(make_job, again):
+def test_stage_with_adapter_from_previous_keeps_its_quantization(make_job, again):
     stages = [
         {"name": "sft", "method": "SFT", "adapter": {"type": "LoRA"}, "quantization": "NF4"},
         {"name": "dpo", "method": "DPO", "adapter": {"from": "Previous"}, "quantization": again},
@@ -374,7 +375,7 @@ def test_an_adapter_is_trained_further_beside_a_base_held_as_before(make_job, ag
     assert [stage.parameters.quantization for stage in plan_of(root).stages] == ["NF4", "NF4"]
 
 
-def test_a_base_is_not_quantized_below_an_adapter_that_was_trained_without(make_job):
+def test_quantization_is_refused_for_an_adapter_trained_without_it(make_job):
     stages = [
         {"name": "sft", "method": "SFT", "adapter": {"type": "LoRA"}},
         {"name": "dpo", "method": "DPO", "adapter": {"from": "Previous"}, "quantization": "NF4"},

@@ -1,4 +1,4 @@
-"""Rows: both forms are read, and each bad one is named by its line and what is wrong with it."""
+"""Parsing rows of both formats, and reporting bad rows with their line and the reason."""
 
 import json
 from typing import Any
@@ -16,17 +16,17 @@ def chat(*roles: str) -> dict[str, object]:
 
 
 CALLS = [{"type": "function", "function": {"name": "weather", "arguments": '{"city": "Oslo"}'}}]
-TOOL_SAYS = {"role": "tool", "content": "-3 C"}
+TOOL_RESULT = {"role": "tool", "content": "-3 C"}
 
 
 def called(*turns: dict[str, Any], calls: list[dict[str, Any]] = CALLS) -> dict[str, Any]:
-    """A question that a tool is called for, and what follows."""
-    asked = {"role": "user", "content": "a"}
-    return {"messages": [asked, {"role": "assistant", "content": None, "tool_calls": calls}, *turns]}
+    """Return a chat with a question, tool calls for it, and more turns."""
+    question = {"role": "user", "content": "a"}
+    return {"messages": [question, {"role": "assistant", "content": None, "tool_calls": calls}, *turns]}
 
 
 def answered(**fields: Any) -> dict[str, Any]:
-    """A question and its answer with these fields."""
+    """Return a chat of a question and an answer with these fields."""
     answer = {"role": "assistant", "content": "b", **fields}
     return {"messages": [{"role": "user", "content": "a"}, answer]}
 
@@ -35,48 +35,48 @@ def lines(*rows: object) -> str:
     return "\n".join(row if isinstance(row, str) else json.dumps(row) for row in rows)
 
 
-def test_prompt_and_completion_are_a_user_turn_and_its_answer():
+def test_prompt_and_completion_become_a_user_turn_and_an_answer():
     (row,) = parse_rows(lines(PAIR), Columns(), None).rows
     assert [(m.role, m.content) for m in row.row.prompt] == [("user", "two mugs")]
     assert row.row.completion == "mugs: 2"
 
 
-def test_of_a_chat_the_last_turn_is_learned():
+def test_last_turn_of_a_chat_is_the_completion():
     (row,) = parse_rows(lines(chat("system", "user", "assistant", "user", "assistant")), Columns(), None).rows
     assert [m.role for m in row.row.prompt] == ["system", "user", "assistant", "user"]
     assert row.row.completion == "text 4"
 
 
-def test_columns_are_mapped():
+def test_columns_map_the_fields_of_rows():
     columns = Columns(prompt="text", completion="json", id="key")
     (row,) = parse_rows(lines({"text": "a", "json": "b", "key": 7}), columns, None).rows
     assert (row.row.prompt[0].content, row.row.completion, row.row.id) == ("a", "b", "7")
 
 
-def test_a_row_without_id_is_named_by_its_line():
+def test_row_without_an_id_is_named_by_its_line():
     parsed = parse_rows("\n" + lines(PAIR), Columns(), None)
     assert [row.row.id for row in parsed.rows] == ["line-2"]
 
 
-def test_exact_repetitions_are_left_out_and_counted():
+def test_duplicate_rows_are_dropped_and_reported():
     parsed = parse_rows(lines(PAIR, {**PAIR, "completion": "other"}, PAIR), Columns(), None)
     assert len(parsed.rows) == 2
     assert [(d.line, d.reason) for d in parsed.duplicates] == [(3, "repeats line 1")]
 
 
-def test_a_repeated_row_may_repeat_its_id_too():
+def test_duplicate_row_may_have_the_same_id():
     row = {**PAIR, "id": "x"}
     parsed = parse_rows(lines(row, row), Columns(), None)
     assert (len(parsed.rows), parsed.bad, parsed.duplicates[0].line) == (1, [], 2)
 
 
-def test_a_line_separator_inside_a_text_ends_no_line():
+def test_unicode_line_separator_in_a_text_does_not_end_the_row():
     text = json.dumps({"prompt": "a\u2028b\x85c", "completion": "d"}, ensure_ascii=False)
     (row,) = parse_rows(text, Columns(), None).rows
     assert row.row.prompt[0].content == "a\u2028b\x85c"
 
 
-def test_lines_may_end_as_windows_ends_them():
+def test_windows_line_endings_are_accepted():
     parsed = parse_rows(
         f"{json.dumps(PAIR)}\r\n\r\n{json.dumps({**PAIR, 'prompt': 'a'})}\r\n", Columns(), None
     )
@@ -110,7 +110,7 @@ def test_rows_are_grouped_by_prompt_or_by_a_field():
         ({**PAIR, "id": "x" * 129}, "id has 129 characters, but may have at most 128"),
     ],
 )
-def test_a_bad_pair_is_named(row, reason):
+def test_bad_completion_row_is_reported_with_its_reason(row, reason):
     parsed = parse_rows(lines(PAIR, row), Columns(), None)
     assert [(p.line, p.reason) for p in parsed.bad] == [(2, reason)]
     assert len(parsed.rows) == 1
@@ -167,15 +167,15 @@ def test_a_bad_pair_is_named(row, reason):
         ),
         ({**answered(), "functions": [{}]}, "unsupported in rows of this form: functions"),
         (called({"role": "user", "content": "c"}), "messages: turn 3 must have role tool, but it has user"),
-        (called(TOOL_SAYS, TOOL_SAYS), "messages: turn 4 must have role assistant, but it has tool"),
+        (called(TOOL_RESULT, TOOL_RESULT), "messages: turn 4 must have role assistant, but it has tool"),
     ],
 )
-def test_a_bad_chat_is_named(row, reason):
+def test_bad_chat_row_is_reported_with_its_reason(row, reason):
     parsed = parse_rows(lines(chat("user", "assistant"), row), Columns(), None)
     assert [(p.line, p.reason) for p in parsed.bad] == [(2, reason)]
 
 
-def test_fields_of_turns_that_are_null_or_empty_are_as_left_out():
+def test_null_and_empty_fields_of_turns_are_ignored():
     parsed = parse_rows(lines({**answered(name=None, tool_calls=[]), "tools": []}), Columns(), None)
     assert parsed.rows == parse_rows(lines(answered()), Columns(), None).rows
 
@@ -183,7 +183,7 @@ def test_fields_of_turns_that_are_null_or_empty_are_as_left_out():
 def test_chat_that_calls_tools_keeps_calls_and_tools():
     weather = {"name": "weather", "description": "The weather", "parameters": {"type": "object"}}
     functions = [{"type": "function", "function": weather}]
-    row = {**called(TOOL_SAYS, {"role": "assistant", "content": "cold"}), "tools": functions}
+    row = {**called(TOOL_RESULT, {"role": "assistant", "content": "cold"}), "tools": functions}
     (parsed,) = parse_rows(lines(row), Columns(), None).rows
     assert [message.role for message in parsed.row.prompt] == ["user", "assistant", "tool"]
     assert parsed.row.tools == functions
@@ -202,20 +202,20 @@ def nested(depth: int) -> Any:
     [nested(300), json.dumps(nested(300)), {"a": "\ud800"}],
     ids=["deep", "deep text", "surrogate"],
 )
-def test_call_that_cannot_be_written_is_a_bad_row(arguments):
+def test_row_with_an_unserializable_tool_call_is_bad(arguments):
     row = answered(content=None, tool_calls=[{"function": {"name": "f", "arguments": arguments}}])
     (bad,) = parse_rows(lines(row), Columns(), None).bad
     assert bad.reason.startswith("cannot be used: ")
     assert len(bad.reason) < 200
 
 
-def test_what_a_message_repeats_of_a_row_is_short():
+def test_message_quotes_only_the_start_of_a_long_value():
     rows = lines({"messages": [{"role": "x" * 10_000, "content": "a"}]}, answered(**{"y" * 10_000: 1}))
     assert [len(problem.reason) < 300 for problem in parse_rows(rows, Columns(), None).bad] == [True, True]
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "reason"),
     [
         ({"tools": [{}]}, "unsupported in rows of this form: tools"),
         (
@@ -228,18 +228,18 @@ def test_what_a_message_repeats_of_a_row_is_short():
         ),
     ],
 )
-def test_pair_with_more_than_texts_is_bad(changes, said):
+def test_pair_with_tools_or_reasoning_is_bad(changes, reason):
     (bad,) = parse_pairs(
         lines({"prompt": "a", "chosen": "b", "rejected": "c", **changes}), Columns(), None
     ).bad
-    assert bad.reason == said
+    assert bad.reason == reason
 
 
-def test_order_of_arguments_makes_no_other_prompt():
+def test_order_of_call_arguments_does_not_change_the_group():
     rows = [
         {
             "messages": [
-                *called(TOOL_SAYS, calls=[{"function": {"name": "f", "arguments": arguments}}])["messages"],
+                *called(TOOL_RESULT, calls=[{"function": {"name": "f", "arguments": arguments}}])["messages"],
                 {"role": "assistant", "content": "cold"},
             ]
         }
@@ -249,17 +249,22 @@ def test_order_of_arguments_makes_no_other_prompt():
     assert len({row.group for row in parsed}) == 1
 
 
-def test_prompts_that_differ_in_a_call_are_two_groups():
+def test_prompts_with_different_tool_calls_are_different_groups():
     other = [{"function": {"name": "weather", "arguments": {"city": "Rome"}}}]
     rows = [
-        {"messages": [*called(TOOL_SAYS, calls=calls)["messages"], {"role": "assistant", "content": "cold"}]}
+        {
+            "messages": [
+                *called(TOOL_RESULT, calls=calls)["messages"],
+                {"role": "assistant", "content": "cold"},
+            ]
+        }
         for calls in (CALLS, other)
     ]
     first, second = parse_rows(lines(*rows), Columns(), None).rows
     assert first.group != second.group
 
 
-def test_earlier_turn_of_weight_0_is_not_learned():
+def test_earlier_turn_with_weight_0_is_not_trained_on():
     turns = chat("user", "assistant", "user", "assistant")["messages"]
     turns[1]["weight"], turns[3]["weight"] = 0, 1
     (row,) = parse_rows(lines({"messages": turns}), Columns(), None).rows
@@ -267,32 +272,32 @@ def test_earlier_turn_of_weight_0_is_not_learned():
 
 
 @pytest.mark.parametrize("row", [PAIR, None])
-def test_reasoning_of_a_row_goes_with_its_answer(row):
-    thought = {**PAIR, "reasoning_content": "hm"} if row else answered(reasoning_content="hm")
-    (parsed,) = parse_rows(lines(thought), Columns(), None).rows
+def test_reasoning_of_a_row_is_part_of_its_answer(row):
+    reasoned = {**PAIR, "reasoning_content": "hm"} if row else answered(reasoning_content="hm")
+    (parsed,) = parse_rows(lines(reasoned), Columns(), None).rows
     assert (parsed.row.answer.reasoning_content, parsed.row.answer.content) == ("hm", parsed.row.completion)
 
 
 @pytest.mark.parametrize("row", ["[" * 100_000, '{"prompt": ' + "1" * 5000 + "}"])
-def test_a_row_beyond_what_can_be_read_is_bad(row):
+def test_row_beyond_pythons_limits_is_bad(row):
     parsed = parse_rows(lines(PAIR, row), Columns(), None)
     assert [(p.line, p.reason[:14]) for p in parsed.bad] == [(2, "cannot be read")]
 
 
-def test_a_file_of_neither_form_says_what_it_has():
+def test_row_of_unknown_format_is_reported_with_its_fields():
     parsed = parse_rows(lines({"question": "a", "answer": "b"}), Columns(), None)
     assert (
         "neither prompt and completion nor messages; its fields are: answer, question" in parsed.bad[0].reason
     )
 
 
-def test_an_id_used_twice_is_bad():
+def test_row_with_a_used_id_is_bad():
     parsed = parse_rows(
         lines({**PAIR, "id": "x"}, {"prompt": "b", "completion": "c", "id": "x"}), Columns(), None
     )
     assert parsed.bad[0].reason == "id x is already used in line 1"
 
 
-def test_a_row_without_its_group_is_bad():
+def test_row_without_the_group_field_is_bad():
     parsed = parse_rows(lines(PAIR), Columns(), "customer")
     assert parsed.bad[0].reason == "customer, the field that heldOut.groupBy names, is missing"

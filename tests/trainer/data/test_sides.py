@@ -1,4 +1,5 @@
-"""Sides over several jobs: no job trains on what an earlier one held out, or tests on what one trained on."""
+"""Sides over several jobs: a job never trains on rows that an earlier job held out, nor tests on its training
+rows."""
 
 import json
 import shutil
@@ -33,12 +34,12 @@ def turn(role: str, content: str) -> dict[str, str]:
 
 @dataclass
 class Job:
-    """What the data role of one job left on the volume."""
+    """A job whose data role has run."""
 
     root: TrainerRoot
     uid: str
     start: StartRequest
-    """For a job that starts from this one."""
+    """The request of a later job that starts from this one."""
 
     @property
     def data(self) -> Path:
@@ -69,7 +70,7 @@ class Job:
 
 @pytest.fixture
 def run_job(tmp_path, tiny_model, monkeypatch):
-    """Runs the data role of jobs that share a volume. Their models are the tiny one."""
+    """Run the data role of jobs that share a volume. They all end with the tiny model."""
     volume, jobs = tmp_path / "volume", []
 
     def run(
@@ -114,7 +115,7 @@ def run_job(tmp_path, tiny_model, monkeypatch):
             request.model_copy(update={"uid": uid, "start_from": before}),
         )
         manifest = seal(shutil.copytree(tiny_model, volume / Workspace(uid).model))
-        of_this = StartRequest(
+        start_from_this = StartRequest(
             job=f"job-{len(jobs)}",
             uid=uid,
             claim="tuning",
@@ -124,21 +125,21 @@ def run_job(tmp_path, tiny_model, monkeypatch):
         )
         monkeypatch.setenv("TUNEGATE_ROOT", str(root.path))
         assert main(["data"]) == code
-        jobs.append(Job(root, uid, of_this))
+        jobs.append(Job(root, uid, start_from_this))
         return jobs[-1]
 
     return run
 
 
 @pytest.mark.parametrize(("before", "after"), [("0.4", "0.1"), ("0.1", "0.4")])
-def test_started_job_keeps_the_sides_of_the_one_before(run_job, before, after):
+def test_later_job_keeps_the_sides_of_the_earlier_job(run_job, before, after):
     first = run_job(orders(0, 120), fraction=before)
     second = run_job(orders(0, 120), start=first, fraction=after)
     for side in SIDES:
         assert second.prompts(side) == first.prompts(side)
 
 
-def test_held_out_rows_stay_over_three_versions_and_two_starts(run_job):
+def test_sides_stay_the_same_over_three_jobs_with_growing_data(run_job):
     first = run_job(orders(0, 120))
     second = run_job(orders(0, 180), start=first)
     third = run_job(orders(0, 300), start=second)
@@ -146,7 +147,7 @@ def test_held_out_rows_stay_over_three_versions_and_two_starts(run_job):
         assert first.prompts(side) < second.prompts(side) < third.prompts(side)
 
 
-def test_rows_that_one_job_lacks_keep_their_side_in_the_next(run_job):
+def test_sides_are_kept_for_rows_that_a_job_in_between_lacks(run_job):
     first = run_job(orders(0, 120), fraction="0.4")
     second = run_job(orders(200, 320), start=first, fraction="0.1")
     third = run_job(orders(0, 120), start=second, fraction="0.1")
@@ -166,7 +167,7 @@ def test_new_rows_of_a_held_out_group_are_held_out(run_job):
     assert who(second.held_out) == who(first.held_out)
 
 
-def test_held_out_rows_in_a_trained_group_are_left_out(run_job):
+def test_held_out_rows_of_a_trained_group_are_excluded(run_job):
     first = run_job(orders(0, 120), fraction="0.4")
     grouped = [row | {"customer": f"customer {i % 30}"} for i, row in enumerate(orders(0, 120))]
     new = [row for i in range(30) for row in orders(1000 + i, 1001 + i, customer=f"new {i}")]
@@ -183,7 +184,7 @@ def test_held_out_rows_in_a_trained_group_are_left_out(run_job):
     assert {f"order {line - 1} mugs" for line in lines} == first.held_out - second.held_out
 
 
-def test_answer_within_a_chat_to_an_earlier_held_out_prompt_is_not_learned(run_job):
+def test_chat_answer_to_a_prompt_held_out_earlier_is_masked(run_job):
     first = run_job(orders(0, 60))
     asked = sorted(first.held_out)[0]
     plain: Rows = [{"messages": [turn("user", f"lamp {i}"), turn("assistant", "yes")]} for i in range(60)]
@@ -195,7 +196,7 @@ def test_answer_within_a_chat_to_an_earlier_held_out_prompt_is_not_learned(run_j
     assert masked
 
 
-def test_prompt_that_a_chat_taught_is_not_held_out_later(run_job):
+def test_prompt_answered_in_a_training_chat_is_not_held_out_later(run_job):
     chats: Rows = [
         {
             "messages": [
@@ -213,7 +214,7 @@ def test_prompt_that_a_chat_taught_is_not_held_out_later(run_job):
     assert not second.held_out & taught
 
 
-def test_pairs_keep_the_sides_that_rows_had(run_job):
+def test_pairs_get_the_sides_of_rows_in_the_earlier_job(run_job):
     first = run_job(orders(0, 120), fraction="0.4")
     ranked = [{"prompt": row["prompt"], "chosen": "yes", "rejected": "no"} for row in orders(0, 120)]
     second = run_job(orders(1000, 1100), start=first, fraction="0.1", pairs=ranked)
@@ -221,7 +222,7 @@ def test_pairs_keep_the_sides_that_rows_had(run_job):
         assert second.prompts(side, pairs=True) == first.prompts(side)
 
 
-def test_record_survives_in_every_file_that_cleanup_keeps(run_job):
+def test_sides_are_kept_after_cleanup_of_the_row_files(run_job):
     first = run_job(orders(0, 120), fraction="0.4")
     held_out = first.held_out
     for path in first.data.glob("*.jsonl"):
@@ -250,14 +251,14 @@ def test_damaged_record_of_the_earlier_job_is_refused(run_job, text):
     )
 
 
-def test_only_held_out_rows_leave_nothing_to_train_on(run_job):
+def test_data_with_only_held_out_rows_is_refused(run_job):
     first = run_job(orders(0, 120), fraction="0.4")
     rows = [row for row in orders(0, 120) if row["prompt"] in first.held_out]
     second = run_job(rows, start=first, code=ExitCode.BAD_DATA)
     assert second.failure.message.startswith("the train split is empty")
 
 
-def test_golden_prompts_that_the_earlier_job_trained_on_are_named(run_job):
+def test_golden_prompt_trained_on_by_the_earlier_job_gives_a_warning(run_job):
     first = run_job(orders(0, 120))
     trained, held_out = sorted(first.prompts("train"))[0], sorted(first.held_out)[0]
     expect = [{"type": "contains", "value": "mug"}]

@@ -1,4 +1,4 @@
-"""The split: disjoint, decided by a hash of each group, and about as large as asked for."""
+"""The split: disjoint, decided by a hash of each group, and of about the requested size."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -37,14 +37,14 @@ def sides(split: Split[Item]) -> dict[str, list[Item]]:
 
 
 @given(grouped, fractions)
-def test_every_row_is_on_one_side_and_every_group_too(items, fraction):
+def test_every_row_and_group_is_on_exactly_one_side(items, fraction):
     split = split_rows(items, fraction)
     assert Counter(i.name for side in sides(split).values() for i in side) == Counter(i.name for i in items)
     assert find_overlaps({name: [i.group for i in side] for name, side in sides(split).items()}) == []
 
 
 @given(grouped, fractions, st.randoms(use_true_random=False))
-def test_the_order_of_rows_does_not_matter(items, fraction, random):
+def test_split_does_not_depend_on_the_order_of_rows(items, fraction, random):
     shuffled = list(items)
     random.shuffle(shuffled)
     first, second = split_rows(items, fraction), split_rows(shuffled, fraction)
@@ -60,7 +60,7 @@ def test_each_part_has_at_most_twice_its_share(items, fraction):
 
 
 @given(st.integers(2, 400), fractions, st.integers(0, 10**6))
-def test_single_rows_give_each_part_at_least_half_its_share(count, fraction, first):
+def test_groups_of_one_row_give_each_part_at_least_half_its_share(count, fraction, first):
     items = [Item(i, str(first + i)) for i in range(count)]
     split = split_rows(items, fraction)
     least = fraction * count / 4 if fraction * count >= 1 else 0
@@ -75,7 +75,7 @@ def test_held_out_share_is_near_the_fraction():
     assert 240 < len(split.test) < 360
 
 
-def test_rows_keep_their_sides_over_three_versions_of_the_data():
+def test_rows_keep_their_sides_when_data_grows():
     versions = [[Item(i, f"order {i}") for i in range(count)] for count in (200, 300, 900)]
     splits = [sides(split_rows(items, Fraction(12, 100))) for items in versions]
     for side in SIDES:
@@ -83,7 +83,7 @@ def test_rows_keep_their_sides_over_three_versions_of_the_data():
         assert first < second < third
 
 
-def test_next_group_of_the_hash_fills_an_empty_part():
+def test_empty_part_gets_the_next_group_by_hash():
     items = [Item(i, f"order {i}") for i in range(10)]
     fraction = Fraction(1, 5)
     assert {side_by_hash(item.group, fraction) for item in items} == {"train", "test"}, "none is in dev"
@@ -92,7 +92,7 @@ def test_next_group_of_the_hash_fills_an_empty_part():
     assert filled.group == min((item.group for item in items), key=hash_position)
 
 
-def test_larger_fraction_holds_out_the_same_rows_and_more():
+def test_larger_fraction_keeps_held_out_rows_and_adds_more():
     items = [Item(i, f"order {i}") for i in range(1000)]
     small, large = split_rows(items, Fraction(1, 10)), split_rows(items, Fraction(3, 20))
     assert set(small.dev) < set(large.dev)
@@ -111,20 +111,20 @@ def test_group_larger_than_twice_a_share_is_trained_on():
 
 
 @given(grouped, fractions, st.dictionaries(st.integers(0, 30).map("group-{}".format), st.sampled_from(SIDES)))
-def test_placed_groups_stay_where_they_are(items, fraction, placed):
+def test_placed_groups_keep_their_side(items, fraction, placed):
     split = split_rows(items, fraction, placed)
     for side in SIDES:
         assert all(placed.get(item.group, side) == side for item in sides(split)[side])
 
 
-def test_held_out_rows_are_bounded_by_what_a_set_may_have():
+def test_dev_and_test_have_at_most_max_cases_rows():
     items = [Item(i, str(i)) for i in range(20_000)]
     split = split_rows(items, Fraction(1, 2))
     assert (len(split.dev), len(split.test)) == (MAX_CASES, MAX_CASES)
 
 
 @given(st.lists(st.tuples(st.integers(0, 20), st.integers(0, 20)), min_size=1, max_size=60))
-def test_neither_a_prompt_nor_a_group_is_on_two_sides(pairs):
+def test_no_prompt_or_group_is_on_two_sides_after_joining(pairs):
     rows = [(f"group-{group}", f"prompt-{prompt}") for group, prompt in pairs]
     items = [Item(i, group) for i, group in enumerate(join_groups(rows))]
     split = sides(split_rows(items, Fraction(1, 3)))
@@ -134,16 +134,16 @@ def test_neither_a_prompt_nor_a_group_is_on_two_sides(pairs):
         )
 
 
-def test_groups_that_share_no_prompt_are_not_joined():
+def test_only_groups_that_share_a_prompt_are_joined():
     rows = [("a", "1"), ("b", "2"), ("a", "3"), ("c", "2"), ("d", "4")]
     assert join_groups(rows) == ["a", "b", "a", "b", "d"]
 
 
-def test_an_overlap_is_found_and_named():
+def test_overlapping_text_is_returned_with_its_sides():
     assert find_overlaps({"train": ["a", "b"], "dev": ["b"], "test": ["c"]}) == ["'b' (dev, train)"]
 
 
-def test_prompts_that_differ_in_nothing_that_matters_are_equal():
+def test_normalize_ignores_case_white_space_and_unicode_forms():
     assert normalize("  Two\tMUGS \n") == normalize("two mugs")
     assert normalize("①") == normalize("1")
     assert normalize("mug") != normalize("mugs")

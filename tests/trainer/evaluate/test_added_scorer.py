@@ -1,4 +1,4 @@
-"""A scorer that is added by one file and one line of the table is measured and judged like any other."""
+"""A scorer that is added with one module and one line in the table is evaluated and judged like any other."""
 
 from collections import Counter
 from fractions import Fraction
@@ -36,19 +36,19 @@ def with_minimum(request: Request, minimum: str) -> Request:
 
 
 def varied(model: Any) -> Any:
-    """Change the weights so that no two prompts have the same answer."""
+    """Change the weights, so that different prompts have different answers."""
     generator = torch.Generator().manual_seed(0)
     for parameter in model.parameters():
         parameter.data.normal_(0, 0.5, generator=generator)
     return model
 
 
-def test_scorer_added_by_one_line_is_measured_and_judged(make_root, tiny_model, tmp_path):
+def test_scorer_added_with_one_line_is_evaluated_and_judged(make_root, tiny_model, tmp_path):
     context = make_root(spec={"taskMetrics": [{"name": "f1", "min": "0.5"}]}).context(Role.GATE)
     request, tokenizer = context.request, load_tokenizer(tiny_model)
     gates = golden_sets(context, tokenizer, request.final_gates, TABLE)
     sets = [*gates, *held_out_sets(context, tokenizer, "test", TABLE)]
-    stops = range(0, len(tokenizer), 4)  # so that some answers end before they are cut
+    stops = range(0, len(tokenizer), 4)  # so that some answers are not truncated
     golden, rows = evaluate(varied(load_base(tiny_model, "float32", CPU)), tokenizer, sets, stops=stops)
     assert {case.truncated for case in rows.cases} == {True, False}
 
@@ -61,7 +61,7 @@ def test_scorer_added_by_one_line_is_measured_and_judged(make_root, tiny_model, 
     measured = as_results(sets, [as_evaluation(each, sets, [golden, rows]) for each in weights])
     results = Results.model_validate_json(canonical_json(measured))
 
-    # The labelled answer of every row is "yes". A cut output has nothing right.
+    # The labelled answer of every row is "yes". A truncated output has no true positives.
     right = sum(0 if c.truncated else 2 * (Counter(c.output) & Counter("yes")).total() for c in rows.cases)
     f1_score = Fraction(right, sum(len(c.output) + len("yes") for c in rows.cases))
     assert 0 < f1_score < 1

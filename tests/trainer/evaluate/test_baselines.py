@@ -1,4 +1,4 @@
-"""What a base model scored is used again only where it would score the same, and from no planted file."""
+"""Cached results of a base model: used only for equal settings, and never from a forged file."""
 
 import json
 import logging
@@ -25,7 +25,7 @@ CPU, GPU = torch.device("cpu"), torch.device("cuda")
 
 
 class Volume:
-    """A volume with a base model, and the pods that evaluate it one after another."""
+    """A volume with a base model, which several pods evaluate one after another."""
 
     def __init__(self, root, tiny_model):
         self._root, self._recorded = root, ""
@@ -39,18 +39,18 @@ class Volume:
         return self.context.plan.model.digest
 
     def evaluate(self, sets=None, device: torch.device = CPU) -> list[SetResult]:
-        """Evaluate the base model in a new pod, which gets what the operator recorded."""
+        """Evaluate the base model in a new pod, which gets the digests that the operator recorded."""
         self.context = replace(self._root.context(), baselines=read_baselines(self._recorded))
         cache = BaselineCache(self.context, "float32", device)
         return cache.evaluate(self._model, self._tokenizer, sets or self.sets)
 
     @property
     def reported(self) -> list[MeasuredBaseline]:
-        """What the last pod reports to the operator."""
+        """The baselines that the last pod reports to the operator."""
         return [*self.context.measured_baselines.values()]
 
     def record(self) -> None:
-        """Record what the last pod reports, as the operator does."""
+        """Record the digests that the last pod reports, as the operator does."""
         self._recorded = write_baselines(self.reported)
 
     def files(self):
@@ -63,7 +63,7 @@ def volume(make_root, tiny_model) -> Volume:
 
 
 def easy_to_beat(result: SetResult) -> SetResult:
-    """The same cases, none of which passes."""
+    """Return the result with all cases failed."""
     cases = [
         case.model_copy(update={"passed": False, "outcomes": dict.fromkeys(case.outcomes, "f")})
         for case in result.cases
@@ -73,17 +73,17 @@ def easy_to_beat(result: SetResult) -> SetResult:
 
 @pytest.fixture
 def answers(monkeypatch) -> list[str]:
-    """What the model answers next: all cases pass. A prompt that is answered takes the first one."""
-    given = ["yes"] * 2
+    """The answers of the model to the two prompts, which a test may change. By default all cases pass."""
+    texts = ["yes"] * 2
 
     def generate(*_: Any, **__: Any) -> list[Output]:
-        return [Output(answer, truncated=False) for answer in given]
+        return [Output(answer, truncated=False) for answer in texts]
 
     monkeypatch.setattr(evaluate_module, "generate", generate)
-    return given
+    return texts
 
 
-def test_recorded_baseline_is_used_and_takes_no_time(volume, monkeypatch):
+def test_recorded_baseline_is_reused_with_zero_seconds(volume, monkeypatch):
     (measured,) = volume.evaluate()
     volume.record()
     monkeypatch.setattr(volume._model, "generate", None)
@@ -97,21 +97,21 @@ def test_recorded_baseline_is_used_and_takes_no_time(volume, monkeypatch):
 
 
 @pytest.mark.usefixtures("answers")
-def test_planted_baseline_is_measured_again_and_reported(volume, caplog):
+def test_forged_baseline_is_evaluated_again_and_reported(volume, caplog):
     (measured,) = volume.evaluate()
     volume.record()
     (file,) = volume.files()
     write_model(file, easy_to_beat(measured))
-    planted = sha256_file(file)
+    forged = sha256_file(file)
     assert volume.evaluate()[0].outcomes(GOLDEN) == "pp"
     (reported,) = volume.reported
-    assert reported.refused == planted
-    assert reported.sha256 == sha256_file(file) != planted, "the planted file was replaced"
+    assert reported.refused == forged
+    assert reported.sha256 == sha256_file(file) != forged, "the forged file was replaced"
     assert "does not have its recorded digest" in caplog.text
 
 
 @pytest.mark.usefixtures("answers")
-def test_baseline_without_recorded_digest_is_measured_again(volume, caplog):
+def test_baseline_without_recorded_digest_is_evaluated_again(volume, caplog):
     caplog.set_level(logging.INFO)
     (measured,) = volume.evaluate()
     (file,) = volume.files()
@@ -122,8 +122,8 @@ def test_baseline_without_recorded_digest_is_measured_again(volume, caplog):
     assert "has no recorded digest" in caplog.text
 
 
-def test_recorded_file_under_another_key_is_measured_again(volume, answers):
-    """A file that a pod wrote for other settings has a digest that is recorded, but for its own key."""
+def test_recorded_file_under_another_key_is_evaluated_again(volume, answers):
+    """The digest of a file for other settings is recorded too, but under another key."""
     other = [replace(volume.sets[0], identity="0" * 64)]
     answers[:] = ["no"] * 2
     volume.evaluate(other)
@@ -139,8 +139,8 @@ def test_recorded_file_under_another_key_is_measured_again(volume, answers):
 
 
 @pytest.mark.usefixtures("answers")
-def test_key_names_the_model(volume):
-    """So that a recorded result of a weaker model cannot be put into this one's folder."""
+def test_baseline_key_depends_on_the_model(volume):
+    """A recorded result of a weaker model must not be accepted in this model's folder."""
     volume.evaluate()
     (file,) = volume.files()
     plan = volume.context.plan
@@ -152,7 +152,7 @@ def test_key_names_the_model(volume):
 
 
 @pytest.mark.usefixtures("answers")
-def test_baseline_that_is_no_result_is_measured_again(volume):
+def test_unparsable_baseline_is_evaluated_again(volume):
     volume.evaluate()
     volume.record()
     (file,) = volume.files()
@@ -161,9 +161,9 @@ def test_baseline_that_is_no_result_is_measured_again(volume):
 
 
 @pytest.mark.usefixtures("answers")
-def test_a_result_of_one_gpu_is_no_baseline_on_another(volume, monkeypatch):
+def test_baseline_of_one_gpu_is_not_used_on_another(volume, monkeypatch):
     def measured_on(name: str) -> int:
-        # Two kinds of GPU in one machine are rare. The model is on the CPU: which device is there decides.
+        # The model stays on the CPU. Only the device's name is that of a GPU.
         monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: name)
         volume.evaluate(device=GPU)
         return len(volume.files())
@@ -176,7 +176,7 @@ def test_a_result_of_one_gpu_is_no_baseline_on_another(volume, monkeypatch):
 
 
 @pytest.mark.usefixtures("answers")
-def test_what_could_not_be_scored_is_measured_again(volume):
+def test_result_with_scoring_errors_is_not_cached(volume):
     (sound,) = volume.sets
 
     class Stuck:
@@ -191,16 +191,16 @@ def test_what_could_not_be_scored_is_measured_again(volume):
     assert volume.reported == []
     assert volume.evaluate([sound])[0].outcomes(GOLDEN) == "pp"
     volume.record()
-    assert volume.evaluate([broken])[0].outcomes(GOLDEN) == "pp", "it was kept, and found"
+    assert volume.evaluate([broken])[0].outcomes(GOLDEN) == "pp", "the result without errors was cached"
 
 
-def test_a_cpu_is_called_cpu():
+def test_device_name_of_a_cpu_is_cpu():
     assert device_name(CPU) == "cpu"
 
 
 @pytest.mark.usefixtures("answers")
-def test_equal_outputs_are_equal_files(volume):
-    """So that pods that measure the same at the same time do not refuse each other's files."""
+def test_equal_outputs_give_equal_baseline_files(volume):
+    """Otherwise pods that evaluate at the same time would refuse each other's files."""
     volume.evaluate()
     (file,) = volume.files()
     first = file.read_bytes()

@@ -1,4 +1,5 @@
-"""Greedy generation: what transformers would answer, whatever the batch, without leaving a trace."""
+"""Greedy generation: the same outputs as transformers, for any batch, without changing the model or its
+state."""
 
 import copy
 import random
@@ -28,7 +29,7 @@ def tokenizer(tiny_model):
 
 @pytest.fixture(scope="module")
 def model(tiny_model, tokenizer):
-    """A random model that ends its turns after answers of different length."""
+    """A random model whose answers have different lengths."""
     model = load_base(tiny_model, "float32", torch.device("cpu"))
     with torch.no_grad():
         end = tokenizer.convert_tokens_to_ids(END_OF_TURN)
@@ -44,9 +45,9 @@ def prompts(tokenizer):
     return [render(tokenizer, [Message(role="user", content=text)]) for text in shorter]
 
 
-def test_outputs_are_those_of_transformers_own_greedy_generation(model, tokenizer, prompts):
+def test_outputs_equal_greedy_generation_of_transformers(model, tokenizer, prompts):
     outputs = generate(model, tokenizer, prompts, Generation(max_new_tokens=20, batch_size=12))
-    assert len({o.truncated for o in outputs}) == 2, "both kinds of output, or little is proven"
+    assert len({o.truncated for o in outputs}) == 2, "the test needs truncated and complete outputs"
     for prompt, output in zip(prompts, outputs, strict=True):
         ids = torch.tensor([encode(tokenizer, prompt)])
         generated = model.generate(
@@ -59,8 +60,8 @@ def test_outputs_are_those_of_transformers_own_greedy_generation(model, tokenize
 
 
 @pytest.mark.parametrize("family", ["qwen3_5", "gemma3"])
-def test_shared_prefix_does_not_reach_layers_that_padding_would_disturb(tmp_path, family):
-    """States that run from token to token, and sliding windows."""
+def test_prefix_is_not_shared_with_recurrent_or_sliding_window_layers(tmp_path, family):
+    """Padding between a shared prefix and the rest of a prompt would disturb such layers."""
     model = load_base(save_multimodal_model(tmp_path, family), "float32", torch.device("cpu"))
     shared = list(range(3, 103))
     prompts = [shared + list(range(103, 103 + length)) for length in (1, 7, 40)]
@@ -69,47 +70,47 @@ def test_shared_prefix_does_not_reach_layers_that_padding_would_disturb(tmp_path
     assert greedy(model, prompts, 8, stops) == alone
 
 
-def test_prompts_of_like_length_are_read_together(model, tokenizer, prompts, monkeypatch):
-    read: list[int] = []
+def test_prompts_are_batched_by_length(model, tokenizer, prompts, monkeypatch):
+    computed: list[int] = []
     forward = type(model).forward
 
-    def noted(self, *, input_ids, **arguments):
-        read.append(input_ids.numel())
+    def counting(self, *, input_ids, **arguments):
+        computed.append(input_ids.numel())
         return forward(self, input_ids=input_ids, **arguments)
 
-    monkeypatch.setattr(type(model), "forward", noted)
+    monkeypatch.setattr(type(model), "forward", counting)
     settings = Generation(max_new_tokens=1, batch_size=2)
     in_order = sorted(prompts, key=len)
     mixed = [prompt for pair in zip(in_order, reversed(in_order), strict=True) for prompt in pair][
         : len(prompts)
     ]
     generate(model, tokenizer, in_order, settings)
-    sorted_tokens = sum(read)
-    read.clear()
+    sorted_tokens = sum(computed)
+    computed.clear()
     generate(model, tokenizer, mixed, settings)
-    assert sum(read) == sorted_tokens
+    assert sum(computed) == sorted_tokens
 
 
 @pytest.mark.parametrize("batch_size", [1, 5])
 def test_outputs_do_not_depend_on_the_batch_in_float32(model, tokenizer, prompts, batch_size):
-    together = generate(model, tokenizer, prompts, Generation(max_new_tokens=20, batch_size=12))
+    one_batch = generate(model, tokenizer, prompts, Generation(max_new_tokens=20, batch_size=12))
     assert (
-        generate(model, tokenizer, prompts, Generation(max_new_tokens=20, batch_size=batch_size)) == together
+        generate(model, tokenizer, prompts, Generation(max_new_tokens=20, batch_size=batch_size)) == one_batch
     )
 
 
-def test_continuous_batching_answers_the_same_and_leaves_the_model_as_it_was(model, tokenizer, prompts):
+def test_continuous_batching_gives_the_same_answers_and_restores_the_model(model, tokenizer, prompts):
     asked = [encode(tokenizer, prompt) for prompt in prompts]
     stops = stop_token_ids(tokenizer, model.generation_config)
     expected = greedy(model, asked, 20, stops)
-    assert len({len(answer) for answer in expected}) > 2, "else nothing takes another's place"
+    assert len({len(answer) for answer in expected}) > 2, "otherwise no prompt replaces another"
     attention = model.config._attn_implementation
     assert continuous(model, asked, 20, stops, at_once=3) == expected
     assert model.config._attn_implementation == attention
     assert greedy(model, asked, 20, stops) == expected
 
 
-def test_continuous_batching_of_an_adapter(model, tokenizer, prompts):
+def test_continuous_batching_gives_the_same_answers_for_an_adapter(model, tokenizer, prompts):
     tuned = get_peft_model(copy.deepcopy(model), LoraConfig(target_modules="all-linear"))
     for name, parameter in tuned.named_parameters():
         if "lora_B" in name:
@@ -122,10 +123,8 @@ def test_continuous_batching_of_an_adapter(model, tokenizer, prompts):
         assert continuous(tuned, asked, 20, stops, at_once=5) == expected
 
 
-def test_the_switch_leads_to_continuous_batching_where_nothing_forbids_it(
-    model, tokenizer, prompts, monkeypatch
-):
-    """As on a GPU; the answers come back in the order of the prompts."""
+def test_continuous_batching_is_used_if_the_model_supports_it(model, tokenizer, prompts, monkeypatch):
+    """As on a GPU. The answers have the order of the prompts."""
     settings = Generation(max_new_tokens=20, batch_size=5)
     expected = generate(model, tokenizer, prompts, settings)
     asked = []
@@ -141,7 +140,7 @@ def test_the_switch_leads_to_continuous_batching_where_nothing_forbids_it(
     assert asked == [(len(prompts), 5)]
 
 
-def test_what_ends_continuous_batching_is_raised(model, tokenizer, prompts):
+def test_out_of_memory_in_continuous_batching_is_raised(model, tokenizer, prompts):
     asked = [encode(tokenizer, prompt) for prompt in prompts]
 
     def fail(*_: object) -> None:
@@ -155,19 +154,19 @@ def test_what_ends_continuous_batching_is_raised(model, tokenizer, prompts):
         failing.remove()
 
 
-def test_a_cache_that_does_not_fit_is_memory_that_is_missing(model, tokenizer, prompts):
+def test_cache_that_does_not_fit_raises_out_of_memory(model, tokenizer, prompts):
     with pytest.raises(torch.OutOfMemoryError, match="more than available memory"):
         continuous(model, [encode(tokenizer, prompt) for prompt in prompts], 1 << 40, [0], at_once=3)
 
 
-def test_on_a_cpu_batches_are_fixed(model, tokenizer, prompts):
+def test_continuous_batching_is_ignored_on_a_cpu(model, tokenizer, prompts):
     settings = Generation(max_new_tokens=20, batch_size=5)
     asked = settings.model_copy(update={"batching": "Continuous"})
     assert generate(model, tokenizer, prompts, asked) == generate(model, tokenizer, prompts, settings)
 
 
 @pytest.mark.parametrize(("precision", "expected"), [("Auto", torch.bfloat16), ("Float32", torch.float32)])
-def test_a_gate_may_ask_for_full_precision(model, tokenizer, prompts, precision, expected):
+def test_gate_with_float32_precision_turns_autocast_off(model, tokenizer, prompts, precision, expected):
     computed = set()
     settings = Generation(max_new_tokens=4, precision=precision)
     watched = model.model.layers[0].mlp.down_proj.register_forward_hook(
@@ -181,11 +180,11 @@ def test_a_gate_may_ask_for_full_precision(model, tokenizer, prompts, precision,
     assert computed == {expected}
 
 
-def test_no_prompts_need_no_generation(model, tokenizer):
+def test_no_prompts_give_no_outputs(model, tokenizer):
     assert generate(model, tokenizer, [], Generation()) == []
 
 
-def test_random_states_and_the_model_mode_are_put_back(model):
+def test_undisturbed_restores_random_states_and_model_mode(model):
     random.seed(1), np.random.seed(1), torch.manual_seed(1)
     expected = (random.random(), np.random.rand(), torch.rand(1).item())
     random.seed(1), np.random.seed(1), torch.manual_seed(1)
@@ -197,7 +196,7 @@ def test_random_states_and_the_model_mode_are_put_back(model):
     assert (random.random(), np.random.rand(), torch.rand(1).item()) == expected
 
 
-def test_generating_while_training_leaves_no_trace(model, tokenizer, prompts):
+def test_generation_does_not_change_random_states_of_training(model, tokenizer, prompts):
     def draw(*_: object) -> None:
         random.random(), np.random.rand(), torch.rand(1)
 
@@ -215,7 +214,7 @@ def test_generating_while_training_leaves_no_trace(model, tokenizer, prompts):
         model.eval()
 
 
-def test_sampling_settings_that_a_model_ships_are_dropped(tiny_model, tmp_path):
+def test_sampling_settings_of_a_model_are_dropped(tiny_model, tmp_path):
     import json
     import shutil
 
@@ -228,7 +227,7 @@ def test_sampling_settings_that_a_model_ships_are_dropped(tiny_model, tmp_path):
     assert config.eos_token_id == [2, 5]
 
 
-def test_a_turn_ends_as_the_chat_template_ends_it(tiny_model):
+def test_end_of_turn_comes_from_the_chat_template_else_eos(tiny_model):
     tokenizer = load_tokenizer(tiny_model)
     assert end_of_turn(tokenizer) == END_OF_TURN
     tokenizer.eos_token = PAD
@@ -239,7 +238,7 @@ def test_a_turn_ends_as_the_chat_template_ends_it(tiny_model):
     assert end_of_turn(tokenizer) == PAD
 
 
-def test_without_a_chat_template_a_prompt_is_its_text(tiny_model):
+def test_prompt_without_a_chat_template_is_its_text(tiny_model):
     tokenizer = load_tokenizer(tiny_model)
     tokenizer.chat_template = None
     assert render(tokenizer, [Message(role="user", content="2 mugs?")]) == "2 mugs?"

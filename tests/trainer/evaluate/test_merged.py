@@ -1,4 +1,4 @@
-"""Answers of an adapter: generated from merged weights where nothing changes by it, and without a trace."""
+"""Generation with an adapter merged into its base: the same answers, and the same weights afterwards."""
 
 import pytest
 import torch
@@ -26,7 +26,7 @@ def prompts(tokenizer):
 
 
 def with_adapter(tiny_model, dtype="float32"):
-    """An adapter that has learned something: its answers are not the base's."""
+    """Return a model with an adapter whose answers differ from those of the base."""
     torch.manual_seed(5)
     base = load_base(tiny_model, dtype, torch.device("cpu"))
     model = get_peft_model(base, LoraConfig(r=4, lora_alpha=8, target_modules="all-linear"))
@@ -41,32 +41,32 @@ def base_weights(model):
     return {name: weight for name, weight in model.named_parameters() if "base_layer" in name}
 
 
-def passes_of_the_adapter(model):
-    """A list that grows with every product of the adapter's own."""
-    passes = []
+def adapter_calls(model):
+    """Return a list that grows with every call of an adapter layer."""
+    calls = []
     for name, module in model.named_modules():
         if name.endswith("lora_A.default"):
-            module.register_forward_hook(lambda *_: passes.append(1))
-    return passes
+            module.register_forward_hook(lambda *_: calls.append(1))
+    return calls
 
 
-def test_merged_weights_answer_as_the_adapter_beside_them(tiny_model, tokenizer, prompts):
+def test_merged_adapter_gives_the_same_answers(tiny_model, tokenizer, prompts):
     model = with_adapter(tiny_model)
-    beside = generate(model, tokenizer, prompts, SETTINGS)
+    unmerged = generate(model, tokenizer, prompts, SETTINGS)
     with model.disable_adapter():
-        assert generate(model, tokenizer, prompts, SETTINGS) != beside
-    passes = passes_of_the_adapter(model)
+        assert generate(model, tokenizer, prompts, SETTINGS) != unmerged
+    calls = adapter_calls(model)
     with merged_adapter(model):
-        assert generate(model, tokenizer, prompts, SETTINGS) == beside
-    assert not passes
-    assert generate(model, tokenizer, prompts, SETTINGS) == beside
-    assert passes
+        assert generate(model, tokenizer, prompts, SETTINGS) == unmerged
+    assert not calls
+    assert generate(model, tokenizer, prompts, SETTINGS) == unmerged
+    assert calls
 
 
-def test_the_base_is_bit_for_bit_what_it_was(tiny_model):
+def test_base_weights_are_restored_bit_for_bit_after_merging(tiny_model):
     model = with_adapter(tiny_model)
     before = {name: weight.data.clone() for name, weight in base_weights(model).items()}
-    places = {name: weight.data_ptr() for name, weight in base_weights(model).items()}
+    addresses = {name: weight.data_ptr() for name, weight in base_weights(model).items()}
 
     def fail_in_the_middle():
         with merged_adapter(model):
@@ -78,17 +78,17 @@ def test_the_base_is_bit_for_bit_what_it_was(tiny_model):
     after = base_weights(model)
     assert before
     assert all(torch.equal(weight, before[name]) for name, weight in after.items())
-    assert {name: weight.data_ptr() for name, weight in after.items()} == places
+    assert {name: weight.data_ptr() for name, weight in after.items()} == addresses
 
 
-def test_a_base_in_16_bits_is_left_alone(tiny_model):
+def test_adapter_on_a_bfloat16_base_is_not_merged(tiny_model):
     model = with_adapter(tiny_model, "bfloat16")
     before = {name: weight.data_ptr() for name, weight in base_weights(model).items()}
     with merged_adapter(model):
         assert {name: weight.data_ptr() for name, weight in base_weights(model).items()} == before
 
 
-def test_an_adapter_that_is_switched_off_stays_off(tiny_model, tokenizer, prompts):
+def test_disabled_adapter_is_not_merged(tiny_model, tokenizer, prompts):
     model = with_adapter(tiny_model)
     with model.disable_adapter():
         alone = generate(model, tokenizer, prompts, SETTINGS)

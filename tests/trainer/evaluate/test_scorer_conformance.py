@@ -1,4 +1,4 @@
-"""Every scorer of the table keeps one contract: batches, order, errors, explanations."""
+"""Conformance tests for every scorer in the table: batches, order, errors, explanations."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from tunegate_trainer.evaluate.scorers.scorer import MAX_EXPLANATION
 from tunegate_trainer.tokens.rows import Row
 
 TABLE = {**SCORERS, "f1": OneByOne(f1)}
-"""The table, and one more line of it: a scorer with counts."""
+"""The table, with an additional scorer that returns counts."""
 CASES = (
     GoldenCase(id="golden", prompt="?", expect=[{"type": "equals", "value": "yes"}]),
     Row(id="row", prompt=[Message(role="user", content="?")], completion="yes"),
@@ -25,7 +25,7 @@ CALL = '<tool_call>{"name": "weather", "arguments": {"city": "Oslo"}}</tool_call
 
 @dataclass(frozen=True)
 class Example:
-    """A reference of a scorer, and outputs whose outcomes are known."""
+    """A reference for a scorer, and outputs with known outcomes."""
 
     reference: Any
     passes: str
@@ -58,13 +58,13 @@ BREAKING = (
     "y" * 100_000,
     "\ud800",
 )
-"""Outputs that a scorer may not expect."""
+"""Outputs that can break a scorer."""
 
 each_scorer = pytest.mark.parametrize("name", TABLE)
 
 
 def samples(outputs: Sequence[str], reference: Any) -> list[Sample]:
-    """One sample for each output and each kind of case."""
+    """Return one sample per output and kind of case."""
     return [Sample("?", output, reference, case) for output in outputs for case in CASES]
 
 
@@ -76,21 +76,21 @@ def test_every_scorer_has_an_example():
     assert EXAMPLES.keys() == TABLE.keys()
 
 
-def test_every_expectation_and_metric_has_its_scorer():
+def test_every_expectation_and_metric_has_a_scorer():
     union, _ = get_args(Expectation)
     types = {kind for one in get_args(union) for kind in get_args(one.model_fields["type"].annotation)}
     assert types | {"exact_match"} == SCORERS.keys()
 
 
 @each_scorer
-def test_known_outputs_have_their_outcome(name):
+def test_scorer_passes_and_fails_known_outputs(name):
     example = EXAMPLES[name]
     scored = TABLE[name].score(samples([example.passes, example.fails], example.reference))
     assert outcomes(scored) == PASS * 2 + FAIL * 2
 
 
 @each_scorer
-def test_batch_scores_as_its_samples_do_one_by_one(name):
+def test_scores_do_not_depend_on_the_batch(name):
     example, scorer = EXAMPLES[name], TABLE[name]
     batch = samples([example.passes, *BREAKING, example.fails, example.passes], example.reference)
     alone = [score for sample in batch for score in scorer.score([sample])]
@@ -105,13 +105,13 @@ def test_empty_batch_has_no_scores(name):
 
 
 @each_scorer
-def test_empty_output_is_measured(name):
+def test_empty_output_is_not_an_error(name):
     scored = TABLE[name].score(samples([""], EXAMPLES[name].reference))
     assert ERROR not in outcomes(scored)
 
 
 @each_scorer
-def test_output_that_does_not_pass_is_explained_briefly(name):
+def test_output_that_does_not_pass_has_a_short_explanation(name):
     example = EXAMPLES[name]
     for reference in (example.reference, example.broken):
         batch = samples([example.passes, example.fails, *BREAKING], reference)
@@ -122,7 +122,7 @@ def test_output_that_does_not_pass_is_explained_briefly(name):
 
 
 @each_scorer
-def test_broken_reference_is_an_error_of_its_samples_alone(name):
+def test_broken_reference_makes_only_its_samples_errors(name):
     example, scorer = EXAMPLES[name], TABLE[name]
     outputs = [example.passes, example.fails]
     sound, broken = samples(outputs, example.reference), samples(outputs, example.broken)

@@ -1,4 +1,4 @@
-"""Pass or fail of one output."""
+"""The outcome and the explanation of each scorer for single outputs."""
 
 import json
 import time
@@ -28,8 +28,8 @@ DEEP = '{"a":' * 400 + "null" + "}" * 400
 BEYOND_PARSING = "[" * 100_000
 
 
-def written(calls: list[FunctionCall]) -> str:
-    """Calls as Qwen's templates write them."""
+def rendered(calls: list[FunctionCall]) -> str:
+    """Return tool calls as the templates of Qwen render them."""
     return "\n".join(f"<tool_call>\n{call.model_dump_json()}\n</tool_call>" for call in calls)
 
 
@@ -44,7 +44,7 @@ def judge(
     case = GoldenCase(id="case", prompt="?", expect=[EXISTS], allow_empty=allow_empty)
     reference = expectation["schema" if "schema" in expectation else "value"]
     if expectation["type"] == "tool_calls_equal":
-        reference = written([FunctionCall(**call) for call in reference])
+        reference = rendered([FunctionCall(**call) for call in reference])
     (score,) = scorers[expectation["type"]].score([Sample("?", text, reference, case)])
     return score
 
@@ -85,7 +85,7 @@ def judge(
         ),
         ({"type": "tool_calls_equal", "value": [CALL]}, "It is cold.", "f"),
         ({"type": "tool_calls_equal", "value": [CALL]}, '<tool_call>{"name": "weather", ', "f"),
-        ({"type": "tool_calls_equal", "value": [CALL, CALL]}, written([FunctionCall(**CALL)]), "f"),
+        ({"type": "tool_calls_equal", "value": [CALL, CALL]}, rendered([FunctionCall(**CALL)]), "f"),
         ({"type": "json_schema", "schema": {"type": "no-such-type"}}, "{}", "e"),
         ({"type": "json_schema", "schema": {"$ref": "https://example.invalid/s.json"}}, "{}", "e"),
         ({"type": "json_equals", "value": {"a": 1, "b": [1, 2]}}, '{"b":[1,2],\n"a":1}', "p"),
@@ -98,54 +98,54 @@ def judge(
         ({"type": "json_schema", "schema": {"$ref": "#"}}, "{}", "e"),
     ],
 )
-def test_an_expectation_passes_or_fails(expectation, text, outcome):
+def test_output_has_the_expected_outcome(expectation, text, outcome):
     assert judge(text, **expectation).outcome == outcome
 
 
-def test_empty_output_passes_not_contains_where_the_case_allows_it():
-    asked = {"type": "not_contains", "value": "Sure"}
-    assert judge("", **asked).explanation == "is empty, which the case does not allow"
-    assert judge("", allow_empty=True, **asked).outcome == "p"
-    assert judge("Sure", allow_empty=True, **asked).outcome == "f"
+def test_empty_output_passes_not_contains_only_if_allowed():
+    expectation = {"type": "not_contains", "value": "Sure"}
+    assert judge("", **expectation).explanation == "is empty, which the case does not allow"
+    assert judge("", allow_empty=True, **expectation).outcome == "p"
+    assert judge("Sure", allow_empty=True, **expectation).outcome == "f"
 
 
-def test_output_that_is_too_deep_says_so():
+def test_too_deeply_nested_output_fails_with_an_explanation():
     assert judge(DEEP, type="json_schema", schema=TREE).explanation == "is nested too deeply to be judged"
 
 
-def test_a_failure_is_explained():
+def test_failure_has_an_explanation():
     assert judge("no", type="equals", value="yes").explanation == "is not 'yes'"
     explanation = judge('{"item": 3, "quantity": 2}', type="json_schema", schema=SCHEMA).explanation
     assert explanation == "$.item: 3 is not of type 'string'"
     assert judge("{", type="json_equals", value=1).explanation.startswith("is not JSON: ")
 
 
-def test_exact_match_compares_calls_where_the_row_calls_tools():
+def test_exact_match_compares_tool_calls_if_the_row_has_some():
     calls = [ToolCall(function=FunctionCall(**CALL))]
     row = Row(id="r", prompt=[Message(role="user", content="?")], completion="", tool_calls=calls)
-    reference = written([call.function for call in calls])
+    reference = rendered([call.function for call in calls])
     respaced = reference.replace("\n", "  ")
     plain = row.model_copy(update={"tool_calls": None})
     samples = [Sample("?", respaced, reference, case) for case in (row, plain)]
     assert [score.outcome for score in SCORERS["exact_match"].score(samples)] == ["p", "f"]
 
 
-def test_a_pattern_that_takes_for_ever_is_an_error_and_is_not_waited_for():
+def test_pattern_that_exceeds_the_time_limit_is_an_error():
     regex = SCORERS["regex"]
     assert isinstance(regex, OneByOne)
-    hurried = {"regex": replace(regex, seconds=0.2)}
-    judged = judge("a" * 40 + "!", type="regex", value=r"^(\w+\s?)*$", scorers=hurried)
+    limited = {"regex": replace(regex, seconds=0.2)}
+    judged = judge("a" * 40 + "!", type="regex", value=r"^(\w+\s?)*$", scorers=limited)
     assert judged.outcome == "e"
     assert "took more than 0.2 s" in judged.explanation
-    assert judge("42", type="regex", value=r"^\d+$", scorers=hurried).outcome == "p"
+    assert judge("42", type="regex", value=r"^\d+$", scorers=limited).outcome == "p"
 
 
-def test_a_process_that_has_to_wait_for_its_turn_judges_as_any_other():
+def test_time_limit_counts_cpu_time_not_waiting():
     waiting = replace(matcher(lambda _: time.sleep(0.3)), seconds=0.1)
     assert judge("x", **EXISTS, scorers={"contains": waiting}).outcome == "p"
 
 
-def test_a_sample_whose_scoring_raises_is_an_error_of_that_sample_alone():
+def test_exception_makes_only_its_own_sample_an_error():
     def broken(sample: Sample) -> str | None:
         if sample.output == "x":
             raise RuntimeError(f"no judge for {sample.output}")
@@ -167,37 +167,37 @@ def test_a_sample_whose_scoring_raises_is_an_error_of_that_sample_alone():
         ("0", "false", False),
     ],
 )
-def test_json_values_are_compared_as_json_does(left, right, same):
+def test_json_values_are_compared_by_json_types(left, right, same):
     assert same_json(json.loads(left), json.loads(right)) is same
 
 
 class SchemaServer(BaseHTTPRequestHandler):
-    """Answers every request with a schema that everything follows."""
+    """Answers every request with a schema that accepts everything."""
 
-    asked: list[str] = []
+    requested: list[str] = []
 
     def do_GET(self) -> None:
-        self.asked.append(self.path)
+        self.requested.append(self.path)
         self.send_response(200)
         self.end_headers()
         self.wfile.write(b"{}")
 
     def log_message(self, *_: object) -> None:
-        """Keep the log of the tests to what they say."""
+        """Log nothing."""
 
 
-def test_a_schema_is_not_fetched_from_the_network():
+def test_referenced_schema_is_not_fetched_from_the_network():
     with HTTPServer(("127.0.0.1", 0), SchemaServer) as server:
         Thread(target=server.serve_forever, daemon=True).start()
         reference = f"http://127.0.0.1:{server.server_port}/schema.json"
         result = judge("{}", type="json_schema", schema={"$ref": reference})
         server.shutdown()
-    assert SchemaServer.asked == []
+    assert SchemaServer.requested == []
     assert result.outcome == "e"
     assert reference in result.explanation
 
 
-def test_calls_in_another_form_than_json_differ_by_their_spaces_within():
+def test_white_space_within_non_json_call_arguments_counts():
     case = GoldenCase(id="case", prompt="?", expect=[EXISTS])
     reference = "<tool_call>f\n<arg_key>city</arg_key>\n<arg_value>New York</arg_value>\n</tool_call>"
     outputs = [

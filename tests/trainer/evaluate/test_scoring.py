@@ -1,4 +1,5 @@
-"""From outputs to scores: batches, truncated outputs, several scorers, counts, broken contracts."""
+"""Scoring of outputs: batches, truncated outputs, several scorers, counts, and scorers that break the
+contract."""
 
 from collections.abc import Sequence
 
@@ -16,7 +17,7 @@ EQUALS, CONTAINS, REGEX = (SCORERS[name] for name in ("equals", "contains", "reg
 
 
 class Recorder:
-    """Passes everything, and keeps the outputs of each batch."""
+    """A scorer that passes everything, and records the outputs of each batch."""
 
     def __init__(self) -> None:
         self.batches: list[list[str]] = []
@@ -27,7 +28,7 @@ class Recorder:
 
 
 class Returns:
-    """Returns the same scores whatever it is asked."""
+    """A scorer that always returns the same scores."""
 
     def __init__(self, *scores: Score) -> None:
         self._scores = scores
@@ -51,7 +52,7 @@ def answers(*texts: str) -> list[Output]:
     return [Output(text, truncated=False) for text in texts]
 
 
-def test_all_cases_of_a_scorer_are_one_batch():
+def test_scorer_gets_all_its_cases_in_one_batch():
     recorder = Recorder()
     cases = [case(golden=[(recorder, 1)]), case(golden=[(EQUALS, "b")]), case(golden=[(recorder, 2)])]
     scores = score_cases(cases, answers("a", "b", "c"))
@@ -66,7 +67,7 @@ def test_each_case_gets_the_score_of_its_own_output():
     assert [score["other"].outcome for score in scores] == [PASS, PASS, FAIL]
 
 
-def test_truncated_output_never_passes_and_is_not_scored():
+def test_truncated_output_does_not_pass_and_is_not_scored():
     recorder = Recorder()
     outputs = [Output("yes", truncated=True), Output("yes", truncated=False)]
     cut, whole = score_cases([case(golden=[(recorder, None)])] * 2, outputs)
@@ -96,15 +97,15 @@ def test_error_of_one_expectation_outweighs_failures_of_others():
         (Returns(*[Score("pass")] * 2), "ValueError: the scorer returned the outcome 'pass'"),
         (Returns(*[Score(TRUNCATED)] * 2), "ValueError: the scorer returned the outcome 't'"),
     ],
-    ids=["raises", "too few", "unknown outcome", "outcome of another"],
+    ids=["raises", "too few scores", "unknown outcome", "outcome reserved for truncation"],
 )
-def test_scorer_that_breaks_its_contract_is_an_error(scorer, explanation):
+def test_scorer_that_breaks_its_contract_makes_its_samples_errors(scorer, explanation):
     scores = score_cases([case(golden=[(scorer, None)], other=[(EQUALS, "a")])] * 2, answers("a", "a"))
     assert [score["golden"] for score in scores] == [Score(ERROR, f"could not be scored: {explanation}")] * 2
     assert [score["other"].outcome for score in scores] == [PASS] * 2
 
 
-def test_metric_of_counts_keeps_them_whatever_the_outcome():
+def test_metric_of_counts_keeps_counts_of_passes_and_failures():
     counted = Returns(Score(PASS, counts=Counts(4, 4)), Score(FAIL, "half", Counts(2, 4)))
     scores = score_cases([case(f1=[(counted, None)])] * 2, answers("a", "b"))
     assert [str(score["f1"].counts) for score in scores] == ["4/4", "2/4"]
@@ -122,13 +123,13 @@ def test_truncated_output_is_scored_for_a_metric_of_counts():
 
 @pytest.mark.parametrize("counts", [None, Counts(5, 4), Counts(-1, 4), Counts(0, MAX_COUNT + 1)])
 @pytest.mark.parametrize("truncated", [False, True])
-def test_metric_of_counts_without_valid_ones_is_an_error(counts, truncated):
+def test_metric_of_counts_with_invalid_counts_is_an_error(counts, truncated):
     scorer = Returns(Score(PASS, counts=counts))
     (score,) = score_cases([case(f1=[(scorer, None)])], [Output("a", truncated=truncated)])
     assert (score["f1"].outcome, score["f1"].counts) == (ERROR, None)
     assert "the scorer returned the counts" in score["f1"].explanation
 
 
-def test_counts_of_a_pass_rate_are_left_out():
+def test_counts_of_a_measure_without_counts_are_dropped():
     (score,) = score_cases([case(golden=[(Returns(Score(PASS, counts=Counts(4, 4))), None)])], answers("a"))
     assert score["golden"] == Score(PASS)

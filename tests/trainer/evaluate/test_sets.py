@@ -1,4 +1,4 @@
-"""What is evaluated: pinned golden sets, held-out rows, generated once."""
+"""The sets that a model is evaluated on: golden sets, and held-out rows for task metrics."""
 
 import json
 import shutil
@@ -39,7 +39,7 @@ def tokenizer(tiny_model):
     return load_tokenizer(tiny_model)
 
 
-def test_a_golden_set_has_its_cases_in_order_and_its_own_settings(make_root, tokenizer):
+def test_golden_set_has_its_cases_in_order_and_the_gates_settings(make_root, tokenizer):
     context = make_root(gates={"orders": gate_spec(golden_cases(3))}).context()
     (golden,) = golden_sets(context, tokenizer, context.request.final_gates)
     assert golden.case_set.ids == ["case-0", "case-1", "case-2"]
@@ -49,7 +49,7 @@ def test_a_golden_set_has_its_cases_in_order_and_its_own_settings(make_root, tok
     assert golden.cases[0].prompt.startswith("<|im_start|>user\ngolden order 0 mug<|im_end|>")
 
 
-def test_a_case_may_allow_an_empty_output(make_root, tokenizer):
+def test_case_with_allow_empty_passes_an_empty_output(make_root, tokenizer):
     asked = {"prompt": "insult me", "expect": [{"type": "not_contains", "value": "fool"}]}
     cases = [{"id": "strict", **asked}, {"id": "silent", "allowEmpty": True, **asked}]
     root = make_root(gates={"orders": gate_spec(cases)})
@@ -58,7 +58,7 @@ def test_a_case_may_allow_an_empty_output(make_root, tokenizer):
     assert [score[GOLDEN].outcome for score in scores] == ["f", "p"]
 
 
-def test_a_chat_is_shown_turn_by_turn(make_root, tokenizer):
+def test_golden_chat_is_shown_with_its_roles(make_root, tokenizer):
     chat = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}]
     cases = [{"id": "chat", "messages": chat, "expect": [{"type": "contains", "value": "x"}]}]
     context = make_root(gates={"orders": gate_spec(cases)}).context()
@@ -66,7 +66,7 @@ def test_a_chat_is_shown_turn_by_turn(make_root, tokenizer):
     assert golden.cases[0].shown == "system: Be brief.\nuser: Hi"
 
 
-def test_a_golden_file_that_is_not_there_is_named(make_root, tokenizer):
+def test_missing_golden_file_is_named(make_root, tokenizer):
     spec = gate_spec() | {"golden": {"source": {"configMap": "golden", "key": "a.jsonl"}}}
     root = make_root(gates={"orders": spec}, inputs={"golden/a.jsonl": "x"})
     shutil.rmtree(root.path / "inputs")
@@ -77,7 +77,7 @@ def test_a_golden_file_that_is_not_there_is_named(make_root, tokenizer):
         golden_sets(context, tokenizer, context.request.final_gates)
 
 
-def test_a_golden_file_or_schema_that_may_not_be_read_is_named(make_root, tokenizer):
+def test_unreadable_golden_file_or_schema_is_named(make_root, tokenizer):
     source = {"configMap": "golden", "key": "a.json"}
     root = make_root(
         gates={"orders": gate_spec() | {"golden": {"source": source}}}, inputs={"golden/a.json": "{}"}
@@ -98,7 +98,7 @@ def test_a_golden_file_or_schema_that_may_not_be_read_is_named(make_root, tokeni
         metric_schema(root.path, metric)
 
 
-def test_a_golden_path_through_a_file_leads_nowhere(make_root, tokenizer):
+def test_golden_path_below_a_file_is_not_found(make_root, tokenizer):
     spec = gate_spec() | {"golden": {"source": {"configMap": "golden", "key": "a.jsonl"}}}
     root = make_root(gates={"orders": spec}, inputs={"golden/a.jsonl": "x"})
     shutil.rmtree(root.path / "inputs" / "golden")
@@ -109,22 +109,22 @@ def test_a_golden_path_through_a_file_leads_nowhere(make_root, tokenizer):
 
 
 @pytest.mark.parametrize(
-    ("path", "said"),
+    ("path", "problem"),
     [
         ("golden/../../secrets/hub/HF_TOKEN", "a path must not contain .."),
         ("/etc/passwd", "name the claim, as in pvc://CLAIM/PATH"),
     ],
 )
-def test_golden_path_that_leaves_its_claim_is_refused(tmp_path, path, said):
+def test_golden_path_that_leaves_its_claim_is_refused(tmp_path, path, problem):
     (tmp_path / "secrets" / "hub").mkdir(parents=True)
     (tmp_path / "secrets" / "hub" / "HF_TOKEN").write_text("a secret")
     (tmp_path / "volumes" / "golden").mkdir(parents=True)
     with pytest.raises(UserError) as raised:
         golden_text(tmp_path, "orders", GoldenSource(uri=f"pvc://{path}"))
-    assert str(raised.value) == f"EvalGate orders: spec.golden.source.uri: pvc://{path}: {said}"
+    assert str(raised.value) == f"EvalGate orders: spec.golden.source.uri: pvc://{path}: {problem}"
 
 
-def test_a_schema_that_is_not_there_is_named_with_what_is(tmp_path):
+def test_missing_schema_is_named_with_the_existing_keys(tmp_path):
     (tmp_path / "inputs" / "schemas").mkdir(parents=True)
     (tmp_path / "inputs" / "schemas" / "order.json").write_text("{}")
     metric = {"name": "json_schema", "schema": {"configMap": "schemas", "key": "a.json"}, "min": "0.5"}
@@ -133,7 +133,7 @@ def test_a_schema_that_is_not_there_is_named_with_what_is(tmp_path):
     assert error.value.hint == "it has: order.json"
 
 
-def test_a_schema_that_is_no_object_is_refused(tmp_path):
+def test_schema_that_is_not_an_object_is_refused(tmp_path):
     (tmp_path / "inputs" / "schemas").mkdir(parents=True)
     (tmp_path / "inputs" / "schemas" / "a.json").write_text("3")
     metric = {"name": "json_schema", "schema": {"configMap": "schemas", "key": "a.json"}, "min": "0.5"}
@@ -141,7 +141,7 @@ def test_a_schema_that_is_no_object_is_refused(tmp_path):
         metric_schema(tmp_path, TaskMetric.model_validate(metric))
 
 
-def test_a_golden_case_that_the_chat_template_refuses_is_named(make_root, tiny_model):
+def test_golden_case_refused_by_the_chat_template_is_named(make_root, tiny_model):
     tokenizer = load_tokenizer(tiny_model)
     tokenizer.chat_template = "{{ raise_exception('not today') }}"
     context = make_root(gates={"orders": gate_spec(golden_cases(3))}).context()
@@ -149,7 +149,7 @@ def test_a_golden_case_that_the_chat_template_refuses_is_named(make_root, tiny_m
         golden_sets(context, tokenizer, context.request.final_gates)
 
 
-def test_the_only_key_of_a_config_map_need_not_be_named(tmp_path):
+def test_only_key_of_a_configmap_is_the_default(tmp_path):
     folder = tmp_path / "inputs" / "golden"
     (folder / "..2026_data").mkdir(parents=True)
     (folder / "cases.jsonl").write_text("x")
@@ -159,7 +159,7 @@ def test_the_only_key_of_a_config_map_need_not_be_named(tmp_path):
         config_map_file(tmp_path, "golden", None)
 
 
-def test_all_task_metrics_are_measured_on_one_pass_over_the_rows(make_root, tokenizer, monkeypatch):
+def test_task_metrics_share_one_generation_over_the_rows(make_root, tokenizer, monkeypatch):
     schema = {"type": "object"}
     metrics = [
         {"name": "exact_match", "min": "0.5"},
@@ -175,7 +175,7 @@ def test_all_task_metrics_are_measured_on_one_pass_over_the_rows(make_root, toke
         asked.extend(prompts)
         return [Output("yes", truncated=False), *[Output("{}", truncated=False)] * (len(prompts) - 1)]
 
-    monkeypatch.setattr(module, "generate", answer)  # outputs that tell the metrics apart
+    monkeypatch.setattr(module, "generate", answer)  # with outputs on which the metrics differ
     (result,) = evaluate(None, tokenizer, [rows])
     assert len(asked) == len(rows.cases) == 6
     assert result.outcomes("exact_match") == "pfffff"
@@ -184,7 +184,7 @@ def test_all_task_metrics_are_measured_on_one_pass_over_the_rows(make_root, toke
     assert "is not JSON" in result.cases[0].explanation
 
 
-def test_gates_with_the_same_prompts_are_generated_once(make_root, tokenizer, monkeypatch):
+def test_outputs_for_gates_with_equal_prompts_are_generated_once(make_root, tokenizer, monkeypatch):
     strict = [case | {"expect": [{"type": "equals", "value": "no"}]} for case in golden_cases(3)]
     root = make_root(gates={"lenient": gate_spec(golden_cases(3)), "strict": gate_spec(strict)})
     context = root.context()
@@ -202,19 +202,19 @@ def test_gates_with_the_same_prompts_are_generated_once(make_root, tokenizer, mo
     assert [result.outcomes("golden") for result in results] == ["ppp", "fff"]
 
 
-def test_held_out_rows_that_were_changed_are_refused(make_root, tokenizer):
+def test_changed_held_out_rows_are_refused(make_root, tokenizer):
     root = make_root()
     (root.data / "test.jsonl").write_text("")
     with pytest.raises(BadDataError, match=r"data/test\.jsonl was changed after the plan was made"):
         held_out_sets(root.context(Role.GATE), tokenizer, "test")
 
 
-def test_held_out_rows_are_generated_as_the_first_gate_with_the_longest_output():
+def test_held_out_rows_use_the_first_gates_settings_and_largest_length():
     gates = [Generation(max_new_tokens=8, batch_size=4), Generation(max_new_tokens=64, batch_size=32)]
     assert task_generation(gates) == Generation(max_new_tokens=64, batch_size=4)
 
 
-def test_a_chat_that_the_template_refuses_is_a_user_error(tiny_model):
+def test_chat_refused_by_the_template_is_a_user_error(tiny_model):
     from tunegate_trainer.tokens.chat import render
 
     tokenizer = load_tokenizer(tiny_model)
@@ -228,7 +228,7 @@ def weather_tool() -> dict[str, object]:
     return {"type": "function", "function": function}
 
 
-def test_case_with_tools_is_asked_with_them_and_judged_by_the_call(make_root):
+def test_case_with_tools_has_them_in_its_prompt_and_judges_calls(make_root):
     tool = weather_tool()
     call = {"name": "weather", "arguments": {"city": "Oslo"}}
     case = {
@@ -242,12 +242,12 @@ def test_case_with_tools_is_asked_with_them_and_judged_by_the_call(make_root):
     (golden,) = golden_sets(root.context(), tokenizer, root.context().request.gates)
     (asked,) = golden.cases
     assert '"name": "weather", "description": "The weather"' in asked.prompt
-    said = f"<tool_call>\n{json.dumps(call)}\n</tool_call>"
-    scores = score_cases([asked, asked], [Output(text, truncated=False) for text in (said, "cold")])
+    output = f"<tool_call>\n{json.dumps(call)}\n</tool_call>"
+    scores = score_cases([asked, asked], [Output(text, truncated=False) for text in (output, "cold")])
     assert [score[GOLDEN].outcome for score in scores] == [PASS, FAIL]
 
 
-def test_case_whose_tools_the_template_does_not_write_is_refused_by_its_id(make_root, tokenizer):
+def test_case_whose_tools_the_template_drops_is_refused_by_id(make_root, tokenizer):
     tool = weather_tool()
     case = {"id": "calls", "prompt": "Cold?", "tools": [tool], "expect": [{"type": "equals", "value": "no"}]}
     root = make_root(gates={"orders": gate_spec([case])})
@@ -257,7 +257,7 @@ def test_case_whose_tools_the_template_does_not_write_is_refused_by_its_id(make_
         golden_sets(root.context(), tokenizer, root.context().request.gates)
 
 
-def test_held_out_row_whose_answer_calls_a_tool_is_judged_by_the_call(make_root):
+def test_exact_match_of_a_held_out_row_compares_its_tool_call(make_root):
     tokenizer = tokenizer_for(model_templates()["qwen3"])
     root = make_root()
     call = ToolCall(function=FunctionCall(name="weather", arguments={"city": "Oslo"}))
@@ -267,8 +267,8 @@ def test_held_out_row_whose_answer_calls_a_tool_is_judged_by_the_call(make_root)
     write_model(root.path / "plan" / "plan.json", plan.model_copy(update={"data": data}))
     (rows,) = held_out_sets(root.context(), tokenizer, "dev")
     assert isinstance(rows, GeneratedSet)
-    said = '<tool_call>{"name": "weather", "arguments": {"city": "Oslo"}}</tool_call>'
-    outputs = [Output(text, truncated=False) for text in (said, "")]
+    called_text = '<tool_call>{"name": "weather", "arguments": {"city": "Oslo"}}</tool_call>'
+    outputs = [Output(text, truncated=False) for text in (called_text, "")]
     called, silent = (score["exact_match"] for score in score_cases([*rows.cases] * 2, outputs))
     assert called.outcome == PASS
     assert "does not call" in silent.explanation

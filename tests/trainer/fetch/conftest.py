@@ -1,4 +1,4 @@
-"""Fixtures of the tests that fetch: a server of each scheme with the tiny model, and a job that wants it."""
+"""Fixtures for fetch tests: a server of each scheme with the tiny model, and a job that fetches it."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,10 +20,10 @@ ROWS = "".join(f'{{"prompt": "order {i}", "completion": "{i}"}}\n' for i in rang
 
 
 @pytest.fixture(autouse=True)
-def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+def _retry_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(network, "FIRST_PAUSE", 0)
     monkeypatch.setattr(network, "LONGEST_PAUSE", 0)
-    # The other tests set it before the client is imported, and the data role does not.
+    # Other tests set it before the client is imported, but the data role needs it unset.
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
     for name in ("HF_TOKEN", "HF_ENDPOINT", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
         monkeypatch.delenv(name, raising=False)
@@ -31,14 +31,14 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def model_files(tiny_model: Path) -> dict[str, bytes]:
-    """The tiny model as its maker would upload it, with weights that nobody must load."""
+    """The files of the tiny model as uploaded, including unsafe weights that must not be loaded."""
     files = {path.name: path.read_bytes() for path in tiny_model.iterdir()}
     return files | {"README.md": b"# tiny", "pytorch_model.bin": b"pickle" * 20_000}
 
 
 @pytest.fixture
 def model_hub(model_files: dict[str, bytes], monkeypatch: pytest.MonkeyPatch) -> Iterator[ModelHub]:
-    """A hub that is the client's, with the tiny model as ``org/tiny``."""
+    """A model hub with the tiny model as ``org/tiny``, set as the client's endpoint."""
     hub = ModelHub({"org/tiny": Repository(dict(model_files))})
     with hub.cdn, hub.server:
         monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{hub.server.port}")
@@ -53,7 +53,7 @@ def hf_store(model_hub: ModelHub, monkeypatch: pytest.MonkeyPatch) -> Iterator[M
         monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{api.port}")
         yield ModelStore(
             "hf://org/tiny",
-            Both(api, files),
+            HubProxies(api, files),
             model_hub,
             secret={"HF_TOKEN": TOKEN},
             wrong_secret={"HF_TOKEN": "an-old-token"},
@@ -63,8 +63,8 @@ def hf_store(model_hub: ModelHub, monkeypatch: pytest.MonkeyPatch) -> Iterator[M
         )
 
 
-class Both:
-    """The hub and the host of its files as one: what a test breaks is the files, what is down is both."""
+class HubProxies:
+    """The proxies of the hub's API and of its file host. Connections to files break; both can go down."""
 
     def __init__(self, api: FaultyProxy, files: FaultyProxy) -> None:
         self._api, self._files = api, files
@@ -103,7 +103,7 @@ def s3_store(s3_server: S3Server, model_files: dict[str, bytes]) -> Iterator[Mod
 
 @pytest.fixture
 def registry() -> Iterator[OciRegistry]:
-    """An empty registry that lets everybody in."""
+    """An empty registry without authentication."""
     registry = OciRegistry()
     with registry.server:
         yield registry
@@ -129,7 +129,7 @@ def oci_store(registry: OciRegistry, model_files: dict[str, bytes]) -> Iterator[
 
 @pytest.fixture
 def make_job(tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> MakeJob:
-    """Makes the root of a job whose data role fetches ``model``, with a Secret named ``store``."""
+    """Make the root of a job whose data role fetches ``model``, with a Secret named ``store``."""
 
     def make(
         model: dict[str, Any], secret: dict[str, str] | None = None, **data: dict[str, Any]

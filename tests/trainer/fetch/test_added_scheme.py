@@ -1,4 +1,4 @@
-"""What the table of schemes requires, and a scheme that is added to it with one line."""
+"""The interface of schemes, and a scheme that is added to the table with one line."""
 
 import hashlib
 import inspect
@@ -27,7 +27,7 @@ ROW = b'{"prompt": "a", "completion": "b"}\n'
 
 @dataclass(frozen=True)
 class Memory:
-    """A source that is added in these tests: files by name, in this process."""
+    """A scheme that these tests add: it reads files from memory."""
 
     files: dict[str, bytes]
 
@@ -57,7 +57,7 @@ def parameters(function: object) -> list[str]:
 
 
 @pytest.mark.parametrize("name", sorted(SCHEMES))
-def test_every_scheme_has_what_its_protocol_names(name):
+def test_every_scheme_implements_its_protocol(name):
     models, files = SCHEMES[name].models(), SCHEMES[name].files
     for method in ("pinned", "find_model"):
         assert parameters(getattr(models, method)) == parameters(getattr(RemoteModels, method))[1:]
@@ -65,7 +65,7 @@ def test_every_scheme_has_what_its_protocol_names(name):
         assert parameters(files().find_file) == parameters(RemoteFiles.find_file)[1:]
 
 
-def test_added_scheme_brings_models_and_files_with_one_line(make_root, tiny_model):
+def test_scheme_added_with_one_line_provides_models_and_files(make_root, tiny_model):
     files = {path.name: path.read_bytes() for path in tiny_model.iterdir()}
     memory = Memory({**files, "rows.jsonl": ROW})
     schemes = SCHEMES | {"memory": Scheme(models=lambda: memory, files=lambda: memory)}
@@ -82,7 +82,7 @@ def test_added_scheme_brings_models_and_files_with_one_line(make_root, tiny_mode
     )
 
 
-def test_scheme_that_is_not_in_the_table_is_refused(tmp_path):
+def test_scheme_not_in_the_table_is_refused(tmp_path):
     source = DataSource.model_construct(uri="memory://rows.jsonl")
     with pytest.raises(UserError, match="memory:// is not supported here"):
         read_source(Context(Role.DATA, root=tmp_path), source, "data.train")

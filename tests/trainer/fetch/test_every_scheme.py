@@ -1,4 +1,4 @@
-"""Models from other machines, whatever the scheme: fetched whole, once, verified, and gone on with."""
+"""Conformance tests for every remote scheme: downloads are complete, verified, resumable and cached."""
 
 import errno
 import os
@@ -25,9 +25,9 @@ pytestmark = pytest.mark.model
 
 WEIGHTS = "model.safetensors"
 CUT = 200_000
-"""Bytes of answers after which a connection breaks: half of the weights, and what came before them."""
+"""Bytes after which a connection breaks: about half of the weights and everything before them."""
 SMALL = 60_000
-"""More than everything but the weights."""
+"""Bytes: more than everything except the weights."""
 
 
 @pytest.fixture(params=sorted(SCHEMES))
@@ -38,7 +38,7 @@ def store(request) -> ModelStore:
 
 @pytest.fixture
 def job(make_job) -> Callable[..., TrainerRoot]:
-    """Makes a job whose data role fetches the store's model with its Secret, or with another."""
+    """Make a job whose data role fetches the store's model, with its Secret or another one."""
 
     def make(store: ModelStore, secret: dict[str, str] | None = None, **changes: str) -> TrainerRoot:
         return make_job(store.source(**changes), store.secret if secret is None else secret)
@@ -58,7 +58,7 @@ def failure(root: TrainerRoot) -> Failure:
     return found
 
 
-def test_a_model_is_fetched_and_its_revision_recorded(store, job, tiny_model):
+def test_model_is_fetched_and_its_revision_recorded(store, job, tiny_model):
     root = job(store)
     assert main(["data"]) == ExitCode.OK
     folder = model_folder(root)
@@ -66,57 +66,57 @@ def test_a_model_is_fetched_and_its_revision_recorded(store, job, tiny_model):
     assert (folder / WEIGHTS).read_bytes() == (tiny_model / WEIGHTS).read_bytes()
     names = {path.name for path in folder.iterdir()}
     assert {"config.json", "tokenizer.json"} <= names
-    assert not names & {"pytorch_model.bin", "README.md"}, "of no use, and not safe to load"
+    assert not names & {"pytorch_model.bin", "README.md"}, "unneeded or unsafe files"
     assert root.report(Role.DATA).plan.model.revision == store.recorded
     assert not (root.workspace / root.paths.download / "model").exists()
 
 
-def test_what_a_model_does_not_need_is_not_downloaded(store, job, model_files):
+def test_unneeded_files_of_a_model_are_not_downloaded(store, job, model_files):
     job(store)
     assert main(["data"]) == ExitCode.OK
     assert store.proxy.served < len(model_files[WEIGHTS]) + len(model_files["pytorch_model.bin"])
 
 
-def test_no_secret_is_anywhere_but_where_it_is_mounted(store, job, capfd):
+def test_secret_appears_in_no_file_or_log(store, job, capfd):
     root = job(store)
     assert main(["data"]) == ExitCode.OK
     shutil.rmtree(root.path / "secrets")
     written = [path.read_bytes() for path in root.path.rglob("*") if path.is_file()]
-    said = capfd.readouterr()
+    captured = capfd.readouterr()
     for key, value in store.secret.items():
         if key not in ("AWS_REGION", "AWS_ENDPOINT_URL", "username"):
             assert not any(value.encode() in content for content in written)
-            assert value not in said.out + said.err
+            assert value not in captured.out + captured.err
 
 
-def test_credentials_that_are_refused_are_named_by_their_secret(store, job, capfd):
+def test_refused_credentials_are_reported_with_the_secrets_name(store, job, capfd):
     root = job(store, store.wrong_secret)
     assert main(["data"]) == ExitCode.CREDENTIALS
     found = failure(root)
     assert found.reason == Reason.CREDENTIALS
     assert found.message.startswith(f"model.uri: {store.uri} refuses access: ")
     assert "Secret store" in found.hint
-    said = capfd.readouterr().err + found.model_dump_json()
+    text = capfd.readouterr().err + found.model_dump_json()
     changed = [value for key, value in store.wrong_secret.items() if value != store.secret[key]]
-    assert not [value for value in changed if value in said]
+    assert not [value for value in changed if value in text]
 
 
-def test_a_model_that_is_not_there_is_not_found(store, job):
+def test_missing_model_is_not_found(store, job):
     missing = store.uri.replace("tiny", "huge")
     root = job(store, uri=missing)
     assert main(["data"]) == ExitCode.NOT_FOUND
     assert missing in failure(root).message
 
 
-def test_a_connection_that_breaks_is_taken_up_where_it_broke(store, job, model_files):
+def test_broken_download_resumes_in_the_same_pod(store, job, model_files):
     root = job(store)
     store.proxy.break_after(CUT)
     assert main(["data"]) == ExitCode.OK
     assert verify(model_folder(root)) == []
-    assert store.proxy.served < len(model_files[WEIGHTS]) + SMALL, "it began anew"
+    assert store.proxy.served < len(model_files[WEIGHTS]) + SMALL, "the download did not resume"
 
 
-def test_the_next_pod_fetches_only_the_rest(store, job, model_files):
+def test_next_pod_downloads_only_the_rest(store, job, model_files):
     root = job(store)
     store.proxy.break_after(CUT, then=store.proxy.go_down)
     assert main(["data"]) == ExitCode.UNREACHABLE
@@ -126,11 +126,11 @@ def test_the_next_pod_fetches_only_the_rest(store, job, model_files):
     before = store.proxy.served
     assert main(["data", "--attempt", "2"]) == ExitCode.OK
     assert verify(model_folder(root)) == []
-    rest = len(model_files[WEIGHTS]) - CUT + SMALL + SMALL  # of a chunk that was not whole nothing is kept
-    assert store.proxy.served - before < rest, "it began anew"
+    rest = len(model_files[WEIGHTS]) - CUT + SMALL + SMALL  # an incomplete chunk is lost
+    assert store.proxy.served - before < rest, "the download did not resume"
 
 
-def test_a_pod_that_is_asked_to_stop_leaves_what_it_has_for_the_next(store, job, model_files):
+def test_download_resumes_after_sigterm(store, job, model_files):
     root = job(store)
     handler = signal.getsignal(signal.SIGTERM)
 
@@ -139,7 +139,7 @@ def test_a_pod_that_is_asked_to_stop_leaves_what_it_has_for_the_next(store, job,
         return max((part.stat().st_size for part in parts), default=0) > CUT / 2
 
     def stop() -> None:
-        eventually(has_most, what="what was sent is on the volume")
+        eventually(has_most, what="the sent bytes are on the volume")
         os.kill(os.getpid(), signal.SIGTERM)
 
     try:
@@ -153,7 +153,7 @@ def test_a_pod_that_is_asked_to_stop_leaves_what_it_has_for_the_next(store, job,
     assert verify(model_folder(root)) == []
 
 
-def test_damaged_content_is_refused_and_nothing_of_it_kept(store, job, model_files):
+def test_content_with_a_wrong_checksum_is_refused_and_removed(store, job, model_files):
     root = job(store)
     store.content.damage(WEIGHTS)
     assert main(["data"]) == ExitCode.BAD_DATA
@@ -162,11 +162,11 @@ def test_damaged_content_is_refused_and_nothing_of_it_kept(store, job, model_fil
     store.content.mend(WEIGHTS)
     before = store.proxy.served
     assert main(["data", "--attempt", "2"]) == ExitCode.OK
-    assert store.proxy.served - before > len(model_files[WEIGHTS]), "it went on with damaged bytes"
+    assert store.proxy.served - before > len(model_files[WEIGHTS]), "the download resumed with damaged bytes"
     assert verify(model_folder(root)) == []
 
 
-def test_what_an_earlier_pod_left_damaged_is_fetched_anew(store, job):
+def test_damaged_part_of_an_earlier_pod_is_downloaded_again(store, job):
     root = job(store)
     store.proxy.break_after(CUT, then=store.proxy.go_down)
     assert main(["data"]) == ExitCode.UNREACHABLE
@@ -180,7 +180,7 @@ def test_what_an_earlier_pod_left_damaged_is_fetched_anew(store, job):
     assert verify(model_folder(root)) == []
 
 
-def test_a_second_job_does_not_download_again(store, job):
+def test_second_job_reuses_the_downloaded_model(store, job):
     root = job(store)
     assert main(["data"]) == ExitCode.OK
     first = model_folder(root)
@@ -193,7 +193,7 @@ def test_a_second_job_does_not_download_again(store, job):
 
 
 @pytest.mark.parametrize("store", ["hf", "oci"], indirect=True)
-def test_a_pinned_model_that_is_there_needs_no_network(store, job):
+def test_pinned_model_on_the_volume_needs_no_network(store, job):
     root = job(store, **store.pinned)
     assert main(["data"]) == ExitCode.OK
     shutil.rmtree(root.workspace / root.paths.job)
@@ -203,7 +203,7 @@ def test_a_pinned_model_that_is_there_needs_no_network(store, job):
 
 
 @pytest.mark.parametrize("damaged", [WEIGHTS, "manifest.json"])
-def test_a_model_that_was_damaged_on_the_volume_is_fetched_again(store, job, tiny_model, damaged):
+def test_damaged_model_on_the_volume_is_downloaded_again(store, job, tiny_model, damaged):
     root = job(store)
     assert main(["data"]) == ExitCode.OK
     folder = model_folder(root)
@@ -214,17 +214,17 @@ def test_a_model_that_was_damaged_on_the_volume_is_fetched_again(store, job, tin
     assert (folder / WEIGHTS).read_bytes() == (tiny_model / WEIGHTS).read_bytes()
 
 
-def test_a_model_that_cannot_be_read_now_is_not_removed(store, job, monkeypatch):
+def test_model_with_a_read_error_is_not_removed(store, job, monkeypatch):
     root = job(store)
     assert main(["data"]) == ExitCode.OK
     folder = model_folder(root)
     shutil.rmtree(root.workspace / root.paths.job)
-    really = files.sha256_file
+    sha256_file = files.sha256_file
 
     def stale(path: Path) -> str:
         if path == folder / WEIGHTS:
             raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
-        return really(path)
+        return sha256_file(path)
 
     monkeypatch.setattr(files, "sha256_file", stale)
     assert main(["data"]) == ExitCode.STORAGE
@@ -233,7 +233,7 @@ def test_a_model_that_cannot_be_read_now_is_not_removed(store, job, monkeypatch)
     assert verify(folder, beside=("evals",)) == []
 
 
-def test_a_download_that_the_volume_cannot_hold_does_not_begin(store, job, monkeypatch):
+def test_download_larger_than_the_volume_does_not_start(store, job, monkeypatch):
     root = job(store)
     usage = shutil.disk_usage(root.path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=100_000))

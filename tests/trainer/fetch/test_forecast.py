@@ -1,4 +1,4 @@
-"""``tunegate plan`` for a model on another machine: what describes it is fetched, its weights are not."""
+"""``tunegate plan`` for a remote model: its configuration is fetched, but not its weights."""
 
 from support.command import manifests
 from tunegate_api.v1alpha1 import FineTuneJob
@@ -6,7 +6,7 @@ from tunegate_trainer.models.safetensors import count_parameters
 from tunegate_trainer.roles.forecast import forecast
 
 
-def test_a_plan_needs_none_of_the_weights(hf_store, tiny_model, tmp_path):
+def test_forecast_downloads_no_weights(hf_store, tiny_model, tmp_path):
     secret = tmp_path / "secrets" / "store"
     secret.mkdir(parents=True)
     for key, value in hf_store.secret.items():
@@ -23,7 +23,7 @@ def test_a_plan_needs_none_of_the_weights(hf_store, tiny_model, tmp_path):
     assert not list(tmp_path.rglob("*.safetensors"))
 
 
-def test_a_model_that_is_not_there_is_said(hf_store, tiny_model, tmp_path):
+def test_forecast_reports_a_missing_model(hf_store, tiny_model, tmp_path):
     objects = manifests(tiny_model, model=hf_store.source(secretName=None))
     job = FineTuneJob.model_validate(next(obj for obj in objects if obj["kind"] == "FineTuneJob"))
     found = forecast(tmp_path, job, [])

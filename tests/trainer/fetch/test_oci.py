@@ -1,4 +1,4 @@
-"""oci://: the ways to pack a model, and to log in."""
+"""oci://: the layouts of artifacts, and authentication."""
 
 import json
 import shutil
@@ -30,7 +30,7 @@ def source(host: str, reference: str = ":v1", **more: str) -> dict[str, str]:
 
 
 def files_of(root) -> dict[str, bytes]:
-    """The model's files on the workspace."""
+    """Return the model's files in the workspace."""
     plan = root.report(Role.DATA).plan
     folder = root.workspace / Workspace.base_model(plan.model.digest)
     sealed = ("DONE", "manifest.json")
@@ -43,7 +43,7 @@ def failure(root):
 
 @pytest.mark.parametrize("gzip", [False, True])
 @pytest.mark.parametrize("folder", ["", "models/"])
-def test_a_model_comes_out_of_archives(registry, host, make_job, needed, gzip, folder):
+def test_model_is_unpacked_from_archives(registry, host, make_job, needed, gzip, folder):
     names = sorted(needed)
     system = registry.push_archive({"etc/passwd": b"root", "bin/sh": b"\x7fELF"}, gzip=gzip)
     halves = [
@@ -57,7 +57,7 @@ def test_a_model_comes_out_of_archives(registry, host, make_job, needed, gzip, f
 
 
 @pytest.mark.parametrize("name", ["../../../escaped.json", "/tmp/escaped.json"])
-def test_an_archive_that_would_write_elsewhere_is_refused(registry, host, make_job, needed, name):
+def test_archive_that_writes_outside_its_folder_is_refused(registry, host, make_job, needed, name):
     registry.push("v1", registry.push_archive({**needed, name: b"{}"}))
     root = make_job(source(host))
     assert main(["data"]) == ExitCode.BAD_DATA
@@ -75,7 +75,7 @@ def test_two_different_layers_with_one_path_are_refused(registry, host, make_job
     assert not any("/blobs/" in asked.path for asked in registry.server.asked)
 
 
-def test_layer_that_is_listed_twice_is_one_file(registry, host, make_job, needed):
+def test_layer_listed_twice_is_one_file(registry, host, make_job, needed):
     layers = [registry.push_file(name, content) for name, content in needed.items()]
     registry.push("v1", *layers, layers[0])
     root = make_job(source(host))
@@ -83,7 +83,7 @@ def test_layer_that_is_listed_twice_is_one_file(registry, host, make_job, needed
     assert files_of(root) == needed
 
 
-def test_archive_that_overwrites_a_layer_is_refused_and_the_layer_kept(registry, host, make_job, needed):
+def test_archive_that_overwrites_another_layer_is_refused(registry, host, make_job, needed):
     config = registry.push_file("config.json", needed["config.json"])
     registry.push("v1", config, registry.push_archive({**needed, "config.json": b"{}"}))
     root = make_job(source(host))
@@ -102,7 +102,7 @@ def test_later_archive_replaces_files_of_an_earlier_one(registry, host, make_job
 
 
 @pytest.mark.parametrize("packed", [True, False])
-def test_file_where_an_archive_has_a_folder_is_refused(registry, host, make_job, needed, packed):
+def test_file_with_the_path_of_a_folder_is_refused(registry, host, make_job, needed, packed):
     inside = registry.push_archive({f"tokenizer.json/{name}": content for name, content in needed.items()})
     file = registry.push_file("tokenizer.json", b"{}")
     registry.push("v1", inside, registry.push_archive({"tokenizer.json": b"{}"}) if packed else file)
@@ -111,7 +111,7 @@ def test_file_where_an_archive_has_a_folder_is_refused(registry, host, make_job,
     assert "has a file and a folder at tokenizer.json" in failure(root).message
 
 
-def test_archive_that_unpacks_beyond_the_free_room_is_refused(registry, host, make_job, needed, monkeypatch):
+def test_archive_larger_than_the_free_space_is_refused(registry, host, make_job, needed, monkeypatch):
     bomb = {**needed, "merges.txt": b"0" * 30_000_000}
     registry.push("v1", registry.push_archive(bomb, gzip=True))
     root = make_job(source(host))
@@ -123,11 +123,11 @@ def test_archive_that_unpacks_beyond_the_free_room_is_refused(registry, host, ma
         "volume has 10.0 MB free"
     )
     assert failure(root).hint == "grow the volume, or free space on it"
-    assert not list(root.workspace.rglob("unpacked")), "what was unpacked would fill the volume"
+    assert not list(root.workspace.rglob("unpacked")), "unpacked files would fill the volume"
 
 
 @pytest.mark.parametrize("folder", ["tiny/", "../../"])
-def test_layers_may_be_files_of_a_folder(registry, host, make_job, needed, folder):
+def test_model_is_found_in_a_folder_of_the_artifact(registry, host, make_job, needed, folder):
     layers = [registry.push_file(f"{folder}{name}", content) for name, content in needed.items()]
     other = registry.push_file(f"{folder}original/model.safetensors", b"x" * 50_000)
     registry.push("v1", other, *layers)
@@ -137,7 +137,7 @@ def test_layers_may_be_files_of_a_folder(registry, host, make_job, needed, folde
     assert not any(other["digest"] in asked.path for asked in registry.server.asked)
 
 
-def test_an_index_leads_to_the_model(registry, host, make_job, needed):
+def test_model_is_found_through_an_index(registry, host, make_job, needed):
     inner = registry.push("inner", *(registry.push_file(name, c) for name, c in needed.items()))
     other = {"digest": f"sha256:{'0' * 64}", "platform": {"os": "windows", "architecture": "amd64"}}
     entries = [other] + [
@@ -150,7 +150,7 @@ def test_an_index_leads_to_the_model(registry, host, make_job, needed):
     assert root.report(Role.DATA).plan.model.revision == digest
 
 
-def test_a_manifest_without_its_digest_is_refused(registry, host, make_job, needed):
+def test_manifest_with_another_digest_is_refused(registry, host, make_job, needed):
     layers = [registry.push_file(name, content) for name, content in needed.items()]
     pinned, other = registry.push("v1", *layers), registry.push("v2", *layers[1:])
     registry.swap(pinned, other)
@@ -161,7 +161,7 @@ def test_a_manifest_without_its_digest_is_refused(registry, host, make_job, need
 
 @pytest.mark.parametrize("login", ["Basic", "Bearer"])
 @pytest.mark.parametrize("kind", ["docker", "basic", "user"])
-def test_both_ways_to_log_in_take_every_kind_of_credentials(
+def test_basic_and_bearer_login_accept_every_kind_of_credentials(
     registry, host, make_job, needed, login, kind, tmp_path, monkeypatch
 ):
     registry.login = login
@@ -179,7 +179,7 @@ def test_both_ways_to_log_in_take_every_kind_of_credentials(
     assert files_of(root) == needed
 
 
-def test_a_secret_for_another_registry_is_said(registry, host, make_job, needed):
+def test_secret_for_another_registry_is_reported(registry, host, make_job, needed):
     registry.login = "Bearer"
     registry.push("v1", *(registry.push_file(name, content) for name, content in needed.items()))
     secret = {".dockerconfigjson": docker_config("registry.elsewhere")}
@@ -188,7 +188,7 @@ def test_a_secret_for_another_registry_is_said(registry, host, make_job, needed)
     assert failure(root).message == (f"Secret store: .dockerconfigjson has no user and password for {host}")
 
 
-def test_a_token_that_gets_too_old_is_asked_for_again(registry, host, make_job, needed):
+def test_expired_token_is_renewed(registry, host, make_job, needed):
     registry.login = "Bearer"
     registry.push("v1", *(registry.push_file(name, content) for name, content in needed.items()))
     registry.tokens_last_for = 2
@@ -198,7 +198,7 @@ def test_a_token_that_gets_too_old_is_asked_for_again(registry, host, make_job, 
     assert files_of(root) == needed
 
 
-def test_what_is_no_model_is_said_before_it_is_downloaded(registry, host, make_job):
+def test_artifact_without_a_model_is_refused_before_download(registry, host, make_job):
     registry.push("v1", registry.push_file("adapter_model.safetensors", b"x" * 50_000))
     root = make_job(source(host))
     assert main(["data"]) == ExitCode.NOT_FOUND
@@ -206,8 +206,8 @@ def test_what_is_no_model_is_said_before_it_is_downloaded(registry, host, make_j
     assert not any("/blobs/" in asked.path for asked in registry.server.asked)
 
 
-def test_where_a_registry_leads_nobody_may_ask_for_the_password(registry, host, make_job, needed):
-    """Blobs are often kept elsewhere. Who answers there learns no login, whatever it asks for."""
+def test_password_is_not_sent_to_a_redirect_target(registry, host, make_job, needed):
+    """Blobs are often on another host, which must not get the login even if it asks for one."""
     registry.login = "Basic"
     registry.push("v1", *(registry.push_file(name, content) for name, content in needed.items()))
     with WebServer(lambda _: Answer(401, headers={"WWW-Authenticate": 'Basic realm="mine"'})) as elsewhere:
@@ -221,7 +221,7 @@ def test_where_a_registry_leads_nobody_may_ask_for_the_password(registry, host, 
 
 @pytest.mark.parametrize("host", ["docker.io", "index.docker.io", "registry-1.docker.io"])
 @pytest.mark.parametrize("written", ["https://index.docker.io/v1/", "docker.io"])
-def test_all_names_of_the_docker_hub_are_one_registry(host, written):
+def test_all_host_names_of_docker_hub_are_one_registry(host, written):
     assert Repository(host, "org/tiny").url == "https://registry-1.docker.io"
     config = json.loads(docker_config(written))
     assert login_of(config, host) == Login(USER, PASSWORD)

@@ -1,4 +1,4 @@
-"""s3://: what is particular to object stores."""
+"""s3://: tests that only apply to object stores."""
 
 import json
 import shutil
@@ -17,14 +17,14 @@ pytestmark = pytest.mark.model
 
 WEIGHTS = "model.safetensors"
 PART = 5 << 20
-"""Bytes: S3 takes no smaller parts."""
+"""Bytes of the smallest part that S3 accepts."""
 
 
 def failure(root):
     return root.report(Role.DATA).failure
 
 
-def test_rows_come_from_a_bucket(s3_store, s3_server, make_job):
+def test_rows_are_read_from_a_bucket(s3_store, s3_server, make_job):
     s3_server.check_credentials(False)
     rows = "".join(json.dumps({"prompt": f"mug {i}", "completion": f"{i}"}) + "\n" for i in range(60))
     s3_server.put("rows/train.jsonl", rows.encode())
@@ -36,7 +36,7 @@ def test_rows_come_from_a_bucket(s3_store, s3_server, make_job):
     assert data.train.rows + data.dev.rows + data.test.rows == 60
 
 
-def test_without_a_secret_the_environment_says_who_asks(s3_store, make_job, monkeypatch):
+def test_credentials_come_from_the_environment_without_a_secret(s3_store, make_job, monkeypatch):
     for name, value in s3_store.secret.items():
         monkeypatch.setenv(name, value)
     root = make_job(s3_store.source(secretName=None))
@@ -44,7 +44,7 @@ def test_without_a_secret_the_environment_says_who_asks(s3_store, make_job, monk
     assert root.report(Role.DATA).plan.model.parameters > 1000
 
 
-def test_no_credentials_at_all_are_said(s3_store, make_job, monkeypatch):
+def test_missing_credentials_are_reported(s3_store, make_job, monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL", s3_store.secret["AWS_ENDPOINT_URL"])
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     root = make_job(s3_store.source(secretName=None))
@@ -53,8 +53,9 @@ def test_no_credentials_at_all_are_said(s3_store, make_job, monkeypatch):
     assert failure(root).hint == "set model.secretName to a Secret with credentials for it"
 
 
-def test_address_of_a_job_gets_no_token_of_its_service_account(monkeypatch):
-    """AWS_ENDPOINT_URL would: STS, which takes the token, uses it too."""
+def test_s3_endpoint_of_a_job_is_not_used_for_sts(monkeypatch):
+    """AWS_ENDPOINT_URL is not allowed, because STS uses it too and would send the service account's token
+    there."""
     names = [name for group in ALLOWED for name in group.names if "ENDPOINT" in name]
     for name in names:
         monkeypatch.setenv(name, "http://store.example")
@@ -64,20 +65,20 @@ def test_address_of_a_job_gets_no_token_of_its_service_account(monkeypatch):
     assert sts.meta.endpoint_url == "https://sts.eu-west-1.amazonaws.com"
 
 
-def test_a_key_that_the_secret_lacks_is_named(s3_store, make_job):
+def test_missing_key_of_the_secret_is_named(s3_store, make_job):
     secret = {key: value for key, value in s3_store.secret.items() if key != "AWS_SECRET_ACCESS_KEY"}
     root = make_job(s3_store.source(), secret)
     assert main(["data"]) == ExitCode.CREDENTIALS
     assert failure(root).message == "Secret store has no key AWS_SECRET_ACCESS_KEY"
 
 
-def test_a_bucket_that_is_not_there_is_named(s3_store, make_job):
+def test_missing_bucket_is_named(s3_store, make_job):
     root = make_job(s3_store.source(uri="s3://elsewhere/team/tiny"), s3_store.secret)
     assert main(["data"]) == ExitCode.NOT_FOUND
     assert failure(root).message == "model.uri: there is no bucket elsewhere"
 
 
-def test_a_file_that_was_uploaded_in_parts_is_verified(s3_store, s3_server, make_job):
+def test_checksum_of_a_multipart_upload_is_verified(s3_store, s3_server, make_job):
     s3_server.check_credentials(False)
     row = json.dumps({"prompt": "a mug, please " * 20, "completion": "mug"}) + "\n"
     content = (row * (1 + PART // len(row))).encode()[:PART] + b"\n" + row.encode()
@@ -90,10 +91,10 @@ def test_a_file_that_was_uploaded_in_parts_is_verified(s3_store, s3_server, make
     assert "parts.jsonl does not match the checksum that the server reports" in failure(root).message
     s3_server.mend("parts.jsonl")
     assert main(["data", "--attempt", "2"]) == ExitCode.BAD_DATA
-    assert "not JSON" in failure(root).message, "its content is refused, and not the way it came"
+    assert "not JSON" in failure(root).message, "the checksum matches, and only the content is refused"
 
 
-def test_parts_of_several_sizes_have_no_checksum_to_compute(s3_store, s3_server, make_job):
+def test_multipart_upload_with_uneven_parts_is_accepted_unverified(s3_store, s3_server, make_job):
     s3_server.check_credentials(False)
     rows = "".join(json.dumps({"prompt": f"mug {i}", "completion": f"{i}"}) + "\n" for i in range(60))
     content = rows.encode() + b"\n" * (2 * PART + 1000)
@@ -112,8 +113,8 @@ def test_parts_of_several_sizes_have_no_checksum_to_compute(s3_store, s3_server,
 
 @pytest.fixture
 def encrypted(s3_server, model_files):
-    """Weights with a customer's key: their ETag is no MD5, and another model may have the same sizes. Returns
-    what replaces them."""
+    """Weights that are encrypted with a customer's key, so their ETag is not an MD5. Return a function that
+    replaces them."""
 
     def put(content: bytes) -> None:
         s3_server.check_credentials(False)
@@ -135,7 +136,7 @@ def weights_of(root) -> bytes:
     return (root.workspace / Workspace.base_model(plan.model.digest) / WEIGHTS).read_bytes()
 
 
-def test_another_model_of_the_same_sizes_is_another_model(s3_store, encrypted, make_job, model_files):
+def test_new_model_of_the_same_size_is_downloaded(s3_store, encrypted, make_job, model_files):
     root = make_job(s3_store.source(), s3_store.secret)
     assert main(["data"]) == ExitCode.OK
     encrypted(retrained(model_files[WEIGHTS]))
@@ -144,7 +145,7 @@ def test_another_model_of_the_same_sizes_is_another_model(s3_store, encrypted, m
     assert weights_of(root) == retrained(model_files[WEIGHTS])
 
 
-def test_two_versions_without_a_checksum_are_not_spliced(s3_store, encrypted, make_job, model_files):
+def test_download_does_not_resume_with_another_version(s3_store, encrypted, make_job, model_files):
     root = make_job(s3_store.source(), s3_store.secret)
     s3_store.proxy.break_after(200_000, then=s3_store.proxy.go_down)
     assert main(["data"]) == ExitCode.UNREACHABLE
@@ -154,7 +155,7 @@ def test_two_versions_without_a_checksum_are_not_spliced(s3_store, encrypted, ma
     assert weights_of(root) == retrained(model_files[WEIGHTS])
 
 
-def test_a_token_that_has_expired_is_a_matter_of_the_secret(s3_server, make_job):
+def test_expired_session_token_is_a_credentials_error(s3_server, make_job):
     with WebServer(lambda _: Answer(400)) as server:
         secret = s3_server.secret | {
             "AWS_SESSION_TOKEN": "old",
@@ -166,7 +167,7 @@ def test_a_token_that_has_expired_is_a_matter_of_the_secret(s3_server, make_job)
     assert "check the credentials in Secret store" in failure(root).hint
 
 
-def test_a_file_that_changes_while_it_is_downloaded_is_not_mixed(s3_store, s3_server, make_job, model_files):
+def test_file_that_changes_during_the_download_is_refused(s3_store, s3_server, make_job, model_files):
     root = make_job(s3_store.source(), s3_store.secret)
 
     def change() -> None:

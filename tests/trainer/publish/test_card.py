@@ -1,4 +1,4 @@
-"""The model card: true, readable by model hubs, and its snippet loads the model."""
+"""The model card: its content, its front matter for model hubs, and its snippet that loads the model."""
 
 import json
 import re
@@ -23,7 +23,7 @@ def card_of(job: JobFolder) -> str:
     return (job.root / "volumes" / "models" / "invoice-extractor" / VERSION / "README.md").read_text()
 
 
-def test_the_front_matter_names_base_model_library_and_tags(tmp_path: Path) -> None:
+def test_front_matter_has_base_model_library_and_tags(tmp_path: Path) -> None:
     _, front_matter, _ = card_of(JobFolder(tmp_path)).split("---\n", 2)
     found = yaml.safe_load(front_matter)
     del found["model-index"]
@@ -35,7 +35,7 @@ def test_the_front_matter_names_base_model_library_and_tags(tmp_path: Path) -> N
     }
 
 
-def test_the_hub_reads_the_results_of_gates_and_task_metrics(tmp_path: Path) -> None:
+def test_hub_library_parses_results_of_gates_and_task_metrics(tmp_path: Path) -> None:
     data = ModelCard(card_of(JobFolder(tmp_path))).data
     assert data.model_name == "invoice-extractor"
     golden, rows = data.eval_results
@@ -53,19 +53,19 @@ def test_license_of_the_base_model_is_in_the_front_matter(tmp_path: Path) -> Non
     assert data.license_link == "https://example.org/license"
 
 
-def test_base_model_that_is_on_no_hub_is_no_field_of_the_front_matter(tmp_path: Path) -> None:
+def test_front_matter_omits_a_base_model_that_is_not_on_a_hub(tmp_path: Path) -> None:
     card = card_of(JobFolder(tmp_path, model_uri="pvc://models/small"))
     assert "base_model" not in ModelCard(card).data.to_dict()
     assert "from `pvc://models/small`" in card
 
 
-def test_snippet_names_the_class_that_loads_a_multimodal_base(tmp_path: Path) -> None:
+def test_snippet_uses_the_class_for_a_multimodal_base(tmp_path: Path) -> None:
     card = card_of(JobFolder(tmp_path, auto_class="AutoModelForImageTextToText"))
     assert "base = AutoModelForImageTextToText.from_pretrained(" in card
     assert "AutoModelForCausalLM" not in card
 
 
-def test_the_card_has_goal_counts_parameters_and_both_models_scores(tmp_path: Path) -> None:
+def test_card_has_goal_row_counts_parameters_and_scores(tmp_path: Path) -> None:
     card = card_of(JobFolder(tmp_path, warnings=["900 training rows, goal X | needs at least 1000"]))
     assert "Goal: **TaskSpecialization**" in card
     assert "| train | 1840 |" in card
@@ -79,7 +79,7 @@ def test_the_card_has_goal_counts_parameters_and_both_models_scores(tmp_path: Pa
     assert "## Limits" in card
 
 
-def test_every_table_of_the_card_has_as_many_cells_in_each_row(tmp_path: Path) -> None:
+def test_rows_of_each_table_in_the_card_have_equal_cells(tmp_path: Path) -> None:
     card = card_of(JobFolder(tmp_path, stages=("sft", "polish")))
     tables = re.findall(r"(?:^\|.*\n)+", card, re.MULTILINE)
     assert len(tables) == 4
@@ -89,7 +89,7 @@ def test_every_table_of_the_card_has_as_many_cells_in_each_row(tmp_path: Path) -
         assert re.fullmatch(r"[|:-]+", table.splitlines()[1])
 
 
-def test_the_card_of_a_whole_model_speaks_of_no_adapter(tmp_path: Path) -> None:
+def test_card_of_a_whole_model_does_not_mention_adapters(tmp_path: Path) -> None:
     card = card_of(JobFolder(tmp_path, has_adapter=False))
     front_matter = yaml.safe_load(card.split("---\n", 2)[1])
     assert front_matter["library_name"] == "transformers"
@@ -101,7 +101,7 @@ def test_the_card_of_a_whole_model_speaks_of_no_adapter(tmp_path: Path) -> None:
 
 @pytest.mark.model
 @pytest.mark.parametrize(("has_adapter", "quantization"), [(True, None), (True, "NF4"), (False, None)])
-def test_the_snippet_of_the_card_loads_what_is_published(
+def test_snippet_of_the_card_loads_the_published_model(
     tmp_path: Path,
     tiny_model: Path,
     capsys: pytest.CaptureFixture[str],

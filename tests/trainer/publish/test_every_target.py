@@ -1,4 +1,4 @@
-"""What holds for every publish target of the table, and for one that is added to it."""
+"""Conformance tests for every publish target in the table, and for a target that is added to it."""
 
 import json
 from collections.abc import Callable
@@ -42,7 +42,7 @@ def writer(tmp_path: Path) -> Writer:
 
 @pytest.fixture
 def make_version(job: JobFolder) -> Callable[..., Version]:
-    """Makes a version, with evidence that it passed all cases of the job's gate."""
+    """Make a version with evidence that it passed all cases of the job's gate."""
 
     def make(name: str, weights: bytes = b"weights") -> Version:
         artifact = job.root / "artifacts" / name / weights.decode()
@@ -67,7 +67,7 @@ def test_empty_target_contains_nothing(target):
     assert target.read_stable() == 0
 
 
-def test_version_is_contained_once_it_is_stable(target, make_version, writer):
+def test_uploaded_version_is_contained_after_set_stable(target, make_version, writer):
     version = make_version("one")
     target.upload(version, writer)
     assert not target.contains("one")
@@ -111,7 +111,7 @@ def test_upload_that_fails_leaves_nothing(target, make_version, writer):
     target.upload(make_version("one", b"others"), writer)  # the name is free
 
 
-def test_version_that_is_taken_away_leaves_its_name_free(target, make_version, writer):
+def test_name_of_a_withdrawn_version_can_be_used_again(target, make_version, writer):
     version = make_version("one")
     target.upload(version, writer)
     target.withdraw(version, writer)
@@ -128,7 +128,7 @@ def test_superseded_process_records_nothing(target, make_version, writer, tmp_pa
     assert not target.contains("one")
 
 
-def test_newest_version_with_the_gates_evidence_is_found(target, make_version, writer, job):
+def test_newest_version_with_evidence_of_the_gate_is_found(target, make_version, writer, job):
     gates = job.request.final_gates
     for number, name in enumerate(("one", "two")):
         version = make_version(name)
@@ -140,7 +140,7 @@ def test_newest_version_with_the_gates_evidence_is_found(target, make_version, w
 
 @dataclass
 class Memory:
-    """A target that is added in these tests: versions in this process."""
+    """A target that these tests add: it keeps versions in memory."""
 
     name: str = "memory"
     uploaded: dict[str, dict[str, bytes]] = field(default_factory=dict)
@@ -173,7 +173,7 @@ class Memory:
         del self.uploaded[version.name]
 
 
-def test_added_target_is_published_to_with_one_line(job):
+def test_target_added_with_one_line_is_published_to(job):
     job.spec = {"publish": [{"uri": "mlflow://registry/extractor"}]}
     job.write_request()
     outcomes: dict[str, Any] = {"base": ("p" * 10 + "f" * 10, "p" * 10), "final": ("p" * 20, "p" * 10)}
@@ -191,7 +191,7 @@ def test_added_target_is_published_to_with_one_line(job):
     assert published.uri == f"mlflow://registry/extractor/{version}"
 
 
-def test_scheme_that_is_not_in_the_table_is_refused(job):
+def test_scheme_not_in_the_table_is_refused(job):
     with pytest.raises(UserError) as raised:
         open_target(job.root, "mlflow://registry/extractor")
     assert str(raised.value) == ("spec.publish: mlflow://registry/extractor: mlflow:// is not supported yet")

@@ -1,4 +1,4 @@
-"""What was published to a target last is what the next version is compared with, however jobs overlap."""
+"""The baseline LastPublished: the last version at a target, also if jobs publish at the same time."""
 
 import errno
 import hashlib
@@ -31,7 +31,7 @@ URI = "pvc://models/extractor"
 
 
 class Job(JobFolder):
-    """A job whose artifact passes so many of 20 golden cases: judged, and ready to be published."""
+    """A judged job, ready to be published, whose artifact passes ``passed`` of 20 golden cases."""
 
     def __init__(self, folder: Path, name: str, passed: int, **changes: Any) -> None:
         (folder / name / "volumes").mkdir(parents=True)
@@ -53,12 +53,12 @@ class Job(JobFolder):
         return f"{self.name}-{self.uid[:5]}"
 
     def publish(self) -> bool:
-        """Run the publish role. Whether it reports the model at a target."""
+        """Run the publish role. Return whether it reports a published model."""
         run(self.context(digest=self.digest))
         return bool(self.context().report.published)
 
-    def as_operator_judges(self) -> Judgement:
-        """The verdict on what both roles have reported, merged in either order."""
+    def operators_judgement(self) -> Judgement:
+        """Return the operator's verdict on the reports of both roles, merged in either order."""
         results = [self.context(role).report.results for role in (Role.GATE, Role.PUBLISH)]
         judged = [judge_final(self.request, one.merged(two)) for one, two in (results, results[::-1])]
         assert judged[0] is not None
@@ -74,12 +74,12 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def target(folder: Path) -> Path:
-    """What all jobs publish to."""
+    """The target of all jobs."""
     return folder / "models" / "extractor"
 
 
 def history(target: Path) -> list[str]:
-    """The recorded versions, in order; their numbers have no gap."""
+    """Return the recorded versions, in order. Their numbers must have no gap."""
     paths = sorted((target / ".history").iterdir())
     assert [path.name for path in paths] == [f"{n:06d}" for n in range(1, len(paths) + 1)]
     return [json.loads((path / "entry.json").read_text())["version"] for path in paths]
@@ -90,17 +90,17 @@ def versions(target: Path) -> set[str]:
 
 
 def baselines(target: Path, job: Job) -> dict[str, Any]:
-    """What a version's evidence says that it was compared with."""
+    """Return the baselines in a version's evidence."""
     verdict = json.loads((target / job.version / "evidence" / "verdict.json").read_text())
     found: dict[str, Any] = verdict["gates"][0]["baselines"]
     return found
 
 
-def test_second_of_two_overlapping_jobs_is_refused_for_its_drop(folder: Path, target: Path) -> None:
+def test_second_of_overlapping_jobs_is_refused_if_worse(folder: Path, target: Path) -> None:
     first, second = Job(folder, "first", 19), Job(folder, "second", 16)
     assert first.publish()
     assert not second.publish()
-    judged = second.as_operator_judges()
+    judged = second.operators_judgement()
     assert judged.state is VerdictState.FAILED
     expected = f"golden 16/20, LastPublished ({first.version}) 19/20: -15.0 points, limit -5.0"
     assert expected in judged.message
@@ -108,45 +108,45 @@ def test_second_of_two_overlapping_jobs_is_refused_for_its_drop(folder: Path, ta
     assert history(target) == [first.version]
 
 
-def test_second_of_two_overlapping_jobs_is_published_if_no_worse(folder: Path, target: Path) -> None:
+def test_second_of_overlapping_jobs_is_published_if_not_worse(folder: Path, target: Path) -> None:
     first, second = Job(folder, "first", 19), Job(folder, "second", 20)
     assert first.publish()
     assert second.publish()
     assert history(target) == [first.version, second.version]
     assert baselines(target, second)["LastPublished"] == {"passed": 19, "deltaPoints": "+5.0"}
-    assert second.as_operator_judges().gates[0].baselines == {"BaseModel": 2, "LastPublished": 19}
+    assert second.operators_judgement().gates[0].baselines == {"BaseModel": 2, "LastPublished": 19}
     assert (target / "latest").readlink() == Path(second.version)
 
 
-def test_evidence_lets_the_next_job_compare_case_by_case(folder: Path, target: Path) -> None:
+def test_evidence_has_the_outcome_of_each_case(folder: Path, target: Path) -> None:
     job = Job(folder, "first", 18)
     job.publish()
     verdict = json.loads((target / job.version / "evidence" / "verdict.json").read_text())
     assert verdict["gates"][0]["outcomes"] == "p" * 18 + "ff"
 
 
-def test_record_of_the_gate_counts_where_the_target_has_no_evidence(folder: Path) -> None:
+def test_gates_record_is_the_baseline_if_the_target_has_no_evidence(folder: Path) -> None:
     job = Job(folder, "first", 19)
     job.last_published = {"job": "older", "golden_sha256": job.golden_sha256, "outcomes": "p" * 19 + "f"}
     job.write_request()
     assert job.publish()
-    assert job.as_operator_judges().gates[0].baselines["LastPublished"] == 19
+    assert job.operators_judgement().gates[0].baselines["LastPublished"] == 19
 
 
-def test_evidence_replaces_the_record_of_the_gate(folder: Path) -> None:
+def test_evidence_at_the_target_overrides_the_gates_record(folder: Path) -> None:
     Job(folder, "first", 18).publish()
     job = Job(folder, "second", 18)
     job.last_published = {"job": "older", "golden_sha256": job.golden_sha256, "outcomes": "p" * 16 + "ffff"}
     job.write_request()
     assert job.publish()
-    assert job.as_operator_judges().gates[0].baselines["LastPublished"] == 18
+    assert job.operators_judgement().gates[0].baselines["LastPublished"] == 18
 
 
 @contextmanager
 def before(
     owner: Any, name: str, act: Callable[[], object], monkeypatch: pytest.MonkeyPatch, *, at: str = ""
 ) -> Iterator[None]:
-    """Do something once, just before a function of the standard library is called on a path with ``at``."""
+    """Call ``act`` once, just before a library function is called on a path that contains ``at``."""
     function, left = getattr(owner, name), [act]
 
     def act_first(*args: Any, **kwargs: Any) -> Any:
@@ -161,11 +161,11 @@ def before(
 
 
 def _path(argument: Any) -> str:
-    """The path that a function is called on: a path, a file or a file descriptor."""
+    """Return the path of a function's argument: a path, a file or a file descriptor."""
     return os.readlink(f"/proc/self/fd/{argument}") if isinstance(argument, int) else str(argument)
 
 
-def test_job_that_publishes_during_the_copy_refuses_this_one(
+def test_job_is_refused_if_a_better_one_publishes_during_its_copy(
     folder: Path, target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, second = Job(folder, "first", 19), Job(folder, "second", 16)
@@ -173,23 +173,23 @@ def test_job_that_publishes_during_the_copy_refuses_this_one(
         assert not second.publish()
     assert versions(target) == {first.version}
     assert history(target) == [first.version]
-    assert second.as_operator_judges().state is VerdictState.FAILED
+    assert second.operators_judgement().state is VerdictState.FAILED
 
 
-def test_job_that_publishes_during_the_reading_refuses_this_one(
+def test_job_is_refused_if_a_better_one_publishes_during_its_reading(
     folder: Path, target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The number is read before the versions: another version between them must not go unnoticed."""
+    """The job reads the last number before the versions, so it notices a version that comes in between."""
     first, second, rival = Job(folder, "first", 18), Job(folder, "second", 18), Job(folder, "rival", 20)
     first.publish()
     evidence = f"{first.version}/evidence/verdict.json"
     with before(hashlib, "file_digest", rival.publish, monkeypatch, at=evidence):
         assert not second.publish()
     assert history(target) == [first.version, rival.version]
-    assert f"LastPublished ({rival.version}) 20/20" in second.as_operator_judges().message
+    assert f"LastPublished ({rival.version}) 20/20" in second.operators_judgement().message
 
 
-def test_job_gives_up_when_others_publish_each_time(
+def test_job_gives_up_after_ten_lost_races(
     folder: Path, target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job, rename, rivals = Job(folder, "first", 18), Path.rename, iter(range(15))
@@ -205,10 +205,10 @@ def test_job_gives_up_when_others_publish_each_time(
     assert len(history(target)) == 10
 
 
-def test_verdict_is_lost_only_once_its_copy_is_removed(
+def test_copy_is_removed_before_the_lost_verdict_is_reported(
     folder: Path, target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With that report the operator ends the job: no pod would follow to remove it."""
+    """That report ends the job, so no later pod would remove the copy."""
     first, second = Job(folder, "first", 19), Job(folder, "second", 16)
     with (
         before(shutil, "copyfile", first.publish, monkeypatch),
@@ -216,13 +216,13 @@ def test_verdict_is_lost_only_once_its_copy_is_removed(
         pytest.raises(Interrupted),
     ):
         second.publish()
-    assert second.as_operator_judges().state is VerdictState.PASSED
+    assert second.operators_judgement().state is VerdictState.PASSED
     assert not second.publish()
-    assert second.as_operator_judges().state is VerdictState.FAILED
+    assert second.operators_judgement().state is VerdictState.FAILED
     assert versions(target) == {first.version}
 
 
-def test_job_that_publishes_during_the_copy_becomes_the_baseline(
+def test_version_published_during_the_copy_becomes_the_baseline(
     folder: Path, target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, second = Job(folder, "first", 18), Job(folder, "second", 19)
@@ -233,7 +233,7 @@ def test_job_that_publishes_during_the_copy_becomes_the_baseline(
     assert verify(target / second.version) == []
 
 
-def test_processes_that_publish_at_once_get_one_number_each(folder: Path, target: Path) -> None:
+def test_concurrent_processes_get_different_publication_numbers(folder: Path, target: Path) -> None:
     jobs = [Job(folder, f"job-{n}", 18) for n in range(4)]
     code = "import sys; from pathlib import Path; from tunegate_api.contract import Role\n"
     code += "from tunegate_trainer.process.context import Context, Options\n"
@@ -279,7 +279,7 @@ CRASHES: dict[str, tuple[Any, str, str]] = {
 
 
 @pytest.mark.parametrize("step", CRASHES)
-def test_crash_between_two_steps_and_a_retry_end_alike(
+def test_retry_after_a_crash_at_any_step_publishes_the_version(
     folder: Path, target: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
     first, job = Job(folder, "first", 18), Job(folder, "second", 19)
@@ -293,12 +293,12 @@ def test_crash_between_two_steps_and_a_retry_end_alike(
     assert versions(target) == {first.version, job.version}
     assert (target / "latest").readlink() == Path(job.version)
     assert baselines(target, job)["LastPublished"]["passed"] == 18
-    assert job.as_operator_judges().gates[0].baselines == {"BaseModel": 2, "LastPublished": 18}
+    assert job.operators_judgement().gates[0].baselines == {"BaseModel": 2, "LastPublished": 18}
     assert verify(target / job.version) == []
 
 
 @pytest.mark.parametrize(("passed", "is_published"), [(19, True), (20, False)])
-def test_retry_compares_with_what_was_published_since_the_crash(
+def test_retry_compares_with_versions_published_since_the_crash(
     folder: Path, target: Path, monkeypatch: pytest.MonkeyPatch, passed: int, is_published: bool
 ) -> None:
     job, other = Job(folder, "first", 19), Job(folder, "second", passed)
@@ -312,10 +312,10 @@ def test_retry_compares_with_what_was_published_since_the_crash(
         assert baselines(target, job)["LastPublished"]["passed"] == passed
 
 
-def test_entry_is_whole_at_once_on_a_volume_without_hard_links(
+def test_entry_is_created_atomically_without_hard_links(
     folder: Path, target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The other job publishes while the first one writes its entry, and must not find a half-written one."""
+    """Another job publishes while the first one writes its entry, and must not read a partial entry."""
     monkeypatch.setattr(Path, "hardlink_to", lambda *_: fail(PermissionError(errno.EPERM, "no links")))
     job, rival = Job(folder, "first", 20), Job(folder, "second", 20)
 
@@ -328,7 +328,7 @@ def test_entry_is_whole_at_once_on_a_volume_without_hard_links(
     assert baselines(target, job)["LastPublished"]["passed"] == 20
 
 
-def test_entry_that_is_being_removed_does_not_count(folder: Path, target: Path) -> None:
+def test_entry_that_is_being_removed_is_ignored(folder: Path, target: Path) -> None:
     first, second = Job(folder, "first", 20), Job(folder, "second", 20)
     first.publish()
     shutil.rmtree(target / first.version)
@@ -337,17 +337,17 @@ def test_entry_that_is_being_removed_does_not_count(folder: Path, target: Path) 
     assert (target / "latest").readlink() == Path(second.version)
 
 
-def test_published_job_stays_published_when_a_better_one_follows(folder: Path, target: Path) -> None:
+def test_published_version_stays_after_a_better_one(folder: Path, target: Path) -> None:
     job, better = Job(folder, "first", 16), Job(folder, "second", 20)
     assert job.publish()
     assert better.publish()
     assert job.publish()
     assert history(target) == [job.version, better.version]
     assert (target / "latest").readlink() == Path(better.version)
-    assert job.as_operator_judges().state is VerdictState.PASSED
+    assert job.operators_judgement().state is VerdictState.PASSED
 
 
-def test_reported_version_stays_published_if_its_entry_is_removed(folder: Path, target: Path) -> None:
+def test_reported_version_stays_published_without_its_entry(folder: Path, target: Path) -> None:
     job, better = Job(folder, "first", 16), Job(folder, "second", 20)
     job.publish()
     shutil.rmtree(target / ".history" / "000001")
@@ -356,7 +356,7 @@ def test_reported_version_stays_published_if_its_entry_is_removed(folder: Path, 
     assert versions(target) == {job.version, better.version}
 
 
-def test_refused_job_leaves_another_artifact_under_its_name(folder: Path, target: Path) -> None:
+def test_refused_job_does_not_remove_another_artifact_of_its_name(folder: Path, target: Path) -> None:
     first, second = Job(folder, "first", 19), Job(folder, "second", 16)
     first.publish()
     shutil.copytree(target / first.version, target / second.version)
@@ -364,7 +364,7 @@ def test_refused_job_leaves_another_artifact_under_its_name(folder: Path, target
     assert verify(target / second.version) == []
 
 
-def test_job_that_loses_at_its_second_target_stays_at_the_first(
+def test_version_refused_at_its_second_target_stays_at_the_first(
     folder: Path, target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     both = {"publish": [{"uri": "pvc://models/other"}, {"uri": URI}]}
@@ -381,21 +381,21 @@ def test_job_that_loses_at_its_second_target_stays_at_the_first(
     job.publish()
     report = job.context().report
     assert [one.uri for one in report.published] == [f"pvc://models/other/{job.version}"]
-    assert report.sequence == 1, "one report says both: after a lost verdict the operator ends the job"
-    assert job.as_operator_judges().state is VerdictState.FAILED
+    assert report.sequence == 1, "one report has both, because the operator ends the job after a lost verdict"
+    assert job.operators_judgement().state is VerdictState.FAILED
     assert versions(target) == {better.version}
 
 
-def test_of_several_targets_the_best_version_is_the_baseline(folder: Path) -> None:
+def test_best_version_of_several_targets_is_the_baseline(folder: Path) -> None:
     Job(folder, "good", 19).publish()
     Job(folder, "newer", 16, spec={"publish": [{"uri": "pvc://models/other"}]}).publish()
     both = {"publish": [{"uri": "pvc://models/other"}, {"uri": URI}]}
     job = Job(folder, "job", 17, spec=both)
     assert not job.publish()
-    assert job.as_operator_judges().gates[0].baselines["LastPublished"] == 19
+    assert job.operators_judgement().gates[0].baselines["LastPublished"] == 19
 
 
-def test_damaged_version_of_one_target_counts_before_a_whole_one(folder: Path, target: Path) -> None:
+def test_damaged_version_at_one_of_two_targets_is_an_error(folder: Path, target: Path) -> None:
     damaged = Job(folder, "damaged", 16)
     Job(folder, "good", 19, spec={"publish": [{"uri": "pvc://models/other"}]}).publish()
     damaged.publish()
@@ -403,13 +403,13 @@ def test_damaged_version_of_one_target_counts_before_a_whole_one(folder: Path, t
     age(target / damaged.version)
     job = Job(folder, "job", 20, spec={"publish": [{"uri": "pvc://models/other"}, {"uri": URI}]})
     assert not job.publish()
-    assert job.as_operator_judges().state is VerdictState.ERROR
+    assert job.operators_judgement().state is VerdictState.ERROR
 
 
-def test_retry_replaces_what_an_earlier_attempt_read(
+def test_retry_replaces_the_reading_of_an_earlier_attempt(
     folder: Path, target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The gate role read the first version, the attempt before the second, and then that one was removed."""
+    """The gate role read the first version, the crashed attempt the second one, which was then removed."""
     first, second, job = Job(folder, "first", 18), Job(folder, "second", 19), Job(folder, "job", 19)
     first.publish()
     found = newest_versions(URI, target, job.request.final_gates, job.version)
@@ -419,14 +419,14 @@ def test_retry_replaces_what_an_earlier_attempt_read(
     crash = before(Path, "rename", lambda: fail(Interrupted()), monkeypatch, at=".history")
     with crash, pytest.raises(Interrupted):
         job.publish()
-    assert job.as_operator_judges().gates[0].baselines["LastPublished"] == 19
+    assert job.operators_judgement().gates[0].baselines["LastPublished"] == 19
     shutil.rmtree(target / second.version)
     assert job.publish()
     assert baselines(target, job)["LastPublished"]["passed"] == 18
-    assert job.as_operator_judges().gates[0].baselines["LastPublished"] == 18
+    assert job.operators_judgement().gates[0].baselines["LastPublished"] == 18
 
 
-def test_latest_names_the_newest_version_that_is_still_there(folder: Path, target: Path) -> None:
+def test_latest_names_the_newest_existing_version(folder: Path, target: Path) -> None:
     first, second = Job(folder, "first", 18), Job(folder, "second", 19)
     first.publish()
     second.publish()
@@ -435,7 +435,7 @@ def test_latest_names_the_newest_version_that_is_still_there(folder: Path, targe
     assert (target / "latest").readlink() == Path(first.version)
 
 
-def test_removed_version_makes_the_one_before_the_baseline(folder: Path, target: Path) -> None:
+def test_baseline_is_the_previous_version_if_the_newest_is_removed(folder: Path, target: Path) -> None:
     first, second, third = Job(folder, "first", 16), Job(folder, "second", 20), Job(folder, "third", 17)
     first.publish()
     second.publish()
@@ -446,7 +446,7 @@ def test_removed_version_makes_the_one_before_the_baseline(folder: Path, target:
 
 
 def without_history(target: Path) -> None:
-    """As an earlier release published: no history, and counts alone in the evidence."""
+    """Make the target look like that of an earlier release: no history, and only counts in the evidence."""
     shutil.rmtree(target / ".history")
     strip_outcomes(target)
 
@@ -466,10 +466,10 @@ def test_version_of_an_earlier_release_is_a_baseline(folder: Path, target: Path)
     first.publish()
     without_history(target)
     assert not second.publish()
-    assert f"LastPublished ({first.version}) 19/20" in second.as_operator_judges().message
+    assert f"LastPublished ({first.version}) 19/20" in second.operators_judgement().message
 
 
-def test_version_of_an_earlier_release_is_found_behind_removed_ones(folder: Path, target: Path) -> None:
+def test_version_of_an_earlier_release_is_found_after_removed_ones(folder: Path, target: Path) -> None:
     first, second, third = Job(folder, "first", 19), Job(folder, "second", 20), Job(folder, "third", 16)
     first.publish()
     without_history(target)
@@ -478,31 +478,31 @@ def test_version_of_an_earlier_release_is_found_behind_removed_ones(folder: Path
     assert not third.publish()
 
 
-def test_version_that_an_earlier_release_published_last_is_the_baseline(folder: Path, target: Path) -> None:
+def test_version_published_last_by_an_earlier_release_is_the_baseline(folder: Path, target: Path) -> None:
     first, second, third = Job(folder, "first", 16), Job(folder, "second", 19), Job(folder, "third", 16)
     first.publish()
     second.publish()
     shutil.rmtree(target / ".history" / "000002")
     strip_outcomes(target)
     assert not third.publish()
-    assert f"LastPublished ({second.version}) 19/20" in third.as_operator_judges().message
+    assert f"LastPublished ({second.version}) 19/20" in third.operators_judgement().message
 
 
-def test_version_judged_by_other_cases_is_no_baseline(folder: Path) -> None:
+def test_version_with_another_golden_set_is_not_a_baseline(folder: Path) -> None:
     Job(folder, "first", 20).publish()
     ids = tuple(f"new-{i}" for i in range(20))
     job = Job(folder, "second", 16, golden_ids=ids)
     assert job.publish()
-    assert job.as_operator_judges().gates[0].skipped == ("LastPublished",)
+    assert job.operators_judgement().gates[0].skipped == ("LastPublished",)
 
 
-def test_baseline_is_found_behind_any_number_of_other_gates_versions(folder: Path, target: Path) -> None:
+def test_baseline_is_found_after_many_versions_of_other_gates(folder: Path, target: Path) -> None:
     first, second = Job(folder, "first", 20), Job(folder, "second", 16)
     first.publish()
     for number in range(120):
         plant_version(target, f"other-{number}", "another-gate", "e" * 64, "pppp")
     assert not second.publish()
-    assert f"LastPublished ({first.version}) 20/20" in second.as_operator_judges().message
+    assert f"LastPublished ({first.version}) 20/20" in second.operators_judgement().message
 
 
 def test_dry_run_does_not_lower_the_baseline_of_an_enforced_gate(folder: Path) -> None:
@@ -511,17 +511,17 @@ def test_dry_run_does_not_lower_the_baseline_of_an_enforced_gate(folder: Path) -
     first.publish()
     assert rehearsal.publish()
     assert not second.publish()
-    assert f"LastPublished ({first.version}) 20/20" in second.as_operator_judges().message
+    assert f"LastPublished ({first.version}) 20/20" in second.operators_judgement().message
 
 
-def test_dry_run_compares_with_the_dry_run_before_it(folder: Path, target: Path) -> None:
+def test_dry_run_is_compared_with_the_previous_dry_run(folder: Path, target: Path) -> None:
     first, second = (Job(folder, name, 10, gate_spec={"dryRun": True}) for name in ("first", "second"))
     first.publish()
     second.publish()
     assert baselines(target, second)["LastPublished"]["passed"] == 10
 
 
-def test_gate_that_compares_with_the_base_alone_ignores_the_target(folder: Path) -> None:
+def test_gate_without_last_published_ignores_the_target(folder: Path) -> None:
     Job(folder, "first", 20).publish()
     assert Job(folder, "second", 16, gate_spec={"baselines": ["BaseModel"]}).publish()
 
@@ -549,41 +549,39 @@ DAMAGES: dict[str, Callable[[Path, Job], object]] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_damaged_last_version_is_an_error_and_publishes_nothing(
-    folder: Path, target: Path, damage: str
-) -> None:
+def test_damaged_last_version_is_an_error(folder: Path, target: Path, damage: str) -> None:
     first, second = Job(folder, "first", 16), Job(folder, "second", 20)
     first.publish()
     DAMAGES[damage](target, first)
     age(target / first.version)
     assert not second.publish()
-    judged = second.as_operator_judges()
+    judged = second.operators_judgement()
     assert judged.state is VerdictState.ERROR
     assert "Cannot compare with LastPublished (" in judged.message
     assert versions(target) == {first.version}
 
 
-def test_version_that_is_being_removed_is_worth_a_retry(folder: Path, target: Path) -> None:
+def test_version_that_is_being_removed_raises_a_retryable_error(folder: Path, target: Path) -> None:
     first, second, third = Job(folder, "first", 19), Job(folder, "second", 20), Job(folder, "third", 19)
     first.publish()
     second.publish()
-    (target / second.version / "DONE").unlink()  # as far as rm -rf has come
+    (target / second.version / "DONE").unlink()  # a removal is in progress
     with pytest.raises(StorageError, match="was changed less than 10 minutes ago"):
         third.publish()
-    assert third.as_operator_judges().state is VerdictState.PASSED
+    assert third.operators_judgement().state is VerdictState.PASSED
     shutil.rmtree(target / second.version)
     assert third.publish()
 
 
-def test_error_names_the_entry_that_is_damaged(folder: Path, target: Path) -> None:
+def test_error_names_the_damaged_entry(folder: Path, target: Path) -> None:
     first, second = Job(folder, "first", 16), Job(folder, "second", 20)
     first.publish()
     DAMAGES["entry cut"](target, first)
     second.publish()
-    assert f"{URI}/.history/000001 cannot be read" in second.as_operator_judges().message
+    assert f"{URI}/.history/000001 cannot be read" in second.operators_judgement().message
 
 
-def test_target_that_cannot_be_read_now_is_worth_a_retry(
+def test_target_with_a_read_error_raises_a_retryable_error(
     folder: Path, target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, second = Job(folder, "first", 19), Job(folder, "second", 19)
@@ -603,7 +601,7 @@ def test_target_that_cannot_be_read_now_is_worth_a_retry(
     assert second.publish()
 
 
-def test_earlier_reading_never_replaces_a_later_one(folder: Path) -> None:
+def test_merged_results_keep_the_later_reading(folder: Path) -> None:
     first, second = Job(folder, "first", 19), Job(folder, "second", 16)
     first.publish()
     second.publish()

@@ -1,4 +1,4 @@
-"""Published files alone name where an answer ends: whoever generates from them stops where the gate did."""
+"""Stop tokens of a published model: generation from its files stops where it stopped in the gate."""
 
 import json
 import shutil
@@ -27,7 +27,7 @@ KINDS: dict[str, dict[str, Any]] = {
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
-    """A model that names another token than its end of turn, and settings that change greedy outputs."""
+    """A model whose EOS token is not its end of turn, and whose generation settings change greedy outputs."""
     folder = shutil.copytree(tiny_model, tmp_path_factory.mktemp("base") / "model")
     change_json(folder / "tokenizer_config.json", eos_token=PAD)
     change_json(folder / "config.json", eos_token_id=0)
@@ -42,7 +42,7 @@ def change_json(path: Path, **changes: Any) -> None:
 
 @pytest.fixture(scope="module", params=KINDS)
 def root(request, tmp_path_factory, base) -> TrainerRoot:
-    """A root after its three roles: trained, judged, published. Not to be written to."""
+    """A root after the train, gate and publish roles. Tests must not change it."""
     folder = tmp_path_factory.mktemp("published") / "root"
     root = TrainerRoot(folder, checkpoint_steps=(STEP,), **KINDS[request.param]).write(base)
     (folder / "volumes" / "models").mkdir(parents=True)
@@ -59,7 +59,7 @@ def published_folder(root: TrainerRoot) -> Path:
     return root.path / "volumes" / "models" / "orders" / "orders-0f7c9"
 
 
-def test_transformers_stops_on_published_files_where_the_gate_stopped(root):
+def test_published_model_stops_where_the_gate_stopped(root):
     judged = [
         json.loads(line)
         for line in (root.workspace / root.paths.gate / "golden-orders.jsonl").read_text().splitlines()
@@ -74,7 +74,7 @@ def test_transformers_stops_on_published_files_where_the_gate_stopped(root):
 
 
 def answer(model: Any, tokenizer: Any, prompt: str) -> str:
-    """What the model generates in no more than the gate's tokens, up to and without its stop token."""
+    """Return the model's answer within the gate's token limit, without its stop token."""
     inputs = tokenizer.apply_chat_template(
         [{"role": "user", "content": prompt}],
         add_generation_prompt=True,
@@ -87,7 +87,7 @@ def answer(model: Any, tokenizer: Any, prompt: str) -> str:
     return text.removesuffix(END_OF_TURN)
 
 
-def test_published_files_name_every_stop_token_and_no_sampling(root):
+def test_generation_config_has_every_stop_token_and_no_sampling(root):
     published = published_folder(root)
     written = json.loads((published / "generation_config.json").read_text())
     written.pop("transformers_version")

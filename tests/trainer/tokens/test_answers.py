@@ -1,4 +1,5 @@
-"""What is trained as an answer is what the template writes, and what a server reads as that answer."""
+"""Trained completions: they equal the text that the template renders, and servers parse them as the
+answer."""
 
 from functools import cache
 
@@ -29,11 +30,12 @@ QUESTION = [Message(role="user", content="mug to Oslo?")]
 CHAT = [*QUESTION, Message(role="assistant", content="yes"), Message(role="user", content="and 2 lamps?")]
 SYSTEM = [Message(role="system", content="be brief"), *QUESTION]
 ANSWER = Message(role="assistant", content="please send 2")
-THOUGHT = ANSWER.model_copy(update={"reasoning_content": "they order lamps"})
-OPENS_A_THOUGHT = {"deepseek_r1_distill", "deepseekv3", "nemotron_3_5_lightning", "nemotron_3_nano"}
-OPENS_A_THOUGHT |= {"nemotron_3_super", "nemotron_3_ultra"}
-"""What their prompts open, their own text of an answer without reasoning does not have, or otherwise."""
-READ_BY_TRL = [
+REASONED = ANSWER.model_copy(update={"reasoning_content": "they order lamps"})
+OPENS_REASONING = {"deepseek_r1_distill", "deepseekv3", "nemotron_3_5_lightning", "nemotron_3_nano"}
+OPENS_REASONING |= {"nemotron_3_super", "nemotron_3_ultra"}
+"""Templates whose prompts open reasoning that their rendered answers do not have, or have with other
+space."""
+PARSED_BY_TRL = [
     *("deepseek_r1_distill", "gemma4", "gemma4_v5", "glm4moe", "gptoss", "lfm2_2_5", "llama3_1"),
     *("nemotron_3_5_lightning", "nemotron_3_nano", "nemotron_3_super", "nemotron_3_ultra", "qwen2_5"),
     *("qwen3", "qwen3_5_nothink", "qwen3_5_think", "qwen3_6", "qwen3_8", "qwen3_instruct_2507"),
@@ -69,8 +71,8 @@ def tokenizer_of(name: str) -> PreTrainedTokenizerBase:
 
 
 @pytest.mark.parametrize("prompt", [QUESTION, CHAT, SYSTEM], ids=["question", "chat", "system"])
-@pytest.mark.parametrize("name", sorted(TEMPLATES.keys() - OPENS_A_THOUGHT))
-def test_prompt_and_answer_are_the_text_that_the_template_writes(name, prompt):
+@pytest.mark.parametrize("name", sorted(TEMPLATES.keys() - OPENS_REASONING))
+def test_prompt_and_answer_equal_the_rendered_chat(name, prompt):
     tokenizer = tokenizer_of(name)
     if name == "gemma" and prompt is SYSTEM:
         with pytest.raises(UserError, match="System role not supported"):
@@ -80,40 +82,40 @@ def test_prompt_and_answer_are_the_text_that_the_template_writes(name, prompt):
     whole = apply_template(tokenizer, [*prompt, ANSWER], add_generation_prompt=False)
     trained = render(tokenizer, prompt) + answer.text
     assert whole.startswith(trained)
-    # Behind the last answer some templates end no turn, or the whole chat once more.
-    behind = whole[len(trained) :]
-    assert behind.startswith(answer.end) or not behind.strip()
-    assert behind.removeprefix(answer.end).strip() in ("", "<eos>")
+    # After the last answer, some templates do not end the turn, or also end the chat.
+    after = whole[len(trained) :]
+    assert after.startswith(answer.end) or not after.strip()
+    assert after.removeprefix(answer.end).strip() in ("", "<eos>")
 
 
-@pytest.mark.parametrize("answer", [ANSWER, THOUGHT], ids=["answer", "with reasoning"])
-@pytest.mark.parametrize("name", READ_BY_TRL)
-def test_trl_reads_what_is_trained_as_the_answer(name, answer):
+@pytest.mark.parametrize("answer", [ANSWER, REASONED], ids=["answer", "with reasoning"])
+@pytest.mark.parametrize("name", PARSED_BY_TRL)
+def test_trl_parses_the_trained_completion_as_the_answer(name, answer):
     tokenizer = add_response_schema(tokenizer_of(name))
     prompt, completion = example_tokens(tokenizer, CHAT, answer)
-    read = parse_response(tokenizer, completion, prefix=prompt)
-    assert read["content"].strip() == answer.content
-    thought = answer.reasoning_content if name not in NO_REASONING else None
-    assert (read.get("reasoning_content") or read.get("thinking") or "").strip() == (thought or "")
+    parsed = parse_response(tokenizer, completion, prefix=prompt)
+    assert parsed["content"].strip() == answer.content
+    reasoning = answer.reasoning_content if name not in NO_REASONING else None
+    assert (parsed.get("reasoning_content") or parsed.get("thinking") or "").strip() == (reasoning or "")
 
 
 @pytest.mark.parametrize("name", sorted(TEMPLATES))
-def test_gate_finds_the_answer_behind_what_was_thought(name):
+def test_reasoning_is_removed_from_an_output(name):
     tokenizer = tokenizer_of(name)
     form = reasoning_of(tokenizer)
-    made = answer_after(tokenizer, QUESTION, THOUGHT)
+    answer = answer_after(tokenizer, QUESTION, REASONED)
     if form is None:
-        assert not made.has_reasoning
+        assert not answer.has_reasoning
         return
-    assert without_reasoning(form, render(tokenizer, QUESTION), made.text).strip() == ANSWER.content
+    assert without_reasoning(form, render(tokenizer, QUESTION), answer.text).strip() == ANSWER.content
 
 
 @pytest.mark.parametrize(("name", "thinks"), [("qwen3", True), ("qwen3_6", True), ("qwen3_6", False)])
-def test_reasoning_that_an_argument_turns_off_is_not_trained(name, thinks):
+def test_reasoning_turned_off_by_an_argument_is_not_trained_on(name, thinks):
     tokenizer = tokenizer_for(with_arguments(TEMPLATES[name], {"enable_thinking": thinks}))
-    made = answer_after(tokenizer, QUESTION, THOUGHT)
-    assert made.has_reasoning == thinks
-    assert ("they order lamps" in made.text) == thinks
+    answer = answer_after(tokenizer, QUESTION, REASONED)
+    assert answer.has_reasoning == thinks
+    assert ("they order lamps" in answer.text) == thinks
     given = tokenizer_of(name).apply_chat_template(
         [message.model_dump(exclude_none=True) for message in QUESTION],
         tokenize=False,
@@ -123,19 +125,19 @@ def test_reasoning_that_an_argument_turns_off_is_not_trained(name, thinks):
     assert render(tokenizer, QUESTION) == given
 
 
-def test_reasoning_in_the_text_of_an_answer_counts_as_reasoning():
+def test_reasoning_in_the_content_equals_reasoning_content():
     tokenizer = tokenizer_of("deepseek_r1_distill")
     inline = Message(role="assistant", content="<think>\nthey order lamps\n</think>\n\nplease send 2")
-    assert answer_after(tokenizer, QUESTION, inline) == answer_after(tokenizer, QUESTION, THOUGHT)
+    assert answer_after(tokenizer, QUESTION, inline) == answer_after(tokenizer, QUESTION, REASONED)
 
 
 HISTORIES = {
-    # As DeepSeek V3.1 writes it, which closes the thought in its history too.
+    # Like DeepSeek V3.1, which also closes the reasoning in the history.
     "closed in the history": "{% for m in messages %}{% if m.role == 'user' %}<|user|>{{ m.content }}"
     "{% else %}"
     "<|assistant|></think>{{ m.content }}<|end|>{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|><think>{% endif %}",
-    # As ERNIE writes it, which names the answer too.
+    # Like ERNIE, which also marks the answer.
     "named in the history": "{% for m in messages %}{% if m.role == 'user' %}<|user|>{{ m.content }}"
     "{% else %}"
     "<|assistant|>\n{% if m.reasoning_content %}<think>\n{{ m.reasoning_content }}\n</think>\n\n{% endif %}"
@@ -144,9 +146,9 @@ HISTORIES = {
 }
 
 
-@pytest.mark.parametrize("answer", [ANSWER, THOUGHT], ids=["answer", "with reasoning"])
+@pytest.mark.parametrize("answer", [ANSWER, REASONED], ids=["answer", "with reasoning"])
 @pytest.mark.parametrize("name", HISTORIES)
-def test_mark_that_the_history_has_is_trained_once(name, answer):
+def test_reasoning_mark_in_the_chat_history_is_not_repeated(name, answer):
     tokenizer = tokenizer_for(HISTORIES[name])
     text = answer_after(tokenizer, QUESTION, answer).text
     form = reasoning_of(tokenizer)
@@ -155,7 +157,7 @@ def test_mark_that_the_history_has_is_trained_once(name, answer):
     assert (text.count("</think>"), text.count("<response>")) == (1, form.closes.count("<response>"))
 
 
-def test_thought_that_only_the_prompt_closes_precedes_the_answer():
+def test_answer_follows_reasoning_that_the_prompt_closes():
     template = HISTORIES["named in the history"].replace(
         "\n<think>\n{%", "\n<think>\n\n</think>\n\n<response>\n{%"
     )
@@ -165,16 +167,16 @@ def test_thought_that_only_the_prompt_closes_precedes_the_answer():
 
 
 @pytest.mark.parametrize("name", ["qwen3", "qwen3_5_nothink", "lfm2_2_5", "llama3"])
-def test_answer_that_speaks_of_the_mark_keeps_it_or_is_refused(name):
-    speaks = Message(role="assistant", content="write </think> to close it")
+def test_answer_that_mentions_the_mark_keeps_it_or_is_refused(name):
+    mentions = Message(role="assistant", content="write </think> to close it")
     try:
-        text = answer_after(tokenizer_of(name), QUESTION, speaks).text
+        text = answer_after(tokenizer_of(name), QUESTION, mentions).text
     except UserError:
         return
-    assert text.endswith(speaks.content)
+    assert text.endswith(mentions.content)
 
 
-def test_reasoning_counts_only_before_the_answer():
+def test_reasoning_repeated_in_the_answer_does_not_count():
     tokenizer = tokenizer_for(with_arguments(TEMPLATES["qwen3"], {"enable_thinking": False}))
     same = Message(role="assistant", content="yes, please", reasoning_content="yes")
     assert not answer_after(tokenizer, QUESTION, same).has_reasoning
@@ -190,14 +192,14 @@ def test_model_without_a_template_refuses_tools(prompt):
         answer_after(tokenizer, QUESTION, CALL)
 
 
-def test_argument_may_have_any_character():
+def test_template_argument_may_have_any_character():
     value = 'é 😀 "%} {{ \\ \n'
     tokenizer = make_tokenizer()
-    tokenizer.chat_template = with_arguments("{{ said }}{{ messages[0].content }}", {"said": value})
+    tokenizer.chat_template = with_arguments("{{ greeting }}{{ messages[0].content }}", {"greeting": value})
     assert render(tokenizer, QUESTION) == f"{value}mug to Oslo?"
 
 
-def test_answer_that_the_template_never_writes_is_refused_with_both_texts():
+def test_answer_not_rendered_after_its_prompt_is_refused_with_both_texts():
     tokenizer = make_tokenizer()
     tokenizer.chat_template = (
         "{% for m in messages %}<|im_start|>{{ m.role }}: {{ m.content }}<|im_end|>{% endfor %}"
@@ -210,28 +212,28 @@ def test_answer_that_the_template_never_writes_is_refused_with_both_texts():
 
 
 @pytest.mark.parametrize("name", CALL_TOOLS)
-def test_trl_reads_a_trained_call_of_a_tool_as_that_call(name):
+def test_trl_parses_the_trained_completion_as_the_tool_call(name):
     tokenizer = add_response_schema(tokenizer_of(name))
     prompt, completion = example_tokens(tokenizer, QUESTION, CALL, TOOLS)
-    read = parse_response(tokenizer, completion, prefix=prompt, tools=TOOLS)
-    assert [call["function"] for call in read["tool_calls"]] == [WEATHER]
+    parsed = parse_response(tokenizer, completion, prefix=prompt, tools=TOOLS)
+    assert [call["function"] for call in parsed["tool_calls"]] == [WEATHER]
 
 
 @pytest.mark.parametrize("name", CALL_TOOLS)
-def test_what_a_tool_answered_is_followed_by_the_answer(name):
+def test_answer_follows_the_result_of_a_tool(name):
     tokenizer = tokenizer_of(name)
-    says = Message(role="tool", content="-3 C", tool_call_id="call_0001", name="weather")
-    prompt = [*QUESTION, CALL, says]
+    result = Message(role="tool", content="-3 C", tool_call_id="call_0001", name="weather")
+    prompt = [*QUESTION, CALL, result]
     assert "-3 C" in render(tokenizer, prompt, TOOLS)
     assert ANSWER.content in answer_after(tokenizer, prompt, ANSWER, TOOLS).text
 
 
 @pytest.mark.parametrize("name", CALL_TOOLS)
-@pytest.mark.parametrize("thought", [None, "they ask"])
-def test_trained_call_is_judged_as_that_call(name, thought):
+@pytest.mark.parametrize("reasoning", [None, "they ask"])
+def test_trained_tool_call_passes_the_scorer(name, reasoning):
     tokenizer = tokenizer_of(name)
-    made = answer_after(tokenizer, QUESTION, CALL.model_copy(update={"reasoning_content": thought}), TOOLS)
-    form, seen = reasoning_of(tokenizer), made.text
+    call = CALL.model_copy(update={"reasoning_content": reasoning})
+    form, seen = reasoning_of(tokenizer), answer_after(tokenizer, QUESTION, call, TOOLS).text
     if form is not None:
         seen = without_reasoning(form, render(tokenizer, QUESTION, TOOLS), seen)
     reference = calls_text(tokenizer, QUESTION, CALL.tool_calls or [], TOOLS)
@@ -243,7 +245,7 @@ def test_trained_call_is_judged_as_that_call(name, thought):
 
 
 @pytest.mark.parametrize("name", CALL_TOOLS)
-def test_generation_stops_where_a_trained_call_ends(name):
+def test_generation_stops_at_the_end_of_a_trained_tool_call(name):
     tokenizer = tokenizer_of(name)
     _, completion = example_tokens(tokenizer, QUESTION, CALL, TOOLS)
     stops = stop_token_ids(tokenizer, GenerationConfig())
@@ -251,7 +253,7 @@ def test_generation_stops_where_a_trained_call_ends(name):
 
 
 @pytest.mark.parametrize("name", CALL_TOOLS)
-def test_of_two_calls_both_are_trained_or_the_answer_is_refused(name):
+def test_two_tool_calls_are_both_trained_on_or_refused(name):
     tokenizer = tokenizer_of(name)
     if name in ("gptoss", "llama3_1"):
         with pytest.raises(UserError):
@@ -261,28 +263,28 @@ def test_of_two_calls_both_are_trained_or_the_answer_is_refused(name):
 
 
 @pytest.mark.parametrize("name", CALL_TOOLS)
-def test_tool_may_answer_with_json(name):
-    says = Message(role="tool", content='{"temp": -3}', tool_call_id="call_0001", name="weather")
-    assert "temp" in render(tokenizer_of(name), [*QUESTION, CALL, says], TOOLS)
+def test_tool_result_may_be_json(name):
+    result = Message(role="tool", content='{"temp": -3}', tool_call_id="call_0001", name="weather")
+    assert "temp" in render(tokenizer_of(name), [*QUESTION, CALL, result], TOOLS)
 
 
 @pytest.mark.parametrize(
-    ("tools", "said"),
+    ("tools", "problem"),
     [(TOOLS, "does not render the tools of a chat"), (None, "does not render the results of tools")],
 )
-def test_template_without_tools_refuses_them(tools, said):
+def test_template_without_tools_refuses_them(tools, problem):
     prompt = [*QUESTION, CALL, Message(role="tool", content="-3 C", tool_call_id="call_0001")]
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=problem):
         render(tokenizer_of("phi3"), prompt, tools)
 
 
-def test_call_that_the_template_leaves_out_is_refused():
+def test_tool_call_dropped_by_the_template_is_refused():
     with pytest.raises(UserError, match="does not render the answer after the prompt"):
         answer_after(tokenizer_of("llama3"), QUESTION, CALL)
 
 
 def sentencepiece_tokenizer() -> PreTrainedTokenizerBase:
-    """One that puts a space before every text, as those of Llama 2 do."""
+    """Return a tokenizer that puts a space before every text, like that of Llama 2."""
     tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=False)
     tokenizer.decoder = decoders.Metaspace(prepend_scheme="first")
@@ -300,9 +302,9 @@ def sentencepiece_tokenizer() -> PreTrainedTokenizerBase:
         "{% for m in messages %}{% if m.role == 'user' %}[INST] {{ m.content }} [/INST]"
         "{% else %} {{ m.content }}</s>{% endif %}{% endfor %}",
     ],
-    ids=["no space before the answer", "a space"],
+    ids=["no space before the answer", "space before the answer"],
 )
-def test_tokens_of_an_answer_have_no_space_that_the_text_lacks(template):
+def test_completion_tokens_add_no_space_to_the_rendered_text(template):
     tokenizer = sentencepiece_tokenizer()
     tokenizer.chat_template = template
     prompt, completion = example_tokens(tokenizer, QUESTION, ANSWER)

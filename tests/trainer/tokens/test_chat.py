@@ -1,4 +1,4 @@
-"""How a chat becomes text, and what is said where it cannot."""
+"""Rendering chats with a chat template, and the errors of templates."""
 
 import json
 import shutil
@@ -12,7 +12,7 @@ from tunegate_trainer.tokens.chat import encode, load_tokenizer, render
 
 
 @pytest.mark.parametrize(
-    ("template", "said"),
+    ("template", "error"),
     [
         ("{{ raise_exception('no system turn') }}", "no system turn"),
         ("{% if %}", "Expected an expression"),
@@ -22,22 +22,22 @@ from tunegate_trainer.tokens.chat import encode, load_tokenizer, render
         ("{{ messages[0].content.format() }}", "IndexError"),
     ],
 )
-def test_a_chat_template_that_fails_says_on_what(tiny_model, template, said):
+def test_failing_chat_template_raises_its_error(tiny_model, template, error):
     tokenizer = load_tokenizer(tiny_model)
     tokenizer.chat_template = template
-    with pytest.raises(UserError, match=f"the model's chat template refuses a chat: .*{said}"):
+    with pytest.raises(UserError, match=f"the model's chat template refuses a chat: .*{error}"):
         render(tokenizer, [Message(role="user", content="{}")])
 
 
-def test_a_template_that_asks_for_the_date_is_told_the_same_every_day(tiny_model):
+def test_chat_template_gets_a_fixed_date(tiny_model):
     tokenizer = load_tokenizer(tiny_model)
     tokenizer.chat_template = "{{ strftime_now('%d %b %Y') }}" + CHAT_TEMPLATE
     text = render(tokenizer, [Message(role="user", content="mug")])
     assert text == "01 Jan 2026<|im_start|>user\nmug<|im_end|>\n<|im_start|>assistant\n"
 
 
-def test_an_adapter_is_tokenized_as_its_base_which_its_folder_does_not_describe(tiny_model, tmp_path):
-    """Of Qwen2 transformers trusts no class that a repository names."""
+def test_tokenizer_of_an_adapter_uses_the_class_of_its_base(tiny_model, tmp_path):
+    """For Qwen2, transformers ignores the tokenizer class in the repository, so the model type decides."""
     base, adapter = tmp_path / "base", tmp_path / "adapter"
     shutil.copytree(tiny_model, base)
     for name, changes in (
@@ -50,5 +50,5 @@ def test_an_adapter_is_tokenized_as_its_base_which_its_folder_does_not_describe(
         shutil.copy(path, adapter)
     text = "order  mug\n 2"
     expected = encode(load_tokenizer(base), text)
-    assert encode(load_tokenizer(adapter), text) != expected, "else this test shows nothing"
+    assert encode(load_tokenizer(adapter), text) != expected, "otherwise this test shows nothing"
     assert encode(load_tokenizer(adapter, base), text) == expected
