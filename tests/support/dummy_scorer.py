@@ -1,4 +1,4 @@
-"""A scorer as somebody adds one: this file, and the line ``"f1": OneByOne(f1)`` in the table of scorers."""
+"""An example of a new scorer: this module, and the line ``"f1": OneByOne(f1)`` in the table of scorers."""
 
 from collections import Counter
 
@@ -8,7 +8,7 @@ from tunegate_trainer.evaluate.scorers import Sample, Score
 
 
 def f1(sample: Sample) -> Score:
-    """Compare the characters of an output with those of the labelled answer, whatever their order."""
+    """Compare the characters of an output with those of the labelled answer, in any order."""
     output, reference = Counter[str](sample.output), Counter[str](sample.reference)
     counts = Counts(2 * (output & reference).total(), output.total() + reference.total())
     if output == reference:

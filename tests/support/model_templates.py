@@ -1,4 +1,4 @@
-"""The chat templates of public model families, as TRL's package ships them."""
+"""The chat templates of public model families, from TRL's package."""
 
 import re
 from pathlib import Path
@@ -10,18 +10,19 @@ from support.tiny_model import make_tokenizer
 
 _FOLDER = Path(trl.__file__).parent / "chat_templates"
 _TOKEN = re.compile(r"<[^<>\s'\"=]{1,40}>")
-"""What looks like a token in a template. Those of thoughts and tools are text that decoding keeps."""
+"""Texts in a template that look like tokens. Those of reasoning and tools are not special: decoding keeps
+them."""
 _KEPT = ("think", "tool")
 
 
 def model_templates() -> dict[str, str]:
-    """Each original template by the name of its file, without those that TRL changed for training."""
+    """Return the original templates by file name, without those that TRL changed for training."""
     paths = sorted(path for path in _FOLDER.glob("*.jinja") if not path.stem.endswith("_training"))
     return {path.stem: path.read_text(encoding="utf-8") for path in paths}
 
 
 def tokenizer_for(template: str) -> PreTrainedTokenizerBase:
-    """A small tokenizer with a template and the tokens that it writes."""
+    """Return a small tokenizer with a chat template and its tokens."""
     tokenizer = make_tokenizer()
     found = sorted(set(_TOKEN.findall(template)))
     tokenizer.add_special_tokens(

@@ -1,4 +1,4 @@
-"""Small random models that read images too, of several families."""
+"""Small random multimodal models of several families."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -100,7 +100,8 @@ FAMILIES: dict[str, Callable[[dict[str, Any], int], PreTrainedConfig]] = {
 
 
 def save_multimodal_model(folder: Path, family: str) -> Path:
-    """A random model of a family, with its tokenizer. Tokens of images come after those of the tokenizer."""
+    """Save a random model of a family, with a tokenizer. Image tokens have ids after those of the
+    tokenizer."""
     tokenizer = make_tokenizer()
     special = {
         "bos_token_id": tokenizer.bos_token_id,

@@ -1,4 +1,4 @@
-"""A version as a job publishes it, as far as the next one compares with it."""
+"""Write a published version with the evidence that the next version is compared with."""
 
 import json
 import os
@@ -35,6 +35,6 @@ def publish_version(target: Path, name: str, gate: str, golden_sha256: str, outc
 
 
 def age(version: Path) -> None:
-    """As if nothing had been added to the version, or removed, for an hour."""
+    """Set the times of a version's files to an hour ago, so that it does not count as recently changed."""
     for path in [version, *version.rglob("*")]:
         os.utime(path, (time.time() - 3600,) * 2)

@@ -11,7 +11,7 @@ SMALL = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
 
 
 def save_random_model(folder: Path, config_class: type[PreTrainedConfig], **settings: object) -> Path:
-    """A random model of an architecture, with its tokenizer."""
+    """Save a random model of an architecture, with a tokenizer."""
     tokenizer = make_tokenizer()
     torch.manual_seed(0)
     config = config_class(

@@ -1,4 +1,4 @@
-"""A TCP proxy that counts what a server sends, and breaks connections when it is told to."""
+"""A TCP proxy that counts the bytes that a server sends, and breaks connections on request."""
 
 import socket
 import struct
@@ -13,14 +13,14 @@ _BLOCK = 8192
 
 
 class FaultyProxy:
-    """Forwards ``127.0.0.1:port`` to another port there."""
+    """Forwards ``127.0.0.1:port`` to the port ``upstream`` of the same host."""
 
     def __init__(self, upstream: int) -> None:
         self._upstream = upstream
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self.served = 0
-        """Bytes that the server sent to clients."""
+        """The number of bytes that the server has sent to clients."""
         self._limit: int | None = None
         self._at_limit: Callable[[], object] | None = None
         self._is_down = False
@@ -42,11 +42,11 @@ class FaultyProxy:
             thread.join()
 
     def break_after(self, count: int, then: Callable[[], object] | None = None) -> None:
-        """Break the connection that sends the ``count``-th byte from now on, and call ``then``."""
+        """Break the connection after ``count`` more bytes, and call ``then``."""
         self._limit, self._at_limit = self.served + count, then
 
     def go_down(self) -> None:
-        """Break every connection from now on."""
+        """Break all connections, and refuse new ones until :meth:`come_up`."""
         self._is_down = True
 
     def come_up(self) -> None:

@@ -1,16 +1,16 @@
-"""A model hub: its API of repositories at commits, and its files, the large ones on another host."""
+"""A fake model hub: the API for repositories, and files, of which the large ones are on another host."""
 
 import hashlib
 import json
 import re
 from dataclasses import dataclass, field
 
-from support.stores.web_server import Answer, Asked, WebServer, damaged
+from support.stores.web_server import Request, Response, WebServer, damaged
 
 COMMIT = "a09a35458c702b33eeacc393d103063234e8bc28"
 TOKEN = "hub-token-of-the-test"
 _LARGE = 10_000
-"""Bytes from which on a file is kept by its sha256, on another host."""
+"""Files of at least this many bytes are LFS files, on another host."""
 _API = re.compile(r"/api/(?P<kind>models|datasets)/(?P<repo>[^/]+/[^/]+)(/revision/(?P<revision>.+))?")
 _FILE = re.compile(r"/(?P<kind>datasets/)?(?P<repo>[^/]+/[^/]+)/resolve/(?P<commit>[^/]+)/(?P<path>.+)")
 
@@ -26,14 +26,14 @@ class Repository:
 
 
 class ModelHub:
-    """Models by their name, data sets by ``datasets/`` and theirs."""
+    """A hub with models by name, and datasets as ``datasets/NAME``."""
 
     def __init__(self, repositories: dict[str, Repository]) -> None:
         self.repositories = repositories
         self._damaged: set[str] = set()
         self.cdn = WebServer(self._large_file)
         self.cdn_port = self.cdn.port
-        """Where clients reach it."""
+        """The port of the file host for clients, which may be that of a proxy."""
         self.server = WebServer(self._answer)
 
     def damage(self, name: str) -> None:
@@ -42,54 +42,54 @@ class ModelHub:
     def mend(self, name: str) -> None:
         self._damaged.discard(name)
 
-    def _answer(self, asked: Asked) -> Answer:
-        if match := _API.fullmatch(asked.path):
-            return self._repository(asked, match)
-        if match := _FILE.fullmatch(asked.path):
-            return self._file(asked, match)
-        return Answer(404)
+    def _answer(self, request: Request) -> Response:
+        if match := _API.fullmatch(request.path):
+            return self._repository(request, match)
+        if match := _FILE.fullmatch(request.path):
+            return self._file(request, match)
+        return Response(404)
 
-    def _repository(self, asked: Asked, match: re.Match[str]) -> Answer:
+    def _repository(self, request: Request, match: re.Match[str]) -> Response:
         name = match["repo"] if match["kind"] == "models" else f"datasets/{match['repo']}"
-        refusal = self._refusal(asked, name)
+        refusal = self._refusal(request, name)
         if refusal:
             return refusal
         repository = self.repositories[name]
         commit = repository.revisions.get(match["revision"] or "main")
         if commit is None:
-            return Answer(404, headers={"X-Error-Code": "RevisionNotFound"})
+            return Response(404, headers={"X-Error-Code": "RevisionNotFound"})
         siblings = [_sibling(path, content) for path, content in repository.files.items()]
         info = {"id": match["repo"], "sha": commit, "siblings": siblings, "cardData": repository.card}
-        return Answer(body=json.dumps(info).encode(), headers={"Content-Type": "application/json"})
+        return Response(body=json.dumps(info).encode(), headers={"Content-Type": "application/json"})
 
-    def _file(self, asked: Asked, match: re.Match[str]) -> Answer:
+    def _file(self, request: Request, match: re.Match[str]) -> Response:
         name = (match["kind"] or "") + match["repo"]
-        refusal = self._refusal(asked, name, file=True)
+        refusal = self._refusal(request, name, file=True)
         if refusal:
             return refusal
         content = self.repositories[name].files.get(match["path"])
         if content is None:
-            return Answer(404, headers={"X-Error-Code": "EntryNotFound"})
+            return Response(404, headers={"X-Error-Code": "EntryNotFound"})
         headers = {"X-Repo-Commit": match["commit"], "ETag": '"any"'}
         if len(content) >= _LARGE:
             where = f"http://localhost:{self.cdn_port}/{name}/{match['path']}?signature=signed"
-            return Answer(302, headers={**headers, "Location": where})
-        return Answer(body=damaged(content) if match["path"] in self._damaged else content, headers=headers)
+            return Response(302, headers={**headers, "Location": where})
+        return Response(body=damaged(content) if match["path"] in self._damaged else content, headers=headers)
 
-    def _large_file(self, asked: Asked) -> Answer:
-        name, _, path = asked.path.removeprefix("/").rpartition("/")
+    def _large_file(self, request: Request) -> Response:
+        name, _, path = request.path.removeprefix("/").rpartition("/")
         content = self.repositories[name].files[path]
-        return Answer(body=damaged(content) if path in self._damaged else content)
+        return Response(body=damaged(content) if path in self._damaged else content)
 
-    def _refusal(self, asked: Asked, name: str, *, file: bool = False) -> Answer | None:
+    def _refusal(self, request: Request, name: str, *, file: bool = False) -> Response | None:
         repository = self.repositories.get(name)
-        token = asked.headers.get("Authorization", "").removeprefix("Bearer ")
+        token = request.headers.get("Authorization", "").removeprefix("Bearer ")
         if token and token != TOKEN:
-            return Answer(401, headers={"X-Error-Message": "Invalid credentials in Authorization header"})
+            return Response(401, headers={"X-Error-Message": "Invalid credentials in Authorization header"})
         if repository is None or (repository.is_private and not token):
-            return Answer(404 if token else 401, headers={"X-Error-Code": "RepoNotFound"})
+            return Response(404 if token else 401, headers={"X-Error-Code": "RepoNotFound"})
         if repository.is_gated and file:
-            return Answer(403, headers={"X-Error-Code": "GatedRepo"})
+            return Response(403, headers={"X-Error-Code": "GatedRepo"})
         return None
 
 

@@ -1,4 +1,4 @@
-"""What tests of every scheme need to know of the server that they fetch from."""
+"""A server with a model, as the tests of every scheme use it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 
 class Connection(Protocol):
-    """The way to a server, see :class:`FaultyProxy`."""
+    """The connection to a server, see :class:`FaultyProxy`."""
 
     @property
     def served(self) -> int: ...
@@ -19,10 +19,10 @@ class Connection(Protocol):
 
 
 class Content(Protocol):
-    """What a server holds."""
+    """The files of a server."""
 
     def damage(self, name: str) -> None:
-        """Change a byte in the middle of a file, and nothing that the server says of it."""
+        """Change a byte in the middle of a file, but not the checksum that the server reports."""
         ...
 
     def mend(self, name: str) -> None:
@@ -38,16 +38,16 @@ class ModelStore:
     proxy: Connection
     content: Content
     secret: dict[str, str]
-    """The keys of a Secret that may read the model."""
+    """The content of a Secret that may read the model."""
     wrong_secret: dict[str, str]
     revision: str | None = None
-    """What the spec says beside the URI."""
+    """``model.revision`` of the spec."""
     recorded: str | None = None
     """The revision that the plan must record."""
     pinned: dict[str, str] = field(default_factory=dict)
-    """The source with a commit or a digest in it; empty where there is no such thing."""
+    """Changes that pin the source to a commit or a digest. Empty if the scheme has neither."""
 
     def source(self, **changes: Any) -> dict[str, Any]:
-        """``spec.model`` for it."""
+        """Return ``spec.model`` for this server."""
         known = {"uri": self.uri, "revision": self.revision, "secretName": "store", **changes}
         return {key: value for key, value in known.items() if value is not None}

@@ -1,4 +1,4 @@
-"""An OCI registry that is read from: manifests, blobs with ranges, and both ways to log in."""
+"""A fake OCI registry for reading: manifests, blobs with ranges, and Basic and Bearer authentication."""
 
 import base64
 import hashlib
@@ -10,7 +10,7 @@ import tarfile
 from collections.abc import Mapping
 from typing import Any
 
-from support.stores.web_server import Answer, Asked, WebServer, damaged
+from support.stores.web_server import Request, Response, WebServer, damaged
 
 USER, PASSWORD = "robot", "pass:word"
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
@@ -25,20 +25,20 @@ def digest_of(content: bytes) -> str:
 
 
 class OciRegistry:
-    """What is pushed by its methods is served over HTTP. ``login`` is None, ``Basic`` or ``Bearer``."""
+    """Serves over HTTP what its methods push. ``login`` is None, ``Basic`` or ``Bearer``."""
 
     def __init__(self, login: str | None = None) -> None:
         self.login = login
         self.public_port: int | None = None
-        """Where clients reach it, if that is not its own port."""
+        """The port for clients, if it is that of a proxy."""
         self.blobs_at: str | None = None
-        """Where clients are sent for blobs."""
+        """The URL to which requests for blobs are redirected."""
         self._blobs: dict[str, bytes] = {}
         self._manifests: dict[str, tuple[str, bytes]] = {}
         self._names: dict[str, str] = {}
         self._damaged: set[str] = set()
         self.tokens_last_for = 1_000_000
-        """How many requests may be made with a token."""
+        """How many requests a token is valid for."""
         self._tokens: dict[str, int] = {}
         self.server = WebServer(self._answer)
 
@@ -54,13 +54,13 @@ class OciRegistry:
         return {"digest": digest, "size": len(content)}
 
     def push_file(self, name: str, content: bytes) -> dict[str, Any]:
-        """A layer that is a file, as ORAS pushes it."""
+        """Push a layer that is one file, as ORAS does. Return its descriptor."""
         blob = self.push_blob(content)
         self._names[name] = blob["digest"]
         return {**blob, "mediaType": FILE, "annotations": {"org.opencontainers.image.title": name}}
 
     def push_archive(self, files: Mapping[str, bytes], *, gzip: bool = False) -> dict[str, Any]:
-        """A layer that is a tar archive."""
+        """Push a layer that is a tar archive. Return its descriptor."""
         archive = io.BytesIO()
         with tarfile.open(fileobj=archive, mode="w:gz" if gzip else "w") as tar:
             for name, content in files.items():
@@ -70,7 +70,7 @@ class OciRegistry:
         return {**self.push_blob(archive.getvalue()), "mediaType": TAR_GZIP if gzip else TAR}
 
     def push(self, tag: str, *layers: dict[str, Any]) -> str:
-        """An artifact; returns its digest."""
+        """Push an artifact. Return its digest."""
         config = {**self.push_blob(b"{}"), "mediaType": "application/vnd.oci.empty.v1+json"}
         return self.push_manifest(
             tag, {"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": list(layers)}
@@ -83,53 +83,53 @@ class OciRegistry:
         return digest
 
     def swap(self, digest: str, other: str) -> None:
-        """Serve another manifest under a digest, as a registry that lies would."""
+        """Serve another manifest under a digest, like a malicious registry."""
         self._manifests[digest] = self._manifests[other]
 
-    def _answer(self, asked: Asked) -> Answer:
-        if asked.path == "/token":
-            return self._token(asked)
-        if not self._may(asked):
+    def _answer(self, request: Request) -> Response:
+        if request.path == "/token":
+            return self._token(request)
+        if not self._may(request):
             port = self.public_port or self.server.port
             bearer = (
                 f'Bearer realm="http://127.0.0.1:{port}/token",service="registry",scope="repository:*:pull"'
             )
             challenge = 'Basic realm="registry"' if self.login == "Basic" else bearer
-            return Answer(401, headers={"WWW-Authenticate": challenge})
-        match = _PATH.fullmatch(asked.path)
+            return Response(401, headers={"WWW-Authenticate": challenge})
+        match = _PATH.fullmatch(request.path)
         if match is None or match["name"] != "models/tiny":
-            return Answer(404)
+            return Response(404)
         if match["kind"] == "blobs":
             return self._blob(match["reference"])
         found = self._manifests.get(match["reference"])
-        if found is None or found[0] not in asked.headers.get("Accept", ""):
-            return Answer(404)
-        return Answer(body=found[1], headers={"Content-Type": found[0]})
+        if found is None or found[0] not in request.headers.get("Accept", ""):
+            return Response(404)
+        return Response(body=found[1], headers={"Content-Type": found[0]})
 
-    def _blob(self, digest: str) -> Answer:
+    def _blob(self, digest: str) -> Response:
         if self.blobs_at:
-            return Answer(307, headers={"Location": f"{self.blobs_at}/{digest}"})
+            return Response(307, headers={"Location": f"{self.blobs_at}/{digest}"})
         content = self._blobs.get(digest)
         if content is None:
-            return Answer(404)
-        return Answer(body=damaged(content) if digest in self._damaged else content)
+            return Response(404)
+        return Response(body=damaged(content) if digest in self._damaged else content)
 
-    def _token(self, asked: Asked) -> Answer:
-        if asked.headers.get("Authorization") != _basic() or not asked.query["scope"].startswith(
+    def _token(self, request: Request) -> Response:
+        if request.headers.get("Authorization") != _basic() or not request.query["scope"].startswith(
             "repository:models/"
         ):
-            return Answer(401)
+            return Response(401)
         token = secrets.token_hex(8)
         self._tokens[token] = self.tokens_last_for
-        return Answer(body=json.dumps({"token": token}).encode())
+        return Response(body=json.dumps({"token": token}).encode())
 
-    def _may(self, asked: Asked) -> bool:
-        said = asked.headers.get("Authorization", "")
+    def _may(self, request: Request) -> bool:
+        authorization = request.headers.get("Authorization", "")
         match self.login:
             case "Basic":
-                return said == _basic()
+                return authorization == _basic()
             case "Bearer":
-                token = said.removeprefix("Bearer ")
+                token = authorization.removeprefix("Bearer ")
                 left = self._tokens.get(token, 0)
                 self._tokens[token] = left - 1
                 return left > 0
@@ -141,6 +141,6 @@ def _basic() -> str:
 
 
 def docker_config(registry: str, password: str = PASSWORD) -> str:
-    """The value of a Secret's ``.dockerconfigjson``."""
+    """Return the value of ``.dockerconfigjson`` in a Secret."""
     auth = base64.b64encode(f"{USER}:{password}".encode()).decode()
     return json.dumps({"auths": {registry: {"auth": auth}}})

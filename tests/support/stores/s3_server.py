@@ -1,4 +1,4 @@
-"""An object store: moto's S3, with its checks of credentials switched on."""
+"""An object store: moto's S3 server, with its checks of credentials turned on."""
 
 import json
 import logging
@@ -16,7 +16,7 @@ REGION = "eu-central-1"
 
 
 class S3Server:
-    """A server with one bucket, which the user of ``secret`` may read."""
+    """A server with one bucket, which may be read with ``secret``."""
 
     def __init__(self) -> None:
         logging.getLogger("werkzeug").setLevel(logging.WARNING)
@@ -48,7 +48,7 @@ class S3Server:
         self._server.stop()
 
     def check_credentials(self, check: bool) -> None:
-        """Whether requests from now on are checked; what a test itself does to the bucket is not."""
+        """Turn the check of credentials on or off. A test turns it off to write to the bucket."""
         count = "0" if check else "inf"
         httpx2.post(f"http://127.0.0.1:{self.port}/moto-api/reset-auth", content=count).raise_for_status()
 
@@ -56,7 +56,7 @@ class S3Server:
         self.client.put_object(Bucket=BUCKET, Key=key, Body=content)
 
     def put_in_parts(self, key: str, parts: list[bytes]) -> None:
-        """Upload an object in parts, as clients do with large ones."""
+        """Upload an object in parts, as clients do with large objects."""
         upload = {"Bucket": BUCKET, "Key": key}
         upload["UploadId"] = self.client.create_multipart_upload(**upload)["UploadId"]
         sent = [
@@ -76,7 +76,7 @@ class S3Server:
         self._change(name, lambda _: self._originals[name])
 
     def _change(self, name: str, change: Any) -> None:
-        """Change the bytes of an object behind the server's back: its ETag stays."""
+        """Change the bytes of an object, but not its ETag."""
         from moto.s3.models import s3_backends
 
         for backend in s3_backends["123456789012"].values():

@@ -1,4 +1,4 @@
-"""An HTTP server in a thread: a function answers, ranges are cut out of what it answers with."""
+"""An HTTP server in a thread. A function returns the responses; the server supports ranges."""
 
 import re
 import threading
@@ -11,7 +11,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 
 @dataclass(frozen=True)
-class Asked:
+class Request:
     """A GET or HEAD request."""
 
     path: str
@@ -20,18 +20,18 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Answer:
+class Response:
     status: int = 200
     body: bytes = b""
     headers: dict[str, str] = field(default_factory=dict)
 
 
 class WebServer:
-    """Serves what ``answer`` says, on a port of its own; ``asked`` is all that came."""
+    """Serves the responses of ``answer`` on a free port. ``requests`` has all requests."""
 
-    def __init__(self, answer: Callable[[Asked], Answer]) -> None:
-        self.asked: list[Asked] = []
-        asked = self.asked
+    def __init__(self, answer: Callable[[Request], Response]) -> None:
+        self.requests: list[Request] = []
+        requests = self.requests
         self.ignores_ranges = False
         server = self
 
@@ -41,8 +41,8 @@ class WebServer:
             def do_GET(self) -> None:
                 url = urlsplit(self.path)
                 query = {key: values[0] for key, values in parse_qs(url.query).items()}
-                request = Asked(unquote(url.path), query, self.headers)
-                asked.append(request)
+                request = Request(unquote(url.path), query, self.headers)
+                requests.append(request)
                 found = answer(request)
                 if not server.ignores_ranges:
                     found = _range(request, found)
@@ -54,13 +54,13 @@ class WebServer:
                 self.wfile.write(found.body)
 
             def log_message(self, *_: object) -> None:
-                """Tests look at ``asked``."""
+                """Log nothing. Tests read ``requests``."""
 
         class Quiet(ThreadingHTTPServer):
             daemon_threads = True
 
             def handle_error(self, *_: object) -> None:
-                """A client that is gone is what many tests are about."""
+                """Ignore clients that disconnect, which many tests do on purpose."""
 
         self._server = Quiet(("127.0.0.1", 0), Handler)
         self.port: int = self._server.server_address[1]
@@ -76,18 +76,18 @@ class WebServer:
         self._server.server_close()
 
 
-def _range(request: Asked, answer: Answer) -> Answer:
+def _range(request: Request, answer: Response) -> Response:
     match = re.fullmatch(r"bytes=(\d+)-", request.headers.get("Range", ""))
     if match is None or answer.status != 200:
         return answer
     start, size = int(match[1]), len(answer.body)
     if start >= size:
-        return Answer(416, headers={"Content-Range": f"bytes */{size}"})
+        return Response(416, headers={"Content-Range": f"bytes */{size}"})
     headers = {**answer.headers, "Content-Range": f"bytes {start}-{size - 1}/{size}"}
-    return Answer(206, answer.body[start:], headers)
+    return Response(206, answer.body[start:], headers)
 
 
 def damaged(content: bytes) -> bytes:
-    """The content with one bit in its middle another one."""
+    """Return the content with one bit in the middle flipped."""
     middle = len(content) // 2
     return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]

@@ -22,7 +22,8 @@ def run(root) -> str:
 
 
 def requested_files(hub) -> set[str]:
-    return {asked.path.rpartition("/")[2] for server in (hub.server, hub.cdn) for asked in server.asked}
+    requests = [*hub.server.requests, *hub.cdn.requests]
+    return {request.path.rpartition("/")[2] for request in requests}
 
 
 def test_weights_in_the_layout_of_another_library_are_not_downloaded(model_hub, make_job):
@@ -33,23 +34,23 @@ def test_weights_in_the_layout_of_another_library_are_not_downloaded(model_hub, 
     assert run(root) == "OK"
     assert "model.safetensors" in requested_files(model_hub)
     assert not requested_files(model_hub) & {"consolidated.safetensors", "pytorch_model.bin"}
-    assert not any("original" in asked.path for asked in model_hub.cdn.asked)
+    assert not any("original" in request.path for request in model_hub.cdn.requests)
 
 
 def test_token_is_sent_only_to_the_hub(model_hub, make_job, caplog):
     caplog.set_level("INFO")  # as in a pod
     root = make_job(SOURCE | {"secretName": "store"}, {"HF_TOKEN": TOKEN})
     assert run(root) == "OK"
-    assert any("Authorization" in asked.headers for asked in model_hub.server.asked)
-    assert model_hub.cdn.asked
+    assert any("Authorization" in request.headers for request in model_hub.server.requests)
+    assert model_hub.cdn.requests
     assert "signature" not in caplog.text, "anyone with a signed URL can read the file"
-    assert not any("Authorization" in asked.headers for asked in model_hub.cdn.asked)
+    assert not any("Authorization" in request.headers for request in model_hub.cdn.requests)
 
 
 def test_public_model_needs_no_secret(model_hub, make_job):
     root = make_job(SOURCE)
     assert run(root) == "OK"
-    assert not any("Authorization" in asked.headers for asked in model_hub.server.asked)
+    assert not any("Authorization" in request.headers for request in model_hub.server.requests)
 
 
 def test_plan_has_the_cards_license_with_and_without_a_download(model_hub, make_job):
@@ -87,7 +88,7 @@ def test_unusable_repository_is_reported_before_any_download(model_hub, make_job
     for name, value in change.items():
         setattr(model_hub.repositories["org/tiny"], name, value)
     assert run(make_job(SOURCE)).startswith(message)
-    assert model_hub.cdn.asked == []
+    assert model_hub.cdn.requests == []
 
 
 @pytest.mark.usefixtures("model_hub")

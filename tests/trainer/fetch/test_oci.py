@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from support.stores.oci_registry import INDEX, MANIFEST, PASSWORD, USER, docker_config
-from support.stores.web_server import Answer, WebServer
+from support.stores.web_server import Response, WebServer
 from tunegate_api.contract import ExitCode, Role
 from tunegate_api.workspace import Workspace
 from tunegate_trainer.fetch.registry import Login, Repository, login_of
@@ -72,7 +72,7 @@ def test_two_different_layers_with_one_path_are_refused(registry, host, make_job
     root = make_job(source(host))
     assert main(["data"]) == ExitCode.BAD_DATA
     assert f"has two layers for {name}" in failure(root).message
-    assert not any("/blobs/" in asked.path for asked in registry.server.asked)
+    assert not any("/blobs/" in request.path for request in registry.server.requests)
 
 
 def test_layer_listed_twice_is_one_file(registry, host, make_job, needed):
@@ -134,7 +134,7 @@ def test_model_is_found_in_a_folder_of_the_artifact(registry, host, make_job, ne
     root = make_job(source(host))
     assert main(["data"]) == ExitCode.OK
     assert files_of(root) == needed
-    assert not any(other["digest"] in asked.path for asked in registry.server.asked)
+    assert not any(other["digest"] in request.path for request in registry.server.requests)
 
 
 def test_model_is_found_through_an_index(registry, host, make_job, needed):
@@ -203,20 +203,20 @@ def test_artifact_without_a_model_is_refused_before_download(registry, host, mak
     root = make_job(source(host))
     assert main(["data"]) == ExitCode.NOT_FOUND
     assert "has no config.json" in failure(root).message
-    assert not any("/blobs/" in asked.path for asked in registry.server.asked)
+    assert not any("/blobs/" in request.path for request in registry.server.requests)
 
 
 def test_password_is_not_sent_to_a_redirect_target(registry, host, make_job, needed):
     """Blobs are often on another host, which must not get the login even if it asks for one."""
     registry.login = "Basic"
     registry.push("v1", *(registry.push_file(name, content) for name, content in needed.items()))
-    with WebServer(lambda _: Answer(401, headers={"WWW-Authenticate": 'Basic realm="mine"'})) as elsewhere:
+    with WebServer(lambda _: Response(401, headers={"WWW-Authenticate": 'Basic realm="mine"'})) as elsewhere:
         registry.blobs_at = f"http://127.0.0.1:{elsewhere.port}"
         root = make_job(source(host, secretName="store"), {"username": USER, "password": PASSWORD})
         assert main(["data"]) == ExitCode.CREDENTIALS
         assert "the registry answered 401" in failure(root).message
-        assert elsewhere.asked
-        assert not any("Authorization" in asked.headers for asked in elsewhere.asked)
+        assert elsewhere.requests
+        assert not any("Authorization" in request.headers for request in elsewhere.requests)
 
 
 @pytest.mark.parametrize("host", ["docker.io", "index.docker.io", "registry-1.docker.io"])

@@ -7,7 +7,7 @@ import pytest
 from botocore.session import get_session
 
 from support.stores.s3_server import BUCKET
-from support.stores.web_server import Answer, WebServer
+from support.stores.web_server import Response, WebServer
 from tunegate_api.contract import ExitCode, Role
 from tunegate_api.v1alpha1.environment import ALLOWED
 from tunegate_api.workspace import Workspace
@@ -156,7 +156,7 @@ def test_download_does_not_resume_with_another_version(s3_store, encrypted, make
 
 
 def test_expired_session_token_is_a_credentials_error(s3_server, make_job):
-    with WebServer(lambda _: Answer(400)) as server:
+    with WebServer(lambda _: Response(400)) as server:
         secret = s3_server.secret | {
             "AWS_SESSION_TOKEN": "old",
             "AWS_ENDPOINT_URL": f"http://127.0.0.1:{server.port}",
