@@ -31,7 +31,7 @@ from tunegate_api.judging.golden import Message
 from tunegate_trainer.process.errors import UserError
 from tunegate_trainer.tokens.answers import answer_after, example_tokens
 from tunegate_trainer.tokens.chat import TODAY, end_of_turn, render, template_arguments, with_arguments
-from tunegate_trainer.tokens.reasoning import opens_thought, reasoning_of, without_reasoning
+from tunegate_trainer.tokens.reasoning import opens_reasoning, reasoning_marks, without_reasoning
 
 QUESTION = [Message(role="user", content="mug to Oslo?")]
 CALL = Message.model_validate(
@@ -138,7 +138,7 @@ def _compared(template: str, chat: Chat) -> tuple[str, str]:
     if not chat.arguments.keys() <= template_arguments(template, {}):
         return NONE, ""
     plain, tokenizer = tokenizer_for(template), tokenizer_for(with_arguments(template, chat.arguments))
-    if chat.answer.reasoning_content and reasoning_of(tokenizer) is None:
+    if chat.answer.reasoning_content and reasoning_marks(tokenizer) is None:
         return NONE, ""
     try:
         prompt_ids, completion_ids = example_tokens(tokenizer, chat.prompt, chat.answer, chat.tools)
@@ -154,8 +154,8 @@ def _compared(template: str, chat: Chat) -> tuple[str, str]:
         return WARNED if whole and _starts_with(whole, prompt + completion, tokenizer) else OTHER, ""
     if _starts_with(whole, prompt + completion, tokenizer):
         return SAME, ""
-    form = reasoning_of(tokenizer)
-    if form and opens_thought(prompt, form):
+    form = reasoning_marks(tokenizer)
+    if form and opens_reasoning(prompt, form):
         text = completion.removesuffix(end_of_turn(tokenizer))
         read = without_reasoning(form, prompt, text)
         content = chat.answer.content

@@ -22,7 +22,7 @@ from tunegate_trainer.tokens.chat import (
     with_arguments,
     without_special_tokens,
 )
-from tunegate_trainer.tokens.reasoning import reasoning_of, without_reasoning
+from tunegate_trainer.tokens.reasoning import reasoning_marks, without_reasoning
 from tunegate_trainer.tokens.rows import Row
 
 TEMPLATES = model_templates()
@@ -102,12 +102,12 @@ def test_trl_parses_the_trained_completion_as_the_answer(name, answer):
 @pytest.mark.parametrize("name", sorted(TEMPLATES))
 def test_reasoning_is_removed_from_an_output(name):
     tokenizer = tokenizer_of(name)
-    form = reasoning_of(tokenizer)
+    marks = reasoning_marks(tokenizer)
     answer = answer_after(tokenizer, QUESTION, REASONED)
-    if form is None:
+    if marks is None:
         assert not answer.has_reasoning
         return
-    assert without_reasoning(form, render(tokenizer, QUESTION), answer.text).strip() == ANSWER.content
+    assert without_reasoning(marks, render(tokenizer, QUESTION), answer.text).strip() == ANSWER.content
 
 
 @pytest.mark.parametrize(("name", "thinks"), [("qwen3", True), ("qwen3_6", True), ("qwen3_6", False)])
@@ -151,10 +151,10 @@ HISTORIES = {
 def test_reasoning_mark_in_the_chat_history_is_not_repeated(name, answer):
     tokenizer = tokenizer_for(HISTORIES[name])
     text = answer_after(tokenizer, QUESTION, answer).text
-    form = reasoning_of(tokenizer)
-    assert form is not None
-    assert without_reasoning(form, render(tokenizer, QUESTION), text).strip() == ANSWER.content
-    assert (text.count("</think>"), text.count("<response>")) == (1, form.closes.count("<response>"))
+    marks = reasoning_marks(tokenizer)
+    assert marks is not None
+    assert without_reasoning(marks, render(tokenizer, QUESTION), text).strip() == ANSWER.content
+    assert (text.count("</think>"), text.count("<response>")) == (1, marks.closes.count("<response>"))
 
 
 def test_answer_follows_reasoning_that_the_prompt_closes():
@@ -233,9 +233,9 @@ def test_answer_follows_the_result_of_a_tool(name):
 def test_trained_tool_call_passes_the_scorer(name, reasoning):
     tokenizer = tokenizer_of(name)
     call = CALL.model_copy(update={"reasoning_content": reasoning})
-    form, seen = reasoning_of(tokenizer), answer_after(tokenizer, QUESTION, call, TOOLS).text
-    if form is not None:
-        seen = without_reasoning(form, render(tokenizer, QUESTION, TOOLS), seen)
+    marks, seen = reasoning_marks(tokenizer), answer_after(tokenizer, QUESTION, call, TOOLS).text
+    if marks is not None:
+        seen = without_reasoning(marks, render(tokenizer, QUESTION, TOOLS), seen)
     reference = calls_text(tokenizer, QUESTION, CALL.tool_calls or [], TOOLS)
     other = [ToolCall(function=FunctionCall(name="weather"))]
     outputs = [without_special_tokens(tokenizer, seen), calls_text(tokenizer, QUESTION, other, TOOLS)]

@@ -6,7 +6,7 @@ from tunegate_trainer.checks.finding import CheckContext, Finding, Severity
 from tunegate_trainer.checks.rows import SplitRows
 from tunegate_trainer.tokens.answers import answer_after
 from tunegate_trainer.tokens.chat import render
-from tunegate_trainer.tokens.reasoning import reasoning_of, split_reasoning
+from tunegate_trainer.tokens.reasoning import reasoning_marks, split_reasoning
 from tunegate_trainer.tokens.rows import Row
 
 NAME = "lost_reasoning"
@@ -34,8 +34,8 @@ def run(rows: SplitRows, context: CheckContext) -> list[Finding]:
 
 
 def _has_reasoning(tokenizer: PreTrainedTokenizerBase, row: Row) -> bool:
-    form = reasoning_of(tokenizer)
-    if row.reasoning is not None or form is None or form.closes not in row.completion:
+    marks = reasoning_marks(tokenizer)
+    if row.reasoning is not None or marks is None or marks.closes not in row.completion:
         return row.reasoning is not None
-    asked = render(tokenizer, row.prompt, row.tools)
-    return split_reasoning(tokenizer, asked, row.answer).reasoning_content is not None
+    prompt_text = render(tokenizer, row.prompt, row.tools)
+    return split_reasoning(tokenizer, prompt_text, row.answer).reasoning_content is not None

@@ -16,7 +16,7 @@ from tunegate_trainer.evaluate.continuous import continuous
 from tunegate_trainer.evaluate.scorers import Output
 from tunegate_trainer.models.loading import is_sharded, no_gradients
 from tunegate_trainer.tokens.chat import encode, stop_token_ids, without_special_tokens
-from tunegate_trainer.tokens.reasoning import Reasoning, reasoning_of, without_reasoning
+from tunegate_trainer.tokens.reasoning import ReasoningMarks, reasoning_marks, without_reasoning
 from tunegate_trainer.tokens.shared_prefix import common_prefix_length
 
 _COMPACT = 8
@@ -64,9 +64,9 @@ def generate(
             for batch in ranks.mine(batches):
                 found = greedy(model, [token_ids[i] for i in batch], length, stops)
                 answers.update(zip(batch, found, strict=True))
-    form = reasoning_of(tokenizer) if settings.reasoning == "Strip" else None
+    marks = reasoning_marks(tokenizer) if settings.reasoning == "Strip" else None
     outputs = ranks.merged(
-        {i: _output(tokenizer, prompts[i], answer, stops, form) for i, answer in answers.items()}
+        {i: _output(tokenizer, prompts[i], answer, stops, marks) for i, answer in answers.items()}
     )
     return [outputs[i] for i in range(len(prompts))]
 
@@ -91,17 +91,17 @@ def _output(
     prompt: str,
     answer: list[int],
     stops: list[int],
-    form: Reasoning | None,
+    marks: ReasoningMarks | None,
 ) -> Output:
-    """Decode the tokens of an answer. With ``form``, the marks of reasoning, remove the reasoning."""
+    """Decode the tokens of an answer. With ``marks`` of reasoning, remove the reasoning."""
     ended = answer[-1:] != [] and answer[-1] in stops
     ids = answer[:-1] if ended else answer
     text = str(tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))
-    if form is None:
+    if marks is None:
         return Output(text, truncated=not ended)
     # The marks of reasoning may be special tokens.
     whole = str(tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))
-    rest = without_reasoning(form, prompt, whole)
+    rest = without_reasoning(marks, prompt, whole)
     if rest != whole:
         text = without_special_tokens(tokenizer, rest).strip()
     return Output(text, truncated=not ended)

@@ -35,5 +35,5 @@ def labelled_answer(tokenizer: PreTrainedTokenizerBase, row: Row) -> str:
     """
     if row.tool_calls:
         return calls_text(tokenizer, row.prompt, row.tool_calls, row.tools, row.completion)
-    asked = render(tokenizer, row.prompt, row.tools)
-    return split_reasoning(tokenizer, asked, row.answer).content
+    prompt_text = render(tokenizer, row.prompt, row.tools)
+    return split_reasoning(tokenizer, prompt_text, row.answer).content

@@ -26,9 +26,9 @@ from tunegate_trainer.tokens.chat import (
     without_special_tokens,
 )
 from tunegate_trainer.tokens.reasoning import (
-    Reasoning,
-    opens_thought,
-    reasoning_of,
+    ReasoningMarks,
+    opens_reasoning,
+    reasoning_marks,
     split_reasoning,
     without_reasoning,
 )
@@ -61,34 +61,38 @@ def answer_after(
 
 
 def _answer(
-    tokenizer: PreTrainedTokenizerBase, asked: str, prompt: list[Message], answer: Message, tools: Tools
+    tokenizer: PreTrainedTokenizerBase, prompt_text: str, prompt: list[Message], answer: Message, tools: Tools
 ) -> Answer:
-    """Do the same as :func:`answer_after`, given ``asked``, the rendered text of the prompt."""
+    """Do the same as :func:`answer_after`, given ``prompt_text``, the rendered text of the prompt."""
     end = answer_end(tokenizer)
     if not tokenizer.chat_template:
         if answer.tool_calls:
             render(tokenizer, [answer])  # raises the error that explains why
         return Answer(answer.content, end.generated, has_reasoning=answer.reasoning_content is None)
-    answer = split_reasoning(tokenizer, asked, answer)
-    whole, rest = _turn(tokenizer, asked, prompt, answer, tools)
+    answer = split_reasoning(tokenizer, prompt_text, answer)
+    whole, rest = _turn(tokenizer, prompt_text, prompt, answer, tools)
     if rest is None and answer.reasoning_content is not None:
         # The prompt already closes the reasoning, for example because a template argument turns it off.
         plain = answer.model_copy(update={"reasoning_content": None})
-        whole, rest = _turn(tokenizer, asked, prompt, plain, tools)
+        whole, rest = _turn(tokenizer, prompt_text, prompt, plain, tools)
     if rest is None:
         # Some templates render a question differently once it is answered. A server renders it unanswered.
         last = prompt[-1:]
         _, rest = _turn(tokenizer, render(tokenizer, last, tools), last, answer, tools)
-    if rest is None or not _says(rest, answer) or _loses_a_call(tokenizer, prompt, answer, whole, tools):
-        raise _other_form(asked, whole)
+    if (
+        rest is None
+        or not _has_content(rest, answer)
+        or _drops_a_call(tokenizer, prompt, answer, whole, tools)
+    ):
+        raise _mismatch(prompt_text, whole)
     if answer.tool_calls and not rest.endswith(end.after):
         token = end_of_call(tokenizer, whole)
         end = AnswerEnd(token, token, rest[max(0, rest.rfind(token)) :])
     if not rest.endswith(end.after):
-        raise _other_form(asked, whole)
-    text, thought = rest.removesuffix(end.after), (answer.reasoning_content or "").strip()
+        raise _mismatch(prompt_text, whole)
+    text, reasoning = rest.removesuffix(end.after), (answer.reasoning_content or "").strip()
     before_answer = text[: text.rindex(answer.content.strip())] if answer.content.strip() else text
-    return Answer(text, end.generated, has_reasoning=thought in before_answer)
+    return Answer(text, end.generated, has_reasoning=reasoning in before_answer)
 
 
 def calls_text(
@@ -104,19 +108,19 @@ def calls_text(
     """
     named = [call.model_copy(update={"id": call.id or CALL_ID}) for call in calls]
     answer = Message(role="assistant", content=content, tool_calls=named)
-    text, form = answer_after(tokenizer, prompt, answer, tools).text, reasoning_of(tokenizer)
-    if form is not None:
-        text = without_reasoning(form, render(tokenizer, prompt, tools), text)
+    text, marks = answer_after(tokenizer, prompt, answer, tools).text, reasoning_marks(tokenizer)
+    if marks is not None:
+        text = without_reasoning(marks, render(tokenizer, prompt, tools), text)
     return without_special_tokens(tokenizer, text)
 
 
-def _says(text: str, answer: Message) -> bool:
+def _has_content(text: str, answer: Message) -> bool:
     """Return whether a rendered text has the content of an answer, and the names of its tool calls."""
     called = Counter(call.function.name for call in answer.tool_calls or ())
     return answer.content.strip() in text and all(text.count(name) >= n for name, n in called.items())
 
 
-def _loses_a_call(
+def _drops_a_call(
     tokenizer: PreTrainedTokenizerBase, prompt: list[Message], answer: Message, whole: str, tools: Tools
 ) -> bool:
     """Return whether a template drops the last of several calls. Some render only the first one."""
@@ -127,47 +131,48 @@ def _loses_a_call(
 
 
 def _turn(
-    tokenizer: PreTrainedTokenizerBase, asked: str, prompt: list[Message], answer: Message, tools: Tools
+    tokenizer: PreTrainedTokenizerBase, prompt_text: str, prompt: list[Message], answer: Message, tools: Tools
 ) -> tuple[str, str | None]:
-    """Return the text of the whole chat, and its part after the prompt ``asked``, see :func:`_after`."""
+    """Return the text of the whole chat, and its part after the prompt, see :func:`_after`."""
     whole = apply_template(tokenizer, [*prompt, answer], add_generation_prompt=False, tools=tools)
-    return whole, _after(tokenizer, asked, whole, answer)
+    return whole, _after(tokenizer, prompt_text, whole, answer)
 
 
-def _after(tokenizer: PreTrainedTokenizerBase, asked: str, whole: str, answer: Message) -> str | None:
+def _after(tokenizer: PreTrainedTokenizerBase, prompt_text: str, whole: str, answer: Message) -> str | None:
     """Return the part of the ``whole`` chat after the prompt, or None if it does not start with that."""
-    if whole.startswith(asked):
-        return whole[len(asked) :]
-    form = reasoning_of(tokenizer)
-    if form is None or not form.opens:
+    if whole.startswith(prompt_text):
+        return whole[len(prompt_text) :]
+    marks = reasoning_marks(tokenizer)
+    if marks is None or not marks.opens:
         return None
-    if not opens_thought(asked, form):
-        return _after_empty_thought(asked, whole, form)
+    if not opens_reasoning(prompt_text, marks):
+        return _after_empty_reasoning(prompt_text, whole, marks)
     # The prompt opens the reasoning, but the rendered chat has none, or has it with other white space.
-    opened = asked.rstrip()
+    opened = prompt_text.rstrip()
     if whole.startswith(opened):
         return whole[len(opened) :].lstrip()
-    before = opened.removesuffix(form.opens)
+    before = opened.removesuffix(marks.opens)
     if not whole.startswith(before):
         return None
-    thought, said = answer.reasoning_content or "", whole[len(before) :].lstrip()
-    if said.startswith(form.closes):
-        return thought + said
-    present = _overlap(form.closes, said)
-    return f"{thought}\n{form.closes}{said[present:]}" if present else f"{thought}\n{form.closes}\n\n{said}"
+    reasoning, rest = answer.reasoning_content or "", whole[len(before) :].lstrip()
+    if rest.startswith(marks.closes):
+        return reasoning + rest
+    present = _overlap(marks.closes, rest)  # the rest may start with the end of the closing mark
+    closed = f"{reasoning}\n{marks.closes}"
+    return f"{closed}{rest[present:]}" if present else f"{closed}\n\n{rest}"
 
 
-def _after_empty_thought(asked: str, whole: str, form: Reasoning) -> str | None:
+def _after_empty_reasoning(prompt_text: str, whole: str, marks: ReasoningMarks) -> str | None:
     """Return the text after a prompt that ends with empty reasoning, which the rendered chat does not have.
 
     None if the prompt does not end so, or if the chat differs before it.
     """
-    start = asked.rfind(form.opens)
-    empty, said = asked[start:], whole[start:].lstrip()
-    is_empty = start >= 0 and "".join(empty.split()) == "".join(f"{form.opens}{form.closes}".split())
-    if not is_empty or not whole.startswith(asked[:start]) or said.startswith(form.opens):
+    start = prompt_text.rfind(marks.opens)
+    empty, rest = prompt_text[start:], whole[start:].lstrip()
+    is_empty = start >= 0 and "".join(empty.split()) == "".join(f"{marks.opens}{marks.closes}".split())
+    if not is_empty or not whole.startswith(prompt_text[:start]) or rest.startswith(marks.opens):
         return None
-    return said[_overlap(empty.rstrip(), said) :].lstrip()
+    return rest[_overlap(empty.rstrip(), rest) :].lstrip()
 
 
 def _overlap(first: str, second: str) -> int:
@@ -175,11 +180,11 @@ def _overlap(first: str, second: str) -> int:
     return next(n for n in range(min(len(first), len(second)), -1, -1) if first.endswith(second[:n]))
 
 
-def _other_form(asked: str, whole: str) -> UserError:
-    shared = max(0, len(common_prefix(asked, whole)) - _SHOWN // 4)
+def _mismatch(prompt_text: str, whole: str) -> UserError:
+    shared = max(0, len(common_prefix(prompt_text, whole)) - _SHOWN // 4)
     return UserError(
         "the model's chat template does not render the answer after the prompt: the prompt is "
-        f"{_shown(asked, shared)}, but the chat with the answer is {_shown(whole, shared)}",
+        f"{_shown(prompt_text, shared)}, but the chat with the answer is {_shown(whole, shared)}",
         "change the answer, or the model's chat template, so that the rendered chat starts with the prompt",
     )
 
@@ -197,17 +202,18 @@ def example_tokens(
     The prompt's ids are those from which generation starts. Together, both are the tokens of the whole text,
     unless one token would span the border; then the completion is tokenized separately.
     """
-    asked = render(tokenizer, prompt, tools)
-    rendered = _answer(tokenizer, asked, prompt, answer, tools)
-    prompt_ids, completion = encode(tokenizer, asked), rendered.text + rendered.end
-    whole_ids = encode(tokenizer, asked + completion)
+    prompt_text = render(tokenizer, prompt, tools)
+    rendered = _answer(tokenizer, prompt_text, prompt, answer, tools)
+    prompt_ids, completion = encode(tokenizer, prompt_text), rendered.text + rendered.end
+    whole_ids = encode(tokenizer, prompt_text + completion)
     if whole_ids[: len(prompt_ids)] == prompt_ids:
         return prompt_ids, whole_ids[len(prompt_ids) :]
     completion_ids = encode(tokenizer, completion)
     # A tokenizer that puts a space before every text would add one between the two.
     if tokenizer.decode(prompt_ids + completion_ids) != tokenizer.decode(whole_ids):
         raise UserError(
-            f"the model's tokenizer cannot continue the prompt {_shown(asked, max(0, len(asked) - _SHOWN))}: "
+            "the model's tokenizer cannot continue the prompt "
+            f"{_shown(prompt_text, max(0, len(prompt_text) - _SHOWN))}: "
             f"the tokens of {_shown(completion, 0)} decode to another text after it",
             "use the tokenizer.json that the model was trained with",
         )
@@ -265,16 +271,16 @@ def _answer_spans(
     text = render(tokenizer, prompt, tools)
     spans = {}
     for i in answers:
-        asked = render(tokenizer, prompt[:i], tools)
-        if not text.startswith(asked):
+        prompt_text = render(tokenizer, prompt[:i], tools)
+        if not text.startswith(prompt_text):
             continue
         try:
-            answer = _answer(tokenizer, asked, prompt[:i], prompt[i], tools)
+            answer = _answer(tokenizer, prompt_text, prompt[:i], prompt[i], tools)
         except UserError:
             continue  # only the check of the last answer may refuse a row
-        end = len(asked) + len(answer.text)
-        if text[len(asked) : end] == answer.text:
+        end = len(prompt_text) + len(answer.text)
+        if text[len(prompt_text) : end] == answer.text:
             # Some templates end the last answer of a chat differently from earlier ones.
             end_of_turn = end + len(answer.end) if text.startswith(answer.end, end) else end
-            spans[i] = len(asked), end_of_turn
+            spans[i] = len(prompt_text), end_of_turn
     return spans

@@ -11,8 +11,8 @@ from tunegate_trainer.process.errors import UserError
 from tunegate_trainer.tokens.chat import CALL_ID, apply_template, common_prefix
 
 _QUESTION, _REASONING, _ANSWER = "TUNEGATE-QUESTION", "TUNEGATE-REASONING", "TUNEGATE-ANSWER"
-_ASKED = Message(role="user", content=_QUESTION)
-_SAID = Message(role="assistant", content=_ANSWER)
+_QUESTION_TURN = Message(role="user", content=_QUESTION)
+_ANSWER_TURN = Message(role="assistant", content=_ANSWER)
 _MARKER = re.compile(r"(<[^<>\s]+>|\[[^\[\]\s]+\])\Z")
 """A tag at the end of a text, such as ``<think>`` or ``[THINK]``."""
 _USUAL = (("<think>", "</think>"), ("<|channel>thought", "<channel|>"), ("[THINK]", "[/THINK]"))
@@ -22,7 +22,7 @@ _REASONING_NAMES = re.compile("think|thought|reason", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
-class Reasoning:
+class ReasoningMarks:
     """The marks around a model's reasoning, without white space at their ends."""
 
     opens: str
@@ -34,56 +34,56 @@ class Reasoning:
     """Text before an answer without reasoning, unless it is empty reasoning, which ends with ``closes``."""
 
 
-def reasoning_of(tokenizer: PreTrainedTokenizerBase) -> Reasoning | None:
+def reasoning_marks(tokenizer: PreTrainedTokenizerBase) -> ReasoningMarks | None:
     """Return the marks that the chat template puts around reasoning. None if it has no reasoning."""
     template = str(tokenizer.chat_template or "")
-    return _reasoning(tokenizer, template) if template else None
+    return _reasoning_marks(tokenizer, template) if template else None
 
 
 @lru_cache(maxsize=4)
-def _reasoning(tokenizer: PreTrainedTokenizerBase, template: str) -> Reasoning | None:
-    asked = apply_template(tokenizer, [_ASKED], add_generation_prompt=True)
-    start = asked.rfind(_QUESTION)
-    thought = _SAID.model_copy(update={"reasoning_content": _REASONING})
+def _reasoning_marks(tokenizer: PreTrainedTokenizerBase, template: str) -> ReasoningMarks | None:
+    prompt_text = apply_template(tokenizer, [_QUESTION_TURN], add_generation_prompt=True)
+    start = prompt_text.rfind(_QUESTION)
+    reasoned = _ANSWER_TURN.model_copy(update={"reasoning_content": _REASONING})
     try:
-        written = apply_template(tokenizer, [_ASKED, thought], add_generation_prompt=False)
+        rendered = apply_template(tokenizer, [_QUESTION_TURN, reasoned], add_generation_prompt=False)
     except UserError:
         return None
-    plain = apply_template(tokenizer, [_ASKED, _SAID], add_generation_prompt=False)
-    skipped = plain[len(asked) : plain.rfind(_ANSWER)].strip() if plain.startswith(asked) else ""
-    before, found, after = written[start:].partition(_REASONING)
+    plain = apply_template(tokenizer, [_QUESTION_TURN, _ANSWER_TURN], add_generation_prompt=False)
+    skipped = plain[len(prompt_text) : plain.rfind(_ANSWER)].strip() if plain.startswith(prompt_text) else ""
+    before, found, after = rendered[start:].partition(_REASONING)
     if found and _ANSWER in after:
-        prompt = asked[start:]
+        prompt = prompt_text[start:]
         opens = before[len(prompt) :] if before.startswith(prompt) else ""
         opens = opens.strip() or _last_marker(before)
         closes = after[: after.index(_ANSWER)].strip()
         before_call = common_prefix(closes, _between_reasoning_and_call(tokenizer)) or closes
         skipped = "" if skipped.endswith(closes) else skipped
-        return Reasoning(opens, closes, before_call, skipped) if closes else None
+        return ReasoningMarks(opens, closes, before_call, skipped) if closes else None
     # The template drops earlier reasoning. It may open reasoning in the generation prompt, or cut it out of
     # the content of earlier answers.
-    opens = _last_marker(asked)
+    opens = _last_marker(prompt_text)
     closes = next((text for text in _counterparts(opens) if text in template), "")
     if closes and _REASONING_NAMES.search(opens):
-        return Reasoning(opens, closes, closes)
+        return ReasoningMarks(opens, closes, closes)
     for opens, closes in _USUAL:
-        inline = _SAID.model_copy(update={"content": f"{opens}{_REASONING}{closes}{_ANSWER}"})
-        cut = apply_template(tokenizer, [_ASKED, inline], add_generation_prompt=False)
+        inline = _ANSWER_TURN.model_copy(update={"content": f"{opens}{_REASONING}{closes}{_ANSWER}"})
+        cut = apply_template(tokenizer, [_QUESTION_TURN, inline], add_generation_prompt=False)
         if _REASONING not in cut and _ANSWER in cut:
-            return Reasoning(opens, closes, closes)
+            return ReasoningMarks(opens, closes, closes)
     named = ((opens, closes) for opens, closes in _USUAL if opens in template and closes in template)
-    return next((Reasoning(opens, closes, closes) for opens, closes in named), None)
+    return next((ReasoningMarks(opens, closes, closes) for opens, closes in named), None)
 
 
 def _between_reasoning_and_call(tokenizer: PreTrainedTokenizerBase) -> str:
     """Return the text after reasoning that precedes a tool call. Empty if the template renders no calls."""
     call = ToolCall(id=CALL_ID, function=FunctionCall(name=_ANSWER))
-    thought = Message(role="assistant", reasoning_content=_REASONING, tool_calls=[call])
+    reasoned = Message(role="assistant", reasoning_content=_REASONING, tool_calls=[call])
     try:
-        written = apply_template(tokenizer, [_ASKED, thought], add_generation_prompt=False)
+        rendered = apply_template(tokenizer, [_QUESTION_TURN, reasoned], add_generation_prompt=False)
     except UserError:
         return ""
-    _, _, after = written.partition(_REASONING)
+    _, _, after = rendered.partition(_REASONING)
     return after.lstrip() if _ANSWER in after else ""
 
 
@@ -105,31 +105,31 @@ def split_reasoning(tokenizer: PreTrainedTokenizerBase, prompt: str, answer: Mes
 
     ``prompt`` is the rendered text of the prompt, which may already open the reasoning.
     """
-    form = reasoning_of(tokenizer)
-    if form is None or answer.reasoning_content is not None or form.closes not in answer.content:
+    marks = reasoning_marks(tokenizer)
+    if marks is None or answer.reasoning_content is not None or marks.closes not in answer.content:
         return answer
-    thought, _, said = answer.content.partition(form.closes)
-    thought = thought.strip()
-    if not (form.opens and thought.startswith(form.opens)) and not opens_thought(prompt, form):
+    reasoning, _, content = answer.content.partition(marks.closes)
+    reasoning = reasoning.strip()
+    if not (marks.opens and reasoning.startswith(marks.opens)) and not opens_reasoning(prompt, marks):
         return answer  # it only mentions the mark
-    thought = thought.removeprefix(form.opens).strip()
-    return answer.model_copy(update={"reasoning_content": thought or None, "content": said.strip()})
+    reasoning = reasoning.removeprefix(marks.opens).strip()
+    return answer.model_copy(update={"reasoning_content": reasoning or None, "content": content.strip()})
 
 
-def opens_thought(prompt: str, form: Reasoning | None) -> bool:
+def opens_reasoning(prompt: str, marks: ReasoningMarks | None) -> bool:
     """Return whether a rendered prompt opens reasoning, which the answer has to continue and close."""
-    return form is not None and bool(form.opens) and prompt.rstrip().endswith(form.opens)
+    return marks is not None and bool(marks.opens) and prompt.rstrip().endswith(marks.opens)
 
 
-def without_reasoning(form: Reasoning, prompt: str, output: str) -> str:
+def without_reasoning(marks: ReasoningMarks, prompt: str, output: str) -> str:
     """Remove the reasoning from the output after ``prompt``, which still has its special tokens.
 
     Returns an empty text if the reasoning was never closed.
     """
-    for closes in (form.closes, form.closes_before_call):
+    for closes in (marks.closes, marks.closes_before_call):
         _, closed, answer = output.partition(closes)
         if closed:
             return answer
-    if opens_thought(prompt, form) or (form.opens and output.lstrip().startswith(form.opens)):
+    if opens_reasoning(prompt, marks) or (marks.opens and output.lstrip().startswith(marks.opens)):
         return ""
-    return output.lstrip().removeprefix(form.skipped) if form.skipped else output
+    return output.lstrip().removeprefix(marks.skipped) if marks.skipped else output
