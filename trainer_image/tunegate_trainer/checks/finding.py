@@ -12,7 +12,7 @@ from tunegate_api.judging.golden import GoldenCase
 from tunegate_trainer.process.errors import BadDataError, TrainerError
 
 SHOWN_EXAMPLES = 10
-"""Most examples in a finding. data/report.json on the volume has all of them."""
+"""Maximum number of examples in a finding. data/report.json on the volume has all of them."""
 
 Note = Callable[[dict[str, Any]], None]
 """Adds keys to data/report.json."""

@@ -1,4 +1,4 @@
-"""Check for rows that are too long for every stage. A share of ``data.maxTooLong`` may be excluded."""
+"""Check for rows that are too long for every stage. Up to the share ``data.maxTooLong`` is excluded."""
 
 from typing import Any
 

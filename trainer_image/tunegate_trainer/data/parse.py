@@ -13,9 +13,9 @@ from tunegate_trainer.data.split import normalize
 from tunegate_trainer.tokens.rows import Pair, Row
 
 SHOWN_CHARACTERS = 160
-"""Most characters of a row's content in a message about it."""
+"""Maximum length of a row's content in a message about it, in characters."""
 MAX_ID_LENGTH = 128
-"""Most characters of a row's id. Reports, which are bounded, contain the ids of held-out rows."""
+"""Maximum length of a row's id, in characters. Reports contain ids of held-out rows, and are bounded."""
 
 
 _FIELDS = {

@@ -9,8 +9,8 @@ from transformers import ContinuousBatchingConfig, GenerationConfig
 _PAGE = 64
 """Tokens per cache page. Answers of a gate are short and would use little of transformers' default, 256."""
 _PREFILL = 1024
-"""Most tokens in a forward pass, over all prompts. Longer prompts take several passes. The attention mask has
-as many rows."""
+"""Maximum number of tokens in a forward pass, over all prompts. Longer prompts take several passes. The
+attention mask has one row per token."""
 
 
 def continuous(

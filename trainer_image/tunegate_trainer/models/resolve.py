@@ -33,7 +33,7 @@ Transfer = Callable[[Path, Path], object]
 GGUF_CONVERSION = "gguf-to-safetensors-2"
 """Part of a converted model's digest. Change it if the conversion gives other weights."""
 _STALE_SECONDS = 24 * 3600
-"""Age at which an incomplete folder must be that of a dead process."""
+"""Age in seconds after which the process that wrote an incomplete folder must be dead."""
 
 
 def resolve_model(context: Context, source: ModelSource, schemes: Schemes = SCHEMES) -> ModelPlan:

@@ -15,7 +15,7 @@ from tunegate_trainer.process.errors import BadDataError, SourceNotFoundError
 INDEX = "model.safetensors.index.json"
 """The index of a model in several files: it names the file of each tensor."""
 _MAX_HEADER = 100_000_000
-"""Most bytes of a header in this format."""
+"""Maximum length of a header in this format, in bytes."""
 _SHORT_NAMES = {"BF16": "bfloat16", "F16": "float16"}
 _COPY_AGAIN = "copy it again"
 _GIT_LFS = b"version https://git-lfs"

@@ -208,8 +208,8 @@ def _readable(folder: Path) -> Iterator[None]:
 def _versions(folder: Path) -> Iterator[str]:
     """Yield the versions in ``folder`` that still exist, and unreadable entries, newest first.
 
-    Earlier releases kept no history. If one of them published last, ``latest`` names a version without an
-    entry, which comes first. Other versions without an entry come last, by the time of their evidence.
+    Versions of earlier releases have no entry. If one of them was published last, ``latest`` names it, and it
+    comes first. The others come after all entries, by the time of their evidence.
     """
     recorded, latest = _recorded(folder), _latest(folder)
     # An unreadable entry may be that of ``latest``.

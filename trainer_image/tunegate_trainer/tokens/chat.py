@@ -17,7 +17,7 @@ from tunegate_api.judging.golden import FunctionCall, Message, ToolCall
 from tunegate_trainer.process.errors import UserError
 
 Tools = Sequence[dict[str, Any]] | None
-"""Functions that a model may call, in OpenAI's form."""
+"""Functions that a model may call, in OpenAI's format."""
 TODAY = date(2026, 1, 1)
 """The date that chat templates get if they ask for the current date. It never changes, so that rows and cases
 are rendered in the same way in a resumed run, and in a later job that is compared with this one."""
@@ -30,7 +30,7 @@ _QUESTION, _ANSWER = "TUNEGATE-QUESTION", "TUNEGATE-ANSWER"
 _TOKEN = re.compile(r"<\|?[^<>|\s]+\|?>")
 """The usual form of special tokens in chats."""
 _SHOWN = 300
-"""Characters of a template's error message that our error repeats."""
+"""Maximum length of a template's error message in our error, in characters."""
 _GENERATION_TAG = re.compile(r"\{%-?\s*(end)?generation\s*-?%\}")
 """Tags that only transformers knows. They mark assistant turns for training."""
 _USUAL_VARIABLES = frozenset(

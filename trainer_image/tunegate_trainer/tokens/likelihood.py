@@ -112,10 +112,10 @@ def _token_losses_singly(model: Any, inputs: dict[str, Any]) -> TokenLosses:
 
 
 def _positions(model: Any, position_ids: torch.Tensor) -> dict[str, torch.Tensor]:
-    """Return the positions of packed text examples if the model needs another shape, else nothing.
+    """Return the position ids of packed text examples in the shape that the model expects.
 
-    Models with positions for time, height and width (M-RoPE) take four rows. The first one separates
-    examples.
+    Models with M-RoPE take four rows: one that separates examples, and one each for time, height and width.
+    For other models, return nothing: ``position_ids`` already has the right shape.
     """
     config = getattr(model, "module", model).config.get_text_config()
     rope = getattr(config, "rope_parameters", None) or {}

@@ -10,9 +10,9 @@ from tunegate_api.judging.verdict import ERROR
 from tunegate_trainer.tokens.rows import Row
 
 MAX_EXPLANATION = 1000
-"""Most characters of an explanation."""
+"""Maximum length of an explanation, in characters."""
 _SHOWN = 200
-"""Most characters of a text that an explanation quotes."""
+"""Maximum length of a quotation in an explanation, in characters."""
 
 
 @dataclass(frozen=True)
