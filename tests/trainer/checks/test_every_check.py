@@ -174,7 +174,7 @@ def test_every_check_module_is_in_the_table_once():
 
 
 @every_check
-def test_check_finds_nothing_in_sound_data(sound, reads, check):
+def test_check_finds_nothing_in_valid_data(sound, reads, check):
     assert check.run(getattr(sound, reads), sound.context) == []
 
 

@@ -165,7 +165,7 @@ def test_bad_completion_row_is_reported_with_its_reason(row, reason):
             {"messages": [{"role": [], "content": "a"}]},
             "messages[0].role must be system, user, assistant or tool, but it is []",
         ),
-        ({**answered(), "functions": [{}]}, "unsupported in rows of this form: functions"),
+        ({**answered(), "functions": [{}]}, "unsupported fields in this row format: functions"),
         (called({"role": "user", "content": "c"}), "messages: turn 3 must have role tool, but it has user"),
         (called(TOOL_RESULT, TOOL_RESULT), "messages: turn 4 must have role assistant, but it has tool"),
     ],
@@ -217,7 +217,7 @@ def test_message_quotes_only_the_start_of_a_long_value():
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"tools": [{}]}, "unsupported in rows of this form: tools"),
+        ({"tools": [{}]}, "unsupported fields in this row format: tools"),
         (
             {"chosen": [{"role": "assistant", "content": "b", "reasoning_content": "hm"}]},
             "chosen must be plain text: pairs support no tool calls, reasoning or weights",
@@ -291,7 +291,7 @@ def test_row_of_unknown_format_is_reported_with_its_fields():
     )
 
 
-def test_row_with_a_used_id_is_bad():
+def test_row_with_a_duplicate_id_is_bad():
     parsed = parse_rows(
         lines({**PAIR, "id": "x"}, {"prompt": "b", "completion": "c", "id": "x"}), Columns(), None
     )

@@ -287,7 +287,7 @@ def _refuse_fields(fields: dict[str, Any], *names: str) -> None:
     """Raise an error if a row has one of these fields of OpenAI's format, which its own format lacks."""
     unsupported = [name for name in names if fields.get(name) not in (None, [])]
     if unsupported:
-        raise _BadRowError(f"unsupported in rows of this form: {', '.join(unsupported)}")
+        raise _BadRowError(f"unsupported fields in this row format: {', '.join(unsupported)}")
 
 
 def _tools(fields: dict[str, Any]) -> list[dict[str, Any]] | None:

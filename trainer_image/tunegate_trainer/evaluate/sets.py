@@ -342,7 +342,9 @@ def task_generation(gates: Sequence[Generation]) -> Generation:
 def check_split(path: Path, plan: SplitPlan) -> None:
     """Raise an error if the file at ``path`` is missing or does not have the digest in the plan."""
     if not path.exists():
-        raise SourceNotFoundError(f"the workspace has no data/{path.name}", "was the volume emptied?")
+        raise SourceNotFoundError(
+            f"the workspace has no data/{path.name}", "check whether the volume was emptied"
+        )
     if sha256_file(path) != plan.sha256:
         raise BadDataError(
             f"data/{path.name} was changed after the plan was made: sha256 {sha256_file(path)}, "

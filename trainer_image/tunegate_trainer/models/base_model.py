@@ -69,6 +69,6 @@ def _base_folder(workspace: Path, plan: Plan) -> Path:
     if not folder.is_dir():
         raise SourceNotFoundError(
             f"the workspace has no {Workspace.base_model(plan.model.digest)}",
-            "the data Job puts the model there: was the volume emptied?",
+            "the data Job puts the model there: check whether the volume was emptied",
         )
     return folder

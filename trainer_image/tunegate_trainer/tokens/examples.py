@@ -13,7 +13,7 @@ from tunegate_trainer.tokens.rows import Pair, Row, text_answer
 IGNORED = -100
 """The label of a token that carries no loss."""
 TOKENS_PER_PASS = 1024
-"""The target number of tokens of a forward pass. It is equal in training and evaluation, so both fit a GPU."""
+"""The target number of tokens of a forward pass. Evaluation uses the same as training, because that fits."""
 
 
 class Example(TypedDict):
