@@ -66,10 +66,10 @@ def test_snippet_uses_the_class_for_a_multimodal_base(tmp_path: Path) -> None:
 
 
 def test_card_has_goal_row_counts_parameters_and_scores(tmp_path: Path) -> None:
-    card = card_of(JobFolder(tmp_path, warnings=["900 training rows, goal X | needs at least 1000"]))
+    card = card_of(JobFolder(tmp_path, warnings=["900 training rows, but goal X | needs at least 1000"]))
     assert "Goal: **TaskSpecialization**" in card
     assert "| train | 1840 |" in card
-    assert "900 training rows, goal X \\| needs at least 1000" in card
+    assert "900 training rows, but goal X \\| needs at least 1000" in card
     assert "| lora_r | 16 |" in card
     assert "| checkpoint_steps | 20, 40, 60, 80, 100 |" in card
     assert "| Judged on | NVIDIA L4, base weights in bfloat16 |" in card

@@ -29,7 +29,7 @@ def test_a_job_that_left_nothing_yet_has_a_report(job: JobFolder) -> None:
 
 
 def test_only_data_shows_counts_warnings_and_what_was_left_out(job: JobFolder) -> None:
-    job.warnings = ["900 training rows, goal TaskSpecialization needs at least 1000"]
+    job.warnings = ["900 training rows, but goal TaskSpecialization needs at least 1000"]
     report = {
         "rows": 1872,
         "dropped": [{"line": 17, "reason": "duplicate of line 3"}],
@@ -40,7 +40,7 @@ def test_only_data_shows_counts_warnings_and_what_was_left_out(job: JobFolder) -
     assert "Data is ready" in text
     assert "Train 1,840 Dev 10 scores checkpoints Test 10" in text
     assert "Left out 12 of 1,872 rows" in text
-    assert "900 training rows, goal TaskSpecialization needs at least 1000" in text
+    assert "900 training rows, but goal TaskSpecialization needs at least 1000" in text
     assert "17 duplicate of line 3" in text
     assert "31.5 on average, 80 in the longest" in text
     assert "0 prompts stand in more than one split" in text

@@ -161,7 +161,7 @@ def test_a_pinned_digest_must_be_that_of_the_file(make_job):
 def test_too_few_rows_for_the_goal_are_refused(make_job):
     root = make_job(jsonl(100), data={"sizePolicy": "Refuse"})
     assert run(root) == ExitCode.BAD_DATA
-    assert failure(root) == "80 training rows, goal StyleOrFormat needs at least 200"
+    assert failure(root) == "80 training rows, but goal StyleOrFormat needs at least 200"
     assert root.report(Role.DATA).failure.reason == "TooFewRows"
 
 
@@ -169,7 +169,7 @@ def test_too_few_rows_are_a_warning_where_the_policy_says_so(make_job):
     root = make_job(jsonl(100))
     run(root)
     warnings = root.report(Role.DATA).plan.data.warnings
-    assert "80 training rows, goal StyleOrFormat needs at least 200" in warnings
+    assert "80 training rows, but goal StyleOrFormat needs at least 200" in warnings
 
 
 def test_an_empty_split_is_refused_with_its_arithmetic(make_job):
