@@ -213,7 +213,7 @@ def test_a_damaged_base_model_is_not_trained_on(make_root, monkeypatch):
 def test_a_base_model_that_was_never_completed_is_not_trained_on(make_root):
     root = make_root()
     (root.workspace / root.paths.base_model(root.context().plan.model.digest) / "DONE").unlink()
-    with pytest.raises(SourceNotFoundError, match="the base model in .* is incomplete"):
+    with pytest.raises(SourceNotFoundError, match=r"the base model in .* is incomplete"):
         run(root)
 
 
