@@ -58,8 +58,8 @@ def _first_difference(text: str, answer: Answer, tokenizer: Any) -> Difference:
         return text.startswith(tokenizer.decode(tokens).rstrip(_PART_OF_A_CHARACTER))
 
     found = []
-    for position, own in enumerate(answer.tokens):
-        before, likely = answer.tokens[:position], answer.logprobs[position]
+    for place, own in enumerate(answer.tokens):
+        before, likely = answer.tokens[:place], answer.logprobs[place]
         found += [
             Difference(tokenizer.decode([token]), tokenizer.decode([own]), likely[token], likely[own])
             for token in likely
