@@ -15,7 +15,7 @@ SAVED = (
     int(ExitCode.INTERRUPTED),
     Termination(exit_code=ExitCode.INTERRUPTED, outcome=Outcome.INTERRUPTED).model_dump_json(by_alias=True),
 )
-LOST = failed(ExitCode.INTERNAL_ERROR, Reason.PEER_LOST, "another process of this training ended")
+LOST = failed(ExitCode.INTERNAL_ERROR, Reason.PEER_LOST, "another rank of this training ended")
 KILLED = (137, "")
 Ends = list[dict[str, Any]]
 

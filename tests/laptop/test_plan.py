@@ -73,7 +73,7 @@ def test_plan_needs_only_the_model_config(tunegate, tiny_model):
     result = tunegate("plan", only_the_job(tunegate, tiny_model, **ON_A_VOLUME))
     assert result.returncode == 0, result.stdout
     assert "note: no EvalGate golden in these files" in result.stdout
-    assert "rows, tokens and steps are not known" in result.stdout
+    assert "rows, tokens, steps and the memory of evaluations are unknown" in result.stdout
     assert "stage sft fits a GPU of 16 GB" in result.stdout
     assert "sft 1 x 128" in result.stdout, "one example of maxLength"
 
@@ -121,7 +121,7 @@ def test_plan_without_the_model_config_fails(tunegate, tiny_model):
 def test_plan_of_a_start_from_job_notes_the_unknown_model(tunegate, tiny_model):
     result = tunegate("plan", only_the_job(tunegate, tiny_model, model={"startFrom": "earlier"}))
     assert result.returncode == 0, result.stdout
-    assert "note: model.startFrom: nothing is known of the model of FineTuneJob earlier here" in result.stdout
+    assert "note: model.startFrom: the model of FineTuneJob earlier is not available here" in result.stdout
 
 
 def test_plan_of_an_unknown_architecture_has_no_memory_estimate(tunegate, tiny_model, tmp_path):
@@ -132,7 +132,7 @@ def test_plan_of_an_unknown_architecture_has_no_memory_estimate(tunegate, tiny_m
     manifests = tunegate.write(model, stages=[stage])
     found = in_json(tunegate, manifests)
     assert "failure" not in found
-    assert "the sizes of this model are not found in its config.json" in " ".join(found["notes"])
+    assert "config.json does not give the sizes of its layers" in " ".join(found["notes"])
     assert found["data"]["train"]["rows"] == 48
     result = tunegate("plan", manifests)
     assert result.returncode == 0, result.stdout

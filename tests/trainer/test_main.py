@@ -85,7 +85,7 @@ def test_a_role_imports_no_large_package_that_its_job_does_not_need(start, param
 def test_a_gpu_that_is_not_there_is_said_clearly(start, caplog, capsys):
     root = start(spec={"resources": {"accelerator": "GPU"}})
     assert main(["train", "--stage", STAGE]) == ExitCode.NO_ACCELERATOR
-    assert "spec.resources.accelerator is GPU and PyTorch finds no CUDA device" in caplog.text
+    assert "spec.resources.accelerator is GPU, but PyTorch finds no CUDA device" in caplog.text
     assert "set spec.resources.accelerator: CPU" in caplog.text
     assert "Traceback" not in capsys.readouterr().err
     failure = termination(root).failure

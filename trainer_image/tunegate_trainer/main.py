@@ -129,16 +129,18 @@ def _processes(context: Context) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="tunegate_trainer", description=__doc__)
     parser.add_argument("role", choices=[str(role) for role in Role], help="what to do")
-    parser.add_argument("--attempt", type=int, default=1, help="number of this try at the role, from 1")
+    parser.add_argument("--attempt", type=int, default=1, help="number of this attempt, from 1")
     parser.add_argument("--stage", help="train: the stage; gate: the stage of the checkpoint to judge")
     parser.add_argument("--step", type=int, help="gate: the checkpoint to judge")
     parser.add_argument(
-        "--start-step", type=int, help="train: the checkpoint of the stage before to go on from"
+        "--start-step", type=int, help="train: the checkpoint of the previous stage to start from"
     )
-    parser.add_argument("--accepted-step", type=int, help="train: where a person said to continue")
+    parser.add_argument(
+        "--accepted-step", type=int, help="train: the checkpoint at which a person decided to continue"
+    )
     parser.add_argument("--digest", help="publish, cleanup: the artifact that passed")
-    parser.add_argument("--trackers", help="track: which ones, with commas between them; default: all")
-    parser.add_argument("--failure", help="track: why the job failed, where it did")
+    parser.add_argument("--trackers", help="track: the trackers, separated by commas; default: all")
+    parser.add_argument("--failure", help="track: why the job failed, if it did")
     return parser
 
 
@@ -215,7 +217,7 @@ def end_of(work: Callable[[], Outcome]) -> End:
     except Superseded:
         return End(Outcome.INTERRUPTED, ExitCode.INTERRUPTED, silent=True)
     except Interrupted:
-        logger.info("interrupted: everything is saved, another attempt goes on from here")
+        logger.info("interrupted: everything is saved; the next attempt resumes from here")
         return End(Outcome.INTERRUPTED, ExitCode.INTERRUPTED)
     except TrainerError as error:
         return _failed(error)
@@ -245,7 +247,7 @@ def _known_error(error: Exception) -> TrainerError | None:
         )
     is_storage = isinstance(error, OSError) and error.errno in _STORAGE_ERRNOS
     if is_storage or any(words in str(error) for words in _STORAGE_WORDS):
-        return StorageError(f"the volume cannot be written: {error}", "grow the volume, or free space on it")
+        return StorageError(f"cannot write to the volume: {error}", "grow the volume, or free space on it")
     # What a user names is checked where it is read; the rest that has a path is the workspace.
     if isinstance(error, PermissionError) and error.filename is not None:
         return StorageError(

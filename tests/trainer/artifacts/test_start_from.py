@@ -127,7 +127,7 @@ def test_missing_model_is_reported_with_its_address(earlier, resolve):
 def test_damaged_model_is_refused_as_start(earlier, resolve):
     root, start = earlier()
     (root.workspace / root.paths.model / "adapter_config.json").write_text("{}")
-    with pytest.raises(StorageError, match=r"damaged: adapter_config\.json does not have its digest"):
+    with pytest.raises(StorageError, match=r"damaged: adapter_config\.json does not match its digest"):
         resolve(root, start)
 
 

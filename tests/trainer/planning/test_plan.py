@@ -187,12 +187,12 @@ def test_checkpoints_come_at_even_steps_and_at_the_last(every, total, steps):
 
 
 def test_more_checkpoints_than_can_be_recorded_are_refused():
-    with pytest.raises(UserError, match="makes 1000 checkpoints of 1000 steps, at most 200"):
+    with pytest.raises(UserError, match="gives 1000 checkpoints in 1000 steps, but at most 200"):
         checkpoint_steps(EvaluateEvery(steps=1), 1000)
 
 
 def test_examples_longer_than_the_model_takes_are_refused(tmp_path, tiny_model):
-    with pytest.raises(UserError, match="maxLength is 5000, the model takes 4096 tokens"):
+    with pytest.raises(UserError, match="maxLength is 5000, but the model takes at most 4096 tokens"):
         planned(tmp_path, tiny_model, [50] * 100, maxLength=5000)
 
 
@@ -204,7 +204,7 @@ def test_more_outcomes_than_can_be_recorded_are_refused_before_training(tmp_path
         {"a": 1000, "b": 1000, "of another stage": 1000},
         dev_cases={"exact_match": 700, "json_schema": 700},
     )
-    with pytest.raises(UserError, match=r"makes 705,500 outcomes of cases, at most 700,000") as raised:
+    with pytest.raises(UserError, match=r"gives 705,500 case outcomes, but at most 700,000") as raised:
         check_outcomes([often], {"a": 1000, "b": 1000}, dev_cases={"exact_match": 1500})
     assert raised.value.hint == "evaluate less often, or on fewer cases"
 
@@ -212,7 +212,7 @@ def test_more_outcomes_than_can_be_recorded_are_refused_before_training(tmp_path
 def test_counts_of_a_metric_take_the_room_of_several_outcomes():
     planned = stage_plan("sft", checkpoint_steps=range(1, 51))
     check_outcomes([planned], {"orders": 1000}, dev_cases={"exact_match": 1000})
-    with pytest.raises(UserError, match="makes 715,000 outcomes of cases, at most 700,000"):
+    with pytest.raises(UserError, match="gives 715,000 case outcomes, but at most 700,000"):
         check_outcomes([planned], {"orders": 1000}, dev_cases={"f1": 1000})
 
 

@@ -36,7 +36,7 @@ def test_the_environment_stands_in_for_a_secret_that_a_laptop_does_not_have(tmp_
     monkeypatch.delenv("AWS_REGION", raising=False)
     secret = Context(Role.DATA, root=tmp_path).secret("hub")
     assert secret["HF_TOKEN"] == "from the shell"
-    with pytest.raises(CredentialsError, match="no Secret hub, and the environment has no variable AWS_REG"):
+    with pytest.raises(CredentialsError, match="no Secret hub, and the environment variable AWS_REG"):
         secret["AWS_REGION"]
     assert "from the shell" not in repr(secret)
 

@@ -78,8 +78,8 @@ def test_every_difference_from_the_manifest_is_said(folder):
     assert verify(folder) == [
         "adapter_config.json is missing",
         "modeling.py is not in the manifest",
-        "adapter_model.safetensors does not have its digest",
-        "sub/manifest.json does not have its digest",
+        "adapter_model.safetensors does not match its digest",
+        "sub/manifest.json does not match its digest",
     ]
 
 

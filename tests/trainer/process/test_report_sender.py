@@ -175,7 +175,7 @@ def test_a_refused_report_is_sent_again_only_once_it_changes(engine, outbox, ope
                 eventually(lambda role=role, n=sequence: n in sequences(engine, role), what="it is sent")
         assert courier.close()
     assert sequences(engine) == [1, 2, 3]
-    assert caplog.text.count("report train.json is refused: 413: the job's reports hold too much") == 2
+    assert caplog.text.count("the operator refused train.json: 413: the job's reports hold too much") == 2
 
 
 def test_a_report_is_sent_without_its_indentation(engine, outbox, open_courier, monkeypatch):

@@ -24,7 +24,7 @@ def job(tmp_path: Path) -> JobFolder:
 
 def test_a_job_that_left_nothing_yet_has_a_report(job: JobFolder) -> None:
     text = text_of(page(job))
-    assert "Not begun" in text
+    assert "Not started" in text
     assert "invoice-extractor" in text
 
 
@@ -43,7 +43,7 @@ def test_only_data_shows_counts_warnings_and_what_was_left_out(job: JobFolder) -
     assert "900 training rows, but goal TaskSpecialization needs at least 1000" in text
     assert "17 duplicate of line 3" in text
     assert "31.5 on average, 80 in the longest" in text
-    assert "0 prompts stand in more than one split" in text
+    assert "0 prompts are in more than one split" in text
 
 
 def test_bad_data_shows_the_failure_what_to_do_and_the_rows(job: JobFolder) -> None:
@@ -108,8 +108,8 @@ def test_a_stopped_run_says_when_why_which_cases_and_what_was_saved(job: JobFold
 @pytest.mark.parametrize(
     ("accelerator", "sentence"),
     [
-        ("GPU", "Step 40 is kept, the GPU is free, and a person decides"),
-        ("CPU", "Step 40 is kept, and a person decides"),
+        ("GPU", "Step 40 is kept, the GPU is free, and the job waits for a decision"),
+        ("CPU", "Step 40 is kept, and the job waits for a decision"),
     ],
 )
 def test_a_gpu_is_said_to_be_free_only_where_there_was_one(
@@ -135,7 +135,7 @@ def test_a_run_that_a_person_continued_is_not_shown_as_stopped(job: JobFolder) -
     train(job, {0: BASE, 40: GOOD, 60: "fff" + GOOD[3:], 80: "ff" + GOOD[2:]})
     text = text_of(page(job))
     assert "Stopped at" not in text
-    assert "A person let it go on after the stop at step 60" in text
+    assert "A person continued the training after the stop at step 60" in text
 
 
 def test_after_a_person_continued_the_next_stop_is_measured_from_there(job: JobFolder) -> None:
@@ -165,7 +165,7 @@ def test_a_failed_gate_shows_every_finding_and_both_models_numbers(job: JobFolde
     train(job, {0: BASE, 100: GOOD}, outcome=Outcome.COMPLETED)
     job.write_gate(base=(BASE, "pp" + "f" * 8), final=("p" * 17 + "fff", "p" * 7 + "fff"))
     text = text_of(page(job))
-    assert "Failed It was measured, and it is not good enough. Nothing was published." in text
+    assert "Failed It was measured and is not good enough. Nothing was published." in text
     assert f"✗ {GATE}: golden 17/20 = 0.85, required 0.90 {DASH} Failed" in text
     assert "golden 17/20, BaseModel 10/20: +35.0 points, limit -5.0" in text
     assert f"exact_match 7/10 = 0.70, required 0.80 {DASH} Failed" in text
@@ -189,7 +189,7 @@ def test_a_published_model_says_where_it_is(job: JobFolder) -> None:
         (None, 1, "Passed and published to 1 of 2 addresses so far"),
         (None, 2, "Passed and published The exact artifact"),
         (Failure(reason="StorageError", message="full"), 1, "Publishing failed Published only to pvc://a/v."),
-        (Failure(reason="UserError", message="latest"), 2, "Publishing failed Published all the same."),
+        (Failure(reason="UserError", message="latest"), 2, "Publishing failed The model is published."),
     ],
 )
 def test_a_model_with_two_addresses_is_published_once_it_is_at_both(

@@ -507,7 +507,7 @@ def planned(root: TrainerRoot, **changes: object) -> Plan:
     ("spec", "changes", "hint"),
     [
         ({}, {}, None),
-        ({"mergeAdapter": True}, {}, "leave mergeAdapter out, which judges an adapter on the base"),
+        ({"mergeAdapter": True}, {}, "leave mergeAdapter out so that the adapter is judged on the base"),
         ({}, {"starts_from": "Merged"}, "of the EvalGate, or ask for a GPU of"),
         ({"mergeAdapter": True}, {"starts_from": "Merged"}, "of the EvalGate, or ask for a GPU of"),
     ],
@@ -520,7 +520,7 @@ def test_what_cannot_be_judged_on_the_gpu_is_refused_before_it_trains(make_root,
     if hint is None:
         assert with_judging(request, plan, batches, "bfloat16").judging.weights < 2 * QWEN_7B.parameters
         return
-    with pytest.raises(GpuTooSmallError, match="what stage sft makes cannot be judged on") as raised:
+    with pytest.raises(GpuTooSmallError, match="the result of stage sft cannot be judged") as raised:
         with_judging(request, plan, batches, "bfloat16")
     assert "weights 14.2 GiB" in str(raised.value)
     assert hint in raised.value.hint

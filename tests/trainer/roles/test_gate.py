@@ -122,7 +122,7 @@ def test_a_checkpoint_that_was_tampered_with_is_refused(root):
     failure = root.report(Role.GATE).failure
     assert failure is not None
     assert failure.reason == Reason.STORAGE
-    assert "adapter_model.safetensors does not have its digest" in failure.message
+    assert "adapter_model.safetensors does not match its digest" in failure.message
     assert not artifact(root).exists()
 
 
@@ -186,7 +186,7 @@ def test_an_artifact_that_changes_while_it_is_loaded_is_not_judged(root, once_bu
     assert gate() == ExitCode.STORAGE
     failure = root.report(Role.GATE).failure
     assert failure is not None
-    assert f"the artifact changed while it was loaded: {name} does not have its digest" in failure.message
+    assert f"the artifact changed while it was loaded: {name} does not match its digest" in failure.message
     assert not (root.workspace / root.paths.gate / "result.json").exists()
 
 
@@ -242,7 +242,7 @@ def test_a_damaged_base_model_is_not_judged_with(root):
     assert gate() == ExitCode.STORAGE
     failure = root.report(Role.GATE).failure
     assert failure is not None
-    assert "tokenizer_config.json does not have its digest" in failure.message
+    assert "tokenizer_config.json does not match its digest" in failure.message
     assert "remove the folder models/" in failure.hint
 
 

@@ -160,7 +160,7 @@ def test_counts_that_differ_from_what_was_reported_are_refused(job: JobFolder) -
 def test_an_artifact_that_changed_after_it_was_judged_is_refused(job: JobFolder) -> None:
     digest = job.write_gate(**PASSING)
     (job.artifact / "adapter_config.json").write_text('{"r": 999}')
-    with pytest.raises(UserError, match=r"adapter_config.json does not have its digest"):
+    with pytest.raises(UserError, match=r"adapter_config.json does not match its digest"):
         run(job.context(digest=digest))
     assert nothing_is_published(job)
 

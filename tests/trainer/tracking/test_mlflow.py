@@ -78,7 +78,7 @@ def test_a_server_that_is_away_or_silent_costs_nothing_and_catches_up(start, run
     assert main(TRAIN) == ExitCode.OK
     lines = [json.loads(line) for line in (root.stage_folder / "losses.jsonl").read_text().splitlines()]
     assert max(line["seconds"] for line in lines) < 5, "a step waited for the tracker"
-    assert "mlflow is behind; the job's next pod sends what is missing" in caplog.text
+    assert "mlflow is not up to date; the job's next pod sends the missing metrics" in caplog.text
     assert runs() == {}
 
     door.way = Way.SHUT
@@ -157,7 +157,7 @@ def test_credentials_come_from_a_secret_and_wrong_ones_fail_nothing(start, runs,
     said = capfd.readouterr().err
     assert "mlflow: MlflowException: " in said
     assert "401" in said
-    assert "the job goes on, and what is missing is sent later" in said
+    assert "the job continues, and the missing metrics are sent later" in said
     assert "wrong-token" not in said
 
     (secret / "MLFLOW_TRACKING_TOKEN").write_text("right-token\n")

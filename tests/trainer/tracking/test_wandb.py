@@ -79,7 +79,7 @@ def test_a_server_that_is_away_costs_nothing_and_catches_up(start, server, monke
     server.key = KEY
     monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{free_port()}")
     assert main(TRAIN) == ExitCode.OK
-    assert "wandb is behind; the job's next pod sends what is missing" in caplog.text
+    assert "wandb is not up to date; the job's next pod sends the missing metrics" in caplog.text
     lines = [json.loads(line) for line in (root.stage_folder / "losses.jsonl").read_text().splitlines()]
     assert max(line["seconds"] for line in lines) < 5, "a step waited for the tracker"
     monkeypatch.setenv("WANDB_BASE_URL", server.url)
@@ -108,7 +108,7 @@ def test_a_wrong_key_fails_nothing_and_is_not_shown(start, server, capfd):
     assert main(["gate"]) == ExitCode.USER_ERROR, "it is the role that failed: it has no stage"
     said = capfd.readouterr().err
     assert "401" in said
-    assert "the job goes on, and what is missing is sent later" in said
+    assert "the job continues, and the missing metrics are sent later" in said
     assert server.runs == {}
     assert "b" * 40 not in said
     left = [path for path in root.workspace.rglob("*") if path.is_file()]

@@ -118,7 +118,7 @@ def test_where_one_example_does_not_fit_the_job_fails_and_says_what_to_change(
     failure = root.report().failure
     assert failure is not None
     assert failure.reason == Reason.CUDA_OUT_OF_MEMORY
-    assert "with one example a pass: CUDA out of memory" in failure.message
+    assert "with one example per pass: CUDA out of memory" in failure.message
     assert "quantization: NF4" in failure.hint
 
 
@@ -243,7 +243,7 @@ def test_an_answer_of_the_reference_that_does_not_fit_says_what_would_help(make_
     model = load_base(root.base_model, "float32", torch.device("cpu"))
     stage = root.context().plan.stages[0]
     two = (example([5, 6], [7]), example([5, 6], [8]))
-    with pytest.raises(CudaOutOfMemoryError, match="one answer of the reference") as raised:
+    with pytest.raises(CudaOutOfMemoryError, match="the reference of one answer") as raised:
         train_role.trained_examples([two], root.stage_folder, model, "digest", stage=stage)
     assert "NF4" not in raised.value.hint
 

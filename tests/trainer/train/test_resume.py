@@ -180,7 +180,7 @@ def test_a_damaged_checkpoint_is_not_resumed_from(make_root, at_step, caplog):
 
     run(root)
     assert "checkpoint step-000004 is damaged" in caplog.text
-    assert "adapter_model.safetensors does not have its digest" in caplog.text
+    assert "adapter_model.safetensors does not match its digest" in caplog.text
     assert_same_run(whole, root)
 
 
@@ -194,7 +194,7 @@ def test_a_checkpoint_with_a_damaged_manifest_is_not_resumed_from(make_root, at_
         manifest.unlink() if damage == "removed" else manifest.write_text(damage, encoding="latin-1")
 
     run(root)
-    assert "checkpoint step-000004 is damaged and not resumed from: manifest.json" in caplog.text
+    assert "not resuming from damaged checkpoint step-000004: manifest.json" in caplog.text
     assert_same_run(whole, root)
 
 
@@ -206,7 +206,7 @@ def test_a_damaged_base_model_is_not_trained_on(make_root, monkeypatch):
     assert main(["train", "--stage", STAGE]) == ExitCode.STORAGE
     failure = root.report().failure
     assert failure is not None
-    assert "model.safetensors does not have its digest" in failure.message
+    assert "model.safetensors does not match its digest" in failure.message
     assert f"remove the folder models/{folder.name} from the volume" in failure.hint
 
 
@@ -371,5 +371,5 @@ def test_a_damaged_state_is_not_resumed_from(make_root, at_step, caplog):
     interrupt_at(root, at_step, 4)
     flip_a_bit(root.stage_folder / "state-000005" / "optimizer.pt")
     run(root)
-    assert "checkpoint step-000005 is damaged and not resumed from: optimizer.pt" in caplog.text
+    assert "not resuming from damaged checkpoint step-000005: optimizer.pt" in caplog.text
     assert_same_run(whole, root)

@@ -225,5 +225,5 @@ def test_a_damaged_checkpoint_is_not_started_from(make_root, later):
 def test_a_later_stage_does_not_start_without_its_checkpoint(make_root):
     root = make_root(checkpoint_steps=(3,), later=[dpo_plan()])
     train(root)
-    with pytest.raises(UserError, match="stage dpo follows another one: the train role needs --start-step"):
+    with pytest.raises(UserError, match="dpo is not the first stage: the train role needs --start-step"):
         train(root, "dpo")

@@ -441,9 +441,7 @@ def test_what_is_wrong_ends_all_with_the_same_exit_code(make_together):
     assert pods.end() == [ExitCode.USER_ERROR] * 2
     failure = pods.termination(1).failure
     assert failure is not None
-    assert (
-        "batchSize 4 is not a multiple of the 4 examples of a forward pass, by 2 processes" in failure.message
-    )
+    assert "batchSize 4 is not a multiple of 4 examples per forward pass times 2 ranks" in failure.message
 
 
 def test_one_that_waits_for_the_others_ends_at_once_when_asked_to(make_together):

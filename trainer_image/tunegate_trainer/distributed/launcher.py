@@ -73,7 +73,7 @@ def _wait(children: Sequence["subprocess.Popen[bytes]"]) -> set[int]:
         if deadline is None and any(codes):
             deadline = time.monotonic() + STRAGGLER_SECONDS
         if deadline is not None and time.monotonic() > deadline:
-            logger.warning("a process of this training failed, and others do not end: they are killed")
+            logger.warning("one rank failed and others are still running: killing them")
             for rank, code in enumerate(codes):
                 if code is None:
                     children[rank].kill()

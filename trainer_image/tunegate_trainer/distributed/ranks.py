@@ -169,7 +169,7 @@ def _store(place: Place, host: str, port: int, seconds: int) -> Any:
     late = f"within {seconds} s"
     if place.rank != 0:
         _until(
-            deadline, lambda: _listens(host, port), f"the first one does not listen at {host}:{port} {late}"
+            deadline, lambda: _listens(host, port), f"the primary rank did not listen at {host}:{port} {late}"
         )
     with _peers():
         store = _c10d.TCPStore(
@@ -181,7 +181,7 @@ def _store(place: Place, host: str, port: int, seconds: int) -> Any:
             wait_for_workers=False,
         )
         store.add(_ARRIVED, 1)
-        _until(deadline, lambda: store.add(_ARRIVED, 0) >= place.size, f"not all of them came {late}")
+        _until(deadline, lambda: store.add(_ARRIVED, 0) >= place.size, f"not all ranks connected {late}")
     return store
 
 
@@ -198,8 +198,8 @@ def _until(deadline: float, is_so: Callable[[], bool], otherwise: str) -> None:
     while not is_so():
         if time.monotonic() > deadline:
             raise PeerLostError(
-                f"of the processes that train together, {otherwise}",
-                "check that all pods run, and that DNS knows them by their headless Service",
+                f"distributed training did not start: {otherwise}",
+                "check that all pods run, and that their headless Service resolves in DNS",
             )
         time.sleep(next(pauses))
 
@@ -221,7 +221,7 @@ def _peers() -> Iterator[None]:
 def peer_lost(error: BaseException) -> PeerLostError:
     """What it means that the others do not answer."""
     return PeerLostError(
-        f"another process of this training ended, or does not answer: {' '.join(str(error).split())}",
-        "how the others ended says why; where none says it, what was said here does: too small a /dev/shm "
-        "(podTemplate.sharedMemory), say",
+        f"another rank of this training ended or does not answer: {' '.join(str(error).split())}",
+        "look at how the other pods ended; if none of them names a cause, this message does: for example "
+        "a /dev/shm that is too small (podTemplate.sharedMemory)",
     )

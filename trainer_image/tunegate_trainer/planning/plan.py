@@ -125,8 +125,8 @@ def _adapter_parameters(stage: Stage, rows: int, before: StagePlan | None) -> di
     if adapter.from_ is not None:
         if before is None or before.parameters.adapter == "None":
             raise UserError(
-                f"stage {stage.name}: adapter.from is Previous, and the stage before has no adapter",
-                "give type: LoRA for a new one, or leave the adapter out to train all weights",
+                f"stage {stage.name}: adapter.from is Previous, but the previous stage has no adapter",
+                "set adapter.type: LoRA for a new adapter, or leave adapter out to train all weights",
             )
         shape = before.parameters.model_dump(include={"lora_r", "lora_alpha", "target_modules"})
         # DPO goes without, as in TRL: dropout would count as a difference from the reference.
@@ -148,9 +148,9 @@ def _quantization(stage: Stage, before: StagePlan | None) -> Literal["NF4"] | No
     held = before.parameters.quantization
     if stage.quantization and stage.quantization != held:
         raise UserError(
-            f"stage {stage.name}: quantization is {stage.quantization}, and stage {before.name} before it, "
-            "whose adapter it trains further, has none",
-            f"leave it out, or set it in stage {before.name} too",
+            f"stage {stage.name}: quantization is {stage.quantization}, but stage {before.name}, whose "
+            "adapter it trains further, has none",
+            f"leave quantization out, or set it in stage {before.name} too",
         )
     return held
 
@@ -197,7 +197,8 @@ def stage_max_length(stage: Stage, model_length: int) -> int:
     asked = stage.training.max_length
     if asked is not None and asked > model_length:
         raise UserError(
-            f"stage {stage.name}: training.maxLength is {asked}, the model takes {model_length} tokens",
+            f"stage {stage.name}: training.maxLength is {asked}, but the model takes at most {model_length} "
+            "tokens",
             f"set it to {model_length} or less",
         )
     return asked or min(DEFAULT_MAX_LENGTH, model_length)
@@ -225,8 +226,8 @@ def checkpoint_steps(every: EvaluateEvery, total_steps: int) -> list[int]:
     steps = sorted({*steps, total_steps} - {0})
     if len(steps) > MAX_CHECKPOINTS:
         raise UserError(
-            f"evaluateEvery makes {len(steps)} checkpoints of {total_steps} steps, at most {MAX_CHECKPOINTS} "
-            "can be recorded",
+            f"evaluateEvery gives {len(steps)} checkpoints in {total_steps} steps, but at most "
+            f"{MAX_CHECKPOINTS} can be recorded",
             "evaluate less often",
         )
     return steps
@@ -247,7 +248,7 @@ def check_outcomes(
     ) + sum(golden_cases.values())  # the base model is measured by all gates
     if outcomes > MAX_OUTCOMES:
         raise UserError(
-            f"evaluateEvery makes {outcomes:,} outcomes of cases, at most {MAX_OUTCOMES:,} can be recorded",
+            f"evaluateEvery gives {outcomes:,} case outcomes, but at most {MAX_OUTCOMES:,} can be recorded",
             "evaluate less often, or on fewer cases",
         )
 

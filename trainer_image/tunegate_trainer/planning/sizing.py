@@ -124,14 +124,14 @@ def with_judging(request: Request, plan: Plan, batches: Sequence[GenerationBatch
     size = _gpu_bytes(request)
     if size is not None and not fits(memory, size):
         as_adapter = (
-            "leave mergeAdapter out, which judges an adapter on the base as it was trained, "
+            "leave mergeAdapter out so that the adapter is judged on the base that it was trained on, "
             if request.spec.merge_adapter and not _is_whole_anyhow(plan, last)
             else ""
         )
         raise GpuTooSmallError(
-            f"what stage {last.name} makes cannot be judged on resources.gpu.memory, {size_text(size)}, by "
-            f"an estimate: {by_part(memory)}; with {KEPT_FREE} kept free the gate needs "
-            f"{size_text(needed(memory))}",
+            f"the result of stage {last.name} cannot be judged: by an estimate it does not fit "
+            f"resources.gpu.memory, {size_text(size)}: {by_part(memory)}; with {KEPT_FREE} kept free "
+            f"the gate needs {size_text(needed(memory))}",
             f"lower generation.batchSize of the EvalGate, {as_adapter}or ask for a GPU of "
             f"{size_text(needed(memory))}",
         )
@@ -153,7 +153,7 @@ def too_small(request: Request, stage: StagePlan, model: ModelShape) -> GpuTooSm
     """The arithmetic of a stage that does not fit, and what would help."""
     size, memory, largest = _gpu_bytes(request), stage.memory, stage.largest_pass
     if size is None or memory is None or largest is None:
-        raise ValueError(f"nothing says that stage {stage.name} is too small")
+        raise ValueError(f"stage {stage.name} has no memory estimate or no GPU memory to compare it with")
     return GpuTooSmallError(
         f"stage {stage.name} does not fit resources.gpu.memory, {size_text(size)}, by an estimate: "
         f"{by_part(memory)}, with one {stage.parameters.unit} of {largest.longest} tokens a pass; with "

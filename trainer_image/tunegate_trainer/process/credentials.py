@@ -29,8 +29,8 @@ class Environment(Secret):
 
     def __missing__(self, key: str) -> str:
         raise CredentialsError(
-            f"there is no Secret {self.name}, and the environment has no variable {key} either",
-            f"put a Secret {self.name} with the key {key} among the manifests, or set {key}",
+            f"there is no Secret {self.name}, and the environment variable {key} is not set",
+            f"add a Secret {self.name} with the key {key} to the manifests, or set {key}",
         )
 
 

@@ -15,12 +15,12 @@ def choose_device(request: Request, local_rank: int = 0) -> torch.device:
         return torch.device("cpu")
     if not torch.cuda.is_available():
         raise NoAcceleratorError(
-            "spec.resources.accelerator is GPU and PyTorch finds no CUDA device",
-            "run it where a GPU is, or set spec.resources.accelerator: CPU for a small model",
+            "spec.resources.accelerator is GPU, but PyTorch finds no CUDA device",
+            "use a machine with a GPU, or set spec.resources.accelerator: CPU for a small model",
         )
     if torch.cuda.device_count() <= local_rank:
         raise NoAcceleratorError(
             f"spec.resources.gpu.count is more than the {torch.cuda.device_count()} GPUs that PyTorch finds",
-            "set it to what a machine has, and resources.nodes for more",
+            "set it to the number of GPUs in one machine, and use resources.nodes for more",
         )
     return torch.device("cuda", local_rank)

@@ -35,7 +35,7 @@ class Writer:
         """Raise :class:`Superseded` if another process claimed the folder since."""
         highest = _highest(self._folder)
         if highest > self.epoch:
-            logger.warning("another pod does this now (epoch %d after %d)", highest, self.epoch)
+            logger.warning("another pod took over (its epoch is %d, ours %d)", highest, self.epoch)
             raise Superseded
 
 

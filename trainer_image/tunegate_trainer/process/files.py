@@ -161,7 +161,7 @@ def _content_problem(folder: Path, name: str, digest: Sha256) -> list[str]:
         same = sha256_file(folder / name) == digest
     except OSError as error:
         return [f"{name} {UNREADABLE}: {error.strerror}"]
-    return [] if same else [f"{name} does not have its digest"]
+    return [] if same else [f"{name} does not match its digest"]
 
 
 def _names(folder: Path) -> list[str]:

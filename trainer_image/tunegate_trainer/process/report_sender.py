@@ -126,7 +126,7 @@ class Courier:
         try:
             arrived = [self._deliver(path) for path in self._undecided()]
         except OSError as error:
-            logger.warning("the outbox cannot be read: %s; it will be tried again", error)
+            logger.warning("the outbox cannot be read: %s; retrying", error)
             return False
         return all(arrived)
 
@@ -167,16 +167,16 @@ class Courier:
             said = _said(error)
             if isinstance(error, urllib.error.HTTPError) and error.code in FINAL:
                 self._refused[path.name] = self._sequence(path.name, body), said
-                logger.warning("report %s is refused: %s; it stays on the volume", path.name, said)
+                logger.warning("the operator refused %s: %s; it stays on the volume", path.name, said)
             else:
-                logger.warning("report %s: %s; it will be sent again", path.name, said)
+                logger.warning("%s was not acknowledged: %s; sending it again", path.name, said)
             return False
         self._refused.pop(path.name, None)
         self._acknowledged[path.name] = self._sequence(path.name, body)
         try:
             write_atomic(self._outbox / ACKNOWLEDGED, json.dumps(self._acknowledged))
         except OSError as error:  # then the job's next pod sends it once more
-            logger.warning("that %s arrived cannot be written down: %s", path.name, error)
+            logger.warning("cannot record that %s was acknowledged: %s", path.name, error)
         return True
 
     def _post(self, body: bytes) -> None:

@@ -46,7 +46,7 @@ def headline(job: Collected, stages: Sequence[StageHistory], judgement: Judgemen
         elif len(published) < len(publish_addresses(job)):
             sentence = f"Published only to {', '.join(one.uri for one in published)}."
         else:
-            sentence = "Published all the same."
+            sentence = "The model is published."
         return Headline(
             title=f"{_ROLE_WORDS[report.role]}{where} failed",
             tone="bad",
@@ -74,7 +74,7 @@ def _judged(job: Collected, judgement: Judgement) -> Headline:
             "good",
             "The exact artifact passed every gate and every task metric.",
         ),
-        VerdictState.FAILED: ("Failed", "bad", "It was measured, and it is not good enough."),
+        VerdictState.FAILED: ("Failed", "bad", "It was measured and is not good enough."),
         VerdictState.ERROR: ("Error", "unsure", "It could not be measured, so it does not pass."),
         VerdictState.INCONCLUSIVE: (
             "Inconclusive",
@@ -104,7 +104,7 @@ def _under_way(job: Collected, stages: Sequence[StageHistory]) -> Headline:
         return Headline(
             f"Stopped at step {stop.step} of {stop.total_steps}",
             "bad",
-            f"The model was getting worse. {kept}, {freed}and a person decides how to go on.",
+            f"The model was getting worse. {kept}, {freed}and the job waits for a decision.",
             stop=stop,
         )
     if stage.outcome is Outcome.COMPLETED and stage.best_step is None:
@@ -112,23 +112,23 @@ def _under_way(job: Collected, stages: Sequence[StageHistory]) -> Headline:
         return Headline(
             "Failed: no checkpoint passed",
             "bad",
-            f"All of stage {stage.name} was trained, and none of its checkpoints passed its gates.",
+            f"Stage {stage.name} is trained, but none of its checkpoints passed its gates.",
             findings=tuple((g.name, f) for g in last for f in g.verdict.findings if not g.dry_run),
         )
     where = f"step {stage.last_step} of {stage.total_steps}, stage {stage.name}"
     if stage.outcome is Outcome.INTERRUPTED:
         return Headline(
-            f"Interrupted at {where}", "busy", "Everything is saved; another attempt goes on from here."
+            f"Interrupted at {where}", "busy", "Everything is saved; the next attempt resumes from here."
         )
     if stage.outcome is Outcome.COMPLETED:
         best = f"step {stage.best_step} is best"
-        return Headline(f"Trained: {stage.name}", "busy", f"{best}; it goes on to the next step.")
+        return Headline(f"Trained: {stage.name}", "busy", f"{best}; the job continues with the next step.")
     return Headline("Training", "busy", f"At {where}.")
 
 
 def _before_training(job: Collected) -> Headline:
     if job.plan is None:
-        return Headline("Not begun", "busy", "Nothing is known of this job yet.")
+        return Headline("Not started", "busy", "There is no data about this job yet.")
     data = job.plan.data
     rows = f"{data.train.rows:,} rows to train on, {data.dev.rows:,} dev and {data.test.rows:,} test rows"
-    return Headline("Data is ready", "busy", f"{rows}. Training has not begun.")
+    return Headline("Data is ready", "busy", f"{rows}. Training has not started.")

@@ -136,7 +136,7 @@ def prepare(
             request, stages, shape, tokenizer, rows=split.train, pairs=of_pairs.train, batches=batches
         )
     elif spec.resources.gpu and spec.resources.gpu.memory:
-        warnings.append("resources.gpu.memory was not checked: this model's sizes are not known")
+        warnings.append("resources.gpu.memory was not checked: the sizes of this model's layers are unknown")
     names: list[str] = [metric.name for metric in spec.task_metrics]
     dev_cases = {name: len(of_pairs.dev) if name == PREFERENCE else len(split.dev) for name in names}
     check_outcomes(stages, {gate: len(cases) for gate, cases in checking.golden.items()}, dev_cases)
@@ -255,7 +255,7 @@ def _check_stages(spec: FineTuneJobSpec) -> None:
         require_bitsandbytes("stages.quantization is NF4")
     if spec.merge_adapter and spec.stages[-1].adapter is None:
         raise UserError(
-            "mergeAdapter: the last stage trains all weights, and has no adapter to merge",
+            "mergeAdapter: the last stage trains all weights, so there is no adapter to merge",
             "leave it out: the whole model is published anyway",
         )
 
@@ -301,7 +301,7 @@ def _load_tokenizer(folder: Path, arguments: Mapping[str, Any]) -> PreTrainedTok
         said = f"{type(error).__name__}: {error}".splitlines()[0]
         raise UserError(
             f"model.uri: its tokenizer cannot be loaded: {said}",
-            "the folder needs a whole tokenizer.json, or all that this model's tokenizer consists of",
+            "the folder needs a complete tokenizer.json, or all other files of this model's tokenizer",
         ) from error
     check_template(tokenizer, arguments)
     return tokenizer

@@ -66,8 +66,8 @@ def forecast(root: Path, job: FineTuneJob, gates: list[EvalGate]) -> Forecast:
     uri = str(spec.model.uri or "")
     if spec.model.start_from:
         unknown = (
-            f"model.startFrom: nothing is known of the model of FineTuneJob {spec.model.start_from} here; "
-            "give its address as model.uri for a plan"
+            f"model.startFrom: the model of FineTuneJob {spec.model.start_from} is not available here; "
+            "set model.uri to its address to plan the job"
         )
         return Forecast(model=ModelForecast(uri=uri, parameters=0), notes=[unknown])
     context = Context(role=Role.DATA, root=root)
@@ -89,7 +89,7 @@ def forecast(root: Path, job: FineTuneJob, gates: list[EvalGate]) -> Forecast:
             update={"failure": error.failure}
         )
     except SourceNotFoundError as error:
-        notes = [f"{error}: rows, tokens and steps are not known, nor what evaluations need"]
+        notes = [f"{error}: rows, tokens, steps and the memory of evaluations are unknown"]
         return _of_lengths(known.model_copy(update={"notes": notes}), job, shape, longest)
     except TrainerError as error:
         return _of_lengths(known.model_copy(update={"failure": error.failure}), job, shape, longest)
@@ -101,14 +101,14 @@ def _of_unknown_sizes(root: Path, job: FineTuneJob, gates: list[EvalGate], folde
     known = Forecast(
         model=ModelForecast(uri=str(job.spec.model.uri), parameters=parameters),
         notes=[
-            "model.uri: the sizes of this model are not found in its config.json: its memory is not known"
+            "model.uri: config.json does not give the sizes of its layers, so the memory it needs is unknown"
         ],
     )
     try:
         _write_request(root, job, gates)
         return _of_rows(Context(role=Role.DATA, root=root), known, folder)
     except SourceNotFoundError as error:
-        return known.model_copy(update={"notes": [*known.notes, f"{error}: rows and steps are not known"]})
+        return known.model_copy(update={"notes": [*known.notes, f"{error}: rows and steps are unknown"]})
     except TrainerError as error:
         return known.model_copy(update={"failure": error.failure})
 
@@ -127,7 +127,7 @@ def _model_folder(context: Context, spec: FineTuneJobSpec) -> Path:
     if not any(folder.glob("*.gguf")):
         raise SourceNotFoundError(
             f"model.uri: there is no config.json in {spec.model.uri}",
-            "its sizes are read from there; weights and tokenizer may be missing for a plan",
+            "a plan reads the model's sizes from it; weights and tokenizer may be missing",
         )
     model = resolve_model(context, spec.model)
     return context.workspace / Workspace.base_model(model.digest)

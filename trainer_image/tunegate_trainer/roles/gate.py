@@ -145,7 +145,7 @@ def _last_published(context: Context) -> LastPublished | None:
         try:
             target = open_target(context.root, published.uri)
         except TrainerError as error:  # as where an earlier operator made this pod, without these volumes
-            logger.warning("this target is not compared with until the model is published: %s", error)
+            logger.warning("a publish target cannot be compared with before publishing: %s", error)
             continue
         own = version_name(request.name, request.uid)
         found.append(target.newest_versions(request.final_gates, own))

@@ -182,7 +182,7 @@ class _Publication:
 def check_artifact(artifact: Path, digest: str) -> FileManifest:
     """The manifest of ``artifact``. Raises :class:`UserError` unless its files are those of ``digest``."""
     if not is_complete(artifact):
-        raise UserError("the workspace has no artifact to publish", "the gate Job makes it in model/")
+        raise UserError("the workspace has no artifact to publish", "the gate Job writes it to model/")
     problems = verify(artifact)
     refuse_unreadable("the artifact", problems)
     if problems:
@@ -193,7 +193,7 @@ def check_artifact(artifact: Path, digest: str) -> FileManifest:
     manifest = read_manifest(artifact)
     found = files_digest(manifest.files)
     if not found == manifest.digest == digest:
-        raise UserError(f"the artifact has digest {found}, the one that passed has {digest}")
+        raise UserError(f"the artifact has digest {found}, but the one that passed has {digest}")
     return manifest
 
 
@@ -231,6 +231,6 @@ def check_verdict(context: Context, results: Results) -> Judgement:
     if judgement.state is not VerdictState.PASSED:
         raise UserError(
             f"not published, the verdict is {judgement.state}: {judgement.message}",
-            "the report compares base and tuned model case by case",
+            "report.html compares the base and the tuned model case by case",
         )
     return judgement

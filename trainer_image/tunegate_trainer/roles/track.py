@@ -9,5 +9,5 @@ def run(context: Context) -> Outcome:
     """Wait until each tracker has everything. Raises :class:`TrackersBehindError` if one has not."""
     behind = context.trackers.wait() if context.trackers else []
     if behind:
-        raise TrackersBehindError(f"{' and '.join(behind)}: not told everything; the log says why")
+        raise TrackersBehindError(f"{' and '.join(behind)}: some metrics were not sent; see the log")
     return Outcome.COMPLETED

@@ -87,7 +87,7 @@ def train_stage(context: Context, ranks: Ranks) -> Outcome:
             writer.check()
             halve_micro_batch(used, folder, said, ranks.size)
             if ranks.size > 1:  # the others are in the middle of a step: all of them begin anew
-                raise FewerExamplesError(f"fewer examples are a pass from the next attempt on: {said}")
+                raise FewerExamplesError(f"the next attempt computes fewer examples per pass: {said}")
             # SIGTERM in the step that did not fit: nothing more is to be saved.
             context.interruption.check()
             gc.collect()
@@ -234,7 +234,7 @@ def read_examples(context: Context, stage: StagePlan, tokenizer: PreTrainedToken
         check_split(path, data.train)
         return tokenize_rows(tokenizer, read_rows(path), longest)
     if data.preference is None:
-        raise UserError(f"stage {stage.name} learns from preferences, and the plan has none")
+        raise UserError(f"stage {stage.name} trains on preference pairs, but the plan has none")
     path = folder / f"{PAIRS_PREFIX}train.jsonl"
     check_split(path, data.preference.train)
     return tokenize_pairs(tokenizer, read_pairs(path), longest)
@@ -257,7 +257,7 @@ def trained_examples(
     pairs = [one for one in examples if isinstance(one, tuple)]
     if not pairs:
         return [dict(one) for one in examples if isinstance(one, dict)]
-    with out_of_memory_explained(lambda: less_memory(stage), "with one answer of the reference"):
+    with out_of_memory_explained(lambda: less_memory(stage), "while computing the reference of one answer"):
         reference = reference_log_probs(folder, model, weights, pairs, ranks)
     return [preference_example(*pair, given) for pair, given in zip(pairs, reference, strict=True)]
 
@@ -282,8 +282,8 @@ def check_parameters(parameters: TrainingParameters, processes: int = 1) -> None
     """Raise :class:`UserError` for what the trainer cannot do."""
     if parameters.batch_size % (parameters.micro_batch_size * processes):
         raise UserError(
-            f"batchSize {parameters.batch_size} is not a multiple of the {parameters.micro_batch_size} "
-            f"examples of a forward pass, by {processes} processes"
+            f"batchSize {parameters.batch_size} is not a multiple of {parameters.micro_batch_size} examples "
+            f"per forward pass times {processes} ranks"
         )
 
 

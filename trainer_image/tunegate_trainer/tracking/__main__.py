@@ -55,7 +55,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         credentials = prepare_environment(context, name)
     except CredentialsError as error:
-        logger.warning("%s; nothing is sent to it", error)
+        logger.warning("%s; nothing is sent to this tracker", error)
         return 1
     return _follow(context, open_tracker(context, name), credentials, options.failure)
 
@@ -71,9 +71,9 @@ def _follow(context: Context, tracker: Tracker, credentials: Sequence[str], fail
         began, before = time.monotonic(), problem
         problem = _attempt(context, tracker, credentials, failure)
         if problem and problem != before:
-            logger.warning("%s; the job goes on, and what is missing is sent later", problem)
+            logger.warning("%s; the job continues, and the missing metrics are sent later", problem)
         elif before and not problem:
-            logger.info("it knows everything again")
+            logger.info("the tracker is up to date again")
         if closing or (once and not problem):
             return 1 if problem else 0
         if problem:
@@ -97,7 +97,7 @@ def _attempt(
         with _at_most(tracker.attempt_seconds):
             tracker.send(runs_of(collect(context.workspace, context.request), failure))
     except OutOfTime:
-        return f"not done within {tracker.attempt_seconds} s"
+        return f"not finished within {tracker.attempt_seconds} s"
     except Exception as error:  # noqa: BLE001 - a client may raise anything, and none of it ends tracking
         return message_of(error, credentials)
     return None

@@ -58,7 +58,7 @@ class TrackerProcesses:
             if not told_all:
                 behind.append(name)
                 sends = "the job's next pod sends" if self._follows else "another pod may send"
-                logger.warning("%s is behind; %s what is missing", name, sends)
+                logger.warning("%s is not up to date; %s the missing metrics", name, sends)
         self.abandon()
         return behind
 

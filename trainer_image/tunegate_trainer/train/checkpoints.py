@@ -77,7 +77,7 @@ class CheckpointFolder:
             refuse_unreadable(f"checkpoint {self.path(step).name}", problems)
             self._damaged.add(step)
             logger.warning(
-                "checkpoint %s is damaged and not resumed from: %s", self.path(step).name, "; ".join(problems)
+                "not resuming from damaged checkpoint %s: %s", self.path(step).name, "; ".join(problems)
             )
         return None
 

@@ -52,7 +52,7 @@ def halve_micro_batch(stage: StagePlan, folder: Path, said: str, processes: int 
     smaller = [n for n in range(1, most + 1) if share % n == 0]
     if not smaller:
         raise CudaOutOfMemoryError(
-            f"the GPU is out of memory with one {parameters.unit} a pass: {said}", less_memory(stage)
+            f"the GPU is out of memory with one {parameters.unit} per pass: {said}", less_memory(stage)
         )
-    logger.warning("out of GPU memory: a pass has %d examples from now on", smaller[-1])
+    logger.warning("out of GPU memory: continuing with %d examples per pass", smaller[-1])
     write_atomic(folder / FILE, f"{smaller[-1]}\n")

@@ -54,7 +54,7 @@ def keeps_apart(model: Any) -> bool:
     # What is masked has no weight at all; experts may round otherwise beside others.
     changed, noise = ((each - losses).abs().mean().item() for each in (before, behind))
     if changed > _rounded(model) + _NOISE * noise:
-        return _mixed(model, f"the loss of one changes by {changed:.2g} a token with the one before it")
+        return _mixed(model, f"an example's loss changes by {changed:.2g} per token with the one before it")
     return True
 
 
@@ -71,7 +71,7 @@ def can_share(model: Any) -> bool:
         try:
             shared = token_losses(model, share_prefixes(inputs)).losses
         except (RuntimeError, TypeError, ValueError) as error:
-            logger.info("packed examples are computed whole: %s", error)
+            logger.info("shared prefixes are not used: %s", error)
             return False
     return bool((apart - shared).abs().mean() <= _rounded(model))
 
@@ -111,7 +111,7 @@ def _losses(model: Any, ids: list[list[int]]) -> torch.Tensor:
 
 def _mixed(model: Any, said: str) -> bool:
     logger.warning(
-        "a %s model does not keep packed examples apart here, so each is computed in a pass of its own, "
+        "a %s model does not keep packed examples apart here; each example gets its own pass, "
         "which is slower: %s",
         model.config.model_type,
         said,

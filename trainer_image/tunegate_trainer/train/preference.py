@@ -40,7 +40,7 @@ def preference_losses(
     if loss == "ipo":
         means = log_ratios / lengths
         return (means[:, 0] - means[:, 1] - 1 / (2 * beta)) ** 2
-    raise ValueError(f"no loss {loss}")
+    raise ValueError(f"unknown loss {loss}")
 
 
 def without_dropout(model: Any) -> None:

@@ -22,14 +22,14 @@ def drop_unneeded(context: Context, stage: str, checkpoints: CheckpointFolder, r
         return
     results = _with_base(context, record)
     if results is None:
-        logger.warning("what the job's model scored is gone: every checkpoint of stage %s is kept", stage)
+        logger.warning("the base model's evaluation is missing: keeping every checkpoint of stage %s", stage)
         return
     complete = checkpoints.complete_steps()
     needed = needed_steps(context.request, results, stage, record.accepted_step, complete)
     unneeded = [step for step in complete if step not in needed]
     checkpoints.drop(unneeded)
     if unneeded:
-        logger.info("removed checkpoints that nothing needs any more: %s", ", ".join(map(str, unneeded)))
+        logger.info("removed checkpoints that are no longer needed: %s", ", ".join(map(str, unneeded)))
 
 
 def needed_steps(

@@ -58,7 +58,7 @@ def find_start(
     if stage.starts_from is None:
         return Start(model, plan.model.digest)
     if not start_step:
-        raise UserError(f"stage {stage.name} follows another one: the train role needs --start-step")
+        raise UserError(f"stage {stage.name} is not the first stage: the train role needs --start-step")
     before = plan.before(stage.name)
     checkpoint = workspace / paths.checkpoint(before.name, start_step)
     base = merged_base(context, before.name) or model
@@ -69,7 +69,7 @@ def find_start(
         return Start(base, digest, adapter=checkpoint, measured=measured)
     folder = workspace / paths.merged(stage.name)
     if not is_complete(folder) or verify(folder):
-        logger.info("making one model of checkpoint %d of stage %s", start_step, before.name)
+        logger.info("merging checkpoint %d of stage %s into one model", start_step, before.name)
         scratch = folder.with_name(f"scratch-base-{writer.epoch:06d}")
         write_artifact(checkpoint, base, scratch, whole=True, trained=before.parameters)
         writer.check()
