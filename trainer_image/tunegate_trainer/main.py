@@ -1,6 +1,7 @@
-"""The trainer's command: one role of one job, plan in, results out, exit code.
+"""The trainer's command: run one role of one job.
 
-Every process ends the same way: a last report, the HTML report, the termination message.
+Every process ends in the same way: it sends a last report, renders the HTML report, and writes the
+termination message.
 """
 
 import argparse
@@ -40,12 +41,13 @@ from tunegate_trainer.tracking.process import start_trackers
 logger = logging.getLogger(__name__)
 
 _UNUSED = ("scipy", "sklearn", "wandb")
-"""Packages that libraries import where they find them, and no role needs; trackers have their own process."""
+"""Packages that libraries import if installed, but no role needs. Trackers run in a process of their own."""
 _TERMINATION_BYTES = 4096
-"""What Kubernetes keeps of a termination message."""
+"""The longest termination message that Kubernetes keeps."""
 _STORAGE_ERRNOS = (errno.ENOSPC, errno.EROFS, errno.EDQUOT)
 _STORAGE_WORDS = (*map(os.strerror, _STORAGE_ERRNOS), "PytorchStreamWriter failed", "inline_container.cc")
-"""In what PyTorch and safetensors say of a volume that takes nothing more; the last two name no reason."""
+"""Parts of the errors of PyTorch and safetensors on a full or read-only volume. The last two give no
+reason."""
 
 
 @dataclass(frozen=True)
@@ -56,11 +58,11 @@ class End:
     exit_code: ExitCode
     failure: Failure | None = None
     silent: bool = False
-    """Another pod writes this job's reports now."""
+    """True if another pod took over and writes this job's reports."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one role. Returns the exit code, see :class:`tunegate_api.contract.ExitCode`."""
+    """Run one role. Return the exit code, see :class:`tunegate_api.contract.ExitCode`."""
     parsed = _parser().parse_args(arguments)
     logging.basicConfig(
         level=logging.INFO if topology.is_first() or not topology.is_launched() else logging.WARNING,
@@ -91,25 +93,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def work() -> Outcome:
         context.open_courier()
         _set_up_libraries(context.role)
-        if arguments is None and not context.role.is_chore:  # the process is the role's own
+        if arguments is None and not context.role.is_chore:  # called as a command, not from a test
             _hide_unused(context)
         if context.role.sends_metrics:
             context.trackers = start_trackers(context)
         try:
-            # Imported by role: nothing is loaded that it does not need, and the environment was set before.
+            # Imported only now: a role loads only what it needs, and after the environment is set up.
             outcome: Outcome = _load(f"roles.{context.role}", interruption).run(context)
         except (PeerLostError, ImportError) as error:
-            if interruption.requested:  # as the others were; or something was being imported
+            # SIGTERM also ended the other ranks, or interrupted an import.
+            if interruption.requested:
                 raise Interrupted from error
             raise
-        interruption.ignore()  # what follows is short, and belongs to every end
+        interruption.ignore()  # the rest is short and must always run
         return outcome
 
     end = end_of(work)
-    gc.unfreeze()  # what is there when a process exits, some libraries call a leak
+    gc.unfreeze()  # some libraries report objects that are still frozen at exit as leaks
     interruption.ignore()
     report_sha256 = _report_end(context, end)
-    _leave_message(context, end, report_sha256)  # what follows may be cut short
+    _leave_message(context, end, report_sha256)  # already now, because the process may be killed below
     behind = _close(context, end)
     if behind is not None:
         _leave_message(context, end, report_sha256, behind)
@@ -117,7 +120,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _processes(context: Context) -> int:
-    """How many processes of this pod train together. What makes the request unreadable, the role will say."""
+    """Return how many ranks this pod runs: 1 if the request cannot be read, which the role then reports."""
     if context.role is not Role.TRAIN:
         return 1
     try:
@@ -145,11 +148,11 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _load(name: str, interruption: Interruption) -> ModuleType:
-    """Import a module of ours, and all that it needs.
+    """Import a module of the trainer with its dependencies.
 
-    SIGTERM waits until that is done: libraries turn what is raised within an import into errors of their own.
-    The collector rests meanwhile, and passes over what was imported from then on: of 600,000 objects none is
-    garbage, and looking again and again took a sixth of a role's start.
+    SIGTERM is handled after the import, because libraries turn an exception during an import into errors of
+    their own. Garbage collection is off during the import and skips the imported objects afterwards: none of
+    600,000 objects is garbage, and scanning them repeatedly took a sixth of a role's start.
     """
     gc.disable()
     try:
@@ -163,55 +166,59 @@ def _load(name: str, interruption: Interruption) -> ModuleType:
 
 
 def _set_up_libraries(role: Role) -> None:
-    """What must be said before PyTorch and the hub's client are imported."""
-    if role is not Role.DATA:  # which fetches everything that the others need
+    """Set the environment that PyTorch and the hub's client read when they are imported."""
+    if role is not Role.DATA:  # the data role downloads everything that the others need
         os.environ["HF_HUB_OFFLINE"] = "1"
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
-    # Caches of libraries lie in the home folder, and a pod's user has none that it may write to.
+    # Libraries write caches to the home folder, and a pod's user may have none that is writable.
     if not os.access(os.path.expanduser("~"), os.W_OK):
         os.environ["HOME"] = tempfile.gettempdir()
-    # PyTorch's threads wait for each other by spinning, by default for milliseconds. Where other processes
-    # want the cores too, that doubles a step's time: two busy neighbours on two cores, 12.0 s and not 6.5.
+    # PyTorch's threads wait for each other by spinning, by default for milliseconds. If other processes use
+    # the cores too, that doubles a step's time: with two busy processes on two cores, 12.0 s instead of 6.5.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
-    # One process uses one GPU. Where several are visible, as on a workstation, the Trainer would take all.
+    # One process uses one GPU. If several are visible, as on a workstation, the Trainer would use all of
+    # them.
     if not topology.is_launched():
         os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")
-    # Nothing that a user could act on: a kernel that bitsandbytes lacks, and an old name that peft 0.21 uses.
+    # Warnings that a user cannot act on: a kernel that bitsandbytes lacks, and an old name that peft 0.21
+    # uses.
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
-    # It writes down every address, also those that are signed and let anybody read what is there.
+    # It logs every URL, also signed ones, which give read access to anybody.
     logging.getLogger("httpx2").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
 
 
 def _hide_unused(context: Context) -> None:
-    """Let libraries find no package that they would import and this job does not need: of nine seconds that
-    a role's imports take, wandb and bitsandbytes are three."""
+    """Hide packages that libraries import if installed, but this job does not need.
+
+    wandb and bitsandbytes take three of the nine seconds that a role spends on imports.
+    """
     modules: dict[str, Any] = sys.modules
     for name in _UNUSED if _is_quantized(context) else (*_UNUSED, "bitsandbytes"):
-        modules.setdefault(name, None)  # which is how Python says that there is none
+        modules.setdefault(name, None)  # Python then raises ModuleNotFoundError
 
 
 def _is_quantized(context: Context) -> bool:
-    """Whether some stage holds its base in 4 bits, or the job that this one starts from did."""
+    """Return whether a stage of this job, or of the job that it starts from, has a 4-bit base model."""
     request = context.request
     found = [stage.quantization for stage in request.spec.stages]
     if request.start_from:
         found.append(request.start_from.trained.quantization)
-    if context.role is not Role.DATA:  # which makes the plan
+    if context.role is not Role.DATA:  # the data role writes the plan, so it has none yet
         found += [stage.parameters.quantization for stage in context.plan.stages]
     return any(found)
 
 
 def leave(code: int) -> NoReturn:
-    """End this process at once: all is written. To take apart what its libraries loaded takes a second or
-    more, and where it trained with others a thread of their connections would abort it."""
+    """Exit at once; everything is written. Unloading the libraries would take a second or more, and after
+    distributed training a connection thread would abort the process."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
 
 
 def end_of(work: Callable[[], Outcome]) -> End:
-    """Do the work, and say how it ended; whatever went wrong is on stderr."""
+    """Do the work and return how it ended. Errors are logged to stderr."""
     try:
         return End(work(), ExitCode.OK)
     except Superseded:
@@ -238,7 +245,7 @@ def _failed(error: TrainerError) -> End:
 
 
 def _known_error(error: Exception) -> TrainerError | None:
-    """What a library's error means to a user; None for a bug."""
+    """Return the error to show to the user for an error of a library; None for a bug."""
     if is_out_of_memory(error):
         return CudaOutOfMemoryError(
             f"the GPU is out of memory: {error}",
@@ -248,7 +255,7 @@ def _known_error(error: Exception) -> TrainerError | None:
     is_storage = isinstance(error, OSError) and error.errno in _STORAGE_ERRNOS
     if is_storage or any(words in str(error) for words in _STORAGE_WORDS):
         return StorageError(f"cannot write to the volume: {error}", "grow the volume, or free space on it")
-    # What a user names is checked where it is read; the rest that has a path is the workspace.
+    # Paths that a user configures are checked when they are read, so this path is in the workspace.
     if isinstance(error, PermissionError) and error.filename is not None:
         return StorageError(
             f"the volume cannot be used: {error}",
@@ -258,8 +265,10 @@ def _known_error(error: Exception) -> TrainerError | None:
 
 
 def _report_end(context: Context, end: End) -> str | None:
-    """Report the end and render the HTML report, each even if the other fails. Returns the digest of the last
-    report, if it is there."""
+    """Send the last report and render the HTML report, each even if the other fails.
+
+    Return the digest of the last report, or None if it was not written.
+    """
     report_sha256 = None
     if context.speaks and not end.silent and not context.role.is_chore:
         try:
@@ -270,7 +279,7 @@ def _report_end(context: Context, end: End) -> str | None:
         try:
             import_module("tunegate_trainer.report").render(context.workspace, context.request)
         except Exception:
-            # A report for people changes no outcome.
+            # The HTML report is for people only, so the outcome stays the same.
             logger.warning("report.html could not be rendered", exc_info=True)
     return report_sha256
 
@@ -278,9 +287,9 @@ def _report_end(context: Context, end: End) -> str | None:
 def _leave_message(
     context: Context, end: End, report_sha256: str | None, trackers_behind: list[str] | None = None
 ) -> None:
-    """Write the termination message; nothing that goes wrong is an error."""
+    """Write the termination message. If that fails, only log a warning."""
     try:
-        # In place: in a pod it is a mount of its own in a read-only folder, where nothing can be renamed.
+        # In place: in a pod the file is a mount in a read-only folder, so no file can be renamed to it.
         topology.termination_file(context.root).write_text(
             termination_text(end, report_sha256, trackers_behind, [*context.measured_baselines.values()]),
             encoding="utf-8",
@@ -290,8 +299,11 @@ def _leave_message(
 
 
 def _close(context: Context, end: End) -> list[str] | None:
-    """Give what is still to be sent a bounded time: the trackers theirs while the operator gets its own.
-    Returns the trackers that are behind, if they were asked."""
+    """Wait a bounded time until the remaining reports and metrics are sent, both at the same time.
+
+    Return the trackers that do not have all metrics, or None if there are no trackers or another pod took
+    over.
+    """
     trackers = context.trackers
     if trackers and not end.silent:
         trackers.finish()
@@ -311,8 +323,10 @@ def termination_text(
     trackers_behind: list[str] | None = None,
     baselines: Sequence[MeasuredBaseline] = (),
 ) -> str:
-    """The termination message in what Kubernetes keeps of one. Messages of a failure are shortened first,
-    then the oldest ``baselines`` are left out."""
+    """Return the termination message, short enough for Kubernetes to keep all of it.
+
+    The texts of a failure are shortened first, then the oldest ``baselines`` are left out.
+    """
     failure = end.failure
     for length, kept in [(1024, len(baselines)), *((256, n) for n in range(len(baselines), -1, -1))]:
         if failure is not None:

@@ -1,1 +1,1 @@
-"""Several processes that train one model."""
+"""Distributed training: start the ranks of a pod, connect them, and exchange data between them."""

@@ -1,7 +1,7 @@
-"""Several processes of one pod that train together, one a GPU: started, stopped, and ended as one.
+"""Start one rank per GPU of a pod, forward signals to all of them, and exit as one process.
 
-torchrun would do it with its own ideas of an end: it turns every exit code into 1, and kills thirty seconds
-after SIGTERM, in which nothing large is saved (docs/adr/0013-several-processes.md).
+torchrun is not used because it turns every exit code into 1, and kills the ranks thirty seconds after
+SIGTERM, which is too short to save a large model (docs/adr/0013-several-processes.md).
 """
 
 import logging
@@ -25,14 +25,16 @@ from tunegate_trainer.distributed.topology import LOCAL_RANK_VARIABLE, TERMINATI
 logger = logging.getLogger(__name__)
 
 STRAGGLER_SECONDS = 120.0
-"""How long the others have to end once one of them failed: what they wait for will not come."""
+"""How long the other ranks may run after one has failed. They may be waiting for it in vain."""
 _LOOK_SECONDS = 0.2
 _SIGNAL_BASE = 128
 
 
 def launch(arguments: Sequence[str], processes: int, root: Path) -> int:
-    """Run the trainer with ``arguments`` in so many processes. Returns the exit code that says most, and
-    leaves the termination message that goes with it."""
+    """Run the trainer with ``arguments`` in this many ``processes``.
+
+    Return the most informative exit code of a rank, and write that rank's termination message below ``root``.
+    """
     with tempfile.TemporaryDirectory() as folder:
         messages = [Path(folder) / f"{rank}.json" for rank in range(processes)]
         environment = {
@@ -56,7 +58,7 @@ def launch(arguments: Sequence[str], processes: int, root: Path) -> int:
         killed = _wait(children)
 
         def says(rank: int) -> tuple[bool, int]:
-            """How much; one that we killed waited for the others."""
+            """Rank the ends by information. A rank that we killed only waited for the others."""
             return rank not in killed, cause_priority(_exit_code(children[rank]), _failure(messages[rank]))
 
         telling = max(range(processes), key=says)
@@ -66,7 +68,10 @@ def launch(arguments: Sequence[str], processes: int, root: Path) -> int:
 
 
 def _wait(children: Sequence["subprocess.Popen[bytes]"]) -> set[int]:
-    """Wait until all have ended. Whoever outlives a failure for too long is killed: returns their ranks."""
+    """Wait until all ranks have ended, and kill those that outlive a failed one for too long.
+
+    Return the ranks that were killed.
+    """
     deadline: float | None = None
     killed: set[int] = set()
     while None in (codes := [child.poll() for child in children]):
@@ -84,7 +89,7 @@ def _wait(children: Sequence["subprocess.Popen[bytes]"]) -> set[int]:
 
 
 def _exit_code(child: "subprocess.Popen[bytes]") -> int:
-    """As a container's."""
+    """Return the exit code as a container reports it: 128 plus the number of a signal."""
     code: int = child.returncode
     return code if code >= 0 else _SIGNAL_BASE - code
 

@@ -1,4 +1,4 @@
-"""The processes that train one model together, and what they tell each other."""
+"""The ranks of a distributed training run, and the communication between them."""
 
 import os
 import socket
@@ -23,42 +23,48 @@ from tunegate_trainer.process.errors import PeerLostError
 T = TypeVar("T")
 
 TRAINING_SECONDS = 600
-"""How long one waits in a training step for another that neither comes nor is seen to end. Where a process
-ends its connections close, and by gloo the others know at once."""
+"""How long a rank waits for another in a training step. If a rank's process ends, its connections close, and
+with gloo the others notice at once."""
 CONTROL_SECONDS = 3 * 3600
-"""The same between steps, where the first one may hash, merge or save a large model meanwhile."""
+"""How long ranks wait for each other between steps. The primary rank may hash, merge or save a large
+model."""
 MEETING_SECONDS = 1800
-"""How long the first ones wait for the last, at least: its pod may still wait for a node, and the operator
-gives up after the job's startTimeoutSeconds."""
+"""How long ranks wait at least until all have connected. A pod may still wait for a node; the operator gives
+up after the job's startTimeoutSeconds."""
 _LATER_SECONDS = 60
-"""So much later than the operator, which knows what the pod waits for."""
+"""Time added to startTimeoutSeconds, so that the operator times out first: it knows what the pod waits
+for."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
-_c10d: Any = dist  # whose types leave out its stores
+_c10d: Any = dist  # its type hints leave out the stores
 _ARRIVED = "arrived"
 _BY_GLOO = "gloo"
-"""In what gloo says, which has no class of error of its own."""
+"""Part of gloo's error messages. Gloo has no exception class of its own."""
 
 
 @dataclass(frozen=True)
 class Ranks:
-    """One of the processes, and the others. What talks to them is called by all, in the same order."""
+    """This process's rank in a run, and its communication with the others.
+
+    All ranks must call the communicating methods in the same order.
+    """
 
     rank: int = 0
     size: int = 1
     local_rank: int = 0
-    """Which GPU of its machine it uses."""
+    """The GPU of its machine that this rank uses."""
     shares: bool = True
-    """Whether each evaluates a part. Where each holds a part of the model, all compute the same."""
+    """Whether each rank evaluates a part of the cases. If the model is sharded, all ranks evaluate all
+    cases."""
     _control: Any = field(default=None, repr=False)
-    """The group that talks between steps: of gloo, in which a peer's end shows on a GPU too."""
+    """The gloo process group for communication between steps. It detects the end of a peer also on GPUs."""
 
     @property
     def is_first(self) -> bool:
-        """Whether this one decides, writes and reports."""
+        """Whether this rank writes checkpoints and sends reports."""
         return self.rank == 0
 
     def shared(self, make: Callable[[], T]) -> T:
-        """What ``make`` returns in the first process."""
+        """Call ``make`` on the primary rank, and return its result on every rank."""
         if self.size == 1:
             return make()
         box: list[Any] = [make() if self.is_first else None]
@@ -68,12 +74,13 @@ class Ranks:
         return made
 
     def claim(self, folder: Path) -> Writer:
-        """Claim ``folder`` once for all ranks. Only the first one writes."""
+        """Claim ``folder`` once for all ranks. Only the primary rank writes."""
         epoch = self.shared(lambda: Writer.claim(folder).epoch)
         return Writer(folder, epoch, writes=self.is_first)
 
     def first(self, work: Callable[[], T]) -> T:
-        """Work that the first process does before the others do it, who find what it made."""
+        """Call ``work`` on the primary rank first, then on the others, which find the files it has
+        written."""
         if not self.is_first:
             self.meet()
         done = work()
@@ -82,11 +89,11 @@ class Ranks:
         return done
 
     def meet(self) -> None:
-        """Wait until all are here."""
+        """Wait until all ranks have called this method."""
         self.total(0)
 
     def total(self, *numbers: float) -> list[float]:
-        """The sum over all processes, of each number."""
+        """Return the sum of each number over all ranks."""
         if self.size == 1:
             return list(numbers)
         sums = torch.tensor(numbers, dtype=torch.float64)
@@ -95,7 +102,7 @@ class Ranks:
         return [float(number) for number in sums.tolist()]
 
     def gathered(self, one: T) -> list[T]:
-        """What each process has, by rank."""
+        """Return the value ``one`` of every rank, in the order of ranks."""
         if self.size == 1:
             return [one]
         every: list[Any] = [None] * self.size
@@ -104,23 +111,23 @@ class Ranks:
         return every
 
     def mine(self, items: Sequence[T]) -> Sequence[T]:
-        """This one's share of what comes out the same whoever does it."""
+        """Return the items that this rank evaluates: a share of them, or all if the model is sharded."""
         return items[self.rank :: self.size] if self.shares else items
 
     def merged(self, part: Mapping[int, T]) -> dict[int, T]:
-        """The parts of all processes in one."""
+        """Return the entries of every rank's ``part`` in one dictionary."""
         return {key: value for found in self.gathered(part) for key, value in found.items()}
 
 
 ALONE = Ranks()
-"""One process, as most trainings are."""
+"""The only rank of a run with one process."""
 
 
 @contextmanager
 def together(request: Request) -> Iterator[Ranks]:
-    """This process's place in a training, with the others met, until the block ends well.
+    """Connect to the other ranks, yield this process's :class:`Ranks`, and disconnect if the block succeeds.
 
-    Raises :class:`PeerLostError` if one of them does not come.
+    Raises :class:`PeerLostError` if a rank does not connect in time.
     """
     place = Place.of(request.spec.resources)
     if place.size == 1:
@@ -128,12 +135,12 @@ def together(request: Request) -> Iterator[Ranks]:
         return
     seconds = max(MEETING_SECONDS, request.spec.start_timeout_seconds + _LATER_SECONDS)
     yield _meet(place, choose_device(request, place.local_rank), seconds)
-    dist.destroy_process_group()  # after an error the end of the process closes what is open
+    dist.destroy_process_group()  # after an error, the end of the process closes the connections
 
 
 def _meet(place: Place, device: torch.device, seconds: int) -> Ranks:
     host, _, port = place.master.rpartition(":")
-    # What torchrun sets: accelerate and transformers learn from it that they are one of several.
+    # As torchrun sets them: accelerate and transformers read the rank and the world size from them.
     os.environ |= {
         "RANK": str(place.rank),
         "WORLD_SIZE": str(place.size),
@@ -142,7 +149,7 @@ def _meet(place: Place, device: torch.device, seconds: int) -> Ranks:
         "MASTER_ADDR": host,
         "MASTER_PORT": port,
     }
-    # Without it accelerate takes half of the threads that PyTorch chose.
+    # Otherwise accelerate uses half of the threads that PyTorch chose.
     os.environ.setdefault("OMP_NUM_THREADS", str(torch.get_num_threads()))
     if device.type == "cuda":
         torch.cuda.set_device(device)
@@ -160,10 +167,10 @@ def _meet(place: Place, device: torch.device, seconds: int) -> Ranks:
 
 
 def _store(place: Place, host: str, port: int, seconds: int) -> Any:
-    """What the processes find each other by, once all of them are there.
+    """Return the TCPStore through which the ranks find each other, once all of them have connected.
 
-    PyTorch would wait where no signal reaches Python, and asks once for a name, which a pod has not before it
-    runs. Here each wait is a short one, again and again.
+    PyTorch would wait in native code, where SIGTERM is not handled, and resolve the host name only once,
+    before the pod may have one. Here short waits are repeated.
     """
     deadline = time.monotonic() + seconds
     late = f"within {seconds} s"
@@ -205,13 +212,13 @@ def _until(deadline: float, is_so: Callable[[], bool], otherwise: str) -> None:
 
 
 def is_lost_peer(error: BaseException) -> bool:
-    """Whether an error says that another process is not there any more."""
+    """Return whether an error means that the connection to another rank is lost."""
     return isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and _BY_GLOO in str(error))
 
 
 @contextmanager
 def _peers() -> Iterator[None]:
-    """Say of an error in talking to the others that it is one."""
+    """Turn an error in communication with other ranks into :class:`PeerLostError`."""
     try:
         yield
     except RuntimeError as error:
@@ -219,7 +226,7 @@ def _peers() -> Iterator[None]:
 
 
 def peer_lost(error: BaseException) -> PeerLostError:
-    """What it means that the others do not answer."""
+    """Return the error for a lost connection to another rank."""
     return PeerLostError(
         f"another rank of this training ended or does not answer: {' '.join(str(error).split())}",
         "look at how the other pods ended; if none of them names a cause, this message does: for example "

@@ -1,4 +1,4 @@
-"""Where this process stands among those that train one model: read from the environment, without PyTorch."""
+"""The rank and world size of this process, read from the environment without importing PyTorch."""
 
 import os
 from dataclasses import dataclass
@@ -8,25 +8,25 @@ from tunegate_api.contract import MASTER_VARIABLE, NODE_VARIABLE
 from tunegate_api.v1alpha1.pods import Resources
 
 LOCAL_RANK_VARIABLE = "TUNEGATE_LOCAL_RANK"
-"""Which of a pod's processes this is. Set by :mod:`tunegate_trainer.distributed.launcher`."""
+"""The rank of this process within its pod. Set by :mod:`tunegate_trainer.distributed.launcher`."""
 TERMINATION_VARIABLE = "TUNEGATE_TERMINATION"
-"""Where such a process leaves its termination message, for the one that started it."""
+"""The file to which a launched process writes its termination message, for the launcher to read."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """One of ``nodes`` x ``local_size`` processes."""
+    """One of ``nodes`` x ``local_size`` ranks."""
 
     node: int
     nodes: int
     local_rank: int
     local_size: int
     master: str
-    """HOST:PORT at which they meet."""
+    """HOST:PORT at which the primary rank listens."""
 
     @classmethod
     def of(cls, resources: Resources) -> "Place":
-        """This process's place in a training that asks for ``resources``."""
+        """Return the position of this process in a run that asks for ``resources``."""
         return cls(
             node=int(os.environ.get(NODE_VARIABLE, "0")),
             nodes=resources.nodes,
@@ -45,15 +45,15 @@ class Place:
 
 
 def is_first() -> bool:
-    """Whether this process decides, writes and reports for all that train with it."""
+    """Return whether this process is the primary rank, which writes checkpoints and sends reports."""
     return all(os.environ.get(name, "0") == "0" for name in (NODE_VARIABLE, LOCAL_RANK_VARIABLE))
 
 
 def is_launched() -> bool:
-    """Whether another process of this pod started this one to train with it."""
+    """Return whether the launcher of this pod started this process as one of several ranks."""
     return LOCAL_RANK_VARIABLE in os.environ
 
 
 def termination_file(root: Path) -> Path:
-    """Where this process says how it ended."""
+    """Return the file to which this process writes its termination message."""
     return Path(os.environ.get(TERMINATION_VARIABLE, root / "termination.json"))

@@ -1,4 +1,4 @@
-"""What a stage is trained with where its spec leaves it open, by method, size of the model and rows.
+"""Defaults of training parameters, by training method, model size and number of rows.
 
 docs/parameters.md has the reasons and the sources.
 """
@@ -6,17 +6,18 @@ docs/parameters.md has the reasons and the sources.
 from tunegate_api.v1alpha1.stages import Stage
 
 BATCH_SIZE = 16
-"""Examples of an optimizer step."""
+"""Examples per optimizer step."""
 SMALL, LARGE = 1_000_000_000, 20_000_000_000
-"""Parameters: below the first a model bears higher learning rates, from the second on only lower ones."""
+"""Numbers of parameters: models below the first get a higher learning rate; from the second on, adapters get
+a lower one."""
 MEDIUM = 4_000_000_000
-"""The same where all weights are trained."""
+"""The number of parameters from which training all weights gets a lower learning rate."""
 FEW_ROWS, MANY_ROWS, MOST_ROWS = 500, 10_000, 50_000
 RANK, RANK_OF_MANY_ROWS = 16, 64
 
 
 def learning_rate(stage: Stage, parameters: int) -> float:
-    """The peak learning rate for a model of so many ``parameters``."""
+    """Return the peak learning rate for a model with this number of ``parameters``."""
     if stage.method == "DPO":
         return 5e-6 if stage.adapter else 5e-7
     if stage.adapter:
@@ -25,7 +26,7 @@ def learning_rate(stage: Stage, parameters: int) -> float:
 
 
 def epochs(stage: Stage, rows: int) -> int:
-    """Passes over so many training ``rows``, of DPO pairs."""
+    """Return the number of passes over this number of training ``rows``, or pairs for DPO."""
     if stage.method == "DPO":
         return 1
     if rows < FEW_ROWS:
@@ -34,5 +35,5 @@ def epochs(stage: Stage, rows: int) -> int:
 
 
 def lora_rank(rows: int) -> int:
-    """The rank of a new adapter that learns from so many ``rows`` or pairs."""
+    """Return the rank of a new adapter that is trained on this number of ``rows`` or pairs."""
     return RANK if rows <= MANY_ROWS else RANK_OF_MANY_ROWS

@@ -1,4 +1,4 @@
-"""Every parameter resolved: what a spec leaves open is decided here, once, and stands in the plan."""
+"""Resolve every training parameter once: defaults are applied here and recorded in the plan."""
 
 import math
 import platform
@@ -23,23 +23,25 @@ from tunegate_trainer.tokens.examples import TOKENS_PER_PASS
 
 DEFAULT_MAX_LENGTH = 2048
 ADAMW = {"adam_beta1": "0.9", "adam_beta2": "0.999", "adam_epsilon": "1e-8"}
-"""AdamW's arguments as PyTorch and transformers have them."""
+"""The default arguments of AdamW in PyTorch and transformers."""
 MAX_CHECKPOINTS = 200
-"""Checkpoints of a stage."""
+"""The most checkpoints of a stage."""
 MAX_OUTCOMES = 700_000
-"""Outcomes of a job, a letter each: with the ids of the cases they must fit one ConfigMap, of 1 MiB."""
+"""The most case outcomes of a job, one letter each: with the case ids they must fit a ConfigMap of 1 MiB."""
 BFLOAT16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16")
-"""As ``torch.cpu.get_capabilities`` names them, on x86-64 and on Arm."""
+"""Instruction sets for bfloat16 as named by ``torch.cpu.get_capabilities``, on x86-64 and on Arm."""
 LIBRARIES = ("bitsandbytes", "torch", "transformers", "trl", "peft", "accelerate", "datasets", "tokenizers")
 
 
 def plan_stages(
     request: Request, lengths: Mapping[str, Sequence[int]], model_length: int, model_size: int
 ) -> list[StagePlan]:
-    """The plan of each stage. ``lengths`` are tokens of each example to train on, by method,
-    ``model_length`` is the model's longest, and ``model_size`` its parameters.
+    """Return the plan of each stage.
 
-    Raises :class:`UserError` for parameters that cannot work together.
+    ``lengths`` has the tokens of each training example, by method. ``model_length`` is the longest input of
+    the model in tokens, ``model_size`` its number of parameters.
+
+    Raises :class:`UserError` for parameters that contradict each other.
     """
     stages: list[StagePlan] = []
     for stage in request.spec.stages:
@@ -66,7 +68,7 @@ def plan_stage(
     model_size: int,
     before: StagePlan | None = None,
 ) -> StagePlan:
-    """The plan of a stage, which follows the one ``before``."""
+    """Return the plan of a stage. ``before`` is the plan of the previous stage, None for the first one."""
     training, rows = stage.training, len(lengths)
     processes = request.spec.resources.processes
     batch_size = training.batch_size or math.ceil(defaults.BATCH_SIZE / processes) * processes
@@ -111,8 +113,11 @@ def plan_stage(
 
 
 def parallelism(resources: Resources, stage: Stage) -> Literal["DDP", "FSDP"] | None:
-    """How several processes share the work: with all weights and their optimizer, which are sixteen bytes a
-    parameter, no GPU holds everything. An adapter is small, and its base stays as it is."""
+    """Return how several ranks share the work; None for one process.
+
+    Training all weights takes sixteen bytes per parameter, so the model is sharded over the GPUs. For an
+    adapter, each rank has a copy of the base model, and only the small adapter is trained.
+    """
     if resources.processes == 1:
         return None
     return "FSDP" if stage.adapter is None and resources.accelerator == "GPU" else "DDP"
@@ -129,7 +134,7 @@ def _adapter_parameters(stage: Stage, rows: int, before: StagePlan | None) -> di
                 "set adapter.type: LoRA for a new adapter, or leave adapter out to train all weights",
             )
         shape = before.parameters.model_dump(include={"lora_r", "lora_alpha", "target_modules"})
-        # DPO goes without, as in TRL: dropout would count as a difference from the reference.
+        # DPO uses no dropout, as in TRL: it would count as a difference from the reference model.
         dropout = 0.0 if stage.method == "DPO" else before.parameters.lora_dropout
         return {**shape, "lora_dropout": dropout}
     r = adapter.r or defaults.lora_rank(rows)
@@ -142,7 +147,7 @@ def _adapter_parameters(stage: Stage, rows: int, before: StagePlan | None) -> di
 
 
 def _quantization(stage: Stage, before: StagePlan | None) -> Literal["NF4"] | None:
-    """How the base is held: below an adapter of the stage before as it was there."""
+    """Return the quantization of the base model. An adapter of the previous stage keeps that stage's."""
     if before is None or stage.adapter is None or stage.adapter.from_ is None:
         return stage.quantization
     held = before.parameters.quantization
@@ -172,10 +177,11 @@ def _optimizer_parameters(training: Training) -> dict[str, Any]:
 
 
 def base_dtype(request: Request, stage: Stage) -> str:
-    """Of the base weights: bfloat16 below an adapter, but on a CPU only if it has instructions for it.
+    """Return the type of the base weights: bfloat16 with an adapter, but on a CPU only if it supports
+    bfloat16.
 
-    Emulated, with AVX-512 alone, a product of matrices takes four times as long as in float32, and 70 to 140
-    times with less. This machine speaks for the one that trains.
+    Emulated bfloat16 makes a matrix product four times slower than float32 with AVX-512, and 70 to 140 times
+    slower without. The machine that trains is assumed to support the same instructions as this one.
     """
     if stage.adapter is None:
         return "float32"
@@ -193,7 +199,10 @@ def stage_seed(stage: Stage) -> int:
 
 
 def stage_max_length(stage: Stage, model_length: int) -> int:
-    """Longest example in tokens. Raises :class:`UserError` beyond what the model can take."""
+    """Return the length in tokens of the longest example of a stage.
+
+    Raises :class:`UserError` if the stage asks for more than ``model_length``.
+    """
     asked = stage.training.max_length
     if asked is not None and asked > model_length:
         raise UserError(
@@ -205,7 +214,8 @@ def stage_max_length(stage: Stage, model_length: int) -> int:
 
 
 def micro_batch_size(batch_size: int, mean_tokens: float) -> int:
-    """Examples per forward pass: the largest divisor of the batch with about ``TOKENS_PER_PASS`` tokens."""
+    """Return the examples per forward pass: the largest divisor of ``batch_size`` with at most about
+    ``TOKENS_PER_PASS`` tokens."""
     fitting = [
         n for n in range(1, batch_size + 1) if batch_size % n == 0 and n * mean_tokens <= TOKENS_PER_PASS
     ]
@@ -213,9 +223,9 @@ def micro_batch_size(batch_size: int, mean_tokens: float) -> int:
 
 
 def checkpoint_steps(every: EvaluateEvery, total_steps: int) -> list[int]:
-    """Steps after which a checkpoint is saved and evaluated; the last step always is one.
+    """Return the steps after which a checkpoint is saved and evaluated. They include the last step.
 
-    Raises :class:`UserError` when there are too many to record.
+    Raises :class:`UserError` if there are more than ``MAX_CHECKPOINTS``.
     """
     if every.steps is not None:
         steps = list(range(every.steps, total_steps + 1, every.steps))
@@ -236,16 +246,16 @@ def checkpoint_steps(every: EvaluateEvery, total_steps: int) -> list[int]:
 def check_outcomes(
     stages: Sequence[StagePlan], golden_cases: Mapping[str, int], dev_cases: Mapping[str, int]
 ) -> None:
-    """Raise :class:`UserError` when all evaluations make more outcomes than can be recorded.
+    """Raise :class:`UserError` if all evaluations together have more outcomes than can be recorded.
 
-    ``golden_cases`` are the cases of each gate, ``dev_cases`` those of each task metric on the dev split. The
-    counts of a case, where a metric has these, take as much room as several outcomes.
+    ``golden_cases`` has the number of cases of each gate, ``dev_cases`` that of each task metric on the dev
+    split. If a metric has counts for each case, these take as much space as several outcomes.
     """
     dev_outcomes = sum(outcome_length(metric) * cases for metric, cases in dev_cases.items())
     outcomes = sum(
         (1 + len(stage.checkpoint_steps)) * (dev_outcomes + sum(golden_cases[gate] for gate in stage.gates))
         for stage in stages
-    ) + sum(golden_cases.values())  # the base model is measured by all gates
+    ) + sum(golden_cases.values())  # the base model is evaluated on all golden sets
     if outcomes > MAX_OUTCOMES:
         raise UserError(
             f"evaluateEvery gives {outcomes:,} case outcomes, but at most {MAX_OUTCOMES:,} can be recorded",
@@ -256,12 +266,12 @@ def check_outcomes(
 def _version(name: str) -> str | None:
     try:
         return version(name)
-    except PackageNotFoundError:  # bitsandbytes is for Linux alone
+    except PackageNotFoundError:  # bitsandbytes is for Linux only
         return None
 
 
 def library_versions() -> dict[str, str]:
-    """Versions of everything that the numbers of a run depend on."""
+    """Return the versions of Python, Tunegate and all libraries that a run's results depend on."""
     return {
         "python": platform.python_version(),
         "tunegate": __version__,

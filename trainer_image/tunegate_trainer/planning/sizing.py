@@ -1,4 +1,4 @@
-"""Whether each stage fits the GPU that it would get, before one is asked for."""
+"""Estimate whether each stage fits the requested GPU, before a GPU is allocated."""
 
 from collections.abc import Callable, Iterable, Sequence
 
@@ -21,7 +21,7 @@ from tunegate_trainer.tokens.rows import Pair, Row
 from tunegate_trainer.tokens.shared_prefix import segment_sizes
 
 LargestPass = Callable[[int], Pass]
-"""The pass of so many rows or pairs that needs most."""
+"""Returns the forward pass of this number of rows or pairs that needs the most memory."""
 
 
 def with_memory(
@@ -34,10 +34,11 @@ def with_memory(
     pairs: Sequence[Measured[Pair]],
     batches: Sequence[GenerationBatch],
 ) -> list[StagePlan]:
-    """The stages with what they need, each with as many examples a pass as fit ``resources.gpu.memory``.
+    """Return the stages with their memory estimates, and with as many examples per pass as fit
+    ``resources.gpu.memory``.
 
-    ``batches`` are what evaluations generate, see :func:`generation_batches`. Raises
-    :class:`GpuTooSmallError` where one example alone does not fit.
+    ``batches`` are the batches that evaluations generate, see :func:`generation_batches`. Raises
+    :class:`GpuTooSmallError` if a single example does not fit.
     """
     of_rows = _largest_of_rows(rows)
     shares = request.spec.resources.accelerator == "CPU" and model.sees_all_before
@@ -74,7 +75,10 @@ def with_estimate(
     largest: Pass,
     batches: Sequence[GenerationBatch] = (),
 ) -> StagePlan:
-    """The stage with so many examples a pass, and what it then needs; ``batches`` are what it generates."""
+    """Return the stage with this number of examples per pass and its memory estimate.
+
+    ``batches`` are the batches that its evaluations generate.
+    """
     parameters = stage.parameters.model_copy(update={"micro_batch_size": micro_batch_size})
     asked = request.spec.resources
     block = Block(model, parameters, largest, asked.accelerator)
@@ -98,17 +102,16 @@ def with_estimate(
 
 
 def is_too_small(request: Request, stage: StagePlan) -> bool:
-    """Whether the GPU that is asked for cannot hold a stage, as far as both are known."""
+    """Return whether a stage does not fit the requested GPU. False if the size of either is unknown."""
     size = _gpu_bytes(request)
     return size is not None and stage.memory is not None and not fits(stage.memory, size)
 
 
 def with_judging(request: Request, plan: Plan, batches: Sequence[GenerationBatch], stored: str) -> Plan:
-    """The plan with what the gate needs, of a model whose shape is known. ``stored`` is the type that the
-    base is stored in.
+    """Return the plan with the memory estimate of the gate, if the shape of the model is known.
 
-    Raises :class:`GpuTooSmallError` where that does not fit ``resources.gpu.memory``: all training would
-    be in vain.
+    ``stored`` is the type of the base model's stored weights. Raises :class:`GpuTooSmallError` if the gate
+    does not fit ``resources.gpu.memory``, because then the training would be useless.
     """
     last, asked = plan.stages[-1], request.spec.resources
     if plan.model.shape is None:
@@ -139,18 +142,18 @@ def with_judging(request: Request, plan: Plan, batches: Sequence[GenerationBatch
 
 
 def _is_whole(request: Request, plan: Plan, last: StagePlan) -> bool:
-    """Whether the artifact has all weights, as gate.py makes it."""
+    """Return whether the artifact that the gate role builds contains all weights."""
     return request.spec.merge_adapter or _is_whole_anyhow(plan, last)
 
 
 def _is_whole_anyhow(plan: Plan, last: StagePlan) -> bool:
-    """Whether it has them without ``mergeAdapter`` too."""
+    """Return whether the artifact contains all weights even without ``mergeAdapter``."""
     is_adapter = last.parameters.adapter != "None" and plan.based_on(last.name).starts_from is None
     return not is_adapter or plan.model.is_merged
 
 
 def too_small(request: Request, stage: StagePlan, model: ModelShape) -> GpuTooSmallError:
-    """The arithmetic of a stage that does not fit, and what would help."""
+    """Return the error for a stage that does not fit, with the arithmetic and a hint."""
     size, memory, largest = _gpu_bytes(request), stage.memory, stage.largest_pass
     if size is None or memory is None or largest is None:
         raise ValueError(f"stage {stage.name} has no memory estimate or no GPU memory to compare it with")
@@ -168,13 +171,13 @@ def _gpu_bytes(request: Request) -> int | None:
 
 
 def _micro_batches(planned: TrainingParameters, processes: int) -> list[int]:
-    """Sizes to try, the planned one first: those by which each process's share of a batch is divided."""
+    """Return the sizes to try, the planned one first: the divisors of each rank's share of a batch."""
     sizes = range(planned.micro_batch_size, 0, -1)
     return [size for size in sizes if planned.batch_size % (size * processes) == 0]
 
 
 def _largest_of_rows(rows: Sequence[Measured[Row]]) -> LargestPass:
-    """Of whole examples: what others begin with as well is not known of every pass."""
+    """Return the largest pass of whole examples. Shared prefixes are ignored: not every pass has them."""
     lengths = sorted((row.tokens for row in rows), reverse=True)
     return lambda count: Pass.of(lengths[:count], _most_learned(rows, count))
 
@@ -182,7 +185,7 @@ def _largest_of_rows(rows: Sequence[Measured[Row]]) -> LargestPass:
 def _largest_of_pairs(
     tokenizer: PreTrainedTokenizerBase, pairs: Sequence[Measured[Pair]], *, shares: bool
 ) -> LargestPass:
-    """``shares``: where the prompt of both answers is computed once."""
+    """Return the largest pass of pairs. With ``shares``, the prompt of both answers is computed once."""
     ordered = sorted(pairs, key=lambda pair: -pair.tokens - (pair.learned if shares else 0))
 
     def of(count: int) -> Pass:
@@ -195,7 +198,10 @@ def _largest_of_pairs(
 
 
 def _most_learned(rows: Sequence[Measured[RowT]], count: int) -> int:
-    """Of any so many rows or pairs, which need not be the longest: a long answer may have a short prompt."""
+    """Return the most labelled tokens of any ``count`` rows or pairs.
+
+    These need not be the longest rows: a long answer may have a short prompt.
+    """
     return sum(sorted((row.learned for row in rows), reverse=True)[:count])
 
 
@@ -205,7 +211,7 @@ def generation_batches(
     dev: Sequence[Measured[Row]],
     golden: Iterable[GeneratedSet],
 ) -> list[GenerationBatch]:
-    """Of each set, what is at least as large as every batch of it."""
+    """Return, for each evaluation set, a batch at least as large as each of its batches."""
     asked = [(one.generation, [len(encode(tokenizer, c.prompt)) for c in one.cases]) for one in golden]
     asked.append((task_generation([g.spec.generation for g in request.final_gates]), [r.tokens for r in dev]))
     return [

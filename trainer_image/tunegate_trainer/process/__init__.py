@@ -1,1 +1,1 @@
-"""What every process of the trainer uses: context, errors, files, signals and reports."""
+"""Code that every process of the trainer uses: context, errors, files, signals and reports."""

@@ -1,4 +1,4 @@
-"""What every role knows: its request and plan, its folders, and how to report."""
+"""The context of a role: its request and plan, its folders, and its reports."""
 
 import os
 from collections.abc import Mapping
@@ -20,43 +20,43 @@ from tunegate_trainer.process.report_sender import Courier, ReportAddress
 
 @dataclass(frozen=True)
 class Options:
-    """What the operator asks of a role on the command line. None where the role does not take it."""
+    """The command line options of a role. None if the role does not take an option."""
 
     stage: str | None = None
     """train: the stage; gate: the stage of the checkpoint to judge."""
     step: int | None = None
     """gate: the checkpoint to judge."""
     start_step: int | None = None
-    """train: the checkpoint of the stage before to start from."""
+    """train: the checkpoint of the previous stage to start from."""
     accepted_step: int | None = None
-    """train: the checkpoint at which a person said to continue."""
+    """train: the checkpoint at which a person decided to continue."""
     digest: str | None = None
     """publish, cleanup: the artifact that passed."""
     trackers: tuple[str, ...] | None = None
-    """track: which ones; None: all."""
+    """track: the trackers to send to; None: all."""
     failure: str | None = None
     """track: why the job failed, if it did."""
 
 
 class Trackers(Protocol):
-    """What sends a job's metrics to its experiment trackers while a role runs."""
+    """Sends a job's metrics to its experiment trackers while a role runs."""
 
     def wait(self) -> list[str]:
-        """Wait until all of them ended by themselves. Returns the trackers that are behind."""
+        """Wait until all senders have ended. Return the trackers that do not have all metrics."""
 
     def finish(self) -> None:
-        """Ask each for its last try, and return at once."""
+        """Tell each sender to make its last attempt, and return at once."""
 
     def close(self) -> list[str]:
-        """Wait a bounded time for the last try of each. Returns the trackers that are behind."""
+        """Wait a bounded time for the last attempts. Return the trackers that do not have all metrics."""
 
     def abandon(self) -> None:
-        """End what still runs, without a last try."""
+        """Kill all senders without a last attempt."""
 
 
 @dataclass
 class Context:
-    """One process of one role. Paths are below ``root``, see :mod:`tunegate_api.contract`."""
+    """The context of one process of a role. Paths are below ``root``, see :mod:`tunegate_api.contract`."""
 
     role: Role
     attempt: int = 1
@@ -68,13 +68,13 @@ class Context:
     )
     """The recorded digests of cached baselines, by key."""
     measured_baselines: dict[str, MeasuredBaseline] = field(default_factory=dict)
-    """Those that this process wrote or used, by key, for its termination message."""
+    """The cached baselines that this process wrote or used, by key, for its termination message."""
     speaks: bool = True
-    """Whether it reports: of the processes that train together, only the first one does."""
+    """Whether this process sends reports: in a distributed run only the primary rank does."""
     courier: Courier | None = None
-    """Brings reports to the operator; None where files are all of the reporting."""
+    """Sends reports to the operator; None if reports are only written to files, as on a laptop."""
     trackers: Trackers | None = None
-    """Tell the job's experiment trackers; None where it has none."""
+    """Sends metrics to the job's experiment trackers; None if it has none."""
 
     @cached_property
     def request(self) -> Request:
@@ -86,7 +86,7 @@ class Context:
 
     @property
     def stage(self) -> str | None:
-        """The stage that this process trains and reports: only training is reported a stage at a time."""
+        """The stage that this process trains. None for the other roles, whose reports have no stage."""
         return self.options.stage if self.role is Role.TRAIN else None
 
     @property
@@ -95,9 +95,9 @@ class Context:
         return self.root / "workspace"
 
     def secret(self, name: str) -> Secret:
-        """The Secret that the spec names, where this role is one that needs it.
+        """Return the Secret of this name, which must be mounted for this role.
 
-        Raises :class:`CredentialsError` if it cannot be read, or later for a key that it does not have.
+        Raises :class:`CredentialsError` if it cannot be read. Reading a missing key raises it later.
         """
         return read_secret(self.root / "secrets" / name)
 
@@ -108,7 +108,7 @@ class Context:
 
     @cached_property
     def report(self) -> Report:
-        """The last report of this role and stage, or an empty first one. Changed only by :meth:`tell`."""
+        """The last report of this role and stage, or an empty one. Changed only by :meth:`tell`."""
         empty = Report(
             job_uid=self.request.uid,
             role=self.role,
@@ -126,13 +126,14 @@ class Context:
         return last.model_copy(update={"attempt": self.attempt, "outcome": None, "failure": None})
 
     def open_courier(self) -> None:
-        """Send reports to the operator from now on, if it has an address; also what earlier pods left."""
+        """Start sending reports to the operator, if it has an address. Reports of earlier pods are sent
+        too."""
         address = ReportAddress.from_environment(self.root)
         if address and self.speaks:
             self.courier = Courier(address, self.workspace / self.paths.outbox)
 
     def tell(self, **changes: object) -> None:
-        """Report to the operator: what changed, on top of all that was reported before."""
+        """Send the last report with these ``changes`` to the operator."""
         if not self.speaks:
             return
         report = self.report.model_copy(

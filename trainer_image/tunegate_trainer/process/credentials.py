@@ -1,4 +1,4 @@
-"""The Secrets that were mounted into this pod, and nowhere else: never in logs, reports or errors."""
+"""Read the Secrets that are mounted into this pod. Their values never appear in logs, reports or errors."""
 
 import os
 from collections.abc import Mapping
@@ -8,8 +8,8 @@ from tunegate_trainer.process.errors import CredentialsError
 
 
 class Secret(dict[str, str]):
-    """The keys and values of a Secret. Reading a key that it does not have raises :class:`CredentialsError`;
-    ``in`` and ``get`` ask whether it has one."""
+    """The keys and values of a Secret. Reading a missing key raises :class:`CredentialsError`; use ``in`` or
+    ``get`` for optional keys."""
 
     def __init__(self, name: str, values: Mapping[str, str]) -> None:
         super().__init__(values)
@@ -25,7 +25,7 @@ class Secret(dict[str, str]):
 
 
 class Environment(Secret):
-    """The environment in place of a Secret, as on a laptop whose manifests have none of that name."""
+    """The environment variables in place of a Secret, used on a laptop if no manifest has that Secret."""
 
     def __missing__(self, key: str) -> str:
         raise CredentialsError(
@@ -35,15 +35,15 @@ class Environment(Secret):
 
 
 def read_secret(folder: Path) -> Secret:
-    """The Secret that is mounted at ``folder``, by its name; the environment where nothing is.
+    """Return the Secret that is mounted at ``folder``, or the environment if none is mounted.
 
-    Line breaks at a value's end are no part of it: files and shells add them, and no credential has one.
+    Line breaks at the end of a value are removed: files and shells add them, and no credential has one.
     """
     try:
         values = {
             path.name: path.read_text(encoding="utf-8", errors="replace").rstrip("\r\n")
             for path in folder.glob("*")
-            if not path.name.startswith("..")  # what kubelet keeps beside the keys
+            if not path.name.startswith("..")  # kubelet's own links and folders
         }
     except PermissionError as error:
         raise CredentialsError(

@@ -1,4 +1,4 @@
-"""The device that a process computes on."""
+"""Choose the device that a process computes on."""
 
 import torch
 
@@ -7,7 +7,7 @@ from tunegate_trainer.process.errors import NoAcceleratorError
 
 
 def choose_device(request: Request, local_rank: int = 0) -> torch.device:
-    """The device that the job asks for, of several GPUs that of ``local_rank``.
+    """Return the device that the job asks for. With several GPUs, it is the GPU number ``local_rank``.
 
     Raises :class:`NoAcceleratorError` if there is no such GPU.
     """

@@ -1,4 +1,5 @@
-"""Only one pod writes to a folder: it claims an epoch by an exclusive file, and the highest epoch counts."""
+"""Let only one pod write to a folder: each pod claims an epoch with an exclusive file, and the highest
+wins."""
 
 import logging
 import os
@@ -10,17 +11,17 @@ logger = logging.getLogger(__name__)
 
 
 class Writer:
-    """The claim of this process on the folder of a stage, of the gate or of publishing."""
+    """This process's claim to write to the folder of a stage, of the gate or of publishing."""
 
     def __init__(self, folder: Path, epoch: int, *, writes: bool = True) -> None:
         self._folder = folder
         self.epoch = epoch
         self.writes = writes
-        """False in the processes that train together with the one that claimed."""
+        """True on the primary rank, False on the other ranks."""
 
     @classmethod
     def claim(cls, folder: Path) -> "Writer":
-        """Become the writer of ``folder``. Whoever claimed before may no longer mark anything as done."""
+        """Become the writer of ``folder``. Earlier writers can no longer mark anything as done."""
         folder.mkdir(parents=True, exist_ok=True)
         epoch = _highest(folder) + 1
         while True:
@@ -32,7 +33,7 @@ class Writer:
                 return cls(folder, epoch)
 
     def check(self) -> None:
-        """Raise :class:`Superseded` if another process claimed the folder since."""
+        """Raise :class:`Superseded` if another process has claimed the folder after this one."""
         highest = _highest(self._folder)
         if highest > self.epoch:
             logger.warning("another pod took over (its epoch is %d, ours %d)", highest, self.epoch)

@@ -1,4 +1,4 @@
-"""Errors that a user can act on. Each knows the exit code that it ends the process with."""
+"""Errors that a user can act on. Each class has the exit code with which the process ends."""
 
 import os
 import re
@@ -11,12 +11,12 @@ from tunegate_api.v1alpha1.finetunejob_status import Failure, Reason
 
 
 def printable(text: str) -> str:
-    """``text`` as UTF-8 can write it: a file's name need not be."""
+    """Return ``text`` with characters escaped that UTF-8 cannot encode, as a file name may have."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 
 class TrainerError(Exception):
-    """What went wrong, with the field, file or row, and what to do about it. Shown without a traceback."""
+    """An error that names the field, file or row, with a hint what to do. Shown without a traceback."""
 
     exit_code = ExitCode.USER_ERROR
     reason = Reason.USER_ERROR
@@ -31,94 +31,95 @@ class TrainerError(Exception):
 
 
 class BadDataError(TrainerError):
-    """Rows that cannot be trained on or judged by."""
+    """Rows that cannot be used for training or evaluation."""
 
     exit_code, reason = ExitCode.BAD_DATA, Reason.BAD_DATA
 
 
 class TooFewRowsError(BadDataError):
-    """Fewer rows than the goal needs."""
+    """There are fewer rows than the job's goal needs."""
 
     reason = Reason.TOO_FEW_ROWS
 
 
 class SourceNotFoundError(TrainerError):
-    """A model or a file that is not there."""
+    """A model or a file does not exist."""
 
     exit_code, reason = ExitCode.NOT_FOUND, Reason.NOT_FOUND
 
 
 class CredentialsError(TrainerError):
-    """Credentials that are missing or refused. Its words name the Secret and the key, never a value."""
+    """Credentials are missing or refused. The message names the Secret and the key, never a value."""
 
     exit_code, reason = ExitCode.CREDENTIALS, Reason.CREDENTIALS
 
 
 class UserError(TrainerError):
-    """A specification that cannot work with this model or data."""
+    """The job's spec does not work with this model or data."""
 
 
 class GpuTooSmallError(UserError):
-    """A stage that cannot fit the GPU that the job would get."""
+    """A stage does not fit the GPU that the job requests."""
 
     reason = Reason.GPU_TOO_SMALL
 
 
 class NoAcceleratorError(TrainerError):
-    """A GPU was asked for and there is none."""
+    """The job requests a GPU, but the machine has none."""
 
     exit_code, reason = ExitCode.NO_ACCELERATOR, Reason.NO_ACCELERATOR
 
 
 class UnreachableError(TrainerError):
-    """A server that does not answer, for several tries. Worth another attempt."""
+    """A server is unreachable after several tries. A later attempt may succeed."""
 
     exit_code, reason = ExitCode.UNREACHABLE, Reason.UNREACHABLE
 
 
 class StorageError(TrainerError):
-    """The volume is full, read-only, or another user's. Worth another attempt, since volumes are grown."""
+    """The volume is full, read-only, or belongs to another user. A later attempt may succeed, because volumes
+    can grow."""
 
     exit_code, reason = ExitCode.STORAGE, Reason.STORAGE
 
 
 class UndeliveredError(TrainerError):
-    """Reports that the operator did not acknowledge. Worth another try."""
+    """The operator did not acknowledge all reports. A later attempt may succeed."""
 
     exit_code, reason = ExitCode.INTERNAL_ERROR, Reason.REPORT_MISSING
 
 
 class TrackersBehindError(TrainerError):
-    """Trackers that were not told everything. Worth another try."""
+    """Some trackers did not receive all metrics. A later attempt may succeed."""
 
     exit_code, reason = ExitCode.INTERNAL_ERROR, Reason.TRACKER_BEHIND
 
 
 class PeerLostError(TrainerError):
-    """Another of the processes that train together is gone, and knows why. Worth another attempt."""
+    """The connection to another rank is lost; that rank reports the cause. A later attempt may succeed."""
 
     exit_code, reason = ExitCode.INTERNAL_ERROR, Reason.PEER_LOST
 
 
 class CudaOutOfMemoryError(TrainerError):
-    """The GPU's memory does not hold what was asked for. It will not on another try either."""
+    """The GPU is out of memory. Another attempt would fail too."""
 
     exit_code, reason = ExitCode.CUDA_OUT_OF_MEMORY, Reason.CUDA_OUT_OF_MEMORY
 
 
 class FewerExamplesError(TrainerError):
-    """A pass did not fit one of several GPUs. On another attempt all begin with fewer examples a pass."""
+    """A pass did not fit one of several GPUs. In the next attempt, all ranks use fewer examples per pass."""
 
     exit_code, reason = ExitCode.INTERNAL_ERROR, Reason.CUDA_OUT_OF_MEMORY
 
 
 _FULL_GPU = re.compile(r"(?i)(cuda|triton).*out of memory|CU\w+_STATUS_ALLOC_FAILED")
-"""How CUDA and its libraries say it where PyTorch's allocator does not."""
+"""Out-of-memory errors of CUDA and its libraries, which PyTorch does not raise as OutOfMemoryError."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that the GPU's memory is full."""
-    torch = sys.modules.get("torch")  # without it, nothing was on a GPU
+    """Return whether an error means that the GPU is out of memory."""
+    torch = sys.modules.get("torch")  # if it is not imported, the GPU was not used
     if torch is None or not isinstance(error, RuntimeError):
         return False
     return isinstance(error, torch.OutOfMemoryError) or _FULL_GPU.search(str(error)) is not None
@@ -126,9 +127,9 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 @contextmanager
 def out_of_memory_explained(less_memory: Callable[[], str], doing: str = "") -> Iterator[None]:
-    """Within this block, raise :class:`CudaOutOfMemoryError` where the GPU's memory is full.
+    """Turn an out-of-memory error in this block into :class:`CudaOutOfMemoryError`.
 
-    ``less_memory`` returns the hint, what would take less of it. ``doing`` says what did not fit.
+    ``less_memory`` returns the hint how to use less memory. ``doing`` describes what did not fit.
     """
     try:
         yield
@@ -140,7 +141,7 @@ def out_of_memory_explained(less_memory: Callable[[], str], doing: str = "") -> 
 
 
 def unreadable(what: str) -> UserError:
-    """The error for a file or folder that is there and may not be read. ``what`` names it."""
+    """Return the error for an existing file or folder without read permission. ``what`` names it."""
     return UserError(
         f"{what} cannot be read: permission denied",
         f"the trainer runs as user {os.getuid()}: let it read the files, and enter their folders",

@@ -1,4 +1,4 @@
-"""Files that are whole or absent, and their digests."""
+"""Write files and folders so that they are complete or absent, and verify their digests."""
 
 import contextlib
 import errno
@@ -17,14 +17,14 @@ from tunegate_trainer.process.errors import StorageError
 
 MANIFEST = "manifest.json"
 DONE = "DONE"
-"""The marker that is written last. A folder without it does not exist for any reader."""
+"""The marker file that is written last. Readers ignore a folder without it."""
 UNREADABLE = "cannot be read"
-"""In what :func:`verify` says of a file that may be as it was: its disk, or the way there, failed."""
+"""Part of what :func:`verify` reports if the disk or the network failed: the file itself may be undamaged."""
 _NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP)
-"""What a file system says that cannot flush a folder, such as one in front of an object store."""
+"""Errors of file systems that cannot flush a folder, such as those backed by an object store."""
 
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK)
-"""What a file system says that has no hard links."""
+"""Errors of file systems without hard links."""
 
 
 def sha256_file(path: Path) -> str:
@@ -35,14 +35,14 @@ def sha256_file(path: Path) -> str:
 def write_atomic(path: Path, text: str) -> None:
     """Write ``text`` so that a reader sees the old file or the new one, also after a crash."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")  # unlike a pid, no other pod's
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")  # a pid may be the same in another pod
     try:
         with temporary.open("w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-    except OSError:  # a full volume should not get fuller with each attempt
+    except OSError:  # do not fill a full volume further with each attempt
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise
@@ -54,10 +54,11 @@ def write_model(path: Path, model: StatusModel) -> None:
 
 
 def create_once(path: Path, text: str) -> bool:
-    """Create the file with ``text`` in a folder of its own, both at once. False if the folder has it already.
+    """Create the file and its folder atomically. Return False if the file exists with another text.
 
-    The folder is written under another name and renamed. A rename is atomic and never replaces a folder that
-    is not empty, so one of several processes succeeds, also on a network file system and without hard links.
+    The folder is written under a temporary name and renamed. A rename is atomic and never replaces a folder
+    that is not empty, so only one of several processes succeeds, also on a network file system and without
+    hard links.
     """
     folder = path.parent
     scratch = folder.with_name(f".{folder.name}.{secrets.token_hex(8)}")
@@ -69,7 +70,7 @@ def create_once(path: Path, text: str) -> bool:
         except OSError:
             if not path.exists():
                 raise
-            # Another process has created it, or a network file system has lost the answer to our rename.
+            # Another process created it, or our rename succeeded and a network file system lost the answer.
             if path.read_bytes() != text.encode():
                 return False
     finally:
@@ -79,8 +80,10 @@ def create_once(path: Path, text: str) -> bool:
 
 
 def take(path: Path, target: Path) -> None:
-    """Put a file, whose own folder will go, at ``target`` of the same volume without copying it: by a link,
-    so that a crash loses nothing, or where there are none by moving it."""
+    """Put a file at ``target`` on the same volume without a copy. Its own folder will be removed afterwards.
+
+    The file is hard-linked, so that a crash loses nothing, or moved if the file system has no hard links.
+    """
     try:
         target.hardlink_to(path)
     except OSError as error:
@@ -90,15 +93,16 @@ def take(path: Path, target: Path) -> None:
 
 
 def weights_digest(files: Mapping[str, Sha256]) -> Sha256:
-    """One digest of the safetensors files among ``files``, by name and content: what training has changed."""
+    """Return one digest of the names and contents of the safetensors files among ``files``."""
     weights = "".join(f"{name} {files[name]}\n" for name in sorted(files) if name.endswith(".safetensors"))
     return hashlib.sha256(weights.encode()).hexdigest()
 
 
 def seal(folder: Path, digest: Sha256 | None = None) -> FileManifest:
-    """Hash every file of ``folder`` into its manifest, and mark it as done once all of it is on the disk.
+    """Write a manifest with the digest of every file in ``folder``, then the DONE marker once all is on disk.
 
-    ``digest`` is that of the artifact where more was put beside it; else it is of all files.
+    ``digest`` is the digest of the artifact if the folder has other files too; by default it covers all
+    files.
     """
     files = {name: sha256_file(folder / name) for name in _names(folder)}
     manifest = FileManifest(files=files, digest=digest or files_digest(files))
@@ -111,7 +115,7 @@ def seal(folder: Path, digest: Sha256 | None = None) -> FileManifest:
 
 
 def remove(folder: Path) -> None:
-    """Remove a sealed folder: its marker first, so that what a crash leaves exists for no reader."""
+    """Remove a sealed folder, the marker first, so that readers ignore the rest after a crash."""
     (folder / DONE).unlink(missing_ok=True)
     shutil.rmtree(folder, ignore_errors=True)  # another process may remove it too
 
@@ -121,15 +125,15 @@ def is_complete(folder: Path) -> bool:
 
 
 def read_manifest(folder: Path) -> FileManifest:
-    """The manifest of a sealed folder."""
+    """Return the manifest of a sealed folder."""
     return FileManifest.model_validate_json((folder / MANIFEST).read_bytes())
 
 
 def verify(folder: Path, *, beside: Collection[str] = ()) -> list[str]:
-    """How a sealed folder differs from its manifest: missing, changed or additional files, one line each.
+    """Return the differences of a sealed folder from its manifest: missing, changed and additional files.
 
-    ``beside`` names sub-folders that were put there later and are no part of it. Whatever is wrong, the
-    manifest included, is reported and not raised: a reader can turn to another folder.
+    ``beside`` names sub-folders that were added later and are ignored. Problems are returned as text, one
+    line each, and never raised, also if the manifest is damaged: the caller may use another folder instead.
     """
     try:
         manifest = read_manifest(folder)
@@ -148,8 +152,10 @@ def verify(folder: Path, *, beside: Collection[str] = ()) -> list[str]:
 
 
 def refuse_unreadable(what: str, problems: list[str]) -> None:
-    """Raise :class:`StorageError` if a file cannot be read now: what :func:`verify` found may be as it was,
-    and is not to be removed."""
+    """Raise :class:`StorageError` if :func:`verify` could not read a file.
+
+    The file may be undamaged, so the folder must not be removed.
+    """
     if any(UNREADABLE in problem for problem in problems):
         raise StorageError(
             f"{what}: {'; '.join(problems)}", "check the storage volume, and the node that it is mounted on"
@@ -165,7 +171,7 @@ def _content_problem(folder: Path, name: str, digest: Sha256) -> list[str]:
 
 
 def _names(folder: Path) -> list[str]:
-    """Every file but the manifest and the marker, relative to ``folder``, in order."""
+    """Return the sorted paths relative to ``folder`` of all files except the manifest and the marker."""
     names = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     return sorted(name for name in names if name not in (MANIFEST, DONE))
 
@@ -175,7 +181,7 @@ def _folders(folder: Path) -> list[Path]:
 
 
 def _flush(path: Path) -> None:
-    """Let bytes, or the names in a folder, reach the disk before the marker that says they are there."""
+    """Flush a file, or the names in a folder, to disk."""
     file = os.open(path, os.O_RDONLY)
     try:
         os.fsync(file)

@@ -1,4 +1,4 @@
-"""SIGTERM: when it may end the process at once, and when it has to wait for a training step to be saved."""
+"""Handle SIGTERM: end the process at once, or after a running training step is saved."""
 
 import signal
 from collections.abc import Iterator
@@ -7,49 +7,50 @@ from types import FrameType
 
 
 class Interrupted(BaseException):
-    """The process was asked to stop. What it did so far is saved; another attempt goes on from there.
+    """The process received SIGTERM. Its progress is saved, and the next attempt resumes from there.
 
-    Like KeyboardInterrupt it is no ``Exception``: no handler of errors may swallow it.
+    Like KeyboardInterrupt it is not an ``Exception``, so that no error handler catches it.
     """
 
 
 class Superseded(Interrupted):
-    """Another pod took over as the only writer, see ``writer.py``. This one may not write a report either."""
+    """Another pod took over as the writer, see ``epoch.py``. This process must not write a report either."""
 
 
 class Interruption:
-    """Whether SIGTERM came. It raises :class:`Interrupted` at once, except within :meth:`deferred`."""
+    """The state of SIGTERM. The signal raises :class:`Interrupted` at once, except within
+    :meth:`deferred`."""
 
     def __init__(self) -> None:
         self.requested = False
         self._deferred = False
 
     def install(self) -> None:
-        """Handle SIGTERM from now on. Main thread only."""
+        """Install the SIGTERM handler. Main thread only."""
         signal.signal(signal.SIGTERM, self._handle)
 
     def request(self) -> None:
-        """What SIGTERM does."""
+        """Request the interruption, as SIGTERM does."""
         self.requested = True
         self.check()
 
     def check(self) -> None:
-        """Raise :class:`Interrupted` if SIGTERM came and nothing has to be saved first."""
+        """Raise :class:`Interrupted` if SIGTERM was received outside of :meth:`deferred`."""
         if self.requested and not self._deferred:
             raise Interrupted
 
     def ignore(self) -> None:
-        """From now on SIGTERM changes nothing: the process is about to end."""
+        """Ignore SIGTERM from now on, because the process is about to end."""
         self._deferred = True
 
     @contextmanager
     def deferred(self) -> Iterator[None]:
-        """Within this block SIGTERM only sets :attr:`requested`: the block saves and ends by itself."""
+        """Let SIGTERM in this block only set :attr:`requested`. The block checks it, saves and ends."""
         yield from self._within(deferred=True)
 
     @contextmanager
     def immediate(self) -> Iterator[None]:
-        """Within this block, inside a deferred one, everything is saved: SIGTERM ends it at once."""
+        """Let SIGTERM end this block at once, inside a deferred one, because everything is saved."""
         yield from self._within(deferred=False)
 
     def _within(self, *, deferred: bool) -> Iterator[None]:

@@ -1,7 +1,7 @@
-"""Brings reports to the operator: posts what lies in the outbox until each file is acknowledged.
+"""Send reports to the operator: post each file of the outbox until it is acknowledged.
 
-A thread of its own, so that neither training nor evaluation ever waits for the network. What is left when a
-pod ends, the job's next pod delivers.
+A thread does this, so that training and evaluation never wait for the network. If a pod ends with unsent
+reports, the job's next pod sends them.
 """
 
 import json
@@ -23,24 +23,24 @@ from tunegate_trainer.process.files import write_atomic
 logger = logging.getLogger(__name__)
 
 ACKNOWLEDGED = "acknowledged"
-"""In the outbox, as JSON: the name of each report to the sequence number that the operator acknowledged."""
+"""A JSON file in the outbox: the acknowledged sequence number of each report, by the report's name."""
 FINAL = (404, 413, 422)
-"""Answers to a report that will not change: no such job, too large, not for this pod to send. The report is
-not sent again, but a newer report of its role and stage is, and the job's next pod tries once more."""
+"""Permanent errors: no such job, too large, not allowed for this pod. The report is not retried, but a newer
+report of its role and stage is sent, and the job's next pod tries once more."""
 REQUEST_SECONDS = 30.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 15.0
-"""Seconds between tries: doubling from the first to the longest. There is no last one but the pod's end."""
+"""Seconds between retries, doubling from the first to the longest. Retries continue until the pod ends."""
 PROGRESS_SECONDS = 10.0
-"""Time between two posts that tell progress alone."""
+"""Seconds between two posts that only report progress."""
 CLOSING_PAUSE = 2.0
-"""The longest pause once the pod is about to end."""
+"""The longest pause between retries once the pod is about to end."""
 CLOSING_SECONDS = 60.0
 """How long an ending pod waits for its reports to be acknowledged."""
 
 
 @dataclass(frozen=True)
 class ReportAddress:
-    """Where to post, and how to trust that address and be trusted by it."""
+    """The operator's URL, its certificate authority, and the token that authenticates this pod."""
 
     url: str
     authority: str
@@ -48,7 +48,8 @@ class ReportAddress:
 
     @classmethod
     def from_environment(cls, root: Path) -> "ReportAddress | None":
-        """None on a laptop, where files are all of the reporting."""
+        """Return the address from the environment; None on a laptop, where reports are only written to
+        files."""
         url = os.environ.get(REPORT_URL_VARIABLE)
         if not url:
             return None
@@ -56,13 +57,14 @@ class ReportAddress:
 
 
 class Courier:
-    """Posts the files of one outbox. Call :meth:`notify` after writing one, and :meth:`close` at the end."""
+    """Posts the files of an outbox. Call :meth:`notify` after writing a file, and :meth:`close` at the
+    end."""
 
     def __init__(self, address: ReportAddress, outbox: Path) -> None:
         self._address = address
         self._outbox = outbox
         tls = urllib.request.HTTPSHandler(context=ssl.create_default_context(cadata=address.authority))
-        # The operator is in the cluster: a proxy that the pod's environment names for the world is not asked.
+        # The operator is in the cluster, so the pod's proxy settings are ignored.
         self._opener = urllib.request.build_opener(tls, urllib.request.ProxyHandler({}))
         self._acknowledged = self._read_acknowledged()
         self._changed = threading.Event()
@@ -75,13 +77,14 @@ class Courier:
         self._thread.start()
 
     def notify(self, *, urgent: bool) -> None:
-        """There is something new in the outbox; what is not urgent may wait for more of its kind."""
+        """Announce a new file in the outbox. If it is not urgent, it may wait to be sent with later
+        changes."""
         if urgent:
             self._urgent.set()
         self._changed.set()
 
     def close(self) -> bool:
-        """Wait a bounded time for the rest to be acknowledged; says whether all was."""
+        """Wait a bounded time for the remaining acknowledgements. Return whether all reports have one."""
         self._closing_until = time.monotonic() + CLOSING_SECONDS
         self.notify(urgent=True)
         self._thread.join(CLOSING_SECONDS + REQUEST_SECONDS)
@@ -97,7 +100,7 @@ class Courier:
 
     @property
     def refusals(self) -> str:
-        """What the operator refused for good, and why; empty if nothing."""
+        """The reports that the operator refused permanently, with its answers; empty if there are none."""
         return "; ".join(f"{name}: {said}" for name, (_, said) in sorted(self._refused.items()))
 
     def _run(self) -> None:
@@ -121,8 +124,10 @@ class Courier:
                 return
 
     def _is_delivered(self) -> bool:
-        """Post what is left to post; says whether nothing of it is. A volume that cannot be read for a moment
-        is one more try."""
+        """Post all reports that should be sent. Return whether all were acknowledged.
+
+        If the volume cannot be read, return False, so that the caller retries.
+        """
         try:
             arrived = [self._deliver(path) for path in self._undecided()]
         except OSError as error:
@@ -131,7 +136,7 @@ class Courier:
         return all(arrived)
 
     def _pending(self) -> list[Path]:
-        """The reports that the operator has not acknowledged as they are now."""
+        """Return the reports whose latest version the operator has not acknowledged."""
         found = sorted(self._outbox.glob("*.json"))
         return [
             path
@@ -140,7 +145,7 @@ class Courier:
         ]
 
     def _sequence(self, name: str, report: bytes) -> int:
-        """The number of a report; 0 of a damaged one, which is not sent."""
+        """Return the sequence number of a report, or 0 if it is damaged and cannot be sent."""
         try:
             return int(json.loads(report)["sequence"])
         except (ValueError, KeyError, TypeError) as error:
@@ -150,7 +155,7 @@ class Courier:
             return 0
 
     def _undecided(self) -> list[Path]:
-        """Those of them that are worth sending: what was refused for good is not, until it changes."""
+        """Return the pending reports to send: all but those that were refused and have not changed since."""
         return [
             path
             for path in self._pending()
@@ -159,7 +164,7 @@ class Courier:
         ]
 
     def _deliver(self, path: Path) -> bool:
-        """Post a report; says whether it was acknowledged."""
+        """Post a report. Return whether it was acknowledged."""
         body = path.read_bytes()
         try:
             self._post(body)
@@ -175,12 +180,12 @@ class Courier:
         self._acknowledged[path.name] = self._sequence(path.name, body)
         try:
             write_atomic(self._outbox / ACKNOWLEDGED, json.dumps(self._acknowledged))
-        except OSError as error:  # then the job's next pod sends it once more
+        except OSError as error:  # the job's next pod sends the report again
             logger.warning("cannot record that %s was acknowledged: %s", path.name, error)
         return True
 
     def _post(self, body: bytes) -> None:
-        # The token is read each time, because kubelet renews it.
+        # Read the token each time, because kubelet renews it.
         token = self._address.token_file.read_text(encoding="utf-8").strip()
         headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
         compact = json.dumps(json.loads(body), separators=(",", ":"), ensure_ascii=False).encode()
@@ -197,7 +202,7 @@ class Courier:
 
 
 def _said(error: Exception) -> str:
-    """What the operator answered, if it did."""
+    """Return the operator's answer, or the text of the error if it did not answer."""
     if isinstance(error, urllib.error.HTTPError):
         try:
             return f"{error.code}: {json.loads(error.read())['message']}"

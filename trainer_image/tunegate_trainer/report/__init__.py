@@ -1,4 +1,5 @@
-"""The HTML report of a job: one file, no network, no JavaScript, rendered from whatever exists so far."""
+"""Render the HTML report of a job from the files that exist so far: one page without JavaScript or
+network."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,9 +24,9 @@ _MINUTE, _HOUR = 60, 3600
 
 
 def render(workspace: Path, request: Request) -> Path:
-    """Write ``<uid>/report.html`` below ``workspace``, the storage volume. Returns its path.
+    """Write ``<uid>/report.html`` below ``workspace``, the storage volume, and return its path.
 
-    What is missing is left out. Everything that a model or a user wrote is escaped.
+    Sections without data are left out. Text from models and users is escaped.
     """
     job = collect(workspace, request)
     path = workspace / job.paths.report
@@ -62,7 +63,7 @@ def _page(job: Collected) -> str:
 
 
 def _digests(job: Collected) -> list[tuple[str, str]]:
-    """Everything that pins the run: the same digests are the same run."""
+    """Return the digests of the model, the data, the golden sets and the artifact, with their names."""
     plan, rows = job.plan, []
     if plan:
         rows = [
@@ -85,7 +86,7 @@ def _digests(job: Collected) -> list[tuple[str, str]]:
 
 
 def duration(seconds: float) -> str:
-    """``2 h 05 min``, ``3 min 20 s`` or ``12 s``."""
+    """Format a duration as ``2 h 05 min``, ``3 min 20 s`` or ``12 s``."""
     whole = round(seconds)
     if whole >= _HOUR:
         return f"{whole // _HOUR} h {whole % _HOUR // _MINUTE:02d} min"

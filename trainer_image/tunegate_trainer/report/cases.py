@@ -1,4 +1,4 @@
-"""Two models on the same cases, side by side: what regressed, what still fails, what was fixed."""
+"""Compare two models case by case: regressed, still failing, fixed, still passing."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,22 +12,22 @@ from tunegate_trainer.report.collect import Collected, read_lines
 from tunegate_trainer.report.stages import StageHistory
 
 SHOWN_CASES = 100
-"""Cases of a group that are shown with their outputs; of the others the ids."""
+"""The most cases of a group that are shown with their outputs. For the others, only ids are shown."""
 SHOWN_CHARACTERS = 6000
-"""Characters of a text that are shown."""
+"""The most characters of a text that are shown."""
 OUTCOME_WORDS = {PASS: "passed", FAIL: "failed", TRUNCATED: "cut off", ERROR: "not measured"}
 
 
 @dataclass(frozen=True)
 class CaseAnswer:
-    """What one model answered to a case."""
+    """One model's output for a case, and how it was judged."""
 
     text: str
     outcome: str
-    """One letter, the worst of its measures."""
+    """One letter: the worst outcome of its measures."""
     explanation: str
     measures: Mapping[str, str]
-    """The word for each measure, where there are several."""
+    """The outcome of each measure in words, if there are several measures."""
 
     @property
     def passed(self) -> bool:
@@ -40,7 +40,8 @@ class CaseAnswer:
 
 @dataclass(frozen=True)
 class ComparedCase:
-    """One case and both answers. ``before`` is None where the first model was not measured on it."""
+    """A case with the answers of both models. ``before`` is None if the first model was not evaluated on
+    it."""
 
     id: str
     tags: tuple[str, ...]
@@ -51,13 +52,13 @@ class ComparedCase:
 
 @dataclass(frozen=True)
 class Group:
-    """Cases with the same change."""
+    """The cases with the same change, such as all that regressed."""
 
     key: str
     title: str
     shown: tuple[ComparedCase, ...]
     others: tuple[str, ...]
-    """Ids of those beyond ``SHOWN_CASES``."""
+    """The ids of the cases beyond ``SHOWN_CASES``."""
 
     @property
     def count(self) -> int:
@@ -69,7 +70,7 @@ class Comparison:
     """Two models on one set of cases."""
 
     key: str
-    """The name of its files, without ending."""
+    """The name of the files with the outputs, without the suffix."""
     title: str
     before: str
     after: str
@@ -83,12 +84,15 @@ _GROUPS = (
     ("fixed", "Fixed", (False, True)),
     ("passing", "Still passing", (True, True)),
 )
-"""In the order they are shown, each with whether the first and the second model passed."""
+"""The groups in the order shown: key, title, and whether the first and the second model passed."""
 
 
 def comparisons(job: Collected, stages: Sequence[StageHistory]) -> list[Comparison]:
-    """The base model against the artifact; before there is one, against the newest checkpoint; of a stopped
-    stage, its best checkpoint against the one that stopped it."""
+    """Return the comparison of the two models that matter most at this time.
+
+    After the final gate: the base model and the artifact. After a stop: the stage's best checkpoint and the
+    one that stopped it. Otherwise: the stage's starting model and its newest checkpoint.
+    """
     gate = job.workspace / job.paths.gate
     if job.results.find(Subject.FINAL):
         files = {name: (gate / base_file(name), gate / name) for name in _file_names(job, "test")}
@@ -167,7 +171,7 @@ def _answer(case: Mapping[str, Any]) -> CaseAnswer:
 def _grouped(pairs: Sequence[ComparedCase]) -> tuple[Group, ...]:
     groups = []
     for key, title, passed in _GROUPS:
-        # Without a first answer there is no change to speak of: such a case counts as what it is now.
+        # Without a first answer, a case counts as unchanged.
         chosen = [p for p in pairs if ((p.before or p.after).passed, p.after.passed) == passed]
         if chosen:
             groups.append(
@@ -177,7 +181,7 @@ def _grouped(pairs: Sequence[ComparedCase]) -> tuple[Group, ...]:
 
 
 def _shown(text: object) -> str:
-    """Text that every browser and encoder can take, in a bounded length."""
+    """Return ``text`` as valid UTF-8, cut to ``SHOWN_CHARACTERS``."""
     whole = str(text or "").encode("utf-8", "replace").decode()
     if len(whole) <= SHOWN_CHARACTERS:
         return whole

@@ -1,4 +1,4 @@
-"""Charts as inline SVG: real text that follows the page's colours, no reference to anything outside."""
+"""Draw charts as inline SVG with real text and the page's colours, without external references."""
 
 import io
 import re
@@ -14,14 +14,15 @@ from tunegate_trainer.report.collect import LossPoint
 from tunegate_trainer.report.stages import StageHistory
 
 _SIZE = (5.6, 3.6)
-"""Inches at 72 points: wide enough for a column, and text is still readable on a phone."""
+"""Width and height in inches of 72 points: wide enough for a column, with text that is readable on a
+phone."""
 _MAX_POINTS = 400
-"""Points of a curve; more steps are averaged together."""
+"""The most points of a curve. Further steps are averaged."""
 _SHORT_LABEL = 30
-"""Characters of a label of which two fit side by side."""
+"""The most characters of a label if two labels are to fit side by side."""
 _SMOOTHED_FROM = 30
-"""Steps from which a smoothed curve helps."""
-# Matplotlib draws these colours, the page replaces each by a variable that fits its colour scheme.
+"""The number of points from which a smoothed curve is drawn too."""
+# Matplotlib draws these placeholder colours; each is replaced by a CSS variable of the page's colour scheme.
 _INK, _GRID, _CRITICAL = "#010101", "#020202", "#030303"
 _SERIES = ("#040401", "#040402", "#040403", "#040404")
 _VARIABLES = {_INK: "--muted", _GRID: "--line", _CRITICAL: "--bad"} | {
@@ -32,7 +33,7 @@ _MARKERS = ("o", "s", "^", "D")
 
 @dataclass(frozen=True)
 class _Line:
-    """One measure over the checkpoints."""
+    """The pass rates of one measure by checkpoint."""
 
     label: str
     steps: list[int]
@@ -41,7 +42,7 @@ class _Line:
 
 
 def loss_chart(stage: StageHistory) -> Markup | None:
-    """Training loss by step, with the best checkpoint and the stop; None before the second step."""
+    """Draw the training loss by step, with the best checkpoint and the stop. None before the second step."""
     if len(stage.losses) < 2:
         return None
     points = _thinned(stage.losses)
@@ -54,7 +55,7 @@ def loss_chart(stage: StageHistory) -> Markup | None:
         else:
             axes.plot(steps, losses, color=_SERIES[0], linewidth=2.2)
         axes.set_ylabel("training loss")
-        top = sorted(losses)[int(len(losses) * 0.99)]  # one spike must not flatten the rest
+        top = sorted(losses)[int(len(losses) * 0.99)]  # a single spike must not flatten the rest
         axes.set_ylim(0, top * 1.15 or 1)
         _mark(axes, stage, at_top=True)
 
@@ -67,7 +68,8 @@ def loss_chart(stage: StageHistory) -> Markup | None:
 
 
 def rate_chart(stage: StageHistory) -> Markup | None:
-    """Golden rate of each gate and dev metrics by checkpoint; None before the first checkpoint."""
+    """Draw the golden rate of each gate and the dev metrics by checkpoint. None before the first
+    checkpoint."""
     if len(stage.checkpoints) < 2:
         return None
     lines = _lines(stage)
@@ -104,7 +106,7 @@ def rate_chart(stage: StageHistory) -> Markup | None:
 
 
 def _lines(stage: StageHistory) -> list[_Line]:
-    """What was measured at more than one checkpoint or at the start."""
+    """Return a line for each golden set and each dev metric that has cases."""
     found: dict[str, _Line] = {}
     for checkpoint in stage.checkpoints:
         golden = [(f"golden {g.name}", g.verdict) for g in checkpoint.gates]
@@ -119,7 +121,7 @@ def _lines(stage: StageHistory) -> list[_Line]:
 
 
 def _svg(name: str, title: str, words: str, draw: Callable[[Any], None], stage: StageHistory) -> Markup:
-    # Matplotlib costs a second to load, which only a report with a curve needs.
+    # Importing matplotlib takes a second, and only a report with a chart needs it.
     import matplotlib as mpl  # noqa: PLC0415
     from matplotlib.backends.backend_svg import FigureCanvasSVG  # noqa: PLC0415
     from matplotlib.figure import Figure  # noqa: PLC0415
@@ -153,7 +155,7 @@ def _svg(name: str, title: str, words: str, draw: Callable[[Any], None], stage: 
 
 
 def _mark(axes: Any, stage: StageHistory, *, at_top: bool) -> None:
-    """Vertical lines with words, where no curve is: the best checkpoint, continued by a person, stopped."""
+    """Draw labelled vertical lines at the best checkpoint, where a person continued, and at the stop."""
     best = stage.stop.best_step if stage.stop else stage.best_step
     words: dict[int, list[str]] = {}
     if best:
@@ -166,7 +168,7 @@ def _mark(axes: Any, stage: StageHistory, *, at_top: bool) -> None:
     for row, (step, said) in enumerate(sorted(words.items())):
         colour, style = (_CRITICAL, "-") if "stopped" in said else (_INK, (0, (5, 3)))
         axes.axvline(step, color=colour, linewidth=1.4, linestyle=style, zorder=1)
-        inside = step > right * 0.75  # words stay inside the axes, and neighbours are not over each other
+        inside = step > right * 0.75  # keep labels inside the axes, and neighbours on different heights
         away = 5 + 16 * (row % 4)
         axes.annotate(
             ", ".join(said), (step, int(at_top)), xycoords=("data", "axes fraction"),
@@ -184,7 +186,8 @@ def _marks_in_words(stage: StageHistory) -> str:
 
 
 def _inline(svg: str, name: str, title: str, words: str) -> Markup:
-    """The drawing as a part of a page: without prolog and metadata, ids of its own, colours by variable."""
+    """Make the drawing part of a page: remove prolog and metadata, prefix ids, replace colours by
+    variables."""
     body = svg[svg.index("<svg") :]
     body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
     body = (
@@ -205,14 +208,15 @@ def _inline(svg: str, name: str, title: str, words: str) -> Markup:
 
 
 def _thinned(points: Sequence[LossPoint]) -> list[LossPoint]:
-    """At most ``_MAX_POINTS``, each the mean of its neighbours."""
+    """Reduce to at most ``_MAX_POINTS`` points, each the mean of consecutive steps."""
     size = -(-len(points) // _MAX_POINTS)
     chunks = [points[i : i + size] for i in range(0, len(points), size)]
     return [LossPoint(chunk[-1].step, sum(p.loss for p in chunk) / len(chunk), 0) for chunk in chunks]
 
 
 def _smoothed(values: Sequence[float]) -> list[float]:
-    """Mean of the neighbours up to a tenth of the curve: smooth, and not late as a running average is."""
+    """Return the mean of a centred window of a tenth of the curve, which does not lag like a running
+    average."""
     half = max(1, len(values) // 20)
     windows = (values[max(0, i - half) : i + half + 1] for i in range(len(values)))
     return [sum(window) / len(window) for window in windows]

@@ -1,4 +1,4 @@
-"""What a job has left on the volume so far, read into plain values. Whatever is missing is missing."""
+"""Read everything that a job has written to the volume so far. Missing files are left out."""
 
 import json
 import logging
@@ -31,7 +31,7 @@ class RowNote:
 
 @dataclass(frozen=True)
 class Lengths:
-    """How long the rows are, in tokens: ``counts[i]`` rows up to ``(i + 1) * width``."""
+    """A histogram of row lengths in tokens: ``counts[i]`` rows have up to ``(i + 1) * width`` tokens."""
 
     mean: float
     longest: int
@@ -41,7 +41,7 @@ class Lengths:
 
 @dataclass(frozen=True)
 class DataNotes:
-    """data/report.json. Every part may be missing, as it is written while data is checked."""
+    """The content of data/report.json. Any field may be missing, because the file grows during the checks."""
 
     rows: int | None = None
     bad: tuple[RowNote, ...] = ()
@@ -52,7 +52,7 @@ class DataNotes:
 
 @dataclass(frozen=True)
 class LossPoint:
-    """One optimizer step. What was not measured is 0 or None."""
+    """The measurements of one optimizer step. Missing ones are 0 or None."""
 
     step: int
     loss: float
@@ -63,15 +63,15 @@ class LossPoint:
     grad_norm: float | None = None
     tokens: int = 0
     reward_margin: float | None = None
-    """Of DPO: by how much more than the reference the model prefers the chosen answer, times beta; the mean
-    over the step's pairs."""
+    """For DPO: beta times how much more than the reference the model prefers the chosen answer; the mean over
+    the step's pairs."""
     reward_accuracy: float | None = None
-    """Of DPO: the share of the step's pairs where it does."""
+    """For DPO: the share of the step's pairs with a positive margin."""
 
 
 @dataclass(frozen=True)
 class Collected:
-    """All that there is of one job."""
+    """All data of one job on the volume."""
 
     request: Request
     workspace: Path
@@ -79,12 +79,12 @@ class Collected:
     plan: Plan | None
     notes: DataNotes
     reports: Mapping[str, Report]
-    """The last report of each role, by the name of its file without ending: ``data``, ``train-sft``."""
+    """The last report of each role, by file name without suffix: ``data``, ``train-sft``."""
     results: Results
     losses: Mapping[str, tuple[LossPoint, ...]]
     """By stage."""
     gate_result: GateRoleResult | None
-    """What the final gate left."""
+    """The result file of the final gate."""
 
     @property
     def stage_names(self) -> list[str]:
@@ -95,13 +95,13 @@ class Collected:
 
 
 def collect(workspace: Path, request: Request) -> Collected:
-    """Read what is below ``workspace/<uid>``. A file that cannot be read is logged and left out."""
+    """Read the files below ``workspace/<uid>``. A file that cannot be read is logged and left out."""
     paths = Workspace(request.uid)
     stages = [stage.name for stage in request.spec.stages]
     reports = dict(_reports(workspace / paths.outbox))
     names = [f"{Role.TRAIN}-{stage}" for stage in stages] + [str(Role.GATE), str(Role.PUBLISH)]
     results = Results()
-    for name in names:  # in the order of the stages: the first starting model is the base model
+    for name in names:  # in the order of stages, because the first stage's starting model is the base model
         if name in reports:
             results = results.merged(reports[name].results)
     plan = _plan(workspace / paths.data / "plan.json", reports)
@@ -121,7 +121,7 @@ def collect(workspace: Path, request: Request) -> Collected:
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The objects of a JSON Lines file, up to one that a crash cut short; none if there is no file."""
+    """Return the objects of a JSON Lines file up to the first incomplete line; none if there is no file."""
     lines: list[dict[str, Any]] = []
     try:
         text = path.read_text(encoding="utf-8")
@@ -175,7 +175,7 @@ def _plan(path: Path, reports: Mapping[str, Report]) -> Plan | None:
 
 
 def _evaluated(folder: Path, request: Request, plan: Plan | None) -> Results:
-    """The evaluations in ``evals/<stage>``, with the cases as their own files name them."""
+    """Return the evaluations in ``evals/<stage>``, with the cases from the files beside them."""
     sets: dict[str, CaseSet] = {}
     evaluations = []
     for path in sorted(folder.glob(f"step-*/{RESULT}")):
@@ -189,7 +189,8 @@ def _evaluated(folder: Path, request: Request, plan: Plan | None) -> Results:
 
 
 def _case_sets(folder: Path, request: Request, plan: Plan | None) -> dict[str, CaseSet]:
-    """The cases of one evaluation: of each golden set, and the dev rows or pairs of each task metric."""
+    """Return the cases of one evaluation: of each golden set, and the dev rows or pairs of each task
+    metric."""
     found = {
         golden_set(gate.name): _case_set(folder / golden_file(gate.name), gate.golden_sha256)
         for gate in request.gates
@@ -212,7 +213,7 @@ def _case_set(path: Path, sha256: str) -> CaseSet:
 
 
 def _losses(path: Path) -> tuple[LossPoint, ...]:
-    """In the order of steps; of one that stands there twice the last line counts, as for a resumed run."""
+    """Return the points in the order of steps. If a resumed run wrote a step twice, the last line counts."""
     points = {
         int(line["step"]): LossPoint(
             int(line["step"]),

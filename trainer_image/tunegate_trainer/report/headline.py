@@ -1,4 +1,4 @@
-"""What the report says first: how the job stands, in words, with the arithmetic."""
+"""The top of the report: the state of the job in words, with the arithmetic of its verdict."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,14 +28,14 @@ class Headline:
     tone: Tone
     sentence: str
     findings: tuple[tuple[str, RuleFinding], ...] = ()
-    """The arithmetic: who says it, and what."""
+    """The arithmetic: the name of each gate or task metric, and its finding."""
     failure: Failure | None = None
     stop: GateStop | None = None
     published: tuple[PublishedArtifact, ...] = ()
 
 
 def headline(job: Collected, stages: Sequence[StageHistory], judgement: Judgement | None) -> Headline:
-    """How the job stands, by what there is of it."""
+    """Return the state of the job as far as its files show it."""
     failed = [r for r in job.reports.values() if r.failure is not None and r.outcome is Outcome.FAILED]
     if failed:
         report = max(failed, key=lambda r: r.time)
@@ -61,7 +61,7 @@ def headline(job: Collected, stages: Sequence[StageHistory], judgement: Judgemen
 
 
 def publish_addresses(job: Collected) -> set[str]:
-    """Where the spec wants the artifact. It is published once it is at all of them."""
+    """Return the addresses of the spec. The artifact is published once it is at all of them."""
     return {target.uri for target in job.request.spec.publish}
 
 

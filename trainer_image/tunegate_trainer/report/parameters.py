@@ -1,4 +1,4 @@
-"""Every setting of a run by name: of the whole job, and of each gate. A stage's are in the plan."""
+"""List every setting of the job and of each gate by name. The settings of a stage are in the plan."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ from tunegate_trainer.artifacts.gate_result import GateRoleResult
 
 
 def job_rows(request: Request, measured: GateRoleResult | None) -> list[tuple[str, str]]:
-    """What holds for all stages, and once the final gate ran, what it ran on."""
+    """Return the settings of all stages and, after the final gate, its device and types."""
     held_out = request.spec.data.held_out
     rows = [
         ("evaluateEvery", _every(request.spec.evaluate_every)),
@@ -27,14 +27,14 @@ def job_rows(request: Request, measured: GateRoleResult | None) -> list[tuple[st
 
 
 def memory_rows(stages: Sequence[StagePlan]) -> list[tuple[str, list[str]]]:
-    """What each stage needs, by the estimate, if it was made."""
+    """Return the estimated memory of each stage; no rows without an estimate."""
     if not any(stage.memory for stage in stages):
         return []
     return [("memory, estimated", [by_part(stage.memory) if stage.memory else "" for stage in stages])]
 
 
 def gate_rows(gates: Sequence[GateRequest]) -> list[tuple[str, list[str]]]:
-    """Name of every threshold and generation setting, and its value in each gate."""
+    """Return the name of every threshold and generation setting with its value in each gate."""
     values = [_settings(gate.spec) for gate in gates]
     return [(name, [_text(v[name]) for v in values]) for name in (values[0] if values else ())]
 

@@ -1,4 +1,4 @@
-"""Base against tuned in numbers: one row a golden set or task metric."""
+"""The table that compares the base and the tuned model: one row per golden set and task metric."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from tunegate_trainer.report.stages import StageHistory
 
 @dataclass(frozen=True)
 class ScoreRow:
-    """One measure of two models."""
+    """One measure of the base and the tuned model."""
 
     measure: str
     passed: int
@@ -22,12 +22,12 @@ class ScoreRow:
     base_passed: int | None
     last_published_passed: int | None
     required: str | None
-    """The lowest rate that passes; None where there is none."""
+    """The lowest rate that passes; None if there is no minimum."""
     state: VerdictState | None
-    """None where nothing depends on it."""
+    """None if the verdict does not depend on this measure."""
 
     value: Fraction
-    """The pass rate, or the value of a metric of counts."""
+    """The pass rate, or the value of a metric that is computed from counts."""
     base_value: Fraction | None
 
     @property
@@ -40,7 +40,7 @@ class ScoreRow:
 
     @property
     def change(self) -> str | None:
-        """Percentage points against the base model."""
+        """The difference from the base model in percentage points."""
         if self.base_value is None or not self.total:
             return None
         return points_text(100 * (self.value - self.base_value))
@@ -48,14 +48,14 @@ class ScoreRow:
 
 @dataclass(frozen=True)
 class Scores:
-    """The table, and whose numbers it has."""
+    """The table, and the name of the tuned model in it."""
 
     tuned: str
     rows: tuple[ScoreRow, ...]
 
 
 def scores(job: Collected, stages: Sequence[StageHistory], judgement: Judgement | None) -> Scores | None:
-    """Of the artifact once it is judged; before, of the best or else the newest checkpoint."""
+    """Return the scores of the artifact, or before the final gate of the best, else the newest checkpoint."""
     evaluated = [stage for stage in stages if len(stage.checkpoints) > 1]
     if judgement is not None:
         final = job.results.find(Subject.FINAL)[0]
@@ -97,7 +97,8 @@ def _of_gate(request: Request, gate: GateJudgement) -> ScoreRow:
 
 
 def _of_task(task: TaskJudgement, *, counts: bool) -> ScoreRow:
-    """Dev scores checkpoints: nothing is required of it, so it does not count."""
+    """Return the row of a task metric. With ``counts`` False, for the dev split, it has no minimum and no
+    state."""
     return ScoreRow(
         measure=f"{task.name}, {task.split}",
         passed=task.passed,

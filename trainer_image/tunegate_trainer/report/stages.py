@@ -1,4 +1,4 @@
-"""A stage as it went: its checkpoints, judged from their outcomes, the best one, and why it stopped."""
+"""The history of a stage: its checkpoints with their verdicts, the best one, and why it stopped."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,9 +27,9 @@ class Checkpoint:
     loss: float | None
     gates: tuple[GateJudgement, ...]
     tasks: tuple[TaskJudgement, ...]
-    """On dev."""
+    """On the dev split."""
     verdict: VerdictState
-    """The worst of its gates; dry runs have no say."""
+    """The worst verdict of its gates, without dry runs."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class GateStop:
     message: str
     must_pass: bool
     best_step: int
-    """0 when the starting model was best."""
+    """0 if the starting model was best."""
     regressed: tuple[str, ...]
     time: datetime
     seconds_per_step: float | None
@@ -54,28 +54,28 @@ class GateStop:
 
     @property
     def seconds_saved(self) -> float | None:
-        """At the speed of this run."""
+        """The time of the remaining steps at this run's speed."""
         return None if self.seconds_per_step is None else self.steps_saved * self.seconds_per_step
 
 
 @dataclass(frozen=True)
 class StageHistory:
-    """One stage, as far as it came."""
+    """One stage up to now."""
 
     name: str
     method: str
     total_steps: int
-    """As planned; the last trained step while there is no plan."""
+    """The planned steps, or the last trained step if there is no plan."""
     outcome: Outcome | None
     progress: Progress | None
     usage: Usage | None
-    """What it took, in all attempts."""
+    """Steps, tokens and time of all attempts."""
     losses: tuple[LossPoint, ...]
     checkpoints: tuple[Checkpoint, ...]
     best_step: int | None
-    """The passing checkpoint that goes on."""
+    """The passing checkpoint that the next step uses."""
     accepted_steps: tuple[int, ...]
-    """Where a person said to continue after a stop."""
+    """The stops after which a person continued the training."""
     stop: GateStop | None
 
     @property
@@ -92,7 +92,7 @@ class StageHistory:
 
 
 def stages_of(job: Collected) -> list[StageHistory]:
-    """The stages that began, in order."""
+    """Return the stages that have started, in order."""
     return [stage for name in job.stage_names if (stage := _stage(job, name)) is not None]
 
 
@@ -147,7 +147,7 @@ def _checkpoint(job: Collected, evaluation: Evaluation) -> Checkpoint:
 
 
 def _best_step(job: Collected, stage: str) -> int | None:
-    """The checkpoint that the final gate judged, or would."""
+    """Return the checkpoint that the final gate judged, or would judge now."""
     final = job.results.find(Subject.FINAL, stage)
     best = best_checkpoint(job.request, job.results, stage)
     return final[0].step if final else best.step if best else None
@@ -156,9 +156,10 @@ def _best_step(job: Collected, stage: str) -> int | None:
 def _walk(
     job: Collected, stage: str, evaluations: Sequence[Evaluation], *, stopped: bool
 ) -> tuple[tuple[int, ...], GateAssessment | None]:
-    """Follow the stop rule from checkpoint to checkpoint: where a person let it go on, and its last word.
+    """Replay the stop rule over all checkpoints. Return the steps that a person accepted, and the last
+    assessment.
 
-    A checkpoint that stops and has another one after it was accepted by a person: history begins anew there.
+    If training went on after a stop, a person accepted that checkpoint, and the history starts again from it.
     """
     accepted: list[int] = []
     begin = 0
@@ -174,6 +175,6 @@ def _walk(
 
 
 def _seconds_per_step(losses: Sequence[LossPoint]) -> float | None:
-    """The median, so that a slow first step counts as one."""
+    """Return the median, so that a slow first step hardly matters."""
     seconds = [point.seconds for point in losses if point.seconds > 0]
     return median(seconds) if seconds else None

@@ -1,8 +1,8 @@
-"""The cleanup role: what a finished job left on the volume goes, and what its verdict rests on stays.
+"""The cleanup role: remove a finished job's files from the volume, but keep the evidence of its verdict.
 
 Kept in the job's folder: ``report.html``, ``evals/`` and ``gate/`` (every case with its output), the JSON
-files of ``data/`` (what was found wrong, and digests), ``tracking/`` (runs of an offline tracker), and
-``model/`` where it passed. Base models are shared by jobs, and stay too.
+files of ``data/`` (findings and digests), ``tracking/`` (runs of an offline tracker), and ``model/`` if it
+passed. Base models are kept too, because jobs share them.
 """
 
 import logging
@@ -18,10 +18,10 @@ logger = logging.getLogger(__name__)
 
 
 def run(context: Context) -> Outcome:
-    """Remove all but what is kept. ``context.options.digest`` is that of the model that passed, if one did.
+    """Remove everything that is not kept. ``context.options.digest`` is the digest of the model if it passed.
 
-    Doing it again changes nothing, so an interrupted cleanup goes on. Raises OSError if something can't be
-    removed.
+    Running it again changes nothing, so an interrupted cleanup can be retried. Raises OSError if a file
+    cannot be removed.
     """
     paths = context.paths
     kept = {paths.report, paths.evals, paths.gate, paths.data, paths.tracking}
@@ -42,7 +42,7 @@ def _found(folder: Path) -> Iterator[Path]:
 def _remove(path: Path) -> None:
     logger.info("removing %s", path.name)
     if path.is_dir() and not path.is_symlink():
-        (path / DONE).unlink(missing_ok=True)  # first, so that what a crash leaves is no model
+        (path / DONE).unlink(missing_ok=True)  # first, so that a crash leaves no folder that looks complete
         shutil.rmtree(path)
     else:
         path.unlink()

@@ -1,6 +1,6 @@
-"""The data role: fetch model and data, check every row, hold rows out, and write down the plan.
+"""The data role: fetch model and data, check every row, split off the held-out rows, and write the plan.
 
-It needs no GPU, and what it refuses never asks for one.
+It needs no GPU. If it refuses a job, no GPU is ever requested.
 """
 
 import logging
@@ -70,9 +70,10 @@ logger = logging.getLogger(__name__)
 
 
 def run(context: Context) -> Outcome:
-    """Make the plan and the files it pins, or find them made by an earlier attempt, and report it.
+    """Write the plan and the files that it pins, unless an earlier attempt did, and send the plan to the
+    operator.
 
-    Raises :class:`TrainerError` for whatever keeps the job from training.
+    Raises :class:`TrainerError` if the job cannot be trained.
     """
     folder = context.workspace / context.paths.data
     plan = _made_before(context.workspace, folder) or _make(context, DataFolder(folder))
@@ -86,7 +87,7 @@ def run(context: Context) -> Outcome:
 
 
 def _made_before(workspace: Path, folder: Path) -> Plan | None:
-    """The plan of an earlier attempt, if it and everything that it pins is still there."""
+    """Return the plan of an earlier attempt if it and all files that it pins still exist."""
     try:
         plan = Plan.model_validate_json((folder / "plan.json").read_bytes())
         for side in SIDES:
@@ -102,15 +103,18 @@ def _made_before(workspace: Path, folder: Path) -> Plan | None:
 def _make(context: Context, folder: DataFolder) -> Plan:
     model = _model(context)
     plan = prepare(context, folder, model, context.workspace / Workspace.base_model(model.digest))
-    write_model(folder.path / "plan.json", plan)  # last: it says that all it pins is there
+    write_model(folder.path / "plan.json", plan)  # last: the plan implies that all files it pins exist
     return plan
 
 
 def prepare(
     context: Context, folder: DataFolder, model: ModelPlan, model_folder: Path, checks: Checks = CHECKS
 ) -> Plan:
-    """Check everything, write the split into ``folder``, and plan the stages of the model in
-    ``model_folder``."""
+    """Check model and data, write the split into ``folder``, and return the plan.
+
+    ``model_folder`` has the model's configuration and tokenizer. Raises :class:`TrainerError` if a check
+    fails.
+    """
     request = context.request
     spec = request.spec
     longest_chat = model_length(model_folder)
@@ -164,20 +168,20 @@ def prepare(
 
 @dataclass(frozen=True)
 class _Data:
-    """The data of a job, read, checked and split."""
+    """The data of a job after reading, checking and splitting."""
 
     rows: SplitRows
     source_sha256: Sha256
     preference: Preference | None
     dropped: int
-    """Rows and pairs that were left out."""
+    """The number of rows and pairs that were left out."""
     warnings: list[str]
 
 
 def _read_data(
     context: Context, folder: DataFolder, longest_chat: int, checks: Checks, checking: CheckContext
 ) -> _Data:
-    """Read and split the rows and pairs, and run every check as soon as there is what it reads."""
+    """Read and split the rows and pairs, and run every check as soon as its input is available."""
     request = context.request
     spec, tokenizer = request.spec, checking.tokenizer
     warnings = run_checks(checks.schemas, _metric_schemas(context), checking)
@@ -231,18 +235,18 @@ def _check_context(context: Context, tokenizer: PreTrainedTokenizerBase) -> Chec
 
 
 def _metric_schemas(context: Context) -> dict[str, dict[str, Any]]:
-    """The JSON schema of each task metric that has one."""
+    """Return the JSON schema of each task metric that has one."""
     metrics = context.request.spec.task_metrics
     schemas = {metric.name: metric_schema(context.root, metric) for metric in metrics}
     return {name: schema for name, schema in schemas.items() if schema is not None}
 
 
 def _model(context: Context) -> ModelPlan:
-    """The model that training starts from, put on the workspace."""
+    """Copy the model that training starts from to the workspace, and return its description."""
     start, source = context.request.start_from, context.request.spec.model
     logger.info("fetching the model %s", start.uri if start else source.uri)
     if start is not None:
-        # Imported where it is needed, as main.py does with roles: PEFT would be two seconds of every start.
+        # Imported only if needed: importing PEFT takes two seconds.
         start_from = import_module("tunegate_trainer.artifacts.start_from")
         model: ModelPlan = start_from.resolve_start(context.root, context.workspace, start)
         return model
@@ -250,7 +254,7 @@ def _model(context: Context) -> ModelPlan:
 
 
 def _check_stages(spec: FineTuneJobSpec) -> None:
-    """Raise :class:`UserError` for what no stage could do with this machine's packages, or at all."""
+    """Raise :class:`UserError` for settings that contradict each other or need a package that is missing."""
     if any(stage.quantization for stage in spec.stages):
         require_bitsandbytes("stages.quantization is NF4")
     if spec.merge_adapter and spec.stages[-1].adapter is None:
@@ -261,7 +265,8 @@ def _check_stages(spec: FineTuneJobSpec) -> None:
 
 
 def _longest(stages: Sequence[Stage], method: str, model_length: int) -> Limit:
-    """What every stage of a method can take, or any stage where none has it."""
+    """Return the longest example that every stage of a method takes, or every stage if none has that
+    method."""
     of_method = [stage for stage in stages if stage.method == method]
     tokens, stage = min((stage_max_length(stage, model_length), stage.name) for stage in of_method or stages)
     return Limit(tokens, None if tokens == model_length else stage)
@@ -275,8 +280,12 @@ def _held_out_keys(split: Split[Measured[Row]], of_pairs: Split[Measured[Pair]])
 def _prove(
     split: Split[Measured[Row]], of_pairs: Split[Measured[Pair]], earlier: Sides, kept: int
 ) -> dict[str, Any]:
-    """Show that no prompt and no group is on two sides, nothing that any job held out is learned, nothing
-    that an ``earlier`` one learned is held out, and no row got lost."""
+    """Check the split, and return its numbers for the data report.
+
+    No prompt and no group may be on two sides. No row that this or an earlier job held out may be trained on,
+    and no row that an ``earlier`` job trained on may be held out. No row may be lost: ``kept`` is their
+    number.
+    """
     sides = {side: split.side(side) for side in SIDES}
     check_disjoint({side: [row.group for row in rows] for side, rows in sides.items()})
     check_disjoint({side: prompts_of(rows) for side, rows in sides.items()})
@@ -290,13 +299,13 @@ def _prove(
 
 
 def _load_tokenizer(folder: Path, arguments: Mapping[str, Any]) -> PreTrainedTokenizerBase:
-    """The tokenizer, with a chat template that can be trained with."""
+    """Return the tokenizer, after checking that its chat template can be used for training."""
     try:
         tokenizer = load_tokenizer(folder, arguments=arguments)
     except UserError as error:
         raise UserError(f"model.uri: {error}", error.hint) from error
-    except Exception as error:  # tokenizers raises no type of its own, and damage shows in many ways
-        if getattr(error, "errno", None):  # the disk's error, not transformers' own
+    except Exception as error:  # tokenizers has no exception class, and damaged files cause many errors
+        if getattr(error, "errno", None):  # an error of the disk, not of transformers
             raise
         said = f"{type(error).__name__}: {error}".splitlines()[0]
         raise UserError(

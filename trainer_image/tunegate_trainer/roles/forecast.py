@@ -1,7 +1,7 @@
-"""What a job would be, for ``tunegate plan``: ``python -m tunegate_trainer.roles.forecast``.
+"""Forecast the plan of a job for ``tunegate plan``: ``python -m tunegate_trainer.roles.forecast``.
 
-Below ``$TUNEGATE_ROOT`` it finds what the data role would, but for the request: ``job.json`` and
-``gates.json`` are the manifests as they are, of gates those that are at hand. It leaves ``forecast.json``.
+It reads the same files below ``$TUNEGATE_ROOT`` as the data role, but instead of the request the manifests
+``job.json`` and ``gates.json``, the latter with those gates that are available. It writes ``forecast.json``.
 """
 
 import json
@@ -45,14 +45,14 @@ FILE = "forecast.json"
 
 
 def main() -> int:
-    """Leave the forecast. Returns 0, also where the job would be refused."""
+    """Write the forecast. Return 0, also if the job would be refused."""
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
     run(Context(role=Role.DATA, root=Path(os.environ[ROOT_VARIABLE])))
     return 0
 
 
 def run(context: Context) -> Outcome:
-    """Write the forecast of the job whose manifests lie below ``context.root``."""
+    """Write the forecast of the job whose manifests are below ``context.root``."""
     root = context.root
     job = FineTuneJob.model_validate_json((root / "job.json").read_bytes())
     gates = [EvalGate.model_validate(gate) for gate in json.loads((root / "gates.json").read_bytes())]
@@ -61,7 +61,10 @@ def run(context: Context) -> Outcome:
 
 
 def forecast(root: Path, job: FineTuneJob, gates: list[EvalGate]) -> Forecast:
-    """As much as can be known of ``job``. The model itself must be at hand, or at least its configuration."""
+    """Return as much of the plan of ``job`` as its available files allow.
+
+    At least the model's configuration must be available.
+    """
     spec = job.spec
     uri = str(spec.model.uri or "")
     if spec.model.start_from:
@@ -96,7 +99,7 @@ def forecast(root: Path, job: FineTuneJob, gates: list[EvalGate]) -> Forecast:
 
 
 def _of_unknown_sizes(root: Path, job: FineTuneJob, gates: list[EvalGate], folder: Path) -> Forecast:
-    """Of a model that can be trained, and whose memory cannot be estimated."""
+    """Return the forecast for a model that can be trained, but whose memory cannot be estimated."""
     parameters = sum(weight.numel() for weight in skeleton(folder).parameters())
     known = Forecast(
         model=ModelForecast(uri=str(job.spec.model.uri), parameters=parameters),
@@ -114,8 +117,11 @@ def _of_unknown_sizes(root: Path, job: FineTuneJob, gates: list[EvalGate], folde
 
 
 def _model_folder(context: Context, spec: FineTuneJobSpec) -> Path:
-    """The model where it is; in the workspace that of a GGUF file, which has to be converted first, and what
-    describes one on another machine."""
+    """Return the folder with the model's configuration.
+
+    A local model is used in place. For a remote model, its description is downloaded to the workspace; a GGUF
+    file is converted into a model there.
+    """
     address = model_address(context, spec.model)
     if address.scheme in SCHEMES:
         described = find_model(address, partial(choose_description, address.uri))
@@ -134,8 +140,7 @@ def _model_folder(context: Context, spec: FineTuneJobSpec) -> Path:
 
 
 def _write_request(root: Path, job: FineTuneJob, gates: list[EvalGate]) -> None:
-    """The request as the operator would make it. Raises :class:`SourceNotFoundError` for a gate that is not
-    given."""
+    """Write the request as the operator would. Raises :class:`SourceNotFoundError` if a gate is missing."""
     spec, by_name = job.spec, {gate.metadata.name: gate for gate in gates}
     named = [spec.gates, *(stage.gates or [] for stage in spec.stages)]
     names = sorted({gate.name for gates_of_part in named for gate in gates_of_part})
@@ -160,7 +165,7 @@ def _request(job: FineTuneJob, spec: FineTuneJobSpec, gates: list[GateRequest]) 
 
 
 def _of_rows(context: Context, known: Forecast, folder: Path) -> Forecast:
-    """With rows and golden sets: what the data role would plan."""
+    """Return the plan of the data role, for which rows and golden sets must be available."""
     if not (folder / "tokenizer.json").is_file() and not (folder / "tokenizer_config.json").is_file():
         raise SourceNotFoundError(f"model.uri: there is no tokenizer in {known.model.uri}")
     model = ModelPlan(uri=known.model.uri, digest="0" * 64, parameters=known.model.parameters)
@@ -170,7 +175,8 @@ def _of_rows(context: Context, known: Forecast, folder: Path) -> Forecast:
 
 
 def _of_lengths(known: Forecast, job: FineTuneJob, shape: ModelShape, longest: int) -> Forecast:
-    """Without rows: each stage with one example of the greatest length a pass, every token of it learned."""
+    """Return the forecast without rows: each stage with one example of maximum length, all tokens
+    labelled."""
     request = _request(job, _without_gates(job.spec), [])
     rows = {method: [1] for method in ("SFT", "DPO")}
     stages, failure = [], known.failure

@@ -1,7 +1,8 @@
-"""The gate role: build the artifact that would be published, load exactly its bytes, judge them.
+"""The gate role: build the artifact that would be published, load exactly its bytes, and judge it.
 
-The only role that opens the test split. A verdict is no outcome: it ends well when it could measure. What the
-publish targets hold is read last, so that the artifact is compared with what was published meanwhile.
+It is the only role that reads the test split. It completes whenever it could measure, whatever the verdict.
+The publish targets are read last, so that the artifact is also compared with models published in the
+meantime.
 """
 
 import logging
@@ -41,10 +42,11 @@ logger = logging.getLogger(__name__)
 
 
 def run(context: Context) -> Outcome:
-    """Judge the checkpoint that ``context.options`` names by stage and step, the best of those that passed.
+    """Judge the best passing checkpoint, which ``context.options`` names by stage and step.
 
-    Leaves the artifact in ``model/``, outputs and result in ``gate/``, and reports both evaluations. Raises
-    :class:`TrainerError` where it cannot measure, :class:`Superseded` if another process took over.
+    Write the artifact to ``model/``, outputs and result to ``gate/``, and report the evaluations of the base
+    model and of the artifact. Raises :class:`TrainerError` if it cannot measure, :class:`Superseded` if
+    another process took over.
     """
     stage, step = context.options.stage, context.options.step
     if stage is None or step is None:
@@ -54,7 +56,8 @@ def run(context: Context) -> Outcome:
         with out_of_memory_explained(lambda: _less_memory(context, stage)):
             _judge(context, stage, step, writer)
     except BaseException:
-        # SIGTERM too: whoever took over writes the report, and removes what this one reads.
+        # Also after SIGTERM: a process that took over writes the report, and removes files that this one
+        # reads.
         writer.check()
         raise
     return Outcome.COMPLETED
@@ -136,7 +139,7 @@ def _judge(context: Context, stage: str, step: int, writer: Writer) -> None:
 
 
 def _last_published(context: Context) -> LastPublished | None:
-    """What the publish targets hold now, which the artifact is compared with.
+    """Return the last published versions at the publish targets, which the artifact is compared with.
 
     Raises :class:`StorageError` if a target cannot be read now.
     """
@@ -144,7 +147,7 @@ def _last_published(context: Context) -> LastPublished | None:
     for published in request.spec.publish if request.compares_with_published else ():
         try:
             target = open_target(context.root, published.uri)
-        except TrainerError as error:  # as where an earlier operator made this pod, without these volumes
+        except TrainerError as error:  # an earlier version of the operator does not mount the target's volume
             logger.warning("a publish target cannot be compared with before publishing: %s", error)
             continue
         own = version_name(request.name, request.uid)
@@ -153,7 +156,8 @@ def _last_published(context: Context) -> LastPublished | None:
 
 
 def _less_memory(context: Context, stage: str) -> str:
-    """What would take less memory of the gate: the length of examples takes none."""
+    """Return a hint how the gate can use less memory. The length of training examples does not matter
+    here."""
     made = context.plan.based_on(stage)
     # A model that is judged whole is not quantized.
     can_quantize = made.parameters.quantization is None and is_adapter(
@@ -179,7 +183,7 @@ def _report_activity(context: Context, stage: str, step: int, activity: str) -> 
 
 
 def _verdicts(judgement: Judgement) -> list[GateVerdict]:
-    """One for each gate, and one for all task metrics."""
+    """Return a verdict for each gate, and one for all task metrics."""
     gates = [
         GateVerdict(name=g.name, state=g.verdict.state, message=g.verdict.message, dry_run=g.dry_run)
         for g in judgement.gates

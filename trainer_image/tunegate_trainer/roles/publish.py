@@ -1,7 +1,7 @@
-"""The publish role: let out what passed, and nothing else.
+"""The publish role: publish the artifact that passed, and nothing else.
 
-It believes no verdict. What the gate role measured is judged once more, and the bytes that go out are those
-that were judged.
+It does not trust a recorded verdict: it judges the results of the gate role again, and checks that the
+artifact has exactly the bytes that were judged.
 """
 
 import logging
@@ -38,7 +38,7 @@ logger = logging.getLogger(__name__)
 
 
 MAX_TRIES = 10
-"""How often a version is judged again because another job published to the same target meanwhile."""
+"""How often a version is judged again because another job has just published to the same target."""
 
 
 def run(context: Context, targets: Targets = TARGETS) -> Outcome:
@@ -75,9 +75,10 @@ def run(context: Context, targets: Targets = TARGETS) -> Outcome:
             there.add(uri)
             logger.info("published to %s", artifacts[uri].uri)
         has_ended = True  # if a copy could not be removed, its lost verdict waits for a retry
-    finally:  # where one cannot be reached, the others have it all the same
-        writer.check()  # the report is another pod's now
-        # One report: with a verdict that is lost the operator ends the job, and hears nothing more.
+    finally:  # if one target is unreachable, still report those that were published to
+        writer.check()  # if another pod took over, it writes the report
+        # Everything in one report: after a failed verdict, the operator ends the job and reads no further
+        # one.
         published = [artifacts[uri] for uri in opened if uri in there]
         read = publication.readings if has_ended else context.report.results
         context.tell(published=published, results=read)
@@ -86,7 +87,7 @@ def run(context: Context, targets: Targets = TARGETS) -> Outcome:
 
 @dataclass
 class _Publication:
-    """One process that publishes one artifact."""
+    """The publication of one artifact by this process."""
 
     context: Context
     targets: Sequence[Target]
@@ -94,7 +95,7 @@ class _Publication:
     manifest: FileManifest
     measured: GateRoleResult
     gate_results: Results
-    """What the gate role measured, and what it read at the targets."""
+    """The evaluations of the gate role, and the published versions that it read at the targets."""
     writer: Writer
 
     def __post_init__(self) -> None:
@@ -102,15 +103,19 @@ class _Publication:
 
     @property
     def readings(self) -> Results:
-        """What this role has read at the targets, where that is not what the gate role had read."""
+        """The published versions that this role read at the targets, if they differ from what the gate
+        read."""
         read = self._results.last_published
         return Results(last_published=None if read == self.gate_results.last_published else read)
 
     def publish(self, target: Target, *, is_there: bool) -> bool:
-        """Copy the artifact to ``target`` and record it as the last publication there. False if it does not
-        pass in comparison with what others published. ``is_there``: an earlier attempt reported it there."""
+        """Copy the artifact to ``target`` and record it as the last publication there.
+
+        Return False if it does not pass in comparison with what others published. ``is_there`` is True if an
+        earlier attempt reported that it was published there.
+        """
         for _ in range(MAX_TRIES):
-            number = target.read_stable()  # before the versions are read: whatever follows has another number
+            number = target.read_stable()  # read before the versions: a later publication changes the number
             is_done = is_there or target.contains(self._name)
             version = self._version(keep=is_done)
             if not is_done and self._judge_again(target).state is not VerdictState.PASSED:
@@ -132,9 +137,9 @@ class _Publication:
         return version_name(self.context.request.name, self.context.request.uid)
 
     def _judge_again(self, target: Target) -> Judgement:
-        """The verdict in comparison with what the targets hold now.
+        """Return the verdict in comparison with the versions that are published now.
 
-        Another target that cannot be read now is left out: its error is reported when it is published to.
+        Another target that cannot be read is left out; its error is raised when it is published to.
         """
         request = self.context.request
         if request.compares_with_published:
@@ -155,12 +160,13 @@ class _Publication:
     @property
     def _judgement(self) -> Judgement:
         judgement = judge_final(self.context.request, self._results)
-        if judgement is None:  # check_verdict has seen that there is one
+        if judgement is None:  # cannot happen after check_verdict
             raise UserError("the artifact was not measured")
         return judgement
 
     def _version(self, *, keep: bool) -> Version:
-        """The artifact with its evidence. With ``keep`` a version that is there stays unless damaged."""
+        """Return the artifact with its evidence. With ``keep``, an undamaged version at the target is
+        kept."""
         context = self.context
 
         def describe(folder: Path) -> None:
@@ -180,7 +186,7 @@ class _Publication:
 
 
 def check_artifact(artifact: Path, digest: str) -> FileManifest:
-    """The manifest of ``artifact``. Raises :class:`UserError` unless its files are those of ``digest``."""
+    """Return the manifest of ``artifact``. Raises :class:`UserError` unless its files match ``digest``."""
     if not is_complete(artifact):
         raise UserError("the workspace has no artifact to publish", "the gate Job writes it to model/")
     problems = verify(artifact)
@@ -198,9 +204,9 @@ def check_artifact(artifact: Path, digest: str) -> FileManifest:
 
 
 def read_gate_results(context: Context, digest: str) -> tuple[Results, GateRoleResult]:
-    """What the gate role measured on the artifact, as it reported it and as it stands in gate/result.json.
+    """Return the results of the gate role from its report, and from gate/result.json.
 
-    Raises :class:`UserError` if one is missing, they differ, or they are about another artifact.
+    Raises :class:`UserError` if one is missing, if they differ, or if they are about another artifact.
     """
     reported = context.paths.outbox / f"{Role.GATE}.json"
     written = context.paths.gate / RESULT
@@ -224,7 +230,7 @@ def read_gate_results(context: Context, digest: str) -> tuple[Results, GateRoleR
 
 
 def check_verdict(context: Context, results: Results) -> Judgement:
-    """The verdict, computed from the outcomes. Raises :class:`UserError` unless it is Passed."""
+    """Return the verdict computed from the outcomes. Raises :class:`UserError` unless it is Passed."""
     judgement = judge_final(context.request, results)
     if judgement is None:
         raise UserError("nothing is published without the gate's results: the artifact was not measured")

@@ -6,9 +6,9 @@ from tunegate_trainer.process.errors import UndeliveredError
 
 
 def run(context: Context) -> Outcome:
-    """Wait a bounded time until the operator acknowledged them.
+    """Wait a bounded time until the operator has acknowledged all reports.
 
-    Raises :class:`UndeliveredError` if it did not.
+    Raises :class:`UndeliveredError` if it has not.
     """
     courier = context.courier
     if courier is None or not courier.close():

@@ -1,4 +1,4 @@
-"""How one stage is trained, from top to bottom."""
+"""The train role: train one stage. Reads from top to bottom."""
 
 import gc
 import logging
@@ -54,19 +54,19 @@ logger = logging.getLogger(__name__)
 
 
 def run(context: Context) -> Outcome:
-    """Train ``context.stage``, together with the other ranks where the job asks for several.
+    """Train ``context.stage``, distributed over several ranks if the job asks for them.
 
-    Returns Completed, or Stopped by the stop rule. Raises a :class:`TrainerError` that names what is wrong,
-    or ``Interrupted`` once everything is saved.
+    Return Completed, or Stopped if the stop rule ended the stage. Raises :class:`TrainerError` if training is
+    impossible, and :class:`Interrupted` after SIGTERM, once everything is saved.
     """
     with together(context.request) as ranks:
         return train_stage(context, ranks)
 
 
 def train_stage(context: Context, ranks: Ranks) -> Outcome:
-    """Train ``context.stage`` as one of ``ranks``: all do the same, but only the first one writes.
+    """Train ``context.stage`` as one of ``ranks``. Only the primary rank writes files.
 
-    A pass that does not fit the GPU is repeated with fewer examples.
+    If a pass does not fit the GPU, it is repeated with fewer examples per pass.
     """
     if context.stage is None:
         raise UserError("the train role needs --stage")
@@ -83,17 +83,17 @@ def train_stage(context: Context, ranks: Ranks) -> Outcome:
                     return _train(context, used, writer, device, ranks)
             except MicroBatchTooLargeError as error:
                 said = str(error)
-            # The error is gone, and with it all that its frames held. What is on disk is where it goes on.
+            # Outside of the handler, the error and the tensors in its frames are freed. Resume from disk.
             writer.check()
             halve_micro_batch(used, folder, said, ranks.size)
-            if ranks.size > 1:  # the others are in the middle of a step: all of them begin anew
+            if ranks.size > 1:  # the other ranks are in the middle of a step, so all start again
                 raise FewerExamplesError(f"the next attempt computes fewer examples per pass: {said}")
-            # SIGTERM in the step that did not fit: nothing more is to be saved.
+            # If SIGTERM came in the step that did not fit, there is nothing to save.
             context.interruption.check()
             gc.collect()
             torch.cuda.empty_cache()
     finally:
-        # A process whose files are taken over ends in many ways, also by SIGTERM, and reports none of them.
+        # If another process took over, raise Superseded whatever ended this one, so that it reports nothing.
         with context.interruption.deferred():
             writer.check()
 
@@ -103,14 +103,14 @@ def _train(context: Context, stage: StagePlan, writer: Writer, device: torch.dev
     folder, parameters = workspace / paths.stage(stage.name), stage.parameters
     progress = ProgressReporter(context, writer, stage)
 
-    # Where an earlier attempt got to, by what is complete on disk.
+    # Find the step of an earlier attempt from the complete files on disk.
     checkpoints = CheckpointFolder(folder, writer)
     checkpoints.clean()
     resumed_step = ranks.shared(lambda: checkpoints.newest() or 0)
     losses = LossFile(folder, writer)
     losses.cut_back(resumed_step)
 
-    # What every checkpoint is measured by.
+    # Load the golden sets and held-out rows that every checkpoint is evaluated on.
     base_model = verified_base(workspace, plan)
     tokenizer = load_tokenizer(base_model, arguments=plan.model.chat_template_args)
     start_sets, sets = measures(context, stage, tokenizer)
@@ -129,11 +129,11 @@ def _train(context: Context, stage: StagePlan, writer: Writer, device: torch.dev
     progress.resumed(resumed_step, losses.at(resumed_step), record.evaluations)
     progress.report(activity="loading model", results=record.results)
     if record.next_step() is None:
-        return _outcome(record)  # an earlier attempt ended, or was stopped, and could not say so
+        return _outcome(record)  # an earlier attempt completed or stopped, but could not report it
 
     examples = read_examples(context, stage, tokenizer)
 
-    # The starting weights, and what they score: the first point of the stop rule's history.
+    # Load and evaluate the starting weights: the first point of the stop rule's history.
     start = ranks.first(lambda: find_start(context, stage, writer, base_model, options.start_step))
     measuring = replace(ranks, shares=stage.parallelism != "FSDP")
     model = load_start(start, parameters, device, 1 if measuring.shares else ranks.size)
@@ -167,14 +167,14 @@ def _train(context: Context, stage: StagePlan, writer: Writer, device: torch.dev
         progress.evaluated(step, evaluation.seconds, record.results)
         drop_unneeded(context, stage.name, checkpoints, record)
 
-    # A checkpoint that was saved but not evaluated is evaluated before training goes on.
+    # If the last checkpoint was saved but not evaluated, evaluate it before training continues.
     if resumed_step and record.next_step() == resumed_step:
         load_weights(model, checkpoints.path(resumed_step), ranks.meet)
         evaluate_checkpoint(resumed_step)
     if record.next_step() is None:
         return _outcome(record)
 
-    # The rest of the steps.
+    # Train the remaining steps.
     callback = StageCallback(
         checkpoints=checkpoints,
         record=record,
@@ -210,8 +210,10 @@ def _outcome(record: StageRecord) -> Outcome:
 def measures(
     context: Context, stage: StagePlan, tokenizer: PreTrainedTokenizerBase
 ) -> tuple[list[EvaluationSet], list[EvaluationSet]]:
-    """What the starting model is measured by, and what checkpoints are. The first stage starts from the model
-    that every gate of the job compares with."""
+    """Return the sets that the starting model is evaluated on, and those for checkpoints.
+
+    In the first stage, the starting model is the base model, so it is evaluated for every gate of the job.
+    """
     gates = context.request.gates_of(stage.name)
     others = [g for g in context.request.gates if g not in gates] if stage.starts_from is None else []
     sets = [*golden_sets(context, tokenizer, gates), *held_out_sets(context, tokenizer, "dev")]
@@ -219,11 +221,11 @@ def measures(
 
 
 Examples = list[Example] | list[tuple[Example, Example]]
-"""Of rows, or of the chosen and the rejected answer of pairs."""
+"""Examples of rows, or of the chosen and the rejected answer of pairs."""
 
 
 def read_examples(context: Context, stage: StagePlan, tokenizer: PreTrainedTokenizerBase) -> Examples:
-    """The examples that the stage learns from, of the rows or pairs that the plan pins."""
+    """Return the training examples of a stage, from the rows or pairs that the plan pins."""
     folder, data, longest = (
         context.workspace / context.paths.data,
         context.plan.data,
@@ -249,10 +251,11 @@ def trained_examples(
     stage: StagePlan,
     ranks: Ranks = ALONE,
 ) -> list[dict[str, Any]]:
-    """The examples as they are trained on; pairs with the log-probabilities by ``model``, which still has the
-    starting ``weights``.
+    """Return the examples as the trainer takes them, pairs with the reference log-probabilities of both
+    answers.
 
-    Raises :class:`CudaOutOfMemoryError` where one answer alone does not fit the GPU.
+    ``model`` must still have the starting weights, whose digest is ``weights``. Raises
+    :class:`CudaOutOfMemoryError` if a single answer does not fit the GPU.
     """
     pairs = [one for one in examples if isinstance(one, tuple)]
     if not pairs:
@@ -265,7 +268,7 @@ def trained_examples(
 def make_trainer(
     parameters: TrainingParameters, callback: StageCallback | None = None, **arguments: Any
 ) -> StageTrainer:
-    """The trainer of a method, with the ``callback`` that follows it. It prints nothing."""
+    """Return the trainer for the method, with ``callback`` attached. It prints nothing."""
     trainer: StageTrainer
     if parameters.method == "SFT":
         trainer = CompletionTrainer(**arguments)
@@ -279,7 +282,7 @@ def make_trainer(
 
 
 def check_parameters(parameters: TrainingParameters, processes: int = 1) -> None:
-    """Raise :class:`UserError` for what the trainer cannot do."""
+    """Raise :class:`UserError` if the batch cannot be divided evenly among the ranks' passes."""
     if parameters.batch_size % (parameters.micro_batch_size * processes):
         raise UserError(
             f"batchSize {parameters.batch_size} is not a multiple of {parameters.micro_batch_size} examples "
@@ -290,8 +293,10 @@ def check_parameters(parameters: TrainingParameters, processes: int = 1) -> None
 def trainer_arguments(
     stage: StagePlan, plan: Plan, device: torch.device, scratch: Path, processes: int = 1
 ) -> SFTConfig:
-    """The stage's parameters in the words of transformers and TRL. Of ``processes`` that train together each
-    gets its share of the same steps: micro-batches go round."""
+    """Return the stage's parameters as arguments of TRL.
+
+    Each of several ``processes`` computes its share of the micro-batches of each step.
+    """
     parameters = stage.parameters
     on_cpu = device.type == "cpu"
     adamw = parameters.model_dump(include=set(ADAMW), exclude_none=True)
@@ -301,7 +306,7 @@ def trainer_arguments(
         per_device_train_batch_size=parameters.micro_batch_size,
         gradient_accumulation_steps=parameters.batch_size // (parameters.micro_batch_size * processes),
         learning_rate=parameters.learning_rate,
-        # "constant" of transformers has no warm-up, ours does.
+        # transformers' "constant" has no warm-up, but ours does.
         lr_scheduler_type="constant_with_warmup"
         if parameters.scheduler == "constant"
         else parameters.scheduler,
@@ -311,19 +316,19 @@ def trainer_arguments(
         optim=parameters.optim or "adamw_torch",
         **adamw,
         seed=parameters.seed,
-        train_sampling_strategy="sequential",  # the data set is in training order
-        dataset_kwargs={"skip_prepare_dataset": True},  # and tokenized
+        train_sampling_strategy="sequential",  # the dataset is in training order
+        dataset_kwargs={"skip_prepare_dataset": True},  # it is tokenized already
         remove_unused_columns=False,
         padding_free=True,
         max_length=None,
-        # It would change the model's forward, in evaluations too; the loss does what is needed.
+        # bf16 would change the model's forward, also in evaluations; the loss uses autocast where needed.
         bf16=False,
         activation_checkpointing=is_checkpointed(plan.model.parameters, "CPU" if on_cpu else "GPU"),
         use_cpu=on_cpu,
         dataloader_pin_memory=not on_cpu,
         ddp_backend="gloo" if on_cpu and processes > 1 else None,
         ddp_timeout=TRAINING_SECONDS,
-        save_strategy="no",  # the callback says when
+        save_strategy="no",  # the callback decides when to save
         logging_steps=1,
         logging_nan_inf_filter=False,
         report_to="none",

@@ -1,6 +1,6 @@
-"""Experiment tracking: what a job left on the volume so far, also in MLflow and in Weights & Biases.
+"""Experiment tracking: copy a job's metrics from the volume to MLflow and Weights & Biases.
 
-No queue: each time the files are compared with what the tracker has, and the difference is sent. Whatever
-kept a tracker from hearing, the next try, pod or attempt sends it. A process of its own does that, so that a
-tracker that is slow, away or wrong costs training nothing.
+There is no queue: each attempt compares the files with what the tracker has, and sends the difference. If an
+attempt fails, the next attempt or pod sends the rest. A separate process does this, so that a slow,
+unreachable or misconfigured tracker does not delay training.
 """

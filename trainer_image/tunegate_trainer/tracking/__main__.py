@@ -1,7 +1,7 @@
-"""The process that tells one tracker what a pod knows: ``python -m tunegate_trainer.tracking NAME ROLE``.
+"""Send a job's metrics to one tracker: ``python -m tunegate_trainer.tracking NAME ROLE``.
 
-It ends when its standard input does, after a last try; that of the track role also once it told everything.
-Exit code 0: the tracker knows everything.
+The process ends when its standard input is closed, after a last attempt. In the track role, it also ends as
+soon as everything is sent. Exit code 0: the tracker has everything.
 """
 
 import argparse
@@ -23,19 +23,18 @@ from tunegate_trainer.tracking.trackers import Tracker, open_tracker, prepare_en
 logger = logging.getLogger("tunegate.tracking")
 
 FIRST_PAUSE, LONGEST_PAUSE = 10.0, 120.0
-"""Seconds between tries while the tracker does not take what it is sent: doubling from the first to the
-longest."""
+"""Seconds between attempts while sending fails, doubling from the first to the longest."""
 BUSY_SHARE = 0.05
-"""Of the time, at most, is spent reading files and sending."""
+"""The largest share of time that is spent reading files and sending."""
 MESSAGE_LENGTH = 600
 
 
 class OutOfTime(BaseException):
-    """A try took too long. No ``Exception``, which a client might take for a failure to try again."""
+    """An attempt took too long. Not an ``Exception``, which a client might catch and retry."""
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Tell one tracker all that the pod of one role has to say."""
+    """Send metrics to one tracker until the pod ends. Return the exit code."""
     parser = argparse.ArgumentParser(prog="tunegate_trainer.tracking", description=__doc__)
     parser.add_argument("name")
     parser.add_argument("role", type=Role)
@@ -43,13 +42,13 @@ def main(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     name: str = options.name
     logging.basicConfig(
-        level=logging.ERROR,  # of the clients: they warn of each try
+        level=logging.ERROR,  # for the clients, which log a warning for each retry
         format=f"%(asctime)s %(levelname)s {name}: %(message)s",
         datefmt="%H:%M:%S",
         stream=sys.stderr,
     )
     logger.setLevel(logging.INFO)
-    for number in (signal.SIGINT, signal.SIGTERM):  # the pod's own process says when to end
+    for number in (signal.SIGINT, signal.SIGTERM):  # the pod's main process decides when to end
         signal.signal(number, signal.SIG_IGN)
     context = Context(options.role)
     try:
@@ -61,8 +60,10 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _follow(context: Context, tracker: Tracker, credentials: Sequence[str], failure: str | None) -> int:
-    """Send what is new until the pod ends, and once more then; in the track role, where nothing is new any
-    more, until it was taken. Returns 0 if the last was."""
+    """Send new metrics until the pod ends, with a last attempt then. Return 0 if the last attempt succeeded.
+
+    In the track role there are no new metrics, so return as soon as an attempt succeeds.
+    """
     once = context.role is Role.TRACK
     wait = None if tracker.pause is None and not once else 0.0
     problem: str | None = None
@@ -77,14 +78,14 @@ def _follow(context: Context, tracker: Tracker, credentials: Sequence[str], fail
         if closing or (once and not problem):
             return 1 if problem else 0
         if problem:
-            # Growing from how often it is sent anyway.
+            # Start from the usual pause, and double it.
             wait = min(2 * max(wait or 0.0, FIRST_PAUSE / 2), LONGEST_PAUSE)
         else:
             wait = max(tracker.pause or 0.0, (time.monotonic() - began) / BUSY_SHARE)
 
 
 def _ends_within(seconds: float | None) -> bool:
-    """Wait for the pod's own process to end; False after ``seconds``."""
+    """Wait for the pod's main process to close our standard input. Return False after ``seconds``."""
     ended, _, _ = select.select([sys.stdin], [], [], seconds)
     return bool(ended)
 
@@ -92,19 +93,19 @@ def _ends_within(seconds: float | None) -> bool:
 def _attempt(
     context: Context, tracker: Tracker, credentials: Sequence[str], failure: str | None
 ) -> str | None:
-    """Send what is new, in bounded time. Returns what went wrong, in a line without ``credentials``."""
+    """Send new metrics in bounded time. Return None, or the error in one line without ``credentials``."""
     try:
         with _at_most(tracker.attempt_seconds):
             tracker.send(runs_of(collect(context.workspace, context.request), failure))
     except OutOfTime:
         return f"not finished within {tracker.attempt_seconds} s"
-    except Exception as error:  # noqa: BLE001 - a client may raise anything, and none of it ends tracking
+    except Exception as error:  # noqa: BLE001 - a client may raise anything, and tracking continues
         return message_of(error, credentials)
     return None
 
 
 def message_of(error: Exception, credentials: Sequence[str]) -> str:
-    """What an error says, in a line of bounded length, without ``credentials`` or parts of them."""
+    """Return an error's first line in bounded length, without ``credentials`` or parts of them."""
     said = str(error)
     for credential in credentials:
         said = said.replace(credential, "***")
@@ -114,7 +115,7 @@ def message_of(error: Exception, credentials: Sequence[str]) -> str:
 
 @contextmanager
 def _at_most(seconds: int) -> Iterator[None]:
-    """Raise :class:`OutOfTime` in this thread when the block takes longer."""
+    """Raise :class:`OutOfTime` if the block takes longer than this. Main thread only."""
 
     def expire(*_: object) -> None:
         raise OutOfTime

@@ -1,4 +1,4 @@
-"""MLflow: an experiment, the job's run in it, and its stages as nested runs."""
+"""Send metrics to MLflow: one run for the job in an experiment, and a nested run for each stage."""
 
 import json
 import time
@@ -26,13 +26,13 @@ from tunegate_trainer.tracking.runs import (
 )
 
 PREFIX = "tunegate."
-"""Of tags that are ours. ``tunegate.uid`` and ``tunegate.run`` find a run again."""
+"""The prefix of our tags. A run is found again by ``tunegate.uid`` and ``tunegate.run``."""
 REPORT_TAG = f"{PREFIX}report_sha256"
 VALUE_LENGTH = 500
-"""Characters of a parameter's value that every version of the server takes."""
+"""The longest parameter value in characters that every version of the server accepts."""
 TAG_LENGTH = 4000
 PARAMETERS, METRICS = 100, 1000
-"""What one request may hold."""
+"""The most parameters and metrics in one request."""
 _STATES = {
     RunState.RUNNING: "RUNNING",
     RunState.FINISHED: "FINISHED",
@@ -44,7 +44,7 @@ T = TypeVar("T")
 
 @dataclass
 class _Told:
-    """What the server has of one run, as it said when it was first asked, and what was sent since."""
+    """What the server has of one run: its first answer, updated with everything sent since."""
 
     id: str
     parameters: set[str]
@@ -56,19 +56,19 @@ class _Told:
 
 @dataclass
 class MlflowTracker:
-    """Sends runs to one experiment. Each request is answered before the next: what was sent is known."""
+    """Sends runs to one experiment. Requests are sequential, so it is known what the server has received."""
 
     uri: str
     experiment: str
     uid: str
-    """Of the job."""
+    """The uid of the job."""
     ids: Path
-    """A file with the ids of the runs, by key. Without it they are found by their tags."""
+    """A file with the ids of the runs, by key. If it is missing, runs are found by their tags."""
     _told: dict[str, _Told] = field(default_factory=dict)
 
     name = "mlflow"
     pause = 10.0
-    """Seconds between two looks at what is new."""
+    """Seconds between two attempts."""
     attempt_seconds = ATTEMPT_SECONDS
 
     def send(self, runs: Sequence[TrackedRun]) -> None:
@@ -77,10 +77,10 @@ class MlflowTracker:
         try:
             for run in runs:
                 self._send_run(client, run)
-            for run in runs:  # last: where a server does not take files, all else is there
+            for run in runs:  # last, so that a server that rejects files has everything else
                 self._send_report(client, run)
         except Exception:
-            self._told.clear()  # what arrived of the last request, the server has to say
+            self._told.clear()  # ask the server which part of the failed request arrived
             raise
 
     def _send_run(self, client: MlflowClient, run: TrackedRun) -> None:
@@ -125,7 +125,7 @@ class MlflowTracker:
             del told.tags[key]
 
     def _open(self, client: MlflowClient, run: TrackedRun) -> _Told:
-        """The run at the server: the one whose id is on the volume, or that has its tags, or a new one."""
+        """Find the run at the server by the id on the volume or by its tags, or create it."""
         ids = self._read_ids()
         found = _get(client, ids.get(run.key)) or self._find(client, run.key) or self._create(client, run)
         if ids.get(run.key) != found.info.run_id:
@@ -171,7 +171,7 @@ class MlflowTracker:
         if found is None:
             try:
                 return str(client.create_experiment(self.experiment))
-            except RestException as error:  # another job was first
+            except RestException as error:  # another job may have created it in the meantime
                 found = client.get_experiment_by_name(self.experiment)
                 if error.error_code != ErrorCode.Name(RESOURCE_ALREADY_EXISTS) or found is None:
                     raise
@@ -179,7 +179,7 @@ class MlflowTracker:
 
 
 def _get(client: MlflowClient, run_id: str | None) -> Run | None:
-    """A run that exists and was not deleted."""
+    """Return the run, or None if it does not exist or was deleted."""
     if run_id is None:
         return None
     try:
@@ -192,8 +192,7 @@ def _get(client: MlflowClient, run_id: str | None) -> Run | None:
 
 
 def parameter_texts(parameters: Mapping[str, Value]) -> Iterator[tuple[str, str]]:
-    """Parameters as the text that MLflow keeps. A long one goes on in ``NAME.2``, ``NAME.3``, …: nothing is
-    cut."""
+    """Yield parameters as text. A long value is continued in ``NAME.2``, ``NAME.3``, …, so nothing is cut."""
     for name, value in parameters.items():
         for number, part in enumerate(_parts(_text(value)), start=1):
             yield name if number == 1 else f"{name}.{number}", part
@@ -206,7 +205,7 @@ def _text(value: Value) -> str:
 
 
 def _parts(text: str) -> Iterator[str]:
-    """Parts that each fit, ended behind a comma where there is one."""
+    """Split ``text`` into parts of at most ``VALUE_LENGTH``, after a comma if possible."""
     while len(text) > VALUE_LENGTH:
         comma = text.rfind(", ", 0, VALUE_LENGTH)
         end = comma + 2 if comma > 0 else VALUE_LENGTH
@@ -216,8 +215,10 @@ def _parts(text: str) -> Iterator[str]:
 
 
 def _point_batches(points: Sequence[Point]) -> Iterator[list[Metric]]:
-    """Metrics of whole steps, as many as a request may hold. The time of a step is its own, so that a step
-    sent twice is one."""
+    """Yield the metrics of whole steps in batches that fit a request.
+
+    A step always has the same timestamp, so the server counts a step that is sent twice only once.
+    """
     batch: list[Metric] = []
     for point in points:
         metrics = [Metric(k, v, int(1000 * point.time), point.step) for k, v in point.metrics.items()]

@@ -1,4 +1,4 @@
-"""The processes that tell the trackers: started with the pod's own, and ended with it in bounded time."""
+"""Start and stop the processes that send metrics to trackers, one for each tracker."""
 
 import logging
 import os
@@ -15,12 +15,12 @@ from tunegate_trainer.process.context import Context
 logger = logging.getLogger(__name__)
 
 CLOSING_SECONDS = 60.0
-"""How long an ending pod waits for its trackers to be told the rest, while it waits for the operator too. A
-tracker that does not answer ends the wait sooner; this is for a client that is still being imported."""
+"""How long an ending pod waits for the last attempts. Unreachable trackers time out sooner; this limit is for
+a client that is still being imported."""
 
 
 class TrackerProcesses:
-    """One process a tracker. Nothing that goes wrong in one is an error here."""
+    """One process for each tracker. A failure in such a process is never an error of the pod."""
 
     def __init__(self, processes: Mapping[str, "subprocess.Popen[bytes]"], *, follows: bool) -> None:
         self._processes = processes
@@ -30,24 +30,29 @@ class TrackerProcesses:
     def start(
         cls, names: Sequence[str], role: Role, root: Path, failure: str | None = None
     ) -> "TrackerProcesses":
-        """Start one for each of these trackers. Those of the track role end once they told everything;
-        ``failure`` is why the job failed."""
+        """Start a process for each of these trackers. ``failure`` is why the job failed, if it did.
+
+        In the track role, a process ends as soon as it has sent everything.
+        """
         arguments = [str(role), *(["--failure", failure] if failure else [])]
         return cls({name: _start(name, arguments, root) for name in names}, follows=role is not Role.TRACK)
 
     def wait(self) -> list[str]:
-        """Wait until all of them ended by themselves, which those of the track role do. Returns the trackers
-        that are behind."""
+        """Wait until all processes have ended, as they do in the track role.
+
+        Return the trackers that do not have all metrics.
+        """
         return [name for name, process in self._processes.items() if process.wait() != 0]
 
     def finish(self) -> None:
-        """Ask each for its last try. Returns at once; :meth:`close` waits."""
+        """Tell each process to make its last attempt, and return at once. :meth:`close` waits for it."""
         for process in self._processes.values():
             if process.stdin:  # it is a pipe
                 process.stdin.close()
 
     def close(self) -> list[str]:
-        """Wait a bounded time for the last try of each. Returns, and says, which trackers are behind."""
+        """Wait a bounded time for the last attempts. Log and return the trackers that do not have all
+        metrics."""
         behind = []
         until = time.monotonic() + CLOSING_SECONDS
         for name, process in self._processes.items():
@@ -63,16 +68,16 @@ class TrackerProcesses:
         return behind
 
     def abandon(self) -> None:
-        """End what still runs, without a last try."""
+        """Kill all processes without a last attempt."""
         for process in self._processes.values():
             process.kill()
             process.wait()
 
 
 def start_trackers(context: Context) -> TrackerProcesses | None:
-    """Start a process for each of the job's trackers, or of those that the role's options name.
+    """Start a process for each of the job's trackers, or only for those that the role's options name.
 
-    Returns None where the job has no tracker, or another rank reports.
+    Return None if the job has no tracker, or if this is not the primary rank.
     """
     tracking = context.request.spec.tracking
     if not context.speaks or not tracking:
@@ -83,7 +88,7 @@ def start_trackers(context: Context) -> TrackerProcesses | None:
 
 
 def names_of(tracking: Tracking) -> list[str]:
-    """The trackers that a job has, but for one that its environment switches off."""
+    """Return the names of a job's trackers, without one that the environment disables."""
     wandb = tracking.wandb and os.environ.get("WANDB_MODE") != "disabled"
     return [*(["mlflow"] if tracking.mlflow else []), *(["wandb"] if wandb else [])]
 

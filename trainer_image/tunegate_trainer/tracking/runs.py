@@ -1,4 +1,4 @@
-"""What trackers are told: a run for the job and one for each of its stages, read off the volume."""
+"""Build the runs that trackers show, one for the job and one for each stage, from the files on the volume."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -20,12 +20,12 @@ from tunegate_trainer.report.stages import Checkpoint, StageHistory, stages_of
 JOB = "job"
 """The key of the job's own run; a stage's is ``stage/NAME``."""
 TRAINED = "train/step"
-"""The last training step that a run has. A metric, so that the tracker itself says how far it was told."""
+"""The metric with the last training step of a run. Its value at the tracker shows which steps were sent."""
 EVALUATED = "checkpoint/step"
-"""The same of its evaluations."""
+"""The metric with the last evaluated step of a run."""
 
 ATTEMPT_SECONDS = 20
-"""For one try to tell a tracker, whatever its client's own limits are."""
+"""Time limit of one attempt to send, whatever the limits of the client are."""
 
 Value = str | int | float | bool | list[str] | list[int]
 
@@ -35,7 +35,7 @@ class RunState(StrEnum):
     FINISHED = "Finished"
     FAILED = "Failed"
     STOPPED = "Stopped"
-    """By the stop rule: a person decides whether it goes on."""
+    """Stopped by the stop rule: a person decides whether it continues."""
 
 
 @dataclass(frozen=True)
@@ -44,36 +44,38 @@ class Point:
 
     step: int
     time: float
-    """When it was measured, in seconds since 1970: of one step always the same."""
+    """The time of the measurement in seconds since 1970, the same each time the step is sent."""
     metrics: Mapping[str, float]
 
 
 @dataclass(frozen=True)
 class TrackedRun:
-    """All there is to tell of one run so far."""
+    """Everything known about one run so far."""
 
     key: str
     name: str
-    """For people."""
+    """The display name."""
     began: float
-    """In seconds since 1970; 0 if nothing says when."""
+    """Start time in seconds since 1970; 0 if unknown."""
     parameters: Mapping[str, Value]
-    """Once known, one never changes."""
+    """A parameter never changes once it is known."""
     training: tuple[Point, ...]
-    """By step, from 1."""
+    """Training metrics by step, from 1."""
     evaluations: tuple[Point, ...]
-    """By step, from 0: the starting model."""
+    """Evaluations by step, from 0, the starting model."""
     tags: Mapping[str, str]
-    """What may change: verdicts, reasons, the artifact."""
+    """Values that may change: verdicts, reasons, the artifact."""
     state: RunState
     report: Path | None = None
-    """The HTML report, of the job's run."""
+    """The HTML report; only the job's run has one."""
     report_sha256: str = ""
 
 
 def runs_of(job: Collected, failure: str | None = None) -> list[TrackedRun]:
-    """The job's run, and one for each stage that began. ``failure`` is why the job failed, in the operator's
-    words: what goes on no more has failed then."""
+    """Return the job's run, and a run for each stage that has started.
+
+    ``failure`` is the operator's reason why the job failed. Runs that have not ended are then failed too.
+    """
     stages = stages_of(job)
     judgement = judge_final(job.request, job.results)
     report = job.workspace / job.paths.report
@@ -95,7 +97,7 @@ def runs_of(job: Collected, failure: str | None = None) -> list[TrackedRun]:
 
 
 def job_parameters(request: Request, plan: Plan | None) -> dict[str, Value]:
-    """All that was resolved for the job, and what its gates and metrics ask: dotted names to values."""
+    """Return the resolved parameters of the job, its gates and its metrics, by dotted names."""
     spec = request.spec
     settings: dict[str, Any] = {
         "goal": spec.data.goal,
@@ -119,12 +121,12 @@ def job_parameters(request: Request, plan: Plan | None) -> dict[str, Value]:
 
 
 def stage_parameters(plan: StagePlan) -> dict[str, Value]:
-    """Every resolved parameter of a stage by its own name: ``lora_r``, ``learning_rate``, …"""
+    """Return every resolved parameter of a stage by its name in the plan: ``lora_r``, ``learning_rate``, …"""
     return dict(_flat(plan.model_dump(exclude={"parameters"}) | plan.parameters.model_dump()))
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Value]]:
-    """Nested names joined by dots; what is not set is left out."""
+    """Join nested names with dots. Unset values are left out."""
     for name, value in values.items():
         if isinstance(value, Mapping):
             yield from _flat(value, f"{prefix}{name}.")
@@ -176,7 +178,7 @@ def _checkpoint_point(job: Collected, stage: StageHistory, checkpoint: Checkpoin
 
 
 def _final_evaluation(job: Collected, judgement: Judgement | None) -> tuple[Point, ...]:
-    """What the final gate measured, on the artifact and on the base model."""
+    """Return the evaluation of the artifact and the base model by the final gate; empty before it."""
     if judgement is None:
         return ()
     step = judgement.evaluation.step
@@ -209,7 +211,7 @@ def _rates(name: str, passed: int, total: int) -> dict[str, float]:
 
 
 def _written(path: Path) -> float:
-    """When a file that is written once was written; 0 if it is gone."""
+    """Return the modification time of a file; 0 if it does not exist."""
     try:
         return path.stat().st_mtime
     except OSError:
@@ -261,7 +263,7 @@ def _stage_state(stage: StageHistory) -> RunState:
 
 
 def _job_state(job: Collected, stages: list[StageHistory], judgement: Judgement | None) -> RunState:
-    """As far as the job's own pods know it."""
+    """Return the state of the job as far as the reports of its pods show it."""
     if any(report.outcome is Outcome.FAILED for report in job.reports.values()):
         return RunState.FAILED
     if judgement is not None:

@@ -1,4 +1,4 @@
-"""Which trackers a job has, what their clients are told by the environment, and their credentials."""
+"""Open the client of a tracker, with its credentials and environment variables."""
 
 import os
 from collections.abc import Sequence
@@ -13,10 +13,10 @@ CREDENTIALS = {
     "mlflow": ("MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"),
     "wandb": ("WANDB_API_KEY",),
 }
-"""Keys of the Secrets: the environment variables that the clients document."""
+"""Keys of the Secrets, named like the environment variables of the clients."""
 _LIMITS = {
-    # The clients try for minutes; we try again ourselves, from the files. Once more is for a connection that
-    # the server closed while it was idle.
+    # By default the clients retry for minutes, but we retry ourselves, from the files. One retry remains for
+    # a connection that the server closed while it was idle.
     "mlflow": {
         "MLFLOW_HTTP_REQUEST_TIMEOUT": "8",
         "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
@@ -30,25 +30,25 @@ _LIMITS = {
 
 
 class Tracker(Protocol):
-    """One tracker, as one process knows it."""
+    """The client of one tracker."""
 
     @property
     def pause(self) -> float | None:
-        """Seconds between two looks at what is new; None: only when the pod ends."""
+        """Seconds between two attempts; None: only one when the pod ends."""
 
     @property
     def attempt_seconds(self) -> int:
-        """That one try may take."""
+        """Time limit of one attempt in seconds."""
 
     def send(self, runs: Sequence[TrackedRun]) -> None:
-        """Send what the tracker does not have yet. Whatever is raised is a failure."""
+        """Send what the tracker does not have yet. Any exception means that the attempt failed."""
 
 
 def prepare_environment(context: Context, name: str) -> list[str]:
-    """Set what the client of a tracker reads when it is imported. Returns the credentials: to be kept out of
-    every message.
+    """Set the environment that the client of a tracker reads when it is imported.
 
-    Raises :class:`CredentialsError` for a Secret without any of the keys.
+    Return the credentials, which must not appear in any message. Raises :class:`CredentialsError` if the
+    Secret has none of the keys.
     """
     os.environ.update(_LIMITS[name])
     tracking = context.request.spec.tracking
@@ -64,7 +64,7 @@ def prepare_environment(context: Context, name: str) -> list[str]:
 
 
 def open_tracker(context: Context, name: str) -> Tracker:
-    """The client of a tracker. It takes seconds to import, and connects to nothing yet."""
+    """Import and return the client of a tracker, which takes seconds. It does not connect yet."""
     request, folder = context.request, context.workspace / context.paths.tracking
     tracking = request.spec.tracking
     tracker: Tracker

@@ -1,8 +1,9 @@
-"""Weights & Biases: a group for the job, with a run of its own and one for each stage.
+"""Send metrics to Weights & Biases: a group for the job, with one run for the job and one for each stage.
 
-The client sends from a process of its own and does not say what has arrived. So each time that something is
-new, a run is resumed, told, and finished: finishing waits until everything is uploaded. How far it was told,
-the run itself says in its summary. Offline nothing can be asked: there the whole run is written anew.
+The client sends from a process of its own and does not report what has arrived. Therefore each attempt
+resumes a run, logs new points, and finishes it: finishing waits until everything is uploaded. The run's
+summary shows which steps were sent. In offline mode there is no server to ask, so the whole run is written
+again.
 """
 
 import os
@@ -18,15 +19,15 @@ import wandb
 from tunegate_trainer.tracking.runs import ATTEMPT_SECONDS, EVALUATED, JOB, TRAINED, RunState, TrackedRun
 
 SECONDS = 10
-"""For the server to answer, and for everything to be uploaded."""
+"""Time limit in seconds for an answer of the server, and for uploading everything."""
 REPORT_DIGEST = "report_sha256"
 MODE_VARIABLE = "WANDB_MODE"
 _MAY_PASS = ("failure", "stop")
-"""Of a summary: what a later attempt, or a person, may overcome."""
+"""Keys of the summary that are cleared if a later attempt, or a person who continues, resolves them."""
 _OFFLINE = ("offline", "dryrun")
 _UNFINISHED = "unfinished-"
 OFFLINE_SECONDS = 50
-"""To write all runs of a job, which a pod that ends waits for."""
+"""Time limit in seconds for writing all runs of a job, for which an ending pod waits."""
 
 
 @dataclass
@@ -36,9 +37,9 @@ class WandbTracker:
     project: str
     entity: str | None
     uid: str
-    """Of the job."""
+    """The uid of the job."""
     folder: Path
-    """Offline runs are written to ``wandb/`` in it."""
+    """The folder in which offline runs are written to ``wandb/``."""
     _seen: dict[str, TrackedRun] = field(default_factory=dict)
     """The runs as they were last sent."""
 
@@ -46,7 +47,7 @@ class WandbTracker:
 
     @property
     def pause(self) -> float | None:
-        """Seconds between two looks at what is new; offline a run is written once, at the end."""
+        """Seconds between two attempts; None in offline mode, where a run is written once, at the end."""
         return None if self._offline else 60.0
 
     @property
@@ -55,11 +56,11 @@ class WandbTracker:
 
     @property
     def attempt_seconds(self) -> int:
-        """Offline nothing is sent, and all of it written at once."""
+        """Time limit of one attempt in seconds. In offline mode it is longer, to write all runs."""
         return OFFLINE_SECONDS if self._offline else ATTEMPT_SECONDS
 
     def send(self, runs: Sequence[TrackedRun]) -> None:
-        """Send what is new. Raises whatever the client does."""
+        """Send the runs that have changed. Raises whatever the client does."""
         for run in runs:
             if self._seen.get(run.key) == run:
                 continue
@@ -71,12 +72,15 @@ class WandbTracker:
             self._seen[run.key] = run
 
     def run_id(self, key: str) -> str:
-        """The same in every pod and attempt."""
+        """Return the id of a run, the same in every pod and attempt."""
         return self.uid if key == JOB else f"{self.uid}-{key.rpartition('/')[2]}"
 
     def _write(self, run: TrackedRun) -> None:
-        """Write the run as a folder that ``wandb sync`` uploads, in place of the one that an earlier pod
-        wrote: uploading replaces a run. One that is not finished is never beside it."""
+        """Write the run as a folder for ``wandb sync``, and replace the folder that an earlier pod wrote.
+
+        Uploading a folder replaces the whole run. Unfinished folders have another name until they are
+        complete.
+        """
         runs = self.folder / "wandb"
         runs.mkdir(parents=True, exist_ok=True)
         for left in self.folder.glob(f"{_UNFINISHED}*"):
@@ -106,7 +110,7 @@ class WandbTracker:
 
 
 def _tell(told: Any, run: TrackedRun) -> None:
-    """Tell an open run what it does not have, and finish it as failed if it is."""
+    """Log to an open run what it does not have yet, and finish it as failed if the run failed."""
     told.define_metric(TRAINED, hidden=True)
     told.define_metric(EVALUATED, hidden=True)
     told.define_metric("train/*", step_metric=TRAINED)
@@ -128,7 +132,7 @@ def _tell(told: Any, run: TrackedRun) -> None:
 
 
 def _settings(folder: Path, *, updates_state: bool) -> wandb.Settings:
-    """Only what it is told: nothing about the machine, the process, its code or its output."""
+    """Return settings that send only what is logged: nothing about the machine, process, code or output."""
     return wandb.Settings(
         root_dir=str(folder),
         silent=True,

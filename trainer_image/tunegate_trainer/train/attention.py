@@ -13,8 +13,9 @@ from transformers.masking_utils import sdpa_mask
 BY_EXAMPLE = "sdpa_by_example"
 """The name of this attention implementation in transformers."""
 _SHORT = 256
-"""Tokens of an example up to which plain matrix products are faster than the blocked CPU kernel. Forward
-and backward with nine heads of 64 in bfloat16: 80 tokens take 1.2 ms instead of 2.4, 512 take 35 for 27."""
+"""Tokens of an example up to which plain matrix products are faster than the blocked CPU kernel. Forward and
+backward with nine heads of size 64 in bfloat16: 1.2 ms instead of 2.4 ms for 80 tokens, but 35 ms instead of
+27 ms for 512."""
 _SHORT_KERNELS = [SDPBackend.MATH]
 _LONG_KERNELS = [SDPBackend.FLASH_ATTENTION, SDPBackend.MATH]
 
@@ -27,11 +28,11 @@ def attend_by_example(
     attention_mask: torch.Tensor | None,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
-    """``sdpa`` on each of the concatenated examples that ``cu_seq_lens_q`` tells apart.
+    """Compute ``sdpa`` for each of the concatenated examples, whose boundaries are ``cu_seq_lens_q``.
 
-    On the whole row, sdpa computes all pairs of tokens and masks those of two examples: with eight examples
-    seven in eight, a third of a training step on a CPU. Shapes: (1, heads, tokens, head size). Without
-    ``cu_seq_lens_q``, in generation, it is ``sdpa`` itself.
+    On the whole row, sdpa would compute all pairs of tokens and mask those of different examples: with eight
+    examples seven of eight pairs, which takes a third of a training step on a CPU. Tensors have the shape
+    (1, heads, tokens, head size). Without ``cu_seq_lens_q``, as in generation, it is plain ``sdpa``.
 
     ``shared_prefixes`` has the indices of the prefix segments of each segment of the row, see
     :mod:`tunegate_trainer.tokens.shared_prefix`.

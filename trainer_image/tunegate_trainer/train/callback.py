@@ -1,4 +1,5 @@
-"""What happens between optimizer steps: losses, reports, checkpoints, evaluations, the stop rule, SIGTERM."""
+"""The trainer callback: losses, reports, checkpoints, evaluations, the stop rule and SIGTERM between
+steps."""
 
 import logging
 import time
@@ -21,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 
 class StageCallback(TrainerCallback):
-    """Drives one stage. Nothing that a decision depends on is kept in memory alone."""
+    """Controls the training of one stage. Everything that a decision depends on is also on disk."""
 
     def __init__(
         self,
@@ -48,7 +49,7 @@ class StageCallback(TrainerCallback):
         self._step_rewards: list[float] = []
         self._time = 0.0
         self.trainer: StageTrainer | None = None
-        """Set once the trainer exists, which takes its callbacks first."""
+        """Set after the trainer is created."""
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
@@ -61,8 +62,8 @@ class StageCallback(TrainerCallback):
     ) -> None:
         del args
         before, self._tokens = self._tokens, self.trainer.tokens if self.trainer else 0
-        # Whoever is asked to stop, all of them save and end after the same step: what one of them is asked
-        # from here on, it says after the next.
+        # If any rank received SIGTERM, all ranks save and end after this step. A signal that comes later is
+        # handled after the next step.
         tokens, asked, *self._step_rewards = self._ranks.total(
             self._tokens - before, self._interruption.requested, *self._new_rewards()
         )
@@ -98,7 +99,7 @@ class StageCallback(TrainerCallback):
         self._progress.trained(step, logs["loss"], step_tokens, seconds)
 
     def _new_rewards(self) -> list[float]:
-        """What the trainer added to its sums in this step; of SFT nothing."""
+        """Return what this step added to the trainer's reward sums; empty for SFT."""
         sums = self.trainer.reward_sums if self.trainer else None
         if sums is None:
             return []
@@ -106,7 +107,7 @@ class StageCallback(TrainerCallback):
         return [now - then for now, then in zip(self._reward_sums, before, strict=True)]
 
     def _rewards(self, args: TrainingArguments) -> dict[str, float]:
-        """Of a step of DPO, the means over its pairs."""
+        """Return the reward metrics of a DPO step, as means over its pairs; empty for SFT."""
         pairs = args.per_device_train_batch_size * args.gradient_accumulation_steps * self._ranks.size
         names = ("reward_margin", "reward_accuracy")
         sums = zip(names, self._step_rewards, strict=False)
@@ -119,7 +120,8 @@ class StageCallback(TrainerCallback):
         self._losses.flush()
         self._checkpoints.publish(Path(str(args.output_dir)) / f"checkpoint-{step}", step)
         logger.info("checkpoint %d is complete", step)
-        # What an interruption saved between two planned checkpoints is only good until the next one.
+        # A checkpoint that an interruption saved between planned ones is removed once the next one is
+        # complete.
         stale = set(self._checkpoints.complete_steps()) - set(self._record.steps) - {step}
         self._checkpoints.drop(sorted(s for s in stale if s < step))
         (asked,) = self._ranks.total(self._interruption.requested)

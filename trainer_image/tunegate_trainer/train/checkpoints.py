@@ -1,4 +1,4 @@
-"""Checkpoints on the workspace: complete and hashed, or absent."""
+"""Save and find checkpoints on the workspace. A checkpoint is complete and hashed, or absent."""
 
 import json
 import logging
@@ -19,25 +19,28 @@ _WEIGHTS = (
     "config.json",
 )
 _STATE = ("optimizer.pt", "scheduler.pt", "rng_state*.pth", "trainer_state.json")
-"""What publishing and resuming need of what the Trainer saves."""
+"""The files of the Trainer that publishing (weights) and resuming (state) need."""
 KEPT_STATES = 2
-"""Newest checkpoints that training can go on from: where the last is damaged, there is another."""
+"""How many of the newest checkpoints can be resumed from. If the last one is damaged, there is another."""
 
 
 class CheckpointFolder:
-    """The checkpoints of one stage, written by one writer: weights in ``step-N``, and in ``state-N`` what
-    resuming needs besides. Of all weights that is twice as much again, and kept of ``KEPT_STATES``."""
+    """The checkpoints of one stage, written by one writer.
+
+    ``step-N`` has the weights, ``state-N`` the optimizer and other state for resuming. If all weights are
+    trained, the state is twice as large as the weights, so only the newest ``KEPT_STATES`` are kept.
+    """
 
     def __init__(self, folder: Path, writer: Writer) -> None:
         self._folder = folder
         self._writer = writer
         self.scratch = folder / f"scratch-{writer.epoch:06d}"
-        """Where this process saves before a checkpoint is complete."""
+        """The folder in which this process prepares checkpoints."""
         self._damaged: set[int] = set()
 
     @property
     def writes(self) -> bool:
-        """Whether this process is the one that writes."""
+        """Whether this process writes checkpoints, as the primary rank does."""
         return self._writer.writes
 
     def path(self, step: int) -> Path:
@@ -47,8 +50,8 @@ class CheckpointFolder:
         return self._folder / f"state-{step:06d}"
 
     def clean(self) -> None:
-        """Remove what earlier processes left half done."""
-        self._writer.check()  # what a later one writes is not ours to remove
+        """Remove incomplete checkpoints of earlier processes."""
+        self._writer.check()  # never remove files of a later writer
         if not self.writes:
             return
         for pattern in ("scratch-*", "step-*", "state-*"):
@@ -58,17 +61,19 @@ class CheckpointFolder:
                     shutil.rmtree(path, ignore_errors=True)
 
     def complete_steps(self) -> list[int]:
-        """Steps of the complete checkpoints, in order, but of those that were found damaged: they count again
-        once training has come to them again."""
+        """Return the sorted steps of the complete checkpoints.
+
+        Checkpoints that were found damaged are left out until training has saved them again.
+        """
         steps = [
             int(path.name.removeprefix("step-")) for path in self._folder.glob("step-*") if is_complete(path)
         ]
         return sorted(set(steps) - self._damaged)
 
     def newest(self) -> int | None:
-        """The newest checkpoint whose files are as they were written; damaged ones are logged and skipped.
+        """Return the step of the newest undamaged checkpoint; None without one. Damaged ones are logged.
 
-        Raises :class:`StorageError` where a file cannot be read now: what follows removes the damaged ones.
+        Raises :class:`StorageError` if a file cannot be read, because damaged checkpoints are removed later.
         """
         for step in reversed(self.complete_steps()):
             problems = [*verify(self.path(step)), *verify(self.state(step))]
@@ -82,7 +87,7 @@ class CheckpointFolder:
         return None
 
     def publish(self, saved: Path, step: int) -> None:
-        """Make what the Trainer saved in ``saved`` the checkpoint of ``step``: sort out, hash, rename.
+        """Turn the Trainer's folder ``saved`` into the checkpoint of ``step``: select files, hash, rename.
 
         Raises :class:`Superseded` if this process is no longer the writer.
         """
@@ -103,13 +108,13 @@ class CheckpointFolder:
         for made, target in (
             (state, self.state(step)),
             (saved, self.path(step)),
-        ):  # the weights make it complete
+        ):  # the weights last: they make the checkpoint complete
             remove(target)
             made.rename(target)
         self._damaged.discard(step)
 
     def drop(self, steps: list[int]) -> None:
-        """Remove checkpoints that nothing refers to any more, and all but the newest states."""
+        """Remove the checkpoints of these steps, and all but the newest states."""
         self._writer.check()
         if not self.writes:
             return
@@ -131,8 +136,10 @@ def _matches(path: Path, patterns: tuple[str, ...]) -> bool:
 
 
 def sort_adapter_config(folder: Path) -> None:
-    """Order the adapter's configuration, if it has one: PEFT writes lists in the order of a set, and equal
-    runs should have equal bytes."""
+    """Sort the adapter's configuration, if there is one, so that equal runs have equal bytes.
+
+    PEFT writes lists in the random order of a set.
+    """
     path = folder / "adapter_config.json"
     if not path.exists():
         return

@@ -1,4 +1,4 @@
-"""The examples of all steps, in the order in which they are trained on."""
+"""Build the dataset with the examples of all steps in training order."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,7 +10,7 @@ from tunegate_trainer.tokens.examples import Example
 
 
 def preference_example(chosen: Example, rejected: Example, reference: tuple[float, float]) -> dict[str, Any]:
-    """A pair as one packed example of two, with the reference's log-probability of each answer."""
+    """Return a pair as one packed example, with the reference log-probability of each answer."""
     return {
         "input_ids": chosen["input_ids"] + rejected["input_ids"],
         "labels": chosen["labels"] + rejected["labels"],
@@ -20,10 +20,10 @@ def preference_example(chosen: Example, rejected: Example, reference: tuple[floa
 
 
 def training_order(rows: int, count: int, seed: int) -> list[int]:
-    """Row numbers in training order: shuffled pass after shuffled pass, ``count`` in all.
+    """Return ``count`` row numbers in training order: one shuffled epoch after another.
 
-    A pure function, so that a resumed run sees the same rows. Passes follow each other without a gap, so
-    every optimizer step has its full batch.
+    It is a pure function, so that a resumed run sees the same rows. A batch may span two epochs, so every
+    optimizer step has a full batch.
     """
     generator = torch.Generator().manual_seed(seed)
     order: list[int] = []
@@ -35,6 +35,6 @@ def training_order(rows: int, count: int, seed: int) -> list[int]:
 def training_dataset(
     examples: Sequence[Mapping[str, Any]], *, steps: int, batch_size: int, seed: int
 ) -> Dataset:
-    """The examples of all steps in order, ``batch_size`` for each."""
+    """Return the examples of all steps in order, ``batch_size`` for each step."""
     order = training_order(len(examples), steps * batch_size, seed)
     return Dataset.from_list(list(examples)).select(order)

@@ -1,4 +1,4 @@
-"""losses.jsonl: one line a step, in full precision, without gaps or repeats after a resume."""
+"""Write losses.jsonl: one line per step in full precision, without gaps or repeats after a resume."""
 
 import json
 import os
@@ -12,16 +12,19 @@ FILE = "losses.jsonl"
 
 
 class LossFile:
-    """The steps of a stage: step, loss (mean over learned tokens, of DPO over pairs), learning_rate,
-    grad_norm, seconds, tokens (prompts included), and time (seconds since 1970); of DPO reward_margin and
-    reward_accuracy too, means over pairs. Written by one writer."""
+    """The metrics of each step of a stage, written by one writer.
+
+    A line has step, loss (mean over labelled tokens, for DPO over pairs), learning_rate, grad_norm, seconds,
+    tokens (including prompts) and time (seconds since 1970); for DPO also reward_margin and reward_accuracy,
+    means over pairs.
+    """
 
     def __init__(self, folder: Path, writer: Writer) -> None:
         self._path = folder / FILE
         self._writer = writer
 
     def cut_back(self, step: int) -> None:
-        """Forget the steps after ``step``: they are trained again."""
+        """Remove the steps after ``step``, because they will be trained again."""
         self._writer.check()
         if not self._writer.writes:
             return
@@ -29,9 +32,9 @@ class LossFile:
         write_atomic(self._path, "".join(json.dumps(line) + "\n" for line in kept))
 
     def read(self) -> list[dict[str, Any]]:
-        """All steps in order; a line that a crash cut short is left out.
+        """Return all steps in order, without a line that a crash cut short.
 
-        Of a step that stands there twice the last line counts, which the newer writer wrote.
+        If two writers wrote the same step, the last line counts.
         """
         if not self._path.exists():
             return []
@@ -53,11 +56,11 @@ class LossFile:
             file.write(json.dumps(line) + "\n")
 
     def flush(self) -> None:
-        """Let all steps reach the disk: before a checkpoint says that they were trained."""
+        """Flush all steps to disk. Called before a checkpoint is saved."""
         if self._writer.writes:
             with self._path.open("a") as file:
                 os.fsync(file.fileno())
 
     def at(self, step: int) -> float | None:
-        """The loss of a step."""
+        """Return the loss of a step, or None if it has no line."""
         return next((line["loss"] for line in self.read() if line["step"] == step), None)

@@ -1,4 +1,4 @@
-"""Examples of one forward pass: fewer than planned, once as many did not fit the GPU."""
+"""Reduce the examples per forward pass if the planned number does not fit the GPU."""
 
 import logging
 from pathlib import Path
@@ -10,15 +10,15 @@ from tunegate_trainer.process.files import write_atomic
 logger = logging.getLogger(__name__)
 
 FILE = "micro-batch"
-"""The number that a later attempt begins with."""
+"""The file with the number of examples per pass with which a later attempt starts."""
 
 
 class MicroBatchTooLargeError(Exception):
-    """A forward or a backward pass did not fit the memory of the GPU."""
+    """A forward or backward pass did not fit the memory of the GPU."""
 
 
 def with_micro_batch(stage: StagePlan, folder: Path) -> StagePlan:
-    """The plan with as many examples a pass as are known to fit, in place of those it began with."""
+    """Return the plan with the reduced number of examples per pass, if an earlier attempt stored one."""
     try:
         size = int((folder / FILE).read_text())
     except (FileNotFoundError, ValueError):
@@ -28,7 +28,7 @@ def with_micro_batch(stage: StagePlan, folder: Path) -> StagePlan:
 
 
 def less_memory(stage: StagePlan) -> str:
-    """What would take less memory, of what the stage does not do yet."""
+    """Return a hint how the stage can use less memory, without options that it already uses."""
     if stage.parameters.adapter == "None":
         smaller = "train an adapter instead of all weights, "
     elif stage.parameters.quantization is None:
@@ -40,10 +40,11 @@ def less_memory(stage: StagePlan) -> str:
 
 
 def halve_micro_batch(stage: StagePlan, folder: Path, said: str, processes: int = 1) -> None:
-    """Let half as many examples be a pass of ``stage`` from now on; an optimizer step has as many as before.
+    """Store half the number of examples per pass. An optimizer step keeps its number of examples.
 
-    Of several ``processes`` a quarter: each time costs them an attempt, of which there are few. ``said`` is
-    what PyTorch said. Raises :class:`CudaOutOfMemoryError` where a single one did not fit.
+    With several ``processes`` it is a quarter, because each reduction costs one of a limited number of
+    attempts. ``said`` is PyTorch's message. Raises :class:`CudaOutOfMemoryError` if a single example did not
+    fit.
     """
     parameters = stage.parameters
     share = parameters.batch_size // processes

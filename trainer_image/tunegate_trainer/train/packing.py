@@ -1,5 +1,7 @@
-"""Whether a model keeps packed examples apart: checked before anything else is done with it. One that does
-not gets each example in a pass of its own."""
+"""Check whether a model keeps packed examples apart, before it is used.
+
+If it does not, each example is computed in a pass of its own.
+"""
 
 import logging
 import math
@@ -21,17 +23,18 @@ from tunegate_trainer.train.attention import BY_EXAMPLE
 logger = logging.getLogger(__name__)
 
 _TOKENS = 16
-"""Of each example. Which tokens they are does not matter."""
+"""Tokens of each example. Which tokens they are does not matter."""
 _NOISE = 4
-"""Times what an example behind changes, which nothing can see, is what one before may change."""
+"""The example before may change the losses by this many times the change by the example after, which is only
+noise because causal attention does not see it."""
 
 
 def keeps_apart(model: Any) -> bool:
-    """Whether the losses of an example are the same whatever is packed before it. The log says why not.
+    """Return whether the losses of an example do not depend on the example packed before it; log why if they
+    do.
 
-    Architectures differ: some look at the numbers of positions alone, some at nothing that tells examples
-    apart, and some need a library for it. Three passes of a few tokens, in the precision that the caller
-    computes in.
+    Architectures differ: some separate examples only by position ids, some not at all, and some need a
+    library for it. The check computes three passes of a few tokens in the caller's precision.
     """
     first = [i % model.config.get_text_config().vocab_size for i in range(_TOKENS)]
     other = first[::-1]
@@ -47,11 +50,11 @@ def keeps_apart(model: Any) -> bool:
         TypeError,
         IndexError,
         RuntimeError,
-    ) as error:  # transformers says so, or it takes none
+    ) as error:  # the model or transformers rejects packed inputs
         if is_out_of_memory(error):
             raise
         return _mixed(model, str(error).strip().partition("\n")[0])
-    # What is masked has no weight at all; experts may round otherwise beside others.
+    # Masked tokens have exactly no weight, but experts may round differently with other tokens in the batch.
     changed, noise = ((each - losses).abs().mean().item() for each in (before, behind))
     if changed > _rounded(model) + _NOISE * noise:
         return _mixed(model, f"an example's loss changes by {changed:.2g} per token with the one before it")
@@ -59,8 +62,10 @@ def keeps_apart(model: Any) -> bool:
 
 
 def can_share(model: Any) -> bool:
-    """Whether losses stay the same where what two examples begin with is computed once: not with windows, nor
-    with dropout, which each example draws itself."""
+    """Return whether the losses stay the same if a shared prefix of two examples is computed once.
+
+    Not with sliding windows, and not with dropout, because each example draws its own.
+    """
     if model.config._attn_implementation != BY_EXAMPLE or not sees_all_before(model.config):
         return False
     same = [i % model.config.get_text_config().vocab_size for i in range(2 * _TOKENS)]
@@ -78,7 +83,7 @@ def can_share(model: Any) -> bool:
 
 @contextmanager
 def _left_as_it_was(model: Any) -> Iterator[None]:
-    """Passes in this block train nothing, and change neither the model's mode nor what is drawn later."""
+    """Let passes in this block change neither gradients, nor the model's mode, nor random numbers."""
     training = model.training
     try:
         with torch.random.fork_rng(devices=[]), no_gradients(model):
@@ -87,17 +92,17 @@ def _left_as_it_was(model: Any) -> Iterator[None]:
         model.train(training)
         for module in model.modules():
             if isinstance(module, FSDPModule):
-                module.reshard()  # else the root stays whole, and takes no weights of a checkpoint
+                module.reshard()  # otherwise the root stays unsharded, and a checkpoint cannot be loaded
 
 
 def _rounded(model: Any) -> float:
-    """What the loss of a token may differ by where only the order of sums does."""
+    """Return the difference in a token's loss that rounding may cause if only the order of sums differs."""
     computed = torch.bfloat16 if model.device.type == "cuda" else model.dtype
     return math.sqrt(torch.finfo(computed).eps)
 
 
 def _losses(model: Any, ids: list[list[int]]) -> torch.Tensor:
-    """Losses of the second of three packed examples, of shape (tokens - 1,)."""
+    """Return the losses of the second of three packed examples, of shape (tokens - 1,)."""
     packed = [
         Example(input_ids=each, labels=[IGNORED, *each[1:]] if i == 1 else [IGNORED] * len(each))
         for i, each in enumerate(ids)

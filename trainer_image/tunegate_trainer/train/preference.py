@@ -1,4 +1,4 @@
-"""DPO: the loss of a pair, and the reference that it is measured from."""
+"""DPO: compute the loss of pairs, and the log-probabilities of the reference model."""
 
 import json
 import logging
@@ -23,17 +23,17 @@ from tunegate_trainer.tokens.likelihood import log_probs
 logger = logging.getLogger(__name__)
 
 REFERENCE = "reference.json"
-"""Log-probabilities of the stage's pairs by the model that it started from, computed once."""
+"""The file with the log-probabilities of the stage's pairs by its starting model, computed once."""
 
 
 def preference_losses(
     log_ratios: torch.Tensor, lengths: torch.Tensor, *, loss: str, beta: float
 ) -> torch.Tensor:
-    """The loss of each pair, of the shape (pairs,).
+    """Return the loss of each pair, of the shape (pairs,).
 
-    ``log_ratios`` are log-probabilities of the answers less those by the reference, and ``lengths`` their
-    tokens, both of the shape (pairs, 2): chosen, rejected. ``sigmoid`` is equation 7 of arXiv 2305.18290;
-    ``ipo`` is equation 17 of arXiv 2310.12036, by the mean over an answer's tokens, as in TRL.
+    ``log_ratios`` are log-probabilities of the answers minus those of the reference, ``lengths`` the answers'
+    numbers of tokens, both of the shape (pairs, 2): chosen, rejected. ``sigmoid`` is equation 7 of arXiv
+    2305.18290; ``ipo`` is equation 17 of arXiv 2310.12036 with the mean over an answer's tokens, as in TRL.
     """
     if loss == "sigmoid":
         return -logsigmoid(beta * (log_ratios[:, 0] - log_ratios[:, 1]))
@@ -44,11 +44,11 @@ def preference_losses(
 
 
 def without_dropout(model: Any) -> None:
-    """Let ``model`` drop nothing in training: it would count as a difference from the reference."""
+    """Disable the dropout of ``model``, which would count as a difference from the reference."""
     disable_dropout_in_model(model)
     for module in model.modules():
         if isinstance(getattr(module, "attention_dropout", None), float):
-            module.attention_dropout = 0.0  # attention reads it in place of a layer of its own
+            module.attention_dropout = 0.0  # a number that attention reads, not a dropout layer
 
 
 def reference_log_probs(
@@ -58,11 +58,11 @@ def reference_log_probs(
     pairs: Sequence[tuple[Example, Example]],
     ranks: Ranks = ALONE,
 ) -> list[tuple[float, float]]:
-    """What ``model``, with the stage's starting weights, gives chosen and rejected answers: computed, or as
-    an earlier attempt left it in ``folder``.
+    """Return the log-probabilities of the chosen and rejected answers of ``pairs`` by the starting model.
 
-    ``weights`` is the digest of the starting weights. Computed once, it costs one pass without gradients,
-    where a reference model costs one in every epoch; and a resumed run has the same one.
+    ``model`` must have the starting weights, whose digest is ``weights``. The numbers are stored in
+    ``folder`` and read by later attempts, so a resumed run has the same reference. Computing them once costs
+    one pass without gradients, while a reference model would cost one in every epoch.
     """
     path = folder / REFERENCE
     key = sha256_text(json.dumps([weights, pairs]))
@@ -84,5 +84,5 @@ def _read(path: Path, key: str) -> list[tuple[float, float]] | None:
     try:
         held = json.loads(path.read_bytes())
         return [(chosen, rejected) for chosen, rejected in held["log_probs"]] if held["key"] == key else None
-    except (FileNotFoundError, ValueError, KeyError, TypeError):  # a damaged one is computed again
+    except (FileNotFoundError, ValueError, KeyError, TypeError):  # a damaged file is computed again
         return None

@@ -1,4 +1,4 @@
-"""What the operator hears of a running stage: at most once a second, and after every evaluation."""
+"""Report the progress of a stage to the operator: at most once a second, and after every evaluation."""
 
 import resource
 import sys
@@ -21,14 +21,15 @@ from tunegate_trainer.process.files import write_model
 _INTERVAL = 1.0
 """Seconds between two reports of steps."""
 USAGE = "usage.json"
-"""What all attempts of a stage took: written with every report, so a kill loses a second of it."""
+"""The file with steps, tokens and time of all attempts. It is written with every report, so a kill loses
+about a second."""
 _MAXRSS_BYTES = 1 if sys.platform == "darwin" else 1024
 _WINDOW = 50
-"""Steps that speed is averaged over."""
+"""The number of recent steps over which speed is averaged."""
 
 
 class ProgressReporter:
-    """Reports for the writer of a stage; a process that was superseded reports nothing any more."""
+    """Reports the progress of a stage. Raises :class:`Superseded` if another process took over."""
 
     def __init__(self, context: Context, writer: Writer, stage: StagePlan) -> None:
         self._context = context
@@ -38,19 +39,19 @@ class ProgressReporter:
         self._last_report = 0.0
         self.step = 0
         self.loss: float | None = None
-        self._evaluation = (-1, 0.0)  # step and seconds of the last one
+        self._evaluation = (-1, 0.0)  # step and seconds of the last evaluation
         self._usage_file = context.workspace / context.paths.stage(stage.name) / USAGE
         self._usage = _read_usage(self._usage_file)
 
     def resumed(self, step: int, loss: float | None, evaluations: Sequence[Evaluation]) -> None:
-        """An earlier attempt got to ``step``, and made these evaluations."""
+        """Start from the ``step`` and the ``evaluations`` of an earlier attempt."""
         self.step, self.loss = step, loss
         took = [evaluation.seconds for evaluation in evaluations if evaluation.seconds]
         if took:
             self._evaluation = (evaluations[-1].step, took[-1])
 
     def trained(self, step: int, loss: float, tokens: int, seconds: float) -> None:
-        """An optimizer step is done."""
+        """Record a completed optimizer step."""
         self.step, self.loss = step, loss
         self._steps.append((tokens, seconds))
         self._count(steps=1, tokens=tokens, training_seconds=seconds)
@@ -58,13 +59,13 @@ class ProgressReporter:
             self.report()
 
     def evaluated(self, step: int, seconds: float, results: Results) -> None:
-        """An evaluation is done; ``results`` are all of the stage so far."""
-        self._evaluation = (step, seconds or self._evaluation[1])  # what was known took none
+        """Record a completed evaluation, and report ``results``, all results of the stage so far."""
+        self._evaluation = (step, seconds or self._evaluation[1])  # cached results took no time
         self._count(evaluation_seconds=seconds)
         self.report(results=results)
 
     def report(self, activity: str | None = None, results: Results | None = None) -> None:
-        """Report now. ``activity`` is what goes on instead of a training step."""
+        """Send a report now. ``activity`` says what the process does if it is not training."""
         self._writer.check()
         self._last_report = time.monotonic()
         self._usage = self._usage.model_copy(update=_peaks(self._usage))
@@ -74,7 +75,7 @@ class ProgressReporter:
         self._context.tell(progress=self._progress(activity), usage=self._usage, **changes)
 
     def _count(self, **more: float) -> None:
-        """Add to what the stage took."""
+        """Add to the usage of the stage."""
         total = {name: round(getattr(self._usage, name) + value, 4) for name, value in more.items()}
         self._usage = self._usage.model_copy(update=total)
 
@@ -110,15 +111,15 @@ class ProgressReporter:
 
 
 def _read_usage(path: Path) -> Usage:
-    """What earlier attempts took."""
+    """Return the usage of earlier attempts."""
     try:
         return Usage.model_validate_json(path.read_bytes())
-    except (FileNotFoundError, ValidationError):  # a damaged one counts for nothing
+    except (FileNotFoundError, ValidationError):  # a damaged file counts as zero
         return Usage()
 
 
 def _peaks(before: Usage) -> dict[str, int]:
-    """The most that was held, by this process or an earlier one."""
+    """Return the peak memory of this process and earlier ones in bytes."""
     if torch.cuda.is_available():
         return {"peak_gpu_bytes": max(before.peak_gpu_bytes, torch.cuda.max_memory_allocated())}
     resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _MAXRSS_BYTES

@@ -1,4 +1,4 @@
-"""The evaluations of one stage, on disk: what its stop rule and the next checkpoint are derived from."""
+"""The evaluations of one stage on disk, from which the stop rule and the next checkpoint are derived."""
 
 import shutil
 from collections.abc import Callable, Sequence
@@ -24,7 +24,7 @@ from tunegate_trainer.train.schedule import next_checkpoint
 class StageRecord:
     """All evaluations of a stage, from its starting model (step 0) on, written by one writer.
 
-    Processes that train together each have the same ones in memory, and so decide the same.
+    All ranks have the same evaluations in memory, so they take the same decisions.
     """
 
     def __init__(
@@ -38,8 +38,10 @@ class StageRecord:
         sets: Sequence[EvaluationSet],
         accepted_step: int | None,
     ) -> None:
-        """``folder`` is the stage's, ``path`` gives the folder of one step in it; ``sets`` are all that its
-        evaluations measure."""
+        """Read the evaluations in ``folder``, which belongs to the stage.
+
+        ``path`` returns the folder of a step. ``sets`` are all sets that the stage is evaluated on.
+        """
         self._folder = folder
         self._path = path
         self._writer = writer
@@ -52,7 +54,7 @@ class StageRecord:
         self.evaluations: list[Evaluation] = [evaluation for evaluation in found if evaluation is not None]
 
     def cut_back(self, step: int) -> None:
-        """Forget what was measured after ``step``: it is trained again."""
+        """Remove the evaluations after ``step``, because its later steps will be trained again."""
         self._writer.check()
         for entry in self._folder.glob("step-*") if self._writer.writes else ():
             if int(entry.name.removeprefix("step-")) > step:
@@ -62,9 +64,9 @@ class StageRecord:
     def add(
         self, weights: Weights, sets: Sequence[EvaluationSet], results: Sequence[SetResult]
     ) -> Evaluation:
-        """Write an evaluation on ``sets``, and count it from now on.
+        """Write an evaluation on ``sets`` to disk, and add it to the record.
 
-        Raises :class:`Superseded` if another process became the writer, as it may in minutes of evaluation.
+        Raises :class:`Superseded` if another process became the writer during the evaluation.
         """
         self._writer.check()
         evaluation = as_evaluation(weights, sets, results)
@@ -82,18 +84,18 @@ class StageRecord:
 
     @property
     def results(self) -> Results:
-        """Everything measured so far, in the form that is reported."""
+        """All evaluations so far, in the form that is reported."""
         return as_results(self._sets, self.evaluations)
 
     def assessment(self) -> GateAssessment | None:
-        """What the strictest gate says after the last evaluation; None before the first checkpoint's.
+        """Return the strictest gate's assessment of the last evaluation; None before the first checkpoint.
 
-        Derived from evaluations alone, so that a resumed run decides as one that was never interrupted.
+        It depends only on the evaluations, so a resumed run decides like one that was never interrupted.
         """
         return assess_stage(self._gates, self.results, self.stage, self.accepted_step)
 
     def next_step(self) -> int | None:
-        """The step of the next checkpoint that is evaluated; None when all are, or training was stopped."""
+        """Return the step of the next checkpoint to evaluate; None after the last one or after a stop."""
         found = self.assessment()
         action = found.assessment.action if found else StopAction.CONTINUE
         if action is StopAction.STOP:

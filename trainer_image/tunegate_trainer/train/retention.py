@@ -1,4 +1,4 @@
-"""Which checkpoints of a stage are kept: those that anything may still need."""
+"""Remove the checkpoints of a stage that are no longer needed."""
 
 import logging
 
@@ -13,10 +13,9 @@ logger = logging.getLogger(__name__)
 
 
 def drop_unneeded(context: Context, stage: str, checkpoints: CheckpointFolder, record: StageRecord) -> None:
-    """Remove the weights of checkpoints that nothing needs any more; what they scored stays.
+    """Remove the weights of checkpoints that are no longer needed, but keep their evaluations.
 
-    Decided from evaluations on disk alone, so that an attempt that was killed in the middle is followed by
-    one that removes the rest.
+    The decision depends only on evaluations on disk, so the next attempt completes a removal that was killed.
     """
     if not checkpoints.writes:
         return
@@ -35,8 +34,11 @@ def drop_unneeded(context: Context, stage: str, checkpoints: CheckpointFolder, r
 def needed_steps(
     request: Request, results: Results, stage: str, accepted_step: int, complete: list[int]
 ) -> set[int]:
-    """The steps to keep of the ``complete`` checkpoints, in order: those that training can go on from, and
-    those that a verdict refers to, whichever of the former it goes on from."""
+    """Return the steps to keep of the sorted ``complete`` checkpoints.
+
+    These are the steps that training can resume from, and for each of those the steps that a verdict would
+    refer to after resuming from it.
+    """
     resumable = complete[-KEPT_STATES:]
     needed = set(resumable)
     for last in resumable:
@@ -47,7 +49,7 @@ def needed_steps(
 
 
 def _with_base(context: Context, record: StageRecord) -> Results | None:
-    """All that was measured of the stage, and of the job's model, which gates compare with."""
+    """Return the results of the stage with those of the base model; None if the latter are missing."""
     first = context.plan.stages[0].name
     if first == record.stage:
         return record.results

@@ -1,4 +1,4 @@
-"""Which checkpoint comes next."""
+"""Choose the next checkpoint."""
 
 from collections.abc import Sequence
 
@@ -6,9 +6,9 @@ from tunegate_api.judging.verdict import StopAction
 
 
 def next_checkpoint(planned: Sequence[int], last: int, action: StopAction) -> int | None:
-    """The step of the checkpoint after ``last``; None after the last one of the plan.
+    """Return the step of the checkpoint after ``last``; None after the last planned one.
 
-    After a regression it comes early: halfway to the planned one, rounded up.
+    After a regression it is early: halfway to the next planned step, rounded up.
     """
     following = next((step for step in sorted(planned) if step > last), None)
     if following is None or action is not StopAction.CHECK_EARLY:

@@ -1,4 +1,4 @@
-"""What a stage starts from: the job's model, or what the stage before made of it."""
+"""Find and load the model that a stage starts from: the base model, or the result of the previous stage."""
 
 import logging
 from collections.abc import Sequence
@@ -34,25 +34,26 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Start:
-    """Where the weights lie that a stage starts from."""
+    """The folders with the starting weights of a stage."""
 
     base: Path
-    """The folder of the model that is trained whole, or that an adapter stands beside."""
+    """The folder of the model: its weights are trained, or frozen below an adapter."""
     digest: str
-    """Of the starting weights."""
+    """The digest of the starting weights."""
     adapter: Path | None = None
-    """The checkpoint of the stage before, whose adapter is trained further."""
+    """The checkpoint of the previous stage whose adapter is trained further."""
     measured: Path | None = None
-    """What that checkpoint scored."""
+    """The folder with the evaluation of that checkpoint."""
 
 
 def find_start(
     context: Context, stage: StagePlan, writer: Writer, model: Path, start_step: int | None
 ) -> Start:
-    """Where a stage starts, with every file as it was written; a merged model is made by its first attempt.
+    """Find the starting weights of a stage and verify their files. If the stage needs a merged model, create
+    it.
 
-    ``model`` is the job's model, ``start_step`` the checkpoint of the stage before, without which only a
-    first stage can start.
+    ``model`` is the folder of the base model, ``start_step`` the checkpoint of the previous stage. Raises
+    :class:`UserError` if a stage other than the first has no ``start_step``.
     """
     workspace, paths, plan = context.workspace, context.paths, context.plan
     if stage.starts_from is None:
@@ -79,11 +80,11 @@ def find_start(
 
 
 def load_start(start: Start, parameters: TrainingParameters, device: torch.device, shards: int = 1) -> Any:
-    """The model that a stage starts from: with the adapter, to be trained further, that it goes on with. Of
-    ``shards`` processes each holds a part.
+    """Load the model that a stage starts from, with the adapter that it trains further, if any.
 
-    Returns a model of transformers or a ``peft.PeftModel`` with a float32 adapter. Where packed examples
-    would see each other, it computes each in a pass of its own.
+    With ``shards`` > 1 the model is sharded over that many ranks. Return a transformers model, or a
+    ``peft.PeftModel`` with a float32 adapter. If the architecture does not keep packed examples apart, the
+    model is set up to compute each in a pass of its own.
     """
     base = load_base(start.base, parameters.dtype, device, parameters.quantization, shards)
     if device.type == "cpu" and attention_of(base.config) == "sdpa":
@@ -91,7 +92,7 @@ def load_start(start: Start, parameters: TrainingParameters, device: torch.devic
     with mixed_precision(device, whole=parameters.adapter == "None"):
         if not keeps_apart(base):
             compute_singly(base)
-        elif device.type == "cpu" and not parameters.lora_dropout and can_share(base):  # each draws its own
+        elif device.type == "cpu" and not parameters.lora_dropout and can_share(base):
             allow_shared_prefixes(base)
     if start.adapter is None:
         return base
@@ -103,8 +104,10 @@ def load_start(start: Start, parameters: TrainingParameters, device: torch.devic
 
 
 def trainable(model: Any, base: ModelPlan, parameters: TrainingParameters) -> Any:
-    """``model`` as it is trained: all of it but excluded parts, or frozen beside a float32 adapter. A new
-    adapter changes nothing yet."""
+    """Prepare ``model`` for training: all weights except excluded modules, or a new float32 adapter.
+
+    A new adapter does not change the model's outputs yet.
+    """
     set_seed(parameters.seed)
     if isinstance(model, PeftModel):
         return model
@@ -140,7 +143,7 @@ def score_start(
     sets: Sequence[EvaluationSet],
     ranks: Ranks,
 ) -> list[SetResult]:
-    """What the starting model scores; nothing is generated where that was measured before."""
+    """Return the results of the starting model on ``sets``, from a cache or an earlier stage if available."""
     parameters, measured = stage.parameters, start.measured
     with mixed_precision(model.device, whole=parameters.adapter == "None"):
         if stage.starts_from is None:

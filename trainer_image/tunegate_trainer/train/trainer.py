@@ -1,4 +1,4 @@
-"""TRL's SFTTrainer with the losses of completions and of preferences, computed at no other position."""
+"""TRL's SFTTrainer with the losses of completions and preferences, computed only at labelled tokens."""
 
 import math
 from pathlib import Path
@@ -26,28 +26,28 @@ from tunegate_trainer.train.micro_batch import MicroBatchTooLargeError
 from tunegate_trainer.train.preference import preference_losses
 
 _EQUAL = 1e-3
-"""Log-probabilities of answers that differ by no more are equal but for rounding, in float32: none is
-preferred."""
+"""Log-probabilities of two answers that differ by at most this much are equal up to float32 rounding, so
+neither answer is preferred."""
 _WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
-"""How sharded state is saved: as a whole, by the first process."""
+"""Options to save sharded state unsharded, on the primary rank."""
 
 
 class StageTrainer(SFTTrainer):
-    """Trains on flattened micro-batches (``padding_free``), and keeps what our checkpoints hold.
+    """Trains on packed micro-batches (``padding_free``), and saves and loads our checkpoints.
 
-    Without a GPU SFTTrainer computes logits, entropy and accuracy for every token; see
-    :func:`tunegate_trainer.tokens.likelihood.token_losses`.
+    SFTTrainer would compute logits, entropy and accuracy for every token on a CPU; this class uses
+    :func:`tunegate_trainer.tokens.likelihood.token_losses` instead.
     """
 
     loss_is_scaled_for_ga = True  # type: ignore[assignment]
-    """Losses are divided by what the whole optimizer step has, whatever its micro-batches."""
+    """True because losses are divided by the count of the whole optimizer step, not of the micro-batch."""
     tokens = 0
-    """Tokens trained on by this process, prompts included."""
+    """The number of tokens that this process has trained on, including prompts."""
     reward_sums: torch.Tensor | None = None
-    """Of DPO, of the shape (2,): the sum of the reward margins of all pairs that this process trained on, and
-    how many of them are positive by more than rounding."""
+    """For DPO, of the shape (2,): the sum of the reward margins of all pairs that this process trained on,
+    and the number of margins that are positive by more than rounding."""
     _weights = Path()
-    """The checkpoint that a resumed run goes on from."""
+    """The checkpoint that a run resumes from."""
 
     def __init__(self, *, model: Any, ranks: Ranks = ALONE, **arguments: Any) -> None:
         self._ranks = ranks
@@ -55,23 +55,24 @@ class StageTrainer(SFTTrainer):
         config = model.config.get_text_config()
         routes = getattr(config, "output_router_logits", None)
         super().__init__(model=model, **arguments)
-        if routes is not None:  # the loss alone asks for the router's, see token_losses
+        if routes is not None:  # router logits are only requested for the loss, see token_losses
             config.output_router_logits = routes
         self.aux_loss_enabled &= bool(self.router_aux_loss_coef) and is_mixture(config)
-        # Of models whose forward takes no count of items, the Trainer would count none for our losses either.
+        # If the model's forward has no num_items_in_batch, the Trainer would not count items for our losses.
         self.model_accepts_loss_kwargs = True
         for name, data in trained.items() if not is_sharded(model) else ():
             model.get_parameter(name).data = data  # TRL rounds adapters beside a quantized base to bfloat16
 
     def train_from(self, checkpoints: CheckpointFolder, step: int) -> None:
-        """Train the rest of the steps; 0 is the beginning.
+        """Train the steps after ``step``, which is 0 at the start.
 
-        Raises :class:`MicroBatchTooLargeError` where a pass does not fit the GPU, and :class:`PeerLostError`.
+        Raises :class:`MicroBatchTooLargeError` if a pass does not fit the GPU, and :class:`PeerLostError` if
+        another rank is lost.
         """
-        self._ranks.meet()  # one may have read for longer than they wait for each other in a step
+        self._ranks.meet()  # one rank may load for longer than the timeout of a step
         self._weights = checkpoints.path(step)
         if not self._ranks.is_first:
-            set_seed(self.args.seed + self._ranks.rank)  # each drops something else
+            set_seed(self.args.seed + self._ranks.rank)  # different dropout on each rank
         try:
             self.train(str(checkpoints.state(step)) if step else None)
         except RuntimeError as error:
@@ -80,12 +81,12 @@ class StageTrainer(SFTTrainer):
             if is_lost_peer(error):
                 raise peer_lost(error) from error
             raise
-        self._ranks.meet()  # all have looked into the scratch folder, which the first one removes
+        self._ranks.meet()  # the primary rank removes the scratch folder, which the others still read
 
     def token_losses(self, model: Any, inputs: dict[str, Any]) -> TokenLosses:
-        """As the function of that name, counting tokens."""
+        """Call the function of the same name, and count tokens."""
         self.tokens += inputs["input_ids"].numel()
-        if self.aux_loss_enabled:  # of every token
+        if self.aux_loss_enabled:  # it needs every token, so prefixes are not shared
             inputs["output_router_logits"] = True
         elif allows_shared_prefixes(self.model):
             inputs = share_prefixes(inputs)
@@ -93,15 +94,22 @@ class StageTrainer(SFTTrainer):
             return token_losses(model, inputs)
 
     def with_balance(self, loss: torch.Tensor, balance: torch.Tensor | None, in_step: bool) -> torch.Tensor:
-        """The loss of a pass, one of several ``in_step``, and the load-balancing loss of a mixture of experts
-        (arXiv 2101.03961, section 2.2) by the coefficient of its configuration."""
+        """Add the load-balancing loss of a mixture of experts (arXiv 2101.03961, section 2.2) to a pass's
+        loss.
+
+        It is weighted by the coefficient of the model's configuration, and averaged over the passes of an
+        optimizer step if ``in_step``.
+        """
         if balance is None:
             return loss
         passes = self.args.gradient_accumulation_steps if in_step else 1
         return loss + self.router_aux_loss_coef * balance / passes
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:  # noqa: ARG002 - overridden
-        """Hand a step's numbers to the callbacks; the state, which every checkpoint holds, keeps none."""
+        """Pass a step's metrics to the callbacks, but do not store them in the state of every checkpoint.
+
+        Raises :class:`UserError` if the loss is not finite.
+        """
         if "loss" not in logs:
             return
         if not math.isfinite(logs["loss"]):
@@ -112,14 +120,14 @@ class StageTrainer(SFTTrainer):
         self.control = self.callback_handler.on_log(self.args, self.state, self.control, logs)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        del resume_from_checkpoint, model  # that folder has the state alone
+        del resume_from_checkpoint, model  # that folder only has the state, not the weights
         load_weights(self.model, self._weights, self._ranks.meet)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         Trainer._save_checkpoint(self, model, trial)  # without SFTTrainer's model card
 
     def _save_rng_state(self, output_dir: str) -> None:
-        """Those of all processes, written by the first: no folder is written by two machines."""
+        """Save the random states of all ranks, written by the primary rank only."""
         with TemporaryDirectory() as own:
             super()._save_rng_state(own)
             saved = {path.name: path.read_bytes() for path in Path(own).iterdir()}
@@ -132,7 +140,7 @@ class StageTrainer(SFTTrainer):
         if not is_sharded(model):
             super()._save_optimizer_and_scheduler(output_dir)
             return
-        self._ranks.meet()  # the first one wrote the model meanwhile, which may take longer than a step may
+        self._ranks.meet()  # the primary rank wrote the model, which may exceed the timeout of a step
         state = get_optimizer_state_dict(model, optimizer.optimizer, options=_WHOLE)
         if self._ranks.is_first:
             torch.save(state, Path(output_dir) / "optimizer.pt")
@@ -150,13 +158,13 @@ class StageTrainer(SFTTrainer):
         scheduler.load_state_dict(torch.load(folder / "scheduler.pt", weights_only=True))
 
     def _trained(self) -> tuple[Any, Any, Any]:
-        """The model, and what trains it; accelerate has wrapped PyTorch's optimizer."""
+        """Return the model, the optimizer as wrapped by accelerate, and the scheduler."""
         return self.model, self.optimizer, self.lr_scheduler
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:  # noqa: ARG002 - overridden
         model: Any = self.model
-        if is_sharded(model):  # all of them bring their parts
-            # It would wait for the first one's writing no longer than for a step: we meet after it.
+        if is_sharded(model):  # all ranks contribute their shards
+            # Its barrier has the short timeout of a step; we wait after saving instead.
             model.barrier_after_gathered_checkpoint_save = lambda *_: None
             model.save_pretrained(output_dir, is_main_process=self._ranks.is_first)
             return
@@ -170,7 +178,7 @@ class StageTrainer(SFTTrainer):
 
 
 class CompletionTrainer(StageTrainer):
-    """SFT: cross-entropy of the completions."""
+    """SFT: the cross-entropy of the completions."""
 
     def compute_loss(
         self,
@@ -179,32 +187,33 @@ class CompletionTrainer(StageTrainer):
         return_outputs: bool = False,
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> Any:
-        """Summed over the completion tokens of one micro-batch, over those of the whole step.
+        """Return the sum over the completion tokens of a micro-batch, divided by their number in the whole
+        step.
 
-        ``inputs`` holds one row of concatenated examples, with ``position_ids`` that start again at each.
+        ``inputs`` has one row of concatenated examples, with ``position_ids`` that restart at each example.
         """
         losses, _, balance = self.token_losses(model, inputs)
         loss = losses.sum() / (losses.numel() if num_items_in_batch is None else num_items_in_batch)
-        loss = loss * self._ranks.size  # of which DDP takes the mean
+        loss = loss * self._ranks.size  # because DDP averages over ranks
         loss = self.with_balance(loss, balance, in_step=num_items_in_batch is not None)
         return (loss, {}) if return_outputs else loss
 
 
 class PreferenceCollator(DataCollatorForLanguageModeling):
-    """Packed pairs, with what the reference gives each answer."""
+    """Collates packed pairs with the reference log-probabilities of their answers."""
 
     def torch_call(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
-        """``reference`` has the shape (pairs, 2): chosen, rejected."""
+        """Return a batch whose ``reference`` has the shape (pairs, 2): chosen, rejected."""
         return super().torch_call(examples) | {
             "reference": torch.tensor([pair["reference"] for pair in examples])
         }
 
 
 class PreferenceTrainer(StageTrainer):
-    """DPO, with TRL's losses on packed pairs.
+    """DPO with TRL's losses on packed pairs.
 
-    TRL's DPOTrainer pads pairs, keeps the reference as a second adapter, which a resumed run moves, and
-    computes it in every epoch.
+    TRL's DPOTrainer is not used: it pads pairs, computes the reference in every epoch, and keeps the
+    reference as a second adapter, which would change in a resumed run.
     """
 
     def __init__(self, *, loss: str, beta: float, **arguments: Any) -> None:
@@ -213,7 +222,7 @@ class PreferenceTrainer(StageTrainer):
         super().__init__(**arguments)
         self.data_collator = PreferenceCollator(
             pad_token_id=0, padding_free=True
-        )  # TRL takes none that packs
+        )  # TRL's own collators for pairs do not pack
 
     def compute_loss(
         self,
@@ -222,10 +231,10 @@ class PreferenceTrainer(StageTrainer):
         return_outputs: bool = False,
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> Any:
-        """Summed over the pairs of one micro-batch, over those of the whole step.
+        """Return the sum over the pairs of a micro-batch, divided by this rank's number of pairs in the step.
 
-        A pair's reward margin is beta times how much more than the reference the model prefers the chosen
-        answer (equation 5 of arXiv 2305.18290).
+        The reward margin of a pair is beta times the difference of the log-ratios of its chosen and rejected
+        answers, each the model's log-probability minus the reference's (equation 5 of arXiv 2305.18290).
         """
         reference = inputs.pop("reference")
         losses, answers, balance = self.token_losses(model, inputs)
@@ -234,7 +243,7 @@ class PreferenceTrainer(StageTrainer):
         lengths = empty.index_add(0, answers, torch.ones_like(losses)).view_as(reference)
         log_ratios = log_probs - reference
         pairs = preference_losses(log_ratios, lengths, loss=self._loss, beta=self._beta)
-        # Of float32, so that sums of them in float64 are exact, and so is a step's part of the sum.
+        # Margins are float32, so their sums in float64 are exact, and so is the difference between two steps.
         margins = (self._beta * (log_ratios[:, 0] - log_ratios[:, 1])).detach().double()
         self.reward_sums = self.reward_sums.to(margins.device) + torch.stack(
             [margins.sum(), (margins > self._beta * _EQUAL).sum().double()]
