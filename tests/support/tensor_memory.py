@@ -24,7 +24,7 @@ from tunegate_trainer.roles.train import make_trainer, trainer_arguments
 from tunegate_trainer.tokens.examples import Example, completion_tokens, example
 from tunegate_trainer.tokens.shared_prefix import segment_sizes
 from tunegate_trainer.train.dataset import preference_example, training_dataset
-from tunegate_trainer.train.preference import without_dropout
+from tunegate_trainer.train.preference import disable_dropout
 from tunegate_trainer.train.start import Start, load_start, trainable
 
 
@@ -53,7 +53,7 @@ def measure(
     plan = _plan(stage)
     model = trainable(model, plan.model, parameters)
     if parameters.method == "DPO":
-        without_dropout(model)
+        disable_dropout(model)
     arguments = trainer_arguments(stage, plan, torch.device("cpu"), scratch)
     if checkpointing:  # a plan asks for it where a GPU is to hold the activations
         arguments.activation_checkpointing = arguments.gradient_checkpointing = True

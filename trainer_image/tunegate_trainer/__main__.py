@@ -1,5 +1,5 @@
 """``python -m tunegate_trainer ROLE``."""
 
-from tunegate_trainer.main import leave, main
+from tunegate_trainer.main import exit_at_once, main
 
-leave(main())
+exit_at_once(main())

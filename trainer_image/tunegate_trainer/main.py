@@ -65,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one role. Return the exit code, see :class:`tunegate_api.contract.ExitCode`."""
     parsed = _parser().parse_args(arguments)
     logging.basicConfig(
-        level=logging.INFO if topology.is_first() or not topology.is_launched() else logging.WARNING,
+        level=logging.INFO if topology.is_primary() or not topology.is_launched() else logging.WARNING,
         format="%(asctime)s %(levelname)s %(message)s",
         datefmt="%H:%M:%S",
         stream=sys.stderr,
@@ -82,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             trackers=tuple(parsed.trackers.split(",")) if parsed.trackers else None,
             failure=parsed.failure,
         ),
-        speaks=topology.is_first(),
+        is_primary=topology.is_primary(),
     )
     processes = 1 if topology.is_launched() else _processes(context)
     if processes > 1:
@@ -91,7 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     interruption.install()
 
     def work() -> Outcome:
-        context.open_courier()
+        context.start_report_sender()
         _set_up_libraries(context.role)
         if arguments is None and not context.role.is_chore:  # called as a command, not from a test
             _hide_unused(context)
@@ -112,10 +112,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     gc.unfreeze()  # some libraries report objects that are still frozen at exit as leaks
     interruption.ignore()
     report_sha256 = _report_end(context, end)
-    _leave_message(context, end, report_sha256)  # already now, because the process may be killed below
-    behind = _close(context, end)
+    _write_termination(context, end, report_sha256)  # already now, because the process may be killed below
+    behind = _send_rest(context, end)
     if behind is not None:
-        _leave_message(context, end, report_sha256, behind)
+        _write_termination(context, end, report_sha256, behind)
     return int(end.exit_code)
 
 
@@ -209,7 +209,7 @@ def _is_quantized(context: Context) -> bool:
     return any(found)
 
 
-def leave(code: int) -> NoReturn:
+def exit_at_once(code: int) -> NoReturn:
     """Exit at once; everything is written. Unloading the libraries would take a second or more, and after
     distributed training a connection thread would abort the process."""
     sys.stdout.flush()
@@ -270,9 +270,9 @@ def _report_end(context: Context, end: End) -> str | None:
     Return the digest of the last report, or None if it was not written.
     """
     report_sha256 = None
-    if context.speaks and not end.silent and not context.role.is_chore:
+    if context.is_primary and not end.silent and not context.role.is_chore:
         try:
-            context.tell(outcome=end.outcome, failure=end.failure)
+            context.send_report(outcome=end.outcome, failure=end.failure)
             report_sha256 = context.report_sha256
         except Exception as error:  # noqa: BLE001 - the termination message still says how it ended
             logger.warning("the last report could not be written: %s", error)
@@ -284,7 +284,7 @@ def _report_end(context: Context, end: End) -> str | None:
     return report_sha256
 
 
-def _leave_message(
+def _write_termination(
     context: Context, end: End, report_sha256: str | None, trackers_behind: list[str] | None = None
 ) -> None:
     """Write the termination message. If that fails, only log a warning."""
@@ -298,7 +298,7 @@ def _leave_message(
         logger.warning("termination.json could not be written: %s", error)
 
 
-def _close(context: Context, end: End) -> list[str] | None:
+def _send_rest(context: Context, end: End) -> list[str] | None:
     """Wait a bounded time until the remaining reports and metrics are sent, both at the same time.
 
     Return the trackers that do not have all metrics, or None if there are no trackers or another pod took
@@ -307,8 +307,8 @@ def _close(context: Context, end: End) -> list[str] | None:
     trackers = context.trackers
     if trackers and not end.silent:
         trackers.finish()
-    if context.courier:
-        context.courier.close()
+    if context.report_sender:
+        context.report_sender.close()
     if trackers is None:
         return None
     if end.silent:

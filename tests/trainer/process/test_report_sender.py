@@ -35,7 +35,7 @@ from tunegate_operator.engine.reports import JobTooLargeError
 from tunegate_trainer.main import main
 from tunegate_trainer.process import report_sender as module
 from tunegate_trainer.process.files import write_model
-from tunegate_trainer.process.report_sender import ACKNOWLEDGED, Courier, ReportAddress
+from tunegate_trainer.process.report_sender import ACKNOWLEDGED, ReportAddress, ReportSender
 
 JOB = "job-uid"
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -65,13 +65,13 @@ def outbox(tmp_path):
 
 
 @pytest.fixture
-def open_courier(engine, outbox, tmp_path):
+def open_sender(engine, outbox, tmp_path):
     token = tmp_path / "token"
     token.write_text(f"{TOKEN}\n")
 
-    def open_() -> Courier:
+    def open_() -> ReportSender:
         url = engine.url + report_path(JOB)
-        return Courier(ReportAddress(url, engine.authority.certificate.decode(), token), outbox)
+        return ReportSender(ReportAddress(url, engine.authority.certificate.decode(), token), outbox)
 
     return open_
 
@@ -93,39 +93,39 @@ def sequences(engine: Engine, role: Role = Role.TRAIN) -> list[int]:
     return [r["sequence"] for r in engine.taken if r["role"] == role]
 
 
-def test_a_report_is_posted_and_its_acknowledgement_remembered(engine, outbox, open_courier):
+def test_a_report_is_posted_and_its_acknowledgement_remembered(engine, outbox, open_sender):
     with serving(engine):
-        courier = open_courier()
+        sender = open_sender()
         write(outbox, 1)
-        courier.notify(urgent=True)
+        sender.notify(urgent=True)
         eventually((outbox / ACKNOWLEDGED).exists, what="acknowledged")
-        assert courier.close()
-        assert open_courier().close()
+        assert sender.close()
+        assert open_sender().close()
     assert sequences(engine) == [1]
 
 
-def test_what_an_earlier_pod_left_is_delivered_by_the_next(engine, outbox, open_courier):
+def test_what_an_earlier_pod_left_is_delivered_by_the_next(engine, outbox, open_sender):
     write(outbox, 7, Role.DATA, outcome=Outcome.COMPLETED)
     write(outbox, 1)
     with serving(engine):
-        assert open_courier().close()
+        assert open_sender().close()
     assert (sequences(engine, Role.DATA), sequences(engine)) == ([7], [1])
 
 
-def test_nothing_is_lost_while_the_operator_is_away(engine, outbox, open_courier):
+def test_nothing_is_lost_while_the_operator_is_away(engine, outbox, open_sender):
     with serving(engine):
         port = engine.port
-    courier = open_courier()
+    sender = open_sender()
     for sequence in (1, 2, 3):
         write(outbox, sequence)
-        courier.notify(urgent=True)
+        sender.notify(urgent=True)
     time.sleep(0.3)
     with serving(engine, port):
-        assert courier.close()
+        assert sender.close()
     assert sequences(engine) == [3]
 
 
-def test_what_is_not_acknowledged_is_sent_again(engine, outbox, open_courier, monkeypatch):
+def test_what_is_not_acknowledged_is_sent_again(engine, outbox, open_sender, monkeypatch):
     monkeypatch.setattr("tunegate_operator.reporting.server.ACKNOWLEDGE_SECONDS", 0.1)
     tries = iter([False, False, True])
 
@@ -136,30 +136,30 @@ def test_what_is_not_acknowledged_is_sent_again(engine, outbox, open_courier, mo
     engine.acknowledge = third_time
     write(outbox, 1)
     with serving(engine):
-        assert open_courier().close()
+        assert open_sender().close()
     assert sequences(engine) == [1, 1, 1]
 
 
-def test_a_pod_that_ends_waits_a_bounded_time(engine, outbox, open_courier, monkeypatch):
+def test_a_pod_that_ends_waits_a_bounded_time(engine, outbox, open_sender, monkeypatch):
     monkeypatch.setattr(module, "CLOSING_SECONDS", 0.5)
     with serving(engine):
         pass  # nobody listens at this port any more
     write(outbox, 1)
     began = time.monotonic()
-    assert not open_courier().close()
+    assert not open_sender().close()
     assert 0.5 <= time.monotonic() - began < 5
 
 
-def test_a_pod_that_ends_does_not_wait_for_an_answer_that_will_not_change(engine, outbox, open_courier):
+def test_a_pod_that_ends_does_not_wait_for_an_answer_that_will_not_change(engine, outbox, open_sender):
     engine.jobs.clear()  # deleted meanwhile
     write(outbox, 1)
     began = time.monotonic()
     with serving(engine):
-        assert not open_courier().close()
+        assert not open_sender().close()
     assert time.monotonic() - began < module.CLOSING_SECONDS / 4
 
 
-def test_a_refused_report_is_sent_again_only_once_it_changes(engine, outbox, open_courier, caplog):
+def test_a_refused_report_is_sent_again_only_once_it_changes(engine, outbox, open_sender, caplog):
     def refuse_training(promise: Future[None]) -> None:
         if engine.taken[-1]["role"] == Role.TRAIN and engine.taken[-1]["sequence"] < 3:
             raise JobTooLargeError("the job's reports hold too much")
@@ -167,18 +167,18 @@ def test_a_refused_report_is_sent_again_only_once_it_changes(engine, outbox, ope
 
     engine.acknowledge = refuse_training
     with serving(engine):
-        courier = open_courier()
+        sender = open_sender()
         for sequence in (1, 2, 3):
             for role in (Role.TRAIN, Role.DATA):
                 write(outbox, sequence, role)
-                courier.notify(urgent=True)
+                sender.notify(urgent=True)
                 eventually(lambda role=role, n=sequence: n in sequences(engine, role), what="it is sent")
-        assert courier.close()
+        assert sender.close()
     assert sequences(engine) == [1, 2, 3]
     assert caplog.text.count("the operator refused train.json: 413: the job's reports hold too much") == 2
 
 
-def test_a_report_is_sent_without_its_indentation(engine, outbox, open_courier, monkeypatch):
+def test_a_report_is_sent_without_its_indentation(engine, outbox, open_sender, monkeypatch):
     sent = []
     real = urllib.request.Request
 
@@ -189,19 +189,19 @@ def test_a_report_is_sent_without_its_indentation(engine, outbox, open_courier, 
     monkeypatch.setattr(urllib.request, "Request", note)
     write(outbox, 1)
     with serving(engine):
-        assert open_courier().close()
+        assert open_sender().close()
     assert b"\n" in (outbox / "train.json").read_bytes()
     assert b"\n" not in sent[0]
     assert b" " not in sent[0]
 
 
-def test_no_proxy_of_the_pod_stands_between_it_and_the_operator(engine, outbox, open_courier, monkeypatch):
+def test_no_proxy_of_the_pod_stands_between_it_and_the_operator(engine, outbox, open_sender, monkeypatch):
     for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")  # nobody listens at the discard port
     monkeypatch.delenv("NO_PROXY", raising=False)
     write(outbox, 1)
     with serving(engine):
-        assert open_courier().close()
+        assert open_sender().close()
     assert sequences(engine) == [1]
 
 
@@ -214,32 +214,32 @@ def test_progress_waits_for_more_of_its_kind_and_what_matters_does_not(engine, t
 
     def train(step: int) -> None:
         progress = Progress(stage="sft", step=step, total_steps=9, percent=0, updated=NOW)
-        context.tell(progress=progress, usage=Usage(steps=step))
+        context.send_report(progress=progress, usage=Usage(steps=step))
 
     with serving(engine):
         let_report(tmp_path, engine, monkeypatch)
-        context.open_courier()
+        context.start_report_sender()
         for step in range(1, 6):
             train(step)
             time.sleep(0.02)
         eventually(lambda: sequences(engine) == [5], what="one post for all of it")
         train(6)
         began = time.monotonic()
-        context.tell(outcome=Outcome.COMPLETED)
+        context.send_report(outcome=Outcome.COMPLETED)
         eventually(lambda: 7 in sequences(engine), what="the outcome")
         assert time.monotonic() - began < 2
-        assert context.courier.close()
+        assert context.report_sender.close()
 
 
-def test_a_torn_record_of_acknowledgements_only_costs_a_repetition(engine, outbox, open_courier):
+def test_a_torn_record_of_acknowledgements_only_costs_a_repetition(engine, outbox, open_sender):
     (outbox / ACKNOWLEDGED).write_text("{")
     write(outbox, 1)
     with serving(engine):
-        assert open_courier().close()
+        assert open_sender().close()
     assert json.loads((outbox / ACKNOWLEDGED).read_text()) == {"train.json": 1}
 
 
-def test_a_volume_that_fails_for_a_moment_ends_no_reporting(engine, outbox, open_courier, monkeypatch):
+def test_a_volume_that_fails_for_a_moment_ends_no_reporting(engine, outbox, open_sender, monkeypatch):
     write_file, read, failing = module.write_atomic, Path.read_bytes, ["write", "read"]
 
     def write_sometimes(path: Path, text: str) -> None:
@@ -256,27 +256,27 @@ def test_a_volume_that_fails_for_a_moment_ends_no_reporting(engine, outbox, open
 
     monkeypatch.setattr(module, "write_atomic", write_sometimes)
     with serving(engine):
-        courier = open_courier()
+        sender = open_sender()
         write(outbox, 1)
         monkeypatch.setattr(Path, "read_bytes", read_sometimes)
-        courier.notify(urgent=True)
+        sender.notify(urgent=True)
         eventually(lambda: sequences(engine) == [1] and not failing, what="both failed, and it arrived")
         write(outbox, 2)
-        courier.notify(urgent=True)
+        sender.notify(urgent=True)
         eventually(lambda: sequences(engine) == [1, 2], what="the next one arrives too")
-        assert courier.close()
+        assert sender.close()
 
 
 @pytest.mark.parametrize("damaged", [b"{", b"\xff", b"[]", b"{}", b'{"sequence": null}'])
-def test_a_damaged_report_is_left_out_and_the_others_arrive(engine, outbox, open_courier, caplog, damaged):
+def test_a_damaged_report_is_left_out_and_the_others_arrive(engine, outbox, open_sender, caplog, damaged):
     (outbox / "data.json").write_bytes(damaged)
     with serving(engine):
-        courier = open_courier()
+        sender = open_sender()
         for sequence in (1, 2):
             write(outbox, sequence)
-            courier.notify(urgent=True)
+            sender.notify(urgent=True)
             eventually(lambda last=sequence: last in sequences(engine), what="it arrives")
-        assert courier.close()
+        assert sender.close()
     assert sequences(engine) == [1, 2]
     assert caplog.text.count("data.json is damaged and not sent") == 1
 
@@ -297,7 +297,7 @@ def answer(body: io.BytesIO) -> HTTPError:
     [lambda: BadStatusLine("?"), lambda: answer(CutShort()), lambda: answer(io.BytesIO(b'"busy"'))],
     ids=["no HTTP", "cut short", "no object"],
 )
-def test_an_answer_that_cannot_be_read_is_one_more_try(engine, outbox, open_courier, monkeypatch, make):
+def test_an_answer_that_cannot_be_read_is_one_more_try(engine, outbox, open_sender, monkeypatch, make):
     post, failing = urllib.request.OpenerDirector.open, [make()]
 
     def post_later(*arguments, **options):
@@ -308,20 +308,20 @@ def test_an_answer_that_cannot_be_read_is_one_more_try(engine, outbox, open_cour
     monkeypatch.setattr(urllib.request.OpenerDirector, "open", post_later)
     write(outbox, 1)
     with serving(engine):
-        assert open_courier().close()
+        assert open_sender().close()
     assert not failing
     assert sequences(engine) == [1]
 
 
-def test_a_renewed_token_is_used(engine, outbox, open_courier, tmp_path):
+def test_a_renewed_token_is_used(engine, outbox, open_sender, tmp_path):
     (tmp_path / "token").write_text("expired")
     write(outbox, 1)
     with serving(engine):
-        courier = open_courier()
+        sender = open_sender()
         time.sleep(0.2)
         assert engine.taken == []
         (tmp_path / "token").write_text(TOKEN)
-        assert courier.close()
+        assert sender.close()
     assert sequences(engine) == [1]
 
 

@@ -414,7 +414,7 @@ def test_retry_replaces_the_reading_of_an_earlier_attempt(
     first.publish()
     found = newest_versions(URI, target, job.request.final_gates, job.version)
     gate = job.context(Role.GATE)
-    gate.tell(results=gate.report.results.merged(Results(last_published=next_reading(None, found))))
+    gate.send_report(results=gate.report.results.merged(Results(last_published=next_reading(None, found))))
     second.publish()
     crash = before(Path, "rename", lambda: fail(Interrupted()), monkeypatch, at=".history")
     with crash, pytest.raises(Interrupted):

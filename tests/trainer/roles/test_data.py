@@ -21,7 +21,7 @@ from tunegate_api.v1alpha1.finetunejob_status import Reason
 from tunegate_api.workspace import Workspace
 from tunegate_trainer.data.split import Split
 from tunegate_trainer.main import main
-from tunegate_trainer.planning.sizing import with_estimate, with_judging
+from tunegate_trainer.planning.sizing import with_estimate, with_gate_memory
 from tunegate_trainer.process.errors import GpuTooSmallError
 from tunegate_trainer.roles import data as data_role
 
@@ -518,10 +518,10 @@ def test_what_cannot_be_judged_on_the_gpu_is_refused_before_it_trains(make_root,
     request, batches = root.context().request, [GenerationBatch(prompts=8, longest=256, new_tokens=64)]
     plan = planned(root, **changes)
     if hint is None:
-        assert with_judging(request, plan, batches, "bfloat16").judging.weights < 2 * QWEN_7B.parameters
+        assert with_gate_memory(request, plan, batches, "bfloat16").judging.weights < 2 * QWEN_7B.parameters
         return
     with pytest.raises(GpuTooSmallError, match="the result of stage sft cannot be judged") as raised:
-        with_judging(request, plan, batches, "bfloat16")
+        with_gate_memory(request, plan, batches, "bfloat16")
     assert "weights 14.2 GiB" in str(raised.value)
     assert hint in raised.value.hint
 

@@ -28,7 +28,7 @@ from tunegate_trainer.tokens.chat import load_tokenizer
 from tunegate_trainer.tokens.examples import tokenize_rows
 from tunegate_trainer.tokens.likelihood import compute_singly, flatten, token_losses
 from tunegate_trainer.train.dataset import training_dataset
-from tunegate_trainer.train.packing import keeps_apart
+from tunegate_trainer.train.packing import isolates_examples
 from tunegate_trainer.train.start import trainable
 from tunegate_trainer.train.trainer import CompletionTrainer
 
@@ -159,7 +159,7 @@ def test_a_model_that_keeps_examples_apart_passes_as_it_was(tiny_model, mixture,
     for folder in (tiny_model, mixture):
         model = load_base(folder, dtype, CPU).train()
         random_state = torch.get_rng_state()
-        assert keeps_apart(model)
+        assert isolates_examples(model)
         assert model.training
         assert torch.equal(torch.get_rng_state(), random_state)
 
@@ -190,7 +190,7 @@ def test_examples_that_would_see_each_other_are_computed_singly(lfm2, make_root,
 
 
 def test_model_that_only_mixes_numbers_is_found_by_its_losses(opt, caplog):
-    assert not keeps_apart(load_base(opt, "float32", CPU))
+    assert not isolates_examples(load_base(opt, "float32", CPU))
     assert "the loss of one changes by" in caplog.text
 
 

@@ -244,7 +244,7 @@ def test_an_answer_of_the_reference_that_does_not_fit_says_what_would_help(make_
     stage = root.context().plan.stages[0]
     two = (example([5, 6], [7]), example([5, 6], [8]))
     with pytest.raises(CudaOutOfMemoryError, match="the reference of one answer") as raised:
-        train_role.trained_examples([two], root.stage_folder, model, "digest", stage=stage)
+        train_role.training_examples([two], root.stage_folder, model, "digest", stage=stage)
     assert "NF4" not in raised.value.hint
 
 

@@ -178,7 +178,7 @@ def test_a_kill_in_the_middle_of_a_removal_leaves_no_half_of_a_checkpoint(make_r
 
 def test_a_kill_before_a_removal_is_made_up_for(make_root, monkeypatch):
     root = make_root(checkpoint_steps=STEPS)
-    monkeypatch.setattr(train_role, "drop_unneeded", lambda *_: None)
+    monkeypatch.setattr(train_role, "remove_unneeded", lambda *_: None)
     run(root)
     assert on_disk(root) == list(STEPS)
     monkeypatch.undo()

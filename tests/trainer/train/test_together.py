@@ -48,7 +48,7 @@ class Pods:
     ) -> None:
         """``only`` so many of the two are started, each with some code ``before`` it."""
         call = ["train", "--stage", stage, *arguments]
-        code = f"{before}\nfrom tunegate_trainer.main import leave, main\nleave(main({call}))"
+        code = f"{before}\nfrom tunegate_trainer.main import exit_at_once, main\nexit_at_once(main({call}))"
         self.roots = [self._pod(root, node) for node in range(only)]
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
@@ -121,7 +121,7 @@ def train(root: TrainerRoot, *arguments: str, stage: str = STAGE) -> Pods:
 
 def train_alone(root: TrainerRoot, stage: str = STAGE, start_step: int | None = None) -> None:
     context = root.context(stage=stage, start_step=start_step)
-    assert train_role.train_stage(context, ranks.ALONE) is Outcome.COMPLETED
+    assert train_role.train_stage(context, ranks.SINGLE_RANK) is Outcome.COMPLETED
 
 
 def lines(root: TrainerRoot, stage: str = STAGE) -> list[dict[str, float]]:
@@ -345,7 +345,7 @@ from tunegate_trainer.train.record import StageRecord
 def too_slow(cases, outputs):
     return [dict.fromkeys(case.measures, Score("e", "took too long")) for case in cases]
 
-if not topology.is_first():
+if not topology.is_primary():
     evaluate.score_cases = too_slow
 add = StageRecord.add
 
@@ -392,8 +392,8 @@ def test_who_is_asked_to_stop_after_all_agreed_to_go_on_goes_on_for_one_step(mak
     root, interruption = make_together(1, parameters=DROPS), Interruption()
 
     class AskedLate(Ranks):
-        def total(self, *numbers: int) -> list[int]:
-            sums = super().total(*numbers)
+        def sum(self, *numbers: int) -> list[int]:
+            sums = super().sum(*numbers)
             if len(numbers) > 1 and steps_on_disk(root) == 3:  # step 4 is agreed on, and not on disk yet
                 interruption.request()
             return sums
@@ -408,19 +408,19 @@ def test_who_is_asked_to_stop_after_all_agreed_to_go_on_goes_on_for_one_step(mak
 
 def test_they_wait_for_each_other_as_long_as_the_operator_waits_for_their_pods(make_together, monkeypatch):
     waits = []
-    monkeypatch.setattr(ranks, "_meet", lambda *found: waits.append(found[-1]))
+    monkeypatch.setattr(ranks, "_connect", lambda *found: waits.append(found[-1]))
     monkeypatch.setattr(torch.distributed, "destroy_process_group", lambda: None)
     for timeout in (60, 7200):
         request = make_together(spec={"startTimeoutSeconds": timeout}).context().request
-        with ranks.together(request):
+        with ranks.process_group(request):
             pass
-    assert waits == [ranks.MEETING_SECONDS, 7200 + 60]
+    assert waits == [ranks.RENDEZVOUS_SECONDS, 7200 + 60]
 
 
 def test_only_the_first_tells_the_trackers(make_together):
     root = make_together(spec={"tracking": {"mlflow": {"uri": "http://127.0.0.1:9", "experiment": "orders"}}})
     context = root.context()
-    context.speaks = False
+    context.is_primary = False
     assert start_trackers(context) is None
 
 

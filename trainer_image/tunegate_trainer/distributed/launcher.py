@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 STRAGGLER_SECONDS = 120.0
 """How long the other ranks may run after one has failed. They may be waiting for it in vain."""
-_LOOK_SECONDS = 0.2
+_POLL_SECONDS = 0.2
 _SIGNAL_BASE = 128
 
 
@@ -50,21 +50,21 @@ def launch(arguments: Sequence[str], processes: int, root: Path) -> int:
             for rank, message in enumerate(messages)
         ]
 
-        def pass_on(signum: int, _: FrameType | None) -> None:
+        def forward_signal(signum: int, _: FrameType | None) -> None:
             for child in children:
                 child.send_signal(signum)
 
-        signal.signal(signal.SIGTERM, pass_on)
+        signal.signal(signal.SIGTERM, forward_signal)
         killed = _wait(children)
 
-        def says(rank: int) -> tuple[bool, int]:
+        def information(rank: int) -> tuple[bool, int]:
             """Rank the ends by information. A rank that we killed only waited for the others."""
             return rank not in killed, cause_priority(_exit_code(children[rank]), _failure(messages[rank]))
 
-        telling = max(range(processes), key=says)
-        if messages[telling].exists():
-            (root / "termination.json").write_bytes(messages[telling].read_bytes())
-        return _exit_code(children[telling])
+        chosen = max(range(processes), key=information)
+        if messages[chosen].exists():
+            (root / "termination.json").write_bytes(messages[chosen].read_bytes())
+        return _exit_code(children[chosen])
 
 
 def _wait(children: Sequence["subprocess.Popen[bytes]"]) -> set[int]:
@@ -84,7 +84,7 @@ def _wait(children: Sequence["subprocess.Popen[bytes]"]) -> set[int]:
                     children[rank].kill()
                     killed.add(rank)
             deadline = None
-        time.sleep(_LOOK_SECONDS)
+        time.sleep(_POLL_SECONDS)
     return killed
 
 

@@ -14,7 +14,7 @@ import torch
 import torch.distributed as dist
 
 from tunegate_api.contract import Request
-from tunegate_trainer.distributed.topology import Place
+from tunegate_trainer.distributed.topology import Topology
 from tunegate_trainer.process.backoff import backoff
 from tunegate_trainer.process.device import choose_device
 from tunegate_trainer.process.epoch import Writer
@@ -28,16 +28,16 @@ with gloo the others notice at once."""
 CONTROL_SECONDS = 3 * 3600
 """How long ranks wait for each other between steps. The primary rank may hash, merge or save a large
 model."""
-MEETING_SECONDS = 1800
+RENDEZVOUS_SECONDS = 1800
 """How long ranks wait at least until all have connected. A pod may still wait for a node; the operator gives
 up after the job's startTimeoutSeconds."""
-_LATER_SECONDS = 60
+_MARGIN_SECONDS = 60
 """Time added to startTimeoutSeconds, so that the operator times out first: it knows what the pod waits
 for."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
 _c10d: Any = dist  # its type hints leave out the stores
 _ARRIVED = "arrived"
-_BY_GLOO = "gloo"
+_GLOO = "gloo"
 """Part of gloo's error messages. Gloo has no exception class of its own."""
 
 
@@ -49,103 +49,103 @@ class Ranks:
     """
 
     rank: int = 0
-    size: int = 1
+    world_size: int = 1
     local_rank: int = 0
     """The GPU of its machine that this rank uses."""
-    shares: bool = True
+    splits_evaluation: bool = True
     """Whether each rank evaluates a part of the cases. If the model is sharded, all ranks evaluate all
     cases."""
     _control: Any = field(default=None, repr=False)
     """The gloo process group for communication between steps. It detects the end of a peer also on GPUs."""
 
     @property
-    def is_first(self) -> bool:
+    def is_primary(self) -> bool:
         """Whether this rank writes checkpoints and sends reports."""
         return self.rank == 0
 
-    def shared(self, make: Callable[[], T]) -> T:
+    def broadcast(self, make: Callable[[], T]) -> T:
         """Call ``make`` on the primary rank, and return its result on every rank."""
-        if self.size == 1:
+        if self.world_size == 1:
             return make()
-        box: list[Any] = [make() if self.is_first else None]
-        with _peers():
+        box: list[Any] = [make() if self.is_primary else None]
+        with _peer_errors():
             dist.broadcast_object_list(box, src=0, group=self._control)
         made: T = box[0]
         return made
 
     def claim(self, folder: Path) -> Writer:
         """Claim ``folder`` once for all ranks. Only the primary rank writes."""
-        epoch = self.shared(lambda: Writer.claim(folder).epoch)
-        return Writer(folder, epoch, writes=self.is_first)
+        epoch = self.broadcast(lambda: Writer.claim(folder).epoch)
+        return Writer(folder, epoch, writes=self.is_primary)
 
-    def first(self, work: Callable[[], T]) -> T:
+    def primary_first(self, work: Callable[[], T]) -> T:
         """Call ``work`` on the primary rank first, then on the others, which find the files it has
         written."""
-        if not self.is_first:
-            self.meet()
+        if not self.is_primary:
+            self.barrier()
         done = work()
-        if self.is_first:
-            self.meet()
+        if self.is_primary:
+            self.barrier()
         return done
 
-    def meet(self) -> None:
+    def barrier(self) -> None:
         """Wait until all ranks have called this method."""
-        self.total(0)
+        self.sum(0)
 
-    def total(self, *numbers: float) -> list[float]:
+    def sum(self, *numbers: float) -> list[float]:
         """Return the sum of each number over all ranks."""
-        if self.size == 1:
+        if self.world_size == 1:
             return list(numbers)
         sums = torch.tensor(numbers, dtype=torch.float64)
-        with _peers():
+        with _peer_errors():
             dist.all_reduce(sums, group=self._control)
         return [float(number) for number in sums.tolist()]
 
-    def gathered(self, one: T) -> list[T]:
-        """Return the value ``one`` of every rank, in the order of ranks."""
-        if self.size == 1:
-            return [one]
-        every: list[Any] = [None] * self.size
-        with _peers():
-            dist.all_gather_object(every, one, group=self._control)
-        return every
+    def gather(self, value: T) -> list[T]:
+        """Return the ``value`` of every rank, in the order of ranks."""
+        if self.world_size == 1:
+            return [value]
+        values: list[Any] = [None] * self.world_size
+        with _peer_errors():
+            dist.all_gather_object(values, value, group=self._control)
+        return values
 
-    def mine(self, items: Sequence[T]) -> Sequence[T]:
+    def own_share(self, items: Sequence[T]) -> Sequence[T]:
         """Return the items that this rank evaluates: a share of them, or all if the model is sharded."""
-        return items[self.rank :: self.size] if self.shares else items
+        return items[self.rank :: self.world_size] if self.splits_evaluation else items
 
-    def merged(self, part: Mapping[int, T]) -> dict[int, T]:
+    def merge(self, part: Mapping[int, T]) -> dict[int, T]:
         """Return the entries of every rank's ``part`` in one dictionary."""
-        return {key: value for found in self.gathered(part) for key, value in found.items()}
+        return {key: value for found in self.gather(part) for key, value in found.items()}
 
 
-ALONE = Ranks()
+SINGLE_RANK = Ranks()
 """The only rank of a run with one process."""
 
 
 @contextmanager
-def together(request: Request) -> Iterator[Ranks]:
+def process_group(request: Request) -> Iterator[Ranks]:
     """Connect to the other ranks, yield this process's :class:`Ranks`, and disconnect if the block succeeds.
 
     Raises :class:`PeerLostError` if a rank does not connect in time.
     """
-    place = Place.of(request.spec.resources)
-    if place.size == 1:
-        yield ALONE
+    topology = Topology.of(request.spec.resources)
+    if topology.world_size == 1:
+        yield SINGLE_RANK
         return
-    seconds = max(MEETING_SECONDS, request.spec.start_timeout_seconds + _LATER_SECONDS)
-    yield _meet(place, choose_device(request, place.local_rank), seconds)
+    seconds = max(RENDEZVOUS_SECONDS, request.spec.start_timeout_seconds + _MARGIN_SECONDS)
+    yield _connect(topology, choose_device(request, topology.local_rank), seconds)
     dist.destroy_process_group()  # after an error, the end of the process closes the connections
 
 
-def _meet(place: Place, device: torch.device, seconds: int) -> Ranks:
-    host, _, port = place.master.rpartition(":")
+def _connect(topology: Topology, device: torch.device, seconds: int) -> Ranks:
+    host, _, port = topology.master.rpartition(":")
     # As torchrun sets them: accelerate and transformers read the rank and the world size from them.
     os.environ |= {
-        "RANK": str(place.rank),
-        "WORLD_SIZE": str(place.size),
-        "LOCAL_RANK": str(place.local_rank),
-        "LOCAL_WORLD_SIZE": str(place.local_size),
+        "RANK": str(topology.rank),
+        "WORLD_SIZE": str(topology.world_size),
+        "LOCAL_RANK": str(topology.local_rank),
+        "LOCAL_WORLD_SIZE": str(topology.local_size),
         "MASTER_ADDR": host,
         "MASTER_PORT": port,
     }
@@ -153,20 +153,20 @@ def _meet(place: Place, device: torch.device, seconds: int) -> Ranks:
     os.environ.setdefault("OMP_NUM_THREADS", str(torch.get_num_threads()))
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    store = _store(place, host, int(port), seconds)
-    with _peers():
+    store = _rendezvous_store(topology, host, int(port), seconds)
+    with _peer_errors():
         dist.init_process_group(
             "nccl" if device.type == "cuda" else "gloo",
             store=store,
-            rank=place.rank,
-            world_size=place.size,
+            rank=topology.rank,
+            world_size=topology.world_size,
             timeout=timedelta(seconds=TRAINING_SECONDS),
         )
         control = dist.new_group(backend="gloo", timeout=timedelta(seconds=CONTROL_SECONDS))
-    return Ranks(place.rank, place.size, place.local_rank, _control=control)
+    return Ranks(topology.rank, topology.world_size, topology.local_rank, _control=control)
 
 
-def _store(place: Place, host: str, port: int, seconds: int) -> Any:
+def _rendezvous_store(topology: Topology, host: str, port: int, seconds: int) -> Any:
     """Return the TCPStore through which the ranks find each other, once all of them have connected.
 
     PyTorch would wait in native code, where SIGTERM is not handled, and resolve the host name only once,
@@ -174,25 +174,29 @@ def _store(place: Place, host: str, port: int, seconds: int) -> Any:
     """
     deadline = time.monotonic() + seconds
     late = f"within {seconds} s"
-    if place.rank != 0:
-        _until(
-            deadline, lambda: _listens(host, port), f"the primary rank did not listen at {host}:{port} {late}"
+    if topology.rank != 0:
+        _wait_until(
+            deadline,
+            lambda: _is_listening(host, port),
+            f"the primary rank did not listen at {host}:{port} {late}",
         )
-    with _peers():
+    with _peer_errors():
         store = _c10d.TCPStore(
             host,
             port,
-            world_size=place.size,
-            is_master=place.rank == 0,
+            world_size=topology.world_size,
+            is_master=topology.rank == 0,
             timeout=timedelta(seconds=TRAINING_SECONDS),
             wait_for_workers=False,
         )
         store.add(_ARRIVED, 1)
-        _until(deadline, lambda: store.add(_ARRIVED, 0) >= place.size, f"not all ranks connected {late}")
+        _wait_until(
+            deadline, lambda: store.add(_ARRIVED, 0) >= topology.world_size, f"not all ranks connected {late}"
+        )
     return store
 
 
-def _listens(host: str, port: int) -> bool:
+def _is_listening(host: str, port: int) -> bool:
     try:
         socket.create_connection((host, port), timeout=_LONGEST_PAUSE).close()
     except OSError:
@@ -200,32 +204,32 @@ def _listens(host: str, port: int) -> bool:
     return True
 
 
-def _until(deadline: float, is_so: Callable[[], bool], otherwise: str) -> None:
+def _wait_until(deadline: float, condition: Callable[[], bool], failure: str) -> None:
     pauses = backoff(_FIRST_PAUSE, _LONGEST_PAUSE)
-    while not is_so():
+    while not condition():
         if time.monotonic() > deadline:
             raise PeerLostError(
-                f"distributed training did not start: {otherwise}",
+                f"distributed training did not start: {failure}",
                 "check that all pods run, and that their headless Service resolves in DNS",
             )
         time.sleep(next(pauses))
 
 
-def is_lost_peer(error: BaseException) -> bool:
+def is_peer_lost(error: BaseException) -> bool:
     """Return whether an error means that the connection to another rank is lost."""
-    return isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and _BY_GLOO in str(error))
+    return isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and _GLOO in str(error))
 
 
 @contextmanager
-def _peers() -> Iterator[None]:
+def _peer_errors() -> Iterator[None]:
     """Turn an error in communication with other ranks into :class:`PeerLostError`."""
     try:
         yield
     except RuntimeError as error:
-        raise peer_lost(error) from error
+        raise peer_lost_error(error) from error
 
 
-def peer_lost(error: BaseException) -> PeerLostError:
+def peer_lost_error(error: BaseException) -> PeerLostError:
     """Return the error for a lost connection to another rank."""
     return PeerLostError(
         f"another rank of this training ended or does not answer: {' '.join(str(error).split())}",

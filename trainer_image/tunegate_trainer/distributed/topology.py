@@ -14,7 +14,7 @@ TERMINATION_VARIABLE = "TUNEGATE_TERMINATION"
 
 
 @dataclass(frozen=True)
-class Place:
+class Topology:
     """One of ``nodes`` x ``local_size`` ranks."""
 
     node: int
@@ -25,7 +25,7 @@ class Place:
     """HOST:PORT at which the primary rank listens."""
 
     @classmethod
-    def of(cls, resources: Resources) -> "Place":
+    def of(cls, resources: Resources) -> "Topology":
         """Return the position of this process in a run that asks for ``resources``."""
         return cls(
             node=int(os.environ.get(NODE_VARIABLE, "0")),
@@ -40,11 +40,11 @@ class Place:
         return self.node * self.local_size + self.local_rank
 
     @property
-    def size(self) -> int:
+    def world_size(self) -> int:
         return self.nodes * self.local_size
 
 
-def is_first() -> bool:
+def is_primary() -> bool:
     """Return whether this process is the primary rank, which writes checkpoints and sends reports."""
     return all(os.environ.get(name, "0") == "0" for name in (NODE_VARIABLE, LOCAL_RANK_VARIABLE))
 

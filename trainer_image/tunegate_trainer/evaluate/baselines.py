@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerBase
 
 from tunegate_api.baselines import MeasuredBaseline
 from tunegate_api.contract import sha256_text
-from tunegate_trainer.distributed.ranks import ALONE, Ranks
+from tunegate_trainer.distributed.ranks import SINGLE_RANK, Ranks
 from tunegate_trainer.evaluate.evaluate import SetResult, evaluate
 from tunegate_trainer.evaluate.generate import device_name
 from tunegate_trainer.evaluate.sets import EvaluationSet, GeneratedSet
@@ -53,19 +53,19 @@ class BaselineCache:
         model: Any,
         tokenizer: PreTrainedTokenizerBase,
         sets: Sequence[EvaluationSet],
-        ranks: Ranks = ALONE,
+        ranks: Ranks = SINGLE_RANK,
     ) -> list[SetResult]:
         """Return the results of the base model on each set. Only sets without a cached result are evaluated.
 
         The digests of files that were written or used go to ``measured_baselines`` of the context.
         """
         keys = [self._key(each) for each in sets]
-        cached = ranks.shared(lambda: [self._read(key) for key in keys])
+        cached = ranks.broadcast(lambda: [self._read(key) for key in keys])
         missing = [s for s, result in zip(sets, cached, strict=True) if result is None]
         measured = iter(evaluate(model, tokenizer, missing, ranks))
         results = [next(measured) if result is None else result for result in cached]
         for key, result, found in zip(keys, results, cached, strict=True):
-            if ranks.is_first and found is None and not result.has_errors:
+            if ranks.is_primary and found is None and not result.has_errors:
                 self._record(key, result)
         return results
 

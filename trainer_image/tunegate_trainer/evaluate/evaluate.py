@@ -17,7 +17,7 @@ from tunegate_api.judging.counts import NOT_COUNTED
 from tunegate_api.judging.verdict import ERROR, FAIL, PASS
 from tunegate_api.meta import StatusModel
 from tunegate_trainer.artifacts.evaluation_files import RESULT
-from tunegate_trainer.distributed.ranks import ALONE, Ranks
+from tunegate_trainer.distributed.ranks import SINGLE_RANK, Ranks
 from tunegate_trainer.evaluate.generate import generate, undisturbed
 from tunegate_trainer.evaluate.merged import merged_adapter
 from tunegate_trainer.evaluate.scorers import Output, Score
@@ -89,7 +89,7 @@ def evaluate(
     model: Any,
     tokenizer: PreTrainedTokenizerBase,
     sets: Sequence[EvaluationSet],
-    ranks: Ranks = ALONE,
+    ranks: Ranks = SINGLE_RANK,
     *,
     stops: Sequence[int] | None = None,
 ) -> list[SetResult]:
@@ -104,9 +104,9 @@ def evaluate(
     """
     with merged_adapter(model):
         measured = _measure(model, tokenizer, sets, ranks, stops)
-    # Scoring has a time limit that some ranks may reach and others not. All take the result of the first
+    # Scoring has a time limit that some ranks may reach and others not. All take the result of the primary
     # rank.
-    return ranks.shared(lambda: measured)
+    return ranks.broadcast(lambda: measured)
 
 
 def _measure(

@@ -11,7 +11,7 @@ from transformers import DynamicCache, PreTrainedTokenizerBase
 from transformers.cache_utils import DynamicLayer
 
 from tunegate_api.v1alpha1.evalgate import Generation
-from tunegate_trainer.distributed.ranks import ALONE, Ranks
+from tunegate_trainer.distributed.ranks import SINGLE_RANK, Ranks
 from tunegate_trainer.evaluate.continuous import continuous
 from tunegate_trainer.evaluate.scorers import Output
 from tunegate_trainer.models.loading import is_sharded, no_gradients
@@ -36,7 +36,7 @@ def generate(
     tokenizer: PreTrainedTokenizerBase,
     prompts: Sequence[str],
     settings: Generation,
-    ranks: Ranks = ALONE,
+    ranks: Ranks = SINGLE_RANK,
     *,
     stops: Sequence[int] | None = None,
 ) -> list[Output]:
@@ -56,16 +56,16 @@ def generate(
     with undisturbed(model), no_gradients(model), _precision(model, settings):
         model.eval()
         if settings.batching == "Continuous" and _supports_continuous(model):
-            mine = ranks.mine(order)
+            mine = ranks.own_share(order)
             found = continuous(model, [token_ids[i] for i in mine], length, stops, at_once=size)
             answers.update(zip(mine, found, strict=True))
         else:
             batches = [order[start : start + size] for start in range(0, len(order), size)]
-            for batch in ranks.mine(batches):
+            for batch in ranks.own_share(batches):
                 found = greedy(model, [token_ids[i] for i in batch], length, stops)
                 answers.update(zip(batch, found, strict=True))
     marks = reasoning_marks(tokenizer) if settings.reasoning == "Strip" else None
-    outputs = ranks.merged(
+    outputs = ranks.merge(
         {i: _output(tokenizer, prompts[i], answer, stops, marks) for i, answer in answers.items()}
     )
     return [outputs[i] for i in range(len(prompts))]

@@ -11,7 +11,7 @@ from tunegate_trainer.fetch.address import Address
 from tunegate_trainer.fetch.download import gigabytes
 from tunegate_trainer.fetch.model_files import may_be_needed
 from tunegate_trainer.process.errors import BadDataError, StorageError
-from tunegate_trainer.process.files import take
+from tunegate_trainer.process.files import link_or_move
 
 _FOLDER = "unpacked"
 _CONFIG = "config.json"
@@ -77,7 +77,7 @@ def _put_files(address: Address, layers: Sequence[Layer], folder: Path, into: Pa
             else:
                 target = into / layer.path
                 target.parent.mkdir(parents=True, exist_ok=True)
-                take(folder / layer.file_name, target)
+                link_or_move(folder / layer.file_name, target)
     except (FileExistsError, IsADirectoryError, NotADirectoryError) as error:
         # For a link, filename2 is the new file.
         path = Path(error.filename2 or error.filename).relative_to(into)

@@ -26,7 +26,7 @@ from tunegate_trainer.models.cache import downloaded_model, is_intact, record_do
 from tunegate_trainer.models.safetensors import check_weights, count_parameters
 from tunegate_trainer.process.context import Context
 from tunegate_trainer.process.errors import SourceNotFoundError, StorageError, UserError, unreadable
-from tunegate_trainer.process.files import is_complete, seal, sha256_file, take
+from tunegate_trainer.process.files import is_complete, link_or_move, seal, sha256_file
 
 Transfer = Callable[[Path, Path], object]
 """Copies or moves a file to a path in another folder."""
@@ -84,7 +84,7 @@ def _fetch_remote(
     downloads = workspace / context.paths.download / "model"
     folder = downloads / model.pin.removeprefix("sha256:")
     remove_others(downloads, folder)
-    target = store_model(workspace, address.uri, fetch_model(address, model, folder), take)
+    target = store_model(workspace, address.uri, fetch_model(address, model, folder), link_or_move)
     record_download(workspace, address.uri, model.pin, target.name, model.license)
     shutil.rmtree(downloads, ignore_errors=True)
     return target, model.revision, model.license

@@ -41,12 +41,14 @@ def with_memory(
     :class:`GpuTooSmallError` if a single example does not fit.
     """
     of_rows = _largest_of_rows(rows)
-    shares = request.spec.resources.accelerator == "CPU" and model.sees_all_before
+    shares_prompts = request.spec.resources.accelerator == "CPU" and model.sees_all_before
 
     def largest(parameters: TrainingParameters) -> LargestPass:
         if parameters.method == "SFT":
             return of_rows
-        return _largest_of_pairs(tokenizer, pairs, shares=shares and not parameters.lora_dropout)
+        return _largest_of_pairs(
+            tokenizer, pairs, shares_prompts=shares_prompts and not parameters.lora_dropout
+        )
 
     return [_fitted(request, one, model, largest(one.parameters), batches) for one in stages]
 
@@ -63,7 +65,7 @@ def _fitted(
         sized = with_estimate(request, stage, model, size, largest=largest(size), batches=batches)
         if not is_too_small(request, sized):
             return sized
-    raise too_small(request, sized, model)
+    raise too_small_error(request, sized, model)
 
 
 def with_estimate(
@@ -107,7 +109,7 @@ def is_too_small(request: Request, stage: StagePlan) -> bool:
     return size is not None and stage.memory is not None and not fits(stage.memory, size)
 
 
-def with_judging(request: Request, plan: Plan, batches: Sequence[GenerationBatch], stored: str) -> Plan:
+def with_gate_memory(request: Request, plan: Plan, batches: Sequence[GenerationBatch], stored: str) -> Plan:
     """Return the plan with the memory estimate of the gate, if the shape of the model is known.
 
     ``stored`` is the type of the base model's stored weights. Raises :class:`GpuTooSmallError` if the gate
@@ -128,7 +130,7 @@ def with_judging(request: Request, plan: Plan, batches: Sequence[GenerationBatch
     if size is not None and not fits(memory, size):
         as_adapter = (
             "leave mergeAdapter out so that the adapter is judged on the base that it was trained on, "
-            if request.spec.merge_adapter and not _is_whole_anyhow(plan, last)
+            if request.spec.merge_adapter and not _is_whole_without_merging(plan, last)
             else ""
         )
         raise GpuTooSmallError(
@@ -143,16 +145,16 @@ def with_judging(request: Request, plan: Plan, batches: Sequence[GenerationBatch
 
 def _is_whole(request: Request, plan: Plan, last: StagePlan) -> bool:
     """Return whether the artifact that the gate role builds contains all weights."""
-    return request.spec.merge_adapter or _is_whole_anyhow(plan, last)
+    return request.spec.merge_adapter or _is_whole_without_merging(plan, last)
 
 
-def _is_whole_anyhow(plan: Plan, last: StagePlan) -> bool:
+def _is_whole_without_merging(plan: Plan, last: StagePlan) -> bool:
     """Return whether the artifact contains all weights even without ``mergeAdapter``."""
     is_adapter = last.parameters.adapter != "None" and plan.based_on(last.name).starts_from is None
     return not is_adapter or plan.model.is_merged
 
 
-def too_small(request: Request, stage: StagePlan, model: ModelShape) -> GpuTooSmallError:
+def too_small_error(request: Request, stage: StagePlan, model: ModelShape) -> GpuTooSmallError:
     """Return the error for a stage that does not fit, with the arithmetic and a hint."""
     size, memory, largest = _gpu_bytes(request), stage.memory, stage.largest_pass
     if size is None or memory is None or largest is None:
@@ -183,15 +185,15 @@ def _largest_of_rows(rows: Sequence[Measured[Row]]) -> LargestPass:
 
 
 def _largest_of_pairs(
-    tokenizer: PreTrainedTokenizerBase, pairs: Sequence[Measured[Pair]], *, shares: bool
+    tokenizer: PreTrainedTokenizerBase, pairs: Sequence[Measured[Pair]], *, shares_prompts: bool
 ) -> LargestPass:
-    """Return the largest pass of pairs. With ``shares``, the prompt of both answers is computed once."""
-    ordered = sorted(pairs, key=lambda pair: -pair.tokens - (pair.learned if shares else 0))
+    """Return the largest pass of pairs. With ``shares_prompts``, a pair's prompt is computed only once."""
+    ordered = sorted(pairs, key=lambda pair: -pair.tokens - (pair.learned if shares_prompts else 0))
 
     def of(count: int) -> Pass:
         longest = [examples_of(tokenizer, pair.labelled.row) for pair in ordered[:count]]
         lengths = [len(one["input_ids"]) for both in longest for one in both]
-        parts = [size for both in longest for size in segment_sizes(both)] if shares else ()
+        parts = [size for both in longest for size in segment_sizes(both)] if shares_prompts else ()
         return Pass.of(lengths, _most_learned(pairs, count), parts)
 
     return of

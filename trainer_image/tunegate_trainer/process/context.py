@@ -15,7 +15,7 @@ from tunegate_api.workspace import Workspace
 from tunegate_trainer.process.credentials import Secret, read_secret
 from tunegate_trainer.process.files import sha256_file, write_model
 from tunegate_trainer.process.interruption import Interruption
-from tunegate_trainer.process.report_sender import Courier, ReportAddress
+from tunegate_trainer.process.report_sender import ReportAddress, ReportSender
 
 
 @dataclass(frozen=True)
@@ -69,9 +69,9 @@ class Context:
     """The recorded digests of cached baselines, by key."""
     measured_baselines: dict[str, MeasuredBaseline] = field(default_factory=dict)
     """The cached baselines that this process wrote or used, by key, for its termination message."""
-    speaks: bool = True
+    is_primary: bool = True
     """Whether this process sends reports: in a distributed run only the primary rank does."""
-    courier: Courier | None = None
+    report_sender: ReportSender | None = None
     """Sends reports to the operator; None if reports are only written to files, as on a laptop."""
     trackers: Trackers | None = None
     """Sends metrics to the job's experiment trackers; None if it has none."""
@@ -108,7 +108,7 @@ class Context:
 
     @cached_property
     def report(self) -> Report:
-        """The last report of this role and stage, or an empty one. Changed only by :meth:`tell`."""
+        """The last report of this role and stage, or an empty one. Changed only by :meth:`send_report`."""
         empty = Report(
             job_uid=self.request.uid,
             role=self.role,
@@ -125,24 +125,24 @@ class Context:
             return empty
         return last.model_copy(update={"attempt": self.attempt, "outcome": None, "failure": None})
 
-    def open_courier(self) -> None:
+    def start_report_sender(self) -> None:
         """Start sending reports to the operator, if it has an address. Reports of earlier pods are sent
         too."""
         address = ReportAddress.from_environment(self.root)
-        if address and self.speaks:
-            self.courier = Courier(address, self.workspace / self.paths.outbox)
+        if address and self.is_primary:
+            self.report_sender = ReportSender(address, self.workspace / self.paths.outbox)
 
-    def tell(self, **changes: object) -> None:
+    def send_report(self, **changes: object) -> None:
         """Send the last report with these ``changes`` to the operator."""
-        if not self.speaks:
+        if not self.is_primary:
             return
         report = self.report.model_copy(
             update={**changes, "sequence": self.report.sequence + 1, "time": datetime.now(UTC)}
         )
         self.__dict__["report"] = report
         write_model(self.report_file, report)
-        if self.courier:
-            self.courier.notify(urgent=not changes.keys() <= {"progress", "usage"})
+        if self.report_sender:
+            self.report_sender.notify(urgent=not changes.keys() <= {"progress", "usage"})
 
     @property
     def report_file(self) -> Path:

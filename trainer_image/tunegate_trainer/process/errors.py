@@ -126,10 +126,10 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 @contextmanager
-def out_of_memory_explained(less_memory: Callable[[], str], doing: str = "") -> Iterator[None]:
+def out_of_memory_explained(hint: Callable[[], str], doing: str = "") -> Iterator[None]:
     """Turn an out-of-memory error in this block into :class:`CudaOutOfMemoryError`.
 
-    ``less_memory`` returns the hint how to use less memory. ``doing`` describes what did not fit.
+    ``hint`` returns the hint how to use less memory. ``doing`` describes what did not fit.
     """
     try:
         yield
@@ -137,7 +137,7 @@ def out_of_memory_explained(less_memory: Callable[[], str], doing: str = "") -> 
         if not is_out_of_memory(error):
             raise
         message = f"the GPU is out of memory {doing}".rstrip()
-        raise CudaOutOfMemoryError(f"{message}: {error}", less_memory()) from error
+        raise CudaOutOfMemoryError(f"{message}: {error}", hint()) from error
 
 
 def unreadable(what: str) -> UserError:

@@ -79,7 +79,7 @@ def create_once(path: Path, text: str) -> bool:
     return True
 
 
-def take(path: Path, target: Path) -> None:
+def link_or_move(path: Path, target: Path) -> None:
     """Put a file at ``target`` on the same volume without a copy. Its own folder will be removed afterwards.
 
     The file is hard-linked, so that a crash loses nothing, or moved if the file system has no hard links.

@@ -56,7 +56,7 @@ class ReportAddress:
         return cls(url, os.environ[REPORT_CA_VARIABLE], root / "report" / "token")
 
 
-class Courier:
+class ReportSender:
     """Posts the files of an outbox. Call :meth:`notify` after writing a file, and :meth:`close` at the
     end."""
 
@@ -73,7 +73,7 @@ class Courier:
         self._refused: dict[str, tuple[int, str]] = {}
         """Sequence number and answer, by the name of a report."""
         self._damaged: set[str] = set()
-        self._thread = threading.Thread(target=self._run, name="courier", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="report-sender", daemon=True)
         self._thread.start()
 
     def notify(self, *, urgent: bool) -> None:
@@ -101,7 +101,7 @@ class Courier:
     @property
     def refusals(self) -> str:
         """The reports that the operator refused permanently, with its answers; empty if there are none."""
-        return "; ".join(f"{name}: {said}" for name, (_, said) in sorted(self._refused.items()))
+        return "; ".join(f"{name}: {answer}" for name, (_, answer) in sorted(self._refused.items()))
 
     def _run(self) -> None:
         pauses = backoff(FIRST_PAUSE, LONGEST_PAUSE)
@@ -169,12 +169,12 @@ class Courier:
         try:
             self._post(body)
         except (OSError, HTTPException) as error:
-            said = _said(error)
+            answer = _answer_of(error)
             if isinstance(error, urllib.error.HTTPError) and error.code in FINAL:
-                self._refused[path.name] = self._sequence(path.name, body), said
-                logger.warning("the operator refused %s: %s; it stays on the volume", path.name, said)
+                self._refused[path.name] = self._sequence(path.name, body), answer
+                logger.warning("the operator refused %s: %s; it stays on the volume", path.name, answer)
             else:
-                logger.warning("%s was not acknowledged: %s; sending it again", path.name, said)
+                logger.warning("%s was not acknowledged: %s; sending it again", path.name, answer)
             return False
         self._refused.pop(path.name, None)
         self._acknowledged[path.name] = self._sequence(path.name, body)
@@ -201,7 +201,7 @@ class Courier:
         return found
 
 
-def _said(error: Exception) -> str:
+def _answer_of(error: Exception) -> str:
     """Return the operator's answer, or the text of the error if it did not answer."""
     if isinstance(error, urllib.error.HTTPError):
         try:

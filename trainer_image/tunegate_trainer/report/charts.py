@@ -165,13 +165,13 @@ def _mark(axes: Any, stage: StageHistory, *, at_top: bool) -> None:
     if stage.stop:
         words.setdefault(stage.stop.step, []).append("stopped")
     right = max(stage.last_step, 1)
-    for row, (step, said) in enumerate(sorted(words.items())):
-        colour, style = (_CRITICAL, "-") if "stopped" in said else (_INK, (0, (5, 3)))
+    for row, (step, labels) in enumerate(sorted(words.items())):
+        colour, style = (_CRITICAL, "-") if "stopped" in labels else (_INK, (0, (5, 3)))
         axes.axvline(step, color=colour, linewidth=1.4, linestyle=style, zorder=1)
         inside = step > right * 0.75  # keep labels inside the axes, and neighbours on different heights
         away = 5 + 16 * (row % 4)
         axes.annotate(
-            ", ".join(said), (step, int(at_top)), xycoords=("data", "axes fraction"),
+            ", ".join(labels), (step, int(at_top)), xycoords=("data", "axes fraction"),
             xytext=(-4 if inside else 4, -away if at_top else away), textcoords="offset points",
             ha="right" if inside else "left", va="top" if at_top else "bottom", color=colour,
         )  # fmt: skip

@@ -57,7 +57,7 @@ def headline(job: Collected, stages: Sequence[StageHistory], judgement: Judgemen
         )
     if judgement is not None:
         return _judged(job, judgement)
-    return _under_way(job, stages)
+    return _in_progress(job, stages)
 
 
 def publish_addresses(job: Collected) -> set[str]:
@@ -93,7 +93,7 @@ def _judged(job: Collected, judgement: Judgement) -> Headline:
     return Headline(title, tone, sentence, findings=tuple(judgement.findings), published=published)
 
 
-def _under_way(job: Collected, stages: Sequence[StageHistory]) -> Headline:
+def _in_progress(job: Collected, stages: Sequence[StageHistory]) -> Headline:
     if not stages:
         return _before_training(job)
     stage = stages[-1]

@@ -109,7 +109,7 @@ def _stage(job: Collected, name: str) -> StageHistory | None:
     total_steps = planned.get(name) or max(trained, default=0)
     outcome = report.outcome if report else None
     stopped = outcome is Outcome.STOPPED
-    accepted, found = _walk(job, name, evaluations, stopped=stopped)
+    accepted, found = _replay_stop_rule(job, name, evaluations, stopped=stopped)
     stop = None
     if stopped and report is not None and found is not None:
         assessment = found.assessment
@@ -153,7 +153,7 @@ def _best_step(job: Collected, stage: str) -> int | None:
     return final[0].step if final else best.step if best else None
 
 
-def _walk(
+def _replay_stop_rule(
     job: Collected, stage: str, evaluations: Sequence[Evaluation], *, stopped: bool
 ) -> tuple[tuple[int, ...], GateAssessment | None]:
     """Replay the stop rule over all checkpoints. Return the steps that a person accepted, and the last

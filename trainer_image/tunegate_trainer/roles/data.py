@@ -59,7 +59,7 @@ from tunegate_trainer.models.target_modules import (
     with_excluded_modules,
 )
 from tunegate_trainer.planning.plan import check_outcomes, library_versions, plan_stages, stage_max_length
-from tunegate_trainer.planning.sizing import generation_batches, with_judging, with_memory
+from tunegate_trainer.planning.sizing import generation_batches, with_gate_memory, with_memory
 from tunegate_trainer.process.context import Context
 from tunegate_trainer.process.errors import TrainerError, UserError
 from tunegate_trainer.process.files import is_complete, write_model
@@ -76,8 +76,8 @@ def run(context: Context) -> Outcome:
     Raises :class:`TrainerError` if the job cannot be trained.
     """
     folder = context.workspace / context.paths.data
-    plan = _made_before(context.workspace, folder) or _make(context, DataFolder(folder))
-    context.tell(plan=plan)
+    plan = _earlier_plan(context.workspace, folder) or _create_plan(context, DataFolder(folder))
+    context.send_report(plan=plan)
     data = plan.data
     logger.info("data: %d train, %d dev, %d test rows", data.train.rows, data.dev.rows, data.test.rows)
     if data.preference:
@@ -86,7 +86,7 @@ def run(context: Context) -> Outcome:
     return Outcome.COMPLETED
 
 
-def _made_before(workspace: Path, folder: Path) -> Plan | None:
+def _earlier_plan(workspace: Path, folder: Path) -> Plan | None:
     """Return the plan of an earlier attempt if it and all files that it pins still exist."""
     try:
         plan = Plan.model_validate_json((folder / "plan.json").read_bytes())
@@ -100,7 +100,7 @@ def _made_before(workspace: Path, folder: Path) -> Plan | None:
     return plan if is_complete(workspace / Workspace.base_model(plan.model.digest)) else None
 
 
-def _make(context: Context, folder: DataFolder) -> Plan:
+def _create_plan(context: Context, folder: DataFolder) -> Plan:
     model = _model(context)
     plan = prepare(context, folder, model, context.workspace / Workspace.base_model(model.digest))
     write_model(folder.path / "plan.json", plan)  # last: the plan implies that all files it pins exist
@@ -163,7 +163,7 @@ def prepare(
         stages=stages,
         versions=library_versions(),
     )
-    return with_judging(request, plan, batches, stored_dtype(model_folder))
+    return with_gate_memory(request, plan, batches, stored_dtype(model_folder))
 
 
 @dataclass(frozen=True)
@@ -194,9 +194,9 @@ def _read_data(
 
     text, digest = read_source(context, spec.data.train, "data.train")
     parsed = parse_rows(text, spec.data.train.columns, spec.data.held_out.group_by)
-    source = SourceRows("data.train", parsed, tokenizer, _longest(spec.stages, "SFT", longest_chat))
+    source = SourceRows("data.train", parsed, tokenizer, _length_limit(spec.stages, "SFT", longest_chat))
     rows = usable(source, folder.note)
-    preference = read_preference(context, tokenizer, _longest(spec.stages, "DPO", longest_chat))
+    preference = read_preference(context, tokenizer, _length_limit(spec.stages, "DPO", longest_chat))
     pairs = usable(preference.source, folder.note_pairs) if preference else []
     groups = len({row.group for row in rows} | {pair.group for pair in pairs})
     rows, pairs = joined(rows, pairs)
@@ -213,10 +213,10 @@ def _read_data(
     of_pairs = split_preference(context, folder, pairs, rows=split, placed=placed)
     if pairs:
         warnings += run_checks(checks.pairs, of_pairs, checking, folder.note_pairs)
-    held = earlier.held_out | _held_out_keys(split, of_pairs)
-    learned_rows, masked = without_held_out_turns(split.train, held)
+    held_out = earlier.held_out | _held_out_keys(split, of_pairs)
+    learned_rows, masked = without_held_out_turns(split.train, held_out)
     split = replace(split, train=learned_rows)
-    folder.note({"split": _prove(split, of_pairs, earlier, len(rows))})
+    folder.note({"split": _check_split(split, of_pairs, earlier, len(rows))})
     write_sides(folder.path, earlier, split, of_pairs)
     split_data = SplitRows(split, of_pairs, masked, earlier, conflicts)
     warnings += run_checks(checks.split, split_data, checking, folder.note)
@@ -264,7 +264,7 @@ def _check_stages(spec: FineTuneJobSpec) -> None:
         )
 
 
-def _longest(stages: Sequence[Stage], method: str, model_length: int) -> Limit:
+def _length_limit(stages: Sequence[Stage], method: str, model_length: int) -> Limit:
     """Return the longest example that every stage of a method takes, or every stage if none has that
     method."""
     of_method = [stage for stage in stages if stage.method == method]
@@ -277,7 +277,7 @@ def _held_out_keys(split: Split[Measured[Row]], of_pairs: Split[Measured[Pair]])
     return set(map(text_key, prompts))
 
 
-def _prove(
+def _check_split(
     split: Split[Measured[Row]], of_pairs: Split[Measured[Pair]], earlier: Sides, kept: int
 ) -> dict[str, Any]:
     """Check the split, and return its numbers for the data report.
@@ -290,8 +290,8 @@ def _prove(
     check_disjoint({side: [row.group for row in rows] for side, rows in sides.items()})
     check_disjoint({side: prompts_of(rows) for side, rows in sides.items()})
     learned = set(map(text_key, learned_prompts(split.train) + learned_prompts(of_pairs.train)))
-    held = _held_out_keys(split, of_pairs)
-    check_disjoint({"learned": [*learned, *earlier.trained], "held out": list(held)})
+    held_out = _held_out_keys(split, of_pairs)
+    check_disjoint({"learned": [*learned, *earlier.trained], "held out": list(held_out)})
     check_disjoint({"learned": list(learned), "held out": list(earlier.held_out)})
     if sum(map(len, sides.values())) != kept:
         raise AssertionError("the split lost rows")

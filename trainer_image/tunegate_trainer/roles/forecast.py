@@ -35,7 +35,7 @@ from tunegate_trainer.models.safetensors import check_weights
 from tunegate_trainer.models.shape import model_shape
 from tunegate_trainer.models.target_modules import skeleton
 from tunegate_trainer.planning.plan import plan_stages
-from tunegate_trainer.planning.sizing import is_too_small, too_small, with_estimate
+from tunegate_trainer.planning.sizing import is_too_small, too_small_error, with_estimate
 from tunegate_trainer.process.context import Context
 from tunegate_trainer.process.errors import GpuTooSmallError, SourceNotFoundError, TrainerError
 from tunegate_trainer.process.files import write_model
@@ -81,24 +81,24 @@ def forecast(root: Path, job: FineTuneJob, gates: list[EvalGate]) -> Forecast:
     except TrainerError as error:
         return Forecast(model=ModelForecast(uri=uri, parameters=0), failure=error.failure)
     if shape is None:
-        return _of_unknown_sizes(root, job, gates, folder)
+        return _without_sizes(root, job, gates, folder)
     known = Forecast(model=ModelForecast(uri=uri, parameters=shape.parameters, shape=shape))
     try:
         _write_request(root, job, gates)
-        return _of_rows(context, known, folder)
+        return _with_rows(context, known, folder)
     except GpuTooSmallError as error:
         _write_request(root, _without_gpu_memory(job), gates)
-        return _of_rows(Context(role=Role.DATA, root=root), known, folder).model_copy(
+        return _with_rows(Context(role=Role.DATA, root=root), known, folder).model_copy(
             update={"failure": error.failure}
         )
     except SourceNotFoundError as error:
         notes = [f"{error}: rows, tokens, steps and the memory of evaluations are unknown"]
-        return _of_lengths(known.model_copy(update={"notes": notes}), job, shape, longest)
+        return _without_rows(known.model_copy(update={"notes": notes}), job, shape, longest)
     except TrainerError as error:
-        return _of_lengths(known.model_copy(update={"failure": error.failure}), job, shape, longest)
+        return _without_rows(known.model_copy(update={"failure": error.failure}), job, shape, longest)
 
 
-def _of_unknown_sizes(root: Path, job: FineTuneJob, gates: list[EvalGate], folder: Path) -> Forecast:
+def _without_sizes(root: Path, job: FineTuneJob, gates: list[EvalGate], folder: Path) -> Forecast:
     """Return the forecast for a model that can be trained, but whose memory cannot be estimated."""
     parameters = sum(weight.numel() for weight in skeleton(folder).parameters())
     known = Forecast(
@@ -109,7 +109,7 @@ def _of_unknown_sizes(root: Path, job: FineTuneJob, gates: list[EvalGate], folde
     )
     try:
         _write_request(root, job, gates)
-        return _of_rows(Context(role=Role.DATA, root=root), known, folder)
+        return _with_rows(Context(role=Role.DATA, root=root), known, folder)
     except SourceNotFoundError as error:
         return known.model_copy(update={"notes": [*known.notes, f"{error}: rows and steps are unknown"]})
     except TrainerError as error:
@@ -164,7 +164,7 @@ def _request(job: FineTuneJob, spec: FineTuneJobSpec, gates: list[GateRequest]) 
     )
 
 
-def _of_rows(context: Context, known: Forecast, folder: Path) -> Forecast:
+def _with_rows(context: Context, known: Forecast, folder: Path) -> Forecast:
     """Return the plan of the data role, for which rows and golden sets must be available."""
     if not (folder / "tokenizer.json").is_file() and not (folder / "tokenizer_config.json").is_file():
         raise SourceNotFoundError(f"model.uri: there is no tokenizer in {known.model.uri}")
@@ -174,7 +174,7 @@ def _of_rows(context: Context, known: Forecast, folder: Path) -> Forecast:
     return known.model_copy(update={"data": plan.data, "stages": plan.stages, "judging": plan.judging})
 
 
-def _of_lengths(known: Forecast, job: FineTuneJob, shape: ModelShape, longest: int) -> Forecast:
+def _without_rows(known: Forecast, job: FineTuneJob, shape: ModelShape, longest: int) -> Forecast:
     """Return the forecast without rows: each stage with one example of maximum length, all tokens
     labelled."""
     request = _request(job, _without_gates(job.spec), [])
@@ -185,7 +185,7 @@ def _of_lengths(known: Forecast, job: FineTuneJob, shape: ModelShape, longest: i
         largest = Pass.of([length] * examples, labelled=length * examples)
         sized = with_estimate(request, planned, shape, 1, largest=largest)
         if failure is None and is_too_small(request, sized):
-            failure = too_small(request, sized, shape).failure
+            failure = too_small_error(request, sized, shape).failure
         stages.append(_without_steps(sized))
     return known.model_copy(update={"stages": stages, "failure": failure})
 

@@ -53,7 +53,7 @@ def run(context: Context) -> Outcome:
         raise UserError("the gate role needs --stage and --step")
     writer = Writer.claim(context.workspace / context.paths.gate)
     try:
-        with out_of_memory_explained(lambda: _less_memory(context, stage)):
+        with out_of_memory_explained(lambda: _memory_hint(context, stage)):
             _judge(context, stage, step, writer)
     except BaseException:
         # Also after SIGTERM: a process that took over writes the report, and removes files that this one
@@ -71,14 +71,14 @@ def _judge(context: Context, stage: str, step: int, writer: Writer) -> None:
 
     artifact, checkpoint = workspace / context.paths.model, workspace / context.paths.checkpoint(stage, step)
     base_model_folder = verified_base(workspace, plan)
-    below = merged_base(context, stage)
+    merged = merged_base(context, stage)
     parameters = plan.stage(stage).parameters
     manifest = build_artifact(
         checkpoint,
-        below or base_model_folder,
+        merged or base_model_folder,
         artifact,
         writer,
-        whole=below is not None or request.spec.merge_adapter or plan.model.is_merged,
+        whole=merged is not None or request.spec.merge_adapter or plan.model.is_merged,
         trained=parameters,
         arguments=plan.model.chat_template_args,
     )
@@ -135,7 +135,7 @@ def _judge(context: Context, stage: str, step: int, writer: Writer) -> None:
             verdict=judgement.state,
         ),
     )
-    context.tell(results=results)
+    context.send_report(results=results)
 
 
 def _last_published(context: Context) -> LastPublished | None:
@@ -155,7 +155,7 @@ def _last_published(context: Context) -> LastPublished | None:
     return next_reading(context.report.results.last_published, strictest(found))
 
 
-def _less_memory(context: Context, stage: str) -> str:
+def _memory_hint(context: Context, stage: str) -> str:
     """Return a hint how the gate can use less memory. The length of training examples does not matter
     here."""
     made = context.plan.based_on(stage)
@@ -170,7 +170,7 @@ def _less_memory(context: Context, stage: str) -> str:
 
 
 def _report_activity(context: Context, stage: str, step: int, activity: str) -> None:
-    context.tell(
+    context.send_report(
         progress=Progress(
             stage=stage,
             step=step,

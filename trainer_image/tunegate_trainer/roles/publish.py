@@ -81,7 +81,7 @@ def run(context: Context, targets: Targets = TARGETS) -> Outcome:
         # one.
         published = [artifacts[uri] for uri in opened if uri in there]
         read = publication.readings if has_ended else context.report.results
-        context.tell(published=published, results=read)
+        context.send_report(published=published, results=read)
     return Outcome.COMPLETED
 
 
@@ -123,7 +123,7 @@ class _Publication:
                 return False
             if self.context.report.results != self.readings:
                 self.writer.check()
-                self.context.tell(results=self.readings)
+                self.context.send_report(results=self.readings)
             target.upload(version, self.writer)
             if target.set_stable(version, None if is_done else number, self.writer):
                 return True

@@ -10,8 +10,8 @@ def run(context: Context) -> Outcome:
 
     Raises :class:`UndeliveredError` if it has not.
     """
-    courier = context.courier
-    if courier is None or not courier.close():
-        why = f": {courier.refusals}" if courier and courier.refusals else ""
+    sender = context.report_sender
+    if sender is None or not sender.close():
+        why = f": {sender.refusals}" if sender and sender.refusals else ""
         raise UndeliveredError(f"the operator did not acknowledge the reports in the outbox{why}")
     return Outcome.COMPLETED

@@ -15,7 +15,7 @@ from tunegate_api.contract import Outcome, Subject
 from tunegate_api.judging.verdict import StopAction
 from tunegate_api.memory.estimate import is_checkpointed
 from tunegate_api.plan import Plan, StagePlan, TrainingParameters
-from tunegate_trainer.distributed.ranks import ALONE, TRAINING_SECONDS, Ranks, together
+from tunegate_trainer.distributed.ranks import SINGLE_RANK, TRAINING_SECONDS, Ranks, process_group
 from tunegate_trainer.evaluate.evaluate import Weights, evaluate
 from tunegate_trainer.evaluate.sets import EvaluationSet, check_split, golden_sets, held_out_sets
 from tunegate_trainer.models.base_model import verified_base
@@ -40,13 +40,13 @@ from tunegate_trainer.train.losses import LossFile
 from tunegate_trainer.train.micro_batch import (
     MicroBatchTooLargeError,
     halve_micro_batch,
-    less_memory,
+    memory_hint,
     with_micro_batch,
 )
-from tunegate_trainer.train.preference import reference_log_probs, without_dropout
+from tunegate_trainer.train.preference import disable_dropout, reference_log_probs
 from tunegate_trainer.train.progress import ProgressReporter
 from tunegate_trainer.train.record import StageRecord
-from tunegate_trainer.train.retention import drop_unneeded
+from tunegate_trainer.train.retention import remove_unneeded
 from tunegate_trainer.train.start import find_start, load_start, score_start, trainable
 from tunegate_trainer.train.trainer import CompletionTrainer, PreferenceTrainer, StageTrainer
 
@@ -59,7 +59,7 @@ def run(context: Context) -> Outcome:
     Return Completed, or Stopped if the stop rule ended the stage. Raises :class:`TrainerError` if training is
     impossible, and :class:`Interrupted` after SIGTERM, once everything is saved.
     """
-    with together(context.request) as ranks:
+    with process_group(context.request) as ranks:
         return train_stage(context, ranks)
 
 
@@ -71,23 +71,23 @@ def train_stage(context: Context, ranks: Ranks) -> Outcome:
     if context.stage is None:
         raise UserError("the train role needs --stage")
     stage = context.plan.stage(context.stage)
-    check_parameters(stage.parameters, ranks.size)
+    check_parameters(stage.parameters, ranks.world_size)
     device = choose_device(context.request, ranks.local_rank)
     folder = context.workspace / context.paths.stage(stage.name)
     writer = ranks.claim(folder)
     try:
         while True:
-            used = ranks.shared(lambda: with_micro_batch(stage, folder))
+            used = ranks.broadcast(lambda: with_micro_batch(stage, folder))
             try:
-                with out_of_memory_explained(lambda: less_memory(stage)):
+                with out_of_memory_explained(lambda: memory_hint(stage)):
                     return _train(context, used, writer, device, ranks)
             except MicroBatchTooLargeError as error:
-                said = str(error)
+                message = str(error)
             # Outside of the handler, the error and the tensors in its frames are freed. Resume from disk.
             writer.check()
-            halve_micro_batch(used, folder, said, ranks.size)
-            if ranks.size > 1:  # the other ranks are in the middle of a step, so all start again
-                raise FewerExamplesError(f"the next attempt computes fewer examples per pass: {said}")
+            halve_micro_batch(used, folder, message, ranks.world_size)
+            if ranks.world_size > 1:  # the other ranks are in the middle of a step, so all start again
+                raise FewerExamplesError(f"the next attempt computes fewer examples per pass: {message}")
             # If SIGTERM came in the step that did not fit, there is nothing to save.
             context.interruption.check()
             gc.collect()
@@ -106,14 +106,14 @@ def _train(context: Context, stage: StagePlan, writer: Writer, device: torch.dev
     # Find the step of an earlier attempt from the complete files on disk.
     checkpoints = CheckpointFolder(folder, writer)
     checkpoints.clean()
-    resumed_step = ranks.shared(lambda: checkpoints.newest() or 0)
+    resumed_step = ranks.broadcast(lambda: checkpoints.newest() or 0)
     losses = LossFile(folder, writer)
-    losses.cut_back(resumed_step)
+    losses.truncate_after(resumed_step)
 
     # Load the golden sets and held-out rows that every checkpoint is evaluated on.
     base_model = verified_base(workspace, plan)
     tokenizer = load_tokenizer(base_model, arguments=plan.model.chat_template_args)
-    start_sets, sets = measures(context, stage, tokenizer)
+    start_sets, sets = evaluation_sets(context, stage, tokenizer)
     record = StageRecord(
         workspace / paths.evaluation(stage.name, 0).parent,
         lambda step: workspace / paths.evaluation(stage.name, step),
@@ -123,9 +123,9 @@ def _train(context: Context, stage: StagePlan, writer: Writer, device: torch.dev
         sets=start_sets,
         accepted_step=options.accepted_step,
     )
-    record.cut_back(resumed_step)
-    drop_unneeded(context, stage.name, checkpoints, record)
-    record.evaluations = ranks.shared(lambda: record.evaluations)
+    record.truncate_after(resumed_step)
+    remove_unneeded(context, stage.name, checkpoints, record)
+    record.evaluations = ranks.broadcast(lambda: record.evaluations)
     progress.resumed(resumed_step, losses.at(resumed_step), record.evaluations)
     progress.report(activity="loading model", results=record.results)
     if record.next_step() is None:
@@ -134,23 +134,25 @@ def _train(context: Context, stage: StagePlan, writer: Writer, device: torch.dev
     examples = read_examples(context, stage, tokenizer)
 
     # Load and evaluate the starting weights: the first point of the stop rule's history.
-    start = ranks.first(lambda: find_start(context, stage, writer, base_model, options.start_step))
-    measuring = replace(ranks, shares=stage.parallelism != "FSDP")
-    model = load_start(start, parameters, device, 1 if measuring.shares else ranks.size)
+    start = ranks.primary_first(lambda: find_start(context, stage, writer, base_model, options.start_step))
+    evaluation_ranks = replace(ranks, splits_evaluation=stage.parallelism != "FSDP")
+    model = load_start(
+        start, parameters, device, 1 if evaluation_ranks.splits_evaluation else ranks.world_size
+    )
     if not record.has(0):
         progress.report(activity="evaluating")
         weights = Weights(Subject.START, stage.name, step=0, digest=start.digest)
         scores = score_start(
-            context, stage, start, model, tokenizer=tokenizer, sets=start_sets, ranks=measuring
+            context, stage, start, model, tokenizer=tokenizer, sets=start_sets, ranks=evaluation_ranks
         )
         evaluation = record.add(weights, start_sets, scores)
         progress.evaluated(0, evaluation.seconds, record.results)
     model = trainable(model, plan.model, parameters)
     if parameters.method == "DPO":
-        without_dropout(model)
+        disable_dropout(model)
         progress.report(activity="computing the reference")
     dataset = training_dataset(
-        trained_examples(examples, folder, model, start.digest, stage=stage, ranks=measuring),
+        training_examples(examples, folder, model, start.digest, stage=stage, ranks=evaluation_ranks),
         steps=stage.total_steps,
         batch_size=parameters.batch_size,
         seed=parameters.seed,
@@ -158,18 +160,18 @@ def _train(context: Context, stage: StagePlan, writer: Writer, device: torch.dev
 
     def evaluate_checkpoint(step: int) -> None:
         progress.report(activity="evaluating")
-        digest, loss = ranks.shared(
+        digest, loss = ranks.broadcast(
             lambda: (weights_digest(read_manifest(checkpoints.path(step)).files), losses.at(step))
         )
         weights = Weights(Subject.CHECKPOINT, stage.name, step, digest, loss)
         with mixed_precision(device, whole=parameters.adapter == "None"):
-            evaluation = record.add(weights, sets, evaluate(model, tokenizer, sets, measuring))
+            evaluation = record.add(weights, sets, evaluate(model, tokenizer, sets, evaluation_ranks))
         progress.evaluated(step, evaluation.seconds, record.results)
-        drop_unneeded(context, stage.name, checkpoints, record)
+        remove_unneeded(context, stage.name, checkpoints, record)
 
     # If the last checkpoint was saved but not evaluated, evaluate it before training continues.
     if resumed_step and record.next_step() == resumed_step:
-        load_weights(model, checkpoints.path(resumed_step), ranks.meet)
+        load_weights(model, checkpoints.path(resumed_step), ranks.barrier)
         evaluate_checkpoint(resumed_step)
     if record.next_step() is None:
         return _outcome(record)
@@ -189,7 +191,7 @@ def _train(context: Context, stage: StagePlan, writer: Writer, device: torch.dev
         callback,
         model=model,
         ranks=ranks,
-        args=trainer_arguments(stage, plan, device, checkpoints.scratch, ranks.size),
+        args=trainer_arguments(stage, plan, device, checkpoints.scratch, ranks.world_size),
         train_dataset=dataset,
         processing_class=tokenizer,
     )
@@ -207,7 +209,7 @@ def _outcome(record: StageRecord) -> Outcome:
     return Outcome.COMPLETED
 
 
-def measures(
+def evaluation_sets(
     context: Context, stage: StagePlan, tokenizer: PreTrainedTokenizerBase
 ) -> tuple[list[EvaluationSet], list[EvaluationSet]]:
     """Return the sets that the starting model is evaluated on, and those for checkpoints.
@@ -242,14 +244,14 @@ def read_examples(context: Context, stage: StagePlan, tokenizer: PreTrainedToken
     return tokenize_pairs(tokenizer, read_pairs(path), longest)
 
 
-def trained_examples(
+def training_examples(
     examples: Examples,
     folder: Path,
     model: Any,
     weights: str,
     *,
     stage: StagePlan,
-    ranks: Ranks = ALONE,
+    ranks: Ranks = SINGLE_RANK,
 ) -> list[dict[str, Any]]:
     """Return the examples as the trainer takes them, pairs with the reference log-probabilities of both
     answers.
@@ -260,7 +262,7 @@ def trained_examples(
     pairs = [one for one in examples if isinstance(one, tuple)]
     if not pairs:
         return [dict(one) for one in examples if isinstance(one, dict)]
-    with out_of_memory_explained(lambda: less_memory(stage), "while computing the reference of one answer"):
+    with out_of_memory_explained(lambda: memory_hint(stage), "while computing the reference of one answer"):
         reference = reference_log_probs(folder, model, weights, pairs, ranks)
     return [preference_example(*pair, given) for pair, given in zip(pairs, reference, strict=True)]
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch.nn.functional import cross_entropy, pad
 
-from tunegate_trainer.distributed.ranks import ALONE, Ranks
+from tunegate_trainer.distributed.ranks import SINGLE_RANK, Ranks
 from tunegate_trainer.models.loading import is_sharded, no_gradients
 from tunegate_trainer.process.errors import is_out_of_memory
 from tunegate_trainer.tokens.examples import IGNORED, TOKENS_PER_PASS, Example
@@ -123,7 +123,7 @@ def _positions(model: Any, position_ids: torch.Tensor) -> dict[str, torch.Tensor
     return {"position_ids": position_ids.expand(rows, *position_ids.shape)} if rows else {}
 
 
-def log_probs(model: Any, examples: Sequence[Example], ranks: Ranks = ALONE) -> list[float]:
+def log_probs(model: Any, examples: Sequence[Example], ranks: Ranks = SINGLE_RANK) -> list[float]:
     """Return the log-probability of each example's completion, summed over its tokens.
 
     The model is not changed. A pass that does not fit the GPU is split in two. Raises
@@ -131,7 +131,7 @@ def log_probs(model: Any, examples: Sequence[Example], ranks: Ranks = ALONE) -> 
     """
     found: dict[int, float] = {}
     with no_gradients(model):
-        pending = deque(ranks.mine(list(_batches(examples))))
+        pending = deque(ranks.own_share(list(_batches(examples))))
         while pending:
             # Sorted, so that examples with a common prefix are neighbors.
             batch = sorted(pending.popleft(), key=lambda i: examples[i]["input_ids"])
@@ -145,7 +145,7 @@ def log_probs(model: Any, examples: Sequence[Example], ranks: Ranks = ALONE) -> 
                 pending.extendleft([batch[len(batch) // 2 :], batch[: len(batch) // 2]])
             else:
                 found.update(zip(batch, sums, strict=True))
-    found = ranks.merged(found)
+    found = ranks.merge(found)
     return [found[i] for i in range(len(examples))]
 
 

@@ -56,10 +56,12 @@ def main(arguments: Sequence[str]) -> int:
     except CredentialsError as error:
         logger.warning("%s; nothing is sent to this tracker", error)
         return 1
-    return _follow(context, open_tracker(context, name), credentials, options.failure)
+    return _send_until_end(context, open_tracker(context, name), credentials, options.failure)
 
 
-def _follow(context: Context, tracker: Tracker, credentials: Sequence[str], failure: str | None) -> int:
+def _send_until_end(
+    context: Context, tracker: Tracker, credentials: Sequence[str], failure: str | None
+) -> int:
     """Send new metrics until the pod ends, with a last attempt then. Return 0 if the last attempt succeeded.
 
     In the track role there are no new metrics, so return as soon as an attempt succeeds.
@@ -69,7 +71,7 @@ def _follow(context: Context, tracker: Tracker, credentials: Sequence[str], fail
     problem: str | None = None
     while True:
         closing = _ends_within(wait)
-        began, before = time.monotonic(), problem
+        started_at, before = time.monotonic(), problem
         problem = _attempt(context, tracker, credentials, failure)
         if problem and problem != before:
             logger.warning("%s; the job continues, and the missing metrics are sent later", problem)
@@ -81,7 +83,7 @@ def _follow(context: Context, tracker: Tracker, credentials: Sequence[str], fail
             # Start from the usual pause, and double it.
             wait = min(2 * max(wait or 0.0, FIRST_PAUSE / 2), LONGEST_PAUSE)
         else:
-            wait = max(tracker.pause or 0.0, (time.monotonic() - began) / BUSY_SHARE)
+            wait = max(tracker.pause or 0.0, (time.monotonic() - started_at) / BUSY_SHARE)
 
 
 def _ends_within(seconds: float | None) -> bool:
@@ -106,10 +108,10 @@ def _attempt(
 
 def message_of(error: Exception, credentials: Sequence[str]) -> str:
     """Return an error's first line in bounded length, without ``credentials`` or parts of them."""
-    said = str(error)
+    message = str(error)
     for credential in credentials:
-        said = said.replace(credential, "***")
-    lines = said.strip().splitlines()
+        message = message.replace(credential, "***")
+    lines = message.strip().splitlines()
     return f"{type(error).__name__}: {lines[0][:MESSAGE_LENGTH] if lines else ''}"
 
 

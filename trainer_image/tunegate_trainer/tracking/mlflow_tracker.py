@@ -43,7 +43,7 @@ T = TypeVar("T")
 
 
 @dataclass
-class _Told:
+class _ServerState:
     """What the server has of one run: its first answer, updated with everything sent since."""
 
     id: str
@@ -64,7 +64,7 @@ class MlflowTracker:
     """The uid of the job."""
     ids: Path
     """A file with the ids of the runs, by key. If it is missing, runs are found by their tags."""
-    _told: dict[str, _Told] = field(default_factory=dict)
+    _server_states: dict[str, _ServerState] = field(default_factory=dict)
 
     name = "mlflow"
     pause = 10.0
@@ -80,58 +80,58 @@ class MlflowTracker:
             for run in runs:  # last, so that a server that rejects files has everything else
                 self._send_report(client, run)
         except Exception:
-            self._told.clear()  # ask the server which part of the failed request arrived
+            self._server_states.clear()  # ask the server which part of the failed request arrived
             raise
 
     def _send_run(self, client: MlflowClient, run: TrackedRun) -> None:
-        told = self._told.get(run.key) or self._open(client, run)
+        known = self._server_states.get(run.key) or self._open(client, run)
         texts = dict(parameter_texts(run.parameters))
-        missing = [Param(key, text) for key, text in texts.items() if key not in told.parameters]
+        missing = [Param(key, text) for key, text in texts.items() if key not in known.parameters]
         for some in _batches(missing, PARAMETERS):
-            client.log_batch(told.id, params=some)
-            told.parameters |= {one.key for one in some}
-        self._send_tags(client, run, told)
-        points = [p for p in run.training if p.step > told.trained]
+            client.log_batch(known.id, params=some)
+            known.parameters |= {one.key for one in some}
+        self._send_tags(client, run, known)
+        points = [p for p in run.training if p.step > known.trained]
         for batch in _point_batches(points):
-            client.log_batch(told.id, metrics=batch)
-            told.trained = batch[-1].step
-        points = [p for p in run.evaluations if p.step > told.evaluated]
+            client.log_batch(known.id, metrics=batch)
+            known.trained = batch[-1].step
+        points = [p for p in run.evaluations if p.step > known.evaluated]
         for batch in _point_batches(points):
-            client.log_batch(told.id, metrics=batch)
-            told.evaluated = batch[-1].step
+            client.log_batch(known.id, metrics=batch)
+            known.evaluated = batch[-1].step
         status = _STATES[run.state]
-        if status != told.status:
+        if status != known.status:
             if run.state is RunState.RUNNING:
-                client.update_run(told.id, status=status)
+                client.update_run(known.id, status=status)
             else:
-                client.set_terminated(told.id, status)
-            told.status = status
+                client.set_terminated(known.id, status)
+            known.status = status
 
     def _send_report(self, client: MlflowClient, run: TrackedRun) -> None:
-        told = self._told[run.key]
-        if run.report and told.tags.get(REPORT_TAG) != run.report_sha256:
-            client.log_artifact(told.id, str(run.report))
-            client.set_tag(told.id, REPORT_TAG, run.report_sha256)
-            told.tags[REPORT_TAG] = run.report_sha256
+        known = self._server_states[run.key]
+        if run.report and known.tags.get(REPORT_TAG) != run.report_sha256:
+            client.log_artifact(known.id, str(run.report))
+            client.set_tag(known.id, REPORT_TAG, run.report_sha256)
+            known.tags[REPORT_TAG] = run.report_sha256
 
-    def _send_tags(self, client: MlflowClient, run: TrackedRun, told: _Told) -> None:
+    def _send_tags(self, client: MlflowClient, run: TrackedRun, known: _ServerState) -> None:
         wanted = {f"{PREFIX}{name}": text[:TAG_LENGTH] for name, text in run.tags.items()}
-        changed = [RunTag(key, text) for key, text in wanted.items() if told.tags.get(key) != text]
+        changed = [RunTag(key, text) for key, text in wanted.items() if known.tags.get(key) != text]
         for some in _batches(changed, PARAMETERS):
-            client.log_batch(told.id, tags=some)
-            told.tags |= {one.key: one.value for one in some}
-        for key in told.tags.keys() - wanted.keys() - {f"{PREFIX}run", REPORT_TAG}:
-            client.delete_tag(told.id, key)
-            del told.tags[key]
+            client.log_batch(known.id, tags=some)
+            known.tags |= {one.key: one.value for one in some}
+        for key in known.tags.keys() - wanted.keys() - {f"{PREFIX}run", REPORT_TAG}:
+            client.delete_tag(known.id, key)
+            del known.tags[key]
 
-    def _open(self, client: MlflowClient, run: TrackedRun) -> _Told:
+    def _open(self, client: MlflowClient, run: TrackedRun) -> _ServerState:
         """Find the run at the server by the id on the volume or by its tags, or create it."""
         ids = self._read_ids()
         found = _get(client, ids.get(run.key)) or self._find(client, run.key) or self._create(client, run)
         if ids.get(run.key) != found.info.run_id:
             write_atomic(self.ids, json.dumps(ids | {run.key: found.info.run_id}, indent=2) + "\n")
         metrics = found.data.metrics
-        told = _Told(
+        known = _ServerState(
             id=found.info.run_id,
             parameters=set(found.data.params),
             tags={key: text for key, text in found.data.tags.items() if key.startswith(PREFIX)},
@@ -139,8 +139,8 @@ class MlflowTracker:
             trained=int(metrics.get(TRAINED, -1)),
             evaluated=int(metrics.get(EVALUATED, -1)),
         )
-        self._told[run.key] = told
-        return told
+        self._server_states[run.key] = known
+        return known
 
     def _read_ids(self) -> dict[str, str]:
         try:
@@ -162,9 +162,11 @@ class MlflowTracker:
     def _create(self, client: MlflowClient, run: TrackedRun) -> Run:
         tags = {f"{PREFIX}uid": self.uid, f"{PREFIX}run": run.key, "mlflow.source.name": "tunegate"}
         if run.key != JOB:
-            tags["mlflow.parentRunId"] = self._told[JOB].id
-        began = int(1000 * (run.began or time.time()))
-        return client.create_run(self._experiment_id(client), start_time=began, tags=tags, run_name=run.name)
+            tags["mlflow.parentRunId"] = self._server_states[JOB].id
+        started_at = int(1000 * (run.started_at or time.time()))
+        return client.create_run(
+            self._experiment_id(client), start_time=started_at, tags=tags, run_name=run.name
+        )
 
     def _experiment_id(self, client: MlflowClient) -> str:
         found = client.get_experiment_by_name(self.experiment)

@@ -22,9 +22,9 @@ a client that is still being imported."""
 class TrackerProcesses:
     """One process for each tracker. A failure in such a process is never an error of the pod."""
 
-    def __init__(self, processes: Mapping[str, "subprocess.Popen[bytes]"], *, follows: bool) -> None:
+    def __init__(self, processes: Mapping[str, "subprocess.Popen[bytes]"], *, has_next_pod: bool) -> None:
         self._processes = processes
-        self._follows = follows
+        self._has_next_pod = has_next_pod
 
     @classmethod
     def start(
@@ -35,7 +35,9 @@ class TrackerProcesses:
         In the track role, a process ends as soon as it has sent everything.
         """
         arguments = [str(role), *(["--failure", failure] if failure else [])]
-        return cls({name: _start(name, arguments, root) for name in names}, follows=role is not Role.TRACK)
+        return cls(
+            {name: _start(name, arguments, root) for name in names}, has_next_pod=role is not Role.TRACK
+        )
 
     def wait(self) -> list[str]:
         """Wait until all processes have ended, as they do in the track role.
@@ -57,12 +59,12 @@ class TrackerProcesses:
         until = time.monotonic() + CLOSING_SECONDS
         for name, process in self._processes.items():
             try:
-                told_all = process.wait(max(0.0, until - time.monotonic())) == 0
+                is_complete = process.wait(max(0.0, until - time.monotonic())) == 0
             except subprocess.TimeoutExpired:
-                told_all = False
-            if not told_all:
+                is_complete = False
+            if not is_complete:
                 behind.append(name)
-                sends = "the job's next pod sends" if self._follows else "another pod may send"
+                sends = "the job's next pod sends" if self._has_next_pod else "another pod may send"
                 logger.warning("%s is not up to date; %s the missing metrics", name, sends)
         self.abandon()
         return behind
@@ -80,14 +82,14 @@ def start_trackers(context: Context) -> TrackerProcesses | None:
     Return None if the job has no tracker, or if this is not the primary rank.
     """
     tracking = context.request.spec.tracking
-    if not context.speaks or not tracking:
+    if not context.is_primary or not tracking:
         return None
     named, failure = context.options.trackers, context.options.failure
-    wanted = [name for name in names_of(tracking) if named is None or name in named]
+    wanted = [name for name in tracker_names(tracking) if named is None or name in named]
     return TrackerProcesses.start(wanted, context.role, context.root, failure)
 
 
-def names_of(tracking: Tracking) -> list[str]:
+def tracker_names(tracking: Tracking) -> list[str]:
     """Return the names of a job's trackers, without one that the environment disables."""
     wandb = tracking.wandb and os.environ.get("WANDB_MODE") != "disabled"
     return [*(["mlflow"] if tracking.mlflow else []), *(["wandb"] if wandb else [])]

@@ -55,7 +55,7 @@ class TrackedRun:
     key: str
     name: str
     """The display name."""
-    began: float
+    started_at: float
     """Start time in seconds since 1970; 0 if unknown."""
     parameters: Mapping[str, Value]
     """A parameter never changes once it is known."""
@@ -83,7 +83,7 @@ def runs_of(job: Collected, failure: str | None = None) -> list[TrackedRun]:
         TrackedRun(
             key=JOB,
             name=job.request.name,
-            began=_written(job.workspace / job.paths.data / "plan.json"),
+            started_at=_modified_at(job.workspace / job.paths.data / "plan.json"),
             parameters=job_parameters(job.request, job.plan),
             training=(),
             evaluations=_final_evaluation(job, judgement),
@@ -142,7 +142,7 @@ def _stage_run(job: Collected, stage: StageHistory, *, has_failed: bool) -> Trac
     return TrackedRun(
         key=f"stage/{stage.name}",
         name=f"{job.request.name}/{stage.name}",
-        began=min((point.time for point in (*training, *evaluations)), default=0.0),
+        started_at=min((point.time for point in (*training, *evaluations)), default=0.0),
         parameters=stage_parameters(plan) if plan else {},
         training=training,
         evaluations=evaluations,
@@ -174,7 +174,7 @@ def _checkpoint_point(job: Collected, stage: StageHistory, checkpoint: Checkpoin
         metrics |= _rates(f"golden/{gate.name}", gate.verdict.passed, gate.verdict.total)
     for task in checkpoint.tasks:
         metrics |= _task_rates(task)
-    return Point(checkpoint.step, _written(written), metrics)
+    return Point(checkpoint.step, _modified_at(written), metrics)
 
 
 def _final_evaluation(job: Collected, judgement: Judgement | None) -> tuple[Point, ...]:
@@ -194,7 +194,7 @@ def _final_evaluation(job: Collected, judgement: Judgement | None) -> tuple[Poin
         metrics |= _task_rates(task)
         if task.base_value is not None:
             metrics[f"{task.split}/{task.name}/BaseModel_rate"] = float(task.base_value)
-    return (Point(step, _written(job.workspace / job.paths.gate / RESULT), metrics),)
+    return (Point(step, _modified_at(job.workspace / job.paths.gate / RESULT), metrics),)
 
 
 def _task_rates(task: TaskJudgement) -> dict[str, float]:
@@ -210,7 +210,7 @@ def _rates(name: str, passed: int, total: int) -> dict[str, float]:
     }
 
 
-def _written(path: Path) -> float:
+def _modified_at(path: Path) -> float:
     """Return the modification time of a file; 0 if it does not exist."""
     try:
         return path.stat().st_mtime

@@ -22,7 +22,7 @@ SECONDS = 10
 """Time limit in seconds for an answer of the server, and for uploading everything."""
 REPORT_DIGEST = "report_sha256"
 MODE_VARIABLE = "WANDB_MODE"
-_MAY_PASS = ("failure", "stop")
+_CLEARABLE = ("failure", "stop")
 """Keys of the summary that are cleared if a later attempt, or a person who continues, resolves them."""
 _OFFLINE = ("offline", "dryrun")
 _UNFINISHED = "unfinished-"
@@ -105,30 +105,30 @@ class WandbTracker:
             resume=resume,
             config=dict(run.parameters),
             settings=_settings(folder, updates_state=run.state is not RunState.RUNNING),
-        ) as told:
-            _tell(told, run)
+        ) as tracked:
+            _log_run(tracked, run)
 
 
-def _tell(told: Any, run: TrackedRun) -> None:
+def _log_run(tracked: Any, run: TrackedRun) -> None:
     """Log to an open run what it does not have yet, and finish it as failed if the run failed."""
-    told.define_metric(TRAINED, hidden=True)
-    told.define_metric(EVALUATED, hidden=True)
-    told.define_metric("train/*", step_metric=TRAINED)
+    tracked.define_metric(TRAINED, hidden=True)
+    tracked.define_metric(EVALUATED, hidden=True)
+    tracked.define_metric("train/*", step_metric=TRAINED)
     for name in ("checkpoint/*", "gate/*", "golden/*", "dev/*", "test/*"):
-        told.define_metric(name, step_metric=EVALUATED)
+        tracked.define_metric(name, step_metric=EVALUATED)
     for marker, points in ((TRAINED, run.training), (EVALUATED, run.evaluations)):
-        last = told.summary.get(marker)
+        last = tracked.summary.get(marker)
         for point in points:
             if last is None or point.step > last:
-                told.log(dict(point.metrics))
-    if run.report and told.summary.get(REPORT_DIGEST) != run.report_sha256:
+                tracked.log(dict(point.metrics))
+    if run.report and tracked.summary.get(REPORT_DIGEST) != run.report_sha256:
         page = wandb.Html(run.report.read_text(encoding="utf-8"), inject=False)
-        told.log({"report": page})
-        told.summary[REPORT_DIGEST] = run.report_sha256
-    overcome = {name: "" for name in _MAY_PASS if told.summary.get(name)}
-    told.summary.update(overcome | dict(run.tags) | {"state": str(run.state)})
+        tracked.log({"report": page})
+        tracked.summary[REPORT_DIGEST] = run.report_sha256
+    overcome = {name: "" for name in _CLEARABLE if tracked.summary.get(name)}
+    tracked.summary.update(overcome | dict(run.tags) | {"state": str(run.state)})
     if run.state is RunState.FAILED:
-        told.finish(exit_code=1)
+        tracked.finish(exit_code=1)
 
 
 def _settings(folder: Path, *, updates_state: bool) -> wandb.Settings:

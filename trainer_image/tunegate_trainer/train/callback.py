@@ -64,7 +64,7 @@ class StageCallback(TrainerCallback):
         before, self._tokens = self._tokens, self.trainer.tokens if self.trainer else 0
         # If any rank received SIGTERM, all ranks save and end after this step. A signal that comes later is
         # handled after the next step.
-        tokens, asked, *self._step_rewards = self._ranks.total(
+        tokens, asked, *self._step_rewards = self._ranks.sum(
             self._tokens - before, self._interruption.requested, *self._new_rewards()
         )
         self._step_tokens = int(tokens)
@@ -108,7 +108,7 @@ class StageCallback(TrainerCallback):
 
     def _rewards(self, args: TrainingArguments) -> dict[str, float]:
         """Return the reward metrics of a DPO step, as means over its pairs; empty for SFT."""
-        pairs = args.per_device_train_batch_size * args.gradient_accumulation_steps * self._ranks.size
+        pairs = args.per_device_train_batch_size * args.gradient_accumulation_steps * self._ranks.world_size
         names = ("reward_margin", "reward_accuracy")
         sums = zip(names, self._step_rewards, strict=False)
         return {name: total / pairs for name, total in sums}
@@ -124,7 +124,7 @@ class StageCallback(TrainerCallback):
         # complete.
         stale = set(self._checkpoints.complete_steps()) - set(self._record.steps) - {step}
         self._checkpoints.drop(sorted(s for s in stale if s < step))
-        (asked,) = self._ranks.total(self._interruption.requested)
+        (asked,) = self._ranks.sum(self._interruption.requested)
         if asked:
             raise Interrupted
         with self._interruption.immediate():

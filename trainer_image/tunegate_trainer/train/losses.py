@@ -23,7 +23,7 @@ class LossFile:
         self._path = folder / FILE
         self._writer = writer
 
-    def cut_back(self, step: int) -> None:
+    def truncate_after(self, step: int) -> None:
         """Remove the steps after ``step``, because they will be trained again."""
         self._writer.check()
         if not self._writer.writes:

@@ -27,7 +27,7 @@ def with_micro_batch(stage: StagePlan, folder: Path) -> StagePlan:
     return stage.model_copy(update={"parameters": parameters})
 
 
-def less_memory(stage: StagePlan) -> str:
+def memory_hint(stage: StagePlan) -> str:
     """Return a hint how the stage can use less memory, without options that it already uses."""
     if stage.parameters.adapter == "None":
         smaller = "train an adapter instead of all weights, "
@@ -39,12 +39,11 @@ def less_memory(stage: StagePlan) -> str:
     return f"lower training.maxLength, {smaller}or ask for a GPU with more memory"
 
 
-def halve_micro_batch(stage: StagePlan, folder: Path, said: str, processes: int = 1) -> None:
+def halve_micro_batch(stage: StagePlan, folder: Path, message: str, processes: int = 1) -> None:
     """Store half the number of examples per pass. An optimizer step keeps its number of examples.
 
     With several ``processes`` it is a quarter, because each reduction costs one of a limited number of
-    attempts. ``said`` is PyTorch's message. Raises :class:`CudaOutOfMemoryError` if a single example did not
-    fit.
+    attempts. ``message`` is PyTorch's. Raises :class:`CudaOutOfMemoryError` if a single example did not fit.
     """
     parameters = stage.parameters
     share = parameters.batch_size // processes
@@ -53,7 +52,7 @@ def halve_micro_batch(stage: StagePlan, folder: Path, said: str, processes: int 
     smaller = [n for n in range(1, most + 1) if share % n == 0]
     if not smaller:
         raise CudaOutOfMemoryError(
-            f"the GPU is out of memory with one {parameters.unit} per pass: {said}", less_memory(stage)
+            f"the GPU is out of memory with one {parameters.unit} per pass: {message}", memory_hint(stage)
         )
     logger.warning("out of GPU memory: continuing with %d examples per pass", smaller[-1])
     write_atomic(folder / FILE, f"{smaller[-1]}\n")

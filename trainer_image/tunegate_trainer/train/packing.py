@@ -29,7 +29,7 @@ _NOISE = 4
 noise because causal attention does not see it."""
 
 
-def keeps_apart(model: Any) -> bool:
+def isolates_examples(model: Any) -> bool:
     """Return whether the losses of an example do not depend on the example packed before it; log why if they
     do.
 
@@ -39,9 +39,9 @@ def keeps_apart(model: Any) -> bool:
     first = [i % model.config.get_text_config().vocab_size for i in range(_TOKENS)]
     other = first[::-1]
     try:
-        with _left_as_it_was(model):
+        with _state_preserved(model):
             model.eval()
-            losses, behind, before = (
+            losses, after, before = (
                 _losses(model, [left, first, right])
                 for left, right in ((first, first), (first, other), (other, first))
             )
@@ -53,11 +53,13 @@ def keeps_apart(model: Any) -> bool:
     ) as error:  # the model or transformers rejects packed inputs
         if is_out_of_memory(error):
             raise
-        return _mixed(model, str(error).strip().partition("\n")[0])
+        return _not_isolated(model, str(error).strip().partition("\n")[0])
     # Masked tokens have exactly no weight, but experts may round differently with other tokens in the batch.
-    changed, noise = ((each - losses).abs().mean().item() for each in (before, behind))
-    if changed > _rounded(model) + _NOISE * noise:
-        return _mixed(model, f"an example's loss changes by {changed:.2g} per token with the one before it")
+    changed, noise = ((each - losses).abs().mean().item() for each in (before, after))
+    if changed > _rounding_tolerance(model) + _NOISE * noise:
+        return _not_isolated(
+            model, f"an example's loss changes by {changed:.2g} per token with the one before it"
+        )
     return True
 
 
@@ -70,7 +72,7 @@ def can_share(model: Any) -> bool:
         return False
     same = [i % model.config.get_text_config().vocab_size for i in range(2 * _TOKENS)]
     inputs = flatten([example(same, end) for end in (same[:_TOKENS], same[_TOKENS - 1 :: -1])])
-    with _left_as_it_was(model):
+    with _state_preserved(model):
         model.train()
         apart = token_losses(model, dict(inputs)).losses
         try:
@@ -78,11 +80,11 @@ def can_share(model: Any) -> bool:
         except (RuntimeError, TypeError, ValueError) as error:
             logger.info("shared prefixes are not used: %s", error)
             return False
-    return bool((apart - shared).abs().mean() <= _rounded(model))
+    return bool((apart - shared).abs().mean() <= _rounding_tolerance(model))
 
 
 @contextmanager
-def _left_as_it_was(model: Any) -> Iterator[None]:
+def _state_preserved(model: Any) -> Iterator[None]:
     """Let passes in this block change neither gradients, nor the model's mode, nor random numbers."""
     training = model.training
     try:
@@ -95,7 +97,7 @@ def _left_as_it_was(model: Any) -> Iterator[None]:
                 module.reshard()  # otherwise the root stays unsharded, and a checkpoint cannot be loaded
 
 
-def _rounded(model: Any) -> float:
+def _rounding_tolerance(model: Any) -> float:
     """Return the difference in a token's loss that rounding may cause if only the order of sums differs."""
     computed = torch.bfloat16 if model.device.type == "cuda" else model.dtype
     return math.sqrt(torch.finfo(computed).eps)
@@ -114,11 +116,11 @@ def _losses(model: Any, ids: list[list[int]]) -> torch.Tensor:
     return token_losses(model, inputs).losses
 
 
-def _mixed(model: Any, said: str) -> bool:
+def _not_isolated(model: Any, reason: str) -> bool:
     logger.warning(
         "a %s model does not keep packed examples apart here; each example gets its own pass, "
         "which is slower: %s",
         model.config.model_type,
-        said,
+        reason,
     )
     return False

@@ -13,7 +13,7 @@ from torch.nn.functional import logsigmoid
 from trl.trainer.utils import disable_dropout_in_model
 
 from tunegate_api.contract import sha256_text
-from tunegate_trainer.distributed.ranks import ALONE, Ranks
+from tunegate_trainer.distributed.ranks import SINGLE_RANK, Ranks
 from tunegate_trainer.evaluate.generate import undisturbed
 from tunegate_trainer.models.loading import mixed_precision
 from tunegate_trainer.process.files import write_atomic
@@ -43,7 +43,7 @@ def preference_losses(
     raise ValueError(f"unknown loss {loss}")
 
 
-def without_dropout(model: Any) -> None:
+def disable_dropout(model: Any) -> None:
     """Disable the dropout of ``model``, which would count as a difference from the reference."""
     disable_dropout_in_model(model)
     for module in model.modules():
@@ -56,7 +56,7 @@ def reference_log_probs(
     model: Any,
     weights: str,
     pairs: Sequence[tuple[Example, Example]],
-    ranks: Ranks = ALONE,
+    ranks: Ranks = SINGLE_RANK,
 ) -> list[tuple[float, float]]:
     """Return the log-probabilities of the chosen and rejected answers of ``pairs`` by the starting model.
 
@@ -66,7 +66,7 @@ def reference_log_probs(
     """
     path = folder / REFERENCE
     key = sha256_text(json.dumps([weights, pairs]))
-    known = ranks.shared(lambda: _read(path, key))
+    known = ranks.broadcast(lambda: _read(path, key))
     if known is not None:
         return known
     start = time.monotonic()
@@ -74,7 +74,7 @@ def reference_log_probs(
         model.eval()
         flat = log_probs(model, [one for pair in pairs for one in pair], ranks)
     found = list(zip(flat[::2], flat[1::2], strict=True))
-    if ranks.is_first:
+    if ranks.is_primary:
         write_atomic(path, json.dumps({"key": key, "log_probs": found}) + "\n")
     logger.info("reference of %d pairs computed in %.1f s", len(pairs), time.monotonic() - start)
     return found

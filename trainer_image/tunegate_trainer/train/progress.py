@@ -72,7 +72,7 @@ class ProgressReporter:
         if self._writer.writes:
             write_model(self._usage_file, self._usage)
         changes = {} if results is None else {"results": results}
-        self._context.tell(progress=self._progress(activity), usage=self._usage, **changes)
+        self._context.send_report(progress=self._progress(activity), usage=self._usage, **changes)
 
     def _count(self, **more: float) -> None:
         """Add to the usage of the stage."""

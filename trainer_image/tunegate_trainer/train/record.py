@@ -53,7 +53,7 @@ class StageRecord:
         found = (read_evaluation(entry) for entry in sorted(folder.glob("step-*")))
         self.evaluations: list[Evaluation] = [evaluation for evaluation in found if evaluation is not None]
 
-    def cut_back(self, step: int) -> None:
+    def truncate_after(self, step: int) -> None:
         """Remove the evaluations after ``step``, because its later steps will be trained again."""
         self._writer.check()
         for entry in self._folder.glob("step-*") if self._writer.writes else ():

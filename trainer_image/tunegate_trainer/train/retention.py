@@ -12,7 +12,7 @@ from tunegate_trainer.train.record import StageRecord
 logger = logging.getLogger(__name__)
 
 
-def drop_unneeded(context: Context, stage: str, checkpoints: CheckpointFolder, record: StageRecord) -> None:
+def remove_unneeded(context: Context, stage: str, checkpoints: CheckpointFolder, record: StageRecord) -> None:
     """Remove the weights of checkpoints that are no longer needed, but keep their evaluations.
 
     The decision depends only on evaluations on disk, so the next attempt completes a removal that was killed.

@@ -27,7 +27,7 @@ from tunegate_trainer.process.files import is_complete, read_manifest, remove, v
 from tunegate_trainer.tokens.likelihood import compute_singly
 from tunegate_trainer.tokens.shared_prefix import allow_shared_prefixes
 from tunegate_trainer.train.attention import BY_EXAMPLE
-from tunegate_trainer.train.packing import can_share, keeps_apart
+from tunegate_trainer.train.packing import can_share, isolates_examples
 
 logger = logging.getLogger(__name__)
 
@@ -90,7 +90,7 @@ def load_start(start: Start, parameters: TrainingParameters, device: torch.devic
     if device.type == "cpu" and attention_of(base.config) == "sdpa":
         base.set_attn_implementation(BY_EXAMPLE)
     with mixed_precision(device, whole=parameters.adapter == "None"):
-        if not keeps_apart(base):
+        if not isolates_examples(base):
             compute_singly(base)
         elif device.type == "cpu" and not parameters.lora_dropout and can_share(base):
             allow_shared_prefixes(base)
@@ -150,7 +150,7 @@ def score_start(
             cache = BaselineCache(context, parameters.dtype, model.device, parameters.quantization)
             return cache.evaluate(model, tokenizer, sets, ranks)
         if measured is not None:
-            found = ranks.shared(lambda: [read_cases(measured / each.file) for each in sets])
+            found = ranks.broadcast(lambda: [read_cases(measured / each.file) for each in sets])
             if all(found):
                 return [scores for scores in found if scores]
         return evaluate(model, tokenizer, sets, ranks)

@@ -15,7 +15,7 @@ from torch.distributed.checkpoint.state_dict import (
 from transformers import Trainer, set_seed
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling, SFTTrainer
 
-from tunegate_trainer.distributed.ranks import ALONE, Ranks, is_lost_peer, peer_lost
+from tunegate_trainer.distributed.ranks import SINGLE_RANK, Ranks, is_peer_lost, peer_lost_error
 from tunegate_trainer.models.architecture import is_mixture
 from tunegate_trainer.models.loading import FROM_FIRST, is_sharded, load_weights, mixed_precision
 from tunegate_trainer.process.errors import UserError, is_out_of_memory
@@ -49,7 +49,7 @@ class StageTrainer(SFTTrainer):
     _weights = Path()
     """The checkpoint that a run resumes from."""
 
-    def __init__(self, *, model: Any, ranks: Ranks = ALONE, **arguments: Any) -> None:
+    def __init__(self, *, model: Any, ranks: Ranks = SINGLE_RANK, **arguments: Any) -> None:
         self._ranks = ranks
         trained = {name: p.data for name, p in model.named_parameters() if p.requires_grad}
         config = model.config.get_text_config()
@@ -69,19 +69,19 @@ class StageTrainer(SFTTrainer):
         Raises :class:`MicroBatchTooLargeError` if a pass does not fit the GPU, and :class:`PeerLostError` if
         another rank is lost.
         """
-        self._ranks.meet()  # one rank may load for longer than the timeout of a step
+        self._ranks.barrier()  # one rank may load for longer than the timeout of a step
         self._weights = checkpoints.path(step)
-        if not self._ranks.is_first:
+        if not self._ranks.is_primary:
             set_seed(self.args.seed + self._ranks.rank)  # different dropout on each rank
         try:
             self.train(str(checkpoints.state(step)) if step else None)
         except RuntimeError as error:
             if is_out_of_memory(error):
                 raise MicroBatchTooLargeError(str(error)) from error
-            if is_lost_peer(error):
-                raise peer_lost(error) from error
+            if is_peer_lost(error):
+                raise peer_lost_error(error) from error
             raise
-        self._ranks.meet()  # the primary rank removes the scratch folder, which the others still read
+        self._ranks.barrier()  # the primary rank removes the scratch folder, which the others still read
 
     def token_losses(self, model: Any, inputs: dict[str, Any]) -> TokenLosses:
         """Call the function of the same name, and count tokens."""
@@ -93,7 +93,9 @@ class StageTrainer(SFTTrainer):
         with mixed_precision(self.args.device, whole=not isinstance(self.model, PeftModel)):
             return token_losses(model, inputs)
 
-    def with_balance(self, loss: torch.Tensor, balance: torch.Tensor | None, in_step: bool) -> torch.Tensor:
+    def add_balance_loss(
+        self, loss: torch.Tensor, balance: torch.Tensor | None, in_step: bool
+    ) -> torch.Tensor:
         """Add the load-balancing loss of a mixture of experts (arXiv 2101.03961, section 2.2) to a pass's
         loss.
 
@@ -121,7 +123,7 @@ class StageTrainer(SFTTrainer):
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         del resume_from_checkpoint, model  # that folder only has the state, not the weights
-        load_weights(self.model, self._weights, self._ranks.meet)
+        load_weights(self.model, self._weights, self._ranks.barrier)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         Trainer._save_checkpoint(self, model, trial)  # without SFTTrainer's model card
@@ -131,8 +133,8 @@ class StageTrainer(SFTTrainer):
         with TemporaryDirectory() as own:
             super()._save_rng_state(own)
             saved = {path.name: path.read_bytes() for path in Path(own).iterdir()}
-        for states in self._ranks.gathered(saved):
-            for name, state in states.items() if self._ranks.is_first else ():
+        for states in self._ranks.gather(saved):
+            for name, state in states.items() if self._ranks.is_primary else ():
                 (Path(output_dir) / name).write_bytes(state)
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
@@ -140,9 +142,9 @@ class StageTrainer(SFTTrainer):
         if not is_sharded(model):
             super()._save_optimizer_and_scheduler(output_dir)
             return
-        self._ranks.meet()  # the primary rank wrote the model, which may exceed the timeout of a step
+        self._ranks.barrier()  # the primary rank wrote the model, which may exceed the timeout of a step
         state = get_optimizer_state_dict(model, optimizer.optimizer, options=_WHOLE)
-        if self._ranks.is_first:
+        if self._ranks.is_primary:
             torch.save(state, Path(output_dir) / "optimizer.pt")
             torch.save(scheduler.state_dict(), Path(output_dir) / "scheduler.pt")
 
@@ -152,8 +154,8 @@ class StageTrainer(SFTTrainer):
             super()._load_optimizer_and_scheduler(checkpoint)
             return
         folder = Path(checkpoint)
-        saved = torch.load(folder / "optimizer.pt", weights_only=True) if self._ranks.is_first else {}
-        self._ranks.meet()
+        saved = torch.load(folder / "optimizer.pt", weights_only=True) if self._ranks.is_primary else {}
+        self._ranks.barrier()
         set_optimizer_state_dict(model, optimizer.optimizer, saved, options=FROM_FIRST)
         scheduler.load_state_dict(torch.load(folder / "scheduler.pt", weights_only=True))
 
@@ -166,9 +168,9 @@ class StageTrainer(SFTTrainer):
         if is_sharded(model):  # all ranks contribute their shards
             # Its barrier has the short timeout of a step; we wait after saving instead.
             model.barrier_after_gathered_checkpoint_save = lambda *_: None
-            model.save_pretrained(output_dir, is_main_process=self._ranks.is_first)
+            model.save_pretrained(output_dir, is_main_process=self._ranks.is_primary)
             return
-        if not self._ranks.is_first:
+        if not self._ranks.is_primary:
             return
         if isinstance(model, PeftModel):
             # Only the adapter: "auto" would ask the hub for the base model's vocabulary.
@@ -194,8 +196,8 @@ class CompletionTrainer(StageTrainer):
         """
         losses, _, balance = self.token_losses(model, inputs)
         loss = losses.sum() / (losses.numel() if num_items_in_batch is None else num_items_in_batch)
-        loss = loss * self._ranks.size  # because DDP averages over ranks
-        loss = self.with_balance(loss, balance, in_step=num_items_in_batch is not None)
+        loss = loss * self._ranks.world_size  # because DDP averages over ranks
+        loss = self.add_balance_loss(loss, balance, in_step=num_items_in_batch is not None)
         return (loss, {}) if return_outputs else loss
 
 
@@ -250,5 +252,5 @@ class PreferenceTrainer(StageTrainer):
         )
         mine = self.args.per_device_train_batch_size * self.args.gradient_accumulation_steps
         loss = pairs.sum() / (pairs.numel() if num_items_in_batch is None else mine)
-        loss = self.with_balance(loss, balance, in_step=num_items_in_batch is not None)
+        loss = self.add_balance_loss(loss, balance, in_step=num_items_in_batch is not None)
         return (loss, {}) if return_outputs else loss
