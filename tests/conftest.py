@@ -35,7 +35,7 @@ def pytest_unconfigure() -> None:
 
 TESTS = Path(__file__).parent
 SLOW_FIRST = (
-    "trainer/train/test_together",
+    "trainer/train/test_distributed",
     "laptop/",
     "trainer/train/",
     "finetunejob/test_faults",
